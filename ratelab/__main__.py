@@ -1,0 +1,5 @@
+"""`python -m ratelab`."""
+
+from ratelab.cli import main
+
+main()

@@ -1,0 +1,48 @@
+"""Fixed window: one counter per tick of the clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from ratelab.limiter import NEVER, State
+from ratelab.quota import Quota
+
+
+@dataclass(frozen=True, slots=True)
+class FixedWindow:
+    """`burst` per window of `burst / rate`, the windows aligned to the clock.
+
+    The cheapest counter there is, and the one whose flaw everybody should know: `burst` at the end of a window and
+    `burst` at the start of the next one go through together.
+    """
+
+    name: ClassVar[str] = "fixed-window"
+    remembers: ClassVar[tuple[str, ...]] = ("window", "used")
+    at_most: ClassVar[tuple[int, int]] = (2, 0)
+
+    burst: int  # cost that a window admits
+    window: int  # its length in nanoseconds
+
+    @classmethod
+    def from_quota(cls, quota: Quota) -> Self:
+        """Build the counter that grants `quota`."""
+        return cls(quota.burst, quota.window)
+
+    def start(self, now: int) -> list[int]:
+        """Return an unused counter for the window of `now`."""
+        return [now // self.window, 0]
+
+    def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
+        """Begin a new count if the clock has entered a later window, then count `cost` if it fits."""
+        burst, window = self.burst, self.window
+        latest = now // window
+        used = 0 if latest > state[0] else state[1]
+        index = latest if latest > state[0] else state[0]  # never an earlier window: a clock may step back
+        allowed = used + cost <= burst
+        used = used + cost if allowed else used
+        state[0] = index
+        state[1] = used
+        left = (index + 1) * window - now
+        retry_after = 0 if allowed else left if cost <= burst else NEVER
+        return allowed, burst - used, retry_after, left if used > 0 else 0, 0

@@ -1,0 +1,65 @@
+"""Sliding log: remember every admission, and so be exact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from ratelab.errors import InputError
+from ratelab.limiter import NEVER, State
+from ratelab.quota import Quota
+
+LONGEST_LOG = 1_000_000
+"""The most admissions that one key's log may hold: 8 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlidingLog:
+    """`burst` in any window of `burst / rate`, exactly.
+
+    The time of every admitted unit is kept in a ring and counts until it is a window old. No window, wherever it is laid,
+    holds more than `burst`: the reference that the others are compared with, at the price of `burst` numbers per key.
+    """
+
+    name: ClassVar[str] = "sliding-log"
+    remembers: ClassVar[tuple[str, ...]] = ("head", "count", "time", "ring of burst admission times")
+    at_most: ClassVar[tuple[int, int]] = (1, 0)
+
+    burst: int  # admissions that may count at once, and places in the ring
+    window: int  # nanoseconds for which an admission counts
+
+    @classmethod
+    def from_quota(cls, quota: Quota) -> Self:
+        """Build the log that grants `quota`; refuse a burst whose log could not be held in memory."""
+        if quota.burst > LONGEST_LOG:
+            raise InputError(
+                f"sliding-log keeps the time of every admission, so burst must be at most {LONGEST_LOG} "
+                f"({8 * LONGEST_LOG // 10**6} MB a key), got {quota.burst}: use sliding-counter or lower the burst"
+            )
+        return cls(quota.burst, quota.window)
+
+    def start(self, now: int) -> list[int]:
+        """Return an empty log."""
+        return [0, 0, now] + [0] * self.burst
+
+    def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
+        """Forget the admissions that are a window old, then log `cost` more if they fit beside the rest."""
+        burst, window = self.burst, self.window
+        head, count = state[0], state[1]
+        now = now if now > state[2] else state[2]
+        while count > 0 and state[3 + head] + window <= now:
+            head = head + 1 if head + 1 < burst else 0
+            count -= 1
+        allowed = count + cost <= burst
+        retry_after = 0 if allowed else NEVER
+        if allowed:
+            for place in range(head + count, head + count + cost):
+                state[3 + place % burst] = now
+            count += cost
+        elif cost <= burst:  # the oldest so many must go first
+            retry_after = state[3 + (head + count + cost - burst - 1) % burst] + window - now
+        state[0] = head
+        state[1] = count
+        state[2] = now
+        newest = state[3 + (head + count - 1) % burst]
+        return allowed, burst - count, retry_after, newest + window - now if count > 0 else 0, 0

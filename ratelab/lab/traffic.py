@@ -1,0 +1,39 @@
+"""Traffic: who asks for how much, and when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Requests in the order of their arrival, as columns of one length.
+
+    A client is who asks; a key is whose quota is charged. They differ only where clients share a quota.
+    """
+
+    times: Integers
+    """Nanoseconds since the traffic began, never falling."""
+    clients: Integers
+    """Each request's client, as an index into `names`."""
+    costs: Integers
+    """Each request's cost, at least 1."""
+    names: tuple[str, ...]
+    """The clients' names."""
+    keys: Integers
+    """Each client's key, from 0 up: as long as `names`."""
+    duration: int
+    """Nanoseconds that the traffic lasts, the quiet at its end included."""
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @property
+    def request_keys(self) -> Integers:
+        """Each request's key."""
+        return self.keys[self.clients]

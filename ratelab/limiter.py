@@ -1,0 +1,84 @@
+"""What a decision, an algorithm and a limiter are: the shapes that every engine shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableSequence
+from typing import ClassVar, NamedTuple, Protocol, Self
+
+from ratelab.quota import Quota
+
+NEVER = 2**63 - 1
+"""The `retry_after_ns` of a request that no wait can help: it costs more than `burst`."""
+
+State = MutableSequence[int]
+"""One key's memory: a list in a limiter, a row of integers in a replay."""
+
+Clock = Callable[[], int]
+"""Nanoseconds from any origin; `time.monotonic_ns` is one."""
+
+
+class Decision(NamedTuple):
+    """The answer to one hit: these five fields, in this order, in every engine, file and table."""
+
+    allowed: bool
+    """Whether the request may go ahead."""
+    remaining: int
+    """Further cost admissible at this instant."""
+    retry_after_ns: int
+    """The shortest wait after which the same request, alone, is admitted: 0 if allowed, `NEVER` if none helps."""
+    reset_after_ns: int
+    """The time until the key is as good as new, which is also how long its state must be kept."""
+    delay_ns: int
+    """How long an admitted request must queue before it goes ahead."""
+
+    @property
+    def retry_after(self) -> float:
+        """`retry_after_ns` in seconds; infinite if no wait can help."""
+        return float("inf") if self.retry_after_ns == NEVER else self.retry_after_ns / 1e9
+
+    @property
+    def reset_after(self) -> float:
+        """`reset_after_ns` in seconds."""
+        return self.reset_after_ns / 1e9
+
+    @property
+    def delay(self) -> float:
+        """`delay_ns` in seconds."""
+        return self.delay_ns / 1e9
+
+
+class Algorithm(Protocol):
+    """Decide one hit on one key in integers alone: a frozen dataclass with no clock, lock, I/O or exception.
+
+    Two optional class attributes are shown by `ratelab algorithms`: `remembers`, the names of the numbers in a
+    key's state, and `at_most = (factor, extra)`, the promise that no window of `Quota.window` lets out more than
+    `factor * burst + extra`. The conformance tests hold a class to the second.
+    """
+
+    name: ClassVar[str]
+
+    @classmethod
+    def from_quota(cls, quota: Quota) -> Self:
+        """Build the algorithm that grants `quota`; raise `InputError` if it cannot."""
+        ...
+
+    def start(self, now: int) -> list[int]:
+        """Return the state of a key never seen before."""
+        ...
+
+    def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
+        """Decide a hit of `cost` >= 0 at `now`, update `state` in place and return a `Decision`'s five fields."""
+        ...
+
+
+class Limiter(Protocol):
+    """An algorithm joined to a place that keeps the keys' states."""
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The algorithm that decides."""
+        ...
+
+    def hit(self, key: str, cost: int = 1) -> Decision:
+        """Decide a request of `cost` by `key` now, and charge it if it is allowed; cost 0 only looks."""
+        ...

@@ -1,0 +1,148 @@
+"""What is granted: so many units per period, in bursts of so many; and the text people write it in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd
+from typing import Self
+
+from ratelab.errors import InputError
+
+UNITS = {
+    "ns": 1,
+    "us": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "min": 60 * 10**9,
+    "h": 3600 * 10**9,
+    "day": 86400 * 10**9,
+}
+"""Nanoseconds in each unit of time, shortest first."""
+
+LARGEST = 2**62
+"""No number of a quota may be larger: twice it still fits a signed 64-bit column (146 years, in nanoseconds)."""
+
+_NUMBER = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?")
+_DURATION = re.compile(rf"\s*({_NUMBER.pattern})\s*([^\W\d_]*)\s*")
+
+
+def parse_duration(text: str) -> int:
+    """Read a duration such as `10s`, `0.5s` or `2min` as whole nanoseconds; `0s` is one.
+
+    Raises `InputError` for anything but a decimal number >= 0 and a unit of `UNITS`, for a fraction of a
+    nanosecond and for more than `LARGEST`.
+    """
+    length = _duration(text)
+    if length.denominator != 1:
+        raise InputError(f"a duration must be a whole number of nanoseconds, got {shown(text)}")
+    if length > LARGEST:
+        raise InputError(f"a duration must be at most 146 years, got {shown(text)}")
+    return int(length)
+
+
+def format_duration(nanoseconds: int) -> str:
+    """Write a duration exactly, in the largest unit up to seconds that keeps it short: `2.5s`, `500ms`, `90s`."""
+    unit = next((u for u in ("s", "ms", "us") if nanoseconds >= UNITS[u] or not nanoseconds), "ns")
+    whole, part = divmod(nanoseconds, UNITS[unit])
+    digits = f"{part:0{len(str(UNITS[unit])) - 1}d}".rstrip("0") if part else ""
+    return f"{whole}.{digits}{unit}" if digits else f"{whole}{unit}"
+
+
+def shown(value: object) -> str:
+    """Write a refused value for an error message, cut to a line."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Quota:
+    """Grant `limit` units of cost per `period` nanoseconds, and up to `burst` (default `limit`) at once.
+
+    `limit` and `period` are divided by their greatest common divisor, so equal rates are equal quotas.
+    Raises `InputError` for a number that is not whole, not positive, or beyond `LARGEST`.
+    """
+
+    limit: int
+    period: int
+    burst: int
+
+    def __init__(self, limit: int, period: int, burst: int | None = None) -> None:
+        _check_whole("limit", limit)
+        _check_whole("period", period)
+        _check_whole("burst", limit if burst is None else burst)
+        common = gcd(limit, period)
+        object.__setattr__(self, "limit", limit // common)
+        object.__setattr__(self, "period", period // common)
+        object.__setattr__(self, "burst", limit if burst is None else burst)
+        if self.window > LARGEST:
+            raise InputError(
+                f"burst / rate must be at most 146 years, got burst {self.burst} at {self.rate}: "
+                "lower the burst or raise the rate"
+            )
+
+    @classmethod
+    def parse(cls, rate: str, burst: int | None = None) -> Self:
+        """Read a rate such as `2/s`, `100/min`, `5/2.5s` or `2.5/s` (which is 5 per 2 s); exact, no float.
+
+        Without `burst`, as much may come at once as the rate grants in the period it names.
+        Raises `InputError` for anything else, and for 0.
+        """
+        count, period = _rate(rate)
+        if burst is None:
+            burst = count.numerator
+        else:
+            _check_whole("burst", burst)
+        per_ns = count / period
+        return cls(per_ns.numerator, per_ns.denominator, burst)
+
+    @property
+    def window(self) -> int:
+        """The nanoseconds in which the rate grants `burst`, rounded up: W = ceil(burst * period / limit)."""
+        return -(-self.burst * self.period // self.limit)
+
+    @property
+    def rate(self) -> str:
+        """The rate as text that `parse` reads back exactly, in the shortest unit from `s` up that gives a whole number."""
+        for unit in ("s", "min", "h", "day"):
+            count, rest = divmod(self.limit * UNITS[unit], self.period)
+            if not rest:
+                return f"{count}/{unit}"
+        return f"{self.limit}/{format_duration(self.period)}"
+
+    def __str__(self) -> str:
+        return f"{self.rate}, burst {self.burst}"
+
+
+def _check_whole(name: str, value: object) -> None:
+    """Refuse anything but a whole number from 1 to `LARGEST`; a boolean is not a number."""
+    if type(value) is not int or not 1 <= value <= LARGEST:
+        raise InputError(f"{name} must be a whole number from 1 to 2**62, got {shown(value)}")
+
+
+def _rate(text: str) -> tuple[Fraction, Fraction]:
+    """Split a rate into its count and its period in nanoseconds, both above 0."""
+    count_text, slash, period_text = text.partition("/") if type(text) is str else ("", "", "")
+    count_text, period_text = count_text.strip(), period_text.strip()
+    if not slash or not _NUMBER.fullmatch(count_text):
+        raise InputError(f"rate must look like 2/s, 100/min or 5/2.5s, got {shown(text)}")
+    count = Fraction(count_text)
+    try:
+        period = Fraction(UNITS[period_text]) if period_text in UNITS else _duration(period_text)
+    except InputError as error:
+        raise InputError(f"rate must look like 2/s, 100/min or 5/2.5s, got {shown(text)}: {error}") from None
+    if not count or not period:
+        raise InputError(f"rate must be above 0, got {shown(text)}")
+    return count, period
+
+
+def _duration(text: str) -> Fraction:
+    """Read a duration as nanoseconds, exactly."""
+    match = _DURATION.fullmatch(text) if type(text) is str else None
+    if match is None:
+        raise InputError(f"a duration must look like 10s, 0.5s or 2min, got {shown(text)}")
+    if match[2] not in UNITS:
+        unit = f"unknown unit {match[2]!r}" if match[2] else "no unit"
+        raise InputError(f"{unit} in {shown(text)}; a duration takes one of {', '.join(UNITS)}")
+    return Fraction(match[1]) * UNITS[match[2]]

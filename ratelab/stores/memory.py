@@ -1,0 +1,121 @@
+"""A limiter whose keys live in this process."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from functools import partial
+from threading import Lock
+from typing import NamedTuple
+
+from ratelab.clock import steady
+from ratelab.errors import InputError
+from ratelab.limiter import Algorithm, Clock, Decision, State
+
+SHARDS = 1024
+"""Dictionaries that the keys are spread over: one of a million keys would stop for milliseconds to grow."""
+
+OVERFLOW = 64
+"""Buckets that new keys share while every kept key is in use."""
+
+PROBES = 8
+"""Kept keys that are looked at for each new one; more than one, so that idle keys go faster than new ones come."""
+
+_decision = partial(tuple.__new__, Decision)  # what Decision._make does, without its second call
+
+
+class Stats(NamedTuple):
+    """What a `MemoryLimiter` has kept and dropped."""
+
+    keys: int
+    """Keys with a state of their own, at most `max_keys`."""
+    evictions: int
+    """Keys dropped because they had become as good as new."""
+    overflow_hits: int
+    """Hits decided on a shared bucket because there was no room."""
+
+
+class MemoryLimiter:
+    """Hold each key to `algorithm`, for threads and asyncio alike: `hit` never waits for anything but its lock.
+
+    At most `max_keys` states are kept. A key that is as good as new is dropped without loss when others come; a key that
+    has used some of its quota is never dropped. While all kept keys are such, new ones share `OVERFLOW` buckets, and a
+    key that gets a state of its own later starts from its bucket's, so a flood of names buys nobody a fresh quota.
+
+    `clock` is read under the lock. Raises `InputError` if `max_keys` is not a whole number >= 1.
+    """
+
+    def __init__(
+        self, algorithm: Algorithm, clock: Clock = time.monotonic_ns, max_keys: int = 1_000_000
+    ) -> None:
+        if type(max_keys) is not int or max_keys < 1:
+            raise InputError(f"max_keys must be a whole number >= 1, got {max_keys!r}")
+        self.algorithm = algorithm
+        self.max_keys = max_keys
+        self._step = algorithm.step
+        self._clock = clock if clock is time.monotonic_ns else steady(clock)
+        self._lock = Lock()
+        self._acquire, self._release = self._lock.acquire, self._lock.release
+        self._shards: list[dict[str, State]] = [{} for _ in range(SHARDS)]
+        self._overflow: list[State] = [algorithm.start(self._clock()) for _ in range(OVERFLOW)]
+        self._queue: deque[str] = deque()  # every kept key once, in the order in which they are looked at
+        self._evictions = 0
+        self._overflow_hits = 0
+
+    def hit(self, key: str, cost: int = 1) -> Decision:
+        """Decide a request of `cost` by `key` now, and charge it if it is allowed; cost 0 only looks.
+
+        A cost above the quota's burst is denied with an infinite `retry_after`. Raises `InputError`, and changes
+        nothing, if `cost` is not a whole number >= 0.
+        """
+        if type(cost) is not int or cost < 0:
+            raise InputError(f"cost must be a whole number >= 0, got {cost!r}")
+        shard = self._shards[hash(key) % SHARDS]
+        self._acquire()
+        try:
+            now = self._clock()
+            state = shard.get(key)
+            if state is None:
+                return self._hit_new(shard, key, now, cost)
+            return _decision(self._step(state, now, cost))
+        finally:
+            self._release()
+
+    def reset(self, key: str) -> None:
+        """Forget what `key` has used; while it shares an overflow bucket, what that bucket's keys have used."""
+        with self._lock:
+            state = self._shards[hash(key) % SHARDS].get(key)
+            if state is None:
+                state = self._overflow[hash(key) % OVERFLOW]
+            state[:] = self.algorithm.start(self._clock())
+
+    @property
+    def stats(self) -> Stats:
+        """Return the counters as they stand."""
+        with self._lock:
+            return Stats(len(self._queue), self._evictions, self._overflow_hits)
+
+    def _hit_new(self, shard: dict[str, State], key: str, now: int, cost: int) -> Decision:
+        """Decide the hit of a key without a state of its own, and give it one if it needs it and there is room."""
+        self._drop_idle(now)
+        bucket = self._overflow[hash(key) % OVERFLOW]
+        if len(self._queue) >= self.max_keys:
+            self._overflow_hits += 1
+            return _decision(self._step(bucket, now, cost))
+        state = list(bucket)
+        decision: Decision = _decision(self._step(state, now, cost))
+        if decision.reset_after_ns > 0:
+            shard[key] = state
+            self._queue.append(key)
+        return decision
+
+    def _drop_idle(self, now: int) -> None:
+        """Look at a few kept keys in turn, and drop those that are as good as new."""
+        for _ in range(min(PROBES, len(self._queue))):
+            key = self._queue.popleft()
+            shard = self._shards[hash(key) % SHARDS]
+            if Decision(*self._step(shard[key], now, 0)).reset_after_ns > 0:
+                self._queue.append(key)
+            else:
+                del shard[key]
+                self._evictions += 1
