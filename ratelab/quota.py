@@ -25,7 +25,7 @@ LARGEST = 2**62
 """No number of a quota may be larger: twice it still fits a signed 64-bit column (146 years, in nanoseconds)."""
 
 _NUMBER = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?")
-_DURATION = re.compile(rf"\s*({_NUMBER.pattern})\s*([^\W\d_]*)\s*")
+_DURATION = re.compile(rf"\s*({_NUMBER.pattern})?\s*([^\W\d_]*)\s*")
 
 
 def parse_duration(text: str) -> int:
@@ -43,11 +43,21 @@ def parse_duration(text: str) -> int:
 
 
 def format_duration(nanoseconds: int) -> str:
-    """Write a duration exactly, in the largest unit up to seconds that keeps it short: `2.5s`, `500ms`, `90s`."""
+    """Write a duration exactly and shortly: `2.5s`, `500ms`, `90s`, `24h`."""
+    for unit in ("day", "h", "min"):
+        if nanoseconds and nanoseconds % UNITS[unit] == 0:
+            return f"{nanoseconds // UNITS[unit]}{unit}"
     unit = next((u for u in ("s", "ms", "us") if nanoseconds >= UNITS[u] or not nanoseconds), "ns")
     whole, part = divmod(nanoseconds, UNITS[unit])
     digits = f"{part:0{len(str(UNITS[unit])) - 1}d}".rstrip("0") if part else ""
     return f"{whole}.{digits}{unit}" if digits else f"{whole}{unit}"
+
+
+def about(nanoseconds: int) -> str:
+    """Write a duration for people: exactly if that is short, else to three figures in the largest unit that fits."""
+    exact = format_duration(nanoseconds)
+    unit = next((unit for unit in reversed(UNITS) if nanoseconds >= UNITS[unit]), "ns")
+    return exact if len(exact) <= 5 else f"{nanoseconds / UNITS[unit]:.3g}{unit}"
 
 
 def shown(value: object) -> str:
@@ -104,7 +114,7 @@ class Quota:
 
     @property
     def rate(self) -> str:
-        """The rate as text that `parse` reads back exactly, in the shortest unit from `s` up that gives a whole number."""
+        """The rate as text that `parse` reads back exactly, per s, min, h or day if that gives a whole number."""
         for unit in ("s", "min", "h", "day"):
             count, rest = divmod(self.limit * UNITS[unit], self.period)
             if not rest:
@@ -124,25 +134,25 @@ def _check_whole(name: str, value: object) -> None:
 def _rate(text: str) -> tuple[Fraction, Fraction]:
     """Split a rate into its count and its period in nanoseconds, both above 0."""
     count_text, slash, period_text = text.partition("/") if type(text) is str else ("", "", "")
-    count_text, period_text = count_text.strip(), period_text.strip()
-    if not slash or not _NUMBER.fullmatch(count_text):
+    if not slash or not _NUMBER.fullmatch(count_text.strip()):
         raise InputError(f"rate must look like 2/s, 100/min or 5/2.5s, got {shown(text)}")
-    count = Fraction(count_text)
     try:
-        period = Fraction(UNITS[period_text]) if period_text in UNITS else _duration(period_text)
+        period = _duration(period_text, number="1")
     except InputError as error:
         raise InputError(f"rate must look like 2/s, 100/min or 5/2.5s, got {shown(text)}: {error}") from None
+    count = Fraction(count_text.strip())
     if not count or not period:
         raise InputError(f"rate must be above 0, got {shown(text)}")
     return count, period
 
 
-def _duration(text: str) -> Fraction:
-    """Read a duration as nanoseconds, exactly."""
+def _duration(text: str, number: str = "") -> Fraction:
+    """Read a duration as nanoseconds, exactly; `number` stands in where only the unit is written."""
     match = _DURATION.fullmatch(text) if type(text) is str else None
-    if match is None:
+    number = (match[1] or number) if match else ""
+    if match is None or not number:
         raise InputError(f"a duration must look like 10s, 0.5s or 2min, got {shown(text)}")
     if match[2] not in UNITS:
-        unit = f"unknown unit {match[2]!r}" if match[2] else "no unit"
-        raise InputError(f"{unit} in {shown(text)}; a duration takes one of {', '.join(UNITS)}")
-    return Fraction(match[1]) * UNITS[match[2]]
+        unit = f"unknown unit {match[2]!r}" if match[2] else f"no unit in {shown(text)}"
+        raise InputError(f"{unit}, a duration takes one of {', '.join(UNITS)}")
+    return Fraction(number) * UNITS[match[2]]

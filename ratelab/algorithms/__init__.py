@@ -6,8 +6,6 @@ is divided before the last line. Waits are rounded up, written `-(-x // y)` beca
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 from ratelab.algorithms.fixed_window import FixedWindow
 from ratelab.algorithms.gcra import Gcra
 from ratelab.algorithms.leaky_bucket import LeakyBucket
@@ -53,6 +51,8 @@ def find(name: str) -> type[Algorithm]:
     names = available()
     if name in names:
         return names[name]
+    from difflib import get_close_matches
+
     near = get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(names)}, or FILE.py:CLASS"
     raise InputError(f"unknown algorithm {name!r}: {hint}")

@@ -13,9 +13,9 @@ from ratelab.quota import Quota
 class LeakyBucket:
     """A queue of `burst` places, drained at `rate`.
 
-    A request joins the queue if it fits and waits (`delay`) until all that is ahead of it has drained, so what leaves is
-    evenly spaced however it arrives. This is nginx's `limit_req` without `nodelay`. The leaky bucket as a *meter*,
-    which admits at once, is the token bucket upside down and decides exactly as it does.
+    A request joins the queue if it fits and waits (`delay`) until all that is ahead of it has drained, so what
+    leaves is evenly spaced however it arrives. This is nginx's `limit_req` without `nodelay`. The leaky bucket as a
+    *meter*, which admits at once, is the token bucket upside down and decides exactly as it does.
     """
 
     name: ClassVar[str] = "leaky-bucket"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
-from importlib.metadata import entry_points
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
+from os.path import isfile
 from typing import Any, cast
 
 from ratelab.errors import InputError
@@ -17,6 +14,8 @@ GROUP = "ratelab.algorithms"
 
 def from_packages() -> dict[str, type[Algorithm]]:
     """Load the classes that installed packages offer, by their entry points' names."""
+    from importlib.metadata import entry_points  # costs more than all else here, and most runs need none
+
     found = {}
     for entry in entry_points(group=GROUP):
         try:
@@ -30,11 +29,14 @@ def from_packages() -> dict[str, type[Algorithm]]:
 
 def from_file(reference: str) -> type[Algorithm]:
     """Load the class that `path/to/file.py:Class` names, running the file."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
     path, _, class_name = reference.rpartition(":")
-    if not Path(path).is_file():
+    if not isfile(path):  # noqa: PTH113  (pathlib would slow the start of every command)
         raise InputError(f"no file {path!r}: give --algo a name or FILE.py:CLASS")
-    spec = spec_from_file_location(Path(path).stem, path)
-    assert spec is not None and spec.loader is not None  # noqa: S101  (a .py file always has a loader)
+    spec = spec_from_file_location("ratelab_outside", path)
+    assert spec is not None  # noqa: S101  (a .py file has a loader)
+    assert spec.loader is not None  # noqa: S101
     module = module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -57,6 +59,8 @@ def _checked(candidate: Any, origin: str) -> type[Algorithm]:
 
 def _failure(origin: str, error: Exception) -> str:
     """Say on one line what went wrong in somebody else's file, and where."""
+    import traceback
+
     frames = traceback.extract_tb(error.__traceback__)
     line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if frames else None
     return f"{origin} cannot be loaded: line {line}: {type(error).__name__}: {error}"

@@ -17,8 +17,8 @@ LONGEST_LOG = 1_000_000
 class SlidingLog:
     """`burst` in any window of `burst / rate`, exactly.
 
-    The time of every admitted unit is kept in a ring and counts until it is a window old. No window, wherever it is laid,
-    holds more than `burst`: the reference that the others are compared with, at the price of `burst` numbers per key.
+    The time of every admitted unit is kept in a ring and counts until it is a window old. No window, wherever it is
+    laid, holds more than `burst`: the reference that the others are held against, at `burst` numbers a key.
     """
 
     name: ClassVar[str] = "sliding-log"

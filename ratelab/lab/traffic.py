@@ -29,9 +29,16 @@ class Traffic:
     """Each client's key, from 0 up: as long as `names`."""
     duration: int
     """Nanoseconds that the traffic lasts, the quiet at its end included."""
+    origin: int = 0
+    """What the clock read when the traffic began: windows are aligned to the clock."""
 
     def __len__(self) -> int:
         return len(self.times)
+
+    @property
+    def clock_times(self) -> Integers:
+        """What the clock read at each request."""
+        return self.times + self.origin
 
     @property
     def request_keys(self) -> Integers:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from functools import partial
 from threading import Lock
 from typing import NamedTuple
 
@@ -21,7 +20,10 @@ OVERFLOW = 64
 PROBES = 8
 """Kept keys that are looked at for each new one; more than one, so that idle keys go faster than new ones come."""
 
-_decision = partial(tuple.__new__, Decision)  # what Decision._make does, without its second call
+PASS_EVERY = 60_000_000_000
+"""Nanoseconds between two passes over the kept keys: memory follows the traffic, yet clients who return are known."""
+
+_make = tuple.__new__  # what Decision._make calls
 
 
 class Stats(NamedTuple):
@@ -38,27 +40,26 @@ class Stats(NamedTuple):
 class MemoryLimiter:
     """Hold each key to `algorithm`, for threads and asyncio alike: `hit` never waits for anything but its lock.
 
-    At most `max_keys` states are kept. A key that is as good as new is dropped without loss when others come; a key that
-    has used some of its quota is never dropped. While all kept keys are such, new ones share `OVERFLOW` buckets, and a
-    key that gets a state of its own later starts from its bucket's, so a flood of names buys nobody a fresh quota.
+    At most `max_keys` states are kept. A key that is as good as new is dropped without loss when others come; a key
+    that has used some of its quota is never dropped. While all kept keys are such, new ones share `OVERFLOW` buckets,
+    and one that gets a state of its own later starts from its bucket's: a flood of names buys nobody a fresh quota.
 
     `clock` is read under the lock. Raises `InputError` if `max_keys` is not a whole number >= 1.
     """
 
-    def __init__(
-        self, algorithm: Algorithm, clock: Clock = time.monotonic_ns, max_keys: int = 1_000_000
-    ) -> None:
+    def __init__(self, algorithm: Algorithm, clock: Clock = time.monotonic_ns, max_keys: int = 1_000_000) -> None:
         if type(max_keys) is not int or max_keys < 1:
             raise InputError(f"max_keys must be a whole number >= 1, got {max_keys!r}")
         self.algorithm = algorithm
         self.max_keys = max_keys
-        self._step = algorithm.step
         self._clock = clock if clock is time.monotonic_ns else steady(clock)
         self._lock = Lock()
-        self._acquire, self._release = self._lock.acquire, self._lock.release
         self._shards: list[dict[str, State]] = [{} for _ in range(SHARDS)]
         self._overflow: list[State] = [algorithm.start(self._clock()) for _ in range(OVERFLOW)]
+        self._hot = self._shards, self._lock.acquire, self._clock, algorithm.step, self._lock.release
         self._queue: deque[str] = deque()  # every kept key once, in the order in which they are looked at
+        self._unseen = 0  # keys that this pass has still to look at
+        self._next_pass = self._clock() + PASS_EVERY
         self._evictions = 0
         self._overflow_hits = 0
 
@@ -70,16 +71,17 @@ class MemoryLimiter:
         """
         if type(cost) is not int or cost < 0:
             raise InputError(f"cost must be a whole number >= 0, got {cost!r}")
-        shard = self._shards[hash(key) % SHARDS]
-        self._acquire()
+        shards, acquire, clock, step, release = self._hot  # one look-up instead of five
+        shard = shards[hash(key) % SHARDS]
+        acquire()
         try:
-            now = self._clock()
+            now = clock()
             state = shard.get(key)
             if state is None:
                 return self._hit_new(shard, key, now, cost)
-            return _decision(self._step(state, now, cost))
+            return _make(Decision, step(state, now, cost))
         finally:
-            self._release()
+            release()
 
     def reset(self, key: str) -> None:
         """Forget what `key` has used; while it shares an overflow bucket, what that bucket's keys have used."""
@@ -101,20 +103,26 @@ class MemoryLimiter:
         bucket = self._overflow[hash(key) % OVERFLOW]
         if len(self._queue) >= self.max_keys:
             self._overflow_hits += 1
-            return _decision(self._step(bucket, now, cost))
+            return _make(Decision, self.algorithm.step(bucket, now, cost))
         state = list(bucket)
-        decision: Decision = _decision(self._step(state, now, cost))
+        decision = _make(Decision, self.algorithm.step(state, now, cost))
         if decision.reset_after_ns > 0:
             shard[key] = state
             self._queue.append(key)
         return decision
 
     def _drop_idle(self, now: int) -> None:
-        """Look at a few kept keys in turn, and drop those that are as good as new."""
-        for _ in range(min(PROBES, len(self._queue))):
+        """Look at a few kept keys, if there is no room or a pass is due, and drop those that are as good as new."""
+        if now >= self._next_pass:
+            self._unseen, self._next_pass = len(self._queue), now + PASS_EVERY
+        full = len(self._queue) >= self.max_keys
+        probes = min(PROBES, len(self._queue) if full else self._unseen)
+        self._unseen = max(0, self._unseen - probes)
+        for _ in range(probes):
             key = self._queue.popleft()
             shard = self._shards[hash(key) % SHARDS]
-            if Decision(*self._step(shard[key], now, 0)).reset_after_ns > 0:
+            _, _, _, reset_after_ns, _ = self.algorithm.step(shard[key], now, 0)
+            if reset_after_ns > 0:
                 self._queue.append(key)
             else:
                 del shard[key]

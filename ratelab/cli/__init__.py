@@ -1,0 +1,60 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+import ratelab
+from ratelab.errors import InputError
+
+COMMANDS = ("simulate", "replay", "algorithms", "bench")
+
+
+class Fault(click.ClickException):
+    """A person's mistake: one red line and exit status 2."""
+
+    exit_code = 2
+
+    def show(self, file: object = None) -> None:  # noqa: ARG002  (click's signature)
+        """Print the message, whatever it holds, on one line."""
+        line = "".join(letter if letter.isprintable() else " " for letter in self.message)
+        click.secho(f"Error: {line}", fg="red", err=True)
+
+
+class Commands(click.Group):
+    """A group whose commands are imported when they are called for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the commands' names, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the command from the module of its name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"ratelab.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; tell a person's mistake in one line, and let any other error show itself."""
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            raise Fault(str(error)) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(ratelab.__version__, prog_name="ratelab")
+def ratelab_command() -> None:
+    """Choose, prove and ship a rate limit: one definition of each algorithm for simulation, replay and service."""
+
+
+def main() -> None:
+    """Run the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a name outside the terminal's alphabet is no reason to fail
+    ratelab_command(prog_name="ratelab")

@@ -1,0 +1,49 @@
+"""Options that several commands share, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from ratelab.limiter import Algorithm
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_COMPARISON = (
+    click.option(
+        "--algo",
+        "-a",
+        "algorithms",
+        multiple=True,
+        metavar="NAME|FILE.py:CLASS",
+        help="Algorithm to run; repeatable; `all` for every one there is.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."),
+    click.option("--csv", "csv_file", metavar="FILE", help="Write the table as CSV."),
+    click.option(
+        "--events", "events_file", metavar="FILE", help="Write every request and decision, as .csv or .jsonl."
+    ),
+    click.option("--timeline", is_flag=True, help="Draw when each request was admitted, delayed or denied."),
+)
+
+
+def comparison_options(command: Command) -> Command:
+    """Add the options of a command that compares algorithms."""
+    for option in reversed(_COMPARISON):
+        command = option(command)
+    return command
+
+
+def chosen(names: Sequence[str], default: Sequence[str]) -> list[type[Algorithm]]:
+    """Return the algorithms that `--algo` named, or those of `default`; `all` stands for every one there is.
+
+    Raises `InputError` for a name that is not known.
+    """
+    from ratelab.algorithms import available, find
+
+    wanted = names or default
+    every = list(available().values()) if "all" in wanted else []
+    return list(dict.fromkeys(one for name in wanted for one in (every if name == "all" else [find(name)])))

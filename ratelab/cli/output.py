@@ -1,0 +1,89 @@
+"""Print and write comparisons, the same way for every command that makes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ratelab.report.files import check_events_writable, check_writable, write_events, write_table
+from ratelab.report.rows import comparison_object
+from ratelab.report.strip import strips
+from ratelab.report.tables import comparison_table, denied_table, heading
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ratelab.lab.comparison import Comparison
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a comparison goes; checked before any work is done."""
+
+    as_json: bool
+    csv_file: str | None
+    events_file: str | None
+    timeline: bool
+
+    def __post_init__(self) -> None:
+        if self.csv_file:
+            check_writable(self.csv_file)
+        if self.events_file:
+            check_events_writable(self.events_file)
+
+    @property
+    def needs_decisions(self) -> bool:
+        """Whether the single decisions are wanted, beyond the figures."""
+        return bool(self.events_file) or self.timeline
+
+
+@dataclass(frozen=True)
+class Run:
+    """A comparison, what it came from and what to say about that."""
+
+    comparison: Comparison
+    source: dict[str, Any]
+    title: str
+    notes: tuple[str, ...] = ()
+    most_denied: int | None = None
+    """How many clients to tell of; None for a scenario's few, which are all told in the JSON."""
+
+
+def deliver(runs: Sequence[Run], output: Output) -> None:
+    """Write the files asked for, then print the JSON object or the tables."""
+    labels = [dict(list(run.source.items())[:1]) for run in runs]
+    comparisons = [run.comparison for run in runs]
+    if output.csv_file:
+        write_table(output.csv_file, zip(labels, comparisons, strict=True))
+    if output.events_file:
+        write_events(output.events_file, zip(labels if len(runs) > 1 else [{}], comparisons, strict=True))
+    if output.as_json:
+        objects = [comparison_object(run.comparison, run.source, run.most_denied) for run in runs]
+        click.echo(json.dumps(objects[0] if len(runs) == 1 else {"version": 1, "runs": objects}, ensure_ascii=False))
+    else:
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        for number, run in enumerate(runs):
+            if number:
+                console.print()
+            _print(console, run, output.timeline)
+
+
+def _print(console: Console, run: Run, timeline: bool) -> None:
+    console.print(run.title, style="bold", markup=False)
+    console.print(heading(run.comparison), markup=False)
+    for note in run.notes:
+        console.print(note, style="dim", markup=False)
+    console.print()
+    console.print(comparison_table(run.comparison, many_clients=run.most_denied is not None))
+    if run.most_denied and any(result.denied for result in run.comparison.results):
+        console.print()
+        console.print(denied_table(run.comparison, run.most_denied))
+    if timeline:
+        console.print()
+        console.print(strips(run.comparison, console.width))

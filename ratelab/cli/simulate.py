@@ -1,0 +1,49 @@
+"""`ratelab simulate`: replay written scenarios through the algorithms."""
+
+from __future__ import annotations
+
+import click
+
+from ratelab.cli.options import chosen, comparison_options
+
+
+@click.command(short_help="Replay written scenarios through every algorithm.")
+@click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...")
+@comparison_options
+@click.option("--rate", metavar="RATE", help="Instead of the scenario's rate, such as 100/min.")
+@click.option("--burst", type=click.IntRange(min=1), help="Instead of the scenario's burst.")
+@click.option("--seed", type=click.IntRange(min=0), help="Instead of the scenario's seed.")
+def simulate(
+    scenarios: tuple[str, ...],
+    algorithms: tuple[str, ...],
+    as_json: bool,
+    csv_file: str | None,
+    events_file: str | None,
+    timeline: bool,
+    rate: str | None,
+    burst: int | None,
+    seed: int | None,
+) -> None:
+    """Replay each SCENARIO, a YAML file, through every algorithm and compare what they do.
+
+    Without --algo, the algorithms that the scenario names.
+    """
+    from ratelab.cli.output import Output, Run, deliver
+    from ratelab.cli.progress import LateProgress
+    from ratelab.lab.comparison import compare
+    from ratelab.lab.scenario import load_scenario
+
+    output = Output(as_json, csv_file, events_file, timeline)
+    loaded = [load_scenario(path, rate, burst, seed) for path in scenarios]
+    classes = [chosen(algorithms, scenario.algorithms) for scenario in loaded]
+    work = sum(len(one.traffic) * (len(many) + 1) for one, many in zip(loaded, classes, strict=True))
+    with LateProgress("replaying", work) as progress:
+        runs = [
+            Run(
+                compare(scenario.quota, scenario.traffic, many, output.needs_decisions, progress),
+                {"scenario": scenario.name, "seed": scenario.seed},
+                f"{scenario.name}: {scenario.description}",
+            )
+            for scenario, many in zip(loaded, classes, strict=True)
+        ]
+    deliver(runs, output)

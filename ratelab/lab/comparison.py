@@ -1,0 +1,60 @@
+"""The same traffic and the same quota through several algorithms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ratelab.algorithms.sliding_log import SlidingLog
+from ratelab.errors import InputError
+from ratelab.lab.metrics import Result, measure
+from ratelab.lab.replay import Decisions, Progress, replay
+from ratelab.lab.traffic import Traffic
+from ratelab.limiter import Algorithm
+from ratelab.quota import Quota
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What each algorithm did, in the order asked for."""
+
+    quota: Quota
+    traffic: Traffic
+    results: tuple[Result, ...]
+    decisions: dict[str, Decisions]
+    """Every decision by algorithm; empty unless they were to be kept."""
+
+
+def compare(
+    quota: Quota,
+    traffic: Traffic,
+    algorithms: Sequence[type[Algorithm]],
+    keep_decisions: bool = False,
+    progress: Progress = lambda _: None,
+) -> Comparison:
+    """Replay `traffic` through each of `algorithms`, and through the exact sliding log that they are held against.
+
+    Raises `InputError` if two algorithms have one name or one of them cannot grant `quota`.
+    """
+    names = [algorithm.name for algorithm in algorithms]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(f"two algorithms are called {twice!r}: give each a name of its own")
+    built = [algorithm.from_quota(quota) for algorithm in algorithms]
+    exact = _exact(quota, traffic, progress)
+    results, kept = [], {}
+    for algorithm in built:
+        same = exact is not None and isinstance(algorithm, SlidingLog)
+        decisions = exact if same and exact is not None else replay(algorithm, traffic, progress)
+        results.append(measure(algorithm, quota, traffic, decisions, exact))
+        if keep_decisions:
+            kept[algorithm.name] = decisions
+    return Comparison(quota, traffic, tuple(results), kept)
+
+
+def _exact(quota: Quota, traffic: Traffic, progress: Progress) -> Decisions | None:
+    """Return the sliding log's decisions, or None if its log could not be held."""
+    try:
+        return replay(SlidingLog.from_quota(quota), traffic, progress)
+    except InputError:
+        return None

@@ -1,0 +1,71 @@
+"""A line of an access log, in the common or the combined format of Apache and nginx."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from difflib import get_close_matches
+
+from ratelab.errors import InputError
+from ratelab.lab.instants import read_log_instant
+from ratelab.lab.lines import LineError
+from ratelab.quota import shown
+
+Event = tuple[str, int, int]
+"""One request: its client, its time in nanoseconds since 1970 and its cost."""
+
+ReadLine = Callable[[str], Event]
+"""Reads a line as a request, or raises `LineError`; a blank line is an error too."""
+
+FIELDS = ("ip", "user", "method", "path", "status", "referer", "agent")
+"""The fields of a log that can name the client; `path` stands without its query."""
+
+_QUOTED = r'[^"\\]*(?:\\.[^"\\]*)*'
+_LINE = (
+    # A virtual host may come first; what follows it must then look like an address.
+    r"(?:[^\s,]+ (?=[0-9a-fA-F]*[.:][0-9a-fA-F.:]+ ))?"
+    r"(?P<ip>[^\s,]+) "
+    # A user's name may hold blanks only where there is no ident, or one could not tell the two apart.
+    r"(?:-|\S+(?= \S+ \[)) (?P<user>.*?) "
+    r"\[(?P<time>[0-9/]+[A-Za-z]+[0-9/]+:[0-9:.]+ [+-][0-9]+)\] "
+    rf'"(?P<request>{_QUOTED})" (?P<status>[0-9]{{3}}|-) (?:[0-9]+|-)(?!\S)'
+)
+_COMMON = re.compile(_LINE)
+_COMBINED = re.compile(rf'{_LINE}(?: "(?P<referer>{_QUOTED})" "(?P<agent>{_QUOTED})")?')
+_REQUEST = re.compile(r"(?P<method>[A-Za-z_-]+) (?P<path>[^\s?]+)")
+
+
+def is_log_line(line: str) -> bool:
+    """Say whether a line looks like one of a log."""
+    return _COMMON.match(line) is not None
+
+
+def log_reader(key: str) -> ReadLine:
+    """Make the reader of a log's lines, whose client is the field `key`; whatever follows the known fields is ignored.
+
+    A field that is empty or `-`, as a log writes what it does not know, is a missing client.
+    Raises `InputError` for a key that is not one of `FIELDS`.
+    """
+    if key not in FIELDS:
+        near = get_close_matches(key, FIELDS, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"the key of a log must be one of {', '.join(FIELDS)}, got {shown(key)}{hint}")
+    pattern = _COMBINED if key in ("referer", "agent") else _COMMON
+    in_request = key in _REQUEST.groupindex
+    client_group = pattern.groupindex["request" if in_request else key]
+    time_group = pattern.groupindex["time"]
+    match_line = pattern.match
+
+    def read(line: str) -> Event:
+        match = match_line(line)
+        if match is None:
+            raise LineError('a log line must begin HOST IDENT USER [TIME] "REQUEST" STATUS SIZE')
+        client, time = match.group(client_group, time_group)
+        if in_request:
+            asked = _REQUEST.match(client)
+            client = asked and asked[key]
+        if not client or client == "-":
+            raise LineError(f"it has no {key}: name another field with --key")
+        return client, read_log_instant(time), 1
+
+    return read

@@ -1,0 +1,171 @@
+"""Records with named fields, one a line: JSON objects, or the rows of a CSV file under its header."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+from itertools import islice
+
+from ratelab.errors import InputError
+from ratelab.lab.instants import read_instant, read_number
+from ratelab.lab.lines import LineError, printable
+from ratelab.lab.logline import Event, ReadLine
+from ratelab.quota import LARGEST, shown
+
+CLIENTS = ("ip", "client_ip", "clientip", "remote_addr", "remote_ip", "client")
+"""Fields that may be the client where the key is `ip`."""
+
+TIMES = (
+    "time", "timestamp", "ts", "@timestamp", "time_iso8601", "time_local", "at_ns", "date", "datetime", "msec",
+)  # fmt: skip
+"""Fields that may be the time where none is named; `at_ns` counts nanoseconds."""
+
+# Numbers stay text, so that they are read exactly, once, wherever they come from.
+_JSON = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Where a record says who asks, when and at what cost: the first of these names that it has."""
+
+    clients: Sequence[str]
+    times: Sequence[str]
+    cost: str | None
+    """Without one, each request costs 1."""
+    unit: int
+    """Nanoseconds that a time's number counts, except in `at_ns`."""
+
+    def unit_of(self, time: str) -> int:
+        """Say how many nanoseconds a number in this time field counts."""
+        return 1 if time == "at_ns" else self.unit
+
+
+def json_reader(fields: Fields) -> ReadLine:
+    """Make the reader of JSON objects, one a line; the name `a.b` also finds a field `b` within `a`."""
+
+    def read(line: str) -> Event:
+        record = _object(line)
+        time, when = _first(record, fields.times, "time")
+        _, client = _first(record, fields.clients, "key")
+        cost = _first(record, (fields.cost,), "cost")[1] if fields.cost else "1"
+        return _event(client, when, fields.unit_of(time), cost)
+
+    return read
+
+
+def csv_reader(header: str, fields: Fields) -> ReadLine:
+    """Make the reader of the rows under a CSV header, whose names count in any case of letters; a line is a row.
+
+    Raises `InputError` for a header that lacks a field.
+    """
+    delimiter = csv_delimiter(header)
+    names = csv_header(header)
+    time = _column(names, fields.times, "time")
+    client = _column(names, fields.clients, "key")
+    cost = _column(names, (fields.cost,), "cost") if fields.cost else None
+    unit = fields.unit_of(names[time])
+
+    def read(line: str) -> Event:
+        row = _row(line, delimiter)
+        if len(row) != len(names):
+            raise LineError(f"a row must have the header's {len(names)} fields, got {len(row)}")
+        return _event(row[client], row[time], unit, "1" if cost is None else row[cost])
+
+    return read
+
+
+def csv_delimiter(header: str) -> str:
+    """Guess the delimiter of a CSV file: the one of comma, semicolon and tab that its header has most of."""
+    return max(",;\t", key=header.count)
+
+
+def csv_header(header: str) -> list[str]:
+    """Read the names in a header, in small letters; none if it is broken."""
+    try:
+        return [name.strip().lower() for name in _row(header, csv_delimiter(header))]
+    except LineError:
+        return []
+
+
+def _row(line: str, delimiter: str) -> list[str]:
+    """Split a row; the csv module is slow, and only quotes need it."""
+    if '"' not in line:
+        return line.split(delimiter)
+    try:
+        return next(csv.reader((line,), delimiter=delimiter, strict=True, skipinitialspace=True), [])
+    except csv.Error as error:
+        raise LineError(f"its quotes are broken ({error})") from None
+
+
+def _column(names: Sequence[str], wanted: Sequence[str], option: str) -> int:
+    """Find the column of the first wanted name that the header has."""
+    for name in wanted:
+        if name.lower() in names:
+            return names.index(name.lower())
+    near = [close for name in wanted for close in get_close_matches(name.lower(), names, 1)]
+    hint = f"; did you mean {shown(near[0])}?" if near else ""
+    raise InputError(f"its header has {_lacks(names, wanted)}: name the right one with --{option}{hint}")
+
+
+def _object(line: str) -> dict[str, object]:
+    """Read a JSON object."""
+    try:
+        record = _JSON.decode(line)
+    except json.JSONDecodeError as error:
+        raise LineError(f"it is not JSON ({error.msg} at column {error.colno})") from None
+    except RecursionError:
+        raise LineError("its JSON is nested too deeply") from None
+    if not isinstance(record, dict):
+        raise LineError("it must be a JSON object")
+    return record
+
+
+def _first(record: dict[str, object], wanted: Sequence[str], option: str) -> tuple[str, object]:
+    """Find the first wanted name that has a value, and the value."""
+    for name in wanted:
+        value = record.get(name)
+        if value is None and "." in name:
+            value = _nested(record, name)
+        if value is not None:
+            return name, value
+    raise LineError(f"it has {_lacks(record, wanted)}: name the right one with --{option}")
+
+
+def _nested(record: object, name: str) -> object:
+    """Follow a dotted name into a record."""
+    for part in name.split("."):
+        record = record.get(part) if isinstance(record, dict) else None
+    return record
+
+
+def _lacks(names: Iterable[str], wanted: Sequence[str]) -> str:
+    """Say which field is missing and which there are, the first dozen of them."""
+    return printable(f"no field {' or '.join(wanted)} but {', '.join(islice(names, 12))[:200]}")
+
+
+def _event(client: object, time: object, unit: int, cost: object) -> Event:
+    """Read the three values of a record."""
+    who = _text("the client", client)
+    if not who:
+        raise LineError("the client must not be empty")
+    return who, read_instant(_text("time", time), unit), _cost(_text("cost", cost))
+
+
+def _text(what: str, value: object) -> str:
+    """Refuse a value that is neither text nor a number, which is still text."""
+    if not isinstance(value, str):
+        raise LineError(f"{what} must be a number or text, got {shown(value)}")
+    return value.strip()
+
+
+@lru_cache(maxsize=256)
+def _cost(text: str) -> int:
+    """Read a cost; few differ."""
+    number = read_number(text)
+    if number is None or not 1 <= number <= LARGEST or number % 1:
+        raise LineError(f"cost must be a whole number from 1 to 2**62, got {shown(text)}")
+    return int(number)

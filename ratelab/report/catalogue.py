@@ -1,0 +1,64 @@
+"""The algorithms as a table, drawn from the classes themselves."""
+
+from __future__ import annotations
+
+import inspect
+from typing import NamedTuple
+
+from rich.markup import escape
+from rich.table import Table
+
+from ratelab.errors import InputError
+from ratelab.limiter import Algorithm
+from ratelab.quota import Quota, about
+
+
+class Entry(NamedTuple):
+    """What a class says of itself."""
+
+    algorithm: str
+    meaning: str
+    """What rate and burst mean to it: the first paragraph of its docstring."""
+    remembers: str
+    """The numbers in a key's state."""
+    state_bytes_per_key: int | None
+    """Eight bytes for each of them; None if it refuses the quota."""
+    at_most: str
+    """The most that it lets out in any window of burst / rate."""
+
+
+def catalogue(algorithm: type[Algorithm], quota: Quota) -> Entry:
+    """Return what `algorithm` says of itself, its state measured for `quota`."""
+    try:
+        size = 8 * len(algorithm.from_quota(quota).start(0))
+    except InputError:
+        size = None
+    summary = (inspect.getdoc(algorithm) or "(no docstring)").split("\n\n")[0]
+    return Entry(
+        algorithm.name,
+        " ".join(summary.split()).replace("`", ""),
+        ", ".join(getattr(algorithm, "remembers", ())) or "not stated",
+        size,
+        _promise(getattr(algorithm, "at_most", None)),
+    )
+
+
+def catalogue_table(entries: list[Entry], quota: Quota) -> Table:
+    """Return the entries as a table of 80 columns."""
+    table = Table(box=None, padding=(0, 2, 1, 0), pad_edge=False, header_style="bold", width=80)
+    table.add_column("algorithm", no_wrap=True)
+    table.add_column("what rate and burst mean to it", ratio=5)
+    table.add_column("state of a key", ratio=3)
+    table.add_column(f"most in any window\n({about(quota.window)} at {quota.rate})", ratio=3)
+    for entry in entries:
+        size = "refused" if entry.state_bytes_per_key is None else f"{entry.state_bytes_per_key:,} bytes"
+        table.add_row(entry.algorithm, escape(entry.meaning), f"{escape(entry.remembers)} ({size})", entry.at_most)
+    return table
+
+
+def _promise(at_most: tuple[int, int] | None) -> str:
+    if at_most is None:
+        return "not stated"
+    factor, extra = at_most
+    sign = f" {'+' if extra > 0 else '-'} {abs(extra)}" if extra else ""
+    return f"{factor}x burst{sign}"

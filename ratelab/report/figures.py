@@ -1,0 +1,24 @@
+"""Benchmark figures as a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ratelab.bench import Figure
+
+
+def figures_table(figures: list[Figure], machine: str) -> Table:
+    """Return one row for each figure, medians throughout."""
+    table = Table(title=machine, box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("what")
+    for name in ("measured", "floor", "ratio"):
+        table.add_column(name, justify="right")
+    table.add_column("should be")
+    for one in figures:
+        floor = "" if one.floor is None else f"{one.floor:,.0f} {one.unit}"
+        ratio = "" if one.ratio is None else f"{one.ratio:.2f}x"
+        table.add_row(one.what, f"{one.measured:,.0f} {one.unit}", floor, ratio, one.bar)
+    return table

@@ -1,0 +1,107 @@
+"""Files of results: whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO, Any
+
+from ratelab.errors import InputError
+from ratelab.lab.comparison import Comparison
+from ratelab.limiter import Decision
+from ratelab.report.rows import result_row
+
+EVENT_COLUMNS = ("at_ns", "client", "cost", "algorithm", *Decision._fields)
+"""One row for each request and algorithm."""
+
+Row = dict[str, Any]
+
+
+def check_writable(path: str) -> None:
+    """Raise `InputError` unless a file could be written at `path`; nothing is left there."""
+    target = Path(path)
+    if target.is_dir():
+        raise InputError(f"cannot write {path}: it is a directory; name a file in it")
+    if not target.parent.is_dir():
+        raise InputError(f"cannot write {path}: there is no directory {target.parent}")
+    if not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise InputError(f"cannot write {path}: permission denied")
+
+
+def check_events_writable(path: str) -> None:
+    """Raise `InputError` unless events could be written at `path`, which must end in .csv or .jsonl."""
+    if Path(path).suffix not in _EVENT_WRITERS:
+        raise InputError(f"events are written to a name that ends in .csv or .jsonl, got {path!r}")
+    check_writable(path)
+
+
+def write_table(path: str, labelled: Iterable[tuple[Row, Comparison]]) -> None:
+    """Write one CSV row for each result, after the columns that say which run it belongs to."""
+    rows = [{**label, **result_row(result)} for label, comparison in labelled for result in comparison.results]
+    _write_whole(path, lambda file: _write_csv(file, tuple(rows[0]), rows))
+
+
+def write_events(path: str, labelled: Iterable[tuple[Row, Comparison]]) -> None:
+    """Write every request with every algorithm's decision, in the order of arrival."""
+    labelled = list(labelled)
+    columns = (*labelled[0][0], *EVENT_COLUMNS)
+    write = _EVENT_WRITERS[Path(path).suffix]
+    _write_whole(path, lambda file: write(file, columns, _events(labelled)))
+
+
+def _events(labelled: Iterable[tuple[Row, Comparison]]) -> Iterator[Row]:
+    for label, comparison in labelled:
+        traffic = comparison.traffic
+        columns = [traffic.clock_times, traffic.clients, traffic.costs, *comparison.decisions.values()]
+        for begin in range(0, len(traffic), 10_000):
+            part = [column[begin : begin + 10_000].tolist() for column in columns]
+            for at_ns, client, cost, *decisions in zip(*part, strict=True):
+                request = {**label, "at_ns": at_ns, "client": traffic.names[client], "cost": cost}
+                for algorithm, decision in zip(comparison.decisions, decisions, strict=True):
+                    yield {**request, "algorithm": algorithm, **dict(zip(Decision._fields, decision, strict=True))}
+
+
+def _write_csv(file: IO[str], columns: tuple[str, ...], rows: Iterable[Row]) -> None:
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def _write_json_lines(file: IO[str], _columns: tuple[str, ...], rows: Iterable[Row]) -> None:
+    file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+_EVENT_WRITERS = {".csv": _write_csv, ".jsonl": _write_json_lines}
+
+
+def _write_whole(path: str, write: Callable[[IO[str]], None]) -> None:
+    """Write beside `path` and move into place, so that nobody ever sees half a file."""
+    check_writable(path)
+    target = Path(path)
+    if target.exists() and not target.is_file():  # /dev/stdout and the like cannot be replaced
+        with target.open("w", encoding="utf-8", newline="") as file:
+            write(file)
+        return
+    with NamedTemporaryFile(
+        "w", encoding="utf-8", newline="", dir=target.parent, prefix=f".{target.name}.", delete=False
+    ) as file:
+        try:
+            write(file)
+            file.close()
+            Path(file.name).chmod(0o666 & ~_umask())
+            Path(file.name).replace(target)
+        except BaseException:
+            with suppress(OSError):
+                Path(file.name).unlink()
+            raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,70 @@
+"""What a comparison shows, in one or two plain sentences."""
+
+from __future__ import annotations
+
+from ratelab.lab.comparison import Comparison
+from ratelab.lab.metrics import Result
+from ratelab.quota import about
+
+
+def findings(comparison: Comparison, many_clients: bool = False) -> list[str]:
+    """Return what an engineer should take away: how well the quota was kept, and what it cost the clients."""
+    if not comparison.results[0].offered:
+        return ["There were no requests, so there is nothing to compare."]
+    return [_protection(comparison), _price(comparison), *([_reach(comparison)] if many_clients else [])]
+
+
+def _protection(comparison: Comparison) -> str:
+    burst, window = comparison.quota.burst, about(comparison.quota.window)
+    worst = max(result.peak_in_window for result in comparison.results)
+    if worst <= burst:
+        return f"No algorithm let more than {_most(worst)} through in any {window}, where the quota is {burst}."
+    leaders = [result.algorithm for result in comparison.results if result.peak_in_window == worst]
+    kept = [result.algorithm for result in comparison.results if result.peak_in_window <= burst]
+    faithful = f"; {_listed(kept)} kept to it" if kept else ""
+    return f"{_listed(leaders)} let {worst} through within {window} where the quota is {burst}{faithful}."
+
+
+def _price(comparison: Comparison) -> str:
+    results = comparison.results
+    least, most = min(result.denied for result in results), max(result.denied for result in results)
+    offered = results[0].offered
+    if most == 0:
+        told = f"All {offered:,} requests were admitted"
+    elif least == most:
+        told = f"Of {offered:,} requests, {'each' if len(results) > 1 else results[0].algorithm} denied {most:,}"
+    else:
+        lenient = [result.algorithm for result in results if result.denied == least]
+        strict = [result.algorithm for result in results if result.denied == most]
+        fewest = f"{least:,}" if least else "none"
+        told = f"Of {offered:,} requests, {_listed(strict)} denied {most:,}, {_listed(lenient)} {fewest}"
+    queues = [result for result in results if result.delayed]
+    return f"{told}{''.join(map(_queue, queues))}."
+
+
+def _reach(comparison: Comparison) -> str:
+    """Say how many of the clients noticed."""
+    results = sorted(comparison.results, key=lambda result: -result.clients_denied)
+    extremes = results[:1] if results[0].clients_denied == results[-1].clients_denied else [results[0], results[-1]]
+    told = [
+        f"{result.clients_denied:,} ({100 * result.clients_denied_ratio:.3g} %) by {result.algorithm}"
+        for result in extremes
+    ]
+    return f"Of {results[0].clients:,} clients, denied at least once: {', '.join(told)}."
+
+
+def _queue(result: Result) -> str:
+    return f"; {result.algorithm} made {result.delayed:,} wait, up to {seconds(result.max_delay)}"
+
+
+def seconds(value: float) -> str:
+    """Write a time as shortly as a person wants it: `0`, `0.2s`, `1.97s`, `59s`."""
+    return f"{value:.0f}s" if value >= 10 else f"{value:.2f}".rstrip("0").rstrip(".") + "s" * (value > 0)
+
+
+def _most(number: int) -> str:
+    return "one" if number == 1 else f"{number:,}"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,136 @@
+"""Comparisons as tables for the terminal, no wider than 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from ratelab.lab.comparison import Comparison
+from ratelab.lab.metrics import Result
+from ratelab.quota import about
+from ratelab.report.findings import findings, seconds
+from ratelab.report.rows import client_rows
+
+BEST, WORST = "*", "!"
+
+
+@dataclass(frozen=True)
+class _Column:
+    header: str
+    show: Callable[[Any], str]
+    badness: Callable[[Any], float] | None = None
+    """How bad a value is; None where that depends on what one wants."""
+
+    @property
+    def name(self) -> str:
+        """The figure's name in `Result`, which the header breaks over several lines."""
+        return self.header.replace("-\n", "").replace("\n", "")
+
+
+def _count(value: int) -> str:
+    return f"{value:,}" if value < 1_000_000 else f"{value / 1e6:.4g}M"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}"
+
+
+_COLUMNS = (
+    _Column("admitted", _count),
+    _Column("denied", _count),
+    _Column("delayed", _count),
+    _Column("max_\ndelay", seconds, float),
+    _Column("peak_\nin_\nwindow", _count),
+    _Column("over-\nshoot", _ratio, lambda overshoot: max(1.0, overshoot)),
+    _Column("over_\nadmitted", _count, float),
+    _Column("over_\ndenied", _count, float),
+    _Column("fairness", _ratio, lambda fairness: -fairness),
+    _Column("clients_\ndenied_\nratio", lambda ratio: f"{100 * ratio:.3g}%"),
+)
+
+
+def comparison_table(comparison: Comparison, many_clients: bool = False) -> RenderableType:
+    """Return the figures that tell something about this run, and the sentences that follow from them."""
+    columns = [column for column in _COLUMNS if column.name in _telling(comparison, many_clients)]
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("algorithm", overflow="fold", vertical="bottom")
+    for column in columns:
+        table.add_column(column.header, justify="right", vertical="bottom", no_wrap=True)
+    for result in comparison.results:
+        table.add_row(escape(result.algorithm), *(_cell(comparison, result, column) for column in columns))
+    legend = [Text(f"{BEST} best  {WORST} worst", style="dim")]
+    marked = any(_marks(comparison, column) for column in columns)
+    sentences = [Text(sentence) for sentence in findings(comparison, many_clients)]
+    return Group(table, *(legend if marked else []), Text(), *sentences)
+
+
+def denied_table(comparison: Comparison, most: int) -> RenderableType:
+    """Return the clients that were denied most often, with each algorithm's denials, at most `most` of them."""
+    names: dict[str, int] = {}
+    denied: dict[str, dict[str, int]] = {}
+    for result in comparison.results:
+        rows = client_rows(comparison, result, len(comparison.traffic.names))
+        denied[result.algorithm] = {row["client"]: row["offered"] - row["admitted"] for row in rows}
+        names |= {row["client"]: row["offered"] for row in rows}
+    ranked = sorted(names, key=lambda name: -max(counts[name] for counts in denied.values()))[:most]
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("most denied client", overflow="ellipsis", no_wrap=True)
+    table.add_column("offered", justify="right", vertical="bottom")
+    for algorithm in denied:
+        table.add_column(algorithm.replace("-", "-\n"), justify="right", vertical="bottom")
+    for name in ranked:
+        counts = [counts[name] for counts in denied.values()]
+        if any(counts):
+            table.add_row(escape(name), f"{names[name]:,}", *(f"{count:,}" for count in counts))
+    return table
+
+
+def heading(comparison: Comparison) -> str:
+    """Say what was asked, by how many, and what everyone got, on two lines."""
+    traffic, quota = comparison.traffic, comparison.quota
+    keys = len(set(traffic.keys.tolist()))
+    clients = f"{len(traffic.names):,} client{'s' * (len(traffic.names) != 1)}"
+    shared = f" sharing {keys:,} key{'s' * (keys != 1)}" if keys < len(traffic.names) else ""
+    return (
+        f"{len(traffic):,} requests from {clients}{shared} in {about(traffic.duration)}\n"
+        f"quota for each {'key' if shared else 'client'}: {quota.rate}, burst {quota.burst:,} "
+        f"(window {about(quota.window)})"
+    )
+
+
+def _telling(comparison: Comparison, many_clients: bool) -> set[str]:
+    """Return the columns to show: there is room for nine, so those that cannot differ in this run are left out."""
+    names = {"admitted", "denied", "overshoot", "over_admitted", "over_denied"}
+    if any(result.delayed for result in comparison.results):
+        names |= {"delayed", "max_delay"}
+    if many_clients:
+        return names | {"clients_denied_ratio"}
+    return names | ({"fairness"} if len(comparison.traffic.names) > 1 else {"peak_in_window"})
+
+
+def _cell(comparison: Comparison, result: Result, column: _Column) -> Text:
+    value = getattr(result, column.name)
+    if value is None:
+        return Text("- ")
+    mark = _marks(comparison, column).get(value, " " if column.badness else "")
+    return Text(f"{column.show(value)}{mark}", style={BEST: "green", WORST: "red"}.get(mark, ""))
+
+
+def _marks(comparison: Comparison, column: _Column) -> dict[Any, str]:
+    """Return the mark of a column's best and worst values, unless half of all have it: then it tells nothing."""
+    if column.badness is None:
+        return {}
+    values = [getattr(result, column.name) for result in comparison.results]
+    known = {value: column.badness(round(value, 2)) for value in values if value is not None}
+    ends = {min(known.values(), default=0): BEST, max(known.values(), default=0): WORST}
+    marks = {value: ends[badness] for value, badness in known.items() if badness in ends}
+    if len(ends) < 2:
+        return {}
+    shown = [marks.get(value) for value in values]
+    return {value: mark for value, mark in marks.items() if shown.count(mark) * 2 <= len(values)}
