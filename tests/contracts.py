@@ -93,16 +93,18 @@ def says_it_in_whole_numbers(algorithm: Algorithm, timeline: Timeline) -> None:
 def lets_out_no_more_than_its_bound(algorithm: Algorithm, timeline: Timeline) -> None:
     """Hold the class to `at_most`, if it states one, in one window and by the same reading in several."""
     quota = timeline.quota
-    factor, extra = getattr(algorithm, "at_most", (None, 0))
+    at_most: tuple[int, int] | None = getattr(algorithm, "at_most", None)
+    if at_most is None:
+        return
     seen = [visit for visit in visits(algorithm, timeline) if visit.decision.allowed]
     leaving = [(visit.now + visit.decision.delay_ns, visit.cost) for visit in seen]
-    for n in (1, 2, 3) if factor is not None else ():
+    for n in (1, 2, 3):
         # n windows are rounded once, and down; so is one if a nanosecond, by which it is rounded up, grants several
         exact = n * quota.burst * quota.period // quota.limit
         length = quota.window if n == 1 and quota.limit <= quota.period else exact
         for begin, _ in leaving:
             left = sum(cost for at, cost in leaving if begin <= at < begin + length)
-            assert left <= (factor - 1 + n) * quota.burst + extra
+            assert left <= (at_most[0] - 1 + n) * quota.burst + at_most[1]
 
 
 def a_wait_is_enough_and_no_shorter_one_is(algorithm: Algorithm, timeline: Timeline) -> None:

@@ -8,6 +8,7 @@ from inspect import getsource
 from math import ceil
 from textwrap import dedent
 from typing import Any, NamedTuple, cast
+from unittest.mock import patch
 
 from contracts import (
     a_denied_hit_changes_nothing,
@@ -29,6 +30,7 @@ from ratelab.algorithms.leaky_bucket import LeakyBucket
 from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.algorithms.token_bucket import TokenBucket
+from ratelab.stores import memory
 
 Promise = Callable[[Algorithm, Any], None]
 
@@ -165,12 +167,25 @@ KERNELS = {
 """The kernels' mutants by name."""
 
 
+class OpenDoor:
+    """A lock that is always free."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None: ...
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
 class NoLock(MemoryLimiter):
     """Lets every thread in."""
 
-    def __init__(self, algorithm: Algorithm, *options: Any) -> None:
-        super().__init__(algorithm, *options)
-        self._acquire, self._release = lambda *_: True, lambda: None  # type: ignore[assignment]
+    def __init__(self, *options: Any) -> None:
+        with patch.object(memory, "Lock", OpenDoor):
+            super().__init__(*options)
 
 
 class RawClock(MemoryLimiter):
@@ -178,9 +193,9 @@ class RawClock(MemoryLimiter):
 
     steady: Callable[[Clock], Clock] = staticmethod(lambda clock: clock)
 
-    def __init__(self, algorithm: Algorithm, raw: Clock, *options: Any) -> None:
-        super().__init__(algorithm, raw, *options)
-        self._clock = self.steady(raw)
+    def __init__(self, *options: Any) -> None:
+        with patch.object(memory, "steady", self.steady):
+            super().__init__(*options)
 
 
 class EveryStepForGood(RawClock):

@@ -22,7 +22,7 @@ class SlidingLog:
     """
 
     name: ClassVar[str] = "sliding-log"
-    remembers: ClassVar[tuple[str, ...]] = ("head", "count", "time", "ring of burst admission times")
+    remembers: ClassVar[tuple[str, ...]] = ("head", "count", "time", "a ring of burst times")
     at_most: ClassVar[tuple[int, int]] = (1, 0)
 
     burst: int  # admissions that may count at once, and places in the ring

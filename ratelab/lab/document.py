@@ -8,7 +8,7 @@ import yaml
 
 from ratelab.errors import InputError
 
-LARGEST_FILE = 1_000_000
+LARGEST_FILE = 250_000
 """Bytes; a scenario is written by a person, and traffic in bulk belongs in a trace."""
 
 MOST_VALUES = 100_000
@@ -92,7 +92,7 @@ def _read(path: str) -> str:
         raise InputError(f"{path}: {error.strerror}") from None
     if len(data) > LARGEST_FILE:
         raise InputError(
-            f"{path}: a scenario is at most {LARGEST_FILE // 10**6} MB; put traffic in a trace file and name it"
+            f"{path}: a scenario is at most {LARGEST_FILE // 1000} kB; put traffic in a trace file and name it"
         )
     try:
         return data.decode("utf-8-sig")

@@ -40,8 +40,8 @@ def printable(text: str) -> str:
 def read_lines(path: str, progress: Callable[[int], None] | None = None) -> Iterator[str]:
     """Yield the lines of a file, or of standard input for `-`, without their newlines.
 
-    Gzip is told by its first bytes. Bytes that are not UTF-8 become U+FFFD. `progress` is called now and then
-    with the bytes read so far, as stored. Memory stays bounded, whatever the file holds.
+    Gzip is told by its first bytes. A byte order mark is dropped, bytes that are not UTF-8 become U+FFFD. `progress`
+    is called now and then with the bytes read so far, as stored. Memory stays bounded, whatever the file holds.
     Raises `InputError` for what cannot be opened, read or unpacked to its end, then or while iterating.
     """
     blocks = _blocks(path, progress)
@@ -52,7 +52,8 @@ def read_lines(path: str, progress: Callable[[int], None] | None = None) -> Iter
     blocks = chain((first,), blocks)
     if first.startswith(_GZIP):
         blocks = _unzipped(blocks)
-    return chain.from_iterable(_batches(blocks))
+    lines = chain.from_iterable(_batches(blocks))
+    return chain((next(lines, "").removeprefix("\ufeff"),), lines)
 
 
 def _blocks(path: str, progress: Callable[[int], None] | None) -> Iterator[bytes]:

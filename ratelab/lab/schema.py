@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from difflib import get_close_matches
-from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
-from ratelab.algorithms import COMPARED, find
-from ratelab.errors import InputError
+from ratelab.algorithms import COMPARED
+from ratelab.lab import values
 from ratelab.lab.document import Document, Place
 from ratelab.quota import Quota, parse_duration, shown
 
@@ -21,54 +19,9 @@ MOST_CLIENTS = 100_000
 """The largest `count` of a client."""
 
 
-def _whole(least: int, most: int = 10**9) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if type(text) is not str or not text.isascii() or not text.removeprefix("-").isdecimal():
-            raise InputError(f"expected a whole number from {least} to {most}, got {shown(text)}")
-        if len(text) > 20 or not least <= int(text) <= most:
-            raise InputError(f"expected a whole number from {least} to {most}, got {shown(text)[1:-1]}")
-        return int(text)
-
-    return read
-
-
-def _text(value: str) -> str:
-    if type(value) is not str or not value.strip() or not value.isprintable():
-        raise InputError(f"expected some plain text, got {shown(value)}")
-    return value
-
-
-def _costs(value: str | dict[str, str]) -> dict[int, float]:
-    """Read a cost, or costs with the weights they are drawn with."""
-    if not isinstance(value, dict):
-        return {_whole(1)(value): 1.0}
-    costs = {_whole(1)(cost): _weight(weight) for cost, weight in value.items()}
-    if not sum(costs.values()):
-        raise InputError(f"the weights of the costs must add up to more than 0, got {shown(value)}")
-    return costs
-
-
-def _weight(text: str) -> float:
-    if type(text) is not str or len(text) > 30 or not text.isascii() or not text.replace(".", "", 1).isdecimal():
-        raise InputError(f"expected a weight such as 0.9, got {shown(text)}")
-    return float(Fraction(text))
-
-
-def _algorithm(name: str) -> str:
-    """Refuse a name that is not installed; a scenario may not name a file, as reading it must run nothing."""
-    if type(name) is not str or ".py:" in name:
-        raise InputError(f"expected the name of an algorithm, got {shown(name)}; give a file with --algo")
-    find(name)
-    return name
-
-
-def _rate(text: str) -> Quota:
-    return Quota.parse(text)
-
-
-Count = Annotated[int, PlainValidator(_whole(1))]
-Text = Annotated[str, PlainValidator(_text)]
-Rate = Annotated[Quota, PlainValidator(_rate)]
+Count = Annotated[int, PlainValidator(values.whole(1))]
+Text = Annotated[str, PlainValidator(values.plain_text)]
+Rate = Annotated[Quota, PlainValidator(values.rate)]
 Duration = Annotated[int, PlainValidator(parse_duration)]
 """Nanoseconds."""
 
@@ -153,10 +106,10 @@ class Client(_Strict):
     """One client, or `count` alike; those with the same `key` share one quota."""
 
     name: Text
-    count: Annotated[int, PlainValidator(_whole(1, MOST_CLIENTS))] = 1
+    count: Annotated[int, PlainValidator(values.whole(1, MOST_CLIENTS))] = 1
     key: Text | None = None
     traffic: Annotated[list[Annotated[Pattern, Field(discriminator="pattern")]], Field(min_length=1)]
-    cost: Annotated[dict[int, float], PlainValidator(_costs)] = {1: 1.0}
+    cost: Annotated[dict[int, float], PlainValidator(values.cost_weights)] = {1: 1.0}
 
 
 class QuotaText(_Strict):
@@ -172,9 +125,11 @@ class ScenarioFile(_Strict):
     name: Text
     description: Text = "(no description)"
     duration: Duration
-    seed: Annotated[int, PlainValidator(_whole(0, 2**63 - 1))] = 0
+    seed: Annotated[int, PlainValidator(values.whole(0, 2**63 - 1))] = 0
     quota: QuotaText
-    algorithms: Annotated[list[Annotated[str, PlainValidator(_algorithm)]], Field(min_length=1)] = list(COMPARED)
+    algorithms: Annotated[list[Annotated[str, PlainValidator(values.algorithm_name)]], Field(min_length=1)] = list(
+        COMPARED
+    )
     clients: Annotated[list[Client], Field(min_length=1)]
 
 

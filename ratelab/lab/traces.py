@@ -119,10 +119,13 @@ def _recognised(lines: Lines, options: TraceOptions) -> tuple[str, ReadLine, Lin
     number, first = next(((n, line) for n, line in lines if line and not line.isspace()), (0, ""))
     if not number:
         raise InputError("it holds no lines: give a log, JSON lines or CSV file")
-    first = first.removeprefix("\ufeff")
     format_ = _detected(first, options.time) if options.format == "auto" else options.format
     if format_ == "csv":
         return format_, csv_reader(first, options.fields), lines
+    if format_ == "log" and (options.time or options.cost):
+        raise InputError(
+            "a log says itself which field is the time, and has none for the cost: leave out --time and --cost"
+        )
     read_line = log_reader(options.key) if format_ == "log" else json_reader(options.fields)
     return format_, read_line, chain(((number, first),), lines)
 

@@ -45,14 +45,20 @@ def catalogue(algorithm: type[Algorithm], quota: Quota) -> Entry:
 
 def catalogue_table(entries: list[Entry], quota: Quota) -> Table:
     """Return the entries as a table of 80 columns."""
-    table = Table(box=None, padding=(0, 2, 1, 0), pad_edge=False, header_style="bold", width=80)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold", width=80)
     table.add_column("algorithm", no_wrap=True)
-    table.add_column("what rate and burst mean to it", ratio=5)
-    table.add_column("state of a key", ratio=3)
-    table.add_column(f"most in any window\n({about(quota.window)} at {quota.rate})", ratio=3)
+    table.add_column("what rate and burst mean to it", ratio=6)
+    table.add_column("state of a key", ratio=4)
+    table.add_column("bytes", justify="right")
+    table.add_column("at most", no_wrap=True)
     for entry in entries:
-        size = "refused" if entry.state_bytes_per_key is None else f"{entry.state_bytes_per_key:,} bytes"
-        table.add_row(entry.algorithm, escape(entry.meaning), f"{escape(entry.remembers)} ({size})", entry.at_most)
+        size = "-" if entry.state_bytes_per_key is None else f"{entry.state_bytes_per_key:,}"
+        table.add_row(entry.algorithm, escape(entry.meaning), escape(entry.remembers), size, entry.at_most)
+        table.add_section()
+    table.caption = (
+        f"at most: what any window of burst / rate lets out; bytes and window ({about(quota.window)}) at {quota}"
+    )
+    table.caption_justify = "left"
     return table
 
 
@@ -61,4 +67,4 @@ def _promise(at_most: tuple[int, int] | None) -> str:
         return "not stated"
     factor, extra = at_most
     sign = f" {'+' if extra > 0 else '-'} {abs(extra)}" if extra else ""
-    return f"{factor}x burst{sign}"
+    return f"{f'{factor}x ' if factor > 1 else ''}burst{sign}"

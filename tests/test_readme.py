@@ -1,0 +1,93 @@
+"""What the README says is what happens."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from ratelab.cli import ratelab_command
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+COMMANDS = [
+    line.partition("#")[0].rpartition("|")[2].strip()
+    for block in blocks("sh")
+    for line in block.splitlines()
+    if re.search(r"(^|\| )ratelab ", line)
+]
+SIMULATIONS = [command for command in COMMANDS if "scenarios/" in command and "cooldown" not in command]
+CAPTURED = blocks("console")
+
+
+def expanded(command: str) -> list[str]:
+    words = shlex.split(command)[1:]
+    return [part for word in words for part in (sorted(map(str, ROOT.glob(word))) if "*" in word else [word])]
+
+
+@pytest.mark.parametrize("block", CAPTURED, ids=[block.splitlines()[0] for block in CAPTURED])
+def test_captured_output_is_what_the_command_prints(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "80")
+    command, _, output = block.partition("\n")
+    result = CliRunner().invoke(ratelab_command, expanded(command.removeprefix("$ ")))
+    assert [line.rstrip() for line in result.output.splitlines()] == output.splitlines()
+
+
+@pytest.mark.parametrize("command", SIMULATIONS)
+def test_each_simulation_runs_as_written(command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "scenarios").symlink_to(ROOT / "scenarios")
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(ratelab_command, expanded(command))
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_the_options_shown(command: str) -> None:
+    name, *arguments = expanded(command)
+    wanted = ratelab_command.get_command(click.Context(ratelab_command), name)
+    assert wanted is not None
+    wanted.make_context(name, arguments)
+
+
+def test_the_algorithm_of_ones_own_runs_as_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    source = next(block for block in blocks("python") if "class Cooldown" in block)
+    (tmp_path / "cooldown.py").write_text(source)
+    (tmp_path / "scenarios").symlink_to(ROOT / "scenarios")
+    monkeypatch.chdir(tmp_path)
+    for command in (line for line in COMMANDS if "cooldown" in line):
+        result = CliRunner().invoke(ratelab_command, expanded(command))
+        assert result.exit_code == 0, result.output
+        assert "cooldown" in result.output
+
+
+def test_the_library_example_runs_as_written() -> None:
+    example = next(block for block in blocks("python") if "MemoryLimiter(" in block)
+    exec(compile(example, "README.md", "exec"), {})  # noqa: S102  (our own text)
+
+
+def test_the_table_of_algorithms_agrees_with_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ratelab.algorithms import ALGORITHMS
+    from ratelab.quota import Quota
+    from ratelab.report.catalogue import catalogue
+
+    for name, algorithm in ALGORITHMS.items():
+        row = next(line for line in README.splitlines() if line.startswith(f"| `{name}`"))
+        assert catalogue(algorithm, Quota.parse("2/s", 5)).at_most == row.split("|")[4].replace("`", "").strip()
+
+
+def test_every_figure_is_explained() -> None:
+    from ratelab.report.rows import COLUMNS
+
+    table = README.partition("### What the figures mean")[2].partition("## ")[0]
+    assert {*COLUMNS} - {"algorithm"} <= {*re.findall(r"`(\w+)`", table)}
