@@ -51,8 +51,8 @@ class Algorithm(Protocol):
     """Decide one hit on one key in integers alone: a frozen dataclass with no clock, lock, I/O or exception.
 
     Two optional class attributes are shown by `ratelab algorithms`: `remembers`, the names of the numbers in a
-    key's state, and `at_most = (factor, extra)`, the promise that no window of `Quota.window` lets out more than
-    `factor * burst + extra`. The conformance tests hold a class to the second.
+    key's state, and `at_most = (factor, extra)`, the promise that no window of `Quota.window` lets out a cost of more
+    than `factor * burst + extra`, a positive `extra` counted in whole requests. Tests hold a class to the promise.
     """
 
     name: ClassVar[str]

@@ -103,8 +103,9 @@ def lets_out_no_more_than_its_bound(algorithm: Algorithm, timeline: Timeline) ->
         exact = n * quota.burst * quota.period // quota.limit
         length = quota.window if n == 1 and quota.limit <= quota.period else exact
         for begin, _ in leaving:
-            left = sum(cost for at, cost in leaving if begin <= at < begin + length)
-            assert left <= (at_most[0] - 1 + n) * quota.burst + at_most[1]
+            costs = [cost for at, cost in leaving if begin <= at < begin + length]
+            extra = at_most[1] * max(costs) if at_most[1] > 0 else at_most[1]
+            assert sum(costs) <= (at_most[0] - 1 + n) * quota.burst + extra
 
 
 def a_wait_is_enough_and_no_shorter_one_is(algorithm: Algorithm, timeline: Timeline) -> None:

@@ -247,6 +247,17 @@ def test_idle_keys_make_room_before_anything_is_shared(limiter: type[MemoryLimit
     assert [limited.hit(f"busy {n}", 0) for n in range(100)] == busy
 
 
+def test_idle_keys_go_while_there_is_room_so_that_memory_follows_the_traffic(limiter: type[MemoryLimiter]) -> None:
+    clock = ManualClock()
+    limited = limiter(create("token-bucket", "2/min"), clock, 1000)
+    for n in range(100):
+        limited.hit(f"before {n}")
+    clock.advance(120 * 10**9)
+    for n in range(50):
+        limited.hit(f"after {n}")
+    assert limited.stats == (50, 100, 0)
+
+
 def test_dropping_idle_keys_changes_no_decision(limiter: type[MemoryLimiter], kind: type[Algorithm]) -> None:
     clock, algorithm = ManualClock(), kind.from_quota(Quota.parse("2/s", burst=3))
     small, large = limiter(algorithm, clock, 100), MemoryLimiter(algorithm, clock)

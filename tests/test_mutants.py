@@ -70,6 +70,10 @@ LIMITERS: list[tuple[LimiterPromise, type[MemoryLimiter]]] = [
     (test_memory.test_a_newcomer_to_a_full_house_is_served, mutants.DeniesWhenFull),
     (test_memory.test_a_newcomer_who_gets_room_later_gets_no_fresh_quota, mutants.FreshAfterSharing),
     (test_memory.test_idle_keys_make_room_before_anything_is_shared, mutants.NeverDropsIdleKeys),
+    (
+        test_memory.test_idle_keys_go_while_there_is_room_so_that_memory_follows_the_traffic,
+        mutants.NeverDropsIdleKeys,
+    ),
     (test_memory.test_a_look_makes_no_key_and_takes_nothing, mutants.LookingMakesKeys),
 ]
 

@@ -9,7 +9,7 @@ import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from bad_traces import BAD_LINES, BAD_TRACES, GOOD, BadLine, BadTrace
@@ -150,6 +150,7 @@ TIMES = [
     ("1431857103", "s", 0),
     ("1431857103.123456789", "s", 123_456_789),
     ("1431857103.1234567899", "s", 123_456_789),
+    ("1431857103.12345678999999999999999999", "s", 123_456_789),
     ("1431857103123.456789", "ms", 123_456_789),
     ("1431857103123456.789", "us", 123_456_789),
     ("1431857103123456789", "ns", 123_456_789),
@@ -178,7 +179,7 @@ def test_a_number_is_exact_in_every_unit(nanoseconds: int, unit: tuple[str, int]
 
 
 def test_times_before_1970_are_times(read: Read) -> None:
-    trace = read(b"time,ip\n-0.5,a\n1969-12-31T23:59:58Z,a\n-1e-9,b\n")
+    trace = read(b"time,ip\n-0.5,a\n1969-12-31T23:59:58Z,a\n-1e-10,b\n")
     assert trace.traffic.origin == -2 * SECOND
     assert trace.traffic.times.tolist() == [0, 3 * SECOND // 2, 2 * SECOND - 1]
 
@@ -239,12 +240,22 @@ def test_clients_are_numbered_as_the_file_names_them(read: Read) -> None:
 
 
 def test_times_are_sorted_stably_and_the_late_ones_counted(read: Read) -> None:
-    trace = read(
-        b"time,ip\n" + b"".join(b"%d.5,%c\n" % row for row in zip([5, 1, 3, 5, 1, 6, 6], b"abcdefg", strict=True))
-    )
+    rows = zip([5, 1, 3, 5, 1, 6, 6], b"abcdefg", range(1, 8), strict=True)
+    trace = read(b"time,ip,cost\n" + b"".join(b"%d.5,%c,%d\n" % row for row in rows), cost="cost")
     assert "".join(names_of(trace)) == "becadfg"
+    assert trace.traffic.costs.tolist() == [2, 5, 3, 1, 4, 6, 7]
     assert trace.reordered == 3
     assert read(b"time,ip\n1.5,a\n1.5,b\n2,c\n").reordered == 0
+
+
+@given(st.lists(st.integers(0, 3), min_size=50, max_size=200))
+def test_equal_times_keep_the_order_of_the_file(times: list[int]) -> None:
+    content = "time,ip\n" + "".join(f"{time}.5,{number}\n" for number, time in enumerate(times))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+        trace = read_trace("-")
+    assert names_of(trace) == [str(number) for _, number in sorted((time, n) for n, time in enumerate(times))]
+    assert trace.reordered == sum(time < max(times[: n + 1]) for n, time in enumerate(times))
 
 
 def test_whole_seconds_are_spread_in_the_order_of_the_file(read: Read) -> None:
@@ -406,9 +417,12 @@ def test_bytes_that_are_not_utf_8_are_replaced(read: Read) -> None:
     assert read("time,ip\n1,é\n2,".encode() + b"\xe9\n").traffic.names == ("é", "\N{REPLACEMENT CHARACTER}")
 
 
-def test_a_line_of_50_megabytes_is_one_bad_line_and_takes_little_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("opened", [Path.open, gzip.open], ids=["plain", "gzip"])
+def test_a_line_of_50_megabytes_is_one_bad_line_and_takes_little_memory(
+    tmp_path: Path, opened: Callable[[Path, str], BinaryIO]
+) -> None:
     path = tmp_path / "trace"
-    with path.open("wb") as file:
+    with opened(path, "wb") as file:
         file.write(GOOD)
         for _ in range(50):
             file.write(b"\xc3\xa9" * 500_000)
@@ -423,9 +437,9 @@ def test_a_line_of_50_megabytes_is_one_bad_line_and_takes_little_memory(tmp_path
 
 @pytest.mark.parametrize("character", ["a", "é", "\N{MUSICAL SYMBOL G CLEF}"])
 def test_a_line_may_have_65536_characters(read: Read, character: str) -> None:
-    row = f"1,{character * 65_534}\n".encode()
-    trace = read(b"time,ip\n" + row * 20 + row[:-1] + b"b\n" + row)
-    assert (trace.lines, trace.unparsed, trace.traffic.names) == (22, 1, (character * 65_534,))
+    long, longest = (f"1,{character * count}\n".encode() for count in (60_000, 65_534))
+    trace = read(b"time,ip\n" + long * 20 + longest[:-1] + b"b\n" + longest)
+    assert (trace.lines, trace.unparsed, trace.traffic.names) == (22, 1, (character * 60_000, character * 65_534))
 
 
 def test_progress_is_told_in_bytes_as_stored(tmp_path: Path) -> None:

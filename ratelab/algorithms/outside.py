@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from os.path import isfile
 from typing import Any, cast
 
@@ -34,10 +35,10 @@ def from_file(reference: str) -> type[Algorithm]:
     path, _, class_name = reference.rpartition(":")
     if not isfile(path):  # noqa: PTH113  (pathlib would slow the start of every command)
         raise InputError(f"no file {path!r}: give --algo a name or FILE.py:CLASS")
-    spec = spec_from_file_location("ratelab_outside", path)
+    spec = spec_from_file_location(f"outside:{path}", path)
     assert spec is not None  # noqa: S101  (a .py file has a loader)
     assert spec.loader is not None  # noqa: S101
-    module = module_from_spec(spec)
+    module = sys.modules[spec.name] = module_from_spec(spec)  # where dataclasses look their module up
     try:
         spec.loader.exec_module(module)
     except Exception as error:

@@ -35,7 +35,7 @@ Span = tuple[int, int]
 def steady(rate: Quota, span: Span) -> Integers:
     """Return one time every `1 / rate`, the first at the start of `span`."""
     _expected(rate, span)
-    return _collect(_varying([(*span, _per_ns(rate))]))
+    return _collect(_varying([(*span, _per_ns(rate))]), span)
 
 
 def ramp(start: Quota, end: Quota, span: Span) -> Integers:
@@ -44,7 +44,9 @@ def ramp(start: Quota, end: Quota, span: Span) -> Integers:
     _expected(start if first > last else end, span)
     rates = (first + (last - first) * Fraction(2 * step + 1, 2 * STEPS) for step in range(STEPS))
     edges = (span[0] + (span[1] - span[0]) * step // STEPS for step in range(STEPS + 1))
-    return _collect(_varying((begin, end, rate) for (begin, end), rate in zip(pairwise(edges), rates, strict=True)))
+    return _collect(
+        _varying((begin, end, rate) for (begin, end), rate in zip(pairwise(edges), rates, strict=True)), span
+    )
 
 
 def wave(mean: Quota, amplitude: Quota, cycle: int, span: Span) -> Integers:
@@ -62,7 +64,7 @@ def wave(mean: Quota, amplitude: Quota, cycle: int, span: Span) -> Integers:
     edges = (span[0] + cycle * step // STEPS for step in count())
     begun = takewhile(lambda edge: edge[0] < span[1], pairwise(edges))
     pieces = zip(begun, itertools.cycle(rates))
-    return _collect(_varying((begin, min(end, span[1]), rate) for (begin, end), rate in pieces))
+    return _collect(_varying((begin, min(end, span[1]), rate) for (begin, end), rate in pieces), span)
 
 
 def on_off(rate: Quota, on: int, off: int, span: Span) -> Integers:
@@ -72,7 +74,7 @@ def on_off(rate: Quota, on: int, off: int, span: Span) -> Integers:
     begins = range(span[0], span[1], on + off)
     _room(len(begins) * _expected(rate, (0, min(on, span[1] - span[0]))))
     pieces = ([(begin, min(begin + on, span[1]), _per_ns(rate))] for begin in begins)
-    return _collect(chain.from_iterable(map(_varying, pieces)))
+    return _collect(chain.from_iterable(map(_varying, pieces)), span)
 
 
 def burst(at: int, size: int, spacing: int, span: Span) -> Integers:
@@ -172,5 +174,7 @@ def _varying(pieces: Iterable[tuple[int, int, Fraction]]) -> Iterator[int]:
         due = requests - made
 
 
-def _collect(times: Iterable[int]) -> Integers:
-    return np.fromiter(times, np.int64)
+def _collect(times: Iterable[int], span: Span) -> Integers:
+    """Return the times as a column, less one that rounding up has moved out of `span`."""
+    column = np.fromiter(times, np.int64)
+    return column[column < span[1]]

@@ -191,6 +191,8 @@ def _within_second(seconds: Integers) -> Integers:
     """How far into its second each request stands, if those of a second are spread evenly over it."""
     firsts = np.flatnonzero(np.diff(seconds, prepend=seconds[0] - 1))
     counts = np.diff(firsts, append=len(seconds))
-    nth = np.arange(len(seconds)) - np.repeat(firsts, counts)
-    within: Integers = nth * _SECOND // np.repeat(counts, counts)
+    within = np.arange(len(seconds), dtype=np.int64)
+    within -= np.repeat(firsts, counts)
+    within *= _SECOND
+    within //= np.repeat(counts, counts)
     return within

@@ -24,7 +24,7 @@ class Entry(NamedTuple):
     state_bytes_per_key: int | None
     """Eight bytes for each of them; None if it refuses the quota."""
     at_most: str
-    """The most that it lets out in any window of burst / rate."""
+    """The most cost that it lets out in any window of burst / rate."""
 
 
 def catalogue(algorithm: type[Algorithm], quota: Quota) -> Entry:
@@ -66,5 +66,6 @@ def _promise(at_most: tuple[int, int] | None) -> str:
     if at_most is None:
         return "not stated"
     factor, extra = at_most
-    sign = f" {'+' if extra > 0 else '-'} {abs(extra)}" if extra else ""
+    requests = f" + {extra} request{'s' * (extra > 1)}"
+    sign = requests if extra > 0 else f" - {-extra}" if extra < 0 else ""
     return f"{f'{factor}x ' if factor > 1 else ''}burst{sign}"

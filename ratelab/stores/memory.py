@@ -42,7 +42,8 @@ class MemoryLimiter:
 
     At most `max_keys` states are kept. A key that is as good as new is dropped without loss when others come; a key
     that has used some of its quota is never dropped. While all kept keys are such, new ones share `OVERFLOW` buckets,
-    and one that gets a state of its own later starts from its bucket's: a flood of names buys nobody a fresh quota.
+    and one that gets a state of its own later starts from its bucket's: a flood of names buys nobody a fresh quota,
+    and a key that was idle when it was dropped may find, while the flood lasts, that others have used its bucket.
 
     `clock` is read under the lock. Raises `InputError` if `max_keys` is not a whole number >= 1.
     """
@@ -112,11 +113,11 @@ class MemoryLimiter:
         return decision
 
     def _drop_idle(self, now: int) -> None:
-        """Look at a few kept keys, if there is no room or a pass is due, and drop those that are as good as new."""
+        """Look at a few kept keys, if room gets scarce or a pass is due, and drop those that are as good as new."""
         if now >= self._next_pass:
             self._unseen, self._next_pass = len(self._queue), now + PASS_EVERY
-        full = len(self._queue) >= self.max_keys
-        probes = min(PROBES, len(self._queue) if full else self._unseen)
+        scarce = 2 * len(self._queue) >= self.max_keys
+        probes = min(PROBES, len(self._queue) if scarce else self._unseen)
         self._unseen = max(0, self._unseen - probes)
         for _ in range(probes):
             key = self._queue.popleft()
