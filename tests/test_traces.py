@@ -447,9 +447,8 @@ def test_progress_is_told_in_bytes_as_stored(tmp_path: Path) -> None:
     path.write_bytes(GOOD * 50_000)
     told: list[int] = []
     read_trace(str(path), progress=told.append)
-    assert told == sorted(told)
     assert len(told) > 1
-    assert told[-1] == len(GOOD) * 50_000
+    assert sum(told) == len(GOOD) * 50_000
 
 
 # --- anything at all

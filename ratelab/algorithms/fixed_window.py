@@ -36,9 +36,10 @@ class FixedWindow:
     def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
         """Begin a new count if the clock has entered a later window, then count `cost` if it fits."""
         burst, window = self.burst, self.window
+        index, used = state[0], state[1]
         latest = now // window
-        used = 0 if latest > state[0] else state[1]
-        index = latest if latest > state[0] else state[0]  # never an earlier window: a clock may step back
+        if latest > index:  # never back to an earlier window: a clock may step back
+            index, used = latest, 0
         allowed = used + cost <= burst
         used = used + cost if allowed else used
         state[0] = index

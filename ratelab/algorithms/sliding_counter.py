@@ -37,10 +37,11 @@ class SlidingCounter:
     def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
         """Shift the counters if the clock has entered a later window, then count `cost` if the estimate allows it."""
         burst, window = self.burst, self.window
+        index, previous, current = state[0], state[1], state[2]
         latest = now // window
-        previous = state[1] if latest <= state[0] else state[2] if latest == state[0] + 1 else 0
-        current = state[2] if latest <= state[0] else 0
-        index = latest if latest > state[0] else state[0]  # never an earlier window: a clock may step back
+        if latest > index:  # never back to an earlier window: a clock may step back
+            previous = current if latest == index + 1 else 0
+            index, current = latest, 0
         elapsed = now - index * window if latest == index else 0
         free = (burst - current) * window - previous * (window - elapsed)  # units of cost times the window
         allowed = cost * window <= free

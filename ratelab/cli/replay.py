@@ -59,6 +59,7 @@ def replay(
     from ratelab.cli.output import Output, Run, deliver
     from ratelab.cli.progress import LateProgress
     from ratelab.lab.comparison import compare
+    from ratelab.lab.lines import stored_size
     from ratelab.lab.traces import TraceOptions, read_trace
     from ratelab.quota import Quota
     from ratelab.report.reading import reading_notes, reading_object
@@ -67,7 +68,7 @@ def replay(
     quota = Quota.parse(rate, burst)
     classes = chosen(algorithms, COMPARED)
     options = TraceOptions(trace_format, key, time_field, cost_field, time_unit, within_second, strict)
-    with LateProgress("reading", None) as progress:
+    with LateProgress("reading", stored_size(trace)) as progress:
         read = read_trace(trace, options, progress)
     with LateProgress("replaying", len(read.traffic) * (len(classes) + 1)) as progress:
         comparison = compare(quota, read.traffic, classes, output.needs_decisions, progress)

@@ -37,11 +37,17 @@ def printable(text: str) -> str:
     return text if text.isprintable() else repr(text)[1:-1]
 
 
+def stored_size(path: str) -> int | None:
+    """Return how many bytes `path` holds as stored, which is what `progress` adds up to; None if that is not known."""
+    return Path(path).stat().st_size if Path(path).is_file() else None
+
+
 def read_lines(path: str, progress: Callable[[int], None] | None = None) -> Iterator[str]:
     """Yield the lines of a file, or of standard input for `-`, without their newlines.
 
     Gzip is told by its first bytes. A byte order mark is dropped, bytes that are not UTF-8 become U+FFFD. `progress`
-    is called now and then with the bytes read so far, as stored. Memory stays bounded, whatever the file holds.
+    is called now and then with how many more bytes have been read, as stored. Memory stays bounded, whatever the
+    file holds.
     Raises `InputError` for what cannot be opened, read or unpacked to its end, then or while iterating.
     """
     blocks = _blocks(path, progress)
@@ -59,12 +65,10 @@ def read_lines(path: str, progress: Callable[[int], None] | None = None) -> Iter
 def _blocks(path: str, progress: Callable[[int], None] | None) -> Iterator[bytes]:
     """Yield what is stored, block by block."""
     file = _opened(path)
-    count = 0
     try:
         while block := _block(file):
-            count += len(block)
             if progress:
-                progress(count)
+                progress(len(block))
             yield block
     finally:
         if path != "-":

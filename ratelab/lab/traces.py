@@ -91,7 +91,7 @@ def read_trace(path: str, options: TraceOptions = _DEFAULT, progress: Callable[[
     """Read a log, JSON lines or CSV file, plain or gzip; `-` is standard input.
 
     Lines that cannot be read are counted, blank ones skipped. Times are sorted, stably. `progress` is called now
-    and then with the bytes read so far, as stored.
+    and then with how many more bytes have been read, as stored.
 
     If no time has a fraction of a second, the n requests of each second are spread evenly over it in the order of
     the file, the k-th (from 0) at k/n of it; with `within_second="start"` all stand at its start. The last second
