@@ -131,6 +131,12 @@ def test_poisson_counts_vary_as_much_as_they_are() -> None:
     assert counts.var() == pytest.approx(counts.mean(), rel=0.4)
 
 
+def test_poisson_times_go_on_to_the_end_however_short_the_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ratelab.lab.arrivals.exponential", lambda _, size: np.full(size, 0.125))
+    times = poisson(rate("1/s"), seconds(5, 105), "seed")
+    assert times.tolist() == [5 * SECOND + k * SECOND // 8 for k in range(1, 800)]
+
+
 def test_one_seed_gives_one_stream() -> None:
     first, again, other = (poisson(rate("9/s"), seconds(0, 60), seed).tolist() for seed in ("a", "a", "b"))
     assert first == again != other
@@ -257,6 +263,13 @@ def test_another_pattern_changes_nothing_for_the_first(tmp_path: Path) -> None:
     one = drawn(tmp_path / "a", ALICE)["alice"]
     two = drawn(tmp_path / "a", ALICE.replace("}]", "}, {pattern: poisson, rate: 1/s}]"))["alice"]
     assert {time for time, _ in one} < {time for time, _ in two}
+
+
+def test_patterns_alike_do_not_send_in_step(tmp_path: Path) -> None:
+    (requests,) = drawn(
+        tmp_path / "a", f"{{name: a, traffic: [{', '.join(['{pattern: poisson, rate: 3/s}'] * 2)}]}}"
+    ).values()
+    assert len({time for time, _ in requests}) == len(requests) > 200
 
 
 def test_clients_alike_do_not_send_in_step(tmp_path: Path) -> None:

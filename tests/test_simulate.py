@@ -269,6 +269,7 @@ def test_a_file_that_cannot_be_written_is_told_before_any_work(
 
 def test_a_file_without_permission_is_told_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)
+    (tmp_path / "table.csv").touch()
     assert "table.csv: permission denied" in refused(BURST, "--csv", tmp_path / "table.csv")
 
 
@@ -348,11 +349,36 @@ def test_the_table_begins_with_the_quota_and_ends_with_what_the_run_shows(path: 
     assert re.fullmatch(r"[^.]*(let|more than) .* (quota is \d+|kept to it)\. (Of|All) [^.]*(\.\d+[^.]*)*\.", closing)
 
 
+@pytest.mark.parametrize(
+    ("stem", "sentences"),
+    [
+        (
+            "steady",
+            "No algorithm let more than 3 through in any 2.5s, where the quota is 5. All 60 requests were admitted.",
+        ),
+        (
+            "on-off",
+            "No algorithm let more than 10 through in any 5s, where the quota is 10. Of 120 requests, sliding-counter denied"
+            " 55, token-bucket, leaky-bucket, fixed-window and sliding-log none; leaky-bucket made 108 wait, up to 3.6s.",
+        ),
+        (
+            "boundary-burst",
+            "fixed-window let 120 through within 1min where the quota is 60; leaky-bucket, sliding-log and sliding-counter"
+            " kept to it. Of 120 requests, sliding-log and sliding-counter denied 60, fixed-window none; leaky-bucket made"
+            " 60 wait, up to 59s.",
+        ),
+    ],
+)
+def test_the_closing_sentences_tell_how_the_quota_was_kept_and_at_what_price(stem: str, sentences: str) -> None:
+    assert " ".join(shown(SCENARIOS / f"{stem}.yaml").split()).endswith(sentences)
+
+
 def test_the_best_and_the_worst_are_marked_where_that_means_something() -> None:
     text = shown(BURST)
     assert "* best  ! worst" in text
-    (fixed,) = (line for line in text.splitlines() if line.startswith("fixed-window "))
-    assert fixed.split() == ["fixed-window", "13", "17", "0", "0", "7", "1.40!", "2", "1!"]
+    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip()}
+    assert rows["fixed-window"] == ["13", "17", "0", "0", "7", "1.40!", "2", "1!"]
+    assert rows["sliding-counter"] == ["11", "19", "0", "0", "4", "0.80", "0*", "1!"]  # no merit in a lower peak
     assert "best" not in shown(SCENARIOS / "steady.yaml")
 
 

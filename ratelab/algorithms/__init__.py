@@ -15,7 +15,7 @@ from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.algorithms.token_bucket import TokenBucket
 from ratelab.errors import InputError
 from ratelab.limiter import Algorithm
-from ratelab.quota import Quota
+from ratelab.quota import Quota, shown
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "token-bucket": TokenBucket,
@@ -55,7 +55,7 @@ def find(name: str) -> type[Algorithm]:
 
     near = get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(names)}, or FILE.py:CLASS"
-    raise InputError(f"unknown algorithm {name!r}: {hint}")
+    raise InputError(f"unknown algorithm {shown(name)}: {hint}")
 
 
 def create(name: str, rate: str | Quota, burst: int | None = None) -> Algorithm:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os.path import isfile
 from typing import Any, cast
 
@@ -11,6 +13,26 @@ from ratelab.limiter import Algorithm
 
 GROUP = "ratelab.algorithms"
 """The entry-point group in which a package names its algorithm classes."""
+
+
+def is_ours(algorithm: Algorithm | type[Algorithm]) -> bool:
+    """Say whether `algorithm` is one of ratelab's own."""
+    kind = algorithm if isinstance(algorithm, type) else type(algorithm)
+    return kind.__module__.startswith("ratelab.")
+
+
+@contextmanager
+def blaming(algorithm: Algorithm | type[Algorithm]) -> Iterator[None]:
+    """Turn what an algorithm that is not ours raises into an `InputError` that names it; ours fail as bugs do."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, InputError) or is_ours(algorithm):
+            raise
+        raise InputError(
+            f"{algorithm.name} failed: {type(error).__name__}: {error}; start() must return a list of integers "
+            "and step() allowed, remaining, retry_after_ns, reset_after_ns and delay_ns as integers"
+        ) from error
 
 
 def from_packages() -> dict[str, type[Algorithm]]:
@@ -23,8 +45,9 @@ def from_packages() -> dict[str, type[Algorithm]]:
             found[entry.name] = _checked(entry.load(), entry.value)
         except InputError:
             raise
-        except Exception as error:
-            raise InputError(_failure(f"{GROUP} entry {entry.name!r} ({entry.value})", error)) from error
+        except (Exception, SystemExit) as error:
+            origin = f"{GROUP} entry {entry.name!r} ({entry.value})"
+            raise InputError(f"{origin} cannot be loaded: {type(error).__name__}: {error}") from error
     return found
 
 
@@ -41,8 +64,9 @@ def from_file(reference: str) -> type[Algorithm]:
     module = sys.modules[spec.name] = module_from_spec(spec)  # where dataclasses look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise InputError(_failure(path, error)) from error
+    except (Exception, SystemExit) as error:
+        problem = f"line {_line(path, error)}: {type(error).__name__}: {error}"
+        raise InputError(f"{path} cannot be loaded: {problem}") from error
     if not hasattr(module, class_name):
         raise InputError(f"{path} has no class {class_name!r}")
     return _checked(getattr(module, class_name), reference)
@@ -51,17 +75,21 @@ def from_file(reference: str) -> type[Algorithm]:
 def _checked(candidate: Any, origin: str) -> type[Algorithm]:
     """Refuse what lacks a part of `Algorithm`."""
     parts = ("name", "from_quota", "start", "step")
+    name: object = getattr(candidate, "name", None)
     missing = [part for part in parts if not hasattr(candidate, part)]
     if not isinstance(candidate, type) or missing:
         lacks = f"lacks {', '.join(missing)}" if missing else "is no class"
         raise InputError(f"{origin} {lacks}: an algorithm is a class with {', '.join(parts)}")
+    if not isinstance(name, str):
+        raise InputError(f"{origin}: its name must be text, got {name!r}")
     return cast("type[Algorithm]", candidate)
 
 
-def _failure(origin: str, error: Exception) -> str:
-    """Say on one line what went wrong in somebody else's file, and where."""
+def _line(path: str, error: BaseException) -> int | None:
+    """Find the line of somebody else's file on which an error came up."""
     import traceback
 
-    frames = traceback.extract_tb(error.__traceback__)
-    line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if frames else None
-    return f"{origin} cannot be loaded: line {line}: {type(error).__name__}: {error}"
+    if isinstance(error, SyntaxError) and error.filename == path:
+        return error.lineno
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    return lines[-1] if lines else None

@@ -44,6 +44,6 @@ def chosen(names: Sequence[str], default: Sequence[str]) -> list[type[Algorithm]
     """
     from ratelab.algorithms import available, find
 
-    wanted = names or default
+    wanted = dict.fromkeys(names or default)
     every = list(available().values()) if "all" in wanted else []
     return list(dict.fromkeys(one for name in wanted for one in (every if name == "all" else [find(name)])))

@@ -56,9 +56,10 @@ def wave(mean: Quota, amplitude: Quota, cycle: int, span: Span) -> Integers:
     """
     if _per_ns(amplitude) > _per_ns(mean):
         raise InputError(f"amplitude must be at most the mean of {mean.rate}, got {amplitude.rate}")
-    cycles = (span[1] - span[0]) / max(cycle, 1)
-    if cycles * STEPS > MOST_REQUESTS:
-        raise InputError(f"cycle must be longer: {cycles:.0f} of them are more than can be drawn")
+    if cycle < 1:
+        raise InputError("cycle must be longer than 0s, got 0s")
+    if (span[1] - span[0]) // cycle * STEPS > MOST_REQUESTS:
+        raise InputError(f"cycle must be longer, got {format_duration(cycle)}: there would be too many to draw")
     _expected(mean, span)
     rates = [_per_ns(mean) + _per_ns(amplitude) * Fraction(sine, 10**9) for sine in _SINE]
     edges = (span[0] + cycle * step // STEPS for step in count())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ratelab.algorithms.outside import blaming
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import InputError
 from ratelab.lab.metrics import Result, measure
@@ -40,7 +41,7 @@ def compare(
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise InputError(f"two algorithms are called {twice!r}: give each a name of its own")
-    built = [algorithm.from_quota(quota) for algorithm in algorithms]
+    built = [_built(algorithm, quota) for algorithm in algorithms]
     exact = _exact(quota, traffic, progress)
     results, kept = [], {}
     for algorithm in built:
@@ -50,6 +51,11 @@ def compare(
         if keep_decisions:
             kept[algorithm.name] = decisions
     return Comparison(quota, traffic, tuple(results), kept)
+
+
+def _built(algorithm: type[Algorithm], quota: Quota) -> Algorithm:
+    with blaming(algorithm):
+        return algorithm.from_quota(quota)
 
 
 def _exact(quota: Quota, traffic: Traffic, progress: Progress) -> Decisions | None:

@@ -49,17 +49,9 @@ class Document:
             raise InputError(f"{path}: the file is empty; see `ratelab simulate --help` for what a scenario holds")
         self.value = self._plain(root, ())
 
-    def place(self, steps: Place) -> Place:
-        """Return the place that `steps` lead to, less those that are a schema's and not the file's."""
-        place: Place = ()
-        for number, step in enumerate(steps, start=1):
-            if (*place, step) in self.lines or number == len(steps):
-                place = (*place, step)
-        return place
-
-    def error(self, place: Place, problem: str) -> DocumentError:
+    def error(self, place: Place, problem: str, line: int = 0) -> DocumentError:
         """Return the error that says what is wrong with the value at `place`, and on which line it stands."""
-        line = next(self.lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in self.lines)
+        line = line or next(self.lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in self.lines)
         steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
         return DocumentError(
             f"{self.path}:{line}: {steps}: {problem}" if steps else f"{self.path}:{line}: {problem}", line
@@ -75,12 +67,13 @@ class Document:
             return str(node.value)
         values: dict[str, Value] = {}
         for key, item in node.value:
+            line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                raise self.error(place, "a key must be plain text")
+                raise self.error(place, "a key must be plain text", line)
             if key.value in values:
-                raise self.error(place, f"line {key.start_mark.line + 1}: key {key.value!r} stands here twice")
+                raise self.error((*place, key.value), "this key stands here twice", line)
             values[key.value] = self._plain(item, (*place, key.value))
-            self.lines[(*place, key.value)] = key.start_mark.line + 1
+            self.lines[(*place, key.value)] = line
         return values
 
 

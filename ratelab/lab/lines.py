@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
+from stat import S_ISREG
 from typing import BinaryIO
 
 from ratelab.errors import InputError
@@ -39,7 +40,11 @@ def printable(text: str) -> str:
 
 def stored_size(path: str) -> int | None:
     """Return how many bytes `path` holds as stored, which is what `progress` adds up to; None if that is not known."""
-    return Path(path).stat().st_size if Path(path).is_file() else None
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_size if S_ISREG(status.st_mode) else None
 
 
 def read_lines(path: str, progress: Callable[[int], None] | None = None) -> Iterator[str]:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ratelab.errors import InputError
+from ratelab.algorithms.outside import blaming, is_ours
 from ratelab.lab.traffic import Integers, Traffic
-from ratelab.limiter import Algorithm, Decision
+from ratelab.limiter import Algorithm, Decision, State
+from ratelab.quota import shown
 
 DECISION = np.dtype([(field, np.bool_ if field == "allowed" else np.int64) for field in Decision._fields])
 """A column of decisions: the five fields of `Decision`."""
@@ -21,6 +22,8 @@ Decisions = NDArray[Any]
 
 Row = tuple[bool, int, int, int, int]
 """One decision, as `step` returns it."""
+
+Step = Callable[[State, int, int], Row]
 
 Progress = Callable[[int], object]
 """Called now and then with how many more requests have been decided."""
@@ -37,27 +40,32 @@ def replay(algorithm: Algorithm, traffic: Traffic, progress: Progress = lambda _
     decisions = np.empty(len(traffic), DECISION)
     by_key = np.argsort(traffic.request_keys, kind="stable")
     rows = chain.from_iterable(_key_by_key(algorithm, traffic, by_key))
-    try:
+    with blaming(algorithm):
         for begin in range(0, len(traffic), BETWEEN_REPORTS):
             part = by_key[begin : begin + BETWEEN_REPORTS]
             decisions[part] = np.fromiter(islice(rows, len(part)), DECISION, len(part))
             progress(len(part))
-    except Exception as error:
-        if type(algorithm).__module__.startswith("ratelab."):
-            raise
-        problem = f"{type(error).__name__}: {error}"
-        raise InputError(
-            f"{algorithm.name} failed: {problem}; start() must return a list of integers and step() "
-            "allowed, remaining, retry_after_ns, reset_after_ns and delay_ns"
-        ) from error
     return decisions
 
 
 def _key_by_key(algorithm: Algorithm, traffic: Traffic, by_key: Integers) -> Iterator[Iterable[Row]]:
     """Yield the decisions of each key's requests, not yet made; the loop over a key's requests runs in C."""
     keys, times, costs = traffic.request_keys[by_key], traffic.clock_times[by_key], traffic.costs[by_key]
+    step = algorithm.step if is_ours(algorithm) else _checked(algorithm.step)
     firsts = np.flatnonzero(np.diff(keys, prepend=-1)).tolist()
     for begin, end in pairwise([*firsts, len(keys)]):
         own_times = times[begin:end].tolist()
         state = algorithm.start(own_times[0])
-        yield map(algorithm.step, repeat(state), own_times, costs[begin:end].tolist())
+        yield map(step, repeat(state), own_times, costs[begin:end].tolist())
+
+
+def _checked(step: Step) -> Step:
+    """Refuse a row that a column would cut or stretch without a word."""
+
+    def checked(state: State, now: int, cost: int) -> Row:
+        row = step(state, now, cost)
+        if not (isinstance(row, tuple) and len(row) == 5 and all(isinstance(value, int) for value in row)):
+            raise TypeError(f"step() returned {shown(row)}")
+        return row
+
+    return checked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -51,7 +52,7 @@ def load_scenario(path: str, rate: str | None = None, burst: int | None = None, 
 
 
 def _quota(document: Document, said: schema.ScenarioFile, rate: str | None, burst: int | None) -> Quota:
-    granted = Quota.parse(rate) if rate else said.quota.rate
+    granted = said.quota.rate if rate is None else Quota.parse(rate)
     try:
         return Quota(granted.limit, granted.period, burst or said.quota.burst or granted.burst)
     except InputError as error:
@@ -106,7 +107,7 @@ def _arrivals(
             )
         try:
             if isinstance(pattern, schema.TraceFile):
-                trace = read(str(Path(document.path).parent / pattern.file))
+                trace = read(os.path.join(Path(document.path).parent, pattern.file))  # noqa: PTH118  ("-" stays "./-")
                 found.append(arrivals.listed(pattern.begin + trace, (pattern.begin, end)))
             else:
                 found.append(_times(pattern, (pattern.begin, end), f"{stream}/{index}"))

@@ -145,12 +145,12 @@ def read(document: Document) -> ScenarioFile:
         return ScenarioFile.model_validate(document.value)
     except ValidationError as error:
         details = error.errors(include_url=False)
-    raise min((document.error(*_fault(document, fault)) for fault in details), key=lambda error: error.line)
+    raise min((document.error(*_fault(fault)) for fault in details), key=lambda error: error.line)
 
 
-def _fault(document: Document, details: ErrorDetails) -> tuple[Place, str]:
+def _fault(details: ErrorDetails) -> tuple[Place, str]:
     """Return where a fault stands and what it is, in words for the person who wrote the file."""
-    place = document.place(details["loc"])
+    place = _without_tag(details["loc"])
     context: dict[str, Any] = details.get("ctx", {})
     match details["type"]:
         case "value_error":
@@ -172,11 +172,20 @@ def _fault(document: Document, details: ErrorDetails) -> tuple[Place, str]:
             return place, f"expected keys and values, got {shown(details['input'])}"
 
 
-def _keys(loc: tuple[str | int, ...]) -> list[str]:
+def _without_tag(loc: Place) -> Place:
+    """Return the place in the file: pydantic also tells which pattern a piece of traffic was read as."""
+    return loc[:4] + loc[5:] if loc[2:3] == ("traffic",) else loc
+
+
+def _keys(loc: Place) -> list[str]:
     """Return the keys that are allowed beside the one at `loc`."""
-    tag = next((str(step) for step in loc if step in PATTERNS), None)
-    sections: dict[str, type[BaseModel]] = {"clients": Client, "quota": QuotaText}
-    model = ScenarioFile if len(loc) == 1 else PATTERNS[tag] if tag else sections[str(loc[0])]
+    model: type[BaseModel]
+    if len(loc) == 1:
+        model = ScenarioFile
+    elif len(loc) > 4:
+        model = PATTERNS[str(loc[4])]
+    else:
+        model = QuotaText if loc[0] == "quota" else Client
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

@@ -25,10 +25,11 @@ def whole(least: int, most: int = 10**9) -> Callable[[str], int]:
 
 
 def plain_text(value: str) -> str:
-    """Read text on one line that is not blank."""
-    if type(value) is not str or not value.strip() or not value.isprintable():
+    """Read text that is not blank, as one line."""
+    line = " ".join(value.split()) if type(value) is str else ""
+    if not line or not line.isprintable():
         raise InputError(f"expected some plain text, got {shown(value)}")
-    return value
+    return line
 
 
 def cost_weights(value: str | dict[str, str]) -> dict[int, float]:
@@ -37,6 +38,8 @@ def cost_weights(value: str | dict[str, str]) -> dict[int, float]:
     if not isinstance(value, dict):
         return {read_cost(value): 1.0}
     weights = {read_cost(cost): _weight(weight) for cost, weight in value.items()}
+    if len(weights) < len(value):
+        raise InputError(f"a cost stands here twice, got {shown(value)}")
     if not sum(weights.values()):
         raise InputError(f"the weights of the costs must add up to more than 0, got {shown(value)}")
     return weights

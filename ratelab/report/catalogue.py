@@ -8,6 +8,7 @@ from typing import NamedTuple
 from rich.markup import escape
 from rich.table import Table
 
+from ratelab.algorithms.outside import blaming
 from ratelab.errors import InputError
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota, about
@@ -29,10 +30,8 @@ class Entry(NamedTuple):
 
 def catalogue(algorithm: type[Algorithm], quota: Quota) -> Entry:
     """Return what `algorithm` says of itself, its state measured for `quota`."""
-    try:
-        size = 8 * len(algorithm.from_quota(quota).start(0))
-    except InputError:
-        size = None
+    with blaming(algorithm):
+        size = _state_bytes(algorithm, quota)
     summary = (inspect.getdoc(algorithm) or "(no docstring)").split("\n\n")[0]
     return Entry(
         algorithm.name,
@@ -60,6 +59,13 @@ def catalogue_table(entries: list[Entry], quota: Quota) -> Table:
     )
     table.caption_justify = "left"
     return table
+
+
+def _state_bytes(algorithm: type[Algorithm], quota: Quota) -> int | None:
+    try:
+        return 8 * len(algorithm.from_quota(quota).start(0))
+    except InputError:
+        return None
 
 
 def _promise(at_most: tuple[int, int] | None) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO, Any
@@ -25,12 +26,15 @@ Row = dict[str, Any]
 def check_writable(path: str) -> None:
     """Raise `InputError` unless a file could be written at `path`; nothing is left there."""
     target = Path(path)
-    if target.is_dir():
-        raise InputError(f"cannot write {path}: it is a directory; name a file in it")
-    if not target.parent.is_dir():
-        raise InputError(f"cannot write {path}: there is no directory {target.parent}")
-    if not os.access(target if target.exists() else target.parent, os.W_OK):
-        raise InputError(f"cannot write {path}: permission denied")
+    with _telling(path):
+        if target.is_dir():
+            raise InputError(f"cannot write {path}: it is a directory; name a file in it")
+        if not target.parent.is_dir():
+            raise InputError(f"cannot write {path}: there is no directory {target.parent}")
+        if target.exists() and not os.access(target, os.W_OK):
+            raise PermissionError(errno.EACCES, "permission denied")
+        if _replaceable(target):
+            NamedTemporaryFile(dir=target.parent).close()
 
 
 def check_events_writable(path: str) -> None:
@@ -81,24 +85,33 @@ _EVENT_WRITERS = {".csv": _write_csv, ".jsonl": _write_json_lines}
 
 def _write_whole(path: str, write: Callable[[IO[str]], None]) -> None:
     """Write beside `path` and move into place, so that nobody ever sees half a file."""
-    check_writable(path)
     target = Path(path)
-    if target.exists() and not target.is_file():  # /dev/stdout and the like cannot be replaced
-        with target.open("w", encoding="utf-8", newline="") as file:
-            write(file)
-        return
-    with NamedTemporaryFile(
-        "w", encoding="utf-8", newline="", dir=target.parent, prefix=f".{target.name}.", delete=False
-    ) as file:
-        try:
-            write(file)
-            file.close()
-            Path(file.name).chmod(0o666 & ~_umask())
-            Path(file.name).replace(target)
-        except BaseException:
-            with suppress(OSError):
-                Path(file.name).unlink()
-            raise
+    with _telling(path), ExitStack() as cleanup:
+        if not _replaceable(target):
+            write(cleanup.enter_context(target.open("w", encoding="utf-8", newline="")))
+            return
+        file = cleanup.enter_context(
+            NamedTemporaryFile("w", encoding="utf-8", newline="", dir=target.parent, prefix=".ratelab-", delete=False)
+        )
+        cleanup.callback(Path(file.name).unlink, missing_ok=True)
+        write(file)
+        file.close()
+        Path(file.name).chmod(0o666 & ~_umask())
+        Path(file.name).replace(target)
+
+
+def _replaceable(target: Path) -> bool:
+    """Say whether `target` is or would be a plain file; /dev/stdout and the like are written to as they are."""
+    return target.is_file() or not target.exists()
+
+
+@contextmanager
+def _telling(path: str) -> Iterator[None]:
+    """Tell what the system refuses as what it is to the user: a path that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _umask() -> int:

@@ -46,9 +46,10 @@ def _reach(comparison: Comparison) -> str:
     """Say how many of the clients noticed."""
     results = sorted(comparison.results, key=lambda result: -result.clients_denied)
     extremes = results[:1] if results[0].clients_denied == results[-1].clients_denied else [results[0], results[-1]]
+    who = [result.algorithm for result in extremes] if len(extremes) > 1 or len(results) == 1 else ["each"]
     told = [
-        f"{result.clients_denied:,} ({100 * result.clients_denied_ratio:.3g} %) by {result.algorithm}"
-        for result in extremes
+        f"{result.clients_denied:,} ({100 * result.clients_denied_ratio:.3g} %) by {name}"
+        for result, name in zip(extremes, who, strict=True)
     ]
     return f"Of {results[0].clients:,} clients, denied at least once: {', '.join(told)}."
 

@@ -1,0 +1,181 @@
+"""The folder listing is the architecture: imports point one way, and a kernel is nothing but integer arithmetic."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import ratelab
+
+ROOT = Path(ratelab.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+MODULES = {".".join(("ratelab", *path.relative_to(ROOT).with_suffix("").parts)): path for path in FILES}
+KERNELS = [path for path in sorted((ROOT / "algorithms").glob("*.py")) if path.stem not in ("__init__", "outside")]
+
+MAY_SEE = {
+    "errors": set(),
+    "quota": {"errors"},
+    "limiter": {"quota"},
+    "clock": {"limiter"},
+    "algorithms": {"errors", "quota", "limiter"},
+    "stores": {"errors", "quota", "limiter", "clock", "algorithms"},
+    "lab": {"errors", "quota", "limiter", "algorithms"},
+    "report": {"errors", "quota", "limiter", "algorithms", "lab"},
+    "bench": {"algorithms", "stores", "lab", "limiter", "quota"},
+    "cli": {"", "errors", "quota", "limiter", "algorithms", "stores", "lab", "report", "bench", "clock"},
+    "__init__": {"errors", "quota", "limiter", "clock", "algorithms", "stores"},
+    "__main__": {"cli"},
+}
+"""Which parts of `ratelab` each part may import, besides itself; the empty name is `ratelab` itself."""
+
+ONLY_IN = {"yaml": "ratelab.lab.document", "pydantic": "ratelab.lab.schema"}
+"""The one file that may import a library."""
+
+PARTS_WITH = {
+    "numpy": {"lab", "report", "bench"},
+    "rich": {"report", "cli"},
+    "click": {"cli"},
+}
+"""The parts that may import a library that several need."""
+
+
+def only_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def imports(node: ast.AST) -> Iterator[str]:
+    """Yield every module that is imported below `node`, except only for type checkers."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports name the whole path"
+            for alias in child.names:
+                named = f"{child.module}.{alias.name}"
+                yield named if named in MODULES else str(child.module)
+        elif not only_for_types(child):
+            yield from imports(child)
+
+
+@cache
+def imported_by(module: str) -> frozenset[str]:
+    return frozenset(imports(ast.parse(MODULES[module].read_text(encoding="utf-8"))))
+
+
+def part_of(module: str) -> str:
+    return [*module.split("."), ""][1]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_one_way(module: str) -> None:
+    part = part_of(module)
+    seen = {part_of(name) for name in imported_by(module) if name.split(".")[0] == "ratelab"}
+    assert seen - {part} <= MAY_SEE[part]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_each_library_has_its_place(module: str) -> None:
+    libraries = {name.split(".")[0] for name in imported_by(module)} - sys.stdlib_module_names - {"ratelab"}
+    for library in libraries:
+        assert module == ONLY_IN.get(library, module)
+        assert part_of(module) in PARTS_WITH.get(library, {part_of(module)})
+    assert libraries <= ONLY_IN.keys() | PARTS_WITH.keys()
+
+
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    done: set[str] = set()
+
+    def visit(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " -> ".join((*way, module))
+        if module in MODULES and module not in done:
+            for name in imported_by(module):
+                visit(f"{name}.__init__" if f"{name}.__init__" in MODULES else name, (*way, module))
+            done.add(module)
+
+    for module in MODULES:
+        visit(module, ())
+
+
+# --- kernels
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def step_of(path: Path) -> ast.FunctionDef:
+    (step,) = (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef) and node.name == "step")
+    return step
+
+
+NO_CALLS = (
+    ast.Assign, ast.AugAssign, ast.If, ast.While, ast.For, ast.Return,
+    ast.IfExp, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.Tuple, ast.Name, ast.Attribute, ast.Subscript,
+    ast.Constant, ast.Load, ast.Store,
+    ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod, ast.USub,
+    ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq, ast.And, ast.Or, ast.Not,
+)  # fmt: skip
+"""What a step is made of: scalars, and nothing that a compiler of integer loops would refuse."""
+
+
+@pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
+def test_a_kernel_needs_nothing_but_its_shapes(path: Path) -> None:
+    needed = {*imports(tree_of(path))} - {"__future__"}
+    assert needed <= {"dataclasses", "typing", "ratelab.errors", "ratelab.limiter", "ratelab.quota"}
+
+
+def assert_plain(node: ast.AST) -> None:
+    """Check one node of a step."""
+    match node:
+        case ast.Call():
+            assert ast.unparse(node.func) == "range", ast.unparse(node)
+        case ast.For():
+            assert isinstance(node.iter, ast.Call), ast.unparse(node)
+        case ast.Attribute():
+            assert ast.unparse(node.value) == "self", ast.unparse(node)
+        case ast.Subscript():
+            assert ast.unparse(node.value) == "state", ast.unparse(node)
+            assert not isinstance(node.slice, ast.Slice), ast.unparse(node)
+        case ast.Constant():
+            assert type(node.value) is int, ast.unparse(node)
+        case _:
+            assert isinstance(node, NO_CALLS), ast.unparse(node)
+
+
+@pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
+def test_a_step_is_integer_arithmetic_that_could_be_compiled(path: Path) -> None:
+    step = step_of(path)
+    arguments = [argument.arg for argument in step.args.args]
+    assert (arguments, ast.get_docstring(step) is not None) == (["self", "state", "now", "cost"], True)
+    for statement in step.body[1:]:
+        for node in ast.walk(statement):
+            assert_plain(node)
+
+
+@pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
+def test_a_step_knows_only_its_arguments_its_locals_and_never(path: Path) -> None:
+    names = [node for node in ast.walk(step_of(path)) if isinstance(node, ast.Name)]
+    local = {node.id for node in names if isinstance(node.ctx, ast.Store)} | {"self", "state", "now", "cost"}
+    annotations = {"State", "tuple", "bool", "int"}
+    assert {node.id for node in names} - local - annotations <= {"NEVER", "range"}
+
+
+@pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
+def test_a_step_returns_five_fields_in_one_place(path: Path) -> None:
+    (returned,) = (node for node in ast.walk(step_of(path)) if isinstance(node, ast.Return))
+    assert isinstance(returned.value, ast.Tuple)
+    assert len(returned.value.elts) == 5
+    assert isinstance(step_of(path).body[-1], ast.Return)
+
+
+@pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
+def test_a_kernel_is_a_frozen_dataclass_of_integers(path: Path) -> None:
+    (kernel,) = (node for node in tree_of(path).body if isinstance(node, ast.ClassDef))
+    assert [ast.unparse(one) for one in kernel.decorator_list] == ["dataclass(frozen=True, slots=True)"]
+    fields = [ast.unparse(node.annotation) for node in kernel.body if isinstance(node, ast.AnnAssign)]
+    assert {kind for kind in fields if not kind.startswith("ClassVar[")} == {"int"}
