@@ -104,7 +104,7 @@ def lets_out_no_more_than_its_bound(algorithm: Algorithm, timeline: Timeline) ->
         length = quota.window if n == 1 and quota.limit <= quota.period else exact
         for begin, _ in leaving:
             costs = [cost for at, cost in leaving if begin <= at < begin + length]
-            extra = at_most[1] * max(costs) if at_most[1] > 0 else at_most[1]
+            extra = at_most[1] * max(costs, default=0) if at_most[1] > 0 else at_most[1]
             assert sum(costs) <= (at_most[0] - 1 + n) * quota.burst + extra
 
 
