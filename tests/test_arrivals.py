@@ -266,9 +266,8 @@ def test_another_pattern_changes_nothing_for_the_first(tmp_path: Path) -> None:
 
 
 def test_patterns_alike_do_not_send_in_step(tmp_path: Path) -> None:
-    (requests,) = drawn(
-        tmp_path / "a", f"{{name: a, traffic: [{', '.join(['{pattern: poisson, rate: 3/s}'] * 2)}]}}"
-    ).values()
+    pattern = "{pattern: poisson, rate: 3/s}"
+    requests = drawn(tmp_path / "a", f"{{name: a, traffic: [{pattern}, {pattern}]}}")["a"]
     assert len({time for time, _ in requests}) == len(requests) > 200
 
 

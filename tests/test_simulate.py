@@ -339,36 +339,27 @@ def test_the_table_fits_eighty_columns_without_colour(path: Path, options: list[
 
 @pytest.mark.parametrize("path", EVERY, ids=lambda path: path.stem)
 def test_the_table_begins_with_the_quota_and_ends_with_what_the_run_shows(path: Path) -> None:
-    *lines, _ = text = [*shown(path).splitlines(), ""]
-    scenario, quota = load_scenario(str(path)), load_scenario(str(path)).quota
-    assert text[0].startswith(f"{path.stem}: ")
-    told = " ".join(lines)
-    assert re.search(rf"quota for each (client|key): {re.escape(f'{quota.rate}, burst {quota.burst}')} \(window ", told)
+    text, scenario = shown(path), load_scenario(str(path))
+    assert text.startswith(f"{path.stem}: ")
+    told = " ".join(text.split())
+    assert re.search(rf"quota for each (client|key): {re.escape(str(scenario.quota))} \(window ", told)
     assert f"{len(scenario.traffic):,} requests from {len(scenario.traffic.names)} client" in told
-    closing = " ".join(lines[len(lines) - lines[::-1].index("") :])
+    closing = " ".join(text.rpartition("\n\n")[2].split())
     assert re.fullmatch(r"[^.]*(let|more than) .* (quota is \d+|kept to it)\. (Of|All) [^.]*(\.\d+[^.]*)*\.", closing)
 
 
-@pytest.mark.parametrize(
-    ("stem", "sentences"),
-    [
-        (
-            "steady",
-            "No algorithm let more than 3 through in any 2.5s, where the quota is 5. All 60 requests were admitted.",
-        ),
-        (
-            "on-off",
-            "No algorithm let more than 10 through in any 5s, where the quota is 10. Of 120 requests, sliding-counter denied"
-            " 55, token-bucket, leaky-bucket, fixed-window and sliding-log none; leaky-bucket made 108 wait, up to 3.6s.",
-        ),
-        (
-            "boundary-burst",
-            "fixed-window let 120 through within 1min where the quota is 60; leaky-bucket, sliding-log and sliding-counter"
-            " kept to it. Of 120 requests, sliding-log and sliding-counter denied 60, fixed-window none; leaky-bucket made"
-            " 60 wait, up to 59s.",
-        ),
-    ],
-)
+CLOSING = {
+    "steady": "No algorithm let more than 3 through in any 2.5s, where the quota is 5. All 60 requests were admitted.",
+    "on-off": "No algorithm let more than 10 through in any 5s, where the quota is 10. Of 120 requests, "
+    "sliding-counter denied 55, token-bucket, leaky-bucket, fixed-window and sliding-log none; leaky-bucket made 108 "
+    "wait, up to 3.6s.",
+    "boundary-burst": "fixed-window let 120 through within 1min where the quota is 60; leaky-bucket, sliding-log and "
+    "sliding-counter kept to it. Of 120 requests, sliding-log and sliding-counter denied 60, fixed-window none; "
+    "leaky-bucket made 60 wait, up to 59s.",
+}
+
+
+@pytest.mark.parametrize(("stem", "sentences"), CLOSING.items(), ids=CLOSING.keys())
 def test_the_closing_sentences_tell_how_the_quota_was_kept_and_at_what_price(stem: str, sentences: str) -> None:
     assert " ".join(shown(SCENARIOS / f"{stem}.yaml").split()).endswith(sentences)
 
@@ -418,8 +409,8 @@ def mark(cell: list[tuple[bool, int]]) -> str:
     return "+" if any(denied) else "~" if any(delay for _, delay in cell) else "|"
 
 
-def drawn_by_hand(name: str, width: int) -> str:
-    traffic, kernel = load_scenario(BURST).traffic, create(name, Quota.parse("2/s", burst=5))
+def drawn_by_hand(name: str, path: Path, width: int) -> str:
+    traffic, kernel = load_scenario(str(path)).traffic, create(name, Quota.parse("2/s", burst=5))
     state, cells = kernel.start(0), [list[tuple[bool, int]]() for _ in range(width)]
     for at in traffic.times.tolist():
         allowed, *_, delay = kernel.step(state, at, 1)
@@ -428,8 +419,10 @@ def drawn_by_hand(name: str, width: int) -> str:
 
 
 @pytest.mark.parametrize("name", ["token-bucket", "leaky-bucket", "sliding-counter"])
-def test_a_timeline_shows_each_request_in_its_place(name: str) -> None:
-    assert strips(shown(BURST, "--timeline"))[name] == drawn_by_hand(name, 64)
+def test_a_timeline_shows_each_request_in_its_place_up_to_the_last(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "late.yaml"
+    path.write_text(f"{Path(BURST).read_text(encoding='utf-8')}      - {{pattern: at, times: [9.999999999s]}}\n")
+    assert strips(shown(path, "--timeline"))[name] == drawn_by_hand(name, path, 64)
 
 
 # --- the program
