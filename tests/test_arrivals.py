@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ratelab import InputError, Quota
-from ratelab.lab.arrivals import (
+from ratelab.lab.scenarios import load_scenario
+from ratelab.lab.scenarios.arrivals import (
     MOST_REQUESTS,
     Span,
     burst,
@@ -28,7 +29,6 @@ from ratelab.lab.arrivals import (
     uniform,
     wave,
 )
-from ratelab.lab.scenario import load_scenario
 from ratelab.lab.traffic import Integers
 
 SECOND, MINUTE, HOUR = 10**9, 60 * 10**9, 3600 * 10**9
@@ -132,7 +132,7 @@ def test_poisson_counts_vary_as_much_as_they_are() -> None:
 
 
 def test_poisson_times_go_on_to_the_end_however_short_the_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ratelab.lab.arrivals.exponential", lambda _, size: np.full(size, 0.125))
+    monkeypatch.setattr("ratelab.lab.scenarios.arrivals.exponential", lambda _, size: np.full(size, 0.125))
     times = poisson(rate("1/s"), seconds(5, 105), "seed")
     assert times.tolist() == [5 * SECOND + k * SECOND // 8 for k in range(1, 800)]
 

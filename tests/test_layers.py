@@ -33,7 +33,7 @@ MAY_SEE = {
 }
 """Which parts of `ratelab` each part may import, besides itself; the empty name is `ratelab` itself."""
 
-ONLY_IN = {"yaml": "ratelab.lab.document", "pydantic": "ratelab.lab.schema"}
+ONLY_IN = {"yaml": "ratelab.lab.scenarios.document", "pydantic": "ratelab.lab.scenarios.schema"}
 """The one file that may import a library."""
 
 PARTS_WITH = {

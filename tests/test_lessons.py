@@ -14,7 +14,7 @@ from ratelab.algorithms import find
 from ratelab.lab.comparison import Comparison, compare
 from ratelab.lab.metrics import Result
 from ratelab.lab.replay import Decisions
-from ratelab.lab.scenario import load_scenario
+from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.traffic import Integers, Traffic
 
 SECOND, HOUR = 10**9, 3600 * 10**9

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from ratelab.algorithms import COMPARED
 from ratelab.cli import ratelab_command
-from ratelab.lab.traces import FORMATS, TIME_UNITS, WITHIN_SECOND
+from ratelab.lab.traces.trace import FORMATS, TIME_UNITS, WITHIN_SECOND
 
 SECOND = 10**9
 START = 1_431_857_100 * SECOND

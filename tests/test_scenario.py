@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ratelab import InputError, Quota
 from ratelab.algorithms import COMPARED
 from ratelab.cli import ratelab_command
-from ratelab.lab.scenario import Scenario, load_scenario
+from ratelab.lab.scenarios import Scenario, load_scenario
 
 SECOND = 10**9
 
@@ -219,7 +219,7 @@ def test_more_requests_than_can_be_held_are_refused_client_by_client(
 ) -> None:
     (tmp_path / "crowd.yaml").write_text(GOOD.replace("cost: 1", "count: 100"))
     assert simulate(tmp_path / "crowd.yaml").exit_code == 0
-    monkeypatch.setattr("ratelab.lab.scenario.MOST_REQUESTS", 999)
+    monkeypatch.setattr("ratelab.lab.scenarios.scenario.MOST_REQUESTS", 999)
     result = simulate(tmp_path / "crowd.yaml")
     assert_one_line(result, f"{tmp_path / 'crowd.yaml'}:7: clients[0]: the scenario makes more than 999 requests")
 

@@ -19,7 +19,7 @@ import ratelab
 from ratelab import ALGORITHMS, Decision, Quota, create
 from ratelab.algorithms import COMPARED
 from ratelab.cli import COMMANDS, ratelab_command
-from ratelab.lab.scenario import load_scenario
+from ratelab.lab.scenarios import load_scenario
 
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
 EVERY = sorted(SCENARIOS.iterdir())
@@ -262,7 +262,7 @@ def test_a_file_that_cannot_be_written_is_told_before_any_work(
     def work(*arguments: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("ratelab.lab.scenario.load_scenario", work)
+    monkeypatch.setattr("ratelab.lab.scenarios.load_scenario", work)
     assert told in refused(BURST, option, tmp_path / name)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["burst.yaml", "folder.csv"]
 

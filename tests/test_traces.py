@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ratelab import InputError
-from ratelab.lab.instants import read_instant
 from ratelab.lab.traces import Trace, TraceOptions, read_trace
+from ratelab.lab.traces.instants import read_instant
 
 SECOND = 10**9
 START = 1_431_857_103 * SECOND

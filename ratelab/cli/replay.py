@@ -59,8 +59,7 @@ def replay(
     from ratelab.cli.output import Output, Run, deliver
     from ratelab.cli.progress import LateProgress
     from ratelab.lab.comparison import compare
-    from ratelab.lab.lines import stored_size
-    from ratelab.lab.traces import TraceOptions, read_trace
+    from ratelab.lab.traces import TraceOptions, read_trace, stored_size
     from ratelab.quota import Quota
     from ratelab.report.reading import reading_notes, reading_object
 

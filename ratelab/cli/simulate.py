@@ -31,7 +31,7 @@ def simulate(
     from ratelab.cli.output import Output, Run, deliver
     from ratelab.cli.progress import LateProgress
     from ratelab.lab.comparison import compare
-    from ratelab.lab.scenario import load_scenario
+    from ratelab.lab.scenarios import load_scenario
 
     output = Output(as_json, csv_file, events_file, timeline)
     loaded = [load_scenario(path, rate, burst, seed) for path in scenarios]

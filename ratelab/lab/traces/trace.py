@@ -9,10 +9,10 @@ from itertools import chain
 import numpy as np
 
 from ratelab.errors import InputError
-from ratelab.lab.columns import Columns, Lines, Reject
-from ratelab.lab.lines import LineError, printable, read_lines
-from ratelab.lab.logline import ReadLine, is_log_line, log_reader
-from ratelab.lab.records import CLIENTS, TIMES, Fields, csv_delimiter, csv_header, csv_reader, json_reader
+from ratelab.lab.traces.columns import Columns, Lines, Reject
+from ratelab.lab.traces.lines import LineError, printable, read_lines
+from ratelab.lab.traces.logline import ReadLine, is_log_line, log_reader
+from ratelab.lab.traces.records import CLIENTS, TIMES, Fields, csv_delimiter, csv_header, csv_reader, json_reader
 from ratelab.lab.traffic import Integers, Traffic
 from ratelab.quota import LARGEST, UNITS, shown
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from ratelab.algorithms import COMPARED
-from ratelab.lab import values
-from ratelab.lab.document import Document, Place
+from ratelab.lab.scenarios import values
+from ratelab.lab.scenarios.document import Document, Place
 from ratelab.quota import Quota, parse_duration, shown
 
 if TYPE_CHECKING:

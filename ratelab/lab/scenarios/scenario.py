@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from ratelab.errors import InputError
-from ratelab.lab import arrivals, schema
-from ratelab.lab.arrivals import MOST_REQUESTS, Span
-from ratelab.lab.document import Document, Place
+from ratelab.lab.scenarios import arrivals, schema
+from ratelab.lab.scenarios.arrivals import MOST_REQUESTS, Span
+from ratelab.lab.scenarios.document import Document, Place
 from ratelab.lab.traces import read_trace
 from ratelab.lab.traffic import Integers, Traffic
 from ratelab.quota import Quota, format_duration

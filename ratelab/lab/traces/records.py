@@ -11,9 +11,9 @@ from functools import lru_cache
 from itertools import islice
 
 from ratelab.errors import InputError
-from ratelab.lab.instants import read_instant, read_number
-from ratelab.lab.lines import LineError, printable
-from ratelab.lab.logline import Event, ReadLine
+from ratelab.lab.traces.instants import read_instant, read_number
+from ratelab.lab.traces.lines import LineError, printable
+from ratelab.lab.traces.logline import Event, ReadLine
 from ratelab.quota import LARGEST, shown
 
 CLIENTS = ("ip", "client_ip", "clientip", "remote_addr", "remote_ip", "client")

@@ -6,8 +6,8 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ratelab.lab.lines import LONGEST, LineError
-from ratelab.lab.logline import ReadLine
+from ratelab.lab.traces.lines import LONGEST, LineError
+from ratelab.lab.traces.logline import ReadLine
 from ratelab.quota import shown
 
 Lines = Iterable[tuple[int, str]]

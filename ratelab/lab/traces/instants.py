@@ -8,7 +8,7 @@ from decimal import Context, Decimal
 from functools import lru_cache
 from math import floor
 
-from ratelab.lab.lines import LineError
+from ratelab.lab.traces.lines import LineError
 from ratelab.quota import LARGEST, UNITS, shown
 
 _EXACT = Context(prec=60)

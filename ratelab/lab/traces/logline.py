@@ -7,8 +7,8 @@ from collections.abc import Callable
 from difflib import get_close_matches
 
 from ratelab.errors import InputError
-from ratelab.lab.instants import read_log_instant
-from ratelab.lab.lines import LineError
+from ratelab.lab.traces.instants import read_log_instant
+from ratelab.lab.traces.lines import LineError
 from ratelab.quota import shown
 
 Event = tuple[str, int, int]
