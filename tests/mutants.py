@@ -258,7 +258,7 @@ class FreshAfterSharing(MemoryLimiter):
     def _hit_new(self, shard: dict[str, State], key: str, now: int, cost: int) -> Decision:
         self._drop_idle(now)
         if len(self._queue) < self.max_keys:
-            self._overflow[hash(key) % len(self._overflow)] = self.algorithm.start(now)
+            self._overflow.clear()
         return super()._hit_new(shard, key, now, cost)
 
 

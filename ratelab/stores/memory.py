@@ -56,7 +56,7 @@ class MemoryLimiter:
         self._clock = clock if clock is time.monotonic_ns else steady(clock)
         self._lock = Lock()
         self._shards: list[dict[str, State]] = [{} for _ in range(SHARDS)]
-        self._overflow: list[State] = [algorithm.start(self._clock()) for _ in range(OVERFLOW)]
+        self._overflow: dict[int, State] = {}  # buckets by number, from 0 to OVERFLOW, once they are used
         self._hot = self._shards, self._lock.acquire, self._clock, algorithm.step, self._lock.release
         self._queue: deque[str] = deque()  # every kept key once, in the order in which they are looked at
         self._unseen = 0  # keys that this pass has still to look at
@@ -87,10 +87,9 @@ class MemoryLimiter:
     def reset(self, key: str) -> None:
         """Forget what `key` has used; while it shares an overflow bucket, what that bucket's keys have used."""
         with self._lock:
-            state = self._shards[hash(key) % SHARDS].get(key)
-            if state is None:
-                state = self._overflow[hash(key) % OVERFLOW]
-            state[:] = self.algorithm.start(self._clock())
+            state = self._shards[hash(key) % SHARDS].get(key) or self._overflow.get(hash(key) % OVERFLOW)
+            if state is not None:
+                state[:] = self.algorithm.start(self._clock())
 
     @property
     def stats(self) -> Stats:
@@ -101,11 +100,14 @@ class MemoryLimiter:
     def _hit_new(self, shard: dict[str, State], key: str, now: int, cost: int) -> Decision:
         """Decide the hit of a key without a state of its own, and give it one if it needs it and there is room."""
         self._drop_idle(now)
-        bucket = self._overflow[hash(key) % OVERFLOW]
+        number = hash(key) % OVERFLOW
+        bucket = self._overflow.get(number)
         if len(self._queue) >= self.max_keys:
+            if bucket is None:
+                bucket = self._overflow[number] = self.algorithm.start(now)
             self._overflow_hits += 1
             return _make(Decision, self.algorithm.step(bucket, now, cost))
-        state = list(bucket)
+        state = self.algorithm.start(now) if bucket is None else list(bucket)
         decision = _make(Decision, self.algorithm.step(state, now, cost))
         if decision.reset_after_ns > 0:
             shard[key] = state
@@ -120,11 +122,12 @@ class MemoryLimiter:
         probes = min(PROBES, len(self._queue) if scarce else self._unseen)
         self._unseen = max(0, self._unseen - probes)
         for _ in range(probes):
-            key = self._queue.popleft()
+            key = self._queue[0]
             shard = self._shards[hash(key) % SHARDS]
             _, _, _, reset_after_ns, _ = self.algorithm.step(shard[key], now, 0)
             if reset_after_ns > 0:
-                self._queue.append(key)
+                self._queue.rotate(-1)
             else:
+                self._queue.popleft()
                 del shard[key]
                 self._evictions += 1

@@ -54,7 +54,7 @@ def load_scenario(path: str, rate: str | None = None, burst: int | None = None, 
 def _quota(document: Document, said: schema.ScenarioFile, rate: str | None, burst: int | None) -> Quota:
     granted = said.quota.rate if rate is None else Quota.parse(rate)
     try:
-        return Quota(granted.limit, granted.period, burst or said.quota.burst or granted.burst)
+        return Quota(granted.limit, granted.period, said.quota.burst or granted.burst if burst is None else burst)
     except InputError as error:
         raise document.error(("quota",), str(error)) from None
 
