@@ -62,7 +62,7 @@ def about(nanoseconds: int) -> str:
 
 def shown(value: object) -> str:
     """Write a refused value for an error message, cut to a line."""
-    text = repr(value)
+    text = repr(value[:80] if isinstance(value, str) else value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

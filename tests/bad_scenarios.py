@@ -182,7 +182,9 @@ NOT_A_SCENARIO = {
     "an unknown algorithm": file(
         "gcra]", "tokenbucket]", ":5: algorithms[1]: unknown algorithm 'tokenbucket': did you mean token-bucket?"
     ),
-    "a long unknown algorithm": file("gcra]", "x" * 100_000 + "]", ":5: algorithms[1]: unknown algorithm 'xxx"),
+    "a long unknown algorithm": file(
+        "gcra]", "x" * 100_000 + "]", ":5: algorithms[1]: a value has at most 2000 characters, got 100,000"
+    ),
     "an algorithm that is a list": file("gcra]", "[gcra]]", ":5: algorithms[1]: expected the name of an algorithm"),
     "a file as an algorithm": file(
         "gcra]", "mine.py:Mine]", ":5: algorithms[1]: expected the name of an algorithm", "give a file with --algo"

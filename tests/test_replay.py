@@ -188,7 +188,7 @@ def test_lines_that_cannot_be_read_are_counted_and_the_first_few_shown(tmp_path:
     found = told(path, "--rate", "10/min")
     assert (found["lines"], found["unparsed"], found["offered"]) == (12, 8, 4)
     text = shown(path, "--rate", "10/min")
-    assert "8 of them could not be read and are left out, the first of them:" in text
+    assert "8 lines left out, not readable, beginning with:" in text
     joined = " ".join(text.split())
     assert [n for n in (4, 6, 7, 8) if f"line {n}: a log line must begin" in joined] == [4, 6, 7]
     assert "'rubbish one'" in joined
@@ -203,7 +203,7 @@ def test_times_out_of_order_are_sorted_and_counted(tmp_path: Path) -> None:
     path = log(tmp_path, [line("a", "05:02"), line("a", "05:00"), line("a", "05:01")])
     found = told(path, "--rate", "1/s", "--burst", "1")
     assert (found["reordered"], found["start"], found["results"][0]["denied"]) == (2, START, 0)
-    assert "2 were earlier than one before them: sorted by time" in shown(path, "--rate", "1/s")
+    assert "2 requests out of order, sorted by time" in shown(path, "--rate", "1/s")
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def blaming(algorithm: Algorithm | type[Algorithm]) -> Iterator[None]:
             raise
         raise InputError(
             f"{algorithm.name} failed: {type(error).__name__}: {error}; start() must return a list of integers "
-            "and step() allowed, remaining, retry_after_ns, reset_after_ns and delay_ns as integers"
+            "and step() allowed, remaining, retry_after_ns, reset_after_ns and delay_ns as integers >= 0"
         ) from error
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os.path import realpath
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ratelab.errors import InputError
 from ratelab.report.files import check_events_writable, check_writable, write_events, write_table
 from ratelab.report.rows import comparison_object
 from ratelab.report.strip import strips
@@ -30,6 +32,8 @@ class Output:
     timeline: bool
 
     def __post_init__(self) -> None:
+        if self.csv_file and self.events_file and realpath(self.csv_file) == realpath(self.events_file):
+            raise InputError(f"--csv and --events cannot both write {self.events_file}: give each a file of its own")
         if self.csv_file:
             check_writable(self.csv_file)
         if self.events_file:

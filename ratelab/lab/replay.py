@@ -64,7 +64,9 @@ def _checked(step: Step) -> Step:
 
     def checked(state: State, now: int, cost: int) -> Row:
         row = step(state, now, cost)
-        if not (isinstance(row, tuple) and len(row) == 5 and all(isinstance(value, int) for value in row)):
+        if not (
+            isinstance(row, tuple) and len(row) == 5 and all(isinstance(value, int) and value >= 0 for value in row)
+        ):
             raise TypeError(f"step() returned {shown(row)}")
         return row
 

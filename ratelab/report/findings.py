@@ -30,14 +30,16 @@ def _price(comparison: Comparison) -> str:
     least, most = min(result.denied for result in results), max(result.denied for result in results)
     offered = results[0].offered
     if most == 0:
-        told = f"All {offered:,} requests were admitted"
+        told = f"All {offered:,} requests were admitted" if offered > 1 else "The one request was admitted"
     elif least == most:
-        told = f"Of {offered:,} requests, {'each' if len(results) > 1 else results[0].algorithm} denied {most:,}"
+        told = (
+            f"Of {counted(offered, 'request')}, {'each' if len(results) > 1 else results[0].algorithm} denied {most:,}"
+        )
     else:
         lenient = [result.algorithm for result in results if result.denied == least]
         strict = [result.algorithm for result in results if result.denied == most]
         fewest = f"{least:,}" if least else "none"
-        told = f"Of {offered:,} requests, {_listed(strict)} denied {most:,}, {_listed(lenient)} {fewest}"
+        told = f"Of {counted(offered, 'request')}, {_listed(strict)} denied {most:,}, {_listed(lenient)} {fewest}"
     queues = [result for result in results if result.delayed]
     return f"{told}{''.join(map(_queue, queues))}."
 
@@ -51,11 +53,16 @@ def _reach(comparison: Comparison) -> str:
         f"{result.clients_denied:,} ({100 * result.clients_denied_ratio:.3g} %) by {name}"
         for result, name in zip(extremes, who, strict=True)
     ]
-    return f"Of {results[0].clients:,} clients, denied at least once: {', '.join(told)}."
+    return f"Of {counted(results[0].clients, 'client')}, denied at least once: {', '.join(told)}."
 
 
 def _queue(result: Result) -> str:
     return f"; {result.algorithm} made {result.delayed:,} wait, up to {seconds(result.max_delay)}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number of things: `1 request`, `2,000 requests`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def seconds(value: float) -> str:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ratelab.lab.traces import Trace
+from ratelab.report.findings import counted
 
 
 def reading_object(trace: Trace) -> dict[str, Any]:
@@ -22,12 +23,12 @@ def reading_object(trace: Trace) -> dict[str, Any]:
 
 def reading_notes(trace: Trace, within_second: str) -> tuple[str, ...]:
     """Return the lines that a person should know before believing the figures."""
-    notes = [f"{trace.lines:,} lines from {_moment(trace.traffic.origin)}"]
+    notes = [f"{counted(trace.lines, 'line')} from {_moment(trace.traffic.origin)}"]
     if trace.unparsed:
-        notes.append(f"{trace.unparsed:,} of them could not be read and are left out, the first of them:")
+        notes.append(f"{counted(trace.unparsed, 'line')} left out, not readable, beginning with:")
         notes += [f"  line {reject}" for reject in trace.rejects]
     if trace.reordered:
-        notes.append(f"{trace.reordered:,} were earlier than one before them: sorted by time")
+        notes.append(f"{counted(trace.reordered, 'request')} out of order, sorted by time")
     if trace.whole_seconds and within_second == "spread":
         notes.append("times are whole seconds: the requests of a second are spread evenly over it (--within-second)")
     elif trace.whole_seconds:

@@ -14,7 +14,7 @@ from rich.text import Text
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.metrics import Result
 from ratelab.quota import about
-from ratelab.report.findings import findings, seconds
+from ratelab.report.findings import counted, findings, seconds
 from ratelab.report.rows import client_rows
 
 BEST, WORST = "*", "!"
@@ -95,10 +95,10 @@ def heading(comparison: Comparison) -> str:
     """Say what was asked, by how many, and what everyone got, on two lines."""
     traffic, quota = comparison.traffic, comparison.quota
     keys = len(set(traffic.keys.tolist()))
-    clients = f"{len(traffic.names):,} client{'s' * (len(traffic.names) != 1)}"
-    shared = f" sharing {keys:,} key{'s' * (keys != 1)}" if keys < len(traffic.names) else ""
+    shared = f" sharing {counted(keys, 'key')}" if keys < len(traffic.names) else ""
     return (
-        f"{len(traffic):,} requests from {clients}{shared} in {about(traffic.duration)}\n"
+        f"{counted(len(traffic), 'request')} from {counted(len(traffic.names), 'client')}{shared} "
+        f"in {about(traffic.duration)}\n"
         f"quota for each {'key' if shared else 'client'}: {quota.rate}, burst {quota.burst:,} "
         f"(window {about(quota.window)})"
     )

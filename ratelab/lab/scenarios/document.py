@@ -14,6 +14,9 @@ LARGEST_FILE = 250_000
 MOST_VALUES = 100_000
 """Values that a file may hold once its anchors are expanded."""
 
+LONGEST_VALUE = 2000
+"""Characters of a single value."""
+
 Place = tuple[str | int, ...]
 """The way to a value: keys and positions, from the top."""
 
@@ -64,6 +67,8 @@ class Document:
         if isinstance(node, yaml.SequenceNode):
             return [self._plain(item, (*place, index)) for index, item in enumerate(node.value)]
         if not isinstance(node, yaml.MappingNode):
+            if len(node.value) > LONGEST_VALUE:
+                raise self.error(place, f"a value has at most {LONGEST_VALUE} characters, got {len(node.value):,}")
             return str(node.value)
         values: dict[str, Value] = {}
         for key, item in node.value:

@@ -21,6 +21,7 @@ MOST_CLIENTS = 100_000
 
 Count = Annotated[int, PlainValidator(values.whole(1))]
 Text = Annotated[str, PlainValidator(values.plain_text)]
+Algorithm = Annotated[str, PlainValidator(values.algorithm_name)]
 Rate = Annotated[Quota, PlainValidator(values.rate)]
 Duration = Annotated[int, PlainValidator(parse_duration)]
 """Nanoseconds."""
@@ -127,9 +128,7 @@ class ScenarioFile(_Strict):
     duration: Duration
     seed: Annotated[int, PlainValidator(values.whole(0, 2**63 - 1))] = 0
     quota: QuotaText
-    algorithms: Annotated[list[Annotated[str, PlainValidator(values.algorithm_name)]], Field(min_length=1)] = list(
-        COMPARED
-    )
+    algorithms: Annotated[list[Algorithm], Field(min_length=1, max_length=100)] = list(COMPARED)
     clients: Annotated[list[Client], Field(min_length=1)]
 
 
@@ -164,6 +163,8 @@ def _fault(details: ErrorDetails) -> tuple[Place, str]:
         case "union_tag_invalid":
             tag = context["tag"]
             return (*place, "pattern"), f"unknown pattern {shown(tag)}; {_nearest(tag, list(PATTERNS))}"
+        case "too_long":
+            return place, f"expected at most {context['max_length']}, got more"
         case "too_short":
             return place, "expected at least one, got an empty list"
         case "list_type":
