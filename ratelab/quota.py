@@ -8,7 +8,7 @@ from fractions import Fraction
 from math import gcd
 from typing import Self
 
-from ratelab.errors import InputError
+from ratelab.errors import InputError, shown
 
 UNITS = {
     "ns": 1,
@@ -21,8 +21,8 @@ UNITS = {
 }
 """Nanoseconds in each unit of time, shortest first."""
 
-LARGEST = 2**62
-"""No number of a quota may be larger: twice it still fits a signed 64-bit column (146 years, in nanoseconds)."""
+LARGEST = 2**62 - 1
+"""No number of a quota may be larger: twice it is still less than `NEVER` (146 years, in nanoseconds)."""
 
 _NUMBER = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?")
 _DURATION = re.compile(rf"\s*({_NUMBER.pattern})?\s*([^\W\d_]*)\s*")
@@ -60,12 +60,6 @@ def about(nanoseconds: int) -> str:
     return exact if len(exact) <= 5 else f"{nanoseconds / UNITS[unit]:.3g}{unit}"
 
 
-def shown(value: object) -> str:
-    """Write a refused value for an error message, cut to a line."""
-    text = repr(value[:80] if isinstance(value, str) else value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 @dataclass(frozen=True, slots=True, init=False)
 class Quota:
     """Grant `limit` units of cost per `period` nanoseconds, and up to `burst` (default `limit`) at once.
@@ -96,8 +90,8 @@ class Quota:
     def parse(cls, rate: str, burst: int | None = None) -> Self:
         """Read a rate such as `2/s`, `100/min`, `5/2.5s` or `2.5/s` (which is 5 per 2 s); exact, no float.
 
-        Without `burst`, as much may come at once as the rate grants in the period it names.
-        Raises `InputError` for anything else, and for 0.
+        Without `burst`, as much may come at once as the rate grants in the period it names; a decimal count is made
+        whole first, so that `2.5/s` has a burst of 5. Raises `InputError` for anything else, and for 0.
         """
         count, period = _rate(rate)
         if burst is None:
@@ -105,6 +99,10 @@ class Quota:
         else:
             _check_whole("burst", burst)
         per_ns = count / period
+        if max(per_ns.numerator, per_ns.denominator) > LARGEST:
+            raise InputError(
+                f"rate must be a fraction of whole numbers below 2**62 per ns, got {shown(rate)}: round it"
+            )
         return cls(per_ns.numerator, per_ns.denominator, burst)
 
     @property
@@ -128,7 +126,7 @@ class Quota:
 def _check_whole(name: str, value: object) -> None:
     """Refuse anything but a whole number from 1 to `LARGEST`; a boolean is not a number."""
     if type(value) is not int or not 1 <= value <= LARGEST:
-        raise InputError(f"{name} must be a whole number from 1 to 2**62, got {shown(value)}")
+        raise InputError(f"{name} must be a whole number from 1 to 2**62 - 1, got {shown(value)}")
 
 
 def _rate(text: str) -> tuple[Fraction, Fraction]:

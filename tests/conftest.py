@@ -1,13 +1,20 @@
-"""The suite's options: Hypothesis without chance or clock, and `--algo` for classes from outside."""
+"""The suite's options, Hypothesis without chance or clock and `--algo` for outside classes, and its shared fixtures."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import settings
+from own_algorithm import TOLL
+from reading import Read
 
+from ratelab import MemoryLimiter
 from ratelab.algorithms import available, find
+from ratelab.lab.traces import Trace, TraceOptions, read_trace
 
-pytest.register_assert_rewrite("contracts")
+pytest.register_assert_rewrite("contracts", "running")
 
 settings.register_profile("exact", derandomize=True, deadline=None, database=None, max_examples=150)
 settings.load_profile("exact")
@@ -28,3 +35,28 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "kind" in metafunc.fixturenames:
         kinds = {**available(), **{name: find(name) for name in metafunc.config.getoption("--algo")}}
         metafunc.parametrize("kind", kinds.values(), ids=kinds.keys())
+
+
+@pytest.fixture
+def limiter() -> type[MemoryLimiter]:
+    """Return what is tested; the mutants take its place in test_mutants.py."""
+    return MemoryLimiter
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    """Write a trace to a file and read it."""
+
+    def read(content: bytes, **options: Any) -> Trace:
+        path = tmp_path / "trace"
+        path.write_bytes(content)
+        return read_trace(str(path), TraceOptions(**options))
+
+    return read
+
+
+@pytest.fixture
+def toll(tmp_path: Path) -> str:
+    """Write the algorithm to a file, and return how to name it."""
+    (tmp_path / "toll.py").write_text(TOLL)
+    return f"{tmp_path / 'toll.py'}:Toll"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-import mutants
+import limiter_mutants as mutants
 import pytest
 import test_memory
+import test_memory_room
+import test_memory_threads
 from contracts import (
     MOVES,
     ORIGINS,
@@ -16,7 +18,7 @@ from contracts import (
     a_clock_set_back_locks_nobody_out,
     a_swinging_clock_mints_nothing,
 )
-from mutants import KERNELS, Mutant
+from kernel_mutants import KERNELS, Mutant
 
 from ratelab import ALGORITHMS, Algorithm, MemoryLimiter
 
@@ -47,7 +49,7 @@ def set_back(limiter: type[MemoryLimiter]) -> None:
 
 
 def flooded(limiter: type[MemoryLimiter]) -> None:
-    test_memory.flood(limiter, names=2_000, max_keys=500)
+    test_memory_room.flood(limiter, names=2_000, max_keys=500)
 
 
 def again_and_again(promise: LimiterPromise, limiter: type[MemoryLimiter]) -> None:
@@ -57,9 +59,9 @@ def again_and_again(promise: LimiterPromise, limiter: type[MemoryLimiter]) -> No
 
 
 LIMITERS: list[tuple[LimiterPromise, type[MemoryLimiter]]] = [
-    (test_memory.test_threads_on_one_key_get_exactly_its_quota, mutants.NoLock),
-    (test_memory.test_threads_that_want_no_more_than_the_quota_are_never_denied, mutants.NoLock),
-    (test_memory.test_threads_that_touch_new_keys_together_share_each_keys_quota, mutants.NoLock),
+    (test_memory_threads.test_threads_on_one_key_get_exactly_its_quota, mutants.NoLock),
+    (test_memory_threads.test_threads_that_want_no_more_than_the_quota_are_never_denied, mutants.NoLock),
+    (test_memory_threads.test_threads_that_touch_new_keys_together_share_each_keys_quota, mutants.NoLock),
     (swinging, mutants.RawClock),
     (swinging, mutants.EveryStepForGood),
     (set_back, mutants.RawClock),
@@ -67,11 +69,11 @@ LIMITERS: list[tuple[LimiterPromise, type[MemoryLimiter]]] = [
     (flooded, mutants.DropsTheOldest),
     (flooded, mutants.DropsTheLeastRecentlyUsed),
     (flooded, mutants.KeepsAllKeys),
-    (test_memory.test_a_newcomer_to_a_full_house_is_served, mutants.DeniesWhenFull),
-    (test_memory.test_a_newcomer_who_gets_room_later_gets_no_fresh_quota, mutants.FreshAfterSharing),
-    (test_memory.test_idle_keys_make_room_before_anything_is_shared, mutants.NeverDropsIdleKeys),
+    (test_memory_room.test_a_newcomer_to_a_full_house_is_served, mutants.DeniesWhenFull),
+    (test_memory_room.test_a_newcomer_who_gets_room_later_gets_no_fresh_quota, mutants.FreshAfterSharing),
+    (test_memory_room.test_idle_keys_make_room_before_anything_is_shared, mutants.NeverDropsIdleKeys),
     (
-        test_memory.test_idle_keys_go_while_there_is_room_so_that_memory_follows_the_traffic,
+        test_memory_room.test_idle_keys_go_while_there_is_room_so_that_memory_follows_the_traffic,
         mutants.NeverDropsIdleKeys,
     ),
     (test_memory.test_a_look_makes_no_key_and_takes_nothing, mutants.LookingMakesKeys),

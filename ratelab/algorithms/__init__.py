@@ -13,9 +13,9 @@ from ratelab.algorithms.outside import from_file, from_packages
 from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.algorithms.token_bucket import TokenBucket
-from ratelab.errors import InputError
+from ratelab.errors import InputError, shown
 from ratelab.limiter import Algorithm
-from ratelab.quota import Quota, shown
+from ratelab.quota import Quota
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "token-bucket": TokenBucket,

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.algorithms.outside import blaming, is_ours
+from ratelab.errors import shown
 from ratelab.lab.traffic import Integers, Traffic
 from ratelab.limiter import Algorithm, Decision, State
-from ratelab.quota import shown
 
 DECISION = np.dtype([(field, np.bool_ if field == "allowed" else np.int64) for field in Decision._fields])
 """A column of decisions: the five fields of `Decision`."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from ratelab.algorithms import COMPARED
+from ratelab.errors import shown
 from ratelab.lab.scenarios import values
 from ratelab.lab.scenarios.document import Document, Place
-from ratelab.quota import Quota, parse_duration, shown
+from ratelab.quota import Quota, parse_duration
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

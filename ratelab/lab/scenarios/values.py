@@ -6,8 +6,8 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from ratelab.algorithms import find
-from ratelab.errors import InputError
-from ratelab.quota import Quota, shown
+from ratelab.errors import InputError, shown
+from ratelab.quota import Quota
 
 
 def whole(least: int, most: int = 10**9) -> Callable[[str], int]:

@@ -6,9 +6,9 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from ratelab.errors import shown
 from ratelab.lab.traces.lines import LONGEST, LineError
 from ratelab.lab.traces.logline import ReadLine
-from ratelab.quota import shown
 
 Lines = Iterable[tuple[int, str]]
 """Lines with their numbers."""

@@ -8,8 +8,9 @@ from decimal import Context, Decimal
 from functools import lru_cache
 from math import floor
 
+from ratelab.errors import shown
 from ratelab.lab.traces.lines import LineError
-from ratelab.quota import LARGEST, UNITS, shown
+from ratelab.quota import LARGEST, UNITS
 
 _EXACT = Context(prec=60)
 _EPOCH = date(1970, 1, 1).toordinal()

@@ -6,10 +6,9 @@ import re
 from collections.abc import Callable
 from difflib import get_close_matches
 
-from ratelab.errors import InputError
+from ratelab.errors import InputError, shown
 from ratelab.lab.traces.instants import read_log_instant
 from ratelab.lab.traces.lines import LineError
-from ratelab.quota import shown
 
 Event = tuple[str, int, int]
 """One request: its client, its time in nanoseconds since 1970 and its cost."""

@@ -10,11 +10,11 @@ from difflib import get_close_matches
 from functools import lru_cache
 from itertools import islice
 
-from ratelab.errors import InputError
+from ratelab.errors import InputError, shown
 from ratelab.lab.traces.instants import read_instant, read_number
 from ratelab.lab.traces.lines import LineError, printable
 from ratelab.lab.traces.logline import Event, ReadLine
-from ratelab.quota import LARGEST, shown
+from ratelab.quota import LARGEST
 
 CLIENTS = ("ip", "client_ip", "clientip", "remote_addr", "remote_ip", "client")
 """Fields that may be the client where the key is `ip`."""

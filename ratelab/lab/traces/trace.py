@@ -8,13 +8,13 @@ from itertools import chain
 
 import numpy as np
 
-from ratelab.errors import InputError
+from ratelab.errors import InputError, shown
 from ratelab.lab.traces.columns import Columns, Lines, Reject
 from ratelab.lab.traces.lines import LineError, printable, read_lines
 from ratelab.lab.traces.logline import ReadLine, is_log_line, log_reader
 from ratelab.lab.traces.records import CLIENTS, TIMES, Fields, csv_delimiter, csv_header, csv_reader, json_reader
 from ratelab.lab.traffic import Integers, Traffic
-from ratelab.quota import LARGEST, UNITS, shown
+from ratelab.quota import LARGEST, UNITS
 
 FORMATS = ("auto", "log", "jsonl", "csv")
 TIME_UNITS = ("s", "ms", "us", "ns")

@@ -1,14 +1,10 @@
-"""Named mistakes, one each, that the promises must catch: one line of a kernel, or one method of the limiter."""
+"""Named mistakes in the kernels, one each, and the promise that must catch it."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from inspect import getsource
 from math import ceil
-from textwrap import dedent
 from typing import Any, NamedTuple, cast
-from unittest.mock import patch
 
 from contracts import (
     a_denied_hit_changes_nothing,
@@ -22,26 +18,17 @@ from contracts import (
     remaining_is_what_is_still_admitted,
     says_it_in_whole_numbers,
 )
+from rewriting import rewritten
 
-from ratelab import NEVER, Algorithm, Clock, Decision, MemoryLimiter, State, clock
+from ratelab import NEVER, Algorithm, State
 from ratelab.algorithms.fixed_window import FixedWindow
 from ratelab.algorithms.gcra import Gcra
 from ratelab.algorithms.leaky_bucket import LeakyBucket
 from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.algorithms.token_bucket import TokenBucket
-from ratelab.stores import memory
 
 Promise = Callable[[Algorithm, Any], None]
-
-
-def rewritten(function: Callable[..., Any], right: str, wrong: str) -> Any:
-    """Make `function` again with `wrong` written where it says `right`."""
-    source = dedent(getsource(function))
-    assert right in source, f"{function.__qualname__} no longer says {right!r}: bring this mutant up to date"
-    names = dict(vars(sys.modules[function.__module__]))
-    exec(source.replace(right, wrong), names)  # noqa: S102  (our own source, one thing changed)
-    return names[function.__name__]
 
 
 class FloatSeconds(TokenBucket):
@@ -165,109 +152,3 @@ KERNELS = {
     ),
 }
 """The kernels' mutants by name."""
-
-
-class OpenDoor:
-    """A lock that is always free."""
-
-    def acquire(self) -> bool:
-        return True
-
-    def release(self) -> None: ...
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-class NoLock(MemoryLimiter):
-    """Lets every thread in."""
-
-    def __init__(self, *options: Any) -> None:
-        with patch.object(memory, "Lock", OpenDoor):
-            super().__init__(*options)
-
-
-class RawClock(MemoryLimiter):
-    """Believes the clock, even when it steps back."""
-
-    steady: Callable[[Clock], Clock] = staticmethod(lambda clock: clock)
-
-    def __init__(self, *options: Any) -> None:
-        with patch.object(memory, "steady", self.steady):
-            super().__init__(*options)
-
-
-class EveryStepForGood(RawClock):
-    """Takes a small step back for good, too, so that time goes on each time the clock swings."""
-
-    steady = staticmethod(rewritten(clock.steady, "latest - now > PATIENCE", "True"))
-
-
-class NoStepForGood(RawClock):
-    """Stands still until the clock has caught up, however long that takes."""
-
-    steady = staticmethod(rewritten(clock.steady, "latest - now > PATIENCE", "False"))
-
-
-class DropsTheOldest(MemoryLimiter):
-    """Makes room by dropping the oldest key, whatever it has used."""
-
-    def _drop_idle(self, now: int) -> None:
-        if len(self._queue) >= self.max_keys:
-            key = self._queue.popleft()
-            del self._shards[hash(key) % len(self._shards)][key]
-
-
-class DropsTheLeastRecentlyUsed(DropsTheOldest):
-    """Makes room by dropping the key not asked for the longest."""
-
-    def hit(self, key: str, cost: int = 1) -> Decision:
-        if key in self._queue:
-            self._queue.remove(key)
-            self._queue.append(key)
-        return super().hit(key, cost)
-
-
-class KeepsAllKeys(MemoryLimiter):
-    """Never runs out of room until the machine does."""
-
-    def __init__(self, algorithm: Algorithm, clock: Clock, max_keys: int = 1) -> None:
-        super().__init__(algorithm, clock, max_keys=10**9)
-
-
-class NeverDropsIdleKeys(MemoryLimiter):
-    """Keeps whom it met first."""
-
-    def _drop_idle(self, now: int) -> None:
-        pass
-
-
-class DeniesWhenFull(MemoryLimiter):
-    """Locks newcomers out of a full house."""
-
-    def _hit_new(self, shard: dict[str, State], key: str, now: int, cost: int) -> Decision:
-        if len(self._queue) >= self.max_keys:
-            return Decision(False, 0, 1, 1, 0)
-        return super()._hit_new(shard, key, now, cost)
-
-
-class FreshAfterSharing(MemoryLimiter):
-    """Gives a key that gets room a fresh quota, whatever it used of a shared bucket."""
-
-    def _hit_new(self, shard: dict[str, State], key: str, now: int, cost: int) -> Decision:
-        self._drop_idle(now)
-        if len(self._queue) < self.max_keys:
-            self._overflow.clear()
-        return super()._hit_new(shard, key, now, cost)
-
-
-class LookingMakesKeys(MemoryLimiter):
-    """Keeps a state even for a key that has used nothing."""
-
-    def hit(self, key: str, cost: int = 1) -> Decision:
-        shard = self._shards[hash(key) % len(self._shards)]
-        if key not in shard:
-            shard[key] = self.algorithm.start(self._clock())
-            self._queue.append(key)
-        return super().hit(key, cost)

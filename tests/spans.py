@@ -1,0 +1,11 @@
+"""Spans of time in nanoseconds."""
+
+from __future__ import annotations
+
+from ratelab.lab.scenarios.arrivals import Span
+
+SECOND, MINUTE, HOUR = 10**9, 60 * 10**9, 3600 * 10**9
+
+
+def seconds(begin: float, end: float) -> Span:
+    return round(begin * SECOND), round(end * SECOND)
