@@ -100,9 +100,7 @@ class Quota:
             _check_whole("burst", burst)
         per_ns = count / period
         if max(per_ns.numerator, per_ns.denominator) > LARGEST:
-            raise InputError(
-                f"rate must be a fraction of whole numbers below 2**62 per ns, got {shown(rate)}: round it"
-            )
+            raise InputError(f"rate has too many digits or too long a period: round it, got {shown(rate)}")
         return cls(per_ns.numerator, per_ns.denominator, burst)
 
     @property

@@ -149,7 +149,7 @@ BAD_LINES = {
     "time with underscores": BadLine("csv", b"1_000,a,1", "time must be a number or look like"),
     "time in words": BadLine("csv", b"noon,a,1", "time must be a number or look like 2015-05-17T10:05:03Z, got 'noon'"),
     "only a date": BadLine("csv", b"2015-05-17,a,1", "time must be a number or look like"),
-    "cost 0": BadLine("csv", b"1,a,0", "cost must be a whole number from 1 to 2**62, got '0'"),
+    "cost 0": BadLine("csv", b"1,a,0", "cost must be a whole number from 1 to 2**62 - 1, got '0'"),
     "cost below 0": BadLine("csv", b"1,a,-1", "cost must be a whole number"),
     "half a cost": BadLine("csv", b"1,a,1.5", "cost must be a whole number"),
     "huge cost": BadLine("csv", b"1,a,1e19", "cost must be a whole number"),

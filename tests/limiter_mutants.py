@@ -29,7 +29,7 @@ class NoLock(MemoryLimiter):
     """Lets every thread in."""
 
     def __init__(self, *options: Any) -> None:
-        with patch.object(memory, "Lock", OpenDoor):
+        with patch.object(memory, "RLock", OpenDoor):
             super().__init__(*options)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from contracts import DAY, HOUR
 
@@ -62,6 +64,26 @@ def test_reset_empties_the_bucket_that_a_key_shares() -> None:
     limited.reset("late")
     assert limited.hit("late").allowed
     assert limited.stats == (1, 0, 3)
+
+
+def test_reset_gives_a_key_its_own_state_once_there_is_room() -> None:
+    clock = ManualClock()
+    limited = MemoryLimiter(create("token-bucket", "2/day"), clock, max_keys=1)
+    limited.hit("alice")
+    assert [limited.hit("late", 2).allowed, limited.hit("late").allowed] == [True, False]
+    limited.reset("alice")
+    limited.hit("bob", 0)  # finds alice as good as new, and drops her
+    limited.reset("late")
+    assert limited.hit("late", 2).allowed
+    assert limited.stats.keys == 1
+
+
+def test_a_limiter_of_long_logs_costs_nothing_until_it_is_used() -> None:
+    tracemalloc.start()
+    MemoryLimiter(create("sliding-log", "1000000/day"))
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size < 1_000_000
 
 
 # --- a clock that is set back

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 import tracemalloc
+from contextlib import suppress
+from typing import ClassVar
 
-from ratelab import Algorithm, ManualClock, MemoryLimiter, Quota, create
+from ratelab import Algorithm, ManualClock, MemoryLimiter, Quota, State, create
+from ratelab.algorithms.token_bucket import TokenBucket
 
 
 def flood(limiter: type[MemoryLimiter], names: int, max_keys: int) -> None:
@@ -92,3 +95,23 @@ def test_dropping_idle_keys_changes_no_decision(limiter: type[MemoryLimiter], ki
         key, cost = f"key {n * n % 397}", n % 4
         assert (small.hit(key, cost), small.stats.overflow_hits) == (large.hit(key, cost), 0)
     assert small.stats.evictions > 0
+
+
+class Stumbling(TokenBucket):
+    """A bucket whose every seventh step fails."""
+
+    steps: ClassVar[list[int]] = []
+
+    def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
+        self.steps.append(now)
+        if len(self.steps) % 7 == 0:
+            raise ArithmeticError
+        return super().step(state, now, cost)
+
+
+def test_a_step_that_fails_neither_loses_a_key_nor_keeps_too_many() -> None:
+    limited = MemoryLimiter(Stumbling.from_quota(Quota.parse("1/day", 2)), ManualClock(), max_keys=4)
+    for n in range(50):
+        with suppress(ArithmeticError):
+            limited.hit(f"key {n}")
+    assert sum(map(len, limited._shards)) == limited.stats.keys == 4

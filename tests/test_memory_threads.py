@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -87,3 +88,29 @@ def test_a_thousand_tasks_get_exactly_the_quota() -> None:
         return await asyncio.gather(*(request() for _ in range(1000)))
 
     assert sum(asyncio.run(all_of_them())) == 100
+
+
+def test_an_interrupt_never_leaves_the_lock_held() -> None:
+    """Raise from a signal handler, as Ctrl-C does, in the midst of hits; another thread must still get through."""
+    limited = MemoryLimiter(create("token-bucket", "100/s"))
+    left = 200
+
+    def interrupt(*_: object) -> None:
+        nonlocal left
+        left -= 1
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    try:
+        while left > 0:
+            try:
+                while True:
+                    limited.hit("alice")
+            except KeyboardInterrupt:
+                continue
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(limited.hit, "alice", 0).result(timeout=10).allowed

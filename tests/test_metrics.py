@@ -47,7 +47,7 @@ requests = st.builds(
     exact=st.booleans(),
 )
 runs = st.lists(requests, max_size=30)
-quotas = st.sampled_from([Quota(1, 1, 1), Quota(1, 1, 7), Quota(2, SECOND, 5), Quota(1, 2**62, 1)])
+quotas = st.sampled_from([Quota(1, 1, 1), Quota(1, 1, 7), Quota(2, SECOND, 5), Quota(1, 2**62 - 1, 1)])
 
 
 def integers(values: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

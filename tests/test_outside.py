@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from own_algorithm import TOLL, written
-from running import BURST, refused, shown
+from running import BURST, refused, shown, told
 
 from ratelab import ALGORITHMS, ManualClock, MemoryLimiter, create
 from ratelab.algorithms import available, find
@@ -141,3 +141,13 @@ def test_a_package_whose_class_is_none_is_told(tmp_path: Path, monkeypatch: pyte
     install(tmp_path, "odd", "def toll(): ...\n", "odd = odd:toll", "gone = odd:Gone")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert "odd" in refused("algorithms")
+
+
+def test_a_class_made_from_one_of_ours_decides_for_itself(tmp_path: Path) -> None:
+    (tmp_path / "shut.py").write_text(
+        "from ratelab.algorithms.sliding_log import SlidingLog\n"
+        "class Shut(SlidingLog):\n"
+        "    name = 'shut'\n"
+        "    def step(self, state, now, cost): return False, 0, 1, 1, 0\n"
+    )
+    assert told("simulate", BURST, "--algo", f"{tmp_path}/shut.py:Shut")["results"][0]["admitted"] == 0

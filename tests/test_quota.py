@@ -98,19 +98,19 @@ def test_a_rate_of_nothing_is_refused(rate: str) -> None:
         Quota.parse(rate)
 
 
-NOT_WHOLE = [0, -1, True, False, 1.0, 2.5, float("nan"), float("inf"), "1", Fraction(1), 2**62 + 1, 10**400, [1]]
+NOT_WHOLE = [0, -1, True, False, 1.0, 2.5, float("nan"), float("inf"), "1", Fraction(1), 2**62, 10**400, [1]]
 
 
 @pytest.mark.parametrize("number", [*NOT_WHOLE, None])
 @pytest.mark.parametrize("name", ["limit", "period"])
 def test_limit_and_period_are_whole_numbers(name: str, number: int) -> None:
-    with pytest.raises(InputError, match=rf"^{name} must be a whole number from 1 to 2\*\*62, got "):
+    with pytest.raises(InputError, match=rf"^{name} must be a whole number from 1 to 2\*\*62 - 1, got "):
         Quota(**{"limit": 1, "period": 1, name: number})
 
 
 @pytest.mark.parametrize("burst", NOT_WHOLE)
 def test_burst_is_a_whole_number(burst: int) -> None:
-    rule = r"^burst must be a whole number from 1 to 2\*\*62, got "
+    rule = r"^burst must be a whole number from 1 to 2\*\*62 - 1, got "
     with pytest.raises(InputError, match=rule) as refusal:
         Quota.parse("1/s", burst)
     assert repr(burst)[:50] in str(refusal.value)
@@ -126,7 +126,7 @@ def test_a_window_of_more_than_146_years_is_refused_with_the_remedy() -> None:
 
 @pytest.mark.parametrize("rate", ["1/60000day", "9999999999999999999999/s", "0.0000000000000000000001/s"])
 def test_numbers_beyond_any_use_are_refused(rate: str) -> None:
-    with pytest.raises(InputError, match="must be"):
+    with pytest.raises(InputError, match="too many digits or too long a period.*got .*" + rate[:9]):
         Quota.parse(rate)
 
 
@@ -156,7 +156,7 @@ def test_an_unknown_algorithm_is_refused_with_the_nearest_name() -> None:
         ("1.5h", 90 * MINUTE),
         ("1day", DAY),
         (" 10 s ", 10 * SECOND),
-        ("4611686018427387904ns", LARGEST),
+        ("4611686018427387903ns", LARGEST),
     ],
 )
 def test_a_duration_is_read_exactly(text: str, nanoseconds: int) -> None:

@@ -34,7 +34,7 @@ def test_a_time_is_exact_to_the_nanosecond(read: Read, form: str, text: str, uni
     assert read(form.format(text).encode(), unit=unit).traffic.origin == START + after
 
 
-@given(st.integers(-(2**62), 2**62), st.sampled_from([("s", 9), ("ms", 6), ("us", 3), ("ns", 0)]))
+@given(st.integers(1 - 2**62, 2**62 - 1), st.sampled_from([("s", 9), ("ms", 6), ("us", 3), ("ns", 0)]))
 def test_a_number_is_exact_in_every_unit(nanoseconds: int, unit: tuple[str, int]) -> None:
     whole, part = divmod(abs(nanoseconds), 10 ** unit[1])
     text = f"{'-' if nanoseconds < 0 else ''}{whole}.{part:0{unit[1]}d}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from access_logs import CROWD, SECOND, START, line, log
-from running import refused, shown, told
+from running import BURST, refused, shown, told
 
 from ratelab.algorithms import COMPARED
 
@@ -109,3 +109,13 @@ def test_windows_are_those_of_the_clock(tmp_path: Path) -> None:
     assert {one["algorithm"]: one["admitted"] for one in found["results"]} == dict.fromkeys(COMPARED, 3) | {
         "fixed-window": 6
     }
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_the_events_of_several_algorithms_are_each_request_once(tmp_path: Path, ending: str) -> None:
+    events = tmp_path / f"events.{ending}"
+    shown("simulate", BURST, "--events", events)
+    options = ["--rate", "2/s", "--burst", "5", "--key", "client", "--time", "at_ns", "--cost", "cost"]
+    read, made = told("replay", events, *options), told("simulate", BURST)
+    assert (read["offered"], read["unparsed"]) == (30, 120)
+    assert [one["admitted"] for one in read["results"]] == [one["admitted"] for one in made["results"]]

@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +144,28 @@ def test_a_new_file_takes_the_place_of_the_old_and_may_be_read_by_all(tmp_path: 
     os.umask(umask)
     assert stat.S_IMODE(table.stat().st_mode) == 0o666 & ~umask
     assert list(tmp_path.iterdir()) == [table]
+
+
+@pytest.mark.parametrize("options", [["--csv", "mine.yaml"], ["--csv", "a.csv", "--events", "./a.csv"]])
+def test_no_file_is_written_twice_nor_over_what_is_read(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_bytes(Path(BURST).read_bytes())
+    assert "would be written over: give each output a file of its own" in refused("simulate", "mine.yaml", *options)
+    assert Path("mine.yaml").read_bytes() == Path(BURST).read_bytes()
+
+
+def test_what_a_link_leads_to_is_written_and_the_link_kept(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to("table.csv")
+    shown("simulate", BURST, "--csv", tmp_path / "link.csv")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "table.csv").read_text().startswith("scenario,algorithm,")
+
+
+def test_a_full_device_is_one_line() -> None:
+    command = f"{sys.executable} -m ratelab simulate {BURST} > /dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)  # noqa: S607
+    assert done.returncode == 2
+    assert done.stderr == "Error: the output cannot be written: No space left on device\n"

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from running import BURST, PLAIN, SCENARIOS, shown
+from running import BURST, PLAIN, SCENARIOS, python, shown
 
 from ratelab import ALGORITHMS, Quota, create
 from ratelab.algorithms import COMPARED
 from ratelab.cli import ratelab_command
 from ratelab.lab.scenarios import load_scenario
+from ratelab.report.findings import seconds
 
 EVERY = sorted(SCENARIOS.iterdir())
 
@@ -113,3 +114,15 @@ def test_a_timeline_shows_each_request_in_its_place_up_to_the_last(tmp_path: Pat
     path = tmp_path / "late.yaml"
     path.write_text(f"{Path(BURST).read_text(encoding='utf-8')}      - {{pattern: at, times: [9.999999999s]}}\n")
     assert strips(shown("simulate", path, "--timeline"))[name] == drawn_by_hand(name, path, 64)
+
+
+def test_a_narrow_terminal_loses_no_column() -> None:
+    assert python("-m", "ratelab", "simulate", BURST, COLUMNS="40") == python("-m", "ratelab", "simulate", BURST)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (4.9e-7, "490ns"), (0.0098, "9.8ms"), (0.2, "0.2s"), (1.97, "1.97s"), (59.4, "59s"), (7200, "2h")],
+)
+def test_seconds_are_told_as_people_say_them(value: float, text: str) -> None:
+    assert seconds(value) == text

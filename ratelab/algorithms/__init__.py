@@ -9,7 +9,7 @@ from __future__ import annotations
 from ratelab.algorithms.fixed_window import FixedWindow
 from ratelab.algorithms.gcra import Gcra
 from ratelab.algorithms.leaky_bucket import LeakyBucket
-from ratelab.algorithms.outside import from_file, from_packages
+from ratelab.algorithms.outside import from_file, from_package, in_packages
 from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.algorithms.token_bucket import TokenBucket
@@ -36,7 +36,7 @@ def available() -> dict[str, type[Algorithm]]:
 
     Raises `InputError` if a package's entry cannot be used.
     """
-    return {**from_packages(), **ALGORITHMS}
+    return {**{name: from_package(entry) for name, entry in in_packages().items()}, **ALGORITHMS}
 
 
 def find(name: str) -> type[Algorithm]:
@@ -48,9 +48,10 @@ def find(name: str) -> type[Algorithm]:
         return ALGORITHMS[name]
     if ".py:" in name:
         return from_file(name)
-    names = available()
-    if name in names:
-        return names[name]
+    packages = in_packages()
+    if name in packages:
+        return from_package(packages[name])
+    names = [*ALGORITHMS, *packages]
     from difflib import get_close_matches
 
     near = get_close_matches(name, names, n=1)

@@ -6,10 +6,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os.path import isfile
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ratelab.errors import InputError
 from ratelab.limiter import Algorithm
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "ratelab.algorithms"
 """The entry-point group in which a package names its algorithm classes."""
@@ -35,20 +38,21 @@ def blaming(algorithm: Algorithm | type[Algorithm]) -> Iterator[None]:
         ) from error
 
 
-def from_packages() -> dict[str, type[Algorithm]]:
-    """Load the classes that installed packages offer, by their entry points' names."""
+def in_packages() -> dict[str, EntryPoint]:
+    """Return what installed packages offer, by name and not yet loaded."""
     from importlib.metadata import entry_points  # costs more than all else here, and most runs need none
 
-    found = {}
-    for entry in entry_points(group=GROUP):
-        try:
-            found[entry.name] = _checked(entry.load(), entry.value)
-        except InputError:
-            raise
-        except (Exception, SystemExit) as error:
-            origin = f"{GROUP} entry {entry.name!r} ({entry.value})"
-            raise InputError(f"{origin} cannot be loaded: {type(error).__name__}: {error}") from error
-    return found
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def from_package(entry: EntryPoint) -> type[Algorithm]:
+    """Load the class that an installed package offers."""
+    try:
+        offered = entry.load()
+    except (Exception, SystemExit) as error:
+        problem = f"{GROUP} entry {entry.name!r} ({entry.value}) cannot be loaded: {type(error).__name__}: {error}"
+        raise InputError(f"{problem}: mend or remove its package, or name others with --algo") from error
+    return _checked(offered, entry.value)
 
 
 def from_file(reference: str) -> type[Algorithm]:

@@ -10,7 +10,7 @@ from ratelab.limiter import NEVER, State
 from ratelab.quota import Quota
 
 LONGEST_LOG = 1_000_000
-"""The most admissions that one key's log may hold: 8 MB."""
+"""The most admissions that one key's log may hold: 8 MB in a column of integers, 40 MB in a list of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class SlidingLog:
         if quota.burst > LONGEST_LOG:
             raise InputError(
                 f"sliding-log keeps the time of every admission, so burst must be at most {LONGEST_LOG} "
-                f"({8 * LONGEST_LOG // 10**6} MB a key), got {quota.burst}: use sliding-counter or lower the burst"
+                f"({40 * LONGEST_LOG // 10**6} MB a key), got {quota.burst}: use sliding-counter or lower the burst"
             )
         return cls(quota.burst, quota.window)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from importlib import import_module
 
@@ -41,9 +42,15 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; tell a person's mistake in one line, and let any other error show itself."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
         except InputError as error:
             raise Fault(str(error)) from error
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise Fault(f"the output cannot be written: {error.strerror}") from error
+        return result
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -26,6 +26,6 @@ def algorithms(names: tuple[str, ...], rate: str, burst: int, as_json: bool) -> 
         rows = [entry._asdict() for entry in entries]
         click.echo(json.dumps({"version": 1, "quota": quota_object(quota), "algorithms": rows}))
     else:
-        from rich.console import Console
+        from ratelab.cli.output import console_of_80
 
-        Console(highlight=False).print(catalogue_table(entries, quota))
+        console_of_80().print(catalogue_table(entries, quota))

@@ -14,7 +14,7 @@ NAMES = ("hit", "memory", "replay", "start")
 @click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[hit|memory|replay|start]...")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def bench(names: tuple[str, ...], as_json: bool) -> None:
-    """Measure the benchmarks named, or all, each beside a floor timed in turn with it; half a minute or so."""
+    """Measure the benchmarks named, or all, each beside a floor timed in turn with it; two minutes or so."""
     from ratelab.bench import BENCHMARKS
     from ratelab.cli.progress import LateProgress
     from ratelab.report.figures import figures_table
@@ -29,6 +29,6 @@ def bench(names: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"version": 1, "machine": machine, "figures": [one._asdict() for one in figures]}))
     else:
-        from rich.console import Console
+        from ratelab.cli.output import console_of_80
 
-        Console(highlight=False).print(figures_table(figures, machine))
+        console_of_80().print(figures_table(figures, machine))

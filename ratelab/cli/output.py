@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ratelab.cli.progress import LateProgress
 from ratelab.errors import InputError
 from ratelab.report.files import check_events_writable, check_writable, write_events, write_table
 from ratelab.report.rows import comparison_object
@@ -30,13 +31,18 @@ class Output:
     csv_file: str | None
     events_file: str | None
     timeline: bool
+    inputs: tuple[str, ...]
+    """The files that are read, which must not be written over."""
 
     def __post_init__(self) -> None:
-        if self.csv_file and self.events_file and realpath(self.csv_file) == realpath(self.events_file):
-            raise InputError(f"--csv and --events cannot both write {self.events_file}: give each a file of its own")
-        if self.csv_file:
+        used = {realpath(path) for path in self.inputs}
+        for path in (self.csv_file, self.events_file):
+            if path is not None and realpath(path) in used:
+                raise InputError(f"{path} would be written over: give each output a file of its own")
+            used |= {realpath(path)} if path is not None else set()
+        if self.csv_file is not None:
             check_writable(self.csv_file)
-        if self.events_file:
+        if self.events_file is not None:
             check_events_writable(self.events_file)
 
     @property
@@ -61,21 +67,29 @@ def deliver(runs: Sequence[Run], output: Output) -> None:
     """Write the files asked for, then print the JSON object or the tables."""
     labels = [dict(list(run.source.items())[:1]) for run in runs]
     comparisons = [run.comparison for run in runs]
-    if output.csv_file:
+    if output.csv_file is not None:
         write_table(output.csv_file, zip(labels, comparisons, strict=True))
-    if output.events_file:
-        write_events(output.events_file, zip(labels if len(runs) > 1 else [{}], comparisons, strict=True))
+    if output.events_file is not None:
+        with LateProgress("writing events", None):
+            write_events(output.events_file, zip(labels if len(runs) > 1 else [{}], comparisons, strict=True))
     if output.as_json:
         objects = [comparison_object(run.comparison, run.source, run.most_denied) for run in runs]
         click.echo(json.dumps(objects[0] if len(runs) == 1 else {"version": 1, "runs": objects}, ensure_ascii=False))
     else:
-        from rich.console import Console
-
-        console = Console(highlight=False)
+        console = console_of_80()
         for number, run in enumerate(runs):
             if number:
                 console.print()
             _print(console, run, output.timeline)
+
+
+def console_of_80() -> Console:
+    """Return the standard output as a terminal that is never narrower than the tables."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.width = max(80, console.width)
+    return console
 
 
 def _print(console: Console, run: Run, timeline: bool) -> None:

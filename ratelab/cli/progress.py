@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from threading import Timer
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -14,36 +14,42 @@ PATIENCE = 1.0
 
 
 class LateProgress:
-    """Count work done; show a bar on the terminal's standard error once that has taken over `PATIENCE`."""
+    """Count work done; show a bar on the terminal's standard error if it takes longer than `PATIENCE`.
+
+    Work of which nobody knows how much there is, `total` None, gets a bar that only moves.
+    """
 
     def __init__(self, label: str, total: int | None) -> None:
         self._label, self._total, self._done = label, total, 0
-        self._begun = time.monotonic()
         self._bar: Progress | None = None
+        self._timer = Timer(PATIENCE, self._show)
+        self._timer.daemon = True
 
     def __call__(self, more: int) -> None:
         """Count `more` as done."""
         self._done += more
-        if self._bar is None and time.monotonic() - self._begun > PATIENCE:
-            self._bar = self._show()
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=self._done)
 
-    def _show(self) -> Progress:
+    def _show(self) -> None:
         from rich.console import Console
         from rich.progress import Progress
 
         console = Console(stderr=True)
-        bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-        bar.add_task(self._label, total=self._total)
-        bar.start()
-        return bar
+        if console.is_terminal:
+            bar = Progress(console=console, transient=True)
+            bar.add_task(self._label, total=self._total, completed=self._done)
+            bar.start()
+            self._bar = bar
 
     def __enter__(self) -> Self:
+        self._timer.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._timer.cancel()
+        self._timer.join()
         if self._bar is not None:
             self._bar.stop()

@@ -59,11 +59,11 @@ def replay(
     from ratelab.cli.output import Output, Run, deliver
     from ratelab.cli.progress import LateProgress
     from ratelab.lab.comparison import compare
-    from ratelab.lab.traces import TraceOptions, read_trace, stored_size
+    from ratelab.lab.traces import TraceOptions, printable, read_trace, stored_size
     from ratelab.quota import Quota
     from ratelab.report.reading import reading_notes, reading_object
 
-    output = Output(as_json, csv_file, events_file, timeline)
+    output = Output(as_json, csv_file, events_file, timeline, (trace,))
     quota = Quota.parse(rate, burst)
     classes = chosen(algorithms, COMPARED)
     options = TraceOptions(trace_format, key, time_field, cost_field, time_unit, within_second, strict)
@@ -71,7 +71,6 @@ def replay(
         read = read_trace(trace, options, progress)
     with LateProgress("replaying", len(read.traffic) * (len(classes) + 1)) as progress:
         comparison = compare(quota, read.traffic, classes, output.needs_decisions, progress)
-    source = {"trace": trace, **reading_object(read)}
-    deliver(
-        [Run(comparison, source, f"{trace}, read as {read.format}", reading_notes(read, within_second), top)], output
-    )
+    source = {"trace": printable(trace), **reading_object(read)}
+    title = f"{printable(trace)}, read as {read.format}"
+    deliver([Run(comparison, source, title, reading_notes(read, within_second), top)], output)

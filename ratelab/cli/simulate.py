@@ -12,7 +12,7 @@ from ratelab.cli.options import chosen, comparison_options
 @comparison_options
 @click.option("--rate", metavar="RATE", help="Instead of the scenario's rate, such as 100/min.")
 @click.option("--burst", type=click.IntRange(min=1), help="Instead of the scenario's burst.")
-@click.option("--seed", type=click.IntRange(min=0), help="Instead of the scenario's seed.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Instead of the scenario's seed.")
 def simulate(
     scenarios: tuple[str, ...],
     algorithms: tuple[str, ...],
@@ -26,15 +26,25 @@ def simulate(
 ) -> None:
     """Replay each SCENARIO, a YAML file, through every algorithm and compare what they do.
 
-    Without --algo, the algorithms that the scenario names.
-    """
+    Without --algo, the algorithms that the scenario names. A scenario holds at least:
+
+    \b
+      name: lunch
+      duration: 1min
+      quota: {rate: 2/s, burst: 5}
+      clients:
+        - name: alice
+          traffic:
+            - {pattern: poisson, rate: 3/s}
+    """  # noqa: D301  (click's mark for a block)
     from ratelab.cli.output import Output, Run, deliver
     from ratelab.cli.progress import LateProgress
     from ratelab.lab.comparison import compare
     from ratelab.lab.scenarios import load_scenario
 
-    output = Output(as_json, csv_file, events_file, timeline)
-    loaded = [load_scenario(path, rate, burst, seed) for path in scenarios]
+    output = Output(as_json, csv_file, events_file, timeline, scenarios)
+    with LateProgress("drawing traffic", None):
+        loaded = [load_scenario(path, rate, burst, seed) for path in scenarios]
     classes = [chosen(algorithms, scenario.algorithms) for scenario in loaded]
     work = sum(len(one.traffic) * (len(many) + 1) for one, many in zip(loaded, classes, strict=True))
     with LateProgress("replaying", work) as progress:

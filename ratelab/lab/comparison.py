@@ -45,8 +45,8 @@ def compare(
     exact = _exact(quota, traffic, progress)
     results, kept = [], {}
     for algorithm in built:
-        same = exact is not None and isinstance(algorithm, SlidingLog)
-        decisions = exact if same and exact is not None else replay(algorithm, traffic, progress)
+        known = exact if type(algorithm) is SlidingLog else None
+        decisions = replay(algorithm, traffic, progress) if known is None else known
         results.append(measure(algorithm, quota, traffic, decisions, exact))
         if keep_decisions:
             kept[algorithm.name] = decisions

@@ -90,6 +90,7 @@ def _write_whole(path: str, write: Callable[[IO[str]], None]) -> None:
         if not _replaceable(target):
             write(cleanup.enter_context(target.open("w", encoding="utf-8", newline="")))
             return
+        target = Path(os.path.realpath(target))  # what a link leads to, not the link
         file = cleanup.enter_context(
             NamedTemporaryFile("w", encoding="utf-8", newline="", dir=target.parent, prefix=".ratelab-", delete=False)
         )

@@ -18,11 +18,11 @@ def _protection(comparison: Comparison) -> str:
     burst, window = comparison.quota.burst, about(comparison.quota.window)
     worst = max(result.peak_in_window for result in comparison.results)
     if worst <= burst:
-        return f"No algorithm let more than {_most(worst)} through in any {window}, where the quota is {burst}."
+        return f"No algorithm let more than {_most(worst)} through in any {window}, where the quota is {burst:,}."
     leaders = [result.algorithm for result in comparison.results if result.peak_in_window == worst]
     kept = [result.algorithm for result in comparison.results if result.peak_in_window <= burst]
     faithful = f"; {_listed(kept)} kept to it" if kept else ""
-    return f"{_listed(leaders)} let {worst} through within {window} where the quota is {burst}{faithful}."
+    return f"{_listed(leaders)} let {worst:,} through within {window} where the quota is {burst:,}{faithful}."
 
 
 def _price(comparison: Comparison) -> str:
@@ -45,15 +45,15 @@ def _price(comparison: Comparison) -> str:
 
 
 def _reach(comparison: Comparison) -> str:
-    """Say how many of the clients noticed."""
-    results = sorted(comparison.results, key=lambda result: -result.clients_denied)
-    extremes = results[:1] if results[0].clients_denied == results[-1].clients_denied else [results[0], results[-1]]
-    who = [result.algorithm for result in extremes] if len(extremes) > 1 or len(results) == 1 else ["each"]
-    told = [
-        f"{result.clients_denied:,} ({100 * result.clients_denied_ratio:.3g} %) by {name}"
-        for result, name in zip(extremes, who, strict=True)
-    ]
-    return f"Of {counted(results[0].clients, 'client')}, denied at least once: {', '.join(told)}."
+    """Say how many of the clients noticed, by the harshest and by the mildest algorithms."""
+    results = comparison.results
+    counts = sorted({result.clients_denied for result in results}, reverse=True)
+    told = []
+    for count in (counts[0], counts[-1])[: len(counts)]:
+        names = [result.algorithm for result in results if result.clients_denied == count]
+        share = f"{count:,} ({100 * count / max(1, results[0].clients):.3g} %)"
+        told.append(f"{share} by {_listed(names) if len(names) < len(results) or len(names) == 1 else 'each'}")
+    return f"Of {counted(results[0].clients, 'client')}, denied at least once: {'; '.join(told)}."
 
 
 def _queue(result: Result) -> str:
@@ -66,7 +66,9 @@ def counted(number: int, noun: str) -> str:
 
 
 def seconds(value: float) -> str:
-    """Write a time as shortly as a person wants it: `0`, `0.2s`, `1.97s`, `59s`."""
+    """Write a time as shortly as a person wants it: `0`, `4us`, `0.2s`, `1.97s`, `59s`, `26.6day`."""
+    if 0 < value < 0.01 or value >= 1000:
+        return about(round(value * 1e9))
     return f"{value:.0f}s" if value >= 10 else f"{value:.2f}".rstrip("0").rstrip(".") + "s" * (value > 0)
 
 

@@ -123,7 +123,7 @@ def _cell(comparison: Comparison, result: Result, column: _Column) -> Text:
 
 
 def _marks(comparison: Comparison, column: _Column) -> dict[Any, str]:
-    """Return the mark of a column's best and worst values, unless half of all have it: then it tells nothing."""
+    """Return the mark of a column's best and worst values; one that more than half of all would bear tells nothing."""
     if column.badness is None:
         return {}
     values = [getattr(result, column.name) for result in comparison.results]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from threading import Lock
+from threading import RLock
 from typing import NamedTuple
 
 from ratelab.clock import steady
@@ -22,6 +22,9 @@ PROBES = 8
 
 PASS_EVERY = 60_000_000_000
 """Nanoseconds between two passes over the kept keys: memory follows the traffic, yet clients who return are known."""
+
+ONE = 1
+"""The usual cost: there is a single object for it, so a look at its identity spares the other checks."""
 
 _make = tuple.__new__  # what Decision._make calls
 
@@ -41,9 +44,10 @@ class MemoryLimiter:
     """Hold each key to `algorithm`, for threads and asyncio alike: `hit` never waits for anything but its lock.
 
     At most `max_keys` states are kept. A key that is as good as new is dropped without loss when others come; a key
-    that has used some of its quota is never dropped. While all kept keys are such, new ones share `OVERFLOW` buckets,
-    and one that gets a state of its own later starts from its bucket's: a flood of names buys nobody a fresh quota,
-    and a key that was idle when it was dropped may find, while the flood lasts, that others have used its bucket.
+    that has used some of its quota is never dropped. When there is no room, and the few kept keys that are looked at
+    are all in use, new ones share `OVERFLOW` buckets, and one that gets a state of its own later starts from its
+    bucket's. So a flood of names buys nobody a fresh quota; while it lasts, and for a window after, newcomers may be
+    denied for what others of their bucket have used.
 
     `clock` is read under the lock. Raises `InputError` if `max_keys` is not a whole number >= 1.
     """
@@ -54,7 +58,7 @@ class MemoryLimiter:
         self.algorithm = algorithm
         self.max_keys = max_keys
         self._clock = clock if clock is time.monotonic_ns else steady(clock)
-        self._lock = Lock()
+        self._lock = RLock()
         self._shards: list[dict[str, State]] = [{} for _ in range(SHARDS)]
         self._overflow: dict[int, State] = {}  # buckets by number, from 0 to OVERFLOW, once they are used
         self._hot = self._shards, self._lock.acquire, self._clock, algorithm.step, self._lock.release
@@ -70,12 +74,12 @@ class MemoryLimiter:
         A cost above the quota's burst is denied with an infinite `retry_after`. Raises `InputError`, and changes
         nothing, if `cost` is not a whole number >= 0.
         """
-        if type(cost) is not int or cost < 0:
+        if cost is not ONE and (type(cost) is not int or cost < 0):
             raise InputError(f"cost must be a whole number >= 0, got {cost!r}")
         shards, acquire, clock, step, release = self._hot  # one look-up instead of five
         shard = shards[hash(key) % SHARDS]
-        acquire()
         try:
+            acquire()  # within, so that an interrupt cannot leave it held; one thread cannot release another's
             now = clock()
             state = shard.get(key)
             if state is None:
@@ -85,11 +89,18 @@ class MemoryLimiter:
             release()
 
     def reset(self, key: str) -> None:
-        """Forget what `key` has used; while it shares an overflow bucket, what that bucket's keys have used."""
+        """Forget what `key` has used; if there is no room for it, what all keys of its overflow bucket have used."""
         with self._lock:
-            state = self._shards[hash(key) % SHARDS].get(key) or self._overflow.get(hash(key) % OVERFLOW)
-            if state is not None:
-                state[:] = self.algorithm.start(self._clock())
+            fresh = self.algorithm.start(self._clock())
+            shard = self._shards[hash(key) % SHARDS]
+            shared = self._overflow.get(hash(key) % OVERFLOW)
+            if key in shard:
+                shard[key][:] = fresh
+            elif shared is not None and len(self._queue) < self.max_keys:
+                shard[key] = fresh
+                self._queue.append(key)
+            elif shared is not None:
+                shared[:] = fresh
 
     @property
     def stats(self) -> Stats:

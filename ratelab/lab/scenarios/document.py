@@ -87,7 +87,7 @@ def _read(path: str) -> str:
         with Path(path).open("rb") as file:
             data = file.read(LARGEST_FILE + 1)
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
+        raise InputError(f"{path}: {error.strerror}: name a scenario file") from None
     if len(data) > LARGEST_FILE:
         raise InputError(
             f"{path}: a scenario is at most {LARGEST_FILE // 1000} kB; put traffic in a trace file and name it"

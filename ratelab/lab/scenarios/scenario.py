@@ -56,7 +56,9 @@ def _quota(document: Document, said: schema.ScenarioFile, rate: str | None, burs
     try:
         return Quota(granted.limit, granted.period, said.quota.burst or granted.burst if burst is None else burst)
     except InputError as error:
-        raise document.error(("quota",), str(error)) from None
+        if rate is None and burst is None:
+            raise document.error(("quota",), str(error)) from None
+        raise
 
 
 def _traffic(document: Document, said: schema.ScenarioFile, seed: int) -> Traffic:

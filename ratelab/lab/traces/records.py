@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -46,10 +46,13 @@ class Fields:
 
 def json_reader(fields: Fields) -> ReadLine:
     """Make the reader of JSON objects, one a line; the name `a.b` also finds a field `b` within `a`."""
+    same = _one_algorithm()
 
     def read(line: str) -> Event:
         record = _object(line)
         time, when = _first(record, fields.times, "time")
+        if time == "at_ns":
+            same(record.get("algorithm"))
         _, client = _first(record, fields.clients, "key")
         cost = _first(record, (fields.cost,), "cost")[1] if fields.cost else "1"
         return _event(client, when, fields.unit_of(time), cost)
@@ -69,13 +72,30 @@ def csv_reader(header: str, fields: Fields) -> ReadLine:
     cost = _column(names, (fields.cost,), "cost") if fields.cost else None
     unit = fields.unit_of(names[time])
 
+    algorithm = names.index("algorithm") if names[time] == "at_ns" and "algorithm" in names else None
+    same = _one_algorithm()
+
     def read(line: str) -> Event:
         row = _row(line, delimiter)
         if len(row) != len(names):
             raise LineError(f"a row must have the header's {len(names)} fields, got {len(row)}")
+        if algorithm is not None:
+            same(row[algorithm])
         return _event(row[client], row[time], unit, "1" if cost is None else row[cost])
 
     return read
+
+
+def _one_algorithm() -> Callable[[object], None]:
+    """Make a check that keeps to the algorithm met first: `--events` writes each request once for every one."""
+    first: list[object] = []
+
+    def check(algorithm: object) -> None:
+        first[:] = first or [algorithm]
+        if algorithm != first[0]:
+            raise LineError(f"the same request as decided by another algorithm, {shown(algorithm)}")
+
+    return check
 
 
 def csv_delimiter(header: str) -> str:
@@ -167,5 +187,5 @@ def _cost(text: str) -> int:
     """Read a cost; few differ."""
     number = read_number(text)
     if number is None or not 1 <= number <= LARGEST or number % 1:
-        raise LineError(f"cost must be a whole number from 1 to 2**62, got {shown(text)}")
+        raise LineError(f"cost must be a whole number from 1 to 2**62 - 1, got {shown(text)}")
     return int(number)
