@@ -119,3 +119,13 @@ def test_the_events_of_several_algorithms_are_each_request_once(tmp_path: Path, 
     read, made = told("replay", events, *options), told("simulate", BURST)
     assert (read["offered"], read["unparsed"]) == (30, 120)
     assert [one["admitted"] for one in read["results"]] == [one["admitted"] for one in made["results"]]
+
+
+def test_where_nobody_is_denied_nobody_is_counted(tmp_path: Path) -> None:
+    few = shown("replay", "-", "--rate", "100/s", stdin=b"time,ip\n1,a\n2,b\n")
+    assert few.startswith("standard input, read as csv\n")
+    assert "All 2 requests were admitted." in few
+    assert "denied at least once" not in few
+    assert "denied at least once: 1 (50 %) by each." in shown(
+        "replay", "-", "--rate", "1/h", stdin=b"time,ip\n1,a\n2,a\n1,b\n"
+    )

@@ -72,5 +72,5 @@ def replay(
     with LateProgress("replaying", len(read.traffic) * (len(classes) + 1)) as progress:
         comparison = compare(quota, read.traffic, classes, output.needs_decisions, progress)
     source = {"trace": printable(trace), **reading_object(read)}
-    title = f"{printable(trace)}, read as {read.format}"
+    title = f"{'standard input' if trace == '-' else printable(trace)}, read as {read.format}"
     deliver([Run(comparison, source, title, reading_notes(read, within_second), top)], output)

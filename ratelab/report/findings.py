@@ -11,7 +11,9 @@ def findings(comparison: Comparison, many_clients: bool = False) -> list[str]:
     """Return what an engineer should take away: how well the quota was kept, and what it cost the clients."""
     if not comparison.results[0].offered:
         return ["There were no requests, so there is nothing to compare."]
-    return [_protection(comparison), _price(comparison), *([_reach(comparison)] if many_clients else [])]
+    anybody_denied = any(result.denied for result in comparison.results)
+    reach = [_reach(comparison)] if many_clients and anybody_denied else []
+    return [_protection(comparison), _price(comparison), *reach]
 
 
 def _protection(comparison: Comparison) -> str:
