@@ -43,7 +43,7 @@ def parse_duration(text: str) -> int:
 
 
 def format_duration(nanoseconds: int) -> str:
-    """Write a duration exactly and shortly: `2.5s`, `500ms`, `90s`, `24h`."""
+    """Write a duration exactly and shortly: `2.5s`, `500ms`, `90s`, `2h`."""
     for unit in ("day", "h", "min"):
         if nanoseconds and nanoseconds % UNITS[unit] == 0:
             return f"{nanoseconds // UNITS[unit]}{unit}"

@@ -91,3 +91,10 @@ def test_every_figure_is_explained() -> None:
 
     table = README.partition("### What the figures mean")[2].partition("## ")[0]
     assert {*COLUMNS} - {"algorithm"} <= {*re.findall(r"`(\w+)`", table)}
+
+
+def test_the_scenario_shown_runs_as_written(tmp_path: Path) -> None:
+    (tmp_path / "lunch.yaml").write_text(next(block for block in blocks("yaml") if "name: lunch" in block))
+    result = CliRunner().invoke(ratelab_command, ["simulate", str(tmp_path / "lunch.yaml")])
+    assert result.exit_code == 0, result.output
+    assert "from 51 clients" in result.output

@@ -12,6 +12,7 @@ from ratelab.algorithms.outside import blaming
 from ratelab.errors import InputError
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota, about
+from ratelab.report.findings import counted
 
 
 class Entry(NamedTuple):
@@ -53,7 +54,6 @@ def catalogue_table(entries: list[Entry], quota: Quota) -> Table:
     for entry in entries:
         size = "-" if entry.state_bytes_per_key is None else f"{entry.state_bytes_per_key:,}"
         table.add_row(entry.algorithm, escape(entry.meaning), escape(entry.remembers), size, entry.at_most)
-        table.add_section()
     table.caption = (
         f"at most: what any window of burst / rate lets out; bytes and window ({about(quota.window)}) at {quota}"
     )
@@ -72,6 +72,5 @@ def _promise(at_most: tuple[int, int] | None) -> str:
     if at_most is None:
         return "not stated"
     factor, extra = at_most
-    requests = f" + {extra} request{'s' * (extra > 1)}"
-    sign = requests if extra > 0 else f" - {-extra}" if extra < 0 else ""
+    sign = f" + {counted(extra, 'request')}" if extra > 0 else f" - {-extra}" if extra < 0 else ""
     return f"{f'{factor}x ' if factor > 1 else ''}burst{sign}"

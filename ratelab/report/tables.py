@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -15,7 +16,6 @@ from ratelab.lab.comparison import Comparison
 from ratelab.lab.metrics import Result
 from ratelab.quota import about
 from ratelab.report.findings import counted, findings, seconds
-from ratelab.report.rows import client_rows
 
 BEST, WORST = "*", "!"
 
@@ -72,22 +72,19 @@ def comparison_table(comparison: Comparison, many_clients: bool = False) -> Rend
 
 def denied_table(comparison: Comparison, most: int) -> RenderableType:
     """Return the clients that were denied most often, with each algorithm's denials, at most `most` of them."""
-    names: dict[str, int] = {}
-    denied: dict[str, dict[str, int]] = {}
-    for result in comparison.results:
-        rows = client_rows(comparison, result, len(comparison.traffic.names))
-        denied[result.algorithm] = {row["client"]: row["offered"] - row["admitted"] for row in rows}
-        names |= {row["client"]: row["offered"] for row in rows}
-    ranked = sorted(names, key=lambda name: -max(counts[name] for counts in denied.values()))[:most]
+    results, names = comparison.results, comparison.traffic.names
+    denied = np.array([result.client_offered - result.client_admitted for result in results])
+    ranked = np.lexsort((-denied[0], -denied.max(axis=0)))[:most].tolist()
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("most denied client", overflow="ellipsis", no_wrap=True)
     table.add_column("offered", justify="right", vertical="bottom")
-    for algorithm in denied:
-        table.add_column(algorithm.replace("-", "-\n"), justify="right", vertical="bottom")
-    for name in ranked:
-        counts = [counts[name] for counts in denied.values()]
+    for result in results:
+        table.add_column(result.algorithm.replace("-", "-\n"), justify="right", vertical="bottom")
+    for index in ranked:
+        counts = denied[:, index].tolist()
         if any(counts):
-            table.add_row(escape(name), f"{names[name]:,}", *(f"{count:,}" for count in counts))
+            offered = int(results[0].client_offered[index])
+            table.add_row(escape(names[index]), f"{offered:,}", *(f"{count:,}" for count in counts))
     return table
 
 
