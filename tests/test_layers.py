@@ -26,20 +26,26 @@ MAY_SEE = {
     "stores": {"errors", "quota", "limiter", "clock", "algorithms"},
     "lab": {"errors", "quota", "limiter", "algorithms"},
     "report": {"errors", "quota", "limiter", "algorithms", "lab"},
+    "http": {"errors", "limiter", "quota", "stores"},
     "bench": {"algorithms", "stores", "lab", "limiter", "quota"},
-    "cli": {"", "errors", "quota", "limiter", "algorithms", "stores", "lab", "report", "bench", "clock"},
+    "cli": {"", "errors", "quota", "limiter", "algorithms", "stores", "lab", "report", "bench", "clock", "http"},
     "__init__": {"errors", "quota", "limiter", "clock", "algorithms", "stores"},
     "__main__": {"cli"},
 }
 """Which parts of `ratelab` each part may import, besides itself; the empty name is `ratelab` itself."""
 
-ONLY_IN = {"yaml": "ratelab.lab.scenarios.document", "pydantic": "ratelab.lab.scenarios.schema"}
+ONLY_IN = {
+    "yaml": "ratelab.lab.scenarios.document",
+    "pydantic": "ratelab.lab.scenarios.schema",
+    "prometheus_client": "ratelab.http.metrics",
+}
 """The one file that may import a library."""
 
 PARTS_WITH = {
     "numpy": {"lab", "report", "bench"},
     "rich": {"report", "cli"},
     "click": {"cli"},
+    "uvicorn": {"http"},
 }
 """The parts that may import a library that several need."""
 

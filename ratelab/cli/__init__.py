@@ -11,7 +11,7 @@ import click
 import ratelab
 from ratelab.errors import InputError
 
-COMMANDS = ("simulate", "replay", "algorithms", "bench")
+COMMANDS = ("simulate", "replay", "serve", "algorithms", "bench")
 
 
 class Fault(click.ClickException):

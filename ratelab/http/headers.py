@@ -1,0 +1,96 @@
+"""What a limiter tells a client: the fields of draft-ietf-httpapi-ratelimit-headers-10, and the older ones."""
+
+from __future__ import annotations
+
+import time
+from math import ceil
+
+from ratelab.errors import InputError, shown
+from ratelab.http.asgi import Field
+from ratelab.limiter import NEVER, Algorithm, Decision
+
+LEGACY = ("off", "delta", "epoch")
+"""What `X-RateLimit-Reset` holds: nothing, seconds from now, or seconds since 1970."""
+
+_SECOND = 10**9
+_LARGEST = 10**15 - 1  # what an Integer of a structured field may be (RFC 9651, section 3.3.1)
+_MOST_KEPT = 4096
+
+
+def granted(algorithm: Algorithm) -> tuple[int, int]:
+    """Return an algorithm's burst, and the window in nanoseconds in which its rate grants that much.
+
+    The window is the field of that name, if the algorithm has one; else the time after which a key that has spent
+    the burst at once is as good as new.
+    """
+    state = algorithm.start(0)
+    _, burst, _, _, _ = algorithm.step(state, 0, 0)
+    _, _, _, reset_after_ns, _ = algorithm.step(state, 0, burst)
+    window: int = getattr(algorithm, "window", reset_after_ns)
+    return burst, window
+
+
+def seconds(nanoseconds: int) -> int:
+    """Round a wait up to whole seconds, since HTTP has no shorter ones."""
+    return -(-nanoseconds // _SECOND)
+
+
+class Fields:
+    """The header fields of one algorithm's decisions, each distinct set of values written once.
+
+    `RateLimit-Policy` says the quota: `q` the burst, `w` the seconds in which the rate grants it, at least 1.
+    `RateLimit` says the state: `r` is what remains, 0 where the request is denied; `t` the seconds until the key is as
+    good as new or, where the request is denied, the wait, which is also `Retry-After`, at least 1. A request that no
+    wait can help gets no `Retry-After`. With `legacy`, `X-RateLimit-Limit`, `-Remaining` and `-Reset` say the same.
+
+    Raises `InputError` for a `legacy` there is not, and for an algorithm whose name a field cannot hold.
+    """
+
+    def __init__(self, algorithm: Algorithm, legacy: str = "off") -> None:
+        if legacy not in LEGACY:
+            raise InputError(f"legacy headers must be one of {', '.join(LEGACY)}, got {shown(legacy)}")
+        self.burst, window = granted(algorithm)
+        self._name = _string(algorithm.name)
+        self._policy = b"%s;q=%d;w=%d" % (self._name, min(self.burst, _LARGEST), max(1, seconds(window)))
+        self._legacy = legacy
+        self._written: dict[tuple[int, int, bool], tuple[Field, ...]] = {}
+
+    def of(self, decision: Decision) -> tuple[Field, ...]:
+        """Return the fields of a decision."""
+        allowed, remaining, retry_after_ns, reset_after_ns, _ = decision
+        if allowed or retry_after_ns == NEVER:
+            values = remaining, -(-reset_after_ns // _SECOND), False
+        else:
+            values = 0, -(-retry_after_ns // _SECOND), True
+        fields = self._written.get(values) or self._write(*values)
+        return fields if self._legacy != "epoch" else (*fields, _epoch(values[1]))
+
+    def _write(self, remaining: int, wait: int, denied: bool) -> tuple[Field, ...]:
+        """Write fields and keep them, in bounded memory."""
+        fields: list[Field] = [
+            (b"ratelimit-policy", self._policy),
+            (b"ratelimit", b"%s;r=%d;t=%d" % (self._name, min(remaining, _LARGEST), wait)),
+        ]
+        if denied:
+            fields.append((b"retry-after", b"%d" % wait))
+        if self._legacy != "off":
+            fields.append((b"x-ratelimit-limit", b"%d" % self.burst))
+            fields.append((b"x-ratelimit-remaining", b"%d" % remaining))
+        if self._legacy == "delta":
+            fields.append((b"x-ratelimit-reset", b"%d" % wait))
+        if len(self._written) >= _MOST_KEPT:
+            self._written.clear()
+        self._written[remaining, wait, denied] = tuple(fields)
+        return tuple(fields)
+
+
+def _epoch(wait: int) -> Field:
+    return b"x-ratelimit-reset", b"%d" % (ceil(time.time()) + wait)
+
+
+def _string(text: str) -> bytes:
+    """Write a String of a structured field (RFC 9651, section 4.1.6)."""
+    if not text.isascii() or not text.isprintable():
+        raise InputError(f"a header field cannot hold the algorithm's name {shown(text)}: use printable ASCII")
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'.encode()

@@ -1,0 +1,128 @@
+"""`RateLimitMiddleware`: a limiter in front of any ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+from ratelab.errors import InputError
+from ratelab.http.asgi import App, Field, Message, Receive, Scope, Send, answer
+from ratelab.http.headers import Fields, seconds
+from ratelab.http.identity import AmbiguousClientError, Identity
+from ratelab.http.problems import FIELDS, problem, quota_exceeded
+from ratelab.limiter import NEVER, Decision, Limiter
+
+_MILLISECOND = 10**6
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the requests so far; exempt ones are not counted."""
+
+    admitted: int = 0
+    """Let through, whether at once or after a delay."""
+    delayed: int = 0
+    """Those of `admitted` that had to queue."""
+    denied: int = 0
+    """Answered 429, or 400 for a cost above the burst."""
+    ambiguous: int = 0
+    """Answered 400, because they name two clients; nobody was charged."""
+
+
+class Guard(NamedTuple):
+    """A limiter, taken apart for speed, and how its decisions are told."""
+
+    hit: Callable[[str, int], Decision]
+    fields_of: Callable[[Decision], tuple[Field, ...]]
+    policy: str
+    burst: int
+
+    @classmethod
+    def of(cls, limiter: Limiter, legacy: str) -> Self:
+        """Put a guard in front of what `limiter` guards."""
+        fields = Fields(limiter.algorithm, legacy)
+        return cls(limiter.hit, fields.of, limiter.algorithm.name, fields.burst)
+
+
+class RateLimitMiddleware:
+    """Hold the clients of `app` to their quota: `app = RateLimitMiddleware(app, MemoryLimiter(...))`.
+
+    `limiter` decides, or is a function of the ASGI scope that returns the limiter for a request, one of a few that
+    live as long as the middleware. `key` is `ip`, `header:NAME`, a function of the scope that returns text, or an
+    `Identity`. `cost` is what a request costs, a whole number >= 0 or a function of the scope that returns one.
+    Requests for which `exempt`, a function of the scope, is true pass unseen, and so does what is not HTTP.
+
+    Every answer carries `RateLimit-Policy` and `RateLimit`; `legacy` adds `X-RateLimit-*` (see `headers.Fields`). A
+    denied request is answered 429 and never reaches `app`; one that must queue sleeps its delay first. A charge is
+    kept even if the client goes away. A cost above the burst is answered 400, for no wait can help; so is a request
+    that has two lines of the header that names its client.
+
+    Raises `InputError` for arguments that cannot be used; a request whose cost is no whole number >= 0 raises it too.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        limiter: Limiter | Callable[[Scope], Limiter],
+        key: str | Identity | Callable[[Scope], str | None] = "ip",
+        cost: int | Callable[[Scope], int] = 1,
+        exempt: Callable[[Scope], bool] | None = None,
+        legacy: str = "off",
+    ) -> None:
+        if not callable(cost) and (type(cost) is not int or cost < 0):
+            raise InputError(f"cost must be a whole number >= 0 or a function of the scope, got {cost!r}")
+        self.app = app
+        self.counts = Counts()
+        self._identify = (key if isinstance(key, Identity) else Identity(key)).find
+        self._exempt = exempt
+        self._cost = cost
+        self._legacy = legacy
+        self._guards: dict[Limiter, Guard] = {}
+        self._choose: Callable[[Scope], Limiter] = limiter if callable(limiter) else lambda _: limiter
+        self._guard = None if callable(limiter) else Guard.of(limiter, legacy)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection of ASGI."""
+        if scope["type"] != "http" or (self._exempt is not None and self._exempt(scope)):
+            await self.app(scope, receive, send)
+            return
+        try:
+            key = self._identify(scope)
+        except AmbiguousClientError as error:
+            self.counts.ambiguous += 1
+            await answer(scope, send, 400, FIELDS, problem(400, str(error)))
+            return
+        hit, fields_of, policy, burst = self._guard or self._guard_of(scope)
+        cost = self._cost
+        decision = hit(key, cost if isinstance(cost, int) else cost(scope))
+        allowed, _, retry_after_ns, _, delay_ns = decision
+        fields = fields_of(decision)
+        if not allowed:
+            self.counts.denied += 1
+            if retry_after_ns == NEVER:
+                status, body = 400, problem(400, f"A cost above {burst} is never granted: ask for less at once.")
+            else:
+                status, body = 429, quota_exceeded(policy, seconds(retry_after_ns))
+            await answer(scope, send, status, (*FIELDS, *fields), body)
+            return
+        self.counts.admitted += 1
+        if delay_ns:
+            self.counts.delayed += 1
+            await asyncio.sleep(-(-delay_ns // _MILLISECOND) / 1000)
+
+        def send_with_fields(message: Message) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), *fields]}
+            return send(message)
+
+        await self.app(scope, receive, send_with_fields)
+
+    def _guard_of(self, scope: Scope) -> Guard:
+        """Return the guard of the limiter chosen for a request, made when it is first chosen."""
+        limiter = self._choose(scope)
+        guard = self._guards.get(limiter)
+        if guard is None:
+            guard = self._guards[limiter] = Guard.of(limiter, self._legacy)
+        return guard

@@ -1,0 +1,37 @@
+"""Answers that say what is wrong, as `application/problem+json` (RFC 9457)."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from http import HTTPStatus
+
+from ratelab.http.asgi import Field
+
+FIELDS: tuple[Field, ...] = ((b"content-type", b"application/problem+json"), (b"cache-control", b"no-store"))
+"""The header fields of a problem; none is to be kept by a cache (RFC 6585, section 4, on 429)."""
+
+_QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+
+
+def problem(status: int, detail: str) -> bytes:
+    """Write the problem that a status names by itself."""
+    return _written({"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail})
+
+
+@lru_cache(maxsize=1024)
+def quota_exceeded(policy: str, wait: int) -> bytes:
+    """Write the problem of a request over its quota (draft-ietf-httpapi-ratelimit-headers-10, section 5.1)."""
+    return _written(
+        {
+            "type": _QUOTA_EXCEEDED,
+            "title": "Request cannot be satisfied as assigned quota has been exceeded",
+            "status": 429,
+            "detail": f"Try again in {wait} s.",
+            "violated-policies": [policy],
+        }
+    )
+
+
+def _written(members: dict[str, object]) -> bytes:
+    return json.dumps(members).encode()

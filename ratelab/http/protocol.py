@@ -1,0 +1,124 @@
+"""A connection that is not waited for for ever: uvicorn's protocol with a deadline and a bound on the head."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+DEADLINE = 5.0
+"""Seconds in which a head must have come, and a client that stopped reading must have gone on."""
+
+LARGEST_HEAD = 16_384
+"""Bytes that the target and the fields of a request may have, trailers included."""
+
+
+class HeadTooLargeError(Exception):
+    """The head has more than `LARGEST_HEAD` bytes."""
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """Serve a connection; cut it off when nothing has come for `DEADLINE`, refuse a head over `LARGEST_HEAD` with 431.
+
+    The deadline runs while the client is waited for: from the connection, or the end of an answer, to the end of the
+    next head, however slowly that drips in; and while the client does not read what it asked for. uvicorn itself has
+    a timer for idle connections only (encode/uvicorn#157).
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first head."""
+        super().connection_made(transport)
+        self._head, self._fed, self._unread, self._in_head, self._refused = 0, 0, 0, True, False
+        self._waiting_since: float | None = self.loop.time()
+        self._timer = self.loop.call_later(DEADLINE, self._check_deadline)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, unless the connection has been refused and only drains."""
+        if self._refused:
+            return
+        self._fed = len(data)
+        super().data_received(data)
+        if self._in_head:  # the parser holds an unfinished line and tells nobody how long it is
+            self._unread += self._fed
+            if self._unread > LARGEST_HEAD:
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        self._head, self._unread, self._in_head = (
+            0,
+            -self._fed,
+            True,
+        )  # what came before it in this piece is not its own
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Take a piece of the target."""
+        self._add_to_head(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field of the head or of the trailers."""
+        self._add_to_head(len(name) + len(value) + 4)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Stop waiting: the application has the word."""
+        self._in_head, self._waiting_since = False, None
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next head, unless it has come already."""
+        super().on_response_complete()
+        if self.cycle.response_complete:
+            self._waiting_since = self.loop.time()
+
+    def pause_writing(self) -> None:
+        """Begin to wait for a client that does not read."""
+        self._waiting_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """Go on, or go on waiting for a head."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        self._waiting_since = None if answering else self.loop.time()
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  (uvicorn's signature)
+        """Refuse what the parser did not take."""
+        too_large = self._head > LARGEST_HEAD
+        self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if too_large else HTTPStatus.BAD_REQUEST)
+
+    def _add_to_head(self, length: int) -> None:
+        self._head += length
+        if self._head > LARGEST_HEAD:
+            raise HeadTooLargeError  # in a callback of the parser, which stops and has `send_400_response` called
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        """Answer and close for writing; reading goes on until the deadline, or a reset would overtake the answer."""
+        self._refused, self._in_head = True, False
+        self._waiting_since = self.loop.time()
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+        if not self.transport.is_closing():
+            body = f"{status.phrase}\n".encode()
+            self.transport.write(
+                b"HTTP/1.1 %d %s\r\ncontent-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
+                % (status, status.phrase.encode(), len(body), body)
+            )
+            self.transport.write_eof()
+
+    def _check_deadline(self) -> None:
+        """Cut off a client that has been waited for too long, else look again when that could be so."""
+        now = self.loop.time()
+        due = (now if self._waiting_since is None else self._waiting_since) + DEADLINE
+        if due <= now:
+            self.transport.abort()
+        else:
+            self._timer = self.loop.call_later(due - now, self._check_deadline)

@@ -1,0 +1,76 @@
+"""uvicorn, driven from code: one process, listening sockets of our own, a stop that finishes what it has begun."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from types import FrameType
+
+import uvicorn
+
+from ratelab.errors import InputError
+from ratelab.http.asgi import App
+from ratelab.http.protocol import DEADLINE, GuardedProtocol
+
+GRACE = 10
+"""Seconds that requests in flight are given when the server stops."""
+
+
+class Server(uvicorn.Server):
+    """A server that stops when it is told to, and for which that is a success."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  (uvicorn's signature)
+        """Stop; at a second interrupt, without waiting. uvicorn would end by the signal once more, as a failure."""
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; port 0 is any free one. Raises `InputError` if that cannot be."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(2048)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise InputError(
+            f"cannot listen on port {port} of {host} ({error.strerror or error}): "
+            "choose another port, or 0 for any that is free"
+        ) from None
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Write where a listening socket is reached from this machine."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (told, not bound)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run(
+    app: App, listeners: Sequence[socket.socket], every_second: Callable[[], Awaitable[None]] | None = None
+) -> None:
+    """Serve until SIGTERM or an interrupt, then finish the requests in flight, for up to `GRACE` seconds."""
+    config = uvicorn.Config(
+        app,
+        interface="asgi3",
+        http=GuardedProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=int(DEADLINE),
+        timeout_graceful_shutdown=GRACE,
+        callback_notify=every_second,
+        timeout_notify=0,
+    )
+    Server(config).run(sockets=list(listeners))
