@@ -63,7 +63,6 @@ def test_a_bad_option_is_one_line(tmp_path: Path, options: list[str], says: str)
 @pytest.mark.parametrize(
     "options",
     [
-        [],
         ["--rate", "1/s", "--format", "xml"],
         ["--rate", "1/s", "--top", "0"],
         ["--rate", "1/s", "--time-unit", "min"],

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from ratelab.cli.options import chosen, comparison_options
+from ratelab.errors import InputError
+
+if TYPE_CHECKING:
+    from ratelab.cli.output import Output
+    from ratelab.lab.traces import TraceOptions
+    from ratelab.quota import Quota
 
 
 @click.command(short_help="Replay recorded traffic: what would a limit have done to it?")
 @click.argument("trace", metavar="TRACE")
-@click.option("--rate", required=True, metavar="RATE", help="What every client is granted, such as 100/min.")
+@click.option("--rate", metavar="RATE", help="What every client is granted, such as 100/min.")
 @click.option("--burst", type=click.IntRange(min=1), help="How much may come at once; by default as the rate says.")
 @comparison_options
 @click.option("--key", default="ip", show_default=True, metavar="FIELD", help="The field that says who the client is.")
 @click.option(
     "--format",
     "trace_format",
-    type=click.Choice(["auto", "log", "jsonl", "csv"]),
+    type=click.Choice(["auto", "log", "jsonl", "csv", "recording"]),
     default="auto",
     show_default=True,
-    help="log: Apache or nginx, common or combined.",
+    help="log: Apache or nginx, common or combined; recording: what `ratelab serve --record` wrote.",
 )
 @click.option("--time", "time_field", metavar="FIELD", help="JSON lines and CSV: the field that holds the time.")
 @click.option("--time-unit", type=click.Choice(["s", "ms", "us", "ns"]), default="s", show_default=True)
@@ -35,7 +43,7 @@ from ratelab.cli.options import chosen, comparison_options
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Most denied clients to tell.")
 def replay(
     trace: str,
-    rate: str,
+    rate: str | None,
     burst: int | None,
     algorithms: tuple[str, ...],
     as_json: bool,
@@ -54,23 +62,66 @@ def replay(
     """Replay TRACE through every algorithm, as if each client had been granted --rate.
 
     TRACE is an access log, JSON lines or CSV, plain or gzip; - is standard input. Without --algo, the usual five.
+    A recording brings its own quota and is replayed through its own algorithm too: exit status 1 if that decides
+    otherwise than it did live.
     """
-    from ratelab.algorithms import COMPARED
-    from ratelab.cli.output import Output, Run, deliver
-    from ratelab.cli.progress import LateProgress
-    from ratelab.lab.comparison import compare
-    from ratelab.lab.traces import TraceOptions, printable, read_trace, stored_size
-    from ratelab.quota import Quota
-    from ratelab.report.reading import reading_notes, reading_object
+    from ratelab.cli.output import Output
 
     output = Output(as_json, csv_file, events_file, timeline, (trace,))
-    quota = Quota.parse(rate, burst)
-    classes = chosen(algorithms, COMPARED)
+    if trace_format == "recording":
+        if rate is not None or burst is not None:
+            raise InputError("a recording brings its own quota: leave out --rate and --burst")
+        _replay_recording(trace, algorithms, output, top)
+        return
+    if rate is None:
+        raise InputError("--rate is missing: say what every client is granted, such as --rate 100/min")
+    from ratelab.lab.traces import TraceOptions
+    from ratelab.quota import Quota
+
     options = TraceOptions(trace_format, key, time_field, cost_field, time_unit, within_second, strict)
+    _replay_trace(trace, Quota.parse(rate, burst), algorithms, options, output, top)
+
+
+def _replay_trace(
+    trace: str, quota: Quota, algorithms: tuple[str, ...], options: TraceOptions, output: Output, top: int
+) -> None:
+    from ratelab.algorithms import COMPARED
+    from ratelab.cli.output import Run, deliver
+    from ratelab.cli.progress import LateProgress
+    from ratelab.lab.comparison import compare
+    from ratelab.lab.traces import printable, read_trace, stored_size
+    from ratelab.report.reading import reading_notes, reading_object
+
+    classes = chosen(algorithms, COMPARED)
     with LateProgress("reading", stored_size(trace)) as progress:
         read = read_trace(trace, options, progress)
     with LateProgress("replaying", len(read.traffic) * (len(classes) + 1)) as progress:
         comparison = compare(quota, read.traffic, classes, output.needs_decisions, progress)
     source = {"trace": printable(trace), **reading_object(read)}
     title = f"{'standard input' if trace == '-' else printable(trace)}, read as {read.format}"
-    deliver([Run(comparison, source, title, reading_notes(read, within_second), top)], output)
+    deliver([Run(comparison, source, title, reading_notes(read, options.within_second), top)], output)
+
+
+def _replay_recording(trace: str, algorithms: tuple[str, ...], output: Output, top: int) -> None:
+    from ratelab.algorithms import COMPARED
+    from ratelab.cli.output import Run, deliver
+    from ratelab.cli.progress import LateProgress
+    from ratelab.lab.comparison import compare
+    from ratelab.lab.recording import read_recording
+    from ratelab.lab.traces import printable, stored_size
+    from ratelab.report.recorded import recording_notes, recording_object
+
+    with LateProgress("reading", stored_size(trace)) as progress:
+        recording = read_recording(trace, progress)
+    classes = chosen(algorithms, COMPARED)
+    if recording.algorithm not in (one.name for one in classes):
+        classes = [*chosen((recording.algorithm,), ()), *classes]
+    with LateProgress("replaying", len(recording.traffic) * (len(classes) + 1)) as progress:
+        comparison = compare(recording.quota, recording.traffic, classes, keep_decisions=True, progress=progress)
+    replayed = comparison.decisions[recording.algorithm]
+    verdict = recording_object(recording, replayed)
+    source = {"trace": printable(trace), "format": "recording", "recording": verdict}
+    title = f"{'standard input' if trace == '-' else printable(trace)}, a recording"
+    deliver([Run(comparison, source, title, recording_notes(recording, replayed), top)], output)
+    if verdict["differing"]:
+        raise SystemExit(1)

@@ -19,8 +19,8 @@ VERSION = 1
 class RecordingLimiter:
     """A `MemoryLimiter` that adds a line of JSON to `file` for each hit: `at_ns`, `key`, `cost` and the five fields.
 
-    The time is the very one that was decided with. Where the file can no longer be written, hits are decided all the
-    same, and `failure` says why.
+    The time is the very one that was decided with. A decision on a bucket that keys share for want of room is marked
+    `shared`. Where the file can no longer be written, hits are decided all the same, and `failure` says why.
     """
 
     def __init__(
@@ -54,8 +54,12 @@ class RecordingLimiter:
     def hit(self, key: str, cost: int = 1) -> Decision:
         """Decide as `MemoryLimiter.hit` does, and write it down."""
         with self._lock:
+            shared_before = self._limiter.stats.overflow_hits
             decision = self._limiter.hit(key, cost)
-            self._write({"at_ns": self._now, "key": key, "cost": cost, **decision._asdict()})
+            line: dict[str, object] = {"at_ns": self._now, "key": key, "cost": cost, **decision._asdict()}
+            if self._limiter.stats.overflow_hits > shared_before:
+                line["shared"] = True
+            self._write(line)
             return decision
 
     def flush(self) -> None:

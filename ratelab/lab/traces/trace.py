@@ -132,6 +132,8 @@ def _recognised(lines: Lines, options: TraceOptions) -> tuple[str, ReadLine, Lin
 
 def _detected(line: str, time: str | None) -> str:
     """Tell the format by the first line."""
+    if line.startswith('{"recording":'):
+        raise InputError("it is a recording of `ratelab serve`: add --format recording")
     if line.lstrip().startswith("{"):
         return "jsonl"
     if is_log_line(line):
