@@ -2,17 +2,86 @@
 
 from __future__ import annotations
 
-from running import told
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
 
-from ratelab.bench import BENCHMARKS
-from ratelab.cli.bench import NAMES
+import pytest
+from running import refused, told
+
+from ratelab.bench import contestants
+from ratelab.bench.http import Load
+from ratelab.cli.bench import BENCHMARKS
 
 
-def test_the_command_knows_every_benchmark() -> None:
-    assert (*BENCHMARKS,) == NAMES
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_the_command_knows_where_each_benchmark_is(name: str) -> None:
+    assert callable(getattr(import_module(BENCHMARKS[name]), name))
 
 
 def test_a_hit_is_timed_beside_its_floor_for_one_key_and_for_many() -> None:
     figures = told("bench", "hit")["figures"]
     assert [figure["what"].rpartition(", ")[2] for figure in figures] == ["1 key", "100,000 keys"]
     assert all(figure["measured"] > figure["floor"] > 0 and figure["ratio"] > 1 for figure in figures)
+
+
+# --- http
+
+WRK = """\
+#!{python}
+import sys, time
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+begun = time.perf_counter()
+for _ in range(20):
+    try:
+        urlopen(sys.argv[-1]).read()
+    except HTTPError as error:
+        assert error.code == 429
+print("  Latency Distribution\\n     50%  100.00us\\n     99%    1.50ms")
+print(f"  20 requests in {{time.perf_counter() - begun:.2f}}s, 1.00MB read")
+"""
+"""A generator of little load that prints as wrk does."""
+
+
+@pytest.fixture
+def small_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "wrk").write_text(WRK.format(python=sys.executable))
+    (tmp_path / "wrk").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("ratelab.bench.http.ROUNDS", 1)
+    monkeypatch.setattr("ratelab.bench.http.installed", dict)
+
+
+@pytest.mark.usefixtures("small_load")
+def test_the_middleware_is_measured_beside_the_bare_service() -> None:
+    figures = told("bench", "http")["figures"]
+    assert [(figure["what"], figure["unit"]) for figure in figures] == [
+        ("admitted, requests", "/s"),
+        ("denied, requests", "/s"),
+        ("admitted, 99th percentile", "us"),
+        ("denied, 99th percentile", "us"),
+        ("admitted, added to each", "us"),
+        ("denied, added to each", "us"),
+    ]
+    assert all(figure["measured"] > 0 and figure["floor"] > 0 for figure in figures[:4])
+
+
+@pytest.mark.usefixtures("small_load")
+def test_the_middleware_of_others_is_measured_in_front_of_its_own_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    peers = {name: contestants.PEERS[name] for name in ("litestar",)}
+    monkeypatch.setattr("ratelab.bench.http.installed", lambda: peers)
+    *_, last = told("bench", "http")["figures"]
+    assert (last["what"], last["unit"], last["bar"]) == ("litestar, added to each", "us", ">= 3x ratelab's")
+
+
+def test_what_the_load_generator_prints_is_read() -> None:
+    text = "  99%    2.50ms\n  9000 requests in 2.00s, 1.9MB read\nRequests/sec: 4500\n"
+    assert Load.parse(text, spent=0.9) == Load(rate=4500, p99=0.0025, cost=0.0001)
+
+
+def test_without_a_load_generator_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert "install it (apt install wrk" in refused("bench", "http")

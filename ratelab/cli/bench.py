@@ -4,25 +4,43 @@ from __future__ import annotations
 
 import json
 import platform
+from importlib import import_module
 
 import click
 
-NAMES = ("hit", "memory", "replay", "start")
+from ratelab.cli.extras import require
+
+BENCHMARKS = {
+    "hit": "ratelab.bench.lab",
+    "memory": "ratelab.bench.lab",
+    "replay": "ratelab.bench.lab",
+    "start": "ratelab.bench.lab",
+    "http": "ratelab.bench.http",
+}
+"""The benchmarks, and the modules that hold the functions of these names."""
+
+USUAL = tuple(name for name in BENCHMARKS if name != "http")
+"""Those that need nothing but ratelab itself."""
 
 
 @click.command(short_help="Measure what ratelab itself costs on this machine.")
-@click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[hit|memory|replay|start]...")
+@click.argument("names", nargs=-1, type=click.Choice([*BENCHMARKS]), metavar=f"[{'|'.join(BENCHMARKS)}]...")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def bench(names: tuple[str, ...], as_json: bool) -> None:
-    """Measure the benchmarks named, or all, each beside a floor timed in turn with it; two minutes or so."""
-    from ratelab.bench import BENCHMARKS
+    """Measure the benchmarks named, each beside a floor timed in turn with it; two minutes or so.
+
+    By default all but http, which needs the load generator wrk and takes two minutes by itself. It measures the
+    middleware of other packages too, where they are installed.
+    """
     from ratelab.cli.progress import LateProgress
     from ratelab.report.figures import figures_table
 
+    if "http" in names:
+        require("bench http", "serve", "uvicorn", "httptools")
     figures = []
     with LateProgress("measuring", None) as progress:
-        for name in dict.fromkeys(names or NAMES):
-            for figure in BENCHMARKS[name]():
+        for name in dict.fromkeys(names or USUAL):
+            for figure in getattr(import_module(BENCHMARKS[name]), name)():
                 figures.append(figure)
                 progress(1)
     machine = f"Python {platform.python_version()} on {platform.machine()}"

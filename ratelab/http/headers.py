@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from math import ceil
 
 from ratelab.errors import InputError, shown
@@ -12,7 +13,9 @@ from ratelab.limiter import NEVER, Algorithm, Decision
 LEGACY = ("off", "delta", "epoch")
 """What `X-RateLimit-Reset` holds: nothing, seconds from now, or seconds since 1970."""
 
-_SECOND = 10**9
+SECOND = 10**9
+"""Nanoseconds."""
+
 _LARGEST = 10**15 - 1  # what an Integer of a structured field may be (RFC 9651, section 3.3.1)
 _MOST_KEPT = 4096
 
@@ -32,7 +35,7 @@ def granted(algorithm: Algorithm) -> tuple[int, int]:
 
 def seconds(nanoseconds: int) -> int:
     """Round a wait up to whole seconds, since HTTP has no shorter ones."""
-    return -(-nanoseconds // _SECOND)
+    return -(-nanoseconds // SECOND)
 
 
 class Fields:
@@ -53,20 +56,22 @@ class Fields:
         self._name = _string(algorithm.name)
         self._policy = b"%s;q=%d;w=%d" % (self._name, min(self.burst, _LARGEST), max(1, seconds(window)))
         self._legacy = legacy
-        self._written: dict[tuple[int, int, bool], tuple[Field, ...]] = {}
+        self._kept = lru_cache(maxsize=_MOST_KEPT)(self._write)
+        self.written = self._kept if legacy != "epoch" else self._with_epoch
+        """Write `remaining`, whole seconds of `wait`, and whether the request is denied."""
 
     def of(self, decision: Decision) -> tuple[Field, ...]:
         """Return the fields of a decision."""
         allowed, remaining, retry_after_ns, reset_after_ns, _ = decision
         if allowed or retry_after_ns == NEVER:
-            values = remaining, -(-reset_after_ns // _SECOND), False
-        else:
-            values = 0, -(-retry_after_ns // _SECOND), True
-        fields = self._written.get(values) or self._write(*values)
-        return fields if self._legacy != "epoch" else (*fields, _epoch(values[1]))
+            return self.written(remaining, seconds(reset_after_ns), False)
+        return self.written(0, seconds(retry_after_ns), True)
+
+    def _with_epoch(self, remaining: int, wait: int, denied: bool) -> tuple[Field, ...]:
+        reset = ceil(time.time()) + wait
+        return *self._kept(remaining, wait, denied), (b"x-ratelimit-reset", b"%d" % reset)
 
     def _write(self, remaining: int, wait: int, denied: bool) -> tuple[Field, ...]:
-        """Write fields and keep them, in bounded memory."""
         fields: list[Field] = [
             (b"ratelimit-policy", self._policy),
             (b"ratelimit", b"%s;r=%d;t=%d" % (self._name, min(remaining, _LARGEST), wait)),
@@ -78,14 +83,7 @@ class Fields:
             fields.append((b"x-ratelimit-remaining", b"%d" % remaining))
         if self._legacy == "delta":
             fields.append((b"x-ratelimit-reset", b"%d" % wait))
-        if len(self._written) >= _MOST_KEPT:
-            self._written.clear()
-        self._written[remaining, wait, denied] = tuple(fields)
         return tuple(fields)
-
-
-def _epoch(wait: int) -> Field:
-    return b"x-ratelimit-reset", b"%d" % (ceil(time.time()) + wait)
 
 
 def _string(text: str) -> bytes:

@@ -92,7 +92,7 @@ class Identity:
         value = self._value(scope)
         if not 0 < len(value) <= LONGEST_VALUE:
             return self._by_address(scope)
-        return self._hash(b"%s|%s" % (self._kind, value))
+        return self._hash(b"%s:%s" % (self._kind, value))  # no name of a header has a colon
 
     def _hash_address_anew(self, host: str) -> str:
         """Hash a peer as the server names it; one that is no address stands for itself."""

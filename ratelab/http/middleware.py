@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, Self
 
 from ratelab.errors import InputError
 from ratelab.http.asgi import App, Field, Message, Receive, Scope, Send, answer
-from ratelab.http.headers import Fields, seconds
+from ratelab.http.headers import SECOND, Fields, seconds
 from ratelab.http.identity import AmbiguousClientError, Identity
 from ratelab.http.problems import FIELDS, problem, quota_exceeded
 from ratelab.limiter import NEVER, Decision, Limiter
@@ -31,19 +32,34 @@ class Counts:
     """Answered 400, because they name two clients; nobody was charged."""
 
 
+Refusal = tuple[int, tuple[Field, ...], bytes]
+"""A status, the fields and the body of an answer."""
+
+
 class Guard(NamedTuple):
-    """A limiter, taken apart for speed, and how its decisions are told."""
+    """A limiter and how its decisions are told, taken apart for speed."""
 
     hit: Callable[[str, int], Decision]
-    fields_of: Callable[[Decision], tuple[Field, ...]]
-    policy: str
-    burst: int
+    written: Callable[[int, int, bool], tuple[Field, ...]]
+    refusal: Callable[[Decision], Refusal]
 
     @classmethod
     def of(cls, limiter: Limiter, legacy: str) -> Self:
         """Put a guard in front of what `limiter` guards."""
-        fields = Fields(limiter.algorithm, legacy)
-        return cls(limiter.hit, fields.of, limiter.algorithm.name, fields.burst)
+        fields, policy = Fields(limiter.algorithm, legacy), limiter.algorithm.name
+
+        def exceeded(wait: int) -> Refusal:
+            return 429, (*FIELDS, *fields.written(0, wait, True)), quota_exceeded(policy, wait)
+
+        kept = exceeded if legacy == "epoch" else lru_cache(maxsize=1024)(exceeded)
+
+        def refusal(decision: Decision) -> Refusal:
+            if decision.retry_after_ns != NEVER:
+                return kept(seconds(decision.retry_after_ns))
+            detail = f"A cost above {fields.burst} is never granted: ask for less at once."
+            return 400, (*FIELDS, *fields.of(decision)), problem(400, detail)
+
+        return cls(limiter.hit, fields.written, refusal)
 
 
 class RateLimitMiddleware:
@@ -75,49 +91,45 @@ class RateLimitMiddleware:
             raise InputError(f"cost must be a whole number >= 0 or a function of the scope, got {cost!r}")
         self.app = app
         self.counts = Counts()
-        self._identify = (key if isinstance(key, Identity) else Identity(key)).find
-        self._exempt = exempt
-        self._cost = cost
         self._legacy = legacy
         self._guards: dict[Limiter, Guard] = {}
         self._choose: Callable[[Scope], Limiter] = limiter if callable(limiter) else lambda _: limiter
-        self._guard = None if callable(limiter) else Guard.of(limiter, legacy)
+        guard = None if callable(limiter) else Guard.of(limiter, legacy)
+        identity = key if isinstance(key, Identity) else Identity(key)
+        self._hot = app, exempt, identity.find, cost, guard, self.counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection of ASGI."""
-        if scope["type"] != "http" or (self._exempt is not None and self._exempt(scope)):
-            await self.app(scope, receive, send)
+        app, exempt, identify, cost, guard, counts = self._hot  # one look-up instead of six
+        if scope["type"] != "http" or (exempt is not None and exempt(scope)):
+            await app(scope, receive, send)
             return
         try:
-            key = self._identify(scope)
+            key = identify(scope)
         except AmbiguousClientError as error:
-            self.counts.ambiguous += 1
+            counts.ambiguous += 1
             await answer(scope, send, 400, FIELDS, problem(400, str(error)))
             return
-        hit, fields_of, policy, burst = self._guard or self._guard_of(scope)
-        cost = self._cost
+        hit, written, refusal = guard or self._guard_of(scope)
         decision = hit(key, cost if isinstance(cost, int) else cost(scope))
-        allowed, _, retry_after_ns, _, delay_ns = decision
-        fields = fields_of(decision)
+        allowed, remaining, _, reset_after_ns, delay_ns = decision
         if not allowed:
-            self.counts.denied += 1
-            if retry_after_ns == NEVER:
-                status, body = 400, problem(400, f"A cost above {burst} is never granted: ask for less at once.")
-            else:
-                status, body = 429, quota_exceeded(policy, seconds(retry_after_ns))
-            await answer(scope, send, status, (*FIELDS, *fields), body)
+            counts.denied += 1
+            await answer(scope, send, *refusal(decision))
             return
-        self.counts.admitted += 1
+        counts.admitted += 1
         if delay_ns:
-            self.counts.delayed += 1
+            counts.delayed += 1
             await asyncio.sleep(-(-delay_ns // _MILLISECOND) / 1000)
+            reset_after_ns -= delay_ns
+        fields = written(remaining, -(-reset_after_ns // SECOND), False)
 
         def send_with_fields(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", ()), *fields]}
             return send(message)
 
-        await self.app(scope, receive, send_with_fields)
+        await app(scope, receive, send_with_fields)
 
     def _guard_of(self, scope: Scope) -> Guard:
         """Return the guard of the limiter chosen for a request, made when it is first chosen."""

@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from types import FrameType
+from typing import Literal
 
 import uvicorn
 
@@ -38,9 +39,9 @@ def listen(host: str, port: int) -> socket.socket:
         except OSError:
             listener.close()
             raise
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for what cannot be a name
         raise InputError(
-            f"cannot listen on port {port} of {host} ({error.strerror or error}): "
+            f"cannot listen on port {port} of {host} ({getattr(error, 'strerror', None) or error}): "
             "choose another port, or 0 for any that is free"
         ) from None
     return listener
@@ -54,7 +55,10 @@ def url_of(listener: socket.socket) -> str:
 
 
 def run(
-    app: App, listeners: Sequence[socket.socket], every_second: Callable[[], Awaitable[None]] | None = None
+    app: App,
+    listeners: Sequence[socket.socket],
+    every_second: Callable[[], Awaitable[None]] | None = None,
+    lifespan: Literal["auto", "off"] = "off",
 ) -> None:
     """Serve until SIGTERM or an interrupt, then finish the requests in flight, for up to `GRACE` seconds."""
     config = uvicorn.Config(
@@ -62,7 +66,7 @@ def run(
         interface="asgi3",
         http=GuardedProtocol,
         ws="none",
-        lifespan="off",
+        lifespan=lifespan,
         log_config=None,
         log_level="error",
         access_log=False,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from ratelab.bench import Figure
+    from ratelab.bench.figure import Figure
 
 
 def figures_table(figures: list[Figure], machine: str) -> Table:
@@ -18,7 +18,12 @@ def figures_table(figures: list[Figure], machine: str) -> Table:
         table.add_column(name, justify="right")
     table.add_column("should be")
     for one in figures:
-        floor = "" if one.floor is None else f"{one.floor:,.0f} {one.unit}"
+        floor = "" if one.floor is None else _told(one.floor, one.unit)
         ratio = "" if one.ratio is None else f"{one.ratio:.2f}x"
-        table.add_row(one.what, f"{one.measured:,.0f} {one.unit}", floor, ratio, one.bar)
+        table.add_row(one.what, _told(one.measured, one.unit), floor, ratio, one.bar)
     return table
+
+
+def _told(value: float, unit: str) -> str:
+    """Write a figure to three digits at least."""
+    return f"{value:,.0f} {unit}" if abs(value) >= 100 else f"{value:.3g} {unit}"

@@ -1,0 +1,40 @@
+"""What stands on both sides of the middleware: a limiter that remembers what it was asked, and an application."""
+
+from __future__ import annotations
+
+from ratelab import Algorithm, Decision, ManualClock, MemoryLimiter, Quota, create
+from ratelab.algorithms.token_bucket import TokenBucket
+from ratelab.http.asgi import Message, Receive, Scope, Send
+
+
+class Watched(MemoryLimiter):
+    """Two a second in bursts of five, on a clock that stands still."""
+
+    def __init__(self, algorithm: str = "token-bucket", rate: str = "2/s", burst: int = 5) -> None:
+        super().__init__(create(algorithm, rate, burst), ManualClock())
+        self.asked: list[tuple[str, int]] = []
+
+    def hit(self, key: str, cost: int = 1) -> Decision:
+        self.asked.append((key, cost))
+        return super().hit(key, cost)
+
+
+class Handler:
+    """An application that says `hello`, always with the same messages, and remembers who called it."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Scope, Receive, Send]] = []
+        self.start: Message = {"type": "http.response.start", "status": 200, "headers": [(b"server", b"mine")]}
+        self.body: Message = {"type": "http.response.body", "body": b"hello"}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.calls.append((scope, receive, send))
+        if scope["type"] == "http":
+            await send(self.start)
+            await send(self.body)
+
+
+def named(name: str) -> Algorithm:
+    """Return a token bucket of two a second in bursts of five by another name."""
+    kind: type[TokenBucket] = type("Named", (TokenBucket,), {"name": name})
+    return kind.from_quota(Quota.parse("2/s", burst=5))
