@@ -50,6 +50,13 @@ def test_a_request_waits_its_turn_before_the_application_is_called(rate: str, wa
     assert [answer.status for answer in answers] == [200, 200, 200, 429]
 
 
+def test_what_is_told_after_a_wait_counts_from_the_answer() -> None:
+    app = RateLimitMiddleware(Handler(), Watched("leaky-bucket", "1/10s", burst=3))
+    with patch(SLEEP, Recording().sleep):
+        told = [call(app).of("ratelimit")[0] for _ in range(3)]
+    assert told == [f'"leaky-bucket";r={remaining};t=10' for remaining in (2, 1, 0)]
+
+
 def test_a_client_that_leaves_while_it_waits_has_been_charged() -> None:
     handler, limiter = Handler(), Watched("leaky-bucket", "1/day", burst=3)
     app = RateLimitMiddleware(handler, limiter)
