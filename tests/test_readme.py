@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+from asgi_calls import call
 from click.testing import CliRunner
 
 from ratelab.cli import ratelab_command
@@ -26,7 +28,7 @@ COMMANDS = [
     for line in block.splitlines()
     if re.search(r"(^|\| )ratelab ", line)
 ]
-SIMULATIONS = [command for command in COMMANDS if "scenarios/" in command and "cooldown" not in command]
+SIMULATIONS = [command for command in COMMANDS if command.startswith("ratelab simulate") and "cooldown" not in command]
 CAPTURED = blocks("console")
 
 
@@ -74,6 +76,20 @@ def test_the_algorithm_of_ones_own_runs_as_written(monkeypatch: pytest.MonkeyPat
 def test_the_library_example_runs_as_written() -> None:
     example = next(block for block in blocks("python") if "MemoryLimiter(" in block)
     exec(compile(example, "README.md", "exec"), {})  # noqa: S102  (our own text)
+
+
+def test_the_application_shown_limits_each_route_as_written() -> None:
+    example = next(block for block in blocks("python") if "FastAPI()" in block)
+    names: dict[str, Any] = {}
+    exec(compile(example, "README.md", "exec"), names)  # noqa: S102  (our own text)
+    searches = [call(names["app"], path="/search") for _ in range(6)]
+    assert [one.status for one in searches] == [200] * 5 + [429]
+    assert searches[0].of("ratelimit-policy") == ['"sliding-log";q=5;w=60']
+    exports = [call(names["app"], path="/export") for _ in range(3)]
+    assert [one.status for one in exports] == [200, 200, 429]
+    assert exports[0].of("ratelimit") == ['"token-bucket";r=10;t=1']
+    assert call(names["app"], path="/healthz").of("ratelimit") == []
+    assert call(names["app"], path="/search", headers="X-API-Key: alice").status == 200
 
 
 def test_the_table_of_algorithms_agrees_with_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:

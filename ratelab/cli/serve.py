@@ -80,6 +80,7 @@ def serve(
     from ratelab.algorithms import find
     from ratelab.algorithms.outside import blaming
     from ratelab.cli.watch import Watch
+    from ratelab.http.headers import Fields
     from ratelab.http.identity import Identity
     from ratelab.http.server import listen, run
     from ratelab.http.service import Service
@@ -88,16 +89,19 @@ def serve(
     quota = Quota.parse(rate, burst)
     _check_workers(workers, quota)
     identity = Identity(key, trusted_proxy, trusted_hops)
+    kind = find(algo)
     with ExitStack() as closing:
         listeners = [closing.enter_context(listen(host, port))]
-        with blaming(find(algo)):
-            limiter = _limiter(find(algo).from_quota(quota), quota, max_keys, record, closing)
-            service = Service(limiter, identity, legacy_headers)
+        if metrics_port is not None:
+            listeners.append(closing.enter_context(listen("127.0.0.1", metrics_port)))
+        with blaming(kind):
+            algorithm = kind.from_quota(quota)
+            Fields(algorithm)  # which refuses what it cannot tell, before a file is made
+            service = Service(_limiter(algorithm, quota, max_keys, record, closing), identity, legacy_headers)
         if access_log:
             service.log_to(click.echo)
         if metrics_port is not None:
-            listeners.append(closing.enter_context(listen("127.0.0.1", metrics_port)))
-            service.show_metrics_on(listeners[-1].getsockname()[1])
+            service.show_metrics_on(listeners[-1].getsockname())
         watch = Watch(service, live=not access_log)
         watch.begin(quota, key, listeners)
         run(service.app, listeners, watch.every_second)
@@ -122,10 +126,12 @@ def _limiter(
     if record is None:
         return MemoryLimiter(algorithm, max_keys=max_keys)
     try:
-        file = Path(record).open("x", encoding="utf-8")  # noqa: SIM115  (closed with the service)
+        file = Path(record).open("x", encoding="utf-8")  # noqa: SIM115  (closed with the limiter)
     except FileExistsError:
         raise InputError(f"{record} exists, and a recording is not written over: name a new file") from None
     except (OSError, ValueError) as error:
         reason = isinstance(error, OSError) and error.strerror
         raise InputError(f"cannot write {record}: {reason or error}") from None
-    return RecordingLimiter(algorithm, quota, closing.enter_context(file), max_keys=max_keys)
+    limiter = RecordingLimiter(algorithm, quota, file, max_keys=max_keys)
+    closing.callback(limiter.close)
+    return limiter

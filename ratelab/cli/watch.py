@@ -56,12 +56,7 @@ class Watch:
 
     async def every_second(self) -> None:
         """Show the counts if they have changed, and bring a recording up to date."""
-        limiter = self._service.limiter
-        if isinstance(limiter, RecordingLimiter):
-            limiter.flush()
-            if limiter.failure != self._failure:
-                self._failure = limiter.failure
-                click.secho(f"\nrecording has stopped: {self._failure}", fg="red", err=True)
+        self._update_recording()
         line = self._line()
         if self._live and line != self._shown:
             click.echo(f"\r\033[K{line}", nl=False, err=True)
@@ -69,8 +64,18 @@ class Watch:
 
     def end(self) -> None:
         """Say what the service did."""
+        self._update_recording()
         clear = "\r\033[K" if self._shown else ""
         click.echo(f"{clear}stopped: {self._line()}", err=True)
+
+    def _update_recording(self) -> None:
+        limiter = self._service.limiter
+        if isinstance(limiter, RecordingLimiter):
+            limiter.flush()
+            if limiter.failure != self._failure:
+                self._failure = limiter.failure
+                below = "\n" if self._shown else ""
+                click.secho(f"{below}recording has stopped: {self._failure}", fg="red", err=True)
 
     def _line(self) -> str:
         counts, keys = self._service.counts, self._service.limiter.stats.keys

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from http import HTTPStatus
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 DEADLINE = 5.0
 """Seconds in which a head must have come, and a client that stopped reading must have gone on."""
 
 LARGEST_HEAD = 16_384
 """Bytes that the target and the fields of a request may have, trailers included."""
+
+PIECE = 1024
+"""Bytes that are parsed at a time, which bounds how many requests can queue on a connection."""
 
 
 class HeadTooLargeError(Exception):
@@ -24,38 +28,39 @@ class GuardedProtocol(HttpToolsProtocol):
     The deadline runs while the client is waited for: from the connection, or the end of an answer, to the end of the
     next head, however slowly that drips in; and while the client does not read what it asked for. uvicorn itself has
     a timer for idle connections only (encode/uvicorn#157).
+
+    Requests that come before the answers to earlier ones are answered in turn, and wait as bytes: parsed, as uvicorn
+    has them wait, they take a hundred times the room. What the parser does not take is answered in its turn, too.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
         super().connection_made(transport)
-        self._head, self._fed, self._unread, self._in_head, self._refused = 0, 0, 0, True, False
+        self._held = bytearray()
+        self._head, self._unread, self._in_head = 0, 0, True
+        self._refusal: HTTPStatus | None = None
+        self._answered: RequestResponseCycle | None = None
         self._waiting_since: float | None = self.loop.time()
         self._timer = self.loop.call_later(DEADLINE, self._check_deadline)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
+        """Stop waiting, and have nothing more written: uvicorn tells only the last of the requests that queue."""
         self._timer.cancel()
+        self._held.clear()
+        self.pipeline.clear()
+        if self._answered is not None:
+            self._answered.disconnected = True
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, unless the connection has been refused and only drains."""
-        if self._refused:
-            return
-        self._fed = len(data)
-        super().data_received(data)
-        if self._in_head:  # the parser holds an unfinished line and tells nobody how long it is
-            self._unread += self._fed
-            if self._unread > LARGEST_HEAD:
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        """Take what has come, unless the connection has been refused and only drains."""
+        if self._refusal is None:
+            self._held += data
+            self._parse()
 
     def on_message_begin(self) -> None:
         """Begin a head."""
-        self._head, self._unread, self._in_head = (
-            0,
-            -self._fed,
-            True,
-        )  # what came before it in this piece is not its own
+        self._head, self._unread, self._in_head = 0, 0, True
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -69,15 +74,22 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Stop waiting: the application has the word."""
-        self._in_head, self._waiting_since = False, None
+        """Stop waiting, unless earlier answers have still to be read: the application has the word."""
+        self._in_head = False
+        if not self.flow.write_paused:
+            self._waiting_since = None
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
-        """Begin to wait for the next head, unless it has come already."""
+        """Begin to wait for the next head, and go on with what has come already."""
         super().on_response_complete()
         if self.cycle.response_complete:
             self._waiting_since = self.loop.time()
+            if self._refusal is not None:
+                self._say(self._refusal)
+        self._parse()
+        if self.pipeline:
+            self.flow.pause_reading()  # uvicorn reads on after each answer, however many requests queue
 
     def pause_writing(self) -> None:
         """Begin to wait for a client that does not read."""
@@ -100,12 +112,31 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._head > LARGEST_HEAD:
             raise HeadTooLargeError  # in a callback of the parser, which stops and has `send_400_response` called
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _parse(self) -> None:
+        """Feed the parser, but not while requests queue."""
+        while self._held and not self.pipeline and self._refusal is None:
+            piece = bytes(self._held[:PIECE])
+            del self._held[:PIECE]
+            super().data_received(piece)
+            if self._in_head:  # the parser holds an unfinished line and tells nobody how long it is
+                self._unread += len(piece)
+                if self._unread > LARGEST_HEAD:
+                    self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
     def _refuse(self, status: HTTPStatus) -> None:
+        """Parse no more, and answer when what came before has been answered."""
+        self._refusal, self._in_head = status, False
+        self._held.clear()
+        if self.cycle is None or self.cycle.response_complete:
+            self._say(status)
+
+    def _say(self, status: HTTPStatus) -> None:
         """Answer and close for writing; reading goes on until the deadline, or a reset would overtake the answer."""
-        self._refused, self._in_head = True, False
         self._waiting_since = self.loop.time()
-        if self.cycle is not None:
-            self.cycle.disconnected = True
         if not self.transport.is_closing():
             body = f"{status.phrase}\n".encode()
             self.transport.write(

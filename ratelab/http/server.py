@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Literal
 
@@ -61,6 +62,7 @@ def run(
     lifespan: Literal["auto", "off"] = "off",
 ) -> None:
     """Serve until SIGTERM or an interrupt, then finish the requests in flight, for up to `GRACE` seconds."""
+    _allow_open_files()
     config = uvicorn.Config(
         app,
         interface="asgi3",
@@ -78,3 +80,14 @@ def run(
         timeout_notify=0,
     )
     Server(config).run(sockets=list(listeners))
+
+
+def _allow_open_files() -> None:
+    """Take as many connections as the system allows, since each is an open file; a shell often passes on 1,024."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -37,13 +37,13 @@ class Service:
         """Have a line written for each request."""
         self.app = logged(self.app, write)
 
-    def show_metrics_on(self, port: int) -> None:
-        """Answer what comes in on `port` with `/metrics` alone, which is not limited."""
+    def show_metrics_on(self, address: tuple[str, int]) -> None:
+        """Answer what comes in on the host and port of `address` with `/metrics` alone, which is not limited."""
         public = self.app
         metrics = metrics_app(self.limiter.algorithm.name, self.counts, lambda: self.limiter.stats)
 
-        def by_port(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-            chosen = metrics if scope["server"][1] == port else public
+        def by_address(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+            chosen = metrics if scope["server"] == address else public
             return chosen(scope, receive, send)
 
-        self.app = by_port
+        self.app = by_address

@@ -70,6 +70,14 @@ class RecordingLimiter:
             except (OSError, ValueError) as error:
                 self._fail(error)
 
+    def close(self) -> None:
+        """Hand over what has been written, and close the file."""
+        with self._lock:
+            try:
+                self._file.close()
+            except (OSError, ValueError) as error:
+                self._fail(error)
+
     def _read_clock(self) -> int:
         self._now = self._clock()
         return self._now
