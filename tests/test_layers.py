@@ -21,14 +21,15 @@ MAY_SEE = {
     "errors": set(),
     "quota": {"errors"},
     "limiter": {"quota"},
+    "answer": set(),
     "clock": {"limiter"},
     "algorithms": {"errors", "quota", "limiter"},
     "stores": {"errors", "quota", "limiter", "clock", "algorithms"},
-    "lab": {"errors", "quota", "limiter", "algorithms"},
+    "lab": {"errors", "quota", "limiter", "answer", "algorithms"},
     "report": {"errors", "quota", "limiter", "algorithms", "lab"},
-    "http": {"errors", "limiter", "quota", "stores"},
-    "bench": {"algorithms", "stores", "lab", "limiter", "quota"},
-    "cli": {"", "errors", "quota", "limiter", "algorithms", "stores", "lab", "report", "bench", "clock", "http"},
+    "http": {"errors", "limiter", "quota", "answer", "stores"},
+    "bench": {"errors", "algorithms", "stores", "lab", "http"},
+    "cli": {"", "errors", "quota", "limiter", "answer", "algorithms", "stores", "lab", "report", "bench", "http"},
     "__init__": {"errors", "quota", "limiter", "clock", "algorithms", "stores"},
     "__main__": {"cli"},
 }
@@ -38,6 +39,7 @@ ONLY_IN = {
     "yaml": "ratelab.lab.scenarios.document",
     "pydantic": "ratelab.lab.scenarios.schema",
     "prometheus_client": "ratelab.http.metrics",
+    "aiohttp": "ratelab.http.player",
 }
 """The one file that may import a library."""
 

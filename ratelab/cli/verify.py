@@ -1,0 +1,132 @@
+"""`ratelab verify`: a live endpoint against the simulation."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+import click
+
+from ratelab.errors import InputError
+
+if TYPE_CHECKING:
+    from ratelab.answer import Answer
+    from ratelab.lab.traffic import Traffic
+    from ratelab.limiter import Algorithm
+    from ratelab.quota import Quota
+
+PATIENCE = 10.0
+"""Seconds that an answer may take beyond the time for which its request may queue."""
+
+
+@click.command(short_help="Hold a live endpoint to what the simulation says.")
+@click.argument("scenario", metavar="SCENARIO")
+@click.option("--url", required=True, metavar="URL", help="The limited page, such as http://127.0.0.1:8000/ping.")
+@click.option(
+    "--key",
+    default="header:X-API-Key",
+    show_default=True,
+    metavar="header:NAME",
+    help="The header in which each client sends a key of its own, as in `ratelab serve --key`.",
+)
+@click.option("--algo", "-a", metavar="NAME|FILE.py:CLASS", help="Instead of the algorithm that the server names.")
+@click.option("--rate", metavar="RATE", help="Instead of the scenario's rate, such as 100/min.")
+@click.option("--burst", type=click.IntRange(min=1), help="Instead of the scenario's burst.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Instead of the scenario's seed.")
+@click.option("--speed", type=float, default=1.0, show_default=True, help="Play so many times as fast.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@click.pass_context
+def verify(
+    context: click.Context,
+    scenario: str,
+    url: str,
+    key: str,
+    algo: str | None,
+    rate: str | None,
+    burst: int | None,
+    seed: int | None,
+    speed: float,
+    as_json: bool,
+) -> None:
+    """Play SCENARIO, a YAML file, against a live endpoint, and compare each answer with the simulated decision.
+
+    The endpoint must grant the scenario's quota, for example:
+
+    \b
+      ratelab serve --rate 2/s --burst 5 --key header:X-API-Key
+      ratelab verify scenarios/burst.yaml --url http://127.0.0.1:8000/ping
+
+    --speed divides the times of the traffic, and the same faster traffic is simulated. A server that tells clients
+    apart by their address serves a scenario of one client. The exit status is 0 if every answer is as simulated and
+    every header field as it should be, 1 if not, 2 if the two cannot be compared.
+    """  # noqa: D301  (click's mark for a block)
+    from ratelab.cli.extras import require
+
+    require("verify", "serve", "aiohttp")
+    from ratelab.cli.output import console_of_80
+    from ratelab.cli.progress import LateProgress
+    from ratelab.http.player import checked_url
+    from ratelab.lab.agreement import agree
+    from ratelab.lab.plan import planned
+    from ratelab.lab.scenarios import load_scenario
+    from ratelab.report.verdict import Verdict, verdict_object, verdict_text
+
+    checked_url(url)
+    header = _header(key)
+    with LateProgress("drawing traffic", None):
+        loaded = load_scenario(scenario, rate, burst, seed)
+    quota, traffic = loaded.quota, planned(loaded.traffic, speed)
+    algorithm, traffic, answers = _played(url, header, quota, traffic, algo)
+    agreement = agree(algorithm, traffic, answers)
+    verdict = Verdict(agreement, quota, traffic, algorithm.name, loaded.name, loaded.seed, url, header, speed)
+    if as_json:
+        click.echo(json.dumps(verdict_object(verdict), ensure_ascii=False))
+    else:
+        console_of_80().print(verdict_text(verdict))
+    if not agreement.holds:
+        context.exit(1)
+
+
+def _header(key: str) -> str:
+    """Return the name of the header that `key` asks for."""
+    from ratelab.http.identity import Identity
+
+    if key == "ip":
+        raise InputError(
+            "key must be header:NAME, got 'ip': all requests come from this address; "
+            "against a server that goes by addresses, leave --key out and take a scenario of one client"
+        )
+    Identity(key, secret="-")  # noqa: S106  (nothing is hashed: it checks the name)
+    return key.partition(":")[2]
+
+
+def _played(
+    url: str, header: str, quota: Quota, traffic: Traffic, algo: str | None
+) -> tuple[Algorithm, Traffic, list[Answer]]:
+    """Play the traffic, each key with a value of its own that no run has used before.
+
+    Return the algorithm to hold it against, the traffic with its beginning, and the answers.
+    """
+    from ratelab.cli.progress import LateProgress
+    from ratelab.cli.referee import Referee
+    from ratelab.http.player import Request, play, reach
+    from ratelab.lab.plan import beginning, longest_delay
+
+    referee = Referee(url, quota, traffic, algo, reach(url))
+    run = token_hex(8)
+    requests = [
+        Request(at, f"{run}-{key}")
+        for at, key in zip(traffic.times.tolist(), traffic.request_keys.tolist(), strict=True)
+    ]
+    patience = PATIENCE + longest_delay(referee.slowest, traffic)
+    with LateProgress("playing", len(requests)) as progress:
+
+        def see(answer: Answer) -> None:
+            referee(answer)
+            progress(1)
+
+        origin, answers = play(url, header, requests, partial(beginning, quota.window), patience, see)
+    return referee.algorithm, replace(traffic, origin=origin), answers

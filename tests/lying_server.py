@@ -1,0 +1,74 @@
+"""A server whose answers are wrong in the way that the query of each request names; started as a program."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from subprocess import PIPE, Popen
+
+from ratelab import MemoryLimiter, create
+from ratelab.http.app import ping_app
+from ratelab.http.asgi import Field, Message, Receive, Scope, Send
+from ratelab.http.middleware import RateLimitMiddleware
+from ratelab.http.server import listen, run, url_of
+
+RATE, BURST = "2/1.5s", 2
+
+_numbers = count()
+
+
+def lying(lie: str, fields: Iterable[Field]) -> Iterator[Field]:
+    """Yield what is left of an answer's fields."""
+    for name, value in fields:
+        match lie, name:
+            case ("no-ratelimit", b"ratelimit" | b"ratelimit-policy") | ("no-retry-after", b"retry-after"):
+                continue
+            case "half-a-second", b"retry-after":
+                yield name, b"0.5"
+            case "early", b"retry-after":
+                yield name, b"1"
+            case "late", b"retry-after":
+                yield name, b"60"
+            case "rising", b"ratelimit":
+                yield name, b'"sliding-log";r=%d;t=1' % next(_numbers)
+            case "a-file", b"ratelimit-policy":
+                yield name, b'"toll.py:Toll";q=2;w=2'
+            case "own-name", b"ratelimit-policy":
+                yield name, b'"tolken-bucket";q=2;w=2'
+            case _:
+                yield name, value
+
+
+honest = RateLimitMiddleware(ping_app, MemoryLimiter(create("sliding-log", RATE, BURST)), "header:X-Client")
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve one request."""
+    lie = scope["query_string"].decode()
+
+    async def send_lies(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            status = {"redirecting": 302, "failing": 503 if next(_numbers) % 2 else 200}.get(lie, message["status"])
+            message = {**message, "headers": [*lying(lie, message["headers"])], "status": status}
+        await send(message)
+
+    await honest(scope, receive, send_lies)
+
+
+@contextmanager
+def lying_server() -> Iterator[str]:
+    """Run the server, and yield the URL of its page."""
+    with Popen([sys.executable, __file__], stdout=PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+if __name__ == "__main__":
+    listener = listen("127.0.0.1", 0)
+    print(f"{url_of(listener)}/ping", flush=True)  # noqa: T201  (what its starter reads)
+    run(app, [listener])
