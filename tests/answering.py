@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from ratelab import Quota, create
 from ratelab.answer import Answer, Policy
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import Algorithm
+from ratelab.limiter import Algorithm, State
 
 MS = 1_000_000
 SECOND = 1000 * MS
@@ -36,6 +37,21 @@ def served(algorithm: Algorithm, asked: Traffic, late: int = 0, took: int = MS) 
         answer(algorithm.name, row, now + late, now + late + row[4] + took)
         for now, row in zip(asked.clock_times.tolist(), replay(algorithm, asked).tolist(), strict=True)
     ]
+
+
+def jittered(algorithm: Algorithm, asked: Traffic, seed: int) -> list[Answer]:
+    """Answer all of `asked` as a busy server does, which decides at some time in the 5 ms after a late sending."""
+    random = Random(seed)
+    sent = [now + random.randrange(2 * MS) for now in asked.clock_times.tolist()]
+    decided = [moment + random.randrange(5 * MS) for moment in sent]
+    keys = asked.request_keys.tolist()
+    states: dict[int, State] = {}
+    told: dict[int, Answer] = {}
+    for index in sorted(range(len(sent)), key=decided.__getitem__):
+        state = states.setdefault(keys[index], algorithm.start(decided[index]))
+        row = algorithm.step(state, decided[index], 1)
+        told[index] = answer(algorithm.name, row, sent[index], decided[index] + row[4] + random.randrange(2 * MS))
+    return [told[index] for index in range(len(sent))]
 
 
 def answer(name: str, row: tuple[bool, int, int, int, int], sent: int, answered: int) -> Answer:

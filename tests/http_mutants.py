@@ -115,15 +115,15 @@ PASSAGES = {
     "the application's message is changed": _call(ADDS, f'message["headers"] = {ADDS[32:-1]}'),
     "the application's list is changed": _call(ADDS, 'message["headers"] += fields'),
     "an application must send fields": _call('response.start":', 'response.start" and "headers" in message:'),
-    "a delay is not slept": _call("if delay_ns:", "if False:"),
-    "a delay is cut short": _call("-(-delay_ns // _MILLISECOND)", "delay_ns // _MILLISECOND"),
+    "a delay is not slept": _call("if delay_ns and price:", "if False:"),
+    "a delay is cut short": _mutant(middleware, "wait_turn", "-(-delay_ns // _MILLISECOND)", "delay_ns // _MILLISECOND"),
     "exempt requests are charged": _call(PASSES, f"{CHARGES}\n        {PASSES}"),
     "exempt requests are limited": _call("exempt(scope)", "False"),
     "two names are charged before they are refused": _call(IDENTIFIES, f"guard.hit('', 1)\n    {IDENTIFIES}"),
     "other protocols are limited": _call('scope["type"] != "http" or', ""),
     "a denied request reaches the application": _call(DENIES, DENIES.replace("return", "pass")),
     "the first limiter chosen is taken for all": _mutant(
-        RateLimitMiddleware, "_guard_of", "self._guards.get(limiter)", "next(iter(self._guards.values()), None)"
+        RateLimitMiddleware, "_guard_of", "self._guards.get(id(limiter))", "next(iter(self._guards.values()), None)"
     ),
 }
 """Mistakes about what passes through."""

@@ -39,6 +39,8 @@ def lying(lie: str, fields: Iterable[Field]) -> Iterator[Field]:
                 yield name, b'"tolken-bucket";q=2;w=2'
             case _:
                 yield name, value
+    if lie == "redirecting":
+        yield b"location", b"?none"
 
 
 honest = RateLimitMiddleware(ping_app, MemoryLimiter(create("sliding-log", RATE, BURST)), "header:X-Client")

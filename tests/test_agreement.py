@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from answering import MS, QUOTA, SECOND, served, token_bucket, traffic
+from answering import MS, QUOTA, SECOND, jittered, served, token_bucket, traffic
 
 from ratelab import create
 from ratelab.lab.agreement import Agreement, Difference, Spread, agree
@@ -125,6 +125,21 @@ def test_a_late_request_is_a_close_call() -> None:
     assert [one.close_call for one in agree(token_bucket(), asked, told).differing] == [True]
 
 
+IN_A_HURRY = traffic(
+    *(at for start in range(0, 12000, 500) for at in (start, start, start + 1, start + 3, start + 400)),
+    keys=[number % 2 for _ in range(24) for number in (0, 1, 0, 0, 1)],
+)
+"""Two clients whose requests overtake one another, just when tokens come back and windows end."""
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_honest_server_is_blamed_for_its_haste(kind: type[Algorithm], seed: int) -> None:
+    algorithm = kind.from_quota(QUOTA)
+    found = agree(algorithm, IN_A_HURRY, jittered(algorithm, IN_A_HURRY, seed))
+    assert [one for one in found.differing if not one.close_call] == []
+    assert (found.faults, found.used) == ((), 0)
+
+
 # --- header fields
 
 
@@ -203,6 +218,16 @@ def test_nothing_simulated_is_asked_of_a_key_that_has_gone_astray() -> None:
 @pytest.mark.parametrize(("first", "used"), [(2, 0), (1, 1), (0, 1)])
 def test_a_key_that_was_used_before_is_told_of(first: int, used: int) -> None:
     assert lied({1: {"remaining": first}}).used == used
+
+
+@pytest.mark.parametrize(("told_first", "used"), [([1, 2, 0], 0), ([1, 0, 0], 1), ([1, None, 0], 0)])
+def test_whether_a_key_is_new_is_told_by_any_of_its_first_answers(told_first: list[int | None], used: int) -> None:
+    asked = traffic(0, 0, 1)
+    told = [
+        one._replace(answered_ns=one.sent_ns + 5 * MS, remaining=remaining)
+        for one, remaining in zip(served(token_bucket(), asked), told_first, strict=True)
+    ]
+    assert agree(token_bucket(), asked, told).used == used
 
 
 ORIGIN_OF_A_WINDOW = QUOTA.window * 1000

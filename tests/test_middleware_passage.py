@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -11,13 +12,12 @@ from unittest.mock import patch
 import pytest
 from asgi_calls import call, request, scope_of
 from limit_fields import limits
-from limited_apps import Handler, Watched, named
+from limited_apps import Handler, Watched
 
-from ratelab import InputError
 from ratelab.http.asgi import Message, Receive, Scope, Send
 from ratelab.http.middleware import Counts, RateLimitMiddleware
 
-SLEEP = "ratelab.http.middleware.asyncio.sleep"
+SLEEP = "ratelab.http.queueing.asyncio.sleep"
 
 
 class Recording:
@@ -172,40 +172,19 @@ def test_what_is_not_http_passes_untouched(protocol: str) -> None:
     assert (scope, limiter.asked) == ({"type": protocol}, [])
 
 
-# --- mistakes
+def test_a_policy_has_the_name_that_it_is_given() -> None:
+    app = RateLimitMiddleware(Handler(), Watched("gcra", burst=1), policy="per address")
+    admitted, denied = call(app), call(app)
+    assert admitted.of("ratelimit-policy") == ['"per address";q=1;w=1']
+    assert denied.of("ratelimit") == ['"per address";r=0;t=1']
+    assert json.loads(denied.body)["violated-policies"] == ["per address"]
 
 
-BAD_COST = "cost must be a whole number >= 0 or a function of the scope, got "
-MISTAKES: list[tuple[dict[str, Any], str]] = [
-    ({"cost": -1}, f"{BAD_COST}-1"),
-    ({"cost": True}, f"{BAD_COST}True"),
-    ({"cost": 1.5}, f"{BAD_COST}1.5"),
-    ({"cost": "1"}, f"{BAD_COST}'1'"),
-    ({"cost": None}, f"{BAD_COST}None"),
-    ({"key": "cookie"}, "key must be ip or header:NAME, such as header:X-API-Key, got 'cookie'"),
-    ({"legacy": "on"}, "legacy headers must be one of off, delta, epoch, got 'on'"),
-]
-
-
-@pytest.mark.parametrize(("options", "message"), MISTAKES, ids=[str(options) for options, _ in MISTAKES])
-def test_a_mistake_is_refused_at_once(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError) as refused:
-        RateLimitMiddleware(Handler(), Watched(), **options)
-    assert str(refused.value) == message
-
-
-def test_an_algorithm_whose_name_no_field_can_hold_is_refused_at_once() -> None:
-    limiter = Watched()
-    limiter.algorithm = named("gr\xf6\xdfe")
-    with pytest.raises(
-        InputError, match="a header field cannot hold the algorithm's name 'gr\xf6\xdfe': use printable"
-    ):
-        RateLimitMiddleware(Handler(), limiter)
-
-
-@pytest.mark.parametrize("cost", [-1, 1.0, True, None])
-def test_a_function_that_returns_no_cost_is_a_mistake_that_reaches_nobody(cost: Any) -> None:
-    handler = Handler()
-    with pytest.raises(InputError, match="cost must be a whole number >= 0, got"):
-        call(RateLimitMiddleware(handler, Watched(), cost=lambda _: cost))
-    assert handler.calls == []
+def test_a_look_that_costs_nothing_does_not_wait() -> None:
+    seen = Recording()
+    app = RateLimitMiddleware(
+        seen, Watched("leaky-bucket", "1/day", burst=3), cost=lambda scope: 0 if seen.seen else 1
+    )
+    with patch(SLEEP, seen.sleep):
+        assert [call(app).status for _ in range(3)] == [200] * 3
+    assert (seen.seen, app.counts.delayed) == (["called"] * 3, 0)

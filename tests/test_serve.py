@@ -36,7 +36,7 @@ MISTAKES = {
     "--trusted-proxy 0.0.0.0/0": "0.0.0.0/0 trusts everybody",
     "--rate fast": "rate must look like 2/s, 100/min or 5/2.5s, got 'fast'",
     "--algo tokenbucket": "unknown algorithm 'tokenbucket': did you mean token-bucket?",
-    "--algo {folder}/mine.py:Toll": "a header field cannot hold the algorithm's name 't\u00f6ll': use printable ASCII",
+    "--algo {folder}/mine.py:Toll": "a header field cannot hold the name 't\u00f6ll' of a policy: use printable ASCII",
     "--record {folder}/no/file": "cannot write {folder}/no/file: No such file or directory",
     "--record {folder}/mine.py": "{folder}/mine.py exists, and a recording is not written over: name a new file",
 }
@@ -216,7 +216,7 @@ def test_requests_are_answered_when_the_recording_cannot_go_on(tmp_path: Path) -
         assert server.statuses(60) == [200] * 60
         code, _, stderr = server.stop()
     assert (code, stderr.splitlines()) == (
-        0,
+        1,
         ["recording has stopped: File too large", "stopped: 60 admitted, 0 denied, 1 client in memory"],
     )
 

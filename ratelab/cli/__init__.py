@@ -43,7 +43,8 @@ class Commands(click.Group):
         """Run the command; tell a person's mistake in one line, and let any other error show itself."""
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except InputError as error:
             raise Fault(str(error)) from error
         except OSError as error:

@@ -71,6 +71,8 @@ def replay(
     if trace_format == "recording":
         if rate is not None or burst is not None:
             raise InputError("a recording brings its own quota: leave out --rate and --burst")
+        if key != "ip" or time_field or cost_field or strict:
+            raise InputError("a recording has fields of its own: leave out --key, --time, --cost and --strict")
         _replay_recording(trace, algorithms, output, top)
         return
     if rate is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -79,6 +80,7 @@ def serve(
     require("serve", "serve", "uvicorn", "httptools", "prometheus_client")
     from ratelab.algorithms import find
     from ratelab.algorithms.outside import blaming
+    from ratelab.cli.lines import LineWriter
     from ratelab.cli.watch import Watch
     from ratelab.http.headers import Fields
     from ratelab.http.identity import Identity
@@ -98,14 +100,17 @@ def serve(
             algorithm = kind.from_quota(quota)
             Fields(algorithm)  # which refuses what it cannot tell, before a file is made
             service = Service(_limiter(algorithm, quota, max_keys, record, closing), identity, legacy_headers)
-        if access_log:
-            service.log_to(click.echo)
+        if access_log and sys.stdout is not None:
+            lines = LineWriter(sys.stdout.fileno())
+            closing.callback(lines.close)
+            service.log_to(lines)
         if metrics_port is not None:
             service.show_metrics_on(listeners[-1].getsockname())
         watch = Watch(service, live=not access_log)
         watch.begin(quota, key, listeners)
-        run(service.app, listeners, watch.every_second)
-        watch.end()
+        run(service.app, listeners, watch.every_second, watch.stop)
+        if not watch.end():
+            raise SystemExit(1)
 
 
 def _check_workers(workers: int, quota: Quota) -> None:
@@ -123,6 +128,8 @@ def _limiter(
     from ratelab.stores.memory import MemoryLimiter
     from ratelab.stores.recording import RecordingLimiter
 
+    if record == "":
+        raise InputError("the name of the file to record to is empty: name a new file, or leave out --record")
     if record is None:
         return MemoryLimiter(algorithm, max_keys=max_keys)
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from shutil import get_terminal_size
 from socket import socket
 from typing import TYPE_CHECKING
 
@@ -31,7 +33,7 @@ class Watch:
 
     def __init__(self, service: Service, live: bool) -> None:
         self._service = service
-        self._live = live and sys.stderr.isatty()  # other output would break the line
+        self._live = live and sys.stderr is not None and sys.stderr.isatty()  # other output would break the line
         self._shown = ""
         self._failure: str | None = None
 
@@ -57,16 +59,27 @@ class Watch:
     async def every_second(self) -> None:
         """Show the counts if they have changed, and bring a recording up to date."""
         self._update_recording()
-        line = self._line()
+        line = self._line()[: get_terminal_size().columns - 1]
         if self._live and line != self._shown:
             click.echo(f"\r\033[K{line}", nl=False, err=True)
             self._shown = line
 
-    def end(self) -> None:
-        """Say what the service did."""
+    def stop(self, in_flight: int) -> None:
+        """Say what a stop has to wait for."""
+        if in_flight:
+            requests = "request" if in_flight == 1 else "requests"
+            self._say(f"stopping: {in_flight:,} {requests} in flight; Ctrl-C again drops them")
+
+    def end(self) -> bool:
+        """Say what the service did; return whether all went well."""
         self._update_recording()
-        clear = "\r\033[K" if self._shown else ""
-        click.echo(f"{clear}stopped: {self._line()}", err=True)
+        self._say(f"stopped: {self._line()}")
+        return self._failure is None
+
+    def _say(self, line: str) -> None:
+        clear, self._shown = "\r\033[K" if self._shown else "", ""
+        with suppress(OSError):  # nobody reads it
+            click.echo(f"{clear}{line}", err=True)
 
     def _update_recording(self) -> None:
         limiter = self._service.limiter
@@ -74,8 +87,7 @@ class Watch:
             limiter.flush()
             if limiter.failure != self._failure:
                 self._failure = limiter.failure
-                below = "\n" if self._shown else ""
-                click.secho(f"{below}recording has stopped: {self._failure}", fg="red", err=True)
+                self._say(click.style(f"recording has stopped: {self._failure}", fg="red"))
 
     def _line(self) -> str:
         counts, keys = self._service.counts, self._service.limiter.stats.keys

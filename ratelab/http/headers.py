@@ -46,14 +46,15 @@ class Fields:
     good as new or, where the request is denied, the wait, which is also `Retry-After`, at least 1. A request that no
     wait can help gets no `Retry-After`. With `legacy`, `X-RateLimit-Limit`, `-Remaining` and `-Reset` say the same.
 
-    Raises `InputError` for a `legacy` there is not, and for an algorithm whose name a field cannot hold.
+    Raises `InputError` for a `legacy` there is not, and for a name of the policy that a field cannot hold; by default
+    the policy is called as the algorithm is.
     """
 
-    def __init__(self, algorithm: Algorithm, legacy: str = "off") -> None:
+    def __init__(self, algorithm: Algorithm, legacy: str = "off", policy: str | None = None) -> None:
         if legacy not in LEGACY:
             raise InputError(f"legacy headers must be one of {', '.join(LEGACY)}, got {shown(legacy)}")
         self.burst, window = granted(algorithm)
-        self._name = _string(algorithm.name)
+        self._name = _string(algorithm.name if policy is None else policy)
         self._policy = b"%s;q=%d;w=%d" % (self._name, min(self.burst, _LARGEST), max(1, seconds(window)))
         self._legacy = legacy
         self._kept = lru_cache(maxsize=_MOST_KEPT)(self._write)
@@ -89,6 +90,6 @@ class Fields:
 def _string(text: str) -> bytes:
     """Write a String of a structured field (RFC 9651, section 4.1.6)."""
     if not text.isascii() or not text.isprintable():
-        raise InputError(f"a header field cannot hold the algorithm's name {shown(text)}: use printable ASCII")
+        raise InputError(f"a header field cannot hold the name {shown(text)} of a policy: use printable ASCII")
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'.encode()

@@ -37,7 +37,8 @@ class Identity:
     function has nothing to say (missing, empty, over `LONGEST_VALUE` bytes), the client is its address, never free.
     An IPv6 client is its /64.
 
-    The address is the socket's peer, whatever the request claims. Behind proxies, give either `trusted_proxies`
+    The address is the peer that the server names, which must be the socket's: uvicorn by itself believes
+    `X-Forwarded-For` of local peers, so run it with `--no-proxy-headers`. Behind proxies, give either `trusted_proxies`
     (addresses, CIDRs, `unix`): from a trusted peer, `X-Forwarded-For` is walked from the right to the first address
     that is not trusted; or `trusted_hops`, the number of proxies in front: as many steps from the right. A
     list that is too short or holds something else where an address is needed leaves the peer. `Forwarded` is not read.
@@ -120,7 +121,7 @@ def _forwarded(scope: Scope) -> Iterator[Address | None]:
 def _named(key: str | Callable[[Scope], str | None]) -> tuple[bytes, Callable[[Scope], bytes]]:
     """Return what kind of name `key` asks for, empty for the address, and what reads it from a request."""
     if callable(key):
-        return b"function", lambda scope: (key(scope) or "").encode(errors="surrogatepass")
+        return b"function", lambda scope: _text(key(scope))
     if key == "ip":
         return b"", lambda _: b""
     kind, _, name = key.partition(":") if isinstance(key, str) else ("", "", "")
@@ -130,6 +131,13 @@ def _named(key: str | Callable[[Scope], str | None]) -> tuple[bytes, Callable[[S
     if field in _FORWARDING:
         raise InputError(f"{name} is what any client may claim: use ip, and name the proxies that you trust")
     return b"header|" + field, lambda scope: _only_value(scope, field)
+
+
+def _text(value: object) -> bytes:
+    """Return what a key function says, as bytes; nothing for None."""
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"a key function must return text or None, got {shown(value)}: write str(...) round it")
+    return (value or "").encode(errors="surrogatepass")
 
 
 def _only_value(scope: Scope, field: bytes) -> bytes:
@@ -151,6 +159,8 @@ def _checked_hops(hops: int, proxies: Proxies) -> int:
 def _secret_key(secret: str | None) -> bytes:
     """Make a key of the length that BLAKE2b takes of any secret."""
     secret = os.environ.get(SECRET) if secret is None else secret
+    if secret is not None and not isinstance(secret, str):
+        raise InputError(f"the secret of the keys must be text, got {type(secret).__name__}: decode it")
     if secret == "":
         raise InputError(f"the secret of the keys is empty: set {SECRET} to a long random text, or unset it")
     return os.urandom(64) if secret is None else blake2b(secret.encode(errors="surrogatepass")).digest()

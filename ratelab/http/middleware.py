@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from inspect import iscoroutinefunction
 from typing import NamedTuple, Self
 
-from ratelab.errors import InputError
+from ratelab.errors import InputError, shown
 from ratelab.http.asgi import App, Field, Message, Receive, Scope, Send, answer
 from ratelab.http.headers import SECOND, Fields, seconds
 from ratelab.http.identity import AmbiguousClientError, Identity
 from ratelab.http.problems import FIELDS, problem, quota_exceeded
+from ratelab.http.queueing import wait_turn
 from ratelab.limiter import NEVER, Decision, Limiter
-
-_MILLISECOND = 10**6
 
 
 @dataclass(slots=True)
@@ -44,9 +43,12 @@ class Guard(NamedTuple):
     refusal: Callable[[Decision], Refusal]
 
     @classmethod
-    def of(cls, limiter: Limiter, legacy: str) -> Self:
+    def of(cls, limiter: Limiter, legacy: str, policy: str | None) -> Self:
         """Put a guard in front of what `limiter` guards."""
-        fields, policy = Fields(limiter.algorithm, legacy), limiter.algorithm.name
+        if not callable(getattr(limiter, "hit", None)):
+            raise InputError(f"limiter must be a limiter, such as MemoryLimiter(algorithm), got {shown(limiter)}")
+        policy = limiter.algorithm.name if policy is None else policy
+        fields = Fields(limiter.algorithm, legacy, policy)
 
         def exceeded(wait: int) -> Refusal:
             return 429, (*FIELDS, *fields.written(0, wait, True)), quota_exceeded(policy, wait)
@@ -68,12 +70,14 @@ class RateLimitMiddleware:
     `limiter` decides, or is a function of the ASGI scope that returns the limiter for a request, one of a few that
     live as long as the middleware. `key` is `ip`, `header:NAME`, a function of the scope that returns text, or an
     `Identity`. `cost` is what a request costs, a whole number >= 0 or a function of the scope that returns one.
-    Requests for which `exempt`, a function of the scope, is true pass unseen, and so does what is not HTTP.
+    Requests for which `exempt`, a function of the scope, is true pass unseen, and so does what is not HTTP. None of
+    these functions is awaited.
 
-    Every answer carries `RateLimit-Policy` and `RateLimit`; `legacy` adds `X-RateLimit-*` (see `headers.Fields`). A
-    denied request is answered 429 and never reaches `app`; one that must queue sleeps its delay first. A charge is
-    kept even if the client goes away. A cost above the burst is answered 400, for no wait can help; so is a request
-    that has two lines of the header that names its client.
+    What `app` answers, and the 429 to a denied request, which never reaches it, carry `RateLimit-Policy` and
+    `RateLimit` under the name of `policy`, by default the algorithm's; `legacy` adds `X-RateLimit-*` (see
+    `headers.Fields`). A request that must queue sleeps its delay first, unless it costs nothing. A charge is kept even
+    if the client goes away. A cost above the burst is answered 400, for no wait can help; so is a request that has two
+    lines of the header that names its client.
 
     Raises `InputError` for arguments that cannot be used; a request whose cost is no whole number >= 0 raises it too.
     """
@@ -86,15 +90,21 @@ class RateLimitMiddleware:
         cost: int | Callable[[Scope], int] = 1,
         exempt: Callable[[Scope], bool] | None = None,
         legacy: str = "off",
+        policy: str | None = None,
     ) -> None:
         if not callable(cost) and (type(cost) is not int or cost < 0):
-            raise InputError(f"cost must be a whole number >= 0 or a function of the scope, got {cost!r}")
+            raise InputError(f"cost must be a whole number >= 0 or a function of the scope, got {shown(cost)}")
+        if exempt is not None and not callable(exempt):
+            raise InputError(f"exempt must be a function of the scope, got {shown(exempt)}")
+        for name, function in (("limiter", limiter), ("key", key), ("cost", cost), ("exempt", exempt)):
+            if iscoroutinefunction(function):
+                raise InputError(f"{name} must be a plain function, got {shown(function)}: it is not awaited")
         self.app = app
         self.counts = Counts()
-        self._legacy = legacy
-        self._guards: dict[Limiter, Guard] = {}
+        self._told_as = legacy, policy
+        self._guards: dict[int, Guard] = {}  # by the limiter's id; each holds its limiter
         self._choose: Callable[[Scope], Limiter] = limiter if callable(limiter) else lambda _: limiter
-        guard = None if callable(limiter) else Guard.of(limiter, legacy)
+        guard = None if callable(limiter) else Guard.of(limiter, legacy, policy)
         identity = key if isinstance(key, Identity) else Identity(key)
         self._hot = app, exempt, identity.find, cost, guard, self.counts
 
@@ -111,17 +121,20 @@ class RateLimitMiddleware:
             await answer(scope, send, 400, FIELDS, problem(400, str(error)))
             return
         hit, written, refusal = guard or self._guard_of(scope)
-        decision = hit(key, cost if isinstance(cost, int) else cost(scope))
+        price = cost if isinstance(cost, int) else cost(scope)
+        decision = hit(key, price)
         allowed, remaining, _, reset_after_ns, delay_ns = decision
         if not allowed:
             counts.denied += 1
             await answer(scope, send, *refusal(decision))
             return
         counts.admitted += 1
-        if delay_ns:
+        if delay_ns and price:
             counts.delayed += 1
-            await asyncio.sleep(-(-delay_ns // _MILLISECOND) / 1000)
-            reset_after_ns -= delay_ns
+            waited = await wait_turn(delay_ns, receive)
+            if waited is None:
+                return
+            receive, reset_after_ns = waited, reset_after_ns - delay_ns
         fields = written(remaining, -(-reset_after_ns // SECOND), False)
 
         def send_with_fields(message: Message) -> Awaitable[None]:
@@ -134,7 +147,7 @@ class RateLimitMiddleware:
     def _guard_of(self, scope: Scope) -> Guard:
         """Return the guard of the limiter chosen for a request, made when it is first chosen."""
         limiter = self._choose(scope)
-        guard = self._guards.get(limiter)
+        guard = self._guards.get(id(limiter))
         if guard is None:
-            guard = self._guards[limiter] = Guard.of(limiter, self._legacy)
+            guard = self._guards[id(limiter)] = Guard.of(limiter, *self._told_as)
         return guard

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
-from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
 
 DEADLINE = 5.0
 """Seconds in which a head must have come, and a client that stopped reading must have gone on."""
@@ -39,6 +42,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._held = bytearray()
         self._head, self._unread, self._in_head = 0, 0, True
         self._refusal: HTTPStatus | None = None
+        self._upgrading = False
         self._answered: RequestResponseCycle | None = None
         self._waiting_since: float | None = self.loop.time()
         self._timer = self.loop.call_later(DEADLINE, self._check_deadline)
@@ -53,8 +57,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come, unless the connection has been refused and only drains."""
-        if self._refusal is None:
+        """Take what has come, unless the connection has been refused, or is asked to change, and only drains."""
+        if self._refusal is None and not self._upgrading:
             self._held += data
             self._parse()
 
@@ -106,6 +110,11 @@ class GuardedProtocol(HttpToolsProtocol):
         """Refuse what the parser did not take."""
         too_large = self._head > LARGEST_HEAD
         self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if too_large else HTTPStatus.BAD_REQUEST)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Answer the request, and close: what follows it may be in another protocol."""
+        self._held.clear()
+        self._upgrading, self.cycle.keep_alive = True, False
 
     def _add_to_head(self, length: int) -> None:
         self._head += length

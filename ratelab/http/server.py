@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,7 +13,7 @@ from typing import Literal
 
 import uvicorn
 
-from ratelab.errors import InputError
+from ratelab.errors import InputError, shown
 from ratelab.http.asgi import App
 from ratelab.http.protocol import DEADLINE, GuardedProtocol
 
@@ -21,6 +23,16 @@ GRACE = 10
 
 class Server(uvicorn.Server):
     """A server that stops when it is told to, and for which that is a success."""
+
+    def __init__(self, config: uvicorn.Config, on_stop: Callable[[int], object]) -> None:
+        super().__init__(config)
+        self._on_stop = on_stop
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Tell how many requests are in flight, and finish them."""
+        self._on_stop(len(self.server_state.tasks))
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what is cut off is answered, not reported
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  (uvicorn's signature)
         """Stop; at a second interrupt, without waiting. uvicorn would end by the signal once more, as a failure."""
@@ -41,10 +53,11 @@ def listen(host: str, port: int) -> socket.socket:
             listener.close()
             raise
     except (OSError, UnicodeError) as error:  # the latter for what cannot be a name
-        raise InputError(
-            f"cannot listen on port {port} of {host} ({getattr(error, 'strerror', None) or error}): "
-            "choose another port, or 0 for any that is free"
-        ) from None
+        number = getattr(error, "errno", None)
+        elsewhere = number not in (errno.EADDRINUSE, errno.EACCES)
+        remedy = "give an address of this machine" if elsewhere else "choose another port, or 0 for any that is free"
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot listen on port {port} of {shown(host)[1:-1]} ({reason}): {remedy}") from None
     return listener
 
 
@@ -59,9 +72,13 @@ def run(
     app: App,
     listeners: Sequence[socket.socket],
     every_second: Callable[[], Awaitable[None]] | None = None,
+    on_stop: Callable[[int], object] = lambda _: None,
     lifespan: Literal["auto", "off"] = "off",
 ) -> None:
-    """Serve until SIGTERM or an interrupt, then finish the requests in flight, for up to `GRACE` seconds."""
+    """Serve until SIGTERM or an interrupt, then finish the requests in flight, for up to `GRACE` seconds.
+
+    `on_stop` is then told how many these are.
+    """
     _allow_open_files()
     config = uvicorn.Config(
         app,
@@ -79,7 +96,7 @@ def run(
         callback_notify=every_second,
         timeout_notify=0,
     )
-    Server(config).run(sockets=list(listeners))
+    Server(config, on_stop).run(sockets=list(listeners))
 
 
 def _allow_open_files() -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 from typing import NamedTuple, Self
 
 import numpy as np
 
 from ratelab.answer import Answer
 from ratelab.lab.faults import Fault, faults
-from ratelab.lab.leeway import Leeway, View, leeways, matches
+from ratelab.lab.leeway import View, leeways, matches
 from ratelab.lab.replay import Decisions, replay
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm
@@ -84,7 +84,7 @@ def agree(algorithm: Algorithm, traffic: Traffic, answers: Sequence[Answer]) -> 
     """
     decisions = _paired(traffic, replay(algorithm, traffic), answers)
     views = [View(now, row) for now, row in zip(traffic.clock_times.tolist(), decisions.tolist(), strict=True)]
-    leeway = leeways(algorithm, traffic, decisions, answers)
+    leeway = leeways(algorithm, traffic, answers)
     differing = tuple(
         _difference(traffic, index, view, answer, leeway[index].explains)
         for index, (view, answer) in enumerate(zip(views, answers, strict=True))
@@ -96,7 +96,7 @@ def agree(algorithm: Algorithm, traffic: Traffic, answers: Sequence[Answer]) -> 
         differing=differing,
         faults=faults(traffic, leeway, answers),
         errors=sum(not answer.admitted and not answer.denied for answer in answers),
-        used=_used(traffic, leeway, answers),
+        used=_used(traffic, views, answers),
         latency=Spread.of(_latencies(views, answers)),
         lateness=Spread.of(max(0, answer.sent_ns - view.now) for view, answer in zip(views, answers, strict=True)),
     )
@@ -134,13 +134,19 @@ def _difference(traffic: Traffic, index: int, view: View, answer: Answer, explai
     return Difference(index + 1, at, traffic.names[traffic.clients[index]], simulated, answered, explained)
 
 
-def _used(traffic: Traffic, leeway: Sequence[Leeway], answers: Sequence[Answer]) -> int:
-    """Count the keys whose first answer tells of less than a new key has left."""
+def _used(traffic: Traffic, views: Sequence[View], answers: Sequence[Answer]) -> int:
+    """Count the keys of which none of the first requests, those under way together, was told what a new key has left.
+
+    A request that was not told what is left tells nothing, so its key does not count.
+    """
     first: dict[int, int] = {}
-    for index, key in enumerate(traffic.request_keys.tolist()):
-        first.setdefault(key, index)
-    told = [(answers[index].remaining, leeway[index].least) for index in first.values()]
-    return sum(remaining is not None and remaining < least for remaining, least in told)
+    told: dict[int, list[float]] = {}
+    simulated: dict[int, list[int]] = {}
+    for index, (key, view, answer) in enumerate(zip(traffic.request_keys.tolist(), views, answers, strict=True)):
+        if answer.sent_ns <= answers[first.setdefault(key, index)].answered_ns:
+            told.setdefault(key, []).append(inf if answer.remaining is None else answer.remaining)
+            simulated.setdefault(key, []).append(view.row[1])
+    return sum(max(told[key]) < max(simulated[key]) for key in first)
 
 
 def _latencies(views: Sequence[View], answers: Sequence[Answer]) -> Iterator[int]:

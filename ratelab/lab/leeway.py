@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain
+from random import Random
 from typing import NamedTuple
 
 from ratelab.algorithms.outside import blaming
 from ratelab.answer import Answer
-from ratelab.lab.replay import Decisions, Row
+from ratelab.lab.replay import Row
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import NEVER, Algorithm, State
 
@@ -17,6 +19,9 @@ EARLY = 10_000_000
 
 WORLDS = 32
 """States that one key may be in, at most, that are followed at a time."""
+
+LOOK_BACK = 8
+"""Requests admitted, at most, before which one denied that was under way with them is taken to have come."""
 
 
 class View(NamedTuple):
@@ -49,6 +54,13 @@ class _Asked(NamedTuple):
     last: int
 
 
+class _Hypothesis(NamedTuple):
+    """A state that a key may be in, and since when."""
+
+    state: State
+    now: int
+
+
 class _World(NamedTuple):
     """A state that a key may be in, and the decision that led to it."""
 
@@ -64,97 +76,113 @@ def matches(view: View, answer: Answer) -> bool:
     return answer.denied
 
 
-def leeways(algorithm: Algorithm, traffic: Traffic, decisions: Decisions, answers: Sequence[Answer]) -> list[Leeway]:
+def leeways(algorithm: Algorithm, traffic: Traffic, answers: Sequence[Answer]) -> list[Leeway]:
     """Follow each key through all the states that it may have been in, given when it was asked and what it answered.
 
     A request may have been decided at any moment between its sending and its answer, less the delay that it had to
-    wait; `decisions` are the simulated ones, which say how long that was. Of the states to which its moments lead,
-    those that give its answer go on, up to `WORLDS` of them; if there is none, all do. Requests that were under way
-    together may have been decided in any order, so what one of them may have been told the others may have, too.
+    wait. Of the states to which these moments lead, those that give its answer go on, up to `WORLDS` of them; if
+    there is none, all do. Requests that were under way together may have been decided in any order, so what one of
+    them may have been told the others may have, too.
     """
     of_key: dict[int, list[int]] = {}
     for index, key in enumerate(traffic.request_keys.tolist()):
         of_key.setdefault(key, []).append(index)
-    delays = decisions["delay_ns"].tolist()
     found: dict[int, Leeway] = {}
     with blaming(algorithm):
         for own in of_key.values():
-            order = sorted(own, key=lambda index: _place(answers[index]))
-            asked = _moments([answers[index] for index in order], [delays[index] for index in order])
-            found |= zip(order, _shared(asked, list(_followed(algorithm, asked))), strict=True)
+            asked = _in_order({index: answers[index] for index in own})
+            rounds = _followed(algorithm, asked.values())
+            found |= zip(asked, chain.from_iterable(map(_shared, rounds)), strict=True)
     return [found[index] for index in range(len(answers))]
 
 
-def _place(answer: Answer) -> int:
-    """Return where an answer stands among those of its key.
+def _in_order(answers: Mapping[int, Answer]) -> dict[int, _Asked]:
+    """Put a key's requests in the order in which they may have been decided, and say when each was.
 
-    Of requests that were under way together, those admitted are taken to have been decided before those denied.
+    Those admitted were in the order of their answers. Which of them was which makes no difference to what came after
+    them: by the first of them one had been sent, by the second two. Of requests that were under way together, those
+    denied, which change nothing, are taken to have come last.
     """
-    return answer.sent_ns if answer.admitted else answer.answered_ns
+    admitted = sorted((index for index in answers if answers[index].admitted), key=lambda n: answers[n].answered_ns)
+    sent = sorted(answers[index].sent_ns for index in admitted)
+    asked = {n: _Asked(answers[n], first, answers[n].answered_ns) for n, first in zip(admitted, sent, strict=True)}
+    others = {n: _Asked(one, one.sent_ns, one.answered_ns) for n, one in answers.items() if not one.admitted}
+    return dict(sorted((asked | others).items(), key=lambda item: item[1].first if item[0] in asked else item[1].last))
 
 
-def _moments(answers: Sequence[Answer], delays: Sequence[int]) -> list[_Asked]:
-    """Return when each of a key's answers may have been decided, given that it was in this order."""
-    earliest = accumulate((answer.sent_ns for answer in answers), max)
-    known = [one.answered_ns - delay * one.admitted for one, delay in zip(answers, delays, strict=True)]
-    latest = reversed(list(accumulate(reversed(known), min)))
-    return [
-        _Asked(answer, first, max(first, last)) for answer, first, last in zip(answers, earliest, latest, strict=True)
-    ]
+def _followed(algorithm: Algorithm, asked: Collection[_Asked]) -> Iterator[list[Leeway]]:
+    """Yield what a key's requests may have been told, taken in this order; those under way together at once.
+
+    A denied one may also have been decided before some that were under way with it, and leaves their state as it is.
+    """
+    begin = end = next(iter(asked)).first
+    states = [_Hypothesis(algorithm.start(begin), begin)]
+    before: deque[list[_Hypothesis]] = deque(maxlen=LOOK_BACK)
+    together: list[Leeway] = []
+    blur, sure = 0, True
+    for one in asked:
+        if one.first > end:
+            yield together
+            together = []
+            before.clear()
+        worlds = list(_stepped(algorithm, states, one))
+        earlier = [world for past in before for world in _stepped(algorithm, past, one)] if one.answer.denied else []
+        fitting = [world for world in worlds if matches(world.view, one.answer)]
+        explains = bool(fitting) or any(matches(world.view, one.answer) for world in earlier)
+        sure = sure and explains
+        moments = [world.view.now for world in worlds]
+        end, blur = max(end, *moments), max(blur, max(moments) - min(moments))
+        together.append(_leeway([world.view for world in (*(fitting or worlds), *earlier)], explains, sure, blur))
+        if one.answer.admitted:
+            before.append(states)
+        if fitting or not explains:
+            states = _distinct(algorithm, fitting or worlds)
+    yield together
 
 
-def _followed(algorithm: Algorithm, asked: Sequence[_Asked]) -> Iterator[Leeway]:
-    """Yield what each of a key's requests may have been told, if they were decided in this order."""
-    begin = asked[0].first
-    states: list[tuple[State, int]] = [(algorithm.start(begin), begin)]
-    sure = True
-    for answer, first, last in asked:
-        steps = max(1, WORLDS // len(states) - 1)
-        moments = [first + (last - first) * step // steps for step in range(steps + 1)]
-        worlds = []
-        for state, now in states:
-            for then in sorted({max(now, moment) for moment in moments}):
-                trial = list(state)
-                worlds.append(_World(trial, View(then, algorithm.step(trial, then, 1))))
-        fitting = [world for world in worlds if matches(world.view, answer)]
-        sure = sure and bool(fitting)
-        yield _leeway([world.view for world in fitting or worlds], bool(fitting), sure)
-        states = _distinct(algorithm, fitting or worlds)
+def _stepped(algorithm: Algorithm, states: Sequence[_Hypothesis], asked: _Asked) -> Iterator[_World]:
+    """Yield the worlds to which a request leads from `states`, at moments from the first that suits its answer on."""
+
+    def stepped(state: State, moment: int) -> _World:
+        trial = list(state)
+        return _World(trial, View(moment, algorithm.step(trial, moment, 1)))
+
+    answer, first, last = asked
+    steps = max(1, WORLDS // len(states) - 1)
+    for state, now in states:
+        world = stepped(state, max(now, first))
+        allowed, _, retry_after, _, _ = world.view.row
+        if answer.admitted and not allowed and world.view.now + retry_after <= last:
+            world = stepped(state, world.view.now + retry_after)
+        yield world
+        begin, end = world.view.now, last - world.view.row[4]
+        if end > begin:
+            yield from (stepped(state, begin + (end - begin) * step // steps) for step in range(1, steps + 1))
 
 
-def _distinct(algorithm: Algorithm, worlds: Sequence[_World]) -> list[tuple[State, int]]:
-    """Return the states that differ when all are looked at in one moment, at most `WORLDS` that lie apart evenly."""
+def _distinct(algorithm: Algorithm, worlds: Sequence[_World]) -> list[_Hypothesis]:
+    """Return the states that differ when all are looked at in one moment; of too many, an unchanging sample."""
     moment = max(world.view.now for world in worlds)
-    seen: dict[tuple[int, ...], tuple[State, int]] = {}
+    seen: dict[tuple[int, ...], _Hypothesis] = {}
     for state, view in worlds:
         then = list(state)
         algorithm.step(then, moment, 0)
-        seen.setdefault(tuple(then), (state, view.now))
-    ordered = [seen[then] for then in sorted(seen)]
-    most = min(WORLDS, len(ordered))
-    return [ordered[place * (len(ordered) - 1) // max(1, most - 1)] for place in range(most)]
+        seen.setdefault(tuple(then), _Hypothesis(state, view.now))
+    return [seen[then] for then in Random(0).sample(sorted(seen), min(WORLDS, len(seen)))]
 
 
-def _leeway(views: Sequence[View], explains: bool, sure: bool) -> Leeway:
+def _leeway(views: Sequence[View], explains: bool, sure: bool, blur: int) -> Leeway:
+    """Sum up views; a wait depends on when other requests were decided, each of which is known to `blur` ns at most."""
     left = [view.row[1] if view.row[0] else 0 for view in views]
     again = [view.now + view.row[2] for view in views if not view.row[0] and view.row[2] != NEVER]
-    return Leeway(explains, sure, min(left), max(left), min(again, default=None), max(again, default=None))
+    soonest, latest = (min(again) - blur, max(again) + blur) if again else (None, None)
+    return Leeway(explains, sure, min(left), max(left), soonest, latest)
 
 
-def _shared(asked: Sequence[_Asked], leeway: Sequence[Leeway]) -> Iterator[Leeway]:
+def _shared(together: Sequence[Leeway]) -> Iterator[Leeway]:
     """Give those that were under way together what any of them may have been told."""
-    begin, end = 0, asked[0].last
-    for place in range(1, len(asked) + 1):
-        if place == len(asked) or asked[place].first > end:
-            together = leeway[begin:place]
-            again = [time for one in together for time in (one.soonest, one.latest) if time is not None]
-            bounds = (
-                min(one.least for one in together),
-                max(one.most for one in together),
-                min(again, default=None),
-                max(again, default=None),
-            )
-            yield from (Leeway(one.explains, together[-1].sure, *bounds) for one in together)
-            begin = place
-        if place < len(asked):
-            end = max(end, asked[place].last)
+    times = [time for one in together for time in (one.soonest, one.latest) if time is not None]
+    least, most = min(one.least for one in together), max(one.most for one in together)
+    soonest, latest = min(times, default=None), max(times, default=None)
+    for one in together:
+        yield Leeway(one.explains, together[-1].sure, least, most, soonest, latest)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import IO
 
+from ratelab.clock import steady
 from ratelab.limiter import Algorithm, Clock, Decision
 from ratelab.quota import Quota
 from ratelab.stores.memory import MemoryLimiter, Stats
@@ -18,6 +19,8 @@ VERSION = 1
 
 class RecordingLimiter:
     """A `MemoryLimiter` that adds a line of JSON to `file` for each hit: `at_ns`, `key`, `cost` and the five fields.
+
+    A cost of 0 only looks, and is not written down.
 
     The time is the very one that was decided with. A decision on a bucket that keys share for want of room is marked
     `shared`. Where the file can no longer be written, hits are decided all the same, and `failure` says why.
@@ -31,7 +34,7 @@ class RecordingLimiter:
         clock: Clock = time.monotonic_ns,
         max_keys: int = 1_000_000,
     ) -> None:
-        self._clock, self._now = clock, 0
+        self._clock, self._now = steady(clock), 0
         self._limiter = MemoryLimiter(algorithm, self._read_clock, max_keys)
         self._file = file
         self._lock = Lock()
@@ -59,7 +62,8 @@ class RecordingLimiter:
             line: dict[str, object] = {"at_ns": self._now, "key": key, "cost": cost, **decision._asdict()}
             if self._limiter.stats.overflow_hits > shared_before:
                 line["shared"] = True
-            self._write(line)
+            if cost:
+                self._write(line)
             return decision
 
     def flush(self) -> None:
