@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from shutil import get_terminal_size
+from os import get_terminal_size
 from socket import socket
 from typing import TYPE_CHECKING
 
@@ -59,10 +59,11 @@ class Watch:
     async def every_second(self) -> None:
         """Show the counts if they have changed, and bring a recording up to date."""
         self._update_recording()
-        line = self._line()[: get_terminal_size().columns - 1]
-        if self._live and line != self._shown:
-            click.echo(f"\r\033[K{line}", nl=False, err=True)
-            self._shown = line
+        if self._live:
+            line = self._line()[: (get_terminal_size(sys.stderr.fileno()).columns or 80) - 1]
+            if line != self._shown:
+                click.echo(f"\r\033[K{line}", nl=False, err=True)
+                self._shown = line
 
     def stop(self, in_flight: int) -> None:
         """Say what a stop has to wait for."""
