@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from statistics import median
@@ -19,7 +19,10 @@ from ratelab.bench.figure import Figure
 from ratelab.errors import InputError
 
 ROUNDS = 9
-"""Each contestant is measured so often, in turn, each time by a new process; figures are medians of ratios."""
+"""Each contestant is measured so often, in turn, each time in a new process; figures are medians over the rounds."""
+
+PEER_ROUNDS = 3
+"""The same for the middleware of others, which differs by more."""
 
 SECONDS = 2
 CONNECTIONS = 32
@@ -57,7 +60,7 @@ def http() -> Iterator[Figure]:
         raise InputError(
             "the http benchmark needs the load generator wrk: install it (apt install wrk, brew install wrk)"
         )
-    loads = _in_turn("bare", "admitted", "denied")
+    loads = _in_turn(("bare", "admitted", "denied"), ROUNDS)
     for outcome in ("admitted", "denied"):
         yield _rates(f"{outcome}, requests", loads[outcome], loads["bare"])
     for outcome in ("admitted", "denied"):
@@ -66,14 +69,14 @@ def http() -> Iterator[Figure]:
         yield Figure(f"{outcome}, added to each", _added(loads[outcome], loads["bare"]), "us", None, None, "<= 3.5 us")
     own = _added(loads["admitted"], loads["bare"])
     for name, peer in installed().items():
-        others = _in_turn(peer.base.__name__, peer.limited.__name__)
+        others = _in_turn((peer.base.__name__, peer.limited.__name__), PEER_ROUNDS)
         added = _added(others[peer.limited.__name__], others[peer.base.__name__])
         yield Figure(f"{name}, added to each", added, "us", own, added / own, ">= 3x ratelab's")
 
 
-def _in_turn(*names: str) -> dict[str, list[Load]]:
+def _in_turn(names: Sequence[str], rounds: int) -> dict[str, list[Load]]:
     loads: dict[str, list[Load]] = {name: [] for name in names}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name in names:
             loads[name].append(_load(name))
     return loads

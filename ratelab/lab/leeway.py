@@ -119,7 +119,7 @@ def _followed(algorithm: Algorithm, asked: Collection[_Asked]) -> Iterator[list[
     states = [_Hypothesis(algorithm.start(begin), begin)]
     before: deque[list[_Hypothesis]] = deque(maxlen=LOOK_BACK)
     together: list[Leeway] = []
-    blur, sure = 0, True
+    sure = True
     for one in asked:
         if one.first > end:
             yield together
@@ -128,15 +128,12 @@ def _followed(algorithm: Algorithm, asked: Collection[_Asked]) -> Iterator[list[
         worlds = list(_stepped(algorithm, states, one))
         earlier = [world for past in before for world in _stepped(algorithm, past, one)] if one.answer.denied else []
         fitting = [world for world in worlds if matches(world.view, one.answer)]
-        explains = bool(fitting) or any(matches(world.view, one.answer) for world in earlier)
-        sure = sure and explains
-        moments = [world.view.now for world in worlds]
-        end, blur = max(end, *moments), max(blur, max(moments) - min(moments))
-        together.append(_leeway([world.view for world in (*(fitting or worlds), *earlier)], explains, sure, blur))
+        sure = sure and bool(fitting)
+        end = max(end, *(world.view.now for world in worlds))
+        together.append(_leeway([world.view for world in (*(fitting or worlds), *earlier)], bool(fitting), sure))
         if one.answer.admitted:
             before.append(states)
-        if fitting or not explains:
-            states = _distinct(algorithm, fitting or worlds)
+        states = _distinct(algorithm, fitting or worlds)
     yield together
 
 
@@ -171,12 +168,10 @@ def _distinct(algorithm: Algorithm, worlds: Sequence[_World]) -> list[_Hypothesi
     return [seen[then] for then in Random(0).sample(sorted(seen), min(WORLDS, len(seen)))]
 
 
-def _leeway(views: Sequence[View], explains: bool, sure: bool, blur: int) -> Leeway:
-    """Sum up views; a wait depends on when other requests were decided, each of which is known to `blur` ns at most."""
+def _leeway(views: Sequence[View], explains: bool, sure: bool) -> Leeway:
     left = [view.row[1] if view.row[0] else 0 for view in views]
     again = [view.now + view.row[2] for view in views if not view.row[0] and view.row[2] != NEVER]
-    soonest, latest = (min(again) - blur, max(again) + blur) if again else (None, None)
-    return Leeway(explains, sure, min(left), max(left), soonest, latest)
+    return Leeway(explains, sure, min(left), max(left), min(again, default=None), max(again, default=None))
 
 
 def _shared(together: Sequence[Leeway]) -> Iterator[Leeway]:
