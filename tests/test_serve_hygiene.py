@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import resource
-import signal
 import socket
 import sys
 import time
@@ -51,7 +50,6 @@ from ratelab.http.protocol import GuardedProtocol, HttpToolsProtocol
 GuardedProtocol.pause_writing = HttpToolsProtocol.pause_writing
 """
 UNLIMITED = "import ratelab.http.protocol; ratelab.http.protocol.LARGEST_HEAD = 10**9"
-ENDED_BY_SIGNAL = "import ratelab.http.server, uvicorn; ratelab.http.server.Server = uvicorn.Server"
 
 HEAD = b"GET /ping HTTP/1.1\r\nHost: x\r\n"
 CLOSING = HEAD + b"Connection: close\r\n"
@@ -214,34 +212,11 @@ def test_a_thousand_idle_connections_keep_nobody_waiting() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_it_ends_when_the_requests_in_flight_have_been_answered() -> None:
-    with serving("--algo", "leaky-bucket", "--rate", "1/2s", "--metrics-port", 0) as server, server.connect() as slow:
-        slow.sendall(GET * 2)
-        while server.figures()["delayed"] < 1:
-            pass
-        server.process.send_signal(signal.SIGTERM)
-        assert statuses_in(until_closed(slow)) == [200, 200]
-        assert server.wait() == (0, "", "stopped: 2 admitted (1 after a wait), 0 denied, 1 client in memory\n")
-
-
-def test_a_server_that_ends_by_the_signal_is_noticed() -> None:
-    with serving(first=ENDED_BY_SIGNAL) as server:
-        assert server.stop().code == -signal.SIGTERM
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_answers_503_when_it_cannot_wait_longer(number: int) -> None:
-    """Stop it while a request is delayed beyond its grace, or by two interrupts, as people do."""
-    slow = ("--algo", "leaky-bucket", "--rate", "1/h", "--metrics-port", 0)
-    grace = "import ratelab.http.server; ratelab.http.server.GRACE = 1" if number == signal.SIGTERM else ""
-    with serving(*slow, first=grace) as server, server.connect() as connection:
-        connection.sendall(GET * 2)
-        while server.figures()["delayed"] < 1:
-            pass
-        server.process.send_signal(number)
-        if number == signal.SIGINT:
-            while server.listens():
-                pass
-            server.process.send_signal(number)
-        assert statuses_in(until_closed(connection)) == [200, 503]
-        assert server.wait().code == 0
+@pytest.mark.parametrize("endless", [b"X: " + b"y" * 10**6 + b"\r\n", b"y" * 10**6, b"X: y\r\n" * 200_000])
+def test_trailers_without_an_end_are_cut_off(endless: bytes) -> None:
+    chunked = b"POST /ping HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+    with serving() as server, server.connect() as connection:
+        connection.sendall(chunked)
+        with pytest.raises(ConnectionError):
+            connection.sendall(endless * 100)
+        assert server.get("/healthz").status == 200

@@ -15,14 +15,13 @@ DEADLINE = 5.0
 """Seconds in which a head must have come, and a client that stopped reading must have gone on."""
 
 LARGEST_HEAD = 16_384
-"""Bytes that the target and the fields of a request may have, trailers included."""
+"""Bytes that the head of a request may have, to within `PIECE`."""
+
+LARGEST_REQUEST = 1_048_576
+"""Bytes that a whole request may have; its body, which nobody reads, is not kept."""
 
 PIECE = 1024
 """Bytes that are parsed at a time, which bounds how many requests can queue on a connection."""
-
-
-class HeadTooLargeError(Exception):
-    """The head has more than `LARGEST_HEAD` bytes."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -40,7 +39,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Begin to wait for the first head."""
         super().connection_made(transport)
         self._held = bytearray()
-        self._head, self._unread, self._in_head = 0, 0, True
+        self._size, self._in_head = 0, True
         self._refusal: HTTPStatus | None = None
         self._upgrading = False
         self._answered: RequestResponseCycle | None = None
@@ -58,24 +57,18 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what has come, unless the connection has been refused, or is asked to change, and only drains."""
-        if self._refusal is None and not self._upgrading:
+        if self._refusal is not None or self._upgrading:
+            return
+        if self._held or self.pipeline or len(data) > PIECE:
             self._held += data
-            self._parse()
+            self._feed_held()
+        else:
+            self._feed(data)
 
     def on_message_begin(self) -> None:
         """Begin a head."""
-        self._head, self._unread, self._in_head = 0, 0, True
+        self._size, self._in_head = 0, True
         super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        """Take a piece of the target."""
-        self._add_to_head(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field of the head or of the trailers."""
-        self._add_to_head(len(name) + len(value) + 4)
-        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Stop waiting, unless earlier answers have still to be read: the application has the word."""
@@ -91,7 +84,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self._waiting_since = self.loop.time()
             if self._refusal is not None:
                 self._say(self._refusal)
-        self._parse()
+        if self._held:
+            self._feed_held()
         if self.pipeline:
             self.flow.pause_reading()  # uvicorn reads on after each answer, however many requests queue
 
@@ -108,33 +102,32 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  (uvicorn's signature)
         """Refuse what the parser did not take."""
-        too_large = self._head > LARGEST_HEAD
-        self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if too_large else HTTPStatus.BAD_REQUEST)
+        self._refuse(HTTPStatus.BAD_REQUEST)
 
     def _unsupported_upgrade_warning(self) -> None:
         """Answer the request, and close: what follows it may be in another protocol."""
         self._held.clear()
         self._upgrading, self.cycle.keep_alive = True, False
 
-    def _add_to_head(self, length: int) -> None:
-        self._head += length
-        if self._head > LARGEST_HEAD:
-            raise HeadTooLargeError  # in a callback of the parser, which stops and has `send_400_response` called
-
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answered = cycle
         super()._start_asgi_task(cycle, app)
 
-    def _parse(self) -> None:
-        """Feed the parser, but not while requests queue."""
+    def _feed_held(self) -> None:
+        """Feed the parser what is held, but not while requests queue."""
         while self._held and not self.pipeline and self._refusal is None:
             piece = bytes(self._held[:PIECE])
             del self._held[:PIECE]
-            super().data_received(piece)
-            if self._in_head:  # the parser holds an unfinished line and tells nobody how long it is
-                self._unread += len(piece)
-                if self._unread > LARGEST_HEAD:
-                    self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            self._feed(piece)
+
+    def _feed(self, piece: bytes) -> None:
+        """Feed the parser, which tells nobody how long a line or a body is that it has not come to the end of."""
+        super().data_received(piece)
+        self._size += len(piece)
+        if self._in_head and self._size >= LARGEST_HEAD:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        elif self._size > LARGEST_REQUEST:
+            self.transport.abort()
 
     def _refuse(self, status: HTTPStatus) -> None:
         """Parse no more, and answer when what came before has been answered."""
