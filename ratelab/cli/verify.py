@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ratelab.lab.traffic import Traffic
     from ratelab.limiter import Algorithm
     from ratelab.quota import Quota
+    from ratelab.report.verdict import Verdict
 
 PATIENCE = 10.0
 """Seconds that an answer may take beyond the time for which its request may queue."""
@@ -66,13 +67,12 @@ def verify(
     from ratelab.cli.extras import require
 
     require("verify", "serve", "aiohttp")
-    from ratelab.cli.output import console_of_80
     from ratelab.cli.progress import LateProgress
     from ratelab.http.player import checked_url
     from ratelab.lab.agreement import agree
     from ratelab.lab.plan import planned
     from ratelab.lab.scenarios import load_scenario
-    from ratelab.report.verdict import Verdict, verdict_object, verdict_text
+    from ratelab.report.verdict import Verdict
 
     checked_url(url)
     header = _header(key)
@@ -81,11 +81,7 @@ def verify(
     quota, traffic = loaded.quota, planned(loaded.traffic, speed)
     algorithm, traffic, answers = _played(url, header, quota, traffic, algo)
     agreement = agree(algorithm, traffic, answers)
-    verdict = Verdict(agreement, quota, traffic, algorithm.name, loaded.name, loaded.seed, url, header, speed)
-    if as_json:
-        click.echo(json.dumps(verdict_object(verdict), ensure_ascii=False))
-    else:
-        console_of_80().print(verdict_text(verdict))
+    _tell(Verdict(agreement, quota, traffic, algorithm.name, loaded.name, loaded.seed, url, header, speed), as_json)
     if not agreement.holds:
         context.exit(1)
 
@@ -130,3 +126,13 @@ def _played(
 
         origin, answers = play(url, header, requests, partial(beginning, quota.window), patience, see)
     return referee.algorithm, replace(traffic, origin=origin), answers
+
+
+def _tell(verdict: Verdict, as_json: bool) -> None:
+    from ratelab.cli.output import console_of_80
+    from ratelab.report.verdict import verdict_object, verdict_text
+
+    if as_json:
+        click.echo(json.dumps(verdict_object(verdict), ensure_ascii=False))
+    else:
+        console_of_80().print(verdict_text(verdict))

@@ -51,7 +51,7 @@ class Guard(NamedTuple):
         fields = Fields(limiter.algorithm, legacy, policy)
 
         def exceeded(wait: int) -> Refusal:
-            return 429, (*FIELDS, *fields.written(0, wait, True)), quota_exceeded(policy, wait)
+            return _whole(429, fields.written(0, wait, True), quota_exceeded(policy, wait))
 
         kept = exceeded if legacy == "epoch" else lru_cache(maxsize=1024)(exceeded)
 
@@ -59,9 +59,13 @@ class Guard(NamedTuple):
             if decision.retry_after_ns != NEVER:
                 return kept(seconds(decision.retry_after_ns))
             detail = f"A cost above {fields.burst} is never granted: ask for less at once."
-            return 400, (*FIELDS, *fields.of(decision)), problem(400, detail)
+            return _whole(400, fields.of(decision), problem(400, detail))
 
         return cls(limiter.hit, fields.written, refusal)
+
+
+def _whole(status: int, told: tuple[Field, ...], body: bytes) -> Refusal:
+    return status, (*FIELDS, *told, (b"content-length", b"%d" % len(body))), body
 
 
 class RateLimitMiddleware:
@@ -126,7 +130,9 @@ class RateLimitMiddleware:
         allowed, remaining, _, reset_after_ns, delay_ns = decision
         if not allowed:
             counts.denied += 1
-            await answer(scope, send, *refusal(decision))
+            status, told, body = refusal(decision)
+            await send({"type": "http.response.start", "status": status, "headers": [*told]})
+            await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
             return
         counts.admitted += 1
         if delay_ns and price:
@@ -139,7 +145,8 @@ class RateLimitMiddleware:
 
         def send_with_fields(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), *fields]}
+                message = dict(message)
+                message["headers"] = [*message.get("headers", ()), *fields]
             return send(message)
 
         await app(scope, receive, send_with_fields)

@@ -95,11 +95,12 @@ def _wait(room: Leeway, answer: Answer) -> Iterator[tuple[str, str]]:
         return
     if room.sure and room.soonest is not None and room.latest is not None:
         wait = int(answer.retry_after) * SECOND
-        needed = f"Retry-After: {int(answer.retry_after)}, {(room.soonest - answer.answered_ns) / SECOND:.3g} s to wait"
+        needed = max(0, room.soonest - answer.answered_ns) / SECOND
+        told = f"Retry-After: {int(answer.retry_after)}, {needed:.3g} s to wait"
         if answer.answered_ns + wait < room.soonest:
-            yield "early-retry-after", needed
+            yield "early-retry-after", told
         if wait > room.latest - answer.sent_ns + SECOND + (answer.answered_ns - answer.sent_ns):
-            yield "late-retry-after", needed
+            yield "late-retry-after", told
 
 
 def _earlier(traffic: Traffic, answers: Sequence[Answer]) -> list[int | None]:
