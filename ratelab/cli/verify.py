@@ -62,7 +62,8 @@ def verify(
 
     --speed divides the times of the traffic, and the same faster traffic is simulated. A server that tells clients
     apart by their address serves a scenario of one client. The exit status is 0 if every answer is as simulated and
-    every header field as it should be, 1 if not, 2 if the two cannot be compared.
+    every header field as it should be, 1 if not, 2 if the two cannot be compared. A close call, which the time that
+    its request took explains, is shown but is no failure.
     """  # noqa: D301  (click's mark for a block)
     from ratelab.cli.extras import require
 

@@ -72,8 +72,8 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
-        """Whether all answers are as simulated and all their fields as they should be."""
-        return not self.differing and not self.faults
+        """Whether all answers are as simulated, close calls aside, and all their fields as they should be."""
+        return self.close_calls == len(self.differing) and not self.faults
 
 
 def agree(algorithm: Algorithm, traffic: Traffic, answers: Sequence[Answer]) -> Agreement:
