@@ -55,9 +55,7 @@ async def asynchronous(scope: Scope) -> bool:
 @pytest.mark.parametrize("argument", ["limiter", "key", "cost", "exempt"])
 def test_a_function_that_would_have_to_be_awaited_is_refused(argument: str) -> None:
     arguments: dict[str, Any] = {"limiter": Watched("gcra"), argument: asynchronous}
-    with pytest.raises(
-        InputError, match=rf"{argument} must be a plain function, got .*asynchronous.*: it is"
-    ):
+    with pytest.raises(InputError, match=rf"{argument} must be a plain function, got .*asynchronous.*: it is"):
         RateLimitMiddleware(Handler(), **arguments)
 
 

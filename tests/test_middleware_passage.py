@@ -182,9 +182,7 @@ def test_a_policy_has_the_name_that_it_is_given() -> None:
 
 def test_a_look_that_costs_nothing_does_not_wait() -> None:
     seen = Recording()
-    app = RateLimitMiddleware(
-        seen, Watched("leaky-bucket", "1/day", burst=3), cost=lambda scope: 0 if seen.seen else 1
-    )
+    app = RateLimitMiddleware(seen, Watched("leaky-bucket", "1/day", burst=3), cost=lambda scope: 0 if seen.seen else 1)
     with patch(SLEEP, seen.sleep):
         assert [call(app).status for _ in range(3)] == [200] * 3
     assert (seen.seen, app.counts.delayed) == (["called"] * 3, 0)
