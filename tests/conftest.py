@@ -16,7 +16,7 @@ from ratelab.lab.traces import Trace, TraceOptions, read_trace
 
 pytest.register_assert_rewrite("contracts", "running")
 
-settings.register_profile("exact", derandomize=True, deadline=None, database=None, max_examples=150)
+settings.register_profile("exact", derandomize=True, deadline=None, database=None, max_examples=100)
 settings.load_profile("exact")
 
 

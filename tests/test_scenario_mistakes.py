@@ -86,7 +86,7 @@ def mutated(rng: random.Random) -> str:
     return "\n".join(lines)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(rng=st.randoms(use_true_random=False))
 def test_a_file_with_a_slip_is_a_scenario_or_an_error_of_one_line(
     tmp_path_factory: pytest.TempPathFactory, rng: random.Random
