@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from queue import Full, Queue
 from threading import Thread
 
@@ -14,8 +15,6 @@ class LineWriter:
     """Write lines to a file descriptor from a thread of its own, so that a reader who stalls stops nobody else."""
 
     def __init__(self, descriptor: int) -> None:
-        self.dropped = 0
-        """Lines that could not be written."""
         self._descriptor = descriptor
         self._waiting: Queue[str | None] = Queue(MOST_WAITING)
         self._thread = Thread(target=self._run, daemon=True)
@@ -23,10 +22,8 @@ class LineWriter:
 
     def __call__(self, line: str) -> None:
         """Have a line written."""
-        try:
+        with suppress(Full):
             self._waiting.put_nowait(line)
-        except Full:
-            self.dropped += 1
 
     def close(self) -> None:
         """Write what is waiting, if the reader takes it within a second."""
@@ -43,10 +40,5 @@ class LineWriter:
                 while data:
                     data = data[os.write(self._descriptor, data) :]
         except OSError:  # who read the lines has gone
-            self.dropped += 1
-            self._drop()
-
-    def _drop(self) -> None:
-        """Take no more room for lines that nobody reads."""
-        while self._waiting.get() is not None:
-            self.dropped += 1
+            while self._waiting.get() is not None:
+                pass  # nobody reads the line, and it is to take no room

@@ -13,6 +13,7 @@ import click
 from ratelab.errors import InputError
 
 if TYPE_CHECKING:
+    from ratelab.http.service import Service
     from ratelab.limiter import Algorithm
     from ratelab.quota import Quota
     from ratelab.stores.memory import MemoryLimiter
@@ -80,7 +81,6 @@ def serve(
     require("serve", "serve", "uvicorn", "httptools", "prometheus_client")
     from ratelab.algorithms import find
     from ratelab.algorithms.outside import blaming
-    from ratelab.cli.lines import LineWriter
     from ratelab.cli.watch import Watch
     from ratelab.http.headers import Fields
     from ratelab.http.identity import Identity
@@ -100,10 +100,8 @@ def serve(
             algorithm = kind.from_quota(quota)
             Fields(algorithm)  # which refuses what it cannot tell, before a file is made
             service = Service(_limiter(algorithm, quota, max_keys, record, closing), identity, legacy_headers)
-        if access_log and sys.stdout is not None:
-            lines = LineWriter(sys.stdout.fileno())
-            closing.callback(lines.close)
-            service.log_to(lines)
+        if access_log:
+            _log_requests(service, closing)
         if metrics_port is not None:
             service.show_metrics_on(listeners[-1].getsockname())
         watch = Watch(service, live=not access_log)
@@ -111,6 +109,16 @@ def serve(
         run(service.app, listeners, watch.every_second, watch.stop)
         if not watch.end():
             raise SystemExit(1)
+
+
+def _log_requests(service: Service, closing: ExitStack) -> None:
+    """Have a line printed for each request, if there is anywhere to print it."""
+    from ratelab.cli.lines import LineWriter
+
+    if sys.stdout is not None:
+        lines = LineWriter(sys.stdout.fileno())
+        closing.callback(lines.close)
+        service.log_to(lines)
 
 
 def _check_workers(workers: int, quota: Quota) -> None:

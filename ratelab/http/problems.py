@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import lru_cache
 from http import HTTPStatus
 
 from ratelab.http.asgi import Field
@@ -19,7 +18,6 @@ def problem(status: int, detail: str) -> bytes:
     return _written({"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail})
 
 
-@lru_cache(maxsize=1024)
 def quota_exceeded(policy: str, wait: int) -> bytes:
     """Write the problem of a request over its quota (draft-ietf-httpapi-ratelimit-headers-10, section 5.1)."""
     return _written(
