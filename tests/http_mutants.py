@@ -34,6 +34,10 @@ def _call(right: str, wrong: str) -> Mutant:
     return _mutant(RateLimitMiddleware, "__call__", right, wrong)
 
 
+def _add(right: str, wrong: str) -> Mutant:
+    return _mutant(middleware, "_adding", right, wrong)
+
+
 def _guard(right: str, wrong: str) -> Mutant:
     return _mutant(Guard, "of", right, wrong)
 
@@ -111,9 +115,9 @@ ANSWERS = {
 """Mistakes in what a client is told."""
 
 PASSAGES = {
-    "the application's message is changed": _call(COPIES, "pass\n"),
-    "the application's list is changed": _call(ADDS, 'message["headers"] += fields'),
-    "an application must send fields": _call('response.start":', 'response.start" and "headers" in message:'),
+    "the application's message is changed": _add(COPIES, "pass\n"),
+    "the application's list is changed": _add(ADDS, 'message["headers"] += fields'),
+    "an application must send fields": _add('response.start":', 'response.start" and "headers" in message:'),
     "a delay is not slept": _call("if delay_ns and price:", "if False:"),
     "a delay is cut short": _mutant(
         middleware, "wait_turn", "-(-delay_ns // _MILLISECOND)", "delay_ns // _MILLISECOND"

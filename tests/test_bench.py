@@ -52,7 +52,8 @@ def small_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "wrk").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr("ratelab.bench.http.ROUNDS", 1)
-    monkeypatch.setattr("ratelab.bench.http.PEER_ROUNDS", 1)
+    monkeypatch.setattr("ratelab.bench.http.SITTINGS", 1)
+    monkeypatch.setattr("ratelab.bench.http.PEER_SITTINGS", 1)
     monkeypatch.setattr("ratelab.bench.http.installed", dict)
 
 

@@ -197,6 +197,13 @@ def test_no_answer_says_what_the_server_is(ample: Served) -> None:
     assert not any(b"\r\nserver:" in answer or b"uvicorn" in answer for answer in answers)
 
 
+def test_each_answer_on_a_connection_has_its_own_fields() -> None:
+    with serving("--rate", "1/h", "--burst", 3) as server:
+        answers = server.tell(GET * 3 + CLOSING + b"\r\n")
+    told = re.findall(rb"\r\nratelimit: .*;r=(\d)", answers)
+    assert (statuses_in(answers), told) == ([200, 200, 200, 429], [b"2", b"1", b"0", b"0"])
+
+
 def test_a_thousand_idle_connections_keep_nobody_waiting() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # which the server inherits

@@ -5,14 +5,14 @@ The middleware of other packages is measured where it is installed, held to a li
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from ratelab.algorithms import create
 from ratelab.http.app import ping_app
-from ratelab.http.asgi import App
+from ratelab.http.asgi import App, Receive, Scope, Send
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.stores.memory import MemoryLimiter
 
@@ -66,16 +66,27 @@ def slowapi() -> App:
     return app  # type: ignore[no-any-return]
 
 
+def bare_from_afar() -> App:
+    """Make the bare service with clients of a public address; asgi-ratelimit's `client_ip` takes no others."""
+    return _from_afar(ping_app)
+
+
 def asgi_ratelimit() -> App:
-    """Limit the bare service with asgi-ratelimit's memory backend; it adds no headers."""
+    """Limit that service with asgi-ratelimit's memory backend and by its `client_ip`; it adds no headers."""
     module = import_module("ratelimit")
     backend = import_module("ratelimit.backends.simple").MemoryBackend()
+    client_ip = import_module("ratelimit.auths.ip").client_ip
+    return _from_afar(
+        module.RateLimitMiddleware(ping_app, client_ip, backend, {"^/ping$": [module.Rule(minute=ADMITTING)]})
+    )
 
-    async def authenticate(scope: Any) -> tuple[str, str]:
-        return scope["client"][0], "default"
 
-    rules = {"^/ping$": [module.Rule(minute=ADMITTING)]}
-    return module.RateLimitMiddleware(ping_app, authenticate, backend, rules)  # type: ignore[no-any-return]
+def _from_afar(app: App) -> App:
+    def renamed(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        scope["client"] = "1.1.1.1", 1
+        return app(scope, receive, send)
+
+    return renamed
 
 
 def traffik() -> App:
@@ -108,7 +119,7 @@ def litestar_limited() -> App:
 
 PEERS = {
     "slowapi": Peer("slowapi", starlette, slowapi),
-    "asgi-ratelimit": Peer("ratelimit", bare, asgi_ratelimit),
+    "asgi-ratelimit": Peer("ratelimit", bare_from_afar, asgi_ratelimit),
     "traffik": Peer("traffik", starlette, traffik),
     "litestar": Peer("litestar", litestar, litestar_limited),
 }

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import product
 from statistics import median
 from typing import NamedTuple, Self
 from urllib.request import urlopen
@@ -18,13 +19,16 @@ from ratelab.bench.contestants import installed
 from ratelab.bench.figure import Figure
 from ratelab.errors import InputError
 
-ROUNDS = 9
-"""Each contestant is measured so often, in turn, each time in a new process; figures are medians over the rounds."""
+SITTINGS = 5
+"""Each contestant is started so often anew, since one process differs from the next by more than is measured."""
 
-PEER_ROUNDS = 3
+PEER_SITTINGS = 1
 """The same for the middleware of others, which differs by more."""
 
-SECONDS = 2
+ROUNDS = 5
+"""In a sitting each contestant is loaded so often, in turn; figures are medians over all rounds."""
+
+SECONDS = 1
 CONNECTIONS = 32
 
 _REQUESTS = re.compile(r"(\d+) requests in ([\d.]+)(ms|s|m),")
@@ -60,7 +64,7 @@ def http() -> Iterator[Figure]:
         raise InputError(
             "the http benchmark needs the load generator wrk: install it (apt install wrk, brew install wrk)"
         )
-    loads = _in_turn(("bare", "admitted", "denied"), ROUNDS)
+    loads = _in_turn(("bare", "admitted", "denied"), SITTINGS)
     for outcome in ("admitted", "denied"):
         yield _rates(f"{outcome}, requests", loads[outcome], loads["bare"])
     for outcome in ("admitted", "denied"):
@@ -69,16 +73,18 @@ def http() -> Iterator[Figure]:
         yield Figure(f"{outcome}, added to each", _added(loads[outcome], loads["bare"]), "us", None, None, "<= 3.5 us")
     own = _added(loads["admitted"], loads["bare"])
     for name, peer in installed().items():
-        others = _in_turn((peer.base.__name__, peer.limited.__name__), PEER_ROUNDS)
+        others = _in_turn((peer.base.__name__, peer.limited.__name__), PEER_SITTINGS)
         added = _added(others[peer.limited.__name__], others[peer.base.__name__])
         yield Figure(f"{name}, added to each", added, "us", own, added / own, ">= 3x ratelab's")
 
 
-def _in_turn(names: Sequence[str], rounds: int) -> dict[str, list[Load]]:
+def _in_turn(names: Sequence[str], sittings: int) -> dict[str, list[Load]]:
     loads: dict[str, list[Load]] = {name: [] for name in names}
-    for _ in range(rounds):
-        for name in names:
-            loads[name].append(_load(name))
+    for _ in range(sittings):
+        with ExitStack() as stopping:
+            ports = {name: _start(name, stopping) for name in names}
+            for _, name in product(range(ROUNDS), names):
+                loads[name].append(_load(*ports[name]))
     return loads
 
 
@@ -99,25 +105,29 @@ def _added(loads: list[Load], floors: list[Load]) -> float:
     return 1e6 * median(one.cost - other.cost for one, other in zip(loads, floors, strict=True))
 
 
-def _load(name: str) -> Load:
-    """Start a contestant, warm it up, load it and stop it."""
-    with ExitStack() as stopping:
-        command = [sys.executable, "-m", "ratelab.bench.target", name]
-        started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=_on_processor(0))  # noqa: S603
-        server = stopping.enter_context(started)
-        stopping.callback(server.terminate)
-        assert server.stdout is not None  # noqa: S101  (a pipe)
-        public, private = map(int, server.stdout.readline().split())
-        _wrk(public, 1)
-        before = _spent(private)
-        output = _wrk(public, SECONDS)
-        return Load.parse(output, _spent(private) - before)
+def _start(name: str, stopping: ExitStack) -> tuple[int, int]:
+    """Start a contestant and warm it up; return its port and the one that tells what it has spent."""
+    command = [sys.executable, "-m", "ratelab.bench.target", name]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=_on_processor(0))  # noqa: S603
+    server = stopping.enter_context(started)
+    stopping.callback(server.terminate)
+    assert server.stdout is not None  # noqa: S101  (a pipe)
+    public, private = map(int, server.stdout.readline().split())
+    _wrk(public)
+    return public, private
 
 
-def _wrk(port: int, seconds: int) -> str:
+def _load(public: int, private: int) -> Load:
+    """Load a contestant."""
+    before = _spent(private)
+    output = _wrk(public)
+    return Load.parse(output, _spent(private) - before)
+
+
+def _wrk(port: int) -> str:
     """Ask for /ping as fast as the answers come."""
     url = f"http://127.0.0.1:{port}/ping"
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}", "--latency", url]
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}", "--latency", url]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, preexec_fn=_on_processor(1))  # noqa: S603
     return done.stdout
 

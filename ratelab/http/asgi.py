@@ -14,6 +14,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Field = tuple[bytes, bytes]
 """A header field: its name in lower case, and its value."""
 
+OFFERED = "ratelab.fields"
+"""The key of a scope in which a server offers a list: the fields put there are in the answer, whoever gives it."""
+
 
 async def answer(scope: Scope, send: Send, status: int, fields: Iterable[Field], body: bytes) -> None:
     """Send a whole answer; to HEAD the same without its body."""

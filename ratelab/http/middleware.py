@@ -9,7 +9,7 @@ from inspect import iscoroutinefunction
 from typing import NamedTuple, Self
 
 from ratelab.errors import InputError, shown
-from ratelab.http.asgi import App, Field, Message, Receive, Scope, Send, answer
+from ratelab.http.asgi import OFFERED, App, Field, Message, Receive, Scope, Send, answer
 from ratelab.http.headers import SECOND, Fields, seconds
 from ratelab.http.identity import AmbiguousClientError, Identity
 from ratelab.http.problems import FIELDS, problem, quota_exceeded
@@ -62,6 +62,18 @@ class Guard(NamedTuple):
             return _whole(400, fields.of(decision), problem(400, detail))
 
         return cls(limiter.hit, fields.written, refusal)
+
+
+def _adding(fields: tuple[Field, ...], send: Send) -> Send:
+    """Add fields to the answer that is sent."""
+
+    def send_with_fields(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            message = dict(message)
+            message["headers"] = [*message.get("headers", ()), *fields]
+        return send(message)
+
+    return send_with_fields
 
 
 def _whole(status: int, told: tuple[Field, ...], body: bytes) -> Refusal:
@@ -142,14 +154,12 @@ class RateLimitMiddleware:
                 return
             receive, reset_after_ns = waited, reset_after_ns - delay_ns
         fields = written(remaining, -(-reset_after_ns // SECOND), False)
-
-        def send_with_fields(message: Message) -> Awaitable[None]:
-            if message["type"] == "http.response.start":
-                message = dict(message)
-                message["headers"] = [*message.get("headers", ()), *fields]
-            return send(message)
-
-        await app(scope, receive, send_with_fields)
+        offered = scope.get(OFFERED)
+        if offered is None:
+            send = _adding(fields, send)
+        else:
+            offered += fields
+        await app(scope, receive, send)
 
     def _guard_of(self, scope: Scope) -> Guard:
         """Return the guard of the limiter chosen for a request, made when it is first chosen."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from ratelab.http.asgi import OFFERED, Scope
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
@@ -111,6 +113,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answered = cycle
+        cycle.default_headers = cycle.default_headers.copy()
+        cast(Scope, cycle.scope)[OFFERED] = cycle.default_headers
         super()._start_asgi_task(cycle, app)
 
     def _feed_held(self) -> None:

@@ -81,10 +81,9 @@ class MemoryLimiter:
         try:
             acquire()  # within, so that an interrupt cannot leave it held; one thread cannot release another's
             now = clock()
-            state = shard.get(key)
-            if state is None:
-                return self._hit_new(shard, key, now, cost)
-            return _make(Decision, step(state, now, cost))
+            if key in shard:
+                return _make(Decision, step(shard[key], now, cost))
+            return self._hit_new(shard, key, now, cost)
         finally:
             release()
 
