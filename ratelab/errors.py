@@ -1,4 +1,4 @@
-"""The one error that a person's input can cause, and how it shows what was given."""
+"""What can go wrong: a person's input, and a store that other machines keep."""
 
 from __future__ import annotations
 
@@ -11,3 +11,16 @@ def shown(value: object) -> str:
     """Write a refused value for an error message, cut to a line."""
     text = repr(value[:80] if isinstance(value, str) else value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+class StoreError(Exception):
+    """The store has not decided, so far as anybody can tell: it may have charged the request, but never twice.
+
+    `kind` is one word of `timeout`, `unreachable`, `refused` (a password, a right), `readonly`, `full`, `down` (it
+    was not asked, for it has just failed) and `other`; `retry_after_ns` is when to ask again.
+    """
+
+    def __init__(self, kind: str, message: str, retry_after_ns: int = 10**9) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.retry_after_ns = retry_after_ns

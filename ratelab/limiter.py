@@ -85,3 +85,16 @@ class Limiter(Protocol):
     def hit(self, key: str, cost: int = 1) -> Decision:
         """Decide a request of `cost` by `key` now, and charge it if it is allowed; cost 0 only looks."""
         ...
+
+
+class AsyncLimiter(Protocol):
+    """A `Limiter` whose states are kept elsewhere, so that a decision is waited for."""
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The algorithm that decides; its integers are nanoseconds, as everywhere."""
+        ...
+
+    async def hit(self, key: str, cost: int = 1) -> Decision:
+        """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision."""
+        ...
