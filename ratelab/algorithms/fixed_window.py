@@ -33,6 +33,10 @@ class FixedWindow:
         """Return an unused counter for the window of `now`."""
         return [now // self.window, 0]
 
+    def largest(self, latest: int) -> int:
+        """Return a bound on what a step computes with a state that is as good as new after its `reset_after`."""
+        return max(latest + self.window, 2 * self.burst + 1)
+
     def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
         """Begin a new count if the clock has entered a later window, then count `cost` if it fits."""
         burst, window = self.burst, self.window

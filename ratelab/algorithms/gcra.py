@@ -35,6 +35,10 @@ class Gcra:
         """Return a time that is due."""
         return [now * self.limit]
 
+    def largest(self, latest: int) -> int:
+        """Return a bound on what a step computes with a state that is as good as new after its `reset_after`."""
+        return max(latest, 2 * self.tolerance + self.period)
+
     def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
         """Move the theoretical arrival time on by `cost` units if that stays within the tolerance."""
         limit, period, tolerance = self.limit, self.period, self.tolerance

@@ -35,6 +35,10 @@ class LeakyBucket:
         """Return an empty queue."""
         return [0, now]
 
+    def largest(self, latest: int) -> int:
+        """Return a bound on what a step computes with a state that is as good as new after its `reset_after`."""
+        return max(latest, 2 * self.capacity + self.period)
+
     def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
         """Drain for the time that has passed, then join the queue if `cost` still fits."""
         limit, period, capacity = self.limit, self.period, self.capacity

@@ -34,6 +34,10 @@ class SlidingCounter:
         """Return two empty counters, the current one for the window of `now`."""
         return [now // self.window, 0, 0]
 
+    def largest(self, latest: int) -> int:
+        """Return a bound on what a step computes with a state that is as good as new after its `reset_after`."""
+        return max(latest + 2 * self.window, (2 * self.burst + 1) * self.window)
+
     def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
         """Shift the counters if the clock has entered a later window, then count `cost` if the estimate allows it."""
         burst, window = self.burst, self.window

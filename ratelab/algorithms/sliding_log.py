@@ -42,6 +42,10 @@ class SlidingLog:
         """Return an empty log."""
         return [0, 0, now] + [0] * self.burst
 
+    def largest(self, latest: int) -> int:
+        """Return a bound on what a step computes with a state that is as good as new after its `reset_after`."""
+        return max(latest + self.window, 2 * self.burst + 1)
+
     def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
         """Forget the admissions that are a window old, then log `cost` more if they fit beside the rest."""
         burst, window = self.burst, self.window

@@ -35,6 +35,10 @@ class TokenBucket:
         """Return a full bucket."""
         return [self.capacity, now]
 
+    def largest(self, latest: int) -> int:
+        """Return a bound on what a step computes with a state that is as good as new after its `reset_after`."""
+        return max(latest, self.capacity + self.period)
+
     def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
         """Refill for the time that has passed, then take `cost` tokens if they are there."""
         limit, period, capacity = self.limit, self.period, self.capacity

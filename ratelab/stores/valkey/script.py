@@ -1,0 +1,140 @@
+"""What a store is asked, and what its answer means: the same for every way to reach it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import astuple
+from fractions import Fraction
+from functools import cache
+from hashlib import blake2b, sha1
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from ratelab.algorithms import create, find
+from ratelab.errors import InputError
+from ratelab.limiter import NEVER, Algorithm, Decision
+from ratelab.quota import Quota
+
+EXACT = 2**53
+"""Lua counts in floating point, and is exact below this."""
+
+LATEST = 2**52
+"""The microsecond since 1970 up to which it is exact: in the year 2112."""
+
+_MICROSECOND = 1000
+
+
+class Scripted(Algorithm, Protocol):
+    """An algorithm with a script beside it."""
+
+    def largest(self, latest: int) -> int:
+        """Return a bound on the script's numbers up to the time `latest`; a cost is at most the burst and one."""
+        ...
+
+
+class Script:
+    """Decide hits by the algorithm called `name` in a store: a script, its parameters, and what the keys are called.
+
+    Raises `InputError` if there is no such algorithm, if it has no `.lua` file beside it, and if its numbers for
+    this quota would not be exact in Lua.
+    """
+
+    def __init__(self, name: str, rate: str | Quota, burst: int | None = None) -> None:
+        self.algorithm = create(name, rate, burst)
+        """The algorithm in nanoseconds, as others see it."""
+        kind, quota = find(name), _quota(rate, burst)
+        self.text = _text(kind)
+        self.parameters: tuple[int, ...] = astuple(_in_microseconds(kind, quota))  # type: ignore[call-overload]
+        self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        digest = blake2b(f"{self.sha} {self.parameters}".encode(), digest_size=4).hexdigest()
+        self._ending = f"}}:{digest}".encode()
+        burst = quota.burst
+        self._dearest = burst + 1  # whatever costs more is denied just the same, and its numbers stay exact
+
+    def key(self, name: str) -> bytes:
+        """Return the store's key of the client called `name`: its hash, and the policy's.
+
+        Another quota, or another script, has other keys. A cluster keeps all keys of a client in one slot.
+        """
+        hashed = blake2b(name.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+        return b"rl:{" + hashed.encode() + self._ending
+
+    def ask(self, keys: Sequence[bytes], costs: Sequence[int], known: bool = True) -> tuple[Any, ...]:
+        """Return the command that decides a hit on each of `keys`, in their order; the whole script if not `known`."""
+        dearest = self._dearest
+        asked = ("EVALSHA", self.sha) if known else ("EVAL", self.text)
+        spent = [cost if cost < dearest else dearest for cost in costs]
+        return *asked, len(keys), *keys, *self.parameters, *spent
+
+    def read(self, reply: bytes) -> list[Decision]:
+        """Return the decisions of a reply. Raises `ValueError` for what is none."""
+        _, *numbers = map(int, reply.split())
+        fields = [iter(numbers)] * 5
+        return [
+            Decision(
+                allowed == 1,
+                remaining,
+                NEVER if retry < 0 else retry * _MICROSECOND,
+                reset * _MICROSECOND,
+                delay * _MICROSECOND,
+            )
+            for allowed, remaining, retry, reset, delay in zip(*fields, strict=True)
+        ]
+
+
+def check_cost(cost: int) -> None:
+    """Raise `InputError` if `cost` is not a whole number >= 0."""
+    if type(cost) is not int or cost < 0:
+        raise InputError(f"cost must be a whole number >= 0, got {cost!r}")
+
+
+def _quota(rate: str | Quota, burst: int | None) -> Quota:
+    if isinstance(rate, Quota):
+        return rate if burst is None else Quota(rate.limit, rate.period, burst)
+    return Quota.parse(rate, burst)
+
+
+@cache
+def _text(kind: type[Algorithm]) -> str:
+    """Return an algorithm's script after what all share."""
+    path = Path(inspect.getfile(kind)).with_suffix(".lua")
+    if not path.exists():
+        raise InputError(
+            f"{kind.name} cannot be decided in a store, which needs a file {path.name} beside {path.stem}.py: "
+            "write it, or keep the quota in memory"
+        )
+    prelude = Path(__file__).with_name("prelude.lua")
+    return f"{prelude.read_text(encoding='utf-8')}\n{path.read_text(encoding='utf-8')}"
+
+
+def _in_microseconds(kind: type[Algorithm], quota: Quota) -> Algorithm:
+    """Build the algorithm that counts in microseconds; refuse a quota for which Lua would not be exact."""
+    built = _built(kind, quota)
+    if built is None:
+        raise InputError(
+            f"{kind.name} with {quota} needs numbers of 2**53 or more, in which a store is not exact: "
+            f"the nearest quota that fits is {_nearest(kind, quota)}"
+        )
+    return built
+
+
+def _built(kind: type[Algorithm], quota: Quota) -> Algorithm | None:
+    algorithm = cast(Scripted, kind.from_quota(Quota(quota.limit * _MICROSECOND, quota.period, quota.burst)))
+    return algorithm if algorithm.largest(LATEST) < EXACT else None
+
+
+def _nearest(kind: type[Algorithm], quota: Quota) -> Quota:
+    """Return the quota of the largest burst that fits; if none does, of the nearest rate for which one does."""
+    digits = 15
+    rate = Fraction(quota.limit, quota.period)
+    while _built(kind, Quota(quota.limit, quota.period, 1)) is None:
+        digits -= 1
+        rounded = rate.limit_denominator(10**digits)
+        quota = Quota(rounded.numerator, rounded.denominator, quota.burst)
+    low, high = 1, quota.burst + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = _built(kind, Quota(quota.limit, quota.period, middle)) is not None
+        low, high = (middle, high) if fits else (low, middle)
+    return Quota(quota.limit, quota.period, low)
