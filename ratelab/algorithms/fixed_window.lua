@@ -1,18 +1,17 @@
--- `burst` per window of the clock; the state is the window's number and what it has admitted.
-local burst, window = unpack(parameters)
+-- `burst` per window of the clock; the state is what the window of its time has admitted.
+local burst, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 
-local function step(state, now, cost)
-  local index = math.floor(now / window)
-  local used = state[1] == index and state[2] or 0
+local function step(now, cost, last, used)
+  local index = floor(now / window)
   local left = (index + 1) * window - now
+  if not used or floor(last / window) < index then used = 0 end
   local allowed, retry = used + cost <= burst, 0
   if allowed then
     used = used + cost
   else
     retry = cost <= burst and left or NEVER
   end
-  state[1], state[2] = index, used
-  return allowed, burst - used, retry, used > 0 and left or 0, 0
+  return allowed, burst - used, retry, used > 0 and left or 0, 0, used, 0
 end
 
 return decide(step, read, write)

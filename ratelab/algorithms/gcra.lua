@@ -1,17 +1,16 @@
 -- The theoretical arrival time of the next unit, told as the credits by which it lies ahead of the key's last time.
-local limit, period, tolerance = unpack(parameters)
+local limit, period, tolerance = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 
-local function step(state, now, cost)
-  local early = math.max(0, (state[1] or 0) - (now - state.last) * limit)
+local function step(now, cost, last, early)
+  early = max(0, (early or 0) - (now - last) * limit)
   local moved = early + cost * period
   local allowed, retry = moved <= tolerance, 0
   if allowed then
     early = moved
   else
-    retry = cost * period <= tolerance and math.ceil((moved - tolerance) / limit) or NEVER
+    retry = cost * period <= tolerance and ceil((moved - tolerance) / limit) or NEVER
   end
-  state[1] = early
-  return allowed, math.floor((tolerance - early) / period), retry, math.ceil(early / limit), 0
+  return allowed, floor((tolerance - early) / period), retry, ceil(early / limit), 0, early, 0
 end
 
 return decide(step, read, write)

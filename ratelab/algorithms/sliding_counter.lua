@@ -1,14 +1,12 @@
--- What a sliding window would hold, estimated from the window of the clock and the one before; the state is the window's
--- number and both counts. All is counted in units of cost times the window.
-local burst, window = unpack(parameters)
+-- What a sliding window would hold, estimated from the window of the clock and the one before; the state is both counts.
+-- All is counted in units of cost times the window.
+local burst, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 
-local function step(state, now, cost)
-  local index = math.floor(now / window)
-  local previous, current = state[2] or 0, state[3] or 0
-  if state[1] and index > state[1] then
-    previous, current = index == state[1] + 1 and current or 0, 0
-  end
-  local elapsed = now - index * window
+local function step(now, cost, last, previous, current)
+  local index = floor(now / window)
+  local passed, elapsed = index - floor(last / window), now - index * window
+  if passed > 0 then previous, current = passed == 1 and current or 0, 0 end
+  previous, current = previous or 0, current or 0
   local free = (burst - current) * window - previous * (window - elapsed)
   local allowed, retry = cost * window <= free, 0
   if allowed then
@@ -16,13 +14,12 @@ local function step(state, now, cost)
   elseif cost > burst then
     retry = NEVER
   elseif current + cost <= burst then
-    retry = math.ceil((cost * window - free) / previous)
+    retry = ceil((cost * window - free) / previous)
   else
-    retry = window - elapsed + math.ceil((current + cost - burst) * window / current)
+    retry = window - elapsed + ceil((current + cost - burst) * window / current)
   end
-  state[1], state[2], state[3] = index, previous, current
   local reset = current > 0 and 2 * window - elapsed or previous > 0 and window - elapsed or 0
-  return allowed, math.max(0, math.floor(free / window)), retry, reset, 0
+  return allowed, max(0, floor(free / window)), retry, reset, 0, previous, current
 end
 
 return decide(step, read, write)

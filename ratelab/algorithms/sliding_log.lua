@@ -1,47 +1,45 @@
--- `burst` in any window: the time of each admitted unit in a ring. The value is text of fixed width, so that a hit reads
--- and writes only the places it needs: `shift`, `last`, the ring's head and count, then up to `burst` times.
-local burst, window = unpack(parameters)
+-- `burst` in any window: a ring of the times that count, as text of fixed width, so that a hit touches but a few of them:
+-- `shift`, `last`, the ring's head and count, then up to `burst` times.
+local burst, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 local WIDTH, HEAD = 16, 64
 
-local function text(number) return string.format('%016.0f', number) end
-local function from(place) return HEAD + WIDTH * (place % burst) end
+local function place(number) return HEAD + WIDTH * (number % burst) end
+local function times(count, time) return string.rep(format('%016.0f', time), count) end
 
-local function read_log(key)
-  local head, numbers = redis.call('GETRANGE', key, 0, HEAD - 1), {}
-  for i = 1, #head, WIDTH do numbers[#numbers + 1] = tonumber(head:sub(i, i + WIDTH - 1)) end
-  return { shift = numbers[1] or 0, last = numbers[2], numbers[3] or 0, numbers[4] or 0, fresh = #head == 0 }
+local function read_head(key)
+  local head = call('GETRANGE', key, 0, HEAD - 1)
+  if head ~= '' then return head:sub(1, 16), head:sub(17, 32), head:sub(33, 48), head:sub(49, 64) end
 end
 
-local function write_log(key, state, expiry)
-  local head = text(state.shift) .. text(state.last) .. text(state[1]) .. text(state[2])
-  if state.fresh then
-    return redis.call('SET', key, head .. string.rep(text(state.last), state.added), 'PX', expiry)
+local function write_log(key, expiry, shift, now, head, count, added)
+  local numbers = format('%016.0f%016.0f%016.0f%016.0f', shift, now, head, count)
+  if call('EXISTS', key) == 0 then
+    call('SET', key, numbers .. times(added, now), 'PX', expiry)
+  else  -- a key of this kind always has a time to live, to which each of these keeps
+    call('PEXPIRE', key, expiry)
+    call('SETRANGE', key, 0, numbers)
+    local first = place(head + count - added)
+    local fit = min(added, (place(-1) + WIDTH - first) / WIDTH)
+    call('SETRANGE', key, first, times(fit, now))
+    call('SETRANGE', key, HEAD, times(added - fit, now))
   end
-  redis.call('PEXPIRE', key, expiry)
-  redis.call('SETRANGE', key, 0, head)
-  local first = from(state[1] + state[2] - state.added)
-  local fit = math.min(state.added, (HEAD + WIDTH * burst - first) / WIDTH)
-  if fit > 0 then redis.call('SETRANGE', key, first, string.rep(text(state.last), fit)) end
-  if state.added > fit then redis.call('SETRANGE', key, HEAD, string.rep(text(state.last), state.added - fit)) end
 end
 
-local function step(state, now, cost, key)
-  local head, count = state[1], state[2]
-  local function at(place) return tonumber(redis.call('GETRANGE', key, from(place), from(place) + WIDTH - 1)) end
-  local gone, alive = 0, count  -- the times rise, so the first that still counts is found by halving
+local function step(now, cost, last, head, count, key)
+  head, count = head or 0, count or 0
+  local function at(number) return tonumber(call('GETRANGE', key, place(number), place(number) + WIDTH - 1)) end
+  local gone, alive, middle = 0, count, 0  -- the times rise: the first that still counts is found by halving
   while gone < alive do
-    local middle = gone == 0 and alive == count and 0 or math.floor((gone + alive) / 2)
     if at(head + middle) + window <= now then gone = middle + 1 else alive = middle end
+    middle = floor((gone + alive) / 2)
   end
   head, count = (head + gone) % burst, count - gone
   local allowed, retry = count + cost <= burst, 0
-  local newest = allowed and cost > 0 and now or count > 0 and at(head + count - 1)
-  if not allowed then
-    retry = cost <= burst and at(head + count + cost - burst - 1) + window - now or NEVER
-  end
-  state.added = allowed and cost or 0
-  state[1], state[2] = head, count + state.added
-  return allowed, burst - state[2], retry, newest and newest + window - now or 0, 0
+  if not allowed then retry = cost <= burst and at(head + count + cost - burst - 1) + window - now or NEVER end
+  local added = allowed and cost or 0
+  local newest = added > 0 and now or count > 0 and at(head + count - 1)
+  count = count + added
+  return allowed, burst - count, retry, newest and newest + window - now or 0, 0, head, count, added
 end
 
-return decide(step, read_log, write_log)
+return decide(step, read_head, write_log)

@@ -1,17 +1,16 @@
 -- A bucket of `capacity` credits that earns `limit` a microsecond; a unit of cost takes `period`.
-local limit, period, capacity = unpack(parameters)
+local limit, period, capacity = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 
-local function step(state, now, cost)
-  local tokens = math.min(capacity, (state[1] or capacity) + (now - state.last) * limit)
+local function step(now, cost, last, tokens)
+  tokens = min(capacity, (tokens or capacity) + (now - last) * limit)
   local price = cost * period
   local allowed, retry = price <= tokens, 0
   if allowed then
     tokens = tokens - price
   else
-    retry = price <= capacity and math.ceil((price - tokens) / limit) or NEVER
+    retry = price <= capacity and ceil((price - tokens) / limit) or NEVER
   end
-  state[1] = tokens
-  return allowed, math.floor(tokens / period), retry, math.ceil((capacity - tokens) / limit), 0
+  return allowed, floor(tokens / period), retry, ceil((capacity - tokens) / limit), 0, tokens, 0
 end
 
 return decide(step, read, write)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from ratelab.errors import InputError, StoreError
+from ratelab.stores.valkey.wire import request
 
 SCHEMES = ("valkey", "valkeys", "redis", "rediss", "unix")
 """How a store's URL begins; those in -s are encrypted."""
 
 _MAY_SAY = {"db", "username", "password", "host", "port", "path", "connection_class", "cluster"}
+
+Address = tuple[str, int]
+"""A node of a cluster: its host and port."""
 
 
 def hidden(url: str) -> str:
@@ -19,32 +23,47 @@ def hidden(url: str) -> str:
     return url if parts.password is None else url.replace(f":{parts.password}@", ":***@", 1)
 
 
-def settings(url: str, asynchronous: bool) -> dict[str, Any]:
-    """Return what a connection's constructor takes, and its class as `connection_class`; nothing is retried.
+class Place:
+    """Where a store is, as a URL says: how to connect to it, and what is said first.
 
     Raises `InputError` for a URL that cannot be used.
     """
-    from valkey._parsers.url_parser import parse_url
 
-    try:
-        said = dict(parse_url(url, async_connection=asynchronous))
-    except ValueError as error:
-        raise _unusable(url, str(error)) from None
-    for name in said:
-        if name not in _MAY_SAY and not name.startswith("ssl_"):
-            raise _unusable(url, f"it may not set {name}")
-    if urlsplit(url).scheme == "unix" and not said.get("path"):
-        raise _unusable(url, "it names no socket")
-    if said.get("connection_class", type(None)).__name__.startswith("SSL"):
-        said.setdefault("ssl_check_hostname", True)  # the client's own default takes a certificate for any host
-    if said.pop("cluster", "false") not in ("true", "false") or (said.get("db") and is_cluster(url)):
-        raise _unusable(url, "cluster must be true or false, and a cluster has no databases")
-    return {"lib_name": None, "lib_version": None, **said}
+    def __init__(self, url: str, asynchronous: bool) -> None:
+        from valkey import connection
+        from valkey._parsers.url_parser import parse_url
+        from valkey.asyncio import connection as connection_async
 
+        try:
+            said: dict[str, Any] = dict(parse_url(url, async_connection=asynchronous))
+        except ValueError as error:
+            raise _unusable(url, str(error)) from None
+        unknown = [name for name in said if name not in _MAY_SAY and not name.startswith("ssl_")]
+        if unknown:
+            raise _unusable(url, f"it may not set {unknown[0]}")
+        if urlsplit(url).scheme == "unix" and not said.get("path"):
+            raise _unusable(url, "it names no socket")
+        cluster, database = said.pop("cluster", "false"), said.pop("db", 0)
+        if cluster not in ("true", "false") or (cluster == "true" and database):
+            raise _unusable(url, "cluster is true or false, and a cluster has no databases")
+        kind = said.pop("connection_class", connection_async.Connection if asynchronous else connection.Connection)
+        if kind.__name__.startswith("SSL"):
+            said.setdefault("ssl_check_hostname", True)  # the client by itself takes a certificate for any host
+        user, password = said.pop("username", None), said.pop("password", None)
+        self.cluster = cluster == "true"
+        """Whether the URL names a node of a cluster, as `valkey://node:6379?cluster=true` does."""
+        self.greeting = [
+            *([request("AUTH", *([user] if user else []), password)] if password is not None else []),
+            *([request("SELECT", database)] if database else []),
+        ]
+        """What is said first on a connection, each to be answered."""
+        self._kind, self._said = kind, said
 
-def is_cluster(url: str) -> bool:
-    """Say whether a URL names a node of a cluster, as `valkey://node:6379?cluster=true` does."""
-    return parse_qs(urlsplit(url).query).get("cluster") == ["true"]
+    def connection(self, address: Address | None, timeout: float | None = None) -> Any:
+        """Make a connection of the client, to a cluster's node if `address` names one; it says nothing by itself."""
+        node = {} if address is None else {"host": address[0], "port": address[1]}
+        limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+        return self._kind(valkey_connect_func=lambda _: None, **limits, **{**self._said, **node})
 
 
 def _unusable(url: str, reason: str) -> InputError:
@@ -56,6 +75,8 @@ def failure(error: Exception) -> StoreError:
     """Say what an error of the client means, without anything that was sent."""
     from valkey import exceptions as known
 
+    if isinstance(error, StoreError):
+        return error
     kinds: dict[str, tuple[type[BaseException], ...]] = {
         "timeout": (known.TimeoutError, TimeoutError),
         "refused": (known.AuthenticationError, known.NoPermissionError),

@@ -6,16 +6,15 @@ from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple
 
 from ratelab.limiter import Decision
+from ratelab.stores.valkey.connecting import Address
 from ratelab.stores.valkey.script import Script
-
-Address = tuple[str, int]
-"""A node of a cluster: its host and port."""
+from ratelab.stores.valkey.wire import request
 
 
 class Request(NamedTuple):
     """A command to send."""
 
-    command: tuple[Any, ...]
+    command: bytes
     address: Address | None = None
     """The node to send it to; None for the server that the URL names."""
     anew: bool = False
@@ -67,7 +66,7 @@ def conversation(script: Script, slots: Slots, keys: Sequence[bytes], costs: Seq
         if slots.cluster:
             address = slots.owner(slots.of(keys[0]))
             if address is None:
-                slots.learn((yield Request(("CLUSTER", "SLOTS"))))
+                slots.learn((yield Request(request("CLUSTER", "SLOTS"))))
                 address = slots.owner(slots.of(keys[0]))
         try:
             return script.read((yield Request(script.ask(keys, costs, known), address, anew)))

@@ -1,95 +1,102 @@
-"""A blocking connection with one deadline for all that it does; the client's own are for each read by itself."""
+"""A blocking connection with one deadline for all that it does, however little comes at a time."""
 
 from __future__ import annotations
 
-import socket
+import os
+import select
 import time
-from functools import cache
-from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ratelab.stores.valkey.conversation import Address
+from ratelab.errors import StoreError
+from ratelab.stores.valkey.connecting import Address, Place
+from ratelab.stores.valkey.wire import parse
 
-if TYPE_CHECKING:
-    from valkey.connection import Connection
+_PIECE = 65_536
 
 
-class Deadline:
-    """A socket that is waited for until `due`, however little comes at a time."""
+class Link:
+    """A connection to a server, opened when it is first used, and anew when it has ended."""
 
-    def __init__(self, inner: socket.socket) -> None:
-        self._inner = inner
-        self.due = inf
-        self.shutdown, self.close = inner.shutdown, inner.close
+    def __init__(self, place: Place, address: Address | None) -> None:
+        self._place, self._address = place, address
+        self._socket: Any = None
+        self._process = 0
 
-    def recv(self, size: int) -> bytes:
-        """Receive what is there, or wait for something."""
-        self._limit()
-        return self._inner.recv(size)
+    def exchange(self, command: bytes, due: float, anew: bool) -> Any:
+        """Send a command and return the reply, before `time.monotonic` says `due`; connect `anew` if told to.
 
-    def sendall(self, data: bytes) -> None:
-        """Send everything; a request is too short for the other side to take it bit by bit."""
-        self._limit()
-        self._inner.sendall(data)
+        Raises the error that the server answers.
+        """
+        if self._socket is None or anew or self._process != os.getpid() or self._has_ended():
+            self._open(due)
+        return self._exchange(command, due)
 
-    def has_ended(self) -> bool:
+    def close(self) -> None:
+        """Close the connection."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _open(self, due: float) -> None:
+        self.close()
+        connection = self._place.connection(self._address, timeout=max(0.001, due - time.monotonic()))
+        connection.connect()
+        self._socket, connection._sock = connection._sock, None  # the client's reader knows no deadline
+        self._socket.setblocking(False)
+        self._process = os.getpid()
+        for command in self._place.greeting:
+            self._exchange(command, due)
+
+    def _has_ended(self) -> bool:
         """Say whether there is something to read before anything was asked: the end, most likely."""
-        self._inner.settimeout(0)
         try:
-            self._inner.recv(1)
+            self._socket.recv(1)
         except OSError as error:
-            return not isinstance(error, BlockingIOError) and type(error).__name__ != "SSLWantReadError"
+            return not _not_yet(error)
         return True
 
-    def _limit(self) -> None:
-        left = self.due - time.monotonic()
-        if left <= 0:
+    def _exchange(self, command: bytes, due: float) -> Any:
+        try:
+            self._send(command, due)
+            value = self._receive(due)
+        except BaseException:
+            self.close()  # what is still to come would be taken for the answer to something else
+            raise
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    def _send(self, command: bytes, due: float) -> None:
+        while command:
+            try:
+                command = command[self._socket.send(command) :]
+            except OSError as error:
+                self._wait(error, due, select.POLLOUT)
+
+    def _receive(self, due: float) -> Any:
+        data, parsed = b"", None
+        while parsed is None:
+            try:
+                piece = self._socket.recv(_PIECE)
+            except OSError as error:
+                self._wait(error, due, select.POLLIN)
+            else:
+                if not piece:
+                    raise StoreError("unreachable", "the store closed the connection")
+                data += piece
+                parsed = parse(data)
+        return parsed[0]
+
+    def _wait(self, error: OSError, due: float, for_what: int) -> None:
+        """Wait until the socket can go on, if that is what `error` asks for; else raise it."""
+        if not _not_yet(error):
+            raise error
+        left = due - time.monotonic()
+        poll = select.poll()
+        poll.register(self._socket, for_what)
+        if left <= 0 or not poll.poll(1000 * left):
             raise TimeoutError
-        self._inner.settimeout(left)
 
 
-class Patient:
-    """A connection of the client that keeps to a deadline, opened when it is first used."""
-
-    def __init__(self, settings: dict[str, Any], address: Address | None) -> None:
-        from valkey.connection import Connection
-
-        given = {name: value for name, value in settings.items() if name != "connection_class"}
-        if address is not None:
-            given["host"], given["port"] = address
-        self._connection = _dated(settings.get("connection_class", Connection))(**given)
-        self.disconnect = self._connection.disconnect
-
-    @property
-    def pid(self) -> int:
-        """The process that made it; a fork must not use it."""
-        return int(self._connection.pid)
-
-    def exchange(self, command: tuple[Any, ...], due: float, anew: bool) -> Any:
-        """Send a command and return the reply, before `time.monotonic` says `due`; connect `anew` if told to."""
-        connection = self._connection
-        open_socket = connection._sock
-        if open_socket is not None and (anew or open_socket.has_ended()):
-            connection.disconnect()
-        if connection._sock is None:
-            connection.due = due
-        else:
-            connection._sock.due = due
-        connection.send_command(*command)
-        return connection.read_response(disable_decoding=True)
-
-
-@cache
-def _dated(kind: type[Connection]) -> Any:
-    """Make a kind of connection open sockets that have a deadline; connecting has it, too."""
-
-    class Dated(kind):  # type: ignore[valid-type,misc]
-        due = inf
-
-        def _connect(self) -> Deadline:
-            self.socket_timeout = self.socket_connect_timeout = max(0.001, self.due - time.monotonic())
-            opened = Deadline(super()._connect())
-            opened.due = self.due
-            return opened
-
-    return Dated
+def _not_yet(error: OSError) -> bool:
+    return isinstance(error, BlockingIOError) or type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError")

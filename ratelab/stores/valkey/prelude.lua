@@ -6,41 +6,40 @@
 local NEVER = -1
 local PATIENCE = 1000000  -- a clock that lags by more than this has stepped back: see ratelab.clock.steady
 
-local time = redis.call('TIME')
+local call, format = redis.call, string.format
+local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
+local time = call('TIME')
 local clock = time[1] * 1000000 + time[2]
-local parameters = {}
-for i = 1, #ARGV - #KEYS do parameters[i] = tonumber(ARGV[i]) end
 
--- A state is `shift`, by which the key's time runs ahead of the server's, its `last` time, and the algorithm's numbers.
+-- A state is `shift`, by which the key's time runs ahead of the server's, its `last` time, and two numbers.
 local function read(key)
-  local numbers = {}
-  for number in string.gmatch(redis.call('GET', key) or '', '%S+') do numbers[#numbers + 1] = tonumber(number) end
-  return { shift = numbers[1] or 0, last = numbers[2], unpack(numbers, 3) }
+  local value = call('GET', key)
+  if value then return string.match(value, '(%d+) (%d+) (%d+) (%d+)') end
 end
 
-local function write(key, state, expiry)
-  local numbers = { string.format('%.0f %.0f', state.shift, state.last) }
-  for _, number in ipairs(state) do numbers[#numbers + 1] = string.format('%.0f', number) end
-  redis.call('SET', key, table.concat(numbers, ' '), 'PX', expiry)
+local function write(key, expiry, shift, now, a, b)
+  call('SET', key, format('%.0f %.0f %.0f %.0f', shift, now, a, b), 'PX', expiry)
 end
 
--- `step(state, now, cost, key)` decides as the Python kernel does. What is denied, or costs nothing, changes no state.
+-- `step(now, cost, last, a, b)` decides as the Python kernel does, by the state's time and numbers, which are nil for a new
+-- key but for the time, and returns a decision's five fields and what to write. What is denied or free changes no state.
 local function decide(step, read, write)
-  local reply = { string.format('%.0f', clock) }
+  local reply, given = {}, #ARGV - #KEYS
   for i, key in ipairs(KEYS) do
-    local cost, state = tonumber(ARGV[#parameters + i]), read(key)
-    local now, last = clock + state.shift, state.last or 0
-    local stepped_back = last - now > PATIENCE
-    if stepped_back then state.shift = last - clock end
-    if now < last then now = last end
-    state.last = state.last or now
-    local allowed, remaining, retry, reset, delay = step(state, now, cost, key)
-    if stepped_back or allowed and cost > 0 then
-      state.last = now
-      local lag = now - state.shift - clock
-      write(key, state, string.format('%.0f', math.max(1, math.ceil((reset + lag) / 1000))))
+    local cost, shift, last, a, b = tonumber(ARGV[given + i]), read(key)
+    local now, stepped = clock, false
+    if last then
+      shift, last, a, b = tonumber(shift), tonumber(last), tonumber(a), tonumber(b)
+      stepped = last - clock - shift > PATIENCE
+      if stepped then shift = last - clock end
+      now = max(clock + shift, last)
     end
-    reply[i + 1] = string.format('%d %.0f %.0f %.0f %.0f', allowed and 1 or 0, remaining, retry, reset, delay)
+    local allowed, remaining, retry, reset, delay, a, b, c = step(now, cost, last or now, a, b, key)
+    if allowed and cost > 0 or stepped then
+      shift = shift or 0
+      write(key, format('%.0f', max(1, ceil((reset + now - shift - clock) / 1000))), shift, now, a, b, c)
+    end
+    reply[i] = format('%d %.0f %.0f %.0f %.0f', allowed and 1 or 0, remaining, retry, reset, delay)
   end
-  return table.concat(reply, ' ')
+  return format('%.0f ', clock) .. table.concat(reply, ' ')
 end

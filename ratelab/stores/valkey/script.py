@@ -9,12 +9,13 @@ from fractions import Fraction
 from functools import cache
 from hashlib import blake2b, sha1
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from ratelab.algorithms import create, find
 from ratelab.errors import InputError
 from ratelab.limiter import NEVER, Algorithm, Decision
 from ratelab.quota import Quota
+from ratelab.stores.valkey.wire import bulk
 
 EXACT = 2**53
 """Lua counts in floating point, and is exact below this."""
@@ -47,6 +48,9 @@ class Script:
         self.text = _text(kind)
         self.parameters: tuple[int, ...] = astuple(_in_microseconds(kind, quota))  # type: ignore[call-overload]
         self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        self._asked = bulk("EVALSHA") + bulk(self.sha)
+        self._told = bulk("EVAL") + bulk(self.text)
+        self._given = b"".join(map(bulk, self.parameters))
         digest = blake2b(f"{self.sha} {self.parameters}".encode(), digest_size=4).hexdigest()
         self._ending = f"}}:{digest}".encode()
         burst = quota.burst
@@ -60,12 +64,16 @@ class Script:
         hashed = blake2b(name.encode(errors="surrogatepass"), digest_size=16).hexdigest()
         return b"rl:{" + hashed.encode() + self._ending
 
-    def ask(self, keys: Sequence[bytes], costs: Sequence[int], known: bool = True) -> tuple[Any, ...]:
-        """Return the command that decides a hit on each of `keys`, in their order; the whole script if not `known`."""
+    def ask(self, keys: Sequence[bytes], costs: Sequence[int], known: bool = True) -> bytes:
+        """Return the command that decides a hit on each of `keys`, in their order; the whole script if not `known`.
+
+        It is as it goes over the wire, most of it being always the same.
+        """
         dearest = self._dearest
-        asked = ("EVALSHA", self.sha) if known else ("EVAL", self.text)
-        spent = [cost if cost < dearest else dearest for cost in costs]
-        return *asked, len(keys), *keys, *self.parameters, *spent
+        pieces = [b"*%d\r\n" % (3 + len(self.parameters) + 2 * len(keys)), self._asked if known else self._told]
+        pieces += [bulk(len(keys)), *[_KEY % key for key in keys], self._given]
+        pieces += [_ONE if cost == 1 else bulk(min(cost, dearest)) for cost in costs]
+        return b"".join(pieces)
 
     def read(self, reply: bytes) -> list[Decision]:
         """Return the decisions of a reply. Raises `ValueError` for what is none."""
@@ -81,6 +89,10 @@ class Script:
             )
             for allowed, remaining, retry, reset, delay in zip(*fields, strict=True)
         ]
+
+
+_ONE = bulk(1)
+_KEY = b"$46\r\n%b\r\n"
 
 
 def check_cost(cost: int) -> None:

@@ -1,24 +1,25 @@
-"""A limiter whose keys live in a store, for the tasks of an event loop; those that wait together are decided together."""
+"""A limiter whose keys live in a store, for the tasks of an event loop; those that wait go together."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from ratelab.errors import StoreError
 from ratelab.limiter import Algorithm, Decision
 from ratelab.quota import Quota
-from ratelab.stores.valkey.connecting import failure, is_cluster, settings
-from ratelab.stores.valkey.conversation import Address, Request, Slots, conversation
+from ratelab.stores.valkey.connecting import Address, Place, failure
+from ratelab.stores.valkey.conversation import Conversation, Request, Slots, conversation
 from ratelab.stores.valkey.script import Script, check_cost
-
-if TYPE_CHECKING:
-    from valkey.asyncio.connection import AbstractConnection
+from ratelab.stores.valkey.stream import Stream
 
 LARGEST_BATCH = 256
 """Hits that one call decides at most: the server does nothing else for the millisecond that these take it."""
+
+_LATE = 0.001  # a loop that was held up may have the replies, but not read them yet
 
 
 class Hit(NamedTuple):
@@ -32,34 +33,25 @@ class Hit(NamedTuple):
 
 
 class AsyncValkeyLimiter:
-    """Hold each key to a quota that is kept in the store at `url`: as `ValkeyLimiter`, for tasks instead of threads.
+    """Hold each key to a quota kept in the store at `url`: as `ValkeyLimiter`, for the tasks of one event loop.
 
-    Hits of the same turn of the event loop are decided by one call, in their order; a single one waits for nobody.
-    When all `connections` are busy, those that come meanwhile go together with the next. A hit that is cancelled
-    before it was sent is not charged; one sent already may be. Raises what `ValkeyLimiter` does.
-
-    It belongs to the event loop that uses it first.
+    Hits of the same turn of the loop are decided by one call (on a cluster, one for each slot), in the order in which
+    they came; a single one waits for nobody. One connection carries them all. A hit that is cancelled before the turn
+    ends is not charged; later it may be. When a hit finds no answer within the `deadline`, its connection is given up,
+    and what else is on it fails, too. Raises what `ValkeyLimiter` does.
     """
 
     def __init__(
-        self,
-        url: str,
-        algorithm: str,
-        rate: str | Quota,
-        burst: int | None = None,
-        deadline: float = 0.1,
-        connections: int = 16,
+        self, url: str, algorithm: str, rate: str | Quota, burst: int | None = None, deadline: float = 0.1
     ) -> None:
         self._script = Script(algorithm, rate, burst)
-        self._settings = settings(url, asynchronous=True)
-        self._slots = Slots(is_cluster(url))
+        self._place = Place(url, asynchronous=True)
+        self._slots = Slots(self._place.cluster)
         self._deadline = deadline
-        self._turns: list[dict[Address | None, AbstractConnection]] = [{} for _ in range(connections)]
-        self._waiting: dict[int, deque[Hit]] = {}  # by slot, in the order in which they came
+        self._streams: dict[Address | None, Stream] = {}
+        self._waiting: list[Hit] = []  # for the end of this turn
         self._unanswered: deque[Hit] = deque()  # the same and those on their way, the oldest first
-        self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
-        self._batches: set[asyncio.Task[None]] = set()
 
     @property
     def algorithm(self) -> Algorithm:
@@ -71,105 +63,75 @@ class AsyncValkeyLimiter:
         check_cost(cost)
         loop = asyncio.get_running_loop()
         hit = Hit(self._script.key(key), cost, loop.time() + self._deadline, loop.create_future())
-        self._waiting.setdefault(self._slots.of(hit.key), deque()).append(hit)
-        self._unanswered.append(hit)
-        if not self._scheduled:
-            self._scheduled = True
+        if not self._waiting:
             loop.call_soon(self._send)
+        self._waiting.append(hit)
+        self._unanswered.append(hit)
         if self._timer is None:
-            self._timer = loop.call_at(hit.due, self._give_up)
+            self._timer = loop.call_at(hit.due + _LATE, self._give_up)
         return await hit.decision
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close every connection; what is on its way fails."""
-        for task in [*self._batches]:
-            task.cancel()
-        await asyncio.gather(*self._batches, return_exceptions=True)
-        for connections in self._turns:
-            for connection in connections.values():
-                await connection.disconnect(nowait=True)
-            connections.clear()
-        self._give_up()
+        for stream in self._streams.values():
+            stream.close(StoreError("unreachable", "the limiter was closed"))
+        self._streams.clear()
 
     def _send(self) -> None:
-        """Send what waits, as long as there are connections."""
-        self._scheduled = False
-        for slot in [*self._waiting]:
-            waiting = self._waiting[slot]
-            while waiting and self._turns:
-                hits = [hit for hit in _taken(waiting) if not hit.decision.done()]
-                if hits:
-                    task = asyncio.ensure_future(self._decide(hits, self._turns.pop()))
-                    self._batches.add(task)
-                    task.add_done_callback(self._batches.discard)
-            if not waiting:
-                del self._waiting[slot]
+        """Send what waits: a call for the hits of each slot."""
+        waiting, self._waiting = self._waiting, []
+        by_slot: dict[int, list[Hit]] = {}
+        for hit in waiting:
+            if not hit.decision.done():
+                by_slot.setdefault(self._slots.of(hit.key), []).append(hit)
+        for hits in by_slot.values():
+            for start in range(0, len(hits), LARGEST_BATCH):
+                batch = hits[start : start + LARGEST_BATCH]
+                talk = conversation(self._script, self._slots, [hit.key for hit in batch], [hit.cost for hit in batch])
+                self._ask(next(talk), talk, batch)
 
-    async def _decide(self, hits: Sequence[Hit], connections: dict[Address | None, AbstractConnection]) -> None:
-        """Have hits decided, and tell each its decision."""
+    def _ask(self, request: Request, talk: Conversation, hits: Sequence[Hit]) -> None:
+        """Send a request of a conversation about hits."""
+        stream = self._streams.get(request.address)
+        if stream is None or stream.closed or request.anew:
+            if stream is not None:
+                stream.leave()
+            stream = self._streams[request.address] = Stream(self._place, request.address)
+        stream.ask(request.command, partial(self._hear, talk, hits))
+
+    def _hear(self, talk: Conversation, hits: Sequence[Hit], reply: Any) -> None:
+        """Go on with a conversation; at its end tell each hit its decision."""
         try:
-            async with asyncio.timeout_at(hits[-1].due):
-                decisions = await self._ask(hits, connections)
-        except Exception as error:
-            lost = failure(error)
-            for hit in hits:
-                if not hit.decision.done():
-                    hit.decision.set_exception(lost)
-        else:
-            for hit, decision in zip(hits, decisions, strict=True):
+            request = talk.throw(reply) if isinstance(reply, Exception) else talk.send(reply)
+        except StopIteration as done:
+            for hit, decision in zip(hits, done.value, strict=True):
                 if not hit.decision.done():
                     hit.decision.set_result(decision)
-        finally:
-            self._turns.append(connections)
-            self._send()
-
-    async def _ask(self, hits: Sequence[Hit], connections: dict[Address | None, AbstractConnection]) -> list[Decision]:
-        talk = conversation(self._script, self._slots, [hit.key for hit in hits], [hit.cost for hit in hits])
-        try:
-            request = next(talk)
-            while True:
-                try:
-                    reply = await self._exchange(connections, request)
-                except Exception as error:  # the conversation knows which may be followed by another try
-                    request = talk.throw(error)
-                else:
-                    request = talk.send(reply)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-
-    async def _exchange(self, connections: dict[Address | None, AbstractConnection], request: Request) -> Any:
-        """Send a request and return the reply."""
-        connection = connections.get(request.address)
-        if connection is None:
-            connection = connections[request.address] = self._connection(request.address)
-        if connection.is_connected and (request.anew or await connection.can_read_destructive()):  # type: ignore[no-untyped-call]
-            await connection.disconnect(nowait=True)
-        await connection.send_command(*request.command)
-        return await connection.read_response(disable_decoding=True)
-
-    def _connection(self, address: Address | None) -> AbstractConnection:
-        """Make a connection, which is opened when it is used."""
-        from valkey.asyncio.connection import Connection
-
-        given = {name: value for name, value in self._settings.items() if name != "connection_class"}
-        if address is not None:
-            given["host"], given["port"] = address
-        kind = self._settings.get("connection_class", Connection)
-        return kind(socket_timeout=None, **given)  # type: ignore[no-any-return]
+        except Exception as error:
+            _fail(hits, failure(error))
+        else:
+            self._ask(request, talk, hits)
 
     def _give_up(self) -> None:
-        """Fail the hits that are due, and look again when the next is."""
+        """Fail the hits that are due and leave their connections; look again when the next is due."""
         self._timer = None
         loop = asyncio.get_running_loop()
+        late = False
         while self._unanswered:
             hit = self._unanswered[0]
             if not hit.decision.done():
                 if hit.due > loop.time():
-                    self._timer = loop.call_at(hit.due, self._give_up)
-                    return
-                hit.decision.set_exception(StoreError("timeout", "the store did not answer in time"))
+                    self._timer = loop.call_at(hit.due + _LATE, self._give_up)
+                    break
+                late = True
+                _fail([hit], StoreError("timeout", "the store did not answer in time"))
             self._unanswered.popleft()
+        if late:
+            for stream in self._streams.values():
+                stream.close(StoreError("timeout", "the store did not answer others in time"))
 
 
-def _taken(waiting: deque[Hit]) -> list[Hit]:
-    return [waiting.popleft() for _ in range(min(len(waiting), LARGEST_BATCH))]
+def _fail(hits: Sequence[Hit], error: StoreError) -> None:
+    for hit in hits:
+        if not hit.decision.done():
+            hit.decision.set_exception(error)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import time
-from queue import Empty, LifoQueue
+from collections import deque
+from queue import Empty, SimpleQueue
 from typing import Any, ClassVar
 
 from ratelab.errors import StoreError
 from ratelab.limiter import Algorithm, Decision
 from ratelab.quota import Quota
-from ratelab.stores.valkey.connecting import failure, is_cluster, settings
-from ratelab.stores.valkey.conversation import Address, Request, Slots, conversation
-from ratelab.stores.valkey.deadline import Patient
+from ratelab.stores.valkey.connecting import Address, Place, failure
+from ratelab.stores.valkey.conversation import Request, Slots, conversation
+from ratelab.stores.valkey.deadline import Link
 from ratelab.stores.valkey.script import Script, check_cost
 
 
@@ -39,12 +39,13 @@ class ValkeyLimiter:
         connections: int = 16,
     ) -> None:
         self._script = Script(algorithm, rate, burst)
-        self._settings = settings(url, asynchronous=False)
-        self._slots = Slots(is_cluster(url))
+        self._place = Place(url, asynchronous=False)
+        self._slots = Slots(self._place.cluster)
         self._deadline = deadline
-        self._turns: LifoQueue[dict[Address | None, Patient]] = LifoQueue()
+        self._idle: deque[dict[Address | None, Link]] = deque({} for _ in range(connections))
+        self._turns: SimpleQueue[None] = SimpleQueue()  # one for each that is idle
         for _ in range(connections):
-            self._turns.put({})
+            self._turns.put(None)
 
     @property
     def algorithm(self) -> Algorithm:
@@ -57,14 +58,15 @@ class ValkeyLimiter:
         due = time.monotonic() + self._deadline
         talk = conversation(self._script, self._slots, [self._script.key(key)], [cost])
         try:
-            connections = self._turns.get(timeout=self._deadline)
+            self._turns.get(timeout=self._deadline)
         except Empty:
             raise StoreError("timeout", "no connection to the store became free in time") from None
+        links = self._idle.pop()  # the one used last
         try:
             request = next(talk)
             while True:
                 try:
-                    reply = self._exchange(connections, request, due)
+                    reply = self._exchange(links, request, due)
                 except Exception as error:  # the conversation knows which may be followed by another try
                     request = talk.throw(error)
                 else:
@@ -75,19 +77,21 @@ class ValkeyLimiter:
         except Exception as error:
             raise failure(error) from None
         finally:
-            self._turns.put(connections)
+            self._idle.append(links)
+            self._turns.put(None)
 
     def close(self) -> None:
         """Close every connection that is not in use."""
-        unused = [self._turns.get() for _ in range(self._turns.qsize())]
-        for connections in unused:
-            for connection in connections.values():
-                connection.disconnect()
-            self._turns.put({})
+        for _ in range(self._turns.qsize()):
+            self._turns.get()
+            for link in self._idle.popleft().values():
+                link.close()
+            self._idle.append({})
+            self._turns.put(None)
 
-    def _exchange(self, connections: dict[Address | None, Patient], request: Request, due: float) -> Any:
+    def _exchange(self, links: dict[Address | None, Link], request: Request, due: float) -> Any:
         """Send a request and return the reply, all of it before `due`."""
-        connection = connections.get(request.address)
-        if connection is None or connection.pid != os.getpid():  # a fork's connections are its parent's
-            connection = connections[request.address] = Patient(self._settings, request.address)
-        return connection.exchange(request.command, due, request.anew)
+        link = links.get(request.address)
+        if link is None:
+            link = links[request.address] = Link(self._place, request.address)
+        return link.exchange(request.command, due, request.anew)
