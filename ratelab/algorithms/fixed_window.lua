@@ -11,7 +11,7 @@ local function step(now, cost, last, used)
   else
     retry = cost <= burst and left or NEVER
   end
-  return allowed, burst - used, retry, used > 0 and left or 0, 0, used, 0
+  return allowed, burst - used, retry, used > 0 and left or 0, 0, used
 end
 
 return decide(step, read, write)

@@ -10,7 +10,7 @@ local function step(now, cost, last, early)
   else
     retry = cost * period <= tolerance and ceil((moved - tolerance) / limit) or NEVER
   end
-  return allowed, floor((tolerance - early) / period), retry, ceil(early / limit), 0, early, 0
+  return allowed, floor((tolerance - early) / period), retry, ceil(early / limit), 0, early
 end
 
 return decide(step, read, write)

@@ -11,7 +11,7 @@ local function step(now, cost, last, level)
   else
     retry = work <= capacity and ceil((level + work - capacity) / limit) or NEVER
   end
-  return allowed, floor((capacity - level) / period), retry, ceil(level / limit), delay, level, 0
+  return allowed, floor((capacity - level) / period), retry, ceil(level / limit), delay, level
 end
 
 return decide(step, read, write)

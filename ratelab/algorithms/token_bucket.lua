@@ -10,7 +10,7 @@ local function step(now, cost, last, tokens)
   else
     retry = price <= capacity and ceil((price - tokens) / limit) or NEVER
   end
-  return allowed, floor(tokens / period), retry, ceil((capacity - tokens) / limit), 0, tokens, 0
+  return allowed, floor(tokens / period), retry, ceil((capacity - tokens) / limit), 0, tokens
 end
 
 return decide(step, read, write)

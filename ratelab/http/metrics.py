@@ -13,13 +13,16 @@ from ratelab.http.app import site
 from ratelab.http.asgi import App
 from ratelab.http.middleware import Counts
 from ratelab.stores.memory import Stats
+from ratelab.stores.resilient import Health
 
 
 class Gathered(Collector):
-    """The counters of a middleware and of its limiter, read when they are asked for."""
+    """The counters of a middleware, of its limiter and of a shared store, read when they are asked for."""
 
-    def __init__(self, algorithm: str, counts: Counts, stats: Callable[[], Stats]) -> None:
-        self._algorithm, self._counts, self._stats = algorithm, counts, stats
+    def __init__(
+        self, algorithm: str, counts: Counts, stats: Callable[[], Stats], health: Callable[[], Health] | None = None
+    ) -> None:
+        self._algorithm, self._counts, self._stats, self._health = algorithm, counts, stats, health
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric as it stands."""
@@ -29,6 +32,7 @@ class Gathered(Collector):
             "delayed": counts.delayed,
             "denied": counts.denied,
             "ambiguous": counts.ambiguous,
+            "unavailable": counts.unavailable,
         }
         requests = CounterMetricFamily("ratelab_requests", "Requests by outcome.", labels=("algorithm", "outcome"))
         for outcome, count in outcomes.items():
@@ -41,10 +45,25 @@ class Gathered(Collector):
         yield CounterMetricFamily(
             "ratelab_overflow_hits", "Hits on buckets shared for want of room.", stats.overflow_hits
         )
+        if self._health is not None:
+            yield from _of_store(self._health())
 
 
-def metrics_app(algorithm: str, counts: Counts, stats: Callable[[], Stats]) -> App:
-    """Make the application that answers `GET /metrics`."""
+def _of_store(health: Health) -> Iterator[Metric]:
+    yield GaugeMetricFamily("ratelab_store_up", "1 while the store is asked, 0 while it is down.", int(health.up))
+    errors = CounterMetricFamily("ratelab_store_errors", "Failures of the store by kind.", labels=("kind",))
+    for kind, count in health.errors.items():
+        errors.add_metric((kind,), count)
+    yield errors
+    yield CounterMetricFamily(
+        "ratelab_store_fallback_decisions", "Requests answered without the store.", health.fallback_decisions
+    )
+
+
+def metrics_app(
+    algorithm: str, counts: Counts, stats: Callable[[], Stats], health: Callable[[], Health] | None = None
+) -> App:
+    """Make the application that answers `GET /metrics`; `health` is given for a limiter with a shared store."""
     registry = CollectorRegistry()
-    registry.register(Gathered(algorithm, counts, stats))
+    registry.register(Gathered(algorithm, counts, stats, health))
     return site({"/metrics": lambda: (CONTENT_TYPE_LATEST.encode(), generate_latest(registry))})

@@ -6,15 +6,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from inspect import iscoroutinefunction
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
-from ratelab.errors import InputError, shown
+from ratelab.errors import InputError, StoreError, shown
 from ratelab.http.asgi import OFFERED, App, Field, Message, Receive, Scope, Send, answer
 from ratelab.http.headers import SECOND, Fields, seconds
 from ratelab.http.identity import AmbiguousClientError, Identity
-from ratelab.http.problems import FIELDS, problem, quota_exceeded
+from ratelab.http.problems import FIELDS, problem, quota_exceeded, reduced_capacity
 from ratelab.http.queueing import wait_turn
-from ratelab.limiter import NEVER, Decision, Limiter
+from ratelab.limiter import NEVER, AsyncLimiter, Decision, Limiter
 
 
 @dataclass(slots=True)
@@ -29,7 +29,12 @@ class Counts:
     """Answered 429, or 400 for a cost above the burst."""
     ambiguous: int = 0
     """Answered 400, because they name two clients; nobody was charged."""
+    unavailable: int = 0
+    """Answered 503, because the limiter's store did not decide."""
 
+
+AnyLimiter = Limiter | AsyncLimiter
+"""A limiter that decides at once, or one that is awaited."""
 
 Refusal = tuple[int, tuple[Field, ...], bytes]
 """A status, the fields and the body of an answer."""
@@ -38,15 +43,20 @@ Refusal = tuple[int, tuple[Field, ...], bytes]
 class Guard(NamedTuple):
     """A limiter and how its decisions are told, taken apart for speed."""
 
-    hit: Callable[[str, int], Decision]
+    hit: Callable[[str, int], Any]
+    """Decide; the `Decision` is to be awaited if the limiter is `waited_for`."""
+    waited_for: bool
     written: Callable[[int, int, bool], tuple[Field, ...]]
     refusal: Callable[[Decision], Refusal]
 
     @classmethod
-    def of(cls, limiter: Limiter, legacy: str, policy: str | None) -> Self:
+    def of(cls, limiter: AnyLimiter, legacy: str, policy: str | None) -> Self:
         """Put a guard in front of what `limiter` guards."""
         if not callable(getattr(limiter, "hit", None)):
             raise InputError(f"limiter must be a limiter, such as MemoryLimiter(algorithm), got {shown(limiter)}")
+        if getattr(limiter, "blocking", False):
+            name = type(limiter).__name__
+            raise InputError(f"limiter must not make all others wait for its store, got {name}: use AsyncValkeyLimiter")
         policy = limiter.algorithm.name if policy is None else policy
         fields = Fields(limiter.algorithm, legacy, policy)
 
@@ -61,7 +71,7 @@ class Guard(NamedTuple):
             detail = f"A cost above {fields.burst} is never granted: ask for less at once."
             return _whole(400, fields.of(decision), problem(400, detail))
 
-        return cls(limiter.hit, fields.written, refusal)
+        return cls(limiter.hit, iscoroutinefunction(limiter.hit), fields.written, refusal)
 
 
 def _adding(fields: tuple[Field, ...], send: Send) -> Send:
@@ -80,20 +90,26 @@ def _whole(status: int, told: tuple[Field, ...], body: bytes) -> Refusal:
     return status, (*FIELDS, *told, (b"content-length", b"%d" % len(body))), body
 
 
+def _unavailable(error: StoreError) -> Refusal:
+    """Return what `answer` is to send; what the error says is for the operator alone."""
+    wait = max(1, seconds(error.retry_after_ns))
+    return 503, (*FIELDS, (b"retry-after", b"%d" % wait)), reduced_capacity(wait)
+
+
 class RateLimitMiddleware:
     """Hold the clients of `app` to their quota: `app = RateLimitMiddleware(app, MemoryLimiter(...))`.
 
-    `limiter` decides, or is a function of the ASGI scope that returns the limiter for a request, one of a few that
-    live as long as the middleware. `key` is `ip`, `header:NAME`, a function of the scope that returns text, or an
-    `Identity`. `cost` is what a request costs, a whole number >= 0 or a function of the scope that returns one.
-    Requests for which `exempt`, a function of the scope, is true pass unseen, and so does what is not HTTP. None of
-    these functions is awaited.
+    `limiter` decides, at once or awaited, or is a function of the ASGI scope that returns the limiter for a request,
+    one of a few that live as long as the middleware. `key` is `ip`, `header:NAME`, a function of the scope that returns
+    text, or an `Identity`. `cost` is what a request costs, a whole number >= 0 or a function of the scope that returns
+    one. Requests for which `exempt`, a function of the scope, is true pass unseen, and so does what is not HTTP. None
+    of these functions is awaited.
 
     What `app` answers, and the 429 to a denied request, which never reaches it, carry `RateLimit-Policy` and
     `RateLimit` under the name of `policy`, by default the algorithm's; `legacy` adds `X-RateLimit-*` (see
     `headers.Fields`). A request that must queue sleeps its delay first, unless it costs nothing. A charge is kept even
     if the client goes away. A cost above the burst is answered 400, for no wait can help; so is a request that has two
-    lines of the header that names its client.
+    lines of the header that names its client. One that the limiter's store does not decide is answered 503.
 
     Raises `InputError` for arguments that cannot be used; a request whose cost is no whole number >= 0 raises it too.
     """
@@ -101,7 +117,7 @@ class RateLimitMiddleware:
     def __init__(
         self,
         app: App,
-        limiter: Limiter | Callable[[Scope], Limiter],
+        limiter: AnyLimiter | Callable[[Scope], AnyLimiter],
         key: str | Identity | Callable[[Scope], str | None] = "ip",
         cost: int | Callable[[Scope], int] = 1,
         exempt: Callable[[Scope], bool] | None = None,
@@ -119,7 +135,7 @@ class RateLimitMiddleware:
         self.counts = Counts()
         self._told_as = legacy, policy
         self._guards: dict[int, Guard] = {}  # by the limiter's id; each holds its limiter
-        self._choose: Callable[[Scope], Limiter] = limiter if callable(limiter) else lambda _: limiter
+        self._choose: Callable[[Scope], AnyLimiter] = limiter if callable(limiter) else lambda _: limiter
         guard = None if callable(limiter) else Guard.of(limiter, legacy, policy)
         identity = key if isinstance(key, Identity) else Identity(key)
         self._hot = app, exempt, identity.find, cost, guard, self.counts
@@ -136,9 +152,14 @@ class RateLimitMiddleware:
             counts.ambiguous += 1
             await answer(scope, send, 400, FIELDS, problem(400, str(error)))
             return
-        hit, written, refusal = guard or self._guard_of(scope)
+        hit, waited_for, written, refusal = guard or self._guard_of(scope)
         price = cost if isinstance(cost, int) else cost(scope)
-        decision = hit(key, price)
+        try:
+            decision: Decision = await hit(key, price) if waited_for else hit(key, price)
+        except StoreError as error:
+            counts.unavailable += 1
+            await answer(scope, send, *_unavailable(error))
+            return
         allowed, remaining, _, reset_after_ns, delay_ns = decision
         if not allowed:
             counts.denied += 1

@@ -10,7 +10,7 @@ from ratelab.http.asgi import Field
 FIELDS: tuple[Field, ...] = ((b"content-type", b"application/problem+json"), (b"cache-control", b"no-store"))
 """The header fields of a problem; none is to be kept by a cache (RFC 6585, section 4, on 429)."""
 
-_QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+_TYPES = "https://iana.org/assignments/http-problem-types"
 
 
 def problem(status: int, detail: str) -> bytes:
@@ -22,11 +22,23 @@ def quota_exceeded(policy: str, wait: int) -> bytes:
     """Write the problem of a request over its quota (draft-ietf-httpapi-ratelimit-headers-10, section 5.1)."""
     return _written(
         {
-            "type": _QUOTA_EXCEEDED,
+            "type": f"{_TYPES}#quota-exceeded",
             "title": "Request cannot be satisfied as assigned quota has been exceeded",
             "status": 429,
             "detail": f"Try again in {wait} s.",
             "violated-policies": [policy],
+        }
+    )
+
+
+def reduced_capacity(wait: int) -> bytes:
+    """Write the problem of a request that cannot be decided now (the same draft, section 5.2)."""
+    return _written(
+        {
+            "type": f"{_TYPES}#temporary-reduced-capacity",
+            "title": "Request cannot be satisfied due to temporary server capacity constraints",
+            "status": 503,
+            "detail": f"Try again in {wait} s.",
         }
     )
 

@@ -42,61 +42,36 @@ class Link:
         connection = self._place.connection(self._address, timeout=max(0.001, due - time.monotonic()))
         connection.connect()
         self._socket, connection._sock = connection._sock, None  # the client's reader knows no deadline
-        self._socket.setblocking(False)
         self._process = os.getpid()
         for command in self._place.greeting:
             self._exchange(command, due)
 
     def _has_ended(self) -> bool:
         """Say whether there is something to read before anything was asked: the end, most likely."""
-        try:
-            self._socket.recv(1)
-        except OSError as error:
-            return not _not_yet(error)
-        return True
+        return bool(select.select((self._socket,), (), (), 0)[0])
 
     def _exchange(self, command: bytes, due: float) -> Any:
+        opened = self._socket
         try:
-            self._send(command, due)
-            value = self._receive(due)
+            self._limit(due)
+            opened.sendall(command)
+            data = opened.recv(_PIECE)
+            while (parsed := parse(data)) is None:
+                self._limit(due)  # which is for each piece by itself
+                piece = opened.recv(_PIECE)
+                if not piece:
+                    raise StoreError("unreachable", "the store closed the connection")
+                data += piece
         except BaseException:
             self.close()  # what is still to come would be taken for the answer to something else
             raise
+        value, _ = parsed
         if isinstance(value, Exception):
             raise value
         return value
 
-    def _send(self, command: bytes, due: float) -> None:
-        while command:
-            try:
-                command = command[self._socket.send(command) :]
-            except OSError as error:
-                self._wait(error, due, select.POLLOUT)
-
-    def _receive(self, due: float) -> Any:
-        data, parsed = b"", None
-        while parsed is None:
-            try:
-                piece = self._socket.recv(_PIECE)
-            except OSError as error:
-                self._wait(error, due, select.POLLIN)
-            else:
-                if not piece:
-                    raise StoreError("unreachable", "the store closed the connection")
-                data += piece
-                parsed = parse(data)
-        return parsed[0]
-
-    def _wait(self, error: OSError, due: float, for_what: int) -> None:
-        """Wait until the socket can go on, if that is what `error` asks for; else raise it."""
-        if not _not_yet(error):
-            raise error
+    def _limit(self, due: float) -> None:
         left = due - time.monotonic()
-        poll = select.poll()
-        poll.register(self._socket, for_what)
-        if left <= 0 or not poll.poll(1000 * left):
+        if left <= 0:
             raise TimeoutError
-
-
-def _not_yet(error: OSError) -> bool:
-    return isinstance(error, BlockingIOError) or type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError")
+        self._socket.settimeout(left)

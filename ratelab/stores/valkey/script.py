@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import astuple
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import blake2b, sha1
 from pathlib import Path
 from typing import Protocol, cast
@@ -24,6 +24,8 @@ LATEST = 2**52
 """The microsecond since 1970 up to which it is exact: in the year 2112."""
 
 _MICROSECOND = 1000
+
+_make = tuple.__new__  # what Decision._make calls
 
 
 class Scripted(Algorithm, Protocol):
@@ -53,10 +55,12 @@ class Script:
         self._given = b"".join(map(bulk, self.parameters))
         digest = blake2b(f"{self.sha} {self.parameters}".encode(), digest_size=4).hexdigest()
         self._ending = f"}}:{digest}".encode()
+        self.key = lru_cache(maxsize=4096)(self._key)
+        """Return the store's key of a client's name, as `_key` does."""
         burst = quota.burst
         self._dearest = burst + 1  # whatever costs more is denied just the same, and its numbers stay exact
 
-    def key(self, name: str) -> bytes:
+    def _key(self, name: str) -> bytes:
         """Return the store's key of the client called `name`: its hash, and the policy's.
 
         Another quota, or another script, has other keys. A cluster keeps all keys of a client in one slot.
@@ -77,17 +81,11 @@ class Script:
 
     def read(self, reply: bytes) -> list[Decision]:
         """Return the decisions of a reply. Raises `ValueError` for what is none."""
-        _, *numbers = map(int, reply.split())
-        fields = [iter(numbers)] * 5
+        _, _, *numbers = map(int, reply.split())
+        fields = iter(numbers)
         return [
-            Decision(
-                allowed == 1,
-                remaining,
-                NEVER if retry < 0 else retry * _MICROSECOND,
-                reset * _MICROSECOND,
-                delay * _MICROSECOND,
-            )
-            for allowed, remaining, retry, reset, delay in zip(*fields, strict=True)
+            _make(Decision, (allowed == 1, remaining, NEVER if retry < 0 else retry * 1000, reset * 1000, delay * 1000))
+            for allowed, remaining, retry, reset, delay in zip(fields, fields, fields, fields, fields, strict=True)
         ]
 
 

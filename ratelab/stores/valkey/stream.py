@@ -23,7 +23,7 @@ class Stream(asyncio.Protocol):
         """Whether no request can be sent any more."""
         self._place, self._address = place, address
         self._transport: asyncio.Transport | None = None
-        self._writer: asyncio.StreamWriter
+        self._writer: Any = None
         self._unsent: list[bytes] = []
         self._expecting: deque[Hear] = deque()
         self._held = b""
@@ -77,9 +77,10 @@ class Stream(asyncio.Protocol):
             self.close(failure(error))
             return
         self._writer, connection._reader, connection._writer = connection._writer, None, None
-        self._transport = self._writer.transport  # the writer is kept, for it closes the transport when it goes
-        self._transport.set_protocol(self)  # the client's own reader is slower than the server
-        self._transport.write(b"".join(self._unsent))
+        transport = self._writer.transport  # the writer is kept, for it closes the transport when it goes
+        transport.set_protocol(self)  # the client's own reader is slower than the server
+        transport.write(b"".join(self._unsent))
+        self._transport = transport
         self._unsent.clear()
 
     def _greeted(self, reply: Any) -> None:
