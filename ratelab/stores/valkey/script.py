@@ -130,8 +130,11 @@ def _in_microseconds(kind: type[Algorithm], quota: Quota) -> Algorithm:
 
 
 def _built(kind: type[Algorithm], quota: Quota) -> Algorithm | None:
-    algorithm = cast(Scripted, kind.from_quota(Quota(quota.limit * _MICROSECOND, quota.period, quota.burst)))
-    return algorithm if algorithm.largest(LATEST) < EXACT else None
+    try:
+        algorithm = kind.from_quota(Quota(quota.limit * _MICROSECOND, quota.period, quota.burst))
+    except InputError:  # a number beyond any quota's, and so beyond Lua's
+        return None
+    return algorithm if cast(Scripted, algorithm).largest(LATEST) < EXACT else None
 
 
 def _nearest(kind: type[Algorithm], quota: Quota) -> Quota:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from queue import Empty, SimpleQueue
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from ratelab.errors import StoreError
 from ratelab.limiter import Algorithm, Decision
@@ -79,6 +79,12 @@ class ValkeyLimiter:
         finally:
             self._idle.append(links)
             self._turns.put(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close every connection that is not in use."""

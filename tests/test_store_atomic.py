@@ -1,0 +1,106 @@
+"""Eight processes that share a quota are granted it once: every algorithm, every time."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from multiprocessing.pool import Pool
+from typing import Any
+
+import pytest
+from scripted import server
+from valkey import Valkey
+
+from ratelab import ALGORITHMS, Decision, Quota
+from ratelab.stores.embedded import Server
+from ratelab.stores.valkey import ValkeyLimiter
+from ratelab.stores.valkey.script import Script
+
+PROCESSES, HITS, BURST = 8, 400, 100
+
+RATE = "100/365day"
+"""So slow that nothing comes back meanwhile, and no window ends."""
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Server]:
+    with server() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Pool]:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(PROCESSES, initializer=meet_at, initargs=(context.Barrier(PROCESSES),)) as pool:
+        yield pool
+
+
+def meet_at(barrier: Any) -> None:
+    globals()["barrier"] = barrier
+
+
+def hit(url: str, name: str, key: str) -> list[bytes]:
+    """Hit a key, all processes at the same time; return the replies."""
+    replies: list[bytes] = []
+    read = Script.read
+
+    def read_and_keep(script: Script, reply: bytes) -> list[Decision]:
+        replies.append(reply)
+        return read(script, reply)
+
+    Script.read = read_and_keep  # type: ignore[method-assign,assignment]
+    try:
+        with ValkeyLimiter(url, name, RATE, BURST, deadline=30) as limiter:
+            globals()["barrier"].wait(30)
+            for _ in range(HITS):
+                limiter.hit(key)
+    finally:
+        Script.read = read  # type: ignore[method-assign,assignment]
+    return replies
+
+
+def hit_racily(url: str, name: str, key: str) -> list[bytes]:
+    """Do the same with a limiter that reads a key's state, decides, and writes it."""
+    script = Script(name, RATE, BURST)
+    kernel = ALGORITHMS[name].from_quota(Quota.parse(RATE, BURST))
+    replies = []
+    with Valkey.from_url(url) as client:
+        globals()["barrier"].wait(30)
+        for _ in range(HITS):
+            held: Any = client.get(script.key(key))
+            state = [*map(int, held.split())] if held else kernel.start(0)
+            allowed, *others = kernel.step(state, 0, 1)
+            client.set(script.key(key), " ".join(map(str, state)))
+            replies.append(" ".join(map(str, (0, 0, int(allowed), *others))).encode())
+    return replies
+
+
+def histories(processes: Pool, store: Server, name: str, key: str, work: Any = hit) -> list[list[int]]:
+    """Return the numbers of every reply, in the order of the server's time."""
+    replies = processes.starmap(work, [(store.url, name, key)] * PROCESSES, chunksize=1)
+    return sorted([int(number) for number in reply.split()] for each in replies for reply in each)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_eight_processes_are_granted_a_quota_once(name: str, processes: Pool, store: Server) -> None:
+    for attempt in range(3):
+        history = histories(processes, store, name, f"key {attempt}")
+        assert len(history) == PROCESSES * HITS
+        assert sum(allowed for _, _, allowed, *_ in history) == BURST
+        check_against_kernel(name, history)
+
+
+def check_against_kernel(name: str, history: list[list[int]]) -> None:
+    """Decide what the server decided once more, by the Python kernel and the server's times."""
+    quota = Quota.parse(RATE, BURST)
+    kernel = ALGORITHMS[name].from_quota(Quota(quota.limit * 1000, quota.period, quota.burst))
+    seconds, microseconds, *_ = history[0]
+    state = kernel.start(seconds * 10**6 + microseconds)
+    for seconds, microseconds, *decided in history:
+        allowed, *others = kernel.step(state, seconds * 10**6 + microseconds, 1)
+        assert [int(allowed), *others] == decided
+
+
+def test_a_limiter_that_reads_and_then_writes_is_noticed(processes: Pool, store: Server) -> None:
+    history = histories(processes, store, "token-bucket", "racy", hit_racily)
+    assert sum(allowed for _, _, allowed, *_ in history) > BURST
