@@ -6,6 +6,7 @@ import multiprocessing
 from collections.abc import Iterator
 from multiprocessing.pool import Pool
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from scripted import server
@@ -48,14 +49,10 @@ def hit(url: str, name: str, key: str) -> list[bytes]:
         replies.append(reply)
         return read(script, reply)
 
-    Script.read = read_and_keep  # type: ignore[method-assign,assignment]
-    try:
-        with ValkeyLimiter(url, name, RATE, BURST, deadline=30) as limiter:
-            globals()["barrier"].wait(30)
-            for _ in range(HITS):
-                limiter.hit(key)
-    finally:
-        Script.read = read  # type: ignore[method-assign,assignment]
+    with patch.object(Script, "read", read_and_keep), ValkeyLimiter(url, name, RATE, BURST, deadline=30) as limiter:
+        globals()["barrier"].wait(30)
+        for _ in range(HITS):
+            limiter.hit(key)
     return replies
 
 
