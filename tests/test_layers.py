@@ -48,6 +48,7 @@ PARTS_WITH = {
     "rich": {"report", "cli"},
     "click": {"cli"},
     "uvicorn": {"http"},
+    "valkey": {"stores", "bench"},
 }
 """The parts that may import a library that several need."""
 
