@@ -74,6 +74,12 @@ def heard(reply: Reply) -> Iterator[Heard]:
             thread.join()
 
 
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take connections shortly before they are needed."""
+    monkeypatch.setattr("ratelab.http.player.LEAD", 50 * MS)
+
+
 def played(
     server: Heard, *requests: tuple[int, str], patience: float = 30, seen: Callable[[Answer], object] = lambda _: None
 ) -> tuple[int, list[Answer]]:

@@ -48,6 +48,7 @@ def test_an_endpoint_that_cannot_be_compared_is_refused_at_its_first_answer(
     query: str, options: tuple[str, ...], says: str, liar: str, toll: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ratelab.lab.plan.LONGEST_ALIGNMENT", 0)
+    monkeypatch.setattr("ratelab.http.player.LEAD", 0)
     monkeypatch.chdir(Path(toll).parent)  # where there is a toll.py, which must not be run for a stranger
     url = f"{liar}?{query}" if query.isidentifier() or "-" in query else liar.replace("/ping", query)
     assert says in refused("verify", BURST, "--url", url, *options)
