@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 from inspect import getfile
-from itertools import pairwise
+from itertools import pairwise, product
 from math import ceil, floor
 from pathlib import Path
 
@@ -19,12 +19,15 @@ from ratelab.algorithms import find
 from ratelab.algorithms.token_bucket import TokenBucket
 
 ODD = Quota.parse("7/13s")
-small_quotas = st.builds(Quota, st.integers(1, 9), st.integers(1, 30), st.integers(1, 8))
+SMALL_QUOTAS = [Quota(*numbers) for numbers in product(range(1, 10), range(1, 31), range(1, 9))]
+moves = st.binary(min_size=6, max_size=40).map(lambda drawn: [MOVES[byte % len(MOVES)] for byte in drawn])
+"""A byte for each move: Hypothesis draws such a string at once, but the elements of a list one by one."""
+
 timelines = st.builds(
     Timeline,
-    st.sampled_from(QUOTAS) | small_quotas,
+    st.sampled_from(QUOTAS) | st.sampled_from(SMALL_QUOTAS),
     st.sampled_from(ORIGINS),
-    st.lists(st.sampled_from(MOVES), min_size=6, max_size=40),
+    moves,
 )
 
 
