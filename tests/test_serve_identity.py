@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -86,12 +87,16 @@ def test_an_api_key_is_told_to_nobody(tmp_path: Path) -> None:
 
 
 def test_recordings_know_a_client_by_the_same_name_only_with_the_same_secret(tmp_path: Path) -> None:
-    names = []
-    for number, secret in enumerate(({}, {}, {"RATELAB_KEY_SECRET": "s"}, {"RATELAB_KEY_SECRET": "s"})):
-        with serving(*ONCE, "--record", tmp_path / str(number), **secret) as server:
+    def recorded(recording: Path, **secret: str) -> str:
+        with serving(*ONCE, "--record", recording, **secret) as server:
             server.get()
             server.stop()
-        _, line = (tmp_path / str(number)).read_text().splitlines()
-        names.append(json.loads(line)["key"])
+        _, line = recording.read_text().splitlines()
+        return str(json.loads(line)["key"])
+
+    secrets: list[dict[str, str]] = [{}, {}, {"RATELAB_KEY_SECRET": "s"}, {"RATELAB_KEY_SECRET": "s"}]
+    with ThreadPoolExecutor() as aside:
+        runs = [aside.submit(recorded, tmp_path / str(number), **secret) for number, secret in enumerate(secrets)]
+    names = [run.result() for run in runs]
     assert names[2] == names[3]
     assert len({*names}) == 3

@@ -42,7 +42,7 @@ def feed(monkeypatch: pytest.MonkeyPatch, pipe: Pipe) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(pipe)))
 
 
-@pytest.mark.parametrize("content", [GOOD * 3, gzip.compress(GOOD * 3)])
+@pytest.mark.parametrize("content", [GOOD * 3, gzip.compress(GOOD * 3)], ids=["plain", "gzip"])
 def test_a_dash_reads_standard_input_plain_or_gzip(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     feed(monkeypatch, Pipe(content))
     assert read_trace("-").lines == 3
