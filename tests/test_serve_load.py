@@ -19,11 +19,9 @@ from aiohttp import ClientSession, TCPConnector
 from serving import Ended, Served, serving, statuses_in
 
 VANISHING = 2000
-LOAD_SECONDS = 10
-HONEST = 125
-CYCLES = 8
-"""A thousand waits of a second each: more clients at once rather than more in a row, so that it ends soon."""
-
+LOAD_SECONDS = 30
+HONEST = 50
+CYCLES = 20
 WORKERS = 10
 JUNK_EVERY = 20
 """One thing in so many that a worker sends is junk."""
@@ -189,31 +187,23 @@ MemoryLimiter.hit = lambda self, key, cost=1: halve(hit(self, key, cost))
 
 
 @pytest.fixture(scope="module")
-def loads() -> Iterator[tuple[Load, Load]]:
-    """Serve a request a second to each name, for longer than honest clients need; and a few, too early, meanwhile."""
-    with serving(*ONE_A_SECOND) as server, serving(*ONE_A_SECOND, "--rate", "1/1.5s", first=HURRIED) as hurried:
-        load, small = Load(server), Load(hurried, lasting=0, honest=5, cycles=1)
-
-        async def run() -> None:
-            await asyncio.gather(load.run(), small.run())
-
-        asyncio.run(run())
-        yield load, small
-
-
-@pytest.fixture(scope="module")
-def load(loads: tuple[Load, Load]) -> Load:
-    """Return what the clients of a server that keeps its word have seen."""
-    return loads[0]
+def load() -> Iterator[Load]:
+    """Serve a request a second to each name, for half a minute."""
+    with serving(*ONE_A_SECOND) as server:
+        load = Load(server)
+        asyncio.run(load.run())
+        yield load
 
 
 def test_who_waits_for_as_long_as_retry_after_says_is_let_through(load: Load) -> None:
     assert (load.waited, load.kept_waiting) == (HONEST * CYCLES, [])
 
 
-def test_a_server_that_calls_clients_back_too_early_is_noticed(loads: tuple[Load, Load]) -> None:
-    _, hurried = loads
-    assert (hurried.waited, len(hurried.kept_waiting)) == (5, 5)
+def test_a_server_that_calls_clients_back_too_early_is_noticed() -> None:
+    with serving(*ONE_A_SECOND, "--rate", "1/1.5s", first=HURRIED) as server:
+        load = Load(server, lasting=0, honest=5, cycles=1)
+        asyncio.run(load.run())
+    assert (load.waited, len(load.kept_waiting)) == (5, 5)
 
 
 def test_requests_are_answered_in_the_midst_of_junk_and_junk_is_refused(load: Load) -> None:
