@@ -10,13 +10,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryFile
-from threading import Timer
+from threading import Event, Timer
 from typing import IO, NamedTuple
 from urllib.parse import urlsplit
 
@@ -78,10 +78,10 @@ class Served:
         return [self.get(**fields).status for _ in range(count)]
 
     def figures(self) -> dict[str, float]:
-        """Read `/metrics`: requests by outcome, and the rest by name without `ratelab_`."""
+        """Read `/metrics`: requests by outcome, errors by kind, and the rest by name without `ratelab_`."""
         text = self.get_metrics().body.decode()
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-        return {s.labels.get("outcome") or s.name.removeprefix("ratelab_"): s.value for s in samples}
+        return {next(iter([*s.labels.values()][-1:]), s.name.removeprefix("ratelab_")): s.value for s in samples}
 
     def connect(self) -> socket.socket:
         """Open a connection that is waited for no longer than 30 s."""
@@ -228,6 +228,32 @@ async def seconds_unread(server: Served) -> float:
             return time.monotonic() - began
         except TimeoutError:
             return inf
+
+
+def until(true: Callable[[], object], seconds: float = 5) -> None:
+    """Wait until something is so; fail if it has taken too long."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"it is not so after {seconds} s"
+        Event().wait(0.02)
+
+
+def gone(process: int) -> bool:
+    """Say whether a process has ended, even if nobody has asked how."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def contents(path: Path) -> bytes:
+    """Read a file of /proc; it is empty for a process that has ended."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def _address(url: str) -> tuple[str, int]:

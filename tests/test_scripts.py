@@ -117,9 +117,10 @@ def test_the_largest_quota_that_fits_is_exact(name: str, store: Server) -> None:
         check(client, name, nearest, 1_000)
 
 
-def test_a_rate_that_lua_cannot_count_is_refused_with_the_nearest_that_fits() -> None:
+@pytest.mark.parametrize("rate", ["1000000000000000003/1000000000000000001ns", "1/9999999999999999ns"])
+def test_a_rate_that_lua_cannot_count_is_refused_with_the_nearest_that_fits(rate: str) -> None:
     with pytest.raises(InputError, match="nearest") as refused:
-        Script("gcra", "1000000000000000003/1000000000000000001ns", burst=5)
+        Script("gcra", rate, burst=5)
     Script("gcra", quota_of(str(refused.value).rpartition("fits is ")[2].replace(", burst", "")))
 
 

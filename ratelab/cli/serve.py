@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,11 +12,7 @@ import click
 from ratelab.errors import InputError
 
 if TYPE_CHECKING:
-    from ratelab.http.service import Service
-    from ratelab.limiter import Algorithm
     from ratelab.quota import Quota
-    from ratelab.stores.memory import MemoryLimiter
-    from ratelab.stores.recording import RecordingLimiter
 
 
 def setting(name: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -49,7 +44,20 @@ def setting(name: str, **attributes: Any) -> Callable[[Callable[..., None]], Cal
     help="Add X-RateLimit-*, with the reset in seconds from now or since 1970.",
 )
 @setting("--max-keys", type=click.IntRange(min=1), default=1_000_000, help="How many clients to keep in memory.")
-@setting("--workers", type=click.IntRange(min=1), default=1, help="Processes; memory serves one.")
+@setting(
+    "--store",
+    default="memory",
+    metavar="memory|embedded|URL",
+    help="Where quotas are kept: in this process; in a valkey-server of its own; in one at valkey://, redis:// or unix://.",
+)
+@setting(
+    "--on-store-error",
+    type=click.Choice(["local", "open", "closed"]),
+    default="local",
+    help="Without the store: each process limits by itself, everybody is let through, or nobody.",
+)
+@setting("--store-deadline", default="100ms", metavar="DURATION", help="How long a decision of the store may take.")
+@setting("--workers", type=click.IntRange(min=1), default=1, help="Processes, if there is a store that they share.")
 @setting(
     "--metrics-port", type=click.IntRange(0, 65535), help="Serve Prometheus' /metrics on 127.0.0.1; 0 picks a port."
 )
@@ -66,6 +74,9 @@ def serve(
     trusted_hops: int,
     legacy_headers: str,
     max_keys: int,
+    store: str,
+    on_store_error: str,
+    store_deadline: str,
     workers: int,
     metrics_port: int | None,
     record: str | None,
@@ -81,15 +92,16 @@ def serve(
     require("serve", "serve", "uvicorn", "httptools", "prometheus_client")
     from ratelab.algorithms import find
     from ratelab.algorithms.outside import blaming
-    from ratelab.cli.watch import Watch
+    from ratelab.cli.backing import in_memory, in_store
+    from ratelab.cli.banner import banner
+    from ratelab.cli.running import Plan, run_alone, run_together
     from ratelab.http.headers import Fields
     from ratelab.http.identity import Identity
-    from ratelab.http.server import listen, run
-    from ratelab.http.service import Service
+    from ratelab.http.server import listen
     from ratelab.quota import Quota
 
     quota = Quota.parse(rate, burst)
-    _check_workers(workers, quota)
+    _check(store, workers, record, quota)
     identity = Identity(key, trusted_proxy, trusted_hops)
     kind = find(algo)
     with ExitStack() as closing:
@@ -99,54 +111,27 @@ def serve(
         with blaming(kind):
             algorithm = kind.from_quota(quota)
             Fields(algorithm)  # which refuses what it cannot tell, before a file is made
-            service = Service(_limiter(algorithm, quota, max_keys, record, closing), identity, legacy_headers)
-        if access_log:
-            _log_requests(service, closing)
-        if metrics_port is not None:
-            service.show_metrics_on(listeners[-1].getsockname())
-        watch = Watch(service, live=not access_log)
-        watch.begin(quota, key, listeners)
-        run(service.app, listeners, watch.every_second, watch.stop)
-        if not watch.end():
+            if store == "memory":
+                backing = in_memory(algorithm, quota, max_keys, record, closing)
+            else:
+                backing = in_store(store, on_store_error, store_deadline, algo, quota, max_keys, closing)
+        lines = banner(algorithm.name, quota, key, listeners, backing.described)
+        plan = Plan(lambda: backing.service(identity, legacy_headers), listeners, access_log, lines, backing.warning)
+        if not (run_alone(plan) if workers == 1 else run_together(plan, workers)):
             raise SystemExit(1)
 
 
-def _log_requests(service: Service, closing: ExitStack) -> None:
-    """Have a line printed for each request, if there is anywhere to print it."""
-    from ratelab.cli.lines import LineWriter
-
-    if sys.stdout is not None:
-        lines = LineWriter(sys.stdout.fileno())
-        closing.callback(lines.close)
-        service.log_to(lines)
-
-
-def _check_workers(workers: int, quota: Quota) -> None:
-    if workers > 1:
+def _check(store: str, workers: int, record: str | None, quota: Quota) -> None:
+    """Refuse what one memory cannot do for several processes, nor several for one."""
+    if workers > 1 and store == "memory":
         raise InputError(
             f"{workers} workers would grant each client {workers} times {quota}, since each has a memory of its own: "
-            "use --workers 1; several processes need a store that they share"
+            "use --store embedded, which they share, or --workers 1"
         )
-
-
-def _limiter(
-    algorithm: Algorithm, quota: Quota, max_keys: int, record: str | None, closing: ExitStack
-) -> MemoryLimiter | RecordingLimiter:
-    """Return the limiter, one that writes to the file `record` if there is to be one."""
-    from ratelab.stores.memory import MemoryLimiter
-    from ratelab.stores.recording import RecordingLimiter
-
-    if record == "":
-        raise InputError("the name of the file to record to is empty: name a new file, or leave out --record")
-    if record is None:
-        return MemoryLimiter(algorithm, max_keys=max_keys)
-    try:
-        file = Path(record).open("x", encoding="utf-8")  # noqa: SIM115  (closed with the limiter)
-    except FileExistsError:
-        raise InputError(f"{record} exists, and a recording is not written over: name a new file") from None
-    except (OSError, ValueError) as error:
-        reason = isinstance(error, OSError) and error.strerror
-        raise InputError(f"cannot write {record}: {reason or error}") from None
-    limiter = RecordingLimiter(algorithm, quota, file, max_keys=max_keys)
-    closing.callback(limiter.close)
-    return limiter
+    if workers > 1 and not hasattr(os, "fork"):
+        raise InputError("this system has no workers: start the service several times, on ports of their own")
+    if record is not None and store != "memory":
+        raise InputError(
+            "a recording holds what one process decides, and a shared store decides for others, too: "
+            "use --store memory, or leave out --record"
+        )

@@ -1,7 +1,8 @@
-"""uvicorn, driven from code: one process, listening sockets of our own, a stop that finishes what it has begun."""
+"""uvicorn, driven from code: listening sockets of our own, a stop that finishes what it has begun."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import signal
@@ -20,13 +21,25 @@ from ratelab.http.protocol import DEADLINE, GuardedProtocol
 GRACE = 10
 """Seconds that requests in flight are given when the server stops."""
 
+ORPHANS_GRACE = 2
+"""The same, when the process that made this one has ended."""
+
 
 class Server(uvicorn.Server):
     """A server that stops when it is told to, and for which that is a success."""
 
+    lifeline: int | None = None
+    """A descriptor; when it reads as ended, the server stops, too."""
+
     def __init__(self, config: uvicorn.Config, on_stop: Callable[[int], object]) -> None:
         super().__init__(config)
         self._on_stop = on_stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve, and to look after the lifeline."""
+        await super().startup(sockets)
+        if self.lifeline is not None:
+            asyncio.get_running_loop().add_reader(self.lifeline, self._stop_as_orphan, self.lifeline)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Tell how many requests are in flight, and finish them."""
@@ -37,6 +50,11 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  (uvicorn's signature)
         """Stop; at a second interrupt, without waiting. uvicorn would end by the signal once more, as a failure."""
         self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+    def _stop_as_orphan(self, lifeline: int) -> None:
+        asyncio.get_running_loop().remove_reader(lifeline)
+        self.config.timeout_graceful_shutdown = ORPHANS_GRACE
         self.should_exit = True
 
 
@@ -73,11 +91,12 @@ def run(
     listeners: Sequence[socket.socket],
     every_second: Callable[[], Awaitable[None]] | None = None,
     on_stop: Callable[[int], object] = lambda _: None,
-    lifespan: Literal["auto", "off"] = "off",
+    lifespan: Literal["auto", "on", "off"] = "off",
+    lifeline: int | None = None,
 ) -> None:
     """Serve until SIGTERM or an interrupt, then finish the requests in flight, for up to `GRACE` seconds.
 
-    `on_stop` is then told how many these are.
+    `on_stop` is then told how many these are. The end of the descriptor `lifeline` stops the server as well.
     """
     _allow_open_files()
     config = uvicorn.Config(
@@ -96,7 +115,9 @@ def run(
         callback_notify=every_second,
         timeout_notify=0,
     )
-    Server(config, on_stop).run(sockets=list(listeners))
+    server = Server(config, on_stop)
+    server.lifeline = lifeline
+    server.run(sockets=list(listeners))
 
 
 def _allow_open_files() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import astuple
 from fractions import Fraction
 from functools import cache, lru_cache
@@ -82,11 +83,11 @@ class Script:
     def read(self, reply: bytes) -> list[Decision]:
         """Return the decisions of a reply. Raises `ValueError` for what is none."""
         _, _, *numbers = map(int, reply.split())
-        fields = iter(numbers)
-        return [
-            _make(Decision, (allowed == 1, remaining, NEVER if retry < 0 else retry * 1000, reset * 1000, delay * 1000))
-            for allowed, remaining, retry, reset, delay in zip(fields, fields, fields, fields, fields, strict=True)
-        ]
+        fields, decisions = iter(numbers), []
+        for allowed, remaining, retry, reset, delay in zip(fields, fields, fields, fields, fields, strict=True):
+            retry_after = NEVER if retry < 0 else retry * 1000
+            decisions.append(_make(Decision, (allowed == 1, remaining, retry_after, reset * 1000, delay * 1000)))
+        return decisions
 
 
 _ONE = bulk(1)
@@ -139,12 +140,12 @@ def _built(kind: type[Algorithm], quota: Quota) -> Algorithm | None:
 
 def _nearest(kind: type[Algorithm], quota: Quota) -> Quota:
     """Return the quota of the largest burst that fits; if none does, of the nearest rate for which one does."""
-    digits = 15
-    rate = Fraction(quota.limit, quota.period)
+    interval, digits = Fraction(quota.period, quota.limit * _MICROSECOND), 15  # of the microseconds for each unit
     while _built(kind, Quota(quota.limit, quota.period, 1)) is None:
         digits -= 1
-        rounded = rate.limit_denominator(10**digits)
-        quota = Quota(rounded.numerator, rounded.denominator, quota.burst)
+        rounded = max(interval.limit_denominator(10**digits), Fraction(1, 10**digits))
+        with suppress(InputError):  # not yet round enough for a quota
+            quota = Quota(rounded.denominator, rounded.numerator * _MICROSECOND, quota.burst)
     low, high = 1, quota.burst + 1
     while high - low > 1:
         middle = (low + high) // 2

@@ -1,0 +1,70 @@
+"""What a service has counted, and what several processes of it have together."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+from mmap import mmap
+from typing import NamedTuple, Self
+
+from ratelab.http.middleware import Counts
+from ratelab.stores.memory import Stats
+from ratelab.stores.resilient import Health
+
+KINDS = ("timeout", "unreachable", "refused", "readonly", "full", "down", "other")
+"""The kinds of `StoreError`."""
+
+OUTCOMES = len(astuple(Counts()))
+GAUGES = 2
+WIDTH = GAUGES + OUTCOMES + 3 + len(KINDS)
+
+
+class Figures(NamedTuple):
+    """The counters of a service as they stand."""
+
+    counts: Counts
+    stats: Stats
+    health: Health | None = None
+    """Of the store, if it is shared."""
+
+    def row(self) -> list[int]:
+        """Write the figures of a service with a shared store as numbers: first two that can fall, then the counters."""
+        up, errors, fallbacks = self.health or Health(True, {}, 0)
+        keys, evictions, overflow_hits = self.stats
+        counters = (*astuple(self.counts), evictions, overflow_hits, fallbacks)
+        return [not up, keys, *counters, *(errors.get(kind, 0) for kind in KINDS)]
+
+    @classmethod
+    def of(cls, row: list[int]) -> Self:
+        """Read what `row` wrote, or the sum of several: the store is up if all of them say so."""
+        down, keys, *counters = row
+        evictions, overflow_hits, fallbacks, *errors = counters[OUTCOMES:]
+        failed = {kind: count for kind, count in zip(KINDS, errors, strict=True) if count}
+        health = Health(not down, failed, fallbacks)
+        return cls(Counts(*counters[:OUTCOMES]), Stats(keys, evictions, overflow_hits), health)
+
+
+class Tally:
+    """The figures of so many processes, in memory that forks share; what one has counted stays when it has died."""
+
+    def __init__(self, processes: int) -> None:
+        self._cells = memoryview(mmap(-1, processes * WIDTH * 8)).cast("q")
+        self._number = 0
+        self._before = [0] * WIDTH
+
+    def begin(self, number: int) -> None:
+        """Be the process of this number, and go on from what its predecessor has counted."""
+        self._number = number
+        self._before = [0] * GAUGES + self._row(number)[GAUGES:]
+
+    def write(self, figures: Figures) -> None:
+        """Write down what this process has counted."""
+        for column, (before, own) in enumerate(zip(self._before, figures.row(), strict=True)):
+            self._cells[self._number * WIDTH + column] = before + own
+
+    def total(self) -> Figures:
+        """Add up what all have written last."""
+        rows = [self._row(number) for number in range(len(self._cells) // WIDTH)]
+        return Figures.of([sum(column) for column in zip(*rows, strict=True)])
+
+    def _row(self, number: int) -> list[int]:
+        return self._cells[number * WIDTH : (number + 1) * WIDTH].tolist()
