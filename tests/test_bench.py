@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from running import refused, told
 
-from ratelab.bench import contestants
+from ratelab.algorithms import ALGORITHMS
+from ratelab.bench import contestants, rivals
 from ratelab.bench.http import Load
+from ratelab.bench.rivals import Hit, Rival
 from ratelab.cli.bench import BENCHMARKS
 
 
@@ -87,3 +89,52 @@ def test_what_the_load_generator_prints_is_read() -> None:
 def test_without_a_load_generator_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert "install it (apt install wrk" in refused("bench", "http")
+
+
+# --- store
+
+
+@pytest.fixture
+def few_decisions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ratelab.bench.store.ROUNDS", 1)
+    monkeypatch.setattr("ratelab.bench.store.CALLS", 100)
+    monkeypatch.setattr("ratelab.bench.store.SITTINGS", 1)
+    monkeypatch.setattr("ratelab.bench.store.installed", dict)
+
+
+@pytest.mark.usefixtures("small_load", "few_decisions")
+def test_decisions_of_a_store_are_measured_beside_bare_script_calls_and_keys_are_weighed() -> None:
+    figures = told("bench", "store")["figures"]
+    assert [(figure["what"], figure["unit"]) for figure in figures] == [
+        *((f"{name}, one connection", "/s") for name in ALGORITHMS),
+        ("sliding-log of 10,000 to token-bucket", "us"),
+        *((f"{name}, a key", "bytes") for name in ALGORITHMS),
+        ("/ping with a store, requests", "/s"),
+    ]
+    assert all(figure["measured"] > 0 for figure in figures)
+    assert all(figure["floor"] > 0 for figure in figures if figure["unit"] != "bytes")
+
+
+@pytest.mark.usefixtures("few_decisions")
+def test_other_clients_and_libraries_decide_on_the_same_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def for_threads(port: int) -> Hit:
+        return lambda: asked.append(port)
+
+    async def for_tasks(port: int) -> Hit:
+        async def hit() -> None:
+            asked.append(port)
+
+        return hit
+
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("ratelab.bench.store.installed", lambda: {"other": Rival((), for_tasks, for_threads, "> 1x")})
+    figures = {figure["what"]: figure for figure in told("bench", "store")["figures"]}
+    assert figures["50 tasks to other"]["bar"] == figures["one connection to other"]["bar"] == "> 1x"
+    assert (len(asked), len({*asked})) == (400, 1), "a hundred hits in the round and the one before it, twice"
+
+
+def test_whoever_is_not_installed_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rivals, "find_spec", lambda package: None if package == "redis" else package)
+    assert {*rivals.installed()} == {"valkey-glide", "limits"}

