@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -14,7 +17,16 @@ from ratelab import MemoryLimiter
 from ratelab.algorithms import available, find
 from ratelab.lab.traces import Trace, TraceOptions, read_trace
 
+if TYPE_CHECKING:
+    from ratelab.stores.embedded import Server
+
 pytest.register_assert_rewrite("contracts", "running")
+
+SERVED = ["charges", "deadlines", "batches", "urls", "restarts", "secrets", "cluster"]
+collect_ignore = (
+    [*(f"test_store_{noun}.py" for noun in SERVED), "test_valkey_mutants.py"] if sys.platform == "win32" else []
+)
+"""What needs a server that there is not for this system."""
 
 settings.register_profile("exact", derandomize=True, deadline=None, database=None, max_examples=100)
 settings.load_profile("exact")
@@ -60,3 +72,24 @@ def toll(tmp_path: Path) -> str:
     """Write the algorithm to a file, and return how to name it."""
     (tmp_path / "toll.py").write_text(TOLL)
     return f"{tmp_path / 'toll.py'}:Toll"
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """Run a store for all tests that need one."""
+    from stores import running
+
+    gc.freeze()  # all that the suite has loaded: looking through it would stop everything for longer than a deadline
+    with running() as server:
+        yield server
+    gc.unfreeze()
+
+
+@pytest.fixture
+def store(server: Server) -> Server:
+    """Return the store, which keeps nothing, knows no script and has counted nothing."""
+    from stores import ask
+
+    for words in (("FLUSHALL",), ("SCRIPT", "FLUSH"), ("CONFIG", "RESETSTAT")):
+        ask(server.url, *words)
+    return server

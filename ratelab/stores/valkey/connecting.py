@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,13 +15,13 @@ SCHEMES = ("valkey", "valkeys", "redis", "rediss", "unix")
 _MAY_SAY = {"db", "username", "password", "host", "port", "path", "connection_class", "cluster"}
 
 Address = tuple[str, int]
-"""A node of a cluster: its host and port."""
+"""A node of a cluster: its host, or "" for the one that the URL names, and its port."""
 
 
 def hidden(url: str) -> str:
-    """Write a URL without its password."""
-    parts = urlsplit(url)
-    return url if parts.password is None else url.replace(f":{parts.password}@", ":***@", 1)
+    """Write a URL without its password, even if it is none."""
+    named = re.sub(r"^((?:[^/]*//)?[^:/@]*):.*@", r"\1:***@", url, flags=re.DOTALL)
+    return re.sub(r"(password=)[^&]*", r"\1***", named)
 
 
 class Place:
@@ -33,22 +34,26 @@ class Place:
         from valkey import connection
         from valkey._parsers.url_parser import parse_url
         from valkey.asyncio import connection as connection_async
+        from valkey.exceptions import ValkeyError
 
         try:
+            scheme, _, path, query, _ = urlsplit(url)
             said: dict[str, Any] = dict(parse_url(url, async_connection=asynchronous))
         except ValueError as error:
-            raise _unusable(url, str(error)) from None
+            raise _unusable(url, re.sub("'.*'", "...", str(error))) from None  # which may quote a password
         unknown = [name for name in said if name not in _MAY_SAY and not name.startswith("ssl_")]
-        if unknown:
-            raise _unusable(url, f"it may not set {unknown[0]}")
-        if urlsplit(url).scheme == "unix" and not said.get("path"):
+        if unknown or "connection_class" in query:
+            raise _unusable(url, f"it may not set {[*unknown, 'connection_class'][0]}")
+        if scheme == "unix" and not said.get("path"):
             raise _unusable(url, "it names no socket")
         cluster, database = said.pop("cluster", "false"), said.pop("db", 0)
-        if cluster not in ("true", "false") or (cluster == "true" and database):
-            raise _unusable(url, "cluster is true or false, and a cluster has no databases")
+        if database < 0 or (scheme != "unix" and not re.fullmatch("/?[0-9]*", path)):
+            raise _unusable(url, "a database is a whole number >= 0")
+        if cluster not in ("true", "false") or (cluster == "true" and (database or scheme == "unix")):
+            raise _unusable(url, "cluster is true or false, and a cluster has no databases and no sockets")
         kind = said.pop("connection_class", connection_async.Connection if asynchronous else connection.Connection)
-        if kind.__name__.startswith("SSL"):
-            said.setdefault("ssl_check_hostname", True)  # the client by itself takes a certificate for any host
+        if kind.__name__.startswith("SSL"):  # the client by itself takes a certificate for any host
+            said.setdefault("ssl_check_hostname", said.get("ssl_cert_reqs") != "none")
         user, password = said.pop("username", None), said.pop("password", None)
         self.cluster = cluster == "true"
         """Whether the URL names a node of a cluster, as `valkey://node:6379?cluster=true` does."""
@@ -58,12 +63,18 @@ class Place:
         ]
         """What is said first on a connection, each to be answered."""
         self._kind, self._said = kind, said
+        try:
+            self.connection(None)
+        except (TypeError, ValkeyError) as error:
+            raise _unusable(url, str(error)) from None
 
     def connection(self, address: Address | None, timeout: float | None = None) -> Any:
         """Make a connection of the client, to a cluster's node if `address` names one; it says nothing by itself."""
-        node = {} if address is None else {"host": address[0], "port": address[1]}
+        host, port = address or ("", 0)
+        node = {**({"host": host} if host else {}), **({"port": port} if port else {})}
         limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-        return self._kind(valkey_connect_func=lambda _: None, **limits, **{**self._said, **node})
+        silent = {"valkey_connect_func": lambda _: None, "lib_name": "", "lib_version": ""}  # a Unix socket needs these
+        return self._kind(**silent, **limits, **{**self._said, **node})
 
 
 def _unusable(url: str, reason: str) -> InputError:
@@ -85,5 +96,7 @@ def failure(error: Exception) -> StoreError:
         "unreachable": (known.ConnectionError, OSError),
     }
     kind = next((kind for kind, errors in kinds.items() if isinstance(error, errors)), "other")
+    if "unauthenticated" in str(error):  # as the server says of a long request where a password is missing
+        kind = "refused"
     text = {"timeout": "the store did not answer in time", "full": "the store is out of memory"}.get(kind, str(error))
     return StoreError(kind, text)

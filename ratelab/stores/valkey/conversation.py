@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ class Slots:
 
     def __init__(self, cluster: bool) -> None:
         self.cluster = cluster
+        self._nodes: deque[Address | None] = deque([None])  # the first is asked who keeps what
         self._owners: list[tuple[int, int, Address]] = []
 
     def of(self, key: bytes) -> int:
@@ -36,17 +38,32 @@ class Slots:
 
         return int(key_slot(key))
 
+    @property
+    def adviser(self) -> Address | None:
+        """The node to ask for `CLUSTER SLOTS`."""
+        return self._nodes[0]
+
     def learn(self, reply: Any) -> None:
         """Take what `CLUSTER SLOTS` answers."""
-        self._owners = [(first, last, (owner[0].decode(), int(owner[1]))) for first, last, owner, *_ in reply]
+        self._owners = [(first, last, (_host(owner[0]), int(owner[1]))) for first, last, owner, *_ in reply]
+        self._nodes = deque([*{address for _, _, address in self._owners}, None])
 
-    def forget(self) -> None:
-        """Ask again: keys have moved."""
+    def forget(self, adviser: Address | None = None) -> None:
+        """Ask again: `adviser`, who knows that keys have moved, or if there is none another node than before."""
         self._owners = []
+        if adviser:
+            self._nodes.appendleft(adviser)
+        else:
+            self._nodes.rotate(-1)
 
     def owner(self, slot: int) -> Address | None:
         """Return the node that keeps a slot; None if that is not known."""
         return next((address for first, last, address in self._owners if first <= slot <= last), None)
+
+
+def _host(name: bytes | None) -> str:
+    """Read how a node calls itself, which is nothing or ? if nobody has told it its name."""
+    return name.decode() if name and name != b"?" else ""
 
 
 Conversation = Generator[Request, Any, list[Decision]]
@@ -63,18 +80,18 @@ def conversation(script: Script, slots: Slots, keys: Sequence[bytes], costs: Seq
     known, anew = True, False
     while True:
         address = None
-        if slots.cluster:
-            address = slots.owner(slots.of(keys[0]))
-            if address is None:
-                slots.learn((yield Request(request("CLUSTER", "SLOTS"))))
-                address = slots.owner(slots.of(keys[0]))
         try:
+            if slots.cluster:
+                address = slots.owner(slots.of(keys[0]))
+                if address is None:
+                    slots.learn((yield Request(request("CLUSTER", "SLOTS"), slots.adviser)))
+                    address = slots.owner(slots.of(keys[0]))
             return script.read((yield Request(script.ask(keys, costs, known), address, anew)))
         except Exception as error:
             name = "MOVED" if str(error).startswith("MOVED ") else type(error).__name__
             remedy = remedies.pop(name, None)
+            if remedy in (None, "move"):
+                slots.forget(address if remedy else None)
             if remedy is None:
                 raise
             known, anew = known and remedy != "tell", remedy == "reconnect"
-            if remedy == "move":
-                slots.forget()

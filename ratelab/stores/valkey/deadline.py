@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ratelab.errors import StoreError
@@ -12,6 +15,7 @@ from ratelab.stores.valkey.connecting import Address, Place
 from ratelab.stores.valkey.wire import parse
 
 _PIECE = 65_536
+_GRAIN = 0.001  # seconds in which a system waits, so that there is no need to tell it less
 
 
 class Link:
@@ -20,7 +24,9 @@ class Link:
     def __init__(self, place: Place, address: Address | None) -> None:
         self._place, self._address = place, address
         self._socket: Any = None
+        self._has_ended: Callable[[], object] = bool
         self._process = 0
+        self._limited = 0.0
 
     def exchange(self, command: bytes, due: float, anew: bool) -> Any:
         """Send a command and return the reply, before `time.monotonic` says `due`; connect `anew` if told to.
@@ -42,13 +48,13 @@ class Link:
         connection = self._place.connection(self._address, timeout=max(0.001, due - time.monotonic()))
         connection.connect()
         self._socket, connection._sock = connection._sock, None  # the client's reader knows no deadline
-        self._process = os.getpid()
-        for command in self._place.greeting:
-            self._exchange(command, due)
-
-    def _has_ended(self) -> bool:
-        """Say whether there is something to read before anything was asked: the end, most likely."""
-        return bool(select.select((self._socket,), (), (), 0)[0])
+        self._process, self._has_ended, self._limited = os.getpid(), _readable(self._socket), 0.0
+        try:
+            for command in self._place.greeting:
+                self._exchange(command, due)
+        except BaseException:
+            self.close()  # or the next hit would find it open, without a right or in another database
+            raise
 
     def _exchange(self, command: bytes, due: float) -> Any:
         opened = self._socket
@@ -74,4 +80,15 @@ class Link:
         left = due - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        self._socket.settimeout(left)
+        if abs(left - self._limited) > _GRAIN:
+            self._socket.settimeout(left)
+            self._limited = left
+
+
+def _readable(opened: Any) -> Callable[[], object]:
+    """Return what says whether there is something to read: before anything was asked the end, most likely."""
+    if sys.platform == "win32":
+        return lambda: select.select((opened,), (), (), 0)[0]
+    poll = select.poll()  # elsewhere `select` knows no more than 1,024 files
+    poll.register(opened, select.POLLIN)
+    return partial(poll.poll, 0)

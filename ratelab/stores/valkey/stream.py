@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from ratelab.errors import StoreError
@@ -25,23 +26,30 @@ class Stream(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._writer: Any = None
         self._unsent: list[bytes] = []
-        self._expecting: deque[Hear] = deque()
+        self._greetings = len(place.greeting)  # that are not answered
+        self._expecting: deque[tuple[Hear, float]] = deque((self._greeted, inf) for _ in place.greeting)
         self._held = b""
         self._opening = asyncio.ensure_future(self._open())
-        for command in place.greeting:
-            self.ask(command, self._greeted)
 
-    def ask(self, command: bytes, hear: Hear) -> None:
-        """Send a request, at once or when the connection is open; `hear` is told the reply, or why there is none."""
-        self._expecting.append(hear)
-        if self._transport is None:
+    def ask(self, command: bytes, hear: Hear, due: float) -> None:
+        """Send a request, at once or when the server knows us; `hear` is told the reply, or why there is none.
+
+        A reply is of use until the loop's time is `due`.
+        """
+        self._expecting.append((hear, due))
+        if self._transport is None or self._greetings:
             self._unsent.append(command)
         else:
             self._transport.write(command)
 
-    def leave(self) -> None:
-        """Take no more requests, and close when those on their way are answered."""
+    def is_late(self, now: float) -> bool:
+        """Say whether a reply is due that has not come."""
+        return any(due <= now for _, due in self._expecting)
+
+    def leave(self, due: float) -> None:
+        """Take no more requests, and close when those on their way are answered or the loop's time is `due`."""
         self.closed = True
+        asyncio.get_running_loop().call_at(due, self.close, StoreError("timeout", "the store did not answer in time"))
         self._close_if_done()
 
     def close(self, error: StoreError) -> None:
@@ -51,7 +59,8 @@ class Stream(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         while self._expecting:
-            self._expecting.popleft()(error)
+            hear, _ = self._expecting.popleft()
+            hear(error)
 
     def data_received(self, data: bytes) -> None:
         """Pass on the replies that are complete."""
@@ -59,10 +68,13 @@ class Stream(asyncio.Protocol):
         try:
             while self._expecting and (parsed := parse(data, start)) is not None:
                 reply, start = parsed
-                self._expecting.popleft()(reply)
+                hear, _ = self._expecting.popleft()
+                hear(reply)
         except StoreError as error:
             self.close(error)
         self._held = data[start:]
+        if self._held and not self._expecting:
+            self.close(StoreError("other", "the store said what it was not asked"))  # and it would answer the next
         self._close_if_done()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
@@ -79,14 +91,21 @@ class Stream(asyncio.Protocol):
         self._writer, connection._reader, connection._writer = connection._writer, None, None
         transport = self._writer.transport  # the writer is kept, for it closes the transport when it goes
         transport.set_protocol(self)  # the client's own reader is slower than the server
-        transport.write(b"".join(self._unsent))
         self._transport = transport
-        self._unsent.clear()
+        transport.write(b"".join(self._place.greeting))
+        self._send_unsent()
 
     def _greeted(self, reply: Any) -> None:
-        """Give up a connection that the server does not want."""
+        """Give up a connection that the server does not want; without a right or a database nothing is asked."""
         if isinstance(reply, Exception):
             self.close(failure(reply))
+        self._greetings -= 1
+        self._send_unsent()
+
+    def _send_unsent(self) -> None:
+        if self._expecting and not self._greetings and self._transport is not None:
+            self._transport.write(b"".join(self._unsent))
+            self._unsent.clear()
 
     def _close_if_done(self) -> None:
         if self.closed and not self._expecting and self._transport is not None:

@@ -49,9 +49,11 @@ class AsyncValkeyLimiter:
         self._slots = Slots(self._place.cluster)
         self._deadline = deadline
         self._streams: dict[Address | None, Stream] = {}
+        self._due = 0.0  # when this turn's hits are given up
         self._waiting: list[Hit] = []  # for the end of this turn
-        self._unanswered: deque[Hit] = deque()  # the same and those on their way, the oldest first
+        self._unanswered: deque[list[Hit]] = deque()  # the same and those on their way, by turns, the oldest first
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def algorithm(self) -> Algorithm:
@@ -62,20 +64,39 @@ class AsyncValkeyLimiter:
         """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision within the deadline."""
         check_cost(cost)
         loop = asyncio.get_running_loop()
-        hit = Hit(self._script.key(key), cost, loop.time() + self._deadline, loop.create_future())
+        if loop is not self._loop:
+            self._enter(loop)
+        name = self._script.key(key)
         if not self._waiting:
-            loop.call_soon(self._send)
-        self._waiting.append(hit)
-        self._unanswered.append(hit)
-        if self._timer is None:
-            self._timer = loop.call_at(hit.due + _LATE, self._give_up)
-        return await hit.decision
+            self._begin_turn(loop)
+        decision: asyncio.Future[Decision] = loop.create_future()
+        self._waiting.append(Hit(name, cost, self._due, decision))
+        return await decision
 
     def close(self) -> None:
         """Close every connection; what is on its way fails."""
         for stream in self._streams.values():
             stream.close(StoreError("unreachable", "the limiter was closed"))
         self._streams.clear()
+
+    def _enter(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin anew in an event loop: what is left from the one before will not be answered any more."""
+        if self._loop is not None and self._loop.is_running():
+            raise RuntimeError("this limiter serves an event loop of another thread: make one for each")
+        if self._loop is not None and not self._loop.is_closed():
+            self.close()
+        self._streams.clear()
+        self._waiting.clear()
+        self._unanswered.clear()
+        self._loop, self._timer = loop, None
+
+    def _begin_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have what comes in this turn sent at its end, and given up when its first hit is due."""
+        self._due = loop.time() + self._deadline
+        loop.call_soon(self._send)
+        self._unanswered.append(self._waiting)
+        if self._timer is None:
+            self._timer = loop.call_at(self._due + _LATE, self._give_up)
 
     def _send(self) -> None:
         """Send what waits: a call for the hits of each slot."""
@@ -95,9 +116,9 @@ class AsyncValkeyLimiter:
         stream = self._streams.get(request.address)
         if stream is None or stream.closed or request.anew:
             if stream is not None:
-                stream.leave()
+                stream.leave(asyncio.get_running_loop().time() + self._deadline)
             stream = self._streams[request.address] = Stream(self._place, request.address)
-        stream.ask(request.command, partial(self._hear, talk, hits))
+        stream.ask(request.command, partial(self._hear, talk, hits), hits[0].due)
 
     def _hear(self, talk: Conversation, hits: Sequence[Hit], reply: Any) -> None:
         """Go on with a conversation; at its end tell each hit its decision."""
@@ -107,28 +128,29 @@ class AsyncValkeyLimiter:
             for hit, decision in zip(hits, done.value, strict=True):
                 if not hit.decision.done():
                     hit.decision.set_result(decision)
+            while self._unanswered and _answered(self._unanswered[0]):
+                self._unanswered.popleft()
         except Exception as error:
             _fail(hits, failure(error))
         else:
             self._ask(request, talk, hits)
 
     def _give_up(self) -> None:
-        """Fail the hits that are due and leave their connections; look again when the next is due."""
+        """Fail the hits that are due, and the connections that they wait for; look again when the next is due."""
         self._timer = None
         loop = asyncio.get_running_loop()
-        late = False
-        while self._unanswered:
-            hit = self._unanswered[0]
-            if not hit.decision.done():
-                if hit.due > loop.time():
-                    self._timer = loop.call_at(hit.due + _LATE, self._give_up)
-                    break
-                late = True
-                _fail([hit], StoreError("timeout", "the store did not answer in time"))
-            self._unanswered.popleft()
-        if late:
-            for stream in self._streams.values():
+        now, unanswered = loop.time(), self._unanswered
+        while unanswered and (_answered(unanswered[0]) or unanswered[0][0].due <= now):
+            _fail(unanswered.popleft(), StoreError("timeout", "the store did not answer in time"))
+        if unanswered:
+            self._timer = loop.call_at(unanswered[0][0].due + _LATE, self._give_up)
+        for stream in self._streams.values():
+            if stream.is_late(now):
                 stream.close(StoreError("timeout", "the store did not answer others in time"))
+
+
+def _answered(hits: Sequence[Hit]) -> bool:
+    return all(hit.decision.done() for hit in hits)
 
 
 def _fail(hits: Sequence[Hit], error: StoreError) -> None:

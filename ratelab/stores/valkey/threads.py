@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from queue import Empty, SimpleQueue
+from contextlib import suppress
+from threading import Condition
 from typing import Any, ClassVar, Self
 
 from ratelab.errors import StoreError
 from ratelab.limiter import Algorithm, Decision
 from ratelab.quota import Quota
 from ratelab.stores.valkey.connecting import Address, Place, failure
-from ratelab.stores.valkey.conversation import Request, Slots, conversation
+from ratelab.stores.valkey.conversation import Conversation, Slots, conversation
 from ratelab.stores.valkey.deadline import Link
 from ratelab.stores.valkey.script import Script, check_cost
+
+Links = dict[Address | None, Link]
+"""The connections of one who asks, to the server or to each node."""
 
 
 class ValkeyLimiter:
@@ -42,10 +46,9 @@ class ValkeyLimiter:
         self._place = Place(url, asynchronous=False)
         self._slots = Slots(self._place.cluster)
         self._deadline = deadline
-        self._idle: deque[dict[Address | None, Link]] = deque({} for _ in range(connections))
-        self._turns: SimpleQueue[None] = SimpleQueue()  # one for each that is idle
-        for _ in range(connections):
-            self._turns.put(None)
+        self._idle: deque[Links] = deque({} for _ in range(connections))
+        self._freed = Condition()
+        self._waiting = 0  # threads that want one of them; nobody else looks at the condition, which takes its time
 
     @property
     def algorithm(self) -> Algorithm:
@@ -56,29 +59,20 @@ class ValkeyLimiter:
         """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision within the deadline."""
         check_cost(cost)
         due = time.monotonic() + self._deadline
-        talk = conversation(self._script, self._slots, [self._script.key(key)], [cost])
         try:
-            self._turns.get(timeout=self._deadline)
-        except Empty:
-            raise StoreError("timeout", "no connection to the store became free in time") from None
-        links = self._idle.pop()  # the one used last
+            links = self._idle.pop()  # the one used last
+        except IndexError:
+            links = self._wait(due)
         try:
-            request = next(talk)
-            while True:
-                try:
-                    reply = self._exchange(links, request, due)
-                except Exception as error:  # the conversation knows which may be followed by another try
-                    request = talk.throw(error)
-                else:
-                    request = talk.send(reply)
-        except StopIteration as done:
-            (decision,) = done.value
-            return decision  # type: ignore[no-any-return]
+            (decision,) = self._decide(links, [self._script.key(key)], [cost], due)
+            return decision
         except Exception as error:
             raise failure(error) from None
         finally:
             self._idle.append(links)
-            self._turns.put(None)
+            if self._waiting:
+                with self._freed:
+                    self._freed.notify()
 
     def __enter__(self) -> Self:
         return self
@@ -88,16 +82,61 @@ class ValkeyLimiter:
 
     def close(self) -> None:
         """Close every connection that is not in use."""
-        for _ in range(self._turns.qsize()):
-            self._turns.get()
-            for link in self._idle.popleft().values():
-                link.close()
-            self._idle.append({})
-            self._turns.put(None)
+        for _ in range(len(self._idle)):
+            with suppress(IndexError):
+                for link in self._idle.popleft().values():
+                    link.close()
+                self._idle.append({})
 
-    def _exchange(self, links: dict[Address | None, Link], request: Request, due: float) -> Any:
+    def _wait(self, due: float) -> Links:
+        """Return the connections that become free first; whoever gives some back looks afterwards for who waits."""
+        with self._freed:
+            self._waiting += 1
+            try:
+                while True:
+                    with suppress(IndexError):
+                        return self._idle.pop()
+                    left = due - time.monotonic()
+                    if left <= 0:
+                        raise StoreError("timeout", "no connection to the store became free in time")
+                    self._freed.wait(left)
+            finally:
+                self._waiting -= 1
+
+    def _decide(self, links: Links, keys: list[bytes], costs: list[int], due: float) -> list[Decision]:
+        """Ask what a conversation begins with, which is nearly always all of it; go through the whole if it is not.
+
+        The generator and the exception at its end would take as long as all else here.
+        """
+        failed = None
+        if not self._slots.cluster:
+            try:
+                return self._script.read(self._exchange(links, due, self._script.ask(keys, costs)))
+            except Exception as error:
+                failed = error
+        return self._converse(links, conversation(self._script, self._slots, keys, costs), due, failed)
+
+    def _converse(self, links: Links, talk: Conversation, due: float, failed: Exception | None) -> list[Decision]:
+        """Go through a conversation; if its first request has `failed`, what follows on that."""
+        request = next(talk)
+        try:
+            if failed is not None:
+                request = talk.throw(failed)
+            while True:
+                try:
+                    reply = self._exchange(links, due, *request)
+                except Exception as error:  # the conversation knows which may be followed by another try
+                    request = talk.throw(error)
+                else:
+                    request = talk.send(reply)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+    def _exchange(
+        self, links: Links, due: float, command: bytes, address: Address | None = None, anew: bool = False
+    ) -> Any:
         """Send a request and return the reply, all of it before `due`."""
-        link = links.get(request.address)
+        link = links.get(address)
         if link is None:
-            link = links[request.address] = Link(self._place, request.address)
-        return link.exchange(request.command, due, request.anew)
+            link = links[address] = Link(self._place, address)
+        return link.exchange(command, due, anew)
