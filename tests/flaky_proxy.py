@@ -7,7 +7,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import chain, repeat
 from random import Random
 from threading import Thread
@@ -90,35 +90,46 @@ class Network:
         """How many were made."""
         self._path, self._plan, self._draw = path, plan, Random(seed)
         self._stopping = asyncio.Event()
+        self._carrying: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self, port: Future[int]) -> None:
         """Carry until told to stop; tell the port first."""
         self._loop = asyncio.get_running_loop()
-        server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
-        port.set_result(server.sockets[0].getsockname()[1])
-        await self._stopping.wait()
-        server.close()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            port.set_result(listener.getsockname()[1])
+            async with asyncio.TaskGroup() as carrying:
+                accepting = carrying.create_task(self._accept(listener, carrying))
+                await self._stopping.wait()
+                accepting.cancel()
+                for task in self._carrying:
+                    task.cancel()
 
     def stop(self) -> None:
         """Have `run` end, from another thread."""
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._stopping.set)
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(self, listener: socket.socket, carrying: asyncio.TaskGroup) -> None:
+        """Carry what comes; asyncio's own server may trip over a connection that comes while it closes."""
+        while True:
+            accepted, _ = await asyncio.get_running_loop().sock_accept(listener)
+            self.connections += 1
+            self._carrying.append(carrying.create_task(self._carry(accepted)))
+
+    async def _carry(self, accepted: socket.socket) -> None:
         """Serve a connection until a fault or the limiter ends it."""
-        self.connections += 1
-        from_server, to_server = await asyncio.open_unix_connection(self._path)
-        answering = asyncio.create_task(self._answer(from_server, writer))
-        try:
-            while request := await reader.read(65536):
-                to_server.write(request)
-        except (OSError, asyncio.CancelledError):
-            pass  # either is the end of it
-        finally:
-            answering.cancel()
-            writer.close()
-            to_server.close()
+        reader, writer = await asyncio.open_connection(sock=accepted)
+        with closing(writer):
+            from_server, to_server = await asyncio.open_unix_connection(self._path)
+            with closing(to_server), suppress(OSError, asyncio.CancelledError):  # either is the end of it
+                answering = asyncio.create_task(self._answer(from_server, writer))
+                try:
+                    while request := await reader.read(65536):
+                        to_server.write(request)
+                finally:
+                    answering.cancel()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):

@@ -148,8 +148,6 @@ def test_600_tasks_at_once_get_a_quota_of_100_exactly(store: Server) -> None:
 
 
 def test_600_calls_of_64_threads_over_16_connections_get_a_quota_of_100_exactly(store: Server) -> None:
-    limiter = ValkeyLimiter(store.url, "token-bucket", "1/day", 100)
-    with ThreadPoolExecutor(64) as pool:
+    with ValkeyLimiter(store.url, "token-bucket", "1/day", 100, deadline=2) as limiter, ThreadPoolExecutor(64) as pool:
         decisions = list(pool.map(lambda _: limiter.hit("alice"), range(600)))
-    limiter.close()
     assert sum(decision.allowed for decision in decisions) == 100
