@@ -39,7 +39,7 @@ def test_failures_are_counted_by_kind_and_answers_without_the_store_one_by_one()
 @pytest.mark.parametrize(
     ("on_store_error", "meanwhile"),
     [
-        ("local", "this process alone holds each key to its quota"),
+        ("local", "each process by itself holds every key to its quota"),
         ("open", "every key is let through as if it were new"),
         ("closed", "every request is refused"),
     ],

@@ -23,7 +23,7 @@ from ratelab.stores.embedded import Server
 DAILY = ("--rate", "3/day", "--burst", 3, "--key", "header:Who")
 SAME = {"RATELAB_KEY_SECRET": "a"}
 MEANWHILE = {
-    "local": "this process alone holds each key to its quota",
+    "local": "each process by itself holds every key to its quota",
     "open": "every key is let through as if it were new",
     "closed": "every request is refused",
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
+from typing import Any
 
 import pytest
 from bad_stores import wrong_password
@@ -12,6 +14,7 @@ from stores import PLENTY, ask, charged, free_port, plenty, plenty_async, runnin
 from ratelab import InputError
 from ratelab.errors import StoreError
 from ratelab.stores.embedded import Server
+from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 from ratelab.stores.valkey.connecting import Place
 
 CANARY = "CANARY"
@@ -99,8 +102,9 @@ MISTAKES = [
     ("unix://:CANARY@/run/valkey.sock?cluster=true", "a cluster has no databases and no sockets"),
     ("unix://:CANARY@", "it names no socket"),
     ("unix://", "it names no socket"),
-    ("valkey://:CANARY@host?ssl_ca_certs=file", "unexpected keyword argument"),
-    ("rediss://:CANARY@host?ssl_nonsense=1", "unexpected keyword argument"),
+    ("valkey://CANARY@host", "a user has a password"),
+    ("valkey://:CANARY@host?ssl_ca_certs=file", "it may not set ssl_ca_certs"),
+    ("rediss://:CANARY@host?ssl_nonsense=1", "it may not set ssl_nonsense"),
     ("rediss://:CANARY@host?ssl_cert_reqs=never", "Invalid SSL Certificate Requirements Flag"),
     ("valkey://:CANARY\u2100@host", "contains invalid characters"),
 ]
@@ -142,3 +146,22 @@ def test_an_encrypted_store_must_show_a_certificate_for_its_name(
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_store_whose_url_does_not_say_so_is_not_encrypted(asynchronous: bool) -> None:
     assert type(Place("valkey://localhost", asynchronous).connection(None)).__name__ == "Connection"
+
+
+@pytest.mark.parametrize("made", [ValkeyLimiter, AsyncValkeyLimiter])
+@pytest.mark.parametrize("deadline", [0, -1, float("nan"), float("inf"), None, "1s", True, 61])
+def test_a_deadline_is_a_number_of_seconds(made: Any, deadline: object) -> None:
+    with pytest.raises(InputError, match="deadline must be above 0 and at most 60 seconds, got"):
+        made("valkey://host", "gcra", "2/s", deadline=deadline)
+
+
+@pytest.mark.parametrize("connections", [0, -1, 1.0, True, None])
+def test_there_is_a_connection_at_least(connections: Any) -> None:
+    with pytest.raises(InputError, match="connections must be a whole number >= 1, got"):
+        ValkeyLimiter("valkey://host", "gcra", "2/s", connections=connections)
+
+
+def test_without_the_client_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "valkey", None)
+    with pytest.raises(InputError, match=r"pip install 'ratelab\[valkey\]'"):
+        ValkeyLimiter("valkey://host", "gcra", "2/s")

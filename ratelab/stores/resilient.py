@@ -16,7 +16,7 @@ from ratelab.stores.breaker import LONGEST_PAUSE, Breaker, Spell
 from ratelab.stores.memory import MemoryLimiter, Stats
 
 ON_STORE_ERROR = {
-    "local": "this process alone holds each key to its quota",
+    "local": "each process by itself holds every key to its quota",
     "open": "every key is let through as if it were new",
     "closed": "every request is refused",
 }

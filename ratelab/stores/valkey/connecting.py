@@ -6,13 +6,13 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from ratelab.errors import InputError, StoreError
+from ratelab.errors import InputError, StoreError, shown
 from ratelab.stores.valkey.wire import request
 
-SCHEMES = ("valkey", "valkeys", "redis", "rediss", "unix")
-"""How a store's URL begins; those in -s are encrypted."""
-
 _MAY_SAY = {"db", "username", "password", "host", "port", "path", "connection_class", "cluster"}
+
+LONGEST_DEADLINE = 60
+"""Seconds that a decision may take; who waits for longer has given up."""
 
 Address = tuple[str, int]
 """A node of a cluster: its host, or "" for the one that the URL names, and its port."""
@@ -21,7 +21,7 @@ Address = tuple[str, int]
 def hidden(url: str) -> str:
     """Write a URL without its password, even if it is none."""
     named = re.sub(r"^((?:[^/]*//)?[^:/@]*):.*@", r"\1:***@", url, flags=re.DOTALL)
-    return re.sub(r"(password=)[^&]*", r"\1***", named)
+    return re.sub(r"(password=)[^&]*", r"\1***", named, flags=re.IGNORECASE)
 
 
 class Place:
@@ -31,7 +31,10 @@ class Place:
     """
 
     def __init__(self, url: str, asynchronous: bool) -> None:
-        from valkey import connection
+        try:
+            from valkey import connection
+        except ImportError:
+            raise InputError("a store needs the client valkey: pip install 'ratelab[valkey]'") from None
         from valkey._parsers.url_parser import parse_url
         from valkey.asyncio import connection as connection_async
         from valkey.exceptions import ValkeyError
@@ -55,6 +58,8 @@ class Place:
         if kind.__name__.startswith("SSL"):  # the client by itself takes a certificate for any host
             said.setdefault("ssl_check_hostname", said.get("ssl_cert_reqs") != "none")
         user, password = said.pop("username", None), said.pop("password", None)
+        if user is not None and password is None:
+            raise _unusable(url, "a user has a password, written user:password@, and a password alone :password@")
         self.cluster = cluster == "true"
         """Whether the URL names a node of a cluster, as `valkey://node:6379?cluster=true` does."""
         self.greeting = [
@@ -66,7 +71,8 @@ class Place:
         try:
             self.connection(None)
         except (TypeError, ValkeyError) as error:
-            raise _unusable(url, str(error)) from None
+            reason = re.sub(r".* unexpected keyword argument '(.*)'", r"it may not set \1", str(error))
+            raise _unusable(url, reason) from None
 
     def connection(self, address: Address | None, timeout: float | None = None) -> Any:
         """Make a connection of the client, to a cluster's node if `address` names one; it says nothing by itself."""
@@ -75,6 +81,14 @@ class Place:
         limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
         silent = {"valkey_connect_func": lambda _: None, "lib_name": "", "lib_version": ""}  # a Unix socket needs these
         return self._kind(**silent, **limits, **{**self._said, **node})
+
+
+def check_limits(deadline: float, connections: int = 1) -> None:
+    """Raise `InputError` unless a deadline is a number of seconds above 0, and there is a connection at least."""
+    if type(deadline) not in (int, float) or not 0 < deadline <= LONGEST_DEADLINE:
+        raise InputError(f"deadline must be above 0 and at most {LONGEST_DEADLINE} seconds, got {shown(deadline)}")
+    if type(connections) is not int or connections < 1:
+        raise InputError(f"connections must be a whole number >= 1, got {shown(connections)}")
 
 
 def _unusable(url: str, reason: str) -> InputError:

@@ -6,12 +6,12 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from ratelab.errors import StoreError
 from ratelab.limiter import Algorithm, Decision
 from ratelab.quota import Quota
-from ratelab.stores.valkey.connecting import Address, Place, failure
+from ratelab.stores.valkey.connecting import Address, Place, check_limits, failure
 from ratelab.stores.valkey.conversation import Conversation, Request, Slots, conversation
 from ratelab.stores.valkey.script import Script, check_cost
 from ratelab.stores.valkey.stream import Stream
@@ -38,12 +38,13 @@ class AsyncValkeyLimiter:
     Hits of the same turn of the loop are decided by one call (on a cluster, one for each slot), in the order in which
     they came; a single one waits for nobody. One connection carries them all. A hit that is cancelled before the turn
     ends is not charged; later it may be. When a hit finds no answer within the `deadline`, its connection is given up,
-    and what else is on it fails, too. Raises what `ValkeyLimiter` does.
+    and what else is on it fails, too. Raises what `ValkeyLimiter` does. `close` it before its event loop ends.
     """
 
     def __init__(
         self, url: str, algorithm: str, rate: str | Quota, burst: int | None = None, deadline: float = 0.1
     ) -> None:
+        check_limits(deadline)
         self._script = Script(algorithm, rate, burst)
         self._place = Place(url, asynchronous=True)
         self._slots = Slots(self._place.cluster)
@@ -72,6 +73,12 @@ class AsyncValkeyLimiter:
         decision: asyncio.Future[Decision] = loop.create_future()
         self._waiting.append(Hit(name, cost, self._due, decision))
         return await decision
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close every connection; what is on its way fails."""

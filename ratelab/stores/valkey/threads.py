@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 from ratelab.errors import StoreError
 from ratelab.limiter import Algorithm, Decision
 from ratelab.quota import Quota
-from ratelab.stores.valkey.connecting import Address, Place, failure
+from ratelab.stores.valkey.connecting import Address, Place, check_limits, failure
 from ratelab.stores.valkey.conversation import Conversation, Slots, conversation
 from ratelab.stores.valkey.deadline import Link
 from ratelab.stores.valkey.script import Script, check_cost
@@ -25,7 +25,8 @@ class ValkeyLimiter:
 
     The server decides, by its own clock, in one round trip and one script. At most `connections` are open; a `hit`
     takes at most `deadline` seconds, then raises `StoreError`: it may have been charged by then, but only once, for
-    nothing is asked again that may have run. For threads; in an event loop use `AsyncValkeyLimiter`.
+    nothing is asked again that may have run. For threads; in an event loop use `AsyncValkeyLimiter`. Only looking up a
+    host's name has no deadline, and each of several addresses has its own: give an address.
 
     Names of clients are hashed, so that the store never sees them; one that can be guessed can be found by trying.
     Raises `InputError` for a URL, an algorithm or a quota that cannot be used.
@@ -42,6 +43,7 @@ class ValkeyLimiter:
         deadline: float = 0.1,
         connections: int = 16,
     ) -> None:
+        check_limits(deadline, connections)
         self._script = Script(algorithm, rate, burst)
         self._place = Place(url, asynchronous=False)
         self._slots = Slots(self._place.cluster)
@@ -58,13 +60,14 @@ class ValkeyLimiter:
     def hit(self, key: str, cost: int = 1) -> Decision:
         """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision within the deadline."""
         check_cost(cost)
+        name = self._script.key(key)
         due = time.monotonic() + self._deadline
         try:
             links = self._idle.pop()  # the one used last
         except IndexError:
             links = self._wait(due)
         try:
-            (decision,) = self._decide(links, [self._script.key(key)], [cost], due)
+            (decision,) = self._decide(links, [name], [cost], due)
             return decision
         except Exception as error:
             raise failure(error) from None

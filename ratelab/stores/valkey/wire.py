@@ -43,7 +43,7 @@ def parse(data: bytes, start: int = 0) -> tuple[Any, int] | None:
     if kind == b"-":
         return _error(text), after
     if kind == b":":
-        return int(text), after
+        return _whole(text), after
     if kind == b"+":
         return text, after
     raise _nonsense(data[start:])
@@ -61,13 +61,17 @@ def _parse_many(data: bytes, start: int, count: int) -> tuple[Any, int] | None:
 
 
 def _size(text: bytes) -> int:
-    try:
-        size = int(text)
-    except ValueError:
-        size = LARGEST_REPLY
+    size = _whole(text)
     if size >= LARGEST_REPLY:
         raise _nonsense(text)
     return size
+
+
+def _whole(text: bytes) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise _nonsense(text) from None
 
 
 def _error(text: bytes) -> Exception:
