@@ -74,15 +74,19 @@ def toll(tmp_path: Path) -> str:
     return f"{tmp_path / 'toll.py'}:Toll"
 
 
+def pytest_collection_finish() -> None:
+    """Never look again through all that the suite has loaded: it would stop everything for longer than a deadline."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """Run a store for all tests that need one."""
     from stores import running
 
-    gc.freeze()  # all that the suite has loaded: looking through it would stop everything for longer than a deadline
     with running() as server:
         yield server
-    gc.unfreeze()
 
 
 @pytest.fixture

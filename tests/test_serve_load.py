@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -186,17 +187,23 @@ MemoryLimiter.hit = lambda self, key, cost=1: halve(hit(self, key, cost))
 """
 
 
-@pytest.fixture(scope="module")
-def load() -> Iterator[Load]:
-    """Serve a request a second to each name, for half a minute."""
-    with serving(*ONE_A_SECOND) as server:
+@pytest.fixture(scope="module", autouse=True)
+def loading() -> Iterator[Future[Load]]:
+    """Serve a request a second to each name, for half a minute; tests that do not ask how it went run meanwhile."""
+    with serving(*ONE_A_SECOND) as server, ThreadPoolExecutor(1) as pool:
         load = Load(server)
-        asyncio.run(load.run())
-        yield load
+
+        def run() -> Load:
+            asyncio.run(load.run())
+            return load
+
+        yield pool.submit(run)
 
 
-def test_who_waits_for_as_long_as_retry_after_says_is_let_through(load: Load) -> None:
-    assert (load.waited, load.kept_waiting) == (HONEST * CYCLES, [])
+@pytest.fixture
+def load(loading: Future[Load]) -> Load:
+    """Return what was seen, when it is over."""
+    return loading.result()
 
 
 def test_a_server_that_calls_clients_back_too_early_is_noticed() -> None:
@@ -204,6 +211,10 @@ def test_a_server_that_calls_clients_back_too_early_is_noticed() -> None:
         load = Load(server, lasting=0, honest=5, cycles=1)
         asyncio.run(load.run())
     assert (load.waited, len(load.kept_waiting)) == (5, 5)
+
+
+def test_who_waits_for_as_long_as_retry_after_says_is_let_through(load: Load) -> None:
+    assert (load.waited, load.kept_waiting) == (HONEST * CYCLES, [])
 
 
 def test_requests_are_answered_in_the_midst_of_junk_and_junk_is_refused(load: Load) -> None:
