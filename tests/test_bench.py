@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from running import refused, told
 
 from ratelab.algorithms import ALGORITHMS
 from ratelab.bench import contestants, rivals
+from ratelab.bench.figure import in_turn
 from ratelab.bench.http import Load
 from ratelab.bench.rivals import Hit, Rival
 from ratelab.cli.bench import BENCHMARKS
@@ -22,7 +24,8 @@ def test_the_command_knows_where_each_benchmark_is(name: str) -> None:
     assert callable(getattr(import_module(BENCHMARKS[name]), name))
 
 
-def test_a_hit_is_timed_beside_its_floor_for_one_key_and_for_many() -> None:
+def test_a_hit_is_timed_beside_its_floor_for_one_key_and_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ratelab.bench.lab.in_turn", partial(in_turn, rounds=3))
     figures = told("bench", "hit")["figures"]
     assert [figure["what"].rpartition(", ")[2] for figure in figures] == ["1 key", "100,000 keys"]
     assert all(figure["measured"] > figure["floor"] > 0 and figure["ratio"] > 1 for figure in figures)
@@ -31,7 +34,7 @@ def test_a_hit_is_timed_beside_its_floor_for_one_key_and_for_many() -> None:
 # --- http
 
 WRK = """\
-#!{python}
+#!{python} -IS
 import sys, time
 from urllib.error import HTTPError
 from urllib.request import urlopen
