@@ -13,11 +13,15 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+STORE_ERRORS = ("timeout", "unreachable", "refused", "readonly", "full", "down", "other")
+"""The kinds of `StoreError`."""
+
+
 class StoreError(Exception):
     """The store has not decided, so far as anybody can tell: it may have charged the request, but never twice.
 
-    `kind` is one word of `timeout`, `unreachable`, `refused` (a password, a right), `readonly`, `full`, `down` (it
-    was not asked, for it has just failed) and `other`; `retry_after_ns` is when to ask again.
+    `kind` is one of `STORE_ERRORS`: `refused` is for want of a password or a right, and `down` if the store was not
+    asked, for it has just failed. `retry_after_ns` is when to ask again.
     """
 
     def __init__(self, kind: str, message: str, retry_after_ns: int = 10**9) -> None:

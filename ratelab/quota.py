@@ -103,6 +103,13 @@ class Quota:
             raise InputError(f"rate has too many digits or too long a period: round it, got {shown(rate)}")
         return cls(per_ns.numerator, per_ns.denominator, burst)
 
+    @classmethod
+    def of(cls, rate: str | Quota, burst: int | None = None) -> Quota:
+        """Return the quota of a rate, which is text as `parse` reads it or a quota; `burst`, if given, is its burst."""
+        if isinstance(rate, Quota):
+            return rate if burst is None else cls(rate.limit, rate.period, burst)
+        return cls.parse(rate, burst)
+
     @property
     def window(self) -> int:
         """The nanoseconds in which the rate grants `burst`, rounded up: W = ceil(burst * period / limit)."""

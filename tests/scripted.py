@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from ratelab import ALGORITHMS, Decision, Quota
@@ -77,18 +73,6 @@ class Model:
             self._state, self._last = state, now
         retry = retry if retry == NEVER else retry * 1000
         return Decision(allowed, remaining, retry, reset * 1000, delay * 1000)
-
-
-@contextmanager
-def server() -> Iterator[Server]:
-    """Run a server of one's own."""
-    with TemporaryDirectory(prefix="rl-") as directory:
-        running = Server(Path(directory))
-        running.start()
-        try:
-            yield running
-        finally:
-            running.stop()
 
 
 def urls(running: Server) -> list[str]:

@@ -83,7 +83,9 @@ FALLBACKS = {
     "a closed door lets through": _without("raise error or", f"now = self._clock(); return {AS_NEW} or"),
     "a closed door says nothing of why": _without("error or ", ""),
     "a closed door is asked again at once": _without("LONGEST_PAUSE", "0"),
-    "a bad cost is a failure": _hit("raise InputError(", "raise StoreError('other', "),
+    "a bad cost is a failure": _hit(
+        "check_cost(cost)", "if type(cost) is not int or cost < 0: raise StoreError('other', '')"
+    ),
     "any exception is a failure": _hit(
         "except StoreError as error:", "except Exception as error:\n        error.kind = ''"
     ),

@@ -20,13 +20,13 @@ from ratelab.stores import embedded as module
 from ratelab.stores.embedded import Server, embedded
 
 HOLDER = """
-import os, sys, time
+import os, signal, sys
 from ratelab.stores.embedded import embedded
 with embedded() as url:
     child = os.fork() if "fork" in sys.argv else 0
     if child or "fork" not in sys.argv:
         print(url, child, flush=True)
-    time.sleep(60)
+    signal.pause()
 """
 
 

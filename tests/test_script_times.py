@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from scripted import PATIENCE, ScriptedStore, server
+from scripted import PATIENCE, ScriptedStore
 from valkey import Valkey
 
 from ratelab import ALGORITHMS, Decision, Quota
@@ -24,12 +24,6 @@ CLOCKS = 3
 """Milliseconds by which the clock of scripts and that of expiry may differ, for it is read once for many commands."""
 
 RATES = ["1/day", "5/day", "1/3s", "7/min", "13/11s", "2/s", "997/s", "100000/s"]
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[Server]:
-    with server() as running:
-        yield running
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from random import Random
 
 import pytest
-from scripted import LIVE_LONG, PATIENCE, Model, ScriptedStore, server, urls
+from scripted import LIVE_LONG, PATIENCE, Model, ScriptedStore, urls
 from valkey import Valkey
 
 from ratelab import ALGORITHMS, InputError, Quota
@@ -21,12 +21,6 @@ BEGUN = 1_795_453_109_478_631
 HOUR = 3600 * 10**6
 
 QUOTAS = ["2/s 5", "10/min 3", "1/day 1", "7/3s 11", "100000/s 40", "1000003/7s 50", "1/1us 4", "999999/1.000001s 9"]
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[Server]:
-    with server() as running:
-        yield running
 
 
 def quota_of(text: str) -> Quota:

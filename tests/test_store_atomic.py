@@ -9,7 +9,6 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from scripted import server
 from valkey import Valkey
 
 from ratelab import ALGORITHMS, Decision, Quota
@@ -21,12 +20,6 @@ PROCESSES, HITS, BURST = 8, 400, 100
 
 RATE = "100/365day"
 """So slow that nothing comes back meanwhile, and no window ends."""
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[Server]:
-    with server() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -64,8 +64,5 @@ def create(name: str, rate: str | Quota, burst: int | None = None) -> Algorithm:
 
     Raises `InputError` for an unknown name and for a quota that cannot be granted.
     """
-    if isinstance(rate, Quota):
-        quota = rate if burst is None else Quota(rate.limit, rate.period, burst)
-    else:
-        quota = Quota.parse(rate, burst)
+    quota = Quota.of(rate, burst)
     return find(name).from_quota(quota)

@@ -6,16 +6,14 @@ from dataclasses import astuple
 from mmap import mmap
 from typing import NamedTuple, Self
 
+from ratelab.errors import STORE_ERRORS
 from ratelab.http.middleware import Counts
 from ratelab.stores.memory import Stats
 from ratelab.stores.resilient import Health
 
-KINDS = ("timeout", "unreachable", "refused", "readonly", "full", "down", "other")
-"""The kinds of `StoreError`."""
-
 OUTCOMES = len(astuple(Counts()))
 GAUGES = 2
-WIDTH = GAUGES + OUTCOMES + 3 + len(KINDS)
+WIDTH = GAUGES + OUTCOMES + 3 + len(STORE_ERRORS)
 
 
 class Figures(NamedTuple):
@@ -31,14 +29,14 @@ class Figures(NamedTuple):
         up, errors, fallbacks = self.health or Health(True, {}, 0)
         keys, evictions, overflow_hits = self.stats
         counters = (*astuple(self.counts), evictions, overflow_hits, fallbacks)
-        return [not up, keys, *counters, *(errors.get(kind, 0) for kind in KINDS)]
+        return [not up, keys, *counters, *(errors.get(kind, 0) for kind in STORE_ERRORS)]
 
     @classmethod
     def of(cls, row: list[int]) -> Self:
         """Read what `row` wrote, or the sum of several: the store is up if all of them say so."""
         down, keys, *counters = row
         evictions, overflow_hits, fallbacks, *errors = counters[OUTCOMES:]
-        failed = {kind: count for kind, count in zip(KINDS, errors, strict=True) if count}
+        failed = {kind: count for kind, count in zip(STORE_ERRORS, errors, strict=True) if count}
         health = Health(not down, failed, fallbacks)
         return cls(Counts(*counters[:OUTCOMES]), Stats(keys, evictions, overflow_hits), health)
 

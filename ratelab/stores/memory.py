@@ -29,6 +29,12 @@ ONE = 1
 _make = tuple.__new__  # what Decision._make calls
 
 
+def check_cost(cost: int) -> None:
+    """Raise `InputError` if `cost` is not a whole number >= 0."""
+    if type(cost) is not int or cost < 0:
+        raise InputError(f"cost must be a whole number >= 0, got {cost!r}")
+
+
 class Stats(NamedTuple):
     """What a `MemoryLimiter` has kept and dropped."""
 
@@ -74,8 +80,8 @@ class MemoryLimiter:
         A cost above the quota's burst is denied with an infinite `retry_after`. Raises `InputError`, and changes
         nothing, if `cost` is not a whole number >= 0.
         """
-        if cost is not ONE and (type(cost) is not int or cost < 0):
-            raise InputError(f"cost must be a whole number >= 0, got {cost!r}")
+        if cost is not ONE:
+            check_cost(cost)
         shards, acquire, clock, step, release = self._hot  # one look-up instead of five
         shard = shards[hash(key) % SHARDS]
         try:

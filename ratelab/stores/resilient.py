@@ -13,7 +13,7 @@ from ratelab.clock import steady
 from ratelab.errors import InputError, StoreError, shown
 from ratelab.limiter import Algorithm, AsyncLimiter, Clock, Decision
 from ratelab.stores.breaker import LONGEST_PAUSE, Breaker, Spell
-from ratelab.stores.memory import MemoryLimiter, Stats
+from ratelab.stores.memory import MemoryLimiter, Stats, check_cost
 
 ON_STORE_ERROR = {
     "local": "each process by itself holds every key to its quota",
@@ -93,8 +93,7 @@ class ResilientLimiter:
         Raises `InputError`, and changes nothing, if `cost` is not a whole number >= 0, and `StoreError` with `closed`
         alone.
         """
-        if type(cost) is not int or cost < 0:
-            raise InputError(f"cost must be a whole number >= 0, got {cost!r}")
+        check_cost(cost)
         spell = self._breaker.begin(self._clock())
         if spell is None:
             return self._without_store(key, cost)

@@ -12,7 +12,7 @@ from hashlib import blake2b, sha1
 from pathlib import Path
 from typing import Protocol, cast
 
-from ratelab.algorithms import create, find
+from ratelab.algorithms import find
 from ratelab.errors import InputError
 from ratelab.limiter import NEVER, Algorithm, Decision
 from ratelab.quota import Quota
@@ -45,9 +45,9 @@ class Script:
     """
 
     def __init__(self, name: str, rate: str | Quota, burst: int | None = None) -> None:
-        self.algorithm = create(name, rate, burst)
+        kind, quota = find(name), Quota.of(rate, burst)
+        self.algorithm = kind.from_quota(quota)
         """The algorithm in nanoseconds, as others see it."""
-        kind, quota = find(name), _quota(rate, burst)
         self.text = _text(kind)
         self.parameters: tuple[int, ...] = astuple(_in_microseconds(kind, quota))  # type: ignore[call-overload]
         self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
@@ -58,8 +58,7 @@ class Script:
         self._ending = f"}}:{digest}".encode()
         self.key = lru_cache(maxsize=4096)(self._key)
         """Return the store's key of a client's name, as `_key` does."""
-        burst = quota.burst
-        self._dearest = burst + 1  # whatever costs more is denied just the same, and its numbers stay exact
+        self._dearest = quota.burst + 1  # whatever costs more is denied just the same, and its numbers stay exact
 
     def _key(self, name: str) -> bytes:
         """Return the store's key of the client called `name`: its hash, and the policy's.
@@ -92,18 +91,6 @@ class Script:
 
 _ONE = bulk(1)
 _KEY = b"$46\r\n%b\r\n"
-
-
-def check_cost(cost: int) -> None:
-    """Raise `InputError` if `cost` is not a whole number >= 0."""
-    if type(cost) is not int or cost < 0:
-        raise InputError(f"cost must be a whole number >= 0, got {cost!r}")
-
-
-def _quota(rate: str | Quota, burst: int | None) -> Quota:
-    if isinstance(rate, Quota):
-        return rate if burst is None else Quota(rate.limit, rate.period, burst)
-    return Quota.parse(rate, burst)
 
 
 @cache

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple, Self
 from ratelab.errors import StoreError
 from ratelab.limiter import Algorithm, Decision
 from ratelab.quota import Quota
+from ratelab.stores.memory import check_cost
 from ratelab.stores.valkey.connecting import Address, Place, check_limits, failure
 from ratelab.stores.valkey.conversation import Conversation, Request, Slots, conversation
-from ratelab.stores.valkey.script import Script, check_cost
+from ratelab.stores.valkey.script import Script
 from ratelab.stores.valkey.stream import Stream
 
 LARGEST_BATCH = 256
