@@ -31,7 +31,7 @@ _COMPARISON = (
 
 
 def comparison_options(command: Command) -> Command:
-    """Add the options of a command that compares algorithms."""
+    """Add `--algo`, and what `cli.output.Output` takes, to a command that compares algorithms."""
     for option in reversed(_COMPARISON):
         command = option(command)
     return command

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Output:
-    """Where a comparison goes; checked before any work is done."""
+    """Where a comparison goes, as `comparison_options` name it; checked before any work is done."""
 
+    inputs: tuple[str, ...]
+    """The files that are read, which must not be written over."""
     as_json: bool
     csv_file: str | None
     events_file: str | None
     timeline: bool
-    inputs: tuple[str, ...]
-    """The files that are read, which must not be written over."""
 
     def __post_init__(self) -> None:
         used = {realpath(path) for path in self.inputs}

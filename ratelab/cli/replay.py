@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -46,10 +46,6 @@ def replay(
     rate: str | None,
     burst: int | None,
     algorithms: tuple[str, ...],
-    as_json: bool,
-    csv_file: str | None,
-    events_file: str | None,
-    timeline: bool,
     key: str,
     trace_format: str,
     time_field: str | None,
@@ -58,6 +54,7 @@ def replay(
     within_second: str,
     strict: bool,
     top: int,
+    **wanted: Any,
 ) -> None:
     """Replay TRACE through every algorithm, as if each client had been granted --rate.
 
@@ -67,7 +64,7 @@ def replay(
     """
     from ratelab.cli.output import Output
 
-    output = Output(as_json, csv_file, events_file, timeline, (trace,))
+    output = Output((trace,), **wanted)
     if trace_format == "recording":
         if rate is not None or burst is not None:
             raise InputError("a recording brings its own quota: leave out --rate and --burst")

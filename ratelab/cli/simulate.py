@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from ratelab.cli.options import chosen, comparison_options
@@ -16,13 +18,10 @@ from ratelab.cli.options import chosen, comparison_options
 def simulate(
     scenarios: tuple[str, ...],
     algorithms: tuple[str, ...],
-    as_json: bool,
-    csv_file: str | None,
-    events_file: str | None,
-    timeline: bool,
     rate: str | None,
     burst: int | None,
     seed: int | None,
+    **wanted: Any,
 ) -> None:
     """Replay each SCENARIO, a YAML file, through every algorithm and compare what they do.
 
@@ -42,7 +41,7 @@ def simulate(
     from ratelab.lab.comparison import compare
     from ratelab.lab.scenarios import load_scenario
 
-    output = Output(as_json, csv_file, events_file, timeline, scenarios)
+    output = Output(scenarios, **wanted)
     with LateProgress("drawing traffic", None):
         loaded = [load_scenario(path, rate, burst, seed) for path in scenarios]
     classes = [chosen(algorithms, scenario.algorithms) for scenario in loaded]
