@@ -3,93 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 from statistics import fmean, pstdev
-from typing import NamedTuple
 
 import numpy as np
 import pytest
+from drawn import (
+    SECOND,
+    Request,
+    departed,
+    exact_in,
+    integers,
+    made_in,
+    quotas,
+    runs,
+    traffic_of,
+    windows_counted,
+)
 from hypothesis import given
-from hypothesis import strategies as st
 
 from ratelab import Quota, create
 from ratelab.algorithms import COMPARED, find
 from ratelab.lab.comparison import compare
-from ratelab.lab.metrics import Result, burstiness, fairness, measure, peak_in_window
-from ratelab.lab.replay import DECISION, Decisions
+from ratelab.lab.metrics import Result, burstiness, fairness, measure
 from ratelab.lab.traffic import Traffic
-
-SECOND = 10**9
-
-
-class Request(NamedTuple):
-    """One request, what was decided of it and what the exact log decides."""
-
-    gap: int
-    client: int
-    cost: int
-    allowed: bool
-    delay: int
-    exact: bool
-
-
-NAMES = ("alice", "bob", "eve", "nobody")
-KEYS = (0, 1, 1, 2)
-requests = st.builds(
-    Request,
-    gap=st.sampled_from([0, 0, 1, 3, 7, SECOND]),
-    client=st.integers(0, 2),
-    cost=st.sampled_from([1, 1, 2, 9]),
-    allowed=st.booleans(),
-    delay=st.sampled_from([0, 0, 0, 1, 5, SECOND]),
-    exact=st.booleans(),
-)
-runs = st.lists(requests, max_size=30)
-quotas = st.sampled_from([Quota(1, 1, 1), Quota(1, 1, 7), Quota(2, SECOND, 5), Quota(1, 2**62 - 1, 1)])
-
-
-def integers(values: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    return np.array(values, np.int64)
-
-
-def traffic_of(run: list[Request]) -> Traffic:
-    times = np.cumsum(integers([request.gap for request in run]))
-    clients, costs = ([getattr(request, column) for request in run] for column in ("client", "cost"))
-    duration = int(times[-1]) + 1 if run else 1
-    return Traffic(times, integers(clients), integers(costs), NAMES, integers(KEYS), duration)
-
-
-def decisions_of(allowed: list[bool], delays: list[int]) -> Decisions:
-    rows = [(yes, 0, 0, 0, delay if yes else 0) for yes, delay in zip(allowed, delays, strict=True)]
-    return np.array(rows, DECISION)
 
 
 def measured(run: list[Request], quota: Quota) -> Result:
-    made = decisions_of([request.allowed for request in run], [request.delay for request in run])
-    exact = decisions_of([request.exact for request in run], [0] * len(run))
-    return measure(create("token-bucket", quota), quota, traffic_of(run), made, exact)
-
-
-def departed(run: list[Request]) -> list[tuple[int, int, int]]:
-    """Return when each admitted request left, its cost and its key, in the order of arrival."""
-    times = traffic_of(run).times.tolist()
-    return [
-        (time + request.delay, request.cost, KEYS[request.client])
-        for time, request in zip(times, run, strict=True)
-        if request.allowed
-    ]
+    return measure(create("token-bucket", quota), quota, traffic_of(run), made_in(run), exact_in(run))
 
 
 # --- the slow and obvious
-
-
-def peak_counted(left: list[tuple[int, int, int]], window: int) -> int:
-    def within(begin: int, key: int) -> int:
-        return sum(cost for at, cost, own in left if own == key and begin <= at < begin + window)
-
-    return max((within(at, key) for at, _, key in left), default=0)
 
 
 def variation_counted(left: list[int]) -> float | None:
@@ -135,15 +80,8 @@ def test_delays_are_taken_over_the_admitted(run: list[Request], quota: Quota) ->
 
 @given(runs, quotas)
 def test_the_peak_is_the_fullest_window_of_one_key(run: list[Request], quota: Quota) -> None:
-    result, peak = measured(run, quota), peak_counted(departed(run), quota.window)
+    result, peak = measured(run, quota), max(windows_counted(departed(run), quota.window).values(), default=0)
     assert (result.peak_in_window, result.overshoot) == (peak, round(peak / quota.burst, 4))
-
-
-@given(runs, st.integers(1, 20) | st.sampled_from([SECOND, 2**62]), st.integers(0, 2**62))
-def test_a_window_may_be_of_any_length_at_any_time(run: list[Request], window: int, begin: int) -> None:
-    left = departed(run)
-    times, costs, keys = (integers([one[column] for one in left]) for column in range(3))
-    assert peak_in_window(times + begin, costs, keys, window) == peak_counted(left, window)
 
 
 @given(runs, quotas)
@@ -191,16 +129,6 @@ def test_burstiness_by_hand(times: list[int], expected: float | None) -> None:
 )
 def test_fairness_by_hand(offered: list[int], admitted: list[int], expected: float | None) -> None:
     assert fairness(integers(offered), integers(admitted)) == expected
-
-
-@pytest.mark.parametrize(
-    ("window", "expected"),
-    [(1, 4), (10, 4), (11, 6), (20, 6), (21, 7), (2**62, 7)],
-)
-def test_a_window_does_not_hold_its_own_end(window: int, expected: int) -> None:
-    left = [(0, 1, 0), (10, 3, 0), (10, 1, 0), (20, 2, 0), (20, 4, 1)]
-    times, costs, keys = (integers([one[column] for one in left]) for column in range(3))
-    assert peak_in_window(times, costs, keys, window) == expected
 
 
 def test_what_poisson_arrivals_leave_behind_has_a_burstiness_of_one() -> None:

@@ -26,6 +26,7 @@ _COMPARISON = (
     click.option(
         "--events", "events_file", metavar="FILE", help="Write every request and decision, as .csv or .jsonl."
     ),
+    click.option("--accuracy", is_flag=True, help="Hold each algorithm against the exact sliding log, in detail."),
     click.option("--timeline", is_flag=True, help="Draw when each request was admitted, delayed or denied."),
 )
 

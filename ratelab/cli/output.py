@@ -12,6 +12,7 @@ import click
 
 from ratelab.cli.progress import LateProgress
 from ratelab.errors import InputError
+from ratelab.report.card import card_table, differing_table
 from ratelab.report.files import check_events_writable, check_writable, write_events, write_table
 from ratelab.report.rows import comparison_object
 from ratelab.report.strip import strips
@@ -32,6 +33,7 @@ class Output:
     as_json: bool
     csv_file: str | None
     events_file: str | None
+    accuracy: bool
     timeline: bool
 
     def __post_init__(self) -> None:
@@ -80,7 +82,7 @@ def deliver(runs: Sequence[Run], output: Output) -> None:
         for number, run in enumerate(runs):
             if number:
                 console.print()
-            _print(console, run, output.timeline)
+            _print(console, run, output)
 
 
 def console_of_80() -> Console:
@@ -92,7 +94,7 @@ def console_of_80() -> Console:
     return console
 
 
-def _print(console: Console, run: Run, timeline: bool) -> None:
+def _print(console: Console, run: Run, output: Output) -> None:
     console.print(run.title, style="bold", markup=False)
     console.print(heading(run.comparison), markup=False)
     for note in run.notes:
@@ -102,6 +104,13 @@ def _print(console: Console, run: Run, timeline: bool) -> None:
     if run.most_denied and any(result.denied for result in run.comparison.results):
         console.print()
         console.print(denied_table(run.comparison, run.most_denied))
-    if timeline:
+    if output.accuracy:
+        console.print()
+        console.print(card_table(run.comparison))
+        clients = differing_table(run.comparison, run.most_denied or 10)
+        if clients is not None:
+            console.print()
+            console.print(clients)
+    if output.timeline:
         console.print()
         console.print(strips(run.comparison, console.width))

@@ -49,7 +49,7 @@ def simulate(
     with LateProgress("replaying", work) as progress:
         runs = [
             Run(
-                compare(scenario.quota, scenario.traffic, many, output.needs_decisions, progress),
+                compare(scenario.quota, scenario.traffic, many, output.needs_decisions, progress, output.accuracy),
                 {"scenario": scenario.name, "seed": scenario.seed},
                 f"{scenario.name}: {scenario.description}",
             )

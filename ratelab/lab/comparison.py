@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from ratelab.algorithms.outside import blaming
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import InputError
+from ratelab.lab.accuracy import Accuracy, accuracy
 from ratelab.lab.metrics import Result, measure
 from ratelab.lab.replay import Decisions, Progress, replay
 from ratelab.lab.traffic import Traffic
+from ratelab.lab.windows import Trailing
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota
 
@@ -24,6 +26,8 @@ class Comparison:
     results: tuple[Result, ...]
     decisions: dict[str, Decisions]
     """Every decision by algorithm; empty unless they were to be kept."""
+    cards: tuple[Accuracy, ...] = ()
+    """Each result's accuracy card; empty unless they were asked for."""
 
 
 def compare(
@@ -32,6 +36,7 @@ def compare(
     algorithms: Sequence[type[Algorithm]],
     keep_decisions: bool = False,
     progress: Progress = lambda _: None,
+    with_cards: bool = False,
 ) -> Comparison:
     """Replay `traffic` through each of `algorithms`, and through the exact sliding log that they are held against.
 
@@ -43,14 +48,17 @@ def compare(
         raise InputError(f"two algorithms are called {twice!r}: give each a name of its own")
     built = [_built(algorithm, quota) for algorithm in algorithms]
     exact = _exact(quota, traffic, progress)
-    results, kept = [], {}
+    trailing = Trailing(traffic, quota.window) if with_cards else None
+    results, kept, cards = [], {}, []
     for algorithm in built:
         known = exact if type(algorithm) is SlidingLog else None
         decisions = replay(algorithm, traffic, progress) if known is None else known
         results.append(measure(algorithm, quota, traffic, decisions, exact))
         if keep_decisions:
             kept[algorithm.name] = decisions
-    return Comparison(quota, traffic, tuple(results), kept)
+        if trailing is not None:
+            cards.append(accuracy(algorithm, quota, traffic, decisions, exact, trailing))
+    return Comparison(quota, traffic, tuple(results), kept, tuple(cards))
 
 
 def _built(algorithm: type[Algorithm], quota: Quota) -> Algorithm:

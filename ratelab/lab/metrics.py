@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ratelab.lab.replay import Decisions
 from ratelab.lab.traffic import Integers, Traffic
+from ratelab.lab.windows import fullest_window
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota
 
@@ -31,7 +32,7 @@ class Result:
     admit_ratio: float
     """`admitted` over `offered`; 0 if nothing was offered."""
     peak_in_window: int
-    """See `peak_in_window`."""
+    """The most cost of one key that left within any window: see `windows.fullest_window`."""
     overshoot: float
     """`peak_in_window` over the quota's burst: above 1, some window let out more than the quota says."""
     mean_delay: float
@@ -65,7 +66,8 @@ def measure(
     allowed = decisions["allowed"]
     delays = decisions["delay_ns"][allowed]
     departures = traffic.times[allowed] + delays
-    peak = peak_in_window(departures, traffic.costs[allowed], traffic.request_keys[allowed], quota.window)
+    worst = fullest_window(departures, traffic.costs[allowed], traffic.request_keys[allowed], quota.window)
+    peak = worst.cost if worst else 0
     offered = np.bincount(traffic.clients, minlength=len(traffic.names))
     admitted = np.bincount(traffic.clients[allowed], minlength=len(traffic.names))
     clients, clients_denied = int(np.count_nonzero(offered)), int(np.count_nonzero(admitted < offered))
@@ -91,23 +93,6 @@ def measure(
         client_offered=offered,
         client_admitted=admitted,
     )
-
-
-def peak_in_window(departures: Integers, costs: Integers, keys: Integers, window: int) -> int:
-    """Return the most cost of one key that left within any half-open window `[t, t + window)`; all in nanoseconds.
-
-    A request leaves at its arrival plus its delay. It is enough to lay a window at each departure. This is the arrival
-    curve at one width: Le Boudec and Thiran, "Network Calculus" (2001), section 1.2.
-    """
-    if not len(departures):
-        return 0
-    moments, moment = np.unique(departures, return_inverse=True)  # ranks keep key and time together in 64 bits
-    window_ends = np.searchsorted(moments, moments + min(window, int(np.ptp(moments)) + 1))
-    places = keys * (len(moments) + 1) + moment
-    order = np.argsort(places, kind="stable")
-    until = np.searchsorted(places[order], (places - moment + window_ends[moment])[order])
-    total = np.concatenate([[0], np.cumsum(costs[order])])
-    return int((total[until] - total[:-1]).max())
 
 
 def burstiness(departures: Integers) -> float | None:

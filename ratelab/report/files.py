@@ -15,7 +15,7 @@ from typing import IO, Any
 from ratelab.errors import InputError
 from ratelab.lab.comparison import Comparison
 from ratelab.limiter import Decision
-from ratelab.report.rows import result_row
+from ratelab.report.rows import result_rows
 
 EVENT_COLUMNS = ("at_ns", "client", "cost", "algorithm", *Decision._fields)
 """One row for each request and algorithm."""
@@ -46,7 +46,7 @@ def check_events_writable(path: str) -> None:
 
 def write_table(path: str, labelled: Iterable[tuple[Row, Comparison]]) -> None:
     """Write one CSV row for each result, after the columns that say which run it belongs to."""
-    rows = [{**label, **result_row(result)} for label, comparison in labelled for result in comparison.results]
+    rows = [{**label, **row} for label, comparison in labelled for row in result_rows(comparison)]
     _write_whole(path, lambda file: _write_csv(file, tuple(rows[0]), rows))
 
 

@@ -23,8 +23,8 @@ def _protection(comparison: Comparison) -> str:
         return f"No algorithm let more than {_most(worst)} through in any {window}, where the quota is {burst:,}."
     leaders = [result.algorithm for result in comparison.results if result.peak_in_window == worst]
     kept = [result.algorithm for result in comparison.results if result.peak_in_window <= burst]
-    faithful = f"; {_listed(kept)} kept to it" if kept else ""
-    return f"{_listed(leaders)} let {worst:,} through within {window} where the quota is {burst:,}{faithful}."
+    faithful = f"; {listed(kept)} kept to it" if kept else ""
+    return f"{listed(leaders)} let {worst:,} through within {window} where the quota is {burst:,}{faithful}."
 
 
 def _price(comparison: Comparison) -> str:
@@ -41,7 +41,7 @@ def _price(comparison: Comparison) -> str:
         lenient = [result.algorithm for result in results if result.denied == least]
         strict = [result.algorithm for result in results if result.denied == most]
         fewest = f"{least:,}" if least else "none"
-        told = f"Of {counted(offered, 'request')}, {_listed(strict)} denied {most:,}, {_listed(lenient)} {fewest}"
+        told = f"Of {counted(offered, 'request')}, {listed(strict)} denied {most:,}, {listed(lenient)} {fewest}"
     queues = [result for result in results if result.delayed]
     return f"{told}{''.join(map(_queue, queues))}."
 
@@ -54,7 +54,7 @@ def _reach(comparison: Comparison) -> str:
     for count in (counts[0], counts[-1])[: len(counts)]:
         names = [result.algorithm for result in results if result.clients_denied == count]
         share = f"{count:,} ({100 * count / max(1, results[0].clients):.3g} %)"
-        told.append(f"{share} by {_listed(names) if len(names) < len(results) or len(names) == 1 else 'each'}")
+        told.append(f"{share} by {listed(names) if len(names) < len(results) or len(names) == 1 else 'each'}")
     return f"Of {counted(results[0].clients, 'client')}, denied at least once: {'; '.join(told)}."
 
 
@@ -78,5 +78,6 @@ def _most(number: int) -> str:
     return "one" if number == 1 else f"{number:,}"
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Write names as a sentence does: `a`, `a and b`, `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from ratelab.lab.accuracy import Accuracy
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.metrics import Result
+from ratelab.lab.traffic import Integers, Traffic
 from ratelab.quota import Quota
+from ratelab.report.findings import counted
 
 COLUMNS = tuple(field.name for field in fields(Result) if not field.name.startswith("client_"))
 """The figures of an algorithm that are one value each, in the order in which they are reported."""
@@ -25,15 +28,43 @@ def result_row(result: Result) -> dict[str, Any]:
     return {column: getattr(result, column) for column in COLUMNS}
 
 
-def client_rows(comparison: Comparison, result: Result, most: int | None = None) -> list[dict[str, Any]]:
-    """Return what each client offered and was admitted; given `most`, only that many, the most denied first."""
+def card_row(comparison: Comparison, card: Accuracy) -> dict[str, Any]:
+    """Return the figures of an accuracy card that are one value each; `peak_at` is in seconds since the beginning."""
+    return {
+        "at_most": card.at_most,
+        "peak_at": None if card.worst is None else card.worst.begin / 1e9,
+        "peak_key": None if card.worst is None else key_name(comparison.traffic, card.worst.key),
+        "unearned": card.unearned,
+        "withheld": card.withheld,
+    }
+
+
+def result_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return each result's figures, with those of its accuracy card if there is one."""
+    cards = [card_row(comparison, card) for card in comparison.cards] or [{}] * len(comparison.results)
+    return [{**result_row(result), **card} for result, card in zip(comparison.results, cards, strict=True)]
+
+
+def key_name(traffic: Traffic, key: int) -> str:
+    """Name a key after the clients that share it: `alice`, or `alice and 5 others`."""
+    sharing = np.flatnonzero(traffic.keys == key)
+    first, others = traffic.names[int(sharing[0])], len(sharing) - 1
+    return f"{first} and {counted(others, 'other')}" if others else first
+
+
+def client_rows(comparison: Comparison, number: int, most: int | None = None) -> list[dict[str, Any]]:
+    """Return what each client offered and was admitted by result `number`; given `most`, the most denied so many."""
+    result = comparison.results[number]
+    columns: dict[str, Integers | None] = {"offered": result.client_offered, "admitted": result.client_admitted}
+    if comparison.cards:
+        card = comparison.cards[number]
+        columns |= {"over_admitted": card.client_over_admitted, "over_denied": card.client_over_denied}
     denied = result.client_offered - result.client_admitted
     order = range(len(denied)) if most is None else np.argsort(-denied, kind="stable")[:most].tolist()
     return [
         {
             "client": comparison.traffic.names[index],
-            "offered": int(result.client_offered[index]),
-            "admitted": int(result.client_admitted[index]),
+            **{name: None if column is None else int(column[index]) for name, column in columns.items()},
         }
         for index in order
     ]
@@ -48,6 +79,7 @@ def comparison_object(comparison: Comparison, source: dict[str, Any], most: int 
         "offered": len(comparison.traffic),
         "duration": comparison.traffic.duration / 1e9,
         "results": [
-            {**result_row(result), "per_client": client_rows(comparison, result, most)} for result in comparison.results
+            {**row, "per_client": client_rows(comparison, number, most)}
+            for number, row in enumerate(result_rows(comparison))
         ],
     }

@@ -1,0 +1,92 @@
+"""Accuracy cards as tables for the terminal: how far each algorithm is from the exact sliding log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from ratelab.lab.comparison import Comparison
+from ratelab.report.findings import listed, seconds
+from ratelab.report.rows import result_rows
+
+_MEANINGS = (
+    "at_most: what the algorithm promises of any window. unearned: admitted although what it had itself admitted in "
+    "the window before left no room; withheld: denied although it left room."
+)
+
+_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "peak_in_window": ("peak_\nin_\nwindow", "{:,}".format),
+    "at_most": ("at_\nmost", "{:,}".format),
+    "peak_at": ("peak_\nat", lambda at: seconds(at) if at else "0s"),
+    "peak_key": ("peak_\nkey", str),
+    "over_admitted": ("over_\nadmitted", "{:,}".format),
+    "over_denied": ("over_\ndenied", "{:,}".format),
+    "unearned": ("un-\nearned", "{:,}".format),
+    "withheld": ("with-\nheld", "{:,}".format),
+}
+"""Each figure's header, broken over lines, and how its value is written."""
+
+
+def card_table(comparison: Comparison) -> RenderableType:
+    """Return each algorithm's card as a row, and in words what share of its decisions differ."""
+    columns = [name for name in _COLUMNS if name != "peak_key" or len(comparison.traffic.names) > 1]
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("held against the\nexact sliding\nlog", overflow="fold", vertical="bottom")
+    for name in columns:
+        key = name == "peak_key"
+        table.add_column(
+            _COLUMNS[name][0],
+            justify="left" if key else "right",
+            vertical="bottom",
+            no_wrap=True,
+            overflow="ellipsis",
+            min_width=None if key else max(map(len, _COLUMNS[name][0].split("\n"))),
+        )
+    for row in result_rows(comparison):
+        broken = row["at_most"] is not None and row["peak_in_window"] > row["at_most"]
+        cells = ["-" if row[name] is None else _COLUMNS[name][1](row[name]) for name in columns]
+        table.add_row(escape(row["algorithm"]), *map(escape, cells), style="red" if broken else "")
+    return Group(table, Text(_MEANINGS, style="dim"), Text(), *map(Text, differing(comparison)))
+
+
+def differing(comparison: Comparison) -> list[str]:
+    """Say what share of each algorithm's decisions differ from the exact log's; nothing if that is not known."""
+    counts = {
+        result.algorithm: result.over_admitted + result.over_denied
+        for result in comparison.results
+        if result.over_admitted is not None and result.over_denied is not None
+    }
+    offered = max(1, len(comparison.traffic))
+    some = [f"{name} {count:,} ({100 * count / offered:.2g} %)" for name, count in counts.items() if count]
+    none = [name for name, count in counts.items() if not count]
+    told = [*([", ".join(some)] if some else []), *([f"{listed(none)} none"] if none else [])]
+    return [f"Decisions that differ from the exact log's: {'; '.join(told)}."] if told else []
+
+
+def differing_table(comparison: Comparison, most: int) -> RenderableType | None:
+    """Return the clients of whose requests most were decided otherwise than by the exact log; None if there are none.
+
+    A cell holds the client's `over_admitted` and `over_denied`.
+    """
+    pairs = [(card.client_over_admitted, card.client_over_denied) for card in comparison.cards]
+    known = [(over, under) for over, under in pairs if over is not None and under is not None]
+    if len(comparison.traffic.names) < 2 or not known:
+        return None
+    worst = np.max([over + under for over, under in known], axis=0)
+    ranked = [index for index in np.argsort(-worst, kind="stable")[:most].tolist() if worst[index]]
+    if not ranked:
+        return None
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("most differing client", overflow="ellipsis", no_wrap=True)
+    for result in comparison.results:
+        table.add_column(result.algorithm.replace("-", "-\n"), justify="right", vertical="bottom")
+    for index in ranked:
+        cells = [f"+{over[index]:,} -{under[index]:,}" for over, under in known]
+        table.add_row(escape(comparison.traffic.names[index]), *cells)
+    return Group(table, Text("+ over_admitted  - over_denied", style="dim"))

@@ -1,0 +1,86 @@
+"""Runs drawn at random: requests with what was decided of each, as columns and for counting by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from hypothesis import strategies as st
+
+from ratelab import Quota
+from ratelab.lab.replay import DECISION, Decisions
+from ratelab.lab.traffic import Integers, Traffic
+
+SECOND = 10**9
+
+
+class Request(NamedTuple):
+    """One request, what was decided of it and what the exact log decides."""
+
+    gap: int
+    client: int
+    cost: int
+    allowed: bool
+    delay: int
+    exact: bool
+
+
+NAMES = ("alice", "bob", "eve", "nobody")
+KEYS = (0, 1, 1, 2)
+requests = st.builds(
+    Request,
+    gap=st.sampled_from([0, 0, 1, 3, 7, SECOND]),
+    client=st.integers(0, 2),
+    cost=st.sampled_from([1, 1, 2, 9]),
+    allowed=st.booleans(),
+    delay=st.sampled_from([0, 0, 0, 1, 5, SECOND]),
+    exact=st.booleans(),
+)
+runs = st.lists(requests, max_size=30)
+quotas = st.sampled_from([Quota(1, 1, 1), Quota(1, 1, 7), Quota(2, SECOND, 5), Quota(1, 2**62 - 1, 1)])
+
+
+def integers(values: Sequence[int]) -> Integers:
+    """Return a column."""
+    return np.array(values, np.int64)
+
+
+def traffic_of(run: list[Request]) -> Traffic:
+    """Return the requests as columns."""
+    times = np.cumsum(integers([request.gap for request in run]))
+    clients, costs = ([getattr(request, column) for request in run] for column in ("client", "cost"))
+    duration = int(times[-1]) + 1 if run else 1
+    return Traffic(times, integers(clients), integers(costs), NAMES, integers(KEYS), duration)
+
+
+def made_in(run: list[Request]) -> Decisions:
+    """Return what was decided, as a replay would."""
+    return _decisions([(request.allowed, request.delay) for request in run])
+
+
+def exact_in(run: list[Request]) -> Decisions:
+    """Return what the exact log decides."""
+    return _decisions([(request.exact, 0) for request in run])
+
+
+def _decisions(made: list[tuple[bool, int]]) -> Decisions:
+    return np.array([(allowed, 0, 0, 0, delay if allowed else 0) for allowed, delay in made], DECISION)
+
+
+def departed(run: list[Request]) -> list[tuple[int, int, int]]:
+    """Return when each admitted request left, its cost and its key, in the order of arrival."""
+    times = traffic_of(run).times.tolist()
+    return [
+        (time + request.delay, request.cost, KEYS[request.client])
+        for time, request in zip(times, run, strict=True)
+        if request.allowed
+    ]
+
+
+def windows_counted(left: list[tuple[int, int, int]], length: int) -> dict[tuple[int, int], int]:
+    """Return the cost in the window that begins with each departure, by its beginning and key."""
+    return {
+        (begin, key): sum(cost for at, cost, own in left if own == key and begin <= at < begin + length)
+        for begin, _, key in left
+    }
