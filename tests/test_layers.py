@@ -26,10 +26,12 @@ MAY_SEE = {
     "algorithms": {"errors", "quota", "limiter"},
     "stores": {"errors", "quota", "limiter", "clock", "algorithms"},
     "lab": {"errors", "quota", "limiter", "answer", "algorithms"},
-    "report": {"errors", "quota", "limiter", "algorithms", "lab"},
+    "learn": {"errors", "quota", "limiter", "algorithms", "lab"},
+    "report": {"errors", "quota", "limiter", "algorithms", "lab", "learn"},
     "http": {"errors", "limiter", "quota", "answer", "stores"},
     "bench": {"errors", "algorithms", "stores", "lab", "http"},
-    "cli": {"", "errors", "quota", "limiter", "answer", "algorithms", "stores", "lab", "report", "bench", "http"},
+    "cli": {"", "errors", "quota", "limiter", "answer", "algorithms", "stores", "lab", "learn", "report", "bench"}
+    | {"http"},
     "__init__": {"errors", "quota", "limiter", "clock", "algorithms", "stores"},
     "__main__": {"cli"},
 }

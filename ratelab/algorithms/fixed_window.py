@@ -13,13 +13,23 @@ from ratelab.quota import Quota
 class FixedWindow:
     """`burst` per window of `burst / rate`, the windows aligned to the clock.
 
-    The cheapest counter there is, and the one whose flaw everybody should know: `burst` at the end of a window and
-    `burst` at the start of the next one go through together.
+    The clock is cut into windows of one length, and a key has one counter. A request is admitted if the counter still
+    has room for its `cost`. When the clock enters a later window, the counter starts again from 0. It is the cheapest
+    counter there is, and its flaw everybody should know: `burst` at the end of a window and `burst` at the start of
+    the next one go through together.
+
+    In a store it is `INCR` with an expiry: https://valkey.io/commands/incr, "Pattern: Rate limiter".
     """
 
     name: ClassVar[str] = "fixed-window"
     remembers: ClassVar[tuple[str, ...]] = ("window", "used")
     at_most: ClassVar[tuple[int, int]] = (2, 0)
+    choose_when: ClassVar[str] = 'people must be able to reckon with it, as in "1,000 a day"'
+    say: ClassVar[str] = (
+        "I would take a fixed window where people must be able to reckon with the limit, or a counter is all there "
+        "is. I would say at once that twice the limit passes at a boundary, half on each side, and that all denied "
+        "clients come back together when the next window begins."
+    )
 
     burst: int  # cost that a window admits
     window: int  # its length in nanoseconds

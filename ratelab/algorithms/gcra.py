@@ -13,14 +13,22 @@ from ratelab.quota import Quota
 class Gcra:
     """A token bucket as one timestamp: the theoretical arrival time of the next unit.
 
-    Each admitted unit moves that time on by `1 / rate`; a request is early by however far the time lies ahead of the
-    clock, and may be early by up to `burst / rate`. Decides exactly as `token-bucket` does. ATM Forum, Traffic
-    Management Specification 4.0 (1996), section 4.4.2, with costs.
+    One time is kept, at which the next unit would come if all kept to the rate. Each admitted unit moves it on by
+    `1 / rate`. A request is early by however far the time then lies ahead of the clock, and may be early by up to
+    `burst / rate`. It decides exactly as `token-bucket` does, with one number instead of two.
+
+    ATM Forum, Traffic Management Specification 4.0 (1996), section 4.4.2, with costs.
     """
 
     name: ClassVar[str] = "gcra"
     remembers: ClassVar[tuple[str, ...]] = ("theoretical arrival time",)
     at_most: ClassVar[tuple[int, int]] = (2, 0)
+    choose_when: ClassVar[str] = "you want the token bucket in one number"
+    say: ClassVar[str] = (
+        "I would call it GCRA, the token bucket written as one timestamp: the same decisions, with one value to read, "
+        "compare and write, which suits a shared store. It counts time owed instead of tokens left, so it needs no "
+        "refill."
+    )
 
     limit: int  # credits in a nanosecond; all times below are counted in credits, so that none is a fraction
     period: int  # credits that a unit of cost moves the time on

@@ -13,14 +13,23 @@ from ratelab.quota import Quota
 class LeakyBucket:
     """A queue of `burst` places, drained at `rate`.
 
-    A request joins the queue if it fits and waits (`delay`) until all that is ahead of it has drained, so what
-    leaves is evenly spaced however it arrives. This is nginx's `limit_req` without `nodelay`. The leaky bucket as a
-    *meter*, which admits at once, is the token bucket upside down and decides exactly as it does.
+    A request joins the queue if it fits, and is denied if it does not. It waits (`delay`) until all that is ahead of
+    it has drained, so what leaves is evenly spaced however it arrives. An empty queue has saved nothing up: of a burst
+    the first goes at once, and each other one waits its turn. The leaky bucket as a meter, which admits at once, is
+    the token bucket upside down and decides exactly as it does.
+
+    This is nginx's `limit_req` without `nodelay`: https://nginx.org/en/docs/http/ngx_http_limit_req_module.html
     """
 
     name: ClassVar[str] = "leaky-bucket"
     remembers: ClassVar[tuple[str, ...]] = ("level", "time")
     at_most: ClassVar[tuple[int, int]] = (1, 1)
+    choose_when: ClassVar[str] = "what is behind it needs an even flow, and waiting is better than a denial"
+    say: ClassVar[str] = (
+        "I would take a leaky bucket, as a queue: it does not only refuse traffic, it shapes it, so what is behind it "
+        "sees an even flow. The price is waiting, up to the time in which a full queue drains, and somewhere to hold "
+        "the requests that wait."
+    )
 
     limit: int  # credits that drain in a nanosecond
     period: int  # credits that a unit of cost adds

@@ -13,14 +13,24 @@ from ratelab.quota import Quota
 class SlidingCounter:
     """`burst` in a sliding window of `burst / rate`, estimated from two fixed ones.
 
-    The previous window's count is taken as spread evenly over it, so that the part of it still inside the sliding
-    window counts in proportion. Three numbers instead of a log; wrong in either direction when traffic is not even.
-    The scheme of Cloudflare, "How we built rate limiting capable of scaling to millions of domains" (2017).
+    Two windows of the clock are counted, the current one and the one before it. The previous window's count is taken
+    as spread evenly over it, so that the part of it still inside the sliding window counts in proportion. So three
+    numbers do the work of a log. Where traffic is not even they are wrong in either direction: they let too much
+    through, or deny what is due.
+
+    Cloudflare, "How we built rate limiting capable of scaling to millions of domains" (2017):
+    https://blog.cloudflare.com/counting-things-a-lot-of-different-things/
     """
 
     name: ClassVar[str] = "sliding-counter"
     remembers: ClassVar[tuple[str, ...]] = ("window", "previous", "current")
     at_most: ClassVar[tuple[int, int]] = (2, -1)
+    choose_when: ClassVar[str] = "the log would be too large, and traffic is even"
+    say: ClassVar[str] = (
+        "I would take a sliding counter where limits are large and traffic is even: three numbers a key instead of a "
+        "time for each request, and no doubling at a boundary for such traffic. It is an estimate: after a burst it "
+        "denies what is due, and traffic made for it gets nearly twice the limit through."
+    )
 
     burst: int  # cost that the estimate may reach
     window: int  # length of a window in nanoseconds

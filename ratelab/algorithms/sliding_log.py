@@ -17,13 +17,22 @@ LONGEST_LOG = 1_000_000
 class SlidingLog:
     """`burst` in any window of `burst / rate`, exactly.
 
-    The time of every admitted unit is kept in a ring and counts until it is a window old. No window, wherever it is
-    laid, holds more than `burst`: the reference that the others are held against, at `burst` numbers a key.
+    The time of every admitted unit is kept in a ring and counts until it is a window old. A request is admitted if its
+    `cost` fits beside what still counts. No window, wherever it is laid, holds more than `burst`: the reference that
+    the others are held against. That is paid for in memory, with `burst` numbers a key.
+
+    In a store it is usually a sorted set: https://www.figma.com/blog/an-alternative-approach-to-rate-limiting/
     """
 
     name: ClassVar[str] = "sliding-log"
     remembers: ClassVar[tuple[str, ...]] = ("head", "count", "time", "a ring of burst times")
     at_most: ClassVar[tuple[int, int]] = (1, 0)
+    choose_when: ClassVar[str] = "the limit is a promise, and `burst` is small"
+    say: ClassVar[str] = (
+        "I would take a sliding log where the limit is a promise: no window, wherever it is laid, holds more. It "
+        "keeps the time of every admitted request, so I would keep it for small limits, and for tests, as the truth "
+        "that the others are measured against."
+    )
 
     burst: int  # admissions that may count at once, and places in the ring
     window: int  # nanoseconds for which an admission counts

@@ -13,14 +13,23 @@ from ratelab.quota import Quota
 class TokenBucket:
     """A bucket of `burst` tokens, refilled at `rate`.
 
-    A request takes `cost` tokens or is denied. A key never seen before has a full bucket, so it may send `burst` at
-    once and then `rate` for ever. Turner 1986, "New directions in communications (or which way to the information
-    age?)", IEEE Communications 24(10), read as a bucket that fills.
+    A request takes `cost` tokens, and is denied if so many are not there. Tokens come back at `rate`, whether anybody
+    asks or not, until the bucket is full. A key never seen before has a full bucket, so it may send `burst` at once
+    and then `rate` for ever. Nothing ticks: what has been earned since a key's last request is reckoned at its next.
+
+    Turner 1986, "New directions in communications (or which way to the information age?)", IEEE Communications
+    24(10), read as a bucket that fills.
     """
 
     name: ClassVar[str] = "token-bucket"
     remembers: ClassVar[tuple[str, ...]] = ("tokens", "time")
     at_most: ClassVar[tuple[int, int]] = (2, 0)
+    choose_when: ClassVar[str] = "clients are bursty and may save up"
+    say: ClassVar[str] = (
+        "I would take a token bucket: who has been quiet may send a burst at once, and nobody exceeds the rate for "
+        "long. A key costs two numbers and a request constant time. In the window in which the rate grants a burst, "
+        "two may pass: the full bucket, and what is refilled meanwhile."
+    )
 
     limit: int  # credits that a nanosecond earns
     period: int  # credits that a unit of cost spends

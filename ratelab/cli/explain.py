@@ -1,0 +1,25 @@
+"""`ratelab explain`: an algorithm, so that one can explain it."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(short_help="Explain an algorithm: idea, source, a worked timeline, what to say.")
+@click.argument("algorithms", nargs=-1, required=True, metavar="ALGO...")
+@click.option("--compare", is_flag=True, help="Set them beside each other.")
+@click.option("--rate", default="2/s", show_default=True, metavar="RATE", help="The quota to work with.")
+@click.option("--burst", type=click.IntRange(min=1), default=5, show_default=True)
+def explain(algorithms: tuple[str, ...], compare: bool, rate: str, burst: int) -> None:
+    """Explain each ALGO, a name or FILE.py:CLASS, in its own words and with its own arithmetic on the given quota."""
+    from ratelab.cli.options import chosen
+    from ratelab.cli.output import console_of_80
+    from ratelab.quota import Quota
+    from ratelab.report.explanation import comparison_of, explanation
+
+    console, quota, kinds = console_of_80(), Quota.parse(rate, burst), chosen(algorithms, [])
+    told = [comparison_of(kinds, quota)] if compare else [explanation(kind, quota) for kind in kinds]
+    for number, one in enumerate(told):
+        if number:
+            console.print()
+        console.print(one)

@@ -1,0 +1,1 @@
+"""What teaches: steps worked out with their numbers, and drills that grade what a person wrote."""

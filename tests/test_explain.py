@@ -1,0 +1,137 @@
+"""An algorithm is explained in its own words, with its own source and with arithmetic that is right."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from own_algorithm import written
+from running import refused, shown
+
+from ratelab import ALGORITHMS, NEVER, Algorithm, Decision, Quota
+from ratelab.learn.lesson import lesson, worked
+from ratelab.learn.working import work_out
+from ratelab.quota import UNITS
+
+QUOTAS = [Quota.parse(*one) for one in (("2/s", 5), ("100/min", 20), ("7/13s", 7), ("1/day", 1), ("3/1ns", 4))]
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ours = pytest.mark.parametrize("name", ALGORITHMS)
+
+
+def said(kind: type[Algorithm], attribute: str) -> str:
+    return str(getattr(kind, attribute))
+
+
+@ours
+def test_each_class_tells_its_idea_in_four_sentences_when_to_choose_it_and_what_to_say(name: str) -> None:
+    kind = ALGORITHMS[name]
+    _, idea, source = (inspect.getdoc(kind) or "").split("\n\n")
+    assert len(re.findall(r"[a-z0-9](?:`)?[.](?=\s|$)", idea)) == 4
+    assert source
+    assert said(kind, "say").startswith("I would ")
+    (row,) = (line for line in README.splitlines() if line.startswith(f"| `{name}` |"))
+    assert row.split("|")[5].strip() == said(kind, "choose_when")
+
+
+@ours
+@pytest.mark.parametrize("quota", QUOTAS, ids=str)
+def test_a_lesson_decides_as_the_algorithm_does_in_nanoseconds(name: str, quota: Quota) -> None:
+    taught, exact = lesson(quota), ALGORITHMS[name].from_quota(quota)
+    unit, state = UNITS[taught.unit], exact.start(taught.nanoseconds(taught.requests[0].at))
+    decided = worked(ALGORITHMS[name].from_quota(taught.quota), taught.requests)
+    for request, done in zip(taught.requests, decided, strict=True):
+        made = Decision(*exact.step(state, taught.nanoseconds(request.at), request.cost))
+        assert done.decision[:2] == made[:2]
+        assert [wait for wait in done.decision[2:] if wait < NEVER] == [-(-ns // unit) for ns in made[2:] if ns < NEVER]
+
+
+@ours
+@pytest.mark.parametrize("quota", QUOTAS, ids=str)
+def test_the_arithmetic_shown_is_right(name: str, quota: Quota) -> None:
+    taught = lesson(quota)
+    for done in worked(ALGORITHMS[name].from_quota(taught.quota), taught.requests):
+        for line in done.lines:
+            reckoned = re.fullmatch(r"\w+ = ([-+*/()<= \d]+?)(?: = |: )(-?\d+|yes|no)(?: \(the last of \d+\))?", line)
+            if reckoned:
+                result = eval(reckoned[1])  # noqa: S307  (digits and signs)
+                assert reckoned[2] == ({True: "yes", False: "no"}[result] if type(result) is bool else str(result))
+        assert done.lines[-1].endswith("yes" if done.decision.allowed else "no")
+
+
+def test_a_request_is_worked_out_from_the_step_itself() -> None:
+    bucket = ALGORITHMS["token-bucket"].from_quota(lesson(QUOTAS[0]).quota)
+    tracer, state = sys.gettrace(), [250, 2250]
+    assert work_out(bucket, state, 2500, 1).lines == [
+        "refilled = 250 + (2500 - 2250) * 1 = 500",
+        "tokens = refilled = 500",
+        "price = 1 * 500 = 500",
+        "allowed = 500 <= 500: yes",
+    ]
+    assert (state, sys.gettrace()) == ([0, 2500], tracer)
+
+
+@ours
+def test_an_explanation_has_all_its_parts_and_fits_a_terminal(name: str) -> None:
+    text = shown("explain", name, "--rate", "100/min", "--burst", "20")
+    assert max(map(len, text.splitlines())) == 80
+    assert "    return allowed, " in text
+    for part in (
+        "at 100/min, burst 20",
+        "The source",
+        "Worked out, in ms",
+        "no wait helps",
+        "worst case",
+        "in any 12s",
+    ):
+        assert part in text
+
+
+def test_algorithms_are_set_beside_each_other_on_the_same_requests() -> None:
+    text = shown("explain", "--compare", "token-bucket", "leaky-bucket")
+    assert max(map(len, text.splitlines())) == 80
+    assert re.search(r"^worst case +2x burst in any 2\.5s +burst \+ 1 request", text, re.MULTILINE)
+    assert text.count("leaves after 2s") == 2
+
+
+def test_several_are_explained_one_after_the_other() -> None:
+    assert re.findall("^(.*) at 2/s, burst 5$", shown("explain", "gcra", "fixed-window"), re.MULTILINE) == [
+        "gcra",
+        "fixed-window",
+    ]
+
+
+def test_an_outside_algorithm_is_explained_as_far_as_it_goes(toll: str) -> None:
+    text = shown("explain", toll)
+    assert "allowed = 5 % 2 == 1: yes" in text
+    assert "requests 5" in text
+    assert "choose when" not in text
+
+
+SHAPES = {
+    "a returned expression": (
+        "return allowed, 0, 0 if",
+        "return state[0] % 2 == 1, 0, 0 if",
+        "allowed = 5 % 2 == 1: yes",
+    ),
+    "a line that is broken": (
+        "state[0] % 2 == 1\n",
+        "bool(\n            state[0] % 2\n        )\n",
+        "= bool(5 % 2): yes",
+    ),
+    "a loop": ("allowed = ", "while cost > 3: cost -= 1\n        allowed = cost and ", "cost = 4 - 1 = 3"),
+    "no names": ('    remembers: ClassVar[tuple[str, ...]] = ("requests",)\n', "", "allowed = 5 % 2 == 1: yes"),
+}
+
+
+@pytest.mark.parametrize(("right", "wrong", "line"), SHAPES.values(), ids=SHAPES.keys())
+def test_a_step_of_another_shape_is_worked_out_too(tmp_path: Path, right: str, wrong: str, line: str) -> None:
+    assert line in shown("explain", written(tmp_path, right, wrong))
+
+
+def test_what_cannot_be_explained_is_told_in_a_line(tmp_path: Path) -> None:
+    assert "did you mean gcra?" in refused("explain", "gcr")
+    assert "toll failed: ZeroDivisionError" in refused("explain", written(tmp_path, "% 2", "% 0"))
+    assert "rate must look like" in refused("explain", "gcra", "--rate", "fast")
