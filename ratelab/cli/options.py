@@ -27,6 +27,11 @@ _COMPARISON = (
         "--events", "events_file", metavar="FILE", help="Write every request and decision, as .csv or .jsonl."
     ),
     click.option("--accuracy", is_flag=True, help="Hold each algorithm against the exact sliding log, in detail."),
+    click.option(
+        "--equalise",
+        type=click.Choice(["peak"]),
+        help="Compare at equal protection too: each with the burst that gives it the sliding log's worst window.",
+    ),
     click.option("--timeline", is_flag=True, help="Draw when each request was admitted, delayed or denied."),
 )
 

@@ -13,6 +13,7 @@ import click
 from ratelab.cli.progress import LateProgress
 from ratelab.errors import InputError
 from ratelab.report.card import card_table, differing_table
+from ratelab.report.equal import equal_table
 from ratelab.report.files import check_events_writable, check_writable, write_events, write_table
 from ratelab.report.rows import comparison_object
 from ratelab.report.strip import strips
@@ -34,6 +35,7 @@ class Output:
     csv_file: str | None
     events_file: str | None
     accuracy: bool
+    equalise: str | None
     timeline: bool
 
     def __post_init__(self) -> None:
@@ -48,9 +50,17 @@ class Output:
             check_events_writable(self.events_file)
 
     @property
-    def needs_decisions(self) -> bool:
-        """Whether the single decisions are wanted, beyond the figures."""
-        return bool(self.events_file) or self.timeline
+    def needs(self) -> dict[str, bool]:
+        """What `compare` is to find out beyond the usual figures."""
+        return {
+            "keep_decisions": bool(self.events_file) or self.timeline,
+            "with_cards": self.accuracy,
+            "at_equal_protection": self.equalise is not None,
+        }
+
+    def work(self, decisions: int) -> int | None:
+        """Return how many decisions `compare` takes, of which so many are usual; None if nobody knows."""
+        return None if self.equalise else decisions
 
 
 @dataclass(frozen=True)
@@ -111,6 +121,9 @@ def _print(console: Console, run: Run, output: Output) -> None:
         if clients is not None:
             console.print()
             console.print(clients)
+    if run.comparison.equalised is not None:
+        console.print()
+        console.print(equal_table(run.comparison, run.comparison.equalised))
     if output.timeline:
         console.print()
         console.print(strips(run.comparison, console.width))

@@ -94,8 +94,8 @@ def _replay_trace(
     classes = chosen(algorithms, COMPARED)
     with LateProgress("reading", stored_size(trace)) as progress:
         read = read_trace(trace, options, progress)
-    with LateProgress("replaying", len(read.traffic) * (len(classes) + 1)) as progress:
-        comparison = compare(quota, read.traffic, classes, output.needs_decisions, progress, output.accuracy)
+    with LateProgress("replaying", output.work(len(read.traffic) * (len(classes) + 1))) as progress:
+        comparison = compare(quota, read.traffic, classes, progress, **output.needs)
     source = {"trace": printable(trace), **reading_object(read)}
     title = f"{'standard input' if trace == '-' else printable(trace)}, read as {read.format}"
     deliver([Run(comparison, source, title, reading_notes(read, options.within_second), top)], output)
@@ -115,8 +115,10 @@ def _replay_recording(trace: str, algorithms: tuple[str, ...], output: Output, t
     classes = chosen(algorithms, COMPARED)
     if recording.algorithm not in (one.name for one in classes):
         classes = [*chosen((recording.algorithm,), ()), *classes]
-    with LateProgress("replaying", len(recording.traffic) * (len(classes) + 1)) as progress:
-        comparison = compare(recording.quota, recording.traffic, classes, True, progress, output.accuracy)
+    with LateProgress("replaying", output.work(len(recording.traffic) * (len(classes) + 1))) as progress:
+        comparison = compare(
+            recording.quota, recording.traffic, classes, progress, **{**output.needs, "keep_decisions": True}
+        )
     replayed = comparison.decisions[recording.algorithm]
     verdict = recording_object(recording, replayed)
     source = {"trace": printable(trace), "format": "recording", "recording": verdict}

@@ -46,10 +46,10 @@ def simulate(
         loaded = [load_scenario(path, rate, burst, seed) for path in scenarios]
     classes = [chosen(algorithms, scenario.algorithms) for scenario in loaded]
     work = sum(len(one.traffic) * (len(many) + 1) for one, many in zip(loaded, classes, strict=True))
-    with LateProgress("replaying", work) as progress:
+    with LateProgress("replaying", output.work(work)) as progress:
         runs = [
             Run(
-                compare(scenario.quota, scenario.traffic, many, output.needs_decisions, progress, output.accuracy),
+                compare(scenario.quota, scenario.traffic, many, progress, **output.needs),
                 {"scenario": scenario.name, "seed": scenario.seed},
                 f"{scenario.name}: {scenario.description}",
             )

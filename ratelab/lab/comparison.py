@@ -9,6 +9,7 @@ from ratelab.algorithms.outside import blaming
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import InputError
 from ratelab.lab.accuracy import Accuracy, accuracy
+from ratelab.lab.equalise import Equalised, equalise
 from ratelab.lab.metrics import Result, measure
 from ratelab.lab.replay import Decisions, Progress, replay
 from ratelab.lab.traffic import Traffic
@@ -28,15 +29,19 @@ class Comparison:
     """Every decision by algorithm; empty unless they were to be kept."""
     cards: tuple[Accuracy, ...] = ()
     """Each result's accuracy card; empty unless they were asked for."""
+    equalised: Equalised | None = None
+    """The same at equal protection, if that was asked for."""
 
 
 def compare(
     quota: Quota,
     traffic: Traffic,
     algorithms: Sequence[type[Algorithm]],
-    keep_decisions: bool = False,
     progress: Progress = lambda _: None,
+    *,
+    keep_decisions: bool = False,
     with_cards: bool = False,
+    at_equal_protection: bool = False,
 ) -> Comparison:
     """Replay `traffic` through each of `algorithms`, and through the exact sliding log that they are held against.
 
@@ -58,7 +63,8 @@ def compare(
             kept[algorithm.name] = decisions
         if trailing is not None:
             cards.append(accuracy(algorithm, quota, traffic, decisions, exact, trailing))
-    return Comparison(quota, traffic, tuple(results), kept, tuple(cards))
+    equalised = equalise(quota, traffic, algorithms, exact, progress) if at_equal_protection else None
+    return Comparison(quota, traffic, tuple(results), kept, tuple(cards), equalised)
 
 
 def _built(algorithm: type[Algorithm], quota: Quota) -> Algorithm:

@@ -43,7 +43,7 @@ def _price(comparison: Comparison) -> str:
         fewest = f"{least:,}" if least else "none"
         told = f"Of {counted(offered, 'request')}, {listed(strict)} denied {most:,}, {listed(lenient)} {fewest}"
     queues = [result for result in results if result.delayed]
-    return f"{told}{''.join(map(_queue, queues))}."
+    return f"{told}{''.join(map(queued, queues))}."
 
 
 def _reach(comparison: Comparison) -> str:
@@ -58,7 +58,8 @@ def _reach(comparison: Comparison) -> str:
     return f"Of {counted(results[0].clients, 'client')}, denied at least once: {'; '.join(told)}."
 
 
-def _queue(result: Result) -> str:
+def queued(result: Result) -> str:
+    """Say how many of an algorithm's requests had to wait, as the end of a sentence."""
     return f"; {result.algorithm} made {result.delayed:,} wait, up to {seconds(result.max_delay)}"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ratelab.lab.accuracy import Accuracy
 from ratelab.lab.comparison import Comparison
+from ratelab.lab.equalise import Equalised
 from ratelab.lab.metrics import Result
 from ratelab.lab.traffic import Integers, Traffic
 from ratelab.quota import Quota
@@ -70,6 +71,24 @@ def client_rows(comparison: Comparison, number: int, most: int | None = None) ->
     ]
 
 
+def equal_object(equalised: Equalised) -> dict[str, Any]:
+    """Return what became of each algorithm at equal protection, with the burst that it takes."""
+    return {
+        "peak_in_window": equalised.target,
+        "good": equalised.good,
+        "results": [
+            {
+                **result_row(equal.result),
+                "burst": equal.burst,
+                "fits": equal.fits,
+                "good_denied": equal.good_denied,
+                "at_quota_good_denied": equal.at_quota_good_denied,
+            }
+            for equal in equalised.equals
+        ],
+    }
+
+
 def comparison_object(comparison: Comparison, source: dict[str, Any], most: int | None = None) -> dict[str, Any]:
     """Return the whole comparison as `--json` prints it; `source` says what the traffic came from."""
     return {
@@ -82,4 +101,5 @@ def comparison_object(comparison: Comparison, source: dict[str, Any], most: int 
             {**row, "per_client": client_rows(comparison, number, most)}
             for number, row in enumerate(result_rows(comparison))
         ],
+        **({"equal_protection": equal_object(comparison.equalised)} if comparison.equalised else {}),
     }

@@ -1,0 +1,115 @@
+"""Equal protection: each algorithm with the burst that gives it the worst window of the exact sliding log.
+
+The same burst is not the same protection: a bucket lets out what it saved and what it earns meanwhile, a fixed window
+twice its count at a boundary. So for each algorithm, at the same rate, a burst is sought whose fullest window, as long
+as the quota's and measured on this traffic, holds no more than the log's fullest does. By bisection: the burst found
+fits, and the next larger one does not; or it denies nobody, and the next smaller one does.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from ratelab.algorithms.outside import blaming
+from ratelab.algorithms.sliding_log import SlidingLog
+from ratelab.errors import InputError
+from ratelab.lab.metrics import Result, measure
+from ratelab.lab.replay import Decisions, Progress, replay
+from ratelab.lab.traffic import Traffic
+from ratelab.lab.windows import Booleans, Trailing
+from ratelab.limiter import Algorithm
+from ratelab.quota import LARGEST, Quota
+
+
+@dataclass(frozen=True)
+class Equal:
+    """One algorithm at the quota and at equal protection; `good_denied` are good requests that it denied."""
+
+    at_quota: Result
+    at_quota_good_denied: int
+    burst: int
+    """The burst found; 1 if none fits."""
+    fits: bool
+    """Whether its worst window is no more than the log's; if not, even a burst of 1 lets out more."""
+    result: Result
+    """What it did with that burst, measured against the quota as it was given."""
+    good_denied: int
+
+
+@dataclass(frozen=True)
+class Equalised:
+    """All algorithms at equal protection, in the order asked for."""
+
+    target: int
+    """The most cost that the sliding log of the quota let out in any window of this traffic."""
+    good: int
+    """Requests that keep within the quota: see `good_requests`."""
+    equals: tuple[Equal, ...]
+
+
+def good_requests(quota: Quota, traffic: Traffic) -> Booleans:
+    """Return which requests nobody has a reason to deny.
+
+    With one, its key has asked for no more than `burst` in the window that ends with it, whatever became of the rest.
+    """
+    found: Booleans = Trailing(traffic, quota.window).cost() + traffic.costs <= quota.burst
+    return found
+
+
+def equalise(
+    quota: Quota,
+    traffic: Traffic,
+    algorithms: Sequence[type[Algorithm]],
+    exact: Decisions | None,
+    progress: Progress,
+) -> Equalised:
+    """Find each algorithm's burst; `exact` is what the sliding log of `quota` decided of `traffic`.
+
+    Raises `InputError` if there is no such log.
+    """
+    if exact is None:
+        raise InputError(
+            f"equal protection is the sliding log's, which cannot be kept for a burst of {quota.burst}: lower the burst"
+        )
+    good = good_requests(quota, traffic)
+    target = measure(SlidingLog.from_quota(quota), quota, traffic, exact, exact).peak_in_window
+    all_of_a_key = int(np.bincount(traffic.request_keys, traffic.costs).max(initial=1))
+    most = max(1, min(all_of_a_key, LARGEST * quota.limit // quota.period))
+
+    def found(algorithm: type[Algorithm]) -> Equal:
+        @cache
+        def tried(burst: int) -> tuple[Result, int]:
+            with blaming(algorithm):
+                built = algorithm.from_quota(Quota(quota.limit, quota.period, burst))
+            decisions = replay(built, traffic, progress)
+            result = measure(built, quota, traffic, decisions, exact)
+            return result, int(np.count_nonzero(good & ~decisions["allowed"]))
+
+        def too_large(burst: int) -> bool:
+            try:
+                return tried(burst)[0].peak_in_window > target
+            except InputError:  # more than it can grant, such as a log too long to be held
+                return True
+
+        stop = first(lambda burst: too_large(burst) or tried(burst)[0].denied == 0, quota.burst, most)
+        burst = max(1, stop - too_large(stop))
+        return Equal(*tried(quota.burst), burst, not too_large(burst), *tried(burst))
+
+    return Equalised(target, int(np.count_nonzero(good)), tuple(map(found, algorithms)))
+
+
+def first(holds: Callable[[int], bool], start: int, last: int) -> int:
+    """Return a number from 1 to `last` at which `holds` and just below which it does not, or `last`.
+
+    Looked for from `start` on by doubling, then by bisection: the least number at which it holds, if it then does for
+    all larger ones.
+    """
+    low, high = 0, min(start, last)
+    while high < last and not holds(high):
+        low, high = high, min(2 * high, last)
+    return bisect_left(range(low + 1, high), True, key=holds) + low + 1

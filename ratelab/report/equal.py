@@ -1,0 +1,80 @@
+"""A comparison at equal protection, beside the usual one at equal quota."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from ratelab.lab.comparison import Comparison
+from ratelab.lab.equalise import Equalised
+from ratelab.quota import about
+from ratelab.report.findings import counted, listed, queued, seconds
+
+WHY = (
+    "Why the two comparisons differ: the same burst is not the same protection. What an algorithm lets through beyond "
+    "the quota it need not deny, so at equal quota the most lenient looks best."
+)
+
+
+def equal_table(comparison: Comparison, equalised: Equalised) -> RenderableType:
+    """Return what changes for each algorithm from the quota's burst to the one found, and what that shows."""
+    sentences = [Text(sentence) for sentence in equal_findings(comparison, equalised)]
+    if not _differs(equalised):
+        return Group(*sentences)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("at quota ->\nat equal protection", overflow="fold", vertical="bottom")
+    for header in ("burst", "peak_in_\nwindow", "denied", "good_\ndenied", "max_\ndelay"):
+        table.add_column(header, justify="right", vertical="bottom", no_wrap=True)
+    for equal in equalised.equals:
+        before, after = equal.at_quota, equal.result
+        cells = (
+            f"{comparison.quota.burst:,} -> {equal.burst:,}{' ' if equal.fits else '!'}",
+            f"{before.peak_in_window:,} -> {after.peak_in_window:,}",
+            f"{before.denied:,} -> {after.denied:,}",
+            f"{equal.at_quota_good_denied:,} -> {equal.good_denied:,}",
+            f"{seconds(before.max_delay)} -> {seconds(after.max_delay)}",
+        )
+        table.add_row(escape(before.algorithm), *cells, style="" if equal.fits else "red")
+    fits = all(equal.fits for equal in equalised.equals)
+    return Group(table, *([] if fits else [Text("! no burst fits", style="dim")]), Text(), *sentences)
+
+
+def equal_findings(comparison: Comparison, equalised: Equalised) -> list[str]:
+    """Say who turns away fewer at the same protection, whom no burst holds to it, and why that differs."""
+    if not _differs(equalised):
+        return ["No algorithm denied anything at the quota, so there is nothing to compare at equal protection."]
+    quota, window = comparison.quota, about(comparison.quota.window)
+    good, offered = counted(equalised.good, "good request"), counted(len(comparison.traffic), "request")
+    told = [
+        f"Equal protection: no more than {equalised.target:,} through within {window}, the sliding log's worst here. "
+        f"Good are those {equalised.good:,} of {offered} with which the key has asked for no more than {quota.burst:,} "
+        f"within {window}."
+    ]
+    fitting = [equal for equal in equalised.equals if equal.fits]
+    if fitting:
+        good_denied = _by_count({one.result.algorithm: one.good_denied for one in fitting})
+        denied = _by_count({one.result.algorithm: one.result.denied for one in fitting})
+        queues = "".join(queued(one.result) for one in fitting if one.result.delayed)
+        told.append(f"So held, of {good} denied: {good_denied}. Of all: {denied}{queues}.")
+    told += [
+        f"No burst holds {one.result.algorithm} to that: with 1 it still lets {one.result.peak_in_window:,} through."
+        for one in equalised.equals
+        if not one.fits
+    ]
+    return [*told, WHY]
+
+
+def _differs(equalised: Equalised) -> bool:
+    return any(equal.at_quota.denied for equal in equalised.equals)
+
+
+def _by_count(counts: dict[str, int]) -> str:
+    """Write who has which count, the fewest first: `a and b 3, c 5`."""
+    if len(counts) > 1 and len({*counts.values()}) == 1:
+        return f"each {next(iter(counts.values())) or 'none'}"
+    return ", ".join(
+        f"{listed([name for name, own in counts.items() if own == count])} {f'{count:,}' if count else 'none'}"
+        for count in sorted(set(counts.values()))
+    )

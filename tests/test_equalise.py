@@ -1,0 +1,121 @@
+"""Equal protection: the burst found for each algorithm is the one that trying them all would find."""
+
+from __future__ import annotations
+
+import re
+
+from drawn import integers, windows_counted
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from running import BURST, SCENARIOS, refused, shown, told
+
+from ratelab import Quota, create
+from ratelab.algorithms import COMPARED, find
+from ratelab.lab.comparison import compare
+from ratelab.lab.equalise import Equalised, first, good_requests
+from ratelab.lab.replay import replay
+from ratelab.lab.traffic import Traffic
+
+QUOTA = Quota(2, 7, 3)
+
+visits = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 1), st.sampled_from([1, 1, 1, 2])), max_size=25)
+
+
+def traffic_of(drawn: list[tuple[int, int, int]]) -> Traffic:
+    gaps, clients, costs = (integers([one[column] for one in drawn]) for column in range(3))
+    times = gaps.cumsum()
+    return Traffic(times, clients, costs, ("a", "b"), integers([0, 1]), int(times.max(initial=0)) + 1)
+
+
+def equalised(traffic: Traffic, quota: Quota = QUOTA) -> Equalised:
+    found = compare(quota, traffic, [find(name) for name in COMPARED], at_equal_protection=True).equalised
+    assert found is not None
+    return found
+
+
+def with_burst(traffic: Traffic, algorithm: str, burst: int) -> tuple[int, int]:
+    """Return one algorithm's worst window with another burst, as long as the quota's, and whom it denied."""
+    made = replay(create(algorithm, QUOTA, burst), traffic)
+    rows = zip(traffic.times.tolist(), traffic.costs.tolist(), traffic.clients.tolist(), made.tolist(), strict=True)
+    left = [(at + delay, cost, key) for at, cost, key, (allowed, *_, delay) in rows if allowed]
+    return max(windows_counted(left, QUOTA.window).values(), default=0), len(made) - len(left)
+
+
+@settings(max_examples=40)
+@given(visits)
+@example([(0, 0, 1)] * 9 + [(6, 0, 1)] * 9)
+def test_the_burst_found_fits_and_the_next_does_not_or_nobody_is_denied(drawn: list[tuple[int, int, int]]) -> None:
+    traffic = traffic_of(drawn)
+    found = equalised(traffic)
+    for equal in found.equals:
+        (peak, denied), (_, below), (above, _) = (
+            with_burst(traffic, equal.result.algorithm, max(1, equal.burst + more)) for more in (0, -1, 1)
+        )
+        assert (equal.result.peak_in_window, equal.result.denied) == (peak, denied)
+        assert equal.fits == (peak <= found.target)
+        if not equal.fits:
+            assert equal.burst == 1
+        elif denied:
+            assert above > found.target
+        else:
+            assert equal.burst == 1 or below
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.sets(st.integers(1, 60)))
+def test_a_search_ends_where_it_begins_to_hold(start: int, last: int, holding: set[int]) -> None:
+    found = first(lambda number: number in holding, start, last)
+    assert 1 <= found <= last
+    assert found in holding or found == last
+    assert found == 1 or found - 1 not in holding
+
+
+@given(visits)
+def test_a_good_request_keeps_within_the_quota_whatever_became_of_the_rest(drawn: list[tuple[int, int, int]]) -> None:
+    traffic = traffic_of(drawn)
+    asked = list(zip(traffic.times.tolist(), traffic.costs.tolist(), traffic.clients.tolist(), strict=True))
+    expected = [
+        sum(cost for at, cost, own in asked[: number + 1] if own == key and at + QUOTA.window > now) <= QUOTA.burst
+        for number, (now, _, key) in enumerate(asked)
+    ]
+    assert good_requests(QUOTA, traffic).tolist() == expected
+
+
+def test_json_tells_the_burst_that_each_takes() -> None:
+    plain, both = told("simulate", BURST), told("simulate", BURST, "--equalise", "peak")
+    found = both.pop("equal_protection")
+    assert both == plain
+    assert (found["peak_in_window"], found["good"]) == (5, 10)
+    rows = {row["algorithm"]: (row["burst"], row["peak_in_window"], row["denied"]) for row in found["results"]}
+    assert rows == {
+        "token-bucket": (3, 5, 18),
+        "leaky-bucket": (21, 5, 0),
+        "fixed-window": (4, 5, 18),
+        "sliding-log": (5, 5, 18),
+        "sliding-counter": (6, 5, 18),
+    }
+    counter = found["results"][-1]
+    assert (counter["fits"], counter["at_quota_good_denied"], counter["good_denied"]) == (True, 1, 0)
+    assert counter["overshoot"] == 1  # of the quota's burst
+
+
+def test_the_table_says_whom_no_burst_holds_and_what_a_queue_costs() -> None:
+    text = shown("simulate", SCENARIOS / "overload.yaml", "--equalise", "peak")
+    assert [line for line in text.splitlines() if len(line.rstrip()) > 80] == []
+    assert re.search(r"^fixed-window +5 -> 1! +10 -> 6 ", text, re.MULTILINE)
+    closing = " ".join(text.partition("no burst fits")[2].split())
+    assert "No burst holds fixed-window to that: with 1 it still lets 6 through." in closing
+    assert "of 5 good requests denied: leaky-bucket and sliding-log none, sliding-counter 1, token-bucket 3." in closing
+    assert "leaky-bucket made 5,977 wait, up to 39.8min." in closing
+    assert "the same burst is not the same protection" in closing
+
+
+def test_where_nothing_is_denied_there_is_nothing_to_compare() -> None:
+    text = shown("simulate", SCENARIOS / "steady.yaml", "--equalise", "peak")
+    assert "nothing to compare at equal protection" in " ".join(text.split())
+
+
+def test_equal_protection_needs_a_log_to_be_equal_to() -> None:
+    message = refused(
+        "simulate", BURST, "--rate", "1000/s", "--burst", "2000000", "--algo", "gcra", "--equalise", "peak"
+    )
+    assert "cannot be kept for a burst of 2000000: lower the burst" in message
