@@ -2,172 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable
 
 from models import MODELS, decide
 
-from ratelab import NEVER, Algorithm, Decision, ManualClock, MemoryLimiter, Quota, State
+from ratelab import Algorithm, ManualClock, MemoryLimiter
 from ratelab.clock import PATIENCE
+from ratelab.lab import contracts
+from ratelab.lab.contracts import next_decision
+from ratelab.lab.timelines import Timeline, visits
 
 HOUR, DAY = 3600 * 10**9, 86400 * 10**9
-
-# --- what is asked of an algorithm: timelines that make sense under any quota
-
-
-class Move(NamedTuple):
-    """One request: when it comes, as a nudge in nanoseconds from a landmark ahead, and what it costs."""
-
-    landmark: str
-    nudge: int
-    cost: str
-
-
-class Timeline(NamedTuple):
-    """The requests of one key from `origin` on, whose times never fall."""
-
-    quota: Quota
-    origin: int
-    moves: list[Move]
-
-
-class Visit(NamedTuple):
-    """One request as it was decided, and the state of the key after it."""
-
-    now: int
-    cost: int
-    decision: Decision
-    after: list[int]
-
-
-LANDMARKS = ("now", "unit", "share", "boundary", "windows", "promise", "reset")
-COSTS = ("0", "1", "2", "half", "burst", "burst+1", "rest", "rest+1")
-MOVES = [Move(*move) for move in itertools.product(LANDMARKS, (-1, 0, 1), COSTS)]
-ORIGINS = (0, 12_345, 1_700_000_000_123_456_789)
-RATES = ("2/s", "7/13s", "100/min", "999999937/h", "1/day", "1/3s", "3/10ns", "1/1ns", "3/1ns", "5/7ns")
-BURSTS = (5, 7, 30, 3, 1, 2, 4, 3, 4, 6)
-QUOTAS = [Quota.parse(rate, burst) for rate, burst in zip(RATES, BURSTS, strict=True)]
-
-
-def visits(algorithm: Algorithm, timeline: Timeline) -> Iterator[Visit]:
-    """Send the requests of `timeline`, each when its landmark comes, or at once if that has passed."""
-    quota, now, moves = timeline
-    state, made, promise = algorithm.start(now), Decision(True, quota.burst, 0, 0, 0), now
-    reset = now
-    for move in moves:
-        now = max(now, _landmarks(quota, now, promise, reset)[move.landmark] + move.nudge)
-        cost = _costs(quota.burst, made.remaining)[move.cost]
-        made = Decision(*algorithm.step(state, now, cost))
-        promise = now + made.retry_after_ns if 0 < made.retry_after_ns < NEVER else promise
-        reset = now + made.reset_after_ns
-        yield Visit(now, cost, made, list(state))
-
-
-def _landmarks(quota: Quota, now: int, promise: int, reset: int) -> dict[str, int]:
-    window = quota.window
-    unit, share, windows = quota.period // quota.limit, 3 * window // 8, 5 * window // 2
-    times = (now, now + unit, now + share, (now // window + 1) * window, now + windows, promise, reset)
-    return dict(zip(LANDMARKS, times, strict=True))
-
-
-def _costs(burst: int, rest: int) -> dict[str, int]:
-    return dict(zip(COSTS, (0, 1, 2, (burst + 1) // 2, burst, burst + 1, rest, rest + 1), strict=True))
-
-
-def next_decision(algorithm: Algorithm, state: State, now: int, cost: int) -> Decision:
-    """Say what would be decided next, on a copy."""
-    return Decision(*algorithm.step(list(state), now, cost))
-
-
-# --- what an algorithm promises
-
-
-def says_it_in_whole_numbers(algorithm: Algorithm, timeline: Timeline) -> None:
-    for _, _, made, _ in visits(algorithm, timeline):
-        assert [type(field) for field in made] == [bool, int, int, int, int]
-        assert min(made) >= 0
-        assert not (made.retry_after_ns if made.allowed else made.delay_ns)
-
-
-def lets_out_no_more_than_its_bound(algorithm: Algorithm, timeline: Timeline) -> None:
-    """Hold the class to `at_most`, if it states one, in one window and by the same reading in several."""
-    quota = timeline.quota
-    at_most: tuple[int, int] | None = getattr(algorithm, "at_most", None)
-    if at_most is None:
-        return
-    seen = [visit for visit in visits(algorithm, timeline) if visit.decision.allowed]
-    leaving = [(visit.now + visit.decision.delay_ns, visit.cost) for visit in seen]
-    for n in (1, 2, 3):
-        # n windows are rounded once, and down; so is one if a nanosecond, by which it is rounded up, grants several
-        exact = n * quota.burst * quota.period // quota.limit
-        length = quota.window if n == 1 and quota.limit <= quota.period else exact
-        for begin, _ in leaving:
-            costs = [cost for at, cost in leaving if begin <= at < begin + length]
-            extra = at_most[1] * max(costs, default=0) if at_most[1] > 0 else at_most[1]
-            assert sum(costs) <= (at_most[0] - 1 + n) * quota.burst + extra
-
-
-def a_wait_is_enough_and_no_shorter_one_is(algorithm: Algorithm, timeline: Timeline) -> None:
-    for now, cost, made, after in visits(algorithm, timeline):
-        if not made.allowed and made.retry_after_ns != NEVER:
-            retry_at = now + made.retry_after_ns
-            assert retry_at > now
-            assert next_decision(algorithm, after, retry_at, cost).allowed
-            assert not next_decision(algorithm, after, retry_at - 1, cost).allowed
-
-
-def no_wait_helps_exactly_when_cost_exceeds_burst(algorithm: Algorithm, timeline: Timeline) -> None:
-    for _, cost, made, _ in visits(algorithm, timeline):
-        assert (made.retry_after_ns == NEVER) == (cost > timeline.quota.burst)
-
-
-def is_as_good_as_new_after_reset(algorithm: Algorithm, timeline: Timeline) -> None:
-    third, burst = timeline.quota.window // 3, timeline.quota.burst
-    for now, _, made, after in visits(algorithm, timeline):
-        reset = now + made.reset_after_ns
-        assert reset == now or next_decision(algorithm, after, reset - 1, 0).reset_after_ns > 0
-        old, new = list(after), algorithm.start(reset)
-        for thirds, cost in enumerate((0, 1, burst, 1, 2, burst + 1, burst)):
-            at = reset + thirds * third
-            assert algorithm.step(old, at, cost) == algorithm.step(new, at, cost)
-
-
-def a_denied_hit_changes_nothing(algorithm: Algorithm, timeline: Timeline) -> None:
-    spared = algorithm.start(timeline.origin)  # never hears of a denied hit
-    for now, cost, made, _ in visits(algorithm, timeline):
-        assert next_decision(algorithm, spared, now, cost) == made
-        if made.allowed:
-            algorithm.step(spared, now, cost)
-
-
-def a_look_changes_nothing_and_is_allowed(algorithm: Algorithm, timeline: Timeline) -> None:
-    unseen = algorithm.start(timeline.origin)  # never hears of a hit of cost 0
-    for now, cost, made, after in visits(algorithm, timeline):
-        assert next_decision(algorithm, after, now, 0).allowed
-        assert next_decision(algorithm, unseen, now, cost) == made
-        if cost > 0:
-            algorithm.step(unseen, now, cost)
-
-
-def remaining_is_what_is_still_admitted(algorithm: Algorithm, timeline: Timeline) -> None:
-    for now, _, made, after in visits(algorithm, timeline):
-        assert next_decision(algorithm, after, now, made.remaining).allowed
-        assert not next_decision(algorithm, after, now, made.remaining + 1).allowed
-
-
-def a_time_that_falls_mints_nothing(algorithm: Algorithm, timeline: Timeline) -> None:
-    """Give a hit dated back no more than one at the latest time, and leave no more behind it."""
-    window = timeline.quota.window
-    for now, _, _, after in visits(algorithm, timeline):
-        for back in (1, window // 2, window, 3 * window):
-            dated_back, in_time = list(after), list(after)
-            fallen = Decision(*algorithm.step(dated_back, now - back, 1))
-            stood = Decision(*algorithm.step(in_time, now, 1))
-            assert (fallen.allowed, fallen.remaining) <= (stood.allowed, stood.remaining)
-            for later in (now, now + 1, now + window // 2) if fallen.allowed == stood.allowed else ():
-                rest = next_decision(algorithm, dated_back, later, 0).remaining
-                assert rest <= next_decision(algorithm, in_time, later, 0).remaining
 
 
 def decides_as_its_model(algorithm: Algorithm, timeline: Timeline) -> None:
@@ -177,18 +22,7 @@ def decides_as_its_model(algorithm: Algorithm, timeline: Timeline) -> None:
             assert made == decide(model, timeline.quota, now, cost)
 
 
-PROMISES: list[Callable[[Algorithm, Timeline], None]] = [
-    says_it_in_whole_numbers,
-    lets_out_no_more_than_its_bound,
-    a_wait_is_enough_and_no_shorter_one_is,
-    no_wait_helps_exactly_when_cost_exceeds_burst,
-    is_as_good_as_new_after_reset,
-    a_denied_hit_changes_nothing,
-    a_look_changes_nothing_and_is_allowed,
-    remaining_is_what_is_still_admitted,
-    a_time_that_falls_mints_nothing,
-    decides_as_its_model,
-]
+PROMISES = [*contracts.PROMISES, decides_as_its_model]
 
 # --- what a limiter promises on a clock that is not steady
 

@@ -6,18 +6,7 @@ from collections.abc import Callable
 from math import ceil
 from typing import Any, NamedTuple, cast
 
-from contracts import (
-    a_denied_hit_changes_nothing,
-    a_look_changes_nothing_and_is_allowed,
-    a_time_that_falls_mints_nothing,
-    a_wait_is_enough_and_no_shorter_one_is,
-    decides_as_its_model,
-    is_as_good_as_new_after_reset,
-    lets_out_no_more_than_its_bound,
-    no_wait_helps_exactly_when_cost_exceeds_burst,
-    remaining_is_what_is_still_admitted,
-    says_it_in_whole_numbers,
-)
+from contracts import decides_as_its_model
 from rewriting import rewritten
 
 from ratelab import NEVER, Algorithm, State
@@ -27,6 +16,17 @@ from ratelab.algorithms.leaky_bucket import LeakyBucket
 from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.algorithms.token_bucket import TokenBucket
+from ratelab.lab.contracts import (
+    a_denied_hit_changes_nothing,
+    a_look_changes_nothing_and_is_allowed,
+    a_time_that_falls_mints_nothing,
+    a_wait_is_enough_and_no_shorter_one_is,
+    is_as_good_as_new_after_reset,
+    lets_out_no_more_than_its_bound,
+    no_wait_helps_exactly_when_cost_exceeds_burst,
+    remaining_is_what_is_still_admitted,
+    says_it_in_whole_numbers,
+)
 
 Promise = Callable[[Algorithm, Any], None]
 

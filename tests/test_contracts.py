@@ -10,13 +10,14 @@ from math import ceil, floor
 from pathlib import Path
 
 import pytest
-from contracts import CLOCK_PROMISES, MOVES, ORIGINS, PROMISES, QUOTAS, Timeline, visits
+from contracts import CLOCK_PROMISES, PROMISES
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from ratelab import Algorithm, InputError, ManualClock, MemoryLimiter, Quota, create
 from ratelab.algorithms import find
 from ratelab.algorithms.token_bucket import TokenBucket
+from ratelab.lab.timelines import MOVES, ORIGINS, QUOTAS, Timeline, visits
 
 ODD = Quota.parse("7/13s")
 SMALL_QUOTAS = [Quota(*numbers) for numbers in product(range(1, 10), range(1, 31), range(1, 9))]

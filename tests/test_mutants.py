@@ -11,17 +11,11 @@ import pytest
 import test_memory
 import test_memory_room
 import test_memory_threads
-from contracts import (
-    MOVES,
-    ORIGINS,
-    QUOTAS,
-    Timeline,
-    a_clock_set_back_locks_nobody_out,
-    a_swinging_clock_mints_nothing,
-)
+from contracts import a_clock_set_back_locks_nobody_out, a_swinging_clock_mints_nothing
 from kernel_mutants import KERNELS, Mutant
 
 from ratelab import ALGORITHMS, Algorithm, MemoryLimiter
+from ratelab.lab.timelines import MOVES, ORIGINS, QUOTAS, Timeline
 
 LimiterPromise = Callable[[type[MemoryLimiter]], None]
 

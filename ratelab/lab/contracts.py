@@ -1,0 +1,132 @@
+"""What every algorithm promises: functions that raise `BrokenPromiseError` where it is not kept on a timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ratelab.lab.timelines import Timeline, visits
+from ratelab.limiter import NEVER, Algorithm, Decision, State
+
+
+class BrokenPromiseError(AssertionError):
+    """A promise that was not kept."""
+
+
+def _hold(kept: bool) -> None:
+    if not kept:
+        raise BrokenPromiseError
+
+
+def next_decision(algorithm: Algorithm, state: State, now: int, cost: int) -> Decision:
+    """Say what would be decided next, on a copy."""
+    return Decision(*algorithm.step(list(state), now, cost))
+
+
+def says_it_in_whole_numbers(algorithm: Algorithm, timeline: Timeline) -> None:
+    """Return a truth value and four whole numbers; a wait only with a denial, a delay only with an admission."""
+    for _, _, made, _ in visits(algorithm, timeline):
+        _hold([type(field) for field in made] == [bool, int, int, int, int])
+        _hold(min(made) >= 0)
+        _hold(not (made.retry_after_ns if made.allowed else made.delay_ns))
+
+
+def lets_out_no_more_than_its_bound(algorithm: Algorithm, timeline: Timeline) -> None:
+    """Let no window hold more than `at_most`, if the class states it, nor several by the same reading."""
+    quota = timeline.quota
+    at_most: tuple[int, int] | None = getattr(algorithm, "at_most", None)
+    if at_most is None:
+        return
+    seen = [visit for visit in visits(algorithm, timeline) if visit.decision.allowed]
+    leaving = [(visit.now + visit.decision.delay_ns, visit.cost) for visit in seen]
+    for n in (1, 2, 3):
+        # n windows are rounded once, and down; so is one if a nanosecond, by which it is rounded up, grants several
+        exact = n * quota.burst * quota.period // quota.limit
+        length = quota.window if n == 1 and quota.limit <= quota.period else exact
+        for begin, _ in leaving:
+            costs = [cost for at, cost in leaving if begin <= at < begin + length]
+            extra = at_most[1] * max(costs, default=0) if at_most[1] > 0 else at_most[1]
+            _hold(sum(costs) <= (at_most[0] - 1 + n) * quota.burst + extra)
+
+
+def a_wait_is_enough_and_no_shorter_one_is(algorithm: Algorithm, timeline: Timeline) -> None:
+    """Admit the same request, alone, after exactly the wait told, and not a nanosecond before."""
+    for now, cost, made, after in visits(algorithm, timeline):
+        if not made.allowed and made.retry_after_ns != NEVER:
+            retry_at = now + made.retry_after_ns
+            _hold(retry_at > now)
+            _hold(next_decision(algorithm, after, retry_at, cost).allowed)
+            _hold(not next_decision(algorithm, after, retry_at - 1, cost).allowed)
+
+
+def no_wait_helps_exactly_when_cost_exceeds_burst(algorithm: Algorithm, timeline: Timeline) -> None:
+    """Tell a cost above the burst, and no other, to wait `NEVER`."""
+    for _, cost, made, _ in visits(algorithm, timeline):
+        _hold((made.retry_after_ns == NEVER) == (cost > timeline.quota.burst))
+
+
+def is_as_good_as_new_after_reset(algorithm: Algorithm, timeline: Timeline) -> None:
+    """Decide as for a key never seen after exactly `reset_after_ns`, and not before."""
+    third, burst = timeline.quota.window // 3, timeline.quota.burst
+    for now, _, made, after in visits(algorithm, timeline):
+        reset = now + made.reset_after_ns
+        _hold(reset == now or next_decision(algorithm, after, reset - 1, 0).reset_after_ns > 0)
+        old, new = list(after), algorithm.start(reset)
+        for thirds, cost in enumerate((0, 1, burst, 1, 2, burst + 1, burst)):
+            at = reset + thirds * third
+            _hold(algorithm.step(old, at, cost) == algorithm.step(new, at, cost))
+
+
+def a_denied_hit_changes_nothing(algorithm: Algorithm, timeline: Timeline) -> None:
+    """Let a denied hit change no later decision."""
+    spared = algorithm.start(timeline.origin)  # never hears of a denied hit
+    for now, cost, made, _ in visits(algorithm, timeline):
+        _hold(next_decision(algorithm, spared, now, cost) == made)
+        if made.allowed:
+            algorithm.step(spared, now, cost)
+
+
+def a_look_changes_nothing_and_is_allowed(algorithm: Algorithm, timeline: Timeline) -> None:
+    """Allow a hit of cost 0, and let it change no later decision."""
+    unseen = algorithm.start(timeline.origin)  # never hears of a hit of cost 0
+    for now, cost, made, after in visits(algorithm, timeline):
+        _hold(next_decision(algorithm, after, now, 0).allowed)
+        _hold(next_decision(algorithm, unseen, now, cost) == made)
+        if cost > 0:
+            algorithm.step(unseen, now, cost)
+
+
+def remaining_is_what_is_still_admitted(algorithm: Algorithm, timeline: Timeline) -> None:
+    """Admit as much as remains, and not one more."""
+    for now, _, made, after in visits(algorithm, timeline):
+        _hold(next_decision(algorithm, after, now, made.remaining).allowed)
+        _hold(not next_decision(algorithm, after, now, made.remaining + 1).allowed)
+
+
+def a_time_that_falls_mints_nothing(algorithm: Algorithm, timeline: Timeline) -> None:
+    """Grant nothing for a time that falls, neither at once nor when it has risen again."""
+    window = timeline.quota.window
+    for now, _, _, after in visits(algorithm, timeline):
+        for back in (1, window // 2, window, 3 * window):
+            dated_back, in_time = list(after), list(after)
+            fallen = Decision(*algorithm.step(dated_back, now - back, 1))
+            stood = Decision(*algorithm.step(in_time, now, 1))
+            _hold((fallen.allowed, fallen.remaining) <= (stood.allowed, stood.remaining))
+            for later in (now, now + 1, now + window // 2) if fallen.allowed == stood.allowed else ():
+                rest = next_decision(algorithm, dated_back, later, 0).remaining
+                _hold(rest <= next_decision(algorithm, in_time, later, 0).remaining)
+
+
+Promise = Callable[[Algorithm, Timeline], None]
+"""What its docstring says of every algorithm, on every timeline."""
+
+PROMISES: list[Promise] = [
+    says_it_in_whole_numbers,
+    lets_out_no_more_than_its_bound,
+    a_wait_is_enough_and_no_shorter_one_is,
+    no_wait_helps_exactly_when_cost_exceeds_burst,
+    is_as_good_as_new_after_reset,
+    a_denied_hit_changes_nothing,
+    a_look_changes_nothing_and_is_allowed,
+    remaining_is_what_is_still_admitted,
+    a_time_that_falls_mints_nothing,
+]
