@@ -18,7 +18,7 @@ from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.traffic import Integers, Traffic
 
 SECOND, HOUR = 10**9, 3600 * 10**9
-SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").iterdir())
+SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").glob("*.yaml"))
 TOLD_OF = re.findall(r'told\("([a-z-]+)"\)', Path(__file__).read_text(encoding="utf-8"))
 
 
@@ -74,7 +74,6 @@ def test_a_scenario_says_its_lesson_and_runs_through_the_usual_five(path: Path) 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
 def test_every_scenario_has_its_lesson_tested(path: Path) -> None:
-    assert path.suffix == ".yaml"
     assert path.stem in TOLD_OF
     assert load_scenario(str(path)).name == path.stem
 

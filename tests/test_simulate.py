@@ -14,7 +14,7 @@ from running import BURST, SCENARIOS, invoke, python, refused, shown
 from ratelab import ALGORITHMS
 from ratelab.algorithms import COMPARED
 
-EVERY = sorted(SCENARIOS.iterdir())
+EVERY = sorted(SCENARIOS.glob("*.yaml"))
 HERD = str(SCENARIOS / "thundering-herd.yaml")
 
 

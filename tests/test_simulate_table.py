@@ -15,7 +15,7 @@ from ratelab.cli import ratelab_command
 from ratelab.lab.scenarios import load_scenario
 from ratelab.report.findings import seconds
 
-EVERY = sorted(SCENARIOS.iterdir())
+EVERY = sorted(SCENARIOS.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", EVERY, ids=lambda path: path.stem)

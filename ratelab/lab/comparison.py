@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ratelab.algorithms.outside import blaming
+from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import InputError
 from ratelab.lab.accuracy import Accuracy, accuracy
 from ratelab.lab.equalise import Equalised, equalise
+from ratelab.lab.estimate import Estimate, estimate
 from ratelab.lab.metrics import Result, measure
 from ratelab.lab.replay import Decisions, Progress, replay
 from ratelab.lab.traffic import Traffic
@@ -29,6 +31,8 @@ class Comparison:
     """Every decision by algorithm; empty unless they were to be kept."""
     cards: tuple[Accuracy, ...] = ()
     """Each result's accuracy card; empty unless they were asked for."""
+    estimate: Estimate | None = None
+    """With the cards of a sliding counter, how good its estimate was of what was asked."""
     equalised: Equalised | None = None
     """The same at equal protection, if that was asked for."""
 
@@ -63,8 +67,15 @@ def compare(
             kept[algorithm.name] = decisions
         if trailing is not None:
             cards.append(accuracy(algorithm, quota, traffic, decisions, exact, trailing))
-    equalised = equalise(quota, traffic, algorithms, exact, progress) if at_equal_protection else None
-    return Comparison(quota, traffic, tuple(results), kept, tuple(cards), equalised)
+    return Comparison(
+        quota,
+        traffic,
+        tuple(results),
+        kept,
+        tuple(cards),
+        estimate(quota, traffic, trailing) if trailing is not None and SlidingCounter in algorithms else None,
+        equalise(quota, traffic, algorithms, exact, progress) if at_equal_protection else None,
+    )
 
 
 def _built(algorithm: type[Algorithm], quota: Quota) -> Algorithm:

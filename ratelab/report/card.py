@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ratelab.lab.comparison import Comparison
-from ratelab.report.findings import listed, seconds
+from ratelab.lab.estimate import CLAIMED_DIFFERENCE, CLAIMED_WRONG, Estimate
+from ratelab.report.findings import counted, listed, seconds
 from ratelab.report.rows import result_rows
 
 _MEANINGS = (
@@ -52,7 +53,8 @@ def card_table(comparison: Comparison) -> RenderableType:
         broken = row["at_most"] is not None and row["peak_in_window"] > row["at_most"]
         cells = ["-" if row[name] is None else _COLUMNS[name][1](row[name]) for name in columns]
         table.add_row(escape(row["algorithm"]), *map(escape, cells), style="red" if broken else "")
-    return Group(table, Text(_MEANINGS, style="dim"), Text(), *map(Text, differing(comparison)))
+    sentences = [*differing(comparison), *estimated(comparison)]
+    return Group(table, Text(_MEANINGS, style="dim"), Text(), *map(Text, sentences))
 
 
 def differing(comparison: Comparison) -> list[str]:
@@ -63,10 +65,36 @@ def differing(comparison: Comparison) -> list[str]:
         if result.over_admitted is not None and result.over_denied is not None
     }
     offered = max(1, len(comparison.traffic))
-    some = [f"{name} {count:,} ({100 * count / offered:.2g} %)" for name, count in counts.items() if count]
+    some = [f"{name} {count:,} ({percent(count / offered)})" for name, count in counts.items() if count]
     none = [name for name, count in counts.items() if not count]
     told = [*([", ".join(some)] if some else []), *([f"{listed(none)} none"] if none else [])]
     return [f"Decisions that differ from the exact log's: {'; '.join(told)}."] if told else []
+
+
+def estimated(comparison: Comparison) -> list[str]:
+    """Say how good the sliding counter's estimate was of what was asked, beside what is claimed of it."""
+    found, offered = comparison.estimate, len(comparison.traffic)
+    if found is None or not offered:
+        return []
+    wrong = found.wrongly_allowed + found.wrongly_limited
+    share = f" ({percent(found.wrong_ratio)})" if wrong else ""
+    return [
+        "As an estimate of what was asked, nothing denied, the sliding counter was off by "
+        f"{percent(found.mean_difference)} on average, and on the wrong side of the limit with "
+        f"{f'{wrong:,}' if wrong else 'none'} of {counted(offered, 'request')}{share}. {_keys(found)} "
+        f"Cloudflare's analysis of 2017 found {percent(CLAIMED_DIFFERENCE)} and {percent(CLAIMED_WRONG)}."
+    ]
+
+
+def _keys(found: Estimate) -> str:
+    """Say which keys were above the limit and which were taken to be."""
+    unnoticed = f" ({found.keys_missed:,} of them unnoticed)" if found.keys_missed else ""
+    return f"Keys ever above the limit: {found.keys_above:,}{unnoticed}; others taken to be: {found.keys_blamed:,}."
+
+
+def percent(ratio: float) -> str:
+    """Write a ratio in per cent, to two figures: `0.004 %`, `12 %`, `190 %`."""
+    return f"{float(f'{100 * ratio:.2g}'):.10g} %"
 
 
 def differing_table(comparison: Comparison, most: int) -> RenderableType | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
@@ -101,5 +101,6 @@ def comparison_object(comparison: Comparison, source: dict[str, Any], most: int 
             {**row, "per_client": client_rows(comparison, number, most)}
             for number, row in enumerate(result_rows(comparison))
         ],
+        **({"estimate": asdict(comparison.estimate)} if comparison.estimate else {}),
         **({"equal_protection": equal_object(comparison.equalised)} if comparison.equalised else {}),
     }
