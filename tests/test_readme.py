@@ -23,7 +23,7 @@ def blocks(language: str) -> list[str]:
 
 
 COMMANDS = [
-    line.partition("#")[0].rpartition("|")[2].strip()
+    line.partition("#")[0].partition(" > ")[0].rpartition("|")[2].strip()
     for block in blocks("sh")
     for line in block.splitlines()
     if re.search(r"(^|\| )ratelab ", line)

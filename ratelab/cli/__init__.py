@@ -11,7 +11,7 @@ import click
 import ratelab
 from ratelab.errors import InputError
 
-COMMANDS = ("simulate", "replay", "serve", "verify", "algorithms", "explain", "bench")
+COMMANDS = ("simulate", "replay", "serve", "verify", "algorithms", "explain", "drill", "bench")
 
 
 class Fault(click.ClickException):

@@ -13,16 +13,20 @@ from ratelab.limiter import Algorithm
 def teaching_source(algorithm: type[Algorithm]) -> str:
     """Return the lines of an algorithm's fields, comments included, and its `step`; empty if they cannot be had."""
     try:
-        whole, step = dedent(inspect.getsource(algorithm)), dedent(inspect.getsource(algorithm.step))
+        return "\n".join([*field_lines(algorithm), "", dedent(inspect.getsource(algorithm.step))]).strip()
     except (OSError, TypeError):
         return ""
-    lines, body = whole.splitlines(), getattr(ast.parse(whole).body[0], "body", [])
-    fields = [
-        dedent(lines[node.lineno - 1])
+
+
+def field_lines(algorithm: type[Algorithm]) -> list[str]:
+    """Return the lines on which an algorithm's parameters are declared; raise `OSError` if there is no source."""
+    source = dedent(inspect.getsource(algorithm))
+    lines, body = source.splitlines(), getattr(ast.parse(source).body[0], "body", [])
+    return [
+        lines[node.lineno - 1].strip()
         for node in body
         if isinstance(node, ast.AnnAssign) and not ast.unparse(node.annotation).startswith("ClassVar")
     ]
-    return "\n".join([*fields, "", step]).strip()
 
 
 def parameters(algorithm: Algorithm) -> dict[str, int]:

@@ -17,9 +17,10 @@ from ratelab.algorithms.outside import blaming
 from ratelab.learn.lesson import Lesson, lesson, worked
 from ratelab.learn.source import parameters, teaching_source
 from ratelab.learn.working import Worked
-from ratelab.limiter import NEVER, Algorithm
+from ratelab.limiter import NEVER, Algorithm, Decision
 from ratelab.quota import Quota, about
 from ratelab.report.catalogue import Entry, catalogue
+from ratelab.report.decided import decided
 from ratelab.report.findings import counted
 
 
@@ -130,13 +131,9 @@ def _state(remembers: str, state: list[int]) -> Iterator[str]:
 
 
 def _decision(done: Worked, taught: Lesson) -> Text:
-    made = done.decision
-    if made.allowed:
-        delay = f"\nleaves after {about(taught.nanoseconds(made.delay_ns))}" if made.delay_ns else ""
-        return Text(f"admitted\n{made.remaining} left{delay}", style="green")
-    never = made.retry_after_ns == NEVER
-    wait = "no wait helps" if never else f"wait {about(taught.nanoseconds(made.retry_after_ns))}"
-    return Text(f"denied\n{wait}", style="red")
+    """Say what was decided, its times in nanoseconds again."""
+    allowed, remaining, *times = done.decision
+    return decided(Decision(allowed, remaining, *(min(NEVER, taught.nanoseconds(time)) for time in times)))
 
 
 def _facts(told: Sequence[_Explained], quota: Quota) -> Table:

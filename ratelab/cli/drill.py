@@ -1,0 +1,73 @@
+"""`ratelab drill`: write an algorithm's `step` yourself and have it graded; questions to be asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(short_help="Write an algorithm's step yourself and have it graded.")
+@click.argument("algorithm", required=False, metavar="[ALGO]")
+@click.argument("answer", required=False, metavar="[ANSWER.py]")
+@click.option("--questions", is_flag=True, help="Print ten questions that interviewers ask.")
+@click.option("--answers", is_flag=True, help="Print them with their answers, and a command that shows each.")
+@click.pass_context
+def drill(ctx: click.Context, algorithm: str | None, answer: str | None, questions: bool, answers: bool) -> None:
+    """Print what to write for ALGO, or grade ANSWER.py, which defines `step` for it.
+
+    \b
+      ratelab drill                              what there is to practise
+      ratelab drill token-bucket > answer.py     a file to begin with
+      ratelab drill token-bucket answer.py       the verdict; exit status 1 if it is not right
+    """  # noqa: D301  (click's mark for a block)
+    if questions or answers:
+        _ask(answers)
+    elif algorithm is None:
+        _list()
+    elif answer is None:
+        from ratelab.algorithms import find
+        from ratelab.learn.task import task
+
+        click.echo(task(find(algorithm)), nl=False)
+    else:
+        ctx.exit(0 if _grade(algorithm, answer) else 1)
+
+
+def _grade(algorithm: str, path: str) -> bool:
+    from ratelab.cli.output import console_of_80
+    from ratelab.errors import InputError
+    from ratelab.learn.drill import grade
+    from ratelab.report.graded import graded
+
+    try:
+        source = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+    verdict = grade(algorithm, source)
+    console_of_80().print(graded(verdict))
+    return verdict.right
+
+
+def _list() -> None:
+    from ratelab.algorithms import ALGORITHMS
+
+    click.echo("Write the step of one of these:\n")
+    for name in ALGORITHMS:
+        click.echo(f"  ratelab drill {name} > answer.py")
+    click.echo("\nand have it graded: ratelab drill NAME answer.py. To be asked: ratelab drill --questions")
+
+
+def _ask(answers: bool) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from ratelab.cli.output import console_of_80
+    from ratelab.learn.questions import QUESTIONS
+
+    console = console_of_80()
+    for number, one in enumerate(QUESTIONS, 1):
+        console.print(f"{number}. {one.question}", style="bold", markup=False)
+        if answers:
+            console.print(Padding(Text(one.answer), (0, 0, 0, 3)))
+            console.print(f"   $ {one.command}\n", style="dim", markup=False, soft_wrap=True)

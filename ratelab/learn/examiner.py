@@ -1,0 +1,180 @@
+"""Examine an answer, in a process of its own: read it from standard input, write the verdict to standard output."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import product
+from time import monotonic
+from typing import NamedTuple
+
+from ratelab.algorithms import find
+from ratelab.lab.contracts import PROMISES, BrokenPromiseError, Promise
+from ratelab.lab.timelines import Timeline, visits
+from ratelab.learn.answer import WrongStepError, answered
+from ratelab.learn.search import drawn, shortest, single
+from ratelab.limiter import NEVER, Algorithm, Decision
+
+MEMORY = 2**30
+"""Bytes of address space that an examiner may have."""
+
+SHRINKING = 3.0
+"""Seconds for making a timeline shorter."""
+
+
+class Row(NamedTuple):
+    """One request of a timeline on which an answer fails."""
+
+    at: int
+    cost: int
+    yours: Decision | None
+    """What the answer decided; None where it did not."""
+    exact: Decision
+    """What the algorithm decides."""
+
+
+class Verdict(NamedTuple):
+    """What came of an answer."""
+
+    algorithm: str
+    right: bool
+    words: str
+    promises: Sequence[tuple[str, bool]] = ()
+    """Every promise and whether it was kept; empty if the answer cannot be asked for so much."""
+    quota: str = ""
+    rows: Sequence[Row] = ()
+    """The shortest timeline on which the answer fails, up to where it does."""
+
+
+class _Failure(NamedTuple):
+    rows: list[Row]
+    problem: str
+    """What is wrong with the last row."""
+
+
+def examine(name: str, source: str) -> Verdict:
+    """Hold what `source` defines to the algorithm called `name`: in each field, and to each promise."""
+    kind = find(name)
+    try:
+        answer = answered(source, kind)
+    except WrongStepError as error:
+        return Verdict(name, False, str(error))
+    many, few = drawn(seed=1, count=100), drawn(seed=2, count=30)
+    for tried, timelines in ((_running, many), (_admitting, many), (_deciding, many), (_falling, few)):
+        trial = partial(tried, kind, answer)
+        found = next(filter(trial, [*single(), *timelines]), None)
+        if found:
+            least = shortest(trial, found, monotonic() + SHRINKING)
+            failure = trial(least) or _Failure([], "the same requests are not always decided alike")
+            promises = _promises(answer, few) if tried is not _running else ()
+            return Verdict(name, False, failure.problem, promises, str(least.quota), failure.rows)
+    promises = _promises(answer, few)
+    broken = [words for words, kept in promises if not kept]
+    return Verdict(name, not broken, f"not kept: {broken[0]}" if broken else "right", promises)
+
+
+def _running(kind: type[Algorithm], answer: type[Algorithm], timeline: Timeline) -> _Failure | None:
+    return _tried(kind, answer, timeline, 0)
+
+
+def _admitting(kind: type[Algorithm], answer: type[Algorithm], timeline: Timeline) -> _Failure | None:
+    return _tried(kind, answer, timeline, 1)
+
+
+def _deciding(kind: type[Algorithm], answer: type[Algorithm], timeline: Timeline) -> _Failure | None:
+    return _tried(kind, answer, timeline, len(Decision._fields))
+
+
+def _tried(kind: type[Algorithm], answer: type[Algorithm], timeline: Timeline, fields: int) -> _Failure | None:
+    """Stop where the first so many fields differ."""
+    rows: list[Row] = []
+    try:
+        for row in _decided(kind, answer, timeline, _requests(kind, timeline), rows):
+            if row.yours and row.yours[:fields] != row.exact[:fields]:
+                return _Failure(rows, _difference(row.yours, row.exact))
+    except WrongStepError as error:
+        return _Failure(rows, str(error))
+    return None
+
+
+def _falling(kind: type[Algorithm], answer: type[Algorithm], timeline: Timeline) -> _Failure | None:
+    """Date a hit back, and look once the time has risen again: neither may grant more than by the algorithm."""
+    requests, window = _requests(kind, timeline), timeline.quota.window
+    now = requests[-1][0] if requests else timeline.origin
+    for back, later in product((1, window // 2, window, 3 * window), (0, 1, window // 2)):
+        rows: list[Row] = []
+        for row in _decided(kind, answer, timeline, [*requests, (now - back, 1), (now + later, 0)], rows):
+            if len(rows) > len(requests) and row.yours and row.yours[:2] > row.exact[:2]:
+                return _Failure(rows, f"the time fell, and {_difference(row.yours, row.exact)}")
+            if row.yours and row.yours.allowed != row.exact.allowed:
+                break  # what it has denied, it may grant later
+    return None
+
+
+def _requests(kind: type[Algorithm], timeline: Timeline) -> list[tuple[int, int]]:
+    return [(now, cost) for now, cost, _, _ in visits(kind.from_quota(timeline.quota), timeline)]
+
+
+def _decided(
+    kind: type[Algorithm],
+    answer: type[Algorithm],
+    timeline: Timeline,
+    requests: list[tuple[int, int]],
+    rows: list[Row],
+) -> Iterator[Row]:
+    """Yield what both decide, and put it in `rows`, where what raises is the last."""
+    exact, theirs = kind.from_quota(timeline.quota), answer.from_quota(timeline.quota)
+    truth, state = exact.start(timeline.origin), theirs.start(timeline.origin)
+    for now, cost in requests:
+        rows.append(Row(now, cost, None, Decision(*exact.step(truth, now, cost))))
+        state = list(state)  # whatever is remembered elsewhere, by the list or by its number, is of no use
+        rows[-1] = rows[-1]._replace(yours=Decision(*theirs.step(state, now, cost)))
+        yield rows[-1]
+    if theirs != answer.from_quota(timeline.quota):
+        raise WrongStepError("the parameters in self were changed")
+
+
+def _difference(made: Decision, right: Decision) -> str:
+    """Name the first field that differs; what else differs mostly follows from it."""
+    name, ours, theirs = next(one for one in zip(Decision._fields, made, right, strict=True) if one[1] != one[2])
+    shown = {NEVER: "NEVER"}
+    return f"{name} is {shown.get(ours, ours)}, and should be {shown.get(theirs, theirs)}"
+
+
+def _promises(answer: type[Algorithm], timelines: Sequence[Timeline]) -> list[tuple[str, bool]]:
+    return [((promise.__doc__ or "").replace("`", ""), _kept(promise, answer, timelines)) for promise in PROMISES]
+
+
+def _kept(promise: Promise, answer: type[Algorithm], timelines: Sequence[Timeline]) -> bool:
+    try:
+        for timeline in timelines:
+            promise(answer.from_quota(timeline.quota), timeline)
+    except (BrokenPromiseError, WrongStepError):
+        return False
+    return True
+
+
+def main() -> None:
+    """Examine the answer of standard input, where it can print nothing, and take no more memory than `MEMORY`."""
+    asked = json.load(sys.stdin)
+    verdict = os.fdopen(os.dup(1), "w")
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    with suppress(ImportError):  # there is none on Windows
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        told = json.dumps(examine(asked["algorithm"], asked["source"]))
+    except Exception:  # a mistake of ours, which nobody is to think theirs
+        told = json.dumps({"failed": traceback.format_exc()})
+    verdict.write(told)
+    verdict.flush()
+    os._exit(0)  # whatever threads the answer has begun

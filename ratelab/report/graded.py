@@ -1,0 +1,53 @@
+"""A verdict on an answer: what is wrong, the shortest timeline that shows it, and which promises are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ratelab.learn.examiner import Verdict
+from ratelab.quota import format_duration
+from ratelab.report.decided import decided
+
+
+def graded(verdict: Verdict) -> RenderableType:
+    """Return a verdict for the terminal."""
+    return Group(*_parts(verdict))
+
+
+def _parts(verdict: Verdict) -> Iterator[RenderableType]:
+    if verdict.right:
+        yield Text(f"{verdict.algorithm}: right", style="bold green")
+        yield Text("It decides as the exact algorithm does, in every field, and keeps every promise:\n")
+    else:
+        yield Text(f"{verdict.algorithm}: not yet right", style="bold red")
+        yield Text(f"{verdict.words}\n")
+    if verdict.rows:
+        yield Text(f"The shortest timeline found on which it fails, at {verdict.quota}:\n")
+        yield timeline(verdict)
+        yield Text()
+    promises = Table.grid(padding=(0, 1))
+    for words, kept in verdict.promises:
+        promises.add_row("+" if kept else "x", Text(words), style="green" if kept else "red")
+    yield promises
+
+
+def timeline(verdict: Verdict) -> Table:
+    """Return the requests on which an answer fails, with what it decided and what is right."""
+    table = Table(box=None, padding=(0, 2, 1, 0), pad_edge=False, header_style="bold")
+    for name in ("time", "cost"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("yours")
+    table.add_column("right")
+    for row in verdict.rows:
+        yours = decided(row.yours, format_duration) if row.yours else Text("no decision", style="red")
+        right = decided(row.exact, format_duration)
+        table.add_row(_time(row.at), str(row.cost), yours, "the same" if yours == right else right)
+    return table
+
+
+def _time(at: int) -> str:
+    return format_duration(at) if at >= 0 else f"-{format_duration(-at)}"

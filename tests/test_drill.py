@@ -1,0 +1,198 @@
+"""An answer is held to the exact algorithm, fails on the shortest timeline there is, and cannot break the grader."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from running import SCENARIOS, invoke, python, refused, shown
+
+from ratelab import ALGORITHMS, Decision, Quota
+from ratelab.learn import drill
+from ratelab.learn.answer import answered
+from ratelab.learn.drill import grade
+from ratelab.learn.examiner import Verdict, examine
+from ratelab.learn.questions import QUESTIONS, Question
+from ratelab.learn.task import task
+
+
+def source(name: str, right: str = "", wrong: str = "") -> str:
+    """Return an algorithm's own step as an answer, with one thing changed."""
+    text = dedent(inspect.getsource(ALGORITHMS[name].step))
+    assert right in text
+    return text.replace(right, wrong) if right else text
+
+
+def requests(verdict: Verdict) -> list[tuple[float, int]]:
+    return [(row.at / 1e9, row.cost) for row in verdict.rows]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_real_step_is_right_and_keeps_every_promise(name: str) -> None:
+    verdict = examine(name, source(name))
+    assert (verdict.right, verdict.words, verdict.rows) == (True, "right", ())
+    assert len(verdict.promises) == 9
+    assert all(kept for _, kept in verdict.promises)
+
+
+MISTAKES = {
+    "a burst that is never whole": ("token-bucket", "price <= tokens", "price < tokens"),
+    "a denied hit that charges": ("token-bucket", "tokens - price if allowed else tokens", "max(0, tokens - price)"),
+    "a wait for what no wait helps": ("token-bucket", "if price <= capacity else NEVER", ""),
+    "a queue that serves at once": ("leaky-bucket", "delay = -(-level // limit) if allowed else 0", "delay = 0"),
+    "a window that begins late": ("fixed-window", "now // window", "(now - 1) // window"),
+    "a window that opens again": ("fixed-window", "latest > index", "latest != index"),
+    "a log that is new again early": ("sliding-log", "head + count - 1", "head"),
+}
+SHOWN = {
+    "a burst that is never whole": ("allowed is False, and should be True", [(0, 5)]),
+    "a denied hit that charges": ("allowed is False, and should be True", [(0, 6), (0, 1)]),
+    "a wait for what no wait helps": ("retry_after_ns is 500000000, and should be NEVER", [(0, 6)]),
+    "a queue that serves at once": ("delay_ns is 0, and should be 2000000000", [(0, 5), (0.5, 1)]),
+    "a window that begins late": ("allowed is False, and should be True", [(0, 5), (2.5, 1)]),
+    "a window that opens again": ("the time fell, and remaining is 5, and should be 4", [(-1e-9, 1), (0, 0)]),
+    "a log that is new again early": ("reset_after_ns is 2000000000, and should be 2500000000", [(0, 1), (0.5, 1)]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_shown_on_the_shortest_timeline(mistake: str) -> None:
+    name, right, wrong = MISTAKES[mistake]
+    verdict = examine(name, source(name, right, wrong))
+    assert not verdict.right
+    assert (verdict.words, requests(verdict)) == SHOWN[mistake]
+    assert not all(kept for _, kept in verdict.promises)
+
+
+def test_no_request_of_the_shortest_timeline_can_be_left_out() -> None:
+    answer = source("token-bucket", "(now - last) * limit", "(now - last) * limit // period * period")
+    verdict = examine("token-bucket", answer)
+    quota = Quota.parse(*[part(text) for part, text in zip((str, int), verdict.quota.split(", burst "), strict=True)])
+    exact = ALGORITHMS["token-bucket"].from_quota(quota)
+    theirs = answered(answer, ALGORITHMS["token-bucket"]).from_quota(quota)
+    assert len(verdict.rows) == 3
+    for left_out in (None, 0, 1, 2):
+        rows = [row for index, row in enumerate(verdict.rows) if index != left_out]
+        right, wrong = exact.start(0), theirs.start(0)
+        alike = all(exact.step(right, row.at, row.cost)[0] == theirs.step(wrong, row.at, row.cost)[0] for row in rows)
+        assert alike == (left_out is not None)
+
+
+def body(statements: str) -> str:
+    return f"def step(self, state, now, cost):\n    {statements}\n"
+
+
+WRONG = {
+    "pass": f"a step returns five fields, {', '.join(Decision._fields)}, and returned None",
+    "return True, 1, 0.5, 0, 0": "retry_after_ns must be a whole number >= 0, and was 0.5",
+    "return 1, 1, 0, 0, 0": "allowed must be True or False, and was 1",
+    "state[:] = [.5]; return True, 1, 0, 0, 0": "a state must stay 2 whole numbers, and was left as [0.5]",
+    "object.__setattr__(self, 'limit', 7); return True, 4, 0, 5 * 10**8, 0": "the parameters in self were changed",
+    "1 / 0": "line 2: ZeroDivisionError: division by zero",
+    "return step(self, state, now, cost)": "line 2: RecursionError: maximum recursion depth exceeded",
+    "raise SystemExit(0)": "line 2: SystemExit: 0",
+    "raise KeyboardInterrupt": "line 2: KeyboardInterrupt",
+    "while True: pass": "no end after 0.5 s",
+}
+WORSE = {
+    "input()": "line 2: EOFError: EOF when reading a line",
+    "[0] * 10**10": "line 2: MemoryError",
+    "import os; os._exit(0)": "the answer ended its whole process",
+    "import os; os.kill(os.getpid(), 11)": "the answer ended its whole process",
+}
+
+
+@pytest.mark.parametrize("statements", WRONG)
+def test_what_no_step_may_do_is_told_with_one_request_that_shows_it(statements: str) -> None:
+    verdict = examine("token-bucket", body(statements))
+    assert (verdict.right, verdict.words, requests(verdict)) == (False, WRONG[statements], [(0, 1)])
+
+
+@pytest.mark.parametrize("statements", WORSE)
+def test_what_would_harm_a_process_harms_only_its_own(statements: str) -> None:
+    verdict = grade("token-bucket", body(statements))
+    assert (verdict.right, verdict.words) == (False, WORSE[statements])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def step(:", "line 1: SyntaxError"),
+        ("def stop(self, state, now, cost): ...", "there is no function step(self, state, now, cost)"),
+        ("import no_such_module", "line 1: ModuleNotFoundError"),
+    ],
+)
+def test_what_is_no_answer_is_told(text: str, words: str) -> None:
+    assert examine("gcra", text).words.startswith(words)
+
+
+def test_what_cannot_be_interrupted_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drill, "PATIENCE", 0.5)
+    verdict = grade("gcra", body("import time; time.sleep(100)"))
+    assert verdict.words == "no end after 0.5 s, and it does not let itself be interrupted"
+
+
+def test_what_is_remembered_elsewhere_than_in_the_state_is_of_no_use() -> None:
+    kept = "seen = {}\n" + source(
+        "fixed-window", "used = state[0], state[1]", "used = seen.get(id(state), (state[0], 0))"
+    )
+    kept = kept.replace("state[1] = used", "seen[id(state)] = index, used")
+    assert not examine("fixed-window", kept).right
+
+
+def test_an_answer_that_changes_its_mind_is_not_right() -> None:
+    text = "import random\n" + source("gcra", "early <= 0", "early <= 0 and random.random() < 0.99")
+    assert not examine("gcra", text).right
+
+
+def test_a_mistake_of_the_examiner_is_not_blamed_on_the_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import ratelab.learn.answer as it; it.answered = lambda *_: 1 / 0\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(RuntimeError, match="the examiner failed"):
+        grade("gcra", "")
+
+
+# --- the command
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_drill_is_a_file_that_runs_and_is_not_yet_right(name: str) -> None:
+    text = shown("drill", name)
+    assert text == task(ALGORITHMS[name])
+    assert max(map(len, text.splitlines())) <= 120
+    answered(text, ALGORITHMS[name])
+
+
+def test_an_answer_is_graded_and_the_exit_status_says_so(tmp_path: Path) -> None:
+    answer = tmp_path / "answer.py"
+    answer.write_text(source("gcra"))
+    assert "gcra: right" in shown("drill", "gcra", answer)
+    answer.write_text(source("gcra", "early <= 0", "early < 0"))
+    done = invoke("drill", "gcra", answer)
+    assert done.exit_code == 1
+    assert re.search(r"^  0s +5 +denied +admitted", done.stdout, re.MULTILINE)
+    assert "x Admit as much as remains, and not one more." in done.stdout
+
+
+def test_what_cannot_be_graded_is_told_in_a_line(tmp_path: Path) -> None:
+    assert "did you mean gcra?" in refused("drill", "gcr")
+    assert "cannot be read" in refused("drill", "gcra", tmp_path / "none.py")
+
+
+def test_there_is_a_drill_for_each_algorithm_and_ten_questions() -> None:
+    assert re.findall("ratelab drill ([a-z-]+) > answer.py", shown("drill")) == list(ALGORITHMS)
+    asked, answered_too = shown("drill", "--questions"), shown("drill", "--answers")
+    assert len(re.findall(r"^\d+\. ", asked, re.MULTILINE)) == len(QUESTIONS) == 10
+    assert all(one.command in answered_too and one.command not in asked for one in QUESTIONS)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.question[:40])
+def test_each_answer_is_backed_by_what_its_command_prints(question: Question, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(SCENARIOS.parent)
+    program, *arguments = shlex.split(question.command)
+    printed = python(*arguments) if program == "python" else invoke(*arguments).output
+    assert re.search(question.shows, " ".join(printed.split()))
