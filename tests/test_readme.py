@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from asgi_calls import call
 from click.testing import CliRunner
 
+import ratelab
 from ratelab.cli import ratelab_command
 
 ROOT = Path(__file__).parent.parent
@@ -114,3 +117,31 @@ def test_the_scenario_shown_runs_as_written(tmp_path: Path) -> None:
     result = CliRunner().invoke(ratelab_command, ["simulate", str(tmp_path / "lunch.yaml")])
     assert result.exit_code == 0, result.output
     assert "from 51 clients" in result.output
+
+
+GLOSSARY = re.findall(r"^\| ([^|`]+) \| `([^`|]+)` \| (.+) \|$", README.partition("## Glossary")[2], re.MULTILINE)
+
+
+def there_is(name: str) -> bool:
+    """Say whether something below `ratelab`, or a file, has this name."""
+    if "/" in name:
+        return (ROOT / name).is_file()
+    found: Any = ratelab
+    for part in name.split("."):
+        with suppress(ImportError):
+            import_module(f"{found.__name__}.{part}")
+        if not hasattr(found, part):
+            return part in getattr(found, "__annotations__", ())
+        found = getattr(found, part)
+    return True
+
+
+def test_the_glossary_has_twenty_terms_in_a_sentence_each() -> None:
+    assert len({term for term, _, _ in GLOSSARY}) == 20
+    assert [meaning for _, _, meaning in GLOSSARY if not re.fullmatch(r"[A-Z][^.]*\.", meaning)] == []
+
+
+@pytest.mark.parametrize("name", [name for _, name, _ in GLOSSARY])
+def test_what_the_glossary_names_is_in_the_code(name: str) -> None:
+    assert there_is(name)
+    assert not there_is(f"{name}s")
