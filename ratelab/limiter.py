@@ -53,6 +53,8 @@ class Algorithm(Protocol):
     Two optional class attributes are shown by `ratelab algorithms`: `remembers`, the names of the numbers in a
     key's state, and `at_most = (factor, extra)`, the promise that no window of `Quota.window` lets out a cost of more
     than `factor * burst + extra`, a positive `extra` counted in whole requests. Tests hold a class to the promise.
+    Two more are for pictures: a method `level(state, now)`, which reads a level in units of cost from a state last
+    stepped at `now`, and `shows`, what that is a level of. Without them, what is left is shown.
     """
 
     name: ClassVar[str]

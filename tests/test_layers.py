@@ -50,6 +50,7 @@ PARTS_WITH = {
     "numpy": {"lab", "report", "bench"},
     "rich": {"report", "cli"},
     "click": {"cli"},
+    "matplotlib": {"report"},
     "uvicorn": {"http"},
     "valkey": {"stores", "bench"},
 }

@@ -23,6 +23,7 @@ class FixedWindow:
 
     name: ClassVar[str] = "fixed-window"
     remembers: ClassVar[tuple[str, ...]] = ("window", "used")
+    shows: ClassVar[str] = "used in this window"
     at_most: ClassVar[tuple[int, int]] = (2, 0)
     choose_when: ClassVar[str] = 'people must be able to reckon with it, as in "1,000 a day"'
     say: ClassVar[str] = (
@@ -42,6 +43,10 @@ class FixedWindow:
     def start(self, now: int) -> list[int]:
         """Return an unused counter for the window of `now`."""
         return [now // self.window, 0]
+
+    def level(self, state: State, now: int) -> float:
+        """Return what is used of the window."""
+        return state[1]
 
     def largest(self, latest: int) -> int:
         """Return a bound on what a step computes with a state that is as good as new after its `reset_after`."""

@@ -22,6 +22,7 @@ class Gcra:
 
     name: ClassVar[str] = "gcra"
     remembers: ClassVar[tuple[str, ...]] = ("theoretical arrival time",)
+    shows: ClassVar[str] = "booked ahead of the clock"
     at_most: ClassVar[tuple[int, int]] = (2, 0)
     choose_when: ClassVar[str] = "you want the token bucket in one number"
     say: ClassVar[str] = (
@@ -42,6 +43,10 @@ class Gcra:
     def start(self, now: int) -> list[int]:
         """Return a time that is due."""
         return [now * self.limit]
+
+    def level(self, state: State, now: int) -> float:
+        """Return how much is booked ahead of the clock, in units of cost."""
+        return max(0, state[0] - now * self.limit) / self.period
 
     def largest(self, latest: int) -> int:
         """Return a bound on what a step computes with a state that is as good as new after its `reset_after`."""

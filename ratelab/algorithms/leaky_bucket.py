@@ -23,6 +23,7 @@ class LeakyBucket:
 
     name: ClassVar[str] = "leaky-bucket"
     remembers: ClassVar[tuple[str, ...]] = ("level", "time")
+    shows: ClassVar[str] = "cost in the queue"
     at_most: ClassVar[tuple[int, int]] = (1, 1)
     choose_when: ClassVar[str] = "what is behind it needs an even flow, and waiting is better than a denial"
     say: ClassVar[str] = (
@@ -43,6 +44,10 @@ class LeakyBucket:
     def start(self, now: int) -> list[int]:
         """Return an empty queue."""
         return [0, now]
+
+    def level(self, state: State, now: int) -> float:
+        """Return the cost in the queue."""
+        return state[0] / self.period
 
     def largest(self, latest: int) -> int:
         """Return a bound on what a step computes with a state that is as good as new after its `reset_after`."""

@@ -24,6 +24,7 @@ class SlidingCounter:
 
     name: ClassVar[str] = "sliding-counter"
     remembers: ClassVar[tuple[str, ...]] = ("window", "previous", "current")
+    shows: ClassVar[str] = "estimated for the last window"
     at_most: ClassVar[tuple[int, int]] = (2, -1)
     choose_when: ClassVar[str] = "the log would be too large, and traffic is even"
     say: ClassVar[str] = (
@@ -43,6 +44,10 @@ class SlidingCounter:
     def start(self, now: int) -> list[int]:
         """Return two empty counters, the current one for the window of `now`."""
         return [now // self.window, 0, 0]
+
+    def level(self, state: State, now: int) -> float:
+        """Return the estimate."""
+        return state[1] * (1 - (now - state[0] * self.window) / self.window) + state[2]
 
     def largest(self, latest: int) -> int:
         """Return a bound on what a step computes with a state that is as good as new after its `reset_after`."""

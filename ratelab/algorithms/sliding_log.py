@@ -26,6 +26,7 @@ class SlidingLog:
 
     name: ClassVar[str] = "sliding-log"
     remembers: ClassVar[tuple[str, ...]] = ("head", "count", "time", "a ring of burst times")
+    shows: ClassVar[str] = "in the log"
     at_most: ClassVar[tuple[int, int]] = (1, 0)
     choose_when: ClassVar[str] = "the limit is a promise, and `burst` is small"
     say: ClassVar[str] = (
@@ -50,6 +51,10 @@ class SlidingLog:
     def start(self, now: int) -> list[int]:
         """Return an empty log."""
         return [0, 0, now] + [0] * self.burst
+
+    def level(self, state: State, now: int) -> float:
+        """Return the admissions that count."""
+        return state[1]
 
     def largest(self, latest: int) -> int:
         """Return a bound on what a step computes with a state that is as good as new after its `reset_after`."""

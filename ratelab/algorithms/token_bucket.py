@@ -23,6 +23,7 @@ class TokenBucket:
 
     name: ClassVar[str] = "token-bucket"
     remembers: ClassVar[tuple[str, ...]] = ("tokens", "time")
+    shows: ClassVar[str] = "tokens in the bucket"
     at_most: ClassVar[tuple[int, int]] = (2, 0)
     choose_when: ClassVar[str] = "clients are bursty and may save up"
     say: ClassVar[str] = (
@@ -43,6 +44,10 @@ class TokenBucket:
     def start(self, now: int) -> list[int]:
         """Return a full bucket."""
         return [self.capacity, now]
+
+    def level(self, state: State, now: int) -> float:
+        """Return the tokens in the bucket."""
+        return state[0] / self.period
 
     def largest(self, latest: int) -> int:
         """Return a bound on what a step computes with a state that is as good as new after its `reset_after`."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ratelab.report.charts import CHARTS, THEMES
+
 if TYPE_CHECKING:
     from ratelab.limiter import Algorithm
 
@@ -32,6 +34,9 @@ _COMPARISON = (
         type=click.Choice(["peak"]),
         help="Compare at equal protection too: each with the burst that gives it the sliding log's worst window.",
     ),
+    click.option("--plot", multiple=True, metavar="FILE|DIRECTORY", help="Draw as .png, .svg or .pdf; repeatable."),
+    click.option("--chart", multiple=True, type=click.Choice(CHARTS), help=f"What to draw; by default {CHARTS[0]}."),
+    click.option("--theme", type=click.Choice(THEMES), default=THEMES[0], show_default=True, help="Of what is drawn."),
     click.option("--timeline", is_flag=True, help="Draw when each request was admitted, delayed or denied."),
 )
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from os.path import realpath
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ratelab.cli.plots import Plots
 from ratelab.cli.progress import LateProgress
 from ratelab.errors import InputError
 from ratelab.report.card import card_table, differing_table
 from ratelab.report.equal import equal_table
-from ratelab.report.files import check_events_writable, check_writable, write_events, write_table
+from ratelab.report.files import check_events_writable, write_events, write_table
 from ratelab.report.rows import comparison_object
 from ratelab.report.strip import strips
 from ratelab.report.tables import comparison_table, denied_table, heading
+from ratelab.report.whole import check_writable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,10 +40,13 @@ class Output:
     accuracy: bool
     equalise: str | None
     timeline: bool
+    plot: tuple[str, ...]
+    chart: tuple[str, ...]
+    theme: str
 
     def __post_init__(self) -> None:
         used = {realpath(path) for path in self.inputs}
-        for path in (self.csv_file, self.events_file):
+        for path in (self.csv_file, self.events_file, *self.plots.files):
             if path is not None and realpath(path) in used:
                 raise InputError(f"{path} would be written over: give each output a file of its own")
             used |= {realpath(path)} if path is not None else set()
@@ -49,11 +55,16 @@ class Output:
         if self.events_file is not None:
             check_events_writable(self.events_file)
 
+    @cached_property
+    def plots(self) -> Plots:
+        """The charts asked for."""
+        return Plots(self.plot, self.chart, self.theme, len(self.inputs))
+
     @property
     def needs(self) -> dict[str, bool]:
         """What `compare` is to find out beyond the usual figures."""
         return {
-            "keep_decisions": bool(self.events_file) or self.timeline,
+            "keep_decisions": bool(self.events_file or self.plot) or self.timeline,
             "with_cards": self.accuracy,
             "at_equal_protection": self.equalise is not None,
         }
@@ -84,6 +95,9 @@ def deliver(runs: Sequence[Run], output: Output) -> None:
     if output.events_file is not None:
         with LateProgress("writing events", None):
             write_events(output.events_file, zip(labels if len(runs) > 1 else [{}], comparisons, strict=True))
+    if output.plot:
+        names = [str(next(iter(run.source.values()))) for run in runs]
+        output.plots.write([(name, run.title, run.comparison) for name, run in zip(names, runs, strict=True)])
     if output.as_json:
         objects = [comparison_object(run.comparison, run.source, run.most_denied) for run in runs]
         click.echo(json.dumps(objects[0] if len(runs) == 1 else {"version": 1, "runs": objects}, ensure_ascii=False))

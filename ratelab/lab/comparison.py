@@ -35,6 +35,8 @@ class Comparison:
     """With the cards of a sliding counter, how good its estimate was of what was asked."""
     equalised: Equalised | None = None
     """The same at equal protection, if that was asked for."""
+    algorithms: tuple[Algorithm, ...] = ()
+    """What decided, as it was built for the quota."""
 
 
 def compare(
@@ -75,6 +77,7 @@ def compare(
         tuple(cards),
         estimate(quota, traffic, trailing) if trailing is not None and SlidingCounter in algorithms else None,
         equalise(quota, traffic, algorithms, exact, progress) if at_equal_protection else None,
+        tuple(built),
     )
 
 

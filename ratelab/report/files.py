@@ -1,40 +1,23 @@
-"""Files of results: whole or not at all."""
+"""Files of results: a table, and every decision."""
 
 from __future__ import annotations
 
 import csv
-import errno
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import IO, Any
 
 from ratelab.errors import InputError
 from ratelab.lab.comparison import Comparison
 from ratelab.limiter import Decision
 from ratelab.report.rows import result_rows
+from ratelab.report.whole import check_writable, write_text
 
 EVENT_COLUMNS = ("at_ns", "client", "cost", "algorithm", *Decision._fields)
 """One row for each request and algorithm."""
 
 Row = dict[str, Any]
-
-
-def check_writable(path: str) -> None:
-    """Raise `InputError` unless a file could be written at `path`; nothing is left there."""
-    target = Path(path)
-    with _telling(path):
-        if target.is_dir():
-            raise InputError(f"cannot write {path}: it is a directory; name a file in it")
-        if not target.parent.is_dir():
-            raise InputError(f"cannot write {path}: there is no directory {target.parent}")
-        if target.exists() and not os.access(target, os.W_OK):
-            raise PermissionError(errno.EACCES, "permission denied")
-        if _replaceable(target):
-            NamedTemporaryFile(dir=target.parent).close()
 
 
 def check_events_writable(path: str) -> None:
@@ -47,7 +30,7 @@ def check_events_writable(path: str) -> None:
 def write_table(path: str, labelled: Iterable[tuple[Row, Comparison]]) -> None:
     """Write one CSV row for each result, after the columns that say which run it belongs to."""
     rows = [{**label, **row} for label, comparison in labelled for row in result_rows(comparison)]
-    _write_whole(path, lambda file: _write_csv(file, tuple(rows[0]), rows))
+    write_text(path, lambda file: _write_csv(file, tuple(rows[0]), rows))
 
 
 def write_events(path: str, labelled: Iterable[tuple[Row, Comparison]]) -> None:
@@ -55,7 +38,7 @@ def write_events(path: str, labelled: Iterable[tuple[Row, Comparison]]) -> None:
     labelled = list(labelled)
     columns = (*labelled[0][0], *EVENT_COLUMNS)
     write = _EVENT_WRITERS[Path(path).suffix]
-    _write_whole(path, lambda file: write(file, columns, _events(labelled)))
+    write_text(path, lambda file: write(file, columns, _events(labelled)))
 
 
 def _events(labelled: Iterable[tuple[Row, Comparison]]) -> Iterator[Row]:
@@ -81,41 +64,3 @@ def _write_json_lines(file: IO[str], _columns: tuple[str, ...], rows: Iterable[R
 
 
 _EVENT_WRITERS = {".csv": _write_csv, ".jsonl": _write_json_lines}
-
-
-def _write_whole(path: str, write: Callable[[IO[str]], None]) -> None:
-    """Write beside `path` and move into place, so that nobody ever sees half a file."""
-    target = Path(path)
-    with _telling(path), ExitStack() as cleanup:
-        if not _replaceable(target):
-            write(cleanup.enter_context(target.open("w", encoding="utf-8", newline="")))
-            return
-        target = Path(os.path.realpath(target))  # what a link leads to, not the link
-        file = cleanup.enter_context(
-            NamedTemporaryFile("w", encoding="utf-8", newline="", dir=target.parent, prefix=".ratelab-", delete=False)
-        )
-        cleanup.callback(Path(file.name).unlink, missing_ok=True)
-        write(file)
-        file.close()
-        Path(file.name).chmod(0o666 & ~_umask())
-        Path(file.name).replace(target)
-
-
-def _replaceable(target: Path) -> bool:
-    """Say whether `target` is or would be a plain file; /dev/stdout and the like are written to as they are."""
-    return target.is_file() or not target.exists()
-
-
-@contextmanager
-def _telling(path: str) -> Iterator[None]:
-    """Tell what the system refuses as what it is to the user: a path that cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

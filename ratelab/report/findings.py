@@ -13,12 +13,15 @@ def findings(comparison: Comparison, many_clients: bool = False) -> list[str]:
         return ["There were no requests, so there is nothing to compare."]
     anybody_denied = any(result.denied for result in comparison.results)
     reach = [_reach(comparison)] if many_clients and anybody_denied else []
-    return [_protection(comparison), _price(comparison), *reach]
+    return [protection(comparison), price(comparison), *reach]
 
 
-def _protection(comparison: Comparison) -> str:
+def protection(comparison: Comparison) -> str:
+    """Say how well the quota was kept."""
     burst, window = comparison.quota.burst, about(comparison.quota.window)
     worst = max(result.peak_in_window for result in comparison.results)
+    if worst == 0:
+        return f"No algorithm let anything through, where the quota is {burst:,} within {window}."
     if worst <= burst:
         return f"No algorithm let more than {_most(worst)} through in any {window}, where the quota is {burst:,}."
     leaders = [result.algorithm for result in comparison.results if result.peak_in_window == worst]
@@ -27,7 +30,8 @@ def _protection(comparison: Comparison) -> str:
     return f"{listed(leaders)} let {worst:,} through within {window} where the quota is {burst:,}{faithful}."
 
 
-def _price(comparison: Comparison) -> str:
+def price(comparison: Comparison) -> str:
+    """Say how many requests were denied, and how many had to wait."""
     results = comparison.results
     least, most = min(result.denied for result in results), max(result.denied for result in results)
     offered = results[0].offered

@@ -1,0 +1,48 @@
+"""Comparisons as pictures. Each chart is the module of its name, imported with matplotlib when it is drawn.
+
+`draw` makes the picture, `rendered` makes a file's bytes of it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ratelab.lab.comparison import Comparison
+
+CHARTS = ("comparison", "cumulative", "timeline", "window", "outcome", "level", "fairness")
+"""The charts of a comparison; the first has the essence of the others."""
+
+THEMES = ("light", "dark")
+
+FORMATS = ("png", "svg", "pdf")
+
+
+def draw(comparison: Comparison, chart: str = "comparison", theme: str = "light", caption: str = "") -> Figure:
+    """Draw the chart of `CHARTS` under a title that tells what it shows; `caption` says what was compared.
+
+    The comparison must have kept its decisions. The picture is 8 inches wide and as high as it needs.
+    """
+    from ratelab.report.charts.sheet import Sheet, styled
+    from ratelab.report.charts.view import View
+    from ratelab.report.findings import findings
+    from ratelab.report.tables import heading
+
+    view = View(comparison, theme)
+    module = import_module(f"{__name__}.{chart}")
+    title = module.finding(view) if len(comparison.traffic) else findings(comparison)[0]
+    about = heading(comparison).replace("\n", "; ")
+    with styled():
+        sheet = Sheet(title, f"{caption}\n{about}".strip(), module.height(view), theme)
+        module.paint(sheet, sheet.body, view)
+    return sheet.figure
+
+
+def rendered(figure: Figure, file_format: str) -> bytes:
+    """Return the picture as a file of `FORMATS`; the same picture gives the same bytes."""
+    from ratelab.report.charts.sheet import rendered
+
+    return rendered(figure, file_format)

@@ -1,0 +1,98 @@
+"""How much of what it asked for each client was given, by each algorithm."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratelab.lab.metrics import Result
+from ratelab.report.charts.box import Box
+from ratelab.report.charts.lettering import Pen
+from ratelab.report.charts.sheet import LABEL, Sheet
+from ratelab.report.charts.view import View
+from ratelab.report.findings import listed
+
+MOST_NAMED = 16
+"""Clients that get a bar and a name each; of more, their shares are drawn in order."""
+ABREAST = 5
+NAMES, HEAD, FOOT, EACH, MANY, GAP = 1.3, 0.4, 0.3, 0.2, 2.2, 0.15
+SMALL = Pen(8)
+
+
+def finding(view: View) -> str:
+    """Say how many clients were denied, and how evenly all were admitted."""
+    clients = len(_asking(view))
+    if clients < 2:
+        return "There is one client at most, so nobody fares worse than another."
+    denied = {result.algorithm: result.clients_denied for result in view.results}
+    fairness = sorted({f"{result.fairness:.2f}" for result in view.results})
+    least, most = min(denied.values()), max(denied.values())
+    harsh, mild = ([name for name, count in denied.items() if count == end] for end in (most, least))
+    if not most:
+        return f"No algorithm denied any of {clients:,} clients."
+    who = listed(harsh) if least < most else "Each algorithm"
+    rest = f", {listed(mild)} {f'{least:,}' if least else 'none'}" if least < most else ""
+    index = " to ".join(fairness[:: max(1, len(fairness) - 1)])
+    return f"{who} denied {most:,} of {clients:,} clients at least once{rest}; fairness is {index}."
+
+
+def height(view: View) -> float:
+    """Return the height of the chart in inches."""
+    groups = -(-len(view.results) // ABREAST)
+    return 0.3 + groups * (HEAD + _body(view) + FOOT) + (groups - 1) * GAP
+
+
+def paint(sheet: Sheet, box: Box, view: View) -> None:
+    """Draw a column of bars for each algorithm, the clients that are denied most at the top."""
+    clients = _asking(view)
+    many = len(clients) > MOST_NAMED
+    sheet.text(box.left, box.top + 0.08, "how much of what it asked for each client was admitted")
+    groups = [view.results[start : start + ABREAST] for start in range(0, len(view.results), ABREAST)]
+    for results, group in zip(groups, box.inset(top=0.3).rows(len(groups), GAP), strict=True):
+        if many:
+            _name(sheet, group, ["worst served", *[""] * 10, "best served"])
+        else:
+            _name(
+                sheet, group, [view.comparison.traffic.names[client] for client in clients.tolist()] or ["nobody asked"]
+            )
+        columns = group.inset(left=NAMES).columns(min(ABREAST, len(view.results)), GAP)
+        for result, column in zip(results, columns[: len(results)], strict=True):
+            _column(sheet, column, result, clients, view.colours[result.algorithm])
+
+
+def _asking(view: View) -> NDArray[np.int64]:
+    """Return the clients that asked for anything, the most often denied first."""
+    offered = view.results[0].client_offered
+    denied = np.max([result.client_offered - result.client_admitted for result in view.results], axis=0)
+    ranked = np.argsort(-denied, kind="stable")
+    return ranked[offered[ranked] > 0]
+
+
+def _body(view: View) -> float:
+    clients = len(_asking(view))
+    return MANY if clients > MOST_NAMED else EACH * max(1, clients)
+
+
+def _name(sheet: Sheet, group: Box, names: list[str]) -> None:
+    for name, row in zip(names, group.inset(top=HEAD, bottom=FOOT).rows(len(names)), strict=True):
+        sheet.text(row.left, row.top + row.height / 2, name, SMALL, sheet.theme.ink, width=NAMES - 0.1)
+
+
+def _column(sheet: Sheet, box: Box, result: Result, clients: NDArray[np.int64], colour: str) -> None:
+    sheet.text(box.left, box.top + LABEL.line / 2, result.algorithm, LABEL, colour, width=box.width)
+    index = "-" if result.fairness is None else f"{result.fairness:.2f}"
+    sheet.text(box.left, box.top + LABEL.line * 1.5, f"fairness {index}", SMALL, width=box.width)
+    place = box.inset(top=HEAD, bottom=FOOT)
+    axes = sheet.axes(place, 1, 0, max(1, len(clients)))
+    axes.set_axis_off()
+    shares = result.client_admitted[clients] / result.client_offered[clients]
+    if len(clients) > MOST_NAMED:
+        shares = np.sort(shares)
+        axes.stairs(np.ones(len(shares)), orientation="horizontal", fill=True, color=sheet.theme.denied, linewidth=0)
+        axes.stairs(shares, orientation="horizontal", fill=True, color=colour, linewidth=0)
+    else:
+        rows = np.arange(len(shares)) + 0.5
+        axes.barh(rows, 1, 0.7, color=sheet.theme.denied)
+        axes.barh(rows, shares, 0.7, color=colour)
+    sheet.text(place.left, place.bottom + SMALL.line, "0", SMALL)
+    sheet.text(place.right, place.bottom + SMALL.line, "100 %", SMALL, align="right")

@@ -1,0 +1,50 @@
+"""Colours: one for each algorithm, whatever it is compared with, and those of the two themes.
+
+The built-in ones keep apart under each kind of colour blindness and stand out on white and on black; the exact
+reference has the colour of the text. Machado, Oliveira and Fernandes, "A physiologically-based model for simulation of
+color vision deficiency" (2009).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from zlib import crc32
+
+
+class Theme(NamedTuple):
+    """The colours that are not an algorithm's."""
+
+    paper: str
+    ink: str
+    """Titles, and the exact reference."""
+    quiet: str
+    """Captions and axes."""
+    grid: str
+    denied: str
+
+
+THEMES = {
+    "light": Theme("#ffffff", "#2c3640", "#5c6670", "#e3e7ea", "#c3c9cf"),
+    "dark": Theme("#14181d", "#dfe4e9", "#98a2ad", "#2b323a", "#5f6b78"),
+}
+
+_BUILT_IN = {
+    "token-bucket": "#1b69e8",
+    "leaky-bucket": "#12a268",
+    "fixed-window": "#dd5f08",
+    "sliding-counter": "#b04cb0",
+    "gcra": "#3a9ad6",
+}
+_OTHERS = ("#b07d00", "#7b62d0", "#16879c", "#d0436f", "#9a6244", "#74860a")
+
+
+def colours(algorithms: Sequence[str], theme: str) -> dict[str, str]:
+    """Return each algorithm's colour; one that is not ours has the colour of its name, or the next if that is taken."""
+    known = {**_BUILT_IN, "sliding-log": THEMES[theme].ink}
+    found: dict[str, str] = {}
+    for name in algorithms:
+        place = crc32(name.encode("utf-8", "replace")) % len(_OTHERS)
+        turn = (*_OTHERS[place:], *_OTHERS[:place])
+        found[name] = known.get(name) or next((one for one in turn if one not in found.values()), turn[0])
+    return found

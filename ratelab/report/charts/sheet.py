@@ -1,0 +1,134 @@
+"""The sheet that a chart is drawn on: a title and a caption, and below them a body with places in inches."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.style
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
+
+from ratelab.report.charts.box import Box
+from ratelab.report.charts.lettering import Pen, legible
+from ratelab.report.charts.palette import THEMES
+from ratelab.report.charts.units import count, marks
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+
+Values = NDArray[Any]
+
+WIDTH = 8.0
+MARGIN = 0.25
+TITLE, CAPTION, LABEL = Pen(12, bold=True), Pen(9), Pen(9)
+
+_STYLE: list[Any] = [
+    "default",  # whatever a person's own matplotlibrc says
+    {
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.6,
+        "xtick.labelsize": 8.5,
+        "ytick.labelsize": 8.5,
+        "xtick.major.size": 3,
+        "ytick.major.size": 3,
+        "hatch.linewidth": 0.6,
+        "figure.dpi": 200,  # what text is measured at, too
+        "savefig.dpi": "figure",
+        "svg.hashsalt": "ratelab",
+        "text.parse_math": False,
+    },
+]
+_METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+"""What matplotlib would add by itself: when and with what a file was made."""
+
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it keeps its list of fonts is nothing to tell
+
+
+def styled() -> AbstractContextManager[None]:
+    """Have all that is drawn and written within look as charts do."""
+    return matplotlib.style.context(_STYLE)
+
+
+class Sheet:
+    """A title, a caption, and a body of a given height to draw on."""
+
+    def __init__(self, title: str, caption: str, height: float, theme: str) -> None:
+        self.theme = THEMES[theme]
+        width = WIDTH - 2 * MARGIN
+        titles = TITLE.broken(legible(title), width, 3)
+        captions = [line for part in caption.splitlines() for line in CAPTION.broken(legible(part), width, 2)]
+        top = MARGIN + len(titles) * TITLE.line + 0.05
+        self.body = Box(MARGIN, top + len(captions) * CAPTION.line + 0.15, width, height)
+        self._height = self.body.bottom + MARGIN
+        self.figure = Figure((WIDTH, self._height), facecolor=self.theme.paper)
+        self.figure.set_label(title)  # which is also what a file says of itself
+        FigureCanvasAgg(self.figure)
+        for number, line in enumerate(titles):
+            self.text(MARGIN, MARGIN + (number + 0.5) * TITLE.line, line, TITLE, self.theme.ink)
+        for number, line in enumerate(captions):
+            self.text(MARGIN, top + (number + 0.5) * CAPTION.line, line, CAPTION, self.theme.quiet)
+
+    def text(
+        self, x: float, y: float, text: str, pen: Pen = LABEL, colour: str = "", align: str = "left",
+        width: float = WIDTH,
+    ) -> None:  # fmt: skip
+        """Write a line whose middle is at the height of `y`, cut to `width`."""
+        cut = pen.cut(legible(text), width)
+        self.figure.text(
+            x / WIDTH, 1 - y / self._height, cut,
+            color=colour or self.theme.quiet, ha=align, va="center_baseline", fontproperties=pen.font(cut),
+        )  # fmt: skip
+
+    def axes(self, box: Box, right: float, top: float, bottom: float = 0) -> Axes:
+        """Return axes that fill the box, from 0 to `right` and from `bottom` to `top`."""
+        place = (box.left / WIDTH, 1 - box.bottom / self._height, box.width / WIDTH, box.height / self._height)
+        axes = self.figure.add_axes(place, xlim=(0, right), ylim=(bottom, top), facecolor="none")
+        axes.set_axisbelow(True)
+        axes.tick_params(color=self.theme.quiet, labelcolor=self.theme.quiet)
+        axes.spines[:].set_color(self.theme.quiet)
+        return axes
+
+    def bars(
+        self, axes: Axes, edges: Values, heights: Values, colour: str, floor: Values | float = 0, opacity: float = 1
+    ) -> None:
+        """Fill the area from `floor` to `heights`, one for each part between two edges, without gaps."""
+        upper, lower = (np.append(one, one[-1]) for one in np.broadcast_arrays(heights, floor))
+        axes.fill_between(edges, lower, upper, step="post", color=colour, alpha=opacity, linewidth=0)
+
+    def time_ticks(self, axes: Axes, unit: str, labelled: bool = True) -> None:
+        """Mark whole numbers of `unit` along the time axis; label them on the lowest of several axes."""
+        axes.xaxis.set_major_locator(FixedLocator(marks(unit, axes.get_xlim()[1], max(2, int(_width(axes) / 0.65)))))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}{unit}" if value else "0"))
+        axes.tick_params(labelbottom=labelled)
+        axes.grid(axis="x", color=self.theme.grid, linewidth=0.6)
+
+    def count_ticks(self, axes: Axes, at: Sequence[float] = ()) -> None:
+        """Mark whole numbers up the axis, those of `at` or some that fit; what lies below 0 is counted downwards."""
+        locator = FixedLocator(at) if at else MaxNLocator(4, integer=True, steps=[1, 2, 5, 10])
+        axes.yaxis.set_major_locator(locator)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: count(abs(value))))
+
+
+def _width(axes: Axes) -> float:
+    return float(axes.get_position().width) * WIDTH
+
+
+def rendered(figure: Figure, file_format: str) -> bytes:
+    """Return the picture as a file; the same picture gives the same bytes."""
+    file = BytesIO()
+    with styled():
+        figure.savefig(file, format=file_format, metadata={**_METADATA[file_format], "Title": figure.get_label()})
+    return file.getvalue()

@@ -1,0 +1,41 @@
+"""The cost that left within the window that ends now, against the burst; what is above it is the overshoot."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ratelab.lab.curves import crest, trailing
+from ratelab.quota import about
+from ratelab.report.charts.box import Box
+from ratelab.report.charts.sheet import Sheet
+from ratelab.report.charts.strips import height, strips
+from ratelab.report.charts.view import View
+from ratelab.report.findings import protection
+
+COLUMNS_PER_INCH = 70
+"""How finely time is cut; the most in each part is drawn, so that no moment above the burst is lost."""
+
+__all__ = ["finding", "height", "paint"]
+
+
+def finding(view: View) -> str:
+    """Say how well the quota was kept."""
+    return protection(view.comparison)
+
+
+def paint(sheet: Sheet, box: Box, view: View) -> None:
+    """Draw a strip for each algorithm: light up to the burst, in full colour above it."""
+    burst, window = view.comparison.quota.burst, view.comparison.quota.window
+    curves = [trailing(*view.departures(result.algorithm), window) for result in view.results]
+    peaks = [int(curve.values.max()) for curve in curves]
+    notes = [f"at most {peak:,}" if peak <= burst else f"{peak:,}, {peak / burst:.3g}x the quota" for peak in peaks]
+    of = f" of {view.focus_name}" if view.focus_name else ""
+    heading = f"what left{of} in the last {about(window)}, against {burst:,}"
+    edges = np.linspace(0, view.x(view.end), int(box.width * COLUMNS_PER_INCH) + 1)
+    drawn = zip(strips(sheet, box, view, heading, notes, (0, 1.08 * max(burst, *peaks))), curves, strict=True)
+    for (result, axes), curve in drawn:
+        colour, most = view.colours[result.algorithm], crest(curve, view.end, len(edges) - 1)
+        sheet.bars(axes, edges, np.minimum(most, burst), colour, opacity=0.3)
+        sheet.bars(axes, edges, np.maximum(most, burst), colour, floor=burst)
+        axes.axhline(burst, color=sheet.theme.ink, linewidth=1, linestyle=(0, (4, 3)))
+        sheet.count_ticks(axes, [0, burst])

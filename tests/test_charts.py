@@ -1,0 +1,217 @@
+"""Charts show what the figures say, say it in their titles, and can be read whatever the traffic was."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from itertools import combinations
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex, to_rgb
+from pictures import LONG, area, compared, drawn, odd, overlapping, panel, reaches, written
+
+from ratelab.algorithms import COMPARED
+from ratelab.lab.comparison import Comparison
+from ratelab.lab.replay import DECISION
+from ratelab.lab.traffic import Traffic
+from ratelab.report.charts import CHARTS, THEMES, draw, rendered
+from ratelab.report.charts.palette import THEMES as PAPERS
+from ratelab.report.charts.palette import colours
+from ratelab.report.charts.view import View
+
+TITLES = {
+    "comparison": "fixed-window let 120 through within 1min where the quota is 60; ",
+    "window": "fixed-window let 120 through within 1min where the quota is 60; ",
+    "cumulative": "Of 120 requests, sliding-log and sliding-counter denied 60, fixed-window none; ",
+    "timeline": "Of 120 requests, sliding-log and sliding-counter denied 60, fixed-window none; ",
+    "outcome": "Of 120 requests, sliding-log and sliding-counter denied 60, fixed-window none; ",
+    "level": "fixed-window and sliding-log had nothing left for 33 % of the time, ",
+    "fairness": "There is one client at most, so nobody fares worse than another.",
+}
+
+
+def test_every_chart_has_a_title_that_tells_its_finding() -> None:
+    assert sorted(TITLES) == sorted(CHARTS)
+    view = View(compared("boundary-burst"), "light")
+    for chart, title in TITLES.items():
+        assert import_module(f"ratelab.report.charts.{chart}").finding(view).startswith(title), chart
+    assert drawn("cumulative", "boundary-burst").get_label().startswith(TITLES["cumulative"])
+
+
+@pytest.mark.parametrize(
+    ("chart", "traffic"),
+    [
+        ("comparison", "none"),
+        ("comparison", "names"),
+        ("level", "names"),
+        ("fairness", "names"),
+        ("cumulative", "one"),
+        ("timeline", "denied"),
+    ],
+)
+def test_no_text_lies_on_another_or_beyond_the_sheet_whatever_the_traffic_was(chart: str, traffic: str) -> None:
+    figure = draw(odd(traffic), chart, caption=LONG)
+    assert overlapping(figure) == []
+    assert traffic != "none" or figure.get_label() == "There were no requests, so there is nothing to compare."
+
+
+@pytest.mark.parametrize("chart", ["comparison", "fairness"])
+def test_no_text_lies_on_another_where_there_are_several_clients(chart: str) -> None:
+    assert overlapping(drawn(chart, "noisy-neighbour")) == []
+
+
+def test_the_window_chart_reaches_each_peak_and_is_in_full_colour_above_the_burst_alone() -> None:
+    figure, comparison = drawn("window", "overload"), compared("overload")
+    for number, result in enumerate(comparison.results):
+        below, above = reaches(panel(figure, number))
+        assert below == (0, min(5, result.peak_in_window))
+        assert above == (5, max(5, result.peak_in_window)), result.algorithm
+    assert "10, 2x the quota" in written(figure)
+
+
+def test_the_cumulative_chart_ends_at_what_was_admitted_and_draws_the_quotas_line() -> None:
+    (axes,), comparison = drawn("cumulative").axes, compared("burst")
+    quota, *lines = axes.lines
+    assert quota.get_xydata().tolist() == [[0, 5], [10, 25]]
+    assert [line.get_ydata()[-1] for line in lines] == [result.admitted for result in comparison.results]
+    assert reaches(axes) == [(0, 30)]
+    assert [to_hex(line.get_color()) for line in lines] == list(colours(COMPARED, "light").values())
+    assert {"30 arrived", "quota: 5 + 2/s", "14 token-bucket", "11 sliding-counter"} <= {*written(axes.figure)}
+
+
+def test_arrivals_that_dwarf_the_rest_are_cut_and_said_so() -> None:
+    figure = drawn("cumulative", "noisy-neighbour")
+    assert panel(figure, 0).get_ylim()[1] < 200
+    assert "1,500 arrived ↑" in written(figure)
+
+
+def test_the_timeline_has_an_arrow_from_each_arrival_to_its_departure() -> None:
+    figure, made = drawn("timeline"), compared("burst").decisions["leaky-bucket"]
+    arrows = [path.vertices for path in panel(figure, 1).collections[-1].get_paths()]
+    arrived = compared("burst").traffic.times[made["delay_ns"] > 0] / 1e9
+    left = arrived + made["delay_ns"][made["delay_ns"] > 0] / 1e9
+    assert [start[0] for start, _ in arrows] == pytest.approx(arrived)
+    assert [end[0] for _, end in arrows] == pytest.approx(left)
+    for (start, end), (other_start, other_end) in combinations(arrows, 2):
+        assert start[1] != other_start[1] or end[0] <= other_start[0] or other_end[0] <= start[0]
+    assert "7 at once, 7 later, 16 denied" in written(figure)
+
+
+@pytest.mark.parametrize("scenario", ["slow-trickle", "boundary-burst"])
+def test_the_timelines_areas_are_the_requests_admitted_upwards_and_denied_downwards(scenario: str) -> None:
+    figure, parts = drawn("timeline", scenario), 220 if scenario == "slow-trickle" else 110
+    for number, result in enumerate(compared(scenario).results):
+        axes = panel(figure, number)
+        part = axes.get_xlim()[1] / parts
+        at_once, later, denied = (area(one) / part for one in axes.collections[:3])
+        expected = (result.admitted - result.delayed, result.delayed, result.denied)
+        assert (at_once, later, denied) == pytest.approx(expected, abs=1e-6), result.algorithm
+        assert (reaches(axes)[2][1], reaches(axes)[0][0]) == (0, 0)
+
+
+def test_the_outcome_is_written_beside_its_bars() -> None:
+    figure = drawn("outcome")
+    bars = [[round(bar.get_width()) for bar in axes.patches] for axes in figure.axes]
+    assert bars == [[14, 0, 16], [7, 7, 16], [13, 0, 17], [12, 0, 18], [11, 0, 19]]
+    assert [text for text in written(figure) if text.isdigit()] == [str(one) for bar in bars for one in bar]
+
+
+def test_the_level_chart_says_what_it_is_a_level_of() -> None:
+    figure = drawn("level")
+    assert {"tokens in the bucket", "cost in the queue", "used in this window", "in the log"} <= {*written(figure)}
+    tokens = panel(figure, 0).lines[0].get_ydata()
+    assert (tokens[0], min(tokens), max(tokens)) == (5, pytest.approx(0.06, abs=0.01), 5)
+
+
+def test_fairness_has_a_bar_for_each_client_the_most_denied_first() -> None:
+    figure, results = drawn("fairness", "noisy-neighbour"), compared("noisy-neighbour").results
+    widths = [bar.get_width() for bar in panel(figure, 0).patches][11:]
+    assert widths == pytest.approx([results[0].client_admitted[0] / 1500, *[1.0] * 10])
+    assert "noisy" in written(figure)
+    assert {"worst served", "best served"} <= {*written(drawn("fairness", "thundering-herd"))}
+
+
+# --- colours
+
+SEEN_BY = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+"""What is left of linear light, after Machado, Oliveira and Fernandes (2009)."""
+
+
+def light(colour: str) -> Any:
+    """Return the linear light of red, green and blue."""
+    coded = np.array(to_rgb(colour))
+    return np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
+
+
+def lab(seen: Any) -> Any:
+    """Return linear light as CIE L*a*b*, in which equal distances look equal."""
+    white = np.array([0.9505, 1, 1.089])
+    x, y, z = np.cbrt(np.clip(TO_XYZ @ np.clip(seen, 0, 1) / white, 0.008856, None))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_colours_stand_out_from_the_paper(theme: str) -> None:
+    for colour in colours([*COMPARED, "gcra", *map(str, range(6))], theme).values():
+        shades = sorted(float((TO_XYZ @ light(one))[1]) + 0.05 for one in (colour, PAPERS[theme].paper))
+        assert shades[1] / shades[0] > 3, colour
+
+
+@pytest.mark.parametrize("eye", SEEN_BY)
+@pytest.mark.parametrize("theme", THEMES)
+def test_the_colours_compared_are_told_apart_by_every_eye(eye: str, theme: str) -> None:
+    seen = {name: lab(SEEN_BY[eye] @ light(one)) for name, one in colours(COMPARED, theme).items()}
+    for one, other in combinations(seen, 2):
+        assert np.linalg.norm(seen[one] - seen[other]) > 20, (one, other)
+
+
+def test_an_algorithm_has_its_colour_whatever_it_is_compared_with() -> None:
+    alone = {name: colours([name], "dark")[name] for name in (*COMPARED, "gcra", "toll", "mine")}
+    assert colours(list(alone), "dark") == alone
+    assert len(set(alone.values())) == len(alone)
+    assert len({*colours([str(number) for number in range(6)], "light").values()}) == 6
+
+
+# --- files
+
+
+@pytest.mark.parametrize("file_format", ["png", "svg", "pdf"])
+def test_the_same_picture_is_the_same_bytes_whatever_a_persons_own_settings(file_format: str) -> None:
+    first = rendered(draw(compared("burst"), "cumulative"), file_format)
+    with matplotlib.rc_context({"font.size": 30, "svg.hashsalt": None, "axes.grid": True, "savefig.dpi": 10}):
+        assert rendered(draw(compared("burst"), "cumulative"), file_format) == first
+    assert b"dc:date" not in first
+    assert b"CreationDate" not in first
+
+
+def test_a_file_says_in_words_what_it_shows() -> None:
+    assert "<title>Of 120 requests, sliding-log and" in rendered(drawn("outcome", "boundary-burst"), "svg").decode()
+
+
+def many_requests(count: int) -> Comparison:
+    """Return decisions without rhyme or reason, as many as asked for."""
+    few = odd("one")
+    bits = np.random.default_rng(1)
+    times = np.sort(bits.integers(0, 3600 * 10**9, count))
+    zeros = np.zeros(count, np.int64)
+    traffic = Traffic(times, zeros, zeros + 1, ("alice",), zeros[:1], 3600 * 10**9)
+    made = np.zeros(count, DECISION)
+    made["allowed"], made["delay_ns"] = bits.random(count) < 0.5, bits.integers(0, 10**9, count)
+    made["delay_ns"][~made["allowed"]] = 0
+    made["remaining"] = bits.integers(0, 5, count)
+    decisions = {result.algorithm: made for result in few.results}
+    return Comparison(few.quota, traffic, few.results, decisions, algorithms=few.algorithms)
+
+
+@pytest.mark.parametrize("chart", ["comparison", "level"])
+def test_a_picture_of_very_many_requests_is_no_larger_for_it(chart: str) -> None:
+    assert len(rendered(draw(many_requests(30_000), chart), "svg")) < 1_000_000
