@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from typing import Any, Self
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -14,8 +14,21 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Field = tuple[bytes, bytes]
 """A header field: its name in lower case, and its value."""
 
+
+class Told(tuple[Field, ...]):
+    """Header fields that are told again and again, with their lines as they stand in the head of an answer."""
+
+    lines: bytes
+
+    def __new__(cls, fields: Iterable[Field]) -> Self:
+        """Write the lines once."""
+        told = super().__new__(cls, fields)
+        told.lines = b"".join(b"%s: %s\r\n" % field for field in told)
+        return told
+
+
 OFFERED = "ratelab.fields"
-"""The key of a scope in which a server offers a list: the fields put there are in the answer, whoever gives it."""
+"""The key of a scope in which a server offers a list: what is `Told` there is in the answer, whoever gives it."""
 
 
 async def answer(scope: Scope, send: Send, status: int, fields: Iterable[Field], body: bytes) -> None:

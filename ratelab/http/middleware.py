@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from inspect import iscoroutinefunction
 from typing import Any, NamedTuple, Self
 
 from ratelab.errors import InputError, StoreError, shown
-from ratelab.http.asgi import OFFERED, App, Field, Message, Receive, Scope, Send, answer
+from ratelab.http.asgi import OFFERED, App, Field, Message, Receive, Scope, Send, Told, answer
 from ratelab.http.headers import SECOND, Fields, seconds
 from ratelab.http.identity import AmbiguousClientError, Identity
 from ratelab.http.problems import FIELDS, problem, quota_exceeded, reduced_capacity
@@ -36,8 +36,8 @@ class Counts:
 AnyLimiter = Limiter | AsyncLimiter
 """A limiter that decides at once, or one that is awaited."""
 
-Refusal = tuple[int, tuple[Field, ...], bytes]
-"""A status, the fields and the body of an answer."""
+Refusal = tuple[int, Told, Field, bytes]
+"""A status, the fields, the one that tells the length, and the body of an answer."""
 
 
 class Guard(NamedTuple):
@@ -46,7 +46,7 @@ class Guard(NamedTuple):
     hit: Callable[[str, int], Any]
     """Decide; the `Decision` is to be awaited if the limiter is `waited_for`."""
     waited_for: bool
-    written: Callable[[int, int, bool], tuple[Field, ...]]
+    written: Callable[[int, int, bool], Told]
     refusal: Callable[[Decision], Refusal]
 
     @classmethod
@@ -74,7 +74,7 @@ class Guard(NamedTuple):
         return cls(limiter.hit, iscoroutinefunction(limiter.hit), fields.written, refusal)
 
 
-def _adding(fields: tuple[Field, ...], send: Send) -> Send:
+def _adding(fields: Iterable[Field], send: Send) -> Send:
     """Add fields to the answer that is sent."""
 
     def send_with_fields(message: Message) -> Awaitable[None]:
@@ -86,11 +86,11 @@ def _adding(fields: tuple[Field, ...], send: Send) -> Send:
     return send_with_fields
 
 
-def _whole(status: int, told: tuple[Field, ...], body: bytes) -> Refusal:
-    return status, (*FIELDS, *told, (b"content-length", b"%d" % len(body))), body
+def _whole(status: int, told: Told, body: bytes) -> Refusal:
+    return status, Told((*FIELDS, *told)), (b"content-length", b"%d" % len(body)), body
 
 
-def _unavailable(error: StoreError) -> Refusal:
+def _unavailable(error: StoreError) -> tuple[int, tuple[Field, ...], bytes]:
     """Return what `answer` is to send; what the error says is for the operator alone."""
     wait = max(1, seconds(error.retry_after_ns))
     return 503, (*FIELDS, (b"retry-after", b"%d" % wait)), reduced_capacity(wait)
@@ -161,10 +161,16 @@ class RateLimitMiddleware:
             await answer(scope, send, *_unavailable(error))
             return
         allowed, remaining, _, reset_after_ns, delay_ns = decision
+        offered = scope.get(OFFERED)
         if not allowed:
             counts.denied += 1
-            status, told, body = refusal(decision)
-            await send({"type": "http.response.start", "status": status, "headers": [*told]})
+            status, told, length, body = refusal(decision)
+            if offered is None:
+                headers = [*told, length]
+            else:
+                offered.append(told)
+                headers = [length]
+            await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
             return
         counts.admitted += 1
@@ -175,11 +181,10 @@ class RateLimitMiddleware:
                 return
             receive, reset_after_ns = waited, reset_after_ns - delay_ns
         fields = written(remaining, -(-reset_after_ns // SECOND), False)
-        offered = scope.get(OFFERED)
         if offered is None:
             send = _adding(fields, send)
         else:
-            offered += fields
+            offered.append(fields)
         await app(scope, receive, send)
 
     def _guard_of(self, scope: Scope) -> Guard:

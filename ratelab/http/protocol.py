@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from ratelab.http.asgi import OFFERED, Scope
+from ratelab.http.asgi import OFFERED, Scope, Told
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
@@ -24,6 +24,34 @@ LARGEST_REQUEST = 1_048_576
 
 PIECE = 1024
 """Bytes that are parsed at a time, which bounds how many requests can queue on a connection."""
+
+
+class Head:
+    """What a cycle writes to until its answer has begun: its transport, but for what is added to the head.
+
+    uvicorn checks each field of each answer anew, which takes longer than a limiter's decision. What is `Told` has been
+    written once, by us, and is added as it stands.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.is_closing, self.close = transport.is_closing, transport.close
+        self._transport = transport
+
+    def begin(self, cycle: RequestResponseCycle) -> list[Told]:
+        """Stand before the transport of a cycle whose answer has not begun; return the list of what to add to it."""
+        self._cycle = cycle
+        self._offered: list[Told] = []
+        cycle.transport = cast(asyncio.Transport, self)
+        return self._offered
+
+    def write(self, data: bytes) -> None:
+        """Write what comes before the answer, or its head, whereupon the cycle has its transport back."""
+        cycle = self._cycle
+        if cycle.response_started:
+            cycle.transport = self._transport
+            for told in self._offered:
+                data = b"%s%s\r\n" % (data[:-2], told.lines)
+        self._transport.write(data)
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -45,6 +73,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refusal: HTTPStatus | None = None
         self._upgrading = False
         self._answered: RequestResponseCycle | None = None
+        self._head = Head(transport)
         self._waiting_since: float | None = self.loop.time()
         self._timer = self.loop.call_later(DEADLINE, self._check_deadline)
 
@@ -113,8 +142,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answered = cycle
-        cycle.default_headers = cycle.default_headers.copy()
-        cast(Scope, cycle.scope)[OFFERED] = cycle.default_headers
+        cast(Scope, cycle.scope)[OFFERED] = self._head.begin(cycle)
         super()._start_asgi_task(cycle, app)
 
     def _feed_held(self) -> None:
