@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator
 from multiprocessing.pool import Pool
+from struct import pack, unpack
 from typing import Any
 from unittest.mock import patch
 
@@ -61,14 +62,14 @@ def hit_racily(url: str, name: str, key: str) -> list[bytes]:
             state = [*map(int, held.split())] if held else kernel.start(0)
             allowed, *others = kernel.step(state, 0, 1)
             client.set(script.key(key), " ".join(map(str, state)))
-            replies.append(" ".join(map(str, (0, 0, int(allowed), *others))).encode())
+            replies.append(pack(">7q", 0, 0, allowed, *others))
     return replies
 
 
 def histories(processes: Pool, store: Server, name: str, key: str, work: Any = hit) -> list[list[int]]:
     """Return the numbers of every reply, in the order of the server's time."""
     replies = processes.starmap(work, [(store.url, name, key)] * PROCESSES, chunksize=1)
-    return sorted([int(number) for number in reply.split()] for each in replies for reply in each)
+    return sorted([*unpack(">7q", reply)] for each in replies for reply in each)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

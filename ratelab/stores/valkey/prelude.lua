@@ -1,12 +1,13 @@
 -- What all algorithms share in a store: the server's time, a key's state and the reply. An algorithm's script follows it.
 -- Every number is a whole one below 2^53, in which Lua is exact; times are microseconds.
 -- KEYS are the keys to decide, ARGV the algorithm's parameters and then a cost for each key.
--- The reply is the server's time as it tells it, then for each key allowed, remaining, retry_after, reset_after and delay.
+-- The reply is the server's time as it tells it, then for each key allowed, remaining, retry_after, reset_after and delay,
+-- all as integers of eight bytes, which are made and read faster than their digits.
 
 local NEVER = -1
 local PATIENCE = 1000000  -- a clock that lags by more than this has stepped back: see ratelab.clock.steady
 
-local call, format = redis.call, string.format
+local call, format, pack = redis.call, string.format, struct.pack
 local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
 local time = call('TIME')
 local clock = time[1] * 1000000 + time[2]
@@ -25,7 +26,7 @@ end
 -- `step(now, cost, last, a, b)` decides as the Python kernel does, by the state's time and numbers, which are nil for a new
 -- key but for the time, and returns a decision's five fields and what to write. What is denied or free changes no state.
 local function decide(step, read, write)
-  local reply, count = { time[1], time[2] }, #KEYS
+  local reply, count = pack('>i8i8', time[1], time[2]), #KEYS
   for i = 1, count do
     local key, cost = KEYS[i], tonumber(ARGV[#ARGV - count + i])
     local shift, last, a, b = read(key)
@@ -41,7 +42,7 @@ local function decide(step, read, write)
       shift = shift or 0
       write(key, format('%.0f', max(1, ceil((reset + now - shift - clock) / 1000))), shift, now, a, b, c)
     end
-    reply[i + 2] = format('%d %.0f %.0f %.0f %.0f', allowed and 1 or 0, remaining, retry, reset, delay)
+    reply = reply .. pack('>i8i8i8i8i8', allowed and 1 or 0, remaining, retry, reset, delay)
   end
-  return table.concat(reply, ' ')
+  return reply
 end

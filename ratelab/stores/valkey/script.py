@@ -10,6 +10,7 @@ from fractions import Fraction
 from functools import cache, lru_cache
 from hashlib import blake2b, sha1
 from pathlib import Path
+from struct import Struct
 from typing import Protocol, cast
 
 from ratelab.algorithms import find
@@ -58,6 +59,8 @@ class Script:
         self._ending = f"}}:{digest}".encode()
         self.key = lru_cache(maxsize=4096)(self._key)
         """Return the store's key of a client's name, as `_key` does."""
+        self.ask_one = lru_cache(maxsize=4096)(self._ask_one)
+        """Return the command that decides a hit by the client of a name, as `_ask_one` does."""
         self._dearest = quota.burst + 1  # whatever costs more is denied just the same, and its numbers stay exact
 
     def _key(self, name: str) -> bytes:
@@ -79,18 +82,24 @@ class Script:
         pieces += [_ONE if cost == 1 else bulk(min(cost, dearest)) for cost in costs]
         return b"".join(pieces)
 
+    def _ask_one(self, name: str, cost: int) -> bytes:
+        return self.ask([self.key(name)], [cost])
+
     def read(self, reply: bytes) -> list[Decision]:
-        """Return the decisions of a reply. Raises `ValueError` for what is none."""
-        _, _, *numbers = map(int, reply.split())
-        fields, decisions = iter(numbers), []
-        for allowed, remaining, retry, reset, delay in zip(fields, fields, fields, fields, fields, strict=True):
-            retry_after = NEVER if retry < 0 else retry * 1000
-            decisions.append(_make(Decision, (allowed == 1, remaining, retry_after, reset * 1000, delay * 1000)))
-        return decisions
+        """Return the decisions of a reply. Raises `struct.error` or `TypeError` for what is none."""
+        return [
+            _make(
+                Decision,
+                (allowed == 1, remaining, NEVER if retry < 0 else retry * 1000, reset * 1000, delay * 1000),
+            )
+            for allowed, remaining, retry, reset, delay in _DECISIONS(reply[_TIME:])
+        ]
 
 
 _ONE = bulk(1)
 _KEY = b"$46\r\n%b\r\n"
+_TIME = 16  # bytes of a reply that tell the server's time
+_DECISIONS = Struct(">5q").iter_unpack
 
 
 @cache

@@ -61,14 +61,13 @@ class ValkeyLimiter:
     def hit(self, key: str, cost: int = 1) -> Decision:
         """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision within the deadline."""
         check_cost(cost)
-        name = self._script.key(key)
         due = time.monotonic() + self._deadline
         try:
             links = self._idle.pop()  # the one used last
         except IndexError:
             links = self._wait(due)
         try:
-            (decision,) = self._decide(links, [name], [cost], due)
+            (decision,) = self._decide(links, key, cost, due)
             return decision
         except Exception as error:
             raise failure(error) from None
@@ -107,7 +106,7 @@ class ValkeyLimiter:
             finally:
                 self._waiting -= 1
 
-    def _decide(self, links: Links, keys: list[bytes], costs: list[int], due: float) -> list[Decision]:
+    def _decide(self, links: Links, key: str, cost: int, due: float) -> list[Decision]:
         """Ask what a conversation begins with, which is nearly always all of it; go through the whole if it is not.
 
         The generator and the exception at its end would take as long as all else here.
@@ -115,10 +114,11 @@ class ValkeyLimiter:
         failed = None
         if not self._slots.cluster:
             try:
-                return self._script.read(self._exchange(links, due, self._script.ask(keys, costs)))
+                return self._script.read(self._exchange(links, due, self._script.ask_one(key, cost)))
             except Exception as error:
                 failed = error
-        return self._converse(links, conversation(self._script, self._slots, keys, costs), due, failed)
+        talk = conversation(self._script, self._slots, [self._script.key(key)], [cost])
+        return self._converse(links, talk, due, failed)
 
     def _converse(self, links: Links, talk: Conversation, due: float, failed: Exception | None) -> list[Decision]:
         """Go through a conversation; if its first request has `failed`, what follows on that."""
