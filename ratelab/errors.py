@@ -7,6 +7,10 @@ class InputError(ValueError):
     """What was given cannot be used; the message states the value, the rule and the remedy."""
 
 
+class SlowWarning(UserWarning):
+    """Something takes longer than it would have to; what comes of it is the same."""
+
+
 def shown(value: object) -> str:
     """Write a refused value for an error message, cut to a line."""
     text = repr(value[:80] if isinstance(value, str) else value)

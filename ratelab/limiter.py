@@ -76,6 +76,18 @@ class Algorithm(Protocol):
         ...
 
 
+class Bounded(Algorithm, Protocol):
+    """An algorithm that says how large its numbers become, for engines whose integers have an end."""
+
+    def largest(self, latest: int, cost: int, idle: int) -> int:
+        """Return what no number of a step exceeds, those of a time's own unit in the state aside.
+
+        `latest` is the latest time, `cost` the largest cost, and `idle` for how long at most a state has been as good
+        as new when it is used again.
+        """
+        ...
+
+
 class Limiter(Protocol):
     """An algorithm joined to a place that keeps the keys' states."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from ratelab import Quota
-from ratelab.lab.replay import DECISION, Decisions
+from ratelab.lab.decisions import DECISION, Decisions
 from ratelab.lab.traffic import Integers, Traffic
 
 SECOND = 10**9

@@ -93,10 +93,10 @@ KERNELS = {
         says_it_in_whole_numbers, TokenBucket, "tokens // period", "tokens / period"
     ),
     "leaky bucket: a queue that serves at once": _mutant(
-        decides_as_its_model, LeakyBucket, "delay = -(-level // limit) if allowed else 0", "delay = 0"
+        decides_as_its_model, LeakyBucket, "wait if allowed else 0", "0"
     ),
     "leaky bucket: waits for its own work too": _mutant(
-        decides_as_its_model, LeakyBucket, "delay = -(-level //", "delay = -(-(level + work) //"
+        decides_as_its_model, LeakyBucket, "wait = -(-level //", "wait = -(-(level + work) //"
     ),
     "leaky bucket: drains below empty": _mutant(
         is_as_good_as_new_after_reset, LeakyBucket, "drained if drained > 0 else 0", "drained"
@@ -131,8 +131,8 @@ KERNELS = {
     "sliding counter: a wait rounded down": _mutant(
         a_wait_is_enough_and_no_shorter_one_is,
         SlidingCounter,
-        "-((free - cost * window) // previous)",
-        "(cost * window - free) // previous",
+        "-((free - charge) // previous)",
+        "(charge - free) // previous",
     ),
     "sliding counter: a count outlives two windows": _mutant(
         is_as_good_as_new_after_reset, SlidingCounter, "current if latest == index + 1 else 0", "current"

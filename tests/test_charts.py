@@ -14,7 +14,7 @@ from pictures import LONG, area, compared, drawn, odd, overlapping, panel, reach
 
 from ratelab.algorithms import COMPARED
 from ratelab.lab.comparison import Comparison
-from ratelab.lab.replay import DECISION
+from ratelab.lab.decisions import DECISION
 from ratelab.lab.traffic import Traffic
 from ratelab.report.charts import CHARTS, THEMES, draw, rendered
 from ratelab.report.charts.palette import THEMES as PAPERS

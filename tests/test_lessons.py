@@ -12,8 +12,8 @@ import pytest
 
 from ratelab.algorithms import find
 from ratelab.lab.comparison import Comparison, compare
+from ratelab.lab.decisions import Decisions
 from ratelab.lab.metrics import Result
-from ratelab.lab.replay import Decisions
 from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.traffic import Integers, Traffic
 

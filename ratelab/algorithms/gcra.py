@@ -48,9 +48,9 @@ class Gcra:
         """Return how much is booked ahead of the clock, in units of cost."""
         return max(0, state[0] - now * self.limit) / self.period
 
-    def largest(self, latest: int) -> int:
-        """Return a bound on what a step computes with a state that is as good as new after its `reset_after`."""
-        return max(latest, 2 * self.tolerance + self.period)
+    def largest(self, latest: int, cost: int, idle: int) -> int:
+        """Return a bound on a step's numbers: see `ratelab.limiter.Bounded`."""
+        return max(latest, self.tolerance + cost * self.period, idle * self.limit)
 
     def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
         """Move the theoretical arrival time on by `cost` units if that stays within the tolerance."""

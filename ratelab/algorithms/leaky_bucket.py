@@ -49,9 +49,9 @@ class LeakyBucket:
         """Return the cost in the queue."""
         return state[0] / self.period
 
-    def largest(self, latest: int) -> int:
-        """Return a bound on what a step computes with a state that is as good as new after its `reset_after`."""
-        return max(latest, 2 * self.capacity + self.period)
+    def largest(self, latest: int, cost: int, idle: int) -> int:
+        """Return a bound on a step's numbers: see `ratelab.limiter.Bounded`."""
+        return max(latest, self.capacity + cost * self.period, idle * self.limit)
 
     def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
         """Drain for the time that has passed, then join the queue if `cost` still fits."""
@@ -62,9 +62,9 @@ class LeakyBucket:
         level = drained if drained > 0 else 0
         work = cost * period
         allowed = level + work <= capacity
-        delay = -(-level // limit) if allowed else 0
+        wait = -(-level // limit)
         retry_after = 0 if allowed else -((capacity - level - work) // limit) if work <= capacity else NEVER
         level = level + work if allowed else level
         state[0] = level
         state[1] = now
-        return allowed, (capacity - level) // period, retry_after, -(-level // limit), delay
+        return allowed, (capacity - level) // period, retry_after, -(-level // limit), wait if allowed else 0

@@ -49,9 +49,9 @@ class SlidingCounter:
         """Return the estimate."""
         return state[1] * (1 - (now - state[0] * self.window) / self.window) + state[2]
 
-    def largest(self, latest: int) -> int:
-        """Return a bound on what a step computes with a state that is as good as new after its `reset_after`."""
-        return max(latest + 2 * self.window, (2 * self.burst + 1) * self.window)
+    def largest(self, latest: int, cost: int, idle: int) -> int:
+        """Return a bound on a step's numbers: see `ratelab.limiter.Bounded`."""
+        return max(latest + 2 * self.window, (self.burst + cost) * self.window)
 
     def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
         """Shift the counters if the clock has entered a later window, then count `cost` if the estimate allows it."""
@@ -63,15 +63,16 @@ class SlidingCounter:
             index, current = latest, 0
         elapsed = now - index * window if latest == index else 0
         free = (burst - current) * window - previous * (window - elapsed)  # units of cost times the window
-        allowed = cost * window <= free
-        retry_after = 0 if allowed else NEVER
-        if allowed:
-            current += cost
-            free -= cost * window
+        charge = cost * window
+        allowed = charge <= free
+        if allowed or cost > burst:
+            retry_after = 0 if allowed else NEVER
         elif current + cost <= burst:  # enough of the previous window must slide out
-            retry_after = -((free - cost * window) // previous)
-        elif cost <= burst:  # this window must end, and enough of it slide out in turn
+            retry_after = -((free - charge) // previous)
+        else:  # this window must end, and enough of it slide out in turn
             retry_after = window - elapsed - ((burst - current - cost) * window // current)
+        current = current + cost if allowed else current
+        free = free - charge if allowed else free
         state[0] = index
         state[1] = previous
         state[2] = current

@@ -56,9 +56,9 @@ class SlidingLog:
         """Return the admissions that count."""
         return state[1]
 
-    def largest(self, latest: int) -> int:
-        """Return a bound on what a step computes with a state that is as good as new after its `reset_after`."""
-        return max(latest + self.window, 2 * self.burst + 1)
+    def largest(self, latest: int, cost: int, idle: int) -> int:
+        """Return a bound on a step's numbers: see `ratelab.limiter.Bounded`."""
+        return max(latest + self.window, self.burst + cost)
 
     def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
         """Forget the admissions that are a window old, then log `cost` more if they fit beside the rest."""

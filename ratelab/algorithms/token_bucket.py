@@ -49,9 +49,9 @@ class TokenBucket:
         """Return the tokens in the bucket."""
         return state[0] / self.period
 
-    def largest(self, latest: int) -> int:
-        """Return a bound on what a step computes with a state that is as good as new after its `reset_after`."""
-        return max(latest, self.capacity + self.period)
+    def largest(self, latest: int, cost: int, idle: int) -> int:
+        """Return a bound on a step's numbers: see `ratelab.limiter.Bounded`."""
+        return max(latest, self.capacity + idle * self.limit, cost * self.period)
 
     def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
         """Refill for the time that has passed, then take `cost` tokens if they are there."""

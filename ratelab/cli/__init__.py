@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import sys
+import warnings
 from importlib import import_module
+from typing import TextIO
+from warnings import catch_warnings, formatwarning
 
 import click
 
 import ratelab
-from ratelab.errors import InputError
+from ratelab.errors import InputError, SlowWarning
 
 COMMANDS = ("simulate", "replay", "serve", "verify", "algorithms", "explain", "drill", "bench")
 
@@ -23,6 +26,21 @@ class Fault(click.ClickException):
         """Print the message, whatever it holds, on one line."""
         line = "".join(letter if letter.isprintable() else " " for letter in self.message)
         click.secho(f"Error: {line}", fg="red", err=True)
+
+
+def _show(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,  # noqa: ARG001  (the signature of warnings.showwarning)
+    line: str | None = None,
+) -> None:
+    """Print a warning: one for whoever runs the program as one line, any other as Python does."""
+    if issubclass(category, SlowWarning):
+        click.secho(f"Warning: {message}", fg="yellow", err=True)
+    else:
+        click.echo(formatwarning(message, category, filename, lineno, line), nl=False, err=True)
 
 
 class Commands(click.Group):
@@ -42,7 +60,9 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; tell a person's mistake in one line, and let any other error show itself."""
         try:
-            result = super().invoke(ctx)
+            with catch_warnings():
+                warnings.showwarning = _show
+                result = super().invoke(ctx)
             if sys.stdout is not None:
                 sys.stdout.flush()
         except InputError as error:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ratelab.lab.replay import Decisions
+from ratelab.lab.decisions import Outcome
 from ratelab.lab.traffic import Integers, Traffic
 from ratelab.lab.windows import Booleans, Trailing, Window, fullest_window
 from ratelab.limiter import Algorithm
@@ -41,8 +41,8 @@ def accuracy(
     algorithm: Algorithm,
     quota: Quota,
     traffic: Traffic,
-    decisions: Decisions,
-    exact: Decisions | None,
+    decisions: Outcome,
+    exact: Outcome | None,
     trailing: Trailing,
 ) -> Accuracy:
     """Hold `decisions` against those of the `exact` log; `trailing` is the quota's window of this traffic."""

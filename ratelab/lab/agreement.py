@@ -10,9 +10,10 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from ratelab.answer import Answer
+from ratelab.lab.decisions import Decisions
 from ratelab.lab.faults import Fault, faults
 from ratelab.lab.leeway import View, leeways, matches
-from ratelab.lab.replay import Decisions, replay
+from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm
 

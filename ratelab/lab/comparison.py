@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from ratelab.algorithms.outside import blaming
 from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import InputError
 from ratelab.lab.accuracy import Accuracy, accuracy
+from ratelab.lab.decisions import Decisions, Outcome, Progress
 from ratelab.lab.equalise import Equalised, equalise
 from ratelab.lab.estimate import Estimate, estimate
 from ratelab.lab.metrics import Result, measure
-from ratelab.lab.replay import Decisions, Progress, replay
+from ratelab.lab.replay import outcome, replay
 from ratelab.lab.traffic import Traffic
 from ratelab.lab.windows import Trailing
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota
+
+Decide = Callable[[Algorithm, Traffic, Progress], Outcome]
 
 
 @dataclass(frozen=True)
@@ -58,15 +62,16 @@ def compare(
     if twice:
         raise InputError(f"two algorithms are called {twice!r}: give each a name of its own")
     built = [_built(algorithm, quota) for algorithm in algorithms]
-    exact = _exact(quota, traffic, progress)
+    decide: Decide = replay if keep_decisions else outcome
+    exact = _exact(quota, traffic, decide, progress)
     trailing = Trailing(traffic, quota.window) if with_cards else None
     results, kept, cards = [], {}, []
     for algorithm in built:
         known = exact if type(algorithm) is SlidingLog else None
-        decisions = replay(algorithm, traffic, progress) if known is None else known
+        decisions = decide(algorithm, traffic, progress) if known is None else known
         results.append(measure(algorithm, quota, traffic, decisions, exact))
         if keep_decisions:
-            kept[algorithm.name] = decisions
+            kept[algorithm.name] = cast(Decisions, decisions)
         if trailing is not None:
             cards.append(accuracy(algorithm, quota, traffic, decisions, exact, trailing))
     return Comparison(
@@ -86,9 +91,9 @@ def _built(algorithm: type[Algorithm], quota: Quota) -> Algorithm:
         return algorithm.from_quota(quota)
 
 
-def _exact(quota: Quota, traffic: Traffic, progress: Progress) -> Decisions | None:
+def _exact(quota: Quota, traffic: Traffic, decide: Decide, progress: Progress) -> Outcome | None:
     """Return the sliding log's decisions, or None if its log could not be held."""
     try:
-        return replay(SlidingLog.from_quota(quota), traffic, progress)
+        return decide(SlidingLog.from_quota(quota), traffic, progress)
     except InputError:
         return None

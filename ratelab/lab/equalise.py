@@ -18,8 +18,9 @@ import numpy as np
 from ratelab.algorithms.outside import blaming
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import InputError
+from ratelab.lab.decisions import Outcome, Progress
 from ratelab.lab.metrics import Result, measure
-from ratelab.lab.replay import Decisions, Progress, replay
+from ratelab.lab.replay import outcome
 from ratelab.lab.traffic import Traffic
 from ratelab.lab.windows import Booleans, Trailing
 from ratelab.limiter import Algorithm
@@ -65,7 +66,7 @@ def equalise(
     quota: Quota,
     traffic: Traffic,
     algorithms: Sequence[type[Algorithm]],
-    exact: Decisions | None,
+    exact: Outcome | None,
     progress: Progress,
 ) -> Equalised:
     """Find each algorithm's burst; `exact` is what the sliding log of `quota` decided of `traffic`.
@@ -86,7 +87,7 @@ def equalise(
         def tried(burst: int) -> tuple[Result, int]:
             with blaming(algorithm):
                 built = algorithm.from_quota(Quota(quota.limit, quota.period, burst))
-            decisions = replay(built, traffic, progress)
+            decisions = outcome(built, traffic, progress)
             result = measure(built, quota, traffic, decisions, exact)
             return result, int(np.count_nonzero(good & ~decisions["allowed"]))
 

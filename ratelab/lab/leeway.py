@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ratelab.algorithms.outside import blaming
 from ratelab.answer import Answer
-from ratelab.lab.replay import Row
+from ratelab.lab.decisions import Row
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import NEVER, Algorithm, State
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ratelab.lab.replay import Decisions
+from ratelab.lab.decisions import Outcome
 from ratelab.lab.traffic import Integers, Traffic
 from ratelab.lab.windows import fullest_window
 from ratelab.limiter import Algorithm
@@ -59,9 +59,7 @@ class Result:
     client_admitted: Integers
 
 
-def measure(
-    algorithm: Algorithm, quota: Quota, traffic: Traffic, decisions: Decisions, exact: Decisions | None
-) -> Result:
+def measure(algorithm: Algorithm, quota: Quota, traffic: Traffic, decisions: Outcome, exact: Outcome | None) -> Result:
     """Measure what `algorithm` decided; `exact` is what the sliding log of the same quota decided."""
     allowed = decisions["allowed"]
     delays = decisions["delay_ns"][allowed]

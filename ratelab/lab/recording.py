@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ratelab.errors import InputError, shown
-from ratelab.lab.replay import DECISION, Decisions
+from ratelab.lab.decisions import DECISION, Decisions
 from ratelab.lab.traces import printable
 from ratelab.lab.traces.lines import LONGEST, LineError, read_lines
 from ratelab.lab.traffic import Traffic

@@ -1,73 +1,58 @@
-"""The one loop that drives an algorithm over traffic."""
+"""An algorithm driven over traffic: compiled where that pays, else in plain Python, with the same decisions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice, pairwise, repeat
-from typing import Any
+import warnings
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ratelab.algorithms.outside import blaming, is_ours
-from ratelab.errors import shown
-from ratelab.lab.traffic import Integers, Traffic
-from ratelab.limiter import Algorithm, Decision, State
+from ratelab.errors import SlowWarning
+from ratelab.lab import compiled, plain
+from ratelab.lab.decisions import DECISION, Decisions, Outcome, Progress
+from ratelab.lab.traffic import Traffic
+from ratelab.limiter import Algorithm
 
-DECISION = np.dtype([(field, np.bool_ if field == "allowed" else np.int64) for field in Decision._fields])
-"""A column of decisions: the five fields of `Decision`."""
+WORTH_COMPILING = 250_000
+"""Requests from which on loading a compiler takes less time than it saves."""
 
-Decisions = NDArray[Any]
-"""One row of dtype `DECISION` for each request, in the order of arrival."""
 
-Row = tuple[bool, int, int, int, int]
-"""One decision, as `step` returns it."""
-
-Step = Callable[[State, int, int], Row]
-
-Progress = Callable[[int], object]
-"""Called now and then with how many more requests have been decided."""
-
-BETWEEN_REPORTS = 50_000
+WORTH_TELLING = 2_000_000
+"""Requests from which on a person may want to know how it would go faster."""
 
 
 def replay(algorithm: Algorithm, traffic: Traffic, progress: Progress = lambda _: None) -> Decisions:
     """Decide every request of `traffic`, each key's in turn from a state of its own.
 
-    Keys know nothing of one another, so one is replayed after the other and a single state is held at a time.
     Raises `InputError` if an algorithm from outside fails or does not return five numbers.
     """
-    decisions = np.empty(len(traffic), DECISION)
-    by_key = np.argsort(traffic.request_keys, kind="stable")
-    rows = chain.from_iterable(_key_by_key(algorithm, traffic, by_key))
-    with blaming(algorithm):
-        for begin in range(0, len(traffic), BETWEEN_REPORTS):
-            part = by_key[begin : begin + BETWEEN_REPORTS]
-            decisions[part] = np.fromiter(islice(rows, len(part)), DECISION, len(part))
-            progress(len(part))
-    return decisions
+    made = _decide(algorithm, traffic, True, progress)
+    if isinstance(made, dict):
+        rows = np.empty(len(traffic), DECISION)
+        for name, column in made.items():
+            rows[name] = column
+        return rows
+    return made
 
 
-def _key_by_key(algorithm: Algorithm, traffic: Traffic, by_key: Integers) -> Iterator[Iterable[Row]]:
-    """Yield the decisions of each key's requests, not yet made; the loop over a key's requests runs in C."""
-    keys, times, costs = traffic.request_keys[by_key], traffic.clock_times[by_key], traffic.costs[by_key]
-    step = algorithm.step if is_ours(algorithm) else _checked(algorithm.step)
-    firsts = np.flatnonzero(np.diff(keys, prepend=-1)).tolist()
-    for begin, end in pairwise([*firsts, len(keys)]):
-        own_times = times[begin:end].tolist()
-        state = algorithm.start(own_times[0])
-        yield map(step, repeat(state), own_times, costs[begin:end].tolist())
+def outcome(algorithm: Algorithm, traffic: Traffic, progress: Progress = lambda _: None) -> Outcome:
+    """Do the same for who only asks what was admitted, and after what delay."""
+    return _decide(algorithm, traffic, False, progress)
 
 
-def _checked(step: Step) -> Step:
-    """Refuse a row that a column would cut or stretch without a word."""
+def _decide(algorithm: Algorithm, traffic: Traffic, complete: bool, progress: Progress) -> Outcome:
+    if len(traffic) >= WORTH_COMPILING and compiled.is_installed():
+        try:
+            return compiled.decide(algorithm, traffic, complete, progress)
+        except compiled.UnfitError as error:
+            _tell(f"{algorithm.name} is replayed in plain Python, a hundred times as slow: {error}")
+    elif len(traffic) >= WORTH_TELLING:
+        minutes = len(traffic) // 1_000_000 / 60
+        _tell(
+            f"plain Python takes some {minutes:.1f} min for each algorithm to decide {len(traffic):,} requests, "
+            "compiled code a fiftieth of that: pip install 'ratelab[fast]'"
+        )
+    return plain.decide(algorithm, traffic, progress)
 
-    def checked(state: State, now: int, cost: int) -> Row:
-        row = step(state, now, cost)
-        if not (
-            isinstance(row, tuple) and len(row) == 5 and all(isinstance(value, int) and value >= 0 for value in row)
-        ):
-            raise TypeError(f"step() returned {shown(row)}")
-        return row
 
-    return checked
+def _tell(message: str) -> None:
+    warnings.warn(message, SlowWarning, stacklevel=4)

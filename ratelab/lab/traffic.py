@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,17 @@ class Traffic:
         """What the clock read at each request."""
         return self.times + self.origin
 
-    @property
+    @cached_property
     def request_keys(self) -> Integers:
         """Each request's key."""
         return self.keys[self.clients]
+
+    @cached_property
+    def narrow_keys(self) -> NDArray[np.uint32]:
+        """`request_keys` in half the room."""
+        return self.request_keys.astype(np.uint32)
+
+    @cached_property
+    def dearest(self) -> int:
+        """The largest cost."""
+        return int(self.costs.max(initial=0))

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ratelab.lab.decisions import Decisions
 from ratelab.lab.recording import Recording, digest
-from ratelab.lab.replay import Decisions
 from ratelab.report.findings import counted
 
 

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ratelab.lab.comparison import Comparison
-from ratelab.lab.replay import Decisions
+from ratelab.lab.decisions import Decisions
 from ratelab.lab.traffic import Integers
 from ratelab.quota import about
 

@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 import numpy as np
 from numpy.typing import NDArray
 
-from ratelab.lab.replay import Decisions
+from ratelab.lab.decisions import Decisions
 from ratelab.lab.traffic import Integers
 
 FEW = 40

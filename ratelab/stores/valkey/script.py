@@ -11,11 +11,11 @@ from functools import cache, lru_cache
 from hashlib import blake2b, sha1
 from pathlib import Path
 from struct import Struct
-from typing import Protocol, cast
+from typing import cast
 
 from ratelab.algorithms import find
 from ratelab.errors import InputError
-from ratelab.limiter import NEVER, Algorithm, Decision
+from ratelab.limiter import NEVER, Algorithm, Bounded, Decision
 from ratelab.quota import Quota
 from ratelab.stores.valkey.wire import bulk
 
@@ -28,14 +28,6 @@ LATEST = 2**52
 _MICROSECOND = 1000
 
 _make = tuple.__new__  # what Decision._make calls
-
-
-class Scripted(Algorithm, Protocol):
-    """An algorithm with a script beside it."""
-
-    def largest(self, latest: int) -> int:
-        """Return a bound on the script's numbers up to the time `latest`; a cost is at most the burst and one."""
-        ...
 
 
 class Script:
@@ -131,7 +123,8 @@ def _built(kind: type[Algorithm], quota: Quota) -> Algorithm | None:
         algorithm = kind.from_quota(Quota(quota.limit * _MICROSECOND, quota.period, quota.burst))
     except InputError:  # a number beyond any quota's, and so beyond Lua's
         return None
-    return algorithm if cast(Scripted, algorithm).largest(LATEST) < EXACT else None
+    largest = cast(Bounded, algorithm).largest(LATEST, quota.burst + 1, idle=0)  # whatever is as good as new is gone
+    return algorithm if largest < EXACT else None
 
 
 def _nearest(kind: type[Algorithm], quota: Quota) -> Quota:

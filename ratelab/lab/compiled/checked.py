@@ -1,0 +1,125 @@
+"""A step of somebody else's, rewritten so that whatever 64 bits cannot hold is noticed.
+
+Python's integers have no end, and it minds an index out of range. So every operation that could go wrong unseen becomes
+a call of a function of `integers`, which raises instead, and anything but plain arithmetic is refused.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from inspect import getfile, getsourcelines
+from textwrap import dedent
+from typing import Any
+
+
+class RefusedError(Exception):
+    """A step has something that cannot be compiled with certainty; the message says on which line."""
+
+
+_OPERATIONS = {
+    ast.Add: "plus", ast.Sub: "minus", ast.Mult: "times", ast.FloorDiv: "over", ast.Mod: "modulo",
+}  # fmt: skip
+
+_HARMLESS = (
+    ast.FunctionDef, ast.arguments, ast.arg, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.If, ast.While, ast.For,
+    ast.Break, ast.Continue, ast.Pass, ast.Return, ast.Expr, ast.IfExp, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp,
+    ast.Tuple, ast.Name, ast.Load, ast.Store, ast.operator, ast.unaryop, ast.cmpop, ast.boolop,
+)  # fmt: skip
+
+_PREFIX = "_checked_"
+"""Of the functions' names in the step, where other names mean something else."""
+
+_CALLED = ("range", "min", "max", "abs", "len")
+
+
+def rewritten(step: Callable[..., Any], functions: dict[str, Callable[..., Any]]) -> tuple[Callable[..., Any], str]:
+    """Return `step` with its operations replaced by `functions`, and its text.
+
+    Raises `RefusedError` for anything but arithmetic on whole numbers, and `OSError` if there is no source.
+    """
+    lines, first = getsourcelines(step)
+    (definition,) = ast.parse(dedent("".join(lines))).body
+    ast.increment_lineno(definition, first - 1)
+    tree = ast.fix_missing_locations(ast.Module([_Rewriter(getfile(step)).visit(definition)], []))
+    names = {**step.__globals__, **{_PREFIX + name: function for name, function in functions.items()}}
+    exec(compile(tree, getfile(step), "exec", dont_inherit=True), names)  # noqa: S102  (what would be called anyway)
+    return names[step.__name__], ast.unparse(tree)
+
+
+class _Rewriter(ast.NodeTransformer):
+    def __init__(self, file: str) -> None:
+        self._file = file
+
+    def _refuse(self, node: Any, what: str) -> RefusedError:
+        return RefusedError(f"{self._file}:{node.lineno}: {what}: only plain arithmetic on whole numbers is compiled")
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        if not isinstance(node, _HARMLESS):
+            raise self._refuse(node, f"it has `{ast.unparse(node).splitlines()[0]}`")
+        return super().generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        if node.decorator_list or node.args.vararg or node.args.kwarg or node.args.defaults:
+            raise self._refuse(node, "it is not a plain method")
+        self._self, self._state = (argument.arg for argument in node.args.args[:2])
+        node.returns = None
+        for argument in node.args.args:
+            argument.annotation = None
+        if ast.get_docstring(node) is not None:
+            del node.body[0]
+        return self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        if not isinstance(node.value, int) or abs(node.value) >= 2**63:
+            raise self._refuse(node, f"it has `{ast.unparse(node)}`")
+        return node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        if not (isinstance(node.value, ast.Name) and node.value.id == self._self):
+            raise self._refuse(node, f"it has `{ast.unparse(node)}`")
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if ast.unparse(node.func) not in _CALLED or node.keywords:
+            raise self._refuse(node, f"it calls `{ast.unparse(node)}`")
+        node.args = [self.visit(argument) for argument in node.args]
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        if type(node.op) not in _OPERATIONS:
+            raise self._refuse(node, f"it has `{ast.unparse(node)}`")
+        return _call(node, _OPERATIONS[type(node.op)], self.visit(node.left), self.visit(node.right))
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        operand = self.visit(node.operand)
+        if isinstance(node.op, ast.USub):
+            return _call(node, "minus", ast.Constant(0), operand)
+        node.operand = operand
+        return node
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        if not (isinstance(node.value, ast.Name) and node.value.id == self._state):
+            raise self._refuse(node, f"it has `{ast.unparse(node)}`")
+        size = _call(node, "size", node.value)
+        return ast.copy_location(
+            ast.Subscript(node.value, _call(node, "place", size, self.visit(node.slice)), node.ctx), node
+        )
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
+        now = ast.parse(ast.unparse(node.target), mode="eval").body
+        for part in ast.walk(now):
+            ast.copy_location(part, node)
+        changed = ast.copy_location(ast.BinOp(now, node.op, node.value), node)
+        return self.generic_visit(ast.copy_location(ast.Assign([node.target], changed), node))
+
+    def visit_Return(self, node: ast.Return) -> ast.AST:
+        if node.value is None:
+            raise self._refuse(node, "it returns nothing")
+        return ast.copy_location(ast.Return(_call(node, "row", self.visit(node.value))), node)
+
+
+def _call(where: ast.AST, name: str, *arguments: Any) -> ast.Call:
+    return ast.copy_location(
+        ast.Call(ast.copy_location(ast.Name(_PREFIX + name, ast.Load()), where), [*arguments], []), where
+    )

@@ -1,0 +1,55 @@
+"""Traffic split by key, so that the states of its keys stay small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratelab.lab.traffic import Integers, Traffic
+
+LARGEST_TABLE = 1 << 21
+"""Numbers that the states of a part may be, 16 MB in all; a single state may be larger."""
+
+MOST_BITS = 12
+"""As many parts at most, as a power of two."""
+
+
+class Part(NamedTuple):
+    """The requests of some keys, in the order of arrival."""
+
+    rows: int
+    """How many keys there are."""
+    keys: NDArray[np.uint32]
+    """Each request's key, as a row."""
+    times: Integers
+    costs: Integers
+    places: NDArray[np.uint32] | None
+    """Where each request stands in the traffic; None if it is all of it."""
+
+    def column(self, whole: NDArray[Any]) -> NDArray[Any]:
+        """Return what to fill: that of the whole traffic, or a column of one's own."""
+        return whole if self.places is None else np.empty(len(self.keys), whole.dtype)
+
+    def put(self, filled: NDArray[Any], whole: NDArray[Any]) -> None:
+        """Put what was filled in its place."""
+        if self.places is not None:
+            whole[self.places] = filled
+
+
+def split(traffic: Traffic, width: int) -> Iterator[Part]:
+    """Split `traffic` into parts of as many keys as states of `width` numbers have room for."""
+    from ratelab.lab.compiled import kernels
+
+    keys = int(traffic.keys.max(initial=0)) + 1
+    bits = min((keys * width // LARGEST_TABLE).bit_length(), (keys - 1).bit_length(), MOST_BITS)
+    if not bits:
+        yield Part(keys, traffic.narrow_keys, traffic.times, traffic.costs, None)
+        return
+    ends, part_keys, times, places = kernels.partition(traffic.narrow_keys, traffic.times, bits)
+    for begin, end in pairwise(ends.tolist()):
+        own = slice(begin, end)
+        yield Part((keys >> bits) + 1, part_keys[own], times[own], traffic.costs[places[own]], places[own])

@@ -1,0 +1,26 @@
+"""Decisions: what an algorithm made of some traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratelab.limiter import Decision
+
+DECISION = np.dtype([(field, np.bool_ if field == "allowed" else np.int64) for field in Decision._fields])
+"""A row of decisions: the five fields of `Decision`."""
+
+Decisions = NDArray[Any]
+"""One row of dtype `DECISION` for each request, in the order of arrival."""
+
+Outcome = Decisions | dict[str, NDArray[Any]]
+"""What figures are made of: at least the columns `allowed` and `delay_ns`, by name, in the order of arrival."""
+
+Row = tuple[bool, int, int, int, int]
+"""One decision, as `step` returns it."""
+
+Progress = Callable[[int], object]
+"""Called now and then with how many more requests have been decided."""

@@ -1,0 +1,206 @@
+"""Compiled replay decides as plain Python does, bit for bit, or says why plain Python must do it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from inspect import getfile
+from itertools import product
+from operator import add, floordiv, mod, mul, sub
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from own_algorithm import TOLL, written
+
+from ratelab import Algorithm, InputError, Quota, create
+from ratelab.algorithms import find
+from ratelab.algorithms.sliding_log import SlidingLog
+from ratelab.errors import SlowWarning
+from ratelab.lab import compiled, plain
+from ratelab.lab.compiled import integers
+from ratelab.lab.decisions import Outcome
+from ratelab.lab.replay import outcome, replay
+from ratelab.lab.timelines import ORIGINS, QUOTAS
+from ratelab.lab.traffic import Traffic
+from ratelab.limiter import Decision
+
+QUOTA = Quota.parse("7/13s", 10)
+
+
+def quiet(_: int) -> None:
+    """Report to nobody."""
+
+
+def traffic(quota: Quota, origin: int = 0, requests: int = 3_000, clients: int = 40) -> Traffic:
+    """Draw requests of some popular clients and many rare ones, with costs about the burst and idle times between."""
+    random = np.random.default_rng(requests)
+    gaps = random.choice(
+        [0, 1, quota.window // 50, quota.window // 7, 3 * quota.window], requests, p=[0.4, 0.1, 0.3, 0.19, 0.01]
+    )
+    times = np.cumsum(gaps)
+    who = np.minimum(random.zipf(1.3, requests), clients) - 1
+    costs = random.choice([0, 1, 2, quota.burst, quota.burst + 1], requests, p=[0.05, 0.6, 0.2, 0.1, 0.05])
+    names = tuple(map(str, range(clients)))
+    return Traffic(times, who, costs, names, np.arange(clients) // 2, int(times[-1]) + 1, origin)
+
+
+def assert_same(algorithm: Algorithm, asked: Traffic, complete: bool = True) -> None:
+    expected = plain.decide(algorithm, asked, quiet)
+    found = compiled.decide(algorithm, asked, complete, quiet)
+    assert {*found} == {*(Decision._fields if complete else ("allowed", "delay_ns"))}
+    for field, column in found.items():
+        assert column.tolist() == expected[field].tolist(), field
+
+
+def test_every_algorithm_decides_alike_on_every_quota(kind: type[Algorithm]) -> None:
+    too_large = 0
+    for quota, origin in product(QUOTAS, ORIGINS):
+        try:
+            assert_same(kind.from_quota(quota), traffic(quota, origin))
+        except compiled.UnfitError:
+            too_large += 1
+    assert too_large < len(QUOTAS)
+
+
+@pytest.mark.parametrize("source", [TOLL, Path(getfile(SlidingLog)).read_text(encoding="utf-8")], ids=["toll", "log"])
+def test_so_does_one_from_outside(source: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(source, encoding="utf-8")
+    name = "Toll" if source is TOLL else "SlidingLog"
+    for quota in QUOTAS:
+        assert_same(find(f"{tmp_path / 'mine.py'}:{name}").from_quota(quota), traffic(quota))
+
+
+@pytest.mark.parametrize("name", ["leaky-bucket", "gcra"])
+def test_figures_need_only_what_was_allowed_and_how_long_it_waited(name: str) -> None:
+    assert_same(create(name, QUOTA), traffic(QUOTA), complete=False)
+
+
+def test_states_that_need_much_room_are_kept_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ratelab.lab.compiled.parts.LARGEST_TABLE", 40)
+    assert_same(create("sliding-log", QUOTA), traffic(QUOTA))
+
+
+SLOW_START = (
+    TOLL.replace("return [0]", "return [now]")
+    .replace("state[0] += cost", "since = now - state[0]")
+    .replace("state[0] % 2 == 1", "since > 5_000_000_000")
+)
+
+
+def test_a_key_from_outside_starts_when_it_is_first_asked(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW_START)
+    assert_same(find(f"{tmp_path / 'slow.py'}:Toll").from_quota(QUOTA), traffic(QUOTA, origin=10**18))
+
+
+UNFIT = [
+    ("state[0] += cost", "state[0] = state[0] * 3 + 1", "pass 2**63 - 1"),
+    ("state[0] % 2 == 1", "state[0] / 2 == 1", "mine.py:29: it has `state[0] / 2`"),
+    ("state[0] % 2 == 1", "hash(state[0]) == 1", "mine.py:29: it calls `hash(state[0])`"),
+    ("state[0] % 2 == 1", "allowed == 1", "mine.py:"),
+    ("return [0]", "return [0.5]", "whole numbers"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "reason"), UNFIT, ids=[wrong for _, wrong, _ in UNFIT])
+def test_what_machine_code_would_do_otherwise_is_left_to_plain_python(
+    tmp_path: Path, right: str, wrong: str, reason: str
+) -> None:
+    algorithm = find(written(tmp_path, right, wrong)).from_quota(QUOTA)
+    with pytest.raises(compiled.UnfitError) as unfit:
+        compiled.decide(algorithm, traffic(QUOTA), True, quiet)
+    assert reason in str(unfit.value)
+
+
+def test_a_step_that_fails_fails_as_in_plain_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ratelab.lab.replay.WORTH_COMPILING", 0)
+    algorithm = find(written(tmp_path, "state[0] % 2", "state[1] % 2")).from_quota(QUOTA)
+    with pytest.raises(InputError, match="toll failed: IndexError"), pytest.warns(SlowWarning, match="IndexError"):
+        replay(algorithm, traffic(QUOTA))
+
+
+def reckon(operation: int, a: int, b: int) -> int:
+    if operation == 0:
+        return integers.plus(a, b)
+    if operation == 1:
+        return integers.minus(a, b)
+    if operation == 2:
+        return integers.times(a, b)
+    if operation == 3:
+        return integers.over(a, b)
+    return integers.modulo(a, b)
+
+
+reckoned: Any = numba.njit(reckon)
+numbers = st.integers(-(2**63), 2**63 - 1) | st.integers(-4, 4) | st.sampled_from([2**32, 3037000500, -(2**31)])
+
+
+@given(a=numbers, b=numbers)
+def test_an_operation_gives_what_python_gives_or_raises(a: int, b: int) -> None:
+    for number, operation in enumerate((add, sub, mul, floordiv, mod)):
+        try:
+            expected = operation(a, b)
+        except ZeroDivisionError:
+            expected = 2**63
+        if abs(expected) < 0.999 * 2**63:
+            assert reckoned(number, a, b) == expected
+        elif abs(expected) > 2**63:
+            with pytest.raises((OverflowError, ZeroDivisionError)):
+                reckoned(number, a, b)
+
+
+# --- when it is used
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note which engine decides."""
+    used: list[str] = []
+
+    def noting(name: str, decide: Callable[..., Outcome]) -> Callable[..., Outcome]:
+        def decided(*arguments: object) -> Outcome:
+            used.append(name)
+            return decide(*arguments)
+
+        return decided
+
+    for module in (compiled, plain):
+        name = module.__name__.rpartition(".")[2]
+        monkeypatch.setattr(module, "decide", noting(name, module.decide))
+    return used
+
+
+@pytest.mark.parametrize(("requests", "engine"), [(2_999, "plain"), (3_000, "compiled")])
+def test_it_is_used_by_itself_once_that_pays(
+    requests: int, engine: str, engines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ratelab.lab.replay.WORTH_COMPILING", 3_000)
+    outcome(create("gcra", QUOTA), traffic(QUOTA, requests=requests))
+    assert engines == [engine]
+
+
+def test_whoever_has_no_compiler_is_told_what_it_would_save(
+    engines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ratelab.lab.compiled.find_spec", lambda name: None)
+    monkeypatch.setattr("ratelab.lab.replay.WORTH_COMPILING", 0)
+    asked = traffic(QUOTA)
+    with warnings.catch_warnings():
+        outcome(create("gcra", QUOTA), asked)
+    monkeypatch.setattr("ratelab.lab.replay.WORTH_TELLING", 3_000)
+    with pytest.warns(SlowWarning, match=r"3,000 requests.*pip install 'ratelab\[fast\]'"):
+        outcome(create("gcra", QUOTA), asked)
+    assert engines == ["plain", "plain"]
+
+
+def test_numbers_too_large_are_decided_all_the_same(engines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ratelab.lab.replay.WORTH_COMPILING", 0)
+    asked = traffic(QUOTA, origin=1_700_000_000 * 10**9)
+    with pytest.warns(SlowWarning, match=r"gcra is replayed in plain Python.*2\*\*63"):
+        found = replay(create("gcra", QUOTA), asked)
+    assert found.tolist() == replay(create("token-bucket", QUOTA), asked).tolist()
+    assert engines == ["compiled", "plain", "compiled"]
