@@ -48,6 +48,7 @@ def test_an_estimate_is_what_counting_one_by_one_gives(run: list[Request], quota
     assert (found.wrongly_allowed, found.wrongly_limited) == (sides.count((True, False)), sides.count((False, True)))
     apart = [float(abs(guess - truth) / truth) for truth, guess in zip(real, guessed, strict=True)]
     assert found.mean_difference == pytest.approx(fmean(apart or [0]))
+    assert found.near_ratio == fmean([abs(truth - quota.burst) * 10 <= quota.burst for truth in real] or [0])
     keys = [key for _, _, key in asked]
     above, taken = ({key for key, side in zip(keys, sides, strict=True) if side[which]} for which in (0, 1))
     assert (found.keys_above, found.keys_missed, found.keys_blamed) == (

@@ -38,6 +38,8 @@ MAY_SEE = {
 """Which parts of `ratelab` each part may import, besides itself; the empty name is `ratelab` itself."""
 
 ONLY_IN = {
+    "jinja2": "ratelab.report.html.rendering",
+    "markupsafe": "ratelab.report.html.rendering",
     "yaml": "ratelab.lab.scenarios.document",
     "pydantic": "ratelab.lab.scenarios.schema",
     "prometheus_client": "ratelab.http.metrics",

@@ -22,7 +22,7 @@ def test_no_progress_bar_is_drawn_where_nobody_looks(monkeypatch: pytest.MonkeyP
     assert shown("simulate", BURST).startswith("burst: ")
 
 
-HEAVY = "numpy yaml pydantic rich matplotlib"
+HEAVY = "numpy yaml pydantic rich matplotlib jinja2"
 
 
 @pytest.mark.parametrize("run", ["import ratelab", "from ratelab.cli import main; main()"], ids=["import", "help"])

@@ -34,6 +34,12 @@ _COMPARISON = (
         type=click.Choice(["peak"]),
         help="Compare at equal protection too: each with the burst that gives it the sliding log's worst window.",
     ),
+    click.option(
+        "--html",
+        "html_target",
+        metavar="FILE|DIRECTORY",
+        help="Write a page with everything; several scenarios into a directory.",
+    ),
     click.option("--plot", multiple=True, metavar="FILE|DIRECTORY", help="Draw as .png, .svg or .pdf; repeatable."),
     click.option("--chart", multiple=True, type=click.Choice(CHARTS), help=f"What to draw; by default {CHARTS[0]}."),
     click.option("--theme", type=click.Choice(THEMES), default=THEMES[0], show_default=True, help="Of what is drawn."),

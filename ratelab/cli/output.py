@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os.path import realpath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from ratelab.cli.pages import Pages
 from ratelab.cli.plots import Plots
 from ratelab.cli.progress import LateProgress
 from ratelab.errors import InputError
@@ -18,14 +19,13 @@ from ratelab.report.card import card_table, differing_table
 from ratelab.report.equal import equal_table
 from ratelab.report.files import check_events_writable, write_events, write_table
 from ratelab.report.rows import comparison_object
+from ratelab.report.run import Run
 from ratelab.report.strip import strips
 from ratelab.report.tables import comparison_table, denied_table, heading
 from ratelab.report.whole import check_writable
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from ratelab.lab.comparison import Comparison
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,15 @@ class Output:
     accuracy: bool
     equalise: str | None
     timeline: bool
+    html_target: str | None
     plot: tuple[str, ...]
     chart: tuple[str, ...]
     theme: str
 
     def __post_init__(self) -> None:
         used = {realpath(path) for path in self.inputs}
-        for path in (self.csv_file, self.events_file, *self.plots.files):
+        files = (self.csv_file, self.events_file, *self.plots.files, *(self.pages.files if self.pages else ()))
+        for path in files:
             if path is not None and realpath(path) in used:
                 raise InputError(f"{path} would be written over: give each output a file of its own")
             used |= {realpath(path)} if path is not None else set()
@@ -54,6 +56,11 @@ class Output:
             check_writable(self.csv_file)
         if self.events_file is not None:
             check_events_writable(self.events_file)
+
+    @cached_property
+    def pages(self) -> Pages | None:
+        """The pages asked for."""
+        return None if self.html_target is None else Pages(self.html_target, len(self.inputs))
 
     @cached_property
     def plots(self) -> Plots:
@@ -64,26 +71,14 @@ class Output:
     def needs(self) -> dict[str, bool]:
         """What `compare` is to find out beyond the usual figures."""
         return {
-            "keep_decisions": bool(self.events_file or self.plot) or self.timeline,
-            "with_cards": self.accuracy,
+            "keep_decisions": bool(self.events_file or self.plot or self.pages) or self.timeline,
+            "with_cards": self.accuracy or self.pages is not None,
             "at_equal_protection": self.equalise is not None,
         }
 
     def work(self, decisions: int) -> int | None:
         """Return how many decisions `compare` takes, of which so many are usual; None if nobody knows."""
         return None if self.equalise else decisions
-
-
-@dataclass(frozen=True)
-class Run:
-    """A comparison, what it came from and what to say about that."""
-
-    comparison: Comparison
-    source: dict[str, Any]
-    title: str
-    notes: tuple[str, ...] = ()
-    most_denied: int | None = None
-    """How many clients to tell of; None for a scenario's few, which are all told in the JSON."""
 
 
 def deliver(runs: Sequence[Run], output: Output) -> None:
@@ -96,8 +91,9 @@ def deliver(runs: Sequence[Run], output: Output) -> None:
         with LateProgress("writing events", None):
             write_events(output.events_file, zip(labels if len(runs) > 1 else [{}], comparisons, strict=True))
     if output.plot:
-        names = [str(next(iter(run.source.values()))) for run in runs]
-        output.plots.write([(name, run.title, run.comparison) for name, run in zip(names, runs, strict=True)])
+        output.plots.write([(run.name, run.title, run.comparison) for run in runs])
+    if output.pages:
+        output.pages.write(runs)
     if output.as_json:
         objects = [comparison_object(run.comparison, run.source, run.most_denied) for run in runs]
         click.echo(json.dumps(objects[0] if len(runs) == 1 else {"version": 1, "runs": objects}, ensure_ascii=False))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ratelab.cli.folders import check_folder, is_folder, stems
 from ratelab.cli.progress import LateProgress
 from ratelab.errors import InputError
 from ratelab.report.charts import CHARTS, FORMATS, draw, rendered
@@ -32,15 +32,15 @@ class Plots:
         if self.charts and not self.targets:
             raise InputError("--chart says what --plot draws: give --plot FILE.png, too")
         for target in self.targets:
-            if _is_folder(target):
-                _check_folder(Path(target))
+            if is_folder(target):
+                check_folder(target)
             else:
                 self._check_file(target)
 
     @property
     def files(self) -> tuple[str, ...]:
         """The files named one by one."""
-        return tuple(target for target in self.targets if not _is_folder(target))
+        return tuple(target for target in self.targets if not is_folder(target))
 
     def write(self, runs: Sequence[tuple[str, str, Comparison]]) -> None:
         """Draw what was asked for of each run, given as its name, its caption and what it came to."""
@@ -55,14 +55,14 @@ class Plots:
 
     def _jobs(self, names: Sequence[str]) -> Iterator[tuple[str, int, str]]:
         """Yield each file's path, the run and the chart that belong there."""
-        stems = [f"{stem}-" for stem in _stems(names)] if self.runs > 1 else [""]
+        prefixes = [f"{stem}-" for stem in stems(names)] if self.runs > 1 else [""]
         for target in self.targets:
-            if not _is_folder(target):
+            if not is_folder(target):
                 yield target, 0, (self.charts or CHARTS)[0]
                 continue
-            for run, stem in enumerate(stems):
+            for run, prefix in enumerate(prefixes):
                 for chart in self.charts or CHARTS:
-                    yield str(Path(target) / f"{stem}{chart}{IN_FOLDERS}"), run, chart
+                    yield str(Path(target) / f"{prefix}{chart}{IN_FOLDERS}"), run, chart
 
     def _check_file(self, path: str) -> None:
         if _format(path) not in FORMATS:
@@ -77,21 +77,3 @@ class Plots:
 
 def _format(path: str) -> str:
     return Path(path).suffix.lower().removeprefix(".")
-
-
-def _is_folder(target: str) -> bool:
-    return target.endswith(("/", "\\")) or Path(target).is_dir()
-
-
-def _check_folder(folder: Path) -> None:
-    check_writable(str(folder / f"chart{IN_FOLDERS}" if folder.is_dir() else folder))
-
-
-def _stems(names: Sequence[str]) -> list[str]:
-    """Return a name for files of each run, no two alike."""
-    found: list[str] = []
-    for name in names:
-        plain = re.sub(r"[^\w.-]+", "-", name)[:60].strip("-.") or "run"
-        same = sum(1 for stem in found if stem.rpartition("~")[0] == plain or stem == plain)
-        found.append(f"{plain}~{same + 1}" if same else plain)
-    return found

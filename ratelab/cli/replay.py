@@ -85,11 +85,12 @@ def _replay_trace(
     trace: str, quota: Quota, algorithms: tuple[str, ...], options: TraceOptions, output: Output, top: int
 ) -> None:
     from ratelab.algorithms import COMPARED
-    from ratelab.cli.output import Run, deliver
+    from ratelab.cli.output import deliver
     from ratelab.cli.progress import LateProgress
     from ratelab.lab.comparison import compare
     from ratelab.lab.traces import printable, read_trace, stored_size
     from ratelab.report.reading import reading_notes, reading_object
+    from ratelab.report.run import Run
 
     classes = chosen(algorithms, COMPARED)
     with LateProgress("reading", stored_size(trace)) as progress:
@@ -103,12 +104,13 @@ def _replay_trace(
 
 def _replay_recording(trace: str, algorithms: tuple[str, ...], output: Output, top: int) -> None:
     from ratelab.algorithms import COMPARED
-    from ratelab.cli.output import Run, deliver
+    from ratelab.cli.output import deliver
     from ratelab.cli.progress import LateProgress
     from ratelab.lab.comparison import compare
     from ratelab.lab.recording import read_recording
     from ratelab.lab.traces import printable, stored_size
     from ratelab.report.recorded import recording_notes, recording_object
+    from ratelab.report.run import Run
 
     with LateProgress("reading", stored_size(trace)) as progress:
         recording = read_recording(trace, progress)

@@ -36,10 +36,11 @@ def simulate(
           traffic:
             - {pattern: poisson, rate: 3/s}
     """  # noqa: D301  (click's mark for a block)
-    from ratelab.cli.output import Output, Run, deliver
+    from ratelab.cli.output import Output, deliver
     from ratelab.cli.progress import LateProgress
     from ratelab.lab.comparison import compare
     from ratelab.lab.scenarios import load_scenario
+    from ratelab.report.run import Run
 
     output = Output(scenarios, **wanted)
     with LateProgress("drawing traffic", None):
@@ -52,6 +53,7 @@ def simulate(
                 compare(scenario.quota, scenario.traffic, many, progress, **output.needs),
                 {"scenario": scenario.name, "seed": scenario.seed},
                 f"{scenario.name}: {scenario.description}",
+                scenario=scenario,
             )
             for scenario, many in zip(loaded, classes, strict=True)
         ]

@@ -34,6 +34,8 @@ class Estimate:
     """Both over all requests; 0 if there are none."""
     mean_difference: float
     """The distance between estimate and real rate over the real rate, on average over all requests."""
+    near_ratio: float
+    """Requests whose real rate is within a tenth of the limit, over all."""
     keys_above: int
     """Keys whose real rate was ever above the limit."""
     keys_missed: int
@@ -56,6 +58,7 @@ def estimate(quota: Quota, traffic: Traffic, trailing: Trailing) -> Estimate:
         wrongly_limited=int(np.count_nonzero(blamed)),
         wrong_ratio=int(np.count_nonzero(missed | blamed)) / max(1, len(traffic)),
         mean_difference=math.fsum((np.abs(estimated - real) / real).tolist()) / max(1, len(traffic)),
+        near_ratio=int(np.count_nonzero(np.abs(real - quota.burst) <= quota.burst // 10)) / max(1, len(traffic)),
         keys_above=len(really),
         keys_missed=len(np.setdiff1d(really, apparently)),
         keys_blamed=len(np.setdiff1d(apparently, really)),

@@ -16,12 +16,12 @@ from ratelab.lab.estimate import CLAIMED_DIFFERENCE, CLAIMED_WRONG, Estimate
 from ratelab.report.findings import counted, listed, seconds
 from ratelab.report.rows import result_rows
 
-_MEANINGS = (
+MEANINGS = (
     "at_most: what the algorithm promises of any window. unearned: admitted although what it had itself admitted in "
     "the window before left no room; withheld: denied although it left room."
 )
 
-_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
+CARD: dict[str, tuple[str, Callable[[Any], str]]] = {
     "peak_in_window": ("peak_\nin_\nwindow", "{:,}".format),
     "at_most": ("at_\nmost", "{:,}".format),
     "peak_at": ("peak_\nat", lambda at: seconds(at) if at else "0s"),
@@ -36,25 +36,35 @@ _COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
 
 def card_table(comparison: Comparison) -> RenderableType:
     """Return each algorithm's card as a row, and in words what share of its decisions differ."""
-    columns = [name for name in _COLUMNS if name != "peak_key" or len(comparison.traffic.names) > 1]
+    columns = card_columns(comparison)
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("held against the\nexact sliding\nlog", overflow="fold", vertical="bottom")
     for name in columns:
         key = name == "peak_key"
         table.add_column(
-            _COLUMNS[name][0],
+            CARD[name][0],
             justify="left" if key else "right",
             vertical="bottom",
             no_wrap=True,
             overflow="ellipsis",
-            min_width=None if key else max(map(len, _COLUMNS[name][0].split("\n"))),
+            min_width=None if key else max(map(len, CARD[name][0].split("\n"))),
         )
     for row in result_rows(comparison):
         broken = row["at_most"] is not None and row["peak_in_window"] > row["at_most"]
-        cells = ["-" if row[name] is None else _COLUMNS[name][1](row[name]) for name in columns]
+        cells = [card_cell(row, name) for name in columns]
         table.add_row(escape(row["algorithm"]), *map(escape, cells), style="red" if broken else "")
     sentences = [*differing(comparison), *estimated(comparison)]
-    return Group(table, Text(_MEANINGS, style="dim"), Text(), *map(Text, sentences))
+    return Group(table, Text(MEANINGS, style="dim"), Text(), *map(Text, sentences))
+
+
+def card_columns(comparison: Comparison) -> list[str]:
+    """Return the figures of a card that tell something: with one client, there is no question whose window it was."""
+    return [name for name in CARD if name != "peak_key" or len(comparison.traffic.names) > 1]
+
+
+def card_cell(row: dict[str, Any], name: str) -> str:
+    """Return how a figure of a card is written."""
+    return "-" if row[name] is None else CARD[name][1](row[name])
 
 
 def differing(comparison: Comparison) -> list[str]:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ratelab.lab.comparison import Comparison
-from ratelab.lab.equalise import Equalised
+from ratelab.lab.equalise import Equal, Equalised
 from ratelab.quota import about
 from ratelab.report.findings import counted, listed, queued, seconds
 
@@ -18,32 +18,43 @@ WHY = (
 )
 
 
+EQUAL = ("burst", "peak_in_\nwindow", "denied", "good_\ndenied", "max_\ndelay")
+"""The headers of what is told of each algorithm, broken over lines."""
+
+
 def equal_table(comparison: Comparison, equalised: Equalised) -> RenderableType:
     """Return what changes for each algorithm from the quota's burst to the one found, and what that shows."""
     sentences = [Text(sentence) for sentence in equal_findings(comparison, equalised)]
-    if not _differs(equalised):
+    if not differs(equalised):
         return Group(*sentences)
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("at quota ->\nat equal protection", overflow="fold", vertical="bottom")
-    for header in ("burst", "peak_in_\nwindow", "denied", "good_\ndenied", "max_\ndelay"):
+    for header in EQUAL:
         table.add_column(header, justify="right", vertical="bottom", no_wrap=True)
     for equal in equalised.equals:
-        before, after = equal.at_quota, equal.result
-        cells = (
-            f"{comparison.quota.burst:,} -> {equal.burst:,}{' ' if equal.fits else '!'}",
-            f"{before.peak_in_window:,} -> {after.peak_in_window:,}",
-            f"{before.denied:,} -> {after.denied:,}",
-            f"{equal.at_quota_good_denied:,} -> {equal.good_denied:,}",
-            f"{seconds(before.max_delay)} -> {seconds(after.max_delay)}",
-        )
-        table.add_row(escape(before.algorithm), *cells, style="" if equal.fits else "red")
+        (before, after), *pairs = equal_cells(comparison, equal)
+        burst = f"{before} -> {after}{' ' if equal.fits else '!'}"
+        cells = [burst, *(f"{before} -> {after}" for before, after in pairs)]
+        table.add_row(escape(equal.result.algorithm), *cells, style="" if equal.fits else "red")
     fits = all(equal.fits for equal in equalised.equals)
     return Group(table, *([] if fits else [Text("! no burst fits", style="dim")]), Text(), *sentences)
 
 
+def equal_cells(comparison: Comparison, equal: Equal) -> list[tuple[str, str]]:
+    """Return the figures of `EQUAL`, at the quota and at equal protection."""
+    before, after = equal.at_quota, equal.result
+    return [
+        (f"{comparison.quota.burst:,}", f"{equal.burst:,}"),
+        (f"{before.peak_in_window:,}", f"{after.peak_in_window:,}"),
+        (f"{before.denied:,}", f"{after.denied:,}"),
+        (f"{equal.at_quota_good_denied:,}", f"{equal.good_denied:,}"),
+        (seconds(before.max_delay), seconds(after.max_delay)),
+    ]
+
+
 def equal_findings(comparison: Comparison, equalised: Equalised) -> list[str]:
     """Say who turns away fewer at the same protection, whom no burst holds to it, and why that differs."""
-    if not _differs(equalised):
+    if not differs(equalised):
         return ["No algorithm denied anything at the quota, so there is nothing to compare at equal protection."]
     quota, window = comparison.quota, about(comparison.quota.window)
     good, offered = counted(equalised.good, "good request"), counted(len(comparison.traffic), "request")
@@ -66,7 +77,8 @@ def equal_findings(comparison: Comparison, equalised: Equalised) -> list[str]:
     return [*told, WHY]
 
 
-def _differs(equalised: Equalised) -> bool:
+def differs(equalised: Equalised) -> bool:
+    """Say whether there is anything to compare: somebody was denied something."""
     return any(equal.at_quota.denied for equal in equalised.equals)
 
 

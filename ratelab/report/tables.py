@@ -21,7 +21,9 @@ BEST, WORST = "*", "!"
 
 
 @dataclass(frozen=True)
-class _Column:
+class Column:
+    """One figure of every result: its name, how it is written and how bad a value is."""
+
     header: str
     show: Callable[[Any], str]
     badness: Callable[[Any], float] | None = None
@@ -41,23 +43,23 @@ def _ratio(value: float) -> str:
     return f"{value:.2f}"
 
 
-_COLUMNS = (
-    _Column("admitted", _count),
-    _Column("denied", _count),
-    _Column("delayed", _count),
-    _Column("max_\ndelay", seconds, float),
-    _Column("peak_\nin_\nwindow", _count),
-    _Column("over-\nshoot", _ratio, lambda overshoot: max(1.0, overshoot)),
-    _Column("over_\nadmitted", _count, float),
-    _Column("over_\ndenied", _count, float),
-    _Column("fairness", _ratio, lambda fairness: -fairness),
-    _Column("clients_\ndenied_\nratio", lambda ratio: f"{100 * ratio:.3g}%"),
+COLUMNS = (
+    Column("admitted", _count),
+    Column("denied", _count),
+    Column("delayed", _count),
+    Column("max_\ndelay", seconds, float),
+    Column("peak_\nin_\nwindow", _count),
+    Column("over-\nshoot", _ratio, lambda overshoot: max(1.0, overshoot)),
+    Column("over_\nadmitted", _count, float),
+    Column("over_\ndenied", _count, float),
+    Column("fairness", _ratio, lambda fairness: -fairness),
+    Column("clients_\ndenied_\nratio", lambda ratio: f"{100 * ratio:.3g}%"),
 )
 
 
 def comparison_table(comparison: Comparison, many_clients: bool = False) -> RenderableType:
     """Return the figures that tell something about this run, and the sentences that follow from them."""
-    columns = [column for column in _COLUMNS if column.name in _telling(comparison, many_clients)]
+    columns = [column for column in COLUMNS if column.name in _telling(comparison, many_clients)]
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("algorithm", overflow="fold", vertical="bottom")
     for column in columns:
@@ -111,15 +113,21 @@ def _telling(comparison: Comparison, many_clients: bool) -> set[str]:
     return names | ({"fairness"} if len(comparison.traffic.names) > 1 else {"peak_in_window"})
 
 
-def _cell(comparison: Comparison, result: Result, column: _Column) -> Text:
+def _cell(comparison: Comparison, result: Result, column: Column) -> Text:
+    text, mark = cell(comparison, result, column)
+    mark = mark or (" " if column.badness else "")
+    return Text(f"{text}{mark}", style={BEST: "green", WORST: "red"}.get(mark, ""))
+
+
+def cell(comparison: Comparison, result: Result, column: Column) -> tuple[str, str]:
+    """Return how a figure is written, and its mark if it is the best or the worst of its column."""
     value = getattr(result, column.name)
     if value is None:
-        return Text("- ")
-    mark = _marks(comparison, column).get(value, " " if column.badness else "")
-    return Text(f"{column.show(value)}{mark}", style={BEST: "green", WORST: "red"}.get(mark, ""))
+        return "-", ""
+    return column.show(value), _marks(comparison, column).get(value, "")
 
 
-def _marks(comparison: Comparison, column: _Column) -> dict[Any, str]:
+def _marks(comparison: Comparison, column: Column) -> dict[Any, str]:
     """Return the mark of a column's best and worst values; one that more than half of all would bear tells nothing."""
     if column.badness is None:
         return {}

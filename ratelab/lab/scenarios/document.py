@@ -40,7 +40,8 @@ class Document:
         self.path = path
         self.lines: dict[Place, int] = {}
         try:
-            root = yaml.compose(_read(path), Loader=yaml.BaseLoader)
+            self.text = _read(path)
+            root = yaml.compose(self.text, Loader=yaml.BaseLoader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             raise InputError(f"{path}:{mark.line + 1 if mark else 1}: not YAML: {error.problem}") from None

@@ -29,6 +29,14 @@ class Scenario:
     quota: Quota
     algorithms: tuple[str, ...]
     traffic: Traffic
+    lesson: str | None
+    """What there is to learn from it, in a sentence."""
+    chart: str
+    """The chart that shows it."""
+    clients: tuple[schema.Client, ...]
+    """Who sends what, as it was written."""
+    text: str
+    """The file itself."""
 
 
 def load_scenario(path: str, rate: str | None = None, burst: int | None = None, seed: int | None = None) -> Scenario:
@@ -48,6 +56,10 @@ def load_scenario(path: str, rate: str | None = None, burst: int | None = None, 
         quota=_quota(document, said, rate, burst),
         algorithms=tuple(dict.fromkeys(said.algorithms)),
         traffic=_traffic(document, said, said.seed if seed is None else seed),
+        lesson=said.lesson,
+        chart=said.chart,
+        clients=tuple(said.clients),
+        text=document.text,
     )
 
 

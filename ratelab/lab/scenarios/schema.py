@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 
 from ratelab.algorithms import COMPARED
 from ratelab.errors import shown
+from ratelab.lab.charts import CHARTS
 from ratelab.lab.scenarios import values
 from ratelab.lab.scenarios.document import Document, Place
 from ratelab.quota import Quota, parse_duration
@@ -23,6 +24,7 @@ MOST_CLIENTS = 100_000
 Count = Annotated[int, PlainValidator(values.whole(1))]
 Text = Annotated[str, PlainValidator(values.plain_text)]
 Algorithm = Annotated[str, PlainValidator(values.algorithm_name)]
+Chart = Annotated[str, PlainValidator(values.chart_name)]
 Rate = Annotated[Quota, PlainValidator(values.rate)]
 Duration = Annotated[int, PlainValidator(parse_duration)]
 """Nanoseconds."""
@@ -126,6 +128,8 @@ class ScenarioFile(_Strict):
 
     name: Text
     description: Text = "(no description)"
+    lesson: Text | None = None
+    chart: Chart = CHARTS[0]
     duration: Duration
     seed: Annotated[int, PlainValidator(values.whole(0, 2**63 - 1))] = 0
     quota: QuotaText

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from ratelab.algorithms import find
 from ratelab.errors import InputError, shown
+from ratelab.lab.charts import CHARTS
 from ratelab.quota import Quota
 
 
@@ -50,6 +51,13 @@ def algorithm_name(value: str) -> str:
     if type(value) is not str or ".py:" in value:
         raise InputError(f"expected the name of an algorithm, got {shown(value)}; give a file with --algo")
     find(value)
+    return value
+
+
+def chart_name(value: str) -> str:
+    """Read the name of a chart."""
+    if value not in CHARTS:
+        raise InputError(f"expected one of {', '.join(CHARTS)}, got {shown(value)}")
     return value
 
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ratelab.lab.charts import CHARTS
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ratelab.lab.comparison import Comparison
 
-CHARTS = ("comparison", "cumulative", "timeline", "window", "outcome", "level", "fairness")
-"""The charts of a comparison; the first has the essence of the others."""
-
 THEMES = ("light", "dark")
 
 FORMATS = ("png", "svg", "pdf")
+
+__all__ = ["CHARTS", "FORMATS", "THEMES", "draw", "rendered"]
 
 
 def draw(comparison: Comparison, chart: str = "comparison", theme: str = "light", caption: str = "") -> Figure:
@@ -42,7 +43,7 @@ def draw(comparison: Comparison, chart: str = "comparison", theme: str = "light"
 
 
 def rendered(figure: Figure, file_format: str) -> bytes:
-    """Return the picture as a file of `FORMATS`; the same picture gives the same bytes."""
+    """Return the picture as a file of `FORMATS`, or of webp for a page; the same picture gives the same bytes."""
     from ratelab.report.charts.sheet import rendered
 
     return rendered(figure, file_format)

@@ -130,5 +130,11 @@ def rendered(figure: Figure, file_format: str) -> bytes:
     """Return the picture as a file; the same picture gives the same bytes."""
     file = BytesIO()
     with styled():
-        figure.savefig(file, format=file_format, metadata={**_METADATA[file_format], "Title": figure.get_label()})
+        figure.savefig(file, format=file_format, **_options(figure, file_format))
     return file.getvalue()
+
+
+def _options(figure: Figure, file_format: str) -> dict[str, Any]:
+    if file_format == "webp":
+        return {"pil_kwargs": {"lossless": True}}
+    return {"metadata": {**_METADATA[file_format], "Title": figure.get_label()}}

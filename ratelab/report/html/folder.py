@@ -1,0 +1,39 @@
+"""Many runs as a folder of pages: one that shows each lesson with its figure, and one for each run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from ratelab.report.html.claim import claim_page, held
+from ratelab.report.html.drawn import Picture, pictures
+from ratelab.report.html.rendering import Made, rendered
+from ratelab.report.html.report import page
+from ratelab.report.run import Run
+
+INDEX, CLAIM = "index.html", "sliding-counter.html"
+
+
+class Entry(NamedTuple):
+    """What the first page shows of a run."""
+
+    name: str
+    page: str
+    lesson: str | None
+    description: str
+    picture: Picture
+
+
+def gallery(runs: Sequence[Run], stems: Sequence[str], made: Made) -> Iterator[tuple[str, str]]:
+    """Yield each page's file name and what it holds; `stems` name the runs' files."""
+    entries = []
+    for run, stem in zip(runs, stems, strict=True):
+        drawn = list(pictures(run))
+        description = run.scenario.description if run.scenario else run.title
+        lesson = run.scenario.lesson if run.scenario else None
+        entries.append(Entry(run.name, f"{stem}.html", lesson, description, drawn[0]))
+        yield f"{stem}.html", page(run, drawn, made, INDEX)
+    found = held(runs)
+    if found:
+        yield CLAIM, claim_page(found, made, INDEX)
+    yield INDEX, rendered("gallery.html", made, entries=entries, claim=CLAIM if found else None)

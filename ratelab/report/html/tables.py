@@ -1,0 +1,134 @@
+"""The tables of a page, as plain text in cells: what is shown where, but not how it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ratelab.lab.comparison import Comparison
+from ratelab.report.card import card_cell, card_columns
+from ratelab.report.equal import EQUAL, differs, equal_cells
+from ratelab.report.rows import result_rows
+from ratelab.report.tables import BEST, COLUMNS, WORST, Column, cell
+
+MOST_CLIENTS = 1000
+"""Clients that a page tells of, so that it stays small."""
+
+MARKS = {BEST: "best", WORST: "worst"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value: how it is written, what it is sorted by, and whether it is the best or the worst."""
+
+    text: str
+    value: float | None = None
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that begin with a name; all cells beside it are numbers unless said otherwise."""
+
+    caption: str
+    headers: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[Cell]]]
+    sortable: bool = False
+    note: str = ""
+
+
+def results(comparison: Comparison) -> Table:
+    """Return every figure that tells something of this run."""
+    columns = [column for column in COLUMNS if _tells(comparison, column)]
+    rows = []
+    for result in comparison.results:
+        told = (cell(comparison, result, column) for column in columns)
+        rows.append((result.algorithm, [Cell(text, mark=MARKS.get(mark, "")) for text, mark in told]))
+    marked = any(one.mark for _, cells in rows for one in cells)
+    note = f"{BEST} the best of a column, {WORST} the worst" if marked else ""
+    return Table("What each algorithm did", ["algorithm", *(column.name for column in columns)], rows, note=note)
+
+
+def _tells(comparison: Comparison, column: Column) -> bool:
+    if column.name in ("delayed", "max_delay"):
+        return any(result.delayed for result in comparison.results)
+    if column.name in ("fairness", "clients_denied_ratio"):
+        return len(comparison.traffic.names) > 1
+    return True
+
+
+def card(comparison: Comparison) -> Table:
+    """Return each algorithm's accuracy card as a row."""
+    columns = card_columns(comparison)
+    rows = [(row["algorithm"], [Cell(card_cell(row, name)) for name in columns]) for row in result_rows(comparison)]
+    return Table("Held against the exact sliding log of the same quota", ["algorithm", *columns], rows)
+
+
+def equal(comparison: Comparison) -> Table | None:
+    """Return what changes from the quota to equal protection, if that was asked for and there is a difference."""
+    if comparison.equalised is None or not differs(comparison.equalised):
+        return None
+    rows = [
+        (
+            one.result.algorithm,
+            [
+                Cell(f"{before} → {after}", mark="" if one.fits or number else "worst")
+                for number, (before, after) in enumerate(equal_cells(comparison, one))
+            ],
+        )
+        for one in comparison.equalised.equals
+    ]
+    fits = all(one.fits for one in comparison.equalised.equals)
+    return Table(
+        "At the quota → at equal protection",
+        ["algorithm", *(header.replace("\n", "") for header in EQUAL)],
+        rows,
+        note="" if fits else f"{WORST} no burst fits",
+    )
+
+
+def clients(comparison: Comparison) -> Table | None:
+    """Return how many requests of each client each algorithm denied, the most denied first; None for one client."""
+    names, all_results = comparison.traffic.names, comparison.results
+    if len(names) < 2:
+        return None
+    denied = np.array([result.client_offered - result.client_admitted for result in all_results])
+    ranked = np.argsort(-denied.max(axis=0), kind="stable")[:MOST_CLIENTS].tolist()
+    counts = np.vstack([all_results[0].client_offered, denied])
+    rows = [(names[index], [*map(_count, counts[:, index].tolist())]) for index in ranked]
+    shown = (
+        f"the {MOST_CLIENTS:,} of {len(names):,} most denied" if len(names) > MOST_CLIENTS else "the most denied first"
+    )
+    return Table(
+        f"Requests of each client that each algorithm denied: {shown}",
+        ["client", "offered", *(result.algorithm for result in all_results)],
+        rows,
+        sortable=True,
+    )
+
+
+def differing(comparison: Comparison) -> Table | None:
+    """Return whose requests were decided otherwise than by the exact log; None if nobody's of several were."""
+    pairs = [(one.client_over_admitted, one.client_over_denied) for one in comparison.cards]
+    known = [(over, under) for over, under in pairs if over is not None and under is not None]
+    names, offered = comparison.traffic.names, comparison.results[0].client_offered
+    counts = np.array([over + under for over, under in known])
+    if len(names) < 2 or not counts.any():
+        return None
+    ranked = [index for index in np.argsort(-counts.max(axis=0), kind="stable").tolist() if counts[:, index].any()]
+    rows = []
+    for index in ranked[:MOST_CLIENTS]:
+        cells = [Cell(f"+{over[index]:,} -{under[index]:,}", int(over[index] + under[index])) for over, under in known]
+        rows.append((names[index], [_count(int(offered[index])), *cells]))
+    return Table(
+        "Requests of each client that were decided otherwise than by the exact log: + admitted, - denied",
+        ["client", "offered", *(result.algorithm for result in comparison.results)],
+        rows,
+        sortable=True,
+    )
+
+
+def _count(value: int) -> Cell:
+    return Cell(f"{value:,}", value)

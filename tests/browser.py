@@ -1,0 +1,48 @@
+"""A real browser without a window: what it makes of a page, with no way to the network."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+QUIET = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--hide-scrollbars",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+)
+
+DARK = "--blink-settings=preferredColorScheme=0"
+
+
+def dom_of(page: Path, *flags: str) -> str:
+    """Return the page as the browser has it once its scripts have run."""
+    return _run("--dump-dom", *flags, page.as_uri())
+
+
+def picture_of(page: Path, width: int, *flags: str) -> bytes:
+    """Return the top of the page as a PNG, so wide."""
+    with TemporaryDirectory() as folder:
+        target = Path(folder) / "page.png"
+        _run(f"--screenshot={target}", f"--window-size={width},600", *flags, page.as_uri())
+        return target.read_bytes()
+
+
+def _run(*arguments: str) -> str:
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip(f"there is no browser here: install one of {', '.join(BROWSERS)}")
+    with TemporaryDirectory() as profile:
+        command = [browser, *QUIET, f"--user-data-dir={profile}", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout

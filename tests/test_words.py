@@ -1,0 +1,46 @@
+"""Traffic in words: what a scenario's file says, as a sentence says it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ratelab.lab.scenarios import load_scenario
+from ratelab.report.words import in_words
+
+WORDS = {
+    "{pattern: steady, rate: 2/s}": "a: 2/s, evenly",
+    "{pattern: burst, at: 3s, size: 20, spacing: 10ms}": "a: 20 requests 10ms apart at 3s",
+    "{pattern: burst, at: 3s, size: 2000}": "a: 2,000 requests at once at 3s",
+    "{pattern: poisson, rate: 90/min, from: 2s, to: 9s}": "a: 90/min on average, at random, from 2s on, until 9s",
+    "{pattern: ramp, start: 1/s, end: 9/s}": "a: from 1/s to 9/s, changing evenly",
+    "{pattern: wave, mean: 5/s, amplitude: 4/s, cycle: 1min}": "a: 5/s, swinging by 4/s about it once in 1min",
+    "{pattern: on-off, rate: 9/s, on: 1s, off: 4s}": "a: 9/s for 1s, then nothing for 4s, in turn",
+    "{pattern: at, times: [0s, 1s, 1s]}": "a: 1 at 0s, 2 at 1s",
+    "{pattern: steady, rate: 1/s}, {pattern: at, times: [0s]}": "a: 1/s, evenly; and 1 at 0s",
+}
+
+CLIENTS = {
+    "{name: a, count: 3, traffic: T}": "3 clients, a-1 to a-3, each: 1/s, evenly",
+    "{name: a, key: k, traffic: T}": "a (on the key k): 1/s, evenly",
+    "{name: a, cost: 5, traffic: T}": "a: 1/s, evenly; each request costs 5",
+    "{name: a, cost: {1: 3, 10: 1}, traffic: T}": "a: 1/s, evenly; of the requests, 75 % cost 1, 25 % cost 10",
+}
+
+
+def told(tmp_path: Path, client: str) -> str:
+    path = tmp_path / "one.yaml"
+    path.write_text(f"name: one\nduration: 10s\nquota: {{rate: 1/s}}\nclients: [{client}]\n")
+    (found,) = load_scenario(str(path)).clients
+    return in_words(found)
+
+
+@pytest.mark.parametrize(("traffic", "words"), WORDS.items())
+def test_each_pattern_has_its_words(tmp_path: Path, traffic: str, words: str) -> None:
+    assert told(tmp_path, f"{{name: a, traffic: [{traffic}]}}") == words
+
+
+@pytest.mark.parametrize(("client", "words"), CLIENTS.items())
+def test_a_client_says_who_it_is_and_what_it_costs(tmp_path: Path, client: str, words: str) -> None:
+    assert told(tmp_path, client.replace("T", "[{pattern: steady, rate: 1/s}]")) == words
