@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from math import ceil, floor
 
 import numpy as np
@@ -12,16 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ratelab import ALGORITHMS, Quota
-from ratelab.lab.curves import Curve, crest, cumulative, thinned, trailing
+from ratelab.lab.curves import Curve, borders, cumulative, most_in_window, thinned, within
 from ratelab.lab.levels import looked, recorded
 from ratelab.lab.replay import replay
 
 few = settings(max_examples=40)
+ends = st.integers(51, 80)
 points = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 9)), max_size=60).map(sorted)
-
-
-def curve_of(drawn: list[tuple[int, int]]) -> Curve:
-    return Curve(integers([0, *(at for at, _ in drawn)]), integers([0, *(value for _, value in drawn)]))
 
 
 def value_at(curve: Curve, moment: float) -> int:
@@ -37,45 +35,44 @@ def test_what_has_left_so_far_is_the_sum_of_the_costs_up_to_then(drawn: list[tup
 
 
 @few
-@given(runs, st.integers(1, 20))
-def test_the_trailing_window_holds_what_left_within_it_and_peaks_where_the_figure_does(
-    run: list[Request], window: int
-) -> None:
-    left = sorted((at, cost) for at, cost, key in departed(run) if key == 1)
-    curve = trailing(integers([at for at, _ in left]), integers([cost for _, cost in left]), window)
-    for moment in {0, *(at + offset for at, _ in left for offset in (0, 1, window - 1, window))}:
-        assert value_at(curve, moment) == sum(cost for at, cost in left if moment - window < at <= moment)
+@given(points, ends, st.integers(1, 60))
+def test_parts_hold_each_time_once_and_the_last_its_end_too(drawn: list[tuple[int, int]], end: int, parts: int) -> None:
+    times, chosen = integers([at for at, _ in drawn]), np.array([value % 2 == 1 for _, value in drawn], np.bool_)
+    cuts = borders(end, parts).tolist()
+    assert (cuts[0], cuts[-1], len(cuts)) == (0, end, parts + 1)
+    counted = [sum(begin <= at < stop for at in times[chosen]) for begin, stop in pairwise([*cuts[:-1], end + 1])]
+    assert within(chosen, times, integers(cuts)).tolist() == counted
+
+
+@few
+@given(runs, st.integers(1, 20), st.integers(1, 9))
+def test_the_most_in_a_window_is_counted_at_every_moment_of_a_part(run: list[Request], window: int, parts: int) -> None:
+    left = sorted((at % 60, cost) for at, cost, key in departed(run) if key == 1)
+    cuts = borders(60, parts).tolist()
+    times, costs = (integers([one[column] for one in left]) for column in (0, 1))
+    found = most_in_window(times, costs, window, integers(cuts))
+    held = [sum(cost for at, cost in left if now - window < at <= now) for now in range(61)]
+    for most, (begin, stop) in zip(found.tolist(), pairwise([*cuts[:-1], 61]), strict=True):
+        assert most == max(held[begin:stop])
     counted = windows_counted([(at, cost, 1) for at, cost in left], window)
-    assert int(curve.values.max()) == max(counted.values(), default=0)
+    assert int(found.max()) == max(counted.values(), default=0)
 
 
 @few
-@given(points, st.integers(51, 80), st.integers(1, 60))
-def test_a_crest_is_the_most_at_any_moment_of_a_part(drawn: list[tuple[int, int]], end: int, columns: int) -> None:
-    curve = curve_of(drawn)
-    for part, most in enumerate(crest(curve, end, columns).tolist()):
-        begin, stop = part * end // columns, max((part + 1) * end // columns, part * end // columns + 1)
-        assert most == max(value_at(curve, moment) for moment in range(begin, stop))
-
-
-@few
-@given(points, st.integers(51, 80), st.integers(1, 10))
-def test_thinning_keeps_each_columns_first_lowest_highest_and_last(
-    drawn: list[tuple[int, int]], end: int, columns: int
+@given(points, ends, st.integers(1, 6))
+def test_thinning_keeps_each_parts_first_lowest_highest_and_last(
+    drawn: list[tuple[int, int]], end: int, parts: int
 ) -> None:
-    curve = curve_of(drawn)
-    times, values = thinned(*curve, end, columns)
-    assert set(zip(times.tolist(), values.tolist(), strict=True)) <= set(
-        zip(curve.times.tolist(), curve.values.tolist(), strict=True)
-    )
-    for column in range(columns):
-        whole, kept = (
-            values_in[(times_in * columns // end) == column].tolist()
-            for times_in, values_in in (curve, (times, values))
+    times, values = (integers([one[column] for one in drawn]) for column in (0, 1))
+    cuts = borders(end, parts)
+    kept_times, kept = thinned(times, values, cuts)
+    assert len(kept) <= 4 * (parts + 1)
+    for begin, stop in pairwise([*cuts.tolist()[:-1], end + 1]):
+        whole, part = (
+            column[(begin <= at) & (at < stop)].tolist() for at, column in ((times, values), (kept_times, kept))
         )
-        ends = (whole[0], min(whole), max(whole), whole[-1]) if whole else ()
-        assert ends == ((kept[0], min(kept), max(kept), kept[-1]) if kept else ())
-    assert len(times) <= 4 * columns or len(times) == len(curve.times)
+        shape = (whole[0], min(whole), max(whole), whole[-1]) if whole else ()
+        assert shape == ((part[0], min(part), max(part), part[-1]) if part else ())
 
 
 @few
@@ -97,7 +94,9 @@ def test_looking_changes_no_decision_and_the_record_tells_the_same_in_whole_unit
     traffic = replace(traffic_of(run), keys=np.zeros(4, np.int64))
     algorithm = ALGORITHMS[name].from_quota(quota)
     seen = looked(algorithm, traffic.times, traffic.costs, integers([0]))
-    written = recorded(algorithm, quota, traffic.times, traffic.costs, replay(algorithm, traffic))
+    made = replay(algorithm, traffic)
+    before = made["remaining"] + np.where(made["allowed"], traffic.costs, 0)
+    written = recorded(algorithm, quota, traffic.times, before, made["remaining"])
     last_seen = {at: (left, level) for at, level, left in zip(*map(list, seen), strict=True)}
     for at, level, left in zip(*(column[1::2].tolist() for column in written), strict=True):
         if (traffic.times == at).sum() == 1:

@@ -1,7 +1,8 @@
-"""Step functions of time: what has arrived or left so far, and what left within the window that ends now."""
+"""What has arrived or left so far, and what left within the window that ends now, as finely as it can be seen."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -20,46 +21,58 @@ class Curve(NamedTuple):
     values: Integers
 
 
+def borders(end: int, parts: int) -> Integers:
+    """Return where the time from 0 to `end` is cut into so many parts, both ends included."""
+    return np.array([part * end // parts for part in range(parts + 1)], np.int64)
+
+
+def within(chosen: NDArray[np.bool_], times: Integers, cuts: Integers) -> Integers:
+    """Count the chosen of `times`, which never fall, in each part between `cuts`; the last holds its end, too."""
+    total = np.concatenate([[0], np.cumsum(chosen)])
+    return np.diff(total[_places(times, cuts)])
+
+
 def cumulative(times: Integers, costs: Integers) -> Curve:
     """Return the cost up to and at each moment, from 0 at the beginning; `times` never fall."""
     return Curve(np.concatenate([[0], times]), np.concatenate([[0], np.cumsum(costs)]))
 
 
-def trailing(times: Integers, costs: Integers, window: int) -> Curve:
-    """Return the cost within `(t - window, t]` at each moment `t`; `times` never fall.
+def most_in_window(times: Integers, costs: Integers, window: int, cuts: Integers) -> Integers:
+    """Return for each part between `cuts` the most cost that `(t - window, t]` holds at any moment `t` of it.
 
-    Its largest value is the metric `peak_in_window` of these requests.
+    `times` never fall. The cost rises at a departure alone, so it is enough to look then and where a part begins.
     """
-    moments = np.concatenate([times, times + window])
-    order = np.argsort(moments, kind="stable")
-    steps = np.concatenate([costs, -costs])[order]
-    last = np.flatnonzero(np.diff(moments[order], append=-1))  # one value for each moment: all that happens in it
-    return Curve(np.concatenate([[0], moments[order][last]]), np.concatenate([[0], np.cumsum(steps)[last]]))
+    total = np.concatenate([[0], np.cumsum(costs)])
+
+    def held(moments: Integers) -> Integers:
+        until, since = (np.searchsorted(times, ends, side="right") for ends in (moments, moments - window))
+        return np.asarray(total[until] - total[since])
+
+    most = held(cuts[:-1])
+    at_departure = held(times)
+    for part, (begin, stop) in enumerate(pairwise(_places(times, cuts).tolist())):
+        most[part] = max(most[part], at_departure[begin:stop].max(initial=0))
+    return most
 
 
-def crest(curve: Curve, end: int, columns: int) -> Integers:
-    """Return the highest value that `curve` has in each of so many parts of the time from 0 to `end`."""
-    borders = np.arange(columns) * end // columns  # exact: no float
-    start = np.searchsorted(curve.times, borders, side="right") - 1  # what holds when the part begins
-    stop = np.searchsorted(curve.times, np.append(borders[1:], end + 1))
-    inner = np.maximum.reduceat(np.append(curve.values, 0), np.column_stack([start, stop]).ravel())[::2]
-    return np.where(start < stop, inner, curve.values[start])
+def thinned(times: Integers, values: Values, cuts: Integers) -> tuple[Integers, Values]:
+    """Return the points of a curve without which it would look otherwise, each part one dot wide.
 
-
-def thinned(times: Integers, values: Values, end: int, columns: int) -> tuple[Integers, Values]:
-    """Return those points of a curve up to `end` without which it would look otherwise, drawn `columns` wide.
-
-    These are the first, the lowest, the highest and the last in each column. Jugel, Jerzak, Hackenbroich and Markl,
+    These are the first, the lowest, the highest and the last in each part. Jugel, Jerzak, Hackenbroich and Markl,
     "M4: a visualization-oriented time series data aggregation" (VLDB 2014).
     """
-    if len(times) <= 4 * columns:
+    if len(times) <= 4 * len(cuts):
         return times, values
-    column = (times.astype(np.float64) / end * columns).astype(np.int64)
-    first = np.flatnonzero(np.diff(column, prepend=-1))
-    sizes = np.diff(first, append=len(times))
-    kept = [first, first + sizes - 1]
-    for extreme in (np.minimum, np.maximum):
-        reached = np.flatnonzero(values == np.repeat(extreme.reduceat(values, first), sizes))
-        kept.append(reached[np.flatnonzero(np.diff(column[reached], prepend=-1))])
-    places = np.unique(np.concatenate(kept))
-    return times[places], values[places]
+    kept: list[int] = []
+    for begin, stop in pairwise(_places(times, cuts).tolist()):
+        if begin < stop:
+            part = values[begin:stop]
+            kept += sorted({begin, begin + int(part.argmin()), begin + int(part.argmax()), stop - 1})
+    return times[kept], values[kept]
+
+
+def _places(times: Integers, cuts: Integers) -> Integers:
+    """Return where the times of each part begin, and after them where the last ones end."""
+    places = np.searchsorted(times, cuts)
+    places[-1] = np.searchsorted(times, cuts[-1], side="right")
+    return places

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.algorithms.outside import blaming
-from ratelab.lab.decisions import Decisions
 from ratelab.lab.traffic import Integers
 from ratelab.limiter import Algorithm, State
 from ratelab.quota import Quota
@@ -20,7 +19,7 @@ class Levels(NamedTuple):
 
     times: Integers
     """Nanoseconds of the clock, never falling."""
-    level: NDArray[np.float64]
+    level: NDArray[Any]
     """What `Algorithm.level` says, or what is left where an algorithm does not say it."""
     left: Integers
     """The cost that would be admitted at this moment."""
@@ -58,11 +57,9 @@ def looked(algorithm: Algorithm, times: Integers, costs: Integers, moments: Inte
     return Levels(every[order], level, left)
 
 
-def recorded(algorithm: Algorithm, quota: Quota, times: Integers, costs: Integers, decisions: Decisions) -> Levels:
-    """Return whole levels just before and after each request of one key, from what was decided."""
-    after = decisions["remaining"]
-    before = after + np.where(decisions["allowed"], costs, 0)
+def recorded(algorithm: Algorithm, quota: Quota, times: Integers, before: Integers, after: Integers) -> Levels:
+    """Return whole levels from what was left before and after each request of one key."""
     left = np.column_stack([before, after]).ravel()
     with blaming(algorithm):
         falls = gauge(algorithm)(algorithm.start(0), 0, quota.burst) > 0  # as tokens do, while counts rise
-    return Levels(np.repeat(times, 2), (left if falls else quota.burst - left).astype(np.float64), left)
+    return Levels(np.repeat(times, 2), left if falls else quota.burst - left, left)

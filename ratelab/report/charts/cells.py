@@ -7,8 +7,8 @@ from functools import cached_property
 from heapq import heappop, heappush
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ratelab.lab.curves import within
 from ratelab.lab.decisions import Decisions
 from ratelab.lab.traffic import Integers
 
@@ -16,39 +16,33 @@ FEW = 40
 """Waits that are drawn one by one."""
 
 
-def fullest(times: Integers, end: int, count: int) -> int:
-    """Return how many of `times` lie in the fullest of `count` parts of the time from 0 to `end`."""
-    return int(_within(times, end, count).max())
-
-
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """How many requests came, and left, in each of `count` parts of the time from 0 to `end`."""
+    """How many requests came, and left, in each part of the time between `cuts`."""
 
     times: Integers
     made: Decisions
-    end: int
-    count: int
+    cuts: Integers
 
     @cached_property
     def at_once(self) -> Integers:
         """Requests admitted without a wait."""
-        return self._within(self.times[self.made["allowed"] & (self.made["delay_ns"] == 0)])
+        return within(self.made["allowed"] & (self.made["delay_ns"] == 0), self.times, self.cuts)
 
     @cached_property
     def admitted(self) -> Integers:
         """Requests admitted, at once or after a wait."""
-        return self._within(self.times[self.made["allowed"]])
+        return within(self.made["allowed"], self.times, self.cuts)
 
     @cached_property
     def denied(self) -> Integers:
         """Requests denied."""
-        return self._within(self.times[~self.made["allowed"]])
+        return within(~self.made["allowed"], self.times, self.cuts)
 
     @cached_property
     def leaving(self) -> Integers:
-        """Requests that went ahead."""
-        return self._within((self.times + self.made["delay_ns"])[self.made["allowed"]])
+        """Requests that went ahead, at once or after a wait."""
+        return self.at_once + within(np.ones(len(self.ends), np.bool_), np.sort(self.ends), self.cuts)
 
     @property
     def up(self) -> int:
@@ -68,8 +62,8 @@ class Cells:
     @cached_property
     def ends(self) -> Integers:
         """When they go ahead."""
-        delays: Integers = self.made["delay_ns"]
-        return (self.times + delays)[delays > 0]
+        delays: Integers = self.made["delay_ns"][self.made["delay_ns"] > 0]
+        return self.begins + delays
 
     @property
     def singly(self) -> bool:
@@ -87,16 +81,5 @@ class Cells:
             lane = heappop(free)
             heappush(taken, (end, lane))
             lanes.append(lane)
-        return np.array(lanes, np.int64) + self.at_once[_cell(self.begins, self.end, self.count)]
-
-    def _within(self, times: Integers) -> Integers:
-        return _within(times, self.end, self.count)
-
-
-def _cell(times: Integers, end: int, count: int) -> Integers:
-    place: NDArray[np.float64] = times / end * count
-    return np.minimum(place, count - 1).astype(np.int64)
-
-
-def _within(times: Integers, end: int, count: int) -> Integers:
-    return np.bincount(_cell(times, end, count), minlength=count)
+        part = np.searchsorted(self.cuts, self.begins, side="right") - 1
+        return np.array(lanes, np.int64) + self.at_once[np.minimum(part, len(self.at_once) - 1)]

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ratelab.lab.curves import borders, within
 from ratelab.lab.traffic import Integers
 from ratelab.report.charts import strips
 from ratelab.report.charts.box import Box
-from ratelab.report.charts.cells import Cells, fullest
+from ratelab.report.charts.cells import Cells
 from ratelab.report.charts.sheet import Sheet
 from ratelab.report.charts.units import count
 from ratelab.report.charts.view import View
@@ -43,7 +44,7 @@ def paint(sheet: Sheet, box: Box, view: View) -> None:
     heading = "up: admitted (light: later), down: denied"
     for result, axes in strips.strips(sheet, box, view, heading, _notes(view), (-1.08 * down, 1.08 * max(1, up))):
         one, colour = cells[result.algorithm], view.colours[result.algorithm]
-        edges = np.linspace(0, view.x(view.end), one.count + 1)
+        edges = view.x(one.cuts)
         sheet.bars(axes, edges, one.at_once, colour)
         sheet.bars(axes, edges, one.admitted, colour, floor=one.at_once, opacity=LIGHT)
         sheet.bars(axes, edges, -one.denied, sheet.theme.denied)
@@ -63,9 +64,10 @@ def paint(sheet: Sheet, box: Box, view: View) -> None:
 def _cells(view: View) -> dict[str, Cells]:
     """Cut the time axis so finely that each request is alone in its part, or, where that is too fine, coarsely."""
     times = view.comparison.traffic.times
-    alone = (parts for parts in (CELLS, 2 * CELLS, 4 * CELLS) if fullest(times, view.end, parts) == 1)
-    parts = next(alone, CELLS)
-    return {name: Cells(times, made, view.end, parts) for name, made in view.comparison.decisions.items()}
+    every = np.ones(len(times), np.bool_)
+    ways = [borders(view.end, parts) for parts in (CELLS, 2 * CELLS, 4 * CELLS)]
+    cuts = next((cuts for cuts in ways if within(every, times, cuts).max() <= 1), ways[0])
+    return {name: Cells(times, made, cuts) for name, made in view.comparison.decisions.items()}
 
 
 def _notes(view: View) -> list[str]:

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.lab.comparison import Comparison
-from ratelab.lab.curves import Curve, Values, thinned
+from ratelab.lab.curves import Curve, Values, borders, thinned
+from ratelab.lab.levels import Levels, looked, recorded
 from ratelab.lab.metrics import Result
 from ratelab.lab.traffic import Integers
 from ratelab.lab.windows import fullest_window
+from ratelab.limiter import Algorithm
 from ratelab.quota import UNITS
 from ratelab.report.charts.palette import colours
 from ratelab.report.charts.units import unit_of
@@ -21,6 +23,9 @@ from ratelab.report.findings import counted
 
 COLUMNS = 300
 """Parts of the time axis in which a curve is drawn no finer."""
+
+MOST_REPEATED = 20_000
+"""Requests that are decided again for their levels; of more, what was recorded with each is drawn."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ class View:
     @cached_property
     def focus(self) -> int:
         """The key of which the most left within a window: the one of whose overshoot the figures tell."""
+        if not self.comparison.traffic.keys.any():
+            return 0
         traffic, window = self.comparison.traffic, self.comparison.quota.window
         worst = max(self.results, key=lambda result: result.peak_in_window)
         made = self.comparison.decisions[worst.algorithm]
@@ -72,10 +79,10 @@ class View:
         return fullest.key if fullest else 0
 
     @cached_property
-    def focussed(self) -> NDArray[np.bool_]:
-        """Which requests are of that key."""
-        found: NDArray[np.bool_] = self.comparison.traffic.request_keys == self.focus
-        return found
+    def focussed(self) -> NDArray[np.bool_] | slice:
+        """Which requests are of that key, as an index."""
+        traffic = self.comparison.traffic
+        return traffic.request_keys == self.focus if traffic.keys.any() else slice(None)
 
     @cached_property
     def focus_name(self) -> str:
@@ -88,13 +95,36 @@ class View:
         sharing = f" and {counted(len(clients) - 1, 'other')}" if len(clients) > 1 else ""
         return f"{traffic.names[clients[0]]}{sharing}"
 
+    @cached_property
+    def _departures(self) -> dict[str, tuple[Integers, Integers]]:
+        return {}
+
     def departures(self, algorithm: str) -> tuple[Integers, Integers]:
         """Return when that key's requests leave, in order, and what each costs."""
-        traffic, made = self.comparison.traffic, self.comparison.decisions[algorithm]
-        chosen = self.focussed & made["allowed"]
-        times = (traffic.times + made["delay_ns"])[chosen]
-        order = np.argsort(times, kind="stable")
-        return times[order], traffic.costs[chosen][order]
+        if algorithm not in self._departures:
+            traffic, made = self.comparison.traffic, self.comparison.decisions[algorithm]
+            allowed = made["allowed"][self.focussed]
+            delays = made["delay_ns"][self.focussed][allowed]
+            times, costs = traffic.times[self.focussed][allowed] + delays, traffic.costs[self.focussed][allowed]
+            if delays.any():
+                order = np.argsort(times, kind="stable")
+                times, costs = times[order], costs[order]
+            self._departures[algorithm] = times, costs
+        return self._departures[algorithm]
+
+    @cached_property
+    def levels(self) -> dict[str, Levels]:
+        """What each algorithm remembers of that key."""
+        return {algorithm.name: self._level(algorithm) for algorithm in self.comparison.algorithms}
+
+    def _level(self, algorithm: Algorithm) -> Levels:
+        traffic = self.comparison.traffic
+        times, costs = traffic.clock_times[self.focussed], traffic.costs[self.focussed]
+        if len(times) > MOST_REPEATED:
+            made = self.comparison.decisions[algorithm.name]
+            after, charged = made["remaining"][self.focussed], np.where(made["allowed"][self.focussed], costs, 0)
+            return recorded(algorithm, self.comparison.quota, times, after + charged, after)
+        return looked(algorithm, times, costs, traffic.origin + borders(self.end, 3 * COLUMNS))
 
     def steps(self, curve: Curve) -> tuple[NDArray[np.float64], Integers]:
         """Return a step function as points to draw, up to the end of the time axis."""
@@ -103,5 +133,5 @@ class View:
 
     def points(self, times: Integers, values: Values) -> tuple[NDArray[np.float64], Values]:
         """Return a curve as points to draw, none of them where it would make no difference to the picture."""
-        times, values = thinned(times, values, self.end, COLUMNS)
+        times, values = thinned(times, values, borders(self.end, COLUMNS))
         return self.x(times), values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ratelab.lab.curves import crest, trailing
+from ratelab.lab.curves import borders, most_in_window
 from ratelab.quota import about
 from ratelab.report.charts.box import Box
 from ratelab.report.charts.sheet import Sheet
@@ -26,16 +26,16 @@ def finding(view: View) -> str:
 def paint(sheet: Sheet, box: Box, view: View) -> None:
     """Draw a strip for each algorithm: light up to the burst, in full colour above it."""
     burst, window = view.comparison.quota.burst, view.comparison.quota.window
-    curves = [trailing(*view.departures(result.algorithm), window) for result in view.results]
-    peaks = [int(curve.values.max()) for curve in curves]
+    cuts = borders(view.end, int(box.width * COLUMNS_PER_INCH))
+    mosts = [most_in_window(*view.departures(result.algorithm), window, cuts) for result in view.results]
+    peaks = [int(most.max()) for most in mosts]
     notes = [f"at most {peak:,}" if peak <= burst else f"{peak:,}, {peak / burst:.3g}x the quota" for peak in peaks]
     of = f" of {view.focus_name}" if view.focus_name else ""
     heading = f"what left{of} in the last {about(window)}, against {burst:,}"
-    edges = np.linspace(0, view.x(view.end), int(box.width * COLUMNS_PER_INCH) + 1)
-    drawn = zip(strips(sheet, box, view, heading, notes, (0, 1.08 * max(burst, *peaks))), curves, strict=True)
-    for (result, axes), curve in drawn:
-        colour, most = view.colours[result.algorithm], crest(curve, view.end, len(edges) - 1)
-        sheet.bars(axes, edges, np.minimum(most, burst), colour, opacity=0.3)
-        sheet.bars(axes, edges, np.maximum(most, burst), colour, floor=burst)
+    drawn = zip(strips(sheet, box, view, heading, notes, (0, 1.08 * max(burst, *peaks))), mosts, strict=True)
+    for (result, axes), most in drawn:
+        colour = view.colours[result.algorithm]
+        sheet.bars(axes, view.x(cuts), np.minimum(most, burst), colour, opacity=0.3)
+        sheet.bars(axes, view.x(cuts), np.maximum(most, burst), colour, floor=burst)
         axes.axhline(burst, color=sheet.theme.ink, linewidth=1, linestyle=(0, (4, 3)))
         sheet.count_ticks(axes, [0, burst])
