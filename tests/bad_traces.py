@@ -24,7 +24,7 @@ BAD_TRACES = {
     "empty": BadTrace(b"", "it holds no lines: give a log"),
     "blank lines": BadTrace(b"\n \r\n\t\n", "it holds no lines"),
     "only a byte order mark": BadTrace(b"\xef\xbb\xbf\n", "it holds no lines"),
-    "only a CSV header": BadTrace(b"time,ip\n\n", "has only a CSV header: give a file with rows"),
+    "only a CSV header": BadTrace(b"time,ip\n\n", "has only the csv header: give a file with rows"),
     "gzip of nothing": BadTrace(gzip.compress(b""), "it holds no lines"),
     # Not text
     "truncated gzip": BadTrace(_ZIPPED[:-30], "its gzip data end early: copy or compress it anew"),
@@ -36,8 +36,8 @@ BAD_TRACES = {
     "zip": BadTrace(b"PK\x03\x04rest", "it is a zip archive: unpack it first"),
     "bzip2": BadTrace(b"BZh91AY", "compressed by bzip2"),
     "xz": BadTrace(b"\xfd7zXZ\0", "compressed by xz"),
-    "zstd": BadTrace(b"\x28\xb5\x2f\xfd\x04", "compressed by zstd"),
-    "Parquet": BadTrace(b"PAR1\x15\x04", "a Parquet file: write it as CSV first"),
+    "zstd": BadTrace(b"\x28\xb5\x2f\xfd\x04", "its zstd data are broken (Truncated"),
+    "Parquet": BadTrace(b"PAR1\x15\x04", "it cannot be read as Parquet ("),
     "UTF-16": BadTrace("time,ip\n1,a\n".encode("utf-16"), "UTF-16 text: convert it to UTF-8 first"),
     "an image": BadTrace(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", r"PNG\r': name the format with --format"),
     "zeros": BadTrace(bytes(1000), r"got '\x00\x00"),
@@ -99,7 +99,9 @@ BAD_TRACES = {
         b"time,ip\n1,a\n2,b,c\n", "3: a row must have the header's 2 fields, got 3: '2,b,c'", {"strict": True}
     ),
     # Options
-    "an unknown format": BadTrace(GOOD, "format must be one of auto, log, jsonl, csv, got 'xml'", {"format": "xml"}),
+    "an unknown format": BadTrace(
+        GOOD, "format must be one of auto, log, jsonl, csv, parquet, got 'xml'", {"format": "xml"}
+    ),
     "an unknown unit": BadTrace(GOOD, "unit must be one of s, ms, us, ns, got 'min'", {"unit": "min"}),
     "an unknown place": BadTrace(GOOD, "within_second must be one of spread, start, got ''", {"within_second": ""}),
 }

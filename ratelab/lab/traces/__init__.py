@@ -1,6 +1,18 @@
-"""Recorded traffic: access logs, JSON lines and CSV."""
+"""Recorded traffic: access logs, JSON lines, CSV and Parquet."""
 
-from ratelab.lab.traces.lines import printable, stored_size
-from ratelab.lab.traces.trace import Trace, TraceOptions, read_trace
+from ratelab.lab.traces.lines import arrow_installed, printable
+from ratelab.lab.traces.options import TraceOptions
+from ratelab.lab.traces.paths import called_together, expanded, stored_size
+from ratelab.lab.traces.trace import Trace, read_trace, read_traces
 
-__all__ = ["Trace", "TraceOptions", "printable", "read_trace", "stored_size"]
+__all__ = [
+    "Trace",
+    "TraceOptions",
+    "arrow_installed",
+    "called_together",
+    "expanded",
+    "printable",
+    "read_trace",
+    "read_traces",
+    "stored_size",
+]

@@ -1,29 +1,30 @@
-"""Lines of text from a file or standard input, plain or gzip, each bounded in length."""
+"""Lines of text from a file or standard input, plain, gzip or zstd, each bounded in length."""
 
 from __future__ import annotations
 
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
-from stat import S_ISREG
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from ratelab.errors import InputError
 
 LONGEST = 65_536
 """Characters a line may have. A longer line is cut, yet stays longer than this, so that its length tells."""
 
-_BLOCK = 2**20
+_BLOCK = 2**21
 _MOST_BYTES = 4 * (LONGEST + 1)  # UTF-8 spends at most four bytes on a character
 _GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_PARQUET = b"PAR1"
 _FOREIGN = {
     b"PK\x03\x04": "a zip archive: unpack it",
     b"BZh": "compressed by bzip2: unpack it",
     b"\xfd7zXZ": "compressed by xz: unpack it",
-    b"\x28\xb5\x2f\xfd": "compressed by zstd: unpack it",
-    b"PAR1": "a Parquet file: write it as CSV",
+    _PARQUET: "a Parquet file: give its name, or write it as CSV",
     b"\xff\xfe": "UTF-16 text: convert it to UTF-8",
     b"\xfe\xff": "UTF-16 text: convert it to UTF-8",
 }
@@ -38,36 +39,62 @@ def printable(text: str) -> str:
     return text if text.isprintable() else repr(text)[1:-1]
 
 
-def stored_size(path: str) -> int | None:
-    """Return how many bytes `path` holds as stored, which is what `progress` adds up to; None if that is not known."""
-    try:
-        status = Path(path).stat()
-    except OSError:
-        return None
-    return status.st_size if S_ISREG(status.st_mode) else None
+class Block(NamedTuple):
+    """Some whole lines in a row."""
+
+    number: int
+    """That of the first line in the file, from 1."""
+    text: bytes
+    """Without the newline of the last line."""
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Yield the lines with their numbers; bytes that are not UTF-8 become U+FFFD."""
+        return enumerate(self.text.decode(errors="replace").split("\n"), self.number)
 
 
-def read_lines(path: str, progress: Callable[[int], None] | None = None) -> Iterator[str]:
-    """Yield the lines of a file, or of standard input for `-`, without their newlines.
+def read_lines(path: str, progress: Callable[[int], None] | None = None) -> Iterator[tuple[int, str]]:
+    """Yield what `read_blocks` does, line by line, with their numbers."""
+    return chain.from_iterable(block.lines() for block in read_blocks(path, progress))
 
-    Gzip is told by its first bytes. A byte order mark is dropped, bytes that are not UTF-8 become U+FFFD. `progress`
-    is called now and then with how many more bytes have been read, as stored. Memory stays bounded, whatever the
-    file holds.
+
+def read_blocks(path: str, progress: Callable[[int], None] | None = None) -> Iterator[Block]:
+    """Yield the lines of a file, or of standard input for `-`, a few thousand at a time.
+
+    Gzip and zstd are told by their first bytes. A byte order mark is dropped. `progress` is called now and then with
+    how many more bytes have been read, as stored. Memory stays bounded, whatever the file holds.
     Raises `InputError` for what cannot be opened, read or unpacked to its end, then or while iterating.
     """
-    blocks = _blocks(path, progress)
-    first = next(blocks, b"")
+    stored = _stored(path, progress)
+    first = next(stored, b"")
     for magic, what in _FOREIGN.items():
         if first.startswith(magic):
-            raise InputError(f"it must be text or gzip, but it is {what} first")
-    blocks = chain((first,), blocks)
+            raise InputError(f"it must be text, plain or packed by gzip or zstd, but it is {what} first")
+    stored = chain((first,), stored)
     if first.startswith(_GZIP):
-        blocks = _unzipped(blocks)
-    lines = chain.from_iterable(_batches(blocks))
-    return chain((next(lines, "").removeprefix("\ufeff"),), lines)
+        stored = _unzipped(stored)
+    elif first.startswith(_ZSTD):
+        stored = _unzstd(stored)
+    return _numbered(_whole_lines(stored))
 
 
-def _blocks(path: str, progress: Callable[[int], None] | None) -> Iterator[bytes]:
+def is_parquet(path: str) -> bool:
+    """Say whether a path names a Parquet file, which cannot come from standard input: it ends with its index."""
+    try:
+        with Path(path).open("rb") as file:
+            return path != "-" and file.seekable() and file.read(len(_PARQUET)) == _PARQUET
+    except (OSError, ValueError):
+        return False
+
+
+def _numbered(texts: Iterator[bytes]) -> Iterator[Block]:
+    """Count the lines."""
+    number = 1
+    for text in chain((next(texts, b"").removeprefix(b"\xef\xbb\xbf"),), texts):
+        yield Block(number, text)
+        number += text.count(b"\n") + 1
+
+
+def _stored(path: str, progress: Callable[[int], None] | None) -> Iterator[bytes]:
     """Yield what is stored, block by block."""
     file = _opened(path)
     try:
@@ -123,14 +150,31 @@ def _unzipped(blocks: Iterator[bytes]) -> Iterator[bytes]:
         raise InputError("its gzip data end early: copy or compress it anew")
 
 
-def _batches(blocks: Iterator[bytes]) -> Iterator[list[str]]:
-    """Yield the lines that end in each block, decoded at once; a line that goes on and on is cut meanwhile."""
+def arrow_installed() -> bool:
+    """Say whether there is Arrow, the extra `logs`."""
+    return find_spec("pyarrow") is not None
+
+
+def _unzstd(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Unpack zstd."""
+    if not arrow_installed():
+        raise InputError("it is compressed by zstd: pip install 'ratelab[logs]', or unpack it first")
+    from ratelab.lab.traces import arrow
+
+    try:
+        yield from arrow.unzstd(blocks, _BLOCK)
+    except OSError as error:
+        raise InputError(f"its zstd data are broken ({_reason(error)}): copy or compress it anew") from None
+
+
+def _whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the lines that end in each block, and those after the last; a line that goes on and on is cut meanwhile."""
     tail = b""
     for block in blocks:
         whole, newline, rest = block.rpartition(b"\n")
         if newline:
-            yield (tail + whole).decode(errors="replace").split("\n")
+            yield tail + whole
             tail = b""
         tail = (tail + rest)[:_MOST_BYTES]
     if tail:
-        yield [tail.decode(errors="replace")]
+        yield tail

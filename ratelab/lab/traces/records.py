@@ -1,16 +1,14 @@
-"""Records with named fields, one a line: JSON objects, or the rows of a CSV file under its header."""
+"""Records with named fields, and the JSON objects, one a line, that are such."""
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache
 from itertools import islice
 
-from ratelab.errors import InputError, shown
+from ratelab.errors import shown
 from ratelab.lab.traces.instants import read_instant, read_number
 from ratelab.lab.traces.lines import LineError, printable
 from ratelab.lab.traces.logline import Event, ReadLine
@@ -46,7 +44,7 @@ class Fields:
 
 def json_reader(fields: Fields) -> ReadLine:
     """Make the reader of JSON objects, one a line; the name `a.b` also finds a field `b` within `a`."""
-    same = _one_algorithm()
+    same = one_algorithm()
 
     def read(line: str) -> Event:
         record = _object(line)
@@ -55,38 +53,12 @@ def json_reader(fields: Fields) -> ReadLine:
             same(record.get("algorithm"))
         _, client = _first(record, fields.clients, "key")
         cost = _first(record, (fields.cost,), "cost")[1] if fields.cost else "1"
-        return _event(client, when, fields.unit_of(time), cost)
+        return event(client, when, fields.unit_of(time), cost)
 
     return read
 
 
-def csv_reader(header: str, fields: Fields) -> ReadLine:
-    """Make the reader of the rows under a CSV header, whose names count in any case of letters; a line is a row.
-
-    Raises `InputError` for a header that lacks a field.
-    """
-    delimiter = csv_delimiter(header)
-    names = csv_header(header)
-    time = _column(names, fields.times, "time")
-    client = _column(names, fields.clients, "key")
-    cost = _column(names, (fields.cost,), "cost") if fields.cost else None
-    unit = fields.unit_of(names[time])
-
-    algorithm = names.index("algorithm") if names[time] == "at_ns" and "algorithm" in names else None
-    same = _one_algorithm()
-
-    def read(line: str) -> Event:
-        row = _row(line, delimiter)
-        if len(row) != len(names):
-            raise LineError(f"a row must have the header's {len(names)} fields, got {len(row)}")
-        if algorithm is not None:
-            same(row[algorithm])
-        return _event(row[client], row[time], unit, "1" if cost is None else row[cost])
-
-    return read
-
-
-def _one_algorithm() -> Callable[[object], None]:
+def one_algorithm() -> Callable[[object], None]:
     """Make a check that keeps to the algorithm met first: `--events` writes each request once for every one."""
     first: list[object] = []
 
@@ -96,39 +68,6 @@ def _one_algorithm() -> Callable[[object], None]:
             raise LineError(f"the same request as decided by another algorithm, {shown(algorithm)}")
 
     return check
-
-
-def csv_delimiter(header: str) -> str:
-    """Guess the delimiter of a CSV file: the one of comma, semicolon and tab that its header has most of."""
-    return max(",;\t", key=header.count)
-
-
-def csv_header(header: str) -> list[str]:
-    """Read the names in a header, in small letters; none if it is broken."""
-    try:
-        return [name.strip().lower() for name in _row(header, csv_delimiter(header))]
-    except LineError:
-        return []
-
-
-def _row(line: str, delimiter: str) -> list[str]:
-    """Split a row; the csv module is slow, and only quotes need it."""
-    if '"' not in line:
-        return line.split(delimiter)
-    try:
-        return next(csv.reader((line,), delimiter=delimiter, strict=True, skipinitialspace=True), [])
-    except csv.Error as error:
-        raise LineError(f"its quotes are broken ({error})") from None
-
-
-def _column(names: Sequence[str], wanted: Sequence[str], option: str) -> int:
-    """Find the column of the first wanted name that the header has."""
-    for name in wanted:
-        if name.lower() in names:
-            return names.index(name.lower())
-    near = [close for name in wanted for close in get_close_matches(name.lower(), names, 1)]
-    hint = f"; did you mean {shown(near[0])}?" if near else ""
-    raise InputError(f"its header has {_lacks(names, wanted)}: name the right one with --{option}{hint}")
 
 
 def _object(line: str) -> dict[str, object]:
@@ -152,7 +91,7 @@ def _first(record: dict[str, object], wanted: Sequence[str], option: str) -> tup
             value = _nested(record, name)
         if value is not None:
             return name, value
-    raise LineError(f"it has {_lacks(record, wanted)}: name the right one with --{option}")
+    raise LineError(f"it has {lacks(record, wanted)}: name the right one with --{option}")
 
 
 def _nested(record: object, name: str) -> object:
@@ -162,12 +101,12 @@ def _nested(record: object, name: str) -> object:
     return record
 
 
-def _lacks(names: Iterable[str], wanted: Sequence[str]) -> str:
+def lacks(names: Iterable[str], wanted: Sequence[str]) -> str:
     """Say which field is missing and which there are, the first dozen of them."""
     return printable(f"no field {' or '.join(wanted)} but {', '.join(islice(names, 12))[:200]}")
 
 
-def _event(client: object, time: object, unit: int, cost: object) -> Event:
+def event(client: object, time: object, unit: int, cost: object) -> Event:
     """Read the three values of a record."""
     who = _text("the client", client)
     if not who:

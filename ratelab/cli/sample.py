@@ -1,0 +1,34 @@
+"""`ratelab sample`: a synthetic access log, to try things on."""
+
+from __future__ import annotations
+
+from typing import IO
+
+import click
+
+
+@click.command(short_help="Write a synthetic access log, to try things on.")
+@click.argument("file")
+@click.option("--lines", type=click.IntRange(min=1), default=1_000_000, show_default=True)
+@click.option("--clients", type=click.IntRange(min=1), default=100_000, show_default=True)
+@click.option("--rate", default="100/s", show_default=True, metavar="RATE", help="Requests of all clients together.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=42, show_default=True)
+def sample(file: str, lines: int, clients: int, rate: str, seed: int) -> None:
+    """Write FILE, a log in the combined format: random arrivals, and few clients that ask for most (Zipf 1.1).
+
+    The same options write the same lines. /dev/stdout is a file, too.
+    """
+    from ratelab.cli.progress import LateProgress
+    from ratelab.lab.traces.sample import sample_lines
+    from ratelab.quota import Quota
+    from ratelab.report.whole import write_text
+
+    texts = sample_lines(lines, clients, Quota.parse(rate), seed)
+    with LateProgress("writing lines", lines) as progress:
+
+        def write(out: IO[str]) -> None:
+            for text in texts:
+                out.write(text)
+                progress(text.count("\n"))
+
+        write_text(file, write)

@@ -1,0 +1,91 @@
+"""Formats: how the lines of a trace are read, told by the first of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from ratelab.errors import InputError, shown
+from ratelab.lab.traces.lines import Block
+from ratelab.lab.traces.logline import ReadLine, is_log_line, log_pattern, log_reader
+from ratelab.lab.traces.options import TraceOptions
+from ratelab.lab.traces.records import TIMES, Fields, json_reader
+from ratelab.lab.traces.rows import csv_delimiter, csv_header, csv_patterns, csv_reader, csv_unit
+from ratelab.quota import UNITS
+
+Blocks = Iterator[Block]
+
+
+@dataclass(frozen=True)
+class Format:
+    """How the lines of a file are read: one by one, and together where nearly all of them are alike."""
+
+    name: str
+    read_line: ReadLine
+    patterns: tuple[str, ...] = ()
+    """What matches one of these, `read_line` reads as the sum of the groups; see `log_pattern` and `csv_patterns`."""
+    unit: int = UNITS["s"]
+    """Nanoseconds that a time's number counts."""
+    fields: Fields | None = None
+    """Those of JSON objects."""
+
+    @property
+    def columnar(self) -> bool:
+        """Whether the lines can be read together."""
+        return bool(self.patterns or self.fields)
+
+
+def recognised(blocks: Blocks, options: TraceOptions) -> tuple[Format, Blocks]:
+    """Find the format and the lines to read; a CSV header is none of them.
+
+    Raises `InputError` if there are no lines, if the first one does not tell the format, or if fields are missing.
+    """
+    for block in blocks:
+        found = next(((place, line) for place, (_, line) in enumerate(block.lines()) if line.strip()), None)
+        if found:
+            break
+    else:
+        raise InputError("it holds no lines: give a log, JSON lines or CSV file")
+    if options.format == "parquet":
+        raise InputError("it is no Parquet file: leave out --format")
+    place, first = found
+    name = _detected(first, options.time) if options.format == "auto" else options.format
+    if name == "csv":
+        rows = block.text.split(b"\n", place + 1)[place + 1 :]
+        blocks = chain((Block(block.number + place + 1, text) for text in rows), blocks)
+        return _csv(first, options.fields), blocks
+    return (_log(options) if name == "log" else _json(options.fields)), chain((block,), blocks)
+
+
+def _log(options: TraceOptions) -> Format:
+    if options.time or options.cost:
+        raise InputError(
+            "a log says itself which field is the time, and has none for the cost: leave out --time and --cost"
+        )
+    return Format("log", log_reader(options.key), (log_pattern(options.key),))
+
+
+def _json(fields: Fields) -> Format:
+    return Format("jsonl", json_reader(fields), fields=fields)
+
+
+def _csv(header: str, fields: Fields) -> Format:
+    return Format("csv", csv_reader(header, fields), csv_patterns(header, fields), csv_unit(header, fields))
+
+
+def _detected(line: str, time: str | None) -> str:
+    """Tell the format by the first line."""
+    if line.startswith('{"recording":'):
+        raise InputError("it is a recording of `ratelab serve`: add --format recording")
+    if line.lstrip().startswith("{"):
+        return "jsonl"
+    if is_log_line(line):
+        return "log"
+    times = TIMES if time is None else (time.lower(),)
+    if csv_delimiter(line) in line and not {*times}.isdisjoint(csv_header(line)):
+        return "csv"
+    raise InputError(
+        "its first line must be a log line, a JSON object or a CSV header that names a column for the time, "
+        f"got {shown(line[:80])}: name the format with --format, or the column with --time"
+    )
