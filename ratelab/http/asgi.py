@@ -16,14 +16,14 @@ Field = tuple[bytes, bytes]
 
 
 class Told(tuple[Field, ...]):
-    """Header fields that are told again and again, with their lines as they stand in the head of an answer."""
+    """Header fields that are told again and again, with their lines as they stand at the end of an answer's head."""
 
     lines: bytes
 
     def __new__(cls, fields: Iterable[Field]) -> Self:
         """Write the lines once."""
         told = super().__new__(cls, fields)
-        told.lines = b"".join(b"%s: %s\r\n" % field for field in told)
+        told.lines = b"".join(b"%s: %s\r\n" % field for field in told) + b"\r\n"
         return told
 
 

@@ -138,11 +138,12 @@ class RateLimitMiddleware:
         self._choose: Callable[[Scope], AnyLimiter] = limiter if callable(limiter) else lambda _: limiter
         guard = None if callable(limiter) else Guard.of(limiter, legacy, policy)
         identity = key if isinstance(key, Identity) else Identity(key)
-        self._hot = app, exempt, identity.find, cost, guard, self.counts
+        fixed, priced = (0, cost) if callable(cost) else (cost, None)
+        self._hot = app, exempt, identity.find, fixed, priced, guard, self.counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection of ASGI."""
-        app, exempt, identify, cost, guard, counts = self._hot  # one look-up instead of six
+        app, exempt, identify, fixed, priced, guard, counts = self._hot  # one look-up instead of seven
         if scope["type"] != "http" or (exempt is not None and exempt(scope)):
             await app(scope, receive, send)
             return
@@ -153,7 +154,7 @@ class RateLimitMiddleware:
             await answer(scope, send, 400, FIELDS, problem(400, str(error)))
             return
         hit, waited_for, written, refusal = guard or self._guard_of(scope)
-        price = cost if isinstance(cost, int) else cost(scope)
+        price = fixed if priced is None else priced(scope)
         try:
             decision: Decision = await hit(key, price) if waited_for else hit(key, price)
         except StoreError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -41,7 +41,7 @@ class Head:
         """Stand before the transport of a cycle whose answer has not begun; return the list of what to add to it."""
         self._cycle = cycle
         self._offered: list[Told] = []
-        cycle.transport = cast(asyncio.Transport, self)
+        cycle.transport = self  # type: ignore[assignment]
         return self._offered
 
     def write(self, data: bytes) -> None:
@@ -50,7 +50,7 @@ class Head:
         if cycle.response_started:
             cycle.transport = self._transport
             for told in self._offered:
-                data = b"%s%s\r\n" % (data[:-2], told.lines)
+                data = data[:-2] + told.lines
         self._transport.write(data)
 
 
@@ -142,7 +142,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answered = cycle
-        cast(Scope, cycle.scope)[OFFERED] = self._head.begin(cycle)
+        scope: Scope = cycle.scope  # type: ignore[assignment]
+        scope[OFFERED] = self._head.begin(cycle)
         super()._start_asgi_task(cycle, app)
 
     def _feed_held(self) -> None:
