@@ -23,7 +23,7 @@ from ratelab.lab.traffic import Traffic
 from ratelab.lab.windows import Trailing
 
 CLAIM = sorted((SCENARIOS / "sliding-counter-claim").iterdir())
-quotas = st.sampled_from([Quota(1, 1, 1), Quota(1, 3, 4), Quota(2, 10**9, 5), Quota(2, 2**61 - 1, 2)])
+quotas = st.sampled_from([Quota(1, 1, 1), Quota(1, 3, 4), Quota(1, 4, 1), Quota(2, 10**9, 5), Quota(2, 2**61 - 1, 2)])
 
 
 def estimated(traffic: Traffic, quota: Quota) -> Estimate:

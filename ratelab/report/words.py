@@ -11,10 +11,17 @@ from ratelab.quota import format_duration as told
 
 def in_words(client: schema.Client) -> str:
     """Say what a client of a scenario sends: `alice: 1/s, evenly; and 20 requests at once at 3s`."""
-    name = client.name
-    who = name if client.count == 1 else f"{client.count:,} clients, {name}-1 to {name}-{client.count}, each"
-    shared = f" (on the key {client.key})" if client.key and client.key != name else ""
+    name, count = client.name, client.count
+    who = (
+        _apart(name) if count == 1 else f"{count:,} clients, {_apart(f'{name}-1')} to {_apart(f'{name}-{count}')}, each"
+    )
+    shared = f" (on the key {_apart(client.key)})" if client.key and client.key != name else ""
     return f"{who}{shared}: {'; and '.join(map(_pattern, client.traffic))}{_costs(client.cost)}"
+
+
+def _apart(name: str) -> str:
+    """Keep a name that may be written from right to left from turning what stands beside it (Unicode's isolates)."""
+    return name if name.isascii() else f"\u2068{name}\u2069"
 
 
 def _pattern(pattern: schema.Pattern) -> str:

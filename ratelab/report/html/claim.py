@@ -70,6 +70,7 @@ def _table(found: Sequence[Held]) -> Table:
         [*headers, "keys missed", "keys blamed", "limiter differs"],
         [(one.name, _cells(one)) for one in found],
         sortable=True,
+        note=f"* wrong no more than {NEAR_ENOUGH} times as often as claimed, ! more often",
     )
 
 
@@ -107,7 +108,7 @@ def _verdict(found: Sequence[Held]) -> list[str]:
             )
     if failing:
         worst = [f"{one.name} ({_times(one.estimate.wrong_ratio / CLAIMED_WRONG)})" for one in failing]
-        told.append(f"It does not hold on {listed(worst)} as often as claimed.")
+        told.append(f"It does not hold on {listed(worst)}: the estimate is wrong that many times as often as claimed.")
         uneven = [one.name for one in failing if one.estimate.mean_difference > NEAR_ENOUGH * CLAIMED_DIFFERENCE]
         if uneven:
             told.append(

@@ -21,11 +21,12 @@ MARKS = {BEST: "best", WORST: "worst"}
 
 @dataclass(frozen=True)
 class Cell:
-    """One value: how it is written, what it is sorted by, and whether it is the best or the worst."""
+    """One value: how it is written, what it is sorted by, whether it is the best or the worst, or a name."""
 
     text: str
     value: float | None = None
     mark: str = ""
+    name: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def results(comparison: Comparison) -> Table:
         rows.append((result.algorithm, [Cell(text, mark=MARKS.get(mark, "")) for text, mark in told]))
     marked = any(one.mark for _, cells in rows for one in cells)
     note = f"{BEST} the best of a column, {WORST} the worst" if marked else ""
-    return Table("What each algorithm did", ["algorithm", *(column.name for column in columns)], rows, note=note)
+    return Table("The figures of each algorithm", ["algorithm", *(column.name for column in columns)], rows, note=note)
 
 
 def _tells(comparison: Comparison, column: Column) -> bool:
@@ -62,7 +63,10 @@ def _tells(comparison: Comparison, column: Column) -> bool:
 def card(comparison: Comparison) -> Table:
     """Return each algorithm's accuracy card as a row."""
     columns = card_columns(comparison)
-    rows = [(row["algorithm"], [Cell(card_cell(row, name)) for name in columns]) for row in result_rows(comparison)]
+    rows = [
+        (row["algorithm"], [Cell(card_cell(row, column), name=column == "peak_key") for column in columns])
+        for row in result_rows(comparison)
+    ]
     return Table("Held against the exact sliding log of the same quota", ["algorithm", *columns], rows)
 
 
