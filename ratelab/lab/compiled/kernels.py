@@ -18,17 +18,20 @@ from typing import Any, Literal
 
 import numba
 import numpy as np
-from llvmlite import binding
 from numba.core.errors import NumbaError
 from numba.extending import overload
 
 from ratelab.algorithms.outside import is_ours
-from ratelab.lab.compiled import integers
+from ratelab.lab.compiled import integers, processor
 from ratelab.lab.compiled.checked import RefusedError, rewritten
+from ratelab.lab.compiled.processor import fetch
 from ratelab.lab.traffic import Integers
 from ratelab.limiter import NEVER, Algorithm
 
-binding.set_option("ratelab", "-x86-cmov-converter=false")  # LLVM makes jumps of selects, but admitting is a coin toss
+processor.tune()
+
+AHEAD = 12
+"""So many requests before its turn a key's state is fetched: as long as memory takes."""
 
 _STEPS: dict[type, Callable[..., Any]] = {}
 """The step for each class of tuples."""
@@ -64,14 +67,18 @@ def _step_of(self: Any, state: Any, now: Any, cost: Any) -> Callable[..., Any]: 
 
 
 def _decide(algorithm: Any, states: Any, keys: Any, times: Any, origin: int, costs: Any, allowed: Any) -> None:
+    last = len(keys) - 1
     for n in range(len(keys)):
+        fetch(states, keys[min(n + AHEAD, last)])
         allowed[n], _, _, _, _ = step(algorithm, states[keys[n]], times[n] + origin, costs[n])
 
 
 def _decide_when(
     algorithm: Any, states: Any, keys: Any, times: Any, origin: int, costs: Any, allowed: Any, delays: Any
 ) -> None:
+    last = len(keys) - 1
     for n in range(len(keys)):
+        fetch(states, keys[min(n + AHEAD, last)])
         allowed[n], _, _, _, delays[n] = step(algorithm, states[keys[n]], times[n] + origin, costs[n])
 
 
@@ -79,7 +86,9 @@ def _decide_all(
     algorithm: Any, states: Any, keys: Any, times: Any, origin: int, costs: Any,
     allowed: Any, remaining: Any, retry_afters: Any, reset_afters: Any, delays: Any,
 ) -> None:  # fmt: skip
+    last = len(keys) - 1
     for n in range(len(keys)):
+        fetch(states, keys[min(n + AHEAD, last)])
         made = step(algorithm, states[keys[n]], times[n] + origin, costs[n])
         allowed[n], remaining[n], retry_afters[n], reset_afters[n], delays[n] = made
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ratelab.lab.traffic import Integers, Traffic
 
-LARGEST_TABLE = 1 << 21
-"""Numbers that the states of a part may be, 16 MB in all; a single state may be larger."""
+LARGEST_TABLE = 1 << 25
+"""Numbers that the states of a part may be, 256 MB in all; a single state may be larger."""
 
 MOST_BITS = 12
 """As many parts at most, as a power of two."""
