@@ -8,15 +8,19 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 from running import refused, told
 
 from ratelab.algorithms import ALGORITHMS
-from ratelab.bench import contestants, rivals
+from ratelab.bench import contestants, events, rivals
 from ratelab.bench.figure import in_turn
 from ratelab.bench.http import Load
+from ratelab.bench.players import Player
 from ratelab.bench.rivals import Hit, Rival
 from ratelab.cli.bench import BENCHMARKS
+from ratelab.lab.traffic import Traffic
+from ratelab.lab.windows import Booleans
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -29,6 +33,47 @@ def test_a_hit_is_timed_beside_its_floor_for_one_key_and_for_many(monkeypatch: p
     figures = told("bench", "hit")["figures"]
     assert [figure["what"].rpartition(", ")[2] for figure in figures] == ["1 key", "100,000 keys"]
     assert all(figure["measured"] > figure["floor"] > 0 and figure["ratio"] > 1 for figure in figures)
+
+
+# --- replay
+
+
+def test_replays_are_timed_beside_their_floors_and_others_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, requests in (("PLAIN", 2_000), ("REQUESTS", 20_000), ("PLAYED", 500)):
+        monkeypatch.setattr(f"ratelab.bench.replay.{name}", requests)
+    monkeypatch.setattr("ratelab.bench.replay.ALGORITHMS", ["gcra"])
+    monkeypatch.setattr("ratelab.bench.players.installed", lambda: {"other": Player("gcra", everything)})
+    figures = told("bench", "replay")["figures"]
+    assert [one["what"].partition(",")[0] for one in figures] == [
+        "plain gcra",
+        "drawing the requests",
+        "compiled gcra",
+        "other",
+    ]
+    assert all(one["measured"] > 0 and one["floor"] > 0 for one in figures)
+    assert figures[-1]["what"] != "other, 100.00% alike"
+
+
+def everything(traffic: Traffic) -> Booleans:
+    return np.ones(len(traffic), np.bool_)
+
+
+def test_without_a_compiler_plain_python_is_timed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ratelab.lab.compiled.find_spec", lambda name: None)
+    monkeypatch.setattr("ratelab.bench.replay.PLAIN", 2_000)
+    assert [one["what"] for one in told("bench", "replay")["figures"]] == [f"plain {name}" for name in ALGORITHMS]
+
+
+def test_requests_are_drawn_by_zipfs_law_at_random_times() -> None:
+    drawn = events.drawn(200_000)
+    assert (np.diff(drawn.times) >= 0).all()
+    gaps = np.diff(drawn.times) * events.PER_SECOND / 1e9
+    assert gaps.mean() == pytest.approx(1, rel=0.02)
+    assert gaps.std() == pytest.approx(1, rel=0.02)
+    shares = np.arange(1, events.KEYS + 1) ** -events.EXPONENT
+    found = np.bincount(drawn.clients, minlength=events.KEYS) / len(drawn)
+    assert found[:20] == pytest.approx((shares / shares.sum())[:20], rel=0.1)
+    assert found[10_000:].sum() == pytest.approx((shares / shares.sum())[10_000:].sum(), rel=0.05)
 
 
 # --- http

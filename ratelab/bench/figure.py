@@ -26,17 +26,20 @@ class Figure(NamedTuple):
 
 
 def in_turn(
-    work: Callable[[], object], floor: Callable[[], object], rounds: int = ROUNDS
+    work: Callable[[], object],
+    floor: Callable[[], object],
+    rounds: int = ROUNDS,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[list[float], list[float]]:
     """Time both in turn, after a first round that is not counted, so that a slow moment hits them alike."""
-    timed = [(_seconds(work), _seconds(floor)) for _ in range(rounds + 1)][1:]
+    timed = [(_seconds(work, clock), _seconds(floor, clock)) for _ in range(rounds + 1)][1:]
     return [one for one, _ in timed], [other for _, other in timed]
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+def _seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
+    begun = clock()
     work()
-    return time.perf_counter() - begun
+    return clock() - begun
 
 
 def figure(what: str, seconds: list[float], floors: list[float], scale: float, unit: str, bar: str) -> Figure:

@@ -1,4 +1,4 @@
-"""What the limiter, the replay and the commands cost."""
+"""What the limiter and the commands cost."""
 
 from __future__ import annotations
 
@@ -12,12 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
 
-import numpy as np
-
-from ratelab.algorithms import ALGORITHMS, create
+from ratelab.algorithms import create
 from ratelab.bench.figure import Figure, figure, in_turn
-from ratelab.lab import replay as loop
-from ratelab.lab.traffic import Traffic
 from ratelab.stores.memory import MemoryLimiter
 
 
@@ -41,24 +37,6 @@ def memory() -> Iterator[Figure]:
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     yield Figure("a key of token-bucket, at 1,000,000", size / len(names), "bytes", None, None, "<= 260 bytes")
-
-
-def replay() -> Iterator[Figure]:
-    """Time the plain-Python replay of half a million requests against a script's empty loop of as many turns.
-
-    60x is half a million requests a second on a machine whose empty loop makes thirty million turns.
-    """
-    random = np.random.default_rng(1)
-    requests = 500_000
-    times = np.sort(random.integers(0, 100 * 10**9, requests))
-    clients = random.zipf(1.3, requests) % 10_000
-    ones = np.ones(requests, np.int64)
-    names = tuple(map(str, range(10_000)))
-    traffic = Traffic(times, clients, ones, names, np.arange(10_000), 100 * 10**9)
-    for name in ALGORITHMS:
-        algorithm = create(name, "10/s", burst=20)
-        seconds, floors = in_turn(partial(loop.replay, algorithm, traffic), partial(_spin, requests), rounds=3)
-        yield figure(f"replay, {name}", seconds, floors, requests / 1e9, "ns", "<= 60x")
 
 
 def start() -> Iterator[Figure]:
@@ -102,11 +80,6 @@ def _calling(function: Callable[[str], object], names: Sequence[str]) -> Callabl
             function(name)
 
     return call
-
-
-def _spin(turns: int) -> None:
-    """Run an empty loop as a script would, its variable a global one."""
-    exec("for turn in range(turns): pass", {"turns": turns})  # noqa: S102  (our own text)
 
 
 def _run(*arguments: str) -> None:

@@ -13,7 +13,7 @@ from ratelab.cli.extras import require
 BENCHMARKS = {
     "hit": "ratelab.bench.lab",
     "memory": "ratelab.bench.lab",
-    "replay": "ratelab.bench.lab",
+    "replay": "ratelab.bench.replay",
     "start": "ratelab.bench.lab",
     "http": "ratelab.bench.http",
     "store": "ratelab.bench.store",
