@@ -24,7 +24,7 @@ class SlidingCounter:
 
     name: ClassVar[str] = "sliding-counter"
     remembers: ClassVar[tuple[str, ...]] = ("window", "previous", "current")
-    shows: ClassVar[str] = "estimated for the last window"
+    shows: ClassVar[str] = "estimated in the window"
     at_most: ClassVar[tuple[int, int]] = (2, -1)
     choose_when: ClassVar[str] = "the log would be too large, and traffic is even"
     say: ClassVar[str] = (

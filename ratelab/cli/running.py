@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from socket import socket
 from typing import TYPE_CHECKING, NamedTuple
 
-from ratelab.cli.watch import Watch
+from ratelab.cli.status import StatusLine
 from ratelab.http.figures import Figures, Tally
 from ratelab.http.server import run
 from ratelab.http.workers import Link, Workers
@@ -31,11 +31,11 @@ class Plan(NamedTuple):
     warning: str | None = None
     """What is not as it should be from the start."""
 
-    def begin(self, watch: Watch) -> None:
+    def begin(self, status: StatusLine) -> None:
         """Say what is served."""
-        watch.begin(self.banner)
+        status.begin(self.banner)
         if self.warning:
-            watch.say(self.warning)
+            status.say(self.warning)
 
     def prepare(self, service: Service, closing: ExitStack, figures: Callable[[], Figures] | None = None) -> None:
         """Add to a service what it shows of itself."""
@@ -55,18 +55,18 @@ def run_alone(plan: Plan) -> bool:
         service = plan.make()
         plan.prepare(service, closing)
         recording = service.limiter if isinstance(service.limiter, RecordingLimiter) else None
-        watch = Watch(service.figures, not plan.access_log, recording)
-        plan.begin(watch)
-        with _log_lines_to(watch.say):
-            run(service.app, plan.listeners, watch.every_second, watch.stop, "auto")
-        return watch.end()
+        status = StatusLine(service.figures, not plan.access_log, recording)
+        plan.begin(status)
+        with _log_lines_to(status.say):
+            run(service.app, plan.listeners, status.every_second, status.stop, "auto")
+        return status.end()
 
 
 def run_together(plan: Plan, count: int) -> bool:
     """Run a service in so many processes until it is stopped; return whether all went well."""
     tally = Tally(count)
-    watch = Watch(tally.total, not plan.access_log)
-    plan.begin(watch)
+    status = StatusLine(tally.total, not plan.access_log)
+    plan.begin(status)
 
     def work(link: Link) -> None:
         tally.begin(link.number)
@@ -84,8 +84,8 @@ def run_together(plan: Plan, count: int) -> bool:
             run(service.app, plan.listeners, write, link.stop, "auto", link.lifeline)
             total()
 
-    Workers(count, work, plan.listeners, watch).run()
-    return watch.end()
+    Workers(count, work, plan.listeners, status).run()
+    return status.end()
 
 
 @contextmanager

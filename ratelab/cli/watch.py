@@ -1,83 +1,127 @@
-"""What a person who watches the terminal is told while a service runs."""
+"""`ratelab watch`: a scenario plays in the terminal."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
+import time
 from contextlib import suppress
-from os import get_terminal_size
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
+from ratelab.cli.keys import keyboard
+from ratelab.cli.options import chosen
+
 if TYPE_CHECKING:
-    from ratelab.http.figures import Figures
-    from ratelab.stores.recording import RecordingLimiter
+    from rich.console import Console, RenderableType
+
+    from ratelab.report.charts.view import View
+
+EVERY = 0.05
+"""Seconds between two pictures."""
+
+AT_MOST = 20
+"""Seconds that a scenario takes to play, unless a speed is given: a longer one is hurried."""
 
 
-class Watch:
-    """Where a service is reached, then its counts: a line written anew every second if there is a terminal."""
+@dataclass
+class Pace:
+    """How fast the playback's time goes by, as its keys have it."""
 
-    def __init__(self, figures: Callable[[], Figures], live: bool, recording: RecordingLimiter | None = None) -> None:
-        self._figures = figures
-        self._live = live and sys.stderr is not None and sys.stderr.isatty()  # other output would break the line
-        self._recording = recording
-        self._shown = ""
-        self._failure: str | None = None
+    speed: float
+    paused: bool = False
+    step: bool = False
+    """Whether to go on to the next request, once."""
+    over: bool = False
 
-    def begin(self, banner: Mapping[str, str]) -> None:
-        """Say what is served, by label."""
-        for label, text in banner.items():
-            click.echo(f"{click.style(f'{label:8}', bold=True)} {text}")
+    def press(self, keys: str) -> None:
+        """Do what each key says: pause or go on, one step, faster, slower, end."""
+        for key in keys:
+            if key == " ":
+                self.paused = not self.paused
+            elif key == "s":
+                self.paused = self.step = True
+            elif key in "+-":
+                self.speed = min(1e6, max(1e-6, self.speed * (2 if key == "+" else 0.5)))
+            elif key == "q":
+                self.over = True
 
-    async def every_second(self) -> None:
-        """Do the same as `tick`, for an event loop."""
-        self.tick()
-
-    def tick(self) -> None:
-        """Show the counts if they have changed, and bring a recording up to date."""
-        self._update_recording()
-        if self._live:
-            line = counted(self._figures())[: (get_terminal_size(sys.stderr.fileno()).columns or 80) - 1]
-            if line != self._shown:
-                click.echo(f"\r\033[K{line}", nl=False, err=True)
-                self._shown = line
-
-    def say(self, line: str) -> None:
-        """Show a line above the counts."""
-        clear, self._shown = "\r\033[K" if self._shown else "", ""
-        with suppress(OSError):  # nobody reads it
-            click.echo(f"{clear}{line}", err=True)
-
-    def stop(self, in_flight: int) -> None:
-        """Say what a stop has to wait for."""
-        if in_flight:
-            requests = "request" if in_flight == 1 else "requests"
-            self.say(f"stopping: {in_flight:,} {requests} in flight; Ctrl-C again drops them")
-
-    def end(self) -> bool:
-        """Say what the service did; return whether all went well."""
-        self._update_recording()
-        self.say(f"stopped: {counted(self._figures())}")
-        return self._failure is None
-
-    def _update_recording(self) -> None:
-        if self._recording is not None:
-            self._recording.flush()
-            if self._recording.failure != self._failure:
-                self._failure = self._recording.failure
-                self.say(click.style(f"recording has stopped: {self._failure}", fg="red"))
+    def moment(self, now: int, following: int | None, passed: float) -> int:
+        """Return the time of the playback, in nanoseconds, `passed` real seconds after it was `now`."""
+        if self.step:
+            self.step = False
+            return now if following is None else following
+        return now if self.paused else now + int(passed * self.speed * 1e9)
 
 
-def counted(figures: Figures) -> str:
-    """Write what a service has done: `1,204 admitted, 40 denied, 2 clients in memory`."""
-    counts, stats, health = figures
-    queued = f" ({counts.delayed:,} after a wait)" if counts.delayed else ""
-    refused = f", {counts.ambiguous:,} refused" if counts.ambiguous else ""
-    if health is None:
-        kept = f", {stats.keys:,} {'client' if stats.keys == 1 else 'clients'} in memory"
-    elif counts.unavailable:
-        kept = f", {counts.unavailable:,} answered 503 for want of the store"
+@click.command(short_help="Watch a scenario play in the terminal.")
+@click.argument("scenario", metavar="SCENARIO")
+@click.option("--algo", "-a", "algorithms", multiple=True, metavar="NAME|FILE.py:CLASS", help="As for simulate.")
+@click.option("--rate", metavar="RATE", help="Instead of the scenario's rate, such as 100/min.")
+@click.option("--burst", type=click.IntRange(min=1), help="Instead of the scenario's burst.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Instead of the scenario's seed.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(1e-6, 1e6),
+    help=f"Seconds of the scenario to a second; by default 1, or so many that it takes {AT_MOST} s.",
+)
+def watch(
+    scenario: str,
+    algorithms: tuple[str, ...],
+    rate: str | None,
+    burst: int | None,
+    seed: int | None,
+    speed: float | None,
+) -> None:
+    """Play SCENARIO, a YAML file: buckets fill and drain, requests arrive, counters run.
+
+    Keys: space pauses and goes on, s goes on to the next request, + and - change the speed, q ends it. Where the
+    output is no terminal, a line is written for each request.
+    """
+    from ratelab.cli.output import console_of_80
+    from ratelab.lab.comparison import compare
+    from ratelab.lab.scenarios import load_scenario
+    from ratelab.report.charts.view import View
+    from ratelab.report.findings import findings
+    from ratelab.report.tables import heading
+    from ratelab.report.watching import lines
+
+    loaded = load_scenario(scenario, rate, burst, seed)
+    comparison = compare(loaded.quota, loaded.traffic, chosen(algorithms, loaded.algorithms), keep_decisions=True)
+    view, console = View(comparison, "dark"), console_of_80()
+    console.print(f"{loaded.name}: {loaded.description}", style="bold", markup=False)
+    console.print(heading(comparison), markup=False)
+    console.print()
+    if console.is_terminal and not console.is_dumb_terminal:
+        _play(console, view, Pace(speed or max(1.0, view.end / 1e9 / AT_MOST)))
     else:
-        kept = f", {health.fallback_decisions:,} of these without the store" if health.fallback_decisions else ""
-    return f"{counts.admitted:,} admitted{queued}, {counts.denied:,} denied{refused}{kept}"
+        for line in lines(view):
+            click.echo(line)
+    console.print()
+    for sentence in findings(comparison):
+        console.print(sentence, markup=False)
+
+
+def _play(console: Console, view: View, pace: Pace) -> None:
+    """Show the scenario from its beginning to its end, or until somebody has seen enough."""
+    from rich.console import Group
+    from rich.live import Live
+
+    from ratelab.lab.playback import Playback
+    from ratelab.report.watching import frame, status
+
+    playback = Playback(view.comparison, view.focussed)
+
+    def picture() -> RenderableType:
+        told = status(playback, view, pace.speed, pace.paused)
+        return Group(told, frame(playback, view, console.width, console.options.ascii_only))
+
+    with suppress(KeyboardInterrupt), keyboard() as wait, Live(console=console, auto_refresh=False) as live:
+        before = time.monotonic()
+        while not pace.over and (playback.now < view.end or pace.paused):
+            live.update(picture(), refresh=True)
+            pace.press(wait(EVERY))
+            now = time.monotonic()
+            playback.advance(min(view.end, pace.moment(playback.now, playback.following(), now - before)))
+            before = now
+        live.update(picture(), refresh=True)

@@ -14,6 +14,10 @@ from ratelab.quota import about
 NOTHING, ADMITTED, DELAYED, SOME_DENIED, DENIED = ".", "|", "~", "+", "x"
 _STYLES = {NOTHING: "dim", ADMITTED: "green", DELAYED: "yellow", SOME_DENIED: "magenta", DENIED: "red"}
 
+LEGEND = (
+    f"{ADMITTED} admitted  {DELAYED} some delayed  {SOME_DENIED} some denied  {DENIED} all denied  {NOTHING} no request"
+)
+
 
 def strips(comparison: Comparison, width: int = 80) -> RenderableType:
     """Return a strip for each algorithm over a common time axis, `width` columns wide in all."""
@@ -22,20 +26,16 @@ def strips(comparison: Comparison, width: int = 80) -> RenderableType:
     cells = max(20, width - margin)
     places = traffic.times.astype(np.float64) / traffic.duration * cells
     lines = [
-        Text(f"{name:<{margin}}").append_text(_strip(places.astype(np.int64).clip(0, cells - 1), decisions, cells))
+        Text(f"{name:<{margin}}").append_text(strip(places.astype(np.int64).clip(0, cells - 1), decisions, cells))
         for name, decisions in comparison.decisions.items()
     ]
     end = about(traffic.duration)
     axis = Text(f"{'':<{margin}}0s{end:>{cells - 2}}", style="dim")
-    legend = Text(
-        f"{ADMITTED} admitted  {DELAYED} some delayed  {SOME_DENIED} some denied  {DENIED} all denied  "
-        f"{NOTHING} no request",
-        style="dim",
-    )
-    return Group(*lines, axis, legend)
+    return Group(*lines, axis, Text(LEGEND, style="dim"))
 
 
-def _strip(places: Integers, decisions: Decisions, cells: int) -> Text:
+def strip(places: Integers, decisions: Decisions, cells: int) -> Text:
+    """Return a letter for each of so many cells, of which `places` names each request's."""
     offered = np.bincount(places, minlength=cells)
     denied = np.bincount(places[~decisions["allowed"]], minlength=cells)
     delayed = np.bincount(places[decisions["delay_ns"] > 0], minlength=cells)
