@@ -72,6 +72,19 @@ def test_each_command_has_the_options_shown(command: str) -> None:
     wanted.make_context(name, arguments)
 
 
+def test_the_picture_shown_says_what_its_command_draws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told = re.compile(r"<title>.*</title>|<!-- .* -->")  # every text of a picture, whatever the shapes of its letters
+    sources = re.findall(r'(?:src|srcset)="(\.readme/.*?)"', README)
+    (command,) = (line for block in blocks("sh") for line in block.splitlines() if ".readme" in line)
+    assert sorted(sources) == [command.split()[-2].replace("$theme", theme).rstrip(";") for theme in ("dark", "light")]
+    plotted = ["simulate", str(ROOT / "scenarios/burst.yaml"), "--plot", str(tmp_path / "drawn.svg")]
+    assert CliRunner().invoke(ratelab_command, plotted).exit_code == 0
+    drawn = told.findall((tmp_path / "drawn.svg").read_text(encoding="utf-8"))
+    assert len(drawn) > 50
+    for source in sources:
+        assert told.findall((ROOT / source).read_text(encoding="utf-8")) == drawn
+
+
 def test_the_algorithm_of_ones_own_runs_as_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     source = next(block for block in blocks("python") if "class Cooldown" in block)
     (tmp_path / "cooldown.py").write_text(source)

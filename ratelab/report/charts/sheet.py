@@ -106,7 +106,9 @@ class Sheet:
     ) -> None:
         """Fill the area from `floor` to `heights`, one for each part between two edges, without gaps."""
         upper, lower = (np.append(one, one[-1]) for one in np.broadcast_arrays(heights, floor))
-        axes.fill_between(edges, lower, upper, step="post", color=colour, alpha=opacity, linewidth=0)
+        told = np.concatenate([[True], (np.diff(upper) != 0) | (np.diff(lower) != 0)])  # a level need be told once
+        told[-1] = True
+        axes.fill_between(edges[told], lower[told], upper[told], step="post", color=colour, alpha=opacity, linewidth=0)
 
     def time_ticks(self, axes: Axes, unit: str, labelled: bool = True) -> None:
         """Mark whole numbers of `unit` along the time axis; label them on the lowest of several axes."""
