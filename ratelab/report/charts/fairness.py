@@ -14,6 +14,8 @@ from ratelab.report.findings import listed
 
 MOST_NAMED = 16
 """Clients that get a bar and a name each; of more, their shares are drawn in order."""
+MOST_DRAWN = 200
+"""Of more than so many, as many are drawn, evenly chosen from the worst to the best served."""
 ABREAST = 5
 NAMES, HEAD, FOOT, EACH, MANY, GAP = 1.3, 0.4, 0.3, 0.2, 2.2, 0.15
 SMALL = Pen(8)
@@ -83,11 +85,13 @@ def _column(sheet: Sheet, box: Box, result: Result, clients: NDArray[np.int64], 
     index = "-" if result.fairness is None else f"{result.fairness:.2f}"
     sheet.text(box.left, box.top + LABEL.line * 1.5, f"fairness {index}", SMALL, width=box.width)
     place = box.inset(top=HEAD, bottom=FOOT)
-    axes = sheet.axes(place, 1, 0, max(1, len(clients)))
-    axes.set_axis_off()
     shares = result.client_admitted[clients] / result.client_offered[clients]
     if len(clients) > MOST_NAMED:
-        shares = np.sort(shares)
+        ranks = np.linspace(0, len(shares) - 1, min(len(shares), MOST_DRAWN)).astype(np.int64)
+        shares = np.sort(shares)[ranks]
+    axes = sheet.axes(place, 1, 0, max(1, len(shares)))
+    axes.set_axis_off()
+    if len(clients) > MOST_NAMED:
         axes.stairs(np.ones(len(shares)), orientation="horizontal", fill=True, color=sheet.theme.denied, linewidth=0)
         axes.stairs(shares, orientation="horizontal", fill=True, color=colour, linewidth=0)
     else:

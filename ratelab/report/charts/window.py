@@ -29,7 +29,7 @@ def paint(sheet: Sheet, box: Box, view: View) -> None:
     cuts = borders(view.end, int(box.width * COLUMNS_PER_INCH))
     mosts = [most_in_window(*view.departures(result.algorithm), window, cuts) for result in view.results]
     peaks = [int(most.max()) for most in mosts]
-    notes = [f"at most {peak:,}" if peak <= burst else f"{peak:,}, {peak / burst:.3g}x the quota" for peak in peaks]
+    notes = [_note(peak, burst) for peak in peaks]
     of = f" of {view.focus_name}" if view.focus_name else ""
     heading = f"what left{of} in the last {about(window)}, against {burst:,}"
     drawn = zip(strips(sheet, box, view, heading, notes, (0, 1.08 * max(burst, *peaks))), mosts, strict=True)
@@ -39,3 +39,9 @@ def paint(sheet: Sheet, box: Box, view: View) -> None:
         sheet.bars(axes, view.x(cuts), np.maximum(most, burst), colour, floor=burst)
         axes.axhline(burst, color=sheet.theme.ink, linewidth=1, linestyle=(0, (4, 3)))
         sheet.count_ticks(axes, [0, burst])
+
+
+def _note(peak: int, burst: int) -> str:
+    if peak <= burst:
+        return f"at most {peak:,}"
+    return f"{peak:,}, {f'{peak / burst:.3g}x' if peak >= 1.05 * burst else f'{peak - burst:,} above'} the quota"
