@@ -17,7 +17,7 @@ from ratelab.lab.comparison import Comparison
 from ratelab.lab.decisions import DECISION
 from ratelab.lab.metrics import measure
 from ratelab.lab.traffic import Traffic
-from ratelab.report.charts import CHARTS, THEMES, draw, rendered
+from ratelab.report.charts import CHARTS, THEMES, draw, lettering, rendered
 from ratelab.report.charts.palette import THEMES as PAPERS
 from ratelab.report.charts.palette import colours
 from ratelab.report.charts.view import View
@@ -55,6 +55,7 @@ def test_every_chart_has_a_title_that_tells_its_finding() -> None:
 def test_no_text_lies_on_another_or_beyond_the_sheet_whatever_the_traffic_was(chart: str, traffic: str) -> None:
     figure = draw(odd(traffic), chart, caption=LONG)
     assert overlapping(figure) == []
+    assert not any(text.get_parse_math() for text in figure.texts)
     assert traffic != "none" or figure.get_label() == "There were no requests, so there is nothing to compare."
 
 
@@ -182,13 +183,33 @@ def test_an_algorithm_has_its_colour_whatever_it_is_compared_with() -> None:
     assert len({*colours([str(number) for number in range(6)], "light").values()}) == 6
 
 
+# --- letters
+
+
+def test_letters_that_no_font_has_are_written_as_code_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lettering, "_font_with", lambda letter: None)
+    assert lettering.legible("Ирина, tab\there: 用🙂 €") == "Ирина, tab here: \\u7528\\U0001f642 €"
+
+
+def test_letters_of_another_font_are_taken_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lettering, "_font_with", {"用": "Fancy", "户": "Fancy", "🙂": "Smiles"}.get)
+    assert lettering.legible("用户🙂") == "用户🙂"
+    assert lettering.Pen(9).font("a用户🙂").get_family() == [lettering.FONT, "Fancy", "Smiles"]
+
+
+def test_the_font_of_last_resort_which_has_a_box_for_every_letter_is_never_taken() -> None:
+    assert [name for name, _ in lettering._installed() if "resort" in name.lower()] == []
+
+
 # --- files
 
 
 @pytest.mark.parametrize("file_format", ["png", "svg", "pdf"])
 def test_the_same_picture_is_the_same_bytes_whatever_a_persons_own_settings(file_format: str) -> None:
     first = rendered(draw(compared("burst"), "cumulative"), file_format)
-    with matplotlib.rc_context({"font.size": 30, "svg.hashsalt": None, "axes.grid": True, "savefig.dpi": 10}):
+    with matplotlib.rc_context(
+        {"font.family": "monospace", "svg.hashsalt": None, "axes.grid": True, "savefig.dpi": 10}
+    ):
         assert rendered(draw(compared("burst"), "cumulative"), file_format) == first
     assert b"dc:date" not in first
     assert b"CreationDate" not in first

@@ -18,7 +18,7 @@ from ratelab.lab.levels import looked, recorded
 from ratelab.lab.replay import replay
 
 few = settings(max_examples=40)
-ends = st.integers(51, 80)
+ends = st.integers(50, 52)
 points = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 9)), max_size=60).map(sorted)
 
 
@@ -59,7 +59,7 @@ def test_the_most_in_a_window_is_counted_at_every_moment_of_a_part(run: list[Req
 
 
 @few
-@given(points, ends, st.integers(1, 6))
+@given(points.filter(lambda drawn: len(drawn) > 20), ends, st.integers(1, 4))
 def test_thinning_keeps_each_parts_first_lowest_highest_and_last(
     drawn: list[tuple[int, int]], end: int, parts: int
 ) -> None:
@@ -76,13 +76,14 @@ def test_thinning_keeps_each_parts_first_lowest_highest_and_last(
 
 
 @few
-@given(name=st.sampled_from(list(ALGORITHMS)), run=runs, moments=st.lists(st.integers(0, 10**10), min_size=1))
-def test_a_level_agrees_with_what_is_left(name: str, run: list[Request], moments: list[int]) -> None:
+@given(run=runs, moments=st.lists(st.integers(0, 10**10), min_size=5))
+def test_a_level_agrees_with_what_is_left(run: list[Request], moments: list[int]) -> None:
     quota, traffic = Quota.parse("2/s", burst=7), traffic_of(run)
-    levels = looked(ALGORITHMS[name].from_quota(quota), traffic.times, traffic.costs, integers(sorted(moments)))
-    for level, left in zip(levels.level.tolist(), levels.left.tolist(), strict=True):
-        near = round(level, 6)  # a picture needs no more
-        assert left == (floor(near) if name == "token-bucket" else max(0, 7 - ceil(near)))
+    for name, kind in ALGORITHMS.items():
+        levels = looked(kind.from_quota(quota), traffic.times, traffic.costs, integers(sorted(moments)))
+        for level, left in zip(levels.level.tolist(), levels.left.tolist(), strict=True):
+            near = round(level, 6)  # a picture needs no more
+            assert left == (floor(near) if name == "token-bucket" else max(0, 7 - ceil(near))), name
 
 
 @few

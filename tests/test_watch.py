@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 
 import pytest
 from drawn import Request, runs, traffic_of
@@ -113,6 +114,7 @@ def test_what_simulate_refuses_is_refused() -> None:
 @pytest.mark.parametrize("keys", [b"q", b""], ids=["ended", "to its end"])
 def test_in_a_terminal_it_plays_until_it_ends_or_is_ended(keys: bytes) -> None:
     ours, theirs = pty.openpty()
+    before = termios.tcgetattr(ours)
     command = [sys.executable, "-m", "ratelab", "watch", BURST, "--speed", "0.2" if keys else "1000000"]
     env = os.environ | {"TERM": "xterm", "COLUMNS": "90", "LINES": "40"}
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env) as process:
@@ -120,6 +122,7 @@ def test_in_a_terminal_it_plays_until_it_ends_or_is_ended(keys: bytes) -> None:
         text = read(ours, b"q quit")
         os.write(ours, keys)
         text += read(ours, None)
+    assert termios.tcgetattr(ours) == before
     os.close(ours)
     assert process.returncode == 0
     assert ("10.00 of 10 s" in text.decode()) == (not keys)
