@@ -14,7 +14,19 @@ import click
 import ratelab
 from ratelab.errors import InputError, SlowWarning
 
-COMMANDS = ("simulate", "replay", "watch", "sample", "serve", "verify", "algorithms", "explain", "drill", "bench")
+COMMANDS = (
+    "simulate",
+    "replay",
+    "sweep",
+    "watch",
+    "sample",
+    "serve",
+    "verify",
+    "algorithms",
+    "explain",
+    "drill",
+    "bench",
+)
 
 
 class Fault(click.ClickException):

@@ -14,15 +14,18 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+ALGORITHMS = click.option(
+    "--algo",
+    "-a",
+    "algorithms",
+    multiple=True,
+    metavar="NAME|FILE.py:CLASS",
+    help="Algorithm to run; repeatable; `all` for every one there is.",
+)
+"""The option whose names `chosen` finds."""
+
 _COMPARISON = (
-    click.option(
-        "--algo",
-        "-a",
-        "algorithms",
-        multiple=True,
-        metavar="NAME|FILE.py:CLASS",
-        help="Algorithm to run; repeatable; `all` for every one there is.",
-    ),
+    ALGORITHMS,
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."),
     click.option("--csv", "csv_file", metavar="FILE", help="Write the table as CSV."),
     click.option(
@@ -52,6 +55,51 @@ def comparison_options(command: Command) -> Command:
     for option in reversed(_COMPARISON):
         command = option(command)
     return command
+
+
+_FORMATS = {
+    "log": "log: Apache or nginx, common or combined",
+    "recording": "recording: what `ratelab serve --record` wrote",
+}
+
+
+def trace_options(*more_formats: str) -> Callable[[Command], Command]:
+    """Add what `lab.traces.TraceOptions` takes to a command that reads traces, in `more_formats`, too."""
+    options = (
+        click.option(
+            "--key", default="ip", show_default=True, metavar="FIELD", help="The field that says who the client is."
+        ),
+        click.option(
+            "--format",
+            "trace_format",
+            type=click.Choice(["auto", "log", "jsonl", "csv", "parquet", *more_formats]),
+            default="auto",
+            show_default=True,
+            help="; ".join(_FORMATS[name] for name in ("log", *more_formats)) + ".",
+        ),
+        click.option(
+            "--time", "time_field", metavar="FIELD", help="JSON lines, CSV, Parquet: the field that holds the time."
+        ),
+        click.option("--time-unit", type=click.Choice(["s", "ms", "us", "ns"]), default="s", show_default=True),
+        click.option(
+            "--cost", "cost_field", metavar="FIELD", help="JSON lines, CSV, Parquet: the field that holds the cost."
+        ),
+        click.option(
+            "--within-second",
+            type=click.Choice(["spread", "start"]),
+            default="spread",
+            show_default=True,
+            help="Where requests stand if the trace tells only whole seconds: spread over theirs, or all at its start.",
+        ),
+        click.option("--strict", is_flag=True, help="Refuse a trace with a line that cannot be read."),
+    )
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 def chosen(names: Sequence[str], default: Sequence[str]) -> list[type[Algorithm]]:

@@ -28,6 +28,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+def check_apart(inputs: Sequence[str], files: Sequence[str | None]) -> None:
+    """Raise `InputError` if one of the `files` to write is an input, or another of them."""
+    used = {realpath(path) for path in inputs}
+    for path in files:
+        if path is not None and realpath(path) in used:
+            raise InputError(f"{path} would be written over: give each output a file of its own")
+        used |= {realpath(path)} if path is not None else set()
+
+
 @dataclass(frozen=True)
 class Output:
     """Where a comparison goes, as `comparison_options` name it; checked before any work is done."""
@@ -46,12 +55,8 @@ class Output:
     theme: str
 
     def __post_init__(self) -> None:
-        used = {realpath(path) for path in self.inputs}
         files = (self.csv_file, self.events_file, *self.plots.files, *(self.pages.files if self.pages else ()))
-        for path in files:
-            if path is not None and realpath(path) in used:
-                raise InputError(f"{path} would be written over: give each output a file of its own")
-            used |= {realpath(path)} if path is not None else set()
+        check_apart(self.inputs, files)
         if self.csv_file is not None:
             check_writable(self.csv_file)
         if self.events_file is not None:

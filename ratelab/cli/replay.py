@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ratelab.cli.options import chosen, comparison_options
+from ratelab.cli.options import chosen, comparison_options, trace_options
+from ratelab.cli.reading import read_watched
 from ratelab.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,35 +15,13 @@ if TYPE_CHECKING:
     from ratelab.lab.traces import TraceOptions
     from ratelab.quota import Quota
 
-_LARGE = 50_000_000
-"""Bytes of a trace from which on a quicker reader is worth a word."""
-
 
 @click.command(short_help="Replay recorded traffic: what would a limit have done to it?")
 @click.argument("traces", nargs=-1, required=True, metavar="TRACE...")
 @click.option("--rate", metavar="RATE", help="What every client is granted, such as 100/min.")
 @click.option("--burst", type=click.IntRange(min=1), help="How much may come at once; by default as the rate says.")
 @comparison_options
-@click.option("--key", default="ip", show_default=True, metavar="FIELD", help="The field that says who the client is.")
-@click.option(
-    "--format",
-    "trace_format",
-    type=click.Choice(["auto", "log", "jsonl", "csv", "parquet", "recording"]),
-    default="auto",
-    show_default=True,
-    help="log: Apache or nginx, common or combined; recording: what `ratelab serve --record` wrote.",
-)
-@click.option("--time", "time_field", metavar="FIELD", help="JSON lines, CSV, Parquet: the field that holds the time.")
-@click.option("--time-unit", type=click.Choice(["s", "ms", "us", "ns"]), default="s", show_default=True)
-@click.option("--cost", "cost_field", metavar="FIELD", help="JSON lines, CSV, Parquet: the field that holds the cost.")
-@click.option(
-    "--within-second",
-    type=click.Choice(["spread", "start"]),
-    default="spread",
-    show_default=True,
-    help="Where requests stand if the trace tells only whole seconds: spread evenly over theirs, or all at its start.",
-)
-@click.option("--strict", is_flag=True, help="Refuse a trace with a line that cannot be read.")
+@trace_options("recording")
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Most denied clients to tell.")
 def replay(
     traces: tuple[str, ...],
@@ -95,16 +74,12 @@ def _replay_traces(
     from ratelab.cli.output import deliver
     from ratelab.cli.progress import LateProgress
     from ratelab.lab.comparison import compare
-    from ratelab.lab.traces import arrow_installed, called_together, printable, read_traces, stored_size
+    from ratelab.lab.traces import called_together, printable
     from ratelab.report.reading import reading_notes, reading_object
     from ratelab.report.run import Run
 
     classes = chosen(algorithms, COMPARED)
-    size = stored_size(paths)
-    if size and size >= _LARGE and not arrow_installed():
-        click.echo("pip install 'ratelab[logs]' reads traces of this size sooner", err=True)
-    with LateProgress("reading", size) as progress:
-        read = read_traces(paths, options, progress)
+    read = read_watched(paths, options)
     with LateProgress("replaying", output.work(len(read.traffic) * (len(classes) + 1))) as progress:
         comparison = compare(quota, read.traffic, classes, progress, **output.needs)
     source = {"trace": ", ".join(map(printable, paths)), **reading_object(read)}

@@ -57,10 +57,7 @@ def compare(
 
     Raises `InputError` if two algorithms have one name or one of them cannot grant `quota`.
     """
-    names = [algorithm.name for algorithm in algorithms]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise InputError(f"two algorithms are called {twice!r}: give each a name of its own")
+    check_names(algorithms)
     built = [_built(algorithm, quota) for algorithm in algorithms]
     decide: Decide = replay if keep_decisions else outcome
     exact = _exact(quota, traffic, decide, progress)
@@ -84,6 +81,14 @@ def compare(
         equalise(quota, traffic, algorithms, exact, progress) if at_equal_protection else None,
         tuple(built),
     )
+
+
+def check_names(algorithms: Sequence[type[Algorithm]]) -> None:
+    """Raise `InputError` if two algorithms have one name."""
+    names = [algorithm.name for algorithm in algorithms]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(f"two algorithms are called {twice!r}: give each a name of its own")
 
 
 def _built(algorithm: type[Algorithm], quota: Quota) -> Algorithm:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,7 +29,11 @@ def check_events_writable(path: str) -> None:
 
 def write_table(path: str, labelled: Iterable[tuple[Row, Comparison]]) -> None:
     """Write one CSV row for each result, after the columns that say which run it belongs to."""
-    rows = [{**label, **row} for label, comparison in labelled for row in result_rows(comparison)]
+    write_rows(path, [{**label, **row} for label, comparison in labelled for row in result_rows(comparison)])
+
+
+def write_rows(path: str, rows: Sequence[Row]) -> None:
+    """Write rows of the same columns as CSV."""
     write_text(path, lambda file: _write_csv(file, tuple(rows[0]), rows))
 
 

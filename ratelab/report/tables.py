@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.metrics import Result
+from ratelab.lab.traffic import Traffic
 from ratelab.quota import about
 from ratelab.report.findings import counted, findings, seconds
 
@@ -93,14 +94,22 @@ def denied_table(comparison: Comparison, most: int) -> RenderableType:
 def heading(comparison: Comparison) -> str:
     """Say what was asked, by how many, and what everyone got, on two lines."""
     traffic, quota = comparison.traffic, comparison.quota
-    keys = len(set(traffic.keys.tolist()))
-    shared = f" sharing {counted(keys, 'key')}" if keys < len(traffic.names) else ""
+    each = "key" if _keys(traffic) < len(traffic.names) else "client"
     return (
-        f"{counted(len(traffic), 'request')} from {counted(len(traffic.names), 'client')}{shared} "
-        f"in {about(traffic.duration)}\n"
-        f"quota for each {'key' if shared else 'client'}: {quota.rate}, burst {quota.burst:,} "
-        f"(window {about(quota.window)})"
+        f"{asked(traffic)}\nquota for each {each}: {quota.rate}, burst {quota.burst:,} (window {about(quota.window)})"
     )
+
+
+def asked(traffic: Traffic) -> str:
+    """Say what was asked, and by how many."""
+    keys = _keys(traffic)
+    shared = f" sharing {counted(keys, 'key')}" if keys < len(traffic.names) else ""
+    who = f"{counted(len(traffic.names), 'client')}{shared}"
+    return f"{counted(len(traffic), 'request')} from {who} in {about(traffic.duration)}"
+
+
+def _keys(traffic: Traffic) -> int:
+    return len(np.unique(traffic.keys))
 
 
 def _telling(comparison: Comparison, many_clients: bool) -> set[str]:

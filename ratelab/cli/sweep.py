@@ -1,0 +1,123 @@
+"""`ratelab sweep`: which quota would deny whom."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ratelab.cli.options import ALGORITHMS, chosen, trace_options
+from ratelab.cli.progress import LateProgress
+from ratelab.cli.reading import read_watched
+from ratelab.errors import InputError
+
+if TYPE_CHECKING:
+    from ratelab.lab.sweep import Swept
+    from ratelab.lab.traces import TraceOptions
+    from ratelab.lab.traffic import Traffic
+
+SCENARIOS = (".yaml", ".yml")
+
+
+@click.command(short_help="Try many quotas on the same traffic: how much would each deny?")
+@click.argument("sources", nargs=-1, required=True, metavar="SCENARIO|TRACE...")
+@click.option(
+    "--rate", "rates", required=True, metavar="RATES", help="Such as 10/min..1000/min, or 1/s,5/s; commas between."
+)
+@click.option("--burst", "bursts", metavar="BURSTS", help="Such as 5,10,20 or 5..500; by default as each rate says.")
+@click.option(
+    "--steps",
+    type=click.IntRange(2, 1000),
+    default=10,
+    show_default=True,
+    help="Values to take from each range, each as many times the one before; whole ones if its ends are.",
+)
+@ALGORITHMS
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.option("--csv", "csv_file", metavar="FILE", help="Write the table as CSV.")
+@trace_options()
+def sweep(
+    sources: tuple[str, ...],
+    rates: str,
+    bursts: str | None,
+    steps: int,
+    algorithms: tuple[str, ...],
+    as_json: bool,
+    csv_file: str | None,
+    key: str,
+    trace_format: str,
+    time_field: str | None,
+    time_unit: str,
+    cost_field: str | None,
+    within_second: str,
+    strict: bool,
+) -> None:
+    """Read or draw the traffic once, and replay it under every rate and burst through every algorithm.
+
+    The traffic is a SCENARIO, a .yaml file, or TRACEs as `ratelab replay` takes them. Of each quota and algorithm,
+    the table tells the percentage of requests denied, and of clients denied at least once.
+    """
+    from ratelab.algorithms import COMPARED
+    from ratelab.cli.output import check_apart
+    from ratelab.lab.grid import quotas
+    from ratelab.lab.sweep import built
+    from ratelab.lab.sweep import sweep as swept
+    from ratelab.lab.traces import TraceOptions
+    from ratelab.report.files import write_rows
+    from ratelab.report.swept import swept_object, swept_rows
+    from ratelab.report.whole import check_writable
+
+    candidates = built(chosen(algorithms, COMPARED), quotas(rates, bursts, steps))
+    if csv_file is not None:
+        check_apart(sources, (csv_file,))
+        check_writable(csv_file)
+    options = TraceOptions(trace_format, key, time_field, cost_field, time_unit, within_second, strict)
+    traffic, source, told = _traffic(sources, options)
+    with LateProgress("sweeping", len(traffic) * len(candidates)) as progress:
+        results = swept(candidates, traffic, progress)
+    if csv_file is not None:
+        label = dict([*source.items()][:1])
+        write_rows(csv_file, [{**label, **row} for row in swept_rows(results)])
+    if as_json:
+        click.echo(json.dumps(swept_object(traffic, results, source), ensure_ascii=False))
+    else:
+        _print(traffic, told, results)
+
+
+def _traffic(sources: tuple[str, ...], options: TraceOptions) -> tuple[Traffic, dict[str, Any], tuple[str, ...]]:
+    """Return the traffic, what the JSON says of where it is from, and what people are told, the title first."""
+    if sources[0].endswith(SCENARIOS):
+        from ratelab.lab.scenarios import load_scenario
+
+        if len(sources) > 1:
+            raise InputError(f"a scenario is swept by itself, got {len(sources)} sources: give one at a time")
+        with LateProgress("drawing traffic", None):
+            scenario = load_scenario(sources[0])
+        told = {"scenario": scenario.name, "seed": scenario.seed}
+        return scenario.traffic, told, (f"{scenario.name}: {scenario.description}",)
+    from ratelab.lab.traces import called_together, expanded, printable
+    from ratelab.report.reading import reading_notes, reading_object
+
+    paths = expanded(sources)
+    read = read_watched(paths, options)
+    title = f"{called_together(paths)}, read as {read.format}"
+    told = {"trace": ", ".join(map(printable, paths)), **reading_object(read)}
+    return read.traffic, told, (title, *reading_notes(read, options.within_second))
+
+
+def _print(traffic: Traffic, told: tuple[str, ...], results: Sequence[Swept]) -> None:
+    from ratelab.cli.output import console_of_80
+    from ratelab.report.swept import swept_table
+    from ratelab.report.tables import asked
+
+    console = console_of_80()
+    title, *notes = told
+    console.print(title, style="bold", markup=False)
+    console.print(asked(traffic), markup=False)
+    for note in notes:
+        console.print(note, style="dim", markup=False)
+    console.print("denied: % of requests/% of clients, at least once", style="dim", markup=False)
+    console.print()
+    console.print(swept_table(results))
