@@ -43,7 +43,7 @@ MISTAKES = {
     "a burst that is never whole": ("token-bucket", "price <= tokens", "price < tokens"),
     "a denied hit that charges": ("token-bucket", "tokens - price if allowed else tokens", "max(0, tokens - price)"),
     "a wait for what no wait helps": ("token-bucket", "if price <= capacity else NEVER", ""),
-    "a queue that serves at once": ("leaky-bucket", "delay = -(-level // limit) if allowed else 0", "delay = 0"),
+    "a queue that serves at once": ("leaky-bucket", "wait if allowed else 0", "0"),
     "a window that begins late": ("fixed-window", "now // window", "(now - 1) // window"),
     "a window that opens again": ("fixed-window", "latest > index", "latest != index"),
     "a log that is new again early": ("sliding-log", "head + count - 1", "head"),
