@@ -22,7 +22,7 @@ def test_no_progress_bar_is_drawn_where_nobody_looks(monkeypatch: pytest.MonkeyP
     assert shown("simulate", BURST).startswith("burst: ")
 
 
-HEAVY = "numpy yaml pydantic rich matplotlib jinja2"
+HEAVY = "numpy yaml pydantic rich matplotlib jinja2 ratelab.cli.simulate"
 
 
 @pytest.mark.parametrize("run", ["import ratelab", "from ratelab.cli import main; main()"], ids=["import", "help"])
@@ -35,3 +35,9 @@ def test_what_a_command_does_not_need_is_not_imported(run: str) -> None:
 def test_help_names_every_command() -> None:
     text = CliRunner(env=PLAIN).invoke(ratelab_command, ["--help"]).stdout
     assert re.findall(r"^  ([a-z]+) ", text.partition("Commands:")[2], re.MULTILINE) == list(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_that_help_names_has_its_own(name: str) -> None:
+    text = CliRunner(env=PLAIN).invoke(ratelab_command, [name, "--help"]).stdout
+    assert text.startswith(f"Usage: ratelab {name} ")

@@ -14,19 +14,20 @@ import click
 import ratelab
 from ratelab.errors import InputError, SlowWarning
 
-COMMANDS = (
-    "simulate",
-    "replay",
-    "sweep",
-    "watch",
-    "sample",
-    "serve",
-    "verify",
-    "algorithms",
-    "explain",
-    "drill",
-    "bench",
-)
+COMMANDS = {
+    "simulate": "Replay written scenarios through every algorithm.",
+    "replay": "Replay recorded traffic: what would a limit have done to it?",
+    "sweep": "Try many quotas on the same traffic: how much would each deny?",
+    "watch": "Watch a scenario play in the terminal.",
+    "sample": "Write a synthetic access log, to try things on.",
+    "serve": "Serve a live /ping behind an algorithm.",
+    "verify": "Hold a live endpoint to what the simulation says.",
+    "algorithms": "List the algorithms: what each means, remembers and promises.",
+    "explain": "Explain an algorithm: idea, source, a worked timeline, what to say.",
+    "drill": "Write an algorithm's step yourself and have it graded.",
+    "bench": "Measure what ratelab itself costs on this machine.",
+}
+"""What each command does, in the order of the help, which imports none of them."""
 
 
 class Fault(click.ClickException):
@@ -68,6 +69,11 @@ class Commands(click.Group):
             return None
         command: click.Command = getattr(import_module(f"ratelab.cli.{cmd_name}"), cmd_name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the commands and what each does."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; tell a person's mistake in one line, and let any other error show itself."""

@@ -9,7 +9,7 @@ import click
 from ratelab.cli.options import chosen
 
 
-@click.command(short_help="List the algorithms: what each means, remembers and promises.")
+@click.command()
 @click.option("--algo", "-a", "names", multiple=True, metavar="NAME|FILE.py:CLASS", help="Only these; repeatable.")
 @click.option("--rate", default="2/s", show_default=True, metavar="RATE", help="The quota to work out figures for.")
 @click.option("--burst", type=click.IntRange(min=1), default=5, show_default=True)

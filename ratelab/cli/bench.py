@@ -24,7 +24,7 @@ USUAL = tuple(name for name in BENCHMARKS if name not in ("http", "store"))
 """Those that need nothing but ratelab itself."""
 
 
-@click.command(short_help="Measure what ratelab itself costs on this machine.")
+@click.command()
 @click.argument("names", nargs=-1, type=click.Choice([*BENCHMARKS]), metavar=f"[{'|'.join(BENCHMARKS)}]...")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def bench(names: tuple[str, ...], as_json: bool) -> None:

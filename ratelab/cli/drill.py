@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command(short_help="Write an algorithm's step yourself and have it graded.")
+@click.command()
 @click.argument("algorithm", required=False, metavar="[ALGO]")
 @click.argument("answer", required=False, metavar="[ANSWER.py]")
 @click.option("--questions", is_flag=True, help="Print ten questions that interviewers ask.")

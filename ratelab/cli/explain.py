@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 
-@click.command(short_help="Explain an algorithm: idea, source, a worked timeline, what to say.")
+@click.command()
 @click.argument("algorithms", nargs=-1, required=True, metavar="ALGO...")
 @click.option("--compare", is_flag=True, help="Set them beside each other.")
 @click.option("--rate", default="2/s", show_default=True, metavar="RATE", help="The quota to work with.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ratelab.quota import Quota
 
 
-@click.command(short_help="Replay recorded traffic: what would a limit have done to it?")
+@click.command()
 @click.argument("traces", nargs=-1, required=True, metavar="TRACE...")
 @click.option("--rate", metavar="RATE", help="What every client is granted, such as 100/min.")
 @click.option("--burst", type=click.IntRange(min=1), help="How much may come at once; by default as the rate says.")

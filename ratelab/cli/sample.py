@@ -7,7 +7,7 @@ from typing import IO
 import click
 
 
-@click.command(short_help="Write a synthetic access log, to try things on.")
+@click.command()
 @click.argument("file")
 @click.option("--lines", type=click.IntRange(min=1), default=1_000_000, show_default=True)
 @click.option("--clients", type=click.IntRange(min=1), default=100_000, show_default=True)

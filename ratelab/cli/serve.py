@@ -21,7 +21,7 @@ def setting(name: str, **attributes: Any) -> Callable[[Callable[..., None]], Cal
     return click.option(name, envvar=variable, show_default=attributes.get("default") is not None, **attributes)
 
 
-@click.command(short_help="Serve a live /ping behind an algorithm.")
+@click.command()
 @setting("--algo", default="token-bucket", metavar="NAME|FILE.py:CLASS", help="The algorithm that decides.")
 @setting("--rate", default="2/s", metavar="RATE", help="What every client is granted, such as 100/min.")
 @setting("--burst", type=click.IntRange(min=1), default=5, help="How much may come at once.")

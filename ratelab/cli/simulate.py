@@ -9,7 +9,7 @@ import click
 from ratelab.cli.options import chosen, comparison_options
 
 
-@click.command(short_help="Replay written scenarios through every algorithm.")
+@click.command()
 @click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...")
 @comparison_options
 @click.option("--rate", metavar="RATE", help="Instead of the scenario's rate, such as 100/min.")

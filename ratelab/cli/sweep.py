@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SCENARIOS = (".yaml", ".yml")
 
 
-@click.command(short_help="Try many quotas on the same traffic: how much would each deny?")
+@click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SCENARIO|TRACE...")
 @click.option(
     "--rate", "rates", required=True, metavar="RATES", help="Such as 10/min..1000/min, or 1/s,5/s; commas between."

@@ -23,7 +23,7 @@ PATIENCE = 10.0
 """Seconds that an answer may take beyond the time for which its request may queue."""
 
 
-@click.command(short_help="Hold a live endpoint to what the simulation says.")
+@click.command()
 @click.argument("scenario", metavar="SCENARIO")
 @click.option("--url", required=True, metavar="URL", help="The limited page, such as http://127.0.0.1:8000/ping.")
 @click.option(

@@ -54,7 +54,7 @@ class Pace:
         return now if self.paused else now + int(passed * self.speed * 1e9)
 
 
-@click.command(short_help="Watch a scenario play in the terminal.")
+@click.command()
 @click.argument("scenario", metavar="SCENARIO")
 @click.option("--algo", "-a", "algorithms", multiple=True, metavar="NAME|FILE.py:CLASS", help="As for simulate.")
 @click.option("--rate", metavar="RATE", help="Instead of the scenario's rate, such as 100/min.")
