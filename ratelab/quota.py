@@ -54,10 +54,14 @@ def format_duration(nanoseconds: int) -> str:
 
 
 def about(nanoseconds: int) -> str:
-    """Write a duration for people: exactly if that is short, else to three figures in the largest unit that fits."""
+    """Write a duration for people: exactly if that is short, else to three figures: `2.5s`, `39.8min`, `1,000 days`."""
     exact = format_duration(nanoseconds)
-    unit = next((unit for unit in reversed(UNITS) if nanoseconds >= UNITS[unit]), "ns")
-    return exact if len(exact) <= 5 else f"{nanoseconds / UNITS[unit]:.3g}{unit}"
+    if len(exact) <= 5 and not exact.endswith("day"):
+        return exact
+    figures = ((float(f"{nanoseconds / size:.3g}"), unit) for unit, size in reversed(UNITS.items()))
+    figure, unit = next((figure, unit) for figure, unit in figures if figure >= 1)
+    unit = unit if unit != "day" else " day" if figure == 1 else " days"
+    return f"{figure:,.10g}{unit}"
 
 
 @dataclass(frozen=True, slots=True, init=False)

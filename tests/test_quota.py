@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ratelab import InputError, Quota, create
-from ratelab.quota import LARGEST, UNITS, format_duration, parse_duration
+from ratelab.quota import LARGEST, UNITS, about, format_duration, parse_duration
 
 SECOND, MINUTE, DAY = 10**9, 60 * 10**9, 86400 * 10**9
 
@@ -208,3 +208,28 @@ def test_a_duration_is_written_short(nanoseconds: int, text: str) -> None:
 @given(st.integers(0, LARGEST) | st.integers(0, 10**12))
 def test_a_duration_is_read_back_from_its_text(nanoseconds: int) -> None:
     assert parse_duration(format_duration(nanoseconds)) == nanoseconds
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "text"),
+    [
+        (0, "0s"),
+        (90 * SECOND, "90s"),
+        (2_388_100_000_000, "39.8min"),
+        (999_999_999, "1s"),
+        (59_999_999_999, "1min"),
+        (DAY - 1, "1 day"),
+        (100_000 * SECOND, "1.16 days"),
+        (1000 * DAY - 1, "1,000 days"),
+        (LARGEST, "53,400 days"),
+    ],
+)
+def test_a_duration_is_written_for_people(nanoseconds: int, text: str) -> None:
+    assert about(nanoseconds) == text
+
+
+@given(st.integers(1, LARGEST) | st.integers(1, 10**12))
+def test_a_duration_for_people_is_right_to_three_figures(nanoseconds: int) -> None:
+    written = about(nanoseconds).replace(",", "").replace(" days", "day").replace(" day", "day")
+    assert "e+" not in written
+    assert parse_duration(written) == pytest.approx(nanoseconds, rel=0.0051)

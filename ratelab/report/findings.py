@@ -73,7 +73,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def seconds(value: float) -> str:
-    """Write a time as shortly as a person wants it: `0`, `4us`, `0.2s`, `1.97s`, `59s`, `26.6day`."""
+    """Write a time as shortly as a person wants it: `0`, `4us`, `0.2s`, `1.97s`, `59s`, `26.6 days`."""
     if 0 < value < 0.01 or value >= 1000:
         return about(round(value * 1e9))
     return f"{value:.0f}s" if value >= 10 else f"{value:.2f}".rstrip("0").rstrip(".") + "s" * (value > 0)
