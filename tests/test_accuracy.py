@@ -101,12 +101,12 @@ def test_the_table_tells_what_each_promises_and_where_it_was_worst() -> None:
 def test_clients_are_ranked_by_how_many_of_their_requests_are_decided_otherwise() -> None:
     rows = told("simulate", SHARED, "--accuracy")["results"][0]["per_client"]
     differing = {row["client"]: f"+{row['over_admitted']} -{row['over_denied']}" for row in rows}
-    text = shown("simulate", SHARED, "--accuracy").partition("most differing client")[2]
+    text = shown("simulate", SHARED, "--accuracy").partition("most differing")[2]
     table = [line.split() for line in text.splitlines()[1:] if "-flood" in line or "-quiet" in line]
     assert table[0][0].endswith("-flood")
     assert [(cells[0], " ".join(cells[1:3])) for cells in table] == [(cells[0], differing[cells[0]]) for cells in table]
     assert "own-quiet-1" not in text
-    assert "differing client" not in shown("simulate", BURST, "--accuracy")
+    assert "most differing" not in shown("simulate", BURST, "--accuracy")
 
 
 def test_a_log_that_could_not_be_held_leaves_only_the_past_to_judge_by() -> None:

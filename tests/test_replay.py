@@ -61,7 +61,7 @@ def test_the_share_of_clients_ever_denied_and_the_most_denied_are_told(tmp_path:
     text = shown("replay", log(tmp_path, CROWD), "--rate", "10/min", "--burst", "5", "--algo", "sliding-log")
     assert "Of 4 clients, denied at least once: 2 (50 %) by sliding-log." in text
     head, *most_denied = (one.split() for one in text.splitlines()[-3:])
-    assert head == ["most", "denied", "client", "offered", "log"]
+    assert head == ["client", "offered", "log"]
     assert most_denied == [["192.0.2.1", "30", "25"], ["192.0.2.2", "10", "5"]]
 
 
@@ -73,7 +73,7 @@ def test_what_all_algorithms_agree_on_is_not_laid_at_the_door_of_one(tmp_path: P
 
 def test_a_trace_in_which_nobody_is_denied_names_nobody(tmp_path: Path) -> None:
     text = shown("replay", log(tmp_path, CROWD), "--rate", "100/s")
-    assert "most denied client" not in text
+    assert "most denied" not in text
     assert "All 45 requests were admitted" in text
 
 

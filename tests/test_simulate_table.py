@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.cells import cell_len
 from running import BURST, PLAIN, SCENARIOS, python, shown
 
 from ratelab import ALGORITHMS, Quota, create
@@ -14,6 +15,7 @@ from ratelab.algorithms import COMPARED
 from ratelab.cli import ratelab_command
 from ratelab.lab.scenarios import load_scenario
 from ratelab.report.findings import seconds
+from ratelab.report.tables import COLUMNS
 
 EVERY = sorted(SCENARIOS.glob("*.yaml"))
 
@@ -76,6 +78,22 @@ def test_names_that_look_like_markup_are_names(tmp_path: Path) -> None:
     assert "[bold]odd[/]: A [red]quiet client that" in shown("simulate", path)
 
 
+@pytest.mark.parametrize("algorithms", [COMPARED, tuple(ALGORITHMS)])
+def test_long_names_give_way_and_numbers_never_do(tmp_path: Path, algorithms: tuple[str, ...]) -> None:
+    clients = "".join(
+        f"  - {{name: {name}, traffic: [{{pattern: burst, at: 1s, size: 4321}}]}}\n" for name in ("名" * 99, "b" * 99)
+    )
+    path = tmp_path / "long.yaml"
+    path.write_text(f"name: long\nduration: 5s\nquota: {{rate: 1/s, burst: 5}}\nclients:\n{clients}", encoding="utf-8")
+    trace, chosen = tmp_path / "long.jsonl", [part for name in algorithms for part in ("--algo", name)]
+    shown("simulate", path, "--algo", "gcra", "--events", trace)
+    options = ["--key", "client", "--time", "at_ns", "--time-unit", "ns", "--rate", "1/s", "--burst", "5", "--accuracy"]
+    text = shown("replay", trace, *options, *chosen)
+    assert max(map(cell_len, text.splitlines())) <= 80
+    rows = [re.findall(r"[+-]?[\d,]+", line) for line in text.splitlines() if "…" in line]
+    assert [row.count("4,316") for row in rows].count(len(algorithms)) == 2
+
+
 def strips(text: str) -> dict[str, str]:
     """Return the cells that the timeline draws for each algorithm."""
     found = (re.fullmatch(r"([a-z-]+) +([.|~+x]{20,})", line) for line in text.splitlines())
@@ -118,6 +136,17 @@ def test_a_timeline_shows_each_request_in_its_place_up_to_the_last(tmp_path: Pat
 
 def test_a_narrow_terminal_loses_no_column() -> None:
     assert python("-m", "ratelab", "simulate", BURST, COLUMNS="40") == python("-m", "ratelab", "simulate", BURST)
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([0, 9_999, 999_999], ["0", "9,999", "999,999"]),
+        ([0, 9_999, 12_345, 999_999, 10_000_000], ["0", "9,999", "0.012M", "1.000M", "10.000M"]),
+    ],
+)
+def test_counts_of_one_column_are_written_in_one_way(values: list[int], texts: list[str]) -> None:
+    assert [COLUMNS[0].show(value, max(values)) for value in values] == texts
 
 
 @pytest.mark.parametrize(

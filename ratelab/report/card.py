@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -13,8 +14,10 @@ from rich.text import Text
 
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.estimate import CLAIMED_DIFFERENCE, CLAIMED_WRONG, Estimate
+from ratelab.report.clients import client_table
 from ratelab.report.findings import counted, listed, seconds
 from ratelab.report.rows import result_rows
+from ratelab.report.tables import WORST
 
 MEANINGS = (
     "at_most: what the algorithm promises of any window. unearned: admitted although what it had itself admitted in "
@@ -33,28 +36,42 @@ CARD: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 """Each figure's header, broken over lines, and how its value is written."""
 
+KEY = 16
+"""Columns of the terminal in which a key is named."""
+
+BROKEN = "more than the algorithm promises"
+
 
 def card_table(comparison: Comparison) -> RenderableType:
     """Return each algorithm's card as a row, and in words what share of its decisions differ."""
-    columns = card_columns(comparison)
+    columns, rows = card_columns(comparison), result_rows(comparison)
+    cells = [[_card_cell(row, name) for name in columns] for row in rows]
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("held against the\nexact sliding\nlog", overflow="fold", vertical="bottom")
-    for name in columns:
-        key = name == "peak_key"
+    for name, column in zip(columns, zip(*cells, strict=True), strict=True):
+        width = max(map(cell_len, (*CARD[name][0].split("\n"), *column)))
         table.add_column(
             CARD[name][0],
-            justify="left" if key else "right",
+            justify="left" if name == "peak_key" else "right",
             vertical="bottom",
             no_wrap=True,
             overflow="ellipsis",
-            min_width=None if key else max(map(len, CARD[name][0].split("\n"))),
+            width=min(width, KEY) if name == "peak_key" else width,
         )
-    for row in result_rows(comparison):
-        broken = row["at_most"] is not None and row["peak_in_window"] > row["at_most"]
-        cells = [card_cell(row, name) for name in columns]
-        table.add_row(escape(row["algorithm"]), *map(escape, cells), style="red" if broken else "")
+    for row, texts in zip(rows, cells, strict=True):
+        table.add_row(escape(row["algorithm"]), *map(escape, texts), style="red" if breaks(row) else "")
+    broken = [Text(f"{WORST} {BROKEN}", style="dim")] if any(map(breaks, rows)) else []
     sentences = [*differing(comparison), *estimated(comparison)]
-    return Group(table, Text(MEANINGS, style="dim"), Text(), *map(Text, sentences))
+    return Group(table, *broken, Text(MEANINGS, style="dim"), Text(), *map(Text, sentences))
+
+
+def breaks(row: dict[str, Any]) -> bool:
+    """Say whether an algorithm let more out than it promises."""
+    return row["at_most"] is not None and bool(row["peak_in_window"] > row["at_most"])
+
+
+def _card_cell(row: dict[str, Any], name: str) -> str:
+    return f"{card_cell(row, name)}{WORST if name == 'peak_in_window' and breaks(row) else ''}"
 
 
 def card_columns(comparison: Comparison) -> list[str]:
@@ -120,11 +137,9 @@ def differing_table(comparison: Comparison, most: int) -> RenderableType | None:
     ranked = [index for index in np.argsort(-worst, kind="stable")[:most].tolist() if worst[index]]
     if not ranked:
         return None
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("most differing client", overflow="ellipsis", no_wrap=True)
-    for result in comparison.results:
-        table.add_column(result.algorithm.replace("-", "-\n"), justify="right", vertical="bottom")
-    for index in ranked:
-        cells = [f"+{over[index]:,} -{under[index]:,}" for over, under in known]
-        table.add_row(escape(comparison.traffic.names[index]), *cells)
+    rows = [
+        (comparison.traffic.names[index], [f"+{over[index]:,} -{under[index]:,}" for over, under in known])
+        for index in ranked
+    ]
+    table = client_table("most differing\nclient", [result.algorithm for result in comparison.results], rows)
     return Group(table, Text("+ over_admitted  - over_denied", style="dim"))

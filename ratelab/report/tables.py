@@ -16,6 +16,7 @@ from ratelab.lab.comparison import Comparison
 from ratelab.lab.metrics import Result
 from ratelab.lab.traffic import Traffic
 from ratelab.quota import about
+from ratelab.report.clients import client_table
 from ratelab.report.findings import counted, findings, seconds
 
 BEST, WORST = "*", "!"
@@ -26,7 +27,8 @@ class Column:
     """One figure of every result: its name, how it is written and how bad a value is."""
 
     header: str
-    show: Callable[[Any], str]
+    show: Callable[[Any, Any], str]
+    """How a value is written in a column of which the largest is the other."""
     badness: Callable[[Any], float] | None = None
     """How bad a value is; None where that depends on what one wants."""
 
@@ -36,11 +38,12 @@ class Column:
         return self.header.replace("-\n", "").replace("\n", "")
 
 
-def _count(value: int) -> str:
-    return f"{value:,}" if value < 1_000_000 else f"{value / 1e6:.4g}M"
+def _count(value: int, most: int) -> str:
+    """Write a count; where a column has one of a million, millions for all that are no small numbers."""
+    return f"{value:,}" if most < 1_000_000 or value < 10_000 else f"{value / 1e6:.3f}M"
 
 
-def _ratio(value: float) -> str:
+def _ratio(value: float, _: float) -> str:
     return f"{value:.2f}"
 
 
@@ -48,13 +51,13 @@ COLUMNS = (
     Column("admitted", _count),
     Column("denied", _count),
     Column("delayed", _count),
-    Column("max_\ndelay", seconds, float),
+    Column("max_\ndelay", lambda delay, _: seconds(delay), float),
     Column("peak_\nin_\nwindow", _count),
     Column("over-\nshoot", _ratio, lambda overshoot: max(1.0, overshoot)),
     Column("over_\nadmitted", _count, float),
     Column("over_\ndenied", _count, float),
     Column("fairness", _ratio, lambda fairness: -fairness),
-    Column("clients_\ndenied_\nratio", lambda ratio: f"{100 * ratio:.3g}%"),
+    Column("clients_\ndenied_\nratio", lambda ratio, _: f"{100 * ratio:.3g}%"),
 )
 
 
@@ -78,17 +81,13 @@ def denied_table(comparison: Comparison, most: int) -> RenderableType:
     results, names = comparison.results, comparison.traffic.names
     denied = np.array([result.client_offered - result.client_admitted for result in results])
     ranked = np.lexsort((-denied[0], -denied.max(axis=0)))[:most].tolist()
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("most denied client", overflow="ellipsis", no_wrap=True)
-    table.add_column("offered", justify="right", vertical="bottom")
-    for result in results:
-        table.add_column(result.algorithm.replace("-", "-\n"), justify="right", vertical="bottom")
-    for index in ranked:
-        counts = denied[:, index].tolist()
-        if any(counts):
-            offered = int(results[0].client_offered[index])
-            table.add_row(escape(names[index]), f"{offered:,}", *(f"{count:,}" for count in counts))
-    return table
+    offered = results[0].client_offered.tolist()
+    rows = [
+        (names[index], [f"{count:,}" for count in (offered[index], *denied[:, index].tolist())])
+        for index in ranked
+        if denied[:, index].any()
+    ]
+    return client_table("most denied\nclient", ["offered", *(result.algorithm for result in results)], rows)
 
 
 def heading(comparison: Comparison) -> str:
@@ -133,7 +132,8 @@ def cell(comparison: Comparison, result: Result, column: Column) -> tuple[str, s
     value = getattr(result, column.name)
     if value is None:
         return "-", ""
-    return column.show(value), _marks(comparison, column).get(value, "")
+    most = max(filter(None, (getattr(result, column.name) for result in comparison.results)), default=0)
+    return column.show(value, most), _marks(comparison, column).get(value, "")
 
 
 def _marks(comparison: Comparison, column: Column) -> dict[Any, str]:

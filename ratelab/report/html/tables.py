@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ratelab.lab.comparison import Comparison
-from ratelab.report.card import card_cell, card_columns
+from ratelab.report.card import BROKEN, breaks, card_cell, card_columns
 from ratelab.report.equal import EQUAL, differs, equal_cells
 from ratelab.report.rows import result_rows
 from ratelab.report.tables import BEST, COLUMNS, WORST, Column, cell
@@ -63,11 +64,15 @@ def _tells(comparison: Comparison, column: Column) -> bool:
 def card(comparison: Comparison) -> Table:
     """Return each algorithm's accuracy card as a row."""
     columns = card_columns(comparison)
-    rows = [
-        (row["algorithm"], [Cell(card_cell(row, column), name=column == "peak_key") for column in columns])
-        for row in result_rows(comparison)
-    ]
-    return Table("Held against the exact sliding log of the same quota", ["algorithm", *columns], rows)
+    found = result_rows(comparison)
+    rows = [(row["algorithm"], [_card_cell(row, column) for column in columns]) for row in found]
+    note = f"{WORST} {BROKEN}" if any(map(breaks, found)) else ""
+    return Table("Held against the exact sliding log of the same quota", ["algorithm", *columns], rows, note=note)
+
+
+def _card_cell(row: dict[str, Any], column: str) -> Cell:
+    mark = MARKS[WORST] if column == "peak_in_window" and breaks(row) else ""
+    return Cell(card_cell(row, column), mark=mark, name=column == "peak_key")
 
 
 def equal(comparison: Comparison) -> Table | None:
