@@ -214,17 +214,38 @@ def test_a_gallery_has_a_page_for_each_and_one_that_leads_to_them(tmp_path: Path
     assert "burst</bdi>" not in told  # thirty requests say nothing of a few in a hundred thousand
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_no_page_of_a_gallery_is_written_over_another_whatever_the_scenarios_are_called(tmp_path: Path) -> None:
+    paths = []
+    for number, name in enumerate(("Index", "sliding-counter", "burst", "BURST", "burst")):
+        paths.append(tmp_path / f"{number}.yaml")
+        paths[-1].write_text(Path(BURST).read_text(encoding="utf-8").replace("name: burst", f"name: {name}"))
+    shown("simulate", *paths, SCENARIOS / "sliding-counter-claim/bursts.yaml", "--html", f"{tmp_path / 'all'}/")
+    made = {path.stem: path.read_text(encoding="utf-8") for path in (tmp_path / "all").iterdir()}
+    own = {"index", "sliding-counter", "bursts"}
+    assert {*made} - own == {"Index~2", "sliding-counter~2", "burst", "BURST~2", "burst~3"}
+    assert Elements(made["index"]).text("h1") == ["Rate limiting, lesson by lesson"]
+    assert Elements(made["Index~2"]).text("h1") == ["Index"]
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [
         ("page.pdf", "a page is written to a name that ends in .html, and pages into a directory, got "),
+        ("", "a page is written to a name that ends in .html, and pages into a directory, got ''"),
         ("nowhere/page.html", "there is no directory"),
         ("nowhere/gallery/", "there is no directory"),
     ],
 )
 def test_a_target_that_cannot_be_is_refused_before_any_work(tmp_path: Path, target: str, message: str) -> None:
-    assert message in refused("simulate", BURST, "--html", f"{tmp_path}/{target}")
+    assert message in refused("simulate", BURST, "--html", target and f"{tmp_path}/{target}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_no_directory_for_pages(tmp_path: Path) -> None:
+    (tmp_path / "page").write_text("precious")
+    assert "page is no directory" in refused("simulate", BURST, "--html", f"{tmp_path / 'page'}/")
+    assert (tmp_path / "page").read_text() == "precious"
 
 
 def test_one_page_is_of_one_scenario(tmp_path: Path) -> None:

@@ -67,8 +67,12 @@ def test_charts_of_several_scenarios_bear_their_names_no_two_alike(
         (["--plot", "chart"], "a name that ends in .png, .svg or .pdf, or into a directory, got 'chart'"),
         (["--plot", "no/chart.png"], "cannot write no/chart.png: there is no directory no"),
         (["--plot", "no/charts/"], "cannot write no/charts: there is no directory no"),
+        (["--plot", "in.svg/"], "cannot write into in.svg/: in.svg is no directory; name one"),
+        (["--plot", "gone/"], "cannot write into gone/: gone is no directory; name one"),
+        (["--plot", ""], "a name that ends in .png, .svg or .pdf, or into a directory, got ''"),
         (["--plot", "folder.png/chart.png/"], "cannot write folder.png/chart.png: there is no directory"),
         (["--chart", "level"], "--chart says what --plot draws: give --plot FILE.png, too"),
+        (["--theme", "dark"], "--theme says how --plot draws (a page is light and dark): give --plot FILE.png, too"),
         (["--plot", "a.png", "--chart", "level", "--chart", "window"], "a.png is one file for 2 charts: give --plot a"),
         (["--plot", "a.png", "--plot", "./a.png"], "./a.png would be written over: give each output a file of its own"),
         (["--plot", "in.svg"], "in.svg would be written over: give each output a file of its own"),
@@ -80,9 +84,10 @@ def test_what_cannot_be_drawn_is_told_before_any_work(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ratelab.lab.scenarios.load_scenario", lambda *_: pytest.fail("worked"))
     Path("folder.png").touch()
+    Path("gone").symlink_to("nowhere")
     Path("in.svg").write_bytes(Path(BURST).read_bytes())
     assert told in refused("simulate", "in.svg", *options)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder.png", "in.svg"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder.png", "gone", "in.svg"]
 
 
 def test_one_file_for_several_scenarios_is_refused(tmp_path: Path) -> None:

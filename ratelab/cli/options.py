@@ -45,7 +45,7 @@ _COMPARISON = (
     ),
     click.option("--plot", multiple=True, metavar="FILE|DIRECTORY", help="Draw as .png, .svg or .pdf; repeatable."),
     click.option("--chart", multiple=True, type=click.Choice(CHARTS), help=f"What to draw; by default {CHARTS[0]}."),
-    click.option("--theme", type=click.Choice(THEMES), default=THEMES[0], show_default=True, help="Of what is drawn."),
+    click.option("--theme", type=click.Choice(THEMES), help=f"Of what --plot draws; by default {THEMES[0]}."),
     click.option("--timeline", is_flag=True, help="Draw when each request was admitted, delayed or denied."),
 )
 

@@ -52,7 +52,7 @@ class Output:
     html_target: str | None
     plot: tuple[str, ...]
     chart: tuple[str, ...]
-    theme: str
+    theme: str | None
 
     def __post_init__(self) -> None:
         files = (self.csv_file, self.events_file, *self.plots.files, *(self.pages.files if self.pages else ()))

@@ -48,7 +48,7 @@ class Pages:
 
     def write(self, runs: Sequence[Run]) -> None:
         """Write a page for the one run, or a folder that holds one for each and one that leads to them."""
-        from ratelab.report.html import Made, gallery, page, pictures
+        from ratelab.report.html import RESERVED, Made, gallery, page, pictures
 
         made = Made(command_line(click.get_current_context()), ratelab.__version__)
         with LateProgress("drawing", len(runs)) as progress:
@@ -56,7 +56,7 @@ class Pages:
                 _write(self.target, page(runs[0], list(pictures(runs[0])), made))
                 return
             Path(self.target).mkdir(exist_ok=True)
-            for name, text in gallery(runs, stems([run.name for run in runs]), made):
+            for name, text in gallery(runs, stems([run.name for run in runs], RESERVED), made):
                 _write(str(Path(self.target) / name), text)
                 progress(1)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ratelab.cli.folders import check_folder, is_folder, stems
 from ratelab.cli.progress import LateProgress
 from ratelab.errors import InputError
-from ratelab.report.charts import CHARTS, FORMATS, draw, rendered
+from ratelab.report.charts import CHARTS, FORMATS, THEMES, draw, rendered
 from ratelab.report.whole import check_writable, write_whole
 
 if TYPE_CHECKING:
@@ -25,12 +25,14 @@ class Plots:
 
     targets: tuple[str, ...]
     charts: tuple[str, ...]
-    theme: str
+    theme: str | None
     runs: int
 
     def __post_init__(self) -> None:
         if self.charts and not self.targets:
             raise InputError("--chart says what --plot draws: give --plot FILE.png, too")
+        if self.theme and not self.targets:
+            raise InputError("--theme says how --plot draws (a page is light and dark): give --plot FILE.png, too")
         for target in self.targets:
             if is_folder(target):
                 check_folder(target)
@@ -48,7 +50,7 @@ class Plots:
         with LateProgress("drawing", len(jobs)) as progress:
             for path, run, chart in jobs:
                 _, caption, comparison = runs[run]
-                data = rendered(draw(comparison, chart, self.theme, caption), _format(path))
+                data = rendered(draw(comparison, chart, self.theme or THEMES[0], caption), _format(path))
                 Path(path).parent.mkdir(exist_ok=True)
                 write_whole(path, lambda file, data=data: file.write(data))  # type: ignore[misc]
                 progress(1)

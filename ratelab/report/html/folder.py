@@ -11,7 +11,8 @@ from ratelab.report.html.rendering import Made, rendered
 from ratelab.report.html.report import page
 from ratelab.report.run import Run
 
-INDEX, CLAIM = "index.html", "sliding-counter.html"
+RESERVED = INDEX, CLAIM = "index", "sliding-counter"
+"""The stems of the files that are of no run."""
 
 
 class Entry(NamedTuple):
@@ -25,15 +26,16 @@ class Entry(NamedTuple):
 
 
 def gallery(runs: Sequence[Run], stems: Sequence[str], made: Made) -> Iterator[tuple[str, str]]:
-    """Yield each page's file name and what it holds; `stems` name the runs' files."""
+    """Yield each page's file name and what it holds; `stems` name the runs' files, none of `RESERVED`."""
     entries = []
     for run, stem in zip(runs, stems, strict=True):
         drawn = list(pictures(run))
         description = run.scenario.description if run.scenario else run.title
         lesson = run.scenario.lesson if run.scenario else None
         entries.append(Entry(run.name, f"{stem}.html", lesson, description, drawn[0]))
-        yield f"{stem}.html", page(run, drawn, made, INDEX)
+        yield f"{stem}.html", page(run, drawn, made, f"{INDEX}.html")
     found = held(runs)
     if found:
-        yield CLAIM, claim_page(found, made, INDEX)
-    yield INDEX, rendered("gallery.html", made, entries=entries, claim=CLAIM if found else None)
+        yield f"{CLAIM}.html", claim_page(found, made, f"{INDEX}.html")
+    claim = f"{CLAIM}.html" if found else None
+    yield f"{INDEX}.html", rendered("gallery.html", made, entries=entries, claim=claim)
