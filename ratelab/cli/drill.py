@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from ratelab.errors import InputError
+
 
 @click.command()
 @click.argument("algorithm", required=False, metavar="[ALGO]")
@@ -22,6 +24,8 @@ def drill(ctx: click.Context, algorithm: str | None, answer: str | None, questio
       ratelab drill token-bucket answer.py       the verdict; exit status 1 if it is not right
     """  # noqa: D301  (click's mark for a block)
     if questions or answers:
+        if algorithm is not None:
+            raise InputError(f"the questions are not about one algorithm: leave out {algorithm}, or the option")
         _ask(answers)
     elif algorithm is None:
         _list()
@@ -36,7 +40,6 @@ def drill(ctx: click.Context, algorithm: str | None, answer: str | None, questio
 
 def _grade(algorithm: str, path: str) -> bool:
     from ratelab.cli.output import console_of_80
-    from ratelab.errors import InputError
     from ratelab.learn.drill import grade
     from ratelab.report.graded import graded
 

@@ -3,27 +3,24 @@
 from __future__ import annotations
 import __future__
 
-import signal
+import sys
 from collections.abc import Callable
 from traceback import walk_tb
-from types import FrameType
+from types import TracebackType
 from typing import Any, cast
 
 from ratelab.errors import shown
+from ratelab.learn import patience
 from ratelab.limiter import NEVER, Algorithm, Decision, State
 
-PATIENCE = 0.5
-"""Seconds of the processor that one step may take; other programs' time is no fault of its."""
-
 FILE = "your answer"
+
+LONGEST = 200
+"""Letters of an error's message that are told."""
 
 
 class WrongStepError(Exception):
     """What was written does something that no step may do; the message says what, and on which line."""
-
-
-class _TooLongError(BaseException):
-    """Time is up: no ordinary `except` of the answer's own catches it."""
 
 
 def answered(source: str, kind: type[Algorithm]) -> type[Algorithm]:
@@ -32,24 +29,39 @@ def answered(source: str, kind: type[Algorithm]) -> type[Algorithm]:
     Raises `WrongStepError` if it defines no `step`; so does the step, for whatever is not as a step should be.
     """
     names: dict[str, Any] = {"__name__": FILE, "NEVER": NEVER, "State": State}
-
-    def read() -> None:
-        code = compile(source, FILE, "exec", __future__.annotations.compiler_flag, dont_inherit=True)
-        exec(code, names)  # noqa: S102  (their own code, in a process of its own)
-
-    if hasattr(signal, "SIGPROF"):
-        signal.signal(signal.SIGPROF, _ring)
-    _run(read)
+    patience.be_ready()
+    _run(lambda: exec(_compiled(source), names))  # noqa: S102  (their own code, in a process of its own)
     if not callable(names.get("step")):
         raise WrongStepError("there is no function step(self, state, now, cost)")
     theirs = {"step": _checked(names["step"])}
     if callable(names.get("start")):
-        theirs["start"] = _guarded(names["start"])
+        theirs["start"] = _begun(names["start"])
     return cast("type[Algorithm]", type("Answer", (kind,), theirs))
 
 
-def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *arguments: _run(function, *arguments)
+def line_of(trace: TracebackType | None) -> int | None:
+    """Return the innermost line of the answer that a traceback leads through; None if it leads through none."""
+    return next(iter([line for frame, line in walk_tb(trace) if frame.f_code.co_filename == FILE][::-1]), None)
+
+
+def _compiled(source: str) -> Any:
+    try:
+        return compile(source, FILE, "exec", __future__.annotations.compiler_flag, dont_inherit=True)
+    except SyntaxError as error:
+        place = f"line {error.lineno}: " if error.lineno else ""
+        raise WrongStepError(f"{place}{type(error).__name__}: {error.msg}") from None
+
+
+def _begun(start: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a start looked at."""
+
+    def begun(self: Algorithm, now: int) -> State:
+        state = _run(start, self, now)
+        if type(state) is not list or not _whole(state):
+            raise WrongStepError(f"start must return a list of whole numbers, and returned {_told(state)}")
+        return state
+
+    return begun
 
 
 def _checked(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,46 +69,77 @@ def _checked(step: Callable[..., Any]) -> Callable[..., Any]:
 
     def checked(self: Algorithm, state: State, now: int, cost: int) -> Any:
         places = len(state)
-        row = _run(step, self, state, now, cost)
-        _check_row(row)
-        if len(state) != places or any(type(number) is not int for number in state):
-            raise WrongStepError(f"a state must stay {places} whole numbers, and was left as {shown(list(state))}")
+        row = _row(_run(step, self, state, now, cost))
+        if len(state) != places or not _whole(state):
+            raise WrongStepError(f"a state must stay {places} whole numbers, and was left as {_told(list(state))}")
         return row
 
     return checked
 
 
-def _check_row(row: object) -> None:
+def _whole(state: State) -> bool:
+    return all(type(number) is int for number in state)
+
+
+def _row(returned: object) -> tuple[Any, ...]:
+    """Return the five fields as what they are, and nothing that only behaves so."""
     fields = Decision._fields
-    if not isinstance(row, tuple) or len(row) != len(fields):
-        raise WrongStepError(f"a step returns five fields, {', '.join(fields)}, and returned {shown(row)}")
+    row = tuple.__getitem__(returned, slice(None)) if isinstance(returned, tuple) else ()
+    if len(row) != len(fields):
+        raise WrongStepError(f"a step returns five fields, {', '.join(fields)}, and returned {_told(returned)}")
     for name, value in zip(fields, row, strict=True):
-        wanted = bool if name == "allowed" else int
-        if type(value) is not wanted or value < 0:
-            rule = "True or False" if wanted is bool else "a whole number >= 0"
-            raise WrongStepError(f"{name} must be {rule}, and was {shown(value)}")
+        wanted, rule = (bool, "True or False") if name == "allowed" else (int, "a whole number from 0 to NEVER")
+        if type(value) is not wanted or not 0 <= value <= NEVER:
+            raise WrongStepError(f"{name} must be {rule}, and was {_told(value)}{_unlike(value, wanted)}")
+    return row
+
+
+def _unlike(value: object, wanted: type) -> str:
+    """Say what to do with a value that only looks like one of the wanted type, such as numpy's."""
+    kind = type(value)
+    if kind is wanted or not (hasattr(kind, "__index__") or kind.__name__.startswith("bool")):
+        return ""
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return f", of type {module}{kind.__name__}: {wanted.__name__}(...) makes it one"
+
+
+def _told(value: object) -> str:
+    return _text(shown, value) or f"something of type {type(value).__name__} that cannot be written"
 
 
 def _run(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call what was written; raise `WrongStepError` for whatever it raises, and if it does not end in time."""
     try:
-        _set_timer(PATIENCE)
+        patience.begin()
         return function(*arguments)
-    except _TooLongError:
-        raise WrongStepError(f"no end after {PATIENCE:g} s") from None
+    except WrongStepError:
+        raise
     except BaseException as error:
-        lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == FILE]
-        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-        place = f"line {line}: " if line else ""
-        raise WrongStepError(f"{place}{type(error).__name__}{f': {error}' if str(error) else ''}") from None
+        patience.end()
+        line = line_of(sys.exc_info()[2])
+        raise WrongStepError(f"{f'line {line}: ' if line else ''}{_words(error)}") from None
     finally:
-        _set_timer(0)
+        patience.end()
 
 
-def _set_timer(seconds: float) -> None:
-    if hasattr(signal, "setitimer"):  # elsewhere, as where it only sleeps, the examiner is ended from outside
-        signal.setitimer(signal.ITIMER_PROF, seconds)
+def _words(error: BaseException) -> str:
+    """Say what was raised, shortly."""
+    if isinstance(error, patience.TooLongError):
+        return f"no end after {patience.PATIENCE:g} s"
+    text = _text(str, error)
+    said = "what it says cannot be written" if text is None else text
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
-def _ring(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  (what a handler takes)
-    raise _TooLongError
+def _text(write: Callable[[Any], str], value: object) -> str | None:
+    """Have a value of theirs written on a line, cut to a length; None if that fails, for that is theirs, too."""
+    try:
+        patience.begin()
+        text = write(value)
+    except BaseException:
+        return None
+    finally:
+        patience.end()
+    beginning = str.__getitem__(text, slice(LONGEST))  # a plain str, whatever theirs is
+    end = "..." if str.__len__(text) > LONGEST else ""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in beginning) + end

@@ -1,13 +1,8 @@
-"""Examine an answer, in a process of its own: read it from standard input, write the verdict to standard output."""
+"""Examine an answer: hold it to the exact algorithm in each field, and to each promise."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import product
 from time import monotonic
@@ -15,40 +10,18 @@ from typing import NamedTuple
 
 from ratelab.algorithms import find
 from ratelab.lab.contracts import PROMISES, BrokenPromiseError, Promise
-from ratelab.lab.timelines import Timeline, visits
+from ratelab.lab.timelines import QUOTAS, Timeline, visits
 from ratelab.learn.answer import WrongStepError, answered
+from ratelab.learn.borrowing import is_borrowed
 from ratelab.learn.search import drawn, shortest, single
+from ratelab.learn.verdict import Row, Verdict
 from ratelab.limiter import NEVER, Algorithm, Decision
-
-MEMORY = 2**30
-"""Bytes of address space that an examiner may have."""
 
 SHRINKING = 3.0
 """Seconds for making a timeline shorter."""
 
 
-class Row(NamedTuple):
-    """One request of a timeline on which an answer fails."""
-
-    at: int
-    cost: int
-    yours: Decision | None
-    """What the answer decided; None where it did not."""
-    exact: Decision
-    """What the algorithm decides."""
-
-
-class Verdict(NamedTuple):
-    """What came of an answer."""
-
-    algorithm: str
-    right: bool
-    words: str
-    promises: Sequence[tuple[str, bool]] = ()
-    """Every promise and whether it was kept; empty if the answer cannot be asked for so much."""
-    quota: str = ""
-    rows: Sequence[Row] = ()
-    """The shortest timeline on which the answer fails, up to where it does."""
+BORROWED = "right, but a step of the lab's own decides: now write the arithmetic yourself"
 
 
 class _Failure(NamedTuple):
@@ -75,7 +48,9 @@ def examine(name: str, source: str) -> Verdict:
             return Verdict(name, False, failure.problem, promises, str(least.quota), failure.rows)
     promises = _promises(answer, few)
     broken = [words for words, kept in promises if not kept]
-    return Verdict(name, not broken, f"not kept: {broken[0]}" if broken else "right", promises)
+    if broken:
+        return Verdict(name, False, f"not kept: {broken[0]}", promises)
+    return Verdict(name, True, BORROWED if is_borrowed(answer.from_quota(QUOTAS[0])) else "right", promises)
 
 
 def _running(kind: type[Algorithm], answer: type[Algorithm], timeline: Timeline) -> _Failure | None:
@@ -157,24 +132,3 @@ def _kept(promise: Promise, answer: type[Algorithm], timelines: Sequence[Timelin
     except (BrokenPromiseError, WrongStepError):
         return False
     return True
-
-
-def main() -> None:
-    """Examine the answer of standard input, where it can print nothing, and take no more memory than `MEMORY`."""
-    asked = json.load(sys.stdin)
-    verdict = os.fdopen(os.dup(1), "w")
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(nowhere, descriptor)
-    with suppress(ImportError):  # there is none on Windows
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    try:
-        told = json.dumps(examine(asked["algorithm"], asked["source"]))
-    except Exception:  # a mistake of ours, which nobody is to think theirs
-        told = json.dumps({"failed": traceback.format_exc()})
-    verdict.write(told)
-    verdict.flush()
-    os._exit(0)  # whatever threads the answer has begun

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ratelab.learn.examiner import Verdict
+from ratelab.learn.verdict import Verdict
 from ratelab.quota import format_duration
 from ratelab.report.decided import decided
 
@@ -20,7 +20,7 @@ def graded(verdict: Verdict) -> RenderableType:
 
 def _parts(verdict: Verdict) -> Iterator[RenderableType]:
     if verdict.right:
-        yield Text(f"{verdict.algorithm}: right", style="bold green")
+        yield Text(f"{verdict.algorithm}: {verdict.words}", style="bold green")
         yield Text("It decides as the exact algorithm does, in every field, and keeps every promise:\n")
     else:
         yield Text(f"{verdict.algorithm}: not yet right", style="bold red")
