@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ratelab.errors import InputError
 from ratelab.report.charts import CHARTS, THEMES
 
 if TYPE_CHECKING:
@@ -23,6 +24,20 @@ ALGORITHMS = click.option(
     help="Algorithm to run; repeatable; `all` for every one there is.",
 )
 """The option whose names `chosen` finds."""
+
+PLOT = click.option("--plot", multiple=True, metavar="FILE|DIRECTORY", help="Draw as .png, .svg or .pdf; repeatable.")
+THEME = click.option("--theme", type=click.Choice(THEMES), help=f"Of what --plot draws; by default {THEMES[0]}.")
+
+
+class Chart(click.Choice[str]):
+    """A chart of a comparison."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the chart; say which command draws the one that is of many quotas."""
+        if value == "sweep":
+            raise InputError("the chart of many quotas is drawn by another command: ratelab sweep ... --plot sweep.png")
+        return super().convert(value, param, ctx)
+
 
 _COMPARISON = (
     ALGORITHMS,
@@ -43,9 +58,9 @@ _COMPARISON = (
         metavar="FILE|DIRECTORY",
         help="Write a page with everything; several scenarios into a directory.",
     ),
-    click.option("--plot", multiple=True, metavar="FILE|DIRECTORY", help="Draw as .png, .svg or .pdf; repeatable."),
-    click.option("--chart", multiple=True, type=click.Choice(CHARTS), help=f"What to draw; by default {CHARTS[0]}."),
-    click.option("--theme", type=click.Choice(THEMES), help=f"Of what --plot draws; by default {THEMES[0]}."),
+    PLOT,
+    click.option("--chart", multiple=True, type=Chart(CHARTS), help=f"What to draw; by default {CHARTS[0]}."),
+    THEME,
     click.option("--timeline", is_flag=True, help="Draw when each request was admitted, delayed or denied."),
 )
 

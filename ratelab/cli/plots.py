@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ratelab.cli.folders import check_folder, is_folder, stems
+from ratelab.cli.folders import is_folder, stems
+from ratelab.cli.pictures import check_target, check_theme, in_folder, write_picture
 from ratelab.cli.progress import LateProgress
 from ratelab.errors import InputError
-from ratelab.report.charts import CHARTS, FORMATS, THEMES, draw, rendered
-from ratelab.report.whole import check_writable, write_whole
+from ratelab.report.charts import CHARTS, THEMES, draw
 
 if TYPE_CHECKING:
     from ratelab.lab.comparison import Comparison
-
-IN_FOLDERS = ".png"
 
 
 @dataclass(frozen=True)
@@ -31,13 +28,11 @@ class Plots:
     def __post_init__(self) -> None:
         if self.charts and not self.targets:
             raise InputError("--chart says what --plot draws: give --plot FILE.png, too")
-        if self.theme and not self.targets:
-            raise InputError("--theme says how --plot draws (a page is light and dark): give --plot FILE.png, too")
+        check_theme(self.theme, self.targets)
         for target in self.targets:
-            if is_folder(target):
-                check_folder(target)
-            else:
-                self._check_file(target)
+            check_target(target)
+        for path in self.files:
+            self._check_one(path)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -50,9 +45,7 @@ class Plots:
         with LateProgress("drawing", len(jobs)) as progress:
             for path, run, chart in jobs:
                 _, caption, comparison = runs[run]
-                data = rendered(draw(comparison, chart, self.theme or THEMES[0], caption), _format(path))
-                Path(path).parent.mkdir(exist_ok=True)
-                write_whole(path, lambda file, data=data: file.write(data))  # type: ignore[misc]
+                write_picture(path, draw(comparison, chart, self.theme or THEMES[0], caption))
                 progress(1)
 
     def _jobs(self, names: Sequence[str]) -> Iterator[tuple[str, int, str]]:
@@ -64,18 +57,9 @@ class Plots:
                 continue
             for run, prefix in enumerate(prefixes):
                 for chart in self.charts or CHARTS:
-                    yield str(Path(target) / f"{prefix}{chart}{IN_FOLDERS}"), run, chart
+                    yield in_folder(target, f"{prefix}{chart}"), run, chart
 
-    def _check_file(self, path: str) -> None:
-        if _format(path) not in FORMATS:
-            raise InputError(
-                f"charts are written to a name that ends in .png, .svg or .pdf, or into a directory, got {path!r}"
-            )
+    def _check_one(self, path: str) -> None:
         several = f"{len(self.charts)} charts" if len(self.charts) > 1 else f"{self.runs} scenarios"
         if len(self.charts) > 1 or self.runs > 1:
             raise InputError(f"{path} is one file for {several}: give --plot a directory, such as charts/")
-        check_writable(path)
-
-
-def _format(path: str) -> str:
-    return Path(path).suffix.lower().removeprefix(".")

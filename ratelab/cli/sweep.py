@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ratelab.cli.options import ALGORITHMS, chosen, trace_options
+from ratelab.cli.folders import is_folder
+from ratelab.cli.options import ALGORITHMS, PLOT, THEME, chosen, trace_options
 from ratelab.cli.progress import LateProgress
 from ratelab.cli.reading import read_watched
 from ratelab.errors import InputError
@@ -37,6 +38,8 @@ SCENARIOS = (".yaml", ".yml")
 @ALGORITHMS
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write the table as CSV.")
+@PLOT
+@THEME
 @trace_options()
 def sweep(
     sources: tuple[str, ...],
@@ -46,6 +49,8 @@ def sweep(
     algorithms: tuple[str, ...],
     as_json: bool,
     csv_file: str | None,
+    plot: tuple[str, ...],
+    theme: str | None,
     key: str,
     trace_format: str,
     time_field: str | None,
@@ -61,17 +66,21 @@ def sweep(
     """
     from ratelab.algorithms import COMPARED
     from ratelab.cli.output import check_apart
+    from ratelab.cli.pictures import write_picture
     from ratelab.lab.grid import quotas
     from ratelab.lab.sweep import built
     from ratelab.lab.sweep import sweep as swept
     from ratelab.lab.traces import TraceOptions
+    from ratelab.report.charts import THEMES, draw_sweep
     from ratelab.report.files import write_rows
     from ratelab.report.swept import swept_object, swept_rows
+    from ratelab.report.tables import asked
     from ratelab.report.whole import check_writable
 
     candidates = built(chosen(algorithms, COMPARED), quotas(rates, bursts, steps))
+    pictures = _pictures(plot, theme)
+    check_apart(sources, (csv_file, *pictures))
     if csv_file is not None:
-        check_apart(sources, (csv_file,))
         check_writable(csv_file)
     options = TraceOptions(trace_format, key, time_field, cost_field, time_unit, within_second, strict)
     traffic, source, told = _traffic(sources, options)
@@ -80,10 +89,22 @@ def sweep(
     if csv_file is not None:
         label = dict([*source.items()][:1])
         write_rows(csv_file, [{**label, **row} for row in swept_rows(results)])
+    for path in pictures:
+        write_picture(path, draw_sweep(results, theme or THEMES[0], f"{told[0]}\n{asked(traffic)}"))
     if as_json:
         click.echo(json.dumps(swept_object(traffic, results, source), ensure_ascii=False))
     else:
         _print(traffic, told, results)
+
+
+def _pictures(targets: tuple[str, ...], theme: str | None) -> tuple[str, ...]:
+    """Return the files to draw; raise `InputError` for one that cannot be."""
+    from ratelab.cli.pictures import check_target, check_theme, in_folder
+
+    check_theme(theme, targets)
+    for target in targets:
+        check_target(target)
+    return tuple(in_folder(target, "sweep") if is_folder(target) else target for target in targets)
 
 
 def _traffic(sources: tuple[str, ...], options: TraceOptions) -> tuple[Traffic, dict[str, Any], tuple[str, ...]]:

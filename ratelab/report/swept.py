@@ -12,6 +12,9 @@ from ratelab.lab.sweep import Swept
 from ratelab.lab.traffic import Traffic
 from ratelab.report.rows import quota_object
 
+FEW = 0.01
+"""The share of requests that a quota may deny and still be enough."""
+
 
 def swept_rows(results: Sequence[Swept]) -> list[dict[str, Any]]:
     """Return one row for each result, the quota's parts among its figures."""
@@ -41,6 +44,40 @@ def swept_table(results: Sequence[Swept]) -> Table:
     for quota in quotas:
         table.add_row(quota.rate, f"{quota.burst:,}", *(found[quota, name] for name in algorithms))
     return table
+
+
+def finding(results: Sequence[Swept]) -> str:
+    """Say which is the least quota that denies few requests, and what the least of all denies."""
+    if not results[0].offered:
+        return "There were no requests, so there is nothing to deny."
+    ordered = sorted(results, key=lambda one: (one.quota.limit / one.quota.period, one.quota.burst))
+    made = {one.quota: [other for other in results if other.quota == one.quota] for one in ordered}
+    least, most = next(iter(made)), next(reversed(made))
+    if not any(one.denied for one in results):
+        return f"{least} denied nothing{', and neither did any other quota' if len(made) > 1 else ''}."
+    enough = next((quota for quota, each in made.items() if max(one.denied_ratio for one in each) <= FEW), None)
+    if enough is None:
+        return f"{'Even ' if len(made) > 1 else ''}{most} denied {_told(made[most])}."
+    if enough == least:
+        return f"{'Even ' if len(made) > 1 else ''}{least} denied no more than {_told(made[least])}."
+    who = "every algorithm" if len(made[least]) > 1 else results[0].algorithm
+    return (
+        f"{enough} is the lowest quota tried with which {who} denied at most {100 * FEW:g} % of requests; "
+        f"{least} denied {_told(made[least])}."
+    )
+
+
+def _told(results: Sequence[Swept]) -> str:
+    """Say what share of requests and clients one quota denied, from the mildest algorithm to the harshest."""
+    requests = f"{_between([one.denied_ratio for one in results])} % of requests"
+    if results[0].clients < 2:
+        return requests
+    return f"{requests} and, at least once, {_between([one.clients_denied_ratio for one in results])} % of clients"
+
+
+def _between(ratios: Sequence[float]) -> str:
+    ends = (_percent(ratio) if ratio else "0" for ratio in (min(ratios), max(ratios)))
+    return " to ".join(dict.fromkeys(ends))
 
 
 def _shares(result: Swept) -> str:

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING
 from ratelab.lab.charts import CHARTS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.figure import Figure
 
     from ratelab.lab.comparison import Comparison
+    from ratelab.lab.sweep import Swept
 
 THEMES = ("light", "dark")
 
 FORMATS = ("png", "svg", "pdf")
 
-__all__ = ["CHARTS", "FORMATS", "THEMES", "draw", "rendered"]
+__all__ = ["CHARTS", "FORMATS", "THEMES", "draw", "draw_sweep", "rendered"]
 
 
 def draw(comparison: Comparison, chart: str = "comparison", theme: str = "light", caption: str = "") -> Figure:
@@ -39,6 +42,18 @@ def draw(comparison: Comparison, chart: str = "comparison", theme: str = "light"
     with styled():
         sheet = Sheet(title, f"{caption}\n{about}".strip(), module.height(view), theme)
         module.paint(sheet, sheet.body, view)
+    return sheet.figure
+
+
+def draw_sweep(results: Sequence[Swept], theme: str = "light", caption: str = "") -> Figure:
+    """Draw what each quota would deny, under a title that tells which is enough; `caption` says what was swept."""
+    from ratelab.report.charts.sheet import Sheet, styled
+    from ratelab.report.charts.sweep import height, paint
+    from ratelab.report.swept import finding
+
+    with styled():
+        sheet = Sheet(finding(results), caption, height(results), theme)
+        paint(sheet, sheet.body, results, theme)
     return sheet.figure
 
 

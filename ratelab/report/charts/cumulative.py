@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from ratelab.lab.curves import cumulative
 from ratelab.report.charts.box import Box
+from ratelab.report.charts.labels import Label, label
 from ratelab.report.charts.sheet import LABEL, Sheet
 from ratelab.report.charts.units import count
 from ratelab.report.charts.view import View
@@ -15,13 +14,6 @@ from ratelab.report.findings import price
 
 ROOM = 1.75
 """Inches for the labels beside the lines."""
-
-
-class _Label(NamedTuple):
-    value: float
-    """Where it belongs, on the scale of the axes."""
-    text: str
-    colour: str
 
 
 def finding(view: View) -> str:
@@ -50,32 +42,15 @@ def paint(sheet: Sheet, box: Box, view: View) -> None:
     axes.fill_between(*view.steps(arrived), step="post", color=sheet.theme.denied, alpha=0.45, linewidth=0)
     limit = quota.burst + quota.limit / quota.period * view.end
     axes.plot([0, view.x(view.end)], [quota.burst, limit], color=sheet.theme.ink, linewidth=1, linestyle=(0, (4, 3)))
-    labels = [_Label(offered, f"{count(offered)} arrived", sheet.theme.quiet)]
-    labels.append(_Label(limit, f"quota: {count(quota.burst)} + {quota.rate}", sheet.theme.ink))
+    labels = [Label(offered, f"{count(offered)} arrived", sheet.theme.quiet)]
+    labels.append(Label(limit, f"quota: {count(quota.burst)} + {quota.rate}", sheet.theme.ink))
     for width, (name, curve) in zip(np.linspace(4, 1.4, len(left)), left.items(), strict=True):
         axes.plot(*view.steps(curve), drawstyle="steps-post", color=view.colours[name], linewidth=width)
-        labels.append(_Label(int(curve.values[-1]), f"{count(curve.values[-1])} {name}", view.colours[name]))
-    _label(sheet, box.inset(left=box.width - ROOM, top=0.3, bottom=0.3), labels, top)
+        labels.append(Label(int(curve.values[-1]), f"{count(curve.values[-1])} {name}", view.colours[name]))
+    label(sheet, box.inset(left=box.width - ROOM, top=0.3, bottom=0.3), labels, top)
 
 
 def _heading(view: View) -> str:
     cost = "cost" if (view.comparison.traffic.costs != 1).any() else "requests"
     of = f" of {view.focus_name}" if view.focus_name else ""
     return f"{cost}{of} that arrived (area) and that each algorithm let through, over time"
-
-
-def _label(sheet: Sheet, box: Box, labels: list[_Label], top: float) -> None:
-    """Write the labels beside the ends of their lines, as near to them as they fit one above the other."""
-    gap, lowest = LABEL.line, box.bottom
-    ordered = sorted(labels, key=lambda label: label.value)
-    places = [box.bottom - min(label.value, top) / top * box.height for label in ordered]
-    for index, place in enumerate(places):  # from the bottom up, each at least a line above the last
-        lowest = min(place, lowest - gap if index else lowest)
-        places[index] = lowest
-    highest = box.top
-    for index in reversed(range(len(places))):  # and down again from the top
-        places[index] = highest = max(places[index], highest)
-        highest += gap
-    for label, place in zip(ordered, places, strict=True):
-        arrow = " ↑" if label.value > top else ""
-        sheet.text(box.left + 0.1, place, f"{label.text}{arrow}", LABEL, label.colour, width=box.width - 0.1)

@@ -1,0 +1,97 @@
+"""What the quotas of a sweep would deny: a row for each burst, a line for each algorithm, against the rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from ratelab.lab.sweep import Swept
+from ratelab.report.charts.box import Box
+from ratelab.report.charts.labels import Label, label
+from ratelab.report.charts.lettering import Pen
+from ratelab.report.charts.palette import colours
+from ratelab.report.charts.quotas import Along, Row, along, rows_of
+from ratelab.report.charts.sheet import LABEL, Sheet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ratelab.quota import Quota
+
+HEADING, EACH, FOOT, GAP, NAMES, SCALE = 0.25, 1.3, 0.25, 0.12, 1.25, 0.5
+MOST_DOTS = 30
+"""Quotas of a line up to which each gets a dot."""
+TOPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Where the scale of the shares may end."""
+TICK, MARGIN = Pen(8.5), 0.03
+
+
+class Panel(NamedTuple):
+    """What one column shows."""
+
+    heading: str
+    share: Callable[[Swept], float]
+
+
+def height(results: Sequence[Swept]) -> float:
+    """Return the height of the chart in inches."""
+    rows, names = len(rows_of(one.quota for one in results)), len({one.algorithm for one in results})
+    return HEADING + rows * max(EACH, (names + 2) * LABEL.line) + (rows - 1) * GAP + FOOT
+
+
+def paint(sheet: Sheet, box: Box, results: Sequence[Swept], theme: str) -> None:
+    """Draw the share of requests denied, and where there are several clients that of them beside it."""
+    looks = colours(list(dict.fromkeys(one.algorithm for one in results)), theme)
+    rows = rows_of(one.quota for one in results)
+    axis, panels = along(_of(rows)), _panels(results, rows)
+    for panel, column in zip(panels, box.inset(right=NAMES).columns(len(panels), GAP), strict=True):
+        sheet.text(column.left, column.top + 0.06, panel.heading, width=column.width)
+        most = max(map(panel.share, results))
+        top = next(top for top in TOPS if most <= top) if most else 1.0
+        shares = {(one.quota, one.algorithm): panel.share(one) for one in results}
+        for row, place in zip(rows, column.inset(top=HEADING, bottom=FOOT).rows(len(rows), GAP), strict=True):
+            inner = place.inset(left=SCALE, top=LABEL.line + 0.05)
+            sheet.text(inner.left, place.top + LABEL.line / 2, row.name, LABEL, sheet.theme.ink, width=inner.width)
+            axes = _axes(sheet, inner, axis, top, labelled=row is rows[-1])
+            labels = _lines(axes, axis, row, looks, shares)
+            if panel is panels[-1]:
+                label(sheet, Box(inner.right, inner.top, NAMES, inner.height), labels, 1.05 * top)
+
+
+def _panels(results: Sequence[Swept], rows: Sequence[Row]) -> list[Panel]:
+    shown, tried = ({quota.burst for quota in many} for many in (_of(rows), (one.quota for one in results)))
+    some = f", {len(shown)} of {len(tried):,} bursts" if len(shown) < len(tried) else ""
+    requests = Panel(f"share of requests denied{some}", lambda one: one.denied_ratio)
+    clients = Panel("share of clients denied at least once", lambda one: one.clients_denied_ratio)
+    return [requests, clients] if results[0].clients > 1 else [requests]
+
+
+def _of(rows: Sequence[Row]) -> list[Quota]:
+    return [quota for row in rows for quota in row.quotas]
+
+
+def _lines(
+    axes: Axes, axis: Along, row: Row, looks: dict[str, str], shares: dict[tuple[Quota, str], float]
+) -> list[Label]:
+    """Draw a line for each algorithm, the thinner the later, so that lines which are one are all seen."""
+    labels, at = [], [axis.place(axis.value(quota)) for quota in row.quotas]
+    for rank, (name, colour) in enumerate(looks.items()):
+        width = 3.4 - 2.2 * rank / max(1, len(looks) - 1)
+        dots = 2 + 1.1 * width if len(at) <= MOST_DOTS else 0
+        drawn = [shares[quota, name] for quota in row.quotas]
+        axes.plot(at, drawn, "o-", color=colour, linewidth=width, markersize=dots, markeredgewidth=0, clip_on=False)
+        labels.append(Label(drawn[-1], name, colour))
+    return labels
+
+
+def _axes(sheet: Sheet, box: Box, axis: Along, top: float, labelled: bool) -> Axes:
+    """Return axes whose marks are at quotas that were tried, as many as there is room to name."""
+    axes = sheet.axes(box, 1, 1.05 * top)
+    axes.set_xlim(-MARGIN, 1 + MARGIN)
+    widest = max(TICK.width(axis.text(value)) for value in axis.values) + 0.15
+    named = axis.named(widest / box.width * (1 + 2 * MARGIN))
+    axes.set_xticks([axis.place(value) for value in named], [axis.text(value) for value in named])
+    axes.set_yticks([0, top / 2, top], [f"{100 * share:g} %" for share in (0, top / 2, top)])
+    axes.tick_params(labelbottom=labelled)
+    axes.grid(axis="both", color=sheet.theme.grid, linewidth=0.6)
+    return axes
