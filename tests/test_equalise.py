@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
-from drawn import integers, windows_counted
+from drawn import SECOND, integers, windows_counted
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from running import BURST, SCENARIOS, refused, shown, told
@@ -12,7 +13,7 @@ from running import BURST, SCENARIOS, refused, shown, told
 from ratelab import Quota, create
 from ratelab.algorithms import COMPARED, find
 from ratelab.lab.comparison import compare
-from ratelab.lab.equalise import Equalised, first, good_requests
+from ratelab.lab.equalise import AHEAD, Equalised, first, good_requests
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
 
@@ -44,21 +45,29 @@ def with_burst(traffic: Traffic, algorithm: str, burst: int) -> tuple[int, int]:
 @settings(max_examples=40)
 @given(visits)
 @example([(0, 0, 1)] * 9 + [(6, 0, 1)] * 9)
-def test_the_burst_found_fits_and_the_next_does_not_or_nobody_is_denied(drawn: list[tuple[int, int, int]]) -> None:
+def test_the_burst_found_fits_and_no_larger_one_does_or_nobody_is_denied(drawn: list[tuple[int, int, int]]) -> None:
     traffic = traffic_of(drawn)
     found = equalised(traffic)
+    most = max(1, *integers([cost for _, _, cost in drawn] or [1]).cumsum())  # that a key could use
     for equal in found.equals:
-        (peak, denied), (_, below), (above, _) = (
-            with_burst(traffic, equal.result.algorithm, max(1, equal.burst + more)) for more in (0, -1, 1)
-        )
+        peak, denied = with_burst(traffic, equal.result.algorithm, equal.burst)
         assert (equal.result.peak_in_window, equal.result.denied) == (peak, denied)
         assert equal.fits == (peak <= found.target)
-        if not equal.fits:
-            assert equal.burst == 1
+        if equal.result.algorithm == "sliding-log":
+            assert (equal.burst, equal.result) == (QUOTA.burst, equal.at_quota)
         elif denied:
-            assert above > found.target
-        else:
-            assert equal.burst == 1 or below
+            larger = range(equal.burst + 1, min(equal.burst + AHEAD, most) + 1)
+            assert all(with_burst(traffic, equal.result.algorithm, burst)[0] > found.target for burst in larger)
+            assert equal.fits or equal.burst == 1
+
+
+def test_a_burst_that_fits_beyond_one_that_does_not_is_found() -> None:
+    times = [at * SECOND for at in (1, 10, 10, 13, 13, 22, 29, 31)]
+    traffic = Traffic(integers(times), integers([0] * 8), integers([1] * 8), ("a",), integers([0]), times[-1] + 1)
+    found = compare(Quota.parse("2/7s", 3), traffic, [find("fixed-window")], at_equal_protection=True).equalised
+    assert found is not None
+    (equal,) = found.equals
+    assert (found.target, equal.burst, equal.fits) == (3, 4, True)
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.sets(st.integers(1, 60)))
@@ -102,8 +111,8 @@ def test_the_table_says_whom_no_burst_holds_and_what_a_queue_costs() -> None:
     text = shown("simulate", SCENARIOS / "overload.yaml", "--equalise", "peak")
     assert [line for line in text.splitlines() if len(line.rstrip()) > 80] == []
     assert re.search(r"^fixed-window +5 -> 1! +10 -> 6 ", text, re.MULTILINE)
-    closing = " ".join(text.partition("no burst fits")[2].split())
-    assert "No burst holds fixed-window to that: with 1 it still lets 6 through." in closing
+    closing = " ".join(text.partition("no burst tried fits")[2].split())
+    assert "No burst tried holds fixed-window to that: with 1 it still lets 6 through." in closing
     assert "of 5 good requests denied: leaky-bucket and sliding-log none, sliding-counter 1, token-bucket 3." in closing
     assert "leaky-bucket made 5,977 wait, up to 39.8min." in closing
     assert "the same burst is not the same protection" in closing
@@ -112,6 +121,13 @@ def test_the_table_says_whom_no_burst_holds_and_what_a_queue_costs() -> None:
 def test_where_nothing_is_denied_there_is_nothing_to_compare() -> None:
     text = shown("simulate", SCENARIOS / "steady.yaml", "--equalise", "peak")
     assert "nothing to compare at equal protection" in " ".join(text.split())
+
+
+def test_where_no_request_is_good_none_is_spoken_of(tmp_path: Path) -> None:
+    path = tmp_path / "dear.yaml"
+    path.write_text(Path(BURST).read_text(encoding="utf-8") + "    cost: 9\n")
+    text = " ".join(shown("simulate", path, "--equalise", "peak").split())
+    assert "no more than 5 within 2.5s: here none of 30 requests. So held, of 30 requests denied: 30 by each." in text
 
 
 def test_equal_protection_needs_a_log_to_be_equal_to() -> None:

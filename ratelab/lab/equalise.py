@@ -2,8 +2,12 @@
 
 The same burst is not the same protection: a bucket lets out what it saved and what it earns meanwhile, a fixed window
 twice its count at a boundary. So for each algorithm, at the same rate, a burst is sought whose fullest window, as long
-as the quota's and measured on this traffic, holds no more than the log's fullest does. By bisection: the burst found
-fits, and the next larger one does not; or it denies nobody, and the next smaller one does.
+as the quota's and measured on this traffic, holds no more than the log's fullest does. The log itself, which the others
+are held to, keeps the quota's burst.
+
+A larger burst may well have a less full worst window, for it moves the windows and what is denied in them. So a
+bisection is followed by a look at larger ones: the burst found fits, and denies nobody or none of the next `AHEAD`
+fits.
 """
 
 from __future__ import annotations
@@ -26,6 +30,9 @@ from ratelab.lab.windows import Booleans, Trailing
 from ratelab.limiter import Algorithm
 from ratelab.quota import LARGEST, Quota
 
+AHEAD = 16
+"""Larger bursts that are tried beyond the last that fits."""
+
 
 @dataclass(frozen=True)
 class Equal:
@@ -34,9 +41,9 @@ class Equal:
     at_quota: Result
     at_quota_good_denied: int
     burst: int
-    """The burst found; 1 if none fits."""
+    """The burst found; 1 if none that was tried fits."""
     fits: bool
-    """Whether its worst window is no more than the log's; if not, even a burst of 1 lets out more."""
+    """Whether its worst window is no more than the log's; if not, even bursts of 1 to 1 + `AHEAD` let out more."""
     result: Result
     """What it did with that burst, measured against the quota as it was given."""
     good_denied: int
@@ -97,8 +104,16 @@ def equalise(
             except InputError:  # more than it can grant, such as a log too long to be held
                 return True
 
+        if algorithm is SlidingLog:
+            return Equal(*tried(quota.burst), quota.burst, True, *tried(quota.burst))
         stop = first(lambda burst: too_large(burst) or tried(burst)[0].denied == 0, quota.burst, most)
         burst = max(1, stop - too_large(stop))
+        while tried(burst)[0].denied:
+            ahead = range(min(burst + AHEAD, most), burst, -1)
+            farther = next((larger for larger in ahead if not too_large(larger)), None)
+            if farther is None:
+                break
+            burst = farther
         return Equal(*tried(quota.burst), burst, not too_large(burst), *tried(burst))
 
     return Equalised(target, int(np.count_nonzero(good)), tuple(map(found, algorithms)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -37,7 +39,7 @@ def equal_table(comparison: Comparison, equalised: Equalised) -> RenderableType:
         cells = [burst, *(f"{before} -> {after}" for before, after in pairs)]
         table.add_row(escape(equal.result.algorithm), *cells, style="" if equal.fits else "red")
     fits = all(equal.fits for equal in equalised.equals)
-    return Group(table, *([] if fits else [Text("! no burst fits", style="dim")]), Text(), *sentences)
+    return Group(table, *([] if fits else [Text("! no burst tried fits", style="dim")]), Text(), *sentences)
 
 
 def equal_cells(comparison: Comparison, equal: Equal) -> list[tuple[str, str]]:
@@ -56,25 +58,32 @@ def equal_findings(comparison: Comparison, equalised: Equalised) -> list[str]:
     """Say who turns away fewer at the same protection, whom no burst holds to it, and why that differs."""
     if not differs(equalised):
         return ["No algorithm denied anything at the quota, so there is nothing to compare at equal protection."]
-    quota, window = comparison.quota, about(comparison.quota.window)
-    good, offered = counted(equalised.good, "good request"), counted(len(comparison.traffic), "request")
+    burst, window = comparison.quota.burst, about(comparison.quota.window)
+    good = f"{equalised.good:,}" if equalised.good else "none"
     told = [
         f"Equal protection: no more than {equalised.target:,} through within {window}, the sliding log's worst here. "
-        f"Good are those {equalised.good:,} of {offered} with which the key has asked for no more than {quota.burst:,} "
-        f"within {window}."
+        f"A request is good if with it the key has asked for no more than {burst:,} within {window}: here {good} of "
+        f"{counted(len(comparison.traffic), 'request')}."
     ]
     fitting = [equal for equal in equalised.equals if equal.fits]
-    if fitting:
-        good_denied = _by_count({one.result.algorithm: one.good_denied for one in fitting})
-        denied = _by_count({one.result.algorithm: one.result.denied for one in fitting})
-        queues = "".join(queued(one.result) for one in fitting if one.result.delayed)
-        told.append(f"So held, of {good} denied: {good_denied}. Of all: {denied}{queues}.")
+    told += [_held(fitting, equalised, len(comparison.traffic))] if fitting else []
     told += [
-        f"No burst holds {one.result.algorithm} to that: with 1 it still lets {one.result.peak_in_window:,} through."
+        f"No burst tried holds {one.result.algorithm} to that: with 1 it still lets "
+        f"{one.result.peak_in_window:,} through."
         for one in equalised.equals
         if not one.fits
     ]
     return [*told, WHY]
+
+
+def _held(fitting: Sequence[Equal], equalised: Equalised, offered: int) -> str:
+    """Say how many good requests, if there are any, and how many of all are denied at equal protection."""
+    denied = _by_count({one.result.algorithm: one.result.denied for one in fitting})
+    queues = "".join(queued(one.result) for one in fitting if one.result.delayed)
+    if not equalised.good:
+        return f"So held, of {counted(offered, 'request')} denied: {denied}{queues}."
+    good = _by_count({one.result.algorithm: one.good_denied for one in fitting})
+    return f"So held, of {counted(equalised.good, 'good request')} denied: {good}. Of all: {denied}{queues}."
 
 
 def differs(equalised: Equalised) -> bool:
@@ -85,7 +94,8 @@ def differs(equalised: Equalised) -> bool:
 def _by_count(counts: dict[str, int]) -> str:
     """Write who has which count, the fewest first: `a and b 3, c 5`."""
     if len(counts) > 1 and len({*counts.values()}) == 1:
-        return f"each {next(iter(counts.values())) or 'none'}"
+        count = next(iter(counts.values()))
+        return f"{count:,} by each" if count else "none by any"
     return ", ".join(
         f"{listed([name for name, own in counts.items() if own == count])} {f'{count:,}' if count else 'none'}"
         for count in sorted(set(counts.values()))

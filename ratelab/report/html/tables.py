@@ -94,7 +94,7 @@ def equal(comparison: Comparison) -> Table | None:
         "At the quota → at equal protection",
         ["algorithm", *(header.replace("\n", "") for header in EQUAL)],
         rows,
-        note="" if fits else f"{WORST} no burst fits",
+        note="" if fits else f"{WORST} no burst tried fits",
     )
 
 
