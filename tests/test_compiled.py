@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from inspect import getfile
 from itertools import product
 from operator import add, floordiv, mod, mul, sub
@@ -22,7 +23,7 @@ from ratelab.algorithms import find
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import SlowWarning
 from ratelab.lab import compiled, plain
-from ratelab.lab.compiled import integers
+from ratelab.lab.compiled import division, integers, processor
 from ratelab.lab.decisions import Outcome
 from ratelab.lab.replay import outcome, replay
 from ratelab.lab.timelines import ORIGINS, QUOTAS
@@ -71,6 +72,11 @@ def test_so_does_one_from_outside(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(Path(getfile(SlidingLog)).read_text(encoding="utf-8"), encoding="utf-8")
     for quota in QUOTAS:
         assert_same(find(f"{tmp_path / 'mine.py'}:SlidingLog").from_quota(quota), traffic(quota))
+
+
+def test_so_it_does_where_each_request_costs_1(kind: type[Algorithm]) -> None:
+    asked = traffic(QUOTA)
+    assert_same(kind.from_quota(QUOTA), replace(asked, costs=np.ones(len(asked), np.int64)))
 
 
 @pytest.mark.parametrize("name", ["leaky-bucket", "gcra"])
@@ -149,6 +155,30 @@ def test_an_operation_gives_what_python_gives_or_raises(a: int, b: int) -> None:
         elif abs(expected) > 2**63:
             with pytest.raises((OverflowError, ZeroDivisionError)):
                 reckoned(number, a, b)
+
+
+@numba.njit
+def divided(number: int, multiplier: int, shift: int) -> Any:
+    return processor.quotient(number, multiplier, shift)
+
+
+whole = st.integers(-(2**63), 2**63 - 1) | st.integers(-9, 9) | st.integers(2**62, 2**63 - 1)
+positive = st.integers(1, 2**63 - 1) | st.integers(1, 9) | st.integers(0, 62).map(lambda bits: 2**bits)
+
+
+@given(number=whole, divisor=positive, near=st.integers(-1, 1))
+def test_a_product_with_the_reciprocal_is_the_quotient(number: int, divisor: int, near: int) -> None:
+    for one in (number, number // divisor * divisor + near):
+        if -(2**63) <= one < 2**63:
+            assert divided(one, *division.reciprocal(divisor)) == one // divisor
+
+
+@pytest.mark.parametrize(
+    ("name", "divisors"), [("fixed-window", {"window"}), ("leaky-bucket", {"limit", "period"}), ("sliding-log", set())]
+)
+def test_divisions_by_the_quota_are_such_products(name: str, divisors: set[str]) -> None:
+    _, found = division.multiplying(find(name).step)
+    assert {*found} == divisors
 
 
 # --- when it is used

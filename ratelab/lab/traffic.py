@@ -55,3 +55,8 @@ class Traffic:
     def dearest(self) -> int:
         """The largest cost."""
         return int(self.costs.max(initial=0))
+
+    @cached_property
+    def is_priced(self) -> bool:
+        """Whether some request costs something else than 1."""
+        return bool((self.costs != 1).any())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from inspect import getsource
 from textwrap import dedent
@@ -52,15 +53,14 @@ def decide(algorithm: Algorithm, traffic: Traffic, complete: bool, progress: Pro
 def _decide(algorithm: Algorithm, traffic: Traffic, complete: bool, progress: Progress) -> dict[str, NDArray[Any]]:
     if is_ours(algorithm):
         _check_bounds(cast(Bounded, algorithm), traffic)
-    loop, names = _compiled(algorithm, complete)
+    loop, names = _compiled(algorithm, complete, traffic.is_priced)
     columns = {name: np.empty(len(traffic), DECISION[name]) for name in names}
     for part in split(traffic, len(algorithm.start(traffic.origin))):
         states = _states(algorithm, part, traffic.origin)
         made = [part.column(column) for column in columns.values()]
-        for begin in range(0, len(part.keys), BETWEEN_REPORTS):
-            some = slice(begin, begin + BETWEEN_REPORTS)
+        for some, asked in part.stretches(BETWEEN_REPORTS):
             filled = [column[some] for column in made]
-            loop(states, part.keys[some], part.times[some], traffic.origin, part.costs[some], *filled)
+            loop(states, *asked, traffic.origin, *filled)
             progress(len(filled[0]))
         for column, own in zip(columns.values(), made, strict=True):
             part.put(own, column)
@@ -68,16 +68,16 @@ def _decide(algorithm: Algorithm, traffic: Traffic, complete: bool, progress: Pr
     return columns
 
 
-def _compiled(algorithm: Algorithm, complete: bool) -> tuple[Callable[..., None], tuple[str, ...]]:
+def _compiled(algorithm: Algorithm, complete: bool, priced: bool) -> tuple[Callable[..., None], tuple[str, ...]]:
     """Return the loop, and the names of the columns that it fills; a delay that is always 0 is not one of them."""
-    from ratelab.lab.compiled import kernels  # Numba takes a while to import
+    from ratelab.lab.compiled import kernels, stand_ins  # Numba takes a while to import
 
     names: tuple[str, ...] = Decision._fields if complete else ("allowed", "delay_ns")
-    if not complete and _never_queues(algorithm):
+    if not complete and _never_queues(type(algorithm)):
         names = ("allowed",)
     try:
-        return kernels.compiled(algorithm, len(names)), names
-    except kernels.NotCompiledError as error:
+        return kernels.compiled(algorithm, len(names), priced), names
+    except stand_ins.NotCompiledError as error:
         raise UnfitError(str(error)) from error
 
 
@@ -98,9 +98,10 @@ def _states(algorithm: Algorithm, part: Part, origin: int) -> Integers:
     return states
 
 
-def _never_queues(algorithm: Algorithm) -> bool:
-    """Say whether a step's text gives 0 for every delay."""
-    text = ast.parse(dedent(getsource(type(algorithm).step)))
+@cache
+def _never_queues(kind: type[Algorithm]) -> bool:
+    """Say whether the step's text gives 0 for every delay."""
+    text = ast.parse(dedent(getsource(kind.step)))
     returned = [node.value for node in ast.walk(text) if isinstance(node, ast.Return)]
     return all(isinstance(row, ast.Tuple) and ast.unparse(row.elts[-1]) == "0" for row in returned)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from inspect import getfile, getsourcelines
-from textwrap import dedent
+from inspect import getfile
 from typing import Any
+
+from ratelab.lab.compiled.rewriting import function_of, tree_of
 
 
 class RefusedError(Exception):
@@ -38,13 +39,10 @@ def rewritten(step: Callable[..., Any], functions: dict[str, Callable[..., Any]]
 
     Raises `RefusedError` for anything but arithmetic on whole numbers, and `OSError` if there is no source.
     """
-    lines, first = getsourcelines(step)
-    (definition,) = ast.parse(dedent("".join(lines))).body
-    ast.increment_lineno(definition, first - 1)
-    tree = ast.fix_missing_locations(ast.Module([_Rewriter(getfile(step)).visit(definition)], []))
-    names = {**step.__globals__, **{_PREFIX + name: function for name, function in functions.items()}}
-    exec(compile(tree, getfile(step), "exec", dont_inherit=True), names)  # noqa: S102  (what would be called anyway)
-    return names[step.__name__], ast.unparse(tree)
+    tree = _Rewriter(getfile(step)).visit(tree_of(step))
+    return function_of(tree, step, {_PREFIX + name: function for name, function in functions.items()}), ast.unparse(
+        tree
+    )
 
 
 class _Rewriter(ast.NodeTransformer):
@@ -63,11 +61,6 @@ class _Rewriter(ast.NodeTransformer):
         if node.decorator_list or node.args.vararg or node.args.kwarg or node.args.defaults:
             raise self._refuse(node, "it is not a plain method")
         self._self, self._state = (argument.arg for argument in node.args.args[:2])
-        node.returns = None
-        for argument in node.args.args:
-            argument.annotation = None
-        if ast.get_docstring(node) is not None:
-            del node.body[0]
         return self.generic_visit(node)
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:

@@ -1,17 +1,10 @@
-"""Steps compiled as they stand by Numba, and the loops that drive them over columns.
-
-A named tuple of its integers stands in for the algorithm. The tuple's class is named after what was compiled, its
-fields and a digest of its source, so that machine code kept on disk is found again, and never for another source.
-"""
+"""Steps compiled by Numba, and the loops that drive them over columns."""
 
 from __future__ import annotations
 
 import re
-from collections import namedtuple
 from collections.abc import Callable
-from dataclasses import astuple, fields, is_dataclass
 from functools import cache, partial
-from hashlib import blake2b
 from inspect import getfile
 from pathlib import Path
 from typing import Any, Literal
@@ -21,39 +14,37 @@ import numpy as np
 from numba.core.errors import NumbaError
 from numba.extending import overload
 
-from ratelab.algorithms.outside import is_ours
-from ratelab.lab.compiled import integers, processor
-from ratelab.lab.compiled.checked import RefusedError, rewritten
+from ratelab.lab.compiled import processor
 from ratelab.lab.compiled.processor import fetch
+from ratelab.lab.compiled.stand_ins import STEPS, NotCompiledError, stand_in_for
 from ratelab.lab.traffic import Integers
-from ratelab.limiter import NEVER, Algorithm
+from ratelab.limiter import Algorithm
 
 processor.tune()
 
-AHEAD = 12
-"""So many requests before its turn a key's state is fetched: as long as memory takes."""
 
-_STEPS: dict[type, Callable[..., Any]] = {}
-"""The step for each class of tuples."""
-
-
-class NotCompiledError(Exception):
-    """A step cannot be compiled; the message says where and why."""
-
-
-def compiled(algorithm: Algorithm, columns: int) -> Callable[..., None]:
+def compiled(algorithm: Algorithm, columns: int, priced: bool) -> Callable[..., None]:
     """Return a loop that decides requests in their order, `algorithm`'s step compiled into it.
 
-    It takes the keys' states as rows, each request's key, time, what to add to it, and cost, and so many columns to
-    fill: 1 whether a request is allowed, 2 its delay, too, 5 all fields of a `Decision`.
+    It takes the keys' states as rows, each request's key, the key whose state to fetch meanwhile, its time and, if it
+    is `priced`, its cost, what to add to a time, and so many columns to fill: 1 whether a request is allowed, 2 its
+    delay, too, 5 all fields of a `Decision`.
     Raises `NotCompiledError` if the step cannot be compiled.
     """
-    stand_in = _stand_in(algorithm)
+    stand_in = stand_in_for(algorithm)
     try:
-        run = _LOOPS[columns].compile(_signature(stand_in, columns))
+        return partial(_loop(numba.typeof(stand_in), columns, priced), stand_in)  # type: ignore[no-untyped-call]
     except NumbaError as error:
         raise NotCompiledError(_told(algorithm, error)) from error
-    return partial(run, stand_in)
+
+
+@cache
+def _loop(stand_in: Any, columns: int, priced: bool) -> Any:
+    """Return the loop for a type of tuples; costs may be one number shown again and again."""
+    keys, times, states = _read_only(numba.uint32), _read_only(numba.int64), numba.int64[:, ::1]
+    costs = _read_only(numba.int64, "A") if priced else numba.none
+    filled = [_FLAGS, *[_COLUMN] * (columns - 1)]
+    return _LOOPS[columns].compile(numba.void(stand_in, states, keys, keys, times, costs, numba.int64, *filled))
 
 
 def step(self: Any, state: Integers, now: int, cost: int) -> tuple[bool, int, int, int, int]:
@@ -63,33 +54,42 @@ def step(self: Any, state: Integers, now: int, cost: int) -> tuple[bool, int, in
 
 @overload(step, inline="always", strict=False)
 def _step_of(self: Any, state: Any, now: Any, cost: Any) -> Callable[..., Any]:  # noqa: ARG001  (told by its types)
-    return _STEPS[self.instance_class]
+    return STEPS[self.instance_class]
 
 
-def _decide(algorithm: Any, states: Any, keys: Any, times: Any, origin: int, costs: Any, allowed: Any) -> None:
-    last = len(keys) - 1
+def cost_of(costs: Any, n: int) -> int:
+    """Return the cost of request `n`; without `costs` each is 1, which makes a shorter loop."""
+    raise NotImplementedError
+
+
+@overload(cost_of, inline="always", strict=False)
+def _cost_of(costs: Any, n: Any) -> Callable[..., Any]:  # noqa: ARG001  (told by its type)
+    return (lambda costs, n: 1) if costs == numba.none else (lambda costs, n: costs[n])  # noqa: ARG005
+
+
+def _decide(
+    algorithm: Any, states: Any, keys: Any, later: Any, times: Any, costs: Any, origin: int, allowed: Any
+) -> None:
     for n in range(len(keys)):
-        fetch(states, keys[min(n + AHEAD, last)])
-        allowed[n], _, _, _, _ = step(algorithm, states[keys[n]], times[n] + origin, costs[n])
+        fetch(states, later[n])
+        allowed[n], _, _, _, _ = step(algorithm, states[keys[n]], times[n] + origin, cost_of(costs, n))
 
 
 def _decide_when(
-    algorithm: Any, states: Any, keys: Any, times: Any, origin: int, costs: Any, allowed: Any, delays: Any
+    algorithm: Any, states: Any, keys: Any, later: Any, times: Any, costs: Any, origin: int, allowed: Any, delays: Any
 ) -> None:
-    last = len(keys) - 1
     for n in range(len(keys)):
-        fetch(states, keys[min(n + AHEAD, last)])
-        allowed[n], _, _, _, delays[n] = step(algorithm, states[keys[n]], times[n] + origin, costs[n])
+        fetch(states, later[n])
+        allowed[n], _, _, _, delays[n] = step(algorithm, states[keys[n]], times[n] + origin, cost_of(costs, n))
 
 
 def _decide_all(
-    algorithm: Any, states: Any, keys: Any, times: Any, origin: int, costs: Any,
+    algorithm: Any, states: Any, keys: Any, later: Any, times: Any, costs: Any, origin: int,
     allowed: Any, remaining: Any, retry_afters: Any, reset_afters: Any, delays: Any,
 ) -> None:  # fmt: skip
-    last = len(keys) - 1
     for n in range(len(keys)):
-        fetch(states, keys[min(n + AHEAD, last)])
-        made = step(algorithm, states[keys[n]], times[n] + origin, costs[n])
+        fetch(states, later[n])
+        made = step(algorithm, states[keys[n]], times[n] + origin, cost_of(costs, n))
         allowed[n], remaining[n], retry_afters[n], reset_afters[n], delays[n] = made
 
 
@@ -128,54 +128,6 @@ _COLUMN, _FLAGS = numba.int64[::1], numba.boolean[::1]
 
 def _read_only(kind: Any, layout: Literal["C", "A"] = "C") -> Any:
     return numba.types.Array(kind, 1, layout, readonly=True)
-
-
-def _signature(stand_in: Any, columns: int) -> Any:
-    """Return the types of a loop's arguments; costs may be one number shown again and again."""
-    keys, times, costs = _read_only(numba.uint32), _read_only(numba.int64), _read_only(numba.int64, "A")
-    algorithm, states = numba.typeof(stand_in), numba.int64[:, ::1]  # type: ignore[no-untyped-call]
-    return numba.void(algorithm, states, keys, times, numba.int64, costs, *[_FLAGS, *[_COLUMN] * (columns - 1)])
-
-
-def _stand_in(algorithm: Algorithm) -> Any:
-    """Return the tuple that stands in for `algorithm`."""
-    kind = type(algorithm)
-    if not is_dataclass(algorithm) or isinstance(algorithm, type):
-        raise NotCompiledError(f"{kind.__name__} is no dataclass")
-    values = astuple(algorithm)
-    if not all(isinstance(value, int) and -NEVER <= value <= NEVER for value in values):
-        raise NotCompiledError(f"{kind.__name__} has fields that are no whole numbers of 64 bits")
-    compiled_step, text = _source(kind)
-    digest = blake2b(text, digest_size=12).hexdigest()
-    stand_in = __getattr__("-".join((kind.__name__, digest, *(field.name for field in fields(algorithm)))))
-    _STEPS[stand_in] = compiled_step
-    return stand_in(*values)
-
-
-def _source(kind: type[Algorithm]) -> tuple[Callable[..., Any], bytes]:
-    """Return the step to compile, and all the text that it depends on: ours as it stands, others' with checks."""
-    try:
-        file = Path(getfile(kind)).read_bytes()
-        if is_ours(kind):
-            return kind.step, file
-        checked_step, text = rewritten(kind.step, integers.FUNCTIONS)
-    except (OSError, TypeError) as error:
-        raise NotCompiledError(f"{kind.__name__} has no source: {error}") from error
-    except RefusedError as error:
-        raise NotCompiledError(str(error)) from error
-    return checked_step, file + text.encode() + Path(integers.__file__).read_bytes()
-
-
-@cache
-def __getattr__(name: str) -> Any:
-    """Make the class of tuples called `name`; also when Numba looks for it as it reads its index."""
-    kind, *digest_and_fields = name.split("-")
-    if not (kind and digest_and_fields):
-        raise AttributeError(name)
-    found: Any = namedtuple("StandIn", digest_and_fields[1:])  # type: ignore[misc]
-    found.__name__ = found.__qualname__ = name
-    found.__module__ = __name__
-    return found
 
 
 def _told(algorithm: Algorithm, error: NumbaError) -> str:

@@ -45,3 +45,24 @@ def _fetch(typing_context: Any, states: Any, row: Any) -> tuple[Any, Callable[..
 
 
 fetch: Any = intrinsic(_fetch)
+
+
+def _quotient(typing_context: Any, number: Any, multiplier: Any, shift: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
+    """Divide a whole number by the divisor that has this reciprocal, rounding down: see `division`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number, multiplier, shift = (
+            context.cast(builder, value, kind, types.int64)
+            for value, kind in zip(arguments, signature.args, strict=True)
+        )
+        wide, word = ir.IntType(128), ir.IntType(64)
+        sign = builder.ashr(number, word(63))
+        doubled = builder.shl(builder.xor(number, sign), word(1))  # -n // d is ~((n - 1) // d)
+        product = builder.mul(builder.zext(doubled, wide), builder.zext(multiplier, wide))
+        high = builder.trunc(builder.lshr(product, wide(64)), word)
+        return builder.xor(builder.lshr(high, shift), sign)
+
+    return types.int64(number, multiplier, shift), generate
+
+
+quotient: Any = intrinsic(_quotient)
