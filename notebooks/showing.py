@@ -1,0 +1,114 @@
+"""What the notebooks show things with: commands, sentences, tables, charts and requests."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from IPython.display import Markdown, display
+from PIL import Image
+from ratelab import ALGORITHMS
+from ratelab.http.asgi import App, Message, Scope
+from ratelab.lab.comparison import Comparison, compare
+from ratelab.lab.scenarios import load_scenario
+from ratelab.report.charts import draw, rendered
+
+ROOT = Path(__file__).parent.parent
+"""Where commands run: a clone of the repository."""
+
+COLOURED = {"COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "xterm", "COLORTERM": "", "NO_COLOR": ""}
+"""What has a command print alike everywhere."""
+
+INKS = 64
+"""Colours that a chart may have: plenty, and it keeps a notebook small."""
+
+
+def run(command: str) -> None:
+    """Run a command as one would in a clone of the repository, and print it with what it says."""
+    _, *arguments = shlex.split(command)
+    done = subprocess.run(
+        [sys.executable, "-m", "ratelab", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **COLOURED},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        check=False,
+    )
+    print(f"$ {command}\n{done.stdout.rstrip()}")
+
+
+def tell(text: str) -> None:
+    """Show sentences in which a cell has put its figures."""
+    display(Markdown(text))
+
+
+def table(headers: Sequence[object], rows: Sequence[Sequence[object]]) -> None:
+    """Show rows; columns of numbers are aligned to the right."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    rule = [
+        "---:" if all(map(_is_number, column)) else "---" for column in zip(*cells, strict=True)
+    ]
+    tell("\n".join("| " + " | ".join(map(str, row)) + " |" for row in (headers, rule, *cells)))
+
+
+def _cell(value: object) -> str:
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    return text.replace("|", "\\|").replace("\n", "<br>")
+
+
+def _is_number(cell: str) -> bool:
+    return not cell or cell[0].isdigit()
+
+
+def compared(scenario: str, *algorithms: str) -> Comparison:
+    """Replay a scenario of the repository through algorithms, by default those that it names."""
+    found = load_scenario(str(ROOT / "scenarios" / f"{scenario}.yaml"))
+    kinds = [ALGORITHMS[name] for name in algorithms or found.algorithms]
+    return compare(found.quota, found.traffic, kinds, keep_decisions=True)
+
+
+def chart(comparison: Comparison, name: str) -> None:
+    """Show one of ratelab's charts; its title is its text."""
+    figure, file = draw(comparison, name), BytesIO()
+    picture = Image.open(BytesIO(rendered(figure, "png"))).convert("RGB").quantize(INKS)
+    picture.save(file, "png", optimize=True)
+    told = {"image/png": file.getvalue(), "text/plain": figure.get_label()}
+    display(told, raw=True, metadata={"image/png": {"width": 800}})
+
+
+class Answer(NamedTuple):
+    """What an application answered."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+def request(peer: str = "192.0.2.1", path: str = "/ping", **headers: str) -> Scope:
+    """Make a request as an ASGI server hands it on; `x_api_key="..."` is the header X-API-Key."""
+    fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    about = {"type": "http", "method": "GET", "path": path, "client": (peer, 50_000)}
+    return {**about, "headers": fields}
+
+
+async def answered(app: App, scope: Scope) -> Answer:
+    """Send an application a request, without a server."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(dict(message))
+
+    await app(scope, receive, send)
+    head, *parts = sent
+    headers = {name.decode(): value.decode() for name, value in head["headers"]}
+    return Answer(head["status"], headers, b"".join(part["body"] for part in parts).decode())
