@@ -61,7 +61,8 @@ class SlidingCounter:
         if latest > index:  # never back to an earlier window: a clock may step back
             previous = current if latest == index + 1 else 0
             index, current = latest, 0
-        elapsed = now - index * window if latest == index else 0
+        elapsed = now - index * window
+        elapsed = elapsed if elapsed > 0 else 0
         free = (burst - current) * window - previous * (window - elapsed)  # units of cost times the window
         charge = cost * window
         allowed = charge <= free
