@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ratelab.cli.options import PLOT, THEME
 from ratelab.errors import InputError
 
 
@@ -14,15 +15,29 @@ from ratelab.errors import InputError
 @click.argument("answer", required=False, metavar="[ANSWER.py]")
 @click.option("--questions", is_flag=True, help="Print ten questions that interviewers ask.")
 @click.option("--answers", is_flag=True, help="Print them with their answers, and a command that shows each.")
+@PLOT
+@THEME
 @click.pass_context
-def drill(ctx: click.Context, algorithm: str | None, answer: str | None, questions: bool, answers: bool) -> None:
+def drill(
+    ctx: click.Context,
+    algorithm: str | None,
+    answer: str | None,
+    questions: bool,
+    answers: bool,
+    plot: tuple[str, ...],
+    theme: str | None,
+) -> None:
     """Print what to write for ALGO, or grade ANSWER.py, which defines `step` for it.
 
     \b
       ratelab drill                              what there is to practise
       ratelab drill token-bucket > answer.py     a file to begin with
       ratelab drill token-bucket answer.py       the verdict; exit status 1 if it is not right
+
+    --plot draws the shortest timeline on which it fails.
     """  # noqa: D301  (click's mark for a block)
+    if answer is None and (plot or theme):
+        raise InputError("--plot and --theme are for what a verdict shows: name ANSWER.py, too")
     if questions or answers:
         if algorithm is not None:
             raise InputError(f"the questions are not about one algorithm: leave out {algorithm}, or the option")
@@ -35,20 +50,30 @@ def drill(ctx: click.Context, algorithm: str | None, answer: str | None, questio
 
         click.echo(task(find(algorithm)), nl=False)
     else:
-        ctx.exit(0 if _grade(algorithm, answer) else 1)
+        ctx.exit(0 if _grade(algorithm, answer, plot, theme) else 1)
 
 
-def _grade(algorithm: str, path: str) -> bool:
-    from ratelab.cli.output import console_of_80
+def _grade(algorithm: str, path: str, plot: tuple[str, ...], theme: str | None) -> bool:
+    from ratelab.cli.output import check_apart, console_of_80
+    from ratelab.cli.pictures import pictures_named, write_picture
     from ratelab.learn.drill import grade
+    from ratelab.report.charts import THEMES, draw_verdict
     from ratelab.report.graded import graded
 
+    pictures = pictures_named(plot, theme, algorithm)
+    check_apart([path], pictures)
     try:
         source = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}") from None
     verdict = grade(algorithm, source)
-    console_of_80().print(graded(verdict))
+    console = console_of_80()
+    console.print(graded(verdict))
+    for picture in pictures:
+        if verdict.rows:
+            write_picture(picture, draw_verdict(verdict, theme or THEMES[0]))
+        else:
+            console.print(f"\n{picture} is not written: there is no timeline to draw.", markup=False)
     return verdict.right
 
 

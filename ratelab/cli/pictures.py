@@ -36,6 +36,14 @@ def check_theme(theme: str | None, targets: Sequence[str]) -> None:
         raise InputError("--theme says how --plot draws (a page is light and dark): give --plot FILE.png, too")
 
 
+def pictures_named(targets: Sequence[str], theme: str | None, stem: str) -> tuple[str, ...]:
+    """Return the file to draw for each target, named `stem` in a folder; raise `InputError` for what cannot be one."""
+    check_theme(theme, targets)
+    for target in targets:
+        check_target(target)
+    return tuple(in_folder(target, stem) if is_folder(target) else target for target in targets)
+
+
 def write_picture(path: str, figure: Figure) -> None:
     """Write a picture in the format that its name says, its folder made if it is not there."""
     data = rendered(figure, _format(path))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ratelab.cli.folders import is_folder
 from ratelab.cli.options import ALGORITHMS, PLOT, THEME, chosen, trace_options
 from ratelab.cli.progress import LateProgress
 from ratelab.cli.reading import read_watched
@@ -66,7 +65,7 @@ def sweep(
     """
     from ratelab.algorithms import COMPARED
     from ratelab.cli.output import check_apart
-    from ratelab.cli.pictures import write_picture
+    from ratelab.cli.pictures import pictures_named, write_picture
     from ratelab.lab.grid import quotas
     from ratelab.lab.sweep import built
     from ratelab.lab.sweep import sweep as swept
@@ -78,7 +77,7 @@ def sweep(
     from ratelab.report.whole import check_writable
 
     candidates = built(chosen(algorithms, COMPARED), quotas(rates, bursts, steps))
-    pictures = _pictures(plot, theme)
+    pictures = pictures_named(plot, theme, "sweep")
     check_apart(sources, (csv_file, *pictures))
     if csv_file is not None:
         check_writable(csv_file)
@@ -95,16 +94,6 @@ def sweep(
         click.echo(json.dumps(swept_object(traffic, results, source), ensure_ascii=False))
     else:
         _print(traffic, told, results)
-
-
-def _pictures(targets: tuple[str, ...], theme: str | None) -> tuple[str, ...]:
-    """Return the files to draw; raise `InputError` for one that cannot be."""
-    from ratelab.cli.pictures import check_target, check_theme, in_folder
-
-    check_theme(theme, targets)
-    for target in targets:
-        check_target(target)
-    return tuple(in_folder(target, "sweep") if is_folder(target) else target for target in targets)
 
 
 def _traffic(sources: tuple[str, ...], options: TraceOptions) -> tuple[Traffic, dict[str, Any], tuple[str, ...]]:

@@ -9,8 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ratelab.learn.verdict import Verdict
-from ratelab.quota import format_duration
-from ratelab.report.decided import decided
+from ratelab.report.decided import moment, telling
 
 
 def graded(verdict: Verdict) -> RenderableType:
@@ -43,11 +42,8 @@ def timeline(verdict: Verdict) -> Table:
     table.add_column("yours")
     table.add_column("right")
     for row in verdict.rows:
-        yours = decided(row.yours, format_duration) if row.yours else Text("no decision", style="red")
-        right = decided(row.exact, format_duration)
-        table.add_row(_time(row.at), str(row.cost), yours, "the same" if yours == right else right)
+        yours, right = (Text("\n".join(telling(*pair))) for pair in ((row.yours, row.exact), (row.exact, row.yours)))
+        yours.stylize("red" if row.yours is None or not row.yours.allowed else "green")
+        right.stylize("green" if row.exact.allowed else "red")
+        table.add_row(moment(row.at), str(row.cost), yours, "the same" if row.yours == row.exact else right)
     return table
-
-
-def _time(at: int) -> str:
-    return format_duration(at) if at >= 0 else f"-{format_duration(-at)}"
