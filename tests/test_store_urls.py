@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from bad_stores import wrong_password
+from encryption import encrypted
 from stores import PLENTY, ask, charged, free_port, plenty, plenty_async, running
 
 from ratelab import InputError
@@ -18,11 +21,12 @@ from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 from ratelab.stores.valkey.connecting import Place
 
 CANARY = "CANARY"
+AUTHORITY = trustme.CA()
 
 
 def left(url: str) -> list[int]:
     """Return what is left for alice after a hit in a thread, and in a task."""
-    limiter, limiter_async = plenty(url), plenty_async(url)
+    limiter, limiter_async = plenty(url, deadline=5), plenty_async(url, deadline=5)
 
     async def hit() -> int:
         try:
@@ -141,6 +145,35 @@ def test_an_encrypted_store_must_show_a_certificate_for_its_name(
     connection = Place(f"{scheme}://localhost{said}", asynchronous).connection(None)
     assert type(connection).__name__ == "SSLConnection"
     assert (bool(connection.check_hostname), connection.cert_reqs) == (checks_host, wants)
+
+
+def test_an_encrypted_store_decides(store: Server, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_bytes(AUTHORITY.cert_pem.bytes())
+    with encrypted(store.url, "localhost", AUTHORITY) as port:
+        url = f"valkeys://localhost:{port}?ssl_ca_certs={tmp_path / 'ca.pem'}"
+        assert left(url) == [PLENTY - 1, PLENTY - 2]
+        assert left(f"rediss://localhost:{port}?ssl_cert_reqs=none") == [PLENTY - 3, PLENTY - 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "authority", "reason"),
+    [
+        ("elsewhere", AUTHORITY, "certificate is not valid for 'localhost'"),
+        ("localhost", trustme.CA(), "certificate verify failed"),
+    ],
+)
+def test_a_store_with_somebody_else_s_certificate_is_not_asked(
+    store: Server, tmp_path: Path, name: str, authority: trustme.CA, reason: str
+) -> None:
+    (tmp_path / "ca.pem").write_bytes(AUTHORITY.cert_pem.bytes())
+    with encrypted(store.url, name, authority) as port:
+        url = f"valkeys://localhost:{port}?ssl_ca_certs={tmp_path / 'ca.pem'}"
+        limiter, limiter_async = plenty(url, deadline=5), plenty_async(url, deadline=5)
+        with pytest.raises(StoreError, match=reason):
+            limiter.hit("alice")
+        with pytest.raises(StoreError, match=reason):
+            asyncio.run(limiter_async.hit("alice"))
+    assert ask(store.url, "DBSIZE") == 0
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
