@@ -6,14 +6,17 @@ local WIDTH, HEAD = 16, 64
 local function place(number) return HEAD + WIDTH * (number % burst) end
 local function times(count, time) return string.rep(format('%016.0f', time), count) end
 
+local new  -- whether the key that was read is not there yet
+
 local function read_head(key)
   local head = call('GETRANGE', key, 0, HEAD - 1)
-  if head ~= '' then return head:sub(1, 16), head:sub(17, 32), head:sub(33, 48), head:sub(49, 64) end
+  new = head == ''
+  if not new then return head:sub(1, 16), head:sub(17, 32), head:sub(33, 48), head:sub(49, 64) end
 end
 
 local function write_log(key, expiry, shift, now, head, count, added)
   local numbers = format('%016.0f%016.0f%016.0f%016.0f', shift, now, head, count)
-  if call('EXISTS', key) == 0 then
+  if new then
     call('SET', key, numbers .. times(added, now), 'PX', expiry)
   else  -- a key of this kind always has a time to live, to which each of these keeps
     call('PEXPIRE', key, expiry)
@@ -21,17 +24,17 @@ local function write_log(key, expiry, shift, now, head, count, added)
     local first = place(head + count - added)
     local fit = min(added, (place(-1) + WIDTH - first) / WIDTH)
     call('SETRANGE', key, first, times(fit, now))
-    call('SETRANGE', key, HEAD, times(added - fit, now))
+    if fit < added then call('SETRANGE', key, HEAD, times(added - fit, now)) end
   end
 end
 
 local function step(now, cost, last, head, count, key)
   head, count = head or 0, count or 0
   local function at(number) return tonumber(call('GETRANGE', key, place(number), place(number) + WIDTH - 1)) end
-  local gone, alive, middle = 0, count, 0  -- the times rise: the first that still counts is found by halving
+  local gone, alive, middle = 0, count, 0  -- the times rise: the first that still counts is found by doubling, then halving
   while gone < alive do
     if at(head + middle) + window <= now then gone = middle + 1 else alive = middle end
-    middle = floor((gone + alive) / 2)
+    middle = alive < count and floor((gone + alive) / 2) or min(2 * gone - 1, count - 1)
   end
   head, count = (head + gone) % burst, count - gone
   local allowed, retry = count + cost <= burst, 0
