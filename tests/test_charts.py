@@ -12,8 +12,9 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 from pictures import LONG, area, compared, drawn, odd, overlapping, panel, reaches, written
 
-from ratelab.algorithms import COMPARED
-from ratelab.lab.comparison import Comparison
+from ratelab import Quota
+from ratelab.algorithms import COMPARED, find
+from ratelab.lab.comparison import Comparison, compare
 from ratelab.lab.decisions import DECISION
 from ratelab.lab.metrics import measure
 from ratelab.lab.traffic import Traffic
@@ -80,7 +81,7 @@ def test_the_cumulative_chart_ends_at_what_was_admitted_and_draws_the_quotas_lin
     assert [line.get_ydata()[-1] for line in lines] == [result.admitted for result in comparison.results]
     assert reaches(axes) == [(0, 30)]
     assert [to_hex(line.get_color()) for line in lines] == list(colours(COMPARED, "light").values())
-    assert {"30 arrived", "quota: 5 + 2/s", "14 token-bucket", "11 sliding-counter"} <= {*written(axes.figure)}
+    assert {"30 arrived", "5 + 2/s in all", "14 token-bucket", "11 sliding-counter"} <= {*written(axes.figure)}
 
 
 def test_arrivals_that_dwarf_the_rest_are_cut_and_said_so() -> None:
@@ -113,6 +114,38 @@ def test_the_timelines_areas_are_the_requests_admitted_upwards_and_denied_downwa
         assert (reaches(axes)[2][1], reaches(axes)[0][0]) == (0, 0)
 
 
+def queued(count: int) -> Any:
+    """Draw the timeline of so many requests at once, of which a queue takes all."""
+    times = np.full(count, 10**9)
+    ones, nobody = np.ones(count, np.int64), np.zeros(count, np.int64)
+    traffic = Traffic(times, nobody, ones, ("alice",), np.zeros(1, np.int64), 30 * 10**9)
+    return draw(compare(Quota.parse("2/s", 50), traffic, [find("leaky-bucket")], keep_decisions=True), "timeline")
+
+
+def test_waits_are_arrows_as_long_as_there_is_room_to_tell_them_apart() -> None:
+    assert len(panel(queued(15), 0).collections[-1].get_paths()) == 14
+    assert len(panel(queued(41), 0).lines) == 2  # what leaves in each part of the time, as one line, and the axis
+
+
+def test_a_long_name_leaves_what_a_window_is_held_against() -> None:
+    for chart, end in (("window", "in the last 2.5s, against 5"), ("level", ", up to the burst of 5")):
+        assert any("a-name-that-goes-on" in text and text.endswith(end) for text in written(draw(odd("names"), chart)))
+
+
+def test_the_timeline_says_that_it_is_of_all_clients_where_others_are_of_one() -> None:
+    texts = written(drawn("comparison", "noisy-neighbour"))
+    assert "all clients, up: admitted (light: later), down: denied" in texts
+    assert "what left of noisy in the last 2.5s, against 5" in texts
+
+
+def test_days_are_numbered_along_the_axis_however_many_there_are() -> None:
+    times, one = np.arange(3) * 1000 * 86400 * 10**9, np.ones(3, np.int64)
+    traffic = Traffic(times, one - 1, one, ("alice",), np.zeros(1, np.int64), int(times[-1]) + 1)
+    figure = draw(compare(Quota.parse("1/s"), traffic, [find("gcra")], keep_decisions=True), "cumulative")
+    assert {"day 0", "1,000", "2,000"} <= {*written(figure)}
+    assert overlapping(figure) == []
+
+
 def test_the_outcome_is_written_beside_its_bars() -> None:
     figure = drawn("outcome")
     bars = [[round(bar.get_width()) for bar in axes.patches] for axes in figure.axes]
@@ -133,6 +166,20 @@ def test_fairness_has_a_bar_for_each_client_the_most_denied_first() -> None:
     assert widths == pytest.approx([results[0].client_admitted[0] / 1500, *[1.0] * 10])
     assert "noisy" in written(figure)
     assert {"worst served", "best served"} <= {*written(drawn("fairness", "thundering-herd"))}
+
+
+def test_a_few_denied_of_very_many_are_seen_and_counted() -> None:
+    few, clients = odd("one"), 10_000
+    everyone, ones = np.arange(clients), np.ones(clients, np.int64)
+    traffic = Traffic(everyone, everyone, ones, tuple(map(str, everyone)), everyone, clients)
+    made = np.zeros(clients, DECISION)
+    made["allowed"] = everyone % 4000 != 0
+    results = tuple(measure(one, few.quota, traffic, made, None) for one in few.algorithms)
+    decisions = {one.name: made for one in few.algorithms}
+    figure = draw(Comparison(few.quota, traffic, results, decisions, algorithms=few.algorithms), "fairness")
+    everybody, shares = panel(figure, 0).patches
+    assert (shares.get_data().values < everybody.get_data().values).sum() == 1
+    assert "3 denied" in written(figure)
 
 
 # --- colours

@@ -109,4 +109,5 @@ def test_time_with_nothing_left_is_told_as_a_share() -> None:
     quota = Quota.parse("1/s", burst=1)
     algorithm = ALGORITHMS["token-bucket"].from_quota(quota)
     levels = looked(algorithm, integers([0]), integers([1]), np.arange(0, 4 * 10**9 + 1, 10**7))
-    assert levels.spent() == pytest.approx(0.25, abs=0.005)
+    assert levels.spent(4 * 10**9) == pytest.approx(0.25, abs=0.005)
+    assert levels.spent(2 * 10**9) == pytest.approx(0.5, abs=0.01)  # what comes after the traffic does not count

@@ -24,9 +24,9 @@ class Levels(NamedTuple):
     left: Integers
     """The cost that would be admitted at this moment."""
 
-    def spent(self) -> float:
-        """Return the share of the time in which nothing is left."""
-        lasting = np.diff(self.times)
+    def spent(self, until: int) -> float:
+        """Return the share of the time up to `until` in which nothing is left."""
+        lasting = np.diff(np.minimum(self.times, until))
         return float(lasting[self.left[:-1] == 0].sum() / max(1, lasting.sum()))
 
 

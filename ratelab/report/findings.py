@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.metrics import Result
-from ratelab.quota import about
+from ratelab.quota import Quota, about
 
 
 def findings(comparison: Comparison, many_clients: bool = False) -> list[str]:
@@ -65,6 +65,12 @@ def _reach(comparison: Comparison) -> str:
 def queued(result: Result) -> str:
     """Say how many of an algorithm's requests had to wait, as the end of a sentence."""
     return f"; {result.algorithm} made {result.delayed:,} wait, up to {seconds(result.max_delay)}"
+
+
+def granted(quota: Quota) -> str:
+    """Write a rate for people: `2/s`, `1,000/min`."""
+    count, _, period = quota.rate.partition("/")
+    return f"{int(count):,}/{period}"
 
 
 def counted(number: int, noun: str) -> str:

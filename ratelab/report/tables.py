@@ -17,7 +17,7 @@ from ratelab.lab.metrics import Result
 from ratelab.lab.traffic import Traffic
 from ratelab.quota import about
 from ratelab.report.clients import client_table
-from ratelab.report.findings import counted, findings, seconds
+from ratelab.report.findings import counted, findings, granted, seconds
 
 BEST, WORST = "*", "!"
 
@@ -94,9 +94,8 @@ def heading(comparison: Comparison) -> str:
     """Say what was asked, by how many, and what everyone got, on two lines."""
     traffic, quota = comparison.traffic, comparison.quota
     each = "key" if _keys(traffic) < len(traffic.names) else "client"
-    return (
-        f"{asked(traffic)}\nquota for each {each}: {quota.rate}, burst {quota.burst:,} (window {about(quota.window)})"
-    )
+    granting = f"{granted(quota)}, burst {quota.burst:,} (window {about(quota.window)})"
+    return f"{asked(traffic)}\nquota for each {each}: {granting}"
 
 
 def asked(traffic: Traffic) -> str:

@@ -12,8 +12,11 @@ from ratelab.lab.curves import within
 from ratelab.lab.decisions import Decisions
 from ratelab.lab.traffic import Integers
 
-FEW = 40
-"""Waits that are drawn one by one."""
+FEW = 200
+"""Waits for which room to be drawn one by one is looked for."""
+
+HEAD, LINE = 3.5 / 72, 2 / 72
+"""Inches from one arrowhead to the next, and from one line to the next, at which they are told apart."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +26,9 @@ class Cells:
     times: Integers
     made: Decisions
     cuts: Integers
+    width: float
+    """The inches in which they are drawn."""
+    height: float
 
     @cached_property
     def at_once(self) -> Integers:
@@ -65,10 +71,15 @@ class Cells:
         delays: Integers = self.made["delay_ns"][self.made["delay_ns"] > 0]
         return self.begins + delays
 
-    @property
+    @cached_property
     def singly(self) -> bool:
-        """Whether they are few enough to be drawn one by one."""
-        return len(self.begins) <= FEW
+        """Whether there is room to draw each by itself, so that neither lines nor arrowheads touch."""
+        if len(self.begins) > FEW:
+            return False
+        lane = self.height / (max(int(self.admitted.max()), int(self.lanes.max(initial=0)) + 1) + self.down)
+        across, up = self.ends / self.cuts[-1] * self.width, self.lanes * lane
+        near = (abs(np.subtract.outer(across, across)) < HEAD) & (abs(np.subtract.outer(up, up)) < HEAD)
+        return not len(up) or (lane >= LINE and int(near.sum()) == len(up))
 
     @cached_property
     def lanes(self) -> Integers:

@@ -10,7 +10,7 @@ from ratelab.report.charts.labels import Label, label
 from ratelab.report.charts.sheet import LABEL, Sheet
 from ratelab.report.charts.units import count
 from ratelab.report.charts.view import View
-from ratelab.report.findings import price
+from ratelab.report.findings import granted, price
 
 ROOM = 1.75
 """Inches for the labels beside the lines."""
@@ -34,7 +34,7 @@ def paint(sheet: Sheet, box: Box, view: View) -> None:
     most, offered = max(int(curve.values[-1]) for curve in left.values()), int(arrived.values[-1])
     shown = max(most, min(quota.burst, offered), 1)
     top = 1.15 * (max(1, offered) if offered <= 2.5 * shown else 1.5 * shown)
-    sheet.text(box.left, box.top + 0.08, _heading(view), width=box.width)
+    sheet.text(box.left, box.top + 0.08, _heading(view, box.width), width=box.width)
     axes = sheet.axes(box.inset(left=0.5, top=0.3, right=ROOM, bottom=0.3), view.x(view.end), top)
     sheet.time_ticks(axes, view.unit)
     sheet.count_ticks(axes)
@@ -43,14 +43,13 @@ def paint(sheet: Sheet, box: Box, view: View) -> None:
     limit = quota.burst + quota.limit / quota.period * view.end
     axes.plot([0, view.x(view.end)], [quota.burst, limit], color=sheet.theme.ink, linewidth=1, linestyle=(0, (4, 3)))
     labels = [Label(offered, f"{count(offered)} arrived", sheet.theme.quiet)]
-    labels.append(Label(limit, f"quota: {count(quota.burst)} + {quota.rate}", sheet.theme.ink))
+    labels.append(Label(limit, f"{count(quota.burst)} + {granted(quota)} in all", sheet.theme.ink))
     for width, (name, curve) in zip(np.linspace(4, 1.4, len(left)), left.items(), strict=True):
         axes.plot(*view.steps(curve), drawstyle="steps-post", color=view.colours[name], linewidth=width)
         labels.append(Label(int(curve.values[-1]), f"{count(curve.values[-1])} {name}", view.colours[name]))
     label(sheet, box.inset(left=box.width - ROOM, top=0.3, bottom=0.3), labels, top)
 
 
-def _heading(view: View) -> str:
+def _heading(view: View, width: float) -> str:
     cost = "cost" if (view.comparison.traffic.costs != 1).any() else "requests"
-    of = f" of {view.focus_name}" if view.focus_name else ""
-    return f"{cost}{of} that arrived (area) and that each algorithm let through, over time"
+    return view.heading(cost, " that arrived (area) and left; dashed: what the quota grants from the start on", width)

@@ -15,9 +15,9 @@ from ratelab.report.findings import listed
 MOST_NAMED = 16
 """Clients that get a bar and a name each; of more, their shares are drawn in order."""
 MOST_DRAWN = 200
-"""Of more than so many, as many are drawn, evenly chosen from the worst to the best served."""
+"""Of more than so many, as many parts are drawn, from the worst to the best served, each as its worst."""
 ABREAST = 5
-NAMES, HEAD, FOOT, EACH, MANY, GAP = 1.3, 0.4, 0.3, 0.2, 2.2, 0.15
+NAMES, HEAD, FOOT, EACH, MANY, GAP = 1.3, 0.55, 0.3, 0.2, 2.2, 0.15
 SMALL = Pen(8)
 
 
@@ -84,11 +84,13 @@ def _column(sheet: Sheet, box: Box, result: Result, clients: NDArray[np.int64], 
     sheet.text(box.left, box.top + LABEL.line / 2, result.algorithm, LABEL, colour, width=box.width)
     index = "-" if result.fairness is None else f"{result.fairness:.2f}"
     sheet.text(box.left, box.top + LABEL.line * 1.5, f"fairness {index}", SMALL, width=box.width)
+    denied = f"{result.clients_denied:,} denied" if result.clients_denied else "nobody denied"
+    sheet.text(box.left, box.top + LABEL.line * 2.4, denied, SMALL, width=box.width)
     place = box.inset(top=HEAD, bottom=FOOT)
     shares = result.client_admitted[clients] / result.client_offered[clients]
     if len(clients) > MOST_NAMED:
-        ranks = np.linspace(0, len(shares) - 1, min(len(shares), MOST_DRAWN)).astype(np.int64)
-        shares = np.sort(shares)[ranks]
+        parts = min(len(shares), MOST_DRAWN)
+        shares = np.sort(shares)[np.arange(parts) * len(shares) // parts]
     axes = sheet.axes(place, 1, 0, max(1, len(shares)))
     axes.set_axis_off()
     if len(clients) > MOST_NAMED:

@@ -48,6 +48,10 @@ class Pen(NamedTuple):
         most = _largest(len(text), lambda count: self.width(f"{text[:count]}…") <= width)
         return f"{text[:most].rstrip()}…"
 
+    def around(self, before: str, name: str, after: str, width: float) -> str:
+        """Return the three as one line; where it is wider than `width` inches, the end of `name` is left out."""
+        return f"{before}{self.cut(name, max(0, width - self.width(before + after)))}{after}"
+
     def broken(self, text: str, width: float, most: int) -> list[str]:
         """Break a text into at most so many lines of `width` inches, between words where that is possible."""
         lines: list[str] = []

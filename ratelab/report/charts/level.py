@@ -13,7 +13,8 @@ __all__ = ["finding", "height", "paint"]
 
 def finding(view: View) -> str:
     """Say for how much of the time each algorithm had nothing left to give."""
-    spent = {name: round(100 * one.spent()) for name, one in view.levels.items()}
+    until = view.comparison.traffic.origin + view.comparison.traffic.duration
+    spent = {name: round(100 * one.spent(until)) for name, one in view.levels.items()}
     whose = f" for {view.focus_name}" if view.focus_name else ""
     least, most = min(spent.values()), max(spent.values())
     if most == 0:
@@ -28,8 +29,7 @@ def paint(sheet: Sheet, box: Box, view: View) -> None:
     burst = view.comparison.quota.burst
     levels = view.levels
     notes = [getattr(algorithm, "shows", "left to give") for algorithm in view.comparison.algorithms]
-    of = f" of {view.focus_name}" if view.focus_name else ""
-    heading = f"what each algorithm remembers{of}, up to the burst of {burst:,}"
+    heading = view.heading("what each algorithm remembers", f", up to the burst of {burst:,}", box.width)
     limits = (0, 1.08 * max(burst, *(one.level.max(initial=0) for one in levels.values())))
     for result, axes in strips(sheet, box, view, heading, notes, limits):
         one, colour = levels[result.algorithm], view.colours[result.algorithm]

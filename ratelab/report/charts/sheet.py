@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ratelab.report.charts.box import Box
 from ratelab.report.charts.lettering import Pen, legible
 from ratelab.report.charts.palette import THEMES
-from ratelab.report.charts.units import count, marks
+from ratelab.report.charts.units import count, marks, moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,7 +113,7 @@ class Sheet:
     def time_ticks(self, axes: Axes, unit: str, labelled: bool = True) -> None:
         """Mark whole numbers of `unit` along the time axis; label them on the lowest of several axes."""
         axes.xaxis.set_major_locator(FixedLocator(marks(unit, axes.get_xlim()[1], max(2, int(_width(axes) / 0.65)))))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}{unit}" if value else "0"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: moment(value, unit)))
         axes.tick_params(labelbottom=labelled)
         axes.grid(axis="x", color=self.theme.grid, linewidth=0.6)
 

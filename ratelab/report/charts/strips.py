@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 HEADING, FOOT, EACH, GAP = 0.3, 0.3, 0.68, 0.1
+LEFT, NAME = 0.4, LABEL.line + 0.06
+"""Inches of a strip for its scale, and for its name."""
 
 
 def height(view: View, each: float = EACH) -> float:
@@ -33,6 +35,6 @@ def strips(
         sheet.text(row.right, middle, note, align="right", width=row.width)
         name = row.width - width - 0.15
         sheet.text(row.left, middle, result.algorithm, LABEL, view.colours[result.algorithm], width=name)
-        axes = sheet.axes(row.inset(left=0.4, top=LABEL.line + 0.06), view.x(view.end), limits[1], limits[0])
+        axes = sheet.axes(row.inset(left=LEFT, top=NAME), view.x(view.end), limits[1], limits[0])
         sheet.time_ticks(axes, view.unit, labelled=row is rows[-1])
         yield result, axes

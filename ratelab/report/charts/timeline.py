@@ -39,9 +39,10 @@ def height(view: View) -> float:
 
 def paint(sheet: Sheet, box: Box, view: View) -> None:
     """Draw a strip for each algorithm: admitted requests upwards, lighter if they wait, denied ones downwards."""
-    cells = _cells(view)
+    cells = _cells(view, box.width - strips.LEFT)
     up, down = max(one.up for one in cells.values()), max(one.down for one in cells.values())
-    heading = "up: admitted (light: later), down: denied"
+    later = " (light: later)" if any(result.delayed for result in view.results) else ""
+    heading = f"{'all clients, ' if view.focus_name else ''}up: admitted{later}, down: denied"
     for result, axes in strips.strips(sheet, box, view, heading, _notes(view), (-1.08 * down, 1.08 * max(1, up))):
         one, colour = cells[result.algorithm], view.colours[result.algorithm]
         edges = view.x(one.cuts)
@@ -61,13 +62,14 @@ def paint(sheet: Sheet, box: Box, view: View) -> None:
         sheet.count_ticks(axes, [0, *(at for at in (-down, up) if abs(at) > 0.2 * (up + down))])
 
 
-def _cells(view: View) -> dict[str, Cells]:
+def _cells(view: View, width: float) -> dict[str, Cells]:
     """Cut the time axis so finely that each request is alone in its part, or, where that is too fine, coarsely."""
     times = view.comparison.traffic.times
     every = np.ones(len(times), np.bool_)
     ways = [borders(view.end, parts) for parts in (CELLS, 2 * CELLS, 4 * CELLS)]
     cuts = next((cuts for cuts in ways if within(every, times, cuts).max() <= 1), ways[0])
-    return {name: Cells(times, made, cuts) for name, made in view.comparison.decisions.items()}
+    height = EACH - strips.NAME
+    return {name: Cells(times, made, cuts, width, height) for name, made in view.comparison.decisions.items()}
 
 
 def _notes(view: View) -> list[str]:

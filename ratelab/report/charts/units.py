@@ -24,6 +24,13 @@ def marks(unit: str, end: float, most: int) -> list[float]:
     return [step * mark for mark in range(int(end / step * (1 + 1e-9)) + 1)]
 
 
+def moment(time: float, unit: str) -> str:
+    """Write a time along an axis: `0`, `2.5s`; of days, which may be many, the first alone says what they are."""
+    if unit == "day":
+        return f"{time:,.10g}" if time else "day 0"
+    return f"{time:g}{unit}" if time else "0"
+
+
 def count(number: float) -> str:
     """Write a count: `5`, `1,500`, `20k`, `1.5M`."""
     for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):

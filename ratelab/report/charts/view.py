@@ -18,6 +18,7 @@ from ratelab.lab.windows import fullest_window
 from ratelab.limiter import Algorithm
 from ratelab.quota import UNITS
 from ratelab.report.charts.palette import colours
+from ratelab.report.charts.sheet import LABEL
 from ratelab.report.charts.units import unit_of
 from ratelab.report.findings import counted
 
@@ -94,6 +95,10 @@ class View:
         clients = np.flatnonzero(traffic.keys == self.focus).tolist()
         sharing = f" and {counted(len(clients) - 1, 'other')}" if len(clients) > 1 else ""
         return f"{traffic.names[clients[0]]}{sharing}"
+
+    def heading(self, before: str, after: str, width: float) -> str:
+        """Return what is shown as a line, with whose it is; a long name gives way to what stands behind it."""
+        return LABEL.around(f"{before} of ", self.focus_name, after, width) if self.focus_name else before + after
 
     @cached_property
     def _departures(self) -> dict[str, tuple[Integers, Integers]]:

@@ -30,8 +30,7 @@ def paint(sheet: Sheet, box: Box, view: View) -> None:
     mosts = [most_in_window(*view.departures(result.algorithm), window, cuts) for result in view.results]
     peaks = [int(most.max()) for most in mosts]
     notes = [_note(peak, burst) for peak in peaks]
-    of = f" of {view.focus_name}" if view.focus_name else ""
-    heading = f"what left{of} in the last {about(window)}, against {burst:,}"
+    heading = view.heading("what left", f" in the last {about(window)}, against {burst:,}", box.width)
     drawn = zip(strips(sheet, box, view, heading, notes, (0, 1.08 * max(burst, *peaks))), mosts, strict=True)
     for (result, axes), most in drawn:
         colour = view.colours[result.algorithm]

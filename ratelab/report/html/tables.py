@@ -40,6 +40,11 @@ class Table:
     sortable: bool = False
     note: str = ""
 
+    @property
+    def named(self) -> set[int]:
+        """Which columns hold names, the first being that of the rows' own."""
+        return {place for _, cells in self.rows for place, cell in enumerate(cells, 1) if cell.name}
+
 
 def results(comparison: Comparison) -> Table:
     """Return every figure that tells something of this run."""
