@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from IPython.display import Markdown, display
+from matplotlib.figure import Figure
 from PIL import Image
 from ratelab import ALGORITHMS
 from ratelab.http.asgi import App, Message, Scope
@@ -29,12 +30,12 @@ INKS = 64
 """Colours that a chart may have: plenty, and it keeps a notebook small."""
 
 
-def run(command: str) -> None:
-    """Run a command as one would in a clone of the repository, and print it with what it says."""
+def run(command: str, folder: str | Path = ROOT) -> None:
+    """Run a command, by default in a clone of the repository, and print it with what it says."""
     _, *arguments = shlex.split(command)
     done = subprocess.run(
         [sys.executable, "-m", "ratelab", *arguments],
-        cwd=ROOT,
+        cwd=folder,
         env={**os.environ, **COLOURED},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -59,6 +60,8 @@ def table(headers: Sequence[object], rows: Sequence[Sequence[object]]) -> None:
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     text = f"{value:,}" if isinstance(value, int) else str(value)
     return text.replace("|", "\\|").replace("\n", "<br>")
 
@@ -75,8 +78,13 @@ def compared(scenario: str, *algorithms: str) -> Comparison:
 
 
 def chart(comparison: Comparison, name: str) -> None:
-    """Show one of ratelab's charts; its title is its text."""
-    figure, file = draw(comparison, name), BytesIO()
+    """Show one of ratelab's charts of a comparison."""
+    chart_of(draw(comparison, name))
+
+
+def chart_of(figure: Figure) -> None:
+    """Show a chart; its title is its text."""
+    file = BytesIO()
     picture = Image.open(BytesIO(rendered(figure, "png"))).convert("RGB").quantize(INKS)
     picture.save(file, "png", optimize=True)
     told = {"image/png": file.getvalue(), "text/plain": figure.get_label()}
