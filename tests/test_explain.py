@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 from own_algorithm import written
-from running import refused, shown
+from rich.console import Console
+from running import PLAIN, refused, shown
 
 from ratelab import ALGORITHMS, NEVER, Algorithm, Decision, Quota
 from ratelab.learn.lesson import lesson, worked
+from ratelab.learn.source import teaching_source
 from ratelab.learn.working import work_out
 from ratelab.quota import UNITS
+from ratelab.report.code import Code
 
 QUOTAS = [Quota.parse(*one) for one in (("2/s", 5), ("100/min", 20), ("7/13s", 7), ("1/day", 1), ("3/1ns", 4))]
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -92,8 +95,51 @@ def test_an_explanation_has_all_its_parts_and_fits_a_terminal(name: str) -> None
 def test_algorithms_are_set_beside_each_other_on_the_same_requests() -> None:
     text = shown("explain", "--compare", "token-bucket", "leaky-bucket")
     assert max(map(len, text.splitlines())) == 80
-    assert re.search(r"^worst case +2x burst in any 2\.5s +burst \+ 1 request", text, re.MULTILINE)
+    assert re.search(r"^worst case +2x burst in any 2\.5s: 10 where +burst \+ 1 request in any 2\.5s: 6", text, re.MULTILINE)
     assert text.count("leaves after 2s") == 2
+
+
+def test_as_many_stand_abreast_as_there_is_room_for_and_no_word_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = shown("explain", "--compare", *ALGORITHMS)
+    assert max(map(len, narrow.splitlines())) == 80
+    assert "…" not in narrow
+    monkeypatch.setitem(PLAIN, "COLUMNS", "160")
+    wide = shown("explain", "--compare", *ALGORITHMS)
+    assert re.search(r"^ +" + " +".join(ALGORITHMS), wide, re.MULTILINE)
+    assert len(re.findall(r"^idea ", narrow, re.MULTILINE)) == 2 * len(re.findall(r"^idea ", wide, re.MULTILINE)) == 2
+
+
+@ours
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_source_keeps_its_indentation_and_every_word(name: str, columns: int) -> None:
+    source = teaching_source(ALGORITHMS[name])
+    console = Console(width=columns)
+    with console.capture() as capture:
+        console.print(Code(source))
+    told = capture.get()
+    assert columns < 120 or told == f"{source}\n"
+    assert max(map(len, told.splitlines())) <= columns
+    lines = iter(told.splitlines())
+    for line in source.splitlines():
+        left = line.removeprefix(next(lines)).split()
+        assert left != line.split() or not line
+        while left:
+            more = next(lines)
+            assert indented(more) >= indented(line) + 8
+            words = more.replace("# ", "", more.count("#") - " ".join(left).count("#")).split()
+            assert left[: len(words)] == words
+            left = left[len(words) :]
+
+
+def indented(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def test_each_request_says_what_it_is_there_to_see_and_the_worst_case_in_numbers() -> None:
+    text = " ".join(shown("explain", "token-bucket", "--rate", "100/min", "--burst", "20").split())
+    requests = lesson(Quota.parse("100/min", 20)).requests
+    assert all(f"cost {one.cost}: {one.what}, to see {one.shows}" in text for one in requests)
+    assert "worst case 2x burst in any 12s: 40 where the quota grants 20" in text
 
 
 def test_several_are_explained_one_after_the_other() -> None:

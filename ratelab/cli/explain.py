@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import click
 
+MOST = 120
+"""Columns in which sentences can still be read."""
+
 
 @click.command()
 @click.argument("algorithms", nargs=-1, required=True, metavar="ALGO...")
@@ -15,10 +18,13 @@ def explain(algorithms: tuple[str, ...], compare: bool, rate: str, burst: int) -
     from ratelab.cli.options import chosen
     from ratelab.cli.output import console_of_80
     from ratelab.quota import Quota
-    from ratelab.report.explanation import comparison_of, explanation
+    from ratelab.report.beside import beside
+    from ratelab.report.explanation import explanation
 
     console, quota, kinds = console_of_80(), Quota.parse(rate, burst), chosen(algorithms, [])
-    told = [comparison_of(kinds, quota)] if compare else [explanation(kind, quota) for kind in kinds]
+    if not compare:
+        console.width = min(console.width, MOST)
+    told = [beside(kinds, quota, console.width)] if compare else [explanation(kind, quota) for kind in kinds]
     for number, one in enumerate(told):
         if number:
             console.print()

@@ -18,7 +18,9 @@ class Request(NamedTuple):
     at: int
     """When it comes, in the lesson's unit of time."""
     cost: int
-    why: str
+    what: str
+    shows: str
+    """What it is there to see."""
 
 
 class Lesson(NamedTuple):
@@ -56,13 +58,17 @@ def _requests(quota: Quota) -> list[Request]:
     window, burst = quota.window, quota.burst
     most, one = max(1, burst - 1), -(-quota.period // quota.limit)  # all but one; the time in which one is earned
     return [
-        Request(window - one, most, "most of a burst, shortly before a new window"),
-        Request(window - one, 1, "the last of it"),
-        Request(window - one, 1, "one more at once"),
-        Request(window - one + one // 2, 1, "half of the time later in which one is earned"),
-        Request(window, 1, "the other half later, as a window begins"),
-        Request(window + one // 2, most, "most of a second burst"),
-        Request(2 * window - one // 2, burst, "more than a window after the first burst"),
-        Request(4 * window, burst + 1, "more than the burst, after a pause"),
-        Request(4 * window, 1, "one, after a pause"),
+        Request(
+            window - one, most, "most of a burst, shortly before a new window", "what a quiet key may send at once"
+        ),
+        Request(window - one, 1, "the last of it", "whether all of the burst is granted"),
+        Request(window - one, 1, "one more at once", "what one too many is told"),
+        Request(
+            window - one + one // 2, 1, "half of the time later in which one is earned", "whether half of one counts"
+        ),
+        Request(window, 1, "the other half later, as a window begins", "whether one has come back, or everything"),
+        Request(window + one // 2, most, "most of a second burst", "what passes on both sides of a window's boundary"),
+        Request(2 * window - one // 2, burst, "more than a window after the first burst", "whether that is forgotten"),
+        Request(4 * window, burst + 1, "more than the burst, after a pause", "what is said where no wait helps"),
+        Request(4 * window, 1, "one, after a pause", "whether the denial before it took anything away"),
     ]
