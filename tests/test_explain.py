@@ -95,7 +95,9 @@ def test_an_explanation_has_all_its_parts_and_fits_a_terminal(name: str) -> None
 def test_algorithms_are_set_beside_each_other_on_the_same_requests() -> None:
     text = shown("explain", "--compare", "token-bucket", "leaky-bucket")
     assert max(map(len, text.splitlines())) == 80
-    assert re.search(r"^worst case +2x burst in any 2\.5s: 10 where +burst \+ 1 request in any 2\.5s: 6", text, re.MULTILINE)
+    assert re.search(
+        r"^worst case +2x burst in any 2\.5s: 10 where +burst \+ 1 request in any 2\.5s: 6", text, re.MULTILINE
+    )
     assert text.count("leaves after 2s") == 2
 
 
