@@ -46,6 +46,7 @@ MISTAKES = {
     "a window that begins late": ("fixed-window", "now // window", "(now - 1) // window"),
     "a window that opens again": ("fixed-window", "latest > index", "latest != index"),
     "a log that is new again early": ("sliding-log", "head + count - 1", "head"),
+    "a bucket that a falling time drains": ("token-bucket", "now = now if now > last else last", ""),
 }
 SHOWN = {
     "a burst that is never whole": ("allowed is False, and should be True", [(0, 5)]),
@@ -55,6 +56,10 @@ SHOWN = {
     "a window that begins late": ("allowed is False, and should be True", [(0, 5), (2.5, 1)]),
     "a window that opens again": ("the time fell, and remaining is 5, and should be 4", [(-1e-9, 1), (0, 0)]),
     "a log that is new again early": ("reset_after_ns is 2000000000, and should be 2500000000", [(0, 1), (0.5, 1)]),
+    "a bucket that a falling time drains": (
+        "the time fell, and remaining must be a whole number from 0 to NEVER, and was -10",
+        [(-7.5, 1)],
+    ),
 }
 
 

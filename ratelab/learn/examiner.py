@@ -82,12 +82,29 @@ def _falling(kind: type[Algorithm], answer: type[Algorithm], timeline: Timeline)
     requests, window = _requests(kind, timeline), timeline.quota.window
     now = requests[-1][0] if requests else timeline.origin
     for back, later in product((1, window // 2, window, 3 * window), (0, 1, window // 2)):
-        rows: list[Row] = []
-        for row in _decided(kind, answer, timeline, [*requests, (now - back, 1), (now + later, 0)], rows):
-            if len(rows) > len(requests) and row.yours and row.yours[:2] > row.exact[:2]:
+        failure = _fallen(kind, answer, timeline, requests, [(now - back, 1), (now + later, 0)])
+        if failure:
+            return failure
+    return None
+
+
+def _fallen(
+    kind: type[Algorithm],
+    answer: type[Algorithm],
+    timeline: Timeline,
+    before: list[tuple[int, int]],
+    after: list[tuple[int, int]],
+) -> _Failure | None:
+    """Go on with the hits of `after`, the first of them dated back."""
+    rows: list[Row] = []
+    try:
+        for row in _decided(kind, answer, timeline, [*before, *after], rows):
+            if len(rows) > len(before) and row.yours and row.yours[:2] > row.exact[:2]:
                 return _Failure(rows, f"the time fell, and {_difference(row.yours, row.exact)}")
             if row.yours and row.yours.allowed != row.exact.allowed:
                 break  # what it has denied, it may grant later
+    except WrongStepError as error:
+        return _Failure(rows, f"the time fell, and {error}" if len(rows) > len(before) else str(error))
     return None
 
 
