@@ -74,7 +74,7 @@ def wrong(stem: str) -> tuple[float, float]:
     return run.estimate.wrong_ratio, (counter.over_admitted + counter.over_denied) / counter.offered
 
 
-def test_the_claim_holds_where_hardly_anybody_is_near_the_limit() -> None:
+def test_the_claim_holds_on_an_even_flow_nearly_all_of_it_far_below_the_limit() -> None:
     scenario = load_scenario(str(CLAIM[0].parent / "mostly-quiet.yaml"))
     found = estimated(scenario.traffic, scenario.quota)
     assert len(scenario.traffic.names) == 270
@@ -100,6 +100,7 @@ def test_bursts_are_limited_though_nobody_ever_exceeds_the_limit() -> None:
     run = run_of("bursts")
     assert run.estimate is not None
     assert (run.estimate.keys_above, run.estimate.keys_blamed) == (0, len(run.traffic.names))
+    assert (run.estimate.near_ratio, run.estimate.wrong_ratio > 1000 * CLAIMED_WRONG) == (0, True)
     assert [result.denied > 0 for result in run.results] == [False, True]
 
 

@@ -15,9 +15,11 @@ from ratelab.report.run import Run
 NEAR_ENOUGH = 2
 """The claim holds where the estimate is wrong no more than this many times as often as claimed."""
 
+CHANCE = 3
+"""Wrong requests that tell nothing: so few may be chance, and where no more are to be expected, none may be, too."""
 
 FEWEST = 10_000
-"""Requests of the smallest traffic to be told of: on fewer, a share as small as the one claimed is not to be seen."""
+"""Requests of the smallest traffic to be told of."""
 
 
 class Held(NamedTuple):
@@ -31,9 +33,17 @@ class Held(NamedTuple):
     """The share of its decisions that differ from the exact log's."""
 
     @property
-    def holds(self) -> bool:
-        """Whether the claim does."""
-        return self.estimate.wrong_ratio <= NEAR_ENOUGH * CLAIMED_WRONG
+    def wrong(self) -> int:
+        """Requests on the wrong side of the limit."""
+        return self.estimate.wrongly_allowed + self.estimate.wrongly_limited
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the claim does; None if that cannot be told from so few requests."""
+        expected = CLAIMED_WRONG * self.requests
+        if self.wrong > NEAR_ENOUGH * expected + CHANCE:
+            return False
+        return True if expected > CHANCE else None
 
 
 def held(runs: Sequence[Run]) -> list[Held]:
@@ -70,19 +80,20 @@ def _table(found: Sequence[Held]) -> Table:
         [*headers, "keys missed", "keys blamed", "limiter differs"],
         [(one.name, _cells(one)) for one in found],
         sortable=True,
-        note=f"* wrong no more than {NEAR_ENOUGH} times as often as claimed, ! more often",
+        note=f"* wrong no more than {NEAR_ENOUGH} times as often as claimed, ! more often, - not to be told",
     )
 
 
 def _cells(one: Held) -> list[Cell]:
     told, times = one.estimate, one.estimate.wrong_ratio / CLAIMED_WRONG
+    mark = "" if one.holds is None else "best" if one.holds else "worst"
     return [
         Cell(f"{one.requests:,}", one.requests),
         Cell(f"{one.keys:,}", one.keys),
         Cell(percent(told.near_ratio), told.near_ratio),
         Cell(percent(told.mean_difference), told.mean_difference),
-        Cell(percent(told.wrong_ratio), told.wrong_ratio, "best" if one.holds else "worst"),
-        Cell(_times(times), times),
+        Cell(percent(told.wrong_ratio), told.wrong_ratio, mark),
+        Cell("-" if one.holds is None else _times(times), times),
         Cell(f"{told.keys_missed:,}", told.keys_missed),
         Cell(f"{told.keys_blamed:,}", told.keys_blamed),
         Cell("-" if one.differing is None else percent(one.differing), one.differing or 0),
@@ -90,33 +101,49 @@ def _cells(one: Held) -> list[Cell]:
 
 
 def _verdict(found: Sequence[Held]) -> list[str]:
-    holding, failing = [one for one in found if one.holds], [one for one in found if not one.holds]
+    """Say where the claim holds, where that cannot be told and where it does not, and what that does not mean."""
+    holding, failing, unknown = ([one for one in found if one.holds is held] for held in (True, False, None))
     told = []
     if holding:
-        far = [one.name for one in holding if (one.differing or 0) > NEAR_ENOUGH * CLAIMED_WRONG]
-        near = max(one.estimate.near_ratio for one in holding)
+        told.append(f"It holds on {listed([_counted(one) for one in holding])}.")
+    if unknown:
         told.append(
-            f"It holds on {listed([one.name for one in holding])}: no more than {percent(near)} of their requests came "
-            "with the real rate within a tenth of the limit."
+            f"It may hold on {listed([_counted(one) for one in unknown])}: at the share claimed, no more than {CHANCE} "
+            "would be wrong there, so that fewer says little."
         )
-        if far:
-            most = max(one.differing or 0 for one in holding)
-            told.append(
-                f"Even so, a limiter that goes by it decides otherwise than the exact log more often than that on "
-                f"{listed(far)}, with up to {percent(most)} of the requests: it counts only what it admits, so whoever "
-                "is denied is always at the limit."
-            )
+    far = [one for one in (*holding, *unknown) if _strays(one)]
+    if far:
+        names = listed([f"{one.name} ({percent(one.differing or 0)})" for one in far])
+        told.append(
+            f"Even so, a limiter that goes by it decides otherwise than the exact log more often than that on {names}: "
+            "it counts only what it admits, so whoever is denied is always at the limit."
+        )
     if failing:
         worst = [f"{one.name} ({_times(one.estimate.wrong_ratio / CLAIMED_WRONG)})" for one in failing]
         told.append(f"It does not hold on {listed(worst)}: the estimate is wrong that many times as often as claimed.")
-        uneven = [one.name for one in failing if one.estimate.mean_difference > NEAR_ENOUGH * CLAIMED_DIFFERENCE]
-        if uneven:
-            told.append(
-                f"On {listed(uneven)} the estimate is also off by more than {NEAR_ENOUGH} times the "
-                f"{percent(CLAIMED_DIFFERENCE)} claimed: requests come in bursts, and the counter takes those of the "
-                "previous window as spread evenly over it."
-            )
-    return told
+    return [*told, *_uneven(failing)]
+
+
+def _counted(one: Held) -> str:
+    return f"{one.name} ({one.wrong:,} of {one.requests:,} requests on the wrong side)"
+
+
+def _strays(one: Held) -> bool:
+    """Say whether a limiter differs from the log more often than the estimate is claimed to be wrong."""
+    return (one.differing or 0) * one.requests > NEAR_ENOUGH * CLAIMED_WRONG * one.requests + CHANCE
+
+
+def _uneven(failing: Sequence[Held]) -> list[str]:
+    """Say where traffic comes so unevenly that even distance from the limit does not help."""
+    uneven = [one for one in failing if one.estimate.mean_difference > NEAR_ENOUGH * CLAIMED_DIFFERENCE]
+    if not uneven:
+        return []
+    names, near = listed([one.name for one in uneven]), max(one.estimate.near_ratio for one in uneven)
+    return [
+        f"On {names} the estimate is also off by over {NEAR_ENOUGH} times the {percent(CLAIMED_DIFFERENCE)} claimed, "
+        f"with {percent(near) if near else 'none'} of the requests near the limit: "
+        "they come in bursts, and the counter takes those of the previous window as spread evenly over it."
+    ]
 
 
 def _times(ratio: float) -> str:
