@@ -88,7 +88,10 @@ def serve(
     hash under which clients are known; without it, a random one is drawn at each start.
     """
     from ratelab.cli.extras import require
+    from ratelab.quota import Quota
 
+    quota = Quota.parse(rate, burst)
+    _check(store, workers, record, quota)
     require("serve", "serve", "uvicorn", "httptools", "prometheus_client")
     from ratelab.algorithms import find
     from ratelab.algorithms.outside import blaming
@@ -98,10 +101,7 @@ def serve(
     from ratelab.http.headers import Fields
     from ratelab.http.identity import Identity
     from ratelab.http.server import listen
-    from ratelab.quota import Quota
 
-    quota = Quota.parse(rate, burst)
-    _check(store, workers, record, quota)
     identity = Identity(key, trusted_proxy, trusted_hops)
     kind = find(algo)
     with ExitStack() as closing:
