@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
-from io import BytesIO
+from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,12 +19,17 @@ from ratelab import ALGORITHMS
 from ratelab.http.asgi import App, Message, Scope
 from ratelab.lab.comparison import Comparison, compare
 from ratelab.lab.scenarios import load_scenario
-from ratelab.report.charts import draw, rendered
+from ratelab.learn.drill import grade
+from ratelab.learn.questions import QUESTIONS
+from ratelab.report.charts import draw, draw_verdict, rendered
+from ratelab.report.graded import graded
+from rich.console import Console
 
 ROOT = Path(__file__).parent.parent
 """Where commands run: a clone of the repository."""
 
-COLOURED = {"COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "xterm", "COLORTERM": "", "NO_COLOR": ""}
+COLOURS = {"COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "xterm", "COLORTERM": "", "NO_COLOR": ""}
+PLAIN = {"COLUMNS": "80", "FORCE_COLOR": "", "NO_COLOR": "1"}
 """What has a command print alike everywhere."""
 
 INKS = 64
@@ -33,16 +39,22 @@ INKS = 64
 def run(command: str, folder: str | Path = ROOT) -> None:
     """Run a command, by default in a clone of the repository, and print it with what it says."""
     _, *arguments = shlex.split(command)
+    print(f"$ {command}\n{_output(['-m', 'ratelab', *arguments], folder, COLOURS)}")
+
+
+def _output(
+    arguments: Sequence[str], folder: str | Path = ROOT, looks: Mapping[str, str] = PLAIN
+) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "ratelab", *arguments],
+        [sys.executable, *arguments],
         cwd=folder,
-        env={**os.environ, **COLOURED},
+        env={**os.environ, **looks},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         check=False,
     )
-    print(f"$ {command}\n{done.stdout.rstrip()}")
+    return done.stdout.rstrip()
 
 
 def tell(text: str) -> None:
@@ -120,3 +132,36 @@ async def answered(app: App, scope: Scope) -> Answer:
     head, *parts = sent
     headers = {name.decode(): value.decode() for name, value in head["headers"]}
     return Answer(head["status"], headers, b"".join(part["body"] for part in parts).decode())
+
+
+def judge(algorithm: str, step: Callable[..., Any] | str) -> None:
+    """Grade a drill's answer, and show the verdict as `ratelab drill` does, with its picture."""
+    verdict, told = grade(algorithm, step), StringIO()
+    looks: dict[str, Any] = {"force_terminal": True, "color_system": "standard"}
+    Console(file=told, width=96, force_jupyter=False, **looks).print(graded(verdict))
+    print(told.getvalue().rstrip())
+    if verdict.rows:
+        chart_of(draw_verdict(verdict))
+
+
+def ask(number: int) -> None:
+    """Show a question, its answer behind a fold, and what the command prints that backs it."""
+    asked = QUESTIONS[number - 1]
+    program, *arguments = shlex.split(asked.command)
+    said = _output(arguments if program == "python" else ["-m", "ratelab", *arguments])
+    fold = f"<details><summary>Answer</summary>\n\n{asked.answer}\n\n</details>"
+    tell(f"**{number}. {asked.question}**\n\n{fold}")
+    print(f"$ {asked.command}\n{_evidence(said.splitlines(), asked.shows)}")
+
+
+def _evidence(lines: list[str], shows: str) -> str:
+    """Return the fewest lines in which `shows` finds something; all if it finds nothing."""
+    spans = (
+        (begin, size) for size in range(1, len(lines) + 1) for begin in range(len(lines) - size + 1)
+    )
+    for begin, size in spans:
+        part = lines[begin : begin + size]
+        if re.search(shows, " ".join(" ".join(part).split())):
+            short = part if size <= 9 else [*part[:4], "...", *part[-4:]]
+            return "\n".join(["...", *short, "..."])
+    return "\n".join(lines)
