@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 WIDTH = 80
 NAME = 16
@@ -20,7 +21,8 @@ Row = tuple[str, Sequence[str]]
 def client_table(title: str, headers: Sequence[str], rows: Sequence[Row]) -> RenderableType:
     """Return a row for each client; columns that do not fit beside its name stand in a further table below."""
     widths = [_width(header, [cells[place] for _, cells in rows]) for place, header in enumerate(headers)]
-    return Group(*(_table(title, headers[part], widths[part], rows, part) for part in _parts(widths)))
+    tables = [_table(title, headers[part], widths[part], rows, part) for part in _parts(widths)]
+    return Group(tables[0], *(one for table in tables[1:] for one in (Text(), table)))
 
 
 def name_room(widths: Sequence[int]) -> int:

@@ -14,7 +14,8 @@ __all__ = ["finding", "height", "paint"]
 def finding(view: View) -> str:
     """Say for how much of the time each algorithm had nothing left to give."""
     until = view.comparison.traffic.origin + view.comparison.traffic.duration
-    spent = {name: round(100 * one.spent(until)) for name, one in view.levels.items()}
+    shares = {name: one.spent(until) for name, one in view.levels.items()}
+    spent = {name: 100 if share == 1 else min(99, round(100 * share)) for name, share in shares.items()}
     whose = f" for {view.focus_name}" if view.focus_name else ""
     least, most = min(spent.values()), max(spent.values())
     if most == 0:
