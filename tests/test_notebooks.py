@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,16 @@ def test_a_notebook_is_small_and_keeps_nothing_of_the_machine_it_ran_on(path: Pa
     assert path.stat().st_size < 600_000
     assert str(path.parent.parent) not in path.read_text(encoding="utf-8")
     assert all(cell.metadata.keys() <= {"tags"} for cell in code(nbformat.read(path, as_version=4)))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
+def test_links_within_the_notebooks_lead_somewhere(path: Path) -> None:
+    text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+    headings = {heading.replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+    links = re.findall(r"\]\(([^):]+)\)", text)
+    assert links
+    for link in links:
+        assert link[1:] in headings if link.startswith("#") else (path.parent / link).is_file()
 
 
 def test_a_cell_that_asks_the_network_fails(tmp_path: Path) -> None:
