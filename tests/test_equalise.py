@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from drawn import SECOND, integers, windows_counted
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -12,10 +14,13 @@ from running import BURST, SCENARIOS, refused, shown, told
 
 from ratelab import Quota, create
 from ratelab.algorithms import COMPARED, find
+from ratelab.cli.output import console_of_80
 from ratelab.lab.comparison import compare
 from ratelab.lab.equalise import AHEAD, Equalised, first, good_requests
 from ratelab.lab.replay import replay
+from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.traffic import Traffic
+from ratelab.report.equal import equal_table
 
 QUOTA = Quota(2, 7, 3)
 
@@ -116,6 +121,27 @@ def test_the_table_says_whom_no_burst_holds_and_what_a_queue_costs() -> None:
     assert "of 5 good requests denied: leaky-bucket and sliding-log none, sliding-counter 1, token-bucket 3." in closing
     assert "leaky-bucket made 5,977 wait, up to 39.8min." in closing
     assert "the same burst is not the same protection" in closing
+
+
+def test_figures_too_long_for_a_line_stand_on_two(capsys: pytest.CaptureFixture[str]) -> None:
+    scenario = load_scenario(BURST)
+    comparison = compare(scenario.quota, scenario.traffic, [*map(find, COMPARED)], at_equal_protection=True)
+    assert comparison.equalised is not None
+    equals = [
+        replace(
+            one,
+            good_denied=1_234_567,
+            at_quota_good_denied=1_234_567,
+            at_quota=replace(one.at_quota, denied=12_345_678),
+            result=replace(one.result, denied=23_456_789),
+        )
+        for one in comparison.equalised.equals
+    ]
+    console_of_80().print(equal_table(comparison, replace(comparison.equalised, equals=tuple(equals))))
+    lines = capsys.readouterr().out.splitlines()
+    row = next(number for number, line in enumerate(lines) if line.startswith("sliding-counter"))
+    assert lines[row].split() == ["sliding-counter", "5", "4", "12,345,678", "1,234,567", "0"]
+    assert lines[row + 1].replace("-> ", "").split() == ["6", "5", "23,456,789", "1,234,567", "0"]
 
 
 def test_where_nothing_is_denied_there_is_nothing_to_compare() -> None:

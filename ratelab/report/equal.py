@@ -12,6 +12,7 @@ from rich.text import Text
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.equalise import Equal, Equalised
 from ratelab.quota import about
+from ratelab.report.clients import NAME, WIDTH
 from ratelab.report.findings import counted, listed, queued, seconds
 
 WHY = (
@@ -30,16 +31,23 @@ def equal_table(comparison: Comparison, equalised: Equalised) -> RenderableType:
     if not differs(equalised):
         return Group(*sentences)
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("at quota ->\nat equal protection", overflow="fold", vertical="bottom")
+    table.add_column("at quota ->\nat equal\nprotection", overflow="fold", vertical="bottom")
     for header in EQUAL:
         table.add_column(header, justify="right", vertical="bottom", no_wrap=True)
-    for equal in equalised.equals:
-        (before, after), *pairs = equal_cells(comparison, equal)
-        burst = f"{before} -> {after}{' ' if equal.fits else '!'}"
-        cells = [burst, *(f"{before} -> {after}" for before, after in pairs)]
+    rows = [equal_cells(comparison, equal) for equal in equalised.equals]
+    arrow = " -> " if _fit_beside_names(rows) else "\n-> "
+    for equal, pairs in zip(equalised.equals, rows, strict=True):
+        burst, *others = (f"{before}{arrow}{after}" for before, after in pairs)
+        cells = [f"{burst}{' ' if equal.fits else '!'}", *others]
         table.add_row(escape(equal.result.algorithm), *cells, style="" if equal.fits else "red")
     fits = all(equal.fits for equal in equalised.equals)
     return Group(table, *([] if fits else [Text("! no burst tried fits", style="dim")]), Text(), *sentences)
+
+
+def _fit_beside_names(rows: Sequence[Sequence[tuple[str, str]]]) -> bool:
+    """Say whether there is room for pairs of figures on one line."""
+    widths = [max(len(f"{before} -> {after}") for before, after in column) for column in zip(*rows, strict=True)]
+    return sum(widths) + len(widths) + 1 <= WIDTH - NAME
 
 
 def equal_cells(comparison: Comparison, equal: Equal) -> list[tuple[str, str]]:
