@@ -31,7 +31,7 @@ def equal_table(comparison: Comparison, equalised: Equalised) -> RenderableType:
     if not differs(equalised):
         return Group(*sentences)
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("at quota ->\nat equal\nprotection", overflow="fold", vertical="bottom")
+    table.add_column("at quota ->\nat equal\nprotection", overflow="fold")
     for header in EQUAL:
         table.add_column(header, justify="right", vertical="bottom", no_wrap=True)
     rows = [equal_cells(comparison, equal) for equal in equalised.equals]
