@@ -65,14 +65,12 @@ def sweep(
     """
     from ratelab.algorithms import COMPARED
     from ratelab.cli.output import check_apart
-    from ratelab.cli.pictures import pictures_named, write_picture
+    from ratelab.cli.pictures import pictures_named
     from ratelab.lab.grid import quotas
     from ratelab.lab.sweep import built
     from ratelab.lab.sweep import sweep as swept
     from ratelab.lab.traces import TraceOptions
-    from ratelab.report.charts import THEMES, draw_sweep
-    from ratelab.report.files import write_rows
-    from ratelab.report.swept import swept_object, swept_rows
+    from ratelab.report.swept import swept_object
     from ratelab.report.tables import asked
     from ratelab.report.whole import check_writable
 
@@ -86,10 +84,8 @@ def sweep(
     with LateProgress("sweeping", len(traffic) * len(candidates)) as progress:
         results = swept(candidates, traffic, progress)
     if csv_file is not None:
-        label = dict([*source.items()][:1])
-        write_rows(csv_file, [{**label, **row} for row in swept_rows(results)])
-    for path in pictures:
-        write_picture(path, draw_sweep(results, theme or THEMES[0], f"{told[0]}\n{asked(traffic)}"))
+        _write(csv_file, source, results)
+    _draw(pictures, results, theme, f"{told[0]}\n{asked(traffic)}")
     if as_json:
         click.echo(json.dumps(swept_object(traffic, results, source), ensure_ascii=False))
     else:
@@ -115,6 +111,22 @@ def _traffic(sources: tuple[str, ...], options: TraceOptions) -> tuple[Traffic, 
     title = f"{called_together(paths)}, read as {read.format}"
     told = {"trace": ", ".join(map(printable, paths)), **reading_object(read)}
     return read.traffic, told, (title, *reading_notes(read, options.within_second))
+
+
+def _write(csv_file: str, source: dict[str, Any], results: Sequence[Swept]) -> None:
+    from ratelab.report.files import write_rows
+    from ratelab.report.swept import swept_rows
+
+    label = dict([*source.items()][:1])
+    write_rows(csv_file, [{**label, **row} for row in swept_rows(results)])
+
+
+def _draw(pictures: Sequence[str], results: Sequence[Swept], theme: str | None, caption: str) -> None:
+    from ratelab.cli.pictures import write_picture
+    from ratelab.report.charts import THEMES, draw_sweep
+
+    for path in pictures:
+        write_picture(path, draw_sweep(results, theme or THEMES[0], caption))
 
 
 def _print(traffic: Traffic, told: tuple[str, ...], results: Sequence[Swept]) -> None:

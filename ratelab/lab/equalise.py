@@ -86,8 +86,6 @@ def equalise(
         )
     good = good_requests(quota, traffic)
     target = measure(SlidingLog.from_quota(quota), quota, traffic, exact, exact).peak_in_window
-    all_of_a_key = int(np.bincount(traffic.request_keys, traffic.costs).max(initial=1))
-    most = max(1, min(all_of_a_key, LARGEST * quota.limit // quota.period))
 
     def found(algorithm: type[Algorithm]) -> Equal:
         @cache
@@ -98,25 +96,35 @@ def equalise(
             result = measure(built, quota, traffic, decisions, exact)
             return result, int(np.count_nonzero(good & ~decisions["allowed"]))
 
-        def too_large(burst: int) -> bool:
-            try:
-                return tried(burst)[0].peak_in_window > target
-            except InputError:  # more than it can grant, such as a log too long to be held
-                return True
-
-        if algorithm is SlidingLog:
-            return Equal(*tried(quota.burst), quota.burst, True, *tried(quota.burst))
-        stop = first(lambda burst: too_large(burst) or tried(burst)[0].denied == 0, quota.burst, most)
-        burst = max(1, stop - too_large(stop))
-        while tried(burst)[0].denied:
-            ahead = range(min(burst + AHEAD, most), burst, -1)
-            farther = next((larger for larger in ahead if not too_large(larger)), None)
-            if farther is None:
-                break
-            burst = farther
-        return Equal(*tried(quota.burst), burst, not too_large(burst), *tried(burst))
+        burst = quota.burst
+        if algorithm is not SlidingLog:
+            burst = _largest(lambda burst: tried(burst)[0], quota, traffic, target)
+        fits = tried(burst)[0].peak_in_window <= target
+        return Equal(*tried(quota.burst), burst, fits, *tried(burst))
 
     return Equalised(target, int(np.count_nonzero(good)), tuple(map(found, algorithms)))
+
+
+def _largest(tried: Callable[[int], Result], quota: Quota, traffic: Traffic, target: int) -> int:
+    """Return the largest burst found whose result lets out no more than `target`; 1 if none does."""
+    all_of_a_key = int(np.bincount(traffic.request_keys, traffic.costs).max(initial=1))
+    most = max(1, min(all_of_a_key, LARGEST * quota.limit // quota.period))
+
+    def too_large(burst: int) -> bool:
+        try:
+            return tried(burst).peak_in_window > target
+        except InputError:  # more than it can grant, such as a log too long to be held
+            return True
+
+    stop = first(lambda burst: too_large(burst) or tried(burst).denied == 0, quota.burst, most)
+    burst = max(1, stop - too_large(stop))
+    while tried(burst).denied:
+        ahead = range(min(burst + AHEAD, most), burst, -1)
+        farther = next((larger for larger in ahead if not too_large(larger)), None)
+        if farther is None:
+            break
+        burst = farther
+    return burst
 
 
 def first(holds: Callable[[int], bool], start: int, last: int) -> int:
