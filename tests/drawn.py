@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from ratelab import Quota
 from ratelab.lab.decisions import DECISION, Decisions
+from ratelab.lab.departures import Rows
+from ratelab.lab.ordered import Gathering
 from ratelab.lab.traffic import Integers, Traffic
 
 SECOND = 10**9
@@ -44,6 +46,14 @@ quotas = st.sampled_from([Quota(1, 1, 1), Quota(1, 1, 7), Quota(2, SECOND, 5), Q
 def integers(values: Sequence[int]) -> Integers:
     """Return a column."""
     return np.array(values, np.int64)
+
+
+def rows_of(left: Sequence[tuple[int, int, int]]) -> Rows:
+    """Return departures, given as time, cost and key, in order."""
+    gathered = Gathering()
+    times, costs, keys = (integers([one[column] for one in left]) for column in range(3))
+    gathered.add(times, keys, costs)
+    return gathered.in_order()
 
 
 def traffic_of(run: list[Request]) -> Traffic:

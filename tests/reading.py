@@ -20,7 +20,7 @@ Read = Callable[..., Trace]
 
 def comparable(trace: Trace) -> dict[str, Any]:
     """Return all that a trace says, in a form that can be compared."""
-    columns = {name: np.asarray(value).tolist() for name, value in vars(trace.traffic).items()}
+    columns = {name: np.asarray(value).tolist() for name, value in vars(trace.traffic.whole()).items()}
     return {**vars(trace), "traffic": columns}
 
 

@@ -19,8 +19,7 @@ from ratelab.bench.http import Load
 from ratelab.bench.players import Player
 from ratelab.bench.rivals import Hit, Rival
 from ratelab.cli.bench import BENCHMARKS
-from ratelab.lab.traffic import Traffic
-from ratelab.lab.windows import Booleans
+from ratelab.lab.traffic import Booleans, Traffic
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

@@ -93,7 +93,7 @@ def test_arrivals_that_dwarf_the_rest_are_cut_and_said_so() -> None:
 def test_the_timeline_has_an_arrow_from_each_arrival_to_its_departure() -> None:
     figure, made = drawn("timeline"), compared("burst").decisions["leaky-bucket"]
     arrows = [path.vertices for path in panel(figure, 1).collections[-1].get_paths()]
-    arrived = compared("burst").traffic.times[made["delay_ns"] > 0] / 1e9
+    arrived = compared("burst").traffic.whole().times[made["delay_ns"] > 0] / 1e9
     left = arrived + made["delay_ns"][made["delay_ns"] > 0] / 1e9
     assert [start[0] for start, _ in arrows] == pytest.approx(arrived)
     assert [end[0] for _, end in arrows] == pytest.approx(left)

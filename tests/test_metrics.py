@@ -17,6 +17,7 @@ from drawn import (
     integers,
     made_in,
     quotas,
+    rows_of,
     runs,
     traffic_of,
     windows_counted,
@@ -113,7 +114,7 @@ def test_fairness_is_jains_index_of_the_shares(run: list[Request], quota: Quota)
     ],
 )
 def test_burstiness_by_hand(times: list[int], expected: float | None) -> None:
-    assert burstiness(integers(times)) == expected
+    assert burstiness(rows_of([(time, 1, 0) for time in times])) == expected
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,8 @@ def test_fairness_by_hand(offered: list[int], admitted: list[int], expected: flo
 
 def test_what_poisson_arrivals_leave_behind_has_a_burstiness_of_one() -> None:
     gaps = np.random.PCG64(1).random_raw(20_000) / 2.0**64
-    assert burstiness(np.cumsum(-np.log(1 - gaps) * SECOND).astype(np.int64)) == pytest.approx(1, abs=0.03)
+    times = np.cumsum(-np.log(1 - gaps) * SECOND).astype(np.int64)
+    assert burstiness(rows_of([(time, 1, 0) for time in times.tolist()])) == pytest.approx(1, abs=0.03)
 
 
 # --- a run through real algorithms

@@ -27,7 +27,7 @@ def log(*times: str, clients: str = "") -> bytes:
 
 def names_of(trace: Trace) -> list[str]:
     """Return who asked, request by request."""
-    return [trace.traffic.names[client] for client in trace.traffic.clients]
+    return [trace.traffic.names[client] for client in trace.traffic.whole().clients]
 
 
 # --- order, seconds, duration
@@ -38,14 +38,14 @@ def test_clients_are_numbered_as_the_file_names_them(read: Read) -> None:
     assert trace.traffic.names == ("c", "a", "b")
     assert names_of(trace) == ["a", "b", "c", "c"]
     assert trace.traffic.keys.tolist() == [0, 1, 2]
-    assert trace.traffic.costs.tolist() == [1, 1, 1, 1]
+    assert trace.traffic.whole().costs.tolist() == [1, 1, 1, 1]
 
 
 def test_times_are_sorted_stably_and_the_late_ones_counted(read: Read) -> None:
     rows = zip([5, 1, 3, 5, 1, 6, 6], b"abcdefg", range(1, 8), strict=True)
     trace = read(b"time,ip,cost\n" + b"".join(b"%d.5,%c,%d\n" % row for row in rows), cost="cost")
     assert "".join(names_of(trace)) == "becadfg"
-    assert trace.traffic.costs.tolist() == [2, 5, 3, 1, 4, 6, 7]
+    assert trace.traffic.whole().costs.tolist() == [2, 5, 3, 1, 4, 6, 7]
     assert trace.reordered == 3
     assert read(b"time,ip\n1.5,a\n1.5,b\n2,c\n").reordered == 0
 
@@ -64,7 +64,7 @@ def test_whole_seconds_are_spread_in_the_order_of_the_file(read: Read) -> None:
     trace = read(log("10:00:07", "10:00:05", "10:00:05", "10:00:05", "10:00:07", "10:00:06", clients="abcdef"))
     assert trace.whole_seconds
     assert "".join(names_of(trace)) == "bcdfae"
-    assert trace.traffic.times.tolist() == [
+    assert trace.traffic.whole().times.tolist() == [
         0,
         SECOND // 3,
         SECOND * 2 // 3,
@@ -76,7 +76,7 @@ def test_whole_seconds_are_spread_in_the_order_of_the_file(read: Read) -> None:
 
 
 def test_whole_seconds_may_stand_at_their_start(read: Read) -> None:
-    traffic = read(log("10:00:05", "10:00:05", "10:00:07"), within_second="start").traffic
+    traffic = read(log("10:00:05", "10:00:05", "10:00:07"), within_second="start").traffic.whole()
     assert (traffic.times.tolist(), traffic.duration) == ([0, 0, 2 * SECOND], 3 * SECOND)
 
 
@@ -84,8 +84,8 @@ def test_whole_seconds_may_stand_at_their_start(read: Read) -> None:
 def test_one_fraction_of_a_second_says_that_times_are_exact(read: Read, first: bytes) -> None:
     trace = read(b"time,ip\n%s,a\n%s,b\n2.000000001,c\n" % (first, first))
     assert not trace.whole_seconds
-    assert (trace.traffic.times.tolist(), trace.traffic.duration) == ([0, 0, SECOND + 1], SECOND + 1)
-    assert read(b"time,ip\n%s,a\n%s,b\n" % (first, first)).traffic.times.tolist() == [0, SECOND // 2]
+    assert (trace.traffic.whole().times.tolist(), trace.traffic.duration) == ([0, 0, SECOND + 1], SECOND + 1)
+    assert read(b"time,ip\n%s,a\n%s,b\n" % (first, first)).traffic.whole().times.tolist() == [0, SECOND // 2]
 
 
 def test_traffic_lasts_at_least_a_nanosecond(read: Read) -> None:
@@ -165,7 +165,7 @@ def test_anything_is_a_trace_or_an_input_error(content: bytes, zipped: bool, opt
             trace = read_trace("-", options)
         except InputError:
             return
-    traffic = trace.traffic
+    traffic = trace.traffic.whole()
     assert trace.lines == len(traffic) + trace.unparsed
     assert traffic.times[0] == 0
     assert (traffic.times[1:] >= traffic.times[:-1]).all()

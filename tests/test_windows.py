@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
-from drawn import SECOND, Request, departed, integers, made_in, runs, traffic_of, windows_counted
+from drawn import SECOND, Request, departed, made_in, rows_of, runs, traffic_of, windows_counted
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ratelab.lab.traffic import Integers
 from ratelab.lab.windows import Trailing, Window, fullest_window
 
 lengths = st.integers(1, 20) | st.sampled_from([SECOND, 2**62])
@@ -16,11 +19,10 @@ lengths = st.integers(1, 20) | st.sampled_from([SECOND, 2**62])
 @given(runs, lengths, st.integers(0, 2**62))
 def test_a_window_may_be_of_any_length_at_any_time(run: list[Request], length: int, begin: int) -> None:
     left = [(at + begin, cost, key) for at, cost, key in departed(run)]
-    times, costs, keys = (integers([one[column] for one in left]) for column in range(3))
     counted = windows_counted(left, length)
     most = max(counted.values(), default=0)
     first = min((place for place, cost in counted.items() if cost == most), default=None)
-    assert fullest_window(times, costs, keys, length) == (None if first is None else Window(most, *first))
+    assert fullest_window(rows_of(left), 3, length) == (None if first is None else Window(most, *first))
 
 
 @pytest.mark.parametrize(
@@ -29,8 +31,7 @@ def test_a_window_may_be_of_any_length_at_any_time(run: list[Request], length: i
 )
 def test_a_window_does_not_hold_its_own_end(length: int, expected: tuple[int, int, int]) -> None:
     left = [(0, 1, 0), (10, 3, 0), (10, 1, 0), (20, 2, 0), (20, 4, 1)]
-    times, costs, keys = (integers([one[column] for one in left]) for column in range(3))
-    assert fullest_window(times, costs, keys, length) == expected
+    assert fullest_window(rows_of(left), 3, length) == expected
 
 
 @given(runs, lengths)
@@ -45,5 +46,9 @@ def test_before_each_request_stands_what_its_key_had_counted_within_the_window(r
 
     for mask in (allowed, np.ones(len(run), np.bool_)):
         expected = [before(number, mask.tolist()) for number in range(len(run))]
-        assert Trailing(traffic, length).cost(mask).tolist() == expected
-    assert Trailing(traffic, length).cost().tolist() == expected
+        assert costs_of(Trailing(traffic, length).cost(mask)) == expected
+    assert costs_of(Trailing(traffic, length).cost()) == expected
+
+
+def costs_of(found: Iterator[tuple[slice, Integers]]) -> list[int]:
+    return [cost for _, some in found for cost in some.tolist()]

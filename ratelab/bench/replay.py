@@ -50,7 +50,7 @@ def _plain() -> Iterator[Figure]:
     traffic = Traffic(times, clients, ones, tuple(map(str, range(10_000))), np.arange(10_000), 100 * 10**9)
     for name in ALGORITHMS:
         algorithm = create(name, "10/s", burst=20)
-        work = partial(plain.decide, algorithm, traffic, lambda _: None)
+        work = partial(plain.decide, algorithm, traffic, True, lambda _: None)
         seconds, floors = in_turn(work, partial(_spin, PLAIN), rounds=3, clock=time.process_time)
         yield figure(f"plain {name}", seconds, floors, PLAIN / 1e9, "ns", "<= 60x")
 
@@ -79,7 +79,7 @@ def _others(traffic: Traffic, costs: dict[str, float]) -> Iterator[Figure]:
         traffic, times=traffic.times[:PLAYED], clients=traffic.clients[:PLAYED], costs=traffic.costs[:PLAYED]
     )
     for package, (name, play) in players.installed().items():
-        expected = plain.decide(create(name, RATE, burst=players.BURST), first, lambda _: None)["allowed"]
+        expected = plain.decide(create(name, RATE, burst=players.BURST), first, False, lambda _: None)["allowed"]
         begun = time.process_time()
         decided = play(first)
         cost = (time.process_time() - begun) / PLAYED

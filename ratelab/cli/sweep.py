@@ -16,7 +16,7 @@ from ratelab.errors import InputError
 if TYPE_CHECKING:
     from ratelab.lab.sweep import Swept
     from ratelab.lab.traces import TraceOptions
-    from ratelab.lab.traffic import Traffic
+    from ratelab.lab.traffic import Asked
 
 SCENARIOS = (".yaml", ".yml")
 
@@ -92,7 +92,7 @@ def sweep(
         _print(traffic, told, results)
 
 
-def _traffic(sources: tuple[str, ...], options: TraceOptions) -> tuple[Traffic, dict[str, Any], tuple[str, ...]]:
+def _traffic(sources: tuple[str, ...], options: TraceOptions) -> tuple[Asked, dict[str, Any], tuple[str, ...]]:
     """Return the traffic, what the JSON says of where it is from, and what people are told, the title first."""
     if sources[0].endswith(SCENARIOS):
         from ratelab.lab.scenarios import load_scenario
@@ -129,7 +129,7 @@ def _draw(pictures: Sequence[str], results: Sequence[Swept], theme: str | None, 
         write_picture(path, draw_sweep(results, theme or THEMES[0], caption))
 
 
-def _print(traffic: Traffic, told: tuple[str, ...], results: Sequence[Swept]) -> None:
+def _print(traffic: Asked, told: tuple[str, ...], results: Sequence[Swept]) -> None:
     from ratelab.cli.output import console_of_80
     from ratelab.report.swept import swept_table
     from ratelab.report.tables import asked

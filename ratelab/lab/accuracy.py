@@ -16,8 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ratelab.lab.decisions import Outcome
-from ratelab.lab.traffic import Integers, Traffic
-from ratelab.lab.windows import Booleans, Trailing, Window, fullest_window
+from ratelab.lab.departures import departures
+from ratelab.lab.stored import Column
+from ratelab.lab.traffic import Asked, Integers, key_count
+from ratelab.lab.windows import Trailing, Window, fullest_window
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota
 
@@ -40,34 +42,51 @@ class Accuracy:
 def accuracy(
     algorithm: Algorithm,
     quota: Quota,
-    traffic: Traffic,
+    traffic: Asked,
     decisions: Outcome,
     exact: Outcome | None,
     trailing: Trailing,
 ) -> Accuracy:
     """Hold `decisions` against those of the `exact` log; `trailing` is the quota's window of this traffic."""
     allowed = decisions["allowed"]
-    departures = traffic.times[allowed] + decisions["delay_ns"][allowed]
-    earned = trailing.cost(allowed) + traffic.costs <= quota.burst
-
-    def by_client(chosen: Booleans) -> Integers:
-        return np.bincount(traffic.clients[chosen], minlength=len(traffic.names))
-
+    unearned = withheld = 0
+    for part, past in trailing.cost(allowed):
+        earned = past + traffic.part(part).costs <= quota.burst
+        unearned += int(np.count_nonzero(allowed[part] & ~earned))
+        withheld += int(np.count_nonzero(~allowed[part] & earned))
+    keys = key_count(traffic)
+    over_admitted, over_denied = (None, None) if exact is None else _by_client(traffic, allowed, exact["allowed"])
     return Accuracy(
         at_most=promised(type(algorithm), quota, traffic),
-        worst=fullest_window(departures, traffic.costs[allowed], traffic.request_keys[allowed], quota.window),
-        unearned=int(np.count_nonzero(allowed & ~earned)),
-        withheld=int(np.count_nonzero(~allowed & earned)),
-        client_over_admitted=None if exact is None else by_client(allowed & ~exact["allowed"]),
-        client_over_denied=None if exact is None else by_client(~allowed & exact["allowed"]),
+        worst=fullest_window(departures(traffic, decisions), keys, quota.window),
+        unearned=unearned,
+        withheld=withheld,
+        client_over_admitted=over_admitted,
+        client_over_denied=over_denied,
     )
 
 
-def promised(algorithm: type[Algorithm], quota: Quota, traffic: Traffic) -> int | None:
+def _by_client(traffic: Asked, allowed: Column, exact: Column) -> tuple[Integers, Integers]:
+    """Count the requests of each client that were admitted and are not by `exact`, and the reverse."""
+    over_admitted, over_denied = (np.zeros(len(traffic.names), np.int64) for _ in range(2))
+    for part in traffic.parts():
+        clients, made, right = traffic.part(part).clients, allowed[part], exact[part]
+        np.add.at(over_admitted, clients[made & ~right], 1)
+        np.add.at(over_denied, clients[~made & right], 1)
+    return over_admitted, over_denied
+
+
+def promised(algorithm: type[Algorithm], quota: Quota, traffic: Asked) -> int | None:
     """Return what `Algorithm.at_most` comes to here; a whole request is the dearest that could be admitted."""
     at_most: tuple[int, int] | None = getattr(algorithm, "at_most", None)
     if at_most is None:
         return None
     factor, extra = at_most
-    dearest = int(traffic.costs[traffic.costs <= quota.burst].max(initial=1)) if extra > 0 else 1
+    dearest = _dearest(quota, traffic) if extra > 0 else 1
     return factor * quota.burst + extra * dearest
+
+
+def _dearest(quota: Quota, traffic: Asked) -> int:
+    """Return the largest cost that the quota could grant; 1 if there is none."""
+    costs = (traffic.part(part).costs for part in traffic.parts())
+    return max((int(some[some <= quota.burst].max(initial=1)) for some in costs), default=1)

@@ -16,12 +16,12 @@ from ratelab.lab.equalise import Equalised, equalise
 from ratelab.lab.estimate import Estimate, estimate
 from ratelab.lab.metrics import Result, measure
 from ratelab.lab.replay import outcome, replay
-from ratelab.lab.traffic import Traffic
+from ratelab.lab.traffic import Asked
 from ratelab.lab.windows import Trailing
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota
 
-Decide = Callable[[Algorithm, Traffic, Progress], Outcome]
+Decide = Callable[[Algorithm, Asked, Progress], Outcome]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Comparison:
     """What each algorithm did, in the order asked for."""
 
     quota: Quota
-    traffic: Traffic
+    traffic: Asked
     results: tuple[Result, ...]
     decisions: dict[str, Decisions]
     """Every decision by algorithm; empty unless they were to be kept."""
@@ -45,7 +45,7 @@ class Comparison:
 
 def compare(
     quota: Quota,
-    traffic: Traffic,
+    traffic: Asked,
     algorithms: Sequence[type[Algorithm]],
     progress: Progress = lambda _: None,
     *,
@@ -55,9 +55,13 @@ def compare(
 ) -> Comparison:
     """Replay `traffic` through each of `algorithms`, and through the exact sliding log that they are held against.
 
+    To keep decisions, all is held in memory; the figures alone are made part by part.
+
     Raises `InputError` if two algorithms have one name or one of them cannot grant `quota`.
     """
     check_names(algorithms)
+    if keep_decisions:
+        traffic = traffic.whole()
     built = [_built(algorithm, quota) for algorithm in algorithms]
     decide: Decide = replay if keep_decisions else outcome
     exact = _exact(quota, traffic, decide, progress)
@@ -96,7 +100,7 @@ def _built(algorithm: type[Algorithm], quota: Quota) -> Algorithm:
         return algorithm.from_quota(quota)
 
 
-def _exact(quota: Quota, traffic: Traffic, decide: Decide, progress: Progress) -> Outcome | None:
+def _exact(quota: Quota, traffic: Asked, decide: Decide, progress: Progress) -> Outcome | None:
     """Return the sliding log's decisions, or None if its log could not be held."""
     try:
         return decide(SlidingLog.from_quota(quota), traffic, progress)

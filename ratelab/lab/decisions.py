@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ratelab.lab.stored import Column
 from ratelab.limiter import Decision
 
 DECISION = np.dtype([(field, np.bool_ if field == "allowed" else np.int64) for field in Decision._fields])
@@ -16,8 +17,11 @@ DECISION = np.dtype([(field, np.bool_ if field == "allowed" else np.int64) for f
 Decisions = NDArray[Any]
 """One row of dtype `DECISION` for each request, in the order of arrival."""
 
-Outcome = Decisions | dict[str, NDArray[Any]]
-"""What figures are made of: at least the columns `allowed` and `delay_ns`, by name, in the order of arrival."""
+Outcome = Decisions | dict[str, Column]
+"""The columns of a `Decision` by name, at least those of `FIGURED`, in the order of arrival."""
+
+FIGURED = ("allowed", "delay_ns")
+"""The fields that figures are made of."""
 
 Row = tuple[bool, int, int, int, int]
 """One decision, as `step` returns it."""

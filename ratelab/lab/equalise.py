@@ -25,8 +25,9 @@ from ratelab.errors import InputError
 from ratelab.lab.decisions import Outcome, Progress
 from ratelab.lab.metrics import Result, measure
 from ratelab.lab.replay import outcome
-from ratelab.lab.traffic import Traffic
-from ratelab.lab.windows import Booleans, Trailing
+from ratelab.lab.stored import Column
+from ratelab.lab.traffic import Asked, key_count
+from ratelab.lab.windows import Trailing
 from ratelab.limiter import Algorithm
 from ratelab.quota import LARGEST, Quota
 
@@ -60,18 +61,20 @@ class Equalised:
     equals: tuple[Equal, ...]
 
 
-def good_requests(quota: Quota, traffic: Traffic) -> Booleans:
+def good_requests(quota: Quota, traffic: Asked) -> Column:
     """Return which requests nobody has a reason to deny.
 
     With one, its key has asked for no more than `burst` in the window that ends with it, whatever became of the rest.
     """
-    found: Booleans = Trailing(traffic, quota.window).cost() + traffic.costs <= quota.burst
-    return found
+    good = traffic.column(np.bool_)
+    for part, before in Trailing(traffic, quota.window).cost():
+        good[part] = before + traffic.part(part).costs <= quota.burst
+    return good
 
 
 def equalise(
     quota: Quota,
-    traffic: Traffic,
+    traffic: Asked,
     algorithms: Sequence[type[Algorithm]],
     exact: Outcome | None,
     progress: Progress,
@@ -94,7 +97,8 @@ def equalise(
                 built = algorithm.from_quota(Quota(quota.limit, quota.period, burst))
             decisions = outcome(built, traffic, progress)
             result = measure(built, quota, traffic, decisions, exact)
-            return result, int(np.count_nonzero(good & ~decisions["allowed"]))
+            denied = (good[part] & ~decisions["allowed"][part] for part in traffic.parts())
+            return result, sum(int(np.count_nonzero(some)) for some in denied)
 
         burst = quota.burst
         if algorithm is not SlidingLog:
@@ -102,13 +106,13 @@ def equalise(
         fits = tried(burst)[0].peak_in_window <= target
         return Equal(*tried(quota.burst), burst, fits, *tried(burst))
 
-    return Equalised(target, int(np.count_nonzero(good)), tuple(map(found, algorithms)))
+    count = sum(int(np.count_nonzero(good[part])) for part in traffic.parts())
+    return Equalised(target, count, tuple(map(found, algorithms)))
 
 
-def _largest(tried: Callable[[int], Result], quota: Quota, traffic: Traffic, target: int) -> int:
+def _largest(tried: Callable[[int], Result], quota: Quota, traffic: Asked, target: int) -> int:
     """Return the largest burst found whose result lets out no more than `target`; 1 if none does."""
-    all_of_a_key = int(np.bincount(traffic.request_keys, traffic.costs).max(initial=1))
-    most = max(1, min(all_of_a_key, LARGEST * quota.limit // quota.period))
+    most = max(1, min(_most_of_a_key(traffic), LARGEST * quota.limit // quota.period))
 
     def too_large(burst: int) -> bool:
         try:
@@ -125,6 +129,15 @@ def _largest(tried: Callable[[int], Result], quota: Quota, traffic: Traffic, tar
             break
         burst = farther
     return burst
+
+
+def _most_of_a_key(traffic: Asked) -> int:
+    """Return the most that one key asked for."""
+    costs = np.zeros(key_count(traffic), np.int64)
+    for part in traffic.parts():
+        some = traffic.part(part)
+        np.add.at(costs, some.request_keys, some.costs)
+    return int(costs.max(initial=1))
 
 
 def first(holds: Callable[[int], bool], start: int, last: int) -> int:

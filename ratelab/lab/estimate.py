@@ -9,13 +9,14 @@ its own decisions differ by other figures: those of the accuracy card.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
-from ratelab.lab.traffic import Integers, Traffic
-from ratelab.lab.windows import Booleans, Trailing
+from ratelab.lab.tally import exact_fraction
+from ratelab.lab.traffic import Asked, Booleans, Integers, Traffic, key_count
+from ratelab.lab.windows import Trailing
 from ratelab.quota import Quota
 
 CLAIMED_WRONG, CLAIMED_DIFFERENCE = 0.00003, 0.06
@@ -44,46 +45,73 @@ class Estimate:
     """Keys whose estimate was above the limit, but never their real rate."""
 
 
-def estimate(quota: Quota, traffic: Traffic, trailing: Trailing) -> Estimate:
+def estimate(quota: Quota, traffic: Asked, trailing: Trailing) -> Estimate:
     """Hold the two-window estimate of what was asked against the truth; `trailing` is the quota's window."""
-    real = trailing.cost() + traffic.costs
-    current, previous, left = two_windows(traffic, quota.window)
-    estimated = current + previous * (left / quota.window)
-    above, told = real > quota.burst, _above(quota, current, previous, left)
-    missed, blamed = above & ~told, told & ~above
-    keys = traffic.request_keys
-    really, apparently = np.unique(keys[above]), np.unique(keys[told])
+    windows = TwoWindows(key_count(traffic), quota.window)
+    really, apparently = (np.zeros(len(windows.current), np.bool_) for _ in range(2))
+    allowed = limited = near = 0
+    difference = Fraction(0)
+    for part, before in trailing.cost():
+        some = traffic.part(part)
+        real, (current, previous, left) = before + some.costs, windows.asked(some)
+        estimated = current + previous * (left / quota.window)
+        above, told = real > quota.burst, _above(quota, current, previous, left)
+        allowed += int(np.count_nonzero(above & ~told))
+        limited += int(np.count_nonzero(told & ~above))
+        near += int(np.count_nonzero(np.abs(real - quota.burst) <= quota.burst // 10))
+        difference += exact_fraction(np.abs(estimated - real) / real)
+        really[some.request_keys[above]] = apparently[some.request_keys[told]] = True
     return Estimate(
-        wrongly_allowed=int(np.count_nonzero(missed)),
-        wrongly_limited=int(np.count_nonzero(blamed)),
-        wrong_ratio=int(np.count_nonzero(missed | blamed)) / max(1, len(traffic)),
-        mean_difference=math.fsum((np.abs(estimated - real) / real).tolist()) / max(1, len(traffic)),
-        near_ratio=int(np.count_nonzero(np.abs(real - quota.burst) <= quota.burst // 10)) / max(1, len(traffic)),
-        keys_above=len(really),
-        keys_missed=len(np.setdiff1d(really, apparently)),
-        keys_blamed=len(np.setdiff1d(apparently, really)),
+        wrongly_allowed=allowed,
+        wrongly_limited=limited,
+        wrong_ratio=(allowed + limited) / max(1, len(traffic)),
+        mean_difference=float(difference) / max(1, len(traffic)),
+        near_ratio=near / max(1, len(traffic)),
+        keys_above=int(np.count_nonzero(really)),
+        keys_missed=int(np.count_nonzero(really & ~apparently)),
+        keys_blamed=int(np.count_nonzero(apparently & ~really)),
     )
 
 
-def two_windows(traffic: Traffic, length: int) -> tuple[Integers, Integers, Integers]:
-    """Return what a sliding counter that admits everything knows with each request, itself included.
+class TwoWindows:
+    """What a sliding counter that admits everything knows of each key, windows being aligned to the clock."""
 
-    The cost of its key in the current window so far, that in the whole previous window, and the nanoseconds until the
-    current one ends, windows being aligned to the clock.
-    """
-    keys, clock = traffic.request_keys, traffic.clock_times
-    order = np.argsort(keys, kind="stable")
-    windows = (clock // length)[order]
-    begins = np.flatnonzero((np.diff(keys[order], prepend=-1) != 0) | (np.diff(windows, prepend=-1) != 0))
-    sums = np.concatenate([[0], np.cumsum(traffic.costs[order])])
-    totals = np.diff(sums[np.append(begins, len(order))])
-    follows = (np.diff(keys[order][begins], prepend=-1) == 0) & (np.diff(windows[begins], prepend=-2) == 1)
-    before = np.where(follows, np.concatenate([[0], totals])[:-1], 0)
-    run = np.repeat(np.arange(len(begins)), np.diff(np.append(begins, len(order))))
-    current, previous = np.empty(len(order), np.int64), np.empty(len(order), np.int64)
-    current[order] = sums[1:] - sums[begins][run]
-    previous[order] = before[run]
-    return current, previous, length - clock % length
+    def __init__(self, keys: int, length: int) -> None:
+        self._length = length
+        self._window = np.full(keys, np.iinfo(np.int64).min)
+        self.current, self.previous = np.zeros(keys, np.int64), np.zeros(keys, np.int64)
+
+    def asked(self, some: Traffic) -> tuple[Integers, Integers, Integers]:
+        """Take some requests, and return what is known with each, itself included.
+
+        The cost of its key in the current window so far, that in the whole previous window, and the nanoseconds until
+        the current one ends.
+        """
+        clock = some.clock_times
+        order = np.argsort(some.request_keys, kind="stable")
+        keys, windows = some.request_keys[order], (clock // self._length)[order]
+        begins = np.flatnonzero((np.diff(keys, prepend=-1) != 0) | (np.diff(windows, prepend=-1) != 0))
+        runs = np.append(begins, len(order))
+        sums = np.concatenate([[0], np.cumsum(some.costs[order])])
+        carried, before = self._follow(keys[begins], windows[begins], np.diff(sums[runs]))
+        current, previous = np.empty(len(order), np.int64), np.empty(len(order), np.int64)
+        current[order] = sums[1:] - np.repeat(sums[begins] - carried, np.diff(runs))
+        previous[order] = np.repeat(before, np.diff(runs))
+        return current, previous, self._length - clock % self._length
+
+    def _follow(self, keys: Integers, windows: Integers, totals: Integers) -> tuple[Integers, Integers]:
+        """Take what keys ask for in one window after the other; return what is known of each window beforehand."""
+        first = np.diff(keys, prepend=-1) != 0
+        same = first & (self._window[keys] == windows)
+        carried = np.where(same, self.current[keys], 0)
+        totals = totals + carried
+        latest = np.where(first, self._window[keys], np.append(0, windows)[:-1])
+        held = np.where(first, self.current[keys], np.append(0, totals)[:-1])
+        before = np.where(same, self.previous[keys], np.where(latest == windows - 1, held, 0))
+        last = np.append(first, True)[1:]
+        kept = keys[last]
+        self._window[kept], self.current[kept], self.previous[kept] = windows[last], totals[last], before[last]
+        return carried, before
 
 
 def _above(quota: Quota, current: Integers, previous: Integers, left: Integers) -> Booleans:

@@ -1,7 +1,7 @@
 """What to measure of a replay: each figure's definition, and where it comes from.
 
-Sums of floats are taken with `math.fsum`, whose result does not depend on the order or on the processor, so that the
-same run prints the same bytes everywhere.
+Sums are of whole numbers, or taken with `math.fsum`: they do not depend on the order, on the parts in which requests
+are looked at or on the processor, so that the same run prints the same bytes everywhere.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.lab.decisions import Outcome
-from ratelab.lab.traffic import Integers, Traffic
+from ratelab.lab.departures import Rows, departures
+from ratelab.lab.tally import Tally, exact_squares, exact_sum
+from ratelab.lab.traffic import Asked, Integers, key_count, parts_of
 from ratelab.lab.windows import fullest_window
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota
@@ -59,52 +61,52 @@ class Result:
     client_admitted: Integers
 
 
-def measure(algorithm: Algorithm, quota: Quota, traffic: Traffic, decisions: Outcome, exact: Outcome | None) -> Result:
+def measure(algorithm: Algorithm, quota: Quota, traffic: Asked, decisions: Outcome, exact: Outcome | None) -> Result:
     """Measure what `algorithm` decided; `exact` is what the sliding log of the same quota decided."""
-    allowed = decisions["allowed"]
-    delays = decisions["delay_ns"][allowed]
-    departures = traffic.times[allowed] + delays
-    worst = fullest_window(departures, traffic.costs[allowed], traffic.request_keys[allowed], quota.window)
+    tally = Tally.of(traffic, decisions, exact)
+    left = departures(traffic, decisions)
+    worst = fullest_window(left, key_count(traffic), quota.window)
     peak = worst.cost if worst else 0
-    offered = np.bincount(traffic.clients, minlength=len(traffic.names))
-    admitted = np.bincount(traffic.clients[allowed], minlength=len(traffic.names))
-    clients, clients_denied = int(np.count_nonzero(offered)), int(np.count_nonzero(admitted < offered))
+    clients, clients_denied = (int(np.count_nonzero(some)) for some in (tally.offered, tally.denied))
     return Result(
         algorithm=algorithm.name,
         offered=len(traffic),
-        admitted=len(delays),
-        denied=len(traffic) - len(delays),
-        delayed=int(np.count_nonzero(delays)),
-        admit_ratio=round(len(delays) / max(1, len(traffic)), 4),
+        admitted=tally.allowed,
+        denied=len(traffic) - tally.allowed,
+        delayed=tally.delayed,
+        admit_ratio=round(tally.allowed / max(1, len(traffic)), 4),
         peak_in_window=peak,
         overshoot=round(peak / quota.burst, 4),
-        mean_delay=round(math.fsum(delays.tolist()) / max(1, len(delays)) / 1e9, 6),
-        max_delay=round(int(delays.max(initial=0)) / 1e9, 6),
-        burstiness=burstiness(departures),
-        fairness=fairness(offered, admitted),
-        over_admitted=None if exact is None else int(np.count_nonzero(allowed & ~exact["allowed"])),
-        over_denied=None if exact is None else int(np.count_nonzero(~allowed & exact["allowed"])),
+        mean_delay=round(float(tally.delay) / max(1, tally.allowed) / 1e9, 6),
+        max_delay=round(tally.longest_delay / 1e9, 6),
+        burstiness=burstiness(left),
+        fairness=fairness(tally.offered, tally.admitted),
+        over_admitted=None if exact is None else tally.over_admitted,
+        over_denied=None if exact is None else tally.over_denied,
         state_bytes_per_key=8 * len(algorithm.start(0)),
         clients=clients,
         clients_denied=clients_denied,
         clients_denied_ratio=round(clients_denied / max(1, clients), 4),
-        client_offered=offered,
-        client_admitted=admitted,
+        client_offered=tally.offered,
+        client_admitted=tally.admitted,
     )
 
 
-def burstiness(departures: Integers) -> float | None:
+def burstiness(left: Rows) -> float | None:
     """Return the coefficient of variation of the gaps between departures, all keys together; None below two gaps.
 
     0 is a metronome, 1 a Poisson process, above 1 comes in bursts. Cox and Lewis, "The Statistical Analysis of
     Series of Events" (1966), section 4.
     """
-    gaps = np.diff(np.sort(departures)).astype(np.float64)
-    mean = math.fsum(gaps.tolist()) / max(1, len(gaps))
-    if len(gaps) < 2 or mean == 0:
+    gaps = total = squares = 0
+    last = np.empty(0, np.int64)
+    for part in parts_of(len(left)):
+        times = np.append(last, left[part]["time"])
+        last, some = times[-1:], np.diff(times)
+        gaps, total, squares = gaps + len(some), total + exact_sum(some), squares + exact_squares(some)
+    if gaps < 2 or total == 0:
         return None
-    variance = math.fsum(np.square(gaps - mean).tolist()) / len(gaps)
-    return round(math.sqrt(variance) / mean, 4)
+    return round(math.sqrt(gaps * squares - total**2) / total, 4)
 
 
 def fairness(offered: Integers, admitted: Integers) -> float | None:

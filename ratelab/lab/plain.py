@@ -9,40 +9,70 @@ import numpy as np
 
 from ratelab.algorithms.outside import blaming, is_ours
 from ratelab.errors import shown
-from ratelab.lab.decisions import DECISION, Decisions, Progress, Row
-from ratelab.lab.traffic import Integers, Traffic
-from ratelab.limiter import Algorithm, State
+from ratelab.lab.decisions import DECISION, FIGURED, Decisions, Progress, Row
+from ratelab.lab.shares import Requests, put, shares
+from ratelab.lab.stored import Column
+from ratelab.lab.traffic import Asked, Integers
+from ratelab.limiter import Algorithm, Decision, State
 
 Step = Callable[[State, int, int], Row]
 
 BETWEEN_REPORTS = 50_000
 
+_NUMBER = 5
+"""A number of Python takes so many times the room of one in a table."""
 
-def decide(algorithm: Algorithm, traffic: Traffic, progress: Progress) -> Decisions:
-    """Decide every request of `traffic`, each key's in turn from a state of its own.
 
-    Keys know nothing of one another, so one is replayed after the other and a single state is held at a time.
+def decide(algorithm: Algorithm, traffic: Asked, complete: bool, progress: Progress) -> dict[str, Column]:
+    """Decide every request of `traffic`; return the columns of a `Decision`, or just what figures are made of.
+
+    Keys know nothing of one another, so in each part of the traffic one is replayed after the other.
     Raises `InputError` if an algorithm from outside fails or does not return five numbers.
     """
-    decisions = np.empty(len(traffic), DECISION)
-    by_key = np.argsort(traffic.request_keys, kind="stable")
-    rows = chain.from_iterable(_key_by_key(algorithm, traffic, by_key))
+    columns = {name: traffic.column(DECISION[name]) for name in (Decision._fields if complete else FIGURED)}
+    parts = traffic.parts()
     with blaming(algorithm):
-        for begin in range(0, len(traffic), BETWEEN_REPORTS):
-            part = by_key[begin : begin + BETWEEN_REPORTS]
-            decisions[part] = np.fromiter(islice(rows, len(part)), DECISION, len(part))
-            progress(len(part))
+        width = (
+            len(algorithm.start(traffic.origin)) if len(parts) > 1 else 0
+        )  # in one part, one state is held at a time
+        for share in shares(traffic, width * _NUMBER):
+            states: dict[int, State] = {}
+            for part in parts:
+                own = share.of(traffic.part(part))
+                rows = _decided(algorithm, own, traffic.origin, states, part is parts[-1], progress)
+                for name, column in columns.items():
+                    put(column, part, own, rows[name])
+    return columns
+
+
+def _decided(
+    algorithm: Algorithm, own: Requests, origin: int, states: dict[int, State], last: bool, progress: Progress
+) -> Decisions:
+    """Decide some requests; `states` are kept, new ones unless these requests are the last."""
+    decisions = np.empty(len(own.keys), DECISION)
+    by_key = np.argsort(own.keys, kind="stable")
+    rows = chain.from_iterable(_key_by_key(algorithm, own, origin, by_key, states, last))
+    for begin in range(0, len(by_key), BETWEEN_REPORTS):
+        some = by_key[begin : begin + BETWEEN_REPORTS]
+        decisions[some] = np.fromiter(islice(rows, len(some)), DECISION, len(some))
+        progress(len(some))
     return decisions
 
 
-def _key_by_key(algorithm: Algorithm, traffic: Traffic, by_key: Integers) -> Iterator[Iterable[Row]]:
+def _key_by_key(
+    algorithm: Algorithm, own: Requests, origin: int, by_key: Integers, states: dict[int, State], last: bool
+) -> Iterator[Iterable[Row]]:
     """Yield the decisions of each key's requests, not yet made; the loop over a key's requests runs in C."""
-    keys, times, costs = traffic.request_keys[by_key], traffic.clock_times[by_key], traffic.costs[by_key]
+    keys, times, costs = own.keys[by_key], own.times[by_key] + origin, own.costs[by_key]
     step = algorithm.step if is_ours(algorithm) else _checked(algorithm.step)
-    firsts = np.flatnonzero(np.diff(keys, prepend=-1)).tolist()
+    firsts = np.flatnonzero(np.diff(keys.astype(np.int64), prepend=-1)).tolist()
     for begin, end in pairwise([*firsts, len(keys)]):
-        own_times = times[begin:end].tolist()
-        state = algorithm.start(own_times[0])
+        key, own_times = int(keys[begin]), times[begin:end].tolist()
+        state = states.get(key)
+        if state is None:
+            state = algorithm.start(own_times[0])
+            if not last:
+                states[key] = state
         yield map(step, repeat(state), own_times, costs[begin:end].tolist())
 
 

@@ -30,7 +30,7 @@ class Playback:
     def __init__(self, comparison: Comparison, looked_at: NDArray[np.bool_] | slice) -> None:
         """Begin at 0; `looked_at` chooses the requests of the one key whose level is told."""
         self.comparison, self.now = comparison, 0
-        traffic = comparison.traffic
+        self._traffic = traffic = comparison.traffic.whole()
         self._times = traffic.times[looked_at].tolist()
         self._costs = traffic.costs[looked_at].tolist()
         self._done = 0
@@ -54,20 +54,20 @@ class Playback:
         for algorithm in self.comparison.algorithms:
             with blaming(algorithm):
                 for at, cost in zip(self._times[self._done : stop], self._costs[self._done : stop], strict=True):
-                    algorithm.step(self._states[algorithm.name], at + self.comparison.traffic.origin, cost)
+                    algorithm.step(self._states[algorithm.name], at + self._traffic.origin, cost)
         self._done = stop
 
     def standing(self, algorithm: Algorithm) -> Standing:
         """Return what an algorithm has done by now, and its level; to look changes nothing (its cost is 0)."""
-        arrived = int(np.searchsorted(self.comparison.traffic.times, self.now, side="right"))
+        arrived = int(np.searchsorted(self._traffic.times, self.now, side="right"))
         counts = [int(total[arrived]) for total in self._totals[algorithm.name]]
-        state, clock = self._states[algorithm.name], self.now + self.comparison.traffic.origin
+        state, clock = self._states[algorithm.name], self.now + self._traffic.origin
         with blaming(algorithm):
             left = algorithm.step(state, clock, 0)[1]
             return Standing(counts[0], counts[1], counts[2], gauge(algorithm)(state, clock, left))
 
     def following(self) -> int | None:
         """Return when the next request comes, or None if there is none."""
-        times = self.comparison.traffic.times
+        times = self._traffic.times
         place = int(np.searchsorted(times, self.now, side="right"))
         return int(times[place]) if place < len(times) else None

@@ -15,7 +15,7 @@ from ratelab.algorithms.outside import blaming
 from ratelab.lab.comparison import check_names
 from ratelab.lab.decisions import Progress
 from ratelab.lab.replay import outcome
-from ratelab.lab.traffic import Traffic
+from ratelab.lab.traffic import Asked
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota
 
@@ -50,7 +50,7 @@ def built(kinds: Sequence[type[Algorithm]], quotas: Sequence[Quota]) -> list[tup
 
 def sweep(
     candidates: Sequence[tuple[Quota, Algorithm]],
-    traffic: Traffic,
+    traffic: Asked,
     progress: Progress = lambda _: None,
     workers: int | None = None,
 ) -> list[Swept]:
@@ -59,7 +59,10 @@ def sweep(
     The results are in the order of the candidates, and the same for any number of workers. `progress` is called with
     how many more requests have been decided.
     """
-    senders = int(np.count_nonzero(np.bincount(traffic.clients)))
+    sent = np.zeros(len(traffic.names), np.bool_)
+    for part in traffic.parts():
+        sent[traffic.part(part).clients] = True
+    senders = int(np.count_nonzero(sent))
     pool = ThreadPoolExecutor(workers or os.cpu_count())
     try:
         return list(_reported(pool.map(partial(_swept, traffic, senders), candidates), len(traffic), progress))
@@ -73,12 +76,15 @@ def _reported(results: Iterator[Swept], requests: int, progress: Progress) -> It
         yield result
 
 
-def _swept(traffic: Traffic, senders: int, candidate: tuple[Quota, Algorithm]) -> Swept:
+def _swept(traffic: Asked, senders: int, candidate: tuple[Quota, Algorithm]) -> Swept:
     quota, algorithm = candidate
-    denied = ~outcome(algorithm, traffic)["allowed"]
+    allowed, requests = outcome(algorithm, traffic)["allowed"], 0
     ever = np.zeros(len(traffic.names), np.bool_)
-    ever[traffic.clients[denied]] = True
-    requests, clients = int(np.count_nonzero(denied)), int(np.count_nonzero(ever))
+    for part in traffic.parts():
+        denied = ~allowed[part]
+        ever[traffic.part(part).clients[denied]] = True
+        requests += int(np.count_nonzero(denied))
+    clients = int(np.count_nonzero(ever))
     return Swept(
         algorithm=algorithm.name,
         quota=quota,

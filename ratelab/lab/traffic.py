@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
+
+from ratelab.lab.stored import Column, Stored
 
 Integers = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
+
+PART = 1 << 18
+"""Requests that are looked at together; what is found of them does not depend on it."""
+
+
+def parts_of(length: int) -> Iterator[slice]:
+    """Cut so many requests into slices of `PART`."""
+    return (slice(begin, min(begin + PART, length)) for begin in range(0, length, PART))
 
 
 @dataclass(frozen=True)
@@ -60,3 +73,79 @@ class Traffic:
     def is_priced(self) -> bool:
         """Whether some request costs something else than 1."""
         return bool((self.costs != 1).any())
+
+    def parts(self) -> list[slice]:
+        """Return slices that hold all requests together."""
+        return list(parts_of(len(self)))
+
+    def part(self, part: slice) -> Traffic:
+        """Return some of the requests."""
+        if (part.start, part.stop) == (0, len(self)):
+            return self
+        some = replace(self, times=self.times[part], clients=self.clients[part], costs=self.costs[part])
+        vars(some).update(request_keys=self.request_keys[part], narrow_keys=self.narrow_keys[part])  # made but once
+        return some
+
+    def column(self, kind: DTypeLike) -> Column:
+        """Make room for a value of each request."""
+        return np.empty(len(self), kind)
+
+    def whole(self) -> Traffic:
+        """Return itself."""
+        return self
+
+
+REQUEST = np.dtype([("time", np.int64), ("who", np.uint32), ("cost", np.int64)])
+"""A request as a row; who it is of is a client or a key."""
+
+
+@dataclass(frozen=True)
+class LongTraffic:
+    """Requests on disk, otherwise as in `Traffic`."""
+
+    requests: Stored
+    """Rows of `REQUEST`, with clients."""
+    names: tuple[str, ...]
+    keys: Integers
+    duration: int
+    origin: int
+    dearest: int
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    @property
+    def is_priced(self) -> bool:
+        """Whether some request costs more than 1."""
+        return self.dearest > 1
+
+    def parts(self) -> list[slice]:
+        """Return slices that hold all requests together."""
+        return list(parts_of(len(self)))
+
+    def part(self, part: slice) -> Traffic:
+        """Read some of the requests."""
+        return from_rows(self.requests[part], self.names, self.keys, self.duration, self.origin)
+
+    def column(self, kind: DTypeLike) -> Column:
+        """Make room for a value of each request, on disk."""
+        return Stored(kind, len(self))
+
+    def whole(self) -> Traffic:
+        """Read all requests into memory."""
+        return self.part(slice(0, len(self)))
+
+
+Asked: TypeAlias = Traffic | LongTraffic
+"""Traffic of any length, looked at a part at a time."""
+
+
+def key_count(traffic: Asked) -> int:
+    """Return how many keys there are."""
+    return int(traffic.keys.max(initial=-1)) + 1
+
+
+def from_rows(rows: NDArray[Any], names: tuple[str, ...], keys: Integers, duration: int, origin: int) -> Traffic:
+    """Make traffic of rows of `REQUEST`."""
+    times, clients, costs = (rows[name].astype(np.int64) for name in ("time", "who", "cost"))
+    return Traffic(times, clients, costs, names, keys, duration, origin)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ratelab.lab.traffic import Integers, Traffic
+from ratelab.lab.departures import Rows, arrivals
+from ratelab.lab.ordered import Cursor
+from ratelab.lab.stored import Column
+from ratelab.lab.traffic import Asked, Integers, key_count
 
-Booleans = NDArray[np.bool_]
+TURN = 1 << 17
+"""Requests that come into a window, or leave it, together; what is found does not depend on it."""
 
 
 class Window(NamedTuple):
@@ -22,23 +27,32 @@ class Window(NamedTuple):
     key: int
 
 
-def fullest_window(departures: Integers, costs: Integers, keys: Integers, length: int) -> Window | None:
+class _Turn(NamedTuple):
+    """Some requests that come into the window, and some that leave it, in the order of time."""
+
+    entered: NDArray[Any]
+    after: Integers
+    """What the window of its key holds with each request that has just come."""
+    left: NDArray[Any]
+    before: Integers
+    """What it holds with each request that is about to leave."""
+
+
+def fullest_window(rows: Rows, keys: int, length: int) -> Window | None:
     """Return the window of `length` nanoseconds in which the most cost of one key left, the first if several did.
 
-    A request leaves at its arrival plus its delay; None if nothing left. It is enough to lay a window at each
+    `rows` are departures in order, of so many keys; None if there is none. It is enough to lay a window at each
     departure. This is the arrival curve at one width: Le Boudec and Thiran, "Network Calculus" (2001), section 1.2.
     """
-    if not len(departures):
-        return None
-    moments, moment = np.unique(departures, return_inverse=True)  # ranks keep key and time together in 64 bits
-    window_ends = np.searchsorted(moments, moments + min(length, int(np.ptp(moments)) + 1))
-    places = keys * (len(moments) + 1) + moment
-    order = np.argsort(places, kind="stable")
-    until = np.searchsorted(places[order], (places - moment + window_ends[moment])[order])
-    within = _sums(costs[order])[until] - _sums(costs[order])[:-1]
-    fullest = order[within == within.max()]
-    first = fullest[np.lexsort((keys[fullest], departures[fullest]))[0]]
-    return Window(int(within.max()), int(departures[first]), int(keys[first]))
+    best: Window | None = None
+    for turn in _moving(rows, keys, length):
+        if len(turn.left):
+            most = int(turn.before.max())
+            fullest = turn.left[turn.before == most]
+            first = fullest[fullest["time"] == fullest["time"][0]]
+            found = Window(most, int(first["time"][0]), int(first["who"].min()))
+            best = max(best or found, found, key=lambda one: (one.cost, -one.begin, -one.key))
+    return best
 
 
 class Trailing:
@@ -48,23 +62,58 @@ class Trailing:
     counts. Those of the same instant count in the order of arrival.
     """
 
-    def __init__(self, traffic: Traffic, length: int) -> None:
-        keys, stride = traffic.request_keys, len(traffic) + 1
-        since = np.searchsorted(traffic.times, traffic.times - length, side="right")
-        self._order = np.argsort(keys, kind="stable")  # times never fall, so each key's requests are in their order
-        places = (keys * stride)[self._order] + self._order
-        self._since = np.searchsorted(places, (keys * stride + since)[self._order])
-        self._costs = traffic.costs[self._order]
+    def __init__(self, traffic: Asked, length: int) -> None:
+        self._traffic, self._length = traffic, length
 
-    def cost(self, counted: Booleans | None = None) -> Integers:
-        """Return what stood in each request's window, of those requests that are `counted`; by default of all."""
-        costs = self._costs if counted is None else np.where(counted[self._order], self._costs, 0)
-        sums = _sums(costs)
-        found = np.empty(len(costs), np.int64)
-        found[self._order] = sums[:-1] - sums[self._since]
-        return found
+    def cost(self, counted: Column | None = None) -> Iterator[tuple[slice, Integers]]:
+        """Yield what stood in the windows of some requests, of those that are `counted`; by default of all."""
+        rows, keys, begin = arrivals(self._traffic, counted), key_count(self._traffic), 0
+        for turn in _moving(rows, keys, self._length):
+            part = slice(begin, begin + len(turn.entered))
+            if len(turn.entered):
+                yield part, turn.after - turn.entered["cost"]
+            begin = part.stop
 
 
-def _sums(costs: NDArray[Any]) -> Integers:
-    """Return the sum of all before each place, and at the end that of all."""
-    return np.concatenate([[0], np.cumsum(costs)])
+def _moving(rows: Rows, keys: int, length: int) -> Iterator[_Turn]:
+    """Have all rows come into the window and, `length` later, leave it; at one time, leaving comes first."""
+    held = np.zeros(keys, np.int64)
+    coming, going = (Cursor(rows, 0, len(rows), TURN) for _ in range(2))
+    while len(going.ahead):
+        times = going.ahead["time"].copy()
+        since = coming.ahead["time"] - length
+        if len(since) and since[-1] < times[-1]:
+            left = going.take(int(np.searchsorted(times, since[-1], "right")))
+            entered = coming.take(len(since))
+        else:
+            entered = coming.take(int(np.searchsorted(since, times[-1])))
+            left = going.take(len(times))
+        yield _turned(entered, left, length, held)
+
+
+def _turned(entered: NDArray[Any], left: NDArray[Any], length: int, held: Integers) -> _Turn:
+    """Let some come and some leave, and keep what each key's window then holds."""
+    places = np.arange(len(entered)) + np.searchsorted(left["time"], entered["time"] - length, "right")
+    comes = np.zeros(len(entered) + len(left), np.bool_)
+    comes[places] = True
+    keys, changes = np.empty(len(comes), np.uint32), np.empty(len(comes), np.int64)
+    keys[comes], keys[~comes] = entered["who"], left["who"]
+    changes[comes], changes[~comes] = entered["cost"], -left["cost"]
+    order = by_key(keys)
+    sums, keys = np.cumsum(changes[order]), keys[order]
+    firsts = np.flatnonzero(np.diff(keys, prepend=keys[0] + 1 if len(keys) else 0))
+    lasts = np.append(firsts[1:], len(keys)) - 1
+    begun = held[keys[firsts]] - np.concatenate([[0], sums])[firsts]
+    sums += np.repeat(begun, np.diff(firsts, append=len(keys)))
+    held[keys[firsts]] = sums[lasts]
+    after = np.empty(len(comes), np.int64)
+    after[order] = sums
+    return _Turn(entered, after[comes], left, after[~comes] + left["cost"])
+
+
+def by_key(keys: NDArray[np.uint32]) -> Integers:
+    """Return the order that puts requests of one key together, each key's in theirs; by digits of 16 bits."""
+    order = np.argsort(keys.astype(np.uint16), kind="stable")
+    if len(keys) and keys.max() >> 16:
+        order = order[np.argsort((keys >> 16).astype(np.uint16)[order], kind="stable")]
+    return order

@@ -47,7 +47,7 @@ def write_events(path: str, labelled: Iterable[tuple[Row, Comparison]]) -> None:
 
 def _events(labelled: Iterable[tuple[Row, Comparison]]) -> Iterator[Row]:
     for label, comparison in labelled:
-        traffic = comparison.traffic
+        traffic = comparison.traffic.whole()
         columns = [traffic.clock_times, traffic.clients, traffic.costs, *comparison.decisions.values()]
         for begin in range(0, len(traffic), 10_000):
             part = [column[begin : begin + 10_000].tolist() for column in columns]

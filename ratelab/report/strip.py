@@ -21,7 +21,7 @@ LEGEND = (
 
 def strips(comparison: Comparison, width: int = 80) -> RenderableType:
     """Return a strip for each algorithm over a common time axis, `width` columns wide in all."""
-    traffic = comparison.traffic
+    traffic = comparison.traffic.whole()
     margin = max(map(len, comparison.decisions)) + 1
     cells = max(20, width - margin)
     places = traffic.times.astype(np.float64) / traffic.duration * cells

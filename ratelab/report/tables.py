@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.metrics import Result
-from ratelab.lab.traffic import Traffic
+from ratelab.lab.traffic import Asked
 from ratelab.quota import about
 from ratelab.report.clients import client_table
 from ratelab.report.findings import counted, findings, granted, seconds
@@ -98,7 +98,7 @@ def heading(comparison: Comparison) -> str:
     return f"{asked(traffic)}\nquota for each {each}: {granting}"
 
 
-def asked(traffic: Traffic) -> str:
+def asked(traffic: Asked) -> str:
     """Say what was asked, and by how many."""
     keys = _keys(traffic)
     shared = f" sharing {counted(keys, 'key')}" if keys < len(traffic.names) else ""
@@ -106,7 +106,7 @@ def asked(traffic: Traffic) -> str:
     return f"{counted(len(traffic), 'request')} from {who} in {about(traffic.duration)}"
 
 
-def _keys(traffic: Traffic) -> int:
+def _keys(traffic: Asked) -> int:
     return len(np.unique(traffic.keys))
 
 

@@ -59,7 +59,7 @@ def _span(view: View) -> int:
 
 def _recent(playback: Playback, view: View, algorithm: Algorithm, cells: int) -> Text:
     """Return the last requests by cell; a cell begins at a multiple of its length, so that letters do not flicker."""
-    times, length = view.comparison.traffic.times, max(1, _span(view) // max(1, cells))
+    times, length = view.traffic.times, max(1, _span(view) // max(1, cells))
     last = playback.now // length
     begin, stop = np.searchsorted(times, [(last - cells + 1) * length, playback.now + 1])
     places = times[begin:stop] // length - (last - cells + 1)
@@ -68,7 +68,7 @@ def _recent(playback: Playback, view: View, algorithm: Algorithm, cells: int) ->
 
 def lines(view: View) -> Iterator[str]:
     """Yield a line for each request: when it came, of whom, and what each algorithm made of it."""
-    traffic, names = view.comparison.traffic, list(view.comparison.decisions)
+    traffic, names = view.traffic, list(view.comparison.decisions)
     widths = [max(len(name), 8) for name in names]
     client = min(20, max(6, *map(len, traffic.names)))
     yield _line("time", "client".ljust(client), names, widths)

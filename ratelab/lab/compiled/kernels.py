@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numba
-import numpy as np
 from numba.core.errors import NumbaError
 from numba.extending import overload
 
@@ -93,24 +92,6 @@ def _decide_all(
         allowed[n], remaining[n], retry_afters[n], reset_afters[n], delays[n] = made
 
 
-def _partition(keys: Any, times: Any, bits: int) -> tuple[Integers, Any, Integers, Any]:
-    """Split requests by the lowest `bits` of their keys: where parts end, what is left of keys, times and places."""
-    ends = np.zeros((1 << bits) + 1, np.int64)
-    mask = np.uint32((1 << bits) - 1)
-    for key in keys:
-        ends[(key & mask) + np.uint32(1)] += 1
-    for part in range(1 << bits):
-        ends[part + 1] += ends[part]
-    following = ends[:-1].copy()
-    part_keys, part_times, places = np.empty_like(keys), np.empty_like(times), np.empty_like(keys)
-    for n in range(len(keys)):
-        part = keys[n] & mask
-        place = following[part]
-        following[part] = place + 1
-        part_keys[place], part_times[place], places[place] = keys[n] >> np.uint32(bits), times[n], n
-    return ends, part_keys, part_times, places
-
-
 def _jitted(function: Callable[..., Any]) -> Any:
     """Compile when called, and keep the code on disk where there is a place for it."""
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}  # a divisor is never 0
@@ -121,7 +102,6 @@ def _jitted(function: Callable[..., Any]) -> Any:
 
 
 _LOOPS = {1: _jitted(_decide), 2: _jitted(_decide_when), 5: _jitted(_decide_all)}
-partition = _jitted(_partition)
 
 _COLUMN, _FLAGS = numba.int64[::1], numba.boolean[::1]
 

@@ -79,7 +79,7 @@ def _traffic(document: Document, said: schema.ScenarioFile, seed: int) -> Traffi
     times: list[Integers] = []
     costs: list[Integers] = []
     drawn = 0
-    read = cache(lambda path: read_trace(path).traffic.times)
+    read = cache(lambda path: read_trace(path).traffic.whole().times)
     for index, client in enumerate(said.clients):
         for number in range(1, client.count + 1):
             name = client.name if client.count == 1 else f"{client.name}-{number}"

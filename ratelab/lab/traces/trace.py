@@ -9,22 +9,23 @@ from typing import NamedTuple
 import numpy as np
 
 from ratelab.errors import InputError
+from ratelab.lab.ordered import Gathering
+from ratelab.lab.stored import Stored
 from ratelab.lab.traces.columns import REJECTS_KEPT, Columns, Numbering, Reader, Reject
 from ratelab.lab.traces.lines import LineError, printable
 from ratelab.lab.traces.options import TraceOptions
 from ratelab.lab.traces.paths import called, called_together
+from ratelab.lab.traces.seconds import SECOND, count_from, spread
 from ratelab.lab.traces.sources import opened
-from ratelab.lab.traffic import Integers, Traffic
+from ratelab.lab.traffic import Asked, LongTraffic, from_rows
 from ratelab.quota import LARGEST, UNITS
-
-_SECOND = UNITS["s"]
 
 
 @dataclass(frozen=True)
 class Trace:
     """Recorded traffic, and how well it could be read."""
 
-    traffic: Traffic
+    traffic: Asked
     """From the first request on, which is its origin, in nanoseconds since 1970.
 
     Clients are numbered in the order in which the file first names them; control characters in their names are escaped.
@@ -70,43 +71,74 @@ def read_traces(
     Raises `InputError` for a file that cannot be read to its end, for one without a line that can be read, for a
     field that it does not have, for times over 146 years apart and, if strict, for any line that cannot be read.
     """
-    index = Numbering()
-    files = [_read(path, options, index, progress, columnar) for path in paths]
+    gathered = _Gathered()
+    files = [_read(path, options, gathered, progress, columnar) for path in paths]
     if len(files) > 1:
         files = [file._replace(rejects=[replace(one, file=file.name) for one in file.rejects]) for file in files]
     try:
-        return _trace(files, index, options.within_second)
+        return _trace(files, gathered, options.within_second)
     except InputError as error:
         raise InputError(f"{called_together(paths)}: {error}") from None
 
 
 class _File(NamedTuple):
-    """What a file holds."""
+    """What there is to know of a file."""
 
     name: str
     format: str
-    columns: Columns
     unparsed: int
     rejects: list[Reject]
 
 
+class _Gathered:
+    """The requests of all files, and what is found as they come."""
+
+    def __init__(self) -> None:
+        self.index = Numbering()
+        self.requests = Gathering()
+        self.reordered = 0
+        self.whole_seconds = True
+        self.dearest = 0
+        self.cost = 0.0
+        self._latest: int | None = None
+
+    def begin(self) -> None:
+        """Begin a file."""
+        self._latest = None
+
+    def add(self, columns: Columns) -> None:
+        """Take the requests of some lines."""
+        times, clients, costs = columns
+        if not len(times):
+            return
+        before = times[0] if self._latest is None else self._latest
+        latest = np.maximum.accumulate(np.append(before, times))
+        self.reordered += int(np.count_nonzero(times < latest[:-1]))
+        self._latest = int(latest[-1])
+        self.whole_seconds = self.whole_seconds and not (times % SECOND).any()
+        self.dearest = max(self.dearest, int(costs.max()))
+        self.cost += float(costs.sum(dtype=np.float64))
+        self.requests.add(times, clients, costs)
+
+
 def _read(
-    path: str, options: TraceOptions, index: Numbering, progress: Callable[[int], None] | None, columnar: bool | None
+    path: str, options: TraceOptions, gathered: _Gathered, progress: Callable[[int], None] | None, columnar: bool | None
 ) -> _File:
-    """Read a file; its clients are numbered by the index."""
-    name = called(path)
-    reader = Reader(options.strict, index)
+    """Read a file into what is gathered."""
+    name, before = called(path), len(gathered.requests)
+    reader = Reader(options.strict, gathered.index)
+    gathered.begin()
     try:
         source = opened(path, options, progress, columnar)
-        read = [reader.read(part, source.read_line) for part in source.parts]
-        columns = Columns(*map(np.concatenate, zip(*read, strict=True))) if read else None
-        if columns is None or not len(columns.times):
+        for part in source.parts:
+            gathered.add(reader.read(part, source.read_line))
+        if len(gathered.requests) == before:
             raise InputError(_nothing_read(reader, source.format))
     except LineError as error:
         raise InputError(f"{name}:{error}") from None
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
-    return _File(name, source.format, columns, reader.unparsed, reader.rejects)
+    return _File(name, source.format, reader.unparsed, reader.rejects)
 
 
 def _nothing_read(reader: Reader, format_: str) -> str:
@@ -119,45 +151,33 @@ def _nothing_read(reader: Reader, format_: str) -> str:
     )
 
 
-def _trace(files: Sequence[_File], index: Numbering, within_second: str) -> Trace:
+def _trace(files: Sequence[_File], gathered: _Gathered, within_second: str) -> Trace:
     """Put the requests in the order of time and count it from the first."""
-    reordered = sum(
-        int(np.count_nonzero(file.columns.times < np.maximum.accumulate(file.columns.times))) for file in files
-    )
-    times, clients, costs = map(np.concatenate, zip(*(file.columns for file in files), strict=True))
-    if (times[1:] < times[:-1]).any():
-        order = np.argsort(times, kind="stable")
-        times, clients, costs = times[order], clients[order], costs[order]
-    start, length = int(times[0]), int(times[-1]) - int(times[0])
-    _check_fits(length, costs)
-    whole_seconds = not (times % _SECOND).any()
-    times = times - start
-    if whole_seconds and within_second == "spread":
-        times += _within_second(times)
-    duration = max(length + _SECOND * whole_seconds, 1)
-    names = tuple(map(printable, index))
-    traffic = Traffic(times, clients, costs, names, np.arange(len(names), dtype=np.int64), duration, start)
+    requests = gathered.requests.in_order()
+    start, last = int(requests[:1]["time"][0]), int(requests[len(requests) - 1 :]["time"][0])
+    _check_fits(last - start, gathered.cost)
+    count_from(requests, start)
+    if gathered.whole_seconds and within_second == "spread":
+        spread(requests)
+    duration = max(last - start + SECOND * gathered.whole_seconds, 1)
+    names = tuple(map(printable, gathered.index))
+    keys = np.arange(len(names), dtype=np.int64)
+    traffic: Asked
+    if isinstance(requests, Stored):
+        traffic = LongTraffic(requests, names, keys, duration, start, gathered.dearest)
+    else:
+        traffic = from_rows(requests, names, keys, duration, start)
     unparsed = sum(file.unparsed for file in files)
     formats = ", ".join(dict.fromkeys(file.format for file in files))
     rejects = tuple(reject for file in files for reject in file.rejects)[:REJECTS_KEPT]
-    return Trace(traffic, formats, len(times) + unparsed, unparsed, reordered, whole_seconds, rejects)
+    lines, whole_seconds = len(requests) + unparsed, gathered.whole_seconds
+    return Trace(traffic, formats, lines, unparsed, gathered.reordered, whole_seconds, rejects)
 
 
-def _check_fits(length: int, costs: Integers) -> None:
+def _check_fits(length: int, cost: float) -> None:
     """Refuse what would overflow a column."""
     if length > LARGEST:
         years = length // UNITS["day"] // 365
         raise InputError(f"its times must lie within 146 years of each other, got {years} years: check --time-unit")
-    if costs.sum(dtype=np.float64) > LARGEST:
-        raise InputError(f"its costs must add up to at most 2**62, got {costs.sum(dtype=np.float64):.3g}: check --cost")
-
-
-def _within_second(seconds: Integers) -> Integers:
-    """How far into its second each request stands, if those of a second are spread evenly over it."""
-    firsts = np.flatnonzero(np.diff(seconds, prepend=seconds[0] - 1))
-    counts = np.diff(firsts, append=len(seconds))
-    within = np.arange(len(seconds), dtype=np.int64)
-    within -= np.repeat(firsts, counts)
-    within *= _SECOND
-    within //= np.repeat(counts, counts)
-    return within
+    if cost > LARGEST:
+        raise InputError(f"its costs must add up to at most 2**62, got {cost:.3g}: check --cost")

@@ -28,7 +28,7 @@ def height(view: View) -> float:
 
 def paint(sheet: Sheet, box: Box, view: View) -> None:
     """Draw the arrivals as an area, and a line for each algorithm that ends at its name."""
-    traffic, quota = view.comparison.traffic, view.comparison.quota
+    traffic, quota = view.traffic, view.comparison.quota
     arrived = cumulative(traffic.times[view.focussed], traffic.costs[view.focussed])
     left = {name: cumulative(*view.departures(name)) for name in view.colours}
     most, offered = max(int(curve.values[-1]) for curve in left.values()), int(arrived.values[-1])
@@ -51,5 +51,5 @@ def paint(sheet: Sheet, box: Box, view: View) -> None:
 
 
 def _heading(view: View, width: float) -> str:
-    cost = "cost" if (view.comparison.traffic.costs != 1).any() else "requests"
+    cost = "cost" if (view.traffic.costs != 1).any() else "requests"
     return view.heading(cost, " that arrived (area) and left; dashed: what the quota grants from the start on", width)

@@ -64,7 +64,7 @@ def paint(sheet: Sheet, box: Box, view: View) -> None:
 
 def _cells(view: View, width: float) -> dict[str, Cells]:
     """Cut the time axis so finely that each request is alone in its part, or, where that is too fine, coarsely."""
-    times = view.comparison.traffic.times
+    times = view.traffic.times
     every = np.ones(len(times), np.bool_)
     ways = [borders(view.end, parts) for parts in (CELLS, 2 * CELLS, 4 * CELLS)]
     cuts = next((cuts for cuts in ways if within(every, times, cuts).max() <= 1), ways[0])

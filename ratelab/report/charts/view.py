@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.curves import Curve, Values, borders, thinned
+from ratelab.lab.departures import departures
 from ratelab.lab.levels import Levels, looked, recorded
 from ratelab.lab.metrics import Result
-from ratelab.lab.traffic import Integers
+from ratelab.lab.traffic import Integers, Traffic, key_count
 from ratelab.lab.windows import fullest_window
 from ratelab.limiter import Algorithm
 from ratelab.quota import UNITS
@@ -53,9 +54,14 @@ class View:
     @cached_property
     def end(self) -> int:
         """The nanosecond at which the time axis ends: that of the traffic, or of the last departure."""
-        traffic = self.comparison.traffic
+        traffic = self.traffic
         last = [int((traffic.times + made["delay_ns"]).max(initial=0)) for made in self.comparison.decisions.values()]
         return max(1, traffic.duration, *last)
+
+    @property
+    def traffic(self) -> Traffic:
+        """The requests, in memory."""
+        return self.comparison.traffic.whole()
 
     @cached_property
     def unit(self) -> str:
@@ -69,26 +75,24 @@ class View:
     @cached_property
     def focus(self) -> int:
         """The key of which the most left within a window: the one of whose overshoot the figures tell."""
-        if not self.comparison.traffic.keys.any():
+        if not self.traffic.keys.any():
             return 0
-        traffic, window = self.comparison.traffic, self.comparison.quota.window
+        window = self.comparison.quota.window
         worst = max(self.results, key=lambda result: result.peak_in_window)
         made = self.comparison.decisions[worst.algorithm]
-        left = made["allowed"]
-        departures = (traffic.times + made["delay_ns"])[left]
-        fullest = fullest_window(departures, traffic.costs[left], traffic.request_keys[left], window)
+        fullest = fullest_window(departures(self.traffic, made), key_count(self.traffic), window)
         return fullest.key if fullest else 0
 
     @cached_property
     def focussed(self) -> NDArray[np.bool_] | slice:
         """Which requests are of that key, as an index."""
-        traffic = self.comparison.traffic
+        traffic = self.traffic
         return traffic.request_keys == self.focus if traffic.keys.any() else slice(None)
 
     @cached_property
     def focus_name(self) -> str:
         """Who that is, unless there is nobody else."""
-        traffic = self.comparison.traffic
+        traffic = self.traffic
         keys = len(set(traffic.keys.tolist()))
         if keys < 2:
             return ""
@@ -107,7 +111,7 @@ class View:
     def departures(self, algorithm: str) -> tuple[Integers, Integers]:
         """Return when that key's requests leave, in order, and what each costs."""
         if algorithm not in self._departures:
-            traffic, made = self.comparison.traffic, self.comparison.decisions[algorithm]
+            traffic, made = self.traffic, self.comparison.decisions[algorithm]
             allowed = made["allowed"][self.focussed]
             delays = made["delay_ns"][self.focussed][allowed]
             times, costs = traffic.times[self.focussed][allowed] + delays, traffic.costs[self.focussed][allowed]
@@ -123,7 +127,7 @@ class View:
         return {algorithm.name: self._level(algorithm) for algorithm in self.comparison.algorithms}
 
     def _level(self, algorithm: Algorithm) -> Levels:
-        traffic = self.comparison.traffic
+        traffic = self.traffic
         times, costs = traffic.clock_times[self.focussed], traffic.costs[self.focussed]
         if len(times) > MOST_REPEATED:
             made = self.comparison.decisions[algorithm.name]

@@ -1,0 +1,71 @@
+"""Keys split into shares, so that the states of one stay small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratelab.lab.stored import Column, Stored
+from ratelab.lab.traffic import Asked, Integers, Traffic
+
+LARGEST_TABLE = 1 << 25
+"""Numbers that the states of a share may be, 256 MB in all; a single state may be larger."""
+
+MOST_BITS = 12
+"""As many shares at most, as a power of two."""
+
+
+class Requests(NamedTuple):
+    """Those of a share's keys among some requests, in the order of arrival."""
+
+    keys: NDArray[np.uint32]
+    """Each request's key, as a row."""
+    times: Integers
+    costs: Integers
+    places: slice | Integers
+    """Where they stand among all."""
+
+
+class Share(NamedTuple):
+    """The keys whose lowest bits are a number."""
+
+    bits: int
+    number: int
+    rows: int
+    """How many keys there are at most."""
+
+    def of(self, some: Traffic) -> Requests:
+        """Return the requests of these keys."""
+        keys = some.narrow_keys
+        if not self.bits:
+            return Requests(keys, some.times, some.costs, slice(None))
+        places = np.flatnonzero(keys & np.uint32((1 << self.bits) - 1) == self.number)
+        return Requests(keys[places] >> np.uint32(self.bits), some.times[places], some.costs[places], places)
+
+
+def shares(traffic: Asked, width: int) -> Iterator[Share]:
+    """Split the keys into shares for whose states, of `width` numbers each, there is room; one is done at a time."""
+    keys = int(traffic.keys.max(initial=0)) + 1
+    bits = min((keys * width // LARGEST_TABLE).bit_length(), (keys - 1).bit_length(), MOST_BITS)
+    return (Share(bits, number, (keys >> bits) + 1) for number in range(1 << bits))
+
+
+def room(column: Column, part: slice, own: Requests) -> NDArray[Any]:
+    """Return where values of some requests of a part may be written: in the column itself, if it can be."""
+    if isinstance(own.places, slice) and not isinstance(column, Stored):
+        return column[part]
+    return np.empty(len(own.keys), column.dtype)
+
+
+def put(column: Column, part: slice, own: Requests, values: NDArray[Any]) -> None:
+    """Put values of some requests of a part in their places, unless they are there already."""
+    if values.base is column:
+        return
+    if not isinstance(own.places, slice):
+        some = column[part]
+        some[own.places] = values
+        values = some
+    column[part] = values
