@@ -15,7 +15,7 @@ from threading import Thread
 LONGEST_DELAY = 0.3
 """Seconds for which `delay` holds a reply up at most."""
 
-LATE = 0.07
+LATE = 0.45
 """Seconds for which `late` does."""
 
 DRIP = 0.04

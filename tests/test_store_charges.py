@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from flaky_proxy import network
+from flaky_proxy import LATE, network
 from stores import PLENTY, charged, plenty, plenty_async
 
 from ratelab import Decision
@@ -15,15 +15,18 @@ from ratelab.errors import StoreError
 from ratelab.stores.embedded import Server
 
 DEADLINE = 0.05
+AMPLE = 30
+"""Seconds of a deadline that no machine is too slow for; what is lost is told at once."""
+
 TASKS = 8
 
 Outcomes = list[Decision | StoreError]
-Crowd = Callable[[str, int], Outcomes]
+Crowd = Callable[[str, int, float], Outcomes]
 
 
-def threads(url: str, count: int) -> Outcomes:
+def threads(url: str, count: int, deadline: float) -> Outcomes:
     """Call from threads that share a limiter."""
-    limiter = plenty(url, DEADLINE)
+    limiter = plenty(url, deadline)
 
     def call(_: int) -> Decision | StoreError:
         try:
@@ -37,11 +40,11 @@ def threads(url: str, count: int) -> Outcomes:
     return outcomes
 
 
-def tasks(url: str, count: int) -> Outcomes:
+def tasks(url: str, count: int, deadline: float) -> Outcomes:
     """Call from tasks, of which some share a limiter, and with it a connection."""
 
     async def call_all() -> Outcomes:
-        limiters = [plenty_async(url, DEADLINE) for _ in range(TASKS // 2)]
+        limiters = [plenty_async(url, deadline) for _ in range(TASKS // 2)]
         outcomes: Outcomes = []
 
         async def call(number: int) -> None:
@@ -62,10 +65,12 @@ def tasks(url: str, count: int) -> Outcomes:
 CROWDS = pytest.mark.parametrize("crowd", [threads, tasks])
 
 
-def is_charged_once(store: Server, crowd: Crowd, faults: tuple[str, ...], count: int = 64, seed: int = 1) -> Outcomes:
+def is_charged_once(
+    store: Server, crowd: Crowd, faults: tuple[str, ...], count: int = 64, seed: int = 1, deadline: float = DEADLINE
+) -> Outcomes:
     assert charged(store.url) == 0  # and the server knows the script
     with network(store.url, then=faults, seed=seed) as (url, _):
-        outcomes = crowd(url, count)
+        outcomes = crowd(url, count, deadline)
     told = [outcome for outcome in outcomes if isinstance(outcome, Decision)]
     assert len(outcomes) == count
     assert len(told) <= charged(store.url) <= count
@@ -86,15 +91,14 @@ def kinds(outcomes: Outcomes) -> set[str]:
 def test_a_reply_that_is_lost_is_a_store_error_and_not_asked_for_again(
     store: Server, crowd: Crowd, fault: str, means: str
 ) -> None:
-    outcomes = is_charged_once(store, crowd, (fault,))
+    outcomes = is_charged_once(store, crowd, (fault,), deadline=DEADLINE if means == "timeout" else AMPLE)
     assert kinds(outcomes) == {means}
     assert not any(isinstance(outcome, Decision) for outcome in outcomes)
 
 
 @CROWDS
 def test_a_reply_in_single_bytes_is_a_reply(store: Server, crowd: Crowd) -> None:
-    outcomes = is_charged_once(store, crowd, ("pass", "pass", "split"))
-    assert kinds(outcomes) <= {"timeout"}
+    assert kinds(is_charged_once(store, crowd, ("pass", "pass", "split"), deadline=AMPLE)) == set()
 
 
 @CROWDS
@@ -109,7 +113,7 @@ def test_all_at_random_charge_nobody_twice(store: Server, crowd: Crowd, seed: in
 def test_a_reply_that_comes_late_answers_nobody_else(store: Server) -> None:
     assert charged(store.url) == 0
     with network(store.url, "pass", "late") as (url, _):
-        limiter = plenty(url, DEADLINE)
+        limiter = plenty(url, deadline=LATE * 2 / 3)
         limiter.hit("bob", 100)
         with pytest.raises(StoreError):
             limiter.hit("alice")
