@@ -20,9 +20,9 @@ from aiohttp import ClientSession, TCPConnector
 from serving import Ended, Served, serving, statuses_in
 
 VANISHING = 2000
-LOAD_SECONDS = 30
-HONEST = 50
-CYCLES = 20
+LOAD_SECONDS = 12
+HONEST = 100
+CYCLES = 10
 WORKERS = 10
 JUNK_EVERY = 20
 """One thing in so many that a worker sends is junk."""
@@ -189,7 +189,7 @@ MemoryLimiter.hit = lambda self, key, cost=1: halve(hit(self, key, cost))
 
 @pytest.fixture(scope="module", autouse=True)
 def loading() -> Iterator[Future[Load]]:
-    """Serve a request a second to each name, for half a minute; tests that do not ask how it went run meanwhile."""
+    """Serve a request a second to each name, for a while; tests that do not ask how it went run meanwhile."""
     with serving(*ONE_A_SECOND) as server, ThreadPoolExecutor(1) as pool:
         load = Load(server)
 
