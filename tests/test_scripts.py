@@ -124,7 +124,7 @@ def test_an_algorithm_without_a_script_is_refused(toll: str) -> None:
 
 
 def test_whatever_a_cost_is_the_numbers_stay_exact(store: Server) -> None:
-    with ValkeyLimiter(store.url, "token-bucket", "2/s", burst=5) as limiter:
+    with ValkeyLimiter(store.url, "token-bucket", "2/s", burst=5, deadline=30) as limiter:
         assert limiter.hit("a", 10**30).retry_after_ns == NEVER
         assert limiter.hit("a", 5).allowed
     assert EXACT == 2**53

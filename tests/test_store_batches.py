@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from stores import PLENTY, ask, calls, charged, plenty, plenty_async
+from stores import AMPLE, PLENTY, ask, calls, charged, plenty, plenty_async
 
 from ratelab.stores.embedded import Server
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
@@ -107,7 +107,7 @@ def test_another_algorithm_or_quota_shares_nothing(store: Server) -> None:
         for burst in (5, 6)
     ]
     for algorithm, rate, burst in policies:
-        limiter = ValkeyLimiter(store.url, algorithm, rate, burst)
+        limiter = ValkeyLimiter(store.url, algorithm, rate, burst, AMPLE)
         assert limiter.hit("alice").remaining == burst - 1
         limiter.close()
     assert ask(store.url, "DBSIZE") == len(policies)
@@ -115,7 +115,7 @@ def test_another_algorithm_or_quota_shares_nothing(store: Server) -> None:
 
 def test_a_quota_said_in_other_words_is_the_same(store: Server) -> None:
     for spent, rate in enumerate(("60/min", "1/s", "2/2s")):
-        limiter = ValkeyLimiter(store.url, "token-bucket", rate, 1000)
+        limiter = ValkeyLimiter(store.url, "token-bucket", rate, 1000, AMPLE)
         assert limiter.hit("alice", 300).remaining < 1000 - 300 * spent
         limiter.close()
     assert ask(store.url, "DBSIZE") == 1
@@ -125,7 +125,7 @@ def test_a_quota_said_in_other_words_is_the_same(store: Server) -> None:
 
 
 def test_a_limiter_goes_on_in_the_next_event_loop(store: Server) -> None:
-    limiter = plenty_async(store.url)
+    limiter = plenty_async(store.url, deadline=1)
 
     async def hit() -> int:
         return (await limiter.hit("alice")).remaining

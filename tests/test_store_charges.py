@@ -8,16 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from flaky_proxy import LATE, network
-from stores import PLENTY, charged, plenty, plenty_async
+from stores import AMPLE, PLENTY, charged, plenty, plenty_async
 
 from ratelab import Decision
 from ratelab.errors import StoreError
 from ratelab.stores.embedded import Server
 
 DEADLINE = 0.05
-AMPLE = 30
-"""Seconds of a deadline that no machine is too slow for; what is lost is told at once."""
-
 TASKS = 8
 
 Outcomes = list[Decision | StoreError]

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 from bad_stores import BAD_STORES, BadStore, stopped
 from flaky_proxy import Network, network
-from stores import PLENTY, charged, plenty, plenty_async
+from stores import AMPLE, PLENTY, charged, plenty, plenty_async
 
 from ratelab import Decision
 from ratelab.errors import StoreError
@@ -139,7 +139,7 @@ def test_those_who_leave_early_do_not_keep_a_dead_connection_in_use(store: Serve
 
 def test_600_tasks_at_once_get_a_quota_of_100_exactly(store: Server) -> None:
     async def crowd() -> list[Decision]:
-        limiter = AsyncValkeyLimiter(store.url, "token-bucket", "1/day", 100)
+        limiter = AsyncValkeyLimiter(store.url, "token-bucket", "1/day", 100, AMPLE)
         decisions = await asyncio.gather(*(limiter.hit("alice") for _ in range(600)))
         limiter.close()
         return decisions
@@ -148,6 +148,6 @@ def test_600_tasks_at_once_get_a_quota_of_100_exactly(store: Server) -> None:
 
 
 def test_600_calls_of_64_threads_over_16_connections_get_a_quota_of_100_exactly(store: Server) -> None:
-    with ValkeyLimiter(store.url, "token-bucket", "1/day", 100, deadline=2) as limiter, ThreadPoolExecutor(64) as pool:
+    with ValkeyLimiter(store.url, "token-bucket", "1/day", 100, AMPLE) as limiter, ThreadPoolExecutor(64) as pool:
         decisions = list(pool.map(lambda _: limiter.hit("alice"), range(600)))
     assert sum(decision.allowed for decision in decisions) == 100
