@@ -17,7 +17,7 @@ from ratelab.learn.search import drawn, shortest, single
 from ratelab.learn.verdict import Row, Verdict
 from ratelab.limiter import NEVER, Algorithm, Decision
 
-SHRINKING = 3.0
+SHRINKING = 5.0
 """Seconds for making a timeline shorter."""
 
 
@@ -40,10 +40,11 @@ def examine(name: str, source: str) -> Verdict:
     many, few = drawn(seed=1, count=100), drawn(seed=2, count=30)
     for tried, timelines in ((_running, many), (_admitting, many), (_deciding, many), (_falling, few)):
         trial = partial(tried, kind, answer)
-        found = next(filter(trial, [*single(), *timelines]), None)
+        found = next(((one, failure) for one in [*single(), *timelines] if (failure := trial(one))), None)
         if found:
-            least = shortest(trial, found, monotonic() + SHRINKING)
-            failure = trial(least) or _Failure([], "the same requests are not always decided alike")
+            least = shortest(trial, found[0], monotonic() + SHRINKING)
+            failure = found[1] if least is found[0] else trial(least)
+            failure = failure or _Failure([], "the same requests are not always decided alike")
             promises = _promises(answer, few) if tried is not _running else ()
             return Verdict(name, False, failure.problem, promises, str(least.quota), failure.rows)
     promises = _promises(answer, few)
