@@ -28,10 +28,24 @@ def test_the_command_knows_where_each_benchmark_is(name: str) -> None:
 
 
 def test_a_hit_is_timed_beside_its_floor_for_one_key_and_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ratelab.bench.lab.in_turn", partial(in_turn, rounds=3))
-    figures = told("bench", "hit")["figures"]
-    assert [figure["what"].rpartition(", ")[2] for figure in figures] == ["1 key", "100,000 keys"]
-    assert all(figure["measured"] > figure["floor"] > 0 and figure["ratio"] > 1 for figure in figures)
+    monkeypatch.setattr("ratelab.bench.hit.in_turn", partial(in_turn, rounds=3))
+    one, many, *parts = told("bench", "hit")["figures"]
+    assert [figure["what"].rpartition(", ")[2] for figure in (one, many)] == ["1 key", "100,000 keys"]
+    assert all(figure["measured"] > figure["floor"] > 0 and figure["ratio"] > 1 for figure in (one, many))
+    names = [figure["what"].rpartition(": ")[2] for figure in parts]
+    assert names == ["lock", "clock", "dict", "step", "Decision", "shards and checks"]
+    assert 0 < sum(figure["measured"] for figure in parts) < 2 * one["measured"]
+
+
+# --- read
+
+
+def test_each_form_is_read_by_both_readers_beside_counting_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ratelab.bench.read.LINES", 2_000)
+    figures = told("bench", "read")["figures"]
+    forms = [form for form in ("log", "gzip log", "CSV", "JSON lines") for _ in range(2)]
+    assert [figure["what"].partition(", ")[0] for figure in figures] == [*forms, "Parquet"]
+    assert all(figure["floor"] > figure["measured"] > 0 and figure["ratio"] < 1 for figure in figures)
 
 
 # --- replay

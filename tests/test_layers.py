@@ -29,7 +29,7 @@ MAY_SEE = {
     "learn": {"errors", "quota", "limiter", "algorithms", "lab"},
     "report": {"errors", "quota", "limiter", "algorithms", "lab", "learn"},
     "http": {"errors", "limiter", "quota", "answer", "stores"},
-    "bench": {"errors", "algorithms", "stores", "lab", "http"},
+    "bench": {"errors", "quota", "limiter", "algorithms", "stores", "lab", "http"},
     "cli": {"", "errors", "quota", "limiter", "answer", "algorithms", "stores", "lab", "learn", "report", "bench"}
     | {"http"},
     "__init__": {"errors", "quota", "limiter", "clock", "algorithms", "stores"},

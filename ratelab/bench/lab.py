@@ -1,30 +1,18 @@
-"""What the limiter and the commands cost."""
+"""What the limiter weighs, and how long the commands take."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Lock
 
 from ratelab.algorithms import create
 from ratelab.bench.figure import Figure, figure, in_turn
 from ratelab.stores.memory import MemoryLimiter
-
-
-def hit() -> Iterator[Figure]:
-    """Time `MemoryLimiter.hit` against a bare lock, clock and dict."""
-    for keys in (1, 100_000):
-        names = [f"client-{number}" for number in range(keys)] * (100_000 // keys)
-        limiter = MemoryLimiter(create("token-bucket", "100/s", burst=100))
-        seconds, floors = in_turn(_calling(limiter.hit, names), _calling(_bare(names), names))
-        label = "1 key" if keys == 1 else f"{keys:,} keys"
-        yield figure(f"hit, token-bucket, {label}", seconds, floors, len(names) / 1e9, "ns", "<= 3x")
 
 
 def memory() -> Iterator[Figure]:
@@ -61,25 +49,6 @@ clients:
   - name: alice
     traffic: [{pattern: steady, rate: 1/s}, {pattern: burst, at: 3s, size: 20, spacing: 10ms}]
 """
-
-
-def _bare(names: Sequence[str]) -> Callable[[str], int | None]:
-    lock, clock, counts = Lock(), time.monotonic_ns, dict.fromkeys(names, 1)
-
-    def look(key: str) -> int | None:
-        with lock:
-            clock()
-            return counts.get(key)
-
-    return look
-
-
-def _calling(function: Callable[[str], object], names: Sequence[str]) -> Callable[[], None]:
-    def call() -> None:
-        for name in names:
-            function(name)
-
-    return call
 
 
 def _run(*arguments: str) -> None:

@@ -11,9 +11,10 @@ import click
 from ratelab.cli.extras import require
 
 BENCHMARKS = {
-    "hit": "ratelab.bench.lab",
+    "hit": "ratelab.bench.hit",
     "memory": "ratelab.bench.lab",
     "replay": "ratelab.bench.replay",
+    "read": "ratelab.bench.read",
     "start": "ratelab.bench.lab",
     "http": "ratelab.bench.http",
     "store": "ratelab.bench.store",
@@ -28,7 +29,7 @@ USUAL = tuple(name for name in BENCHMARKS if name not in ("http", "store"))
 @click.argument("names", nargs=-1, type=click.Choice([*BENCHMARKS]), metavar=f"[{'|'.join(BENCHMARKS)}]...")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def bench(names: tuple[str, ...], as_json: bool) -> None:
-    """Measure the benchmarks named, each beside a floor timed in turn with it; two minutes or so.
+    """Measure the benchmarks named, each beside a floor timed in turn with it; three minutes or so.
 
     By default all but http and store. http needs the load generator wrk and takes two minutes by itself; store starts a
     valkey-server and takes another two. Both measure other packages, too, where they are installed.

@@ -167,6 +167,11 @@ def parquet_columns(path: str, names: list[str]) -> Iterator[tuple[float, dict[s
             yield batch.num_rows / file.metadata.num_rows, {name: as_text(batch.column(name)) for name in names}
 
 
+def write_parquet(path: str, columns: dict[str, list[str]]) -> None:
+    """Write columns of text as a Parquet file."""
+    pq.write_table(pa.table(columns), path)
+
+
 @contextmanager
 def _telling() -> Iterator[None]:
     """Tell what is wrong with a Parquet file."""
