@@ -32,9 +32,8 @@ def decide(algorithm: Algorithm, traffic: Asked, complete: bool, progress: Progr
     columns = {name: traffic.column(DECISION[name]) for name in (Decision._fields if complete else FIGURED)}
     parts = traffic.parts()
     with blaming(algorithm):
-        width = (
-            len(algorithm.start(traffic.origin)) if len(parts) > 1 else 0
-        )  # in one part, one state is held at a time
+        # in a single part, one state is held at a time
+        width = len(algorithm.start(traffic.origin)) if len(parts) > 1 else 0
         for share in shares(traffic, width * _NUMBER):
             states: dict[int, State] = {}
             for part in parts:

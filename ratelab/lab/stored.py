@@ -35,7 +35,7 @@ class Stored:
     def __getitem__(self, part: slice) -> NDArray[Any]:
         begin, end, _ = part.indices(self._length)
         values = np.empty(max(0, end - begin), self.dtype)
-        with self._lock:
+        with self._lock, _telling():  # what is still to be written may not fit
             self._file.seek(begin * self.dtype.itemsize)
             self._file.readinto(values.view(np.uint8).data)
         return values
