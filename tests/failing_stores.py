@@ -96,6 +96,14 @@ def decided(limiter: AsyncLimiter, key: str = "alice", cost: int = 1) -> Decisio
     raise AssertionError("it waits")
 
 
+def looked(limiter: ResilientLimiter) -> None:
+    """Have a limiter look after its store, which does not let it wait."""
+    running: Any = limiter.probe()
+    with suppress(StopIteration):
+        running.send(None)
+        raise AssertionError("it waits")
+
+
 def broken(store: Flaky, on_store_error: str = "local", clock: ManualClock | None = None) -> ResilientLimiter:
     """Return a limiter that has just found out that `store` is down, by requests that cost nothing."""
     limiter = ResilientLimiter(store, on_store_error, clock or ManualClock())

@@ -23,6 +23,10 @@ def _hit(right: str, wrong: str) -> Mutant:
     return _mutant(ResilientLimiter, "hit", right, wrong)
 
 
+def _ask(right: str, wrong: str) -> Mutant:
+    return _mutant(ResilientLimiter, "_ask", right, wrong)
+
+
 def _without(right: str, wrong: str) -> Mutant:
     return _mutant(ResilientLimiter, "_without_store", right, wrong)
 
@@ -64,7 +68,9 @@ BREAKERS = {
     "probes do not back off": _failed("now + LONGEST_PAUSE", "now + FIRST_PAUSE"),
     "probes back off too far": Mutant(breaker, "LONGEST_PAUSE", 4 * breaker.LONGEST_PAUSE),
     "the first probe is at once": _failed("next_probe=now + FIRST_PAUSE", "next_probe=now"),
-    "a cancelled probe blocks all others": _hit(FINISHES, ""),
+    "a cancelled probe blocks all others": _ask(FINISHES, ""),
+    "a look asks a store that is up": _mutant(ResilientLimiter, "probe", "None if self._breaker.up else ", ""),
+    "a look is charged": _mutant(ResilientLimiter, "probe", '"", 0', '"", 1'),
     "a success does not bring it back": _succeeded("self._spell = Spell()", "self._spell = self._spell"),
     "it is back with its failures": _succeeded("self._spell = Spell()", "self._spell = Spell(failures=2)"),
     "a failure is counted after the recovery": _failed(OF_ANOTHER_SPELL, "spell = self._spell\n    if False:"),
@@ -86,7 +92,7 @@ FALLBACKS = {
     "a bad cost is a failure": _hit(
         "check_cost(cost)", "if type(cost) is not int or cost < 0: raise StoreError('other', '')"
     ),
-    "any exception is a failure": _hit(
+    "any exception is a failure": _ask(
         "except StoreError as error:", "except Exception as error:\n        error.kind = ''"
     ),
     "failures are one kind": _mutant(ResilientLimiter, "_failed", "error.kind]", "'other']"),

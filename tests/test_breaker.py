@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from failing_stores import MS, SECOND, Call, Flaky, Shared, decided, outage, shared
+from failing_stores import MS, SECOND, Call, Flaky, Shared, broken, decided, looked, outage, shared
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -137,6 +137,24 @@ def test_a_success_from_before_the_outage_is_told_but_does_not_end_it() -> None:
     late.succeed()
     assert late.outcome == (True, 4, 0, SECOND, 0)
     assert (at.limiter.health.up, decided(at.limiter, cost=0).remaining) == (False, 1)  # three and this one
+
+
+# --- while nobody comes
+
+
+def test_who_looks_after_a_store_finds_it_back_though_nobody_comes() -> None:
+    store, clock = Flaky(), ManualClock()
+    limiter = broken(store, "closed", clock)
+    answered = limiter.health.fallback_decisions
+    for _ in range(40):
+        clock.advance(100 * MS)
+        looked(limiter)
+    assert (store.asked, limiter.health.fallback_decisions) == ([("", 0)] * 4, answered)
+    store.heal()
+    clock.advance(SECOND)
+    for _ in range(2):
+        looked(limiter)
+    assert (limiter.health.up, len(store.asked)) == (True, 5)
 
 
 # --- a clock that steps

@@ -38,6 +38,7 @@ TOLD = partial(
     "every request is refused",
 )
 THREE = timeline("three failures in a row, and it is asked no more")
+LOOKS = asked.test_who_looks_after_a_store_finds_it_back_though_nobody_comes
 BACK = timeline("one success, and every request asks")
 
 CAUGHT: dict[str, Promise] = {
@@ -52,6 +53,8 @@ CAUGHT: dict[str, Promise] = {
     "probes back off too far": asked.test_the_shared_state_is_back_within_two_seconds_however_the_store_died,
     "the first probe is at once": THREE,
     "a cancelled probe blocks all others": asked.test_a_probe_that_is_cancelled_leaves_its_turn_to_another,
+    "a look asks a store that is up": LOOKS,
+    "a look is charged": LOOKS,
     "a success does not bring it back": BACK,
     "it is back with its failures": timeline("after a recovery it takes three again"),
     "a failure is counted after the recovery": asked.test_a_failure_from_before_the_recovery_is_no_failure_since,

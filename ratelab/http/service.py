@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Protocol
 
 from ratelab.http.accesslog import logged
@@ -15,6 +16,9 @@ from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.limiter import Limiter
 from ratelab.stores.memory import Stats
 from ratelab.stores.resilient import ResilientLimiter
+
+LOOK = 0.25
+"""Seconds from one look at a store that is down to the next; its limiter says which of them asks."""
 
 
 class CountingLimiter(Limiter, Protocol):
@@ -29,7 +33,8 @@ class CountingLimiter(Limiter, Protocol):
 class Service:
     """`/ping` behind `limiter`; `/healthz` beside it, which is never limited.
 
-    `close` is called at the end, by a server that runs the app's lifespan.
+    A server that runs the app's lifespan has a `ResilientLimiter` look after its store even if nobody comes, and
+    `close` called at the end.
     """
 
     def __init__(
@@ -43,12 +48,17 @@ class Service:
         middleware = RateLimitMiddleware(ping_app, limiter, identity, exempt=is_health_check, legacy=legacy)
         self.counts = middleware.counts
         app = answering_when_stopped(middleware)
-        self.app: App = app if close is None else _closing(app, close)
+        self.app: App = app if close is None else _living(app, self._look_after_store, close)
 
     def figures(self) -> Figures:
         """Return what has been counted so far."""
         health = self.limiter.health if isinstance(self.limiter, ResilientLimiter) else None
         return Figures(self.counts, self.limiter.stats, health)
+
+    async def _look_after_store(self) -> None:
+        while isinstance(self.limiter, ResilientLimiter):
+            await asyncio.sleep(LOOK)
+            await self.limiter.probe()
 
     def log_to(self, write: Callable[[str], object]) -> None:
         """Have a line written for each request."""
@@ -75,17 +85,19 @@ class Service:
         self.app = by_address
 
 
-def _closing(app: App, close: Callable[[], object]) -> App:
-    """Have `close` called when a server that runs the app's lifespan has stopped."""
+def _living(app: App, meanwhile: Callable[[], Coroutine[None, None, None]], close: Callable[[], object]) -> App:
+    """Have `meanwhile` run while a server does that runs the app's lifespan, and then `close`."""
 
-    async def closing(scope: Scope, receive: Receive, send: Send) -> None:
+    async def living(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             await app(scope, receive, send)
             return
         await receive()
+        task = asyncio.ensure_future(meanwhile())
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        task.cancel()
         close()
         await send({"type": "lifespan.shutdown.complete"})
 
-    return closing
+    return living

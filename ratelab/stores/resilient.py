@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from inspect import iscoroutinefunction
 from typing import NamedTuple
 
@@ -47,7 +48,7 @@ class ResilientLimiter:
 
     After three failures in a row, of which those of requests in flight together are one, the store is down: it is asked
     by one request at a time, at most every 500 ms, and is back as soon as it answers one. Requests drive all this;
-    there is no timer, thread or task.
+    there is no timer, thread or task. Who runs a service calls `probe` now and then, for while nobody comes.
 
     Raises `InputError` for arguments that cannot be used.
     """
@@ -98,15 +99,30 @@ class ResilientLimiter:
         if spell is None:
             return self._without_store(key, cost)
         try:
+            decision = await self._ask(spell, key, cost)
+        except StoreError as error:
+            return self._without_store(key, cost, error)
+        if decision.allowed and cost and self.on_store_error == "local":
+            self._local.hit(key, cost)
+        return decision
+
+    async def probe(self) -> None:
+        """Ask a store that is down whether it is back, as a request would do that came now; nobody is charged."""
+        spell = None if self._breaker.up else self._breaker.begin(self._clock())
+        if spell is not None:
+            with suppress(StoreError):
+                await self._ask(spell, "", 0)
+
+    async def _ask(self, spell: Spell, key: str, cost: int) -> Decision:
+        """Return what the store decides; raise `StoreError`, and take note of it, if it does not."""
+        try:
             decision = await self._store.hit(key, cost)
         except StoreError as error:
             self._failed(spell, error)
-            return self._without_store(key, cost, error)
+            raise
         finally:
             self._breaker.end(spell)
         self._succeeded(spell)
-        if decision.allowed and cost and self.on_store_error == "local":
-            self._local.hit(key, cost)
         return decision
 
     def _without_store(self, key: str, cost: int, error: StoreError | None = None) -> Decision:
