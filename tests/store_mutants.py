@@ -103,6 +103,9 @@ FALLBACKS = {
     "what the store says may be two lines": _mutant(
         ResilientLimiter, "_failed", '" ".join(str(error).split())', "str(error)"
     ),
+    "what came before it was down is left out": _mutant(
+        ResilientLimiter, "_failed", "not self._breaker.failing", "self._breaker.up"
+    ),
     "the recovery is not told": _mutant(ResilientLimiter, "_succeeded", "since is not None", "False"),
 }
 """Mistakes about what is decided without it, and told of it."""

@@ -37,15 +37,15 @@ def test_failures_are_counted_by_kind_and_answers_without_the_store_one_by_one()
 
 
 @pytest.mark.parametrize(
-    ("on_store_error", "meanwhile"),
+    ("on_store_error", "meanwhile", "became"),
     [
-        ("local", "each process by itself holds every key to its quota"),
-        ("open", "every key is let through as if it were new"),
-        ("closed", "every request is refused"),
+        ("local", "each process by itself holds every key to its quota", "answered without it"),
+        ("open", "every key is let through as if it were new", "answered without it"),
+        ("closed", "every request is refused", "refused for want of it"),
     ],
 )
 def test_the_operator_is_told_once_that_the_store_is_down_and_once_that_it_is_back(
-    on_store_error: str, meanwhile: str
+    on_store_error: str, meanwhile: str, became: str
 ) -> None:
     clock = ManualClock()
     limiter = ResilientLimiter(Held(), on_store_error, clock)
@@ -59,7 +59,7 @@ def test_the_operator_is_told_once_that_the_store_is_down_and_once_that_it_is_ba
     assert [record.levelname for record in records] == ["WARNING"] * 2
     assert [record.getMessage() for record in records] == [
         f"the store is down (timeout: no answer in 100 ms); until it is back, {meanwhile}",
-        "the store is back after 2.8 s, and 1800 requests were answered without it",
+        f"the store is back after 2.8 s; requests {became}: 2000",
     ]
 
 

@@ -36,6 +36,7 @@ TOLD = partial(
     told.test_the_operator_is_told_once_that_the_store_is_down_and_once_that_it_is_back,
     "closed",
     "every request is refused",
+    "refused for want of it",
 )
 THREE = timeline("three failures in a row, and it is asked no more")
 LOOKS = asked.test_who_looks_after_a_store_finds_it_back_though_nobody_comes
@@ -79,6 +80,7 @@ CAUGHT: dict[str, Promise] = {
     "answers without the store are not counted": COUNTED,
     "each failure is told": TOLD,
     "what the store says may be two lines": told.test_an_errors_text_is_told_in_one_line,
+    "what came before it was down is left out": TOLD,
     "the recovery is not told": TOLD,
     "a failure is a 429": UNANSWERED,
     "a wait of a failure is rounded down": partial(WAITS, 10**9 + 1, 2),

@@ -43,6 +43,11 @@ class Breaker:
         """Whether the store is asked."""
         return self._spell.down_since is None
 
+    @property
+    def failing(self) -> bool:
+        """Whether the last that is known of the store is a failure."""
+        return self._spell.failures > 0 or not self.up
+
     def begin(self, now: int) -> Spell | None:
         """Return the spell in which a call begins, or None if the store is not to be asked now."""
         spell = self._spell

@@ -71,7 +71,7 @@ class ResilientLimiter:
         self._breaker = Breaker()
         self._errors = Counter[str]()
         self._fallbacks = 0
-        self._fallbacks_before = 0  # when the store went down
+        self._fallbacks_before = 0  # when the store began to fail
 
     @property
     def algorithm(self) -> Algorithm:
@@ -136,13 +136,15 @@ class ResilientLimiter:
 
     def _failed(self, spell: Spell, error: StoreError) -> None:
         self._errors[error.kind] += 1
-        if self._breaker.failed(spell, self._clock()):
+        if not self._breaker.failing:
             self._fallbacks_before = self._fallbacks
+        if self._breaker.failed(spell, self._clock()):
             text, meanwhile = " ".join(str(error).split()), ON_STORE_ERROR[self.on_store_error]
             _log.warning("the store is down (%s: %s); until it is back, %s", error.kind, text, meanwhile)
 
     def _succeeded(self, spell: Spell) -> None:
         since = self._breaker.succeeded(spell)
         if since is not None:
-            away, answered = (self._clock() - since) / 1e9, self._fallbacks - self._fallbacks_before
-            _log.warning("the store is back after %.1f s, and %d requests were answered without it", away, answered)
+            away, without = (self._clock() - since) / 1e9, self._fallbacks - self._fallbacks_before
+            became = "refused for want of it" if self.on_store_error == "closed" else "answered without it"
+            _log.warning("the store is back after %.1f s; requests %s: %d", away, became, without)
