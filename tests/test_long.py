@@ -45,21 +45,8 @@ def written(folder: Path, form: str) -> Path:
     return path
 
 
-ARGUMENTS = [
-    "--rate",
-    "2/10s",
-    "--burst",
-    "6",
-    "--cost",
-    "cost",
-    "--accuracy",
-    "--equalise",
-    "peak",
-    "-a",
-    "leaky-bucket",
-    "-a",
-    "sliding-counter",
-]
+QUOTA = ("--rate", "2/10s", "--burst", "6", "--cost", "cost")
+ARGUMENTS = (*QUOTA, "--accuracy", "--equalise", "peak", "-a", "leaky-bucket", "-a", "sliding-counter")
 
 
 @pytest.mark.parametrize(("form", "in_memory"), [("", False), (".5", True)], ids=["seconds on disk", "exact in memory"])
