@@ -60,9 +60,10 @@ def read_traces(
 ) -> Trace:
     """Read logs, JSON lines and CSV, plain or packed by gzip or zstd, and Parquet, as one trace; `-` is standard input.
 
-    Lines that cannot be read are counted, blank ones skipped. Times are sorted, stably. `progress` is called now
-    and then with how many more bytes have been read, as stored. Lines are read a block at a time by Arrow if
-    `columnar`, or by default if a file is large and there is Arrow (extra `logs`), to the same results.
+    Lines that cannot be read are counted, blank ones skipped. Times are sorted, stably; requests too many to be held in
+    memory become a `LongTraffic`. `progress` is called now and then with how many more bytes have been read, as stored.
+    Lines are read a block at a time by Arrow if `columnar`, or by default if a file is large and there is Arrow (extra
+    `logs`), to the same results.
 
     If no time has a fraction of a second, the n requests of each second are spread evenly over it in the order of
     the files, the k-th (from 0) at k/n of it; with `within_second="start"` all stand at its start. The last second
