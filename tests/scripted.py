@@ -7,7 +7,7 @@ from typing import Any
 
 from ratelab import ALGORITHMS, Decision, Quota
 from ratelab.limiter import NEVER
-from ratelab.stores.embedded import Server
+from ratelab.stores.server import Server
 from ratelab.stores.valkey.script import Script
 
 PATIENCE = 1_000_000

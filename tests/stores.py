@@ -11,7 +11,7 @@ from typing import Any
 
 from valkey import Valkey
 
-from ratelab.stores.embedded import Server
+from ratelab.stores.server import Server
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 
 PLENTY = 10_000

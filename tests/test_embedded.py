@@ -16,8 +16,9 @@ import pytest
 from serving import gone, until
 
 from ratelab.errors import InputError
-from ratelab.stores import embedded as module
-from ratelab.stores.embedded import Server, embedded
+from ratelab.stores import server as module
+from ratelab.stores.embedded import Keeper, embedded
+from ratelab.stores.server import Server
 
 HOLDER = """
 import os, signal, sys
@@ -91,6 +92,23 @@ def test_it_is_started_again_when_it_has_died(url: str) -> None:
     os.kill(before, signal.SIGKILL)
     until(lambda: gone(before) and answers(url))
     assert pid_of(url) != before
+
+
+def test_a_keeper_that_has_died_is_replaced_at_the_same_place() -> None:
+    with Keeper() as keeper:
+        assert keeper.look() is None
+        before = pid_of(keeper.url)
+        keeper._process.kill()
+        until(keeper.look)
+        until(lambda: gone(before) and answers(keeper.url))
+        assert (keeper.look(), ask(keeper.url, "DBSIZE")) == (None, ":0\r\n")
+    assert not Path(keeper.url.removeprefix("unix://")).parent.exists()
+
+
+def test_nothing_is_left_of_a_keeper_that_dies_last() -> None:
+    with Keeper() as keeper:
+        keeper._process.kill()
+    assert not Path(keeper.url.removeprefix("unix://")).parent.exists()
 
 
 def test_nothing_is_left_after_the_block() -> None:

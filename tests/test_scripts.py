@@ -11,7 +11,7 @@ from valkey import Valkey
 
 from ratelab import ALGORITHMS, InputError, Quota
 from ratelab.limiter import NEVER
-from ratelab.stores.embedded import Server
+from ratelab.stores.server import Server
 from ratelab.stores.valkey import ValkeyLimiter
 from ratelab.stores.valkey.script import EXACT, Script
 

@@ -16,9 +16,9 @@ from time import monotonic
 
 import pytest
 from running import invoke, refused
-from serving import Served, ask, contents, serving, until
+from serving import Served, ask, contents, gone, serving, until
 
-from ratelab.stores.embedded import Server
+from ratelab.stores.server import Server
 
 DAILY = ("--rate", "3/day", "--burst", 3, "--key", "header:Who")
 SAME = {"RATELAB_KEY_SECRET": "a"}
@@ -107,10 +107,21 @@ def test_workers_go_on_while_their_store_hangs_and_when_it_has_died() -> None:
     assert re.fullmatch(r"worker [12]: the store is back after \d\.\d s; requests answered without it: \d+", lines[-2])
 
 
+def test_a_keeper_that_dies_is_replaced_and_the_operator_is_told() -> None:
+    with serving("--workers", 2, "--store", "embedded") as server:
+        directory = server.banner["store"].split("unix://")[1].split("/v.sock")[0]
+        keeper = process_called(f"'{directory}'")
+        os.kill(keeper, signal.SIGKILL)
+        until(lambda: gone(keeper) and process_called(f"'{directory}'"))
+        told = server.stop().stderr
+    assert told.startswith("the keeper of the embedded store has ended: another takes its place, and every quota is ")
+    assert not Path(directory).exists()
+
+
 def process_called(name: str) -> int:
-    """Return the process whose command line has this in it."""
-    (found,) = (path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if name.encode() in contents(path))
-    return int(found)
+    """Return the process whose command line has this in it; 0 if there is none."""
+    found = [path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if name.encode() in contents(path)]
+    return int(*found)
 
 
 def test_a_terminal_tells_of_the_store_above_the_counts(store: Server) -> None:
@@ -177,7 +188,7 @@ REFUSED = {
 def test_what_a_store_cannot_do_is_refused_in_one_line(
     options: str, told: str, toll: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratelab.stores.embedded.embedded", lambda: pytest.fail("a store is started"))
+    monkeypatch.setattr("ratelab.stores.embedded.Keeper", lambda: pytest.fail("a store is started"))
     said = refused("serve", "--port", "0", *options.format(toll=toll).split())
     assert said.startswith(told)
     assert "hush" not in said

@@ -13,7 +13,7 @@ import pytest
 from valkey import Valkey
 
 from ratelab import ALGORITHMS, Decision, Quota
-from ratelab.stores.embedded import Server
+from ratelab.stores.server import Server
 from ratelab.stores.valkey import ValkeyLimiter
 from ratelab.stores.valkey.script import Script
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from stores import AMPLE, PLENTY, ask, calls, charged, plenty, plenty_async
 
-from ratelab.stores.embedded import Server
+from ratelab.stores.server import Server
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 
 

@@ -15,7 +15,7 @@ from stores import AMPLE, PLENTY, charged, plenty, plenty_async
 
 from ratelab import Decision
 from ratelab.errors import StoreError
-from ratelab.stores.embedded import Server
+from ratelab.stores.server import Server
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 
 DEADLINE = 0.05

@@ -15,8 +15,8 @@ from stores import ask, running
 
 from ratelab.errors import StoreError
 from ratelab.limiter import AsyncLimiter, Decision
-from ratelab.stores.embedded import Server
 from ratelab.stores.resilient import ResilientLimiter
+from ratelab.stores.server import Server
 from ratelab.stores.valkey import AsyncValkeyLimiter
 
 BURST = 50

@@ -18,8 +18,8 @@ from valkey import Valkey
 
 from ratelab.errors import StoreError
 from ratelab.http.middleware import RateLimitMiddleware
-from ratelab.stores.embedded import Server
 from ratelab.stores.resilient import ResilientLimiter
+from ratelab.stores.server import Server
 from ratelab.stores.valkey import AsyncValkeyLimiter
 
 CANARY = "sk-canary-4b1d"

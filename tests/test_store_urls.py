@@ -16,7 +16,7 @@ from stores import PLENTY, ask, charged, free_port, plenty, plenty_async, runnin
 
 from ratelab import InputError
 from ratelab.errors import StoreError
-from ratelab.stores.embedded import Server
+from ratelab.stores.server import Server
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 from ratelab.stores.valkey.connecting import Place
 

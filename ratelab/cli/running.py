@@ -30,6 +30,8 @@ class Plan(NamedTuple):
     banner: dict[str, str]
     warning: str | None = None
     """What is not as it should be from the start."""
+    look: Callable[[], str | None] = lambda: None
+    """Sees every second to what the service stands on, and returns what there is to say of it."""
 
     def begin(self, status: StatusLine) -> None:
         """Say what is served."""
@@ -55,7 +57,7 @@ def run_alone(plan: Plan) -> bool:
         service = plan.make()
         plan.prepare(service, closing)
         recording = service.limiter if isinstance(service.limiter, RecordingLimiter) else None
-        status = StatusLine(service.figures, not plan.access_log, recording)
+        status = StatusLine(service.figures, not plan.access_log, plan.look, recording)
         plan.begin(status)
         with _log_lines_to(status.say):
             run(service.app, plan.listeners, status.every_second, status.stop, "auto")
@@ -65,7 +67,7 @@ def run_alone(plan: Plan) -> bool:
 def run_together(plan: Plan, count: int) -> bool:
     """Run a service in so many processes until it is stopped; return whether all went well."""
     tally = Tally(count)
-    status = StatusLine(tally.total, not plan.access_log)
+    status = StatusLine(tally.total, not plan.access_log, plan.look)
     plan.begin(status)
 
     def work(link: Link) -> None:

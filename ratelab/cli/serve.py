@@ -116,7 +116,14 @@ def serve(
             else:
                 backing = in_store(store, on_store_error, store_deadline, algo, quota, max_keys, closing)
         lines = banner(algorithm.name, quota, key, listeners, backing.described)
-        plan = Plan(lambda: backing.service(identity, legacy_headers), listeners, access_log, lines, backing.warning)
+        plan = Plan(
+            lambda: backing.service(identity, legacy_headers),
+            listeners,
+            access_log,
+            lines,
+            backing.warning,
+            backing.look,
+        )
         if not (run_alone(plan) if workers == 1 else run_together(plan, workers)):
             raise SystemExit(1)
 

@@ -18,8 +18,15 @@ if TYPE_CHECKING:
 class StatusLine:
     """Where a service is reached, then its counts: a line written anew every second if there is a terminal."""
 
-    def __init__(self, figures: Callable[[], Figures], live: bool, recording: RecordingLimiter | None = None) -> None:
+    def __init__(
+        self,
+        figures: Callable[[], Figures],
+        live: bool,
+        look: Callable[[], str | None],
+        recording: RecordingLimiter | None = None,
+    ) -> None:
         self._figures = figures
+        self._look = look
         self._live = live and sys.stderr is not None and sys.stderr.isatty()  # other output would break the line
         self._recording = recording
         self._shown = ""
@@ -35,8 +42,11 @@ class StatusLine:
         self.tick()
 
     def tick(self) -> None:
-        """Show the counts if they have changed, and bring a recording up to date."""
+        """Show the counts if they have changed, bring a recording up to date, and look after the store."""
         self._update_recording()
+        news = self._look()
+        if news is not None:
+            self.say(news)
         if self._live:
             line = counted(self._figures())[: (get_terminal_size(sys.stderr.fileno()).columns or 80) - 1]
             if line != self._shown:
