@@ -5,7 +5,10 @@ from __future__ import annotations
 import signal
 
 import pytest
+import uvicorn
 from serving import GET, serving, statuses_in, until_closed
+
+from ratelab.http.server import Server
 
 ENDED_BY_SIGNAL = """
 import ratelab.http.server, uvicorn
@@ -49,3 +52,12 @@ def test_it_answers_503_when_it_cannot_wait_longer(number: int) -> None:
             server.process.send_signal(number)
         assert statuses_in(until_closed(connection)) == [200, 503]
         assert server.wait().code == 0
+
+
+def test_a_supervisors_signal_does_not_take_a_second_interrupt_back() -> None:
+    server = Server(uvicorn.Config(lambda: None), lambda _: None)
+    impatient = []
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+        server.handle_exit(number, None)
+        impatient.append(server.force_exit)
+    assert impatient == [False, False, True, True]

@@ -49,7 +49,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  (uvicorn's signature)
         """Stop; at a second interrupt, without waiting. uvicorn would end by the signal once more, as a failure."""
-        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.force_exit |= self.should_exit and sig == signal.SIGINT  # which a SIGTERM beside it does not take back
         self.should_exit = True
 
     def _stop_as_orphan(self, lifeline: int) -> None:
