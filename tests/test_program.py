@@ -6,7 +6,7 @@ import re
 
 import pytest
 from click.testing import CliRunner
-from running import BURST, PLAIN, python, shown
+from running import BURST, PLAIN, python, refused, shown
 
 import ratelab
 from ratelab.cli import COMMANDS, ratelab_command
@@ -41,3 +41,37 @@ def test_help_names_every_command() -> None:
 def test_every_command_that_help_names_has_its_own(name: str) -> None:
     text = CliRunner(env=PLAIN).invoke(ratelab_command, [name, "--help"]).stdout
     assert text.startswith(f"Usage: ratelab {name} ")
+
+
+MISTAKES = {
+    "serve --burst 0": "--burst: 0 is not a whole number >= 1; see ratelab serve --help",
+    "serve --burst x": "--burst: 'x' is not a whole number >= 1; see ratelab serve --help",
+    "serve --port 99999": "--port: 99999 is not a whole number from 0 to 65535; see ratelab serve --help",
+    "serve --legacy-headers x": "--legacy-headers: 'x' is not one of 'off', 'delta', 'epoch'; see ratelab serve --help",
+    "serve --rate": "Option '--rate' requires an argument; see ratelab serve --help",
+    "serve now": "Got unexpected extra argument (now); see ratelab serve --help",
+    "verify a.yaml --url a --speed x": "--speed: 'x' is not a number; see ratelab verify --help",
+    "simulate": "Missing argument 'SCENARIO...'; see ratelab simulate --help",
+    "serv": "unknown command 'serv': did you mean serve?",
+    "--bogus": "No such option '--bogus'; see ratelab --help",
+}
+
+
+@pytest.mark.parametrize(("command", "told"), MISTAKES.items(), ids=MISTAKES.keys())
+def test_a_mistake_on_the_command_line_is_one_line(command: str, told: str) -> None:
+    assert refused(*command.split()) == f"{told}\n"
+
+
+def test_an_option_that_nearly_is_one_is_told_beside_what_it_may_mean() -> None:
+    assert re.match(
+        r"No such option.*--brust.*--burst.*; see ratelab serve --help\n$", refused("serve", "--brust", "3")
+    )
+
+
+def test_a_mistake_in_a_variable_of_the_environment_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RATELAB_BURST", "x")
+    assert refused("serve") == "RATELAB_BURST: 'x' is not a whole number >= 1; see ratelab serve --help\n"
+
+
+def test_who_says_nothing_at_all_is_told_what_there_is() -> None:
+    assert CliRunner(env=PLAIN).invoke(ratelab_command).output.startswith("Usage: ratelab [OPTIONS] COMMAND")

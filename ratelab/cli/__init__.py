@@ -6,12 +6,13 @@ import errno
 import sys
 import warnings
 from importlib import import_module
-from typing import TextIO
+from typing import Any, TextIO
 from warnings import catch_warnings, formatwarning
 
 import click
 
 import ratelab
+from ratelab.cli.mistakes import Fault, told_in_a_line, unknown_command
 from ratelab.errors import InputError, SlowWarning
 
 COMMANDS = {
@@ -28,17 +29,6 @@ COMMANDS = {
     "bench": "Measure what ratelab itself costs on this machine.",
 }
 """What each command does, in the order of the help, which imports none of them."""
-
-
-class Fault(click.ClickException):
-    """A person's mistake: one red line and exit status 2."""
-
-    exit_code = 2
-
-    def show(self, file: object = None) -> None:  # noqa: ARG002  (click's signature)
-        """Print the message, whatever it holds, on one line."""
-        line = "".join(letter if letter.isprintable() else " " for letter in self.message)
-        click.secho(f"Error: {line}", fg="red", err=True)
 
 
 def _show(
@@ -75,10 +65,25 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is called for; suggest the nearest if there is none."""
+        if args[0] not in COMMANDS:
+            raise unknown_command(args[0], list(COMMANDS))
+        return super().resolve_command(ctx, args)
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read what stands before the command."""
+        with told_in_a_line():
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; tell a person's mistake in one line, and let any other error show itself."""
         try:
-            with catch_warnings():
+            with told_in_a_line(), catch_warnings():
                 warnings.showwarning = _show
                 result = super().invoke(ctx)
             if sys.stdout is not None:
