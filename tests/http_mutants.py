@@ -45,7 +45,7 @@ def _guard(right: str, wrong: str) -> Mutant:
 PASSES = "await app(scope, receive, send)\n        return"
 CHARGES = 'scope["type"] == "http" and guard.hit(identify(scope), 1)'
 IDENTIFIES = "try:\n        key ="
-DENIES = "return\n    counts.admitted"
+DENIES = "return\n    if delay_ns"
 COPIES = "message = dict(message)\n"
 ADDS = 'message["headers"] = [*message.get("headers", ()), *fields]'
 

@@ -15,7 +15,8 @@ from limit_fields import limits
 from limited_apps import Handler, Watched
 
 from ratelab.http.asgi import OFFERED, Message, Receive, Scope, Send, Told
-from ratelab.http.middleware import Counts, RateLimitMiddleware
+from ratelab.http.counts import Counts
+from ratelab.http.middleware import RateLimitMiddleware
 
 SLEEP = "ratelab.http.queueing.asyncio.sleep"
 
@@ -64,14 +65,14 @@ def test_a_client_that_leaves_while_it_waits_has_been_charged() -> None:
     async def leave() -> None:
         await request(app, scope_of())
         waiting = asyncio.create_task(request(app, scope_of()))
-        while len(limiter.asked) < 2:
+        while app.counts.waiting < 1:
             await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
 
     asyncio.run(leave())
-    assert left(limiter) == 1
+    assert (left(limiter), app.counts) == (1, Counts(admitted=1, dropped=1))
     assert len(handler.calls) == 1
 
 

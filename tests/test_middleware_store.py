@@ -16,8 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ratelab import Decision, InputError
 from ratelab.errors import StoreError
+from ratelab.http.counts import Counts
 from ratelab.http.metrics import metrics_app
-from ratelab.http.middleware import Counts, RateLimitMiddleware
+from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.stores.memory import Stats
 
 UNAVAILABLE = {

@@ -142,7 +142,7 @@ def test_metrics_count_and_tell_nobody_apart() -> None:
         assert b" 400 " in server.tell(b"GET /ping HTTP/1.0\r\nX-API-Key: a\r\nx-api-key: b\r\n\r\n")
         families = text_string_to_metric_families(server.get_metrics().body.decode())
         assert {label for family in families for s in family.samples for label in s.labels} == {"algorithm", "outcome"}
-        expected = {"admitted": 7, "delayed": 0, "denied": 1, "ambiguous": 1}
+        expected = {"admitted": 7, "delayed_total": 0, "waiting": 0, "dropped": 0, "denied": 1, "ambiguous": 1}
         expected |= {"keys": 2, "evictions_total": 0, "overflow_hits_total": 0}
         assert {name: server.figures()[name] for name in expected} == expected
         assert (server.get_metrics("/ping").status, server.get("/metrics").status) == (404, 404)

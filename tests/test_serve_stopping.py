@@ -19,7 +19,7 @@ ratelab.http.server.Server = lambda config, on_stop: uvicorn.Server(config)
 def test_it_ends_when_the_requests_in_flight_have_been_answered() -> None:
     with serving("--algo", "leaky-bucket", "--rate", "1/2s", "--metrics-port", 0) as server, server.connect() as slow:
         slow.sendall(GET * 2)
-        while server.figures()["delayed"] < 1:
+        while server.figures()["waiting"] < 1:
             pass
         server.process.send_signal(signal.SIGTERM)
         assert statuses_in(until_closed(slow)) == [200, 200]
@@ -43,7 +43,7 @@ def test_it_answers_503_when_it_cannot_wait_longer(number: int) -> None:
     grace = "import ratelab.http.server; ratelab.http.server.GRACE = 1" if number == signal.SIGTERM else ""
     with serving(*slow, first=grace) as server, server.connect() as connection:
         connection.sendall(GET * 2)
-        while server.figures()["delayed"] < 1:
+        while server.figures()["waiting"] < 1:
             pass
         server.process.send_signal(number)
         if number == signal.SIGINT:
@@ -51,7 +51,8 @@ def test_it_answers_503_when_it_cannot_wait_longer(number: int) -> None:
                 pass
             server.process.send_signal(number)
         assert statuses_in(until_closed(connection)) == [200, 503]
-        assert server.wait().code == 0
+        code, _, stderr = server.wait()
+        assert (code, "stopped: 1 admitted, 0 denied, 1 dropped from the queue, " in stderr) == (0, True)
 
 
 def test_a_supervisors_signal_does_not_take_a_second_interrupt_back() -> None:

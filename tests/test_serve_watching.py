@@ -19,6 +19,11 @@ from time import monotonic
 import pytest
 from serving import ask, serving, statuses_in, until_closed
 
+from ratelab.cli.status import counted
+from ratelab.http.counts import Counts
+from ratelab.http.figures import Figures
+from ratelab.stores.memory import Stats
+
 PATIENCE = 30.0
 
 
@@ -88,6 +93,13 @@ def test_a_terminal_shows_the_counts_while_the_service_runs(columns: int, shown:
         assert process.wait() == 0
     assert f"\r\x1b[K{shown} " not in seen
     os.close(ours)
+
+
+def test_who_watches_sees_how_many_wait_and_how_many_were_dropped() -> None:
+    counts = Counts(admitted=12, delayed=11, denied=2, dropped=3, waiting=8)
+    figures = Figures.of(Figures(counts, Stats(1, 0, 0)).row())
+    assert figures.counts == counts
+    assert counted(figures) == "12 admitted (11 after a wait), 8 waiting, 2 denied, 3 dropped from the queue"
 
 
 def test_a_service_needs_no_terminal_at_all() -> None:

@@ -80,9 +80,11 @@ class StatusLine:
 
 
 def counted(figures: Figures) -> str:
-    """Write what a service has done: `1,204 admitted, 40 denied, 2 clients in memory`."""
+    """Write what a service does and has done: `1,204 admitted, 3 waiting, 40 denied, 2 clients in memory`."""
     counts, stats, health = figures
     queued = f" ({counts.delayed:,} after a wait)" if counts.delayed else ""
+    waiting = f", {counts.waiting:,} waiting" if counts.waiting else ""
+    dropped = f", {counts.dropped:,} dropped from the queue" if counts.dropped else ""
     refused = f", {counts.ambiguous:,} refused" if counts.ambiguous else ""
     if health is None:
         kept = f", {stats.keys:,} {'client' if stats.keys == 1 else 'clients'} in memory"
@@ -90,4 +92,4 @@ def counted(figures: Figures) -> str:
         kept = f", {counts.unavailable:,} answered 503 for want of the store"
     else:
         kept = f", {health.fallback_decisions:,} of these without the store" if health.fallback_decisions else ""
-    return f"{counts.admitted:,} admitted{queued}, {counts.denied:,} denied{refused}{kept}"
+    return f"{counts.admitted:,} admitted{queued}{waiting}, {counts.denied:,} denied{dropped}{refused}{kept}"

@@ -7,12 +7,12 @@ from mmap import mmap
 from typing import NamedTuple, Self
 
 from ratelab.errors import STORE_ERRORS
-from ratelab.http.middleware import Counts
+from ratelab.http.counts import Counts
 from ratelab.stores.memory import Stats
 from ratelab.stores.resilient import Health
 
-OUTCOMES = len(astuple(Counts()))
-GAUGES = 2
+OUTCOMES = len(astuple(Counts())) - 1
+GAUGES = 3
 WIDTH = GAUGES + OUTCOMES + 3 + len(STORE_ERRORS)
 
 
@@ -25,20 +25,21 @@ class Figures(NamedTuple):
     """Of the store, if it is shared."""
 
     def row(self) -> list[int]:
-        """Write the figures of a service with a shared store as numbers: first two that can fall, then the counters."""
+        """Write the figures of a service with a shared store as numbers: those that can fall, then the counters."""
         up, errors, fallbacks = self.health or Health(True, {}, 0)
         keys, evictions, overflow_hits = self.stats
-        counters = (*astuple(self.counts), evictions, overflow_hits, fallbacks)
-        return [not up, keys, *counters, *(errors.get(kind, 0) for kind in STORE_ERRORS)]
+        *outcomes, waiting = astuple(self.counts)
+        counters = (*outcomes, evictions, overflow_hits, fallbacks)
+        return [not up, keys, waiting, *counters, *(errors.get(kind, 0) for kind in STORE_ERRORS)]
 
     @classmethod
     def of(cls, row: list[int]) -> Self:
         """Read what `row` wrote, or the sum of several: the store is up if all of them say so."""
-        down, keys, *counters = row
+        down, keys, waiting, *counters = row
         evictions, overflow_hits, fallbacks, *errors = counters[OUTCOMES:]
         failed = {kind: count for kind, count in zip(STORE_ERRORS, errors, strict=True) if count}
         health = Health(not down, failed, fallbacks)
-        return cls(Counts(*counters[:OUTCOMES]), Stats(keys, evictions, overflow_hits), health)
+        return cls(Counts(*[*counters[:OUTCOMES], waiting]), Stats(keys, evictions, overflow_hits), health)
 
 
 class Tally:

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from ratelab.http.app import site
 from ratelab.http.asgi import App
-from ratelab.http.middleware import Counts
+from ratelab.http.counts import Counts
 from ratelab.stores.memory import Stats
 from ratelab.stores.resilient import Health
 
@@ -28,9 +28,9 @@ class Gathered(Collector):
         """Yield every metric as it stands."""
         counts, stats = self._counts, self._stats()
         outcomes = {
-            "admitted": counts.admitted - counts.delayed,
-            "delayed": counts.delayed,
+            "admitted": counts.admitted,
             "denied": counts.denied,
+            "dropped": counts.dropped,
             "ambiguous": counts.ambiguous,
             "unavailable": counts.unavailable,
         }
@@ -38,6 +38,8 @@ class Gathered(Collector):
         for outcome, count in outcomes.items():
             requests.add_metric((self._algorithm, outcome), count)
         yield requests
+        yield CounterMetricFamily("ratelab_delayed", "Requests admitted after a wait.", counts.delayed)
+        yield GaugeMetricFamily("ratelab_waiting", "Requests that wait for their turn.", counts.waiting)
         yield GaugeMetricFamily("ratelab_keys", "Keys with a state of their own.", stats.keys)
         yield CounterMetricFamily(
             "ratelab_evictions", "Keys dropped because they were as good as new.", stats.evictions

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from inspect import iscoroutinefunction
 from typing import Any, NamedTuple, Self
 
 from ratelab.errors import InputError, StoreError, shown
 from ratelab.http.asgi import OFFERED, App, Field, Message, Receive, Scope, Send, Told, answer
+from ratelab.http.counts import Counts
 from ratelab.http.headers import SECOND, Fields, seconds
 from ratelab.http.identity import AmbiguousClientError, Identity
 from ratelab.http.problems import FIELDS, problem, quota_exceeded, reduced_capacity
 from ratelab.http.queueing import wait_turn
 from ratelab.limiter import NEVER, AsyncLimiter, Decision, Limiter
-
-
-@dataclass(slots=True)
-class Counts:
-    """What became of the requests so far; exempt ones are not counted."""
-
-    admitted: int = 0
-    """Let through, whether at once or after a delay."""
-    delayed: int = 0
-    """Those of `admitted` that had to queue."""
-    denied: int = 0
-    """Answered 429, or 400 for a cost above the burst."""
-    ambiguous: int = 0
-    """Answered 400, because they name two clients; nobody was charged."""
-    unavailable: int = 0
-    """Answered 503, because the limiter's store did not decide."""
-
 
 AnyLimiter = Limiter | AsyncLimiter
 """A limiter that decides at once, or one that is awaited."""
@@ -174,19 +157,32 @@ class RateLimitMiddleware:
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
             return
-        counts.admitted += 1
         if delay_ns and price:
-            counts.delayed += 1
-            waited = await wait_turn(delay_ns, receive)
+            waited = await self._wait(delay_ns, receive)
             if waited is None:
                 return
             receive, reset_after_ns = waited, reset_after_ns - delay_ns
+        counts.admitted += 1
         fields = written(remaining, -(-reset_after_ns // SECOND), False)
         if offered is None:
             send = _adding(fields, send)
         else:
             offered.append(fields)
         await app(scope, receive, send)
+
+    async def _wait(self, delay_ns: int, receive: Receive) -> Receive | None:
+        """Wait for a request's turn, and count how that ends; return as `wait_turn` does."""
+        counts, waited = self.counts, None
+        counts.waiting += 1
+        try:
+            waited = await wait_turn(delay_ns, receive)
+        finally:
+            counts.waiting -= 1
+            if waited is None:
+                counts.dropped += 1
+            else:
+                counts.delayed += 1
+        return waited
 
     def _guard_of(self, scope: Scope) -> Guard:
         """Return the guard of the limiter chosen for a request, made when it is first chosen."""
