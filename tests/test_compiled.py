@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +24,7 @@ from ratelab.algorithms import find
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import SlowWarning
 from ratelab.lab import compiled, plain
-from ratelab.lab.compiled import division, integers, processor
+from ratelab.lab.compiled import division, integers, kernels, processor
 from ratelab.lab.decisions import Outcome
 from ratelab.lab.replay import outcome, replay
 from ratelab.lab.timelines import ORIGINS, QUOTAS
@@ -179,6 +180,27 @@ def test_a_product_with_the_reciprocal_is_the_quotient(number: int, divisor: int
 def test_divisions_by_the_quota_are_such_products(name: str, divisors: set[str]) -> None:
     _, found = division.multiplying(find(name).step)
     assert {*found} == divisors
+
+
+LEFT = {
+    "nothing": b"",
+    "half": b"half",
+    "another version": pickle.dumps(numba.__version__) + b"cratelab.lab.compiled\ngone\n.",
+}
+
+
+@pytest.mark.parametrize("left", LEFT.values(), ids=LEFT.keys())
+def test_code_on_disk_that_cannot_be_used_is_made_anew(
+    left: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    for content in (None, left):
+        for index in [] if content is None else tmp_path.rglob("*.nbi"):
+            index.write_bytes(content or b"")
+        kernels._loop.cache_clear()
+        monkeypatch.setitem(kernels._LOOPS, 1, kernels._jitted(kernels._decide))
+        assert_same(create("gcra", QUOTA), traffic(QUOTA), complete=False)
+    assert {path.stat().st_size > 200 for path in tmp_path.rglob("*.nbi")} == {True}
 
 
 # --- when it is used

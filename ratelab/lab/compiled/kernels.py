@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from inspect import getfile
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import numba
@@ -43,7 +44,12 @@ def _loop(stand_in: Any, columns: int, priced: bool) -> Any:
     keys, times, states = _read_only(numba.uint32), _read_only(numba.int64), numba.int64[:, ::1]
     costs = _read_only(numba.int64, "A") if priced else numba.none
     filled = [_FLAGS, *[_COLUMN] * (columns - 1)]
-    return _LOOPS[columns].compile(numba.void(stand_in, states, keys, keys, times, costs, numba.int64, *filled))
+    loop, signature = _LOOPS[columns], numba.void(stand_in, states, keys, keys, times, costs, numba.int64, *filled)
+    try:
+        return loop.compile(signature)
+    except (AttributeError, ImportError, EOFError, UnpicklingError):  # another version's code on disk, or half a file
+        loop.recompile()  # none so far, but that clears the disk
+        return loop.compile(signature)
 
 
 def step(self: Any, state: Integers, now: int, cost: int) -> tuple[bool, int, int, int, int]:
