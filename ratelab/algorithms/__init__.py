@@ -56,6 +56,8 @@ def find(name: str) -> type[Algorithm]:
 
     near = get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(names)}, or FILE.py:CLASS"
+    if name.endswith(".py"):
+        hint = f"name its class, too, as in {name}:CLASS"
     raise InputError(f"unknown algorithm {shown(name)}: {hint}")
 
 

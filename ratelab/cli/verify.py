@@ -67,7 +67,7 @@ def verify(
     """  # noqa: D301  (click's mark for a block)
     from ratelab.cli.extras import require
 
-    require("verify", "serve", "aiohttp")
+    require("verify", serve=("aiohttp",))
     from ratelab.cli.progress import LateProgress
     from ratelab.http.player import checked_url
     from ratelab.lab.agreement import agree

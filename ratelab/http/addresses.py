@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -77,8 +78,11 @@ def _network(text: str) -> IPv4Network | IPv6Network:
     try:
         network = ip_network(text)
     except ValueError as error:
+        example = "10.0.0.0/8"
+        with suppress(ValueError):
+            example = str(ip_network(text, strict=False))  # what may be meant, if an address of a network was given
         raise InputError(
-            f"a trusted proxy must be an address or a CIDR such as 10.0.0.0/8, got {shown(text)} ({error})"
+            f"a trusted proxy must be an address or a CIDR such as {example}, got {shown(text)} ({error})"
         ) from None
     if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
         mapped = network.network_address.ipv4_mapped

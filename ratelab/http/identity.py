@@ -152,7 +152,7 @@ def _checked_hops(hops: int, proxies: Proxies) -> int:
     if type(hops) is not int or not 0 <= hops <= MOST_HOPS:
         raise InputError(f"trusted_hops must be a whole number from 0 to {MOST_HOPS}, got {shown(hops)}")
     if hops and proxies:
-        raise InputError("trusted proxies and trusted hops are two ways to say the same: give one of them")
+        raise InputError(f"trusted proxies and {hops} trusted hops are two ways to say the same: give one of them")
     return hops
 
 

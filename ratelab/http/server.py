@@ -75,7 +75,9 @@ def listen(host: str, port: int) -> socket.socket:
         elsewhere = number not in (errno.EADDRINUSE, errno.EACCES)
         remedy = "give an address of this machine" if elsewhere else "choose another port, or 0 for any that is free"
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot listen on port {port} of {shown(host)[1:-1]} ({reason}): {remedy}") from None
+        raise InputError(
+            f"cannot listen on port {port} of {shown(host)[1:-1] or 'no address'} ({reason}): {remedy}"
+        ) from None
     return listener
 
 

@@ -11,6 +11,8 @@ from ratelab.stores.valkey.wire import request
 
 _MAY_SAY = {"db", "username", "password", "host", "port", "path", "connection_class", "cluster"}
 
+_SCHEMES = ("valkey://", "valkeys://", "redis://", "rediss://", "unix:")
+
 LONGEST_DEADLINE = 60
 """Seconds that a decision may take; who waits for longer has given up."""
 
@@ -39,6 +41,8 @@ class Place:
         from valkey.asyncio import connection as connection_async
         from valkey.exceptions import ValkeyError
 
+        if not url.lower().startswith(_SCHEMES):
+            raise _unusable(url, f"it begins with none of {', '.join(_SCHEMES)}")
         try:
             scheme, _, path, query, _ = urlsplit(url)
             said: dict[str, Any] = dict(parse_url(url, async_connection=asynchronous))
