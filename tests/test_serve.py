@@ -21,6 +21,7 @@ from serving import GET, Served, ask, serving
 from ratelab import MemoryLimiter, create
 from ratelab.algorithms import ALGORITHMS
 from ratelab.cli import ratelab_command
+from ratelab.cli.banner import in_front
 from ratelab.http.identity import Identity
 from ratelab.http.service import Service
 
@@ -65,6 +66,18 @@ def test_it_says_what_is_served_where_and_how_to_try_it() -> None:
             "try": f"curl -i {url}",
             "stop": "Ctrl-C",
         }
+
+
+def test_it_says_what_is_not_as_usual() -> None:
+    queue = ("--algo", "leaky-bucket", "--rate", "1/s", "--trusted-hops", 2)
+    with serving(*queue, "--key", "header:Who", "--store", "embedded", "--workers", 2) as server:
+        assert server.banner["quota"] == (
+            "1 request a second, one after the other, and up to 5 in the queue, for each Who header"
+        )
+        assert server.banner["note"] == "nobody checks Who here: whoever sends another is another client"
+        assert server.banner["proxies"] == "2 in front, always; X-Forwarded-For is counted from the right"
+        assert server.banner["workers"] == "2 processes"
+    assert in_front(["10.0.0.0/8", "unix"], 0) == {"proxies": "X-Forwarded-For counts from 10.0.0.0/8, unix"}
 
 
 def test_it_says_which_header_to_send(served: Served) -> None:

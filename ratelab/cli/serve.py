@@ -111,7 +111,7 @@ def serve(
     from ratelab.algorithms import find
     from ratelab.algorithms.outside import blaming
     from ratelab.cli.backing import in_memory, in_store
-    from ratelab.cli.banner import banner
+    from ratelab.cli.banner import banner, in_front
     from ratelab.cli.running import Plan, run_alone, run_together
     from ratelab.http.headers import Fields
     from ratelab.http.identity import Identity
@@ -130,7 +130,9 @@ def serve(
                 backing = in_memory(algorithm, quota, max_keys, record, closing)
             else:
                 backing = in_store(store, on_store_error, deadline, algo, quota, max_keys, closing)
-        lines = banner(algorithm.name, quota, key, listeners, backing.described)
+            processes = {"workers": f"{workers} processes"} if workers > 1 else {}
+            more = {**in_front(trusted_proxy, trusted_hops), **backing.described, **processes}
+            lines = banner(algorithm, quota, key, listeners, more)
         plan = Plan(
             lambda: backing.service(identity, legacy_headers),
             listeners,

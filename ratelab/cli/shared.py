@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import NamedTuple
 
-from ratelab.errors import StoreError
+from ratelab.errors import InputError, StoreError
 from ratelab.http.identity import SECRET, Identity
 from ratelab.http.service import Service
 from ratelab.quota import Quota
@@ -16,6 +16,8 @@ from ratelab.stores.valkey.connecting import hidden
 
 PATIENCE = 1.0
 """Seconds in which a store answers at the start, when it may have to be found first."""
+
+_NO_CLUSTER = "cluster support disabled"
 
 
 class Shared(NamedTuple):
@@ -49,10 +51,16 @@ class Shared(NamedTuple):
         return lines
 
     def silence(self) -> str | None:
-        """Ask the store, at nobody's cost; if it does not answer, return what there is to say of that."""
+        """Ask the store, at nobody's cost; if it does not answer, return what there is to say of that.
+
+        Raises `InputError` if it answers that it will not, which no wait can mend.
+        """
         try:
             asyncio.run(self._ask())
         except StoreError as error:
+            if error.kind == "refused" or _NO_CLUSTER in str(error):
+                remedy = "mend the password, the user's rights or the URL"
+                raise InputError(f"the store at {hidden(self.url)} refuses ({error}): {remedy}") from None
             meanwhile = ON_STORE_ERROR[self.on_error]
             return f"the store does not answer ({error.kind}: {error}); until it does, {meanwhile}"
         return None

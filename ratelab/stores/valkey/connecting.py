@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 from urllib.parse import urlsplit
@@ -116,5 +117,14 @@ def failure(error: Exception) -> StoreError:
     kind = next((kind for kind, errors in kinds.items() if isinstance(error, errors)), "other")
     if "unauthenticated" in str(error):  # as the server says of a long request where a password is missing
         kind = "refused"
-    text = {"timeout": "the store did not answer in time", "full": "the store is out of memory"}.get(kind, str(error))
-    return StoreError(kind, text)
+    text = {"timeout": "the store did not answer in time", "full": "the store is out of memory"}.get(kind)
+    return StoreError(kind, text or _in_words(error))
+
+
+def _in_words(error: Exception) -> str:
+    """Return what the system says if it is the network that fails, without numbers; else what the store says."""
+    system = error if isinstance(error, OSError) else error.__context__
+    words = (isinstance(system, OSError) and system.strerror) or str(error)
+    if isinstance(system, OSError) and words.startswith("Connect call failed"):  # as asyncio calls any reason
+        words = os.strerror(system.errno or 0)
+    return words.removesuffix(".")
