@@ -56,7 +56,7 @@ _COMPARISON = (
         "--html",
         "html_target",
         metavar="FILE|DIRECTORY",
-        help="Write a page with everything; several scenarios into a directory.",
+        help="Write a page with everything; a directory gets one for each run.",
     ),
     PLOT,
     click.option("--chart", multiple=True, type=Chart(CHARTS), help=f"What to draw; by default {CHARTS[0]}."),

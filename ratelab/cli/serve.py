@@ -53,7 +53,8 @@ def setting(name: str, **attributes: Any) -> Callable[[Callable[..., None]], Cal
     "--store",
     default="memory",
     metavar="memory|embedded|URL",
-    help="Where quotas are kept: in this process; in a valkey-server of its own; in one at valkey://, redis:// or unix://.",
+    help="Where quotas are kept: in this process; in a valkey-server of its own; in one at valkey:// or redis://, "
+    "with TLS at valkeys:// or rediss://, or at unix://.",
 )
 @setting(
     "--on-store-error",

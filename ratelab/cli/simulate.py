@@ -43,7 +43,7 @@ def simulate(
     from ratelab.lab.traces import expanded
     from ratelab.report.run import Run
 
-    paths = tuple(expanded(scenarios))
+    paths = tuple(path for one in scenarios for path in expanded([one]))
     output = Output(paths, **wanted)
     with LateProgress("drawing traffic", None):
         loaded = [load_scenario(path, rate, burst, seed) for path in paths]

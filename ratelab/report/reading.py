@@ -25,7 +25,7 @@ def reading_notes(trace: Trace, within_second: str) -> tuple[str, ...]:
     """Return the lines that a person should know before believing the figures."""
     notes = [f"{counted(trace.lines, 'line')} from {_moment(trace.traffic.origin)}"]
     if trace.unparsed:
-        notes.append(f"{counted(trace.unparsed, 'line')} left out, not readable, beginning with:")
+        notes.append(f"{counted(trace.unparsed, 'line')} left out, beginning with:")
         notes += [f"  line {reject}" for reject in trace.rejects]
     if trace.reordered:
         notes.append(f"{counted(trace.reordered, 'request')} out of order, sorted by time")
