@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from answering import QUOTA, traffic
+from click.testing import Result
 from lying_server import BURST as LIARS_BURST
 from lying_server import RATE as LIARS_RATE
 from lying_server import lying_server
-from running import BURST, SCENARIOS, refused
+from running import BURST, SCENARIOS, invoke, refused
 
 from ratelab.answer import Answer, Policy
 from ratelab.cli.referee import Referee
@@ -87,6 +88,39 @@ def test_an_option_that_cannot_be_is_one_line(scenario: str | Path, options: lis
 @pytest.mark.parametrize("arguments", [[BURST], ["--url", URL], [BURST, "--url", URL, "--speed", "quick"]])
 def test_an_option_of_the_wrong_kind_is_one_line(arguments: list[str]) -> None:
     assert refused("verify", *arguments).endswith("; see ratelab verify --help\n")
+
+
+# --- a play that ends before its time
+
+ADMITTED = Answer(0, 1, 200, Policy("token-bucket", 5, 3))
+
+
+def played_until(end: Answer | KeyboardInterrupt, monkeypatch: pytest.MonkeyPatch) -> Result:
+    """Verify against an endpoint that answers two requests, of which it denies the second, before the end."""
+
+    def play(*arguments: Any) -> None:
+        see = arguments[-1]
+        see(ADMITTED)
+        see(ADMITTED._replace(status=429))
+        if isinstance(end, KeyboardInterrupt):
+            raise end
+        see(end)
+
+    monkeypatch.setattr("ratelab.http.player.play", play)
+    monkeypatch.setattr("ratelab.http.player.reach", lambda _: True)
+    return invoke("verify", BURST, "--url", URL)
+
+
+def test_a_service_that_goes_away_cannot_be_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = played_until(Answer(0, 1, 0, error="Connection refused"), monkeypatch)
+    said = f"{URL} has gone (Connection refused; 2 of 30 answered: 1 with 200, 1 with 429): start the service again"
+    assert (result.exit_code, result.stderr.startswith(f"Error: {said}")) == (2, True)
+
+
+def test_an_interrupt_tells_what_was_seen_and_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = played_until(KeyboardInterrupt(), monkeypatch)
+    told = "interrupted, and not compared: 2 of 30 answered: 1 with 200, 1 with 429\n"
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", told)
 
 
 # --- the referee

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 PATIENCE = 10.0
 """Seconds that an answer may take beyond the time for which its request may queue."""
 
+INTERRUPTED = 130
+"""The exit status after an interrupt, as shells have it."""
+
 
 @click.command()
 @click.argument("scenario", metavar="SCENARIO")
@@ -62,8 +65,8 @@ def verify(
 
     --speed divides the times of the traffic, and the same faster traffic is simulated. A server that tells clients
     apart by their address serves a scenario of one client. The exit status is 0 if every answer is as simulated and
-    every header field as it should be, 1 if not, 2 if the two cannot be compared. A close call, which the time that
-    its request took explains, is shown but is no failure.
+    every header field as it should be, 1 if not, 2 if the two cannot be compared, 130 after an interrupt. A close call,
+    which the time that its request took explains, is shown but is no failure.
     """  # noqa: D301  (click's mark for a block)
     from ratelab.cli.extras import require
 
@@ -109,6 +112,7 @@ def _played(
     """
     from ratelab.cli.progress import LateProgress
     from ratelab.cli.referee import Referee
+    from ratelab.cli.seen import Seen
     from ratelab.http.player import Request, play, reach
     from ratelab.lab.plan import beginning, longest_delay
 
@@ -118,14 +122,20 @@ def _played(
         Request(at, f"{run}-{key}")
         for at, key in zip(traffic.times.tolist(), traffic.request_keys.tolist(), strict=True)
     ]
+    seen = Seen(url, len(requests))
     patience = PATIENCE + longest_delay(referee.slowest, traffic)
     with LateProgress("playing", len(requests)) as progress:
 
         def see(answer: Answer) -> None:
             referee(answer)
+            seen(answer)
             progress(1)
 
-        origin, answers = play(url, header, requests, partial(beginning, quota.window), patience, see)
+        try:
+            origin, answers = play(url, header, requests, partial(beginning, quota.window), patience, see)
+        except KeyboardInterrupt:
+            click.echo(f"interrupted, and not compared: {seen}", err=True)
+            raise SystemExit(INTERRUPTED) from None
     return referee.algorithm, replace(traffic, origin=origin), answers
 
 
