@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from typing import Any
 from unittest.mock import patch
 
@@ -11,8 +13,9 @@ from asgi_calls import PEER, Answer, call, request, scope_of
 from limit_fields import limits
 from limited_apps import Handler, Watched
 
+from ratelab.http.asgi import Scope
 from ratelab.http.identity import Identity
-from ratelab.http.middleware import RateLimitMiddleware
+from ratelab.http.middleware import MOST_GUARDS, RateLimitMiddleware
 
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 NO_BODY_IS_KEPT = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store")]
@@ -141,6 +144,20 @@ def test_the_cost_may_be_a_number_or_a_function_of_the_request() -> None:
     answers = [call(app, path=path) for path in ("/export", "/export", "/look", "/read", "/read", "/look")]
     assert [answer.status for answer in answers] == [200, 429, 200, 200, 429, 200]
     assert [limits(answer.fields).r for answer in answers] == [1, 0, 1, 0, 0, 0]
+
+
+def test_a_function_that_makes_limiters_without_end_does_not_fill_the_memory() -> None:
+    made = weakref.WeakSet[Watched]()
+
+    def anew(scope: Scope) -> Watched:
+        limiter = Watched(burst=1)
+        made.add(limiter)
+        return limiter
+
+    app = RateLimitMiddleware(Handler(), anew)
+    assert {call(app).status for _ in range(3 * MOST_GUARDS)} == {200}
+    gc.collect()
+    assert len(made) <= MOST_GUARDS
 
 
 def test_the_limiter_may_be_a_function_of_the_request() -> None:

@@ -31,6 +31,11 @@ def test_a_mistake_is_refused_at_once(options: dict[str, Any], message: str) -> 
     assert str(refused.value) == message
 
 
+def test_a_policy_without_a_name_is_refused() -> None:
+    with pytest.raises(InputError, match="a header field cannot hold the name '' of a policy: use printable"):
+        RateLimitMiddleware(Handler(), Watched(), policy="")
+
+
 def test_an_algorithm_whose_name_no_field_can_hold_is_refused_at_once() -> None:
     limiter = Watched()
     limiter.algorithm = named("gr\xf6\xdfe")

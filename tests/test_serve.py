@@ -88,7 +88,7 @@ def test_it_says_which_header_to_send(served: Served) -> None:
 def test_a_client_gets_its_burst_and_then_429(served: Served) -> None:
     answers = [served.get(X_API_Key="alice") for _ in range(6)]
     assert [answer.status for answer in answers] == [200] * 5 + [429]
-    assert {answer.body for answer in answers[:5]} == {b'{"message": "pong"}'}
+    assert {answer.body for answer in answers[:5]} == {b'{"message": "pong"}\n'}
     assert answers[0].fields["ratelimit-policy"] == '"token-bucket";q=5;w=3600'
     assert answers[0].fields["ratelimit"] == '"token-bucket";r=4;t=720'
     assert 700 < int(answers[5].fields["retry-after"]) <= 720
@@ -100,7 +100,7 @@ def test_other_pages_and_methods_are_refused_and_charged(served: Served) -> None
     requests = [("/ping", "HEAD"), ("/", "GET"), ("/ping", "POST"), ("/metrics", "GET"), ("/ping/", "GET")]
     answers = [served.get(path, method, X_API_Key="carol") for path, method in requests]
     assert [answer.status for answer in answers] == [200, 404, 405, 404, 404]
-    assert (answers[0].fields["content-length"], answers[0].body) == ("19", b"")
+    assert (answers[0].fields["content-length"], answers[0].body) == ("20", b"")
     assert answers[2].fields["allow"] == "GET, HEAD"
     assert served.get(X_API_Key="carol").status == 429
 
@@ -108,7 +108,7 @@ def test_other_pages_and_methods_are_refused_and_charged(served: Served) -> None
 def test_health_is_never_limited(served: Served) -> None:
     answers = [served.get("/healthz", method, X_API_Key="dave") for method in ("GET", "HEAD") * 5]
     assert {answer.status for answer in answers} == {200}
-    assert {answer.body for answer in answers} == {b'{"status": "ok"}', b""}
+    assert {answer.body for answer in answers} == {b'{"status": "ok"}\n', b""}
     assert not any("ratelimit" in answer.fields for answer in answers)
 
 

@@ -33,8 +33,8 @@ def site(pages: Mapping[str, Page]) -> App:
 
 ping_app = site(
     {
-        "/ping": lambda: (b"application/json", b'{"message": "pong"}'),
-        "/healthz": lambda: (b"application/json", b'{"status": "ok"}'),
+        "/ping": lambda: (b"application/json", b'{"message": "pong"}\n'),
+        "/healthz": lambda: (b"application/json", b'{"status": "ok"}\n'),
     }
 )
 """What `ratelab serve` serves."""

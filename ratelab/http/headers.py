@@ -89,7 +89,7 @@ class Fields:
 
 def _string(text: str) -> bytes:
     """Write a String of a structured field (RFC 9651, section 4.1.6)."""
-    if not text.isascii() or not text.isprintable():
+    if not text or not text.isascii() or not text.isprintable():
         raise InputError(f"a header field cannot hold the name {shown(text)} of a policy: use printable ASCII")
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'.encode()

@@ -16,6 +16,9 @@ from ratelab.http.problems import FIELDS, problem, quota_exceeded, reduced_capac
 from ratelab.http.queueing import wait_turn
 from ratelab.limiter import NEVER, AsyncLimiter, Decision, Limiter
 
+MOST_GUARDS = 256
+"""Limiters that a function of the scope may choose among, each kept with how its decisions are told."""
+
 AnyLimiter = Limiter | AsyncLimiter
 """A limiter that decides at once, or one that is awaited."""
 
@@ -189,5 +192,7 @@ class RateLimitMiddleware:
         limiter = self._choose(scope)
         guard = self._guards.get(id(limiter))
         if guard is None:
+            if len(self._guards) >= MOST_GUARDS:  # of a function that makes limiters without end
+                self._guards.clear()
             guard = self._guards[id(limiter)] = Guard.of(limiter, *self._told_as)
         return guard

@@ -44,4 +44,4 @@ def reduced_capacity(wait: int) -> bytes:
 
 
 def _written(members: dict[str, object]) -> bytes:
-    return json.dumps(members).encode()
+    return json.dumps(members).encode() + b"\n"
