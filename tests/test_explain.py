@@ -13,6 +13,7 @@ from rich.console import Console
 from running import PLAIN, refused, shown
 
 from ratelab import ALGORITHMS, NEVER, Algorithm, Decision, Quota
+from ratelab.learn.greed import greediest
 from ratelab.learn.lesson import lesson, worked
 from ratelab.learn.source import teaching_source
 from ratelab.learn.working import work_out
@@ -86,7 +87,7 @@ def test_an_explanation_has_all_its_parts_and_fits_a_terminal(name: str) -> None
         "The source",
         "Worked out, in ms",
         "no wait helps",
-        "worst case",
+        "at most",
         "in any 12s",
     ):
         assert part in text
@@ -95,9 +96,7 @@ def test_an_explanation_has_all_its_parts_and_fits_a_terminal(name: str) -> None
 def test_algorithms_are_set_beside_each_other_on_the_same_requests() -> None:
     text = shown("explain", "--compare", "token-bucket", "leaky-bucket")
     assert max(map(len, text.splitlines())) == 80
-    assert re.search(
-        r"^worst case +2x burst in any 2\.5s: 10 where +burst \+ 1 request in any 2\.5s: 6", text, re.MULTILINE
-    )
+    assert re.search(r"^at most +2x burst - 1 in any 2\.5s: 9 +burst \+ 1 request in any 2\.5s: 6", text, re.MULTILINE)
     assert text.count("leaves after 2s") == 2
 
 
@@ -137,11 +136,22 @@ def indented(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
-def test_each_request_says_what_it_is_there_to_see_and_the_worst_case_in_numbers() -> None:
+def test_each_request_says_what_it_is_there_to_see_and_the_promise_in_numbers() -> None:
     text = " ".join(shown("explain", "token-bucket", "--rate", "100/min", "--burst", "20").split())
     requests = lesson(Quota.parse("100/min", 20)).requests
     assert all(f"cost {one.cost}: {one.what}, to see {one.shows}" in text for one in requests)
-    assert "worst case 2x burst in any 12s: 40 where the quota grants 20" in text
+    assert "at most 2x burst - 1 in any 12s: 39 where the quota grants 20" in text
+
+
+def test_a_promise_is_what_a_greedy_client_gets_or_more_and_then_said_so() -> None:
+    for quota in QUOTAS[:-1]:
+        got = {name: greediest(kind.from_quota(quota), quota) for name, kind in ALGORITHMS.items()}
+        promised = {name: kind.at_most[0] * quota.burst + kind.at_most[1] for name, kind in ALGORITHMS.items()}  # type: ignore[attr-defined]
+        assert got == {**promised, "leaky-bucket": quota.burst}, quota
+    assert "6 where the quota grants 5; a greedy client gets 5 by requests" in " ".join(
+        shown("explain", "leaky-bucket").split()
+    )
+    assert "greedy" not in shown("explain", "token-bucket")
 
 
 def test_several_are_explained_one_after_the_other() -> None:

@@ -18,7 +18,8 @@ class FixedWindow:
     counter there is, and its flaw everybody should know: `burst` at the end of a window and `burst` at the start of
     the next one go through together.
 
-    In a store it is `INCR` with an expiry: https://valkey.io/commands/incr, "Pattern: Rate limiter".
+    In a store it is `INCR` with an expiry: https://valkey.io/commands/incr, "Pattern: Rate limiter". A counter that is
+    read first and written later (check-then-act) lets requests that come at once all pass on the same count: a race.
     """
 
     name: ClassVar[str] = "fixed-window"
@@ -28,8 +29,8 @@ class FixedWindow:
     choose_when: ClassVar[str] = 'people must be able to reckon with it, as in "1,000 a day"'
     say: ClassVar[str] = (
         "I would take a fixed window where people must be able to reckon with the limit, or a counter is all there "
-        "is. I would say at once that twice the limit passes at a boundary, half on each side, and that all denied "
-        "clients come back together when the next window begins."
+        "is: O(1) in time and memory. I would say at once that twice the limit passes at a boundary, half on each "
+        "side, and that all denied clients come back together when the next window begins."
     )
 
     burst: int  # cost that a window admits

@@ -17,18 +17,21 @@ class Gcra:
     `1 / rate`. A request is early by however far the time then lies ahead of the clock, and may be early by up to
     `burst / rate`. It decides exactly as `token-bucket` does, with one number instead of two.
 
-    ATM Forum, Traffic Management Specification 4.0 (1996), section 4.4.2, with costs.
+    ATM Forum, Traffic Management Specification 4.0 (1996), section 4.4.2, with costs. Let's Encrypt keeps one such time
+    for each key in Redis, and moves it on with `INCRBY`, since reading it first and setting it later (check-then-act)
+    is a race: https://github.com/letsencrypt/boulder/issues/7780. In a store, ratelab keeps two numbers more beside it,
+    the time of the last request and a correction of the clock.
     """
 
     name: ClassVar[str] = "gcra"
     remembers: ClassVar[tuple[str, ...]] = ("theoretical arrival time",)
     shows: ClassVar[str] = "booked ahead of the clock"
-    at_most: ClassVar[tuple[int, int]] = (2, 0)
+    at_most: ClassVar[tuple[int, int]] = (2, -1)
     choose_when: ClassVar[str] = "you want the token bucket in one number"
     say: ClassVar[str] = (
-        "I would call it GCRA, the token bucket written as one timestamp: the same decisions, with one value to read, "
-        "compare and write, which suits a shared store. It counts time owed instead of tokens left, so it needs no "
-        "refill."
+        "I would call it GCRA, the token bucket written as one timestamp: the same decisions, O(1), with one value to "
+        "keep. It counts time owed instead of tokens left, so it needs no refill, not even a lazy one. What reads and "
+        "writes that value must still be one atomic step."
     )
 
     limit: int  # credits in a nanosecond; all times below are counted in credits, so that none is a fraction

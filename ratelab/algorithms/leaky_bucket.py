@@ -18,7 +18,8 @@ class LeakyBucket:
     the first goes at once, and each other one waits its turn. The leaky bucket as a meter, which admits at once, is
     the token bucket upside down and decides exactly as it does.
 
-    This is nginx's `limit_req` without `nodelay`: https://nginx.org/en/docs/http/ngx_http_limit_req_module.html
+    This is nginx's `limit_req` with `burst` and without `nodelay`; with neither, nothing queues:
+    https://nginx.org/en/docs/http/ngx_http_limit_req_module.html
     """
 
     name: ClassVar[str] = "leaky-bucket"
@@ -28,8 +29,8 @@ class LeakyBucket:
     choose_when: ClassVar[str] = "what is behind it needs an even flow, and waiting is better than a denial"
     say: ClassVar[str] = (
         "I would take a leaky bucket, as a queue: it does not only refuse traffic, it shapes it, so what is behind it "
-        "sees an even flow. The price is waiting, up to the time in which a full queue drains, and somewhere to hold "
-        "the requests that wait."
+        "sees an even flow. A key costs two numbers and a request O(1). The price is waiting, up to the time in which "
+        "a full queue drains, and somewhere to hold the requests that wait."
     )
 
     limit: int  # credits that drain in a nanosecond

@@ -31,8 +31,8 @@ class SlidingLog:
     choose_when: ClassVar[str] = "the limit is a promise, and `burst` is small"
     say: ClassVar[str] = (
         "I would take a sliding log where the limit is a promise: no window, wherever it is laid, holds more. It "
-        "keeps the time of every admitted request, so I would keep it for small limits, and for tests, as the truth "
-        "that the others are measured against."
+        "keeps the time of every admitted request, O(burst) memory where the others are O(1), so I would keep it for "
+        "small limits, and for tests, as the truth that the others are measured against."
     )
 
     burst: int  # admissions that may count at once, and places in the ring

@@ -15,7 +15,8 @@ class TokenBucket:
 
     A request takes `cost` tokens, and is denied if so many are not there. Tokens come back at `rate`, whether anybody
     asks or not, until the bucket is full. A key never seen before has a full bucket, so it may send `burst` at once
-    and then `rate` for ever. Nothing ticks: what has been earned since a key's last request is reckoned at its next.
+    and then `rate` for ever. Nothing ticks: what a key has earned since its last request is added at its next, which is
+    called lazy refill.
 
     Turner 1986, "New directions in communications (or which way to the information age?)", IEEE Communications
     24(10), read as a bucket that fills.
@@ -24,12 +25,12 @@ class TokenBucket:
     name: ClassVar[str] = "token-bucket"
     remembers: ClassVar[tuple[str, ...]] = ("tokens", "time")
     shows: ClassVar[str] = "tokens in the bucket"
-    at_most: ClassVar[tuple[int, int]] = (2, 0)
+    at_most: ClassVar[tuple[int, int]] = (2, -1)
     choose_when: ClassVar[str] = "clients are bursty and may save up"
     say: ClassVar[str] = (
         "I would take a token bucket: who has been quiet may send a burst at once, and nobody exceeds the rate for "
-        "long. A key costs two numbers and a request constant time. In the window in which the rate grants a burst, "
-        "two may pass: the full bucket, and what is refilled meanwhile."
+        "long. It refills lazily, so a key costs two numbers and a request O(1), and no timer runs. In the window in "
+        "which the rate grants a burst, nearly two may pass: the full bucket, and what is refilled meanwhile."
     )
 
     limit: int  # credits that a nanosecond earns

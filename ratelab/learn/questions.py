@@ -30,7 +30,7 @@ QUESTIONS = (
         "The burst, for a full bucket saves up no more. It is not quite the worst: while the burst is spent the bucket "
         "refills, so within the window in which the rate grants one burst, up to two can pass.",
         "ratelab explain token-bucket",
-        r"worst case +2x burst in any 2\.5s",
+        r"at most +2x burst - 1 in any 2\.5s",
     ),
     Question(
         "Token bucket and leaky bucket get the same sudden burst. Which requests does each admit, and what differs?",

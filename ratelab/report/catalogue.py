@@ -55,7 +55,7 @@ def catalogue_table(entries: list[Entry], quota: Quota) -> Table:
         size = "-" if entry.state_bytes_per_key is None else f"{entry.state_bytes_per_key:,}"
         table.add_row(entry.algorithm, escape(entry.meaning), escape(entry.remembers), size, entry.at_most)
     table.caption = (
-        f"at most: what any window of burst / rate lets out; bytes and window ({about(quota.window)}) at {quota}"
+        f"at most: the promise for any window of burst / rate; bytes and window ({about(quota.window)}) at {quota}"
     )
     table.caption_justify = "left"
     return table

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ratelab.algorithms.outside import blaming
+from ratelab.learn.greed import greediest
 from ratelab.learn.lesson import Lesson, worked
 from ratelab.learn.working import Worked
 from ratelab.limiter import NEVER, Algorithm, Decision
@@ -30,7 +31,8 @@ class Explained(NamedTuple):
     """The second paragraph of its docstring."""
     source: str
     """Those after it, with who described it."""
-    worst: str
+    at_most: str
+    """What it promises of any window, and what a greedy client gets of that, if it is less."""
     choose_when: str
     say: str
     worked: list[Worked]
@@ -40,12 +42,11 @@ def explained(algorithm: type[Algorithm], quota: Quota, taught: Lesson) -> Expla
     """Collect what an algorithm says of itself under `quota`; raise `InputError` if it cannot grant that."""
     _, idea, *source = [*_plain(inspect.getdoc(algorithm) or ""), "", ""]
     with blaming(algorithm):
-        algorithm.from_quota(quota)
+        at_most = _at_most(algorithm, quota)
         done = worked(algorithm.from_quota(taught.quota), taught.requests)
     choose_when, say = (_plain(str(getattr(algorithm, name, "")))[0] for name in ("choose_when", "say"))
     entry = catalogue(algorithm, quota)
-    worst = _worst(entry.at_most, getattr(algorithm, "at_most", None), quota)
-    return Explained(entry, idea, "\n".join(source).strip(), worst, choose_when, say, done)
+    return Explained(entry, idea, "\n".join(source).strip(), at_most, choose_when, say, done)
 
 
 def _plain(text: str) -> list[str]:
@@ -53,12 +54,15 @@ def _plain(text: str) -> list[str]:
     return [" ".join(paragraph.split()).replace("`", "") for paragraph in text.split("\n\n")]
 
 
-def _worst(promise: str, at_most: tuple[int, int] | None, quota: Quota) -> str:
-    """Say what a promise comes to under a quota."""
+def _at_most(algorithm: type[Algorithm], quota: Quota) -> str:
+    """Say what a promise comes to under a quota, and what a client gets that takes all it can, where that is less."""
+    entry, exact = catalogue(algorithm, quota), algorithm.from_quota(quota)
+    at_most: tuple[int, int] | None = getattr(algorithm, "at_most", None)
     if at_most is None:
-        return promise
-    most = at_most[0] * quota.burst + at_most[1]
-    return f"{promise} in any {about(quota.window)}: {most:,} where the quota grants {quota.burst:,}"
+        return entry.at_most
+    most, got = at_most[0] * quota.burst + at_most[1], greediest(exact, quota)
+    less = "" if got in (None, most) else f"; a greedy client gets {got:,} by requests of cost 1"
+    return f"{entry.at_most} in any {about(quota.window)}: {most:,} where the quota grants {quota.burst:,}{less}"
 
 
 def heading(text: str) -> RenderableType:
@@ -86,7 +90,7 @@ def facts(told: Sequence[Explained]) -> Table:
     rows: list[tuple[str, list[str]]] = [
         *([("meaning", [one.entry.meaning for one in told])] if len(told) > 1 else []),
         *([("idea", [one.idea for one in told])] if len(told) > 1 else []),
-        ("worst case", [one.worst for one in told]),
+        ("at most", [one.at_most for one in told]),
         ("a key costs", [_size(one.entry) for one in told]),
         ("choose when", [one.choose_when for one in told]),
         ("say", [one.say for one in told]),
