@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import sys
@@ -62,7 +63,18 @@ def test_the_arithmetic_shown_is_right(name: str, quota: Quota) -> None:
             if reckoned:
                 result = eval(reckoned[1])  # noqa: S307  (digits and signs)
                 assert reckoned[2] == ({True: "yes", False: "no"}[result] if type(result) is bool else str(result))
-        assert done.lines[-1].endswith("yes" if done.decision.allowed else "no")
+        assert [line.rpartition(": ")[2] for line in done.lines if line.startswith("allowed = ")] == [
+            "yes" if done.decision.allowed else "no"
+        ]
+
+
+@ours
+@pytest.mark.parametrize("quota", QUOTAS, ids=str)
+def test_a_wait_or_a_delay_that_is_told_is_the_last_line_of_the_arithmetic(name: str, quota: Quota) -> None:
+    for done in worked(ALGORITHMS[name].from_quota(lesson(quota).quota), lesson(quota).requests):
+        told = [wait for wait in (done.decision.retry_after_ns, done.decision.delay_ns) if 0 < wait < NEVER]
+        assert all(done.lines[-1].endswith(f" = {wait}") for wait in told)
+        assert not any(str(NEVER) in line for line in done.lines)
 
 
 def test_a_request_is_worked_out_from_the_step_itself() -> None:
@@ -120,7 +132,9 @@ def test_the_source_keeps_its_indentation_and_every_word(name: str, columns: int
     told = capture.get()
     assert columns < 120 or told == f"{source}\n"
     assert max(map(len, told.splitlines())) <= columns
-    lines = iter(told.splitlines())
+    parsed = [ast.dump(ast.parse(text)) for text in (source, re.sub(r"\n {12}(?=\S.*\"\"\")", " ", told))]
+    assert parsed[0] == parsed[1]
+    lines = iter(line.removesuffix(" \\") for line in told.splitlines())
     for line in source.splitlines():
         left = line.removeprefix(next(lines)).split()
         assert left != line.split() or not line

@@ -5,17 +5,14 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
-from collections.abc import Iterator
-from copy import deepcopy
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from textwrap import dedent
 from types import FrameType, FunctionType
 from typing import Any, NamedTuple
 
-from ratelab.limiter import Algorithm, Decision, State
-
-Names = dict[str, Any]
-"""What a step's names stand for at one moment, those of its module included."""
+from ratelab.learn.arithmetic import Names, chosen, value_of, written
+from ratelab.limiter import NEVER, Algorithm, Decision, State
 
 
 class Worked(NamedTuple):
@@ -40,7 +37,9 @@ def work_out(algorithm: Algorithm, state: State, now: int, cost: int) -> Worked:
     tree = _tree(step)
     moments: list[_Moment] = []
     row = _watched(step, algorithm, state, now, cost, moments)
-    return Worked(before, _lines(tree, moments) if tree and moments else [], Decision(*row))
+    made = Decision(*row)
+    told = ("allowed", *(name for name in ("retry_after_ns", "delay_ns") if 0 < getattr(made, name) < NEVER))
+    return Worked(before, _lines(tree, moments, told) if tree and moments else [], made)
 
 
 def _tree(step: Any) -> ast.FunctionDef | None:
@@ -75,35 +74,47 @@ def _watched(
         sys.settrace(former)
 
 
-def _lines(tree: ast.FunctionDef, moments: list[_Moment]) -> list[str]:
-    """Write the assignments that were carried out and that the decision hangs on; one that is repeated, once."""
-    allowed, last = _decisive(tree, moments[-1].line), moments[-1].names
-    wanted = _leading_to(tree, _names(allowed))
-    told: dict[tuple[str, int], list[str]] = {}
+def _lines(tree: ast.FunctionDef, moments: list[_Moment], told: Sequence[str]) -> list[str]:
+    """Write the assignments that were carried out and that the fields `told` of the decision hang on."""
+    last = moments[-1]
+    fields = {name: value for name, value in _returned(tree, last).items() if name in told}
+    lines = _leading(tree, moments, fields.values())
+    named = {value.id for value in fields.values() if isinstance(value, ast.Name)}
+    if len(named) == len(fields):  # nothing hangs on what comes after the last of them
+        end = max((place for place, (name, _) in enumerate(lines, 1) if name in named), default=len(lines))
+        return [_once(texts) for texts in list(lines.values())[:end]]
+    values = [(name, value) for name, value in fields.items() if not isinstance(value, ast.Name)]
+    own = [written(name.removesuffix("_ns"), value, last.names, value_of(value, last.names)) for name, value in values]
+    return [*map(_once, lines.values()), *filter(None, own)]
+
+
+def _leading(
+    tree: ast.FunctionDef, moments: list[_Moment], fields: Iterable[ast.expr]
+) -> dict[tuple[str, int], list[str]]:
+    """Write each assignment that `fields` hang on, by its name and line, as often as it was carried out."""
+    wanted = _leading_to(tree, frozenset[str]().union(*map(_names, fields)))
+    lines: dict[tuple[str, int], list[str]] = {}
     for name, value, line, before, after in _carried_out(tree, moments):
-        text = _written(name, value, before, after.get(name)) if name in wanted else ""
+        text = written(name, value, before, after.get(name)) if name in wanted else ""
         if text:
-            told[name, line] = [*told.pop((name, line), []), text]
-    if isinstance(allowed, ast.Name):
-        names = [name for name, _ in told]
-        end = len(names) - names[::-1].index(allowed.id) if allowed.id in names else len(names)
-        return [_once(texts) for texts in list(told.values())[:end]]
-    return [*map(_once, told.values()), _written("allowed", allowed, last, _value(allowed, last))]
+            lines[name, line] = [*lines.pop((name, line), []), text]
+    return lines
 
 
 def _once(texts: list[str]) -> str:
     return texts[0] if len(texts) == 1 else f"{texts[-1]} (the last of {len(texts)})"
 
 
-def _decisive(tree: ast.FunctionDef, line: int) -> ast.expr:
-    """Return the expression whose value is `allowed`: the first of what the return at `line` returns."""
+def _returned(tree: ast.FunctionDef, moment: _Moment) -> dict[str, ast.expr]:
+    """Return the expressions of the fields that are returned at a moment, as far as there is one for each."""
     returned = [
         node.value
         for node in ast.walk(tree)
-        if isinstance(node, ast.Return) and node.value and node.lineno <= line <= (node.end_lineno or line)
+        if isinstance(node, ast.Return) and node.value and node.lineno <= moment.line <= (node.end_lineno or 0)
     ]
     value = returned[0] if returned else ast.Constant(None)
-    return value.elts[0] if isinstance(value, ast.Tuple) and value.elts else value
+    values = value.elts if isinstance(value, ast.Tuple) else [value]
+    return {name: chosen(one, moment.names) for name, one in zip(Decision._fields, values, strict=False)}
 
 
 def _assignments(node: ast.AST) -> list[tuple[str, ast.expr]]:
@@ -155,42 +166,3 @@ def _carried_out(tree: ast.FunctionDef, moments: list[_Moment]) -> Iterator[tupl
         if node is not None and at.get(following.line) is not node:
             for name, value in _assignments(node):
                 yield name, value, node.lineno, moment.names, following.names
-
-
-def _written(name: str, value: ast.expr, names: Names, result: Any) -> str:
-    """Write one assignment with its numbers; empty if it only copies what is known already."""
-    while isinstance(value, ast.IfExp):
-        value = value.body if _value(value.test, names) else value.orelse
-    match value:
-        case ast.Attribute() | ast.Subscript():
-            return ""
-        case ast.Name() if names.get(name) == result:
-            return ""
-        case ast.Constant():
-            return f"{name} = {result}"
-    text = value.id if isinstance(value, ast.Name) else ast.unparse(_Filled(names).visit(deepcopy(value)))
-    end = f" = {result}" if not isinstance(result, bool) else ": yes" if result else ": no"
-    return f"{name} = {text}{end}"
-
-
-class _Filled(ast.NodeTransformer):
-    """Put numbers in the place of what stands for them."""
-
-    def __init__(self, names: Names) -> None:
-        self._names = names
-
-    def visit(self, node: ast.AST) -> Any:
-        """Return `node`, or its value if it is a name, a field or a place in the state that holds a number."""
-        if isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
-            value = _value(node, self._names)
-            return ast.Constant(value) if isinstance(value, int) else node
-        return super().generic_visit(node)
-
-
-def _value(expression: ast.expr, names: Names) -> Any:
-    """Return what an expression that has just been evaluated came to; None if it cannot be evaluated again."""
-    whole = ast.fix_missing_locations(ast.Expression(expression))
-    try:
-        return eval(compile(whole, "step", "eval"), names)  # noqa: S307  (a part of the very code that has just run)
-    except Exception:
-        return None

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ratelab.learn.lesson import Lesson, lesson
 from ratelab.limiter import Algorithm
-from ratelab.quota import Quota, about
+from ratelab.quota import Quota, format_duration
 from ratelab.report.explained import Explained, decision, explained, facts, heading, table
 
 LABELS, COLUMN = 13, 22
@@ -54,6 +54,6 @@ def _decisions(row: Sequence[Explained], told: Sequence[Explained], taught: Less
     for number, request in enumerate(taught.requests):
         decisions = [decision(one.worked[number], taught) for one in row]
         differ = len({one.worked[number].decision.allowed for one in told}) > 1
-        at = about(taught.nanoseconds(request.at))
+        at = format_duration(taught.nanoseconds(request.at))
         columns.add_row(at, str(request.cost), request.what, *decisions, style="bold" if differ else None)
     return columns

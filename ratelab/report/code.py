@@ -15,24 +15,37 @@ HANGING = 8
 
 @dataclass(frozen=True)
 class Code:
-    """Lines of Python, of which those too long are broken between words and go on further in."""
+    """Lines of Python, of which those too long are broken between words and go on further in, as Python still."""
 
     source: str
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         coloured = Syntax("", "python", theme="ansi_dark").highlight(self.source)
         coloured.rstrip()
+        quoted = False
         for line in coloured.split("\n", allow_blank=True):
-            yield from _broken(line, options.max_width)
+            quoted ^= line.plain.count('"""') % 2 == 1
+            yield from _broken(line, options.max_width, quoted or '"""' in line.plain)
 
 
-def _broken(line: Text, width: int) -> Iterator[Text]:
-    start = _goes_on(line.plain)
+def _broken(line: Text, width: int, quoted: bool) -> Iterator[Text]:
+    """Break a line; where neither brackets nor quotes hold its parts together, a backslash does."""
+    start, opened = _goes_on(line.plain), 0
     while len(line) > width:
-        head, line = line.divide([_end(line.plain[: width + 1], len(start) + 1)])
+        first = len(start) + 1
+        head, rest = line.divide([_end(line.plain[: width + 1], first)])
+        if not (quoted or _opened(head.plain) + opened > 0 or "# " in head.plain or rest.plain.lstrip()[:1] == "#"):
+            head, rest = line.divide([_end(line.plain[: width - 1], first)])
+            head = head[: len(head.plain.rstrip())] + Text(" \\", style="dim")
         yield head
-        line = Text(start, style="dim") + line[len(line) - len(line.plain.lstrip()) :]
+        opened += _opened(head.plain)
+        line = Text(start, style="dim") + rest[len(rest) - len(rest.plain.lstrip()) :]
     yield line
+
+
+def _opened(code: str) -> int:
+    """Return how many brackets are opened and not closed."""
+    return sum(map(code.count, "([{")) - sum(map(code.count, ")]}"))
 
 
 def _end(line: str, first: int) -> int:

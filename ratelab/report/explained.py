@@ -17,7 +17,7 @@ from ratelab.learn.greed import greediest
 from ratelab.learn.lesson import Lesson, worked
 from ratelab.learn.working import Worked
 from ratelab.limiter import NEVER, Algorithm, Decision
-from ratelab.quota import Quota, about
+from ratelab.quota import Quota, about, format_duration
 from ratelab.report.catalogue import Entry, catalogue
 from ratelab.report.decided import decided
 from ratelab.report.findings import counted
@@ -78,7 +78,8 @@ def table(gap: int, headed: bool = True) -> Table:
 def decision(done: Worked, taught: Lesson) -> Text:
     """Say what was decided, its times in nanoseconds again."""
     allowed, remaining, *times = done.decision
-    return decided(Decision(allowed, remaining, *(min(NEVER, taught.nanoseconds(time)) for time in times)))
+    exact = Decision(allowed, remaining, *(min(NEVER, taught.nanoseconds(time)) for time in times))
+    return decided(exact, format_duration)
 
 
 def facts(told: Sequence[Explained]) -> Table:

@@ -13,7 +13,7 @@ from ratelab.learn.lesson import Lesson, Request, lesson
 from ratelab.learn.source import parameters, teaching_source
 from ratelab.learn.working import Worked
 from ratelab.limiter import Algorithm
-from ratelab.quota import Quota, about
+from ratelab.quota import Quota, format_duration
 from ratelab.report.code import Code
 from ratelab.report.explained import decision, explained, facts, heading
 
@@ -54,7 +54,7 @@ def _parameters(algorithm: type[Algorithm], taught: Lesson) -> str:
 
 def _step(remembers: str, request: Request, done: Worked, taught: Lesson) -> Iterator[RenderableType]:
     """Yield what comes and to see what, and below it the state it meets, the arithmetic and the decision."""
-    came = f"{about(taught.nanoseconds(request.at))}, cost {request.cost}"
+    came = f"{format_duration(taught.nanoseconds(request.at))}, cost {request.cost}"
     yield Padding(Text.assemble((came, "bold"), f": {request.what}, to see {request.shows}"), (1, 0, 0, 0))
     columns = Table.grid(padding=(0, 2), expand=True)
     columns.add_column(width=18)
