@@ -77,6 +77,11 @@ def test_a_wait_or_a_delay_that_is_told_is_the_last_line_of_the_arithmetic(name:
         assert not any(str(NEVER) in line for line in done.lines)
 
 
+def test_times_are_told_exactly() -> None:
+    assert "wait 49.25s" in shown("explain", "sliding-log", "--burst", "100")
+    assert "999.999ms, cost 1: " in shown("explain", "gcra", "--rate", "1000000/s", "--burst", "1000000")
+
+
 def test_a_request_is_worked_out_from_the_step_itself() -> None:
     bucket = ALGORITHMS["token-bucket"].from_quota(lesson(QUOTAS[0]).quota)
     tracer, state = sys.gettrace(), [250, 2250]
@@ -166,6 +171,11 @@ def test_a_promise_is_what_a_greedy_client_gets_or_more_and_then_said_so() -> No
         shown("explain", "leaky-bucket").split()
     )
     assert "greedy" not in shown("explain", "token-bucket")
+
+
+def test_no_line_of_what_is_printed_ends_in_blanks() -> None:
+    for command in (["explain", "gcra"], ["explain", "--compare", "gcra", "token-bucket"], ["algorithms"]):
+        assert not [line for line in shown(*command).splitlines() if line != line.rstrip()]
 
 
 def test_several_are_explained_one_after_the_other() -> None:

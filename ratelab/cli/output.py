@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os.path import realpath
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 import click
 
 from ratelab.cli.pages import Pages
 from ratelab.cli.plots import Plots
 from ratelab.cli.progress import LateProgress
+from ratelab.cli.trimmed import Trimmed
 from ratelab.errors import InputError
 from ratelab.report.card import card_table, differing_table
 from ratelab.report.equal import equal_table
@@ -114,7 +115,7 @@ def console_of_80() -> Console:
     """Return the standard output as a terminal that is never narrower than the tables."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, file=cast("IO[str]", Trimmed()))
     console.width = max(80, console.width)
     return console
 
