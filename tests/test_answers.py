@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import select
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
-from ratelab import Decision
+from ratelab import ALGORITHMS, Decision
 from ratelab.learn import drill, patience
 from ratelab.learn.drill import grade
 from ratelab.learn.examiner import examine
@@ -20,6 +22,7 @@ def body(statements: str, before: str = "") -> str:
     return f"{before}def step(self, state, now, cost):\n    {statements}\n"
 
 
+STEP = dedent(inspect.getsource(ALGORITHMS["gcra"].step))
 NUMBER = "must be a whole number from 0 to NEVER, and was"
 FIELDS = f"a step returns five fields, {', '.join(Decision._fields)}, and returned"
 WRONG = {
@@ -105,6 +108,18 @@ def test_what_breaks_in_the_examiners_hands_is_told_as_the_answers_own() -> None
     odd = "class It(int):\n    def __eq__(self, other): raise self\n    __hash__ = None\n"
     changing = body("object.__setattr__(self, 'limit', It(7)); return True, 4, 0, 5 * 10**8, 0", odd)
     assert grade("token-bucket", changing).words == "line 2: TypeError, in the midst of the examination"
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [
+        ("import ratelab.learn.examiner as it; it.drawn = lambda *_: []", "ratelab.learn.examiner.drawn"),
+        ("from ratelab.lab.timelines import Timeline as it; it._replace = None", "ratelab.lab.timelines.Timeline."),
+        ("import builtins; builtins.zip = None", "builtins.zip"),
+    ],
+)
+def test_an_answer_that_changes_what_examines_it_is_told_so(statement: str, name: str) -> None:
+    assert grade("gcra", f"{statement}\n{STEP}").words.startswith(f"the answer changes {name}")
 
 
 def test_what_cannot_be_interrupted_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,11 +54,11 @@ SHOWN = {
     "a wait for what no wait helps": ("retry_after_ns is 500000000, and should be NEVER", [(0, 6)]),
     "a queue that serves at once": ("delay_ns is 0, and should be 2000000000", [(0, 5), (0.5, 1)]),
     "a window that begins late": ("allowed is False, and should be True", [(0, 5), (2.5, 1)]),
-    "a window that opens again": ("the time fell, and remaining is 5, and should be 4", [(-1e-9, 1), (0, 0)]),
+    "a window that opens again": ("the time fell, and remaining is 5, and should be 4", [(0, 0), (-1e-9, 1), (0, 0)]),
     "a log that is new again early": ("reset_after_ns is 2000000000, and should be 2500000000", [(0, 1), (0.5, 1)]),
     "a bucket that a falling time drains": (
         "the time fell, and remaining must be a whole number from 0 to NEVER, and was -10",
-        [(-7.5, 1)],
+        [(0, 0), (-7.5, 1)],
     ),
 }
 
@@ -70,6 +70,20 @@ def test_a_mistake_is_shown_on_the_shortest_timeline(mistake: str) -> None:
     assert not verdict.right
     assert (verdict.words, requests(verdict)) == SHOWN[mistake]
     assert not all(kept for _, kept in verdict.promises)
+
+
+def test_where_the_first_request_comes_later_a_look_shows_when_the_key_is_first_seen() -> None:
+    answer = source("token-bucket", "refilled if refilled < capacity else capacity", "refilled")
+    verdict = examine("token-bucket", answer)
+    assert requests(verdict) == [(0, 0), (0.9375, 1)]
+    assert verdict.rows[0].yours == verdict.rows[0].exact
+
+
+def test_what_an_answer_prints_on_the_timeline_shown_is_told() -> None:
+    lines = source("gcra", "early <= 0", "early < 0").splitlines()
+    printing = "\n".join([*lines[:2], "    print('now', now, chr(27))", *lines[2:]])
+    assert examine("gcra", printing).printed == "now 0 \x1b\n"
+    assert len(examine("gcra", printing.replace("chr(27)", "'x' * 9999")).printed) == 1000
 
 
 def test_no_request_of_the_shortest_timeline_can_be_left_out() -> None:
@@ -125,6 +139,15 @@ def test_an_answer_is_graded_and_the_exit_status_says_so(tmp_path: Path) -> None
     assert done.exit_code == 1
     assert re.search(r"^  0s +5 +denied +admitted", done.stdout, re.MULTILINE)
     assert "x Admit as much as remains, and not one more." in done.stdout
+
+
+def test_an_answer_may_begin_with_a_mark_and_what_it_prints_harms_no_terminal(tmp_path: Path) -> None:
+    answer = tmp_path / "answer.py"
+    answer.write_text(source("gcra", "allowed = early <= 0", "allowed = early < 0; print('early', early, chr(27))"))
+    answer.write_bytes("\ufeff".encode() + answer.read_bytes())
+    told = invoke("drill", "gcra", answer).stdout
+    assert "On these requests it prints:\n\nearly 0 \\x1b\n" in told
+    assert "SyntaxError" not in told
 
 
 def test_what_cannot_be_graded_is_told_in_a_line(tmp_path: Path) -> None:

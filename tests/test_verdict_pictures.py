@@ -68,7 +68,11 @@ def test_blocks_are_as_high_as_the_cost_up_if_admitted_light_if_later_and_down_i
             ["0s", "cost 4", "500ms", "cost 2", "admitted", "leaves after 1.5s", "denied", "wait 7ns"],
         ),
         (LATER, "leaky-bucket, as written: delay_ns is 0, and should be 2000000000", ["leaves after 2s"]),
-        (RAISING, "leaky-bucket, as written: line 2: ZeroDivisionError: division by zero", ["no decision", "5 left"]),
+        (
+            RAISING,
+            "leaky-bucket, as written: line 2: ZeroDivisionError: division by zero",
+            ["cost 0, a look", "no decision", "5 left"],
+        ),
         (
             FALLEN,
             "Once time has fallen, your leaky-bucket denies a request of cost 1 that the exact one admits",

@@ -63,7 +63,7 @@ def _grade(algorithm: str, path: str, plot: tuple[str, ...], theme: str | None) 
     pictures = pictures_named(plot, theme, algorithm)
     check_apart([path], pictures)
     try:
-        source = Path(path).read_text(encoding="utf-8")
+        source = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path} cannot be read ({reason}): begin with ratelab drill {algorithm} > {path}") from None

@@ -23,7 +23,7 @@ def next_decision(algorithm: Algorithm, state: State, now: int, cost: int) -> De
 
 
 def says_it_in_whole_numbers(algorithm: Algorithm, timeline: Timeline) -> None:
-    """Return a truth value and four whole numbers; a wait only with a denial, a delay only with an admission."""
+    """Return True or False and four whole numbers: a wait only if it denies, a delay only if it admits."""
     for _, _, made, _ in visits(algorithm, timeline):
         _hold([type(field) for field in made] == [bool, int, int, int, int])
         _hold(min(made) >= 0)
@@ -31,7 +31,10 @@ def says_it_in_whole_numbers(algorithm: Algorithm, timeline: Timeline) -> None:
 
 
 def lets_out_no_more_than_its_bound(algorithm: Algorithm, timeline: Timeline) -> None:
-    """Let no window hold more than `at_most`, if the class states it, nor several by the same reading."""
+    """Let out no more in any window than the algorithm promises.
+
+    That is its `at_most`, if it states one; several windows in a row hold no more by the same reading.
+    """
     quota = timeline.quota
     at_most: tuple[int, int] | None = getattr(algorithm, "at_most", None)
     if at_most is None:
@@ -49,7 +52,7 @@ def lets_out_no_more_than_its_bound(algorithm: Algorithm, timeline: Timeline) ->
 
 
 def a_wait_is_enough_and_no_shorter_one_is(algorithm: Algorithm, timeline: Timeline) -> None:
-    """Admit the same request, alone, after exactly the wait told, and not a nanosecond before."""
+    """After exactly the wait that it told, admit the same request, and not a nanosecond before."""
     for now, cost, made, after in visits(algorithm, timeline):
         if not made.allowed and made.retry_after_ns != NEVER:
             retry_at = now + made.retry_after_ns
@@ -59,13 +62,13 @@ def a_wait_is_enough_and_no_shorter_one_is(algorithm: Algorithm, timeline: Timel
 
 
 def no_wait_helps_exactly_when_cost_exceeds_burst(algorithm: Algorithm, timeline: Timeline) -> None:
-    """Tell a cost above the burst, and no other, to wait `NEVER`."""
+    """Say of a cost above the burst, and of no other, that no wait helps (`NEVER`)."""
     for _, cost, made, _ in visits(algorithm, timeline):
         _hold((made.retry_after_ns == NEVER) == (cost > timeline.quota.burst))
 
 
 def is_as_good_as_new_after_reset(algorithm: Algorithm, timeline: Timeline) -> None:
-    """Decide as for a key never seen after exactly `reset_after_ns`, and not before."""
+    """After exactly `reset_after_ns`, decide as for a new key, and not before."""
     third, burst = timeline.quota.window // 3, timeline.quota.burst
     for now, _, made, after in visits(algorithm, timeline):
         reset = now + made.reset_after_ns
@@ -77,7 +80,7 @@ def is_as_good_as_new_after_reset(algorithm: Algorithm, timeline: Timeline) -> N
 
 
 def a_denied_hit_changes_nothing(algorithm: Algorithm, timeline: Timeline) -> None:
-    """Let a denied hit change no later decision."""
+    """Let a denied request change no later decision."""
     spared = algorithm.start(timeline.origin)  # never hears of a denied hit
     for now, cost, made, _ in visits(algorithm, timeline):
         _hold(next_decision(algorithm, spared, now, cost) == made)
@@ -86,7 +89,7 @@ def a_denied_hit_changes_nothing(algorithm: Algorithm, timeline: Timeline) -> No
 
 
 def a_look_changes_nothing_and_is_allowed(algorithm: Algorithm, timeline: Timeline) -> None:
-    """Allow a hit of cost 0, and let it change no later decision."""
+    """Admit a request of cost 0, which only looks, and let it change no later decision."""
     unseen = algorithm.start(timeline.origin)  # never hears of a hit of cost 0
     for now, cost, made, after in visits(algorithm, timeline):
         _hold(next_decision(algorithm, after, now, 0).allowed)
@@ -103,7 +106,7 @@ def remaining_is_what_is_still_admitted(algorithm: Algorithm, timeline: Timeline
 
 
 def a_time_that_falls_mints_nothing(algorithm: Algorithm, timeline: Timeline) -> None:
-    """Grant nothing for a time that falls, neither at once nor when it has risen again."""
+    """Grant nothing extra when the time falls, neither at once nor once it has risen again."""
     window = timeline.quota.window
     for now, _, _, after in visits(algorithm, timeline):
         for back in (1, window // 2, window, 3 * window):
@@ -117,7 +120,7 @@ def a_time_that_falls_mints_nothing(algorithm: Algorithm, timeline: Timeline) ->
 
 
 Promise = Callable[[Algorithm, Timeline], None]
-"""What its docstring says of every algorithm, on every timeline."""
+"""What the first line of its docstring says of every algorithm, on every timeline."""
 
 PROMISES: list[Promise] = [
     says_it_in_whole_numbers,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout, suppress
 from functools import partial
+from io import StringIO
 from itertools import product
 from time import monotonic
 from typing import NamedTuple
@@ -20,6 +22,8 @@ from ratelab.limiter import NEVER, Algorithm, Decision
 SHRINKING = 5.0
 """Seconds for making a timeline shorter."""
 
+PRINTED = 1000
+"""Letters that are told of what an answer prints on that timeline."""
 
 BORROWED = "right, but a step of the lab's own decides: now write the arithmetic yourself"
 
@@ -46,12 +50,23 @@ def examine(name: str, source: str) -> Verdict:
             failure = found[1] if least is found[0] else trial(least)
             failure = failure or _Failure([], "the same requests are not always decided alike")
             promises = _promises(answer, few) if tried is not _running else ()
-            return Verdict(name, False, failure.problem, promises, str(least.quota), failure.rows)
+            printed = _printed(answer, least, failure.rows)
+            return Verdict(name, False, failure.problem, promises, str(least.quota), failure.rows, printed)
     promises = _promises(answer, few)
     broken = [words for words, kept in promises if not kept]
     if broken:
         return Verdict(name, False, f"not kept: {broken[0]}", promises)
     return Verdict(name, True, BORROWED if is_borrowed(answer.from_quota(QUOTAS[0])) else "right", promises)
+
+
+def _printed(answer: type[Algorithm], timeline: Timeline, rows: Sequence[Row]) -> str:
+    """Ask the answer once more, and return what it prints."""
+    with redirect_stdout(StringIO()) as paper, suppress(WrongStepError):
+        theirs = answer.from_quota(timeline.quota)
+        state = theirs.start(timeline.origin)
+        for row in rows:
+            theirs.step(state, row.at, row.cost)
+    return "" if paper.closed else paper.getvalue()[:PRINTED]
 
 
 def _running(kind: type[Algorithm], answer: type[Algorithm], timeline: Timeline) -> _Failure | None:
@@ -67,8 +82,10 @@ def _deciding(kind: type[Algorithm], answer: type[Algorithm], timeline: Timeline
 
 
 def _tried(kind: type[Algorithm], answer: type[Algorithm], timeline: Timeline, fields: int) -> _Failure | None:
-    """Stop where the first so many fields differ."""
+    """Stop where the first so many fields differ; where nothing is asked, nothing is wrong."""
     rows: list[Row] = []
+    if not timeline.moves:
+        return None
     try:
         for row in _decided(kind, answer, timeline, _requests(kind, timeline), rows):
             if row.yours and row.yours[:fields] != row.exact[:fields]:
@@ -81,7 +98,7 @@ def _tried(kind: type[Algorithm], answer: type[Algorithm], timeline: Timeline, f
 def _falling(kind: type[Algorithm], answer: type[Algorithm], timeline: Timeline) -> _Failure | None:
     """Date a hit back, and look once the time has risen again: neither may grant more than by the algorithm."""
     requests, window = _requests(kind, timeline), timeline.quota.window
-    now = requests[-1][0] if requests else timeline.origin
+    now = requests[-1][0]
     for back, later in product((1, window // 2, window, 3 * window), (0, 1, window // 2)):
         failure = _fallen(kind, answer, timeline, requests, [(now - back, 1), (now + later, 0)])
         if failure:
@@ -110,7 +127,9 @@ def _fallen(
 
 
 def _requests(kind: type[Algorithm], timeline: Timeline) -> list[tuple[int, int]]:
-    return [(now, cost) for now, cost, _, _ in visits(kind.from_quota(timeline.quota), timeline)]
+    """Return what a timeline asks; a look where the key is first seen, if nothing else is asked then."""
+    asked = [(now, cost) for now, cost, _, _ in visits(kind.from_quota(timeline.quota), timeline)]
+    return asked if asked and asked[0][0] == timeline.origin else [(timeline.origin, 0), *asked]
 
 
 def _decided(
@@ -140,7 +159,11 @@ def _difference(made: Decision, right: Decision) -> str:
 
 
 def _promises(answer: type[Algorithm], timelines: Sequence[Timeline]) -> list[tuple[str, bool]]:
-    return [((promise.__doc__ or "").replace("`", ""), _kept(promise, answer, timelines)) for promise in PROMISES]
+    return [(_plain(promise), _kept(promise, answer, timelines)) for promise in PROMISES]
+
+
+def _plain(promise: Promise) -> str:
+    return (promise.__doc__ or "").split("\n")[0].replace("`", "")
 
 
 def _kept(promise: Promise, answer: type[Algorithm], timelines: Sequence[Timeline]) -> bool:

@@ -1,4 +1,4 @@
-"""The process in which an answer is examined: it can print nothing, start nothing, and take no more than its share."""
+"""The process in which an answer is examined: its descriptors lead nowhere, and its memory and time have bounds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from ratelab.learn.answer import line_of
 from ratelab.learn.examiner import examine
+from ratelab.learn.tampering import changed, names
 from ratelab.learn.verdict import Verdict, written
 
 MEMORY = 2**30
@@ -24,7 +25,7 @@ STARTS = (
     "subprocess.Popen",
     "_winapi.CreateProcess",
 )
-"""What Python tells its auditors of where another program is about to begin."""
+"""What Python tells its auditors of where another program is about to begin; what is not Python's, it cannot know."""
 
 
 def main() -> None:
@@ -40,14 +41,22 @@ def main() -> None:
 
 
 def _told(name: str, source: str) -> str:
+    before = names()
+    told = _examined(name, source)
+    what = changed(before)
+    if what:
+        return written(Verdict(name, False, f"the answer changes {what}, by which it is examined: leave that as it is"))
+    return told
+
+
+def _examined(name: str, source: str) -> str:
     try:
         return written(examine(name, source))
     except BaseException as error:
         line = line_of(sys.exc_info()[2])
         if line:
-            return written(
-                Verdict(name, False, f"line {line}: {type(error).__name__}, in the midst of the examination")
-            )
+            words = f"line {line}: {type(error).__name__}, in the midst of the examination"
+            return written(Verdict(name, False, words))
         return f"!{traceback.format_exc()}"  # a mistake of ours, which nobody is to think theirs
 
 

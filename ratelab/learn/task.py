@@ -14,7 +14,7 @@ FILE = '''\
 
 {idea}
 
-Grade it: ratelab drill {name} answer.py
+Grade it: ratelab drill {name} answer.py. What it prints is told with the timeline on which it fails.
 """
 
 

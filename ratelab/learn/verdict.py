@@ -31,6 +31,8 @@ class Verdict(NamedTuple):
     quota: str = ""
     rows: Sequence[Row] = ()
     """The shortest timeline on which the answer fails, up to where it does."""
+    printed: str = ""
+    """What the answer printed on it, or the beginning of that."""
 
 
 def written(verdict: Verdict) -> str:
@@ -40,8 +42,9 @@ def written(verdict: Verdict) -> str:
 
 def read(text: str) -> Verdict:
     """Return the verdict that was `written`; raise `ValueError` if it is none."""
-    name, right, words, promises, quota, rows = loads(text)
-    return Verdict(name, right, words, [(promise, kept) for promise, kept in promises], quota, list(map(_row, rows)))
+    name, right, words, promises, quota, rows, printed = loads(text)
+    kept = [(promise, whether) for promise, whether in promises]
+    return Verdict(name, right, words, kept, quota, list(map(_row, rows)), printed)
 
 
 def _row(told: tuple[int, int, list[int] | None, list[int]]) -> Row:

@@ -28,10 +28,18 @@ def _parts(verdict: Verdict) -> Iterator[RenderableType]:
         yield Text(f"The shortest timeline found on which it fails, at {verdict.quota}:\n")
         yield timeline(verdict)
         yield Text()
+        if not verdict.rows[0].cost:
+            yield Text("The request of cost 0 only looks: with the first one, the key is first seen.\n")
+        if verdict.printed:
+            yield Text("\n".join(["On these requests it prints:\n", *map(_plain, verdict.printed.splitlines()), ""]))
     promises = Table.grid(padding=(0, 1))
     for words, kept in verdict.promises:
         promises.add_row("+" if kept else "x", Text(words), style="green" if kept else "red")
     yield promises
+
+
+def _plain(line: str) -> str:
+    return line if line.isprintable() else repr(line)[1:-1]
 
 
 def timeline(verdict: Verdict) -> Table:

@@ -96,7 +96,7 @@ class _Picture:
             self.axes.plot([at, x], [line, AXIS - 0.06], color=theme.quiet, linewidth=0.8)
             self.axes.plot(at, line, "o", color=theme.ink, markersize=4)
             self._text(x, AXIS + LABEL.line * 0.6, self._moment(row), theme.ink)
-            self._text(x, AXIS + LABEL.line * 1.6, f"cost {row.cost}")
+            self._text(x, AXIS + LABEL.line * 1.6, f"cost {row.cost}" if row.cost else "cost 0, a look")
         framed = min(width, 2) - 0.1
         corner, size = (x - framed / 2, AXIS - 0.03), self.sheet.body.height - AXIS
         self.axes.add_patch(Rectangle(corner, framed, size, fill=False, edgecolor=theme.quiet, label="fails"))
