@@ -23,7 +23,7 @@ def next_decision(algorithm: Algorithm, state: State, now: int, cost: int) -> De
 
 
 def says_it_in_whole_numbers(algorithm: Algorithm, timeline: Timeline) -> None:
-    """Return True or False and four whole numbers: a wait only if it denies, a delay only if it admits."""
+    """Return a bool and four whole numbers: no wait if admitted, no delay if denied."""
     for _, _, made, _ in visits(algorithm, timeline):
         _hold([type(field) for field in made] == [bool, int, int, int, int])
         _hold(min(made) >= 0)
@@ -52,7 +52,7 @@ def lets_out_no_more_than_its_bound(algorithm: Algorithm, timeline: Timeline) ->
 
 
 def a_wait_is_enough_and_no_shorter_one_is(algorithm: Algorithm, timeline: Timeline) -> None:
-    """After exactly the wait that it told, admit the same request, and not a nanosecond before."""
+    """After exactly the wait told, admit the same request, and no nanosecond before."""
     for now, cost, made, after in visits(algorithm, timeline):
         if not made.allowed and made.retry_after_ns != NEVER:
             retry_at = now + made.retry_after_ns
@@ -89,7 +89,7 @@ def a_denied_hit_changes_nothing(algorithm: Algorithm, timeline: Timeline) -> No
 
 
 def a_look_changes_nothing_and_is_allowed(algorithm: Algorithm, timeline: Timeline) -> None:
-    """Admit a request of cost 0, which only looks, and let it change no later decision."""
+    """Admit a request of cost 0, a mere look, and let it change no later decision."""
     unseen = algorithm.start(timeline.origin)  # never hears of a hit of cost 0
     for now, cost, made, after in visits(algorithm, timeline):
         _hold(next_decision(algorithm, after, now, 0).allowed)
@@ -106,7 +106,7 @@ def remaining_is_what_is_still_admitted(algorithm: Algorithm, timeline: Timeline
 
 
 def a_time_that_falls_mints_nothing(algorithm: Algorithm, timeline: Timeline) -> None:
-    """Grant nothing extra when the time falls, neither at once nor once it has risen again."""
+    """Grant nothing extra when the time falls, nor once it has risen again."""
     window = timeline.quota.window
     for now, _, _, after in visits(algorithm, timeline):
         for back in (1, window // 2, window, 3 * window):
