@@ -77,6 +77,12 @@ def test_a_wait_or_a_delay_that_is_told_is_the_last_line_of_the_arithmetic(name:
         assert not any(str(NEVER) in line for line in done.lines)
 
 
+def test_a_burst_of_one_has_no_last_part_to_ask_for() -> None:
+    text = shown("explain", "token-bucket", "--burst", "1")
+    assert "0s, cost 1: all of a burst, as a window begins, to see" in text
+    assert "the last of it" not in text
+
+
 def test_times_are_told_exactly() -> None:
     assert "wait 49.25s" in shown("explain", "sliding-log", "--burst", "100")
     assert "999.999ms, cost 1: " in shown("explain", "gcra", "--rate", "1000000/s", "--burst", "1000000")

@@ -18,7 +18,7 @@ class LeakyBucket:
     the first goes at once, and each other one waits its turn. The leaky bucket as a meter, which admits at once, is
     the token bucket upside down and decides exactly as it does.
 
-    This is nginx's `limit_req` with `burst` and without `nodelay`; with neither, nothing queues:
+    This is nginx's `limit_req` with a `burst` and without `nodelay`; without a `burst`, nothing queues:
     https://nginx.org/en/docs/http/ngx_http_limit_req_module.html
     """
 

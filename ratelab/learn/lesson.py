@@ -57,17 +57,19 @@ def _suits(quota: Quota, unit: int) -> bool:
 def _requests(quota: Quota) -> list[Request]:
     window, burst = quota.window, quota.burst
     most, one = max(1, burst - 1), -(-quota.period // quota.limit)  # all but one; the time in which one is earned
+    share, when = ("most", "shortly before a new window") if burst > 1 else ("all", "as a window begins")
+    last = Request(window - one, 1, "the last of it", "whether all of the burst is granted")
     return [
-        Request(
-            window - one, most, "most of a burst, shortly before a new window", "what a quiet key may send at once"
-        ),
-        Request(window - one, 1, "the last of it", "whether all of the burst is granted"),
+        Request(window - one, most, f"{share} of a burst, {when}", "what a quiet key may send at once"),
+        *([last] if burst > 1 else []),
         Request(window - one, 1, "one more at once", "what one too many is told"),
         Request(
             window - one + one // 2, 1, "half of the time later in which one is earned", "whether half of one counts"
         ),
         Request(window, 1, "the other half later, as a window begins", "whether one has come back, or everything"),
-        Request(window + one // 2, most, "most of a second burst", "what passes on both sides of a window's boundary"),
+        Request(
+            window + one // 2, most, f"{share} of a second burst", "what passes on both sides of a window's boundary"
+        ),
         Request(2 * window - one // 2, burst, "more than a window after the first burst", "whether that is forgotten"),
         Request(4 * window, burst + 1, "more than the burst, after a pause", "what is said where no wait helps"),
         Request(4 * window, 1, "one, after a pause", "whether the denial before it took anything away"),
