@@ -109,6 +109,7 @@ class Answer(NamedTuple):
     status: int
     headers: dict[str, str]
     body: str
+    """Without the newline at its end."""
 
 
 def request(peer: str = "192.0.2.1", path: str = "/ping", **headers: str) -> Scope:
@@ -131,7 +132,9 @@ async def answered(app: App, scope: Scope) -> Answer:
     await app(scope, receive, send)
     head, *parts = sent
     headers = {name.decode(): value.decode() for name, value in head["headers"]}
-    return Answer(head["status"], headers, b"".join(part["body"] for part in parts).decode())
+    return Answer(
+        head["status"], headers, b"".join(part["body"] for part in parts).decode().rstrip("\n")
+    )
 
 
 def judge(algorithm: str, step: Callable[..., Any] | str) -> None:
