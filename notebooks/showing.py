@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 from IPython.display import Markdown, display
@@ -39,7 +40,7 @@ INKS = 64
 def run(command: str, folder: str | Path = ROOT) -> None:
     """Run a command, by default in a clone of the repository, and print it with what it says."""
     _, *arguments = shlex.split(command)
-    print(f"$ {command}\n{_output(['-m', 'ratelab', *arguments], folder, COLOURS)}")
+    print(f"{_typed(command)}\n{_output(['-m', 'ratelab', *arguments], folder, COLOURS)}")
 
 
 def _output(
@@ -148,13 +149,22 @@ def judge(algorithm: str, step: Callable[..., Any] | str) -> None:
 
 
 def ask(number: int) -> None:
-    """Show a question, its answer behind a fold, and what the command prints that backs it."""
+    """Show a question and, behind a fold, its answer and what the command prints that backs it."""
     asked = QUESTIONS[number - 1]
     program, *arguments = shlex.split(asked.command)
     said = _output(arguments if program == "python" else ["-m", "ratelab", *arguments])
-    fold = f"<details><summary>Answer</summary>\n\n{asked.answer}\n\n</details>"
+    evidence = f"{_typed(asked.command)}\n{_evidence(said.splitlines(), asked.shows)}"
+    inside = f"{asked.answer}\n\n```text\n{evidence}\n```"
+    fold = f"<details><summary>Answer</summary>\n\n{inside}\n\n</details>"
     tell(f"**{number}. {asked.question}**\n\n{fold}")
-    print(f"$ {asked.command}\n{_evidence(said.splitlines(), asked.shows)}")
+
+
+def _typed(command: str) -> str:
+    """Return a command as one types it, in lines that break before an option or a file."""
+    words = re.sub(r"(--\S+) (?!-)", "\\1\0", command)  # an option and its value stay together
+    whole: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+    lines = [command] if "\n" in command else wrap(words, width=76, **whole)
+    return "$ " + " \\\n    ".join(lines).replace("\0", " ")
 
 
 def _evidence(lines: list[str], shows: str) -> str:

@@ -100,3 +100,5 @@ def _ask(answers: bool) -> None:
         if answers:
             console.print(Padding(Text(one.answer), (0, 0, 0, 3)))
             console.print(f"   $ {one.command}\n", style="dim", markup=False, soft_wrap=True)
+    if answers:
+        console.print("The commands are for a clone of the repository, where the scenarios are.")

@@ -109,7 +109,8 @@ def estimated(comparison: Comparison) -> list[str]:
         "As an estimate of what was asked, nothing denied, the sliding counter was off by "
         f"{percent(found.mean_difference)} on average, and on the wrong side of the limit with "
         f"{f'{wrong:,}' if wrong else 'none'} of {counted(offered, 'request')}{share}. {_keys(found)} "
-        f"Cloudflare's analysis of 2017 found {percent(CLAIMED_DIFFERENCE)} and {percent(CLAIMED_WRONG)}."
+        f"Cloudflare's analysis of 2017 found {percent(CLAIMED_DIFFERENCE)} and {percent(CLAIMED_WRONG)}: "
+        "https://blog.cloudflare.com/counting-things-a-lot-of-different-things/"
     ]
 
 
