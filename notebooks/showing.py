@@ -168,13 +168,19 @@ def _typed(command: str) -> str:
 
 
 def _evidence(lines: list[str], shows: str) -> str:
-    """Return the fewest lines in which `shows` finds something; all if it finds nothing."""
+    """Return the fewest lines in which `shows` finds something; of many, those of each part."""
+    found = _fewest(lines, shows)
+    parts = [found] if len(found) <= 9 else [_fewest(found, part) for part in shows.split(" .* ")]
+    return "\n".join(["...", *("\n".join([*part, "..."]) for part in parts)])
+
+
+def _fewest(lines: list[str], shows: str) -> list[str]:
+    """Return the fewest lines in a row in which `shows` finds something; all if in none."""
     spans = (
         (begin, size) for size in range(1, len(lines) + 1) for begin in range(len(lines) - size + 1)
     )
     for begin, size in spans:
         part = lines[begin : begin + size]
         if re.search(shows, " ".join(" ".join(part).split())):
-            short = part if size <= 9 else [*part[:4], "...", *part[-4:]]
-            return "\n".join(["...", *short, "..."])
-    return "\n".join(lines)
+            return part
+    return lines
