@@ -154,7 +154,7 @@ def ask(number: int) -> None:
     program, *arguments = shlex.split(asked.command)
     said = _output(arguments if program == "python" else ["-m", "ratelab", *arguments])
     evidence = f"{_typed(asked.command)}\n{_evidence(said.splitlines(), asked.shows)}"
-    inside = f"{asked.answer}\n\n```text\n{evidence}\n```"
+    inside = f"{asked.answer}\n\n```\n{evidence}\n```"
     fold = f"<details><summary>Answer</summary>\n\n{inside}\n\n</details>"
     tell(f"**{number}. {asked.question}**\n\n{fold}")
 
