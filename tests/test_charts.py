@@ -42,6 +42,12 @@ def test_every_chart_has_a_title_that_tells_its_finding() -> None:
     assert drawn("cumulative", "boundary-burst").get_label().startswith(TITLES["cumulative"])
 
 
+@pytest.mark.parametrize("chart", ["outcome", "level"])
+def test_a_title_says_how_many_requests_cost_more_than_a_burst(chart: str) -> None:
+    title = str(draw(odd("denied"), chart).get_label())
+    assert title.endswith("50 requests cost more than the burst of 5 and can never be admitted.")
+
+
 @pytest.mark.parametrize(
     ("chart", "traffic"),
     [

@@ -156,6 +156,17 @@ def test_where_no_request_is_good_none_is_spoken_of(tmp_path: Path) -> None:
     assert "no more than 5 within 2.5s: here none of 30 requests. So held, of 30 requests denied: 30 by each." in text
 
 
+def test_a_burst_below_what_the_quota_could_serve_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "dear.yaml"
+    path.write_text(Path(BURST).read_text(encoding="utf-8") + "    cost: {1: 0.8, 4: 0.1, 9: 0.1}\n")
+    text = " ".join(shown("simulate", path, "--equalise", "peak").split())
+    assert "5 requests cost more than the burst of 5 and can never be admitted." in text
+    assert (
+        "The bursts found are below the cost of requests that the quota could serve, which token-bucket, fixed-window "
+        "and sliding-counter can then never admit."
+    ) in text
+
+
 def test_equal_protection_needs_a_log_to_be_equal_to() -> None:
     message = refused(
         "simulate", BURST, "--rate", "1000/s", "--burst", "2000000", "--algo", "gcra", "--equalise", "peak"

@@ -145,6 +145,13 @@ def key_count(traffic: Asked) -> int:
     return int(traffic.keys.max(initial=-1)) + 1
 
 
+def costing_more(traffic: Asked, burst: int) -> int:
+    """Return how many requests cost more than `burst`."""
+    if traffic.dearest <= burst:
+        return 0
+    return sum(int(np.count_nonzero(traffic.part(part).costs > burst)) for part in traffic.parts())
+
+
 def from_rows(rows: NDArray[Any], names: tuple[str, ...], keys: Integers, duration: int, origin: int) -> Traffic:
     """Make traffic of rows of `REQUEST`."""
     times, clients, costs = (rows[name].astype(np.int64) for name in ("time", "who", "cost"))

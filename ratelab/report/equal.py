@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.equalise import Equal, Equalised
+from ratelab.lab.traffic import costing_more
 from ratelab.quota import about
 from ratelab.report.clients import NAME, WIDTH
 from ratelab.report.findings import counted, listed, queued, seconds
@@ -81,7 +82,19 @@ def equal_findings(comparison: Comparison, equalised: Equalised) -> list[str]:
         for one in equalised.equals
         if not one.fits
     ]
-    return [*told, WHY]
+    return [*told, *_shut_out(fitting, comparison), WHY]
+
+
+def _shut_out(fitting: Sequence[Equal], comparison: Comparison) -> list[str]:
+    """Say with which bursts requests that the quota could serve are denied for ever."""
+    asked, beyond = comparison.traffic, costing_more(comparison.traffic, comparison.quota.burst)
+    names = [one.result.algorithm for one in fitting if costing_more(asked, one.burst) > beyond]
+    if not names:
+        return []
+    bursts = "The burst found is" if len(names) == 1 else "The bursts found are"
+    return [
+        f"{bursts} below the cost of requests that the quota could serve, which {listed(names)} can then never admit."
+    ]
 
 
 def _held(fitting: Sequence[Equal], equalised: Equalised, offered: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.metrics import Result
+from ratelab.lab.traffic import costing_more
 from ratelab.quota import Quota, about
 
 
@@ -31,7 +32,7 @@ def protection(comparison: Comparison) -> str:
 
 
 def price(comparison: Comparison) -> str:
-    """Say how many requests were denied, and how many had to wait."""
+    """Say how many requests were denied, how many had to wait, and how many no wait could help."""
     results = comparison.results
     least, most = min(result.denied for result in results), max(result.denied for result in results)
     offered = results[0].offered
@@ -47,7 +48,17 @@ def price(comparison: Comparison) -> str:
         fewest = f"{least:,}" if least else "none"
         told = f"Of {counted(offered, 'request')}, {listed(strict)} denied {most:,}, {listed(lenient)} {fewest}"
     queues = [result for result in results if result.delayed]
-    return f"{told}{''.join(map(queued, queues))}."
+    return " ".join([f"{told}{''.join(map(queued, queues))}.", *hopeless(comparison)])
+
+
+def hopeless(comparison: Comparison) -> list[str]:
+    """Say how many requests cost more than the burst, if any do and no algorithm of somebody's own admits them."""
+    burst = comparison.quota.burst
+    count = costing_more(comparison.traffic, burst)
+    if not 0 < count <= min(result.denied for result in comparison.results):
+        return []
+    costs = "costs" if count == 1 else "cost"
+    return [f"{counted(count, 'request')} {costs} more than the burst of {burst:,} and can never be admitted."]
 
 
 def _reach(comparison: Comparison) -> str:

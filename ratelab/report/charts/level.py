@@ -6,7 +6,7 @@ from ratelab.report.charts.box import Box
 from ratelab.report.charts.sheet import Sheet
 from ratelab.report.charts.strips import height, strips
 from ratelab.report.charts.view import View
-from ratelab.report.findings import listed
+from ratelab.report.findings import hopeless, listed
 
 __all__ = ["finding", "height", "paint"]
 
@@ -19,7 +19,7 @@ def finding(view: View) -> str:
     whose = f" for {view.focus_name}" if view.focus_name else ""
     least, most = min(spent.values()), max(spent.values())
     if most == 0:
-        return f"No algorithm ever ran out{whose} for long."
+        return " ".join([f"No algorithm ever ran out{whose} for long.", *hopeless(view.comparison)])
     worst, best = ([name for name, share in spent.items() if share == end] for end in (most, least))
     rest = f", {listed(best)} for {least} %" if least < most else ""
     return f"{listed(worst)} had nothing left{whose} for {most} % of the time{rest}."
