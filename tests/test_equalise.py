@@ -144,6 +144,20 @@ def test_figures_too_long_for_a_line_stand_on_two(capsys: pytest.CaptureFixture[
     assert lines[row + 1].replace("-> ", "").split() == ["6", "5", "23,456,789", "1,234,567", "0"]
 
 
+def test_a_burst_that_fits_and_denies_nobody_is_kept_and_a_longer_wait_is_named() -> None:
+    text = " ".join(shown("simulate", SCENARIOS / "on-off.yaml", "--equalise", "peak").split())
+    assert "token-bucket 10 -> 10 " in text
+    assert "leaky-bucket 10 -> 10 " in text
+    waits = " ".join(shown("simulate", BURST, "--equalise", "peak").split())
+    assert "leaky-bucket denies fewer with a burst of 21 only as it makes requests wait: up to" in waits
+
+
+def test_why_the_comparisons_differ_is_told_only_where_they_do() -> None:
+    same = shown("simulate", BURST, "--algo", "sliding-log", "--equalise", "peak")
+    assert "Equal protection: " in same
+    assert "Why the two comparisons differ" not in same
+
+
 def test_where_nothing_is_denied_there_is_nothing_to_compare() -> None:
     text = shown("simulate", SCENARIOS / "steady.yaml", "--equalise", "peak")
     assert "nothing to compare at equal protection" in " ".join(text.split())

@@ -7,7 +7,7 @@ are held to, keeps the quota's burst.
 
 A larger burst may well have a less full worst window, for it moves the windows and what is denied in them. So a
 bisection is followed by a look at larger ones: the burst found fits, and denies nobody or none of the next `AHEAD`
-fits.
+fits. Where the quota's own burst fits and denies nobody, there is nothing to look for.
 """
 
 from __future__ import annotations
@@ -120,6 +120,8 @@ def _largest(tried: Callable[[int], Result], quota: Quota, traffic: Asked, targe
         except InputError:  # more than it can grant, such as a log too long to be held
             return True
 
+    if tried(quota.burst).denied == 0 and not too_large(quota.burst):
+        return quota.burst
     stop = first(lambda burst: too_large(burst) or tried(burst).denied == 0, quota.burst, most)
     burst = max(1, stop - too_large(stop))
     while tried(burst).denied:

@@ -82,7 +82,29 @@ def equal_findings(comparison: Comparison, equalised: Equalised) -> list[str]:
         for one in equalised.equals
         if not one.fits
     ]
-    return [*told, *_shut_out(fitting, comparison), WHY]
+    told += [*map(_waits, filter(_waits_longer, fitting)), *_shut_out(fitting, comparison)]
+    return [*told, WHY] if any(map(_denies_otherwise, equalised.equals)) else told
+
+
+def _waits_longer(equal: Equal) -> bool:
+    """Say whether it denies fewer than at the quota, and lets somebody wait longer for that."""
+    before, after = equal.at_quota, equal.result
+    return after.denied < before.denied and after.max_delay > before.max_delay
+
+
+def _waits(equal: Equal) -> str:
+    """Say what the longer queue of an algorithm that denies fewer costs."""
+    before, after = (seconds(result.max_delay) for result in (equal.at_quota, equal.result))
+    return (
+        f"{equal.result.algorithm} denies fewer with a burst of {equal.burst:,} only as it makes requests wait: "
+        f"up to {after}, where at the quota it is {before}."
+    )
+
+
+def _denies_otherwise(equal: Equal) -> bool:
+    """Say whether an algorithm denies more or fewer at equal protection than at the quota."""
+    before, after = equal.at_quota, equal.result
+    return (before.denied, equal.at_quota_good_denied) != (after.denied, equal.good_denied)
 
 
 def _shut_out(fitting: Sequence[Equal], comparison: Comparison) -> list[str]:
