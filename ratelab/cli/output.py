@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -115,7 +116,7 @@ def console_of_80() -> Console:
     """Return the standard output as a terminal that is never narrower than the tables."""
     from rich.console import Console
 
-    console = Console(highlight=False, file=cast("IO[str]", Trimmed()))
+    console = Console(highlight=False, file=cast("IO[str]", Trimmed()) if sys.stdout else None)
     console.width = max(80, console.width)
     return console
 
