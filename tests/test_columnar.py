@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,7 +15,7 @@ from reading import both_ways
 from rewriting import rewritten
 
 from ratelab import InputError
-from ratelab.lab.traces import TraceOptions, arrow, columnar, columns, formats, lines, logline, shapes
+from ratelab.lab.traces import TraceOptions, arrow, columnar, columns, formats, lines, logline, read_traces, shapes
 
 FULL = b'192.0.2.%d - %s [%s] "GET /%s HTTP/1.1" 200 12 "%s" "%s"\n'
 
@@ -158,3 +159,13 @@ def test_a_mistake_in_the_columns_is_found(monkeypatch: pytest.MonkeyPatch, muta
     monkeypatch.setattr(formats, name, wrongly, raising=False)
     with pytest.raises((AssertionError, IndexError)):
         agree_on(kind)
+
+
+def test_a_refused_line_leaves_no_thread_behind(tmp_path: Path) -> None:
+    path = tmp_path / "trace"
+    path.write_bytes(b"{}\n" + OBJECTS[0] * 9)
+    before = threading.enumerate()
+    with pytest.raises(InputError, match="trace:1: ") as refused:
+        read_traces([str(path)], TraceOptions("jsonl", strict=True), columnar=True)
+    assert refused.value, "held on to, and what it has seen with it"
+    assert threading.enumerate() == before

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from os import cpu_count
 from typing import NamedTuple
@@ -38,7 +38,7 @@ class Found(NamedTuple):
     costs: Integers
 
 
-def parts_of(blocks: Iterable[Block], format_: Format) -> Iterator[Part]:
+def parts_of(blocks: Iterable[Block], format_: Format) -> Generator[Part, None, None]:
     """Yield what each block holds, in order; several are worked on at a time."""
     with ThreadPoolExecutor(_THREADS) as pool:
         yield from _in_order(pool, lambda block: part_of(block, format_), blocks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def named_columns(path: str, fields: Fields) -> Fields:
     return Fields((find(tuple(fields.clients), "key"),), (time,), cost, fields.unit_of(time.lower()))
 
 
-def parquet_parts(path: str, fields: Fields, progress: Callable[[int], None] | None) -> Iterator[Part]:
+def parquet_parts(path: str, fields: Fields, progress: Callable[[int], None] | None) -> Generator[Part, None, None]:
     """Yield the rows, numbered from 1; those that are not plain are left as JSON objects of text."""
     names = [*fields.clients, *fields.times, *([fields.cost] if fields.cost else [])]
     number, stored = 1, Path(path).stat().st_size

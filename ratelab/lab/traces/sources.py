@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ class Source(NamedTuple):
     format: str
     read_line: ReadLine
     """Reads what is left of a part."""
-    parts: Iterator[Part]
+    parts: Generator[Part, None, None]
 
 
 def opened(path: str, options: TraceOptions, progress: Callable[[int], None] | None, columnar: bool | None) -> Source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -131,8 +132,9 @@ def _read(
     gathered.begin()
     try:
         source = opened(path, options, progress, columnar)
-        for part in source.parts:
-            gathered.add(reader.read(part, source.read_line))
+        with closing(source.parts) as parts:  # its threads end here, not whenever it is collected
+            for part in parts:
+                gathered.add(reader.read(part, source.read_line))
         if len(gathered.requests) == before:
             raise InputError(_nothing_read(reader, source.format))
     except LineError as error:
