@@ -72,6 +72,12 @@ def test_what_cannot_be_loaded_is_one_line_with_its_place(
     assert says in refused(*command, "--algo", written(tmp_path, right, wrong))
 
 
+def test_a_file_named_from_where_one_stands_has_its_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, "    burst: int\n", "    burst int\n")
+    monkeypatch.chdir(tmp_path)
+    assert "mine.py cannot be loaded: line 18: SyntaxError" in refused("simulate", BURST, "--algo", "mine.py:Toll")
+
+
 @pytest.mark.parametrize(("right", "wrong", "says"), CANNOT_BE_RUN.values(), ids=CANNOT_BE_RUN.keys())
 def test_what_fails_on_the_way_is_one_line_with_the_rule(tmp_path: Path, right: str, wrong: str, says: str) -> None:
     said = refused("simulate", BURST, "--algo", written(tmp_path, right, wrong))

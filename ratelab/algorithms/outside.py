@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from os.path import isfile
+from os.path import abspath, isfile
 from typing import TYPE_CHECKING, Any, cast
 
 from ratelab.errors import InputError
@@ -69,8 +69,9 @@ def from_file(reference: str) -> type[Algorithm]:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        problem = f"line {_line(path, error)}: {type(error).__name__}: {error}"
-        raise InputError(f"{path} cannot be loaded: {problem}") from error
+        line = _line(path, error)
+        place = f"line {line}: " if line else ""
+        raise InputError(f"{path} cannot be loaded: {place}{_told(error)}") from error
     if not hasattr(module, class_name):
         classes = [name for name, one in vars(module).items() if getattr(one, "__module__", "") == spec.name]
         remedy = f"name {' or '.join(classes)}" if classes else "write one"
@@ -95,7 +96,14 @@ def _line(path: str, error: BaseException) -> int | None:
     """Find the line of somebody else's file on which an error came up."""
     import traceback
 
-    if isinstance(error, SyntaxError) and error.filename == path:
+    def is_in(file: str) -> bool:
+        return abspath(file) == abspath(path)  # noqa: PTH100
+
+    if isinstance(error, SyntaxError) and is_in(error.filename or ""):
         return error.lineno
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if is_in(frame.filename)]
     return lines[-1] if lines else None
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
