@@ -107,6 +107,8 @@ UNFIT = [
     ("state[0] % 2 == 1", "state[0] / 2 == 1", "mine.py:29: it has `state[0] / 2`"),
     ("state[0] % 2 == 1", "hash(state[0]) == 1", "mine.py:29: it calls `hash(state[0])`"),
     ("state[0] % 2 == 1", "allowed == 1", "mine.py:"),
+    ("state[0] % 2 == 1", "alowed", "mine.py:29: `alowed` is not defined"),
+    ("state[0] % 2 == 1", "len(3) == 1", "mine.py:29: "),
     ("return [0]", "return [0.5]", "whole numbers"),
 ]
 
@@ -119,12 +121,16 @@ def test_what_machine_code_would_do_otherwise_is_left_to_plain_python(
     with pytest.raises(compiled.UnfitError) as unfit:
         compiled.decide(algorithm, traffic(QUOTA), True, quiet)
     assert reason in str(unfit.value)
+    assert "nopython" not in str(unfit.value)
 
 
 def test_a_step_that_fails_fails_as_in_plain_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ratelab.lab.replay.WORTH_COMPILING", 0)
     algorithm = find(written(tmp_path, "state[0] % 2", "state[1] % 2")).from_quota(QUOTA)
-    with pytest.raises(InputError, match="toll failed: IndexError"), pytest.warns(SlowWarning, match="IndexError"):
+    with (
+        pytest.raises(InputError, match="toll failed: IndexError"),
+        pytest.warns(SlowWarning, match="its step failed in"),
+    ):
         replay(algorithm, traffic(QUOTA))
 
 

@@ -45,7 +45,7 @@ def decide(algorithm: Algorithm, traffic: Asked, complete: bool, progress: Progr
     except Exception as error:
         if is_ours(algorithm) or isinstance(error, UnfitError):
             raise
-        raise UnfitError(f"{type(error).__name__}: {error}") from error  # in plain Python it is told as it should be
+        raise UnfitError("its step failed in machine code") from error  # plain Python tells how, and on which line
 
 
 def _decide(algorithm: Algorithm, traffic: Asked, complete: bool, progress: Progress) -> dict[str, Column]:

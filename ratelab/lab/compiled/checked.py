@@ -7,6 +7,7 @@ a call of a function of `integers`, which raises instead, and anything but plain
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Callable
 from inspect import getfile
 from typing import Any
@@ -39,15 +40,16 @@ def rewritten(step: Callable[..., Any], functions: dict[str, Callable[..., Any]]
 
     Raises `RefusedError` for anything but arithmetic on whole numbers, and `OSError` if there is no source.
     """
-    tree = _Rewriter(getfile(step)).visit(tree_of(step))
+    tree = _Rewriter(step).visit(tree_of(step))
     return function_of(tree, step, {_PREFIX + name: function for name, function in functions.items()}), ast.unparse(
         tree
     )
 
 
 class _Rewriter(ast.NodeTransformer):
-    def __init__(self, file: str) -> None:
-        self._file = file
+    def __init__(self, step: Callable[..., Any]) -> None:
+        self._file, code = getfile(step), step.__code__
+        self._known = {*code.co_varnames, *code.co_freevars, *step.__globals__, *vars(builtins)}
 
     def _refuse(self, node: Any, what: str) -> RefusedError:
         return RefusedError(f"{self._file}:{node.lineno}: {what}: only plain arithmetic on whole numbers is compiled")
@@ -66,6 +68,11 @@ class _Rewriter(ast.NodeTransformer):
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
         if not isinstance(node.value, int) or abs(node.value) >= 2**63:
             raise self._refuse(node, f"it has `{ast.unparse(node)}`")
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        if node.id not in self._known:
+            raise RefusedError(f"{self._file}:{node.lineno}: `{node.id}` is not defined")
         return node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:

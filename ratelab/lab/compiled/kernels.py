@@ -117,8 +117,8 @@ def _read_only(kind: Any, layout: Literal["C", "A"] = "C") -> Any:
 
 
 def _told(algorithm: Algorithm, error: NumbaError) -> str:
-    """Say on which line of its file a step could not be compiled, and why, in a line."""
+    """Say on which line of its file a step could not be compiled; the compiler's own words would tell nobody why."""
     path, text = getfile(type(algorithm)), str(error)
     lines = re.findall(rf'File "[^"]*{re.escape(Path(path).name)}", line (\d+)', text)
-    reasons = re.findall(r"TypingError: (.+)", text) or text.split("\n")[1:2]
-    return f"{path}:{lines[-1] if lines else '?'}: {' '.join(reasons[-1:]).strip()}"
+    place = f"{path}:{lines[-1]}" if lines else path
+    return f"{place}: something there is not a whole number in every case, as machine code needs it"
