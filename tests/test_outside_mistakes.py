@@ -51,7 +51,7 @@ CANNOT_BE_LOADED = {
 CANNOT_BE_RUN = {
     "an error in start": ("return [0]", "return [1 // 0]", "toll failed: ZeroDivisionError"),
     "no state": ("return [0]", "return None", "toll failed: TypeError"),
-    "an error in step": (STEP, "raise KeyError(now)", "toll failed: KeyError: 0"),
+    "an error in step": (STEP, "raise KeyError(now)", "mine.py:30)\n"),
     "four fields": (STEP, "return allowed, 0, 1, 1", FIVE),
     "six fields": (STEP, "return allowed, 0, 1, 1, 0, 0", FIVE),
     "no fields": (STEP, "return allowed", FIVE),

@@ -18,6 +18,12 @@ GROUP = "ratelab.algorithms"
 """The entry-point group in which a package names its algorithm classes."""
 
 
+_RULE = (
+    "; start() must return a list of integers and step() allowed, remaining, retry_after_ns, reset_after_ns and "
+    "delay_ns as integers >= 0"
+)
+
+
 def is_ours(algorithm: Algorithm | type[Algorithm]) -> bool:
     """Say whether `algorithm` is one of ratelab's own."""
     kind = algorithm if isinstance(algorithm, type) else type(algorithm)
@@ -26,16 +32,19 @@ def is_ours(algorithm: Algorithm | type[Algorithm]) -> bool:
 
 @contextmanager
 def blaming(algorithm: Algorithm | type[Algorithm]) -> Iterator[None]:
-    """Turn what an algorithm that is not ours raises into an `InputError` that names it; ours fail as bugs do."""
+    """Turn what an algorithm that is not ours raises into an `InputError` that names it; ours fail as bugs do.
+
+    What its own lines raise is told with the last of them, and what comes of its values with what they must be.
+    """
     try:
         yield
     except Exception as error:
         if isinstance(error, InputError) or is_ours(algorithm):
             raise
-        raise InputError(
-            f"{algorithm.name} failed: {type(error).__name__}: {error}; start() must return a list of integers "
-            "and step() allowed, remaining, retry_after_ns, reset_after_ns and delay_ns as integers >= 0"
-        ) from error
+        kind = algorithm if isinstance(algorithm, type) else type(algorithm)
+        file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+        line = file and _line(file, error)
+        raise InputError(f"{algorithm.name} failed: {_told(error)}{f' ({file}:{line})' if line else _RULE}") from error
 
 
 def in_packages() -> dict[str, EntryPoint]:
