@@ -22,7 +22,7 @@ from ratelab.lab.comparison import compare
 from ratelab.lab.scenarios import load_scenario
 from ratelab.report.charts import draw
 from ratelab.report.charts.palette import THEMES
-from ratelab.report.html import Made, page
+from ratelab.report.html import Made, page, tables
 from ratelab.report.html.drawn import Picture
 from ratelab.report.meanings import MEANINGS
 from ratelab.report.run import Run
@@ -72,17 +72,23 @@ def run_of(path: Path) -> Run:
     return Run(comparison, {"scenario": scenario.name}, scenario.name, scenario=scenario)
 
 
+def bursts(folder: Path, sizes: dict[str, int]) -> Path:
+    """Write a scenario in which each client sends so many requests at once."""
+    clients = "".join(
+        f"  - name: {json.dumps(name)}\n    traffic: [{{pattern: burst, at: 1s, size: {size}}}]\n"
+        for name, size in sizes.items()
+    )
+    text = f"name: odd\ndescription: <b>odd</b>\nduration: 5s\nquota: {{rate: 1/s, burst: 5}}\nclients:\n{clients}"
+    (folder / "odd.yaml").write_text(text, encoding="utf-8")
+    return folder / "odd.yaml"
+
+
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the page of a run whose clients have odd names, each of them busier than the one before."""
     folder = tmp_path_factory.mktemp("odd")
-    clients = "".join(
-        f"  - name: {json.dumps(name)}\n    traffic: [{{pattern: burst, at: 1s, size: {size}}}]\n"
-        for size, name in enumerate(HOSTILE, 8)
-    )
-    text = f"name: odd\ndescription: <b>odd</b>\nduration: 5s\nquota: {{rate: 1/s, burst: 5}}\nclients:\n{clients}"
-    (folder / "odd.yaml").write_text(text, encoding="utf-8")
-    (folder / "odd.html").write_text(page(run_of(folder / "odd.yaml"), [], MADE), encoding="utf-8")
+    run = run_of(bursts(folder, {name: size for size, name in enumerate(HOSTILE, 8)}))
+    (folder / "odd.html").write_text(page(run, [], MADE), encoding="utf-8")
     return folder / "odd.html"
 
 
@@ -262,3 +268,21 @@ def test_a_page_of_a_trace_says_how_it_was_read(tmp_path: Path) -> None:
     text = html.unescape((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "1 line left out, beginning with" in text
     assert f"ratelab replay {tmp_path / 'one.jsonl'} --rate 1/s --html {tmp_path / 'page.html'}" in text
+
+
+@pytest.mark.parametrize(
+    ("most", "rows", "told"),
+    [
+        (4, ["c", "b", "a", "d"], "the most denied first"),
+        (3, ["c", "b"], "the 2 clients that were denied"),
+        (1, ["c"], "the 1 most denied of the 2 that were denied"),
+    ],
+)
+def test_of_many_clients_those_that_were_denied_are_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, most: int, rows: list[str], told: str
+) -> None:
+    monkeypatch.setattr(tables, "MOST_CLIENTS", most)
+    table = tables.clients(run_of(bursts(tmp_path, {"a": 1, "b": 7, "c": 8, "d": 1})).comparison)
+    assert table is not None
+    assert [name for name, _ in table.rows] == rows
+    assert table.caption.endswith(told)

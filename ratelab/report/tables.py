@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.metrics import Result
-from ratelab.lab.traffic import Asked
+from ratelab.lab.traffic import Asked, Integers
 from ratelab.quota import about
 from ratelab.report.clients import client_table
 from ratelab.report.findings import counted, findings, granted, seconds
@@ -79,15 +79,23 @@ def comparison_table(comparison: Comparison, many_clients: bool = False) -> Rend
 def denied_table(comparison: Comparison, most: int) -> RenderableType:
     """Return the clients that were denied most often, with each algorithm's denials, at most `most` of them."""
     results, names = comparison.results, comparison.traffic.names
-    denied = np.array([result.client_offered - result.client_admitted for result in results])
-    ranked = np.lexsort((-denied[0], -denied.max(axis=0)))[:most].tolist()
+    denied, ranked = denials(comparison)
     offered = results[0].client_offered.tolist()
     rows = [
         (names[index], [f"{count:,}" for count in (offered[index], *denied[:, index].tolist())])
-        for index in ranked
+        for index in ranked[:most]
         if denied[:, index].any()
     ]
     return client_table("most denied\nclient", ["offered", *(result.algorithm for result in results)], rows)
+
+
+def denials(comparison: Comparison) -> tuple[Integers, list[int]]:
+    """Return how many requests of each client, by column, each result denied, and the clients, the most denied first.
+
+    Clients of whom the harshest denied as many stand in the order of what the first denied.
+    """
+    denied = np.array([result.client_offered - result.client_admitted for result in comparison.results])
+    return denied, np.lexsort((-denied[0], -denied.max(axis=0))).tolist()
 
 
 def heading(comparison: Comparison) -> str:

@@ -11,8 +11,9 @@ import numpy as np
 from ratelab.lab.comparison import Comparison
 from ratelab.report.card import BROKEN, breaks, card_cell, card_columns
 from ratelab.report.equal import EQUAL, differs, equal_cells
+from ratelab.report.findings import counted
 from ratelab.report.rows import result_rows
-from ratelab.report.tables import BEST, COLUMNS, WORST, Column, cell
+from ratelab.report.tables import BEST, COLUMNS, WORST, Column, cell, denials
 
 MOST_CLIENTS = 1000
 """Clients that a page tells of, so that it stays small."""
@@ -104,23 +105,33 @@ def equal(comparison: Comparison) -> Table | None:
 
 
 def clients(comparison: Comparison) -> Table | None:
-    """Return how many requests of each client each algorithm denied, the most denied first; None for one client."""
+    """Return how many requests of each client each algorithm denied, the most denied first.
+
+    Of clients too many for a page, those that were denied; None if there are none, and for one client.
+    """
     names, all_results = comparison.traffic.names, comparison.results
-    if len(names) < 2:
+    denied, ranked = denials(comparison)
+    shown = "the most denied first"
+    if len(names) > MOST_CLIENTS:
+        ranked = ranked[: np.count_nonzero(denied.any(axis=0))]
+        shown = _of_many(len(ranked))
+    if len(names) < 2 or not ranked:
         return None
-    denied = np.array([result.client_offered - result.client_admitted for result in all_results])
-    ranked = np.argsort(-denied.max(axis=0), kind="stable")[:MOST_CLIENTS].tolist()
     counts = np.vstack([all_results[0].client_offered, denied])
-    rows = [(names[index], [*map(_count, counts[:, index].tolist())]) for index in ranked]
-    shown = (
-        f"the {MOST_CLIENTS:,} of {len(names):,} most denied" if len(names) > MOST_CLIENTS else "the most denied first"
-    )
+    rows = [(names[index], [*map(_count, counts[:, index].tolist())]) for index in ranked[:MOST_CLIENTS]]
     return Table(
         f"Requests of each client that each algorithm denied: {shown}",
         ["client", "offered", *(result.algorithm for result in all_results)],
         rows,
         sortable=True,
     )
+
+
+def _of_many(denied: int) -> str:
+    """Say which clients are shown where so many were denied."""
+    if denied > MOST_CLIENTS:
+        return f"the {MOST_CLIENTS:,} most denied of the {denied:,} that were denied"
+    return f"the {counted(denied, 'client')} that {'was' if denied == 1 else 'were'} denied"
 
 
 def differing(comparison: Comparison) -> Table | None:
