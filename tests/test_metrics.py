@@ -69,7 +69,7 @@ def test_clients_are_counted_one_by_one(run: list[Request], quota: Quota) -> Non
     denied = sum(one < many for one, many in zip(admitted, offered, strict=True))
     senders = sum(map(bool, offered))
     assert (result.clients, result.clients_denied) == (senders, denied)
-    assert result.clients_denied_ratio == (round(denied / senders, 4) if senders else 0)
+    assert result.clients_denied_ratio == (round(denied / senders, 6) if senders else 0)
 
 
 @given(runs, quotas)

@@ -65,6 +65,13 @@ def test_the_share_of_clients_ever_denied_and_the_most_denied_are_told(tmp_path:
     assert most_denied == [["192.0.2.1", "30", "25"], ["192.0.2.2", "10", "5"]]
 
 
+def test_a_small_share_of_clients_is_told_alike_in_the_table_and_in_words(tmp_path: Path) -> None:
+    crowd = [line(f"10.0.{n // 250}.{n % 250}", "05:00") for n in range(20_001)]
+    text = shown("replay", log(tmp_path, [*crowd, crowd[0]]), "--rate", "1/min", "--algo", "sliding-log")
+    assert "1 (0.005 %) by sliding-log." in text
+    assert " 0.005%" in text
+
+
 def test_what_all_algorithms_agree_on_is_not_laid_at_the_door_of_one(tmp_path: Path) -> None:
     path = log(tmp_path, [line("192.0.2.1", "05:00")] * 3)
     text = shown("replay", path, "--rate", "1/min", "--algo", "token-bucket", "--algo", "gcra")

@@ -86,7 +86,7 @@ def measure(algorithm: Algorithm, quota: Quota, traffic: Asked, decisions: Outco
         state_bytes_per_key=8 * len(algorithm.start(0)),
         clients=clients,
         clients_denied=clients_denied,
-        clients_denied_ratio=round(clients_denied / max(1, clients), 4),
+        clients_denied_ratio=round(clients_denied / max(1, clients), 6),
         client_offered=tally.offered,
         client_admitted=tally.admitted,
     )
