@@ -6,7 +6,7 @@ import re
 
 import pytest
 from click.testing import CliRunner
-from running import BURST, PLAIN, python, refused, shown
+from running import BURST, PLAIN, invoke, python, refused, shown
 
 import ratelab
 from ratelab.cli import COMMANDS, ratelab_command
@@ -75,3 +75,14 @@ def test_a_mistake_in_a_variable_of_the_environment_names_it(monkeypatch: pytest
 
 def test_who_says_nothing_at_all_is_told_what_there_is() -> None:
     assert CliRunner(env=PLAIN).invoke(ratelab_command).output.startswith("Usage: ratelab [OPTIONS] COMMAND")
+
+
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("command", ["simulate", "watch"])
+def test_an_interrupt_is_no_verdict(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setattr("ratelab.lab.comparison.compare", interrupt)
+    result = invoke(command, BURST)
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "interrupted\n")

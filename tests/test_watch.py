@@ -7,6 +7,7 @@ import pty
 import subprocess
 import sys
 import termios
+from contextlib import nullcontext
 
 import pytest
 from drawn import Request, runs, traffic_of
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import compared
 from rich.console import Console
-from running import BURST, refused, shown
+from running import BURST, invoke, refused, shown
 
 from ratelab import ALGORITHMS, Quota
 from ratelab.cli.watch import Pace
@@ -127,6 +128,18 @@ def test_in_a_terminal_it_plays_until_it_ends_or_is_ended(keys: bytes) -> None:
     assert process.returncode == 0
     assert ("10.00 of 10 s" in text.decode()) == (not keys)
     assert "token-bucket and fixed-window let 7 through" in text.decode()
+
+
+def test_an_interrupt_ends_it_without_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+    def press(_: float) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ratelab.cli.watch.keyboard", lambda: nullcontext(press))
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setattr("rich.console.Console.is_dumb_terminal", False)
+    result = invoke("watch", BURST)
+    assert (result.exit_code, result.stderr) == (130, "interrupted\n")
+    assert "let 7 through" not in result.stdout
 
 
 def read(terminal: int, until: bytes | None) -> bytes:

@@ -12,7 +12,7 @@ from warnings import catch_warnings, formatwarning
 import click
 
 import ratelab
-from ratelab.cli.mistakes import Fault, told_in_a_line, unknown_command
+from ratelab.cli.mistakes import Fault, Interrupted, told_in_a_line, unknown_command
 from ratelab.errors import InputError, SlowWarning
 
 COMMANDS = {
@@ -90,6 +90,8 @@ class Commands(click.Group):
                 sys.stdout.flush()
         except InputError as error:
             raise Fault(str(error)) from error
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted") from None
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise

@@ -1,4 +1,4 @@
-"""A person's mistakes on the command line: one red line each, and exit status 2."""
+"""A person's mistakes on the command line, one red line each and exit status 2, and an interrupt."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ class Fault(click.ClickException):
         """Print the message, whatever it holds, on one line."""
         line = "".join(letter if letter.isprintable() else " " for letter in self.message)
         click.secho(f"Error: {line}", fg="red", err=True)
+
+
+class Interrupted(click.ClickException):
+    """An interrupt, with what is to be said of it, and the exit status that shells have for it."""
+
+    exit_code = 130
+
+    def show(self, file: object = None) -> None:  # noqa: ARG002  (click's signature)
+        """Print the message on one line."""
+        click.echo(self.message, err=True)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ratelab.cli.mistakes import Interrupted
 from ratelab.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 10.0
 """Seconds that an answer may take beyond the time for which its request may queue."""
-
-INTERRUPTED = 130
-"""The exit status after an interrupt, as shells have it."""
 
 
 @click.command()
@@ -134,8 +132,7 @@ def _played(
         try:
             origin, answers = play(url, header, requests, partial(beginning, quota.window), patience, see)
         except KeyboardInterrupt:
-            click.echo(f"interrupted, and not compared: {seen}", err=True)
-            raise SystemExit(INTERRUPTED) from None
+            raise Interrupted(f"interrupted, and not compared: {seen}") from None
     return referee.algorithm, replace(traffic, origin=origin), answers
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -116,7 +115,7 @@ def _play(console: Console, view: View, pace: Pace) -> None:
         told = status(playback, view, pace.speed, pace.paused)
         return Group(told, frame(playback, view, console.width, console.options.ascii_only))
 
-    with suppress(KeyboardInterrupt), keyboard() as wait, Live(console=console, auto_refresh=False) as live:
+    with keyboard() as wait, Live(console=console, auto_refresh=False) as live:
         before = time.monotonic()
         while not pace.over and (playback.now < view.end or pace.paused):
             live.update(picture(), refresh=True)
