@@ -70,6 +70,14 @@ def test_the_lowest_quota_that_is_enough_is_the_one_that_the_shares_say() -> Non
     assert finding(results).startswith(f"{enough[0]} is the lowest quota tried")
 
 
+def test_the_quota_that_the_title_names_has_a_row() -> None:
+    figure = draw_sweep(swept("noisy-neighbour", "1/s..100/s", "1..40", 12))
+    named = str(figure.get_label()).split(" is the lowest")[0].split(", ")[1]
+    rows = [text for text in written(figure) if text.startswith("burst ")]
+    assert named in rows
+    assert (len(rows), len({*rows})) == (12, 6)  # beside each other, for requests and for clients
+
+
 def test_traffic_without_requests_has_a_picture_too() -> None:
     results = [Swept("token-bucket", quota, 0, 0, 0.0, 0, 0, 0.0) for quota in quotas("1/s,2/s", "5", 2)]
     assert draw_sweep(results).get_label() == "There were no requests, so there is nothing to deny."

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ratelab.lab.sweep import Swept
 from ratelab.lab.traffic import Asked
+from ratelab.quota import Quota
 from ratelab.report.rows import quota_object
 
 FEW = 0.01
@@ -50,12 +51,11 @@ def finding(results: Sequence[Swept]) -> str:
     """Say which is the least quota that denies few requests, and what the least of all denies."""
     if not results[0].offered:
         return "There were no requests, so there is nothing to deny."
-    ordered = sorted(results, key=lambda one: (one.quota.limit / one.quota.period, one.quota.burst))
-    made = {one.quota: [other for other in results if other.quota == one.quota] for one in ordered}
+    made = _by_quota(results)
     least, most = next(iter(made)), next(reversed(made))
     if not any(one.denied for one in results):
         return f"{least} denied nothing{', and neither did any other quota' if len(made) > 1 else ''}."
-    enough = next((quota for quota, each in made.items() if max(one.denied_ratio for one in each) <= FEW), None)
+    enough = least_enough(results)
     if enough is None:
         return f"{'Even ' if len(made) > 1 else ''}{most} denied {_told(made[most])}."
     if enough == least:
@@ -65,6 +65,20 @@ def finding(results: Sequence[Swept]) -> str:
         f"{enough} is the lowest quota tried with which {who} denied at most {100 * FEW:g} % of requests; "
         f"{least} denied {_told(made[least])}."
     )
+
+
+def least_enough(results: Sequence[Swept]) -> Quota | None:
+    """Return the lowest quota with which every algorithm denies few requests, if there is one."""
+    made = _by_quota(results).items()
+    return next((quota for quota, each in made if max(one.denied_ratio for one in each) <= FEW), None)
+
+
+def _by_quota(results: Sequence[Swept]) -> dict[Quota, list[Swept]]:
+    """Return each quota's results, the lowest rate and of that the least burst first."""
+    made: dict[Quota, list[Swept]] = {}
+    for one in sorted(results, key=lambda one: (one.quota.limit / one.quota.period, one.quota.burst)):
+        made.setdefault(one.quota, []).append(one)
+    return made
 
 
 def _told(results: Sequence[Swept]) -> str:

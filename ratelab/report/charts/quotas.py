@@ -11,7 +11,7 @@ from ratelab.quota import UNITS, Quota
 from ratelab.report.charts.units import count
 
 MOST_ROWS = 6
-"""Bursts that have a row; of more, as many from the least to the largest."""
+"""Bursts that have a row; of more, as many from the least to the largest, the one that matters among them."""
 SPAN = 8
 """How many times the least the largest value is from which on the axis is logarithmic."""
 
@@ -49,7 +49,7 @@ class Along(NamedTuple):
         return [*found, last]
 
 
-def rows_of(quotas: Iterable[Quota]) -> list[Row]:
+def rows_of(quotas: Iterable[Quota], matters: Quota | None) -> list[Row]:
     """Return a row for each burst, or a single one where there is one rate alone or each has a burst of its own."""
     ordered = sorted(set(quotas), key=lambda quota: (rate(quota), quota.burst))
     rates, bursts = {rate(quota) for quota in ordered}, sorted({quota.burst for quota in ordered})
@@ -57,9 +57,19 @@ def rows_of(quotas: Iterable[Quota]) -> list[Row]:
         return [Row(f"rate {ordered[0].rate}, against the burst", tuple(ordered))]
     if len(bursts) > 1 and len(rates) == len(ordered):
         return [Row(f"bursts of {bursts[0]:,} to {bursts[-1]:,}, one for each rate", tuple(ordered))]
-    steps = min(len(bursts), MOST_ROWS)
-    shown = [bursts[step * (len(bursts) - 1) // max(1, steps - 1)] for step in range(steps)]
+    shown = _some(bursts, matters.burst if matters else bursts[0])
     return [Row(f"burst {burst:,}", tuple(quota for quota in ordered if quota.burst == burst)) for burst in shown]
+
+
+def _some(bursts: Sequence[int], matters: int) -> list[int]:
+    """Return as many bursts as have a row, `matters` in the place of the nearest of those between the ends."""
+    steps = min(len(bursts), MOST_ROWS)
+    places = [step * (len(bursts) - 1) // max(1, steps - 1) for step in range(steps)]
+    wanted = bursts.index(matters)
+    if wanted not in places:
+        nearest = min(range(1, steps - 1), key=lambda step: abs(places[step] - wanted))
+        places[nearest] = wanted
+    return [bursts[place] for place in places]
 
 
 def rate(quota: Quota) -> Fraction:

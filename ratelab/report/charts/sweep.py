@@ -12,6 +12,7 @@ from ratelab.report.charts.lettering import Pen
 from ratelab.report.charts.palette import colours
 from ratelab.report.charts.quotas import Along, Row, along, rows_of
 from ratelab.report.charts.sheet import LABEL, Sheet
+from ratelab.report.swept import least_enough
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,14 +36,14 @@ class Panel(NamedTuple):
 
 def height(results: Sequence[Swept]) -> float:
     """Return the height of the chart in inches."""
-    rows, names = len(rows_of(one.quota for one in results)), len({one.algorithm for one in results})
+    rows, names = len(_rows(results)), len({one.algorithm for one in results})
     return HEADING + rows * max(EACH, (names + 2) * LABEL.line) + (rows - 1) * GAP + FOOT
 
 
 def paint(sheet: Sheet, box: Box, results: Sequence[Swept], theme: str) -> None:
     """Draw the share of requests denied, and where there are several clients that of them beside it."""
     looks = colours(list(dict.fromkeys(one.algorithm for one in results)), theme)
-    rows = rows_of(one.quota for one in results)
+    rows = _rows(results)
     axis, panels = along(_of(rows)), _panels(results, rows)
     for panel, column in zip(panels, box.inset(right=NAMES).columns(len(panels), GAP), strict=True):
         sheet.text(column.left, column.top + 0.06, panel.heading, width=column.width)
@@ -64,6 +65,11 @@ def _panels(results: Sequence[Swept], rows: Sequence[Row]) -> list[Panel]:
     requests = Panel(f"share of requests denied{some}", lambda one: one.denied_ratio)
     clients = Panel("share of clients denied at least once", lambda one: one.clients_denied_ratio)
     return [requests, clients] if results[0].clients > 1 else [requests]
+
+
+def _rows(results: Sequence[Swept]) -> list[Row]:
+    """Return the rows, the quota that the title names among them."""
+    return rows_of((one.quota for one in results), least_enough(results))
 
 
 def _of(rows: Sequence[Row]) -> list[Quota]:
