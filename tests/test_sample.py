@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,14 @@ def test_a_sample_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     assert "at most 16777216 clients, got 20000000" in refused("sample", tmp_path / "s", "--clients", "20000000")
     assert refused("sample", tmp_path / "no" / "s").startswith("cannot write")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_who_has_seen_enough_is_no_mistake() -> None:
+    command = [sys.executable, "-m", "ratelab", "sample", "/dev/stdout", "--lines", "20000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(b"10.0.")
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1, "as the rest of the program"

@@ -62,9 +62,14 @@ def _replaceable(target: Path) -> bool:
 
 @contextmanager
 def _telling(path: str) -> Iterator[None]:
-    """Tell what the system refuses as what it is to the user: a path that cannot be written."""
+    """Tell what the system refuses as what it is to the user: a path that cannot be written.
+
+    A reader who has gone, of /dev/stdout and the like, has had enough: that is let through.
+    """
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 
