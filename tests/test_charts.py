@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from itertools import combinations
 from typing import Any
@@ -157,6 +158,15 @@ def test_the_outcome_is_written_beside_its_bars() -> None:
     bars = [[round(bar.get_width()) for bar in axes.patches] for axes in figure.axes]
     assert bars == [[14, 0, 16], [7, 7, 16], [13, 0, 17], [12, 0, 18], [11, 0, 19]]
     assert [text for text in written(figure) if text.isdigit()] == [str(one) for bar in bars for one in bar]
+
+
+def test_the_title_of_levels_cuts_a_long_name_and_keeps_its_figure() -> None:
+    quota, times = Quota.parse("2/s", burst=5), np.arange(100) * 10**8
+    names, clients = ("bob", LONG), np.minimum(np.arange(100) % 10, 1)
+    asked = Traffic(times, clients, np.ones(100, np.int64), names, np.arange(2), 10**10)
+    comparison = compare(quota, asked, [find("token-bucket")], keep_decisions=True)
+    title = str(draw(comparison, "level").get_label())
+    assert re.fullmatch(r"token-bucket left a-name-that-goes-[a-z-]*… nothing for \d+ % of the time\.", title)
 
 
 def test_the_level_chart_says_what_it_is_a_level_of() -> None:

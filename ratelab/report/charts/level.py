@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from ratelab.report.charts.box import Box
-from ratelab.report.charts.sheet import Sheet
+from ratelab.report.charts.sheet import LABEL, Sheet
 from ratelab.report.charts.strips import height, strips
 from ratelab.report.charts.view import View
 from ratelab.report.findings import hopeless, listed
 
 __all__ = ["finding", "height", "paint"]
+
+NAME = 2.0
+"""Inches in which the title names whose levels these are, before the name is cut."""
 
 
 def finding(view: View) -> str:
@@ -16,13 +19,15 @@ def finding(view: View) -> str:
     until = view.comparison.traffic.origin + view.comparison.traffic.duration
     shares = {name: one.spent(until) for name, one in view.levels.items()}
     spent = {name: 100 if share == 1 else min(99, round(100 * share)) for name, share in shares.items()}
-    whose = f" for {view.focus_name}" if view.focus_name else ""
+    whose = LABEL.cut(view.focus_name, NAME)
     least, most = min(spent.values()), max(spent.values())
     if most == 0:
-        return " ".join([f"No algorithm ever ran out{whose} for long.", *hopeless(view.comparison)])
+        nobody = f"No algorithm ever left {whose} with nothing" if whose else "No algorithm ever ran out"
+        return " ".join([f"{nobody} for long.", *hopeless(view.comparison)])
     worst, best = ([name for name, share in spent.items() if share == end] for end in (most, least))
     rest = f", {listed(best)} for {least} %" if least < most else ""
-    return f"{listed(worst)} had nothing left{whose} for {most} % of the time{rest}."
+    ran_out = f"left {whose} nothing" if whose else "had nothing left"
+    return f"{listed(worst)} {ran_out} for {most} % of the time{rest}."
 
 
 def paint(sheet: Sheet, box: Box, view: View) -> None:
