@@ -78,6 +78,14 @@ def test_a_plain_picture_has_plain_letters_alone() -> None:
     assert any("[####" in line for line in seen(3_050_000_000, plain=True))
 
 
+@pytest.mark.parametrize(
+    ("speed", "told"), [(1e6, "1000000x"), (1000, "1000x"), (0.5, "0.5x"), (2**-19, "0.00000191x")]
+)
+def test_a_speed_is_a_plain_number(speed: float, told: str) -> None:
+    view = View(compared("burst"), "dark")
+    assert f" at {told} " in str(status(Playback(view.comparison, view.focussed), view, speed, paused=False))
+
+
 def test_keys_pause_step_hurry_and_end() -> None:
     pace = Pace(speed=2)
     assert pace.moment(SECOND, 5 * SECOND, passed=0.5) == 2 * SECOND
@@ -140,6 +148,13 @@ def test_an_interrupt_ends_it_without_findings(monkeypatch: pytest.MonkeyPatch) 
     result = invoke("watch", BURST)
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")
     assert "let 7 through" not in result.stdout
+
+
+def test_a_terminal_that_is_too_narrow_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setattr("rich.console.Console.is_dumb_terminal", False)
+    monkeypatch.setattr("ratelab.cli.watch.get_terminal_size", lambda: os.terminal_size((79, 24)))
+    assert "the terminal must have at least 80 columns, got 79: widen it" in refused("watch", BURST)
 
 
 def read(terminal: int, until: bytes | None) -> bytes:

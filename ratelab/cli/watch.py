@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 import click
 
 from ratelab.cli.keys import keyboard
 from ratelab.cli.options import chosen
+from ratelab.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 EVERY = 0.05
 """Seconds between two pictures."""
+
+NARROWEST = 80
+"""Columns of a terminal that the pictures take."""
 
 AT_MOST = 20
 """Seconds that a scenario takes to play, unless a speed is given: a longer one is hurried."""
@@ -85,13 +90,17 @@ def watch(
     from ratelab.report.tables import heading
     from ratelab.report.watching import lines
 
+    console = console_of_80()
+    playing = console.is_terminal and not console.is_dumb_terminal
+    if playing:
+        _check_wide()
     loaded = load_scenario(scenario, rate, burst, seed)
     comparison = compare(loaded.quota, loaded.traffic, chosen(algorithms, loaded.algorithms), keep_decisions=True)
-    view, console = View(comparison, "dark"), console_of_80()
+    view = View(comparison, "dark")
     console.print(f"{loaded.name}: {loaded.description}", style="bold", markup=False)
     console.print(heading(comparison), markup=False)
     console.print()
-    if console.is_terminal and not console.is_dumb_terminal:
+    if playing:
         _play(console, view, Pace(speed or max(1.0, view.end / 1e9 / AT_MOST)))
     else:
         for line in lines(view):
@@ -99,6 +108,15 @@ def watch(
     console.print()
     for sentence in findings(comparison):
         console.print(sentence, markup=False)
+
+
+def _check_wide() -> None:
+    columns = get_terminal_size().columns
+    if columns < NARROWEST:
+        raise InputError(
+            f"the terminal must have at least {NARROWEST} columns, got {columns}: "
+            "widen it, or add `| cat` for a line for each request"
+        )
 
 
 def _play(console: Console, view: View, pace: Pace) -> None:

@@ -86,6 +86,6 @@ def status(playback: Playback, view: View, speed: float, paused: bool) -> Text:
     """Say where the playback stands, and which keys there are."""
     scale = UNITS[view.unit]
     at = f"{playback.now / scale:7.2f} of {view.end / scale:.4g} {view.unit}"
-    state = "paused" if paused else f"at {speed:.3g}x"
+    state = "paused" if paused else f"at {np.format_float_positional(speed, 3, fractional=False, trim='-')}x"
     keys = f"space {'go on' if paused else 'pause'}  s step  + - speed  q quit"
     return Text.assemble((at, "bold"), f"  {state:8}  ", (keys, "dim"))
