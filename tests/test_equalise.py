@@ -168,6 +168,7 @@ def test_where_no_request_is_good_none_is_spoken_of(tmp_path: Path) -> None:
     path.write_text(Path(BURST).read_text(encoding="utf-8") + "    cost: 9\n")
     text = " ".join(shown("simulate", path, "--equalise", "peak").split())
     assert "no more than 5 within 2.5s: here none of 30 requests. So held, of 30 requests denied: 30 by each." in text
+    assert "Every algorithm denied all 30 requests. 30 requests cost more than the burst of 5" in text
 
 
 def test_a_burst_below_what_the_quota_could_serve_is_told(tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ QUESTIONS = (
         "token bucket lets them go at once. The leaky bucket is a queue and lets them go one by one at the rate: what "
         "is behind it sees an even flow, and the clients wait.",
         "ratelab simulate scenarios/burst.yaml --algo token-bucket --algo leaky-bucket --timeline",
-        r"each denied 16; leaky-bucket made 7 wait, .*token-bucket \|.*leaky-bucket \|.*~ some delayed",
+        r"Every algorithm denied 16 of 30 requests; leaky-bucket made 7 wait, "
+        r".*token-bucket \|.*leaky-bucket \|.*~ some delayed",
     ),
     Question(
         "What is GCRA, and why do some keep it in a store?",

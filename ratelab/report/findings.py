@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.metrics import Result
 from ratelab.lab.traffic import costing_more
@@ -38,15 +40,13 @@ def price(comparison: Comparison) -> str:
     offered = results[0].offered
     if most == 0:
         told = f"All {offered:,} requests were admitted" if offered > 1 else "The one request was admitted"
-    elif least == most:
-        told = (
-            f"Of {counted(offered, 'request')}, {'each' if len(results) > 1 else results[0].algorithm} denied {most:,}"
-        )
+    elif least == most and (len(results) > 1 or most == offered):
+        told = f"{_everyone(results)} denied {_part(most, offered, 'request')}"
     else:
         lenient = [result.algorithm for result in results if result.denied == least]
         strict = [result.algorithm for result in results if result.denied == most]
-        fewest = f"{least:,}" if least else "none"
-        told = f"Of {counted(offered, 'request')}, {listed(strict)} denied {most:,}, {listed(lenient)} {fewest}"
+        fewest = f", {listed(lenient)} {f'{least:,}' if least else 'none'}" if least < most else ""
+        told = f"Of {counted(offered, 'request')}, {listed(strict)} denied {most:,}{fewest}"
     queues = [result for result in results if result.delayed]
     return " ".join([f"{told}{''.join(map(queued, queues))}.", *hopeless(comparison)])
 
@@ -65,12 +65,26 @@ def _reach(comparison: Comparison) -> str:
     """Say how many of the clients noticed, by the harshest and by the mildest algorithms."""
     results = comparison.results
     counts = sorted({result.clients_denied for result in results}, reverse=True)
+    if len(counts) == 1 < len(results):
+        return f"{_everyone(results)} denied {_part(counts[0], results[0].clients, 'client')} at least once."
     told = []
     for count in (counts[0], counts[-1])[: len(counts)]:
         names = [result.algorithm for result in results if result.clients_denied == count]
         share = f"{count:,} ({100 * count / max(1, results[0].clients):.3g} %)"
-        told.append(f"{share} by {listed(names) if len(names) < len(results) or len(names) == 1 else 'each'}")
+        told.append(f"{share} by {listed(names)}")
     return f"Of {counted(results[0].clients, 'client')}, denied at least once: {'; '.join(told)}."
+
+
+def _everyone(results: Sequence[Result]) -> str:
+    """Name all algorithms at once."""
+    return "Every algorithm" if len(results) > 1 else results[0].algorithm
+
+
+def _part(some: int, whole: int, noun: str) -> str:
+    """Write how many of all: `7 of 20 requests`, `all 20 requests`, `the one request`."""
+    if some < whole:
+        return f"{some:,} of {counted(whole, noun)}"
+    return f"all {counted(whole, noun)}" if whole > 1 else f"the one {noun}"
 
 
 def queued(result: Result) -> str:
