@@ -169,3 +169,15 @@ def test_a_full_device_is_one_line() -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)  # noqa: S607
     assert done.returncode == 2
     assert done.stderr == "Error: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(("option", "ending"), [("--html", "html"), ("--csv", "csv"), ("--events", "jsonl")])
+def test_of_two_files_for_one_thing_none_is_passed_over(tmp_path: Path, option: str, ending: str) -> None:
+    one, other = (f"{tmp_path}/{name}.{ending}" for name in "ab")
+    said = f"{option} can be given once, got '{one}', '{other}': keep one of them"
+    assert said in refused("simulate", BURST, option, one, option, other)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_timeline_goes_with_tables() -> None:
+    assert "leave out one of them" in refused("simulate", BURST, "--json", "--timeline")

@@ -29,6 +29,13 @@ PLOT = click.option("--plot", multiple=True, metavar="FILE|DIRECTORY", help="Dra
 THEME = click.option("--theme", type=click.Choice(THEMES), help=f"Of what --plot draws; by default {THEMES[0]}.")
 
 
+def once(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """Return the one value of an option that is read as a repeatable one, so that no value is passed over."""
+    if len(values) > 1:
+        raise InputError(f"{option.opts[0]} can be given once, got {', '.join(map(repr, values))}: keep one of them")
+    return values[0] if values else None
+
+
 class Chart(click.Choice[str]):
     """A chart of a comparison."""
 
@@ -42,9 +49,14 @@ class Chart(click.Choice[str]):
 _COMPARISON = (
     ALGORITHMS,
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."),
-    click.option("--csv", "csv_file", metavar="FILE", help="Write the table as CSV."),
+    click.option("--csv", "csv_file", multiple=True, callback=once, metavar="FILE", help="Write the table as CSV."),
     click.option(
-        "--events", "events_file", metavar="FILE", help="Write every request and decision, as .csv or .jsonl."
+        "--events",
+        "events_file",
+        multiple=True,
+        callback=once,
+        metavar="FILE",
+        help="Write every request and decision, as .csv or .jsonl.",
     ),
     click.option("--accuracy", is_flag=True, help="Hold each algorithm against the exact sliding log, in detail."),
     click.option(
@@ -55,6 +67,8 @@ _COMPARISON = (
     click.option(
         "--html",
         "html_target",
+        multiple=True,
+        callback=once,
         metavar="FILE|DIRECTORY",
         help="Write a page with everything; a directory gets one for each run.",
     ),

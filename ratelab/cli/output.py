@@ -57,6 +57,8 @@ class Output:
     theme: str | None
 
     def __post_init__(self) -> None:
+        if self.as_json and self.timeline:
+            raise InputError("--timeline draws below the tables, and --json prints none: leave out one of them")
         files = (self.csv_file, self.events_file, *self.plots.files, *(self.pages.files if self.pages else ()))
         check_apart(self.inputs, files)
         if self.csv_file is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ratelab.cli.options import ALGORITHMS, PLOT, THEME, chosen, trace_options
+from ratelab.cli.options import ALGORITHMS, PLOT, THEME, chosen, once, trace_options
 from ratelab.cli.progress import LateProgress
 from ratelab.cli.reading import read_watched
 from ratelab.errors import InputError
@@ -36,7 +36,7 @@ SCENARIOS = (".yaml", ".yml")
 )
 @ALGORITHMS
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-@click.option("--csv", "csv_file", metavar="FILE", help="Write the table as CSV.")
+@click.option("--csv", "csv_file", multiple=True, callback=once, metavar="FILE", help="Write the table as CSV.")
 @PLOT
 @THEME
 @trace_options()
