@@ -231,6 +231,14 @@ def test_colours_stand_out_from_the_paper(theme: str) -> None:
         assert shades[1] / shades[0] > 3, colour
 
 
+@pytest.mark.parametrize("theme", THEMES)
+def test_letters_can_be_read_on_the_paper(theme: str) -> None:
+    figure = drawn("outcome", theme=theme)
+    shades = {float((TO_XYZ @ light(to_hex(text.get_color())))[1]) + 0.05 for text in figure.texts}
+    paper = float((TO_XYZ @ light(PAPERS[theme].paper))[1]) + 0.05
+    assert min(max(shade / paper, paper / shade) for shade in shades) > 4.45
+
+
 @pytest.mark.parametrize("eye", SEEN_BY)
 @pytest.mark.parametrize("theme", THEMES)
 def test_the_colours_compared_are_told_apart_by_every_eye(eye: str, theme: str) -> None:

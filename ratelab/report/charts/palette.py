@@ -8,6 +8,7 @@ color vision deficiency" (2009).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 from zlib import crc32
 
@@ -37,6 +38,33 @@ _BUILT_IN = {
     "gcra": "#3a9ad6",
 }
 _OTHERS = ("#b07d00", "#7b62d0", "#16879c", "#d0436f", "#9a6244", "#74860a")
+
+CONTRAST = 4.5
+"""Of small letters with the paper. W3C, "Web Content Accessibility Guidelines" 2.1 (2018), criterion 1.4.3."""
+
+
+@cache
+def lettered(colour: str, theme: Theme) -> str:
+    """Return `colour` as letters have it: as much nearer to the ink as it takes to stand out from the paper."""
+    shades = (_mixed(colour, theme.ink, share / 20) for share in range(21))
+    return next(shade for shade in shades if contrast(shade, theme.paper) >= CONTRAST)
+
+
+def contrast(one: str, other: str) -> float:
+    """Return how much two colours stand out from each other, from 1 to 21, as the guidelines define it."""
+    dark, light = sorted(map(_luminance, (one, other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    shares = [part / 255 for part in bytes.fromhex(colour[1:])]
+    red, green, blue = (one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in shares)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _mixed(colour: str, other: str, share: float) -> str:
+    parts = zip(bytes.fromhex(colour[1:]), bytes.fromhex(other[1:]), strict=True)
+    return f"#{bytes(round(one + share * (two - one)) for one, two in parts).hex()}"
 
 
 def colours(algorithms: Sequence[str], theme: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ratelab.report.charts.box import Box
 from ratelab.report.charts.lettering import Pen, legible
-from ratelab.report.charts.palette import THEMES
+from ratelab.report.charts.palette import THEMES, lettered
 from ratelab.report.charts.units import count, marks, moment
 
 if TYPE_CHECKING:
@@ -86,10 +86,10 @@ class Sheet:
         width: float = WIDTH,
     ) -> None:  # fmt: skip
         """Write a line whose middle is at the height of `y`, cut to `width`."""
-        cut = pen.cut(legible(text), width)
+        cut, seen = pen.cut(legible(text), width), lettered(colour or self.theme.quiet, self.theme)
         self.figure.text(
             x / WIDTH, 1 - y / self._height, cut,
-            color=colour or self.theme.quiet, ha=align, va="center_baseline", fontproperties=pen.font(cut),
+            color=seen, ha=align, va="center_baseline", fontproperties=pen.font(cut),
         )  # fmt: skip
 
     def axes(self, box: Box, right: float, top: float, bottom: float = 0) -> Axes:
