@@ -128,13 +128,21 @@ def test_a_mistake_in_the_parts_is_found(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_disk_without_room_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(prefix: str) -> None:
+    def full(**_: object) -> None:
         raise OSError(ENOSPC, "No space left on device")
 
     parted(monkeypatch, 7)
     monkeypatch.setattr("ratelab.lab.stored.TemporaryFile", full)
     told = refused("replay", written(tmp_path, ""), "--rate", "1/s")
     assert "(No space left on device): name a folder with more room by TMPDIR" in told
+
+
+def test_a_folder_that_is_asked_for_is_not_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parted(monkeypatch, 7)
+    path = written(tmp_path, "")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    told = refused("replay", path, "--rate", "1/s")
+    assert f"kept in {tmp_path / 'none'} meanwhile, which fails (No such file or directory)" in told
 
 
 REQUESTS = 1_000_000

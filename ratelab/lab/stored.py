@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryFile, gettempdir
@@ -26,7 +27,7 @@ class Stored:
         self._length = length
         self._lock = Lock()
         with _telling():
-            self._file = TemporaryFile(prefix="ratelab-")  # noqa: SIM115  (it lives as long as the column)
+            self._file = TemporaryFile(prefix="ratelab-", dir=_folder())  # noqa: SIM115  (as long as the column)
         finalize(self, self._file.close)
 
     def __len__(self) -> int:
@@ -55,12 +56,17 @@ Column: TypeAlias = NDArray[Any] | Stored
 """Values of one length, in memory or on disk, taken and put a slice at a time."""
 
 
+def _folder() -> str:
+    """Return where the files are, which is never elsewhere than TMPDIR says."""
+    return os.environ.get("TMPDIR") or gettempdir()
+
+
 @contextmanager
 def _telling() -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise InputError(
-            f"so many requests are kept in {gettempdir()} meanwhile, which fails ({error.strerror}): "
+            f"so many requests are kept in {_folder()} meanwhile, which fails ({error.strerror}): "
             "name a folder with more room by TMPDIR"
         ) from None
