@@ -38,6 +38,7 @@ def test_json_is_one_object_of_the_names_agreed(tmp_path: Path) -> None:
         "trace": str(path),
         "format": "log",
         "lines": 45,
+        "repeated": 0,
         "unparsed": 0,
         "reordered": 10,
         "whole_seconds": True,

@@ -117,7 +117,10 @@ def test_the_events_of_several_algorithms_are_each_request_once(tmp_path: Path, 
     shown("simulate", BURST, "--events", events)
     options = ["--rate", "2/s", "--burst", "5", "--key", "client", "--time", "at_ns", "--cost", "cost"]
     read, made = told("replay", events, *options), told("simulate", BURST)
-    assert (read["offered"], read["unparsed"]) == (30, 120)
+    assert (read["lines"], read["offered"], read["repeated"], read["unparsed"]) == (150, 30, 120, 0)
+    assert "120 lines left out: the same requests as decided by other algorithms" in shown(
+        "replay", events, *options, "--strict"
+    )
     assert [one["admitted"] for one in read["results"]] == [one["admitted"] for one in made["results"]]
 
 

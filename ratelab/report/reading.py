@@ -14,6 +14,7 @@ def reading_object(trace: Trace) -> dict[str, Any]:
     return {
         "format": trace.format,
         "lines": trace.lines,
+        "repeated": trace.repeated,
         "unparsed": trace.unparsed,
         "reordered": trace.reordered,
         "whole_seconds": trace.whole_seconds,
@@ -24,6 +25,8 @@ def reading_object(trace: Trace) -> dict[str, Any]:
 def reading_notes(trace: Trace, within_second: str) -> tuple[str, ...]:
     """Return the lines that a person should know before believing the figures."""
     notes = [f"{counted(trace.lines, 'line')} from {_moment(trace.traffic.origin)}"]
+    if trace.repeated:
+        notes.append(f"{counted(trace.repeated, 'line')} left out: the same requests as decided by other algorithms")
     if trace.unparsed:
         notes.append(f"{counted(trace.unparsed, 'line')} left out, beginning with:")
         notes += [f"  line {reject}" for reject in trace.rejects]

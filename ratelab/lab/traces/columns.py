@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ratelab.errors import shown
-from ratelab.lab.traces.lines import LONGEST, LineError
+from ratelab.lab.traces.lines import LONGEST, LineError, RepeatedError
 from ratelab.lab.traces.logline import ReadLine
 from ratelab.lab.traffic import Integers
 
@@ -84,6 +84,8 @@ class Reader:
     """Lines that could not be read."""
     rejects: list[Reject] = field(default_factory=list)
     """The first three of these."""
+    repeated: int = 0
+    """Lines that tell of a request again."""
 
     def read(self, part: Part, read_line: ReadLine) -> Columns:
         """Return the requests of a part, clients numbered by `index`; blank lines are skipped, bad ones counted.
@@ -113,6 +115,9 @@ class Reader:
                 if len(line) > LONGEST:
                     raise LineError(f"a line must have at most {LONGEST} characters")
                 client, time, cost = read_line(line)
+            except RepeatedError:
+                self.repeated += 1
+                continue
             except LineError as error:
                 if line and not line.isspace():
                     self._reject(number, line, error)

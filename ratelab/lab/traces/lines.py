@@ -34,6 +34,10 @@ class LineError(ValueError):
     """Why a line cannot be read as a request."""
 
 
+class RepeatedError(LineError):
+    """A line tells again of a request that another line has told of."""
+
+
 def printable(text: str) -> str:
     """Write text from a stranger so that it is safe to print: on one line, control characters escaped."""
     return text if text.isprintable() else repr(text)[1:-1]

@@ -10,7 +10,7 @@ from itertools import islice
 
 from ratelab.errors import shown
 from ratelab.lab.traces.instants import read_instant, read_number
-from ratelab.lab.traces.lines import LineError, printable
+from ratelab.lab.traces.lines import LineError, RepeatedError, printable
 from ratelab.lab.traces.logline import Event, ReadLine
 from ratelab.quota import LARGEST
 
@@ -65,7 +65,7 @@ def one_algorithm() -> Callable[[object], None]:
     def check(algorithm: object) -> None:
         first[:] = first or [algorithm]
         if algorithm != first[0]:
-            raise LineError(f"the same request as decided by another algorithm, {shown(algorithm)}")
+            raise RepeatedError(f"the same request as decided by another algorithm, {shown(algorithm)}")
 
     return check
 

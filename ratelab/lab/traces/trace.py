@@ -34,7 +34,9 @@ class Trace:
     format: str
     """What it was read as: log, jsonl, csv or parquet; of several files, all that there are."""
     lines: int
-    """Lines that are not blank, a CSV header aside: as many as requests and unparsed lines."""
+    """Lines that are not blank, a CSV header aside: as many as requests, repeated and unparsed lines."""
+    repeated: int
+    """Rows of what `--events` wrote that are the same requests as decided by other algorithms than the first."""
     unparsed: int
     """Lines that could not be read."""
     reordered: int
@@ -88,6 +90,7 @@ class _File(NamedTuple):
 
     name: str
     format: str
+    repeated: int
     unparsed: int
     rejects: list[Reject]
 
@@ -141,7 +144,7 @@ def _read(
         raise InputError(f"{name}:{error}") from None
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
-    return _File(name, source.format, reader.unparsed, reader.rejects)
+    return _File(name, source.format, reader.repeated, reader.unparsed, reader.rejects)
 
 
 def _nothing_read(reader: Reader, format_: str) -> str:
@@ -170,11 +173,11 @@ def _trace(files: Sequence[_File], gathered: _Gathered, within_second: str) -> T
         traffic = LongTraffic(requests, names, keys, duration, start, gathered.dearest)
     else:
         traffic = from_rows(requests, names, keys, duration, start)
-    unparsed = sum(file.unparsed for file in files)
+    repeated, unparsed = (sum(counts) for counts in zip(*((one.repeated, one.unparsed) for one in files), strict=True))
     formats = ", ".join(dict.fromkeys(file.format for file in files))
     rejects = tuple(reject for file in files for reject in file.rejects)[:REJECTS_KEPT]
-    lines, whole_seconds = len(requests) + unparsed, gathered.whole_seconds
-    return Trace(traffic, formats, lines, unparsed, gathered.reordered, whole_seconds, rejects)
+    lines, whole_seconds = len(requests) + repeated + unparsed, gathered.whole_seconds
+    return Trace(traffic, formats, lines, repeated, unparsed, gathered.reordered, whole_seconds, rejects)
 
 
 def _check_fits(length: int, cost: float) -> None:
