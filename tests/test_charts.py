@@ -22,6 +22,7 @@ from ratelab.lab.traffic import Traffic
 from ratelab.report.charts import CHARTS, THEMES, draw, lettering, rendered
 from ratelab.report.charts.palette import THEMES as PAPERS
 from ratelab.report.charts.palette import colours
+from ratelab.report.charts.units import moment
 from ratelab.report.charts.view import View
 
 TITLES = {
@@ -143,6 +144,10 @@ def test_the_timeline_says_that_it_is_of_all_clients_where_others_are_of_one() -
     texts = written(drawn("comparison", "noisy-neighbour"))
     assert "all clients, up: admitted (light: later), down: denied" in texts
     assert "what left of noisy in the last 2.5s, against 5" in texts
+
+
+def test_a_second_is_a_second_along_an_axis_of_milliseconds_too() -> None:
+    assert [moment(time, "ms") for time in (0, 500, 1000, 1500)] == ["0", "500ms", "1s", "1.5s"]
 
 
 def test_days_are_numbered_along_the_axis_however_many_there_are() -> None:

@@ -78,6 +78,13 @@ def test_the_quota_that_the_title_names_has_a_row() -> None:
     assert (len(rows), len({*rows})) == (12, 6)  # beside each other, for requests and for clients
 
 
+@pytest.mark.parametrize("rates", ["100/min", "100/min,250/min", "5/s,10/s", "3/day,24/day"])
+def test_rates_are_written_as_they_were_asked_for(rates: str) -> None:
+    tried = quotas(rates, "5", 2)
+    figure = draw_sweep([Swept("token-bucket", quota, 9, 0, 0.0, 2, 0, 0.0) for quota in tried])
+    assert {*rates.split(",")} <= {*written(figure)}
+
+
 def test_traffic_without_requests_has_a_picture_too() -> None:
     results = [Swept("token-bucket", quota, 0, 0, 0.0, 0, 0, 0.0) for quota in quotas("1/s,2/s", "5", 2)]
     assert draw_sweep(results).get_label() == "There were no requests, so there is nothing to deny."

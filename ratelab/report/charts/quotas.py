@@ -78,14 +78,20 @@ def rate(quota: Quota) -> Fraction:
 
 
 def along(quotas: Iterable[Quota]) -> Along:
-    """Return the rate as the axis, in the unit that suits the lowest; the burst, where there is one rate alone."""
+    """Return the rate as the axis, in whole numbers if a unit has them; the burst, where there is one rate alone."""
     rates, bursts = ({of(quota) for quota in quotas} for of in (rate, lambda quota: quota.burst))
     if len(rates) == 1 and len(bursts) > 1:
         return Along(lambda quota: float(quota.burst), count, [*map(float, sorted(bursts))])
-    units = ("s", "min", "h", "day")
-    unit = next((unit for unit in units if min(rates) * UNITS[unit] >= 1), units[-1])
+    unit = _unit(rates)
     return Along(
         lambda quota: float(rate(quota) * UNITS[unit]),
         lambda value: f"{count(value)}/{unit}",
         [float(one * UNITS[unit]) for one in sorted(rates)],
     )
+
+
+def _unit(rates: set[Fraction]) -> str:
+    """Return the least unit in which all rates are whole numbers, else the least in which none is below 1."""
+    units = ("s", "min", "h", "day")
+    whole = (unit for unit in units if all((one * UNITS[unit]).denominator == 1 for one in rates))
+    return next(whole, next((unit for unit in units if min(rates) * UNITS[unit] >= 1), units[-1]))

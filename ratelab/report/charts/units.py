@@ -10,6 +10,7 @@ _STEPS = {
     "min": (0.5, 1, 2, 5, 10, 15, 30, 60),
     "h": (0.5, 1, 2, 3, 6, 12, 24),
 }
+_LARGER = {"ns": "us", "us": "ms", "ms": "s"}
 
 
 def unit_of(duration: int) -> str:
@@ -25,9 +26,11 @@ def marks(unit: str, end: float, most: int) -> list[float]:
 
 
 def moment(time: float, unit: str) -> str:
-    """Write a time along an axis: `0`, `2.5s`; of days, which may be many, the first alone says what they are."""
+    """Write a time along an axis: `0`, `2.5s`, `1s` for 1000 ms; of days, which may be many, only the first says so."""
     if unit == "day":
         return f"{time:,.10g}" if time else "day 0"
+    if time >= 1000 and unit in _LARGER:
+        return moment(time / 1000, _LARGER[unit])
     return f"{time:g}{unit}" if time else "0"
 
 
