@@ -267,6 +267,12 @@ def test_letters_that_no_font_has_are_written_as_code_points(monkeypatch: pytest
     assert lettering.legible("Ирина, tab\there: 用🙂 €") == "Ирина, tab here: \\u7528\\U0001f642 €"
 
 
+def test_a_line_never_ends_between_a_number_and_its_percent_sign() -> None:
+    text, pen = "nothing left for 33 % of the time", lettering.Pen(9)
+    lines = pen.broken(text, pen.width("nothing left for 33 "), 5)
+    assert lines == ["nothing left for", "33 % of the time"]
+
+
 def test_letters_of_another_font_are_taken_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lettering, "_font_with", {"用": "Fancy", "户": "Fancy", "🙂": "Smiles"}.get)
     assert lettering.legible("用户🙂") == "用户🙂"

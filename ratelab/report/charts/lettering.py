@@ -53,15 +53,20 @@ class Pen(NamedTuple):
         return f"{before}{self.cut(name, max(0, width - self.width(before + after)))}{after}"
 
     def broken(self, text: str, width: float, most: int) -> list[str]:
-        """Break a text into at most so many lines of `width` inches, between words where that is possible."""
+        """Break a text into at most so many lines of `width` inches, between words where that is possible.
+
+        A number and its percent sign are one word.
+        """
         lines: list[str] = []
+        text = text.replace(" %", "\N{NO-BREAK SPACE}%")
         while text and len(lines) < most - 1 and self.width(text) > width:
             fits = _largest(len(text), lambda count, rest=text: self.width(rest[:count].rstrip()) <= width)  # type: ignore[misc]
             end = text.rfind(" ", 1, fits + 1)
             end = end if end > 0 else max(1, fits)
             lines.append(text[:end].rstrip())
             text = text[end:].lstrip()
-        return [*lines, self.cut(text, width)] if text else lines
+        last = [self.cut(text, width)] if text else []
+        return [line.replace("\N{NO-BREAK SPACE}%", " %") for line in [*lines, *last]]
 
 
 def legible(text: str) -> str:
