@@ -174,6 +174,17 @@ def test_the_title_of_levels_cuts_a_long_name_and_keeps_its_figure() -> None:
     assert re.fullmatch(r"token-bucket left a-name-that-goes-[a-z-]*… nothing for \d+ % of the time\.", title)
 
 
+def test_a_level_that_turns_too_often_to_be_seen_is_drawn_as_a_band() -> None:
+    times = np.arange(2000) * 10**9
+    asked = Traffic(times, times * 0, np.ones(2000, np.int64), ("a",), np.arange(1), 2000 * 10**9)
+    comparison = compare(Quota.parse("2/s", burst=5), asked, [find("token-bucket")], keep_decisions=True)
+    figure = draw(comparison, "level")
+    assert "tokens in the bucket: range and, roughly, mean" in written(figure)
+    mean = panel(figure, 0).lines[0].get_ydata()
+    assert mean.tolist() == pytest.approx([4.5] * len(mean), abs=0.1)  # as drawn straight from 4 to 5
+    assert "tokens in the bucket" in written(drawn("level"))
+
+
 def test_the_level_chart_says_what_it_is_a_level_of() -> None:
     figure = drawn("level")
     assert {"tokens in the bucket", "cost in the queue", "used in this window", "in the log"} <= {*written(figure)}

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ratelab import ALGORITHMS, Quota
-from ratelab.lab.curves import Curve, borders, cumulative, most_in_window, thinned, within
+from ratelab.lab.curves import Curve, banded, borders, cumulative, most_in_window, thinned, turns, within
 from ratelab.lab.levels import looked, recorded
 from ratelab.lab.replay import replay
 
@@ -111,3 +111,10 @@ def test_time_with_nothing_left_is_told_as_a_share() -> None:
     levels = looked(algorithm, integers([0]), integers([1]), np.arange(0, 4 * 10**9 + 1, 10**7))
     assert levels.spent(4 * 10**9) == pytest.approx(0.25, abs=0.005)
     assert levels.spent(2 * 10**9) == pytest.approx(0.5, abs=0.01)  # what comes after the traffic does not count
+
+
+def test_a_band_holds_the_least_the_mean_and_the_most_of_each_part() -> None:
+    times, values = integers([0, 10, 10, 20, 40]), integers([4, 0, 6, 6, 2])
+    band = banded(times, values, borders(40, 2))
+    assert (band.least.tolist(), band.mean.tolist(), band.most.tolist()) == ([0, 2], [4, 4], [6, 6])
+    assert turns(values) == 2

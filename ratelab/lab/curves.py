@@ -71,6 +71,34 @@ def thinned(times: Integers, values: Values, cuts: Integers) -> tuple[Integers, 
     return times[kept], values[kept]
 
 
+class Band(NamedTuple):
+    """What a curve does within each of some parts of the time."""
+
+    least: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    """Over the time, the curve going straight from point to point."""
+    most: NDArray[np.float64]
+
+
+def turns(values: Values) -> int:
+    """Count how often a curve turns from rising to falling, or back."""
+    steps = np.sign(np.diff(values))
+    steps = steps[steps != 0]
+    return int(np.count_nonzero(steps[1:] != steps[:-1]))
+
+
+def banded(times: Integers, values: Values, cuts: Integers) -> Band:
+    """Return a curve's band between `cuts`; in a part without a point it is as at the part's beginning."""
+    edges = np.interp(cuts, times, values)
+    area = np.concatenate([[0], np.cumsum(np.diff(times) * (values[1:] + values[:-1]) / 2)])
+    mean = np.diff(np.interp(cuts, times, area)) / np.diff(cuts)
+    least, most = edges[:-1].copy(), edges[:-1].copy()
+    for part, (begin, stop) in enumerate(pairwise(_places(times, cuts).tolist())):
+        least[part] = values[begin:stop].min(initial=least[part])
+        most[part] = values[begin:stop].max(initial=most[part])
+    return Band(least, mean, most)
+
+
 def _places(times: Integers, cuts: Integers) -> Integers:
     """Return where the times of each part begin, and after them where the last ones end."""
     places = np.searchsorted(times, cuts)

@@ -31,16 +31,26 @@ def finding(view: View) -> str:
 
 
 def paint(sheet: Sheet, box: Box, view: View) -> None:
-    """Draw a strip for each algorithm, from 0 to the burst."""
+    """Draw a strip for each algorithm, from 0 to the burst; a level that turns too often to be seen as a band."""
     burst = view.comparison.quota.burst
     levels = view.levels
-    notes = [getattr(algorithm, "shows", "left to give") for algorithm in view.comparison.algorithms]
+    bands = {name: view.band(one.times - view.comparison.traffic.origin, one.level) for name, one in levels.items()}
+    notes = [
+        getattr(algorithm, "shows", "left to give") + (": range and, roughly, mean" if bands[algorithm.name] else "")
+        for algorithm in view.comparison.algorithms
+    ]
     heading = view.heading("what each algorithm remembers", f", up to the burst of {burst:,}", box.width)
     limits = (0, 1.08 * max(burst, *(one.level.max(initial=0) for one in levels.values())))
     for result, axes in strips(sheet, box, view, heading, notes, limits):
         one, colour = levels[result.algorithm], view.colours[result.algorithm]
-        times, values = view.points(one.times - view.comparison.traffic.origin, one.level)
-        axes.fill_between(times, values, color=colour, alpha=0.3, linewidth=0)
-        axes.plot(times, values, color=colour, linewidth=1.2)
+        band = bands[result.algorithm]
+        if band is None:
+            times, values = view.points(one.times - view.comparison.traffic.origin, one.level)
+            axes.fill_between(times, values, color=colour, alpha=0.3, linewidth=0)
+            axes.plot(times, values, color=colour, linewidth=1.2)
+        else:
+            edges, (least, mean, most) = band
+            sheet.bars(axes, edges, most, colour, least, 0.3)
+            axes.plot((edges[1:] + edges[:-1]) / 2, mean, color=colour, linewidth=1.2)
         axes.axhline(burst, color=sheet.theme.ink, linewidth=1, linestyle=(0, (4, 3)))
         sheet.count_ticks(axes, [0, burst])

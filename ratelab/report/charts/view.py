@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.lab.comparison import Comparison
-from ratelab.lab.curves import Curve, Values, borders, thinned
+from ratelab.lab.curves import Band, Curve, Values, banded, borders, thinned, turns
 from ratelab.lab.departures import departures
 from ratelab.lab.levels import Levels, looked, recorded
 from ratelab.lab.metrics import Result
@@ -139,6 +139,13 @@ class View:
         """Return a step function as points to draw, up to the end of the time axis."""
         times, values = np.append(curve.times, self.end), np.append(curve.values, curve.values[-1])
         return self.points(times, values)
+
+    def band(self, times: Integers, values: Values) -> tuple[NDArray[np.float64], Band] | None:
+        """Return where the parts of a curve begin and its band in them, if its turns lie too close to be told apart."""
+        cuts = borders(min(self.end, int(times.max(initial=0))), COLUMNS)
+        if turns(thinned(times, values, cuts)[1]) <= COLUMNS or cuts[-1] < COLUMNS:
+            return None
+        return self.x(cuts), banded(times, values, cuts)
 
     def points(self, times: Integers, values: Values) -> tuple[NDArray[np.float64], Values]:
         """Return a curve as points to draw, none of them where it would make no difference to the picture."""
