@@ -7,10 +7,9 @@ from importlib import import_module
 from itertools import combinations
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pytest
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import to_hex
 from pictures import LONG, area, compared, drawn, odd, overlapping, panel, reaches, written
 
 from ratelab import Quota
@@ -19,8 +18,7 @@ from ratelab.lab.comparison import Comparison, compare
 from ratelab.lab.decisions import DECISION
 from ratelab.lab.metrics import measure
 from ratelab.lab.traffic import Traffic
-from ratelab.report.charts import CHARTS, THEMES, draw, lettering, rendered
-from ratelab.report.charts.palette import THEMES as PAPERS
+from ratelab.report.charts import CHARTS, draw
 from ratelab.report.charts.palette import colours
 from ratelab.report.charts.units import moment
 from ratelab.report.charts.view import View
@@ -212,122 +210,3 @@ def test_a_few_denied_of_very_many_are_seen_and_counted() -> None:
     everybody, shares = panel(figure, 0).patches
     assert (shares.get_data().values < everybody.get_data().values).tolist() == [True] * 3 + [False] * 13
     assert {"3 denied", "rank 16 of 10,000"} <= {*written(figure)}
-
-
-# --- colours
-
-SEEN_BY = {
-    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
-    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
-}
-"""What is left of linear light, after Machado, Oliveira and Fernandes (2009)."""
-
-
-def light(colour: str) -> Any:
-    """Return the linear light of red, green and blue."""
-    coded = np.array(to_rgb(colour))
-    return np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
-
-
-def lab(seen: Any) -> Any:
-    """Return linear light as CIE L*a*b*, in which equal distances look equal."""
-    white = np.array([0.9505, 1, 1.089])
-    x, y, z = np.cbrt(np.clip(TO_XYZ @ np.clip(seen, 0, 1) / white, 0.008856, None))
-    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
-
-
-TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-
-
-@pytest.mark.parametrize("theme", THEMES)
-def test_colours_stand_out_from_the_paper(theme: str) -> None:
-    for colour in colours([*COMPARED, "gcra", *map(str, range(6))], theme).values():
-        shades = sorted(float((TO_XYZ @ light(one))[1]) + 0.05 for one in (colour, PAPERS[theme].paper))
-        assert shades[1] / shades[0] > 3, colour
-
-
-@pytest.mark.parametrize("theme", THEMES)
-def test_letters_can_be_read_on_the_paper(theme: str) -> None:
-    figure = drawn("outcome", theme=theme)
-    shades = {float((TO_XYZ @ light(to_hex(text.get_color())))[1]) + 0.05 for text in figure.texts}
-    paper = float((TO_XYZ @ light(PAPERS[theme].paper))[1]) + 0.05
-    assert min(max(shade / paper, paper / shade) for shade in shades) > 4.45
-
-
-@pytest.mark.parametrize("eye", SEEN_BY)
-@pytest.mark.parametrize("theme", THEMES)
-def test_the_colours_compared_are_told_apart_by_every_eye(eye: str, theme: str) -> None:
-    seen = {name: lab(SEEN_BY[eye] @ light(one)) for name, one in colours(COMPARED, theme).items()}
-    for one, other in combinations(seen, 2):
-        assert np.linalg.norm(seen[one] - seen[other]) > 20, (one, other)
-
-
-def test_an_algorithm_has_its_colour_whatever_it_is_compared_with() -> None:
-    alone = {name: colours([name], "dark")[name] for name in (*COMPARED, "gcra", "toll", "mine")}
-    assert colours(list(alone), "dark") == alone
-    assert len(set(alone.values())) == len(alone)
-    assert len({*colours([str(number) for number in range(6)], "light").values()}) == 6
-
-
-# --- letters
-
-
-def test_letters_that_no_font_has_are_written_as_code_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lettering, "_font_with", lambda letter: None)
-    assert lettering.legible("Ирина, tab\there: 用🙂 €") == "Ирина, tab here: \\u7528\\U0001f642 €"
-
-
-def test_a_line_never_ends_between_a_number_and_its_percent_sign() -> None:
-    text, pen = "nothing left for 33 % of the time", lettering.Pen(9)
-    lines = pen.broken(text, pen.width("nothing left for 33 "), 5)
-    assert lines == ["nothing left for", "33 % of the time"]
-
-
-def test_letters_of_another_font_are_taken_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lettering, "_font_with", {"用": "Fancy", "户": "Fancy", "🙂": "Smiles"}.get)
-    assert lettering.legible("用户🙂") == "用户🙂"
-    assert lettering.Pen(9).font("a用户🙂").get_family() == [lettering.FONT, "Fancy", "Smiles"]
-
-
-def test_the_font_of_last_resort_which_has_a_box_for_every_letter_is_never_taken() -> None:
-    assert [name for name, _ in lettering._installed() if "resort" in name.lower()] == []
-
-
-# --- files
-
-
-@pytest.mark.parametrize("file_format", ["png", "svg", "pdf"])
-def test_the_same_picture_is_the_same_bytes_whatever_a_persons_own_settings(file_format: str) -> None:
-    first = rendered(draw(compared("burst"), "cumulative"), file_format)
-    with matplotlib.rc_context(
-        {"font.family": "monospace", "svg.hashsalt": None, "axes.grid": True, "savefig.dpi": 10}
-    ):
-        assert rendered(draw(compared("burst"), "cumulative"), file_format) == first
-    assert b"dc:date" not in first
-    assert b"CreationDate" not in first
-
-
-def test_a_file_says_in_words_what_it_shows() -> None:
-    assert "<title>Of 120 requests, sliding-log and" in rendered(drawn("outcome", "boundary-burst"), "svg").decode()
-
-
-def many_requests(clients: int) -> Comparison:
-    """Return 30,000 decisions without rhyme or reason, on as many clients as asked for."""
-    few, bits, count = odd("one"), np.random.default_rng(1), 30_000
-    names, who = tuple(map(str, range(clients))), bits.integers(0, clients, count)
-    times = np.sort(bits.integers(0, 3600 * 10**9, count))
-    traffic = Traffic(times, who, np.ones(count, np.int64), names, np.arange(clients), 3600 * 10**9)
-    made = np.zeros(count, DECISION)
-    made["allowed"], made["delay_ns"] = bits.random(count) < 0.5, bits.integers(0, 10**9, count)
-    made["delay_ns"][~made["allowed"]] = 0
-    made["remaining"] = bits.integers(0, 5, count)
-    results = tuple(measure(one, few.quota, traffic, made, None) for one in few.algorithms)
-    return Comparison(
-        few.quota, traffic, results, {one.name: made for one in few.algorithms}, algorithms=few.algorithms
-    )
-
-
-@pytest.mark.parametrize(("chart", "clients"), [("comparison", 1), ("level", 1), ("fairness", 10_000)])
-def test_a_picture_of_very_many_is_no_larger_for_it(chart: str, clients: int) -> None:
-    assert len(rendered(draw(many_requests(clients), chart), "svg")) < 700_000
