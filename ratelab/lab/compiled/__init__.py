@@ -59,8 +59,8 @@ def _decide(algorithm: Algorithm, traffic: Asked, complete: bool, progress: Prog
             own = share.of(traffic.part(part))
             rows = states.of(own, traffic.origin)
             made = [room(column, part, own) for column in columns.values()]
-            for some, asked in stretches(own, traffic.is_priced):
-                loop(rows, *asked, traffic.origin, *(column[some] for column in made))
+            for some, asked in stretches(own, traffic.origin, traffic.is_priced):
+                loop(rows, *asked, *(column[some] for column in made))
             for column, values in zip(columns.values(), made, strict=True):
                 put(column, part, own, values)
             progress(len(own.keys))

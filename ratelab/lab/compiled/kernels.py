@@ -27,8 +27,8 @@ def compiled(algorithm: Algorithm, columns: int, priced: bool) -> Callable[..., 
     """Return a loop that decides requests in their order, `algorithm`'s step compiled into it.
 
     It takes the keys' states as rows, each request's key, the key whose state to fetch meanwhile, its time and, if it
-    is `priced`, its cost, what to add to a time, and so many columns to fill: 1 whether a request is allowed, 2 its
-    delay, too, 5 all fields of a `Decision`.
+    is `priced`, its cost, and so many columns to fill: 1 whether a request is allowed, 2 its delay, too, 5 all fields
+    of a `Decision`.
     Raises `NotCompiledError` if the step cannot be compiled.
     """
     stand_in = stand_in_for(algorithm)
@@ -44,7 +44,7 @@ def _loop(stand_in: Any, columns: int, priced: bool) -> Any:
     keys, times, states = _read_only(numba.uint32), _read_only(numba.int64), numba.int64[:, ::1]
     costs = _read_only(numba.int64, "A") if priced else numba.none
     filled = [_FLAGS, *[_COLUMN] * (columns - 1)]
-    loop, signature = _LOOPS[columns], numba.void(stand_in, states, keys, keys, times, costs, numba.int64, *filled)
+    loop, signature = _LOOPS[columns], numba.void(stand_in, states, keys, keys, times, costs, *filled)
     try:
         return loop.compile(signature)
     except (AttributeError, ImportError, EOFError, UnpicklingError):  # another version's code on disk, or half a file
@@ -72,29 +72,27 @@ def _cost_of(costs: Any, n: Any) -> Callable[..., Any]:  # noqa: ARG001  (told b
     return (lambda costs, n: 1) if costs == numba.none else (lambda costs, n: costs[n])  # noqa: ARG005
 
 
-def _decide(
-    algorithm: Any, states: Any, keys: Any, later: Any, times: Any, costs: Any, origin: int, allowed: Any
-) -> None:
+def _decide(algorithm: Any, states: Any, keys: Any, later: Any, times: Any, costs: Any, allowed: Any) -> None:
     for n in range(len(keys)):
         fetch(states, later[n])
-        allowed[n], _, _, _, _ = step(algorithm, states[keys[n]], times[n] + origin, cost_of(costs, n))
+        allowed[n], _, _, _, _ = step(algorithm, states[keys[n]], times[n], cost_of(costs, n))
 
 
 def _decide_when(
-    algorithm: Any, states: Any, keys: Any, later: Any, times: Any, costs: Any, origin: int, allowed: Any, delays: Any
+    algorithm: Any, states: Any, keys: Any, later: Any, times: Any, costs: Any, allowed: Any, delays: Any
 ) -> None:
     for n in range(len(keys)):
         fetch(states, later[n])
-        allowed[n], _, _, _, delays[n] = step(algorithm, states[keys[n]], times[n] + origin, cost_of(costs, n))
+        allowed[n], _, _, _, delays[n] = step(algorithm, states[keys[n]], times[n], cost_of(costs, n))
 
 
 def _decide_all(
-    algorithm: Any, states: Any, keys: Any, later: Any, times: Any, costs: Any, origin: int,
+    algorithm: Any, states: Any, keys: Any, later: Any, times: Any, costs: Any,
     allowed: Any, remaining: Any, retry_afters: Any, reset_afters: Any, delays: Any,
 ) -> None:  # fmt: skip
     for n in range(len(keys)):
         fetch(states, later[n])
-        made = step(algorithm, states[keys[n]], times[n] + origin, cost_of(costs, n))
+        made = step(algorithm, states[keys[n]], times[n], cost_of(costs, n))
         allowed[n], remaining[n], retry_afters[n], reset_afters[n], delays[n] = made
 
 
