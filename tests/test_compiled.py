@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from inspect import getfile
 from itertools import product
@@ -25,7 +25,7 @@ from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import SlowWarning
 from ratelab.lab import compiled, plain
 from ratelab.lab.compiled import division, integers, kernels, processor
-from ratelab.lab.decisions import Outcome
+from ratelab.lab.decisions import ADMITTED, FIGURED, unfilled
 from ratelab.lab.replay import outcome, replay
 from ratelab.lab.timelines import ORIGINS, QUOTAS
 from ratelab.lab.traffic import Traffic
@@ -51,10 +51,10 @@ def traffic(quota: Quota, origin: int = 0, requests: int = 3_000, clients: int =
     return Traffic(times, who, costs, names, np.arange(clients) // 2, int(times[-1]) + 1, origin)
 
 
-def assert_same(algorithm: Algorithm, asked: Traffic, complete: bool = True) -> None:
-    expected = plain.decide(algorithm, asked, True, quiet)
-    found = compiled.decide(algorithm, asked, complete, quiet)
-    assert {*found} == {*(Decision._fields if complete else ("allowed", "delay_ns"))}
+def assert_same(algorithm: Algorithm, asked: Traffic, fields: Sequence[str] = Decision._fields) -> None:
+    expected, found = unfilled(asked, Decision._fields), unfilled(asked, fields)
+    plain.decide(algorithm, asked, expected, quiet)
+    compiled.decide(algorithm, asked, found, quiet)
     for field, column in found.items():
         assert column[:].tolist() == expected[field][:].tolist(), field
 
@@ -80,9 +80,9 @@ def test_so_it_does_where_each_request_costs_1(kind: type[Algorithm]) -> None:
     assert_same(kind.from_quota(QUOTA), replace(asked, costs=np.ones(len(asked), np.int64)))
 
 
-@pytest.mark.parametrize("name", ["leaky-bucket", "gcra"])
-def test_figures_need_only_what_was_allowed_and_how_long_it_waited(name: str) -> None:
-    assert_same(create(name, QUOTA), traffic(QUOTA), complete=False)
+@pytest.mark.parametrize("fields", [ADMITTED, FIGURED], ids=" and ".join)
+def test_so_it_does_for_who_only_asks_for_some_columns(kind: type[Algorithm], fields: Sequence[str]) -> None:
+    assert_same(kind.from_quota(QUOTA), traffic(QUOTA), fields)
 
 
 def test_states_that_need_much_room_are_kept_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ def test_what_machine_code_would_do_otherwise_is_left_to_plain_python(
 ) -> None:
     algorithm = find(written(tmp_path, right, wrong)).from_quota(QUOTA)
     with pytest.raises(compiled.UnfitError) as unfit:
-        compiled.decide(algorithm, traffic(QUOTA), True, quiet)
+        compiled.decide(algorithm, traffic(QUOTA), unfilled(traffic(QUOTA), FIGURED), quiet)
     assert reason in str(unfit.value)
     assert "nopython" not in str(unfit.value)
 
@@ -205,7 +205,7 @@ def test_code_on_disk_that_cannot_be_used_is_made_anew(
             index.write_bytes(content or b"")
         kernels._loop.cache_clear()
         monkeypatch.setitem(kernels._LOOPS, 1, kernels._jitted(kernels._decide))
-        assert_same(create("gcra", QUOTA), traffic(QUOTA), complete=False)
+        assert_same(create("gcra", QUOTA), traffic(QUOTA), ADMITTED)
     assert {path.stat().st_size > 200 for path in tmp_path.rglob("*.nbi")} == {True}
 
 
@@ -217,10 +217,10 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Note which engine decides."""
     used: list[str] = []
 
-    def noting(name: str, decide: Callable[..., Outcome]) -> Callable[..., Outcome]:
-        def decided(*arguments: object) -> Outcome:
+    def noting(name: str, decide: Callable[..., None]) -> Callable[..., None]:
+        def decided(*arguments: object) -> None:
             used.append(name)
-            return decide(*arguments)
+            decide(*arguments)
 
         return decided
 

@@ -14,7 +14,10 @@ from ratelab.algorithms import ALGORITHMS, create
 from ratelab.bench import players
 from ratelab.bench.figure import Figure, figure, in_turn
 from ratelab.lab import compiled, plain
+from ratelab.lab.decisions import ADMITTED, FIGURED, unfilled
+from ratelab.lab.replay import admitted
 from ratelab.lab.traffic import Traffic
+from ratelab.limiter import Decision
 
 PLAIN = 500_000
 """Requests for plain Python."""
@@ -50,7 +53,7 @@ def _plain() -> Iterator[Figure]:
     traffic = Traffic(times, clients, ones, tuple(map(str, range(10_000))), np.arange(10_000), 100 * 10**9)
     for name in ALGORITHMS:
         algorithm = create(name, "10/s", burst=20)
-        work = partial(plain.decide, algorithm, traffic, True, lambda _: None)
+        work = partial(plain.decide, algorithm, traffic, unfilled(traffic, Decision._fields), lambda _: None)
         seconds, floors = in_turn(work, partial(_spin, PLAIN), rounds=3, clock=time.process_time)
         yield figure(f"plain {name}", seconds, floors, PLAIN / 1e9, "ns", "<= 60x")
 
@@ -66,7 +69,8 @@ def _compiled() -> Iterator[Figure]:
     costs = {}
     for name in ALGORITHMS:
         algorithm = create(name, RATE, burst=BURSTS.get(name, players.BURST))
-        work = partial(compiled.decide, algorithm, traffic, False, lambda _: None)
+        columns = unfilled(traffic, FIGURED if name == "leaky-bucket" else ADMITTED)  # the others delay nobody
+        work = partial(compiled.decide, algorithm, traffic, columns, lambda _: None)
         seconds, floors = in_turn(work, least, clock=time.process_time)
         yield figure(f"compiled {name}", seconds, floors, REQUESTS / 1e9, "ns", BARS[name])
         costs[name] = median(seconds) / REQUESTS
@@ -79,7 +83,7 @@ def _others(traffic: Traffic, costs: dict[str, float]) -> Iterator[Figure]:
         traffic, times=traffic.times[:PLAYED], clients=traffic.clients[:PLAYED], costs=traffic.costs[:PLAYED]
     )
     for package, (name, play) in players.installed().items():
-        expected = plain.decide(create(name, RATE, burst=players.BURST), first, False, lambda _: None)["allowed"]
+        expected = admitted(create(name, RATE, burst=players.BURST), first)
         begun = time.process_time()
         decided = play(first)
         cost = (time.process_time() - begun) / PLAYED

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.lab.stored import Column
+from ratelab.lab.traffic import Asked
 from ratelab.limiter import Decision
 
 DECISION = np.dtype([(field, np.bool_ if field == "allowed" else np.int64) for field in Decision._fields])
@@ -17,8 +18,14 @@ DECISION = np.dtype([(field, np.bool_ if field == "allowed" else np.int64) for f
 Decisions = NDArray[Any]
 """One row of dtype `DECISION` for each request, in the order of arrival."""
 
-Outcome = Decisions | dict[str, Column]
-"""The columns of a `Decision` by name, at least those of `FIGURED`, in the order of arrival."""
+Columns = dict[str, Column]
+"""Columns of a `Decision` by name: those of `ADMITTED`, of `FIGURED` or all, in the order of arrival."""
+
+Outcome = Decisions | Columns
+"""At least the columns of `FIGURED`."""
+
+ADMITTED = ("allowed",)
+"""The field that says what is denied."""
 
 FIGURED = ("allowed", "delay_ns")
 """The fields that figures are made of."""
@@ -28,3 +35,8 @@ Row = tuple[bool, int, int, int, int]
 
 Progress = Callable[[int], object]
 """Called now and then with how many more requests have been decided."""
+
+
+def unfilled(traffic: Asked, fields: Sequence[str]) -> Columns:
+    """Make room for these fields of each request's decision."""
+    return {field: traffic.column(DECISION[field]) for field in fields}

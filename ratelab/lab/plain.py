@@ -9,11 +9,10 @@ import numpy as np
 
 from ratelab.algorithms.outside import blaming, is_ours
 from ratelab.errors import shown
-from ratelab.lab.decisions import DECISION, FIGURED, Decisions, Progress, Row
+from ratelab.lab.decisions import DECISION, Columns, Decisions, Progress, Row
 from ratelab.lab.shares import Requests, put, shares
-from ratelab.lab.stored import Column
 from ratelab.lab.traffic import Asked, Integers
-from ratelab.limiter import Algorithm, Decision, State
+from ratelab.limiter import Algorithm, State
 
 Step = Callable[[State, int, int], Row]
 
@@ -23,13 +22,12 @@ _NUMBER = 5
 """A number of Python takes so many times the room of one in a table."""
 
 
-def decide(algorithm: Algorithm, traffic: Asked, complete: bool, progress: Progress) -> dict[str, Column]:
-    """Decide every request of `traffic`; return the columns of a `Decision`, or just what figures are made of.
+def decide(algorithm: Algorithm, traffic: Asked, columns: Columns, progress: Progress) -> None:
+    """Decide every request of `traffic`, and fill `columns`, which are of as many requests.
 
     Keys know nothing of one another, so in each part of the traffic one is replayed after the other.
     Raises `InputError` if an algorithm from outside fails or does not return five numbers.
     """
-    columns = {name: traffic.column(DECISION[name]) for name in (Decision._fields if complete else FIGURED)}
     parts = traffic.parts()
     with blaming(algorithm):
         # in a single part, one state is held at a time
@@ -41,7 +39,6 @@ def decide(algorithm: Algorithm, traffic: Asked, complete: bool, progress: Progr
                 rows = _decided(algorithm, own, traffic.origin, states, part is parts[-1], progress)
                 for name, column in columns.items():
                     put(column, part, own, rows[name])
-    return columns
 
 
 def _decided(

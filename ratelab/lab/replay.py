@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import warnings
+from collections.abc import Sequence
+from functools import cache
+from inspect import getsource
+from textwrap import dedent
 
 import numpy as np
 
 from ratelab.errors import SlowWarning
 from ratelab.lab import compiled, plain
-from ratelab.lab.decisions import DECISION, Decisions, Outcome, Progress
+from ratelab.lab.decisions import ADMITTED, DECISION, FIGURED, Columns, Decisions, Outcome, Progress, unfilled
 from ratelab.lab.stored import Column
 from ratelab.lab.traffic import Asked
-from ratelab.limiter import Algorithm
+from ratelab.limiter import Algorithm, Decision
 
 WORTH_COMPILING = 250_000
 """Requests from which on loading a compiler takes less time than it saves."""
@@ -27,29 +32,54 @@ def replay(algorithm: Algorithm, traffic: Asked, progress: Progress = lambda _: 
     Raises `InputError` if an algorithm from outside fails or does not return five numbers.
     """
     rows = np.empty(len(traffic), DECISION)
-    for name, column in _decide(algorithm, traffic, True, progress).items():
+    for name, column in _decide(algorithm, traffic, Decision._fields, progress).items():
         rows[name] = column[:]
     return rows
 
 
 def outcome(algorithm: Algorithm, traffic: Asked, progress: Progress = lambda _: None) -> Outcome:
     """Do the same for who only asks what was admitted, and after what delay."""
-    return _decide(algorithm, traffic, False, progress)
+    if _never_queues(type(algorithm)):
+        return {**_decide(algorithm, traffic, ADMITTED, progress), "delay_ns": np.broadcast_to(_NONE, len(traffic))}
+    return _decide(algorithm, traffic, FIGURED, progress)
 
 
-def _decide(algorithm: Algorithm, traffic: Asked, complete: bool, progress: Progress) -> dict[str, Column]:
+def admitted(algorithm: Algorithm, traffic: Asked) -> Column:
+    """Do the same for who only asks what was admitted."""
+    return _decide(algorithm, traffic, ADMITTED, lambda _: None)["allowed"]
+
+
+_NONE = np.int64(0)
+
+
+@cache
+def _never_queues(kind: type[Algorithm]) -> bool:
+    """Say whether the step's text gives 0 for every delay."""
+    try:
+        text = ast.parse(dedent(getsource(kind.step)))
+    except (OSError, TypeError):  # it has none
+        return False
+    returned = [node.value for node in ast.walk(text) if isinstance(node, ast.Return)]
+    return all(isinstance(row, ast.Tuple) and ast.unparse(row.elts[-1]) == "0" for row in returned)
+
+
+def _decide(algorithm: Algorithm, traffic: Asked, fields: Sequence[str], progress: Progress) -> Columns:
+    columns = unfilled(traffic, fields)
     if len(traffic) >= WORTH_COMPILING and compiled.is_installed():
         try:
-            return compiled.decide(algorithm, traffic, complete, progress)
+            compiled.decide(algorithm, traffic, columns, progress)
         except compiled.UnfitError as error:
             _tell(f"{algorithm.name} is replayed in plain Python, a hundred times as slow: {error}")
+        else:
+            return columns
     elif len(traffic) >= WORTH_TELLING:
         minutes = len(traffic) // 1_000_000 / 60
         _tell(
             f"plain Python takes some {minutes:.1f} min for each algorithm to decide {len(traffic):,} requests, "
             "compiled code a fiftieth of that: pip install 'ratelab[fast]'"
         )
-    return plain.decide(algorithm, traffic, complete, progress)
+    plain.decide(algorithm, traffic, columns, progress)
+    return columns
 
 
 def _tell(message: str) -> None:

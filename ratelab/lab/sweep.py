@@ -14,7 +14,7 @@ import numpy as np
 from ratelab.algorithms.outside import blaming
 from ratelab.lab.comparison import check_names
 from ratelab.lab.decisions import Progress
-from ratelab.lab.replay import outcome
+from ratelab.lab.replay import admitted
 from ratelab.lab.traffic import Asked
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota
@@ -78,7 +78,7 @@ def _reported(results: Iterator[Swept], requests: int, progress: Progress) -> It
 
 def _swept(traffic: Asked, senders: int, candidate: tuple[Quota, Algorithm]) -> Swept:
     quota, algorithm = candidate
-    allowed, requests = outcome(algorithm, traffic)["allowed"], 0
+    allowed, requests = admitted(algorithm, traffic), 0
     ever = np.zeros(len(traffic.names), np.bool_)
     for part in traffic.parts():
         denied = ~allowed[part]
