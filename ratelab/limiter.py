@@ -77,7 +77,13 @@ class Algorithm(Protocol):
 
 
 class Bounded(Algorithm, Protocol):
-    """An algorithm that says how large its numbers become, for engines whose integers have an end."""
+    """An algorithm that says how large its numbers become, for engines whose integers have an end.
+
+    Three things more spare such engines work where a state is long. `reached(asked)`: so many of a state's first
+    numbers are used to say what is admitted, and after what delay, while no more than `asked` is asked for in all.
+    `looks_at(state)`: where in it the next step will look; a miss now and then does no harm. And a class attribute,
+    `only_tells`: the places in it on which nothing depends but what a `Decision` tells besides.
+    """
 
     def largest(self, latest: int, cost: int, idle: int) -> int:
         """Return what no number of a step exceeds, those of a time's own unit in the state aside.

@@ -114,16 +114,31 @@ KERNELS = {
         a_denied_hit_changes_nothing, FixedWindow, "used + cost if allowed else used", "min(burst, used + cost)"
     ),
     "sliding log: < for <= when an admission expires": _mutant(
-        a_wait_is_enough_and_no_shorter_one_is, SlidingLog, "+ window <= now", "+ window < now"
+        a_wait_is_enough_and_no_shorter_one_is, SlidingLog, "free <= now", "free < now"
     ),
     "sliding log: forgets a nanosecond early": _mutant(
-        lets_out_no_more_than_its_bound, SlidingLog, "+ window <= now", "+ window <= now + 1"
+        lets_out_no_more_than_its_bound, SlidingLog, "free <= now", "free <= now + 1"
     ),
     "sliding log: waits for the oldest only": _mutant(
-        a_wait_is_enough_and_no_shorter_one_is, SlidingLog, "head + count + cost - burst - 1", "head"
+        lets_out_no_more_than_its_bound, SlidingLog, "head + cost if fits", "head + min(cost, 1) if fits"
+    ),
+    "sliding log: a denied hit is logged": _mutant(
+        a_denied_hit_changes_nothing, SlidingLog, "last if allowed else head", "last"
+    ),
+    "sliding log: a look needs room": _mutant(
+        a_look_changes_nothing_and_is_allowed, SlidingLog, "cost == 0 or free", "free"
+    ),
+    "sliding log: logs one for each request": _mutant(
+        lets_out_no_more_than_its_bound, SlidingLog, "range(1, cost if allowed else 0)", "range(0)"
+    ),
+    "sliding log: does not count what goes now": _mutant(
+        remaining_is_what_is_still_admitted, SlidingLog, "+ window > now:", "+ window >= now:"
     ),
     "sliding log: new again when the oldest has gone": _mutant(
-        is_as_good_as_new_after_reset, SlidingLog, "head + count - 1", "head"
+        is_as_good_as_new_after_reset, SlidingLog, "(head - 1) % size", "(head + 1) % size"
+    ),
+    "sliding log: reopens when the clock steps back": _mutant(
+        a_time_that_falls_mints_nothing, SlidingLog, "now if now > state[1] else state[1]", "now"
     ),
     "sliding counter: forgets the previous window": _mutant(
         lets_out_no_more_than_its_bound, SlidingCounter, " - previous * (window - elapsed)", ""

@@ -45,7 +45,7 @@ MISTAKES = {
     "a queue that serves at once": ("leaky-bucket", "wait if allowed else 0", "0"),
     "a window that begins late": ("fixed-window", "now // window", "(now - 1) // window"),
     "a window that opens again": ("fixed-window", "latest > index", "latest != index"),
-    "a log that is new again early": ("sliding-log", "head + count - 1", "head"),
+    "a log that is new again early": ("sliding-log", "(head - 1) % size", "(head + 1) % size"),
     "a bucket that a falling time drains": ("token-bucket", "now = now if now > last else last", ""),
 }
 SHOWN = {
@@ -55,7 +55,7 @@ SHOWN = {
     "a queue that serves at once": ("delay_ns is 0, and should be 2000000000", [(0, 5), (0.5, 1)]),
     "a window that begins late": ("allowed is False, and should be True", [(0, 5), (2.5, 1)]),
     "a window that opens again": ("the time fell, and remaining is 5, and should be 4", [(0, 0), (-1e-9, 1), (0, 0)]),
-    "a log that is new again early": ("reset_after_ns is 2000000000, and should be 2500000000", [(0, 1), (0.5, 1)]),
+    "a log that is new again early": ("reset_after_ns is 0, and should be 2500000000", [(0, 1)]),
     "a bucket that a falling time drains": (
         "the time fell, and remaining must be a whole number from 0 to NEVER, and was -10",
         [(0, 0), (-7.5, 1)],

@@ -132,7 +132,7 @@ def step_of(path: Path) -> ast.FunctionDef:
 
 
 NO_CALLS = (
-    ast.Assign, ast.AugAssign, ast.If, ast.While, ast.For, ast.Return,
+    ast.Assign, ast.AugAssign, ast.If, ast.While, ast.For, ast.Break, ast.Return,
     ast.IfExp, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.Tuple, ast.Name, ast.Attribute, ast.Subscript,
     ast.Constant, ast.Load, ast.Store,
     ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod, ast.USub,
@@ -158,7 +158,7 @@ def assert_plain(node: ast.AST) -> None:
             assert ast.unparse(node.value) == "self", ast.unparse(node)
         case ast.Subscript():
             assert ast.unparse(node.value) == "state", ast.unparse(node)
-            assert not isinstance(node.slice, ast.Slice), ast.unparse(node)
+            assert not isinstance(node.slice, ast.Slice | ast.UnaryOp), ast.unparse(node)
         case ast.Constant():
             assert type(node.value) is int, ast.unparse(node)
         case _:

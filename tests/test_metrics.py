@@ -185,4 +185,4 @@ def test_a_log_that_could_not_be_held_leaves_its_comparison_out() -> None:
 
 def test_state_is_eight_bytes_a_number() -> None:
     results = run_through(Quota.parse("2/s", burst=5), [0])
-    assert [one.state_bytes_per_key for one in results.values()] == [16, 16, 16, 64, 24]
+    assert [one.state_bytes_per_key for one in results.values()] == [16, 16, 16, 72, 24]

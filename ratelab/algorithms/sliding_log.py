@@ -17,16 +17,18 @@ LONGEST_LOG = 1_000_000
 class SlidingLog:
     """`burst` in any window of `burst / rate`, exactly.
 
-    The time of every admitted unit is kept in a ring and counts until it is a window old. A request is admitted if its
-    `cost` fits beside what still counts. No window, wherever it is laid, holds more than `burst`: the reference that
-    the others are held against. That is paid for in memory, with `burst` numbers a key.
+    The times of the last `burst` admitted units are kept in a ring, and each counts until it is a window old. A request
+    is admitted if as many of the oldest as it costs count no more: it takes their places. No window, wherever it is
+    laid, holds more than `burst`: the reference that the others are held against. That is paid for in memory, with
+    `burst` numbers a key.
 
     In a store it is usually a sorted set: https://www.figma.com/blog/an-alternative-approach-to-rate-limiting/
     """
 
     name: ClassVar[str] = "sliding-log"
-    remembers: ClassVar[tuple[str, ...]] = ("head", "count", "time", "a ring of burst times")
+    remembers: ClassVar[tuple[str, ...]] = ("head", "time", "oldest", "a ring of burst + 1 times")
     shows: ClassVar[str] = "in the log"
+    only_tells: ClassVar[tuple[int, ...]] = (2,)
     at_most: ClassVar[tuple[int, int]] = (1, 0)
     choose_when: ClassVar[str] = "the limit is a promise, and `burst` is small"
     say: ClassVar[str] = (
@@ -35,7 +37,7 @@ class SlidingLog:
         "small limits, and for tests, as the truth that the others are measured against."
     )
 
-    burst: int  # admissions that may count at once, and places in the ring
+    burst: int  # admissions that may count at once; the ring has a place for each, and a spare one
     window: int  # nanoseconds for which an admission counts
 
     @classmethod
@@ -49,35 +51,46 @@ class SlidingLog:
         return cls(quota.burst, quota.window)
 
     def start(self, now: int) -> list[int]:
-        """Return an empty log."""
-        return [0, 0, now] + [0] * self.burst
+        """Return a log whose admissions are all a window old."""
+        return [0, now, 0] + [now - self.window] * (self.burst + 1)
 
     def level(self, state: State, now: int) -> float:
         """Return the admissions that count."""
-        return state[1]
+        return (state[0] - state[2]) % (self.burst + 1)
 
     def largest(self, latest: int, cost: int, idle: int) -> int:
         """Return a bound on a step's numbers: see `ratelab.limiter.Bounded`."""
         return max(latest + self.window, self.burst + cost)
 
+    def reached(self, asked: int) -> int:
+        """Return how far a state is used until so much is asked for: see `ratelab.limiter.Bounded`."""
+        return 4 + asked
+
+    def looks_at(self, state: State) -> int:
+        """Return where the next step will look: see `ratelab.limiter.Bounded`."""
+        return 4 + state[0]
+
     def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
-        """Forget the admissions that are a window old, then log `cost` more if they fit beside the rest."""
-        burst, window = self.burst, self.window
-        head, count = state[0], state[1]
-        now = now if now > state[2] else state[2]
-        while count > 0 and state[3 + head] + window <= now:
-            head = head + 1 if head + 1 < burst else 0
-            count -= 1
-        allowed = count + cost <= burst
-        retry_after = 0 if allowed else NEVER
-        if allowed:
-            for place in range(head + count, head + count + cost):
-                state[3 + (place if place < burst else place - burst)] = now
-            count += cost
-        elif cost <= burst:  # the oldest so many must go first
-            retry_after = state[3 + (head + count + cost - burst - 1) % burst] + window - now
+        """Forget the admissions that are a window old, and admit `cost` if so many places are free by now."""
+        size, window = self.burst + 1, self.window
+        head, oldest = state[0], state[2]  # the place of the next admission, and of the oldest that counts
+        now = now if now > state[1] else state[1]
+        for _ in range(size):
+            if oldest == head or state[3 + oldest] + window > now:
+                break
+            oldest = oldest + 1 if oldest + 1 < size else 0
+        fits = cost < size
+        last = head + cost if fits else head
+        last = last if last < size else last - size
+        free = state[3 + last] + window  # when the last place that it takes is
+        allowed = fits and (cost == 0 or free <= now)
+        retry_after = 0 if allowed else free - now if fits else NEVER
+        state[3 + head] = now  # it counts if the head moves on
+        for n in range(1, cost if allowed else 0):
+            state[3 + (head + n) % size] = now
+        head = last if allowed else head
         state[0] = head
-        state[1] = count
-        state[2] = now
-        newest = state[3 + (head + count - 1) % burst]
-        return allowed, burst - count, retry_after, newest + window - now if count > 0 else 0, 0
+        state[1] = now
+        state[2] = oldest
+        rest = state[3 + (head - 1) % size] + window - now
+        return allowed, size - 1 - (head - oldest) % size, retry_after, rest if rest > 0 else 0, 0
