@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import pickle
 import warnings
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from ratelab.algorithms import find
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import SlowWarning
 from ratelab.lab import compiled, plain
-from ratelab.lab.compiled import division, integers, kernels, processor
+from ratelab.lab.compiled import integers, kernels, processor, shortcuts, states
 from ratelab.lab.decisions import ADMITTED, FIGURED, unfilled
 from ratelab.lab.replay import outcome, replay
 from ratelab.lab.timelines import ORIGINS, QUOTAS
@@ -88,6 +89,51 @@ def test_so_it_does_for_who_only_asks_for_some_columns(kind: type[Algorithm], fi
 def test_states_that_need_much_room_are_kept_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ratelab.lab.shares.LARGEST_TABLE", 40)
     assert_same(create("sliding-log", QUOTA), traffic(QUOTA))
+    assert_same(create("sliding-log", QUOTA), traffic(QUOTA), FIGURED)
+
+
+class Watched(list[int]):
+    """A state that notes how far it is changed."""
+
+    farthest = 0
+
+    def __setitem__(self, place: Any, value: Any) -> None:
+        self.farthest = max(self.farthest, place)
+        super().__setitem__(place, value)
+
+
+@given(costs=st.lists(st.integers(0, QUOTA.burst + 1), max_size=20))
+def test_a_log_is_used_only_as_far_as_it_says(costs: list[int]) -> None:
+    algorithm = SlidingLog.from_quota(QUOTA)
+    state = Watched(algorithm.start(0))
+    for now, cost in enumerate(costs):
+        algorithm.step(state, now * QUOTA.window // 5, cost)
+    assert state.farthest < algorithm.reached(sum(costs))
+
+
+@given(costs=st.lists(st.integers(0, QUOTA.burst + 1), max_size=20))
+def test_what_only_tells_more_decides_nothing(costs: list[int]) -> None:
+    algorithm = SlidingLog.from_quota(QUOTA)
+    state, forgetful = algorithm.start(0), algorithm.start(0)
+    for now, cost in enumerate(costs):
+        for place in SlidingLog.only_tells:
+            forgetful[place] = 0
+        one, other = (algorithm.step(each, now * QUOTA.window // 5, cost) for each in (state, forgetful))
+        assert (one[0], one[4]) == (other[0], other[4])
+
+
+def test_nor_is_it_kept_where_nobody_asks() -> None:
+    kept, unkept = (dis.Bytecode(shortcuts.shortened(SlidingLog.step, places)[0]).dis() for places in [(), (2,)])
+    assert (kept.count("STORE_SUBSCR"), unkept.count("STORE_SUBSCR")) == (5, 4)
+
+
+def test_a_key_has_no_more_room_than_it_can_use() -> None:
+    asked = replace(traffic(QUOTA, clients=4), keys=np.array([0, 1, 2, 5]))
+    once = replace(asked, clients=np.array([0, 1, 1, 3]), times=np.arange(4), costs=np.array([1, 2, 3, 900]))
+    log = create("sliding-log", QUOTA)
+    assert states.widths(log, once, unfilled(once, FIGURED)).tolist() == [5, 9, 4, 4, 4, 14]
+    assert {*states.widths(log, once, unfilled(once, Decision._fields)).tolist()} == {14}
+    assert {*states.widths(create("gcra", QUOTA), once, unfilled(once, FIGURED)).tolist()} == {1}
 
 
 SLOW_START = (
@@ -165,8 +211,13 @@ def test_an_operation_gives_what_python_gives_or_raises(a: int, b: int) -> None:
 
 
 @numba.njit
-def divided(number: int, multiplier: int, shift: int) -> Any:
-    return processor.quotient(number, multiplier, shift)
+def divided(number: int, reciprocal: tuple[int, int, int]) -> Any:
+    return processor.quotient(number, reciprocal)
+
+
+@numba.njit
+def divided_up(number: int, reciprocal: tuple[int, int, int]) -> Any:
+    return processor.ceiling(number, reciprocal)
 
 
 whole = st.integers(-(2**63), 2**63 - 1) | st.integers(-9, 9) | st.integers(2**62, 2**63 - 1)
@@ -175,17 +226,25 @@ positive = st.integers(1, 2**63 - 1) | st.integers(1, 9) | st.integers(0, 62).ma
 
 @given(number=whole, divisor=positive, near=st.integers(-1, 1))
 def test_a_product_with_the_reciprocal_is_the_quotient(number: int, divisor: int, near: int) -> None:
+    reciprocal = shortcuts.reciprocal(divisor)
     for one in (number, number // divisor * divisor + near):
         if -(2**63) <= one < 2**63:
-            assert divided(one, *division.reciprocal(divisor)) == one // divisor
+            assert divided(one, reciprocal) == one // divisor
+        if 0 <= one < 2**63 - divisor:
+            assert divided_up(one, reciprocal) == -(-one // divisor)
 
 
 @pytest.mark.parametrize(
     ("name", "divisors"), [("fixed-window", {"window"}), ("leaky-bucket", {"limit", "period"}), ("sliding-log", set())]
 )
 def test_divisions_by_the_quota_are_such_products(name: str, divisors: set[str]) -> None:
-    _, found = division.multiplying(find(name).step)
+    _, found = shortcuts.shortened(find(name).step, ())
     assert {*found} == divisors
+
+
+def test_a_replay_does_not_look_whether_the_time_fell(kind: type[Algorithm]) -> None:
+    step, _ = shortcuts.shortened(kind.step, ())
+    assert not [line for line in dis.get_instructions(step) if (line.opname, line.argval) == ("STORE_FAST", "now")]
 
 
 LEFT = {
@@ -204,7 +263,7 @@ def test_code_on_disk_that_cannot_be_used_is_made_anew(
         for index in [] if content is None else tmp_path.rglob("*.nbi"):
             index.write_bytes(content or b"")
         kernels._loop.cache_clear()
-        monkeypatch.setitem(kernels._LOOPS, 1, kernels._jitted(kernels._decide))
+        monkeypatch.setitem(kernels._LOOPS, 1, processor.jitted(kernels._decide))
         assert_same(create("gcra", QUOTA), traffic(QUOTA), ADMITTED)
     assert {path.stat().st_size > 200 for path in tmp_path.rglob("*.nbi")} == {True}
 

@@ -26,7 +26,7 @@ from ratelab.lab.decisions import Outcome, Progress
 from ratelab.lab.metrics import Result, measure
 from ratelab.lab.replay import outcome
 from ratelab.lab.stored import Column
-from ratelab.lab.traffic import Asked, key_count
+from ratelab.lab.traffic import Asked
 from ratelab.lab.windows import Trailing
 from ratelab.limiter import Algorithm
 from ratelab.quota import LARGEST, Quota
@@ -112,7 +112,7 @@ def equalise(
 
 def _largest(tried: Callable[[int], Result], quota: Quota, traffic: Asked, target: int) -> int:
     """Return the largest burst found whose result lets out no more than `target`; 1 if none does."""
-    most = max(1, min(_most_of_a_key(traffic), LARGEST * quota.limit // quota.period))
+    most = max(1, min(int(traffic.asked.max(initial=1)), LARGEST * quota.limit // quota.period))
 
     def too_large(burst: int) -> bool:
         try:
@@ -131,15 +131,6 @@ def _largest(tried: Callable[[int], Result], quota: Quota, traffic: Asked, targe
             break
         burst = farther
     return burst
-
-
-def _most_of_a_key(traffic: Asked) -> int:
-    """Return the most that one key asked for."""
-    costs = np.zeros(key_count(traffic), np.int64)
-    for part in traffic.parts():
-        some = traffic.part(part)
-        np.add.at(costs, some.request_keys, some.costs)
-    return int(costs.max(initial=1))
 
 
 def first(holds: Callable[[int], bool], start: int, last: int) -> int:

@@ -11,7 +11,7 @@ from ratelab.algorithms.outside import blaming, is_ours
 from ratelab.errors import shown
 from ratelab.lab.decisions import DECISION, Columns, Decisions, Progress, Row
 from ratelab.lab.shares import Requests, put, shares
-from ratelab.lab.traffic import Asked, Integers
+from ratelab.lab.traffic import Asked, Integers, key_count
 from ratelab.limiter import Algorithm, State
 
 Step = Callable[[State, int, int], Row]
@@ -32,7 +32,7 @@ def decide(algorithm: Algorithm, traffic: Asked, columns: Columns, progress: Pro
     with blaming(algorithm):
         # in a single part, one state is held at a time
         width = len(algorithm.start(traffic.origin)) if len(parts) > 1 else 0
-        for share in shares(traffic, width * _NUMBER):
+        for share in shares(traffic, key_count(traffic) * width * _NUMBER):
             states: dict[int, State] = {}
             for part in parts:
                 own = share.of(traffic.part(part))

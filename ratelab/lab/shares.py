@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.lab.stored import Column, Stored
-from ratelab.lab.traffic import Asked, Integers, Traffic
+from ratelab.lab.traffic import Asked, Integers, Traffic, key_count
 
 LARGEST_TABLE = 1 << 25
 """Numbers that the states of a share may be, 256 MB in all; a single state may be larger."""
@@ -22,7 +22,7 @@ class Requests(NamedTuple):
     """Those of a share's keys among some requests, in the order of arrival."""
 
     keys: NDArray[np.uint32]
-    """Each request's key, as a row."""
+    """Each request's key, numbered anew."""
     times: Integers
     costs: Integers
     places: slice | Integers
@@ -34,8 +34,10 @@ class Share(NamedTuple):
 
     bits: int
     number: int
-    rows: int
-    """How many keys there are at most."""
+
+    def of_keys(self, values: Integers) -> Integers:
+        """Return these keys' values of one for each key."""
+        return values[self.number :: 1 << self.bits]
 
     def of(self, some: Traffic) -> Requests:
         """Return the requests of these keys."""
@@ -46,11 +48,11 @@ class Share(NamedTuple):
         return Requests(keys[places] >> np.uint32(self.bits), some.times[places], some.costs[places], places)
 
 
-def shares(traffic: Asked, width: int) -> Iterator[Share]:
-    """Split the keys into shares for whose states, of `width` numbers each, there is room; one is done at a time."""
-    keys = int(traffic.keys.max(initial=0)) + 1
-    bits = min((keys * width // LARGEST_TABLE).bit_length(), (keys - 1).bit_length(), MOST_BITS)
-    return (Share(bits, number, (keys >> bits) + 1) for number in range(1 << bits))
+def shares(traffic: Asked, numbers: int) -> Iterator[Share]:
+    """Split the keys, whose states have so many `numbers` together, into shares with room for them, done in turn."""
+    most = max(0, key_count(traffic) - 1).bit_length()
+    bits = min((numbers // LARGEST_TABLE).bit_length(), most, MOST_BITS)
+    return (Share(bits, number) for number in range(1 << bits))
 
 
 def room(column: Column, part: slice, own: Requests) -> NDArray[Any]:

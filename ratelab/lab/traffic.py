@@ -74,6 +74,11 @@ class Traffic:
         """Whether some request costs something else than 1."""
         return bool((self.costs != 1).any())
 
+    @cached_property
+    def asked(self) -> Integers:
+        """What each key asks for in all."""
+        return _asked(self)
+
     def parts(self) -> list[slice]:
         """Return slices that hold all requests together."""
         return list(parts_of(len(self)))
@@ -119,6 +124,11 @@ class LongTraffic:
         """Whether some request costs more than 1."""
         return self.dearest > 1
 
+    @cached_property
+    def asked(self) -> Integers:
+        """What each key asks for in all."""
+        return _asked(self)
+
     def parts(self) -> list[slice]:
         """Return slices that hold all requests together."""
         return list(parts_of(len(self)))
@@ -143,6 +153,14 @@ Asked: TypeAlias = Traffic | LongTraffic
 def key_count(traffic: Asked) -> int:
     """Return how many keys there are."""
     return int(traffic.keys.max(initial=-1)) + 1
+
+
+def _asked(traffic: Asked) -> Integers:
+    costs = np.zeros(key_count(traffic), np.int64)
+    for part in traffic.parts():
+        some = traffic.part(part)
+        np.add.at(costs, some.request_keys, some.costs)
+    return costs
 
 
 def costing_more(traffic: Asked, burst: int) -> int:

@@ -1,17 +1,18 @@
 """The compiled engine: an algorithm's step as machine code over the columns of the traffic.
 
-Requests are decided in the order of arrival, each key's state a row of a table. Where that would be too large, the keys
-are split into shares, one after the other; no key knows of another, so that changes nothing.
+Requests are decided in the order of arrival, all keys' states in one array. Where that would be too large, the keys are
+split into shares, one after the other; no key knows of another, so that changes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import astuple
 from importlib.util import find_spec
-from typing import cast
+from typing import Any, cast
 
 from ratelab.algorithms.outside import is_ours
-from ratelab.lab.compiled.states import States, UnfitError
+from ratelab.lab.compiled.states import States, UnfitError, widths
 from ratelab.lab.compiled.stretches import stretches
 from ratelab.lab.decisions import Columns, Progress
 from ratelab.lab.shares import put, room, shares
@@ -45,14 +46,15 @@ def _decide(algorithm: Algorithm, traffic: Asked, columns: Columns, progress: Pr
     if is_ours(algorithm):
         _check_bounds(cast(Bounded, algorithm), traffic)
     loop = _compiled(algorithm, len(columns), traffic.is_priced)
-    for share in shares(traffic, len(algorithm.start(traffic.origin))):
-        states = States(algorithm, share.rows)
+    kept = widths(algorithm, traffic, columns)
+    for share in shares(traffic, int(kept.sum())):
+        states = States(algorithm, share.of_keys(kept))
         for part in traffic.parts():
             own = share.of(traffic.part(part))
-            rows = states.of(own, traffic.origin)
+            numbers = states.of(own, traffic.origin)
             made = [room(column, part, own) for column in columns.values()]
             for some, asked in stretches(own, traffic.origin, traffic.is_priced):
-                loop(rows, *asked, *(column[some] for column in made))
+                loop(*numbers, *asked, *(column[some] for column in made))
             for column, values in zip(columns.values(), made, strict=True):
                 put(column, part, own, values)
             progress(len(own.keys))
@@ -68,8 +70,8 @@ def _compiled(algorithm: Algorithm, columns: int, priced: bool) -> Callable[...,
 
 
 def _check_bounds(algorithm: Bounded, traffic: Asked) -> None:
-    """Refuse a quota, or times, whose products 64 bits would not hold."""
+    """Refuse a quota, or times, whose products 64 bits would not hold, nor the sums that these come into."""
     latest = traffic.origin + traffic.duration
-    largest = algorithm.largest(latest, traffic.dearest, traffic.duration + 1) + max(algorithm.start(latest))
-    if largest > NEVER:
+    largest = algorithm.largest(latest, traffic.dearest, traffic.duration + 1)
+    if largest + max(algorithm.start(latest)) + max(astuple(cast(Any, algorithm))) > NEVER:
         raise OverflowError

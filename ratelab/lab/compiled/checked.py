@@ -35,15 +35,13 @@ _PREFIX = "_checked_"
 _CALLED = ("range", "min", "max", "abs", "len")
 
 
-def rewritten(step: Callable[..., Any], functions: dict[str, Callable[..., Any]]) -> tuple[Callable[..., Any], str]:
-    """Return `step` with its operations replaced by `functions`, and its text.
+def rewritten(step: Callable[..., Any], functions: dict[str, Callable[..., Any]]) -> Callable[..., Any]:
+    """Return `step` with its operations replaced by `functions`.
 
     Raises `RefusedError` for anything but arithmetic on whole numbers, and `OSError` if there is no source.
     """
     tree = _Rewriter(step).visit(tree_of(step))
-    return function_of(tree, step, {_PREFIX + name: function for name, function in functions.items()}), ast.unparse(
-        tree
-    )
+    return function_of(tree, step, {_PREFIX + name: function for name, function in functions.items()})
 
 
 class _Rewriter(ast.NodeTransformer):

@@ -15,8 +15,10 @@ from numba.core.errors import NumbaError
 from numba.extending import overload
 
 from ratelab.lab.compiled import processor
-from ratelab.lab.compiled.processor import fetch
-from ratelab.lab.compiled.stand_ins import STEPS, NotCompiledError, stand_in_for
+from ratelab.lab.compiled.processor import fetch, jitted, piece
+from ratelab.lab.compiled.stand_ins import MEANINGS, NotCompiledError, stand_in_for
+from ratelab.lab.compiled.stretches import FAR, NEAR
+from ratelab.lab.decisions import FIGURED
 from ratelab.lab.traffic import Integers
 from ratelab.limiter import Algorithm
 
@@ -26,12 +28,12 @@ processor.tune()
 def compiled(algorithm: Algorithm, columns: int, priced: bool) -> Callable[..., None]:
     """Return a loop that decides requests in their order, `algorithm`'s step compiled into it.
 
-    It takes the keys' states as rows, each request's key, the key whose state to fetch meanwhile, its time and, if it
-    is `priced`, its cost, and so many columns to fill: 1 whether a request is allowed, 2 its delay, too, 5 all fields
-    of a `Decision`.
+    It takes all states, one behind the other, where each begins, if they are wide, each request's key and `FAR` keys
+    more, its time and, if it is `priced`, its cost, and so many columns to fill: 1 whether a request is allowed, 2 its
+    delay, too, 5 all fields of a `Decision`.
     Raises `NotCompiledError` if the step cannot be compiled.
     """
-    stand_in = stand_in_for(algorithm)
+    stand_in = stand_in_for(algorithm, columns > len(FIGURED))
     try:
         return partial(_loop(numba.typeof(stand_in), columns, priced), stand_in)  # type: ignore[no-untyped-call]
     except NumbaError as error:
@@ -41,10 +43,11 @@ def compiled(algorithm: Algorithm, columns: int, priced: bool) -> Callable[..., 
 @cache
 def _loop(stand_in: Any, columns: int, priced: bool) -> Any:
     """Return the loop for a type of tuples; costs may be one number shown again and again."""
-    keys, times, states = _read_only(numba.uint32), _read_only(numba.int64), numba.int64[:, ::1]
+    keys, times = _read_only(numba.uint32), _read_only(numba.int64)
+    begins = numba.none if MEANINGS[stand_in.instance_class].width else _read_only(numba.int64)
     costs = _read_only(numba.int64, "A") if priced else numba.none
     filled = [_FLAGS, *[_COLUMN] * (columns - 1)]
-    loop, signature = _LOOPS[columns], numba.void(stand_in, states, keys, keys, times, costs, *filled)
+    loop, signature = _LOOPS[columns], numba.void(stand_in, _COLUMN, begins, keys, times, costs, *filled)
     try:
         return loop.compile(signature)
     except (AttributeError, ImportError, EOFError, UnpicklingError):  # another version's code on disk, or half a file
@@ -59,7 +62,7 @@ def step(self: Any, state: Integers, now: int, cost: int) -> tuple[bool, int, in
 
 @overload(step, inline="always", strict=False)
 def _step_of(self: Any, state: Any, now: Any, cost: Any) -> Callable[..., Any]:  # noqa: ARG001  (told by its types)
-    return STEPS[self.instance_class]
+    return MEANINGS[self.instance_class].step
 
 
 def cost_of(costs: Any, n: int) -> int:
@@ -72,40 +75,73 @@ def _cost_of(costs: Any, n: Any) -> Callable[..., Any]:  # noqa: ARG001  (told b
     return (lambda costs, n: 1) if costs == numba.none else (lambda costs, n: costs[n])  # noqa: ARG005
 
 
-def _decide(algorithm: Any, states: Any, keys: Any, later: Any, times: Any, costs: Any, allowed: Any) -> None:
-    for n in range(len(keys)):
-        fetch(states, later[n])
-        allowed[n], _, _, _, _ = step(algorithm, states[keys[n]], times[n], cost_of(costs, n))
+def begin_of(algorithm: Any, begins: Any, key: Any) -> int:
+    """Return where the state of `key` begins, or ends if it is the key before."""
+    raise NotImplementedError
+
+
+@overload(begin_of, inline="always", strict=False)
+def _begin_of(algorithm: Any, begins: Any, key: Any) -> Callable[..., Any]:  # noqa: ARG001  (told by its types)
+    width = MEANINGS[algorithm.instance_class].width
+    if width is None:
+        return lambda algorithm, begins, key: begins[key]  # noqa: ARG005
+    return lambda algorithm, begins, key: width * key  # noqa: ARG005
+
+
+@numba.njit(inline="always")
+def _state(algorithm: Any, states: Any, begins: Any, key: Any) -> Any:
+    begin = begin_of(algorithm, begins, key)
+    return piece(states, begin, begin_of(algorithm, begins, key + 1) - begin)
+
+
+def fetch_within(algorithm: Any, state: Any) -> None:
+    """Fetch where in a long state the next step will look."""
+    raise NotImplementedError
+
+
+@overload(fetch_within, inline="always", strict=False)
+def _fetch_within(algorithm: Any, state: Any) -> Callable[..., Any]:  # noqa: ARG001  (told by its types)
+    looks_at = MEANINGS[algorithm.instance_class].looks_at
+    if looks_at is None:
+        return lambda algorithm, state: None  # noqa: ARG005
+    place = numba.njit(looks_at)
+    return lambda algorithm, state: fetch(state, place(algorithm, state))
+
+
+@numba.njit(inline="always")
+def _fetch(algorithm: Any, states: Any, begins: Any, keys: Any, n: Any) -> None:
+    fetch(states, begin_of(algorithm, begins, keys[n + FAR]))
+    fetch_within(algorithm, _state(algorithm, states, begins, keys[n + NEAR]))
+
+
+def _decide(algorithm: Any, states: Any, begins: Any, keys: Any, times: Any, costs: Any, allowed: Any) -> None:
+    for n in range(len(times)):
+        _fetch(algorithm, states, begins, keys, n)
+        state = _state(algorithm, states, begins, keys[n])
+        allowed[n], _, _, _, _ = step(algorithm, state, times[n], cost_of(costs, n))
 
 
 def _decide_when(
-    algorithm: Any, states: Any, keys: Any, later: Any, times: Any, costs: Any, allowed: Any, delays: Any
+    algorithm: Any, states: Any, begins: Any, keys: Any, times: Any, costs: Any, allowed: Any, delays: Any
 ) -> None:
-    for n in range(len(keys)):
-        fetch(states, later[n])
-        allowed[n], _, _, _, delays[n] = step(algorithm, states[keys[n]], times[n], cost_of(costs, n))
+    for n in range(len(times)):
+        _fetch(algorithm, states, begins, keys, n)
+        state = _state(algorithm, states, begins, keys[n])
+        allowed[n], _, _, _, delays[n] = step(algorithm, state, times[n], cost_of(costs, n))
 
 
 def _decide_all(
-    algorithm: Any, states: Any, keys: Any, later: Any, times: Any, costs: Any,
+    algorithm: Any, states: Any, begins: Any, keys: Any, times: Any, costs: Any,
     allowed: Any, remaining: Any, retry_afters: Any, reset_afters: Any, delays: Any,
 ) -> None:  # fmt: skip
-    for n in range(len(keys)):
-        fetch(states, later[n])
-        made = step(algorithm, states[keys[n]], times[n], cost_of(costs, n))
+    for n in range(len(times)):
+        _fetch(algorithm, states, begins, keys, n)
+        state = _state(algorithm, states, begins, keys[n])
+        made = step(algorithm, state, times[n], cost_of(costs, n))
         allowed[n], remaining[n], retry_afters[n], reset_afters[n], delays[n] = made
 
 
-def _jitted(function: Callable[..., Any]) -> Any:
-    """Compile when called, and keep the code on disk where there is a place for it."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}  # a divisor is never 0
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither the package's folder nor the user's can be written
-        return numba.njit(**options)(function)
-
-
-_LOOPS = {1: _jitted(_decide), 2: _jitted(_decide_when), 5: _jitted(_decide_all)}
+_LOOPS = {1: jitted(_decide), 2: jitted(_decide_when), 5: jitted(_decide_all)}
 
 _COLUMN, _FLAGS = numba.int64[::1], numba.boolean[::1]
 

@@ -1,4 +1,4 @@
-"""What the processor is told beyond a step's own text."""
+"""What the compiler, and through it the processor, is told beyond a step's own text."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Any
 
 from llvmlite import binding, ir
 from numba import config as _config
-from numba import types
+from numba import njit, types
 from numba.core import cgutils as _cgutils
 from numba.extending import intrinsic
+from numba.np import arrayobj as _arrayobj
 
 config: Any = _config  # Numba's types do not tell of all that there is
 cgutils: Any = _cgutils
+arrayobj: Any = _arrayobj
 
 
 def tune() -> None:
@@ -27,14 +29,21 @@ def tune() -> None:
         config.CPU_FEATURES = f"{binding.get_host_cpu_features().flatten()},-idivq-to-divl"
 
 
-def _fetch(typing_context: Any, states: Any, row: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
-    """Have the beginning of a state's row on its way into the cache, to be written there."""
+def jitted(function: Callable[..., Any]) -> Any:
+    """Compile when called, and keep the code on disk where there is a place for it."""
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}  # a divisor is never 0
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # neither the package's folder nor the user's can be written
+        return njit(**options)(function)
+
+
+def _fetch(typing_context: Any, states: Any, first: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
+    """Have the number at place `first` of all states on its way into the cache, to be written there."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = signature.args[0]
-        array = context.make_array(kind)(context, builder, arguments[0])
-        first = arguments[1].type(0)
-        pointer = cgutils.get_item_pointer(context, builder, kind, array, [arguments[1], first], wraparound=False)
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        pointer = builder.gep(array.data, [arguments[1]])
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
         function_type = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
         function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0i8")
@@ -47,22 +56,61 @@ def _fetch(typing_context: Any, states: Any, row: Any) -> tuple[Any, Callable[..
 fetch: Any = intrinsic(_fetch)
 
 
-def _quotient(typing_context: Any, number: Any, multiplier: Any, shift: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
-    """Divide a whole number by the divisor that has this reciprocal, rounding down: see `division`."""
+def _piece(typing_context: Any, states: Any, first: Any, size: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
+    """Return so many of all states' numbers, from place `first` on, as an array; there they must be."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        number, multiplier, shift = (
-            context.cast(builder, value, kind, types.int64)
-            for value, kind in zip(arguments, signature.args, strict=True)
-        )
-        wide, word = ir.IntType(128), ir.IntType(64)
-        sign = builder.ashr(number, word(63))
-        doubled = builder.shl(builder.xor(number, sign), word(1))  # -n // d is ~((n - 1) // d)
-        product = builder.mul(builder.zext(doubled, wide), builder.zext(multiplier, wide))
-        high = builder.trunc(builder.lshr(product, wide(64)), word)
-        return builder.xor(builder.lshr(high, shift), sign)
+        kind = signature.args[0]
+        all_of_them = context.make_array(kind)(context, builder, arguments[0])
+        piece = context.make_array(kind)(context, builder)
+        width, begin = all_of_them.itemsize, builder.gep(all_of_them.data, [arguments[1]])
+        arrayobj.populate_array(piece, begin, [arguments[2]], [width], width, meminfo=None)
+        return piece._getvalue()
 
-    return types.int64(number, multiplier, shift), generate
+    return states(states, types.intp, types.intp), generate
+
+
+piece: Any = intrinsic(_piece)
+
+
+def _quotient(typing_context: Any, number: Any, reciprocal: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
+    """Divide a whole number by the divisor that has this reciprocal, rounding down: see `shortcuts`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number, multiplier, shift, _ = _words(context, builder, signature, arguments)
+        sign = builder.ashr(number, _WORD(63))
+        quotient = _divided(builder, _doubled(builder, builder.xor(number, sign)), multiplier, shift)
+        return builder.xor(quotient, sign)  # -n // d is ~((n - 1) // d)
+
+    return types.int64(number, reciprocal), generate
+
+
+def _ceiling(typing_context: Any, number: Any, reciprocal: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
+    """Divide a whole number >= 0 by the divisor that has this reciprocal, rounding up; their sum is below 2**63."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number, multiplier, shift, rest = _words(context, builder, signature, arguments)
+        return _divided(builder, builder.add(_doubled(builder, number), rest), multiplier, shift)
+
+    return types.int64(number, reciprocal), generate
 
 
 quotient: Any = intrinsic(_quotient)
+ceiling: Any = intrinsic(_ceiling)
+
+_WORD = ir.IntType(64)
+
+
+def _words(context: Any, builder: Any, signature: Any, arguments: Any) -> tuple[Any, ...]:
+    number = context.cast(builder, arguments[0], signature.args[0], types.int64)
+    return number, *cgutils.unpack_tuple(builder, arguments[1])
+
+
+def _doubled(builder: Any, number: Any) -> Any:
+    return builder.shl(number, _WORD(1))
+
+
+def _divided(builder: Any, doubled: Any, multiplier: Any, shift: Any) -> Any:
+    wide = ir.IntType(128)
+    product = builder.mul(builder.zext(doubled, wide), builder.zext(multiplier, wide))
+    return builder.lshr(builder.trunc(builder.lshr(product, wide(64)), _WORD), shift)

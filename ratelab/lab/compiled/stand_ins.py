@@ -13,23 +13,35 @@ from functools import cache
 from hashlib import blake2b
 from inspect import getfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ratelab.algorithms.outside import is_ours
-from ratelab.lab.compiled import division, integers
+from ratelab.lab.compiled import integers, shortcuts
 from ratelab.lab.compiled.checked import RefusedError, rewritten
+from ratelab.lab.compiled.states import WIDE
 from ratelab.limiter import NEVER, Algorithm
 
-STEPS: dict[type, Callable[..., Any]] = {}
-"""The step to compile for each class of tuples."""
+
+class Meaning(NamedTuple):
+    """What a class of tuples stands for."""
+
+    step: Callable[..., Any]
+    width: int | None
+    """How many numbers each state has; None if they are wide, so that a larger ring needs no code of its own."""
+    looks_at: Callable[..., Any] | None
+    """See `ratelab.limiter.Bounded`."""
+
+
+MEANINGS: dict[type, Meaning] = {}
+"""Of each class of tuples."""
 
 
 class NotCompiledError(Exception):
     """A step cannot be compiled; the message says where and why."""
 
 
-def stand_in_for(algorithm: Algorithm) -> Any:
-    """Return the tuple that stands in for `algorithm`."""
+def stand_in_for(algorithm: Algorithm, complete: bool) -> Any:
+    """Return the tuple that stands in for `algorithm` where all of its decisions, or just what is figured, is told."""
     kind = type(algorithm)
     if not is_dataclass(algorithm) or isinstance(algorithm, type):
         raise NotCompiledError(f"{kind.__name__} is no dataclass")
@@ -37,33 +49,40 @@ def stand_in_for(algorithm: Algorithm) -> Any:
     if not all(isinstance(value, int) and -NEVER <= value <= NEVER for value in values):
         raise NotCompiledError(f"{kind.__name__} has fields that are no whole numbers of 64 bits")
     names = [field.name for field in fields(algorithm)]
-    compiled_step, text, divisors = _source(kind)
+    compiled_step, text, divisors = _source(kind, () if complete else getattr(kind, "only_tells", ()))
     for divisor in divisors:
-        names += [divisor + suffix for suffix in division.SUFFIXES]
-        values += division.reciprocal(getattr(algorithm, divisor))
-    digest = blake2b(text, digest_size=12).hexdigest()
-    stand_in = __getattr__("-".join((kind.__name__, digest, *names)))
-    STEPS[stand_in] = compiled_step
+        names += [divisor + suffix for suffix in shortcuts.SUFFIXES]
+        values += shortcuts.reciprocal(getattr(algorithm, divisor))
+    numbers = len(algorithm.start(0))
+    width = numbers if numbers < WIDE else None
+    digest = blake2b(text + _machinery(), digest_size=12).hexdigest()
+    stand_in = __getattr__("-".join((kind.__name__, f"{digest}_{width}_{complete}", *names)))
+    MEANINGS[stand_in] = Meaning(compiled_step, width, getattr(kind, "looks_at", None) if is_ours(kind) else None)
     return stand_in(*values)
 
 
 @cache
-def _source(kind: type[Algorithm]) -> tuple[Callable[..., Any], bytes, tuple[str, ...]]:
-    """Return the step to compile, all the text that it depends on, and the fields whose reciprocals it needs.
+def _source(kind: type[Algorithm], unkept: tuple[int, ...]) -> tuple[Callable[..., Any], bytes, tuple[str, ...]]:
+    """Return the step to compile, the text of its file, and the fields whose reciprocals it takes.
 
-    Ours is compiled as it stands, but for divisions by these; others' with checks.
+    Ours is compiled as it stands, but for some shortcuts; others' with checks.
     """
     try:
         file = Path(getfile(kind)).read_bytes()
         if is_ours(kind):
-            multiplying_step, divisors = division.multiplying(kind.step)
-            return multiplying_step, file + Path(division.__file__).read_bytes(), divisors
-        checked_step, text = rewritten(kind.step, integers.FUNCTIONS)
+            shortened_step, divisors = shortcuts.shortened(kind.step, unkept)
+            return shortened_step, file, divisors
+        return rewritten(kind.step, integers.FUNCTIONS), file, ()
     except (OSError, TypeError) as error:
         raise NotCompiledError(f"{kind.__name__} has no source: {error}") from error
     except RefusedError as error:
         raise NotCompiledError(str(error)) from error
-    return checked_step, file + text.encode() + Path(integers.__file__).read_bytes(), ()
+
+
+@cache
+def _machinery() -> bytes:
+    """Return the text of all that makes machine code of a step."""
+    return b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
 
 
 @cache

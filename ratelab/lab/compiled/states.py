@@ -1,50 +1,74 @@
-"""The states of keys as rows of a table, from part to part of the traffic."""
+"""The states of keys, one behind the other, from part to part of the traffic."""
 
 from __future__ import annotations
+
+from typing import Any, cast
 
 import numpy as np
 
 from ratelab.algorithms.outside import is_ours
+from ratelab.lab.decisions import FIGURED, Columns
 from ratelab.lab.shares import Requests
-from ratelab.lab.traffic import Integers
+from ratelab.lab.traffic import Asked, Integers, key_count
 from ratelab.limiter import Algorithm
+
+WIDE = 8
+"""A state of so many numbers may be cut short: that of a key that will never need the rest of them."""
 
 
 class UnfitError(Exception):
     """The engine cannot decide as plain Python would; the message says why."""
 
 
+def widths(algorithm: Algorithm, traffic: Asked, columns: Columns) -> Integers:
+    """Return how many numbers to keep of each key's state: as many as `columns` depend on."""
+    width = np.int64(len(algorithm.start(traffic.origin)))
+    if width < WIDE or not (is_ours(algorithm) and hasattr(algorithm, "reached")) or len(columns) > len(FIGURED):
+        return np.broadcast_to(width, key_count(traffic))
+    return cast(Integers, np.minimum(cast(Any, algorithm).reached(traffic.asked), width))
+
+
 class States:
-    """A row for each of so many keys.
+    """The states of keys, each of so many numbers, in one array.
 
     One of ours that has not been asked stays as good as new, so all start with the first request; whether somebody
     else's does, nobody knows, so each starts when it is first asked.
     """
 
-    def __init__(self, algorithm: Algorithm, rows: int) -> None:
+    def __init__(self, algorithm: Algorithm, widths: Integers) -> None:
         self._algorithm = algorithm
-        self._started = np.zeros(rows, np.bool_)
-        self._table: Integers = np.empty((0, 0), np.int64)
+        self._widths = widths
+        self._started = np.zeros(len(widths), np.bool_)
+        self._numbers: Integers | None = None
+        self._begins: Integers | None = None
 
-    def of(self, own: Requests, origin: int) -> Integers:
-        """Return the rows, those of all who ask now among them."""
-        if not len(self._table):
-            self._table = self._as_new(origin + int(own.times[0]) if len(own.times) else origin)
+    def of(self, own: Requests, origin: int) -> tuple[Integers, Integers | None]:
+        """Return all numbers, those of all who ask now among them, and where each state begins, if they are wide."""
+        if self._numbers is None:
+            self._numbers = self._as_new(origin + int(own.times[0]) if len(own.times) else origin)
         if not is_ours(self._algorithm):
-            self._start(own, origin)
-        return self._table
+            self._start(self._numbers, own, origin)
+        return self._numbers, self._begins
 
     def _as_new(self, now: int) -> Integers:
-        return np.tile(np.array(self._algorithm.start(now), np.int64), (len(self._started), 1))
+        first = np.array(self._algorithm.start(now), np.int64)
+        if len(first) < WIDE:
+            return np.tile(first, len(self._widths))
+        from ratelab.lab.compiled.laid import lay  # Numba takes a while to import
 
-    def _start(self, own: Requests, origin: int) -> None:
+        self._begins = np.concatenate(([0], np.cumsum(self._widths)))
+        numbers = np.empty(self._begins[-1] + len(first), np.int64)  # what is cut off may be looked at, to no end
+        lay(first, self._begins, numbers)
+        return numbers
+
+    def _start(self, numbers: Integers, own: Requests, origin: int) -> None:
         """Start the keys that are asked for the first time."""
         new = np.flatnonzero(~self._started[own.keys])
         keys, firsts = np.unique(own.keys[new], return_index=True)
-        states = np.array([self._algorithm.start(time + origin) for time in own.times[new][firsts].tolist()])
+        starts = np.array([self._algorithm.start(time + origin) for time in own.times[new][firsts].tolist()])
         if not len(keys):
             return
-        if states.dtype != np.int64:
+        if starts.dtype != np.int64:
             raise UnfitError("its start() returns something else than a list of whole numbers")
         self._started[keys] = True
-        self._table[keys] = states
+        numbers[: self._widths.sum()].reshape(len(self._started), -1)[keys] = starts
