@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import dis
 import pickle
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from inspect import getfile
 from itertools import product
-from operator import add, floordiv, mod, mul, sub
 from pathlib import Path
-from typing import Any
 
 import numba
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from own_algorithm import TOLL, written
 
 from ratelab import Algorithm, InputError, Quota, create
@@ -25,7 +20,7 @@ from ratelab.algorithms import find
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import SlowWarning
 from ratelab.lab import compiled, plain
-from ratelab.lab.compiled import integers, kernels, processor, shortcuts, states
+from ratelab.lab.compiled import kernels, processor, stand_ins, states
 from ratelab.lab.decisions import ADMITTED, FIGURED, unfilled
 from ratelab.lab.replay import outcome, replay
 from ratelab.lab.timelines import ORIGINS, QUOTAS
@@ -92,41 +87,6 @@ def test_states_that_need_much_room_are_kept_a_part_at_a_time(monkeypatch: pytes
     assert_same(create("sliding-log", QUOTA), traffic(QUOTA), FIGURED)
 
 
-class Watched(list[int]):
-    """A state that notes how far it is changed."""
-
-    farthest = 0
-
-    def __setitem__(self, place: Any, value: Any) -> None:
-        self.farthest = max(self.farthest, place)
-        super().__setitem__(place, value)
-
-
-@given(costs=st.lists(st.integers(0, QUOTA.burst + 1), max_size=20))
-def test_a_log_is_used_only_as_far_as_it_says(costs: list[int]) -> None:
-    algorithm = SlidingLog.from_quota(QUOTA)
-    state = Watched(algorithm.start(0))
-    for now, cost in enumerate(costs):
-        algorithm.step(state, now * QUOTA.window // 5, cost)
-    assert state.farthest < algorithm.reached(sum(costs))
-
-
-@given(costs=st.lists(st.integers(0, QUOTA.burst + 1), max_size=20))
-def test_what_only_tells_more_decides_nothing(costs: list[int]) -> None:
-    algorithm = SlidingLog.from_quota(QUOTA)
-    state, forgetful = algorithm.start(0), algorithm.start(0)
-    for now, cost in enumerate(costs):
-        for place in SlidingLog.only_tells:
-            forgetful[place] = 0
-        one, other = (algorithm.step(each, now * QUOTA.window // 5, cost) for each in (state, forgetful))
-        assert (one[0], one[4]) == (other[0], other[4])
-
-
-def test_nor_is_it_kept_where_nobody_asks() -> None:
-    kept, unkept = (dis.Bytecode(shortcuts.shortened(SlidingLog.step, places)[0]).dis() for places in [(), (2,)])
-    assert (kept.count("STORE_SUBSCR"), unkept.count("STORE_SUBSCR")) == (5, 4)
-
-
 def test_a_key_has_no_more_room_than_it_can_use() -> None:
     asked = replace(traffic(QUOTA, clients=4), keys=np.array([0, 1, 2, 5]))
     once = replace(asked, clients=np.array([0, 1, 1, 3]), times=np.arange(4), costs=np.array([1, 2, 3, 900]))
@@ -180,73 +140,6 @@ def test_a_step_that_fails_fails_as_in_plain_python(tmp_path: Path, monkeypatch:
         replay(algorithm, traffic(QUOTA))
 
 
-def reckon(operation: int, a: int, b: int) -> int:
-    if operation == 0:
-        return integers.plus(a, b)
-    if operation == 1:
-        return integers.minus(a, b)
-    if operation == 2:
-        return integers.times(a, b)
-    if operation == 3:
-        return integers.over(a, b)
-    return integers.modulo(a, b)
-
-
-reckoned: Any = numba.njit(reckon)
-numbers = st.integers(-(2**63), 2**63 - 1) | st.integers(-4, 4) | st.sampled_from([2**32, 3037000500, -(2**31)])
-
-
-@given(a=numbers, b=numbers)
-def test_an_operation_gives_what_python_gives_or_raises(a: int, b: int) -> None:
-    for number, operation in enumerate((add, sub, mul, floordiv, mod)):
-        try:
-            expected = operation(a, b)
-        except ZeroDivisionError:
-            expected = 2**63
-        if abs(expected) < 0.999 * 2**63:
-            assert reckoned(number, a, b) == expected
-        elif abs(expected) > 2**63:
-            with pytest.raises((OverflowError, ZeroDivisionError)):
-                reckoned(number, a, b)
-
-
-@numba.njit
-def divided(number: int, reciprocal: tuple[int, int, int]) -> Any:
-    return processor.quotient(number, reciprocal)
-
-
-@numba.njit
-def divided_up(number: int, reciprocal: tuple[int, int, int]) -> Any:
-    return processor.ceiling(number, reciprocal)
-
-
-whole = st.integers(-(2**63), 2**63 - 1) | st.integers(-9, 9) | st.integers(2**62, 2**63 - 1)
-positive = st.integers(1, 2**63 - 1) | st.integers(1, 9) | st.integers(0, 62).map(lambda bits: 2**bits)
-
-
-@given(number=whole, divisor=positive, near=st.integers(-1, 1))
-def test_a_product_with_the_reciprocal_is_the_quotient(number: int, divisor: int, near: int) -> None:
-    reciprocal = shortcuts.reciprocal(divisor)
-    for one in (number, number // divisor * divisor + near):
-        if -(2**63) <= one < 2**63:
-            assert divided(one, reciprocal) == one // divisor
-        if 0 <= one < 2**63 - divisor:
-            assert divided_up(one, reciprocal) == -(-one // divisor)
-
-
-@pytest.mark.parametrize(
-    ("name", "divisors"), [("fixed-window", {"window"}), ("leaky-bucket", {"limit", "period"}), ("sliding-log", set())]
-)
-def test_divisions_by_the_quota_are_such_products(name: str, divisors: set[str]) -> None:
-    _, found = shortcuts.shortened(find(name).step, ())
-    assert {*found} == divisors
-
-
-def test_a_replay_does_not_look_whether_the_time_fell(kind: type[Algorithm]) -> None:
-    step, _ = shortcuts.shortened(kind.step, ())
-    assert not [line for line in dis.get_instructions(step) if (line.opname, line.argval) == ("STORE_FAST", "now")]
-
-
 LEFT = {
     "nothing": b"",
     "half": b"half",
@@ -266,6 +159,12 @@ def test_code_on_disk_that_cannot_be_used_is_made_anew(
         monkeypatch.setitem(kernels._LOOPS, 1, processor.jitted(kernels._decide))
         assert_same(create("gcra", QUOTA), traffic(QUOTA), ADMITTED)
     assert {path.stat().st_size > 200 for path in tmp_path.rglob("*.nbi")} == {True}
+
+
+def test_nor_is_code_whose_text_has_changed_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = type(stand_ins.stand_in_for(create("gcra", QUOTA), True)).__name__
+    monkeypatch.setattr(stand_ins, "_machinery", lambda: b"another text")
+    assert type(stand_ins.stand_in_for(create("gcra", QUOTA), True)).__name__ != before
 
 
 # --- when it is used
