@@ -59,7 +59,10 @@ def _plain() -> Iterator[Figure]:
 
 
 def _compiled() -> Iterator[Figure]:
-    """Time machine code against a pass that reads key and time and writes a state and a byte."""
+    """Time machine code against a pass that reads key and time and writes a state and a byte.
+
+    The columns to fill are there before, and filled in each round: new memory would cost more than some algorithms do.
+    """
     from ratelab.bench import events
 
     traffic = events.drawn(REQUESTS)
