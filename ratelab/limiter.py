@@ -11,7 +11,7 @@ NEVER = 2**63 - 1
 """The `retry_after_ns` of a request that no wait can help: it costs more than `burst`."""
 
 State = MutableSequence[int]
-"""One key's memory: a list in a limiter, a row of integers in a replay."""
+"""One key's memory: a list in a limiter, some integers of many in a replay."""
 
 Clock = Callable[[], int]
 """Nanoseconds from any origin; `time.monotonic_ns` is one."""

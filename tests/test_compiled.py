@@ -65,10 +65,12 @@ def test_every_algorithm_decides_alike_on_every_quota(kind: type[Algorithm]) -> 
     assert too_large < len(QUOTAS)
 
 
-def test_so_does_one_from_outside(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(Path(getfile(SlidingLog)).read_text(encoding="utf-8"), encoding="utf-8")
-    for quota in QUOTAS:
-        assert_same(find(f"{tmp_path / 'mine.py'}:SlidingLog").from_quota(quota), traffic(quota))
+@pytest.mark.parametrize("fields", [ADMITTED, FIGURED, Decision._fields], ids=len)
+def test_so_does_one_from_outside(kind: type[Algorithm], fields: Sequence[str], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(Path(getfile(kind)).read_text(encoding="utf-8"), encoding="utf-8")
+    mine = find(f"{tmp_path / 'mine.py'}:{kind.__name__}")
+    for quota in QUOTAS[:3]:
+        assert_same(mine.from_quota(quota), traffic(quota), fields)
 
 
 def test_so_it_does_where_each_request_costs_1(kind: type[Algorithm]) -> None:
@@ -91,9 +93,9 @@ def test_a_key_has_no_more_room_than_it_can_use() -> None:
     asked = replace(traffic(QUOTA, clients=4), keys=np.array([0, 1, 2, 5]))
     once = replace(asked, clients=np.array([0, 1, 1, 3]), times=np.arange(4), costs=np.array([1, 2, 3, 900]))
     log = create("sliding-log", QUOTA)
-    assert states.widths(log, once, unfilled(once, FIGURED)).tolist() == [5, 9, 4, 4, 4, 14]
-    assert {*states.widths(log, once, unfilled(once, Decision._fields)).tolist()} == {14}
-    assert {*states.widths(create("gcra", QUOTA), once, unfilled(once, FIGURED)).tolist()} == {1}
+    assert states.widths(log, 14, once, unfilled(once, FIGURED)).tolist() == [5, 9, 4, 4, 4, 14]
+    assert {*states.widths(log, 14, once, unfilled(once, Decision._fields)).tolist()} == {14}
+    assert {*states.widths(create("gcra", QUOTA), 1, once, unfilled(once, FIGURED)).tolist()} == {1}
 
 
 SLOW_START = (
@@ -106,6 +108,18 @@ SLOW_START = (
 def test_a_key_from_outside_starts_when_it_is_first_asked(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SLOW_START)
     assert_same(find(f"{tmp_path / 'slow.py'}:Toll").from_quota(QUOTA), traffic(QUOTA, origin=10**18))
+
+
+def test_nor_does_one_whose_states_differ_in_length(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(TOLL.replace("return [0]", "return [0] * (7 if now == 0 else 2)"))
+    with pytest.raises(compiled.UnfitError, match="now more numbers, now fewer"):
+        assert_same(find(f"{tmp_path / 'slow.py'}:Toll").from_quota(QUOTA), traffic(QUOTA))
+
+
+def test_what_is_asked_for_may_add_up_to_more_than_64_bits_hold() -> None:
+    asked = traffic(QUOTA, clients=2)
+    costs = np.where(asked.costs > QUOTA.burst, 2**61, asked.costs)
+    assert_same(create("sliding-log", QUOTA), replace(asked, costs=costs), FIGURED)
 
 
 UNFIT = [
@@ -156,15 +170,24 @@ def test_code_on_disk_that_cannot_be_used_is_made_anew(
         for index in [] if content is None else tmp_path.rglob("*.nbi"):
             index.write_bytes(content or b"")
         kernels._loop.cache_clear()
-        monkeypatch.setitem(kernels._LOOPS, 1, processor.jitted(kernels._decide))
+        monkeypatch.setitem(kernels._LOOPS, ADMITTED, processor.jitted(kernels._decide))
         assert_same(create("gcra", QUOTA), traffic(QUOTA), ADMITTED)
     assert {path.stat().st_size > 200 for path in tmp_path.rglob("*.nbi")} == {True}
 
 
+class Heir(SlidingLog):
+    """Has its step from another file."""
+
+
+def test_code_depends_on_an_inherited_step() -> None:
+    _, text, _ = stand_ins._source(Heir, True)
+    assert Path(getfile(SlidingLog)).read_bytes() in text
+
+
 def test_nor_is_code_whose_text_has_changed_since(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = type(stand_ins.stand_in_for(create("gcra", QUOTA), True)).__name__
+    before = type(stand_ins.stand_in_for(create("gcra", QUOTA), 1, True)).__name__
     monkeypatch.setattr(stand_ins, "_machinery", lambda: b"another text")
-    assert type(stand_ins.stand_in_for(create("gcra", QUOTA), True)).__name__ != before
+    assert type(stand_ins.stand_in_for(create("gcra", QUOTA), 1, True)).__name__ != before
 
 
 # --- when it is used

@@ -9,13 +9,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from own_algorithm import TOLL, written
 from running import BURST, refused, shown, told
 
-from ratelab import ALGORITHMS, ManualClock, MemoryLimiter, create
+from ratelab import ALGORITHMS, ManualClock, MemoryLimiter, Quota, create
 from ratelab.algorithms import available, find
 from ratelab.algorithms.token_bucket import TokenBucket
+from ratelab.lab.replay import outcome
+from ratelab.lab.traffic import Traffic
 
 
 @pytest.fixture(autouse=True)
@@ -141,6 +144,23 @@ def test_a_package_whose_class_is_none_is_told(tmp_path: Path, monkeypatch: pyte
     install(tmp_path, "odd", "def toll(): ...\n", "odd = odd:toll", "gone = odd:Gone")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert "odd" in refused("algorithms")
+
+
+DELAYED = TOLL.replace("from typing", "from functools import wraps\nfrom typing").replace(
+    "    def step(",
+    "    def delayed(step):\n"
+    "        return wraps(step)(lambda *arguments: (*step(*arguments)[:4], 5))\n\n"
+    "    @delayed\n"
+    "    def step(",
+)
+
+
+def test_whatever_a_step_looks_like_its_delays_are_its_own(tmp_path: Path) -> None:
+    (tmp_path / "delayed.py").write_text(DELAYED)
+    delayed = find(f"{tmp_path / 'delayed.py'}:Toll").from_quota(Quota.parse("1/s", 1))
+    times, ones, client = np.arange(3), np.ones(3, np.int64), np.zeros(3, np.int64)
+    asked = Traffic(times, client, ones, ("a",), np.arange(1), 3)
+    assert outcome(delayed, asked)["delay_ns"][:].tolist() == [5, 5, 5]
 
 
 def test_a_class_made_from_one_of_ours_decides_for_itself(tmp_path: Path) -> None:

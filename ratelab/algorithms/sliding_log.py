@@ -18,9 +18,9 @@ class SlidingLog:
     """`burst` in any window of `burst / rate`, exactly.
 
     The times of the last `burst` admitted units are kept in a ring, and each counts until it is a window old. A request
-    is admitted if as many of the oldest as it costs count no more: it takes their places. No window, wherever it is
-    laid, holds more than `burst`: the reference that the others are held against. That is paid for in memory, with
-    `burst` numbers a key.
+    is admitted if as many of the oldest as it costs count no more: it takes their places. The next time is written to a
+    spare place, beyond the newest, and stays there if it is admitted. No window, wherever it is laid, holds more than
+    `burst`: the reference that the others are held against. That is paid for in memory, with a number for each.
 
     In a store it is usually a sorted set: https://www.figma.com/blog/an-alternative-approach-to-rate-limiting/
     """
@@ -75,7 +75,7 @@ class SlidingLog:
         size, window = self.burst + 1, self.window
         head, oldest = state[0], state[2]  # the place of the next admission, and of the oldest that counts
         now = now if now > state[1] else state[1]
-        for _ in range(size):
+        for _ in range(size):  # not `while`: a compiler leaves out what ends for sure, if nobody asks for it
             if oldest == head or state[3 + oldest] + window > now:
                 break
             oldest = oldest + 1 if oldest + 1 < size else 0

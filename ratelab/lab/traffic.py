@@ -156,11 +156,12 @@ def key_count(traffic: Asked) -> int:
 
 
 def _asked(traffic: Asked) -> Integers:
-    costs = np.zeros(key_count(traffic), np.int64)
+    """Add up what keys ask for, costs that would add up to more than 2**62 cut down before."""
+    asked = np.zeros(key_count(traffic), np.int64)
     for part in traffic.parts():
         some = traffic.part(part)
-        np.add.at(costs, some.request_keys, some.costs)
-    return costs
+        np.add.at(asked, some.request_keys, np.minimum(some.costs, 2**62 // len(traffic)))
+    return asked
 
 
 def costing_more(traffic: Asked, burst: int) -> int:

@@ -45,26 +45,27 @@ def decide(algorithm: Algorithm, traffic: Asked, columns: Columns, progress: Pro
 def _decide(algorithm: Algorithm, traffic: Asked, columns: Columns, progress: Progress) -> None:
     if is_ours(algorithm):
         _check_bounds(cast(Bounded, algorithm), traffic)
-    loop = _compiled(algorithm, len(columns), traffic.is_priced)
-    kept = widths(algorithm, traffic, columns)
+    numbers = len(algorithm.start(traffic.origin))
+    loop = _compiled(algorithm, numbers, columns, traffic.is_priced)
+    kept = widths(algorithm, numbers, traffic, columns)
     for share in shares(traffic, int(kept.sum())):
-        states = States(algorithm, share.of_keys(kept))
+        states = States(algorithm, numbers, share.of_keys(kept))
         for part in traffic.parts():
             own = share.of(traffic.part(part))
-            numbers = states.of(own, traffic.origin)
+            begun = states.of(own, traffic.origin)
             made = [room(column, part, own) for column in columns.values()]
             for some, asked in stretches(own, traffic.origin, traffic.is_priced):
-                loop(*numbers, *asked, *(column[some] for column in made))
+                loop(*begun, *asked, *(column[some] for column in made))
             for column, values in zip(columns.values(), made, strict=True):
                 put(column, part, own, values)
             progress(len(own.keys))
 
 
-def _compiled(algorithm: Algorithm, columns: int, priced: bool) -> Callable[..., None]:
+def _compiled(algorithm: Algorithm, numbers: int, columns: Columns, priced: bool) -> Callable[..., None]:
     from ratelab.lab.compiled import kernels, stand_ins  # Numba takes a while to import
 
     try:
-        return kernels.compiled(algorithm, columns, priced)
+        return kernels.compiled(algorithm, numbers, tuple(columns), priced)
     except stand_ins.NotCompiledError as error:
         raise UnfitError(str(error)) from error
 

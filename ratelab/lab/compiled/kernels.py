@@ -18,36 +18,35 @@ from ratelab.lab.compiled import processor
 from ratelab.lab.compiled.processor import fetch, jitted, piece
 from ratelab.lab.compiled.stand_ins import MEANINGS, NotCompiledError, stand_in_for
 from ratelab.lab.compiled.stretches import FAR, NEAR
-from ratelab.lab.decisions import FIGURED
+from ratelab.lab.decisions import ADMITTED, FIGURED
 from ratelab.lab.traffic import Integers
-from ratelab.limiter import Algorithm
+from ratelab.limiter import Algorithm, Decision
 
 processor.tune()
 
 
-def compiled(algorithm: Algorithm, columns: int, priced: bool) -> Callable[..., None]:
+def compiled(algorithm: Algorithm, numbers: int, fields: tuple[str, ...], priced: bool) -> Callable[..., None]:
     """Return a loop that decides requests in their order, `algorithm`'s step compiled into it.
 
-    It takes all states, one behind the other, where each begins, if they are wide, each request's key and `FAR` keys
-    more, its time and, if it is `priced`, its cost, and so many columns to fill: 1 whether a request is allowed, 2 its
-    delay, too, 5 all fields of a `Decision`.
+    It takes all states, of so many `numbers` each, one behind the other, where each begins, if they are wide, each
+    request's key and `FAR` keys more, its time and, if it is `priced`, its cost, and the columns of `fields` to fill.
     Raises `NotCompiledError` if the step cannot be compiled.
     """
-    stand_in = stand_in_for(algorithm, columns > len(FIGURED))
+    stand_in = stand_in_for(algorithm, numbers, fields == Decision._fields)
     try:
-        return partial(_loop(numba.typeof(stand_in), columns, priced), stand_in)  # type: ignore[no-untyped-call]
+        return partial(_loop(numba.typeof(stand_in), fields, priced), stand_in)  # type: ignore[no-untyped-call]
     except NumbaError as error:
         raise NotCompiledError(_told(algorithm, error)) from error
 
 
 @cache
-def _loop(stand_in: Any, columns: int, priced: bool) -> Any:
+def _loop(stand_in: Any, fields: tuple[str, ...], priced: bool) -> Any:
     """Return the loop for a type of tuples; costs may be one number shown again and again."""
     keys, times = _read_only(numba.uint32), _read_only(numba.int64)
     begins = numba.none if MEANINGS[stand_in.instance_class].width else _read_only(numba.int64)
     costs = _read_only(numba.int64, "A") if priced else numba.none
-    filled = [_FLAGS, *[_COLUMN] * (columns - 1)]
-    loop, signature = _LOOPS[columns], numba.void(stand_in, _COLUMN, begins, keys, times, costs, *filled)
+    filled = [_FLAGS, *[_COLUMN] * (len(fields) - 1)]
+    loop, signature = _LOOPS[fields], numba.void(stand_in, _COLUMN, begins, keys, times, costs, *filled)
     try:
         return loop.compile(signature)
     except (AttributeError, ImportError, EOFError, UnpicklingError):  # another version's code on disk, or half a file
@@ -141,7 +140,7 @@ def _decide_all(
         allowed[n], remaining[n], retry_afters[n], reset_afters[n], delays[n] = made
 
 
-_LOOPS = {1: jitted(_decide), 2: jitted(_decide_when), 5: jitted(_decide_all)}
+_LOOPS = {ADMITTED: jitted(_decide), FIGURED: jitted(_decide_when), Decision._fields: jitted(_decide_all)}
 
 _COLUMN, _FLAGS = numba.int64[::1], numba.boolean[::1]
 

@@ -10,11 +10,13 @@ from llvmlite import binding, ir
 from numba import config as _config
 from numba import njit, types
 from numba.core import cgutils as _cgutils
+from numba.core import ir_utils as _ir_utils
 from numba.extending import intrinsic
 from numba.np import arrayobj as _arrayobj
 
 config: Any = _config  # Numba's types do not tell of all that there is
 cgutils: Any = _cgutils
+ir_utils: Any = _ir_utils
 arrayobj: Any = _arrayobj
 
 
@@ -71,6 +73,14 @@ def _piece(typing_context: Any, states: Any, first: Any, size: Any) -> tuple[Any
 
 
 piece: Any = intrinsic(_piece)
+
+
+def _is_part_of_them(result: str, arguments: Any, aliases: Any, aliases_of_arguments: Any) -> None:
+    """Say that whoever writes to a piece writes to all states, so that no such line is left out as useless."""
+    ir_utils._add_alias(result, arguments[0].name, aliases, aliases_of_arguments)
+
+
+ir_utils.alias_func_extensions[_piece.__name__, __name__] = _is_part_of_them
 
 
 def _quotient(typing_context: Any, number: Any, reciprocal: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001

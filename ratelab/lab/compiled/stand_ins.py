@@ -40,8 +40,11 @@ class NotCompiledError(Exception):
     """A step cannot be compiled; the message says where and why."""
 
 
-def stand_in_for(algorithm: Algorithm, complete: bool) -> Any:
-    """Return the tuple that stands in for `algorithm` where all of its decisions, or just what is figured, is told."""
+def stand_in_for(algorithm: Algorithm, numbers: int, complete: bool) -> Any:
+    """Return the tuple that stands in for `algorithm`, whose states have so many `numbers`.
+
+    It tells all of a decision, or, unless `complete`, just what figures are made of.
+    """
     kind = type(algorithm)
     if not is_dataclass(algorithm) or isinstance(algorithm, type):
         raise NotCompiledError(f"{kind.__name__} is no dataclass")
@@ -49,11 +52,10 @@ def stand_in_for(algorithm: Algorithm, complete: bool) -> Any:
     if not all(isinstance(value, int) and -NEVER <= value <= NEVER for value in values):
         raise NotCompiledError(f"{kind.__name__} has fields that are no whole numbers of 64 bits")
     names = [field.name for field in fields(algorithm)]
-    compiled_step, text, divisors = _source(kind, () if complete else getattr(kind, "only_tells", ()))
+    compiled_step, text, divisors = _source(kind, complete)
     for divisor in divisors:
         names += [divisor + suffix for suffix in shortcuts.SUFFIXES]
         values += shortcuts.reciprocal(getattr(algorithm, divisor))
-    numbers = len(algorithm.start(0))
     width = numbers if numbers < WIDE else None
     digest = blake2b(text + _machinery(), digest_size=12).hexdigest()
     stand_in = __getattr__("-".join((kind.__name__, f"{digest}_{width}_{complete}", *names)))
@@ -62,17 +64,19 @@ def stand_in_for(algorithm: Algorithm, complete: bool) -> Any:
 
 
 @cache
-def _source(kind: type[Algorithm], unkept: tuple[int, ...]) -> tuple[Callable[..., Any], bytes, tuple[str, ...]]:
-    """Return the step to compile, the text of its file, and the fields whose reciprocals it takes.
+def _source(kind: type[Algorithm], complete: bool) -> tuple[Callable[..., Any], bytes, tuple[str, ...]]:
+    """Return the step to compile, all that it is made of, and the fields whose reciprocals it takes.
 
     Ours is compiled as it stands, but for some shortcuts; others' with checks.
     """
     try:
-        file = Path(getfile(kind)).read_bytes()
+        text = Path(getfile(kind)).read_bytes() + Path(getfile(kind.step)).read_bytes()  # it may be inherited
         if is_ours(kind):
+            unkept = () if complete else getattr(kind, "only_tells", ())
             shortened_step, divisors = shortcuts.shortened(kind.step, unkept)
-            return shortened_step, file, divisors
-        return rewritten(kind.step, integers.FUNCTIONS), file, ()
+            return shortened_step, text, divisors
+        known = {name: kind.step.__globals__.get(name) for name in kind.step.__code__.co_names}
+        return rewritten(kind.step, integers.FUNCTIONS), text + repr(known).encode(), ()
     except (OSError, TypeError) as error:
         raise NotCompiledError(f"{kind.__name__} has no source: {error}") from error
     except RefusedError as error:

@@ -20,12 +20,11 @@ class UnfitError(Exception):
     """The engine cannot decide as plain Python would; the message says why."""
 
 
-def widths(algorithm: Algorithm, traffic: Asked, columns: Columns) -> Integers:
-    """Return how many numbers to keep of each key's state: as many as `columns` depend on."""
-    width = np.int64(len(algorithm.start(traffic.origin)))
-    if width < WIDE or not (is_ours(algorithm) and hasattr(algorithm, "reached")) or len(columns) > len(FIGURED):
-        return np.broadcast_to(width, key_count(traffic))
-    return cast(Integers, np.minimum(cast(Any, algorithm).reached(traffic.asked), width))
+def widths(algorithm: Algorithm, numbers: int, traffic: Asked, columns: Columns) -> Integers:
+    """Return how many `numbers` to keep of each key's state: as many as `columns` depend on."""
+    if numbers < WIDE or not (is_ours(algorithm) and hasattr(algorithm, "reached")) or {*columns} > {*FIGURED}:
+        return np.broadcast_to(np.int64(numbers), key_count(traffic))
+    return cast(Integers, np.minimum(cast(Any, algorithm).reached(traffic.asked), numbers))
 
 
 class States:
@@ -35,8 +34,9 @@ class States:
     else's does, nobody knows, so each starts when it is first asked.
     """
 
-    def __init__(self, algorithm: Algorithm, widths: Integers) -> None:
+    def __init__(self, algorithm: Algorithm, numbers: int, widths: Integers) -> None:
         self._algorithm = algorithm
+        self._width = numbers
         self._widths = widths
         self._started = np.zeros(len(widths), np.bool_)
         self._numbers: Integers | None = None
@@ -51,13 +51,13 @@ class States:
         return self._numbers, self._begins
 
     def _as_new(self, now: int) -> Integers:
-        first = np.array(self._algorithm.start(now), np.int64)
-        if len(first) < WIDE:
+        first = np.array(self._algorithm.start(now) if is_ours(self._algorithm) else [0] * self._width, np.int64)
+        if self._width < WIDE:
             return np.tile(first, len(self._widths))
         from ratelab.lab.compiled.laid import lay  # Numba takes a while to import
 
         self._begins = np.concatenate(([0], np.cumsum(self._widths)))
-        numbers = np.empty(self._begins[-1] + len(first), np.int64)  # what is cut off may be looked at, to no end
+        numbers = np.empty(self._begins[-1] + self._width, np.int64)  # what is cut off may be looked at, to no end
         lay(first, self._begins, numbers)
         return numbers
 
@@ -65,10 +65,12 @@ class States:
         """Start the keys that are asked for the first time."""
         new = np.flatnonzero(~self._started[own.keys])
         keys, firsts = np.unique(own.keys[new], return_index=True)
-        starts = np.array([self._algorithm.start(time + origin) for time in own.times[new][firsts].tolist()])
         if not len(keys):
             return
-        if starts.dtype != np.int64:
+        starts = [self._algorithm.start(time + origin) for time in own.times[new][firsts].tolist()]
+        if {len(start) for start in starts} != {self._width}:
+            raise UnfitError("its start() returns now more numbers, now fewer")
+        if np.array(starts).dtype != np.int64:
             raise UnfitError("its start() returns something else than a list of whole numbers")
         self._started[keys] = True
-        numbers[: self._widths.sum()].reshape(len(self._started), -1)[keys] = starts
+        numbers[: self._widths.sum()].reshape(len(self._started), self._width)[keys] = starts
