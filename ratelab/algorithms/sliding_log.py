@@ -18,9 +18,9 @@ class SlidingLog:
     """`burst` in any window of `burst / rate`, exactly.
 
     The times of the last `burst` admitted units are kept in a ring, and each counts until it is a window old. A request
-    is admitted if as many of the oldest as it costs count no more: it takes their places. The next time is written to a
-    spare place, beyond the newest, and stays there if it is admitted. No window, wherever it is laid, holds more than
-    `burst`: the reference that the others are held against. That is paid for in memory, with a number for each.
+    is admitted if as many of the oldest as it costs count no more; its own times follow the newest, where a place is
+    spare. No window, wherever it is laid, holds more than `burst`: the reference that the others are held against. That
+    is paid for in memory, with a number for each.
 
     In a store it is usually a sorted set: https://www.figma.com/blog/an-alternative-approach-to-rate-limiting/
     """
