@@ -65,7 +65,7 @@ def test_every_algorithm_decides_alike_on_every_quota(kind: type[Algorithm]) -> 
     assert too_large < len(QUOTAS)
 
 
-@pytest.mark.parametrize("fields", [ADMITTED, FIGURED, Decision._fields], ids=len)
+@pytest.mark.parametrize("fields", [ADMITTED, Decision._fields], ids=len)
 def test_so_does_one_from_outside(kind: type[Algorithm], fields: Sequence[str], tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(Path(getfile(kind)).read_text(encoding="utf-8"), encoding="utf-8")
     mine = find(f"{tmp_path / 'mine.py'}:{kind.__name__}")
