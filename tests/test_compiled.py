@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,7 +21,7 @@ from ratelab.algorithms import find
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import SlowWarning
 from ratelab.lab import compiled, plain
-from ratelab.lab.compiled import kernels, processor, stand_ins, states
+from ratelab.lab.compiled import kernels, laid, processor, stand_ins, states
 from ratelab.lab.decisions import ADMITTED, FIGURED, unfilled
 from ratelab.lab.replay import outcome, replay
 from ratelab.lab.timelines import ORIGINS, QUOTAS
@@ -122,6 +123,30 @@ def test_what_is_asked_for_may_add_up_to_more_than_64_bits_hold() -> None:
     assert_same(create("sliding-log", QUOTA), replace(asked, costs=costs), FIGURED)
 
 
+CONSTANT = TOLL.replace("@dataclass", "SECOND = 2\n\n\n@dataclass").replace("% 2 == 1", "% SECOND == 1")
+CLOSED = (
+    CONSTANT.replace("@dataclass", "def closed(SECOND):\n    @dataclass")
+    .replace("\n    ", "\n        ")
+    .replace("        @dataclass", "    @dataclass")
+    .replace("\nclass", "\n    class")
+    + "\n    return Toll\n\n\nToll = closed(3)\n"
+)
+
+
+def test_a_constant_outside_of_a_step_may_change(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(CONSTANT)
+    kind = find(f"{tmp_path / 'mine.py'}:Toll")
+    for second in (2, 3):
+        sys.modules[kind.__module__].SECOND = second  # type: ignore[attr-defined]
+        assert_same(kind.from_quota(QUOTA), traffic(QUOTA))
+
+
+def test_a_step_that_is_more_than_its_text_is_left_to_plain_python(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(CLOSED)
+    with pytest.raises(compiled.UnfitError, match="its step is more than its text says"):
+        assert_same(find(f"{tmp_path / 'mine.py'}:Toll").from_quota(QUOTA), traffic(QUOTA))
+
+
 UNFIT = [
     ("state[0] += cost", "state[0] = state[0] * 3 + 1", "pass 2**63 - 1"),
     ("state[0] % 2 == 1", "state[0] / 2 == 1", "mine.py:29: it has `state[0] / 2`"),
@@ -129,6 +154,12 @@ UNFIT = [
     ("state[0] % 2 == 1", "allowed == 1", "mine.py:"),
     ("state[0] % 2 == 1", "alowed", "mine.py:29: `alowed` is not defined"),
     ("state[0] % 2 == 1", "len(3) == 1", "mine.py:29: "),
+    ("state[0] % 2 == 1", "len(self) == 1", "mine.py:29: it calls `len(self)`"),
+    ("state[0] % 2 == 1", "~(cost > 1) == -1", "mine.py:29: it has `~(cost > 1)`"),
+    ("state[0] % 2 == 1", "cost is state[0]", "mine.py:29: it has `cost is state[0]`"),
+    ("state[0] % 2 == 1", "now > __name__", "mine.py:29: it has `__name__`"),
+    ("state[0] % 2 == 1", "self.name == cost", "mine.py:29: it has `self.name`, which is no field"),
+    ("    burst: int", "    burst: int\n    _rest: int = 0", "a field whose name begins with _"),
     ("return [0]", "return [0.5]", "whole numbers"),
 ]
 
@@ -170,9 +201,24 @@ def test_code_on_disk_that_cannot_be_used_is_made_anew(
         for index in [] if content is None else tmp_path.rglob("*.nbi"):
             index.write_bytes(content or b"")
         kernels._loop.cache_clear()
+        laid.laying.cache_clear()
         monkeypatch.setitem(kernels._LOOPS, ADMITTED, processor.jitted(kernels._decide))
-        assert_same(create("gcra", QUOTA), traffic(QUOTA), ADMITTED)
+        monkeypatch.setattr(laid, "_LAY", processor.jitted(laid._lay))
+        assert_same(create("sliding-log", QUOTA), traffic(QUOTA), ADMITTED)
     assert {path.stat().st_size > 200 for path in tmp_path.rglob("*.nbi")} == {True}
+
+
+def test_without_room_to_keep_code_it_is_run_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    kernels._loop.cache_clear()
+    loop = processor.jitted(kernels._decide)
+    monkeypatch.setattr(loop._cache, "save_overload", full)
+    monkeypatch.setitem(kernels._LOOPS, ADMITTED, loop)
+    assert_same(create("gcra", QUOTA), traffic(QUOTA), ADMITTED)
+    kernels._loop.cache_clear()
 
 
 class Heir(SlidingLog):
@@ -180,7 +226,7 @@ class Heir(SlidingLog):
 
 
 def test_code_depends_on_an_inherited_step() -> None:
-    _, text, _ = stand_ins._source(Heir, True)
+    _, text, _ = stand_ins._source(Heir, ("burst", "window"), "", True)
     assert Path(getfile(SlidingLog)).read_bytes() in text
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratelab import Quota
+from ratelab import ALGORITHMS, Quota
 from ratelab.algorithms import find
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.lab.compiled import integers, processor, shortcuts
@@ -94,22 +94,29 @@ def corrected(step: Callable[..., Any]) -> int:
 
 
 class Watched(list[int]):
-    """A state that notes how far it is changed."""
+    """A state that notes how far it is changed, and has no place counted from its end."""
 
     farthest = 0
 
+    def __getitem__(self, place: Any) -> Any:
+        assert place >= 0
+        return super().__getitem__(place)
+
     def __setitem__(self, place: Any, value: Any) -> None:
+        assert place >= 0
         self.farthest = max(self.farthest, place)
         super().__setitem__(place, value)
 
 
-@given(costs=st.lists(st.integers(0, QUOTA.burst + 1), max_size=20))
-def test_a_log_is_used_only_as_far_as_it_says(costs: list[int]) -> None:
-    algorithm = SlidingLog.from_quota(QUOTA)
-    state = Watched(algorithm.start(0))
-    for now, cost in enumerate(costs):
-        algorithm.step(state, now * QUOTA.window // 5, cost)
-    assert state.farthest < algorithm.reached(sum(costs))
+@given(costs=st.lists(st.integers(0, QUOTA.burst + 1), max_size=20), every=st.sampled_from([0, 1, 5]))
+def test_no_place_is_counted_from_the_end_and_a_log_is_used_as_far_as_it_says(costs: list[int], every: int) -> None:
+    for kind in ALGORITHMS.values():
+        algorithm = kind.from_quota(QUOTA)
+        state = Watched(algorithm.start(0))
+        for now, cost in enumerate(costs):
+            algorithm.step(state, now * every * QUOTA.window // 5, cost)
+        if isinstance(algorithm, SlidingLog):
+            assert state.farthest < algorithm.reached(sum(costs))
 
 
 @given(costs=st.lists(st.integers(0, QUOTA.burst + 1), max_size=20))

@@ -28,7 +28,7 @@ class SlidingLog:
     name: ClassVar[str] = "sliding-log"
     remembers: ClassVar[tuple[str, ...]] = ("head", "time", "oldest", "a ring of burst + 1 times")
     shows: ClassVar[str] = "in the log"
-    only_tells: ClassVar[tuple[int, ...]] = (2,)
+    only_tells: ClassVar[tuple[int, ...]] = (2,)  # the place of the oldest that counts
     at_most: ClassVar[tuple[int, int]] = (1, 0)
     choose_when: ClassVar[str] = "the limit is a promise, and `burst` is small"
     say: ClassVar[str] = (
@@ -75,7 +75,7 @@ class SlidingLog:
         size, window = self.burst + 1, self.window
         head, oldest = state[0], state[2]  # the place of the next admission, and of the oldest that counts
         now = now if now > state[1] else state[1]
-        for _ in range(size):  # not `while`: a compiler leaves out what ends for sure, if nobody asks for it
+        for _ in range(size):  # as far as they go
             if oldest == head or state[3 + oldest] + window > now:
                 break
             oldest = oldest + 1 if oldest + 1 < size else 0

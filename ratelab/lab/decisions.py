@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,11 @@ Row = tuple[bool, int, int, int, int]
 
 Progress = Callable[[int], object]
 """Called now and then with how many more requests have been decided."""
+
+
+def is_complete(fields: Iterable[str]) -> bool:
+    """Say whether these are all fields of a decision."""
+    return {*fields} == {*Decision._fields}
 
 
 def unfilled(traffic: Asked, fields: Sequence[str]) -> Columns:

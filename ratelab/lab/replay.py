@@ -22,7 +22,6 @@ from ratelab.limiter import Algorithm, Decision
 WORTH_COMPILING = 250_000
 """Requests from which on loading a compiler takes less time than it saves."""
 
-
 WORTH_TELLING = 2_000_000
 """Requests from which on a person may want to know how it would go faster."""
 
@@ -41,7 +40,7 @@ def replay(algorithm: Algorithm, traffic: Asked, progress: Progress = lambda _: 
 def outcome(algorithm: Algorithm, traffic: Asked, progress: Progress = lambda _: None) -> Outcome:
     """Do the same for who only asks what was admitted, and after what delay."""
     if is_ours(algorithm) and _never_queues(type(algorithm)):
-        return {**_decide(algorithm, traffic, ADMITTED, progress), "delay_ns": np.broadcast_to(_NONE, len(traffic))}
+        return {**_decide(algorithm, traffic, ADMITTED, progress), "delay_ns": np.broadcast_to(_NO_DELAY, len(traffic))}
     return _decide(algorithm, traffic, FIGURED, progress)
 
 
@@ -50,7 +49,7 @@ def admitted(algorithm: Algorithm, traffic: Asked) -> Column:
     return _decide(algorithm, traffic, ADMITTED, lambda _: None)["allowed"]
 
 
-_NONE = np.int64(0)
+_NO_DELAY = np.int64(0)
 
 
 @cache

@@ -48,9 +48,9 @@ def task(algorithm: type[Algorithm]) -> str:
 
 
 def _state(algorithm: type[Algorithm]) -> list[str]:
-    """Name the places of a state; the last name stands for all that are left."""
-    names = getattr(algorithm, "remembers", ())
-    return [f"state[{place}]: {name}" for place, name in enumerate(names)]
+    """Name the places of a state; a ring is all that are left."""
+    names = enumerate(getattr(algorithm, "remembers", ()))
+    return [f"state[{place}{':' * name.startswith('a ring')}]: {name}" for place, name in names]
 
 
 def _body(start: str) -> list[str]:

@@ -54,8 +54,8 @@ def _decide(algorithm: Algorithm, traffic: Asked, columns: Columns, progress: Pr
             own = share.of(traffic.part(part))
             begun = states.of(own, traffic.origin)
             made = [room(column, part, own) for column in columns.values()]
-            for some, asked in stretches(own, traffic.origin, traffic.is_priced):
-                loop(*begun, *asked, *(column[some] for column in made))
+            for some, given in stretches(own, traffic.origin, traffic.is_priced):
+                loop(*begun, *given, *(column[some] for column in made))
             for column, values in zip(columns.values(), made, strict=True):
                 put(column, part, own, values)
             progress(len(own.keys))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from inspect import getfile
 from typing import Any
 
@@ -35,19 +35,23 @@ _PREFIX = "_checked_"
 _CALLED = ("range", "min", "max", "abs", "len")
 
 
-def rewritten(step: Callable[..., Any], functions: dict[str, Callable[..., Any]]) -> Callable[..., Any]:
-    """Return `step` with its operations replaced by `functions`.
+def rewritten(
+    step: Callable[..., Any], fields: Container[str], functions: dict[str, Callable[..., Any]]
+) -> Callable[..., Any]:
+    """Return `step`, of an algorithm with these `fields`, with its operations replaced by `functions`.
 
     Raises `RefusedError` for anything but arithmetic on whole numbers, and `OSError` if there is no source.
     """
-    tree = _Rewriter(step).visit(tree_of(step))
+    if step.__code__.co_freevars or hasattr(step, "__wrapped__"):
+        raise RefusedError(f"{getfile(step)}: its step is more than its text says")
+    tree = _Rewriter(step, fields).visit(tree_of(step))
     return function_of(tree, step, {_PREFIX + name: function for name, function in functions.items()})
 
 
 class _Rewriter(ast.NodeTransformer):
-    def __init__(self, step: Callable[..., Any]) -> None:
-        self._file, code = getfile(step), step.__code__
-        self._known = {*code.co_varnames, *code.co_freevars, *step.__globals__, *vars(builtins)}
+    def __init__(self, step: Callable[..., Any], fields: Container[str]) -> None:
+        self._file, self._fields = getfile(step), fields
+        self._own, self._known = {*step.__code__.co_varnames}, {**vars(builtins), **step.__globals__}
 
     def _refuse(self, node: Any, what: str) -> RefusedError:
         return RefusedError(f"{self._file}:{node.lineno}: {what}: only plain arithmetic on whole numbers is compiled")
@@ -69,27 +73,42 @@ class _Rewriter(ast.NodeTransformer):
         return node
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
+        if node.id in self._own:
+            return node
         if node.id not in self._known:
             raise RefusedError(f"{self._file}:{node.lineno}: `{node.id}` is not defined")
+        if not isinstance(self._known[node.id], int) or abs(self._known[node.id]) >= 2**63:
+            raise self._refuse(node, f"it has `{node.id}`")
         return node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         if not (isinstance(node.value, ast.Name) and node.value.id == self._self):
             raise self._refuse(node, f"it has `{ast.unparse(node)}`")
+        if node.attr not in self._fields:
+            raise self._refuse(node, f"it has `{ast.unparse(node)}`, which is no field of its dataclass")
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         if ast.unparse(node.func) not in _CALLED or node.keywords:
             raise self._refuse(node, f"it calls `{ast.unparse(node)}`")
+        if ast.unparse(node.func) == "len" and ast.unparse(node.args[0]) != self._state:
+            raise self._refuse(node, f"it calls `{ast.unparse(node)}`")
         node.args = [self.visit(argument) for argument in node.args]
-        return node
+        return _call(node, "absolute", *node.args) if ast.unparse(node.func) == "abs" else node
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         if type(node.op) not in _OPERATIONS:
             raise self._refuse(node, f"it has `{ast.unparse(node)}`")
         return _call(node, _OPERATIONS[type(node.op)], self.visit(node.left), self.visit(node.right))
 
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        if any(isinstance(operation, ast.Is | ast.IsNot) for operation in node.ops):
+            raise self._refuse(node, f"it has `{ast.unparse(node)}`")
+        return self.generic_visit(node)
+
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        if isinstance(node.op, ast.Invert):
+            raise self._refuse(node, f"it has `{ast.unparse(node)}`")
         operand = self.visit(node.operand)
         if isinstance(node.op, ast.USub):
             return _call(node, "minus", ast.Constant(0), operand)

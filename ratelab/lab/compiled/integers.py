@@ -35,6 +35,11 @@ def modulo(a: int, b: int) -> int:
     return a % b
 
 
+def absolute(a: int) -> int:
+    """Return abs(a)."""
+    return abs(a)
+
+
 def place(size: int, index: int) -> int:
     """Return where in a list of `size` the element at `index` is."""
     return range(size)[index]
@@ -51,9 +56,10 @@ def row(made: Any) -> Any:
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    function.__name__: function for function in (plus, minus, times, over, modulo, place, row, size)
+    function.__name__: function for function in (plus, minus, times, over, modulo, absolute, place, row, size)
 }
 
+_LEAST = -(2**63)
 _ABOUT_2_63 = 9.223372036854e18  # a product that floats find larger may be too large
 
 
@@ -108,6 +114,8 @@ def _over(a: Any, b: Any) -> Callable[..., Any]:
     def checked(a: Any, b: Any) -> Any:
         if b == 0:
             raise ZeroDivisionError
+        if b == -1 and a == _LEAST:
+            raise OverflowError
         return a // b
 
     return checked
@@ -121,6 +129,18 @@ def _modulo(a: Any, b: Any) -> Callable[..., Any]:
         if b == 0:
             raise ZeroDivisionError
         return a % b
+
+    return checked
+
+
+@overload(absolute)
+def _absolute(a: Any) -> Callable[..., Any]:
+    _whole(a)
+
+    def checked(a: Any) -> Any:
+        if a == _LEAST:
+            raise OverflowError
+        return abs(a)
 
     return checked
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import cache, partial
 from inspect import getfile
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import numba
@@ -15,10 +14,10 @@ from numba.core.errors import NumbaError
 from numba.extending import overload
 
 from ratelab.lab.compiled import processor
-from ratelab.lab.compiled.processor import fetch, jitted, piece
+from ratelab.lab.compiled.processor import fetch, jitted, made, piece
 from ratelab.lab.compiled.stand_ins import MEANINGS, NotCompiledError, stand_in_for
 from ratelab.lab.compiled.stretches import FAR, NEAR
-from ratelab.lab.decisions import ADMITTED, FIGURED
+from ratelab.lab.decisions import ADMITTED, FIGURED, is_complete
 from ratelab.lab.traffic import Integers
 from ratelab.limiter import Algorithm, Decision
 
@@ -32,7 +31,7 @@ def compiled(algorithm: Algorithm, numbers: int, fields: tuple[str, ...], priced
     request's key and `FAR` keys more, its time and, if it is `priced`, its cost, and the columns of `fields` to fill.
     Raises `NotCompiledError` if the step cannot be compiled.
     """
-    stand_in = stand_in_for(algorithm, numbers, fields == Decision._fields)
+    stand_in = stand_in_for(algorithm, numbers, is_complete(fields))
     try:
         return partial(_loop(numba.typeof(stand_in), fields, priced), stand_in)  # type: ignore[no-untyped-call]
     except NumbaError as error:
@@ -47,11 +46,7 @@ def _loop(stand_in: Any, fields: tuple[str, ...], priced: bool) -> Any:
     costs = _read_only(numba.int64, "A") if priced else numba.none
     filled = [_FLAGS, *[_COLUMN] * (len(fields) - 1)]
     loop, signature = _LOOPS[fields], numba.void(stand_in, _COLUMN, begins, keys, times, costs, *filled)
-    try:
-        return loop.compile(signature)
-    except (AttributeError, ImportError, EOFError, UnpicklingError):  # another version's code on disk, or half a file
-        loop.recompile()  # none so far, but that clears the disk
-        return loop.compile(signature)
+    return made(loop, signature)
 
 
 def step(self: Any, state: Integers, now: int, cost: int) -> tuple[bool, int, int, int, int]:
@@ -108,14 +103,14 @@ def _fetch_within(algorithm: Any, state: Any) -> Callable[..., Any]:  # noqa: AR
 
 
 @numba.njit(inline="always")
-def _fetch(algorithm: Any, states: Any, begins: Any, keys: Any, n: Any) -> None:
+def _fetch_ahead(algorithm: Any, states: Any, begins: Any, keys: Any, n: Any) -> None:
     fetch(states, begin_of(algorithm, begins, keys[n + FAR]))
     fetch_within(algorithm, _state(algorithm, states, begins, keys[n + NEAR]))
 
 
 def _decide(algorithm: Any, states: Any, begins: Any, keys: Any, times: Any, costs: Any, allowed: Any) -> None:
     for n in range(len(times)):
-        _fetch(algorithm, states, begins, keys, n)
+        _fetch_ahead(algorithm, states, begins, keys, n)
         state = _state(algorithm, states, begins, keys[n])
         allowed[n], _, _, _, _ = step(algorithm, state, times[n], cost_of(costs, n))
 
@@ -124,7 +119,7 @@ def _decide_when(
     algorithm: Any, states: Any, begins: Any, keys: Any, times: Any, costs: Any, allowed: Any, delays: Any
 ) -> None:
     for n in range(len(times)):
-        _fetch(algorithm, states, begins, keys, n)
+        _fetch_ahead(algorithm, states, begins, keys, n)
         state = _state(algorithm, states, begins, keys[n])
         allowed[n], _, _, _, delays[n] = step(algorithm, state, times[n], cost_of(costs, n))
 
@@ -134,7 +129,7 @@ def _decide_all(
     allowed: Any, remaining: Any, retry_afters: Any, reset_afters: Any, delays: Any,
 ) -> None:  # fmt: skip
     for n in range(len(times)):
-        _fetch(algorithm, states, begins, keys, n)
+        _fetch_ahead(algorithm, states, begins, keys, n)
         state = _state(algorithm, states, begins, keys[n])
         made = step(algorithm, state, times[n], cost_of(costs, n))
         allowed[n], remaining[n], retry_afters[n], reset_afters[n], delays[n] = made

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from typing import Any
+from pickle import UnpicklingError
+from typing import Any, cast
 
 from llvmlite import binding, ir
 from numba import config as _config
@@ -38,6 +39,17 @@ def jitted(function: Callable[..., Any]) -> Any:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # neither the package's folder nor the user's can be written
         return njit(**options)(function)
+
+
+def made(function: Any, signature: Any) -> Callable[..., Any]:
+    """Return what `jitted` gave, compiled for `signature`."""
+    try:
+        return cast(Callable[..., Any], function.compile(signature))
+    except (AttributeError, ImportError, EOFError, UnpicklingError):  # another version's code on disk, or half a file
+        function.recompile()  # none so far, but that clears the disk
+    except OSError:  # there is no room to keep it
+        pass
+    return cast(Callable[..., Any], function.compile(signature))
 
 
 def _fetch(typing_context: Any, states: Any, first: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001

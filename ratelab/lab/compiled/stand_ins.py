@@ -52,7 +52,9 @@ def stand_in_for(algorithm: Algorithm, numbers: int, complete: bool) -> Any:
     if not all(isinstance(value, int) and -NEVER <= value <= NEVER for value in values):
         raise NotCompiledError(f"{kind.__name__} has fields that are no whole numbers of 64 bits")
     names = [field.name for field in fields(algorithm)]
-    compiled_step, text, divisors = _source(kind, complete)
+    if any(name.startswith("_") for name in names):
+        raise NotCompiledError(f"{kind.__name__} has a field whose name begins with _")
+    compiled_step, text, divisors = _source(kind, tuple(names), _outer_values(kind), complete)
     for divisor in divisors:
         names += [divisor + suffix for suffix in shortcuts.SUFFIXES]
         values += shortcuts.reciprocal(getattr(algorithm, divisor))
@@ -64,7 +66,9 @@ def stand_in_for(algorithm: Algorithm, numbers: int, complete: bool) -> Any:
 
 
 @cache
-def _source(kind: type[Algorithm], complete: bool) -> tuple[Callable[..., Any], bytes, tuple[str, ...]]:
+def _source(
+    kind: type[Algorithm], names: tuple[str, ...], outer: str, complete: bool
+) -> tuple[Callable[..., Any], bytes, tuple[str, ...]]:
     """Return the step to compile, all that it is made of, and the fields whose reciprocals it takes.
 
     Ours is compiled as it stands, but for some shortcuts; others' with checks.
@@ -75,12 +79,17 @@ def _source(kind: type[Algorithm], complete: bool) -> tuple[Callable[..., Any], 
             unkept = () if complete else getattr(kind, "only_tells", ())
             shortened_step, divisors = shortcuts.shortened(kind.step, unkept)
             return shortened_step, text, divisors
-        known = {name: kind.step.__globals__.get(name) for name in kind.step.__code__.co_names}
-        return rewritten(kind.step, integers.FUNCTIONS), text + repr(known).encode(), ()
+        return rewritten(kind.step, names, integers.FUNCTIONS), text + outer.encode(), ()
     except (OSError, TypeError) as error:
         raise NotCompiledError(f"{kind.__name__} has no source: {error}") from error
     except RefusedError as error:
         raise NotCompiledError(str(error)) from error
+
+
+def _outer_values(kind: type[Algorithm]) -> str:
+    """Return what the names in a step's text stand for now that are not its own."""
+    code: Any = getattr(kind.step, "__code__", None)
+    return repr([(name, kind.step.__globals__.get(name)) for name in code.co_names]) if code else ""
 
 
 @cache

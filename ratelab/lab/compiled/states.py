@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from ratelab.algorithms.outside import is_ours
-from ratelab.lab.decisions import FIGURED, Columns
+from ratelab.lab.decisions import Columns, is_complete
 from ratelab.lab.shares import Requests
 from ratelab.lab.traffic import Asked, Integers, key_count
 from ratelab.limiter import Algorithm
@@ -22,7 +22,7 @@ class UnfitError(Exception):
 
 def widths(algorithm: Algorithm, numbers: int, traffic: Asked, columns: Columns) -> Integers:
     """Return how many `numbers` to keep of each key's state: as many as `columns` depend on."""
-    if numbers < WIDE or not (is_ours(algorithm) and hasattr(algorithm, "reached")) or {*columns} > {*FIGURED}:
+    if numbers < WIDE or not (is_ours(algorithm) and hasattr(algorithm, "reached")) or is_complete(columns):
         return np.broadcast_to(np.int64(numbers), key_count(traffic))
     return cast(Integers, np.minimum(cast(Any, algorithm).reached(traffic.asked), numbers))
 
@@ -54,11 +54,11 @@ class States:
         first = np.array(self._algorithm.start(now) if is_ours(self._algorithm) else [0] * self._width, np.int64)
         if self._width < WIDE:
             return np.tile(first, len(self._widths))
-        from ratelab.lab.compiled.laid import lay  # Numba takes a while to import
+        from ratelab.lab.compiled.laid import laying  # Numba takes a while to import
 
         self._begins = np.concatenate(([0], np.cumsum(self._widths)))
-        numbers = np.empty(self._begins[-1] + self._width, np.int64)  # what is cut off may be looked at, to no end
-        lay(first, self._begins, numbers)
+        numbers = np.empty(self._begins[-1] + self._width, np.int64)  # what is cut off is read at times, to no end
+        laying()(first, self._begins, numbers)
         return numbers
 
     def _start(self, numbers: Integers, own: Requests, origin: int) -> None:
@@ -71,6 +71,6 @@ class States:
         if {len(start) for start in starts} != {self._width}:
             raise UnfitError("its start() returns now more numbers, now fewer")
         if np.array(starts).dtype != np.int64:
-            raise UnfitError("its start() returns something else than a list of whole numbers")
+            raise UnfitError("its start() returns something else than whole numbers below 2**63")
         self._started[keys] = True
         numbers[: self._widths.sum()].reshape(len(self._started), self._width)[keys] = starts
