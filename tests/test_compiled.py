@@ -20,7 +20,7 @@ from ratelab import Algorithm, InputError, Quota, create
 from ratelab.algorithms import find
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import SlowWarning
-from ratelab.lab import compiled, plain
+from ratelab.lab import comparison, compiled, plain, sweep
 from ratelab.lab.compiled import kernels, laid, processor, stand_ins, states
 from ratelab.lab.decisions import ADMITTED, FIGURED, unfilled
 from ratelab.lab.replay import outcome, replay
@@ -266,18 +266,22 @@ def test_it_is_used_by_itself_once_that_pays(
     assert engines == [engine]
 
 
-def test_whoever_has_no_compiler_is_told_what_it_would_save(
-    engines: list[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("asking", [sweep.sweep, comparison.compare], ids=["sweep", "comparison"])
+def test_whoever_has_no_compiler_is_told_once_what_it_would_save(
+    asking: Callable[..., object], engines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ratelab.lab.compiled.find_spec", lambda name: None)
-    monkeypatch.setattr("ratelab.lab.replay.WORTH_COMPILING", 0)
-    asked = traffic(QUOTA)
+    monkeypatch.setattr("ratelab.lab.replay.WORTH_COMPILING", 3_000)
+    gcra, asked = find("gcra"), traffic(QUOTA)
+    given = ([(QUOTA, gcra.from_quota(QUOTA))] * 2, asked) if asking is sweep.sweep else (QUOTA, asked, [gcra])
     with warnings.catch_warnings():
-        outcome(create("gcra", QUOTA), asked)
-    monkeypatch.setattr("ratelab.lab.replay.WORTH_TELLING", 3_000)
-    with pytest.warns(SlowWarning, match=r"3,000 requests.*pip install 'ratelab\[fast\]'"):
-        outcome(create("gcra", QUOTA), asked)
-    assert engines == ["plain", "plain"]
+        warnings.simplefilter("error")
+        asking(*given)
+    monkeypatch.setattr("ratelab.lab.replay.WORTH_TELLING", 6_000)
+    with pytest.warns(SlowWarning, match=r"6,000 decisions.*pip install 'ratelab\[fast\]'") as told:
+        asking(*given)
+    assert len(told) == 1
+    assert {*engines} == {"plain"}
 
 
 def test_numbers_too_large_are_decided_all_the_same(engines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

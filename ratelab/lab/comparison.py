@@ -15,7 +15,7 @@ from ratelab.lab.decisions import Decisions, Outcome, Progress
 from ratelab.lab.equalise import Equalised, equalise
 from ratelab.lab.estimate import Estimate, estimate
 from ratelab.lab.metrics import Result, measure
-from ratelab.lab.replay import outcome, replay
+from ratelab.lab.replay import advise, outcome, replay
 from ratelab.lab.traffic import Asked
 from ratelab.lab.windows import Trailing
 from ratelab.limiter import Algorithm
@@ -64,6 +64,7 @@ def compare(
         traffic = traffic.whole()
     built = [_built(algorithm, quota) for algorithm in algorithms]
     decide: Decide = replay if keep_decisions else outcome
+    advise(traffic, len(built) + (SlidingLog not in algorithms))
     exact = _exact(quota, traffic, decide, progress)
     trailing = Trailing(traffic, quota.window) if with_cards else None
     results, kept, cards = [], {}, []

@@ -22,8 +22,8 @@ from ratelab.limiter import Algorithm, Decision
 WORTH_COMPILING = 250_000
 """Requests from which on loading a compiler takes less time than it saves."""
 
-WORTH_TELLING = 2_000_000
-"""Requests from which on a person may want to know how it would go faster."""
+WORTH_TELLING = 10_000_000
+"""Decisions from which on a person may want to know how they would go faster."""
 
 
 def replay(algorithm: Algorithm, traffic: Asked, progress: Progress = lambda _: None) -> Decisions:
@@ -49,6 +49,18 @@ def admitted(algorithm: Algorithm, traffic: Asked) -> Column:
     return _decide(algorithm, traffic, ADMITTED, lambda _: None)["allowed"]
 
 
+def advise(traffic: Asked, algorithms: int) -> None:
+    """Tell whoever has no compiler, and will wait long for so many algorithms, what one would save."""
+    decisions = algorithms * len(traffic)
+    if decisions < WORTH_TELLING or len(traffic) < WORTH_COMPILING or compiled.is_installed():
+        return
+    minutes = max(1, round(decisions / 1_000_000 / 60))
+    _tell(
+        f"plain Python takes some {minutes} min to make {decisions:,} decisions, "
+        "compiled code a hundredth of that: pip install 'ratelab[fast]'"
+    )
+
+
 _NO_DELAY = np.int64(0)
 
 
@@ -69,12 +81,6 @@ def _decide(algorithm: Algorithm, traffic: Asked, fields: Sequence[str], progres
             _tell(f"{algorithm.name} is replayed in plain Python, a hundred times as slow: {error}")
         else:
             return columns
-    elif len(traffic) >= WORTH_TELLING:
-        minutes = len(traffic) // 1_000_000 / 60
-        _tell(
-            f"plain Python takes some {minutes:.1f} min for each algorithm to decide {len(traffic):,} requests, "
-            "compiled code a fiftieth of that: pip install 'ratelab[fast]'"
-        )
     plain.decide(algorithm, traffic, columns, progress)
     return columns
 

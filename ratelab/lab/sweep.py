@@ -14,7 +14,7 @@ import numpy as np
 from ratelab.algorithms.outside import blaming
 from ratelab.lab.comparison import check_names
 from ratelab.lab.decisions import Progress
-from ratelab.lab.replay import admitted
+from ratelab.lab.replay import admitted, advise
 from ratelab.lab.traffic import Asked
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota
@@ -59,6 +59,7 @@ def sweep(
     The results are in the order of the candidates, and the same for any number of workers. `progress` is called with
     how many more requests have been decided.
     """
+    advise(traffic, len(candidates))
     sent = np.zeros(len(traffic.names), np.bool_)
     for part in traffic.parts():
         sent[traffic.part(part).clients] = True
