@@ -77,13 +77,7 @@ class Algorithm(Protocol):
 
 
 class Bounded(Algorithm, Protocol):
-    """An algorithm that says how large its numbers become, for engines whose integers have an end.
-
-    Three things more spare such engines work where a state is long. `reached(asked)`: so many of a state's first
-    numbers are used to say what is admitted, and after what delay, while no more than `asked` is asked for in all.
-    `looks_at(state)`: where in it the next step will look; a miss now and then does no harm. And a class attribute,
-    `only_tells`: the places in it on which nothing depends but what a `Decision` tells besides.
-    """
+    """An algorithm that says how large its numbers become, for engines whose integers have an end."""
 
     def largest(self, latest: int, cost: int, idle: int) -> int:
         """Return what no number of a step exceeds, those of a time's own unit in the state aside.
@@ -91,6 +85,21 @@ class Bounded(Algorithm, Protocol):
         `latest` is the latest time, `cost` the largest cost, and `idle` for how long at most a state has been as good
         as new when it is used again.
         """
+        ...
+
+
+class LongStated(Bounded, Protocol):
+    """An algorithm whose state is long, and that spares such engines work on it."""
+
+    only_tells: ClassVar[tuple[int, ...]]
+    """The places in a state on which nothing depends but what a `Decision` tells besides `allowed` and the delay."""
+
+    def reached(self, asked: int) -> int:
+        """Return how many of a state's first numbers all else takes while no more than `asked` is asked for in all."""
+        ...
+
+    def looks_at(self, state: State) -> int:
+        """Return where in `state` the next step will look; a miss now and then does no harm."""
         ...
 
 

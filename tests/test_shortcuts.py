@@ -9,7 +9,7 @@ from typing import Any
 
 import numba
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ratelab import ALGORITHMS, Quota
@@ -29,7 +29,13 @@ def reckon(operation: int, a: int, b: int) -> int:
         return integers.times(a, b)
     if operation == 3:
         return integers.over(a, b)
-    return integers.modulo(a, b)
+    if operation == 4:
+        return integers.modulo(a, b)
+    return integers.absolute(a)
+
+
+def magnitude(a: int, _: int) -> int:
+    return abs(a)
 
 
 reckoned: Any = numba.njit(reckon)
@@ -37,15 +43,17 @@ numbers = st.integers(-(2**63), 2**63 - 1) | st.integers(-4, 4) | st.sampled_fro
 
 
 @given(a=numbers, b=numbers)
+@example(a=-(2**63), b=-1)
+@example(a=1, b=0)
 def test_an_operation_gives_what_python_gives_or_raises(a: int, b: int) -> None:
-    for number, operation in enumerate((add, sub, mul, floordiv, mod)):
+    for number, operation in enumerate((add, sub, mul, floordiv, mod, magnitude)):
         try:
             expected = operation(a, b)
         except ZeroDivisionError:
             expected = 2**63
         if abs(expected) < 0.999 * 2**63:
             assert reckoned(number, a, b) == expected
-        elif abs(expected) > 2**63:
+        elif not -(2**63) <= expected < 2**63:
             with pytest.raises((OverflowError, ZeroDivisionError)):
                 reckoned(number, a, b)
 

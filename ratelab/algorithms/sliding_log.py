@@ -63,11 +63,11 @@ class SlidingLog:
         return max(latest + self.window, self.burst + cost)
 
     def reached(self, asked: int) -> int:
-        """Return how far a state is used until so much is asked for: see `ratelab.limiter.Bounded`."""
+        """Return how far a state is used until so much is asked for: see `ratelab.limiter.LongStated`."""
         return 4 + asked
 
     def looks_at(self, state: State) -> int:
-        """Return where the next step will look: see `ratelab.limiter.Bounded`."""
+        """Return where the next step will look: see `ratelab.limiter.LongStated`."""
         return 4 + state[0]
 
     def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
@@ -75,7 +75,7 @@ class SlidingLog:
         size, window = self.burst + 1, self.window
         head, oldest = state[0], state[2]  # the place of the next admission, and of the oldest that counts
         now = now if now > state[1] else state[1]
-        for _ in range(size):  # as far as they go
+        for _ in range(size):
             if oldest == head or state[3 + oldest] + window > now:
                 break
             oldest = oldest + 1 if oldest + 1 < size else 0

@@ -29,7 +29,7 @@ class Meaning(NamedTuple):
     width: int | None
     """How many numbers each state has; None if they are wide, so that a larger ring needs no code of its own."""
     looks_at: Callable[..., Any] | None
-    """See `ratelab.limiter.Bounded`."""
+    """See `ratelab.limiter.LongStated`."""
 
 
 MEANINGS: dict[type, Meaning] = {}

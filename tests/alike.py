@@ -1,0 +1,41 @@
+"""Traffic on which two engines are held against each other, and the comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ratelab import Algorithm, Quota
+from ratelab.lab import compiled, plain
+from ratelab.lab.decisions import unfilled
+from ratelab.lab.traffic import Traffic
+from ratelab.limiter import Decision
+
+QUOTA = Quota.parse("7/13s", 10)
+
+
+def quiet(_: int) -> None:
+    """Report to nobody."""
+
+
+def traffic(quota: Quota, origin: int = 0, requests: int = 3_000, clients: int = 40) -> Traffic:
+    """Draw requests of some popular clients and many rare ones, with costs about the burst and idle times between."""
+    random = np.random.default_rng(requests)
+    gaps = random.choice(
+        [0, 1, quota.window // 50, quota.window // 7, 3 * quota.window], requests, p=[0.4, 0.1, 0.3, 0.19, 0.01]
+    )
+    times = np.cumsum(gaps)
+    who = np.minimum(random.zipf(1.3, requests), clients) - 1
+    costs = random.choice([0, 1, 2, quota.burst, quota.burst + 1], requests, p=[0.05, 0.6, 0.2, 0.1, 0.05])
+    names = tuple(map(str, range(clients)))
+    return Traffic(times, who, costs, names, np.arange(clients) // 2, int(times[-1]) + 1, origin)
+
+
+def assert_same(algorithm: Algorithm, asked: Traffic, fields: Sequence[str] = Decision._fields) -> None:
+    """Decide by machine code, for who asks for these fields, and in plain Python."""
+    expected, found = unfilled(asked, Decision._fields), unfilled(asked, fields)
+    plain.decide(algorithm, asked, expected, quiet)
+    compiled.decide(algorithm, asked, found, quiet)
+    for field, column in found.items():
+        assert column[:].tolist() == expected[field][:].tolist(), field

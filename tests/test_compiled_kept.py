@@ -1,0 +1,66 @@
+"""Machine code kept on disk is that of the very text, and whatever is left there, a replay goes on."""
+
+from __future__ import annotations
+
+import pickle
+from inspect import getfile
+from pathlib import Path
+
+import numba
+import pytest
+from alike import QUOTA, assert_same, traffic
+
+from ratelab import create
+from ratelab.algorithms.sliding_log import SlidingLog
+from ratelab.lab.compiled import kernels, laid, processor, stand_ins
+from ratelab.lab.decisions import ADMITTED
+
+LEFT = {
+    "nothing": b"",
+    "half": b"half",
+    "another version": pickle.dumps(numba.__version__) + b"cratelab.lab.compiled\ngone\n.",
+}
+
+
+@pytest.mark.parametrize("left", LEFT.values(), ids=LEFT.keys())
+def test_code_on_disk_that_cannot_be_used_is_made_anew(
+    left: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    for content in (None, left):
+        for index in [] if content is None else tmp_path.rglob("*.nbi"):
+            index.write_bytes(content or b"")
+        kernels._loop.cache_clear()
+        laid.laying.cache_clear()
+        monkeypatch.setitem(kernels._LOOPS, ADMITTED, processor.jitted(kernels._decide))
+        monkeypatch.setattr(laid, "_LAY", processor.jitted(laid._lay))
+        assert_same(create("sliding-log", QUOTA), traffic(QUOTA), ADMITTED)
+    assert {path.stat().st_size > 200 for path in tmp_path.rglob("*.nbi")} == {True}
+
+
+def test_without_room_to_keep_code_it_is_run_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    kernels._loop.cache_clear()
+    loop = processor.jitted(kernels._decide)
+    monkeypatch.setattr(loop._cache, "save_overload", full)
+    monkeypatch.setitem(kernels._LOOPS, ADMITTED, loop)
+    assert_same(create("gcra", QUOTA), traffic(QUOTA), ADMITTED)
+    kernels._loop.cache_clear()
+
+
+class Heir(SlidingLog):
+    """Has its step from another file."""
+
+
+def test_code_depends_on_an_inherited_step() -> None:
+    _, text, _ = stand_ins._source(Heir, ("burst", "window"), "", True)
+    assert Path(getfile(SlidingLog)).read_bytes() in text
+
+
+def test_code_depends_on_the_text_of_what_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = type(stand_ins.stand_in_for(create("gcra", QUOTA), 1, True)).__name__
+    monkeypatch.setattr(stand_ins, "_machinery", lambda: b"another text")
+    assert type(stand_ins.stand_in_for(create("gcra", QUOTA), 1, True)).__name__ != before
