@@ -92,6 +92,16 @@ def test_a_file_named_twice_is_run_once(toll: str) -> None:
     assert len(told["results"]) == 1
 
 
+@pytest.mark.parametrize("enabled", [False, True])
+def test_loading_a_file_leaves_no_bytecode_next_to_it(
+    toll: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enabled: bool
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", not enabled)
+    find(toll)
+    assert [path.name for path in tmp_path.iterdir()] == ["toll.py"]
+    assert sys.dont_write_bytecode is not enabled
+
+
 # --- from a package
 
 

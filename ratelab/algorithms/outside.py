@@ -76,7 +76,8 @@ def from_file(reference: str) -> type[Algorithm]:
     assert spec.loader is not None  # noqa: S101
     module = sys.modules[spec.name] = module_from_spec(spec)  # where dataclasses look their module up
     try:
-        spec.loader.exec_module(module)
+        with _no_bytecode_written():
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         line = _line(path, error)
         place = f"line {line}: " if line else ""
@@ -86,6 +87,17 @@ def from_file(reference: str) -> type[Algorithm]:
         remedy = f"name {' or '.join(classes)}" if classes else "write one"
         raise InputError(f"{path} has no class {class_name!r}: {remedy}")
     return _checked(getattr(module, class_name), reference)
+
+
+@contextmanager
+def _no_bytecode_written() -> Iterator[None]:
+    """Keep Python from creating a `__pycache__` folder next to a user's file."""
+    before = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def _checked(candidate: Any, origin: str) -> type[Algorithm]:
