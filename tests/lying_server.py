@@ -10,7 +10,7 @@ from subprocess import PIPE, Popen
 
 from ratelab import MemoryLimiter, create
 from ratelab.http.app import ping_app
-from ratelab.http.asgi import OFFERED, Field, Message, Receive, Scope, Send
+from ratelab.http.asgi import Field, Message, Receive, Scope, Send
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.http.server import listen, run, url_of
 
@@ -49,7 +49,6 @@ honest = RateLimitMiddleware(ping_app, MemoryLimiter(create("sliding-log", RATE,
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one request."""
     lie = scope["query_string"].decode()
-    del scope[OFFERED]  # so that the fields are in the message, where they can be lied about
 
     async def send_lies(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -14,7 +14,7 @@ from asgi_calls import call, request, scope_of
 from limit_fields import limits
 from limited_apps import Handler, Watched
 
-from ratelab.http.asgi import OFFERED, Message, Receive, Scope, Send, Told
+from ratelab.http.asgi import Message, Receive, Scope, Send
 from ratelab.http.counts import Counts
 from ratelab.http.middleware import RateLimitMiddleware
 
@@ -122,18 +122,6 @@ def test_an_application_may_send_no_fields() -> None:
     handler = Handler()
     del handler.start["headers"]
     assert limits(call(RateLimitMiddleware(handler, Watched())).fields).r == 4
-
-
-def test_a_server_that_offers_a_list_gets_the_fields_there_and_the_messages_as_they_are() -> None:
-    handler, scope = Handler(), scope_of()
-    offered: list[Told] = []
-    scope[OFFERED] = offered
-    answer = asyncio.run(request(RateLimitMiddleware(handler, Watched()), scope))
-    ((_, _, got_send),) = handler.calls
-    assert "send_with_fields" not in got_send.__qualname__
-    assert answer.fields == handler.start["headers"]
-    (told,) = offered
-    assert limits(told).r == 4
 
 
 def test_an_answer_in_pieces_passes_piece_by_piece() -> None:

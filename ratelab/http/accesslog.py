@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from itertools import chain
 
-from ratelab.http.asgi import OFFERED, App, Message, Receive, Scope, Send
+from ratelab.http.asgi import App, Message, Receive, Scope, Send
 
 LONGEST_PATH = 80
 
@@ -29,7 +28,6 @@ def logged(app: App, write: Callable[[str], object]) -> App:
 
 def _line(scope: Scope, message: Message, seconds: float) -> str:
     path = ascii(scope["path"][:LONGEST_PATH])[1:-1]  # no query, which may hold secrets, and no control characters
-    fields = chain(message.get("headers", ()), *scope.get(OFFERED, ()))
-    limits = [value.decode() for name, value in fields if name == b"ratelimit"]
+    limits = [value.decode() for name, value in message.get("headers", ()) if name == b"ratelimit"]
     parts = [time.strftime("%H:%M:%S"), scope["method"], path, str(message["status"]), f"{seconds * 1000:.1f} ms"]
     return " ".join([*parts, *limits])

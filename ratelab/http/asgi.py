@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, Self
+from typing import Any
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -15,20 +15,8 @@ Field = tuple[bytes, bytes]
 """A header field: its name in lower case, and its value."""
 
 
-class Told(tuple[Field, ...]):
-    """Header fields that are told again and again, with their lines as they stand at the end of an answer's head."""
-
-    lines: bytes
-
-    def __new__(cls, fields: Iterable[Field]) -> Self:
-        """Write the lines once."""
-        told = super().__new__(cls, fields)
-        told.lines = b"".join(b"%s: %s\r\n" % field for field in told) + b"\r\n"
-        return told
-
-
-OFFERED = "ratelab.fields"
-"""The key of a scope in which a server offers a list: what is `Told` there is in the answer, whoever gives it."""
+Headers = tuple[Field, ...]
+"""Header fields of a response, in order."""
 
 
 async def answer(scope: Scope, send: Send, status: int, fields: Iterable[Field], body: bytes) -> None:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from math import ceil
 
 from ratelab.errors import InputError, shown
-from ratelab.http.asgi import Field, Told
+from ratelab.http.asgi import Field, Headers
 from ratelab.limiter import NEVER, Algorithm, Decision
 
 LEGACY = ("off", "delta", "epoch")
@@ -61,18 +61,18 @@ class Fields:
         self.written = self._kept if legacy != "epoch" else self._with_epoch
         """Write `remaining`, whole seconds of `wait`, and whether the request is denied."""
 
-    def of(self, decision: Decision) -> Told:
+    def of(self, decision: Decision) -> Headers:
         """Return the fields of a decision."""
         allowed, remaining, retry_after_ns, reset_after_ns, _ = decision
         if allowed or retry_after_ns == NEVER:
             return self.written(remaining, seconds(reset_after_ns), False)
         return self.written(0, seconds(retry_after_ns), True)
 
-    def _with_epoch(self, remaining: int, wait: int, denied: bool) -> Told:
+    def _with_epoch(self, remaining: int, wait: int, denied: bool) -> Headers:
         reset = ceil(time.time()) + wait
-        return Told((*self._kept(remaining, wait, denied), (b"x-ratelimit-reset", b"%d" % reset)))
+        return (*self._kept(remaining, wait, denied), (b"x-ratelimit-reset", b"%d" % reset))
 
-    def _write(self, remaining: int, wait: int, denied: bool) -> Told:
+    def _write(self, remaining: int, wait: int, denied: bool) -> Headers:
         fields: list[Field] = [
             (b"ratelimit-policy", self._policy),
             (b"ratelimit", b"%s;r=%d;t=%d" % (self._name, min(remaining, _LARGEST), wait)),
@@ -84,7 +84,7 @@ class Fields:
             fields.append((b"x-ratelimit-remaining", b"%d" % remaining))
         if self._legacy == "delta":
             fields.append((b"x-ratelimit-reset", b"%d" % wait))
-        return Told(fields)
+        return tuple(fields)
 
 
 def _string(text: str) -> bytes:

@@ -8,7 +8,7 @@ from inspect import iscoroutinefunction
 from typing import Any, NamedTuple, Self
 
 from ratelab.errors import InputError, StoreError, shown
-from ratelab.http.asgi import OFFERED, App, Field, Message, Receive, Scope, Send, Told, answer
+from ratelab.http.asgi import App, Field, Headers, Message, Receive, Scope, Send, answer
 from ratelab.http.counts import Counts
 from ratelab.http.headers import SECOND, Fields, seconds
 from ratelab.http.identity import AmbiguousClientError, Identity
@@ -22,8 +22,8 @@ MOST_GUARDS = 256
 AnyLimiter = Limiter | AsyncLimiter
 """A limiter that decides at once, or one that is awaited."""
 
-Refusal = tuple[int, Told, Field, bytes]
-"""A status, the fields, the one that tells the length, and the body of an answer."""
+Refusal = tuple[int, Headers, bytes]
+"""Status, header fields and body of a response."""
 
 
 class Guard(NamedTuple):
@@ -32,7 +32,7 @@ class Guard(NamedTuple):
     hit: Callable[[str, int], Any]
     """Decide; the `Decision` is to be awaited if the limiter is `waited_for`."""
     waited_for: bool
-    written: Callable[[int, int, bool], Told]
+    written: Callable[[int, int, bool], Headers]
     refusal: Callable[[Decision], Refusal]
 
     @classmethod
@@ -72,8 +72,8 @@ def _adding(fields: Iterable[Field], send: Send) -> Send:
     return send_with_fields
 
 
-def _whole(status: int, told: Told, body: bytes) -> Refusal:
-    return status, Told((*FIELDS, *told)), (b"content-length", b"%d" % len(body)), body
+def _whole(status: int, headers: Headers, body: bytes) -> Refusal:
+    return status, (*FIELDS, *headers, (b"content-length", b"%d" % len(body))), body
 
 
 def _unavailable(error: StoreError) -> tuple[int, tuple[Field, ...], bytes]:
@@ -148,16 +148,10 @@ class RateLimitMiddleware:
             await answer(scope, send, *_unavailable(error))
             return
         allowed, remaining, _, reset_after_ns, delay_ns = decision
-        offered = scope.get(OFFERED)
         if not allowed:
             counts.denied += 1
-            status, told, length, body = refusal(decision)
-            if offered is None:
-                headers = [*told, length]
-            else:
-                offered.append(told)
-                headers = [length]
-            await send({"type": "http.response.start", "status": status, "headers": headers})
+            status, headers, body = refusal(decision)
+            await send({"type": "http.response.start", "status": status, "headers": [*headers]})
             await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
             return
         if delay_ns and price:
@@ -167,11 +161,7 @@ class RateLimitMiddleware:
             receive, reset_after_ns = waited, reset_after_ns - delay_ns
         counts.admitted += 1
         fields = written(remaining, -(-reset_after_ns // SECOND), False)
-        if offered is None:
-            send = _adding(fields, send)
-        else:
-            offered.append(fields)
-        await app(scope, receive, send)
+        await app(scope, receive, _adding(fields, send))
 
     async def _wait(self, delay_ns: int, receive: Receive) -> Receive | None:
         """Wait for a request's turn, and count how that ends; return as `wait_turn` does."""

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from ratelab.http.asgi import OFFERED, Scope, Told
-
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
 
@@ -24,34 +22,6 @@ LARGEST_REQUEST = 1_048_576
 
 PIECE = 1024
 """Bytes that are parsed at a time, which bounds how many requests can queue on a connection."""
-
-
-class Head:
-    """What a cycle writes to until its answer has begun: its transport, but for what is added to the head.
-
-    uvicorn checks each field of each answer anew, which takes longer than a limiter's decision. What is `Told` has been
-    written once, by us, and is added as it stands.
-    """
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self.is_closing, self.close = transport.is_closing, transport.close
-        self._transport = transport
-
-    def begin(self, cycle: RequestResponseCycle) -> list[Told]:
-        """Stand before the transport of a cycle whose answer has not begun; return the list of what to add to it."""
-        self._cycle = cycle
-        self._offered: list[Told] = []
-        cycle.transport = self  # type: ignore[assignment]
-        return self._offered
-
-    def write(self, data: bytes) -> None:
-        """Write what comes before the answer, or its head, whereupon the cycle has its transport back."""
-        cycle = self._cycle
-        if cycle.response_started:
-            cycle.transport = self._transport
-            for told in self._offered:
-                data = data[:-2] + told.lines
-        self._transport.write(data)
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -73,7 +43,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refusal: HTTPStatus | None = None
         self._upgrading = False
         self._answered: RequestResponseCycle | None = None
-        self._head = Head(transport)
         self._waiting_since: float | None = self.loop.time()
         self._timer = self.loop.call_later(DEADLINE, self._check_deadline)
 
@@ -142,8 +111,6 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answered = cycle
-        scope: Scope = cycle.scope  # type: ignore[assignment]
-        scope[OFFERED] = self._head.begin(cycle)
         super()._start_asgi_task(cycle, app)
 
     def _feed_held(self) -> None:
