@@ -33,7 +33,16 @@ settings.register_profile("exact", derandomize=True, deadline=None, database=Non
 settings.load_profile("exact")
 
 
-LONGEST = ["serve_load", "serve_hygiene", "notebooks", "verify", "bench", "memory_room", "serve_workers", "contracts"]
+LONGEST = [
+    "serve_load",
+    "serve_hygiene",
+    "notebooks",
+    "verify",
+    "benchmarks",
+    "memory_room",
+    "serve_workers",
+    "contracts",
+]
 """The files that take longest, which are begun first, so that none of them is waited for at the end."""
 
 

@@ -29,9 +29,7 @@ MAY_SEE = {
     "learn": {"errors", "quota", "limiter", "algorithms", "lab"},
     "report": {"errors", "quota", "limiter", "algorithms", "lab", "learn"},
     "http": {"errors", "limiter", "quota", "answer", "stores"},
-    "bench": {"errors", "quota", "limiter", "algorithms", "stores", "lab", "http"},
-    "cli": {"", "errors", "quota", "limiter", "answer", "algorithms", "stores", "lab", "learn", "report", "bench"}
-    | {"http"},
+    "cli": {"", "errors", "quota", "limiter", "answer", "algorithms", "stores", "lab", "learn", "report", "http"},
     "__init__": {"errors", "quota", "limiter", "clock", "algorithms", "stores"},
     "__main__": {"cli"},
 }
@@ -51,13 +49,13 @@ ONLY_IN = {
 """The one file that may import a library."""
 
 PARTS_WITH = {
-    "numpy": {"lab", "report", "bench"},
-    "numba": {"lab", "bench"},
+    "numpy": {"lab", "report"},
+    "numba": {"lab"},
     "rich": {"report", "cli"},
     "click": {"cli"},
     "matplotlib": {"report"},
     "uvicorn": {"http"},
-    "valkey": {"stores", "bench"},
+    "valkey": {"stores"},
 }
 """The parts that may import a library that several need."""
 

@@ -26,7 +26,6 @@ COMMANDS = {
     "algorithms": "List the algorithms: what each means, remembers and promises.",
     "explain": "Explain an algorithm: idea, source, a worked timeline, what to say.",
     "drill": "Write an algorithm's step yourself and have it graded.",
-    "bench": "Measure what ratelab itself costs on this machine.",
 }
 """What each command does, in the order of the help, which imports none of them."""
 

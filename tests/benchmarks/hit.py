@@ -8,8 +8,9 @@ from itertools import pairwise
 from statistics import median
 from threading import Lock
 
+from timing import Figure, figure, in_turn
+
 from ratelab.algorithms import create
-from ratelab.bench.figure import Figure, figure, in_turn
 from ratelab.limiter import Algorithm, Decision
 from ratelab.stores.memory import MemoryLimiter
 

@@ -1,4 +1,4 @@
-"""One server of the HTTP benchmark, a process of its own: `python -m ratelab.bench.target CONTESTANT [ARGUMENT]...`."""
+"""One server of the HTTP benchmark, a process of its own: `python http_server.py CONTESTANT [ARGUMENT]...`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import sys
 import time
 from collections.abc import Awaitable
 
-from ratelab.bench import contestants
+import peers_http
+
 from ratelab.http.app import site
 from ratelab.http.asgi import App, Receive, Scope, Send
 from ratelab.http.server import listen, run
@@ -14,7 +15,7 @@ from ratelab.http.server import listen, run
 
 def main(name: str, *arguments: str) -> None:
     """Serve a contestant; print its port and the one that tells the processor time that this process has spent."""
-    app: App = getattr(contestants, name)(*arguments)
+    app: App = getattr(peers_http, name)(*arguments)
     public, private = listen("127.0.0.1", 0), listen("127.0.0.1", 0)
     ports = public.getsockname()[1], private.getsockname()[1]
     clock = site({"/": lambda: (b"text/plain", b"%d" % time.process_time_ns())})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from ratelab.bench.figure import Figure
+    from timing import Figure
 
 
 def figures_table(figures: list[Figure], machine: str) -> Table:

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import product
+from pathlib import Path
 from statistics import median
 from typing import NamedTuple, Self
 from urllib.request import urlopen
 
-from ratelab.bench.contestants import installed
-from ratelab.bench.figure import Figure
+from peers_http import installed
+from timing import Figure
+
 from ratelab.errors import InputError
 
 SITTINGS = 5
@@ -28,6 +30,7 @@ PEER_SITTINGS = 1
 ROUNDS = 5
 """In a sitting each contestant is loaded so often, in turn; figures are medians over all rounds."""
 
+SERVER = Path(__file__).with_name("http_server.py")
 SECONDS = 1
 CONNECTIONS = 32
 
@@ -109,11 +112,11 @@ def _added(loads: list[Load], floors: list[Load]) -> float:
 
 def _start(name: str, stopping: ExitStack) -> tuple[int, int]:
     """Start a contestant and warm it up; return its port and the one that tells what it has spent."""
-    command = [sys.executable, "-m", "ratelab.bench.target", *name.split()]
-    started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=on_processor(0))  # noqa: S603
+    command = [sys.executable, str(SERVER), *name.split()]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=on_processor(0))
     server = stopping.enter_context(started)
     stopping.callback(server.terminate)
-    assert server.stdout is not None  # noqa: S101  (a pipe)
+    assert server.stdout is not None
     public, private = map(int, server.stdout.readline().split())
     _wrk(public)
     return public, private
@@ -130,7 +133,7 @@ def _wrk(port: int) -> str:
     """Ask for /ping as fast as the answers come."""
     url = f"http://127.0.0.1:{port}/ping"
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}", "--latency", url]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, preexec_fn=on_processor(1))  # noqa: S603
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, preexec_fn=on_processor(1))
     return done.stdout
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+import http_load
+from peers_valkey import ALGORITHM, LIMIT, Hit, installed
+from timing import Figure, in_turn
+
 from ratelab.algorithms import ALGORITHMS
-from ratelab.bench import http
-from ratelab.bench.figure import Figure, in_turn
-from ratelab.bench.rivals import ALGORITHM, LIMIT, Hit, installed
 from ratelab.stores.server import Server
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 
@@ -96,8 +97,8 @@ def _service() -> Figure:
         with _on_processor(1):
             port = stopping.enter_context(_server())
         stored = f"stored {_url(port)}"
-        loads = http.load_in_turn((stored, "bare"), SITTINGS)
-    return http.rates("/ping with a store, requests", loads[stored], loads["bare"], ">= 0.5x")
+        loads = http_load.load_in_turn((stored, "bare"), SITTINGS)
+    return http_load.rates("/ping with a store, requests", loads[stored], loads["bare"], ">= 0.5x")
 
 
 def _rates(what: str, hit: Hit, other: Hit, bar: str) -> Figure:
@@ -157,7 +158,7 @@ def _server() -> Iterator[int]:
 @contextmanager
 def _on_processor(number: int) -> Iterator[None]:
     """Keep this thread, and what it starts meanwhile, on one processor, where the system can be told so."""
-    pin = http.on_processor(number)
+    pin = http_load.on_processor(number)
     if pin is None:
         yield
         return

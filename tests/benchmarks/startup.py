@@ -10,8 +10,9 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from timing import Figure, figure, in_turn
+
 from ratelab.algorithms import create
-from ratelab.bench.figure import Figure, figure, in_turn
 from ratelab.stores.memory import MemoryLimiter
 
 
@@ -52,4 +53,4 @@ clients:
 
 
 def _run(*arguments: str) -> None:
-    subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)  # noqa: S603
+    subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from ratelab.bench.figure import Figure, in_turn
+from timing import Figure, in_turn
+
 from ratelab.lab.traces import arrow_installed, read_traces
 from ratelab.lab.traces.sample import sample_lines
 from ratelab.quota import Quota

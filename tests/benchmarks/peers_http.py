@@ -59,7 +59,7 @@ def starlette() -> Any:
     route = import_module("starlette.routing").Route
     response = import_module("starlette.responses").JSONResponse
 
-    async def ping(request: object) -> Any:  # noqa: ARG001  (Starlette's signature)
+    async def ping(request: object) -> Any:
         return response({"message": "pong"})
 
     return import_module("starlette.applications").Starlette(routes=[route("/ping", ping)])

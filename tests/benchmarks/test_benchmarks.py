@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import os
+import runpy
 import sys
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import peers_http
+import peers_valkey
 import pytest
-from running import refused, told
+import workload
+from click.testing import CliRunner
+from http_load import Load
+from peers_memory import Player
+from peers_valkey import Hit, Rival
+from timing import in_turn
 
 from ratelab.algorithms import ALGORITHMS
-from ratelab.bench import contestants, events, rivals
-from ratelab.bench.figure import in_turn
-from ratelab.bench.http import Load
-from ratelab.bench.players import Player
-from ratelab.bench.rivals import Hit, Rival
-from ratelab.cli.bench import BENCHMARKS
 from ratelab.lab.traffic import Booleans, Traffic
+
+COMMAND = runpy.run_path(str(Path(__file__).with_name("__main__.py")))
+BENCHMARKS: dict[str, str] = COMMAND["BENCHMARKS"]
+
+
+def figures_of(name: str) -> list[dict[str, Any]]:
+    """Run a benchmark; return its figures."""
+    result = CliRunner().invoke(COMMAND["benchmarks"], [name, "--json"])
+    assert result.exit_code == 0, result.output
+    figures: list[dict[str, Any]] = json.loads(result.stdout)["figures"]
+    return figures
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -28,8 +43,8 @@ def test_the_command_knows_where_each_benchmark_is(name: str) -> None:
 
 
 def test_a_hit_is_timed_beside_its_floor_for_one_key_and_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ratelab.bench.hit.in_turn", partial(in_turn, rounds=3))
-    one, many, *parts = told("bench", "hit")["figures"]
+    monkeypatch.setattr("hit.in_turn", partial(in_turn, rounds=3))
+    one, many, *parts = figures_of("hit")
     assert [figure["what"].rpartition(", ")[2] for figure in (one, many)] == ["1 key", "100,000 keys"]
     assert all(figure["measured"] > figure["floor"] > 0 and figure["ratio"] > 1 for figure in (one, many))
     names = [figure["what"].rpartition(": ")[2] for figure in parts]
@@ -41,8 +56,8 @@ def test_a_hit_is_timed_beside_its_floor_for_one_key_and_for_many(monkeypatch: p
 
 
 def test_each_form_is_read_by_both_readers_beside_counting_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ratelab.bench.read.LINES", 2_000)
-    figures = told("bench", "read")["figures"]
+    monkeypatch.setattr("read.LINES", 2_000)
+    figures = figures_of("read")
     forms = [form for form in ("log", "gzip log", "CSV", "JSON lines") for _ in range(2)]
     assert [figure["what"].partition(", ")[0] for figure in figures] == [*forms, "Parquet"]
     assert all(figure["floor"] > figure["measured"] > 0 and figure["ratio"] < 1 for figure in figures)
@@ -53,10 +68,10 @@ def test_each_form_is_read_by_both_readers_beside_counting_its_lines(monkeypatch
 
 def test_replays_are_timed_beside_their_floors_and_others_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, requests in (("PLAIN", 2_000), ("REQUESTS", 20_000), ("PLAYED", 500)):
-        monkeypatch.setattr(f"ratelab.bench.replay.{name}", requests)
-    monkeypatch.setattr("ratelab.bench.replay.ALGORITHMS", ["gcra"])
-    monkeypatch.setattr("ratelab.bench.players.installed", lambda: {"other": Player("gcra", everything)})
-    figures = told("bench", "replay")["figures"]
+        monkeypatch.setattr(f"replay.{name}", requests)
+    monkeypatch.setattr("replay.ALGORITHMS", ["gcra"])
+    monkeypatch.setattr("peers_memory.installed", lambda: {"other": Player("gcra", everything)})
+    figures = figures_of("replay")
     assert [one["what"].partition(",")[0] for one in figures] == [
         "plain gcra",
         "drawing the requests",
@@ -73,18 +88,18 @@ def everything(traffic: Traffic) -> Booleans:
 
 def test_without_a_compiler_plain_python_is_timed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ratelab.lab.compiled.find_spec", lambda name: None)
-    monkeypatch.setattr("ratelab.bench.replay.PLAIN", 2_000)
-    assert [one["what"] for one in told("bench", "replay")["figures"]] == [f"plain {name}" for name in ALGORITHMS]
+    monkeypatch.setattr("replay.PLAIN", 2_000)
+    assert [one["what"] for one in figures_of("replay")] == [f"plain {name}" for name in ALGORITHMS]
 
 
 def test_requests_are_drawn_by_zipfs_law_at_random_times() -> None:
-    drawn = events.drawn(200_000)
+    drawn = workload.drawn(200_000)
     assert (np.diff(drawn.times) >= 0).all()
-    gaps = np.diff(drawn.times) * events.PER_SECOND / 1e9
+    gaps = np.diff(drawn.times) * workload.PER_SECOND / 1e9
     assert gaps.mean() == pytest.approx(1, rel=0.02)
     assert gaps.std() == pytest.approx(1, rel=0.02)
-    shares = np.arange(1, events.KEYS + 1) ** -events.EXPONENT
-    found = np.bincount(drawn.clients, minlength=events.KEYS) / len(drawn)
+    shares = np.arange(1, workload.KEYS + 1) ** -workload.EXPONENT
+    found = np.bincount(drawn.clients, minlength=workload.KEYS) / len(drawn)
     assert found[:20] == pytest.approx((shares / shares.sum())[:20], rel=0.1)
     assert found[10_000:].sum() == pytest.approx((shares / shares.sum())[10_000:].sum(), rel=0.05)
 
@@ -114,15 +129,15 @@ def small_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "wrk").write_text(WRK.format(python=sys.executable))
     (tmp_path / "wrk").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr("ratelab.bench.http.ROUNDS", 1)
-    monkeypatch.setattr("ratelab.bench.http.SITTINGS", 1)
-    monkeypatch.setattr("ratelab.bench.http.PEER_SITTINGS", 1)
-    monkeypatch.setattr("ratelab.bench.http.installed", dict)
+    monkeypatch.setattr("http_load.ROUNDS", 1)
+    monkeypatch.setattr("http_load.SITTINGS", 1)
+    monkeypatch.setattr("http_load.PEER_SITTINGS", 1)
+    monkeypatch.setattr("http_load.installed", dict)
 
 
 @pytest.mark.usefixtures("small_load")
 def test_the_middleware_is_measured_beside_the_bare_service() -> None:
-    figures = told("bench", "http")["figures"]
+    figures = figures_of("http")
     assert [(figure["what"], figure["unit"]) for figure in figures] == [
         ("admitted, requests", "/s"),
         ("denied, requests", "/s"),
@@ -136,9 +151,9 @@ def test_the_middleware_is_measured_beside_the_bare_service() -> None:
 
 @pytest.mark.usefixtures("small_load")
 def test_the_middleware_of_others_is_measured_in_front_of_its_own_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    peers = {name: contestants.PEERS[name] for name in ("litestar",)}
-    monkeypatch.setattr("ratelab.bench.http.installed", lambda: peers)
-    *_, last = told("bench", "http")["figures"]
+    peers = {name: peers_http.PEERS[name] for name in ("litestar",)}
+    monkeypatch.setattr("http_load.installed", lambda: peers)
+    *_, last = figures_of("http")
     assert (last["what"], last["unit"], last["bar"]) == ("litestar, added to each", "us", ">= 3x ratelab's")
 
 
@@ -149,7 +164,9 @@ def test_what_the_load_generator_prints_is_read() -> None:
 
 def test_without_a_load_generator_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert "install it (apt install wrk" in refused("bench", "http")
+    result = CliRunner().invoke(COMMAND["benchmarks"], ["http"])
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "install it (apt install wrk" in result.stderr
 
 
 # --- store
@@ -157,15 +174,15 @@ def test_without_a_load_generator_it_says_what_to_install(monkeypatch: pytest.Mo
 
 @pytest.fixture
 def few_decisions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ratelab.bench.store.ROUNDS", 1)
-    monkeypatch.setattr("ratelab.bench.store.CALLS", 100)
-    monkeypatch.setattr("ratelab.bench.store.SITTINGS", 1)
-    monkeypatch.setattr("ratelab.bench.store.installed", dict)
+    monkeypatch.setattr("store.ROUNDS", 1)
+    monkeypatch.setattr("store.CALLS", 100)
+    monkeypatch.setattr("store.SITTINGS", 1)
+    monkeypatch.setattr("store.installed", dict)
 
 
 @pytest.mark.usefixtures("small_load", "few_decisions")
 def test_decisions_of_a_store_are_measured_beside_bare_script_calls_and_keys_are_weighed() -> None:
-    figures = told("bench", "store")["figures"]
+    figures = figures_of("store")
     assert [(figure["what"], figure["unit"]) for figure in figures] == [
         *((f"{name}, one connection", "/s") for name in ALGORITHMS),
         ("sliding-log of 10,000 to token-bucket", "us"),
@@ -190,12 +207,12 @@ def test_other_clients_and_libraries_decide_on_the_same_server(monkeypatch: pyte
         return hit
 
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr("ratelab.bench.store.installed", lambda: {"other": Rival((), for_tasks, for_threads, "> 1x")})
-    figures = {figure["what"]: figure for figure in told("bench", "store")["figures"]}
+    monkeypatch.setattr("store.installed", lambda: {"other": Rival((), for_tasks, for_threads, "> 1x")})
+    figures = {figure["what"]: figure for figure in figures_of("store")}
     assert figures["50 tasks to other"]["bar"] == figures["one connection to other"]["bar"] == "> 1x"
     assert (len(asked), len({*asked})) == (400, 1), "a hundred hits in the round and the one before it, twice"
 
 
 def test_whoever_is_not_installed_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rivals, "find_spec", lambda package: None if package == "redis" else package)
-    assert {*rivals.installed()} == {"valkey-glide", "limits"}
+    monkeypatch.setattr(peers_valkey, "find_spec", lambda package: None if package == "redis" else package)
+    assert {*peers_valkey.installed()} == {"valkey-glide", "limits"}

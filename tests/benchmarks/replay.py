@@ -9,10 +9,10 @@ from functools import partial
 from statistics import median
 
 import numpy as np
+import peers_memory
+from timing import Figure, figure, in_turn
 
 from ratelab.algorithms import ALGORITHMS, create
-from ratelab.bench import players
-from ratelab.bench.figure import Figure, figure, in_turn
 from ratelab.lab import compiled, plain
 from ratelab.lab.decisions import ADMITTED, FIGURED, unfilled
 from ratelab.lab.replay import admitted
@@ -63,15 +63,15 @@ def _compiled() -> Iterator[Figure]:
 
     The columns to fill are there before, and filled in each round: new memory would cost more than some algorithms do.
     """
-    from ratelab.bench import events
+    import workload
 
-    traffic = events.drawn(REQUESTS)
-    least = partial(events.least, traffic.narrow_keys, traffic.times)
-    seconds, floors = in_turn(partial(events.drawn, REQUESTS), least, clock=time.process_time)
+    traffic = workload.drawn(REQUESTS)
+    least = partial(workload.least, traffic.narrow_keys, traffic.times)
+    seconds, floors = in_turn(partial(workload.drawn, REQUESTS), least, clock=time.process_time)
     yield figure("drawing the requests", seconds, floors, REQUESTS / 1e9, "ns", "<= 20 ns")
     costs = {}
     for name in ALGORITHMS:
-        algorithm = create(name, RATE, burst=BURSTS.get(name, players.BURST))
+        algorithm = create(name, RATE, burst=BURSTS.get(name, peers_memory.BURST))
         columns = unfilled(traffic, FIGURED if name == "leaky-bucket" else ADMITTED)  # the others delay nobody
         work = partial(compiled.decide, algorithm, traffic, columns, lambda _: None)
         seconds, floors = in_turn(work, least, clock=time.process_time)
@@ -85,8 +85,8 @@ def _others(traffic: Traffic, costs: dict[str, float]) -> Iterator[Figure]:
     first = replace(
         traffic, times=traffic.times[:PLAYED], clients=traffic.clients[:PLAYED], costs=traffic.costs[:PLAYED]
     )
-    for package, (name, play) in players.installed().items():
-        expected = admitted(create(name, RATE, burst=players.BURST), first)
+    for package, (name, play) in peers_memory.installed().items():
+        expected = admitted(create(name, RATE, burst=peers_memory.BURST), first)
         begun = time.process_time()
         decided = play(first)
         cost = (time.process_time() - begun) / PLAYED
