@@ -11,6 +11,12 @@ class SlowWarning(UserWarning):
     """Something takes longer than it would have to; what comes of it is the same."""
 
 
+def install_hint(*extras: str) -> str:
+    """Return how to install ratelab with the optional dependencies `extras`; without any, the command line's."""
+    target = f"'.[{','.join(extras)}]'" if extras else "."
+    return f"run pip install {target} in a ratelab checkout"
+
+
 def shown(value: object) -> str:
     """Write a refused value for an error message, cut to a line."""
     text = repr(value[:80] if isinstance(value, str) else value)

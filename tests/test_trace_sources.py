@@ -169,8 +169,11 @@ def test_parquet_without_what_is_wanted_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"PAR1", "it is a Parquet file: pip install 'ratelab[logs]', or write it as CSV first"),
-        (zstd(GOOD), "it is compressed by zstd: pip install 'ratelab[logs]', or unpack it first"),
+        (
+            b"PAR1",
+            "reading Parquet needs pyarrow: run pip install '.[logs]' in a ratelab checkout, or convert it to CSV",
+        ),
+        (zstd(GOOD), "reading zstd needs pyarrow: run pip install '.[logs]' in a ratelab checkout, or decompress it"),
     ],
 )
 def test_what_needs_arrow_says_what_to_install(
@@ -199,4 +202,5 @@ def test_a_large_file_is_read_with_arrow_or_told_what_that_would_gain(
     monkeypatch.setattr(columnar, "part_of", part_of)
     result = invoke("replay", log(tmp_path, [line("a", "05:00")] * 20), "--rate", "1/s")
     assert (result.exit_code, len(blocks) > 2) == (0, installed)
-    assert result.stderr == ("" if installed else "pip install 'ratelab[logs]' reads traces of this size sooner\n")
+    hint = "to read traces of this size faster, run pip install '.[logs]' in a ratelab checkout\n"
+    assert result.stderr == ("" if installed else hint)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from ratelab.errors import InputError
+from ratelab.errors import InputError, install_hint
 
 
 def require(command: str, **extras: tuple[str, ...]) -> None:
     """Raise `InputError`, which says what to install, unless a command has the modules that it needs of each extra."""
     missing = {module: extra for extra in extras for module in extras[extra] if find_spec(module) is None}
     if missing:
-        wanted = ",".join(dict.fromkeys(missing.values()))
-        raise InputError(f"ratelab {command} needs {' and '.join(missing)}: pip install 'ratelab[{wanted}]'")
+        hint = install_hint(*dict.fromkeys(missing.values()))
+        raise InputError(f"ratelab {command} needs {' and '.join(missing)}: {hint}")

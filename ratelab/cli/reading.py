@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ratelab.cli.progress import LateProgress
+from ratelab.errors import install_hint
 
 if TYPE_CHECKING:
     from ratelab.lab.traces import Trace, TraceOptions
@@ -22,6 +23,6 @@ def read_watched(paths: Sequence[str], options: TraceOptions) -> Trace:
 
     size = stored_size(paths)
     if size and size >= _LARGE and not arrow_installed():
-        click.echo("pip install 'ratelab[logs]' reads traces of this size sooner", err=True)
+        click.echo(f"to read traces of this size faster, {install_hint('logs')}", err=True)
     with LateProgress("reading", size) as progress:
         return read_traces(paths, options, progress)

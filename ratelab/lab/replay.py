@@ -12,7 +12,7 @@ from textwrap import dedent
 import numpy as np
 
 from ratelab.algorithms.outside import is_ours
-from ratelab.errors import SlowWarning
+from ratelab.errors import SlowWarning, install_hint
 from ratelab.lab import compiled, plain
 from ratelab.lab.decisions import ADMITTED, DECISION, FIGURED, Columns, Decisions, Outcome, Progress, unfilled
 from ratelab.lab.stored import Column
@@ -57,7 +57,7 @@ def advise(traffic: Asked, algorithms: int) -> None:
     minutes = max(1, round(decisions / 1_000_000 / 60))
     _tell(
         f"plain Python takes some {minutes} min to make {decisions:,} decisions, "
-        "compiled code a hundredth of that: pip install 'ratelab[fast]'"
+        f"compiled code a hundredth of that: {install_hint('fast')}"
     )
 
 

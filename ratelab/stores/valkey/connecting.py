@@ -7,7 +7,7 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from ratelab.errors import InputError, StoreError, shown
+from ratelab.errors import InputError, StoreError, install_hint, shown
 from ratelab.stores.valkey.wire import request
 
 _MAY_SAY = {"db", "username", "password", "host", "port", "path", "connection_class", "cluster"}
@@ -37,7 +37,7 @@ class Place:
         try:
             from valkey import connection
         except ImportError:
-            raise InputError("a store needs the client valkey: pip install 'ratelab[valkey]'") from None
+            raise InputError(f"a store needs the package valkey: {install_hint('valkey')}") from None
         from valkey._parsers.url_parser import parse_url
         from valkey.asyncio import connection as connection_async
         from valkey.exceptions import ValkeyError
