@@ -20,10 +20,11 @@ from ratelab import ALGORITHMS
 from ratelab.http.asgi import App, Message, Scope
 from ratelab.lab.comparison import Comparison, compare
 from ratelab.lab.scenarios import load_scenario
+from ratelab.learn.chart import draw_verdict
 from ratelab.learn.drill import grade
+from ratelab.learn.graded import graded
 from ratelab.learn.questions import QUESTIONS
-from ratelab.report.charts import draw, draw_verdict, rendered
-from ratelab.report.graded import graded
+from ratelab.report.charts import draw, rendered
 from rich.console import Console
 
 ROOT = Path(__file__).parent.parent

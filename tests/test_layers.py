@@ -26,8 +26,8 @@ MAY_SEE = {
     "algorithms": {"errors", "quota", "limiter"},
     "stores": {"errors", "quota", "limiter", "clock", "algorithms"},
     "lab": {"errors", "quota", "limiter", "answer", "algorithms"},
-    "learn": {"errors", "quota", "limiter", "algorithms", "lab"},
-    "report": {"errors", "quota", "limiter", "algorithms", "lab", "learn"},
+    "report": {"errors", "quota", "limiter", "algorithms", "lab"},
+    "learn": {"errors", "quota", "limiter", "algorithms", "lab", "report"},
     "http": {"errors", "limiter", "quota", "answer", "stores"},
     "cli": {"", "errors", "quota", "limiter", "answer", "algorithms", "stores", "lab", "learn", "report", "http"},
     "__init__": {"errors", "quota", "limiter", "clock", "algorithms", "stores"},
@@ -51,9 +51,9 @@ ONLY_IN = {
 PARTS_WITH = {
     "numpy": {"lab", "report"},
     "numba": {"lab"},
-    "rich": {"report", "cli"},
+    "rich": {"report", "learn", "cli"},
     "click": {"cli"},
-    "matplotlib": {"report"},
+    "matplotlib": {"report", "learn"},
     "uvicorn": {"http"},
     "valkey": {"stores"},
 }

@@ -56,9 +56,10 @@ def drill(
 def _grade(algorithm: str, path: str, plot: tuple[str, ...], theme: str | None) -> bool:
     from ratelab.cli.output import check_apart, console_of_80
     from ratelab.cli.pictures import pictures_named, write_picture
+    from ratelab.learn.chart import draw_verdict
     from ratelab.learn.drill import grade
-    from ratelab.report.charts import THEMES, draw_verdict
-    from ratelab.report.graded import graded
+    from ratelab.learn.graded import graded
+    from ratelab.report.charts import THEMES
 
     pictures = pictures_named(plot, theme, algorithm)
     check_apart([path], pictures)

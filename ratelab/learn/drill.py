@@ -28,7 +28,7 @@ def grade(name: str, answer: str | Callable[..., Any]) -> Verdict:
     """
     find(name)
     source = answer if isinstance(answer, str) else dedent(inspect.getsource(answer))
-    code = f"import sys; sys.path[:] = {sys.path}; from ratelab.learn.room import main; main()"
+    code = f"import sys; sys.path[:] = {sys.path}; from ratelab.learn.sandbox import main; main()"
     with subprocess.Popen(  # noqa: S603  (this file's neighbour)
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE,

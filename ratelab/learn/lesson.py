@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ratelab.learn.working import Worked, work_out
+from ratelab.learn.worked_example import Worked, work_out
 from ratelab.limiter import Algorithm
 from ratelab.quota import UNITS, Quota
 

@@ -17,13 +17,12 @@ if TYPE_CHECKING:
 
     from ratelab.lab.comparison import Comparison
     from ratelab.lab.sweep import Swept
-    from ratelab.learn.verdict import Verdict
 
 THEMES = ("light", "dark")
 
 FORMATS = ("png", "svg", "pdf")
 
-__all__ = ["CHARTS", "FORMATS", "THEMES", "draw", "draw_sweep", "draw_verdict", "rendered"]
+__all__ = ["CHARTS", "FORMATS", "THEMES", "draw", "draw_sweep", "rendered"]
 
 
 def draw(comparison: Comparison, chart: str = "comparison", theme: str = "light", caption: str = "") -> Figure:
@@ -55,22 +54,6 @@ def draw_sweep(results: Sequence[Swept], theme: str = "light", caption: str = ""
     with styled():
         sheet = Sheet(finding(results), caption, height(results), theme)
         paint(sheet, sheet.body, results, theme)
-    return sheet.figure
-
-
-def draw_verdict(verdict: Verdict, theme: str = "light") -> Figure:
-    """Draw the shortest timeline on which an answer fails; of a verdict without one, only its words."""
-    from ratelab.report.charts import failing
-    from ratelab.report.charts.sheet import Sheet, styled
-    from ratelab.report.findings import counted
-
-    rows, left_out = verdict.rows[-failing.MOST :], len(verdict.rows) - failing.MOST
-    caption = f"the shortest timeline found on which it fails, at {verdict.quota}" if rows else ""
-    caption += f", without its first {counted(left_out, 'request')}" if left_out > 0 else ""
-    with styled():
-        sheet = Sheet(failing.finding(verdict), caption, failing.height(rows), theme)
-        if rows:
-            failing.paint(sheet, rows, verdict.algorithm, theme)
     return sheet.figure
 
 

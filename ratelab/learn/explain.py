@@ -13,13 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from ratelab.algorithms.outside import blaming
+from ratelab.learn.decided import decided
 from ratelab.learn.greed import greediest
 from ratelab.learn.lesson import Lesson, worked
-from ratelab.learn.working import Worked
+from ratelab.learn.worked_example import Worked
 from ratelab.limiter import NEVER, Algorithm, Decision
 from ratelab.quota import Quota, about, format_duration
 from ratelab.report.catalogue import Entry, catalogue
-from ratelab.report.decided import decided
 from ratelab.report.findings import counted
 
 

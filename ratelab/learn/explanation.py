@@ -9,13 +9,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ratelab.learn.explain import decision, explained, facts, heading
 from ratelab.learn.lesson import Lesson, Request, lesson
 from ratelab.learn.source import parameters, teaching_source
-from ratelab.learn.working import Worked
+from ratelab.learn.worked_example import Worked
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota, format_duration
 from ratelab.report.code import Code
-from ratelab.report.explained import decision, explained, facts, heading
 
 
 def explanation(algorithm: type[Algorithm], quota: Quota) -> RenderableType:

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING
 
 from matplotlib.patches import Rectangle
 
+from ratelab.learn.decided import moment, telling
 from ratelab.learn.verdict import Row, Verdict
 from ratelab.limiter import Decision
 from ratelab.report.charts.lettering import Pen
 from ratelab.report.charts.palette import colours
-from ratelab.report.charts.sheet import LABEL, MARGIN, WIDTH, Sheet
-from ratelab.report.decided import moment, telling
+from ratelab.report.charts.sheet import LABEL, MARGIN, WIDTH, Sheet, styled
+from ratelab.report.findings import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MOST = 6
 """Requests that are drawn: the last ones, on the last of which it fails."""
@@ -28,6 +30,18 @@ AXIS, HEAD, BLOCKS, FOOT = 0.7, 0.45, 0.7, 0.15
 """Inches for the axis of time and the requests below it; for a lane's blocks, and below the words on them."""
 WORDS = Pen(8)
 BLOCK, LIGHT = 0.4, 0.4
+
+
+def draw_verdict(verdict: Verdict, theme: str = "light") -> Figure:
+    """Draw the shortest timeline on which an answer fails; of a verdict without one, only its words."""
+    rows, left_out = verdict.rows[-MOST:], len(verdict.rows) - MOST
+    caption = f"the shortest timeline found on which it fails, at {verdict.quota}" if rows else ""
+    caption += f", without its first {counted(left_out, 'request')}" if left_out > 0 else ""
+    with styled():
+        sheet = Sheet(finding(verdict), caption, height(rows), theme)
+        if rows:
+            paint(sheet, rows, verdict.algorithm, theme)
+    return sheet.figure
 
 
 def finding(verdict: Verdict) -> str:

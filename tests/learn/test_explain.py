@@ -17,12 +17,12 @@ from ratelab import ALGORITHMS, NEVER, Algorithm, Decision, Quota
 from ratelab.learn.greed import greediest
 from ratelab.learn.lesson import lesson, worked
 from ratelab.learn.source import teaching_source
-from ratelab.learn.working import work_out
+from ratelab.learn.worked_example import work_out
 from ratelab.quota import UNITS
 from ratelab.report.code import Code
 
 QUOTAS = [Quota.parse(*one) for one in (("2/s", 5), ("100/min", 20), ("7/13s", 7), ("1/day", 1), ("3/1ns", 4))]
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 ours = pytest.mark.parametrize("name", ALGORITHMS)
 
 

@@ -8,8 +8,8 @@ import sys
 import traceback
 from contextlib import suppress
 
-from ratelab.learn.answer import line_of
-from ratelab.learn.examiner import examine
+from ratelab.learn.grader import examine
+from ratelab.learn.submission import line_of
 from ratelab.learn.tampering import changed, names
 from ratelab.learn.verdict import Verdict, written
 

@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ratelab.learn.decided import moment, telling
 from ratelab.learn.verdict import Verdict
-from ratelab.report.decided import moment, telling
 
 
 def graded(verdict: Verdict) -> RenderableType:

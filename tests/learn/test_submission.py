@@ -11,10 +11,11 @@ from textwrap import dedent
 
 import pytest
 
+import ratelab
 from ratelab import ALGORITHMS, Decision
 from ratelab.learn import drill, patience
 from ratelab.learn.drill import grade
-from ratelab.learn.examiner import examine
+from ratelab.learn.grader import examine
 
 
 def body(statements: str, before: str = "") -> str:
@@ -113,7 +114,7 @@ def test_what_breaks_in_the_examiners_hands_is_told_as_the_answers_own() -> None
 @pytest.mark.parametrize(
     ("statement", "name"),
     [
-        ("import ratelab.learn.examiner as it; it.drawn = lambda *_: []", "ratelab.learn.examiner.drawn"),
+        ("import ratelab.learn.grader as it; it.drawn = lambda *_: []", "ratelab.learn.grader.drawn"),
         ("from ratelab.lab.timelines import Timeline as it; it._replace = None", "ratelab.lab.timelines.Timeline."),
         ("import builtins; builtins.zip = None", "builtins.zip"),
     ],
@@ -141,7 +142,7 @@ def test_no_process_that_an_answer_has_started_outlives_the_verdict(tmp_path: Pa
 
 
 def test_a_mistake_of_the_examiner_is_not_blamed_on_the_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text("import ratelab.learn.answer as it; it.answered = lambda *_: 1 / 0\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "sitecustomize.py").write_text("from ratelab.learn import submission\nsubmission.answered = None\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{Path(ratelab.__file__).parents[1]}")
     with pytest.raises(RuntimeError, match="the examiner failed"):
         grade("gcra", "")

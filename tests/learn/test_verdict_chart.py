@@ -11,8 +11,9 @@ from pictures import overlapping, panel, written
 from running import invoke, refused
 
 from ratelab import Decision, create
+from ratelab.learn.chart import draw_verdict
 from ratelab.learn.verdict import Row, Verdict
-from ratelab.report.charts import THEMES, draw_verdict, rendered
+from ratelab.report.charts import THEMES, rendered
 from ratelab.report.charts.palette import THEMES as PAPERS
 from ratelab.report.charts.palette import colours
 

@@ -13,9 +13,9 @@ from typing import NamedTuple
 from ratelab.algorithms import find
 from ratelab.lab.contracts import PROMISES, BrokenPromiseError, Promise
 from ratelab.lab.timelines import QUOTAS, Timeline, visits
-from ratelab.learn.answer import WrongStepError, answered
 from ratelab.learn.borrowing import is_borrowed
 from ratelab.learn.search import drawn, shortest, single
+from ratelab.learn.submission import WrongStepError, answered
 from ratelab.learn.verdict import Row, Verdict
 from ratelab.limiter import NEVER, Algorithm, Decision
 

@@ -12,9 +12,9 @@ import pytest
 from running import SCENARIOS, invoke, python, refused, shown
 
 from ratelab import ALGORITHMS, Quota
-from ratelab.learn.answer import answered
-from ratelab.learn.examiner import BORROWED, examine
+from ratelab.learn.grader import BORROWED, examine
 from ratelab.learn.questions import QUESTIONS, Question
+from ratelab.learn.submission import answered
 from ratelab.learn.task import task
 from ratelab.learn.verdict import Verdict
 

@@ -18,7 +18,7 @@ from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.traffic import Integers, Traffic
 
 SECOND, HOUR = 10**9, 3600 * 10**9
-SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").glob("*.yaml"))
+SCENARIOS = sorted((Path(__file__).parents[2] / "scenarios").glob("*.yaml"))
 TOLD_OF = re.findall(r'told\("([a-z-]+)"\)', Path(__file__).read_text(encoding="utf-8"))
 
 

@@ -8,10 +8,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ratelab.learn.explain import Explained, decision, explained, facts, heading, table
 from ratelab.learn.lesson import Lesson, lesson
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota, format_duration
-from ratelab.report.explained import Explained, decision, explained, facts, heading, table
 
 LABELS, COLUMN = 13, 22
 """Letters for the labels, and for each algorithm at least."""
