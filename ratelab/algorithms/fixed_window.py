@@ -26,12 +26,6 @@ class FixedWindow:
     remembers: ClassVar[tuple[str, ...]] = ("window", "used")
     shows: ClassVar[str] = "used in this window"
     at_most: ClassVar[tuple[int, int]] = (2, 0)
-    choose_when: ClassVar[str] = 'people must be able to reckon with it, as in "1,000 a day"'
-    say: ClassVar[str] = (
-        "I would take a fixed window where people must be able to reckon with the limit, or a counter is all there "
-        "is: O(1) in time and memory. I would say at once that twice the limit passes at a boundary, half on each "
-        "side, and that all denied clients come back together when the next window begins."
-    )
 
     burst: int  # cost that a window admits
     window: int  # its length in nanoseconds

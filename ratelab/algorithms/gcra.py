@@ -27,12 +27,6 @@ class Gcra:
     remembers: ClassVar[tuple[str, ...]] = ("theoretical arrival time",)
     shows: ClassVar[str] = "booked ahead of the clock"
     at_most: ClassVar[tuple[int, int]] = (2, -1)
-    choose_when: ClassVar[str] = "you want the token bucket in one number"
-    say: ClassVar[str] = (
-        "I would call it GCRA, the token bucket written as one timestamp: the same decisions, O(1), with one value to "
-        "keep. It counts time owed instead of tokens left, so it needs no refill, not even a lazy one. What reads and "
-        "writes that value must still be one atomic step."
-    )
 
     limit: int  # credits in a nanosecond; all times below are counted in credits, so that none is a fraction
     period: int  # credits that a unit of cost moves the time on

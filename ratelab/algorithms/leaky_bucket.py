@@ -26,12 +26,6 @@ class LeakyBucket:
     remembers: ClassVar[tuple[str, ...]] = ("level", "time")
     shows: ClassVar[str] = "cost in the queue"
     at_most: ClassVar[tuple[int, int]] = (1, 1)
-    choose_when: ClassVar[str] = "what is behind it needs an even flow, and waiting is better than a denial"
-    say: ClassVar[str] = (
-        "I would take a leaky bucket, as a queue: it does not only refuse traffic, it shapes it, so what is behind it "
-        "sees an even flow. A key costs two numbers and a request O(1). The price is waiting, up to the time in which "
-        "a full queue drains, and somewhere to hold the requests that wait."
-    )
 
     limit: int  # credits that drain in a nanosecond
     period: int  # credits that a unit of cost adds

@@ -26,12 +26,6 @@ class SlidingCounter:
     remembers: ClassVar[tuple[str, ...]] = ("window", "previous", "current")
     shows: ClassVar[str] = "estimated in the window"
     at_most: ClassVar[tuple[int, int]] = (2, -1)
-    choose_when: ClassVar[str] = "the log would be too large, and traffic is even"
-    say: ClassVar[str] = (
-        "I would take a sliding counter where limits are large and traffic is even: three numbers a key, O(1), instead "
-        "of a time for each request, and no doubling at a boundary for such traffic. It is an estimate: after a burst "
-        "it denies what is due, and traffic made for it gets nearly twice the limit through."
-    )
 
     burst: int  # cost that the estimate may reach
     window: int  # length of a window in nanoseconds

@@ -30,12 +30,6 @@ class SlidingLog:
     shows: ClassVar[str] = "in the log"
     only_tells: ClassVar[tuple[int, ...]] = (2,)  # the place of the oldest that counts
     at_most: ClassVar[tuple[int, int]] = (1, 0)
-    choose_when: ClassVar[str] = "the limit is a promise, and `burst` is small"
-    say: ClassVar[str] = (
-        "I would take a sliding log where the limit is a promise: no window, wherever it is laid, holds more. It "
-        "keeps the time of every admitted request, O(burst) memory where the others are O(1), so I would keep it for "
-        "small limits, and for tests, as the truth that the others are measured against."
-    )
 
     burst: int  # admissions that may count at once; the ring has a place for each, and a spare one
     window: int  # nanoseconds for which an admission counts

@@ -26,12 +26,6 @@ class TokenBucket:
     remembers: ClassVar[tuple[str, ...]] = ("tokens", "time")
     shows: ClassVar[str] = "tokens in the bucket"
     at_most: ClassVar[tuple[int, int]] = (2, -1)
-    choose_when: ClassVar[str] = "clients are bursty and may save up"
-    say: ClassVar[str] = (
-        "I would take a token bucket: who has been quiet may send a burst at once, and nobody exceeds the rate for "
-        "long. It refills lazily, so a key costs two numbers and a request O(1), and no timer runs. In the window in "
-        "which the rate grants a burst, nearly two may pass: the full bucket, and what is refilled meanwhile."
-    )
 
     limit: int  # credits that a nanosecond earns
     period: int  # credits that a unit of cost spends

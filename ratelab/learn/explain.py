@@ -16,6 +16,7 @@ from ratelab.algorithms.outside import blaming
 from ratelab.learn.decided import decided
 from ratelab.learn.greed import greediest
 from ratelab.learn.lesson import Lesson, worked
+from ratelab.learn.questions import ADVICE
 from ratelab.learn.worked_example import Worked
 from ratelab.limiter import NEVER, Algorithm, Decision
 from ratelab.quota import Quota, about, format_duration
@@ -44,7 +45,7 @@ def explained(algorithm: type[Algorithm], quota: Quota, taught: Lesson) -> Expla
     with blaming(algorithm):
         at_most = _at_most(algorithm, quota)
         done = worked(algorithm.from_quota(taught.quota), taught.requests)
-    choose_when, say = (_plain(str(getattr(algorithm, name, "")))[0] for name in ("choose_when", "say"))
+    choose_when, say = (_plain(text)[0] for text in ADVICE.get(algorithm, ("", "")))
     entry = catalogue(algorithm, quota)
     return Explained(entry, idea, "\n".join(source).strip(), at_most, choose_when, say, done)
 
@@ -94,7 +95,7 @@ def facts(told: Sequence[Explained]) -> Table:
         ("at most", [one.at_most for one in told]),
         ("a key costs", [_size(one.entry) for one in told]),
         ("choose when", [one.choose_when for one in told]),
-        ("say", [one.say for one in told]),
+        ("say aloud", [one.say for one in told]),
     ]
     for label, texts in rows:
         if any(texts):

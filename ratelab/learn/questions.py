@@ -1,8 +1,68 @@
-"""Questions that interviewers ask, each with an answer and a command that shows it."""
+"""Interview questions and answers, and when and why to choose each algorithm."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+from ratelab.algorithms.fixed_window import FixedWindow
+from ratelab.algorithms.gcra import Gcra
+from ratelab.algorithms.leaky_bucket import LeakyBucket
+from ratelab.algorithms.sliding_counter import SlidingCounter
+from ratelab.algorithms.sliding_log import SlidingLog
+from ratelab.algorithms.token_bucket import TokenBucket
+from ratelab.limiter import Algorithm
+
+
+class Advice(NamedTuple):
+    """When to choose an algorithm, and how to argue for it."""
+
+    choose_when: str
+    say_aloud: str
+    """The argument in spoken sentences, as an interviewer would hear it."""
+
+
+ADVICE: dict[type[Algorithm], Advice] = {
+    TokenBucket: Advice(
+        "clients are bursty and may save up",
+        "I would choose a token bucket: a client that has been quiet may send a burst at once, and no client exceeds "
+        "the rate for long. It refills lazily, so a key stores two numbers, a request costs O(1), and no timer runs. "
+        "In the time that the rate needs to grant one burst, almost two bursts can pass: the full bucket, and the "
+        "tokens refilled meanwhile.",
+    ),
+    LeakyBucket: Advice(
+        "the service behind it needs an even flow, and waiting is better than a denial",
+        "I would choose a leaky bucket that queues: it shapes traffic instead of only denying it, so the service "
+        "behind it sees an even flow. A key stores two numbers and a request costs O(1). The price is latency, up to "
+        "the time that a full queue needs to drain, and memory to hold the waiting requests.",
+    ),
+    FixedWindow: Advice(
+        'users must be able to predict it, as in "1,000 a day"',
+        "I would choose a fixed window if users must be able to predict the limit, or if a plain counter is all I "
+        "have: it takes O(1) time and memory. I would mention its weakness right away: twice the limit can pass "
+        "around a window boundary, half on each side. And all denied clients come back together when the next window "
+        "begins.",
+    ),
+    SlidingLog: Advice(
+        "the limit is a promise, and `burst` is small",
+        "I would choose a sliding log if the limit is a promise: no window, wherever you place it, contains more than "
+        "the limit. It stores the time of every admitted request, so it needs O(burst) memory where the others need "
+        "O(1). I would keep it for small limits, and for tests, as the exact reference for the other algorithms.",
+    ),
+    SlidingCounter: Advice(
+        "the log would be too large, and traffic is even",
+        "I would choose a sliding counter for large limits and even traffic: a key stores three numbers instead of a "
+        "time for each request, a request costs O(1), and the limit does not double at a window boundary. But it is "
+        "an estimate. After a burst it denies requests that the exact limit allows, and traffic crafted against it "
+        "gets almost twice the limit through.",
+    ),
+    Gcra: Advice(
+        "you want the token bucket in one number",
+        "I would describe GCRA as the token bucket stored as a single timestamp: the same decisions in O(1), with one "
+        "value per key. It tracks the time owed instead of the tokens left, so there is nothing to refill. Reading "
+        "and updating that value must still be one atomic step.",
+    ),
+}
+"""Advice for the built-in algorithms; any other is explained by its docstring alone."""
 
 
 class Question(NamedTuple):
