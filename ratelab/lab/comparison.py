@@ -24,7 +24,7 @@ from ratelab.quota import Quota
 Decide = Callable[[Algorithm, Asked, Progress], Outcome]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """What each algorithm did, in the order asked for."""
 

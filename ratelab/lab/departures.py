@@ -23,7 +23,7 @@ class Rows(Protocol):
     def __getitem__(self, part: slice, /) -> NDArray[Any]: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Made:
     """Rows made of requests when they are wanted."""
 

@@ -35,7 +35,7 @@ AHEAD = 16
 """Larger bursts that are tried beyond the last that fits."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Equal:
     """One algorithm at the quota and at equal protection; `good_denied` are good requests that it denied."""
 
@@ -50,7 +50,7 @@ class Equal:
     good_denied: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Equalised:
     """All algorithms at equal protection, in the order asked for."""
 

@@ -27,7 +27,7 @@ VERSION = 1
 _NUMBERS = ("at_ns", "cost", *Decision._fields)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recording:
     """Live requests and what was decided of them, in the order of the decisions."""
 

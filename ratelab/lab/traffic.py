@@ -24,7 +24,7 @@ def parts_of(length: int) -> Iterator[slice]:
     return (slice(begin, min(begin + PART, length)) for begin in range(0, length, PART))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Traffic:
     """Requests in the order of their arrival, as columns of one length.
 
@@ -104,7 +104,7 @@ REQUEST = np.dtype([("time", np.int64), ("who", np.uint32), ("cost", np.int64)])
 """A request as a row; who it is of is a client or a key."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LongTraffic:
     """Requests on disk, otherwise as in `Traffic`."""
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ratelab.lab.scenarios import Scenario
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """A comparison, what it came from and what to say about that."""
 

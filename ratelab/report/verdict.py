@@ -27,7 +27,7 @@ NOTICEABLE = 20_000_000
 """Nanoseconds of lateness that are told as a reason."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Verdict:
     """An agreement, and what it is about."""
 

@@ -19,7 +19,7 @@ from ratelab.lab.traffic import Integers, Traffic
 from ratelab.quota import Quota, format_duration
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scenario:
     """What a scenario file says, its traffic drawn."""
 

@@ -22,7 +22,7 @@ from ratelab.lab.traffic import Asked, LongTraffic, from_rows
 from ratelab.quota import LARGEST, UNITS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trace:
     """Recorded traffic, and how well it could be read."""
 

@@ -30,7 +30,7 @@ MOST_REPEATED = 20_000
 """Requests that are decided again for their levels; of more, what was recorded with each is drawn."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class View:
     """A comparison as its charts look at it.
 
