@@ -246,13 +246,16 @@ def until(true: Callable[[], object], seconds: float = 5) -> None:
 
 
 def gone(process: int) -> bool:
-    """Say whether a process has ended, even if nobody has asked how."""
+    """Check whether a process has ended, even if its parent has not waited for it."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return True
-    status = Path(f"/proc/{process}/stat")
-    return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # it ended just now, or this system has no /proc
+        return Path("/proc/self").exists()
+    return status.rpartition(")")[2].split()[0] == "Z"
 
 
 def contents(path: Path) -> bytes:
