@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
+from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +16,6 @@ from ratelab.learn.source import parameters, teaching_source
 from ratelab.learn.worked_example import Worked
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota, format_duration
-from ratelab.report.code import Code
 
 
 def explanation(algorithm: type[Algorithm], quota: Quota) -> RenderableType:
@@ -29,7 +29,7 @@ def explanation(algorithm: type[Algorithm], quota: Quota) -> RenderableType:
     return Group(
         Text(f"{told.entry.algorithm} at {quota}", style="bold"),
         *_paragraphs(told.entry.meaning, told.idea, told.source),
-        *([heading("The source"), Code(code)] if code else []),
+        *([heading("The source"), _highlighted(code)] if code else []),
         heading(f"Worked out, in {taught.unit}"),
         Text(_parameters(algorithm, taught)),
         *(
@@ -40,6 +40,10 @@ def explanation(algorithm: type[Algorithm], quota: Quota) -> RenderableType:
         heading("What to know"),
         facts([told]),
     )
+
+
+def _highlighted(code: str) -> Syntax:
+    return Syntax(code, "python", theme="ansi_dark", background_color="default", word_wrap=True, line_numbers=True)
 
 
 def _paragraphs(*texts: str) -> Iterator[RenderableType]:

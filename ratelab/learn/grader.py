@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from ratelab.algorithms import find
 from ratelab.lab.contracts import PROMISES, BrokenPromiseError, Promise
-from ratelab.lab.timelines import QUOTAS, Timeline, visits
-from ratelab.learn.borrowing import is_borrowed
+from ratelab.lab.timelines import Timeline, visits
 from ratelab.learn.search import drawn, shortest, single
 from ratelab.learn.submission import WrongStepError, answered
 from ratelab.learn.verdict import Row, Verdict
@@ -24,8 +23,6 @@ SHRINKING = 5.0
 
 PRINTED = 1000
 """Letters that are told of what an answer prints on that timeline."""
-
-BORROWED = "right, but a step of the lab's own decides: now write the arithmetic yourself"
 
 
 class _Failure(NamedTuple):
@@ -56,7 +53,7 @@ def examine(name: str, source: str) -> Verdict:
     broken = [words for words, kept in promises if not kept]
     if broken:
         return Verdict(name, False, f"not kept: {broken[0]}", promises)
-    return Verdict(name, True, BORROWED if is_borrowed(answer.from_quota(QUOTAS[0])) else "right", promises)
+    return Verdict(name, True, "right", promises)
 
 
 def _printed(answer: type[Algorithm], timeline: Timeline, rows: Sequence[Row]) -> str:
@@ -66,7 +63,7 @@ def _printed(answer: type[Algorithm], timeline: Timeline, rows: Sequence[Row]) -
         state = theirs.start(timeline.origin)
         for row in rows:
             theirs.step(state, row.at, row.cost)
-    return "" if paper.closed else paper.getvalue()[:PRINTED]
+    return paper.getvalue()[:PRINTED]
 
 
 def _running(kind: type[Algorithm], answer: type[Algorithm], timeline: Timeline) -> _Failure | None:

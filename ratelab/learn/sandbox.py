@@ -10,46 +10,23 @@ from contextlib import suppress
 
 from ratelab.learn.grader import examine
 from ratelab.learn.submission import line_of
-from ratelab.learn.tampering import changed, names
 from ratelab.learn.verdict import Verdict, written
 
 MEMORY = 2**30
 """Bytes of address space that it may have."""
 
-STARTS = (
-    "os.fork",
-    "os.forkpty",
-    "os.posix_spawn",
-    "os.system",
-    "os.exec",
-    "subprocess.Popen",
-    "_winapi.CreateProcess",
-)
-"""What Python tells its auditors of where another program is about to begin; what is not Python's, it cannot know."""
-
 
 def main() -> None:
     """Examine the answer of standard input, and write the verdict to standard output."""
-    asked, process = json.load(sys.stdin), os.getpid()
+    asked = json.load(sys.stdin)
     way_out = os.fdopen(os.dup(1), "w")
     _shut()
-    told = _told(asked["algorithm"], asked["source"])
-    if os.getpid() == process:  # and not a copy, which an answer has made in spite of all
-        way_out.write(told)
-        way_out.flush()
+    way_out.write(_told(asked["algorithm"], asked["source"]))
+    way_out.flush()
     os._exit(0)  # whatever threads the answer has begun
 
 
 def _told(name: str, source: str) -> str:
-    before = names()
-    told = _examined(name, source)
-    what = changed(before)
-    if what:
-        return written(Verdict(name, False, f"the answer changes {what}, by which it is examined: leave that as it is"))
-    return told
-
-
-def _examined(name: str, source: str) -> str:
     try:
         return written(examine(name, source))
     except BaseException as error:
@@ -64,14 +41,8 @@ def _shut() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
-    sys.addaudithook(_refuse)
     with suppress(ImportError):  # there is none on Windows
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _refuse(event: str, _: object) -> None:
-    if event in STARTS:
-        raise PermissionError("a step starts no other process")

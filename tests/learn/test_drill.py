@@ -12,7 +12,7 @@ import pytest
 from running import SCENARIOS, invoke, python, refused, shown
 
 from ratelab import ALGORITHMS, Quota
-from ratelab.learn.grader import BORROWED, examine
+from ratelab.learn.grader import examine
 from ratelab.learn.questions import QUESTIONS, Question
 from ratelab.learn.submission import answered
 from ratelab.learn.task import task
@@ -111,12 +111,6 @@ def test_what_is_remembered_elsewhere_than_in_the_state_is_of_no_use() -> None:
 def test_an_answer_that_changes_its_mind_is_not_right() -> None:
     text = "import random\n" + source("gcra", "early <= 0", "early <= 0 and random.random() < 0.99")
     assert not examine("gcra", text).right
-
-
-def test_an_answer_that_asks_a_step_of_ours_is_right_and_told_so() -> None:
-    text = "from ratelab import ALGORITHMS\ndef step(*hit): return ALGORITHMS['gcra'].step(*hit)\n"
-    verdict = examine("gcra", text)
-    assert (verdict.right, verdict.words) == (True, BORROWED)
 
 
 # --- the command

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
 import sys
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from own_algorithm import written
-from rich.console import Console
 from running import PLAIN, refused, shown
 
 from ratelab import ALGORITHMS, NEVER, Decision, Quota
@@ -20,7 +18,6 @@ from ratelab.learn.questions import ADVICE
 from ratelab.learn.source import teaching_source
 from ratelab.learn.worked_example import work_out
 from ratelab.quota import UNITS
-from ratelab.report.code import Code
 
 QUOTAS = [Quota.parse(*one) for one in (("2/s", 5), ("100/min", 20), ("7/13s", 7), ("1/day", 1), ("3/1ns", 4))]
 ROOT = Path(__file__).parents[2]
@@ -141,30 +138,26 @@ def test_as_many_stand_abreast_as_there_is_room_for_and_no_word_is_cut(monkeypat
 
 
 @ours
-@pytest.mark.parametrize("columns", [80, 120])
-def test_the_source_keeps_its_indentation_and_every_word(name: str, columns: int) -> None:
-    source = teaching_source(ALGORITHMS[name])
-    console = Console(width=columns)
-    with console.capture() as capture:
-        console.print(Code(source))
-    told = capture.get()
-    assert columns < 120 or told == f"{source}\n"
-    assert max(map(len, told.splitlines())) <= columns
-    parsed = [ast.dump(ast.parse(text)) for text in (source, re.sub(r"\n {12}(?=\S.*\"\"\")", " ", told))]
-    assert parsed[0] == parsed[1]
-    lines = iter(line.removesuffix(" \\") for line in told.splitlines())
-    for line in source.splitlines():
-        left = line.removeprefix(next(lines)).split()
-        assert left != line.split() or not line
-        while left:
-            more = next(lines)
-            assert indented(more) >= indented(line) + 8
-            words = more.replace("# ", "", more.count("#") - " ".join(left).count("#")).split()
-            assert left[: len(words)] == words
-            left = left[len(words) :]
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_the_source_is_numbered_and_keeps_every_word(name: str, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PLAIN, "COLUMNS", str(columns))
+    source = teaching_source(ALGORITHMS[name]).splitlines()
+    printed = shown("explain", name).split("The source -")[1].split("Worked out, in")[0].splitlines()[2:-1]
+    assert max(map(len, printed)) <= max(columns, 80)
+    lines: list[str] = []
+    for line in printed:
+        number, text = line[:4].strip(), line[5:]
+        assert number in ("", str(len(lines) + 1))
+        if number:
+            lines.append(text)
+        else:  # the rest of a line too long for the terminal
+            lines[-1] += f" {text}"
+    assert [(indent(line), line.split()) for line in lines] == [(indent(line), line.split()) for line in source]
+    fits = all(len(line) <= max(columns, 80) - 5 for line in source)
+    assert (len(printed) == len(source)) == fits
 
 
-def indented(line: str) -> int:
+def indent(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 

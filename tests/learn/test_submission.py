@@ -53,7 +53,6 @@ HOSTILE = {
 WORSE = {
     "input()": "line 2: EOFError: EOF when reading a line",
     "[0] * 10**10": "line 2: MemoryError",
-    "import os; os.fork()": "line 2: PermissionError: a step starts no other process",
     "import os; os._exit(0)": "the answer ended its whole process",
     "import os; os.kill(os.getpid(), 11)": "the answer ended its whole process",
 }
@@ -111,18 +110,6 @@ def test_what_breaks_in_the_examiners_hands_is_told_as_the_answers_own() -> None
     assert grade("token-bucket", changing).words == "line 2: TypeError, in the midst of the examination"
 
 
-@pytest.mark.parametrize(
-    ("statement", "name"),
-    [
-        ("import ratelab.learn.grader as it; it.drawn = lambda *_: []", "ratelab.learn.grader.drawn"),
-        ("from ratelab.lab.timelines import Timeline as it; it._replace = None", "ratelab.lab.timelines.Timeline."),
-        ("import builtins; builtins.zip = None", "builtins.zip"),
-    ],
-)
-def test_an_answer_that_changes_what_examines_it_is_told_so(statement: str, name: str) -> None:
-    assert grade("gcra", f"{statement}\n{STEP}").words.startswith(f"the answer changes {name}")
-
-
 def test_what_cannot_be_interrupted_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drill, "PATIENCE", 0.5)
     stubborn = body("import signal; signal.pthread_sigmask(0, {signal.SIGALRM}); signal.pause()")
@@ -134,8 +121,8 @@ def test_no_process_that_an_answer_has_started_outlives_the_verdict(tmp_path: Pa
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    starting = "from multiprocessing.util import spawnv_passfds as start; import os\n"
-    starting += f"start(b'/bin/sleep', [b'sleep', b'600'], [os.open({str(pipe)!r}, os.O_WRONLY)])\n"
+    starting = "import os, subprocess\n"
+    starting += f"subprocess.Popen(['sleep', '600'], pass_fds=[os.open({str(pipe)!r}, os.O_WRONLY)])\n"
     assert grade("gcra", starting).words == "there is no function step(self, state, now, cost)"
     assert select.select([reader], [], [], 10)[0], "somebody holds the other end of the pipe"
     os.close(reader)
