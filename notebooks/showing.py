@@ -22,8 +22,8 @@ from ratelab.lab.comparison import Comparison, compare
 from ratelab.lab.scenarios import load_scenario
 from ratelab.learn.chart import draw_verdict
 from ratelab.learn.drill import grade
-from ratelab.learn.graded import graded
 from ratelab.learn.questions import QUESTIONS
+from ratelab.learn.verdict import graded
 from ratelab.report.charts import draw, rendered
 from rich.console import Console
 

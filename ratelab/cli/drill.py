@@ -46,7 +46,7 @@ def drill(
         _list()
     elif answer is None:
         from ratelab.algorithms import find
-        from ratelab.learn.task import task
+        from ratelab.learn.drill import task
 
         click.echo(task(find(algorithm)), nl=False)
     else:
@@ -58,7 +58,7 @@ def _grade(algorithm: str, path: str, plot: tuple[str, ...], theme: str | None) 
     from ratelab.cli.pictures import pictures_named, write_picture
     from ratelab.learn.chart import draw_verdict
     from ratelab.learn.drill import grade
-    from ratelab.learn.graded import graded
+    from ratelab.learn.verdict import graded
     from ratelab.report.charts import THEMES
 
     pictures = pictures_named(plot, theme, algorithm)

@@ -17,8 +17,7 @@ def explain(algorithms: tuple[str, ...], compare: bool, rate: str, burst: int) -
     """Explain each ALGO, a name or FILE.py:CLASS, in its own words and with its own arithmetic on the given quota."""
     from ratelab.cli.options import chosen
     from ratelab.cli.output import console_of_80
-    from ratelab.learn.beside import beside
-    from ratelab.learn.explanation import explanation
+    from ratelab.learn.explain import beside, explanation
     from ratelab.quota import Quota
 
     console, quota, kinds = console_of_80(), Quota.parse(rate, burst), chosen(algorithms, [])

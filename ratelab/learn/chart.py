@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.patches import Rectangle
 
-from ratelab.learn.decided import moment, telling
-from ratelab.learn.verdict import Row, Verdict
+from ratelab.learn.verdict import Row, Verdict, moment, telling
 from ratelab.limiter import Decision
 from ratelab.report.charts.lettering import Pen
 from ratelab.report.charts.palette import colours

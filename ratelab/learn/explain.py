@@ -3,25 +3,51 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.rule import Rule
+from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
 from ratelab.algorithms.outside import blaming
-from ratelab.learn.decided import decided
-from ratelab.learn.greed import greediest
-from ratelab.learn.lesson import Lesson, worked
 from ratelab.learn.questions import ADVICE
-from ratelab.learn.worked_example import Worked
+from ratelab.learn.source import parameters, teaching_source
+from ratelab.learn.verdict import decided
+from ratelab.learn.worked_example import Lesson, Request, Worked, lesson, worked
 from ratelab.limiter import NEVER, Algorithm, Decision
 from ratelab.quota import Quota, about, format_duration
 from ratelab.report.catalogue import Entry, catalogue
 from ratelab.report.findings import counted
+
+MOST = 10_000
+"""The largest burst that is tried: more would take seconds."""
+
+
+def greediest(algorithm: Algorithm, quota: Quota) -> int | None:
+    """Return the most requests of cost 1 that a greedy client gets out within a window of `quota`; None if not known.
+
+    It is new at the last instant before a window of the clock begins, asks again whenever it may, and once more at the
+    last instant of a window from then. It is not known of a burst above `MOST`, of more than one request a nanosecond,
+    which no window can be laid around, nor of an algorithm that has it ask too often.
+    """
+    if quota.burst > MOST or quota.limit > quota.period:
+        return None
+    now, end = quota.window - 1, 2 * quota.window - 2
+    state, left = algorithm.start(now), list[int]()
+    for _ in range(5 * quota.burst):
+        made = Decision(*algorithm.step(state, now, 1))
+        if made.allowed:
+            left.append(now + made.delay_ns)
+        elif now < end:
+            now = min(now + max(1, made.retry_after_ns), end)
+        else:
+            return max((bisect_left(left, at + quota.window) - place for place, at in enumerate(left)), default=0)
+    return None
 
 
 class Explained(NamedTuple):
@@ -106,3 +132,111 @@ def facts(told: Sequence[Explained]) -> Table:
 def _size(entry: Entry) -> str:
     size = entry.state_bytes_per_key or 0
     return f"{counted(size // 8, 'number')}, {size:,} bytes: {entry.remembers}"
+
+
+def explanation(algorithm: type[Algorithm], quota: Quota) -> RenderableType:
+    """Explain one algorithm under `quota`, from its own texts, source and arithmetic; what it lacks is left out.
+
+    Raises `InputError` if it cannot grant `quota`.
+    """
+    taught = lesson(quota)
+    told = explained(algorithm, quota, taught)
+    code = teaching_source(algorithm)
+    return Group(
+        Text(f"{told.entry.algorithm} at {quota}", style="bold"),
+        *_paragraphs(told.entry.meaning, told.idea, told.source),
+        *([heading("The source"), _highlighted(code)] if code else []),
+        heading(f"Worked out, in {taught.unit}"),
+        Text(_parameters(algorithm, taught)),
+        *(
+            part
+            for request, done in zip(taught.requests, told.worked, strict=True)
+            for part in _step(told.entry.remembers, request, done, taught)
+        ),
+        heading("What to know"),
+        facts([told]),
+    )
+
+
+def _highlighted(code: str) -> Syntax:
+    return Syntax(code, "python", theme="ansi_dark", background_color="default", word_wrap=True, line_numbers=True)
+
+
+def _paragraphs(*texts: str) -> Iterator[RenderableType]:
+    yield from (Padding(Text(text), (1, 0, 0, 0)) for text in texts if text)
+
+
+def _parameters(algorithm: type[Algorithm], taught: Lesson) -> str:
+    """Say with which numbers the lesson is worked out."""
+    told = [f"{name} {value}" for name, value in parameters(algorithm.from_quota(taught.quota)).items()]
+    return f"Times count {taught.unit}{': ' if told else ''}{', '.join(told)}."
+
+
+def _step(remembers: str, request: Request, done: Worked, taught: Lesson) -> Iterator[RenderableType]:
+    """Yield what comes and to see what, and below it the state it meets, the arithmetic and the decision."""
+    came = f"{format_duration(taught.nanoseconds(request.at))}, cost {request.cost}"
+    yield Padding(Text.assemble((came, "bold"), f": {request.what}, to see {request.shows}"), (1, 0, 0, 0))
+    columns = Table.grid(padding=(0, 2), expand=True)
+    columns.add_column(width=18)
+    columns.add_column(ratio=1)
+    columns.add_column(width=15)
+    state, arithmetic = "\n".join(_state(remembers, done.before)), "\n".join(done.lines) or "-"
+    columns.add_row(Text(state), Text(arithmetic), decision(done, taught))
+    yield Padding(columns, (0, 0, 0, 2))
+
+
+def _state(remembers: str, state: list[int]) -> Iterator[str]:
+    """Name the numbers of a state; the last name stands for all that are left."""
+    names = remembers.split(", ") if remembers != "not stated" else [""]
+    for name, value in zip(names[:-1], state, strict=False):
+        yield f"{name} {value}"
+    rest = state[len(names) - 1 :]
+    numbers = " ".join(map(str, rest if len(rest) <= 6 else [*rest[:2], "..", *rest[-2:]]))
+    name = names[-1].rpartition(" ")[2] if len(rest) > 1 else names[-1]  # a ring of so many times: times
+    yield f"{name} {numbers}".strip()
+
+
+LABELS, COLUMN = 13, 22
+"""Letters for the labels, and for each algorithm at least."""
+
+
+def beside(algorithms: Sequence[type[Algorithm]], quota: Quota, width: int) -> RenderableType:
+    """Explain several algorithms under one quota on a terminal so wide; what does not fit stands below."""
+    taught = lesson(quota)
+    told = [explained(algorithm, quota, taught) for algorithm in algorithms]
+    rows = _rows(told, max(1, (width - LABELS) // COLUMN))
+    return Group(
+        Text(f"{', '.join(one.entry.algorithm for one in told)} at {quota}\n", style="bold"),
+        *_apart(map(facts, rows)),
+        heading("The same requests"),
+        *_apart(_decisions(row, told, taught) for row in rows),
+    )
+
+
+def _rows(told: Sequence[Explained], most: int) -> list[Sequence[Explained]]:
+    """Cut into as few rows as possible, each about as long as the others."""
+    each = -(-len(told) // -(-len(told) // most))
+    return [told[start : start + each] for start in range(0, len(told), each)]
+
+
+def _apart(tables: Iterable[Table]) -> Iterator[RenderableType]:
+    for number, one in enumerate(tables):
+        if number:
+            yield Text()
+        yield one
+
+
+def _decisions(row: Sequence[Explained], told: Sequence[Explained], taught: Lesson) -> Table:
+    """Return what each of a row decides; in bold where not all of those told of decide alike."""
+    columns = table(2)
+    for name in ("time", "cost"):
+        columns.add_column(name, justify="right", no_wrap=True)
+    columns.add_column("what comes", ratio=1)
+    for one in row:
+        columns.add_column(one.entry.algorithm, ratio=1)
+    for number, request in enumerate(taught.requests):
+        decisions = [decision(one.worked[number], taught) for one in row]
+        differ = len({one.worked[number].decision.allowed for one in told}) > 1
+        at = format_duration(taught.nanoseconds(request.at))
+        columns.add_row(at, str(request.cost), request.what, *decisions, style="bold" if differ else None)
+    return columns

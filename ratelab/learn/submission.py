@@ -3,15 +3,62 @@
 from __future__ import annotations
 import __future__
 
+import signal
 import sys
 from collections.abc import Callable
 from traceback import walk_tb
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, cast
 
 from ratelab.errors import shown
-from ratelab.learn import patience
 from ratelab.limiter import NEVER, Algorithm, Decision, State
+
+PATIENCE = 1.0
+"""Seconds that a call may take, but for those in which its process stands still."""
+
+_RINGS = 20
+
+
+class TooLongError(BaseException):
+    """Time is up: no ordinary `except` catches it."""
+
+
+class _Alarm:
+    """Rings as long as a call goes on: a process that has stood still hears one ring afterwards, not all."""
+
+    left: int | None = None
+    """How often it may ring still; None if there is no call."""
+
+    def ring(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  (what a handler takes)
+        if self.left is not None:
+            self.left -= 1
+            if self.left <= 0:
+                raise TooLongError
+
+
+_alarm = _Alarm()
+_CAN_RING = hasattr(signal, "setitimer")  # where it cannot, what goes on is ended from outside
+
+
+def be_ready() -> None:
+    """Prepare to watch calls of this thread, the main one."""
+    if _CAN_RING:
+        signal.signal(signal.SIGALRM, _alarm.ring)
+
+
+def begin() -> None:
+    """Raise `TooLongError` in this thread if what begins now has not come to its `end` in time, again and again."""
+    if _CAN_RING:
+        _alarm.left = _RINGS
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE / _RINGS, PATIENCE / _RINGS)
+
+
+def end() -> None:
+    """Watch no more."""
+    _alarm.left = None
+    if _CAN_RING:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
 
 FILE = "your answer"
 
@@ -29,7 +76,7 @@ def answered(source: str, kind: type[Algorithm]) -> type[Algorithm]:
     Raises `WrongStepError` if it defines no `step`; so does the step, for whatever is not as a step should be.
     """
     names: dict[str, Any] = {"__name__": FILE, "NEVER": NEVER, "State": State}
-    patience.be_ready()
+    be_ready()
     _run(lambda: exec(_compiled(source), names))  # noqa: S102  (their own code, in a process of its own)
     if not callable(names.get("step")):
         raise WrongStepError("there is no function step(self, state, now, cost)")
@@ -110,22 +157,22 @@ def _told(value: object) -> str:
 def _run(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call what was written; raise `WrongStepError` for whatever it raises, and if it does not end in time."""
     try:
-        patience.begin()
+        begin()
         return function(*arguments)
     except WrongStepError:
         raise
     except BaseException as error:
-        patience.end()
+        end()
         line = line_of(sys.exc_info()[2])
         raise WrongStepError(f"{f'line {line}: ' if line else ''}{_words(error)}") from None
     finally:
-        patience.end()
+        end()
 
 
 def _words(error: BaseException) -> str:
     """Say what was raised, shortly."""
-    if isinstance(error, patience.TooLongError):
-        return f"no end after {patience.PATIENCE:g} s"
+    if isinstance(error, TooLongError):
+        return f"no end after {PATIENCE:g} s"
     text = _text(str, error)
     said = "what it says cannot be written" if text is None else text
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
@@ -134,12 +181,12 @@ def _words(error: BaseException) -> str:
 def _text(write: Callable[[Any], str], value: object) -> str | None:
     """Have a value of theirs written on a line, cut to a length; None if that fails, for that is theirs, too."""
     try:
-        patience.begin()
+        begin()
         text = write(value)
     except BaseException:
         return None
     finally:
-        patience.end()
+        end()
     beginning = str.__getitem__(text, slice(LONGEST))  # a plain str, whatever theirs is
-    end = "..." if str.__len__(text) > LONGEST else ""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in beginning) + end
+    rest = "..." if str.__len__(text) > LONGEST else ""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in beginning) + rest

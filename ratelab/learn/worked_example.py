@@ -6,13 +6,64 @@ import ast
 import inspect
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
 from itertools import pairwise
 from textwrap import dedent
 from types import FrameType, FunctionType
 from typing import Any, NamedTuple
 
-from ratelab.learn.arithmetic import Names, chosen, value_of, written
 from ratelab.limiter import NEVER, Algorithm, Decision, State
+from ratelab.quota import UNITS, Quota
+
+Names = dict[str, Any]
+"""What a step's names stand for at one moment, those of its module included."""
+
+
+def written(name: str, value: ast.expr, names: Names, result: Any) -> str:
+    """Write one assignment with its numbers; empty if it only copies what is known already, or stands in for a wait."""
+    value = chosen(value, names)
+    if result == NEVER:
+        return ""
+    match value:
+        case ast.Attribute() | ast.Subscript():
+            return ""
+        case ast.Name() | ast.Constant() if names.get(name) == result:
+            return ""
+        case ast.Constant():
+            return f"{name} = {result}"
+    text = value.id if isinstance(value, ast.Name) else ast.unparse(_Filled(names).visit(deepcopy(value)))
+    end = f" = {result}" if not isinstance(result, bool) else ": yes" if result else ": no"
+    return f"{name} = {text}{end}"
+
+
+def chosen(value: ast.expr, names: Names) -> ast.expr:
+    """Return what of a conditional expression is evaluated."""
+    while isinstance(value, ast.IfExp):
+        value = value.body if value_of(value.test, names) else value.orelse
+    return value
+
+
+class _Filled(ast.NodeTransformer):
+    """Put numbers in the place of what stands for them."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+
+    def visit(self, node: ast.AST) -> Any:
+        """Return `node`, or its value if it is a name, a field or a place in the state that holds a number."""
+        if isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
+            value = value_of(node, self._names)
+            return ast.Constant(value) if isinstance(value, int) else node
+        return super().generic_visit(node)
+
+
+def value_of(expression: ast.expr, names: Names) -> Any:
+    """Return what an expression that has just been evaluated came to; None if it cannot be evaluated again."""
+    whole = ast.fix_missing_locations(ast.Expression(expression))
+    try:
+        return eval(compile(whole, "step", "eval"), names)  # noqa: S307  (a part of the very code that has just run)
+    except Exception:
+        return None
 
 
 class Worked(NamedTuple):
@@ -166,3 +217,71 @@ def _carried_out(tree: ast.FunctionDef, moments: list[_Moment]) -> Iterator[tupl
         if node is not None and at.get(following.line) is not node:
             for name, value in _assignments(node):
                 yield name, value, node.lineno, moment.names, following.names
+
+
+PLACES = 100
+"""A unit of cost is earned in at least so many units of the lesson's time, so that halves are whole numbers."""
+
+
+class Request(NamedTuple):
+    """One request of the lesson."""
+
+    at: int
+    """When it comes, in the lesson's unit of time."""
+    cost: int
+    what: str
+    shows: str
+    """What it is there to see."""
+
+
+class Lesson(NamedTuple):
+    """A quota counted in the longest unit of time that suits it, and requests to decide: small numbers teach best."""
+
+    unit: str
+    """A name in `UNITS`."""
+    quota: Quota
+    """The quota, its times counted in `unit` instead of nanoseconds."""
+    requests: list[Request]
+
+    def nanoseconds(self, time: int) -> int:
+        """Return a time of the lesson in nanoseconds."""
+        return time * UNITS[self.unit]
+
+
+def lesson(quota: Quota) -> Lesson:
+    """Return the lesson on `quota`; kernels do not know their unit of time, so any will do."""
+    unit = next((unit for unit in ("s", "ms", "us") if _suits(quota, UNITS[unit])), "ns")
+    counted = Quota(quota.limit * UNITS[unit], quota.period, quota.burst)
+    return Lesson(unit, counted, _requests(counted))
+
+
+def worked(algorithm: Algorithm, requests: list[Request]) -> list[Worked]:
+    """Work out every request of a lesson, all of one key."""
+    state = algorithm.start(requests[0].at)
+    return [work_out(algorithm, state, request.at, request.cost) for request in requests]
+
+
+def _suits(quota: Quota, unit: int) -> bool:
+    return quota.period % unit == 0 and quota.period >= PLACES * unit * quota.limit
+
+
+def _requests(quota: Quota) -> list[Request]:
+    window, burst = quota.window, quota.burst
+    most, one = max(1, burst - 1), -(-quota.period // quota.limit)  # all but one; the time in which one is earned
+    share, when = ("most", "shortly before a new window") if burst > 1 else ("all", "as a window begins")
+    last = Request(window - one, 1, "the last of it", "whether all of the burst is granted")
+    return [
+        Request(window - one, most, f"{share} of a burst, {when}", "what a quiet key may send at once"),
+        *([last] if burst > 1 else []),
+        Request(window - one, 1, "one more at once", "what one too many is told"),
+        Request(
+            window - one + one // 2, 1, "half of the time later in which one is earned", "whether half of one counts"
+        ),
+        Request(window, 1, "the other half later, as a window begins", "whether one has come back, or everything"),
+        Request(
+            window + one // 2, most, f"{share} of a second burst", "what passes on both sides of a window's boundary"
+        ),
+        Request(2 * window - one // 2, burst, "more than a window after the first burst", "whether that is forgotten"),
+        Request(4 * window, burst + 1, "more than the burst, after a pause", "what is said where no wait helps"),
+        Request(4 * window, 1, "one, after a pause", "whether the denial before it took anything away"),
+    ]

@@ -12,10 +12,10 @@ import pytest
 from running import SCENARIOS, invoke, python, refused, shown
 
 from ratelab import ALGORITHMS, Quota
+from ratelab.learn.drill import task
 from ratelab.learn.grader import examine
 from ratelab.learn.questions import QUESTIONS, Question
 from ratelab.learn.submission import answered
-from ratelab.learn.task import task
 from ratelab.learn.verdict import Verdict
 
 

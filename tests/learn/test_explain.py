@@ -12,11 +12,10 @@ from own_algorithm import written
 from running import PLAIN, refused, shown
 
 from ratelab import ALGORITHMS, NEVER, Decision, Quota
-from ratelab.learn.greed import greediest
-from ratelab.learn.lesson import lesson, worked
+from ratelab.learn.explain import greediest
 from ratelab.learn.questions import ADVICE
 from ratelab.learn.source import teaching_source
-from ratelab.learn.worked_example import work_out
+from ratelab.learn.worked_example import lesson, work_out, worked
 from ratelab.quota import UNITS
 
 QUOTAS = [Quota.parse(*one) for one in (("2/s", 5), ("100/min", 20), ("7/13s", 7), ("1/day", 1), ("3/1ns", 4))]

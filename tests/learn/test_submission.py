@@ -13,7 +13,7 @@ import pytest
 
 import ratelab
 from ratelab import ALGORITHMS, Decision
-from ratelab.learn import drill, patience
+from ratelab.learn import drill, submission
 from ratelab.learn.drill import grade
 from ratelab.learn.grader import examine
 
@@ -62,7 +62,7 @@ WORSE = {
 def test_what_no_step_may_do_is_told_with_one_request_that_shows_it(
     statements: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "PATIENCE", 0.1)
+    monkeypatch.setattr(submission, "PATIENCE", 0.1)
     verdict = examine("token-bucket", body(statements))
     assert (verdict.right, [(row.at, row.cost) for row in verdict.rows]) == (False, [(0, 1)])
     assert verdict.words in (WRONG[statements].format("np.int64(", ")"), WRONG[statements].format("", ""))
@@ -70,7 +70,7 @@ def test_what_no_step_may_do_is_told_with_one_request_that_shows_it(
 
 @pytest.mark.parametrize("methods", HOSTILE)
 def test_what_a_step_returns_cannot_harm_who_looks_at_it(methods: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "PATIENCE", 0.1)
+    monkeypatch.setattr(submission, "PATIENCE", 0.1)
     assert examine("gcra", body("return It()", f"class It(tuple):\n    {methods}\n")).words == HOSTILE[methods]
 
 
