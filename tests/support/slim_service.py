@@ -1,0 +1,53 @@
+"""A limited service on the standard library alone: what `pip install --no-deps` is for.
+
+Run as a program in an environment with ratelab and nothing else. It exits with status 0 if the limiter and the
+middleware work there, and if importing them loads no third-party package.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+BEFORE = {name.partition(".")[0] for name in sys.modules}
+
+from ratelab import ManualClock, MemoryLimiter, create  # noqa: E402  (after the names loaded before)
+from ratelab.http import Identity, RateLimitMiddleware  # noqa: E402
+from ratelab.http.asgi import Message, Receive, Scope, Send  # noqa: E402
+from ratelab.stores import memory, resilient  # noqa: E402, F401  (imported to see what they load)
+
+
+async def application(_scope: Scope, _receive: Receive, send: Send) -> None:
+    """Answer every request with 200."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"pong"})
+
+
+async def statuses(app: RateLimitMiddleware, requests: int) -> list[int]:
+    """Send requests from one client; return the status of each response."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("192.0.2.1", 50_000)}
+    for _ in range(requests):
+        await app(scope, receive, send)
+    return [message["status"] for message in sent if message["type"] == "http.response.start"]
+
+
+def main() -> None:
+    """Limit a client through the limiter and through the middleware."""
+    limiter = MemoryLimiter(create("token-bucket", "2/s", burst=3), clock=ManualClock())
+    assert [limiter.hit("alice").allowed for _ in range(4)] == [True, True, True, False]
+    app = RateLimitMiddleware(application, limiter, key=Identity("ip"))
+    assert asyncio.run(statuses(app, 4)) == [200, 200, 200, 429]
+    third_party = {name.partition(".")[0] for name in sys.modules} - BEFORE - sys.stdlib_module_names - {"ratelab"}
+    assert not third_party, f"importing ratelab loaded {third_party}"
+
+
+if __name__ == "__main__":
+    main()
