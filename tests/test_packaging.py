@@ -75,7 +75,7 @@ def hinted_extras() -> Iterator[str]:
     for path in Path(ratelab.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "install_hint":
-                yield from (one.value for one in node.args if isinstance(one, ast.Constant))
+                yield from (str(one.value) for one in node.args if isinstance(one, ast.Constant))
 
 
 def test_install_hints_name_extras_that_exist() -> None:

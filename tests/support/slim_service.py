@@ -14,7 +14,7 @@ BEFORE = {name.partition(".")[0] for name in sys.modules}
 from ratelab import ManualClock, MemoryLimiter, create  # noqa: E402  (after the names loaded before)
 from ratelab.http import Identity, RateLimitMiddleware  # noqa: E402
 from ratelab.http.asgi import Message, Receive, Scope, Send  # noqa: E402
-from ratelab.stores import memory, resilient  # noqa: E402, F401  (imported to see what they load)
+from ratelab.stores import memory, resilient  # noqa: E402, F401  (main checks their imports, too)
 
 
 async def application(_scope: Scope, _receive: Receive, send: Send) -> None:
