@@ -26,6 +26,7 @@ COMMANDS = {
     "algorithms": "List the algorithms: what each means, remembers and promises.",
     "explain": "Explain an algorithm: idea, source, a worked timeline, what to say.",
     "drill": "Write an algorithm's step yourself and have it graded.",
+    "docs": "Print a page of the manual.",
 }
 """What each command does, in the order of the help, which imports none of them."""
 

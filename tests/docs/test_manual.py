@@ -1,0 +1,191 @@
+"""Commands, output and code of the README and of every manual page."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+import pytest
+from asgi_calls import call
+from manual import PAGES, ROOT, Command, block, blocks, command_of, commands, fill_workspace, printed, run, sessions
+
+import ratelab
+from ratelab import ManualClock, MemoryLimiter, create
+from ratelab.algorithms import ALGORITHMS
+from ratelab.cli import ratelab_command
+from ratelab.http import RateLimitMiddleware
+from ratelab.http.asgi import Receive, Scope, Send
+from ratelab.quota import Quota
+from ratelab.report.catalogue import catalogue
+
+LIVE = ("serve", "verify", "watch")
+"""Commands that need a server or a terminal; only their options are checked here."""
+
+SLOW = ("--html", "charts/", "mostly-quiet", "big.log", "--format recording")
+"""Parts of commands that take long or need a recording; only their options are checked here."""
+
+RUN = [one for one in commands() if one.arguments[0] not in LIVE and not any(part in one.text for part in SLOW)]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("workspace")
+    fill_workspace(folder)
+    return folder
+
+
+@pytest.mark.parametrize("page", sessions())
+def test_console_sessions_show_what_the_commands_print(page: str, tmp_path: Path) -> None:
+    fill_workspace(tmp_path)
+    for line, output in sessions()[page]:
+        command = command_of(page, line)
+        assert command is not None, line
+        assert printed(run(command, tmp_path)) == output, "run python tests/manual.py --update"
+
+
+@pytest.mark.parametrize("command", commands(), ids=str)
+def test_every_command_has_the_options_shown(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in command.variables.items():
+        monkeypatch.setenv(name, value)
+    name, *arguments = command.arguments
+    wanted = ratelab_command.get_command(click.Context(ratelab_command), name)
+    assert wanted is not None
+    wanted.make_context(name, arguments, auto_envvar_prefix=None)
+
+
+@pytest.mark.parametrize("command", RUN, ids=str)
+def test_every_command_runs_as_written(command: Command, workspace: Path) -> None:
+    result = run(command, workspace, stdin=(workspace / "access.log").read_bytes())
+    expected = 1 if command.arguments[0] == "drill" and "answer.py" in command.arguments else 0  # an unfinished answer
+    assert result.exit_code == expected, result.output
+    assert "cooldown" in result.output or "cooldown" not in command.text
+
+
+@pytest.mark.parametrize("source", [one.text for one in blocks("python")])
+def test_python_examples_run_as_written(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("example")
+    monkeypatch.setitem(sys.modules, "example", module)  # a dataclass looks its module up
+    exec(compile(source, "example", "exec"), vars(module))  # noqa: S102  (our own text)
+
+
+def test_the_application_shown_limits_each_route_as_written() -> None:
+    names: dict[str, Any] = {}
+    exec(compile(block("python", '"/export"'), "shop.py", "exec"), names)  # noqa: S102  (our own text)
+    searches = [call(names["app"], path="/search") for _ in range(6)]
+    assert [one.status for one in searches] == [200] * 5 + [429]
+    assert searches[0].of("ratelimit-policy") == ['"sliding-log";q=5;w=60']
+    exports = [call(names["app"], path="/export") for _ in range(3)]
+    assert [one.status for one in exports] == [200, 200, 429]
+    assert exports[0].of("ratelimit") == ['"token-bucket";r=10;t=1']
+    assert call(names["app"], path="/healthz").of("ratelimit") == []
+    assert call(names["app"], path="/search", headers="X-API-Key: alice").status == 200
+
+
+async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def test_the_429_shown_is_the_response_of_the_middleware() -> None:
+    head, _, body = block("http", "429").rstrip("\n").partition("\n\n")
+    status, *lines = head.splitlines()
+    app = RateLimitMiddleware(respond, MemoryLimiter(create("token-bucket", "2/s", burst=5), ManualClock()))
+    *_, denied = [call(app) for _ in range(6)]
+    fields = [f"{name.decode()}: {value.decode()}" for name, value in denied.fields if name != b"content-length"]
+    assert (status, lines) == (f"HTTP/1.1 {denied.status} Too Many Requests", fields)
+    assert body == denied.body.decode().rstrip("\n")
+
+
+def test_the_table_of_algorithms_agrees_with_the_classes() -> None:
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \|(.*)\|$", PAGES["ratelab/docs/algorithms.md"], re.MULTILINE))
+    assert [*rows][:6] == ["token-bucket", "leaky-bucket", "fixed-window", "sliding-log", "sliding-counter", "gcra"]
+    for name in [*rows][:6]:
+        bound = rows[name].split("|")[2].replace("`", "").strip()
+        assert bound == catalogue(ALGORITHMS[name], Quota.parse("2/s", 5)).at_most
+
+
+def test_the_first_example_of_a_step_is_the_algorithm_to_add() -> None:
+    first = next(one.text for one in blocks("python") if "def step(" in one.text)
+    assert "class Cooldown" in first
+    assert "from ratelab.limiter import NEVER" in first
+
+
+def test_the_entry_point_shown_is_the_one_that_is_read() -> None:
+    (group,) = tomllib.loads(block("toml", "entry-points"))["project"]["entry-points"].values()
+    assert group == {"cooldown": "cooldown:Cooldown"}
+
+
+def test_the_scenario_shown_runs_as_written(tmp_path: Path) -> None:
+    (tmp_path / "lunch.yaml").write_text(block("yaml", "name: lunch"))
+    command = command_of("", "ratelab simulate lunch.yaml")
+    assert command is not None
+    result = run(command, tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "from 51 clients" in result.output
+
+
+def test_the_patterns_listed_are_those_that_a_scenario_may_have() -> None:
+    from ratelab.lab.scenarios.schema import PATTERNS
+
+    section = PAGES["ratelab/docs/scenarios.md"].partition("## Patterns")[2].partition("## ")[0]
+    assert re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE) == [*PATTERNS]
+
+
+def test_every_figure_is_explained() -> None:
+    from ratelab.report.meanings import MEANINGS
+
+    section = PAGES["ratelab/docs/figures.md"].partition("## Equal protection")[0]
+    rows = re.findall(r"^\| (`.*`) \| (.*) \|$", section, re.MULTILINE)
+    assert [tuple(re.findall(r"`(\w+)`", names)) for names, _ in rows] == [names for names, _ in MEANINGS]
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_and_headings(page: str) -> None:
+    for target in re.findall(r"\]\(([^)]*)\)", PAGES[page]):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (ROOT / page).parent / path if path else ROOT / page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file.read_text(encoding="utf-8")), target
+
+
+GLOSSARY = re.findall(r"^\| ([^|`]+) \| `([^`|]+)` \| (.+) \|$", PAGES["ratelab/docs/glossary.md"], re.MULTILINE)
+
+
+def exists(name: str) -> bool:
+    """Check whether something below `ratelab`, or a file, has this name."""
+    if "/" in name:
+        return (ROOT / name).is_file()
+    found: Any = ratelab
+    for part in name.split("."):
+        with suppress(ImportError):
+            import_module(f"{found.__name__}.{part}")
+        if not hasattr(found, part):
+            return part in getattr(found, "__annotations__", ())
+        found = getattr(found, part)
+    return True
+
+
+def test_the_glossary_has_twenty_terms_in_a_sentence_each() -> None:
+    assert len({term for term, _, _ in GLOSSARY}) == 20
+    assert [meaning for _, _, meaning in GLOSSARY if not re.fullmatch(r"[A-Z][^.]*\.", meaning)] == []
+
+
+@pytest.mark.parametrize("name", [name for _, name, _ in GLOSSARY])
+def test_every_name_in_the_glossary_is_in_the_code(name: str) -> None:
+    assert exists(name)
+    assert not exists(f"{name}s")
