@@ -91,6 +91,7 @@ class Network:
         self._path, self._plan, self._draw = path, plan, Random(seed)
         self._stopping = asyncio.Event()
         self._carrying: list[asyncio.Task[None]] = []
+        self._accepted: set[socket.socket] = set()  # and not carried yet
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self, port: Future[int]) -> None:
@@ -100,26 +101,31 @@ class Network:
             listener.setblocking(False)
             port.set_result(listener.getsockname()[1])
             async with asyncio.TaskGroup() as carrying:
-                accepting = carrying.create_task(self._accept(listener, carrying))
+                self._loop.add_reader(listener, self._accept, listener, carrying)
                 await self._stopping.wait()
-                accepting.cancel()
+                self._loop.remove_reader(listener)
                 for task in self._carrying:
                     task.cancel()
+        for accepted in self._accepted:
+            accepted.close()
 
     def stop(self) -> None:
         """Have `run` end, from another thread."""
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._stopping.set)
 
-    async def _accept(self, listener: socket.socket, carrying: asyncio.TaskGroup) -> None:
-        """Carry what comes; asyncio's own server may trip over a connection that comes while it closes."""
-        while True:
-            accepted, _ = await asyncio.get_running_loop().sock_accept(listener)
+    def _accept(self, listener: socket.socket, carrying: asyncio.TaskGroup) -> None:
+        """Accept a connection; asyncio's own server may fail for one that comes while it closes."""
+        with suppress(BlockingIOError, ConnectionError):
+            accepted, _ = listener.accept()
+            accepted.setblocking(False)
             self.connections += 1
+            self._accepted.add(accepted)
             self._carrying.append(carrying.create_task(self._carry(accepted)))
 
     async def _carry(self, accepted: socket.socket) -> None:
         """Serve a connection until a fault or the limiter ends it."""
+        self._accepted.remove(accepted)
         reader, writer = await asyncio.open_connection(sock=accepted)
         with closing(writer):
             from_server, to_server = await asyncio.open_unix_connection(self._path)

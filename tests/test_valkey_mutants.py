@@ -36,7 +36,7 @@ CAUGHT: dict[str, Promise] = {
     "a late reply answers the next": charges.test_a_reply_that_comes_late_answers_nobody_else,
     "each piece has a deadline of its own": partial(THREAD, bad=bad_stores.dripping),
     "who waits for a connection has no deadline": (
-        deadlines.test_threads_that_wait_for_a_connection_wait_no_longer_than_their_deadline
+        deadlines.test_a_thread_waits_for_a_connection_no_longer_than_its_deadline
     ),
     "tasks are told late": partial(CROWD, bad=bad_stores.stopped),
     "a loop is held up": partial(CROWD, bad=bad_stores.nobody),
