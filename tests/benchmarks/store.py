@@ -1,4 +1,7 @@
-"""What a decision in a store costs: client and server share a processor, since waking another hides all else."""
+"""Speed and size of decisions in a store, next to bare script calls, other clients and other packages.
+
+Client and server share one processor, since waking up a second one takes longer than all else.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from importlib.util import find_spec
+from inspect import getfile
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-import http_load
-from peers_valkey import ALGORITHM, LIMIT, Hit, installed
-from timing import Figure, in_turn
+from http_load import load_in_turn, request_rate
+from peers_valkey import ALGORITHM, UNREACHED_PER_SECOND, Hit, installed_peers
+from timing import Bar, Figure, median_ratio, processor_pin, rate_figure, time_in_turn
 
 from ratelab.algorithms import ALGORITHMS
 from ratelab.stores.server import Server
@@ -24,128 +28,133 @@ from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 
 ROUNDS = 15
 CALLS = 2_000
-"""In each round."""
+"""Decisions in each round."""
 
 TASKS = 50
-SITTINGS = 2
-"""The contestants of the HTTP benchmark are started so often anew."""
+SERVICE_STARTS = 2
 
-QUOTA = "20000/s"
-BURST = 10_000
-"""Not used up by one connection, and a log of thousands."""
+RATE, BURST = "20000/s", 10_000
+"""A quota that one connection cannot use up, with a log of thousands."""
+
+SCRIPTED = [name for name, kind in ALGORITHMS.items() if Path(getfile(kind)).with_suffix(".lua").exists()]
+"""Algorithms that can run in a store."""
+
+SCRIPT_BAR = Bar(">=", 0.85)
+LARGE_LOG_BAR = Bar("<=", 2)
+SERVICE_BAR = Bar(">=", 0.5)
 
 
 def store() -> Iterator[Figure]:
-    """Time decisions on a server of our own against bare script calls, other clients and other libraries."""
-    with _on_processor(0), _server() as port:
-        yield from _one_connection(port)
-        yield from _many_tasks(port)
-        yield from _libraries(port)
-        yield from _sizes(port)
+    """Time decisions on an embedded server, measure its keys, and load a service that uses it if wrk is installed."""
+    with _pinned_to(0), _server() as port:
+        yield from _single_connection(port)
+        yield from _concurrent_tasks(port)
+        yield from _packages(port)
+        yield from _key_sizes(port)
     if shutil.which("wrk") and find_spec("uvicorn") and find_spec("httptools"):
         yield _service()
 
 
-def _one_connection(port: int) -> Iterator[Figure]:
-    """Compare each algorithm with the least that a script call takes, and the dearest with the usual one."""
+def _single_connection(port: int) -> Iterator[Figure]:
+    """Compare each algorithm with the cheapest script call, and the largest log with the default algorithm."""
     from valkey import Valkey
 
     with Valkey(port=port) as client:
         sha = client.script_load("return 1")
-        for name in ALGORITHMS:
+        for name in SCRIPTED:
             with _limiter(port, name) as hit:
-                yield _rates(f"{name}, one connection", hit, partial(client.evalsha, sha, 0), ">= 0.85x")
-    with _limiter(port, "sliding-log") as hit, _limiter(port, ALGORITHM) as usual:
-        seconds, floors = in_turn(_calling(hit), _calling(usual), ROUNDS)
-        ratio = median(one / other for one, other in zip(seconds, floors, strict=True))
-        took, floor = median(seconds) / CALLS * 1e6, median(floors) / CALLS * 1e6
-        yield Figure(f"sliding-log of {BURST:,} to {ALGORITHM}", took, "us", floor, ratio, "<= 2x")
+                yield _hit_rate(f"{name}, one connection", hit, partial(client.evalsha, sha, 0), SCRIPT_BAR)
+    with _limiter(port, "sliding-log") as hit, _limiter(port, ALGORITHM) as default_hit:
+        seconds, floors = time_in_turn(_repeat(hit), _repeat(default_hit), ROUNDS)
+        measured, floor = median(seconds) / CALLS * 1e6, median(floors) / CALLS * 1e6
+        label = f"sliding-log of {BURST:,} to {ALGORITHM}"
+        yield Figure(label, measured, "us", floor, median_ratio(seconds, floors), LARGE_LOG_BAR)
 
 
-def _many_tasks(port: int) -> Iterator[Figure]:
-    """Compare the hits of tasks that wait together with whatever else tasks can do here."""
-    with asyncio.Runner() as runner, closing(AsyncValkeyLimiter(_url(port), ALGORITHM, f"{LIMIT}/s")) as limiter:
-        for name, rival in installed().items():
-            theirs = runner.run(_awaited(rival.for_tasks(port)))
-            ours = _by_tasks(runner, lambda: limiter.hit("client"))
-            yield _figure(f"{TASKS} tasks to {name}", *in_turn(ours, _by_tasks(runner, theirs), ROUNDS), rival.bar)
+def _concurrent_tasks(port: int) -> Iterator[Figure]:
+    """Compare the hits of concurrent tasks, which ratelab sends in batches, with those of the peers."""
+    with (
+        asyncio.Runner() as runner,
+        closing(AsyncValkeyLimiter(_url(port), ALGORITHM, f"{UNREACHED_PER_SECOND}/s")) as limiter,
+    ):
+        for name, peer in installed_peers().items():
+            peer_hits = _repeat_in_tasks(runner, runner.run(_await_hit(peer.for_tasks(port))))
+            hits = _repeat_in_tasks(runner, lambda: limiter.hit("client"))
+            seconds, floors = time_in_turn(hits, peer_hits, ROUNDS)
+            yield rate_figure(f"{TASKS} tasks to {name}", seconds, floors, CALLS, "/s", peer.bar)
 
 
-def _libraries(port: int) -> Iterator[Figure]:
-    for name, rival in installed().items():
-        if rival.for_threads is not None:
+def _packages(port: int) -> Iterator[Figure]:
+    for name, peer in installed_peers().items():
+        if peer.for_threads is not None:
             with _limiter(port, ALGORITHM) as hit:
-                yield _rates(f"one connection to {name}", hit, rival.for_threads(port), rival.bar)
+                yield _hit_rate(f"one connection to {name}", hit, peer.for_threads(port), peer.bar)
 
 
-def _sizes(port: int) -> Iterator[Figure]:
-    """Weigh a key whose burst of 100 is half spent."""
+def _key_sizes(port: int) -> Iterator[Figure]:
+    """Measure the memory of a key with half of its burst of 100 spent."""
     from valkey import Valkey
 
     with Valkey(port=port) as client:
-        for name in ALGORITHMS:
+        for name in SCRIPTED:
             client.flushall()
             with closing(ValkeyLimiter(_url(port), name, "100/h", deadline=1)) as limiter:
                 limiter.hit("client", cost=50)
             size = sum(client.memory_usage(key) for key in client.scan_iter())
-            yield Figure(f"{name}, a key", size, "bytes", None, None, "")
+            yield Figure(f"{name}, a key", size, "bytes")
 
 
 def _service() -> Figure:
-    """Load the service with its store on the load generator's processor: another machine would have it, too."""
-    with ExitStack() as stopping:
-        with _on_processor(1):
-            port = stopping.enter_context(_server())
-        stored = f"stored {_url(port)}"
-        loads = http_load.load_in_turn((stored, "bare"), SITTINGS)
-    return http_load.rates("/ping with a store, requests", loads[stored], loads["bare"], ">= 0.5x")
+    """Load `ratelab serve` with its store on the load generator's processor, as if on another machine."""
+    with ExitStack() as stack:
+        with _pinned_to(1):
+            port = stack.enter_context(_server())
+        stored = f"serve stored {_url(port)}"
+        loads = load_in_turn([stored, "serve bare"], SERVICE_STARTS)
+    return request_rate("ratelab serve with a store: requests", loads[stored], loads["serve bare"], SERVICE_BAR)
 
 
-def _rates(what: str, hit: Hit, other: Hit, bar: str) -> Figure:
-    return _figure(what, *in_turn(_calling(hit), _calling(other), ROUNDS), bar)
+def _hit_rate(label: str, hit: Hit, other: Hit, bar: Bar) -> Figure:
+    seconds, floors = time_in_turn(_repeat(hit), _repeat(other), ROUNDS)
+    return rate_figure(label, seconds, floors, CALLS, "/s", bar)
 
 
-def _figure(what: str, seconds: list[float], floors: list[float], bar: str) -> Figure:
-    """Sum up decisions a second, and how many times those of the other they are."""
-    ratio = median(other / one for one, other in zip(seconds, floors, strict=True))
-    return Figure(what, CALLS / median(seconds), "/s", CALLS / median(floors), ratio, bar)
-
-
-def _calling(hit: Hit) -> Callable[[], None]:
-    def call() -> None:
+def _repeat(hit: Hit) -> Callable[[], None]:
+    def run() -> None:
         for _ in range(CALLS):
             hit()
 
-    return call
+    return run
 
 
-def _by_tasks(runner: asyncio.Runner, hit: Hit) -> Callable[[], None]:
+def _repeat_in_tasks(runner: asyncio.Runner, hit: Hit) -> Callable[[], None]:
     async def task() -> None:
         for _ in range(CALLS // TASKS):
             await hit()
 
-    async def tasks() -> None:
+    async def run_tasks() -> None:
         await asyncio.gather(*(task() for _ in range(TASKS)))
 
-    return lambda: runner.run(tasks())
+    return lambda: runner.run(run_tasks())
 
 
-async def _awaited(what: Awaitable[Hit]) -> Hit:
-    return await what
+async def _await_hit(hit: Awaitable[Hit]) -> Hit:
+    """Await in a coroutine, since a runner takes no other awaitable."""
+    return await hit
 
 
 @contextmanager
 def _limiter(port: int, algorithm: str) -> Iterator[Hit]:
-    with closing(ValkeyLimiter(_url(port), algorithm, QUOTA, BURST, deadline=1)) as limiter:
+    with closing(ValkeyLimiter(_url(port), algorithm, RATE, BURST, deadline=1)) as limiter:
         yield lambda: limiter.hit("client")
 
 
 @contextmanager
 def _server() -> Iterator[int]:
     """Run a server; yield its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     with TemporaryDirectory() as directory:
         server = Server(Path(directory), port)
         try:
@@ -156,9 +165,9 @@ def _server() -> Iterator[int]:
 
 
 @contextmanager
-def _on_processor(number: int) -> Iterator[None]:
-    """Keep this thread, and what it starts meanwhile, on one processor, where the system can be told so."""
-    pin = http_load.on_processor(number)
+def _pinned_to(number: int) -> Iterator[None]:
+    """Pin this thread, and the processes that it starts, to one processor, if the system can pin."""
+    pin = processor_pin(number)
     if pin is None:
         yield
         return

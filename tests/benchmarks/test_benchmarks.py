@@ -1,105 +1,247 @@
-"""The benchmarks run and tell each figure beside its floor; what they measure is for people to judge."""
+"""Each benchmark runs with small sizes and prints its table; the measured values are for readers to judge."""
 
 from __future__ import annotations
 
 import json
 import os
 import runpy
+import socket
 import sys
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import http_server
 import numpy as np
 import peers_http
 import peers_valkey
 import pytest
+import uvicorn
 import workload
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from http_load import Load
-from peers_memory import Player
-from peers_valkey import Hit, Rival
-from timing import in_turn
+from peers_memory import MemoryPeer
+from peers_valkey import Hit, StorePeer
+from store import SCRIPTED
+from table import figures_table
+from timing import Bar, Figure, median_difference, median_ratio, rate_figure, time_in_turn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ratelab.algorithms import ALGORITHMS
 from ratelab.lab.traffic import Booleans, Traffic
 
-COMMAND = runpy.run_path(str(Path(__file__).with_name("__main__.py")))
-BENCHMARKS: dict[str, str] = COMMAND["BENCHMARKS"]
+MAIN = runpy.run_path(str(Path(__file__).with_name("__main__.py")))
+BENCHMARKS: dict[str, str] = MAIN["BENCHMARKS"]
+
+
+def run(*arguments: str) -> Result:
+    """Run the command."""
+    return CliRunner().invoke(MAIN["benchmarks"], arguments)
 
 
 def figures_of(name: str) -> list[dict[str, Any]]:
     """Run a benchmark; return its figures."""
-    result = CliRunner().invoke(COMMAND["benchmarks"], [name, "--json"])
+    result = run(name, "--json")
     assert result.exit_code == 0, result.output
     figures: list[dict[str, Any]] = json.loads(result.stdout)["figures"]
+    assert result.stderr.splitlines() == [f"{name}: {figure['label']}" for figure in figures]
     return figures
 
 
+# --- the command
+
+
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_the_command_knows_where_each_benchmark_is(name: str) -> None:
+def test_every_benchmark_is_a_function_of_its_module(name: str) -> None:
     assert callable(getattr(import_module(BENCHMARKS[name]), name))
 
 
-def test_a_hit_is_timed_beside_its_floor_for_one_key_and_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hit.in_turn", partial(in_turn, rounds=3))
+def test_the_help_describes_every_benchmark() -> None:
+    described = [
+        line.split()[0] for line in run("--help").stdout.splitlines() if line.startswith("  ") and line.strip()
+    ]
+    assert [name for name in described if name in BENCHMARKS] == list(BENCHMARKS)
+
+
+def test_an_unknown_benchmark_is_rejected() -> None:
+    result = run("fast")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "'fast' is not one of 'hit'" in result.stderr
+
+
+def test_a_missing_module_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MAIN["NEEDED"], "hit", ("json", "no_such_module"))
+    result = run("hit")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "Error: the hit benchmark needs no_such_module: pip install '.[serve,valkey]'\n"
+
+
+def test_the_table_goes_to_the_output_and_progress_to_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("startup.KEYS", 1_000)
+    result = run("memory")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == "memory: a key of token-bucket, at 1,000\n"
+    title, header, row = result.stdout.splitlines()
+    assert title.strip().startswith("Python 3.")
+    assert header.split() == ["benchmark", "measured", "floor", "ratio", "bar"]
+    assert row.startswith("a key of token-bucket, at 1,000 ")
+    assert "bytes" in row
+
+
+# --- figures and their table
+
+
+def rows_of(*figures: Figure) -> list[list[str]]:
+    """Return the cells of a table's rows, as written by rich's markup."""
+    return [list(row) for row in zip(*(column.cells for column in figures_table(figures, "here").columns), strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("bar", "text"),
+    [
+        (Bar("<=", 3), "<= 3x"),
+        (Bar("<=", 22, "%"), "<= 22%"),
+        (Bar("<=", 260, "bytes"), "<= 260 bytes"),
+        (Bar(">=", 0.85), ">= 0.85x"),
+        (Bar(">=", 3, baseline="ratelab's"), ">= 3x ratelab's"),
+        (Bar(">", 1), "> 1x"),
+    ],
+)
+def test_a_bar_is_written_with_its_unit(bar: Bar, text: str) -> None:
+    assert str(bar) == text
+
+
+@pytest.mark.parametrize(
+    ("figure", "missed"),
+    [
+        (Figure("ratio at its bar", 30, "ns", 10, 3, Bar("<=", 3)), False),
+        (Figure("ratio above its bar", 31, "ns", 10, 3.1, Bar("<=", 3)), True),
+        (Figure("ratio below its bar", 8, "/s", 10, 0.8, Bar(">=", 0.85)), True),
+        (Figure("ratio not above its bar", 10, "/s", 10, 1, Bar(">", 1)), True),
+        (Figure("value above its bar", 261, "bytes", bar=Bar("<=", 260, "bytes")), True),
+        (Figure("value below its bar", 12, "ns", 1, 12, Bar("<=", 20, "ns")), False),
+        (Figure("part above its bar", 2.3, "us", 10, 23, Bar("<=", 22, "%"), "%"), True),
+        (Figure("part below its bar", 2.1, "us", 10, 21, Bar("<=", 22, "%"), "%"), False),
+        (Figure("not measurable", None, "us", 10, None, Bar("<=", 22, "%"), "%"), False),
+        (Figure("no bar", 5, "us", 1, 5), False),
+    ],
+    ids=lambda value: value.label if isinstance(value, Figure) else None,
+)
+def test_a_missed_bar_is_marked(figure: Figure, missed: bool) -> None:
+    ((*_, bar),) = rows_of(figure)
+    assert figure.is_missed is missed
+    assert ("MISSED" in bar) is missed
+    assert bar.startswith("" if figure.bar is None else str(figure.bar))
+
+
+def test_values_are_written_to_three_digits_with_their_unit() -> None:
+    rows = rows_of(
+        Figure("time", 2.345, "us", 1234.5, 0.0019),
+        Figure("added", 3.456, "us", 22.1, 15.638, ratio_unit="%"),
+        Figure("rate", 45_520.4, "/s"),
+    )
+    assert rows == [
+        ["time", "2.35 us", "1,234 us", "0.00x", ""],
+        ["added", "3.46 us", "22.1 us", "15.6%", ""],
+        ["rate", "45,520 /s", "", "", ""],
+    ]
+
+
+def test_a_difference_below_zero_is_not_measurable_here() -> None:
+    assert median_difference([3, 1, 2], [1, 1, 1]) == 1
+    assert median_difference([1, 1, 2], [1, 2, 1]) is None
+    (row,) = rows_of(Figure("hidden by noise", median_difference([1], [2]), "ns"))
+    assert row == ["hidden by noise", "not measurable here", "", "", ""]
+
+
+def test_ratios_are_medians_of_the_rounds_and_rates_are_inverted() -> None:
+    assert median_ratio([2, 30, 3], [1, 10, 2]) == 2
+    figure = rate_figure("work", [2, 2, 4], [1, 1, 1], 100, "/s", None)
+    assert (figure.measured, figure.floor, figure.ratio) == (50, 100, 0.5)
+
+
+def test_work_and_floor_alternate_after_a_round_that_warms_up() -> None:
+    calls: list[str] = []
+    times = iter(range(100))
+    work, floor = partial(calls.append, "work"), partial(calls.append, "floor")
+    assert time_in_turn(work, floor, 2, lambda: next(times)) == ([1, 1], [1, 1])
+    assert calls == ["work", "floor"] * 3
+
+
+# --- hit, memory, start
+
+
+def test_a_hit_is_timed_next_to_its_floor_for_few_and_many_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hit.time_in_turn", partial(time_in_turn, rounds=3))
+    monkeypatch.setattr("hit.HITS", 10_000)
+    monkeypatch.setattr("hit.MANY_KEYS", 10_000)
     one, many, *parts = figures_of("hit")
-    assert [figure["what"].rpartition(", ")[2] for figure in (one, many)] == ["1 key", "100,000 keys"]
+    assert [figure["label"].rpartition(", ")[2] for figure in (one, many)] == ["1 key", "10,000 keys"]
     assert all(figure["measured"] > figure["floor"] > 0 and figure["ratio"] > 1 for figure in (one, many))
-    names = [figure["what"].rpartition(": ")[2] for figure in parts]
+    names = [figure["label"].rpartition(": ")[2] for figure in parts]
     assert names == ["lock", "clock", "dict", "step", "Decision", "shards and checks"]
-    assert 0 < sum(figure["measured"] for figure in parts) < 10 * one["measured"]  # no more, on a busy machine
+    assert 0 < sum(figure["measured"] or 0 for figure in parts) < 10 * one["measured"]  # no more, on a busy machine
+
+
+def test_commands_are_timed_next_to_their_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("startup.ROUNDS", 1)
+    figures = figures_of("start")
+    assert [(figure["label"], figure["unit"]) for figure in figures] == [
+        ("ratelab --help", "ms"),
+        ("ratelab simulate", "ms"),
+    ]
+    assert all(figure["measured"] > 0 and figure["floor"] > 0 for figure in figures)
 
 
 # --- read
 
 
-def test_each_form_is_read_by_both_readers_beside_counting_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_readers_are_timed_in_every_format(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("read.LINES", 2_000)
     figures = figures_of("read")
-    forms = [form for form in ("log", "gzip log", "CSV", "JSON lines") for _ in range(2)]
-    assert [figure["what"].partition(", ")[0] for figure in figures] == [*forms, "Parquet"]
+    formats = [name for name in ("log", "gzip log", "CSV", "JSON lines") for _ in range(2)]
+    assert [figure["label"].partition(", ")[0] for figure in figures] == [*formats, "Parquet"]
     assert all(figure["floor"] > figure["measured"] > 0 and figure["ratio"] < 1 for figure in figures)
 
 
 # --- replay
 
 
-def test_replays_are_timed_beside_their_floors_and_others_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, requests in (("PLAIN", 2_000), ("REQUESTS", 20_000), ("PLAYED", 500)):
-        monkeypatch.setattr(f"replay.{name}", requests)
+def test_replays_and_peers_are_timed_next_to_their_floors(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, requests in (("PLAIN", 2_000), ("COMPILED", 20_000), ("PEER", 500)):
+        monkeypatch.setattr(f"replay.{name}_REQUESTS", requests)
     monkeypatch.setattr("replay.ALGORITHMS", ["gcra"])
-    monkeypatch.setattr("peers_memory.installed", lambda: {"other": Player("gcra", everything)})
+    monkeypatch.setattr("peers_memory.installed_peers", lambda: {"other": MemoryPeer("gcra", admit_all)})
     figures = figures_of("replay")
-    assert [one["what"].partition(",")[0] for one in figures] == [
+    assert [figure["label"].partition(",")[0] for figure in figures] == [
         "plain gcra",
         "drawing the requests",
         "compiled gcra",
         "other",
     ]
-    assert all(one["measured"] > 0 and one["floor"] > 0 for one in figures)
-    assert figures[-1]["what"] != "other, 100.00% alike"
+    assert all(figure["measured"] > 0 and figure["floor"] > 0 for figure in figures)
+    assert figures[-1]["label"] != "other, 100.00% agree"
 
 
-def everything(traffic: Traffic) -> Booleans:
+def admit_all(traffic: Traffic) -> Booleans:
     return np.ones(len(traffic), np.bool_)
 
 
-def test_without_a_compiler_plain_python_is_timed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_plain_python_is_timed_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ratelab.lab.compiled.find_spec", lambda name: None)
-    monkeypatch.setattr("replay.PLAIN", 2_000)
-    assert [one["what"] for one in figures_of("replay")] == [f"plain {name}" for name in ALGORITHMS]
+    monkeypatch.setattr("replay.PLAIN_REQUESTS", 2_000)
+    assert [figure["label"] for figure in figures_of("replay")] == [f"plain {name}" for name in ALGORITHMS]
 
 
-def test_requests_are_drawn_by_zipfs_law_at_random_times() -> None:
-    drawn = workload.drawn(200_000)
-    assert (np.diff(drawn.times) >= 0).all()
-    gaps = np.diff(drawn.times) * workload.PER_SECOND / 1e9
+def test_requests_are_a_poisson_process_with_keys_by_zipfs_law() -> None:
+    traffic = workload.draw_traffic(200_000)
+    assert (np.diff(traffic.times) >= 0).all()
+    gaps = np.diff(traffic.times) * workload.REQUESTS_PER_SECOND / 1e9
     assert gaps.mean() == pytest.approx(1, rel=0.02)
     assert gaps.std() == pytest.approx(1, rel=0.02)
     shares = np.arange(1, workload.KEYS + 1) ** -workload.EXPONENT
-    found = np.bincount(drawn.clients, minlength=workload.KEYS) / len(drawn)
+    found = np.bincount(traffic.clients, minlength=workload.KEYS) / len(traffic)
     assert found[:20] == pytest.approx((shares / shares.sum())[:20], rel=0.1)
     assert found[10_000:].sum() == pytest.approx((shares / shares.sum())[10_000:].sum(), rel=0.05)
 
@@ -112,16 +254,16 @@ import sys, time
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-begun = time.perf_counter()
+start = time.perf_counter()
 for _ in range(20):
     try:
         urlopen(sys.argv[-1]).read()
     except HTTPError as error:
         assert error.code == 429
 print("  Latency Distribution\\n     50%  100.00us\\n     99%    1.50ms")
-print(f"  20 requests in {{time.perf_counter() - begun:.2f}}s, 1.00MB read")
+print(f"  20 requests in {{time.perf_counter() - start:.2f}}s, 1.00MB read")
 """
-"""A generator of little load that prints as wrk does."""
+"""A load generator that sends few requests and prints a report as wrk does."""
 
 
 @pytest.fixture
@@ -129,44 +271,52 @@ def small_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "wrk").write_text(WRK.format(python=sys.executable))
     (tmp_path / "wrk").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr("http_load.ROUNDS", 1)
-    monkeypatch.setattr("http_load.SITTINGS", 1)
-    monkeypatch.setattr("http_load.PEER_SITTINGS", 1)
-    monkeypatch.setattr("http_load.installed", dict)
+    for name in ("ROUNDS", "STARTS", "SERVE_STARTS", "PEER_STARTS"):
+        monkeypatch.setattr(f"http_load.{name}", 1)
 
 
 @pytest.mark.usefixtures("small_load")
-def test_the_middleware_is_measured_beside_the_bare_service() -> None:
-    figures = figures_of("http")
-    assert [(figure["what"], figure["unit"]) for figure in figures] == [
-        ("admitted, requests", "/s"),
-        ("denied, requests", "/s"),
-        ("admitted, 99th percentile", "us"),
-        ("denied, 99th percentile", "us"),
-        ("admitted, added to each", "us"),
-        ("denied, added to each", "us"),
+def test_the_middleware_and_peers_are_measured_next_to_bare_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("http_load.installed_peers", lambda: {"litestar": peers_http.PEERS["litestar"]})
+    *figures, peer = figures_of("http")
+    assert [(figure["label"], figure["unit"], figure["bar"]) for figure in (*figures, peer)] == [
+        ("uvicorn, admitted: requests", "/s", None),
+        ("uvicorn, denied: requests", "/s", None),
+        ("uvicorn, admitted: 99th percentile", "us", None),
+        ("uvicorn, denied: 99th percentile", "us", None),
+        ("uvicorn, admitted: added", "us", "<= 22%"),
+        ("uvicorn, denied: added", "us", "<= 22%"),
+        ("ratelab serve, admitted: added", "us", None),
+        ("ratelab serve, denied: added", "us", None),
+        ("uvicorn, litestar: added", "us", ">= 3x ratelab's"),
     ]
-    assert all(figure["measured"] > 0 and figure["floor"] > 0 for figure in figures[:4])
+    assert all(figure["floor"] > 0 for figure in figures)
+    assert all(figure["measured"] > 0 for figure in figures[:4])
+    assert {figure["ratio_unit"] for figure in figures[4:]} == {"%"}
 
 
-@pytest.mark.usefixtures("small_load")
-def test_the_middleware_of_others_is_measured_in_front_of_its_own_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    peers = {name: peers_http.PEERS[name] for name in ("litestar",)}
-    monkeypatch.setattr("http_load.installed", lambda: peers)
-    *_, last = figures_of("http")
-    assert (last["what"], last["unit"], last["bar"]) == ("litestar, added to each", "us", ">= 3x ratelab's")
+def test_the_measured_server_is_a_stock_uvicorn(monkeypatch: pytest.MonkeyPatch) -> None:
+    servers: list[uvicorn.Server] = []
+    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: servers.append(server))
+    with socket.socket() as listener:
+        http_server.run_uvicorn(peers_http.bare(), listener)
+    (server,) = servers
+    server.config.load()
+    assert type(server) is uvicorn.Server
+    assert server.config.http_protocol_class is HttpToolsProtocol
+    assert server.config.get_loop_factory() is import_module("uvloop").new_event_loop
 
 
-def test_what_the_load_generator_prints_is_read() -> None:
+def test_the_report_of_the_load_generator_is_parsed() -> None:
     text = "  99%    2.50ms\n  9000 requests in 2.00s, 1.9MB read\nRequests/sec: 4500\n"
-    assert Load.parse(text, spent=0.9) == Load(rate=4500, p99=0.0025, cost=0.0001)
+    assert Load.parse(text, server_s=0.9) == Load(rate=4500, p99_s=0.0025, cost_s=0.0001)
 
 
-def test_without_a_load_generator_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_load_generator_the_error_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    result = CliRunner().invoke(COMMAND["benchmarks"], ["http"])
+    result = run("http")
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
-    assert "install it (apt install wrk" in result.stderr
+    assert "needs the load generator wrk: apt install wrk" in result.stderr
 
 
 # --- store
@@ -176,43 +326,44 @@ def test_without_a_load_generator_it_says_what_to_install(monkeypatch: pytest.Mo
 def few_decisions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("store.ROUNDS", 1)
     monkeypatch.setattr("store.CALLS", 100)
-    monkeypatch.setattr("store.SITTINGS", 1)
-    monkeypatch.setattr("store.installed", dict)
+    monkeypatch.setattr("store.SERVICE_STARTS", 1)
+    monkeypatch.setattr("store.installed_peers", dict)
 
 
 @pytest.mark.usefixtures("small_load", "few_decisions")
-def test_decisions_of_a_store_are_measured_beside_bare_script_calls_and_keys_are_weighed() -> None:
+def test_decisions_in_a_store_are_timed_and_keys_are_measured() -> None:
     figures = figures_of("store")
-    assert [(figure["what"], figure["unit"]) for figure in figures] == [
-        *((f"{name}, one connection", "/s") for name in ALGORITHMS),
+    assert [(figure["label"], figure["unit"]) for figure in figures] == [
+        *((f"{name}, one connection", "/s") for name in SCRIPTED),
         ("sliding-log of 10,000 to token-bucket", "us"),
-        *((f"{name}, a key", "bytes") for name in ALGORITHMS),
-        ("/ping with a store, requests", "/s"),
+        *((f"{name}, a key", "bytes") for name in SCRIPTED),
+        ("ratelab serve with a store: requests", "/s"),
     ]
     assert all(figure["measured"] > 0 for figure in figures)
     assert all(figure["floor"] > 0 for figure in figures if figure["unit"] != "bytes")
 
 
 @pytest.mark.usefixtures("few_decisions")
-def test_other_clients_and_libraries_decide_on_the_same_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
+def test_other_clients_and_packages_decide_on_the_same_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    ports: list[int] = []
 
     def for_threads(port: int) -> Hit:
-        return lambda: asked.append(port)
+        return lambda: ports.append(port)
 
     async def for_tasks(port: int) -> Hit:
         async def hit() -> None:
-            asked.append(port)
+            ports.append(port)
 
         return hit
 
+    peers = {"other": StorePeer((), for_tasks, for_threads, Bar(">", 1))}
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr("store.installed", lambda: {"other": Rival((), for_tasks, for_threads, "> 1x")})
-    figures = {figure["what"]: figure for figure in figures_of("store")}
+    monkeypatch.setattr("store.installed_peers", lambda: peers)
+    figures = {figure["label"]: figure for figure in figures_of("store")}
     assert figures["50 tasks to other"]["bar"] == figures["one connection to other"]["bar"] == "> 1x"
-    assert (len(asked), len({*asked})) == (400, 1), "a hundred hits in the round and the one before it, twice"
+    assert (len(ports), len({*ports})) == (400, 1), "a hundred hits in the round and the one before it, twice"
 
 
-def test_whoever_is_not_installed_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers_valkey, "find_spec", lambda package: None if package == "redis" else package)
-    assert {*peers_valkey.installed()} == {"valkey-glide", "limits"}
+def test_a_peer_that_is_not_installed_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers_valkey, "find_spec", lambda module: None if module == "redis" else module)
+    assert {*peers_valkey.installed_peers()} == {"valkey-glide", "limits"}
