@@ -23,6 +23,9 @@ PAGES = {
 }
 """The text of each page, by its path from the project root; README.md first."""
 
+COMPARED = ("token-bucket", "leaky-bucket", "fixed-window", "sliding-log", "sliding-counter")
+"""The algorithms in the output on the pages, which a further built-in algorithm does not change."""
+
 ENVIRONMENT = {"COLUMNS": "80", "FORCE_COLOR": None, "NO_COLOR": None, "TERM": "dumb"}
 
 
@@ -104,9 +107,15 @@ def run(command: Command, folder: Path, stdin: bytes = b"") -> Result:
     return result
 
 
-def printed(result: Result) -> str:
-    """Return the output of a command as a page shows it."""
-    return "\n".join(line.rstrip() for line in result.output.splitlines())
+def output_of(page: str, line: str, folder: Path) -> str:
+    """Run a command of a console session, and return the output as the page shows it."""
+    command = command_of(page, line)
+    assert command is not None, line
+    name, *options = command.arguments
+    if name in ("simulate", "replay", "sweep") and "--algo" not in options:
+        named = [word for algorithm in COMPARED for word in ("--algo", algorithm)]
+        command = command._replace(arguments=(*command.arguments, *named))
+    return "\n".join(text.rstrip() for text in run(command, folder).output.splitlines())
 
 
 def fill_workspace(folder: Path) -> None:
@@ -139,10 +148,8 @@ def update_sessions(folder: Path) -> None:
     for page, found in sessions().items():
         text = PAGES[page]
         for line, output in found:
-            command = command_of(page, line)
-            assert command is not None, line
             before = f"$ {line}\n{output}\n" if output else f"$ {line}\n"
-            now = printed(run(command, folder))
+            now = output_of(page, line, folder)
             assert text.count(before) >= 1, before
             text = text.replace(before, f"$ {line}\n{now}\n" if now else f"$ {line}\n", 1)
         (ROOT / page).write_text(text, encoding="utf-8")

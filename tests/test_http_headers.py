@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tracemalloc
 from math import ceil
 from pathlib import Path
@@ -13,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from limit_fields import LARGEST, Limits, limits
 from limited_apps import named
+from manual import block
 
 from ratelab import ALGORITHMS, NEVER, Algorithm, Decision, InputError, ManualClock, MemoryLimiter, Quota, create
 from ratelab.algorithms import find
 from ratelab.http.headers import Fields
 
-README = Path(__file__).parent.parent / "README.md"
 SECOND = 10**9
 BUCKET = create("token-bucket", "2/s", burst=5)
 BUILT_IN = pytest.mark.parametrize("built_in", ALGORITHMS.values(), ids=ALGORITHMS.keys())
@@ -62,9 +61,7 @@ def test_the_policy_of_an_algorithm_is_its_quota(built_in: type[Algorithm], rate
 
 
 def test_the_policy_of_a_class_of_ones_own_is_what_it_does(tmp_path: Path) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)
-    (cooldown,) = [block for block in blocks if "class Cooldown" in block]
-    (tmp_path / "cooldown.py").write_text(cooldown, encoding="utf-8")
+    (tmp_path / "cooldown.py").write_text(block("python", "class Cooldown"), encoding="utf-8")
     algorithm = find(f"{tmp_path / 'cooldown.py'}:Cooldown").from_quota(Quota.parse("2/s", burst=5))
     assert not hasattr(algorithm, "window")
     assert policy_of(algorithm) == b'"cooldown";q=5;w=3'

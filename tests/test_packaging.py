@@ -91,7 +91,7 @@ def test_an_install_hint_holds_the_command_for_a_checkout() -> None:
 def test_no_page_or_message_installs_ratelab_from_an_index() -> None:
     pages = [ROOT / "README.md", *(ROOT / ".github").rglob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
     files = [*pages, *(path for path in (ROOT / "ratelab").rglob("*") if path.suffix in (".py", ".md", ".html"))]
-    from_index = re.compile(r"pip install [^\n`;&|]*(?<!bin/)\bratelab\b(?!(\[[\w,]+\])? *@| checkout)")
+    from_index = re.compile(r"pip install [^\n`;&|]*(?<!/)\bratelab\b(?!(\[[\w,]+\])? *@| checkout)")
     found = {path.name: match[0] for path in files if (match := from_index.search(path.read_text(encoding="utf-8")))}
     assert found == {}
 

@@ -14,7 +14,7 @@ from typing import Any
 import click
 import pytest
 from asgi_calls import call
-from manual import PAGES, ROOT, Command, block, blocks, command_of, commands, fill_workspace, printed, run, sessions
+from manual import PAGES, ROOT, Command, block, blocks, command_of, commands, fill_workspace, output_of, run, sessions
 
 import ratelab
 from ratelab import ManualClock, MemoryLimiter, create
@@ -45,9 +45,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_console_sessions_show_what_the_commands_print(page: str, tmp_path: Path) -> None:
     fill_workspace(tmp_path)
     for line, output in sessions()[page]:
-        command = command_of(page, line)
-        assert command is not None, line
-        assert printed(run(command, tmp_path)) == output, "run python tests/manual.py --update"
+        assert output_of(page, line, tmp_path) == output, "run python tests/manual.py --update"
 
 
 @pytest.mark.parametrize("command", commands(), ids=str)
@@ -161,6 +159,12 @@ def test_links_lead_to_files_and_headings(page: str) -> None:
         file = (ROOT / page).parent / path if path else ROOT / page
         assert file.exists(), target
         assert not anchor or anchor in anchors(file.read_text(encoding="utf-8")), target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_of_the_project_that_a_page_names_exist(page: str) -> None:
+    named = re.findall(r"(?<![\w/.])((?:tests|scenarios|notebooks|ratelab)/[\w./-]*[\w])", PAGES[page])
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 GLOSSARY = re.findall(r"^\| ([^|`]+) \| `([^`|]+)` \| (.+) \|$", PAGES["ratelab/docs/glossary.md"], re.MULTILINE)
