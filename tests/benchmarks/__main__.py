@@ -63,7 +63,9 @@ def benchmarks(names: tuple[str, ...], as_json: bool) -> None:
     else:
         console = Console(highlight=False)
         console.width = max(MIN_WIDTH, console.width)
-        console.print(figures_table(figures, machine))
+        with console.capture() as capture:
+            console.print(figures_table(figures, machine))
+        click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def measure(names: tuple[str, ...] | list[str]) -> list[Figure]:

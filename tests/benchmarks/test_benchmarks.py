@@ -83,6 +83,7 @@ def test_the_table_goes_to_the_output_and_progress_to_stderr(monkeypatch: pytest
     assert result.exit_code == 0, result.output
     assert result.stderr == "memory: a key of token-bucket, at 1,000\n"
     title, header, row = result.stdout.splitlines()
+    assert [line for line in result.stdout.splitlines() if line != line.rstrip()] == []
     assert title.strip().startswith("Python 3.")
     assert header.split() == ["benchmark", "measured", "floor", "ratio", "bar"]
     assert row.startswith("a key of token-bucket, at 1,000 ")
