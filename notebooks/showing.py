@@ -23,7 +23,7 @@ from ratelab.lab.scenarios import load_scenario
 from ratelab.learn.chart import draw_verdict
 from ratelab.learn.drill import grade
 from ratelab.learn.questions import QUESTIONS
-from ratelab.learn.verdict import graded
+from ratelab.learn.verdict import render_verdict
 from ratelab.report.charts import draw, rendered
 from rich.console import Console
 
@@ -143,9 +143,9 @@ def judge(algorithm: str, step: Callable[..., Any] | str) -> None:
     """Grade a drill's answer, and show the verdict as `ratelab drill` does, with its picture."""
     verdict, told = grade(algorithm, step), StringIO()
     looks: dict[str, Any] = {"force_terminal": True, "color_system": "standard"}
-    Console(file=told, width=96, force_jupyter=False, **looks).print(graded(verdict))
+    Console(file=told, width=96, force_jupyter=False, **looks).print(render_verdict(verdict))
     print(told.getvalue().rstrip())
-    if verdict.rows:
+    if verdict.requests:
         chart_of(draw_verdict(verdict))
 
 
@@ -154,7 +154,7 @@ def ask(number: int) -> None:
     asked = QUESTIONS[number - 1]
     program, *arguments = shlex.split(asked.command)
     said = _output(arguments if program == "python" else ["-m", "ratelab", *arguments])
-    evidence = f"{_typed(asked.command)}\n{_evidence(said.splitlines(), asked.shows)}"
+    evidence = f"{_typed(asked.command)}\n{_evidence(said.splitlines(), asked.evidence)}"
     inside = f"{asked.answer}\n\n```\n{evidence}\n```"
     fold = f"<details><summary>Answer</summary>\n\n{inside}\n\n</details>"
     tell(f"**{number}. {asked.question}**\n\n{fold}")

@@ -1,4 +1,4 @@
-"""`ratelab drill`: write an algorithm's `step` yourself and have it graded; questions to be asked."""
+"""Command `ratelab drill`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ratelab.errors import InputError
 @click.command()
 @click.argument("algorithm", required=False, metavar="[ALGO]")
 @click.argument("answer", required=False, metavar="[ANSWER.py]")
-@click.option("--questions", is_flag=True, help="Print ten questions that interviewers ask.")
-@click.option("--answers", is_flag=True, help="Print them with their answers, and a command that shows each.")
+@click.option("--questions", is_flag=True, help="Print ten interview questions.")
+@click.option("--answers", is_flag=True, help="Print the questions with answers, and a command that proves each.")
 @PLOT
 @THEME
 @click.pass_context
@@ -27,38 +27,39 @@ def drill(
     plot: tuple[str, ...],
     theme: str | None,
 ) -> None:
-    """Print what to write for ALGO, or grade ANSWER.py, which defines `step` for it.
+    """Print an exercise, the `step` of ALGO to complete, or grade ANSWER.py, which defines `step`.
 
     \b
-      ratelab drill                              what there is to practise
-      ratelab drill token-bucket > answer.py     a file to begin with
-      ratelab drill token-bucket answer.py       the verdict; exit status 1 if it is not right
+      ratelab drill                              list the exercises
+      ratelab drill token-bucket > answer.py     get the file to complete
+      ratelab drill token-bucket answer.py       grade it; exit status 1 if it is not correct
 
-    --plot draws the shortest timeline on which it fails.
+    --plot draws the shortest failing timeline.
     """  # noqa: D301  (click's mark for a block)
     if answer is None and (plot or theme):
-        raise InputError("--plot and --theme are for what a verdict shows: name ANSWER.py, too")
+        raise InputError("--plot and --theme need a graded file: name ANSWER.py, too")
     if questions or answers:
         if algorithm is not None:
-            raise InputError(f"the questions are not about one algorithm: leave out {algorithm}, or the option")
-        _ask(answers)
+            raise InputError(f"the questions cover all algorithms: leave out {algorithm}, or the option")
+        _print_questions(answers)
     elif algorithm is None:
-        _list()
+        _list_exercises()
     elif answer is None:
         from ratelab.algorithms import find
-        from ratelab.learn.drill import task
+        from ratelab.learn.drill import exercise
 
-        click.echo(task(find(algorithm)), nl=False)
+        click.echo(exercise(find(algorithm)), nl=False)
     else:
         ctx.exit(0 if _grade(algorithm, answer, plot, theme) else 1)
 
 
 def _grade(algorithm: str, path: str, plot: tuple[str, ...], theme: str | None) -> bool:
+    """Grade the file, print the verdict and draw the pictures; return whether the file is correct."""
     from ratelab.cli.output import check_apart, console_of_80
     from ratelab.cli.pictures import pictures_named, write_picture
     from ratelab.learn.chart import draw_verdict
     from ratelab.learn.drill import grade
-    from ratelab.learn.verdict import graded
+    from ratelab.learn.verdict import render_verdict
     from ratelab.report.charts import THEMES
 
     pictures = pictures_named(plot, theme, algorithm)
@@ -67,28 +68,28 @@ def _grade(algorithm: str, path: str, plot: tuple[str, ...], theme: str | None) 
         source = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path} cannot be read ({reason}): begin with ratelab drill {algorithm} > {path}") from None
+        raise InputError(f"cannot read {path} ({reason}): start with ratelab drill {algorithm} > {path}") from None
     verdict = grade(algorithm, source)
     console = console_of_80()
-    console.print(graded(verdict))
+    console.print(render_verdict(verdict))
     for picture in pictures:
-        if verdict.rows:
+        if verdict.requests:
             write_picture(picture, draw_verdict(verdict, theme or THEMES[0]))
         else:
-            console.print(f"\n{picture} is not written: there is no timeline to draw.", markup=False)
-    return verdict.right
+            console.print(f"\nDid not write {picture}: no timeline to draw.", markup=False)
+    return verdict.correct
 
 
-def _list() -> None:
+def _list_exercises() -> None:
     from ratelab.algorithms import ALGORITHMS
 
-    click.echo("Write the step of one of these:\n")
+    click.echo("Write the step of an algorithm:\n")
     for name in ALGORITHMS:
         click.echo(f"  ratelab drill {name} > answer.py")
-    click.echo("\nand have it graded: ratelab drill NAME answer.py. To be asked: ratelab drill --questions")
+    click.echo("\nThen grade it: ratelab drill NAME answer.py. For interview questions: ratelab drill --questions")
 
 
-def _ask(answers: bool) -> None:
+def _print_questions(with_answers: bool) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
@@ -98,8 +99,8 @@ def _ask(answers: bool) -> None:
     console = console_of_80()
     for number, one in enumerate(QUESTIONS, 1):
         console.print(f"{number}. {one.question}", style="bold", markup=False)
-        if answers:
+        if with_answers:
             console.print(Padding(Text(one.answer), (0, 0, 0, 3)))
             console.print(f"   $ {one.command}\n", style="dim", markup=False, soft_wrap=True)
-    if answers:
-        console.print("The commands are for a clone of the repository, where the scenarios are.")
+    if with_answers:
+        console.print("Run the commands in a clone of the repository, which contains the scenarios.")

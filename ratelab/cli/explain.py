@@ -1,30 +1,32 @@
-"""`ratelab explain`: an algorithm, so that one can explain it."""
+"""Command `ratelab explain`."""
 
 from __future__ import annotations
 
 import click
 
-MOST = 120
-"""Columns in which sentences can still be read."""
+MAX_TEXT_COLUMNS = 120
+"""Wider lines of prose are hard to read."""
 
 
 @click.command()
 @click.argument("algorithms", nargs=-1, required=True, metavar="ALGO...")
-@click.option("--compare", is_flag=True, help="Set them beside each other.")
-@click.option("--rate", default="2/s", show_default=True, metavar="RATE", help="The quota to work with.")
-@click.option("--burst", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--compare", is_flag=True, help="Show the algorithms side by side.")
+@click.option("--rate", default="2/s", show_default=True, metavar="RATE", help="Rate of the worked example.")
+@click.option("--burst", type=click.IntRange(min=1), default=5, show_default=True, help="Burst of the worked example.")
 def explain(algorithms: tuple[str, ...], compare: bool, rate: str, burst: int) -> None:
-    """Explain each ALGO, a name or FILE.py:CLASS, in its own words and with its own arithmetic on the given quota."""
+    """Explain each ALGO, a name or FILE.py:CLASS: its idea, source code, a worked example and when to choose it."""
     from ratelab.cli.options import chosen
     from ratelab.cli.output import console_of_80
-    from ratelab.learn.explain import beside, explanation
+    from ratelab.learn.explain import render_explanation, render_side_by_side
     from ratelab.quota import Quota
 
-    console, quota, kinds = console_of_80(), Quota.parse(rate, burst), chosen(algorithms, [])
-    if not compare:
-        console.width = min(console.width, MOST)
-    told = [beside(kinds, quota, console.width)] if compare else [explanation(kind, quota) for kind in kinds]
-    for number, one in enumerate(told):
+    console, quota, classes = console_of_80(), Quota.parse(rate, burst), chosen(algorithms, [])
+    if compare:
+        pages = [render_side_by_side(classes, quota, console.width)]
+    else:
+        console.width = min(console.width, MAX_TEXT_COLUMNS)
+        pages = [render_explanation(algorithm, quota) for algorithm in classes]
+    for number, page in enumerate(pages):
         if number:
             console.print()
-        console.print(one)
+        console.print(page)

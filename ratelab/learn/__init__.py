@@ -1,1 +1,1 @@
-"""What teaches: steps worked out with their numbers, and drills that grade what a person wrote."""
+"""Lessons: algorithms explained with worked examples, drills that grade a user's code, and interview questions."""

@@ -1,4 +1,4 @@
-"""Drills: what to write, and a verdict on what was written, whatever it does."""
+"""Drill: the file to complete for an algorithm, and the grading of a completed one in a process of its own."""
 
 from __future__ import annotations
 
@@ -16,102 +16,107 @@ from typing import Any
 from ratelab.algorithms import find
 from ratelab.errors import InputError
 from ratelab.learn.source import field_lines
-from ratelab.learn.verdict import Verdict, read
+from ratelab.learn.verdict import FAILURE_MARK, Verdict, parse_verdict
 from ratelab.limiter import Algorithm
 
-FILE = '''\
+GRADER_TIMEOUT_S = 10.0
+
+TEMPLATE = '''\
 """{name}: {meaning}
 
 {idea}
 
-Grade it: ratelab drill {name} answer.py. What it prints is told with the timeline on which it fails.
+Grade it: ratelab drill {name} answer.py. Its printed output is shown with the failing timeline.
 """
 
 
 def step(self, state, now, cost):
     """Decide a hit of `cost` at `now`, in nanoseconds; update `state` in place, and return the five fields."""
-    # what there is to work with:
-{given}
+    # available:
+{available}
     allowed = True
     remaining = 0  # further cost admissible at this instant
-    retry_after_ns = 0  # the shortest wait that helps, rounded up; 0 if allowed, NEVER if none does
-    reset_after_ns = 0  # until the key is as good as new, rounded up
-    delay_ns = 0  # how long an admitted request must queue
+    retry_after_ns = 0  # the shortest sufficient wait, rounded up; 0 if allowed, NEVER if no wait helps
+    reset_after_ns = 0  # time until the key is fully replenished, rounded up
+    delay_ns = 0  # time that an admitted request must queue
     return allowed, remaining, retry_after_ns, reset_after_ns, delay_ns
 '''
 
 
-def task(algorithm: type[Algorithm]) -> str:
-    """Return a file in which `step` is to be written; raise `InputError` if the algorithm's source cannot be had."""
+def exercise(algorithm: type[Algorithm]) -> str:
+    """Return the text of a file in which a user completes `step`; raise `InputError` if there is no source."""
     try:
         fields, start = field_lines(algorithm), dedent(inspect.getsource(algorithm.start))
     except (OSError, TypeError):
-        raise InputError(f"{algorithm.name} has no source to make a drill from") from None
+        raise InputError(f"no source code of {algorithm.name}: a drill needs it") from None
     meaning, *rest = [" ".join(part.split()) for part in (inspect.getdoc(algorithm) or "").split("\n\n")]
-    given = [*(f"self.{line}" for line in fields), *_state(algorithm), "a new key's state:", *_body(start)]
-    return FILE.format(
+    available = [
+        *(f"self.{line}" for line in fields),
+        *_state_lines(algorithm),
+        "the state of a new key:",
+        *_start_lines(start),
+    ]
+    return TEMPLATE.format(
         name=algorithm.name,
         meaning=meaning,
         idea="\n".join(wrap(rest[0] if rest else "", 100)),
-        given=indent("\n".join(given), "    # ", lambda _: True),
+        available=indent("\n".join(available), "    # ", lambda _: True),
     )
 
 
-def _state(algorithm: type[Algorithm]) -> list[str]:
-    """Name the places of a state; a ring is all that are left."""
+def _state_lines(algorithm: type[Algorithm]) -> list[str]:
+    """Name each integer of a state; a ring takes the rest of it."""
     names = enumerate(getattr(algorithm, "remembers", ()))
     return [f"state[{place}{':' * name.startswith('a ring')}]: {name}" for place, name in names]
 
 
-def _body(start: str) -> list[str]:
+def _start_lines(start: str) -> list[str]:
+    """Return the body of `start` without its docstring."""
     lines = dedent(start.split("\n", 1)[1]).splitlines()
     return [f"    {line}" for line in lines if not line.startswith('"""')]
 
 
-PATIENCE = 10.0
-"""Seconds after which there is a verdict."""
+def grade(name: str, submission: str | Callable[..., Any]) -> Verdict:
+    """Grade a submission, a function `step` or the source text that defines it, for the algorithm `name`.
 
-
-def grade(name: str, answer: str | Callable[..., Any]) -> Verdict:
-    """Examine an answer, a function `step` or source text that defines it, for the algorithm called `name`.
-
-    It runs in a process of its own that is ended after `PATIENCE`, with whatever it has started that has not left its
-    process group. That protects from mistakes, not from malice. Raises `InputError` if there is no such algorithm.
+    It runs in a process group of its own, which is killed after the verdict or after `GRADER_TIMEOUT_S`. This protects
+    from mistakes, not from malice. Raises `InputError` for an unknown algorithm, `RuntimeError` if the grader fails.
     """
     find(name)
-    source = answer if isinstance(answer, str) else dedent(inspect.getsource(answer))
+    source = submission if isinstance(submission, str) else dedent(inspect.getsource(submission))
     code = f"import sys; sys.path[:] = {sys.path}; from ratelab.learn.sandbox import main; main()"
-    with subprocess.Popen(  # noqa: S603  (this file's neighbour)
+    with subprocess.Popen(  # noqa: S603  (this interpreter, with a module of this package)
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-    ) as examiner:
+    ) as grader:
         try:
-            told, _ = examiner.communicate(json.dumps({"algorithm": name, "source": source}).encode(), PATIENCE)
+            task = json.dumps({"algorithm": name, "source": source}).encode()
+            output, _ = grader.communicate(task, GRADER_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            return Verdict(name, False, f"no verdict after {PATIENCE:g} s: it is too slow, or cannot be interrupted")
+            return Verdict(name, False, f"no verdict after {GRADER_TIMEOUT_S:g} s: step is slow or blocks signals")
         finally:
-            _end(examiner)
-    return _heard(name, told.decode(errors="replace"))
+            _kill(grader)
+    return _parse_output(name, output.decode(errors="replace"))
 
 
-def _end(examiner: subprocess.Popen[bytes]) -> None:
-    """Kill an examiner and whatever is left of its process group."""
-    with suppress(ProcessLookupError, PermissionError):  # nobody is left, or only who has ended
+def _kill(grader: subprocess.Popen[bytes]) -> None:
+    """Kill the grader's process group, if any of it still runs."""
+    with suppress(ProcessLookupError, PermissionError):  # the group has ended, or consists of zombies
         if hasattr(os, "killpg"):
-            os.killpg(examiner.pid, signal.SIGKILL)
+            os.killpg(grader.pid, signal.SIGKILL)
         else:
-            examiner.kill()
+            grader.kill()
 
 
-def _heard(name: str, told: str) -> Verdict:
-    if not told:
-        return Verdict(name, False, "the answer ended its whole process")
-    if told.startswith("!"):
-        raise RuntimeError(f"the examiner failed\n{told[1:]}")
+def _parse_output(name: str, output: str) -> Verdict:
+    if not output:
+        return Verdict(name, False, "the submission ended the grader's process")
+    if output.startswith(FAILURE_MARK):
+        raise RuntimeError(f"the grader failed\n{output.removeprefix(FAILURE_MARK)}")
     try:
-        return read(told)
+        return parse_verdict(output)
     except ValueError:
-        return Verdict(name, False, "the answer wrote where its verdict is told")
+        return Verdict(name, False, "the submission wrote to the grader's output")

@@ -1,4 +1,4 @@
-"""What there is to say of an algorithm, and the parts that one explanation and several beside each other share."""
+"""Explanation of algorithms: idea, source, worked example and advice; for one alone, or for several side by side."""
 
 from __future__ import annotations
 
@@ -15,113 +15,142 @@ from rich.table import Table
 from rich.text import Text
 
 from ratelab.algorithms.outside import blaming
-from ratelab.learn.questions import ADVICE
+from ratelab.learn.questions import ADVICE, Advice
 from ratelab.learn.source import parameters, teaching_source
-from ratelab.learn.verdict import decided
-from ratelab.learn.worked_example import Lesson, Request, Worked, lesson, worked
+from ratelab.learn.verdict import decision_text
+from ratelab.learn.worked_example import Lesson, LessonRequest, WorkedStep, build_lesson, work_out_lesson
 from ratelab.limiter import NEVER, Algorithm, Decision
 from ratelab.quota import Quota, about, format_duration
 from ratelab.report.catalogue import Entry, catalogue
 from ratelab.report.findings import counted
 
-MOST = 10_000
-"""The largest burst that is tried: more would take seconds."""
+MAX_SEARCHED_BURST = 10_000
+"""The largest burst for which a greedy client is simulated; a larger one would take seconds."""
+
+MAX_STATE_COLUMNS = 18
+LABEL_COLUMNS = 13
+MIN_ALGORITHM_COLUMNS = 22
 
 
-def greediest(algorithm: Algorithm, quota: Quota) -> int | None:
-    """Return the most requests of cost 1 that a greedy client gets out within a window of `quota`; None if not known.
-
-    It is new at the last instant before a window of the clock begins, asks again whenever it may, and once more at the
-    last instant of a window from then. It is not known of a burst above `MOST`, of more than one request a nanosecond,
-    which no window can be laid around, nor of an algorithm that has it ask too often.
-    """
-    if quota.burst > MOST or quota.limit > quota.period:
-        return None
-    now, end = quota.window - 1, 2 * quota.window - 2
-    state, left = algorithm.start(now), list[int]()
-    for _ in range(5 * quota.burst):
-        made = Decision(*algorithm.step(state, now, 1))
-        if made.allowed:
-            left.append(now + made.delay_ns)
-        elif now < end:
-            now = min(now + max(1, made.retry_after_ns), end)
-        else:
-            return max((bisect_left(left, at + quota.window) - place for place, at in enumerate(left)), default=0)
-    return None
-
-
-class Explained(NamedTuple):
-    """What there is to say of one algorithm."""
+class Explanation(NamedTuple):
+    """The texts and the worked example of one algorithm."""
 
     entry: Entry
     idea: str
     """The second paragraph of its docstring."""
-    source: str
-    """Those after it, with who described it."""
+    reference: str
+    """The paragraphs after it, which cite where the algorithm is described."""
     at_most: str
-    """What it promises of any window, and what a greedy client gets of that, if it is less."""
-    choose_when: str
-    say: str
-    worked: list[Worked]
+    """Its bound for any window, and the share of it that a greedy client gets, if that is less."""
+    advice: Advice
+    steps: list[WorkedStep]
 
 
-def explained(algorithm: type[Algorithm], quota: Quota, taught: Lesson) -> Explained:
-    """Collect what an algorithm says of itself under `quota`; raise `InputError` if it cannot grant that."""
-    _, idea, *source = [*_plain(inspect.getdoc(algorithm) or ""), "", ""]
+def render_explanation(algorithm: type[Algorithm], quota: Quota) -> RenderableType:
+    """Explain one algorithm under `quota`; leave out the parts that it lacks.
+
+    Raises `InputError` if the algorithm cannot grant `quota`.
+    """
+    lesson = build_lesson(quota)
+    explanation = _explain(algorithm, quota, lesson)
+    code = teaching_source(algorithm)
+    return Group(
+        Text(f"{explanation.entry.algorithm} at {quota}", style="bold"),
+        *_paragraphs(explanation.entry.meaning, explanation.idea, explanation.reference),
+        *([_heading("Source"), _highlight(code)] if code else []),
+        _heading(f"Worked example, in {lesson.unit}"),
+        Text(_list_parameters(algorithm, lesson)),
+        *_render_steps(explanation, lesson),
+        _heading("Key facts"),
+        _facts([explanation]),
+    )
+
+
+def render_side_by_side(algorithms: Sequence[type[Algorithm]], quota: Quota, width: int) -> RenderableType:
+    """Explain several algorithms under one quota in columns; those that do not fit in `width` follow below."""
+    lesson = build_lesson(quota)
+    explanations = [_explain(algorithm, quota, lesson) for algorithm in algorithms]
+    rows = _split_evenly(explanations, max(1, (width - LABEL_COLUMNS) // MIN_ALGORITHM_COLUMNS))
+    return Group(
+        Text(f"{', '.join(one.entry.algorithm for one in explanations)} at {quota}\n", style="bold"),
+        *_separate(map(_facts, rows)),
+        _heading("Decisions on the same requests"),
+        *_separate(_decisions(row, explanations, lesson) for row in rows),
+    )
+
+
+def count_greedy_admissions(algorithm: Algorithm, quota: Quota) -> int | None:
+    """Count the requests of cost 1 that a greedy client gets admitted within a window of `quota`; None if unknown.
+
+    The client starts at the last instant before a window boundary and retries as early as it may, until the end of the
+    window that its first request begins. The count is unknown for a burst above `MAX_SEARCHED_BURST`, for more than one
+    request per nanosecond, and for an algorithm with too many short waits.
+    """
+    if quota.burst > MAX_SEARCHED_BURST or quota.limit > quota.period:
+        return None
+    now, end = quota.window - 1, 2 * quota.window - 2
+    state, departures = algorithm.start(now), list[int]()
+    for _ in range(5 * quota.burst):
+        decision = Decision(*algorithm.step(state, now, 1))
+        if decision.allowed:
+            departures.append(now + decision.delay_ns)
+        elif now < end:
+            now = min(now + max(1, decision.retry_after_ns), end)
+        else:
+            ends = (bisect_left(departures, at + quota.window) for at in departures)
+            return max((after - before for before, after in enumerate(ends)), default=0)
+    return None
+
+
+# --- the texts of an algorithm
+
+
+def _explain(algorithm: type[Algorithm], quota: Quota, lesson: Lesson) -> Explanation:
+    _, idea, *reference = [*_plain_paragraphs(inspect.getdoc(algorithm) or ""), "", ""]
     with blaming(algorithm):
         at_most = _at_most(algorithm, quota)
-        done = worked(algorithm.from_quota(taught.quota), taught.requests)
-    choose_when, say = (_plain(text)[0] for text in ADVICE.get(algorithm, ("", "")))
+        steps = work_out_lesson(algorithm.from_quota(lesson.quota), lesson.requests)
+    advice = Advice(*(_plain_paragraphs(text)[0] for text in ADVICE.get(algorithm, ("", ""))))
     entry = catalogue(algorithm, quota)
-    return Explained(entry, idea, "\n".join(source).strip(), at_most, choose_when, say, done)
+    return Explanation(entry, idea, "\n".join(reference).strip(), at_most, advice, steps)
 
 
-def _plain(text: str) -> list[str]:
-    """Return the paragraphs of a docstring as plain text, each on one line."""
+def _plain_paragraphs(text: str) -> list[str]:
+    """Return the paragraphs of a docstring without backquotes, each on one line."""
     return [" ".join(paragraph.split()).replace("`", "") for paragraph in text.split("\n\n")]
 
 
 def _at_most(algorithm: type[Algorithm], quota: Quota) -> str:
-    """Say what a promise comes to under a quota, and what a client gets that takes all it can, where that is less."""
-    entry, exact = catalogue(algorithm, quota), algorithm.from_quota(quota)
+    """Format the algorithm's bound, its value under `quota`, and a greedy client's admissions if they are fewer."""
+    entry = catalogue(algorithm, quota)
     at_most: tuple[int, int] | None = getattr(algorithm, "at_most", None)
     if at_most is None:
         return entry.at_most
-    most, got = at_most[0] * quota.burst + at_most[1], greediest(exact, quota)
-    less = "" if got in (None, most) else f"; a greedy client gets {got:,} by requests of cost 1"
-    return f"{entry.at_most} in any {about(quota.window)}: {most:,} where the quota grants {quota.burst:,}{less}"
+    bound = at_most[0] * quota.burst + at_most[1]
+    admitted = count_greedy_admissions(algorithm.from_quota(quota), quota)
+    less = "" if admitted in (None, bound) else f"; a greedy client gets {admitted:,} with requests of cost 1"
+    return f"{entry.at_most} in any {about(quota.window)}: {bound:,} where the quota grants {quota.burst:,}{less}"
 
 
-def heading(text: str) -> RenderableType:
-    """Return the heading of a section."""
-    return Padding(Rule(Text(text, style="bold"), align="left", characters="-", style="dim"), (1, 0, 1, 0))
+def _list_parameters(algorithm: type[Algorithm], lesson: Lesson) -> str:
+    values = [f"{name} {value}" for name, value in parameters(algorithm.from_quota(lesson.quota)).items()]
+    return f"Times are in {lesson.unit}{': ' if values else ''}{', '.join(values)}."
 
 
-def table(gap: int, headed: bool = True) -> Table:
-    """Return a table as wide as the terminal."""
-    return Table(box=None, padding=(0, gap, 1, 0), pad_edge=False, header_style="bold", expand=True, show_header=headed)
-
-
-def decision(done: Worked, taught: Lesson) -> Text:
-    """Say what was decided, its times in nanoseconds again."""
-    allowed, remaining, *times = done.decision
-    exact = Decision(allowed, remaining, *(min(NEVER, taught.nanoseconds(time)) for time in times))
-    return decided(exact, format_duration)
-
-
-def facts(told: Sequence[Explained]) -> Table:
-    """Return what to know of each, one column for each; of one alone, what has not been said above."""
-    columns = table(2, headed=len(told) > 1)
+def _facts(explanations: Sequence[Explanation]) -> Table:
+    """Return a column of facts for each algorithm; for a single one, without its meaning and idea."""
+    several = len(explanations) > 1
+    columns = _full_width_table(2, header=several)
     columns.add_column("", no_wrap=True, style="dim")
-    for one in told:
+    for one in explanations:
         columns.add_column(one.entry.algorithm, ratio=1)
     rows: list[tuple[str, list[str]]] = [
-        *([("meaning", [one.entry.meaning for one in told])] if len(told) > 1 else []),
-        *([("idea", [one.idea for one in told])] if len(told) > 1 else []),
-        ("at most", [one.at_most for one in told]),
-        ("a key costs", [_size(one.entry) for one in told]),
-        ("choose when", [one.choose_when for one in told]),
-        ("say aloud", [one.say for one in told]),
+        ("meaning", [one.entry.meaning for one in explanations] if several else []),
+        ("idea", [one.idea for one in explanations] if several else []),
+        ("at most", [one.at_most for one in explanations]),
+        ("key state", [_state_size(one.entry) for one in explanations]),
+        ("choose when", [one.advice.choose_when for one in explanations]),
+        ("say aloud", [one.advice.say_aloud for one in explanations]),
     ]
     for label, texts in rows:
         if any(texts):
@@ -129,114 +158,96 @@ def facts(told: Sequence[Explained]) -> Table:
     return columns
 
 
-def _size(entry: Entry) -> str:
+def _state_size(entry: Entry) -> str:
     size = entry.state_bytes_per_key or 0
     return f"{counted(size // 8, 'number')}, {size:,} bytes: {entry.remembers}"
 
 
-def explanation(algorithm: type[Algorithm], quota: Quota) -> RenderableType:
-    """Explain one algorithm under `quota`, from its own texts, source and arithmetic; what it lacks is left out.
-
-    Raises `InputError` if it cannot grant `quota`.
-    """
-    taught = lesson(quota)
-    told = explained(algorithm, quota, taught)
-    code = teaching_source(algorithm)
-    return Group(
-        Text(f"{told.entry.algorithm} at {quota}", style="bold"),
-        *_paragraphs(told.entry.meaning, told.idea, told.source),
-        *([heading("The source"), _highlighted(code)] if code else []),
-        heading(f"Worked out, in {taught.unit}"),
-        Text(_parameters(algorithm, taught)),
-        *(
-            part
-            for request, done in zip(taught.requests, told.worked, strict=True)
-            for part in _step(told.entry.remembers, request, done, taught)
-        ),
-        heading("What to know"),
-        facts([told]),
-    )
+# --- the worked example
 
 
-def _highlighted(code: str) -> Syntax:
-    return Syntax(code, "python", theme="ansi_dark", background_color="default", word_wrap=True, line_numbers=True)
+def _render_steps(explanation: Explanation, lesson: Lesson) -> Iterator[RenderableType]:
+    """Yield each request, and below it the state before it, the arithmetic and the decision."""
+    states = [_state_lines(explanation.entry.remembers, step.before) for step in explanation.steps]
+    decisions = [_decision(step, lesson) for step in explanation.steps]
+    state_width = min(MAX_STATE_COLUMNS, max(len(line) for lines in states for line in lines))
+    decision_width = max(len(line) for text in decisions for line in text.plain.splitlines())
+    for request, step, state, decision in zip(lesson.requests, explanation.steps, states, decisions, strict=True):
+        yield Padding(_describe(request, lesson), (1, 0, 0, 0))
+        columns = Table.grid(padding=(0, 2), expand=True)
+        columns.add_column(width=state_width)
+        columns.add_column(ratio=1)
+        columns.add_column(width=decision_width)
+        columns.add_row(Text("\n".join(state)), Text("\n".join(step.lines) or "-"), decision)
+        yield Padding(columns, (0, 0, 0, 2))
+
+
+def _describe(request: LessonRequest, lesson: Lesson) -> Text:
+    time_and_cost = f"{format_duration(lesson.nanoseconds(request.at))}, cost {request.cost}"
+    return Text.assemble((time_and_cost, "bold"), f": {request.description}. {request.question}")
+
+
+def _state_lines(remembers: str, state: list[int]) -> list[str]:
+    """Name the integers of a state, one on a line; the last name stands for all the rest."""
+    names = remembers.split(", ") if remembers != "not stated" else [""]
+    lines = [f"{name} {value}" for name, value in zip(names[:-1], state, strict=False)]
+    rest = state[len(names) - 1 :]
+    numbers = " ".join(map(str, rest if len(rest) <= 6 else [*rest[:2], "..", *rest[-2:]]))
+    name = names[-1].rpartition(" ")[2] if len(rest) > 1 else names[-1]  # "a ring of burst + 1 times" becomes "times"
+    return [*lines, f"{name} {numbers}".strip()]
+
+
+def _decision(step: WorkedStep, lesson: Lesson) -> Text:
+    """Format a decision of the lesson, with its times converted to nanoseconds."""
+    allowed, remaining, *times = step.decision
+    decision = Decision(allowed, remaining, *(min(NEVER, lesson.nanoseconds(time)) for time in times))
+    return decision_text(decision, format_duration)
+
+
+def _decisions(row: Sequence[Explanation], explanations: Sequence[Explanation], lesson: Lesson) -> Table:
+    """Return the decisions of the algorithms in a row; requests that `explanations` decide differently are bold."""
+    columns = _full_width_table(2)
+    for name in ("time", "cost"):
+        columns.add_column(name, justify="right", no_wrap=True)
+    columns.add_column("request", ratio=1)
+    for one in row:
+        columns.add_column(one.entry.algorithm, ratio=1)
+    for number, request in enumerate(lesson.requests):
+        decisions = [_decision(one.steps[number], lesson) for one in row]
+        differ = len({one.steps[number].decision.allowed for one in explanations}) > 1
+        at = format_duration(lesson.nanoseconds(request.at))
+        columns.add_row(at, str(request.cost), request.description, *decisions, style="bold" if differ else None)
+    return columns
+
+
+# --- parts of a page
+
+
+def _heading(text: str) -> RenderableType:
+    return Padding(Rule(Text(text, style="bold"), align="left", characters="-", style="dim"), (1, 0, 1, 0))
 
 
 def _paragraphs(*texts: str) -> Iterator[RenderableType]:
     yield from (Padding(Text(text), (1, 0, 0, 0)) for text in texts if text)
 
 
-def _parameters(algorithm: type[Algorithm], taught: Lesson) -> str:
-    """Say with which numbers the lesson is worked out."""
-    told = [f"{name} {value}" for name, value in parameters(algorithm.from_quota(taught.quota)).items()]
-    return f"Times count {taught.unit}{': ' if told else ''}{', '.join(told)}."
+def _highlight(code: str) -> Syntax:
+    return Syntax(code, "python", theme="ansi_dark", background_color="default", word_wrap=True, line_numbers=True)
 
 
-def _step(remembers: str, request: Request, done: Worked, taught: Lesson) -> Iterator[RenderableType]:
-    """Yield what comes and to see what, and below it the state it meets, the arithmetic and the decision."""
-    came = f"{format_duration(taught.nanoseconds(request.at))}, cost {request.cost}"
-    yield Padding(Text.assemble((came, "bold"), f": {request.what}, to see {request.shows}"), (1, 0, 0, 0))
-    columns = Table.grid(padding=(0, 2), expand=True)
-    columns.add_column(width=18)
-    columns.add_column(ratio=1)
-    columns.add_column(width=15)
-    state, arithmetic = "\n".join(_state(remembers, done.before)), "\n".join(done.lines) or "-"
-    columns.add_row(Text(state), Text(arithmetic), decision(done, taught))
-    yield Padding(columns, (0, 0, 0, 2))
+def _full_width_table(gap: int, header: bool = True) -> Table:
+    return Table(box=None, padding=(0, gap, 1, 0), pad_edge=False, header_style="bold", expand=True, show_header=header)
 
 
-def _state(remembers: str, state: list[int]) -> Iterator[str]:
-    """Name the numbers of a state; the last name stands for all that are left."""
-    names = remembers.split(", ") if remembers != "not stated" else [""]
-    for name, value in zip(names[:-1], state, strict=False):
-        yield f"{name} {value}"
-    rest = state[len(names) - 1 :]
-    numbers = " ".join(map(str, rest if len(rest) <= 6 else [*rest[:2], "..", *rest[-2:]]))
-    name = names[-1].rpartition(" ")[2] if len(rest) > 1 else names[-1]  # a ring of so many times: times
-    yield f"{name} {numbers}".strip()
+def _split_evenly(explanations: Sequence[Explanation], max_columns: int) -> list[Sequence[Explanation]]:
+    """Split into as few rows as possible, of about equal length."""
+    each = -(-len(explanations) // -(-len(explanations) // max_columns))
+    return [explanations[start : start + each] for start in range(0, len(explanations), each)]
 
 
-LABELS, COLUMN = 13, 22
-"""Letters for the labels, and for each algorithm at least."""
-
-
-def beside(algorithms: Sequence[type[Algorithm]], quota: Quota, width: int) -> RenderableType:
-    """Explain several algorithms under one quota on a terminal so wide; what does not fit stands below."""
-    taught = lesson(quota)
-    told = [explained(algorithm, quota, taught) for algorithm in algorithms]
-    rows = _rows(told, max(1, (width - LABELS) // COLUMN))
-    return Group(
-        Text(f"{', '.join(one.entry.algorithm for one in told)} at {quota}\n", style="bold"),
-        *_apart(map(facts, rows)),
-        heading("The same requests"),
-        *_apart(_decisions(row, told, taught) for row in rows),
-    )
-
-
-def _rows(told: Sequence[Explained], most: int) -> list[Sequence[Explained]]:
-    """Cut into as few rows as possible, each about as long as the others."""
-    each = -(-len(told) // -(-len(told) // most))
-    return [told[start : start + each] for start in range(0, len(told), each)]
-
-
-def _apart(tables: Iterable[Table]) -> Iterator[RenderableType]:
+def _separate(tables: Iterable[Table]) -> Iterator[RenderableType]:
+    """Yield the tables with an empty line between them."""
     for number, one in enumerate(tables):
         if number:
             yield Text()
         yield one
-
-
-def _decisions(row: Sequence[Explained], told: Sequence[Explained], taught: Lesson) -> Table:
-    """Return what each of a row decides; in bold where not all of those told of decide alike."""
-    columns = table(2)
-    for name in ("time", "cost"):
-        columns.add_column(name, justify="right", no_wrap=True)
-    columns.add_column("what comes", ratio=1)
-    for one in row:
-        columns.add_column(one.entry.algorithm, ratio=1)
-    for number, request in enumerate(taught.requests):
-        decisions = [decision(one.worked[number], taught) for one in row]
-        differ = len({one.worked[number].decision.allowed for one in told}) > 1
-        at = format_duration(taught.nanoseconds(request.at))
-        columns.add_row(at, str(request.cost), request.what, *decisions, style="bold" if differ else None)
-    return columns

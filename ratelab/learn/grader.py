@@ -1,4 +1,4 @@
-"""Examine an answer: hold it to the exact algorithm in each field, and to each promise."""
+"""Grader: compares a submission with the built-in algorithm and searches for the shortest failing timeline."""
 
 from __future__ import annotations
 
@@ -14,227 +14,255 @@ from typing import NamedTuple
 from ratelab.algorithms import find
 from ratelab.lab.contracts import PROMISES, BrokenPromiseError, Promise
 from ratelab.lab.timelines import LANDMARKS, MOVES, ORIGINS, QUOTAS, Move, Timeline, visits
-from ratelab.learn.submission import WrongStepError, answered
-from ratelab.learn.verdict import Row, Verdict
+from ratelab.learn.submission import SubmissionError, load_submission
+from ratelab.learn.verdict import GradedRequest, Verdict
 from ratelab.limiter import NEVER, Algorithm, Decision
 
-LENGTH = 16
-"""Moves in a timeline that is drawn."""
+SHORTEN_TIMEOUT_S = 5.0
+MAX_PRINTED_CHARS = 1000
 
-EXHAUSTED = 2
-"""Up to so many moves, every timeline is tried."""
+RANDOM_MOVES = 16
+"""Moves in a random timeline."""
 
-Fails = Callable[[Timeline], object]
-"""Say something true of a timeline on which what is looked at fails."""
-
-_PLAIN_COSTS = ("1", "burst", "2", "half", "rest", "rest+1", "burst+1", "0")
+MAX_EXHAUSTIVE_MOVES = 2
+"""Every timeline of at most this many moves is tried."""
 
 
-def _plainness(move: Move) -> tuple[int, int, int]:
-    return abs(move.nudge), _PLAIN_COSTS.index(move.cost), LANDMARKS.index(move.landmark)
+class _Failure(NamedTuple):
+    requests: list[GradedRequest]
+    message: str
+    """The error of the last request."""
 
 
-PLAINEST_FIRST = sorted(MOVES, key=_plainness)
+class _Classes(NamedTuple):
+    """The built-in algorithm and the submission."""
+
+    exact: type[Algorithm]
+    submitted: type[Algorithm]
 
 
-def drawn(seed: int, count: int) -> list[Timeline]:
-    """Draw timelines of many moves, the same ones each time."""
+_Check = Callable[[_Classes, Timeline], _Failure | None]
+
+
+def evaluate(name: str, source: str) -> Verdict:
+    """Compare the submission in `source` with the algorithm `name` in every field, and check every promise."""
+    exact = find(name)
+    try:
+        classes = _Classes(exact, load_submission(source, exact))
+    except SubmissionError as error:
+        return Verdict(name, False, str(error))
+    many, few = random_timelines(seed=1, count=100), random_timelines(seed=2, count=30)
+    checks: list[tuple[_Check, list[Timeline]]] = [
+        (_check_values, many),
+        (_check_admissions, many),
+        (_check_decisions, many),
+        (_check_backward_steps, few),
+    ]
+    for check, timelines in checks:
+        for timeline in [*single_move_timelines(), *timelines]:
+            failure = check(classes, timeline)
+            if failure:
+                promises = _check_promises(classes.submitted, few) if check is not _check_values else []
+                return _failed(name, classes, partial(check, classes), timeline, failure, promises)
+    promises = _check_promises(classes.submitted, few)
+    broken = [promise for promise, holds in promises if not holds]
+    return Verdict(name, not broken, f"broken promise: {broken[0]}" if broken else "correct", promises)
+
+
+def _failed(
+    name: str,
+    classes: _Classes,
+    check: Callable[[Timeline], _Failure | None],
+    timeline: Timeline,
+    failure: _Failure | None,
+    promises: list[tuple[str, bool]],
+) -> Verdict:
+    """Return the verdict for the shortest timeline that fails the check as `timeline` does."""
+    shortest = shorten(check, timeline, monotonic() + SHORTEN_TIMEOUT_S)
+    failure = failure if shortest is timeline else check(shortest)
+    failure = failure or _Failure([], "step must be repeatable: the same requests got different decisions")
+    printed = _printed(classes.submitted, shortest, failure.requests)
+    return Verdict(name, False, failure.message, promises, str(shortest.quota), failure.requests, printed)
+
+
+def _printed(submitted: type[Algorithm], timeline: Timeline, requests: Sequence[GradedRequest]) -> str:
+    """Repeat the requests, and return the text that the submission prints."""
+    with redirect_stdout(StringIO()) as printed, suppress(SubmissionError):
+        algorithm = submitted.from_quota(timeline.quota)
+        state = algorithm.start(timeline.origin)
+        for request in requests:
+            algorithm.step(state, request.at, request.cost)
+    return printed.getvalue()[:MAX_PRINTED_CHARS]
+
+
+# --- checks
+
+
+def _check_values(classes: _Classes, timeline: Timeline) -> _Failure | None:
+    """Check that the submission raises no error and returns valid values."""
+    return _compare(classes, timeline, 0)
+
+
+def _check_admissions(classes: _Classes, timeline: Timeline) -> _Failure | None:
+    """Check the field `allowed`."""
+    return _compare(classes, timeline, 1)
+
+
+def _check_decisions(classes: _Classes, timeline: Timeline) -> _Failure | None:
+    """Check all five fields."""
+    return _compare(classes, timeline, len(Decision._fields))
+
+
+def _compare(classes: _Classes, timeline: Timeline, fields: int) -> _Failure | None:
+    """Return the first request of which one of the first `fields` fields differs."""
+    if not timeline.moves:
+        return None
+    requests: list[GradedRequest] = []
+    try:
+        for request in _decide(classes, timeline, _requests(classes.exact, timeline), requests):
+            if request.yours and request.yours[:fields] != request.exact[:fields]:
+                return _Failure(requests, _difference(request.yours, request.exact))
+    except SubmissionError as error:
+        return _Failure(requests, str(error))
+    return None
+
+
+def _check_backward_steps(classes: _Classes, timeline: Timeline) -> _Failure | None:
+    """Check that a request with an earlier time, and a look at a later one, grant no more than the exact algorithm."""
+    requests, window = _requests(classes.exact, timeline), timeline.quota.window
+    now = requests[-1][0]
+    for back, later in product((1, window // 2, window, 3 * window), (0, 1, window // 2)):
+        failure = _compare_after_backward_step(classes, timeline, requests, [(now - back, 1), (now + later, 0)])
+        if failure:
+            return failure
+    return None
+
+
+def _compare_after_backward_step(
+    classes: _Classes, timeline: Timeline, before: list[tuple[int, int]], after: list[tuple[int, int]]
+) -> _Failure | None:
+    """Continue with the requests of `after`, the first of which has an earlier time."""
+    requests: list[GradedRequest] = []
+    try:
+        for request in _decide(classes, timeline, [*before, *after], requests):
+            if len(requests) > len(before) and request.yours and request.yours[:2] > request.exact[:2]:
+                difference = _difference(request.yours, request.exact)
+                return _Failure(requests, f"after a backward clock step, {difference}")
+            if request.yours and request.yours.allowed != request.exact.allowed:
+                break  # a request that only the submission denies may leave it more to grant later
+    except SubmissionError as error:
+        stepped_back = len(requests) > len(before)
+        return _Failure(requests, f"after a backward clock step, {error}" if stepped_back else str(error))
+    return None
+
+
+def _requests(exact: type[Algorithm], timeline: Timeline) -> list[tuple[int, int]]:
+    """Return time and cost of each request of a timeline; begin with a look if the first comes after the origin."""
+    requests = [(now, cost) for now, cost, _, _ in visits(exact.from_quota(timeline.quota), timeline)]
+    return requests if requests and requests[0][0] == timeline.origin else [(timeline.origin, 0), *requests]
+
+
+def _decide(
+    classes: _Classes, timeline: Timeline, requests: list[tuple[int, int]], graded: list[GradedRequest]
+) -> Iterator[GradedRequest]:
+    """Yield each request with both decisions; also append it to `graded`, whose last one is a request that raises."""
+    exact, submitted = (one.from_quota(timeline.quota) for one in classes)
+    exact_state, state = exact.start(timeline.origin), submitted.start(timeline.origin)
+    for now, cost in requests:
+        graded.append(GradedRequest(now, cost, None, Decision(*exact.step(exact_state, now, cost))))
+        state = list(state)  # a new object, so that a submission cannot find a key again by its id
+        graded[-1] = graded[-1]._replace(yours=Decision(*submitted.step(state, now, cost)))
+        yield graded[-1]
+    if submitted != classes.submitted.from_quota(timeline.quota):
+        raise SubmissionError("step must not change the parameters in self")
+
+
+def _difference(yours: Decision, exact: Decision) -> str:
+    """Describe the first field that differs; later ones usually differ as a consequence."""
+    pairs = zip(Decision._fields, yours, exact, strict=True)
+    name, found, expected = next(one for one in pairs if one[1] != one[2])
+    return f"{name} must be {_format_field(expected)}, got {_format_field(found)}"
+
+
+def _format_field(value: int) -> str:
+    return "NEVER" if value == NEVER else str(value)
+
+
+def _check_promises(submitted: type[Algorithm], timelines: Sequence[Timeline]) -> list[tuple[str, bool]]:
+    """Return the first line of each promise's docstring, and whether the submission keeps it."""
+    return [
+        ((promise.__doc__ or "").split("\n")[0].replace("`", ""), _holds(promise, submitted, timelines))
+        for promise in PROMISES
+    ]
+
+
+def _holds(promise: Promise, submitted: type[Algorithm], timelines: Sequence[Timeline]) -> bool:
+    try:
+        for timeline in timelines:
+            promise(submitted.from_quota(timeline.quota), timeline)
+    except (BrokenPromiseError, SubmissionError):
+        return False
+    return True
+
+
+# --- the search for a short timeline
+
+_COSTS = ("1", "burst", "2", "half", "rest", "rest+1", "burst+1", "0")  # the simplest first
+
+
+def _complexity(move: Move) -> tuple[int, int, int]:
+    return abs(move.nudge), _COSTS.index(move.cost), LANDMARKS.index(move.landmark)
+
+
+SIMPLEST_MOVES_FIRST = sorted(MOVES, key=_complexity)
+
+
+def random_timelines(seed: int, count: int) -> list[Timeline]:
+    """Return `count` timelines of `RANDOM_MOVES` moves, reproducible by their seed."""
     draw = random.Random(seed)
-    return [Timeline(draw.choice(QUOTAS), draw.choice(ORIGINS), draw.choices(MOVES, k=LENGTH)) for _ in range(count)]
+    return [
+        Timeline(draw.choice(QUOTAS), draw.choice(ORIGINS), draw.choices(MOVES, k=RANDOM_MOVES)) for _ in range(count)
+    ]
 
 
-def single() -> list[Timeline]:
-    """Return every timeline of one move under a plain quota."""
-    return [Timeline(QUOTAS[0], 0, [move]) for move in PLAINEST_FIRST]
+def single_move_timelines() -> list[Timeline]:
+    """Return every timeline of one move, under a simple quota."""
+    return [Timeline(QUOTAS[0], 0, [move]) for move in SIMPLEST_MOVES_FIRST]
 
 
-def shortest(fails: Fails, found: Timeline, until: float) -> Timeline:
-    """Return the shortest and plainest timeline that fails as `found` does, so far as time allows until `until`.
+def shorten(fails: Callable[[Timeline], object], timeline: Timeline, deadline: float) -> Timeline:
+    """Return the shortest and simplest timeline that still fails, as far as it is found before `deadline`.
 
-    No move of it can be left out. One of up to `EXHAUSTED` moves is found if there is one under its quota.
+    Then none of its moves can be left out, and none of at most `MAX_EXHAUSTIVE_MOVES` moves under its quota is shorter.
     """
-    best = _shrunk(fails, found, until)
-    for length in range(1, min(EXHAUSTED + 1, len(best.moves))):
-        for moves in product(PLAINEST_FIRST, repeat=length):
-            if monotonic() > until:
+    best = _shrink(fails, timeline, deadline)
+    for length in range(1, min(MAX_EXHAUSTIVE_MOVES + 1, len(best.moves))):
+        for moves in product(SIMPLEST_MOVES_FIRST, repeat=length):
+            if monotonic() > deadline:
                 return best
             if fails(best._replace(moves=list(moves))):
                 return best._replace(moves=list(moves))
     return best
 
 
-def _shrunk(fails: Fails, timeline: Timeline, until: float) -> Timeline:
-    """Take what is simpler and still fails, until nothing is."""
+def _shrink(fails: Callable[[Timeline], object], timeline: Timeline, deadline: float) -> Timeline:
+    """Replace the timeline by a simpler one that fails, until there is none."""
     while True:
-        better = next((one for one in _simpler(timeline) if monotonic() < until and fails(one)), None)
-        if better is None:
+        simpler = next((one for one in _simpler(timeline) if monotonic() < deadline and fails(one)), None)
+        if simpler is None:
             return timeline
-        timeline = better
+        timeline = simpler
 
 
 def _simpler(timeline: Timeline) -> Iterator[Timeline]:
-    """Yield timelines with fewer moves, then with plainer ones, under a plainer quota or from an earlier origin."""
+    """Yield timelines with fewer moves, then with simpler ones, under a simpler quota or from an earlier origin."""
     moves = timeline.moves
     for size in (len(moves) // 2, len(moves) // 4, 1):
         for begin in range(0, len(moves), max(1, size)) if size else ():
             yield timeline._replace(moves=moves[:begin] + moves[begin + size :])
     for index, move in enumerate(moves):
-        for plainer in PLAINEST_FIRST[: PLAINEST_FIRST.index(move)]:
-            if sum(ours == theirs for ours, theirs in zip(move, plainer, strict=True)) == 2:
-                yield timeline._replace(moves=[*moves[:index], plainer, *moves[index + 1 :]])
+        for simpler in SIMPLEST_MOVES_FIRST[: SIMPLEST_MOVES_FIRST.index(move)]:
+            if sum(old == new for old, new in zip(move, simpler, strict=True)) == 2:  # one of three fields changes
+                yield timeline._replace(moves=[*moves[:index], simpler, *moves[index + 1 :]])
     yield from (timeline._replace(quota=quota) for quota in QUOTAS[: QUOTAS.index(timeline.quota)])
     yield from (timeline._replace(origin=origin) for origin in ORIGINS[: ORIGINS.index(timeline.origin)])
-
-
-SHRINKING = 5.0
-"""Seconds for making a timeline shorter."""
-
-PRINTED = 1000
-"""Letters that are told of what an answer prints on that timeline."""
-
-
-class _Failure(NamedTuple):
-    rows: list[Row]
-    problem: str
-    """What is wrong with the last row."""
-
-
-def examine(name: str, source: str) -> Verdict:
-    """Hold what `source` defines to the algorithm called `name`: in each field, and to each promise."""
-    kind = find(name)
-    try:
-        answer = answered(source, kind)
-    except WrongStepError as error:
-        return Verdict(name, False, str(error))
-    many, few = drawn(seed=1, count=100), drawn(seed=2, count=30)
-    for tried, timelines in ((_running, many), (_admitting, many), (_deciding, many), (_falling, few)):
-        trial = partial(tried, kind, answer)
-        found = next(((one, failure) for one in [*single(), *timelines] if (failure := trial(one))), None)
-        if found:
-            least = shortest(trial, found[0], monotonic() + SHRINKING)
-            failure = found[1] if least is found[0] else trial(least)
-            failure = failure or _Failure([], "the same requests are not always decided alike")
-            promises = _promises(answer, few) if tried is not _running else ()
-            printed = _printed(answer, least, failure.rows)
-            return Verdict(name, False, failure.problem, promises, str(least.quota), failure.rows, printed)
-    promises = _promises(answer, few)
-    broken = [words for words, kept in promises if not kept]
-    if broken:
-        return Verdict(name, False, f"not kept: {broken[0]}", promises)
-    return Verdict(name, True, "right", promises)
-
-
-def _printed(answer: type[Algorithm], timeline: Timeline, rows: Sequence[Row]) -> str:
-    """Ask the answer once more, and return what it prints."""
-    with redirect_stdout(StringIO()) as paper, suppress(WrongStepError):
-        theirs = answer.from_quota(timeline.quota)
-        state = theirs.start(timeline.origin)
-        for row in rows:
-            theirs.step(state, row.at, row.cost)
-    return paper.getvalue()[:PRINTED]
-
-
-def _running(kind: type[Algorithm], answer: type[Algorithm], timeline: Timeline) -> _Failure | None:
-    return _tried(kind, answer, timeline, 0)
-
-
-def _admitting(kind: type[Algorithm], answer: type[Algorithm], timeline: Timeline) -> _Failure | None:
-    return _tried(kind, answer, timeline, 1)
-
-
-def _deciding(kind: type[Algorithm], answer: type[Algorithm], timeline: Timeline) -> _Failure | None:
-    return _tried(kind, answer, timeline, len(Decision._fields))
-
-
-def _tried(kind: type[Algorithm], answer: type[Algorithm], timeline: Timeline, fields: int) -> _Failure | None:
-    """Stop where the first so many fields differ; where nothing is asked, nothing is wrong."""
-    rows: list[Row] = []
-    if not timeline.moves:
-        return None
-    try:
-        for row in _decided(kind, answer, timeline, _requests(kind, timeline), rows):
-            if row.yours and row.yours[:fields] != row.exact[:fields]:
-                return _Failure(rows, _difference(row.yours, row.exact))
-    except WrongStepError as error:
-        return _Failure(rows, str(error))
-    return None
-
-
-def _falling(kind: type[Algorithm], answer: type[Algorithm], timeline: Timeline) -> _Failure | None:
-    """Date a hit back, and look once the time has risen again: neither may grant more than by the algorithm."""
-    requests, window = _requests(kind, timeline), timeline.quota.window
-    now = requests[-1][0]
-    for back, later in product((1, window // 2, window, 3 * window), (0, 1, window // 2)):
-        failure = _fallen(kind, answer, timeline, requests, [(now - back, 1), (now + later, 0)])
-        if failure:
-            return failure
-    return None
-
-
-def _fallen(
-    kind: type[Algorithm],
-    answer: type[Algorithm],
-    timeline: Timeline,
-    before: list[tuple[int, int]],
-    after: list[tuple[int, int]],
-) -> _Failure | None:
-    """Go on with the hits of `after`, the first of them dated back."""
-    rows: list[Row] = []
-    try:
-        for row in _decided(kind, answer, timeline, [*before, *after], rows):
-            if len(rows) > len(before) and row.yours and row.yours[:2] > row.exact[:2]:
-                return _Failure(rows, f"the time fell, and {_difference(row.yours, row.exact)}")
-            if row.yours and row.yours.allowed != row.exact.allowed:
-                break  # what it has denied, it may grant later
-    except WrongStepError as error:
-        return _Failure(rows, f"the time fell, and {error}" if len(rows) > len(before) else str(error))
-    return None
-
-
-def _requests(kind: type[Algorithm], timeline: Timeline) -> list[tuple[int, int]]:
-    """Return what a timeline asks; a look where the key is first seen, if nothing else is asked then."""
-    asked = [(now, cost) for now, cost, _, _ in visits(kind.from_quota(timeline.quota), timeline)]
-    return asked if asked and asked[0][0] == timeline.origin else [(timeline.origin, 0), *asked]
-
-
-def _decided(
-    kind: type[Algorithm],
-    answer: type[Algorithm],
-    timeline: Timeline,
-    requests: list[tuple[int, int]],
-    rows: list[Row],
-) -> Iterator[Row]:
-    """Yield what both decide, and put it in `rows`, where what raises is the last."""
-    exact, theirs = kind.from_quota(timeline.quota), answer.from_quota(timeline.quota)
-    truth, state = exact.start(timeline.origin), theirs.start(timeline.origin)
-    for now, cost in requests:
-        rows.append(Row(now, cost, None, Decision(*exact.step(truth, now, cost))))
-        state = list(state)  # whatever is remembered elsewhere, by the list or by its number, is of no use
-        rows[-1] = rows[-1]._replace(yours=Decision(*theirs.step(state, now, cost)))
-        yield rows[-1]
-    if theirs != answer.from_quota(timeline.quota):
-        raise WrongStepError("the parameters in self were changed")
-
-
-def _difference(made: Decision, right: Decision) -> str:
-    """Name the first field that differs; what else differs mostly follows from it."""
-    name, ours, theirs = next(one for one in zip(Decision._fields, made, right, strict=True) if one[1] != one[2])
-    shown = {NEVER: "NEVER"}
-    return f"{name} is {shown.get(ours, ours)}, and should be {shown.get(theirs, theirs)}"
-
-
-def _promises(answer: type[Algorithm], timelines: Sequence[Timeline]) -> list[tuple[str, bool]]:
-    return [(_plain(promise), _kept(promise, answer, timelines)) for promise in PROMISES]
-
-
-def _plain(promise: Promise) -> str:
-    return (promise.__doc__ or "").split("\n")[0].replace("`", "")
-
-
-def _kept(promise: Promise, answer: type[Algorithm], timelines: Sequence[Timeline]) -> bool:
-    try:
-        for timeline in timelines:
-            promise(answer.from_quota(timeline.quota), timeline)
-    except (BrokenPromiseError, WrongStepError):
-        return False
-    return True

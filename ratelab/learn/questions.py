@@ -66,92 +66,96 @@ ADVICE: dict[type[Algorithm], Advice] = {
 
 
 class Question(NamedTuple):
-    """A question, its worked answer, and where to see that it is so."""
+    """An interview question, its answer, and a command that proves the answer."""
 
     question: str
     answer: str
     command: str
-    """What to type in a clone of the repository; of a program, a statement a line."""
-    shows: str
-    """What the command prints, among other things, as a regular expression: the evidence."""
+    """A command to run in a clone of the repository; a Python program has one statement on each line."""
+    evidence: str
+    """A regular expression for the relevant part of the command's output, with each run of whitespace as one blank."""
 
 
 QUESTIONS = (
     Question(
-        "A limit is sixty a minute, kept by a fixed window. How many requests can pass within a minute?",
-        "Twice the limit, and all of it within a moment: one minute's worth just before the boundary and one just "
-        "after it. Each window keeps to its count, and nobody counts across the boundary. A sliding log never lets it "
-        "happen, at the price of a time for each request.",
+        "A fixed window allows sixty requests a minute. How many can pass within one minute?",
+        "Twice the limit, almost at once: one minute's worth just before a window boundary and one just after it. "
+        "Each window stays within its limit, but no counter spans the boundary. A sliding log prevents this, at the "
+        "price of storing a time for each request.",
         "ratelab simulate scenarios/boundary-burst.yaml --algo fixed-window --algo sliding-log",
         r"fixed-window let 120 through within 1min where the quota is 60; sliding-log kept to it",
     ),
     Question(
-        "A client has been quiet for an hour. How much may it send at once by a token bucket, and is that the worst?",
-        "The burst, for a full bucket saves up no more. It is not quite the worst: while the burst is spent the "
-        "bucket refills, so the window in which the rate grants one burst can see more than one pass, but never quite "
-        "two. Here it is seven where five are granted.",
+        "A client has been quiet for an hour. How much may it send at once with a token bucket, and is that the worst "
+        "case?",
+        "One burst, because a full bucket saves no more. That is not quite the worst case. The bucket refills while "
+        "the burst is spent, so the window in which the rate grants one burst can see more than one, but never quite "
+        "two. Here, seven requests pass where the quota is five.",
         "ratelab simulate scenarios/burst.yaml --algo token-bucket",
         r"token-bucket let 7 through within 2\.5s where the quota is 5",
     ),
     Question(
-        "Token bucket and leaky bucket get the same sudden burst. Which requests does each admit, and what differs?",
-        "They admit the same ones, as the two rows show: x is a denial in either, ~ is an admission that waits. The "
-        "token bucket lets them go at once. The leaky bucket is a queue and lets them go one by one at the rate: what "
-        "is behind it sees an even flow, and the clients wait.",
+        "A token bucket and a leaky bucket get the same sudden burst. Which requests does each admit, and how do they "
+        "differ?",
+        "Both admit the same requests, as the two rows show: x is a denial in either, ~ is an admission that waits. "
+        "The token bucket lets them go at once. The leaky bucket is a queue and releases them one by one at the rate: "
+        "the service behind it sees an even flow, and the clients wait.",
         "ratelab simulate scenarios/burst.yaml --algo token-bucket --algo leaky-bucket --timeline",
         r"Every algorithm denied 16 of 30 requests; leaky-bucket made 7 wait, "
         r".*token-bucket \|.*leaky-bucket \|.*~ some delayed",
     ),
     Question(
-        "What is GCRA, and why do some keep it in a store?",
-        "The token bucket as one timestamp, the theoretical arrival time: when the next unit would come if all kept "
-        "to the rate. The decisions are the same, and a key is one number. Let's Encrypt keeps one in Redis for each "
-        "limit of a client (https://github.com/letsencrypt/boulder/issues/7780). Where a script keeps the time last "
-        "seen beside it, as ratelab's does so that a clock may step back, nothing is saved.",
+        "What is GCRA, and why would you keep it in a store?",
+        "It is the token bucket as one timestamp, the theoretical arrival time: the time at which the next request "
+        "would come if all kept to the rate. The decisions are the same, and the state of a key is a single number. "
+        "Let's Encrypt stores one in Redis for each limit of a client "
+        "(https://github.com/letsencrypt/boulder/issues/7780). A script that also stores the last time it has seen, "
+        "as ratelab's does so that the clock may step back, saves no memory.",
         "ratelab explain --compare token-bucket gcra",
-        r"a key costs +2 numbers, 16 bytes: .*1 number, 8 bytes",
+        r"key state +2 numbers, 16 bytes: .*1 number, 8 bytes",
     ),
     Question(
-        "What does it cost to be exact?",
-        "Memory: a sliding log keeps the time of every request that still counts, so a key grows with the burst. The "
-        "sliding counter keeps three numbers and estimates; the buckets keep two and count something else.",
+        "What is the price of an exact limit?",
+        "Memory. A sliding log stores the time of every request that still counts, so a key grows with the burst. A "
+        "sliding counter stores three numbers and estimates. The buckets store one or two, but they enforce a "
+        "different rule.",
         "ratelab algorithms --rate 100/min --burst 100",
         r"sliding-log .* 832 ",
     ),
     Question(
-        "A sliding counter is only an estimate. In which direction is it wrong, and on which traffic?",
-        "In both directions. It takes the requests of the previous window as spread evenly over it. Those that came "
-        "early in it count for too long, so it denies what is due; those that came late are let go too soon, so it "
-        "admits too much. An even flow it misjudges by a few per cent, which decides nothing at half the limit and "
-        "many requests near it. Bursts it can misjudge at any rate: of clients that never exceed the limit it limits "
-        "every one. Cloudflare found 0.003 % wrongly decided, on traffic of its own "
-        "(https://blog.cloudflare.com/counting-things-a-lot-of-different-things/).",
+        "A sliding counter is only an estimate. In which direction is it wrong, and for which traffic?",
+        "In both directions. It assumes that the requests of the previous window are spread evenly over it. If they "
+        "came early, they count for too long, and it denies requests that the limit allows. If they came late, they "
+        "expire too soon, and it admits too many. For even traffic the error is a few per cent, which changes no "
+        "decision at half the limit but many near it. Bursts can be misjudged at any rate: in the third scenario, no "
+        "client ever exceeds the limit, and every one is denied requests. Cloudflare found 0.003 % wrong decisions in "
+        "its own traffic (https://blog.cloudflare.com/counting-things-a-lot-of-different-things/).",
         "ratelab simulate scenarios/sliding-counter-claim/half-the-limit.yaml "
         "scenarios/sliding-counter-claim/near-the-limit.yaml scenarios/sliding-counter-claim/bursts.yaml --accuracy",
-        r"off by 4\.2 % [a-z, ]+ with none of 10,116 .* off by 3\.2 % [a-z, ]+ with 1,531 of 18,151 requests .* "
-        r"with 990 of 12,600 requests \(7\.9 %\)\. Keys ever above the limit: 0; others taken to be: 10",
+        r"4\.2 % [a-z, ]+ none of 10,116 .* 3\.2 % [a-z, ]+ 1,531 of 18,151 requests .* "
+        r"990 of 12,600 requests \(7\.9 %\)",
     ),
     Question(
-        "Everyone has a limit of their own. What protects the service when all come at once?",
-        "Not these limits: each client keeps to its own and nobody is denied. Of the algorithms only the leaky bucket "
-        "spreads the requests out. The service needs a limit on the whole too, or a bound on what it works on at "
-        "once.",
+        "Every client has its own limit. What protects the service if all of them come at once?",
+        "These limits do not: each client stays within its own, and no request is denied. Of the algorithms, only the "
+        "leaky bucket spreads the requests out. The service also needs a limit on its total traffic, or on the number "
+        "of requests that it handles at the same time.",
         "ratelab simulate scenarios/thundering-herd.yaml",
         r"All 2,400 requests were admitted",
     ),
     Question(
-        "A limit of thirty a minute suits the day's average. Who notices it?",
-        "Whoever comes at the peak: here every part of the busy half of the day sees denials (+), and no other part "
-        "does. A limit is met by the busiest minutes and not by the average, so it is chosen from a real log's "
-        "distribution, and first run in the shadow, where it counts and denies nobody.",
+        "A limit of thirty a minute fits the average of a day. Which clients notice it?",
+        "Those that come at the peak. Here, every part of the busy half of the day has denials (+), and no other part "
+        "does. The busiest minutes reach a limit, not the average. So choose it from the distribution in a real log, "
+        "and run it in shadow mode first, where it counts requests but does not deny any.",
         "ratelab simulate scenarios/diurnal.yaml --algo sliding-log --timeline",
         r"Of 43,200 requests, sliding-log denied 11,684\. sliding-log \++\|+ 0s 1 day",
     ),
     Question(
-        "The service goes from one process to four workers. What becomes of a limit kept in memory?",
-        "Each worker grants all of it, so clients get four times the quota, or a random part of that, as connections "
-        "fall. The state has to be shared, in a store that decides in one atomic step; or a client must always be "
-        "sent to the same worker.",
+        "The service grows from one process to four workers. How does that change a limit kept in memory?",
+        "Each worker grants all of it. A client gets up to four times the quota, depending on how its connections are "
+        "distributed. Move the state to a shared store that decides in one atomic step, or always route a client to "
+        "the same worker.",
         """python -c "
 from ratelab import *
 workers = [MemoryLimiter(create('token-bucket', '1/h', 100)) for _ in range(4)]
@@ -161,12 +165,12 @@ print('admitted', admitted, 'where 100 are granted')
         r"^admitted 400 where 100 are granted",
     ),
     Question(
-        "A server's clock is set back by an hour. Who is locked out, and what is granted twice?",
-        "With times compared naively, everybody who had spent the burst is locked out until the clock has caught up. "
-        "Where the clock swings to and fro, as between two servers, the time between the two is earned again at each "
-        "turn. The later of the clock and the time last seen mints nothing, but still locks out. So a large step back "
-        "has to be taken as the new time, as ratelab does, or the clock has to be monotonic; a shared store decides "
-        "by its own.",
+        "A server's clock is set back by an hour. Which clients are locked out, and when is quota granted twice?",
+        "If times are compared naively, every client that has spent its burst is locked out until the clock has "
+        "caught up. If the clock swings back and forth, as between two servers, the time in between earns quota again "
+        "at each turn. Using the later of the clock and the last time seen grants nothing extra, but still locks "
+        "clients out. So accept a large step back as the new time, as ratelab does, or use a monotonic clock. A "
+        "shared store decides by its own clock.",
         """python -c "
 from ratelab import *
 SECOND, kernel = 10**9, create('token-bucket', '2/s', 5)
@@ -175,9 +179,9 @@ limiter, state = MemoryLimiter(kernel, clock), kernel.start(clock())
 limiter.hit('alice', 5), kernel.step(state, clock(), 5)
 clock.advance(-3600 * SECOND)
 late = next(s for s in range(9999) if kernel.step(state, clock() + s * SECOND, 1)[0])
-print('the later time alone: locked out for', late, 's')
-print('and a step back taken as the time:', limiter.hit('alice').retry_after, 's to wait')
+print('with the later time: locked out for', late, 's')
+print('with the new time:', limiter.hit('alice').retry_after, 's to wait')
 \"""",
-        r"locked out for 3601 s and a step back taken as the time: 0\.5 s to wait",
+        r"locked out for 3601 s with the new time: 0\.5 s to wait",
     ),
 )

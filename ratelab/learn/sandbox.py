@@ -1,4 +1,4 @@
-"""The process in which an answer is examined: its descriptors lead nowhere, and its memory and time have bounds."""
+"""Grader process: its standard streams lead nowhere, and its memory is limited."""
 
 from __future__ import annotations
 
@@ -8,41 +8,42 @@ import sys
 import traceback
 from contextlib import suppress
 
-from ratelab.learn.grader import examine
-from ratelab.learn.submission import line_of
-from ratelab.learn.verdict import Verdict, written
+from ratelab.learn.grader import evaluate
+from ratelab.learn.submission import submission_line
+from ratelab.learn.verdict import FAILURE_MARK, Verdict, serialize_verdict
 
-MEMORY = 2**30
-"""Bytes of address space that it may have."""
+MAX_MEMORY_BYTES = 2**30
+"""Limit of the address space."""
 
 
 def main() -> None:
-    """Examine the answer of standard input, and write the verdict to standard output."""
-    asked = json.load(sys.stdin)
-    way_out = os.fdopen(os.dup(1), "w")
-    _shut()
-    way_out.write(_told(asked["algorithm"], asked["source"]))
-    way_out.flush()
-    os._exit(0)  # whatever threads the answer has begun
+    """Read an algorithm's name and a submission as JSON from stdin; write the verdict to stdout."""
+    task = json.load(sys.stdin)
+    output = os.fdopen(os.dup(1), "w")
+    _restrict()
+    output.write(_grade(task["algorithm"], task["source"]))
+    output.flush()
+    os._exit(0)  # even if the submission has started threads
 
 
-def _told(name: str, source: str) -> str:
+def _grade(name: str, source: str) -> str:
+    """Return the verdict as JSON, or the traceback of an error that is not the submission's."""
     try:
-        return written(examine(name, source))
+        return serialize_verdict(evaluate(name, source))
     except BaseException as error:
-        line = line_of(sys.exc_info()[2])
-        if line:
-            words = f"line {line}: {type(error).__name__}, in the midst of the examination"
-            return written(Verdict(name, False, words))
-        return f"!{traceback.format_exc()}"  # a mistake of ours, which nobody is to think theirs
+        line = submission_line(sys.exc_info()[2])
+        if line:  # code of the submission that runs outside `step`, such as a comparison of its values
+            return serialize_verdict(Verdict(name, False, f"line {line}: {type(error).__name__} during grading"))
+        return f"{FAILURE_MARK}{traceback.format_exc()}"
 
 
-def _shut() -> None:
-    nowhere = os.open(os.devnull, os.O_RDWR)
+def _restrict() -> None:
+    """Redirect the standard streams to the null device; limit memory and core dumps where the system can."""
+    null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
-        os.dup2(nowhere, descriptor)
-    with suppress(ImportError):  # there is none on Windows
+        os.dup2(null, descriptor)
+    with suppress(ImportError):  # not on Windows
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -1,4 +1,4 @@
-"""The source of an algorithm, cut down to what teaches: its parameters and its `step`."""
+"""Source code of an algorithm, reduced to its parameters and its `step`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ratelab.limiter import Algorithm
 
 
 def teaching_source(algorithm: type[Algorithm]) -> str:
-    """Return the lines of an algorithm's fields, comments included, and its `step`; empty if they cannot be had."""
+    """Return an algorithm's parameters, with their comments, and its `step`; empty without source code."""
     try:
         return "\n".join([*field_lines(algorithm), "", dedent(inspect.getsource(algorithm.step))]).strip()
     except (OSError, TypeError):
@@ -19,7 +19,7 @@ def teaching_source(algorithm: type[Algorithm]) -> str:
 
 
 def field_lines(algorithm: type[Algorithm]) -> list[str]:
-    """Return the lines on which an algorithm's parameters are declared; raise `OSError` if there is no source."""
+    """Return the lines that declare an algorithm's parameters; raise `OSError` without source code."""
     source = dedent(inspect.getsource(algorithm))
     lines, body = source.splitlines(), getattr(ast.parse(source).body[0], "body", [])
     return [
@@ -30,7 +30,7 @@ def field_lines(algorithm: type[Algorithm]) -> list[str]:
 
 
 def parameters(algorithm: Algorithm) -> dict[str, int]:
-    """Return the integers that an algorithm is made of, by name; none of an outside one that is no dataclass."""
+    """Return an algorithm's parameters by name; empty for a third-party class that is not a dataclass."""
     if not dataclasses.is_dataclass(algorithm):
         return {}
     return {field.name: getattr(algorithm, field.name) for field in dataclasses.fields(algorithm)}

@@ -1,4 +1,4 @@
-"""One step of an algorithm, worked out: the assignments that led to its decision, with their numbers."""
+"""Worked example: requests that show where algorithms differ, and each decision with its arithmetic."""
 
 from __future__ import annotations
 
@@ -15,86 +15,108 @@ from typing import Any, NamedTuple
 from ratelab.limiter import NEVER, Algorithm, Decision, State
 from ratelab.quota import UNITS, Quota
 
-Names = dict[str, Any]
-"""What a step's names stand for at one moment, those of its module included."""
+TICKS_PER_COST = 100
+"""A unit of cost takes at least this many ticks of the lesson's clock, so that half of it is a whole number."""
 
 
-def written(name: str, value: ast.expr, names: Names, result: Any) -> str:
-    """Write one assignment with its numbers; empty if it only copies what is known already, or stands in for a wait."""
-    value = chosen(value, names)
-    if result == NEVER:
-        return ""
-    match value:
-        case ast.Attribute() | ast.Subscript():
-            return ""
-        case ast.Name() | ast.Constant() if names.get(name) == result:
-            return ""
-        case ast.Constant():
-            return f"{name} = {result}"
-    text = value.id if isinstance(value, ast.Name) else ast.unparse(_Filled(names).visit(deepcopy(value)))
-    end = f" = {result}" if not isinstance(result, bool) else ": yes" if result else ": no"
-    return f"{name} = {text}{end}"
+class LessonRequest(NamedTuple):
+    """One request of a lesson."""
+
+    at: int
+    """Time in the lesson's unit."""
+    cost: int
+    description: str
+    question: str
+    """The question that its decision answers."""
 
 
-def chosen(value: ast.expr, names: Names) -> ast.expr:
-    """Return what of a conditional expression is evaluated."""
-    while isinstance(value, ast.IfExp):
-        value = value.body if value_of(value.test, names) else value.orelse
-    return value
+class Lesson(NamedTuple):
+    """A quota in the largest unit of time that suits it, for small numbers, and requests to decide."""
+
+    unit: str
+    """A name in `UNITS`."""
+    quota: Quota
+    """The quota, with its times in `unit` instead of nanoseconds."""
+    requests: list[LessonRequest]
+
+    def nanoseconds(self, time: int) -> int:
+        """Convert a time of the lesson to nanoseconds."""
+        return time * UNITS[self.unit]
 
 
-class _Filled(ast.NodeTransformer):
-    """Put numbers in the place of what stands for them."""
-
-    def __init__(self, names: Names) -> None:
-        self._names = names
-
-    def visit(self, node: ast.AST) -> Any:
-        """Return `node`, or its value if it is a name, a field or a place in the state that holds a number."""
-        if isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
-            value = value_of(node, self._names)
-            return ast.Constant(value) if isinstance(value, int) else node
-        return super().generic_visit(node)
-
-
-def value_of(expression: ast.expr, names: Names) -> Any:
-    """Return what an expression that has just been evaluated came to; None if it cannot be evaluated again."""
-    whole = ast.fix_missing_locations(ast.Expression(expression))
-    try:
-        return eval(compile(whole, "step", "eval"), names)  # noqa: S307  (a part of the very code that has just run)
-    except Exception:
-        return None
-
-
-class Worked(NamedTuple):
-    """One request, decided."""
+class WorkedStep(NamedTuple):
+    """One decision and its arithmetic."""
 
     before: list[int]
-    """The state that it met."""
+    """The state before the request."""
     lines: list[str]
-    """Its arithmetic, such as `tokens = 1750 - 500 = 1250`; empty if the source cannot be had."""
+    """The arithmetic, such as `tokens = 1750 - 500 = 1250`; empty without source code."""
     decision: Decision
 
 
-class _Moment(NamedTuple):
-    line: int
-    names: Names
+def build_lesson(quota: Quota) -> Lesson:
+    """Return the lesson for `quota`; an algorithm works in any unit of time, since its integers have none."""
+    unit = next((unit for unit in ("s", "ms", "us") if _suits(quota, UNITS[unit])), "ns")
+    scaled = Quota(quota.limit * UNITS[unit], quota.period, quota.burst)
+    return Lesson(unit, scaled, _requests(scaled))
 
 
-def work_out(algorithm: Algorithm, state: State, now: int, cost: int) -> Worked:
-    """Take one step of `algorithm`, which changes `state`, and read its arithmetic off its own source and values."""
+def work_out_lesson(algorithm: Algorithm, requests: list[LessonRequest]) -> list[WorkedStep]:
+    """Work out the requests of a lesson, all for one key."""
+    state = algorithm.start(requests[0].at)
+    return [work_out(algorithm, state, request.at, request.cost) for request in requests]
+
+
+def work_out(algorithm: Algorithm, state: State, now: int, cost: int) -> WorkedStep:
+    """Take one step of `algorithm`, which updates `state`, and derive its arithmetic from its source and values."""
     before = list(state)
     step = type(algorithm).step
-    tree = _tree(step)
+    tree = _parse(step)
     moments: list[_Moment] = []
-    row = _watched(step, algorithm, state, now, cost, moments)
-    made = Decision(*row)
-    told = ("allowed", *(name for name in ("retry_after_ns", "delay_ns") if 0 < getattr(made, name) < NEVER))
-    return Worked(before, _lines(tree, moments, told) if tree and moments else [], made)
+    decision = Decision(*_trace_step(step, algorithm, state, now, cost, moments))
+    fields = ("allowed", *(name for name in ("retry_after_ns", "delay_ns") if 0 < getattr(decision, name) < NEVER))
+    return WorkedStep(before, _arithmetic(tree, moments, fields) if tree and moments else [], decision)
 
 
-def _tree(step: Any) -> ast.FunctionDef | None:
-    """Parse a function's source, its lines numbered as in its file."""
+def _suits(quota: Quota, unit: int) -> bool:
+    return quota.period % unit == 0 and quota.period >= TICKS_PER_COST * unit * quota.limit
+
+
+def _requests(quota: Quota) -> list[LessonRequest]:
+    window, burst = quota.window, quota.burst
+    share, unit = max(1, burst - 1), -(-quota.period // quota.limit)  # almost a burst; the time that earns one unit
+    name, place = ("most", "just before a window boundary") if burst > 1 else ("all", "as a window begins")
+    last = LessonRequest(window - unit, 1, "the last of the burst", "Is the whole burst granted?")
+    return [
+        LessonRequest(window - unit, share, f"{name} of a burst, {place}", "How much may a quiet key send at once?"),
+        *([last] if burst > 1 else []),
+        LessonRequest(window - unit, 1, "one more at the same time", "How long must a request over the limit wait?"),
+        LessonRequest(window - unit + unit // 2, 1, "after half the time that earns one", "Does half a unit count?"),
+        LessonRequest(window, 1, "after the other half, as a window begins", "Is one unit back, or a whole burst?"),
+        LessonRequest(window + unit // 2, share, f"{name} of a second burst", "How much can pass around a boundary?"),
+        LessonRequest(
+            2 * window - unit // 2, burst, "a burst, more than a window after the first", "Does the first still count?"
+        ),
+        LessonRequest(4 * window, burst + 1, "more than a burst, after a pause", "Can waiting help?"),
+        LessonRequest(4 * window, 1, "one at the same time", "Did the denied request use any quota?"),
+    ]
+
+
+# --- the execution of a step
+
+
+class _Moment(NamedTuple):
+    """The values just before a line of the step, those of its module included."""
+
+    line: int
+    names: _Names
+
+
+_Names = dict[str, Any]
+
+
+def _parse(step: Any) -> ast.FunctionDef | None:
+    """Parse a function's source, with line numbers of its file."""
     try:
         tree = ast.parse(dedent(inspect.getsource(step)))
     except (OSError, TypeError, SyntaxError):
@@ -103,10 +125,10 @@ def _tree(step: Any) -> ast.FunctionDef | None:
     return tree.body[0] if isinstance(tree.body[0], ast.FunctionDef) else None
 
 
-def _watched(
+def _trace_step(
     step: Any, algorithm: Algorithm, state: State, now: int, cost: int, moments: list[_Moment]
 ) -> tuple[bool, int, int, int, int]:
-    """Call a step and note what its names stand for before each of its lines."""
+    """Call a step, and append its values before each of its lines to `moments`."""
     code = step.__code__ if isinstance(step, FunctionType) else None
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
@@ -125,39 +147,45 @@ def _watched(
         sys.settrace(former)
 
 
-def _lines(tree: ast.FunctionDef, moments: list[_Moment], told: Sequence[str]) -> list[str]:
-    """Write the assignments that were carried out and that the fields `told` of the decision hang on."""
+# --- the assignments that lead to a decision
+
+
+def _arithmetic(tree: ast.FunctionDef, moments: list[_Moment], fields: Sequence[str]) -> list[str]:
+    """Format the executed assignments on which the named fields of the decision depend."""
     last = moments[-1]
-    fields = {name: value for name, value in _returned(tree, last).items() if name in told}
-    lines = _leading(tree, moments, fields.values())
-    named = {value.id for value in fields.values() if isinstance(value, ast.Name)}
-    if len(named) == len(fields):  # nothing hangs on what comes after the last of them
-        end = max((place for place, (name, _) in enumerate(lines, 1) if name in named), default=len(lines))
-        return [_once(texts) for texts in list(lines.values())[:end]]
-    values = [(name, value) for name, value in fields.items() if not isinstance(value, ast.Name)]
-    own = [written(name.removesuffix("_ns"), value, last.names, value_of(value, last.names)) for name, value in values]
-    return [*map(_once, lines.values()), *filter(None, own)]
+    returned = {name: value for name, value in _returned(tree, last).items() if name in fields}
+    lines = _assignment_lines(tree, moments, returned.values())
+    variables = {value.id for value in returned.values() if isinstance(value, ast.Name)}
+    if len(variables) == len(returned):  # no field depends on an assignment after the last of these variables
+        end = max((place for place, (name, _) in enumerate(lines, 1) if name in variables), default=len(lines))
+        return [_join_repeated(texts) for texts in list(lines.values())[:end]]
+    expressions = [(name, value) for name, value in returned.items() if not isinstance(value, ast.Name)]
+    results = [
+        _format_assignment(name.removesuffix("_ns"), value, last.names, _value(value, last.names))
+        for name, value in expressions
+    ]
+    return [*map(_join_repeated, lines.values()), *filter(None, results)]
 
 
-def _leading(
+def _assignment_lines(
     tree: ast.FunctionDef, moments: list[_Moment], fields: Iterable[ast.expr]
 ) -> dict[tuple[str, int], list[str]]:
-    """Write each assignment that `fields` hang on, by its name and line, as often as it was carried out."""
-    wanted = _leading_to(tree, frozenset[str]().union(*map(_names, fields)))
+    """Format each assignment on which `fields` depend, by name and line, once for each time it was executed."""
+    wanted = _dependencies(tree, frozenset[str]().union(*map(_names, fields)))
     lines: dict[tuple[str, int], list[str]] = {}
-    for name, value, line, before, after in _carried_out(tree, moments):
-        text = written(name, value, before, after.get(name)) if name in wanted else ""
+    for name, value, line, before, after in _executed_assignments(tree, moments):
+        text = _format_assignment(name, value, before, after.get(name)) if name in wanted else ""
         if text:
             lines[name, line] = [*lines.pop((name, line), []), text]
     return lines
 
 
-def _once(texts: list[str]) -> str:
+def _join_repeated(texts: list[str]) -> str:
     return texts[0] if len(texts) == 1 else f"{texts[-1]} (the last of {len(texts)})"
 
 
 def _returned(tree: ast.FunctionDef, moment: _Moment) -> dict[str, ast.expr]:
-    """Return the expressions of the fields that are returned at a moment, as far as there is one for each."""
+    """Return the expression of each field that is returned at a moment; empty if they are not a literal tuple."""
     returned = [
         node.value
         for node in ast.walk(tree)
@@ -165,11 +193,11 @@ def _returned(tree: ast.FunctionDef, moment: _Moment) -> dict[str, ast.expr]:
     ]
     value = returned[0] if returned else ast.Constant(None)
     values = value.elts if isinstance(value, ast.Tuple) else [value]
-    return {name: chosen(one, moment.names) for name, one in zip(Decision._fields, values, strict=False)}
+    return {name: _taken_branch(one, moment.names) for name, one in zip(Decision._fields, values, strict=False)}
 
 
 def _assignments(node: ast.AST) -> list[tuple[str, ast.expr]]:
-    """Return the names that a statement assigns, each with its expression."""
+    """Return each name that a statement assigns, with its expression."""
     match node:
         case ast.Assign(targets=[ast.Name(id=name)], value=value):
             return [(name, value)]
@@ -180,108 +208,92 @@ def _assignments(node: ast.AST) -> list[tuple[str, ast.expr]]:
     return []
 
 
-def _leading_to(tree: ast.FunctionDef, wanted: frozenset[str]) -> frozenset[str]:
-    """Return the names that `wanted` ones are made from, or whose value decides whether they are made."""
-    made_from = list(_made_from(tree, frozenset()))
-    while True:
-        more = wanted.union(*(names for name, names in made_from if name in wanted))
-        if more == wanted:
-            return wanted
-        wanted = more
-
-
-def _made_from(node: ast.AST, tested: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
-    """Yield each name that is assigned below `node`, with the names that this hangs on."""
-    for name, value in _assignments(node):
-        yield name, _names(value) | tested
-    if isinstance(node, ast.If | ast.While):
-        tested = tested | _names(node.test)
-    for child in ast.iter_child_nodes(node):
-        yield from _made_from(child, tested)
-
-
-def _names(expression: ast.expr) -> frozenset[str]:
-    return frozenset(node.id for node in ast.walk(expression) if isinstance(node, ast.Name))
-
-
-def _carried_out(tree: ast.FunctionDef, moments: list[_Moment]) -> Iterator[tuple[str, ast.expr, int, Names, Names]]:
-    """Yield each assignment that was carried out: name, expression, line, and the values before and after it."""
-    at = {
+def _executed_assignments(
+    tree: ast.FunctionDef, moments: list[_Moment]
+) -> Iterator[tuple[str, ast.expr, int, _Names, _Names]]:
+    """Yield each executed assignment: name, expression, line, and the values before and after it."""
+    statements = {
         line: node
         for node in ast.walk(tree)
         if isinstance(node, ast.Assign | ast.AugAssign)
         for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
     }
     for moment, following in pairwise(moments):
-        node = at.get(moment.line)
-        if node is not None and at.get(following.line) is not node:
+        node = statements.get(moment.line)
+        if node is not None and statements.get(following.line) is not node:
             for name, value in _assignments(node):
                 yield name, value, node.lineno, moment.names, following.names
 
 
-PLACES = 100
-"""A unit of cost is earned in at least so many units of the lesson's time, so that halves are whole numbers."""
+def _dependencies(tree: ast.FunctionDef, wanted: frozenset[str]) -> frozenset[str]:
+    """Return `wanted` and all names on which their values depend, directly or not."""
+    direct = list(_direct_dependencies(tree, frozenset()))
+    while True:
+        more = wanted.union(*(names for name, names in direct if name in wanted))
+        if more == wanted:
+            return wanted
+        wanted = more
 
 
-class Request(NamedTuple):
-    """One request of the lesson."""
-
-    at: int
-    """When it comes, in the lesson's unit of time."""
-    cost: int
-    what: str
-    shows: str
-    """What it is there to see."""
-
-
-class Lesson(NamedTuple):
-    """A quota counted in the longest unit of time that suits it, and requests to decide: small numbers teach best."""
-
-    unit: str
-    """A name in `UNITS`."""
-    quota: Quota
-    """The quota, its times counted in `unit` instead of nanoseconds."""
-    requests: list[Request]
-
-    def nanoseconds(self, time: int) -> int:
-        """Return a time of the lesson in nanoseconds."""
-        return time * UNITS[self.unit]
+def _direct_dependencies(node: ast.AST, conditions: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
+    """Yield each name assigned below `node`, with the names in its expression and in the conditions around it."""
+    for name, value in _assignments(node):
+        yield name, _names(value) | conditions
+    if isinstance(node, ast.If | ast.While):
+        conditions = conditions | _names(node.test)
+    for child in ast.iter_child_nodes(node):
+        yield from _direct_dependencies(child, conditions)
 
 
-def lesson(quota: Quota) -> Lesson:
-    """Return the lesson on `quota`; kernels do not know their unit of time, so any will do."""
-    unit = next((unit for unit in ("s", "ms", "us") if _suits(quota, UNITS[unit])), "ns")
-    counted = Quota(quota.limit * UNITS[unit], quota.period, quota.burst)
-    return Lesson(unit, counted, _requests(counted))
+def _names(expression: ast.expr) -> frozenset[str]:
+    return frozenset(node.id for node in ast.walk(expression) if isinstance(node, ast.Name))
 
 
-def worked(algorithm: Algorithm, requests: list[Request]) -> list[Worked]:
-    """Work out every request of a lesson, all of one key."""
-    state = algorithm.start(requests[0].at)
-    return [work_out(algorithm, state, request.at, request.cost) for request in requests]
+# --- one assignment with its numbers
 
 
-def _suits(quota: Quota, unit: int) -> bool:
-    return quota.period % unit == 0 and quota.period >= PLACES * unit * quota.limit
+def _format_assignment(name: str, value: ast.expr, names: _Names, result: Any) -> str:
+    """Format an assignment with its numbers; return an empty text if it only copies a value, or assigns `NEVER`."""
+    value = _taken_branch(value, names)
+    if result == NEVER:
+        return ""
+    match value:
+        case ast.Attribute() | ast.Subscript():
+            return ""
+        case ast.Name() | ast.Constant() if names.get(name) == result:
+            return ""
+        case ast.Constant():
+            return f"{name} = {result}"
+    text = value.id if isinstance(value, ast.Name) else ast.unparse(_NumberInserter(names).visit(deepcopy(value)))
+    end = f" = {result}" if not isinstance(result, bool) else ": yes" if result else ": no"
+    return f"{name} = {text}{end}"
 
 
-def _requests(quota: Quota) -> list[Request]:
-    window, burst = quota.window, quota.burst
-    most, one = max(1, burst - 1), -(-quota.period // quota.limit)  # all but one; the time in which one is earned
-    share, when = ("most", "shortly before a new window") if burst > 1 else ("all", "as a window begins")
-    last = Request(window - one, 1, "the last of it", "whether all of the burst is granted")
-    return [
-        Request(window - one, most, f"{share} of a burst, {when}", "what a quiet key may send at once"),
-        *([last] if burst > 1 else []),
-        Request(window - one, 1, "one more at once", "what one too many is told"),
-        Request(
-            window - one + one // 2, 1, "half of the time later in which one is earned", "whether half of one counts"
-        ),
-        Request(window, 1, "the other half later, as a window begins", "whether one has come back, or everything"),
-        Request(
-            window + one // 2, most, f"{share} of a second burst", "what passes on both sides of a window's boundary"
-        ),
-        Request(2 * window - one // 2, burst, "more than a window after the first burst", "whether that is forgotten"),
-        Request(4 * window, burst + 1, "more than the burst, after a pause", "what is said where no wait helps"),
-        Request(4 * window, 1, "one, after a pause", "whether the denial before it took anything away"),
-    ]
+def _taken_branch(value: ast.expr, names: _Names) -> ast.expr:
+    """Return the branch of a conditional expression that is evaluated; return any other expression as it is."""
+    while isinstance(value, ast.IfExp):
+        value = value.body if _value(value.test, names) else value.orelse
+    return value
+
+
+class _NumberInserter(ast.NodeTransformer):
+    """Replace names, fields and items of the state by their numbers."""
+
+    def __init__(self, names: _Names) -> None:
+        self._names = names
+
+    def visit(self, node: ast.AST) -> Any:
+        """Return the number that `node` stands for, if any, or `node`."""
+        if isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
+            value = _value(node, self._names)
+            return ast.Constant(value) if isinstance(value, int) else node
+        return super().generic_visit(node)
+
+
+def _value(expression: ast.expr, names: _Names) -> Any:
+    """Evaluate an expression of the step; return None if that fails."""
+    whole = ast.fix_missing_locations(ast.Expression(expression))
+    try:
+        return eval(compile(whole, "step", "eval"), names)  # noqa: S307  (part of code that has just run)
+    except Exception:
+        return None
