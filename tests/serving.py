@@ -27,8 +27,11 @@ GET = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
 LONGEST = 120
 """Seconds after which a server that nobody stopped is killed."""
 
-LONGEST_KEPT = 7.5
-"""Seconds after which a connection is taken to be kept for ever; they should be 5."""
+LONGEST_KEPT = 15
+"""Seconds after which a connection counts as kept for ever: three times what it should be."""
+
+STORE_DEADLINE = "10s"
+"""The deadline of decisions in a store, so ample that a busy machine does not exceed it."""
 
 PATIENCE = 60
 """Seconds in which a server must have come to wait for a client that reads no answer, however slow the machine."""
@@ -138,6 +141,8 @@ def serving(*options: object, first: str = "", **environment: str) -> Iterator[S
     command = [sys.executable, *start, "serve", *port, *map(str, options)]
     inherited = {name: text for name, text in os.environ.items() if not name.startswith("RATELAB_")}
     env = {name: text for name, text in inherited.items() if name not in PLAIN} | {"TERM": "dumb"} | environment
+    if "--store" in options or "RATELAB_STORE" in environment:
+        env.setdefault("RATELAB_STORE_DEADLINE", STORE_DEADLINE)
     metrics = "--metrics-port" in options or "RATELAB_METRICS_PORT" in environment
     with (
         TemporaryFile("w+") as stderr,
@@ -237,7 +242,7 @@ async def seconds_unread(server: Served) -> float:
             return inf
 
 
-def until(true: Callable[[], object], seconds: float = 5) -> None:
+def until(true: Callable[[], object], seconds: float = 60) -> None:
     """Wait until something is so; fail if it has taken too long."""
     deadline = time.monotonic() + seconds
     while not true():

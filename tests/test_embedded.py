@@ -181,5 +181,5 @@ def test_it_waits_no_longer_than_it_says(monkeypatch: pytest.MonkeyPatch, tmp_pa
     server = Server(tmp_path, port=1, program=str(tmp_path / "mute"))
     with pytest.raises(InputError, match="has not started \\(it said nothing\\)"):
         server.start()
-    assert monotonic() - before < 5
+    assert monotonic() - before < 30  # long before the program ends
     assert not server.runs

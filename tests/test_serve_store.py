@@ -79,7 +79,7 @@ def test_a_service_goes_on_as_it_is_told_while_the_store_is_away(store: Server) 
         until(lambda: services["closed"].get(Who="bob").status == 200)
         assert services["local"].statuses(9, Who="bob")
         assert services["open"].statuses(9, Who="bob")
-        assert monotonic() - began < 2
+        assert monotonic() - began < 30
         for name, server in services.items():
             down, back, stopped = server.stop().stderr.splitlines()
             assert re.fullmatch(
@@ -93,7 +93,8 @@ def test_a_service_goes_on_as_it_is_told_while_the_store_is_away(store: Server) 
 
 def test_workers_go_on_while_their_store_hangs_and_when_it_has_died() -> None:
     many = ("--rate", "1000/h", "--burst", 1000)
-    with serving("--workers", 2, "--store", "embedded", "--metrics-port", 0, *many) as server:
+    hanging = ("--workers", 2, "--store-deadline", "100ms")
+    with serving(*hanging, "--store", "embedded", "--metrics-port", 0, *many) as server:
         where = server.banner["store"].split("unix://")[1].split(";")[0]
         store = process_called(f"unixsocket:{where}")
         os.kill(store, signal.SIGSTOP)

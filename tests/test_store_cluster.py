@@ -65,7 +65,7 @@ def clusters() -> Iterator[Clusters]:
         ask(pair.first.url, "CLUSTER", "ADDSLOTSRANGE", 0, MIDDLE - 1)
         ask(pair.second.url, "CLUSTER", "ADDSLOTSRANGE", MIDDLE, SLOTS - 1)
         ask(pair.first.url, "CLUSTER", "MEET", "127.0.0.1", pair.second.url.rpartition(":")[2], bus)
-        until(lambda: _knows(alone, 1) and all(_knows(server, 2) for server in pair), 10)
+        until(lambda: _knows(alone, 1) and all(_knows(server, 2) for server in pair))
         yield Clusters(alone, pair)
 
 
