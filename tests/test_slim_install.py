@@ -49,3 +49,9 @@ def test_the_command_line_names_the_full_install_in_one_line(command: list[str],
     program, *arguments = command
     done = run(scripts / program, *arguments)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", FULL_INSTALL)
+
+
+def test_the_pages_of_the_manual_are_installed(scripts: Path) -> None:
+    names = "(page.name for page in (files('ratelab') / 'docs').iterdir())"
+    done = run(scripts / "python", "-I", "-c", f"from importlib.resources import files; print(*{names})")
+    assert sorted(done.stdout.split()) == sorted(page.name for page in (ROOT / "ratelab" / "docs").glob("*.md"))
