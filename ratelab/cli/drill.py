@@ -91,6 +91,7 @@ def _list_exercises() -> None:
 
 def _print_questions(with_answers: bool) -> None:
     from rich.padding import Padding
+    from rich.table import Table
     from rich.text import Text
 
     from ratelab.cli.output import console_of_80
@@ -98,9 +99,11 @@ def _print_questions(with_answers: bool) -> None:
 
     console = console_of_80()
     for number, one in enumerate(QUESTIONS, 1):
-        console.print(f"{number}. {one.question}", style="bold", markup=False)
+        question = Table.grid(padding=(0, 1))
+        question.add_row(f"{number}.".ljust(3), Text(one.question), style="bold")
+        console.print(question)
         if with_answers:
-            console.print(Padding(Text(one.answer), (0, 0, 0, 3)))
-            console.print(f"   $ {one.command}\n", style="dim", markup=False, soft_wrap=True)
+            console.print(Padding(Text(one.answer), (0, 0, 0, 4)))
+            console.print(f"    $ {one.command}\n", style="dim", markup=False, soft_wrap=True)
     if with_answers:
         console.print("Run the commands in a clone of the repository, which contains the scenarios.")

@@ -140,7 +140,7 @@ QUESTIONS = (
         "These limits do not: each client stays within its own, and no request is denied. Of the algorithms, only the "
         "leaky bucket spreads the requests out. The service also needs a limit on its total traffic, or on the number "
         "of requests that it handles at the same time.",
-        "ratelab simulate scenarios/thundering-herd.yaml",
+        "ratelab simulate scenarios/thundering-herd.yaml --algo token-bucket --algo leaky-bucket",
         r"All 2,400 requests were admitted",
     ),
     Question(
