@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple, Self
+from urllib.request import urlopen
 
 from peers_http import installed_peers
 from timing import Bar, Figure, median_difference, median_ratio, processor_pin
@@ -96,7 +97,11 @@ def load_in_turn(servers: Sequence[str], starts: int) -> dict[str, list[Load]]:
     loads: dict[str, list[Load]] = {server: [] for server in servers}
     for _ in range(starts):
         with ExitStack() as stack:
-            running = {server: stack.enter_context(RunningServer(server)) for server in servers}
+            running = {server: RunningServer(server) for server in servers}
+            for process in running.values():
+                stack.callback(process.stop)
+            for process in running.values():
+                process.warm_up()
             for _, server in product(range(ROUNDS), servers):
                 loads[server].append(running[server].load())
     return loads
@@ -126,7 +131,7 @@ def _added_us(loads: Sequence[Load], floors: Sequence[Load]) -> float | None:
 
 
 class RunningServer:
-    """A server in its own process, pinned to the first processor and warmed up; a context manager."""
+    """A server in its own process, pinned to the first processor."""
 
     def __init__(self, arguments: str) -> None:
         self._process = subprocess.Popen(
@@ -137,24 +142,27 @@ class RunningServer:
             preexec_fn=processor_pin(0),
         )
 
+    def warm_up(self) -> None:
+        """Wait until the server admits a request, then load it once."""
+        self._port = int(self._read_line())
+        urlopen(f"http://127.0.0.1:{self._port}/ping").close()
+        self._run_wrk()
+
     def load(self) -> Load:
         """Load the server once."""
         before = self._processor_s()
         output = self._run_wrk()
         return Load.parse(output, self._processor_s() - before)
 
-    def __enter__(self) -> Self:
-        self._url = f"http://127.0.0.1:{int(self._read_line())}/ping"
-        self._run_wrk()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
+        """Stop the server and wait for its end."""
         self._process.terminate()
         self._process.communicate()
 
     def _run_wrk(self) -> str:
         """Request /ping as fast as the responses arrive; return the report."""
-        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{LOAD_S}", "--latency", self._url]
+        url = f"http://127.0.0.1:{self._port}/ping"
+        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{LOAD_S}", "--latency", url]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, preexec_fn=processor_pin(1))
         return done.stdout
 

@@ -5,7 +5,7 @@ Other packages are measured if they are installed, with a limit that is never re
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -89,9 +89,9 @@ def asgi_ratelimit() -> App:
 
 
 def _with_public_client(app: App) -> App:
-    def replace_client(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    async def replace_client(scope: Scope, receive: Receive, send: Send) -> None:
         scope["client"] = "1.1.1.1", 1
-        return app(scope, receive, send)
+        await app(scope, receive, send)
 
     return replace_client
 

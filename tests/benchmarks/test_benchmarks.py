@@ -308,6 +308,13 @@ def test_the_measured_server_is_a_stock_uvicorn(monkeypatch: pytest.MonkeyPatch)
     assert server.config.get_loop_factory() is import_module("uvloop").new_event_loop
 
 
+@pytest.mark.parametrize("app", ["bare", "admitted", "denied", "bare_public_client", "litestar", "litestar_limited"])
+def test_uvicorn_calls_each_application_as_asgi_3(app: str) -> None:
+    config = uvicorn.Config(getattr(peers_http, app)())
+    config.load()
+    assert config.interface == "asgi3"
+
+
 def test_the_report_of_the_load_generator_is_parsed() -> None:
     text = "  99%    2.50ms\n  9000 requests in 2.00s, 1.9MB read\nRequests/sec: 4500\n"
     assert Load.parse(text, server_s=0.9) == Load(rate=4500, p99_s=0.0025, cost_s=0.0001)
