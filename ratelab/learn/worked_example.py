@@ -218,11 +218,24 @@ def _executed_assignments(
         if isinstance(node, ast.Assign | ast.AugAssign)
         for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
     }
+    compound = {node.lineno for node in ast.walk(tree) if isinstance(node, ast.If | ast.While | ast.For)}
+    previous = moments[0]
     for moment, following in pairwise(moments):
         node = statements.get(moment.line)
         if node is not None and statements.get(following.line) is not node:
-            for name, value in _assignments(node):
-                yield name, value, node.lineno, moment.names, following.names
+            before, after = moment, following
+            executed = node.lineno not in compound or _was_executed(node, before.names, after.names)
+            if not executed and previous.line == moment.line:  # the last test of a loop on one line, on Python 3.14
+                before, after, executed = previous, moment, True
+            if executed:
+                for name, value in _assignments(node):
+                    yield name, value, node.lineno, before.names, after.names
+        previous = moment
+
+
+def _was_executed(node: ast.AST, before: _Names, after: _Names) -> bool:
+    """Check the values of an assignment that shares its line with a condition."""
+    return all(_value(value, before) in (None, after.get(name)) for name, value in _assignments(node))
 
 
 def _dependencies(tree: ast.FunctionDef, wanted: frozenset[str]) -> frozenset[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -18,6 +18,8 @@ def check_writable(path: str) -> None:
     """Raise `InputError` unless a file could be written at `path`; nothing is left there."""
     target = Path(path)
     with _telling(path):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            target.stat()  # since Python 3.14, `is_dir` does not raise for a name that is too long
         if target.is_dir():
             raise InputError(f"cannot write {path}: it is a directory; name a file in it")
         if not target.parent.is_dir():
