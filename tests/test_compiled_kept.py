@@ -15,6 +15,8 @@ from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.lab.compiled import kernels, laid, processor, stand_ins
 from ratelab.lab.decisions import ADMITTED
 
+pytestmark = pytest.mark.slow
+
 LEFT = {
     "nothing": b"",
     "half": b"half",

@@ -49,6 +49,7 @@ QUOTA = ("--rate", "2/10s", "--burst", "6", "--cost", "cost")
 ARGUMENTS = (*QUOTA, "--accuracy", "--equalise", "peak", "-a", "leaky-bucket", "-a", "sliding-counter")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "in_memory"), [("", False), (".5", True)], ids=["seconds on disk", "exact in memory"])
 def test_figures_are_the_same_in_parts_of_any_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, in_memory: bool
@@ -178,6 +179,7 @@ run({REQUESTS}).traffic.whole()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 def test_long_traffic_is_replayed_in_less_memory_than_its_columns_take() -> None:
     done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, timeout=120)

@@ -7,6 +7,8 @@ import tracemalloc
 from contextlib import suppress
 from typing import ClassVar
 
+import pytest
+
 from ratelab import Algorithm, ManualClock, MemoryLimiter, Quota, State, create
 from ratelab.algorithms.token_bucket import TokenBucket
 
@@ -26,6 +28,7 @@ def flood(limiter: type[MemoryLimiter], names: int, max_keys: int) -> None:
     assert [limited.hit(key, 0) for key in honest] == before
 
 
+@pytest.mark.slow
 def test_a_flood_of_a_million_names_buys_nothing_and_fills_no_memory() -> None:
     flood(MemoryLimiter, names=1_000_000, max_keys=100_000)
 

@@ -9,6 +9,7 @@ import weakref
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 from asgi_calls import PEER, Answer, call, request, scope_of
 from limit_fields import limits
 from limited_apps import Handler, Watched
@@ -146,6 +147,7 @@ def test_the_cost_may_be_a_number_or_a_function_of_the_request() -> None:
     assert [limits(answer.fields).r for answer in answers] == [1, 0, 1, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_a_function_that_makes_limiters_without_end_does_not_fill_the_memory() -> None:
     made = weakref.WeakSet[Watched]()
 

@@ -33,6 +33,7 @@ def pictures(cell: NotebookNode) -> int:
     return sum(PICTURE in output.get("data", {}) for output in cell.outputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
 def test_a_notebook_runs_whole_and_says_what_it_is_kept_with(path: Path) -> None:
     kept, found = code(nbformat.read(path, as_version=4)), code(executed(path))
@@ -59,6 +60,7 @@ def test_links_within_the_notebooks_lead_somewhere(path: Path) -> None:
         assert link[1:] in headings if link.startswith("#") else (path.parent / link).is_file()
 
 
+@pytest.mark.slow
 def test_a_cell_that_asks_the_network_fails(tmp_path: Path) -> None:
     asking = "import socket\nsocket.create_connection(('192.0.2.1', 80), 1)"
     nbformat.write(new_notebook(cells=[new_code_cell(asking)]), tmp_path / "asking.ipynb")

@@ -94,6 +94,7 @@ def kept() -> Iterator[dict[tuple[str, str], float]]:
             assert (code, SUMMARY.fullmatch(stderr) is not None) == (0, True), stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("client", [*SLOW, "reading nothing"])
 @pytest.mark.parametrize("server", ["uvloop", "asyncio"])
 def test_a_slow_client_is_cut_off_after_five_seconds(
@@ -103,6 +104,7 @@ def test_a_slow_client_is_cut_off_after_five_seconds(
     assert shortest < kept[server, client] < LONGEST_KEPT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", WAITS)
 def test_a_server_that_waits_for_ever_is_noticed(mutant: str, kept: dict[tuple[str, str], float]) -> None:
     assert {client for server, client in kept if (server, kept[server, client]) == (mutant, inf)} == WAITS[mutant]

