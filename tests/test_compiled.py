@@ -32,11 +32,13 @@ def test_every_algorithm_decides_alike_on_every_quota(kind: type[Algorithm]) -> 
     assert too_large < len(QUOTAS)
 
 
+@pytest.mark.slow
 def test_so_it_does_where_each_request_costs_1(kind: type[Algorithm]) -> None:
     asked = traffic(QUOTA)
     assert_same(kind.from_quota(QUOTA), replace(asked, costs=np.ones(len(asked), np.int64)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [ADMITTED, FIGURED], ids=" and ".join)
 def test_so_it_does_for_who_only_asks_for_some_columns(kind: type[Algorithm], fields: Sequence[str]) -> None:
     assert_same(kind.from_quota(QUOTA), traffic(QUOTA), fields)

@@ -21,6 +21,7 @@ from ratelab.lab.timelines import QUOTAS
 from ratelab.limiter import Decision
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [ADMITTED, Decision._fields], ids=len)
 def test_a_copy_of_ours_decides_alike(kind: type[Algorithm], fields: Sequence[str], tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(Path(getfile(kind)).read_text(encoding="utf-8"), encoding="utf-8")

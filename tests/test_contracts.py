@@ -124,6 +124,7 @@ def granted_by_estimate() -> int:
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "granted"),
     [

@@ -185,6 +185,7 @@ def test_a_hit_is_timed_next_to_its_floor_for_few_and_many_keys(monkeypatch: pyt
     assert 0 < sum(figure["measured"] or 0 for figure in parts) < 10 * one["measured"]  # no more, on a busy machine
 
 
+@pytest.mark.slow
 def test_commands_are_timed_next_to_their_imports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("startup.ROUNDS", 1)
     figures = figures_of("start")
@@ -209,6 +210,7 @@ def test_both_readers_are_timed_in_every_format(monkeypatch: pytest.MonkeyPatch)
 # --- replay
 
 
+@pytest.mark.slow
 def test_replays_and_peers_are_timed_next_to_their_floors(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, requests in (("PLAIN", 2_000), ("COMPILED", 20_000), ("PEER", 500)):
         monkeypatch.setattr(f"replay.{name}_REQUESTS", requests)
@@ -276,6 +278,7 @@ def small_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"http_load.{name}", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_load")
 def test_the_middleware_and_peers_are_measured_next_to_bare_services(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("http_load.installed_peers", lambda: {"litestar": peers_http.PEERS["litestar"]})

@@ -134,7 +134,7 @@ def test_a_chart_that_cannot_be_drawn_has_a_message(tmp_path: Path) -> None:
     answer, picture = tmp_path / "answer.py", tmp_path / "picture.png"
     answer.write_text("def step(")
     output = invoke("drill", "gcra", answer, "--plot", picture).stdout
-    assert "picture.png: no timeline to draw" in " ".join(output.split())
+    assert "picture.png:notimelinetodraw" in "".join(output.split())  # the path may be wrapped anywhere
     assert not picture.exists()
     assert "name ANSWER.py, too" in refused("drill", "gcra", "--plot", picture)
     assert "a name that ends in .png" in refused("drill", "gcra", answer, "--plot", answer)
