@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-
-class Policy(NamedTuple):
-    """What `RateLimit-Policy` says."""
-
-    name: str
-    quota: int | None
-    """`q`, the burst."""
-    window: int | None
-    """`w`, the seconds in which the rate grants it."""
+from ratelab.http.reading import Policy
 
 
 class Answer(NamedTuple):

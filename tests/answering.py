@@ -8,7 +8,8 @@ from random import Random
 import numpy as np
 
 from ratelab import Quota, create
-from ratelab.answer import Answer, Policy
+from ratelab.answer import Answer
+from ratelab.http.reading import Policy
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm, State

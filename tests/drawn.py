@@ -12,7 +12,8 @@ from ratelab import Quota
 from ratelab.lab.decisions import DECISION, Decisions
 from ratelab.lab.departures import Rows
 from ratelab.lab.ordered import Gathering
-from ratelab.lab.traffic import Integers, Traffic
+from ratelab.lab.stored import Integers
+from ratelab.lab.traffic import Traffic
 
 SECOND = 10**9
 

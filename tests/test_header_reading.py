@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ratelab import create
-from ratelab.answer import Policy
 from ratelab.http.headers import Fields
-from ratelab.http.reading import read_policy, read_state
+from ratelab.http.reading import Policy, read_policy, read_state
 from ratelab.limiter import Decision
 
 

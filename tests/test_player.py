@@ -10,9 +10,10 @@ from threading import Barrier, Event, Thread
 
 import pytest
 
-from ratelab.answer import Answer, Policy
+from ratelab.answer import Answer
 from ratelab.errors import InputError
 from ratelab.http.player import Request, play, reach
+from ratelab.http.reading import Policy
 
 MS = 1_000_000
 OK = (

@@ -14,9 +14,10 @@ from lying_server import RATE as LIARS_RATE
 from lying_server import lying_server
 from running import BURST, SCENARIOS, invoke, refused
 
-from ratelab.answer import Answer, Policy
+from ratelab.answer import Answer
 from ratelab.cli.referee import Referee
 from ratelab.errors import InputError
+from ratelab.http.reading import Policy
 from ratelab.http.server import listen
 
 URL = "http://127.0.0.1:1/ping"

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from ratelab.algorithms import find
 from ratelab.algorithms.outside import blaming
-from ratelab.answer import Answer, Policy
+from ratelab.answer import Answer
 from ratelab.errors import InputError, shown
 from ratelab.http.headers import Fields
-from ratelab.http.reading import read_policy
+from ratelab.http.reading import Policy, read_policy
 from ratelab.lab.plan import depends_on_clock
 from ratelab.limiter import Algorithm, Decision
 

@@ -3,9 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
-from ratelab.http.asgi import Field
+from ratelab.http.asgi import App, Field, Receive, Scope, Send, answer
+
+Page = Callable[[], tuple[bytes, bytes]]
+"""Makes a page: its content type and its body."""
+
+
+def site(pages: Mapping[str, Page]) -> App:
+    """Make the application that answers `GET` and `HEAD` of the pages, 405 to other methods and 404 elsewhere."""
+    known = ", ".join(pages)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001  (ASGI's signature)
+        if scope["type"] != "http":
+            return
+        page = pages.get(scope["path"])
+        if page is None:
+            await answer(scope, send, 404, FIELDS, problem(404, f"Ask for {known}."))
+        elif scope["method"] not in ("GET", "HEAD"):
+            await answer(scope, send, 405, (*FIELDS, (b"allow", b"GET, HEAD")), problem(405, "Use GET or HEAD."))
+        else:
+            content_type, body = page()
+            await answer(scope, send, 200, ((b"content-type", content_type),), body)
+
+    return app
+
 
 FIELDS: tuple[Field, ...] = ((b"content-type", b"application/problem+json"), (b"cache-control", b"no-store"))
 """The header fields of a problem; none is to be kept by a cache (RFC 6585, section 4, on 429)."""

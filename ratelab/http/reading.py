@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
-from ratelab.answer import Policy
+
+class Policy(NamedTuple):
+    """What `RateLimit-Policy` says."""
+
+    name: str
+    quota: int | None
+    """`q`, the burst."""
+    window: int | None
+    """`w`, the seconds in which the rate grants it."""
+
 
 # an Item of a structured field (RFC 9651): a String or a Token, then parameters; what follows a comma is another
 _ITEM = re.compile(r'\s*(?:"((?:[^"\\]|\\["\\])*)"|([A-Za-z*][^\s;,"]*))((?:\s*;[^;,]*)*)\s*(?:,.*)?')

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ratelab.lab.decisions import Outcome
 from ratelab.lab.ordered import Gathering
-from ratelab.lab.stored import Column
-from ratelab.lab.traffic import REQUEST, Asked, Traffic
+from ratelab.lab.stored import REQUEST, Column
+from ratelab.lab.traffic import Asked, Traffic
 
 
 class Rows(Protocol):

@@ -11,7 +11,8 @@ from ratelab.algorithms.outside import blaming, is_ours
 from ratelab.errors import shown
 from ratelab.lab.decisions import DECISION, Columns, Decisions, Progress, Row
 from ratelab.lab.shares import Requests, put, shares
-from ratelab.lab.traffic import Asked, Integers, key_count
+from ratelab.lab.stored import Integers
+from ratelab.lab.traffic import Asked, key_count
 from ratelab.limiter import Algorithm, State
 
 Step = Callable[[State, int, int], Row]

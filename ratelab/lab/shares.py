@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ratelab.lab.stored import Column, Stored
-from ratelab.lab.traffic import Asked, Integers, Traffic, key_count
+from ratelab.lab.stored import Column, Integers, Stored
+from ratelab.lab.traffic import Asked, Traffic, key_count
 
 LARGEST_TABLE = 1 << 25
 """Numbers that the states of a share may be, 256 MB in all; a single state may be larger."""

@@ -15,6 +15,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from ratelab.errors import InputError
 
+Integers = NDArray[np.int64]
+
+REQUEST = np.dtype([("time", np.int64), ("who", np.uint32), ("cost", np.int64)])
+"""A request as a row; who it is of is a client or a key."""
+
 
 class Stored:
     """A column in a temporary file, of which slices are read and written; several threads may do so at once.

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.lab.decisions import Outcome
-from ratelab.lab.traffic import Asked, Booleans, Integers
+from ratelab.lab.stored import Integers
+from ratelab.lab.traffic import Asked, Booleans
 
 _LIMB = 21
 """Bits of a number of which the products of a million pairs add up to less than 2**63."""

@@ -10,9 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ratelab.lab.stored import Column, Stored
+from ratelab.lab.stored import Column, Integers, Stored
 
-Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 
 PART = 1 << 18
@@ -98,10 +97,6 @@ class Traffic:
     def whole(self) -> Traffic:
         """Return itself."""
         return self
-
-
-REQUEST = np.dtype([("time", np.int64), ("who", np.uint32), ("cost", np.int64)])
-"""A request as a row; who it is of is a client or a key."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ratelab.lab.departures import Rows, arrivals
 from ratelab.lab.ordered import Cursor
-from ratelab.lab.stored import Column
-from ratelab.lab.traffic import Asked, Integers, key_count
+from ratelab.lab.stored import Column, Integers
+from ratelab.lab.traffic import Asked, key_count
 
 TURN = 1 << 17
 """Requests that come into a window, or leave it, together; what is found does not depend on it."""

@@ -16,7 +16,8 @@ from ratelab.lab.comparison import Comparison, compare
 from ratelab.lab.decisions import Decisions
 from ratelab.lab.metrics import Result
 from ratelab.lab.scenarios import load_scenario
-from ratelab.lab.traffic import Integers, Traffic
+from ratelab.lab.stored import Integers
+from ratelab.lab.traffic import Traffic
 
 SECOND, HOUR = 10**9, 3600 * 10**9
 SCENARIOS = sorted((Path(__file__).parents[2] / "scenarios").glob("*.yaml"))

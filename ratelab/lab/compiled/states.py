@@ -9,7 +9,8 @@ import numpy as np
 from ratelab.algorithms.outside import is_ours
 from ratelab.lab.decisions import Columns, is_complete
 from ratelab.lab.shares import Requests
-from ratelab.lab.traffic import Asked, Integers, key_count
+from ratelab.lab.stored import Integers
+from ratelab.lab.traffic import Asked, key_count
 from ratelab.limiter import Algorithm
 
 WIDE = 8

@@ -14,7 +14,7 @@ import pyarrow.json as pj
 import pyarrow.parquet as pq
 
 from ratelab.errors import InputError
-from ratelab.lab.traffic import Integers
+from ratelab.lab.stored import Integers
 
 Column: TypeAlias = Any
 """An Arrow array."""

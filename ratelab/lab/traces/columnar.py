@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.errors import InputError
+from ratelab.lab.stored import Integers
 from ratelab.lab.traces import arrow
 from ratelab.lab.traces.columns import Columns, Part, unread
 from ratelab.lab.traces.formats import Format
@@ -19,7 +20,6 @@ from ratelab.lab.traces.instants import PLAIN_TIMES, read_log_instant
 from ratelab.lab.traces.lines import LONGEST, Block, LineError
 from ratelab.lab.traces.records import Fields
 from ratelab.lab.traces.shapes import shape_of
-from ratelab.lab.traffic import Integers
 from ratelab.quota import LARGEST, UNITS
 
 _CLIENT = "^[!-~](?:(?s:.)*[!-~])?$"

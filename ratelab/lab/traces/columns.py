@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ratelab.errors import shown
+from ratelab.lab.stored import Integers
 from ratelab.lab.traces.lines import LONGEST, LineError, RepeatedError
 from ratelab.lab.traces.logline import ReadLine
-from ratelab.lab.traffic import Integers
 
 Lines = Sequence[tuple[int, str]]
 """Lines with their numbers."""
