@@ -9,7 +9,7 @@ from __future__ import annotations
 from ratelab.algorithms.fixed_window import FixedWindow
 from ratelab.algorithms.gcra import Gcra
 from ratelab.algorithms.leaky_bucket import LeakyBucket
-from ratelab.algorithms.outside import from_file, from_package, in_packages
+from ratelab.algorithms.plugins import from_file, from_package, in_packages
 from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.algorithms.token_bucket import TokenBucket

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from ratelab.algorithms import find
-from ratelab.algorithms.outside import blaming
+from ratelab.algorithms.plugins import blaming
 from ratelab.answer import Answer
 from ratelab.errors import InputError, shown
 from ratelab.http.headers import Fields

@@ -110,7 +110,7 @@ def serve(
     conflicts.check_ports(host, port, metrics_port)
     require("serve", serve=SERVES, valkey=KEEPS.get(store, ("valkey",)))
     from ratelab.algorithms import find
-    from ratelab.algorithms.outside import blaming
+    from ratelab.algorithms.plugins import blaming
     from ratelab.cli.backing import in_memory, in_store
     from ratelab.cli.banner import banner, in_front
     from ratelab.cli.running import Plan, run_alone, run_together

@@ -19,7 +19,7 @@ from functools import cache
 
 import numpy as np
 
-from ratelab.algorithms.outside import blaming
+from ratelab.algorithms.plugins import blaming
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import InputError
 from ratelab.lab.decisions import Outcome, Progress

@@ -8,7 +8,7 @@ from itertools import chain
 from random import Random
 from typing import NamedTuple
 
-from ratelab.algorithms.outside import blaming
+from ratelab.algorithms.plugins import blaming
 from ratelab.answer import Answer
 from ratelab.lab.decisions import Row
 from ratelab.lab.traffic import Traffic

@@ -7,7 +7,7 @@ from itertools import chain, islice, pairwise, repeat
 
 import numpy as np
 
-from ratelab.algorithms.outside import blaming, is_ours
+from ratelab.algorithms.plugins import blaming, is_ours
 from ratelab.errors import shown
 from ratelab.lab.decisions import DECISION, Columns, Decisions, Progress, Row
 from ratelab.lab.shares import Requests, put, shares

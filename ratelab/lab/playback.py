@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ratelab.algorithms.outside import blaming
+from ratelab.algorithms.plugins import blaming
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.levels import gauge
 from ratelab.limiter import Algorithm

@@ -11,7 +11,7 @@ from textwrap import dedent
 
 import numpy as np
 
-from ratelab.algorithms.outside import is_ours
+from ratelab.algorithms.plugins import is_ours
 from ratelab.errors import SlowWarning, install_hint
 from ratelab.lab import compiled, plain
 from ratelab.lab.decisions import ADMITTED, DECISION, FIGURED, Columns, Decisions, Outcome, Progress, unfilled

@@ -11,7 +11,7 @@ from itertools import product
 
 import numpy as np
 
-from ratelab.algorithms.outside import blaming
+from ratelab.algorithms.plugins import blaming
 from ratelab.lab.comparison import check_names
 from ratelab.lab.decisions import Progress
 from ratelab.lab.replay import admitted, advise

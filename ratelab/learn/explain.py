@@ -14,7 +14,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from ratelab.algorithms.outside import blaming
+from ratelab.algorithms.plugins import blaming
 from ratelab.learn.questions import ADVICE, Advice
 from ratelab.learn.source import parameters, teaching_source
 from ratelab.learn.verdict import decision_text

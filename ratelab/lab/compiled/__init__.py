@@ -11,7 +11,7 @@ from dataclasses import astuple
 from importlib.util import find_spec
 from typing import Any, cast
 
-from ratelab.algorithms.outside import is_ours
+from ratelab.algorithms.plugins import is_ours
 from ratelab.lab.compiled.states import States, UnfitError, widths
 from ratelab.lab.compiled.stretches import stretches
 from ratelab.lab.decisions import Columns, Progress

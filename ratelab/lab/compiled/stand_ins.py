@@ -15,7 +15,7 @@ from inspect import getfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ratelab.algorithms.outside import is_ours
+from ratelab.algorithms.plugins import is_ours
 from ratelab.lab.compiled import integers, shortcuts
 from ratelab.lab.compiled.checked import RefusedError, rewritten
 from ratelab.lab.compiled.states import WIDE

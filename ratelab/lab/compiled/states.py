@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ratelab.algorithms.outside import is_ours
+from ratelab.algorithms.plugins import is_ours
 from ratelab.lab.decisions import Columns, is_complete
 from ratelab.lab.shares import Requests
 from ratelab.lab.stored import Integers
