@@ -17,7 +17,7 @@ BEGINS = {"png": b"\x89PNG\r\n", "svg": b"<?xml ", "pdf": b"%PDF-"}
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
     """Have nothing drawn; return each chart, theme and caption that is asked for."""
     asked: list[tuple[str, str, str]] = []
-    monkeypatch.setattr("ratelab.cli.plots.draw", lambda _, *what: asked.append(what))
+    monkeypatch.setattr("ratelab.cli.artifacts.draw", lambda _, *what: asked.append(what))
     monkeypatch.setattr("ratelab.cli.pictures.rendered", lambda _, file_format: file_format.encode())
     return asked
 
@@ -103,7 +103,7 @@ def test_drawing_that_fails_leaves_the_old_file_whole(tmp_path: Path, monkeypatc
     def full(*arguments: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("ratelab.cli.plots.draw", full)
+    monkeypatch.setattr("ratelab.cli.artifacts.draw", full)
     assert isinstance(invoke("simulate", BURST, "--plot", path).exception, MemoryError)
     assert path.read_text() == "precious"
     assert list(tmp_path.iterdir()) == [path]

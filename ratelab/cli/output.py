@@ -12,8 +12,8 @@ from typing import IO, TYPE_CHECKING, cast
 
 import click
 
+from ratelab.cli.artifacts import Plots
 from ratelab.cli.pages import Pages
-from ratelab.cli.plots import Plots
 from ratelab.cli.progress import LateProgress
 from ratelab.cli.trimmed import Trimmed
 from ratelab.errors import InputError
