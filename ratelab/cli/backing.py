@@ -50,7 +50,7 @@ def in_store(
 
     `deadline` is in seconds.
     """
-    from ratelab.cli.shared import Shared
+    from ratelab.cli.serve.backend import Shared
     from ratelab.stores.embedded import Keeper
 
     url = "unix:///nowhere" if store == "embedded" else store  # until all else is known to be right

@@ -113,7 +113,7 @@ def serve(
     from ratelab.algorithms.plugins import blaming
     from ratelab.cli.backing import in_memory, in_store
     from ratelab.cli.banner import banner, in_front
-    from ratelab.cli.running import Plan, run_alone, run_together
+    from ratelab.cli.serve.runner import Plan, run_alone, run_together
     from ratelab.http.headers import Fields
     from ratelab.http.identity import Identity
     from ratelab.http.server import listen
