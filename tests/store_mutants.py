@@ -7,7 +7,7 @@ from types import ModuleType
 from http_mutants import Mutant
 from rewriting import rewritten
 
-from ratelab.http import metrics, middleware
+from ratelab.http import middleware, prometheus
 from ratelab.http.middleware import Guard, RateLimitMiddleware
 from ratelab.http.problems import quota_exceeded
 from ratelab.stores import breaker
@@ -125,7 +125,9 @@ ANSWERS = {
     "a failure is counted as a denial": _call("counts.unavailable += 1", "counts.denied += 1"),
     "a failure is not answered": _call("except StoreError", "except ZeroDivisionError"),
     "who blocks is let in": _mutant(Guard, "of", 'getattr(limiter, "blocking", False)', "False"),
-    "a store that is down is told up": _mutant(metrics, "_of_store", "int(health.up)", "1"),
-    "metrics leave the unavailable out": _mutant(metrics.Gathered, "collect", '"unavailable": counts.unavailable,', ""),
+    "a store that is down is told up": _mutant(prometheus, "_of_store", "int(health.up)", "1"),
+    "metrics leave the unavailable out": _mutant(
+        prometheus.Gathered, "collect", '"unavailable": counts.unavailable,', ""
+    ),
 }
 """Mistakes in what a client and an operator are told."""

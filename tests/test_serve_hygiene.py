@@ -37,7 +37,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 ratelab.http.server.GuardedProtocol = HttpToolsProtocol
 """
 RESTARTING = """
-from ratelab.http.protocol import GuardedProtocol
+from ratelab.http.uvicorn_protocol import GuardedProtocol
 receive = GuardedProtocol.data_received
 def restart_and_receive(self, data):
     self._waiting_since = self.loop.time()
@@ -45,11 +45,11 @@ def restart_and_receive(self, data):
 GuardedProtocol.data_received = restart_and_receive
 """
 PATIENT = """
-from ratelab.http.protocol import GuardedProtocol, HttpToolsProtocol
+from ratelab.http.uvicorn_protocol import GuardedProtocol, HttpToolsProtocol
 GuardedProtocol.pause_writing = HttpToolsProtocol.pause_writing
 """
-PATIENT_WITH_ALL = "import ratelab.http.protocol; ratelab.http.protocol.DEADLINE = 60"
-UNLIMITED = "import ratelab.http.protocol; ratelab.http.protocol.LARGEST_HEAD = 10**9"
+PATIENT_WITH_ALL = "import ratelab.http.uvicorn_protocol; ratelab.http.uvicorn_protocol.DEADLINE = 60"
+UNLIMITED = "import ratelab.http.uvicorn_protocol; ratelab.http.uvicorn_protocol.LARGEST_HEAD = 10**9"
 
 HEAD = b"GET /ping HTTP/1.1\r\nHost: x\r\n"
 CLOSING = HEAD + b"Connection: close\r\n"

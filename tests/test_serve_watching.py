@@ -20,8 +20,8 @@ import pytest
 from serving import ask, serving, statuses_in, until_closed
 
 from ratelab.cli.status import counted
+from ratelab.http.counters import Figures
 from ratelab.http.counts import Counts
-from ratelab.http.figures import Figures
 from ratelab.stores.memory import Stats
 
 PATIENCE = 30.0

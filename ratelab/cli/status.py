@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from ratelab.http.figures import Figures
+    from ratelab.http.counters import Figures
     from ratelab.stores.recording import RecordingLimiter
 
 

@@ -16,7 +16,7 @@ import uvicorn
 
 from ratelab.errors import InputError, shown
 from ratelab.http.asgi import App
-from ratelab.http.protocol import DEADLINE, GuardedProtocol
+from ratelab.http.uvicorn_protocol import DEADLINE, GuardedProtocol
 
 GRACE = 10
 """Seconds that requests in flight are given when the server stops."""

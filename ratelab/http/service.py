@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Protocol
 
-from ratelab.http.accesslog import logged
+from ratelab.http.access_log import logged
 from ratelab.http.app import answering_when_stopped, is_health_check, ping_app
 from ratelab.http.asgi import App, Receive, Scope, Send
-from ratelab.http.figures import Figures
+from ratelab.http.counters import Figures
 from ratelab.http.identity import Identity
-from ratelab.http.metrics import metrics_app
 from ratelab.http.middleware import RateLimitMiddleware
+from ratelab.http.prometheus import metrics_app
 from ratelab.limiter import Limiter
 from ratelab.stores.memory import Stats
 from ratelab.stores.resilient import ResilientLimiter

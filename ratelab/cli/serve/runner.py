@@ -10,7 +10,7 @@ from socket import socket
 from typing import TYPE_CHECKING, NamedTuple
 
 from ratelab.cli.status import StatusLine
-from ratelab.http.figures import Figures, Tally
+from ratelab.http.counters import Figures, Tally
 from ratelab.http.server import run
 from ratelab.http.workers import Link, Workers
 from ratelab.stores.recording import RecordingLimiter
