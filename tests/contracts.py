@@ -8,8 +8,8 @@ from models import MODELS, decide
 
 from ratelab import Algorithm, ManualClock, MemoryLimiter
 from ratelab.clock import PATIENCE
-from ratelab.lab import contracts
-from ratelab.lab.contracts import next_decision
+from ratelab.lab import conformance
+from ratelab.lab.conformance import next_decision
 from ratelab.lab.timelines import Timeline, visits
 
 HOUR, DAY = 3600 * 10**9, 86400 * 10**9
@@ -22,7 +22,7 @@ def decides_as_its_model(algorithm: Algorithm, timeline: Timeline) -> None:
             assert made == decide(model, timeline.quota, now, cost)
 
 
-PROMISES = [*contracts.PROMISES, decides_as_its_model]
+PROMISES = [*conformance.PROMISES, decides_as_its_model]
 
 # --- what a limiter promises on a clock that is not steady
 

@@ -12,7 +12,7 @@ from ratelab import Quota
 from ratelab.lab.decisions import DECISION, Decisions
 from ratelab.lab.departures import Rows
 from ratelab.lab.ordered import Gathering
-from ratelab.lab.stored import Integers
+from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic
 
 SECOND = 10**9

@@ -16,7 +16,7 @@ from ratelab.algorithms.leaky_bucket import LeakyBucket
 from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.algorithms.token_bucket import TokenBucket
-from ratelab.lab.contracts import (
+from ratelab.lab.conformance import (
     a_denied_hit_changes_nothing,
     a_look_changes_nothing_and_is_allowed,
     a_time_that_falls_mints_nothing,

@@ -12,7 +12,7 @@ from spans import HOUR, MINUTE, SECOND, seconds
 
 from ratelab import InputError, Quota
 from ratelab.lab.scenarios.arrivals import MOST_REQUESTS, Span, burst, listed, on_off, poisson, ramp, steady, wave
-from ratelab.lab.stored import Integers
+from ratelab.lab.spill import Integers
 
 rate = Quota.parse
 

@@ -14,7 +14,7 @@ from alike import QUOTA, assert_same, traffic
 from ratelab import Algorithm, create
 from ratelab.algorithms import find
 from ratelab.errors import SlowWarning
-from ratelab.lab import comparison, compiled, plain, sweep
+from ratelab.lab import comparison, compiled, python_engine, sweep
 from ratelab.lab.compiled import states
 from ratelab.lab.decisions import ADMITTED, FIGURED, unfilled
 from ratelab.lab.replay import outcome, replay
@@ -45,7 +45,7 @@ def test_so_it_does_for_who_only_asks_for_some_columns(kind: type[Algorithm], fi
 
 
 def test_states_that_need_much_room_are_kept_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ratelab.lab.shares.LARGEST_TABLE", 40)
+    monkeypatch.setattr("ratelab.lab.partition.LARGEST_TABLE", 40)
     assert_same(create("sliding-log", QUOTA), traffic(QUOTA))
     assert_same(create("sliding-log", QUOTA), traffic(QUOTA), FIGURED)
 
@@ -80,7 +80,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return decided
 
-    for module in (compiled, plain):
+    for module in (compiled, python_engine):
         name = module.__name__.rpartition(".")[2]
         monkeypatch.setattr(module, "decide", noting(name, module.decide))
     return used

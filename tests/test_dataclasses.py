@@ -15,7 +15,7 @@ from answering import traffic
 
 import ratelab
 from ratelab import ALGORITHMS, Quota
-from ratelab.lab.equalise import Equal
+from ratelab.lab.equal_protection import Equal
 from ratelab.lab.metrics import Result
 from ratelab.lab.traffic import LongTraffic, Traffic
 

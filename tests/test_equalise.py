@@ -16,7 +16,7 @@ from ratelab import Quota, create
 from ratelab.algorithms import COMPARED, find
 from ratelab.cli.output import console_of_80
 from ratelab.lab.comparison import compare
-from ratelab.lab.equalise import AHEAD, Equalised, first, good_requests
+from ratelab.lab.equal_protection import AHEAD, Equalised, first, good_requests
 from ratelab.lab.replay import replay
 from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.traffic import Traffic

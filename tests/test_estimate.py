@@ -17,7 +17,7 @@ from running import SCENARIOS, shown, told
 from ratelab import Quota
 from ratelab.algorithms import find
 from ratelab.lab.comparison import Comparison, compare
-from ratelab.lab.estimate import CLAIMED_DIFFERENCE, CLAIMED_WRONG, Estimate, estimate
+from ratelab.lab.counter_estimate import CLAIMED_DIFFERENCE, CLAIMED_WRONG, Estimate, estimate
 from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.traffic import Traffic
 from ratelab.lab.windows import Trailing

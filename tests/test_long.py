@@ -16,7 +16,7 @@ from rewriting import rewritten
 from running import invoke, refused, told
 
 from ratelab.algorithms import COMPARED, find
-from ratelab.lab import estimate, ordered, windows
+from ratelab.lab import counter_estimate, ordered, windows
 from ratelab.lab.grid import quotas
 from ratelab.lab.ordered import Gathering
 from ratelab.lab.sweep import built, sweep
@@ -66,7 +66,7 @@ def test_machine_code_carries_states_from_part_to_part(tmp_path: Path, monkeypat
     path = written(tmp_path, "")
     expected = told("replay", path, *ARGUMENTS)
     monkeypatch.setattr("ratelab.lab.replay.WORTH_COMPILING", 0)
-    monkeypatch.setattr("ratelab.lab.shares.LARGEST_TABLE", 20)
+    monkeypatch.setattr("ratelab.lab.partition.LARGEST_TABLE", 20)
     parted(monkeypatch, 7)
     assert told("replay", path, *ARGUMENTS) == expected
 
@@ -109,7 +109,7 @@ MUTANTS = {
     "a request leaves as the next one comes": (windows, "_turned", '- length, "right"', "- length"),
     "a second ends with a part": (traces, "spread", "if times[-1] != second", "if False"),
     "a second begins with a part": (traces, "spread", "if times[0] == second", "if False"),
-    "a window of the clock begins with a part": (estimate.TwoWindows, "_follow", "totals + carried", "totals"),
+    "a window of the clock begins with a part": (counter_estimate.TwoWindows, "_follow", "totals + carried", "totals"),
 }
 
 
@@ -133,7 +133,7 @@ def test_a_disk_without_room_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(ENOSPC, "No space left on device")
 
     parted(monkeypatch, 7)
-    monkeypatch.setattr("ratelab.lab.stored.TemporaryFile", full)
+    monkeypatch.setattr("ratelab.lab.spill.TemporaryFile", full)
     told = refused("replay", written(tmp_path, ""), "--rate", "1/s")
     assert "(No space left on device): name a folder with more room by TMPDIR" in told
 

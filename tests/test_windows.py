@@ -10,7 +10,7 @@ from drawn import SECOND, Request, departed, made_in, rows_of, runs, traffic_of,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratelab.lab.stored import Integers
+from ratelab.lab.spill import Integers
 from ratelab.lab.windows import Trailing, Window, fullest_window
 
 lengths = st.integers(1, 20) | st.sampled_from([SECOND, 2**62])

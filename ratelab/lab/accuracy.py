@@ -17,7 +17,7 @@ import numpy as np
 
 from ratelab.lab.decisions import Outcome
 from ratelab.lab.departures import departures
-from ratelab.lab.stored import Column, Integers
+from ratelab.lab.spill import Column, Integers
 from ratelab.lab.traffic import Asked, key_count
 from ratelab.lab.windows import Trailing, Window, fullest_window
 from ratelab.limiter import Algorithm

@@ -11,9 +11,9 @@ from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import InputError
 from ratelab.lab.accuracy import Accuracy, accuracy
+from ratelab.lab.counter_estimate import Estimate, estimate
 from ratelab.lab.decisions import Decisions, Outcome, Progress
-from ratelab.lab.equalise import Equalised, equalise
-from ratelab.lab.estimate import Estimate, estimate
+from ratelab.lab.equal_protection import Equalised, equalise
 from ratelab.lab.metrics import Result, measure
 from ratelab.lab.replay import advise, outcome, replay
 from ratelab.lab.traffic import Asked

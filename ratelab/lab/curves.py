@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ratelab.lab.stored import Integers
+from ratelab.lab.spill import Integers
 
 Values = TypeVar("Values", NDArray[np.int64], NDArray[np.float64])
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ratelab.lab.stored import Column
+from ratelab.lab.spill import Column
 from ratelab.lab.traffic import Asked
 from ratelab.limiter import Decision
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ratelab.lab.decisions import Outcome
 from ratelab.lab.ordered import Gathering
-from ratelab.lab.stored import REQUEST, Column
+from ratelab.lab.spill import REQUEST, Column
 from ratelab.lab.traffic import Asked, Traffic
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.algorithms.plugins import blaming
-from ratelab.lab.stored import Integers
+from ratelab.lab.spill import Integers
 from ratelab.limiter import Algorithm, State
 from ratelab.quota import Quota
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ratelab.lab.decisions import Outcome
 from ratelab.lab.departures import Rows, departures
-from ratelab.lab.stored import Integers
+from ratelab.lab.spill import Integers
 from ratelab.lab.tally import Tally, exact_squares, exact_sum
 from ratelab.lab.traffic import Asked, key_count, parts_of
 from ratelab.lab.windows import fullest_window

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ratelab.lab.stored import REQUEST, Column, Integers, Stored
+from ratelab.lab.spill import REQUEST, Column, Integers, Stored
 
 IN_MEMORY = 1 << 22
 """Requests that are held and sorted in memory, 80 MB of them; more go to disk."""

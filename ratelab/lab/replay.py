@@ -13,9 +13,9 @@ import numpy as np
 
 from ratelab.algorithms.plugins import is_ours
 from ratelab.errors import SlowWarning, install_hint
-from ratelab.lab import compiled, plain
+from ratelab.lab import compiled, python_engine
 from ratelab.lab.decisions import ADMITTED, DECISION, FIGURED, Columns, Decisions, Outcome, Progress, unfilled
-from ratelab.lab.stored import Column
+from ratelab.lab.spill import Column
 from ratelab.lab.traffic import Asked
 from ratelab.limiter import Algorithm, Decision
 
@@ -81,7 +81,7 @@ def _decide(algorithm: Algorithm, traffic: Asked, fields: Sequence[str], progres
             _tell(f"{algorithm.name} is replayed in plain Python, a hundred times as slow: {error}")
         else:
             return columns
-    plain.decide(algorithm, traffic, columns, progress)
+    python_engine.decide(algorithm, traffic, columns, progress)
     return columns
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.lab.decisions import Outcome
-from ratelab.lab.stored import Integers
+from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Asked, Booleans
 
 _LIMB = 21

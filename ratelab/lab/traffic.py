@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ratelab.lab.stored import Column, Integers, Stored
+from ratelab.lab.spill import Column, Integers, Stored
 
 Booleans = NDArray[np.bool_]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ratelab.lab.departures import Rows, arrivals
 from ratelab.lab.ordered import Cursor
-from ratelab.lab.stored import Column, Integers
+from ratelab.lab.spill import Column, Integers
 from ratelab.lab.traffic import Asked, key_count
 
 TURN = 1 << 17

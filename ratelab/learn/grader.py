@@ -12,7 +12,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from ratelab.algorithms import find
-from ratelab.lab.contracts import PROMISES, BrokenPromiseError, Promise
+from ratelab.lab.conformance import PROMISES, BrokenPromiseError, Promise
 from ratelab.lab.timelines import LANDMARKS, MOVES, ORIGINS, QUOTAS, Move, Timeline, visits
 from ratelab.learn.submission import SubmissionError, load_submission
 from ratelab.learn.verdict import GradedRequest, Verdict

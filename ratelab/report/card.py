@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ratelab.lab.comparison import Comparison
-from ratelab.lab.estimate import CLAIMED_DIFFERENCE, CLAIMED_WRONG, Estimate
+from ratelab.lab.counter_estimate import CLAIMED_DIFFERENCE, CLAIMED_WRONG, Estimate
 from ratelab.report.clients import client_table
 from ratelab.report.findings import counted, listed, seconds
 from ratelab.report.rows import result_rows

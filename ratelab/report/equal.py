@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ratelab.lab.comparison import Comparison
-from ratelab.lab.equalise import Equal, Equalised
+from ratelab.lab.equal_protection import Equal, Equalised
 from ratelab.lab.traffic import costing_more
 from ratelab.quota import about
 from ratelab.report.clients import NAME, WIDTH

@@ -9,9 +9,9 @@ import numpy as np
 
 from ratelab.lab.accuracy import Accuracy
 from ratelab.lab.comparison import Comparison
-from ratelab.lab.equalise import Equalised
+from ratelab.lab.equal_protection import Equalised
 from ratelab.lab.metrics import Result
-from ratelab.lab.stored import Integers
+from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Asked
 from ratelab.quota import Quota
 from ratelab.report.findings import counted

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.decisions import Decisions
-from ratelab.lab.stored import Integers
+from ratelab.lab.spill import Integers
 from ratelab.quota import about
 
 NOTHING, ADMITTED, DELAYED, SOME_DENIED, DENIED = ".", "|", "~", "+", "x"

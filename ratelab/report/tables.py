@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.metrics import Result
-from ratelab.lab.stored import Integers
+from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Asked
 from ratelab.quota import about
 from ratelab.report.clients import client_table

@@ -13,7 +13,7 @@ import peers_memory
 from timing import Bar, Figure, duration_figure, time_in_turn
 
 from ratelab.algorithms import ALGORITHMS, create
-from ratelab.lab import compiled, plain
+from ratelab.lab import compiled, python_engine
 from ratelab.lab.decisions import ADMITTED, FIGURED, unfilled
 from ratelab.lab.replay import admitted
 from ratelab.lab.traffic import Traffic
@@ -56,7 +56,7 @@ def _plain() -> Iterator[Figure]:
     traffic = Traffic(times, clients, costs, tuple(map(str, range(10_000))), np.arange(10_000), 100 * 10**9)
     for name in ALGORITHMS:
         algorithm = create(name, "10/s", burst=20)
-        work = partial(plain.decide, algorithm, traffic, unfilled(traffic, Decision._fields), lambda _: None)
+        work = partial(python_engine.decide, algorithm, traffic, unfilled(traffic, Decision._fields), lambda _: None)
         seconds, floors = time_in_turn(work, partial(_spin, PLAIN_REQUESTS), rounds=3, clock=time.process_time)
         yield duration_figure(f"plain {name}", seconds, floors, PLAIN_REQUESTS / 1e9, "ns", PLAIN_BAR)
 

@@ -12,7 +12,7 @@ import pytest
 from running import SCENARIOS, invoke, python, refused, shown
 
 from ratelab import ALGORITHMS, Quota
-from ratelab.lab.contracts import PROMISES
+from ratelab.lab.conformance import PROMISES
 from ratelab.learn.drill import exercise
 from ratelab.learn.grader import evaluate
 from ratelab.learn.questions import QUESTIONS, Question

@@ -16,7 +16,7 @@ from ratelab.lab.comparison import Comparison, compare
 from ratelab.lab.decisions import Decisions
 from ratelab.lab.metrics import Result
 from ratelab.lab.scenarios import load_scenario
-from ratelab.lab.stored import Integers
+from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic
 
 SECOND, HOUR = 10**9, 3600 * 10**9

@@ -15,7 +15,7 @@ from ratelab.algorithms.plugins import is_ours
 from ratelab.lab.compiled.states import States, UnfitError, widths
 from ratelab.lab.compiled.stretches import stretches
 from ratelab.lab.decisions import Columns, Progress
-from ratelab.lab.shares import put, room, shares
+from ratelab.lab.partition import put, room, shares
 from ratelab.lab.traffic import Asked
 from ratelab.limiter import NEVER, Algorithm, Bounded
 

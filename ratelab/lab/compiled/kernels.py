@@ -18,7 +18,7 @@ from ratelab.lab.compiled.processor import fetch, jitted, made, piece
 from ratelab.lab.compiled.stand_ins import MEANINGS, NotCompiledError, stand_in_for
 from ratelab.lab.compiled.stretches import FAR, NEAR
 from ratelab.lab.decisions import ADMITTED, FIGURED, is_complete
-from ratelab.lab.stored import Integers
+from ratelab.lab.spill import Integers
 from ratelab.limiter import Algorithm, Decision
 
 processor.tune()

@@ -8,8 +8,8 @@ import numpy as np
 
 from ratelab.algorithms.plugins import is_ours
 from ratelab.lab.decisions import Columns, is_complete
-from ratelab.lab.shares import Requests
-from ratelab.lab.stored import Integers
+from ratelab.lab.partition import Requests
+from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Asked, key_count
 from ratelab.limiter import Algorithm
 

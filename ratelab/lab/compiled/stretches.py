@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ratelab.lab.shares import Requests
+from ratelab.lab.partition import Requests
 
 FAR, NEAR = 96, 48
 """So many requests before its turn a key's state is fetched, and, if it is long, where in it there is work to do."""

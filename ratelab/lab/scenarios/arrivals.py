@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.errors import InputError
-from ratelab.lab.stored import Integers
+from ratelab.lab.spill import Integers
 from ratelab.quota import Quota, format_duration
 
 MOST_REQUESTS = 20_000_000

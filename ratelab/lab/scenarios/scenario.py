@@ -14,7 +14,7 @@ from ratelab.errors import InputError
 from ratelab.lab.scenarios import arrivals, schema
 from ratelab.lab.scenarios.arrivals import MOST_REQUESTS, Span
 from ratelab.lab.scenarios.document import Document, Place
-from ratelab.lab.stored import Integers
+from ratelab.lab.spill import Integers
 from ratelab.lab.traces import read_trace
 from ratelab.lab.traffic import Traffic
 from ratelab.quota import Quota, format_duration

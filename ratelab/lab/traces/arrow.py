@@ -14,7 +14,7 @@ import pyarrow.json as pj
 import pyarrow.parquet as pq
 
 from ratelab.errors import InputError
-from ratelab.lab.stored import Integers
+from ratelab.lab.spill import Integers
 
 Column: TypeAlias = Any
 """An Arrow array."""

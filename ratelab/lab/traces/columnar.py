@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.errors import InputError
-from ratelab.lab.stored import Integers
+from ratelab.lab.spill import Integers
 from ratelab.lab.traces import arrow
 from ratelab.lab.traces.columns import Columns, Part, unread
 from ratelab.lab.traces.formats import Format

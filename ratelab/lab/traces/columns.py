@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ratelab.errors import shown
-from ratelab.lab.stored import Integers
+from ratelab.lab.spill import Integers
 from ratelab.lab.traces.lines import LONGEST, LineError, RepeatedError
 from ratelab.lab.traces.logline import ReadLine
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ratelab.lab.stored import Column
+from ratelab.lab.spill import Column
 from ratelab.lab.traffic import parts_of
 from ratelab.quota import UNITS
 

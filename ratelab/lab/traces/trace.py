@@ -11,7 +11,7 @@ import numpy as np
 
 from ratelab.errors import InputError
 from ratelab.lab.ordered import Gathering
-from ratelab.lab.stored import Stored
+from ratelab.lab.spill import Stored
 from ratelab.lab.traces.columns import REJECTS_KEPT, Columns, Numbering, Reader, Reject
 from ratelab.lab.traces.lines import LineError, printable
 from ratelab.lab.traces.options import TraceOptions

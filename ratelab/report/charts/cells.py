@@ -10,7 +10,7 @@ import numpy as np
 
 from ratelab.lab.curves import within
 from ratelab.lab.decisions import Decisions
-from ratelab.lab.stored import Integers
+from ratelab.lab.spill import Integers
 
 FEW = 200
 """Waits for which room to be drawn one by one is looked for."""

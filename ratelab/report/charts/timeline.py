@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.lab.curves import borders, within
-from ratelab.lab.stored import Integers
+from ratelab.lab.spill import Integers
 from ratelab.report.charts import strips
 from ratelab.report.charts.box import Box
 from ratelab.report.charts.cells import Cells

@@ -14,7 +14,7 @@ from ratelab.lab.curves import Band, Curve, Values, banded, borders, thinned, tu
 from ratelab.lab.departures import departures
 from ratelab.lab.levels import Levels, looked, recorded
 from ratelab.lab.metrics import Result
-from ratelab.lab.stored import Integers
+from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic, key_count
 from ratelab.lab.windows import fullest_window
 from ratelab.limiter import Algorithm

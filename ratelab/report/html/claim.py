@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ratelab.lab.estimate import CLAIMED_DIFFERENCE, CLAIMED_WRONG, Estimate
+from ratelab.lab.counter_estimate import CLAIMED_DIFFERENCE, CLAIMED_WRONG, Estimate
 from ratelab.report.card import percent
 from ratelab.report.findings import listed
 from ratelab.report.html.rendering import Made, rendered

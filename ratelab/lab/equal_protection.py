@@ -25,7 +25,7 @@ from ratelab.errors import InputError
 from ratelab.lab.decisions import Outcome, Progress
 from ratelab.lab.metrics import Result, measure
 from ratelab.lab.replay import outcome
-from ratelab.lab.stored import Column
+from ratelab.lab.spill import Column
 from ratelab.lab.traffic import Asked
 from ratelab.lab.windows import Trailing
 from ratelab.limiter import Algorithm

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from ratelab.lab.stored import Integers
+from ratelab.lab.spill import Integers
 from ratelab.lab.tally import exact_fraction
 from ratelab.lab.traffic import Asked, Booleans, Traffic, key_count
 from ratelab.lab.windows import Trailing

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ratelab.lab.stored import Column, Integers, Stored
+from ratelab.lab.spill import Column, Integers, Stored
 from ratelab.lab.traffic import Asked, Traffic, key_count
 
 LARGEST_TABLE = 1 << 25

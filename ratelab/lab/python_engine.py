@@ -10,8 +10,8 @@ import numpy as np
 from ratelab.algorithms.plugins import blaming, is_ours
 from ratelab.errors import shown
 from ratelab.lab.decisions import DECISION, Columns, Decisions, Progress, Row
-from ratelab.lab.shares import Requests, put, shares
-from ratelab.lab.stored import Integers
+from ratelab.lab.partition import Requests, put, shares
+from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Asked, key_count
 from ratelab.limiter import Algorithm, State
 
