@@ -12,7 +12,7 @@ from alike import QUOTA, assert_same, traffic
 
 from ratelab import create
 from ratelab.algorithms.sliding_log import SlidingLog
-from ratelab.lab.compiled import kernels, laid, processor, stand_ins
+from ratelab.lab.compiled import intrinsics, laid, loops, specialize
 from ratelab.lab.decisions import ADMITTED
 
 pytestmark = pytest.mark.slow
@@ -32,10 +32,10 @@ def test_code_on_disk_that_cannot_be_used_is_made_anew(
     for content in (None, left):
         for index in [] if content is None else tmp_path.rglob("*.nbi"):
             index.write_bytes(content or b"")
-        kernels._loop.cache_clear()
+        loops._loop.cache_clear()
         laid.laying.cache_clear()
-        monkeypatch.setitem(kernels._LOOPS, ADMITTED, processor.jitted(kernels._decide))
-        monkeypatch.setattr(laid, "_LAY", processor.jitted(laid._lay))
+        monkeypatch.setitem(loops._LOOPS, ADMITTED, intrinsics.jitted(loops._decide))
+        monkeypatch.setattr(laid, "_LAY", intrinsics.jitted(laid._lay))
         assert_same(create("sliding-log", QUOTA), traffic(QUOTA), ADMITTED)
     assert {path.stat().st_size > 200 for path in tmp_path.rglob("*.nbi")} == {True}
 
@@ -45,12 +45,12 @@ def test_without_room_to_keep_code_it_is_run_all_the_same(tmp_path: Path, monkey
         raise OSError("no space left on device")
 
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    kernels._loop.cache_clear()
-    loop = processor.jitted(kernels._decide)
+    loops._loop.cache_clear()
+    loop = intrinsics.jitted(loops._decide)
     monkeypatch.setattr(loop._cache, "save_overload", full)
-    monkeypatch.setitem(kernels._LOOPS, ADMITTED, loop)
+    monkeypatch.setitem(loops._LOOPS, ADMITTED, loop)
     assert_same(create("gcra", QUOTA), traffic(QUOTA), ADMITTED)
-    kernels._loop.cache_clear()
+    loops._loop.cache_clear()
 
 
 class Heir(SlidingLog):
@@ -58,11 +58,11 @@ class Heir(SlidingLog):
 
 
 def test_code_depends_on_an_inherited_step() -> None:
-    _, text, _ = stand_ins._source(Heir, ("burst", "window"), "", True)
+    _, text, _ = specialize._source(Heir, ("burst", "window"), "", True)
     assert Path(getfile(SlidingLog)).read_bytes() in text
 
 
 def test_code_depends_on_the_text_of_what_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = type(stand_ins.stand_in_for(create("gcra", QUOTA), 1, True)).__name__
-    monkeypatch.setattr(stand_ins, "_machinery", lambda: b"another text")
-    assert type(stand_ins.stand_in_for(create("gcra", QUOTA), 1, True)).__name__ != before
+    before = type(specialize.stand_in_for(create("gcra", QUOTA), 1, True)).__name__
+    monkeypatch.setattr(specialize, "_machinery", lambda: b"another text")
+    assert type(specialize.stand_in_for(create("gcra", QUOTA), 1, True)).__name__ != before

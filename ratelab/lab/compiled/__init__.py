@@ -62,11 +62,11 @@ def _decide(algorithm: Algorithm, traffic: Asked, columns: Columns, progress: Pr
 
 
 def _compiled(algorithm: Algorithm, numbers: int, columns: Columns, priced: bool) -> Callable[..., None]:
-    from ratelab.lab.compiled import kernels, stand_ins  # Numba takes a while to import
+    from ratelab.lab.compiled import loops, specialize  # Numba takes a while to import
 
     try:
-        return kernels.compiled(algorithm, numbers, tuple(columns), priced)
-    except stand_ins.NotCompiledError as error:
+        return loops.compiled(algorithm, numbers, tuple(columns), priced)
+    except specialize.NotCompiledError as error:
         raise UnfitError(str(error)) from error
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numba
 
-from ratelab.lab.compiled.processor import jitted, made
+from ratelab.lab.compiled.intrinsics import jitted, made
 
 
 @cache

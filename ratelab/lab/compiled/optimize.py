@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ratelab.lab.compiled.processor import ceiling, quotient
-from ratelab.lab.compiled.rewriting import function_of, tree_of
+from ratelab.lab.compiled.intrinsics import ceiling, quotient
+from ratelab.lab.compiled.step_source import function_of, tree_of
 
 SUFFIXES = ("_multiplier", "_shift", "_rest")
 """Of the names of a field's reciprocal."""

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ratelab.algorithms.plugins import is_ours
-from ratelab.lab.compiled import integers, shortcuts
-from ratelab.lab.compiled.checked import RefusedError, rewritten
+from ratelab.lab.compiled import integers, optimize
+from ratelab.lab.compiled.overflow_checks import RefusedError, rewritten
 from ratelab.lab.compiled.states import WIDE
 from ratelab.limiter import NEVER, Algorithm
 
@@ -56,8 +56,8 @@ def stand_in_for(algorithm: Algorithm, numbers: int, complete: bool) -> Any:
         raise NotCompiledError(f"{kind.__name__} has a field whose name begins with _")
     compiled_step, text, divisors = _source(kind, tuple(names), _outer_values(kind), complete)
     for divisor in divisors:
-        names += [divisor + suffix for suffix in shortcuts.SUFFIXES]
-        values += shortcuts.reciprocal(getattr(algorithm, divisor))
+        names += [divisor + suffix for suffix in optimize.SUFFIXES]
+        values += optimize.reciprocal(getattr(algorithm, divisor))
     width = numbers if numbers < WIDE else None
     digest = blake2b(text + _machinery(), digest_size=12).hexdigest()
     stand_in = __getattr__("-".join((kind.__name__, f"{digest}_{width}_{complete}", *names)))
@@ -77,7 +77,7 @@ def _source(
         text = Path(getfile(kind)).read_bytes() + Path(getfile(kind.step)).read_bytes()  # it may be inherited
         if is_ours(kind):
             unkept = () if complete else getattr(kind, "only_tells", ())
-            shortened_step, divisors = shortcuts.shortened(kind.step, unkept)
+            shortened_step, divisors = optimize.shortened(kind.step, unkept)
             return shortened_step, text, divisors
         return rewritten(kind.step, names, integers.FUNCTIONS), text + outer.encode(), ()
     except (OSError, TypeError) as error:

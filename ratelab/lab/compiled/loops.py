@@ -13,15 +13,15 @@ import numba
 from numba.core.errors import NumbaError
 from numba.extending import overload
 
-from ratelab.lab.compiled import processor
-from ratelab.lab.compiled.processor import fetch, jitted, made, piece
-from ratelab.lab.compiled.stand_ins import MEANINGS, NotCompiledError, stand_in_for
+from ratelab.lab.compiled import intrinsics
+from ratelab.lab.compiled.intrinsics import fetch, jitted, made, piece
+from ratelab.lab.compiled.specialize import MEANINGS, NotCompiledError, stand_in_for
 from ratelab.lab.compiled.stretches import FAR, NEAR
 from ratelab.lab.decisions import ADMITTED, FIGURED, is_complete
 from ratelab.lab.spill import Integers
 from ratelab.limiter import Algorithm, Decision
 
-processor.tune()
+intrinsics.tune()
 
 
 def compiled(algorithm: Algorithm, numbers: int, fields: tuple[str, ...], priced: bool) -> Callable[..., None]:

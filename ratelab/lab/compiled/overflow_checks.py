@@ -12,7 +12,7 @@ from collections.abc import Callable, Container
 from inspect import getfile
 from typing import Any
 
-from ratelab.lab.compiled.rewriting import function_of, tree_of
+from ratelab.lab.compiled.step_source import function_of, tree_of
 
 
 class RefusedError(Exception):
