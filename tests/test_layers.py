@@ -38,7 +38,7 @@ MAY_SEE = {
 ONLY_IN = {
     "jinja2": "ratelab.report.html.rendering",
     "markupsafe": "ratelab.report.html.rendering",
-    "yaml": "ratelab.lab.scenarios.document",
+    "yaml": "ratelab.lab.scenarios.yaml_document",
     "pydantic": "ratelab.lab.scenarios.schema",
     "pyarrow": "ratelab.lab.traces.arrow",
     "prometheus_client": "ratelab.http.prometheus",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ratelab.lab.scenarios import load_scenario
-from ratelab.report.words import in_words
+from ratelab.lab.scenarios.describe import in_words
 
 WORDS = {
     "{pattern: steady, rate: 2/s}": "a: 2/s, evenly",

@@ -13,7 +13,7 @@ import numpy as np
 from ratelab.errors import InputError
 from ratelab.lab.scenarios import arrivals, schema
 from ratelab.lab.scenarios.arrivals import MOST_REQUESTS, Span
-from ratelab.lab.scenarios.document import Document, Place
+from ratelab.lab.scenarios.yaml_document import Document, Place
 from ratelab.lab.spill import Integers
 from ratelab.lab.traces import read_trace
 from ratelab.lab.traffic import Traffic

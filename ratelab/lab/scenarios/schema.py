@@ -11,7 +11,7 @@ from ratelab.algorithms import COMPARED
 from ratelab.errors import shown
 from ratelab.lab.charts import CHARTS
 from ratelab.lab.scenarios import values
-from ratelab.lab.scenarios.document import Document, Place
+from ratelab.lab.scenarios.yaml_document import Document, Place
 from ratelab.quota import Quota, parse_duration
 
 if TYPE_CHECKING:

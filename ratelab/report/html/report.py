@@ -72,7 +72,7 @@ def _asked(run: Run) -> list[str]:
     told = heading(run.comparison).splitlines()
     if run.scenario is None:
         return told
-    from ratelab.report.words import in_words  # needs pydantic, which a replay does not
+    from ratelab.lab.scenarios.describe import in_words  # needs pydantic, which a replay does not
 
     clients = run.scenario.clients
     more = [f"and {len(clients) - MOST_WORDS:,} more"] if len(clients) > MOST_WORDS else []
