@@ -15,7 +15,7 @@ from reading import both_ways
 from rewriting import rewritten
 
 from ratelab import InputError
-from ratelab.lab.traces import TraceOptions, arrow, columnar, columns, formats, lines, logline, read_traces, shapes
+from ratelab.lab.traces import TraceOptions, access_log, arrow, batches, columnar, files, formats, read_traces, shapes
 
 FULL = b'192.0.2.%d - %s [%s] "GET /%s HTTP/1.1" 200 12 "%s" "%s"\n'
 
@@ -100,7 +100,7 @@ def traces(draw: st.DrawFn) -> tuple[bytes, TraceOptions, int]:
 def agree(content: bytes, options: TraceOptions, block: int) -> None:
     """Read a file in both ways, in blocks of so many bytes."""
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lines, "_BLOCK", block)
+        patch.setattr(files, "_BLOCK", block)
         path = Path(folder) / "trace"
         path.write_bytes(content)
         try:
@@ -134,8 +134,8 @@ MUTANTS = {
     "a line is cut where it is longest": ("log", columnar, "part_of", "<= LONGEST", "<= 2 * LONGEST"),
     "nobody is a client": ("log", columnar, "_known", '"^[-0]?$"', '"^$"'),
     "a day need not be in the calendar": ("log", columnar, "_calendar_times", "start is not None", "True"),
-    "a wanted field may end a line": ("log", logline, "log_pattern", "(?:[ \\t\\r\\n]|$)", ""),
-    "clients are numbered as they are found": ("csv", columns, "_by_coming", "argsort(firsts)", "arange(len(firsts))"),
+    "a wanted field may end a line": ("log", access_log, "log_pattern", "(?:[ \\t\\r\\n]|$)", ""),
+    "clients are numbered as they are found": ("csv", batches, "_by_coming", "argsort(firsts)", "arange(len(firsts))"),
     "requests stand as they are found": (
         "csv",
         columnar,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reading import SECOND, START, Read
 
-from ratelab.lab.traces.instants import read_instant
+from ratelab.lab.traces.timestamps import read_instant
 
 FULL = '192.0.2.7 - bob [17/May/2015:10:05:03 +0000] "GET /a?b=c HTTP/1.1" 404 12 "http://x/" "Mozilla/5.0 (\\"x\\")"'
 

@@ -21,7 +21,7 @@ from ratelab.lab.grid import quotas
 from ratelab.lab.ordered import Gathering
 from ratelab.lab.sweep import built, sweep
 from ratelab.lab.traces import TraceOptions, read_trace
-from ratelab.lab.traces import trace as traces
+from ratelab.lab.traces import reader as traces
 
 SIZES = (1, 7, 1000)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reading import SECOND, START, Read
 
-from ratelab.lab.traces.instants import read_instant
+from ratelab.lab.traces.timestamps import read_instant
 
 TIMES = [
     ("1431857103", "s", 0),

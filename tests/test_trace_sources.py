@@ -16,12 +16,12 @@ from reading import Read, both_ways, comparable
 from running import invoke, refused, shown, told
 
 from ratelab import InputError
-from ratelab.lab.traces import TraceOptions, columnar, lines, read_trace, read_traces
-from ratelab.lab.traces.columns import Part
+from ratelab.lab.traces import TraceOptions, columnar, files, read_trace, read_traces
+from ratelab.lab.traces.batches import Part
+from ratelab.lab.traces.files import Block
 from ratelab.lab.traces.formats import Format
-from ratelab.lab.traces.lines import Block
 
-NO_ARROW = "ratelab.lab.traces.lines.find_spec"
+NO_ARROW = "ratelab.lab.traces.files.find_spec"
 
 
 def zstd(content: bytes) -> bytes:
@@ -188,7 +188,7 @@ def test_what_needs_arrow_says_what_to_install(
 def test_a_large_file_is_read_with_arrow_or_told_what_that_would_gain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
 ) -> None:
-    monkeypatch.setattr(lines, "_BLOCK", 200)
+    monkeypatch.setattr(files, "_BLOCK", 200)
     monkeypatch.setattr("ratelab.cli.reading._LARGE", 500)
     if not installed:
         monkeypatch.setattr(NO_ARROW, lambda name: None)

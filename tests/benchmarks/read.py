@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from timing import Figure, rate_figure, time_in_turn
 
 from ratelab.lab.traces import arrow_installed, read_traces
-from ratelab.lab.traces.sample import sample_lines
+from ratelab.lab.traces.synthetic import sample_lines
 from ratelab.quota import Quota
 
 LINES, CLIENTS, RATE = 300_000, 10_000, Quota.parse("100/s")

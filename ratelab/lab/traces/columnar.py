@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from ratelab.errors import InputError
 from ratelab.lab.spill import Integers
 from ratelab.lab.traces import arrow
-from ratelab.lab.traces.columns import Columns, Part, unread
+from ratelab.lab.traces.batches import Columns, Part, unread
+from ratelab.lab.traces.files import LONGEST, Block, LineError
 from ratelab.lab.traces.formats import Format
-from ratelab.lab.traces.instants import PLAIN_TIMES, read_log_instant
-from ratelab.lab.traces.lines import LONGEST, Block, LineError
-from ratelab.lab.traces.records import Fields
+from ratelab.lab.traces.jsonl import Fields
 from ratelab.lab.traces.shapes import shape_of
+from ratelab.lab.traces.timestamps import PLAIN_TIMES, read_log_instant
 from ratelab.quota import LARGEST, UNITS
 
 _CLIENT = "^[!-~](?:(?s:.)*[!-~])?$"

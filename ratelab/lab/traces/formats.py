@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import chain
 
 from ratelab.errors import InputError, shown
-from ratelab.lab.traces.lines import Block
-from ratelab.lab.traces.logline import ReadLine, is_log_line, log_pattern, log_reader
+from ratelab.lab.traces.access_log import ReadLine, is_log_line, log_pattern, log_reader
+from ratelab.lab.traces.csv_rows import csv_delimiter, csv_header, csv_patterns, csv_reader, csv_unit
+from ratelab.lab.traces.files import Block
+from ratelab.lab.traces.jsonl import TIMES, Fields, json_reader
 from ratelab.lab.traces.options import TraceOptions
-from ratelab.lab.traces.records import TIMES, Fields, json_reader
-from ratelab.lab.traces.rows import csv_delimiter, csv_header, csv_patterns, csv_reader, csv_unit
 from ratelab.quota import UNITS
 
 Blocks = Iterator[Block]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ratelab.errors import InputError, shown
-from ratelab.lab.traces.records import CLIENTS, TIMES, Fields
+from ratelab.lab.traces.jsonl import CLIENTS, TIMES, Fields
 from ratelab.quota import UNITS
 
 FORMATS = ("auto", "log", "jsonl", "csv", "parquet")

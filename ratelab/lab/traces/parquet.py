@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from ratelab.lab.traces import arrow
+from ratelab.lab.traces.batches import Part
 from ratelab.lab.traces.columnar import in_columns, part_from
-from ratelab.lab.traces.columns import Part
-from ratelab.lab.traces.records import Fields
-from ratelab.lab.traces.rows import column_of
+from ratelab.lab.traces.csv_rows import column_of
+from ratelab.lab.traces.jsonl import Fields
 
 
 def named_columns(path: str, fields: Fields) -> Fields:

@@ -8,7 +8,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from ratelab.errors import InputError
-from ratelab.lab.traces.lines import printable
+from ratelab.lab.traces.files import printable
 
 
 def expanded(paths: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ratelab.lab.traces.arrow import Tree
-from ratelab.lab.traces.records import Fields
+from ratelab.lab.traces.jsonl import Fields
 
 
 class Shape(NamedTuple):

@@ -7,12 +7,12 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from ratelab.errors import InputError, install_hint
-from ratelab.lab.traces.columns import Part, unread
+from ratelab.lab.traces.access_log import ReadLine
+from ratelab.lab.traces.batches import Part, unread
+from ratelab.lab.traces.files import arrow_installed, is_parquet, read_blocks
 from ratelab.lab.traces.formats import recognised
-from ratelab.lab.traces.lines import arrow_installed, is_parquet, read_blocks
-from ratelab.lab.traces.logline import ReadLine
+from ratelab.lab.traces.jsonl import json_reader
 from ratelab.lab.traces.options import TraceOptions
-from ratelab.lab.traces.records import json_reader
 
 
 class Source(NamedTuple):

@@ -9,7 +9,7 @@ from functools import lru_cache
 from math import floor
 
 from ratelab.errors import shown
-from ratelab.lab.traces.lines import LineError
+from ratelab.lab.traces.files import LineError
 from ratelab.quota import LARGEST, UNITS
 
 _EXACT = Context(prec=60)

@@ -11,8 +11,8 @@ import numpy as np
 
 from ratelab.errors import shown
 from ratelab.lab.spill import Integers
-from ratelab.lab.traces.lines import LONGEST, LineError, RepeatedError
-from ratelab.lab.traces.logline import ReadLine
+from ratelab.lab.traces.access_log import ReadLine
+from ratelab.lab.traces.files import LONGEST, LineError, RepeatedError
 
 Lines = Sequence[tuple[int, str]]
 """Lines with their numbers."""

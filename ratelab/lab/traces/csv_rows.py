@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from ratelab.errors import InputError, shown
-from ratelab.lab.traces.instants import PLAIN_ISO, PLAIN_NUMBER
-from ratelab.lab.traces.lines import LineError
-from ratelab.lab.traces.logline import Event, ReadLine
-from ratelab.lab.traces.records import Fields, event, lacks, one_algorithm
+from ratelab.lab.traces.access_log import Event, ReadLine
+from ratelab.lab.traces.files import LineError
+from ratelab.lab.traces.jsonl import Fields, event, lacks, one_algorithm
+from ratelab.lab.traces.timestamps import PLAIN_ISO, PLAIN_NUMBER
 
 _INK = {",": r"!#-+.-~-", ";": "!#-:<-~", "\t": "!#-~"}
 """What can be seen of ASCII, without quotes and a delimiter: within the brackets of a pattern."""

@@ -9,9 +9,9 @@ from functools import lru_cache
 from itertools import islice
 
 from ratelab.errors import shown
-from ratelab.lab.traces.instants import read_instant, read_number
-from ratelab.lab.traces.lines import LineError, RepeatedError, printable
-from ratelab.lab.traces.logline import Event, ReadLine
+from ratelab.lab.traces.access_log import Event, ReadLine
+from ratelab.lab.traces.files import LineError, RepeatedError, printable
+from ratelab.lab.traces.timestamps import read_instant, read_number
 from ratelab.quota import LARGEST
 
 CLIENTS = ("ip", "client_ip", "clientip", "remote_addr", "remote_ip", "client")

@@ -11,7 +11,7 @@ import numpy as np
 
 from ratelab.errors import InputError
 from ratelab.lab.scenarios.arrivals import exponential, random_bits, uniform
-from ratelab.lab.traces.instants import MONTHS
+from ratelab.lab.traces.timestamps import MONTHS
 from ratelab.quota import UNITS, Quota
 
 MOST_CLIENTS = 2**24

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from difflib import get_close_matches
 
 from ratelab.errors import InputError, shown
-from ratelab.lab.traces.instants import PLAIN_LOG, read_log_instant
-from ratelab.lab.traces.lines import LineError
+from ratelab.lab.traces.files import LineError
+from ratelab.lab.traces.timestamps import PLAIN_LOG, read_log_instant
 
 Event = tuple[str, int, int]
 """One request: its client, its time in nanoseconds since 1970 and its cost."""

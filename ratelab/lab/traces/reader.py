@@ -12,8 +12,8 @@ import numpy as np
 from ratelab.errors import InputError
 from ratelab.lab.ordered import Gathering
 from ratelab.lab.spill import Stored
-from ratelab.lab.traces.columns import REJECTS_KEPT, Columns, Numbering, Reader, Reject
-from ratelab.lab.traces.lines import LineError, printable
+from ratelab.lab.traces.batches import REJECTS_KEPT, Columns, Numbering, Reader, Reject
+from ratelab.lab.traces.files import LineError, printable
 from ratelab.lab.traces.options import TraceOptions
 from ratelab.lab.traces.paths import called, called_together
 from ratelab.lab.traces.seconds import SECOND, count_from, spread
