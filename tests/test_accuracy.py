@@ -19,7 +19,7 @@ from ratelab.lab.comparison import compare
 from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.windows import Trailing
 from ratelab.limiter import Algorithm
-from ratelab.report.rows import result_rows
+from ratelab.report.serialize import result_rows
 
 CARD = ["at_most", "peak_at", "peak_key", "unearned", "withheld"]
 NOISY, SHARED = (str(SCENARIOS / f"{stem}.yaml") for stem in ("noisy-neighbour", "global-counter"))

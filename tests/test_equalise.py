@@ -20,7 +20,7 @@ from ratelab.lab.equal_protection import AHEAD, Equalised, first, good_requests
 from ratelab.lab.replay import replay
 from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.traffic import Traffic
-from ratelab.report.equal import equal_table
+from ratelab.report.equal_protection import equal_table
 
 QUOTA = Quota(2, 7, 3)
 

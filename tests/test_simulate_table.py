@@ -14,7 +14,7 @@ from ratelab import ALGORITHMS, Quota, create
 from ratelab.algorithms import COMPARED
 from ratelab.cli import ratelab_command
 from ratelab.lab.scenarios import load_scenario
-from ratelab.report.findings import seconds
+from ratelab.report.summary import seconds
 from ratelab.report.tables import COLUMNS
 
 EVERY = sorted(SCENARIOS.glob("*.yaml"))

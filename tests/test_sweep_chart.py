@@ -14,7 +14,7 @@ from ratelab.algorithms.token_bucket import TokenBucket
 from ratelab.lab.grid import quotas
 from ratelab.lab.sweep import Swept, built, sweep
 from ratelab.report.charts import draw_sweep
-from ratelab.report.swept import finding
+from ratelab.report.sweep import finding
 
 
 class Other(TokenBucket):

@@ -23,7 +23,7 @@ from ratelab.lab.comparison import compare
 from ratelab.lab.levels import gauge
 from ratelab.lab.playback import Playback
 from ratelab.report.charts.view import View
-from ratelab.report.watching import frame, status
+from ratelab.report.watch import frame, status
 
 SECOND = 10**9
 

@@ -18,7 +18,7 @@ def algorithms(names: tuple[str, ...], rate: str, burst: int, as_json: bool) -> 
     """List the algorithms there are, those of installed packages included."""
     from ratelab.quota import Quota
     from ratelab.report.catalogue import catalogue, catalogue_table
-    from ratelab.report.rows import quota_object
+    from ratelab.report.serialize import quota_object
 
     quota = Quota.parse(rate, burst)
     entries = [catalogue(algorithm, quota) for algorithm in chosen(names, ["all"])]

@@ -17,11 +17,11 @@ from ratelab.cli.pages import Pages
 from ratelab.cli.progress import LateProgress
 from ratelab.cli.trimmed import Trimmed
 from ratelab.errors import InputError
-from ratelab.report.card import card_table, differing_table
-from ratelab.report.equal import equal_table
+from ratelab.report.accuracy import card_table, differing_table
+from ratelab.report.equal_protection import equal_table
 from ratelab.report.files import check_events_writable, write_events, write_table
-from ratelab.report.rows import comparison_object
 from ratelab.report.run import Run
+from ratelab.report.serialize import comparison_object
 from ratelab.report.strip import strips
 from ratelab.report.tables import comparison_table, denied_table, heading
 from ratelab.report.whole import check_writable

@@ -78,8 +78,8 @@ def _replay_traces(
     from ratelab.cli.progress import LateProgress
     from ratelab.lab.comparison import compare
     from ratelab.lab.traces import called_together, printable
-    from ratelab.report.reading import reading_notes, reading_object
     from ratelab.report.run import Run
+    from ratelab.report.trace_notes import reading_notes, reading_object
 
     classes = chosen(algorithms, COMPARED)
     read = read_watched(paths, options)

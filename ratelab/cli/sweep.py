@@ -70,7 +70,7 @@ def sweep(
     from ratelab.lab.sweep import built
     from ratelab.lab.sweep import sweep as swept
     from ratelab.lab.traces import TraceOptions
-    from ratelab.report.swept import swept_object
+    from ratelab.report.sweep import swept_object
     from ratelab.report.tables import asked
     from ratelab.report.whole import check_writable
 
@@ -104,7 +104,7 @@ def _traffic(sources: tuple[str, ...], options: TraceOptions) -> tuple[Asked, di
         told = {"scenario": scenario.name, "seed": scenario.seed}
         return scenario.traffic, told, (f"{scenario.name}: {scenario.description}",)
     from ratelab.lab.traces import called_together, expanded, printable
-    from ratelab.report.reading import reading_notes, reading_object
+    from ratelab.report.trace_notes import reading_notes, reading_object
 
     paths = expanded(sources)
     read = read_watched(paths, options)
@@ -115,7 +115,7 @@ def _traffic(sources: tuple[str, ...], options: TraceOptions) -> tuple[Asked, di
 
 def _write(csv_file: str, source: dict[str, Any], results: Sequence[Swept]) -> None:
     from ratelab.report.files import write_rows
-    from ratelab.report.swept import swept_rows
+    from ratelab.report.sweep import swept_rows
 
     label = dict([*source.items()][:1])
     write_rows(csv_file, [{**label, **row} for row in swept_rows(results)])
@@ -131,7 +131,7 @@ def _draw(pictures: Sequence[str], results: Sequence[Swept], theme: str | None, 
 
 def _print(traffic: Asked, told: tuple[str, ...], results: Sequence[Swept]) -> None:
     from ratelab.cli.output import console_of_80
-    from ratelab.report.swept import swept_table
+    from ratelab.report.sweep import swept_table
     from ratelab.report.tables import asked
 
     console = console_of_80()

@@ -86,9 +86,9 @@ def watch(
     from ratelab.lab.comparison import compare
     from ratelab.lab.scenarios import load_scenario
     from ratelab.report.charts.view import View
-    from ratelab.report.findings import findings
+    from ratelab.report.summary import findings
     from ratelab.report.tables import heading
-    from ratelab.report.watching import lines
+    from ratelab.report.watch import lines
 
     console = console_of_80()
     playing = console.is_terminal and not console.is_dumb_terminal
@@ -125,7 +125,7 @@ def _play(console: Console, view: View, pace: Pace) -> None:
     from rich.live import Live
 
     from ratelab.lab.playback import Playback
-    from ratelab.report.watching import frame, status
+    from ratelab.report.watch import frame, status
 
     playback = Playback(view.comparison, view.focussed)
 

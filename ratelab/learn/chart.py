@@ -13,7 +13,7 @@ from ratelab.limiter import Decision
 from ratelab.report.charts.lettering import Pen
 from ratelab.report.charts.palette import colours
 from ratelab.report.charts.sheet import LABEL, MARGIN, WIDTH, Sheet, styled
-from ratelab.report.findings import counted
+from ratelab.report.summary import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -12,7 +12,7 @@ from ratelab.algorithms.plugins import blaming
 from ratelab.errors import InputError
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota, about
-from ratelab.report.findings import counted
+from ratelab.report.summary import counted
 
 
 class Entry(NamedTuple):

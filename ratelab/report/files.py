@@ -11,7 +11,7 @@ from typing import IO, Any
 from ratelab.errors import InputError
 from ratelab.lab.comparison import Comparison
 from ratelab.limiter import Decision
-from ratelab.report.rows import result_rows
+from ratelab.report.serialize import result_rows
 from ratelab.report.whole import check_writable, write_text
 
 EVENT_COLUMNS = ("at_ns", "client", "cost", "algorithm", *Decision._fields)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ratelab.lab.decisions import Decisions
 from ratelab.lab.recording import Recording, digest
-from ratelab.report.findings import counted
+from ratelab.report.summary import counted
 
 
 def recording_object(recording: Recording, replayed: Decisions) -> dict[str, Any]:

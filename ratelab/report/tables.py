@@ -18,7 +18,7 @@ from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Asked
 from ratelab.quota import about
 from ratelab.report.clients import client_table
-from ratelab.report.findings import counted, findings, granted, seconds
+from ratelab.report.summary import counted, findings, granted, seconds
 
 BEST, WORST = "*", "!"
 

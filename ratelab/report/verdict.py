@@ -16,8 +16,8 @@ from ratelab.lab.comparison import Comparison
 from ratelab.lab.faults import KINDS
 from ratelab.lab.traffic import Traffic
 from ratelab.quota import Quota, about
-from ratelab.report.findings import counted
-from ratelab.report.rows import quota_object
+from ratelab.report.serialize import quota_object
+from ratelab.report.summary import counted
 from ratelab.report.tables import heading
 
 MOST_SHOWN = 10

@@ -32,7 +32,7 @@ def draw(comparison: Comparison, chart: str = "comparison", theme: str = "light"
     """
     from ratelab.report.charts.sheet import Sheet, styled
     from ratelab.report.charts.view import View
-    from ratelab.report.findings import findings
+    from ratelab.report.summary import findings
     from ratelab.report.tables import heading
 
     view = View(comparison, theme)
@@ -49,7 +49,7 @@ def draw_sweep(results: Sequence[Swept], theme: str = "light", caption: str = ""
     """Draw what each quota would deny, under a title that tells which is enough; `caption` says what was swept."""
     from ratelab.report.charts.sheet import Sheet, styled
     from ratelab.report.charts.sweep import height, paint
-    from ratelab.report.swept import finding
+    from ratelab.report.sweep import finding
 
     with styled():
         sheet = Sheet(finding(results), caption, height(results), theme)

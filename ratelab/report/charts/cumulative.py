@@ -10,7 +10,7 @@ from ratelab.report.charts.labels import Label, label
 from ratelab.report.charts.sheet import LABEL, Sheet
 from ratelab.report.charts.units import count
 from ratelab.report.charts.view import View
-from ratelab.report.findings import granted, price
+from ratelab.report.summary import granted, price
 
 ROOM = 1.75
 """Inches for the labels beside the lines."""

@@ -10,7 +10,7 @@ from ratelab.report.charts.box import Box
 from ratelab.report.charts.lettering import Pen
 from ratelab.report.charts.sheet import LABEL, Sheet
 from ratelab.report.charts.view import View
-from ratelab.report.findings import listed
+from ratelab.report.summary import listed
 
 MOST_NAMED = 16
 """Clients that get a bar and a name each; of more, their shares are drawn in order."""

@@ -6,7 +6,7 @@ from ratelab.report.charts.box import Box
 from ratelab.report.charts.sheet import LABEL, Sheet
 from ratelab.report.charts.strips import height, strips
 from ratelab.report.charts.view import View
-from ratelab.report.findings import hopeless, listed
+from ratelab.report.summary import hopeless, listed
 
 __all__ = ["finding", "height", "paint"]
 

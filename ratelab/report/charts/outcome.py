@@ -5,7 +5,7 @@ from __future__ import annotations
 from ratelab.report.charts.box import Box
 from ratelab.report.charts.sheet import LABEL, Sheet
 from ratelab.report.charts.view import View
-from ratelab.report.findings import counted, price
+from ratelab.report.summary import counted, price
 
 HEADING, EACH = 0.3, 0.26
 NAMES, NUMBER = 1.45, 0.85

@@ -12,7 +12,7 @@ from ratelab.report.charts.lettering import Pen
 from ratelab.report.charts.palette import colours
 from ratelab.report.charts.quotas import Along, Row, along, rows_of
 from ratelab.report.charts.sheet import LABEL, Sheet
-from ratelab.report.swept import least_enough
+from ratelab.report.sweep import least_enough
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

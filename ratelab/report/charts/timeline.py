@@ -15,7 +15,7 @@ from ratelab.report.charts.cells import Cells
 from ratelab.report.charts.sheet import Sheet
 from ratelab.report.charts.units import count
 from ratelab.report.charts.view import View
-from ratelab.report.findings import price
+from ratelab.report.summary import price
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -22,7 +22,7 @@ from ratelab.quota import UNITS
 from ratelab.report.charts.palette import colours
 from ratelab.report.charts.sheet import LABEL
 from ratelab.report.charts.units import unit_of
-from ratelab.report.findings import counted
+from ratelab.report.summary import counted
 
 COLUMNS = 300
 """Parts of the time axis in which a curve is drawn no finer."""

@@ -10,7 +10,7 @@ from ratelab.report.charts.box import Box
 from ratelab.report.charts.sheet import Sheet
 from ratelab.report.charts.strips import height, strips
 from ratelab.report.charts.view import View
-from ratelab.report.findings import protection
+from ratelab.report.summary import protection
 
 COLUMNS_PER_INCH = 70
 """How finely time is cut; the most in each part is drawn, so that no moment above the burst is lost."""

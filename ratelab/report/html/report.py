@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ratelab.report import card
-from ratelab.report.equal import equal_findings
-from ratelab.report.findings import findings
+from ratelab.report import accuracy
+from ratelab.report.equal_protection import equal_findings
 from ratelab.report.html import tables
 from ratelab.report.html.drawn import Picture
 from ratelab.report.html.rendering import Made, rendered
 from ratelab.report.html.tables import Table
 from ratelab.report.run import Run
+from ratelab.report.summary import findings
 from ratelab.report.tables import heading
 
 MOST_WORDS = 30
@@ -30,7 +30,7 @@ class Page:
     asked: Sequence[str]
     pictures: Sequence[Picture]
     results: Table
-    card: Table
+    accuracy: Table
     accuracy: Sequence[str]
     differing: Table | None
     equal: Table | None
@@ -56,8 +56,8 @@ def _told(run: Run, pictures: Sequence[Picture], home: str | None) -> Page:
         asked=[*_asked(run), *run.notes],
         pictures=pictures,
         results=tables.results(comparison),
-        card=tables.card(comparison),
-        accuracy=[*card.differing(comparison), *card.estimated(comparison)],
+        accuracy=tables.card(comparison),
+        accuracy=[*accuracy.differing(comparison), *accuracy.estimated(comparison)],
         differing=tables.differing(comparison),
         equal=tables.equal(comparison),
         equal_findings=equal_findings(comparison, equalised) if equalised else [],

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ratelab.lab.comparison import Comparison
-from ratelab.report.card import BROKEN, breaks, card_cell, card_columns
-from ratelab.report.equal import EQUAL, differs, equal_cells
-from ratelab.report.findings import counted
-from ratelab.report.rows import result_rows
+from ratelab.report.accuracy import BROKEN, breaks, card_cell, card_columns
+from ratelab.report.equal_protection import EQUAL, differs, equal_cells
+from ratelab.report.serialize import result_rows
+from ratelab.report.summary import counted
 from ratelab.report.tables import BEST, COLUMNS, WORST, Column, cell, denials
 
 MOST_CLIENTS = 1000

@@ -11,7 +11,7 @@ from rich.table import Table
 from ratelab.lab.sweep import Swept
 from ratelab.lab.traffic import Asked
 from ratelab.quota import Quota
-from ratelab.report.rows import quota_object
+from ratelab.report.serialize import quota_object
 
 FEW = 0.01
 """The share of requests that a quota may deny and still be enough."""

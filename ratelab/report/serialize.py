@@ -14,7 +14,7 @@ from ratelab.lab.metrics import Result
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Asked
 from ratelab.quota import Quota
-from ratelab.report.findings import counted
+from ratelab.report.summary import counted
 
 COLUMNS = tuple(field.name for field in fields(Result) if not field.name.startswith("client_"))
 """The figures of an algorithm that are one value each, in the order in which they are reported."""

@@ -12,8 +12,8 @@ from ratelab.lab.playback import Playback
 from ratelab.limiter import Algorithm
 from ratelab.quota import UNITS
 from ratelab.report.charts.view import View
-from ratelab.report.findings import seconds
 from ratelab.report.strip import LEGEND, strip
+from ratelab.report.summary import seconds
 
 BAR = 24
 """Letters for a level from 0 to the burst."""

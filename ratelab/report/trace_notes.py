@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ratelab.lab.traces import Trace
-from ratelab.report.findings import counted
+from ratelab.report.summary import counted
 
 
 def reading_object(trace: Trace) -> dict[str, Any]:

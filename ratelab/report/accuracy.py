@@ -15,8 +15,8 @@ from rich.text import Text
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.counter_estimate import CLAIMED_DIFFERENCE, CLAIMED_WRONG, Estimate
 from ratelab.report.clients import client_table
-from ratelab.report.findings import counted, listed, seconds
-from ratelab.report.rows import result_rows
+from ratelab.report.serialize import result_rows
+from ratelab.report.summary import counted, listed, seconds
 from ratelab.report.tables import WORST
 
 MEANINGS = (
