@@ -12,8 +12,8 @@ from pictures import drawn
 
 from ratelab.algorithms import COMPARED
 from ratelab.report.charts import THEMES
-from ratelab.report.charts.palette import THEMES as PAPERS
-from ratelab.report.charts.palette import colours
+from ratelab.report.charts.style import THEMES as PAPERS
+from ratelab.report.charts.style import colours
 
 SEEN_BY = {
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],

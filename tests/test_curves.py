@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ratelab import ALGORITHMS, Quota
-from ratelab.lab.curves import Curve, banded, borders, cumulative, most_in_window, thinned, turns, within
 from ratelab.lab.levels import looked, recorded
 from ratelab.lab.replay import replay
+from ratelab.report.charts.series import Curve, banded, borders, cumulative, most_in_window, thinned, turns, within
 
 few = settings(max_examples=40)
 ends = st.integers(50, 52)

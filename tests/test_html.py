@@ -21,7 +21,7 @@ from ratelab.algorithms import COMPARED, find
 from ratelab.lab.comparison import compare
 from ratelab.lab.scenarios import load_scenario
 from ratelab.report.charts import draw
-from ratelab.report.charts.palette import THEMES
+from ratelab.report.charts.style import THEMES
 from ratelab.report.html import Made, page, tables
 from ratelab.report.html.drawn import Picture
 from ratelab.report.meanings import MEANINGS

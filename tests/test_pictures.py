@@ -11,28 +11,28 @@ from ratelab.lab.comparison import Comparison
 from ratelab.lab.decisions import DECISION
 from ratelab.lab.metrics import measure
 from ratelab.lab.traffic import Traffic
-from ratelab.report.charts import draw, lettering, rendered
+from ratelab.report.charts import draw, rendered, text
 
 
 def test_letters_that_no_font_has_are_written_as_code_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lettering, "_font_with", lambda letter: None)
-    assert lettering.legible("Ирина, tab\there: 用🙂 €") == "Ирина, tab here: \\u7528\\U0001f642 €"
+    monkeypatch.setattr(text, "_font_with", lambda letter: None)
+    assert text.legible("Ирина, tab\there: 用🙂 €") == "Ирина, tab here: \\u7528\\U0001f642 €"
 
 
 def test_a_line_never_ends_between_a_number_and_its_percent_sign() -> None:
-    text, pen = "nothing left for 33 % of the time", lettering.Pen(9)
+    text, pen = "nothing left for 33 % of the time", text.Pen(9)
     lines = pen.broken(text, pen.width("nothing left for 33 "), 5)
     assert lines == ["nothing left for", "33 % of the time"]
 
 
 def test_letters_of_another_font_are_taken_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lettering, "_font_with", {"用": "Fancy", "户": "Fancy", "🙂": "Smiles"}.get)
-    assert lettering.legible("用户🙂") == "用户🙂"
-    assert lettering.Pen(9).font("a用户🙂").get_family() == [lettering.FONT, "Fancy", "Smiles"]
+    monkeypatch.setattr(text, "_font_with", {"用": "Fancy", "户": "Fancy", "🙂": "Smiles"}.get)
+    assert text.legible("用户🙂") == "用户🙂"
+    assert text.Pen(9).font("a用户🙂").get_family() == [text.FONT, "Fancy", "Smiles"]
 
 
 def test_the_font_of_last_resort_which_has_a_box_for_every_letter_is_never_taken() -> None:
-    assert [name for name, _ in lettering._installed() if "resort" in name.lower()] == []
+    assert [name for name, _ in text._installed() if "resort" in name.lower()] == []
 
 
 @pytest.mark.parametrize("file_format", ["png", "svg", "pdf"])

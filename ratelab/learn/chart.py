@@ -10,9 +10,9 @@ from matplotlib.patches import Rectangle
 
 from ratelab.learn.verdict import GradedRequest, Verdict, decision_lines, format_signed_time
 from ratelab.limiter import Decision
-from ratelab.report.charts.lettering import Pen
-from ratelab.report.charts.palette import colours
-from ratelab.report.charts.sheet import LABEL, MARGIN, WIDTH, Sheet, styled
+from ratelab.report.charts.canvas import LABEL, MARGIN, WIDTH, Sheet, styled
+from ratelab.report.charts.style import colours
+from ratelab.report.charts.text import Pen
 from ratelab.report.summary import counted
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from ratelab import Decision, create
 from ratelab.learn.chart import draw_verdict
 from ratelab.learn.verdict import GradedRequest, Verdict
 from ratelab.report.charts import THEMES, rendered
-from ratelab.report.charts.palette import THEMES as PAPERS
-from ratelab.report.charts.palette import colours
+from ratelab.report.charts.style import THEMES as PAPERS
+from ratelab.report.charts.style import colours
 
 SECOND = 10**9
 LEAKY = create("leaky-bucket", "2/s", 5)

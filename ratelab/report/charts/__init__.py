@@ -30,7 +30,7 @@ def draw(comparison: Comparison, chart: str = "comparison", theme: str = "light"
 
     The comparison must have kept its decisions. The picture is 8 inches wide and as high as it needs.
     """
-    from ratelab.report.charts.sheet import Sheet, styled
+    from ratelab.report.charts.canvas import Sheet, styled
     from ratelab.report.charts.view import View
     from ratelab.report.summary import findings
     from ratelab.report.tables import heading
@@ -47,7 +47,7 @@ def draw(comparison: Comparison, chart: str = "comparison", theme: str = "light"
 
 def draw_sweep(results: Sequence[Swept], theme: str = "light", caption: str = "") -> Figure:
     """Draw what each quota would deny, under a title that tells which is enough; `caption` says what was swept."""
-    from ratelab.report.charts.sheet import Sheet, styled
+    from ratelab.report.charts.canvas import Sheet, styled
     from ratelab.report.charts.sweep import height, paint
     from ratelab.report.sweep import finding
 
@@ -59,6 +59,6 @@ def draw_sweep(results: Sequence[Swept], theme: str = "light", caption: str = ""
 
 def rendered(figure: Figure, file_format: str) -> bytes:
     """Return the picture as a file of `FORMATS`, or of webp for a page; the same picture gives the same bytes."""
-    from ratelab.report.charts.sheet import rendered
+    from ratelab.report.charts.canvas import rendered
 
     return rendered(figure, file_format)

@@ -8,9 +8,9 @@ from heapq import heappop, heappush
 
 import numpy as np
 
-from ratelab.lab.curves import within
 from ratelab.lab.decisions import Decisions
 from ratelab.lab.spill import Integers
+from ratelab.report.charts.series import within
 
 FEW = 200
 """Waits for which room to be drawn one by one is looked for."""

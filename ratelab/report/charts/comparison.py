@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ratelab.report.charts import cumulative, outcome, strips, timeline, window
 from ratelab.report.charts.box import Box
-from ratelab.report.charts.sheet import Sheet
+from ratelab.report.charts.canvas import Sheet
 from ratelab.report.charts.view import View
 
 GAP, EACH = 0.25, 0.85

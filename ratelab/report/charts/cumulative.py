@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ratelab.lab.curves import cumulative
 from ratelab.report.charts.box import Box
+from ratelab.report.charts.canvas import LABEL, Sheet
 from ratelab.report.charts.labels import Label, label
-from ratelab.report.charts.sheet import LABEL, Sheet
+from ratelab.report.charts.series import cumulative
 from ratelab.report.charts.units import count
 from ratelab.report.charts.view import View
 from ratelab.report.summary import granted, price

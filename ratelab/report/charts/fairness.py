@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from ratelab.lab.metrics import Result
 from ratelab.report.charts.box import Box
-from ratelab.report.charts.lettering import Pen
-from ratelab.report.charts.sheet import LABEL, Sheet
+from ratelab.report.charts.canvas import LABEL, Sheet
+from ratelab.report.charts.text import Pen
 from ratelab.report.charts.view import View
 from ratelab.report.summary import listed
 

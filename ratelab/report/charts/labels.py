@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ratelab.report.charts.box import Box
-from ratelab.report.charts.sheet import LABEL, Sheet
+from ratelab.report.charts.canvas import LABEL, Sheet
 
 
 class Label(NamedTuple):

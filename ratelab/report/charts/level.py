@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ratelab.report.charts.box import Box
-from ratelab.report.charts.sheet import LABEL, Sheet
+from ratelab.report.charts.canvas import LABEL, Sheet
 from ratelab.report.charts.strips import height, strips
 from ratelab.report.charts.view import View
 from ratelab.report.summary import hopeless, listed

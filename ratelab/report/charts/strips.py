@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ratelab.lab.metrics import Result
 from ratelab.report.charts.box import Box
-from ratelab.report.charts.sheet import LABEL, Sheet
+from ratelab.report.charts.canvas import LABEL, Sheet
 from ratelab.report.charts.view import View
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ratelab.lab.sweep import Swept
 from ratelab.report.charts.box import Box
+from ratelab.report.charts.canvas import LABEL, Sheet
 from ratelab.report.charts.labels import Label, label
-from ratelab.report.charts.lettering import Pen
-from ratelab.report.charts.palette import colours
 from ratelab.report.charts.quotas import Along, Row, along, rows_of
-from ratelab.report.charts.sheet import LABEL, Sheet
+from ratelab.report.charts.style import colours
+from ratelab.report.charts.text import Pen
 from ratelab.report.sweep import least_enough
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ratelab.lab.curves import borders, within
 from ratelab.lab.spill import Integers
 from ratelab.report.charts import strips
 from ratelab.report.charts.box import Box
+from ratelab.report.charts.canvas import Sheet
 from ratelab.report.charts.cells import Cells
-from ratelab.report.charts.sheet import Sheet
+from ratelab.report.charts.series import borders, within
 from ratelab.report.charts.units import count
 from ratelab.report.charts.view import View
 from ratelab.report.summary import price

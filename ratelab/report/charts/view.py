@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.lab.comparison import Comparison
-from ratelab.lab.curves import Band, Curve, Values, banded, borders, thinned, turns
 from ratelab.lab.departures import departures
 from ratelab.lab.levels import Levels, looked, recorded
 from ratelab.lab.metrics import Result
@@ -19,8 +18,9 @@ from ratelab.lab.traffic import Traffic, key_count
 from ratelab.lab.windows import fullest_window
 from ratelab.limiter import Algorithm
 from ratelab.quota import UNITS
-from ratelab.report.charts.palette import colours
-from ratelab.report.charts.sheet import LABEL
+from ratelab.report.charts.canvas import LABEL
+from ratelab.report.charts.series import Band, Curve, Values, banded, borders, thinned, turns
+from ratelab.report.charts.style import colours
 from ratelab.report.charts.units import unit_of
 from ratelab.report.summary import counted
 

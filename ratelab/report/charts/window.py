@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ratelab.lab.curves import borders, most_in_window
 from ratelab.quota import about
 from ratelab.report.charts.box import Box
-from ratelab.report.charts.sheet import Sheet
+from ratelab.report.charts.canvas import Sheet
+from ratelab.report.charts.series import borders, most_in_window
 from ratelab.report.charts.strips import height, strips
 from ratelab.report.charts.view import View
 from ratelab.report.summary import protection

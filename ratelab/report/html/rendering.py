@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from ratelab.report.charts.palette import THEMES
+from ratelab.report.charts.style import THEMES
 from ratelab.report.meanings import MEANINGS
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -15,8 +15,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from ratelab.report.charts.box import Box
-from ratelab.report.charts.lettering import Pen, legible
-from ratelab.report.charts.palette import THEMES, lettered
+from ratelab.report.charts.style import THEMES, lettered
+from ratelab.report.charts.text import Pen, legible
 from ratelab.report.charts.units import count, marks, moment
 
 if TYPE_CHECKING:
