@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from ratelab.report.html.claim import claim_page, held
 from ratelab.report.html.drawn import Picture, pictures
+from ratelab.report.html.page import page
 from ratelab.report.html.rendering import Made, rendered
-from ratelab.report.html.report import page
 from ratelab.report.run import Run
 
 RESERVED = INDEX, CLAIM = "index", "sliding-counter"
