@@ -10,8 +10,8 @@ from rewriting import rewritten
 from ratelab.http import middleware, prometheus
 from ratelab.http.middleware import Guard, RateLimitMiddleware
 from ratelab.http.problems import quota_exceeded
-from ratelab.stores import breaker
-from ratelab.stores.breaker import Breaker
+from ratelab.stores import circuit_breaker
+from ratelab.stores.circuit_breaker import Breaker
 from ratelab.stores.resilient import ResilientLimiter
 
 
@@ -59,14 +59,14 @@ ANSWERED = "await answer(scope, send, *_unavailable(error))\n        return"
 
 BREAKERS = {
     "it never opens": _failed("failures >= FAILURES", "False"),
-    "it opens at once": Mutant(breaker, "FAILURES", 1),
+    "it opens at once": Mutant(circuit_breaker, "FAILURES", 1),
     "a success does not begin anew": _succeeded("spell.failures or ", ""),
     "a stall is as many failures as requests": _failed(OF_ANOTHER_SPELL, "spell = self._spell\n    if False:"),
     "it never probes": _begin("now < spell.next_probe", "True"),
     "all requests probe": _begin("spell.probing or ", ""),
     "a probe follows on the other": _begin(", now + FIRST_PAUSE", ", now"),
     "probes do not back off": _failed("now + LONGEST_PAUSE", "now + FIRST_PAUSE"),
-    "probes back off too far": Mutant(breaker, "LONGEST_PAUSE", 4 * breaker.LONGEST_PAUSE),
+    "probes back off too far": Mutant(circuit_breaker, "LONGEST_PAUSE", 4 * circuit_breaker.LONGEST_PAUSE),
     "the first probe is at once": _failed("next_probe=now + FIRST_PAUSE", "next_probe=now"),
     "a cancelled probe blocks all others": _ask(FINISHES, ""),
     "a look asks a store that is up": _mutant(ResilientLimiter, "probe", "None if self._breaker.up else ", ""),

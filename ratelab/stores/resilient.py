@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ratelab.clock import steady
 from ratelab.errors import InputError, StoreError, shown
 from ratelab.limiter import Algorithm, AsyncLimiter, Clock, Decision
-from ratelab.stores.breaker import LONGEST_PAUSE, Breaker, Spell
+from ratelab.stores.circuit_breaker import LONGEST_PAUSE, Breaker, Spell
 from ratelab.stores.memory import MemoryLimiter, Stats, check_cost
 
 ON_STORE_ERROR = {
