@@ -12,7 +12,7 @@ from threading import Thread
 from flaky_proxy import network
 from stores import ask, free_port
 
-from ratelab.stores.server import Server
+from ratelab.stores.valkey.server import Server
 
 BadStore = Callable[[Server], AbstractContextManager[str]]
 

@@ -19,7 +19,7 @@ from ratelab.algorithms import available, find
 from ratelab.lab.traces import Trace, TraceOptions
 
 if TYPE_CHECKING:
-    from ratelab.stores.server import Server
+    from ratelab.stores.valkey.server import Server
 
 pytest.register_assert_rewrite("contracts", "running")
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from ratelab import ALGORITHMS, Decision, Quota
 from ratelab.limiter import NEVER
-from ratelab.stores.server import Server
 from ratelab.stores.valkey.script import Script
+from ratelab.stores.valkey.server import Server
 
 PATIENCE = 1_000_000
 """Microseconds by which a clock may lag before it has stepped back."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from valkey import Valkey
 
-from ratelab.stores.server import Server
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
+from ratelab.stores.valkey.server import Server
 
 PLENTY = 10_000
 """A burst that no test uses up, at a rate that gives nothing back meanwhile."""

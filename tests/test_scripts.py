@@ -11,9 +11,9 @@ from valkey import Valkey
 
 from ratelab import ALGORITHMS, InputError, Quota
 from ratelab.limiter import NEVER
-from ratelab.stores.server import Server
 from ratelab.stores.valkey import ValkeyLimiter
 from ratelab.stores.valkey.script import EXACT, Script
+from ratelab.stores.valkey.server import Server
 
 BEGUN = 1_795_453_109_478_631
 """Microseconds since 1970: sixteen digits, of which Lua by itself would write fourteen."""

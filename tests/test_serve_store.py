@@ -18,7 +18,7 @@ import pytest
 from running import invoke, refused
 from serving import Served, ask, contents, gone, serving, until
 
-from ratelab.stores.server import Server
+from ratelab.stores.valkey.server import Server
 
 DAILY = ("--rate", "3/day", "--burst", 3, "--key", "header:Who")
 SAME = {"RATELAB_KEY_SECRET": "a"}

@@ -13,9 +13,9 @@ import pytest
 from valkey import Valkey
 
 from ratelab import ALGORITHMS, Decision, Quota
-from ratelab.stores.server import Server
 from ratelab.stores.valkey import ValkeyLimiter
 from ratelab.stores.valkey.script import Script
+from ratelab.stores.valkey.server import Server
 
 PROCESSES, HITS, BURST = 8, 400, 100
 

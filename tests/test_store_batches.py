@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from stores import AMPLE, PLENTY, ask, calls, charged, plenty, plenty_async
 
-from ratelab.stores.server import Server
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
+from ratelab.stores.valkey.server import Server
 
 
 async def remaining_of(limiter: AsyncValkeyLimiter, *keys: str) -> list[int]:

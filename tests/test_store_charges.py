@@ -12,7 +12,7 @@ from stores import AMPLE, PLENTY, charged, plenty, plenty_async
 
 from ratelab import Decision
 from ratelab.errors import StoreError
-from ratelab.stores.server import Server
+from ratelab.stores.valkey.server import Server
 
 DEADLINE = 0.05
 TASKS = 8

@@ -14,7 +14,7 @@ from stores import PLENTY, ask, calls, free_port, plenty, plenty_async, running
 from valkey_mutants import MOVED
 
 from ratelab.errors import StoreError
-from ratelab.stores.server import Server
+from ratelab.stores.valkey.server import Server
 
 SLOTS = 16_384
 MIDDLE = SLOTS // 2

@@ -26,8 +26,8 @@ from stores import AMPLE, PLENTY, charged, plenty, plenty_async
 
 from ratelab import Decision
 from ratelab.errors import StoreError
-from ratelab.stores.server import Server
-from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter, threads
+from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter, sync_limiter
+from ratelab.stores.valkey.server import Server
 
 DEADLINE = 0.05
 LOOP_SLACK = 0.002
@@ -165,7 +165,7 @@ def test_a_thread_waits_for_a_connection_no_longer_than_its_deadline(store: Serv
     def wait(seconds: float) -> None:
         clock.now += seconds
 
-    with patch.object(threads, "time", SimpleNamespace(monotonic=lambda: clock.now)):
+    with patch.object(sync_limiter, "time", SimpleNamespace(monotonic=lambda: clock.now)):
         limiter = plenty(store.url, DEADLINE)
         limiter._idle.clear()  # every connection is in use
         with patch.object(limiter._freed, "wait", wait), pytest.raises(StoreError, match="no connection") as raised:

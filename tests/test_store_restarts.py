@@ -16,8 +16,8 @@ from stores import ask, running
 from ratelab.errors import StoreError
 from ratelab.limiter import AsyncLimiter, Decision
 from ratelab.stores.resilient import ResilientLimiter
-from ratelab.stores.server import Server
 from ratelab.stores.valkey import AsyncValkeyLimiter
+from ratelab.stores.valkey.server import Server
 
 pytestmark = pytest.mark.slow
 

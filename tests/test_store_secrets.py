@@ -19,8 +19,8 @@ from valkey import Valkey
 from ratelab.errors import StoreError
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.stores.resilient import ResilientLimiter
-from ratelab.stores.server import Server
 from ratelab.stores.valkey import AsyncValkeyLimiter
+from ratelab.stores.valkey.server import Server
 
 CANARY = "sk-canary-4b1d"
 DEADLINE = 0.05

@@ -16,9 +16,9 @@ from stores import PLENTY, ask, charged, free_port, plenty, plenty_async, runnin
 
 from ratelab import InputError
 from ratelab.errors import StoreError
-from ratelab.stores.server import Server
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
-from ratelab.stores.valkey.connecting import Place
+from ratelab.stores.valkey.connection import Place
+from ratelab.stores.valkey.server import Server
 
 CANARY = "CANARY"
 AUTHORITY = trustme.CA()

@@ -19,7 +19,7 @@ import test_store_urls as urls
 from valkey_mutants import MUTANTS
 
 from ratelab.errors import StoreError
-from ratelab.stores.server import Server
+from ratelab.stores.valkey.server import Server
 
 Promise = Callable[[Server], Any]
 

@@ -7,12 +7,12 @@ from types import ModuleType
 from http_mutants import Mutant
 from rewriting import rewritten
 
-from ratelab.stores.valkey import conversation, tasks, threads
+from ratelab.stores.valkey import async_limiter, session, sync_limiter
+from ratelab.stores.valkey.async_limiter import AsyncValkeyLimiter
 from ratelab.stores.valkey.deadline import Link
 from ratelab.stores.valkey.script import Script
 from ratelab.stores.valkey.stream import Stream
-from ratelab.stores.valkey.tasks import AsyncValkeyLimiter
-from ratelab.stores.valkey.threads import ValkeyLimiter
+from ratelab.stores.valkey.sync_limiter import ValkeyLimiter
 
 Mutants = tuple[Mutant, ...]
 
@@ -23,8 +23,8 @@ def _mutant(owner: type | ModuleType, attribute: str, right: str, wrong: str) ->
 
 def _talk(right: str, wrong: str) -> Mutants:
     """Make a mistake in what both clients say."""
-    made = rewritten(conversation.conversation, right, wrong)
-    return tuple(Mutant(module, "conversation", made) for module in (threads, tasks))
+    made = rewritten(session.conversation, right, wrong)
+    return tuple(Mutant(module, "conversation", made) for module in (sync_limiter, async_limiter))
 
 
 def _link(attribute: str, right: str, wrong: str) -> Mutants:
@@ -44,13 +44,13 @@ MUTANTS: dict[str, Mutants] = {
     "a late reply answers the next": _link("_exchange", "except BaseException:", "except ZeroDivisionError:"),
     "each piece has a deadline of its own": _link("_limit", "left = due - time.monotonic()", "left = 5.0"),
     "who waits for a connection has no deadline": _mutant(ValkeyLimiter, "_wait", "due -", "due + 0.2 -"),
-    "tasks are told late": (Mutant(tasks, "_LATE", 0.2),),
+    "tasks are told late": (Mutant(async_limiter, "_LATE", 0.2),),
     "a loop is held up": _mutant(Stream, "_open", "await conn", "__import__('time').sleep(0.06); await conn"),
     "those who leave early keep a dead connection": (Mutant(Stream, "is_late", lambda stream, now: False),),
     "who is not greeted stays": _link("_open", "except BaseException:", "except ZeroDivisionError:"),
     "a greeting is not waited for": _mutant(Stream, "_send_unsent", "and not self._greetings", ""),
     "a turn is sent in another order": _send("for hit in waiting:", "for hit in reversed(waiting):"),
-    "a turn is sent at once": (Mutant(tasks, "LARGEST_BATCH", 1),),
+    "a turn is sent at once": (Mutant(async_limiter, "LARGEST_BATCH", 1),),
     "who has left is charged": _send("if not hit.decision.done():", "if True:"),
     "a lost script is a failure": _talk('"NoScriptError": "tell", ', ""),
     "a lost script is told for ever": _talk('known and remedy != "tell"', "known"),

@@ -58,7 +58,7 @@ def check_ports(host: str, port: int, metrics_port: int | None) -> None:
 
 
 def _seconds(deadline: str) -> float:
-    from ratelab.stores.valkey.connecting import LONGEST_DEADLINE
+    from ratelab.stores.valkey.connection import LONGEST_DEADLINE
 
     try:
         seconds = parse_duration(deadline) / 1e9

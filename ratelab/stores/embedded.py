@@ -16,7 +16,7 @@ from tempfile import mkdtemp
 from typing import Self
 
 from ratelab.errors import InputError
-from ratelab.stores.server import Server, binary
+from ratelab.stores.valkey.server import Server, binary
 
 BETWEEN_LOOKS = 0.5
 """Seconds after which a server that has ended is noticed."""

@@ -23,8 +23,8 @@ from peers_valkey import ALGORITHM, UNREACHED_PER_SECOND, Hit, installed_peers
 from timing import Bar, Figure, median_ratio, processor_pin, rate_figure, time_in_turn
 
 from ratelab.algorithms import ALGORITHMS
-from ratelab.stores.server import Server
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
+from ratelab.stores.valkey.server import Server
 
 ROUNDS = 15
 CALLS = 2_000

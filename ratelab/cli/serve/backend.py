@@ -12,7 +12,7 @@ from ratelab.http.service import Service
 from ratelab.quota import Quota
 from ratelab.stores.resilient import ON_STORE_ERROR, ResilientLimiter
 from ratelab.stores.valkey import AsyncValkeyLimiter
-from ratelab.stores.valkey.connecting import hidden
+from ratelab.stores.valkey.connection import hidden
 
 PATIENCE = 1.0
 """Seconds in which a store answers at the start, when it may have to be found first."""

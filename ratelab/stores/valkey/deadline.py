@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from ratelab.errors import StoreError
-from ratelab.stores.valkey.connecting import Address, Place
-from ratelab.stores.valkey.wire import parse
+from ratelab.stores.valkey.connection import Address, Place
+from ratelab.stores.valkey.resp import parse
 
 _PIECE = 65_536
 _GRAIN = 0.001  # seconds in which a system waits, so that there is no need to tell it less

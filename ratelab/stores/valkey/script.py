@@ -17,7 +17,7 @@ from ratelab.algorithms import find
 from ratelab.errors import InputError
 from ratelab.limiter import NEVER, Algorithm, Bounded, Decision
 from ratelab.quota import Quota
-from ratelab.stores.valkey.wire import bulk
+from ratelab.stores.valkey.resp import bulk
 
 EXACT = 2**53
 """Lua counts in floating point, and is exact below this."""

@@ -9,8 +9,8 @@ from math import inf
 from typing import Any
 
 from ratelab.errors import StoreError
-from ratelab.stores.valkey.connecting import Address, Place, failure
-from ratelab.stores.valkey.wire import parse
+from ratelab.stores.valkey.connection import Address, Place, failure
+from ratelab.stores.valkey.resp import parse
 
 Hear = Callable[[Any], None]
 """Takes a reply, or the exception that stands in its place."""

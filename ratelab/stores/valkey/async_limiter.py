@@ -12,9 +12,9 @@ from ratelab.errors import StoreError
 from ratelab.limiter import Algorithm, Decision
 from ratelab.quota import Quota
 from ratelab.stores.memory import check_cost
-from ratelab.stores.valkey.connecting import Address, Place, check_limits, failure
-from ratelab.stores.valkey.conversation import Conversation, Request, Slots, conversation
+from ratelab.stores.valkey.connection import Address, Place, check_limits, failure
 from ratelab.stores.valkey.script import Script
+from ratelab.stores.valkey.session import Conversation, Request, Slots, conversation
 from ratelab.stores.valkey.stream import Stream
 
 LARGEST_BATCH = 256

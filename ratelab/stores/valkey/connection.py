@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ratelab.errors import InputError, StoreError, install_hint, shown
-from ratelab.stores.valkey.wire import request
+from ratelab.stores.valkey.resp import request
 
 _MAY_SAY = {"db", "username", "password", "host", "port", "path", "connection_class", "cluster"}
 

@@ -7,9 +7,9 @@ from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple
 
 from ratelab.limiter import Decision
-from ratelab.stores.valkey.connecting import Address
+from ratelab.stores.valkey.connection import Address
+from ratelab.stores.valkey.resp import request
 from ratelab.stores.valkey.script import Script
-from ratelab.stores.valkey.wire import request
 
 
 class Request(NamedTuple):

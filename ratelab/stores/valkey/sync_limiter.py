@@ -12,10 +12,10 @@ from ratelab.errors import StoreError
 from ratelab.limiter import Algorithm, Decision
 from ratelab.quota import Quota
 from ratelab.stores.memory import check_cost
-from ratelab.stores.valkey.connecting import Address, Place, check_limits, failure
-from ratelab.stores.valkey.conversation import Conversation, Slots, conversation
+from ratelab.stores.valkey.connection import Address, Place, check_limits, failure
 from ratelab.stores.valkey.deadline import Link
 from ratelab.stores.valkey.script import Script
+from ratelab.stores.valkey.session import Conversation, Slots, conversation
 
 Links = dict[Address | None, Link]
 """The connections of one who asks, to the server or to each node."""
