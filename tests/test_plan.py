@@ -9,8 +9,8 @@ from answering import MS, QUOTA, SECOND, traffic
 
 from ratelab import ALGORITHMS
 from ratelab.errors import InputError
-from ratelab.lab.plan import LONGEST_ALIGNMENT, beginning, depends_on_clock, longest_delay, planned
 from ratelab.lab.traffic import Traffic
+from ratelab.verify.schedule import LONGEST_ALIGNMENT, beginning, depends_on_clock, longest_delay, planned
 
 ASKED = traffic(0, 100, 1000, origin=0)
 

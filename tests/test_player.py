@@ -12,8 +12,8 @@ import pytest
 
 from ratelab.answer import Answer
 from ratelab.errors import InputError
-from ratelab.http.player import Request, play, reach
 from ratelab.http.reading import Policy
+from ratelab.verify.client import Request, play, reach
 
 MS = 1_000_000
 OK = (
@@ -78,7 +78,7 @@ def heard(reply: Reply) -> Iterator[Heard]:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take connections shortly before they are needed."""
-    monkeypatch.setattr("ratelab.http.player.LEAD", 50 * MS)
+    monkeypatch.setattr("ratelab.verify.client.LEAD", 50 * MS)
 
 
 def played(

@@ -12,9 +12,9 @@ from answering import MS, QUOTA, served, token_bucket, traffic
 from rich.console import Console
 
 from ratelab.answer import Answer
-from ratelab.lab.agreement import Agreement, agree
 from ratelab.lab.traffic import Traffic
-from ratelab.report.verdict import Verdict, verdict_object, verdict_text
+from ratelab.verify.agreement import Agreement, agree
+from ratelab.verify.report import Verdict, verdict_object, verdict_text
 
 Answers = list[Answer]
 

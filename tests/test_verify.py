@@ -53,8 +53,8 @@ def liar() -> Iterator[str]:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin soon, and without waiting for a window of the clock, by which a sliding log does not go."""
-    monkeypatch.setattr("ratelab.lab.plan.LONGEST_ALIGNMENT", 0)
-    monkeypatch.setattr("ratelab.http.player.LEAD", 50_000_000)
+    monkeypatch.setattr("ratelab.verify.schedule.LONGEST_ALIGNMENT", 0)
+    monkeypatch.setattr("ratelab.verify.client.LEAD", 50_000_000)
 
 
 def written(folder: Path, text: str) -> str:

@@ -15,10 +15,10 @@ from lying_server import lying_server
 from running import BURST, SCENARIOS, invoke, refused
 
 from ratelab.answer import Answer
-from ratelab.cli.referee import Referee
 from ratelab.errors import InputError
 from ratelab.http.reading import Policy
 from ratelab.http.server import listen
+from ratelab.verify.reference import Referee
 
 URL = "http://127.0.0.1:1/ping"
 AS_LIARS = ("--rate", LIARS_RATE, "--burst", str(LIARS_BURST), "--key", "header:X-Client")
@@ -49,8 +49,8 @@ def liar() -> Iterator[str]:
 def test_an_endpoint_that_cannot_be_compared_is_refused_at_its_first_answer(
     query: str, options: tuple[str, ...], says: str, liar: str, toll: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratelab.lab.plan.LONGEST_ALIGNMENT", 0)
-    monkeypatch.setattr("ratelab.http.player.LEAD", 0)
+    monkeypatch.setattr("ratelab.verify.schedule.LONGEST_ALIGNMENT", 0)
+    monkeypatch.setattr("ratelab.verify.client.LEAD", 0)
     monkeypatch.chdir(Path(toll).parent)  # where there is a toll.py, which must not be run for a stranger
     url = f"{liar}?{query}" if query.isidentifier() or "-" in query else liar.replace("/ping", query)
     assert says in refused("verify", BURST, "--url", url, *options)
@@ -107,8 +107,8 @@ def played_until(end: Answer | KeyboardInterrupt, monkeypatch: pytest.MonkeyPatc
             raise end
         see(end)
 
-    monkeypatch.setattr("ratelab.http.player.play", play)
-    monkeypatch.setattr("ratelab.http.player.reach", lambda _: True)
+    monkeypatch.setattr("ratelab.verify.client.play", play)
+    monkeypatch.setattr("ratelab.verify.client.reach", lambda _: True)
     return invoke("verify", BURST, "--url", URL)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ratelab.lab.traffic import Traffic
     from ratelab.limiter import Algorithm
     from ratelab.quota import Quota
-    from ratelab.report.verdict import Verdict
+    from ratelab.verify.report import Verdict
 
 PATIENCE = 10.0
 """Seconds that an answer may take beyond the time for which its request may queue."""
@@ -70,11 +70,11 @@ def verify(
 
     require("verify", serve=("aiohttp",))
     from ratelab.cli.progress import LateProgress
-    from ratelab.http.player import checked_url
-    from ratelab.lab.agreement import agree
-    from ratelab.lab.plan import planned
     from ratelab.lab.scenarios import load_scenario
-    from ratelab.report.verdict import Verdict
+    from ratelab.verify.agreement import agree
+    from ratelab.verify.client import checked_url
+    from ratelab.verify.report import Verdict
+    from ratelab.verify.schedule import planned
 
     checked_url(url)
     header = _header(key)
@@ -109,10 +109,10 @@ def _played(
     Return the algorithm to hold it against, the traffic with its beginning, and the answers.
     """
     from ratelab.cli.progress import LateProgress
-    from ratelab.cli.referee import Referee
     from ratelab.cli.seen import Seen
-    from ratelab.http.player import Request, play, reach
-    from ratelab.lab.plan import beginning, longest_delay
+    from ratelab.verify.client import Request, play, reach
+    from ratelab.verify.reference import Referee
+    from ratelab.verify.schedule import beginning, longest_delay
 
     referee = Referee(url, quota, traffic, algo, reach(url))
     run = token_hex(8)
@@ -138,7 +138,7 @@ def _played(
 
 def _tell(verdict: Verdict, as_json: bool) -> None:
     from ratelab.cli.output import console_of_80
-    from ratelab.report.verdict import verdict_object, verdict_text
+    from ratelab.verify.report import verdict_object, verdict_text
 
     if as_json:
         click.echo(json.dumps(verdict_object(verdict), ensure_ascii=False))

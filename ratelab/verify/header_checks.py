@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from ratelab.answer import Answer
 from ratelab.errors import shown
-from ratelab.lab.leeway import Leeway
 from ratelab.lab.traffic import Traffic
+from ratelab.verify.consistency import Leeway
 
 SECOND = 10**9
 

@@ -11,8 +11,8 @@ from ratelab.answer import Answer
 from ratelab.errors import InputError, shown
 from ratelab.http.headers import Fields
 from ratelab.http.reading import Policy, read_policy
-from ratelab.lab.plan import depends_on_clock
 from ratelab.limiter import Algorithm, Decision
+from ratelab.verify.schedule import depends_on_clock
 
 if TYPE_CHECKING:
     from ratelab.lab.traffic import Traffic

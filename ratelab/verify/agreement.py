@@ -11,11 +11,11 @@ import numpy as np
 
 from ratelab.answer import Answer
 from ratelab.lab.decisions import Decisions
-from ratelab.lab.faults import Fault, faults
-from ratelab.lab.leeway import View, leeways, matches
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm
+from ratelab.verify.consistency import View, leeways, matches
+from ratelab.verify.header_checks import Fault, faults
 
 
 class Difference(NamedTuple):

@@ -11,14 +11,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ratelab.lab.agreement import Agreement, Spread
 from ratelab.lab.comparison import Comparison
-from ratelab.lab.faults import KINDS
 from ratelab.lab.traffic import Traffic
 from ratelab.quota import Quota, about
 from ratelab.report.serialize import quota_object
 from ratelab.report.summary import counted
 from ratelab.report.tables import heading
+from ratelab.verify.agreement import Agreement, Spread
+from ratelab.verify.header_checks import KINDS
 
 MOST_SHOWN = 10
 """Differing requests that a person is shown."""

@@ -1,0 +1,1 @@
+"""Comparison of a live endpoint with the simulation."""
