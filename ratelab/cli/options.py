@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ratelab.errors import InputError
+from ratelab.errors import InputError, install_hint
 from ratelab.report.charts import CHARTS, THEMES
 
 if TYPE_CHECKING:
@@ -141,3 +142,11 @@ def chosen(names: Sequence[str], default: Sequence[str]) -> list[type[Algorithm]
     wanted = dict.fromkeys(names or default)
     every = list(available().values()) if "all" in wanted else []
     return list(dict.fromkeys(one for name in wanted for one in (every if name == "all" else [find(name)])))
+
+
+def require(command: str, **extras: tuple[str, ...]) -> None:
+    """Raise `InputError`, which says what to install, unless a command has the modules that it needs of each extra."""
+    missing = {module: extra for extra in extras for module in extras[extra] if find_spec(module) is None}
+    if missing:
+        hint = install_hint(*dict.fromkeys(missing.values()))
+        raise InputError(f"ratelab {command} needs {' and '.join(missing)}: {hint}")

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ratelab.cli.options import ALGORITHMS, PLOT, THEME, chosen, once, trace_options
-from ratelab.cli.progress import LateProgress
-from ratelab.cli.reading import read_watched
+from ratelab.cli.output import LateProgress, read_watched
 from ratelab.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,8 +63,8 @@ def sweep(
     the table tells the percentage of requests denied, and of clients denied at least once.
     """
     from ratelab.algorithms import COMPARED
+    from ratelab.cli.artifacts import pictures_named
     from ratelab.cli.output import check_apart
-    from ratelab.cli.pictures import pictures_named
     from ratelab.lab.grid import quotas
     from ratelab.lab.sweep import built
     from ratelab.lab.sweep import sweep as swept
@@ -122,7 +121,7 @@ def _write(csv_file: str, source: dict[str, Any], results: Sequence[Swept]) -> N
 
 
 def _draw(pictures: Sequence[str], results: Sequence[Swept], theme: str | None, caption: str) -> None:
-    from ratelab.cli.pictures import write_picture
+    from ratelab.cli.artifacts import write_picture
     from ratelab.report.charts import THEMES, draw_sweep
 
     for path in pictures:

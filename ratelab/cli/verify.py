@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ratelab.cli.mistakes import Interrupted
+from ratelab.cli import Interrupted
 from ratelab.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,10 +66,10 @@ def verify(
     every header field as it should be, 1 if not, 2 if the two cannot be compared, 130 after an interrupt. A close call,
     which the time that its request took explains, is shown but is no failure.
     """  # noqa: D301  (click's mark for a block)
-    from ratelab.cli.extras import require
+    from ratelab.cli.options import require
 
     require("verify", serve=("aiohttp",))
-    from ratelab.cli.progress import LateProgress
+    from ratelab.cli.output import LateProgress
     from ratelab.lab.scenarios import load_scenario
     from ratelab.verify.agreement import agree
     from ratelab.verify.client import checked_url
@@ -108,7 +108,7 @@ def _played(
 
     Return the algorithm to hold it against, the traffic with its beginning, and the answers.
     """
-    from ratelab.cli.progress import LateProgress
+    from ratelab.cli.output import LateProgress
     from ratelab.cli.seen import Seen
     from ratelab.verify.client import Request, play, reach
     from ratelab.verify.reference import Referee

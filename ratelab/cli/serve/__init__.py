@@ -100,7 +100,7 @@ def serve(
     Every option can be set in the environment too: RATELAB_RATE for --rate, and so on. RATELAB_KEY_SECRET keys the
     hash under which clients are known; without it, a random one is drawn at each start.
     """
-    from ratelab.cli.extras import require
+    from ratelab.cli.options import require
     from ratelab.quota import Quota
 
     quota = Quota.parse(rate, burst)
