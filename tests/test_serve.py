@@ -21,7 +21,7 @@ from serving import GET, Served, ask, serving
 from ratelab import MemoryLimiter, create
 from ratelab.algorithms import ALGORITHMS
 from ratelab.cli import ratelab_command
-from ratelab.cli.banner import in_front
+from ratelab.cli.serve import in_front
 from ratelab.http.identity import Identity
 from ratelab.http.service import Service
 

@@ -19,7 +19,7 @@ from time import monotonic
 import pytest
 from serving import ask, serving, statuses_in, until_closed
 
-from ratelab.cli.status import counted
+from ratelab.cli.serve.runner import counted
 from ratelab.http.counters import Figures
 from ratelab.http.counts import Counts
 from ratelab.stores.memory import Stats
