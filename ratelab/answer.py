@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ratelab.http.reading import Policy
+from ratelab.http.headers import Policy
 
 
 class Answer(NamedTuple):

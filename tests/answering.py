@@ -9,7 +9,7 @@ import numpy as np
 
 from ratelab import Quota, create
 from ratelab.answer import Answer
-from ratelab.http.reading import Policy
+from ratelab.http.headers import Policy
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm, State

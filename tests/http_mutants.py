@@ -8,10 +8,10 @@ from typing import NamedTuple
 from rewriting import rewritten
 
 from ratelab.http import addresses, headers, identity, middleware
+from ratelab.http.asgi import FIELDS
 from ratelab.http.headers import SECOND, Fields
 from ratelab.http.identity import Identity
 from ratelab.http.middleware import Guard, RateLimitMiddleware
-from ratelab.http.problems import FIELDS
 
 
 class Mutant(NamedTuple):

@@ -8,8 +8,8 @@ from http_mutants import Mutant
 from rewriting import rewritten
 
 from ratelab.http import middleware, prometheus
+from ratelab.http.asgi import quota_exceeded
 from ratelab.http.middleware import Guard, RateLimitMiddleware
-from ratelab.http.problems import quota_exceeded
 from ratelab.stores import circuit_breaker
 from ratelab.stores.circuit_breaker import Breaker
 from ratelab.stores.resilient import ResilientLimiter

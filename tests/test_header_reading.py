@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ratelab import create
-from ratelab.http.headers import Fields
-from ratelab.http.reading import Policy, read_policy, read_state
+from ratelab.http.headers import Fields, Policy, read_policy, read_state
 from ratelab.limiter import Decision
 
 

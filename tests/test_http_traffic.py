@@ -22,7 +22,7 @@ SECOND = 10**9
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
 PATHS = ("/ping", "/ping", "/healthz", "/", "/ping/", "/PING", "/favicon.ico")
 ORIGINS = ("", "Origin: https://elsewhere.example\nAccess-Control-Request-Method: POST")
-SLEEP = "ratelab.http.queueing.asyncio.sleep"
+SLEEP = "ratelab.http.middleware.asyncio.sleep"
 
 
 async def at_once(seconds: float) -> None:

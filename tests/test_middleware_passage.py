@@ -15,10 +15,10 @@ from limit_fields import limits
 from limited_apps import Handler, Watched
 
 from ratelab.http.asgi import Message, Receive, Scope, Send
-from ratelab.http.counts import Counts
+from ratelab.http.counters import Counts
 from ratelab.http.middleware import RateLimitMiddleware
 
-SLEEP = "ratelab.http.queueing.asyncio.sleep"
+SLEEP = "ratelab.http.middleware.asyncio.sleep"
 
 
 class Recording:

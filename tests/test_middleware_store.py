@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ratelab import Decision, InputError
 from ratelab.errors import StoreError
-from ratelab.http.counts import Counts
+from ratelab.http.counters import Counts
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.http.prometheus import metrics_app
 from ratelab.stores.memory import Stats

@@ -12,7 +12,7 @@ import pytest
 
 from ratelab.answer import Answer
 from ratelab.errors import InputError
-from ratelab.http.reading import Policy
+from ratelab.http.headers import Policy
 from ratelab.verify.client import Request, play, reach
 
 MS = 1_000_000

@@ -8,9 +8,8 @@ from asgi_calls import call, scope_of
 from limited_apps import Handler, Watched
 
 from ratelab.http.asgi import Message, Receive
-from ratelab.http.counts import Counts
-from ratelab.http.middleware import RateLimitMiddleware
-from ratelab.http.queueing import MOST_KEPT, wait_turn
+from ratelab.http.counters import Counts
+from ratelab.http.middleware import MOST_KEPT, RateLimitMiddleware, wait_turn
 
 MILLISECOND = 10**6
 DAY = 86400 * 10**9

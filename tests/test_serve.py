@@ -22,8 +22,8 @@ from ratelab import MemoryLimiter, create
 from ratelab.algorithms import ALGORITHMS
 from ratelab.cli import ratelab_command
 from ratelab.cli.serve import in_front
+from ratelab.http.app import Service
 from ratelab.http.identity import Identity
-from ratelab.http.service import Service
 
 HOURLY = ("--rate", "5/h", "--burst", 5, "--key", "header:X-API-Key")
 MISTAKES = {

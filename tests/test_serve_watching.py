@@ -20,8 +20,7 @@ import pytest
 from serving import ask, serving, statuses_in, until_closed
 
 from ratelab.cli.serve.runner import counted
-from ratelab.http.counters import Figures
-from ratelab.http.counts import Counts
+from ratelab.http.counters import Counts, Figures
 from ratelab.stores.memory import Stats
 
 PATIENCE = 30.0

@@ -16,7 +16,7 @@ from running import BURST, SCENARIOS, invoke, refused
 
 from ratelab.answer import Answer
 from ratelab.errors import InputError
-from ratelab.http.reading import Policy
+from ratelab.http.headers import Policy
 from ratelab.http.server import listen
 from ratelab.verify.reference import Referee
 

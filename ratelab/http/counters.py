@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from mmap import mmap
 from typing import NamedTuple, Self
 
 from ratelab.errors import STORE_ERRORS
-from ratelab.http.counts import Counts
 from ratelab.stores.memory import Stats
 from ratelab.stores.resilient import Health
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the requests so far; exempt ones are not counted."""
+
+    admitted: int = 0
+    """Let through, whether at once or after a delay."""
+    delayed: int = 0
+    """Those of `admitted` that had to queue."""
+    denied: int = 0
+    """Answered 429, or 400 for a cost above the burst."""
+    dropped: int = 0
+    """Ended while they queued: the client left, or the service stopped. Their charge is kept."""
+    ambiguous: int = 0
+    """Answered 400, because they name two clients; nobody was charged."""
+    unavailable: int = 0
+    """Answered 503, because the limiter's store did not decide."""
+    waiting: int = 0
+    """Those that queue now, which are none of the others yet."""
+
 
 OUTCOMES = len(astuple(Counts())) - 1
 GAUGES = 3

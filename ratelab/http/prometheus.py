@@ -9,9 +9,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from ratelab.http.asgi import App
-from ratelab.http.counts import Counts
-from ratelab.http.problems import site
+from ratelab.http.asgi import App, site
+from ratelab.http.counters import Counts
 from ratelab.stores.memory import Stats
 from ratelab.stores.resilient import Health
 

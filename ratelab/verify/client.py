@@ -20,7 +20,7 @@ from aiohttp.tracing import Trace
 
 from ratelab.answer import Answer
 from ratelab.errors import InputError, shown
-from ratelab.http.reading import read_policy, read_state
+from ratelab.http.headers import read_policy, read_state
 
 LEAD = 200_000_000
 """Nanoseconds before its time at which a request takes a connection, a new one if need be."""

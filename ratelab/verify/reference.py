@@ -9,8 +9,7 @@ from ratelab.algorithms import find
 from ratelab.algorithms.plugins import blaming
 from ratelab.answer import Answer
 from ratelab.errors import InputError, shown
-from ratelab.http.headers import Fields
-from ratelab.http.reading import Policy, read_policy
+from ratelab.http.headers import Fields, Policy, read_policy
 from ratelab.limiter import Algorithm, Decision
 from ratelab.verify.schedule import depends_on_clock
 

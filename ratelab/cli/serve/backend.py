@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from ratelab.errors import InputError, StoreError
+from ratelab.http.app import Service
 from ratelab.http.identity import SECRET, Identity
-from ratelab.http.service import Service
 from ratelab.quota import Quota
 from ratelab.stores.resilient import ON_STORE_ERROR, ResilientLimiter
 from ratelab.stores.valkey import AsyncValkeyLimiter
 from ratelab.stores.valkey.connection import hidden
 
 if TYPE_CHECKING:
+    from ratelab.http.app import Service
     from ratelab.http.identity import Identity
-    from ratelab.http.service import Service
     from ratelab.limiter import Algorithm
     from ratelab.quota import Quota
 
@@ -97,7 +97,7 @@ class Backing(NamedTuple):
 
 def in_memory(algorithm: Algorithm, quota: Quota, max_keys: int, record: str | None, closing: ExitStack) -> Backing:
     """Keep everything in this process, and write it to the new file `record` if there is to be one."""
-    from ratelab.http.service import Service
+    from ratelab.http.app import Service
     from ratelab.stores.memory import MemoryLimiter
     from ratelab.stores.recording import RecordingLimiter
 

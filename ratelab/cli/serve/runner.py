@@ -18,8 +18,8 @@ from ratelab.http.workers import Link, Workers
 from ratelab.stores.recording import RecordingLimiter
 
 if TYPE_CHECKING:
+    from ratelab.http.app import Service
     from ratelab.http.counters import Figures
-    from ratelab.http.service import Service
     from ratelab.stores.recording import RecordingLimiter
 
 
@@ -126,7 +126,7 @@ class Plan(NamedTuple):
     def prepare(self, service: Service, closing: ExitStack, figures: Callable[[], Figures] | None = None) -> None:
         """Add to a service what it shows of itself."""
         if self.access_log and sys.stdout is not None:
-            from ratelab.cli.lines import LineWriter
+            from ratelab.http.access_log import LineWriter
 
             lines = LineWriter(sys.stdout.fileno())
             closing.callback(lines.close)
