@@ -9,8 +9,7 @@ from models import MODELS, decide
 from ratelab import Algorithm, ManualClock, MemoryLimiter
 from ratelab.clock import PATIENCE
 from ratelab.lab import conformance
-from ratelab.lab.conformance import next_decision
-from ratelab.lab.timelines import Timeline, visits
+from ratelab.lab.conformance import Timeline, next_decision, visits
 
 HOUR, DAY = 3600 * 10**9, 86400 * 10**9
 

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from ratelab import Quota
 from ratelab.lab.decisions import DECISION, Decisions
-from ratelab.lab.departures import Rows
-from ratelab.lab.ordered import Gathering
-from ratelab.lab.spill import Integers
+from ratelab.lab.spill import Gathering, Integers
 from ratelab.lab.traffic import Traffic
+from ratelab.lab.windows import Rows
 
 SECOND = 10**9
 

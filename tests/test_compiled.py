@@ -16,9 +16,9 @@ from ratelab.algorithms import find
 from ratelab.errors import SlowWarning
 from ratelab.lab import comparison, compiled, python_engine, sweep
 from ratelab.lab.compiled import states
+from ratelab.lab.conformance import ORIGINS, QUOTAS
 from ratelab.lab.decisions import ADMITTED, FIGURED, unfilled
 from ratelab.lab.replay import outcome, replay
-from ratelab.lab.timelines import ORIGINS, QUOTAS
 from ratelab.limiter import Decision
 
 

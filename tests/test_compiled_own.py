@@ -15,9 +15,9 @@ from ratelab import Algorithm, InputError
 from ratelab.algorithms import find
 from ratelab.errors import SlowWarning
 from ratelab.lab import compiled
+from ratelab.lab.conformance import QUOTAS
 from ratelab.lab.decisions import ADMITTED, FIGURED, unfilled
 from ratelab.lab.replay import replay
-from ratelab.lab.timelines import QUOTAS
 from ratelab.limiter import Decision
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ratelab import Algorithm, InputError, ManualClock, MemoryLimiter, Quota, create
 from ratelab.algorithms import find
 from ratelab.algorithms.token_bucket import TokenBucket
-from ratelab.lab.timelines import MOVES, ORIGINS, QUOTAS, Timeline, visits
+from ratelab.lab.conformance import MOVES, ORIGINS, QUOTAS, Timeline, visits
 
 ODD = Quota.parse("7/13s")
 SMALL_QUOTAS = [Quota(*numbers) for numbers in product(range(1, 10), range(1, 31), range(1, 9))]

@@ -16,10 +16,9 @@ from rewriting import rewritten
 from running import invoke, refused, told
 
 from ratelab.algorithms import COMPARED, find
-from ratelab.lab import counter_estimate, ordered, windows
-from ratelab.lab.grid import quotas
-from ratelab.lab.ordered import Gathering
-from ratelab.lab.sweep import built, sweep
+from ratelab.lab import counter_estimate, spill, windows
+from ratelab.lab.spill import Gathering
+from ratelab.lab.sweep import built, quotas, sweep
 from ratelab.lab.traces import TraceOptions, read_trace
 from ratelab.lab.traces import reader as traces
 
@@ -30,7 +29,7 @@ def parted(patch: pytest.MonkeyPatch, size: int, in_memory: bool = False) -> Non
     """Look at so many requests at a time, and sort so many in memory."""
     patch.setattr("ratelab.lab.traffic.PART", size)
     patch.setattr("ratelab.lab.windows.TURN", size)
-    patch.setattr("ratelab.lab.ordered.IN_MEMORY", 10**9 if in_memory else size)
+    patch.setattr("ratelab.lab.spill.IN_MEMORY", 10**9 if in_memory else size)
 
 
 def written(folder: Path, form: str) -> Path:
@@ -85,7 +84,7 @@ def test_a_sweep_is_the_same_in_parts_with_any_number_of_workers(
 @given(st.lists(st.integers(0, 4), max_size=40), st.integers(1, 9))
 def test_what_is_sorted_on_disk_is_sorted_stably(times: list[int], held: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ratelab.lab.ordered.IN_MEMORY", held)
+        patch.setattr("ratelab.lab.spill.IN_MEMORY", held)
         assert in_order(times) == sorted((time, place) for place, time in enumerate(times))
 
 
@@ -104,7 +103,7 @@ def times_in(path: Path) -> list[int]:
 
 
 MUTANTS = {
-    "requests of one time overtake each other": (ordered, "_next_of", '"left"', '"right"'),
+    "requests of one time overtake each other": (spill, "_next_of", '"left"', '"right"'),
     "a window forgets what came before": (windows, "_turned", "held[keys[firsts]] = sums[lasts]", "pass"),
     "a request leaves as the next one comes": (windows, "_turned", '- length, "right"', "- length"),
     "a second ends with a part": (traces, "spread", "if times[-1] != second", "if False"),
@@ -120,7 +119,7 @@ def test_a_mistake_in_the_parts_is_found(tmp_path: Path, monkeypatch: pytest.Mon
     expected = [invoke("replay", path, *ARGUMENTS).output, times_in(path), in_order(ties)]
     monkeypatch.setattr(place, name, rewritten(getattr(place, name), right, wrong))
     parted(monkeypatch, 7)
-    monkeypatch.setattr("ratelab.lab.ordered.IN_MEMORY", 3)
+    monkeypatch.setattr("ratelab.lab.spill.IN_MEMORY", 3)
     agree = [invoke("replay", path, *ARGUMENTS).output, times_in(path), in_order(ties)] == expected
     assert not agree
 
@@ -153,7 +152,7 @@ import numpy as np
 from ratelab.algorithms import find
 from ratelab.lab import ordered, replay, traffic, windows
 from ratelab.lab.comparison import compare
-from ratelab.lab.ordered import Gathering
+from ratelab.lab.spill import Gathering
 from ratelab.lab.traffic import LongTraffic, from_rows
 from ratelab.quota import Quota
 

@@ -15,7 +15,7 @@ from contracts import a_clock_set_back_locks_nobody_out, a_swinging_clock_mints_
 from kernel_mutants import KERNELS, Mutant
 
 from ratelab import ALGORITHMS, Algorithm, MemoryLimiter
-from ratelab.lab.timelines import MOVES, ORIGINS, QUOTAS, Timeline
+from ratelab.lab.conformance import MOVES, ORIGINS, QUOTAS, Timeline
 
 LimiterPromise = Callable[[type[MemoryLimiter]], None]
 

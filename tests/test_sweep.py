@@ -11,9 +11,8 @@ from running import BURST, refused, shown, told
 
 from ratelab.algorithms import COMPARED, find
 from ratelab.lab.comparison import compare
-from ratelab.lab.grid import quotas
 from ratelab.lab.scenarios import load_scenario
-from ratelab.lab.sweep import built, sweep
+from ratelab.lab.sweep import built, quotas, sweep
 
 SCENARIO = str(Path(BURST).with_name("noisy-neighbour.yaml"))
 KINDS = [find(name) for name in COMPARED]

@@ -11,8 +11,7 @@ from running import BURST, refused, shown
 
 from ratelab.algorithms import COMPARED, find
 from ratelab.algorithms.token_bucket import TokenBucket
-from ratelab.lab.grid import quotas
-from ratelab.lab.sweep import Swept, built, sweep
+from ratelab.lab.sweep import Swept, built, quotas, sweep
 from ratelab.report.charts import draw_sweep
 from ratelab.report.sweep import finding
 

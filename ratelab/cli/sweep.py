@@ -65,8 +65,7 @@ def sweep(
     from ratelab.algorithms import COMPARED
     from ratelab.cli.artifacts import pictures_named
     from ratelab.cli.output import check_apart
-    from ratelab.lab.grid import quotas
-    from ratelab.lab.sweep import built
+    from ratelab.lab.sweep import built, quotas
     from ratelab.lab.sweep import sweep as swept
     from ratelab.lab.traces import TraceOptions
     from ratelab.report.sweep import swept_object

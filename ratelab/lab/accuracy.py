@@ -16,10 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ratelab.lab.decisions import Outcome
-from ratelab.lab.departures import departures
 from ratelab.lab.spill import Column, Integers
 from ratelab.lab.traffic import Asked, key_count
-from ratelab.lab.windows import Trailing, Window, fullest_window
+from ratelab.lab.windows import Trailing, Window, departures, fullest_window
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota
 

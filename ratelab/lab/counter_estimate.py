@@ -14,8 +14,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from ratelab.lab.metrics import exact_fraction
 from ratelab.lab.spill import Integers
-from ratelab.lab.tally import exact_fraction
 from ratelab.lab.traffic import Asked, Booleans, Traffic, key_count
 from ratelab.lab.windows import Trailing
 from ratelab.quota import Quota

@@ -12,8 +12,18 @@ from time import monotonic
 from typing import NamedTuple
 
 from ratelab.algorithms import find
-from ratelab.lab.conformance import PROMISES, BrokenPromiseError, Promise
-from ratelab.lab.timelines import LANDMARKS, MOVES, ORIGINS, QUOTAS, Move, Timeline, visits
+from ratelab.lab.conformance import (
+    LANDMARKS,
+    MOVES,
+    ORIGINS,
+    PROMISES,
+    QUOTAS,
+    BrokenPromiseError,
+    Move,
+    Promise,
+    Timeline,
+    visits,
+)
 from ratelab.learn.submission import SubmissionError, load_submission
 from ratelab.learn.verdict import GradedRequest, Verdict
 from ratelab.limiter import NEVER, Algorithm, Decision

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 
 from ratelab.algorithms import COMPARED
 from ratelab.errors import shown
-from ratelab.lab.charts import CHARTS
+from ratelab.lab import CHARTS
 from ratelab.lab.scenarios import values
 from ratelab.lab.scenarios.yaml_document import Document, Place
 from ratelab.quota import Quota, parse_duration

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from ratelab.algorithms import find
 from ratelab.errors import InputError, shown
-from ratelab.lab.charts import CHARTS
+from ratelab.lab import CHARTS
 from ratelab.quota import Quota
 
 

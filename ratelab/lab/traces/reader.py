@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ratelab.errors import InputError
-from ratelab.lab.ordered import Gathering
-from ratelab.lab.spill import Stored
+from ratelab.lab.spill import Gathering, Stored
 from ratelab.lab.traces.batches import REJECTS_KEPT, Columns, Numbering, Reader, Reject
 from ratelab.lab.traces.files import LineError, printable
 from ratelab.lab.traces.options import TraceOptions

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ratelab.lab.charts import CHARTS
+from ratelab.lab import CHARTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

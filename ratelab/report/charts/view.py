@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.lab.comparison import Comparison
-from ratelab.lab.departures import departures
 from ratelab.lab.levels import Levels, looked, recorded
 from ratelab.lab.metrics import Result
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic, key_count
-from ratelab.lab.windows import fullest_window
+from ratelab.lab.windows import departures, fullest_window
 from ratelab.limiter import Algorithm
 from ratelab.quota import UNITS
 from ratelab.report.charts.canvas import LABEL
