@@ -12,7 +12,7 @@ from alike import QUOTA, assert_same, traffic
 
 from ratelab import create
 from ratelab.algorithms.sliding_log import SlidingLog
-from ratelab.lab.compiled import intrinsics, laid, loops, specialize
+from ratelab.lab.compiled import intrinsics, loops, specialize, states
 from ratelab.lab.decisions import ADMITTED
 
 pytestmark = pytest.mark.slow
@@ -33,9 +33,9 @@ def test_code_on_disk_that_cannot_be_used_is_made_anew(
         for index in [] if content is None else tmp_path.rglob("*.nbi"):
             index.write_bytes(content or b"")
         loops._loop.cache_clear()
-        laid.laying.cache_clear()
+        states.laying.cache_clear()
         monkeypatch.setitem(loops._LOOPS, ADMITTED, intrinsics.jitted(loops._decide))
-        monkeypatch.setattr(laid, "_LAY", intrinsics.jitted(laid._lay))
+        monkeypatch.setattr(states, "_LAY", intrinsics.jitted(states._lay))
         assert_same(create("sliding-log", QUOTA), traffic(QUOTA), ADMITTED)
     assert {path.stat().st_size > 200 for path in tmp_path.rglob("*.nbi")} == {True}
 

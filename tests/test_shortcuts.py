@@ -15,23 +15,23 @@ from hypothesis import strategies as st
 from ratelab import ALGORITHMS, Quota
 from ratelab.algorithms import find
 from ratelab.algorithms.sliding_log import SlidingLog
-from ratelab.lab.compiled import integers, intrinsics, optimize
+from ratelab.lab.compiled import intrinsics, optimize, overflow_checks
 
 QUOTA = Quota.parse("7/13s", 10)
 
 
 def reckon(operation: int, a: int, b: int) -> int:
     if operation == 0:
-        return integers.plus(a, b)
+        return overflow_checks.plus(a, b)
     if operation == 1:
-        return integers.minus(a, b)
+        return overflow_checks.minus(a, b)
     if operation == 2:
-        return integers.times(a, b)
+        return overflow_checks.times(a, b)
     if operation == 3:
-        return integers.over(a, b)
+        return overflow_checks.over(a, b)
     if operation == 4:
-        return integers.modulo(a, b)
-    return integers.absolute(a)
+        return overflow_checks.modulo(a, b)
+    return overflow_checks.absolute(a)
 
 
 def magnitude(a: int, _: int) -> int:

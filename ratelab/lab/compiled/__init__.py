@@ -12,8 +12,7 @@ from importlib.util import find_spec
 from typing import Any, cast
 
 from ratelab.algorithms.plugins import is_ours
-from ratelab.lab.compiled.states import States, UnfitError, widths
-from ratelab.lab.compiled.stretches import stretches
+from ratelab.lab.compiled.states import States, UnfitError, stretches, widths
 from ratelab.lab.decisions import Columns, Progress
 from ratelab.lab.partition import put, room, shares
 from ratelab.lab.traffic import Asked

@@ -16,7 +16,7 @@ from numba.extending import overload
 from ratelab.lab.compiled import intrinsics
 from ratelab.lab.compiled.intrinsics import fetch, jitted, made, piece
 from ratelab.lab.compiled.specialize import MEANINGS, NotCompiledError, stand_in_for
-from ratelab.lab.compiled.stretches import FAR, NEAR
+from ratelab.lab.compiled.states import FAR, NEAR
 from ratelab.lab.decisions import ADMITTED, FIGURED, is_complete
 from ratelab.lab.spill import Integers
 from ratelab.limiter import Algorithm, Decision

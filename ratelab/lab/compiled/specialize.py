@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ratelab.algorithms.plugins import is_ours
-from ratelab.lab.compiled import integers, optimize
+from ratelab.lab.compiled import optimize, overflow_checks
 from ratelab.lab.compiled.overflow_checks import RefusedError, rewritten
 from ratelab.lab.compiled.states import WIDE
 from ratelab.limiter import NEVER, Algorithm
@@ -79,7 +79,7 @@ def _source(
             unkept = () if complete else getattr(kind, "only_tells", ())
             shortened_step, divisors = optimize.shortened(kind.step, unkept)
             return shortened_step, text, divisors
-        return rewritten(kind.step, names, integers.FUNCTIONS), text + outer.encode(), ()
+        return rewritten(kind.step, names, overflow_checks.FUNCTIONS), text + outer.encode(), ()
     except (OSError, TypeError) as error:
         raise NotCompiledError(f"{kind.__name__} has no source: {error}") from error
     except RefusedError as error:

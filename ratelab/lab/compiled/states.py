@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, cast
 
+import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from ratelab.algorithms.plugins import is_ours
+from ratelab.lab.compiled.intrinsics import jitted, made
 from ratelab.lab.decisions import Columns, is_complete
 from ratelab.lab.partition import Requests
 from ratelab.lab.spill import Integers
@@ -55,7 +60,6 @@ class States:
         first = np.array(self._algorithm.start(now) if is_ours(self._algorithm) else [0] * self._width, np.int64)
         if self._width < WIDE:
             return np.tile(first, len(self._widths))
-        from ratelab.lab.compiled.laid import laying  # Numba takes a while to import
 
         self._begins = np.concatenate(([0], np.cumsum(self._widths)))
         numbers = np.empty(self._begins[-1] + self._width, np.int64)  # what is cut off is read at times, to no end
@@ -75,3 +79,30 @@ class States:
             raise UnfitError("its start() returns something else than whole numbers below 2**63")
         self._started[keys] = True
         numbers[: self._widths.sum()].reshape(len(self._started), self._width)[keys] = starts
+
+
+FAR, NEAR = 96, 48
+"""So many requests before its turn a key's state is fetched, and, if it is long, where in it there is work to do."""
+
+
+def stretches(own: Requests, origin: int, priced: bool) -> Iterator[tuple[slice, tuple[NDArray[Any] | None, ...]]]:
+    """Yield where some requests stand, their keys and `FAR` more, times by the clock and, if `priced`, costs."""
+    times = own.times + origin if origin else own.times
+    last = max(0, len(own.keys) - FAR)
+    rest = own.keys[last:]
+    for some, keys in ((slice(0, last), own.keys), (slice(last, None), np.append(rest, np.repeat(rest[-1:], FAR)))):
+        yield some, (keys, times[some], own.costs[some] if priced else None)
+
+
+@cache
+def laying() -> Callable[..., None]:
+    """Return what lets a state begin at each place but the last, where all end: as much of a new one as fits."""
+    return made(_LAY, numba.void(*[numba.int64[::1]] * 3))
+
+
+def _lay(first: Any, begins: Any, numbers: Any) -> None:
+    for n in range(len(begins) - 1):
+        numbers[begins[n] : begins[n + 1]] = first[: begins[n + 1] - begins[n]]
+
+
+_LAY = jitted(_lay)
