@@ -2,30 +2,94 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from difflib import get_close_matches
+from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
-from ratelab.algorithms import COMPARED
-from ratelab.errors import shown
+from ratelab.algorithms import COMPARED, find
+from ratelab.errors import InputError, shown
 from ratelab.lab import CHARTS
-from ratelab.lab.scenarios import values
 from ratelab.lab.scenarios.yaml_document import Document, Place
 from ratelab.quota import Quota, parse_duration
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+
+def whole(least: int, most: int = 10**9) -> Callable[[str], int]:
+    """Return a reader of whole numbers from `least` to `most`."""
+    rule = f"expected a whole number from {least} to {most}"
+
+    def read(value: str) -> int:
+        if type(value) is not str or not value.isascii() or not value.removeprefix("-").isdecimal():
+            raise InputError(f"{rule}, got {shown(value)}")
+        if len(value) > 20 or not least <= int(value) <= most:
+            raise InputError(f"{rule}, got {shown(value).strip(chr(39))}")
+        return int(value)
+
+    return read
+
+
+def plain_text(value: str) -> str:
+    """Read text that is not blank, as one line."""
+    line = " ".join(value.split()) if type(value) is str else ""
+    if not line or not line.isprintable():
+        raise InputError(f"expected some plain text, got {shown(value)}")
+    return line
+
+
+def cost_weights(value: str | dict[str, str]) -> dict[int, float]:
+    """Read a cost, or costs with the weights they are drawn with."""
+    read_cost = whole(1)
+    if not isinstance(value, dict):
+        return {read_cost(value): 1.0}
+    weights = {read_cost(cost): _weight(weight) for cost, weight in value.items()}
+    if len(weights) < len(value):
+        raise InputError(f"a cost stands here twice, got {shown(value)}")
+    if not sum(weights.values()):
+        raise InputError(f"the weights of the costs must add up to more than 0, got {shown(value)}")
+    return weights
+
+
+def algorithm_name(value: str) -> str:
+    """Read the name of an installed algorithm; not a file's, as reading a scenario must run nothing."""
+    if type(value) is not str or ".py:" in value:
+        raise InputError(f"expected the name of an algorithm, got {shown(value)}; give a file with --algo")
+    find(value)
+    return value
+
+
+def chart_name(value: str) -> str:
+    """Read the name of a chart."""
+    if value not in CHARTS:
+        raise InputError(f"expected one of {', '.join(CHARTS)}, got {shown(value)}")
+    return value
+
+
+def rate(value: str) -> Quota:
+    """Read a rate, whose burst does not matter."""
+    return Quota.parse(value)
+
+
+def _weight(value: str) -> float:
+    digits = value.replace(".", "", 1) if type(value) is str and len(value) <= 30 else ""
+    if not (digits.isascii() and digits.isdecimal()):
+        raise InputError(f"expected a weight such as 0.9, got {shown(value)}")
+    return float(Fraction(value))
+
+
 MOST_CLIENTS = 100_000
 """The largest `count` of a client."""
 
 
-Count = Annotated[int, PlainValidator(values.whole(1))]
-Text = Annotated[str, PlainValidator(values.plain_text)]
-Algorithm = Annotated[str, PlainValidator(values.algorithm_name)]
-Chart = Annotated[str, PlainValidator(values.chart_name)]
-Rate = Annotated[Quota, PlainValidator(values.rate)]
+Count = Annotated[int, PlainValidator(whole(1))]
+Text = Annotated[str, PlainValidator(plain_text)]
+Algorithm = Annotated[str, PlainValidator(algorithm_name)]
+Chart = Annotated[str, PlainValidator(chart_name)]
+Rate = Annotated[Quota, PlainValidator(rate)]
 Duration = Annotated[int, PlainValidator(parse_duration)]
 """Nanoseconds."""
 
@@ -110,10 +174,10 @@ class Client(_Strict):
     """One client, or `count` alike; those with the same `key` share one quota."""
 
     name: Text
-    count: Annotated[int, PlainValidator(values.whole(1, MOST_CLIENTS))] = 1
+    count: Annotated[int, PlainValidator(whole(1, MOST_CLIENTS))] = 1
     key: Text | None = None
     traffic: Annotated[list[Annotated[Pattern, Field(discriminator="pattern")]], Field(min_length=1)]
-    cost: Annotated[dict[int, float], PlainValidator(values.cost_weights)] = {1: 1.0}
+    cost: Annotated[dict[int, float], PlainValidator(cost_weights)] = {1: 1.0}
 
 
 class QuotaText(_Strict):
@@ -131,7 +195,7 @@ class ScenarioFile(_Strict):
     lesson: Text | None = None
     chart: Chart = CHARTS[0]
     duration: Duration
-    seed: Annotated[int, PlainValidator(values.whole(0, 2**63 - 1))] = 0
+    seed: Annotated[int, PlainValidator(whole(0, 2**63 - 1))] = 0
     quota: QuotaText
     algorithms: Annotated[list[Algorithm], Field(min_length=1, max_length=100)] = list(COMPARED)
     clients: Annotated[list[Client], Field(min_length=1)]
