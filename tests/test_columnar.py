@@ -15,7 +15,7 @@ from reading import both_ways
 from rewriting import rewritten
 
 from ratelab import InputError
-from ratelab.lab.traces import TraceOptions, access_log, arrow, batches, columnar, files, formats, read_traces, shapes
+from ratelab.lab.traces import TraceOptions, access_log, arrow, batches, columnar, files, formats, read_traces
 
 FULL = b'192.0.2.%d - %s [%s] "GET /%s HTTP/1.1" 200 12 "%s" "%s"\n'
 
@@ -147,7 +147,7 @@ MUTANTS = {
     "a number is seconds": ("csv", columnar, "_number_times", "known, whole, 0) * unit", "known, whole, 0)"),
     "objects may share a line": ("jsonl", columnar, "_in_objects", "len(objects) == len(rows)", "objects"),
     "what is not JSON may be": ("jsonl", arrow, "are_objects", "pc.and_not(", "pc.or_("),
-    "a later name may come first": ("jsonl", shapes, "_path", 'else "nothing"\n', 'else "text"\n'),
+    "a later name may come first": ("jsonl", columnar, "_path", 'else "nothing"\n', 'else "text"\n'),
 }
 
 

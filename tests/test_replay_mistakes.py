@@ -8,7 +8,7 @@ import pytest
 from bad_traces import BAD_TRACES, GOOD, BadTrace
 from running import refused
 
-from ratelab.lab.traces.options import FORMATS, TIME_UNITS, WITHIN_SECOND
+from ratelab.lab.traces.formats import FORMATS, TIME_UNITS, WITHIN_SECOND
 
 
 def spoken_by_click(bad: BadTrace) -> bool:

@@ -15,8 +15,7 @@ import numpy as np
 from ratelab.errors import InputError, shown
 from ratelab.lab.decisions import DECISION, Decisions
 from ratelab.lab.traces import printable
-from ratelab.lab.traces.files import LONGEST, LineError, read_lines
-from ratelab.lab.traces.paths import called
+from ratelab.lab.traces.files import LONGEST, LineError, called, read_lines
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import NEVER, Decision
 from ratelab.quota import LARGEST, Quota

@@ -1,8 +1,7 @@
 """Recorded traffic: access logs, JSON lines, CSV and Parquet."""
 
-from ratelab.lab.traces.files import arrow_installed, printable
-from ratelab.lab.traces.options import TraceOptions
-from ratelab.lab.traces.paths import called_together, expanded, stored_size
+from ratelab.lab.traces.files import arrow_installed, called_together, expanded, printable, stored_size
+from ratelab.lab.traces.formats import TraceOptions
 from ratelab.lab.traces.reader import Trace, read_trace, read_traces
 
 __all__ = [

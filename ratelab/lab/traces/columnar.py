@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from os import cpu_count
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +17,68 @@ from numpy.typing import NDArray
 from ratelab.errors import InputError
 from ratelab.lab.spill import Integers
 from ratelab.lab.traces import arrow
+from ratelab.lab.traces.arrow import Tree
 from ratelab.lab.traces.batches import Columns, Part, unread
+from ratelab.lab.traces.csv_rows import column_of
 from ratelab.lab.traces.files import LONGEST, Block, LineError
 from ratelab.lab.traces.formats import Format
 from ratelab.lab.traces.jsonl import Fields
-from ratelab.lab.traces.shapes import shape_of
 from ratelab.lab.traces.timestamps import PLAIN_TIMES, read_log_instant
 from ratelab.quota import LARGEST, UNITS
+
+
+class Shape(NamedTuple):
+    """What to read of objects that are alike."""
+
+    tree: Tree
+    paths: list[tuple[str, ...]]
+    """To the client, the time and, if one is wanted, the cost."""
+    unit: int
+    """Nanoseconds that a time's number counts."""
+
+
+def shape_of(line: str, fields: Fields) -> Shape | None:
+    """Return the shape of a JSON object in which every field is found; None if there is none that is plain.
+
+    Where the first of several names that it may have is missing, it must be missing in others, too. What `--events`
+    wrote has no shape: its lines depend on the ones before.
+    """
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    tree: Tree = {}
+    clients, times = _path(record, fields.clients, tree, "integer"), _path(record, fields.times, tree, "number")
+    costs = _path(record, (fields.cost,), tree, "number") if fields.cost else ()
+    if clients is None or times is None or costs is None or times == ("at_ns",):
+        return None
+    return Shape(tree, [path for path in (clients, times, costs) if path], fields.unit)
+
+
+def _path(record: dict[str, Any], names: Sequence[str], tree: Tree, number: str) -> tuple[str, ...] | None:
+    """Find the first name that has a value, and note in the tree what is there, and that nothing is under others."""
+    for name in names:
+        for path in dict.fromkeys(((name,), tuple(name.split(".")))):
+            value: Any = record
+            for part in path:
+                value = value.get(part) if isinstance(value, dict) else None
+            kind = "text" if isinstance(value, str) else number if type(value) in (int, float) else "nothing"
+            if not _note(tree, path, kind):
+                return None
+            if value is not None:
+                return path if kind != "nothing" else None
+    return None
+
+
+def _note(tree: Tree, path: tuple[str, ...], kind: str) -> bool:
+    """Note what stands at a path; say whether that goes together with what is noted already."""
+    *parents, name = path
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            return False
+    return bool(tree.setdefault(name, kind) == kind)
+
 
 _CLIENT = "^[!-~](?:(?s:.)*[!-~])?$"
 """Nearly every client's name: one that has no blanks around it, whatever counts as blank."""
@@ -159,3 +217,36 @@ def _start(text: str) -> int | None:
         return read_log_instant(text)
     except LineError:
         return None
+
+
+def named_columns(path: str, fields: Fields) -> Fields:
+    """Return the names of the columns to read; raise `InputError` for a file that lacks one or is none."""
+    names = arrow.parquet_names(path)
+    small = [name.lower() for name in names]
+
+    def find(wanted: tuple[str, ...], option: str) -> str:
+        return names[column_of(small, wanted, option)]
+
+    time = find(tuple(fields.times), "time")
+    cost = find((fields.cost,), "cost") if fields.cost else None
+    return Fields((find(tuple(fields.clients), "key"),), (time,), cost, fields.unit_of(time.lower()))
+
+
+def parquet_parts(path: str, fields: Fields, progress: Callable[[int], None] | None) -> Generator[Part, None, None]:
+    """Yield the rows, numbered from 1; those that are not plain are left as JSON objects of text."""
+    names = [*fields.clients, *fields.times, *([fields.cost] if fields.cost else [])]
+    number, stored = 1, Path(path).stat().st_size
+    for share, columns in arrow.parquet_columns(path, list(dict.fromkeys(names))):
+        size = len(columns[names[0]])
+        client, time, *cost = (columns[name] for name in names)
+        found = in_columns(np.arange(size), client, time, cost[0] if cost else None, fields.unit)
+        yield part_from(found, number, size, partial(_line, columns))
+        number += size
+        if progress:
+            progress(round(stored * share))
+
+
+def _line(columns: dict[str, arrow.Texts], row: int) -> str:
+    """Write what a row has as a JSON object of text."""
+    record = {name: column[row].as_py() for name, column in columns.items() if column[row].is_valid}
+    return json.dumps(record, ensure_ascii=False)

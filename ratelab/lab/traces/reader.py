@@ -2,23 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
 
-from ratelab.errors import InputError
-from ratelab.lab.spill import Gathering, Stored
-from ratelab.lab.traces.batches import REJECTS_KEPT, Columns, Numbering, Reader, Reject
-from ratelab.lab.traces.files import LineError, printable
-from ratelab.lab.traces.options import TraceOptions
-from ratelab.lab.traces.paths import called, called_together
-from ratelab.lab.traces.seconds import SECOND, count_from, spread
-from ratelab.lab.traces.sources import opened
-from ratelab.lab.traffic import Asked, LongTraffic, from_rows
+from ratelab.errors import InputError, install_hint
+from ratelab.lab.spill import Column, Gathering, Stored
+from ratelab.lab.traces.access_log import ReadLine
+from ratelab.lab.traces.batches import REJECTS_KEPT, Columns, Numbering, Part, Reader, Reject, unread
+from ratelab.lab.traces.files import (
+    LineError,
+    arrow_installed,
+    called,
+    called_together,
+    is_parquet,
+    printable,
+    read_blocks,
+)
+from ratelab.lab.traces.formats import TraceOptions, recognised
+from ratelab.lab.traces.jsonl import json_reader
+from ratelab.lab.traffic import Asked, LongTraffic, from_rows, parts_of
 from ratelab.quota import LARGEST, UNITS
+
+SECOND = UNITS["s"]
+
+
+def count_from(table: Column, start: int) -> None:
+    """Count the times of a table from `start`."""
+    for part in parts_of(len(table)):
+        rows = table[part]
+        rows["time"] -= start
+        table[part] = rows
+
+
+def spread(table: Column) -> None:
+    """Spread the requests of each second of an ordered table evenly over it: the k-th of n (from 0) at k/n of it."""
+    second, seen, total = None, 0, 0  # of the second that goes on from part to part
+    for part in parts_of(len(table)):
+        rows = table[part]
+        times = rows["time"]
+        firsts = np.flatnonzero(np.diff(times, prepend=times[0] - 1))
+        counts = np.diff(firsts, append=len(times))
+        totals, ranks = counts.copy(), np.arange(len(times)) - np.repeat(firsts, counts)
+        if times[0] == second:
+            ranks[: counts[0]] += seen
+            totals[0] = total
+        if times[-1] != second:
+            totals[-1] += _following(table, part.stop, int(times[-1]))
+        second, seen, total = int(times[-1]), int(ranks[-1]) + 1, int(totals[-1])
+        rows["time"] += ranks * SECOND // np.repeat(totals, counts)
+        table[part] = rows
+
+
+def _following(table: Column, begin: int, time: int) -> int:
+    """Count the rows from `begin` on that are of the same time."""
+    count = 0
+    for part in parts_of(len(table) - begin):
+        times = table[begin + part.start : begin + part.stop]["time"]
+        count += int(np.searchsorted(times, time, "right"))
+        if times[-1] != time:
+            break
+    return count
+
+
+class Source(NamedTuple):
+    """A file that has been opened."""
+
+    format: str
+    read_line: ReadLine
+    """Reads what is left of a part."""
+    parts: Generator[Part, None, None]
+
+
+def opened(path: str, options: TraceOptions, progress: Callable[[int], None] | None, columnar: bool | None) -> Source:
+    """Open a file, or standard input for `-`; lines are read together if `columnar`, or by default if they are many.
+
+    Raises `InputError` for what cannot be read, then or while iterating.
+    """
+    if is_parquet(path):
+        return _parquet(path, options, progress)
+    blocks = read_blocks(path, progress)
+    first = list(islice(blocks, 2))
+    format_, blocks = recognised(chain(first, blocks), options)
+    if columnar is None:
+        columnar = len(first) > 1 and arrow_installed()
+    if columnar and format_.columnar:
+        from ratelab.lab.traces.columnar import parts_of
+
+        return Source(format_.name, format_.read_line, parts_of(blocks, format_))
+    return Source(format_.name, format_.read_line, (unread(list(block.lines())) for block in blocks))
+
+
+def _parquet(path: str, options: TraceOptions, progress: Callable[[int], None] | None) -> Source:
+    if not arrow_installed():
+        raise InputError(f"reading Parquet needs pyarrow: {install_hint('logs')}, or convert it to CSV")
+    if options.format not in ("auto", "parquet"):
+        raise InputError(f"it is a Parquet file, not {options.format}: leave out --format")
+    from ratelab.lab.traces.columnar import named_columns, parquet_parts
+
+    fields = named_columns(path, options.fields)
+    return Source("parquet", json_reader(fields), parquet_parts(path, fields, progress))
 
 
 @dataclass(frozen=True, eq=False)
