@@ -24,8 +24,8 @@ from ratelab.report.charts import draw
 from ratelab.report.charts.style import THEMES
 from ratelab.report.html import Made, page, tables
 from ratelab.report.html.drawn import Picture
-from ratelab.report.meanings import MEANINGS
-from ratelab.report.run import Run
+from ratelab.report.serialize import MEANINGS
+from ratelab.report.summary import Run
 
 HOSTILE = (
     "<script>document.title = 'robbed'</script>",

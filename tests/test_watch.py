@@ -21,9 +21,8 @@ from ratelab import ALGORITHMS, Quota
 from ratelab.cli.watch import Pace
 from ratelab.lab.comparison import compare
 from ratelab.lab.levels import gauge
-from ratelab.lab.playback import Playback
 from ratelab.report.charts.view import View
-from ratelab.report.watch import frame, status
+from ratelab.report.watch import Playback, frame, status
 
 SECOND = 10**9
 

@@ -17,7 +17,7 @@ import ratelab
 from ratelab.cli.output import LateProgress
 from ratelab.errors import InputError
 from ratelab.report.charts import CHARTS, FORMATS, THEMES, draw, rendered
-from ratelab.report.whole import check_writable, write_text, write_whole
+from ratelab.report.files import check_writable, write_text, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ratelab.lab.comparison import Comparison
-    from ratelab.report.run import Run
+    from ratelab.report.summary import Run
 
 
 def is_folder(target: str) -> bool:

@@ -19,12 +19,10 @@ from ratelab.cli.artifacts import Pages, Plots
 from ratelab.errors import InputError, install_hint
 from ratelab.report.accuracy import card_table, differing_table
 from ratelab.report.equal_protection import equal_table
-from ratelab.report.files import check_events_writable, write_events, write_table
-from ratelab.report.run import Run
+from ratelab.report.files import check_events_writable, check_writable, write_events, write_table
 from ratelab.report.serialize import comparison_object
-from ratelab.report.strip import strips
-from ratelab.report.tables import comparison_table, denied_table, heading
-from ratelab.report.whole import check_writable
+from ratelab.report.summary import Run
+from ratelab.report.tables import comparison_table, denied_table, heading, strips
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -77,7 +77,7 @@ def _replay_traces(
     from ratelab.cli.output import LateProgress, deliver
     from ratelab.lab.comparison import compare
     from ratelab.lab.traces import called_together, printable
-    from ratelab.report.run import Run
+    from ratelab.report.summary import Run
     from ratelab.report.trace_notes import reading_notes, reading_object
 
     classes = chosen(algorithms, COMPARED)
@@ -95,8 +95,8 @@ def _replay_recording(trace: str, algorithms: tuple[str, ...], output: Output, t
     from ratelab.lab.comparison import compare
     from ratelab.lab.recording import read_recording
     from ratelab.lab.traces import called_together, printable, stored_size
-    from ratelab.report.recorded import recording_notes, recording_object
-    from ratelab.report.run import Run
+    from ratelab.report.summary import Run
+    from ratelab.report.trace_notes import recording_notes, recording_object
 
     with LateProgress("reading", stored_size([trace])) as progress:
         recording = read_recording(trace, progress)

@@ -21,7 +21,7 @@ def sample(file: str, lines: int, clients: int, rate: str, seed: int) -> None:
     from ratelab.cli.output import LateProgress
     from ratelab.lab.traces.synthetic import sample_lines
     from ratelab.quota import Quota
-    from ratelab.report.whole import write_text
+    from ratelab.report.files import write_text
 
     texts = sample_lines(lines, clients, Quota.parse(rate), seed)
     with LateProgress("writing lines", lines) as progress:

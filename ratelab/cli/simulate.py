@@ -40,7 +40,7 @@ def simulate(
     from ratelab.lab.comparison import compare
     from ratelab.lab.scenarios import load_scenario
     from ratelab.lab.traces import expanded
-    from ratelab.report.run import Run
+    from ratelab.report.summary import Run
 
     paths = tuple(path for one in scenarios for path in expanded([one]))
     output = Output(paths, **wanted)

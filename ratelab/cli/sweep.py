@@ -68,9 +68,9 @@ def sweep(
     from ratelab.lab.sweep import built, quotas
     from ratelab.lab.sweep import sweep as swept
     from ratelab.lab.traces import TraceOptions
+    from ratelab.report.files import check_writable
     from ratelab.report.sweep import swept_object
     from ratelab.report.tables import asked
-    from ratelab.report.whole import check_writable
 
     candidates = built(chosen(algorithms, COMPARED), quotas(rates, bursts, steps))
     pictures = pictures_named(plot, theme, "sweep")

@@ -161,8 +161,7 @@ def _play(console: Console, view: View, pace: Pace) -> None:
     from rich.console import Group
     from rich.live import Live
 
-    from ratelab.lab.playback import Playback
-    from ratelab.report.watch import frame, status
+    from ratelab.report.watch import Playback, frame, status
 
     playback = Playback(view.comparison, view.focussed)
 

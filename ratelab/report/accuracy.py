@@ -14,10 +14,9 @@ from rich.text import Text
 
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.counter_estimate import CLAIMED_DIFFERENCE, CLAIMED_WRONG, Estimate
-from ratelab.report.clients import client_table
 from ratelab.report.serialize import result_rows
 from ratelab.report.summary import counted, listed, seconds
-from ratelab.report.tables import WORST
+from ratelab.report.tables import WORST, client_table
 
 MEANINGS = (
     "at_most: what the algorithm promises of any window. unearned: admitted although what it had itself admitted in "

@@ -13,8 +13,8 @@ from ratelab.lab.comparison import Comparison
 from ratelab.lab.equal_protection import Equal, Equalised
 from ratelab.lab.traffic import costing_more
 from ratelab.quota import about
-from ratelab.report.clients import NAME, WIDTH
 from ratelab.report.summary import counted, listed, queued, seconds
+from ratelab.report.tables import NAME, WIDTH
 
 WHY = (
     "Why the two comparisons differ: the same burst is not the same protection. What an algorithm lets through beyond "

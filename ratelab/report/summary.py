@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.metrics import Result
 from ratelab.lab.traffic import costing_more
 from ratelab.quota import Quota, about
+
+if TYPE_CHECKING:
+    from ratelab.lab.comparison import Comparison
+    from ratelab.lab.scenarios import Scenario
 
 
 def findings(comparison: Comparison, many_clients: bool = False) -> list[str]:
@@ -117,3 +123,23 @@ def _most(number: int) -> str:
 def listed(names: list[str]) -> str:
     """Write names as a sentence does: `a`, `a and b`, `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A comparison, what it came from and what to say about that."""
+
+    comparison: Comparison
+    source: dict[str, Any]
+    """What `--json` says first: the traffic's name before all else."""
+    title: str
+    notes: tuple[str, ...] = ()
+    most_denied: int | None = None
+    """How many clients to tell of; None for a scenario's few, which are all told in the JSON."""
+    scenario: Scenario | None = None
+    """The scenario that was run, if it was one."""
+
+    @property
+    def name(self) -> str:
+        """The traffic's name."""
+        return str(next(iter(self.source.values())))

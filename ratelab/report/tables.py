@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,99 @@ from rich.table import Table
 from rich.text import Text
 
 from ratelab.lab.comparison import Comparison
+from ratelab.lab.decisions import Decisions
 from ratelab.lab.metrics import Result
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Asked
 from ratelab.quota import about
-from ratelab.report.clients import client_table
 from ratelab.report.summary import counted, findings, granted, seconds
+
+WIDTH = 80
+NAME = 16
+"""Columns of the terminal that a name always has; it gets what the numbers leave, and ends in an ellipsis if longer."""
+HEADER = 9
+"""Columns in which the name of an algorithm is broken."""
+
+Row = tuple[str, Sequence[str]]
+
+
+def client_table(title: str, headers: Sequence[str], rows: Sequence[Row]) -> RenderableType:
+    """Return a row for each client; columns that do not fit beside its name stand in a further table below."""
+    widths = [_width(header, [cells[place] for _, cells in rows]) for place, header in enumerate(headers)]
+    tables = [_table(title, headers[part], widths[part], rows, part) for part in _parts(widths)]
+    return Group(tables[0], *(one for table in tables[1:] for one in (Text(), table)))
+
+
+def name_room(widths: Sequence[int]) -> int:
+    """Return how wide a name may be beside columns of these widths."""
+    return max(NAME, WIDTH - sum(widths) - len(widths))
+
+
+def _width(header: str, cells: Sequence[str]) -> int:
+    words = header.replace("-", "- ").split()
+    return max(min(HEADER, max(map(len, words))), *map(len, cells))
+
+
+def _parts(widths: Sequence[int]) -> Iterator[slice]:
+    """Yield the columns of each table."""
+    begin = 0
+    for place in range(1, len(widths)):
+        if sum(widths[begin : place + 1]) + place + 1 - begin > WIDTH - NAME:
+            yield slice(begin, place)
+            begin = place
+    yield slice(begin, len(widths))
+
+
+def _table(title: str, headers: Sequence[str], widths: Sequence[int], rows: Sequence[Row], part: slice) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column(title, overflow="ellipsis", no_wrap=True, vertical="bottom", max_width=name_room(widths))
+    for header, width in zip(headers, widths, strict=True):
+        table.add_column(
+            escape(header).replace("-", "-\n"), justify="right", vertical="bottom", overflow="fold", width=width
+        )
+    for name, cells in rows:
+        table.add_row(escape(name), *cells[part])
+    return table
+
+
+NOTHING, ADMITTED, DELAYED, SOME_DENIED, DENIED = ".", "|", "~", "+", "x"
+_STYLES = {NOTHING: "dim", ADMITTED: "green", DELAYED: "yellow", SOME_DENIED: "magenta", DENIED: "red"}
+
+LEGEND = (
+    f"{ADMITTED} admitted  {DELAYED} some delayed  {SOME_DENIED} some denied  {DENIED} all denied  {NOTHING} no request"
+)
+
+
+def strips(comparison: Comparison, width: int = 80) -> RenderableType:
+    """Return a strip for each algorithm over a common time axis, `width` columns wide in all."""
+    traffic = comparison.traffic.whole()
+    margin = max(map(len, comparison.decisions)) + 1
+    cells = max(20, width - margin)
+    places = traffic.times.astype(np.float64) / traffic.duration * cells
+    lines = [
+        Text(f"{name:<{margin}}").append_text(strip(places.astype(np.int64).clip(0, cells - 1), decisions, cells))
+        for name, decisions in comparison.decisions.items()
+    ]
+    end = about(traffic.duration)
+    axis = Text(f"{'':<{margin}}0s{end:>{cells - 2}}", style="dim")
+    return Group(*lines, axis, Text(LEGEND, style="dim"))
+
+
+def strip(places: Integers, decisions: Decisions, cells: int) -> Text:
+    """Return a letter for each of so many cells, of which `places` names each request's."""
+    offered = np.bincount(places, minlength=cells)
+    denied = np.bincount(places[~decisions["allowed"]], minlength=cells)
+    delayed = np.bincount(places[decisions["delay_ns"] > 0], minlength=cells)
+    marks = np.select(
+        [offered == 0, denied == offered, denied > 0, delayed > 0],
+        [NOTHING, DENIED, SOME_DENIED, DELAYED],
+        ADMITTED,
+    )
+    line = Text()
+    for mark in marks.tolist():
+        line.append(mark, style=_STYLES[mark])
+    return line
+
 
 BEST, WORST = "*", "!"
 

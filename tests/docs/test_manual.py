@@ -137,7 +137,7 @@ def test_the_patterns_listed_are_those_that_a_scenario_may_have() -> None:
 
 
 def test_every_figure_is_explained() -> None:
-    from ratelab.report.meanings import MEANINGS
+    from ratelab.report.serialize import MEANINGS
 
     section = PAGES["ratelab/docs/figures.md"].partition("## Equal protection")[0]
     rows = re.findall(r"^\| (`.*`) \| (.*) \|$", section, re.MULTILINE)

@@ -9,8 +9,7 @@ from ratelab.lab.counter_estimate import CLAIMED_DIFFERENCE, CLAIMED_WRONG, Esti
 from ratelab.report.accuracy import percent
 from ratelab.report.html.rendering import Made, rendered
 from ratelab.report.html.tables import Cell, Table
-from ratelab.report.run import Run
-from ratelab.report.summary import listed
+from ratelab.report.summary import Run, listed
 
 NEAR_ENOUGH = 2
 """The claim holds where the estimate is wrong no more than this many times as often as claimed."""

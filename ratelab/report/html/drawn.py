@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ratelab.report.charts import draw, rendered
-from ratelab.report.run import Run
+from ratelab.report.summary import Run
 
 
 class Picture(NamedTuple):

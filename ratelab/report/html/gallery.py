@@ -9,7 +9,7 @@ from ratelab.report.html.claim import claim_page, held
 from ratelab.report.html.drawn import Picture, pictures
 from ratelab.report.html.page import page
 from ratelab.report.html.rendering import Made, rendered
-from ratelab.report.run import Run
+from ratelab.report.summary import Run
 
 RESERVED = INDEX, CLAIM = "index", "sliding-counter"
 """The stems of the files that are of no run."""

@@ -11,8 +11,7 @@ from ratelab.report.html import tables
 from ratelab.report.html.drawn import Picture
 from ratelab.report.html.rendering import Made, rendered
 from ratelab.report.html.tables import Table
-from ratelab.report.run import Run
-from ratelab.report.summary import findings
+from ratelab.report.summary import Run, findings
 from ratelab.report.tables import heading
 
 MOST_WORDS = 30

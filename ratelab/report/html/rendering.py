@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from ratelab.report.charts.style import THEMES
-from ratelab.report.meanings import MEANINGS
+from ratelab.report.serialize import MEANINGS
 
 TEMPLATES = Path(__file__).parent / "templates"
 
