@@ -19,8 +19,7 @@ from ratelab.lab.decisions import DECISION
 from ratelab.lab.metrics import measure
 from ratelab.lab.traffic import Traffic
 from ratelab.report.charts import CHARTS, draw
-from ratelab.report.charts.style import colours
-from ratelab.report.charts.units import moment
+from ratelab.report.charts.style import colours, moment
 from ratelab.report.charts.view import View
 
 TITLES = {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import matplotlib.style
 import numpy as np
@@ -14,15 +15,52 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from ratelab.report.charts.box import Box
-from ratelab.report.charts.style import THEMES, lettered
+from ratelab.report.charts.style import THEMES, count, lettered, marks, moment
 from ratelab.report.charts.text import Pen, legible
-from ratelab.report.charts.units import count, marks, moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
+
+
+class Box(NamedTuple):
+    """A place on the sheet, in inches from its upper left corner."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+    @property
+    def right(self) -> float:
+        """The end of its width."""
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> float:
+        """The end of its height."""
+        return self.top + self.height
+
+    def inset(self, left: float = 0, top: float = 0, right: float = 0, bottom: float = 0) -> Self:
+        """Return what is left of it without margins."""
+        return self._replace(
+            left=self.left + left,
+            top=self.top + top,
+            width=self.width - left - right,
+            height=self.height - top - bottom,
+        )
+
+    def rows(self, count: int, gap: float = 0) -> list[Self]:
+        """Cut it into rows of one height."""
+        height = (self.height - gap * (count - 1)) / count
+        return [self._replace(top=self.top + row * (height + gap), height=height) for row in range(count)]
+
+    def columns(self, count: int, gap: float = 0) -> list[Self]:
+        """Cut it into columns of one width."""
+        width = (self.width - gap * (count - 1)) / count
+        return [self._replace(left=self.left + column * (width + gap), width=width) for column in range(count)]
+
 
 Values = NDArray[Any]
 
@@ -140,3 +178,29 @@ def _options(figure: Figure, file_format: str) -> dict[str, Any]:
     if file_format == "webp":
         return {"pil_kwargs": {"lossless": True}}
     return {"metadata": {**_METADATA[file_format], "Title": figure.get_label()}}
+
+
+class Label(NamedTuple):
+    """What a line is called."""
+
+    value: float
+    """Where it belongs, on the scale of the axes."""
+    text: str
+    colour: str
+
+
+def label(sheet: Sheet, box: Box, labels: Sequence[Label], top: float) -> None:
+    """Write the labels beside the ends of their lines, as near to them as they fit one above the other."""
+    gap, lowest = LABEL.line, box.bottom
+    ordered = sorted(labels, key=lambda label: label.value)
+    places = [box.bottom - min(label.value, top) / top * box.height for label in ordered]
+    for index, place in enumerate(places):  # from the bottom up, each at least a line above the last
+        lowest = min(place, lowest - gap if index else lowest)
+        places[index] = lowest
+    highest = box.top
+    for index in reversed(range(len(places))):  # and down again from the top
+        places[index] = highest = max(places[index], highest)
+        highest += gap
+    for one, place in zip(ordered, places, strict=True):
+        arrow = " ↑" if one.value > top else ""
+        sheet.text(box.left + 0.1, place, f"{one.text}{arrow}", LABEL, one.colour, width=box.width - 0.1)

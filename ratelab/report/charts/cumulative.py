@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ratelab.report.charts.box import Box
-from ratelab.report.charts.canvas import LABEL, Sheet
-from ratelab.report.charts.labels import Label, label
+from ratelab.report.charts.canvas import LABEL, Box, Label, Sheet, label
 from ratelab.report.charts.series import cumulative
-from ratelab.report.charts.units import count
+from ratelab.report.charts.style import count
 from ratelab.report.charts.view import View
 from ratelab.report.summary import granted, price
 

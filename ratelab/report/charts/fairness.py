@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.lab.metrics import Result
-from ratelab.report.charts.box import Box
-from ratelab.report.charts.canvas import LABEL, Sheet
+from ratelab.report.charts.canvas import LABEL, Box, Sheet
 from ratelab.report.charts.text import Pen
 from ratelab.report.charts.view import View
 from ratelab.report.summary import listed

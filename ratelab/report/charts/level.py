@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from ratelab.report.charts.box import Box
-from ratelab.report.charts.canvas import LABEL, Sheet
-from ratelab.report.charts.strips import height, strips
-from ratelab.report.charts.view import View
+from ratelab.report.charts.canvas import LABEL, Box, Sheet
+from ratelab.report.charts.view import View, height, strips
 from ratelab.report.summary import hopeless, listed
 
 __all__ = ["finding", "height", "paint"]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ratelab.report.charts.box import Box
-from ratelab.report.charts.canvas import LABEL, Sheet
+from ratelab.report.charts.canvas import LABEL, Box, Sheet
 from ratelab.report.charts.view import View
 from ratelab.report.summary import counted, price
 

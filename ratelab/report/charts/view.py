@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,13 @@ from ratelab.lab.traffic import Traffic, key_count
 from ratelab.lab.windows import departures, fullest_window
 from ratelab.limiter import Algorithm
 from ratelab.quota import UNITS
-from ratelab.report.charts.canvas import LABEL
+from ratelab.report.charts.canvas import LABEL, Box, Sheet
 from ratelab.report.charts.series import Band, Curve, Values, banded, borders, thinned, turns
-from ratelab.report.charts.style import colours
-from ratelab.report.charts.units import unit_of
+from ratelab.report.charts.style import colours, unit_of
 from ratelab.report.summary import counted
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLUMNS = 300
 """Parts of the time axis in which a curve is drawn no finer."""
@@ -151,3 +154,30 @@ class View:
         """Return a curve as points to draw, none of them where it would make no difference to the picture."""
         times, values = thinned(times, values, borders(self.end, COLUMNS))
         return self.x(times), values
+
+
+HEADING, FOOT, EACH, GAP = 0.3, 0.3, 0.68, 0.1
+LEFT, NAME = 0.4, LABEL.line + 0.06
+"""Inches of a strip for its scale, and for its name."""
+
+
+def height(view: View, each: float = EACH) -> float:
+    """Return the height of all strips in inches, of which one takes `each`."""
+    return HEADING + len(view.results) * each + (len(view.results) - 1) * GAP + FOOT
+
+
+def strips(
+    sheet: Sheet, box: Box, view: View, heading: str, notes: Sequence[str], limits: tuple[float, float]
+) -> Iterator[tuple[Result, Axes]]:
+    """Write the heading and each algorithm's name and note, and yield the axes of its strip."""
+    sheet.text(box.left, box.top + 0.08, heading, width=box.width)
+    rows = box.inset(top=HEADING, bottom=FOOT).rows(len(view.results), GAP)
+    for result, row, note in zip(view.results, rows, notes, strict=True):
+        width = LABEL.width(note)
+        middle = row.top + LABEL.line / 2
+        sheet.text(row.right, middle, note, align="right", width=row.width)
+        name = row.width - width - 0.15
+        sheet.text(row.left, middle, result.algorithm, LABEL, view.colours[result.algorithm], width=name)
+        axes = sheet.axes(row.inset(left=LEFT, top=NAME), view.x(view.end), limits[1], limits[0])
+        sheet.time_ticks(axes, view.unit, labelled=row is rows[-1])
+        yield result, axes

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ratelab.quota import about
-from ratelab.report.charts.box import Box
-from ratelab.report.charts.canvas import Sheet
+from ratelab.report.charts.canvas import Box, Sheet
 from ratelab.report.charts.series import borders, most_in_window
-from ratelab.report.charts.strips import height, strips
-from ratelab.report.charts.view import View
+from ratelab.report.charts.view import View, height, strips
 from ratelab.report.summary import protection
 
 COLUMNS_PER_INCH = 70
