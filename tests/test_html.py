@@ -23,7 +23,7 @@ from ratelab.lab.scenarios import load_scenario
 from ratelab.report.charts import draw
 from ratelab.report.charts.style import THEMES
 from ratelab.report.html import Made, page, tables
-from ratelab.report.html.drawn import Picture
+from ratelab.report.html.page import Picture
 from ratelab.report.serialize import MEANINGS
 from ratelab.report.summary import Run
 
@@ -97,7 +97,7 @@ def burst(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the page that the program writes of a scenario."""
     path = tmp_path_factory.mktemp("burst") / "burst.html"
     with pytest.MonkeyPatch.context() as patched:  # the chart that is drawn fastest stands for all
-        patched.setattr("ratelab.report.html.drawn.draw", lambda run, _, theme: draw(run, "outcome", theme))
+        patched.setattr("ratelab.report.html.page.draw", lambda run, _, theme: draw(run, "outcome", theme))
         shown("simulate", BURST, "--algo", "token-bucket", "--equalise", "peak", "--html", path)
     return path.read_text(encoding="utf-8")
 
@@ -105,7 +105,7 @@ def burst(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have no chart drawn, which takes its time."""
-    monkeypatch.setattr("ratelab.report.html.drawn.picture", lambda run, chart: Picture(chart, "", "", 1, 1))
+    monkeypatch.setattr("ratelab.report.html.page.picture", lambda run, chart: Picture(chart, "", "", 1, 1))
 
 
 # --- what is in it

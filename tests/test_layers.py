@@ -36,8 +36,8 @@ MAY_SEE = {
 """Which parts of `ratelab` each part may import, besides itself; the empty name is `ratelab` itself."""
 
 ONLY_IN = {
-    "jinja2": "ratelab.report.html.rendering",
-    "markupsafe": "ratelab.report.html.rendering",
+    "jinja2": "ratelab.report.html.page",
+    "markupsafe": "ratelab.report.html.page",
     "yaml": "ratelab.lab.scenarios.yaml_document",
     "pydantic": "ratelab.lab.scenarios.schema",
     "pyarrow": "ratelab.lab.traces.arrow",

@@ -2,17 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from ratelab.report import accuracy
+from ratelab.report.charts import draw, rendered
+from ratelab.report.charts.style import THEMES
 from ratelab.report.equal_protection import equal_findings
 from ratelab.report.html import tables
-from ratelab.report.html.drawn import Picture
-from ratelab.report.html.rendering import Made, rendered
 from ratelab.report.html.tables import Table
+from ratelab.report.serialize import MEANINGS
 from ratelab.report.summary import Run, findings
 from ratelab.report.tables import heading
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+class Made(NamedTuple):
+    """How a page came to be."""
+
+    command: str
+    """What was typed."""
+    version: str
+    """Of ratelab."""
+
+
+def rendered(template: str, made: Made, **values: Any) -> str:
+    """Return the page that `template` makes of `values`."""
+    return _environment().get_template(template).render(made=made, **values)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["breakable"] = _breakable
+    script = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    environment.globals |= {
+        "style": Markup(environment.get_template("style.css").render(THEMES)),  # noqa: S704  (our own text)
+        "script": Markup(script),  # noqa: S704
+        "script_hash": f"sha256-{digest}",
+        "meanings": MEANINGS,
+    }
+    return environment
+
+
+def _breakable(name: str) -> Markup:
+    """Let a figure's name be broken after its underscores."""
+    return Markup("_<wbr>").join(escape(part) for part in name.split("_"))
+
+
+class Picture(NamedTuple):
+    """One chart, as the two images that a page chooses from."""
+
+    alt: str
+    """What it shows, for who cannot see it."""
+    light: str
+    dark: str
+    width: int
+    height: int
+
+
+def pictures(run: Run) -> Iterator[Picture]:
+    """Yield the charts that a page shows of `run`: that of its lesson first, then the others that tell more."""
+    lesson = [run.scenario.chart] if run.scenario else []
+    many = ["fairness"] if len(run.comparison.traffic.names) > 1 else []
+    for chart in dict.fromkeys([*lesson, "comparison", "level", *many]):
+        yield picture(run, chart)
+
+
+def picture(run: Run, chart: str) -> Picture:
+    """Draw one chart of `run`."""
+    light, dark = (draw(run.comparison, chart, theme) for theme in ("light", "dark"))
+    width, height = (round(100 * inches) for inches in light.get_size_inches())
+    alt = f"Chart of the {chart}: {light.get_label()}"
+    return Picture(alt, _inline(rendered(light, "webp")), _inline(rendered(dark, "webp")), width, height)
+
+
+def _inline(data: bytes) -> str:
+    return f"data:image/webp;base64,{b64encode(data).decode()}"
+
 
 MOST_WORDS = 30
 """Clients of a scenario that are told of in words."""
