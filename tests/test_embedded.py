@@ -16,13 +16,12 @@ import pytest
 from serving import gone, until
 
 from ratelab.errors import InputError
-from ratelab.stores.embedded import Keeper, embedded
 from ratelab.stores.valkey import server as module
-from ratelab.stores.valkey.server import Server
+from ratelab.stores.valkey.server import Keeper, Server, embedded
 
 HOLDER = """
 import os, signal, sys
-from ratelab.stores.embedded import embedded
+from ratelab.stores.valkey.server import embedded
 with embedded() as url:
     child = os.fork() if "fork" in sys.argv else 0
     if child or "fork" not in sys.argv:

@@ -208,7 +208,7 @@ REFUSED = {
 def test_what_a_store_cannot_do_is_refused_in_one_line(
     options: str, told: str, toll: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratelab.stores.embedded.Keeper", lambda: pytest.fail("a store is started"))
+    monkeypatch.setattr("ratelab.stores.valkey.server.Keeper", lambda: pytest.fail("a store is started"))
     said = refused("serve", "--port", "0", *options.format(toll=toll).split())
     assert said.startswith(told)
     assert "hush" not in said

@@ -8,11 +8,9 @@ from http_mutants import Mutant
 from rewriting import rewritten
 
 from ratelab.stores.valkey import async_limiter, session, sync_limiter
-from ratelab.stores.valkey.async_limiter import AsyncValkeyLimiter
-from ratelab.stores.valkey.deadline import Link
+from ratelab.stores.valkey.async_limiter import AsyncValkeyLimiter, Stream
 from ratelab.stores.valkey.script import Script
-from ratelab.stores.valkey.stream import Stream
-from ratelab.stores.valkey.sync_limiter import ValkeyLimiter
+from ratelab.stores.valkey.sync_limiter import Link, ValkeyLimiter
 
 Mutants = tuple[Mutant, ...]
 

@@ -116,7 +116,7 @@ def in_store(
 
     `deadline` is in seconds.
     """
-    from ratelab.stores.embedded import Keeper
+    from ratelab.stores.valkey.server import Keeper
 
     url = "unix:///nowhere" if store == "embedded" else store  # until all else is known to be right
     shared = Shared(url, on_error, deadline, max_keys, algorithm, quota)
