@@ -8,11 +8,11 @@ from random import Random
 import numpy as np
 
 from ratelab import Quota, create
-from ratelab.answer import Answer
 from ratelab.http.headers import Policy
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm, State
+from ratelab.verify.client import Answer
 
 MS = 1_000_000
 SECOND = 1000 * MS

@@ -10,10 +10,9 @@ from threading import Barrier, Event, Thread
 
 import pytest
 
-from ratelab.answer import Answer
 from ratelab.errors import InputError
 from ratelab.http.headers import Policy
-from ratelab.verify.client import Request, play, reach
+from ratelab.verify.client import Answer, Request, play, reach
 
 MS = 1_000_000
 OK = (

@@ -11,9 +11,9 @@ import pytest
 from answering import MS, QUOTA, served, token_bucket, traffic
 from rich.console import Console
 
-from ratelab.answer import Answer
 from ratelab.lab.traffic import Traffic
 from ratelab.verify.agreement import Agreement, agree
+from ratelab.verify.client import Answer
 from ratelab.verify.report import Verdict, verdict_object, verdict_text
 
 Answers = list[Answer]

@@ -14,10 +14,10 @@ from lying_server import RATE as LIARS_RATE
 from lying_server import lying_server
 from running import BURST, SCENARIOS, invoke, refused
 
-from ratelab.answer import Answer
 from ratelab.errors import InputError
 from ratelab.http.headers import Policy
 from ratelab.http.server import listen
+from ratelab.verify.client import Answer
 from ratelab.verify.reference import Referee
 
 URL = "http://127.0.0.1:1/ping"

@@ -14,10 +14,10 @@ from ratelab.cli import Interrupted
 from ratelab.errors import InputError
 
 if TYPE_CHECKING:
-    from ratelab.answer import Answer
     from ratelab.lab.traffic import Traffic
     from ratelab.limiter import Algorithm
     from ratelab.quota import Quota
+    from ratelab.verify.client import Answer
     from ratelab.verify.report import Verdict
 
 PATIENCE = 10.0
@@ -109,9 +109,8 @@ def _played(
     Return the algorithm to hold it against, the traffic with its beginning, and the answers.
     """
     from ratelab.cli.output import LateProgress
-    from ratelab.cli.seen import Seen
     from ratelab.verify.client import Request, play, reach
-    from ratelab.verify.reference import Referee
+    from ratelab.verify.reference import Referee, Seen
     from ratelab.verify.schedule import beginning, longest_delay
 
     referee = Referee(url, quota, traffic, algo, reach(url))

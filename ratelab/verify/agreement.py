@@ -9,11 +9,11 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from ratelab.answer import Answer
 from ratelab.lab.decisions import Decisions
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm
+from ratelab.verify.client import Answer
 from ratelab.verify.consistency import View, leeways, matches
 from ratelab.verify.header_checks import Fault, faults
 

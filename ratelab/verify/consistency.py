@@ -9,10 +9,10 @@ from random import Random
 from typing import NamedTuple
 
 from ratelab.algorithms.plugins import blaming
-from ratelab.answer import Answer
 from ratelab.lab.decisions import Row
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import NEVER, Algorithm, State
+from ratelab.verify.client import Answer
 
 EARLY = 10_000_000
 """Nanoseconds that an answer may come before its delay is over: a server's timers are no finer."""

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ratelab.answer import Answer
 from ratelab.errors import shown
 from ratelab.lab.traffic import Traffic
+from ratelab.verify.client import Answer
 from ratelab.verify.consistency import Leeway
 
 SECOND = 10**9

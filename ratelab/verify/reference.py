@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections import Counter
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from ratelab.algorithms import find
 from ratelab.algorithms.plugins import blaming
-from ratelab.answer import Answer
 from ratelab.errors import InputError, shown
 from ratelab.http.headers import Fields, Policy, read_policy
 from ratelab.limiter import Algorithm, Decision
+from ratelab.verify.client import Answer
 from ratelab.verify.schedule import depends_on_clock
 
 if TYPE_CHECKING:
@@ -108,3 +111,28 @@ def _policy_of(algorithm: Algorithm) -> Policy:
     policy = read_policy(told[b"ratelimit-policy"].decode())
     assert policy is not None  # noqa: S101  (it is written by `Fields`)
     return policy
+
+
+GONE = os.strerror(errno.ECONNREFUSED)
+
+
+class Seen:
+    """Count the answers to so many requests; called with each.
+
+    Raises `InputError` when the endpoint takes no connections any more: what it would have answered is unknown.
+    """
+
+    def __init__(self, url: str, requests: int) -> None:
+        self._url, self._requests = url, requests
+        self._answered = Counter[int]()
+
+    def __call__(self, answer: Answer) -> None:
+        """Take note of an answer."""
+        if answer.error == GONE:
+            raise InputError(f"{self._url} has gone ({GONE}; {self}): start the service again, and play the whole")
+        if answer.status:
+            self._answered[answer.status] += 1
+
+    def __str__(self) -> str:
+        statuses = ", ".join(f"{count:,} with {status}" for status, count in sorted(self._answered.items()))
+        return f"{self._answered.total():,} of {self._requests:,} answered{statuses and f': {statuses}'}"
