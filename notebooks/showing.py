@@ -24,7 +24,7 @@ from ratelab.learn.chart import draw_verdict
 from ratelab.learn.drill import grade
 from ratelab.learn.questions import QUESTIONS
 from ratelab.learn.verdict import render_verdict
-from ratelab.report.charts import draw, rendered
+from ratelab.report.charts import draw, render_figure
 from rich.console import Console
 
 ROOT = Path(__file__).parent.parent
@@ -99,7 +99,7 @@ def chart(comparison: Comparison, name: str) -> None:
 def chart_of(figure: Figure) -> None:
     """Show a chart; its title is its text."""
     file = BytesIO()
-    picture = Image.open(BytesIO(rendered(figure, "png"))).convert("RGB").quantize(INKS)
+    picture = Image.open(BytesIO(render_figure(figure, "png"))).convert("RGB").quantize(INKS)
     picture.save(file, "png", optimize=True)
     told = {"image/png": file.getvalue(), "text/plain": figure.get_label()}
     display(told, raw=True, metadata={"image/png": {"width": 800}})

@@ -22,7 +22,7 @@ from ratelab.lab.comparison import compare
 from ratelab.lab.scenarios import load_scenario
 from ratelab.report.charts import draw
 from ratelab.report.charts.style import THEMES
-from ratelab.report.html import Made, page, tables
+from ratelab.report.html import Made, render_page, tables
 from ratelab.report.html.page import Picture
 from ratelab.report.serialize import MEANINGS
 from ratelab.report.summary import Run
@@ -88,7 +88,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the page of a run whose clients have odd names, each of them busier than the one before."""
     folder = tmp_path_factory.mktemp("odd")
     run = run_of(bursts(folder, {name: size for size, name in enumerate(HOSTILE, 8)}))
-    (folder / "odd.html").write_text(page(run, [], MADE), encoding="utf-8")
+    (folder / "odd.html").write_text(render_page(run, [], MADE), encoding="utf-8")
     return folder / "odd.html"
 
 

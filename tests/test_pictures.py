@@ -11,7 +11,7 @@ from ratelab.lab.comparison import Comparison
 from ratelab.lab.decisions import DECISION
 from ratelab.lab.metrics import measure
 from ratelab.lab.traffic import Traffic
-from ratelab.report.charts import draw, rendered, text
+from ratelab.report.charts import draw, render_figure, text
 
 
 def test_letters_that_no_font_has_are_written_as_code_points(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,8 +20,8 @@ def test_letters_that_no_font_has_are_written_as_code_points(monkeypatch: pytest
 
 
 def test_a_line_never_ends_between_a_number_and_its_percent_sign() -> None:
-    text, pen = "nothing left for 33 % of the time", text.Pen(9)
-    lines = pen.broken(text, pen.width("nothing left for 33 "), 5)
+    pen = text.Pen(9)
+    lines = pen.broken("nothing left for 33 % of the time", pen.width("nothing left for 33 "), 5)
     assert lines == ["nothing left for", "33 % of the time"]
 
 
@@ -37,17 +37,18 @@ def test_the_font_of_last_resort_which_has_a_box_for_every_letter_is_never_taken
 
 @pytest.mark.parametrize("file_format", ["png", "svg", "pdf"])
 def test_the_same_picture_is_the_same_bytes_whatever_a_persons_own_settings(file_format: str) -> None:
-    first = rendered(draw(compared("burst"), "cumulative"), file_format)
+    first = render_figure(draw(compared("burst"), "cumulative"), file_format)
     with matplotlib.rc_context(
         {"font.family": "monospace", "svg.hashsalt": None, "axes.grid": True, "savefig.dpi": 10}
     ):
-        assert rendered(draw(compared("burst"), "cumulative"), file_format) == first
+        assert render_figure(draw(compared("burst"), "cumulative"), file_format) == first
     assert b"dc:date" not in first
     assert b"CreationDate" not in first
 
 
 def test_a_file_says_in_words_what_it_shows() -> None:
-    assert "<title>Of 120 requests, sliding-log and" in rendered(drawn("outcome", "boundary-burst"), "svg").decode()
+    picture = render_figure(drawn("outcome", "boundary-burst"), "svg").decode()
+    assert "<title>Of 120 requests, sliding-log and" in picture
 
 
 def many_requests(clients: int) -> Comparison:
@@ -68,4 +69,4 @@ def many_requests(clients: int) -> Comparison:
 
 @pytest.mark.parametrize(("chart", "clients"), [("comparison", 1), ("level", 1), ("fairness", 10_000)])
 def test_a_picture_of_very_many_is_no_larger_for_it(chart: str, clients: int) -> None:
-    assert len(rendered(draw(many_requests(clients), chart), "svg")) < 700_000
+    assert len(render_figure(draw(many_requests(clients), chart), "svg")) < 700_000

@@ -18,7 +18,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
     """Have nothing drawn; return each chart, theme and caption that is asked for."""
     asked: list[tuple[str, str, str]] = []
     monkeypatch.setattr("ratelab.cli.artifacts.draw", lambda _, *what: asked.append(what))
-    monkeypatch.setattr("ratelab.cli.artifacts.rendered", lambda _, file_format: file_format.encode())
+    monkeypatch.setattr("ratelab.cli.artifacts.render_figure", lambda _, file_format: file_format.encode())
     return asked
 
 

@@ -16,7 +16,7 @@ from click.core import ParameterSource
 import ratelab
 from ratelab.cli.output import LateProgress
 from ratelab.errors import InputError
-from ratelab.report.charts import CHARTS, FORMATS, THEMES, draw, rendered
+from ratelab.report.charts import CHARTS, FORMATS, THEMES, draw, render_figure
 from ratelab.report.files import check_writable, write_text, write_whole
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def pictures_named(targets: Sequence[str], theme: str | None, stem: str) -> tupl
 
 def write_picture(path: str, figure: Figure) -> None:
     """Write a picture in the format that its name says, its folder made if it is not there."""
-    data = rendered(figure, _format(path))
+    data = render_figure(figure, _format(path))
     Path(path).parent.mkdir(exist_ok=True)
     write_whole(path, lambda file: file.write(data))
 
@@ -148,15 +148,15 @@ class Pages:
 
     def write(self, runs: Sequence[Run]) -> None:
         """Write a page for the one run, or a folder that holds one for each and one that leads to them."""
-        from ratelab.report.html import RESERVED, Made, gallery, page, pictures
+        from ratelab.report.html import RESERVED, Made, pictures, render_gallery, render_page
 
         made = Made(command_line(click.get_current_context()), ratelab.__version__)
         with LateProgress("drawing", len(runs)) as progress:
             if not is_folder(self.target):
-                _write(self.target, page(runs[0], list(pictures(runs[0])), made))
+                _write(self.target, render_page(runs[0], list(pictures(runs[0])), made))
                 return
             Path(self.target).mkdir(exist_ok=True)
-            for name, text in gallery(runs, stems([run.name for run in runs], RESERVED), made):
+            for name, text in render_gallery(runs, stems([run.name for run in runs], RESERVED), made):
                 _write(str(Path(self.target) / name), text)
                 progress(1)
 

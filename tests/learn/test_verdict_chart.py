@@ -13,7 +13,7 @@ from running import invoke, refused
 from ratelab import Decision, create
 from ratelab.learn.chart import draw_verdict
 from ratelab.learn.verdict import GradedRequest, Verdict
-from ratelab.report.charts import THEMES, rendered
+from ratelab.report.charts import THEMES, render_figure
 from ratelab.report.charts.style import THEMES as PAPERS
 from ratelab.report.charts.style import colours
 
@@ -143,4 +143,4 @@ def test_a_chart_that_cannot_be_drawn_has_a_message(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file_format", ["png", "svg", "pdf"])
 def test_the_same_verdict_is_drawn_as_the_same_bytes(file_format: str) -> None:
-    assert rendered(draw_verdict(DENYING), file_format) == rendered(draw_verdict(DENYING), file_format)
+    assert render_figure(draw_verdict(DENYING), file_format) == render_figure(draw_verdict(DENYING), file_format)

@@ -1,6 +1,6 @@
 """Comparisons as pictures. Each chart is the module of its name, imported with matplotlib when it is drawn.
 
-`draw` makes the picture, `rendered` makes a file's bytes of it.
+`draw` makes the picture, `render_figure` makes a file's bytes of it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ THEMES = ("light", "dark")
 
 FORMATS = ("png", "svg", "pdf")
 
-__all__ = ["CHARTS", "FORMATS", "THEMES", "draw", "draw_sweep", "rendered"]
+__all__ = ["CHARTS", "FORMATS", "THEMES", "draw", "draw_sweep", "render_figure"]
 
 
 def draw(comparison: Comparison, chart: str = "comparison", theme: str = "light", caption: str = "") -> Figure:
@@ -57,8 +57,8 @@ def draw_sweep(results: Sequence[Swept], theme: str = "light", caption: str = ""
     return sheet.figure
 
 
-def rendered(figure: Figure, file_format: str) -> bytes:
+def render_figure(figure: Figure, file_format: str) -> bytes:
     """Return the picture as a file of `FORMATS`, or of webp for a page; the same picture gives the same bytes."""
-    from ratelab.report.charts.canvas import rendered
+    from ratelab.report.charts.canvas import render_figure
 
-    return rendered(figure, file_format)
+    return render_figure(figure, file_format)

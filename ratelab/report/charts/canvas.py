@@ -166,7 +166,7 @@ def _width(axes: Axes) -> float:
     return float(axes.get_position().width) * WIDTH
 
 
-def rendered(figure: Figure, file_format: str) -> bytes:
+def render_figure(figure: Figure, file_format: str) -> bytes:
     """Return the picture as a file; the same picture gives the same bytes."""
     file = BytesIO()
     with styled():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from ratelab.report.charts.canvas import LABEL, Box, Sheet
-from ratelab.report.charts.view import View, height, strips
+from ratelab.report.charts.view import View, strips, strips_height
 from ratelab.report.summary import hopeless, listed
 
 __all__ = ["finding", "height", "paint"]
+
+height = strips_height
 
 NAME = 2.0
 """Inches in which the title names whose levels these are, before the name is cut."""

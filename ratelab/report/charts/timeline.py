@@ -15,7 +15,7 @@ from ratelab.lab.spill import Integers
 from ratelab.report.charts.canvas import Box, Sheet
 from ratelab.report.charts.series import borders, within
 from ratelab.report.charts.style import count
-from ratelab.report.charts.view import View
+from ratelab.report.charts.view import LEFT, NAME, View, strips, strips_height
 from ratelab.report.summary import price
 
 if TYPE_CHECKING:
@@ -119,16 +119,16 @@ def finding(view: View) -> str:
 
 def height(view: View) -> float:
     """Return the height of the chart in inches."""
-    return view.height(view, EACH)
+    return strips_height(view, EACH)
 
 
 def paint(sheet: Sheet, box: Box, view: View) -> None:
     """Draw a strip for each algorithm: admitted requests upwards, lighter if they wait, denied ones downwards."""
-    cells = _cells(view, box.width - view.LEFT)
+    cells = _cells(view, box.width - LEFT)
     up, down = max(one.up for one in cells.values()), max(one.down for one in cells.values())
     later = " (light: later)" if any(result.delayed for result in view.results) else ""
     heading = f"{'all clients, ' if view.focus_name else ''}up: admitted{later}, down: denied"
-    for result, axes in view.strips(sheet, box, view, heading, _notes(view), (-1.08 * down, 1.08 * max(1, up))):
+    for result, axes in strips(sheet, box, view, heading, _notes(view), (-1.08 * down, 1.08 * max(1, up))):
         one, colour = cells[result.algorithm], view.colours[result.algorithm]
         edges = view.x(one.cuts)
         sheet.bars(axes, edges, one.at_once, colour)
@@ -153,7 +153,7 @@ def _cells(view: View, width: float) -> dict[str, Cells]:
     every = np.ones(len(times), np.bool_)
     ways = [borders(view.end, parts) for parts in (CELLS, 2 * CELLS, 4 * CELLS)]
     cuts = next((cuts for cuts in ways if within(every, times, cuts).max() <= 1), ways[0])
-    height = EACH - view.NAME
+    height = EACH - NAME
     return {name: Cells(times, made, cuts, width, height) for name, made in view.comparison.decisions.items()}
 
 

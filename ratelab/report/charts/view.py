@@ -161,7 +161,7 @@ LEFT, NAME = 0.4, LABEL.line + 0.06
 """Inches of a strip for its scale, and for its name."""
 
 
-def height(view: View, each: float = EACH) -> float:
+def strips_height(view: View, each: float = EACH) -> float:
     """Return the height of all strips in inches, of which one takes `each`."""
     return HEADING + len(view.results) * each + (len(view.results) - 1) * GAP + FOOT
 

@@ -7,13 +7,15 @@ import numpy as np
 from ratelab.quota import about
 from ratelab.report.charts.canvas import Box, Sheet
 from ratelab.report.charts.series import borders, most_in_window
-from ratelab.report.charts.view import View, height, strips
+from ratelab.report.charts.view import View, strips, strips_height
 from ratelab.report.summary import protection
 
 COLUMNS_PER_INCH = 70
 """How finely time is cut; the most in each part is drawn, so that no moment above the burst is lost."""
 
 __all__ = ["finding", "height", "paint"]
+
+height = strips_height
 
 
 def finding(view: View) -> str:

@@ -1,6 +1,6 @@
 """Reports as pages for a browser, each of them one file that needs no network and no script."""
 
-from ratelab.report.html.gallery import RESERVED, gallery
-from ratelab.report.html.page import Made, page, pictures
+from ratelab.report.html.gallery import RESERVED, render_gallery
+from ratelab.report.html.page import Made, pictures, render_page
 
-__all__ = ["RESERVED", "Made", "gallery", "page", "pictures"]
+__all__ = ["RESERVED", "Made", "render_gallery", "render_page", "pictures"]

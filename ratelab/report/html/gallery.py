@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ratelab.lab.counter_estimate import CLAIMED_DIFFERENCE, CLAIMED_WRONG, Estimate
 from ratelab.report.accuracy import percent
-from ratelab.report.html.page import Made, Picture, page, pictures, rendered
+from ratelab.report.html.page import Made, Picture, pictures, render_page, render_template
 from ratelab.report.html.tables import Cell, Table
 from ratelab.report.summary import Run, listed
 
@@ -60,7 +60,7 @@ def claim_page(found: Sequence[Held], made: Made, home: str) -> str:
     """Return the page; `home` is the one that leads to it."""
     claim = {"wrong": percent(CLAIMED_WRONG), "difference": percent(CLAIMED_DIFFERENCE)}
     fewest = f"{FEWEST:,}"
-    return rendered(
+    return render_template(
         "claim.html", made, claim=claim, fewest=fewest, table=_table(found), verdict=_verdict(found), home=home
     )
 
@@ -163,7 +163,7 @@ class Entry(NamedTuple):
     picture: Picture
 
 
-def gallery(runs: Sequence[Run], stems: Sequence[str], made: Made) -> Iterator[tuple[str, str]]:
+def render_gallery(runs: Sequence[Run], stems: Sequence[str], made: Made) -> Iterator[tuple[str, str]]:
     """Yield each page's file name and what it holds; `stems` name the runs' files, none of `RESERVED`."""
     entries = []
     for run, stem in zip(runs, stems, strict=True):
@@ -171,9 +171,9 @@ def gallery(runs: Sequence[Run], stems: Sequence[str], made: Made) -> Iterator[t
         description = run.scenario.description if run.scenario else run.title
         lesson = run.scenario.lesson if run.scenario else None
         entries.append(Entry(run.name, f"{stem}.html", lesson, description, drawn[0]))
-        yield f"{stem}.html", page(run, drawn, made, f"{INDEX}.html")
+        yield f"{stem}.html", render_page(run, drawn, made, f"{INDEX}.html")
     found = held(runs)
     if found:
         yield f"{CLAIM}.html", claim_page(found, made, f"{INDEX}.html")
     claim = f"{CLAIM}.html" if found else None
-    yield f"{INDEX}.html", rendered("gallery.html", made, entries=entries, claim=claim)
+    yield f"{INDEX}.html", render_template("gallery.html", made, entries=entries, claim=claim)

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from ratelab.report import accuracy
-from ratelab.report.charts import draw, rendered
+from ratelab.report.charts import draw, render_figure
 from ratelab.report.charts.style import THEMES
 from ratelab.report.equal_protection import equal_findings
 from ratelab.report.html import tables
@@ -35,7 +35,7 @@ class Made(NamedTuple):
     """Of ratelab."""
 
 
-def rendered(template: str, made: Made, **values: Any) -> str:
+def render_template(template: str, made: Made, **values: Any) -> str:
     """Return the page that `template` makes of `values`."""
     return _environment().get_template(template).render(made=made, **values)
 
@@ -90,7 +90,7 @@ def picture(run: Run, chart: str) -> Picture:
     light, dark = (draw(run.comparison, chart, theme) for theme in ("light", "dark"))
     width, height = (round(100 * inches) for inches in light.get_size_inches())
     alt = f"Chart of the {chart}: {light.get_label()}"
-    return Picture(alt, _inline(rendered(light, "webp")), _inline(rendered(dark, "webp")), width, height)
+    return Picture(alt, _inline(render_figure(light, "webp")), _inline(render_figure(dark, "webp")), width, height)
 
 
 def _inline(data: bytes) -> str:
@@ -112,7 +112,7 @@ class Page:
     asked: Sequence[str]
     pictures: Sequence[Picture]
     results: Table
-    accuracy: Table
+    card: Table
     accuracy: Sequence[str]
     differing: Table | None
     equal: Table | None
@@ -122,9 +122,9 @@ class Page:
     home: str | None
 
 
-def page(run: Run, pictures: Sequence[Picture], made: Made, home: str | None = None) -> str:
+def render_page(run: Run, pictures: Sequence[Picture], made: Made, home: str | None = None) -> str:
     """Return the page of a run; `home` is the page that leads to it, if there is one."""
-    return rendered("page.html", made, page=_told(run, pictures, home))
+    return render_template("page.html", made, page=_told(run, pictures, home))
 
 
 def _told(run: Run, pictures: Sequence[Picture], home: str | None) -> Page:
@@ -138,7 +138,7 @@ def _told(run: Run, pictures: Sequence[Picture], home: str | None) -> Page:
         asked=[*_asked(run), *run.notes],
         pictures=pictures,
         results=tables.results(comparison),
-        accuracy=tables.card(comparison),
+        card=tables.card(comparison),
         accuracy=[*accuracy.differing(comparison), *accuracy.estimated(comparison)],
         differing=tables.differing(comparison),
         equal=tables.equal(comparison),
