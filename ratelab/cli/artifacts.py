@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 import ratelab
-from ratelab.cli.output import LateProgress
+from ratelab.cli.progress import LateProgress
 from ratelab.errors import InputError
 from ratelab.report.charts import CHARTS, FORMATS, THEMES, draw, render_figure
 from ratelab.report.files import check_writable, write_text, write_whole

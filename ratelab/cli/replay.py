@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ratelab.cli.options import chosen, comparison_options, trace_options
-from ratelab.cli.output import read_watched
+from ratelab.cli.progress import read_watched
 from ratelab.errors import InputError
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def _replay_traces(
     paths: list[str], quota: Quota, algorithms: tuple[str, ...], options: TraceOptions, output: Output, top: int
 ) -> None:
     from ratelab.algorithms import COMPARED
-    from ratelab.cli.output import LateProgress, deliver
+    from ratelab.cli.output import deliver
+    from ratelab.cli.progress import LateProgress
     from ratelab.lab.comparison import compare
     from ratelab.lab.traces import called_together, printable
     from ratelab.report.summary import Run
@@ -91,7 +92,8 @@ def _replay_traces(
 
 def _replay_recording(trace: str, algorithms: tuple[str, ...], output: Output, top: int) -> None:
     from ratelab.algorithms import COMPARED
-    from ratelab.cli.output import LateProgress, deliver
+    from ratelab.cli.output import deliver
+    from ratelab.cli.progress import LateProgress
     from ratelab.lab.comparison import compare
     from ratelab.lab.recording import read_recording
     from ratelab.lab.traces import called_together, printable, stored_size

@@ -18,7 +18,7 @@ def sample(file: str, lines: int, clients: int, rate: str, seed: int) -> None:
 
     The same options write the same lines. /dev/stdout is a file, too.
     """
-    from ratelab.cli.output import LateProgress
+    from ratelab.cli.progress import LateProgress
     from ratelab.lab.traces.synthetic import sample_lines
     from ratelab.quota import Quota
     from ratelab.report.files import write_text

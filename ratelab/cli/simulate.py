@@ -36,7 +36,8 @@ def simulate(
           traffic:
             - {pattern: poisson, rate: 3/s}
     """  # noqa: D301  (click's mark for a block)
-    from ratelab.cli.output import LateProgress, Output, deliver
+    from ratelab.cli.output import Output, deliver
+    from ratelab.cli.progress import LateProgress
     from ratelab.lab.comparison import compare
     from ratelab.lab.scenarios import load_scenario
     from ratelab.lab.traces import expanded

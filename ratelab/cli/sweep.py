@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ratelab.cli.options import ALGORITHMS, PLOT, THEME, chosen, once, trace_options
-from ratelab.cli.output import LateProgress, read_watched
+from ratelab.cli.progress import LateProgress, read_watched
 from ratelab.errors import InputError
 
 if TYPE_CHECKING:

@@ -69,7 +69,7 @@ def verify(
     from ratelab.cli.options import require
 
     require("verify", serve=("aiohttp",))
-    from ratelab.cli.output import LateProgress
+    from ratelab.cli.progress import LateProgress
     from ratelab.lab.scenarios import load_scenario
     from ratelab.verify.agreement import agree
     from ratelab.verify.client import checked_url
@@ -108,7 +108,7 @@ def _played(
 
     Return the algorithm to hold it against, the traffic with its beginning, and the answers.
     """
-    from ratelab.cli.output import LateProgress
+    from ratelab.cli.progress import LateProgress
     from ratelab.verify.client import Request, play, reach
     from ratelab.verify.reference import Referee, Seen
     from ratelab.verify.schedule import beginning, longest_delay
