@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ratelab.limiter import Clock
 
-PATIENCE = 1_000_000_000
+MAX_CLOCK_LAG_NS = 1_000_000_000
 """How far, in nanoseconds, a clock may lag behind itself before that counts as a step back."""
 
 
@@ -26,7 +26,7 @@ class ManualClock:
 def steady(clock: Clock) -> Clock:
     """Make of any clock one that never runs backwards, to be read under one lock.
 
-    While `clock` lags behind what it said before by up to `PATIENCE`, time stands still, so that a clock that
+    While `clock` lags behind what it said before by up to `MAX_CLOCK_LAG_NS`, time stands still, so that a clock that
     swings to and fro mints nothing (golang/go#56287). A larger step back is taken for good: time goes on from
     where it was, so that nobody is locked out until the clock has caught up.
     """
@@ -37,7 +37,7 @@ def steady(clock: Clock) -> Clock:
         nonlocal latest, shift
         now = clock() + shift
         if latest is not None and now < latest:
-            if latest - now > PATIENCE:
+            if latest - now > MAX_CLOCK_LAG_NS:
                 shift += latest - now
             now = latest
         latest = now

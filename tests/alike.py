@@ -8,7 +8,7 @@ import numpy as np
 
 from ratelab import Algorithm, Quota
 from ratelab.lab import compiled, python_engine
-from ratelab.lab.decisions import unfilled
+from ratelab.lab.decisions import allocate_columns
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Decision
 
@@ -34,7 +34,7 @@ def traffic(quota: Quota, origin: int = 0, requests: int = 3_000, clients: int =
 
 def assert_same(algorithm: Algorithm, asked: Traffic, fields: Sequence[str] = Decision._fields) -> None:
     """Decide by machine code, for who asks for these fields, and in plain Python."""
-    expected, found = unfilled(asked, Decision._fields), unfilled(asked, fields)
+    expected, found = allocate_columns(asked, Decision._fields), allocate_columns(asked, fields)
     python_engine.decide(algorithm, asked, expected, quiet)
     compiled.decide(algorithm, asked, found, quiet)
     for field, column in found.items():

@@ -12,7 +12,7 @@ from ratelab.http.headers import Policy
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm, State
-from ratelab.verify.client import Answer
+from ratelab.verify.client import Response
 
 MS = 1_000_000
 SECOND = 1000 * MS
@@ -32,7 +32,7 @@ def token_bucket() -> Algorithm:
     return create("token-bucket", QUOTA)
 
 
-def served(algorithm: Algorithm, asked: Traffic, late: int = 0, took: int = MS) -> list[Answer]:
+def served(algorithm: Algorithm, asked: Traffic, late: int = 0, took: int = MS) -> list[Response]:
     """Answer all of `asked` as simulated, each sent `late` ns after its time and answered `took` ns after its delay."""
     return [
         answer(algorithm.name, row, now + late, now + late + row[4] + took)
@@ -40,14 +40,14 @@ def served(algorithm: Algorithm, asked: Traffic, late: int = 0, took: int = MS) 
     ]
 
 
-def jittered(algorithm: Algorithm, asked: Traffic, seed: int) -> list[Answer]:
+def jittered(algorithm: Algorithm, asked: Traffic, seed: int) -> list[Response]:
     """Answer all of `asked` as a busy server does, which decides at some time in the 5 ms after a late sending."""
     random = Random(seed)
     sent = [now + random.randrange(2 * MS) for now in asked.clock_times.tolist()]
     decided = [moment + random.randrange(5 * MS) for moment in sent]
     keys = asked.request_keys.tolist()
     states: dict[int, State] = {}
-    told: dict[int, Answer] = {}
+    told: dict[int, Response] = {}
     for index in sorted(range(len(sent)), key=decided.__getitem__):
         state = states.setdefault(keys[index], algorithm.start(decided[index]))
         row = algorithm.step(state, decided[index], 1)
@@ -55,9 +55,9 @@ def jittered(algorithm: Algorithm, asked: Traffic, seed: int) -> list[Answer]:
     return [told[index] for index in range(len(sent))]
 
 
-def answer(name: str, row: tuple[bool, int, int, int, int], sent: int, answered: int) -> Answer:
+def answer(name: str, row: tuple[bool, int, int, int, int], sent: int, answered: int) -> Response:
     """Tell a decision as the middleware does."""
     allowed, remaining, retry_after, reset_after, _ = row
-    told = Answer(sent, answered, 200, Policy(name, 3, 3), remaining, -(-reset_after // SECOND))
+    told = Response(sent, answered, 200, Policy(name, 3, 3), remaining, -(-reset_after // SECOND))
     wait = -(-retry_after // SECOND)
     return told if allowed else told._replace(status=429, remaining=0, reset=wait, retry_after=str(wait))

@@ -12,9 +12,9 @@ from threading import Thread
 from flaky_proxy import network
 from stores import ask, free_port
 
-from ratelab.stores.valkey.server import Server
+from ratelab.stores.valkey.server import ValkeyServer
 
-BadStore = Callable[[Server], AbstractContextManager[str]]
+BadStore = Callable[[ValkeyServer], AbstractContextManager[str]]
 
 
 def _with(url: str, password: str) -> str:
@@ -22,7 +22,7 @@ def _with(url: str, password: str) -> str:
 
 
 @contextmanager
-def stopped(server: Server) -> Iterator[str]:
+def stopped(server: ValkeyServer) -> Iterator[str]:
     """Halt the server, which accepts connections all the same."""
     os.kill(server.pid, signal.SIGSTOP)
     try:
@@ -32,7 +32,7 @@ def stopped(server: Server) -> Iterator[str]:
 
 
 @contextmanager
-def black_hole(server: Server) -> Iterator[str]:
+def black_hole(server: ValkeyServer) -> Iterator[str]:
     """Listen where there is no room for a connection, so that what asks for one gets no answer."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as filling:
         for _ in range(8):
@@ -44,19 +44,19 @@ def black_hole(server: Server) -> Iterator[str]:
 
 
 @contextmanager
-def nobody(server: Server) -> Iterator[str]:
+def nobody(server: ValkeyServer) -> Iterator[str]:
     """Name a port where nobody listens."""
     yield f"valkey://127.0.0.1:{free_port()}"
 
 
 @contextmanager
-def no_socket(server: Server) -> Iterator[str]:
+def no_socket(server: ValkeyServer) -> Iterator[str]:
     """Name a file that is not there."""
     yield f"{server.url}-elsewhere"
 
 
 @contextmanager
-def _set(server: Server, option: str, value: str, after: str = "", password: str = "") -> Iterator[None]:
+def _set(server: ValkeyServer, option: str, value: str, after: str = "", password: str = "") -> Iterator[None]:
     ask(server.url, "CONFIG", "SET", option, value)
     try:
         yield
@@ -65,27 +65,27 @@ def _set(server: Server, option: str, value: str, after: str = "", password: str
 
 
 @contextmanager
-def wrong_password(server: Server) -> Iterator[str]:
+def wrong_password(server: ValkeyServer) -> Iterator[str]:
     """Ask for another password than is given."""
     with _set(server, "requirepass", "right", password="right"):  # noqa: S106  (the test's own)
         yield _with(server.url, "wrong")
 
 
 @contextmanager
-def no_password(server: Server) -> Iterator[str]:
+def no_password(server: ValkeyServer) -> Iterator[str]:
     """Ask for a password where none is given."""
     with _set(server, "requirepass", "right", password="right"):  # noqa: S106  (the test's own)
         yield server.url
 
 
 @contextmanager
-def needless_password(server: Server) -> Iterator[str]:
+def needless_password(server: ValkeyServer) -> Iterator[str]:
     """Ask for no password where one is given."""
     yield _with(server.url, "needless")
 
 
 @contextmanager
-def replica(server: Server) -> Iterator[str]:
+def replica(server: ValkeyServer) -> Iterator[str]:
     """Have the server follow another, and not write by itself."""
     ask(server.url, "REPLICAOF", "127.0.0.1", free_port())
     try:
@@ -95,27 +95,27 @@ def replica(server: Server) -> Iterator[str]:
 
 
 @contextmanager
-def out_of_memory(server: Server) -> Iterator[str]:
+def out_of_memory(server: ValkeyServer) -> Iterator[str]:
     """Leave no room for another key."""
     with _set(server, "maxmemory", "1", "0"):
         yield server.url
 
 
 @contextmanager
-def no_such_database(server: Server) -> Iterator[str]:
+def no_such_database(server: ValkeyServer) -> Iterator[str]:
     """Name a database that the server does not have."""
     yield f"{server.url}?db=99"
 
 
 @contextmanager
-def dripping(server: Server) -> Iterator[str]:
+def dripping(server: ValkeyServer) -> Iterator[str]:
     """Answer a byte now and then, each well before the deadline."""
     with network(server.url, then=("drip",)) as (url, _):
         yield url
 
 
 @contextmanager
-def of_another_kind(server: Server) -> Iterator[str]:
+def of_another_kind(server: ValkeyServer) -> Iterator[str]:
     """Answer whoever connects as another server would."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 

@@ -19,7 +19,7 @@ from ratelab.algorithms import available, find
 from ratelab.lab.traces import Trace, TraceOptions
 
 if TYPE_CHECKING:
-    from ratelab.stores.valkey.server import Server
+    from ratelab.stores.valkey.server import ValkeyServer
 
 pytest.register_assert_rewrite("contracts", "running")
 
@@ -105,7 +105,7 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
+def server() -> Iterator[ValkeyServer]:
     """Run a store for all tests that need one."""
     from stores import running
 
@@ -114,7 +114,7 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def store(server: Server) -> Server:
+def store(server: ValkeyServer) -> ValkeyServer:
     """Return the store, which keeps nothing, knows no script and has counted nothing."""
     from stores import ask
 

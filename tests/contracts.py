@@ -7,7 +7,7 @@ from collections.abc import Callable
 from models import MODELS, decide
 
 from ratelab import Algorithm, ManualClock, MemoryLimiter
-from ratelab.clock import PATIENCE
+from ratelab.clock import MAX_CLOCK_LAG_NS
 from ratelab.lab import conformance
 from ratelab.lab.conformance import Timeline, next_decision, visits
 
@@ -27,11 +27,11 @@ PROMISES = [*conformance.PROMISES, decides_as_its_model]
 
 
 def a_swinging_clock_mints_nothing(limiter: type[MemoryLimiter], algorithm: Algorithm, timeline: Timeline) -> None:
-    """While a clock is behind itself by up to `PATIENCE`, time stands still."""
+    """While a clock is behind itself by up to `MAX_CLOCK_LAG_NS`, time stands still."""
     clock = ManualClock(timeline.origin)
     limited, state, latest = limiter(algorithm, clock), algorithm.start(clock.now), clock.now
     for n, (now, cost, _, _) in enumerate(visits(algorithm, timeline)):
-        clock.now = now - n % 3 * PATIENCE // 2
+        clock.now = now - n % 3 * MAX_CLOCK_LAG_NS // 2
         latest = max(latest, clock.now)
         assert limited.hit("key", cost) == algorithm.step(state, latest, cost)
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from rewriting import rewritten
 
 from ratelab.http import addresses, headers, identity, middleware
-from ratelab.http.asgi import FIELDS
-from ratelab.http.headers import SECOND, Fields
+from ratelab.http.asgi import PROBLEM_HEADERS
+from ratelab.http.headers import SECOND, HeaderWriter
 from ratelab.http.identity import Identity
 from ratelab.http.middleware import Guard, RateLimitMiddleware
 
@@ -92,21 +92,27 @@ IDENTITIES = {
 ANSWERS = {
     "a wait is rounded down": Mutant(middleware, "seconds", lambda wait: wait // SECOND),
     "a wait is a second too long": Mutant(middleware, "seconds", lambda wait: wait // SECOND + 1),
-    "a wait told alone is rounded down": _mutant(Fields, "of", "seconds(retry_after_ns)", "retry_after_ns // SECOND"),
+    "a wait told alone is rounded down": _mutant(
+        HeaderWriter, "of", "seconds(retry_after_ns)", "retry_after_ns // SECOND"
+    ),
     "a reset is rounded down": _call("-(-reset_after_ns // SECOND)", "reset_after_ns // SECOND"),
-    "a reset told alone is rounded down": _mutant(Fields, "of", "seconds(reset_after_ns)", "reset_after_ns // SECOND"),
+    "a reset told alone is rounded down": _mutant(
+        HeaderWriter, "of", "seconds(reset_after_ns)", "reset_after_ns // SECOND"
+    ),
     "a denied request has something left": _guard("written(0, wait", "written(1, wait"),
-    "a denied request told alone has something left": _mutant(Fields, "of", "(0, seconds", "(remaining, seconds"),
-    "a wait that never ends is told": _mutant(Fields, "of", "allowed or retry_after_ns == NEVER", "allowed"),
-    "a denial has no Retry-After": _mutant(Fields, "_write", "if denied:", "if False:"),
-    "huge numbers are told whole": _mutant(Fields, "_write", "min(remaining, _LARGEST)", "remaining"),
+    "a denied request told alone has something left": _mutant(HeaderWriter, "of", "(0, seconds", "(remaining, seconds"),
+    "a wait that never ends is told": _mutant(HeaderWriter, "of", "allowed or retry_after_ns == NEVER", "allowed"),
+    "a denial has no Retry-After": _mutant(HeaderWriter, "_write", "if denied:", "if False:"),
+    "huge numbers are told whole": _mutant(HeaderWriter, "_write", "min(remaining, _LARGEST)", "remaining"),
     "fields are kept for ever": Mutant(headers, "_MOST_KEPT", None),
     "a policy's window is rounded down": Mutant(headers, "seconds", lambda window: window // SECOND),
-    "an epoch is rounded down": _mutant(Fields, "_with_epoch", "ceil(", "int("),
-    "an epoch is remembered": _mutant(Fields, "__init__", "else self._with_epoch", "else lru_cache(self._with_epoch)"),
+    "an epoch is rounded down": _mutant(HeaderWriter, "_with_epoch", "ceil(", "int("),
+    "an epoch is remembered": _mutant(
+        HeaderWriter, "__init__", "else self._with_epoch", "else lru_cache(self._with_epoch)"
+    ),
     "a denial's epoch is remembered": _guard('legacy == "epoch"', "False"),
     "quotes are not escaped": _mutant(headers, "_string", ".replace('\"', '\\\\\"')", ""),
-    "a denial may be kept by caches": Mutant(middleware, "FIELDS", FIELDS[:1]),
+    "a denial may be kept by caches": Mutant(middleware, "FIELDS", PROBLEM_HEADERS[:1]),
     "a denial has no fields": _guard("429, fields.written(0, wait, True)", "429, ()"),
     "a denial's text tells another wait": _guard("quota_exceeded(policy, wait)", "quota_exceeded(policy, wait - 1)"),
     "a denial of a cost above the burst is a 429": _guard("decision.retry_after_ns != NEVER", "True"),

@@ -8,7 +8,7 @@ from typing import Any
 from ratelab import ALGORITHMS, Decision, Quota
 from ratelab.limiter import NEVER
 from ratelab.stores.valkey.script import Script
-from ratelab.stores.valkey.server import Server
+from ratelab.stores.valkey.server import ValkeyServer
 
 PATIENCE = 1_000_000
 """Microseconds by which a clock may lag before it has stepped back."""
@@ -75,6 +75,6 @@ class Model:
         return Decision(allowed, remaining, retry, reset * 1000, delay * 1000)
 
 
-def urls(running: Server) -> list[str]:
+def urls(running: ValkeyServer) -> list[str]:
     """Return the stores to test: our own, and a Redis where one is named."""
     return [running.url, *filter(None, [os.environ.get("RATELAB_TEST_REDIS_URL")])]

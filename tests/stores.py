@@ -12,7 +12,7 @@ from typing import Any
 from valkey import Valkey
 
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
-from ratelab.stores.valkey.server import Server
+from ratelab.stores.valkey.server import ValkeyServer
 
 PLENTY = 10_000
 """A burst that no test uses up, at a rate that gives nothing back meanwhile."""
@@ -22,10 +22,10 @@ AMPLE = 30
 
 
 @contextmanager
-def running(*options: str, port: int = 0) -> Iterator[Server]:
+def running(*options: str, port: int = 0) -> Iterator[ValkeyServer]:
     """Run a server in a directory whose name is short enough for a socket."""
     with TemporaryDirectory(prefix="rl-") as directory:
-        server = Server(Path(directory), port, options)
+        server = ValkeyServer(Path(directory), port, options)
         server.start()
         try:
             yield server

@@ -20,7 +20,7 @@ from ratelab.lab.metrics import measure
 from ratelab.lab.traffic import Traffic
 from ratelab.report.charts import CHARTS, draw
 from ratelab.report.charts.style import colours, moment
-from ratelab.report.charts.view import View
+from ratelab.report.charts.view import ComparisonView
 
 TITLES = {
     "comparison": "fixed-window let 120 through within 1min where the quota is 60; ",
@@ -35,7 +35,7 @@ TITLES = {
 
 def test_every_chart_has_a_title_that_tells_its_finding() -> None:
     assert sorted(TITLES) == sorted(CHARTS)
-    view = View(compared("boundary-burst"), "light")
+    view = ComparisonView(compared("boundary-burst"), "light")
     for chart, title in TITLES.items():
         assert import_module(f"ratelab.report.charts.{chart}").finding(view).startswith(title), chart
     assert drawn("cumulative", "boundary-burst").get_label().startswith(TITLES["cumulative"])

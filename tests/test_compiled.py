@@ -17,8 +17,8 @@ from ratelab.errors import SlowWarning
 from ratelab.lab import comparison, compiled, python_engine, sweep
 from ratelab.lab.compiled import states
 from ratelab.lab.conformance import ORIGINS, QUOTAS
-from ratelab.lab.decisions import ADMITTED, FIGURED, unfilled
-from ratelab.lab.replay import outcome, replay
+from ratelab.lab.decisions import ADMITTED, FIGURED, allocate_columns
+from ratelab.lab.replay import replay, replay_columns
 from ratelab.limiter import Decision
 
 
@@ -54,9 +54,9 @@ def test_a_key_has_no_more_room_than_it_can_use() -> None:
     asked = replace(traffic(QUOTA, clients=4), keys=np.array([0, 1, 2, 5]))
     once = replace(asked, clients=np.array([0, 1, 1, 3]), times=np.arange(4), costs=np.array([1, 2, 3, 900]))
     log = create("sliding-log", QUOTA)
-    assert states.widths(log, 14, once, unfilled(once, FIGURED)).tolist() == [5, 9, 4, 4, 4, 14]
-    assert {*states.widths(log, 14, once, unfilled(once, Decision._fields)).tolist()} == {14}
-    assert {*states.widths(create("gcra", QUOTA), 1, once, unfilled(once, FIGURED)).tolist()} == {1}
+    assert states.widths(log, 14, once, allocate_columns(once, FIGURED)).tolist() == [5, 9, 4, 4, 4, 14]
+    assert {*states.widths(log, 14, once, allocate_columns(once, Decision._fields)).tolist()} == {14}
+    assert {*states.widths(create("gcra", QUOTA), 1, once, allocate_columns(once, FIGURED)).tolist()} == {1}
 
 
 def test_what_is_asked_for_may_add_up_to_more_than_64_bits_hold() -> None:
@@ -90,8 +90,8 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_it_is_used_by_itself_once_that_pays(
     requests: int, engine: str, engines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratelab.lab.replay.WORTH_COMPILING", 3_000)
-    outcome(create("gcra", QUOTA), traffic(QUOTA, requests=requests))
+    monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_REQUESTS", 3_000)
+    replay_columns(create("gcra", QUOTA), traffic(QUOTA, requests=requests))
     assert engines == [engine]
 
 
@@ -100,13 +100,13 @@ def test_whoever_has_no_compiler_is_told_once_what_it_would_save(
     asking: Callable[..., object], engines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ratelab.lab.compiled.find_spec", lambda name: None)
-    monkeypatch.setattr("ratelab.lab.replay.WORTH_COMPILING", 3_000)
+    monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_REQUESTS", 3_000)
     gcra, asked = find("gcra"), traffic(QUOTA)
     given = ([(QUOTA, gcra.from_quota(QUOTA))] * 2, asked) if asking is sweep.sweep else (QUOTA, asked, [gcra])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         asking(*given)
-    monkeypatch.setattr("ratelab.lab.replay.WORTH_TELLING", 6_000)
+    monkeypatch.setattr("ratelab.lab.replay.MIN_ADVISED_DECISIONS", 6_000)
     with pytest.warns(SlowWarning, match=r"6,000 decisions.*pip install '\.\[fast\]'") as told:
         asking(*given)
     assert len(told) == 1
@@ -114,7 +114,7 @@ def test_whoever_has_no_compiler_is_told_once_what_it_would_save(
 
 
 def test_numbers_too_large_are_decided_all_the_same(engines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ratelab.lab.replay.WORTH_COMPILING", 0)
+    monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_REQUESTS", 0)
     asked = traffic(QUOTA, origin=1_700_000_000 * 10**9)
     with pytest.warns(SlowWarning, match=r"gcra is replayed in plain Python.*2\*\*63"):
         found = replay(create("gcra", QUOTA), asked)

@@ -63,6 +63,6 @@ def test_code_depends_on_an_inherited_step() -> None:
 
 
 def test_code_depends_on_the_text_of_what_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = type(specialize.stand_in_for(create("gcra", QUOTA), 1, True)).__name__
+    before = type(specialize.specialized(create("gcra", QUOTA), 1, True)).__name__
     monkeypatch.setattr(specialize, "_machinery", lambda: b"another text")
-    assert type(specialize.stand_in_for(create("gcra", QUOTA), 1, True)).__name__ != before
+    assert type(specialize.specialized(create("gcra", QUOTA), 1, True)).__name__ != before

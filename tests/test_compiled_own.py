@@ -16,7 +16,7 @@ from ratelab.algorithms import find
 from ratelab.errors import SlowWarning
 from ratelab.lab import compiled
 from ratelab.lab.conformance import QUOTAS
-from ratelab.lab.decisions import ADMITTED, FIGURED, unfilled
+from ratelab.lab.decisions import ADMITTED, FIGURED, allocate_columns
 from ratelab.lab.replay import replay
 from ratelab.limiter import Decision
 
@@ -95,13 +95,13 @@ def test_what_machine_code_would_do_otherwise_is_left_to_plain_python(
 ) -> None:
     algorithm = find(written(tmp_path, right, wrong)).from_quota(QUOTA)
     with pytest.raises(compiled.UnfitError) as unfit:
-        compiled.decide(algorithm, traffic(QUOTA), unfilled(traffic(QUOTA), FIGURED), quiet)
+        compiled.decide(algorithm, traffic(QUOTA), allocate_columns(traffic(QUOTA), FIGURED), quiet)
     assert reason in str(unfit.value)
     assert "nopython" not in str(unfit.value)
 
 
 def test_a_step_that_fails_fails_as_in_plain_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ratelab.lab.replay.WORTH_COMPILING", 0)
+    monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_REQUESTS", 0)
     algorithm = find(written(tmp_path, "state[0] % 2", "state[1] % 2")).from_quota(QUOTA)
     with (
         pytest.raises(InputError, match="toll failed: IndexError"),

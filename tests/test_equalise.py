@@ -16,7 +16,7 @@ from ratelab import Quota, create
 from ratelab.algorithms import COMPARED, find
 from ratelab.cli.output import console_of_80
 from ratelab.lab.comparison import compare
-from ratelab.lab.equal_protection import AHEAD, Equalised, first, good_requests
+from ratelab.lab.equal_protection import AHEAD, EqualProtection, first, good_requests
 from ratelab.lab.replay import replay
 from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.traffic import Traffic
@@ -33,7 +33,7 @@ def traffic_of(drawn: list[tuple[int, int, int]]) -> Traffic:
     return Traffic(times, clients, costs, ("a", "b"), integers([0, 1]), int(times.max(initial=0)) + 1)
 
 
-def equalised(traffic: Traffic, quota: Quota = QUOTA) -> Equalised:
+def equalised(traffic: Traffic, quota: Quota = QUOTA) -> EqualProtection:
     found = compare(quota, traffic, [find(name) for name in COMPARED], at_equal_protection=True).equalised
     assert found is not None
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ratelab import create
-from ratelab.http.headers import Fields, Policy, read_policy, read_state
+from ratelab.http.headers import HeaderWriter, Policy, read_policy, read_state
 from ratelab.limiter import Decision
 
 
@@ -48,6 +48,6 @@ def test_a_state_needs_both_numbers(text: str, state: tuple[int, int] | None) ->
 
 
 def test_what_the_middleware_writes_is_read_back() -> None:
-    fields = dict(Fields(create("leaky-bucket", "2/s", 5)).of(Decision(True, 4, 0, 500_000_000, 0)))
+    fields = dict(HeaderWriter(create("leaky-bucket", "2/s", 5)).of(Decision(True, 4, 0, 500_000_000, 0)))
     assert read_policy(fields[b"ratelimit-policy"].decode()) == Policy("leaky-bucket", 5, 3)
     assert read_state(fields[b"ratelimit"].decode()) == (4, 1)

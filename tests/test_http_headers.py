@@ -16,7 +16,7 @@ from manual import block
 
 from ratelab import ALGORITHMS, NEVER, Algorithm, Decision, InputError, ManualClock, MemoryLimiter, Quota, create
 from ratelab.algorithms import find
-from ratelab.http.headers import Fields
+from ratelab.http.headers import HeaderWriter
 
 SECOND = 10**9
 BUCKET = create("token-bucket", "2/s", burst=5)
@@ -24,13 +24,13 @@ BUILT_IN = pytest.mark.parametrize("built_in", ALGORITHMS.values(), ids=ALGORITH
 
 
 def policy_of(algorithm: Algorithm) -> bytes:
-    fields = dict(Fields(algorithm).of(Decision(True, 0, 0, 0, 0)))
+    fields = dict(HeaderWriter(algorithm).of(Decision(True, 0, 0, 0, 0)))
     return fields[b"ratelimit-policy"]
 
 
 def timeline(legacy: str, *hits: tuple[float, int]) -> list[str]:
     """Return the fields of hits `(at, cost)` by one key, each answer's on a line."""
-    clock, fields = ManualClock(), Fields(BUCKET, legacy)
+    clock, fields = ManualClock(), HeaderWriter(BUCKET, legacy)
     limiter, lines = MemoryLimiter(BUCKET, clock), []
     for at, cost in hits:
         clock.now = int(at * SECOND)
@@ -75,10 +75,17 @@ def test_huge_numbers_are_told_in_15_digits(built_in: type[Algorithm]) -> None:
         assert built_in.name == "sliding-log"
         return
     decision = MemoryLimiter(algorithm, ManualClock()).hit("alice")
-    assert limits(Fields(algorithm).of(decision)) == (built_in.name, LARGEST, 1, LARGEST, decision_t(decision), None)
+    assert limits(HeaderWriter(algorithm).of(decision)) == (
+        built_in.name,
+        LARGEST,
+        1,
+        LARGEST,
+        decision_t(decision),
+        None,
+    )
     slow = built_in.from_quota(Quota(1, 2**62 - 1, 1))
     limiter = MemoryLimiter(slow, ManualClock())
-    told = [limits(Fields(slow).of(limiter.hit("alice"))) for _ in range(2)]
+    told = [limits(HeaderWriter(slow).of(limiter.hit("alice"))) for _ in range(2)]
     assert [(each.q, each.w, each.r) for each in told] == [(1, 4_611_686_019, 0)] * 2
 
 
@@ -88,13 +95,13 @@ def decision_t(decision: Decision) -> int:
 
 @pytest.mark.parametrize("name", ['say "hi"', "back\\slash", "\\", '"', "two words", "~!", "a;q=9"])
 def test_a_name_of_ones_own_is_quoted(name: str) -> None:
-    assert limits(Fields(named(name)).of(Decision(True, 4, 0, SECOND, 0))) == (name, 5, 3, 4, 1, None)
+    assert limits(HeaderWriter(named(name)).of(Decision(True, 4, 0, SECOND, 0))) == (name, 5, 3, 4, 1, None)
 
 
 @pytest.mark.parametrize("name", ["gr\xf6\xdfe", "line\nfeed", "\x7f", "nul\0", "\u200b"])
 def test_a_name_that_a_field_cannot_hold_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=r"a header field cannot hold the name .* of a policy: use printable ASCII"):
-        Fields(named(name))
+        HeaderWriter(named(name))
 
 
 # --- the state
@@ -123,12 +130,12 @@ helpless = st.builds(Decision, st.just(False), st.integers(0, 2**62), st.just(NE
 
 @given(decision=allowed | helpless)
 def test_what_no_wait_is_asked_for_tells_what_remains_and_when_all_will(decision: Decision) -> None:
-    told = limits(Fields(BUCKET).of(decision))
+    told = limits(HeaderWriter(BUCKET).of(decision))
     assert told == ("token-bucket", 5, 3, min(decision.remaining, LARGEST), decision_t(decision), None)
 
 
 def a_denial_tells_the_wait(decision: Decision) -> None:
-    told = limits(Fields(BUCKET).of(decision))
+    told = limits(HeaderWriter(BUCKET).of(decision))
     assert (told.r, told.retry_after) == (0, told.t)
     assert told.retry_after is not None
     assert decision.retry_after_ns <= told.t * SECOND < decision.retry_after_ns + SECOND
@@ -142,7 +149,7 @@ def test_a_denial_leaves_nothing_and_tells_a_wait_that_is_enough_and_less_than_a
 
 
 def test_fields_do_not_depend_on_those_told_before() -> None:
-    fields = Fields(BUCKET, "delta")
+    fields = HeaderWriter(BUCKET, "delta")
     for wait in [*range(1, 9_000), *range(1, 9_000)]:
         for decision in (Decision(True, 7, 0, wait * SECOND, 0), Decision(False, 0, wait * SECOND, 1, 0)):
             assert (b"ratelimit", b'"token-bucket";r=%d;t=%d' % (decision[1], wait)) in fields.of(decision)
@@ -150,7 +157,7 @@ def test_fields_do_not_depend_on_those_told_before() -> None:
 
 
 def test_fields_told_once_are_not_remembered_for_ever() -> None:
-    fields = Fields(BUCKET)
+    fields = HeaderWriter(BUCKET)
     held = []
     tracemalloc.start()
     for waits in (range(10_000), range(10_000, 40_000)):
@@ -187,7 +194,7 @@ def test_epoch_counts_the_seconds_from_1970_and_never_too_few(now: float, resets
 
 
 def test_epoch_moves_with_the_clock() -> None:
-    fields, decision = Fields(BUCKET, "epoch"), Decision(True, 4, 0, SECOND, 0)
+    fields, decision = HeaderWriter(BUCKET, "epoch"), Decision(True, 4, 0, SECOND, 0)
     told = []
     for now in (1_000.0, 1_001.0):
         with patch("ratelab.http.headers.time.time", lambda now=now: now):
@@ -198,7 +205,7 @@ def test_epoch_moves_with_the_clock() -> None:
 @pytest.mark.parametrize("legacy", ["on", "", "Delta", None])
 def test_older_fields_there_are_not_are_refused(legacy: str) -> None:
     with pytest.raises(InputError, match="legacy headers must be one of off, delta, epoch, got "):
-        Fields(BUCKET, legacy)
+        HeaderWriter(BUCKET, legacy)
 
 
 def test_limits_reads_what_is_there() -> None:

@@ -27,7 +27,7 @@ SIZES = (1, 7, 1000)
 
 def parted(patch: pytest.MonkeyPatch, size: int, in_memory: bool = False) -> None:
     """Look at so many requests at a time, and sort so many in memory."""
-    patch.setattr("ratelab.lab.traffic.PART", size)
+    patch.setattr("ratelab.lab.traffic.BATCH_REQUESTS", size)
     patch.setattr("ratelab.lab.windows.TURN", size)
     patch.setattr("ratelab.lab.spill.IN_MEMORY", 10**9 if in_memory else size)
 
@@ -64,7 +64,7 @@ def test_figures_are_the_same_in_parts_of_any_size(
 def test_machine_code_carries_states_from_part_to_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path, "")
     expected = told("replay", path, *ARGUMENTS)
-    monkeypatch.setattr("ratelab.lab.replay.WORTH_COMPILING", 0)
+    monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_REQUESTS", 0)
     monkeypatch.setattr("ratelab.lab.partition.LARGEST_TABLE", 20)
     parted(monkeypatch, 7)
     assert told("replay", path, *ARGUMENTS) == expected

@@ -17,7 +17,7 @@ from running import BURST, refused, shown, told
 from ratelab import ALGORITHMS, ManualClock, MemoryLimiter, Quota, create
 from ratelab.algorithms import available, find
 from ratelab.algorithms.token_bucket import TokenBucket
-from ratelab.lab.replay import outcome
+from ratelab.lab.replay import replay_columns
 from ratelab.lab.traffic import Traffic
 
 
@@ -170,7 +170,7 @@ def test_whatever_a_step_looks_like_its_delays_are_its_own(tmp_path: Path) -> No
     delayed = find(f"{tmp_path / 'delayed.py'}:Toll").from_quota(Quota.parse("1/s", 1))
     times, ones, client = np.arange(3), np.ones(3, np.int64), np.zeros(3, np.int64)
     asked = Traffic(times, client, ones, ("a",), np.arange(1), 3)
-    assert outcome(delayed, asked)["delay_ns"][:].tolist() == [5, 5, 5]
+    assert replay_columns(delayed, asked)["delay_ns"][:].tolist() == [5, 5, 5]
 
 
 def test_a_class_made_from_one_of_ours_decides_for_itself(tmp_path: Path) -> None:

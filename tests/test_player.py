@@ -12,7 +12,7 @@ import pytest
 
 from ratelab.errors import InputError
 from ratelab.http.headers import Policy
-from ratelab.verify.client import Answer, Request, play, reach
+from ratelab.verify.client import Response, ScheduledRequest, play, reach
 
 MS = 1_000_000
 OK = (
@@ -81,16 +81,16 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def played(
-    server: Heard, *requests: tuple[int, str], patience: float = 30, seen: Callable[[Answer], object] = lambda _: None
-) -> tuple[int, list[Answer]]:
+    server: Heard, *requests: tuple[int, str], patience: float = 30, seen: Callable[[Response], object] = lambda _: None
+) -> tuple[int, list[Response]]:
     """Play requests at so many milliseconds each."""
-    asked = [Request(at * MS, key) for at, key in requests]
+    asked = [ScheduledRequest(at * MS, key) for at, key in requests]
     return play(server.url, "X-Client", asked, lambda earliest: earliest, patience, seen)  # type: ignore[arg-type]
 
 
 def test_what_was_answered_is_returned_in_the_order_of_the_requests() -> None:
     with heard(lambda _: OK) as server:
-        seen: list[Answer] = []
+        seen: list[Response] = []
         origin, answers = played(server, (0, "a"), (0, "b"), (300, "c"), seen=seen.append)
     assert sorted(server.keys) == ["a", "b", "c"]
     assert [one.sent_ns for one in answers] == sorted(one.sent_ns for one in answers)
@@ -130,7 +130,7 @@ def test_an_answer_that_does_not_come_in_time_is_an_error() -> None:
 
 
 def test_what_on_answer_raises_ends_the_play() -> None:
-    def refuse(_: Answer) -> None:
+    def refuse(_: Response) -> None:
         raise InputError("enough")
 
     with heard(lambda _: OK) as server, pytest.raises(InputError, match="enough"):
@@ -148,6 +148,6 @@ def test_it_begins_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
     with heard(lambda _: OK) as server:
         assert reach(server.url)
         called = time.monotonic_ns()
-        origin, (answer,) = play(server.url, "X-Client", [Request(0, "a")], later, 30, lambda _: None)
+        origin, (answer,) = play(server.url, "X-Client", [ScheduledRequest(0, "a")], later, 30, lambda _: None)
     assert called < earliest[0] == origin - 50 * MS
     assert answer.status == 200

@@ -18,7 +18,7 @@ def test_python_m_ratelab_is_the_program() -> None:
 
 
 def test_no_progress_bar_is_drawn_where_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ratelab.cli.progress.PATIENCE", -1)
+    monkeypatch.setattr("ratelab.cli.progress.PROGRESS_DELAY_S", -1)
     assert shown("simulate", BURST).startswith("burst: ")
 
 

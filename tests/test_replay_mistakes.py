@@ -8,12 +8,12 @@ import pytest
 from bad_traces import BAD_TRACES, GOOD, BadTrace
 from running import refused
 
-from ratelab.lab.traces.formats import FORMATS, TIME_UNITS, WITHIN_SECOND
+from ratelab.lab.traces.formats import TIME_UNITS, TRACE_FORMATS, WITHIN_SECOND
 
 
 def spoken_by_click(bad: BadTrace) -> bool:
     """Say whether the command line itself refuses the options, with its usage."""
-    choices = {"format": FORMATS, "unit": TIME_UNITS, "within_second": WITHIN_SECOND}
+    choices = {"format": TRACE_FORMATS, "unit": TIME_UNITS, "within_second": WITHIN_SECOND}
     return any(option in choices and value not in choices[option] for option, value in bad.options.items())
 
 

@@ -14,7 +14,7 @@ from valkey import Valkey
 
 from ratelab import ALGORITHMS, Decision, Quota
 from ratelab.stores.valkey.script import Script
-from ratelab.stores.valkey.server import Server
+from ratelab.stores.valkey.server import ValkeyServer
 
 BEGUN = 1_795_453_109_478_631
 SECOND = 10**6
@@ -27,7 +27,7 @@ RATES = ["1/day", "5/day", "1/3s", "7/min", "13/11s", "2/s", "997/s", "100000/s"
 
 
 @pytest.fixture
-def client(store: Server) -> Iterator[Any]:
+def client(store: ValkeyServer) -> Iterator[Any]:
     with Valkey.from_url(store.url) as connected:
         connected.flushall()
         yield connected

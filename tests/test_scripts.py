@@ -13,7 +13,7 @@ from ratelab import ALGORITHMS, InputError, Quota
 from ratelab.limiter import NEVER
 from ratelab.stores.valkey import ValkeyLimiter
 from ratelab.stores.valkey.script import EXACT, Script
-from ratelab.stores.valkey.server import Server
+from ratelab.stores.valkey.server import ValkeyServer
 
 BEGUN = 1_795_453_109_478_631
 """Microseconds since 1970: sixteen digits, of which Lua by itself would write fourteen."""
@@ -56,7 +56,7 @@ def check_all(url: str, name: str, count: int, changes: tuple[tuple[str, str], .
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_scripts_and_kernels_decide_alike(name: str, store: Server) -> None:
+def test_scripts_and_kernels_decide_alike(name: str, store: ValkeyServer) -> None:
     for url in urls(store):
         check_all(url, name, 2_500)
 
@@ -84,7 +84,7 @@ MUTANTS = {
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
-def test_a_script_that_decides_otherwise_is_noticed(mutant: str, store: Server) -> None:
+def test_a_script_that_decides_otherwise_is_noticed(mutant: str, store: ValkeyServer) -> None:
     name, change = MUTANTS[mutant]
     with pytest.raises(AssertionError, match="hit"):
         check_all(store.url, name, 600, (change,))
@@ -103,7 +103,7 @@ def test_a_quota_that_lua_cannot_count_is_refused_with_the_nearest_that_fits() -
 
 
 @pytest.mark.parametrize("name", ["token-bucket", "leaky-bucket", "sliding-counter", "gcra"])
-def test_the_largest_quota_that_fits_is_exact(name: str, store: Server) -> None:
+def test_the_largest_quota_that_fits_is_exact(name: str, store: ValkeyServer) -> None:
     with pytest.raises(InputError) as refused:
         Script(name, "1000003/999999999999us", burst=10**9)
     nearest = str(refused.value).rpartition("fits is ")[2].replace(", burst", "")
@@ -123,7 +123,7 @@ def test_an_algorithm_without_a_script_is_refused(toll: str) -> None:
         ValkeyLimiter("unix:///nowhere", toll, "2/s")
 
 
-def test_whatever_a_cost_is_the_numbers_stay_exact(store: Server) -> None:
+def test_whatever_a_cost_is_the_numbers_stay_exact(store: ValkeyServer) -> None:
     with ValkeyLimiter(store.url, "token-bucket", "2/s", burst=5, deadline=30) as limiter:
         assert limiter.hit("a", 10**30).retry_after_ns == NEVER
         assert limiter.hit("a", 5).allowed

@@ -8,7 +8,7 @@ import pytest
 import uvicorn
 from serving import GET, serving, statuses_in, until_closed
 
-from ratelab.http.server import Server
+from ratelab.http.server import UvicornServer
 
 ENDED_BY_SIGNAL = """
 import ratelab.http.server, uvicorn
@@ -56,7 +56,7 @@ def test_it_answers_503_when_it_cannot_wait_longer(number: int) -> None:
 
 
 def test_a_supervisors_signal_does_not_take_a_second_interrupt_back() -> None:
-    server = Server(uvicorn.Config(lambda: None), lambda _: None)
+    server = UvicornServer(uvicorn.Config(lambda: None), lambda _: None)
     impatient = []
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
         server.handle_exit(number, None)

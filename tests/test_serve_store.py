@@ -18,7 +18,7 @@ import pytest
 from running import invoke, refused
 from serving import Served, ask, contents, gone, serving, until
 
-from ratelab.stores.valkey.server import Server
+from ratelab.stores.valkey.server import ValkeyServer
 
 DAILY = ("--rate", "3/day", "--burst", 3, "--key", "header:Who")
 SAME = {"RATELAB_KEY_SECRET": "a"}
@@ -30,16 +30,16 @@ MEANWHILE = {
 
 
 @pytest.fixture(scope="module")
-def store() -> Iterator[Server]:
+def store() -> Iterator[ValkeyServer]:
     """Run a store; a test that ends it starts it again."""
     with TemporaryDirectory(prefix="v") as directory:
-        server = Server(Path(directory))
+        server = ValkeyServer(Path(directory))
         server.start()
         yield server
         server.stop()
 
 
-def test_services_with_one_secret_share_one_quota(store: Server) -> None:
+def test_services_with_one_secret_share_one_quota(store: ValkeyServer) -> None:
     with (
         serving(*DAILY, "--store", store.url, **SAME) as one,
         serving(*DAILY, RATELAB_STORE=store.url, **SAME) as two,
@@ -55,14 +55,14 @@ def test_services_with_one_secret_share_one_quota(store: Server) -> None:
         assert one.stop() == (0, "", "stopped: 2 admitted, 0 denied\n")
 
 
-def answers_without(store: Server, services: dict[str, Served]) -> dict[str, list[int]]:
+def answers_without(store: ValkeyServer, services: dict[str, Served]) -> dict[str, list[int]]:
     """Return what two requests of alice's are answered, and then, when the store has ended, six."""
     before = {name: server.statuses(2, Who=f"alice {name}") for name, server in services.items()}
     store.stop()
     return {name: before[name] + server.statuses(6, Who=f"alice {name}") for name, server in services.items()}
 
 
-def test_a_service_goes_on_as_it_is_told_while_the_store_is_away(store: Server) -> None:
+def test_a_service_goes_on_as_it_is_told_while_the_store_is_away(store: ValkeyServer) -> None:
     with ExitStack() as running:
         services = {
             name: running.enter_context(serving(*DAILY, "--store", store.url, "--on-store-error", name))
@@ -125,7 +125,7 @@ def process_called(name: str) -> int:
     return int(*found)
 
 
-def test_a_terminal_tells_of_the_store_above_the_counts(store: Server) -> None:
+def test_a_terminal_tells_of_the_store_above_the_counts(store: ValkeyServer) -> None:
     ours, theirs = os.openpty()
     command = [sys.executable, "-m", "ratelab", "serve", "--port", "0", "--store", store.url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True) as process:
@@ -157,7 +157,7 @@ def test_a_store_may_come_later_and_its_password_is_not_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with TemporaryDirectory(prefix="v") as directory:
-        store = Server(Path(directory), port, options=("--requirepass", "hush"))
+        store = ValkeyServer(Path(directory), port, options=("--requirepass", "hush"))
         url = f"valkey://:hush@127.0.0.1:{port}"
         with serving(*DAILY, "--store", url, "--on-store-error", "closed") as server:
             assert f"at valkey://:***@127.0.0.1:{port}; while" in server.banner["store"]
@@ -175,7 +175,7 @@ def test_a_store_that_will_not_have_us_is_no_outage() -> None:
     with TemporaryDirectory(prefix="v") as directory, socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
         free.close()
-        guarded = Server(Path(directory), port, options=("--requirepass", "hush"))
+        guarded = ValkeyServer(Path(directory), port, options=("--requirepass", "hush"))
         guarded.start()
         for name in (":wrong@127.0.0.1:", "127.0.0.1:"):
             said = refused("serve", "--port", "0", "--store", f"valkey://{name}{port}")
@@ -208,7 +208,7 @@ REFUSED = {
 def test_what_a_store_cannot_do_is_refused_in_one_line(
     options: str, told: str, toll: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratelab.stores.valkey.server.Keeper", lambda: pytest.fail("a store is started"))
+    monkeypatch.setattr("ratelab.stores.valkey.server.EmbeddedServer", lambda: pytest.fail("a store is started"))
     said = refused("serve", "--port", "0", *options.format(toll=toll).split())
     assert said.startswith(told)
     assert "hush" not in said

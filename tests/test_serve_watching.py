@@ -20,7 +20,7 @@ import pytest
 from serving import ask, serving, statuses_in, until_closed
 
 from ratelab.cli.serve.runner import counted
-from ratelab.http.counters import Counts, Figures
+from ratelab.http.counters import CounterValues, Counts
 from ratelab.stores.memory import Stats
 
 PATIENCE = 30.0
@@ -96,7 +96,7 @@ def test_a_terminal_shows_the_counts_while_the_service_runs(columns: int, shown:
 
 def test_who_watches_sees_how_many_wait_and_how_many_were_dropped() -> None:
     counts = Counts(admitted=12, delayed=11, denied=2, dropped=3, waiting=8)
-    figures = Figures.of(Figures(counts, Stats(1, 0, 0)).row())
+    figures = CounterValues.of(CounterValues(counts, Stats(1, 0, 0)).row())
     assert figures.counts == counts
     assert counted(figures) == "12 admitted (11 after a wait), 8 waiting, 2 denied, 3 dropped from the queue"
 

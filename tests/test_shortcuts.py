@@ -60,12 +60,12 @@ def test_an_operation_gives_what_python_gives_or_raises(a: int, b: int) -> None:
 
 @numba.njit
 def divided(number: int, reciprocal: tuple[int, int, int]) -> Any:
-    return intrinsics.quotient(number, reciprocal)
+    return intrinsics.divide_floor(number, reciprocal)
 
 
 @numba.njit
 def divided_up(number: int, reciprocal: tuple[int, int, int]) -> Any:
-    return intrinsics.ceiling(number, reciprocal)
+    return intrinsics.divide_ceil(number, reciprocal)
 
 
 whole = st.integers(-(2**63), 2**63 - 1) | st.integers(-9, 9) | st.integers(2**62, 2**63 - 1)

@@ -15,7 +15,7 @@ from ratelab.algorithms import COMPARED
 from ratelab.cli import ratelab_command
 from ratelab.lab.scenarios import load_scenario
 from ratelab.report.summary import seconds
-from ratelab.report.tables import COLUMNS
+from ratelab.report.tables import TABLE_COLUMNS
 
 EVERY = sorted(SCENARIOS.glob("*.yaml"))
 
@@ -146,7 +146,7 @@ def test_a_narrow_terminal_loses_no_column() -> None:
     ],
 )
 def test_counts_of_one_column_are_written_in_one_way(values: list[int], texts: list[str]) -> None:
-    assert [COLUMNS[0].show(value, max(values)) for value in values] == texts
+    assert [TABLE_COLUMNS[0].show(value, max(values)) for value in values] == texts
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from valkey import Valkey
 from ratelab import ALGORITHMS, Decision, Quota
 from ratelab.stores.valkey import ValkeyLimiter
 from ratelab.stores.valkey.script import Script
-from ratelab.stores.valkey.server import Server
+from ratelab.stores.valkey.server import ValkeyServer
 
 PROCESSES, HITS, BURST = 8, 400, 100
 
@@ -66,7 +66,7 @@ def hit_racily(url: str, name: str, key: str) -> list[bytes]:
     return replies
 
 
-def histories(processes: Pool, store: Server, name: str, key: str, work: Any = hit) -> list[list[int]]:
+def histories(processes: Pool, store: ValkeyServer, name: str, key: str, work: Any = hit) -> list[list[int]]:
     """Return the numbers of every reply, in the order of the server's time."""
     replies = processes.starmap(work, [(store.url, name, key)] * PROCESSES, chunksize=1)
     return sorted([*unpack(">7q", reply)] for each in replies for reply in each)
@@ -74,7 +74,7 @@ def histories(processes: Pool, store: Server, name: str, key: str, work: Any = h
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_eight_processes_are_granted_a_quota_once(name: str, processes: Pool, store: Server) -> None:
+def test_eight_processes_are_granted_a_quota_once(name: str, processes: Pool, store: ValkeyServer) -> None:
     for attempt in range(3):
         history = histories(processes, store, name, f"key {attempt}")
         assert len(history) == PROCESSES * HITS
@@ -93,6 +93,6 @@ def check_against_kernel(name: str, history: list[list[int]]) -> None:
         assert [int(allowed), *others] == decided
 
 
-def test_a_limiter_that_reads_and_then_writes_is_noticed(processes: Pool, store: Server) -> None:
+def test_a_limiter_that_reads_and_then_writes_is_noticed(processes: Pool, store: ValkeyServer) -> None:
     history = histories(processes, store, "token-bucket", "racy", hit_racily)
     assert sum(allowed for _, _, allowed, *_ in history) > BURST

@@ -13,7 +13,7 @@ import pytest
 from stores import AMPLE, PLENTY, ask, calls, charged, plenty, plenty_async
 
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
-from ratelab.stores.valkey.server import Server
+from ratelab.stores.valkey.server import ValkeyServer
 
 
 async def remaining_of(limiter: AsyncValkeyLimiter, *keys: str) -> list[int]:
@@ -24,7 +24,7 @@ async def remaining_of(limiter: AsyncValkeyLimiter, *keys: str) -> list[int]:
         limiter.close()
 
 
-def test_hits_of_one_turn_are_one_call_and_keep_their_order(store: Server) -> None:
+def test_hits_of_one_turn_are_one_call_and_keep_their_order(store: ValkeyServer) -> None:
     charged(store.url)
     ask(store.url, "CONFIG", "RESETSTAT")
     left = asyncio.run(remaining_of(plenty_async(store.url), *(["alice", "bob"] * 50)))
@@ -32,7 +32,7 @@ def test_hits_of_one_turn_are_one_call_and_keep_their_order(store: Server) -> No
     assert calls(store.url, "evalsha") == 1
 
 
-def test_more_hits_than_one_call_takes_are_several_calls_in_order(store: Server) -> None:
+def test_more_hits_than_one_call_takes_are_several_calls_in_order(store: ValkeyServer) -> None:
     charged(store.url)
     ask(store.url, "CONFIG", "RESETSTAT")
     left = asyncio.run(remaining_of(plenty_async(store.url), *(["alice"] * 600)))
@@ -40,7 +40,7 @@ def test_more_hits_than_one_call_takes_are_several_calls_in_order(store: Server)
     assert calls(store.url, "evalsha") == 3
 
 
-def test_a_server_that_has_lost_the_script_is_told_it_once(store: Server) -> None:
+def test_a_server_that_has_lost_the_script_is_told_it_once(store: ValkeyServer) -> None:
     limiter = plenty(store.url)
     for _ in range(3):
         ask(store.url, "SCRIPT", "FLUSH")
@@ -52,12 +52,12 @@ def test_a_server_that_has_lost_the_script_is_told_it_once(store: Server) -> Non
     assert charged(store.url) == 6
 
 
-def test_a_turn_that_finds_the_script_lost_is_decided_all_the_same(store: Server) -> None:
+def test_a_turn_that_finds_the_script_lost_is_decided_all_the_same(store: ValkeyServer) -> None:
     assert asyncio.run(remaining_of(plenty_async(store.url), *(["alice"] * 5))) == [*range(PLENTY - 1, PLENTY - 6, -1)]
     assert (calls(store.url, "eval"), charged(store.url)) == (1, 5)
 
 
-def test_a_hit_that_is_cancelled_before_its_turn_ends_is_not_charged(store: Server) -> None:
+def test_a_hit_that_is_cancelled_before_its_turn_ends_is_not_charged(store: ValkeyServer) -> None:
     async def leave() -> int:
         limiter = plenty_async(store.url)
         leaving, staying = (asyncio.create_task(limiter.hit("alice")) for _ in range(2))
@@ -72,7 +72,7 @@ def test_a_hit_that_is_cancelled_before_its_turn_ends_is_not_charged(store: Serv
     assert charged(store.url) == 1
 
 
-def test_a_hit_that_is_cancelled_later_takes_nothing_from_those_beside_it(store: Server) -> None:
+def test_a_hit_that_is_cancelled_later_takes_nothing_from_those_beside_it(store: ValkeyServer) -> None:
     async def leave() -> list[int]:
         limiter = plenty_async(store.url)
         hits = [asyncio.create_task(limiter.hit("alice")) for _ in range(50)]
@@ -91,7 +91,7 @@ def test_a_hit_that_is_cancelled_later_takes_nothing_from_those_beside_it(store:
 # --- who shares a key
 
 
-def test_a_thread_and_a_task_share_one_quota(store: Server) -> None:
+def test_a_thread_and_a_task_share_one_quota(store: ValkeyServer) -> None:
     limiter = plenty(store.url)
     assert limiter.hit("alice").remaining == PLENTY - 1
     assert asyncio.run(remaining_of(plenty_async(store.url), "alice", "bob")) == [PLENTY - 2, PLENTY - 1]
@@ -99,7 +99,7 @@ def test_a_thread_and_a_task_share_one_quota(store: Server) -> None:
     limiter.close()
 
 
-def test_another_algorithm_or_quota_shares_nothing(store: Server) -> None:
+def test_another_algorithm_or_quota_shares_nothing(store: ValkeyServer) -> None:
     policies = [
         (algorithm, rate, burst)
         for algorithm in ("token-bucket", "gcra", "fixed-window")
@@ -113,7 +113,7 @@ def test_another_algorithm_or_quota_shares_nothing(store: Server) -> None:
     assert ask(store.url, "DBSIZE") == len(policies)
 
 
-def test_a_quota_said_in_other_words_is_the_same(store: Server) -> None:
+def test_a_quota_said_in_other_words_is_the_same(store: ValkeyServer) -> None:
     for spent, rate in enumerate(("60/min", "1/s", "2/2s")):
         limiter = ValkeyLimiter(store.url, "token-bucket", rate, 1000, AMPLE)
         assert limiter.hit("alice", 300).remaining < 1000 - 300 * spent
@@ -124,7 +124,7 @@ def test_a_quota_said_in_other_words_is_the_same(store: Server) -> None:
 # --- event loops
 
 
-def test_a_limiter_goes_on_in_the_next_event_loop(store: Server) -> None:
+def test_a_limiter_goes_on_in_the_next_event_loop(store: ValkeyServer) -> None:
     limiter = plenty_async(store.url, deadline=1)
 
     async def hit() -> int:
@@ -141,7 +141,7 @@ def test_a_limiter_goes_on_in_the_next_event_loop(store: Server) -> None:
         gc.collect()  # of the connections of the loops before, which only `close` would have closed
 
 
-def test_a_limiter_says_that_it_cannot_serve_two_event_loops_at_once(store: Server) -> None:
+def test_a_limiter_says_that_it_cannot_serve_two_event_loops_at_once(store: ValkeyServer) -> None:
     limiter = plenty_async(store.url)
 
     async def elsewhere() -> None:
@@ -154,7 +154,7 @@ def test_a_limiter_says_that_it_cannot_serve_two_event_loops_at_once(store: Serv
     asyncio.run(elsewhere())
 
 
-def test_a_process_with_many_open_files_decides(store: Server, tmp_path: Path) -> None:
+def test_a_process_with_many_open_files_decides(store: ValkeyServer, tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 2000), before[1]))
     limiter = plenty(store.url)

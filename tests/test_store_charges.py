@@ -12,7 +12,7 @@ from stores import AMPLE, PLENTY, charged, plenty, plenty_async
 
 from ratelab import Decision
 from ratelab.errors import StoreError
-from ratelab.stores.valkey.server import Server
+from ratelab.stores.valkey.server import ValkeyServer
 
 DEADLINE = 0.05
 TASKS = 8
@@ -63,7 +63,12 @@ CROWDS = pytest.mark.parametrize("crowd", [threads, tasks])
 
 
 def is_charged_once(
-    store: Server, crowd: Crowd, faults: tuple[str, ...], count: int = 64, seed: int = 1, deadline: float = DEADLINE
+    store: ValkeyServer,
+    crowd: Crowd,
+    faults: tuple[str, ...],
+    count: int = 64,
+    seed: int = 1,
+    deadline: float = DEADLINE,
 ) -> Outcomes:
     assert charged(store.url) == 0  # and the server knows the script
     with network(store.url, then=faults, seed=seed) as (url, _):
@@ -86,7 +91,7 @@ def kinds(outcomes: Outcomes) -> set[str]:
     [("drop", "unreachable"), ("half", "unreachable"), ("reset", "unreachable"), ("stall", "timeout")],
 )
 def test_a_reply_that_is_lost_is_a_store_error_and_not_asked_for_again(
-    store: Server, crowd: Crowd, fault: str, means: str
+    store: ValkeyServer, crowd: Crowd, fault: str, means: str
 ) -> None:
     outcomes = is_charged_once(store, crowd, (fault,), deadline=DEADLINE if means == "timeout" else AMPLE)
     assert kinds(outcomes) == {means}
@@ -94,20 +99,20 @@ def test_a_reply_that_is_lost_is_a_store_error_and_not_asked_for_again(
 
 
 @CROWDS
-def test_a_reply_in_single_bytes_is_a_reply(store: Server, crowd: Crowd) -> None:
+def test_a_reply_in_single_bytes_is_a_reply(store: ValkeyServer, crowd: Crowd) -> None:
     assert kinds(is_charged_once(store, crowd, ("pass", "pass", "split"), deadline=AMPLE)) == set()
 
 
 @CROWDS
 @pytest.mark.parametrize("seed", [1, 2])
-def test_all_at_random_charge_nobody_twice(store: Server, crowd: Crowd, seed: int) -> None:
+def test_all_at_random_charge_nobody_twice(store: ValkeyServer, crowd: Crowd, seed: int) -> None:
     faults = ("pass", "pass", "pass", "drop", "half", "stall", "reset", "split", "delay")
     outcomes = is_charged_once(store, crowd, faults, 200, seed)
     assert kinds(outcomes) == {"unreachable", "timeout"}
     assert any(isinstance(outcome, Decision) for outcome in outcomes)
 
 
-def test_a_reply_that_comes_late_answers_nobody_else(store: Server) -> None:
+def test_a_reply_that_comes_late_answers_nobody_else(store: ValkeyServer) -> None:
     assert charged(store.url) == 0
     with network(store.url, "pass", "late") as (url, _):
         limiter = plenty(url, deadline=LATE * 2 / 3)

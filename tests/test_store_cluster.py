@@ -14,19 +14,19 @@ from stores import PLENTY, ask, calls, free_port, plenty, plenty_async, running
 from valkey_mutants import MOVED
 
 from ratelab.errors import StoreError
-from ratelab.stores.valkey.server import Server
+from ratelab.stores.valkey.server import ValkeyServer
 
 SLOTS = 16_384
 MIDDLE = SLOTS // 2
 KEYS = [f"client {number}" for number in range(40)]
 
 
-def _node(stack: ExitStack, bus: int) -> Server:
+def _node(stack: ExitStack, bus: int) -> ValkeyServer:
     options = ("--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-require-full-coverage", "no")
     return stack.enter_context(running(*options, port=free_port()))
 
 
-def _knows(server: Server, nodes: int) -> bool:
+def _knows(server: ValkeyServer, nodes: int) -> bool:
     told = ask(server.url, "CLUSTER", "INFO").decode()
     facts = ("cluster_state:ok", f"cluster_slots_assigned:{SLOTS}", f"cluster_known_nodes:{nodes}")
     return all(f"{fact}\r" in told for fact in facts)
@@ -35,10 +35,10 @@ def _knows(server: Server, nodes: int) -> bool:
 class Pair(NamedTuple):
     """Two nodes, of which each keeps half of the slots to begin with."""
 
-    first: Server
-    second: Server
+    first: ValkeyServer
+    second: ValkeyServer
 
-    def move(self, slots: Iterable[int], to: Server) -> None:
+    def move(self, slots: Iterable[int], to: ValkeyServer) -> None:
         """Have a node keep slots, in the eyes of both; what is kept in them is lost."""
         (owner,) = (server for server in self if server is not to)
         name = ask(to.url, "CLUSTER", "MYID").decode()
@@ -51,7 +51,7 @@ class Pair(NamedTuple):
 class Clusters(NamedTuple):
     """What the tests ask."""
 
-    alone: Server
+    alone: ValkeyServer
     pair: Pair
 
 
@@ -70,7 +70,7 @@ def clusters() -> Iterator[Clusters]:
 
 
 @pytest.fixture
-def alone(clusters: Clusters) -> Server:
+def alone(clusters: Clusters) -> ValkeyServer:
     ask(clusters.alone.url, "FLUSHALL")
     return clusters.alone
 
@@ -82,12 +82,12 @@ def pair(clusters: Clusters) -> Pair:
     return clusters.pair
 
 
-def slot_of(server: Server, key: str) -> int:
+def slot_of(server: ValkeyServer, key: str) -> int:
     found: int = ask(server.url, "CLUSTER", "KEYSLOT", plenty(server.url)._script.key(key).decode())
     return found
 
 
-def test_a_node_alone_that_does_not_know_its_name_decides_in_threads_and_tasks(alone: Server) -> None:
+def test_a_node_alone_that_does_not_know_its_name_decides_in_threads_and_tasks(alone: ValkeyServer) -> None:
     limiter = plenty(f"{alone.url}?cluster=true")
     assert [limiter.hit(key).remaining for key in KEYS] == [PLENTY - 1] * len(KEYS)
     limiter.close()
@@ -102,7 +102,7 @@ async def _hits(url: str, keys: list[str]) -> list[int]:
         limiter.close()
 
 
-def test_hits_of_one_slot_are_one_call(alone: Server) -> None:
+def test_hits_of_one_slot_are_one_call(alone: ValkeyServer) -> None:
     asyncio.run(_hits(f"{alone.url}?cluster=true", ["somebody"]))
     ask(alone.url, "CONFIG", "RESETSTAT")
     assert asyncio.run(_hits(f"{alone.url}?cluster=true", ["alice", "bob"] * 20)) == [

@@ -27,7 +27,7 @@ from stores import AMPLE, PLENTY, charged, plenty, plenty_async
 from ratelab import Decision
 from ratelab.errors import StoreError
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter, sync_limiter
-from ratelab.stores.valkey.server import Server
+from ratelab.stores.valkey.server import ValkeyServer
 
 DEADLINE = 0.05
 LOOP_SLACK = 0.002
@@ -126,7 +126,7 @@ BAD = pytest.mark.parametrize("bad", BAD_STORES, ids=lambda bad: bad.__name__)
 
 
 @BAD
-def test_a_thread_is_told_in_time_why_there_is_no_decision(store: Server, bad: BadStore) -> None:
+def test_a_thread_is_told_in_time_why_there_is_no_decision(store: ValkeyServer, bad: BadStore) -> None:
     with bad(store) as url:
         limiter = plenty(url, deadline_for(bad))
         began = time.monotonic()
@@ -137,7 +137,7 @@ def test_a_thread_is_told_in_time_why_there_is_no_decision(store: Server, bad: B
 
 
 @BAD
-def test_a_crowd_of_tasks_is_told_in_time_and_the_loop_goes_on(store: Server, bad: BadStore) -> None:
+def test_a_crowd_of_tasks_is_told_in_time_and_the_loop_goes_on(store: ValkeyServer, bad: BadStore) -> None:
     deadline = deadline_for(bad)
 
     async def crowd(url: str) -> list[str]:
@@ -159,7 +159,7 @@ def test_a_crowd_of_tasks_is_told_in_time_and_the_loop_goes_on(store: Server, ba
     assert charged(store.url) <= 40
 
 
-def test_a_thread_waits_for_a_connection_no_longer_than_its_deadline(store: Server) -> None:
+def test_a_thread_waits_for_a_connection_no_longer_than_its_deadline(store: ValkeyServer) -> None:
     clock = SimpleNamespace(now=0.0)
 
     def wait(seconds: float) -> None:
@@ -173,7 +173,7 @@ def test_a_thread_waits_for_a_connection_no_longer_than_its_deadline(store: Serv
     assert (raised.value.kind, clock.now) == ("timeout", DEADLINE)
 
 
-def test_threads_that_wait_for_a_connection_are_all_told(store: Server) -> None:
+def test_threads_that_wait_for_a_connection_are_all_told(store: ValkeyServer) -> None:
     with stopped(store) as url, ThreadPoolExecutor(64) as pool:
         limiter = plenty(url, DEADLINE)
         began = time.monotonic()
@@ -182,7 +182,7 @@ def test_threads_that_wait_for_a_connection_are_all_told(store: Server) -> None:
         limiter.close()
 
 
-def test_each_hit_has_a_deadline_of_its_own(store: Server) -> None:
+def test_each_hit_has_a_deadline_of_its_own(store: ValkeyServer) -> None:
     deadlines = (DEADLINE, 3 * DEADLINE)
 
     async def both(url: str) -> list[str]:
@@ -193,7 +193,7 @@ def test_each_hit_has_a_deadline_of_its_own(store: Server) -> None:
         assert run_simulated(both(url)) == ["timeout"] * 2
 
 
-def test_a_store_that_goes_on_is_asked_again_on_a_new_connection(store: Server) -> None:
+def test_a_store_that_goes_on_is_asked_again_on_a_new_connection(store: ValkeyServer) -> None:
     limiter = plenty(store.url)
     limiter.hit("alice")
     with stopped(store), patch.object(limiter, "_deadline", DEADLINE):
@@ -202,7 +202,7 @@ def test_a_store_that_goes_on_is_asked_again_on_a_new_connection(store: Server) 
     limiter.close()
 
 
-def test_those_who_leave_early_do_not_keep_a_dead_connection_in_use(store: Server) -> None:
+def test_those_who_leave_early_do_not_keep_a_dead_connection_in_use(store: ValkeyServer) -> None:
     async def impatient(url: str, carrier: Network) -> None:
         limiter = plenty_async(url, DEADLINE)
         for _ in range(40):
@@ -220,7 +220,7 @@ def test_those_who_leave_early_do_not_keep_a_dead_connection_in_use(store: Serve
 # --- crowds
 
 
-def test_600_tasks_at_once_get_a_quota_of_100_exactly(store: Server) -> None:
+def test_600_tasks_at_once_get_a_quota_of_100_exactly(store: ValkeyServer) -> None:
     async def crowd() -> list[Decision]:
         limiter = AsyncValkeyLimiter(store.url, "token-bucket", "1/day", 100, AMPLE)
         decisions = await asyncio.gather(*(limiter.hit("alice") for _ in range(600)))
@@ -230,7 +230,7 @@ def test_600_tasks_at_once_get_a_quota_of_100_exactly(store: Server) -> None:
     assert [decision.allowed for decision in asyncio.run(crowd())] == [True] * 100 + [False] * 500
 
 
-def test_600_calls_of_64_threads_over_16_connections_get_a_quota_of_100_exactly(store: Server) -> None:
+def test_600_calls_of_64_threads_over_16_connections_get_a_quota_of_100_exactly(store: ValkeyServer) -> None:
     with ValkeyLimiter(store.url, "token-bucket", "1/day", 100, AMPLE) as limiter, ThreadPoolExecutor(64) as pool:
         decisions = list(pool.map(lambda _: limiter.hit("alice"), range(600)))
     assert sum(decision.allowed for decision in decisions) == 100

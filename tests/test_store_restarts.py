@@ -17,7 +17,7 @@ from ratelab.errors import StoreError
 from ratelab.limiter import AsyncLimiter, Decision
 from ratelab.stores.resilient import ResilientLimiter
 from ratelab.stores.valkey import AsyncValkeyLimiter
-from ratelab.stores.valkey.server import Server
+from ratelab.stores.valkey.server import ValkeyServer
 
 pytestmark = pytest.mark.slow
 
@@ -93,16 +93,16 @@ def under_load(url: str, resilient: bool) -> Iterator[Load]:
         thread.join()
 
 
-def kill_and_start_again(server: Server) -> None:
+def kill_and_start_again(server: ValkeyServer) -> None:
     server.stop()
     server.start()
 
 
-def lose_the_script(server: Server) -> None:
+def lose_the_script(server: ValkeyServer) -> None:
     ask(server.url, "SCRIPT", "FLUSH")
 
 
-def lose_the_keys(server: Server) -> None:
+def lose_the_keys(server: ValkeyServer) -> None:
     ask(server.url, "FLUSHALL")
 
 
@@ -114,7 +114,7 @@ BEHIND = pytest.mark.parametrize("resilient", [False, True], ids=["bare", "resil
     ("lose", "bursts"), [(kill_and_start_again, LOSSES), (lose_the_script, 0), (lose_the_keys, LOSSES)]
 )
 def test_each_loss_costs_a_burst_and_the_store_is_back_in_time(
-    lose: Callable[[Server], None], bursts: int, resilient: bool
+    lose: Callable[[ValkeyServer], None], bursts: int, resilient: bool
 ) -> None:
     with running() as server, under_load(server.url, resilient) as load:
         for _ in range(LOSSES):

@@ -20,13 +20,13 @@ from ratelab.errors import StoreError
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.stores.resilient import ResilientLimiter
 from ratelab.stores.valkey import AsyncValkeyLimiter
-from ratelab.stores.valkey.server import Server
+from ratelab.stores.valkey.server import ValkeyServer
 
 CANARY = "sk-canary-4b1d"
 DEADLINE = 0.05
 
 
-def kept(server: Server) -> bytes:
+def kept(server: ValkeyServer) -> bytes:
     """Return every key of the store, and what it holds."""
     with Valkey.from_url(server.url) as client:
         return b"\n".join(key + b"=" + client.get(key) for key in client.scan_iter())
@@ -46,7 +46,7 @@ def answered(limiter: AsyncValkeyLimiter, on_store_error: str = "closed", reques
 
 
 @contextmanager
-def overheard(server: Server, said: list[str]) -> Iterator[None]:
+def overheard(server: ValkeyServer, said: list[str]) -> Iterator[None]:
     """Write down all that the server is asked meanwhile."""
     listening = Event()
 
@@ -68,7 +68,7 @@ def overheard(server: Server, said: list[str]) -> Iterator[None]:
         thread.join()
 
 
-def a_store_never_learns_a_name(store: Server) -> str:
+def a_store_never_learns_a_name(store: ValkeyServer) -> str:
     """Return what the middleware answers meanwhile."""
     said: list[str] = []
     limiter = plenty(store.url)
@@ -84,7 +84,7 @@ def a_store_never_learns_a_name(store: Server) -> str:
 
 
 def test_neither_the_store_nor_the_log_nor_an_answer_tells_who_a_client_is(
-    store: Server, caplog: pytest.LogCaptureFixture
+    store: ValkeyServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     answers = a_store_never_learns_a_name(store)
@@ -113,7 +113,7 @@ def failing(url: str) -> str:
 
 @pytest.mark.parametrize("bad", BAD_STORES, ids=lambda bad: bad.__name__)
 def test_no_failure_tells_who_asked_or_the_password(
-    store: Server, bad: BadStore, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    store: ValkeyServer, bad: BadStore, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with bad(store) as url:

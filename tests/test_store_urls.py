@@ -17,8 +17,8 @@ from stores import PLENTY, ask, charged, free_port, plenty, plenty_async, runnin
 from ratelab import InputError
 from ratelab.errors import StoreError
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
-from ratelab.stores.valkey.connection import Place
-from ratelab.stores.valkey.server import Server
+from ratelab.stores.valkey.connection import StoreUrl
+from ratelab.stores.valkey.server import ValkeyServer
 
 CANARY = "CANARY"
 AUTHORITY = trustme.CA()
@@ -40,13 +40,13 @@ def left(url: str) -> list[int]:
         limiter.close()
 
 
-def test_databases_are_apart(store: Server) -> None:
+def test_databases_are_apart(store: ValkeyServer) -> None:
     for database in (0, 3, 15):
         assert left(f"{store.url}?db={database}") == [PLENTY - 1, PLENTY - 2]
     assert left(store.url) == [PLENTY - 3, PLENTY - 4]
 
 
-def test_a_database_that_is_not_there_is_not_replaced_by_another(store: Server) -> None:
+def test_a_database_that_is_not_there_is_not_replaced_by_another(store: ValkeyServer) -> None:
     assert charged(store.url) == 0  # and the server knows the script
     limiter, limiter_async = plenty(f"{store.url}?db=16"), plenty_async(f"{store.url}?db=16")
     for _ in range(3):
@@ -57,7 +57,7 @@ def test_a_database_that_is_not_there_is_not_replaced_by_another(store: Server) 
     assert ask(store.url, "DBSIZE") == 0
 
 
-def test_a_password_and_a_user_open_the_door(store: Server) -> None:
+def test_a_password_and_a_user_open_the_door(store: ValkeyServer) -> None:
     ask(store.url, "ACL", "SETUSER", "limits", "on", ">p@ss/#word", "~rl:*", "+@all")
     try:
         assert left(store.url.replace("://", "://limits:p%40ss%2F%23word@")) == [PLENTY - 1, PLENTY - 2]
@@ -66,7 +66,7 @@ def test_a_password_and_a_user_open_the_door(store: Server) -> None:
         ask(store.url, "ACL", "DELUSER", "limits")
 
 
-def test_a_door_that_opens_later_opens(store: Server) -> None:
+def test_a_door_that_opens_later_opens(store: ValkeyServer) -> None:
     with wrong_password(store) as url:
         limiter = plenty(url)
         with pytest.raises(StoreError, match="invalid username-password pair"):
@@ -118,7 +118,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("url", "reason"), MISTAKES)
 def test_a_mistake_is_told_in_a_line_without_the_password(url: str, reason: str, asynchronous: bool) -> None:
     with pytest.raises(InputError) as refused:
-        Place(url, asynchronous)
+        StoreUrl(url, asynchronous)
     told = str(refused.value)
     assert reason in told
     assert told.endswith("such as valkey://localhost:6379/0, rediss://:password@host or unix:///run/valkey.sock")
@@ -142,12 +142,12 @@ def test_a_mistake_is_told_in_a_line_without_the_password(url: str, reason: str,
 def test_an_encrypted_store_must_show_a_certificate_for_its_name(
     scheme: str, said: str, checks_host: bool, wants: ssl.VerifyMode, asynchronous: bool
 ) -> None:
-    connection = Place(f"{scheme}://localhost{said}", asynchronous).connection(None)
+    connection = StoreUrl(f"{scheme}://localhost{said}", asynchronous).connection(None)
     assert type(connection).__name__ == "SSLConnection"
     assert (bool(connection.check_hostname), connection.cert_reqs) == (checks_host, wants)
 
 
-def test_an_encrypted_store_decides(store: Server, tmp_path: Path) -> None:
+def test_an_encrypted_store_decides(store: ValkeyServer, tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_bytes(AUTHORITY.cert_pem.bytes())
     with encrypted(store.url, "localhost", AUTHORITY) as port:
         url = f"valkeys://localhost:{port}?ssl_ca_certs={tmp_path / 'ca.pem'}"
@@ -163,7 +163,7 @@ def test_an_encrypted_store_decides(store: Server, tmp_path: Path) -> None:
     ],
 )
 def test_a_store_with_somebody_else_s_certificate_is_not_asked(
-    store: Server, tmp_path: Path, name: str, authority: trustme.CA, reason: str
+    store: ValkeyServer, tmp_path: Path, name: str, authority: trustme.CA, reason: str
 ) -> None:
     (tmp_path / "ca.pem").write_bytes(AUTHORITY.cert_pem.bytes())
     with encrypted(store.url, name, authority) as port:
@@ -178,7 +178,7 @@ def test_a_store_with_somebody_else_s_certificate_is_not_asked(
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_store_whose_url_does_not_say_so_is_not_encrypted(asynchronous: bool) -> None:
-    assert type(Place("valkey://localhost", asynchronous).connection(None)).__name__ == "Connection"
+    assert type(StoreUrl("valkey://localhost", asynchronous).connection(None)).__name__ == "Connection"
 
 
 @pytest.mark.parametrize("made", [ValkeyLimiter, AsyncValkeyLimiter])

@@ -19,9 +19,9 @@ import test_store_urls as urls
 from valkey_mutants import MUTANTS
 
 from ratelab.errors import StoreError
-from ratelab.stores.valkey.server import Server
+from ratelab.stores.valkey.server import ValkeyServer
 
-Promise = Callable[[Server], Any]
+Promise = Callable[[ValkeyServer], Any]
 
 LOST = partial(charges.is_charged_once, crowd=charges.threads, faults=("drop",))
 LATE = partial(charges.is_charged_once, crowd=charges.tasks, faults=("stall",), count=16)
@@ -58,7 +58,7 @@ CAUGHT: dict[str, Promise] = {
 
 @pytest.mark.parametrize("name", MUTANTS)
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_mistake_breaks_its_promise(store: Server, name: str) -> None:
+def test_a_mistake_breaks_its_promise(store: ValkeyServer, name: str) -> None:
     with ExitStack() as made:
         for mutant in MUTANTS[name]:
             made.enter_context(patch.object(mutant.owner, mutant.attribute, mutant.made))

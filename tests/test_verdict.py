@@ -13,21 +13,21 @@ from rich.console import Console
 
 from ratelab.lab.traffic import Traffic
 from ratelab.verify.agreement import Agreement, agree
-from ratelab.verify.client import Answer
-from ratelab.verify.report import Verdict, verdict_object, verdict_text
+from ratelab.verify.client import Response
+from ratelab.verify.report import VerifyReport, verdict_object, verdict_text
 
-Answers = list[Answer]
+Answers = list[Response]
 
 
-def verdict(asked: Traffic, change: Callable[[Answers], object] = lambda _: None, late: int = 0) -> Verdict:
+def verdict(asked: Traffic, change: Callable[[Answers], object] = lambda _: None, late: int = 0) -> VerifyReport:
     """Judge a token bucket whose answers have been changed."""
     told = served(token_bucket(), asked, late)
     change(told)
     found = agree(token_bucket(), asked, told)
-    return Verdict(found, QUOTA, asked, "token-bucket", "[b]urst", 42, "http://x/ping", "X-API-Key", 1.0)
+    return VerifyReport(found, QUOTA, asked, "token-bucket", "[b]urst", 42, "http://x/ping", "X-API-Key", 1.0)
 
 
-def text(judged: Verdict) -> str:
+def text(judged: VerifyReport) -> str:
     console = Console(file=StringIO(), width=80, highlight=False)
     console.print(verdict_text(judged))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ from running import BURST, SCENARIOS, invoke, refused
 from ratelab.errors import InputError
 from ratelab.http.headers import Policy
 from ratelab.http.server import listen
-from ratelab.verify.client import Answer
+from ratelab.verify.client import Response
 from ratelab.verify.reference import Referee
 
 URL = "http://127.0.0.1:1/ping"
@@ -93,10 +93,10 @@ def test_an_option_of_the_wrong_kind_is_one_line(arguments: list[str]) -> None:
 
 # --- a play that ends before its time
 
-ADMITTED = Answer(0, 1, 200, Policy("token-bucket", 5, 3))
+ADMITTED = Response(0, 1, 200, Policy("token-bucket", 5, 3))
 
 
-def played_until(end: Answer | KeyboardInterrupt, monkeypatch: pytest.MonkeyPatch) -> Result:
+def played_until(end: Response | KeyboardInterrupt, monkeypatch: pytest.MonkeyPatch) -> Result:
     """Verify against an endpoint that answers two requests, of which it denies the second, before the end."""
 
     def play(*arguments: Any) -> None:
@@ -113,7 +113,7 @@ def played_until(end: Answer | KeyboardInterrupt, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_service_that_goes_away_cannot_be_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = played_until(Answer(0, 1, 0, error="Connection refused"), monkeypatch)
+    result = played_until(Response(0, 1, 0, error="Connection refused"), monkeypatch)
     said = f"{URL} has gone (Connection refused; 2 of 30 answered: 1 with 200, 1 with 429): start the service again"
     assert (result.exit_code, result.stderr.startswith(f"Error: {said}")) == (2, True)
 
@@ -132,7 +132,7 @@ ASKED = traffic(0, 0, 0, 0, 1500, 1500)
 def settle(name: str, ours: bool, algo: str | None = None, **changes: Any) -> str:
     """Let the referee look at an answer of another machine or of ours, and return the algorithm that it settles on."""
     referee = Referee("http://far.example/", QUOTA, ASKED, algo, ours)
-    referee(Answer(0, 1, 200, Policy(name, 3, 3))._replace(**changes))
+    referee(Response(0, 1, 200, Policy(name, 3, 3))._replace(**changes))
     return referee.algorithm.name
 
 

@@ -21,7 +21,7 @@ from ratelab import ALGORITHMS, Quota
 from ratelab.cli.watch import Pace
 from ratelab.lab.comparison import compare
 from ratelab.lab.levels import gauge
-from ratelab.report.charts.view import View
+from ratelab.report.charts.view import ComparisonView
 from ratelab.report.watch import Playback, frame, status
 
 SECOND = 10**9
@@ -53,7 +53,7 @@ def test_at_each_moment_stand_the_decisions_up_to_then_and_the_level_of_a_state_
 
 def seen(now: int, plain: bool = False) -> list[str]:
     """Return the picture of the burst at a moment, on a terminal of 80 columns."""
-    view = View(compared("burst"), "dark")
+    view = ComparisonView(compared("burst"), "dark")
     playback = Playback(view.comparison, view.focussed)
     playback.advance(now)
     console = Console(width=80, color_system=None)
@@ -81,7 +81,7 @@ def test_a_plain_picture_has_plain_letters_alone() -> None:
     ("speed", "told"), [(1e6, "1000000x"), (1000, "1000x"), (0.5, "0.5x"), (2**-19, "0.00000191x")]
 )
 def test_a_speed_is_a_plain_number(speed: float, told: str) -> None:
-    view = View(compared("burst"), "dark")
+    view = ComparisonView(compared("burst"), "dark")
     assert f" at {told} " in str(status(Playback(view.comparison, view.focussed), view, speed, paused=False))
 
 

@@ -8,9 +8,9 @@ from http_mutants import Mutant
 from rewriting import rewritten
 
 from ratelab.stores.valkey import async_limiter, session, sync_limiter
-from ratelab.stores.valkey.async_limiter import AsyncValkeyLimiter, Stream
+from ratelab.stores.valkey.async_limiter import AsyncValkeyLimiter, PipelinedConnection
 from ratelab.stores.valkey.script import Script
-from ratelab.stores.valkey.sync_limiter import Link, ValkeyLimiter
+from ratelab.stores.valkey.sync_limiter import BlockingConnection, ValkeyLimiter
 
 Mutants = tuple[Mutant, ...]
 
@@ -21,12 +21,12 @@ def _mutant(owner: type | ModuleType, attribute: str, right: str, wrong: str) ->
 
 def _talk(right: str, wrong: str) -> Mutants:
     """Make a mistake in what both clients say."""
-    made = rewritten(session.conversation, right, wrong)
+    made = rewritten(session.session, right, wrong)
     return tuple(Mutant(module, "conversation", made) for module in (sync_limiter, async_limiter))
 
 
 def _link(attribute: str, right: str, wrong: str) -> Mutants:
-    return _mutant(Link, attribute, right, wrong)
+    return _mutant(BlockingConnection, attribute, right, wrong)
 
 
 def _send(right: str, wrong: str) -> Mutants:
@@ -43,10 +43,14 @@ MUTANTS: dict[str, Mutants] = {
     "each piece has a deadline of its own": _link("_limit", "left = due - time.monotonic()", "left = 5.0"),
     "who waits for a connection has no deadline": _mutant(ValkeyLimiter, "_wait", "due -", "due + 0.2 -"),
     "tasks are told late": (Mutant(async_limiter, "_LATE", 0.2),),
-    "a loop is held up": _mutant(Stream, "_open", "await conn", "__import__('time').sleep(0.06); await conn"),
-    "those who leave early keep a dead connection": (Mutant(Stream, "is_late", lambda stream, now: False),),
+    "a loop is held up": _mutant(
+        PipelinedConnection, "_open", "await conn", "__import__('time').sleep(0.06); await conn"
+    ),
+    "those who leave early keep a dead connection": (
+        Mutant(PipelinedConnection, "is_late", lambda stream, now: False),
+    ),
     "who is not greeted stays": _link("_open", "except BaseException:", "except ZeroDivisionError:"),
-    "a greeting is not waited for": _mutant(Stream, "_send_unsent", "and not self._greetings", ""),
+    "a greeting is not waited for": _mutant(PipelinedConnection, "_send_unsent", "and not self._greetings", ""),
     "a turn is sent in another order": _send("for hit in waiting:", "for hit in reversed(waiting):"),
     "a turn is sent at once": (Mutant(async_limiter, "LARGEST_BATCH", 1),),
     "who has left is charged": _send("if not hit.decision.done():", "if True:"),

@@ -31,7 +31,7 @@ def is_ours(algorithm: Algorithm | type[Algorithm]) -> bool:
 
 
 @contextmanager
-def blaming(algorithm: Algorithm | type[Algorithm]) -> Iterator[None]:
+def attribute_errors(algorithm: Algorithm | type[Algorithm]) -> Iterator[None]:
     """Turn what an algorithm that is not ours raises into an `InputError` that names it; ours fail as bugs do.
 
     What its own lines raise is told with the last of them, and what comes of its values with what they must be.
@@ -44,7 +44,9 @@ def blaming(algorithm: Algorithm | type[Algorithm]) -> Iterator[None]:
         kind = algorithm if isinstance(algorithm, type) else type(algorithm)
         file = getattr(sys.modules.get(kind.__module__), "__file__", None)
         line = file and _line(file, error)
-        raise InputError(f"{algorithm.name} failed: {_told(error)}{f' ({file}:{line})' if line else _RULE}") from error
+        raise InputError(
+            f"{algorithm.name} failed: {_format_error(error)}{f' ({file}:{line})' if line else _RULE}"
+        ) from error
 
 
 def in_packages() -> dict[str, EntryPoint]:
@@ -81,7 +83,7 @@ def from_file(reference: str) -> type[Algorithm]:
     except (Exception, SystemExit) as error:
         line = _line(path, error)
         place = f"line {line}: " if line else ""
-        raise InputError(f"{path} cannot be loaded: {place}{_told(error)}") from error
+        raise InputError(f"{path} cannot be loaded: {place}{_format_error(error)}") from error
     if not hasattr(module, class_name):
         classes = [name for name, one in vars(module).items() if getattr(one, "__module__", "") == spec.name]
         remedy = f"name {' or '.join(classes)}" if classes else "write one"
@@ -126,5 +128,5 @@ def _line(path: str, error: BaseException) -> int | None:
     return lines[-1] if lines else None
 
 
-def _told(error: BaseException) -> str:
+def _format_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".removesuffix(": ")

@@ -18,7 +18,7 @@ import ratelab
 from ratelab.errors import InputError, SlowWarning, shown
 
 
-class Fault(click.ClickException):
+class UsageError(click.ClickException):
     """A mistake that is told as one red line."""
 
     exit_code = 2
@@ -40,14 +40,14 @@ class Interrupted(click.ClickException):
 
 
 @contextmanager
-def told_in_a_line() -> Iterator[None]:
+def one_line_errors() -> Iterator[None]:
     """Tell a mistake that click finds as one that ratelab finds; who says nothing at all still gets the help."""
     try:
         yield
     except click.exceptions.NoArgsIsHelpError:
         raise
     except click.UsageError as error:
-        raise Fault(_in_a_line(error)) from error
+        raise UsageError(_in_a_line(error)) from error
 
 
 def unknown_command(name: str, known: list[str]) -> InputError:
@@ -157,25 +157,25 @@ class Commands(click.Group):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """Read what stands before the command."""
-        with told_in_a_line():
+        with one_line_errors():
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; tell a person's mistake in one line, and let any other error show itself."""
         try:
-            with told_in_a_line(), catch_warnings():
+            with one_line_errors(), catch_warnings():
                 warnings.showwarning = _show
                 result = super().invoke(ctx)
             if sys.stdout is not None:
                 sys.stdout.flush()
         except InputError as error:
-            raise Fault(str(error)) from error
+            raise UsageError(str(error)) from error
         except KeyboardInterrupt:
             raise Interrupted("interrupted") from None
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            raise Fault(f"the output cannot be written: {error.strerror}") from error
+            raise UsageError(f"the output cannot be written: {error.strerror}") from error
         return result
 
 

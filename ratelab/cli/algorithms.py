@@ -6,7 +6,7 @@ import json
 
 import click
 
-from ratelab.cli.options import chosen
+from ratelab.cli.options import selected_algorithms
 
 
 @click.command()
@@ -21,7 +21,7 @@ def algorithms(names: tuple[str, ...], rate: str, burst: int, as_json: bool) -> 
     from ratelab.report.serialize import quota_object
 
     quota = Quota.parse(rate, burst)
-    entries = [catalogue(algorithm, quota) for algorithm in chosen(names, ["all"])]
+    entries = [catalogue(algorithm, quota) for algorithm in selected_algorithms(names, ["all"])]
     if as_json:
         rows = [entry._asdict() for entry in entries]
         click.echo(json.dumps({"version": 1, "quota": quota_object(quota), "algorithms": rows}))

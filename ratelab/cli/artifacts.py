@@ -16,7 +16,7 @@ from click.core import ParameterSource
 import ratelab
 from ratelab.cli.progress import LateProgress
 from ratelab.errors import InputError
-from ratelab.report.charts import CHARTS, FORMATS, THEMES, draw, render_figure
+from ratelab.report.charts import CHARTS, IMAGE_FORMATS, THEMES, draw, render_figure
 from ratelab.report.files import check_writable, write_text, write_whole
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def check_target(target: str) -> None:
     if is_folder(target):
         check_folder(target)
         return
-    if _format(target) not in FORMATS:
+    if _format(target) not in IMAGE_FORMATS:
         raise InputError(
             f"charts are written to a name that ends in .png, .svg or .pdf, or into a directory, got {target!r}"
         )

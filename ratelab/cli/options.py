@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-ALGORITHMS = click.option(
+ALGORITHMS_OPTION = click.option(
     "--algo",
     "-a",
     "algorithms",
@@ -24,7 +24,7 @@ ALGORITHMS = click.option(
     metavar="NAME|FILE.py:CLASS",
     help="Algorithm to run; repeatable; `all` for every one there is.",
 )
-"""The option whose names `chosen` finds."""
+"""The option whose names `selected_algorithms` finds."""
 
 PLOT = click.option("--plot", multiple=True, metavar="FILE|DIRECTORY", help="Draw as .png, .svg or .pdf; repeatable.")
 THEME = click.option("--theme", type=click.Choice(THEMES), help=f"Of what --plot draws; by default {THEMES[0]}.")
@@ -48,7 +48,7 @@ class Chart(click.Choice[str]):
 
 
 _COMPARISON = (
-    ALGORITHMS,
+    ALGORITHMS_OPTION,
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."),
     click.option("--csv", "csv_file", multiple=True, callback=once, metavar="FILE", help="Write the table as CSV."),
     click.option(
@@ -132,7 +132,7 @@ def trace_options(*more_formats: str) -> Callable[[Command], Command]:
     return add
 
 
-def chosen(names: Sequence[str], default: Sequence[str]) -> list[type[Algorithm]]:
+def selected_algorithms(names: Sequence[str], default: Sequence[str]) -> list[type[Algorithm]]:
     """Return the algorithms that `--algo` named, or those of `default`; `all` stands for every one there is.
 
     Raises `InputError` for a name that is not known.

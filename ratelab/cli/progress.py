@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from ratelab.lab.traces import Trace, TraceOptions
 
-PATIENCE = 1.0
+PROGRESS_DELAY_S = 1.0
 """Seconds before a bar appears."""
 
 
 class LateProgress:
-    """Count work done; show a bar on the terminal's standard error if it takes longer than `PATIENCE`.
+    """Count work done; show a bar on the terminal's standard error if it takes longer than `PROGRESS_DELAY_S`.
 
     Work of which nobody knows how much there is, `total` None, gets a bar that only moves.
     """
@@ -27,7 +27,7 @@ class LateProgress:
     def __init__(self, label: str, total: int | None) -> None:
         self._label, self._total, self._done = label, total, 0
         self._bar: Progress | None = None
-        self._timer = Timer(PATIENCE, self._show)
+        self._timer = Timer(PROGRESS_DELAY_S, self._show)
         self._timer.daemon = True
 
     def __call__(self, more: int) -> None:

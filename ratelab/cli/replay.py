@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ratelab.cli.options import chosen, comparison_options, trace_options
+from ratelab.cli.options import comparison_options, selected_algorithms, trace_options
 from ratelab.cli.progress import read_watched
 from ratelab.errors import InputError
 
@@ -81,7 +81,7 @@ def _replay_traces(
     from ratelab.report.summary import Run
     from ratelab.report.trace_notes import reading_notes, reading_object
 
-    classes = chosen(algorithms, COMPARED)
+    classes = selected_algorithms(algorithms, COMPARED)
     read = read_watched(paths, options)
     with LateProgress("replaying", output.work(len(read.traffic) * (len(classes) + 1))) as progress:
         comparison = compare(quota, read.traffic, classes, progress, **output.needs)
@@ -102,9 +102,9 @@ def _replay_recording(trace: str, algorithms: tuple[str, ...], output: Output, t
 
     with LateProgress("reading", stored_size([trace])) as progress:
         recording = read_recording(trace, progress)
-    classes = chosen(algorithms, COMPARED)
+    classes = selected_algorithms(algorithms, COMPARED)
     if recording.algorithm not in (one.name for one in classes):
-        classes = [*chosen((recording.algorithm,), ()), *classes]
+        classes = [*selected_algorithms((recording.algorithm,), ()), *classes]
     with LateProgress("replaying", output.work(len(recording.traffic) * (len(classes) + 1))) as progress:
         comparison = compare(
             recording.quota, recording.traffic, classes, progress, **{**output.needs, "keep_decisions": True}

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ratelab.cli.options import chosen, comparison_options
+from ratelab.cli.options import comparison_options, selected_algorithms
 
 
 @click.command()
@@ -47,7 +47,7 @@ def simulate(
     output = Output(paths, **wanted)
     with LateProgress("drawing traffic", None):
         loaded = [load_scenario(path, rate, burst, seed) for path in paths]
-    classes = [chosen(algorithms, scenario.algorithms) for scenario in loaded]
+    classes = [selected_algorithms(algorithms, scenario.algorithms) for scenario in loaded]
     work = sum(len(one.traffic) * (len(many) + 1) for one, many in zip(loaded, classes, strict=True))
     with LateProgress("replaying", output.work(work)) as progress:
         runs = [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ratelab.cli.options import ALGORITHMS, PLOT, THEME, chosen, once, trace_options
+from ratelab.cli.options import ALGORITHMS_OPTION, PLOT, THEME, once, selected_algorithms, trace_options
 from ratelab.cli.progress import LateProgress, read_watched
 from ratelab.errors import InputError
 
@@ -33,7 +33,7 @@ SCENARIOS = (".yaml", ".yml")
     show_default=True,
     help="Values to take from each range, each as many times the one before; whole ones if its ends are.",
 )
-@ALGORITHMS
+@ALGORITHMS_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @click.option("--csv", "csv_file", multiple=True, callback=once, metavar="FILE", help="Write the table as CSV.")
 @PLOT
@@ -72,7 +72,7 @@ def sweep(
     from ratelab.report.sweep import swept_object
     from ratelab.report.tables import asked
 
-    candidates = built(chosen(algorithms, COMPARED), quotas(rates, bursts, steps))
+    candidates = built(selected_algorithms(algorithms, COMPARED), quotas(rates, bursts, steps))
     pictures = pictures_named(plot, theme, "sweep")
     check_apart(sources, (csv_file, *pictures))
     if csv_file is not None:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from ratelab.lab.traffic import Traffic
     from ratelab.limiter import Algorithm
     from ratelab.quota import Quota
-    from ratelab.verify.client import Answer
-    from ratelab.verify.report import Verdict
+    from ratelab.verify.client import Response
+    from ratelab.verify.report import VerifyReport
 
-PATIENCE = 10.0
+RESPONSE_TIMEOUT_S = 10.0
 """Seconds that an answer may take beyond the time for which its request may queue."""
 
 
@@ -73,7 +73,7 @@ def verify(
     from ratelab.lab.scenarios import load_scenario
     from ratelab.verify.agreement import agree
     from ratelab.verify.client import checked_url
-    from ratelab.verify.report import Verdict
+    from ratelab.verify.report import VerifyReport
     from ratelab.verify.schedule import planned
 
     checked_url(url)
@@ -83,7 +83,9 @@ def verify(
     quota, traffic = loaded.quota, planned(loaded.traffic, speed)
     algorithm, traffic, answers = _played(url, header, quota, traffic, algo)
     agreement = agree(algorithm, traffic, answers)
-    _tell(Verdict(agreement, quota, traffic, algorithm.name, loaded.name, loaded.seed, url, header, speed), as_json)
+    _tell(
+        VerifyReport(agreement, quota, traffic, algorithm.name, loaded.name, loaded.seed, url, header, speed), as_json
+    )
     if not agreement.holds:
         context.exit(1)
 
@@ -103,27 +105,27 @@ def _header(key: str) -> str:
 
 def _played(
     url: str, header: str, quota: Quota, traffic: Traffic, algo: str | None
-) -> tuple[Algorithm, Traffic, list[Answer]]:
+) -> tuple[Algorithm, Traffic, list[Response]]:
     """Play the traffic, each key with a value of its own that no run has used before.
 
     Return the algorithm to hold it against, the traffic with its beginning, and the answers.
     """
     from ratelab.cli.progress import LateProgress
-    from ratelab.verify.client import Request, play, reach
+    from ratelab.verify.client import ScheduledRequest, play, reach
     from ratelab.verify.reference import Referee, Seen
     from ratelab.verify.schedule import beginning, longest_delay
 
     referee = Referee(url, quota, traffic, algo, reach(url))
     run = token_hex(8)
     requests = [
-        Request(at, f"{run}-{key}")
+        ScheduledRequest(at, f"{run}-{key}")
         for at, key in zip(traffic.times.tolist(), traffic.request_keys.tolist(), strict=True)
     ]
     seen = Seen(url, len(requests))
-    patience = PATIENCE + longest_delay(referee.slowest, traffic)
+    patience = RESPONSE_TIMEOUT_S + longest_delay(referee.slowest, traffic)
     with LateProgress("playing", len(requests)) as progress:
 
-        def see(answer: Answer) -> None:
+        def see(answer: Response) -> None:
             referee(answer)
             seen(answer)
             progress(1)
@@ -135,7 +137,7 @@ def _played(
     return referee.algorithm, replace(traffic, origin=origin), answers
 
 
-def _tell(verdict: Verdict, as_json: bool) -> None:
+def _tell(verdict: VerifyReport, as_json: bool) -> None:
     from ratelab.cli.output import console_of_80
     from ratelab.verify.report import verdict_object, verdict_text
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ratelab.cli.options import chosen
+from ratelab.cli.options import selected_algorithms
 from ratelab.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from ratelab.report.charts.view import View
+    from ratelab.report.charts.view import ComparisonView
 
 Wait = Callable[[float], str]
 """Waits so many seconds at most, and returns the letters of the keys pressed, maybe none."""
@@ -122,7 +122,7 @@ def watch(
     from ratelab.cli.output import console_of_80
     from ratelab.lab.comparison import compare
     from ratelab.lab.scenarios import load_scenario
-    from ratelab.report.charts.view import View
+    from ratelab.report.charts.view import ComparisonView
     from ratelab.report.summary import findings
     from ratelab.report.tables import heading
     from ratelab.report.watch import lines
@@ -132,8 +132,10 @@ def watch(
     if playing:
         _check_wide()
     loaded = load_scenario(scenario, rate, burst, seed)
-    comparison = compare(loaded.quota, loaded.traffic, chosen(algorithms, loaded.algorithms), keep_decisions=True)
-    view = View(comparison, "dark")
+    comparison = compare(
+        loaded.quota, loaded.traffic, selected_algorithms(algorithms, loaded.algorithms), keep_decisions=True
+    )
+    view = ComparisonView(comparison, "dark")
     console.print(f"{loaded.name}: {loaded.description}", style="bold", markup=False)
     console.print(heading(comparison), markup=False)
     console.print()
@@ -156,7 +158,7 @@ def _check_wide() -> None:
         )
 
 
-def _play(console: Console, view: View, pace: Pace) -> None:
+def _play(console: Console, view: ComparisonView, pace: Pace) -> None:
     """Show the scenario from its beginning to its end, or until somebody has seen enough."""
     from rich.console import Group
     from rich.live import Live

@@ -11,7 +11,7 @@ from threading import Thread
 
 from ratelab.http.asgi import App, Message, Receive, Scope, Send
 
-LONGEST_PATH = 80
+MAX_LOGGED_PATH_CHARS = 80
 
 
 def logged(app: App, write: Callable[[str], object]) -> App:
@@ -31,7 +31,9 @@ def logged(app: App, write: Callable[[str], object]) -> App:
 
 
 def _line(scope: Scope, message: Message, seconds: float) -> str:
-    path = ascii(scope["path"][:LONGEST_PATH])[1:-1]  # no query, which may hold secrets, and no control characters
+    path = ascii(scope["path"][:MAX_LOGGED_PATH_CHARS])[
+        1:-1
+    ]  # no query, which may hold secrets, and no control characters
     limits = [value.decode() for name, value in message.get("headers", ()) if name == b"ratelimit"]
     parts = [time.strftime("%H:%M:%S"), scope["method"], path, str(message["status"]), f"{seconds * 1000:.1f} ms"]
     return " ".join([*parts, *limits])

@@ -15,7 +15,7 @@ Address = IPv4Address | IPv6Address
 UNIX = "unix"
 """What stands for the address of any peer on a unix socket."""
 
-LONGEST = 64
+MAX_ADDRESS_CHARS = 64
 """Characters that an address with its brackets, zone and port may have."""
 
 _BRACKETS = re.compile(r"\[([^\[\]]+)\](?::[0-9]{1,5})?")
@@ -30,7 +30,7 @@ def read_address(text: str) -> Address | None:
 
     An IPv4 address mapped into IPv6 is the IPv4 address, however it is written. A zone (`%eth0`) is dropped.
     """
-    if len(text) > LONGEST:
+    if len(text) > MAX_ADDRESS_CHARS:
         return None
     match = _BRACKETS.fullmatch(text) or _WITH_PORT.fullmatch(text)
     try:

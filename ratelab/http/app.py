@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Protocol
 
 from ratelab.http.access_log import logged
-from ratelab.http.asgi import FIELDS, App, Message, Receive, Scope, Send, answer, problem, site
-from ratelab.http.counters import Figures
+from ratelab.http.asgi import PROBLEM_HEADERS, App, Message, Receive, Scope, Send, answer, problem, site
+from ratelab.http.counters import CounterValues
 from ratelab.http.identity import Identity
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.http.prometheus import metrics_app
@@ -48,7 +48,7 @@ def answering_when_stopped(app: App) -> App:
         except CancelledError:
             if begun:
                 raise
-            fields = (*FIELDS, (b"retry-after", b"1"), (b"connection", b"close"))
+            fields = (*PROBLEM_HEADERS, (b"retry-after", b"1"), (b"connection", b"close"))
             await answer(scope, send, 503, fields, problem(503, "The service is stopping."))
 
     return stoppable
@@ -87,10 +87,10 @@ class Service:
         app = answering_when_stopped(middleware)
         self.app: App = app if close is None else _living(app, self._look_after_store, close)
 
-    def figures(self) -> Figures:
+    def figures(self) -> CounterValues:
         """Return what has been counted so far."""
         health = self.limiter.health if isinstance(self.limiter, ResilientLimiter) else None
-        return Figures(self.counts, self.limiter.stats, health)
+        return CounterValues(self.counts, self.limiter.stats, health)
 
     async def _look_after_store(self) -> None:
         while isinstance(self.limiter, ResilientLimiter):
@@ -101,7 +101,7 @@ class Service:
         """Have a line written for each request."""
         self.app = logged(self.app, write)
 
-    def show_metrics_on(self, address: tuple[str, int], figures: Callable[[], Figures] | None = None) -> None:
+    def show_metrics_on(self, address: tuple[str, int], figures: Callable[[], CounterValues] | None = None) -> None:
         """Answer what comes in on the host and port of `address` with `/metrics` alone, which is not limited.
 
         `figures` returns what is told there, by default this service's own.

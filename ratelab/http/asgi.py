@@ -41,9 +41,11 @@ def site(pages: Mapping[str, Page]) -> App:
             return
         page = pages.get(scope["path"])
         if page is None:
-            await answer(scope, send, 404, FIELDS, problem(404, f"Ask for {known}."))
+            await answer(scope, send, 404, PROBLEM_HEADERS, problem(404, f"Ask for {known}."))
         elif scope["method"] not in ("GET", "HEAD"):
-            await answer(scope, send, 405, (*FIELDS, (b"allow", b"GET, HEAD")), problem(405, "Use GET or HEAD."))
+            await answer(
+                scope, send, 405, (*PROBLEM_HEADERS, (b"allow", b"GET, HEAD")), problem(405, "Use GET or HEAD.")
+            )
         else:
             content_type, body = page()
             await answer(scope, send, 200, ((b"content-type", content_type),), body)
@@ -51,7 +53,7 @@ def site(pages: Mapping[str, Page]) -> App:
     return app
 
 
-FIELDS: tuple[Field, ...] = ((b"content-type", b"application/problem+json"), (b"cache-control", b"no-store"))
+PROBLEM_HEADERS: tuple[Field, ...] = ((b"content-type", b"application/problem+json"), (b"cache-control", b"no-store"))
 """The header fields of a problem; none is to be kept by a cache (RFC 6585, section 4, on 429)."""
 
 _TYPES = "https://iana.org/assignments/http-problem-types"

@@ -33,10 +33,10 @@ class Counts:
 
 OUTCOMES = len(astuple(Counts())) - 1
 GAUGES = 3
-WIDTH = GAUGES + OUTCOMES + 3 + len(STORE_ERRORS)
+COUNTERS_PER_WORKER = GAUGES + OUTCOMES + 3 + len(STORE_ERRORS)
 
 
-class Figures(NamedTuple):
+class CounterValues(NamedTuple):
     """The counters of a service as they stand."""
 
     counts: Counts
@@ -62,28 +62,28 @@ class Figures(NamedTuple):
         return cls(Counts(*[*counters[:OUTCOMES], waiting]), Stats(keys, evictions, overflow_hits), health)
 
 
-class Tally:
+class SharedCounters:
     """The figures of so many processes, in memory that forks share; what one has counted stays when it has died."""
 
     def __init__(self, processes: int) -> None:
-        self._cells = memoryview(mmap(-1, processes * WIDTH * 8)).cast("q")
+        self._cells = memoryview(mmap(-1, processes * COUNTERS_PER_WORKER * 8)).cast("q")
         self._number = 0
-        self._before = [0] * WIDTH
+        self._before = [0] * COUNTERS_PER_WORKER
 
     def begin(self, number: int) -> None:
         """Be the process of this number, and go on from what its predecessor has counted."""
         self._number = number
         self._before = [0] * GAUGES + self._row(number)[GAUGES:]
 
-    def write(self, figures: Figures) -> None:
+    def write(self, figures: CounterValues) -> None:
         """Write down what this process has counted."""
         for column, (before, own) in enumerate(zip(self._before, figures.row(), strict=True)):
-            self._cells[self._number * WIDTH + column] = before + own
+            self._cells[self._number * COUNTERS_PER_WORKER + column] = before + own
 
-    def total(self) -> Figures:
+    def total(self) -> CounterValues:
         """Add up what all have written last."""
-        rows = [self._row(number) for number in range(len(self._cells) // WIDTH)]
-        return Figures.of([sum(column) for column in zip(*rows, strict=True)])
+        rows = [self._row(number) for number in range(len(self._cells) // COUNTERS_PER_WORKER)]
+        return CounterValues.of([sum(column) for column in zip(*rows, strict=True)])
 
     def _row(self, number: int) -> list[int]:
-        return self._cells[number * WIDTH : (number + 1) * WIDTH].tolist()
+        return self._cells[number * COUNTERS_PER_WORKER : (number + 1) * COUNTERS_PER_WORKER].tolist()

@@ -40,7 +40,7 @@ def seconds(nanoseconds: int) -> int:
     return -(-nanoseconds // SECOND)
 
 
-class Fields:
+class HeaderWriter:
     """The header fields of one algorithm's decisions, each distinct set of values written once.
 
     `RateLimit-Policy` says the quota: `q` the burst, `w` the seconds in which the rate grants it, at least 1.

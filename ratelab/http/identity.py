@@ -10,10 +10,10 @@ from hashlib import blake2b
 from itertools import islice
 
 from ratelab.errors import InputError, shown
-from ratelab.http.addresses import LONGEST, UNIX, Address, Proxies, client_bytes, read_address
+from ratelab.http.addresses import MAX_ADDRESS_CHARS, UNIX, Address, Proxies, client_bytes, read_address
 from ratelab.http.asgi import Scope
 
-LONGEST_VALUE = 256
+MAX_HEADER_VALUE_BYTES = 256
 """Bytes that a header's value may have to count as a key."""
 
 MOST_HOPS = 16
@@ -34,7 +34,7 @@ class Identity:
     """Find a request's key: 32 hexadecimal digits that are the same for the same client, and tell nobody which it is.
 
     `key` is `ip`, `header:NAME`, or a function of the ASGI scope that returns text or None. Where the header or the
-    function has nothing to say (missing, empty, over `LONGEST_VALUE` bytes), the client is its address, never free.
+    function has nothing to say (missing, empty, over `MAX_HEADER_VALUE_BYTES` bytes), the client is its address, never free.
     An IPv6 client is its /64.
 
     The address is the peer that the server names, which must be the socket's: uvicorn by itself believes
@@ -91,7 +91,7 @@ class Identity:
 
     def _by_value(self, scope: Scope) -> str:
         value = self._value(scope)
-        if not 0 < len(value) <= LONGEST_VALUE:
+        if not 0 < len(value) <= MAX_HEADER_VALUE_BYTES:
             return self._by_address(scope)
         return self._hash(b"%s:%s" % (self._kind, value))  # no name of a header has a colon
 
@@ -115,7 +115,7 @@ def _forwarded(scope: Scope) -> Iterator[Address | None]:
     for entry in reversed(entries):
         text = entry.strip(b" \t")
         if text:  # empty elements of a list are ignored (RFC 9110, section 5.6.1)
-            yield read_address(text[: LONGEST + 1].decode("latin-1"))
+            yield read_address(text[: MAX_ADDRESS_CHARS + 1].decode("latin-1"))
 
 
 def _named(key: str | Callable[[Scope], str | None]) -> tuple[bytes, Callable[[Scope], bytes]]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 from ratelab.errors import InputError, StoreError, shown
 from ratelab.http.asgi import (
-    FIELDS,
+    PROBLEM_HEADERS,
     App,
     Field,
     Headers,
@@ -25,7 +25,7 @@ from ratelab.http.asgi import (
     reduced_capacity,
 )
 from ratelab.http.counters import Counts
-from ratelab.http.headers import SECOND, Fields, seconds
+from ratelab.http.headers import SECOND, HeaderWriter, seconds
 from ratelab.http.identity import AmbiguousClientError, Identity
 from ratelab.limiter import NEVER, AsyncLimiter, Decision, Limiter
 
@@ -100,7 +100,7 @@ class Guard(NamedTuple):
             name = type(limiter).__name__
             raise InputError(f"limiter must not make all others wait for its store, got {name}: use AsyncValkeyLimiter")
         policy = limiter.algorithm.name if policy is None else policy
-        fields = Fields(limiter.algorithm, legacy, policy)
+        fields = HeaderWriter(limiter.algorithm, legacy, policy)
 
         def exceeded(wait: int) -> Refusal:
             return _whole(429, fields.written(0, wait, True), quota_exceeded(policy, wait))
@@ -129,13 +129,13 @@ def _adding(fields: Iterable[Field], send: Send) -> Send:
 
 
 def _whole(status: int, headers: Headers, body: bytes) -> Refusal:
-    return status, (*FIELDS, *headers, (b"content-length", b"%d" % len(body))), body
+    return status, (*PROBLEM_HEADERS, *headers, (b"content-length", b"%d" % len(body))), body
 
 
 def _unavailable(error: StoreError) -> tuple[int, tuple[Field, ...], bytes]:
     """Return what `answer` is to send; what the error says is for the operator alone."""
     wait = max(1, seconds(error.retry_after_ns))
-    return 503, (*FIELDS, (b"retry-after", b"%d" % wait)), reduced_capacity(wait)
+    return 503, (*PROBLEM_HEADERS, (b"retry-after", b"%d" % wait)), reduced_capacity(wait)
 
 
 class RateLimitMiddleware:
@@ -193,7 +193,7 @@ class RateLimitMiddleware:
             key = identify(scope)
         except AmbiguousClientError as error:
             counts.ambiguous += 1
-            await answer(scope, send, 400, FIELDS, problem(400, str(error)))
+            await answer(scope, send, 400, PROBLEM_HEADERS, problem(400, str(error)))
             return
         hit, waited_for, written, refusal = guard or self._guard_of(scope)
         price = fixed if priced is None else priced(scope)

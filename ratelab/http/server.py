@@ -16,7 +16,7 @@ import uvicorn
 
 from ratelab.errors import InputError, shown
 from ratelab.http.asgi import App
-from ratelab.http.uvicorn_protocol import DEADLINE, GuardedProtocol
+from ratelab.http.uvicorn_protocol import IDLE_TIMEOUT_S, GuardedProtocol
 
 GRACE = 10
 """Seconds that requests in flight are given when the server stops."""
@@ -25,7 +25,7 @@ ORPHANS_GRACE = 2
 """The same, when the process that made this one has ended."""
 
 
-class Server(uvicorn.Server):
+class UvicornServer(uvicorn.Server):
     """A server that stops when it is told to, and for which that is a success."""
 
     lifeline: int | None = None
@@ -112,12 +112,12 @@ def run(
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=int(DEADLINE),
+        timeout_keep_alive=int(IDLE_TIMEOUT_S),
         timeout_graceful_shutdown=GRACE,
         callback_notify=every_second,
         timeout_notify=0,
     )
-    server = Server(config, on_stop)
+    server = UvicornServer(config, on_stop)
     server.lifeline = lifeline
     server.run(sockets=list(listeners))
 

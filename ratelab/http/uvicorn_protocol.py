@@ -11,21 +11,21 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
 
-DEADLINE = 5.0
+IDLE_TIMEOUT_S = 5.0
 """Seconds in which a head must have come, and a client that stopped reading must have gone on."""
 
-LARGEST_HEAD = 16_384
-"""Bytes that the head of a request may have, to within `PIECE`."""
+MAX_HEAD_BYTES = 16_384
+"""Bytes that the head of a request may have, to within `PARSE_CHUNK_BYTES`."""
 
-LARGEST_REQUEST = 1_048_576
+MAX_REQUEST_BYTES = 1_048_576
 """Bytes that a whole request may have; its body, which nobody reads, is not kept."""
 
-PIECE = 1024
+PARSE_CHUNK_BYTES = 1024
 """Bytes that are parsed at a time, which bounds how many requests can queue on a connection."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Serve a connection; cut it off when nothing has come for `DEADLINE`, refuse a head over `LARGEST_HEAD` with 431.
+    """Serve a connection; cut it off when nothing has come for `IDLE_TIMEOUT_S`, refuse a head over `MAX_HEAD_BYTES` with 431.
 
     The deadline runs while the client is waited for: from the connection, or the end of an answer, to the end of the
     next head, however slowly that drips in; and while the client does not read what it asked for. uvicorn itself has
@@ -44,7 +44,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._upgrading = False
         self._answered: RequestResponseCycle | None = None
         self._waiting_since: float | None = self.loop.time()
-        self._timer = self.loop.call_later(DEADLINE, self._check_deadline)
+        self._timer = self.loop.call_later(IDLE_TIMEOUT_S, self._check_deadline)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting, and have nothing more written: uvicorn tells only the last of the requests that queue."""
@@ -59,7 +59,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Take what has come, unless the connection has been refused, or is asked to change, and only drains."""
         if self._refusal is not None or self._upgrading:
             return
-        if self._held or self.pipeline or len(data) > PIECE:
+        if self._held or self.pipeline or len(data) > PARSE_CHUNK_BYTES:
             self._held += data
             self._feed_held()
         else:
@@ -116,17 +116,17 @@ class GuardedProtocol(HttpToolsProtocol):
     def _feed_held(self) -> None:
         """Feed the parser what is held, but not while requests queue."""
         while self._held and not self.pipeline and self._refusal is None:
-            piece = bytes(self._held[:PIECE])
-            del self._held[:PIECE]
+            piece = bytes(self._held[:PARSE_CHUNK_BYTES])
+            del self._held[:PARSE_CHUNK_BYTES]
             self._feed(piece)
 
     def _feed(self, piece: bytes) -> None:
         """Feed the parser, which tells nobody how long a line or a body is that it has not come to the end of."""
         super().data_received(piece)
         self._size += len(piece)
-        if self._in_head and self._size >= LARGEST_HEAD:
+        if self._in_head and self._size >= MAX_HEAD_BYTES:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        elif self._size > LARGEST_REQUEST:
+        elif self._size > MAX_REQUEST_BYTES:
             self.transport.abort()
 
     def _refuse(self, status: HTTPStatus) -> None:
@@ -150,7 +150,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _check_deadline(self) -> None:
         """Cut off a client that has been waited for too long, else look again when that could be so."""
         now = self.loop.time()
-        due = (now if self._waiting_since is None else self._waiting_since) + DEADLINE
+        due = (now if self._waiting_since is None else self._waiting_since) + IDLE_TIMEOUT_S
         if due <= now:
             self.transport.abort()
         else:

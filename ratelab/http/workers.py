@@ -15,7 +15,7 @@ from socket import socket, socketpair
 from time import monotonic
 from typing import NamedTuple, Protocol
 
-LATEST = 15.0
+KILL_TIMEOUT_S = 15.0
 """Seconds after which a worker that was told to stop is killed."""
 
 SHORTEST_LIFE = 1.0
@@ -24,7 +24,7 @@ SHORTEST_LIFE = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Link(NamedTuple):
+class WorkerContext(NamedTuple):
     """What a worker has of the process that made it."""
 
     number: int
@@ -64,13 +64,13 @@ class Overseer(Protocol):
 class Workers:
     """Keep `count` processes at `work` until SIGTERM or an interrupt, and until they have then finished.
 
-    `work` takes its `Link`; it is to end at SIGTERM, or when the lifeline does, and without patience at SIGINT after
+    `work` takes its `WorkerContext`; it is to end at SIGTERM, or when the lifeline does, and without patience at SIGINT after
     that. The workers are forks, so no thread may run here; and each has a session of its own, so that a terminal's
     Ctrl-C comes to them through this process alone. `listeners` are closed here when the workers are told to stop.
     """
 
     def __init__(
-        self, count: int, work: Callable[[Link], None], listeners: Sequence[socket], overseer: Overseer
+        self, count: int, work: Callable[[WorkerContext], None], listeners: Sequence[socket], overseer: Overseer
     ) -> None:
         self._work, self._listeners, self._overseer = work, listeners, overseer
         self._alive: dict[int, BaseProcess] = {}
@@ -119,7 +119,7 @@ class Workers:
         for one in _SIGNALS:
             signal.signal(one, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        self._work(Link(number, self._lifeline, self._told))
+        self._work(WorkerContext(number, self._lifeline, self._told))
 
     def _wait(self, received: socket, seconds: float) -> None:
         """Wait until something happens, and see to it."""
@@ -140,7 +140,7 @@ class Workers:
         first = self._kill_at == inf
         if first:
             self._missing.clear()
-            self._kill_at = monotonic() + LATEST
+            self._kill_at = monotonic() + KILL_TIMEOUT_S
             for listener in self._listeners:
                 listener.close()
         for process in self._alive.values():

@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from ratelab.algorithms.plugins import blaming
+from ratelab.algorithms.plugins import attribute_errors
 from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import InputError
 from ratelab.lab.accuracy import Accuracy, accuracy
 from ratelab.lab.counter_estimate import Estimate, estimate
 from ratelab.lab.decisions import Decisions, Outcome, Progress
-from ratelab.lab.equal_protection import Equalised, equalise
+from ratelab.lab.equal_protection import EqualProtection, equalize
 from ratelab.lab.metrics import Result, measure
-from ratelab.lab.replay import advise, outcome, replay
+from ratelab.lab.replay import replay, replay_columns, suggest_compiler
 from ratelab.lab.traffic import Asked
 from ratelab.lab.windows import Trailing
 from ratelab.limiter import Algorithm
@@ -37,7 +37,7 @@ class Comparison:
     """Each result's accuracy card; empty unless they were asked for."""
     estimate: Estimate | None = None
     """With the cards of a sliding counter, how good its estimate was of what was asked."""
-    equalised: Equalised | None = None
+    equalised: EqualProtection | None = None
     """The same at equal protection, if that was asked for."""
     algorithms: tuple[Algorithm, ...] = ()
     """What decided, as it was built for the quota."""
@@ -63,8 +63,8 @@ def compare(
     if keep_decisions:
         traffic = traffic.whole()
     built = [_built(algorithm, quota) for algorithm in algorithms]
-    decide: Decide = replay if keep_decisions else outcome
-    advise(traffic, len(built) + (SlidingLog not in algorithms))
+    decide: Decide = replay if keep_decisions else replay_columns
+    suggest_compiler(traffic, len(built) + (SlidingLog not in algorithms))
     exact = _exact(quota, traffic, decide, progress)
     trailing = Trailing(traffic, quota.window) if with_cards else None
     results, kept, cards = [], {}, []
@@ -83,7 +83,7 @@ def compare(
         kept,
         tuple(cards),
         estimate(quota, traffic, trailing) if trailing is not None and SlidingCounter in algorithms else None,
-        equalise(quota, traffic, algorithms, exact, progress) if at_equal_protection else None,
+        equalize(quota, traffic, algorithms, exact, progress) if at_equal_protection else None,
         tuple(built),
     )
 
@@ -97,7 +97,7 @@ def check_names(algorithms: Sequence[type[Algorithm]]) -> None:
 
 
 def _built(algorithm: type[Algorithm], quota: Quota) -> Algorithm:
-    with blaming(algorithm):
+    with attribute_errors(algorithm):
         return algorithm.from_quota(quota)
 
 

@@ -42,6 +42,6 @@ def is_complete(fields: Iterable[str]) -> bool:
     return {*fields} == {*Decision._fields}
 
 
-def unfilled(traffic: Asked, fields: Sequence[str]) -> Columns:
+def allocate_columns(traffic: Asked, fields: Sequence[str]) -> Columns:
     """Make room for these fields of each request's decision."""
     return {field: traffic.column(DECISION[field]) for field in fields}

@@ -19,12 +19,12 @@ from functools import cache
 
 import numpy as np
 
-from ratelab.algorithms.plugins import blaming
+from ratelab.algorithms.plugins import attribute_errors
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import InputError
 from ratelab.lab.decisions import Outcome, Progress
 from ratelab.lab.metrics import Result, measure
-from ratelab.lab.replay import outcome
+from ratelab.lab.replay import replay_columns
 from ratelab.lab.spill import Column
 from ratelab.lab.traffic import Asked
 from ratelab.lab.windows import Trailing
@@ -51,7 +51,7 @@ class Equal:
 
 
 @dataclass(frozen=True, eq=False)
-class Equalised:
+class EqualProtection:
     """All algorithms at equal protection, in the order asked for."""
 
     target: int
@@ -72,13 +72,13 @@ def good_requests(quota: Quota, traffic: Asked) -> Column:
     return good
 
 
-def equalise(
+def equalize(
     quota: Quota,
     traffic: Asked,
     algorithms: Sequence[type[Algorithm]],
     exact: Outcome | None,
     progress: Progress,
-) -> Equalised:
+) -> EqualProtection:
     """Find each algorithm's burst; `exact` is what the sliding log of `quota` decided of `traffic`.
 
     Raises `InputError` if there is no such log.
@@ -93,9 +93,9 @@ def equalise(
     def found(algorithm: type[Algorithm]) -> Equal:
         @cache
         def tried(burst: int) -> tuple[Result, int]:
-            with blaming(algorithm):
+            with attribute_errors(algorithm):
                 built = algorithm.from_quota(Quota(quota.limit, quota.period, burst))
-            decisions = outcome(built, traffic, progress)
+            decisions = replay_columns(built, traffic, progress)
             result = measure(built, quota, traffic, decisions, exact)
             denied = (good[part] & ~decisions["allowed"][part] for part in traffic.parts())
             return result, sum(int(np.count_nonzero(some)) for some in denied)
@@ -107,7 +107,7 @@ def equalise(
         return Equal(*tried(quota.burst), burst, fits, *tried(burst))
 
     count = sum(int(np.count_nonzero(good[part])) for part in traffic.parts())
-    return Equalised(target, count, tuple(map(found, algorithms)))
+    return EqualProtection(target, count, tuple(map(found, algorithms)))
 
 
 def _largest(tried: Callable[[int], Result], quota: Quota, traffic: Asked, target: int) -> int:

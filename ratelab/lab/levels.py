@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ratelab.algorithms.plugins import blaming
+from ratelab.algorithms.plugins import attribute_errors
 from ratelab.lab.spill import Integers
 from ratelab.limiter import Algorithm, State
 from ratelab.quota import Quota
@@ -49,7 +49,7 @@ def looked(algorithm: Algorithm, times: Integers, costs: Integers, moments: Inte
     charged = np.concatenate([np.zeros(len(moments) + len(times), np.int64), costs])
     order = np.argsort(every, kind="stable")  # at one time, looks come before requests
     level, left = np.empty(len(every)), np.empty(len(every), np.int64)
-    with blaming(algorithm):
+    with attribute_errors(algorithm):
         read, state = gauge(algorithm), algorithm.start(int(every[order[0]]))
         for place, (now, cost) in enumerate(zip(every[order].tolist(), charged[order].tolist(), strict=True)):
             left[place] = algorithm.step(state, now, cost)[1]
@@ -60,6 +60,6 @@ def looked(algorithm: Algorithm, times: Integers, costs: Integers, moments: Inte
 def recorded(algorithm: Algorithm, quota: Quota, times: Integers, before: Integers, after: Integers) -> Levels:
     """Return whole levels from what was left before and after each request of one key."""
     left = np.column_stack([before, after]).ravel()
-    with blaming(algorithm):
+    with attribute_errors(algorithm):
         falls = gauge(algorithm)(algorithm.start(0), 0, quota.burst) > 0  # as tokens do, while counts rise
     return Levels(np.repeat(times, 2), left if falls else quota.burst - left, left)

@@ -26,7 +26,7 @@ _LIMB = 21
 
 
 @dataclass(eq=False)
-class Tally:
+class MetricsBuilder:
     """What has been counted so far; counts are of requests."""
 
     offered: Integers
@@ -134,7 +134,7 @@ class Result:
 
 def measure(algorithm: Algorithm, quota: Quota, traffic: Asked, decisions: Outcome, exact: Outcome | None) -> Result:
     """Measure what `algorithm` decided; `exact` is what the sliding log of the same quota decided."""
-    tally = Tally.of(traffic, decisions, exact)
+    tally = MetricsBuilder.of(traffic, decisions, exact)
     left = departures(traffic, decisions)
     worst = fullest_window(left, key_count(traffic), quota.window)
     peak = worst.cost if worst else 0

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ratelab.lab.spill import Column, Integers, Stored
+from ratelab.lab.spill import Column, DiskColumn, Integers
 from ratelab.lab.traffic import Asked, Traffic, key_count
 
 LARGEST_TABLE = 1 << 25
@@ -57,7 +57,7 @@ def shares(traffic: Asked, numbers: int) -> Iterator[Share]:
 
 def room(column: Column, part: slice, own: Requests) -> NDArray[Any]:
     """Return where values of some requests of a part may be written: in the column itself, if it can be."""
-    if isinstance(own.places, slice) and not isinstance(column, Stored):
+    if isinstance(own.places, slice) and not isinstance(column, DiskColumn):
         return column[part]
     return np.empty(len(own.keys), column.dtype)
 

@@ -7,7 +7,7 @@ from itertools import chain, islice, pairwise, repeat
 
 import numpy as np
 
-from ratelab.algorithms.plugins import blaming, is_ours
+from ratelab.algorithms.plugins import attribute_errors, is_ours
 from ratelab.errors import shown
 from ratelab.lab.decisions import DECISION, Columns, Decisions, Progress, Row
 from ratelab.lab.partition import Requests, put, shares
@@ -30,7 +30,7 @@ def decide(algorithm: Algorithm, traffic: Asked, columns: Columns, progress: Pro
     Raises `InputError` if an algorithm from outside fails or does not return five numbers.
     """
     parts = traffic.parts()
-    with blaming(algorithm):
+    with attribute_errors(algorithm):
         # in a single part, one state is held at a time
         width = len(algorithm.start(traffic.origin)) if len(parts) > 1 else 0
         for share in shares(traffic, key_count(traffic) * width * _NUMBER):

@@ -15,12 +15,12 @@ import numpy as np
 from ratelab.errors import InputError, shown
 from ratelab.lab.decisions import DECISION, Decisions
 from ratelab.lab.traces import printable
-from ratelab.lab.traces.files import LONGEST, LineError, called, read_lines
+from ratelab.lab.traces.files import MAX_LINE_CHARS, LineError, called, read_lines
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import NEVER, Decision
 from ratelab.quota import LARGEST, Quota
 
-VERSION = 1
+RECORDING_VERSION = 1
 """Of the format: a first line that says what was granted, then a line for each decision."""
 
 _NUMBERS = ("at_ns", "cost", *Decision._fields)
@@ -72,14 +72,14 @@ def read_recording(path: str, progress: Callable[[int], None] | None = None) -> 
 def _head(line: str) -> tuple[str, Quota]:
     """Read the first line."""
     head = _object(line) or {}
-    if head.get("recording") != VERSION or not isinstance(head.get("algorithm"), str):
+    if head.get("recording") != RECORDING_VERSION or not isinstance(head.get("algorithm"), str):
         raise InputError("it is not a recording of version 1: give a file that `ratelab serve --record` wrote")
     return head["algorithm"], Quota.parse(head.get("rate", ""), head.get("burst"))
 
 
 def _object(line: str) -> dict[str, Any] | None:
     try:
-        found = json.loads(line) if len(line) <= LONGEST else None
+        found = json.loads(line) if len(line) <= MAX_LINE_CHARS else None
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

@@ -14,15 +14,15 @@ import numpy as np
 from ratelab.algorithms.plugins import is_ours
 from ratelab.errors import SlowWarning, install_hint
 from ratelab.lab import compiled, python_engine
-from ratelab.lab.decisions import ADMITTED, DECISION, FIGURED, Columns, Decisions, Outcome, Progress, unfilled
+from ratelab.lab.decisions import ADMITTED, DECISION, FIGURED, Columns, Decisions, Outcome, Progress, allocate_columns
 from ratelab.lab.spill import Column
 from ratelab.lab.traffic import Asked
 from ratelab.limiter import Algorithm, Decision
 
-WORTH_COMPILING = 250_000
+MIN_COMPILED_REQUESTS = 250_000
 """Requests from which on loading a compiler takes less time than it saves."""
 
-WORTH_TELLING = 10_000_000
+MIN_ADVISED_DECISIONS = 10_000_000
 """Decisions from which on a person may want to know how they would go faster."""
 
 
@@ -37,22 +37,22 @@ def replay(algorithm: Algorithm, traffic: Asked, progress: Progress = lambda _: 
     return rows
 
 
-def outcome(algorithm: Algorithm, traffic: Asked, progress: Progress = lambda _: None) -> Outcome:
+def replay_columns(algorithm: Algorithm, traffic: Asked, progress: Progress = lambda _: None) -> Outcome:
     """Do the same for who only asks what was admitted, and after what delay."""
     if is_ours(algorithm) and _never_queues(type(algorithm)):
         return {**_decide(algorithm, traffic, ADMITTED, progress), "delay_ns": np.broadcast_to(_NO_DELAY, len(traffic))}
     return _decide(algorithm, traffic, FIGURED, progress)
 
 
-def admitted(algorithm: Algorithm, traffic: Asked) -> Column:
+def replay_allowed(algorithm: Algorithm, traffic: Asked) -> Column:
     """Do the same for who only asks what was admitted."""
     return _decide(algorithm, traffic, ADMITTED, lambda _: None)["allowed"]
 
 
-def advise(traffic: Asked, algorithms: int) -> None:
+def suggest_compiler(traffic: Asked, algorithms: int) -> None:
     """Tell whoever has no compiler, and will wait long for so many algorithms, what one would save."""
     decisions = algorithms * len(traffic)
-    if decisions < WORTH_TELLING or len(traffic) < WORTH_COMPILING or compiled.is_installed():
+    if decisions < MIN_ADVISED_DECISIONS or len(traffic) < MIN_COMPILED_REQUESTS or compiled.is_installed():
         return
     minutes = max(1, round(decisions / 1_000_000 / 60))
     _tell(
@@ -73,8 +73,8 @@ def _never_queues(kind: type[Algorithm]) -> bool:
 
 
 def _decide(algorithm: Algorithm, traffic: Asked, fields: Sequence[str], progress: Progress) -> Columns:
-    columns = unfilled(traffic, fields)
-    if len(traffic) >= WORTH_COMPILING and compiled.is_installed():
+    columns = allocate_columns(traffic, fields)
+    if len(traffic) >= MIN_COMPILED_REQUESTS and compiled.is_installed():
         try:
             compiled.decide(algorithm, traffic, columns, progress)
         except compiled.UnfitError as error:

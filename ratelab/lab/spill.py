@@ -21,7 +21,7 @@ REQUEST = np.dtype([("time", np.int64), ("who", np.uint32), ("cost", np.int64)])
 """A request as a row; who it is of is a client or a key."""
 
 
-class Stored:
+class DiskColumn:
     """A column in a temporary file, of which slices are read and written; several threads may do so at once.
 
     Raises `InputError` where the disk has no room for it.
@@ -57,7 +57,7 @@ class Stored:
         self[begin : self._length] = values
 
 
-Column: TypeAlias = NDArray[Any] | Stored
+Column: TypeAlias = NDArray[Any] | DiskColumn
 """Values of one length, in memory or on disk, taken and put a slice at a time."""
 
 
@@ -108,7 +108,7 @@ class Gathering:
 
     def __init__(self) -> None:
         self._held: list[NDArray[Any]] = []
-        self._stored: Stored | None = None
+        self._stored: DiskColumn | None = None
         self._count = 0
         self._latest: int | None = None
         self._sorted = True
@@ -133,7 +133,7 @@ class Gathering:
         if self._stored is None and self._count <= IN_MEMORY:
             return
         if self._stored is None:
-            self._stored = Stored(REQUEST)
+            self._stored = DiskColumn(REQUEST)
         for held in self._held:
             self._stored.append(held)
         self._held.clear()
@@ -150,7 +150,7 @@ def _by_time(rows: NDArray[Any]) -> NDArray[Any]:
     return rows[np.argsort(rows["time"], kind="stable")]
 
 
-def _merged(table: Stored) -> Stored:
+def _merged(table: DiskColumn) -> DiskColumn:
     """Sort a table on disk: as many rows at a time as fit in memory, then these runs into one another.
 
     Knuth, "The Art of Computer Programming" 3 (1998), section 5.4.1.
@@ -161,7 +161,7 @@ def _merged(table: Stored) -> Stored:
         table[run] = _by_time(table[run])
     size = max(1, IN_MEMORY // len(begins))
     runs = [Cursor(table, begin, min(begin + IN_MEMORY, len(table)), size) for begin in begins]
-    merged = Stored(REQUEST)
+    merged = DiskColumn(REQUEST)
     while runs := [run for run in runs if len(run.ahead)]:
         merged.append(_by_time(np.concatenate(_next_of(runs))))
     return merged

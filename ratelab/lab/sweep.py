@@ -13,11 +13,11 @@ from itertools import product
 
 import numpy as np
 
-from ratelab.algorithms.plugins import blaming
+from ratelab.algorithms.plugins import attribute_errors
 from ratelab.errors import InputError, shown
 from ratelab.lab.comparison import check_names
 from ratelab.lab.decisions import Progress
-from ratelab.lab.replay import admitted, advise
+from ratelab.lab.replay import replay_allowed, suggest_compiler
 from ratelab.lab.traffic import Asked
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota
@@ -46,7 +46,7 @@ def built(kinds: Sequence[type[Algorithm]], quotas: Sequence[Quota]) -> list[tup
     check_names(kinds)
     found = []
     for quota, kind in product(quotas, kinds):
-        with blaming(kind):
+        with attribute_errors(kind):
             found.append((quota, kind.from_quota(quota)))
     return found
 
@@ -62,7 +62,7 @@ def sweep(
     The results are in the order of the candidates, and the same for any number of workers. `progress` is called with
     how many more requests have been decided.
     """
-    advise(traffic, len(candidates))
+    suggest_compiler(traffic, len(candidates))
     sent = np.zeros(len(traffic.names), np.bool_)
     for part in traffic.parts():
         sent[traffic.part(part).clients] = True
@@ -82,7 +82,7 @@ def _reported(results: Iterator[Swept], requests: int, progress: Progress) -> It
 
 def _swept(traffic: Asked, senders: int, candidate: tuple[Quota, Algorithm]) -> Swept:
     quota, algorithm = candidate
-    allowed, requests = admitted(algorithm, traffic), 0
+    allowed, requests = replay_allowed(algorithm, traffic), 0
     ever = np.zeros(len(traffic.names), np.bool_)
     for part in traffic.parts():
         denied = ~allowed[part]
@@ -101,7 +101,7 @@ def _swept(traffic: Asked, senders: int, candidate: tuple[Quota, Algorithm]) -> 
     )
 
 
-MOST = 2_000
+MAX_QUOTAS = 2_000
 """The most quotas that a sweep may try."""
 
 
@@ -110,12 +110,14 @@ def quotas(rates: str, bursts: str | None, steps: int) -> list[Quota]:
 
     Both are values or ranges with commas between. Of a range, `steps` values are taken from its first to its last, each
     as many times the one before, and rounded: to whole numbers if both ends are, else to three digits. What rounding
-    makes equal is tried once. Raises `InputError` for anything else, and for more than `MOST` quotas.
+    makes equal is tried once. Raises `InputError` for anything else, and for more than `MAX_QUOTAS` quotas.
     """
     found = [rate for part in rates.split(",") for rate in _rates(part.strip(), steps)]
     sizes = [None] if bursts is None else [size for part in bursts.split(",") for size in _bursts(part.strip(), steps)]
-    if len(found) * len(sizes) > MOST:
-        raise InputError(f"a sweep may try at most {MOST:,} quotas, got {len(found) * len(sizes):,}: lower --steps")
+    if len(found) * len(sizes) > MAX_QUOTAS:
+        raise InputError(
+            f"a sweep may try at most {MAX_QUOTAS:,} quotas, got {len(found) * len(sizes):,}: lower --steps"
+        )
     return list(dict.fromkeys(Quota.parse(rate, burst) for rate in found for burst in sizes))
 
 

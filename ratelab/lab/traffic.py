@@ -10,17 +10,17 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ratelab.lab.spill import Column, Integers, Stored
+from ratelab.lab.spill import Column, DiskColumn, Integers
 
 Booleans = NDArray[np.bool_]
 
-PART = 1 << 18
+BATCH_REQUESTS = 1 << 18
 """Requests that are looked at together; what is found of them does not depend on it."""
 
 
 def parts_of(length: int) -> Iterator[slice]:
-    """Cut so many requests into slices of `PART`."""
-    return (slice(begin, min(begin + PART, length)) for begin in range(0, length, PART))
+    """Cut so many requests into slices of `BATCH_REQUESTS`."""
+    return (slice(begin, min(begin + BATCH_REQUESTS, length)) for begin in range(0, length, BATCH_REQUESTS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ class Traffic:
 class LongTraffic:
     """Requests on disk, otherwise as in `Traffic`."""
 
-    requests: Stored
+    requests: DiskColumn
     """Rows of `REQUEST`, with clients."""
     names: tuple[str, ...]
     keys: Integers
@@ -134,7 +134,7 @@ class LongTraffic:
 
     def column(self, kind: DTypeLike) -> Column:
         """Make room for a value of each request, on disk."""
-        return Stored(kind, len(self))
+        return DiskColumn(kind, len(self))
 
     def whole(self) -> Traffic:
         """Read all requests into memory."""

@@ -80,7 +80,7 @@ class Window(NamedTuple):
     key: int
 
 
-class _Turn(NamedTuple):
+class _WindowStep(NamedTuple):
     """Some requests that come into the window, and some that leave it, in the order of time."""
 
     entered: NDArray[Any]
@@ -128,7 +128,7 @@ class Trailing:
             begin = part.stop
 
 
-def _moving(rows: Rows, keys: int, length: int) -> Iterator[_Turn]:
+def _moving(rows: Rows, keys: int, length: int) -> Iterator[_WindowStep]:
     """Have all rows come into the window and, `length` later, leave it; at one time, leaving comes first."""
     held = np.zeros(keys, np.int64)
     coming, going = (Cursor(rows, 0, len(rows), TURN) for _ in range(2))
@@ -144,7 +144,7 @@ def _moving(rows: Rows, keys: int, length: int) -> Iterator[_Turn]:
         yield _turned(entered, left, length, held)
 
 
-def _turned(entered: NDArray[Any], left: NDArray[Any], length: int, held: Integers) -> _Turn:
+def _turned(entered: NDArray[Any], left: NDArray[Any], length: int, held: Integers) -> _WindowStep:
     """Let some come and some leave, and keep what each key's window then holds."""
     places = np.arange(len(entered)) + np.searchsorted(left["time"], entered["time"] - length, "right")
     comes = np.zeros(len(entered) + len(left), np.bool_)
@@ -161,7 +161,7 @@ def _turned(entered: NDArray[Any], left: NDArray[Any], length: int, held: Intege
     held[keys[firsts]] = sums[lasts]
     after = np.empty(len(comes), np.int64)
     after[order] = sums
-    return _Turn(entered, after[comes], left, after[~comes] + left["cost"])
+    return _WindowStep(entered, after[comes], left, after[~comes] + left["cost"])
 
 
 def by_key(keys: NDArray[np.uint32]) -> Integers:

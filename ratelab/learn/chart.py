@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 
 from ratelab.learn.verdict import GradedRequest, Verdict, decision_lines, format_signed_time
 from ratelab.limiter import Decision
-from ratelab.report.charts.canvas import LABEL, MARGIN, WIDTH, Sheet, styled
+from ratelab.report.charts.canvas import FIGURE_WIDTH_IN, LABEL, MARGIN, Sheet, styled
 from ratelab.report.charts.style import colours
 from ratelab.report.charts.text import Pen
 from ratelab.report.summary import counted
@@ -73,7 +73,7 @@ def _draw_requests(sheet: Sheet, requests: Sequence[GradedRequest], algorithm: s
 
 
 def _column_width(requests: Sequence[GradedRequest]) -> float:
-    return (WIDTH - 2 * MARGIN - LANE_NAME_WIDTH_IN) / len(requests)
+    return (FIGURE_WIDTH_IN - 2 * MARGIN - LANE_NAME_WIDTH_IN) / len(requests)
 
 
 def _broken_lines(requests: Sequence[GradedRequest], decision: Decision | None, other: Decision | None) -> list[str]:

@@ -14,14 +14,14 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from ratelab.algorithms.plugins import blaming
+from ratelab.algorithms.plugins import attribute_errors
 from ratelab.learn.questions import ADVICE, Advice
 from ratelab.learn.source import parameters, teaching_source
 from ratelab.learn.verdict import decision_text
 from ratelab.learn.worked_example import Lesson, LessonRequest, WorkedStep, build_lesson, work_out_lesson
 from ratelab.limiter import NEVER, Algorithm, Decision
 from ratelab.quota import Quota, about, format_duration
-from ratelab.report.catalogue import Entry, catalogue
+from ratelab.report.catalogue import AlgorithmEntry, catalogue
 from ratelab.report.summary import counted
 
 MAX_SEARCHED_BURST = 10_000
@@ -35,7 +35,7 @@ MIN_ALGORITHM_COLUMNS = 22
 class Explanation(NamedTuple):
     """The texts and the worked example of one algorithm."""
 
-    entry: Entry
+    entry: AlgorithmEntry
     idea: str
     """The second paragraph of its docstring."""
     reference: str
@@ -107,7 +107,7 @@ def count_greedy_admissions(algorithm: Algorithm, quota: Quota) -> int | None:
 
 def _explain(algorithm: type[Algorithm], quota: Quota, lesson: Lesson) -> Explanation:
     _, idea, *reference = [*_plain_paragraphs(inspect.getdoc(algorithm) or ""), "", ""]
-    with blaming(algorithm):
+    with attribute_errors(algorithm):
         at_most = _at_most(algorithm, quota)
         steps = work_out_lesson(algorithm.from_quota(lesson.quota), lesson.requests)
     advice = Advice(*(_plain_paragraphs(text)[0] for text in ADVICE.get(algorithm, ("", ""))))
@@ -158,7 +158,7 @@ def _facts(explanations: Sequence[Explanation]) -> Table:
     return columns
 
 
-def _state_size(entry: Entry) -> str:
+def _state_size(entry: AlgorithmEntry) -> str:
     size = entry.state_bytes_per_key or 0
     return f"{counted(size // 8, 'number')}, {size:,} bytes: {entry.remembers}"
 

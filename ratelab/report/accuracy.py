@@ -18,7 +18,7 @@ from ratelab.report.serialize import result_rows
 from ratelab.report.summary import counted, listed, seconds
 from ratelab.report.tables import WORST, client_table
 
-MEANINGS = (
+ACCURACY_NOTES = (
     "at_most: what the algorithm promises of any window. unearned: admitted although what it had itself admitted in "
     "the window before left no room; withheld: denied although it left room."
 )
@@ -61,7 +61,7 @@ def card_table(comparison: Comparison) -> RenderableType:
         table.add_row(escape(row["algorithm"]), *map(escape, texts), style="red" if breaks(row) else "")
     broken = [Text(f"{WORST} {BROKEN}", style="dim")] if any(map(breaks, rows)) else []
     sentences = [*differing(comparison), *estimated(comparison)]
-    return Group(table, *broken, Text(MEANINGS, style="dim"), Text(), *map(Text, sentences))
+    return Group(table, *broken, Text(ACCURACY_NOTES, style="dim"), Text(), *map(Text, sentences))
 
 
 def breaks(row: dict[str, Any]) -> bool:

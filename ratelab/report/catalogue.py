@@ -8,14 +8,14 @@ from typing import NamedTuple
 from rich.markup import escape
 from rich.table import Table
 
-from ratelab.algorithms.plugins import blaming
+from ratelab.algorithms.plugins import attribute_errors
 from ratelab.errors import InputError
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota, about
 from ratelab.report.summary import counted
 
 
-class Entry(NamedTuple):
+class AlgorithmEntry(NamedTuple):
     """What a class says of itself."""
 
     algorithm: str
@@ -29,12 +29,12 @@ class Entry(NamedTuple):
     """The most cost that it lets out in any window of burst / rate."""
 
 
-def catalogue(algorithm: type[Algorithm], quota: Quota) -> Entry:
+def catalogue(algorithm: type[Algorithm], quota: Quota) -> AlgorithmEntry:
     """Return what `algorithm` says of itself, its state measured for `quota`."""
-    with blaming(algorithm):
+    with attribute_errors(algorithm):
         size = _state_bytes(algorithm, quota)
     summary = (inspect.getdoc(algorithm) or "(no docstring)").split("\n\n")[0]
-    return Entry(
+    return AlgorithmEntry(
         algorithm.name,
         " ".join(summary.split()).replace("`", ""),
         ", ".join(getattr(algorithm, "remembers", ())) or "not stated",
@@ -43,7 +43,7 @@ def catalogue(algorithm: type[Algorithm], quota: Quota) -> Entry:
     )
 
 
-def catalogue_table(entries: list[Entry], quota: Quota) -> Table:
+def catalogue_table(entries: list[AlgorithmEntry], quota: Quota) -> Table:
     """Return the entries as a table of 80 columns."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold", width=80)
     table.add_column("algorithm", no_wrap=True)

@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from ratelab.lab.comparison import Comparison
-from ratelab.lab.equal_protection import Equal, Equalised
+from ratelab.lab.equal_protection import Equal, EqualProtection
 from ratelab.lab.traffic import costing_more
 from ratelab.quota import about
 from ratelab.report.summary import counted, listed, queued, seconds
-from ratelab.report.tables import NAME, WIDTH
+from ratelab.report.tables import MIN_NAME_COLUMNS, TERMINAL_COLUMNS
 
 WHY = (
     "Why the two comparisons differ: the same burst is not the same protection. What an algorithm lets through beyond "
@@ -26,7 +26,7 @@ EQUAL = ("burst", "peak_in_\nwindow", "denied", "good_\ndenied", "max_\ndelay")
 """The headers of what is told of each algorithm, broken over lines."""
 
 
-def equal_table(comparison: Comparison, equalised: Equalised) -> RenderableType:
+def equal_table(comparison: Comparison, equalised: EqualProtection) -> RenderableType:
     """Return what changes for each algorithm from the quota's burst to the one found, and what that shows."""
     sentences = [Text(sentence) for sentence in equal_findings(comparison, equalised)]
     if not differs(equalised):
@@ -48,7 +48,7 @@ def equal_table(comparison: Comparison, equalised: Equalised) -> RenderableType:
 def _fit_beside_names(rows: Sequence[Sequence[tuple[str, str]]]) -> bool:
     """Say whether there is room for pairs of figures on one line."""
     widths = [max(len(f"{before} -> {after}") for before, after in column) for column in zip(*rows, strict=True)]
-    return sum(widths) + len(widths) + 1 <= WIDTH - NAME
+    return sum(widths) + len(widths) + 1 <= TERMINAL_COLUMNS - MIN_NAME_COLUMNS
 
 
 def equal_cells(comparison: Comparison, equal: Equal) -> list[tuple[str, str]]:
@@ -63,7 +63,7 @@ def equal_cells(comparison: Comparison, equal: Equal) -> list[tuple[str, str]]:
     ]
 
 
-def equal_findings(comparison: Comparison, equalised: Equalised) -> list[str]:
+def equal_findings(comparison: Comparison, equalised: EqualProtection) -> list[str]:
     """Say who turns away fewer at the same protection, whom no burst holds to it, and why that differs."""
     if not differs(equalised):
         return ["No algorithm denied anything at the quota, so there is nothing to compare at equal protection."]
@@ -119,7 +119,7 @@ def _shut_out(fitting: Sequence[Equal], comparison: Comparison) -> list[str]:
     ]
 
 
-def _held(fitting: Sequence[Equal], equalised: Equalised, offered: int) -> str:
+def _held(fitting: Sequence[Equal], equalised: EqualProtection, offered: int) -> str:
     """Say how many good requests, if there are any, and how many of all are denied at equal protection."""
     denied = _by_count({one.result.algorithm: one.result.denied for one in fitting})
     queues = "".join(queued(one.result) for one in fitting if one.result.delayed)
@@ -129,7 +129,7 @@ def _held(fitting: Sequence[Equal], equalised: Equalised, offered: int) -> str:
     return f"So held, of {counted(equalised.good, 'good request')} denied: {good}. Of all: {denied}{queues}."
 
 
-def differs(equalised: Equalised) -> bool:
+def differs(equalised: EqualProtection) -> bool:
     """Say whether there is anything to compare: somebody was denied something."""
     return any(equal.at_quota.denied for equal in equalised.equals)
 

@@ -9,14 +9,14 @@ import numpy as np
 
 from ratelab.lab.accuracy import Accuracy
 from ratelab.lab.comparison import Comparison
-from ratelab.lab.equal_protection import Equalised
+from ratelab.lab.equal_protection import EqualProtection
 from ratelab.lab.metrics import Result
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Asked
 from ratelab.quota import Quota
 from ratelab.report.summary import counted
 
-COLUMNS = tuple(field.name for field in fields(Result) if not field.name.startswith("client_"))
+FIGURE_NAMES = tuple(field.name for field in fields(Result) if not field.name.startswith("client_"))
 """The figures of an algorithm that are one value each, in the order in which they are reported."""
 
 
@@ -26,8 +26,8 @@ def quota_object(quota: Quota) -> dict[str, Any]:
 
 
 def result_row(result: Result) -> dict[str, Any]:
-    """Return the figures of `COLUMNS`."""
-    return {column: getattr(result, column) for column in COLUMNS}
+    """Return the figures of `FIGURE_NAMES`."""
+    return {column: getattr(result, column) for column in FIGURE_NAMES}
 
 
 def card_row(comparison: Comparison, card: Accuracy) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def client_rows(comparison: Comparison, number: int, most: int | None = None) ->
     ]
 
 
-def equal_object(equalised: Equalised) -> dict[str, Any]:
+def equal_object(equalised: EqualProtection) -> dict[str, Any]:
     """Return what became of each algorithm at equal protection, with the burst that it takes."""
     return {
         "peak_in_window": equalised.target,

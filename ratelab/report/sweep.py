@@ -13,7 +13,7 @@ from ratelab.lab.traffic import Asked
 from ratelab.quota import Quota
 from ratelab.report.serialize import quota_object
 
-FEW = 0.01
+MAX_DENIED_RATIO = 0.01
 """The share of requests that a quota may deny and still be enough."""
 
 
@@ -57,20 +57,20 @@ def finding(results: Sequence[Swept]) -> str:
         return f"{least} denied nothing{', and neither did any other quota' if len(made) > 1 else ''}."
     enough = least_enough(results)
     if enough is None:
-        return f"{'Even ' if len(made) > 1 else ''}{most} denied {_told(made[most])}."
+        return f"{'Even ' if len(made) > 1 else ''}{most} denied {_summarize(made[most])}."
     if enough == least:
-        return f"{'Even ' if len(made) > 1 else ''}{least} denied no more than {_told(made[least])}."
+        return f"{'Even ' if len(made) > 1 else ''}{least} denied no more than {_summarize(made[least])}."
     who = "every algorithm" if len(made[least]) > 1 else results[0].algorithm
     return (
-        f"{enough} is the lowest quota tried with which {who} denied at most {100 * FEW:g} % of requests; "
-        f"{least} denied {_told(made[least])}."
+        f"{enough} is the lowest quota tried with which {who} denied at most {100 * MAX_DENIED_RATIO:g} % of requests; "
+        f"{least} denied {_summarize(made[least])}."
     )
 
 
 def least_enough(results: Sequence[Swept]) -> Quota | None:
     """Return the lowest quota with which every algorithm denies few requests, if there is one."""
     made = _by_quota(results).items()
-    return next((quota for quota, each in made if max(one.denied_ratio for one in each) <= FEW), None)
+    return next((quota for quota, each in made if max(one.denied_ratio for one in each) <= MAX_DENIED_RATIO), None)
 
 
 def _by_quota(results: Sequence[Swept]) -> dict[Quota, list[Swept]]:
@@ -81,7 +81,7 @@ def _by_quota(results: Sequence[Swept]) -> dict[Quota, list[Swept]]:
     return made
 
 
-def _told(results: Sequence[Swept]) -> str:
+def _summarize(results: Sequence[Swept]) -> str:
     """Say what share of requests and clients one quota denied, from the mildest algorithm to the harshest."""
     requests = f"{_between([one.denied_ratio for one in results])} % of requests"
     if results[0].clients < 2:

@@ -20,8 +20,8 @@ from ratelab.lab.traffic import Asked
 from ratelab.quota import about
 from ratelab.report.summary import counted, findings, granted, seconds
 
-WIDTH = 80
-NAME = 16
+TERMINAL_COLUMNS = 80
+MIN_NAME_COLUMNS = 16
 """Columns of the terminal that a name always has; it gets what the numbers leave, and ends in an ellipsis if longer."""
 HEADER = 9
 """Columns in which the name of an algorithm is broken."""
@@ -38,7 +38,7 @@ def client_table(title: str, headers: Sequence[str], rows: Sequence[Row]) -> Ren
 
 def name_room(widths: Sequence[int]) -> int:
     """Return how wide a name may be beside columns of these widths."""
-    return max(NAME, WIDTH - sum(widths) - len(widths))
+    return max(MIN_NAME_COLUMNS, TERMINAL_COLUMNS - sum(widths) - len(widths))
 
 
 def _width(header: str, cells: Sequence[str]) -> int:
@@ -50,7 +50,7 @@ def _parts(widths: Sequence[int]) -> Iterator[slice]:
     """Yield the columns of each table."""
     begin = 0
     for place in range(1, len(widths)):
-        if sum(widths[begin : place + 1]) + place + 1 - begin > WIDTH - NAME:
+        if sum(widths[begin : place + 1]) + place + 1 - begin > TERMINAL_COLUMNS - MIN_NAME_COLUMNS:
             yield slice(begin, place)
             begin = place
     yield slice(begin, len(widths))
@@ -111,7 +111,7 @@ BEST, WORST = "*", "!"
 
 
 @dataclass(frozen=True)
-class Column:
+class FigureColumn:
     """One figure of every result: its name, how it is written and how bad a value is."""
 
     header: str
@@ -135,23 +135,23 @@ def _ratio(value: float, _: float) -> str:
     return f"{value:.2f}"
 
 
-COLUMNS = (
-    Column("admitted", _count),
-    Column("denied", _count),
-    Column("delayed", _count),
-    Column("max_\ndelay", lambda delay, _: seconds(delay), float),
-    Column("peak_\nin_\nwindow", _count),
-    Column("over-\nshoot", _ratio, lambda overshoot: max(1.0, overshoot)),
-    Column("over_\nadmitted", _count, float),
-    Column("over_\ndenied", _count, float),
-    Column("fairness", _ratio, lambda fairness: -fairness),
-    Column("clients_\ndenied_\nratio", lambda ratio, _: f"{100 * ratio:.3g}%"),
+TABLE_COLUMNS = (
+    FigureColumn("admitted", _count),
+    FigureColumn("denied", _count),
+    FigureColumn("delayed", _count),
+    FigureColumn("max_\ndelay", lambda delay, _: seconds(delay), float),
+    FigureColumn("peak_\nin_\nwindow", _count),
+    FigureColumn("over-\nshoot", _ratio, lambda overshoot: max(1.0, overshoot)),
+    FigureColumn("over_\nadmitted", _count, float),
+    FigureColumn("over_\ndenied", _count, float),
+    FigureColumn("fairness", _ratio, lambda fairness: -fairness),
+    FigureColumn("clients_\ndenied_\nratio", lambda ratio, _: f"{100 * ratio:.3g}%"),
 )
 
 
 def comparison_table(comparison: Comparison, many_clients: bool = False) -> RenderableType:
     """Return the figures that tell something about this run, and the sentences that follow from them."""
-    columns = [column for column in COLUMNS if column.name in _telling(comparison, many_clients)]
+    columns = [column for column in TABLE_COLUMNS if column.name in _telling(comparison, many_clients)]
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("algorithm", overflow="fold", vertical="bottom")
     for column in columns:
@@ -216,13 +216,13 @@ def _telling(comparison: Comparison, many_clients: bool) -> set[str]:
     return names | ({"fairness"} if len(comparison.traffic.names) > 1 else {"peak_in_window"})
 
 
-def _cell(comparison: Comparison, result: Result, column: Column) -> Text:
+def _cell(comparison: Comparison, result: Result, column: FigureColumn) -> Text:
     text, mark = cell(comparison, result, column)
     mark = mark or (" " if column.badness else "")
     return Text(f"{text}{mark}", style={BEST: "green", WORST: "red"}.get(mark, ""))
 
 
-def cell(comparison: Comparison, result: Result, column: Column) -> tuple[str, str]:
+def cell(comparison: Comparison, result: Result, column: FigureColumn) -> tuple[str, str]:
     """Return how a figure is written, and its mark if it is the best or the worst of its column."""
     value = getattr(result, column.name)
     if value is None:
@@ -231,7 +231,7 @@ def cell(comparison: Comparison, result: Result, column: Column) -> tuple[str, s
     return column.show(value, most), _marks(comparison, column).get(value, "")
 
 
-def _marks(comparison: Comparison, column: Column) -> dict[Any, str]:
+def _marks(comparison: Comparison, column: FigureColumn) -> dict[Any, str]:
     """Return the mark of a column's best and worst values; one that more than half of all would bear tells nothing."""
     if column.badness is None:
         return {}

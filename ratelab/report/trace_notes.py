@@ -75,8 +75,8 @@ def recording_notes(recording: Recording, replayed: Decisions) -> tuple[str, ...
     if differing:
         first = int(np.flatnonzero(recording.decisions != replayed)[0])
         notes.append(f"{differing:,} of {counted(count, 'decision')} by {recording.algorithm} not the same, first:")
-        notes.append(f"  line {first + 2}, live: {_told(recording.decisions, first)}")
-        notes.append(f"  line {first + 2}, here: {_told(replayed, first)}")
+        notes.append(f"  line {first + 2}, live: {_format_decision(recording.decisions, first)}")
+        notes.append(f"  line {first + 2}, here: {_format_decision(replayed, first)}")
     else:
         notes.append(f"exactly the same {counted(count, 'decision')} by {recording.algorithm}")
     if recording.shared:
@@ -89,6 +89,6 @@ def recording_notes(recording: Recording, replayed: Decisions) -> tuple[str, ...
     return tuple(notes)
 
 
-def _told(decisions: Decisions, number: int) -> str:
+def _format_decision(decisions: Decisions, number: int) -> str:
     allowed, *times = decisions[number].tolist()
     return f"{'admitted' if allowed else 'denied'}, remaining {times[0]}, wait {times[1]} ns, delay {times[3]} ns"

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ratelab.algorithms.plugins import blaming
+from ratelab.algorithms.plugins import attribute_errors
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.levels import gauge
 from ratelab.limiter import Algorithm
 from ratelab.quota import UNITS
-from ratelab.report.charts.view import View
+from ratelab.report.charts.view import ComparisonView
 from ratelab.report.summary import seconds
 from ratelab.report.tables import LEGEND, strip
 
@@ -59,7 +59,7 @@ class Playback:
         self.now = max(self.now, now)
         stop = bisect_right(self._times, self.now, self._done)
         for algorithm in self.comparison.algorithms:
-            with blaming(algorithm):
+            with attribute_errors(algorithm):
                 for at, cost in zip(self._times[self._done : stop], self._costs[self._done : stop], strict=True):
                     algorithm.step(self._states[algorithm.name], at + self._traffic.origin, cost)
         self._done = stop
@@ -69,7 +69,7 @@ class Playback:
         arrived = int(np.searchsorted(self._traffic.times, self.now, side="right"))
         counts = [int(total[arrived]) for total in self._totals[algorithm.name]]
         state, clock = self._states[algorithm.name], self.now + self._traffic.origin
-        with blaming(algorithm):
+        with attribute_errors(algorithm):
             left = algorithm.step(state, clock, 0)[1]
             return Standing(counts[0], counts[1], counts[2], gauge(algorithm)(state, clock, left))
 
@@ -86,7 +86,7 @@ SHADES = " ▏▎▍▌▋▊▉"
 """A letter filled by so many eighths."""
 
 
-def frame(playback: Playback, view: View, width: int, plain: bool = False) -> RenderableType:
+def frame(playback: Playback, view: ComparisonView, width: int, plain: bool = False) -> RenderableType:
     """Return the state of every algorithm: its level, what it has just decided, and what it came to.
 
     `width` is that of the terminal; a `plain` one has no letters beyond ASCII.
@@ -97,7 +97,7 @@ def frame(playback: Playback, view: View, width: int, plain: bool = False) -> Re
     return Group(heading, *rows, Text(), Text(LEGEND, style="dim"))
 
 
-def _row(playback: Playback, view: View, algorithm: Algorithm, width: int, plain: bool) -> RenderableType:
+def _row(playback: Playback, view: ComparisonView, algorithm: Algorithm, width: int, plain: bool) -> RenderableType:
     standing, burst = playback.standing(algorithm), view.comparison.quota.burst
     name = Text(algorithm.name[:17].ljust(17), style=f"bold {view.colours[algorithm.name]}")
     bar = Text(_bar(standing.level / burst, plain), style=view.colours[algorithm.name])
@@ -117,12 +117,12 @@ def _bar(share: float, plain: bool) -> str:
     return ("█" * (eighths // 8) + SHADES[eighths % 8] * (eighths % 8 > 0)).ljust(BAR)
 
 
-def _span(view: View) -> int:
+def _span(view: ComparisonView) -> int:
     """Return how much of the past is shown: two windows, or a third of all if that is more."""
     return max(1, min(view.end, max(2 * view.comparison.quota.window, view.end // 3)))
 
 
-def _recent(playback: Playback, view: View, algorithm: Algorithm, cells: int) -> Text:
+def _recent(playback: Playback, view: ComparisonView, algorithm: Algorithm, cells: int) -> Text:
     """Return the last requests by cell; a cell begins at a multiple of its length, so that letters do not flicker."""
     times, length = view.traffic.times, max(1, _span(view) // max(1, cells))
     last = playback.now // length
@@ -131,7 +131,7 @@ def _recent(playback: Playback, view: View, algorithm: Algorithm, cells: int) ->
     return strip(places, view.comparison.decisions[algorithm.name][begin:stop], cells)
 
 
-def lines(view: View) -> Iterator[str]:
+def lines(view: ComparisonView) -> Iterator[str]:
     """Yield a line for each request: when it came, of whom, and what each algorithm made of it."""
     traffic, names = view.traffic, list(view.comparison.decisions)
     widths = [max(len(name), 8) for name in names]
@@ -147,7 +147,7 @@ def _line(at: str, who: str, told: list[str], widths: list[int]) -> str:
     return f"{at:>9}  {who}  {'  '.join(map(str.ljust, told, widths))}".rstrip()
 
 
-def status(playback: Playback, view: View, speed: float, paused: bool) -> Text:
+def status(playback: Playback, view: ComparisonView, speed: float, paused: bool) -> Text:
     """Say where the playback stands, and which keys there are."""
     scale = UNITS[view.unit]
     at = f"{playback.now / scale:7.2f} of {view.end / scale:.4g} {view.unit}"

@@ -13,9 +13,9 @@ from ratelab.lab.decisions import Decisions
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm
-from ratelab.verify.client import Answer
-from ratelab.verify.consistency import View, leeways, matches
-from ratelab.verify.header_checks import Fault, faults
+from ratelab.verify.client import Response
+from ratelab.verify.consistency import PossibleDecision, leeways, matches
+from ratelab.verify.header_checks import HeaderError, faults
 
 
 class Difference(NamedTuple):
@@ -56,7 +56,7 @@ class Agreement:
     requests: int
     agreeing: int
     differing: tuple[Difference, ...]
-    faults: tuple[Fault, ...]
+    faults: tuple[HeaderError, ...]
     errors: int
     """Requests that were neither admitted nor denied: no answer, or another status."""
     used: int
@@ -77,14 +77,16 @@ class Agreement:
         return self.close_calls == len(self.differing) and not self.faults
 
 
-def agree(algorithm: Algorithm, traffic: Traffic, answers: Sequence[Answer]) -> Agreement:
+def agree(algorithm: Algorithm, traffic: Traffic, answers: Sequence[Response]) -> Agreement:
     """Hold `answers`, one for each request of `traffic`, whose origin is when it began to be played, against a replay.
 
     An answer agrees if the request was admitted, not before the end of its simulated delay, or denied, as simulated.
     Requests of one key at one instant may be decided in any order, so only how many are admitted must agree.
     """
     decisions = _paired(traffic, replay(algorithm, traffic), answers)
-    views = [View(now, row) for now, row in zip(traffic.clock_times.tolist(), decisions.tolist(), strict=True)]
+    views = [
+        PossibleDecision(now, row) for now, row in zip(traffic.clock_times.tolist(), decisions.tolist(), strict=True)
+    ]
     leeway = leeways(algorithm, traffic, answers)
     differing = tuple(
         _difference(traffic, index, view, answer, leeway[index].explains)
@@ -112,7 +114,7 @@ def _groups(traffic: Traffic) -> Iterator[list[int]]:
         yield group.tolist()
 
 
-def _paired(traffic: Traffic, decisions: Decisions, answers: Sequence[Answer]) -> Decisions:
+def _paired(traffic: Traffic, decisions: Decisions, answers: Sequence[Response]) -> Decisions:
     """Give each request of a group the decision that suits its answer: to the first admitted the shortest delay."""
     paired = decisions.copy()
     for group in _groups(traffic):
@@ -123,7 +125,7 @@ def _paired(traffic: Traffic, decisions: Decisions, answers: Sequence[Answer]) -
     return paired
 
 
-def _difference(traffic: Traffic, index: int, view: View, answer: Answer, explained: bool) -> Difference:
+def _difference(traffic: Traffic, index: int, view: PossibleDecision, answer: Response, explained: bool) -> Difference:
     simulated = "admitted" if view.row[0] else "denied"
     if answer.admitted:
         answered = "admitted early" if view.row[0] else "admitted"
@@ -135,7 +137,7 @@ def _difference(traffic: Traffic, index: int, view: View, answer: Answer, explai
     return Difference(index + 1, at, traffic.names[traffic.clients[index]], simulated, answered, explained)
 
 
-def _used(traffic: Traffic, views: Sequence[View], answers: Sequence[Answer]) -> int:
+def _used(traffic: Traffic, views: Sequence[PossibleDecision], answers: Sequence[Response]) -> int:
     """Count the keys of which none of the first requests, those under way together, was told what a new key has left.
 
     A request that was not told what is left tells nothing, so its key does not count.
@@ -150,7 +152,7 @@ def _used(traffic: Traffic, views: Sequence[View], answers: Sequence[Answer]) ->
     return sum(max(told[key]) < max(simulated[key]) for key in first)
 
 
-def _latencies(views: Sequence[View], answers: Sequence[Answer]) -> Iterator[int]:
+def _latencies(views: Sequence[PossibleDecision], answers: Sequence[Response]) -> Iterator[int]:
     """Yield how long each answer took, beyond the delay that was simulated."""
     for view, answer in zip(views, answers, strict=True):
         if answer.status:

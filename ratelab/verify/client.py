@@ -22,7 +22,7 @@ from ratelab.errors import InputError, shown
 from ratelab.http.headers import Policy, read_policy, read_state
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """What became of one request; times are what `time.monotonic_ns` read."""
 
     sent_ns: int
@@ -62,7 +62,7 @@ _CONNECTING = 10  # seconds
 _UNANSWERED = (aiohttp.ClientError, OSError)  # a timeout is an OSError
 
 
-class Request(NamedTuple):
+class ScheduledRequest(NamedTuple):
     """One request of a schedule."""
 
     at: int
@@ -102,11 +102,11 @@ def reach(url: str) -> bool:
 def play(
     url: str,
     header: str,
-    requests: Sequence[Request],
+    requests: Sequence[ScheduledRequest],
     begin: Callable[[int], int],
     patience: float,
-    on_answer: Callable[[Answer], None],
-) -> tuple[int, list[Answer]]:
+    on_answer: Callable[[Response], None],
+) -> tuple[int, list[Response]]:
     """GET `url` for each of `requests` at its time, and return when that began and what was answered, in their order.
 
     `begin` is given the earliest beginning, as `time.monotonic_ns` counts, and returns the one to keep to; nothing is
@@ -125,7 +125,7 @@ def play(
         gc.set_threshold(*thresholds)
 
 
-class _Turn:
+class _ScheduleSlot:
     """A request's place in the schedule."""
 
     def __init__(self, due: int) -> None:
@@ -134,23 +134,23 @@ class _Turn:
         self.sent_ns: int | None = None
 
 
-_turn: ContextVar[_Turn] = ContextVar("turn")
+_turn: ContextVar[_ScheduleSlot] = ContextVar("turn")
 """The turn of the request that a task sends."""
 
 
 async def _play(
     url: str,
     header: str,
-    requests: Sequence[Request],
+    requests: Sequence[ScheduledRequest],
     begin: Callable[[int], int],
     patience: float,
-    on_answer: Callable[[Answer], None],
-) -> tuple[int, list[Answer]]:
+    on_answer: Callable[[Response], None],
+) -> tuple[int, list[Response]]:
     async with _session(patience + LEAD / 1e9) as session:
         origin = begin(time.monotonic_ns() + 2 * LEAD)
-        turns = [_Turn(origin + request.at) for request in requests]
+        turns = [_ScheduleSlot(origin + request.at) for request in requests]
 
-        async def ask(turn: _Turn, value: str) -> Answer:
+        async def ask(turn: _ScheduleSlot, value: str) -> Response:
             answer = await _ask(session, url, {header: value}, turn)
             on_answer(answer)
             return answer
@@ -167,7 +167,7 @@ async def _play(
         return origin, [task.result() for task in asked]
 
 
-async def _call(turns: Sequence[_Turn]) -> None:
+async def _call(turns: Sequence[_ScheduleSlot]) -> None:
     """Give each request its turn when it is due."""
     for turn in turns:
         await _until(turn.due)
@@ -180,7 +180,7 @@ async def _until(moment: int) -> None:
         await asyncio.sleep(max(0, left - _MARGIN) / 1e9)
 
 
-async def _ask(session: aiohttp.ClientSession, url: str, fields: Mapping[str, str], turn: _Turn) -> Answer:
+async def _ask(session: aiohttp.ClientSession, url: str, fields: Mapping[str, str], turn: _ScheduleSlot) -> Response:
     """Send one request when its turn has come, and tell what was answered; a task asks once."""
     _turn.set(turn)
     try:
@@ -190,9 +190,9 @@ async def _ask(session: aiohttp.ClientSession, url: str, fields: Mapping[str, st
                 await response.read()
     except _UNANSWERED as error:
         failed = time.monotonic_ns()
-        return Answer(turn.sent_ns or failed, failed, 0, error=_reason(error))
+        return Response(turn.sent_ns or failed, failed, 0, error=_reason(error))
     remaining, reset = read_state(_joined(response, "RateLimit") or "") or (None, None)
-    return Answer(
+    return Response(
         sent_ns=turn.sent_ns or answered,
         answered_ns=answered,
         status=response.status,

@@ -8,11 +8,11 @@ from itertools import chain
 from random import Random
 from typing import NamedTuple
 
-from ratelab.algorithms.plugins import blaming
+from ratelab.algorithms.plugins import attribute_errors
 from ratelab.lab.decisions import Row
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import NEVER, Algorithm, State
-from ratelab.verify.client import Answer
+from ratelab.verify.client import Response
 
 EARLY = 10_000_000
 """Nanoseconds that an answer may come before its delay is over: a server's timers are no finer."""
@@ -24,14 +24,14 @@ LOOK_BACK = 8
 """Requests admitted, at most, before which one denied that was under way with them is taken to have come."""
 
 
-class View(NamedTuple):
+class PossibleDecision(NamedTuple):
     """A decision as it falls at one of the moments at which it may have been made."""
 
     now: int
     row: Row
 
 
-class Leeway(NamedTuple):
+class Consistency(NamedTuple):
     """What one request may have been told by a server that decided all before it as the algorithm does."""
 
     explains: bool
@@ -49,7 +49,7 @@ class Leeway(NamedTuple):
 class _Asked(NamedTuple):
     """A request's answer, and the earliest and the latest moment at which it may have been decided."""
 
-    answer: Answer
+    answer: Response
     first: int
     last: int
 
@@ -65,10 +65,10 @@ class _World(NamedTuple):
     """A state that a key may be in, and the decision that led to it."""
 
     state: State
-    view: View
+    view: PossibleDecision
 
 
-def matches(view: View, answer: Answer) -> bool:
+def matches(view: PossibleDecision, answer: Response) -> bool:
     """Say whether an answer is what a decision makes of a request: admitted, once its delay is over, or denied."""
     allowed, _, _, _, delay = view.row
     if allowed:
@@ -76,7 +76,7 @@ def matches(view: View, answer: Answer) -> bool:
     return answer.denied
 
 
-def leeways(algorithm: Algorithm, traffic: Traffic, answers: Sequence[Answer]) -> list[Leeway]:
+def leeways(algorithm: Algorithm, traffic: Traffic, answers: Sequence[Response]) -> list[Consistency]:
     """Follow each key through all the states that it may have been in, given when it was asked and what it answered.
 
     A request may have been decided at any moment between its sending and its answer, less the delay that it had to
@@ -87,8 +87,8 @@ def leeways(algorithm: Algorithm, traffic: Traffic, answers: Sequence[Answer]) -
     of_key: dict[int, list[int]] = {}
     for index, key in enumerate(traffic.request_keys.tolist()):
         of_key.setdefault(key, []).append(index)
-    found: dict[int, Leeway] = {}
-    with blaming(algorithm):
+    found: dict[int, Consistency] = {}
+    with attribute_errors(algorithm):
         for own in of_key.values():
             asked = _in_order({index: answers[index] for index in own})
             rounds = _followed(algorithm, asked.values())
@@ -96,7 +96,7 @@ def leeways(algorithm: Algorithm, traffic: Traffic, answers: Sequence[Answer]) -
     return [found[index] for index in range(len(answers))]
 
 
-def _in_order(answers: Mapping[int, Answer]) -> dict[int, _Asked]:
+def _in_order(answers: Mapping[int, Response]) -> dict[int, _Asked]:
     """Put a key's requests in the order in which they may have been decided, and say when each was.
 
     Those admitted were in the order of their answers. Which of them was which makes no difference to what came after
@@ -110,7 +110,7 @@ def _in_order(answers: Mapping[int, Answer]) -> dict[int, _Asked]:
     return dict(sorted((asked | others).items(), key=lambda item: item[1].first if item[0] in asked else item[1].last))
 
 
-def _followed(algorithm: Algorithm, asked: Collection[_Asked]) -> Iterator[list[Leeway]]:
+def _followed(algorithm: Algorithm, asked: Collection[_Asked]) -> Iterator[list[Consistency]]:
     """Yield what a key's requests may have been told, taken in this order; those under way together at once.
 
     A denied one may also have been decided before some that were under way with it, and leaves their state as it is.
@@ -118,7 +118,7 @@ def _followed(algorithm: Algorithm, asked: Collection[_Asked]) -> Iterator[list[
     begin = end = next(iter(asked)).first
     states = [_Hypothesis(algorithm.start(begin), begin)]
     before: deque[list[_Hypothesis]] = deque(maxlen=LOOK_BACK)
-    together: list[Leeway] = []
+    together: list[Consistency] = []
     sure = True
     for one in asked:
         if one.first > end:
@@ -142,7 +142,7 @@ def _stepped(algorithm: Algorithm, states: Sequence[_Hypothesis], asked: _Asked)
 
     def stepped(state: State, moment: int) -> _World:
         trial = list(state)
-        return _World(trial, View(moment, algorithm.step(trial, moment, 1)))
+        return _World(trial, PossibleDecision(moment, algorithm.step(trial, moment, 1)))
 
     answer, first, last = asked
     steps = max(1, WORLDS // len(states) - 1)
@@ -168,16 +168,16 @@ def _distinct(algorithm: Algorithm, worlds: Sequence[_World]) -> list[_Hypothesi
     return [seen[then] for then in Random(0).sample(sorted(seen), min(WORLDS, len(seen)))]
 
 
-def _leeway(views: Sequence[View], explains: bool, sure: bool) -> Leeway:
+def _leeway(views: Sequence[PossibleDecision], explains: bool, sure: bool) -> Consistency:
     left = [view.row[1] if view.row[0] else 0 for view in views]
     again = [view.now + view.row[2] for view in views if not view.row[0] and view.row[2] != NEVER]
-    return Leeway(explains, sure, min(left), max(left), min(again, default=None), max(again, default=None))
+    return Consistency(explains, sure, min(left), max(left), min(again, default=None), max(again, default=None))
 
 
-def _shared(together: Sequence[Leeway]) -> Iterator[Leeway]:
+def _shared(together: Sequence[Consistency]) -> Iterator[Consistency]:
     """Give those that were under way together what any of them may have been told."""
     times = [time for one in together for time in (one.soonest, one.latest) if time is not None]
     least, most = min(one.least for one in together), max(one.most for one in together)
     soonest, latest = min(times, default=None), max(times, default=None)
     for one in together:
-        yield Leeway(one.explains, together[-1].sure, least, most, soonest, latest)
+        yield Consistency(one.explains, together[-1].sure, least, most, soonest, latest)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from ratelab.errors import shown
 from ratelab.lab.traffic import Traffic
-from ratelab.verify.client import Answer
-from ratelab.verify.consistency import Leeway
+from ratelab.verify.client import Response
+from ratelab.verify.consistency import Consistency
 
 SECOND = 10**9
 
@@ -40,7 +40,7 @@ class Example(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Fault:
+class HeaderError:
     """A kind of fault, one of `KINDS`, and the answers that have it."""
 
     kind: str
@@ -49,7 +49,7 @@ class Fault:
     """The first of them, at most `SHOWN`."""
 
 
-def faults(traffic: Traffic, leeway: Sequence[Leeway], answers: Sequence[Answer]) -> tuple[Fault, ...]:
+def faults(traffic: Traffic, leeway: Sequence[Consistency], answers: Sequence[Response]) -> tuple[HeaderError, ...]:
     """Return the faults in the fields of `answers`, in the order of `KINDS`; only what was admitted or denied has any.
 
     What depends on the simulation is looked at only where it is `sure`.
@@ -60,12 +60,14 @@ def faults(traffic: Traffic, leeway: Sequence[Leeway], answers: Sequence[Answer]
         if answer.admitted or answer.denied:
             earlier = before[index]
             past = None if earlier is None else (leeway[earlier], answers[earlier])
-            for kind, told in _told(room, answer, past):
+            for kind, told in _header_errors(room, answer, past):
                 found[kind].append(Example(index + 1, traffic.names[traffic.clients[index]], told))
-    return tuple(Fault(kind, len(many), tuple(many[:SHOWN])) for kind, many in found.items() if many)
+    return tuple(HeaderError(kind, len(many), tuple(many[:SHOWN])) for kind, many in found.items() if many)
 
 
-def _told(room: Leeway, answer: Answer, past: tuple[Leeway, Answer] | None) -> Iterator[tuple[str, str]]:
+def _header_errors(
+    room: Consistency, answer: Response, past: tuple[Consistency, Response] | None
+) -> Iterator[tuple[str, str]]:
     """Yield the faults of one answer; `past` is the last of its key that had come before the request was sent."""
     if answer.policy is None or answer.remaining is None:
         yield "missing-ratelimit", "no " + ("RateLimit" if answer.policy else "RateLimit-Policy")
@@ -81,7 +83,7 @@ def _told(room: Leeway, answer: Answer, past: tuple[Leeway, Answer] | None) -> I
             yield "remaining-rises", f"r={answer.remaining} after r={past[1].remaining}, at most {room.most} simulated"
 
 
-def _wait(room: Leeway, answer: Answer) -> Iterator[tuple[str, str]]:
+def _wait(room: Consistency, answer: Response) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the wait of a denied request.
 
     A client counts it from the answer, the server from its decision: it is early only if it is so for the client,
@@ -103,7 +105,7 @@ def _wait(room: Leeway, answer: Answer) -> Iterator[tuple[str, str]]:
             yield "late-retry-after", told
 
 
-def _earlier(traffic: Traffic, answers: Sequence[Answer]) -> list[int | None]:
+def _earlier(traffic: Traffic, answers: Sequence[Response]) -> list[int | None]:
     """Return for each request the last one of its key that had told what remains before this one was sent."""
     keys = traffic.request_keys.tolist()
     came = [index for index, answer in enumerate(answers) if answer.remaining is not None]

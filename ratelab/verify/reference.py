@@ -9,11 +9,11 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from ratelab.algorithms import find
-from ratelab.algorithms.plugins import blaming
+from ratelab.algorithms.plugins import attribute_errors
 from ratelab.errors import InputError, shown
-from ratelab.http.headers import Fields, Policy, read_policy
+from ratelab.http.headers import HeaderWriter, Policy, read_policy
 from ratelab.limiter import Algorithm, Decision
-from ratelab.verify.client import Answer
+from ratelab.verify.client import Response
 from ratelab.verify.schedule import depends_on_clock
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Referee:
         self._given = None if algo is None else _built(algo, quota)
         self._settled: Algorithm | None = None
 
-    def __call__(self, answer: Answer) -> None:
+    def __call__(self, answer: Response) -> None:
         """Look at an answer; only the first one decides."""
         if self._settled is None:
             self._check_status(answer)
@@ -56,7 +56,7 @@ class Referee:
             raise InputError(f"{self._url} gave no answer: name a limited page that answers GET")
         return self._settled
 
-    def _check_status(self, answer: Answer) -> None:
+    def _check_status(self, answer: Response) -> None:
         if not answer.status:
             raise InputError(f"{self._url} gave no answer ({answer.error}): start the service, or mend the URL")
         if not answer.admitted and not answer.denied:
@@ -100,16 +100,16 @@ class Referee:
 
 def _built(name: str, quota: Quota) -> Algorithm:
     kind = find(name)
-    with blaming(kind):
+    with attribute_errors(kind):
         return kind.from_quota(quota)
 
 
 def _policy_of(algorithm: Algorithm) -> Policy:
     """Return the policy that a server with `algorithm` tells."""
-    with blaming(algorithm):
-        told = dict(Fields(algorithm).of(Decision(True, 0, 0, 0, 0)))
+    with attribute_errors(algorithm):
+        told = dict(HeaderWriter(algorithm).of(Decision(True, 0, 0, 0, 0)))
     policy = read_policy(told[b"ratelimit-policy"].decode())
-    assert policy is not None  # noqa: S101  (it is written by `Fields`)
+    assert policy is not None  # noqa: S101  (it is written by `HeaderWriter`)
     return policy
 
 
@@ -126,7 +126,7 @@ class Seen:
         self._url, self._requests = url, requests
         self._answered = Counter[int]()
 
-    def __call__(self, answer: Answer) -> None:
+    def __call__(self, answer: Response) -> None:
         """Take note of an answer."""
         if answer.error == GONE:
             raise InputError(f"{self._url} has gone ({GONE}; {self}): start the service again, and play the whole")

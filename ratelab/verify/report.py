@@ -28,7 +28,7 @@ NOTICEABLE = 20_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Verdict:
+class VerifyReport:
     """An agreement, and what it is about."""
 
     agreement: Agreement
@@ -44,7 +44,7 @@ class Verdict:
     speed: float
 
 
-def verdict_object(verdict: Verdict) -> dict[str, Any]:
+def verdict_object(verdict: VerifyReport) -> dict[str, Any]:
     """Return the whole verdict as `--json` prints it; times are in seconds."""
     agreement = verdict.agreement
     return {
@@ -72,7 +72,7 @@ def verdict_object(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def verdict_text(verdict: Verdict) -> RenderableType:
+def verdict_text(verdict: VerifyReport) -> RenderableType:
     """Return what a person is told: how many answers agree, which do not, and why that may be."""
     agreement = verdict.agreement
     parts: list[RenderableType] = [
@@ -134,7 +134,7 @@ def _times(agreement: Agreement) -> Iterator[str]:
             yield f"{name + ':':13} {told}"
 
 
-def _hints(verdict: Verdict) -> Iterator[str]:
+def _hints(verdict: VerifyReport) -> Iterator[str]:
     """Yield what may be behind what was found, and what to do."""
     agreement, header = verdict.agreement, verdict.header
     keys = len(set(verdict.traffic.keys[verdict.traffic.clients].tolist()))

@@ -14,8 +14,8 @@ from timing import Bar, Figure, duration_figure, time_in_turn
 
 from ratelab.algorithms import ALGORITHMS, create
 from ratelab.lab import compiled, python_engine
-from ratelab.lab.decisions import ADMITTED, FIGURED, unfilled
-from ratelab.lab.replay import admitted
+from ratelab.lab.decisions import ADMITTED, FIGURED, allocate_columns
+from ratelab.lab.replay import replay_allowed
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Decision
 
@@ -56,7 +56,9 @@ def _plain() -> Iterator[Figure]:
     traffic = Traffic(times, clients, costs, tuple(map(str, range(10_000))), np.arange(10_000), 100 * 10**9)
     for name in ALGORITHMS:
         algorithm = create(name, "10/s", burst=20)
-        work = partial(python_engine.decide, algorithm, traffic, unfilled(traffic, Decision._fields), lambda _: None)
+        work = partial(
+            python_engine.decide, algorithm, traffic, allocate_columns(traffic, Decision._fields), lambda _: None
+        )
         seconds, floors = time_in_turn(work, partial(_spin, PLAIN_REQUESTS), rounds=3, clock=time.process_time)
         yield duration_figure(f"plain {name}", seconds, floors, PLAIN_REQUESTS / 1e9, "ns", PLAIN_BAR)
 
@@ -76,7 +78,9 @@ def _compiled() -> Iterator[Figure]:
     costs = {}
     for name in ALGORITHMS:
         algorithm = create(name, RATE, burst=BURSTS.get(name, peers_memory.BURST))
-        columns = unfilled(traffic, FIGURED if name == "leaky-bucket" else ADMITTED)  # the only one with a delay
+        columns = allocate_columns(
+            traffic, FIGURED if name == "leaky-bucket" else ADMITTED
+        )  # the only one with a delay
         work = partial(compiled.decide, algorithm, traffic, columns, lambda _: None)
         seconds, floors = time_in_turn(work, floor, clock=time.process_time)
         bar = COMPILED_BARS.get(name)
@@ -94,7 +98,7 @@ def _peers(traffic: Traffic, costs: dict[str, float]) -> Iterator[Figure]:
         costs=traffic.costs[:PEER_REQUESTS],
     )
     for package, (name, decide) in peers_memory.installed_peers().items():
-        expected = admitted(create(name, RATE, burst=peers_memory.BURST), first)
+        expected = replay_allowed(create(name, RATE, burst=peers_memory.BURST), first)
         start = time.process_time()
         decided = decide(first)
         cost = (time.process_time() - start) / PEER_REQUESTS

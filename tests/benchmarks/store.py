@@ -24,7 +24,7 @@ from timing import Bar, Figure, median_ratio, processor_pin, rate_figure, time_i
 
 from ratelab.algorithms import ALGORITHMS
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
-from ratelab.stores.valkey.server import Server
+from ratelab.stores.valkey.server import ValkeyServer
 
 ROUNDS = 15
 CALLS = 2_000
@@ -156,7 +156,7 @@ def _server() -> Iterator[int]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with TemporaryDirectory() as directory:
-        server = Server(Path(directory), port)
+        server = ValkeyServer(Path(directory), port)
         try:
             server.start()
             yield port

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     pass
 
-ON_STORE_ERROR = "local"
-STORE_DEADLINE = "100ms"
+DEFAULT_ON_STORE_ERROR = "local"
+DEFAULT_STORE_DEADLINE = "100ms"
 """What counts if nothing else is said."""
 
 
@@ -31,8 +31,8 @@ def check_store(store: str, on_error: str, deadline: str) -> float:
         raise InputError(f"store must be memory, embedded or a URL such as valkey://localhost:6379, got {got}")
     seconds = _seconds(deadline)
     for option, value, usual in (
-        ("--on-store-error", on_error, ON_STORE_ERROR),
-        ("--store-deadline", deadline, STORE_DEADLINE),
+        ("--on-store-error", on_error, DEFAULT_ON_STORE_ERROR),
+        ("--store-deadline", deadline, DEFAULT_STORE_DEADLINE),
     ):
         if store == "memory" and value != usual:
             raise InputError(f"{option} {value} is for a store that may fail: add --store embedded or a URL")
@@ -73,7 +73,7 @@ def _seconds(deadline: str) -> float:
     except InputError as error:
         raise InputError(f"--store-deadline: {error}") from None
     if not 0 < seconds <= LONGEST_DEADLINE:
-        rule = f"above 0 and at most {LONGEST_DEADLINE}s, such as {STORE_DEADLINE}"
+        rule = f"above 0 and at most {LONGEST_DEADLINE}s, such as {DEFAULT_STORE_DEADLINE}"
         raise InputError(f"--store-deadline must be {rule}, got {shown(deadline)}")
     return seconds
 
@@ -174,12 +174,12 @@ def setting(name: str, **attributes: Any) -> Callable[[Callable[..., None]], Cal
 @setting(
     "--on-store-error",
     type=click.Choice(["local", "open", "closed"]),
-    default=ON_STORE_ERROR,
+    default=DEFAULT_ON_STORE_ERROR,
     help="Without the store: each process limits by itself, everybody is let through, or nobody.",
 )
 @setting(
     "--store-deadline",
-    default=STORE_DEADLINE,
+    default=DEFAULT_STORE_DEADLINE,
     metavar="DURATION",
     help="How long a decision of the store may take.",
 )
@@ -225,10 +225,10 @@ def serve(
     check_ports(host, port, metrics_port)
     require("serve", serve=SERVES, valkey=KEEPS.get(store, ("valkey",)))
     from ratelab.algorithms import find
-    from ratelab.algorithms.plugins import blaming
+    from ratelab.algorithms.plugins import attribute_errors
     from ratelab.cli.serve.backend import in_memory, in_store
-    from ratelab.cli.serve.runner import Plan, run_alone, run_together
-    from ratelab.http.headers import Fields
+    from ratelab.cli.serve.runner import ServicePlan, run_alone, run_together
+    from ratelab.http.headers import HeaderWriter
     from ratelab.http.identity import Identity
     from ratelab.http.server import listen
 
@@ -238,9 +238,9 @@ def serve(
         listeners = [closing.enter_context(listen(host, port))]
         if metrics_port is not None:
             listeners.append(closing.enter_context(listen("127.0.0.1", metrics_port)))
-        with blaming(kind):
+        with attribute_errors(kind):
             algorithm = kind.from_quota(quota)
-            Fields(algorithm)  # which refuses what it cannot tell, before a file is made
+            HeaderWriter(algorithm)  # which refuses what it cannot tell, before a file is made
             if store == "memory":
                 backing = in_memory(algorithm, quota, max_keys, record, closing)
             else:
@@ -248,7 +248,7 @@ def serve(
             processes = {"workers": f"{workers} processes"} if workers > 1 else {}
             more = {**in_front(trusted_proxy, trusted_hops), **backing.described, **processes}
             lines = banner(algorithm, quota, key, listeners, more)
-        plan = Plan(
+        plan = ServicePlan(
             lambda: backing.service(identity, legacy_headers),
             listeners,
             access_log,

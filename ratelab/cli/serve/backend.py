@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from ratelab.limiter import Algorithm
     from ratelab.quota import Quota
 
-PATIENCE = 1.0
+STORE_STARTUP_TIMEOUT_S = 1.0
 """Seconds in which a store answers at the start, when it may have to be found first."""
 
 _NO_CLUSTER = "cluster support disabled"
 
 
-class Shared(NamedTuple):
+class StoreBackend(NamedTuple):
     """Where a quota is kept, and what is done while that place does not answer."""
 
     url: str
@@ -75,7 +75,7 @@ class Shared(NamedTuple):
         return None
 
     async def _ask(self) -> None:
-        limiter = self.limiter(PATIENCE)
+        limiter = self.limiter(STORE_STARTUP_TIMEOUT_S)
         try:
             await limiter.hit("", 0)
         finally:
@@ -116,14 +116,14 @@ def in_store(
 
     `deadline` is in seconds.
     """
-    from ratelab.stores.valkey.server import Keeper
+    from ratelab.stores.valkey.server import EmbeddedServer
 
     url = "unix:///nowhere" if store == "embedded" else store  # until all else is known to be right
-    shared = Shared(url, on_error, deadline, max_keys, algorithm, quota)
+    shared = StoreBackend(url, on_error, deadline, max_keys, algorithm, quota)
     shared.limiter()
     if store != "embedded":
         return Backing(shared.service, shared.described(private=False), shared.silence())
-    keeper = closing.enter_context(Keeper())
+    keeper = closing.enter_context(EmbeddedServer())
     shared = shared._replace(url=keeper.url)
     return Backing(shared.service, shared.described(private=True), shared.silence(), keeper.look)
 

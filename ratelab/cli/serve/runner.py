@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from ratelab.http.counters import Figures, Tally
+from ratelab.http.counters import CounterValues, SharedCounters
 from ratelab.http.server import run
-from ratelab.http.workers import Link, Workers
+from ratelab.http.workers import WorkerContext, Workers
 from ratelab.stores.recording import RecordingLimiter
 
 if TYPE_CHECKING:
     from ratelab.http.app import Service
-    from ratelab.http.counters import Figures
+    from ratelab.http.counters import CounterValues
     from ratelab.stores.recording import RecordingLimiter
 
 
@@ -28,7 +28,7 @@ class StatusLine:
 
     def __init__(
         self,
-        figures: Callable[[], Figures],
+        figures: Callable[[], CounterValues],
         live: bool,
         look: Callable[[], str | None],
         recording: RecordingLimiter | None = None,
@@ -87,7 +87,7 @@ class StatusLine:
                 self.say(click.style(f"recording has stopped: {self._failure}", fg="red"))
 
 
-def counted(figures: Figures) -> str:
+def counted(figures: CounterValues) -> str:
     """Write what a service does and has done: `1,204 admitted, 3 waiting, 40 denied, 2 clients in memory`."""
     counts, stats, health = figures
     queued = f" ({counts.delayed:,} after a wait)" if counts.delayed else ""
@@ -103,7 +103,7 @@ def counted(figures: Figures) -> str:
     return f"{counts.admitted:,} admitted{queued}{waiting}, {counts.denied:,} denied{dropped}{refused}{kept}"
 
 
-class Plan(NamedTuple):
+class ServicePlan(NamedTuple):
     """What is to be run."""
 
     make: Callable[[], Service]
@@ -123,7 +123,7 @@ class Plan(NamedTuple):
         if self.warning:
             status.say(self.warning)
 
-    def prepare(self, service: Service, closing: ExitStack, figures: Callable[[], Figures] | None = None) -> None:
+    def prepare(self, service: Service, closing: ExitStack, figures: Callable[[], CounterValues] | None = None) -> None:
         """Add to a service what it shows of itself."""
         if self.access_log and sys.stdout is not None:
             from ratelab.http.access_log import LineWriter
@@ -135,7 +135,7 @@ class Plan(NamedTuple):
             service.show_metrics_on(self.listeners[1].getsockname(), figures)
 
 
-def run_alone(plan: Plan) -> bool:
+def run_alone(plan: ServicePlan) -> bool:
     """Run a service until it is stopped; return whether all went well."""
     with ExitStack() as closing:
         service = plan.make()
@@ -148,18 +148,18 @@ def run_alone(plan: Plan) -> bool:
         return status.end()
 
 
-def run_together(plan: Plan, count: int) -> bool:
+def run_together(plan: ServicePlan, count: int) -> bool:
     """Run a service in so many processes until it is stopped; return whether all went well."""
-    tally = Tally(count)
+    tally = SharedCounters(count)
     status = StatusLine(tally.total, not plan.access_log, plan.look)
     plan.begin(status)
 
-    def work(link: Link) -> None:
+    def work(link: WorkerContext) -> None:
         tally.begin(link.number)
         with ExitStack() as closing, _log_lines_to(link.say):
             service = plan.make()
 
-            def total() -> Figures:
+            def total() -> CounterValues:
                 tally.write(service.figures())
                 return tally.total()
 

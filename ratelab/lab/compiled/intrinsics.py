@@ -67,7 +67,7 @@ def _fetch(typing_context: Any, states: Any, first: Any) -> tuple[Any, Callable[
     return types.void(states, types.intp), generate
 
 
-fetch: Any = intrinsic(_fetch)
+prefetch: Any = intrinsic(_fetch)
 
 
 def _piece(typing_context: Any, states: Any, first: Any, size: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
@@ -76,15 +76,15 @@ def _piece(typing_context: Any, states: Any, first: Any, size: Any) -> tuple[Any
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = signature.args[0]
         all_of_them = context.make_array(kind)(context, builder, arguments[0])
-        piece = context.make_array(kind)(context, builder)
+        unchecked_slice = context.make_array(kind)(context, builder)
         width, begin = all_of_them.itemsize, builder.gep(all_of_them.data, [arguments[1]])
-        arrayobj.populate_array(piece, begin, [arguments[2]], [width], width, meminfo=None)
-        return piece._getvalue()
+        arrayobj.populate_array(unchecked_slice, begin, [arguments[2]], [width], width, meminfo=None)
+        return unchecked_slice._getvalue()
 
     return states(states, types.intp, types.intp), generate
 
 
-piece: Any = intrinsic(_piece)
+unchecked_slice: Any = intrinsic(_piece)
 
 
 def _is_part_of_them(result: str, arguments: Any, aliases: Any, aliases_of_arguments: Any) -> None:
@@ -101,8 +101,8 @@ def _quotient(typing_context: Any, number: Any, reciprocal: Any) -> tuple[Any, C
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         number, multiplier, shift, _ = _words(context, builder, signature, arguments)
         sign = builder.ashr(number, _WORD(63))
-        quotient = _divided(builder, _doubled(builder, builder.xor(number, sign)), multiplier, shift)
-        return builder.xor(quotient, sign)  # -n // d is ~((n - 1) // d)
+        divide_floor = _divided(builder, _doubled(builder, builder.xor(number, sign)), multiplier, shift)
+        return builder.xor(divide_floor, sign)  # -n // d is ~((n - 1) // d)
 
     return types.int64(number, reciprocal), generate
 
@@ -117,8 +117,8 @@ def _ceiling(typing_context: Any, number: Any, reciprocal: Any) -> tuple[Any, Ca
     return types.int64(number, reciprocal), generate
 
 
-quotient: Any = intrinsic(_quotient)
-ceiling: Any = intrinsic(_ceiling)
+divide_floor: Any = intrinsic(_quotient)
+divide_ceil: Any = intrinsic(_ceiling)
 
 _WORD = ir.IntType(64)
 

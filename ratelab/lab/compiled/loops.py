@@ -14,8 +14,8 @@ from numba.core.errors import NumbaError
 from numba.extending import overload
 
 from ratelab.lab.compiled import intrinsics
-from ratelab.lab.compiled.intrinsics import fetch, jitted, made, piece
-from ratelab.lab.compiled.specialize import MEANINGS, NotCompiledError, stand_in_for
+from ratelab.lab.compiled.intrinsics import jitted, made, prefetch, unchecked_slice
+from ratelab.lab.compiled.specialize import FIELD_TYPES, NotCompiledError, specialized
 from ratelab.lab.compiled.states import FAR, NEAR
 from ratelab.lab.decisions import ADMITTED, FIGURED, is_complete
 from ratelab.lab.spill import Integers
@@ -31,18 +31,18 @@ def compiled(algorithm: Algorithm, numbers: int, fields: tuple[str, ...], priced
     request's key and `FAR` keys more, its time and, if it is `priced`, its cost, and the columns of `fields` to fill.
     Raises `NotCompiledError` if the step cannot be compiled.
     """
-    stand_in = stand_in_for(algorithm, numbers, is_complete(fields))
+    stand_in = specialized(algorithm, numbers, is_complete(fields))
     try:
         return partial(_loop(numba.typeof(stand_in), fields, priced), stand_in)  # type: ignore[no-untyped-call]
     except NumbaError as error:
-        raise NotCompiledError(_told(algorithm, error)) from error
+        raise NotCompiledError(_compile_error(algorithm, error)) from error
 
 
 @cache
 def _loop(stand_in: Any, fields: tuple[str, ...], priced: bool) -> Any:
     """Return the loop for a type of tuples; costs may be one number shown again and again."""
     keys, times = _read_only(numba.uint32), _read_only(numba.int64)
-    begins = numba.none if MEANINGS[stand_in.instance_class].width else _read_only(numba.int64)
+    begins = numba.none if FIELD_TYPES[stand_in.instance_class].width else _read_only(numba.int64)
     costs = _read_only(numba.int64, "A") if priced else numba.none
     filled = [_FLAGS, *[_COLUMN] * (len(fields) - 1)]
     loop, signature = _LOOPS[fields], numba.void(stand_in, _COLUMN, begins, keys, times, costs, *filled)
@@ -56,7 +56,7 @@ def step(self: Any, state: Integers, now: int, cost: int) -> tuple[bool, int, in
 
 @overload(step, inline="always", strict=False)
 def _step_of(self: Any, state: Any, now: Any, cost: Any) -> Callable[..., Any]:  # noqa: ARG001  (told by its types)
-    return MEANINGS[self.instance_class].step
+    return FIELD_TYPES[self.instance_class].step
 
 
 def cost_of(costs: Any, n: int) -> int:
@@ -76,7 +76,7 @@ def begin_of(algorithm: Any, begins: Any, key: Any) -> int:
 
 @overload(begin_of, inline="always", strict=False)
 def _begin_of(algorithm: Any, begins: Any, key: Any) -> Callable[..., Any]:  # noqa: ARG001  (told by its types)
-    width = MEANINGS[algorithm.instance_class].width
+    width = FIELD_TYPES[algorithm.instance_class].width
     if width is None:
         return lambda algorithm, begins, key: begins[key]  # noqa: ARG005
     return lambda algorithm, begins, key: width * key  # noqa: ARG005
@@ -85,7 +85,7 @@ def _begin_of(algorithm: Any, begins: Any, key: Any) -> Callable[..., Any]:  # n
 @numba.njit(inline="always")
 def _state(algorithm: Any, states: Any, begins: Any, key: Any) -> Any:
     begin = begin_of(algorithm, begins, key)
-    return piece(states, begin, begin_of(algorithm, begins, key + 1) - begin)
+    return unchecked_slice(states, begin, begin_of(algorithm, begins, key + 1) - begin)
 
 
 def fetch_within(algorithm: Any, state: Any) -> None:
@@ -95,16 +95,16 @@ def fetch_within(algorithm: Any, state: Any) -> None:
 
 @overload(fetch_within, inline="always", strict=False)
 def _fetch_within(algorithm: Any, state: Any) -> Callable[..., Any]:  # noqa: ARG001  (told by its types)
-    looks_at = MEANINGS[algorithm.instance_class].looks_at
+    looks_at = FIELD_TYPES[algorithm.instance_class].looks_at
     if looks_at is None:
         return lambda algorithm, state: None  # noqa: ARG005
     place = numba.njit(looks_at)
-    return lambda algorithm, state: fetch(state, place(algorithm, state))
+    return lambda algorithm, state: prefetch(state, place(algorithm, state))
 
 
 @numba.njit(inline="always")
 def _fetch_ahead(algorithm: Any, states: Any, begins: Any, keys: Any, n: Any) -> None:
-    fetch(states, begin_of(algorithm, begins, keys[n + FAR]))
+    prefetch(states, begin_of(algorithm, begins, keys[n + FAR]))
     fetch_within(algorithm, _state(algorithm, states, begins, keys[n + NEAR]))
 
 
@@ -144,7 +144,7 @@ def _read_only(kind: Any, layout: Literal["C", "A"] = "C") -> Any:
     return numba.types.Array(kind, 1, layout, readonly=True)
 
 
-def _told(algorithm: Algorithm, error: NumbaError) -> str:
+def _compile_error(algorithm: Algorithm, error: NumbaError) -> str:
     """Say on which line of its file a step could not be compiled; the compiler's own words would tell nobody why."""
     path, text = getfile(type(algorithm)), str(error)
     lines = re.findall(rf'File "[^"]*{re.escape(Path(path).name)}", line (\d+)', text)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ratelab.lab.compiled.intrinsics import ceiling, quotient
+from ratelab.lab.compiled.intrinsics import divide_ceil, divide_floor
 from ratelab.lab.compiled.step_source import function_of, tree_of
 
 SUFFIXES = ("_multiplier", "_shift", "_rest")
@@ -37,8 +37,8 @@ def shortened(step: Callable[..., Any], unkept: tuple[int, ...]) -> tuple[Callab
     It leaves the `unkept` places of a state as they are.
     """
     tree = tree_of(step)
-    rewriter = _Rewriter(tree, unkept)
-    known = {"quotient": quotient, "ceiling": ceiling, "unsigned": np.uint64}
+    rewriter = _StepOptimizer(tree, unkept)
+    known = {"quotient": divide_floor, "ceiling": divide_ceil, "unsigned": np.uint64}
     return function_of(rewriter.visit(tree), step, known), tuple(sorted(rewriter.divisors))
 
 
@@ -53,7 +53,7 @@ def _fields(tree: ast.AST) -> dict[str, str]:
     return found
 
 
-class _Rewriter(ast.NodeTransformer):
+class _StepOptimizer(ast.NodeTransformer):
     def __init__(self, tree: ast.FunctionDef, unkept: tuple[int, ...]) -> None:
         self.divisors: set[str] = set()
         self._fields = _fields(tree)

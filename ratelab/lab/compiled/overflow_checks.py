@@ -48,11 +48,11 @@ def rewritten(
     """
     if step.__code__.co_freevars or hasattr(step, "__wrapped__"):
         raise RefusedError(f"{getfile(step)}: its step is more than its text says")
-    tree = _Rewriter(step, fields).visit(tree_of(step))
+    tree = _OverflowChecker(step, fields).visit(tree_of(step))
     return function_of(tree, step, {_PREFIX + name: function for name, function in functions.items()})
 
 
-class _Rewriter(ast.NodeTransformer):
+class _OverflowChecker(ast.NodeTransformer):
     def __init__(self, step: Callable[..., Any], fields: Container[str]) -> None:
         self._file, self._fields = getfile(step), fields
         self._own, self._known = {*step.__code__.co_varnames}, {**vars(builtins), **step.__globals__}

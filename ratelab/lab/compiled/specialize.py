@@ -32,7 +32,7 @@ class Meaning(NamedTuple):
     """See `ratelab.limiter.LongStated`."""
 
 
-MEANINGS: dict[type, Meaning] = {}
+FIELD_TYPES: dict[type, Meaning] = {}
 """Of each class of tuples."""
 
 
@@ -40,7 +40,7 @@ class NotCompiledError(Exception):
     """A step cannot be compiled; the message says where and why."""
 
 
-def stand_in_for(algorithm: Algorithm, numbers: int, complete: bool) -> Any:
+def specialized(algorithm: Algorithm, numbers: int, complete: bool) -> Any:
     """Return the tuple that stands in for `algorithm`, whose states have so many `numbers`.
 
     It tells all of a decision, or, unless `complete`, just what figures are made of.
@@ -61,7 +61,7 @@ def stand_in_for(algorithm: Algorithm, numbers: int, complete: bool) -> Any:
     width = numbers if numbers < WIDE else None
     digest = blake2b(text + _machinery(), digest_size=12).hexdigest()
     stand_in = __getattr__("-".join((kind.__name__, f"{digest}_{width}_{complete}", *names)))
-    MEANINGS[stand_in] = Meaning(compiled_step, width, getattr(kind, "looks_at", None) if is_ours(kind) else None)
+    FIELD_TYPES[stand_in] = Meaning(compiled_step, width, getattr(kind, "looks_at", None) if is_ours(kind) else None)
     return stand_in(*values)
 
 

@@ -81,7 +81,7 @@ def _weight(value: str) -> float:
     return float(Fraction(value))
 
 
-MOST_CLIENTS = 100_000
+MAX_CLIENT_COUNT = 100_000
 """The largest `count` of a client."""
 
 
@@ -174,7 +174,7 @@ class Client(_Strict):
     """One client, or `count` alike; those with the same `key` share one quota."""
 
     name: Text
-    count: Annotated[int, PlainValidator(whole(1, MOST_CLIENTS))] = 1
+    count: Annotated[int, PlainValidator(whole(1, MAX_CLIENT_COUNT))] = 1
     key: Text | None = None
     traffic: Annotated[list[Annotated[Pattern, Field(discriminator="pattern")]], Field(min_length=1)]
     cost: Annotated[dict[int, float], PlainValidator(cost_weights)] = {1: 1.0}

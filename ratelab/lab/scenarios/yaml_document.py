@@ -14,7 +14,7 @@ LARGEST_FILE = 250_000
 MOST_VALUES = 100_000
 """Values that a file may hold once its anchors are expanded."""
 
-LONGEST_VALUE = 2000
+MAX_VALUE_CHARS = 2000
 """Characters of a single value."""
 
 Place = tuple[str | int, ...]
@@ -68,8 +68,8 @@ class Document:
         if isinstance(node, yaml.SequenceNode):
             return [self._plain(item, (*place, index)) for index, item in enumerate(node.value)]
         if not isinstance(node, yaml.MappingNode):
-            if len(node.value) > LONGEST_VALUE:
-                raise self.error(place, f"a value has at most {LONGEST_VALUE} characters, got {len(node.value):,}")
+            if len(node.value) > MAX_VALUE_CHARS:
+                raise self.error(place, f"a value has at most {MAX_VALUE_CHARS} characters, got {len(node.value):,}")
             return str(node.value)
         values: dict[str, Value] = {}
         for key, item in node.value:

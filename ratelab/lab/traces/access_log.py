@@ -16,7 +16,7 @@ Event = tuple[str, int, int]
 ReadLine = Callable[[str], Event]
 """Reads a line as a request, or raises `LineError`; a blank line is an error too."""
 
-FIELDS = ("ip", "user", "method", "path", "status", "referer", "agent")
+LOG_FIELDS = ("ip", "user", "method", "path", "status", "referer", "agent")
 """The fields of a log that can name the client; `path` stands without its query."""
 
 _QUOTED = r'[^"\\]*(?:\\.[^"\\]*)*'
@@ -43,7 +43,7 @@ def log_reader(key: str) -> ReadLine:
     """Make the reader of a log's lines, whose client is the field `key`; whatever follows the known fields is ignored.
 
     A field that is empty or `-`, as a log writes what it does not know, is a missing client.
-    Raises `InputError` for a key that is not one of `FIELDS`.
+    Raises `InputError` for a key that is not one of `LOG_FIELDS`.
     """
     _check(key)
     pattern = _COMBINED if key in ("referer", "agent") else _COMMON
@@ -69,10 +69,10 @@ def log_reader(key: str) -> ReadLine:
 
 def _check(key: str) -> None:
     """Refuse what is no field of a log."""
-    if key not in FIELDS:
-        near = get_close_matches(key, FIELDS, 1)
+    if key not in LOG_FIELDS:
+        near = get_close_matches(key, LOG_FIELDS, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"the key of a log must be one of {', '.join(FIELDS)}, got {shown(key)}{hint}")
+        raise InputError(f"the key of a log must be one of {', '.join(LOG_FIELDS)}, got {shown(key)}{hint}")
 
 
 def log_pattern(key: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from ratelab.errors import shown
 from ratelab.lab.spill import Integers
 from ratelab.lab.traces.access_log import ReadLine
-from ratelab.lab.traces.files import LONGEST, LineError, RepeatedError
+from ratelab.lab.traces.files import MAX_LINE_CHARS, LineError, RepeatedError
 
 Lines = Sequence[tuple[int, str]]
 """Lines with their numbers."""
@@ -112,8 +112,8 @@ class Reader:
         add_number, add_time, add_client, add_cost = (column.append for column in columns)
         for number, line in lines:
             try:
-                if len(line) > LONGEST:
-                    raise LineError(f"a line must have at most {LONGEST} characters")
+                if len(line) > MAX_LINE_CHARS:
+                    raise LineError(f"a line must have at most {MAX_LINE_CHARS} characters")
                 client, time, cost = read_line(line)
             except RepeatedError:
                 self.repeated += 1

@@ -20,9 +20,9 @@ from ratelab.lab.traces import arrow
 from ratelab.lab.traces.arrow import Tree
 from ratelab.lab.traces.batches import Columns, Part, unread
 from ratelab.lab.traces.csv_rows import column_of
-from ratelab.lab.traces.files import LONGEST, Block, LineError
+from ratelab.lab.traces.files import MAX_LINE_CHARS, Block, LineError
 from ratelab.lab.traces.formats import Format
-from ratelab.lab.traces.jsonl import Fields
+from ratelab.lab.traces.jsonl import FieldNames
 from ratelab.lab.traces.timestamps import PLAIN_TIMES, read_log_instant
 from ratelab.quota import LARGEST, UNITS
 
@@ -37,7 +37,7 @@ class Shape(NamedTuple):
     """Nanoseconds that a time's number counts."""
 
 
-def shape_of(line: str, fields: Fields) -> Shape | None:
+def shape_of(line: str, fields: FieldNames) -> Shape | None:
     """Return the shape of a JSON object in which every field is found; None if there is none that is plain.
 
     Where the first of several names that it may have is missing, it must be missing in others, too. What `--events`
@@ -120,7 +120,7 @@ def part_of(block: Block, format_: Format) -> Part:
     """Read a block; lines that are not plain are left to be read one by one."""
     text = block.text if block.text.isascii() else block.text.decode(errors="replace").encode()
     lines = arrow.lines_of(text)
-    rows = np.flatnonzero(arrow.sizes(lines) <= LONGEST)
+    rows = np.flatnonzero(arrow.sizes(lines) <= MAX_LINE_CHARS)
     if format_.fields:
         requests = _in_objects(lines, rows, format_.fields)
     else:
@@ -153,7 +153,7 @@ def _in_rows(lines: arrow.Texts, rows: Integers, patterns: Sequence[str], unit: 
         rows = np.delete(rows, places)
 
 
-def _in_objects(lines: arrow.Texts, rows: Integers, fields: Fields) -> Iterator[Found]:
+def _in_objects(lines: arrow.Texts, rows: Integers, fields: FieldNames) -> Iterator[Found]:
     """Read JSON objects of one shape, if all are of it, that of the first."""
     rows = rows[arrow.are_objects(arrow.taken(lines, rows))]
     lines = arrow.taken(lines, rows)
@@ -219,7 +219,7 @@ def _start(text: str) -> int | None:
         return None
 
 
-def named_columns(path: str, fields: Fields) -> Fields:
+def named_columns(path: str, fields: FieldNames) -> FieldNames:
     """Return the names of the columns to read; raise `InputError` for a file that lacks one or is none."""
     names = arrow.parquet_names(path)
     small = [name.lower() for name in names]
@@ -229,10 +229,10 @@ def named_columns(path: str, fields: Fields) -> Fields:
 
     time = find(tuple(fields.times), "time")
     cost = find((fields.cost,), "cost") if fields.cost else None
-    return Fields((find(tuple(fields.clients), "key"),), (time,), cost, fields.unit_of(time.lower()))
+    return FieldNames((find(tuple(fields.clients), "key"),), (time,), cost, fields.unit_of(time.lower()))
 
 
-def parquet_parts(path: str, fields: Fields, progress: Callable[[int], None] | None) -> Generator[Part, None, None]:
+def parquet_parts(path: str, fields: FieldNames, progress: Callable[[int], None] | None) -> Generator[Part, None, None]:
     """Yield the rows, numbered from 1; those that are not plain are left as JSON objects of text."""
     names = [*fields.clients, *fields.times, *([fields.cost] if fields.cost else [])]
     number, stored = 1, Path(path).stat().st_size

@@ -9,14 +9,14 @@ from difflib import get_close_matches
 from ratelab.errors import InputError, shown
 from ratelab.lab.traces.access_log import Event, ReadLine
 from ratelab.lab.traces.files import LineError
-from ratelab.lab.traces.jsonl import Fields, event, lacks, one_algorithm
+from ratelab.lab.traces.jsonl import FieldNames, event, lacks, one_algorithm
 from ratelab.lab.traces.timestamps import PLAIN_ISO, PLAIN_NUMBER
 
 _INK = {",": r"!#-+.-~-", ";": "!#-:<-~", "\t": "!#-~"}
 """What can be seen of ASCII, without quotes and a delimiter: within the brackets of a pattern."""
 
 
-def csv_reader(header: str, fields: Fields) -> ReadLine:
+def csv_reader(header: str, fields: FieldNames) -> ReadLine:
     """Make the reader of the rows under a CSV header, whose names count in any case of letters; a line is a row.
 
     Raises `InputError` for a header that lacks a field.
@@ -42,13 +42,13 @@ def csv_reader(header: str, fields: Fields) -> ReadLine:
     return read
 
 
-def csv_unit(header: str, fields: Fields) -> int:
+def csv_unit(header: str, fields: FieldNames) -> int:
     """Return how many nanoseconds a number in the column of the time counts."""
     names = csv_header(header)
     return fields.unit_of(names[column_of(names, fields.times, "time")])
 
 
-def csv_patterns(header: str, fields: Fields) -> tuple[str, ...]:
+def csv_patterns(header: str, fields: FieldNames) -> tuple[str, ...]:
     """Return patterns of nearly all rows that `csv_reader` reads, and reads as the sum of their groups.
 
     The groups are `client`, `cost` if there is one, and those of a plain time. There are none for what `--events`

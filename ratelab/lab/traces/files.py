@@ -14,11 +14,11 @@ from typing import BinaryIO, NamedTuple
 
 from ratelab.errors import InputError, install_hint
 
-LONGEST = 65_536
+MAX_LINE_CHARS = 65_536
 """Characters a line may have. A longer line is cut, yet stays longer than this, so that its length tells."""
 
 _BLOCK = 2**21
-_MOST_BYTES = 4 * (LONGEST + 1)  # UTF-8 spends at most four bytes on a character
+_MOST_BYTES = 4 * (MAX_LINE_CHARS + 1)  # UTF-8 spends at most four bytes on a character
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _PARQUET = b"PAR1"

@@ -10,10 +10,10 @@ from ratelab.errors import InputError, shown
 from ratelab.lab.traces.access_log import ReadLine, is_log_line, log_pattern, log_reader
 from ratelab.lab.traces.csv_rows import csv_delimiter, csv_header, csv_patterns, csv_reader, csv_unit
 from ratelab.lab.traces.files import Block
-from ratelab.lab.traces.jsonl import CLIENTS, TIMES, Fields, json_reader
+from ratelab.lab.traces.jsonl import CLIENTS, TIMES, FieldNames, json_reader
 from ratelab.quota import UNITS
 
-FORMATS = ("auto", "log", "jsonl", "csv", "parquet")
+TRACE_FORMATS = ("auto", "log", "jsonl", "csv", "parquet")
 TIME_UNITS = ("s", "ms", "us", "ns")
 WITHIN_SECOND = ("spread", "start")
 
@@ -44,16 +44,16 @@ class TraceOptions:
     """Whether a line that cannot be read is an error."""
 
     def __post_init__(self) -> None:
-        _check_one_of("format", self.format, FORMATS)
+        _check_one_of("format", self.format, TRACE_FORMATS)
         _check_one_of("unit", self.unit, TIME_UNITS)
         _check_one_of("within_second", self.within_second, WITHIN_SECOND)
 
     @property
-    def fields(self) -> Fields:
+    def fields(self) -> FieldNames:
         """The fields of a record that these options name."""
         clients = CLIENTS if self.key == "ip" else (self.key,)
         times = TIMES if self.time is None else (self.time,)
-        return Fields(clients, times, self.cost, UNITS[self.unit])
+        return FieldNames(clients, times, self.cost, UNITS[self.unit])
 
 
 Blocks = Iterator[Block]
@@ -69,7 +69,7 @@ class Format:
     """What matches one of these, `read_line` reads as the sum of the groups; see `log_pattern` and `csv_patterns`."""
     unit: int = UNITS["s"]
     """Nanoseconds that a time's number counts."""
-    fields: Fields | None = None
+    fields: FieldNames | None = None
     """Those of JSON objects."""
 
     @property
@@ -108,11 +108,11 @@ def _log(options: TraceOptions) -> Format:
     return Format("log", log_reader(options.key), (log_pattern(options.key),))
 
 
-def _json(fields: Fields) -> Format:
+def _json(fields: FieldNames) -> Format:
     return Format("jsonl", json_reader(fields), fields=fields)
 
 
-def _csv(header: str, fields: Fields) -> Format:
+def _csv(header: str, fields: FieldNames) -> Format:
     return Format("csv", csv_reader(header, fields), csv_patterns(header, fields), csv_unit(header, fields))
 
 

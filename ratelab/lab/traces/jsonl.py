@@ -27,7 +27,7 @@ _JSON = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
 
 
 @dataclass(frozen=True)
-class Fields:
+class FieldNames:
     """Where a record says who asks, when and at what cost: the first of these names that it has."""
 
     clients: Sequence[str]
@@ -42,7 +42,7 @@ class Fields:
         return 1 if time == "at_ns" else self.unit
 
 
-def json_reader(fields: Fields) -> ReadLine:
+def json_reader(fields: FieldNames) -> ReadLine:
     """Make the reader of JSON objects, one a line; the name `a.b` also finds a field `b` within `a`."""
     same = one_algorithm()
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ratelab.errors import InputError, install_hint
-from ratelab.lab.spill import Column, Gathering, Stored
+from ratelab.lab.spill import Column, DiskColumn, Gathering
 from ratelab.lab.traces.access_log import ReadLine
 from ratelab.lab.traces.batches import REJECTS_KEPT, Columns, Numbering, Part, Reader, Reject, unread
 from ratelab.lab.traces.files import (
@@ -255,7 +255,7 @@ def _trace(files: Sequence[_File], gathered: _Gathered, within_second: str) -> T
     names = tuple(map(printable, gathered.index))
     keys = np.arange(len(names), dtype=np.int64)
     traffic: Asked
-    if isinstance(requests, Stored):
+    if isinstance(requests, DiskColumn):
         traffic = LongTraffic(requests, names, keys, duration, start, gathered.dearest)
     else:
         traffic = from_rows(requests, names, keys, duration, start)

@@ -14,7 +14,7 @@ from ratelab.lab.scenarios.arrivals import exponential, random_bits, uniform
 from ratelab.lab.traces.timestamps import MONTHS
 from ratelab.quota import UNITS, Quota
 
-MOST_CLIENTS = 2**24
+MAX_ADDRESSES = 2**24
 """There are no more addresses in 10.0.0.0/8."""
 
 _BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
@@ -29,8 +29,8 @@ def sample_lines(lines: int, clients: int, rate: Quota, seed: int) -> Iterator[s
     Requests are a Poisson process of this rate, all clients together; the k-th client asks in proportion to k**-1.1
     (Zipf's law, as the popularity of pages has it: Breslau et al., "Web caching and Zipf-like distributions", 1999).
     """
-    if clients > MOST_CLIENTS:
-        raise InputError(f"there must be at most {MOST_CLIENTS} clients, got {clients}")
+    if clients > MAX_ADDRESSES:
+        raise InputError(f"there must be at most {MAX_ADDRESSES} clients, got {clients}")
     shares = np.cumsum(np.arange(1, clients + 1) ** -_ZIPF)
     hosts = [f"10.{one >> 16}.{one >> 8 & 255}.{one & 255} - - [" for one in range(clients)]
     requests = [_request(number) for number in range(_REQUESTS)]

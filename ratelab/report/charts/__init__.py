@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 THEMES = ("light", "dark")
 
-FORMATS = ("png", "svg", "pdf")
+IMAGE_FORMATS = ("png", "svg", "pdf")
 
 __all__ = ["CHARTS", "FORMATS", "THEMES", "draw", "draw_sweep", "render_figure"]
 
@@ -31,11 +31,11 @@ def draw(comparison: Comparison, chart: str = "comparison", theme: str = "light"
     The comparison must have kept its decisions. The picture is 8 inches wide and as high as it needs.
     """
     from ratelab.report.charts.canvas import Sheet, styled
-    from ratelab.report.charts.view import View
+    from ratelab.report.charts.view import ComparisonView
     from ratelab.report.summary import findings
     from ratelab.report.tables import heading
 
-    view = View(comparison, theme)
+    view = ComparisonView(comparison, theme)
     module = import_module(f"{__name__}.{chart}")
     title = module.finding(view) if len(comparison.traffic) else findings(comparison)[0]
     about = heading(comparison).replace("\n", "; ")
@@ -58,7 +58,7 @@ def draw_sweep(results: Sequence[Swept], theme: str = "light", caption: str = ""
 
 
 def render_figure(figure: Figure, file_format: str) -> bytes:
-    """Return the picture as a file of `FORMATS`, or of webp for a page; the same picture gives the same bytes."""
+    """Return the picture as a file of `IMAGE_FORMATS`, or of webp for a page; the same picture gives the same bytes."""
     from ratelab.report.charts.canvas import render_figure
 
     return render_figure(figure, file_format)

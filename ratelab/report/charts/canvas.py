@@ -64,7 +64,7 @@ class Box(NamedTuple):
 
 Values = NDArray[Any]
 
-WIDTH = 8.0
+FIGURE_WIDTH_IN = 8.0
 MARGIN = 0.25
 TITLE, CAPTION, LABEL = Pen(12, bold=True), Pen(9), Pen(9)
 
@@ -105,13 +105,13 @@ class Sheet:
 
     def __init__(self, title: str, caption: str, height: float, theme: str) -> None:
         self.theme = THEMES[theme]
-        width = WIDTH - 2 * MARGIN
+        width = FIGURE_WIDTH_IN - 2 * MARGIN
         titles = TITLE.broken(legible(title), width, 3)
         captions = [line for part in caption.splitlines() for line in CAPTION.broken(legible(part), width, 2)]
         top = MARGIN + len(titles) * TITLE.line + 0.05
         self.body = Box(MARGIN, top + len(captions) * CAPTION.line + 0.15, width, height)
         self._height = self.body.bottom + MARGIN
-        self.figure = Figure((WIDTH, self._height), facecolor=self.theme.paper)
+        self.figure = Figure((FIGURE_WIDTH_IN, self._height), facecolor=self.theme.paper)
         self.figure.set_label(title)  # which is also what a file says of itself
         FigureCanvasAgg(self.figure)
         for number, line in enumerate(titles):
@@ -121,18 +121,23 @@ class Sheet:
 
     def text(
         self, x: float, y: float, text: str, pen: Pen = LABEL, colour: str = "", align: str = "left",
-        width: float = WIDTH,
+        width: float = FIGURE_WIDTH_IN,
     ) -> None:  # fmt: skip
         """Write a line whose middle is at the height of `y`, cut to `width`."""
         cut, seen = pen.cut(legible(text), width), lettered(colour or self.theme.quiet, self.theme)
         self.figure.text(
-            x / WIDTH, 1 - y / self._height, cut,
+            x / FIGURE_WIDTH_IN, 1 - y / self._height, cut,
             color=seen, ha=align, va="center_baseline", fontproperties=pen.font(cut),
         )  # fmt: skip
 
     def axes(self, box: Box, right: float, top: float, bottom: float = 0) -> Axes:
         """Return axes that fill the box, from 0 to `right` and from `bottom` to `top`."""
-        place = (box.left / WIDTH, 1 - box.bottom / self._height, box.width / WIDTH, box.height / self._height)
+        place = (
+            box.left / FIGURE_WIDTH_IN,
+            1 - box.bottom / self._height,
+            box.width / FIGURE_WIDTH_IN,
+            box.height / self._height,
+        )
         axes = self.figure.add_axes(place, xlim=(0, right), ylim=(bottom, top), facecolor="none")
         axes.set_axisbelow(True)
         axes.tick_params(color=self.theme.quiet, labelcolor=self.theme.quiet)
@@ -163,7 +168,7 @@ class Sheet:
 
 
 def _width(axes: Axes) -> float:
-    return float(axes.get_position().width) * WIDTH
+    return float(axes.get_position().width) * FIGURE_WIDTH_IN
 
 
 def render_figure(figure: Figure, file_format: str) -> bytes:

@@ -7,24 +7,24 @@ import numpy as np
 from ratelab.report.charts.canvas import LABEL, Box, Label, Sheet, label
 from ratelab.report.charts.series import cumulative
 from ratelab.report.charts.style import count
-from ratelab.report.charts.view import View
+from ratelab.report.charts.view import ComparisonView
 from ratelab.report.summary import granted, price
 
 ROOM = 1.75
 """Inches for the labels beside the lines."""
 
 
-def finding(view: View) -> str:
+def finding(view: ComparisonView) -> str:
     """Say how much each algorithm let through."""
     return price(view.comparison)
 
 
-def height(view: View) -> float:
+def height(view: ComparisonView) -> float:
     """Return the height of the chart in inches."""
     return 0.3 + max(2.9, (len(view.results) + 3) * LABEL.line) + 0.3
 
 
-def paint(sheet: Sheet, box: Box, view: View) -> None:
+def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
     """Draw the arrivals as an area, and a line for each algorithm that ends at its name."""
     traffic, quota = view.traffic, view.comparison.quota
     arrived = cumulative(traffic.times[view.focussed], traffic.costs[view.focussed])
@@ -48,6 +48,6 @@ def paint(sheet: Sheet, box: Box, view: View) -> None:
     label(sheet, box.inset(left=box.width - ROOM, top=0.3, bottom=0.3), labels, top)
 
 
-def _heading(view: View, width: float) -> str:
+def _heading(view: ComparisonView, width: float) -> str:
     cost = "cost" if (view.traffic.costs != 1).any() else "requests"
     return view.heading(cost, " that arrived (area) and left; dashed: what the quota grants from the start on", width)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ratelab.lab.metrics import Result
 from ratelab.report.charts.canvas import LABEL, Box, Sheet
 from ratelab.report.charts.text import Pen
-from ratelab.report.charts.view import View
+from ratelab.report.charts.view import ComparisonView
 from ratelab.report.summary import listed
 
 MOST_NAMED = 16
@@ -22,7 +22,7 @@ NAMES, HEAD, FOOT, EACH, MANY, GAP = 1.3, 0.55, 0.3, 0.2, 2.2, 0.15
 SMALL = Pen(8)
 
 
-def finding(view: View) -> str:
+def finding(view: ComparisonView) -> str:
     """Say how many clients were denied, and how evenly all were admitted."""
     clients = len(_asking(view))
     if clients < 2:
@@ -39,13 +39,13 @@ def finding(view: View) -> str:
     return f"{who} denied {most:,} of {clients:,} clients at least once{rest}; fairness is {index}."
 
 
-def height(view: View) -> float:
+def height(view: ComparisonView) -> float:
     """Return the height of the chart in inches."""
     groups = -(-len(view.results) // ABREAST)
     return 0.3 + groups * (HEAD + _body(view) + FOOT) + (groups - 1) * GAP
 
 
-def paint(sheet: Sheet, box: Box, view: View) -> None:
+def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
     """Draw a column of bars for each algorithm, the clients that are denied most at the top."""
     clients = _asking(view)
     many, worst = len(clients) > MOST_NAMED, _worst(view, len(clients))
@@ -69,7 +69,7 @@ def paint(sheet: Sheet, box: Box, view: View) -> None:
             _head(sheet, column, result, view.colours[result.algorithm])
 
 
-def _asking(view: View) -> NDArray[np.int64]:
+def _asking(view: ComparisonView) -> NDArray[np.int64]:
     """Return the clients that asked for anything, the most often denied first."""
     offered = view.results[0].client_offered
     denied = np.max([result.client_offered - result.client_admitted for result in view.results], axis=0)
@@ -77,7 +77,7 @@ def _asking(view: View) -> NDArray[np.int64]:
     return ranked[offered[ranked] > 0]
 
 
-def _body(view: View) -> float:
+def _body(view: ComparisonView) -> float:
     clients = len(_asking(view))
     return MANY if clients > MOST_NAMED else EACH * max(1, clients)
 
@@ -87,7 +87,7 @@ def _name(sheet: Sheet, group: Box, names: list[str]) -> None:
         sheet.text(row.left, row.top + row.height / 2, name, SMALL, sheet.theme.ink, width=NAMES - 0.1)
 
 
-def _worst(view: View, clients: int) -> int:
+def _worst(view: ComparisonView, clients: int) -> int:
     """Return how many clients are shown, the worst served first: all, unless so few were denied that they were lost."""
     denied = max(result.clients_denied for result in view.results)
     return max(MOST_NAMED, denied) if 0 < denied < clients / MANY_MORE else clients

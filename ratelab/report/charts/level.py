@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from ratelab.report.charts.canvas import LABEL, Box, Sheet
-from ratelab.report.charts.view import View, strips, strips_height
+from ratelab.report.charts.view import ComparisonView, strips, strips_height
 from ratelab.report.summary import hopeless, listed
 
 __all__ = ["finding", "height", "paint"]
 
 height = strips_height
 
-NAME = 2.0
+TITLE_NAME_WIDTH_IN = 2.0
 """Inches in which the title names whose levels these are, before the name is cut."""
 
 
-def finding(view: View) -> str:
+def finding(view: ComparisonView) -> str:
     """Say for how much of the time each algorithm had nothing left to give."""
     until = view.comparison.traffic.origin + view.comparison.traffic.duration
     shares = {name: one.spent(until) for name, one in view.levels.items()}
     spent = {name: 100 if share == 1 else min(99, round(100 * share)) for name, share in shares.items()}
-    whose = LABEL.cut(view.focus_name, NAME)
+    whose = LABEL.cut(view.focus_name, TITLE_NAME_WIDTH_IN)
     least, most = min(spent.values()), max(spent.values())
     if most == 0:
         nobody = f"No algorithm ever left {whose} with nothing" if whose else "No algorithm ever ran out"
@@ -30,7 +30,7 @@ def finding(view: View) -> str:
     return f"{listed(worst)} {ran_out} for {most} % of the time{rest}."
 
 
-def paint(sheet: Sheet, box: Box, view: View) -> None:
+def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
     """Draw a strip for each algorithm, from 0 to the burst; a level that turns too often to be seen as a band."""
     burst = view.comparison.quota.burst
     levels = view.levels

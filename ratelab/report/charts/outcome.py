@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ratelab.report.charts.canvas import LABEL, Box, Sheet
-from ratelab.report.charts.view import View
+from ratelab.report.charts.view import ComparisonView
 from ratelab.report.summary import counted, price
 
 HEADING, EACH = 0.3, 0.26
@@ -11,17 +11,17 @@ NAMES, NUMBER = 1.45, 0.85
 """Inches for the names, and for each of the three numbers."""
 
 
-def finding(view: View) -> str:
+def finding(view: ComparisonView) -> str:
     """Say how many were denied and how many had to wait."""
     return price(view.comparison)
 
 
-def height(view: View) -> float:
+def height(view: ComparisonView) -> float:
     """Return the height of the chart in inches."""
     return HEADING + EACH * len(view.results)
 
 
-def paint(sheet: Sheet, box: Box, view: View) -> None:
+def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
     """Draw a bar for each algorithm, and its numbers beside it."""
     offered = max(1, len(view.comparison.traffic))
     for place, label in enumerate(("at once", "after a wait", "denied")):

@@ -25,7 +25,7 @@ SPAN = 8
 """How many times the least the largest value is from which on the axis is logarithmic."""
 
 
-class Row(NamedTuple):
+class QuotaAxis(NamedTuple):
     """Some quotas in their order along the axis."""
 
     name: str
@@ -58,16 +58,16 @@ class Along(NamedTuple):
         return [*found, last]
 
 
-def rows_of(quotas: Iterable[Quota], matters: Quota | None) -> list[Row]:
+def rows_of(quotas: Iterable[Quota], matters: Quota | None) -> list[QuotaAxis]:
     """Return a row for each burst, or a single one where there is one rate alone or each has a burst of its own."""
     ordered = sorted(set(quotas), key=lambda quota: (rate(quota), quota.burst))
     rates, bursts = {rate(quota) for quota in ordered}, sorted({quota.burst for quota in ordered})
     if len(bursts) > 1 and len(rates) == 1:
-        return [Row(f"rate {ordered[0].rate}, against the burst", tuple(ordered))]
+        return [QuotaAxis(f"rate {ordered[0].rate}, against the burst", tuple(ordered))]
     if len(bursts) > 1 and len(rates) == len(ordered):
-        return [Row(f"bursts of {bursts[0]:,} to {bursts[-1]:,}, one for each rate", tuple(ordered))]
+        return [QuotaAxis(f"bursts of {bursts[0]:,} to {bursts[-1]:,}, one for each rate", tuple(ordered))]
     shown = _some(bursts, matters.burst if matters else bursts[0])
-    return [Row(f"burst {burst:,}", tuple(quota for quota in ordered if quota.burst == burst)) for burst in shown]
+    return [QuotaAxis(f"burst {burst:,}", tuple(quota for quota in ordered if quota.burst == burst)) for burst in shown]
 
 
 def _some(bursts: Sequence[int], matters: int) -> list[int]:
@@ -146,7 +146,7 @@ def paint(sheet: Sheet, box: Box, results: Sequence[Swept], theme: str) -> None:
                 label(sheet, Box(inner.right, inner.top, NAMES, inner.height), labels, 1.05 * top)
 
 
-def _panels(results: Sequence[Swept], rows: Sequence[Row]) -> list[Panel]:
+def _panels(results: Sequence[Swept], rows: Sequence[QuotaAxis]) -> list[Panel]:
     shown, tried = ({quota.burst for quota in many} for many in (_of(rows), (one.quota for one in results)))
     some = f", {len(shown)} of {len(tried):,} bursts" if len(shown) < len(tried) else ""
     requests = Panel(f"share of requests denied{some}", lambda one: one.denied_ratio)
@@ -154,17 +154,17 @@ def _panels(results: Sequence[Swept], rows: Sequence[Row]) -> list[Panel]:
     return [requests, clients] if results[0].clients > 1 else [requests]
 
 
-def _rows(results: Sequence[Swept]) -> list[Row]:
+def _rows(results: Sequence[Swept]) -> list[QuotaAxis]:
     """Return the rows, the quota that the title names among them."""
     return rows_of((one.quota for one in results), least_enough(results))
 
 
-def _of(rows: Sequence[Row]) -> list[Quota]:
+def _of(rows: Sequence[QuotaAxis]) -> list[Quota]:
     return [quota for row in rows for quota in row.quotas]
 
 
 def _lines(
-    axes: Axes, axis: Along, row: Row, looks: dict[str, str], shares: dict[tuple[Quota, str], float]
+    axes: Axes, axis: Along, row: QuotaAxis, looks: dict[str, str], shares: dict[tuple[Quota, str], float]
 ) -> list[Label]:
     """Draw a line for each algorithm, the thinner the later, so that lines which are one are all seen."""
     labels, at = [], [axis.place(axis.value(quota)) for quota in row.quotas]

@@ -15,13 +15,13 @@ from ratelab.lab.spill import Integers
 from ratelab.report.charts.canvas import Box, Sheet
 from ratelab.report.charts.series import borders, within
 from ratelab.report.charts.style import count
-from ratelab.report.charts.view import LEFT, NAME, View, strips, strips_height
+from ratelab.report.charts.view import LEFT, NAME, ComparisonView, strips, strips_height
 from ratelab.report.summary import price
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FEW = 200
+MAX_INDIVIDUAL_WAITS = 200
 """Waits for which room to be drawn one by one is looked for."""
 
 HEAD, LINE = 3.5 / 72, 2 / 72
@@ -83,7 +83,7 @@ class Cells:
     @cached_property
     def singly(self) -> bool:
         """Whether there is room to draw each by itself, so that neither lines nor arrowheads touch."""
-        if len(self.begins) > FEW:
+        if len(self.begins) > MAX_INDIVIDUAL_WAITS:
             return False
         lane = self.height / (max(int(self.admitted.max()), int(self.lanes.max(initial=0)) + 1) + self.down)
         across, up = self.ends / self.cuts[-1] * self.width, self.lanes * lane
@@ -112,17 +112,17 @@ BLOCKS = 30
 LIGHT = 0.4
 
 
-def finding(view: View) -> str:
+def finding(view: ComparisonView) -> str:
     """Say how many were denied and how many had to wait."""
     return price(view.comparison)
 
 
-def height(view: View) -> float:
+def height(view: ComparisonView) -> float:
     """Return the height of the chart in inches."""
     return strips_height(view, EACH)
 
 
-def paint(sheet: Sheet, box: Box, view: View) -> None:
+def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
     """Draw a strip for each algorithm: admitted requests upwards, lighter if they wait, denied ones downwards."""
     cells = _cells(view, box.width - LEFT)
     up, down = max(one.up for one in cells.values()), max(one.down for one in cells.values())
@@ -147,7 +147,7 @@ def paint(sheet: Sheet, box: Box, view: View) -> None:
         sheet.count_ticks(axes, [0, *(at for at in (-down, up) if abs(at) > 0.2 * (up + down))])
 
 
-def _cells(view: View, width: float) -> dict[str, Cells]:
+def _cells(view: ComparisonView, width: float) -> dict[str, Cells]:
     """Cut the time axis so finely that each request is alone in its part, or, where that is too fine, coarsely."""
     times = view.traffic.times
     every = np.ones(len(times), np.bool_)
@@ -157,7 +157,7 @@ def _cells(view: View, width: float) -> dict[str, Cells]:
     return {name: Cells(times, made, cuts, width, height) for name, made in view.comparison.decisions.items()}
 
 
-def _notes(view: View) -> list[str]:
+def _notes(view: ComparisonView) -> list[str]:
     return [
         f"{count(result.admitted - result.delayed)} at once, {count(result.delayed)} later, "
         f"{count(result.denied)} denied"

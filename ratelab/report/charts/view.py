@@ -26,7 +26,7 @@ from ratelab.report.summary import counted
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLUMNS = 300
+CURVE_POINTS = 300
 """Parts of the time axis in which a curve is drawn no finer."""
 
 MOST_REPEATED = 20_000
@@ -34,7 +34,7 @@ MOST_REPEATED = 20_000
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class ComparisonView:
     """A comparison as its charts look at it.
 
     Where there are several keys, each has a quota of its own, so what is held against the quota is shown for one key,
@@ -136,7 +136,7 @@ class View:
             made = self.comparison.decisions[algorithm.name]
             after, charged = made["remaining"][self.focussed], np.where(made["allowed"][self.focussed], costs, 0)
             return recorded(algorithm, self.comparison.quota, times, after + charged, after)
-        return looked(algorithm, times, costs, traffic.origin + borders(self.end, 3 * COLUMNS))
+        return looked(algorithm, times, costs, traffic.origin + borders(self.end, 3 * CURVE_POINTS))
 
     def steps(self, curve: Curve) -> tuple[NDArray[np.float64], Integers]:
         """Return a step function as points to draw, up to the end of the time axis."""
@@ -145,14 +145,14 @@ class View:
 
     def band(self, times: Integers, values: Values) -> tuple[NDArray[np.float64], Band] | None:
         """Return where the parts of a curve begin and its band in them, if its turns lie too close to be told apart."""
-        cuts = borders(min(self.end, int(times.max(initial=0))), COLUMNS)
-        if turns(thinned(times, values, cuts)[1]) <= COLUMNS or cuts[-1] < COLUMNS:
+        cuts = borders(min(self.end, int(times.max(initial=0))), CURVE_POINTS)
+        if turns(thinned(times, values, cuts)[1]) <= CURVE_POINTS or cuts[-1] < CURVE_POINTS:
             return None
         return self.x(cuts), banded(times, values, cuts)
 
     def points(self, times: Integers, values: Values) -> tuple[NDArray[np.float64], Values]:
         """Return a curve as points to draw, none of them where it would make no difference to the picture."""
-        times, values = thinned(times, values, borders(self.end, COLUMNS))
+        times, values = thinned(times, values, borders(self.end, CURVE_POINTS))
         return self.x(times), values
 
 
@@ -161,13 +161,13 @@ LEFT, NAME = 0.4, LABEL.line + 0.06
 """Inches of a strip for its scale, and for its name."""
 
 
-def strips_height(view: View, each: float = EACH) -> float:
+def strips_height(view: ComparisonView, each: float = EACH) -> float:
     """Return the height of all strips in inches, of which one takes `each`."""
     return HEADING + len(view.results) * each + (len(view.results) - 1) * GAP + FOOT
 
 
 def strips(
-    sheet: Sheet, box: Box, view: View, heading: str, notes: Sequence[str], limits: tuple[float, float]
+    sheet: Sheet, box: Box, view: ComparisonView, heading: str, notes: Sequence[str], limits: tuple[float, float]
 ) -> Iterator[tuple[Result, Axes]]:
     """Write the heading and each algorithm's name and note, and yield the axes of its strip."""
     sheet.text(box.left, box.top + 0.08, heading, width=box.width)

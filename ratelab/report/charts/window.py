@@ -7,7 +7,7 @@ import numpy as np
 from ratelab.quota import about
 from ratelab.report.charts.canvas import Box, Sheet
 from ratelab.report.charts.series import borders, most_in_window
-from ratelab.report.charts.view import View, strips, strips_height
+from ratelab.report.charts.view import ComparisonView, strips, strips_height
 from ratelab.report.summary import protection
 
 COLUMNS_PER_INCH = 70
@@ -18,12 +18,12 @@ __all__ = ["finding", "height", "paint"]
 height = strips_height
 
 
-def finding(view: View) -> str:
+def finding(view: ComparisonView) -> str:
     """Say how well the quota was kept."""
     return protection(view.comparison)
 
 
-def paint(sheet: Sheet, box: Box, view: View) -> None:
+def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
     """Draw a strip for each algorithm: light up to the burst, in full colour above it."""
     burst, window = view.comparison.quota.burst, view.comparison.quota.window
     cuts = borders(view.end, int(box.width * COLUMNS_PER_INCH))

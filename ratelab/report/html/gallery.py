@@ -153,7 +153,7 @@ RESERVED = INDEX, CLAIM = "index", "sliding-counter"
 """The stems of the files that are of no run."""
 
 
-class Entry(NamedTuple):
+class GalleryEntry(NamedTuple):
     """What the first page shows of a run."""
 
     name: str
@@ -170,7 +170,7 @@ def render_gallery(runs: Sequence[Run], stems: Sequence[str], made: Made) -> Ite
         drawn = list(pictures(run))
         description = run.scenario.description if run.scenario else run.title
         lesson = run.scenario.lesson if run.scenario else None
-        entries.append(Entry(run.name, f"{stem}.html", lesson, description, drawn[0]))
+        entries.append(GalleryEntry(run.name, f"{stem}.html", lesson, description, drawn[0]))
         yield f"{stem}.html", render_page(run, drawn, made, f"{INDEX}.html")
     found = held(runs)
     if found:

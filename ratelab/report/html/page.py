@@ -124,10 +124,10 @@ class Page:
 
 def render_page(run: Run, pictures: Sequence[Picture], made: Made, home: str | None = None) -> str:
     """Return the page of a run; `home` is the page that leads to it, if there is one."""
-    return render_template("page.html", made, page=_told(run, pictures, home))
+    return render_template("page.html", made, page=_render_run(run, pictures, home))
 
 
-def _told(run: Run, pictures: Sequence[Picture], home: str | None) -> Page:
+def _render_run(run: Run, pictures: Sequence[Picture], home: str | None) -> Page:
     comparison, scenario = run.comparison, run.scenario
     equalised = comparison.equalised
     return Page(

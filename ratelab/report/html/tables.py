@@ -13,9 +13,9 @@ from ratelab.report.accuracy import BROKEN, breaks, card_cell, card_columns
 from ratelab.report.equal_protection import EQUAL, differs, equal_cells
 from ratelab.report.serialize import result_rows
 from ratelab.report.summary import counted
-from ratelab.report.tables import BEST, COLUMNS, WORST, Column, cell, denials
+from ratelab.report.tables import BEST, TABLE_COLUMNS, WORST, FigureColumn, cell, denials
 
-MOST_CLIENTS = 1000
+MAX_LISTED_CLIENTS = 1000
 """Clients that a page tells of, so that it stays small."""
 
 MARKS = {BEST: "best", WORST: "worst"}
@@ -49,7 +49,7 @@ class Table:
 
 def results(comparison: Comparison) -> Table:
     """Return every figure that tells something of this run."""
-    columns = [column for column in COLUMNS if _tells(comparison, column)]
+    columns = [column for column in TABLE_COLUMNS if _tells(comparison, column)]
     rows = []
     for result in comparison.results:
         told = (cell(comparison, result, column) for column in columns)
@@ -59,7 +59,7 @@ def results(comparison: Comparison) -> Table:
     return Table("The figures of each algorithm", ["algorithm", *(column.name for column in columns)], rows, note=note)
 
 
-def _tells(comparison: Comparison, column: Column) -> bool:
+def _tells(comparison: Comparison, column: FigureColumn) -> bool:
     if column.name in ("delayed", "max_delay"):
         return any(result.delayed for result in comparison.results)
     if column.name in ("fairness", "clients_denied_ratio"):
@@ -112,13 +112,13 @@ def clients(comparison: Comparison) -> Table | None:
     names, all_results = comparison.traffic.names, comparison.results
     denied, ranked = denials(comparison)
     shown = "the most denied first"
-    if len(names) > MOST_CLIENTS:
+    if len(names) > MAX_LISTED_CLIENTS:
         ranked = ranked[: np.count_nonzero(denied.any(axis=0))]
         shown = _of_many(len(ranked))
     if len(names) < 2 or not ranked:
         return None
     counts = np.vstack([all_results[0].client_offered, denied])
-    rows = [(names[index], [*map(_count, counts[:, index].tolist())]) for index in ranked[:MOST_CLIENTS]]
+    rows = [(names[index], [*map(_count, counts[:, index].tolist())]) for index in ranked[:MAX_LISTED_CLIENTS]]
     return Table(
         f"Requests of each client that each algorithm denied: {shown}",
         ["client", "offered", *(result.algorithm for result in all_results)],
@@ -129,8 +129,8 @@ def clients(comparison: Comparison) -> Table | None:
 
 def _of_many(denied: int) -> str:
     """Say which clients are shown where so many were denied."""
-    if denied > MOST_CLIENTS:
-        return f"the {MOST_CLIENTS:,} most denied of the {denied:,} that were denied"
+    if denied > MAX_LISTED_CLIENTS:
+        return f"the {MAX_LISTED_CLIENTS:,} most denied of the {denied:,} that were denied"
     return f"the {counted(denied, 'client')} that {'was' if denied == 1 else 'were'} denied"
 
 
@@ -144,7 +144,7 @@ def differing(comparison: Comparison) -> Table | None:
         return None
     ranked = [index for index in np.argsort(-counts.max(axis=0), kind="stable").tolist() if counts[:, index].any()]
     rows = []
-    for index in ranked[:MOST_CLIENTS]:
+    for index in ranked[:MAX_LISTED_CLIENTS]:
         cells = [Cell(f"+{over[index]:,} -{under[index]:,}", int(over[index] + under[index])) for over, under in known]
         rows.append((names[index], [_count(int(offered[index])), *cells]))
     return Table(

@@ -13,19 +13,19 @@ from ratelab.errors import StoreError
 from ratelab.limiter import Algorithm, Decision
 from ratelab.quota import Quota
 from ratelab.stores.memory import check_cost
-from ratelab.stores.valkey.connection import Address, Place, check_limits, failure
+from ratelab.stores.valkey.connection import Address, StoreUrl, check_limits, failure
 from ratelab.stores.valkey.resp import parse
 from ratelab.stores.valkey.script import Script
-from ratelab.stores.valkey.session import Conversation, Request, Slots, conversation
+from ratelab.stores.valkey.session import Command, Session, Slots, session
 
 Hear = Callable[[Any], None]
 """Takes a reply, or the exception that stands in its place."""
 
 
-class Stream(asyncio.Protocol):
+class PipelinedConnection(asyncio.Protocol):
     """A connection to a server, opened when it is made; a request is sent once, and never again on another."""
 
-    def __init__(self, place: Place, address: Address | None) -> None:
+    def __init__(self, place: StoreUrl, address: Address | None) -> None:
         self.closed = False
         """Whether no request can be sent any more."""
         self._place, self._address = place, address
@@ -148,10 +148,10 @@ class AsyncValkeyLimiter:
     ) -> None:
         check_limits(deadline)
         self._script = Script(algorithm, rate, burst)
-        self._place = Place(url, asynchronous=True)
+        self._place = StoreUrl(url, asynchronous=True)
         self._slots = Slots(self._place.cluster)
         self._deadline = deadline
-        self._streams: dict[Address | None, Stream] = {}
+        self._streams: dict[Address | None, PipelinedConnection] = {}
         self._due = 0.0  # when this turn's hits are given up
         self._waiting: list[Hit] = []  # for the end of this turn
         self._unanswered: deque[list[Hit]] = deque()  # the same and those on their way, by turns, the oldest first
@@ -217,19 +217,19 @@ class AsyncValkeyLimiter:
         for hits in by_slot.values():
             for start in range(0, len(hits), LARGEST_BATCH):
                 batch = hits[start : start + LARGEST_BATCH]
-                talk = conversation(self._script, self._slots, [hit.key for hit in batch], [hit.cost for hit in batch])
+                talk = session(self._script, self._slots, [hit.key for hit in batch], [hit.cost for hit in batch])
                 self._ask(next(talk), talk, batch)
 
-    def _ask(self, request: Request, talk: Conversation, hits: Sequence[Hit]) -> None:
+    def _ask(self, request: Command, talk: Session, hits: Sequence[Hit]) -> None:
         """Send a request of a conversation about hits."""
         stream = self._streams.get(request.address)
         if stream is None or stream.closed or request.anew:
             if stream is not None:
                 stream.leave(asyncio.get_running_loop().time() + self._deadline)
-            stream = self._streams[request.address] = Stream(self._place, request.address)
+            stream = self._streams[request.address] = PipelinedConnection(self._place, request.address)
         stream.ask(request.command, partial(self._hear, talk, hits), hits[0].due)
 
-    def _hear(self, talk: Conversation, hits: Sequence[Hit], reply: Any) -> None:
+    def _hear(self, talk: Session, hits: Sequence[Hit], reply: Any) -> None:
         """Go on with a conversation; at its end tell each hit its decision."""
         try:
             request = talk.throw(reply) if isinstance(reply, Exception) else talk.send(reply)

@@ -27,7 +27,7 @@ def hidden(url: str) -> str:
     return re.sub(r"(password=)[^&]*", r"\1***", named, flags=re.IGNORECASE)
 
 
-class Place:
+class StoreUrl:
     """Where a store is, as a URL says: how to connect to it, and what is said first.
 
     Raises `InputError` for a URL that cannot be used.

@@ -22,7 +22,7 @@ from ratelab.stores.valkey.resp import bulk
 EXACT = 2**53
 """Lua counts in floating point, and is exact below this."""
 
-LATEST = 2**52
+MAX_TIME_US = 2**52
 """The microsecond since 1970 up to which it is exact: in the year 2112."""
 
 _MICROSECOND = 1000
@@ -123,7 +123,9 @@ def _built(kind: type[Algorithm], quota: Quota) -> Algorithm | None:
         algorithm = kind.from_quota(Quota(quota.limit * _MICROSECOND, quota.period, quota.burst))
     except InputError:  # a number beyond any quota's, and so beyond Lua's
         return None
-    largest = cast(Bounded, algorithm).largest(LATEST, quota.burst + 1, idle=0)  # whatever is as good as new is gone
+    largest = cast(Bounded, algorithm).largest(
+        MAX_TIME_US, quota.burst + 1, idle=0
+    )  # whatever is as good as new is gone
     return algorithm if largest < EXACT else None
 
 

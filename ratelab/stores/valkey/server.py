@@ -20,17 +20,17 @@ from typing import Self
 
 from ratelab.errors import InputError, install_hint
 
-PATIENCE = 10.0
+SERVER_STARTUP_TIMEOUT_S = 10.0
 """Seconds in which a server must have begun to answer."""
 
-LONGEST_PATH = 103
+MAX_SOCKET_PATH_BYTES = 103
 """Bytes that the name of a Unix socket may have on every system."""
 
 ELSEWHERE = "name a server that runs, such as valkey://127.0.0.1"
 _PR_SET_PDEATHSIG = 1
 
 
-class Server:
+class ValkeyServer:
     """A valkey-server that keeps nothing on disk, at a Unix socket in `directory` or on a `port` of 127.0.0.1.
 
     After it has ended, or has been killed, it can be started again at the same place. On Linux it ends with the
@@ -44,7 +44,7 @@ class Server:
         self._port = port
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        if not port and len(os.fsencode(self._path)) > LONGEST_PATH:
+        if not port and len(os.fsencode(self._path)) > MAX_SOCKET_PATH_BYTES:
             raise InputError(f"{self._path} is too long a name for a socket: set TMPDIR to a shorter one")
 
     @property
@@ -64,7 +64,7 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it answers; raise `InputError`, with its last words, if it does not."""
-        log, deadline = self.directory / "log", monotonic() + PATIENCE
+        log, deadline = self.directory / "log", monotonic() + SERVER_STARTUP_TIMEOUT_S
         command = [self._program, *self._arguments()]
         try:
             with log.open("wb") as output:
@@ -130,7 +130,7 @@ BETWEEN_LOOKS = 0.5
 """Seconds after which a server that has ended is noticed."""
 
 
-class Keeper:
+class EmbeddedServer:
     """A server for as long as the block and no longer than this process, even if it is killed; `url` is where.
 
     A small process keeps it, which waits for the end of a pipe whose other end this process alone has, and starts the
@@ -183,30 +183,30 @@ class Keeper:
 
 @contextmanager
 def embedded() -> Iterator[str]:
-    """Run a server for as long as the block, as `Keeper` does; yield its URL."""
-    with Keeper() as keeper:
+    """Run a server for as long as the block, as `EmbeddedServer` does; yield its URL."""
+    with EmbeddedServer() as keeper:
         yield keeper.url
 
 
-def keep(program: str, directory: str) -> None:
+def supervise(program: str, directory: str) -> None:
     """Keep a server running in a directory until nobody holds the other end of standard input; tell its URL."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # they mean the process that we serve, which has to end first
     try:
-        server = Server(Path(directory), program=program)
+        server = ValkeyServer(Path(directory), program=program)
         server.start()
-        _tell(url=server.url)
+        _report(url=server.url)
         while not select([sys.stdin], [], [], BETWEEN_LOOKS)[0]:
             if not server.runs:
                 with suppress(InputError):  # there may be room for it later
                     server.start()
         server.stop()
     except InputError as error:
-        _tell(error=str(error))
+        _report(error=str(error))
     finally:
         rmtree(directory, ignore_errors=True)
 
 
-def _tell(**told: str) -> None:
+def _report(**told: str) -> None:
     sys.stdout.write(f"{json.dumps(told)}\n")
     sys.stdout.flush()

@@ -12,7 +12,7 @@ from ratelab.stores.valkey.resp import request
 from ratelab.stores.valkey.script import Script
 
 
-class Request(NamedTuple):
+class Command(NamedTuple):
     """A command to send."""
 
     command: bytes
@@ -66,11 +66,11 @@ def _host(name: bytes | None) -> str:
     return name.decode() if name and name != b"?" else ""
 
 
-Conversation = Generator[Request, Any, list[Decision]]
+Session = Generator[Command, Any, list[Decision]]
 """Yields what to send, is sent the reply or thrown the error, and returns the decisions."""
 
 
-def conversation(script: Script, slots: Slots, keys: Sequence[bytes], costs: Sequence[int]) -> Conversation:
+def session(script: Script, slots: Slots, keys: Sequence[bytes], costs: Sequence[int]) -> Session:
     """Decide a hit on each of `keys`, which are of one slot.
 
     Only an answer that proves that nothing was charged is followed by another try, each of them once: the server
@@ -84,9 +84,9 @@ def conversation(script: Script, slots: Slots, keys: Sequence[bytes], costs: Seq
             if slots.cluster:
                 address = slots.owner(slots.of(keys[0]))
                 if address is None:
-                    slots.learn((yield Request(request("CLUSTER", "SLOTS"), slots.adviser)))
+                    slots.learn((yield Command(request("CLUSTER", "SLOTS"), slots.adviser)))
                     address = slots.owner(slots.of(keys[0]))
-            return script.read((yield Request(script.ask(keys, costs, known), address, anew)))
+            return script.read((yield Command(script.ask(keys, costs, known), address, anew)))
         except Exception as error:
             name = "MOVED" if str(error).startswith("MOVED ") else type(error).__name__
             remedy = remedies.pop(name, None)

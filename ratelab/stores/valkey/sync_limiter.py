@@ -17,19 +17,19 @@ from ratelab.errors import StoreError
 from ratelab.limiter import Algorithm, Decision
 from ratelab.quota import Quota
 from ratelab.stores.memory import check_cost
-from ratelab.stores.valkey.connection import Address, Place, check_limits, failure
+from ratelab.stores.valkey.connection import Address, StoreUrl, check_limits, failure
 from ratelab.stores.valkey.resp import parse
 from ratelab.stores.valkey.script import Script
-from ratelab.stores.valkey.session import Conversation, Slots, conversation
+from ratelab.stores.valkey.session import Session, Slots, session
 
 _PIECE = 65_536
 _GRAIN = 0.001  # seconds in which a system waits, so that there is no need to tell it less
 
 
-class Link:
+class BlockingConnection:
     """A connection to a server, opened when it is first used, and anew when it has ended."""
 
-    def __init__(self, place: Place, address: Address | None) -> None:
+    def __init__(self, place: StoreUrl, address: Address | None) -> None:
         self._place, self._address = place, address
         self._socket: Any = None
         self._has_ended: Callable[[], object] = bool
@@ -102,7 +102,7 @@ def _readable(opened: Any) -> Callable[[], object]:
     return partial(poll.poll, 0)
 
 
-Links = dict[Address | None, Link]
+Links = dict[Address | None, BlockingConnection]
 """The connections of one who asks, to the server or to each node."""
 
 
@@ -131,7 +131,7 @@ class ValkeyLimiter:
     ) -> None:
         check_limits(deadline, connections)
         self._script = Script(algorithm, rate, burst)
-        self._place = Place(url, asynchronous=False)
+        self._place = StoreUrl(url, asynchronous=False)
         self._slots = Slots(self._place.cluster)
         self._deadline = deadline
         self._idle: deque[Links] = deque({} for _ in range(connections))
@@ -202,10 +202,10 @@ class ValkeyLimiter:
                 return self._script.read(self._exchange(links, due, self._script.ask_one(key, cost)))
             except Exception as error:
                 failed = error
-        talk = conversation(self._script, self._slots, [self._script.key(key)], [cost])
+        talk = session(self._script, self._slots, [self._script.key(key)], [cost])
         return self._converse(links, talk, due, failed)
 
-    def _converse(self, links: Links, talk: Conversation, due: float, failed: Exception | None) -> list[Decision]:
+    def _converse(self, links: Links, talk: Session, due: float, failed: Exception | None) -> list[Decision]:
         """Go through a conversation; if its first request has `failed`, what follows on that."""
         request = next(talk)
         try:
@@ -227,5 +227,5 @@ class ValkeyLimiter:
         """Send a request and return the reply, all of it before `due`."""
         link = links.get(address)
         if link is None:
-            link = links[address] = Link(self._place, address)
+            link = links[address] = BlockingConnection(self._place, address)
         return link.exchange(command, due, anew)
