@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from custom_algorithms import TOLL
 from hypothesis import settings
-from own_algorithm import TOLL
-from reading import Read, both_ways
+from trace_reading import Read, both_ways
 
 from ratelab import MemoryLimiter
 from ratelab.algorithms import available, find
@@ -21,11 +21,13 @@ from ratelab.lab.traces import Trace, TraceOptions
 if TYPE_CHECKING:
     from ratelab.stores.valkey.server import ValkeyServer
 
-pytest.register_assert_rewrite("contracts", "running")
+pytest.register_assert_rewrite("contracts", "cli_runner")
 
 SERVED = ["charges", "deadlines", "batches", "urls", "restarts", "secrets", "cluster"]
 collect_ignore = (
-    [*(f"test_store_{noun}.py" for noun in SERVED), "test_valkey_mutants.py"] if sys.platform == "win32" else []
+    [*(f"stores/test_store_{noun}.py" for noun in SERVED), "stores/test_valkey_mutants.py"]
+    if sys.platform == "win32"
+    else []
 )
 """What needs a server that there is not for this system."""
 
@@ -39,7 +41,7 @@ LONGEST = [
     "notebooks",
     "verify",
     "benchmarks",
-    "memory_room",
+    "memory_capacity",
     "serve_workers",
     "contracts",
 ]
@@ -107,7 +109,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session")
 def server() -> Iterator[ValkeyServer]:
     """Run a store for all tests that need one."""
-    from stores import running
+    from valkey_servers import running
 
     with running() as server:
         yield server
@@ -116,7 +118,7 @@ def server() -> Iterator[ValkeyServer]:
 @pytest.fixture
 def store(server: ValkeyServer) -> ValkeyServer:
     """Return the store, which keeps nothing, knows no script and has counted nothing."""
-    from stores import ask
+    from valkey_servers import ask
 
     for words in (("FLUSHALL",), ("SCRIPT", "FLUSH"), ("CONFIG", "RESETSTAT")):
         ask(server.url, *words)

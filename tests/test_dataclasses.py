@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from answering import traffic
+from scripted_responses import traffic
 
 import ratelab
 from ratelab import ALGORITHMS, Quota

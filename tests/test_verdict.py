@@ -8,8 +8,8 @@ from dataclasses import fields
 from io import StringIO
 
 import pytest
-from answering import MS, QUOTA, served, token_bucket, traffic
 from rich.console import Console
+from scripted_responses import MS, QUOTA, served, token_bucket, traffic
 
 from ratelab.lab.traffic import Traffic
 from ratelab.verify.agreement import Agreement, agree

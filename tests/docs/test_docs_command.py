@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 import pytest
+from cli_runner import PLAIN, refused, shown
 from manual import PAGES
-from running import PLAIN, refused, shown
 
 TOPICS = {path.removeprefix("ratelab/docs/").removesuffix(".md"): PAGES[path] for path in list(PAGES)[1:]}
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 import pytest
-from asgi_calls import call
+from asgi import call
 from manual import PAGES, ROOT, Command, block, blocks, command_of, commands, fill_workspace, output_of, run, sessions
 
 import ratelab

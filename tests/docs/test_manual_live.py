@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from manual import PAGES, ROOT, block, command_of, run
-from serving import serving
+from serve_process import serving
 
 SERVE = PAGES["ratelab/docs/serve.md"]
 

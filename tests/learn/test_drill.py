@@ -9,7 +9,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from running import SCENARIOS, invoke, python, refused, shown
+from cli_runner import SCENARIOS, invoke, python, refused, shown
 
 from ratelab import ALGORITHMS, Quota
 from ratelab.lab.conformance import PROMISES

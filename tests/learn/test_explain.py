@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-from own_algorithm import written
-from running import PLAIN, refused, shown
+from cli_runner import PLAIN, refused, shown
+from custom_algorithms import written
 
 from ratelab import ALGORITHMS, Quota
 from ratelab.learn.explain import count_greedy_admissions

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chart_inspection import overlapping, panel, written
+from cli_runner import invoke, refused
 from matplotlib.colors import to_hex
-from pictures import overlapping, panel, written
-from running import invoke, refused
 
 from ratelab import Decision, create
 from ratelab.learn.chart import draw_verdict

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from own_algorithm import written
-from running import shown
+from cli_runner import shown
+from custom_algorithms import written
 
 from ratelab import ALGORITHMS, NEVER, Decision, Quota
 from ratelab.learn.worked_example import build_lesson, work_out, work_out_lesson

@@ -1,0 +1,100 @@
+"""An algorithm of one's own with a mistake in it is one line of error that names its place and the rule."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from cli_runner import BURST, refused, shown
+from custom_algorithms import TOLL, written
+
+from ratelab import InputError, Quota, create
+
+
+def test_a_file_that_is_not_there_is_told() -> None:
+    assert refused("simulate", BURST, "--algo", "no.py:X") == "no file 'no.py': give --algo a name or FILE.py:CLASS\n"
+    assert "'no.py': name its class, too, as in no.py:CLASS" in refused("simulate", BURST, "--algo", "no.py")
+    assert "no file '.py'" in refused("simulate", BURST, "--algo", ".py:X")
+
+
+def test_a_name_that_another_algorithm_has_is_told(toll: str, tmp_path: Path) -> None:
+    (tmp_path / "clash.py").write_text(TOLL.replace('"toll"', '"gcra"'))
+    said = refused("simulate", BURST, "--algo", f"{tmp_path}/clash.py:Toll", "--algo", "gcra")
+    assert said == "two algorithms are called 'gcra': give each a name of its own\n"
+    (tmp_path / "again.py").write_text(TOLL)
+    assert "two algorithms are called 'toll'" in refused(
+        "simulate", BURST, "--algo", toll, "--algo", f"{tmp_path}/again.py:Toll"
+    )
+
+
+FIVE = "start() must return a list of integers and step() allowed, remaining, retry_after_ns, reset_after_ns and delay"
+STEP = "return allowed, 0, 0 if allowed else 1, 1, 0"
+
+CANNOT_BE_LOADED = {
+    "a syntax error": ("    burst: int\n", "    burst int\n", "line 18: SyntaxError: invalid syntax"),
+    "a missing import": ("from typing import ClassVar", "import no_such_module", "line 4: ModuleNotFoundError: No mod"),
+    "an error of its own": ("@dataclass(frozen=True, slots=True)", "1 / 0", "line 7: ZeroDivisionError: division by"),
+    "an error further down": (
+        "@dataclass(frozen=True, slots=True)", "__import__('json').loads('{')", "line 7: JSONDecodeError: Expecting"
+    ),
+    "an exit": ("@dataclass(frozen=True, slots=True)", "raise SystemExit", "line 7: SystemExit"),
+    "no such class": ("class Toll", "class Tool", "has no class 'Toll'"),
+    "no class": ("@dataclass(frozen=True, slots=True)\nclass Toll", "Toll = 5\nclass Tool", "Toll lacks name, from_"),
+    "no step": ("def step", "def stop", "Toll lacks step: an algorithm is a class with name, from_quota, start, step"),
+    "no start": ("def start", "def stare", "Toll lacks start: an algorithm is a class with name"),
+    "no name": ('name: ClassVar[str] = "toll"', "", "Toll lacks name: an algorithm is a class with name"),
+    "a name that is no text": ('= "toll"', "= 5", "name"),
+    "a quota it fails on": ("return cls(quota.burst)", "raise OSError('odd')", "OSError: odd"),
+}  # fmt: skip
+
+CANNOT_BE_RUN = {
+    "an error in start": ("return [0]", "return [1 // 0]", "toll failed: ZeroDivisionError"),
+    "no state": ("return [0]", "return None", "toll failed: TypeError"),
+    "an error in step": (STEP, "raise KeyError(now)", "mine.py:30)\n"),
+    "four fields": (STEP, "return allowed, 0, 1, 1", FIVE),
+    "six fields": (STEP, "return allowed, 0, 1, 1, 0, 0", FIVE),
+    "no fields": (STEP, "return allowed", FIVE),
+    "nothing": (STEP, "pass", FIVE),
+    "words": (STEP, "return 'yes', 'none', 'never', 'soon', 'now'", FIVE),
+    "floats": (STEP, "return allowed, 1.5, 0.5, 1.5, 0.25", FIVE),
+    "whole floats": (STEP, "return allowed, 1.0, 0.0, 1.0, 0.0", FIVE),
+    "infinity": (STEP, "return allowed, 0, float('inf'), 1, 0", FIVE),
+    "numbers beyond a column": (STEP, "return allowed, 0, 2**63, 1, 0", FIVE),
+}
+
+
+@pytest.mark.parametrize("command", [("simulate", BURST), ("algorithms",)], ids=["simulate", "algorithms"])
+@pytest.mark.parametrize(("right", "wrong", "says"), CANNOT_BE_LOADED.values(), ids=CANNOT_BE_LOADED.keys())
+def test_what_cannot_be_loaded_is_one_line_with_its_place(
+    tmp_path: Path, command: tuple[str, ...], right: str, wrong: str, says: str
+) -> None:
+    assert says in refused(*command, "--algo", written(tmp_path, right, wrong))
+
+
+def test_a_file_named_from_where_one_stands_has_its_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, "    burst: int\n", "    burst int\n")
+    monkeypatch.chdir(tmp_path)
+    assert "mine.py cannot be loaded: line 18: SyntaxError" in refused("simulate", BURST, "--algo", "mine.py:Toll")
+
+
+@pytest.mark.parametrize(("right", "wrong", "says"), CANNOT_BE_RUN.values(), ids=CANNOT_BE_RUN.keys())
+def test_what_fails_on_the_way_is_one_line_with_the_rule(tmp_path: Path, right: str, wrong: str, says: str) -> None:
+    said = refused("simulate", BURST, "--algo", written(tmp_path, right, wrong))
+    assert "toll failed: " in said
+    assert says in said
+
+
+@pytest.mark.parametrize("wrong", ["return [1 // 0]", "return None"])
+def test_a_listing_of_what_cannot_start_is_one_line(tmp_path: Path, wrong: str) -> None:
+    assert "toll" in refused("algorithms", "--algo", written(tmp_path, "return [0]", wrong))
+
+
+def test_a_quota_that_it_refuses_is_told_in_its_own_words(tmp_path: Path) -> None:
+    refusal = "from ratelab import InputError; raise InputError('toll takes no burst above 3')"
+    algorithm = written(tmp_path, "return cls(quota.burst)", refusal)
+    assert refused("simulate", BURST, "--algo", algorithm) == "toll takes no burst above 3\n"
+    told = json.loads(shown("algorithms", "--json", "--algo", algorithm))
+    assert told["algorithms"][0]["state_bytes_per_key"] is None
+    with pytest.raises(InputError, match="toll takes no burst above 3"):
+        create(algorithm, Quota.parse("2/s"))

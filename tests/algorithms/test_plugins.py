@@ -1,0 +1,183 @@
+"""An algorithm of one's own, from a file or an installed package, is at home everywhere without a line of ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_runner import BURST, refused, shown, told
+from custom_algorithms import TOLL, written
+
+from ratelab import ALGORITHMS, ManualClock, MemoryLimiter, Quota, create
+from ratelab.algorithms import available, find
+from ratelab.algorithms.token_bucket import TokenBucket
+from ratelab.lab.replay import replay_columns
+from ratelab.lab.traffic import Traffic
+
+
+@pytest.fixture(autouse=True)
+def no_module_stays() -> Iterator[None]:
+    """Forget the modules that a test brings in."""
+    yield
+    for name in ("tolls", "thief", "broken", "odd"):
+        sys.modules.pop(name, None)
+
+
+def install(folder: Path, name: str, code: str, *entries: str) -> None:
+    """Put a module into `folder` as if its package had been installed there."""
+    (folder / f"{name}.py").write_text(code)
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("\n".join(["[ratelab.algorithms]", *entries, ""]))
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Install a package that offers the algorithm, and return its name."""
+    install(tmp_path, "tolls", TOLL, "toll = tolls:Toll")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "toll"
+
+
+# --- from a file
+
+
+def test_a_file_is_simulated_beside_ours(toll: str) -> None:
+    told = json.loads(shown("simulate", BURST, "--json", "--algo", toll, "--algo", "token-bucket"))
+    assert [(one["algorithm"], one["admitted"]) for one in told["results"]] == [("toll", 15), ("token-bucket", 14)]
+    assert "\ntoll " in shown("simulate", BURST, "--algo", toll, "--timeline")
+
+
+def test_a_file_replays_a_trace(toll: str, tmp_path: Path) -> None:
+    (tmp_path / "trace.csv").write_text("time,ip\n" + "1,a\n" * 5 + "1,b\n")
+    told = json.loads(shown("replay", f"{tmp_path}/trace.csv", "--rate", "1/s", "--json", "--algo", toll))
+    assert [(one["client"], one["admitted"]) for one in told["results"][0]["per_client"]] == [("a", 3), ("b", 1)]
+
+
+def test_a_key_starts_when_its_first_request_comes(tmp_path: Path) -> None:
+    (tmp_path / "trace.csv").write_text("at_ns,ip\n3,a\n4,b\n5,b\n")
+    algorithm = written(tmp_path, "return [0]", "return [now]")  # the first is let through if that is even
+    told = json.loads(shown("replay", f"{tmp_path}/trace.csv", "--rate", "1/s", "--json", "--algo", algorithm))
+    assert [(one["client"], one["admitted"]) for one in told["results"][0]["per_client"]] == [("a", 0), ("b", 1)]
+
+
+def test_a_file_is_listed_with_what_it_says_of_itself(toll: str) -> None:
+    told = json.loads(shown("algorithms", "--json", "--algo", toll))
+    assert told["algorithms"] == [
+        {
+            "algorithm": "toll",
+            "meaning": "Every second request of a key, whatever rate and burst say.",
+            "remembers": "requests",
+            "state_bytes_per_key": 8,
+            "at_most": "7x burst",
+        }
+    ]
+    assert "toll" in shown("algorithms", "--algo", toll, "--algo", "all")
+
+
+def test_a_file_serves_a_limiter(toll: str) -> None:
+    limiter = MemoryLimiter(create(toll, "2/s", burst=5), ManualClock())
+    assert [limiter.hit("alice").allowed for _ in range(4)] == [True, False, True, False]
+
+
+def test_a_file_named_twice_is_run_once(toll: str) -> None:
+    told = json.loads(shown("simulate", BURST, "--json", "--algo", toll, "--algo", toll))
+    assert len(told["results"]) == 1
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_loading_a_file_leaves_no_bytecode_next_to_it(
+    toll: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enabled: bool
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", not enabled)
+    find(toll)
+    assert [path.name for path in tmp_path.iterdir()] == ["toll.py"]
+    assert sys.dont_write_bytecode is not enabled
+
+
+# --- from a package
+
+
+def test_a_package_is_listed_simulated_and_built_by_name(installed: str) -> None:
+    assert {*available()} == {*ALGORITHMS, installed}
+    listed = [one["algorithm"] for one in json.loads(shown("algorithms", "--json"))["algorithms"]]
+    assert sorted(listed) == sorted([*ALGORITHMS, installed])
+    for named in (["--algo", installed], ["--algo", "all"]):
+        told = json.loads(shown("simulate", BURST, "--json", *named))
+        assert [one["admitted"] for one in told["results"] if one["algorithm"] == installed] == [15]
+    assert create(installed, "2/s", 5).start(0) == [0]
+
+
+def test_a_package_may_be_named_in_a_scenario(installed: str, tmp_path: Path) -> None:
+    text = Path(BURST).read_text(encoding="utf-8").replace("seed: 42", f"algorithms: [{installed}, gcra]")
+    (tmp_path / "mine.yaml").write_text(text)
+    told = json.loads(shown("simulate", f"{tmp_path}/mine.yaml", "--json"))
+    assert [one["algorithm"] for one in told["results"]] == [installed, "gcra"]
+
+
+def test_a_package_is_suggested_for_a_name_like_its_own(installed: str) -> None:
+    assert "unknown algorithm 'tol': did you mean toll?" in refused("simulate", BURST, "--algo", "tol")
+
+
+def test_a_package_is_found_by_a_program_of_its_own(tmp_path: Path) -> None:
+    install(tmp_path, "tolls", TOLL, "toll = tolls:Toll")
+    command = [sys.executable, "-m", "ratelab", "simulate", BURST, "--algo", "all", "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {one["algorithm"] for one in json.loads(done.stdout)["results"]} == {*ALGORITHMS, "toll"}
+
+
+def test_a_package_cannot_take_the_name_of_one_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "thief", TOLL, "token-bucket = thief:Toll")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert find("token-bucket") is available()["token-bucket"] is TokenBucket
+
+
+def test_a_broken_package_is_told_and_harms_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "broken", "import no_such_module\n", "broken = broken:Toll")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    said = refused("simulate", BURST, "--algo", "all")
+    assert "ratelab.algorithms entry 'broken' (broken:Toll) cannot be loaded" in said
+    assert "No module named 'no_such_module'" in said
+    assert "gcra" in shown("simulate", BURST, "--algo", "gcra")
+
+
+def test_a_package_whose_class_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "odd", "def toll(): ...\n", "odd = odd:toll", "gone = odd:Gone")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "odd" in refused("algorithms")
+
+
+DELAYED = TOLL.replace("from typing", "from functools import wraps\nfrom typing").replace(
+    "    def step(",
+    "    def delayed(step):\n"
+    "        return wraps(step)(lambda *arguments: (*step(*arguments)[:4], 5))\n\n"
+    "    @delayed\n"
+    "    def step(",
+)
+
+
+def test_whatever_a_step_looks_like_its_delays_are_its_own(tmp_path: Path) -> None:
+    (tmp_path / "delayed.py").write_text(DELAYED)
+    delayed = find(f"{tmp_path / 'delayed.py'}:Toll").from_quota(Quota.parse("1/s", 1))
+    times, ones, client = np.arange(3), np.ones(3, np.int64), np.zeros(3, np.int64)
+    asked = Traffic(times, client, ones, ("a",), np.arange(1), 3)
+    assert replay_columns(delayed, asked)["delay_ns"][:].tolist() == [5, 5, 5]
+
+
+def test_a_class_made_from_one_of_ours_decides_for_itself(tmp_path: Path) -> None:
+    (tmp_path / "shut.py").write_text(
+        "from ratelab.algorithms.sliding_log import SlidingLog\n"
+        "class Shut(SlidingLog):\n"
+        "    name = 'shut'\n"
+        "    def step(self, state, now, cost): return False, 0, 1, 1, 0\n"
+    )
+    assert told("simulate", BURST, "--algo", f"{tmp_path}/shut.py:Shut")["results"][0]["admitted"] == 0

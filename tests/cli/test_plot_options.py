@@ -1,0 +1,109 @@
+"""The options of charts: which go to which files, and what is refused before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_runner import BURST, SCENARIOS, invoke, refused, shown
+
+from ratelab.report.charts import CHARTS
+
+HERD = str(SCENARIOS / "thundering-herd.yaml")
+BEGINS = {"png": b"\x89PNG\r\n", "svg": b"<?xml ", "pdf": b"%PDF-"}
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
+    """Have nothing drawn; return each chart, theme and caption that is asked for."""
+    asked: list[tuple[str, str, str]] = []
+    monkeypatch.setattr("ratelab.cli.artifacts.draw", lambda _, *what: asked.append(what))
+    monkeypatch.setattr("ratelab.cli.artifacts.render_figure", lambda _, file_format: file_format.encode())
+    return asked
+
+
+def test_each_file_has_the_format_that_its_name_says(tmp_path: Path) -> None:
+    paths = {file_format: tmp_path / f"chart.{file_format.upper()}" for file_format in BEGINS}
+    options = [part for path in paths.values() for part in ("--plot", path)]
+    assert shown("simulate", BURST, "--chart", "outcome", *options) == shown("simulate", BURST)
+    for file_format, path in paths.items():
+        assert path.read_bytes().startswith(BEGINS[file_format])
+
+
+def test_a_replay_is_drawn_as_a_scenario_is(tmp_path: Path) -> None:
+    (tmp_path / "trace.csv").write_text("at,who\n" + "".join(f"{at},alice\n" for at in range(9)))
+    options = ["--rate", "1/2s", "--time", "at", "--key", "who", "--chart", "outcome"]
+    shown("replay", tmp_path / "trace.csv", *options, "--plot", tmp_path / "chart.svg")
+    assert "<title>Of 9 requests, " in (tmp_path / "chart.svg").read_text(encoding="utf-8")
+
+
+def test_a_file_gets_the_comparison_and_a_directory_every_chart(
+    tmp_path: Path, drawn: list[tuple[str, str, str]]
+) -> None:
+    shown("simulate", BURST, "--plot", tmp_path / "one.svg", "--plot", f"{tmp_path / 'all'}/", "--theme", "dark")
+    caption = "burst: A quiet client that suddenly sends twenty requests at once."
+    assert drawn == [(chart, "dark", caption) for chart in ("comparison", *CHARTS)]
+    assert (tmp_path / "one.svg").read_text() == "svg"
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == sorted(f"{chart}.png" for chart in CHARTS)
+
+
+def test_charts_of_several_scenarios_bear_their_names_no_two_alike(
+    tmp_path: Path, drawn: list[tuple[str, str, str]]
+) -> None:
+    odd = tmp_path / "odd.yaml"
+    odd.write_text(Path(BURST).read_text(encoding="utf-8").replace("name: burst", f"name: ../{'x' * 300}/"))
+    shown("simulate", BURST, BURST, odd, "--chart", "window", "--chart", "level", "--plot", tmp_path, "--json")
+    stems = ["burst", "burst~2", "x" * 57]
+    assert {path.stem for path in tmp_path.glob("*.png")} == {
+        f"{one}-{two}" for one in stems for two in ("window", "level")
+    }
+    assert len(drawn) == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--plot", "chart.gif"], "a name that ends in .png, .svg or .pdf, or into a directory, got 'chart.gif'"),
+        (["--plot", "chart"], "a name that ends in .png, .svg or .pdf, or into a directory, got 'chart'"),
+        (["--plot", "no/chart.png"], "cannot write no/chart.png: there is no directory no"),
+        (["--plot", "no/charts/"], "cannot write no/charts: there is no directory no"),
+        (["--plot", "in.svg/"], "cannot write into in.svg/: in.svg is no directory; name one"),
+        (["--plot", "gone/"], "cannot write into gone/: gone is no directory; name one"),
+        (["--plot", ""], "a name that ends in .png, .svg or .pdf, or into a directory, got ''"),
+        (["--plot", "folder.png/chart.png/"], "cannot write folder.png/chart.png: there is no directory"),
+        (["--chart", "level"], "--chart says what --plot draws: give --plot FILE.png, too"),
+        (["--theme", "dark"], "--theme says how --plot draws (a page is light and dark): give --plot FILE.png, too"),
+        (["--plot", "a.png", "--chart", "level", "--chart", "window"], "a.png is one file for 2 charts: give --plot a"),
+        (["--plot", "a.png", "--plot", "./a.png"], "./a.png would be written over: give each output a file of its own"),
+        (["--plot", "in.svg"], "in.svg would be written over: give each output a file of its own"),
+    ],
+)
+def test_what_cannot_be_drawn_is_told_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ratelab.lab.scenarios.load_scenario", lambda *_: pytest.fail("worked"))
+    Path("folder.png").touch()
+    Path("gone").symlink_to("nowhere")
+    Path("in.svg").write_bytes(Path(BURST).read_bytes())
+    assert told in refused("simulate", "in.svg", *options)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder.png", "gone", "in.svg"]
+
+
+def test_one_file_for_several_scenarios_is_refused(tmp_path: Path) -> None:
+    assert "a.png is one file for 2 scenarios: give --plot a directory" in refused(
+        "simulate", BURST, HERD, "--plot", tmp_path / "a.png"
+    )
+
+
+def test_drawing_that_fails_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "chart.png"
+    path.write_text("precious")
+
+    def full(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("ratelab.cli.artifacts.draw", full)
+    assert isinstance(invoke("simulate", BURST, "--plot", path).exception, MemoryError)
+    assert path.read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,47 @@
+"""`ratelab sample`: a log to try things on, the same for the same options."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli_runner import refused, shown, told
+
+
+def test_a_sample_is_a_log_that_can_be_replayed(tmp_path: Path) -> None:
+    path = tmp_path / "sample.log"
+    assert shown("sample", path, "--lines", "20000", "--clients", "50", "--rate", "1000/s") == ""
+    found = told("replay", path, "--rate", "10/s", "--algo", "gcra")
+    assert (found["format"], found["lines"], found["unparsed"], found["reordered"]) == ("log", 20_000, 0, 0)
+    assert 19 <= found["duration"] <= 22
+    first, second, *_ = found["results"][0]["per_client"]
+    assert (first["client"], second["client"]) == ("10.0.0.0", "10.0.0.1")
+    assert first["offered"] / second["offered"] == pytest.approx(2**1.1, rel=0.1)
+
+
+def test_the_same_options_write_the_same_lines(tmp_path: Path) -> None:
+    def sample(*options: str) -> str:
+        shown("sample", tmp_path / "s", "--lines", "100", *options)
+        return (tmp_path / "s").read_text()
+
+    assert sample() == sample("--seed", "42")
+    assert sample() != sample("--seed", "43")
+
+
+def test_a_sample_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+    assert "at most 16777216 clients, got 20000000" in refused("sample", tmp_path / "s", "--clients", "20000000")
+    assert refused("sample", tmp_path / "no" / "s").startswith("cannot write")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_who_has_seen_enough_is_no_mistake() -> None:
+    command = [sys.executable, "-m", "ratelab", "sample", "/dev/stdout", "--lines", "20000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(b"10.0.")
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1, "as the rest of the program"

@@ -1,0 +1,99 @@
+"""`ratelab sweep`: every quota through every algorithm, as if each had been replayed by itself."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from access_log_lines import CROWD, log
+from cli_runner import BURST, refused, shown, told
+
+from ratelab.algorithms import COMPARED, find
+from ratelab.lab.comparison import compare
+from ratelab.lab.scenarios import load_scenario
+from ratelab.lab.sweep import built, quotas, sweep
+
+SCENARIO = str(Path(BURST).with_name("noisy-neighbour.yaml"))
+KINDS = [find(name) for name in COMPARED]
+
+
+def test_a_sweep_counts_what_each_comparison_counts_with_any_number_of_workers() -> None:
+    traffic, tried = load_scenario(SCENARIO).traffic, quotas("1/s,3/s..30/s", "5,20", 3)
+    one, many = (sweep(built(KINDS, tried), traffic, workers=workers) for workers in (1, 5))
+    assert one == many
+    expected = [(quota, result) for quota in tried for result in compare(quota, traffic, KINDS).results]
+    for found, (quota, result) in zip(one, expected, strict=True):
+        assert (found.algorithm, found.quota) == (result.algorithm, quota)
+        assert (found.offered, found.denied) == (result.offered, result.denied)
+        assert (found.clients, found.clients_denied) == (result.clients, result.clients_denied)
+
+
+@pytest.mark.parametrize(
+    ("rates", "bursts", "steps", "expected"),
+    [
+        ("1/s, 5/s", None, 10, ["1/s, burst 1", "5/s, burst 5"]),
+        ("10/min..1000/min", "5", 3, ["10/min, burst 5", "100/min, burst 5", "1000/min, burst 5"]),
+        ("1/s..4/s", "1", 10, ["1/s, burst 1", "2/s, burst 1", "3/s, burst 1", "4/s, burst 1"]),
+        ("0.5/s..2/s", "1", 3, ["30/min, burst 1", "1/s, burst 1", "2/s, burst 1"]),
+        ("1/min..1/s", "7", 2, ["1/min, burst 7", "1/s, burst 7"]),
+        ("1/s", "5..500,8", 3, ["1/s, burst 5", "1/s, burst 50", "1/s, burst 500", "1/s, burst 8"]),
+    ],
+)
+def test_ranges_go_from_end_to_end_by_equal_factors(
+    rates: str, bursts: str | None, steps: int, expected: list[str]
+) -> None:
+    assert [str(quota) for quota in quotas(rates, bursts, steps)] == expected
+
+
+def test_the_table_has_a_row_for_each_quota_and_a_column_for_each_algorithm() -> None:
+    lines = shown("sweep", SCENARIO, "--rate", "1/s..100/s", "--burst", "5", "--steps", "3").splitlines()
+    assert [line.split()[0] for line in lines[-3:]] == ["1/s", "10/s", "100/s"]
+    assert lines[-3].split()[2:4] == ["81.4/9.09", "81.4/9.09"]
+    assert lines[-1].split() == ["100/s", "5", *["0"] * len(COMPARED)]
+    assert max(map(len, lines)) <= 80
+
+
+def test_json_and_csv_tell_the_same(tmp_path: Path) -> None:
+    trace = log(tmp_path, CROWD)
+    quotas_asked = ("--rate", "10/min,20/min", "--burst", "5", "--algo", "sliding-log")
+    found = told("sweep", trace, *quotas_asked, "--csv", tmp_path / "table.csv")
+    results = found.pop("results")
+    assert (found["version"], found["trace"], found["offered"]) == (1, str(trace), 45)
+    assert results[0] == {
+        "algorithm": "sliding-log",
+        "rate": "10/min",
+        "burst": 5,
+        "window": 30.0,
+        "offered": 45,
+        "denied": 30,
+        "denied_ratio": round(30 / 45, 6),
+        "clients": 4,
+        "clients_denied": 2,
+        "clients_denied_ratio": 0.5,
+    }
+    with (tmp_path / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [{"trace": str(trace), **{name: str(value) for name, value in row.items()}} for row in results]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--rate", "10/min..5/min"], "a range must go from less to more, got '10/min..5/min'"),
+        (["--rate", "..5/min"], "a range of rates must look like 10/min..1000/min, got '..5/min'"),
+        (["--rate", "3..5/s"], "rate must look like 2/s, 100/min or 5/2.5s, got '3'"),
+        (["--rate", "1/s,"], "rate must look like"),
+        (["--rate", "1/s", "--burst", "0"], "bursts must be whole numbers >= 1"),
+        (["--rate", "1/s", "--burst", "5..x"], "bursts must be whole numbers >= 1"),
+        (["--rate", "1/s..9999/s", "--burst", "1..9999", "--steps", "900"], "lower --steps"),
+        (["--rate", "1/s", "--burst", "2000000"], "sliding-log keeps the time of every admission"),
+        (["--rate", "1/s", "--csv", BURST], "would be written over"),
+    ],
+)
+def test_a_mistake_is_one_line_before_anything_is_read(options: list[str], line: str) -> None:
+    assert line in refused("sweep", BURST, *options)
+
+
+def test_two_scenarios_are_not_one_traffic() -> None:
+    assert "give one at a time" in refused("sweep", BURST, SCENARIO, "--rate", "1/s")

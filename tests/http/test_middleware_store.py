@@ -1,0 +1,192 @@
+"""The middleware in front of a limiter that is awaited: the same answers, and 503 where there is no decision."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+from typing import Any, ClassVar
+from unittest.mock import patch
+
+import pytest
+from asgi import Answer, call, request, scope_of
+from failing_stores import SECOND, Flaky, broken
+from limited_apps import Handler, Watched
+from prometheus_client.parser import text_string_to_metric_families
+
+from ratelab import Decision, InputError
+from ratelab.errors import StoreError
+from ratelab.http.counters import Counts
+from ratelab.http.middleware import RateLimitMiddleware
+from ratelab.http.prometheus import metrics_app
+from ratelab.stores.memory import Stats
+
+UNAVAILABLE = {
+    "type": "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
+    "title": "Request cannot be satisfied due to temporary server capacity constraints",
+    "status": 503,
+    "detail": "Try again in 1 s.",
+}
+
+
+def failing(retry_after_ns: int = SECOND) -> Flaky:
+    store = Flaky()
+    store.error = StoreError("unreachable", "no connection to 192.0.2.99:6379", retry_after_ns)
+    return store
+
+
+def test_who_is_awaited_answers_as_who_is_not() -> None:
+    store, memory, handler = Flaky(), Watched(), Handler()
+    costs = [1, 0, 6, 3, 1, 1, 0]
+    apps = [RateLimitMiddleware(handler, limiter, cost=lambda scope: scope["cost"]) for limiter in (store, memory)]
+    told = [[asyncio.run(request(app, {**scope_of(), "cost": cost})) for cost in costs] for app in apps]
+    assert [answer.status for answer in told[0]] == [200, 200, 400, 200, 200, 429, 200]
+    assert told[0] == told[1]
+    assert apps[0].counts == apps[1].counts
+
+
+def test_without_a_decision_the_answer_is_503_and_the_application_is_not_called() -> None:
+    handler = Handler()
+    app = RateLimitMiddleware(handler, failing(), legacy="delta")
+    answer = call(app)
+    assert answer.status == 503
+    assert answer.fields == [
+        (b"content-type", b"application/problem+json"),
+        (b"cache-control", b"no-store"),
+        (b"retry-after", b"1"),
+        (b"content-length", b"%d" % len(answer.body)),
+    ]
+    assert json.loads(answer.body) == UNAVAILABLE
+    assert (handler.calls, app.counts) == ([], Counts(unavailable=1))
+
+
+def test_head_is_told_the_same_without_a_body() -> None:
+    app = RateLimitMiddleware(Handler(), failing())
+    get, head = call(app), call(app, method="HEAD")
+    assert (head.status, head.fields, head.body) == (503, get.fields, b"")
+
+
+@pytest.mark.parametrize(
+    ("wait_ns", "told"), [(-1, 1), (0, 1), (1, 1), (SECOND, 1), (SECOND + 1, 2), (59 * SECOND + 1, 60)]
+)
+def test_a_wait_is_told_in_whole_seconds_rounded_up_and_never_none(wait_ns: int, told: int) -> None:
+    answer = call(RateLimitMiddleware(Handler(), failing(wait_ns)))
+    assert (answer.of("retry-after"), json.loads(answer.body)["detail"]) == ([str(told)], f"Try again in {told} s.")
+
+
+def test_limiters_of_both_kinds_may_be_chosen_by_request() -> None:
+    store, memory = Flaky(), Watched(burst=1)
+    app = RateLimitMiddleware(Handler(), lambda scope: store if scope["method"] == "POST" else memory)
+    assert [call(app, method=method).status for method in ("GET", "POST", "GET", "POST")] == [200, 200, 429, 200]
+    store.fail()
+    assert [call(app, method=method).status for method in ("GET", "POST")] == [429, 503]
+
+
+def test_whether_a_limiter_is_awaited_is_found_out_once() -> None:
+    app = RateLimitMiddleware(Handler(), Flaky())
+    with patch("ratelab.http.middleware.iscoroutinefunction", side_effect=AssertionError):
+        assert [call(app).status for _ in range(6)] == [200] * 5 + [429]
+
+
+class Blocking(Watched):
+    blocking: ClassVar[bool] = True
+
+
+def test_a_limiter_that_would_stop_the_event_loop_is_refused() -> None:
+    message = "limiter must not make all others wait for its store, got Blocking: use AsyncValkeyLimiter"
+    with pytest.raises(InputError) as refused:
+        RateLimitMiddleware(Handler(), Blocking())
+    assert str(refused.value) == message
+    with pytest.raises(InputError, match=message):
+        call(RateLimitMiddleware(Handler(), lambda scope: Blocking()))
+
+
+@pytest.mark.parametrize("cost", [-1, 1.0, True, None])
+def test_a_cost_of_no_use_is_a_mistake_and_no_failure_of_the_store(cost: Any) -> None:
+    limiter = broken(Flaky(), "closed")
+    before, app = limiter.health, RateLimitMiddleware(Handler(), limiter, cost=lambda _: cost)
+    with pytest.raises(InputError, match="cost must be a whole number >= 0, got"):
+        call(app)
+    assert (limiter.health, app.counts) == (before, Counts())
+
+
+class Silent(Flaky):
+    """A store that says nothing for as long as it is waited for."""
+
+    async def hit(self, key: str, cost: int = 1) -> Decision:
+        self.asked.append((key, cost))
+        return await asyncio.Future[Decision]()
+
+
+def test_a_request_that_is_cancelled_while_the_store_is_asked_leaves_no_trace() -> None:
+    handler, store = Handler(), Silent()
+    app = RateLimitMiddleware(handler, store)
+
+    async def leave() -> None:
+        waiting = asyncio.create_task(request(app, scope_of()))
+        while not store.asked:
+            await asyncio.sleep(0)
+        waiting.cancel()
+        with suppress(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(leave())
+    assert (handler.calls, app.counts) == ([], Counts())
+
+
+# --- behind a store that is down
+
+
+@pytest.mark.parametrize(
+    ("on_store_error", "cost", "statuses"),
+    [
+        ("local", 2, [200, 200, 429]),
+        ("local", 6, [400, 400, 400]),
+        ("open", 2, [200, 200, 200]),
+        ("open", 6, [400, 400, 400]),
+        ("closed", 2, [503, 503, 503]),
+        ("closed", 6, [503, 503, 503]),
+    ],
+)
+def test_a_store_that_is_down_means_what_was_said(on_store_error: str, cost: int, statuses: list[int]) -> None:
+    app = RateLimitMiddleware(Handler(), broken(Flaky(), on_store_error), cost=cost)
+    assert [call(app).status for _ in range(3)] == statuses
+
+
+def test_a_crowd_that_meets_a_dead_store_is_held_to_its_quota() -> None:
+    limiter = broken(Flaky())
+    app = RateLimitMiddleware(Handler(), limiter)
+
+    async def crowd() -> list[Answer]:
+        return await asyncio.gather(*(request(app, scope_of()) for _ in range(600)))
+
+    assert [answer.status for answer in asyncio.run(crowd())] == [200] * 5 + [429] * 595
+    assert (app.counts.unavailable, limiter.health.fallback_decisions) == (0, 603)
+
+
+# --- metrics
+
+
+def samples(*arguments: Any) -> dict[str, float]:
+    """Return what `/metrics` says, each line by its name and its last label."""
+    page = call(metrics_app("gcra", *arguments), path="/metrics").body.decode()
+    families = text_string_to_metric_families(page)
+    lines = [sample for family in families for sample in family.samples]
+    return {" ".join([line.name, *list(line.labels.values())[-1:]]): line.value for line in lines}
+
+
+def test_metrics_tell_of_the_store_what_a_limiter_with_a_store_has_seen() -> None:
+    limiter = broken(Flaky())
+    told = samples(Counts(unavailable=7), lambda: limiter.stats, lambda: limiter.health)
+    assert told.get("ratelab_requests_total unavailable") == 7
+    assert {name: value for name, value in told.items() if name.startswith("ratelab_store")} == {
+        "ratelab_store_up": 0,
+        "ratelab_store_errors_total timeout": 3,
+        "ratelab_store_fallback_decisions_total": 3,
+    }
+
+
+def test_metrics_of_a_limiter_in_memory_tell_nothing_of_a_store() -> None:
+    told = samples(Counts(), lambda: Stats(2, 0, 0))
+    assert told["ratelab_keys"] == 2
+    assert not [name for name in told if name.startswith("ratelab_store")]

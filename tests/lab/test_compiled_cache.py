@@ -1,0 +1,68 @@
+"""Machine code kept on disk is that of the very text, and whatever is left there, a replay goes on."""
+
+from __future__ import annotations
+
+import pickle
+from inspect import getfile
+from pathlib import Path
+
+import numba
+import pytest
+from engine_comparison import QUOTA, assert_same, traffic
+
+from ratelab import create
+from ratelab.algorithms.sliding_log import SlidingLog
+from ratelab.lab.compiled import intrinsics, loops, specialize, states
+from ratelab.lab.decisions import ADMITTED
+
+pytestmark = pytest.mark.slow
+
+LEFT = {
+    "nothing": b"",
+    "half": b"half",
+    "another version": pickle.dumps(numba.__version__) + b"cratelab.lab.compiled\ngone\n.",
+}
+
+
+@pytest.mark.parametrize("left", LEFT.values(), ids=LEFT.keys())
+def test_code_on_disk_that_cannot_be_used_is_made_anew(
+    left: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    for content in (None, left):
+        for index in [] if content is None else tmp_path.rglob("*.nbi"):
+            index.write_bytes(content or b"")
+        loops._loop.cache_clear()
+        states.laying.cache_clear()
+        monkeypatch.setitem(loops._LOOPS, ADMITTED, intrinsics.jitted(loops._decide))
+        monkeypatch.setattr(states, "_LAY", intrinsics.jitted(states._lay))
+        assert_same(create("sliding-log", QUOTA), traffic(QUOTA), ADMITTED)
+    assert {path.stat().st_size > 200 for path in tmp_path.rglob("*.nbi")} == {True}
+
+
+def test_without_room_to_keep_code_it_is_run_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    loops._loop.cache_clear()
+    loop = intrinsics.jitted(loops._decide)
+    monkeypatch.setattr(loop._cache, "save_overload", full)
+    monkeypatch.setitem(loops._LOOPS, ADMITTED, loop)
+    assert_same(create("gcra", QUOTA), traffic(QUOTA), ADMITTED)
+    loops._loop.cache_clear()
+
+
+class Heir(SlidingLog):
+    """Has its step from another file."""
+
+
+def test_code_depends_on_an_inherited_step() -> None:
+    _, text, _ = specialize._source(Heir, ("burst", "window"), "", True)
+    assert Path(getfile(SlidingLog)).read_bytes() in text
+
+
+def test_code_depends_on_the_text_of_what_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = type(specialize.specialized(create("gcra", QUOTA), 1, True)).__name__
+    monkeypatch.setattr(specialize, "_machinery", lambda: b"another text")
+    assert type(specialize.specialized(create("gcra", QUOTA), 1, True)).__name__ != before

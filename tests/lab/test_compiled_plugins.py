@@ -1,0 +1,110 @@
+"""Algorithms of one's own are compiled so that they decide as plain Python does, or left to plain Python."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from inspect import getfile
+from pathlib import Path
+
+import pytest
+from custom_algorithms import TOLL, written
+from engine_comparison import QUOTA, assert_same, quiet, traffic
+
+from ratelab import Algorithm, InputError
+from ratelab.algorithms import find
+from ratelab.errors import SlowWarning
+from ratelab.lab import compiled
+from ratelab.lab.conformance import QUOTAS
+from ratelab.lab.decisions import ADMITTED, FIGURED, allocate_columns
+from ratelab.lab.replay import replay
+from ratelab.limiter import Decision
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fields", [ADMITTED, Decision._fields], ids=len)
+def test_a_copy_of_ours_decides_alike(kind: type[Algorithm], fields: Sequence[str], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(Path(getfile(kind)).read_text(encoding="utf-8"), encoding="utf-8")
+    mine = find(f"{tmp_path / 'mine.py'}:{kind.__name__}")
+    for quota in QUOTAS[:3]:
+        assert_same(mine.from_quota(quota), traffic(quota), fields)
+
+
+SLOW_START = (
+    TOLL.replace("return [0]", "return [now]")
+    .replace("state[0] += cost", "since = now - state[0]")
+    .replace("state[0] % 2 == 1", "since > 5_000_000_000")
+)
+
+
+def test_a_key_from_outside_starts_when_it_is_first_asked(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW_START)
+    assert_same(find(f"{tmp_path / 'slow.py'}:Toll").from_quota(QUOTA), traffic(QUOTA, origin=10**18))
+
+
+def test_one_whose_states_differ_in_length_is_left_to_plain_python(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(TOLL.replace("return [0]", "return [0] * (7 if now == 0 else 2)"))
+    with pytest.raises(compiled.UnfitError, match="now more numbers, now fewer"):
+        assert_same(find(f"{tmp_path / 'slow.py'}:Toll").from_quota(QUOTA), traffic(QUOTA))
+
+
+CONSTANT = TOLL.replace("@dataclass", "SECOND = 2\n\n\n@dataclass").replace("% 2 == 1", "% SECOND == 1")
+CLOSED = (
+    CONSTANT.replace("@dataclass", "def closed(SECOND):\n    @dataclass")
+    .replace("\n    ", "\n        ")
+    .replace("        @dataclass", "    @dataclass")
+    .replace("\nclass", "\n    class")
+    + "\n    return Toll\n\n\nToll = closed(3)\n"
+)
+
+
+def test_a_constant_outside_of_a_step_may_change(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(CONSTANT)
+    kind = find(f"{tmp_path / 'mine.py'}:Toll")
+    for second in (2, 3):
+        sys.modules[kind.__module__].SECOND = second  # type: ignore[attr-defined]
+        assert_same(kind.from_quota(QUOTA), traffic(QUOTA))
+
+
+def test_a_step_that_is_more_than_its_text_is_left_to_plain_python(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(CLOSED)
+    with pytest.raises(compiled.UnfitError, match="its step is more than its text says"):
+        assert_same(find(f"{tmp_path / 'mine.py'}:Toll").from_quota(QUOTA), traffic(QUOTA))
+
+
+UNFIT = [
+    ("state[0] += cost", "state[0] = state[0] * 3 + 1", "pass 2**63 - 1"),
+    ("state[0] % 2 == 1", "state[0] / 2 == 1", "mine.py:29: it has `state[0] / 2`"),
+    ("state[0] % 2 == 1", "hash(state[0]) == 1", "mine.py:29: it calls `hash(state[0])`"),
+    ("state[0] % 2 == 1", "allowed == 1", "mine.py:"),
+    ("state[0] % 2 == 1", "alowed", "mine.py:29: `alowed` is not defined"),
+    ("state[0] % 2 == 1", "len(3) == 1", "mine.py:29: "),
+    ("state[0] % 2 == 1", "len(self) == 1", "mine.py:29: it calls `len(self)`"),
+    ("state[0] % 2 == 1", "~(cost > 1) == -1", "mine.py:29: it has `~(cost > 1)`"),
+    ("state[0] % 2 == 1", "cost is state[0]", "mine.py:29: it has `cost is state[0]`"),
+    ("state[0] % 2 == 1", "now > __name__", "mine.py:29: it has `__name__`"),
+    ("state[0] % 2 == 1", "self.name == cost", "mine.py:29: it has `self.name`, which is no field"),
+    ("    burst: int", "    burst: int\n    _rest: int = 0", "a field whose name begins with _"),
+    ("return [0]", "return [0.5]", "whole numbers"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "reason"), UNFIT, ids=[wrong for _, wrong, _ in UNFIT])
+def test_what_machine_code_would_do_otherwise_is_left_to_plain_python(
+    tmp_path: Path, right: str, wrong: str, reason: str
+) -> None:
+    algorithm = find(written(tmp_path, right, wrong)).from_quota(QUOTA)
+    with pytest.raises(compiled.UnfitError) as unfit:
+        compiled.decide(algorithm, traffic(QUOTA), allocate_columns(traffic(QUOTA), FIGURED), quiet)
+    assert reason in str(unfit.value)
+    assert "nopython" not in str(unfit.value)
+
+
+def test_a_step_that_fails_fails_as_in_plain_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_REQUESTS", 0)
+    algorithm = find(written(tmp_path, "state[0] % 2", "state[1] % 2")).from_quota(QUOTA)
+    with (
+        pytest.raises(InputError, match="toll failed: IndexError"),
+        pytest.warns(SlowWarning, match="its step failed in"),
+    ):
+        replay(algorithm, traffic(QUOTA))

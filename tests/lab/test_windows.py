@@ -1,0 +1,54 @@
+"""Windows: the fullest one, and what stands before each request, are what counting one by one finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from random_runs import SECOND, Request, departed, made_in, rows_of, runs, traffic_of, windows_counted
+
+from ratelab.lab.spill import Integers
+from ratelab.lab.windows import Trailing, Window, fullest_window
+
+lengths = st.integers(1, 20) | st.sampled_from([SECOND, 2**62])
+
+
+@given(runs, lengths, st.integers(0, 2**62))
+def test_a_window_may_be_of_any_length_at_any_time(run: list[Request], length: int, begin: int) -> None:
+    left = [(at + begin, cost, key) for at, cost, key in departed(run)]
+    counted = windows_counted(left, length)
+    most = max(counted.values(), default=0)
+    first = min((place for place, cost in counted.items() if cost == most), default=None)
+    assert fullest_window(rows_of(left), 3, length) == (None if first is None else Window(most, *first))
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [(1, (4, 10, 0)), (10, (4, 10, 0)), (11, (6, 10, 0)), (20, (6, 10, 0)), (21, (7, 0, 0)), (2**62, (7, 0, 0))],
+)
+def test_a_window_does_not_hold_its_own_end(length: int, expected: tuple[int, int, int]) -> None:
+    left = [(0, 1, 0), (10, 3, 0), (10, 1, 0), (20, 2, 0), (20, 4, 1)]
+    assert fullest_window(rows_of(left), 3, length) == expected
+
+
+@given(runs, lengths)
+def test_before_each_request_stands_what_its_key_had_counted_within_the_window(run: list[Request], length: int) -> None:
+    traffic, allowed = traffic_of(run), made_in(run)["allowed"]
+    asked = list(zip(traffic.times.tolist(), traffic.costs.tolist(), traffic.request_keys.tolist(), strict=True))
+
+    def before(number: int, counted: list[bool]) -> int:
+        now, _, key = asked[number]
+        earlier = zip(asked[:number], counted, strict=False)
+        return sum(cost for (at, cost, own), yes in earlier if yes and own == key and at + length > now)
+
+    for mask in (allowed, np.ones(len(run), np.bool_)):
+        expected = [before(number, mask.tolist()) for number in range(len(run))]
+        assert costs_of(Trailing(traffic, length).cost(mask)) == expected
+    assert costs_of(Trailing(traffic, length).cost()) == expected
+
+
+def costs_of(found: Iterator[tuple[slice, Integers]]) -> list[int]:
+    return [cost for _, some in found for cost in some.tolist()]

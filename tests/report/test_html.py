@@ -1,0 +1,288 @@
+"""The page of a run: everything in one file, for everybody, whatever the clients are called."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from base64 import b64decode, b64encode
+from hashlib import sha256
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from browser import DARK, dom_of, picture_of
+from cli_runner import BURST, SCENARIOS, refused, shown
+from PIL import Image
+
+import ratelab
+from ratelab.algorithms import COMPARED, find
+from ratelab.lab.comparison import compare
+from ratelab.lab.scenarios import load_scenario
+from ratelab.report.charts import draw
+from ratelab.report.charts.style import THEMES
+from ratelab.report.html import Made, render_page, tables
+from ratelab.report.html.page import Picture
+from ratelab.report.serialize import MEANINGS
+from ratelab.report.summary import Run
+
+HOSTILE = (
+    "<script>document.title = 'robbed'</script>",
+    '"><img src=x onerror=alert(1)>',
+    "{{ 7 * 7 }}",
+    "&lt;b&gt; שלום",
+    "x" * 1000,
+)
+MADE = Made("ratelab simulate odd.yaml --html odd.html", "1.2.3")
+
+
+class Elements(HTMLParser):
+    """The elements of a page, in their order, with their attributes and the text directly in each."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attributes)))
+        self.texts.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.texts:
+            self.texts[-1] += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+    def text(self, tag: str) -> list[str]:
+        return [text.strip() for (name, _), text in zip(self.found, self.texts, strict=True) if name == tag]
+
+
+def paper_of(image: Image.Image) -> str:
+    """Return the colour of an image's first corner."""
+    return f"#{image.convert('RGB').crop((0, 0, 1, 1)).tobytes().hex()}"
+
+
+def run_of(path: Path) -> Run:
+    scenario = load_scenario(str(path))
+    comparison = compare(scenario.quota, scenario.traffic, [*map(find, COMPARED)], with_cards=True)
+    return Run(comparison, {"scenario": scenario.name}, scenario.name, scenario=scenario)
+
+
+def bursts(folder: Path, sizes: dict[str, int]) -> Path:
+    """Write a scenario in which each client sends so many requests at once."""
+    clients = "".join(
+        f"  - name: {json.dumps(name)}\n    traffic: [{{pattern: burst, at: 1s, size: {size}}}]\n"
+        for name, size in sizes.items()
+    )
+    text = f"name: odd\ndescription: <b>odd</b>\nduration: 5s\nquota: {{rate: 1/s, burst: 5}}\nclients:\n{clients}"
+    (folder / "odd.yaml").write_text(text, encoding="utf-8")
+    return folder / "odd.yaml"
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the page of a run whose clients have odd names, each of them busier than the one before."""
+    folder = tmp_path_factory.mktemp("odd")
+    run = run_of(bursts(folder, {name: size for size, name in enumerate(HOSTILE, 8)}))
+    (folder / "odd.html").write_text(render_page(run, [], MADE), encoding="utf-8")
+    return folder / "odd.html"
+
+
+@pytest.fixture(scope="module")
+def burst(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the page that the program writes of a scenario."""
+    path = tmp_path_factory.mktemp("burst") / "burst.html"
+    with pytest.MonkeyPatch.context() as patched:  # the chart that is drawn fastest stands for all
+        patched.setattr("ratelab.report.html.page.draw", lambda run, _, theme: draw(run, "outcome", theme))
+        shown("simulate", BURST, "--algo", "token-bucket", "--equalise", "peak", "--html", path)
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no chart drawn, which takes its time."""
+    monkeypatch.setattr("ratelab.report.html.page.picture", lambda run, chart: Picture(chart, "", "", 1, 1))
+
+
+# --- what is in it
+
+
+def test_a_page_tells_everything_and_fetches_nothing(burst: str) -> None:
+    elements = Elements(burst)
+    assert elements.text("h1") == ["burst"]
+    assert "alice: 1/s, evenly; and 20 requests 10ms apart at 3s" in burst
+    assert "ratelab simulate" in burst
+    assert f"With ratelab {ratelab.__version__}" in burst
+    assert {name for names, _ in MEANINGS for name in names} <= {
+        re.sub(r"\W", "", text) for text in elements.text("code")
+    }
+    for part in ("What each algorithm did", "How accurate it was", "At equal protection"):
+        assert part in elements.text("h2")
+    fetched = [attributes[name] for _, attributes in elements.found for name in ("src", "href") if name in attributes]
+    assert {str(address)[:5] for address in fetched} == {"data:"}
+    assert len(burst) < 2_000_000
+    assert "default-src 'none'" in str(elements.all("meta"))
+
+
+def test_every_picture_is_there_for_light_and_dark_and_in_words(burst: str) -> None:
+    pictures = Elements(burst).all("img")
+    assert [one["class"] for one in pictures] == ["light", "dark"] * (len(pictures) // 2)
+    assert all(re.match(r"Chart of the \w+: [A-Za-z].{20,}", str(one["alt"])) for one in pictures)
+    for one in pictures:
+        data = b64decode(str(one["src"]).partition("base64,")[2])
+        image = Image.open(BytesIO(data))
+        assert paper_of(image) == THEMES[str(one["class"])].paper
+        assert image.width / image.height == pytest.approx(int(str(one["width"])) / int(str(one["height"])), rel=0.01)
+
+
+def test_tables_are_tables_to_who_cannot_see_them(odd: Path) -> None:
+    elements = Elements(odd.read_text(encoding="utf-8"))
+    tables = elements.all("table")
+    assert len(tables) == len(elements.all("caption")) == 3
+    heads = elements.all("th")
+    assert {head["scope"] for head in heads} == {"col", "row"}
+    regions = [one for one in elements.all("div") if one.get("role") == "region"]
+    assert [one["tabindex"] for one in regions] == ["0"] * len(tables)  # so that a wide one can be scrolled by key
+    assert all(one["aria-label"] for one in regions)
+    assert [(one["lang"]) for one in elements.all("html")] == ["en"]
+    levels = [int(name[1]) for name, _ in elements.found if re.fullmatch(r"h[1-6]", name)]
+    assert (levels[0], {*levels[1:]}) == (1, {2})
+
+
+# --- in a browser
+
+CLICKS = """
+const heads = [...document.querySelectorAll("#clients ~ .wide th button")];
+document.body.dataset.firsts = ["client", "offered", "offered"].map((name) => {
+  heads.find((one) => one.textContent === name).click();
+  return document.querySelector("#clients ~ .wide tbody data").value;
+});
+document.body.dataset.beyond = document.documentElement.scrollWidth - window.innerWidth;
+"""
+
+
+def test_odd_names_are_names_and_the_clients_sort_by_a_click(odd: Path) -> None:
+    text = odd.read_text(encoding="utf-8")
+    allowed = f"script-src 'sha256-{b64encode(sha256(CLICKS.encode()).digest()).decode()}'"
+    clicked = odd.with_name("clicked.html")
+    clicked.write_text(
+        text.replace("script-src", allowed).replace("</body>", f"<script>{CLICKS}</script></body>"), encoding="utf-8"
+    )
+    elements = Elements(dom_of(clicked, "--window-size=500,800"))
+    assert elements.text("title") == ["odd"]
+    assert [one for one in elements.all("img") if "onerror" in one] == []
+    assert elements.all("body")[0]["data-firsts"] == "9,12,8"  # by name, from the busiest, from the least busy
+    clients = [name for name in elements.text("bdi") if name in HOSTILE]
+    assert clients[-len(HOSTILE) :] == [*HOSTILE]
+    sorted_by = [head.get("aria-sort") for head in elements.all("th") if "aria-sort" in head]
+    assert sorted_by == ["ascending"]
+    assert int(str(elements.all("body")[0]["data-beyond"])) <= 0  # nothing makes the page wider than the window
+
+
+def test_without_scripts_and_in_the_dark_there_is_a_page_too(odd: Path) -> None:
+    written = Elements(odd.read_text(encoding="utf-8"))
+    assert written.all("button") == []  # which would do nothing
+    assert {*written.text("bdi")} >= {*HOSTILE}
+    silent = odd.with_name("silent.html")
+    text = odd.read_text(encoding="utf-8")
+    silent.write_text(re.sub(r"script-src '[^']+'", "script-src 'none'", text), encoding="utf-8")
+    image = Image.open(BytesIO(picture_of(silent, 600, DARK)))
+    assert paper_of(image) == THEMES["dark"].paper
+    assert len(set(image.convert("L").tobytes())) > 50  # shades of letters
+
+
+# --- many of them
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_gallery_has_a_page_for_each_and_one_that_leads_to_them(tmp_path: Path) -> None:
+    claim = SCENARIOS / "sliding-counter-claim"
+    stems = ["burst", "steady", "half-the-limit", "bursts"]
+    paths = [SCENARIOS / "burst.yaml", SCENARIOS / "steady.yaml", claim / "half-the-limit.yaml", claim / "bursts.yaml"]
+    shown("simulate", *paths, "--html", f"{tmp_path / 'gallery'}/")
+    made = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "gallery").iterdir()}
+    assert {*made} == {"index.html", "sliding-counter.html", *(f"{stem}.html" for stem in stems)}
+    links = [str(one["href"]) for one in Elements(made["index.html"]).all("a")]
+    assert {*links} == {
+        "sliding-counter.html",
+        *(f"{stem}.html" for stem in stems),
+        *(f"#{stem}.html" for stem in stems),
+    }
+    for path in paths:
+        assert str(load_scenario(str(path)).lesson) in html.unescape(made["index.html"])
+    told = " ".join(made["sliding-counter.html"].split())
+    assert "It may hold on half-the-limit (0 of 10,116 requests on the wrong side): at the share claimed," in told
+    assert "It holds" not in told
+    assert "times the 6 % claimed, with none of the requests near the limit: they come in bursts" in told
+    assert "It does not hold on bursts (2,619x): the estimate is wrong" in told
+    assert "burst</bdi>" not in told  # thirty requests say nothing of a few in a hundred thousand
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_no_page_of_a_gallery_is_written_over_another_whatever_the_scenarios_are_called(tmp_path: Path) -> None:
+    paths = []
+    for number, name in enumerate(("Index", "sliding-counter", "burst", "BURST", "burst")):
+        paths.append(tmp_path / f"{number}.yaml")
+        paths[-1].write_text(Path(BURST).read_text(encoding="utf-8").replace("name: burst", f"name: {name}"))
+    shown("simulate", *paths, SCENARIOS / "sliding-counter-claim/bursts.yaml", "--html", f"{tmp_path / 'all'}/")
+    made = {path.stem: path.read_text(encoding="utf-8") for path in (tmp_path / "all").iterdir()}
+    own = {"index", "sliding-counter", "bursts"}
+    assert {*made} - own == {"Index~2", "sliding-counter~2", "burst", "BURST~2", "burst~3"}
+    assert Elements(made["index"]).text("h1") == ["Rate limiting, lesson by lesson"]
+    assert Elements(made["Index~2"]).text("h1") == ["Index"]
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("page.pdf", "a page is written to a name that ends in .html, and pages into a directory, got "),
+        ("", "a page is written to a name that ends in .html, and pages into a directory, got ''"),
+        ("nowhere/page.html", "there is no directory"),
+        ("nowhere/gallery/", "there is no directory"),
+    ],
+)
+def test_a_target_that_cannot_be_is_refused_before_any_work(tmp_path: Path, target: str, message: str) -> None:
+    assert message in refused("simulate", BURST, "--html", target and f"{tmp_path}/{target}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_no_directory_for_pages(tmp_path: Path) -> None:
+    (tmp_path / "page").write_text("precious")
+    assert "page is no directory" in refused("simulate", BURST, "--html", f"{tmp_path / 'page'}/")
+    assert (tmp_path / "page").read_text() == "precious"
+
+
+def test_one_page_is_of_one_scenario(tmp_path: Path) -> None:
+    message = refused("simulate", BURST, BURST, "--html", tmp_path / "page.html")
+    assert "is one page for 2 scenarios: give a directory, such as gallery/" in message
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_page_of_a_trace_says_how_it_was_read(tmp_path: Path) -> None:
+    (tmp_path / "one.jsonl").write_text('{"time": 1, "ip": "a"}\nnot a line\n')
+    shown("replay", tmp_path / "one.jsonl", "--rate", "1/s", "--html", tmp_path / "page.html")
+    text = html.unescape((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "1 line left out, beginning with" in text
+    assert f"ratelab replay {tmp_path / 'one.jsonl'} --rate 1/s --html {tmp_path / 'page.html'}" in text
+
+
+@pytest.mark.parametrize(
+    ("most", "rows", "told"),
+    [
+        (4, ["c", "b", "a", "d"], "the most denied first"),
+        (3, ["c", "b"], "the 2 clients that were denied"),
+        (1, ["c"], "the 1 most denied of the 2 that were denied"),
+    ],
+)
+def test_of_many_clients_those_that_were_denied_are_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, most: int, rows: list[str], told: str
+) -> None:
+    monkeypatch.setattr(tables, "MAX_LISTED_CLIENTS", most)
+    table = tables.clients(run_of(bursts(tmp_path, {"a": 1, "b": 7, "c": 8, "d": 1})).comparison)
+    assert table is not None
+    assert [name for name, _ in table.rows] == rows
+    assert table.caption.endswith(told)
