@@ -15,21 +15,21 @@ import ratelab
 ROOT = Path(ratelab.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 MODULES = {".".join(("ratelab", *path.relative_to(ROOT).with_suffix("").parts)): path for path in FILES}
-KERNELS = [path for path in sorted((ROOT / "algorithms").glob("*.py")) if path.stem not in ("__init__", "outside")]
+KERNELS = [path for path in sorted((ROOT / "algorithms").glob("*.py")) if path.stem not in ("__init__", "plugins")]
 
 MAY_SEE = {
     "errors": set(),
     "quota": {"errors"},
     "limiter": {"quota"},
-    "answer": set(),
     "clock": {"limiter"},
     "algorithms": {"errors", "quota", "limiter"},
     "stores": {"errors", "quota", "limiter", "clock", "algorithms"},
-    "lab": {"errors", "quota", "limiter", "answer", "algorithms"},
+    "lab": {"errors", "quota", "limiter", "algorithms"},
     "report": {"errors", "quota", "limiter", "algorithms", "lab"},
     "learn": {"errors", "quota", "limiter", "algorithms", "lab", "report"},
-    "http": {"errors", "limiter", "quota", "answer", "stores"},
-    "cli": {"", "errors", "quota", "limiter", "answer", "algorithms", "stores", "lab", "learn", "report", "http"},
+    "http": {"errors", "limiter", "quota", "stores"},
+    "verify": {"errors", "quota", "limiter", "algorithms", "lab", "report", "http"},
+    "cli": {"", "errors", "quota", "limiter", "algorithms", "stores", "lab", "learn", "verify", "report", "http"},
     "__init__": {"errors", "quota", "limiter", "clock", "algorithms", "stores"},
     "__main__": {"cli", "errors"},
 }
@@ -49,9 +49,9 @@ ONLY_IN = {
 """The one file that may import a library."""
 
 PARTS_WITH = {
-    "numpy": {"lab", "report"},
+    "numpy": {"lab", "report", "verify"},
     "numba": {"lab"},
-    "rich": {"report", "learn", "cli"},
+    "rich": {"report", "learn", "verify", "cli"},
     "click": {"cli"},
     "matplotlib": {"report", "learn"},
     "uvicorn": {"http"},

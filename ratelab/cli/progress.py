@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
+from ratelab.errors import install_hint
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 

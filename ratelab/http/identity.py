@@ -34,7 +34,7 @@ class Identity:
     """Find a request's key: 32 hexadecimal digits that are the same for the same client, and tell nobody which it is.
 
     `key` is `ip`, `header:NAME`, or a function of the ASGI scope that returns text or None. Where the header or the
-    function has nothing to say (missing, empty, over `MAX_HEADER_VALUE_BYTES` bytes), the client is its address, never free.
+    function has nothing to say (missing, empty, over `MAX_HEADER_VALUE_BYTES`), the client is its address.
     An IPv6 client is its /64.
 
     The address is the peer that the server names, which must be the socket's: uvicorn by itself believes

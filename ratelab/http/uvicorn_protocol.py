@@ -25,7 +25,7 @@ PARSE_CHUNK_BYTES = 1024
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Serve a connection; cut it off when nothing has come for `IDLE_TIMEOUT_S`, refuse a head over `MAX_HEAD_BYTES` with 431.
+    """Serve a connection; close it after `IDLE_TIMEOUT_S` without data, answer 431 to a head over `MAX_HEAD_BYTES`.
 
     The deadline runs while the client is waited for: from the connection, or the end of an answer, to the end of the
     next head, however slowly that drips in; and while the client does not read what it asked for. uvicorn itself has

@@ -64,7 +64,7 @@ class Overseer(Protocol):
 class Workers:
     """Keep `count` processes at `work` until SIGTERM or an interrupt, and until they have then finished.
 
-    `work` takes its `WorkerContext`; it is to end at SIGTERM, or when the lifeline does, and without patience at SIGINT after
+    `work` takes its `WorkerContext`. It must end at SIGTERM or when the lifeline ends, and at once at a SIGINT after
     that. The workers are forks, so no thread may run here; and each has a session of its own, so that a terminal's
     Ctrl-C comes to them through this process alone. `listeners` are closed here when the workers are told to stop.
     """

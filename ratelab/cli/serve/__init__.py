@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ratelab.limiter import Algorithm
     from ratelab.quota import Quota
 
-    pass
 
 DEFAULT_ON_STORE_ERROR = "local"
 DEFAULT_STORE_DEADLINE = "100ms"

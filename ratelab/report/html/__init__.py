@@ -3,4 +3,4 @@
 from ratelab.report.html.gallery import RESERVED, render_gallery
 from ratelab.report.html.page import Made, pictures, render_page
 
-__all__ = ["RESERVED", "Made", "render_gallery", "render_page", "pictures"]
+__all__ = ["RESERVED", "Made", "pictures", "render_gallery", "render_page"]

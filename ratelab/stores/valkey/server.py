@@ -167,7 +167,7 @@ class EmbeddedServer:
 
     def _started(self) -> subprocess.Popen[bytes]:
         given = f"{self._program!r}, {self._directory!r}"
-        code = f"import sys; sys.path[:] = {sys.path}; from ratelab.stores.valkey.server import supervise; supervise({given})"
+        code = f"import sys; sys.path[:] = {sys.path}; from {__name__} import supervise; supervise({given})"
         command = [sys.executable, "-P", "-c", code]
         pipe = subprocess.PIPE
         return subprocess.Popen(  # noqa: S603  (this file)
