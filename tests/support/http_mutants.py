@@ -112,7 +112,7 @@ ANSWERS = {
     ),
     "a denial's epoch is remembered": _guard('legacy == "epoch"', "False"),
     "quotes are not escaped": _mutant(headers, "_string", ".replace('\"', '\\\\\"')", ""),
-    "a denial may be kept by caches": Mutant(middleware, "FIELDS", PROBLEM_HEADERS[:1]),
+    "a denial may be kept by caches": Mutant(middleware, "PROBLEM_HEADERS", PROBLEM_HEADERS[:1]),
     "a denial has no fields": _guard("429, fields.written(0, wait, True)", "429, ()"),
     "a denial's text tells another wait": _guard("quota_exceeded(policy, wait)", "quota_exceeded(policy, wait - 1)"),
     "a denial of a cost above the burst is a 429": _guard("decision.retry_after_ns != NEVER", "True"),

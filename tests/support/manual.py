@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from ratelab.cli import ratelab_command
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", *sorted((ROOT / "ratelab" / "docs").glob("*.md")))

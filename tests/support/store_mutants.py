@@ -117,7 +117,7 @@ ANSWERS = {
         "max(1, seconds(error.retry_after_ns))", "seconds(error.retry_after_ns)"
     ),
     "a failure has no Retry-After": _refuse('(b"retry-after", b"%d" % wait)', ""),
-    "a failure may be kept by caches": _refuse("*FIELDS", "FIELDS[0]"),
+    "a failure may be kept by caches": _refuse("*PROBLEM_HEADERS", "PROBLEM_HEADERS[0]"),
     "a failure tells its text": _refuse("reduced_capacity(wait)", "problem(503, str(error))"),
     "a failure violates a policy": Mutant(middleware, "reduced_capacity", lambda wait: quota_exceeded("", wait)),
     "a failure lets through": _call(ANSWERED, "decision = Decision(True, 0, 0, 0, 0)"),
