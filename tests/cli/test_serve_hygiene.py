@@ -49,7 +49,7 @@ from ratelab.http.uvicorn_protocol import GuardedProtocol, HttpToolsProtocol
 GuardedProtocol.pause_writing = HttpToolsProtocol.pause_writing
 """
 PATIENT_WITH_ALL = "import ratelab.http.uvicorn_protocol; ratelab.http.uvicorn_protocol.DEADLINE = 60"
-UNLIMITED = "import ratelab.http.uvicorn_protocol; ratelab.http.uvicorn_protocol.LARGEST_HEAD = 10**9"
+UNLIMITED = "import ratelab.http.uvicorn_protocol; ratelab.http.uvicorn_protocol.MAX_HEAD_BYTES = 10**9"
 
 HEAD = b"GET /ping HTTP/1.1\r\nHost: x\r\n"
 CLOSING = HEAD + b"Connection: close\r\n"

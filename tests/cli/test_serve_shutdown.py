@@ -12,7 +12,7 @@ from ratelab.http.server import UvicornServer
 
 ENDED_BY_SIGNAL = """
 import ratelab.http.server, uvicorn
-ratelab.http.server.Server = lambda config, on_stop: uvicorn.Server(config)
+ratelab.http.server.UvicornServer = lambda config, on_stop: uvicorn.Server(config)
 """
 
 

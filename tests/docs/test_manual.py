@@ -45,7 +45,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_console_sessions_show_what_the_commands_print(page: str, tmp_path: Path) -> None:
     fill_workspace(tmp_path)
     for line, output in sessions()[page]:
-        assert output_of(page, line, tmp_path) == output, "run python tests/manual.py --update"
+        assert output_of(page, line, tmp_path) == output, "run python tests/support/manual.py --update"
 
 
 @pytest.mark.parametrize("command", commands(), ids=str)

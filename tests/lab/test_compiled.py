@@ -86,7 +86,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return used
 
 
-@pytest.mark.parametrize(("requests", "engine"), [(2_999, "plain"), (3_000, "compiled")])
+@pytest.mark.parametrize(("requests", "engine"), [(2_999, "python_engine"), (3_000, "compiled")])
 def test_it_is_used_by_itself_once_that_pays(
     requests: int, engine: str, engines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,7 +110,7 @@ def test_whoever_has_no_compiler_is_told_once_what_it_would_save(
     with pytest.warns(SlowWarning, match=r"6,000 decisions.*pip install '\.\[fast\]'") as told:
         asking(*given)
     assert len(told) == 1
-    assert {*engines} == {"plain"}
+    assert {*engines} == {"python_engine"}
 
 
 def test_numbers_too_large_are_decided_all_the_same(engines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,4 +119,4 @@ def test_numbers_too_large_are_decided_all_the_same(engines: list[str], monkeypa
     with pytest.warns(SlowWarning, match=r"gcra is replayed in plain Python.*2\*\*63"):
         found = replay(create("gcra", QUOTA), asked)
     assert found.tolist() == replay(create("token-bucket", QUOTA), asked).tolist()
-    assert engines == ["compiled", "plain", "compiled"]
+    assert engines == ["compiled", "python_engine", "compiled"]

@@ -150,13 +150,13 @@ LIMITED = f"""
 import resource, sys
 import numpy as np
 from ratelab.algorithms import find
-from ratelab.lab import ordered, replay, traffic, windows
+from ratelab.lab import replay, spill, traffic, windows
 from ratelab.lab.comparison import compare
 from ratelab.lab.spill import Gathering
 from ratelab.lab.traffic import LongTraffic, from_rows
 from ratelab.quota import Quota
 
-ordered.IN_MEMORY, traffic.PART, windows.TURN, replay.WORTH_COMPILING = 100_000, 50_000, 50_000, 0
+spill.IN_MEMORY, traffic.BATCH_REQUESTS, windows.TURN, replay.MIN_COMPILED_REQUESTS = 100_000, 50_000, 50_000, 0
 kinds = [find("leaky-bucket"), find("token-bucket")]
 
 def run(requests):

@@ -159,6 +159,8 @@ if __name__ == "__main__":
     from tempfile import TemporaryDirectory
 
     if sys.argv[1:] != ["--update"]:
-        sys.exit("usage: python tests/manual.py --update   (write the current output into the console sessions)")
+        sys.exit(
+            "usage: python tests/support/manual.py --update   (write the current output into the console sessions)"
+        )
     with TemporaryDirectory() as workspace:
         update_sessions(Path(workspace))

@@ -22,7 +22,7 @@ def _mutant(owner: type | ModuleType, attribute: str, right: str, wrong: str) ->
 def _talk(right: str, wrong: str) -> Mutants:
     """Make a mistake in what both clients say."""
     made = rewritten(session.session, right, wrong)
-    return tuple(Mutant(module, "conversation", made) for module in (sync_limiter, async_limiter))
+    return tuple(Mutant(module, "session", made) for module in (sync_limiter, async_limiter))
 
 
 def _link(attribute: str, right: str, wrong: str) -> Mutants:

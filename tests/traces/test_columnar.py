@@ -131,7 +131,7 @@ def test_columns_hold_what_lines_do_in_every_odd_case(form: str) -> None:
 
 
 MUTANTS = {
-    "a line is cut where it is longest": ("log", columnar, "part_of", "<= LONGEST", "<= 2 * LONGEST"),
+    "a line is cut where it is longest": ("log", columnar, "part_of", "<= MAX_LINE_CHARS", "<= 2 * MAX_LINE_CHARS"),
     "nobody is a client": ("log", columnar, "_known", '"^[-0]?$"', '"^$"'),
     "a day need not be in the calendar": ("log", columnar, "_calendar_times", "start is not None", "True"),
     "a wanted field may end a line": ("log", access_log, "log_pattern", "(?:[ \\t\\r\\n]|$)", ""),

@@ -189,7 +189,7 @@ def test_a_large_file_is_read_with_arrow_or_told_what_that_would_gain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
 ) -> None:
     monkeypatch.setattr(files, "_BLOCK", 200)
-    monkeypatch.setattr("ratelab.cli.output._LARGE", 500)
+    monkeypatch.setattr("ratelab.cli.progress._LARGE", 500)
     if not installed:
         monkeypatch.setattr(NO_ARROW, lambda name: None)
     blocks: list[object] = []
