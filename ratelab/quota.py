@@ -21,6 +21,8 @@ UNITS = {
 }
 """Nanoseconds in each unit of time, shortest first."""
 
+NS_PER_S = UNITS["s"]
+
 LARGEST = 2**62 - 1
 """No number of a quota may be larger: twice it is still less than `NEVER` (146 years, in nanoseconds)."""
 

@@ -97,7 +97,7 @@ def _string(text: str) -> bytes:
     return f'"{escaped}"'.encode()
 
 
-class Policy(NamedTuple):
+class PolicyHeader(NamedTuple):
     """What `RateLimit-Policy` says."""
 
     name: str
@@ -112,10 +112,10 @@ _ITEM = re.compile(r'\s*(?:"((?:[^"\\]|\\["\\])*)"|([A-Za-z*][^\s;,"]*))((?:\s*;
 _PARAMETER = re.compile(r";\s*([a-z])=(\d{1,15})\s*(?=;|$)")
 
 
-def read_policy(text: str) -> Policy | None:
+def read_policy(text: str) -> PolicyHeader | None:
     """Read the first policy of `RateLimit-Policy`; None if there is none that can be read."""
     item = _read(text)
-    return item and Policy(item[0], item[1].get("q"), item[1].get("w"))
+    return item and PolicyHeader(item[0], item[1].get("q"), item[1].get("w"))
 
 
 def read_state(text: str) -> tuple[int, int] | None:

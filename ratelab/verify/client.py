@@ -19,7 +19,7 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
 from ratelab.errors import InputError, shown
-from ratelab.http.headers import Policy, read_policy, read_state
+from ratelab.http.headers import PolicyHeader, read_policy, read_state
 
 
 class Response(NamedTuple):
@@ -31,7 +31,7 @@ class Response(NamedTuple):
     """When the head of the answer had come, or the failure."""
     status: int
     """0 if there was no answer."""
-    policy: Policy | None = None
+    policy: PolicyHeader | None = None
     remaining: int | None = None
     """`r` of `RateLimit`."""
     reset: int | None = None

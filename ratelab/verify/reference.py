@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ratelab.algorithms import find
 from ratelab.algorithms.plugins import attribute_errors
 from ratelab.errors import InputError, shown
-from ratelab.http.headers import HeaderWriter, Policy, read_policy
+from ratelab.http.headers import HeaderWriter, PolicyHeader, read_policy
 from ratelab.limiter import Algorithm, Decision
 from ratelab.verify.client import Response
 from ratelab.verify.schedule import depends_on_clock
@@ -66,7 +66,7 @@ class Referee:
                 "name a limited page that answers GET with 200, such as /ping of ratelab serve"
             )
 
-    def _named(self, policy: Policy | None) -> Algorithm:
+    def _named(self, policy: PolicyHeader | None) -> Algorithm:
         if policy is None:
             raise InputError(
                 f"{self._url} answers without a RateLimit-Policy that names its algorithm: "
@@ -79,7 +79,7 @@ class Referee:
         except InputError as error:
             raise InputError(f"the server's policy: {error} (with --algo)") from None
 
-    def _check_quota(self, algorithm: Algorithm, policy: Policy) -> None:
+    def _check_quota(self, algorithm: Algorithm, policy: PolicyHeader) -> None:
         expected = _policy_of(algorithm)
         for told, ours in ((policy.quota, expected.quota), (policy.window, expected.window)):
             if told not in (None, ours):
@@ -104,7 +104,7 @@ def _built(name: str, quota: Quota) -> Algorithm:
         return kind.from_quota(quota)
 
 
-def _policy_of(algorithm: Algorithm) -> Policy:
+def _policy_of(algorithm: Algorithm) -> PolicyHeader:
     """Return the policy that a server with `algorithm` tells."""
     with attribute_errors(algorithm):
         told = dict(HeaderWriter(algorithm).of(Decision(True, 0, 0, 0, 0)))

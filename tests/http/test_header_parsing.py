@@ -5,29 +5,29 @@ from __future__ import annotations
 import pytest
 
 from ratelab import create
-from ratelab.http.headers import HeaderWriter, Policy, read_policy, read_state
+from ratelab.http.headers import HeaderWriter, PolicyHeader, read_policy, read_state
 from ratelab.limiter import Decision
 
 
 @pytest.mark.parametrize(
     ("text", "policy"),
     [
-        ('"token-bucket";q=5;w=3', Policy("token-bucket", 5, 3)),
-        ('  "a" ; q=5 ;w=3  ', Policy("a", 5, 3)),
-        ('"a";w=3;qu="requests";q=5;pk=:YQ==:', Policy("a", 5, 3)),
-        ('"a";q=5', Policy("a", 5, None)),
-        ('"a"', Policy("a", None, None)),
-        ("default;q=5;w=3", Policy("default", 5, 3)),
-        ('"a";q=1;w=1, "b";q=100;w=60', Policy("a", 1, 1)),
-        (r'"say \"a\\b\"";q=5;w=3', Policy(r'say "a\b"', 5, 3)),
-        ('"a";q=-5;w=x', Policy("a", None, None)),
+        ('"token-bucket";q=5;w=3', PolicyHeader("token-bucket", 5, 3)),
+        ('  "a" ; q=5 ;w=3  ', PolicyHeader("a", 5, 3)),
+        ('"a";w=3;qu="requests";q=5;pk=:YQ==:', PolicyHeader("a", 5, 3)),
+        ('"a";q=5', PolicyHeader("a", 5, None)),
+        ('"a"', PolicyHeader("a", None, None)),
+        ("default;q=5;w=3", PolicyHeader("default", 5, 3)),
+        ('"a";q=1;w=1, "b";q=100;w=60', PolicyHeader("a", 1, 1)),
+        (r'"say \"a\\b\"";q=5;w=3', PolicyHeader(r'say "a\b"', 5, 3)),
+        ('"a";q=-5;w=x', PolicyHeader("a", None, None)),
         ("", None),
         ('"a', None),
         ("5;w=3", None),
         ('"a" q=5', None),
     ],
 )
-def test_a_policy_is_the_first_that_stands_there(text: str, policy: Policy | None) -> None:
+def test_a_policy_is_the_first_that_stands_there(text: str, policy: PolicyHeader | None) -> None:
     assert read_policy(text) == policy
 
 
@@ -49,5 +49,5 @@ def test_a_state_needs_both_numbers(text: str, state: tuple[int, int] | None) ->
 
 def test_what_the_middleware_writes_is_read_back() -> None:
     fields = dict(HeaderWriter(create("leaky-bucket", "2/s", 5)).of(Decision(True, 4, 0, 500_000_000, 0)))
-    assert read_policy(fields[b"ratelimit-policy"].decode()) == Policy("leaky-bucket", 5, 3)
+    assert read_policy(fields[b"ratelimit-policy"].decode()) == PolicyHeader("leaky-bucket", 5, 3)
     assert read_state(fields[b"ratelimit"].decode()) == (4, 1)

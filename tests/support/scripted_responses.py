@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 
 from ratelab import Quota, create
-from ratelab.http.headers import Policy
+from ratelab.http.headers import PolicyHeader
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm, State
@@ -58,6 +58,6 @@ def jittered(algorithm: Algorithm, asked: Traffic, seed: int) -> list[Response]:
 def answer(name: str, row: tuple[bool, int, int, int, int], sent: int, answered: int) -> Response:
     """Tell a decision as the middleware does."""
     allowed, remaining, retry_after, reset_after, _ = row
-    told = Response(sent, answered, 200, Policy(name, 3, 3), remaining, -(-reset_after // SECOND))
+    told = Response(sent, answered, 200, PolicyHeader(name, 3, 3), remaining, -(-reset_after // SECOND))
     wait = -(-retry_after // SECOND)
     return told if allowed else told._replace(status=429, remaining=0, reset=wait, retry_after=str(wait))

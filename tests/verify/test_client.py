@@ -11,7 +11,7 @@ from threading import Barrier, Event, Thread
 import pytest
 
 from ratelab.errors import InputError
-from ratelab.http.headers import Policy
+from ratelab.http.headers import PolicyHeader
 from ratelab.verify.client import Response, ScheduledRequest, play, reach
 
 MS = 1_000_000
@@ -97,7 +97,7 @@ def test_what_was_answered_is_returned_in_the_order_of_the_requests() -> None:
     assert sorted(answers) == sorted(seen)
     for at, one in zip((0, 0, 300), answers, strict=True):
         assert origin + at * MS <= one.sent_ns <= one.answered_ns
-        assert one[2:] == (200, Policy("x", 5, None), 4, 1, "1, 2", "")
+        assert one[2:] == (200, PolicyHeader("x", 5, None), 4, 1, "1, 2", "")
     assert "Cookie" not in "".join(server.heads)
 
 

@@ -15,7 +15,7 @@ from dishonest_server import lying_server
 from scripted_responses import QUOTA, traffic
 
 from ratelab.errors import InputError
-from ratelab.http.headers import Policy
+from ratelab.http.headers import PolicyHeader
 from ratelab.http.server import listen
 from ratelab.verify.client import Response
 from ratelab.verify.reference import Referee
@@ -93,7 +93,7 @@ def test_an_option_of_the_wrong_kind_is_one_line(arguments: list[str]) -> None:
 
 # --- a play that ends before its time
 
-ADMITTED = Response(0, 1, 200, Policy("token-bucket", 5, 3))
+ADMITTED = Response(0, 1, 200, PolicyHeader("token-bucket", 5, 3))
 
 
 def played_until(end: Response | KeyboardInterrupt, monkeypatch: pytest.MonkeyPatch) -> Result:
@@ -132,7 +132,7 @@ ASKED = traffic(0, 0, 0, 0, 1500, 1500)
 def settle(name: str, ours: bool, algo: str | None = None, **changes: Any) -> str:
     """Let the referee look at an answer of another machine or of ours, and return the algorithm that it settles on."""
     referee = Referee("http://far.example/", QUOTA, ASKED, algo, ours)
-    referee(Response(0, 1, 200, Policy(name, 3, 3))._replace(**changes))
+    referee(Response(0, 1, 200, PolicyHeader(name, 3, 3))._replace(**changes))
     return referee.algorithm.name
 
 
@@ -155,7 +155,7 @@ def test_algo_takes_the_place_of_the_policys_name() -> None:
 
 @pytest.mark.parametrize(("q", "w"), [(3, None), (None, 3), (None, None)])
 def test_only_what_a_policy_tells_is_held_against_it(q: int | None, w: int | None) -> None:
-    assert settle("gcra", ours=True, policy=Policy("gcra", q, w)) == "gcra"
+    assert settle("gcra", ours=True, policy=PolicyHeader("gcra", q, w)) == "gcra"
 
 
 @pytest.mark.parametrize(
