@@ -8,7 +8,7 @@ from fractions import Fraction
 from math import gcd
 from typing import Self
 
-from ratelab.errors import InputError, shown
+from ratelab.errors import InputError, short_repr
 
 UNITS = {
     "ns": 1,
@@ -38,9 +38,9 @@ def parse_duration(text: str) -> int:
     """
     length = _duration(text)
     if length.denominator != 1:
-        raise InputError(f"a duration must be a whole number of nanoseconds, got {shown(text)}")
+        raise InputError(f"a duration must be a whole number of nanoseconds, got {short_repr(text)}")
     if length > LARGEST:
-        raise InputError(f"a duration must be at most 146 years, got {shown(text)}")
+        raise InputError(f"a duration must be at most 146 years, got {short_repr(text)}")
     return int(length)
 
 
@@ -106,7 +106,7 @@ class Quota:
             _check_whole("burst", burst)
         per_ns = count / period
         if max(per_ns.numerator, per_ns.denominator) > LARGEST:
-            raise InputError(f"rate has too many digits or too long a period: round it, got {shown(rate)}")
+            raise InputError(f"rate has too many digits or too long a period: round it, got {short_repr(rate)}")
         return cls(per_ns.numerator, per_ns.denominator, burst)
 
     @classmethod
@@ -137,21 +137,21 @@ class Quota:
 def _check_whole(name: str, value: object) -> None:
     """Refuse anything but a whole number from 1 to `LARGEST`; a boolean is not a number."""
     if type(value) is not int or not 1 <= value <= LARGEST:
-        raise InputError(f"{name} must be a whole number from 1 to 2**62 - 1, got {shown(value)}")
+        raise InputError(f"{name} must be a whole number from 1 to 2**62 - 1, got {short_repr(value)}")
 
 
 def _rate(text: str) -> tuple[Fraction, Fraction]:
     """Split a rate into its count and its period in nanoseconds, both above 0."""
     count_text, slash, period_text = text.partition("/") if type(text) is str else ("", "", "")
     if not slash or not _NUMBER.fullmatch(count_text.strip()):
-        raise InputError(f"rate must look like 2/s, 100/min or 5/2.5s, got {shown(text)}")
+        raise InputError(f"rate must look like 2/s, 100/min or 5/2.5s, got {short_repr(text)}")
     try:
         period = _duration(period_text, number="1")
     except InputError as error:
-        raise InputError(f"rate must look like 2/s, 100/min or 5/2.5s, got {shown(text)}: {error}") from None
+        raise InputError(f"rate must look like 2/s, 100/min or 5/2.5s, got {short_repr(text)}: {error}") from None
     count = Fraction(count_text.strip())
     if not count or not period:
-        raise InputError(f"rate must be above 0, got {shown(text)}")
+        raise InputError(f"rate must be above 0, got {short_repr(text)}")
     return count, period
 
 
@@ -160,8 +160,8 @@ def _duration(text: str, number: str = "") -> Fraction:
     match = _DURATION.fullmatch(text) if type(text) is str else None
     number = (match[1] or number) if match else ""
     if match is None or not number:
-        raise InputError(f"a duration must look like 10s, 0.5s or 2min, got {shown(text)}")
+        raise InputError(f"a duration must look like 10s, 0.5s or 2min, got {short_repr(text)}")
     if match[2] not in UNITS:
-        unit = f"unknown unit {match[2]!r}" if match[2] else f"no unit in {shown(text)}"
+        unit = f"unknown unit {match[2]!r}" if match[2] else f"no unit in {short_repr(text)}"
         raise InputError(f"{unit}, a duration takes one of {', '.join(UNITS)}")
     return Fraction(number) * UNITS[match[2]]

@@ -13,7 +13,7 @@ from ratelab.algorithms.plugins import from_file, from_package, in_packages
 from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.algorithms.token_bucket import TokenBucket
-from ratelab.errors import InputError, shown
+from ratelab.errors import InputError, short_repr
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota
 
@@ -58,7 +58,7 @@ def find(name: str) -> type[Algorithm]:
     hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(names)}, or FILE.py:CLASS"
     if name.endswith(".py"):
         hint = f"name its class, too, as in {name}:CLASS"
-    raise InputError(f"unknown algorithm {shown(name)}: {hint}")
+    raise InputError(f"unknown algorithm {short_repr(name)}: {hint}")
 
 
 def create(name: str, rate: str | Quota, burst: int | None = None) -> Algorithm:

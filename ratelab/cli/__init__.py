@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 import ratelab
-from ratelab.errors import InputError, SlowWarning, shown
+from ratelab.errors import InputError, SlowWarning, short_repr
 
 
 class UsageError(click.ClickException):
@@ -56,7 +56,7 @@ def unknown_command(name: str, known: list[str]) -> InputError:
 
     near = get_close_matches(name, known, 1)
     hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
-    return InputError(f"unknown command {shown(name)}: {hint}")
+    return InputError(f"unknown command {short_repr(name)}: {hint}")
 
 
 def _in_a_line(error: click.UsageError) -> str:

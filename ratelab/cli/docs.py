@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ratelab.errors import InputError, shown
+from ratelab.errors import InputError, short_repr
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -42,7 +42,7 @@ def docs(topic: str | None, plain: bool) -> None:
     if topic not in pages:
         near = get_close_matches(topic, pages, 1)
         hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(pages)}"
-        raise InputError(f"unknown topic {shown(topic)}: {hint}")
+        raise InputError(f"unknown topic {short_repr(topic)}: {hint}")
     text = pages[topic].read_text(encoding="utf-8")
     if plain or sys.stdout is None or not sys.stdout.isatty():
         click.echo(text, nl=False)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from ratelab.errors import InputError, shown
+from ratelab.errors import InputError, short_repr
 
 Address = IPv4Address | IPv6Address
 
@@ -82,7 +82,7 @@ def _network(text: str) -> IPv4Network | IPv6Network:
         with suppress(ValueError):
             example = str(ip_network(text, strict=False))  # what may be meant, if an address of a network was given
         raise InputError(
-            f"a trusted proxy must be an address or a CIDR such as {example}, got {shown(text)} ({error})"
+            f"a trusted proxy must be an address or a CIDR such as {example}, got {short_repr(text)} ({error})"
         ) from None
     if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
         mapped = network.network_address.ipv4_mapped

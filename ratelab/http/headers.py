@@ -8,7 +8,7 @@ from functools import lru_cache
 from math import ceil
 from typing import NamedTuple
 
-from ratelab.errors import InputError, shown
+from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import Field, Headers
 from ratelab.limiter import NEVER, Algorithm, Decision
 
@@ -54,7 +54,7 @@ class HeaderWriter:
 
     def __init__(self, algorithm: Algorithm, legacy: str = "off", policy: str | None = None) -> None:
         if legacy not in LEGACY:
-            raise InputError(f"legacy headers must be one of {', '.join(LEGACY)}, got {shown(legacy)}")
+            raise InputError(f"legacy headers must be one of {', '.join(LEGACY)}, got {short_repr(legacy)}")
         self.burst, window = granted(algorithm)
         self._name = _string(algorithm.name if policy is None else policy)
         self._policy = b"%s;q=%d;w=%d" % (self._name, min(self.burst, _LARGEST), max(1, seconds(window)))
@@ -92,7 +92,7 @@ class HeaderWriter:
 def _string(text: str) -> bytes:
     """Write a String of a structured field (RFC 9651, section 4.1.6)."""
     if not text or not text.isascii() or not text.isprintable():
-        raise InputError(f"a header field cannot hold the name {shown(text)} of a policy: use printable ASCII")
+        raise InputError(f"a header field cannot hold the name {short_repr(text)} of a policy: use printable ASCII")
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'.encode()
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
 
-from ratelab.errors import InputError, shown
+from ratelab.errors import InputError, short_repr
 from ratelab.http.addresses import MAX_ADDRESS_CHARS, UNIX, Address, Proxies, client_bytes, read_address
 from ratelab.http.asgi import Scope
 
@@ -126,7 +126,7 @@ def _named(key: str | Callable[[Scope], str | None]) -> tuple[bytes, Callable[[S
         return b"", lambda _: b""
     kind, _, name = key.partition(":") if isinstance(key, str) else ("", "", "")
     if kind != "header" or not _TOKEN.fullmatch(name):
-        raise InputError(f"key must be ip or header:NAME, such as header:X-API-Key, got {shown(key)}")
+        raise InputError(f"key must be ip or header:NAME, such as header:X-API-Key, got {short_repr(key)}")
     field = name.lower().encode()
     if field in _FORWARDING:
         raise InputError(f"{name} is what any client may claim: use ip, and name the proxies that you trust")
@@ -136,7 +136,7 @@ def _named(key: str | Callable[[Scope], str | None]) -> tuple[bytes, Callable[[S
 def _text(value: object) -> bytes:
     """Return what a key function says, as bytes; nothing for None."""
     if value is not None and not isinstance(value, str):
-        raise InputError(f"a key function must return text or None, got {shown(value)}: write str(...) round it")
+        raise InputError(f"a key function must return text or None, got {short_repr(value)}: write str(...) round it")
     return (value or "").encode(errors="surrogatepass")
 
 
@@ -150,7 +150,7 @@ def _only_value(scope: Scope, field: bytes) -> bytes:
 
 def _checked_hops(hops: int, proxies: Proxies) -> int:
     if type(hops) is not int or not 0 <= hops <= MOST_HOPS:
-        raise InputError(f"trusted_hops must be a whole number from 0 to {MOST_HOPS}, got {shown(hops)}")
+        raise InputError(f"trusted_hops must be a whole number from 0 to {MOST_HOPS}, got {short_repr(hops)}")
     if hops and proxies:
         raise InputError(f"trusted proxies and {hops} trusted hops are two ways to say the same: give one of them")
     return hops

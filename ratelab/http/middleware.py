@@ -9,7 +9,7 @@ from functools import lru_cache
 from inspect import iscoroutinefunction
 from typing import Any, NamedTuple, Self
 
-from ratelab.errors import InputError, StoreError, shown
+from ratelab.errors import InputError, StoreError, short_repr
 from ratelab.http.asgi import (
     PROBLEM_HEADERS,
     App,
@@ -95,7 +95,7 @@ class Guard(NamedTuple):
     def of(cls, limiter: AnyLimiter, legacy: str, policy: str | None) -> Self:
         """Put a guard in front of what `limiter` guards."""
         if not callable(getattr(limiter, "hit", None)):
-            raise InputError(f"limiter must be a limiter, such as MemoryLimiter(algorithm), got {shown(limiter)}")
+            raise InputError(f"limiter must be a limiter, such as MemoryLimiter(algorithm), got {short_repr(limiter)}")
         if getattr(limiter, "blocking", False):
             name = type(limiter).__name__
             raise InputError(f"limiter must not make all others wait for its store, got {name}: use AsyncValkeyLimiter")
@@ -167,12 +167,12 @@ class RateLimitMiddleware:
         policy: str | None = None,
     ) -> None:
         if not callable(cost) and (type(cost) is not int or cost < 0):
-            raise InputError(f"cost must be a whole number >= 0 or a function of the scope, got {shown(cost)}")
+            raise InputError(f"cost must be a whole number >= 0 or a function of the scope, got {short_repr(cost)}")
         if exempt is not None and not callable(exempt):
-            raise InputError(f"exempt must be a function of the scope, got {shown(exempt)}")
+            raise InputError(f"exempt must be a function of the scope, got {short_repr(exempt)}")
         for name, function in (("limiter", limiter), ("key", key), ("cost", cost), ("exempt", exempt)):
             if iscoroutinefunction(function):
-                raise InputError(f"{name} must be a plain function, got {shown(function)}: it is not awaited")
+                raise InputError(f"{name} must be a plain function, got {short_repr(function)}: it is not awaited")
         self.app = app
         self.counts = Counts()
         self._told_as = legacy, policy

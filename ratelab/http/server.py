@@ -14,7 +14,7 @@ from typing import Literal
 
 import uvicorn
 
-from ratelab.errors import InputError, shown
+from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import App
 from ratelab.http.uvicorn_protocol import IDLE_TIMEOUT_S, GuardedProtocol
 
@@ -76,7 +76,7 @@ def listen(host: str, port: int) -> socket.socket:
         remedy = "give an address of this machine" if elsewhere else "choose another port, or 0 for any that is free"
         reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"cannot listen on port {port} of {shown(host)[1:-1] or 'no address'} ({reason}): {remedy}"
+            f"cannot listen on port {port} of {short_repr(host)[1:-1] or 'no address'} ({reason}): {remedy}"
         ) from None
     return listener
 

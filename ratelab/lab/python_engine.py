@@ -8,7 +8,7 @@ from itertools import chain, islice, pairwise, repeat
 import numpy as np
 
 from ratelab.algorithms.plugins import attribute_errors, is_ours
-from ratelab.errors import shown
+from ratelab.errors import short_repr
 from ratelab.lab.decisions import DECISION, Columns, Decisions, Progress, Row
 from ratelab.lab.partition import Requests, put, shares
 from ratelab.lab.spill import Integers
@@ -81,7 +81,7 @@ def _checked(step: Step) -> Step:
         if not (
             isinstance(row, tuple) and len(row) == 5 and all(isinstance(value, int) and value >= 0 for value in row)
         ):
-            raise TypeError(f"step() returned {shown(row)}")
+            raise TypeError(f"step() returned {short_repr(row)}")
         return row
 
     return checked

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ratelab.errors import InputError, shown
+from ratelab.errors import InputError, short_repr
 from ratelab.lab.decisions import DECISION, Decisions
 from ratelab.lab.traces import printable
 from ratelab.lab.traces.files import MAX_LINE_CHARS, LineError, called, read_lines
@@ -102,7 +102,7 @@ class _Rows:
                 return True
             problem = self._take(row or {})
             if problem:
-                raise LineError(f"{number}: {problem}: {shown(line[:80])}")
+                raise LineError(f"{number}: {problem}: {short_repr(line[:80])}")
         return False
 
     def _take(self, row: dict[str, Any]) -> str:

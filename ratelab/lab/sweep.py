@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np
 
 from ratelab.algorithms.plugins import attribute_errors
-from ratelab.errors import InputError, shown
+from ratelab.errors import InputError, short_repr
 from ratelab.lab.comparison import check_names
 from ratelab.lab.decisions import Progress
 from ratelab.lab.replay import replay_allowed, suggest_compiler
@@ -127,7 +127,7 @@ def _rates(text: str, steps: int) -> list[str]:
         Quota.parse(text)
         return [text]
     if not (first and last):
-        raise InputError(f"a range of rates must look like 10/min..1000/min, got {shown(text)}")
+        raise InputError(f"a range of rates must look like 10/min..1000/min, got {short_repr(text)}")
     low, high = Quota.parse(first), Quota.parse(last)
     count, _, unit = first.partition("/")
     begin = Fraction(count)
@@ -139,7 +139,7 @@ def _bursts(text: str, steps: int) -> list[int]:
     first, dots, last = (part.strip() for part in text.partition(".."))
     numbers = (first, last) if dots else (first,)
     if not all(part.isascii() and part.isdigit() and len(part) < 20 and int(part) for part in numbers):
-        raise InputError(f"bursts must be whole numbers >= 1, such as 5,10,20 or 5..100, got {shown(text)}")
+        raise InputError(f"bursts must be whole numbers >= 1, such as 5,10,20 or 5..100, got {short_repr(text)}")
     if not dots:
         return [int(first)]
     return [int(value) for value in _spread(Fraction(first), Fraction(last), steps, text)]
@@ -148,7 +148,7 @@ def _bursts(text: str, steps: int) -> list[int]:
 def _spread(begin: Fraction, end: Fraction, steps: int, text: str) -> list[str]:
     """Return the values of a range, written shortly; its ends as they are."""
     if end <= begin:
-        raise InputError(f"a range must go from less to more, got {shown(text)}: turn it round")
+        raise InputError(f"a range must go from less to more, got {short_repr(text)}: turn it round")
     whole = begin.denominator == end.denominator == 1
     factor = float(end / begin)
     inner = (float(begin) * factor ** (step / (steps - 1)) for step in range(1, steps - 1))

@@ -11,7 +11,7 @@ from traceback import walk_tb
 from types import CodeType, FrameType, TracebackType
 from typing import Any, cast
 
-from ratelab.errors import shown
+from ratelab.errors import short_repr
 from ratelab.limiter import NEVER, Algorithm, Decision, State
 
 SUBMISSION_NAME = "submission"
@@ -154,7 +154,7 @@ def _conversion(value: object, expected: type) -> str:
 
 def _format_value(value: object) -> str:
     try:
-        return _one_line(shown(value))
+        return _one_line(short_repr(value))
     except Exception:  # the value's own __repr__, or an integer of too many digits
         return f"a value of type {type(value).__name__} that cannot be formatted"
 

@@ -11,7 +11,7 @@ from inspect import iscoroutinefunction
 from typing import NamedTuple
 
 from ratelab.clock import steady
-from ratelab.errors import InputError, StoreError, shown
+from ratelab.errors import InputError, StoreError, short_repr
 from ratelab.limiter import Algorithm, AsyncLimiter, Clock, Decision
 from ratelab.stores.circuit_breaker import LONGEST_PAUSE, Breaker, Spell
 from ratelab.stores.memory import MemoryLimiter, Stats, check_cost
@@ -61,9 +61,13 @@ class ResilientLimiter:
         max_keys: int = 1_000_000,
     ) -> None:
         if not iscoroutinefunction(getattr(store, "hit", None)):
-            raise InputError(f"store must be a limiter to be awaited, such as AsyncValkeyLimiter, got {shown(store)}")
+            raise InputError(
+                f"store must be a limiter to be awaited, such as AsyncValkeyLimiter, got {short_repr(store)}"
+            )
         if on_store_error not in ON_STORE_ERROR:
-            raise InputError(f"on_store_error must be one of {', '.join(ON_STORE_ERROR)}, got {shown(on_store_error)}")
+            raise InputError(
+                f"on_store_error must be one of {', '.join(ON_STORE_ERROR)}, got {short_repr(on_store_error)}"
+            )
         self.on_store_error = on_store_error
         self._store = store
         self._clock = steady(clock)

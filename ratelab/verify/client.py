@@ -18,7 +18,7 @@ import aiohttp
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
-from ratelab.errors import InputError, shown
+from ratelab.errors import InputError, short_repr
 from ratelab.http.headers import PolicyHeader, read_policy, read_state
 
 
@@ -79,7 +79,7 @@ def checked_url(url: str) -> str:
     except ValueError:
         usable = False
     if not usable or not url.isprintable() or " " in url:
-        raise InputError(f"the URL must look like http://127.0.0.1:8000/ping, got {shown(url)}")
+        raise InputError(f"the URL must look like http://127.0.0.1:8000/ping, got {short_repr(url)}")
     return url
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ratelab.errors import shown
+from ratelab.errors import short_repr
 from ratelab.lab.traffic import Traffic
 from ratelab.verify.client import Response
 from ratelab.verify.consistency import Consistency
@@ -93,7 +93,7 @@ def _wait(room: Consistency, answer: Response) -> Iterator[tuple[str, str]]:
         yield "missing-retry-after", "no Retry-After"
         return
     if not re.fullmatch(r"0*[1-9][0-9]{0,14}", answer.retry_after):
-        yield "bad-retry-after", f"Retry-After: {shown(answer.retry_after)}"
+        yield "bad-retry-after", f"Retry-After: {short_repr(answer.retry_after)}"
         return
     if room.sure and room.soonest is not None and room.latest is not None:
         wait = int(answer.retry_after) * SECOND

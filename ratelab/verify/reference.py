@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ratelab.algorithms import find
 from ratelab.algorithms.plugins import attribute_errors
-from ratelab.errors import InputError, shown
+from ratelab.errors import InputError, short_repr
 from ratelab.http.headers import HeaderWriter, PolicyHeader, read_policy
 from ratelab.limiter import Algorithm, Decision
 from ratelab.verify.client import Response
@@ -73,7 +73,9 @@ class Referee:
                 "say with --algo which one to hold it against"
             )
         if ".py:" in policy.name:  # a server does not say which file of ours is run
-            raise InputError(f"the server's policy is called {shown(policy.name)}: say with --algo what it should do")
+            raise InputError(
+                f"the server's policy is called {short_repr(policy.name)}: say with --algo what it should do"
+            )
         try:
             return _built(policy.name, self._quota)
         except InputError as error:

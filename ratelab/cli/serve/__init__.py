@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ratelab.errors import InputError, shown
+from ratelab.errors import InputError, short_repr
 from ratelab.quota import parse_duration
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ DEFAULT_STORE_DEADLINE = "100ms"
 def check_store(store: str, on_error: str, deadline: str) -> float:
     """Refuse what names no store, and what is said of one where there is none; return the deadline in seconds."""
     if store not in ("memory", "embedded") and "://" not in store:
-        got = "something else" if "@" in store else shown(store)  # which may be a password
+        got = "something else" if "@" in store else short_repr(store)  # which may be a password
         raise InputError(f"store must be memory, embedded or a URL such as valkey://localhost:6379, got {got}")
     seconds = _seconds(deadline)
     for option, value, usual in (
@@ -73,7 +73,7 @@ def _seconds(deadline: str) -> float:
         raise InputError(f"--store-deadline: {error}") from None
     if not 0 < seconds <= LONGEST_DEADLINE:
         rule = f"above 0 and at most {LONGEST_DEADLINE}s, such as {DEFAULT_STORE_DEADLINE}"
-        raise InputError(f"--store-deadline must be {rule}, got {shown(deadline)}")
+        raise InputError(f"--store-deadline must be {rule}, got {short_repr(deadline)}")
     return seconds
 
 

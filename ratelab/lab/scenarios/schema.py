@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from ratelab.algorithms import COMPARED, find
-from ratelab.errors import InputError, shown
+from ratelab.errors import InputError, short_repr
 from ratelab.lab import CHARTS
 from ratelab.lab.scenarios.yaml_document import Document, Place
 from ratelab.quota import Quota, parse_duration
@@ -25,9 +25,9 @@ def whole(least: int, most: int = 10**9) -> Callable[[str], int]:
 
     def read(value: str) -> int:
         if type(value) is not str or not value.isascii() or not value.removeprefix("-").isdecimal():
-            raise InputError(f"{rule}, got {shown(value)}")
+            raise InputError(f"{rule}, got {short_repr(value)}")
         if len(value) > 20 or not least <= int(value) <= most:
-            raise InputError(f"{rule}, got {shown(value).strip(chr(39))}")
+            raise InputError(f"{rule}, got {short_repr(value).strip(chr(39))}")
         return int(value)
 
     return read
@@ -37,7 +37,7 @@ def plain_text(value: str) -> str:
     """Read text that is not blank, as one line."""
     line = " ".join(value.split()) if type(value) is str else ""
     if not line or not line.isprintable():
-        raise InputError(f"expected some plain text, got {shown(value)}")
+        raise InputError(f"expected some plain text, got {short_repr(value)}")
     return line
 
 
@@ -48,16 +48,16 @@ def cost_weights(value: str | dict[str, str]) -> dict[int, float]:
         return {read_cost(value): 1.0}
     weights = {read_cost(cost): _weight(weight) for cost, weight in value.items()}
     if len(weights) < len(value):
-        raise InputError(f"a cost stands here twice, got {shown(value)}")
+        raise InputError(f"a cost stands here twice, got {short_repr(value)}")
     if not sum(weights.values()):
-        raise InputError(f"the weights of the costs must add up to more than 0, got {shown(value)}")
+        raise InputError(f"the weights of the costs must add up to more than 0, got {short_repr(value)}")
     return weights
 
 
 def algorithm_name(value: str) -> str:
     """Read the name of an installed algorithm; not a file's, as reading a scenario must run nothing."""
     if type(value) is not str or ".py:" in value:
-        raise InputError(f"expected the name of an algorithm, got {shown(value)}; give a file with --algo")
+        raise InputError(f"expected the name of an algorithm, got {short_repr(value)}; give a file with --algo")
     find(value)
     return value
 
@@ -65,7 +65,7 @@ def algorithm_name(value: str) -> str:
 def chart_name(value: str) -> str:
     """Read the name of a chart."""
     if value not in CHARTS:
-        raise InputError(f"expected one of {', '.join(CHARTS)}, got {shown(value)}")
+        raise InputError(f"expected one of {', '.join(CHARTS)}, got {short_repr(value)}")
     return value
 
 
@@ -77,7 +77,7 @@ def rate(value: str) -> Quota:
 def _weight(value: str) -> float:
     digits = value.replace(".", "", 1) if type(value) is str and len(value) <= 30 else ""
     if not (digits.isascii() and digits.isdecimal()):
-        raise InputError(f"expected a weight such as 0.9, got {shown(value)}")
+        raise InputError(f"expected a weight such as 0.9, got {short_repr(value)}")
     return float(Fraction(value))
 
 
@@ -231,15 +231,15 @@ def _fault(details: ErrorDetails) -> tuple[Place, str]:
             return place, f"the key 'pattern' is missing; choose one of {', '.join(PATTERNS)}"
         case "union_tag_invalid":
             tag = context["tag"]
-            return (*place, "pattern"), f"unknown pattern {shown(tag)}; {_nearest(tag, list(PATTERNS))}"
+            return (*place, "pattern"), f"unknown pattern {short_repr(tag)}; {_nearest(tag, list(PATTERNS))}"
         case "too_long":
             return place, f"expected at most {context['max_length']}, got more"
         case "too_short":
             return place, "expected at least one, got an empty list"
         case "list_type":
-            return place, f"expected a list, got {shown(details['input'])}"
+            return place, f"expected a list, got {short_repr(details['input'])}"
         case _:
-            return place, f"expected keys and values, got {shown(details['input'])}"
+            return place, f"expected keys and values, got {short_repr(details['input'])}"
 
 
 def _without_tag(loc: Place) -> Place:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from difflib import get_close_matches
 
-from ratelab.errors import InputError, shown
+from ratelab.errors import InputError, short_repr
 from ratelab.lab.traces.files import LineError
 from ratelab.lab.traces.timestamps import PLAIN_LOG, read_log_instant
 
@@ -72,7 +72,7 @@ def _check(key: str) -> None:
     if key not in LOG_FIELDS:
         near = get_close_matches(key, LOG_FIELDS, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"the key of a log must be one of {', '.join(LOG_FIELDS)}, got {shown(key)}{hint}")
+        raise InputError(f"the key of a log must be one of {', '.join(LOG_FIELDS)}, got {short_repr(key)}{hint}")
 
 
 def log_pattern(key: str) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ratelab.errors import shown
+from ratelab.errors import short_repr
 from ratelab.lab.spill import Integers
 from ratelab.lab.traces.access_log import ReadLine
 from ratelab.lab.traces.files import MAX_LINE_CHARS, LineError, RepeatedError
@@ -132,7 +132,7 @@ class Reader:
         """Count a line that cannot be read, and keep the first few."""
         self.unparsed += 1
         if self.strict or len(self.rejects) < REJECTS_KEPT:
-            reject = Reject(number, str(error), shown(line[:80]))
+            reject = Reject(number, str(error), short_repr(line[:80]))
             if self.strict:
                 raise LineError(str(reject))
             self.rejects.append(reject)

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from ratelab.errors import InputError, shown
+from ratelab.errors import InputError, short_repr
 from ratelab.lab.traces.access_log import Event, ReadLine
 from ratelab.lab.traces.files import LineError
 from ratelab.lab.traces.jsonl import FieldNames, event, lacks, one_algorithm
@@ -100,5 +100,5 @@ def column_of(names: Sequence[str], wanted: Sequence[str], option: str) -> int:
         if name.lower() in names:
             return names.index(name.lower())
     near = [close for name in wanted for close in get_close_matches(name.lower(), names, 1)]
-    hint = f"; did you mean {shown(near[0])}?" if near else ""
+    hint = f"; did you mean {short_repr(near[0])}?" if near else ""
     raise InputError(f"its header has {lacks(names, wanted)}: name the right one with --{option}{hint}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from ratelab.errors import InputError, shown
+from ratelab.errors import InputError, short_repr
 from ratelab.lab.traces.access_log import ReadLine, is_log_line, log_pattern, log_reader
 from ratelab.lab.traces.csv_rows import csv_delimiter, csv_header, csv_patterns, csv_reader, csv_unit
 from ratelab.lab.traces.files import Block
@@ -21,7 +21,7 @@ WITHIN_SECOND = ("spread", "start")
 def _check_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     """Refuse what is not known."""
     if value not in known:
-        raise InputError(f"{name} must be one of {', '.join(known)}, got {shown(value)}")
+        raise InputError(f"{name} must be one of {', '.join(known)}, got {short_repr(value)}")
 
 
 @dataclass(frozen=True)
@@ -129,5 +129,5 @@ def _detected(line: str, time: str | None) -> str:
         return "csv"
     raise InputError(
         "its first line must be a log line, a JSON object or a CSV header that names a column for the time, "
-        f"got {shown(line[:80])}: name the format with --format, or the column with --time"
+        f"got {short_repr(line[:80])}: name the format with --format, or the column with --time"
     )

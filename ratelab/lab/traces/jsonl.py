@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 
-from ratelab.errors import shown
+from ratelab.errors import short_repr
 from ratelab.lab.traces.access_log import Event, ReadLine
 from ratelab.lab.traces.files import LineError, RepeatedError, printable
 from ratelab.lab.traces.timestamps import read_instant, read_number
@@ -65,7 +65,7 @@ def one_algorithm() -> Callable[[object], None]:
     def check(algorithm: object) -> None:
         first[:] = first or [algorithm]
         if algorithm != first[0]:
-            raise RepeatedError(f"the same request as decided by another algorithm, {shown(algorithm)}")
+            raise RepeatedError(f"the same request as decided by another algorithm, {short_repr(algorithm)}")
 
     return check
 
@@ -117,7 +117,7 @@ def event(client: object, time: object, unit: int, cost: object) -> Event:
 def _text(what: str, value: object) -> str:
     """Refuse a value that is neither text nor a number, which is still text."""
     if not isinstance(value, str):
-        raise LineError(f"{what} must be a number or text, got {shown(value)}")
+        raise LineError(f"{what} must be a number or text, got {short_repr(value)}")
     return value.strip()
 
 
@@ -126,5 +126,5 @@ def _cost(text: str) -> int:
     """Read a cost; few differ."""
     number = read_number(text)
     if number is None or not 1 <= number <= LARGEST or number % 1:
-        raise LineError(f"cost must be a whole number from 1 to 2**62 - 1, got {shown(text)}")
+        raise LineError(f"cost must be a whole number from 1 to 2**62 - 1, got {short_repr(text)}")
     return int(number)

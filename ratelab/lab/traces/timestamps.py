@@ -8,7 +8,7 @@ from decimal import Context, Decimal
 from functools import lru_cache
 from math import floor
 
-from ratelab.errors import shown
+from ratelab.errors import short_repr
 from ratelab.lab.traces.files import LineError
 from ratelab.quota import LARGEST, UNITS
 
@@ -60,7 +60,7 @@ def read_instant(text: str, unit: int) -> int:
     if number is None:
         return _calendar_instant(text)
     if abs(number) > LARGEST:
-        raise LineError(f"time must lie within 146 years of 1970, got {shown(text)}: check --time-unit")
+        raise LineError(f"time must lie within 146 years of 1970, got {short_repr(text)}: check --time-unit")
     return floor(number)
 
 
@@ -74,16 +74,16 @@ def _calendar_instant(text: str) -> int:
     """Put the parts of a written time together."""
     match = _ISO.fullmatch(text) or _LOG.fullmatch(text)
     if match is None:
-        raise LineError(f"time must be a number or look like 2015-05-17T10:05:03Z, got {shown(text)}")
+        raise LineError(f"time must be a number or look like 2015-05-17T10:05:03Z, got {short_repr(text)}")
     try:
         midnight = _midnight(match["date"], match["zone"])
     except ValueError as error:
-        raise LineError(f"time must be a day of the calendar, got {shown(text)} ({error})") from None
+        raise LineError(f"time must be a day of the calendar, got {short_repr(text)} ({error})") from None
     hour, minute, second, fraction = match.group("hour", "minute", "second", "fraction")
     seconds = midnight + int(hour) * 3600 + int(minute) * 60 + int(second or 0)
     instant = seconds * UNITS["s"] + (int(f"{fraction:0<9}"[:9]) if fraction else 0)
     if abs(instant) > LARGEST:
-        raise LineError(f"time must lie within 146 years of 1970, got {shown(text)}")
+        raise LineError(f"time must lie within 146 years of 1970, got {short_repr(text)}")
     return instant
 
 

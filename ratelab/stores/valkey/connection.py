@@ -7,7 +7,7 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from ratelab.errors import InputError, StoreError, install_hint, shown
+from ratelab.errors import InputError, StoreError, install_hint, short_repr
 from ratelab.stores.valkey.resp import request
 
 _MAY_SAY = {"db", "username", "password", "host", "port", "path", "connection_class", "cluster"}
@@ -91,9 +91,9 @@ class StoreUrl:
 def check_limits(deadline: float, connections: int = 1) -> None:
     """Raise `InputError` unless a deadline is a number of seconds above 0, and there is a connection at least."""
     if type(deadline) not in (int, float) or not 0 < deadline <= LONGEST_DEADLINE:
-        raise InputError(f"deadline must be above 0 and at most {LONGEST_DEADLINE} seconds, got {shown(deadline)}")
+        raise InputError(f"deadline must be above 0 and at most {LONGEST_DEADLINE} seconds, got {short_repr(deadline)}")
     if type(connections) is not int or connections < 1:
-        raise InputError(f"connections must be a whole number >= 1, got {shown(connections)}")
+        raise InputError(f"connections must be a whole number >= 1, got {short_repr(connections)}")
 
 
 def _unusable(url: str, reason: str) -> InputError:
