@@ -1,4 +1,4 @@
-"""What the notebooks show things with: commands, sentences, tables, charts and requests."""
+"""Helpers of the notebooks: commands, scenarios, requests, text, tables and charts."""
 
 from __future__ import annotations
 
@@ -16,10 +16,16 @@ from typing import Any, NamedTuple
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 from PIL import Image
-from ratelab import ALGORITHMS
+from ratelab import ALGORITHMS, Quota
 from ratelab.http.asgi import App, Message, Scope
 from ratelab.lab.comparison import Comparison, compare
-from ratelab.lab.scenarios import load_scenario
+from ratelab.lab.counter_estimate import Estimate, estimate
+from ratelab.lab.decisions import Decisions
+from ratelab.lab.metrics import Result
+from ratelab.lab.scenarios import Scenario, load_scenario
+from ratelab.lab.sweep import Swept, built, quotas, sweep
+from ratelab.lab.traffic import Traffic
+from ratelab.lab.windows import Trailing
 from ratelab.learn.chart import draw_verdict
 from ratelab.learn.drill import grade
 from ratelab.learn.questions import QUESTIONS
@@ -28,29 +34,41 @@ from ratelab.report.charts import draw, render_figure
 from rich.console import Console
 
 ROOT = Path(__file__).parent.parent
-"""Where commands run: a clone of the repository."""
+"""The root of the repository, where commands run."""
 
-COLOURS = {"COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "xterm", "COLORTERM": "", "NO_COLOR": ""}
+FIVE = ("token-bucket", "leaky-bucket", "fixed-window", "sliding-log", "sliding-counter")
+BUILT_IN = (*FIVE, "gcra")
+"""Algorithms by name, so that the notebooks do not change if another one is added."""
+
+COLORED = {"COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "xterm", "COLORTERM": "", "NO_COLOR": ""}
 PLAIN = {"COLUMNS": "80", "FORCE_COLOR": "", "NO_COLOR": "1"}
-"""What has a command print alike everywhere."""
+"""Environment variables that make a command print the same text everywhere."""
 
-INKS = 64
-"""Colours that a chart may have: plenty, and it keeps a notebook small."""
+MAX_COLORS = 64
+"""Colors of a stored chart; more would only make the notebook larger."""
+
+MAX_EVIDENCE_LINES = 9
 
 
-def run(command: str, folder: str | Path = ROOT) -> None:
-    """Run a command, by default in a clone of the repository, and print it with what it says."""
+# --- commands and scenarios
+
+
+def run_command(command: str, folder: str | Path = ROOT) -> None:
+    """Run a command, by default in the root of the repository; print it and its output."""
     _, *arguments = shlex.split(command)
-    print(f"{_typed(command)}\n{_output(['-m', 'ratelab', *arguments], folder, COLOURS)}")
+    print(f"{_wrap_command(command)}\n{_run(['-m', 'ratelab', *arguments], folder, COLORED)}")
 
 
-def _output(
-    arguments: Sequence[str], folder: str | Path = ROOT, looks: Mapping[str, str] = PLAIN
+def _run(
+    arguments: Sequence[str],
+    folder: str | Path = ROOT,
+    environment: Mapping[str, str] = PLAIN,
 ) -> str:
+    """Run Python, and return its standard output and standard error."""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
-        env={**os.environ, **looks},
+        env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
@@ -59,21 +77,106 @@ def _output(
     return done.stdout.rstrip()
 
 
-def tell(text: str) -> None:
-    """Show sentences in which a cell has put its figures."""
+def _wrap_command(command: str) -> str:
+    """Break a command before options and files, as one would type it in a shell."""
+    words = re.sub(r"(--\S+) (?!-)", "\\1\0", command)  # keep an option next to its value
+    unbroken: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+    lines = [command] if "\n" in command else wrap(words, width=76, **unbroken)
+    return "$ " + " \\\n    ".join(lines).replace("\0", " ")
+
+
+class Run(NamedTuple):
+    """A scenario replayed through some algorithms."""
+
+    comparison: Comparison
+    quota: Quota
+    traffic: Traffic
+    results: dict[str, Result]
+    """The figures by algorithm."""
+    decisions: dict[str, Decisions]
+    """The decisions by algorithm."""
+
+
+def replay_scenario(name: str, *algorithms: str) -> Run:
+    """Replay a scenario of the repository through the named algorithms."""
+    scenario = _load(name)
+    kinds = [ALGORITHMS[algorithm] for algorithm in algorithms]
+    comparison = compare(scenario.quota, scenario.traffic, kinds, keep_decisions=True)
+    results = {result.algorithm: result for result in comparison.results}
+    return Run(comparison, scenario.quota, scenario.traffic, results, comparison.decisions)
+
+
+def estimate_counter(name: str) -> Estimate:
+    """Compare the estimate of a sliding counter with the exact count in a scenario."""
+    scenario = _load(name)
+    trailing = Trailing(scenario.traffic, scenario.quota.window)
+    return estimate(scenario.quota, scenario.traffic, trailing)
+
+
+def sweep_quotas(algorithm: str, rates: str, bursts: str, traffic: Traffic) -> Sequence[Swept]:
+    """Replay traffic under each quota of up to ten rates and the given bursts."""
+    return sweep(built([ALGORITHMS[algorithm]], quotas(rates, bursts, steps=10)), traffic)
+
+
+def _load(name: str) -> Scenario:
+    return load_scenario(str(ROOT / "scenarios" / f"{name}.yaml"))
+
+
+# --- requests
+
+
+class Response(NamedTuple):
+    """The response of an application."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+    """The text without the newline at its end."""
+
+
+def request(peer: str = "192.0.2.1", path: str = "/ping", **headers: str) -> Scope:
+    """Build the scope of a request; `x_api_key="..."` sets the header X-API-Key."""
+    fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    target = {"type": "http", "method": "GET", "path": path, "client": (peer, 50_000)}
+    return {**target, "headers": fields}
+
+
+async def send(app: App, scope: Scope) -> Response:
+    """Send a request to an application, without a server, and return its response."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def collect(message: Message) -> None:
+        sent.append(dict(message))
+
+    await app(scope, receive, collect)
+    head, *parts = sent
+    headers = {name.decode(): value.decode() for name, value in head["headers"]}
+    body = b"".join(part["body"] for part in parts).decode()
+    return Response(head["status"], headers, body.rstrip("\n"))
+
+
+# --- text, tables and charts
+
+
+def show_text(text: str) -> None:
+    """Show Markdown text."""
     display(Markdown(text))
 
 
-def table(headers: Sequence[object], rows: Sequence[Sequence[object]]) -> None:
-    """Show rows; columns of numbers are aligned to the right."""
-    cells = [[_cell(value) for value in row] for row in rows]
+def show_table(headers: Sequence[object], rows: Sequence[Sequence[object]]) -> None:
+    """Show rows as a table; columns of numbers are aligned to the right."""
+    cells = [[_format_cell(value) for value in row] for row in rows]
     rule = [
         "---:" if all(map(_is_number, column)) else "---" for column in zip(*cells, strict=True)
     ]
-    tell("\n".join("| " + " | ".join(map(str, row)) + " |" for row in (headers, rule, *cells)))
+    lines = ["| " + " | ".join(map(str, row)) + " |" for row in (headers, rule, *cells)]
+    show_text("\n".join(lines))
 
 
-def _cell(value: object) -> str:
+def _format_cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     text = f"{value:,}" if isinstance(value, int) else str(value)
@@ -84,104 +187,61 @@ def _is_number(cell: str) -> bool:
     return not cell or cell[0].isdigit()
 
 
-def compared(scenario: str, *algorithms: str) -> Comparison:
-    """Replay a scenario of the repository through algorithms, by default those that it names."""
-    found = load_scenario(str(ROOT / "scenarios" / f"{scenario}.yaml"))
-    kinds = [ALGORITHMS[name] for name in algorithms or found.algorithms]
-    return compare(found.quota, found.traffic, kinds, keep_decisions=True)
+def show_chart(run: Run, name: str) -> None:
+    """Show one of ratelab's charts of a replayed scenario."""
+    show_figure(draw(run.comparison, name))
 
 
-def chart(comparison: Comparison, name: str) -> None:
-    """Show one of ratelab's charts of a comparison."""
-    chart_of(draw(comparison, name))
-
-
-def chart_of(figure: Figure) -> None:
-    """Show a chart; its title is its text."""
+def show_figure(figure: Figure) -> None:
+    """Show a figure; its title is the alternative text."""
     file = BytesIO()
-    picture = Image.open(BytesIO(render_figure(figure, "png"))).convert("RGB").quantize(INKS)
+    picture = Image.open(BytesIO(render_figure(figure, "png"))).convert("RGB").quantize(MAX_COLORS)
     picture.save(file, "png", optimize=True)
-    told = {"image/png": file.getvalue(), "text/plain": figure.get_label()}
-    display(told, raw=True, metadata={"image/png": {"width": 800}})
+    data = {"image/png": file.getvalue(), "text/plain": figure.get_label()}
+    display(data, raw=True, metadata={"image/png": {"width": 800}})
 
 
-class Answer(NamedTuple):
-    """What an application answered."""
-
-    status: int
-    headers: dict[str, str]
-    body: str
-    """Without the newline at its end."""
+# --- drills and questions
 
 
-def request(peer: str = "192.0.2.1", path: str = "/ping", **headers: str) -> Scope:
-    """Make a request as an ASGI server hands it on; `x_api_key="..."` is the header X-API-Key."""
-    fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    about = {"type": "http", "method": "GET", "path": path, "client": (peer, 50_000)}
-    return {**about, "headers": fields}
-
-
-async def answered(app: App, scope: Scope) -> Answer:
-    """Send an application a request, without a server."""
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Message) -> None:
-        sent.append(dict(message))
-
-    await app(scope, receive, send)
-    head, *parts = sent
-    headers = {name.decode(): value.decode() for name, value in head["headers"]}
-    return Answer(
-        head["status"], headers, b"".join(part["body"] for part in parts).decode().rstrip("\n")
-    )
-
-
-def judge(algorithm: str, step: Callable[..., Any] | str) -> None:
-    """Grade a drill's answer, and show the verdict as `ratelab drill` does, with its picture."""
-    verdict, told = grade(algorithm, step), StringIO()
-    looks: dict[str, Any] = {"force_terminal": True, "color_system": "standard"}
-    Console(file=told, width=96, force_jupyter=False, **looks).print(render_verdict(verdict))
-    print(told.getvalue().rstrip())
+def grade_step(algorithm: str, step: Callable[..., Any] | str) -> None:
+    """Grade a step; show the verdict as `ratelab drill` does, and its chart."""
+    verdict, output = grade(algorithm, step), StringIO()
+    style: dict[str, Any] = {"force_terminal": True, "color_system": "standard"}
+    console = Console(file=output, width=96, force_jupyter=False, **style)
+    console.print(render_verdict(verdict))
+    print(output.getvalue().rstrip())
     if verdict.requests:
-        chart_of(draw_verdict(verdict))
+        show_figure(draw_verdict(verdict))
 
 
-def ask(number: int) -> None:
-    """Show a question and, behind a fold, its answer and what the command prints that backs it."""
-    asked = QUESTIONS[number - 1]
-    program, *arguments = shlex.split(asked.command)
-    said = _output(arguments if program == "python" else ["-m", "ratelab", *arguments])
-    evidence = f"{_typed(asked.command)}\n{_evidence(said.splitlines(), asked.evidence)}"
-    inside = f"{asked.answer}\n\n```\n{evidence}\n```"
-    fold = f"<details><summary>Answer</summary>\n\n{inside}\n\n</details>"
-    tell(f"**{number}. {asked.question}**\n\n{fold}")
+def show_question(number: int) -> None:
+    """Show a question, and behind a fold its answer and the evidence of its command."""
+    question = QUESTIONS[number - 1]
+    program, *arguments = shlex.split(question.command)
+    output = _run(arguments if program == "python" else ["-m", "ratelab", *arguments])
+    evidence = _find_evidence(output.splitlines(), question.evidence)
+    shown = f"{question.answer}\n\n```\n{_wrap_command(question.command)}\n{evidence}\n```"
+    fold = f"<details><summary>Answer</summary>\n\n{shown}\n\n</details>"
+    show_text(f"**{number}. {question.question}**\n\n{fold}")
 
 
-def _typed(command: str) -> str:
-    """Return a command as one types it, in lines that break before an option or a file."""
-    words = re.sub(r"(--\S+) (?!-)", "\\1\0", command)  # an option and its value stay together
-    whole: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
-    lines = [command] if "\n" in command else wrap(words, width=76, **whole)
-    return "$ " + " \\\n    ".join(lines).replace("\0", " ")
-
-
-def _evidence(lines: list[str], shows: str) -> str:
-    """Return the fewest lines in which `shows` finds something; of many, those of each part."""
-    found = _fewest(lines, shows)
-    parts = [found] if len(found) <= 9 else [_fewest(found, part) for part in shows.split(" .* ")]
+def _find_evidence(lines: list[str], pattern: str) -> str:
+    """Return the lines that match the pattern; if there are many, those of each of its parts."""
+    found = _shortest_match(lines, pattern)
+    parts = [found]
+    if len(found) > MAX_EVIDENCE_LINES:
+        parts = [_shortest_match(found, part) for part in pattern.split(" .* ")]
     return "\n".join(["...", *("\n".join([*part, "..."]) for part in parts)])
 
 
-def _fewest(lines: list[str], shows: str) -> list[str]:
-    """Return the fewest lines in a row in which `shows` finds something; all if in none."""
+def _shortest_match(lines: list[str], pattern: str) -> list[str]:
+    """Return the fewest successive lines that match the pattern; all lines if none match."""
     spans = (
         (begin, size) for size in range(1, len(lines) + 1) for begin in range(len(lines) - size + 1)
     )
     for begin, size in spans:
         part = lines[begin : begin + size]
-        if re.search(shows, " ".join(" ".join(part).split())):
+        if re.search(pattern, " ".join(" ".join(part).split())):
             return part
     return lines

@@ -1,21 +1,21 @@
-"""Importing this keeps a process from the network: it may talk to itself and to its own machine, and to nobody else."""
+"""Audit hook that denies network access: importing this module restricts the process to its own machine."""
 
 from __future__ import annotations
 
 import sys
 
-HERE = ("127.0.0.1", "::1", "localhost")
+LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
-def refuse(event: str, arguments: tuple[object, ...]) -> None:
-    """Raise `OSError` for a connection or a question that would leave the machine."""
+def check_local(event: str, arguments: tuple[object, ...]) -> None:
+    """Raise `OSError` for a connection to another machine, or for the lookup of its address."""
     if event == "socket.connect":
         address = arguments[1]
-        leaving = isinstance(address, tuple) and address[0] not in HERE
+        remote = isinstance(address, tuple) and address[0] not in LOCAL_HOSTS
     else:
-        leaving = event == "socket.getaddrinfo" and arguments[0] not in (*HERE, None, "")
-    if leaving:
-        raise OSError(f"there is no network here: {arguments[1:]!r}")
+        remote = event == "socket.getaddrinfo" and arguments[0] not in (*LOCAL_HOSTS, None, "")
+    if remote:
+        raise OSError(f"network access is denied: {arguments[1:]!r}")
 
 
-sys.addaudithook(refuse)
+sys.addaudithook(check_local)

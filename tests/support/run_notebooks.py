@@ -1,6 +1,6 @@
-"""Run notebooks whole, in a fresh kernel of this interpreter that is kept from the network.
+"""Notebook runner: executes notebooks in a fresh kernel of this interpreter without network access.
 
-As a program, `python tests/support/run_notebooks.py notebooks/*.ipynb` runs them and keeps what they put out.
+As a program, `python tests/support/run_notebooks.py notebooks/*.ipynb` executes them and stores their output.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-LONGEST = 30
-"""Seconds after which a cell is given up; by itself none takes three, but tests share their machine."""
+CELL_TIMEOUT_S = 30
+"""No cell takes three seconds on an idle machine, but tests share theirs."""
 
-STARTER = "; ".join(
+KERNEL_PROGRAM = "; ".join(
     (
         "import sys",
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})",
-        "import offline",
+        "import no_network",
         "sys.path.pop(0)",
         "from ipykernel.kernelapp import launch_new_instance",
         "launch_new_instance()",
@@ -29,23 +29,23 @@ STARTER = "; ".join(
 )
 
 
-class Kernels(AsyncKernelManager):
-    """Starts this very interpreter, whatever kernels are installed."""
+class ThisInterpreter(AsyncKernelManager):
+    """Kernel manager that starts this interpreter, whichever kernels are installed."""
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        """Say how a kernel is started."""
-        argv = [sys.executable, "-c", STARTER, "-f", "{connection_file}", "--log-level=ERROR"]
+        """Return the command that starts a kernel."""
+        argv = [sys.executable, "-c", KERNEL_PROGRAM, "-f", "{connection_file}", "--log-level=ERROR"]
         return KernelSpec(argv=argv, display_name="Python", language="python")
 
 
-def executed(path: Path) -> NotebookNode:
-    """Return the notebook with what its cells put out now; raise `CellExecutionError` if one of them fails."""
+def execute(path: Path) -> NotebookNode:
+    """Return the notebook with the output of its cells; raise `CellExecutionError` if one of them fails."""
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
         notebook,
-        timeout=LONGEST,
-        kernel_manager_class=Kernels,
+        timeout=CELL_TIMEOUT_S,
+        kernel_manager_class=ThisInterpreter,
         coalesce_streams=True,
         record_timing=False,
         resources={"metadata": {"path": str(path.parent)}},
@@ -54,10 +54,10 @@ def executed(path: Path) -> NotebookNode:
 
 
 def main() -> None:
-    """Run the notebooks named and keep what they put out."""
+    """Execute the named notebooks, and store their output."""
     for name in sys.argv[1:]:
-        notebook = executed(Path(name))
-        notebook.metadata.language_info = {"name": "python"}  # the rest is of this machine
+        notebook = execute(Path(name))
+        notebook.metadata.language_info = {"name": "python"}  # without details of this machine
         nbformat.write(notebook, name)
 
 
