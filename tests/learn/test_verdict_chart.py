@@ -117,7 +117,7 @@ def test_a_verdict_without_a_timeline_is_drawn_as_its_message() -> None:
     assert written(draw_verdict(Verdict("gcra", True, "correct"))) == ["Your gcra: correct"]
 
 
-def test_a_long_timeline_is_cut_to_its_last_requests_and_the_caption_says_so() -> None:
+def test_a_long_timeline_is_cut_to_its_last_requests_as_the_caption_states() -> None:
     assert "at 2/s, burst 5, without its first 12 requests" in " ".join(written(draw_verdict(LONG)))
 
 

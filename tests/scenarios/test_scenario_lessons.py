@@ -86,7 +86,7 @@ def test_a_fixed_window_admits_twice_its_limit_around_a_boundary() -> None:
     assert np.ptp(replay.departures("fixed-window")) < 2 * SECOND
 
 
-def test_a_token_bucket_admits_a_burst_at_once_and_a_leaky_bucket_queues_it() -> None:
+def test_a_token_bucket_admits_a_burst_and_a_leaky_bucket_queues_it() -> None:
     replay = run("burst")
     token, leaky = replay.decisions["token-bucket"], replay.decisions["leaky-bucket"]
     assert token["allowed"].tolist() == leaky["allowed"].tolist()
@@ -147,7 +147,7 @@ def test_under_overload_only_the_sliding_counter_admits_less_than_the_rate() -> 
     assert replay.results["sliding-counter"].admitted == pytest.approx(0.8 * granted, rel=0.02)
 
 
-def test_as_traffic_grows_the_sliding_counter_denies_first_and_buckets_last() -> None:
+def test_as_traffic_grows_a_sliding_counter_denies_first_and_buckets_last() -> None:
     denied_at = run("ramp").denial_times()
     crossing = 60 * SECOND * (10 - 1) / (20 - 1)
     first = {name: int(times[0]) for name, times in denied_at.items()}
