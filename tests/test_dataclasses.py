@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from scripted_responses import traffic
+from scripted_responses import create_traffic
 
 import ratelab
 from ratelab import ALGORITHMS, Quota
@@ -61,7 +61,7 @@ def test_dataclasses_with_arrays_compare_by_identity(name: str) -> None:
 
 
 def test_comparing_traffic_never_raises() -> None:
-    one, other = traffic(0, 100), traffic(0, 100)
+    one, other = create_traffic(0, 100), create_traffic(0, 100)
     assert one == one
     assert one != other
     assert len({one, other}) == 2

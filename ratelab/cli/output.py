@@ -122,12 +122,12 @@ def deliver(runs: Sequence[Run], output: Output) -> None:
             _print(console, run, output)
 
 
-def console_of_80() -> Console:
-    """Return the standard output as a terminal that is never narrower than the tables."""
+def console_of_80(min_width: int = 80) -> Console:
+    """Return a console for standard output that is at least `min_width` columns wide, by default for the tables."""
     from rich.console import Console
 
     console = Console(highlight=False, file=cast("IO[str]", Trimmed()) if sys.stdout else None)
-    console.width = max(80, console.width)
+    console.width = max(min_width, console.width)
     return console
 
 

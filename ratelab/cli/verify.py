@@ -1,4 +1,4 @@
-"""`ratelab verify`: a live endpoint against the simulation."""
+"""`ratelab verify`: a scenario sent to a live endpoint and compared with its simulation."""
 
 from __future__ import annotations
 
@@ -6,22 +6,29 @@ import json
 from dataclasses import replace
 from functools import partial
 from secrets import token_hex
-from typing import TYPE_CHECKING
 
 import click
 
 from ratelab.cli import Interrupted
+from ratelab.cli.options import require
+from ratelab.cli.output import console_of_80
+from ratelab.cli.progress import LateProgress
 from ratelab.errors import InputError
-
-if TYPE_CHECKING:
-    from ratelab.lab.traffic import Traffic
-    from ratelab.limiter import Algorithm
-    from ratelab.quota import Quota
-    from ratelab.verify.client import Response
-    from ratelab.verify.report import VerifyReport
+from ratelab.http.identity import Identity
+from ratelab.lab.scenarios import load_scenario
+from ratelab.lab.traffic import Traffic
+from ratelab.limiter import Algorithm
+from ratelab.quota import Quota
+from ratelab.verify.agreement import compare_responses
+from ratelab.verify.reference import ReferenceFinder, ResponseCounter
+from ratelab.verify.report import VerifyReport, render_report, report_object
+from ratelab.verify.schedule import Response, ScheduledRequest, align_start, find_max_delay, scale_traffic
 
 RESPONSE_TIMEOUT_S = 10.0
-"""Seconds that an answer may take beyond the time for which its request may queue."""
+"""Time that a response may take beyond the longest simulated delay."""
+
+MIN_COLUMNS = 60
+"""Width below which the terminal, and not the report, wraps lines."""
 
 
 @click.command()
@@ -32,13 +39,13 @@ RESPONSE_TIMEOUT_S = 10.0
     default="header:X-API-Key",
     show_default=True,
     metavar="header:NAME",
-    help="The header in which each client sends a key of its own, as in `ratelab serve --key`.",
+    help="The header in which each client sends its key, as in `ratelab serve --key`.",
 )
 @click.option("--algo", "-a", metavar="NAME|FILE.py:CLASS", help="Instead of the algorithm that the server names.")
 @click.option("--rate", metavar="RATE", help="Instead of the scenario's rate, such as 100/min.")
 @click.option("--burst", type=click.IntRange(min=1), help="Instead of the scenario's burst.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Instead of the scenario's seed.")
-@click.option("--speed", type=float, default=1.0, show_default=True, help="Play so many times as fast.")
+@click.option("--speed", type=float, default=1.0, show_default=True, help="Send the requests this many times as fast.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
 def verify(
@@ -53,7 +60,7 @@ def verify(
     speed: float,
     as_json: bool,
 ) -> None:
-    """Play SCENARIO, a YAML file, against a live endpoint, and compare each answer with the simulated decision.
+    """Send the requests of SCENARIO, a YAML file, to a live endpoint, and compare each response with the simulation.
 
     The endpoint must grant the scenario's quota, for example:
 
@@ -61,87 +68,70 @@ def verify(
       ratelab serve --rate 2/s --burst 5 --key header:X-API-Key
       ratelab verify scenarios/burst.yaml --url http://127.0.0.1:8000/ping
 
-    --speed divides the times of the traffic, and the same faster traffic is simulated. A server that tells clients
-    apart by their address serves a scenario of one client. The exit status is 0 if every answer is as simulated and
-    every header field as it should be, 1 if not, 2 if the two cannot be compared, 130 after an interrupt. A close call,
-    which the time that its request took explains, is shown but is no failure.
+    --speed divides all times of the scenario, and the simulation uses the same times. If the server identifies
+    clients by address, use a scenario with one client.
+
+    A close call is a difference that the unknown time of the server's decision can explain. It is shown, and does not
+    count as a failure. The exit status is 0 if all responses and header fields are as simulated, 1 if not, 2 if they
+    cannot be compared, and 130 after an interrupt.
     """  # noqa: D301  (click's mark for a block)
-    from ratelab.cli.options import require
-
     require("verify", serve=("aiohttp",))
-    from ratelab.cli.progress import LateProgress
-    from ratelab.lab.scenarios import load_scenario
-    from ratelab.verify.agreement import agree
-    from ratelab.verify.client import checked_url
-    from ratelab.verify.report import VerifyReport
-    from ratelab.verify.schedule import planned
+    from ratelab.verify.client import check_url  # needs aiohttp
 
-    checked_url(url)
-    header = _header(key)
+    check_url(url)
+    header = _parse_key(key)
     with LateProgress("drawing traffic", None):
         loaded = load_scenario(scenario, rate, burst, seed)
-    quota, traffic = loaded.quota, planned(loaded.traffic, speed)
-    algorithm, traffic, answers = _played(url, header, quota, traffic, algo)
-    agreement = agree(algorithm, traffic, answers)
-    _tell(
-        VerifyReport(agreement, quota, traffic, algorithm.name, loaded.name, loaded.seed, url, header, speed), as_json
-    )
+    quota, traffic = loaded.quota, scale_traffic(loaded.traffic, speed)
+    algorithm, traffic, responses = _send_traffic(url, header, quota, traffic, algo)
+    agreement = compare_responses(algorithm, traffic, responses)
+    report = VerifyReport(agreement, quota, traffic, algorithm.name, loaded.name, loaded.seed, url, header, speed)
+    if as_json:
+        click.echo(json.dumps(report_object(report), ensure_ascii=False))
+    else:
+        console_of_80(MIN_COLUMNS).print(render_report(report))
     if not agreement.holds:
         context.exit(1)
 
 
-def _header(key: str) -> str:
-    """Return the name of the header that `key` asks for."""
-    from ratelab.http.identity import Identity
-
+def _parse_key(key: str) -> str:
+    """Return the name of the header."""
     if key == "ip":
         raise InputError(
             "key must be header:NAME, got 'ip': all requests come from this address; "
-            "against a server that goes by addresses, leave --key out and take a scenario of one client"
+            "for a server that identifies clients by address, leave out --key and use a scenario with one client"
         )
-    Identity(key, secret="-")  # noqa: S106  (nothing is hashed: it checks the name)
+    Identity(key, secret="-")  # noqa: S106  (only checks the name)
     return key.partition(":")[2]
 
 
-def _played(
+def _send_traffic(
     url: str, header: str, quota: Quota, traffic: Traffic, algo: str | None
 ) -> tuple[Algorithm, Traffic, list[Response]]:
-    """Play the traffic, each key with a value of its own that no run has used before.
+    """Send the traffic, with keys that no other run uses.
 
-    Return the algorithm to hold it against, the traffic with its beginning, and the answers.
+    Return the algorithm to compare with, the traffic with the start time as its origin, and the responses.
     """
-    from ratelab.cli.progress import LateProgress
-    from ratelab.verify.client import ScheduledRequest, play, reach
-    from ratelab.verify.reference import Referee, Seen
-    from ratelab.verify.schedule import beginning, longest_delay
+    from ratelab.verify.client import is_local, send_requests  # needs aiohttp
 
-    referee = Referee(url, quota, traffic, algo, reach(url))
+    reference = ReferenceFinder(url, quota, traffic, algo, is_local(url))
     run = token_hex(8)
     requests = [
         ScheduledRequest(at, f"{run}-{key}")
         for at, key in zip(traffic.times.tolist(), traffic.request_keys.tolist(), strict=True)
     ]
-    seen = Seen(url, len(requests))
-    patience = RESPONSE_TIMEOUT_S + longest_delay(referee.slowest, traffic)
-    with LateProgress("playing", len(requests)) as progress:
+    counter = ResponseCounter(url, len(requests))
+    timeout_s = RESPONSE_TIMEOUT_S + find_max_delay(reference.slowest, traffic)
+    with LateProgress("sending", len(requests)) as progress:
 
-        def see(answer: Response) -> None:
-            referee(answer)
-            seen(answer)
+        def observe(response: Response) -> None:
+            reference.observe(response)
+            counter.count(response)
             progress(1)
 
         try:
-            origin, answers = play(url, header, requests, partial(beginning, quota.window), patience, see)
+            start = partial(align_start, quota.window)
+            origin, responses = send_requests(url, header, requests, start, timeout_s, observe)
         except KeyboardInterrupt:
-            raise Interrupted(f"interrupted, and not compared: {seen}") from None
-    return referee.algorithm, replace(traffic, origin=origin), answers
-
-
-def _tell(verdict: VerifyReport, as_json: bool) -> None:
-    from ratelab.cli.output import console_of_80
-    from ratelab.verify.report import verdict_object, verdict_text
-
-    if as_json:
-        click.echo(json.dumps(verdict_object(verdict), ensure_ascii=False))
-    else:
-        console_of_80().print(verdict_text(verdict))
+            raise Interrupted(f"interrupted before the comparison: {counter}") from None
+    return reference.algorithm, replace(traffic, origin=origin), responses

@@ -1,4 +1,4 @@
-"""What a live endpoint answered, held against what the simulation decides."""
+"""Agreement of a live endpoint's responses with the simulation of the same requests."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from ratelab.lab.decisions import Decisions
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm
-from ratelab.verify.client import Response
-from ratelab.verify.consistency import PossibleDecision, leeways, matches
-from ratelab.verify.header_checks import HeaderError, faults
+from ratelab.verify.consistency import PossibleDecision, check_consistency, matches
+from ratelab.verify.header_checks import HeaderError, check_headers
+from ratelab.verify.schedule import Response
 
 
 class Difference(NamedTuple):
-    """A request that was answered otherwise than simulated."""
+    """A request whose response differs from the simulation."""
 
     request: int
     """Its number in the order of arrival, from 1."""
-    at: int
-    """Nanoseconds since the traffic began."""
+    at_ns: int
+    """Nanoseconds after the start of the traffic."""
     client: str
     simulated: str
     """`admitted` or `denied`."""
     answered: str
-    """`admitted`, `denied`, `admitted early`, `status 503`, or why there was no answer."""
+    """`admitted`, `denied`, `admitted early`, `status 503`, or the reason for the absence of a response."""
     close_call: bool
-    """Whether the algorithm may have decided so at a time between the request's sending and its answer."""
+    """Whether the response is correct for some decision time between request and response."""
 
 
-class Spread(NamedTuple):
-    """How durations are spread, in nanoseconds: each is the smallest that so much of them do not exceed."""
+class Percentiles(NamedTuple):
+    """Percentiles of durations by the nearest-rank method, in nanoseconds."""
 
     p50: int
     p90: int
@@ -44,69 +44,83 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, durations: Iterable[int]) -> Self | None:
-        """Return the nearest-rank percentiles; None of nothing."""
+        """Return the percentiles of `durations`; None if there are none."""
         ordered = sorted(durations)
-        return cls(*(ordered[ceil(len(ordered) * share / 100) - 1] for share in (50, 90, 99, 100))) if ordered else None
+        ranks = (ceil(len(ordered) * percent / 100) for percent in (50, 90, 99, 100))
+        return cls(*(ordered[rank - 1] for rank in ranks)) if ordered else None
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well a server's answers agree with the simulation of the same requests."""
+    """The agreement of a server's responses with the simulation."""
 
     requests: int
     agreeing: int
-    differing: tuple[Difference, ...]
-    faults: tuple[HeaderError, ...]
-    errors: int
-    """Requests that were neither admitted nor denied: no answer, or another status."""
-    used: int
-    """Keys of which something had been used before: the first answer leaves less than is left of a new one."""
-    latency: Spread | None
-    """From sending to answering, less the delay that the request had to wait."""
-    lateness: Spread | None
-    """How much later than planned the requests were sent."""
+    differences: tuple[Difference, ...]
+    header_errors: tuple[HeaderError, ...]
+    failures: int
+    """Requests that were neither admitted nor denied: without a response, or with another status."""
+    used_keys: int
+    """Keys that were not new to the server: their first response leaves less than the simulation of a new key."""
+    latency: Percentiles | None
+    """Time from request to response, less the simulated delay."""
+    lateness: Percentiles | None
+    """Time from a request's place in the schedule to its sending."""
 
     @property
     def close_calls(self) -> int:
-        """Of `differing`, those that the times of sending and answering may explain."""
-        return sum(one.close_call for one in self.differing)
+        """The number of differences that are close calls."""
+        return sum(difference.close_call for difference in self.differences)
 
     @property
     def holds(self) -> bool:
-        """Whether all answers are as simulated, close calls aside, and all their fields as they should be."""
-        return self.close_calls == len(self.differing) and not self.faults
+        """Whether all responses agree, except close calls, and all header fields are correct."""
+        return self.close_calls == len(self.differences) and not self.header_errors
 
 
-def agree(algorithm: Algorithm, traffic: Traffic, answers: Sequence[Response]) -> Agreement:
-    """Hold `answers`, one for each request of `traffic`, whose origin is when it began to be played, against a replay.
+def compare_responses(algorithm: Algorithm, traffic: Traffic, responses: Sequence[Response]) -> Agreement:
+    """Compare `responses`, one for each request of `traffic`, with a replay; the traffic's origin is the start time.
 
-    An answer agrees if the request was admitted, not before the end of its simulated delay, or denied, as simulated.
-    Requests of one key at one instant may be decided in any order, so only how many are admitted must agree.
+    A response agrees if it denies like the simulation, or if it admits like the simulation and not before the end of
+    the delay. Requests of one key at one instant may be decided in any order, so only the number of admitted ones
+    must agree.
     """
-    decisions = _paired(traffic, replay(algorithm, traffic), answers)
-    views = [
+    decisions = _match_simultaneous(traffic, replay(algorithm, traffic), responses)
+    expected = [
         PossibleDecision(now, row) for now, row in zip(traffic.clock_times.tolist(), decisions.tolist(), strict=True)
     ]
-    leeway = leeways(algorithm, traffic, answers)
-    differing = tuple(
-        _difference(traffic, index, view, answer, leeway[index].explains)
-        for index, (view, answer) in enumerate(zip(views, answers, strict=True))
-        if not matches(view, answer)
+    consistency = check_consistency(algorithm, traffic, responses)
+    differences = tuple(
+        _describe_difference(traffic, index, decision, response, consistency[index].consistent)
+        for index, (decision, response) in enumerate(zip(expected, responses, strict=True))
+        if not matches(decision, response)
     )
+    lateness = (max(0, response.sent_ns - now) for (now, _), response in zip(expected, responses, strict=True))
     return Agreement(
-        requests=len(answers),
-        agreeing=len(answers) - len(differing),
-        differing=differing,
-        faults=faults(traffic, leeway, answers),
-        errors=sum(not answer.admitted and not answer.denied for answer in answers),
-        used=_used(traffic, views, answers),
-        latency=Spread.of(_latencies(views, answers)),
-        lateness=Spread.of(max(0, answer.sent_ns - view.now) for view, answer in zip(views, answers, strict=True)),
+        requests=len(responses),
+        agreeing=len(responses) - len(differences),
+        differences=differences,
+        header_errors=check_headers(traffic, consistency, responses),
+        failures=sum(not response.admitted and not response.denied for response in responses),
+        used_keys=_count_used_keys(traffic, expected, responses),
+        latency=Percentiles.of(_measure_latencies(expected, responses)),
+        lateness=Percentiles.of(lateness),
     )
 
 
-def _groups(traffic: Traffic) -> Iterator[list[int]]:
-    """Yield the requests of each key and instant, key by key in the order of time."""
+def _match_simultaneous(traffic: Traffic, decisions: Decisions, responses: Sequence[Response]) -> Decisions:
+    """Assign decisions within each group of simultaneous requests: the first admitted one gets the shortest delay."""
+    matched = decisions.copy()
+    for group in _group_simultaneous(traffic):
+        if len(group) > 1:
+            simulated = sorted(group, key=lambda n: (not decisions["allowed"][n], decisions["delay_ns"][n]))
+            answered = sorted(group, key=lambda n: (not responses[n].admitted, responses[n].received_ns))
+            matched[answered] = decisions[simulated]
+    return matched
+
+
+def _group_simultaneous(traffic: Traffic) -> Iterator[list[int]]:
+    """Yield the requests of each key and instant, by key and time."""
     keys = traffic.request_keys
     order = np.lexsort((traffic.times, keys))
     begins = (np.diff(keys[order]) != 0) | (np.diff(traffic.times[order]) != 0)
@@ -114,47 +128,45 @@ def _groups(traffic: Traffic) -> Iterator[list[int]]:
         yield group.tolist()
 
 
-def _paired(traffic: Traffic, decisions: Decisions, answers: Sequence[Response]) -> Decisions:
-    """Give each request of a group the decision that suits its answer: to the first admitted the shortest delay."""
-    paired = decisions.copy()
-    for group in _groups(traffic):
-        if len(group) > 1:
-            made = sorted(group, key=lambda n: (not decisions["allowed"][n], decisions["delay_ns"][n]))
-            told = sorted(group, key=lambda n: (not answers[n].admitted, answers[n].answered_ns))
-            paired[told] = decisions[made]
-    return paired
-
-
-def _difference(traffic: Traffic, index: int, view: PossibleDecision, answer: Response, explained: bool) -> Difference:
-    simulated = "admitted" if view.row[0] else "denied"
-    if answer.admitted:
-        answered = "admitted early" if view.row[0] else "admitted"
-    elif answer.denied:
+def _describe_difference(
+    traffic: Traffic, index: int, decision: PossibleDecision, response: Response, close_call: bool
+) -> Difference:
+    allowed = decision.row[0]
+    if response.admitted:
+        answered = "admitted early" if allowed else "admitted"
+    elif response.denied:
         answered = "denied"
     else:
-        answered = f"status {answer.status}" if answer.status else answer.error
-    at = int(traffic.times[index])
-    return Difference(index + 1, at, traffic.names[traffic.clients[index]], simulated, answered, explained)
+        answered = f"status {response.status}" if response.status else response.error
+    return Difference(
+        index + 1,
+        int(traffic.times[index]),
+        traffic.names[traffic.clients[index]],
+        "admitted" if allowed else "denied",
+        answered,
+        close_call,
+    )
 
 
-def _used(traffic: Traffic, views: Sequence[PossibleDecision], answers: Sequence[Response]) -> int:
-    """Count the keys of which none of the first requests, those under way together, was told what a new key has left.
+def _count_used_keys(traffic: Traffic, expected: Sequence[PossibleDecision], responses: Sequence[Response]) -> int:
+    """Count the keys whose first requests, all concurrent, left less of the quota than simulated.
 
-    A request that was not told what is left tells nothing, so its key does not count.
+    A response without `remaining` is no evidence of use, so its key does not count.
     """
     first: dict[int, int] = {}
-    told: dict[int, list[float]] = {}
+    answered: dict[int, list[float]] = {}
     simulated: dict[int, list[int]] = {}
-    for index, (key, view, answer) in enumerate(zip(traffic.request_keys.tolist(), views, answers, strict=True)):
-        if answer.sent_ns <= answers[first.setdefault(key, index)].answered_ns:
-            told.setdefault(key, []).append(inf if answer.remaining is None else answer.remaining)
-            simulated.setdefault(key, []).append(view.row[1])
-    return sum(max(told[key]) < max(simulated[key]) for key in first)
+    rows = zip(traffic.request_keys.tolist(), expected, responses, strict=True)
+    for index, (key, decision, response) in enumerate(rows):
+        if response.sent_ns <= responses[first.setdefault(key, index)].received_ns:
+            answered.setdefault(key, []).append(inf if response.remaining is None else response.remaining)
+            simulated.setdefault(key, []).append(decision.row[1])
+    return sum(max(answered[key]) < max(simulated[key]) for key in first)
 
 
-def _latencies(views: Sequence[PossibleDecision], answers: Sequence[Response]) -> Iterator[int]:
-    """Yield how long each answer took, beyond the delay that was simulated."""
-    for view, answer in zip(views, answers, strict=True):
-        if answer.status:
-            delay = view.row[4] if answer.admitted else 0
-            yield max(0, answer.answered_ns - answer.sent_ns - delay)
+def _measure_latencies(expected: Sequence[PossibleDecision], responses: Sequence[Response]) -> Iterator[int]:
+    """Yield the time that each response took beyond the simulated delay."""
+    for decision, response in zip(expected, responses, strict=True):
+        if response.status:
+            delay = decision.row[4] if response.admitted else 0
+            yield max(0, response.received_ns - response.sent_ns - delay)

@@ -1,4 +1,4 @@
-"""A player of traffic: each request goes to a live endpoint at its own time, whatever becomes of the others."""
+"""HTTP client that sends each request of a schedule on time and records the responses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from ipaddress import ip_address
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -19,60 +18,21 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
 from ratelab.errors import InputError, short_repr
-from ratelab.http.headers import PolicyHeader, read_policy, read_state
+from ratelab.http.headers import read_policy, read_state
+from ratelab.verify.schedule import Response, ScheduledRequest
+
+CONNECT_LEAD_NS = 200_000_000
+"""Nanoseconds before its time at which a request acquires a connection."""
+
+_WAKE_MARGIN_NS = 1_500_000  # the loop stops sleeping this long before a request's time: epoll counts milliseconds
+_KEEP_ALIVE_S = 1.5  # the common servers close idle connections later
+_MAX_CONNECTIONS = 500  # a process is often limited to 1024 open files
+_CONNECT_TIMEOUT_S = 10
+_REQUEST_ERRORS = (aiohttp.ClientError, OSError)  # a timeout is an OSError
 
 
-class Response(NamedTuple):
-    """What became of one request; times are what `time.monotonic_ns` read."""
-
-    sent_ns: int
-    """Just before the request was written, or when it failed if it never was."""
-    answered_ns: int
-    """When the head of the answer had come, or the failure."""
-    status: int
-    """0 if there was no answer."""
-    policy: PolicyHeader | None = None
-    remaining: int | None = None
-    """`r` of `RateLimit`."""
-    reset: int | None = None
-    """`t` of `RateLimit`, in seconds."""
-    retry_after: str | None = None
-    """`Retry-After` as it was written."""
-    error: str = ""
-    """Why there was no answer."""
-
-    @property
-    def admitted(self) -> bool:
-        """Whether the request went through."""
-        return 200 <= self.status < 300
-
-    @property
-    def denied(self) -> bool:
-        """Whether the request was over the quota."""
-        return self.status == 429
-
-
-LEAD = 200_000_000
-"""Nanoseconds before its time at which a request takes a connection, a new one if need be."""
-
-_MARGIN = 1_500_000  # nanoseconds before a request's time at which the player stops sleeping: epoll counts milliseconds
-_KEPT = 1.5  # seconds for which an idle connection is used again; no common server closes one so soon
-_MOST_CONNECTIONS = 500  # a process may often have no more than 1024 files
-_CONNECTING = 10  # seconds
-_UNANSWERED = (aiohttp.ClientError, OSError)  # a timeout is an OSError
-
-
-class ScheduledRequest(NamedTuple):
-    """One request of a schedule."""
-
-    at: int
-    """Nanoseconds after the beginning; never falling from one request to the next."""
-    value: str
-    """What the header that names the client says."""
-
-
-def checked_url(url: str) -> str:
-    """Return `url`; raise `InputError` unless it is one of http or https with a host."""
+def check_url(url: str) -> None:
+    """Raise `InputError` unless `url` has the scheme http or https and a host."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -80,181 +40,181 @@ def checked_url(url: str) -> str:
         usable = False
     if not usable or not url.isprintable() or " " in url:
         raise InputError(f"the URL must look like http://127.0.0.1:8000/ping, got {short_repr(url)}")
-    return url
 
 
-def reach(url: str) -> bool:
-    """Open a bare connection and close it, which charges nobody; say whether the endpoint is on this machine.
+def is_local(url: str) -> bool:
+    """Return whether the endpoint is on this machine.
 
-    Raises `InputError` if there is no connection.
+    This opens a connection and closes it without a request, so that no client is charged. Raises `InputError` if
+    the connection fails.
     """
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
-        with socket.create_connection((parts.hostname, port), timeout=_CONNECTING) as connection:
-            ours, theirs = connection.getsockname()[0], connection.getpeername()[0]
+        with socket.create_connection((parts.hostname, port), timeout=_CONNECT_TIMEOUT_S) as connection:
+            local, peer = connection.getsockname()[0], connection.getpeername()[0]
     except (OSError, UnicodeError) as error:
         reason = isinstance(error, OSError) and error.strerror
-        raise InputError(f"cannot reach {url} ({reason or error}): start the service, or mend the URL") from None
-    return ours == theirs or ip_address(theirs.partition("%")[0]).is_loopback
+        raise InputError(f"cannot connect to {url} ({reason or error}): start the service or correct the URL") from None
+    return local == peer or ip_address(peer.partition("%")[0]).is_loopback
 
 
-def play(
+def send_requests(
     url: str,
     header: str,
     requests: Sequence[ScheduledRequest],
-    begin: Callable[[int], int],
-    patience: float,
-    on_answer: Callable[[Response], None],
+    choose_start: Callable[[int], int],
+    timeout_s: float,
+    on_response: Callable[[Response], None],
 ) -> tuple[int, list[Response]]:
-    """GET `url` for each of `requests` at its time, and return when that began and what was answered, in their order.
+    """Send a GET for each of `requests` at its time; return the start time and the responses in the requests' order.
 
-    `begin` is given the earliest beginning, as `time.monotonic_ns` counts, and returns the one to keep to; nothing is
-    sent before its time. `header` carries the request's value. Each request has a connection waiting for it, kept
-    alive from earlier ones where there are any, so that none has to wait for another's answer; those of one instant
-    are written in their order. There are no redirects, retries, cookies or proxies. An answer that takes longer than
-    `patience` seconds is an error. There is no probe: it would charge a client of a server that tells clients apart
-    by their address, so `on_answer`, called with each answer as it comes, sees the policy in the first; what it
-    raises ends the play.
+    `choose_start` gets the earliest possible start, on the clock of `time.monotonic_ns`, and returns the start.
+    `header` carries the request's key. Each request has a connection ready before its time, idle or new, so that no
+    request waits for the response to another. Requests of one instant are written in their order. There are no
+    redirects, retries, cookies or proxies. A response that takes longer than `timeout_s` is an error.
+
+    `on_response` is called with each response as it arrives; an exception from it ends the run. There is no request
+    to learn the policy beforehand: a server that identifies clients by address would charge it.
     """
     thresholds = gc.get_threshold()
-    gc.set_threshold(*thresholds[:2], 2**31 - 1)  # a look at all objects there are would halt the play for long
+    gc.set_threshold(*thresholds[:2], 2**31 - 1)  # a full collection would pause the schedule for too long
     try:
-        return asyncio.run(_play(url, header, requests, begin, patience, on_answer))
+        return asyncio.run(_send_all(url, header, requests, choose_start, timeout_s, on_response))
     finally:
         gc.set_threshold(*thresholds)
 
 
 class _ScheduleSlot:
-    """A request's place in the schedule."""
+    """The time slot of one request."""
 
-    def __init__(self, due: int) -> None:
-        self.due = due
-        self.come = asyncio.Event()
+    def __init__(self, due_ns: int) -> None:
+        self.due_ns = due_ns
+        self.is_due = asyncio.Event()
         self.sent_ns: int | None = None
 
 
-_turn: ContextVar[_ScheduleSlot] = ContextVar("turn")
-"""The turn of the request that a task sends."""
+_slot: ContextVar[_ScheduleSlot] = ContextVar("slot")
+"""The slot of the request that a task sends."""
 
 
-async def _play(
+async def _send_all(
     url: str,
     header: str,
     requests: Sequence[ScheduledRequest],
-    begin: Callable[[int], int],
-    patience: float,
-    on_answer: Callable[[Response], None],
+    choose_start: Callable[[int], int],
+    timeout_s: float,
+    on_response: Callable[[Response], None],
 ) -> tuple[int, list[Response]]:
-    async with _session(patience + LEAD / 1e9) as session:
-        origin = begin(time.monotonic_ns() + 2 * LEAD)
-        turns = [_ScheduleSlot(origin + request.at) for request in requests]
+    async with _create_session(timeout_s + CONNECT_LEAD_NS / 1e9) as session:
+        start = choose_start(time.monotonic_ns() + 2 * CONNECT_LEAD_NS)
+        slots = [_ScheduleSlot(start + request.at_ns) for request in requests]
 
-        async def ask(turn: _ScheduleSlot, value: str) -> Response:
-            answer = await _ask(session, url, {header: value}, turn)
-            on_answer(answer)
-            return answer
+        async def send(slot: _ScheduleSlot, key: str) -> Response:
+            response = await _send(session, url, {header: key}, slot)
+            on_response(response)
+            return response
 
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(_call(turns))
-                asked = []
-                for turn, request in zip(turns, requests, strict=True):
-                    await _until(turn.due - LEAD)
-                    asked.append(group.create_task(ask(turn, request.value)))
+                group.create_task(_open_slots(slots))
+                tasks = []
+                for slot, request in zip(slots, requests, strict=True):
+                    await _sleep_until(slot.due_ns - CONNECT_LEAD_NS)
+                    tasks.append(group.create_task(send(slot, request.key)))
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        return origin, [task.result() for task in asked]
+        return start, [task.result() for task in tasks]
 
 
-async def _call(turns: Sequence[_ScheduleSlot]) -> None:
-    """Give each request its turn when it is due."""
-    for turn in turns:
-        await _until(turn.due)
-        turn.come.set()
+async def _open_slots(slots: Sequence[_ScheduleSlot]) -> None:
+    """Let each request be sent at its time."""
+    for slot in slots:
+        await _sleep_until(slot.due_ns)
+        slot.is_due.set()
 
 
-async def _until(moment: int) -> None:
-    """Sleep until shortly before `moment`, then let others run until it has come."""
-    while (left := moment - time.monotonic_ns()) > 0:
-        await asyncio.sleep(max(0, left - _MARGIN) / 1e9)
+async def _sleep_until(time_ns: int) -> None:
+    """Sleep until shortly before `time_ns`, then yield to other tasks until that time."""
+    while (rest := time_ns - time.monotonic_ns()) > 0:
+        await asyncio.sleep(max(0, rest - _WAKE_MARGIN_NS) / 1e9)
 
 
-async def _ask(session: aiohttp.ClientSession, url: str, fields: Mapping[str, str], turn: _ScheduleSlot) -> Response:
-    """Send one request when its turn has come, and tell what was answered; a task asks once."""
-    _turn.set(turn)
+async def _send(session: aiohttp.ClientSession, url: str, fields: Mapping[str, str], slot: _ScheduleSlot) -> Response:
+    """Send one request when its slot is due and return the response; a task calls this once."""
+    _slot.set(slot)
     try:
         async with session.get(url, headers=fields, allow_redirects=False) as response:
-            answered = time.monotonic_ns()
-            with suppress(*_UNANSWERED):  # the head is all that counts; the body goes, so that the connection can stay
+            received = time.monotonic_ns()
+            with suppress(*_REQUEST_ERRORS):  # only header fields matter; the body is read to reuse the connection
                 await response.read()
-    except _UNANSWERED as error:
+    except _REQUEST_ERRORS as error:
         failed = time.monotonic_ns()
-        return Response(turn.sent_ns or failed, failed, 0, error=_reason(error))
-    remaining, reset = read_state(_joined(response, "RateLimit") or "") or (None, None)
+        return Response(slot.sent_ns or failed, failed, 0, error=_describe_error(error))
+    remaining, reset = read_state(_get_header(response, "RateLimit") or "") or (None, None)
     return Response(
-        sent_ns=turn.sent_ns or answered,
-        answered_ns=answered,
+        sent_ns=slot.sent_ns or received,
+        received_ns=received,
         status=response.status,
-        policy=read_policy(_joined(response, "RateLimit-Policy") or ""),
+        policy=read_policy(_get_header(response, "RateLimit-Policy") or ""),
         remaining=remaining,
         reset=reset,
-        retry_after=_joined(response, "Retry-After"),
+        retry_after=_get_header(response, "Retry-After"),
     )
 
 
-def _joined(response: aiohttp.ClientResponse, name: str) -> str | None:
-    """Return the value of a field that may stand on several lines (RFC 9110, section 5.3); None if it is missing."""
+def _get_header(response: aiohttp.ClientResponse, name: str) -> str | None:
+    """Return the value of a header field, its lines joined (RFC 9110, section 5.3); None if it is missing."""
     lines = response.headers.getall(name, [])
     return ", ".join(lines) if lines else None
 
 
-def _session(patience: float) -> aiohttp.ClientSession:
+def _create_session(timeout_s: float) -> aiohttp.ClientSession:
     tracing = aiohttp.TraceConfig()
-    tracing.on_request_headers_sent.append(_note_sending)
+    tracing.on_request_headers_sent.append(_record_send_time)
     return aiohttp.ClientSession(
-        connector=_Connector(limit=_MOST_CONNECTIONS, keepalive_timeout=_KEPT, ttl_dns_cache=None),
-        timeout=aiohttp.ClientTimeout(total=patience),
+        connector=_SlotConnector(limit=_MAX_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE_S, ttl_dns_cache=None),
+        timeout=aiohttp.ClientTimeout(total=timeout_s),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": "ratelab"},
         auto_decompress=False,
-        middlewares=(_only_once,),
+        middlewares=(_prevent_resend,),
         trace_configs=[tracing],
     )
 
 
-class _Connector(aiohttp.TCPConnector):
-    """Connections that are made ready, and handed out to each request when its turn has come."""
+class _SlotConnector(aiohttp.TCPConnector):
+    """A connector that opens connections early and releases each to its request when the slot is due."""
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> Connection:
         connection = await super().connect(req, traces, timeout)
         try:
-            await _turn.get().come.wait()
+            await _slot.get().is_due.wait()
         except BaseException:
             connection.close()
             raise
         return connection
 
 
-async def _note_sending(*_: object) -> None:
-    """Note when the head of a request is about to be written."""
-    _turn.get().sent_ns = time.monotonic_ns()
+async def _record_send_time(*_: object) -> None:
+    """Record that the header fields of a request are about to be written."""
+    _slot.get().sent_ns = time.monotonic_ns()
 
 
-async def _only_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Fail where aiohttp would send a GET again on a new connection: it might be charged twice."""
+async def _prevent_resend(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Fail where aiohttp would resend a GET on a new connection: the server might charge it twice."""
     try:
         return await handler(request)
     except aiohttp.ClientConnectionError as error:
-        raise aiohttp.ClientError(_reason(error)) from error
+        raise aiohttp.ClientError(_describe_error(error)) from error
 
 
-def _reason(error: Exception) -> str:
-    """Say in a few words why there is no answer."""
+def _describe_error(error: Exception) -> str:
+    """Describe in a few words why there is no response."""
     if isinstance(error, TimeoutError):
-        return "no answer in time"
+        return "timed out"
     if isinstance(error, aiohttp.ClientConnectorError):
         error = error.os_error
     if isinstance(error, OSError) and (error.errno or 0) > 0:

@@ -1,4 +1,4 @@
-"""What a simulation allows for, since nobody knows when exactly a server decided: after sending, before the answer."""
+"""Consistency of responses with the simulation, although the server's decision times are unknown."""
 
 from __future__ import annotations
 
@@ -12,172 +12,192 @@ from ratelab.algorithms.plugins import attribute_errors
 from ratelab.lab.decisions import Row
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import NEVER, Algorithm, State
-from ratelab.verify.client import Response
+from ratelab.verify.schedule import Response
 
-EARLY = 10_000_000
-"""Nanoseconds that an answer may come before its delay is over: a server's timers are no finer."""
+MAX_EARLY_NS = 10_000_000
+"""Nanoseconds by which a response may precede the end of its delay: the timers of servers are coarse."""
 
-WORLDS = 32
-"""States that one key may be in, at most, that are followed at a time."""
+MAX_STATES = 32
+"""Possible states of one key that are tracked at a time."""
 
-LOOK_BACK = 8
-"""Requests admitted, at most, before which one denied that was under way with them is taken to have come."""
+MAX_OVERTAKEN = 8
+"""Concurrent admitted requests that a denied request may have overtaken."""
 
 
 class PossibleDecision(NamedTuple):
-    """A decision as it falls at one of the moments at which it may have been made."""
+    """A decision, and one of the times at which it may have been made."""
 
     now: int
     row: Row
 
 
 class Consistency(NamedTuple):
-    """What one request may have been told by a server that decided all before it as the algorithm does."""
+    """The responses to one request that the algorithm permits after the earlier responses to its key."""
 
-    explains: bool
-    """Whether the answer is part of it."""
-    sure: bool
-    """Whether all answers of its key so far were, so that the rest can be relied on."""
-    least: int
-    """The least and the most that may remain, as `RateLimit` tells it: 0 where the request is denied."""
-    most: int
-    soonest: int | None
-    """The first and the last moment at which a denied request is admitted again; None where it is not denied."""
-    latest: int | None
+    consistent: bool
+    """Whether the actual response is one of them."""
+    reliable: bool
+    """Whether all responses to the key up to this one are consistent; if not, the limits below mean nothing."""
+    min_remaining: int
+    """Limits of `r` in `RateLimit`, which is 0 for a denied request."""
+    max_remaining: int
+    earliest_retry: int | None
+    """Limits of the time at which a denied request would be admitted; None if it cannot have been denied."""
+    latest_retry: int | None
 
 
-class _Asked(NamedTuple):
-    """A request's answer, and the earliest and the latest moment at which it may have been decided."""
+def matches(decision: PossibleDecision, response: Response) -> bool:
+    """Return whether the response agrees with a decision: admitted after its delay, or denied."""
+    allowed, _, _, _, delay = decision.row
+    if allowed:
+        return response.admitted and response.received_ns >= decision.now + delay - MAX_EARLY_NS
+    return response.denied
 
-    answer: Response
-    first: int
-    last: int
+
+def check_consistency(algorithm: Algorithm, traffic: Traffic, responses: Sequence[Response]) -> list[Consistency]:
+    """Check each response against all states that its key may have been in; `responses` are in the traffic's order.
+
+    The server may have made a decision at any time between request and response, less the request's delay. Each
+    time leads to a state. States that agree with the response are tracked further, up to `MAX_STATES` of them; if
+    none agrees, all are. Concurrent requests may have been decided in any order, so they share their limits.
+    """
+    requests_by_key: dict[int, list[int]] = {}
+    for index, key in enumerate(traffic.request_keys.tolist()):
+        requests_by_key.setdefault(key, []).append(index)
+    found: dict[int, Consistency] = {}
+    with attribute_errors(algorithm):
+        for indices in requests_by_key.values():
+            observations = _order_observations({index: responses[index] for index in indices})
+            groups = _track_states(algorithm, observations.values())
+            found |= zip(observations, chain.from_iterable(map(_share_limits, groups)), strict=True)
+    return [found[index] for index in range(len(responses))]
+
+
+class _Observation(NamedTuple):
+    """A response, and the earliest and the latest time of its decision."""
+
+    response: Response
+    earliest: int
+    latest: int
 
 
 class _Hypothesis(NamedTuple):
-    """A state that a key may be in, and since when."""
+    """A possible state of a key, and the time of its last step."""
 
     state: State
     now: int
 
 
-class _World(NamedTuple):
-    """A state that a key may be in, and the decision that led to it."""
+class _Successor(NamedTuple):
+    """A possible state of a key, and the decision that led to it."""
 
     state: State
-    view: PossibleDecision
+    decision: PossibleDecision
 
 
-def matches(view: PossibleDecision, answer: Response) -> bool:
-    """Say whether an answer is what a decision makes of a request: admitted, once its delay is over, or denied."""
-    allowed, _, _, _, delay = view.row
-    if allowed:
-        return answer.admitted and answer.answered_ns >= view.now + delay - EARLY
-    return answer.denied
+def _order_observations(responses: Mapping[int, Response]) -> dict[int, _Observation]:
+    """Return the observations of a key by request, in a possible order of their decisions.
 
-
-def leeways(algorithm: Algorithm, traffic: Traffic, answers: Sequence[Response]) -> list[Consistency]:
-    """Follow each key through all the states that it may have been in, given when it was asked and what it answered.
-
-    A request may have been decided at any moment between its sending and its answer, less the delay that it had to
-    wait. Of the states to which these moments lead, those that give its answer go on, up to `WORLDS` of them; if
-    there is none, all do. Requests that were under way together may have been decided in any order, so what one of
-    them may have been told the others may have, too.
+    Admitted requests are in the order of their responses. The n-th decision cannot have been made before n requests
+    had been sent; it does not matter which, since an admission changes the state in the same way for each. Denied
+    requests change nothing, so they come after concurrent ones.
     """
-    of_key: dict[int, list[int]] = {}
-    for index, key in enumerate(traffic.request_keys.tolist()):
-        of_key.setdefault(key, []).append(index)
-    found: dict[int, Consistency] = {}
-    with attribute_errors(algorithm):
-        for own in of_key.values():
-            asked = _in_order({index: answers[index] for index in own})
-            rounds = _followed(algorithm, asked.values())
-            found |= zip(asked, chain.from_iterable(map(_shared, rounds)), strict=True)
-    return [found[index] for index in range(len(answers))]
+    admitted = sorted(
+        (index for index in responses if responses[index].admitted), key=lambda n: responses[n].received_ns
+    )
+    sent = sorted(responses[index].sent_ns for index in admitted)
+    first = {
+        index: _Observation(responses[index], earliest, responses[index].received_ns)
+        for index, earliest in zip(admitted, sent, strict=True)
+    }
+    others = {
+        index: _Observation(response, response.sent_ns, response.received_ns)
+        for index, response in responses.items()
+        if not response.admitted
+    }
+    return dict(
+        sorted((first | others).items(), key=lambda item: item[1].earliest if item[0] in first else item[1].latest)
+    )
 
 
-def _in_order(answers: Mapping[int, Response]) -> dict[int, _Asked]:
-    """Put a key's requests in the order in which they may have been decided, and say when each was.
+def _track_states(algorithm: Algorithm, observations: Collection[_Observation]) -> Iterator[list[Consistency]]:
+    """Yield the consistency of a key's observations in their order, one list for each group of concurrent ones.
 
-    Those admitted were in the order of their answers. Which of them was which makes no difference to what came after
-    them: by the first of them one had been sent, by the second two. Of requests that were under way together, those
-    denied, which change nothing, are taken to have come last.
+    A denied request may also have been decided before admitted ones of its group, in an earlier state.
     """
-    admitted = sorted((index for index in answers if answers[index].admitted), key=lambda n: answers[n].answered_ns)
-    sent = sorted(answers[index].sent_ns for index in admitted)
-    asked = {n: _Asked(answers[n], first, answers[n].answered_ns) for n, first in zip(admitted, sent, strict=True)}
-    others = {n: _Asked(one, one.sent_ns, one.answered_ns) for n, one in answers.items() if not one.admitted}
-    return dict(sorted((asked | others).items(), key=lambda item: item[1].first if item[0] in asked else item[1].last))
+    start = end = next(iter(observations)).earliest
+    states = [_Hypothesis(algorithm.start(start), start)]
+    overtaken: deque[list[_Hypothesis]] = deque(maxlen=MAX_OVERTAKEN)
+    concurrent: list[Consistency] = []
+    reliable = True
+    for observation in observations:
+        if observation.earliest > end:
+            yield concurrent
+            concurrent = []
+            overtaken.clear()
+        response = observation.response
+        successors = list(_step_all(algorithm, states, observation))
+        earlier = [_step_all(algorithm, past, observation) for past in overtaken if response.denied]
+        agreeing = [successor for successor in successors if matches(successor.decision, response)]
+        reliable = reliable and bool(agreeing)
+        end = max(end, *(successor.decision.now for successor in successors))
+        possible = [successor.decision for successor in chain(agreeing or successors, *earlier)]
+        concurrent.append(_find_limits(possible, bool(agreeing), reliable))
+        if response.admitted:
+            overtaken.append(states)
+        states = _merge_states(algorithm, agreeing or successors)
+    yield concurrent
 
 
-def _followed(algorithm: Algorithm, asked: Collection[_Asked]) -> Iterator[list[Consistency]]:
-    """Yield what a key's requests may have been told, taken in this order; those under way together at once.
+def _step_all(algorithm: Algorithm, states: Sequence[_Hypothesis], observation: _Observation) -> Iterator[_Successor]:
+    """Yield the successors of `states`, stepped at several times of the observation's interval.
 
-    A denied one may also have been decided before some that were under way with it, and leaves their state as it is.
+    For an admitted request, the interval begins when the state admits it.
     """
-    begin = end = next(iter(asked)).first
-    states = [_Hypothesis(algorithm.start(begin), begin)]
-    before: deque[list[_Hypothesis]] = deque(maxlen=LOOK_BACK)
-    together: list[Consistency] = []
-    sure = True
-    for one in asked:
-        if one.first > end:
-            yield together
-            together = []
-            before.clear()
-        worlds = list(_stepped(algorithm, states, one))
-        earlier = [world for past in before for world in _stepped(algorithm, past, one)] if one.answer.denied else []
-        fitting = [world for world in worlds if matches(world.view, one.answer)]
-        sure = sure and bool(fitting)
-        end = max(end, *(world.view.now for world in worlds))
-        together.append(_leeway([world.view for world in (*(fitting or worlds), *earlier)], bool(fitting), sure))
-        if one.answer.admitted:
-            before.append(states)
-        states = _distinct(algorithm, fitting or worlds)
-    yield together
 
+    def step(state: State, now: int) -> _Successor:
+        stepped = list(state)
+        return _Successor(stepped, PossibleDecision(now, algorithm.step(stepped, now, 1)))
 
-def _stepped(algorithm: Algorithm, states: Sequence[_Hypothesis], asked: _Asked) -> Iterator[_World]:
-    """Yield the worlds to which a request leads from `states`, at moments from the first that suits its answer on."""
-
-    def stepped(state: State, moment: int) -> _World:
-        trial = list(state)
-        return _World(trial, PossibleDecision(moment, algorithm.step(trial, moment, 1)))
-
-    answer, first, last = asked
-    steps = max(1, WORLDS // len(states) - 1)
+    response, earliest, latest = observation
+    steps = max(1, MAX_STATES // len(states) - 1)
     for state, now in states:
-        world = stepped(state, max(now, first))
-        allowed, _, retry_after, _, _ = world.view.row
-        if answer.admitted and not allowed and world.view.now + retry_after <= last:
-            world = stepped(state, world.view.now + retry_after)
-        yield world
-        begin, end = world.view.now, last - world.view.row[4]
+        successor = step(state, max(now, earliest))
+        begin, (allowed, _, retry_after, _, _) = successor.decision
+        if response.admitted and not allowed and begin + retry_after <= latest:
+            successor = step(state, begin + retry_after)
+        yield successor
+        begin, row = successor.decision
+        end = latest - row[4]
         if end > begin:
-            yield from (stepped(state, begin + (end - begin) * step // steps) for step in range(1, steps + 1))
+            yield from (step(state, begin + (end - begin) * number // steps) for number in range(1, steps + 1))
 
 
-def _distinct(algorithm: Algorithm, worlds: Sequence[_World]) -> list[_Hypothesis]:
-    """Return the states that differ when all are looked at in one moment; of too many, an unchanging sample."""
-    moment = max(world.view.now for world in worlds)
-    seen: dict[tuple[int, ...], _Hypothesis] = {}
-    for state, view in worlds:
-        then = list(state)
-        algorithm.step(then, moment, 0)
-        seen.setdefault(tuple(then), _Hypothesis(state, view.now))
-    return [seen[then] for then in Random(0).sample(sorted(seen), min(WORLDS, len(seen)))]
+def _merge_states(algorithm: Algorithm, successors: Sequence[_Successor]) -> list[_Hypothesis]:
+    """Return the states that differ at one common time; if there are too many, a deterministic sample of them."""
+    now = max(successor.decision.now for successor in successors)
+    distinct: dict[tuple[int, ...], _Hypothesis] = {}
+    for state, decision in successors:
+        stepped = list(state)
+        algorithm.step(stepped, now, 0)
+        distinct.setdefault(tuple(stepped), _Hypothesis(state, decision.now))
+    return [distinct[key] for key in Random(0).sample(sorted(distinct), min(MAX_STATES, len(distinct)))]
 
 
-def _leeway(views: Sequence[PossibleDecision], explains: bool, sure: bool) -> Consistency:
-    left = [view.row[1] if view.row[0] else 0 for view in views]
-    again = [view.now + view.row[2] for view in views if not view.row[0] and view.row[2] != NEVER]
-    return Consistency(explains, sure, min(left), max(left), min(again, default=None), max(again, default=None))
+def _find_limits(decisions: Sequence[PossibleDecision], consistent: bool, reliable: bool) -> Consistency:
+    remaining = [row[1] if row[0] else 0 for _, row in decisions]
+    retries = [now + row[2] for now, row in decisions if not row[0] and row[2] != NEVER]
+    return Consistency(
+        consistent, reliable, min(remaining), max(remaining), min(retries, default=None), max(retries, default=None)
+    )
 
 
-def _shared(together: Sequence[Consistency]) -> Iterator[Consistency]:
-    """Give those that were under way together what any of them may have been told."""
-    times = [time for one in together for time in (one.soonest, one.latest) if time is not None]
-    least, most = min(one.least for one in together), max(one.most for one in together)
-    soonest, latest = min(times, default=None), max(times, default=None)
-    for one in together:
-        yield Consistency(one.explains, together[-1].sure, least, most, soonest, latest)
+def _share_limits(concurrent: Sequence[Consistency]) -> Iterator[Consistency]:
+    """Yield the members of a group with the limits of the whole group."""
+    reliable = concurrent[-1].reliable
+    min_remaining = min(member.min_remaining for member in concurrent)
+    max_remaining = max(member.max_remaining for member in concurrent)
+    retries = [time for member in concurrent for time in member[4:] if time is not None]
+    limits = (min_remaining, max_remaining, min(retries, default=None), max(retries, default=None))
+    for member in concurrent:
+        yield Consistency(member.consistent, reliable, *limits)

@@ -1,4 +1,4 @@
-"""Header fields that tell a client something else than what the limiter decided."""
+"""Checks of rate-limit header fields against the simulation."""
 
 from __future__ import annotations
 
@@ -9,112 +9,120 @@ from typing import NamedTuple
 
 from ratelab.errors import short_repr
 from ratelab.lab.traffic import Traffic
-from ratelab.verify.client import Response
+from ratelab.quota import NS_PER_S
 from ratelab.verify.consistency import Consistency
+from ratelab.verify.schedule import Response
 
-SECOND = 10**9
-
-SHOWN = 3
-"""Examples that are kept of each kind of fault."""
-
-KINDS = {
-    "missing-ratelimit": "RateLimit or RateLimit-Policy missing or not readable",
+HEADER_ERRORS = {
+    "missing-ratelimit": "RateLimit or RateLimit-Policy is missing or malformed",
     "missing-retry-after": "429 without Retry-After",
-    "bad-retry-after": "Retry-After not a whole number of seconds >= 1",
-    "early-retry-after": "Retry-After earlier than the request is admitted again",
-    "late-retry-after": "Retry-After more than a second too late",
-    "remaining-when-denied": "429 with something remaining",
-    "remaining-rises": "remaining rises in a burst",
+    "bad-retry-after": "Retry-After is not a whole number of seconds >= 1",
+    "early-retry-after": "Retry-After is shorter than the wait",
+    "late-retry-after": "Retry-After is over a second longer than the wait",
+    "remaining-when-denied": "429 with a remaining quota above 0",
+    "remaining-rises": "the remaining quota rises during a burst",
 }
-"""The kinds of faults, and what each means."""
+"""The kinds of errors, with their descriptions."""
+
+MAX_EXAMPLES = 3
+"""Examples that are kept of each kind of error."""
 
 
-class Example(NamedTuple):
-    """One answer with a fault."""
+class ErrorExample(NamedTuple):
+    """A response with an error."""
 
     request: int
-    """Its number in the order of arrival, from 1."""
+    """The number of the request in the order of arrival, from 1."""
     client: str
-    told: str
-    """What was told, and what should have been."""
+    detail: str
+    """The wrong value and, where there is one, its limit."""
 
 
 @dataclass(frozen=True)
 class HeaderError:
-    """A kind of fault, one of `KINDS`, and the answers that have it."""
+    """The responses with one kind of error."""
 
     kind: str
+    """A key of `HEADER_ERRORS`."""
     count: int
-    examples: tuple[Example, ...]
-    """The first of them, at most `SHOWN`."""
+    examples: tuple[ErrorExample, ...]
+    """The first `MAX_EXAMPLES` of them."""
 
 
-def faults(traffic: Traffic, leeway: Sequence[Consistency], answers: Sequence[Response]) -> tuple[HeaderError, ...]:
-    """Return the faults in the fields of `answers`, in the order of `KINDS`; only what was admitted or denied has any.
+def check_headers(
+    traffic: Traffic, consistency: Sequence[Consistency], responses: Sequence[Response]
+) -> tuple[HeaderError, ...]:
+    """Return the errors in the header fields of responses that admit or deny, in the order of `HEADER_ERRORS`.
 
-    What depends on the simulation is looked at only where it is `sure`.
+    Values are compared with the simulation only where it is `reliable`.
     """
-    found: dict[str, list[Example]] = {kind: [] for kind in KINDS}
-    before = _earlier(traffic, answers)
-    for index, (room, answer) in enumerate(zip(leeway, answers, strict=True)):
-        if answer.admitted or answer.denied:
-            earlier = before[index]
-            past = None if earlier is None else (leeway[earlier], answers[earlier])
-            for kind, told in _header_errors(room, answer, past):
-                found[kind].append(Example(index + 1, traffic.names[traffic.clients[index]], told))
-    return tuple(HeaderError(kind, len(many), tuple(many[:SHOWN])) for kind, many in found.items() if many)
+    found: dict[str, list[ErrorExample]] = {kind: [] for kind in HEADER_ERRORS}
+    predecessors = _find_predecessors(traffic, responses)
+    for index, (limits, response) in enumerate(zip(consistency, responses, strict=True)):
+        if response.admitted or response.denied:
+            earlier = predecessors[index]
+            predecessor = None if earlier is None else (consistency[earlier], responses[earlier])
+            for kind, detail in _check_response(limits, response, predecessor):
+                found[kind].append(ErrorExample(index + 1, traffic.names[traffic.clients[index]], detail))
+    return tuple(
+        HeaderError(kind, len(examples), tuple(examples[:MAX_EXAMPLES])) for kind, examples in found.items() if examples
+    )
 
 
-def _header_errors(
-    room: Consistency, answer: Response, past: tuple[Consistency, Response] | None
+def _find_predecessors(traffic: Traffic, responses: Sequence[Response]) -> list[int | None]:
+    """Return for each request the last one of its key whose response, with `remaining`, arrived before it was sent."""
+    keys = traffic.request_keys.tolist()
+    arrivals = [index for index, response in enumerate(responses) if response.remaining is not None]
+    arrivals.sort(key=lambda index: responses[index].received_ns, reverse=True)
+    latest: dict[int, int] = {}
+    predecessors: list[int | None] = [None] * len(responses)
+    for index in sorted(range(len(responses)), key=lambda index: responses[index].sent_ns):
+        while arrivals and responses[arrivals[-1]].received_ns <= responses[index].sent_ns:
+            arrived = arrivals.pop()
+            latest[keys[arrived]] = max(arrived, latest.get(keys[arrived], 0))
+        predecessors[index] = latest.get(keys[index])
+    return predecessors
+
+
+def _check_response(
+    limits: Consistency, response: Response, predecessor: tuple[Consistency, Response] | None
 ) -> Iterator[tuple[str, str]]:
-    """Yield the faults of one answer; `past` is the last of its key that had come before the request was sent."""
-    if answer.policy is None or answer.remaining is None:
-        yield "missing-ratelimit", "no " + ("RateLimit" if answer.policy else "RateLimit-Policy")
-    if answer.denied:
-        yield from _wait(room, answer)
-    if answer.remaining is None:
+    """Yield the kind and the detail of each error."""
+    if response.policy is None or response.remaining is None:
+        yield "missing-ratelimit", "no " + ("RateLimit" if response.policy else "RateLimit-Policy")
+    if response.denied:
+        yield from _check_retry_after(limits, response)
+    if response.remaining is None:
         return
-    if answer.denied and answer.remaining:
-        yield "remaining-when-denied", f"r={answer.remaining} on a 429"
-    elif past and past[1].remaining is not None and room.sure:
-        rises = answer.remaining > past[1].remaining and room.most <= past[0].least
-        if rises:
-            yield "remaining-rises", f"r={answer.remaining} after r={past[1].remaining}, at most {room.most} simulated"
+    if response.denied and response.remaining:
+        yield "remaining-when-denied", f"r={response.remaining} on a 429"
+    elif predecessor and limits.reliable:
+        earlier_limits, earlier = predecessor
+        rises = earlier.remaining is not None and response.remaining > earlier.remaining
+        if rises and limits.max_remaining <= earlier_limits.min_remaining:
+            yield (
+                "remaining-rises",
+                f"r={response.remaining} after r={earlier.remaining}, at most {limits.max_remaining} simulated",
+            )
 
 
-def _wait(room: Consistency, answer: Response) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with the wait of a denied request.
+def _check_retry_after(limits: Consistency, response: Response) -> Iterator[tuple[str, str]]:
+    """Yield the errors in the wait of a denied request.
 
-    A client counts it from the answer, the server from its decision: it is early only if it is so for the client,
-    and late only by more than the second to which it is rounded up and the time that the request took.
+    The client counts it from the response, the server from its decision. The wait is too short only if it is for the
+    client. It is too long only if it exceeds the second to which it is rounded up plus the time of the request.
     """
-    if answer.retry_after is None:
+    if response.retry_after is None:
         yield "missing-retry-after", "no Retry-After"
         return
-    if not re.fullmatch(r"0*[1-9][0-9]{0,14}", answer.retry_after):
-        yield "bad-retry-after", f"Retry-After: {short_repr(answer.retry_after)}"
+    if not re.fullmatch(r"0*[1-9][0-9]{0,14}", response.retry_after):
+        yield "bad-retry-after", f"Retry-After: {short_repr(response.retry_after)}"
         return
-    if room.sure and room.soonest is not None and room.latest is not None:
-        wait = int(answer.retry_after) * SECOND
-        needed = max(0, room.soonest - answer.answered_ns) / SECOND
-        told = f"Retry-After: {int(answer.retry_after)}, {needed:.3g} s to wait"
-        if answer.answered_ns + wait < room.soonest:
-            yield "early-retry-after", told
-        if wait > room.latest - answer.sent_ns + SECOND + (answer.answered_ns - answer.sent_ns):
-            yield "late-retry-after", told
-
-
-def _earlier(traffic: Traffic, answers: Sequence[Response]) -> list[int | None]:
-    """Return for each request the last one of its key that had told what remains before this one was sent."""
-    keys = traffic.request_keys.tolist()
-    came = [index for index, answer in enumerate(answers) if answer.remaining is not None]
-    came.sort(key=lambda index: answers[index].answered_ns, reverse=True)
-    latest: dict[int, int] = {}
-    before: list[int | None] = [None] * len(answers)
-    for index in sorted(range(len(answers)), key=lambda index: answers[index].sent_ns):
-        while came and answers[came[-1]].answered_ns <= answers[index].sent_ns:
-            one = came.pop()
-            latest[keys[one]] = max(one, latest.get(keys[one], 0))
-        before[index] = latest.get(keys[index])
-    return before
+    if limits.reliable and limits.earliest_retry is not None and limits.latest_retry is not None:
+        wait = int(response.retry_after) * NS_PER_S
+        needed = max(0, limits.earliest_retry - response.received_ns) / NS_PER_S
+        detail = f"Retry-After: {int(response.retry_after)}, {needed:.3g} s to wait"
+        if response.received_ns + wait < limits.earliest_retry:
+            yield "early-retry-after", detail
+        if wait > limits.latest_retry - response.sent_ns + NS_PER_S + (response.received_ns - response.sent_ns):
+            yield "late-retry-after", detail

@@ -1,4 +1,4 @@
-"""Who settles, by the first answer of a live endpoint, what it is held against."""
+"""Reference algorithm of a live endpoint, determined from its first response."""
 
 from __future__ import annotations
 
@@ -6,135 +6,127 @@ import errno
 import os
 from collections import Counter
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 from ratelab.algorithms import find
 from ratelab.algorithms.plugins import attribute_errors
 from ratelab.errors import InputError, short_repr
 from ratelab.http.headers import HeaderWriter, PolicyHeader, read_policy
+from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm, Decision
-from ratelab.verify.client import Response
-from ratelab.verify.schedule import depends_on_clock
+from ratelab.quota import Quota
+from ratelab.verify.schedule import Response, depends_on_clock
 
-if TYPE_CHECKING:
-    from ratelab.lab.traffic import Traffic
-    from ratelab.quota import Quota
+CONNECTION_REFUSED = os.strerror(errno.ECONNREFUSED)
 
 
-class Referee:
-    """Hold an endpoint to the algorithm called `algo` or, if that is None, to the one that its own policy names.
+class ReferenceFinder:
+    """Find the algorithm to compare an endpoint with: `algo` or, if that is None, the one that its policy names.
 
-    Called with each answer; `algorithm` is known after the first. Raises `InputError`, by then at the latest, for an
-    endpoint that cannot be compared: no answer, no limited page, no known algorithm, another quota than `quota`, or
-    a clock that is not `ours` where the algorithm goes by the clock.
+    `quota` and `traffic` are those of the scenario; `same_machine` is whether the endpoint shares this clock.
     """
 
-    def __init__(self, url: str, quota: Quota, traffic: Traffic, algo: str | None, ours: bool) -> None:
-        self._url, self._quota, self._traffic, self._ours = url, quota, traffic, ours
-        self._given = None if algo is None else _built(algo, quota)
-        self._settled: Algorithm | None = None
+    def __init__(self, url: str, quota: Quota, traffic: Traffic, algo: str | None, same_machine: bool) -> None:
+        self._url, self._quota, self._traffic, self._same_machine = url, quota, traffic, same_machine
+        self._requested = None if algo is None else _create(algo, quota)
+        self._found: Algorithm | None = None
 
-    def __call__(self, answer: Response) -> None:
-        """Look at an answer; only the first one decides."""
-        if self._settled is None:
-            self._check_status(answer)
-            algorithm = self._given or self._named(answer.policy)
-            if answer.policy is not None:
-                self._check_quota(algorithm, answer.policy)
+    def observe(self, response: Response) -> None:
+        """Find the algorithm in the first response; ignore all others.
+
+        Raises `InputError` if the endpoint cannot be compared: no response, no rate-limited page, an unknown
+        algorithm, another quota, or another machine's clock where decisions depend on it.
+        """
+        if self._found is None:
+            self._check_status(response)
+            algorithm = self._requested or self._create_named(response.policy)
+            if response.policy is not None:
+                self._check_quota(algorithm, response.policy)
             self._check_clock(algorithm)
-            self._settled = algorithm
-
-    @property
-    def slowest(self) -> Algorithm:
-        """The algorithm that may be settled on and lets requests queue the longest."""
-        return self._given or _built("leaky-bucket", self._quota)
+            self._found = algorithm
 
     @property
     def algorithm(self) -> Algorithm:
-        """The algorithm that the endpoint is held against."""
-        if self._settled is None:
-            raise InputError(f"{self._url} gave no answer: name a limited page that answers GET")
-        return self._settled
+        """The algorithm, once a response has been observed."""
+        if self._found is None:
+            raise InputError(f"no response from {self._url}: name a rate-limited page that answers GET")
+        return self._found
 
-    def _check_status(self, answer: Response) -> None:
-        if not answer.status:
-            raise InputError(f"{self._url} gave no answer ({answer.error}): start the service, or mend the URL")
-        if not answer.admitted and not answer.denied:
-            phrase = HTTPStatus(answer.status).phrase if answer.status in set(HTTPStatus) else "no known status"
+    @property
+    def slowest(self) -> Algorithm:
+        """Of the algorithms that may be found, the one with the longest delays."""
+        return self._requested or _create("leaky-bucket", self._quota)
+
+    def _check_status(self, response: Response) -> None:
+        if not response.status:
+            raise InputError(f"no response from {self._url} ({response.error}): start the service or correct the URL")
+        if not response.admitted and not response.denied:
+            known = response.status in set(HTTPStatus)
+            phrase = HTTPStatus(response.status).phrase if known else "unknown status"
             raise InputError(
-                f"{self._url} answers {answer.status} ({phrase}): "
-                "name a limited page that answers GET with 200, such as /ping of ratelab serve"
+                f"{self._url} answers {response.status} ({phrase}): "
+                "name a rate-limited page that answers GET with 200, such as /ping of ratelab serve"
             )
 
-    def _named(self, policy: PolicyHeader | None) -> Algorithm:
+    def _create_named(self, policy: PolicyHeader | None) -> Algorithm:
         if policy is None:
-            raise InputError(
-                f"{self._url} answers without a RateLimit-Policy that names its algorithm: "
-                "say with --algo which one to hold it against"
-            )
-        if ".py:" in policy.name:  # a server does not say which file of ours is run
-            raise InputError(
-                f"the server's policy is called {short_repr(policy.name)}: say with --algo what it should do"
-            )
+            raise InputError(f"{self._url} sends no RateLimit-Policy that names its algorithm: name it with --algo")
+        if ".py:" in policy.name:  # a server must not choose a local file to run
+            raise InputError(f"the server's policy is named {short_repr(policy.name)}: name its algorithm with --algo")
         try:
-            return _built(policy.name, self._quota)
+            return _create(policy.name, self._quota)
         except InputError as error:
-            raise InputError(f"the server's policy: {error} (with --algo)") from None
+            raise InputError(f"{error} (named by the server's policy; override it with --algo)") from None
 
     def _check_quota(self, algorithm: Algorithm, policy: PolicyHeader) -> None:
-        expected = _policy_of(algorithm)
-        for told, ours in ((policy.quota, expected.quota), (policy.window, expected.window)):
-            if told not in (None, ours):
+        expected = _expected_policy(algorithm)
+        for actual, simulated in ((policy.quota, expected.quota), (policy.window, expected.window)):
+            if actual not in (None, simulated):
                 quota = self._quota
                 raise InputError(
                     f"the server grants q={policy.quota};w={policy.window}, the scenario {quota} "
                     f"(q={expected.quota};w={expected.window}): run ratelab serve --rate {quota.rate} "
-                    f"--burst {quota.burst}, or give --rate and --burst here as the server has them"
+                    f"--burst {quota.burst}, or pass the server's --rate and --burst here"
                 )
 
     def _check_clock(self, algorithm: Algorithm) -> None:
-        if not self._ours and depends_on_clock(algorithm, self._traffic, self._quota.window):
+        if not self._same_machine and depends_on_clock(algorithm, self._traffic, self._quota.window):
             raise InputError(
-                f"{algorithm.name} decides by the clock of its machine, and {self._url} is on another: "
-                "run ratelab verify there, or a scenario that is decided alike wherever a window begins"
+                f"{algorithm.name} uses the clock of its machine, and {self._url} is on another: run ratelab verify "
+                "there, or use a scenario whose decisions do not depend on where a window begins"
             )
 
 
-def _built(name: str, quota: Quota) -> Algorithm:
+class ResponseCounter:
+    """Count the responses to `requests` requests by status; `str()` formats the counts."""
+
+    def __init__(self, url: str, requests: int) -> None:
+        self._url, self._requests = url, requests
+        self._counts = Counter[int]()
+
+    def count(self, response: Response) -> None:
+        """Count a response; raise `InputError` when the endpoint refuses connections, since the rest is unknown."""
+        if response.error == CONNECTION_REFUSED:
+            raise InputError(
+                f"{self._url} stopped during the run ({response.error}; {self}): restart the service and repeat the run"
+            )
+        if response.status:
+            self._counts[response.status] += 1
+
+    def __str__(self) -> str:
+        statuses = ", ".join(f"{count:,} with {status}" for status, count in sorted(self._counts.items()))
+        return f"{self._counts.total():,} of {self._requests:,} answered{statuses and f': {statuses}'}"
+
+
+def _create(name: str, quota: Quota) -> Algorithm:
     kind = find(name)
     with attribute_errors(kind):
         return kind.from_quota(quota)
 
 
-def _policy_of(algorithm: Algorithm) -> PolicyHeader:
-    """Return the policy that a server with `algorithm` tells."""
+def _expected_policy(algorithm: Algorithm) -> PolicyHeader:
+    """Return the policy that a server with `algorithm` sends."""
     with attribute_errors(algorithm):
-        told = dict(HeaderWriter(algorithm).of(Decision(True, 0, 0, 0, 0)))
-    policy = read_policy(told[b"ratelimit-policy"].decode())
-    assert policy is not None  # noqa: S101  (it is written by `HeaderWriter`)
+        fields = dict(HeaderWriter(algorithm).of(Decision(True, 0, 0, 0, 0)))
+    policy = read_policy(fields[b"ratelimit-policy"].decode())
+    assert policy is not None  # noqa: S101  (`HeaderWriter` has written it)
     return policy
-
-
-GONE = os.strerror(errno.ECONNREFUSED)
-
-
-class Seen:
-    """Count the answers to so many requests; called with each.
-
-    Raises `InputError` when the endpoint takes no connections any more: what it would have answered is unknown.
-    """
-
-    def __init__(self, url: str, requests: int) -> None:
-        self._url, self._requests = url, requests
-        self._answered = Counter[int]()
-
-    def __call__(self, answer: Response) -> None:
-        """Take note of an answer."""
-        if answer.error == GONE:
-            raise InputError(f"{self._url} has gone ({GONE}; {self}): start the service again, and play the whole")
-        if answer.status:
-            self._answered[answer.status] += 1
-
-    def __str__(self) -> str:
-        statuses = ", ".join(f"{count:,} with {status}" for status, count in sorted(self._answered.items()))
-        return f"{self._answered.total():,} of {self._requests:,} answered{statuses and f': {statuses}'}"

@@ -1,60 +1,102 @@
-"""A scenario's traffic as it is to be played in real time."""
+"""Schedule of a live run: requests with their times and responses, speed, start and longest delay."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from math import isfinite
+from typing import NamedTuple
 
 import numpy as np
 
 from ratelab.errors import InputError
+from ratelab.http.headers import PolicyHeader
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm
 from ratelab.quota import LARGEST
 
-LONGEST_ALIGNMENT = 5_000_000_000
-"""Nanoseconds that a play may wait for a window to begin."""
 
-_SHIFTS = 8
+class ScheduledRequest(NamedTuple):
+    """One request of a schedule."""
+
+    at_ns: int
+    """Nanoseconds after the start; never less than that of the request before."""
+    key: str
+    """The value of the header that identifies the client."""
 
 
-def planned(traffic: Traffic, speed: float = 1.0) -> Traffic:
-    """Return `traffic` played `speed` times as fast: all its times divided, its costs and clients unchanged.
+class Response(NamedTuple):
+    """The response to one request, or the reason for its absence; times are readings of `time.monotonic_ns`."""
 
-    Raises `InputError` if nothing is asked, if a request costs other than 1, as a live one does, and for a speed
-    that is not above 0 or stretches the traffic beyond what can be counted.
+    sent_ns: int
+    """Just before the request was written; when it failed, if it never was."""
+    received_ns: int
+    """When the last header field had arrived, or when the request failed."""
+    status: int
+    """0 without a response."""
+    policy: PolicyHeader | None = None
+    remaining: int | None = None
+    """`r` of `RateLimit`."""
+    reset: int | None = None
+    """`t` of `RateLimit`, in seconds."""
+    retry_after: str | None = None
+    """`Retry-After`, unparsed."""
+    error: str = ""
+    """The reason for the absence of a response."""
+
+    @property
+    def admitted(self) -> bool:
+        """Whether the limiter admitted the request."""
+        return 200 <= self.status < 300
+
+    @property
+    def denied(self) -> bool:
+        """Whether the limiter denied the request."""
+        return self.status == 429
+
+
+MAX_ALIGNMENT_NS = 5_000_000_000
+"""Longest wait for the beginning of a window."""
+
+_TRIED_ORIGINS = 8
+
+
+def scale_traffic(traffic: Traffic, speed: float = 1.0) -> Traffic:
+    """Return `traffic` at `speed` times its pace: all times divided, costs and clients unchanged.
+
+    Raises `InputError` if there are no requests, if one has a cost other than 1, which a live request has, and if
+    `speed` is not above 0 or stretches the traffic beyond `LARGEST` nanoseconds.
     """
     if not isfinite(speed) or speed <= 0:
         raise InputError(f"speed must be a number above 0, got {speed}")
     if not len(traffic):
-        raise InputError("the scenario makes no requests, so there is nothing to verify: lengthen it or raise a rate")
+        raise InputError("the scenario has no requests to verify: lengthen it or raise a rate")
     if (traffic.costs != 1).any():
         cost = int(traffic.costs[traffic.costs != 1][0])
-        raise InputError(f"a live request costs 1, got a client whose cost is {cost}: leave `cost` out of the scenario")
+        raise InputError(f"cost must be 1 for live requests, got {cost}: remove `cost` from the scenario")
     if traffic.duration / speed > LARGEST:
-        raise InputError(f"at a speed of {speed} the traffic would last longer than 146 years: raise it")
+        raise InputError(f"the traffic must last at most 146 years, got speed {speed}: raise it")
     return replace(traffic, times=(traffic.times / speed).astype(np.int64), duration=int(traffic.duration / speed))
 
 
-def beginning(window: int, earliest: int) -> int:
-    """Return when to begin, in the nanoseconds that `earliest` is in: as soon as a window of the clock begins.
+def align_start(window: int, earliest: int) -> int:
+    """Return when to start, on the clock of `earliest`: at the beginning of the next clock window.
 
-    Windows then lie as in a simulation, whose clock begins at 0, and none ends by chance amid a burst. A start that
-    would keep a person waiting longer than `LONGEST_ALIGNMENT` is not awaited.
+    Windows are then placed as in a simulation, whose clock starts at 0, and none ends by chance during a burst. If
+    the next window is more than `MAX_ALIGNMENT_NS` away, return `earliest`.
     """
     wait = -earliest % window
-    return earliest + wait if wait <= LONGEST_ALIGNMENT else earliest
+    return earliest + wait if wait <= MAX_ALIGNMENT_NS else earliest
 
 
 def depends_on_clock(algorithm: Algorithm, traffic: Traffic, window: int) -> bool:
-    """Say whether what clients are told depends on where in a `window` of the clock the traffic begins, by trying."""
-    told = ["allowed", "remaining", "retry_after_ns"]
-    first = replay(algorithm, replace(traffic, origin=0))[told]
-    shifted = (replace(traffic, origin=window * shift // _SHIFTS) for shift in range(1, _SHIFTS))
-    return any((replay(algorithm, one)[told] != first).any() for one in shifted)
+    """Return whether responses depend on when in a clock window the traffic starts; replay it from several origins."""
+    fields = ["allowed", "remaining", "retry_after_ns"]
+    expected = replay(algorithm, replace(traffic, origin=0))[fields]
+    shifted = (replace(traffic, origin=window * step // _TRIED_ORIGINS) for step in range(1, _TRIED_ORIGINS))
+    return any((replay(algorithm, candidate)[fields] != expected).any() for candidate in shifted)
 
 
-def longest_delay(algorithm: Algorithm, traffic: Traffic) -> float:
-    """Return the most seconds for which a request of `traffic` has to queue."""
+def find_max_delay(algorithm: Algorithm, traffic: Traffic) -> float:
+    """Return the longest simulated delay of a request, in seconds."""
     return float(replay(algorithm, traffic)["delay_ns"].max()) / 1e9

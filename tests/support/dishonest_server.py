@@ -1,4 +1,4 @@
-"""A server whose answers are wrong in the way that the query of each request names; started as a program."""
+"""Server whose responses have the error that the query of the URL names; started as a program."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ RATE, BURST = "2/1.5s", 2
 _numbers = count()
 
 
-def lying(lie: str, fields: Iterable[Field]) -> Iterator[Field]:
-    """Yield what is left of an answer's fields."""
+def falsify(error: str, fields: Iterable[Field]) -> Iterator[Field]:
+    """Yield a response's header fields with the error."""
     for name, value in fields:
-        match lie, name:
+        match error, name:
             case ("no-ratelimit", b"ratelimit" | b"ratelimit-policy") | ("no-retry-after", b"retry-after"):
                 continue
             case "half-a-second", b"retry-after":
@@ -33,13 +33,13 @@ def lying(lie: str, fields: Iterable[Field]) -> Iterator[Field]:
                 yield name, b"60"
             case "rising", b"ratelimit":
                 yield name, b'"sliding-log";r=%d;t=1' % next(_numbers)
-            case "a-file", b"ratelimit-policy":
+            case "file-name", b"ratelimit-policy":
                 yield name, b'"toll.py:Toll";q=2;w=2'
-            case "own-name", b"ratelimit-policy":
+            case "unknown-name", b"ratelimit-policy":
                 yield name, b'"tolken-bucket";q=2;w=2'
             case _:
                 yield name, value
-    if lie == "redirecting":
+    if error == "redirecting":
         yield b"location", b"?none"
 
 
@@ -48,19 +48,19 @@ honest = RateLimitMiddleware(ping_app, MemoryLimiter(create("sliding-log", RATE,
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one request."""
-    lie = scope["query_string"].decode()
+    error = scope["query_string"].decode()
 
-    async def send_lies(message: Message) -> None:
+    async def send_falsified(message: Message) -> None:
         if message["type"] == "http.response.start":
-            status = {"redirecting": 302, "failing": 503 if next(_numbers) % 2 else 200}.get(lie, message["status"])
-            message = {**message, "headers": [*lying(lie, message["headers"])], "status": status}
+            status = {"redirecting": 302, "failing": 503 if next(_numbers) % 2 else 200}.get(error, message["status"])
+            message = {**message, "headers": [*falsify(error, message["headers"])], "status": status}
         await send(message)
 
-    await honest(scope, receive, send_lies)
+    await honest(scope, receive, send_falsified)
 
 
 @contextmanager
-def lying_server() -> Iterator[str]:
+def run_dishonest_server() -> Iterator[str]:
     """Run the server, and yield the URL of its page."""
     with Popen([sys.executable, __file__], stdout=PIPE, text=True) as process:
         try:
@@ -72,5 +72,5 @@ def lying_server() -> Iterator[str]:
 
 if __name__ == "__main__":
     listener = listen("127.0.0.1", 0)
-    print(f"{url_of(listener)}/ping", flush=True)  # noqa: T201  (what its starter reads)
+    print(f"{url_of(listener)}/ping", flush=True)  # noqa: T201  (`run_dishonest_server` reads it)
     run(app, [listener])

@@ -1,4 +1,4 @@
-"""Answers of an imagined server, honest unless it is told to lie, for traffic that nobody sends."""
+"""Scripted responses of an imaginary server to simulated traffic."""
 
 from __future__ import annotations
 
@@ -12,52 +12,53 @@ from ratelab.http.headers import PolicyHeader
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm, State
-from ratelab.verify.client import Response
+from ratelab.quota import NS_PER_S
+from ratelab.verify.schedule import Response
 
 MS = 1_000_000
-SECOND = 1000 * MS
-ORIGIN = 7_000 * SECOND
+ORIGIN = 7_000 * NS_PER_S
 QUOTA = Quota.parse("1/s", 3)
 
 
-def traffic(*times: int, keys: Sequence[int] = (), origin: int = ORIGIN) -> Traffic:
-    """Return requests at `times`, in milliseconds, of one client or of the `keys` given for each."""
+def create_token_bucket() -> Algorithm:
+    return create("token-bucket", QUOTA)
+
+
+def create_traffic(*times: int, keys: Sequence[int] = (), origin: int = ORIGIN) -> Traffic:
+    """Create requests at `times`, in milliseconds, from one client or from the `keys` given for each."""
     clients = np.array(keys or [0] * len(times), np.int64)
     names = tuple(f"client-{key}" for key in range(max(clients) + 1))
     at = np.array(times, np.int64) * MS
     return Traffic(at, clients, np.ones_like(at), names, np.arange(len(names)), max(times) * MS + 1, origin)
 
 
-def token_bucket() -> Algorithm:
-    return create("token-bucket", QUOTA)
+def create_response(name: str, row: tuple[bool, int, int, int, int], sent: int, received: int) -> Response:
+    """Create the middleware's response for a decision."""
+    allowed, remaining, retry_after, reset_after, _ = row
+    response = Response(sent, received, 200, PolicyHeader(name, 3, 3), remaining, -(-reset_after // NS_PER_S))
+    wait = -(-retry_after // NS_PER_S)
+    return response if allowed else response._replace(status=429, remaining=0, reset=wait, retry_after=str(wait))
 
 
-def served(algorithm: Algorithm, asked: Traffic, late: int = 0, took: int = MS) -> list[Response]:
-    """Answer all of `asked` as simulated, each sent `late` ns after its time and answered `took` ns after its delay."""
+def respond_correctly(algorithm: Algorithm, traffic: Traffic, late: int = 0, took: int = MS) -> list[Response]:
+    """Respond to `traffic` as simulated; requests are sent `late` ns late, responses come `took` ns after the delay."""
     return [
-        answer(algorithm.name, row, now + late, now + late + row[4] + took)
-        for now, row in zip(asked.clock_times.tolist(), replay(algorithm, asked).tolist(), strict=True)
+        create_response(algorithm.name, row, now + late, now + late + row[4] + took)
+        for now, row in zip(traffic.clock_times.tolist(), replay(algorithm, traffic).tolist(), strict=True)
     ]
 
 
-def jittered(algorithm: Algorithm, asked: Traffic, seed: int) -> list[Response]:
-    """Answer all of `asked` as a busy server does, which decides at some time in the 5 ms after a late sending."""
+def respond_with_jitter(algorithm: Algorithm, traffic: Traffic, seed: int) -> list[Response]:
+    """Respond to `traffic` like a busy server, which decides up to 5 ms after a request that was sent late."""
     random = Random(seed)
-    sent = [now + random.randrange(2 * MS) for now in asked.clock_times.tolist()]
-    decided = [moment + random.randrange(5 * MS) for moment in sent]
-    keys = asked.request_keys.tolist()
+    sent = [now + random.randrange(2 * MS) for now in traffic.clock_times.tolist()]
+    decided = [time + random.randrange(5 * MS) for time in sent]
+    keys = traffic.request_keys.tolist()
     states: dict[int, State] = {}
-    told: dict[int, Response] = {}
+    responses: dict[int, Response] = {}
     for index in sorted(range(len(sent)), key=decided.__getitem__):
         state = states.setdefault(keys[index], algorithm.start(decided[index]))
         row = algorithm.step(state, decided[index], 1)
-        told[index] = answer(algorithm.name, row, sent[index], decided[index] + row[4] + random.randrange(2 * MS))
-    return [told[index] for index in range(len(sent))]
-
-
-def answer(name: str, row: tuple[bool, int, int, int, int], sent: int, answered: int) -> Response:
-    """Tell a decision as the middleware does."""
-    allowed, remaining, retry_after, reset_after, _ = row
-    told = Response(sent, answered, 200, PolicyHeader(name, 3, 3), remaining, -(-reset_after // SECOND))
-    wait = -(-retry_after // SECOND)
-    return told if allowed else told._replace(status=429, remaining=0, reset=wait, retry_after=str(wait))
+        received = decided[index] + row[4] + random.randrange(2 * MS)
+        responses[index] = create_response(algorithm.name, row, sent[index], received)
+    return [responses[index] for index in range(len(sent))]

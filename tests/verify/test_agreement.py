@@ -1,150 +1,164 @@
-"""Answers against the simulation: what agrees, what is a close call, and which header fields are at fault."""
+"""Agreement of responses with the simulation: differences, close calls, and errors in header fields."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from scripted_responses import MS, QUOTA, SECOND, jittered, served, token_bucket, traffic
+from scripted_responses import (
+    MS,
+    QUOTA,
+    create_token_bucket,
+    create_traffic,
+    respond_correctly,
+    respond_with_jitter,
+)
 
 from ratelab import create
 from ratelab.limiter import Algorithm
-from ratelab.verify.agreement import Agreement, Difference, Spread, agree
-from ratelab.verify.header_checks import KINDS
+from ratelab.quota import NS_PER_S
+from ratelab.verify.agreement import Agreement, Difference, Percentiles, compare_responses
+from ratelab.verify.header_checks import HEADER_ERRORS
 
-BURST = traffic(0, 10, 20, 30, 40, 2500, 2510, 2520)
+BURST = create_traffic(0, 10, 20, 30, 40, 2500, 2510, 2520)
 """Three admitted, two denied; then two admitted, one denied."""
 
 
-def lied(changes: dict[int, dict[str, Any]], late: int = 0, took: int = MS) -> Agreement:
-    """Return how a token bucket's answers to `BURST` agree, some of them changed; requests count from 1."""
-    told = served(token_bucket(), BURST, late, took)
+def compare_changed(changes: dict[int, dict[str, Any]], late: int = 0, took: int = MS) -> Agreement:
+    """Compare a token bucket's responses to `BURST` after changes by number of the request, from 1."""
+    responses = respond_correctly(create_token_bucket(), BURST, late, took)
     for request, change in changes.items():
-        told[request - 1] = told[request - 1]._replace(**change)
-    return agree(token_bucket(), BURST, told)
+        responses[request - 1] = responses[request - 1]._replace(**change)
+    return compare_responses(create_token_bucket(), BURST, responses)
 
 
 # --- decisions
 
 
 @pytest.mark.parametrize("late", [0, 5 * MS])
-def test_an_honest_server_agrees(kind: type[Algorithm], late: int) -> None:
+def test_correct_responses_agree(kind: type[Algorithm], late: int) -> None:
     algorithm = kind.from_quota(QUOTA)
-    asked = traffic(0, 0, 0, 0, 10, 20, 700, 1400, 1410, 4200, 4210, keys=[0, 0, 1, 0, 0, 1, 0, 1, 1, 0, 0])
-    told = agree(algorithm, asked, served(algorithm, asked, late))
-    assert (told.holds, told.requests, told.agreeing, told.errors, told.used) == (True, 11, 11, 0, 0)
-    assert told.latency == Spread(MS, MS, MS, MS)
-    assert told.lateness == Spread(late, late, late, late)
+    traffic = create_traffic(0, 0, 0, 0, 10, 20, 700, 1400, 1410, 4200, 4210, keys=[0, 0, 1, 0, 0, 1, 0, 1, 1, 0, 0])
+    agreement = compare_responses(algorithm, traffic, respond_correctly(algorithm, traffic, late))
+    assert (agreement.holds, agreement.requests, agreement.agreeing) == (True, 11, 11)
+    assert (agreement.failures, agreement.used_keys) == (0, 0)
+    assert agreement.latency == Percentiles(MS, MS, MS, MS)
+    assert agreement.lateness == Percentiles(late, late, late, late)
 
 
 @pytest.mark.parametrize(
-    ("request_number", "change", "simulated", "answered", "errors"),
+    ("request_number", "change", "simulated", "answered", "failures"),
     [
         (2, {"status": 429, "remaining": 0, "retry_after": "1"}, "admitted", "denied", 0),
         (4, {"status": 200}, "denied", "admitted", 0),
         (4, {"status": 204}, "denied", "admitted", 0),
         (1, {"status": 503}, "admitted", "status 503", 1),
         (8, {"status": 400}, "denied", "status 400", 1),
-        (6, {"status": 0, "error": "no answer in time"}, "admitted", "no answer in time", 1),
+        (6, {"status": 0, "error": "timed out"}, "admitted", "timed out", 1),
     ],
 )
-def test_an_answer_of_another_kind_differs(
-    request_number: int, change: dict[str, Any], simulated: str, answered: str, errors: int
+def test_a_response_other_than_the_simulated_one_is_a_difference(
+    request_number: int, change: dict[str, Any], simulated: str, answered: str, failures: int
 ) -> None:
-    told = lied({request_number: change})
+    agreement = compare_changed({request_number: change})
     at = int(BURST.times[request_number - 1])
-    assert told.differing == (Difference(request_number, at, "client-0", simulated, answered, False),)
-    assert (told.agreeing, told.errors, told.holds) == (7, errors, False)
+    assert agreement.differences == (Difference(request_number, at, "client-0", simulated, answered, False),)
+    assert (agreement.agreeing, agreement.failures, agreement.holds) == (7, failures, False)
 
 
-def test_requests_of_one_instant_may_be_decided_in_any_order() -> None:
-    asked = traffic(0, 0, 0, 0, 0, 1000)
-    told = served(token_bucket(), asked)
-    told[:5] = [told[order]._replace(answered_ns=told[0].answered_ns + order) for order in (4, 0, 3, 2, 1)]
-    assert agree(token_bucket(), asked, told).holds
-    told[0] = told[1]
-    assert len(agree(token_bucket(), asked, told).differing) == 1
+def test_simultaneous_requests_may_be_decided_in_any_order() -> None:
+    traffic = create_traffic(0, 0, 0, 0, 0, 1000)
+    responses = respond_correctly(create_token_bucket(), traffic)
+    first = responses[0].received_ns
+    responses[:5] = [responses[order]._replace(received_ns=first + order) for order in (4, 0, 3, 2, 1)]
+    assert compare_responses(create_token_bucket(), traffic, responses).holds
+    responses[0] = responses[1]
+    assert len(compare_responses(create_token_bucket(), traffic, responses).differences) == 1
 
 
-def test_queued_requests_of_one_instant_may_go_ahead_in_any_order() -> None:
-    queue, asked = create("leaky-bucket", QUOTA), traffic(0, 0, 0, 0)
-    told = served(queue, asked)
-    assert agree(queue, asked, [told[order] for order in (2, 3, 0, 1)]).holds
+def test_simultaneous_queued_requests_may_be_released_in_any_order() -> None:
+    queue, traffic = create("leaky-bucket", QUOTA), create_traffic(0, 0, 0, 0)
+    responses = respond_correctly(queue, traffic)
+    assert compare_responses(queue, traffic, [responses[order] for order in (2, 3, 0, 1)]).holds
 
 
-def test_latency_leaves_out_the_time_in_the_queue() -> None:
-    queue, asked = create("leaky-bucket", QUOTA), traffic(0, 0, 0)
-    told = served(queue, asked, took=3 * MS)
-    assert max(one.answered_ns - one.sent_ns for one in told) > 2 * SECOND
-    assert agree(queue, asked, told).latency == Spread(3 * MS, 3 * MS, 3 * MS, 3 * MS)
+def test_latency_excludes_the_time_in_the_queue() -> None:
+    queue, traffic = create("leaky-bucket", QUOTA), create_traffic(0, 0, 0)
+    responses = respond_correctly(queue, traffic, took=3 * MS)
+    assert max(response.received_ns - response.sent_ns for response in responses) > 2 * NS_PER_S
+    assert compare_responses(queue, traffic, responses).latency == Percentiles(3 * MS, 3 * MS, 3 * MS, 3 * MS)
 
 
-def test_an_answer_before_the_end_of_its_delay_differs() -> None:
-    queue, asked = create("leaky-bucket", QUOTA), traffic(0, 100)
-    told = served(queue, asked)
-    told[1] = told[1]._replace(answered_ns=told[1].sent_ns + MS)
-    (one,) = agree(queue, asked, told).differing
-    assert (one.simulated, one.answered, one.close_call) == ("admitted", "admitted early", False)
+def test_a_response_before_the_end_of_the_delay_is_a_difference() -> None:
+    queue, traffic = create("leaky-bucket", QUOTA), create_traffic(0, 100)
+    responses = respond_correctly(queue, traffic)
+    responses[1] = responses[1]._replace(received_ns=responses[1].sent_ns + MS)
+    (difference,) = compare_responses(queue, traffic, responses).differences
+    assert (difference.simulated, difference.answered) == ("admitted", "admitted early")
+    assert not difference.close_call
 
 
 @pytest.mark.parametrize(
-    ("durations", "spread"),
+    ("durations", "percentiles"),
     [
-        (range(1, 101), Spread(50, 90, 99, 100)),
-        (range(10, 0, -1), Spread(5, 9, 10, 10)),
-        ([7], Spread(7, 7, 7, 7)),
+        (range(1, 101), Percentiles(50, 90, 99, 100)),
+        (range(10, 0, -1), Percentiles(5, 9, 10, 10)),
+        ([7], Percentiles(7, 7, 7, 7)),
         ([], None),
     ],
 )
-def test_a_spread_is_of_nearest_ranks(durations: list[int], spread: Spread | None) -> None:
-    assert Spread.of(durations) == spread
+def test_percentiles_are_nearest_ranks(durations: list[int], percentiles: Percentiles | None) -> None:
+    assert Percentiles.of(durations) == percentiles
 
 
 # --- close calls
 
-ON_THE_EDGE = traffic(0, 10, 20, 1000, 1100)
-"""The fourth request comes at the very moment when a token comes back; in its stead, the fifth may have it."""
+ON_THE_EDGE = create_traffic(0, 10, 20, 1000, 1100)
+"""The fourth request arrives just when a token is refilled; if it is denied, the fifth may have the token."""
 
 
 @pytest.mark.parametrize(("first_took", "close"), [(6 * MS, True), (MS // 2, False)])
-def test_a_difference_that_the_times_explain_is_a_close_call(first_took: int, close: bool) -> None:
-    told = served(token_bucket(), ON_THE_EDGE)
-    told[0] = told[0]._replace(answered_ns=told[0].sent_ns + first_took)
-    told[3] = told[3]._replace(sent_ns=told[3].sent_ns + MS, answered_ns=told[3].sent_ns + 2 * MS, status=429)
-    told[4] = told[4]._replace(status=200, remaining=0)
-    found = agree(token_bucket(), ON_THE_EDGE, told)
-    assert [(one.request, one.close_call) for one in found.differing] == [(4, close), (5, close)]
-    assert (found.close_calls, found.holds) == (2 * close, False)
+def test_a_difference_that_decision_times_explain_is_a_close_call(first_took: int, close: bool) -> None:
+    responses = respond_correctly(create_token_bucket(), ON_THE_EDGE)
+    first, *_, fourth, fifth = responses
+    responses[0] = first._replace(received_ns=first.sent_ns + first_took)
+    responses[3] = fourth._replace(sent_ns=fourth.sent_ns + MS, received_ns=fourth.sent_ns + 2 * MS, status=429)
+    responses[4] = fifth._replace(status=200, remaining=0)
+    agreement = compare_responses(create_token_bucket(), ON_THE_EDGE, responses)
+    found = [(difference.request, difference.close_call) for difference in agreement.differences]
+    assert found == [(4, close), (5, close)]
+    assert (agreement.close_calls, agreement.holds) == (2 * close, False)
 
 
-def test_a_late_request_is_a_close_call() -> None:
-    asked = traffic(0, 10, 20, 900)
-    told = served(token_bucket(), asked)
-    late = told[3].sent_ns + 150 * MS
-    told[3] = told[3]._replace(sent_ns=late, answered_ns=late + MS, status=200, remaining=0)
-    assert [one.close_call for one in agree(token_bucket(), asked, told).differing] == [True]
+def test_a_difference_due_to_a_late_request_is_a_close_call() -> None:
+    traffic = create_traffic(0, 10, 20, 900)
+    responses = respond_correctly(create_token_bucket(), traffic)
+    late = responses[3].sent_ns + 150 * MS
+    responses[3] = responses[3]._replace(sent_ns=late, received_ns=late + MS, status=200, remaining=0)
+    (difference,) = compare_responses(create_token_bucket(), traffic, responses).differences
+    assert difference.close_call
 
 
-IN_A_HURRY = traffic(
+OVERTAKING = create_traffic(
     *(at for start in range(0, 12000, 500) for at in (start, start, start + 1, start + 3, start + 400)),
     keys=[number % 2 for _ in range(24) for number in (0, 1, 0, 0, 1)],
 )
-"""Two clients whose requests overtake one another, just when tokens come back and windows end."""
+"""Two clients whose requests overtake each other, just when tokens are refilled and windows end."""
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_no_honest_server_is_blamed_for_its_haste(kind: type[Algorithm], seed: int) -> None:
+def test_a_slow_but_correct_server_only_has_close_calls(kind: type[Algorithm], seed: int) -> None:
     algorithm = kind.from_quota(QUOTA)
-    found = agree(algorithm, IN_A_HURRY, jittered(algorithm, IN_A_HURRY, seed))
-    assert [one for one in found.differing if not one.close_call] == []
-    assert (found.faults, found.used) == ((), 0)
+    agreement = compare_responses(algorithm, OVERTAKING, respond_with_jitter(algorithm, OVERTAKING, seed))
+    assert [difference for difference in agreement.differences if not difference.close_call] == []
+    assert (agreement.header_errors, agreement.used_keys) == ((), 0)
 
 
 # --- header fields
 
 
 @pytest.mark.parametrize(
-    ("fault", "changes"),
+    ("kind_of_error", "changes"),
     [
         ("missing-ratelimit", {1: {"policy": None}}),
         ("missing-ratelimit", {4: {"remaining": None, "reset": None}}),
@@ -156,24 +170,24 @@ def test_no_honest_server_is_blamed_for_its_haste(kind: type[Algorithm], seed: i
         ("remaining-rises", {1: {"remaining": 1}, 2: {"remaining": 2}}),
     ],
 )
-def test_each_fault_is_found_and_only_that(fault: str, changes: dict[int, dict[str, Any]]) -> None:
-    told = lied(changes)
-    assert (told.agreeing, told.holds) == (8, False)
-    (found,) = told.faults
-    assert (found.kind, found.count) == (fault, len(found.examples))
-    assert {one.request for one in found.examples} <= {*changes}
-    assert fault in KINDS
+def test_each_header_error_is_found_alone(kind_of_error: str, changes: dict[int, dict[str, Any]]) -> None:
+    agreement = compare_changed(changes)
+    assert (agreement.agreeing, agreement.holds) == (8, False)
+    (error,) = agreement.header_errors
+    assert (error.kind, error.count) == (kind_of_error, len(error.examples))
+    assert {example.request for example in error.examples} <= {*changes}
+    assert kind_of_error in HEADER_ERRORS
 
 
-def test_of_a_fault_three_examples_are_kept() -> None:
-    told = lied({request: {"policy": None} for request in range(1, 9)})
-    (fault,) = told.faults
-    assert (fault.count, [one.request for one in fault.examples]) == (8, [1, 2, 3])
-    assert (fault.examples[0].client, fault.examples[0].told) == ("client-0", "no RateLimit-Policy")
+def test_three_examples_of_an_error_are_kept() -> None:
+    agreement = compare_changed({request: {"policy": None} for request in range(1, 9)})
+    (error,) = agreement.header_errors
+    assert (error.count, [example.request for example in error.examples]) == (8, [1, 2, 3])
+    assert (error.examples[0].client, error.examples[0].detail) == ("client-0", "no RateLimit-Policy")
 
 
-def test_a_fault_of_an_answer_that_is_no_decision_does_not_count() -> None:
-    assert lied({2: {"status": 503, "policy": None, "remaining": None}}).faults == ()
+def test_header_fields_of_a_failure_are_not_checked() -> None:
+    assert compare_changed({2: {"status": 503, "policy": None, "remaining": None}}).header_errors == ()
 
 
 @pytest.mark.parametrize(
@@ -181,53 +195,52 @@ def test_a_fault_of_an_answer_that_is_no_decision_does_not_count() -> None:
     [
         (3, MS, []),
         (2, MS, ["early-retry-after"]),
-        (2, 800 * MS, []),  # the client begins to wait when it hears of it, and by then has waited
+        (2, 800 * MS, []),  # the client starts to wait at the response, when part of the time has passed
         (4, MS, ["late-retry-after"]),
         (4, 500 * MS, []),
     ],
 )
-def test_a_wait_is_held_against_the_simulated_one(wait: int, took: int, kinds: list[str]) -> None:
+def test_retry_after_is_compared_with_the_simulated_wait(wait: int, took: int, kinds: list[str]) -> None:
     slow = create("token-bucket", "1/3s", 1)
-    asked = traffic(0, 400)  # 2.6 s to wait
-    told = served(slow, asked)
-    told[1] = told[1]._replace(answered_ns=told[1].sent_ns + took, retry_after=str(wait))
-    assert [fault.kind for fault in agree(slow, asked, told).faults] == kinds
-
-
-def test_what_remains_may_rise_when_quota_has_come_back(kind: type[Algorithm]) -> None:
-    algorithm = kind.from_quota(QUOTA)
-    asked = traffic(0, 10, 20, 6000, 6010, origin=ORIGIN_OF_A_WINDOW)
-    assert agree(algorithm, asked, served(algorithm, asked)).holds
-
-
-def test_requests_under_way_together_may_tell_what_remains_in_any_order() -> None:
-    asked = traffic(0, 10, 11, 12)
-    told = served(token_bucket(), asked, took=MS // 2)
-    told[1:3] = [
-        one._replace(answered_ns=told[3].sent_ns + order, remaining=left)
-        for order, left, one in zip((2, 1), (0, 1), told[1:3], strict=True)
-    ]
-    assert agree(token_bucket(), asked, told).holds
-
-
-def test_nothing_simulated_is_asked_of_a_key_that_has_gone_astray() -> None:
-    told = lied({2: {"status": 429, "remaining": 0, "retry_after": "9"}, 4: {"retry_after": "9"}})
-    assert (len(told.differing), told.faults) == (1, ())
-
-
-@pytest.mark.parametrize(("first", "used"), [(2, 0), (1, 1), (0, 1)])
-def test_a_key_that_was_used_before_is_told_of(first: int, used: int) -> None:
-    assert lied({1: {"remaining": first}}).used == used
-
-
-@pytest.mark.parametrize(("told_first", "used"), [([1, 2, 0], 0), ([1, 0, 0], 1), ([1, None, 0], 0)])
-def test_whether_a_key_is_new_is_told_by_any_of_its_first_answers(told_first: list[int | None], used: int) -> None:
-    asked = traffic(0, 0, 1)
-    told = [
-        one._replace(answered_ns=one.sent_ns + 5 * MS, remaining=remaining)
-        for one, remaining in zip(served(token_bucket(), asked), told_first, strict=True)
-    ]
-    assert agree(token_bucket(), asked, told).used == used
+    traffic = create_traffic(0, 400)  # 2.6 s to wait
+    responses = respond_correctly(slow, traffic)
+    responses[1] = responses[1]._replace(received_ns=responses[1].sent_ns + took, retry_after=str(wait))
+    assert [error.kind for error in compare_responses(slow, traffic, responses).header_errors] == kinds
 
 
 ORIGIN_OF_A_WINDOW = QUOTA.window * 1000
+
+
+def test_remaining_may_rise_after_replenishment(kind: type[Algorithm]) -> None:
+    algorithm = kind.from_quota(QUOTA)
+    traffic = create_traffic(0, 10, 20, 6000, 6010, origin=ORIGIN_OF_A_WINDOW)
+    assert compare_responses(algorithm, traffic, respond_correctly(algorithm, traffic)).holds
+
+
+def test_remaining_of_concurrent_requests_may_be_in_any_order() -> None:
+    traffic = create_traffic(0, 10, 11, 12)
+    responses = respond_correctly(create_token_bucket(), traffic, took=MS // 2)
+    last = responses[3].sent_ns
+    responses[1] = responses[1]._replace(received_ns=last + 2, remaining=0)
+    responses[2] = responses[2]._replace(received_ns=last + 1, remaining=1)
+    assert compare_responses(create_token_bucket(), traffic, responses).holds
+
+
+def test_values_are_not_checked_after_a_difference_of_their_key() -> None:
+    agreement = compare_changed({2: {"status": 429, "remaining": 0, "retry_after": "9"}, 4: {"retry_after": "9"}})
+    assert (len(agreement.differences), agreement.header_errors) == (1, ())
+
+
+@pytest.mark.parametrize(("first", "used"), [(2, 0), (1, 1), (0, 1)])
+def test_a_key_with_less_than_a_new_quota_is_counted_as_used(first: int, used: int) -> None:
+    assert compare_changed({1: {"remaining": first}}).used_keys == used
+
+
+@pytest.mark.parametrize(("remaining", "used"), [([1, 2, 0], 0), ([1, 0, 0], 1), ([1, None, 0], 0)])
+def test_any_of_the_first_concurrent_responses_shows_a_new_key(remaining: list[int | None], used: int) -> None:
+    traffic = create_traffic(0, 0, 1)
+    responses = [
+        response._replace(received_ns=response.sent_ns + 5 * MS, remaining=count)
+        for response, count in zip(respond_correctly(create_token_bucket(), traffic), remaining, strict=True)
+    ]
+    assert compare_responses(create_token_bucket(), traffic, responses).used_keys == used

@@ -1,4 +1,4 @@
-"""The player: every request at its own time, once, and on a connection that waits for it."""
+"""HTTP client of live runs: each request is sent once, on time, and on a connection that is ready."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 
 from ratelab.errors import InputError
 from ratelab.http.headers import PolicyHeader
-from ratelab.verify.client import Response, ScheduledRequest, play, reach
+from ratelab.verify.client import is_local, send_requests
+from ratelab.verify.schedule import Response, ScheduledRequest
 
 MS = 1_000_000
 OK = (
@@ -21,16 +22,16 @@ OK = (
 OK += b'RateLimit: "x";r=4;t=1\r\nRetry-After: 1\r\nRetry-After: 2\r\n\r\n'
 
 Reply = Callable[[int], bytes]
-"""Given which request of its connection it is, returns the answer; nothing cuts the connection."""
+"""Given the number of the request on its connection, returns the response; b"" closes the connection."""
 
 
-class Heard(ThreadingTCPServer):
-    """A server that keeps the heads of all requests, and answers as it is told."""
+class ReplyServer(ThreadingTCPServer):
+    """A server that records the header sections of all requests and sends the responses of a function."""
 
     daemon_threads = True
 
     def __init__(self, reply: Reply) -> None:
-        super().__init__(("127.0.0.1", 0), Talk)
+        super().__init__(("127.0.0.1", 0), ReplyHandler)
         self.reply, self.heads = reply, list[str]()
 
     @property
@@ -39,32 +40,32 @@ class Heard(ThreadingTCPServer):
 
     @property
     def keys(self) -> list[str]:
-        """The values of the header X-Client, in the order of their coming."""
+        """The values of the header X-Client, in the order of arrival."""
         return [head.partition("X-Client: ")[2].partition("\r\n")[0] for head in self.heads]
 
 
-class Talk(StreamRequestHandler):
-    server: Heard
+class ReplyHandler(StreamRequestHandler):
+    server: ReplyServer
 
     def handle(self) -> None:
         number = 0
-        while head := "".join(self.lines()):
+        while head := "".join(self.read_lines()):
             self.server.heads.append(head)
-            answer = self.server.reply(number)
-            if not answer:
+            response = self.server.reply(number)
+            if not response:
                 return
-            self.wfile.write(answer)
+            self.wfile.write(response)
             number += 1
 
-    def lines(self) -> Iterator[str]:
-        """Yield a head's lines; none if the client has closed the connection."""
+    def read_lines(self) -> Iterator[str]:
+        """Yield the lines of a header section; none if the client has closed the connection."""
         while (line := self.rfile.readline()) not in (b"", b"\r\n"):
             yield line.decode()
 
 
 @contextmanager
-def heard(reply: Reply) -> Iterator[Heard]:
-    with Heard(reply) as server:
+def run_server(reply: Reply) -> Iterator[ReplyServer]:
+    with ReplyServer(reply) as server:
         thread = Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -75,79 +76,83 @@ def heard(reply: Reply) -> Iterator[Heard]:
 
 
 @pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take connections shortly before they are needed."""
-    monkeypatch.setattr("ratelab.verify.client.LEAD", 50 * MS)
+def _short_lead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ratelab.verify.client.CONNECT_LEAD_NS", 50 * MS)
 
 
-def played(
-    server: Heard, *requests: tuple[int, str], patience: float = 30, seen: Callable[[Response], object] = lambda _: None
+def send(
+    server: ReplyServer,
+    *requests: tuple[int, str],
+    timeout_s: float = 30,
+    on_response: Callable[[Response], None] = lambda _: None,
 ) -> tuple[int, list[Response]]:
-    """Play requests at so many milliseconds each."""
-    asked = [ScheduledRequest(at * MS, key) for at, key in requests]
-    return play(server.url, "X-Client", asked, lambda earliest: earliest, patience, seen)  # type: ignore[arg-type]
+    """Send requests, each with its time in milliseconds and its key."""
+    schedule = [ScheduledRequest(at * MS, key) for at, key in requests]
+    return send_requests(server.url, "X-Client", schedule, lambda earliest: earliest, timeout_s, on_response)
 
 
-def test_what_was_answered_is_returned_in_the_order_of_the_requests() -> None:
-    with heard(lambda _: OK) as server:
+def test_responses_are_returned_in_the_order_of_the_requests() -> None:
+    with run_server(lambda _: OK) as server:
         seen: list[Response] = []
-        origin, answers = played(server, (0, "a"), (0, "b"), (300, "c"), seen=seen.append)
+        start, responses = send(server, (0, "a"), (0, "b"), (300, "c"), on_response=seen.append)
     assert sorted(server.keys) == ["a", "b", "c"]
-    assert [one.sent_ns for one in answers] == sorted(one.sent_ns for one in answers)
-    assert sorted(answers) == sorted(seen)
-    for at, one in zip((0, 0, 300), answers, strict=True):
-        assert origin + at * MS <= one.sent_ns <= one.answered_ns
-        assert one[2:] == (200, PolicyHeader("x", 5, None), 4, 1, "1, 2", "")
+    assert [response.sent_ns for response in responses] == sorted(response.sent_ns for response in responses)
+    assert sorted(responses) == sorted(seen)
+    for at, response in zip((0, 0, 300), responses, strict=True):
+        assert start + at * MS <= response.sent_ns <= response.received_ns
+        assert response[2:] == (200, PolicyHeader("x", 5, None), 4, 1, "1, 2", "")
     assert "Cookie" not in "".join(server.heads)
 
 
-def test_nobody_waits_for_the_answer_of_another() -> None:
-    all_there = Barrier(3)
+def test_no_request_waits_for_the_response_to_another() -> None:
+    all_arrived = Barrier(3)
 
-    def when_all_are_there(_: int) -> bytes:
-        all_there.wait(timeout=30)
+    def reply_after_all_arrived(_: int) -> bytes:
+        all_arrived.wait(timeout=30)
         return OK
 
-    with heard(when_all_are_there) as server:
-        _, answers = played(server, (0, "a"), (20, "b"), (40, "c"))
-    assert [one.status for one in answers] == [200, 200, 200]
+    with run_server(reply_after_all_arrived) as server:
+        _, responses = send(server, (0, "a"), (20, "b"), (40, "c"))
+    assert [response.status for response in responses] == [200, 200, 200]
 
 
-def test_a_request_is_sent_once_though_its_connection_is_cut() -> None:
-    with heard(lambda number: b"" if number else OK) as server:
-        _, answers = played(server, (0, "a"), (300, "b"))
+def test_a_request_is_not_resent_after_its_connection_is_closed() -> None:
+    with run_server(lambda number: b"" if number else OK) as server:
+        _, responses = send(server, (0, "a"), (300, "b"))
     assert server.keys == ["a", "b"]
-    assert [(one.status, one.error) for one in answers] == [(200, ""), (0, "Server disconnected")]
+    assert [(response.status, response.error) for response in responses] == [(200, ""), (0, "Server disconnected")]
 
 
-def test_an_answer_that_does_not_come_in_time_is_an_error() -> None:
-    enough = Event()
-    with heard(lambda _: OK if enough.wait(timeout=30) else b"") as server:
-        _, (answer,) = played(server, (0, "a"), patience=0.1)
-        enough.set()
-    assert (answer.status, answer.error) == (0, "no answer in time")
-    assert answer.sent_ns < answer.answered_ns
+def test_a_response_after_the_timeout_is_an_error() -> None:
+    released = Event()
+    with run_server(lambda _: OK if released.wait(timeout=30) else b"") as server:
+        _, (response,) = send(server, (0, "a"), timeout_s=0.1)
+        released.set()
+    assert (response.status, response.error) == (0, "timed out")
+    assert response.sent_ns < response.received_ns
 
 
-def test_what_on_answer_raises_ends_the_play() -> None:
-    def refuse(_: Response) -> None:
+def test_an_exception_from_on_response_ends_the_run() -> None:
+    def fail(_: Response) -> None:
         raise InputError("enough")
 
-    with heard(lambda _: OK) as server, pytest.raises(InputError, match="enough"):
-        played(server, (0, "a"), (100, "b"), (3_600_000, "c"), seen=refuse)
+    with run_server(lambda _: OK) as server, pytest.raises(InputError, match="enough"):
+        send(server, (0, "a"), (100, "b"), (3_600_000, "c"), on_response=fail)
 
 
-def test_it_begins_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_starts_at_the_chosen_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     earliest: list[int] = []
 
-    def later(moment: int) -> int:
-        earliest.append(moment)
-        return moment + 50 * MS
+    def choose_start(time_ns: int) -> int:
+        earliest.append(time_ns)
+        return time_ns + 50 * MS
 
-    with heard(lambda _: OK) as server:
-        assert reach(server.url)
+    with run_server(lambda _: OK) as server:
+        assert is_local(server.url)
         called = time.monotonic_ns()
-        origin, (answer,) = play(server.url, "X-Client", [ScheduledRequest(0, "a")], later, 30, lambda _: None)
-    assert called < earliest[0] == origin - 50 * MS
-    assert answer.status == 200
+        start, (response,) = send_requests(
+            server.url, "X-Client", [ScheduledRequest(0, "a")], choose_start, 30, lambda _: None
+        )
+    assert called < earliest[0] == start - 50 * MS
+    assert response.status == 200
