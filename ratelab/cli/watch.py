@@ -1,4 +1,4 @@
-"""`ratelab watch`: a scenario plays in the terminal."""
+"""`ratelab watch`: playback of a scenario in the terminal."""
 
 from __future__ import annotations
 
@@ -9,90 +9,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING
 
 import click
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 
 from ratelab.cli.options import selected_algorithms
+from ratelab.cli.output import console_of_80
 from ratelab.errors import InputError
+from ratelab.lab.comparison import compare
+from ratelab.lab.scenarios import load_scenario
+from ratelab.report.charts.view import ComparisonView
+from ratelab.report.summary import findings
+from ratelab.report.tables import heading
+from ratelab.report.watch import Playback, format_requests, render_frame, render_status
 
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-
-    from ratelab.report.charts.view import ComparisonView
-
-Wait = Callable[[float], str]
-"""Waits so many seconds at most, and returns the letters of the keys pressed, maybe none."""
-
-
-@contextmanager
-def keyboard() -> Iterator[Wait]:
-    """Take keys one by one, unseen, until the end of the block; without a keyboard, there is never one."""
-    if sys.platform == "win32" or sys.stdin is None or not sys.stdin.isatty():
-        yield _only_wait
-        return
-    import termios
-    import tty
-
-    descriptor = sys.stdin.fileno()
-    before = termios.tcgetattr(descriptor)
-    tty.setcbreak(descriptor, termios.TCSADRAIN)  # what was typed before counts
-    try:
-        yield lambda patience: _read(descriptor, patience)
-    finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
-
-
-def _only_wait(patience: float) -> str:
-    time.sleep(patience)
-    return ""
-
-
-def _read(descriptor: int, patience: float) -> str:
-    from select import select
-
-    ready, _, _ = select([descriptor], [], [], patience)
-    return os.read(descriptor, 64).decode("ascii", "ignore") if ready else ""
-
-
-EVERY = 0.05
-"""Seconds between two pictures."""
-
-NARROWEST = 80
-"""Columns of a terminal that the pictures take."""
-
-AT_MOST = 20
-"""Seconds that a scenario takes to play, unless a speed is given: a longer one is hurried."""
-
-
-@dataclass
-class Pace:
-    """How fast the playback's time goes by, as its keys have it."""
-
-    speed: float
-    paused: bool = False
-    step: bool = False
-    """Whether to go on to the next request, once."""
-    over: bool = False
-
-    def press(self, keys: str) -> None:
-        """Do what each key says: pause or go on, one step, faster, slower, end."""
-        for key in keys:
-            if key == " ":
-                self.paused = not self.paused
-            elif key == "s":
-                self.paused = self.step = True
-            elif key in "+-":
-                self.speed = min(1e6, max(1e-6, self.speed * (2 if key == "+" else 0.5)))
-            elif key == "q":
-                self.over = True
-
-    def moment(self, now: int, following: int | None, passed: float) -> int:
-        """Return the time of the playback, in nanoseconds, `passed` real seconds after it was `now`."""
-        if self.step:
-            self.step = False
-            return now if following is None else following
-        return now if self.paused else now + int(passed * self.speed * 1e9)
+FRAME_INTERVAL_S = 0.05
+MIN_TERMINAL_COLUMNS = 80
+DEFAULT_MAX_PLAYBACK_S = 20
+"""Without `--speed`, longer scenarios are played faster, so that they take this long."""
 
 
 @click.command()
@@ -104,7 +39,7 @@ class Pace:
 @click.option(
     "--speed",
     type=click.FloatRange(1e-6, 1e6),
-    help=f"Seconds of the scenario to a second; by default 1, or so many that it takes {AT_MOST} s.",
+    help=f"Factor by which time is faster; by default 1, or more for scenarios over {DEFAULT_MAX_PLAYBACK_S} s.",
 )
 def watch(
     scenario: str,
@@ -114,23 +49,15 @@ def watch(
     seed: int | None,
     speed: float | None,
 ) -> None:
-    """Play SCENARIO, a YAML file: buckets fill and drain, requests arrive, counters run.
+    """Play SCENARIO, a YAML file, in the terminal: levels, arriving requests and counts of decisions.
 
-    Keys: space pauses and goes on, s goes on to the next request, + and - change the speed, q ends it. Where the
-    output is no terminal, a line is written for each request.
+    Keys: space pauses and resumes, s steps to the next request, + and - change the speed, q quits. If the output is
+    not a terminal, it is one line per request.
     """
-    from ratelab.cli.output import console_of_80
-    from ratelab.lab.comparison import compare
-    from ratelab.lab.scenarios import load_scenario
-    from ratelab.report.charts.view import ComparisonView
-    from ratelab.report.summary import findings
-    from ratelab.report.tables import heading
-    from ratelab.report.watch import lines
-
     console = console_of_80()
-    playing = console.is_terminal and not console.is_dumb_terminal
-    if playing:
-        _check_wide()
+    interactive = console.is_terminal and not console.is_dumb_terminal
+    if interactive:
+        _check_terminal_width()
     loaded = load_scenario(scenario, rate, burst, seed)
     comparison = compare(
         loaded.quota, loaded.traffic, selected_algorithms(algorithms, loaded.algorithms), keep_decisions=True
@@ -139,44 +66,103 @@ def watch(
     console.print(f"{loaded.name}: {loaded.description}", style="bold", markup=False)
     console.print(heading(comparison), markup=False)
     console.print()
-    if playing:
-        _play(console, view, Pace(speed or max(1.0, view.end / 1e9 / AT_MOST)))
+    if interactive:
+        _play(console, view, Pace(speed or max(1.0, view.end / 1e9 / DEFAULT_MAX_PLAYBACK_S)))
     else:
-        for line in lines(view):
+        for line in format_requests(view):
             click.echo(line)
     console.print()
     for sentence in findings(comparison):
         console.print(sentence, markup=False)
 
 
-def _check_wide() -> None:
+def _check_terminal_width() -> None:
     columns = get_terminal_size().columns
-    if columns < NARROWEST:
+    if columns < MIN_TERMINAL_COLUMNS:
         raise InputError(
-            f"the terminal must have at least {NARROWEST} columns, got {columns}: "
-            "widen it, or add `| cat` for a line for each request"
+            f"the terminal must have at least {MIN_TERMINAL_COLUMNS} columns, got {columns}: "
+            "widen it, or append `| cat` to print one line per request"
         )
 
 
+@dataclass
+class Pace:
+    """The pace of a playback, controlled by keys."""
+
+    speed: float
+    paused: bool = False
+    step: bool = False
+    """Whether to go to the next request, once."""
+    ended: bool = False
+
+    def press(self, keys: str) -> None:
+        """Apply each key: pause or resume, step, faster, slower, quit."""
+        for key in keys:
+            if key == " ":
+                self.paused = not self.paused
+            elif key == "s":
+                self.paused = self.step = True
+            elif key in "+-":
+                self.speed = min(1e6, max(1e-6, self.speed * (2 if key == "+" else 0.5)))
+            elif key == "q":
+                self.ended = True
+
+    def next_time(self, now: int, next_request: int | None, elapsed_s: float) -> int:
+        """Return the playback's time in nanoseconds, `elapsed_s` real seconds after it was `now`."""
+        if self.step:
+            self.step = False
+            return now if next_request is None else next_request
+        return now if self.paused else now + int(elapsed_s * self.speed * 1e9)
+
+
 def _play(console: Console, view: ComparisonView, pace: Pace) -> None:
-    """Show the scenario from its beginning to its end, or until somebody has seen enough."""
-    from rich.console import Group
-    from rich.live import Live
-
-    from ratelab.report.watch import Playback, frame, status
-
+    """Play the scenario to its end, or until the user quits."""
     playback = Playback(view.comparison, view.focussed)
 
-    def picture() -> RenderableType:
-        told = status(playback, view, pace.speed, pace.paused)
-        return Group(told, frame(playback, view, console.width, console.options.ascii_only))
+    def render() -> RenderableType:
+        status = render_status(playback, view, pace.speed, pace.paused)
+        return Group(status, render_frame(playback, view, console.width, console.options.ascii_only))
 
-    with keyboard() as wait, Live(console=console, auto_refresh=False) as live:
+    with open_keyboard() as read_keys, Live(console=console, auto_refresh=False) as live:
         before = time.monotonic()
-        while not pace.over and (playback.now < view.end or pace.paused):
-            live.update(picture(), refresh=True)
-            pace.press(wait(EVERY))
+        while not pace.ended and (playback.now < view.end or pace.paused):
+            live.update(render(), refresh=True)
+            pace.press(read_keys(FRAME_INTERVAL_S))
             now = time.monotonic()
-            playback.advance(min(view.end, pace.moment(playback.now, playback.following(), now - before)))
+            playback.advance(min(view.end, pace.next_time(playback.now, playback.next_request(), now - before)))
             before = now
-        live.update(picture(), refresh=True)
+        live.update(render(), refresh=True)
+
+
+ReadKeys = Callable[[float], str]
+"""Waits for at most this many seconds, and returns the characters of the keys pressed, if any."""
+
+
+@contextmanager
+def open_keyboard() -> Iterator[ReadKeys]:
+    """Put the terminal in cbreak mode and yield a key reader; if standard input is not a terminal, it only sleeps."""
+    if sys.platform == "win32" or sys.stdin is None or not sys.stdin.isatty():
+        yield _sleep
+        return
+    import termios  # not on Windows
+    import tty
+
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    tty.setcbreak(descriptor, termios.TCSADRAIN)  # keeps keys that have been pressed already
+    try:
+        yield lambda timeout_s: _read_keys(descriptor, timeout_s)
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+def _sleep(timeout_s: float) -> str:
+    time.sleep(timeout_s)
+    return ""
+
+
+def _read_keys(descriptor: int, timeout_s: float) -> str:
+    from select import select  # of terminals, not on Windows
+
+    ready, _, _ = select([descriptor], [], [], timeout_s)
+    return os.read(descriptor, 64).decode("ascii", "ignore") if ready else ""

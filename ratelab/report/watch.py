@@ -1,9 +1,9 @@
-"""A comparison while it plays: a picture in letters for a terminal, and lines for whoever has none."""
+"""Playback of a comparison: frames for a terminal, and one line per request for any other output."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,136 +21,145 @@ from ratelab.report.summary import seconds
 from ratelab.report.tables import LEGEND, strip
 
 
-class Standing(NamedTuple):
-    """What an algorithm has done up to a moment; counts are of requests."""
+class Snapshot(NamedTuple):
+    """The state of an algorithm at one time: the numbers of requests up to then, and a level."""
 
-    at_once: int
+    immediate: int
+    """Requests admitted without a delay."""
     delayed: int
     denied: int
     level: float
-    """The level of the key that is looked at, as `Algorithm.level` gives it."""
+    """The level of the observed key, as `Algorithm.level` returns it."""
 
 
 class Playback:
-    """A finished comparison, shown once more as its time goes by; it must have kept its decisions."""
+    """A finished comparison with a moving time, which starts at 0.
 
-    def __init__(self, comparison: Comparison, looked_at: NDArray[np.bool_] | slice) -> None:
-        """Begin at 0; `looked_at` chooses the requests of the one key whose level is told."""
+    The comparison must have kept its decisions. `observed` selects the requests of the key whose level is shown.
+    """
+
+    def __init__(self, comparison: Comparison, observed: NDArray[np.bool_] | slice) -> None:
         self.comparison, self.now = comparison, 0
         self._traffic = traffic = comparison.traffic.whole()
-        self._times = traffic.times[looked_at].tolist()
-        self._costs = traffic.costs[looked_at].tolist()
-        self._done = 0
-        self._states = {one.name: one.start(traffic.origin) for one in comparison.algorithms}
+        self._times = traffic.times[observed].tolist()
+        self._costs = traffic.costs[observed].tolist()
+        self._stepped = 0
+        self._states = {algorithm.name: algorithm.start(traffic.origin) for algorithm in comparison.algorithms}
         self._totals = {
             name: [
-                np.concatenate([[0], np.cumsum(chosen)])
-                for chosen in (
-                    made["allowed"] & (made["delay_ns"] == 0),
-                    made["delay_ns"] > 0,
-                    ~made["allowed"],
+                np.concatenate([[0], np.cumsum(selected)])
+                for selected in (
+                    decisions["allowed"] & (decisions["delay_ns"] == 0),
+                    decisions["delay_ns"] > 0,
+                    ~decisions["allowed"],
                 )
             ]
-            for name, made in comparison.decisions.items()
+            for name, decisions in comparison.decisions.items()
         }
 
     def advance(self, now: int) -> None:
-        """Let time go by until `now`, in nanoseconds since the traffic began; it never goes back."""
+        """Move to `now`, in nanoseconds after the start of the traffic; never move back."""
         self.now = max(self.now, now)
-        stop = bisect_right(self._times, self.now, self._done)
+        stop = bisect_right(self._times, self.now, self._stepped)
         for algorithm in self.comparison.algorithms:
             with attribute_errors(algorithm):
-                for at, cost in zip(self._times[self._done : stop], self._costs[self._done : stop], strict=True):
+                for at, cost in zip(self._times[self._stepped : stop], self._costs[self._stepped : stop], strict=True):
                     algorithm.step(self._states[algorithm.name], at + self._traffic.origin, cost)
-        self._done = stop
+        self._stepped = stop
 
-    def standing(self, algorithm: Algorithm) -> Standing:
-        """Return what an algorithm has done by now, and its level; to look changes nothing (its cost is 0)."""
+    def snapshot(self, algorithm: Algorithm) -> Snapshot:
+        """Return the state of an algorithm now; a step of cost 0 brings the level up to date."""
         arrived = int(np.searchsorted(self._traffic.times, self.now, side="right"))
-        counts = [int(total[arrived]) for total in self._totals[algorithm.name]]
+        immediate, delayed, denied = (int(total[arrived]) for total in self._totals[algorithm.name])
         state, clock = self._states[algorithm.name], self.now + self._traffic.origin
         with attribute_errors(algorithm):
-            left = algorithm.step(state, clock, 0)[1]
-            return Standing(counts[0], counts[1], counts[2], gauge(algorithm)(state, clock, left))
+            remaining = algorithm.step(state, clock, 0)[1]
+            return Snapshot(immediate, delayed, denied, gauge(algorithm)(state, clock, remaining))
 
-    def following(self) -> int | None:
-        """Return when the next request comes, or None if there is none."""
+    def next_request(self) -> int | None:
+        """Return the time of the next request, or None after the last one."""
         times = self._traffic.times
-        place = int(np.searchsorted(times, self.now, side="right"))
-        return int(times[place]) if place < len(times) else None
+        index = int(np.searchsorted(times, self.now, side="right"))
+        return int(times[index]) if index < len(times) else None
 
 
-BAR = 24
-"""Letters for a level from 0 to the burst."""
-SHADES = " ▏▎▍▌▋▊▉"
-"""A letter filled by so many eighths."""
+def render_status(playback: Playback, view: ComparisonView, speed: float, paused: bool) -> Text:
+    """Render the time, the speed and the keys."""
+    scale = UNITS[view.unit]
+    at = f"{playback.now / scale:7.2f} of {view.end / scale:.4g} {view.unit}"
+    state = "paused" if paused else f"at {np.format_float_positional(speed, 3, fractional=False, trim='-')}x"
+    keys = f"space {'resume' if paused else 'pause'}  s step  + - speed  q quit"
+    return Text.assemble((at, "bold"), f"  {state:8}  ", (keys, "dim"))
 
 
-def frame(playback: Playback, view: ComparisonView, width: int, plain: bool = False) -> RenderableType:
-    """Return the state of every algorithm: its level, what it has just decided, and what it came to.
-
-    `width` is that of the terminal; a `plain` one has no letters beyond ASCII.
-    """
-    rows = [_row(playback, view, algorithm, width, plain) for algorithm in view.comparison.algorithms]
-    whose = f" of {view.focus_name}" if view.focus_name else ""
-    heading = Text(f"level{whose}, and the requests of the last {seconds(_span(view) / 1e9)}", style="dim")
+def render_frame(playback: Playback, view: ComparisonView, width: int, ascii_only: bool = False) -> RenderableType:
+    """Render the level, the latest decisions and the counts of each algorithm, in `width` columns."""
+    rows = [_render_algorithm(playback, view, algorithm, width, ascii_only) for algorithm in view.comparison.algorithms]
+    client = f" of {view.focus_name}" if view.focus_name else ""
+    heading = Text(f"level{client}, and the requests of the last {seconds(_shown_span(view) / 1e9)}", style="dim")
     return Group(heading, *rows, Text(), Text(LEGEND, style="dim"))
 
 
-def _row(playback: Playback, view: ComparisonView, algorithm: Algorithm, width: int, plain: bool) -> RenderableType:
-    standing, burst = playback.standing(algorithm), view.comparison.quota.burst
-    name = Text(algorithm.name[:17].ljust(17), style=f"bold {view.colours[algorithm.name]}")
-    bar = Text(_bar(standing.level / burst, plain), style=view.colours[algorithm.name])
-    shows = getattr(algorithm, "shows", "left to give")
-    level = Text(f" {standing.level:,.1f} of {burst:,} {shows}")
+BAR_COLUMNS = 24
+"""Columns of a bar from 0 to the burst."""
+
+PARTIAL_BLOCKS = " ▏▎▍▌▋▊▉"
+"""Characters by the number of eighths that are filled."""
+
+
+def _render_algorithm(
+    playback: Playback, view: ComparisonView, algorithm: Algorithm, width: int, ascii_only: bool
+) -> RenderableType:
+    snapshot, burst = playback.snapshot(algorithm), view.comparison.quota.burst
+    color = view.colours[algorithm.name]
+    name = Text(algorithm.name[:17].ljust(17), style=f"bold {color}")
+    bar = Text(_format_bar(snapshot.level / burst, ascii_only), style=color)
+    level = Text(f" {snapshot.level:,.1f} of {burst:,} {getattr(algorithm, 'shows', 'left to give')}")
     first = Text.assemble(name, "[", bar, "]", level)
     first.truncate(width)
-    tally = f" {standing.at_once:>8,} at once {standing.delayed:>7,} later {standing.denied:>8,} denied"
-    second = Text("  ").append_text(_recent(playback, view, algorithm, width - len(tally) - 3)).append(tally)
+    counts = f" {snapshot.immediate:>8,} immediate {snapshot.delayed:>7,} delayed {snapshot.denied:>8,} denied"
+    second = Text("  ").append_text(_render_recent(playback, view, algorithm, width - len(counts) - 3)).append(counts)
     return Group(Text(), first, second)
 
 
-def _bar(share: float, plain: bool) -> str:
-    eighths = round(max(0.0, min(1.0, share)) * BAR * 8)
-    if plain:
-        return ("#" * round(eighths / 8)).ljust(BAR)
-    return ("█" * (eighths // 8) + SHADES[eighths % 8] * (eighths % 8 > 0)).ljust(BAR)
+def _format_bar(share: float, ascii_only: bool) -> str:
+    eighths = round(max(0.0, min(1.0, share)) * BAR_COLUMNS * 8)
+    if ascii_only:
+        return ("#" * round(eighths / 8)).ljust(BAR_COLUMNS)
+    return ("█" * (eighths // 8) + PARTIAL_BLOCKS[eighths % 8] * (eighths % 8 > 0)).ljust(BAR_COLUMNS)
 
 
-def _span(view: ComparisonView) -> int:
-    """Return how much of the past is shown: two windows, or a third of all if that is more."""
+def _shown_span(view: ComparisonView) -> int:
+    """Return how far back decisions are shown, in nanoseconds: two windows, or a third of the traffic if longer."""
     return max(1, min(view.end, max(2 * view.comparison.quota.window, view.end // 3)))
 
 
-def _recent(playback: Playback, view: ComparisonView, algorithm: Algorithm, cells: int) -> Text:
-    """Return the last requests by cell; a cell begins at a multiple of its length, so that letters do not flicker."""
-    times, length = view.traffic.times, max(1, _span(view) // max(1, cells))
+def _render_recent(playback: Playback, view: ComparisonView, algorithm: Algorithm, cells: int) -> Text:
+    """Render the latest decisions; cells begin at multiples of their length, so that their marks do not flicker."""
+    times, length = view.traffic.times, max(1, _shown_span(view) // max(1, cells))
     last = playback.now // length
     begin, stop = np.searchsorted(times, [(last - cells + 1) * length, playback.now + 1])
     places = times[begin:stop] // length - (last - cells + 1)
     return strip(places, view.comparison.decisions[algorithm.name][begin:stop], cells)
 
 
-def lines(view: ComparisonView) -> Iterator[str]:
-    """Yield a line for each request: when it came, of whom, and what each algorithm made of it."""
+def format_requests(view: ComparisonView) -> Iterator[str]:
+    """Yield a header and a line for each request: its time, its client and the decision of each algorithm."""
     traffic, names = view.traffic, list(view.comparison.decisions)
     widths = [max(len(name), 8) for name in names]
-    client = min(20, max(6, *map(len, traffic.names)))
-    yield _line("time", "client".ljust(client), names, widths)
-    columns = [made[["allowed", "delay_ns"]].tolist() for made in view.comparison.decisions.values()]
-    for at, who, *made in zip(traffic.times.tolist(), traffic.clients.tolist(), *columns, strict=True):
-        told = [f"in {seconds(delay / 1e9)}" if delay else "admitted" if ok else "denied" for ok, delay in made]
-        yield _line(f"{at / 1e9:.3f}s", traffic.names[who][:client].ljust(client), told, widths)
+    client_width = min(20, max(6, *map(len, traffic.names)))
+    yield _format_line("time", "client".ljust(client_width), names, widths)
+    columns = [decisions[["allowed", "delay_ns"]].tolist() for decisions in view.comparison.decisions.values()]
+    for at, client, *decisions in zip(traffic.times.tolist(), traffic.clients.tolist(), *columns, strict=True):
+        cells = [_format_decision(*decision) for decision in decisions]
+        yield _format_line(f"{at / 1e9:.3f}s", traffic.names[client][:client_width].ljust(client_width), cells, widths)
 
 
-def _line(at: str, who: str, told: list[str], widths: list[int]) -> str:
-    return f"{at:>9}  {who}  {'  '.join(map(str.ljust, told, widths))}".rstrip()
+def _format_decision(allowed: bool, delay_ns: int) -> str:
+    if delay_ns:
+        return f"in {seconds(delay_ns / 1e9)}"
+    return "admitted" if allowed else "denied"
 
 
-def status(playback: Playback, view: ComparisonView, speed: float, paused: bool) -> Text:
-    """Say where the playback stands, and which keys there are."""
-    scale = UNITS[view.unit]
-    at = f"{playback.now / scale:7.2f} of {view.end / scale:.4g} {view.unit}"
-    state = "paused" if paused else f"at {np.format_float_positional(speed, 3, fractional=False, trim='-')}x"
-    keys = f"space {'go on' if paused else 'pause'}  s step  + - speed  q quit"
-    return Text.assemble((at, "bold"), f"  {state:8}  ", (keys, "dim"))
+def _format_line(at: str, client: str, cells: Sequence[str], widths: Sequence[int]) -> str:
+    return f"{at:>9}  {client}  {'  '.join(map(str.ljust, cells, widths))}".rstrip()

@@ -81,8 +81,10 @@ def interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("command", ["simulate", "watch"])
-def test_an_interrupt_is_no_verdict(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    monkeypatch.setattr("ratelab.lab.comparison.compare", interrupt)
+@pytest.mark.parametrize(
+    ("command", "compare"), [("simulate", "ratelab.lab.comparison.compare"), ("watch", "ratelab.cli.watch.compare")]
+)
+def test_an_interrupt_prints_no_results(monkeypatch: pytest.MonkeyPatch, command: str, compare: str) -> None:
+    monkeypatch.setattr(compare, interrupt)
     result = invoke(command, BURST)
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "interrupted\n")

@@ -1,4 +1,4 @@
-"""`ratelab watch`: what has been decided so far, at the pace that keys set, in a terminal or line by line."""
+"""`ratelab watch`: playback in a terminal, controlled by keys, and lines for any other output."""
 
 from __future__ import annotations
 
@@ -21,127 +21,135 @@ from ratelab import ALGORITHMS, Quota
 from ratelab.cli.watch import Pace
 from ratelab.lab.comparison import compare
 from ratelab.lab.levels import gauge
+from ratelab.quota import NS_PER_S
 from ratelab.report.charts.view import ComparisonView
-from ratelab.report.watch import Playback, frame, status
+from ratelab.report.watch import Playback, render_frame, render_status
 
-SECOND = 10**9
+# --- frames
 
 
 @settings(max_examples=30)
-@given(run=runs, moments=st.lists(st.integers(0, 12 * SECOND), min_size=1, max_size=5).map(sorted))
-def test_at_each_moment_stand_the_decisions_up_to_then_and_the_level_of_a_state_stepped_by_hand(
-    run: list[Request], moments: list[int]
-) -> None:
+@given(run=runs, moments=st.lists(st.integers(0, 12 * NS_PER_S), min_size=1, max_size=5).map(sorted))
+def test_a_snapshot_has_the_decisions_so_far_and_the_current_level(run: list[Request], moments: list[int]) -> None:
     traffic = traffic_of(run)
     comparison = compare(Quota.parse("2/s", burst=5), traffic, list(ALGORITHMS.values()), keep_decisions=True)
-    playback, mine = Playback(comparison, traffic.request_keys == 1), (traffic.request_keys == 1).tolist()
+    playback, observed = Playback(comparison, traffic.request_keys == 1), (traffic.request_keys == 1).tolist()
     for now in moments:
         playback.advance(now)
         for algorithm in comparison.algorithms:
-            made = comparison.decisions[algorithm.name][traffic.times <= now].tolist()
-            at_once = sum(allowed and not delay for allowed, *_, delay in made)
+            decisions = comparison.decisions[algorithm.name][traffic.times <= now].tolist()
+            immediate = sum(allowed and not delay for allowed, *_, delay in decisions)
+            delayed = sum(delay > 0 for *_, delay in decisions)
+            denied = sum(not allowed for allowed, *_ in decisions)
             state = algorithm.start(0)
-            for at, cost, is_mine in zip(traffic.times.tolist(), traffic.costs.tolist(), mine, strict=True):
-                if is_mine and at <= now:
+            for at, cost, is_observed in zip(traffic.times.tolist(), traffic.costs.tolist(), observed, strict=True):
+                if is_observed and at <= now:
                     algorithm.step(state, at, cost)
             level = gauge(algorithm)(state, now, algorithm.step(state, now, 0)[1])
-            expected = (at_once, sum(delay > 0 for *_, delay in made), sum(not allowed for allowed, *_ in made), level)
-            assert playback.standing(algorithm) == expected
+            assert playback.snapshot(algorithm) == (immediate, delayed, denied, level)
         later = [at for at in traffic.times.tolist() if at > now]
-        assert playback.following() == min(later, default=None)
+        assert playback.next_request() == min(later, default=None)
 
 
-def seen(now: int, plain: bool = False) -> list[str]:
-    """Return the picture of the burst at a moment, on a terminal of 80 columns."""
+def render_burst(now: int, ascii_only: bool = False) -> list[str]:
+    """Render the burst scenario at a time, on a terminal of 80 columns."""
     view = ComparisonView(compared("burst"), "dark")
     playback = Playback(view.comparison, view.focussed)
     playback.advance(now)
     console = Console(width=80, color_system=None)
-    with console.capture() as caught:
-        console.print(status(playback, view, 2, paused=False), frame(playback, view, 80, plain), sep="\n")
-    return caught.get().splitlines()
+    with console.capture() as capture:
+        console.print(
+            render_status(playback, view, 2, paused=False), render_frame(playback, view, 80, ascii_only), sep="\n"
+        )
+    return capture.get().splitlines()
 
 
-def test_a_picture_shows_each_level_the_latest_requests_and_what_they_came_to() -> None:
-    picture = seen(3_050_000_000)
-    assert " ".join(picture[0].split()) == "3.05 of 10 s at 2x space pause s step + - speed q quit"
-    (leaky,) = (number for number, line in enumerate(picture) if line.startswith("leaky-bucket"))
-    assert picture[leaky] == "leaky-bucket     [███████████████████████▌] 4.9 of 5 cost in the queue"
-    assert picture[leaky + 1].endswith("4 at once       4 later        2 denied")
-    assert picture[leaky + 1].split()[0].endswith("|.....|.....+")
-    assert max(map(len, picture)) <= 80
+def test_a_frame_shows_levels_latest_requests_and_counts() -> None:
+    lines = render_burst(3_050_000_000)
+    assert " ".join(lines[0].split()) == "3.05 of 10 s at 2x space pause s step + - speed q quit"
+    (leaky,) = (number for number, line in enumerate(lines) if line.startswith("leaky-bucket"))
+    assert lines[leaky] == "leaky-bucket     [███████████████████████▌] 4.9 of 5 cost in the queue"
+    assert lines[leaky + 1].endswith("4 immediate       4 delayed        2 denied")
+    assert lines[leaky + 1].split()[0].endswith("|....|....+")
+    assert max(map(len, lines)) <= 80
 
 
-def test_a_plain_picture_has_plain_letters_alone() -> None:
-    assert all(line.isascii() for line in seen(3_050_000_000, plain=True))
-    assert any("[####" in line for line in seen(3_050_000_000, plain=True))
+def test_an_ascii_frame_has_only_ascii_characters() -> None:
+    assert all(line.isascii() for line in render_burst(3_050_000_000, ascii_only=True))
+    assert any("[####" in line for line in render_burst(3_050_000_000, ascii_only=True))
 
 
 @pytest.mark.parametrize(
-    ("speed", "told"), [(1e6, "1000000x"), (1000, "1000x"), (0.5, "0.5x"), (2**-19, "0.00000191x")]
+    ("speed", "text"), [(1e6, "1000000x"), (1000, "1000x"), (0.5, "0.5x"), (2**-19, "0.00000191x")]
 )
-def test_a_speed_is_a_plain_number(speed: float, told: str) -> None:
+def test_speed_is_shown_without_an_exponent(speed: float, text: str) -> None:
     view = ComparisonView(compared("burst"), "dark")
-    assert f" at {told} " in str(status(Playback(view.comparison, view.focussed), view, speed, paused=False))
+    assert f" at {text} " in str(render_status(Playback(view.comparison, view.focussed), view, speed, paused=False))
 
 
-def test_keys_pause_step_hurry_and_end() -> None:
+# --- keys
+
+
+def test_keys_pause_step_change_the_speed_and_quit() -> None:
     pace = Pace(speed=2)
-    assert pace.moment(SECOND, 5 * SECOND, passed=0.5) == 2 * SECOND
+    assert pace.next_time(NS_PER_S, 5 * NS_PER_S, elapsed_s=0.5) == 2 * NS_PER_S
     pace.press("++-")
-    assert pace.moment(0, None, passed=1) == 4 * SECOND
+    assert pace.next_time(0, None, elapsed_s=1) == 4 * NS_PER_S
     pace.press(" ")
-    assert pace.moment(SECOND, 5 * SECOND, passed=9) == SECOND
+    assert pace.next_time(NS_PER_S, 5 * NS_PER_S, elapsed_s=9) == NS_PER_S
     pace.press("s")
-    assert pace.moment(SECOND, 5 * SECOND, passed=9) == 5 * SECOND
-    assert pace.moment(5 * SECOND, 6 * SECOND, passed=9) == 5 * SECOND
+    assert pace.next_time(NS_PER_S, 5 * NS_PER_S, elapsed_s=9) == 5 * NS_PER_S
+    assert pace.next_time(5 * NS_PER_S, 6 * NS_PER_S, elapsed_s=9) == 5 * NS_PER_S
     pace.press("s")
-    assert pace.moment(SECOND, None, passed=9) == SECOND
+    assert pace.next_time(NS_PER_S, None, elapsed_s=9) == NS_PER_S
     pace.press(" ")
-    assert pace.moment(0, None, passed=1) == 4 * SECOND
+    assert pace.next_time(0, None, elapsed_s=1) == 4 * NS_PER_S
     pace.press("\x1b[Czq")
-    assert pace.over
+    assert pace.ended
 
 
-def test_without_a_terminal_there_is_a_line_for_each_request_and_the_findings_at_the_end() -> None:
+# --- the command
+
+
+def test_without_a_terminal_each_request_is_a_line_followed_by_findings() -> None:
     lines = shown("watch", BURST).splitlines()
-    head = lines.index(next(line for line in lines if "client" in line and "token-bucket" in line))
-    assert lines[head].split() == ["time", "client", *[result.algorithm for result in compared("burst").results]]
-    assert [line.split() for line in lines[head + 5 : head + 8]] == [
+    header = lines.index(next(line for line in lines if "client" in line and "token-bucket" in line))
+    assert lines[header].split() == ["time", "client", *[result.algorithm for result in compared("burst").results]]
+    assert [line.split() for line in lines[header + 5 : header + 8]] == [
         ["3.000s", "alice", "admitted", "in", "0.5s", "admitted", "admitted", "admitted"],
         ["3.010s", "alice", "admitted", "in", "0.99s", "admitted", "admitted", "denied"],
         ["3.020s", "alice", "admitted", "in", "1.48s", "admitted", "denied", "denied"],
     ]
-    assert len(lines) - head - 1 - 30 == len(shown("simulate", BURST).rpartition("\n\n")[2].splitlines()) + 1
+    assert len(lines) - header - 1 - 30 == len(shown("simulate", BURST).rpartition("\n\n")[2].splitlines()) + 1
 
 
-def test_what_simulate_refuses_is_refused() -> None:
+def test_an_unknown_algorithm_is_rejected_as_by_simulate() -> None:
     assert "unknown algorithm 'tokn': " in refused("watch", BURST, "--algo", "tokn")
 
 
-@pytest.mark.parametrize("keys", [b"q", b""], ids=["ended", "to its end"])
-def test_in_a_terminal_it_plays_until_it_ends_or_is_ended(keys: bytes) -> None:
-    ours, theirs = pty.openpty()
-    before = termios.tcgetattr(ours)
+@pytest.mark.parametrize("keys", [b"q", b""], ids=["quit", "to the end"])
+def test_a_terminal_plays_until_the_end_or_q(keys: bytes) -> None:
+    terminal, child = pty.openpty()
+    before = termios.tcgetattr(terminal)
     command = [sys.executable, "-m", "ratelab", "watch", BURST, "--speed", "0.2" if keys else "1000000"]
     env = os.environ | {"TERM": "xterm", "COLUMNS": "90", "LINES": "40"}
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env) as process:
-        os.close(theirs)
-        text = read(ours, b"q quit")
-        os.write(ours, keys)
-        text += read(ours, None)
-    assert termios.tcgetattr(ours) == before
-    os.close(ours)
+    with subprocess.Popen(command, stdin=child, stdout=child, stderr=child, env=env) as process:
+        os.close(child)
+        text = read_terminal(terminal, b"q quit")
+        os.write(terminal, keys)
+        text += read_terminal(terminal, None)
+    assert termios.tcgetattr(terminal) == before
+    os.close(terminal)
     assert process.returncode == 0
     assert ("10.00 of 10 s" in text.decode()) == (not keys)
     assert "token-bucket and fixed-window let 7 through" in text.decode()
 
 
-def test_an_interrupt_ends_it_without_findings(monkeypatch: pytest.MonkeyPatch) -> None:
-    def press(_: float) -> str:
+def test_an_interrupt_ends_the_playback_without_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: float) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ratelab.cli.watch.keyboard", lambda: nullcontext(press))
+    monkeypatch.setattr("ratelab.cli.watch.open_keyboard", lambda: nullcontext(interrupt))
     monkeypatch.setattr("rich.console.Console.is_terminal", True)
     monkeypatch.setattr("rich.console.Console.is_dumb_terminal", False)
     result = invoke("watch", BURST)
@@ -149,20 +157,20 @@ def test_an_interrupt_ends_it_without_findings(monkeypatch: pytest.MonkeyPatch) 
     assert "let 7 through" not in result.stdout
 
 
-def test_a_terminal_that_is_too_narrow_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_narrow_terminal_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rich.console.Console.is_terminal", True)
     monkeypatch.setattr("rich.console.Console.is_dumb_terminal", False)
     monkeypatch.setattr("ratelab.cli.watch.get_terminal_size", lambda: os.terminal_size((79, 24)))
     assert "the terminal must have at least 80 columns, got 79: widen it" in refused("watch", BURST)
 
 
-def read(terminal: int, until: bytes | None) -> bytes:
-    """Read what a program writes, up to some words or to its end."""
+def read_terminal(terminal: int, until: bytes | None) -> bytes:
+    """Read the output of a program up to some bytes, or to its end."""
     text = b""
     while until is None or until not in text:
         try:
             part = os.read(terminal, 65536)
-        except OSError:  # how Linux says that the other side is closed
+        except OSError:  # Linux raises it when the child has closed its side
             part = b""
         if not part:
             break
