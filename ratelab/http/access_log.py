@@ -1,4 +1,4 @@
-"""A line for each request, without anything that tells who sent it."""
+"""Access log: one line for each request, written without blocking and without client data."""
 
 from __future__ import annotations
 
@@ -13,64 +13,64 @@ from ratelab.http.asgi import App, Message, Receive, Scope, Send
 
 MAX_LOGGED_PATH_CHARS = 80
 
+MAX_QUEUED_LINES = 10_000
+"""Lines that may wait for a slow reader; while the queue is full, further lines are dropped."""
 
-def logged(app: App, write: Callable[[str], object]) -> App:
-    """Write `12:00:01 GET /ping 429 0.3 ms "token-bucket";r=0;t=1` when an answer begins; `write` must not wait."""
 
-    async def logging(scope: Scope, receive: Receive, send: Send) -> None:
-        begun = time.monotonic()
+def log_requests(app: App, write: Callable[[str], object]) -> App:
+    """Wrap `app` to write `12:00:01 GET /ping 429 0.3 ms "token-bucket";r=0;t=1` when a response starts.
+
+    `write` must not block.
+    """
+
+    async def app_with_log(scope: Scope, receive: Receive, send: Send) -> None:
+        start = time.monotonic()
 
         def send_and_log(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                write(_line(scope, message, time.monotonic() - begun))
+                write(_format_line(scope, message, time.monotonic() - start))
             return send(message)
 
         await app(scope, receive, send_and_log)
 
-    return logging
+    return app_with_log
 
 
-def _line(scope: Scope, message: Message, seconds: float) -> str:
-    path = ascii(scope["path"][:MAX_LOGGED_PATH_CHARS])[
-        1:-1
-    ]  # no query, which may hold secrets, and no control characters
+def _format_line(scope: Scope, message: Message, seconds: float) -> str:
+    escaped = ascii(scope["path"][:MAX_LOGGED_PATH_CHARS])  # no control characters; no query, which may hold secrets
     limits = [value.decode() for name, value in message.get("headers", ()) if name == b"ratelimit"]
-    parts = [time.strftime("%H:%M:%S"), scope["method"], path, str(message["status"]), f"{seconds * 1000:.1f} ms"]
-    return " ".join([*parts, *limits])
-
-
-MOST_WAITING = 10_000
-"""Lines that wait to be written; while there are so many, further ones are dropped."""
+    time_of_day, milliseconds = time.strftime("%H:%M:%S"), f"{seconds * 1000:.1f} ms"
+    return " ".join([time_of_day, scope["method"], escaped[1:-1], str(message["status"]), milliseconds, *limits])
 
 
 class LineWriter:
-    """Write lines to a file descriptor from a thread of its own, so that a reader who stalls stops nobody else."""
+    """Write lines to a file descriptor from a thread, so that a slow reader never blocks the service."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._waiting: Queue[str | None] = Queue(MOST_WAITING)
+        self._queue: Queue[str | None] = Queue(MAX_QUEUED_LINES)
         self._thread = Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def __call__(self, line: str) -> None:
-        """Have a line written."""
+        """Queue a line, or drop it if the queue is full."""
         with suppress(Full):
-            self._waiting.put_nowait(line)
+            self._queue.put_nowait(line)
 
     def close(self) -> None:
-        """Write what is waiting, if the reader takes it within a second."""
+        """Write the queued lines, unless the reader takes longer than a second."""
         try:
-            self._waiting.put(None, timeout=1)
+            self._queue.put(None, timeout=1)
         except Full:
             return
         self._thread.join(timeout=1)
 
     def _run(self) -> None:
         try:
-            while (line := self._waiting.get()) is not None:
+            while (line := self._queue.get()) is not None:
                 data = f"{line}\n".encode()
                 while data:
                     data = data[os.write(self._descriptor, data) :]
-        except OSError:  # who read the lines has gone
-            while self._waiting.get() is not None:
-                pass  # nobody reads the line, and it is to take no room
+        except OSError:  # the reader is gone: empty the queue so that it takes no memory
+            while self._queue.get() is not None:
+                pass

@@ -1,4 +1,4 @@
-"""Internet addresses: how they are written in headers, and how many of them one client has."""
+"""IP addresses of clients and proxies: parsing, trusted networks, and the part that identifies a client."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from ratelab.errors import InputError, short_repr
 
-Address = IPv4Address | IPv6Address
+IPAddress = IPv4Address | IPv6Address
 
 UNIX = "unix"
-"""What stands for the address of any peer on a unix socket."""
+"""Stands for the address of every peer on a Unix socket."""
 
 MAX_ADDRESS_CHARS = 64
-"""Characters that an address with its brackets, zone and port may have."""
+"""Longest address that is parsed, with brackets, zone and port."""
 
 _BRACKETS = re.compile(r"\[([^\[\]]+)\](?::[0-9]{1,5})?")
 _WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}")
@@ -25,10 +25,11 @@ _MAPPED = IPv6Network("::ffff:0:0/96")
 
 
 @lru_cache(maxsize=4096)
-def read_address(text: str) -> Address | None:
-    """Read `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`; None for anything else.
+def parse_address(text: str) -> IPAddress | None:
+    """Parse `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.
 
-    An IPv4 address mapped into IPv6 is the IPv4 address, however it is written. A zone (`%eth0`) is dropped.
+    Return None for any other text. An IPv4 address mapped into IPv6 becomes the IPv4 address. A zone (`%eth0`) is
+    removed.
     """
     if len(text) > MAX_ADDRESS_CHARS:
         return None
@@ -42,11 +43,11 @@ def read_address(text: str) -> Address | None:
     return address.ipv4_mapped or IPv6Address(int(address))
 
 
-def client_bytes(address: Address) -> bytes:
-    """Return what one client cannot change: an IPv4 address, or the first 64 bits of an IPv6 address.
+def client_bytes(address: IPAddress) -> bytes:
+    """Return the bytes that identify a client: an IPv4 address, or the first 64 bits of an IPv6 address.
 
-    A site is given a /64 at least, and each of its machines may take any address in it. An address of NAT64 is the
-    IPv4 address that it stands for.
+    The smallest network that a site is given is a /64, and a machine may use any address in it. A NAT64 address counts
+    as the IPv4 address in it.
     """
     if isinstance(address, IPv4Address):
         return address.packed
@@ -54,33 +55,33 @@ def client_bytes(address: Address) -> bytes:
 
 
 class Proxies:
-    """The proxies whose word is taken for where a request came from: addresses, CIDRs and `unix`, any unix socket.
+    """The proxies whose `X-Forwarded-For` is trusted: addresses, CIDRs, and `unix` for every Unix socket.
 
-    Raises `InputError` for anything else, and for a network of everybody, since then any client could pick its key.
+    Raises `InputError` for any other text, and for a network that covers all addresses.
     """
 
     def __init__(self, trusted: Iterable[str]) -> None:
         texts = [text.strip() for text in trusted]
         self._unix = UNIX in texts
-        self._networks = [_network(text) for text in texts if text != UNIX]
+        self._networks = [_parse_network(text) for text in texts if text != UNIX]
 
     def __bool__(self) -> bool:
         return self._unix or bool(self._networks)
 
-    def __contains__(self, peer: Address | str) -> bool:
+    def __contains__(self, peer: IPAddress | str) -> bool:
         if peer == UNIX:
             return self._unix
-        address = read_address(peer) if isinstance(peer, str) else peer
+        address = parse_address(peer) if isinstance(peer, str) else peer
         return address is not None and any(address in network for network in self._networks)
 
 
-def _network(text: str) -> IPv4Network | IPv6Network:
+def _parse_network(text: str) -> IPv4Network | IPv6Network:
     try:
         network = ip_network(text)
     except ValueError as error:
         example = "10.0.0.0/8"
         with suppress(ValueError):
-            example = str(ip_network(text, strict=False))  # what may be meant, if an address of a network was given
+            example = str(ip_network(text, strict=False))  # 10.0.0.1/8 probably means 10.0.0.0/8
         raise InputError(
             f"a trusted proxy must be an address or a CIDR such as {example}, got {short_repr(text)} ({error})"
         ) from None
@@ -88,5 +89,5 @@ def _network(text: str) -> IPv4Network | IPv6Network:
         mapped = network.network_address.ipv4_mapped
         network = IPv4Network((int(mapped or 0), network.prefixlen - 96))
     if network.prefixlen == 0:
-        raise InputError(f"{text} trusts everybody, so that any client could pick its key: name your proxies' network")
+        raise InputError(f"a trusted proxy must not cover all addresses, got {text}: name the network of your proxies")
     return network

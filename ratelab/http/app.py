@@ -1,4 +1,8 @@
-"""The service behind the limiter: `GET /ping`, and `GET /healthz` for whoever watches it."""
+"""The /ping service of `ratelab serve`: rate limit, health check, metrics and shutdown.
+
+A response of status 503 has one of two sources: the middleware, if the limiter raises `StoreError` because the store
+made no decision (see `ratelab.stores.resilient`); or `answer_503_on_shutdown` below.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Protocol
 
-from ratelab.http.access_log import logged
+from ratelab.http.access_log import log_requests
 from ratelab.http.asgi import PROBLEM_HEADERS, App, Message, Receive, Scope, Send, answer, problem, site
 from ratelab.http.counters import CounterValues
 from ratelab.http.identity import Identity
@@ -17,45 +21,16 @@ from ratelab.limiter import Limiter
 from ratelab.stores.memory import Stats
 from ratelab.stores.resilient import ResilientLimiter
 
+PROBE_INTERVAL_S = 0.25
+"""Seconds between two calls of `ResilientLimiter.probe`, which decides whether the store is due for a probe."""
+
 ping_app = site(
     {
         "/ping": lambda: (b"application/json", b'{"message": "pong"}\n'),
         "/healthz": lambda: (b"application/json", b'{"status": "ok"}\n'),
     }
 )
-"""What `ratelab serve` serves."""
-
-
-def is_health_check(scope: Scope) -> bool:
-    """Say whether a request asks for the service's health, which is never limited."""
-    path: str = scope["path"]
-    return path == "/healthz"
-
-
-def answering_when_stopped(app: App) -> App:
-    """Answer 503 to a request whose task is cancelled before its answer has begun, as a server does when it stops."""
-
-    async def stoppable(scope: Scope, receive: Receive, send: Send) -> None:
-        begun = False
-
-        async def send_and_note(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
-        try:
-            await app(scope, receive, send_and_note)
-        except CancelledError:
-            if begun:
-                raise
-            fields = (*PROBLEM_HEADERS, (b"retry-after", b"1"), (b"connection", b"close"))
-            await answer(scope, send, 503, fields, problem(503, "The service is stopping."))
-
-    return stoppable
-
-
-LOOK = 0.25
-"""Seconds from one look at a store that is down to the next; its limiter says which of them asks."""
+"""The application behind the limiter."""
 
 
 class CountingLimiter(Limiter, Protocol):
@@ -63,15 +38,15 @@ class CountingLimiter(Limiter, Protocol):
 
     @property
     def stats(self) -> Stats:
-        """Return the counters as they stand."""
+        """Return the current counters."""
         ...
 
 
 class Service:
-    """`/ping` behind `limiter`; `/healthz` beside it, which is never limited.
+    """`/ping` behind a limiter, and `/healthz`, which is never limited.
 
-    A server that runs the app's lifespan has a `ResilientLimiter` look after its store even if nobody comes, and
-    `close` called at the end.
+    If `close` is given and the server runs the app's lifespan, the service probes a failing store even when no request
+    arrives, and calls `close` at shutdown.
     """
 
     def __init__(
@@ -84,57 +59,79 @@ class Service:
         self.limiter = limiter
         middleware = RateLimitMiddleware(ping_app, limiter, identity, exempt=is_health_check, legacy=legacy)
         self.counts = middleware.counts
-        app = answering_when_stopped(middleware)
-        self.app: App = app if close is None else _living(app, self._look_after_store, close)
+        app = answer_503_on_shutdown(middleware)
+        self.app: App = app if close is None else _with_lifespan(app, self._probe_store, close)
 
-    def figures(self) -> CounterValues:
-        """Return what has been counted so far."""
+    def read_counters(self) -> CounterValues:
+        """Return the current counters."""
         health = self.limiter.health if isinstance(self.limiter, ResilientLimiter) else None
         return CounterValues(self.counts, self.limiter.stats, health)
 
-    async def _look_after_store(self) -> None:
+    def enable_access_log(self, write: Callable[[str], object]) -> None:
+        """Call `write`, which must not block, with a line for each request."""
+        self.app = log_requests(self.app, write)
+
+    def serve_metrics(self, address: tuple[str, int], read_counters: Callable[[], CounterValues] | None = None) -> None:
+        """Serve `/metrics`, and nothing else, at the host and port of `address`, without a limit.
+
+        `read_counters` may return the sum over several processes; by default, it is the service's own method.
+        """
+        public = self.app
+        metrics = metrics_app(self.limiter.algorithm.name, read_counters or self.read_counters)
+
+        def route_by_address(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+            app = metrics if scope.get("server") == address else public
+            return app(scope, receive, send)
+
+        self.app = route_by_address
+
+    async def _probe_store(self) -> None:
         while isinstance(self.limiter, ResilientLimiter):
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(PROBE_INTERVAL_S)
             await self.limiter.probe()
 
-    def log_to(self, write: Callable[[str], object]) -> None:
-        """Have a line written for each request."""
-        self.app = logged(self.app, write)
 
-    def show_metrics_on(self, address: tuple[str, int], figures: Callable[[], CounterValues] | None = None) -> None:
-        """Answer what comes in on the host and port of `address` with `/metrics` alone, which is not limited.
-
-        `figures` returns what is told there, by default this service's own.
-        """
-        public, gathered = self.app, figures or self.figures
-
-        async def metrics(scope: Scope, receive: Receive, send: Send) -> None:
-            counts, stats, health = gathered()
-            told = metrics_app(
-                self.limiter.algorithm.name, counts, lambda: stats, None if health is None else lambda: health
-            )
-            await told(scope, receive, send)
-
-        def by_address(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-            chosen = metrics if scope.get("server") == address else public
-            return chosen(scope, receive, send)
-
-        self.app = by_address
+def is_health_check(scope: Scope) -> bool:
+    """Return whether a request is for `/healthz`."""
+    path: str = scope["path"]
+    return path == "/healthz"
 
 
-def _living(app: App, meanwhile: Callable[[], Coroutine[None, None, None]], close: Callable[[], object]) -> App:
-    """Have `meanwhile` run while a server does that runs the app's lifespan, and then `close`."""
+def answer_503_on_shutdown(app: App) -> App:
+    """Wrap `app` to answer 503 to requests that the server cancels at shutdown before their response starts."""
 
-    async def living(scope: Scope, receive: Receive, send: Send) -> None:
+    async def app_with_503(scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await app(scope, receive, send_and_note)
+        except CancelledError:
+            if started:
+                raise
+            fields = (*PROBLEM_HEADERS, (b"retry-after", b"1"), (b"connection", b"close"))
+            await answer(scope, send, 503, fields, problem(503, "The service is stopping."))
+
+    return app_with_503
+
+
+def _with_lifespan(app: App, background: Callable[[], Coroutine[None, None, None]], close: Callable[[], object]) -> App:
+    """Wrap `app` to run `background` while the server runs, and to call `close` at shutdown."""
+
+    async def app_with_lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             await app(scope, receive, send)
             return
         await receive()
-        task = asyncio.ensure_future(meanwhile())
+        task = asyncio.ensure_future(background())
         await send({"type": "lifespan.startup.complete"})
         await receive()
         task.cancel()
         close()
         await send({"type": "lifespan.shutdown.complete"})
 
-    return living
+    return app_with_lifespan

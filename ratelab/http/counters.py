@@ -1,8 +1,8 @@
-"""What a service has counted, and what several processes of it have together."""
+"""Counters of a service: requests by outcome, keys, store errors; and their sum over all workers."""
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from mmap import mmap
 from typing import NamedTuple, Self
 
@@ -13,39 +13,34 @@ from ratelab.stores.resilient import Health
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the requests so far; exempt ones are not counted."""
+    """Requests by outcome; exempt requests are not counted."""
 
     admitted: int = 0
-    """Let through, whether at once or after a delay."""
+    """Passed to the application, at once or after a wait."""
     delayed: int = 0
     """Those of `admitted` that had to queue."""
     denied: int = 0
     """Answered 429, or 400 for a cost above the burst."""
     dropped: int = 0
-    """Ended while they queued: the client left, or the service stopped. Their charge is kept."""
+    """Left the queue, because the client disconnected or the service stopped; still charged."""
     ambiguous: int = 0
-    """Answered 400, because they name two clients; nobody was charged."""
+    """Answered 400, because the request named two clients; not charged."""
     unavailable: int = 0
-    """Answered 503, because the limiter's store did not decide."""
+    """Answered 503, because the limiter's store made no decision."""
     waiting: int = 0
-    """Those that queue now, which are none of the others yet."""
-
-
-OUTCOMES = len(astuple(Counts())) - 1
-GAUGES = 3
-COUNTERS_PER_WORKER = GAUGES + OUTCOMES + 3 + len(STORE_ERRORS)
+    """In the queue now; not yet in any other count."""
 
 
 class CounterValues(NamedTuple):
-    """The counters of a service as they stand."""
+    """The counters of a service at one moment."""
 
     counts: Counts
     stats: Stats
     health: Health | None = None
-    """Of the store, if it is shared."""
+    """Health of the shared store; None without one."""
 
-    def row(self) -> list[int]:
-        """Write the figures of a service with a shared store as numbers: those that can fall, then the counters."""
+    def to_row(self) -> list[int]:
+        """Flatten to integers, as for a service with a shared store: the gauges, then the counters."""
         up, errors, fallbacks = self.health or Health(True, {}, 0)
         keys, evictions, overflow_hits = self.stats
         *outcomes, waiting = astuple(self.counts)
@@ -53,37 +48,42 @@ class CounterValues(NamedTuple):
         return [not up, keys, waiting, *counters, *(errors.get(kind, 0) for kind in STORE_ERRORS)]
 
     @classmethod
-    def of(cls, row: list[int]) -> Self:
-        """Read what `row` wrote, or the sum of several: the store is up if all of them say so."""
+    def from_row(cls, row: list[int]) -> Self:
+        """Restore the values from a row, or from the sum of several, where the store is up if it is up in all."""
         down, keys, waiting, *counters = row
-        evictions, overflow_hits, fallbacks, *errors = counters[OUTCOMES:]
+        evictions, overflow_hits, fallbacks, *errors = counters[_OUTCOME_COLUMNS:]
         failed = {kind: count for kind, count in zip(STORE_ERRORS, errors, strict=True) if count}
         health = Health(not down, failed, fallbacks)
-        return cls(Counts(*[*counters[:OUTCOMES], waiting]), Stats(keys, evictions, overflow_hits), health)
+        return cls(Counts(*[*counters[:_OUTCOME_COLUMNS], waiting]), Stats(keys, evictions, overflow_hits), health)
+
+
+_GAUGE_COLUMNS = 3  # down, keys, waiting: they belong to one process, and end with it
+_OUTCOME_COLUMNS = len(fields(Counts)) - 1  # all but `waiting`
+_ROW_COLUMNS = _GAUGE_COLUMNS + _OUTCOME_COLUMNS + 3 + len(STORE_ERRORS)
 
 
 class SharedCounters:
-    """The figures of so many processes, in memory that forks share; what one has counted stays when it has died."""
+    """One row of counters for each worker, in memory shared by forks; a worker that dies leaves its counts."""
 
-    def __init__(self, processes: int) -> None:
-        self._cells = memoryview(mmap(-1, processes * COUNTERS_PER_WORKER * 8)).cast("q")
-        self._number = 0
-        self._before = [0] * COUNTERS_PER_WORKER
+    def __init__(self, workers: int) -> None:
+        self._cells = memoryview(mmap(-1, workers * _ROW_COLUMNS * 8)).cast("q")
+        self._worker = 0
+        self._inherited = [0] * _ROW_COLUMNS
 
-    def begin(self, number: int) -> None:
-        """Be the process of this number, and go on from what its predecessor has counted."""
-        self._number = number
-        self._before = [0] * GAUGES + self._row(number)[GAUGES:]
+    def attach(self, worker: int) -> None:
+        """Write to the row of this worker from now on, and add to the counts of its predecessor."""
+        self._worker = worker
+        self._inherited = [0] * _GAUGE_COLUMNS + self._row(worker)[_GAUGE_COLUMNS:]
 
-    def write(self, figures: CounterValues) -> None:
-        """Write down what this process has counted."""
-        for column, (before, own) in enumerate(zip(self._before, figures.row(), strict=True)):
-            self._cells[self._number * COUNTERS_PER_WORKER + column] = before + own
+    def publish(self, values: CounterValues) -> None:
+        """Write the counters of this worker."""
+        for column, (before, value) in enumerate(zip(self._inherited, values.to_row(), strict=True)):
+            self._cells[self._worker * _ROW_COLUMNS + column] = before + value
 
     def total(self) -> CounterValues:
-        """Add up what all have written last."""
-        rows = [self._row(number) for number in range(len(self._cells) // COUNTERS_PER_WORKER)]
-        return CounterValues.of([sum(column) for column in zip(*rows, strict=True)])
+        """Return the sum over all workers, as last published."""
+        rows = [self._row(worker) for worker in range(len(self._cells) // _ROW_COLUMNS)]
+        return CounterValues.from_row([sum(column) for column in zip(*rows, strict=True)])
 
-    def _row(self, number: int) -> list[int]:
-        return self._cells[number * COUNTERS_PER_WORKER : (number + 1) * COUNTERS_PER_WORKER].tolist()
+    def _row(self, worker: int) -> list[int]:
+        return self._cells[worker * _ROW_COLUMNS : (worker + 1) * _ROW_COLUMNS].tolist()

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from itertools import islice
 
 from ratelab.errors import InputError, short_repr
-from ratelab.http.addresses import MAX_ADDRESS_CHARS, UNIX, Address, Proxies, client_bytes, read_address
+from ratelab.http.addresses import MAX_ADDRESS_CHARS, UNIX, IPAddress, Proxies, client_bytes, parse_address
 from ratelab.http.asgi import Scope
 
 MAX_HEADER_VALUE_BYTES = 256
@@ -74,14 +74,14 @@ class Identity:
     def _by_address(self, scope: Scope) -> str:
         peer = scope.get("client")
         host: str = peer[0] if peer else UNIX
-        address: Address | None = None
+        address: IPAddress | None = None
         if self._hops:
             address = next(islice(_forwarded(scope), self._hops - 1, None), None)
         elif host in self._proxies:
             address = self._first_untrusted(_forwarded(scope))
         return self._hash_address(host) if address is None else self._hash(b"ip|" + client_bytes(address))
 
-    def _first_untrusted(self, hops: Iterator[Address | None]) -> Address | None:
+    def _first_untrusted(self, hops: Iterator[IPAddress | None]) -> IPAddress | None:
         """Walk back through the hops; if all are trusted, the first of them is the client."""
         address = None
         for address in hops:
@@ -97,7 +97,7 @@ class Identity:
 
     def _hash_address_anew(self, host: str) -> str:
         """Hash a peer as the server names it; one that is no address stands for itself."""
-        address = read_address(host)
+        address = parse_address(host)
         if address is None:
             return self._hash(b"peer|" + host.encode(errors="surrogatepass"))
         return self._hash(b"ip|" + client_bytes(address))
@@ -108,14 +108,14 @@ class Identity:
         return state.hexdigest()
 
 
-def _forwarded(scope: Scope) -> Iterator[Address | None]:
+def _forwarded(scope: Scope) -> Iterator[IPAddress | None]:
     """Yield the addresses of `X-Forwarded-For` from the right, all its lines joined; None for what is no address."""
     lines = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
     entries = b",".join(lines).rsplit(b",", MOST_HOPS)[-MOST_HOPS:]
     for entry in reversed(entries):
         text = entry.strip(b" \t")
         if text:  # empty elements of a list are ignored (RFC 9110, section 5.6.1)
-            yield read_address(text[: MAX_ADDRESS_CHARS + 1].decode("latin-1"))
+            yield parse_address(text[: MAX_ADDRESS_CHARS + 1].decode("latin-1"))
 
 
 def _named(key: str | Callable[[Scope], str | None]) -> tuple[bytes, Callable[[Scope], bytes]]:

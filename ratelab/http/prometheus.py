@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus; nothing in it tells clients apart."""
+"""Prometheus metrics of a service, at `/metrics`; no label identifies a client."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from ratelab.http.asgi import App, site
-from ratelab.http.counters import Counts
-from ratelab.stores.memory import Stats
+from ratelab.http.counters import CounterValues
 from ratelab.stores.resilient import Health
 
 
-class Gathered(Collector):
-    """The counters of a middleware, of its limiter and of a shared store, read when they are asked for."""
+def metrics_app(algorithm: str, read_counters: Callable[[], CounterValues]) -> App:
+    """Create the application that answers `GET /metrics` with the counters as they are then."""
+    registry = CollectorRegistry()
+    registry.register(CounterCollector(algorithm, read_counters))
+    return site({"/metrics": lambda: (CONTENT_TYPE_LATEST.encode(), generate_latest(registry))})
 
-    def __init__(
-        self, algorithm: str, counts: Counts, stats: Callable[[], Stats], health: Callable[[], Health] | None = None
-    ) -> None:
-        self._algorithm, self._counts, self._stats, self._health = algorithm, counts, stats, health
+
+class CounterCollector(Collector):
+    """Converts the counters to metrics at each scrape."""
+
+    def __init__(self, algorithm: str, read_counters: Callable[[], CounterValues]) -> None:
+        self._algorithm, self._read_counters = algorithm, read_counters
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric as it stands."""
-        counts, stats = self._counts, self._stats()
+        """Yield every metric with its current value."""
+        counts, stats, health = self._read_counters()
         outcomes = {
             "admitted": counts.admitted,
             "denied": counts.denied,
@@ -37,34 +41,25 @@ class Gathered(Collector):
         for outcome, count in outcomes.items():
             requests.add_metric((self._algorithm, outcome), count)
         yield requests
-        yield CounterMetricFamily("ratelab_delayed", "Requests admitted after a wait.", counts.delayed)
-        yield GaugeMetricFamily("ratelab_waiting", "Requests that wait for their turn.", counts.waiting)
-        yield GaugeMetricFamily("ratelab_keys", "Keys with a state of their own.", stats.keys)
+        yield CounterMetricFamily("ratelab_delayed", "Admitted requests that had to queue.", counts.delayed)
+        yield GaugeMetricFamily("ratelab_waiting", "Requests in the queue.", counts.waiting)
+        yield GaugeMetricFamily("ratelab_keys", "Keys in memory.", stats.keys)
+        yield CounterMetricFamily("ratelab_evictions", "Keys evicted after full replenishment.", stats.evictions)
         yield CounterMetricFamily(
-            "ratelab_evictions", "Keys dropped because they were as good as new.", stats.evictions
+            "ratelab_overflow_hits", "Hits on shared buckets, because max_keys left no room.", stats.overflow_hits
         )
-        yield CounterMetricFamily(
-            "ratelab_overflow_hits", "Hits on buckets shared for want of room.", stats.overflow_hits
-        )
-        if self._health is not None:
-            yield from _of_store(self._health())
+        if health is not None:
+            yield from _collect_store_health(health)
 
 
-def _of_store(health: Health) -> Iterator[Metric]:
-    yield GaugeMetricFamily("ratelab_store_up", "1 while the store is asked, 0 while it is down.", int(health.up))
-    errors = CounterMetricFamily("ratelab_store_errors", "Failures of the store by kind.", labels=("kind",))
+def _collect_store_health(health: Health) -> Iterator[Metric]:
+    yield GaugeMetricFamily("ratelab_store_up", "1 while the store is in use, 0 while it is down.", int(health.up))
+    errors = CounterMetricFamily("ratelab_store_errors", "Store failures by kind.", labels=("kind",))
     for kind, count in health.errors.items():
         errors.add_metric((kind,), count)
     yield errors
     yield CounterMetricFamily(
-        "ratelab_store_fallback_decisions", "Requests answered without the store.", health.fallback_decisions
+        "ratelab_store_fallback_decisions",
+        "Requests decided without the store, or rejected because it was down.",
+        health.fallback_decisions,
     )
-
-
-def metrics_app(
-    algorithm: str, counts: Counts, stats: Callable[[], Stats], health: Callable[[], Health] | None = None
-) -> App:
-    """Make the application that answers `GET /metrics`; `health` is given for a limiter with a shared store."""
-    registry = CollectorRegistry()
-    registry.register(Gathered(algorithm, counts, stats, health))
-    return site({"/metrics": lambda: (CONTENT_TYPE_LATEST.encode(), generate_latest(registry))})

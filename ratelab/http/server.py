@@ -1,4 +1,4 @@
-"""uvicorn, driven from code: listening sockets of our own, a stop that finishes what it has begun."""
+"""uvicorn on sockets that are already bound, with a graceful shutdown that counts as success."""
 
 from __future__ import annotations
 
@@ -18,48 +18,51 @@ from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import App
 from ratelab.http.uvicorn_protocol import IDLE_TIMEOUT_S, GuardedProtocol
 
-GRACE = 10
-"""Seconds that requests in flight are given when the server stops."""
+SHUTDOWN_TIMEOUT_S = 10
+"""Seconds that requests in flight have to finish at shutdown."""
 
-ORPHANS_GRACE = 2
-"""The same, when the process that made this one has ended."""
+ORPHAN_SHUTDOWN_TIMEOUT_S = 2
+"""The same, in a worker whose supervisor has died."""
 
 
 class UvicornServer(uvicorn.Server):
-    """A server that stops when it is told to, and for which that is a success."""
+    """A server for which a signal to stop is not a failure, and which can also stop with its supervisor."""
 
-    lifeline: int | None = None
-    """A descriptor; when it reads as ended, the server stops, too."""
+    supervisor_pipe: int | None = None
+    """A descriptor at which end of file means that the supervisor has died."""
 
     def __init__(self, config: uvicorn.Config, on_stop: Callable[[int], object]) -> None:
         super().__init__(config)
         self._on_stop = on_stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to serve, and to look after the lifeline."""
+        """Start serving, and watch the supervisor's pipe."""
         await super().startup(sockets)
-        if self.lifeline is not None:
-            asyncio.get_running_loop().add_reader(self.lifeline, self._stop_as_orphan, self.lifeline)
+        if self.supervisor_pipe is not None:
+            asyncio.get_running_loop().add_reader(self.supervisor_pipe, self._stop_as_orphan, self.supervisor_pipe)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Tell how many requests are in flight, and finish them."""
+        """Report the number of requests in flight, then finish them."""
         self._on_stop(len(self.server_state.tasks))
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what is cut off is answered, not reported
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # cancelled requests get 503 and need no report
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  (uvicorn's signature)
-        """Stop; at a second interrupt, without waiting. uvicorn would end by the signal once more, as a failure."""
-        self.force_exit |= self.should_exit and sig == signal.SIGINT  # which a SIGTERM beside it does not take back
+        """Stop gracefully, or at once at a second SIGINT.
+
+        uvicorn's own method would raise the signal again after the shutdown, so that the process fails.
+        """
+        self.force_exit |= self.should_exit and sig == signal.SIGINT  # a later SIGTERM does not undo it
         self.should_exit = True
 
-    def _stop_as_orphan(self, lifeline: int) -> None:
-        asyncio.get_running_loop().remove_reader(lifeline)
-        self.config.timeout_graceful_shutdown = ORPHANS_GRACE
+    def _stop_as_orphan(self, supervisor_pipe: int) -> None:
+        asyncio.get_running_loop().remove_reader(supervisor_pipe)
+        self.config.timeout_graceful_shutdown = ORPHAN_SHUTDOWN_TIMEOUT_S
         self.should_exit = True
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; port 0 is any free one. Raises `InputError` if that cannot be."""
+    """Return a listening socket; port 0 is any free one. Raises `InputError` if the address cannot be bound."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -70,21 +73,19 @@ def listen(host: str, port: int) -> socket.socket:
         except OSError:
             listener.close()
             raise
-    except (OSError, UnicodeError) as error:  # the latter for what cannot be a name
-        number = getattr(error, "errno", None)
-        elsewhere = number not in (errno.EADDRINUSE, errno.EACCES)
-        remedy = "give an address of this machine" if elsewhere else "choose another port, or 0 for any that is free"
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"cannot listen on port {port} of {short_repr(host)[1:-1] or 'no address'} ({reason}): {remedy}"
-        ) from None
+    except (OSError, UnicodeError) as error:  # UnicodeError: not a possible host name
+        port_problem = isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES)
+        remedy = "choose another port, or 0 for a free one" if port_problem else "give an address of this machine"
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        name = short_repr(host)[1:-1] or "an empty host"
+        raise InputError(f"cannot listen on port {port} of {name} ({reason}): {remedy}") from None
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
-    """Write where a listening socket is reached from this machine."""
+def format_url(listener: socket.socket) -> str:
+    """Format the URL at which this machine reaches a listening socket."""
     host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (told, not bound)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (formatted, not bound)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
@@ -94,13 +95,13 @@ def run(
     every_second: Callable[[], Awaitable[None]] | None = None,
     on_stop: Callable[[int], object] = lambda _: None,
     lifespan: Literal["auto", "on", "off"] = "off",
-    lifeline: int | None = None,
+    supervisor_pipe: int | None = None,
 ) -> None:
-    """Serve until SIGTERM or an interrupt, then finish the requests in flight, for up to `GRACE` seconds.
+    """Serve until SIGTERM, SIGINT or end of file at `supervisor_pipe`; then finish the requests in flight.
 
-    `on_stop` is then told how many these are. The end of the descriptor `lifeline` stops the server as well.
+    `on_stop` is called with their number. Those that have not finished after `SHUTDOWN_TIMEOUT_S` are cancelled.
     """
-    _allow_open_files()
+    _raise_file_limit()
     config = uvicorn.Config(
         app,
         interface="asgi3",
@@ -113,20 +114,20 @@ def run(
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=int(IDLE_TIMEOUT_S),
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
         callback_notify=every_second,
         timeout_notify=0,
     )
     server = UvicornServer(config, on_stop)
-    server.lifeline = lifeline
+    server.supervisor_pipe = supervisor_pipe
     server.run(sockets=list(listeners))
 
 
-def _allow_open_files() -> None:
-    """Take as many connections as the system allows, since each is an open file; a shell often passes on 1,024."""
+def _raise_file_limit() -> None:
+    """Raise the limit of open files to the hard limit: each connection is one, and shells often allow only 1,024."""
     try:
         import resource
-    except ImportError:  # not on Windows
+    except ImportError:  # Windows
         return
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):

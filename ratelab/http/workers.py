@@ -1,4 +1,4 @@
-"""Several processes at the same work: forked, made anew when they end, told to stop together."""
+"""Pre-fork worker pool with automatic restart and graceful shutdown."""
 
 from __future__ import annotations
 
@@ -16,163 +16,165 @@ from time import monotonic
 from typing import NamedTuple, Protocol
 
 KILL_TIMEOUT_S = 15.0
-"""Seconds after which a worker that was told to stop is killed."""
+"""Seconds after which a worker that does not stop is killed."""
 
-SHORTEST_LIFE = 1.0
-"""Seconds from one start of a worker to the next, at least."""
+MIN_RESTART_INTERVAL_S = 1.0
+"""Seconds between two starts of the same worker, at least."""
+
+MAX_REPORT_CHARS = 900
+"""Longest line that a worker reports, so that the pipe takes it in one piece."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+class Monitor(Protocol):
+    """Receives events of the pool, in the supervisor."""
+
+    def update(self) -> None:
+        """Do the work of each second."""
+
+    def report(self, line: str) -> None:
+        """Print a line."""
+
+    def report_stop(self, in_flight: int) -> None:
+        """Report the number of requests in flight at shutdown."""
+
+
 class WorkerContext(NamedTuple):
-    """What a worker has of the process that made it."""
+    """A worker's number and its connection to the supervisor."""
 
     number: int
-    """Which of the workers it is, from 0; its successor has the same."""
-    lifeline: int
-    """A descriptor that reads as ended when the parent has."""
-    told: int
-    """A descriptor to write to, which never blocks."""
+    """From 0; a restarted worker keeps its number."""
+    supervisor_pipe: int
+    """A descriptor at which end of file means that the supervisor has died."""
+    report_pipe: int
+    """A descriptor for messages to the supervisor, which never blocks."""
 
-    def say(self, line: str) -> None:
-        """Have a line shown, unless so many are waiting that there is no room."""
-        self._send(f"worker {self.number + 1}: {line[:900]}")
+    def report(self, line: str) -> None:
+        """Have the supervisor print a line; drop it if the pipe is full."""
+        self._send(f"worker {self.number + 1}: {line[:MAX_REPORT_CHARS]}")
 
-    def stop(self, in_flight: int) -> None:
-        """Tell how many requests a stop has to wait for."""
+    def report_stop(self, in_flight: int) -> None:
+        """Report the number of this worker's requests in flight at shutdown."""
         self._send(in_flight)
 
     def _send(self, message: str | int) -> None:
         with suppress(OSError):
             line = json.dumps([self.number, message], ensure_ascii=False)
-            os.write(self.told, f"{line}\n".encode(errors="replace"))  # in one piece, for it is short
+            os.write(self.report_pipe, f"{line}\n".encode(errors="replace"))
 
 
-class Overseer(Protocol):
-    """What is told of the workers, in their parent."""
+class WorkerPool:
+    """A supervisor that keeps `count` forked processes running `work`, until SIGTERM or SIGINT.
 
-    def tick(self) -> None:
-        """Do what is done every second."""
-
-    def say(self, line: str) -> None:
-        """Show a line."""
-
-    def stop(self, in_flight: int) -> None:
-        """Say what a stop has to wait for."""
-
-
-class Workers:
-    """Keep `count` processes at `work` until SIGTERM or an interrupt, and until they have then finished.
-
-    `work` takes its `WorkerContext`. It must end at SIGTERM or when the lifeline ends, and at once at a SIGINT after
-    that. The workers are forks, so no thread may run here; and each has a session of its own, so that a terminal's
-    Ctrl-C comes to them through this process alone. `listeners` are closed here when the workers are told to stop.
+    `work` must return at SIGTERM or at end of file at its `supervisor_pipe`, and at once at a SIGINT after that. Each
+    worker has its own session, so a terminal's Ctrl-C reaches it through the supervisor alone. No thread may run in
+    this process when it forks. `listeners` are closed here at shutdown.
     """
 
     def __init__(
-        self, count: int, work: Callable[[WorkerContext], None], listeners: Sequence[socket], overseer: Overseer
+        self, count: int, work: Callable[[WorkerContext], None], listeners: Sequence[socket], monitor: Monitor
     ) -> None:
-        self._work, self._listeners, self._overseer = work, listeners, overseer
-        self._alive: dict[int, BaseProcess] = {}
-        self._started = dict.fromkeys(range(count), -inf)
+        self._work, self._listeners, self._monitor = work, listeners, monitor
+        self._running: dict[int, BaseProcess] = {}
+        self._last_start = dict.fromkeys(range(count), -inf)
         self._missing = set(range(count))
-        self._lifeline, self._held = os.pipe()
-        self._heard, self._told = os.pipe()
-        for descriptor in (self._heard, self._told):
+        self._supervisor_pipe, self._supervisor_end = os.pipe()  # nothing is written: it ends with this process
+        self._reports, self._report_pipe = os.pipe()
+        for descriptor in (self._reports, self._report_pipe):
             os.set_blocking(descriptor, False)
         self._unread = b""
-        self._in_flight: dict[int, int] = {}  # requests, by the workers that stop
-        self._kill_at = inf  # once they are told to stop, a time
+        self._in_flight: dict[int, int] = {}  # requests of each worker that is stopping
+        self._kill_at = inf  # a time, once the pool is stopping
 
     def run(self) -> None:
-        """Have the work done; return when all have ended."""
-        next_tick = monotonic()
+        """Supervise the workers; return when all have stopped."""
+        next_update = monotonic()
         try:
-            with _signals() as received:
-                while self._alive or self._missing:
+            with _receive_signals() as signals:
+                while self._running or self._missing:
                     self._start_missing()
-                    self._wait(received, next_tick - monotonic())
-                    if monotonic() >= next_tick:
-                        next_tick = monotonic() + 1
-                        self._overseer.tick()
-                self._hear()
+                    self._wait(signals, next_update - monotonic())
+                    if monotonic() >= next_update:
+                        next_update = monotonic() + 1
+                        self._monitor.update()
+                self._read_reports()
         finally:
-            for descriptor in (self._lifeline, self._held, self._heard, self._told):
+            for descriptor in (self._supervisor_pipe, self._supervisor_end, self._reports, self._report_pipe):
                 os.close(descriptor)
 
     def _start_missing(self) -> None:
         for number in [*self._missing]:
-            if monotonic() - self._started[number] >= SHORTEST_LIFE:
+            if monotonic() - self._last_start[number] >= MIN_RESTART_INTERVAL_S:
                 self._missing.remove(number)
-                self._started[number] = monotonic()
-                self._alive[number] = get_context("fork").Process(target=self._begin, args=(number,))
-                signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the worker has handlers of its own
-                self._alive[number].start()
+                self._last_start[number] = monotonic()
+                self._running[number] = get_context("fork").Process(target=self._run_worker, args=(number,))
+                signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the worker has reset its handlers
+                self._running[number].start()
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
-    def _begin(self, number: int) -> None:
-        """Be a worker."""
+    def _run_worker(self, number: int) -> None:
         os.setsid()
-        os.close(self._held)
-        os.close(self._heard)
+        os.close(self._supervisor_end)
+        os.close(self._reports)
         signal.set_wakeup_fd(-1)
-        for one in _SIGNALS:
-            signal.signal(one, signal.SIG_DFL)
+        for signal_number in _SIGNALS:
+            signal.signal(signal_number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        self._work(WorkerContext(number, self._lifeline, self._told))
+        self._work(WorkerContext(number, self._supervisor_pipe, self._report_pipe))
 
-    def _wait(self, received: socket, seconds: float) -> None:
-        """Wait until something happens, and see to it."""
-        sentinels = {process.sentinel: number for number, process in self._alive.items()}
-        ready = wait([received, self._heard, *sentinels], max(0, seconds))
-        if received in ready:
-            for number in received.recv(64):
-                self._pass_on(number)
-        self._hear()
+    def _wait(self, signals: socket, timeout: float) -> None:
+        """Wait for signals, reports and exits, and handle them; kill workers that do not stop."""
+        sentinels = {process.sentinel: number for number, process in self._running.items()}
+        ready = wait([signals, self._reports, *sentinels], max(0, timeout))
+        if signals in ready:
+            for signal_number in signals.recv(64):
+                self._forward(signal_number)
+        self._read_reports()
         for sentinel in sentinels.keys() & ready:
-            self._bury(sentinels[sentinel])
+            self._handle_exit(sentinels[sentinel])
         if monotonic() >= self._kill_at:
-            for process in self._alive.values():
+            for process in self._running.values():
                 process.kill()
 
-    def _pass_on(self, number: int) -> None:
-        """Pass a signal on; the first one, whichever it is, as a request to finish."""
+    def _forward(self, signal_number: int) -> None:
+        """Forward a signal to the workers; the first one always as SIGTERM, for a graceful shutdown."""
         first = self._kill_at == inf
         if first:
             self._missing.clear()
             self._kill_at = monotonic() + KILL_TIMEOUT_S
             for listener in self._listeners:
                 listener.close()
-        for process in self._alive.values():
-            os.kill(process.pid or 0, signal.SIGTERM if first else number)
+        for process in self._running.values():
+            os.kill(process.pid or 0, signal.SIGTERM if first else signal_number)
 
-    def _hear(self) -> None:
-        """Take what the workers say; how many requests are in flight when the last has said it."""
+    def _read_reports(self) -> None:
+        """Pass the workers' lines to the monitor, and the requests in flight once every worker has reported them."""
         with suppress(BlockingIOError):
-            self._unread += os.read(self._heard, 65536)
+            self._unread += os.read(self._reports, 65536)
         *lines, self._unread = self._unread.split(b"\n")
         for number, message in map(json.loads, lines):
             if isinstance(message, str):
-                self._overseer.say(message)
+                self._monitor.report(message)
             else:
                 self._in_flight[number] = message
-                if self._in_flight.keys() >= self._alive.keys():
-                    self._overseer.stop(sum(self._in_flight.values()))
+                if self._in_flight.keys() >= self._running.keys():
+                    self._monitor.report_stop(sum(self._in_flight.values()))
 
-    def _bury(self, number: int) -> None:
-        """Take note that a worker has ended, and, unless all are to end, have it replaced."""
-        process = self._alive.pop(number)
+    def _handle_exit(self, number: int) -> None:
+        """Forget a worker that has exited; unless the pool is stopping, report it and schedule a restart."""
+        process = self._running.pop(number)
         process.join()
         if self._kill_at == inf:
             code = process.exitcode or 0
             how = signal.Signals(-code).name if code < 0 else f"status {code}"
-            self._overseer.say(f"worker {number + 1} has ended ({how}): another takes its place")
+            self._monitor.report(f"worker {number + 1} exited ({how}); restarting")
             self._missing.add(number)
 
 
 @contextmanager
-def _signals() -> Iterator[socket]:
-    """Have SIGINT and SIGTERM arrive on a socket, as bytes, instead of ending this process."""
+def _receive_signals() -> Iterator[socket]:
+    """Yield a socket that receives SIGINT and SIGTERM as bytes, instead of their usual effect."""
     received, sent = socketpair()
     with received, sent:
         sent.setblocking(False)

@@ -1,4 +1,4 @@
-"""`ratelab serve` waits for no client for ever, takes no more than it has room for, and ends as it should."""
+"""Timeouts, size limits, memory and malformed requests of `ratelab serve`."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from math import inf
 import pytest
 from serve_process import (
     GET,
-    LONGEST_KEPT,
-    NONSENSE,
-    Served,
-    seconds_kept,
-    seconds_unread,
-    serving,
+    MALFORMED,
+    MAX_CONNECTION_S,
+    ServeProcess,
+    read_until_closed,
+    run_server,
+    send_while_reading,
     statuses_in,
-    told_at_once,
-    until_closed,
+    time_nonreading_client,
+    time_slow_sender,
 )
 
-AMPLE = ("--rate", "1000000/s", "--burst", 1_000_000)
-LARGEST = 80_000
-"""Kilobytes that a server may have had at most, whatever it has been sent: twice of what it needs."""
+UNLIMITED_RATE = ("--rate", "1000000/s", "--burst", 1_000_000)
+MAX_PEAK_KB = 80_000
+"""Peak memory that a server may reach, whatever it receives: twice the usual."""
 
 SUMMARY = re.compile(r"stopped: [\d,]+ admitted(?: \(\d+ after a wait\))?, 0 denied, \d+ clients? in memory\n")
-PURE = "import sys; sys.modules['uvloop'] = None"
+WITHOUT_UVLOOP = "import sys; sys.modules['uvloop'] = None"
 UNGUARDED = """
 import ratelab.http.server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -48,79 +48,95 @@ PATIENT = """
 from ratelab.http.uvicorn_protocol import GuardedProtocol, HttpToolsProtocol
 GuardedProtocol.pause_writing = HttpToolsProtocol.pause_writing
 """
-PATIENT_WITH_ALL = "import ratelab.http.uvicorn_protocol; ratelab.http.uvicorn_protocol.DEADLINE = 60"
-UNLIMITED = "import ratelab.http.uvicorn_protocol; ratelab.http.uvicorn_protocol.MAX_HEAD_BYTES = 10**9"
+LONG_TIMEOUT = "import ratelab.http.uvicorn_protocol; ratelab.http.uvicorn_protocol.IDLE_TIMEOUT_S = 60"
+UNLIMITED_HEADS = "import ratelab.http.uvicorn_protocol; ratelab.http.uvicorn_protocol.MAX_HEAD_BYTES = 10**9"
 
 HEAD = b"GET /ping HTTP/1.1\r\nHost: x\r\n"
 CLOSING = HEAD + b"Connection: close\r\n"
 UPLOAD = b"POST /ping HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
-SLOW = {
+SLOW_SENDERS = {
     "idle": (b"", b""),
-    "idle after an answer": (GET, b""),
-    "dripping head": (HEAD, b"X: " + b"a" * 99),
-    "dripping head after an answer": (GET, HEAD + b"a" * 99),
-    "dripping blank lines": (b"\r\n", b"\r\n" * 99),
-    "dripping body": (UPLOAD, b"a" * 99),
-    "dripping after a refusal": (NONSENSE, b"a" * 99),
+    "idle after a response": (GET, b""),
+    "slow head": (HEAD, b"X: " + b"a" * 99),
+    "slow head after a response": (GET, HEAD + b"a" * 99),
+    "slow blank lines": (b"\r\n", b"\r\n" * 99),
+    "slow body": (UPLOAD, b"a" * 99),
+    "slow after a rejection": (MALFORMED, b"a" * 99),
 }
-"""What slow clients send at once, and then byte by byte."""
+"""Bytes that each client sends at once, and bytes that it then sends one by one."""
 
-SERVERS = {"uvloop": "", "asyncio": PURE, "unguarded": UNGUARDED, "restarting": RESTARTING, "patient": PATIENT}
-WAITS = {
-    "unguarded": {*SLOW} - {"idle after an answer", "dripping after a refusal"},
-    "restarting": {client for client in SLOW if client.startswith("dripping")},
+SERVERS = {
+    "uvloop": "",
+    "asyncio": WITHOUT_UVLOOP,
+    "unguarded": UNGUARDED,
+    "restarting": RESTARTING,
+    "patient": PATIENT,
+}
+"""Code to run before the server: on either event loop, and three mutants."""
+
+SURVIVORS = {
+    "unguarded": {*SLOW_SENDERS} - {"idle after a response", "slow after a rejection"},
+    "restarting": {client for client in SLOW_SENDERS if client.startswith("slow")},
     "patient": {"reading nothing"},
 }
-"""The clients that each mutant waits for."""
+"""The clients that each mutant fails to drop."""
 
 
-async def all_kept(servers: dict[str, Served]) -> dict[tuple[str, str], float]:
-    """Have all clients at all servers at once."""
-    slow = {(name, client): seconds_kept(servers[name], *SLOW[client]) for name in servers for client in SLOW}
-    unread = {(name, "reading nothing"): seconds_unread(servers[name]) for name in servers if name != "unguarded"}
-    tasks = {**slow, **unread}
+async def time_clients(servers: dict[str, ServeProcess]) -> dict[tuple[str, str], float]:
+    """Run every client against every server at once; return the seconds until each was dropped."""
+    tasks = {
+        (name, client): time_slow_sender(server, *pieces)
+        for name, server in servers.items()
+        for client, pieces in SLOW_SENDERS.items()
+    }
+    for name in servers.keys() - {"unguarded"}:
+        tasks[name, "reading nothing"] = time_nonreading_client(servers[name])
     return dict(zip(tasks, await asyncio.gather(*tasks.values()), strict=True))
 
 
 @pytest.fixture(scope="module")
-def kept() -> Iterator[dict[tuple[str, str], float]]:
-    """Yield for how long each server bears with each client; none has anything to say of it."""
+def durations() -> Iterator[dict[tuple[str, str], float]]:
+    """Yield the seconds until each server dropped each client; then check that no server reported anything."""
     with ExitStack() as running:
-        servers = {name: running.enter_context(serving(*AMPLE, first=first)) for name, first in SERVERS.items()}
-        yield asyncio.run(all_kept(servers))
+        servers = {
+            name: running.enter_context(run_server(*UNLIMITED_RATE, first=first)) for name, first in SERVERS.items()
+        }
+        yield asyncio.run(time_clients(servers))
         for name, server in servers.items():
-            assert name == "unguarded" or server.resident().get("HWM", 0) < LARGEST
+            assert name == "unguarded" or server.read_memory().get("HWM", 0) < MAX_PEAK_KB
             code, _, stderr = server.stop()
             assert (code, SUMMARY.fullmatch(stderr) is not None) == (0, True), stderr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("client", [*SLOW, "reading nothing"])
+@pytest.mark.parametrize("client", [*SLOW_SENDERS, "reading nothing"])
 @pytest.mark.parametrize("server", ["uvloop", "asyncio"])
-def test_a_slow_client_is_cut_off_after_five_seconds(
-    server: str, client: str, kept: dict[tuple[str, str], float]
+def test_a_slow_client_is_dropped_after_five_seconds(
+    server: str, client: str, durations: dict[tuple[str, str], float]
 ) -> None:
-    shortest = 1 if client == "reading nothing" else 4.9  # whose requests the system accepts for longer than the server
-    assert shortest < kept[server, client] < LONGEST_KEPT
+    # for a client that reads nothing, time begins when the buffers of the system are full, which is later
+    shortest = 1 if client == "reading nothing" else 4.9
+    assert shortest < durations[server, client] < MAX_CONNECTION_S
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mutant", WAITS)
-def test_a_server_that_waits_for_ever_is_noticed(mutant: str, kept: dict[tuple[str, str], float]) -> None:
-    assert {client for server, client in kept if (server, kept[server, client]) == (mutant, inf)} == WAITS[mutant]
+@pytest.mark.parametrize("mutant", SURVIVORS)
+def test_a_mutant_that_waits_indefinitely_is_detected(mutant: str, durations: dict[tuple[str, str], float]) -> None:
+    survivors = {client for (server, client), seconds in durations.items() if (server, seconds) == (mutant, inf)}
+    assert survivors == SURVIVORS[mutant]
 
 
 @pytest.fixture(scope="module")
-def ample() -> Iterator[Served]:
-    """Serve without a limit that a test could reach; the server keeps its size, and has nothing to say."""
-    with serving(*AMPLE) as server:
+def ample() -> Iterator[ServeProcess]:
+    """Run a server with a very high limit; then check its peak memory, and that it reported nothing."""
+    with run_server(*UNLIMITED_RATE) as server:
         yield server
-        assert server.resident().get("HWM", 0) < LARGEST
+        assert server.read_memory().get("HWM", 0) < MAX_PEAK_KB
         code, _, stderr = server.stop()
         assert (code, SUMMARY.fullmatch(stderr) is not None) == (0, True), stderr
 
 
-LARGE = {
+LARGE_HEADS = {
     "a field of a megabyte": CLOSING + b"X: " + b"a" * 10**6 + b"\r\n\r\n",
     "a field of 100 kB": CLOSING + b"X: " + b"a" * 10**5 + b"\r\n\r\n",
     "20,000 fields": CLOSING + b"X: y\r\n" * 20_000 + b"\r\n",
@@ -129,45 +145,45 @@ LARGE = {
 }
 
 
-@pytest.mark.parametrize("large", LARGE.values(), ids=LARGE.keys())
-def test_too_large_a_head_is_refused_so_that_the_client_reads_it(large: bytes, ample: Served) -> None:
+@pytest.mark.parametrize("large", LARGE_HEADS.values(), ids=LARGE_HEADS.keys())
+def test_a_large_head_gets_a_431_that_the_client_can_read(large: bytes, ample: ServeProcess) -> None:
     for before in range(5):
-        assert statuses_in(ample.tell(GET * before + large)) == [200] * before + [431]
-    assert statuses_in(ample.tell(large[:20_000], bytes(100_000_000))) == [431]
+        assert statuses_in(ample.send(GET * before + large)) == [200] * before + [431]
+    assert statuses_in(ample.send(large[:20_000], bytes(100_000_000))) == [431]
 
 
-def test_a_server_without_a_bound_on_heads_is_noticed() -> None:
-    with serving(*AMPLE, first=UNLIMITED) as server:
-        assert [statuses_in(server.tell(large)) for large in LARGE.values()] == [[200]] * len(LARGE)
+def test_a_mutant_without_a_limit_on_heads_is_detected() -> None:
+    with run_server(*UNLIMITED_RATE, first=UNLIMITED_HEADS) as server:
+        assert [statuses_in(server.send(large)) for large in LARGE_HEADS.values()] == [[200]] * len(LARGE_HEADS)
 
 
-def test_a_head_may_have_16_kb_and_come_byte_by_byte(ample: Served) -> None:
+def test_a_head_of_16_kb_may_arrive_byte_by_byte(ample: ServeProcess) -> None:
     fitting, larger = (CLOSING + b"X: " + b"a" * size + b"\r\n\r\n" for size in (16_000, 17_000))
-    assert [statuses_in(ample.tell(head)) for head in (fitting, larger)] == [[200], [431]]
+    assert [statuses_in(ample.send(head)) for head in (fitting, larger)] == [[200], [431]]
     with ample.connect() as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in CLOSING + b"\r\n":
             connection.sendall(bytes([byte]))
-        assert statuses_in(until_closed(connection)) == [200]
+        assert statuses_in(read_until_closed(connection)) == [200]
 
 
-def test_requests_sent_together_are_all_answered_in_little_memory() -> None:
+def test_8000_pipelined_requests_are_answered_in_little_memory() -> None:
     growth = []
     requests = GET * 7_999 + CLOSING + b"\r\n"
-    for first in ("", PURE, UNGUARDED):
-        with serving("--rate", "1/h", "--burst", 4_000, first=first) as server:
-            before = server.resident()
-            assert statuses_in(asyncio.run(told_at_once(server, requests))) == [200] * 4_000 + [429] * 4_000
-            growth += [server.resident()["HWM"] - before["HWM"]] if before else []
+    for first in ("", WITHOUT_UVLOOP, UNGUARDED):
+        with run_server("--rate", "1/h", "--burst", 4_000, first=first) as server:
+            before = server.read_memory()
+            assert statuses_in(asyncio.run(send_while_reading(server, requests))) == [200] * 4_000 + [429] * 4_000
+            growth += [server.read_memory()["HWM"] - before["HWM"]] if before else []
     if sys.platform == "linux":
         *guarded, unguarded = growth
         assert max(guarded) < 8_000 < 12_000 < unguarded  # kilobytes
 
 
-BROKEN = (
+MALFORMED_REQUESTS = (
     b"\0\1\2\3\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-    NONSENSE,
+    MALFORMED,
     b"GET /ping HTTP/9.9\r\n\r\n",
     b"GET /p\xffng HTTP/1.1\r\n\r\n",
     HEAD + b"X: a\0b\r\n\r\n",
@@ -179,52 +195,75 @@ BROKEN = (
 )
 
 
-@pytest.mark.parametrize("broken", BROKEN)
-def test_what_is_no_request_is_refused_after_what_came_before_it(broken: bytes, ample: Served) -> None:
-    answers = ample.tell(broken)
-    assert statuses_in(answers) == [400]
-    assert answers.startswith(b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\n")
-    assert statuses_in(ample.tell(GET * 3 + broken)) == [200, 200, 200, 400]
+@pytest.mark.parametrize("malformed", MALFORMED_REQUESTS)
+def test_a_malformed_request_gets_400_after_earlier_responses(malformed: bytes, ample: ServeProcess) -> None:
+    response = ample.send(malformed)
+    assert statuses_in(response) == [400]
+    assert response.startswith(b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\n")
+    assert statuses_in(ample.send(GET * 3 + malformed)) == [200, 200, 200, 400]
 
 
-def test_nothing_is_charged_after_a_connection_is_to_be_closed() -> None:
-    with serving("--metrics-port", 0) as server:
-        assert statuses_in(server.tell(CLOSING + b"\r\n" + GET * 200)) == [200]
-        assert server.figures()["admitted"] == 1
+def test_requests_after_connection_close_are_not_charged() -> None:
+    with run_server("--metrics-port", 0) as server:
+        assert statuses_in(server.send(CLOSING + b"\r\n" + GET * 200)) == [200]
+        assert server.read_metrics()["admitted"] == 1
 
 
-def test_no_answer_says_what_the_server_is(ample: Served) -> None:
-    requests = [CLOSING, CLOSING.replace(b"ping", b"pong"), CLOSING.replace(b"GET", b"PUT"), LARGE["20,000 fields"]]
-    answers = [ample.tell(request + b"\r\n").lower() for request in [*requests, NONSENSE]]
-    assert [status for answer in answers for status in statuses_in(answer.upper())] == [200, 404, 405, 431, 400]
-    assert not any(b"\r\nserver:" in answer or b"uvicorn" in answer for answer in answers)
+def test_no_response_reveals_the_server_software(ample: ServeProcess) -> None:
+    requests = [
+        CLOSING,
+        CLOSING.replace(b"ping", b"pong"),
+        CLOSING.replace(b"GET", b"PUT"),
+        LARGE_HEADS["20,000 fields"],
+    ]
+    responses = [ample.send(request + b"\r\n").lower() for request in [*requests, MALFORMED]]
+    assert [status for response in responses for status in statuses_in(response.upper())] == [200, 404, 405, 431, 400]
+    assert not any(b"\r\nserver:" in response or b"uvicorn" in response for response in responses)
 
 
-def test_each_answer_on_a_connection_has_its_own_fields() -> None:
-    with serving("--rate", "1/h", "--burst", 3) as server:
-        answers = server.tell(GET * 3 + CLOSING + b"\r\n")
-    told = re.findall(rb"\r\nratelimit: .*;r=(\d)", answers)
-    assert (statuses_in(answers), told) == ([200, 200, 200, 429], [b"2", b"1", b"0", b"0"])
+def test_each_pipelined_response_has_its_own_headers() -> None:
+    with run_server("--rate", "1/h", "--burst", 3) as server:
+        responses = server.send(GET * 3 + CLOSING + b"\r\n")
+    remaining = re.findall(rb"\r\nratelimit: .*;r=(\d)", responses)
+    assert (statuses_in(responses), remaining) == ([200, 200, 200, 429], [b"2", b"1", b"0", b"0"])
 
 
-def test_a_thousand_idle_connections_keep_nobody_waiting() -> None:
+def test_a_thousand_idle_connections_delay_no_request() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # which the server inherits
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # inherited by the server
     try:
-        with serving(*AMPLE, first=PATIENT_WITH_ALL) as server, ExitStack() as idle:
+        with run_server(*UNLIMITED_RATE, first=LONG_TIMEOUT) as server, ExitStack() as idle:
             for _ in range(1000):
                 idle.enter_context(server.connect())
-            assert server.statuses(50) == [200] * 50
-            assert server.descriptors() > 1000 or sys.platform != "linux"
+            assert server.get_statuses(50) == [200] * 50
+            assert server.count_descriptors() > 1000 or sys.platform != "linux"
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("endless", [b"X: " + b"y" * 10**6 + b"\r\n", b"y" * 10**6, b"X: y\r\n" * 200_000])
-def test_trailers_without_an_end_are_cut_off(endless: bytes) -> None:
+def test_a_client_that_sends_endless_trailers_is_dropped(endless: bytes) -> None:
     chunked = b"POST /ping HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
-    with serving() as server, server.connect() as connection:
+    with run_server() as server, server.connect() as connection:
         connection.sendall(chunked)
         with pytest.raises(ConnectionError):
             connection.sendall(endless * 100)
         assert server.get("/healthz").status == 200
+
+
+def test_a_low_limit_of_open_files_is_raised() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    low = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, {hard}))"
+    with run_server(first=low) as server, ExitStack() as closing:
+        for _ in range(100):
+            closing.enter_context(server.connect())
+        assert server.get().status == 200
+
+
+def test_data_after_an_upgrade_request_is_not_parsed_as_requests() -> None:
+    upgrade = b"GET /ping HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
+    with run_server() as server, server.connect() as connection:
+        connection.sendall(upgrade + b"x" * 1500 + b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n")
+        response = read_until_closed(connection)
+        assert (statuses_in(response), b"connection: close" in response) == ([200], True)
+        assert server.get_statuses(5) == [200] * 4 + [429]

@@ -1,4 +1,4 @@
-"""`ratelab serve` under load: clients who vanish, junk amid requests, and clients who wait as they are told."""
+"""`ratelab serve` under load: clients that disconnect, junk among requests, clients that honor `Retry-After`."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from dataclasses import dataclass, field
 
 import pytest
 from aiohttp import ClientSession, TCPConnector
-from serve_process import Ended, Served, serving, statuses_in
+from serve_process import ExitResult, ServeProcess, run_server, statuses_in
 
 pytestmark = pytest.mark.slow
 
-VANISHING = 2000
+DISCONNECTING = 2000
 LOAD_SECONDS = 12
 HONEST = 100
 CYCLES = 10
-WORKERS = 10
+BUSY = 10
 JUNK_EVERY = 20
-"""One thing in so many that a worker sends is junk."""
+"""A busy client sends junk instead of every 20th request, on average."""
 
 RESET = struct.pack("ii", 1, 0)
-"""The option SO_LINGER with which closing a connection resets it."""
+"""Value of SO_LINGER with which closing a connection resets it."""
 
 JUNK = {
     "random bytes": (random.Random(5).randbytes(300), [400]),
@@ -40,14 +40,14 @@ JUNK = {
     "half a head": (b"GET /ping HTTP/1.1\r\nHos", []),
     "wrong method": (b"PUT /ping HTTP/1.1\r\nX-API-Key: junk\r\nConnection: close\r\n\r\n", [405, 429]),
 }
-"""What no client should send, and the answers that it may get."""
+"""Requests that no client should send, and the statuses that are possible."""
 
 
-def vanish(server: Served, clients: range) -> Counter[str]:
-    """Have clients, two to a key, send all or half of a request and go without reading; count how they do it."""
+def disconnect_all(server: ServeProcess, clients: range) -> Counter[str]:
+    """Send a whole or half a request from each client, two to a key, and disconnect; count the ways."""
     ways: Counter[str] = Counter()
-    with ExitStack() as opened:
-        connections = [(client, opened.enter_context(server.connect())) for client in clients]
+    with ExitStack() as closing:
+        connections = [(client, closing.enter_context(server.connect())) for client in clients]
         for client, connection in connections:
             request = f"GET /ping HTTP/1.1\r\nX-API-Key: {client // 2}\r\n\r\n".encode()
             connection.sendall(request if client % 3 else request[: client % len(request)])
@@ -58,130 +58,131 @@ def vanish(server: Served, clients: range) -> Counter[str]:
 
 
 @dataclass
-class Vanished:
-    """What is known after clients have vanished; the pairs are of before and after."""
+class Aftermath:
+    """State of a server after many clients have disconnected; the pairs are before and after."""
 
     ways: Counter[str]
     decisions: list[dict[str, object]]
-    figures: dict[str, float]
-    answered: int
+    metrics: dict[str, float]
+    last_status: int
     descriptors: tuple[int, int]
-    resident: tuple[int, int]
-    ended: Ended
+    memory_kb: tuple[int, int]
+    result: ExitResult
 
 
 @pytest.fixture(scope="module")
-def vanished(tmp_path_factory: pytest.TempPathFactory) -> Vanished:
-    """Serve clients who vanish, many of them while their request is delayed."""
+def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Aftermath:
+    """Serve clients that disconnect, many of them while their request is delayed."""
     recording = tmp_path_factory.mktemp("load") / "recording"
     options = ("--algo", "leaky-bucket", "--rate", "20/s", "--key", "header:X-API-Key", "--max-keys", 1000)
-    with serving(*options, "--metrics-port", 0, "--record", recording) as server:
-        ways = vanish(server, range(200))
-        server.figures()
-        descriptors, resident = server.descriptors(), server.resident().get("RSS", 0)
-        for first in range(200, VANISHING, 100):
-            ways += vanish(server, range(first, first + 100))
-        answered = server.get(X_API_Key="last").status  # after all who have come before
+    with run_server(*options, "--metrics-port", 0, "--record", recording) as server:
+        ways = disconnect_all(server, range(200))
+        server.read_metrics()
+        descriptors, memory = server.count_descriptors(), server.read_memory().get("RSS", 0)
+        for first in range(200, DISCONNECTING, 100):
+            ways += disconnect_all(server, range(first, first + 100))
+        last_status = server.get(X_API_Key="last").status  # after all the others
         deadline = time.monotonic() + 10
-        while server.descriptors() > descriptors and time.monotonic() < deadline:
-            server.figures()
-        figures = server.figures()
-        found = (descriptors, server.descriptors()), (resident, server.resident().get("RSS", 0))
-        ended = server.stop()
+        while server.count_descriptors() > descriptors and time.monotonic() < deadline:
+            server.read_metrics()
+        metrics = server.read_metrics()
+        pairs = (descriptors, server.count_descriptors()), (memory, server.read_memory().get("RSS", 0))
+        result = server.stop()
     decisions = [json.loads(line) for line in recording.read_text().splitlines()[1:]]
-    return Vanished(ways, decisions, figures, answered, *found, ended)
+    return Aftermath(ways, decisions, metrics, last_status, *pairs, result)
 
 
-def test_every_decision_about_a_client_who_vanished_is_accounted_for(vanished: Vanished) -> None:
-    figures = vanished.figures
+def test_every_decision_about_a_disconnected_client_is_counted(aftermath: Aftermath) -> None:
+    metrics = aftermath.metrics
     outcomes = ("admitted", "denied", "dropped", "waiting")
-    assert sum(figures[outcome] for outcome in outcomes) == len(vanished.decisions)
-    assert figures["dropped"] > 0
-    certain = vanished.ways["whole, closed"] + 1
-    assert certain <= len(vanished.decisions) <= certain + vanished.ways["whole, reset"]
-    assert max(Counter(decision["key"] for decision in vanished.decisions).values()) <= 2
+    assert sum(metrics[outcome] for outcome in outcomes) == len(aftermath.decisions)
+    assert metrics["dropped"] > 0
+    certain = aftermath.ways["whole, closed"] + 1
+    assert certain <= len(aftermath.decisions) <= certain + aftermath.ways["whole, reset"]
+    assert max(Counter(decision["key"] for decision in aftermath.decisions).values()) <= 2
 
 
-def test_clients_who_vanish_leave_nothing_behind(vanished: Vanished) -> None:
-    assert (vanished.answered, vanished.ended.code, vanished.ended.stdout) == (200, 0, "")
-    assert vanished.ended.stderr.startswith("stopped: ")
-    assert vanished.ended.stderr.count("\n") == 1
-    keys, evictions = vanished.figures["keys"], vanished.figures["evictions_total"]
+def test_disconnected_clients_leave_no_sockets_and_little_memory(aftermath: Aftermath) -> None:
+    result = aftermath.result
+    assert (aftermath.last_status, result.code, result.stdout) == (200, 0, "")
+    assert result.stderr.startswith("stopped: ")
+    assert result.stderr.count("\n") == 1
+    keys, evictions = aftermath.metrics["keys"], aftermath.metrics["evictions_total"]
     assert keys < 600 < keys + evictions
     if sys.platform == "linux":
-        assert vanished.descriptors[1] <= vanished.descriptors[0] + 2
-        assert vanished.resident[1] <= vanished.resident[0] + 8_000  # kilobytes
+        assert aftermath.descriptors[1] <= aftermath.descriptors[0] + 2
+        assert aftermath.memory_kb[1] <= aftermath.memory_kb[0] + 8_000
 
 
 @dataclass
 class Load:
-    """What the clients of a busy server have seen."""
+    """Honest and busy clients of one server, and their observations."""
 
-    server: Served
-    lasting: float = LOAD_SECONDS
+    server: ServeProcess
+    min_seconds: float = LOAD_SECONDS
     honest: int = HONEST
     cycles: int = CYCLES
     statuses: Counter[int] = field(default_factory=Counter)
     junk: Counter[str] = field(default_factory=Counter)
     unexpected: list[tuple[str, list[int]]] = field(default_factory=list)
-    kept_waiting: list[tuple[int, int, int]] = field(default_factory=list)
+    denied_again: list[tuple[int, int, int]] = field(default_factory=list)
     waited: int = 0
     seconds: float = 0
 
-    async def ask(self, session: ClientSession, key: str) -> tuple[int, int]:
-        """Ask for `/ping`, and return the status and for how long to wait."""
-        async with session.get(self.server.banner["serving"], headers={"X-API-Key": key}) as answer:
-            await answer.read()
-            self.statuses[answer.status] += 1
-            return answer.status, int(answer.headers.get("Retry-After", 0))
+    async def send_ping(self, session: ClientSession, key: str) -> tuple[int, int]:
+        """Send a request for `/ping`; return the status and `Retry-After`."""
+        async with session.get(self.server.banner["serving"], headers={"X-API-Key": key}) as response:
+            await response.read()
+            self.statuses[response.status] += 1
+            return response.status, int(response.headers.get("Retry-After", 0))
 
-    async def be_honest(self, session: ClientSession, number: int) -> None:
-        """Ask until denied, wait for as long as the answer says, and be let through, time and again."""
+    async def run_honest_client(self, session: ClientSession, number: int) -> None:
+        """Send requests until one is denied, wait for `Retry-After`, send one more; several times."""
         await asyncio.sleep(number / self.honest)
         for cycle in range(self.cycles):
             status, wait = 200, 0
             while status == 200:
-                status, wait = await self.ask(session, f"honest {number}")
+                status, wait = await self.send_ping(session, f"honest {number}")
             await asyncio.sleep(wait)
-            status, _ = await self.ask(session, f"honest {number}")
+            status, _ = await self.send_ping(session, f"honest {number}")
             if status != 200:
-                self.kept_waiting.append((number, cycle, status))
+                self.denied_again.append((number, cycle, status))
             self.waited += 1
 
     async def send_junk(self, kind: str) -> None:
-        """Send junk on a connection of its own, and read what comes back."""
+        """Send junk on a new connection, and check the response."""
         junk, possible = JUNK[kind]
         reader, writer = await asyncio.open_connection(self.server.host, self.server.port)
         try:
             writer.write(junk)
-            answers = statuses_in(await reader.read()) if possible else []
+            statuses = statuses_in(await reader.read()) if possible else []
         finally:
             writer.close()
         self.junk[kind] += 1
-        if answers not in ([[status] for status in possible] or [[]]):
-            self.unexpected.append((kind, answers))
+        if statuses not in ([[status] for status in possible] or [[]]):
+            self.unexpected.append((kind, statuses))
 
-    async def be_busy(self, session: ClientSession, number: int, honest: asyncio.Future[list[None]]) -> None:
-        """Ask under changing names, and send some junk, for as long as the load is to last."""
-        chance, until = random.Random(number), time.monotonic() + self.lasting
+    async def run_busy_client(self, session: ClientSession, number: int, honest: asyncio.Future[list[None]]) -> None:
+        """Send requests under changing keys, and some junk, until the honest clients have finished."""
+        chance, until = random.Random(number), time.monotonic() + self.min_seconds
         while time.monotonic() < until or not honest.done():
             if chance.randrange(JUNK_EVERY):
-                await self.ask(session, f"busy {chance.randrange(2000)}")
+                await self.send_ping(session, f"busy {chance.randrange(2000)}")
             else:
                 await self.send_junk(chance.choice([*JUNK]))
             await asyncio.sleep(0.005)
 
     async def run(self) -> None:
-        """Have all clients at once."""
-        began = time.monotonic()
+        """Run all clients at once."""
+        start = time.monotonic()
         async with ClientSession(connector=TCPConnector(limit=0, keepalive_timeout=2)) as session:
-            honest = asyncio.gather(*(self.be_honest(session, number) for number in range(self.honest)))
-            await asyncio.gather(honest, *(self.be_busy(session, number, honest) for number in range(WORKERS)))
-        self.seconds = time.monotonic() - began
+            honest = asyncio.gather(*(self.run_honest_client(session, number) for number in range(self.honest)))
+            await asyncio.gather(honest, *(self.run_busy_client(session, number, honest) for number in range(BUSY)))
+        self.seconds = time.monotonic() - start
 
 
-ONE_A_SECOND = ("--rate", "1/s", "--burst", 1, "--key", "header:X-API-Key", "--metrics-port", 0)
-HURRIED = """
+ONE_PER_SECOND = ("--rate", "1/s", "--burst", 1, "--key", "header:X-API-Key", "--metrics-port", 0)
+HALVED_WAITS = """
 from ratelab.stores.memory import MemoryLimiter
 hit = MemoryLimiter.hit
 def halve(decision):
@@ -191,9 +192,9 @@ MemoryLimiter.hit = lambda self, key, cost=1: halve(hit(self, key, cost))
 
 
 @pytest.fixture(scope="module", autouse=True)
-def loading() -> Iterator[Future[Load]]:
-    """Serve a request a second to each name, for a while; tests that do not ask how it went run meanwhile."""
-    with serving(*ONE_A_SECOND) as server, ThreadPoolExecutor(1) as pool:
+def running_load() -> Iterator[Future[Load]]:
+    """Start the load in a thread; tests that do not need its result run at the same time."""
+    with run_server(*ONE_PER_SECOND) as server, ThreadPoolExecutor(1) as pool:
         load = Load(server)
 
         def run() -> Load:
@@ -204,23 +205,23 @@ def loading() -> Iterator[Future[Load]]:
 
 
 @pytest.fixture
-def load(loading: Future[Load]) -> Load:
-    """Return what was seen, when it is over."""
-    return loading.result()
+def load(running_load: Future[Load]) -> Load:
+    """Wait for the end of the load."""
+    return running_load.result()
 
 
-def test_a_server_that_calls_clients_back_too_early_is_noticed() -> None:
-    with serving(*ONE_A_SECOND, "--rate", "1/1.5s", first=HURRIED) as server:
-        load = Load(server, lasting=0, honest=5, cycles=1)
+def test_a_mutant_with_a_short_retry_after_is_detected() -> None:
+    with run_server(*ONE_PER_SECOND, "--rate", "1/1.5s", first=HALVED_WAITS) as server:
+        load = Load(server, min_seconds=0, honest=5, cycles=1)
         asyncio.run(load.run())
-    assert (load.waited, len(load.kept_waiting)) == (5, 5)
+    assert (load.waited, len(load.denied_again)) == (5, 5)
 
 
-def test_who_waits_for_as_long_as_retry_after_says_is_let_through(load: Load) -> None:
-    assert (load.waited, load.kept_waiting) == (HONEST * CYCLES, [])
+def test_a_client_that_waits_for_retry_after_is_admitted(load: Load) -> None:
+    assert (load.waited, load.denied_again) == (HONEST * CYCLES, [])
 
 
-def test_requests_are_answered_in_the_midst_of_junk_and_junk_is_refused(load: Load) -> None:
+def test_requests_are_answered_and_junk_is_rejected(load: Load) -> None:
     assert load.seconds >= LOAD_SECONDS
     assert {*load.statuses} == {200, 429}
     assert {*load.junk} == {*JUNK}
@@ -228,11 +229,11 @@ def test_requests_are_answered_in_the_midst_of_junk_and_junk_is_refused(load: Lo
     assert 0.02 < load.junk.total() / (load.junk.total() + load.statuses.total()) < 0.08
 
 
-def test_a_busy_server_has_counted_what_it_has_answered_and_ends_in_peace(load: Load) -> None:
-    put = load.junk["wrong method"]
-    figures = load.server.figures()
-    assert load.statuses[200] <= figures["admitted"] <= load.statuses[200] + put
-    assert figures["admitted"] + figures["denied"] == load.statuses.total() + put
+def test_the_counters_match_the_responses_and_it_exits_cleanly(load: Load) -> None:
+    puts = load.junk["wrong method"]
+    metrics = load.server.read_metrics()
+    assert load.statuses[200] <= metrics["admitted"] <= load.statuses[200] + puts
+    assert metrics["admitted"] + metrics["denied"] == load.statuses.total() + puts
     code, stdout, stderr = load.server.stop()
     assert (code, stdout, stderr.count("\n")) == (0, "", 1)
-    assert stderr.startswith(f"stopped: {figures['admitted']:,.0f} admitted, {figures['denied']:,.0f} denied, ")
+    assert stderr.startswith(f"stopped: {metrics['admitted']:,.0f} admitted, {metrics['denied']:,.0f} denied, ")

@@ -1,4 +1,4 @@
-"""A service that is stopped finishes what it has begun, and ends as a success."""
+"""Graceful shutdown of `ratelab serve`."""
 
 from __future__ import annotations
 
@@ -6,59 +6,60 @@ import signal
 
 import pytest
 import uvicorn
-from serve_process import GET, serving, statuses_in, until_closed
+from serve_process import GET, read_until_closed, run_server, statuses_in
 
 from ratelab.http.server import UvicornServer
 
-ENDED_BY_SIGNAL = """
+EXITS_BY_SIGNAL = """
 import ratelab.http.server, uvicorn
 ratelab.http.server.UvicornServer = lambda config, on_stop: uvicorn.Server(config)
 """
 
 
-def test_it_ends_when_the_requests_in_flight_have_been_answered() -> None:
-    with serving("--algo", "leaky-bucket", "--rate", "1/2s", "--metrics-port", 0) as server, server.connect() as slow:
+def test_requests_in_flight_are_answered_before_it_exits() -> None:
+    queue = ("--algo", "leaky-bucket", "--rate", "1/2s", "--metrics-port", 0)
+    with run_server(*queue) as server, server.connect() as slow:
         slow.sendall(GET * 2)
-        while server.figures()["waiting"] < 1:
+        while server.read_metrics()["waiting"] < 1:
             pass
         server.process.send_signal(signal.SIGTERM)
-        assert statuses_in(until_closed(slow)) == [200, 200]
+        assert statuses_in(read_until_closed(slow)) == [200, 200]
         assert server.wait() == (
             0,
             "",
-            "stopping: 1 request in flight; Ctrl-C again drops them\n"
+            "stopping: 1 request in flight; press Ctrl-C again to drop it\n"
             "stopped: 2 admitted (1 after a wait), 0 denied, 1 client in memory\n",
         )
 
 
-def test_a_server_that_ends_by_the_signal_is_noticed() -> None:
-    with serving(first=ENDED_BY_SIGNAL) as server:
+def test_a_mutant_that_exits_by_the_signal_is_detected() -> None:
+    with run_server(first=EXITS_BY_SIGNAL) as server:
         assert server.stop().code == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_answers_503_when_it_cannot_wait_longer(number: int) -> None:
-    """Stop it while a request is delayed beyond its grace, or by two interrupts, as people do."""
+def test_requests_that_cannot_finish_get_503(number: int) -> None:
+    """Stop it during a long delay: by SIGTERM and its timeout, or by Ctrl-C twice."""
     slow = ("--algo", "leaky-bucket", "--rate", "1/h", "--metrics-port", 0)
-    grace = "import ratelab.http.server; ratelab.http.server.GRACE = 1" if number == signal.SIGTERM else ""
-    with serving(*slow, first=grace) as server, server.connect() as connection:
+    short = "import ratelab.http.server; ratelab.http.server.SHUTDOWN_TIMEOUT_S = 1"
+    with run_server(*slow, first=short if number == signal.SIGTERM else "") as server, server.connect() as connection:
         connection.sendall(GET * 2)
-        while server.figures()["waiting"] < 1:
+        while server.read_metrics()["waiting"] < 1:
             pass
         server.process.send_signal(number)
         if number == signal.SIGINT:
-            while server.listens():
+            while server.accepts_connections():
                 pass
             server.process.send_signal(number)
-        assert statuses_in(until_closed(connection)) == [200, 503]
+        assert statuses_in(read_until_closed(connection)) == [200, 503]
         code, _, stderr = server.wait()
         assert (code, "stopped: 1 admitted, 0 denied, 1 dropped from the queue, " in stderr) == (0, True)
 
 
-def test_a_supervisors_signal_does_not_take_a_second_interrupt_back() -> None:
+def test_a_later_sigterm_does_not_undo_a_second_interrupt() -> None:
     server = UvicornServer(uvicorn.Config(lambda: None), lambda _: None)
-    impatient = []
+    forced = []
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
         server.handle_exit(number, None)
-        impatient.append(server.force_exit)
-    assert impatient == [False, False, True, True]
+        forced.append(server.force_exit)
+    assert forced == [False, False, True, True]

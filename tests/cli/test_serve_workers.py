@@ -1,4 +1,4 @@
-"""Several workers are one service: one quota, one sum, one start and one end, whatever becomes of any of them."""
+"""Workers of `ratelab serve`: one quota and one set of counters, restarts, shutdown."""
 
 from __future__ import annotations
 
@@ -14,121 +14,131 @@ from pathlib import Path
 
 import pytest
 from cli_runner import refused
-from serve_process import GET, Served, contents, gone, serving, statuses_in, until, until_closed
+from serve_process import (
+    GET,
+    ServeProcess,
+    has_exited,
+    read_proc_file,
+    read_until_closed,
+    run_server,
+    statuses_in,
+    wait_until,
+)
 
-TOGETHER = ("--workers", 4, "--store", "embedded", "--metrics-port", 0)
+FOUR_WORKERS = ("--workers", 4, "--store", "embedded", "--metrics-port", 0)
 GRANTED = 600
-ONCE = ("--rate", f"{GRANTED}/day", "--burst", GRANTED)
+QUOTA = ("--rate", f"{GRANTED}/day", "--burst", GRANTED)
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc tells who works")
-
-
-def children(process: int) -> dict[int, str]:
-    """Return the processes that a process has made, and how they are called; nothing if they have ended."""
-    made = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    called = {int(child): contents(Path(f"/proc/{child}/cmdline")).decode().replace("\0", " ") for child in made}
-    return {child: name for child, name in called.items() if name}
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to find the workers")
 
 
-def workers_of(server: Served, others_than: Set[int] = frozenset()) -> set[int]:
-    """Return the four workers of a server, once they are there."""
-    found: set[int] = set()
-
-    def four() -> bool:
-        found.clear()
-        found.update(child for child, name in children(server.process.pid).items() if " serve " in name)
-        return len(found - others_than) == 4
-
-    until(four)
-    return found
+def find_children(pid: int) -> dict[int, str]:
+    """Return the running children of a process, and their command lines."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    commands = {int(pid): read_proc_file(Path(f"/proc/{pid}/cmdline")).decode() for pid in children}
+    return {pid: command.replace("\0", " ") for pid, command in commands.items() if command}
 
 
-def told_on_a_connection(server: Served, requests: bytes) -> list[int]:
+def find_workers(server: ServeProcess, exclude: Set[int] = frozenset()) -> set[int]:
+    """Wait until a server has four workers that are not in `exclude`; return all its workers."""
+    workers: set[int] = set()
+
+    def are_running() -> bool:
+        workers.clear()
+        workers.update(pid for pid, command in find_children(server.process.pid).items() if " serve " in command)
+        return len(workers - exclude) == 4
+
+    wait_until(are_running)
+    return workers
+
+
+def send_on_a_connection(server: ServeProcess, requests: bytes) -> list[int]:
     with server.connect() as connection:
         connection.sendall(requests)
-        return statuses_in(until_closed(connection))
+        return statuses_in(read_until_closed(connection))
 
 
-def many(server: Served, connections: int, each: int) -> list[int]:
-    """Send requests on several connections at once."""
+def send_many(server: ServeProcess, connections: int, each: int) -> list[int]:
+    """Send `each` requests on each of several simultaneous connections; return all statuses."""
     requests = GET * (each - 1) + GET.replace(b"Host", b"Connection: close\r\nHost")
     with ThreadPoolExecutor(connections) as pool:
-        found = pool.map(lambda _: told_on_a_connection(server, requests), range(connections))
-        return [*chain.from_iterable(found)]
+        statuses = pool.map(lambda _: send_on_a_connection(server, requests), range(connections))
+        return [*chain.from_iterable(statuses)]
 
 
 @contextmanager
-def nothing_left_of(server: Served) -> Iterator[None]:
-    """See that, soon after the block, no process of the server's is left, nor its store's directory."""
-    workers = workers_of(server)
-    (keeper,) = children(server.process.pid).keys() - workers
-    processes = {*workers, keeper, *children(keeper)}
-    found = re.search(r"unix://(\S+)/v.sock", server.banner["store"])
-    assert (len(workers), len(processes), found is not None) == (4, 6, True)
-    assert found is not None
-    assert Path(found[1]).exists()
+def check_no_remains(server: ServeProcess) -> Iterator[None]:
+    """Check that, soon after the block, no process of the server is running and its store's directory is gone."""
+    workers = find_workers(server)
+    (store_supervisor,) = find_children(server.process.pid).keys() - workers
+    processes = {*workers, store_supervisor, *find_children(store_supervisor)}
+    directory = re.search(r"unix://(\S+)/v.sock", server.banner["store"])
+    assert (len(workers), len(processes), directory is not None) == (4, 6, True)
+    assert directory is not None
+    assert Path(directory[1]).exists()
     yield
-    until(lambda: all(map(gone, processes)) and not Path(found[1]).exists())
+    wait_until(lambda: all(map(has_exited, processes)) and not Path(directory[1]).exists())
 
 
 @pytest.mark.parametrize("name", ["token-bucket", "sliding-log"])
 def test_workers_grant_one_quota_and_count_together(name: str) -> None:
-    with serving(*TOGETHER, *ONCE, "--algo", name) as server:
-        statuses = many(server, connections=20, each=50)
+    with run_server(*FOUR_WORKERS, *QUOTA, "--algo", name) as server:
+        statuses = send_many(server, connections=20, each=50)
         assert (statuses.count(200), statuses.count(429)) == (GRANTED, 1000 - GRANTED)
-        until(lambda: (server.figures()["admitted"], server.figures()["denied"]) == (GRANTED, 1000 - GRANTED))
-        with nothing_left_of(server):
+        wait_until(
+            lambda: (server.read_metrics()["admitted"], server.read_metrics()["denied"]) == (GRANTED, 1000 - GRANTED)
+        )
+        with check_no_remains(server):
             assert server.stop() == (0, "", f"stopped: {GRANTED} admitted, {1000 - GRANTED} denied\n")
 
 
-def test_a_worker_that_dies_is_replaced_and_what_it_counted_stays() -> None:
-    with serving(*TOGETHER, "--rate", "1000/day", "--burst", 1000) as server:
-        before = workers_of(server)
-        assert set(many(server, connections=20, each=20)) == {200}
-        until(lambda: server.figures()["admitted"] == 400)
+def test_a_worker_that_dies_is_restarted_and_its_counts_stay() -> None:
+    with run_server(*FOUR_WORKERS, "--rate", "1000/day", "--burst", 1000) as server:
+        before = find_workers(server)
+        assert set(send_many(server, connections=20, each=20)) == {200}
+        wait_until(lambda: server.read_metrics()["admitted"] == 400)
         for worker in before:
             os.kill(worker, signal.SIGKILL)
-        workers_of(server, others_than=before)
-        assert server.statuses(10) == [200] * 10
-        until(lambda: server.figures()["admitted"] == 410)
+        find_workers(server, exclude=before)
+        assert server.get_statuses(10) == [200] * 10
+        wait_until(lambda: server.read_metrics()["admitted"] == 410)
         lines = server.stop().stderr.splitlines()
-    died = [f"worker {number} has ended (SIGKILL): another takes its place" for number in range(1, 5)]
+    died = [f"worker {number} exited (SIGKILL); restarting" for number in range(1, 5)]
     assert (sorted(lines[:4]), lines[4:]) == (died, ["stopped: 410 admitted, 0 denied"])
 
 
-def test_nothing_is_left_when_the_service_is_killed() -> None:
-    with serving(*TOGETHER) as server, nothing_left_of(server):
+def test_no_process_remains_when_the_service_is_killed() -> None:
+    with run_server(*FOUR_WORKERS) as server, check_no_remains(server):
         server.process.kill()
         server.process.wait()
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["one interrupt", "two"])
-def test_what_is_in_flight_is_finished_by_one_interrupt_and_dropped_by_two(again: bool) -> None:
+def test_one_interrupt_finishes_requests_and_a_second_drops_them(again: bool) -> None:
     slow = ("--algo", "leaky-bucket", "--rate", "1/h" if again else "1/2s")
-    with serving(*TOGETHER, *slow) as server, server.connect() as connection:
+    with run_server(*FOUR_WORKERS, *slow) as server, server.connect() as connection:
         connection.sendall(GET * 2)
-        until(lambda: server.figures()["waiting"] == 1)
-        workers = workers_of(server)
+        wait_until(lambda: server.read_metrics()["waiting"] == 1)
+        workers = find_workers(server)
         server.process.send_signal(signal.SIGINT)
-        until(lambda: not server.listens())
+        wait_until(lambda: not server.accepts_connections())
         for worker in workers:
             with suppress(ProcessLookupError):
-                os.kill(worker, signal.SIGTERM)  # as a supervisor does that tells every process
+                os.kill(worker, signal.SIGTERM)  # as a service manager does that signals every process
         if again:
             server.process.send_signal(signal.SIGINT)
-        assert statuses_in(until_closed(connection)) == [200, 503 if again else 200]
+        assert statuses_in(read_until_closed(connection)) == [200, 503 if again else 200]
         counted = "1 admitted, 0 denied, 1 dropped from the queue" if again else "2 admitted (1 after a wait), 0 denied"
-        told = f"stopping: 1 request in flight; Ctrl-C again drops them\nstopped: {counted}\n"
-        assert server.wait() == (0, "", told)
+        output = f"stopping: 1 request in flight; press Ctrl-C again to drop it\nstopped: {counted}\n"
+        assert server.wait() == (0, "", output)
 
 
-def test_a_terminals_ctrl_c_comes_to_the_workers_through_the_service_alone() -> None:
-    with serving(*TOGETHER) as server:
-        until(lambda: {os.getsid(worker) for worker in workers_of(server)} == workers_of(server))
+def test_workers_are_not_interrupted_by_the_terminal_directly() -> None:
+    with run_server(*FOUR_WORKERS) as server:
+        wait_until(lambda: {os.getsid(worker) for worker in find_workers(server)} == find_workers(server))
 
 
-def test_several_memories_are_refused() -> None:
+def test_several_workers_need_a_store() -> None:
     assert refused("serve", "--workers", "3", "--rate", "7/s") == (
-        "3 workers would grant each client 3 times 7/s, burst 5, since each has a memory of its own: "
-        "use --store embedded, which they share, or --workers 1\n"
+        "3 workers without a store would grant each client 3 times 7/s, burst 5: add --store embedded\n"
     )

@@ -58,7 +58,9 @@ CAUGHT: dict[str, Promise] = {
     "a proxy's mapped address is not unwrapped": WALK,
     "a mapped network is not unwrapped": WALK,
     "everybody may be a proxy": partial(
-        who.test_a_mistake_is_refused_with_what_it_is_the_rule_and_the_remedy, {"trusted_proxies": ["::/0"]}, "::/0 tr"
+        who.test_a_mistake_is_refused_with_what_it_is_the_rule_and_the_remedy,
+        {"trusted_proxies": ["::/0"]},
+        "a trusted proxy must not cover all addresses",
     ),
     "each address of a site is a client": SPELT,
     "neighbouring sites are one client": DIFFER,

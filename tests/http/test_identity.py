@@ -161,7 +161,7 @@ def test_a_key_holds_nothing_of_the_value_nor_a_hash_that_anyone_could_make() ->
 BAD_KEY = "key must be ip or header:NAME, such as header:X-API-Key, got "
 BAD_PROXY = "a trusted proxy must be an address or a CIDR such as 10.0.0.0/8, got "
 FORGED = " is what any client may claim: use ip, and name the proxies that you trust"
-EVERYBODY = " trusts everybody, so that any client could pick its key: name your proxies' network"
+ALL_ADDRESSES = "a trusted proxy must not cover all addresses, got "
 BAD_HOPS = "trusted_hops must be a whole number from 0 to 16, got "
 MISTAKES: list[tuple[Options, str]] = [
     ({"key": "cookie"}, f"{BAD_KEY}'cookie'"),
@@ -175,9 +175,9 @@ MISTAKES: list[tuple[Options, str]] = [
     ({"key": "header:X-Forwarded-For"}, f"X-Forwarded-For{FORGED}"),
     ({"key": "header:forwarded"}, f"forwarded{FORGED}"),
     ({"key": "header:X-Real-IP"}, f"X-Real-IP{FORGED}"),
-    ({"trusted_proxies": ["0.0.0.0/0"]}, f"0.0.0.0/0{EVERYBODY}"),
-    ({"trusted_proxies": ["10.0.0.0/8", "::/0"]}, f"::/0{EVERYBODY}"),
-    ({"trusted_proxies": ["::ffff:0:0/96"]}, f"::ffff:0:0/96{EVERYBODY}"),
+    ({"trusted_proxies": ["0.0.0.0/0"]}, f"{ALL_ADDRESSES}0.0.0.0/0: name the network of your proxies"),
+    ({"trusted_proxies": ["10.0.0.0/8", "::/0"]}, f"{ALL_ADDRESSES}::/0"),
+    ({"trusted_proxies": ["::ffff:0:0/96"]}, f"{ALL_ADDRESSES}::ffff:0:0/96"),
     ({"trusted_proxies": ["10.0.0.1/8"]}, f"{BAD_PROXY}'10.0.0.1/8' (10.0.0.1/8 has host bits set)"),
     ({"trusted_proxies": ["proxy.example"]}, f"{BAD_PROXY}'proxy.example' ("),
     ({"trusted_proxies": [""]}, f"{BAD_PROXY}'' ("),

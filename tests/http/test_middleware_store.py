@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ratelab import Decision, InputError
 from ratelab.errors import StoreError
-from ratelab.http.counters import Counts
+from ratelab.http.counters import CounterValues, Counts
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.http.prometheus import metrics_app
 from ratelab.stores.memory import Stats
@@ -167,9 +167,9 @@ def test_a_crowd_that_meets_a_dead_store_is_held_to_its_quota() -> None:
 # --- metrics
 
 
-def samples(*arguments: Any) -> dict[str, float]:
+def samples(values: CounterValues) -> dict[str, float]:
     """Return what `/metrics` says, each line by its name and its last label."""
-    page = call(metrics_app("gcra", *arguments), path="/metrics").body.decode()
+    page = call(metrics_app("gcra", lambda: values), path="/metrics").body.decode()
     families = text_string_to_metric_families(page)
     lines = [sample for family in families for sample in family.samples]
     return {" ".join([line.name, *list(line.labels.values())[-1:]]): line.value for line in lines}
@@ -177,7 +177,7 @@ def samples(*arguments: Any) -> dict[str, float]:
 
 def test_metrics_tell_of_the_store_what_a_limiter_with_a_store_has_seen() -> None:
     limiter = broken(Flaky())
-    told = samples(Counts(unavailable=7), lambda: limiter.stats, lambda: limiter.health)
+    told = samples(CounterValues(Counts(unavailable=7), limiter.stats, limiter.health))
     assert told.get("ratelab_requests_total unavailable") == 7
     assert {name: value for name, value in told.items() if name.startswith("ratelab_store")} == {
         "ratelab_store_up": 0,
@@ -187,6 +187,6 @@ def test_metrics_tell_of_the_store_what_a_limiter_with_a_store_has_seen() -> Non
 
 
 def test_metrics_of_a_limiter_in_memory_tell_nothing_of_a_store() -> None:
-    told = samples(Counts(), lambda: Stats(2, 0, 0))
+    told = samples(CounterValues(Counts(), Stats(2, 0, 0)))
     assert told["ratelab_keys"] == 2
     assert not [name for name in told if name.startswith("ratelab_store")]

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from time import monotonic
 
 import pytest
-from serve_process import gone, until
+from serve_process import has_exited, wait_until
 
 from ratelab.errors import InputError
 from ratelab.stores.valkey import server as module
@@ -89,7 +89,7 @@ def test_a_terminals_ctrl_c_comes_to_its_process_first(url: str) -> None:
 def test_it_is_started_again_when_it_has_died(url: str) -> None:
     before = pid_of(url)
     os.kill(before, signal.SIGKILL)
-    until(lambda: gone(before) and answers(url))
+    wait_until(lambda: has_exited(before) and answers(url))
     assert pid_of(url) != before
 
 
@@ -98,8 +98,8 @@ def test_a_keeper_that_has_died_is_replaced_at_the_same_place() -> None:
         assert keeper.look() is None
         before = pid_of(keeper.url)
         keeper._process.kill()
-        until(keeper.look)
-        until(lambda: gone(before) and answers(keeper.url))
+        wait_until(keeper.look)
+        wait_until(lambda: has_exited(before) and answers(keeper.url))
         assert (keeper.look(), ask(keeper.url, "DBSIZE")) == (None, ":0\r\n")
     assert not Path(keeper.url.removeprefix("unix://")).parent.exists()
 
@@ -113,7 +113,7 @@ def test_nothing_is_left_of_a_keeper_that_dies_last() -> None:
 def test_nothing_is_left_after_the_block() -> None:
     with embedded() as url:
         pid = pid_of(url)
-    assert gone(pid)
+    assert has_exited(pid)
     assert not Path(url.removeprefix("unix://")).parent.exists()
 
 
@@ -127,7 +127,7 @@ def test_nothing_is_left_when_its_process_ends_by_a_signal(number: int, forked: 
         try:
             pid = pid_of(url)
             holder.send_signal(number)
-            until(lambda: gone(pid) and not Path(url.removeprefix("unix://")).parent.exists())
+            wait_until(lambda: has_exited(pid) and not Path(url.removeprefix("unix://")).parent.exists())
         finally:
             if forked:
                 os.kill(int(child), signal.SIGKILL)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from unittest.mock import patch
 
 import pytest
-from serve_process import until
+from serve_process import wait_until
 from valkey_mutants import MOVED
 from valkey_servers import PLENTY, ask, calls, free_port, plenty, plenty_async, running
 
@@ -65,7 +65,7 @@ def clusters() -> Iterator[Clusters]:
         ask(pair.first.url, "CLUSTER", "ADDSLOTSRANGE", 0, MIDDLE - 1)
         ask(pair.second.url, "CLUSTER", "ADDSLOTSRANGE", MIDDLE, SLOTS - 1)
         ask(pair.first.url, "CLUSTER", "MEET", "127.0.0.1", pair.second.url.rpartition(":")[2], bus)
-        until(lambda: _knows(alone, 1) and all(_knows(server, 2) for server in pair))
+        wait_until(lambda: _knows(alone, 1) and all(_knows(server, 2) for server in pair))
         yield Clusters(alone, pair)
 
 
@@ -160,6 +160,6 @@ def test_the_node_that_the_url_names_may_die_and_the_others_are_asked(pair: Pair
         except StoreError:
             return False
 
-    until(lambda: decides(there[0]))
+    wait_until(lambda: decides(there[0]))
     assert all(decides(key) for key in there)
     limiter.close()

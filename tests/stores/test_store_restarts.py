@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from threading import Event, Thread
 
 import pytest
-from serve_process import until
+from serve_process import wait_until
 from valkey_servers import ask, running
 
 from ratelab.errors import StoreError
@@ -86,7 +86,7 @@ def under_load(url: str, resilient: bool) -> Iterator[Load]:
     thread = Thread(target=load.run)
     thread.start()
     try:
-        until(lambda: load.outcomes["denied"] > TASKS)
+        wait_until(lambda: load.outcomes["denied"] > TASKS)
         yield load
     finally:
         load.stop()
@@ -120,7 +120,7 @@ def test_each_loss_costs_a_burst_and_the_store_is_back_in_time(
         for _ in range(LOSSES):
             lose(server)
             lost, before = time.monotonic(), load.shared
-            until(lambda before=before: load.shared > before + 2 * TASKS)  # type: ignore[misc]
+            wait_until(lambda before=before: load.shared > before + 2 * TASKS)  # type: ignore[misc]
             assert time.monotonic() - lost < PROMISED
     local = BURST if resilient else 0
     assert load.unhandled == []

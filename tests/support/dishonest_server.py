@@ -12,7 +12,7 @@ from ratelab import MemoryLimiter, create
 from ratelab.http.app import ping_app
 from ratelab.http.asgi import Field, Message, Receive, Scope, Send
 from ratelab.http.middleware import RateLimitMiddleware
-from ratelab.http.server import listen, run, url_of
+from ratelab.http.server import format_url, listen, run
 
 RATE, BURST = "2/1.5s", 2
 
@@ -72,5 +72,5 @@ def run_dishonest_server() -> Iterator[str]:
 
 if __name__ == "__main__":
     listener = listen("127.0.0.1", 0)
-    print(f"{url_of(listener)}/ping", flush=True)  # noqa: T201  (`run_dishonest_server` reads it)
+    print(f"{format_url(listener)}/ping", flush=True)  # noqa: T201  (`run_dishonest_server` reads it)
     run(app, [listener])

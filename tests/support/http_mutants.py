@@ -61,11 +61,11 @@ IDENTITIES = {
     "a hop too far": _mutant(Identity, "_by_address", "self._hops - 1", "self._hops"),
     "garbage is stepped over": _mutant(Identity, "_first_untrusted", "is None or", "is not None and"),
     "a mapped address is not unwrapped": Mutant(
-        identity, "read_address", rewritten(addresses.read_address, "address.ipv4_mapped or ", "")
+        identity, "parse_address", rewritten(addresses.parse_address, "address.ipv4_mapped or ", "")
     ),
-    "a proxy's mapped address is not unwrapped": _mutant(addresses, "read_address", "address.ipv4_mapped or ", ""),
-    "a mapped network is not unwrapped": _mutant(addresses, "_network", "network.subnet_of(_MAPPED)", "False"),
-    "everybody may be a proxy": _mutant(addresses, "_network", "network.prefixlen == 0", "False"),
+    "a proxy's mapped address is not unwrapped": _mutant(addresses, "parse_address", "address.ipv4_mapped or ", ""),
+    "a mapped network is not unwrapped": _mutant(addresses, "_parse_network", "network.subnet_of(_MAPPED)", "False"),
+    "everybody may be a proxy": _mutant(addresses, "_parse_network", "network.prefixlen == 0", "False"),
     "each address of a site is a client": Mutant(
         identity, "client_bytes", rewritten(addresses.client_bytes, "packed[:8]", "packed")
     ),

@@ -125,9 +125,9 @@ ANSWERS = {
     "a failure is counted as a denial": _call("counts.unavailable += 1", "counts.denied += 1"),
     "a failure is not answered": _call("except StoreError", "except ZeroDivisionError"),
     "who blocks is let in": _mutant(Guard, "of", 'getattr(limiter, "blocking", False)', "False"),
-    "a store that is down is told up": _mutant(prometheus, "_of_store", "int(health.up)", "1"),
+    "a store that is down is told up": _mutant(prometheus, "_collect_store_health", "int(health.up)", "1"),
     "metrics leave the unavailable out": _mutant(
-        prometheus.Gathered, "collect", '"unavailable": counts.unavailable,', ""
+        prometheus.CounterCollector, "collect", '"unavailable": counts.unavailable,', ""
     ),
 }
 """Mistakes in what a client and an operator are told."""

