@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from custom_algorithms import TOLL
 from hypothesis import settings
-from trace_reading import Read, both_ways
+from trace_reading import Read, read_both_ways
 
 from ratelab import MemoryLimiter
 from ratelab.algorithms import available, find
@@ -88,7 +88,7 @@ def read(tmp_path: Path) -> Read:
     def read(content: bytes, **options: Any) -> Trace:
         path = tmp_path / "trace"
         path.write_bytes(content)
-        return both_ways([path], TraceOptions(**options))
+        return read_both_ways([path], TraceOptions(**options))
 
     return read
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from glob import glob, has_magic
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -87,25 +89,47 @@ def comparison_options(command: Command) -> Command:
     return command
 
 
-_FORMATS = {
+class TraceFormat(click.ParamType[str]):
+    """The name of a trace format. The names are imported when they are needed, so that other commands start fast."""
+
+    name = "format"
+
+    def __init__(self, *more_formats: str) -> None:
+        self._more_formats = more_formats
+
+    def _load_choice(self) -> click.Choice[str]:
+        from ratelab.lab.traces.formats import TRACE_FORMATS
+
+        return click.Choice([*TRACE_FORMATS, *self._more_formats])
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name; raise click's usage error if it is unknown."""
+        return self._load_choice().convert(value, param, ctx)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        """Return the list of names for `--help`."""
+        return self._load_choice().get_metavar(param, ctx)
+
+
+_FORMAT_HELP = {
     "log": "log: Apache or nginx, common or combined",
-    "recording": "recording: what `ratelab serve --record` wrote",
+    "recording": "recording: a file written by `ratelab serve --record`",
 }
 
 
 def trace_options(*more_formats: str) -> Callable[[Command], Command]:
-    """Add what `lab.traces.TraceOptions` takes to a command that reads traces, in `more_formats`, too."""
+    """Add the options of `lab.traces.TraceOptions` to a command; `--format` also accepts `more_formats`."""
     options = (
         click.option(
-            "--key", default="ip", show_default=True, metavar="FIELD", help="The field that says who the client is."
+            "--key", default="ip", show_default=True, metavar="FIELD", help="The field that identifies the client."
         ),
         click.option(
             "--format",
             "trace_format",
-            type=click.Choice(["auto", "log", "jsonl", "csv", "parquet", *more_formats]),
+            type=TraceFormat(*more_formats),
             default="auto",
             show_default=True,
-            help="; ".join(_FORMATS[name] for name in ("log", *more_formats)) + ".",
+            help="; ".join(_FORMAT_HELP[name] for name in ("log", *more_formats)) + ".",
         ),
         click.option(
             "--time", "time_field", metavar="FIELD", help="JSON lines, CSV, Parquet: the field that holds the time."
@@ -119,9 +143,9 @@ def trace_options(*more_formats: str) -> Callable[[Command], Command]:
             type=click.Choice(["spread", "start"]),
             default="spread",
             show_default=True,
-            help="Where requests stand if the trace tells only whole seconds: spread over theirs, or all at its start.",
+            help="If all times are whole seconds: spread requests over their second, or keep them at its start.",
         ),
-        click.option("--strict", is_flag=True, help="Refuse a trace with a line that cannot be read."),
+        click.option("--strict", is_flag=True, help="Reject a trace with a line that cannot be parsed."),
     )
 
     def add(command: Command) -> Command:
@@ -130,6 +154,21 @@ def trace_options(*more_formats: str) -> Callable[[Command], Command]:
         return command
 
     return add
+
+
+def expand_paths(paths: Sequence[str]) -> list[str]:
+    """Return the files that arguments name, each once; `*`, `?`, `[]` and `**` match paths, which are sorted.
+
+    Raises `InputError` for a pattern that matches nothing.
+    """
+    files: dict[str, None] = {}
+    for path in paths:
+        is_pattern = has_magic(path) and not Path(path).exists()
+        matches = sorted(glob(path, recursive=True)) if is_pattern else [path]  # noqa: PTH207  (a path may be absolute)
+        if not matches:
+            raise InputError(f"no file matches {path}: check the pattern")
+        files |= dict.fromkeys(matches)
+    return list(files)
 
 
 def selected_algorithms(names: Sequence[str], default: Sequence[str]) -> list[type[Algorithm]]:

@@ -68,10 +68,10 @@ _LARGE = 50_000_000
 
 def read_watched(paths: Sequence[str], options: TraceOptions) -> Trace:
     """Read files as `lab.traces.read_traces` does, with a bar if it takes long."""
-    from ratelab.lab.traces import arrow_installed, read_traces, stored_size
+    from ratelab.lab.traces import is_arrow_installed, read_traces, sum_file_sizes
 
-    size = stored_size(paths)
-    if size and size >= _LARGE and not arrow_installed():
+    size = sum_file_sizes(paths)
+    if size and size >= _LARGE and not is_arrow_installed():
         click.echo(f"to read traces of this size faster, {install_hint('logs')}", err=True)
     with LateProgress("reading", size) as progress:
         return read_traces(paths, options, progress)

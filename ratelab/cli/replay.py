@@ -1,4 +1,4 @@
-"""`ratelab replay`: recorded traffic through the algorithms."""
+"""`ratelab replay`: replay recorded traffic through the algorithms."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ratelab.cli.options import comparison_options, selected_algorithms, trace_options
+from ratelab.cli.options import comparison_options, expand_paths, selected_algorithms, trace_options
 from ratelab.cli.progress import read_watched
 from ratelab.errors import InputError
 
@@ -18,11 +18,19 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("traces", nargs=-1, required=True, metavar="TRACE...")
-@click.option("--rate", metavar="RATE", help="What every client is granted, such as 100/min.")
-@click.option("--burst", type=click.IntRange(min=1), help="How much may come at once; by default as the rate says.")
+@click.option("--rate", metavar="RATE", help="Quota of each client, such as 100/min.")
+@click.option(
+    "--burst", type=click.IntRange(min=1), help="Requests admitted at once; by default the count of the rate."
+)
 @comparison_options
 @trace_options("recording")
-@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Most denied clients to tell.")
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="How many of the most-denied clients to list.",
+)
 def replay(
     traces: tuple[str, ...],
     rate: str | None,
@@ -38,31 +46,31 @@ def replay(
     top: int,
     **wanted: Any,
 ) -> None:
-    """Replay TRACEs, as one, through every algorithm, as if each client had been granted --rate.
+    """Replay TRACEs, merged into one, through every algorithm, with the quota --rate for each client.
 
-    A TRACE is an access log, JSON lines or CSV, plain or packed by gzip or zstd, or Parquet; - is standard input, and
-    'logs/*.gz' whatever it matches. Without --algo, the usual five.
-    A recording brings its own quota and is replayed through its own algorithm too: exit status 1 if that decides
-    otherwise than it did live.
+    A TRACE is an access log, JSON lines, CSV (plain or compressed with gzip or zstd) or Parquet; - is standard input,
+    and a pattern such as 'logs/*.gz' is every file that matches. Without --algo, five algorithms are compared.
+    A recording has its own quota, and its own algorithm is replayed as well: the exit status is 1 if that makes other
+    decisions than the live service.
     """
     from ratelab.cli.output import Output
-    from ratelab.lab.traces import TraceOptions, expanded
+    from ratelab.lab.traces import TraceOptions
 
-    paths = expanded(traces)
+    paths = expand_paths(traces)
     output = Output(tuple(paths), **wanted)
     if trace_format == "recording":
         if rate is not None or burst is not None:
-            raise InputError("a recording brings its own quota: leave out --rate and --burst")
+            raise InputError("a recording has its own quota: leave out --rate and --burst")
         if key != "ip" or time_field or cost_field or strict:
-            raise InputError("a recording has fields of its own: leave out --key, --time, --cost and --strict")
+            raise InputError("a recording has fixed fields: leave out --key, --time, --cost and --strict")
         if len(paths) > 1:
-            raise InputError(f"a recording is replayed by itself, got {len(paths)} files: give one at a time")
+            raise InputError(f"only one recording can be replayed at a time, got {len(paths)}: name one file")
         _replay_recording(paths[0], algorithms, output, top)
         return
     if rate is None:
         raise InputError(
-            "--rate is missing: say what every client is granted, such as --rate 100/min; a recording says it itself, "
-            "with --format recording"
+            "missing --rate: give the quota of each client, such as --rate 100/min; "
+            "a recording has its own, with --format recording"
         )
     from ratelab.quota import Quota
 
@@ -77,7 +85,7 @@ def _replay_traces(
     from ratelab.cli.output import deliver
     from ratelab.cli.progress import LateProgress
     from ratelab.lab.comparison import compare
-    from ratelab.lab.traces import called_together, printable
+    from ratelab.lab.traces import format_paths, make_printable
     from ratelab.report.summary import Run
     from ratelab.report.trace_notes import reading_notes, reading_object
 
@@ -85,8 +93,8 @@ def _replay_traces(
     read = read_watched(paths, options)
     with LateProgress("replaying", output.work(len(read.traffic) * (len(classes) + 1))) as progress:
         comparison = compare(quota, read.traffic, classes, progress, **output.needs)
-    source = {"trace": ", ".join(map(printable, paths)), **reading_object(read)}
-    title = f"{called_together(paths)}, read as {read.format}"
+    source = {"trace": ", ".join(map(make_printable, paths)), **reading_object(read)}
+    title = f"{format_paths(paths)}, read as {read.format}"
     deliver([Run(comparison, source, title, reading_notes(read, options.within_second), top)], output)
 
 
@@ -96,11 +104,11 @@ def _replay_recording(trace: str, algorithms: tuple[str, ...], output: Output, t
     from ratelab.cli.progress import LateProgress
     from ratelab.lab.comparison import compare
     from ratelab.lab.recording import read_recording
-    from ratelab.lab.traces import called_together, printable, stored_size
+    from ratelab.lab.traces import format_path, make_printable, sum_file_sizes
     from ratelab.report.summary import Run
     from ratelab.report.trace_notes import recording_notes, recording_object
 
-    with LateProgress("reading", stored_size([trace])) as progress:
+    with LateProgress("reading", sum_file_sizes([trace])) as progress:
         recording = read_recording(trace, progress)
     classes = selected_algorithms(algorithms, COMPARED)
     if recording.algorithm not in (one.name for one in classes):
@@ -111,8 +119,8 @@ def _replay_recording(trace: str, algorithms: tuple[str, ...], output: Output, t
         )
     replayed = comparison.decisions[recording.algorithm]
     verdict = recording_object(recording, replayed)
-    source = {"trace": printable(trace), "format": "recording", "recording": verdict}
-    title = f"{called_together([trace])}, a recording"
+    source = {"trace": make_printable(trace), "format": "recording", "recording": verdict}
+    title = f"{format_path(trace)}, a recording"
     deliver([Run(comparison, source, title, recording_notes(recording, replayed), top)], output)
     if verdict["differing"]:
         raise SystemExit(1)

@@ -1,4 +1,4 @@
-"""`ratelab sample`: a synthetic access log, to try things on."""
+"""`ratelab sample`: write a synthetic access log."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import click
 @click.option("--rate", default="100/s", show_default=True, metavar="RATE", help="Requests of all clients together.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=42, show_default=True)
 def sample(file: str, lines: int, clients: int, rate: str, seed: int) -> None:
-    """Write FILE, a log in the combined format: random arrivals, and few clients that ask for most (Zipf 1.1).
+    """Write FILE, a log in the combined format: random arrivals; a few clients send most of the requests (Zipf 1.1).
 
-    The same options write the same lines. /dev/stdout is a file, too.
+    The same options write the same lines. To write to standard output, name /dev/stdout.
     """
     from ratelab.cli.progress import LateProgress
     from ratelab.lab.traces.synthetic import sample_lines

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ratelab.cli.options import comparison_options, selected_algorithms
+from ratelab.cli.options import comparison_options, expand_paths, selected_algorithms
 
 
 @click.command()
@@ -40,10 +40,9 @@ def simulate(
     from ratelab.cli.progress import LateProgress
     from ratelab.lab.comparison import compare
     from ratelab.lab.scenarios import load_scenario
-    from ratelab.lab.traces import expanded
     from ratelab.report.summary import Run
 
-    paths = tuple(path for one in scenarios for path in expanded([one]))
+    paths = tuple(path for one in scenarios for path in expand_paths([one]))
     output = Output(paths, **wanted)
     with LateProgress("drawing traffic", None):
         loaded = [load_scenario(path, rate, burst, seed) for path in paths]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ratelab.cli.options import ALGORITHMS_OPTION, PLOT, THEME, once, selected_algorithms, trace_options
+from ratelab.cli.options import ALGORITHMS_OPTION, PLOT, THEME, expand_paths, once, selected_algorithms, trace_options
 from ratelab.cli.progress import LateProgress, read_watched
 from ratelab.errors import InputError
 
@@ -101,13 +101,13 @@ def _traffic(sources: tuple[str, ...], options: TraceOptions) -> tuple[Asked, di
             scenario = load_scenario(sources[0])
         told = {"scenario": scenario.name, "seed": scenario.seed}
         return scenario.traffic, told, (f"{scenario.name}: {scenario.description}",)
-    from ratelab.lab.traces import called_together, expanded, printable
+    from ratelab.lab.traces import format_paths, make_printable
     from ratelab.report.trace_notes import reading_notes, reading_object
 
-    paths = expanded(sources)
+    paths = expand_paths(sources)
     read = read_watched(paths, options)
-    title = f"{called_together(paths)}, read as {read.format}"
-    told = {"trace": ", ".join(map(printable, paths)), **reading_object(read)}
+    title = f"{format_paths(paths)}, read as {read.format}"
+    told = {"trace": ", ".join(map(make_printable, paths)), **reading_object(read)}
     return read.traffic, told, (title, *reading_notes(read, options.within_second))
 
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from ratelab.errors import InputError, short_repr
 from ratelab.lab.decisions import DECISION, Decisions
-from ratelab.lab.traces import printable
-from ratelab.lab.traces.files import MAX_LINE_CHARS, LineError, called, read_lines
+from ratelab.lab.traces import format_path, make_printable
+from ratelab.lab.traces.batches import LineError
+from ratelab.lab.traces.files import MAX_LINE_CHARS, read_lines
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import NEVER, Decision
 from ratelab.quota import LARGEST, Quota
@@ -54,7 +55,7 @@ def read_recording(path: str, progress: Callable[[int], None] | None = None) -> 
     A last line that was cut off, as when the service was killed, is left out. `progress` is called now and then with
     how many more bytes have been read. Raises `InputError` for any other line that is not as it was written.
     """
-    file = called(path)
+    file = format_path(path)
     try:
         lines = read_lines(path, progress)
         algorithm, quota = _head(next(lines, (1, ""))[1])
@@ -125,7 +126,7 @@ class _Rows:
     def traffic(self) -> Traffic:
         """Return the requests."""
         times, costs, clients = (np.frombuffer(column, np.int64) for column in (*self.numbers[:2], self.clients))
-        names = tuple(map(printable, self.index))
+        names = tuple(map(make_printable, self.index))
         duration = max(int(times[-1] - times[0]), 1)
         return Traffic(times - times[0], clients, costs, names, np.arange(len(names)), duration, int(times[0]))
 

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from timing import Figure, rate_figure, time_in_turn
 
-from ratelab.lab.traces import arrow_installed, read_traces
+from ratelab.lab.traces import is_arrow_installed, read_traces
 from ratelab.lab.traces.synthetic import sample_lines
 from ratelab.quota import Quota
 
@@ -29,7 +29,7 @@ def read() -> Iterator[Figure]:
         for name, path in _write_traces(Path(folder)):
             if name != "Parquet":
                 yield _measure(f"{name}, plain", path, columnar=False)
-            if arrow_installed():
+            if is_arrow_installed():
                 yield _measure(f"{name}, Arrow", path, columnar=True)
 
 
@@ -72,8 +72,9 @@ def _write_traces(folder: Path) -> Iterator[tuple[str, Path]]:
         path = folder / f"{name}.{'gz' if name == 'gzip log' else 'txt'}"
         path.write_bytes(text)
         yield name, path
-    if arrow_installed():
-        from ratelab.lab.traces.arrow import write_parquet
+    if is_arrow_installed():
+        import pyarrow as pa
+        from pyarrow.parquet import write_table
 
-        write_parquet(str(folder / "parquet"), {"time": times, "ip": names})
+        write_table(pa.table({"time": times, "ip": names}), folder / "parquet")
         yield "Parquet", folder / "parquet"

@@ -142,7 +142,7 @@ def test_a_recording_brings_its_own_quota(tmp_path: Path) -> None:
         told_off = refused("replay", tmp_path / "live.jsonl", "--format", "recording", option, "5")
         assert "leave out --rate and --burst" in told_off
     assert "add --format recording" in refused("replay", tmp_path / "live.jsonl", "--rate", "2/s")
-    assert "--rate is missing" in refused("replay", tmp_path / "live.jsonl")
+    assert "missing --rate: give the quota" in refused("replay", tmp_path / "live.jsonl")
 
 
 class FullDisk(io.StringIO):

@@ -1,4 +1,4 @@
-"""`ratelab replay`: recorded traffic through the algorithms, who was denied, and what may be asked of it."""
+"""`ratelab replay`: its report, most denied clients and options."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
-from access_log_lines import CROWD, SECOND, START, line, log
+from access_log_lines import CROWD, START, format_line, write_log
 from cli_runner import shown, told
 
 from ratelab.algorithms import COMPARED
+from ratelab.quota import NS_PER_S
 
 
-def test_the_report_says_what_was_read_what_was_granted_and_what_became_of_it(
+def test_the_report_has_the_trace_the_quota_and_every_algorithm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log(tmp_path, CROWD)
+    write_log(tmp_path, CROWD)
     monkeypatch.chdir(tmp_path)
     lines = shown("replay", "access.log", "--rate", "10/min", "--burst", "5").splitlines()
     assert lines[:4] == [
@@ -24,13 +25,13 @@ def test_the_report_says_what_was_read_what_was_granted_and_what_became_of_it(
         "quota for each client: 10/min, burst 5 (window 30s)",
         "45 lines from 2015-05-17 10:05:00 UTC on",
     ]
-    assert [name for name in COMPARED if not any(one.startswith(f"{name} ") for one in lines)] == []
+    assert [name for name in COMPARED if not any(line.startswith(f"{name} ") for line in lines)] == []
     assert max(map(len, lines)) <= 80
     assert "\x1b" not in "".join(lines)
 
 
-def test_json_is_one_object_of_the_names_agreed(tmp_path: Path) -> None:
-    path = log(tmp_path, CROWD)
+def test_json_is_one_object_with_stable_names(tmp_path: Path) -> None:
+    path = write_log(tmp_path, CROWD)
     found = told("replay", path, "--rate", "10/min", "--burst", "5")
     results = found.pop("results")
     assert found == {
@@ -58,41 +59,41 @@ def test_json_is_one_object_of_the_names_agreed(tmp_path: Path) -> None:
     ]
 
 
-def test_the_share_of_clients_ever_denied_and_the_most_denied_are_told(tmp_path: Path) -> None:
-    text = shown("replay", log(tmp_path, CROWD), "--rate", "10/min", "--burst", "5", "--algo", "sliding-log")
+def test_the_report_has_the_share_of_denied_clients_and_the_most_denied(tmp_path: Path) -> None:
+    text = shown("replay", write_log(tmp_path, CROWD), "--rate", "10/min", "--burst", "5", "--algo", "sliding-log")
     assert "Of 4 clients, denied at least once: 2 (50 %) by sliding-log." in text
-    head, *most_denied = (one.split() for one in text.splitlines()[-3:])
+    head, *most_denied = (line.split() for line in text.splitlines()[-3:])
     assert head == ["client", "offered", "log"]
     assert most_denied == [["192.0.2.1", "30", "25"], ["192.0.2.2", "10", "5"]]
 
 
-def test_a_small_share_of_clients_is_told_alike_in_the_table_and_in_words(tmp_path: Path) -> None:
-    crowd = [line(f"10.0.{n // 250}.{n % 250}", "05:00") for n in range(20_001)]
-    text = shown("replay", log(tmp_path, [*crowd, crowd[0]]), "--rate", "1/min", "--algo", "sliding-log")
+def test_a_small_share_of_clients_is_the_same_in_table_and_text(tmp_path: Path) -> None:
+    crowd = [format_line(f"10.0.{n // 250}.{n % 250}", "05:00") for n in range(20_001)]
+    text = shown("replay", write_log(tmp_path, [*crowd, crowd[0]]), "--rate", "1/min", "--algo", "sliding-log")
     assert "1 (0.005 %) by sliding-log." in text
     assert " 0.005%" in text
 
 
-def test_what_all_algorithms_agree_on_is_not_laid_at_the_door_of_one(tmp_path: Path) -> None:
-    path = log(tmp_path, [line("192.0.2.1", "05:00")] * 3)
+def test_a_finding_common_to_all_algorithms_names_none_of_them(tmp_path: Path) -> None:
+    path = write_log(tmp_path, [format_line("192.0.2.1", "05:00")] * 3)
     text = shown("replay", path, "--rate", "1/min", "--algo", "token-bucket", "--algo", "gcra")
     assert "Every algorithm denied 2 of 3 requests." in text
     assert "Every algorithm denied the one client at least once." in text
 
 
-def test_a_trace_in_which_nobody_is_denied_names_nobody(tmp_path: Path) -> None:
-    text = shown("replay", log(tmp_path, CROWD), "--rate", "100/s")
+def test_no_client_is_listed_if_none_is_denied(tmp_path: Path) -> None:
+    text = shown("replay", write_log(tmp_path, CROWD), "--rate", "100/s")
     assert "most denied" not in text
     assert "All 45 requests were admitted" in text
 
 
 @pytest.mark.parametrize(("top", "names"), [("1", ["192.0.2.1"]), ("2", ["192.0.2.1", "192.0.2.2"])])
-def test_top_says_how_many_clients_to_tell_of(tmp_path: Path, top: str, names: list[str]) -> None:
-    path = log(tmp_path, CROWD)
+def test_top_sets_the_number_of_clients_listed(tmp_path: Path, top: str, names: list[str]) -> None:
+    path = write_log(tmp_path, CROWD)
     found = told("replay", path, "--rate", "10/min", "--burst", "5", "--top", top)
     assert [[row["client"] for row in result["per_client"]] for result in found["results"]] == [names] * 5
     text = shown("replay", path, "--rate", "10/min", "--burst", "5", "--top", top)
-    assert [one.split()[0] for one in text.splitlines() if one.startswith("192.")] == names
+    assert [line.split()[0] for line in text.splitlines() if line.startswith("192.")] == names
 
 
 # --- options
@@ -102,38 +103,40 @@ def test_top_says_how_many_clients_to_tell_of(tmp_path: Path, top: str, names: l
     ("key", "clients"),
     [("ip", ["192.0.2.7", "192.0.2.8"]), ("path", ["/a", "/b"]), ("user", ["bob", "eve"]), ("method", ["GET"])],
 )
-def test_key_says_what_a_client_is(tmp_path: Path, key: str, clients: list[str]) -> None:
-    path = log(tmp_path, [line("192.0.2.7", "05:00", "/a?q=1", "bob"), line("192.0.2.8", "05:00", "/b", "eve")])
+def test_key_names_the_field_that_identifies_clients(tmp_path: Path, key: str, clients: list[str]) -> None:
+    path = write_log(
+        tmp_path, [format_line("192.0.2.7", "05:00", "/a?q=1", "bob"), format_line("192.0.2.8", "05:00", "/b", "eve")]
+    )
     found = told("replay", path, "--rate", "1/s", "--key", key)
     assert sorted(row["client"] for row in found["results"][0]["per_client"]) == clients
 
 
-def test_fields_of_other_names_can_be_named(tmp_path: Path) -> None:
-    (tmp_path / "trace.csv").write_text("begun,who,size\n1000,ann,3\n1500,ann,3\n")
-    options = ["--key", "who", "--time", "begun", "--time-unit", "ms", "--cost", "size", "--format", "csv"]
+def test_options_name_the_fields_of_a_csv_file(tmp_path: Path) -> None:
+    (tmp_path / "trace.csv").write_text("started,user,size\n1000,ann,3\n1500,ann,3\n")
+    options = ["--key", "user", "--time", "started", "--time-unit", "ms", "--cost", "size", "--format", "csv"]
     found = told("replay", tmp_path / "trace.csv", "--rate", "2/s", "--burst", "4", "--algo", "gcra", *options)
     (result,) = found["results"]
     assert (result["admitted"], result["peak_in_window"], found["duration"]) == (1, 3, 0.5)
 
 
 @pytest.mark.parametrize("name", ["events.csv", "events.jsonl"])
-def test_events_tell_the_time_of_the_clock(tmp_path: Path, name: str) -> None:
-    path = log(tmp_path, [line("192.0.2.7", "05:00")] * 2)
+def test_events_have_the_time_of_the_clock(tmp_path: Path, name: str) -> None:
+    path = write_log(tmp_path, [format_line("192.0.2.7", "05:00")] * 2)
     shown("replay", path, "--rate", "1/s", "--algo", "gcra", "--events", tmp_path / name)
     written = (tmp_path / name).read_text()
-    assert [str(START + half) in row for half, row in zip((0, SECOND // 2), written.splitlines()[-2:], strict=True)]
+    assert [str(START + half) in row for half, row in zip((0, NS_PER_S // 2), written.splitlines()[-2:], strict=True)]
     assert written.startswith("at_ns,client,cost," if name.endswith(".csv") else f'{{"at_ns": {START}, "client":')
 
 
-def test_the_csv_table_says_which_trace_it_is_of(tmp_path: Path) -> None:
-    path = log(tmp_path, CROWD)
+def test_the_csv_table_names_its_trace(tmp_path: Path) -> None:
+    path = write_log(tmp_path, CROWD)
     shown("replay", path, "--rate", "1/s", "--csv", tmp_path / "table.csv", "--timeline")
     head, *rows = (tmp_path / "table.csv").read_text().splitlines()
     assert head.startswith("trace,algorithm,offered,")
     assert [row.split(",")[:2] for row in rows] == [[str(path), name] for name in COMPARED]
 
 
-def test_a_name_that_is_a_trick_is_printed_as_text(tmp_path: Path) -> None:
+def test_markup_and_escapes_in_a_name_are_printed_as_text(tmp_path: Path) -> None:
     names = ["[bold]a[/]", "\x1b[2Jb", "c" * 300]
     (tmp_path / "trace.jsonl").write_text("".join(json.dumps({"time": 1, "ip": name}) + "\n" for name in names * 2))
     text = shown("replay", tmp_path / "trace.jsonl", "--rate", "1/min")

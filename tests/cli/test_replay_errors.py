@@ -1,4 +1,4 @@
-"""What `ratelab replay` refuses: bad traces, bad options and files that are not there, each in one line."""
+"""Errors of `ratelab replay`: invalid traces, invalid options and missing files, in one line each."""
 
 from __future__ import annotations
 
@@ -6,47 +6,47 @@ from pathlib import Path
 
 import pytest
 from cli_runner import refused
-from invalid_traces import BAD_TRACES, GOOD, BadTrace
+from invalid_traces import INVALID_TRACES, VALID_LINE, InvalidTrace
 
 from ratelab.lab.traces.formats import TIME_UNITS, TRACE_FORMATS, WITHIN_SECOND
 
 
-def spoken_by_click(bad: BadTrace) -> bool:
-    """Say whether the command line itself refuses the options, with its usage."""
+def is_rejected_by_click(invalid: InvalidTrace) -> bool:
+    """Return whether the command line rejects the options before the trace is read."""
     choices = {"format": TRACE_FORMATS, "unit": TIME_UNITS, "within_second": WITHIN_SECOND}
-    return any(option in choices and value not in choices[option] for option, value in bad.options.items())
+    return any(option in choices and value not in choices[option] for option, value in invalid.options.items())
 
 
-REFUSED = {name: bad for name, bad in BAD_TRACES.items() if not spoken_by_click(bad)}
+ACCEPTED_OPTIONS = {name: invalid for name, invalid in INVALID_TRACES.items() if not is_rejected_by_click(invalid)}
 
 
-def as_options(bad: BadTrace) -> list[str]:
+def to_arguments(invalid: InvalidTrace) -> list[str]:
     names = {"unit": "time-unit", "within_second": "within-second"}
-    given = [(f"--{names.get(name, name)}", value) for name, value in bad.options.items()]
-    return [word for name, value in given for word in ([name] if value is True else [name, str(value)])]
+    options = [(f"--{names.get(name, name)}", value) for name, value in invalid.options.items()]
+    return [word for name, value in options for word in ([name] if value is True else [name, str(value)])]
 
 
-@pytest.mark.parametrize("bad", REFUSED.values(), ids=REFUSED.keys())
-def test_a_bad_trace_is_one_line_and_leaves_nothing_behind(tmp_path: Path, bad: BadTrace) -> None:
+@pytest.mark.parametrize("invalid", ACCEPTED_OPTIONS.values(), ids=ACCEPTED_OPTIONS.keys())
+def test_an_invalid_trace_is_a_one_line_error_and_leaves_no_file(tmp_path: Path, invalid: InvalidTrace) -> None:
     path = tmp_path / "trace"
-    path.write_bytes(bad.content)
+    path.write_bytes(invalid.content)
     files = ["--csv", f"{tmp_path}/table.csv", "--events", f"{tmp_path}/events.csv"]
-    message = refused("replay", path, "--rate", "1/s", *files, *as_options(bad))
+    message = refused("replay", path, "--rate", "1/s", *files, *to_arguments(invalid))
     assert message.startswith(f"{path}:")
-    assert bad.says in message
+    assert invalid.message in message
     assert len(message) < 600
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_opened_is_a_one_line_error(tmp_path: Path) -> None:
     assert "No such file or directory" in refused("replay", tmp_path / "no.log", "--rate", "1/s")
     assert "it cannot be " in refused("replay", tmp_path, "--rate", "1/s")
     assert "File name too long" in refused("replay", "x" * 300, "--rate", "1/s")
-    assert refused("replay", "-", "--rate", "1/s").startswith("standard input: it holds no lines")
+    assert refused("replay", "-", "--rate", "1/s").startswith("standard input: it has no lines")
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         (["--rate", "100"], "rate must look like 2/s, 100/min or 5/2.5s, got '100'"),
         (["--rate", ""], "rate must look like"),
@@ -55,9 +55,9 @@ def test_what_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
         (["--rate", "1/s", "--burst", "2000000"], "sliding-log keeps the time of every admission"),
     ],
 )
-def test_a_bad_option_is_one_line(tmp_path: Path, options: list[str], says: str) -> None:
-    (tmp_path / "a.log").write_bytes(GOOD)
-    assert says in refused("replay", tmp_path / "a.log", *options)
+def test_an_invalid_value_is_a_one_line_error(tmp_path: Path, options: list[str], message: str) -> None:
+    (tmp_path / "a.log").write_bytes(VALID_LINE)
+    assert message in refused("replay", tmp_path / "a.log", *options)
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def test_a_bad_option_is_one_line(tmp_path: Path, options: list[str], says: str)
         ["--rate", "1/s", "--time-unit", "min"],
     ],
 )
-def test_an_option_of_the_wrong_kind_is_one_line(tmp_path: Path, options: list[str]) -> None:
-    (tmp_path / "a.log").write_bytes(GOOD)
+def test_a_value_of_the_wrong_type_is_a_one_line_error(tmp_path: Path, options: list[str]) -> None:
+    (tmp_path / "a.log").write_bytes(VALID_LINE)
     option, value = options[-2:]
-    said = refused("replay", tmp_path / "a.log", *options)
-    assert said.startswith(f"{option}: ")
-    assert f"{value!r} is not one of" in said or f"{value} is not a whole number >= 1" in said
+    message = refused("replay", tmp_path / "a.log", *options)
+    assert message.startswith(f"{option}: ")
+    assert f"{value!r} is not one of" in message or f"{value} is not a whole number >= 1" in message

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from access_log_lines import CROWD, log
+from access_log_lines import CROWD, write_log
 from cli_runner import BURST, refused, shown, told
 
 from ratelab.algorithms import COMPARED, find
@@ -55,7 +55,7 @@ def test_the_table_has_a_row_for_each_quota_and_a_column_for_each_algorithm() ->
 
 
 def test_json_and_csv_tell_the_same(tmp_path: Path) -> None:
-    trace = log(tmp_path, CROWD)
+    trace = write_log(tmp_path, CROWD)
     quotas_asked = ("--rate", "10/min,20/min", "--burst", "5", "--algo", "sliding-log")
     found = told("sweep", trace, *quotas_asked, "--csv", tmp_path / "table.csv")
     results = found.pop("results")

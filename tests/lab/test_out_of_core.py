@@ -19,8 +19,7 @@ from ratelab.algorithms import COMPARED, find
 from ratelab.lab import counter_estimate, spill, windows
 from ratelab.lab.spill import Gathering
 from ratelab.lab.sweep import built, quotas, sweep
-from ratelab.lab.traces import TraceOptions, read_trace
-from ratelab.lab.traces import reader as traces
+from ratelab.lab.traces import TraceOptions, read_trace, reader
 
 SIZES = (1, 7, 1000)
 
@@ -106,8 +105,8 @@ MUTANTS = {
     "requests of one time overtake each other": (spill, "_next_of", '"left"', '"right"'),
     "a window forgets what came before": (windows, "_turned", "held[keys[firsts]] = sums[lasts]", "pass"),
     "a request leaves as the next one comes": (windows, "_turned", '- length, "right"', "- length"),
-    "a second ends with a part": (traces, "spread", "if times[-1] != second", "if False"),
-    "a second begins with a part": (traces, "spread", "if times[0] == second", "if False"),
+    "a second ends with a part": (reader, "spread_within_seconds", "if times[-1] != second", "if False"),
+    "a second begins with a part": (reader, "spread_within_seconds", "if times[0] == second", "if False"),
     "a window of the clock begins with a part": (counter_estimate.TwoWindows, "_follow", "totals + carried", "totals"),
 }
 

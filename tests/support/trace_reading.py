@@ -1,4 +1,4 @@
-"""What the tests of traces share: how one is read, in every way there is, and when its good line was written."""
+"""Trace reading in tests: both readers on the same file, and a comparable form of traces."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ import numpy as np
 
 from ratelab import InputError
 from ratelab.lab.traces import Trace, TraceOptions, read_traces
+from ratelab.quota import NS_PER_S
 
-SECOND = 10**9
-START = 1_431_857_103 * SECOND
-"""17 May 2015, 10:05:03 UTC."""
+START = 1_431_857_103 * NS_PER_S
+"""17 May 2015, 10:05:03 UTC: the time of `invalid_traces.GOOD`."""
 
 Read = Callable[..., Trace]
+"""The fixture `read`: takes the content of a file and the fields of `TraceOptions`."""
 
 
-def comparable(trace: Trace) -> dict[str, Any]:
-    """Return all that a trace says, in a form that can be compared."""
+def to_comparable(trace: Trace) -> dict[str, Any]:
+    """Return all fields of a trace in a form that can be compared."""
     columns = {name: np.asarray(value).tolist() for name, value in vars(trace.traffic.whole()).items()}
     return {**vars(trace), "traffic": columns}
 
 
-def both_ways(paths: list[Path], options: TraceOptions) -> Trace:
-    """Read line by line and then block by block, and see that the two agree in everything, mistakes included."""
-    told = []
+def read_both_ways(paths: list[Path], options: TraceOptions) -> Trace:
+    """Read line by line and then block by block; check that the results or the errors are the same."""
+    results = []
     for columnar in (False, True):
         try:
             trace = read_traces([*map(str, paths)], options, columnar=columnar)
-            told.append(comparable(trace))
+            results.append(to_comparable(trace))
         except InputError as error:
-            told.append({"error": str(error)})
-    assert told[0] == told[1]
-    if "error" in told[0]:
-        raise InputError(told[0]["error"])
+            results.append({"error": str(error)})
+    assert results[0] == results[1]
+    if "error" in results[0]:
+        raise InputError(results[0]["error"])
     return trace

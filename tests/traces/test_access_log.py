@@ -1,4 +1,4 @@
-"""Log lines: every field, host and time zone that servers write, and no guess where a line is not plain."""
+"""Access logs: every field, host and time zone that servers write; ambiguous lines are rejected."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from invalid_traces import GOOD
-from trace_reading import SECOND, START, Read
+from invalid_traces import VALID_LINE
+from trace_reading import START, Read
 
-from ratelab.lab.traces.timestamps import read_instant
+from ratelab.lab.traces.timestamps import parse_time
+from ratelab.quota import NS_PER_S
 
-FULL = '192.0.2.7 - bob [17/May/2015:10:05:03 +0000] "GET /a?b=c HTTP/1.1" 404 12 "http://x/" "Mozilla/5.0 (\\"x\\")"'
+COMBINED = (
+    '192.0.2.7 - bob [17/May/2015:10:05:03 +0000] "GET /a?b=c HTTP/1.1" 404 12 "http://x/" "Mozilla/5.0 (\\"x\\")"'
+)
 
 
 @pytest.mark.parametrize(
@@ -27,9 +30,9 @@ FULL = '192.0.2.7 - bob [17/May/2015:10:05:03 +0000] "GET /a?b=c HTTP/1.1" 404 1
         ("agent", 'Mozilla/5.0 (\\"x\\")'),
     ],
 )
-@pytest.mark.parametrize("more", ["", ' "-" 0.003 upstream="10.0.0.1:80"', "\r"])
-def test_any_field_of_a_combined_log_may_be_the_client(read: Read, key: str, client: str, more: str) -> None:
-    trace = read(f"{FULL}{more}\n".encode(), key=key)
+@pytest.mark.parametrize("suffix", ["", ' "-" 0.003 upstream="10.0.0.1:80"', "\r"])
+def test_any_field_of_a_combined_log_can_be_the_client(read: Read, key: str, client: str, suffix: str) -> None:
+    trace = read(f"{COMBINED}{suffix}\n".encode(), key=key)
     assert (trace.format, trace.traffic.names, trace.traffic.origin) == ("log", (client,), START)
 
 
@@ -54,7 +57,7 @@ def test_any_field_of_a_combined_log_may_be_the_client(read: Read, key: str, cli
         ('192.0.2.7 - - [{}] "GET /[17/May/2015:10:05:04 +0000]" - - "\\"', "192.0.2.7"),
     ],
 )
-def test_log_lines_as_servers_write_them_are_understood(read: Read, line: str, client: str) -> None:
+def test_log_lines_of_real_servers_are_parsed(read: Read, line: str, client: str) -> None:
     trace = read(f"{line}\n".format("17/May/2015:10:05:03 +0000").encode())
     assert (trace.traffic.names, trace.traffic.origin, trace.unparsed) == ((client,), START, 0)
 
@@ -62,8 +65,8 @@ def test_log_lines_as_servers_write_them_are_understood(read: Read, line: str, c
 @pytest.mark.parametrize(
     "host", ["example.com 192.0.2.7 198.51.100.1", "192.0.2.7, 198.51.100.1", "example.com crawl.example.org"]
 )
-def test_a_line_that_could_name_two_clients_names_none(read: Read, host: str) -> None:
-    assert read(GOOD + GOOD.replace(b"192.0.2.7", host.encode())).unparsed == 1
+def test_a_line_with_two_possible_clients_is_rejected(read: Read, host: str) -> None:
+    assert read(VALID_LINE + VALID_LINE.replace(b"192.0.2.7", host.encode())).unparsed == 1
 
 
 @pytest.mark.parametrize(
@@ -77,8 +80,9 @@ def test_a_line_that_could_name_two_clients_names_none(read: Read, host: str) ->
         ("17/May/2015:10:05:03.5 +0000", 0.5),
     ],
 )
-def test_a_log_time_counts_in_its_zone(read: Read, time: str, seconds: float) -> None:
-    assert read(GOOD.replace(b"17/May/2015:10:05:03 +0000", time.encode())).traffic.origin == START + seconds * SECOND
+def test_a_log_time_respects_its_zone(read: Read, time: str, seconds: float) -> None:
+    trace = read(VALID_LINE.replace(b"17/May/2015:10:05:03 +0000", time.encode()))
+    assert trace.traffic.origin == START + seconds * NS_PER_S
 
 
 @given(
@@ -88,13 +92,13 @@ def test_a_log_time_counts_in_its_zone(read: Read, time: str, seconds: float) ->
 def test_times_of_logs_and_iso_8601_agree_with_the_calendar(moment: datetime, minutes: int) -> None:
     moment = moment.replace(tzinfo=timezone(timedelta(minutes=minutes)))
     microseconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-    assert read_instant(moment.isoformat(), 1) == microseconds * 1000
-    assert read_instant(moment.strftime("%d/%b/") + f"{moment.year}" + moment.strftime(":%X.%f %z"), 1) == (
+    assert parse_time(moment.isoformat(), 1) == microseconds * 1000
+    assert parse_time(moment.strftime("%d/%b/") + f"{moment.year}" + moment.strftime(":%X.%f %z"), 1) == (
         microseconds * 1000
     )
 
 
-def test_a_field_that_a_log_does_not_know_is_no_client(read: Read) -> None:
-    trace = read(GOOD * 2 + FULL.encode(), key="user")
+def test_a_line_without_the_key_field_is_rejected(read: Read) -> None:
+    trace = read(VALID_LINE * 2 + COMBINED.encode(), key="user")
     assert (trace.traffic.names, trace.lines, trace.unparsed) == (("bob",), 3, 2)
     assert str(trace.rejects[0]).startswith("1: it has no user: name another field with --key: '192.0.2.7")

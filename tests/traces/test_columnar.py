@@ -1,4 +1,4 @@
-"""Blocks read as columns: whatever the file holds, the same requests, refusals and mistakes as line by line."""
+"""Columnar reader: the same requests, rejects and errors as the line parsers, for every content."""
 
 from __future__ import annotations
 
@@ -10,29 +10,32 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from invalid_traces import BAD_LINES, GOOD
+from invalid_traces import INVALID_LINES, VALID_LINE
 from mutate import rewritten
-from trace_reading import both_ways
+from trace_reading import read_both_ways
 
 from ratelab import InputError
 from ratelab.lab.traces import TraceOptions, access_log, arrow, batches, columnar, files, formats, read_traces
 
-FULL = b'192.0.2.%d - %s [%s] "GET /%s HTTP/1.1" 200 12 "%s" "%s"\n'
+COMBINED = b'192.0.2.%d - %s [%s] "GET /%s HTTP/1.1" 200 12 "%s" "%s"\n'
 
 LOG = [
-    *(FULL % (n % 7, b"bob", b"17/May/2015:10:%02d:%02d +0000" % (n, n * 7 % 61), b"a", b"-", b"x") for n in range(9)),
-    FULL % (7, b"-", b"17/May/2015:10:05:03.25 -0330", b"b?c", b"http://x/", b'\xc3\xa9 \\" y'),
-    FULL % (8, b"-", b"31/Feb/2015:10:05:03 +0000", b"", b"", b"-"),
-    FULL % (8, b"a b", b"17/May/2015:10:05:03 +0000", b"\xff\\", b"", b""),
-    FULL % (9, b"[b", b"17/May/2015:24:05:03 +0000", b"\xc2\xa0", b"\xc2\xa0", b"\x85"),
-    b"example.com:443 " + GOOD,
-    b"- " + GOOD[10:],
-    GOOD[:-1] + b"\r\n",
-    GOOD[:-1] + b"\xc2\xa0\n",
-    GOOD[:-1] + b"k\n",
-    GOOD.replace(b"GET / HTTP/1.1", b"-"),
-    *(b"\n", b" \n", b"\xff\n", b"\0" * 9 + b"\n", GOOD[:-1] + b" " + b"x" * 65_600 + b"\n"),
-    *(bad.line.strip(b"\n") + b"\n" for bad in BAD_LINES.values() if bad.format == "log"),
+    *(
+        COMBINED % (n % 7, b"bob", b"17/May/2015:10:%02d:%02d +0000" % (n, n * 7 % 61), b"a", b"-", b"x")
+        for n in range(9)
+    ),
+    COMBINED % (7, b"-", b"17/May/2015:10:05:03.25 -0330", b"b?c", b"http://x/", b'\xc3\xa9 \\" y'),
+    COMBINED % (8, b"-", b"31/Feb/2015:10:05:03 +0000", b"", b"", b"-"),
+    COMBINED % (8, b"a b", b"17/May/2015:10:05:03 +0000", b"\xff\\", b"", b""),
+    COMBINED % (9, b"[b", b"17/May/2015:24:05:03 +0000", b"\xc2\xa0", b"\xc2\xa0", b"\x85"),
+    b"example.com:443 " + VALID_LINE,
+    b"- " + VALID_LINE[10:],
+    VALID_LINE[:-1] + b"\r\n",
+    VALID_LINE[:-1] + b"\xc2\xa0\n",
+    VALID_LINE[:-1] + b"k\n",
+    VALID_LINE.replace(b"GET / HTTP/1.1", b"-"),
+    *(b"\n", b" \n", b"\xff\n", b"\0" * 9 + b"\n", VALID_LINE[:-1] + b" " + b"x" * 65_600 + b"\n"),
+    *(invalid.line.strip(b"\n") + b"\n" for invalid in INVALID_LINES.values() if invalid.format == "log"),
 ]
 ROWS = [
     *(b"%d.%03d,10.0.0.%d,%d,x\n" % (1e9 + n, n * 7, n % 5, n + 1) for n in range(9)),
@@ -52,7 +55,7 @@ ROWS = [
     b"1,a\x1c,1,\xc2\xa0\n",
     b"1,a,1\n",
     b"1,a,0,\n",
-    *(bad.line + b",\n" for bad in BAD_LINES.values() if bad.format == "csv"),
+    *(invalid.line + b",\n" for invalid in INVALID_LINES.values() if invalid.format == "csv"),
 ]
 OBJECT = b'{"time": 1, "ip": "a", "size": 1}'
 OBJECTS = [
@@ -74,9 +77,13 @@ OBJECTS = [
     b'{"at_ns": 1, "ip": "a", "algorithm": "gcra", "size": 1}\n',
     b'{"at_ns": 1, "ip": "a", "algorithm": "token-bucket", "size": 1}\n',
     *(b"\n", b"\t\n", b"{}\n", b"}{\n"),
-    *(bad.line + b"\n" for bad in BAD_LINES.values() if bad.format == "jsonl" and len(bad.line) < 1000),
+    *(
+        invalid.line + b"\n"
+        for invalid in INVALID_LINES.values()
+        if invalid.format == "jsonl" and len(invalid.line) < 1000
+    ),
 ]
-KINDS = {"log": LOG, "csv": ROWS, "jsonl": OBJECTS}
+LINES = {"log": LOG, "csv": ROWS, "jsonl": OBJECTS}
 KEYS = {
     "log": ["ip", "user", "path", "agent"],
     "csv": ["ip", "size"],
@@ -86,86 +93,93 @@ KEYS = {
 
 @st.composite
 def traces(draw: st.DrawFn) -> tuple[bytes, TraceOptions, int]:
-    """Draw a file that mostly holds lines of one shape, how to read it, and the bytes of a block."""
-    kind = draw(st.sampled_from([*KINDS]))
-    plain, odd = KINDS[kind][:9], KINDS[kind][9:]
-    content = b"".join(draw(st.lists(st.sampled_from(plain * 9 + odd), min_size=1, max_size=40)))
-    header = b"time,ip,size,more\n" if kind == "csv" else b""
-    cost = None if kind == "log" else draw(st.sampled_from([None, "size"]))
+    """Draw a file of mostly common lines, the options to read it with, and the bytes of a block."""
+    name = draw(st.sampled_from([*LINES]))
+    common, uncommon = LINES[name][:9], LINES[name][9:]
+    content = b"".join(draw(st.lists(st.sampled_from(common * 9 + uncommon), min_size=1, max_size=40)))
+    header = b"time,ip,size,more\n" if name == "csv" else b""
+    cost = None if name == "log" else draw(st.sampled_from([None, "size"]))
     unit, strict = draw(st.sampled_from(["s", "ms", "ns"])), draw(st.integers(0, 9)) == 0
-    options = TraceOptions(kind, draw(st.sampled_from(KEYS[kind])), cost=cost, unit=unit, strict=strict)
+    options = TraceOptions(name, draw(st.sampled_from(KEYS[name])), cost=cost, unit=unit, strict=strict)
     return header + content, options, draw(st.sampled_from([100, 700, 2**21]))
 
 
-def agree(content: bytes, options: TraceOptions, block: int) -> None:
-    """Read a file in both ways, in blocks of so many bytes."""
+def assert_same_results(content: bytes, options: TraceOptions, block_bytes: int) -> None:
+    """Read a file in both ways, in blocks of this size."""
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "_BLOCK", block)
+        patch.setattr(files, "_BLOCK_BYTES", block_bytes)
         path = Path(folder) / "trace"
         path.write_bytes(content)
         try:
-            both_ways([path], options)
+            read_both_ways([path], options)
         except InputError:
             return
 
 
 @settings(max_examples=40)
 @given(traces())
-def test_columns_hold_what_lines_do(trace: tuple[bytes, TraceOptions, int]) -> None:
-    agree(*trace)
+def test_both_readers_return_the_same_results(trace: tuple[bytes, TraceOptions, int]) -> None:
+    assert_same_results(*trace)
 
 
-def agree_on(kind: str) -> None:
-    """Read each odd line of a table between plain ones, as one block."""
-    table = KINDS[kind]
-    header = b"time,ip,size,more\n" if kind == "csv" else b""
-    for key in KEYS[kind]:
-        options = TraceOptions(kind, key, cost=None if kind == "log" else "size", unit="us" if kind == "csv" else "s")
-        for odd in table[9:]:
-            agree(header + odd + table[1] + odd + table[0], options, 2**21)
+def assert_same_results_for_uncommon_lines(name: str) -> None:
+    """Read each uncommon line of a format between common ones, as one block."""
+    lines = LINES[name]
+    header = b"time,ip,size,more\n" if name == "csv" else b""
+    for key in KEYS[name]:
+        options = TraceOptions(name, key, cost=None if name == "log" else "size", unit="us" if name == "csv" else "s")
+        for uncommon in lines[9:]:
+            assert_same_results(header + uncommon + lines[1] + uncommon + lines[0], options, 2**21)
 
 
-@pytest.mark.parametrize("form", KINDS)
-def test_columns_hold_what_lines_do_in_every_odd_case(form: str) -> None:
-    agree_on(form)
+@pytest.mark.parametrize("name", LINES)
+def test_both_readers_return_the_same_results_for_uncommon_lines(name: str) -> None:
+    assert_same_results_for_uncommon_lines(name)
 
 
 MUTANTS = {
-    "a line is cut where it is longest": ("log", columnar, "part_of", "<= MAX_LINE_CHARS", "<= 2 * MAX_LINE_CHARS"),
-    "nobody is a client": ("log", columnar, "_known", '"^[-0]?$"', '"^$"'),
-    "a day need not be in the calendar": ("log", columnar, "_calendar_times", "start is not None", "True"),
-    "a wanted field may end a line": ("log", access_log, "log_pattern", "(?:[ \\t\\r\\n]|$)", ""),
-    "clients are numbered as they are found": ("csv", batches, "_by_coming", "argsort(firsts)", "arange(len(firsts))"),
-    "requests stand as they are found": (
+    "accepts lines that are too long": (
+        "log",
+        columnar,
+        "parse_block",
+        "<= MAX_LINE_CHARS",
+        "<= 2 * MAX_LINE_CHARS",
+    ),
+    "accepts a dash as a client": ("log", columnar, "_convert_groups", '"^[-0]?$"', '"^$"'),
+    "accepts days that do not exist": ("log", columnar, "_convert_calendar_times", "start is not None", "True"),
+    "ignores the character after the size": ("log", access_log, "create_log_pattern", "(?:[ \\t\\r\\n]|$)", ""),
+    "numbers clients by first index": ("csv", batches, "_renumber", "argsort(firsts)", "arange(len(firsts))"),
+    "keeps requests in the order of patterns": (
         "csv",
         columnar,
-        "part_from",
+        "build_batch",
         "argsort(rows, kind=",
         "argsort(rows * 0, kind=",
     ),
-    "a cost may be 0": ("csv", columnar, "_known", "costs >= 1", "costs >= 0"),
-    "a number is seconds": ("csv", columnar, "_number_times", "known, whole, 0) * unit", "known, whole, 0)"),
-    "objects may share a line": ("jsonl", columnar, "_in_objects", "len(objects) == len(rows)", "objects"),
-    "what is not JSON may be": ("jsonl", arrow, "are_objects", "pc.and_not(", "pc.or_("),
-    "a later name may come first": ("jsonl", columnar, "_path", 'else "nothing"\n', 'else "text"\n'),
+    "accepts cost 0": ("csv", columnar, "_convert_groups", "costs >= 1", "costs >= 0"),
+    "ignores the unit of times": ("csv", columnar, "_convert_numbers", "valid, whole, 0) * unit", "valid, whole, 0)"),
+    "accepts two objects in one line": ("jsonl", columnar, "_parse_objects", "len(objects) == len(rows)", "objects"),
+    "accepts lines that are not objects": ("jsonl", arrow, "find_objects", "pc.and_not(", "pc.or_("),
+    "prefers a later field name": ("jsonl", columnar, "_find_path", 'else "nothing"\n', 'else "text"\n'),
 }
 
 
 @pytest.mark.parametrize("mutant", MUTANTS.values(), ids=MUTANTS.keys())
-def test_a_mistake_in_the_columns_is_found(monkeypatch: pytest.MonkeyPatch, mutant: Any) -> None:
-    kind, module, name, right, wrong = mutant
-    wrongly = rewritten(getattr(module, name), right, wrong)
-    monkeypatch.setattr(module, name, wrongly)
-    monkeypatch.setattr(formats, name, wrongly, raising=False)
+def test_a_mutant_of_the_columnar_reader_is_detected(monkeypatch: pytest.MonkeyPatch, mutant: Any) -> None:
+    name, module, function, original, replacement = mutant
+    mutated = rewritten(getattr(module, function), original, replacement)
+    monkeypatch.setattr(module, function, mutated)
+    if module is access_log:
+        monkeypatch.setitem(formats.FORMATS, name, formats.FORMATS[name]._replace(get_columns=mutated))
     with pytest.raises((AssertionError, IndexError)):
-        agree_on(kind)
+        assert_same_results_for_uncommon_lines(name)
 
 
-def test_a_refused_line_leaves_no_thread_behind(tmp_path: Path) -> None:
+def test_a_rejected_line_leaves_no_thread_behind(tmp_path: Path) -> None:
     path = tmp_path / "trace"
     path.write_bytes(b"{}\n" + OBJECTS[0] * 9)
     before = threading.enumerate()
-    with pytest.raises(InputError, match="trace:1: ") as refused:
+    with pytest.raises(InputError, match="trace:1: ") as caught:
         read_traces([str(path)], TraceOptions("jsonl", strict=True), columnar=True)
-    assert refused.value, "held on to, and what it has seen with it"
+    assert caught.value, "keeps the error, and with it the frames of the reader"
     assert threading.enumerate() == before

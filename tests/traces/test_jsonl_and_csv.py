@@ -1,13 +1,14 @@
-"""JSON lines and CSV: times exact to the nanosecond, and fields found by their names."""
+"""JSON lines and CSV: times exact to the nanosecond, and fields by name."""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trace_reading import SECOND, START, Read
+from trace_reading import START, Read
 
-from ratelab.lab.traces.timestamps import read_instant
+from ratelab.lab.traces.timestamps import parse_time
+from ratelab.quota import NS_PER_S
 
 TIMES = [
     ("1431857103", "s", 0),
@@ -28,39 +29,39 @@ TIMES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "unit", "after"), TIMES)
+@pytest.mark.parametrize(("text", "unit", "offset"), TIMES)
 @pytest.mark.parametrize("form", ['{{"time": "{}", "ip": "a"}}', 'time,ip\n"{}",a'])
-def test_a_time_is_exact_to_the_nanosecond(read: Read, form: str, text: str, unit: str, after: int) -> None:
-    assert read(form.format(text).encode(), unit=unit).traffic.origin == START + after
+def test_a_time_is_exact_to_the_nanosecond(read: Read, form: str, text: str, unit: str, offset: int) -> None:
+    assert read(form.format(text).encode(), unit=unit).traffic.origin == START + offset
 
 
 @given(st.integers(1 - 2**62, 2**62 - 1), st.sampled_from([("s", 9), ("ms", 6), ("us", 3), ("ns", 0)]))
-def test_a_number_is_exact_in_every_unit(nanoseconds: int, unit: tuple[str, int]) -> None:
+def test_a_numeric_time_is_exact_in_every_unit(nanoseconds: int, unit: tuple[str, int]) -> None:
     whole, part = divmod(abs(nanoseconds), 10 ** unit[1])
     text = f"{'-' if nanoseconds < 0 else ''}{whole}.{part:0{unit[1]}d}"
-    assert read_instant(text, 10 ** unit[1]) == nanoseconds
+    assert parse_time(text, 10 ** unit[1]) == nanoseconds
 
 
-def test_times_before_1970_are_times(read: Read) -> None:
+def test_times_before_1970_are_accepted(read: Read) -> None:
     trace = read(b"time,ip\n-0.5,a\n1969-12-31T23:59:58Z,a\n-1e-10,b\n")
-    assert trace.traffic.origin == -2 * SECOND
-    assert trace.traffic.whole().times.tolist() == [0, 3 * SECOND // 2, 2 * SECOND - 1]
+    assert trace.traffic.origin == -2 * NS_PER_S
+    assert trace.traffic.whole().times.tolist() == [0, 3 * NS_PER_S // 2, 2 * NS_PER_S - 1]
 
 
 @pytest.mark.parametrize("name", ["time", "timestamp", "ts", "@timestamp", "time_iso8601", "date", "msec"])
-def test_the_usual_names_of_the_time_are_found(read: Read, name: str) -> None:
+def test_common_names_of_the_time_field_are_found(read: Read, name: str) -> None:
     for content in (f'{{"{name}": 1.5, "ip": "a"}}', f"ip,{name.title()}\na,1.5"):
-        assert read(content.encode()).traffic.origin == 3 * SECOND // 2
+        assert read(content.encode()).traffic.origin == 3 * NS_PER_S // 2
 
 
 @pytest.mark.parametrize("name", ["ip", "client_ip", "clientip", "remote_addr", "remote_ip", "client"])
-def test_the_usual_names_of_the_client_are_found(read: Read, name: str) -> None:
+def test_common_names_of_the_client_field_are_found(read: Read, name: str) -> None:
     for content in (f'{{"time": 1, "{name}": "a"}}', f"{name},time\na,1"):
         assert read(content.encode()).traffic.names == ("a",)
 
 
 @pytest.mark.parametrize("unit", ["s", "ms"])
-def test_at_ns_counts_nanoseconds_whatever_the_unit(read: Read, unit: str) -> None:
+def test_at_ns_is_in_nanoseconds_for_every_unit(read: Read, unit: str) -> None:
     for content in (b'{"at_ns": 1431857103000000001, "ip": "a"}', b"at_ns,ip\n1431857103000000001,a"):
         assert read(content, unit=unit).traffic.origin == START + 1
 
@@ -75,17 +76,17 @@ def test_at_ns_counts_nanoseconds_whatever_the_unit(read: Read, unit: str) -> No
         b'\n\n{"when": 2.5, "user": {"name": "a"}, "size": 3}\n\n  {"when": 35e-1, "user": {"name": "b"}, "size": 2}',
     ],
 )
-def test_fields_may_be_named(read: Read, content: bytes) -> None:
+def test_options_name_the_fields(read: Read, content: bytes) -> None:
     traffic = read(content, time="when", key="user.name", cost="size").traffic.whole()
-    assert (traffic.origin, traffic.times.tolist()) == (5 * SECOND // 2, [0, SECOND])
+    assert (traffic.origin, traffic.times.tolist()) == (5 * NS_PER_S // 2, [0, NS_PER_S])
     assert (traffic.names, traffic.costs.tolist()) == (("a", "b"), [3, 2])
 
 
-def test_quotes_keep_a_delimiter(read: Read) -> None:
+def test_a_delimiter_within_quotes_is_text(read: Read) -> None:
     assert read(b'time, ip\n1, "a, ""b"""\n').traffic.names == ('a, "b"',)
 
 
-def test_numbers_name_clients_as_they_are_written(read: Read) -> None:
+def test_a_number_as_client_keeps_its_digits(read: Read) -> None:
     names = ("7", "7.50", "123456789012345678901234567890")
     content = "\n".join(f'{{"time": 1, "ip": {name}}}' for name in names)
     assert read(content.encode()).traffic.names == names

@@ -1,4 +1,4 @@
-"""Traces: requests put in order, every oddity counted, every bad trace one line of error."""
+"""Traces: requests sorted by time, irregular lines counted, and one-line errors for invalid files."""
 
 from __future__ import annotations
 
@@ -10,41 +10,42 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from invalid_traces import BAD_LINES, BAD_TRACES, GOOD, BadLine, BadTrace
-from trace_reading import SECOND, Read
+from invalid_traces import INVALID_LINES, INVALID_TRACES, VALID_LINE, InvalidLine, InvalidTrace
+from trace_reading import Read
 
 from ratelab import InputError
 from ratelab.lab.traces import Trace, TraceOptions, read_trace
+from ratelab.quota import NS_PER_S
 
 
-def log(*times: str, clients: str = "") -> bytes:
-    """Write a log of a client `a` at such times of a day, or of the client at the same place in `clients`."""
+def format_log(*times: str, clients: str = "") -> bytes:
+    """Return a log with a line for each time of one day, from client `a` or the one at this place in `clients`."""
     return b"".join(
         f'{client} - - [17/May/2015:{time} +0000] "GET / HTTP/1.1" 200 12\n'.encode()
         for time, client in zip(times, clients or "a" * len(times), strict=True)
     )
 
 
-def names_of(trace: Trace) -> list[str]:
-    """Return who asked, request by request."""
+def get_names(trace: Trace) -> list[str]:
+    """Return the name of each request's client."""
     return [trace.traffic.names[client] for client in trace.traffic.whole().clients]
 
 
 # --- order, seconds, duration
 
 
-def test_clients_are_numbered_as_the_file_names_them(read: Read) -> None:
-    trace = read(log("10:00:03", "10:00:01", "10:00:02", "10:00:02", clients="cabc"))
+def test_clients_are_numbered_in_the_order_of_the_file(read: Read) -> None:
+    trace = read(format_log("10:00:03", "10:00:01", "10:00:02", "10:00:02", clients="cabc"))
     assert trace.traffic.names == ("c", "a", "b")
-    assert names_of(trace) == ["a", "b", "c", "c"]
+    assert get_names(trace) == ["a", "b", "c", "c"]
     assert trace.traffic.keys.tolist() == [0, 1, 2]
     assert trace.traffic.whole().costs.tolist() == [1, 1, 1, 1]
 
 
-def test_times_are_sorted_stably_and_the_late_ones_counted(read: Read) -> None:
+def test_times_are_sorted_stably_and_late_ones_are_counted(read: Read) -> None:
     rows = zip([5, 1, 3, 5, 1, 6, 6], b"abcdefg", range(1, 8), strict=True)
     trace = read(b"time,ip,cost\n" + b"".join(b"%d.5,%c,%d\n" % row for row in rows), cost="cost")
-    assert "".join(names_of(trace)) == "becadfg"
+    assert "".join(get_names(trace)) == "becadfg"
     assert trace.traffic.whole().costs.tolist() == [2, 5, 3, 1, 4, 6, 7]
     assert trace.reordered == 3
     assert read(b"time,ip\n1.5,a\n1.5,b\n2,c\n").reordered == 0
@@ -56,85 +57,87 @@ def test_equal_times_keep_the_order_of_the_file(times: list[int]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
         trace = read_trace("-")
-    assert names_of(trace) == [str(number) for _, number in sorted((time, n) for n, time in enumerate(times))]
+    assert get_names(trace) == [str(number) for _, number in sorted((time, n) for n, time in enumerate(times))]
     assert trace.reordered == sum(time < max(times[: n + 1]) for n, time in enumerate(times))
 
 
 def test_whole_seconds_are_spread_in_the_order_of_the_file(read: Read) -> None:
-    trace = read(log("10:00:07", "10:00:05", "10:00:05", "10:00:05", "10:00:07", "10:00:06", clients="abcdef"))
+    trace = read(format_log("10:00:07", "10:00:05", "10:00:05", "10:00:05", "10:00:07", "10:00:06", clients="abcdef"))
     assert trace.whole_seconds
-    assert "".join(names_of(trace)) == "bcdfae"
+    assert "".join(get_names(trace)) == "bcdfae"
     assert trace.traffic.whole().times.tolist() == [
         0,
-        SECOND // 3,
-        SECOND * 2 // 3,
-        SECOND,
-        2 * SECOND,
-        2 * SECOND + SECOND // 2,
+        NS_PER_S // 3,
+        NS_PER_S * 2 // 3,
+        NS_PER_S,
+        2 * NS_PER_S,
+        2 * NS_PER_S + NS_PER_S // 2,
     ]
-    assert trace.traffic.duration == 3 * SECOND
+    assert trace.traffic.duration == 3 * NS_PER_S
 
 
-def test_whole_seconds_may_stand_at_their_start(read: Read) -> None:
-    traffic = read(log("10:00:05", "10:00:05", "10:00:07"), within_second="start").traffic.whole()
-    assert (traffic.times.tolist(), traffic.duration) == ([0, 0, 2 * SECOND], 3 * SECOND)
+def test_whole_seconds_may_stay_at_their_start(read: Read) -> None:
+    traffic = read(format_log("10:00:05", "10:00:05", "10:00:07"), within_second="start").traffic.whole()
+    assert (traffic.times.tolist(), traffic.duration) == ([0, 0, 2 * NS_PER_S], 3 * NS_PER_S)
 
 
 @pytest.mark.parametrize("first", [b"1", b"1.000", b"1970-01-01T00:00:01Z"])
-def test_one_fraction_of_a_second_says_that_times_are_exact(read: Read, first: bytes) -> None:
+def test_one_fraction_of_a_second_means_that_times_are_exact(read: Read, first: bytes) -> None:
     trace = read(b"time,ip\n%s,a\n%s,b\n2.000000001,c\n" % (first, first))
     assert not trace.whole_seconds
-    assert (trace.traffic.whole().times.tolist(), trace.traffic.duration) == ([0, 0, SECOND + 1], SECOND + 1)
-    assert read(b"time,ip\n%s,a\n%s,b\n" % (first, first)).traffic.whole().times.tolist() == [0, SECOND // 2]
+    assert (trace.traffic.whole().times.tolist(), trace.traffic.duration) == ([0, 0, NS_PER_S + 1], NS_PER_S + 1)
+    assert read(b"time,ip\n%s,a\n%s,b\n" % (first, first)).traffic.whole().times.tolist() == [0, NS_PER_S // 2]
 
 
 def test_traffic_lasts_at_least_a_nanosecond(read: Read) -> None:
     assert read(b"time,ip\n1.5,a\n1.5,a\n").traffic.duration == 1
 
 
-# --- what cannot be read
+# --- invalid lines and files
 
 
-@pytest.mark.parametrize("bad", BAD_LINES.values(), ids=BAD_LINES.keys())
-def test_a_bad_line_is_counted_kept_and_passed_over(read: Read, bad: BadLine) -> None:
-    header = {"log": b"", "jsonl": b"", "csv": b"time,ip,cost\n"}[bad.format]
-    good = {"log": GOOD, "jsonl": b'{"time": 1, "ip": "a", "cost": 1}\n', "csv": b"1,a,1\n"}[bad.format]
-    cost = "cost" if bad.format == "csv" or "cost" in bad.reason else None
-    trace = read(header + good + bad.line.strip(b"\n") + b"\n" + good, format=bad.format, cost=cost)
+@pytest.mark.parametrize("invalid", INVALID_LINES.values(), ids=INVALID_LINES.keys())
+def test_an_invalid_line_is_counted_kept_and_skipped(read: Read, invalid: InvalidLine) -> None:
+    header = {"log": b"", "jsonl": b"", "csv": b"time,ip,cost\n"}[invalid.format]
+    valid = {"log": VALID_LINE, "jsonl": b'{"time": 1, "ip": "a", "cost": 1}\n', "csv": b"1,a,1\n"}[invalid.format]
+    cost = "cost" if invalid.format == "csv" or "cost" in invalid.reason else None
+    trace = read(header + valid + invalid.line.strip(b"\n") + b"\n" + valid, format=invalid.format, cost=cost)
     assert (trace.lines, trace.unparsed, len(trace.traffic)) == (3, 1, 2)
     assert trace.rejects[0].line == 2 + bool(header)
-    assert bad.reason in trace.rejects[0].reason
+    assert invalid.reason in trace.rejects[0].reason
     assert len(trace.rejects[0].text) <= 62
 
 
-def test_the_first_three_bad_lines_are_kept_and_safe_to_print(read: Read) -> None:
-    trace = read(GOOD + b"\n" + b"\x1b[2J\xff\0\n" * 10 + b" \n" + GOOD)
+def test_the_first_three_rejects_are_kept_and_printable(read: Read) -> None:
+    trace = read(VALID_LINE + b"\n" + b"\x1b[2J\xff\0\n" * 10 + b" \n" + VALID_LINE)
     assert (trace.lines, trace.unparsed, len(trace.traffic)) == (12, 10, 2)
     assert [reject.line for reject in trace.rejects] == [3, 4, 5]
     assert trace.rejects[0].text == r"'\x1b[2J" + "\N{REPLACEMENT CHARACTER}" + r"\x00'"
 
 
-def test_a_clients_name_is_safe_to_print(read: Read) -> None:
+def test_a_client_name_is_printable(read: Read) -> None:
     trace = read(rb'{"time": 1, "ip": "\u001b[2J\n\ud800"}')
     assert trace.traffic.names == (r"\x1b[2J\n\ud800",)
 
 
-@pytest.mark.parametrize("bad", BAD_TRACES.values(), ids=BAD_TRACES.keys())
-def test_a_bad_trace_is_one_line_that_names_the_remedy(read: Read, tmp_path: Path, bad: BadTrace) -> None:
+@pytest.mark.parametrize("invalid", INVALID_TRACES.values(), ids=INVALID_TRACES.keys())
+def test_an_invalid_trace_is_a_one_line_error_with_the_remedy(
+    read: Read, tmp_path: Path, invalid: InvalidTrace
+) -> None:
     with pytest.raises(InputError) as caught:
-        read(bad.content, **bad.options)
+        read(invalid.content, **invalid.options)
     message = str(caught.value)
-    assert bad.says in message
+    assert invalid.message in message
     assert message.isprintable()
     assert len(message.removeprefix(str(tmp_path))) < 500
     assert message.startswith((f"{tmp_path / 'trace'}:", "format ", "unit ", "within_second "))
 
 
-# --- anything at all
+# --- arbitrary content
 
 
 PIECES = [
-    GOOD,
+    VALID_LINE,
     b'{"time": 1, "ip": "a", "cost": 2}\n',
     b'{"time": "2015-05-17T10:05:03.5Z", "ip": "b"}\n',
     b"time,ip,cost\n",
@@ -146,7 +149,7 @@ PIECES = [
 
 @given(
     content=st.lists(st.sampled_from(PIECES) | st.binary(max_size=20), max_size=12).map(b"".join),
-    zipped=st.booleans(),
+    compressed=st.booleans(),
     options=st.builds(
         TraceOptions,
         format=st.sampled_from(["auto", "log", "jsonl", "csv"]),
@@ -158,9 +161,9 @@ PIECES = [
         strict=st.booleans(),
     ),
 )
-def test_anything_is_a_trace_or_an_input_error(content: bytes, zipped: bool, options: TraceOptions) -> None:
+def test_any_content_is_a_trace_or_an_input_error(content: bytes, compressed: bool, options: TraceOptions) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(content) if zipped else content)))
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(content) if compressed else content)))
         try:
             trace = read_trace("-", options)
         except InputError:

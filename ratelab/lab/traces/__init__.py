@@ -1,17 +1,17 @@
 """Recorded traffic: access logs, JSON lines, CSV and Parquet."""
 
-from ratelab.lab.traces.files import arrow_installed, called_together, expanded, printable, stored_size
+from ratelab.lab.traces.files import format_path, format_paths, is_arrow_installed, make_printable, sum_file_sizes
 from ratelab.lab.traces.formats import TraceOptions
 from ratelab.lab.traces.reader import Trace, read_trace, read_traces
 
 __all__ = [
     "Trace",
     "TraceOptions",
-    "arrow_installed",
-    "called_together",
-    "expanded",
-    "printable",
+    "format_path",
+    "format_paths",
+    "is_arrow_installed",
+    "make_printable",
     "read_trace",
     "read_traces",
-    "stored_size",
+    "sum_file_sizes",
 ]

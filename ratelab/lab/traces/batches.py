@@ -1,9 +1,9 @@
-"""Columns: the requests of a trace as they are read, some lines at a time."""
+"""Batches of parsed requests, and the lines that were rejected."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,61 +11,85 @@ import numpy as np
 
 from ratelab.errors import short_repr
 from ratelab.lab.spill import Integers
-from ratelab.lab.traces.access_log import ReadLine
-from ratelab.lab.traces.files import MAX_LINE_CHARS, LineError, RepeatedError
+from ratelab.lab.traces.files import MAX_LINE_CHARS
 
-Lines = Sequence[tuple[int, str]]
-"""Lines with their numbers."""
+ParsedRequest = tuple[str, int, int]
+"""The request that a line records: its client, its time in nanoseconds since 1970, and its cost."""
 
-REJECTS_KEPT = 3
-_NONE = np.empty(0, np.int64)
+LineParser = Callable[[str], ParsedRequest]
+"""Parses one line, or raises `LineError`. A blank line is an error as well."""
+
+
+class RowPatterns(NamedTuple):
+    """Patterns by which Arrow parses common lines; the `LineParser` must parse the same lines to the same requests."""
+
+    patterns: tuple[str, ...]
+    """Without lookahead, as RE2 needs them. Groups: `client`, `cost` if there is one, and those of a time pattern."""
+    unit: int
+    """Nanoseconds of one unit, for times that are numbers."""
+
+
+NumberedLines = Sequence[tuple[int, str]]
+"""Lines with their numbers in the file, from 1."""
+
+MAX_REJECTS = 3
+"""Rejected lines that are kept for the report."""
+
+_EMPTY = np.empty(0, np.int64)
+
+
+class LineError(ValueError):
+    """The reason why a line cannot be parsed as a request."""
+
+
+class RepeatedError(LineError):
+    """The line repeats a request of an earlier line."""
 
 
 @dataclass(frozen=True)
 class Reject:
-    """A line that could not be read; what it says is safe to print."""
+    """A line that could not be parsed. All texts are safe to print."""
 
     line: int
     """Its number in the file, from 1."""
     reason: str
     text: str
-    """How it begins, quoted, with control characters escaped."""
+    """Its beginning, quoted, with control characters escaped."""
     file: str = ""
-    """Which file it is of, where there are several."""
+    """The name of its file, if there are several."""
 
     def __str__(self) -> str:
         return f"{self.file}{':' if self.file else ''}{self.line}: {self.reason}: {self.text}"
 
 
-class Columns(NamedTuple):
-    """Requests in the order of their lines."""
+class RequestColumns(NamedTuple):
+    """Requests as columns of one length, in the order of their lines."""
 
     times: Integers
     """Nanoseconds since 1970."""
     clients: Integers
-    """Indices into names."""
+    """Indices into a list of names."""
     costs: Integers
 
 
-class Part(NamedTuple):
-    """Some lines of a file: requests that were read together, and lines to be read one by one."""
+class Batch(NamedTuple):
+    """Lines of a file: requests that were parsed together, and the other lines, to be parsed one at a time."""
 
-    numbers: Integers
-    """Of the requests' lines."""
-    columns: Columns
+    line_numbers: Integers
+    """The line of each parsed request."""
+    columns: RequestColumns
     names: list[str]
-    """The clients, in the order in which they come."""
-    rest: Lines
-    """Lines with their numbers."""
+    """The clients, in the order of their first request."""
+    deferred: NumberedLines
 
 
-def unread(lines: Lines) -> Part:
-    """Leave all lines to be read one by one."""
-    return Part(_NONE, Columns(_NONE, _NONE, _NONE), [], lines)
+def defer_lines(lines: NumberedLines) -> Batch:
+    """Return a batch whose lines are all parsed one at a time."""
+    return Batch(_EMPTY, RequestColumns(_EMPTY, _EMPTY, _EMPTY), [], lines)
 
 
-class Numbering(dict[str, int]):
-    """Numbers what it is asked for, as it comes."""
+class ClientNumbers(dict[str, int]):
+    """Client names mapped to 0, 1, 2 ... in the order of their first lookup."""
 
     def __missing__(self, name: str) -> int:
         self[name] = number = len(self)
@@ -73,48 +97,49 @@ class Numbering(dict[str, int]):
 
 
 @dataclass
-class Reader:
-    """Reads the parts of a trace, and knows what goes beyond a part."""
+class BatchReader:
+    """Converts the batches of one file to requests, and keeps the state that spans batches."""
 
     strict: bool
-    """Whether a line that cannot be read is an error."""
-    index: Numbering = field(default_factory=Numbering)
-    """The number of each client."""
+    """Whether a line that cannot be parsed is an error."""
+    clients: ClientNumbers = field(default_factory=ClientNumbers)
     unparsed: int = 0
-    """Lines that could not be read."""
+    """Lines that could not be parsed."""
     rejects: list[Reject] = field(default_factory=list)
-    """The first three of these."""
+    """The first of these lines, at most `MAX_REJECTS`."""
     repeated: int = 0
-    """Lines that tell of a request again."""
+    """Lines that repeat a request."""
 
-    def read(self, part: Part, read_line: ReadLine) -> Columns:
-        """Return the requests of a part, clients numbered by `index`; blank lines are skipped, bad ones counted.
+    def read(self, batch: Batch, parse_line: LineParser) -> RequestColumns:
+        """Return the requests of a batch, with clients numbered by `clients`; skip blank lines, count rejected ones.
 
-        If strict, raises `LineError` with the number, the reason and the text of the first that cannot be read.
+        If strict, raises `LineError` with the number, the reason and the text of the first line that cannot be parsed.
         """
-        columns, names = self._with_rest(part, read_line) if part.rest else (part.columns, part.names)
-        numbers = np.fromiter(map(self.index.__getitem__, names), np.int64, len(names))
+        columns, names = self._parse_deferred(batch, parse_line) if batch.deferred else (batch.columns, batch.names)
+        numbers = np.fromiter(map(self.clients.__getitem__, names), np.int64, len(names))
         return columns._replace(clients=numbers[columns.clients])
 
-    def _with_rest(self, part: Part, read_line: ReadLine) -> tuple[Columns, list[str]]:
-        """Read the lines that are left, and put them in their places."""
-        index = Numbering(zip(part.names, range(len(part.names)), strict=True))
-        numbers, *rest = self._one_by_one(part.rest, read_line, index)
-        order = np.argsort(np.concatenate([part.numbers, numbers]), kind="stable")
-        times, clients, costs = (np.concatenate(both)[order] for both in zip(part.columns, rest, strict=True))
-        clients, coming = _by_coming(clients)
-        names = list(index)
-        return Columns(times, clients, costs), [names[number] for number in coming.tolist()]
+    def _parse_deferred(self, batch: Batch, parse_line: LineParser) -> tuple[RequestColumns, list[str]]:
+        """Parse the remaining lines of a batch and merge them with the others, in the order of lines."""
+        clients = ClientNumbers(zip(batch.names, range(len(batch.names)), strict=True))
+        line_numbers, *columns = self._parse_lines(batch.deferred, parse_line, clients)
+        order = np.argsort(np.concatenate([batch.line_numbers, line_numbers]), kind="stable")
+        times, indices, costs = (np.concatenate(pair)[order] for pair in zip(batch.columns, columns, strict=True))
+        indices, used = _renumber(indices)
+        names = list(clients)
+        return RequestColumns(times, indices, costs), [names[index] for index in used.tolist()]
 
-    def _one_by_one(self, lines: Lines, read_line: ReadLine, index: Numbering) -> tuple[array[int], ...]:
-        """Read lines; return the numbers of those that are requests, and these requests."""
+    def _parse_lines(
+        self, lines: NumberedLines, parse_line: LineParser, clients: ClientNumbers
+    ) -> tuple[array[int], ...]:
+        """Parse lines one at a time; return the line numbers, times, clients and costs of the requests."""
         columns = array("q"), array("q"), array("q"), array("q")
         add_number, add_time, add_client, add_cost = (column.append for column in columns)
         for number, line in lines:
             try:
                 if len(line) > MAX_LINE_CHARS:
                     raise LineError(f"a line must have at most {MAX_LINE_CHARS} characters")
-                client, time, cost = read_line(line)
+                client, time, cost = parse_line(line)
             except RepeatedError:
                 self.repeated += 1
                 continue
@@ -124,22 +149,22 @@ class Reader:
                 continue
             add_number(number)
             add_time(time)
-            add_client(index[client])
+            add_client(clients[client])
             add_cost(cost)
         return columns
 
     def _reject(self, number: int, line: str, error: LineError) -> None:
-        """Count a line that cannot be read, and keep the first few."""
+        """Count a line that cannot be parsed, and keep the first ones."""
         self.unparsed += 1
-        if self.strict or len(self.rejects) < REJECTS_KEPT:
+        if self.strict or len(self.rejects) < MAX_REJECTS:
             reject = Reject(number, str(error), short_repr(line[:80]))
             if self.strict:
                 raise LineError(str(reject))
             self.rejects.append(reject)
 
 
-def _by_coming(numbers: Integers) -> tuple[Integers, Integers]:
-    """Return the numbers counted anew as they come, and what each new one was."""
-    known, firsts, places = np.unique(numbers, return_index=True, return_inverse=True)
+def _renumber(numbers: Integers) -> tuple[Integers, Integers]:
+    """Renumber values in the order of their first use; return the new numbers and the distinct values."""
+    distinct, firsts, places = np.unique(numbers, return_index=True, return_inverse=True)
     order = np.argsort(firsts)
-    return np.argsort(order)[places], known[order]
+    return np.argsort(order)[places], distinct[order]

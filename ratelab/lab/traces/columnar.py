@@ -1,4 +1,4 @@
-"""Blocks of lines as columns: what is read of each line, without a turn of Python for each."""
+"""Columnar trace reader: parses blocks of lines, and Parquet files, with Arrow instead of line by line in Python."""
 
 from __future__ import annotations
 
@@ -17,61 +17,188 @@ from numpy.typing import NDArray
 from ratelab.errors import InputError
 from ratelab.lab.spill import Integers
 from ratelab.lab.traces import arrow
-from ratelab.lab.traces.arrow import Tree
-from ratelab.lab.traces.batches import Columns, Part, unread
-from ratelab.lab.traces.csv_rows import column_of
-from ratelab.lab.traces.files import MAX_LINE_CHARS, Block, LineError
-from ratelab.lab.traces.formats import Format
+from ratelab.lab.traces.arrow import FieldTree, StringArray
+from ratelab.lab.traces.batches import Batch, LineError, RequestColumns, RowPatterns, defer_lines
+from ratelab.lab.traces.csv_rows import find_column
+from ratelab.lab.traces.files import MAX_LINE_CHARS, Block
 from ratelab.lab.traces.jsonl import FieldNames
-from ratelab.lab.traces.timestamps import PLAIN_TIMES, read_log_instant
-from ratelab.quota import LARGEST, UNITS
+from ratelab.lab.traces.timestamps import RE2_TIMES, parse_log_time
+from ratelab.quota import LARGEST, NS_PER_S
+
+_CLIENT_PATTERN = "^[!-~](?:(?s:.)*[!-~])?$"  # no blanks around it, by any definition of blank
+_COST_PATTERN = r"^(?P<cost>[0-9]{1,18})(?:\.0+)?$"
+_MAX_THREADS = min(cpu_count() or 1, 8)
 
 
-class Shape(NamedTuple):
-    """What to read of objects that are alike."""
+def read_batches(blocks: Iterable[Block], columns: RowPatterns | FieldNames) -> Generator[Batch, None, None]:
+    """Yield the batch of each block, in order; several blocks are parsed at a time."""
+    with ThreadPoolExecutor(_MAX_THREADS) as pool:
+        yield from _map_in_order(pool, lambda block: parse_block(block, columns), blocks)
 
-    tree: Tree
+
+def _map_in_order(pool: ThreadPoolExecutor, work: Callable[[Block], Batch], blocks: Iterable[Block]) -> Iterator[Batch]:
+    """Yield results in the order of the blocks, including those before a block that cannot be read."""
+    pending: deque[Future[Batch]] = deque()
+    try:
+        for block in blocks:
+            pending.append(pool.submit(work, block))
+            if len(pending) > _MAX_THREADS:
+                yield pending.popleft().result()
+    except InputError:
+        yield from (future.result() for future in pending)
+        raise
+    yield from (future.result() for future in pending)
+
+
+def parse_block(block: Block, columns: RowPatterns | FieldNames) -> Batch:
+    """Parse the common lines of a block, and defer the others."""
+    text = block.text if block.text.isascii() else block.text.decode(errors="replace").encode()
+    lines = arrow.split_lines(text)
+    rows = np.flatnonzero(arrow.count_bytes(lines) <= MAX_LINE_CHARS)
+    if isinstance(columns, FieldNames):
+        parsed = _parse_objects(lines, rows, columns)
+    else:
+        parsed = _parse_rows(lines, rows, columns)
+    return build_batch(parsed, block.first_line, len(lines), lambda row: lines[row].as_py().removesuffix("\n"))
+
+
+class ParsedRows(NamedTuple):
+    """Requests from some lines of a block."""
+
+    rows: Integers
+    """The places of the lines in the block, rising."""
+    clients: StringArray
+    times: Integers
+    costs: Integers
+
+
+def build_batch(parsed: Iterable[ParsedRows], first_line: int, size: int, get_line: Callable[[int], str]) -> Batch:
+    """Merge the requests from a block of `size` lines in the order of lines; defer the lines that are left."""
+    groups = [group for group in parsed if len(group.rows)]
+    is_left = np.ones(size, np.bool_)
+    for group in groups:
+        is_left[group.rows] = False
+    deferred = [(first_line + row, get_line(row)) for row in np.flatnonzero(is_left).tolist()]
+    if not groups:
+        return defer_lines(deferred)
+    rows = np.concatenate([group.rows for group in groups])
+    order = np.argsort(rows, kind="stable")
+    times, costs = (np.concatenate(column)[order] for column in zip(*(group[2:] for group in groups), strict=True))
+    clients, names = arrow.number_texts(arrow.concatenate([group.clients for group in groups], order))
+    return Batch(rows[order] + first_line, RequestColumns(times, clients, costs), names, deferred)
+
+
+# --- log lines and CSV rows
+
+
+def _parse_rows(lines: StringArray, rows: Integers, row_patterns: RowPatterns) -> Iterator[ParsedRows]:
+    """Try each pattern on the lines that the ones before it do not match."""
+    for pattern in row_patterns.patterns:
+        matches, groups = arrow.extract_groups(arrow.select(lines, rows), pattern)
+        if len(matches):
+            yield _convert_groups(rows[matches], groups, row_patterns.unit)
+        rows = np.delete(rows, matches)
+
+
+def _convert_groups(rows: Integers, groups: dict[str, StringArray], unit: int) -> ParsedRows:
+    """Convert captured text to requests.
+
+    Leave out values that the line parser rejects or replaces, such as the `-` of a log, or 0.
+    """
+    times, valid = _convert_numbers(groups, unit) if "whole" in groups else _convert_calendar_times(groups)
+    costs = arrow.parse_integers(groups["cost"]) if "cost" in groups else np.ones(len(rows), np.int64)
+    valid &= costs >= 1
+    valid[arrow.find_matches(groups["client"], "^[-0]?$")] = False
+    places = np.flatnonzero(valid)
+    return ParsedRows(rows[places], arrow.select(groups["client"], places), times[places], costs[places])
+
+
+def _convert_numbers(groups: dict[str, StringArray], unit: int) -> tuple[Integers, NDArray[np.bool_]]:
+    """Convert times that count `unit` nanoseconds, and return which of them are in range."""
+    whole = arrow.parse_integers(groups["whole"])
+    valid = whole < LARGEST // unit
+    return np.where(valid, whole, 0) * unit + arrow.parse_integers(groups["fraction"], 9) * unit // NS_PER_S, valid
+
+
+def _convert_calendar_times(groups: dict[str, StringArray]) -> tuple[Integers, NDArray[np.bool_]]:
+    """Convert ISO 8601 and log times, and return which of them are valid; each distinct minute is parsed once."""
+    minutes, texts = arrow.number_texts(arrow.join(groups["minute"], ":00", groups["zone"]))
+    starts = [_parse_minute(text) for text in texts]
+    valid = np.array([start is not None for start in starts], np.bool_)[minutes]
+    times = np.array([start or 0 for start in starts], np.int64)[minutes]
+    times += arrow.parse_integers(arrow.remove_substring(groups["second"], "."), digits=11)
+    return times, valid & (times <= LARGEST)
+
+
+def _parse_minute(text: str) -> int | None:
+    try:
+        return parse_log_time(text)
+    except LineError:
+        return None
+
+
+# --- JSON objects
+
+
+class ObjectShape(NamedTuple):
+    """The fields to read from objects that have the same fields."""
+
+    tree: FieldTree
     paths: list[tuple[str, ...]]
-    """To the client, the time and, if one is wanted, the cost."""
+    """The paths of the client, the time and, if there is one, the cost."""
     unit: int
-    """Nanoseconds that a time's number counts."""
+    """Nanoseconds of one unit, for times that are numbers."""
 
 
-def shape_of(line: str, fields: FieldNames) -> Shape | None:
-    """Return the shape of a JSON object in which every field is found; None if there is none that is plain.
+def _parse_objects(lines: StringArray, rows: Integers, fields: FieldNames) -> Iterator[ParsedRows]:
+    """Parse JSON objects if all have the shape of the first."""
+    rows = rows[arrow.find_objects(arrow.select(lines, rows))]
+    lines = arrow.select(lines, rows)
+    shape = find_shape(lines[0].as_py(), fields) if len(rows) else None
+    objects = shape and arrow.parse_objects(lines, shape.tree)
+    if shape and objects is not None and len(objects) == len(rows):
+        client, time, *cost = (arrow.get_member(objects, path) for path in shape.paths)
+        yield from parse_columns(rows, client, time, cost[0] if cost else None, shape.unit)
 
-    Where the first of several names that it may have is missing, it must be missing in others, too. What `--events`
-    wrote has no shape: its lines depend on the ones before.
+
+def find_shape(line: str, fields: FieldNames) -> ObjectShape | None:
+    """Return the shape of a JSON object; None if it lacks a field, or needs the line parser.
+
+    If the first of several possible names is missing in this object, the shape requires that others lack it, too.
+    An `--events` file needs the line parser, since its lines depend on earlier ones.
     """
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    tree: Tree = {}
-    clients, times = _path(record, fields.clients, tree, "integer"), _path(record, fields.times, tree, "number")
-    costs = _path(record, (fields.cost,), tree, "number") if fields.cost else ()
-    if clients is None or times is None or costs is None or times == ("at_ns",):
+    tree: FieldTree = {}
+    client = _find_path(record, fields.clients, tree, "integer")
+    time = _find_path(record, fields.times, tree, "number")
+    cost = _find_path(record, (fields.cost,), tree, "number") if fields.cost else ()
+    if client is None or time is None or cost is None or time == ("at_ns",):
         return None
-    return Shape(tree, [path for path in (clients, times, costs) if path], fields.unit)
+    return ObjectShape(tree, [path for path in (client, time, cost) if path], fields.unit)
 
 
-def _path(record: dict[str, Any], names: Sequence[str], tree: Tree, number: str) -> tuple[str, ...] | None:
-    """Find the first name that has a value, and note in the tree what is there, and that nothing is under others."""
+def _find_path(
+    record: dict[str, Any], names: Sequence[str], tree: FieldTree, number_kind: str
+) -> tuple[str, ...] | None:
+    """Return the path of the first name that has a value; add its kind to the tree, and that earlier names lack one."""
     for name in names:
         for path in dict.fromkeys(((name,), tuple(name.split(".")))):
             value: Any = record
             for part in path:
                 value = value.get(part) if isinstance(value, dict) else None
-            kind = "text" if isinstance(value, str) else number if type(value) in (int, float) else "nothing"
-            if not _note(tree, path, kind):
+            kind = "text" if isinstance(value, str) else number_kind if type(value) in (int, float) else "nothing"
+            if not _add_kind(tree, path, kind):
                 return None
             if value is not None:
                 return path if kind != "nothing" else None
     return None
 
 
-def _note(tree: Tree, path: tuple[str, ...], kind: str) -> bool:
-    """Note what stands at a path; say whether that goes together with what is noted already."""
+def _add_kind(tree: FieldTree, path: tuple[str, ...], kind: str) -> bool:
+    """Add the kind of the value at a path; return False if the tree has another kind there."""
     *parents, name = path
     for parent in parents:
         tree = tree.setdefault(parent, {})
@@ -80,173 +207,60 @@ def _note(tree: Tree, path: tuple[str, ...], kind: str) -> bool:
     return bool(tree.setdefault(name, kind) == kind)
 
 
-_CLIENT = "^[!-~](?:(?s:.)*[!-~])?$"
-"""Nearly every client's name: one that has no blanks around it, whatever counts as blank."""
-_COST = r"^(?P<cost>[0-9]{1,18})(?:\.0+)?$"
-_THREADS = min(cpu_count() or 1, 8)
-
-
-class Found(NamedTuple):
-    """Requests found in some of the lines of a block."""
-
-    rows: Integers
-    """The places of their lines."""
-    clients: arrow.Texts
-    times: Integers
-    costs: Integers
-
-
-def parts_of(blocks: Iterable[Block], format_: Format) -> Generator[Part, None, None]:
-    """Yield what each block holds, in order; several are worked on at a time."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        yield from _in_order(pool, lambda block: part_of(block, format_), blocks)
-
-
-def _in_order(pool: ThreadPoolExecutor, work: Callable[[Block], Part], blocks: Iterable[Block]) -> Iterator[Part]:
-    """Yield the results of work in the order of the blocks, those before a block that cannot be read included."""
-    ahead: deque[Future[Part]] = deque()
-    try:
-        for block in blocks:
-            ahead.append(pool.submit(work, block))
-            if len(ahead) > _THREADS:
-                yield ahead.popleft().result()
-    except InputError:
-        yield from (one.result() for one in ahead)
-        raise
-    yield from (one.result() for one in ahead)
-
-
-def part_of(block: Block, format_: Format) -> Part:
-    """Read a block; lines that are not plain are left to be read one by one."""
-    text = block.text if block.text.isascii() else block.text.decode(errors="replace").encode()
-    lines = arrow.lines_of(text)
-    rows = np.flatnonzero(arrow.sizes(lines) <= MAX_LINE_CHARS)
-    if format_.fields:
-        requests = _in_objects(lines, rows, format_.fields)
-    else:
-        requests = _in_rows(lines, rows, format_.patterns, format_.unit)
-    return part_from(requests, block.number, len(lines), lambda row: lines[row].as_py().removesuffix("\n"))
-
-
-def part_from(requests: Iterable[Found], number: int, size: int, line: Callable[[int], str]) -> Part:
-    """Put what was found in `size` lines, the first of this number, in their order; ask for the lines left."""
-    found = [one for one in requests if len(one.rows)]
-    left = np.ones(size, np.bool_)
-    for one in found:
-        left[one.rows] = False
-    rest = [(number + row, line(row)) for row in np.flatnonzero(left).tolist()]
-    if not found:
-        return unread(rest)
-    rows = np.concatenate([one.rows for one in found])
-    order = np.argsort(rows, kind="stable")
-    times, costs = (np.concatenate(columns)[order] for columns in zip(*(one[2:] for one in found), strict=True))
-    codes, names = arrow.numbered(arrow.arranged([one.clients for one in found], order))
-    return Part(rows[order] + number, Columns(times, codes, costs), names, rest)
-
-
-def _in_rows(lines: arrow.Texts, rows: Integers, patterns: Sequence[str], unit: int) -> Iterator[Found]:
-    """Try one pattern after the other on the lines that are left."""
-    for pattern in patterns:
-        places, groups = arrow.groups_of(arrow.taken(lines, rows), pattern)
-        if len(places):
-            yield _known(rows[places], groups, unit)
-        rows = np.delete(rows, places)
-
-
-def _in_objects(lines: arrow.Texts, rows: Integers, fields: FieldNames) -> Iterator[Found]:
-    """Read JSON objects of one shape, if all are of it, that of the first."""
-    rows = rows[arrow.are_objects(arrow.taken(lines, rows))]
-    lines = arrow.taken(lines, rows)
-    shape = shape_of(lines[0].as_py(), fields) if len(rows) else None
-    objects = shape and arrow.read_objects(lines, shape.tree)
-    if shape and objects is not None and len(objects) == len(rows):
-        client, time, *cost = (arrow.member(objects, path) for path in shape.paths)
-        yield from in_columns(rows, client, time, cost[0] if cost else None, shape.unit)
-
-
-def in_columns(
-    rows: Integers, clients: arrow.Texts, times: arrow.Texts, costs: arrow.Texts | None, unit: int
-) -> Iterator[Found]:
-    """Read columns of text."""
-    places = arrow.matches(clients, _CLIENT)
+def parse_columns(
+    rows: Integers, clients: StringArray, times: StringArray, costs: StringArray | None, unit: int
+) -> Iterator[ParsedRows]:
+    """Parse columns of text, which JSON objects and Parquet rows become."""
+    places = arrow.find_matches(clients, _CLIENT_PATTERN)
     if costs is not None:
-        sure, groups = arrow.groups_of(costs, _COST)
-        places, at, _ = np.intersect1d(sure, places, return_indices=True)
-        costs = arrow.taken(groups["cost"], at)
-    rows, clients, times = rows[places], arrow.taken(clients, places), arrow.taken(times, places)
-    for pattern in PLAIN_TIMES:
-        places, groups = arrow.groups_of(times, f"^(?:{pattern})$")
-        groups["client"] = arrow.taken(clients, places)
+        valid, groups = arrow.extract_groups(costs, _COST_PATTERN)
+        places, at, _ = np.intersect1d(valid, places, return_indices=True)
+        costs = arrow.select(groups["cost"], at)
+    rows, clients, times = rows[places], arrow.select(clients, places), arrow.select(times, places)
+    for pattern in RE2_TIMES:
+        places, groups = arrow.extract_groups(times, f"^(?:{pattern})$")
+        groups["client"] = arrow.select(clients, places)
         if costs is not None:
-            groups["cost"] = arrow.taken(costs, places)
-        yield _known(rows[places], groups, unit)
+            groups["cost"] = arrow.select(costs, places)
+        yield _convert_groups(rows[places], groups, unit)
         left = np.delete(np.arange(len(rows)), places)
-        rows, clients, times = rows[left], arrow.taken(clients, left), arrow.taken(times, left)
-        costs = None if costs is None else arrow.taken(costs, left)
+        rows, clients, times = rows[left], arrow.select(clients, left), arrow.select(times, left)
+        costs = None if costs is None else arrow.select(costs, left)
 
 
-def _known(rows: Integers, groups: dict[str, arrow.Texts], unit: int) -> Found:
-    """Make requests of what the groups hold; leave out what may mean something else, such as a log's `-`, or 0."""
-    times, known = _number_times(groups, unit) if "whole" in groups else _calendar_times(groups)
-    costs = arrow.whole_numbers(groups["cost"]) if "cost" in groups else np.ones(len(rows), np.int64)
-    known &= costs >= 1
-    known[arrow.matches(groups["client"], "^[-0]?$")] = False
-    places = np.flatnonzero(known)
-    return Found(rows[places], arrow.taken(groups["client"], places), times[places], costs[places])
+# --- Parquet
 
 
-def _number_times(groups: dict[str, arrow.Texts], unit: int) -> tuple[Integers, NDArray[np.bool_]]:
-    """Read times that are numbers of so many nanoseconds, and say which of them fit."""
-    whole = arrow.whole_numbers(groups["whole"])
-    known = whole < LARGEST // unit
-    return np.where(known, whole, 0) * unit + arrow.whole_numbers(groups["fraction"], 9) * unit // UNITS["s"], known
-
-
-def _calendar_times(groups: dict[str, arrow.Texts]) -> tuple[Integers, NDArray[np.bool_]]:
-    """Read written times, and say which of them there are: each minute is read once."""
-    minutes, texts = arrow.numbered(arrow.joined(groups["minute"], ":00", groups["zone"]))
-    starts = [_start(text) for text in texts]
-    known = np.array([start is not None for start in starts], np.bool_)[minutes]
-    times = np.array([start or 0 for start in starts], np.int64)[minutes]
-    times += arrow.whole_numbers(arrow.without(".", groups["second"]), digits=11)
-    return times, known & (times <= LARGEST)
-
-
-def _start(text: str) -> int | None:
-    try:
-        return read_log_instant(text)
-    except LineError:
-        return None
-
-
-def named_columns(path: str, fields: FieldNames) -> FieldNames:
-    """Return the names of the columns to read; raise `InputError` for a file that lacks one or is none."""
-    names = arrow.parquet_names(path)
-    small = [name.lower() for name in names]
+def find_parquet_fields(path: str, fields: FieldNames) -> FieldNames:
+    """Return the names of the columns to read; raise `InputError` if one is missing or the file is invalid."""
+    names = arrow.read_parquet_names(path)
+    lower_names = [name.lower() for name in names]
 
     def find(wanted: tuple[str, ...], option: str) -> str:
-        return names[column_of(small, wanted, option)]
+        return names[find_column(lower_names, wanted, option)]
 
     time = find(tuple(fields.times), "time")
     cost = find((fields.cost,), "cost") if fields.cost else None
     return FieldNames((find(tuple(fields.clients), "key"),), (time,), cost, fields.unit_of(time.lower()))
 
 
-def parquet_parts(path: str, fields: FieldNames, progress: Callable[[int], None] | None) -> Generator[Part, None, None]:
-    """Yield the rows, numbered from 1; those that are not plain are left as JSON objects of text."""
+def read_parquet_batches(
+    path: str, fields: FieldNames, progress: Callable[[int], None] | None
+) -> Generator[Batch, None, None]:
+    """Yield the rows, numbered from 1. Uncommon rows are deferred as JSON objects of text."""
     names = [*fields.clients, *fields.times, *([fields.cost] if fields.cost else [])]
-    number, stored = 1, Path(path).stat().st_size
-    for share, columns in arrow.parquet_columns(path, list(dict.fromkeys(names))):
+    first_row, file_bytes = 1, Path(path).stat().st_size
+    for share, columns in arrow.read_parquet_columns(path, list(dict.fromkeys(names))):
         size = len(columns[names[0]])
         client, time, *cost = (columns[name] for name in names)
-        found = in_columns(np.arange(size), client, time, cost[0] if cost else None, fields.unit)
-        yield part_from(found, number, size, partial(_line, columns))
-        number += size
+        parsed = parse_columns(np.arange(size), client, time, cost[0] if cost else None, fields.unit)
+        yield build_batch(parsed, first_row, size, partial(_format_row, columns))
+        first_row += size
         if progress:
-            progress(round(stored * share))
+            progress(round(file_bytes * share))
 
 
-def _line(columns: dict[str, arrow.Texts], row: int) -> str:
-    """Write what a row has as a JSON object of text."""
+def _format_row(columns: dict[str, StringArray], row: int) -> str:
+    """Return the values of a row as a JSON object of text, without those that are null."""
     record = {name: column[row].as_py() for name, column in columns.items() if column[row].is_valid}
     return json.dumps(record, ensure_ascii=False)

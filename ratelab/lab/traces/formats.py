@@ -1,133 +1,135 @@
-"""Formats: how the lines of a trace are read, told by the first of them."""
+"""Trace formats: how to read a trace, and how to detect its format by its first line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 from ratelab.errors import InputError, short_repr
-from ratelab.lab.traces.access_log import ReadLine, is_log_line, log_pattern, log_reader
-from ratelab.lab.traces.csv_rows import csv_delimiter, csv_header, csv_patterns, csv_reader, csv_unit
+from ratelab.lab.traces.access_log import create_log_parser, create_log_pattern, is_log_line
+from ratelab.lab.traces.batches import LineParser, RowPatterns
+from ratelab.lab.traces.csv_rows import create_csv_parser, create_csv_patterns, is_csv_header
 from ratelab.lab.traces.files import Block
-from ratelab.lab.traces.jsonl import CLIENTS, TIMES, FieldNames, json_reader
+from ratelab.lab.traces.jsonl import (
+    DEFAULT_CLIENT_FIELDS,
+    DEFAULT_TIME_FIELDS,
+    FieldNames,
+    create_json_parser,
+    get_json_fields,
+    is_json_object,
+)
 from ratelab.quota import UNITS
 
-TRACE_FORMATS = ("auto", "log", "jsonl", "csv", "parquet")
+
+class TextFormat(NamedTuple):
+    """A format with one request per line. Each function takes the first line of a file and the options."""
+
+    detect: Callable[[str, TraceOptions], bool]
+    """Return whether the file has this format."""
+    create_parser: Callable[[str, TraceOptions], LineParser]
+    """Create the function that parses a line; raise `InputError` for options that cannot be used."""
+    has_header: bool = False
+    """Whether the first line is a header instead of a request."""
+    get_columns: Callable[[str, TraceOptions], RowPatterns | FieldNames | None] = lambda _line, _options: None
+    """Optional: return how Arrow can parse many lines at once, to the same requests."""
+
+
+FORMATS = {
+    "log": TextFormat(is_log_line, create_log_parser, get_columns=create_log_pattern),
+    "jsonl": TextFormat(is_json_object, create_json_parser, get_columns=get_json_fields),
+    "csv": TextFormat(is_csv_header, create_csv_parser, has_header=True, get_columns=create_csv_patterns),
+}
+"""All text formats, tried in this order. A new format is one file next to this one, and one line here."""
+
+TRACE_FORMATS = ("auto", *FORMATS, "parquet")
 TIME_UNITS = ("s", "ms", "us", "ns")
 WITHIN_SECOND = ("spread", "start")
 
 
-def _check_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    """Refuse what is not known."""
-    if value not in known:
-        raise InputError(f"{name} must be one of {', '.join(known)}, got {short_repr(value)}")
-
-
 @dataclass(frozen=True)
 class TraceOptions:
-    """How to read a trace. Raises `InputError` for a format, unit or `within_second` that there is not."""
+    """How to read a trace. Raises `InputError` for an unknown format, unit or `within_second`."""
 
     format: str = "auto"
-    """`log`, `jsonl`, `csv`, or `auto`: told by the first line that is not blank."""
+    """A name in `FORMATS`, `parquet`, or `auto`: detect the format by the first line that is not blank."""
     key: str = "ip"
-    """The field that says who the client is; in JSON lines and CSV, `ip` is the first of `CLIENTS` there is."""
+    """The field that identifies the client; except in logs, `ip` stands for the first of `DEFAULT_CLIENT_FIELDS`."""
     time: str | None = None
-    """JSON lines and CSV: the field that holds the time; by default the first of `TIMES` there is."""
+    """The field that holds the time, except in logs; by default the first of `DEFAULT_TIME_FIELDS`."""
     cost: str | None = None
-    """JSON lines and CSV: the field that holds the cost; by default each request costs 1."""
+    """The field that holds the cost, except in logs; by default each request costs 1."""
     unit: str = "s"
     """The unit of times that are numbers: s, ms, us or ns; `at_ns` is always in ns."""
     within_second: str = "spread"
-    """`spread` or `start`: where requests stand if only whole seconds are known; see `read_trace`."""
+    """If all times are whole seconds: `spread` the requests over their second, or keep them at its `start`."""
     strict: bool = False
-    """Whether a line that cannot be read is an error."""
+    """Whether a line that cannot be parsed is an error."""
 
     def __post_init__(self) -> None:
-        _check_one_of("format", self.format, TRACE_FORMATS)
-        _check_one_of("unit", self.unit, TIME_UNITS)
-        _check_one_of("within_second", self.within_second, WITHIN_SECOND)
+        _check_choice("format", self.format, TRACE_FORMATS)
+        _check_choice("unit", self.unit, TIME_UNITS)
+        _check_choice("within_second", self.within_second, WITHIN_SECOND)
 
     @property
     def fields(self) -> FieldNames:
-        """The fields of a record that these options name."""
-        clients = CLIENTS if self.key == "ip" else (self.key,)
-        times = TIMES if self.time is None else (self.time,)
+        """The fields of records, as in JSON, CSV and Parquet."""
+        clients = DEFAULT_CLIENT_FIELDS if self.key == "ip" else (self.key,)
+        times = DEFAULT_TIME_FIELDS if self.time is None else (self.time,)
         return FieldNames(clients, times, self.cost, UNITS[self.unit])
 
 
-Blocks = Iterator[Block]
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"{name} must be one of {', '.join(choices)}, got {short_repr(value)}")
 
 
-@dataclass(frozen=True)
-class Format:
-    """How the lines of a file are read: one by one, and together where nearly all of them are alike."""
+class LineFormat(NamedTuple):
+    """How to read the lines of one file."""
 
     name: str
-    read_line: ReadLine
-    patterns: tuple[str, ...] = ()
-    """What matches one of these, `read_line` reads as the sum of the groups; see `log_pattern` and `csv_patterns`."""
-    unit: int = UNITS["s"]
-    """Nanoseconds that a time's number counts."""
-    fields: FieldNames | None = None
-    """Those of JSON objects."""
-
-    @property
-    def columnar(self) -> bool:
-        """Whether the lines can be read together."""
-        return bool(self.patterns or self.fields)
+    parse_line: LineParser
+    columns: RowPatterns | FieldNames | None
+    """How Arrow can parse many lines at once; None if it cannot."""
 
 
-def recognised(blocks: Blocks, options: TraceOptions) -> tuple[Format, Blocks]:
-    """Find the format and the lines to read; a CSV header is none of them.
+def choose_format(blocks: Iterator[Block], options: TraceOptions) -> tuple[LineFormat, Iterator[Block]]:
+    """Return the format of a file and its blocks without the header, if it has one.
 
-    Raises `InputError` if there are no lines, if the first one does not tell the format, or if fields are missing.
+    Raises `InputError` if there are no lines, the format cannot be detected, or the options cannot be used with it.
     """
-    for block in blocks:
-        found = next(((place, line) for place, (_, line) in enumerate(block.lines()) if line.strip()), None)
-        if found:
-            break
-    else:
-        raise InputError("it holds no lines: give a log, JSON lines or CSV file")
+    block, place, first_line = _find_first_line(blocks)
     if options.format == "parquet":
-        raise InputError("it is no Parquet file: leave out --format")
-    place, first = found
-    name = _detected(first, options.time) if options.format == "auto" else options.format
-    if name == "csv":
+        raise InputError("it is not a Parquet file: leave out --format")
+    name = _detect_format(first_line, options) if options.format == "auto" else options.format
+    format_ = FORMATS[name]
+    parse_line, columns = format_.create_parser(first_line, options), format_.get_columns(first_line, options)
+    if format_.has_header:
         rows = block.text.split(b"\n", place + 1)[place + 1 :]
-        blocks = chain((Block(block.number + place + 1, text) for text in rows), blocks)
-        return _csv(first, options.fields), blocks
-    return (_log(options) if name == "log" else _json(options.fields)), chain((block,), blocks)
+        blocks = chain((Block(block.first_line + place + 1, text) for text in rows), blocks)
+    else:
+        blocks = chain((block,), blocks)
+    return LineFormat(name, parse_line, columns), blocks
 
 
-def _log(options: TraceOptions) -> Format:
-    if options.time or options.cost:
-        raise InputError(
-            "a log says itself which field is the time, and has none for the cost: leave out --time and --cost"
-        )
-    return Format("log", log_reader(options.key), (log_pattern(options.key),))
+def _find_first_line(blocks: Iterator[Block]) -> tuple[Block, int, str]:
+    """Return the first line that is not blank, its block and its place there; skip the blocks before."""
+    for block in blocks:
+        for place, (_, line) in enumerate(block.lines()):
+            if line.strip():
+                return block, place, line
+    raise InputError("it has no lines: name a log, JSON lines or CSV file")
 
 
-def _json(fields: FieldNames) -> Format:
-    return Format("jsonl", json_reader(fields), fields=fields)
-
-
-def _csv(header: str, fields: FieldNames) -> Format:
-    return Format("csv", csv_reader(header, fields), csv_patterns(header, fields), csv_unit(header, fields))
-
-
-def _detected(line: str, time: str | None) -> str:
-    """Tell the format by the first line."""
-    if line.startswith('{"recording":'):
+def _detect_format(first_line: str, options: TraceOptions) -> str:
+    """Return the name of the first format that detects the line as its own."""
+    if first_line.startswith('{"recording":'):
         raise InputError("it is a recording of `ratelab serve`: add --format recording")
-    if line.lstrip().startswith("{"):
-        return "jsonl"
-    if is_log_line(line):
-        return "log"
-    times = TIMES if time is None else (time.lower(),)
-    if csv_delimiter(line) in line and not {*times}.isdisjoint(csv_header(line)):
-        return "csv"
+    for name, format_ in FORMATS.items():
+        if format_.detect(first_line, options):
+            return name
     raise InputError(
         "its first line must be a log line, a JSON object or a CSV header that names a column for the time, "
-        f"got {short_repr(line[:80])}: name the format with --format, or the column with --time"
+        f"got {short_repr(first_line[:80])}: name the format with --format, or the column with --time"
     )

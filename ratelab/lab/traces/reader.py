@@ -1,4 +1,4 @@
-"""Traces: recorded traffic, read from access logs, JSON lines, CSV and Parquet."""
+"""Trace reader: opens files, merges them into one trace and sorts it by time."""
 
 from __future__ import annotations
 
@@ -12,167 +12,135 @@ import numpy as np
 
 from ratelab.errors import InputError, install_hint
 from ratelab.lab.spill import Column, DiskColumn, Gathering
-from ratelab.lab.traces.access_log import ReadLine
-from ratelab.lab.traces.batches import REJECTS_KEPT, Columns, Numbering, Part, Reader, Reject, unread
-from ratelab.lab.traces.files import (
+from ratelab.lab.traces.batches import (
+    MAX_REJECTS,
+    Batch,
+    BatchReader,
+    ClientNumbers,
     LineError,
-    arrow_installed,
-    called,
-    called_together,
+    LineParser,
+    Reject,
+    RequestColumns,
+    defer_lines,
+)
+from ratelab.lab.traces.files import (
+    format_path,
+    format_paths,
+    is_arrow_installed,
     is_parquet,
-    printable,
+    make_printable,
     read_blocks,
 )
-from ratelab.lab.traces.formats import TraceOptions, recognised
-from ratelab.lab.traces.jsonl import json_reader
+from ratelab.lab.traces.formats import TraceOptions, choose_format
+from ratelab.lab.traces.jsonl import create_object_parser
 from ratelab.lab.traffic import Asked, LongTraffic, from_rows, parts_of
-from ratelab.quota import LARGEST, UNITS
-
-SECOND = UNITS["s"]
-
-
-def count_from(table: Column, start: int) -> None:
-    """Count the times of a table from `start`."""
-    for part in parts_of(len(table)):
-        rows = table[part]
-        rows["time"] -= start
-        table[part] = rows
-
-
-def spread(table: Column) -> None:
-    """Spread the requests of each second of an ordered table evenly over it: the k-th of n (from 0) at k/n of it."""
-    second, seen, total = None, 0, 0  # of the second that goes on from part to part
-    for part in parts_of(len(table)):
-        rows = table[part]
-        times = rows["time"]
-        firsts = np.flatnonzero(np.diff(times, prepend=times[0] - 1))
-        counts = np.diff(firsts, append=len(times))
-        totals, ranks = counts.copy(), np.arange(len(times)) - np.repeat(firsts, counts)
-        if times[0] == second:
-            ranks[: counts[0]] += seen
-            totals[0] = total
-        if times[-1] != second:
-            totals[-1] += _following(table, part.stop, int(times[-1]))
-        second, seen, total = int(times[-1]), int(ranks[-1]) + 1, int(totals[-1])
-        rows["time"] += ranks * SECOND // np.repeat(totals, counts)
-        table[part] = rows
-
-
-def _following(table: Column, begin: int, time: int) -> int:
-    """Count the rows from `begin` on that are of the same time."""
-    count = 0
-    for part in parts_of(len(table) - begin):
-        times = table[begin + part.start : begin + part.stop]["time"]
-        count += int(np.searchsorted(times, time, "right"))
-        if times[-1] != time:
-            break
-    return count
-
-
-class Source(NamedTuple):
-    """A file that has been opened."""
-
-    format: str
-    read_line: ReadLine
-    """Reads what is left of a part."""
-    parts: Generator[Part, None, None]
-
-
-def opened(path: str, options: TraceOptions, progress: Callable[[int], None] | None, columnar: bool | None) -> Source:
-    """Open a file, or standard input for `-`; lines are read together if `columnar`, or by default if they are many.
-
-    Raises `InputError` for what cannot be read, then or while iterating.
-    """
-    if is_parquet(path):
-        return _parquet(path, options, progress)
-    blocks = read_blocks(path, progress)
-    first = list(islice(blocks, 2))
-    format_, blocks = recognised(chain(first, blocks), options)
-    if columnar is None:
-        columnar = len(first) > 1 and arrow_installed()
-    if columnar and format_.columnar:
-        from ratelab.lab.traces.columnar import parts_of
-
-        return Source(format_.name, format_.read_line, parts_of(blocks, format_))
-    return Source(format_.name, format_.read_line, (unread(list(block.lines())) for block in blocks))
-
-
-def _parquet(path: str, options: TraceOptions, progress: Callable[[int], None] | None) -> Source:
-    if not arrow_installed():
-        raise InputError(f"reading Parquet needs pyarrow: {install_hint('logs')}, or convert it to CSV")
-    if options.format not in ("auto", "parquet"):
-        raise InputError(f"it is a Parquet file, not {options.format}: leave out --format")
-    from ratelab.lab.traces.columnar import named_columns, parquet_parts
-
-    fields = named_columns(path, options.fields)
-    return Source("parquet", json_reader(fields), parquet_parts(path, fields, progress))
+from ratelab.quota import LARGEST, NS_PER_S, UNITS
 
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """Recorded traffic, and how well it could be read."""
+    """Recorded traffic, and counts of the lines it was read from."""
 
     traffic: Asked
-    """From the first request on, which is its origin, in nanoseconds since 1970.
+    """Starts with the first request, whose nanoseconds since 1970 are its origin.
 
-    Clients are numbered in the order in which the file first names them; control characters in their names are escaped.
+    Clients are numbered in the order in which the files first name them. Control characters in names are escaped.
     """
     format: str
-    """What it was read as: log, jsonl, csv or parquet; of several files, all that there are."""
+    """log, jsonl, csv or parquet; all formats, if several files have several."""
     lines: int
-    """Lines that are not blank, a CSV header aside: as many as requests, repeated and unparsed lines."""
+    """Lines that are not blank and not a CSV header: the requests, and the repeated and unparsed lines."""
     repeated: int
-    """Rows of what `--events` wrote that are the same requests as decided by other algorithms than the first."""
+    """Rows of an `--events` file that repeat a request for another algorithm than the first."""
     unparsed: int
-    """Lines that could not be read."""
+    """Lines that could not be parsed."""
     reordered: int
-    """Requests that are earlier than one before them in their file."""
+    """Requests with an earlier time than a previous one in their file."""
     whole_seconds: bool
     """Whether no time has a fraction of a second."""
     rejects: tuple[Reject, ...]
-    """The first three lines that could not be read."""
+    """The first three lines that could not be parsed."""
 
 
-_DEFAULT = TraceOptions()
+_DEFAULT_OPTIONS = TraceOptions()
 
 
-def read_trace(path: str, options: TraceOptions = _DEFAULT, progress: Callable[[int], None] | None = None) -> Trace:
-    """Read one file as `read_traces` does."""
+def read_trace(
+    path: str, options: TraceOptions = _DEFAULT_OPTIONS, progress: Callable[[int], None] | None = None
+) -> Trace:
+    """Read one file, as `read_traces` does."""
     return read_traces((path,), options, progress)
 
 
 def read_traces(
     paths: Sequence[str],
-    options: TraceOptions = _DEFAULT,
+    options: TraceOptions = _DEFAULT_OPTIONS,
     progress: Callable[[int], None] | None = None,
     columnar: bool | None = None,
 ) -> Trace:
-    """Read logs, JSON lines and CSV, plain or packed by gzip or zstd, and Parquet, as one trace; `-` is standard input.
+    """Read files as one trace: text formats, plain or compressed with gzip or zstd, and Parquet; `-` is standard input.
 
-    Lines that cannot be read are counted, blank ones skipped. Times are sorted, stably; requests too many to be held in
-    memory become a `LongTraffic`. `progress` is called now and then with how many more bytes have been read, as stored.
-    Lines are read a block at a time by Arrow if `columnar`, or by default if a file is large and there is Arrow (extra
-    `logs`), to the same results.
+    Lines that cannot be parsed are counted, blank lines are skipped. Requests are sorted by time; those of the same
+    time keep their order. Too many requests for memory become a `LongTraffic`. `progress` is called now and then with
+    the number of bytes read since the last call, before decompression. If `columnar`, Arrow parses a block of lines at
+    a time, with the same results; by default it does so for large files if it is installed (extra `logs`).
 
-    If no time has a fraction of a second, the n requests of each second are spread evenly over it in the order of
-    the files, the k-th (from 0) at k/n of it; with `within_second="start"` all stand at its start. The last second
-    then counts whole in the duration, which otherwise ends with the last request and is at least 1 ns.
+    If no time has a fraction of a second, the n requests of each second are spread evenly over it in the order of the
+    files: request k, from 0, is at k/n of the second. With `within_second="start"`, all are at its start. In both
+    cases the duration includes the whole last second. Otherwise it ends with the last request, but is at least 1 ns.
 
-    Raises `InputError` for a file that cannot be read to its end, for one without a line that can be read, for a
-    field that it does not have, for times over 146 years apart and, if strict, for any line that cannot be read.
+    Raises `InputError` for a file that cannot be read to its end or has no valid line, for a missing field, for times
+    more than 146 years apart and, if strict, for any line that cannot be parsed.
     """
-    gathered = _Gathered()
-    files = [_read(path, options, gathered, progress, columnar) for path in paths]
-    if len(files) > 1:
-        files = [file._replace(rejects=[replace(one, file=file.name) for one in file.rejects]) for file in files]
+    collector = _RequestCollector()
+    reports = [_read_file(path, options, collector, progress, columnar) for path in paths]
+    if len(reports) > 1:
+        reports = [
+            report._replace(rejects=[replace(reject, file=report.name) for reject in report.rejects])
+            for report in reports
+        ]
     try:
-        return _trace(files, gathered, options.within_second)
+        return _build_trace(reports, collector, options.within_second)
     except InputError as error:
-        raise InputError(f"{called_together(paths)}: {error}") from None
+        raise InputError(f"{format_paths(paths)}: {error}") from None
 
 
-class _File(NamedTuple):
-    """What there is to know of a file."""
+# --- one file
+
+
+class _RequestCollector:
+    """Collects the requests of all files, and facts about them."""
+
+    def __init__(self) -> None:
+        self.clients = ClientNumbers()
+        self.requests = Gathering()
+        self.reordered = 0
+        self.whole_seconds = True
+        self.max_cost = 0
+        self.cost = 0.0
+        self._latest_time: int | None = None
+
+    def begin_file(self) -> None:
+        """Count out-of-order requests within the next file only."""
+        self._latest_time = None
+
+    def add(self, columns: RequestColumns) -> None:
+        """Add requests of the current file."""
+        times, clients, costs = columns
+        if not len(times):
+            return
+        previous = times[0] if self._latest_time is None else self._latest_time
+        latest = np.maximum.accumulate(np.append(previous, times))
+        self.reordered += int(np.count_nonzero(times < latest[:-1]))
+        self._latest_time = int(latest[-1])
+        self.whole_seconds = self.whole_seconds and not (times % NS_PER_S).any()
+        self.max_cost = max(self.max_cost, int(costs.max()))
+        self.cost += float(costs.sum(dtype=np.float64))
+        self.requests.add(times, clients, costs)
+
+
+class _FileReport(NamedTuple):
+    """The lines of a file that are not requests."""
 
     name: str
     format: str
@@ -181,95 +149,154 @@ class _File(NamedTuple):
     rejects: list[Reject]
 
 
-class _Gathered:
-    """The requests of all files, and what is found as they come."""
-
-    def __init__(self) -> None:
-        self.index = Numbering()
-        self.requests = Gathering()
-        self.reordered = 0
-        self.whole_seconds = True
-        self.dearest = 0
-        self.cost = 0.0
-        self._latest: int | None = None
-
-    def begin(self) -> None:
-        """Begin a file."""
-        self._latest = None
-
-    def add(self, columns: Columns) -> None:
-        """Take the requests of some lines."""
-        times, clients, costs = columns
-        if not len(times):
-            return
-        before = times[0] if self._latest is None else self._latest
-        latest = np.maximum.accumulate(np.append(before, times))
-        self.reordered += int(np.count_nonzero(times < latest[:-1]))
-        self._latest = int(latest[-1])
-        self.whole_seconds = self.whole_seconds and not (times % SECOND).any()
-        self.dearest = max(self.dearest, int(costs.max()))
-        self.cost += float(costs.sum(dtype=np.float64))
-        self.requests.add(times, clients, costs)
-
-
-def _read(
-    path: str, options: TraceOptions, gathered: _Gathered, progress: Callable[[int], None] | None, columnar: bool | None
-) -> _File:
-    """Read a file into what is gathered."""
-    name, before = called(path), len(gathered.requests)
-    reader = Reader(options.strict, gathered.index)
-    gathered.begin()
+def _read_file(
+    path: str,
+    options: TraceOptions,
+    collector: _RequestCollector,
+    progress: Callable[[int], None] | None,
+    columnar: bool | None,
+) -> _FileReport:
+    """Read a file into the collector."""
+    name, count_before = format_path(path), len(collector.requests)
+    reader = BatchReader(options.strict, collector.clients)
+    collector.begin_file()
     try:
-        source = opened(path, options, progress, columnar)
-        with closing(source.parts) as parts:  # its threads end here, not whenever it is collected
-            for part in parts:
-                gathered.add(reader.read(part, source.read_line))
-        if len(gathered.requests) == before:
-            raise InputError(_nothing_read(reader, source.format))
+        source = open_source(path, options, progress, columnar)
+        with closing(source.batches) as batches:  # ends their threads here, not at garbage collection
+            for batch in batches:
+                collector.add(reader.read(batch, source.parse_line))
+        if len(collector.requests) == count_before:
+            raise InputError(_explain_no_requests(reader, source.format))
     except LineError as error:
         raise InputError(f"{name}:{error}") from None
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
-    return _File(name, source.format, reader.repeated, reader.unparsed, reader.rejects)
+    return _FileReport(name, source.format, reader.repeated, reader.unparsed, reader.rejects)
 
 
-def _nothing_read(reader: Reader, format_: str) -> str:
-    """Say why a file gave no request at all."""
+def _explain_no_requests(reader: BatchReader, format_: str) -> str:
     if not reader.unparsed:
-        return f"it must have requests, but has only the {format_} header: give a file with rows"
-    return (
-        f"none of its {reader.unparsed} lines can be read as {format_}: "
-        f"check --format and what is said of line {reader.rejects[0]}"
-    )
+        return f"it has no requests, only the {format_} header: name a file with rows"
+    count, first = reader.unparsed, reader.rejects[0]
+    return f"none of its {count} lines can be parsed as {format_}: check --format, and line {first}"
 
 
-def _trace(files: Sequence[_File], gathered: _Gathered, within_second: str) -> Trace:
-    """Put the requests in the order of time and count it from the first."""
-    requests = gathered.requests.in_order()
-    start, last = int(requests[:1]["time"][0]), int(requests[len(requests) - 1 :]["time"][0])
-    _check_fits(last - start, gathered.cost)
-    count_from(requests, start)
-    if gathered.whole_seconds and within_second == "spread":
-        spread(requests)
-    duration = max(last - start + SECOND * gathered.whole_seconds, 1)
-    names = tuple(map(printable, gathered.index))
+class Source(NamedTuple):
+    """An open file."""
+
+    format: str
+    parse_line: LineParser
+    """Parses the lines that a batch defers."""
+    batches: Generator[Batch, None, None]
+
+
+def open_source(
+    path: str, options: TraceOptions, progress: Callable[[int], None] | None, columnar: bool | None
+) -> Source:
+    """Open a file, or standard input for `-`.
+
+    Raises `InputError`, at once or during iteration, if it cannot be read.
+    """
+    if is_parquet(path):
+        return _open_parquet(path, options, progress)
+    blocks = read_blocks(path, progress)
+    first_blocks = list(islice(blocks, 2))
+    format_, blocks = choose_format(chain(first_blocks, blocks), options)
+    if columnar is None:
+        columnar = len(first_blocks) > 1 and is_arrow_installed()
+    if columnar and format_.columns is not None:
+        from ratelab.lab.traces.columnar import read_batches
+
+        return Source(format_.name, format_.parse_line, read_batches(blocks, format_.columns))
+    return Source(format_.name, format_.parse_line, (defer_lines(list(block.lines())) for block in blocks))
+
+
+def _open_parquet(path: str, options: TraceOptions, progress: Callable[[int], None] | None) -> Source:
+    if not is_arrow_installed():
+        raise InputError(f"reading Parquet needs pyarrow: {install_hint('logs')}, or convert the file to CSV")
+    if options.format not in ("auto", "parquet"):
+        raise InputError(f"it is a Parquet file, not {options.format}: leave out --format")
+    from ratelab.lab.traces.columnar import find_parquet_fields, read_parquet_batches
+
+    fields = find_parquet_fields(path, options.fields)
+    return Source("parquet", create_object_parser(fields), read_parquet_batches(path, fields, progress))
+
+
+# --- one trace
+
+
+def _build_trace(reports: Sequence[_FileReport], collector: _RequestCollector, within_second: str) -> Trace:
+    """Sort the requests by time, and count time from the first."""
+    requests = collector.requests.in_order()
+    start, end = int(requests[:1]["time"][0]), int(requests[len(requests) - 1 :]["time"][0])
+    _check_limits(end - start, collector.cost)
+    subtract_start(requests, start)
+    if collector.whole_seconds and within_second == "spread":
+        spread_within_seconds(requests)
+    duration = max(end - start + NS_PER_S * collector.whole_seconds, 1)
+    names = tuple(map(make_printable, collector.clients))
     keys = np.arange(len(names), dtype=np.int64)
     traffic: Asked
     if isinstance(requests, DiskColumn):
-        traffic = LongTraffic(requests, names, keys, duration, start, gathered.dearest)
+        traffic = LongTraffic(requests, names, keys, duration, start, collector.max_cost)
     else:
         traffic = from_rows(requests, names, keys, duration, start)
-    repeated, unparsed = (sum(counts) for counts in zip(*((one.repeated, one.unparsed) for one in files), strict=True))
-    formats = ", ".join(dict.fromkeys(file.format for file in files))
-    rejects = tuple(reject for file in files for reject in file.rejects)[:REJECTS_KEPT]
-    lines, whole_seconds = len(requests) + repeated + unparsed, gathered.whole_seconds
-    return Trace(traffic, formats, lines, repeated, unparsed, gathered.reordered, whole_seconds, rejects)
+    repeated = sum(report.repeated for report in reports)
+    unparsed = sum(report.unparsed for report in reports)
+    return Trace(
+        traffic=traffic,
+        format=", ".join(dict.fromkeys(report.format for report in reports)),
+        lines=len(requests) + repeated + unparsed,
+        repeated=repeated,
+        unparsed=unparsed,
+        reordered=collector.reordered,
+        whole_seconds=collector.whole_seconds,
+        rejects=tuple(reject for report in reports for reject in report.rejects)[:MAX_REJECTS],
+    )
 
 
-def _check_fits(length: int, cost: float) -> None:
-    """Refuse what would overflow a column."""
+def _check_limits(length: int, cost: float) -> None:
+    """Reject times and costs that would overflow a column."""
     if length > LARGEST:
         years = length // UNITS["day"] // 365
-        raise InputError(f"its times must lie within 146 years of each other, got {years} years: check --time-unit")
+        raise InputError(f"its times must be within 146 years of each other, got {years} years: check --time-unit")
     if cost > LARGEST:
         raise InputError(f"its costs must add up to at most 2**62, got {cost:.3g}: check --cost")
+
+
+def subtract_start(requests: Column, start: int) -> None:
+    """Make times relative to `start`, in place."""
+    for part in parts_of(len(requests)):
+        rows = requests[part]
+        rows["time"] -= start
+        requests[part] = rows
+
+
+def spread_within_seconds(requests: Column) -> None:
+    """Spread the requests of each second evenly over it, in place: request k of n, from 0, is at k/n of the second."""
+    second, seen, total = None, 0, 0  # of the second that continues from part to part
+    for part in parts_of(len(requests)):
+        rows = requests[part]
+        times = rows["time"]
+        firsts = np.flatnonzero(np.diff(times, prepend=times[0] - 1))
+        counts = np.diff(firsts, append=len(times))
+        totals, ranks = counts.copy(), np.arange(len(times)) - np.repeat(firsts, counts)
+        if times[0] == second:
+            ranks[: counts[0]] += seen
+            totals[0] = total
+        if times[-1] != second:
+            totals[-1] += _count_same_time(requests, part.stop, int(times[-1]))
+        second, seen, total = int(times[-1]), int(ranks[-1]) + 1, int(totals[-1])
+        rows["time"] += ranks * NS_PER_S // np.repeat(totals, counts)
+        requests[part] = rows
+
+
+def _count_same_time(requests: Column, begin: int, time: int) -> int:
+    """Count the rows from `begin` on that still have this time."""
+    count = 0
+    for part in parts_of(len(requests) - begin):
+        times = requests[begin + part.start : begin + part.stop]["time"]
+        count += int(np.searchsorted(times, time, "right"))
+        if times[-1] != time:
+            break
+    return count
