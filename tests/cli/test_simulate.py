@@ -120,7 +120,9 @@ def test_an_option_that_cannot_be_is_one_line(options: list[str], told: str) -> 
 
 def test_a_pattern_stands_for_the_scenarios_that_it_matches() -> None:
     assert shown("simulate", f"{SCENARIOS}/bur*.yaml", "--json") == shown("simulate", BURST, "--json")
-    assert "no file matches it" in refused("simulate", f"{SCENARIOS}/none*.yaml")
+    assert f"no file matches {SCENARIOS}/none*.yaml: check the pattern" in refused(
+        "simulate", f"{SCENARIOS}/none*.yaml"
+    )
 
 
 @pytest.mark.parametrize("options", [["--burst", "0"], ["--seed", "-1"], ["--burst", "x"], ["--no-such-option"], []])
