@@ -1,4 +1,4 @@
-"""Spans of time in nanoseconds."""
+"""Units and spans of time in nanoseconds."""
 
 from __future__ import annotations
 
@@ -8,4 +8,5 @@ SECOND, MINUTE, HOUR = 10**9, 60 * 10**9, 3600 * 10**9
 
 
 def seconds(begin: float, end: float) -> Span:
+    """Return the span between two times in seconds."""
     return round(begin * SECOND), round(end * SECOND)

@@ -1,4 +1,4 @@
-"""What a client learns from the fields of an answer, read by http-sf and held to its ranges."""
+"""Parser of rate-limit header fields that rejects what the standards do not allow; uses http-sf."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LARGEST = 10**15 - 1
 
 
 class Limits(NamedTuple):
-    """The quota, what is left of it, and the waits, in seconds."""
+    """The values in a response's rate-limit header fields; times are in seconds."""
 
     name: str
     q: int
@@ -25,7 +25,7 @@ class Limits(NamedTuple):
 
 
 def limits(fields: Iterable[Field]) -> Limits:
-    """Read the fields of an answer; fail on any that RFC 9651, RFC 9110 or the draft does not allow."""
+    """Parse the fields of a response; fail on any that RFC 9651, RFC 9110 or the draft does not allow."""
     fields = list(fields)
     name, policy = _only_item(fields, b"ratelimit-policy")
     same_name, state = _only_item(fields, b"ratelimit")
@@ -42,7 +42,7 @@ def limits(fields: Iterable[Field]) -> Limits:
 
 
 def _only_item(fields: list[Field], name: bytes) -> tuple[str, dict[str, Any]]:
-    """Return the String and the parameters of a list of one item, on the only line of a field."""
+    """Return the String and the parameters of a field that has one line and one item."""
     lines = [value for field, value in fields if field == name]
     assert len(lines) == 1
     try:
