@@ -1,4 +1,4 @@
-"""How well a trace could be read."""
+"""Notes on the reading of a trace, and on the replay of a recording."""
 
 from __future__ import annotations
 
@@ -52,43 +52,41 @@ def _moment(nanoseconds: int) -> str:
 
 
 def recording_object(recording: Recording, replayed: Decisions) -> dict[str, Any]:
-    """Return what `--json` says of a recording and of its algorithm's replay."""
+    """Return the comparison of a recording with its replay for `--json`."""
     return {
         "algorithm": recording.algorithm,
         "decisions": len(replayed),
         "differing": int(np.count_nonzero(recording.decisions != replayed)),
         "shared": recording.shared,
-        "unfinished": recording.unfinished,
+        "unfinished": recording.truncated,
         "recorded_sha256": digest(recording.decisions),
         "replayed_sha256": digest(replayed),
     }
 
 
 def recording_notes(recording: Recording, replayed: Decisions) -> tuple[str, ...]:
-    """Return the verdict for people: both digests, and where the two part."""
-    told = recording_object(recording, replayed)
-    notes = [
-        f"sha256 live {told['recorded_sha256']}",
-        f"sha256 here {told['replayed_sha256']}",
-    ]
-    count, differing = told["decisions"], told["differing"]
-    if differing:
-        first = int(np.flatnonzero(recording.decisions != replayed)[0])
-        notes.append(f"{differing:,} of {counted(count, 'decision')} by {recording.algorithm} not the same, first:")
-        notes.append(f"  line {first + 2}, live: {_format_decision(recording.decisions, first)}")
-        notes.append(f"  line {first + 2}, here: {_format_decision(replayed, first)}")
+    """Return the comparison as text: both digests, the number of differences and the first of them."""
+    count = counted(len(replayed), "decision")
+    notes = [f"sha256 recorded {digest(recording.decisions)}", f"sha256 replayed {digest(replayed)}"]
+    differing = np.flatnonzero(recording.decisions != replayed)
+    if len(differing):
+        first = int(differing[0])
+        notes.append(f"{len(differing):,} of {count} by {recording.algorithm} differ, the first in line {first + 2}:")
+        notes.append(f"  recorded: {_format_decision(recording.decisions, first)}")
+        notes.append(f"  replayed: {_format_decision(replayed, first)}")
     else:
-        notes.append(f"exactly the same {counted(count, 'decision')} by {recording.algorithm}")
+        notes.append(f"{count} by {recording.algorithm} replayed, no differences")
     if recording.shared:
         notes.append(
-            f"{counted(recording.shared, 'decision')} fell on buckets shared for want of room (serve --max-keys), "
-            "which cannot be replayed key by key"
+            f"{counted(recording.shared, 'decision')} on buckets that keys shared because the limiter was full "
+            "(serve --max-keys); a replay by key cannot reproduce them"
         )
-    if recording.unfinished:
-        notes.append("the last line was cut off and is left out")
+    if recording.truncated:
+        notes.append("last line incomplete, left out")
     return tuple(notes)
 
 
-def _format_decision(decisions: Decisions, number: int) -> str:
-    allowed, *times = decisions[number].tolist()
-    return f"{'admitted' if allowed else 'denied'}, remaining {times[0]}, wait {times[1]} ns, delay {times[3]} ns"
+def _format_decision(decisions: Decisions, index: int) -> str:
+    allowed, remaining, retry_after_ns, _, delay_ns = decisions[index].tolist()
+    decision = "admitted" if allowed else "denied"
+    return f"{decision}, remaining {remaining}, retry after {retry_after_ns} ns, delay {delay_ns} ns"

@@ -1,4 +1,4 @@
-"""A recording is decided again exactly as it was live, or the replay says where not."""
+"""Recordings: a replay makes exactly the recorded decisions, or reports the first difference."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ratelab.stores.recording import RecordingLimiter
 QUOTA = Quota.parse("2/s", 5)
 
 
-def recorded(file: Path, name: str = "token-bucket", hits: int = 300, max_keys: int = 1000) -> list[dict[str, Any]]:
-    """Record hits of a few keys at odd moments, and return the lines."""
+def record(file: Path, name: str = "token-bucket", hits: int = 300, max_keys: int = 1000) -> list[dict[str, Any]]:
+    """Record hits of a few keys at irregular times, and return the lines."""
     random, clock = Random(7), ManualClock(123_456_789_012_345)
-    with file.open("x") as opened:
-        limiter = RecordingLimiter(create(name, QUOTA), QUOTA, opened, clock, max_keys)
+    with file.open("x") as stream:
+        limiter = RecordingLimiter(create(name, QUOTA), QUOTA, stream, clock, max_keys)
         for _ in range(hits):
             clock.advance(random.choice([0, 1, 10**6, 4 * 10**8, 25 * 10**8, 10**10]))
             limiter.hit(f"key-{random.randrange(4)}", random.choice([1, 1, 1, 2, 6]))
@@ -30,8 +30,8 @@ def recorded(file: Path, name: str = "token-bucket", hits: int = 300, max_keys: 
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def changed(lines: list[dict[str, Any]], number: int, **fields: Any) -> str:
-    """Write the lines with some fields of one of them, counted from 1, changed."""
+def format_changed(lines: list[dict[str, Any]], number: int, **fields: Any) -> str:
+    """Format the lines after a change to the fields of one, counted from 1."""
     lines = [*lines]
     lines[number - 1] = lines[number - 1] | fields
     return "".join(json.dumps(line) + "\n" for line in lines)
@@ -40,16 +40,16 @@ def changed(lines: list[dict[str, Any]], number: int, **fields: Any) -> str:
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_recording_replays_to_exactly_the_same_decisions(tmp_path: Path, name: str) -> None:
     file = tmp_path / "live.jsonl"
-    lines = recorded(file, name)
+    lines = record(file, name)
     verdict = told("replay", file, "--format", "recording")["recording"]
     assert (verdict["algorithm"], verdict["decisions"], verdict["differing"]) == (name, 300, 0)
     assert verdict["recorded_sha256"] == verdict["replayed_sha256"]
     assert {True, False} == {line["allowed"] for line in lines[1:]}
 
 
-def test_a_recording_says_what_was_granted_then_every_decision(tmp_path: Path) -> None:
-    head, first, *_ = recorded(tmp_path / "live.jsonl")
-    assert head | {"started": ""} == {
+def test_a_recording_has_the_quota_and_then_each_decision(tmp_path: Path) -> None:
+    header, first, *_ = record(tmp_path / "live.jsonl")
+    assert header | {"started": ""} == {
         "recording": 1, "algorithm": "token-bucket", "rate": "2/s", "burst": 5, "started": ""
     }  # fmt: skip
     assert [*first] == [
@@ -57,96 +57,95 @@ def test_a_recording_says_what_was_granted_then_every_decision(tmp_path: Path) -
     ]  # fmt: skip
 
 
-def test_people_are_told_both_digests_and_the_verdict(tmp_path: Path) -> None:
-    recorded(tmp_path / "live.jsonl")
+def test_text_has_both_digests_and_the_number_of_differences(tmp_path: Path) -> None:
+    record(tmp_path / "live.jsonl")
     text = shown("replay", tmp_path / "live.jsonl", "--format", "recording")
-    live, here = (line.split()[-1] for line in text.splitlines() if line.startswith("sha256"))
-    assert live == here
+    live, replayed = (line.split()[-1] for line in text.splitlines() if line.startswith("sha256"))
+    assert live == replayed
     assert len(live) == 64
-    assert "exactly the same 300 decisions by token-bucket" in text
+    assert "300 decisions by token-bucket replayed, no differences" in text
 
 
 @pytest.mark.parametrize("field", ["allowed", "remaining", "retry_after_ns", "reset_after_ns", "delay_ns", "at_ns"])
-def test_one_number_that_is_not_as_it_was_is_found(tmp_path: Path, field: str) -> None:
-    lines = recorded(tmp_path / "live.jsonl")
+def test_one_changed_number_is_found(tmp_path: Path, field: str) -> None:
+    lines = record(tmp_path / "live.jsonl")
     other = lines[199]["at_ns"] - 1 if field == "at_ns" else 1 - lines[199][field]
-    (tmp_path / "other.jsonl").write_text(changed(lines, 200, **{field: abs(other)}))
+    (tmp_path / "other.jsonl").write_text(format_changed(lines, 200, **{field: abs(other)}))
     result = invoke("replay", tmp_path / "other.jsonl", "--format", "recording")
     if field != "at_ns":
-        assert "line 200, live" in result.stdout
-    assert (result.exit_code, "exactly the same" in result.stdout) == (1, False)
+        assert "1 of 300 decisions by token-bucket differ, the first in line 200:\n  recorded: " in result.stdout
+    assert (result.exit_code, "no differences" in result.stdout) == (1, False)
 
 
-def test_a_recording_of_the_seventh_algorithm_is_replayed_through_it_and_the_usual_ones(tmp_path: Path) -> None:
-    recorded(tmp_path / "live.jsonl", "gcra")
-    algorithms = [
-        one["algorithm"] for one in told("replay", tmp_path / "live.jsonl", "--format", "recording")["results"]
-    ]
+def test_a_recording_is_replayed_through_its_algorithm_and_the_usual_ones(tmp_path: Path) -> None:
+    record(tmp_path / "live.jsonl", "gcra")
+    results = told("replay", tmp_path / "live.jsonl", "--format", "recording")["results"]
+    algorithms = [result["algorithm"] for result in results]
     assert (algorithms[0], len(algorithms)) == ("gcra", 6)
 
 
-def test_a_line_cut_off_at_the_end_is_left_out(tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_left_out(tmp_path: Path) -> None:
     file = tmp_path / "live.jsonl"
-    recorded(file)
+    record(file)
     file.write_bytes(file.read_bytes()[:-20])
     verdict = told("replay", file, "--format", "recording")["recording"]
     assert (verdict["decisions"], verdict["differing"], verdict["unfinished"]) == (299, 0, True)
 
 
-def test_decisions_on_shared_buckets_are_counted_as_such(tmp_path: Path) -> None:
-    lines = recorded(tmp_path / "live.jsonl", max_keys=1)
+def test_decisions_on_shared_buckets_are_counted(tmp_path: Path) -> None:
+    lines = record(tmp_path / "live.jsonl", max_keys=1)
     result = invoke("replay", tmp_path / "live.jsonl", "--format", "recording", "--json")
     assert json.loads(result.stdout)["recording"]["shared"] == sum("shared" in line for line in lines) > 0
 
 
-MISTAKES: dict[str, tuple[str | dict[str, Any], str]] = {
+INVALID: dict[str, tuple[str | dict[str, Any], str]] = {
     "empty": ("", "not a recording of version 1"),
     "a log": ('1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 1\n', "not a recording of version 1"),
     "another version": ('{"recording": 2, "algorithm": "gcra", "rate": "2/s", "burst": 5}\n', "version 1"),
-    "no decision": ('{"recording": 1, "algorithm": "gcra", "rate": "2/s", "burst": 5}\n', "holds no decision"),
+    "no decision": ('{"recording": 1, "algorithm": "gcra", "rate": "2/s", "burst": 5}\n', "has no decisions"),
     "no rate": ('{"recording": 1, "algorithm": "gcra", "burst": 5}\n', "rate must look like"),
-    "a strange algorithm": ({"algorithm": "tokenbucket"}, "did you mean token-bucket?"),
+    "an unknown algorithm": ({"algorithm": "tokenbucket"}, "did you mean token-bucket?"),
 }
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_what_is_no_recording_is_refused(tmp_path: Path, name: str) -> None:
-    content, message = MISTAKES[name]
+@pytest.mark.parametrize("name", INVALID)
+def test_an_invalid_recording_is_rejected(tmp_path: Path, name: str) -> None:
+    content, message = INVALID[name]
     file = tmp_path / "live.jsonl"
     if isinstance(content, dict):
-        content = changed(recorded(tmp_path / "good.jsonl"), 1, **content)
+        content = format_changed(record(tmp_path / "good.jsonl"), 1, **content)
     file.write_text(content)
     assert message in refused("replay", file, "--format", "recording")
 
 
-BROKEN: dict[str, dict[str, Any]] = {
+INVALID_FIELDS: dict[str, dict[str, Any]] = {
     "a time that falls": {"at_ns": 1},
     "a huge time": {"at_ns": 2**62},
     "a fraction": {"remaining": 0.5},
     "a negative number": {"delay_ns": -1},
-    "a cost of nothing": {"cost": 0},
+    "a cost of 0": {"cost": 0},
     "no key": {"key": None},
 }
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_line_that_is_not_as_it_was_written_is_named(tmp_path: Path, name: str) -> None:
-    lines = recorded(tmp_path / "good.jsonl")
-    (tmp_path / "bad.jsonl").write_text(changed(lines, 100, **BROKEN[name]))
+@pytest.mark.parametrize("name", INVALID_FIELDS)
+def test_an_invalid_line_is_named(tmp_path: Path, name: str) -> None:
+    lines = record(tmp_path / "good.jsonl")
+    (tmp_path / "bad.jsonl").write_text(format_changed(lines, 100, **INVALID_FIELDS[name]))
     assert f"{tmp_path / 'bad.jsonl'}:100: " in refused("replay", tmp_path / "bad.jsonl", "--format", "recording")
 
 
-def test_a_recording_brings_its_own_quota(tmp_path: Path) -> None:
-    recorded(tmp_path / "live.jsonl")
+def test_options_that_a_recording_replaces_are_rejected(tmp_path: Path) -> None:
+    record(tmp_path / "live.jsonl")
     for option in ("--rate", "--burst"):
-        told_off = refused("replay", tmp_path / "live.jsonl", "--format", "recording", option, "5")
-        assert "leave out --rate and --burst" in told_off
+        message = refused("replay", tmp_path / "live.jsonl", "--format", "recording", option, "5")
+        assert "leave out --rate and --burst" in message
     assert "add --format recording" in refused("replay", tmp_path / "live.jsonl", "--rate", "2/s")
     assert "missing --rate: give the quota" in refused("replay", tmp_path / "live.jsonl")
 
 
 class FullDisk(io.StringIO):
-    """A file that takes a few lines."""
+    """A file on a disk that is full after 500 characters."""
 
     def write(self, text: str) -> int:
         if self.tell() > 500:
@@ -154,14 +153,14 @@ class FullDisk(io.StringIO):
         return super().write(text)
 
 
-def test_a_full_disk_ends_the_recording_and_nothing_else() -> None:
+def test_a_full_disk_ends_the_recording_but_not_the_decisions() -> None:
     limiter = RecordingLimiter(create("token-bucket", QUOTA), QUOTA, FullDisk(), ManualClock())
     decisions = [limiter.hit("alice").allowed for _ in range(10)]
     assert decisions == [True] * 5 + [False] * 5
     assert limiter.failure == "No space left on device"
 
 
-def test_the_time_recorded_is_the_time_decided_with(tmp_path: Path) -> None:
+def test_the_recorded_time_is_the_time_of_the_decision(tmp_path: Path) -> None:
     times = iter(range(10**9, 10**9 + 100))
     with (tmp_path / "live.jsonl").open("x") as file:
         limiter = RecordingLimiter(create("token-bucket", QUOTA), QUOTA, file, lambda: next(times))
