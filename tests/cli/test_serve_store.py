@@ -191,8 +191,8 @@ def test_a_store_that_rejects_the_connection_is_an_error() -> None:
 
 
 INVALID_OPTIONS = {
-    "--store memcached": "store must be memory, embedded or a URL such as valkey://localhost:6379, got 'memcached'",
-    "--store me:hush@host": "store must be memory, embedded or a URL such as valkey://localhost:6379, got a value",
+    "--store memcached": "--store must be memory, embedded or a URL such as valkey://localhost:6379, got 'memcached'",
+    "--store me:hush@host": "--store must be memory, embedded or a URL such as valkey://localhost:6379, got a value",
     "--store http://:hush@host": "cannot use the store http://:***@host (it begins with none of valkey://, ",
     "--store-deadline=-5ms": "--store-deadline: a duration must look like 10s, 0.5s or 2min, got '-5ms'",
     "--store-deadline 200ms": "--store-deadline 200ms needs a store: add --store embedded or --store URL",

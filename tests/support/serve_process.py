@@ -59,18 +59,17 @@ class HttpResponse(NamedTuple):
 class ServeProcess:
     """A running server; `banner` holds the lines that it printed at the start, by label."""
 
-    def __init__(self, process: subprocess.Popen[str], stderr: IO[str], metrics: bool) -> None:
+    def __init__(self, process: subprocess.Popen[str], stderr: IO[str]) -> None:
         self.process = process
         self._stderr = stderr
         self.banner: dict[str, str] = {}
         assert process.stdout is not None
-        last = "metrics" if metrics else "stop"
-        while last not in self.banner:
+        while "stop" not in self.banner:
             label, _, text = process.stdout.readline().partition(" ")
             assert label, f"the server exited: {self.stop()}"
             self.banner[label] = text.strip()
         self.host, self.port = _parse_address(self.banner["serving"])
-        self.metrics_port = _parse_address(self.banner["metrics"])[1] if metrics else 0
+        self.metrics_port = _parse_address(self.banner["metrics"])[1] if "metrics" in self.banner else 0
         assert self.get("/healthz").status == 200  # from now on, it also handles signals
 
     def get(self, path: str = "/ping", method: str = "GET", **headers: str) -> HttpResponse:
@@ -145,7 +144,6 @@ def run_server(*options: object, first: str = "", **environment: str) -> Iterato
     env = {name: text for name, text in inherited.items() if name not in PLAIN} | {"TERM": "dumb"} | environment
     if "--store" in options or "RATELAB_STORE" in environment:
         env.setdefault("RATELAB_STORE_DEADLINE", STORE_DEADLINE)
-    metrics = "--metrics-port" in options or "RATELAB_METRICS_PORT" in environment
     with (
         TemporaryFile("w+") as stderr,
         subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
@@ -154,7 +152,7 @@ def run_server(*options: object, first: str = "", **environment: str) -> Iterato
         watchdog.daemon = True
         watchdog.start()
         try:
-            yield ServeProcess(process, stderr, metrics)
+            yield ServeProcess(process, stderr)
         finally:
             watchdog.cancel()
             process.kill()

@@ -164,7 +164,7 @@ def check_store(store: str, on_error: str, deadline: str) -> float:
     """Check `--store` and the options that depend on it; return the deadline in seconds."""
     if store not in ("memory", "embedded") and "://" not in store:
         value = "a value that may hold a password" if "@" in store else short_repr(store)
-        raise InputError(f"store must be memory, embedded or a URL such as valkey://localhost:6379, got {value}")
+        raise InputError(f"--store must be memory, embedded or a URL such as valkey://localhost:6379, got {value}")
     seconds = _parse_deadline(deadline)
     for option, value, default in (
         ("--on-store-error", on_error, DEFAULT_ON_STORE_ERROR),
@@ -225,15 +225,15 @@ def create_banner(
     banner = {
         "ratelab": f"{algorithm.name}, {quota}",
         "serving": url,
-        "quota": f"{describe_quota(quota, queues(algorithm))}, for each {'address' if by_address else header}",
     }
+    if len(listeners) > 1:
+        banner["metrics"] = f"{format_url(listeners[1])}/metrics"
+    banner["quota"] = f"{describe_quota(quota, queues(algorithm))}, for each {'address' if by_address else header}"
     if not by_address:
         banner["note"] = f"{header} is not verified: a client that changes it counts as another client"
     banner |= extra
     banner["try"] = f"curl -i {url}" if by_address else f"curl -i -H '{header}: alice' {url}"
     banner["stop"] = "Ctrl-C"
-    if len(listeners) > 1:
-        banner["metrics"] = f"{format_url(listeners[1])}/metrics"
     return banner
 
 
