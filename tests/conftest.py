@@ -31,6 +31,14 @@ collect_ignore = (
 )
 """What needs a server that there is not for this system."""
 
+CALLERS_OWN = ("COLUMNS", "FORCE_COLOR", "LINES", "NO_COLOR", "TTY_COMPATIBLE")
+"""Variables that change how output looks; those of `ratelab` itself change what it does."""
+
+for variable in [*os.environ]:
+    if variable in CALLERS_OWN or (variable.startswith("RATELAB_") and not variable.startswith("RATELAB_TEST_")):
+        del os.environ[variable]
+os.environ["TERM"] = "dumb"
+
 settings.register_profile("exact", derandomize=True, deadline=None, database=None, max_examples=100)
 settings.load_profile("exact")
 

@@ -72,7 +72,7 @@ def check_no_remains(server: ServeProcess) -> Iterator[None]:
     workers = find_workers(server)
     (store_supervisor,) = find_children(server.process.pid).keys() - workers
     processes = {*workers, store_supervisor, *find_children(store_supervisor)}
-    directory = re.search(r"unix://(\S+)/v.sock", server.banner["store"])
+    directory = re.search(r"unix://(.+?)/v.sock", server.banner["store"])
     assert (len(workers), len(processes), directory is not None) == (4, 6, True)
     assert directory is not None
     assert Path(directory[1]).exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shlex
 from base64 import b64decode, b64encode
 from hashlib import sha256
 from html.parser import HTMLParser
@@ -264,10 +265,11 @@ def test_one_page_is_of_one_scenario(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_a_page_of_a_trace_says_how_it_was_read(tmp_path: Path) -> None:
     (tmp_path / "one.jsonl").write_text('{"time": 1, "ip": "a"}\nnot a line\n')
-    shown("replay", tmp_path / "one.jsonl", "--rate", "1/s", "--html", tmp_path / "page.html")
+    command = ["replay", str(tmp_path / "one.jsonl"), "--rate", "1/s", "--html", str(tmp_path / "page.html")]
+    shown(*command)
     text = html.unescape((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "1 line left out, beginning with" in text
-    assert f"ratelab replay {tmp_path / 'one.jsonl'} --rate 1/s --html {tmp_path / 'page.html'}" in text
+    assert f"ratelab {shlex.join(command)}" in text
 
 
 @pytest.mark.parametrize(

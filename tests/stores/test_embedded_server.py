@@ -123,7 +123,7 @@ def test_nothing_is_left_when_its_process_ends_by_a_signal(number: int, forked: 
     command = [sys.executable, "-c", HOLDER, *forked]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
-        url, child = holder.stdout.readline().split()
+        url, _, child = holder.stdout.readline().rpartition(" ")
         try:
             pid = pid_of(url)
             holder.send_signal(number)
