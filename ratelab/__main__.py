@@ -11,9 +11,9 @@ COMMAND_LINE_LIBRARIES = ("click", "jinja2", "matplotlib", "numpy", "pydantic", 
 def main() -> None:
     """Run the command line; exit with status 2 and one line if a library that it needs is not installed."""
     try:
-        from ratelab.cli import main as run
+        from ratelab.cli import main as run_command_line
 
-        run()
+        run_command_line()
     except ModuleNotFoundError as error:
         if error.name not in COMMAND_LINE_LIBRARIES:
             raise

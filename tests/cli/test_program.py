@@ -1,4 +1,4 @@
-"""The program: run by Python, quick to start, quiet where nobody looks, and helpful when asked."""
+"""The `ratelab` command: entry points, lazy imports, help, errors and interrupts."""
 
 from __future__ import annotations
 
@@ -12,38 +12,46 @@ import ratelab
 from ratelab.cli import COMMANDS, ratelab_command
 
 
-def test_python_m_ratelab_is_the_program() -> None:
+def test_python_m_ratelab_is_the_same_program() -> None:
     assert python("-m", "ratelab", "--version") == f"ratelab, version {ratelab.__version__}\n"
     assert python("-m", "ratelab", "simulate", BURST, COLUMNS="80", TERM="dumb") == shown("simulate", BURST)
 
 
-def test_no_progress_bar_is_drawn_where_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_progress_bar_is_drawn_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ratelab.cli.progress.PROGRESS_DELAY_S", -1)
     assert shown("simulate", BURST).startswith("burst: ")
 
+
+# --- help
 
 HEAVY = "numpy yaml pydantic rich matplotlib jinja2 ratelab.cli.simulate"
 
 
 @pytest.mark.parametrize("run", ["import ratelab", "from ratelab.cli import main; main()"], ids=["import", "help"])
-def test_what_a_command_does_not_need_is_not_imported(run: str) -> None:
-    told = f"import atexit, sys; atexit.register(lambda: print('found', *{{*{HEAVY.split()!r}}} & {{*sys.modules}}))"
-    *_, last = python("-c", f"{told}; sys.argv = ['ratelab', '--help']; {run}").splitlines()
+def test_import_and_help_load_no_heavy_module(run: str) -> None:
+    check = f"import atexit, sys; atexit.register(lambda: print('found', *{{*{HEAVY.split()!r}}} & {{*sys.modules}}))"
+    *_, last = python("-c", f"{check}; sys.argv = ['ratelab', '--help']; {run}").splitlines()
     assert last == "found"
 
 
-def test_help_names_every_command() -> None:
+def test_help_lists_every_command() -> None:
     text = CliRunner(env=PLAIN).invoke(ratelab_command, ["--help"]).stdout
     assert re.findall(r"^  ([a-z]+) ", text.partition("Commands:")[2], re.MULTILINE) == list(COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_that_help_names_has_its_own(name: str) -> None:
+def test_every_command_has_its_own_help(name: str) -> None:
     text = CliRunner(env=PLAIN).invoke(ratelab_command, [name, "--help"]).stdout
     assert text.startswith(f"Usage: ratelab {name} ")
 
 
-MISTAKES = {
+def test_without_arguments_the_help_is_printed() -> None:
+    assert CliRunner(env=PLAIN).invoke(ratelab_command).output.startswith("Usage: ratelab [OPTIONS] COMMAND")
+
+
+# --- errors
+
+ERRORS = {
     "serve --burst 0": "--burst: 0 is not a whole number >= 1; see ratelab serve --help",
     "serve --burst x": "--burst: 'x' is not a whole number >= 1; see ratelab serve --help",
     "serve --port 99999": "--port: 99999 is not a whole number from 0 to 65535; see ratelab serve --help",
@@ -57,24 +65,23 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize(("command", "told"), MISTAKES.items(), ids=MISTAKES.keys())
-def test_a_mistake_on_the_command_line_is_one_line(command: str, told: str) -> None:
-    assert refused(*command.split()) == f"{told}\n"
+@pytest.mark.parametrize(("command", "message"), ERRORS.items(), ids=ERRORS.keys())
+def test_a_usage_error_is_one_line(command: str, message: str) -> None:
+    assert refused(*command.split()) == f"{message}\n"
 
 
-def test_an_option_that_nearly_is_one_is_told_beside_what_it_may_mean() -> None:
+def test_a_misspelled_option_is_reported_with_similar_ones() -> None:
     assert re.match(
         r"No such option.*--brust.*--burst.*; see ratelab serve --help\n$", refused("serve", "--brust", "3")
     )
 
 
-def test_a_mistake_in_a_variable_of_the_environment_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_environment_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RATELAB_BURST", "x")
     assert refused("serve") == "RATELAB_BURST: 'x' is not a whole number >= 1; see ratelab serve --help\n"
 
 
-def test_who_says_nothing_at_all_is_told_what_there_is() -> None:
-    assert CliRunner(env=PLAIN).invoke(ratelab_command).output.startswith("Usage: ratelab [OPTIONS] COMMAND")
+# --- interrupts
 
 
 def interrupt(*_: object, **__: object) -> None:
