@@ -1,4 +1,4 @@
-"""The middleware drops into Starlette, FastAPI and Litestar, from its first request to its shutdown."""
+"""The middleware in Starlette, FastAPI and Litestar, from startup to shutdown."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from ratelab.http.asgi import App
 from ratelab.http.middleware import RateLimitMiddleware
 
 ORIGIN = "https://elsewhere.example"
-FROM_ELSEWHERE = f"Origin: {ORIGIN}"
-PREFLIGHT = f"{FROM_ELSEWHERE}\nAccess-Control-Request-Method: POST"
+CROSS_ORIGIN = f"Origin: {ORIGIN}"
+PREFLIGHT = f"{CROSS_ORIGIN}\nAccess-Control-Request-Method: POST"
 PONG = b'{"message":"pong"}'
 EXPOSED = ["RateLimit", "RateLimit-Policy", "Retry-After"]
 
-Life = Callable[[Any], Any]
+Lifespan = Callable[[Any], Any]
 
 
 async def pong(_: Request) -> JSONResponse:
     return JSONResponse({"message": "pong"})
 
 
-def starlette(limiter: Watched, life: Life) -> App:
+def starlette(limiter: Watched, lifespan: Lifespan) -> App:
     return Starlette(
-        routes=[Route("/ping", pong)], middleware=[Middleware(RateLimitMiddleware, limiter=limiter)], lifespan=life
+        routes=[Route("/ping", pong)], middleware=[Middleware(RateLimitMiddleware, limiter=limiter)], lifespan=lifespan
     )
 
 
-def fastapi(limiter: Watched, life: Life) -> App:
-    app = FastAPI(lifespan=life)
+def fastapi(limiter: Watched, lifespan: Lifespan) -> App:
+    app = FastAPI(lifespan=lifespan)
     app.add_middleware(RateLimitMiddleware, limiter=limiter)
 
     @app.get("/ping")
@@ -54,79 +54,81 @@ def fastapi(limiter: Watched, life: Life) -> App:
     return app
 
 
-def _litestar(life: Life, **options: Any) -> App:
-    """Make the application; Litestar types what ASGI leaves open, hence the cast."""
+def _litestar(lifespan: Lifespan, **options: Any) -> App:
+    """Create the application; Litestar's types are stricter than ASGI's, hence the cast."""
 
     @litestar.get("/ping")
     async def ping() -> dict[str, str]:
         return {"message": "pong"}
 
-    return cast("App", litestar.Litestar([ping], lifespan=[life], openapi_config=None, logging_config=None, **options))
+    return cast(
+        "App", litestar.Litestar([ping], lifespan=[lifespan], openapi_config=None, logging_config=None, **options)
+    )
 
 
-def inside_litestar(limiter: Watched, life: Life) -> App:
-    return _litestar(life, middleware=[DefineMiddleware(cast("Any", RateLimitMiddleware), limiter=limiter)])
+def inside_litestar(limiter: Watched, lifespan: Lifespan) -> App:
+    return _litestar(lifespan, middleware=[DefineMiddleware(cast("Any", RateLimitMiddleware), limiter=limiter)])
 
 
-def around_litestar(limiter: Watched, life: Life) -> App:
-    return RateLimitMiddleware(_litestar(life), limiter)
+def around_litestar(limiter: Watched, lifespan: Lifespan) -> App:
+    return RateLimitMiddleware(_litestar(lifespan), limiter)
 
 
-async def lived(app: App, *scopes: dict[str, str]) -> list[Answer]:
-    """Start an application, send it requests, and shut it down."""
+async def run_app(app: App, *scopes: dict[str, str]) -> list[Answer]:
+    """Start an application, send requests, and shut it down; return the responses."""
     async with started(app):
         return [await request(app, scope_of(**scope)) for scope in scopes]
 
 
 @pytest.mark.parametrize("make", [starlette, fastapi, inside_litestar, around_litestar])
-def test_it_drops_into_a_framework(make: Callable[[Watched, Life], App]) -> None:
-    seen: list[str] = []
+def test_requests_to_a_framework_are_limited(make: Callable[[Watched, Lifespan], App]) -> None:
+    events: list[str] = []
 
     @asynccontextmanager
-    async def life(_: object) -> AsyncIterator[None]:
-        seen.append("up")
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        events.append("startup")
         yield
-        seen.append("down")
+        events.append("shutdown")
 
     limiter = Watched()
-    answers = asyncio.run(lived(make(limiter, life), *[{}] * 6))
-    assert seen == ["up", "down"]
-    assert [(answer.status, answer.body) for answer in answers[:5]] == [(200, PONG)] * 5
-    assert [limits(answer.fields).r for answer in answers] == [4, 3, 2, 1, 0, 0]
-    assert (answers[5].status, answers[5].of("content-type")) == (429, ["application/problem+json"])
+    responses = asyncio.run(run_app(make(limiter, lifespan), *[{}] * 6))
+    assert events == ["startup", "shutdown"]
+    assert [(response.status, response.body) for response in responses[:5]] == [(200, PONG)] * 5
+    assert [limits(response.fields).r for response in responses] == [4, 3, 2, 1, 0, 0]
+    assert (responses[5].status, responses[5].of("content-type")) == (429, ["application/problem+json"])
     assert len(limiter.asked) == 6
 
 
 @pytest.mark.parametrize("make", [starlette, fastapi, around_litestar])
-def test_what_a_framework_refuses_is_limited_too(make: Callable[[Watched, Life], App]) -> None:
-    wrong = [{"path": "/wp-login.php"}, {"method": "DELETE"}, {"method": "POST"}]
-    answers = asyncio.run(lived(make(Watched(), no_life), *wrong * 2))
-    assert [answer.status for answer in answers] == [404, 405, 405, 404, 405, 429]
-    assert [limits(answer.fields).r for answer in answers] == [4, 3, 2, 1, 0, 0]
+def test_a_frameworks_404_and_405_responses_are_limited_too(make: Callable[[Watched, Lifespan], App]) -> None:
+    invalid = [{"path": "/wp-login.php"}, {"method": "DELETE"}, {"method": "POST"}]
+    responses = asyncio.run(run_app(make(Watched(), empty_lifespan), *invalid * 2))
+    assert [response.status for response in responses] == [404, 405, 405, 404, 405, 429]
+    assert [limits(response.fields).r for response in responses] == [4, 3, 2, 1, 0, 0]
 
 
 @asynccontextmanager
-async def no_life(_: object) -> AsyncIterator[None]:
+async def empty_lifespan(_: object) -> AsyncIterator[None]:
     yield
 
 
 @pytest.mark.parametrize("make", [starlette, fastapi, inside_litestar, around_litestar])
-def test_with_cors_outside_a_browser_may_read_why_it_is_denied_and_asks_first_for_free(
-    make: Callable[[Watched, Life], App],
+def test_cors_outside_exposes_headers_and_preflights_are_free(
+    make: Callable[[Watched, Lifespan], App],
 ) -> None:
     limiter = Watched(burst=1)
-    app = make(limiter, no_life)
+    app = make(limiter, empty_lifespan)
     outside = CORSMiddleware(app, allow_origins=[ORIGIN], allow_methods=["GET", "POST"], expose_headers=EXPOSED)
-    asks_first, asks = {"headers": PREFLIGHT, "method": "OPTIONS"}, {"headers": FROM_ELSEWHERE}
-    answers = asyncio.run(lived(outside, asks_first, asks, asks_first, asks))
-    assert [answer.status for answer in answers] == [200, 200, 200, 429]
-    assert [answer.of("access-control-allow-origin") for answer in answers] == [[ORIGIN]] * 4
-    assert answers[3].of("access-control-expose-headers") == [", ".join(EXPOSED)]
-    assert limits(answers[3].fields).retry_after == 1
+    preflight, get = {"headers": PREFLIGHT, "method": "OPTIONS"}, {"headers": CROSS_ORIGIN}
+    responses = asyncio.run(run_app(outside, preflight, get, preflight, get))
+    assert [response.status for response in responses] == [200, 200, 200, 429]
+    assert [response.of("access-control-allow-origin") for response in responses] == [[ORIGIN]] * 4
+    assert responses[3].of("access-control-expose-headers") == [", ".join(EXPOSED)]
+    assert limits(responses[3].fields).retry_after == 1
     assert len(limiter.asked) == 2
 
 
-def test_a_stream_is_let_through_as_it_comes() -> None:
+def test_a_streaming_response_passes_through() -> None:
     async def parts() -> AsyncIterator[bytes]:
         for number in range(3):
             yield b"%d" % number
@@ -137,6 +139,6 @@ def test_a_stream_is_let_through_as_it_comes() -> None:
     app = Starlette(
         routes=[Route("/ping", stream)], middleware=[Middleware(RateLimitMiddleware, limiter=Watched(burst=1))]
     )
-    answers = asyncio.run(lived(app, {}, {}))
-    assert [(answer.status, limits(answer.fields).r) for answer in answers] == [(200, 0), (429, 0)]
-    assert answers[0].body == b"012"
+    responses = asyncio.run(run_app(app, {}, {}))
+    assert [(response.status, limits(response.fields).r) for response in responses] == [(200, 0), (429, 0)]
+    assert responses[0].body == b"012"

@@ -23,7 +23,7 @@ Promise = Callable[[], None]
 def table(section: str) -> Promise:
     """Return the promise that a section of the table makes, found by how its name begins."""
     ((options, rows),) = (part for name, part in TABLE.items() if name.startswith(section))
-    return partial(who.a_table_is_right, options, rows)
+    return partial(who.check_rows, options, rows)
 
 
 def window(name: str) -> Promise:
@@ -31,11 +31,11 @@ def window(name: str) -> Promise:
 
 
 SPELT = table("a peer is the same client")
-WALK = table("a trusted proxy's list is walked")
+WALK = table("the list of a trusted proxy")
 NAMES = table("a header names the client")
-USELESS = table("a header that says nothing")
-DIFFER = who.test_clients_that_differ_in_anything_have_keys_that_differ
-WAITS = partial(traffic.waiting_as_told_is_enough, ALGORITHMS["token-bucket"], Quota.parse("7/13s", burst=5), 5, 5)
+USELESS = table("a missing, empty or long header")
+DIFFER = who.test_different_clients_have_different_keys
+WAITS = partial(traffic.check_retry_after, ALGORITHMS["token-bucket"], Quota.parse("7/13s", burst=5), 5, 5)
 QUEUES = partial(passage.test_a_request_waits_its_turn_before_the_application_is_called, "3/s", [0.334, 0.667])
 LEFT = passage.test_the_applications_messages_are_left_as_they_are
 LEAVES = through.test_nothing_is_left_for_a_denied_request_even_if_a_smaller_one_would_do
@@ -51,14 +51,14 @@ CAUGHT: dict[str, Promise] = {
     "blanks round an address count": WALK,
     "any header that forwards is read": WALK,
     "empty elements count": WALK,
-    "anybody is believed": table("a stranger's claims"),
+    "anybody is believed": table("headers from an untrusted peer"),
     "a hop too far": table("one trusted hop"),
-    "garbage is stepped over": table("a list that holds garbage"),
+    "garbage is stepped over": table("a list with garbage"),
     "a mapped address is not unwrapped": SPELT,
     "a proxy's mapped address is not unwrapped": WALK,
     "a mapped network is not unwrapped": WALK,
     "everybody may be a proxy": partial(
-        who.test_a_mistake_is_refused_with_what_it_is_the_rule_and_the_remedy,
+        who.test_invalid_options_are_rejected_with_a_remedy,
         {"trusted_proxies": ["::/0"]},
         "a trusted proxy must not cover all addresses",
     ),
@@ -74,8 +74,8 @@ CAUGHT: dict[str, Promise] = {
     "a value of no use is unlimited": USELESS,
     "names run into values": DIFFER,
     "all headers share their values": DIFFER,
-    "the hash has no key": who.keys_are_hashes_that_the_secret_makes,
-    "a key says who it is": who.a_key_tells_nobody_the_value,
+    "the hash has no key": who.check_keys_depend_on_the_secret,
+    "a key says who it is": who.check_key_hides_the_value,
     "a wait is rounded down": WAITS,
     "a wait is a second too long": through.test_a_longer_wait_is_told_alike_in_all_places,
     "a wait told alone is rounded down": partial(told.a_denial_tells_the_wait, HALF_A_SECOND),
@@ -95,7 +95,7 @@ CAUGHT: dict[str, Promise] = {
     "a denial's epoch is remembered": through.test_an_epoch_moves_with_the_clock_for_the_admitted_and_the_denied,
     "quotes are not escaped": partial(told.test_a_name_of_ones_own_is_quoted, 'say "hi"'),
     "a denial may be kept by caches": DENIED,
-    "a denial has no fields": traffic.test_ten_thousand_answers_keep_the_contract,
+    "a denial has no fields": traffic.test_ten_thousand_responses_keep_the_contract,
     "a denial's text tells another wait": DENIED,
     "a denial of a cost above the burst is a 429": HELPLESS,
     "HEAD is answered with a body": through.test_head_is_told_the_same_without_a_body,

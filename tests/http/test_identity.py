@@ -1,4 +1,4 @@
-"""Who the client is, whatever a request claims; and a key that tells nobody who that is."""
+"""Identification of clients by address, proxy headers or a header; secrets, and privacy of keys."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from identity_table import ALICE, BEHIND, KEYED, PROXY, STRANGER, TABLE, Options
 from ratelab import InputError
 from ratelab.http.identity import AmbiguousClientError, Identity
 
-KEPT, OTHER = "a secret for tests", "another"
+SECRET, OTHER_SECRET = "a secret for tests", "another"
 VARIABLE = "RATELAB_KEY_SECRET"
 
 
 def key_of(options: Options, peer: str | None, headers: str = "") -> str:
-    return Identity(**options, secret=KEPT)(scope_of(peer, headers))
+    return Identity(**options, secret=SECRET)(scope_of(peer, headers))
 
 
-def plain_key(client: str) -> str:
-    """Return the key of a client that comes straight and plainly, such as `192.0.2.7` or `header x-api-key: alice`."""
+def key_of_client(client: str) -> str:
+    """Return the key of a client given as `192.0.2.7`, `header x-api-key: alice` or `function alice`."""
     kind, _, name = client.partition(" ")
     if kind == "header":
         return key_of({"key": f"header:{name.partition(':')[0]}"}, STRANGER, name)
@@ -33,28 +33,28 @@ def plain_key(client: str) -> str:
     return key_of({}, None if client == "unix" else client.removesuffix("/64"))
 
 
-def a_table_is_right(options: Options, rows: list[Row]) -> None:
+def check_rows(options: Options, rows: list[Row]) -> None:
     for row in rows:
-        assert key_of(options, row.peer, row.headers) == plain_key(row.client), (row.peer, row.headers[:100])
+        assert key_of(options, row.peer, row.headers) == key_of_client(row.client), (row.peer, row.headers[:100])
 
 
 @pytest.mark.parametrize(("options", "rows"), TABLE.values(), ids=TABLE.keys())
-def test_a_request_comes_from_the_client_that_it_comes_from(options: Options, rows: list[Row]) -> None:
-    a_table_is_right(options, rows)
+def test_each_request_has_the_key_of_its_client(options: Options, rows: list[Row]) -> None:
+    check_rows(options, rows)
 
 
-def test_clients_that_differ_in_anything_have_keys_that_differ() -> None:
+def test_different_clients_have_different_keys() -> None:
     clients = {row.client for _, rows in TABLE.values() for row in rows} | {"alice", "10.0.0.0", "ip"}
-    assert len({plain_key(client) for client in clients}) == len(clients) > 30
+    assert len({key_of_client(client) for client in clients}) == len(clients) > 30
 
 
-def test_a_server_may_leave_the_peer_out() -> None:
+def test_a_scope_without_a_peer_counts_as_a_unix_socket() -> None:
     scope = scope_of(None)
     del scope["client"]
-    assert Identity(secret=KEPT)(scope) == plain_key("unix")
+    assert Identity(secret=SECRET)(scope) == key_of_client("unix")
 
 
-# --- whatever is sent
+# --- arbitrary headers
 
 
 NAMES = ("x-forwarded-for", "forwarded", "x-real-ip", "x-client-ip", "cf-connecting-ip", "host", "x-api-key")
@@ -67,44 +67,44 @@ headers = st.lists(st.tuples(st.sampled_from(NAMES).map(str.encode), values), ma
 
 @pytest.mark.parametrize("options", [{}, BEHIND], ids=["without proxies", "behind proxies"])
 @given(sent=headers, peer=st.sampled_from([STRANGER, "2001:db8:1:2::7", "testclient", None]))
-def test_a_stranger_is_the_same_client_whatever_it_sends(
+def test_an_untrusted_peer_is_one_client_whatever_it_sends(
     options: Options, sent: list[tuple[bytes, bytes]], peer: str | None
 ) -> None:
     scope = scope_of(peer)
-    assert Identity(**options, secret=KEPT)({**scope, "headers": sent}) == Identity(secret=KEPT)(scope)
+    assert Identity(**options, secret=SECRET)({**scope, "headers": sent}) == Identity(secret=SECRET)(scope)
 
 
 @pytest.mark.parametrize("options", [BEHIND, hops(1)], ids=["trusted proxies", "trusted hops"])
 @given(sent=headers, same_line=st.booleans())
-def test_nothing_before_what_the_proxy_adds_makes_another_client(
+def test_only_the_entry_that_the_proxy_adds_names_the_client(
     options: Options, sent: list[tuple[bytes, bytes]], same_line: bool
 ) -> None:
     added = (b"x-forwarded-for", b"evil, 6.6.6.6, 192.0.2.7" if same_line else b"192.0.2.7")
     scope = scope_of(PROXY)
-    assert Identity(**options, secret=KEPT)({**scope, "headers": [*sent, added]}) == plain_key(ALICE)
+    assert Identity(**options, secret=SECRET)({**scope, "headers": [*sent, added]}) == key_of_client(ALICE)
 
 
 @given(site=st.integers(2**61, 2**64 - 1), machines=st.lists(st.integers(0, 2**64 - 1), min_size=2, max_size=2))
-def test_an_ipv6_client_is_its_64_bits_and_no_more_and_no_fewer(site: int, machines: list[int]) -> None:
-    one, other = (str(IPv6Address(site << 64 | machine)) for machine in machines)
+def test_an_ipv6_client_is_its_first_64_bits(site: int, machines: list[int]) -> None:
+    first, second = (str(IPv6Address(site << 64 | machine)) for machine in machines)
     next_door = str(IPv6Address((site ^ 1) << 64 | machines[0]))
-    assert key_of({}, one) == key_of({}, other) != key_of({}, next_door)
+    assert key_of({}, first) == key_of({}, second) != key_of({}, next_door)
 
 
 @given(number=st.integers(0, 2**32 - 1))
-def test_an_ipv4_client_is_the_same_through_ipv6_and_its_neighbour_another(number: int) -> None:
+def test_an_ipv4_client_is_the_same_when_mapped_into_ipv6(number: int) -> None:
     address, neighbour = IPv4Address(number), IPv4Address(number ^ 1)
     wrapped = [f"::ffff:{address}", str(IPv6Address(0xFFFF << 32 | number)), f"64:ff9b::{address}"]
     assert {key_of({}, peer) for peer in wrapped} == {key_of({}, str(address))} != {key_of({}, str(neighbour))}
 
 
-# --- a request that names two
+# --- two clients in one request
 
 
 @pytest.mark.parametrize(
     "lines", ["X-API-Key: a\nX-API-Key: b", "X-API-Key: a\nx-api-key: a", "X-API-Key: \nX-API-Key: "]
 )
-def test_two_lines_of_the_header_are_ambiguous(lines: str) -> None:
+def test_a_repeated_key_header_is_ambiguous(lines: str) -> None:
     with pytest.raises(AmbiguousClientError, match="x-api-key must be sent once, not 2 times"):
         key_of(KEYED, STRANGER, lines)
 
@@ -112,50 +112,50 @@ def test_two_lines_of_the_header_are_ambiguous(lines: str) -> None:
 # --- keys and secrets
 
 
-def keys_are_hashes_that_the_secret_makes() -> None:
+def check_keys_depend_on_the_secret() -> None:
     scope = scope_of(STRANGER)
-    one, same, other = (Identity(secret=secret)(scope) for secret in (KEPT, KEPT, OTHER))
-    assert one == same != other
-    assert re.fullmatch("[0-9a-f]{32}", one)
+    first, second, other = (Identity(secret=secret)(scope) for secret in (SECRET, SECRET, OTHER_SECRET))
+    assert first == second != other
+    assert re.fullmatch("[0-9a-f]{32}", first)
 
 
 def test_a_key_is_32_hexadecimal_digits_that_depend_on_the_secret() -> None:
-    keys_are_hashes_that_the_secret_makes()
+    check_keys_depend_on_the_secret()
 
 
 @pytest.mark.parametrize("secret", ["\udcff not utf-8", "long " * 1000, "\0"])
-def test_a_secret_may_be_any_text(secret: str) -> None:
+def test_any_text_can_be_a_secret(secret: str) -> None:
     assert re.fullmatch("[0-9a-f]{32}", Identity(secret=secret)(scope_of()))
 
 
 def test_instances_share_keys_through_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     scope = scope_of()
-    monkeypatch.setenv(VARIABLE, KEPT)
-    assert Identity()(scope) == Identity()(scope) == Identity(secret=KEPT)(scope)
-    assert Identity(secret=OTHER)(scope) == Identity(secret=OTHER)(scope) != Identity()(scope)
+    monkeypatch.setenv(VARIABLE, SECRET)
+    assert Identity()(scope) == Identity()(scope) == Identity(secret=SECRET)(scope)
+    assert Identity(secret=OTHER_SECRET)(scope) == Identity(secret=OTHER_SECRET)(scope) != Identity()(scope)
 
 
-def test_without_a_secret_each_process_has_keys_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_secret_each_identity_has_different_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     identity = Identity()
     assert identity(scope_of()) == identity(scope_of()) != Identity()(scope_of())
 
 
-def a_key_tells_nobody_the_value() -> None:
+def check_key_hides_the_value() -> None:
     canary = "canary-5f1d7c"
     key = key_of(KEYED, STRANGER, f"X-API-Key: {canary}")
     assert canary not in key
     names = [canary, f"header|x-api-key|{canary}", f"header|x-api-key:{canary}", f"x-api-key: {canary}"]
-    known = [digest(name.encode()).hexdigest() for name in names for digest in (sha256, blake2b)]
-    known += [blake2b(name.encode(), digest_size=16).hexdigest() for name in names]
-    assert [digest for digest in known if digest.startswith(key)] == []
+    unkeyed = [algorithm(name.encode()).hexdigest() for name in names for algorithm in (sha256, blake2b)]
+    unkeyed += [blake2b(name.encode(), digest_size=16).hexdigest() for name in names]
+    assert [digest for digest in unkeyed if digest.startswith(key)] == []
 
 
-def test_a_key_holds_nothing_of_the_value_nor_a_hash_that_anyone_could_make() -> None:
-    a_key_tells_nobody_the_value()
+def test_a_key_is_neither_the_value_nor_an_unkeyed_hash_of_it() -> None:
+    check_key_hides_the_value()
 
 
-# --- mistakes
+# --- invalid options
 
 
 BAD_KEY = "key must be ip or header:NAME, such as header:X-API-Key, got "
@@ -163,7 +163,7 @@ BAD_PROXY = "a trusted proxy must be an address or a CIDR such as 10.0.0.0/8, go
 FORGED = " is what any client may claim: use ip, and name the proxies that you trust"
 ALL_ADDRESSES = "a trusted proxy must not cover all addresses, got "
 BAD_HOPS = "trusted_hops must be a whole number from 0 to 16, got "
-MISTAKES: list[tuple[Options, str]] = [
+INVALID_OPTIONS: list[tuple[Options, str]] = [
     ({"key": "cookie"}, f"{BAD_KEY}'cookie'"),
     ({"key": ""}, f"{BAD_KEY}''"),
     ({"key": "IP"}, f"{BAD_KEY}'IP'"),
@@ -191,14 +191,14 @@ MISTAKES: list[tuple[Options, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("options", "message"), MISTAKES, ids=[str(options) for options, _ in MISTAKES])
-def test_a_mistake_is_refused_with_what_it_is_the_rule_and_the_remedy(options: Options, message: str) -> None:
-    with pytest.raises(InputError) as refused:
+@pytest.mark.parametrize(("options", "message"), INVALID_OPTIONS, ids=[str(options) for options, _ in INVALID_OPTIONS])
+def test_invalid_options_are_rejected_with_a_remedy(options: Options, message: str) -> None:
+    with pytest.raises(InputError) as caught:
         Identity(**options)
-    assert str(refused.value).startswith(message)
+    assert str(caught.value).startswith(message)
 
 
-def test_an_empty_secret_in_the_environment_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_secret_in_the_environment_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "")
     with pytest.raises(InputError, match="RATELAB_KEY_SECRET"):
         Identity()

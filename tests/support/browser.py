@@ -1,4 +1,4 @@
-"""A real browser without a window: what it makes of a page, with no way to the network."""
+"""Headless browser without network access: DOM and screenshot of a page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
-QUIET = (
+FLAGS = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -27,12 +27,12 @@ DARK = "--blink-settings=preferredColorScheme=0"
 
 
 def dom_of(page: Path, *flags: str) -> str:
-    """Return the page as the browser has it once its scripts have run."""
+    """Return the DOM of a page after its scripts have run."""
     return _run("--dump-dom", *flags, page.as_uri())
 
 
 def picture_of(page: Path, width: int, *flags: str) -> bytes:
-    """Return the top of the page as a PNG, so wide."""
+    """Return a screenshot of the top of a page, `width` pixels wide, as PNG."""
     with TemporaryDirectory() as folder:
         target = Path(folder) / "page.png"
         _run(f"--screenshot={target}", f"--window-size={width},600", *flags, page.as_uri())
@@ -42,7 +42,7 @@ def picture_of(page: Path, width: int, *flags: str) -> bytes:
 def _run(*arguments: str) -> str:
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
-        pytest.skip(f"there is no browser here: install one of {', '.join(BROWSERS)}")
+        pytest.skip(f"no browser is installed: install one of {', '.join(BROWSERS)}")
     with TemporaryDirectory() as profile:
-        command = [browser, *QUIET, f"--user-data-dir={profile}", *arguments]
+        command = [browser, *FLAGS, f"--user-data-dir={profile}", *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout

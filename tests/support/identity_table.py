@@ -1,4 +1,4 @@
-"""Requests and the client that each of them comes from."""
+"""Table of requests and the clients that they come from."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ SPELLINGS = {
     "64:ff9b:1::/64": "64:ff9b:1::192.0.2.7",
 }
 """Clients, and the ways in which servers and proxies write their addresses."""
-SPELT = [(text, client) for client, texts in SPELLINGS.items() for text in texts.split()]
+
+SPELLING_CLIENTS = [(text, client) for client, texts in SPELLINGS.items() for text in texts.split()]
 
 ALONE: Options = {}
 BEHIND: Options = {"trusted_proxies": ["10.0.0.0/8", " ::ffff:172.16.0.0/108 ", "2001:db8:ffff::/48", "198.51.100.4"]}
@@ -54,12 +55,12 @@ def hops(number: int) -> Options:
     return {"trusted_hops": number}
 
 
-def says(text: str | None) -> Options:
+def function(text: str | None) -> Options:
     return {"key": lambda _: text}
 
 
 TABLE: dict[str, tuple[Options, list[Row]]] = {
-    "without trusted proxies nothing that a request claims counts": (
+    "without trusted proxies, headers do not count": (
         ALONE,
         [
             Row(ALICE, "", ALICE),
@@ -70,11 +71,11 @@ TABLE: dict[str, tuple[Options, list[Row]]] = {
             Row("testclient", "X-Forwarded-For: 192.0.2.7", "testclient"),
         ],
     ),
-    "a peer is the same client however its address is written": (
+    "a peer is the same client in every notation of its address": (
         ALONE,
-        [Row(text, "", client) for text, client in SPELT],
+        [Row(text, "", client) for text, client in SPELLING_CLIENTS],
     ),
-    "a stranger's claims do not count": (
+    "headers from an untrusted peer do not count": (
         BEHIND,
         [
             Row(STRANGER, "", STRANGER),
@@ -90,7 +91,7 @@ TABLE: dict[str, tuple[Options, list[Row]]] = {
             Row("testclient", "X-Forwarded-For: 192.0.2.7", "testclient"),
         ],
     ),
-    "a trusted proxy's list is walked from the right": (
+    "the list of a trusted proxy is walked from the right": (
         BEHIND,
         [
             Row(PROXY, "X-Forwarded-For: 192.0.2.7", ALICE),
@@ -112,7 +113,7 @@ TABLE: dict[str, tuple[Options, list[Row]]] = {
             Row("10.0.0.1", "X-Forwarded-For: 192.0.2.7, [2001:db8:ffff::9]:80", ALICE),
         ],
     ),
-    "a list of trusted proxies alone came from the first of them, at most sixteen away": (
+    "a list of trusted proxies alone names the first of them, at most sixteen back": (
         BEHIND,
         [
             Row(PROXY, "X-Forwarded-For: 10.9.9.9, 10.1.2.3", "10.9.9.9"),
@@ -120,11 +121,11 @@ TABLE: dict[str, tuple[Options, list[Row]]] = {
             Row(PROXY, f"X-Forwarded-For: 192.0.2.7{', 10.0.0.2' * 16}", "10.0.0.2"),
         ],
     ),
-    "an address in a list is the same client however it is written": (
+    "a client in a list is the same in every notation of its address": (
         BEHIND,
-        [Row(PROXY, f"X-Forwarded-For: {text}", client) for text, client in SPELT],
+        [Row(PROXY, f"X-Forwarded-For: {text}", client) for text, client in SPELLING_CLIENTS],
     ),
-    "a list that holds garbage where it matters leaves the peer": (
+    "a list with garbage where it matters names the peer": (
         BEHIND,
         [
             Row(PROXY, "", PROXY),
@@ -137,7 +138,7 @@ TABLE: dict[str, tuple[Options, list[Row]]] = {
             *(Row(PROXY, f"X-Forwarded-For: 6.6.6.6, {text}", PROXY) for text in GARBAGE.split()),
         ],
     ),
-    "a unix socket is trusted where it is named, and no other peer with it": (
+    "a trusted Unix socket does not make other peers trusted": (
         BEHIND_A_SOCKET,
         [
             Row(None, "X-Forwarded-For: 6.6.6.6, 192.0.2.7", ALICE),
@@ -174,7 +175,7 @@ TABLE: dict[str, tuple[Options, list[Row]]] = {
             Row(STRANGER, f"X-Forwarded-For: {'10.0.0.2, ' * 14}10.0.0.2", STRANGER),
         ],
     ),
-    "a header names the client where it says something": (
+    "a header names the client": (
         KEYED,
         [
             Row(STRANGER, "X-API-Key: alice", "header x-api-key: alice"),
@@ -190,23 +191,23 @@ TABLE: dict[str, tuple[Options, list[Row]]] = {
             Row(STRANGER, "X-Other: bob\nX-API-Key: alice", "header x-api-key: alice"),
         ],
     ),
-    "a header's name is the same in any case": (
+    "the name of a header ignores case": (
         {"key": "header:x-aPI-keY"},
         [Row(STRANGER, "X-API-Key: alice", "header x-api-key: alice")],
     ),
-    "another header's value is another client": (
+    "the same value of another header is another client": (
         {"key": "header:X-User"},
         [Row(STRANGER, "X-User: alice\nX-API-Key: alice", "header x-user: alice")],
     ),
-    "a name and a value that look like another name and value are not": (
+    "a separator in a name or value does not make two clients one": (
         {"key": "header:a|b"},
         [Row(STRANGER, "a|b: c", "header a|b: c"), Row(STRANGER, "a|b: b|c", "header a|b: b|c")],
     ),
-    "a name that begins like another is another": (
+    "a name that is a prefix of another makes another client": (
         {"key": "header:a"},
         [Row(STRANGER, "a: b|c", "header a: b|c"), Row(STRANGER, "a: b|b|c", "header a: b|b|c")],
     ),
-    "a header that says nothing of use leaves the address": (
+    "a missing, empty or long header means the address": (
         KEYED,
         [
             Row(ALICE, "", ALICE),
@@ -218,7 +219,7 @@ TABLE: dict[str, tuple[Options, list[Row]]] = {
             Row(None, "X-API-Key: ", "unix"),
         ],
     ),
-    "the address that a header leaves is the one behind trusted proxies": (
+    "without a header, the address is the one behind trusted proxies": (
         KEYED_BEHIND,
         [
             Row(PROXY, "X-API-Key: alice\nX-Forwarded-For: 192.0.2.7", "header x-api-key: alice"),
@@ -227,11 +228,11 @@ TABLE: dict[str, tuple[Options, list[Row]]] = {
             Row(STRANGER, "X-API-Key: \nX-Forwarded-For: 192.0.2.7", STRANGER),
         ],
     ),
-    "a function's text is a client of its own": (says("alice"), [Row(STRANGER, "", "function alice")]),
-    "a function's text is not an address": (says(ALICE), [Row(STRANGER, "", f"function {ALICE}")]),
-    "a function's text may be any text": (says("\ud800\u1234"), [Row(STRANGER, "", "function \ud800\u1234")]),
-    "a function that returns None leaves the address": (says(None), [Row(ALICE, "", ALICE)]),
-    "a function that returns nothing leaves the address": (says(""), [Row(ALICE, "", ALICE)]),
-    "a function's text that is too long leaves the address": (says("\xe9" * 129), [Row(ALICE, "", ALICE)]),
+    "the text of a function names a client": (function("alice"), [Row(STRANGER, "", "function alice")]),
+    "the text of a function is not an address": (function(ALICE), [Row(STRANGER, "", f"function {ALICE}")]),
+    "the text of a function may be any text": (function("\ud800\u1234"), [Row(STRANGER, "", "function \ud800\u1234")]),
+    "a function that returns None means the address": (function(None), [Row(ALICE, "", ALICE)]),
+    "a function that returns empty text means the address": (function(""), [Row(ALICE, "", ALICE)]),
+    "a function that returns long text means the address": (function("\xe9" * 129), [Row(ALICE, "", ALICE)]),
 }
-"""What is promised, how the service is configured, and the requests that show it."""
+"""By promise: the configuration, and the requests."""

@@ -1,4 +1,4 @@
-"""What stands on both sides of the middleware: a limiter that remembers what it was asked, and an application."""
+"""Both sides of the middleware: a limiter that remembers its hits, and an application that remembers its calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ratelab.http.asgi import Message, Receive, Scope, Send
 
 
 class Watched(MemoryLimiter):
-    """Two a second in bursts of five, on a clock that stands still."""
+    """A limiter of 2/s and burst 5, on a clock that stands still, that remembers its hits."""
 
     def __init__(self, algorithm: str = "token-bucket", rate: str = "2/s", burst: int = 5) -> None:
         super().__init__(create(algorithm, rate, burst), ManualClock())
@@ -20,7 +20,7 @@ class Watched(MemoryLimiter):
 
 
 class Handler:
-    """An application that says `hello`, always with the same messages, and remembers who called it."""
+    """An application that answers `hello`, always with the same messages, and remembers its calls."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Scope, Receive, Send]] = []
@@ -35,6 +35,6 @@ class Handler:
 
 
 def named(name: str) -> Algorithm:
-    """Return a token bucket of two a second in bursts of five by another name."""
+    """Return a token bucket of 2/s and burst 5 with another name."""
     kind: type[TokenBucket] = type("Named", (TokenBucket,), {"name": name})
     return kind.from_quota(Quota.parse("2/s", burst=5))
