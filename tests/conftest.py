@@ -45,7 +45,7 @@ settings.load_profile("exact")
 
 LONGEST = [
     "serve_load",
-    "serve_hygiene",
+    "serve_connections",
     "notebooks",
     "verify",
     "benchmarks",

@@ -214,7 +214,7 @@ def test_the_service_continues_when_the_log_has_no_reader() -> None:
 def test_it_prints_one_line_and_exits_with_status_0(number: int) -> None:
     with run_server() as server:
         assert server.get_statuses(2) == [200, 200]
-        assert server.send(b"GET / MALFORMED\r\n\r\n", GET).startswith(b"HTTP/1.1 400 ")
+        assert server.send(b"GET / NONSENSE\r\n\r\n", GET).startswith(b"HTTP/1.1 400 ")
         assert server.stop(number) == (0, "", "stopped: 2 admitted, 0 denied, 1 client in memory\n")
 
 
