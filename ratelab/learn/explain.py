@@ -21,7 +21,7 @@ from ratelab.learn.verdict import decision_text
 from ratelab.learn.worked_example import Lesson, LessonRequest, WorkedStep, build_lesson, work_out_lesson
 from ratelab.limiter import NEVER, Algorithm, Decision
 from ratelab.quota import Quota, about, format_duration
-from ratelab.report.catalogue import AlgorithmEntry, catalogue
+from ratelab.report.catalogue import AlgorithmEntry, describe_algorithm
 from ratelab.report.summary import counted
 
 MAX_SEARCHED_BURST = 10_000
@@ -111,7 +111,7 @@ def _explain(algorithm: type[Algorithm], quota: Quota, lesson: Lesson) -> Explan
         at_most = _at_most(algorithm, quota)
         steps = work_out_lesson(algorithm.from_quota(lesson.quota), lesson.requests)
     advice = Advice(*(_plain_paragraphs(text)[0] for text in ADVICE.get(algorithm, ("", ""))))
-    entry = catalogue(algorithm, quota)
+    entry = describe_algorithm(algorithm, quota)
     return Explanation(entry, idea, "\n".join(reference).strip(), at_most, advice, steps)
 
 
@@ -122,7 +122,7 @@ def _plain_paragraphs(text: str) -> list[str]:
 
 def _at_most(algorithm: type[Algorithm], quota: Quota) -> str:
     """Format the algorithm's bound, its value under `quota`, and a greedy client's admissions if they are fewer."""
-    entry = catalogue(algorithm, quota)
+    entry = describe_algorithm(algorithm, quota)
     at_most: tuple[int, int] | None = getattr(algorithm, "at_most", None)
     if at_most is None:
         return entry.at_most

@@ -1,4 +1,4 @@
-"""`ratelab sample`: a log to try things on, the same for the same options."""
+"""`ratelab sample`: a synthetic access log, the same for the same options."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from cli_runner import refused, shown, told
 def test_a_sample_is_a_log_that_can_be_replayed(tmp_path: Path) -> None:
     path = tmp_path / "sample.log"
     assert shown("sample", path, "--lines", "20000", "--clients", "50", "--rate", "1000/s") == ""
-    found = told("replay", path, "--rate", "10/s", "--algo", "gcra")
-    assert (found["format"], found["lines"], found["unparsed"], found["reordered"]) == ("log", 20_000, 0, 0)
-    assert 19 <= found["duration"] <= 22
-    first, second, *_ = found["results"][0]["per_client"]
+    replayed = told("replay", path, "--rate", "10/s", "--algo", "gcra")
+    assert (replayed["format"], replayed["lines"], replayed["unparsed"], replayed["reordered"]) == ("log", 20_000, 0, 0)
+    assert 19 <= replayed["duration"] <= 22
+    first, second, *_ = replayed["results"][0]["per_client"]
     assert (first["client"], second["client"]) == ("10.0.0.0", "10.0.0.1")
     assert first["offered"] / second["offered"] == pytest.approx(2**1.1, rel=0.1)
 
@@ -30,13 +30,13 @@ def test_the_same_options_write_the_same_lines(tmp_path: Path) -> None:
     assert sample() != sample("--seed", "43")
 
 
-def test_a_sample_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+def test_invalid_arguments_are_one_line_errors(tmp_path: Path) -> None:
     assert "at most 16777216 clients, got 20000000" in refused("sample", tmp_path / "s", "--clients", "20000000")
     assert refused("sample", tmp_path / "no" / "s").startswith("cannot write")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_reader_who_has_seen_enough_is_no_mistake() -> None:
+def test_a_reader_that_closes_early_causes_no_error_message() -> None:
     command = [sys.executable, "-m", "ratelab", "sample", "/dev/stdout", "--lines", "20000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -44,4 +44,4 @@ def test_a_reader_who_has_seen_enough_is_no_mistake() -> None:
         assert process.stdout.readline().startswith(b"10.0.")
         process.stdout.close()
         assert process.stderr.read() == b""
-    assert process.returncode == 1, "as the rest of the program"
+    assert process.returncode == 1, "like other commands"

@@ -23,7 +23,7 @@ from ratelab.cli import ratelab_command
 from ratelab.http import RateLimitMiddleware
 from ratelab.http.asgi import Receive, Scope, Send
 from ratelab.quota import Quota
-from ratelab.report.catalogue import catalogue
+from ratelab.report.catalogue import describe_algorithm
 
 LIVE = ("serve", "verify", "watch")
 """Commands that need a server or a terminal; only their options are checked here."""
@@ -106,7 +106,7 @@ def test_the_table_of_algorithms_agrees_with_the_classes() -> None:
     assert [*rows][:6] == ["token-bucket", "leaky-bucket", "fixed-window", "sliding-log", "sliding-counter", "gcra"]
     for name in [*rows][:6]:
         bound = rows[name].split("|")[2].replace("`", "").strip()
-        assert bound == catalogue(ALGORITHMS[name], Quota.parse("2/s", 5)).at_most
+        assert bound == describe_algorithm(ALGORITHMS[name], Quota.parse("2/s", 5)).at_most
 
 
 def test_the_first_example_of_a_step_is_the_algorithm_to_add() -> None:

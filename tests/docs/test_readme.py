@@ -12,7 +12,7 @@ from manual import COMPARED, PAGES, ROOT, block
 from ratelab.algorithms import ALGORITHMS
 from ratelab.cli import ratelab_command
 from ratelab.quota import Quota
-from ratelab.report.catalogue import catalogue
+from ratelab.report.catalogue import describe_algorithm
 
 README = PAGES["README.md"]
 HEADINGS = re.findall(r"^## (.*)$", README, re.MULTILINE)
@@ -42,7 +42,7 @@ def test_the_table_of_algorithms_agrees_with_the_manual() -> None:
     section = README.partition("## Algorithms")[2].partition("\n## ")[0]
     assert row.findall(section) == row.findall(PAGES["ratelab/docs/algorithms.md"])[:6]
     for name, bound, _ in row.findall(section):
-        assert catalogue(ALGORITHMS[name], Quota.parse("2/s", 5)).at_most == bound.replace("`", "")
+        assert describe_algorithm(ALGORITHMS[name], Quota.parse("2/s", 5)).at_most == bound.replace("`", "")
 
 
 def test_the_test_command_follows_its_marker() -> None:
