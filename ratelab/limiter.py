@@ -71,7 +71,7 @@ class Algorithm(Protocol):
     def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
         """Decide a hit of `cost` >= 0 at `now`, update `state` in place and return a `Decision`'s five fields.
 
-        `now` does not fall from one step of a state to the next: that is the engine's care, as in `clock.steady`.
+        `now` never decreases from one step of a state to the next; see `ratelab.stores.memory.monotonic`.
         """
         ...
 

@@ -1,1 +1,1 @@
-"""Where the keys' states are kept."""
+"""Limiters that keep the state of their keys in memory or in a shared store."""

@@ -1,82 +1,85 @@
-"""When a store that may fail is asked: values alone, told the time and what became of each call."""
+"""A circuit breaker as a pure state machine: callers pass in the time and report the outcome of each call."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-FAILURES = 3
-"""In a row, after which the store is taken to be down; those of calls that were under way together are one."""
+from ratelab.quota import NS_PER_S
 
-FIRST_PAUSE = 500_000_000
-"""Nanoseconds before a store that went down is asked again, and at least from one such probe to the next."""
+MAX_FAILURES = 3
+"""Consecutive failures that open the circuit; calls that fail while in flight together count as one."""
 
-LONGEST_PAUSE = 1_000_000_000
-"""Nanoseconds after a probe that failed."""
+MIN_PROBE_INTERVAL_NS = NS_PER_S // 2
+"""Time from opening the circuit to the first probe, and at least from one probe to the next."""
+
+MAX_PROBE_INTERVAL_NS = NS_PER_S
+"""Time from a failed probe to the next one."""
 
 
 @dataclass(slots=True)
-class Spell:
-    """A time in which nothing new is learned about the store; a call that began in another says nothing about it."""
+class Epoch:
+    """The time between two changes of state; outcomes of calls that began in an earlier epoch are ignored."""
 
     down_since: int | None = None
     failures: int = 0
-    """In a row, before it."""
+    """Consecutive failures before this epoch."""
     next_probe: int = 0
     probing: bool = False
 
 
-class Breaker:
-    """Spare a store that is down all calls but one at a time, and notice when it is back.
+class CircuitBreaker:
+    """Allow all calls to a store that is up, and one probe at a time to a store that is down.
 
-    Every call begins with `begin`; `failed` or `succeeded` says what became of it, if anything did, and then `end`
-    that it is over. A success begins the count of failures anew; failures of calls that were under way together count
-    once, for one lost connection or one stall breaks them all. While the store is down, a call is due `FIRST_PAUSE`
-    after it went down or after a probe that said nothing, and `LONGEST_PAUSE` after one that failed; it is let through
-    as soon as somebody asks. `now` must not fall.
+    Every call begins with `begin`, reports `record_success` or `record_failure` unless it was cancelled, and ends with
+    `finish`. A success resets the count of failures. Calls that fail while in flight together count as one failure,
+    since one lost connection fails them all. `now` must not decrease.
     """
 
     def __init__(self) -> None:
-        self._spell = Spell()
+        self._epoch = Epoch()
 
     @property
     def up(self) -> bool:
-        """Whether the store is asked."""
-        return self._spell.down_since is None
+        """Whether the circuit is closed, so that every call is allowed."""
+        return self._epoch.down_since is None
 
     @property
     def failing(self) -> bool:
-        """Whether the last that is known of the store is a failure."""
-        return self._spell.failures > 0 or not self.up
+        """Whether the latest known outcome is a failure."""
+        return self._epoch.failures > 0 or not self.up
 
-    def begin(self, now: int) -> Spell | None:
-        """Return the spell in which a call begins, or None if the store is not to be asked now."""
-        spell = self._spell
-        if spell.down_since is not None:
-            if spell.probing or now < spell.next_probe:
+    def begin(self, now: int) -> Epoch | None:
+        """Return the epoch in which a call begins, or None if the call is not allowed.
+
+        While the store is down, the first caller after `next_probe` gets the probe.
+        """
+        epoch = self._epoch
+        if epoch.down_since is not None:
+            if epoch.probing or now < epoch.next_probe:
                 return None
-            spell.probing, spell.next_probe = True, now + FIRST_PAUSE
-        return spell
+            epoch.probing, epoch.next_probe = True, now + MIN_PROBE_INTERVAL_NS
+        return epoch
 
-    def failed(self, spell: Spell, now: int) -> bool:
-        """Take note of a failure; return whether it is the one by which the store goes down."""
-        if spell is not self._spell:
+    def record_failure(self, epoch: Epoch, now: int) -> bool:
+        """Record that a call failed; return whether this failure opened the circuit."""
+        if epoch is not self._epoch:
             return False
-        if spell.down_since is not None:
-            spell.next_probe = now + LONGEST_PAUSE
+        if epoch.down_since is not None:
+            epoch.next_probe = now + MAX_PROBE_INTERVAL_NS
             return False
-        failures = spell.failures + 1
-        down = failures >= FAILURES
-        self._spell = Spell(now, next_probe=now + FIRST_PAUSE) if down else Spell(failures=failures)
-        return down
+        failures = epoch.failures + 1
+        opens = failures >= MAX_FAILURES
+        self._epoch = Epoch(now, next_probe=now + MIN_PROBE_INTERVAL_NS) if opens else Epoch(failures=failures)
+        return opens
 
-    def succeeded(self, spell: Spell) -> int | None:
-        """Take note of an answer; return since when the store has been down if this is how it comes back."""
-        if spell is not self._spell:
+    def record_success(self, epoch: Epoch) -> int | None:
+        """Record that a call succeeded; if this closed the circuit, return when it had opened."""
+        if epoch is not self._epoch:
             return None
-        if spell.failures or spell.down_since is not None:
-            self._spell = Spell()
-        return spell.down_since
+        if epoch.failures or epoch.down_since is not None:
+            self._epoch = Epoch()
+        return epoch.down_since
 
-    def end(self, spell: Spell) -> None:
-        """Take note that a call is over, even if it was cancelled."""
-        spell.probing = False
+    def finish(self, epoch: Epoch) -> None:
+        """Record that a call is over, even if it was cancelled."""
+        epoch.probing = False

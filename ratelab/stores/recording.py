@@ -1,4 +1,4 @@
-"""A limiter that writes down what it decides, so that it can be decided again."""
+"""A limiter that records its decisions as JSON lines, so that a replay can check them."""
 
 from __future__ import annotations
 
@@ -8,22 +8,20 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import IO
 
-from ratelab.clock import steady
 from ratelab.limiter import Algorithm, Clock, Decision
 from ratelab.quota import Quota
-from ratelab.stores.memory import MemoryLimiter, Stats
+from ratelab.stores.memory import MemoryLimiter, Stats, monotonic
 
-VERSION = 1
-"""Of the format: a line that says what was granted, then one for each decision."""
+FORMAT_VERSION = 1
+"""A recording is a header line with the quota, then a line for each decision."""
 
 
 class RecordingLimiter:
-    """A `MemoryLimiter` that adds a line of JSON to `file` for each hit: `at_ns`, `key`, `cost` and the five fields.
+    """A `MemoryLimiter` that writes a JSON line to `file` for each hit: `at_ns`, `key`, `cost` and the decision.
 
-    A cost of 0 only looks, and is not written down.
-
-    The time is the very one that was decided with. A decision on a bucket that keys share for want of room is marked
-    `shared`. Where the file can no longer be written, hits are decided all the same, and `failure` says why.
+    `at_ns` is the time that the decision was based on. Hits of cost 0 charge nothing and are not recorded. Decisions by
+    an overflow bucket are marked `shared`. If writing fails, recording ends, `failure` holds the reason, and hits are
+    still decided.
     """
 
     def __init__(
@@ -34,15 +32,15 @@ class RecordingLimiter:
         clock: Clock = time.monotonic_ns,
         max_keys: int = 1_000_000,
     ) -> None:
-        self._clock, self._now = steady(clock), 0
+        self._clock, self._now = monotonic(clock), 0
         self._limiter = MemoryLimiter(algorithm, self._read_clock, max_keys)
         self._file = file
         self._lock = Lock()
         self.failure: str | None = None
-        """Why recording has ended early; None while it goes on."""
+        """Why recording ended early; None while it continues."""
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        head = {"recording": VERSION, "algorithm": algorithm.name, "rate": quota.rate, "burst": quota.burst}
-        self._write({**head, "started": started})
+        header = {"recording": FORMAT_VERSION, "algorithm": algorithm.name, "rate": quota.rate, "burst": quota.burst}
+        self._write({**header, "started": started})
 
     @property
     def algorithm(self) -> Algorithm:
@@ -51,11 +49,11 @@ class RecordingLimiter:
 
     @property
     def stats(self) -> Stats:
-        """Return the counters as they stand."""
+        """The current counters."""
         return self._limiter.stats
 
     def hit(self, key: str, cost: int = 1) -> Decision:
-        """Decide as `MemoryLimiter.hit` does, and write it down."""
+        """Decide as `MemoryLimiter.hit` does, and record the decision."""
         with self._lock:
             shared_before = self._limiter.stats.overflow_hits
             decision = self._limiter.hit(key, cost)
@@ -67,7 +65,7 @@ class RecordingLimiter:
             return decision
 
     def flush(self) -> None:
-        """Hand what has been written to the system."""
+        """Flush the file."""
         with self._lock:
             try:
                 self._file.flush()
@@ -75,7 +73,7 @@ class RecordingLimiter:
                 self._fail(error)
 
     def close(self) -> None:
-        """Hand over what has been written, and close the file."""
+        """Close the file."""
         with self._lock:
             try:
                 self._file.close()

@@ -78,7 +78,7 @@ def test_each_fallback_decides_while_the_store_is_down(store: ValkeyServer) -> N
             assert re.fullmatch(
                 rf"the store is down \(unreachable: .+\); until it is back, {re.escape(ON_STORE_ERROR[name])}", down
             )
-            became = "refused for want of it" if name == "closed" else "answered without it"
+            became = "rejected because the store was down" if name == "closed" else "decided without it"
             assert re.fullmatch(rf"the store is back after \d\.\d s; requests {became}: \d+", back)
             ending = {"closed": r"\d+ answered 503 because the store was down"}.get(
                 name, r"\d+ decided without the store"
@@ -100,7 +100,7 @@ def test_workers_continue_while_their_store_hangs_or_restarts() -> None:
     assert metrics["timeout"] >= 3
     assert metrics["store_fallback_decisions_total"] >= 3
     assert re.fullmatch(r"worker [12]: the store is down \(timeout: the store did not answer in time\); .*", lines[0])
-    assert re.fullmatch(r"worker [12]: the store is back after \d\.\d s; requests answered without it: \d+", lines[-2])
+    assert re.fullmatch(r"worker [12]: the store is back after \d\.\d s; requests decided without it: \d+", lines[-2])
 
 
 def test_a_dead_supervisor_of_the_store_is_replaced_and_reported() -> None:

@@ -133,7 +133,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"on_store_error": "ignore"}, "on_store_error must be one of local, open, closed, got 'ignore'"),
     ({"on_store_error": None}, "on_store_error must be one of local, open, closed, got None"),
     ({"max_keys": 0}, "max_keys must be a whole number >= 1, got 0"),
-    ({"store": None}, "store must be a limiter to be awaited, such as AsyncValkeyLimiter, got None"),
+    ({"store": None}, "store must be an asynchronous limiter, such as AsyncValkeyLimiter, got None"),
 ]
 
 
@@ -145,5 +145,5 @@ def test_a_mistake_is_refused_at_once(options: dict[str, Any], message: str) -> 
 
 
 def test_a_limiter_that_is_not_awaited_is_no_store() -> None:
-    with pytest.raises(InputError, match="store must be a limiter to be awaited"):
+    with pytest.raises(InputError, match="store must be an asynchronous limiter"):
         ResilientLimiter(cast("Any", MemoryLimiter(create("gcra", "2/s"))))

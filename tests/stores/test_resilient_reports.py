@@ -39,9 +39,9 @@ def test_failures_are_counted_by_kind_and_answers_without_the_store_one_by_one()
 @pytest.mark.parametrize(
     ("on_store_error", "meanwhile", "became"),
     [
-        ("local", "each process by itself holds every key to its quota", "answered without it"),
-        ("open", "every key is let through as if it were new", "answered without it"),
-        ("closed", "every request is refused", "refused for want of it"),
+        ("local", "each process enforces the quota by itself", "decided without it"),
+        ("open", "every key is treated as new", "decided without it"),
+        ("closed", "every request is denied", "rejected because the store was down"),
     ],
 )
 def test_the_operator_is_told_once_that_the_store_is_down_and_once_that_it_is_back(

@@ -35,8 +35,8 @@ COUNTED = told.test_failures_are_counted_by_kind_and_answers_without_the_store_o
 TOLD = partial(
     told.test_the_operator_is_told_once_that_the_store_is_down_and_once_that_it_is_back,
     "closed",
-    "every request is refused",
-    "refused for want of it",
+    "every request is denied",
+    "rejected because the store was down",
 )
 THREE = timeline("three failures in a row, and it is asked no more")
 LOOKS = asked.test_who_looks_after_a_store_finds_it_back_though_nobody_comes

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from reference_models import MODELS, decide
 
 from ratelab import Algorithm, ManualClock, MemoryLimiter
-from ratelab.clock import MAX_CLOCK_LAG_NS
 from ratelab.lab import conformance
 from ratelab.lab.conformance import Timeline, next_decision, visits
+from ratelab.stores.memory import MAX_CLOCK_LAG_NS
 
 HOUR, DAY = 3600 * 10**9, 86400 * 10**9
 

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 from mutate import rewritten
 
-from ratelab import Algorithm, Clock, Decision, MemoryLimiter, State, clock
+from ratelab import Algorithm, Clock, Decision, MemoryLimiter, State
 from ratelab.stores import memory
 
 
@@ -36,29 +36,29 @@ class NoLock(MemoryLimiter):
 class RawClock(MemoryLimiter):
     """Believes the clock, even when it steps back."""
 
-    steady: Callable[[Clock], Clock] = staticmethod(lambda clock: clock)
+    monotonic: Callable[[Clock], Clock] = staticmethod(lambda clock: clock)
 
     def __init__(self, *options: Any) -> None:
-        with patch.object(memory, "steady", self.steady):
+        with patch.object(memory, "monotonic", self.monotonic):
             super().__init__(*options)
 
 
 class EveryStepForGood(RawClock):
     """Takes a small step back for good, too, so that time goes on each time the clock swings."""
 
-    steady = staticmethod(rewritten(clock.steady, "latest - now > MAX_CLOCK_LAG_NS", "True"))
+    monotonic = staticmethod(rewritten(memory.monotonic, "latest - now > MAX_CLOCK_LAG_NS", "True"))
 
 
 class NoStepForGood(RawClock):
     """Stands still until the clock has caught up, however long that takes."""
 
-    steady = staticmethod(rewritten(clock.steady, "latest - now > MAX_CLOCK_LAG_NS", "False"))
+    monotonic = staticmethod(rewritten(memory.monotonic, "latest - now > MAX_CLOCK_LAG_NS", "False"))
 
 
 class DropsTheOldest(MemoryLimiter):
     """Makes room by dropping the oldest key, whatever it has used."""
 
-    def _drop_idle(self, now: int) -> None:
+    def _evict_idle(self, now: int) -> None:
         if len(self._queue) >= self.max_keys:
             key = self._queue.popleft()
             del self._shards[hash(key) % len(self._shards)][key]
@@ -84,7 +84,7 @@ class KeepsAllKeys(MemoryLimiter):
 class NeverDropsIdleKeys(MemoryLimiter):
     """Keeps whom it met first."""
 
-    def _drop_idle(self, now: int) -> None:
+    def _evict_idle(self, now: int) -> None:
         pass
 
 
@@ -101,7 +101,7 @@ class FreshAfterSharing(MemoryLimiter):
     """Gives a key that gets room a fresh quota, whatever it used of a shared bucket."""
 
     def _hit_new(self, shard: dict[str, State], key: str, now: int, cost: int) -> Decision:
-        self._drop_idle(now)
+        self._evict_idle(now)
         if len(self._queue) < self.max_keys:
             self._overflow.clear()
         return super()._hit_new(shard, key, now, cost)

@@ -11,7 +11,7 @@ from ratelab.http import middleware, prometheus
 from ratelab.http.asgi import quota_exceeded
 from ratelab.http.middleware import Guard, RateLimitMiddleware
 from ratelab.stores import circuit_breaker
-from ratelab.stores.circuit_breaker import Breaker
+from ratelab.stores.circuit_breaker import CircuitBreaker
 from ratelab.stores.resilient import ResilientLimiter
 
 
@@ -24,23 +24,23 @@ def _hit(right: str, wrong: str) -> Mutant:
 
 
 def _ask(right: str, wrong: str) -> Mutant:
-    return _mutant(ResilientLimiter, "_ask", right, wrong)
+    return _mutant(ResilientLimiter, "_call_store", right, wrong)
 
 
 def _without(right: str, wrong: str) -> Mutant:
-    return _mutant(ResilientLimiter, "_without_store", right, wrong)
+    return _mutant(ResilientLimiter, "_fall_back", right, wrong)
 
 
 def _failed(right: str, wrong: str) -> Mutant:
-    return _mutant(Breaker, "failed", right, wrong)
+    return _mutant(CircuitBreaker, "record_failure", right, wrong)
 
 
 def _succeeded(right: str, wrong: str) -> Mutant:
-    return _mutant(Breaker, "succeeded", right, wrong)
+    return _mutant(CircuitBreaker, "record_success", right, wrong)
 
 
 def _begin(right: str, wrong: str) -> Mutant:
-    return _mutant(Breaker, "begin", right, wrong)
+    return _mutant(CircuitBreaker, "begin", right, wrong)
 
 
 def _call(right: str, wrong: str) -> Mutant:
@@ -51,31 +51,33 @@ def _refuse(right: str, wrong: str) -> Mutant:
     return _mutant(middleware, "_unavailable", right, wrong)
 
 
-OF_ANOTHER_SPELL = "if spell is not self._spell:"
+OTHER_EPOCH = "if epoch is not self._epoch:"
 WARM = 'if decision.allowed and cost and self.on_store_error == "local":'
 AS_NEW = "Decision(*self.algorithm.step(self.algorithm.start(now), now, cost))"
-FINISHES = "finally:\n        self._breaker.end(spell)\n    "
+FINISHES = "finally:\n        self._breaker.finish(epoch)\n    "
 ANSWERED = "await answer(scope, send, *_unavailable(error))\n        return"
 
 BREAKERS = {
-    "it never opens": _failed("failures >= FAILURES", "False"),
-    "it opens at once": Mutant(circuit_breaker, "FAILURES", 1),
-    "a success does not begin anew": _succeeded("spell.failures or ", ""),
-    "a stall is as many failures as requests": _failed(OF_ANOTHER_SPELL, "spell = self._spell\n    if False:"),
-    "it never probes": _begin("now < spell.next_probe", "True"),
-    "all requests probe": _begin("spell.probing or ", ""),
-    "a probe follows on the other": _begin(", now + FIRST_PAUSE", ", now"),
-    "probes do not back off": _failed("now + LONGEST_PAUSE", "now + FIRST_PAUSE"),
-    "probes back off too far": Mutant(circuit_breaker, "LONGEST_PAUSE", 4 * circuit_breaker.LONGEST_PAUSE),
-    "the first probe is at once": _failed("next_probe=now + FIRST_PAUSE", "next_probe=now"),
+    "it never opens": _failed("failures >= MAX_FAILURES", "False"),
+    "it opens at once": Mutant(circuit_breaker, "MAX_FAILURES", 1),
+    "a success does not begin anew": _succeeded("epoch.failures or ", ""),
+    "a stall is as many failures as requests": _failed(OTHER_EPOCH, "epoch = self._epoch\n    if False:"),
+    "it never probes": _begin("now < epoch.next_probe", "True"),
+    "all requests probe": _begin("epoch.probing or ", ""),
+    "a probe follows on the other": _begin(", now + MIN_PROBE_INTERVAL_NS", ", now"),
+    "probes do not back off": _failed("now + MAX_PROBE_INTERVAL_NS", "now + MIN_PROBE_INTERVAL_NS"),
+    "probes back off too far": Mutant(
+        circuit_breaker, "MAX_PROBE_INTERVAL_NS", 4 * circuit_breaker.MAX_PROBE_INTERVAL_NS
+    ),
+    "the first probe is at once": _failed("next_probe=now + MIN_PROBE_INTERVAL_NS", "next_probe=now"),
     "a cancelled probe blocks all others": _ask(FINISHES, ""),
     "a look asks a store that is up": _mutant(ResilientLimiter, "probe", "None if self._breaker.up else ", ""),
     "a look is charged": _mutant(ResilientLimiter, "probe", '"", 0', '"", 1'),
-    "a success does not bring it back": _succeeded("self._spell = Spell()", "self._spell = self._spell"),
-    "it is back with its failures": _succeeded("self._spell = Spell()", "self._spell = Spell(failures=2)"),
-    "a failure is counted after the recovery": _failed(OF_ANOTHER_SPELL, "spell = self._spell\n    if False:"),
-    "an old success ends the outage": _succeeded(OF_ANOTHER_SPELL, "spell = self._spell\n    if False:"),
-    "a clock set back stops the probes": _mutant(ResilientLimiter, "__init__", "steady(clock)", "clock"),
+    "a success does not bring it back": _succeeded("self._epoch = Epoch()", "self._epoch = self._epoch"),
+    "it is back with its failures": _succeeded("self._epoch = Epoch()", "self._epoch = Epoch(failures=2)"),
+    "a failure is counted after the recovery": _failed(OTHER_EPOCH, "epoch = self._epoch\n    if False:"),
+    "an old success ends the outage": _succeeded(OTHER_EPOCH, "epoch = self._epoch\n    if False:"),
+    "a clock set back stops the probes": _mutant(ResilientLimiter, "__init__", "monotonic(clock)", "clock"),
 }
 """Mistakes about when the store is asked."""
 
@@ -88,25 +90,25 @@ FALLBACKS = {
     "an open door denies": _without(AS_NEW, "self._local.hit(key, cost)"),
     "a closed door lets through": _without("raise error or", f"now = self._clock(); return {AS_NEW} or"),
     "a closed door says nothing of why": _without("error or ", ""),
-    "a closed door is asked again at once": _without("LONGEST_PAUSE", "0"),
+    "a closed door is asked again at once": _without("MAX_PROBE_INTERVAL_NS", "0"),
     "a bad cost is a failure": _hit(
         "check_cost(cost)", "if type(cost) is not int or cost < 0: raise StoreError('other', '')"
     ),
     "any exception is a failure": _ask(
         "except StoreError as error:", "except Exception as error:\n        error.kind = ''"
     ),
-    "failures are one kind": _mutant(ResilientLimiter, "_failed", "error.kind]", "'other']"),
+    "failures are one kind": _mutant(ResilientLimiter, "_record_failure", "error.kind]", "'other']"),
     "answers without the store are not counted": _without("self._fallbacks += 1", "pass"),
     "each failure is told": _mutant(
-        ResilientLimiter, "_failed", "if self._breaker.failed(spell, self._clock()):", "if True:"
+        ResilientLimiter, "_record_failure", "if self._breaker.record_failure(epoch, self._clock()):", "if True:"
     ),
     "what the store says may be two lines": _mutant(
-        ResilientLimiter, "_failed", '" ".join(str(error).split())', "str(error)"
+        ResilientLimiter, "_record_failure", '" ".join(str(error).split())', "str(error)"
     ),
     "what came before it was down is left out": _mutant(
-        ResilientLimiter, "_failed", "not self._breaker.failing", "self._breaker.up"
+        ResilientLimiter, "_record_failure", "not self._breaker.failing", "self._breaker.up"
     ),
-    "the recovery is not told": _mutant(ResilientLimiter, "_succeeded", "since is not None", "False"),
+    "the recovery is not told": _mutant(ResilientLimiter, "_record_success", "since is not None", "False"),
 }
 """Mistakes about what is decided without it, and told of it."""
 

@@ -5,7 +5,7 @@
 -- all as integers of eight bytes, which are made and read faster than their digits.
 
 local NEVER = -1
-local PATIENCE = 1000000  -- a clock that lags by more than this has stepped back: see ratelab.clock.steady
+local PATIENCE = 1000000  -- a clock that lags by more than this has stepped back: see ratelab.stores.memory.monotonic
 
 local call, format, pack = redis.call, string.format, struct.pack
 local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
