@@ -1,4 +1,4 @@
-"""A limiter in front of HTTP: the middleware for any ASGI application, and the service that shows it."""
+"""Rate limiting for ASGI applications: the middleware, client identity, and the /ping service."""
 
 from ratelab.http.identity import Identity
 from ratelab.http.middleware import RateLimitMiddleware

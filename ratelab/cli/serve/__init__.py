@@ -153,7 +153,9 @@ def serve(
             backend.warning,
             backend.check,
         )
-        if not (run_single(plan) if workers == 1 else run_workers(plan, workers)):
+        if workers > 1:
+            run_workers(plan, workers)
+        elif not run_single(plan):
             raise SystemExit(1)
 
 

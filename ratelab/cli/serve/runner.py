@@ -70,8 +70,8 @@ def run_single(plan: ServicePlan) -> bool:
         return status.finish()
 
 
-def run_workers(plan: ServicePlan, count: int) -> bool:
-    """Run the service in `count` processes until it is stopped; return True."""
+def run_workers(plan: ServicePlan, count: int) -> None:
+    """Run the service in `count` processes until it is stopped."""
     counters = SharedCounters(count)
     status = StatusLine(counters.total, not plan.access_log, plan.check_backend)
     plan.start(status)
@@ -93,7 +93,7 @@ def run_workers(plan: ServicePlan, count: int) -> bool:
             counters.publish(service.read_counters())
 
     WorkerPool(count, work, plan.listeners, status).run()
-    return status.finish()
+    status.finish()
 
 
 class StatusLine:
