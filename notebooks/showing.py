@@ -16,16 +16,15 @@ from typing import Any, NamedTuple
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 from PIL import Image
-from ratelab import ALGORITHMS, Quota
+from ratelab import ALGORITHMS, Decision, Quota, create
 from ratelab.http.asgi import App, Message, Scope
 from ratelab.lab.comparison import Comparison, compare
 from ratelab.lab.counter_estimate import Estimate, estimate
 from ratelab.lab.decisions import Decisions
 from ratelab.lab.metrics import Result
 from ratelab.lab.scenarios import Scenario, load_scenario
-from ratelab.lab.sweep import Swept, built, quotas, sweep
+from ratelab.lab.sweep import Swept, build_policies, quotas, sweep
 from ratelab.lab.traffic import Traffic
-from ratelab.lab.windows import Trailing
 from ratelab.learn.chart import draw_verdict
 from ratelab.learn.drill import grade
 from ratelab.learn.questions import QUESTIONS
@@ -100,22 +99,23 @@ class Run(NamedTuple):
 def replay_scenario(name: str, *algorithms: str) -> Run:
     """Replay a scenario of the repository through the named algorithms."""
     scenario = _load(name)
-    kinds = [ALGORITHMS[algorithm] for algorithm in algorithms]
-    comparison = compare(scenario.quota, scenario.traffic, kinds, keep_decisions=True)
+    policies = [create(algorithm, scenario.quota) for algorithm in algorithms]
+    comparison = compare(policies, scenario.traffic, fields=Decision._fields)
+    decisions = {outcome.policy.name: outcome.rows for outcome in comparison.outcomes}
     results = {result.algorithm: result for result in comparison.results}
-    return Run(comparison, scenario.quota, scenario.traffic, results, comparison.decisions)
+    return Run(comparison, scenario.quota, scenario.traffic, results, decisions)
 
 
 def estimate_counter(name: str) -> Estimate:
     """Compare the estimate of a sliding counter with the exact count in a scenario."""
     scenario = _load(name)
-    trailing = Trailing(scenario.traffic, scenario.quota.window)
-    return estimate(scenario.quota, scenario.traffic, trailing)
+    return estimate(scenario.quota, scenario.traffic)
 
 
 def sweep_quotas(algorithm: str, rates: str, bursts: str, traffic: Traffic) -> Sequence[Swept]:
     """Replay traffic under each quota of up to ten rates and the given bursts."""
-    return sweep(built([ALGORITHMS[algorithm]], quotas(rates, bursts, steps=10)), traffic)
+    policies = build_policies([ALGORITHMS[algorithm]], quotas(rates, bursts, steps=10))
+    return sweep(policies, traffic)
 
 
 def _load(name: str) -> Scenario:

@@ -1,9 +1,9 @@
 """Rate limiting that people can see, prove and ship."""
 
-from ratelab.algorithms import ALGORITHMS, create
+from ratelab.algorithms import ALGORITHMS, create, traits_of
 from ratelab.clock import ManualClock
 from ratelab.errors import InputError
-from ratelab.limiter import NEVER, Algorithm, Clock, Decision, Limiter, State
+from ratelab.limiter import NEVER, Algorithm, Clock, Decision, Level, Limiter, Policy, State, Traits
 from ratelab.quota import Quota
 from ratelab.stores.memory import MemoryLimiter, Stats
 
@@ -16,11 +16,15 @@ __all__ = [
     "Clock",
     "Decision",
     "InputError",
+    "Level",
     "Limiter",
     "ManualClock",
     "MemoryLimiter",
+    "Policy",
     "Quota",
     "State",
     "Stats",
+    "Traits",
     "create",
+    "traits_of",
 ]

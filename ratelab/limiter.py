@@ -1,39 +1,43 @@
-"""What a decision, an algorithm and a limiter are: the shapes that every engine shares."""
+"""Decisions, algorithms, policies and limiters: the types that every engine shares."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, MutableSequence
-from typing import ClassVar, NamedTuple, Protocol, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 from ratelab.quota import Quota
 
 NEVER = 2**63 - 1
-"""The `retry_after_ns` of a request that no wait can help: it costs more than `burst`."""
+"""The `retry_after_ns` of a request that costs more than `burst`: no wait is long enough."""
 
 State = MutableSequence[int]
-"""One key's memory: a list in a limiter, some integers of many in a replay."""
+"""The state of one key: a list in a limiter, a slice of an array in a replay."""
 
 Clock = Callable[[], int]
-"""Nanoseconds from any origin; `time.monotonic_ns` is one."""
+"""A function that returns nanoseconds since a fixed origin, such as `time.monotonic_ns`."""
+
+Row = tuple[bool, int, int, int, int]
+"""The fields of a `Decision` as `step` returns them."""
 
 
 class Decision(NamedTuple):
-    """The answer to one hit: these five fields, in this order, in every engine, file and table."""
+    """The result of one hit. Engines, files and tables use these five fields in this order."""
 
     allowed: bool
-    """Whether the request may go ahead."""
+    """Whether the request is admitted."""
     remaining: int
-    """Further cost admissible at this instant."""
+    """Further cost that would be admitted at this instant."""
     retry_after_ns: int
-    """The shortest wait after which the same request, alone, is admitted: 0 if allowed, `NEVER` if none helps."""
+    """Shortest wait after which the same request alone is admitted: 0 if allowed, `NEVER` if no wait is enough."""
     reset_after_ns: int
-    """The time until the key is as good as new, which is also how long its state must be kept."""
+    """Time until the key is fully replenished; also the TTL of its state."""
     delay_ns: int
-    """How long an admitted request must queue before it goes ahead."""
+    """Time that an admitted request must queue."""
 
     @property
     def retry_after(self) -> float:
-        """`retry_after_ns` in seconds; infinite if no wait can help."""
+        """`retry_after_ns` in seconds; infinite for `NEVER`."""
         return float("inf") if self.retry_after_ns == NEVER else self.retry_after_ns / 1e9
 
     @property
@@ -47,14 +51,40 @@ class Decision(NamedTuple):
         return self.delay_ns / 1e9
 
 
-class Algorithm(Protocol):
-    """Decide one hit on one key in integers alone: a frozen dataclass with no clock, lock, I/O or exception.
+class Level(NamedTuple):
+    """A quantity in a key's state that charts can draw over time."""
 
-    Two optional class attributes are shown by `ratelab algorithms`: `remembers`, the names of the numbers in a
-    key's state, and `at_most = (factor, extra)`, the promise that no window of `Quota.window` lets out a cost of more
-    than `factor * burst + extra`, a positive `extra` counted in whole requests. Tests hold a class to the promise.
-    Two more are for pictures: a method `level(state, now)`, which reads a level in units of cost from a state last
-    stepped at `now`, and `shows`, what that is a level of. Without them, what is left is shown.
+    label: str
+    """The quantity, such as `tokens in the bucket`."""
+    read: Callable[[Any, State, int], float]
+    """Return it in units of cost, given the algorithm, a state and the time of the state's last step."""
+
+
+class Traits(NamedTuple):
+    """Facts about an algorithm that engines, charts and tables need; declared as `traits: ClassVar[Traits]`."""
+
+    state: tuple[str, ...] = ()
+    """Names of the integers in a key's state."""
+    at_most: tuple[int, int] | None = None
+    """Bound of any window of `Quota.window`: `factor * burst + extra`, a positive `extra` in whole requests."""
+    queues: bool = False
+    """Whether an admitted request may have a delay."""
+    level: Level | None = None
+    """The level that charts draw; by default `remaining`."""
+    bound: Callable[[Any, int, int, int], int] | None = None
+    """Return the largest integer that a step can reach, given the algorithm, the latest time, the largest cost and the
+    longest time that a fully replenished key is idle. Times in a state, in the state's own unit, do not count.
+
+    An algorithm that declares a bound promises integers >= 0 from every step, and no delay unless it `queues`, so
+    engines skip their checks. Without one, they check each row, and compiled code checks for overflow.
+    """
+
+
+class Algorithm(Protocol):
+    """Decide hits on one key with integer arithmetic: a frozen dataclass without clock, lock, I/O or exceptions.
+
+    A class may declare `traits: ClassVar[Traits]`; `ratelab.algorithms.traits_of` supplies defaults for one that does
+    not. The conformance tests check the declared traits.
     """
 
     name: ClassVar[str]
@@ -65,65 +95,57 @@ class Algorithm(Protocol):
         ...
 
     def start(self, now: int) -> list[int]:
-        """Return the state of a key never seen before."""
+        """Return the state of a new key."""
         ...
 
-    def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
-        """Decide a hit of `cost` >= 0 at `now`, update `state` in place and return a `Decision`'s five fields.
+    def step(self, state: State, now: int, cost: int) -> Row:
+        """Decide a hit of `cost` >= 0 at `now`, update `state` in place and return the fields of a `Decision`.
 
-        `now` never decreases from one step of a state to the next; see `ratelab.stores.memory.monotonic`.
+        Engines guarantee that `now` does not decrease from one step of a state to the next.
         """
         ...
 
 
-class Bounded(Algorithm, Protocol):
-    """An algorithm that says how large its numbers become, for engines whose integers have an end."""
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A named quota enforced by one algorithm; the item that a `RateLimit-Policy` header describes."""
 
-    def largest(self, latest: int, cost: int, idle: int) -> int:
-        """Return what no number of a step exceeds, those of a time's own unit in the state aside.
+    name: str
+    quota: Quota
+    algorithm: Algorithm
 
-        `latest` is the latest time, `cost` the largest cost, and `idle` for how long at most a state has been as good
-        as new when it is used again.
-        """
-        ...
+    @property
+    def start(self) -> Callable[[int], list[int]]:
+        """The algorithm's `start`."""
+        return self.algorithm.start
 
-
-class LongStated(Bounded, Protocol):
-    """An algorithm whose state is long, and that spares such engines work on it."""
-
-    only_tells: ClassVar[tuple[int, ...]]
-    """The places in a state on which nothing depends but what a `Decision` tells besides `allowed` and the delay."""
-
-    def reached(self, asked: int) -> int:
-        """Return how many of a state's first numbers all else takes while no more than `asked` is asked for in all."""
-        ...
-
-    def looks_at(self, state: State) -> int:
-        """Return where in `state` the next step will look; a miss now and then does no harm."""
-        ...
+    @property
+    def step(self) -> Callable[[State, int, int], Row]:
+        """The algorithm's `step`."""
+        return self.algorithm.step
 
 
 class Limiter(Protocol):
-    """An algorithm joined to a place that keeps the keys' states."""
+    """A policy and the states of its keys."""
 
     @property
-    def algorithm(self) -> Algorithm:
-        """The algorithm that decides."""
+    def policy(self) -> Policy:
+        """The policy that this limiter enforces."""
         ...
 
     def hit(self, key: str, cost: int = 1) -> Decision:
-        """Decide a request of `cost` by `key` now, and charge it if it is allowed; cost 0 only looks."""
+        """Decide a request of `cost` by `key` now, and charge it if it is allowed; `cost=0` only looks."""
         ...
 
 
 class AsyncLimiter(Protocol):
-    """A `Limiter` whose states are kept elsewhere, so that a decision is waited for."""
+    """A `Limiter` whose decisions are awaited, because its states are kept elsewhere."""
 
     @property
-    def algorithm(self) -> Algorithm:
-        """The algorithm that decides; its integers are nanoseconds, as everywhere."""
+    def policy(self) -> Policy:
+        """The policy that this limiter enforces, in nanoseconds."""
         ...
 
     async def hit(self, key: str, cost: int = 1) -> Decision:
-        """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision."""
+        """Decide as `Limiter.hit` does; raise `StoreError` if the store returned no decision."""
         ...

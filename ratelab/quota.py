@@ -1,4 +1,4 @@
-"""What is granted: so many units per period, in bursts of so many; and the text people write it in."""
+"""Quotas and durations: exact values, parsed from and formatted as text."""
 
 from __future__ import annotations
 
@@ -23,18 +23,20 @@ UNITS = {
 
 NS_PER_S = UNITS["s"]
 
+NS_PER_S = UNITS["s"]
+
 LARGEST = 2**62 - 1
-"""No number of a quota may be larger: twice it is still less than `NEVER` (146 years, in nanoseconds)."""
+"""Largest integer in a quota: twice it is still less than `NEVER`. In nanoseconds, 146 years."""
 
 _NUMBER = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?")
 _DURATION = re.compile(rf"\s*({_NUMBER.pattern})?\s*([^\W\d_]*)\s*")
 
 
 def parse_duration(text: str) -> int:
-    """Read a duration such as `10s`, `0.5s` or `2min` as whole nanoseconds; `0s` is one.
+    """Parse a duration such as `0s`, `10s`, `0.5s` or `2min`; return whole nanoseconds.
 
-    Raises `InputError` for anything but a decimal number >= 0 and a unit of `UNITS`, for a fraction of a
-    nanosecond and for more than `LARGEST`.
+    Raises `InputError` unless the text is a decimal number >= 0 with a unit of `UNITS`, and for a fraction of a
+    nanosecond or more than `LARGEST`.
     """
     length = _duration(text)
     if length.denominator != 1:
@@ -45,7 +47,7 @@ def parse_duration(text: str) -> int:
 
 
 def format_duration(nanoseconds: int) -> str:
-    """Write a duration exactly and shortly: `2.5s`, `500ms`, `90s`, `2h`."""
+    """Format a duration exactly: `2.5s`, `500ms`, `90s`, `2h`."""
     for unit in ("day", "h", "min"):
         if nanoseconds and nanoseconds % UNITS[unit] == 0:
             return f"{nanoseconds // UNITS[unit]}{unit}"
@@ -56,7 +58,7 @@ def format_duration(nanoseconds: int) -> str:
 
 
 def about(nanoseconds: int) -> str:
-    """Write a duration for people: exactly if that is short, else to three figures: `2.5s`, `39.8min`, `1,000 days`."""
+    """Format a duration exactly if that is short, else to three digits: `2.5s`, `39.8min`, `1,000 days`."""
     exact = format_duration(nanoseconds)
     if len(exact) <= 5 and not exact.endswith("day"):
         return exact
@@ -68,10 +70,10 @@ def about(nanoseconds: int) -> str:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Quota:
-    """Grant `limit` units of cost per `period` nanoseconds, and up to `burst` (default `limit`) at once.
+    """A rate of `limit` units of cost per `period` nanoseconds, and up to `burst` (default `limit`) at once.
 
-    `limit` and `period` are divided by their greatest common divisor, so equal rates are equal quotas.
-    Raises `InputError` for a number that is not whole, not positive, or beyond `LARGEST`.
+    `limit` and `period` are divided by their greatest common divisor, so equal rates compare equal.
+    Raises `InputError` unless each is a whole number from 1 to `LARGEST`.
     """
 
     limit: int
@@ -94,10 +96,10 @@ class Quota:
 
     @classmethod
     def parse(cls, rate: str, burst: int | None = None) -> Self:
-        """Read a rate such as `2/s`, `100/min`, `5/2.5s` or `2.5/s` (which is 5 per 2 s); exact, no float.
+        """Parse a rate such as `2/s`, `100/min`, `5/2.5s` or `2.5/s` (which is 5 per 2 s), exactly.
 
-        Without `burst`, as much may come at once as the rate grants in the period it names; a decimal count is made
-        whole first, so that `2.5/s` has a burst of 5. Raises `InputError` for anything else, and for 0.
+        Without `burst`, the burst is the rate's count; a decimal count is first made whole, so that `2.5/s` has a
+        burst of 5. Raises `InputError` for any other text, and for a rate of 0.
         """
         count, period = _rate(rate)
         if burst is None:
@@ -111,19 +113,19 @@ class Quota:
 
     @classmethod
     def of(cls, rate: str | Quota, burst: int | None = None) -> Quota:
-        """Return the quota of a rate, which is text as `parse` reads it or a quota; `burst`, if given, is its burst."""
+        """Return the quota of `rate`, a quota or text for `parse`, with another `burst` if one is given."""
         if isinstance(rate, Quota):
             return rate if burst is None else cls(rate.limit, rate.period, burst)
         return cls.parse(rate, burst)
 
     @property
     def window(self) -> int:
-        """The nanoseconds in which the rate grants `burst`, rounded up: W = ceil(burst * period / limit)."""
+        """Nanoseconds in which the rate grants `burst`: ceil(burst * period / limit)."""
         return -(-self.burst * self.period // self.limit)
 
     @property
     def rate(self) -> str:
-        """The rate as text that `parse` reads back exactly, per s, min, h or day if that gives a whole number."""
+        """The rate as text that `parse` reads back exactly: per s, min, h or day where the count is whole."""
         for unit in ("s", "min", "h", "day"):
             count, rest = divmod(self.limit * UNITS[unit], self.period)
             if not rest:
@@ -135,13 +137,13 @@ class Quota:
 
 
 def _check_whole(name: str, value: object) -> None:
-    """Refuse anything but a whole number from 1 to `LARGEST`; a boolean is not a number."""
+    """Raise `InputError` unless `value` is a whole number from 1 to `LARGEST`; booleans are not."""
     if type(value) is not int or not 1 <= value <= LARGEST:
         raise InputError(f"{name} must be a whole number from 1 to 2**62 - 1, got {short_repr(value)}")
 
 
 def _rate(text: str) -> tuple[Fraction, Fraction]:
-    """Split a rate into its count and its period in nanoseconds, both above 0."""
+    """Parse a rate into its count and its period in nanoseconds, both above 0."""
     count_text, slash, period_text = text.partition("/") if type(text) is str else ("", "", "")
     if not slash or not _NUMBER.fullmatch(count_text.strip()):
         raise InputError(f"rate must look like 2/s, 100/min or 5/2.5s, got {short_repr(text)}")
@@ -156,7 +158,7 @@ def _rate(text: str) -> tuple[Fraction, Fraction]:
 
 
 def _duration(text: str, number: str = "") -> Fraction:
-    """Read a duration as nanoseconds, exactly; `number` stands in where only the unit is written."""
+    """Parse a duration into nanoseconds, exactly; `number` is used where only a unit is written."""
     match = _DURATION.fullmatch(text) if type(text) is str else None
     number = (match[1] or number) if match else ""
     if match is None or not number:

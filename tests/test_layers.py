@@ -177,7 +177,7 @@ def test_a_step_is_integer_arithmetic_that_could_be_compiled(path: Path) -> None
 def test_a_step_knows_only_its_arguments_its_locals_and_never(path: Path) -> None:
     names = [node for node in ast.walk(step_of(path)) if isinstance(node, ast.Name)]
     local = {node.id for node in names if isinstance(node.ctx, ast.Store)} | {"self", "state", "now", "cost"}
-    annotations = {"State", "tuple", "bool", "int"}
+    annotations = {"State", "Row", "int"}
     assert {node.id for node in names} - local - annotations <= {"NEVER", "range"}
 
 

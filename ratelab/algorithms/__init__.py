@@ -1,4 +1,4 @@
-"""The algorithms by name, and how to build one.
+"""Registry of the algorithms, and `create` to build a policy by name.
 
 Every kernel counts in credits: a nanosecond earns `limit` of them and a unit of cost spends `period`, so that nothing
 is divided before the last line. Waits are rounded up, written `-(-x // y)` because Python's `//` rounds down.
@@ -6,16 +6,20 @@ is divided before the last line. Waits are rounded up, written `-(-x // y)` beca
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ratelab.algorithms.fixed_window import FixedWindow
 from ratelab.algorithms.gcra import Gcra
 from ratelab.algorithms.leaky_bucket import LeakyBucket
-from ratelab.algorithms.plugins import from_file, from_package, in_packages
+from ratelab.algorithms.plugins import attributed_error, entry_points_by_name, load_entry_point, load_file
 from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.algorithms.token_bucket import TokenBucket
 from ratelab.errors import InputError, short_repr
-from ratelab.limiter import Algorithm
+from ratelab.limiter import Algorithm, Policy, Traits
 from ratelab.quota import Quota
+
+__all__ = ["ALGORITHMS", "COMPARED", "available", "build_policy", "create", "find", "select", "traits_of"]
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "token-bucket": TokenBucket,
@@ -25,33 +29,33 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "sliding-counter": SlidingCounter,
     "gcra": Gcra,
 }
-"""The built-in algorithms; a new one is one file and one line here."""
+"""The built-in algorithms by name; a new one is a file and a line here."""
 
-COMPARED = tuple(name for name in ALGORITHMS if name != "gcra")
-"""What a comparison shows by default: all but `gcra`, which would draw `token-bucket` twice."""
+COMPARED = ("token-bucket", "leaky-bucket", "fixed-window", "sliding-log", "sliding-counter")
+"""The algorithms of a comparison by default: `gcra` would repeat the decisions of `token-bucket`."""
 
 
 def available() -> dict[str, type[Algorithm]]:
     """Return the built-in algorithms and those of installed packages (entry points `ratelab.algorithms`), by name.
 
-    Raises `InputError` if a package's entry cannot be used.
+    Raises `InputError` if a package's entry cannot be loaded.
     """
-    return {**{name: from_package(entry) for name, entry in in_packages().items()}, **ALGORITHMS}
+    return {**{name: load_entry_point(entry) for name, entry in entry_points_by_name().items()}, **ALGORITHMS}
 
 
 def find(name: str) -> type[Algorithm]:
     """Return the algorithm called `name`, or the class that `path/to/file.py:Class` names.
 
-    Raises `InputError` if there is none, with the nearest name.
+    Raises `InputError` for an unknown name, with the nearest known one.
     """
     if name in ALGORITHMS:
         return ALGORITHMS[name]
     if ".py:" in name:
-        return from_file(name)
-    packages = in_packages()
-    if name in packages:
-        return from_package(packages[name])
-    names = [*ALGORITHMS, *packages]
+        return load_file(name)
+    plugins = entry_points_by_name()
+    if name in plugins:
+        return load_entry_point(plugins[name])
+    names = [*ALGORITHMS, *plugins]
     from difflib import get_close_matches
 
     near = get_close_matches(name, names, n=1)
@@ -61,10 +65,49 @@ def find(name: str) -> type[Algorithm]:
     raise InputError(f"unknown algorithm {short_repr(name)}: {hint}")
 
 
-def create(name: str, rate: str | Quota, burst: int | None = None) -> Algorithm:
-    """Build the algorithm called `name` for `rate` (text or a `Quota`) and `burst` (default: as the rate says).
+def select(names: Sequence[str], default: Sequence[str]) -> list[type[Algorithm]]:
+    """Return the algorithms called `names`, or those of `default` without any; `all` stands for all available ones.
 
-    Raises `InputError` for an unknown name and for a quota that cannot be granted.
+    Raises `InputError` for an unknown name.
     """
-    quota = Quota.of(rate, burst)
-    return find(name).from_quota(quota)
+    wanted = dict.fromkeys(names or default)
+    every = list(available().values()) if "all" in wanted else []
+    return list(dict.fromkeys(kind for name in wanted for kind in (every if name == "all" else [find(name)])))
+
+
+def create(name: str, rate: str | Quota, burst: int | None = None) -> Policy:
+    """Return the policy of the algorithm called `name` for `rate` (text or a `Quota`) and `burst`.
+
+    Without `burst`, the rate's own count is the burst. Raises `InputError` for an unknown name and for a quota that
+    the algorithm cannot grant.
+    """
+    return build_policy(find(name), Quota.of(rate, burst))
+
+
+def build_policy(kind: type[Algorithm], quota: Quota) -> Policy:
+    """Return the policy that grants `quota` by algorithm `kind`, named after it.
+
+    Raises `InputError` if the algorithm cannot grant the quota, or fails.
+    """
+    try:
+        return Policy(kind.name, quota, kind.from_quota(quota))
+    except Exception as error:
+        raise attributed_error(error, kind) from error
+
+
+_UNDECLARED = Traits(queues=True)  # a class without traits may return delays
+
+
+def traits_of(algorithm: Algorithm | type[Algorithm]) -> Traits:
+    """Return the declared traits of an algorithm, or those that hold for any class.
+
+    Traits are inherited together with the `step` that they describe: a subclass with its own `step` declares its own.
+    """
+    kind = algorithm if isinstance(algorithm, type) else type(algorithm)
+    for base in kind.__mro__:
+        if "traits" in vars(base):
+            declared: Traits = vars(base)["traits"]
+            return declared
+        if "step" in vars(base):
+            break
+    return _UNDECLARED

@@ -1,11 +1,11 @@
-"""Leaky bucket: a queue that is served at the rate."""
+"""Leaky bucket: a queue drained at the rate."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from ratelab.limiter import NEVER, State
+from ratelab.limiter import NEVER, Level, Row, State, Traits
 from ratelab.quota import Quota
 
 
@@ -13,19 +13,23 @@ from ratelab.quota import Quota
 class LeakyBucket:
     """A queue of `burst` places, drained at `rate`.
 
-    A request joins the queue if it fits, and is denied if it does not. It waits (`delay`) until all that is ahead of
-    it has drained, so what leaves is evenly spaced however it arrives. An empty queue has saved nothing up: of a burst
-    the first goes at once, and each other one waits its turn. The leaky bucket as a meter, which admits at once, is
-    the token bucket upside down and decides exactly as it does.
+    A request joins the queue if it fits, and is denied if it does not. It waits (`delay`) until the queue ahead of it
+    has drained, so departures are evenly spaced however requests arrive. An empty queue saves nothing up: the first
+    request of a burst leaves at once, and each of the others waits its turn. The leaky bucket as a meter, which admits
+    without delay, is the token bucket upside down and makes the same decisions.
 
     This is nginx's `limit_req` with a `burst` and without `nodelay`; without a `burst`, nothing queues:
     https://nginx.org/en/docs/http/ngx_http_limit_req_module.html
     """
 
     name: ClassVar[str] = "leaky-bucket"
-    remembers: ClassVar[tuple[str, ...]] = ("level", "time")
-    shows: ClassVar[str] = "cost in the queue"
-    at_most: ClassVar[tuple[int, int]] = (1, 1)
+    traits: ClassVar[Traits] = Traits(
+        state=("level", "time"),
+        at_most=(1, 1),
+        queues=True,
+        level=Level("cost in the queue", lambda queue, state, now: state[0] / queue.period),
+        bound=lambda queue, latest, cost, idle: max(latest, queue.capacity + cost * queue.period, idle * queue.limit),
+    )
 
     limit: int  # credits that drain in a nanosecond
     period: int  # credits that a unit of cost adds
@@ -40,16 +44,8 @@ class LeakyBucket:
         """Return an empty queue."""
         return [0, now]
 
-    def level(self, state: State, now: int) -> float:
-        """Return the cost in the queue."""
-        return state[0] / self.period
-
-    def largest(self, latest: int, cost: int, idle: int) -> int:
-        """Return a bound on a step's numbers: see `ratelab.limiter.Bounded`."""
-        return max(latest, self.capacity + cost * self.period, idle * self.limit)
-
-    def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
-        """Drain for the time that has passed, then join the queue if `cost` still fits."""
+    def step(self, state: State, now: int, cost: int) -> Row:
+        """Drain for the time since the last step, then join the queue if `cost` fits."""
         limit, period, capacity = self.limit, self.period, self.capacity
         last = state[1]
         now = now if now > last else last

@@ -5,27 +5,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from ratelab.limiter import NEVER, State
+from ratelab.limiter import NEVER, Level, Row, State, Traits
 from ratelab.quota import Quota
 
 
 @dataclass(frozen=True, slots=True)
 class SlidingCounter:
-    """`burst` in a sliding window of `burst / rate`, estimated from two fixed ones.
+    """`burst` in a sliding window of `burst / rate`, estimated from two fixed windows.
 
-    Two windows of the clock are counted, the current one and the one before it. The previous window's count is taken
-    as spread evenly over it, so that the part of it still inside the sliding window counts in proportion. So three
-    numbers do the work of a log. Where traffic is not even they are wrong in either direction: they let too much
-    through, or deny what is due.
+    The current window of the clock is counted, and so is the one before it. The estimate assumes that the previous
+    count was spread evenly over its window, and adds the fraction that still overlaps the sliding window. Three
+    integers replace a whole log. Where traffic is uneven the estimate errs in both directions: it admits too much, or
+    denies requests that fit.
 
     Cloudflare, "How we built rate limiting capable of scaling to millions of domains" (2017):
     https://blog.cloudflare.com/counting-things-a-lot-of-different-things/
     """
 
     name: ClassVar[str] = "sliding-counter"
-    remembers: ClassVar[tuple[str, ...]] = ("window", "previous", "current")
-    shows: ClassVar[str] = "estimated in the window"
-    at_most: ClassVar[tuple[int, int]] = (2, -1)
+    traits: ClassVar[Traits] = Traits(
+        state=("window", "previous", "current"),
+        at_most=(2, -1),
+        level=Level("estimated in the window", lambda counter, state, now: counter.estimate(state, now)),
+        bound=lambda counter, latest, cost, idle: max(
+            latest + 2 * counter.window, (counter.burst + cost) * counter.window
+        ),
+    )
 
     burst: int  # cost that the estimate may reach
     window: int  # length of a window in nanoseconds
@@ -39,32 +44,29 @@ class SlidingCounter:
         """Return two empty counters, the current one for the window of `now`."""
         return [now // self.window, 0, 0]
 
-    def level(self, state: State, now: int) -> float:
-        """Return the estimate."""
-        return state[1] * (1 - (now - state[0] * self.window) / self.window) + state[2]
+    def estimate(self, state: State, now: int) -> float:
+        """Return the estimated cost in the window that ends at `now`."""
+        index, previous, current = state
+        return previous * (1 - (now - index * self.window) / self.window) + current
 
-    def largest(self, latest: int, cost: int, idle: int) -> int:
-        """Return a bound on a step's numbers: see `ratelab.limiter.Bounded`."""
-        return max(latest + 2 * self.window, (self.burst + cost) * self.window)
-
-    def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
-        """Shift the counters if the clock has entered a later window, then count `cost` if the estimate allows it."""
+    def step(self, state: State, now: int, cost: int) -> Row:
+        """Shift the counters if the clock has entered a later window, then count `cost` if the estimate has room."""
         burst, window = self.burst, self.window
         index, previous, current = state[0], state[1], state[2]
         latest = now // window
-        if latest > index:  # never back to an earlier window: a clock may step back
+        if latest > index:  # never an earlier window: a clock may step back
             previous = current if latest == index + 1 else 0
             index, current = latest, 0
         elapsed = now - index * window
         elapsed = elapsed if elapsed > 0 else 0
-        free = (burst - current) * window - previous * (window - elapsed)  # units of cost times the window
+        free = (burst - current) * window - previous * (window - elapsed)  # in units of cost x window
         charge = cost * window
         allowed = charge <= free
         if allowed or cost > burst:
             retry_after = 0 if allowed else NEVER
         elif current + cost <= burst:  # enough of the previous window must slide out
             retry_after = -((free - charge) // previous)
-        else:  # this window must end, and enough of it slide out in turn
+        else:  # this window must end and then slide out in part
             retry_after = window - elapsed - ((burst - current - cost) * window // current)
         current = current + cost if allowed else current
         free = free - charge if allowed else free

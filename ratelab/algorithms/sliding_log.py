@@ -1,4 +1,4 @@
-"""Sliding log: remember every admission, and so be exact."""
+"""Sliding log: the time of every admission, and therefore an exact limit."""
 
 from __future__ import annotations
 
@@ -6,68 +6,54 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from ratelab.errors import InputError
-from ratelab.limiter import NEVER, State
+from ratelab.limiter import NEVER, Level, Row, State, Traits
 from ratelab.quota import Quota
 
-LONGEST_LOG = 1_000_000
-"""The most admissions that one key's log may hold: 8 MB in a column of integers, 40 MB in a list of them."""
+MAX_LOG_ENTRIES = 1_000_000
+"""Largest burst: 8 MB for each key as an array of integers, 40 MB as a list."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlidingLog:
     """`burst` in any window of `burst / rate`, exactly.
 
-    The times of the last `burst` admitted units are kept in a ring, and each counts until it is a window old. A request
-    is admitted if as many of the oldest as it costs count no more; its own times follow the newest, where a place is
-    spare. No window, wherever it is laid, holds more than `burst`: the reference that the others are held against. That
-    is paid for in memory, with a number for each.
+    A ring holds the times of the last `burst` admitted units; each counts until it is one window old. A request of
+    `cost` is admitted if enough of the oldest entries have expired. Its own times are written after the newest entry,
+    where one free place is reserved. No window, wherever it begins, holds more than `burst`, so this is the reference
+    for the other algorithms. The price is memory: one integer for each unit.
 
     In a store it is usually a sorted set: https://www.figma.com/blog/an-alternative-approach-to-rate-limiting/
     """
 
     name: ClassVar[str] = "sliding-log"
-    remembers: ClassVar[tuple[str, ...]] = ("head", "time", "oldest", "a ring of burst + 1 times")
-    shows: ClassVar[str] = "in the log"
-    only_tells: ClassVar[tuple[int, ...]] = (2,)  # the place of the oldest that counts
-    at_most: ClassVar[tuple[int, int]] = (1, 0)
+    traits: ClassVar[Traits] = Traits(
+        state=("head", "time", "oldest", "a ring of burst + 1 times"),
+        at_most=(1, 0),
+        level=Level("in the log", lambda log, state, now: (state[0] - state[2]) % (log.burst + 1)),
+        bound=lambda log, latest, cost, idle: max(latest + log.window, log.burst + cost),
+    )
 
-    burst: int  # admissions that may count at once; the ring has a place for each, and a spare one
+    burst: int  # unexpired admissions; the ring has one more place than that
     window: int  # nanoseconds for which an admission counts
 
     @classmethod
     def from_quota(cls, quota: Quota) -> Self:
-        """Build the log that grants `quota`; refuse a burst whose log could not be held in memory."""
-        if quota.burst > LONGEST_LOG:
+        """Build the log that grants `quota`; raise `InputError` for a burst whose log does not fit in memory."""
+        if quota.burst > MAX_LOG_ENTRIES:
             raise InputError(
-                f"sliding-log keeps the time of every admission, so burst must be at most {LONGEST_LOG} "
-                f"({40 * LONGEST_LOG // 10**6} MB a key), got {quota.burst}: use sliding-counter or lower the burst"
+                f"sliding-log keeps the time of every admission, so burst must be at most {MAX_LOG_ENTRIES} "
+                f"({40 * MAX_LOG_ENTRIES // 10**6} MB a key), got {quota.burst}: use sliding-counter or lower the burst"
             )
         return cls(quota.burst, quota.window)
 
     def start(self, now: int) -> list[int]:
-        """Return a log whose admissions are all a window old."""
+        """Return a log whose entries have all expired."""
         return [0, now, 0] + [now - self.window] * (self.burst + 1)
 
-    def level(self, state: State, now: int) -> float:
-        """Return the admissions that count."""
-        return (state[0] - state[2]) % (self.burst + 1)
-
-    def largest(self, latest: int, cost: int, idle: int) -> int:
-        """Return a bound on a step's numbers: see `ratelab.limiter.Bounded`."""
-        return max(latest + self.window, self.burst + cost)
-
-    def reached(self, asked: int) -> int:
-        """Return how far a state is used until so much is asked for: see `ratelab.limiter.LongStated`."""
-        return 4 + asked
-
-    def looks_at(self, state: State) -> int:
-        """Return where the next step will look: see `ratelab.limiter.LongStated`."""
-        return 4 + state[0]
-
-    def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
-        """Forget the admissions that are a window old, and admit `cost` if so many places are free by now."""
+    def step(self, state: State, now: int, cost: int) -> Row:
+        """Skip the entries that are a window old, and admit `cost` if enough places are free."""
         size, window = self.burst + 1, self.window
-        head, oldest = state[0], state[2]  # the place of the next admission, and of the oldest that counts
+        head, oldest = state[0], state[2]  # places of the next entry and of the oldest unexpired one
         now = now if now > state[1] else state[1]
         for _ in range(size):
             if oldest == head or state[3 + oldest] + window > now:
@@ -76,10 +62,10 @@ class SlidingLog:
         fits = cost < size
         last = head + cost if fits else head
         last = last if last < size else last - size
-        free = state[3 + last] + window  # when the last place that it takes is
+        free = state[3 + last] + window  # when the last place that it needs becomes free
         allowed = fits and (cost == 0 or free <= now)
         retry_after = 0 if allowed else free - now if fits else NEVER
-        state[3 + head] = now  # it counts if the head moves on
+        state[3 + head] = now  # takes effect only if the head advances
         for n in range(1, cost if allowed else 0):
             state[3 + (head + n) % size] = now
         head = last if allowed else head

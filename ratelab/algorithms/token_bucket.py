@@ -1,11 +1,11 @@
-"""Token bucket: save up for a burst, then live on the rate."""
+"""Token bucket: tokens accumulate at the rate, and a request spends them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from ratelab.limiter import NEVER, State
+from ratelab.limiter import NEVER, Level, Row, State, Traits
 from ratelab.quota import Quota
 
 
@@ -13,19 +13,23 @@ from ratelab.quota import Quota
 class TokenBucket:
     """A bucket of `burst` tokens, refilled at `rate`.
 
-    A request takes `cost` tokens, and is denied if so many are not there. Tokens come back at `rate`, whether anybody
-    asks or not, until the bucket is full. A key never seen before has a full bucket, so it may send `burst` at once
-    and then `rate` for ever. Nothing ticks: what a key has earned since its last request is added at its next, which is
-    called lazy refill.
+    A request takes `cost` tokens, and is denied if there are fewer. Tokens return at `rate`, with or without requests,
+    until the bucket is full. A new key has a full bucket: it may send `burst` at once, and `rate` from then on. There
+    is no timer. Each request first adds the tokens earned since the previous one, which is called lazy refill.
 
     Turner 1986, "New directions in communications (or which way to the information age?)", IEEE Communications
     24(10), read as a bucket that fills.
     """
 
     name: ClassVar[str] = "token-bucket"
-    remembers: ClassVar[tuple[str, ...]] = ("tokens", "time")
-    shows: ClassVar[str] = "tokens in the bucket"
-    at_most: ClassVar[tuple[int, int]] = (2, -1)
+    traits: ClassVar[Traits] = Traits(
+        state=("tokens", "time"),
+        at_most=(2, -1),
+        level=Level("tokens in the bucket", lambda bucket, state, now: state[0] / bucket.period),
+        bound=lambda bucket, latest, cost, idle: max(
+            latest, bucket.capacity + idle * bucket.limit, cost * bucket.period
+        ),
+    )
 
     limit: int  # credits that a nanosecond earns
     period: int  # credits that a unit of cost spends
@@ -40,16 +44,8 @@ class TokenBucket:
         """Return a full bucket."""
         return [self.capacity, now]
 
-    def level(self, state: State, now: int) -> float:
-        """Return the tokens in the bucket."""
-        return state[0] / self.period
-
-    def largest(self, latest: int, cost: int, idle: int) -> int:
-        """Return a bound on a step's numbers: see `ratelab.limiter.Bounded`."""
-        return max(latest, self.capacity + idle * self.limit, cost * self.period)
-
-    def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
-        """Refill for the time that has passed, then take `cost` tokens if they are there."""
+    def step(self, state: State, now: int, cost: int) -> Row:
+        """Refill for the time since the last step, then take `cost` tokens if there are enough."""
         limit, period, capacity = self.limit, self.period, self.capacity
         last = state[1]
         now = now if now > last else last

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from glob import glob, has_magic
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TextIO
 from warnings import catch_warnings, formatwarning
 
@@ -35,6 +37,28 @@ COMMANDS = {
 
 OLD_SPELLINGS = {"equalise": "equalize"}
 """Former names of options, which are accepted but not listed in the help."""
+
+
+def single_value(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """Return the value of an option declared as repeatable; reject a second one instead of ignoring the first."""
+    if len(values) > 1:
+        raise InputError(f"{option.opts[0]} can be given once, got {', '.join(map(repr, values))}: keep one of them")
+    return values[0] if values else None
+
+
+def expand_paths(paths: Sequence[str]) -> list[str]:
+    """Return the files that arguments name, each once; `*`, `?`, `[]` and `**` match paths, which are sorted.
+
+    Raises `InputError` for a pattern that matches nothing.
+    """
+    files: dict[str, None] = {}
+    for path in paths:
+        is_pattern = has_magic(path) and not Path(path).exists()
+        matches = sorted(glob(path, recursive=True)) if is_pattern else [path]  # noqa: PTH207  (a path may be absolute)
+        if not matches:
+            raise InputError(f"no file matches {path}: check the pattern")
+        files |= dict.fromkeys(matches)
+    return list(files)
 
 
 class LazyGroup(click.Group):

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from ratelab.cli.options import selected_algorithms
+from ratelab.algorithms import select
 from ratelab.cli.output import console_of_80
 from ratelab.quota import Quota
 from ratelab.report.catalogue import describe_algorithm, render_catalogue
@@ -24,7 +24,7 @@ MAX_TABLE_COLUMNS = 120
 def algorithms(names: tuple[str, ...], rate: str, burst: int, as_json: bool) -> None:
     """List the available algorithms, including those of installed packages."""
     quota = Quota.parse(rate, burst)
-    entries = [describe_algorithm(algorithm, quota) for algorithm in selected_algorithms(names, ["all"])]
+    entries = [describe_algorithm(algorithm, quota) for algorithm in select(names, ["all"])]
     if as_json:
         rows = [entry._asdict() for entry in entries]
         click.echo(json.dumps({"version": 1, "quota": quota_object(quota), "algorithms": rows}))

@@ -14,7 +14,6 @@ import click
 from click.core import ParameterSource
 
 import ratelab
-from ratelab.cli.progress import LateProgress
 from ratelab.errors import InputError
 from ratelab.report.charts import CHARTS, IMAGE_FORMATS, THEMES, draw, render_figure
 from ratelab.report.files import check_writable, write_text, write_whole
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ratelab.lab.comparison import Comparison
+    from ratelab.lab.decisions import Progress
     from ratelab.report.summary import Run
 
 
@@ -146,19 +146,18 @@ class Pages:
         """The file named, if it is not a folder."""
         return () if is_folder(self.target) else (self.target,)
 
-    def write(self, runs: Sequence[Run]) -> None:
-        """Write a page for the one run, or a folder that holds one for each and one that leads to them."""
+    def write(self, runs: Sequence[Run], progress: Progress) -> None:
+        """Write one page, or a folder with a page for each run and an index."""
         from ratelab.report.html import RESERVED, Made, pictures, render_gallery, render_page
 
         made = Made(command_line(click.get_current_context()), ratelab.__version__)
-        with LateProgress("drawing", len(runs)) as progress:
-            if not is_folder(self.target):
-                _write(self.target, render_page(runs[0], list(pictures(runs[0])), made))
-                return
-            Path(self.target).mkdir(exist_ok=True)
-            for name, text in render_gallery(runs, stems([run.name for run in runs], RESERVED), made):
-                _write(str(Path(self.target) / name), text)
-                progress(1)
+        if not is_folder(self.target):
+            _write(self.target, render_page(runs[0], list(pictures(runs[0])), made))
+            return
+        Path(self.target).mkdir(exist_ok=True)
+        for name, text in render_gallery(runs, stems([run.name for run in runs], RESERVED), made):
+            _write(str(Path(self.target) / name), text)
+            progress(1)
 
 
 def _write(path: str, text: str) -> None:
@@ -188,14 +187,16 @@ class Plots:
         """The files named one by one."""
         return tuple(target for target in self.targets if not is_folder(target))
 
-    def write(self, runs: Sequence[tuple[str, str, Comparison]]) -> None:
-        """Draw what was asked for of each run, given as its name, its caption and what it came to."""
-        jobs = list(self._jobs([name for name, _, _ in runs]))
-        with LateProgress("drawing", len(jobs)) as progress:
-            for path, run, chart in jobs:
-                _, caption, comparison = runs[run]
-                write_picture(path, draw(comparison, chart, self.theme or THEMES[0], caption))
-                progress(1)
+    def count(self, runs: int) -> int:
+        """Return the number of files that `write` writes for so many runs."""
+        return sum(1 for _ in self._jobs([""] * runs))
+
+    def write(self, runs: Sequence[tuple[str, str, Comparison]], progress: Progress) -> None:
+        """Draw the charts of each run, given as its name, its caption and its comparison."""
+        for path, run, chart in self._jobs([name for name, _, _ in runs]):
+            _, caption, comparison = runs[run]
+            write_picture(path, draw(comparison, chart, self.theme or THEMES[0], caption))
+            progress(1)
 
     def _jobs(self, names: Sequence[str]) -> Iterator[tuple[str, int, str]]:
         """Yield each file's path, the run and the chart that belong there."""

@@ -56,14 +56,14 @@ def drill(
 def _grade(algorithm: str, path: str, plot: tuple[str, ...], theme: str | None) -> bool:
     """Grade the file, print the verdict and draw the pictures; return whether the file is correct."""
     from ratelab.cli.artifacts import pictures_named, write_picture
-    from ratelab.cli.output import check_apart, console_of_80
+    from ratelab.cli.output import check_distinct, console_of_80
     from ratelab.learn.chart import draw_verdict
     from ratelab.learn.drill import grade
     from ratelab.learn.verdict import render_verdict
     from ratelab.report.charts import THEMES
 
     pictures = pictures_named(plot, theme, algorithm)
-    check_apart([path], pictures)
+    check_distinct([path], pictures)
     try:
         source = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from glob import glob, has_magic
+from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
+from ratelab.cli import single_value
 from ratelab.errors import InputError, install_hint
 from ratelab.report.charts import CHARTS, THEMES
-
-if TYPE_CHECKING:
-    from ratelab.limiter import Algorithm
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -26,17 +22,10 @@ ALGORITHMS_OPTION = click.option(
     metavar="NAME|FILE.py:CLASS",
     help="Algorithm to run; repeatable; `all` for every one there is.",
 )
-"""The option whose names `selected_algorithms` finds."""
+"""The option whose names `ratelab.algorithms.select` resolves."""
 
 PLOT = click.option("--plot", multiple=True, metavar="FILE|DIRECTORY", help="Draw as .png, .svg or .pdf; repeatable.")
 THEME = click.option("--theme", type=click.Choice(THEMES), help=f"Of what --plot draws; by default {THEMES[0]}.")
-
-
-def once(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
-    """Return the one value of an option that is read as a repeatable one, so that no value is passed over."""
-    if len(values) > 1:
-        raise InputError(f"{option.opts[0]} can be given once, got {', '.join(map(repr, values))}: keep one of them")
-    return values[0] if values else None
 
 
 class Chart(click.Choice[str]):
@@ -52,12 +41,14 @@ class Chart(click.Choice[str]):
 _COMPARISON = (
     ALGORITHMS_OPTION,
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."),
-    click.option("--csv", "csv_file", multiple=True, callback=once, metavar="FILE", help="Write the table as CSV."),
+    click.option(
+        "--csv", "csv_file", multiple=True, callback=single_value, metavar="FILE", help="Write the table as CSV."
+    ),
     click.option(
         "--events",
         "events_file",
         multiple=True,
-        callback=once,
+        callback=single_value,
         metavar="FILE",
         help="Write every request and decision, as .csv or .jsonl.",
     ),
@@ -71,7 +62,7 @@ _COMPARISON = (
         "--html",
         "html_target",
         multiple=True,
-        callback=once,
+        callback=single_value,
         metavar="FILE|DIRECTORY",
         help="Write a page with everything; a directory gets one for each run.",
     ),
@@ -154,33 +145,6 @@ def trace_options(*more_formats: str) -> Callable[[Command], Command]:
         return command
 
     return add
-
-
-def expand_paths(paths: Sequence[str]) -> list[str]:
-    """Return the files that arguments name, each once; `*`, `?`, `[]` and `**` match paths, which are sorted.
-
-    Raises `InputError` for a pattern that matches nothing.
-    """
-    files: dict[str, None] = {}
-    for path in paths:
-        is_pattern = has_magic(path) and not Path(path).exists()
-        matches = sorted(glob(path, recursive=True)) if is_pattern else [path]  # noqa: PTH207  (a path may be absolute)
-        if not matches:
-            raise InputError(f"no file matches {path}: check the pattern")
-        files |= dict.fromkeys(matches)
-    return list(files)
-
-
-def selected_algorithms(names: Sequence[str], default: Sequence[str]) -> list[type[Algorithm]]:
-    """Return the algorithms that `--algo` named, or those of `default`; `all` stands for every one there is.
-
-    Raises `InputError` for a name that is not known.
-    """
-    from ratelab.algorithms import available, find
-
-    wanted = dict.fromkeys(names or default)
-    every = list(available().values()) if "all" in wanted else []
-    return list(dict.fromkeys(one for name in wanted for one in (every if name == "all" else [find(name)])))
 
 
 def require(command: str, **extras: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Print and write comparisons, the same way for every command that makes them."""
+"""Output of commands: comparisons as tables, JSON and files, and progress bars for slow work."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os.path import realpath
-from typing import IO, TYPE_CHECKING, Any, cast
+from threading import Timer
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 import click
 
-from ratelab.cli.artifacts import Pages, Plots
-from ratelab.cli.progress import LateProgress
-from ratelab.errors import InputError
+from ratelab.errors import InputError, install_hint
+from ratelab.lab.comparison import Comparison, compare, with_accuracy, with_equal_protection
+from ratelab.lab.decisions import FIGURED
+from ratelab.lab.decisions import Progress as Advance
+from ratelab.lab.traffic import Asked
+from ratelab.limiter import Decision, Policy
 from ratelab.report.accuracy import card_table, differing_table
 from ratelab.report.equal_protection import equal_table
 from ratelab.report.files import check_events_writable, check_writable, write_events, write_table
@@ -25,34 +30,24 @@ from ratelab.report.tables import comparison_table, denied_table, heading, strip
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
+    from ratelab.cli.artifacts import Pages, Plots
+    from ratelab.lab.traces import Trace, TraceOptions
 
-class Trimmed:
-    """Whatever standard output is at the time, for whole lines of text."""
+PROGRESS_DELAY_S = 1.0
+"""Seconds of work before a progress bar appears."""
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(sys.stdout, name)
-
-    def write(self, text: str) -> int:
-        """Write `text` without the blanks at the end of its lines."""
-        return sys.stdout.write(re.sub(" +(?=\n)", "", text))
-
-
-def check_apart(inputs: Sequence[str], files: Sequence[str | None]) -> None:
-    """Raise `InputError` if one of the `files` to write is an input, or another of them."""
-    used = {realpath(path) for path in inputs}
-    for path in files:
-        if path is not None and realpath(path) in used:
-            raise InputError(f"{path} would be written over: give each output a file of its own")
-        used |= {realpath(path)} if path is not None else set()
+LARGE_TRACE_BYTES = 50_000_000
+"""Size of a trace from which on the faster reader is recommended."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where a comparison goes, as `comparison_options` name it; checked before any work is done."""
+    """The outputs that `comparison_options` ask for; checked before any work is done."""
 
     inputs: tuple[str, ...]
-    """The files that are read, which must not be written over."""
+    """The files that are read and must not be overwritten."""
     as_json: bool
     csv_file: str | None
     events_file: str | None
@@ -67,8 +62,9 @@ class Output:
     def __post_init__(self) -> None:
         if self.as_json and self.timeline:
             raise InputError("--timeline draws below the tables, and --json prints none: leave out one of them")
-        files = (self.csv_file, self.events_file, *self.plots.files, *(self.pages.files if self.pages else ()))
-        check_apart(self.inputs, files)
+        files = [self.csv_file, self.events_file]
+        files += [*(self.plots.files if self.plots else ()), *(self.pages.files if self.pages else ())]
+        check_distinct(self.inputs, files)
         if self.csv_file is not None:
             check_writable(self.csv_file)
         if self.events_file is not None:
@@ -76,30 +72,44 @@ class Output:
 
     @cached_property
     def pages(self) -> Pages | None:
-        """The pages asked for."""
-        return None if self.html_target is None else Pages(self.html_target, len(self.inputs))
+        """The pages of `--html`."""
+        if self.html_target is None:
+            return None
+        from ratelab.cli.artifacts import Pages
+
+        return Pages(self.html_target, len(self.inputs))
 
     @cached_property
-    def plots(self) -> Plots:
-        """The charts asked for."""
+    def plots(self) -> Plots | None:
+        """The charts of `--plot`."""
+        if not (self.plot or self.chart or self.theme):
+            return None
+        from ratelab.cli.artifacts import Plots
+
         return Plots(self.plot, self.chart, self.theme, len(self.inputs))
 
-    @property
-    def needs(self) -> dict[str, bool]:
-        """What `compare` is to find out beyond the usual figures."""
-        return {
-            "keep_decisions": bool(self.events_file or self.plot or self.pages) or self.timeline,
-            "with_cards": self.accuracy or self.pages is not None,
-            "at_equal_protection": self.equalise is not None,
-        }
+    def compare(
+        self, policies: Sequence[Policy], traffic: Asked, progress: Advance, complete: bool = False
+    ) -> Comparison:
+        """Replay `traffic` through `policies` and compute all that the outputs show.
 
-    def work(self, decisions: int) -> int | None:
-        """Return how many decisions `compare` takes, of which so many are usual; None if nobody knows."""
+        All five fields of each decision are kept if an output needs them or if `complete`.
+        """
+        complete = complete or bool(self.events_file or self.plot or self.pages or self.timeline)
+        comparison = compare(policies, traffic, progress, Decision._fields if complete else FIGURED)
+        if self.accuracy or self.pages is not None:
+            comparison = with_accuracy(comparison)
+        if self.equalise is not None:
+            comparison = with_equal_protection(comparison, progress)
+        return comparison
+
+    def total(self, decisions: int) -> int | None:
+        """Return the number of decisions that `compare` makes if it usually makes `decisions`; None if unknown."""
         return None if self.equalise else decisions
 
 
 def deliver(runs: Sequence[Run], output: Output) -> None:
-    """Write the files asked for, then print the JSON object or the tables."""
+    """Write the files of `output`, then print the JSON object or the tables."""
     labels = [dict(list(run.source.items())[:1]) for run in runs]
     comparisons = [run.comparison for run in runs]
     if output.csv_file is not None:
@@ -107,10 +117,12 @@ def deliver(runs: Sequence[Run], output: Output) -> None:
     if output.events_file is not None:
         with LateProgress("writing events", None):
             write_events(output.events_file, zip(labels if len(runs) > 1 else [{}], comparisons, strict=True))
-    if output.plot:
-        output.plots.write([(run.name, run.title, run.comparison) for run in runs])
-    if output.pages:
-        output.pages.write(runs)
+    if output.plots is not None:
+        with LateProgress("drawing", output.plots.count(len(runs))) as progress:
+            output.plots.write([(run.name, run.title, run.comparison) for run in runs], progress)
+    if output.pages is not None:
+        with LateProgress("drawing", len(runs)) as progress:
+            output.pages.write(runs, progress)
     if output.as_json:
         objects = [comparison_object(run.comparison, run.source, run.most_denied) for run in runs]
         click.echo(json.dumps(objects[0] if len(runs) == 1 else {"version": 1, "runs": objects}, ensure_ascii=False))
@@ -122,18 +134,38 @@ def deliver(runs: Sequence[Run], output: Output) -> None:
             _print(console, run, output)
 
 
+def check_distinct(inputs: Sequence[str], files: Sequence[str | None]) -> None:
+    """Raise `InputError` if one of the `files` to write is an input, or is named twice."""
+    used = {realpath(path) for path in inputs}
+    for path in files:
+        if path is not None and realpath(path) in used:
+            raise InputError(f"{path} would be overwritten: give each output a different file")
+        used |= {realpath(path)} if path is not None else set()
+
+
 def console_of_80(min_width: int = 80) -> Console:
-    """Return a console for standard output that is at least `min_width` columns wide, by default for the tables."""
+    """Return a console on standard output that is at least `min_width` columns wide, by default for the tables."""
     from rich.console import Console
 
-    console = Console(highlight=False, file=cast("IO[str]", Trimmed()) if sys.stdout else None)
+    console = Console(highlight=False, file=cast("IO[str]", TrimmedStdout()) if sys.stdout else None)
     console.width = max(min_width, console.width)
     return console
 
 
+class TrimmedStdout:
+    """A stdout wrapper that strips trailing whitespace from each line."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stdout, name)
+
+    def write(self, text: str) -> int:
+        """Write `text` without the blanks at the end of its lines."""
+        return sys.stdout.write(re.sub(" +(?=\n)", "", text))
+
+
 def _print(console: Console, run: Run, output: Output) -> None:
     console.print(run.title, style="bold", markup=False)
-    console.print(heading(run.comparison), markup=False)
+    console.print(heading(run.comparison.traffic, run.comparison.quota), markup=False)
     for note in run.notes:
         console.print(note, style="dim", markup=False)
     console.print()
@@ -148,9 +180,62 @@ def _print(console: Console, run: Run, output: Output) -> None:
         if clients is not None:
             console.print()
             console.print(clients)
-    if run.comparison.equalised is not None:
+    if run.comparison.equal_protection is not None:
         console.print()
-        console.print(equal_table(run.comparison, run.comparison.equalised))
+        console.print(equal_table(run.comparison, run.comparison.equal_protection))
     if output.timeline:
         console.print()
         console.print(strips(run.comparison, console.width))
+
+
+class LateProgress:
+    """A progress bar on the terminal's standard error that appears after `PROGRESS_DELAY_S`.
+
+    Call it with the amount of further work done. Without a `total`, the bar only pulses.
+    """
+
+    def __init__(self, label: str, total: int | None) -> None:
+        self._label, self._total, self._done = label, total, 0
+        self._bar: Progress | None = None
+        self._timer = Timer(PROGRESS_DELAY_S, self._show)
+        self._timer.daemon = True
+
+    def __call__(self, more: int) -> None:
+        """Add `more` to the work done."""
+        self._done += more
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=self._done)
+
+    def _show(self) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        console = Console(stderr=True)
+        if console.is_terminal:
+            bar = Progress(console=console, transient=True)
+            bar.add_task(self._label, total=self._total, completed=self._done)
+            bar.start()
+            self._bar = bar
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        self._timer.join()
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def read_with_progress(paths: Sequence[str], options: TraceOptions) -> Trace:
+    """Read traces as `lab.traces.read_traces` does, with a progress bar."""
+    from ratelab.lab.traces import is_arrow_installed, read_traces, sum_file_sizes
+
+    size = sum_file_sizes(paths)
+    if size and size >= LARGE_TRACE_BYTES and not is_arrow_installed():
+        click.echo(f"to read traces of this size faster, {install_hint('logs')}", err=True)
+    with LateProgress("reading", size) as progress:
+        return read_traces(paths, options, progress)

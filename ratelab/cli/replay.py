@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ratelab.cli.options import comparison_options, expand_paths, selected_algorithms, trace_options
-from ratelab.cli.progress import read_watched
+from ratelab.cli import expand_paths
+from ratelab.cli.options import comparison_options, trace_options
+from ratelab.cli.output import read_with_progress
 from ratelab.errors import InputError
 
 if TYPE_CHECKING:
@@ -81,28 +82,24 @@ def replay(
 def _replay_traces(
     paths: list[str], quota: Quota, algorithms: tuple[str, ...], options: TraceOptions, output: Output, top: int
 ) -> None:
-    from ratelab.algorithms import COMPARED
-    from ratelab.cli.output import deliver
-    from ratelab.cli.progress import LateProgress
-    from ratelab.lab.comparison import compare
+    from ratelab.algorithms import COMPARED, build_policy, select
+    from ratelab.cli.output import LateProgress, deliver
     from ratelab.lab.traces import format_paths, make_printable
     from ratelab.report.summary import Run
     from ratelab.report.trace_notes import reading_notes, reading_object
 
-    classes = selected_algorithms(algorithms, COMPARED)
-    read = read_watched(paths, options)
-    with LateProgress("replaying", output.work(len(read.traffic) * (len(classes) + 1))) as progress:
-        comparison = compare(quota, read.traffic, classes, progress, **output.needs)
+    classes = select(algorithms, COMPARED)
+    read = read_with_progress(paths, options)
+    with LateProgress("replaying", output.total(len(read.traffic) * (len(classes) + 1))) as progress:
+        comparison = output.compare([build_policy(kind, quota) for kind in classes], read.traffic, progress)
     source = {"trace": ", ".join(map(make_printable, paths)), **reading_object(read)}
     title = f"{format_paths(paths)}, read as {read.format}"
     deliver([Run(comparison, source, title, reading_notes(read, options.within_second), top)], output)
 
 
 def _replay_recording(trace: str, algorithms: tuple[str, ...], output: Output, top: int) -> None:
-    from ratelab.algorithms import COMPARED
-    from ratelab.cli.output import deliver
-    from ratelab.cli.progress import LateProgress
-    from ratelab.lab.comparison import compare
+    from ratelab.algorithms import COMPARED, build_policy, select
+    from ratelab.cli.output import LateProgress, deliver
     from ratelab.lab.recording import read_recording
     from ratelab.lab.traces import format_path, make_printable, sum_file_sizes
     from ratelab.report.summary import Run
@@ -110,14 +107,13 @@ def _replay_recording(trace: str, algorithms: tuple[str, ...], output: Output, t
 
     with LateProgress("reading", sum_file_sizes([trace])) as progress:
         recording = read_recording(trace, progress)
-    classes = selected_algorithms(algorithms, COMPARED)
+    classes = select(algorithms, COMPARED)
     if recording.algorithm not in (one.name for one in classes):
-        classes = [*selected_algorithms((recording.algorithm,), ()), *classes]
-    with LateProgress("replaying", output.work(len(recording.traffic) * (len(classes) + 1))) as progress:
-        comparison = compare(
-            recording.quota, recording.traffic, classes, progress, **{**output.needs, "keep_decisions": True}
-        )
-    replayed = comparison.decisions[recording.algorithm]
+        classes = [*select((recording.algorithm,), ()), *classes]
+    with LateProgress("replaying", output.total(len(recording.traffic) * (len(classes) + 1))) as progress:
+        policies = [build_policy(kind, recording.quota) for kind in classes]
+        comparison = output.compare(policies, recording.traffic, progress, complete=True)
+    replayed = comparison.outcome(recording.algorithm).rows
     verdict = recording_object(recording, replayed)
     source = {"trace": make_printable(trace), "format": "recording", "recording": verdict}
     title = f"{format_path(trace)}, a recording"

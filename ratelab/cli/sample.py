@@ -6,7 +6,7 @@ from typing import IO
 
 import click
 
-from ratelab.cli.progress import LateProgress
+from ratelab.cli.output import LateProgress
 from ratelab.lab.traces.synthetic import sample_lines
 from ratelab.quota import Quota
 from ratelab.report.files import write_text

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from ratelab.cli.options import comparison_options, expand_paths, selected_algorithms
+from ratelab.cli import expand_paths
+from ratelab.cli.options import comparison_options
 
 
 @click.command()
@@ -36,9 +37,8 @@ def simulate(
           traffic:
             - {pattern: poisson, rate: 3/s}
     """  # noqa: D301  (click's mark for a block)
-    from ratelab.cli.output import Output, deliver
-    from ratelab.cli.progress import LateProgress
-    from ratelab.lab.comparison import compare
+    from ratelab.algorithms import build_policy, select
+    from ratelab.cli.output import LateProgress, Output, deliver
     from ratelab.lab.scenarios import load_scenario
     from ratelab.report.summary import Run
 
@@ -46,12 +46,12 @@ def simulate(
     output = Output(paths, **wanted)
     with LateProgress("drawing traffic", None):
         loaded = [load_scenario(path, rate, burst, seed) for path in paths]
-    classes = [selected_algorithms(algorithms, scenario.algorithms) for scenario in loaded]
+    classes = [select(algorithms, scenario.algorithms) for scenario in loaded]
     work = sum(len(one.traffic) * (len(many) + 1) for one, many in zip(loaded, classes, strict=True))
-    with LateProgress("replaying", output.work(work)) as progress:
+    with LateProgress("replaying", output.total(work)) as progress:
         runs = [
             Run(
-                compare(scenario.quota, scenario.traffic, many, progress, **output.needs),
+                output.compare([build_policy(kind, scenario.quota) for kind in many], scenario.traffic, progress),
                 {"scenario": scenario.name, "seed": scenario.seed},
                 f"{scenario.name}: {scenario.description}",
                 scenario=scenario,

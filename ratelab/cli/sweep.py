@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ratelab.cli.options import ALGORITHMS_OPTION, PLOT, THEME, expand_paths, once, selected_algorithms, trace_options
-from ratelab.cli.progress import LateProgress, read_watched
+from ratelab.cli import expand_paths, single_value
+from ratelab.cli.options import ALGORITHMS_OPTION, PLOT, THEME, trace_options
+from ratelab.cli.output import LateProgress, read_with_progress
 from ratelab.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ SCENARIOS = (".yaml", ".yml")
 )
 @ALGORITHMS_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-@click.option("--csv", "csv_file", multiple=True, callback=once, metavar="FILE", help="Write the table as CSV.")
+@click.option("--csv", "csv_file", multiple=True, callback=single_value, metavar="FILE", help="Write the table as CSV.")
 @PLOT
 @THEME
 @trace_options()
@@ -62,25 +63,25 @@ def sweep(
     The traffic is a SCENARIO, a .yaml file, or TRACEs as `ratelab replay` takes them. Of each quota and algorithm,
     the table tells the percentage of requests denied, and of clients denied at least once.
     """
-    from ratelab.algorithms import COMPARED
+    from ratelab.algorithms import COMPARED, select
     from ratelab.cli.artifacts import pictures_named
-    from ratelab.cli.output import check_apart
-    from ratelab.lab.sweep import built, quotas
+    from ratelab.cli.output import check_distinct
+    from ratelab.lab.sweep import build_policies, quotas
     from ratelab.lab.sweep import sweep as swept
     from ratelab.lab.traces import TraceOptions
     from ratelab.report.files import check_writable
     from ratelab.report.sweep import swept_object
     from ratelab.report.tables import asked
 
-    candidates = built(selected_algorithms(algorithms, COMPARED), quotas(rates, bursts, steps))
+    policies = build_policies(select(algorithms, COMPARED), quotas(rates, bursts, steps))
     pictures = pictures_named(plot, theme, "sweep")
-    check_apart(sources, (csv_file, *pictures))
+    check_distinct(sources, (csv_file, *pictures))
     if csv_file is not None:
         check_writable(csv_file)
     options = TraceOptions(trace_format, key, time_field, cost_field, time_unit, within_second, strict)
     traffic, source, told = _traffic(sources, options)
-    with LateProgress("sweeping", len(traffic) * len(candidates)) as progress:
-        results = swept(candidates, traffic, progress)
+    with LateProgress("sweeping", len(traffic) * len(policies)) as progress:
+        results = swept(policies, traffic, progress)
     if csv_file is not None:
         _write(csv_file, source, results)
     _draw(pictures, results, theme, f"{told[0]}\n{asked(traffic)}")
@@ -105,7 +106,7 @@ def _traffic(sources: tuple[str, ...], options: TraceOptions) -> tuple[Asked, di
     from ratelab.report.trace_notes import reading_notes, reading_object
 
     paths = expand_paths(sources)
-    read = read_watched(paths, options)
+    read = read_with_progress(paths, options)
     title = f"{format_paths(paths)}, read as {read.format}"
     told = {"trace": ", ".join(map(make_printable, paths)), **reading_object(read)}
     return read.traffic, told, (title, *reading_notes(read, options.within_second))

@@ -11,13 +11,12 @@ import click
 
 from ratelab.cli import Interrupted
 from ratelab.cli.options import require
-from ratelab.cli.output import console_of_80
-from ratelab.cli.progress import LateProgress
+from ratelab.cli.output import LateProgress, console_of_80
 from ratelab.errors import InputError
 from ratelab.http.identity import Identity
 from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import Algorithm
+from ratelab.limiter import Policy
 from ratelab.quota import Quota
 from ratelab.verify.agreement import compare_responses
 from ratelab.verify.reference import ReferenceFinder, ResponseCounter
@@ -83,9 +82,9 @@ def verify(
     with LateProgress("drawing traffic", None):
         loaded = load_scenario(scenario, rate, burst, seed)
     quota, traffic = loaded.quota, scale_traffic(loaded.traffic, speed)
-    algorithm, traffic, responses = _send_traffic(url, header, quota, traffic, algo)
-    agreement = compare_responses(algorithm, traffic, responses)
-    report = VerifyReport(agreement, quota, traffic, algorithm.name, loaded.name, loaded.seed, url, header, speed)
+    policy, traffic, responses = _send_traffic(url, header, quota, traffic, algo)
+    agreement = compare_responses(policy, traffic, responses)
+    report = VerifyReport(agreement, quota, traffic, policy.name, loaded.name, loaded.seed, url, header, speed)
     if as_json:
         click.echo(json.dumps(report_object(report), ensure_ascii=False))
     else:
@@ -107,10 +106,10 @@ def _parse_key(key: str) -> str:
 
 def _send_traffic(
     url: str, header: str, quota: Quota, traffic: Traffic, algo: str | None
-) -> tuple[Algorithm, Traffic, list[Response]]:
+) -> tuple[Policy, Traffic, list[Response]]:
     """Send the traffic, with keys that no other run uses.
 
-    Return the algorithm to compare with, the traffic with the start time as its origin, and the responses.
+    Return the policy to compare with, the traffic with the start time as its origin, and the responses.
     """
     from ratelab.verify.client import is_local, send_requests  # needs aiohttp
 

@@ -14,11 +14,12 @@ import click
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
-from ratelab.cli.options import selected_algorithms
+from ratelab.algorithms import build_policy, select
 from ratelab.cli.output import console_of_80
 from ratelab.errors import InputError
 from ratelab.lab.comparison import compare
 from ratelab.lab.scenarios import load_scenario
+from ratelab.limiter import Decision
 from ratelab.report.charts.view import ComparisonView
 from ratelab.report.summary import findings
 from ratelab.report.tables import heading
@@ -59,12 +60,12 @@ def watch(
     if interactive:
         _check_terminal_width()
     loaded = load_scenario(scenario, rate, burst, seed)
-    comparison = compare(
-        loaded.quota, loaded.traffic, selected_algorithms(algorithms, loaded.algorithms), keep_decisions=True
-    )
+    kinds = select(algorithms, loaded.algorithms)
+    policies = [build_policy(kind, loaded.quota) for kind in kinds]
+    comparison = compare(policies, loaded.traffic, fields=Decision._fields)
     view = ComparisonView(comparison, "dark")
     console.print(f"{loaded.name}: {loaded.description}", style="bold", markup=False)
-    console.print(heading(comparison), markup=False)
+    console.print(heading(loaded.traffic, loaded.quota), markup=False)
     console.print()
     if interactive:
         _play(console, view, Pace(speed or max(1.0, view.end / 1e9 / DEFAULT_MAX_PLAYBACK_S)))

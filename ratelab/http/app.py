@@ -77,7 +77,7 @@ class Service:
         `read_counters` may return the sum over several processes; by default, it is the service's own method.
         """
         public = self.app
-        metrics = metrics_app(self.limiter.algorithm.name, read_counters or self.read_counters)
+        metrics = metrics_app(self.limiter.policy.algorithm.name, read_counters or self.read_counters)
 
         def route_by_address(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
             app = metrics if scope.get("server") == address else public

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import Field, Headers
-from ratelab.limiter import NEVER, Algorithm, Decision
+from ratelab.limiter import NEVER, Decision, Policy
 
 LEGACY = ("off", "delta", "epoch")
 """What `X-RateLimit-Reset` holds: nothing, seconds from now, or seconds since 1970."""
@@ -22,26 +22,13 @@ _LARGEST = 10**15 - 1  # what an Integer of a structured field may be (RFC 9651,
 _MOST_KEPT = 4096
 
 
-def granted(algorithm: Algorithm) -> tuple[int, int]:
-    """Return an algorithm's burst, and the window in nanoseconds in which its rate grants that much.
-
-    The window is the field of that name, if the algorithm has one; else the time after which a key that has spent
-    the burst at once is as good as new.
-    """
-    state = algorithm.start(0)
-    _, burst, _, _, _ = algorithm.step(state, 0, 0)
-    _, _, _, reset_after_ns, _ = algorithm.step(state, 0, burst)
-    window: int = getattr(algorithm, "window", reset_after_ns)
-    return burst, window
-
-
 def seconds(nanoseconds: int) -> int:
     """Round a wait up to whole seconds, since HTTP has no shorter ones."""
     return -(-nanoseconds // SECOND)
 
 
 class HeaderWriter:
-    """The header fields of one algorithm's decisions, each distinct set of values written once.
+    """The header fields of one policy's decisions, each distinct set of values written once.
 
     `RateLimit-Policy` says the quota: `q` the burst, `w` the seconds in which the rate grants it, at least 1.
     `RateLimit` says the state: `r` is what remains, 0 where the request is denied; `t` the seconds until the key is as
@@ -49,14 +36,14 @@ class HeaderWriter:
     wait can help gets no `Retry-After`. With `legacy`, `X-RateLimit-Limit`, `-Remaining` and `-Reset` say the same.
 
     Raises `InputError` for a `legacy` there is not, and for a name of the policy that a field cannot hold; by default
-    the policy is called as the algorithm is.
+    the policy's own name is used.
     """
 
-    def __init__(self, algorithm: Algorithm, legacy: str = "off", policy: str | None = None) -> None:
+    def __init__(self, policy: Policy, legacy: str = "off", name: str | None = None) -> None:
         if legacy not in LEGACY:
             raise InputError(f"legacy headers must be one of {', '.join(LEGACY)}, got {short_repr(legacy)}")
-        self.burst, window = granted(algorithm)
-        self._name = _string(algorithm.name if policy is None else policy)
+        self.burst, window = policy.quota.burst, policy.quota.window
+        self._name = _string(policy.name if name is None else name)
         self._policy = b"%s;q=%d;w=%d" % (self._name, min(self.burst, _LARGEST), max(1, seconds(window)))
         self._legacy = legacy
         self._kept = lru_cache(maxsize=_MOST_KEPT)(self._write)

@@ -95,12 +95,12 @@ class Guard(NamedTuple):
     def of(cls, limiter: AnyLimiter, legacy: str, policy: str | None) -> Self:
         """Put a guard in front of what `limiter` guards."""
         if not callable(getattr(limiter, "hit", None)):
-            raise InputError(f"limiter must be a limiter, such as MemoryLimiter(algorithm), got {short_repr(limiter)}")
+            raise InputError(f"limiter must be a limiter, such as MemoryLimiter(policy), got {short_repr(limiter)}")
         if getattr(limiter, "blocking", False):
             name = type(limiter).__name__
             raise InputError(f"limiter must not make all others wait for its store, got {name}: use AsyncValkeyLimiter")
-        policy = limiter.algorithm.name if policy is None else policy
-        fields = HeaderWriter(limiter.algorithm, legacy, policy)
+        policy = limiter.policy.name if policy is None else policy
+        fields = HeaderWriter(limiter.policy, legacy, policy)
 
         def exceeded(wait: int) -> Refusal:
             return _whole(429, fields.written(0, wait, True), quota_exceeded(policy, wait))
@@ -148,7 +148,7 @@ class RateLimitMiddleware:
     of these functions is awaited.
 
     What `app` answers, and the 429 to a denied request, which never reaches it, carry `RateLimit-Policy` and
-    `RateLimit` under the name of `policy`, by default the algorithm's; `legacy` adds `X-RateLimit-*` (see
+    `RateLimit` under the name of `policy`, by default its own name; `legacy` adds `X-RateLimit-*` (see
     `headers.Fields`). A request that must queue sleeps its delay first, unless it costs nothing. A charge is kept even
     if the client goes away. A cost above the burst is answered 400, for no wait can help; so is a request that has two
     lines of the header that names its client. One that the limiter's store does not decide is answered 503.

@@ -1,12 +1,13 @@
-"""How far an algorithm's decisions are from exact: its accuracy card.
+"""Accuracy of an algorithm's decisions, compared with an exact limit in two ways.
 
-Two comparisons, since the first decision that differs makes the two histories differ too:
+The first decision that differs makes two histories diverge, so there are two comparisons:
 
-* *Side by side*: the exact sliding log of the same quota is fed the same requests, and each lives with its own past.
-  `over_admitted` are admitted here and denied there, `over_denied` the reverse. One difference may bring others about.
-* *By its own past*: each decision is judged by what the algorithm itself had admitted in the window that ends with the
-  request. `unearned` ones were admitted although the cost exceeds what was left of `burst`, `withheld` ones denied
-  although it does not. The sliding log has none of either. A decision counts when it is made, whatever the delay.
+* *With the exact log*: the sliding log of the same quota receives the same requests, and each keeps its own history.
+  `over_admitted` requests are admitted here and denied there, `over_denied` the reverse. One difference may cause
+  others.
+* *With its own history*: each decision is judged by the cost that the algorithm itself had admitted in the window that
+  ends with the request. `unearned` requests were admitted although they exceeded the rest of `burst`, `withheld` ones
+  denied although they did not. The sliding log has neither. A decision counts when it is made, whatever its delay.
 """
 
 from __future__ import annotations
@@ -15,22 +16,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ratelab.algorithms import traits_of
 from ratelab.lab.decisions import Outcome
 from ratelab.lab.spill import Column, Integers
 from ratelab.lab.traffic import Asked, key_count
 from ratelab.lab.windows import Trailing, Window, departures, fullest_window
-from ratelab.limiter import Algorithm
+from ratelab.limiter import Policy
 from ratelab.quota import Quota
 
 
 @dataclass(frozen=True, eq=False)
 class Accuracy:
-    """One algorithm's card; counts are of requests, and the arrays have one for each client of `Traffic.names`."""
+    """Accuracy of one outcome; counts are of requests, and arrays have one for each client of `Traffic.names`."""
 
     at_most: int | None
-    """The most cost that the class promises to let out in any window; None if it promises nothing."""
+    """The bound of any window that the algorithm declares; None without one."""
     worst: Window | None
-    """The window in which the most left, the first if several; None if nothing did."""
+    """The first window with the most departures; None if no request was admitted."""
     unearned: int
     withheld: int
     client_over_admitted: Integers | None
@@ -38,26 +40,22 @@ class Accuracy:
     client_over_denied: Integers | None
 
 
-def accuracy(
-    algorithm: Algorithm,
-    quota: Quota,
-    traffic: Asked,
-    decisions: Outcome,
-    exact: Outcome | None,
-    trailing: Trailing,
-) -> Accuracy:
-    """Hold `decisions` against those of the `exact` log; `trailing` is the quota's window of this traffic."""
-    allowed = decisions["allowed"]
+def accuracy(outcome: Outcome, reference: Outcome | None) -> Accuracy:
+    """Compare an outcome with its own past and with the `reference`, the exact sliding log of the same traffic."""
+    quota, traffic, allowed = outcome.policy.quota, outcome.traffic, outcome.decisions["allowed"]
     unearned = withheld = 0
-    for part, past in trailing.cost(allowed):
+    for part, past in Trailing(traffic, quota.window).cost(allowed):
         earned = past + traffic.part(part).costs <= quota.burst
         unearned += int(np.count_nonzero(allowed[part] & ~earned))
         withheld += int(np.count_nonzero(~allowed[part] & earned))
-    keys = key_count(traffic)
-    over_admitted, over_denied = (None, None) if exact is None else _by_client(traffic, allowed, exact["allowed"])
+    over_admitted, over_denied = (
+        (None, None)
+        if reference is None or reference.traffic is not traffic
+        else _by_client(traffic, allowed, reference.decisions["allowed"])
+    )
     return Accuracy(
-        at_most=promised(type(algorithm), quota, traffic),
-        worst=fullest_window(departures(traffic, decisions), keys, quota.window),
+        at_most=promised(outcome.policy, traffic),
+        worst=fullest_window(departures(traffic, outcome.decisions), key_count(traffic), quota.window),
         unearned=unearned,
         withheld=withheld,
         client_over_admitted=over_admitted,
@@ -66,7 +64,7 @@ def accuracy(
 
 
 def _by_client(traffic: Asked, allowed: Column, exact: Column) -> tuple[Integers, Integers]:
-    """Count the requests of each client that were admitted and are not by `exact`, and the reverse."""
+    """Count, for each client, the requests admitted but denied by `exact`, and the reverse."""
     over_admitted, over_denied = (np.zeros(len(traffic.names), np.int64) for _ in range(2))
     for part in traffic.parts():
         clients, made, right = traffic.part(part).clients, allowed[part], exact[part]
@@ -75,17 +73,17 @@ def _by_client(traffic: Asked, allowed: Column, exact: Column) -> tuple[Integers
     return over_admitted, over_denied
 
 
-def promised(algorithm: type[Algorithm], quota: Quota, traffic: Asked) -> int | None:
-    """Return what `Algorithm.at_most` comes to here; a whole request is the dearest that could be admitted."""
-    at_most: tuple[int, int] | None = getattr(algorithm, "at_most", None)
+def promised(policy: Policy, traffic: Asked) -> int | None:
+    """Return the bound of `Traits.at_most` for this traffic; a whole request has the largest cost that may pass."""
+    at_most = traits_of(policy.algorithm).at_most
     if at_most is None:
         return None
     factor, extra = at_most
-    dearest = _dearest(quota, traffic) if extra > 0 else 1
-    return factor * quota.burst + extra * dearest
+    largest = _largest_cost(policy.quota, traffic) if extra > 0 else 1
+    return factor * policy.quota.burst + extra * largest
 
 
-def _dearest(quota: Quota, traffic: Asked) -> int:
-    """Return the largest cost that the quota could grant; 1 if there is none."""
+def _largest_cost(quota: Quota, traffic: Asked) -> int:
+    """Return the largest cost that the quota can grant; 1 if there is none."""
     costs = (traffic.part(part).costs for part in traffic.parts())
     return max((int(some[some <= quota.burst].max(initial=1)) for some in costs), default=1)

@@ -1,109 +1,112 @@
-"""The same traffic and the same quota through several algorithms."""
+"""Comparison of several policies that grant the same quota to the same traffic."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from ratelab.algorithms.plugins import attribute_errors
+from ratelab.algorithms import build_policy
 from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import InputError
 from ratelab.lab.accuracy import Accuracy, accuracy
 from ratelab.lab.counter_estimate import Estimate, estimate
-from ratelab.lab.decisions import Decisions, Outcome, Progress
+from ratelab.lab.decisions import FIGURED, Outcome, Progress
 from ratelab.lab.equal_protection import EqualProtection, equalize
 from ratelab.lab.metrics import Result, measure
-from ratelab.lab.replay import replay, replay_columns, suggest_compiler
+from ratelab.lab.replay import replay, suggest_compiler
 from ratelab.lab.traffic import Asked
-from ratelab.lab.windows import Trailing
-from ratelab.limiter import Algorithm
+from ratelab.limiter import Decision, Policy
 from ratelab.quota import Quota
-
-Decide = Callable[[Algorithm, Asked, Progress], Outcome]
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What each algorithm did, in the order asked for."""
+    """The outcomes of several policies, in the order given, with their figures."""
 
-    quota: Quota
     traffic: Asked
+    """The requests offered to each policy."""
+    outcomes: tuple[Outcome, ...]
+    reference: Outcome | None
+    """The outcome of the exact sliding log of the same quota; None if its log does not fit in memory."""
     results: tuple[Result, ...]
-    decisions: dict[str, Decisions]
-    """Every decision by algorithm; empty unless they were to be kept."""
-    cards: tuple[Accuracy, ...] = ()
-    """Each result's accuracy card; empty unless they were asked for."""
+    """The figures of each outcome."""
+    accuracy: tuple[Accuracy, ...] = ()
+    """The accuracy of each outcome; empty unless `with_accuracy` computed it."""
     estimate: Estimate | None = None
-    """With the cards of a sliding counter, how good its estimate was of what was asked."""
-    equalised: EqualProtection | None = None
-    """The same at equal protection, if that was asked for."""
-    algorithms: tuple[Algorithm, ...] = ()
-    """What decided, as it was built for the quota."""
+    """The error of the sliding counter's estimate; None without accuracy or without a sliding counter."""
+    equal_protection: EqualProtection | None = None
+    """The policies at equal protection; None unless `with_equal_protection` computed them."""
+
+    @property
+    def quota(self) -> Quota:
+        """The quota that all policies grant."""
+        return self.outcomes[0].policy.quota
+
+    def outcome(self, name: str) -> Outcome:
+        """Return the outcome of the policy called `name`."""
+        return next(outcome for outcome in self.outcomes if outcome.policy.name == name)
 
 
 def compare(
-    quota: Quota,
+    policies: Sequence[Policy],
     traffic: Asked,
-    algorithms: Sequence[type[Algorithm]],
     progress: Progress = lambda _: None,
-    *,
-    keep_decisions: bool = False,
-    with_cards: bool = False,
-    at_equal_protection: bool = False,
+    fields: Sequence[str] = FIGURED,
 ) -> Comparison:
-    """Replay `traffic` through each of `algorithms`, and through the exact sliding log that they are held against.
+    """Replay `traffic` through each of `policies` and through the exact sliding log of their quota.
 
-    To keep decisions, all is held in memory; the figures alone are made part by part.
-
-    Raises `InputError` if two algorithms have one name or one of them cannot grant `quota`.
+    `fields` are the fields of each decision to keep; all five are kept in memory. Raises `InputError` if two policies
+    have one name.
     """
-    check_names(algorithms)
-    if keep_decisions:
+    check_names(policy.name for policy in policies)
+    if tuple(fields) == Decision._fields:
         traffic = traffic.whole()
-    built = [_built(algorithm, quota) for algorithm in algorithms]
-    decide: Decide = replay if keep_decisions else replay_columns
-    suggest_compiler(traffic, len(built) + (SlidingLog not in algorithms))
-    exact = _exact(quota, traffic, decide, progress)
-    trailing = Trailing(traffic, quota.window) if with_cards else None
-    results, kept, cards = [], {}, []
-    for algorithm in built:
-        known = exact if type(algorithm) is SlidingLog else None
-        decisions = decide(algorithm, traffic, progress) if known is None else known
-        results.append(measure(algorithm, quota, traffic, decisions, exact))
-        if keep_decisions:
-            kept[algorithm.name] = cast(Decisions, decisions)
-        if trailing is not None:
-            cards.append(accuracy(algorithm, quota, traffic, decisions, exact, trailing))
-    return Comparison(
-        quota,
-        traffic,
-        tuple(results),
-        kept,
-        tuple(cards),
-        estimate(quota, traffic, trailing) if trailing is not None and SlidingCounter in algorithms else None,
-        equalize(quota, traffic, algorithms, exact, progress) if at_equal_protection else None,
-        tuple(built),
+    has_exact = any(type(policy.algorithm) is SlidingLog for policy in policies)
+    suggest_compiler(traffic, len(policies) + (not has_exact))
+    reference = _replay_exact(policies[0].quota, traffic, progress, fields)
+    outcomes = [
+        reference
+        if reference is not None and type(policy.algorithm) is SlidingLog
+        else replay(policy, traffic, fields, progress)
+        for policy in policies
+    ]
+    return Comparison(traffic, tuple(outcomes), reference, tuple(measure(one, reference) for one in outcomes))
+
+
+def with_accuracy(comparison: Comparison) -> Comparison:
+    """Add the accuracy of each outcome and, for a sliding counter, the error of its estimate."""
+    counts = any(type(outcome.policy.algorithm) is SlidingCounter for outcome in comparison.outcomes)
+    return replace(
+        comparison,
+        accuracy=tuple(accuracy(outcome, comparison.reference) for outcome in comparison.outcomes),
+        estimate=estimate(comparison.quota, comparison.traffic) if counts else None,
     )
 
 
-def check_names(algorithms: Sequence[type[Algorithm]]) -> None:
-    """Raise `InputError` if two algorithms have one name."""
-    names = [algorithm.name for algorithm in algorithms]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise InputError(f"two algorithms are called {twice!r}: give each a name of its own")
+def with_equal_protection(comparison: Comparison, progress: Progress = lambda _: None) -> Comparison:
+    """Add the policies at equal protection; raise `InputError` if the exact log does not fit in memory."""
+    if comparison.reference is None:
+        raise InputError(
+            "equal protection is that of the sliding log, which cannot hold a burst of "
+            f"{comparison.quota.burst}: lower the burst"
+        )
+    return replace(comparison, equal_protection=equalize(comparison.outcomes, comparison.reference, progress))
 
 
-def _built(algorithm: type[Algorithm], quota: Quota) -> Algorithm:
-    with attribute_errors(algorithm):
-        return algorithm.from_quota(quota)
+def check_names(names: Iterable[str]) -> None:
+    """Raise `InputError` if two names are equal."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise InputError(f"two algorithms are called {name!r}: give each a different name")
+        seen.add(name)
 
 
-def _exact(quota: Quota, traffic: Asked, decide: Decide, progress: Progress) -> Outcome | None:
-    """Return the sliding log's decisions, or None if its log could not be held."""
+def _replay_exact(quota: Quota, traffic: Asked, progress: Progress, fields: Sequence[str]) -> Outcome | None:
+    """Return the outcome of the sliding log; None if the log does not fit in memory."""
     try:
-        return decide(SlidingLog.from_quota(quota), traffic, progress)
+        policy = build_policy(SlidingLog, quota)
     except InputError:
         return None
+    return replay(policy, traffic, fields, progress)

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from ratelab.algorithms import traits_of
 from ratelab.limiter import NEVER, Algorithm, Decision, State
 from ratelab.quota import Quota
 
@@ -84,20 +85,25 @@ def next_decision(algorithm: Algorithm, state: State, now: int, cost: int) -> De
 
 
 def says_it_in_whole_numbers(algorithm: Algorithm, timeline: Timeline) -> None:
-    """Return a bool and four whole numbers: no wait if admitted, no delay if denied."""
+    """Return a bool and four whole numbers: no wait if admitted, no delay if denied.
+
+    An algorithm that does not declare `Traits.queues` returns no delay at all.
+    """
+    queues = traits_of(algorithm).queues
     for _, _, made, _ in visits(algorithm, timeline):
         _hold([type(field) for field in made] == [bool, int, int, int, int])
         _hold(min(made) >= 0)
         _hold(not (made.retry_after_ns if made.allowed else made.delay_ns))
+        _hold(queues or not made.delay_ns)
 
 
 def lets_out_no_more_than_its_bound(algorithm: Algorithm, timeline: Timeline) -> None:
     """Let out no more in any window than the algorithm promises.
 
-    That is its `at_most`, if it states one; several windows in a row hold no more by the same reading.
+    That is `Traits.at_most`, if declared; several windows in a row hold no more by the same reading.
     """
     quota = timeline.quota
-    at_most: tuple[int, int] | None = getattr(algorithm, "at_most", None)
+    at_most = traits_of(algorithm).at_most
     if at_most is None:
         return
     seen = [visit for visit in visits(algorithm, timeline) if visit.decision.allowed]

@@ -1,10 +1,10 @@
-"""The sliding counter as an estimate of a rate: how often it would have stood on the wrong side of the limit.
+"""Error of the sliding counter's estimate of a rate.
 
-Here nothing is denied: as in Cloudflare's analysis ("How we built rate limiting capable of scaling to millions of
-domains", 2017), every request counts, whatever would have become of it. With each request, the *real* rate is the cost
-that its key asked for in the window that ends with it, and the *estimate* that of the current window of the clock so
-far plus the previous one's in proportion to what of it still overlaps. A limiter that denies changes what it counts, so
-its own decisions differ by other figures: those of the accuracy card.
+Nothing is denied here. As in Cloudflare's analysis ("How we built rate limiting capable of scaling to millions of
+domains", 2017), every request counts, whatever its decision would be. The *actual* rate at a request is the cost that
+its key requested in the window that ends with it. The *estimate* is the cost in the current window of the clock plus
+that of the previous window, in proportion to the part that still overlaps. A limiter that denies requests changes its
+own counts, so its decisions have other figures: those of `accuracy`.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ from ratelab.lab.windows import Trailing
 from ratelab.quota import Quota
 
 CLAIMED_WRONG, CLAIMED_DIFFERENCE = 0.00003, 0.06
-"""What Cloudflare's analysis found in 400 million requests from 270,000 sources."""
+"""Results of Cloudflare's analysis of 400 million requests from 270,000 sources."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """How good the estimate was; above the limit means a rate of more than `burst` a window."""
+    """Error of the estimate; above the limit means more than `burst` in a window."""
 
     wrongly_allowed: int
-    """Requests with which the real rate was above the limit, but not the estimate."""
+    """Requests whose actual rate was above the limit, but not the estimate."""
     wrongly_limited: int
     """The reverse."""
     wrong_ratio: float
-    """Both over all requests; 0 if there are none."""
+    """Both, divided by all requests; 0 without requests."""
     mean_difference: float
-    """The distance between estimate and real rate over the real rate, on average over all requests."""
+    """Mean over all requests of |estimate - actual rate| / actual rate."""
     near_ratio: float
-    """Requests whose real rate is within a tenth of the limit, over all."""
+    """Requests whose actual rate is within a tenth of the limit, divided by all requests."""
     keys_above: int
-    """Keys whose real rate was ever above the limit."""
+    """Keys whose actual rate was ever above the limit."""
     keys_missed: int
-    """Those of them whose estimate never was."""
+    """Keys among these whose estimate never was."""
     keys_blamed: int
-    """Keys whose estimate was above the limit, but never their real rate."""
+    """Keys whose estimate was ever above the limit, but never their actual rate."""
 
 
-def estimate(quota: Quota, traffic: Asked, trailing: Trailing) -> Estimate:
-    """Hold the two-window estimate of what was asked against the truth; `trailing` is the quota's window."""
+def estimate(quota: Quota, traffic: Asked) -> Estimate:
+    """Compare the two-window estimate of the requested cost with the exact sliding window."""
     windows = TwoWindows(key_count(traffic), quota.window)
     really, apparently = (np.zeros(len(windows.current), np.bool_) for _ in range(2))
     allowed = limited = near = 0
     difference = Fraction(0)
-    for part, before in trailing.cost():
+    for part, before in Trailing(traffic, quota.window).cost():
         some = traffic.part(part)
         real, (current, previous, left) = before + some.costs, windows.asked(some)
         estimated = current + previous * (left / quota.window)
@@ -75,7 +75,7 @@ def estimate(quota: Quota, traffic: Asked, trailing: Trailing) -> Estimate:
 
 
 class TwoWindows:
-    """What a sliding counter that admits everything knows of each key, windows being aligned to the clock."""
+    """The counters of each key in a sliding counter that admits everything; windows are aligned to the clock."""
 
     def __init__(self, keys: int, length: int) -> None:
         self._length = length
@@ -83,10 +83,10 @@ class TwoWindows:
         self.current, self.previous = np.zeros(keys, np.int64), np.zeros(keys, np.int64)
 
     def asked(self, some: Traffic) -> tuple[Integers, Integers, Integers]:
-        """Take some requests, and return what is known with each, itself included.
+        """Count requests; return three columns for them.
 
-        The cost of its key in the current window so far, that in the whole previous window, and the nanoseconds until
-        the current one ends.
+        The cost of the key in the current window up to and including the request, its cost in the previous window, and
+        the nanoseconds until the current window ends.
         """
         clock = some.clock_times
         order = np.argsort(some.request_keys, kind="stable")
@@ -101,7 +101,7 @@ class TwoWindows:
         return current, previous, self._length - clock % self._length
 
     def _follow(self, keys: Integers, windows: Integers, totals: Integers) -> tuple[Integers, Integers]:
-        """Take what keys ask for in one window after the other; return what is known of each window beforehand."""
+        """Add the cost of each key by window; return the cost already in each window, and in the window before it."""
         first = np.diff(keys, prepend=-1) != 0
         same = first & (self._window[keys] == windows)
         carried = np.where(same, self.current[keys], 0)
@@ -116,7 +116,7 @@ class TwoWindows:
 
 
 def _above(quota: Quota, current: Integers, previous: Integers, left: Integers) -> Booleans:
-    """Return where the estimate exceeds the burst, without rounding."""
+    """Return where the estimate exceeds the burst, computed without rounding."""
     largest = max(quota.burst, int(current.max(initial=0)), int(previous.max(initial=0)))
     whole = np.int64 if largest * quota.window < 2**63 else object
     overlapping, free = previous.astype(whole) * left, (quota.burst - current).astype(whole) * quota.window

@@ -1,8 +1,10 @@
-"""Decisions: what an algorithm made of some traffic."""
+"""Decision columns, and the outcome of replaying traffic through a policy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,38 +12,44 @@ from numpy.typing import NDArray
 
 from ratelab.lab.spill import Column
 from ratelab.lab.traffic import Asked
-from ratelab.limiter import Decision
+from ratelab.limiter import Decision, Policy
 
 DECISION = np.dtype([(field, np.bool_ if field == "allowed" else np.int64) for field in Decision._fields])
 """A row of decisions: the five fields of `Decision`."""
 
 Decisions = NDArray[Any]
-"""One row of dtype `DECISION` for each request, in the order of arrival."""
+"""Rows of dtype `DECISION`, one for each request, in order of arrival."""
 
 Columns = dict[str, Column]
-"""Columns of a `Decision` by name: those of `ADMITTED`, of `FIGURED` or all, in the order of arrival."""
-
-Outcome = Decisions | Columns
-"""At least the columns of `FIGURED`."""
+"""Columns of a `Decision` by name, in order of arrival: those of `ADMITTED`, of `FIGURED` or all."""
 
 ADMITTED = ("allowed",)
-"""The field that says what is denied."""
+"""The field that counts of denied requests need."""
 
 FIGURED = ("allowed", "delay_ns")
-"""The fields that figures are made of."""
-
-Row = tuple[bool, int, int, int, int]
-"""One decision, as `step` returns it."""
+"""The fields that the figures of a `Result` need."""
 
 Progress = Callable[[int], object]
-"""Called now and then with how many more requests have been decided."""
+"""Called from time to time with the number of further requests decided."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """The decisions of one policy for its traffic."""
+
+    policy: Policy
+    traffic: Asked
+    decisions: Columns
+
+    @cached_property
+    def rows(self) -> Decisions:
+        """All decisions as rows, in memory; raise `KeyError` unless the outcome has all five columns."""
+        rows = np.empty(len(self.traffic), DECISION)
+        for field in Decision._fields:
+            rows[field] = self.decisions[field][:]
+        return rows
 
 
 def is_complete(fields: Iterable[str]) -> bool:
-    """Say whether these are all fields of a decision."""
+    """Return whether these are all fields of a decision."""
     return {*fields} == {*Decision._fields}
-
-
-def allocate_columns(traffic: Asked, fields: Sequence[str]) -> Columns:
-    """Make room for these fields of each request's decision."""
-    return {field: traffic.column(DECISION[field]) for field in fields}

@@ -1,13 +1,12 @@
-"""Equal protection: each algorithm with the burst that gives it the worst window of the exact sliding log.
+"""Equal protection: the burst with which each algorithm's fullest window equals that of the exact sliding log.
 
-The same burst is not the same protection: a bucket lets out what it saved and what it earns meanwhile, a fixed window
-twice its count at a boundary. So for each algorithm, at the same rate, a burst is sought whose fullest window, as long
-as the quota's and measured on this traffic, holds no more than the log's fullest does. The log itself, which the others
-are held to, keeps the quota's burst.
+The same burst is not the same protection: a bucket admits its savings plus the refill, a fixed window twice its count
+at a boundary. So for each algorithm a burst is searched, at the same rate, whose fullest window on this traffic holds
+no more than the log's. Windows are as long as the quota's. The log itself keeps the quota's burst.
 
-A larger burst may well have a less full worst window, for it moves the windows and what is denied in them. So a
-bisection is followed by a look at larger ones: the burst found fits, and denies nobody or none of the next `AHEAD`
-fits. Where the quota's own burst fits and denies nobody, there is nothing to look for.
+A larger burst may have a less full window, because it moves the windows and the denials in them. So a bisection is
+followed by a look at larger bursts: the burst found fits, and either denies no request or none of the next
+`BURSTS_AHEAD` fits. There is nothing to search for where the quota's own burst fits and denies nothing.
 """
 
 from __future__ import annotations
@@ -19,52 +18,51 @@ from functools import cache
 
 import numpy as np
 
-from ratelab.algorithms.plugins import attribute_errors
+from ratelab.algorithms import build_policy
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import InputError
-from ratelab.lab.decisions import Outcome, Progress
+from ratelab.lab.decisions import FIGURED, Outcome, Progress
 from ratelab.lab.metrics import Result, measure
-from ratelab.lab.replay import replay_columns
+from ratelab.lab.replay import replay
 from ratelab.lab.spill import Column
 from ratelab.lab.traffic import Asked
 from ratelab.lab.windows import Trailing
-from ratelab.limiter import Algorithm
 from ratelab.quota import LARGEST, Quota
 
-AHEAD = 16
-"""Larger bursts that are tried beyond the last that fits."""
+BURSTS_AHEAD = 16
+"""Number of larger bursts that are tried beyond the last that fits."""
 
 
 @dataclass(frozen=True, eq=False)
 class Equal:
-    """One algorithm at the quota and at equal protection; `good_denied` are good requests that it denied."""
+    """One algorithm at the quota and at equal protection; `good_denied` counts the good requests denied."""
 
     at_quota: Result
     at_quota_good_denied: int
     burst: int
-    """The burst found; 1 if none that was tried fits."""
+    """The burst found; 1 if none of those tried fits."""
     fits: bool
-    """Whether its worst window is no more than the log's; if not, even bursts of 1 to 1 + `AHEAD` let out more."""
+    """Whether its fullest window holds no more than the log's; otherwise none from 1 to 1 + `BURSTS_AHEAD` does."""
     result: Result
-    """What it did with that burst, measured against the quota as it was given."""
+    """The result with that burst, measured against the original quota."""
     good_denied: int
 
 
 @dataclass(frozen=True, eq=False)
 class EqualProtection:
-    """All algorithms at equal protection, in the order asked for."""
+    """All algorithms at equal protection, in the order given."""
 
     target: int
-    """The most cost that the sliding log of the quota let out in any window of this traffic."""
+    """The fullest window of the sliding log on this traffic, in units of cost."""
     good: int
-    """Requests that keep within the quota: see `good_requests`."""
+    """The number of good requests: see `good_requests`."""
     equals: tuple[Equal, ...]
 
 
 def good_requests(quota: Quota, traffic: Asked) -> Column:
-    """Return which requests nobody has a reason to deny.
+    """Return which requests no limiter of this quota has a reason to deny.
 
-    With one, its key has asked for no more than `burst` in the window that ends with it, whatever became of the rest.
+    The key of a good request asked for at most `burst` in the window that ends with it, admitted or not.
     """
     good = traffic.column(np.bool_)
     for part, before in Trailing(traffic, quota.window).cost():
@@ -72,46 +70,37 @@ def good_requests(quota: Quota, traffic: Asked) -> Column:
     return good
 
 
-def equalize(
-    quota: Quota,
-    traffic: Asked,
-    algorithms: Sequence[type[Algorithm]],
-    exact: Outcome | None,
-    progress: Progress,
-) -> EqualProtection:
-    """Find each algorithm's burst; `exact` is what the sliding log of `quota` decided of `traffic`.
+def equalize(outcomes: Sequence[Outcome], reference: Outcome, progress: Progress = lambda _: None) -> EqualProtection:
+    """Find the burst of each policy whose fullest window holds no more than that of the `reference`.
 
-    Raises `InputError` if there is no such log.
+    `reference` is the outcome of the exact sliding log for the same traffic.
     """
-    if exact is None:
-        raise InputError(
-            f"equal protection is the sliding log's, which cannot be kept for a burst of {quota.burst}: lower the burst"
-        )
+    quota, traffic = reference.policy.quota, reference.traffic
     good = good_requests(quota, traffic)
-    target = measure(SlidingLog.from_quota(quota), quota, traffic, exact, exact).peak_in_window
+    target = measure(reference, reference).peak_in_window
 
-    def found(algorithm: type[Algorithm]) -> Equal:
+    def find_burst(outcome: Outcome) -> Equal:
+        kind = type(outcome.policy.algorithm)
+
         @cache
-        def tried(burst: int) -> tuple[Result, int]:
-            with attribute_errors(algorithm):
-                built = algorithm.from_quota(Quota(quota.limit, quota.period, burst))
-            decisions = replay_columns(built, traffic, progress)
-            result = measure(built, quota, traffic, decisions, exact)
-            denied = (good[part] & ~decisions["allowed"][part] for part in traffic.parts())
-            return result, sum(int(np.count_nonzero(some)) for some in denied)
+        def try_burst(burst: int) -> tuple[Result, int]:
+            policy = build_policy(kind, Quota(quota.limit, quota.period, burst))
+            tried = replay(policy, traffic, FIGURED, progress)
+            denied = (good[part] & ~tried.decisions["allowed"][part] for part in traffic.parts())
+            return measure(tried, reference), sum(int(np.count_nonzero(batch)) for batch in denied)
 
         burst = quota.burst
-        if algorithm is not SlidingLog:
-            burst = _largest(lambda burst: tried(burst)[0], quota, traffic, target)
-        fits = tried(burst)[0].peak_in_window <= target
-        return Equal(*tried(quota.burst), burst, fits, *tried(burst))
+        if kind is not SlidingLog:
+            burst = _largest(lambda burst: try_burst(burst)[0], quota, traffic, target)
+        fits = try_burst(burst)[0].peak_in_window <= target
+        return Equal(*try_burst(quota.burst), burst, fits, *try_burst(burst))
 
     count = sum(int(np.count_nonzero(good[part])) for part in traffic.parts())
-    return EqualProtection(target, count, tuple(map(found, algorithms)))
+    return EqualProtection(target, count, tuple(map(find_burst, outcomes)))
 
 
 def _largest(tried: Callable[[int], Result], quota: Quota, traffic: Asked, target: int) -> int:
-    """Return the largest burst found whose result lets out no more than `target`; 1 if none does."""
+    """Return the largest burst found whose fullest window holds at most `target`; 1 if none does."""
     most = max(1, min(int(traffic.asked.max(initial=1)), LARGEST * quota.limit // quota.period))
 
     def too_large(burst: int) -> bool:
@@ -125,7 +114,7 @@ def _largest(tried: Callable[[int], Result], quota: Quota, traffic: Asked, targe
     stop = first(lambda burst: too_large(burst) or tried(burst).denied == 0, quota.burst, most)
     burst = max(1, stop - too_large(stop))
     while tried(burst).denied:
-        ahead = range(min(burst + AHEAD, most), burst, -1)
+        ahead = range(min(burst + BURSTS_AHEAD, most), burst, -1)
         farther = next((larger for larger in ahead if not too_large(larger)), None)
         if farther is None:
             break
@@ -134,10 +123,9 @@ def _largest(tried: Callable[[int], Result], quota: Quota, traffic: Asked, targe
 
 
 def first(holds: Callable[[int], bool], start: int, last: int) -> int:
-    """Return a number from 1 to `last` at which `holds` and just below which it does not, or `last`.
+    """Return a number from 1 to `last` at which `holds` is true and just below which it is not, or `last`.
 
-    Looked for from `start` on by doubling, then by bisection: the least number at which it holds, if it then does for
-    all larger ones.
+    The search doubles from `start` and then bisects. If `holds` is monotonic, the result is the least such number.
     """
     low, high = 0, min(start, last)
     while high < last and not holds(high):

@@ -14,12 +14,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ratelab.lab.decisions import Outcome
+from ratelab.lab.decisions import Columns, Outcome
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Asked, Booleans, key_count, parts_of
 from ratelab.lab.windows import Rows, departures, fullest_window
-from ratelab.limiter import Algorithm
-from ratelab.quota import Quota
 
 _LIMB = 21
 """Bits of a number of which the products of a million pairs add up to less than 2**63."""
@@ -30,9 +28,9 @@ class MetricsBuilder:
     """What has been counted so far; counts are of requests."""
 
     offered: Integers
-    """Each client's requests."""
+    """The requests of each client."""
     admitted: Integers
-    """Each client's requests that were admitted."""
+    """The admitted requests of each client."""
     allowed: int = 0
     delayed: int = 0
     delay: int = 0
@@ -42,10 +40,9 @@ class MetricsBuilder:
     over_denied: int = 0
 
     @classmethod
-    def of(cls, traffic: Asked, decisions: Outcome, exact: Outcome | None) -> Self:
+    def of(cls, traffic: Asked, decisions: Columns, exact: Columns | None) -> Self:
         """Count what became of `traffic`, and where `exact` decided otherwise."""
-        clients = len(traffic.names)
-        tally = cls(np.zeros(clients, np.int64), np.zeros(clients, np.int64))
+        tally = cls(traffic.client_requests, np.zeros(len(traffic.names), np.int64))
         for part in traffic.parts():
             who, allowed, delays = (traffic.part(part).clients, decisions["allowed"][part], decisions["delay_ns"][part])
             tally._add(who, allowed, delays[allowed])
@@ -62,7 +59,6 @@ class MetricsBuilder:
         return self.offered - self.admitted
 
     def _add(self, clients: Integers, allowed: Booleans, delays: Integers) -> None:
-        np.add.at(self.offered, clients, 1)
         np.add.at(self.admitted, clients[allowed], 1)
         self.allowed += len(delays)
         self.delayed += int(np.count_nonzero(delays))
@@ -132,15 +128,22 @@ class Result:
     client_admitted: Integers
 
 
-def measure(algorithm: Algorithm, quota: Quota, traffic: Asked, decisions: Outcome, exact: Outcome | None) -> Result:
-    """Measure what `algorithm` decided; `exact` is what the sliding log of the same quota decided."""
+def measure(outcome: Outcome, reference: Outcome | None) -> Result:
+    """Compute the figures of an outcome; `reference` is that of the exact sliding log.
+
+    The window and the burst are those of the reference's quota, if there is a reference. Figures that compare decision
+    by decision are None unless both outcomes share their traffic.
+    """
+    policy, traffic, decisions = outcome.policy, outcome.traffic, outcome.decisions
+    quota = policy.quota if reference is None else reference.policy.quota
+    exact = reference.decisions if reference is not None and reference.traffic is traffic else None
     tally = MetricsBuilder.of(traffic, decisions, exact)
     left = departures(traffic, decisions)
     worst = fullest_window(left, key_count(traffic), quota.window)
     peak = worst.cost if worst else 0
     clients, clients_denied = (int(np.count_nonzero(some)) for some in (tally.offered, tally.denied))
     return Result(
-        algorithm=algorithm.name,
+        algorithm=policy.name,
         offered=len(traffic),
         admitted=tally.allowed,
         denied=len(traffic) - tally.allowed,
@@ -154,7 +157,7 @@ def measure(algorithm: Algorithm, quota: Quota, traffic: Asked, decisions: Outco
         fairness=fairness(tally.offered, tally.admitted),
         over_admitted=None if exact is None else tally.over_admitted,
         over_denied=None if exact is None else tally.over_denied,
-        state_bytes_per_key=8 * len(algorithm.start(0)),
+        state_bytes_per_key=8 * len(policy.algorithm.start(0)),
         clients=clients,
         clients_denied=clients_denied,
         clients_denied_ratio=round(clients_denied / max(1, clients), 6),

@@ -1,80 +1,85 @@
-"""The plain engine: steps called one by one, a key after the other."""
+"""Replay engine in plain Python: calls `step` for each request, one key after the other."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice, pairwise, repeat
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ratelab.algorithms.plugins import attribute_errors, is_ours
+from ratelab.algorithms import traits_of
+from ratelab.algorithms.plugins import attributed_error
 from ratelab.errors import short_repr
-from ratelab.lab.decisions import DECISION, Columns, Decisions, Progress, Row
-from ratelab.lab.partition import Requests, put, shares
+from ratelab.lab.decisions import DECISION, Columns, Decisions, Progress
+from ratelab.lab.partition import put, shares
 from ratelab.lab.spill import Integers
-from ratelab.lab.traffic import Asked, key_count
-from ratelab.limiter import Algorithm, State
+from ratelab.lab.traffic import Asked, LongTraffic, Traffic, key_count
+from ratelab.limiter import Algorithm, Row, State
 
 Step = Callable[[State, int, int], Row]
 
-BETWEEN_REPORTS = 50_000
+PROGRESS_STEP = 50_000
+"""Requests between two calls of `progress`."""
 
-_NUMBER = 5
-"""A number of Python takes so many times the room of one in a table."""
+_INTEGERS_PER_PYTHON_INT = 5  # a Python int takes about as much memory as five 64-bit integers
 
 
 def decide(algorithm: Algorithm, traffic: Asked, columns: Columns, progress: Progress) -> None:
-    """Decide every request of `traffic`, and fill `columns`, which are of as many requests.
+    """Decide every request of `traffic` and fill `columns`, which have one value for each request.
 
-    Keys know nothing of one another, so in each part of the traffic one is replayed after the other.
-    Raises `InputError` if an algorithm from outside fails or does not return five numbers.
+    Keys are independent, so they are replayed one after the other. Raises `InputError` if a third-party algorithm fails
+    or does not return five integers >= 0.
     """
-    parts = traffic.parts()
-    with attribute_errors(algorithm):
-        # in a single part, one state is held at a time
-        width = len(algorithm.start(traffic.origin)) if len(parts) > 1 else 0
-        for share in shares(traffic, key_count(traffic) * width * _NUMBER):
-            states: dict[int, State] = {}
-            for part in parts:
-                own = share.of(traffic.part(part))
-                rows = _decided(algorithm, own, traffic.origin, states, part is parts[-1], progress)
-                for name, column in columns.items():
-                    put(column, part, own, rows[name])
+    try:
+        if isinstance(traffic, Traffic):
+            requests = traffic.narrow_keys, traffic.clock_times, traffic.costs
+            arrays = cast("dict[str, NDArray[Any]]", columns)
+            for places, rows in _decide_by_key(algorithm, *requests, progress):
+                for name, array in arrays.items():
+                    array[places] = rows[name]
+        else:
+            _decide_on_disk(algorithm, traffic, columns, progress)
+    except Exception as error:
+        raise attributed_error(error, algorithm) from error
 
 
-def _decided(
-    algorithm: Algorithm, own: Requests, origin: int, states: dict[int, State], last: bool, progress: Progress
-) -> Decisions:
-    """Decide some requests; `states` are kept, new ones unless these requests are the last."""
-    decisions = np.empty(len(own.keys), DECISION)
-    by_key = np.argsort(own.keys, kind="stable")
-    rows = chain.from_iterable(_key_by_key(algorithm, own, origin, by_key, states, last))
-    for begin in range(0, len(by_key), BETWEEN_REPORTS):
-        some = by_key[begin : begin + BETWEEN_REPORTS]
-        decisions[some] = np.fromiter(islice(rows, len(some)), DECISION, len(some))
-        progress(len(some))
-    return decisions
+def _decide_by_key(
+    algorithm: Algorithm,
+    keys: NDArray[Any],
+    times: Integers,
+    costs: Integers,
+    progress: Progress,
+    states: dict[int, State] | None = None,
+) -> Iterator[tuple[Integers, Decisions]]:
+    """Yield decisions in batches, and the positions of their requests; update `states` by key, if given."""
+    by_key = np.argsort(keys, kind="stable")
+    rows = chain.from_iterable(_rows_by_key(algorithm, keys[by_key], times[by_key], costs[by_key], states))
+    for begin in range(0, len(by_key), PROGRESS_STEP):
+        places = by_key[begin : begin + PROGRESS_STEP]
+        yield places, np.fromiter(islice(rows, len(places)), DECISION, len(places))
+        progress(len(places))
 
 
-def _key_by_key(
-    algorithm: Algorithm, own: Requests, origin: int, by_key: Integers, states: dict[int, State], last: bool
+def _rows_by_key(
+    algorithm: Algorithm, keys: NDArray[Any], times: Integers, costs: Integers, states: dict[int, State] | None
 ) -> Iterator[Iterable[Row]]:
-    """Yield the decisions of each key's requests, not yet made; the loop over a key's requests runs in C."""
-    keys, times, costs = own.keys[by_key], own.times[by_key] + origin, own.costs[by_key]
-    step = algorithm.step if is_ours(algorithm) else _checked(algorithm.step)
+    """Yield an iterator over the rows of each key in turn; its loop runs in C."""
+    step = algorithm.step if traits_of(algorithm).bound else _checked(algorithm.step)
     firsts = np.flatnonzero(np.diff(keys.astype(np.int64), prepend=-1)).tolist()
     for begin, end in pairwise([*firsts, len(keys)]):
-        key, own_times = int(keys[begin]), times[begin:end].tolist()
-        state = states.get(key)
+        key, key_times = int(keys[begin]), times[begin:end].tolist()
+        state = None if states is None else states.get(key)
         if state is None:
-            state = algorithm.start(own_times[0])
-            if not last:
+            state = algorithm.start(key_times[0])
+            if states is not None:
                 states[key] = state
-        yield map(step, repeat(state), own_times, costs[begin:end].tolist())
+        yield map(step, repeat(state), key_times, costs[begin:end].tolist())
 
 
 def _checked(step: Step) -> Step:
-    """Refuse a row that a column would cut or stretch without a word."""
+    """Wrap `step` to raise `TypeError` for a row that a column could not hold exactly."""
 
     def checked(state: State, now: int, cost: int) -> Row:
         row = step(state, now, cost)
@@ -85,3 +90,18 @@ def _checked(step: Step) -> Step:
         return row
 
     return checked
+
+
+def _decide_on_disk(algorithm: Algorithm, traffic: LongTraffic, columns: Columns, progress: Progress) -> None:
+    """Decide traffic that is on disk: a group of keys at a time, whose states fit in memory."""
+    width = len(algorithm.start(traffic.origin))
+    for share in shares(traffic, key_count(traffic) * width * _INTEGERS_PER_PYTHON_INT):
+        states: dict[int, State] = {}
+        for part in traffic.parts():
+            own = share.of(traffic.part(part))
+            decided = np.empty(len(own.keys), DECISION)
+            times = own.times + traffic.origin
+            for places, rows in _decide_by_key(algorithm, own.keys, times, own.costs, progress, states):
+                decided[places] = rows
+            for name, column in columns.items():
+                put(column, part, own, decided[name])

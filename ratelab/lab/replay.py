@@ -1,75 +1,57 @@
-"""An algorithm driven over traffic: compiled where that pays, else in plain Python, with the same decisions."""
+"""Replay of traffic through a policy: compiled where that pays, otherwise in plain Python, with the same decisions."""
 
 from __future__ import annotations
 
-import ast
 import warnings
 from collections.abc import Sequence
-from functools import cache
-from inspect import getsource
-from textwrap import dedent
 
 import numpy as np
 
-from ratelab.algorithms.plugins import is_ours
+from ratelab.algorithms import traits_of
 from ratelab.errors import SlowWarning, install_hint
 from ratelab.lab import compiled, python_engine
-from ratelab.lab.decisions import ADMITTED, DECISION, FIGURED, Columns, Decisions, Outcome, Progress, allocate_columns
-from ratelab.lab.spill import Column
+from ratelab.lab.decisions import ADMITTED, DECISION, FIGURED, Columns, Outcome, Progress
 from ratelab.lab.traffic import Asked
-from ratelab.limiter import Algorithm, Decision
+from ratelab.limiter import Algorithm, Decision, Policy
 
 MIN_COMPILED_REQUESTS = 250_000
-"""Requests from which on loading a compiler takes less time than it saves."""
+"""Requests from which on loading the compiler takes less time than it saves."""
 
 MIN_ADVISED_DECISIONS = 10_000_000
-"""Decisions from which on a person may want to know how they would go faster."""
-
-
-def replay(algorithm: Algorithm, traffic: Asked, progress: Progress = lambda _: None) -> Decisions:
-    """Decide every request of `traffic`, each key's in turn from a state of its own; all is held in memory.
-
-    Raises `InputError` if an algorithm from outside fails or does not return five numbers.
-    """
-    rows = np.empty(len(traffic), DECISION)
-    for name, column in _decide(algorithm, traffic, Decision._fields, progress).items():
-        rows[name] = column[:]
-    return rows
-
-
-def replay_columns(algorithm: Algorithm, traffic: Asked, progress: Progress = lambda _: None) -> Outcome:
-    """Do the same for who only asks what was admitted, and after what delay."""
-    if is_ours(algorithm) and _never_queues(type(algorithm)):
-        return {**_decide(algorithm, traffic, ADMITTED, progress), "delay_ns": np.broadcast_to(_NO_DELAY, len(traffic))}
-    return _decide(algorithm, traffic, FIGURED, progress)
-
-
-def replay_allowed(algorithm: Algorithm, traffic: Asked) -> Column:
-    """Do the same for who only asks what was admitted."""
-    return _decide(algorithm, traffic, ADMITTED, lambda _: None)["allowed"]
-
-
-def suggest_compiler(traffic: Asked, algorithms: int) -> None:
-    """Tell whoever has no compiler, and will wait long for so many algorithms, what one would save."""
-    decisions = algorithms * len(traffic)
-    if decisions < MIN_ADVISED_DECISIONS or len(traffic) < MIN_COMPILED_REQUESTS or compiled.is_installed():
-        return
-    minutes = max(1, round(decisions / 1_000_000 / 60))
-    _tell(
-        f"plain Python takes some {minutes} min to make {decisions:,} decisions, "
-        f"compiled code a hundredth of that: {install_hint('fast')}"
-    )
-
+"""Decisions from which on a user without the compiler is advised to install it."""
 
 _NO_DELAY = np.int64(0)
 
 
-@cache
-def _never_queues(kind: type[Algorithm]) -> bool:
-    """Say whether the step's text gives 0 for every delay."""
-    text = ast.parse(dedent(getsource(kind.step)))
-    returned = [node.value for node in ast.walk(text) if isinstance(node, ast.Return)]
-    return all(isinstance(row, ast.Tuple) and ast.unparse(row.elts[-1]) == "0" for row in returned)
+def replay(
+    policy: Policy, traffic: Asked, fields: Sequence[str] = Decision._fields, progress: Progress = lambda _: None
+) -> Outcome:
+    """Decide every request of `traffic`, each key from a new state; return the columns of `fields`.
+
+    Raises `InputError` if a third-party algorithm fails or does not return five integers.
+    """
+    traits = traits_of(policy.algorithm)
+    if tuple(fields) == FIGURED and traits.bound is not None and not traits.queues:
+        columns = _decide(policy.algorithm, traffic, ADMITTED, progress)
+        return Outcome(policy, traffic, {**columns, "delay_ns": np.broadcast_to(_NO_DELAY, len(traffic))})
+    return Outcome(policy, traffic, _decide(policy.algorithm, traffic, fields, progress))
+
+
+def suggest_compiler(traffic: Asked, policies: int) -> None:
+    """Warn a user without the compiler if replaying traffic through `policies` policies takes long."""
+    decisions = policies * len(traffic)
+    if decisions < MIN_ADVISED_DECISIONS or len(traffic) < MIN_COMPILED_REQUESTS or compiled.is_installed():
+        return
+    minutes = max(1, round(decisions / 1_000_000 / 60))
+    _warn(
+        f"plain Python takes about {minutes} min for {decisions:,} decisions, compiled code a hundredth of that: "
+        f"{install_hint('fast')}"
+    )
+
+
+def allocate_columns(traffic: Asked, fields: Sequence[str]) -> Columns:
+    """Allocate a column for each of these fields of a decision, with a value for each request."""
+    return {field: traffic.column(DECISION[field]) for field in fields}
 
 
 def _decide(algorithm: Algorithm, traffic: Asked, fields: Sequence[str], progress: Progress) -> Columns:
@@ -78,12 +60,12 @@ def _decide(algorithm: Algorithm, traffic: Asked, fields: Sequence[str], progres
         try:
             compiled.decide(algorithm, traffic, columns, progress)
         except compiled.UnfitError as error:
-            _tell(f"{algorithm.name} is replayed in plain Python, a hundred times as slow: {error}")
+            _warn(f"{algorithm.name} is replayed in plain Python, a hundred times slower: {error}")
         else:
             return columns
     python_engine.decide(algorithm, traffic, columns, progress)
     return columns
 
 
-def _tell(message: str) -> None:
+def _warn(message: str) -> None:
     warnings.warn(message, SlowWarning, stacklevel=4)

@@ -13,13 +13,13 @@ from itertools import product
 
 import numpy as np
 
-from ratelab.algorithms.plugins import attribute_errors
+from ratelab.algorithms import build_policy
 from ratelab.errors import InputError, short_repr
 from ratelab.lab.comparison import check_names
-from ratelab.lab.decisions import Progress
-from ratelab.lab.replay import replay_allowed, suggest_compiler
+from ratelab.lab.decisions import ADMITTED, Progress
+from ratelab.lab.replay import replay, suggest_compiler
 from ratelab.lab.traffic import Asked
-from ratelab.limiter import Algorithm
+from ratelab.limiter import Algorithm, Policy
 from ratelab.quota import Quota
 
 
@@ -41,35 +41,31 @@ class Swept:
     """`clients_denied` over `clients`."""
 
 
-def built(kinds: Sequence[type[Algorithm]], quotas: Sequence[Quota]) -> list[tuple[Quota, Algorithm]]:
+def build_policies(kinds: Sequence[type[Algorithm]], quotas: Sequence[Quota]) -> list[Policy]:
     """Build every algorithm for every quota; raise `InputError` if one of them cannot grant it."""
-    check_names(kinds)
-    found = []
-    for quota, kind in product(quotas, kinds):
-        with attribute_errors(kind):
-            found.append((quota, kind.from_quota(quota)))
-    return found
+    check_names(kind.name for kind in kinds)
+    return [build_policy(kind, quota) for quota, kind in product(quotas, kinds)]
 
 
 def sweep(
-    candidates: Sequence[tuple[Quota, Algorithm]],
+    policies: Sequence[Policy],
     traffic: Asked,
     progress: Progress = lambda _: None,
     workers: int | None = None,
 ) -> list[Swept]:
-    """Replay `traffic` through each of the `candidates`, in so many threads (by default one for each processor).
+    """Replay `traffic` through each of the `policies` in `workers` threads (by default one for each processor).
 
-    The results are in the order of the candidates, and the same for any number of workers. `progress` is called with
-    how many more requests have been decided.
+    The results are in the order of the policies, and the same for any number of workers. `progress` is called with the
+    number of further requests decided.
     """
-    suggest_compiler(traffic, len(candidates))
+    suggest_compiler(traffic, len(policies))
     sent = np.zeros(len(traffic.names), np.bool_)
     for part in traffic.parts():
         sent[traffic.part(part).clients] = True
     senders = int(np.count_nonzero(sent))
     pool = ThreadPoolExecutor(workers or os.cpu_count())
     try:
-        return list(_reported(pool.map(partial(_swept, traffic, senders), candidates), len(traffic), progress))
+        return list(_reported(pool.map(partial(_swept, traffic, senders), policies), len(traffic), progress))
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -80,9 +76,8 @@ def _reported(results: Iterator[Swept], requests: int, progress: Progress) -> It
         yield result
 
 
-def _swept(traffic: Asked, senders: int, candidate: tuple[Quota, Algorithm]) -> Swept:
-    quota, algorithm = candidate
-    allowed, requests = replay_allowed(algorithm, traffic), 0
+def _swept(traffic: Asked, senders: int, policy: Policy) -> Swept:
+    allowed, requests = replay(policy, traffic, ADMITTED).decisions["allowed"], 0
     ever = np.zeros(len(traffic.names), np.bool_)
     for part in traffic.parts():
         denied = ~allowed[part]
@@ -90,8 +85,8 @@ def _swept(traffic: Asked, senders: int, candidate: tuple[Quota, Algorithm]) -> 
         requests += int(np.count_nonzero(denied))
     clients = int(np.count_nonzero(ever))
     return Swept(
-        algorithm=algorithm.name,
-        quota=quota,
+        algorithm=policy.name,
+        quota=policy.quota,
         offered=len(traffic),
         denied=requests,
         denied_ratio=round(requests / max(1, len(traffic)), 6),

@@ -78,6 +78,11 @@ class Traffic:
         """What each key asks for in all."""
         return _asked(self)
 
+    @cached_property
+    def client_requests(self) -> Integers:
+        """The number of requests of each client."""
+        return _client_requests(self)
+
     def parts(self) -> list[slice]:
         """Return slices that hold all requests together."""
         return list(parts_of(len(self)))
@@ -124,6 +129,11 @@ class LongTraffic:
         """What each key asks for in all."""
         return _asked(self)
 
+    @cached_property
+    def client_requests(self) -> Integers:
+        """The number of requests of each client."""
+        return _client_requests(self)
+
     def parts(self) -> list[slice]:
         """Return slices that hold all requests together."""
         return list(parts_of(len(self)))
@@ -157,6 +167,13 @@ def _asked(traffic: Asked) -> Integers:
         some = traffic.part(part)
         np.add.at(asked, some.request_keys, np.minimum(some.costs, 2**62 // len(traffic)))
     return asked
+
+
+def _client_requests(traffic: Asked) -> Integers:
+    counts = np.zeros(len(traffic.names), np.int64)
+    for part in traffic.parts():
+        counts += np.bincount(traffic.part(part).clients, minlength=len(counts))
+    return counts
 
 
 def costing_more(traffic: Asked, burst: int) -> int:

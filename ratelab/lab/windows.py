@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ratelab.lab.decisions import Outcome
+from ratelab.lab.decisions import Columns
 from ratelab.lab.spill import REQUEST, Column, Cursor, Gathering, Integers
 from ratelab.lab.traffic import Asked, Traffic, key_count
 
@@ -48,11 +48,16 @@ def arrivals(traffic: Asked, counted: Column | None = None) -> Rows:
     return _Made(traffic, made)
 
 
-def departures(traffic: Asked, decisions: Outcome) -> Rows:
+def departures(traffic: Asked, decisions: Columns) -> Rows:
     """Return a row for each request that is admitted, at the time at which it leaves: its arrival plus its delay."""
     allowed, delays = decisions["allowed"], decisions["delay_ns"]
     if not any(delays[part].any() for part in traffic.parts()):
         return _Made(traffic, lambda some, part: _rows(some)[allowed[part]])
+    if isinstance(traffic, Traffic):
+        rows = _rows(traffic)
+        rows["time"] += delays[:]
+        rows = rows[allowed[:]]
+        return rows[np.argsort(rows["time"], kind="stable")]
     gathered = Gathering()
     for part in traffic.parts():
         some, left = traffic.part(part), allowed[part]
@@ -129,8 +134,13 @@ class Trailing:
 
 
 def _moving(rows: Rows, keys: int, length: int) -> Iterator[_WindowStep]:
-    """Have all rows come into the window and, `length` later, leave it; at one time, leaving comes first."""
+    """Yield steps in which rows enter the window and leave it `length` later; at equal times, leaving comes first."""
     held = np.zeros(keys, np.int64)
+    if len(rows) <= TURN:
+        every = rows[slice(0, len(rows))]
+        if len(every):  # lazily filtered rows may be fewer than their length
+            yield _turned(every, every, length, held)
+        return
     coming, going = (Cursor(rows, 0, len(rows), TURN) for _ in range(2))
     while len(going.ahead):
         times = going.ahead["time"].copy()

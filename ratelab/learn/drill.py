@@ -13,7 +13,7 @@ from contextlib import suppress
 from textwrap import dedent, indent, wrap
 from typing import Any
 
-from ratelab.algorithms import find
+from ratelab.algorithms import find, traits_of
 from ratelab.errors import InputError
 from ratelab.learn.source import field_lines
 from ratelab.learn.verdict import FAILURE_MARK, Verdict, parse_verdict
@@ -66,7 +66,7 @@ def exercise(algorithm: type[Algorithm]) -> str:
 
 def _state_lines(algorithm: type[Algorithm]) -> list[str]:
     """Name each integer of a state; a ring takes the rest of it."""
-    names = enumerate(getattr(algorithm, "remembers", ()))
+    names = enumerate(traits_of(algorithm).state)
     return [f"state[{place}{':' * name.startswith('a ring')}]: {name}" for place, name in names]
 
 

@@ -14,6 +14,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from ratelab.algorithms import traits_of
 from ratelab.algorithms.plugins import attribute_errors
 from ratelab.learn.questions import ADVICE, Advice
 from ratelab.learn.source import parameters, teaching_source
@@ -123,7 +124,7 @@ def _plain_paragraphs(text: str) -> list[str]:
 def _at_most(algorithm: type[Algorithm], quota: Quota) -> str:
     """Format the algorithm's bound, its value under `quota`, and a greedy client's admissions if they are fewer."""
     entry = describe_algorithm(algorithm, quota)
-    at_most: tuple[int, int] | None = getattr(algorithm, "at_most", None)
+    at_most = traits_of(algorithm).at_most
     if at_most is None:
         return entry.at_most
     bound = at_most[0] * quota.burst + at_most[1]

@@ -11,6 +11,7 @@ from traceback import walk_tb
 from types import CodeType, FrameType, TracebackType
 from typing import Any, cast
 
+from ratelab.algorithms import traits_of
 from ratelab.errors import short_repr
 from ratelab.limiter import NEVER, Algorithm, Decision, State
 
@@ -41,10 +42,11 @@ def load_submission(source: str, algorithm: type[Algorithm]) -> type[Algorithm]:
     _call(lambda: exec(_compile(source), names))  # noqa: S102  (the user's own code, in a process of its own)
     if not callable(names.get("step")):
         raise SubmissionError("missing function: step(self, state, now, cost)")
-    methods = {"step": _checked_step(names["step"])}
+    methods: dict[str, Any] = {"step": _checked_step(names["step"])}
     if callable(names.get("start")):
         methods["start"] = _checked_start(names["start"])
-    return cast("type[Algorithm]", type("Submission", (algorithm,), methods))
+    traits = traits_of(algorithm)._replace(bound=None)  # the promises hold for the submission, its integers are unknown
+    return cast("type[Algorithm]", type("Submission", (algorithm,), {**methods, "traits": traits}))
 
 
 def submission_line(traceback: TracebackType | None) -> int | None:

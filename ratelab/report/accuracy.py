@@ -129,7 +129,7 @@ def differing_table(comparison: Comparison, most: int) -> RenderableType | None:
 
     A cell holds the client's `over_admitted` and `over_denied`.
     """
-    pairs = [(card.client_over_admitted, card.client_over_denied) for card in comparison.cards]
+    pairs = [(card.client_over_admitted, card.client_over_denied) for card in comparison.accuracy]
     known = [(over, under) for over, under in pairs if over is not None and under is not None]
     if len(comparison.traffic.names) < 2 or not known:
         return None

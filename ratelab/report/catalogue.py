@@ -9,6 +9,7 @@ from typing import NamedTuple
 from rich.markup import escape
 from rich.table import Table
 
+from ratelab.algorithms import traits_of
 from ratelab.algorithms.plugins import attribute_errors
 from ratelab.errors import InputError
 from ratelab.limiter import Algorithm
@@ -38,9 +39,9 @@ def describe_algorithm(algorithm: type[Algorithm], quota: Quota) -> AlgorithmEnt
     return AlgorithmEntry(
         algorithm.name,
         " ".join(summary.split()).replace("`", ""),
-        ", ".join(getattr(algorithm, "remembers", ())) or "not stated",
+        ", ".join(traits_of(algorithm).state) or "not stated",
         size,
-        _format_bound(getattr(algorithm, "at_most", None)),
+        _format_bound(traits_of(algorithm).at_most),
     )
 
 

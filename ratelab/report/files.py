@@ -121,13 +121,18 @@ def write_events(path: str, labelled: Iterable[tuple[Row, Comparison]]) -> None:
 def _events(labelled: Iterable[tuple[Row, Comparison]]) -> Iterator[Row]:
     for label, comparison in labelled:
         traffic = comparison.traffic.whole()
-        columns = [traffic.clock_times, traffic.clients, traffic.costs, *comparison.decisions.values()]
+        outcomes = comparison.outcomes
+        columns = [traffic.clock_times, traffic.clients, traffic.costs, *(outcome.rows for outcome in outcomes)]
         for begin in range(0, len(traffic), 10_000):
             part = [column[begin : begin + 10_000].tolist() for column in columns]
             for at_ns, client, cost, *decisions in zip(*part, strict=True):
                 request = {**label, "at_ns": at_ns, "client": traffic.names[client], "cost": cost}
-                for algorithm, decision in zip(comparison.decisions, decisions, strict=True):
-                    yield {**request, "algorithm": algorithm, **dict(zip(Decision._fields, decision, strict=True))}
+                for outcome, decision in zip(outcomes, decisions, strict=True):
+                    yield {
+                        **request,
+                        "algorithm": outcome.policy.name,
+                        **dict(zip(Decision._fields, decision, strict=True)),
+                    }
 
 
 def _write_csv(file: IO[str], columns: tuple[str, ...], rows: Iterable[Row]) -> None:

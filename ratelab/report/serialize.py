@@ -43,7 +43,7 @@ def card_row(comparison: Comparison, card: Accuracy) -> dict[str, Any]:
 
 def result_rows(comparison: Comparison) -> list[dict[str, Any]]:
     """Return each result's figures, with those of its accuracy card if there is one."""
-    cards = [card_row(comparison, card) for card in comparison.cards] or [{}] * len(comparison.results)
+    cards = [card_row(comparison, card) for card in comparison.accuracy] or [{}] * len(comparison.results)
     return [{**result_row(result), **card} for result, card in zip(comparison.results, cards, strict=True)]
 
 
@@ -58,8 +58,8 @@ def client_rows(comparison: Comparison, number: int, most: int | None = None) ->
     """Return what each client offered and was admitted by result `number`; given `most`, the most denied so many."""
     result = comparison.results[number]
     columns: dict[str, Integers | None] = {"offered": result.client_offered, "admitted": result.client_admitted}
-    if comparison.cards:
-        card = comparison.cards[number]
+    if comparison.accuracy:
+        card = comparison.accuracy[number]
         columns |= {"over_admitted": card.client_over_admitted, "over_denied": card.client_over_denied}
     denied = result.client_offered - result.client_admitted
     order = range(len(denied)) if most is None else np.argsort(-denied, kind="stable")[:most].tolist()
@@ -103,7 +103,7 @@ def comparison_object(comparison: Comparison, source: dict[str, Any], most: int 
             for number, row in enumerate(result_rows(comparison))
         ],
         **({"estimate": asdict(comparison.estimate)} if comparison.estimate else {}),
-        **({"equal_protection": equal_object(comparison.equalised)} if comparison.equalised else {}),
+        **({"equal_protection": equal_object(comparison.equal_protection)} if comparison.equal_protection else {}),
     }
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.metrics import Result
 from ratelab.lab.traffic import costing_more
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 def findings(comparison: Comparison, many_clients: bool = False) -> list[str]:
     """Return what an engineer should take away: how well the quota was kept, and what it cost the clients."""
-    if not comparison.results[0].offered:
+    if not len(comparison.traffic):
         return ["There were no requests, so there is nothing to compare."]
     anybody_denied = any(result.denied for result in comparison.results)
     reach = [_reach(comparison)] if many_clients and anybody_denied else []
@@ -43,7 +45,7 @@ def price(comparison: Comparison) -> str:
     """Say how many requests were denied, how many had to wait, and how many no wait could help."""
     results = comparison.results
     least, most = min(result.denied for result in results), max(result.denied for result in results)
-    offered = results[0].offered
+    offered = len(comparison.traffic)
     if most == 0:
         told = f"All {offered:,} requests were admitted" if offered > 1 else "The one request was admitted"
     elif least == most and (len(results) > 1 or most == offered):
@@ -69,16 +71,16 @@ def hopeless(comparison: Comparison) -> list[str]:
 
 def _reach(comparison: Comparison) -> str:
     """Say how many of the clients noticed, by the harshest and by the mildest algorithms."""
-    results = comparison.results
+    results, clients = comparison.results, int(np.count_nonzero(comparison.traffic.client_requests))
     counts = sorted({result.clients_denied for result in results}, reverse=True)
     if len(counts) == 1 < len(results):
-        return f"{_everyone(results)} denied {_part(counts[0], results[0].clients, 'client')} at least once."
+        return f"{_everyone(results)} denied {_part(counts[0], clients, 'client')} at least once."
     told = []
     for count in (counts[0], counts[-1])[: len(counts)]:
         names = [result.algorithm for result in results if result.clients_denied == count]
-        share = f"{count:,} ({100 * count / max(1, results[0].clients):.3g} %)"
+        share = f"{count:,} ({100 * count / max(1, clients):.3g} %)"
         told.append(f"{share} by {listed(names)}")
-    return f"Of {counted(results[0].clients, 'client')}, denied at least once: {'; '.join(told)}."
+    return f"Of {counted(clients, 'client')}, denied at least once: {'; '.join(told)}."
 
 
 def _everyone(results: Sequence[Result]) -> str:

@@ -17,7 +17,7 @@ from ratelab.lab.decisions import Decisions
 from ratelab.lab.metrics import Result
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Asked
-from ratelab.quota import about
+from ratelab.quota import Quota, about
 from ratelab.report.summary import counted, findings, granted, seconds
 
 TERMINAL_COLUMNS = 80
@@ -79,12 +79,14 @@ LEGEND = (
 def strips(comparison: Comparison, width: int = 80) -> RenderableType:
     """Return a strip for each algorithm over a common time axis, `width` columns wide in all."""
     traffic = comparison.traffic.whole()
-    margin = max(map(len, comparison.decisions)) + 1
+    margin = max(len(outcome.policy.name) for outcome in comparison.outcomes) + 1
     cells = max(20, width - margin)
     places = traffic.times.astype(np.float64) / traffic.duration * cells
     lines = [
-        Text(f"{name:<{margin}}").append_text(strip(places.astype(np.int64).clip(0, cells - 1), decisions, cells))
-        for name, decisions in comparison.decisions.items()
+        Text(f"{outcome.policy.name:<{margin}}").append_text(
+            strip(places.astype(np.int64).clip(0, cells - 1), outcome.rows, cells)
+        )
+        for outcome in comparison.outcomes
     ]
     end = about(traffic.duration)
     axis = Text(f"{'':<{margin}}0s{end:>{cells - 2}}", style="dim")
@@ -168,7 +170,7 @@ def denied_table(comparison: Comparison, most: int) -> RenderableType:
     """Return the clients that were denied most often, with each algorithm's denials, at most `most` of them."""
     results, names = comparison.results, comparison.traffic.names
     denied, ranked = denials(comparison)
-    offered = results[0].client_offered.tolist()
+    offered = comparison.traffic.client_requests.tolist()
     rows = [
         (names[index], [f"{count:,}" for count in (offered[index], *denied[:, index].tolist())])
         for index in ranked[:most]
@@ -186,9 +188,8 @@ def denials(comparison: Comparison) -> tuple[Integers, list[int]]:
     return denied, np.lexsort((-denied[0], -denied.max(axis=0))).tolist()
 
 
-def heading(comparison: Comparison) -> str:
-    """Say what was asked, by how many, and what everyone got, on two lines."""
-    traffic, quota = comparison.traffic, comparison.quota
+def heading(traffic: Asked, quota: Quota) -> str:
+    """Return two lines: the requests and clients of the traffic, and the quota."""
     each = "key" if _keys(traffic) < len(traffic.names) else "client"
     granting = f"{granted(quota)}, burst {quota.burst:,} (window {about(quota.window)})"
     return f"{asked(traffic)}\nquota for each {each}: {granting}"

@@ -13,8 +13,9 @@ from rich.text import Text
 
 from ratelab.algorithms.plugins import attribute_errors
 from ratelab.lab.comparison import Comparison
-from ratelab.lab.levels import gauge
-from ratelab.limiter import Algorithm
+from ratelab.lab.decisions import Outcome
+from ratelab.lab.levels import gauge, level_label
+from ratelab.limiter import Policy
 from ratelab.quota import UNITS
 from ratelab.report.charts.view import ComparisonView
 from ratelab.report.summary import seconds
@@ -29,7 +30,7 @@ class Snapshot(NamedTuple):
     delayed: int
     denied: int
     level: float
-    """The level of the observed key, as `Algorithm.level` returns it."""
+    """The level of the observed key, which the algorithm's traits declare."""
 
 
 class Playback:
@@ -44,37 +45,37 @@ class Playback:
         self._times = traffic.times[observed].tolist()
         self._costs = traffic.costs[observed].tolist()
         self._stepped = 0
-        self._states = {algorithm.name: algorithm.start(traffic.origin) for algorithm in comparison.algorithms}
+        self._states = {outcome.policy.name: outcome.policy.start(traffic.origin) for outcome in comparison.outcomes}
         self._totals = {
-            name: [
+            outcome.policy.name: [
                 np.concatenate([[0], np.cumsum(selected)])
                 for selected in (
-                    decisions["allowed"] & (decisions["delay_ns"] == 0),
-                    decisions["delay_ns"] > 0,
-                    ~decisions["allowed"],
+                    outcome.rows["allowed"] & (outcome.rows["delay_ns"] == 0),
+                    outcome.rows["delay_ns"] > 0,
+                    ~outcome.rows["allowed"],
                 )
             ]
-            for name, decisions in comparison.decisions.items()
+            for outcome in comparison.outcomes
         }
 
     def advance(self, now: int) -> None:
         """Move to `now`, in nanoseconds after the start of the traffic; never move back."""
         self.now = max(self.now, now)
         stop = bisect_right(self._times, self.now, self._stepped)
-        for algorithm in self.comparison.algorithms:
-            with attribute_errors(algorithm):
+        for policy in (outcome.policy for outcome in self.comparison.outcomes):
+            with attribute_errors(policy.algorithm):
                 for at, cost in zip(self._times[self._stepped : stop], self._costs[self._stepped : stop], strict=True):
-                    algorithm.step(self._states[algorithm.name], at + self._traffic.origin, cost)
+                    policy.step(self._states[policy.name], at + self._traffic.origin, cost)
         self._stepped = stop
 
-    def snapshot(self, algorithm: Algorithm) -> Snapshot:
-        """Return the state of an algorithm now; a step of cost 0 brings the level up to date."""
+    def snapshot(self, policy: Policy) -> Snapshot:
+        """Return the state of a policy now; a step of cost 0 brings the level up to date."""
         arrived = int(np.searchsorted(self._traffic.times, self.now, side="right"))
-        immediate, delayed, denied = (int(total[arrived]) for total in self._totals[algorithm.name])
-        state, clock = self._states[algorithm.name], self.now + self._traffic.origin
-        with attribute_errors(algorithm):
-            remaining = algorithm.step(state, clock, 0)[1]
-            return Snapshot(immediate, delayed, denied, gauge(algorithm)(state, clock, remaining))
+        immediate, delayed, denied = (int(total[arrived]) for total in self._totals[policy.name])
+        state, clock = self._states[policy.name], self.now + self._traffic.origin
+        with attribute_errors(policy.algorithm):
+            remaining = policy.step(state, clock, 0)[1]
+            return Snapshot(immediate, delayed, denied, gauge(policy.algorithm)(state, clock, remaining))
 
     def next_request(self) -> int | None:
         """Return the time of the next request, or None after the last one."""
@@ -94,7 +95,7 @@ def render_status(playback: Playback, view: ComparisonView, speed: float, paused
 
 def render_frame(playback: Playback, view: ComparisonView, width: int, ascii_only: bool = False) -> RenderableType:
     """Render the level, the latest decisions and the counts of each algorithm, in `width` columns."""
-    rows = [_render_algorithm(playback, view, algorithm, width, ascii_only) for algorithm in view.comparison.algorithms]
+    rows = [_render_outcome(playback, view, outcome, width, ascii_only) for outcome in view.comparison.outcomes]
     client = f" of {view.focus_name}" if view.focus_name else ""
     heading = Text(f"level{client}, and the requests of the last {seconds(_shown_span(view) / 1e9)}", style="dim")
     return Group(heading, *rows, Text(), Text(LEGEND, style="dim"))
@@ -107,18 +108,19 @@ PARTIAL_BLOCKS = " ▏▎▍▌▋▊▉"
 """Characters by the number of eighths that are filled."""
 
 
-def _render_algorithm(
-    playback: Playback, view: ComparisonView, algorithm: Algorithm, width: int, ascii_only: bool
+def _render_outcome(
+    playback: Playback, view: ComparisonView, outcome: Outcome, width: int, ascii_only: bool
 ) -> RenderableType:
-    snapshot, burst = playback.snapshot(algorithm), view.comparison.quota.burst
-    color = view.colours[algorithm.name]
-    name = Text(algorithm.name[:17].ljust(17), style=f"bold {color}")
+    policy = outcome.policy
+    snapshot, burst = playback.snapshot(policy), policy.quota.burst
+    color = view.colours[policy.name]
+    name = Text(policy.name[:17].ljust(17), style=f"bold {color}")
     bar = Text(_format_bar(snapshot.level / burst, ascii_only), style=color)
-    level = Text(f" {snapshot.level:,.1f} of {burst:,} {getattr(algorithm, 'shows', 'left to give')}")
+    level = Text(f" {snapshot.level:,.1f} of {burst:,} {level_label(policy.algorithm)}")
     first = Text.assemble(name, "[", bar, "]", level)
     first.truncate(width)
     counts = f" {snapshot.immediate:>8,} immediate {snapshot.delayed:>7,} delayed {snapshot.denied:>8,} denied"
-    second = Text("  ").append_text(_render_recent(playback, view, algorithm, width - len(counts) - 3)).append(counts)
+    second = Text("  ").append_text(_render_recent(playback, view, outcome, width - len(counts) - 3)).append(counts)
     return Group(Text(), first, second)
 
 
@@ -134,22 +136,23 @@ def _shown_span(view: ComparisonView) -> int:
     return max(1, min(view.end, max(2 * view.comparison.quota.window, view.end // 3)))
 
 
-def _render_recent(playback: Playback, view: ComparisonView, algorithm: Algorithm, cells: int) -> Text:
+def _render_recent(playback: Playback, view: ComparisonView, outcome: Outcome, cells: int) -> Text:
     """Render the latest decisions; cells begin at multiples of their length, so that their marks do not flicker."""
     times, length = view.traffic.times, max(1, _shown_span(view) // max(1, cells))
     last = playback.now // length
     begin, stop = np.searchsorted(times, [(last - cells + 1) * length, playback.now + 1])
     places = times[begin:stop] // length - (last - cells + 1)
-    return strip(places, view.comparison.decisions[algorithm.name][begin:stop], cells)
+    return strip(places, outcome.rows[begin:stop], cells)
 
 
 def format_requests(view: ComparisonView) -> Iterator[str]:
     """Yield a header and a line for each request: its time, its client and the decision of each algorithm."""
-    traffic, names = view.traffic, list(view.comparison.decisions)
+    outcomes = view.comparison.outcomes
+    traffic, names = view.traffic, [outcome.policy.name for outcome in outcomes]
     widths = [max(len(name), 8) for name in names]
     client_width = min(20, max(6, *map(len, traffic.names)))
     yield _format_line("time", "client".ljust(client_width), names, widths)
-    columns = [decisions[["allowed", "delay_ns"]].tolist() for decisions in view.comparison.decisions.values()]
+    columns = [outcome.rows[["allowed", "delay_ns"]].tolist() for outcome in outcomes]
     for at, client, *decisions in zip(traffic.times.tolist(), traffic.clients.tolist(), *columns, strict=True):
         cells = [_format_decision(*decision) for decision in decisions]
         yield _format_line(f"{at / 1e9:.3f}s", traffic.names[client][:client_width].ljust(client_width), cells, widths)

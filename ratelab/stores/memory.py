@@ -8,7 +8,7 @@ from threading import RLock
 from typing import NamedTuple
 
 from ratelab.errors import InputError, short_repr
-from ratelab.limiter import Algorithm, Clock, Decision, State
+from ratelab.limiter import Clock, Decision, Policy, State
 from ratelab.quota import NS_PER_S
 
 SHARD_COUNT = 1024
@@ -44,7 +44,7 @@ class Stats(NamedTuple):
 
 
 class MemoryLimiter:
-    """Enforce `algorithm` for each key, in threads and in asyncio: `hit` waits for nothing but its lock.
+    """Enforce `policy` for each key, in threads and in asyncio: `hit` waits for nothing but its lock.
 
     At most `max_keys` states are kept. A fully replenished key is evicted without loss when others arrive; a key that
     has used any of its quota is never evicted. When the limiter is full and the few keys checked are all in use, new
@@ -55,16 +55,16 @@ class MemoryLimiter:
     `clock` is read under the lock. Raises `InputError` unless `max_keys` is a whole number >= 1.
     """
 
-    def __init__(self, algorithm: Algorithm, clock: Clock = time.monotonic_ns, max_keys: int = 1_000_000) -> None:
+    def __init__(self, policy: Policy, clock: Clock = time.monotonic_ns, max_keys: int = 1_000_000) -> None:
         if type(max_keys) is not int or max_keys < 1:
             raise InputError(f"max_keys must be a whole number >= 1, got {short_repr(max_keys)}")
-        self.algorithm = algorithm
+        self.policy = policy
         self.max_keys = max_keys
         self._clock = clock if clock is time.monotonic_ns else monotonic(clock)
         self._lock = RLock()
         self._shards: list[dict[str, State]] = [{} for _ in range(SHARD_COUNT)]
         self._overflow: dict[int, State] = {}  # shared states by bucket number, created on first use
-        self._hot = self._shards, self._lock.acquire, self._clock, algorithm.step, self._lock.release
+        self._hot = self._shards, self._lock.acquire, self._clock, policy.step, self._lock.release
         self._queue: deque[str] = deque()  # every kept key once, in the order of the next checks
         self._unchecked = 0  # keys that this sweep has not checked yet
         self._next_sweep = self._clock() + SWEEP_INTERVAL_NS
@@ -93,7 +93,7 @@ class MemoryLimiter:
     def reset(self, key: str) -> None:
         """Restore the full quota of `key`, or of its overflow bucket if there is no room for a separate state."""
         with self._lock:
-            fresh = self.algorithm.start(self._clock())
+            fresh = self.policy.start(self._clock())
             shard = self._shards[hash(key) % SHARD_COUNT]
             shared = self._overflow.get(hash(key) % OVERFLOW_BUCKETS)
             if key in shard:
@@ -117,11 +117,11 @@ class MemoryLimiter:
         bucket = self._overflow.get(number)
         if len(self._queue) >= self.max_keys:
             if bucket is None:
-                bucket = self._overflow[number] = self.algorithm.start(now)
+                bucket = self._overflow[number] = self.policy.start(now)
             self._overflow_hits += 1
-            return _new_tuple(Decision, self.algorithm.step(bucket, now, cost))
-        state = self.algorithm.start(now) if bucket is None else list(bucket)
-        decision = _new_tuple(Decision, self.algorithm.step(state, now, cost))
+            return _new_tuple(Decision, self.policy.step(bucket, now, cost))
+        state = self.policy.start(now) if bucket is None else list(bucket)
+        decision = _new_tuple(Decision, self.policy.step(state, now, cost))
         if decision.reset_after_ns > 0:
             shard[key] = state
             self._queue.append(key)
@@ -137,7 +137,7 @@ class MemoryLimiter:
         for _ in range(probes):
             key = self._queue[0]
             shard = self._shards[hash(key) % SHARD_COUNT]
-            _, _, _, reset_after_ns, _ = self.algorithm.step(shard[key], now, 0)
+            _, _, _, reset_after_ns, _ = self.policy.step(shard[key], now, 0)
             if reset_after_ns > 0:
                 self._queue.rotate(-1)
             else:

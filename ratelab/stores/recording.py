@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import IO
 
-from ratelab.limiter import Algorithm, Clock, Decision
-from ratelab.quota import Quota
+from ratelab.limiter import Clock, Decision, Policy
 from ratelab.stores.memory import MemoryLimiter, Stats, monotonic
 
 FORMAT_VERSION = 1
@@ -26,26 +25,27 @@ class RecordingLimiter:
 
     def __init__(
         self,
-        algorithm: Algorithm,
-        quota: Quota,
+        policy: Policy,
         file: IO[str],
         clock: Clock = time.monotonic_ns,
         max_keys: int = 1_000_000,
     ) -> None:
         self._clock, self._now = monotonic(clock), 0
-        self._limiter = MemoryLimiter(algorithm, self._read_clock, max_keys)
+        self._limiter = MemoryLimiter(policy, self._read_clock, max_keys)
         self._file = file
         self._lock = Lock()
         self.failure: str | None = None
         """Why recording ended early; None while it continues."""
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        header = {"recording": FORMAT_VERSION, "algorithm": algorithm.name, "rate": quota.rate, "burst": quota.burst}
+        quota = policy.quota
+        header = {"recording": FORMAT_VERSION, "algorithm": policy.algorithm.name}
+        header |= {"rate": quota.rate, "burst": quota.burst}
         self._write({**header, "started": started})
 
     @property
-    def algorithm(self) -> Algorithm:
-        """The algorithm that decides."""
-        return self._limiter.algorithm
+    def policy(self) -> Policy:
+        """The policy that this limiter enforces."""
+        return self._limiter.policy
 
     @property
     def stats(self) -> Stats:

@@ -11,7 +11,7 @@ from inspect import iscoroutinefunction
 from typing import NamedTuple
 
 from ratelab.errors import InputError, StoreError, short_repr
-from ratelab.limiter import Algorithm, AsyncLimiter, Clock, Decision
+from ratelab.limiter import AsyncLimiter, Clock, Decision, Policy
 from ratelab.quota import NS_PER_S
 from ratelab.stores.circuit_breaker import MAX_PROBE_INTERVAL_NS, CircuitBreaker, Epoch
 from ratelab.stores.memory import MemoryLimiter, Stats, check_cost, monotonic
@@ -71,16 +71,16 @@ class ResilientLimiter:
         self.on_store_error = on_store_error
         self._store = store
         self._clock = monotonic(clock)
-        self._local = MemoryLimiter(store.algorithm, clock, max_keys)
+        self._local = MemoryLimiter(store.policy, clock, max_keys)
         self._breaker = CircuitBreaker()
         self._errors = Counter[str]()
         self._fallbacks = 0
         self._fallbacks_before = 0  # the value of `_fallbacks` when the store began to fail
 
     @property
-    def algorithm(self) -> Algorithm:
-        """The algorithm that decides, in the store and in the fallback."""
-        return self._store.algorithm
+    def policy(self) -> Policy:
+        """The policy that this limiter enforces, in the store and in the fallback."""
+        return self._store.policy
 
     @property
     def health(self) -> Health:
@@ -135,7 +135,7 @@ class ResilientLimiter:
             return self._local.hit(key, cost)
         if self.on_store_error == "open":
             now = self._clock()
-            return Decision(*self.algorithm.step(self.algorithm.start(now), now, cost))
+            return Decision(*self.policy.step(self.policy.start(now), now, cost))
         raise error or StoreError("down", "the store is down and was not called", MAX_PROBE_INTERVAL_NS)
 
     def _record_failure(self, epoch: Epoch, error: StoreError) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from ratelab.lab.decisions import Decisions
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import Algorithm
+from ratelab.limiter import Policy
 from ratelab.verify.consistency import PossibleDecision, check_consistency, matches
 from ratelab.verify.header_checks import HeaderError, check_headers
 from ratelab.verify.schedule import Response
@@ -78,18 +78,18 @@ class Agreement:
         return self.close_calls == len(self.differences) and not self.header_errors
 
 
-def compare_responses(algorithm: Algorithm, traffic: Traffic, responses: Sequence[Response]) -> Agreement:
+def compare_responses(policy: Policy, traffic: Traffic, responses: Sequence[Response]) -> Agreement:
     """Compare `responses`, one for each request of `traffic`, with a replay; the traffic's origin is the start time.
 
     A response agrees if it denies like the simulation, or if it admits like the simulation and not before the end of
     the delay. Requests of one key at one instant may be decided in any order, so only the number of admitted ones
     must agree.
     """
-    decisions = _match_simultaneous(traffic, replay(algorithm, traffic), responses)
+    decisions = _match_simultaneous(traffic, replay(policy, traffic).rows, responses)
     expected = [
         PossibleDecision(now, row) for now, row in zip(traffic.clock_times.tolist(), decisions.tolist(), strict=True)
     ]
-    consistency = check_consistency(algorithm, traffic, responses)
+    consistency = check_consistency(policy.algorithm, traffic, responses)
     differences = tuple(
         _describe_difference(traffic, index, decision, response, consistency[index].consistent)
         for index, (decision, response) in enumerate(zip(expected, responses, strict=True))

@@ -9,9 +9,8 @@ from random import Random
 from typing import NamedTuple
 
 from ratelab.algorithms.plugins import attribute_errors
-from ratelab.lab.decisions import Row
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import NEVER, Algorithm, State
+from ratelab.limiter import NEVER, Algorithm, Row, State
 from ratelab.verify.schedule import Response
 
 MAX_EARLY_NS = 10_000_000

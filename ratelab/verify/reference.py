@@ -7,12 +7,11 @@ import os
 from collections import Counter
 from http import HTTPStatus
 
-from ratelab.algorithms import find
-from ratelab.algorithms.plugins import attribute_errors
+from ratelab.algorithms import build_policy, find
 from ratelab.errors import InputError, short_repr
 from ratelab.http.headers import HeaderWriter, PolicyHeader, read_policy
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import Algorithm, Decision
+from ratelab.limiter import Decision, Policy
 from ratelab.quota import Quota
 from ratelab.verify.schedule import Response, depends_on_clock
 
@@ -28,7 +27,7 @@ class ReferenceFinder:
     def __init__(self, url: str, quota: Quota, traffic: Traffic, algo: str | None, same_machine: bool) -> None:
         self._url, self._quota, self._traffic, self._same_machine = url, quota, traffic, same_machine
         self._requested = None if algo is None else _create(algo, quota)
-        self._found: Algorithm | None = None
+        self._found: Policy | None = None
 
     def observe(self, response: Response) -> None:
         """Find the algorithm in the first response; ignore all others.
@@ -45,14 +44,14 @@ class ReferenceFinder:
             self._found = algorithm
 
     @property
-    def algorithm(self) -> Algorithm:
+    def algorithm(self) -> Policy:
         """The algorithm, once a response has been observed."""
         if self._found is None:
             raise InputError(f"no response from {self._url}: name a rate-limited page that answers GET")
         return self._found
 
     @property
-    def slowest(self) -> Algorithm:
+    def slowest(self) -> Policy:
         """Of the algorithms that may be found, the one with the longest delays."""
         return self._requested or _create("leaky-bucket", self._quota)
 
@@ -67,7 +66,7 @@ class ReferenceFinder:
                 "name a rate-limited page that answers GET with 200, such as /ping of ratelab serve"
             )
 
-    def _create_named(self, policy: PolicyHeader | None) -> Algorithm:
+    def _create_named(self, policy: PolicyHeader | None) -> Policy:
         if policy is None:
             raise InputError(f"{self._url} sends no RateLimit-Policy that names its algorithm: name it with --algo")
         if ".py:" in policy.name:  # a server must not choose a local file to run
@@ -77,8 +76,8 @@ class ReferenceFinder:
         except InputError as error:
             raise InputError(f"{error} (named by the server's policy; override it with --algo)") from None
 
-    def _check_quota(self, algorithm: Algorithm, policy: PolicyHeader) -> None:
-        expected = _expected_policy(algorithm)
+    def _check_quota(self, reference: Policy, policy: PolicyHeader) -> None:
+        expected = _expected_policy(reference)
         for actual, simulated in ((policy.quota, expected.quota), (policy.window, expected.window)):
             if actual not in (None, simulated):
                 quota = self._quota
@@ -88,10 +87,10 @@ class ReferenceFinder:
                     f"--burst {quota.burst}, or pass the server's --rate and --burst here"
                 )
 
-    def _check_clock(self, algorithm: Algorithm) -> None:
-        if not self._same_machine and depends_on_clock(algorithm, self._traffic, self._quota.window):
+    def _check_clock(self, reference: Policy) -> None:
+        if not self._same_machine and depends_on_clock(reference, self._traffic, self._quota.window):
             raise InputError(
-                f"{algorithm.name} uses the clock of its machine, and {self._url} is on another: run ratelab verify "
+                f"{reference.name} uses the clock of its machine, and {self._url} is on another: run ratelab verify "
                 "there, or use a scenario whose decisions do not depend on where a window begins"
             )
 
@@ -117,16 +116,13 @@ class ResponseCounter:
         return f"{self._counts.total():,} of {self._requests:,} answered{statuses and f': {statuses}'}"
 
 
-def _create(name: str, quota: Quota) -> Algorithm:
-    kind = find(name)
-    with attribute_errors(kind):
-        return kind.from_quota(quota)
+def _create(name: str, quota: Quota) -> Policy:
+    return build_policy(find(name), quota)
 
 
-def _expected_policy(algorithm: Algorithm) -> PolicyHeader:
-    """Return the policy that a server with `algorithm` sends."""
-    with attribute_errors(algorithm):
-        fields = dict(HeaderWriter(algorithm).of(Decision(True, 0, 0, 0, 0)))
-    policy = read_policy(fields[b"ratelimit-policy"].decode())
-    assert policy is not None  # noqa: S101  (`HeaderWriter` has written it)
-    return policy
+def _expected_policy(policy: Policy) -> PolicyHeader:
+    """Return the policy header that a server with `policy` sends."""
+    fields = dict(HeaderWriter(policy).of(Decision(True, 0, 0, 0, 0)))
+    header = read_policy(fields[b"ratelimit-policy"].decode())
+    assert header is not None  # noqa: S101  (`HeaderWriter` has written it)
+    return header

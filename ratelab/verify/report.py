@@ -11,7 +11,6 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ratelab.lab.comparison import Comparison
 from ratelab.lab.traffic import Traffic
 from ratelab.quota import Quota, about
 from ratelab.report.serialize import quota_object
@@ -48,7 +47,7 @@ def render_report(report: VerifyReport) -> RenderableType:
     agreement = report.agreement
     parts: list[RenderableType] = [
         Text(f"{report.scenario} against {report.url}, {report.algorithm}", style="bold"),
-        Text(heading(Comparison(report.quota, report.traffic, (), {}))),
+        Text(heading(report.traffic, report.quota)),
         Text(),
         Text(_summarize(agreement), style="bold red" if agreement.differences else "bold green"),
     ]

@@ -12,7 +12,7 @@ from ratelab.errors import InputError
 from ratelab.http.headers import PolicyHeader
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import Algorithm
+from ratelab.limiter import Policy
 from ratelab.quota import LARGEST
 
 
@@ -89,14 +89,14 @@ def align_start(window: int, earliest: int) -> int:
     return earliest + wait if wait <= MAX_ALIGNMENT_NS else earliest
 
 
-def depends_on_clock(algorithm: Algorithm, traffic: Traffic, window: int) -> bool:
+def depends_on_clock(policy: Policy, traffic: Traffic, window: int) -> bool:
     """Return whether responses depend on when in a clock window the traffic starts; replay it from several origins."""
     fields = ["allowed", "remaining", "retry_after_ns"]
-    expected = replay(algorithm, replace(traffic, origin=0))[fields]
+    expected = replay(policy, replace(traffic, origin=0)).rows[fields]
     shifted = (replace(traffic, origin=window * step // _TRIED_ORIGINS) for step in range(1, _TRIED_ORIGINS))
-    return any((replay(algorithm, candidate)[fields] != expected).any() for candidate in shifted)
+    return any((replay(policy, candidate).rows[fields] != expected).any() for candidate in shifted)
 
 
-def find_max_delay(algorithm: Algorithm, traffic: Traffic) -> float:
+def find_max_delay(policy: Policy, traffic: Traffic) -> float:
     """Return the longest simulated delay of a request, in seconds."""
-    return float(replay(algorithm, traffic)["delay_ns"].max()) / 1e9
+    return float(replay(policy, traffic).rows["delay_ns"].max()) / 1e9

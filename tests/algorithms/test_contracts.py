@@ -62,7 +62,7 @@ def test_a_class_in_a_file_of_its_own_is_found_and_decides_alike(tmp_path: Path)
     mine.write_text(Path(getfile(TokenBucket)).read_text(encoding="utf-8"), encoding="utf-8")
     outside = find(f"{mine}:TokenBucket").from_quota(ODD)
     for timeline in (Timeline(ODD, 0, [move, *MOVES]) for move in MOVES[:8]):
-        theirs, ours = visits(outside, timeline), visits(create("token-bucket", ODD), timeline)
+        theirs, ours = visits(outside, timeline), visits(create("token-bucket", ODD).algorithm, timeline)
         assert list(theirs) == list(ours)
 
 
@@ -71,7 +71,7 @@ jumps = st.lists(st.tuples(st.integers(-(10**10), 2 * 10**10), st.integers(0, 8)
 
 @given(timeline=timelines)
 def test_gcra_is_the_token_bucket_in_every_field(timeline: Timeline) -> None:
-    gcra, bucket = create("gcra", timeline.quota), create("token-bucket", timeline.quota)
+    gcra, bucket = (create(name, timeline.quota).algorithm for name in ("gcra", "token-bucket"))
     told, other = visits(gcra, timeline), visits(bucket, timeline)
     assert [visit.decision for visit in told] == [visit.decision for visit in other]
 
@@ -88,7 +88,7 @@ def test_gcra_is_the_token_bucket_on_any_clock(quota: Quota, jumps: list[tuple[i
 @given(timeline=timelines)
 def test_a_leaky_bucket_lets_single_requests_out_evenly(timeline: Timeline) -> None:
     quota, moves = timeline.quota, [move._replace(cost="1") for move in timeline.moves]
-    seen = visits(create("leaky-bucket", quota), timeline._replace(moves=moves))
+    seen = visits(create("leaky-bucket", quota).algorithm, timeline._replace(moves=moves))
     leaving = [visit.now + visit.decision.delay_ns for visit in seen if visit.decision.allowed]
     assert all(later - at >= quota.period // quota.limit for at, later in pairwise(leaving))
 
@@ -137,6 +137,6 @@ def granted_by_estimate() -> int:
     ],
 )
 def test_a_million_requests_are_granted_to_the_last_one(name: str, granted: Callable[[], int]) -> None:
-    algorithm = create(name, ODD)
-    state, step = algorithm.start(0), algorithm.step
+    policy = create(name, ODD)
+    state, step = policy.start(0), policy.step
     assert sum(step(state, now, 1)[0] for now in range(0, STEPS * GAP, GAP)) == granted()

@@ -21,7 +21,7 @@ def test_a_file_that_is_not_there_is_told() -> None:
 def test_a_name_that_another_algorithm_has_is_told(toll: str, tmp_path: Path) -> None:
     (tmp_path / "clash.py").write_text(TOLL.replace('"toll"', '"gcra"'))
     said = refused("simulate", BURST, "--algo", f"{tmp_path}/clash.py:Toll", "--algo", "gcra")
-    assert said == "two algorithms are called 'gcra': give each a name of its own\n"
+    assert said == "two algorithms are called 'gcra': give each a different name\n"
     (tmp_path / "again.py").write_text(TOLL)
     assert "two algorithms are called 'toll'" in refused(
         "simulate", BURST, "--algo", toll, "--algo", f"{tmp_path}/again.py:Toll"
@@ -34,17 +34,18 @@ STEP = "return allowed, 0, 0 if allowed else 1, 1, 0"
 CANNOT_BE_LOADED = {
     "a syntax error": ("    burst: int\n", "    burst int\n", "line 18: SyntaxError: invalid syntax"),
     "a missing import": ("from typing import ClassVar", "import no_such_module", "line 4: ModuleNotFoundError: No mod"),
-    "an error of its own": ("@dataclass(frozen=True, slots=True)", "1 / 0", "line 7: ZeroDivisionError: division by"),
+    "an error of its own": ("@dataclass(frozen=True, slots=True)", "1 / 0", "line 9: ZeroDivisionError: division by"),
     "an error further down": (
-        "@dataclass(frozen=True, slots=True)", "__import__('json').loads('{')", "line 7: JSONDecodeError: Expecting"
+        "@dataclass(frozen=True, slots=True)", "__import__('json').loads('{')", "line 9: JSONDecodeError: Expecting"
     ),
-    "an exit": ("@dataclass(frozen=True, slots=True)", "raise SystemExit", "line 7: SystemExit"),
+    "an exit": ("@dataclass(frozen=True, slots=True)", "raise SystemExit", "line 9: SystemExit"),
     "no such class": ("class Toll", "class Tool", "has no class 'Toll'"),
     "no class": ("@dataclass(frozen=True, slots=True)\nclass Toll", "Toll = 5\nclass Tool", "Toll lacks name, from_"),
     "no step": ("def step", "def stop", "Toll lacks step: an algorithm is a class with name, from_quota, start, step"),
     "no start": ("def start", "def stare", "Toll lacks start: an algorithm is a class with name"),
     "no name": ('name: ClassVar[str] = "toll"', "", "Toll lacks name: an algorithm is a class with name"),
     "a name that is no text": ('= "toll"', "= 5", "name"),
+    "traits that are none": ("= Traits(", "= dict(", "Toll: its traits must be a ratelab.Traits, got dict\n"),
     "a quota it fails on": ("return cls(quota.burst)", "raise OSError('odd')", "OSError: odd"),
 }  # fmt: skip
 

@@ -8,17 +8,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from cli_runner import BURST, refused, shown, told
 from custom_algorithms import TOLL, written
 
-from ratelab import ALGORITHMS, ManualClock, MemoryLimiter, Quota, create
+from ratelab import ALGORITHMS, ManualClock, MemoryLimiter, Quota, State, Traits, create, traits_of
 from ratelab.algorithms import available, find
 from ratelab.algorithms.token_bucket import TokenBucket
-from ratelab.lab.replay import replay_columns
+from ratelab.lab.decisions import FIGURED
+from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
+from ratelab.limiter import Row
 
 
 @pytest.fixture(autouse=True)
@@ -167,10 +170,50 @@ DELAYED = TOLL.replace("from typing", "from functools import wraps\nfrom typing"
 
 def test_whatever_a_step_looks_like_its_delays_are_its_own(tmp_path: Path) -> None:
     (tmp_path / "delayed.py").write_text(DELAYED)
-    delayed = find(f"{tmp_path / 'delayed.py'}:Toll").from_quota(Quota.parse("1/s", 1))
+    delayed = create(f"{tmp_path / 'delayed.py'}:Toll", "1/s", 1)
     times, ones, client = np.arange(3), np.ones(3, np.int64), np.zeros(3, np.int64)
     asked = Traffic(times, client, ones, ("a",), np.arange(1), 3)
-    assert replay_columns(delayed, asked)["delay_ns"][:].tolist() == [5, 5, 5]
+    assert replay(delayed, asked, FIGURED).decisions["delay_ns"][:].tolist() == [5, 5, 5]
+
+
+# --- traits
+
+
+class Unchanged(TokenBucket):
+    """A token bucket by another name."""
+
+    name = "unchanged"
+
+
+class Slower(TokenBucket):
+    """A token bucket with its own step."""
+
+    name = "slower"
+
+    def step(self, state: State, now: int, cost: int) -> Row:
+        return super().step(state, now, 2 * cost)
+
+
+class Declared(Slower):
+    """A token bucket with its own step, which describes it."""
+
+    name = "declared"
+    traits: ClassVar[Traits] = Traits(state=("tokens", "time"), at_most=(1, 0))
+
+
+def test_a_class_without_traits_may_queue_and_promises_nothing(tmp_path: Path) -> None:
+    file = written(tmp_path, '    traits: ClassVar[Traits] = Traits(state=("requests",), at_most=(7, 0))\n', "")
+    undeclared = Traits(state=(), at_most=None, queues=True, level=None, bound=None)
+    assert traits_of(find(file)) == traits_of(create(file, "2/s").algorithm) == undeclared
+
+
+def test_traits_are_inherited_together_with_step() -> None:
+    assert traits_of(Unchanged) is traits_of(Unchanged.from_quota(Quota.parse("2/s"))) is TokenBucket.traits
+
+
+def test_traits_are_not_inherited_by_a_class_with_its_own_step() -> None:
+    assert traits_of(Slower) == Traits(queues=True)
+    assert traits_of(Declared) is Declared.traits
 
 
 def test_a_class_made_from_one_of_ours_decides_for_itself(tmp_path: Path) -> None:

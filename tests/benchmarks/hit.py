@@ -10,7 +10,7 @@ from threading import Lock
 from timing import Bar, Figure, duration_figure, median_difference, time_in_turn
 
 from ratelab.algorithms import create
-from ratelab.limiter import Algorithm, Decision
+from ratelab.limiter import Decision, Policy
 from ratelab.stores.memory import MemoryLimiter
 
 HITS = MANY_KEYS = 100_000
@@ -23,28 +23,28 @@ Hit = Callable[[str], object]
 
 def hit() -> Iterator[Figure]:
     """Time `MemoryLimiter.hit` against a bare lock, clock and dict, then each part of it."""
-    algorithm = create("token-bucket", "100/s", burst=100)
+    policy = create("token-bucket", "100/s", burst=100)
     for count in (1, MANY_KEYS):
         keys = [f"client-{number}" for number in range(count)] * (HITS // count)
-        floor = _partial_hits(algorithm, keys)["dict"]
-        seconds, floors = time_in_turn(_repeat(MemoryLimiter(algorithm).hit, keys), _repeat(floor, keys))
+        floor = _partial_hits(policy, keys)["dict"]
+        seconds, floors = time_in_turn(_repeat(MemoryLimiter(policy).hit, keys), _repeat(floor, keys))
         label = "1 key" if count == 1 else f"{count:,} keys"
         yield duration_figure(f"hit, token-bucket, {label}", seconds, floors, len(keys) / 1e9, "ns", MAX_RATIO)
-    yield from _parts(algorithm, ["client"] * HITS)
+    yield from _parts(policy, ["client"] * HITS)
 
 
-def _parts(algorithm: Algorithm, keys: Sequence[str]) -> Iterator[Figure]:
+def _parts(policy: Policy, keys: Sequence[str]) -> Iterator[Figure]:
     """Time each partial hit against the one before it, which does one thing less."""
-    functions = {**_partial_hits(algorithm, keys), "shards and checks": MemoryLimiter(algorithm).hit}
+    functions = {**_partial_hits(policy, keys), "shards and checks": MemoryLimiter(policy).hit}
     for (_, smaller), (part, larger) in pairwise(functions.items()):
         added = median_difference(*time_in_turn(_repeat(larger, keys), _repeat(smaller, keys)))
         yield Figure(f"part of 1 key: {part}", None if added is None else added / len(keys) * 1e9, "ns")
 
 
-def _partial_hits(algorithm: Algorithm, keys: Sequence[str]) -> dict[str, Hit]:
+def _partial_hits(policy: Policy, keys: Sequence[str]) -> dict[str, Hit]:
     """Return functions of a key, by the one thing that each does and the function before it does not."""
-    lock, clock, make, step = Lock(), time.monotonic_ns, tuple.__new__, algorithm.step
-    states = {key: algorithm.start(clock()) for key in keys}
+    lock, clock, make, step = Lock(), time.monotonic_ns, tuple.__new__, policy.step
+    states = {key: policy.start(clock()) for key in keys}
 
     def call(_: str) -> None:
         pass

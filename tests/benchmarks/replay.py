@@ -12,10 +12,11 @@ import numpy as np
 import peers_memory
 from timing import Bar, Figure, duration_figure, time_in_turn
 
-from ratelab.algorithms import ALGORITHMS, create
+from ratelab.algorithms import ALGORITHMS, create, traits_of
 from ratelab.lab import compiled, python_engine
-from ratelab.lab.decisions import ADMITTED, FIGURED, allocate_columns
-from ratelab.lab.replay import replay_allowed
+from ratelab.lab.decisions import ADMITTED, FIGURED
+from ratelab.lab.replay import allocate_columns
+from ratelab.lab.replay import replay as replay_policy
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Decision
 
@@ -55,7 +56,7 @@ def _plain() -> Iterator[Figure]:
     clients, costs = random.zipf(1.3, PLAIN_REQUESTS) % 10_000, np.ones(PLAIN_REQUESTS, np.int64)
     traffic = Traffic(times, clients, costs, tuple(map(str, range(10_000))), np.arange(10_000), 100 * 10**9)
     for name in ALGORITHMS:
-        algorithm = create(name, "10/s", burst=20)
+        algorithm = create(name, "10/s", burst=20).algorithm
         work = partial(
             python_engine.decide, algorithm, traffic, allocate_columns(traffic, Decision._fields), lambda _: None
         )
@@ -77,10 +78,8 @@ def _compiled() -> Iterator[Figure]:
     yield duration_figure("drawing the requests", seconds, floors, COMPILED_REQUESTS / 1e9, "ns", DRAWING_BAR)
     costs = {}
     for name in ALGORITHMS:
-        algorithm = create(name, RATE, burst=BURSTS.get(name, peers_memory.BURST))
-        columns = allocate_columns(
-            traffic, FIGURED if name == "leaky-bucket" else ADMITTED
-        )  # the only one with a delay
+        algorithm = create(name, RATE, burst=BURSTS.get(name, peers_memory.BURST)).algorithm
+        columns = allocate_columns(traffic, FIGURED if traits_of(algorithm).queues else ADMITTED)
         work = partial(compiled.decide, algorithm, traffic, columns, lambda _: None)
         seconds, floors = time_in_turn(work, floor, clock=time.process_time)
         bar = COMPILED_BARS.get(name)
@@ -98,7 +97,8 @@ def _peers(traffic: Traffic, costs: dict[str, float]) -> Iterator[Figure]:
         costs=traffic.costs[:PEER_REQUESTS],
     )
     for package, (name, decide) in peers_memory.installed_peers().items():
-        expected = replay_allowed(create(name, RATE, burst=peers_memory.BURST), first)
+        policy = create(name, RATE, burst=peers_memory.BURST)
+        expected = replay_policy(policy, first, ADMITTED).decisions["allowed"][:]
         start = time.process_time()
         decided = decide(first)
         cost = (time.process_time() - start) / PEER_REQUESTS

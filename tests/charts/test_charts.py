@@ -1,4 +1,4 @@
-"""Charts show what the figures say, say it in their titles, and can be read whatever the traffic was."""
+"""Charts: they agree with the figures, have titles with their findings, and are legible for any traffic."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from chart_inspection import LONG, area, compared, drawn, odd, overlapping, panel, reaches, written
 from matplotlib.colors import to_hex
 
-from ratelab import Quota
-from ratelab.algorithms import COMPARED, find
+from ratelab import Decision, create
+from ratelab.algorithms import COMPARED
 from ratelab.lab.comparison import Comparison, compare
-from ratelab.lab.decisions import DECISION
+from ratelab.lab.decisions import Outcome
 from ratelab.lab.metrics import measure
 from ratelab.lab.traffic import Traffic
 from ratelab.report.charts import CHARTS, draw
@@ -33,7 +33,7 @@ TITLES = {
 }
 
 
-def test_every_chart_has_a_title_that_tells_its_finding() -> None:
+def test_every_chart_has_its_finding_as_title() -> None:
     assert sorted(TITLES) == sorted(CHARTS)
     view = ComparisonView(compared("boundary-burst"), "light")
     for chart, title in TITLES.items():
@@ -42,7 +42,7 @@ def test_every_chart_has_a_title_that_tells_its_finding() -> None:
 
 
 @pytest.mark.parametrize("chart", ["outcome", "level"])
-def test_a_title_says_how_many_requests_cost_more_than_a_burst(chart: str) -> None:
+def test_a_title_counts_requests_that_cost_more_than_the_burst(chart: str) -> None:
     title = str(draw(odd("denied"), chart).get_label())
     assert title.endswith("50 requests cost more than the burst of 5 and can never be admitted.")
 
@@ -58,7 +58,7 @@ def test_a_title_says_how_many_requests_cost_more_than_a_burst(chart: str) -> No
         ("timeline", "denied"),
     ],
 )
-def test_no_text_lies_on_another_or_beyond_the_sheet_whatever_the_traffic_was(chart: str, traffic: str) -> None:
+def test_no_texts_overlap_or_leave_the_sheet_for_any_traffic(chart: str, traffic: str) -> None:
     figure = draw(odd(traffic), chart, caption=LONG)
     assert overlapping(figure) == []
     assert not any(text.get_parse_math() for text in figure.texts)
@@ -66,11 +66,11 @@ def test_no_text_lies_on_another_or_beyond_the_sheet_whatever_the_traffic_was(ch
 
 
 @pytest.mark.parametrize("chart", ["comparison", "fairness"])
-def test_no_text_lies_on_another_where_there_are_several_clients(chart: str) -> None:
+def test_no_texts_overlap_with_several_clients(chart: str) -> None:
     assert overlapping(drawn(chart, "noisy-neighbour")) == []
 
 
-def test_the_window_chart_reaches_each_peak_and_is_in_full_colour_above_the_burst_alone() -> None:
+def test_the_window_chart_reaches_each_peak_in_two_areas() -> None:
     figure, comparison = drawn("window", "overload"), compared("overload")
     for number, result in enumerate(comparison.results):
         below, above = reaches(panel(figure, number))
@@ -79,7 +79,7 @@ def test_the_window_chart_reaches_each_peak_and_is_in_full_colour_above_the_burs
     assert "10, 2x the quota" in written(figure)
 
 
-def test_the_cumulative_chart_ends_at_what_was_admitted_and_draws_the_quotas_line() -> None:
+def test_the_cumulative_chart_ends_at_admissions_and_has_the_quota() -> None:
     (axes,), comparison = drawn("cumulative").axes, compared("burst")
     quota, *lines = axes.lines
     assert quota.get_xydata().tolist() == [[0, 5], [10, 25]]
@@ -89,14 +89,14 @@ def test_the_cumulative_chart_ends_at_what_was_admitted_and_draws_the_quotas_lin
     assert {"30 arrived", "5 + 2/s in all", "14 token-bucket", "11 sliding-counter"} <= {*written(axes.figure)}
 
 
-def test_arrivals_that_dwarf_the_rest_are_cut_and_said_so() -> None:
+def test_arrivals_far_above_admissions_are_cut_off_with_a_note() -> None:
     figure = drawn("cumulative", "noisy-neighbour")
     assert panel(figure, 0).get_ylim()[1] < 200
     assert "1,500 arrived ↑" in written(figure)
 
 
-def test_the_timeline_has_an_arrow_from_each_arrival_to_its_departure() -> None:
-    figure, made = drawn("timeline"), compared("burst").decisions["leaky-bucket"]
+def test_the_timeline_has_arrows_from_arrivals_to_departures() -> None:
+    figure, made = drawn("timeline"), compared("burst").outcome("leaky-bucket").rows
     arrows = [path.vertices for path in panel(figure, 1).collections[-1].get_paths()]
     arrived = compared("burst").traffic.whole().times[made["delay_ns"] > 0] / 1e9
     left = arrived + made["delay_ns"][made["delay_ns"] > 0] / 1e9
@@ -108,7 +108,7 @@ def test_the_timeline_has_an_arrow_from_each_arrival_to_its_departure() -> None:
 
 
 @pytest.mark.parametrize("scenario", ["slow-trickle", "boundary-burst"])
-def test_the_timelines_areas_are_the_requests_admitted_upwards_and_denied_downwards(scenario: str) -> None:
+def test_the_timeline_has_admissions_above_and_denials_below(scenario: str) -> None:
     figure, parts = drawn("timeline", scenario), 220 if scenario == "slow-trickle" else 110
     for number, result in enumerate(compared(scenario).results):
         axes = panel(figure, number)
@@ -119,77 +119,80 @@ def test_the_timelines_areas_are_the_requests_admitted_upwards_and_denied_downwa
         assert (reaches(axes)[2][1], reaches(axes)[0][0]) == (0, 0)
 
 
+def replayed(algorithm: str, rate: str, burst: int | None, traffic: Traffic) -> Comparison:
+    """Replay traffic through one algorithm, with all fields of its decisions."""
+    return compare([create(algorithm, rate, burst)], traffic, fields=Decision._fields)
+
+
 def queued(count: int) -> Any:
-    """Draw the timeline of so many requests at once, of which a queue takes all."""
+    """Draw the timeline of `count` requests at once, all of which are queued."""
     times = np.full(count, 10**9)
-    ones, nobody = np.ones(count, np.int64), np.zeros(count, np.int64)
-    traffic = Traffic(times, nobody, ones, ("alice",), np.zeros(1, np.int64), 30 * 10**9)
-    return draw(compare(Quota.parse("2/s", 50), traffic, [find("leaky-bucket")], keep_decisions=True), "timeline")
+    ones = np.ones(count, np.int64)
+    traffic = Traffic(times, ones - 1, ones, ("alice",), np.zeros(1, np.int64), 30 * 10**9)
+    return draw(replayed("leaky-bucket", "2/s", 50, traffic), "timeline")
 
 
-def test_waits_are_arrows_as_long_as_there_is_room_to_tell_them_apart() -> None:
+def test_waits_are_arrows_unless_there_are_too_many() -> None:
     assert len(panel(queued(15), 0).collections[-1].get_paths()) == 14
-    assert len(panel(queued(41), 0).lines) == 2  # what leaves in each part of the time, as one line, and the axis
+    assert len(panel(queued(41), 0).lines) == 2  # departures in each part of the time axis, and the axis
 
 
-def test_a_long_name_leaves_what_a_window_is_held_against() -> None:
+def test_a_long_name_leaves_room_for_the_burst() -> None:
     for chart, end in (("window", "in the last 2.5s, against 5"), ("level", ", up to the burst of 5")):
         assert any("a-name-that-goes-on" in text and text.endswith(end) for text in written(draw(odd("names"), chart)))
 
 
-def test_the_timeline_says_that_it_is_of_all_clients_where_others_are_of_one() -> None:
+def test_headings_name_the_client_or_all_clients() -> None:
     texts = written(drawn("comparison", "noisy-neighbour"))
     assert "all clients, up: admitted (light: later), down: denied" in texts
     assert "what left of noisy in the last 2.5s, against 5" in texts
 
 
-def test_a_second_is_a_second_along_an_axis_of_milliseconds_too() -> None:
+def test_an_axis_in_milliseconds_has_ticks_in_seconds() -> None:
     assert [moment(time, "ms") for time in (0, 500, 1000, 1500)] == ["0", "500ms", "1s", "1.5s"]
 
 
-def test_days_are_numbered_along_the_axis_however_many_there_are() -> None:
+def test_days_are_numbered_along_a_long_axis() -> None:
     times, one = np.arange(3) * 1000 * 86400 * 10**9, np.ones(3, np.int64)
     traffic = Traffic(times, one - 1, one, ("alice",), np.zeros(1, np.int64), int(times[-1]) + 1)
-    figure = draw(compare(Quota.parse("1/s"), traffic, [find("gcra")], keep_decisions=True), "cumulative")
+    figure = draw(replayed("gcra", "1/s", None, traffic), "cumulative")
     assert {"day 0", "1,000", "2,000"} <= {*written(figure)}
     assert overlapping(figure) == []
 
 
-def test_the_outcome_is_written_beside_its_bars() -> None:
+def test_the_outcome_chart_has_a_number_for_each_bar() -> None:
     figure = drawn("outcome")
     bars = [[round(bar.get_width()) for bar in axes.patches] for axes in figure.axes]
     assert bars == [[14, 0, 16], [7, 7, 16], [13, 0, 17], [12, 0, 18], [11, 0, 19]]
-    assert [text for text in written(figure) if text.isdigit()] == [str(one) for bar in bars for one in bar]
+    assert [text for text in written(figure) if text.isdigit()] == [str(width) for row in bars for width in row]
 
 
-def test_the_title_of_levels_cuts_a_long_name_and_keeps_its_figure() -> None:
-    quota, times = Quota.parse("2/s", burst=5), np.arange(100) * 10**8
+def test_the_title_of_levels_cuts_a_long_name_but_not_the_figure() -> None:
+    times = np.arange(100) * 10**8
     names, clients = ("bob", LONG), np.minimum(np.arange(100) % 10, 1)
     asked = Traffic(times, clients, np.ones(100, np.int64), names, np.arange(2), 10**10)
-    comparison = compare(quota, asked, [find("token-bucket")], keep_decisions=True)
-    title = str(draw(comparison, "level").get_label())
+    title = str(draw(replayed("token-bucket", "2/s", 5, asked), "level").get_label())
     assert re.fullmatch(r"token-bucket left a-name-that-goes-[a-z-]*… nothing for \d+ % of the time\.", title)
 
 
-def test_a_level_that_turns_too_often_to_be_seen_is_drawn_as_a_band() -> None:
+def test_a_level_that_turns_too_often_is_drawn_as_a_band() -> None:
     times = np.arange(2000) * 10**9
     asked = Traffic(times, times * 0, np.ones(2000, np.int64), ("a",), np.arange(1), 2000 * 10**9)
-    comparison = compare(Quota.parse("2/s", burst=5), asked, [find("token-bucket")], keep_decisions=True)
-    figure = draw(comparison, "level")
+    figure = draw(replayed("token-bucket", "2/s", 5, asked), "level")
     assert "tokens in the bucket: range and, roughly, mean" in written(figure)
     mean = panel(figure, 0).lines[0].get_ydata()
-    assert mean.tolist() == pytest.approx([4.5] * len(mean), abs=0.1)  # as drawn straight from 4 to 5
+    assert mean.tolist() == pytest.approx([4.5] * len(mean), abs=0.1)  # halfway between 4 and 5
     assert "tokens in the bucket" in written(drawn("level"))
 
 
-def test_the_level_chart_says_what_it_is_a_level_of() -> None:
+def test_the_level_chart_labels_each_level() -> None:
     figure = drawn("level")
     assert {"tokens in the bucket", "cost in the queue", "used in this window", "in the log"} <= {*written(figure)}
     tokens = panel(figure, 0).lines[0].get_ydata()
     assert (tokens[0], min(tokens), max(tokens)) == (5, pytest.approx(0.06, abs=0.01), 5)
 
 
-def test_fairness_has_a_bar_for_each_client_the_most_denied_first() -> None:
+def test_the_fairness_chart_has_a_bar_per_client_most_denied_first() -> None:
     figure, results = drawn("fairness", "noisy-neighbour"), compared("noisy-neighbour").results
     widths = [bar.get_width() for bar in panel(figure, 0).patches][11:]
     assert widths == pytest.approx([results[0].client_admitted[0] / 1500, *[1.0] * 10])
@@ -197,15 +200,14 @@ def test_fairness_has_a_bar_for_each_client_the_most_denied_first() -> None:
     assert {"worst served", "best served"} <= {*written(drawn("fairness", "thundering-herd"))}
 
 
-def test_a_few_denied_of_very_many_are_seen_and_counted() -> None:
-    few, clients = odd("one"), 10_000
-    everyone, ones = np.arange(clients), np.ones(clients, np.int64)
-    traffic = Traffic(everyone, everyone, ones, tuple(map(str, everyone)), everyone, clients)
-    made = np.zeros(clients, DECISION)
-    made["allowed"] = everyone % 4000 != 0
-    results = tuple(measure(one, few.quota, traffic, made, None) for one in few.algorithms)
-    decisions = {one.name: made for one in few.algorithms}
-    figure = draw(Comparison(few.quota, traffic, results, decisions, algorithms=few.algorithms), "fairness")
-    everybody, shares = panel(figure, 0).patches
-    assert (shares.get_data().values < everybody.get_data().values).tolist() == [True] * 3 + [False] * 13
+def test_a_few_denied_of_many_clients_are_visible_and_counted() -> None:
+    few, count = odd("one"), 10_000
+    clients, ones = np.arange(count), np.ones(count, np.int64)
+    traffic = Traffic(clients, clients, ones, tuple(map(str, clients)), clients, count)
+    columns = {**dict.fromkeys(Decision._fields, np.zeros(count, np.int64)), "allowed": clients % 4000 != 0}
+    outcomes = tuple(Outcome(outcome.policy, traffic, columns) for outcome in few.outcomes)
+    results = tuple(measure(outcome, None) for outcome in outcomes)
+    figure = draw(Comparison(traffic, outcomes, None, results), "fairness")
+    full, shares = panel(figure, 0).patches
+    assert (shares.get_data().values < full.get_data().values).tolist() == [True] * 3 + [False] * 13
     assert {"3 denied", "rank 16 of 10,000"} <= {*written(figure)}

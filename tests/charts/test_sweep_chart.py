@@ -1,4 +1,4 @@
-"""The chart of a sweep: what each quota would deny, in a picture that can be read whatever was swept."""
+"""Chart of a sweep: the denials of each quota, legible for any sweep."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cli_runner import BURST, refused, shown
 
 from ratelab.algorithms import COMPARED, find
 from ratelab.algorithms.token_bucket import TokenBucket
-from ratelab.lab.sweep import Swept, built, quotas, sweep
+from ratelab.lab.sweep import Swept, build_policies, quotas, sweep
 from ratelab.report.charts import draw_sweep
 from ratelab.report.sweep import finding
 
@@ -22,14 +22,14 @@ class Other(TokenBucket):
 
 def swept(scenario: str, rates: str, bursts: str | None, steps: int = 10) -> list[Swept]:
     kinds = [*map(find, COMPARED), Other]
-    return sweep(built(kinds, quotas(rates, bursts, steps)), compared(scenario).traffic)
+    return sweep(build_policies(kinds, quotas(rates, bursts, steps)), compared(scenario).traffic)
 
 
 def drawn(axes: Any) -> list[list[float]]:
     return [line.get_ydata().tolist() for line in axes.lines]
 
 
-def test_a_row_is_a_burst_a_line_an_algorithm_and_a_column_what_is_denied() -> None:
+def test_rows_are_bursts_lines_algorithms_and_columns_ratios() -> None:
     results = swept("noisy-neighbour", "1/s..100/s", "5,20", 3)
     figure = draw_sweep(results)
     rows = [[one for one in results if one.quota.burst == burst] for burst in (5, 20)]
@@ -53,7 +53,7 @@ SWEEPS = {
 
 
 @pytest.mark.parametrize(("scenario", "rates", "bursts", "title"), SWEEPS.values(), ids=SWEEPS)
-def test_the_title_tells_which_quota_is_enough_and_no_text_lies_on_another(
+def test_the_title_names_the_lowest_quota_and_no_texts_overlap(
     scenario: str, rates: str, bursts: str | None, title: str
 ) -> None:
     figure = draw_sweep(swept(scenario, rates, bursts), "dark", LONG)
@@ -61,7 +61,7 @@ def test_the_title_tells_which_quota_is_enough_and_no_text_lies_on_another(
     assert overlapping(figure) == []
 
 
-def test_the_lowest_quota_that_is_enough_is_the_one_that_the_shares_say() -> None:
+def test_the_lowest_quota_follows_from_the_ratios() -> None:
     results = swept("noisy-neighbour", "1/s..100/s", "5,10", 8)
     enough = [quota for quota in quotas("1/s..100/s", "5,10", 8) if all(
         one.denied_ratio <= 0.01 for one in results if one.quota == quota
@@ -69,27 +69,27 @@ def test_the_lowest_quota_that_is_enough_is_the_one_that_the_shares_say() -> Non
     assert finding(results).startswith(f"{enough[0]} is the lowest quota tried")
 
 
-def test_the_quota_that_the_title_names_has_a_row() -> None:
+def test_the_quota_in_the_title_has_a_row() -> None:
     figure = draw_sweep(swept("noisy-neighbour", "1/s..100/s", "1..40", 12))
     named = str(figure.get_label()).split(" is the lowest")[0].split(", ")[1]
     rows = [text for text in written(figure) if text.startswith("burst ")]
     assert named in rows
-    assert (len(rows), len({*rows})) == (12, 6)  # beside each other, for requests and for clients
+    assert (len(rows), len({*rows})) == (12, 6)  # side by side, for requests and for clients
 
 
 @pytest.mark.parametrize("rates", ["100/min", "100/min,250/min", "5/s,10/s", "3/day,24/day"])
-def test_rates_are_written_as_they_were_asked_for(rates: str) -> None:
+def test_rates_are_written_as_they_were_given(rates: str) -> None:
     tried = quotas(rates, "5", 2)
     figure = draw_sweep([Swept("token-bucket", quota, 9, 0, 0.0, 2, 0, 0.0) for quota in tried])
     assert {*rates.split(",")} <= {*written(figure)}
 
 
-def test_traffic_without_requests_has_a_picture_too() -> None:
+def test_a_sweep_without_requests_has_a_chart() -> None:
     results = [Swept("token-bucket", quota, 0, 0, 0.0, 0, 0, 0.0) for quota in quotas("1/s,2/s", "5", 2)]
     assert draw_sweep(results).get_label() == "There were no requests, so there is nothing to deny."
 
 
-def test_a_sweep_is_drawn_into_a_file_and_a_directory_beside_its_table(tmp_path: Path) -> None:
+def test_a_sweep_is_drawn_into_a_file_and_a_folder(tmp_path: Path) -> None:
     asked = ("sweep", BURST, "--rate", "1/s,2/s", "--burst", "5", "--algo", "gcra")
     plots = ("--plot", tmp_path / "one.svg", "--plot", f"{tmp_path / 'all'}/", "--theme", "dark")
     assert shown(*asked, *plots) == shown(*asked)
@@ -100,25 +100,25 @@ def test_a_sweep_is_drawn_into_a_file_and_a_directory_beside_its_table(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["--plot", "sweep.gif"], "charts are written to a name that ends in .png, .svg or .pdf, or into a directory"),
         (["--plot", "no/where/"], "there is no directory"),
         (["--theme", "dark"], "--theme says how --plot draws"),
-        (["--plot", "a.png", "--csv", "a.png"], "a.png would be written over: give each output a file of its own"),
+        (["--plot", "a.png", "--csv", "a.png"], "a.png would be overwritten: give each output a different file"),
     ],
 )
-def test_a_picture_that_cannot_be_is_told_before_anything_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], told: str
+def test_an_invalid_chart_option_is_rejected_before_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ratelab.cli.sweep._traffic", lambda *_: pytest.fail("read"))
-    assert told in refused(
+    assert message in refused(
         "sweep", BURST, "--rate", "1/s", *(f"{one}".replace("nowhere", "no/where") for one in options)
     )
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", [("simulate", BURST), ("replay", BURST, "--rate", "1/s")])
-def test_other_commands_say_which_one_draws_it(command: tuple[str, ...]) -> None:
+def test_other_commands_name_the_one_that_draws_a_sweep(command: tuple[str, ...]) -> None:
     assert "by another command: ratelab sweep ... --plot" in refused(*command, "--chart", "sweep", "--plot", "a.png")

@@ -74,8 +74,8 @@ def test_charts_of_several_scenarios_bear_their_names_no_two_alike(
         (["--chart", "level"], "--chart says what --plot draws: give --plot FILE.png, too"),
         (["--theme", "dark"], "--theme says how --plot draws (a page is light and dark): give --plot FILE.png, too"),
         (["--plot", "a.png", "--chart", "level", "--chart", "window"], "a.png is one file for 2 charts: give --plot a"),
-        (["--plot", "a.png", "--plot", "./a.png"], "./a.png would be written over: give each output a file of its own"),
-        (["--plot", "in.svg"], "in.svg would be written over: give each output a file of its own"),
+        (["--plot", "a.png", "--plot", "./a.png"], "./a.png would be overwritten: give each output a different file"),
+        (["--plot", "in.svg"], "in.svg would be overwritten: give each output a different file"),
     ],
 )
 def test_what_cannot_be_drawn_is_told_before_any_work(

@@ -22,7 +22,7 @@ def record(file: Path, name: str = "token-bucket", hits: int = 300, max_keys: in
     """Record hits of a few keys at irregular times, and return the lines."""
     random, clock = Random(7), ManualClock(123_456_789_012_345)
     with file.open("x") as stream:
-        limiter = RecordingLimiter(create(name, QUOTA), QUOTA, stream, clock, max_keys)
+        limiter = RecordingLimiter(create(name, QUOTA), stream, clock, max_keys)
         for _ in range(hits):
             clock.advance(random.choice([0, 1, 10**6, 4 * 10**8, 25 * 10**8, 10**10]))
             limiter.hit(f"key-{random.randrange(4)}", random.choice([1, 1, 1, 2, 6]))
@@ -154,7 +154,7 @@ class FullDisk(io.StringIO):
 
 
 def test_a_full_disk_ends_the_recording_but_not_the_decisions() -> None:
-    limiter = RecordingLimiter(create("token-bucket", QUOTA), QUOTA, FullDisk(), ManualClock())
+    limiter = RecordingLimiter(create("token-bucket", QUOTA), FullDisk(), ManualClock())
     decisions = [limiter.hit("alice").allowed for _ in range(10)]
     assert decisions == [True] * 5 + [False] * 5
     assert limiter.failure == "No space left on device"
@@ -163,7 +163,7 @@ def test_a_full_disk_ends_the_recording_but_not_the_decisions() -> None:
 def test_the_recorded_time_is_the_time_of_the_decision(tmp_path: Path) -> None:
     times = iter(range(10**9, 10**9 + 100))
     with (tmp_path / "live.jsonl").open("x") as file:
-        limiter = RecordingLimiter(create("token-bucket", QUOTA), QUOTA, file, lambda: next(times))
+        limiter = RecordingLimiter(create("token-bucket", QUOTA), file, lambda: next(times))
         for _ in range(9):
             limiter.hit("alice")
     recording = read_recording(str(tmp_path / "live.jsonl"))

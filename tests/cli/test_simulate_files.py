@@ -152,7 +152,7 @@ def test_no_file_is_written_twice_nor_over_what_is_read(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_bytes(Path(BURST).read_bytes())
-    assert "would be written over: give each output a file of its own" in refused("simulate", "mine.yaml", *options)
+    assert "would be overwritten: give each output a different file" in refused("simulate", "mine.yaml", *options)
     assert Path("mine.yaml").read_bytes() == Path(BURST).read_bytes()
 
 

@@ -12,7 +12,7 @@ from cli_runner import BURST, refused, shown, told
 from ratelab.algorithms import COMPARED, find
 from ratelab.lab.comparison import compare
 from ratelab.lab.scenarios import load_scenario
-from ratelab.lab.sweep import built, quotas, sweep
+from ratelab.lab.sweep import build_policies, quotas, sweep
 
 SCENARIO = str(Path(BURST).with_name("noisy-neighbour.yaml"))
 KINDS = [find(name) for name in COMPARED]
@@ -20,9 +20,10 @@ KINDS = [find(name) for name in COMPARED]
 
 def test_a_sweep_counts_what_each_comparison_counts_with_any_number_of_workers() -> None:
     traffic, tried = load_scenario(SCENARIO).traffic, quotas("1/s,3/s..30/s", "5,20", 3)
-    one, many = (sweep(built(KINDS, tried), traffic, workers=workers) for workers in (1, 5))
+    one, many = (sweep(build_policies(KINDS, tried), traffic, workers=workers) for workers in (1, 5))
     assert one == many
-    expected = [(quota, result) for quota in tried for result in compare(quota, traffic, KINDS).results]
+    policies = {quota: build_policies(KINDS, [quota]) for quota in tried}
+    expected = [(quota, result) for quota in tried for result in compare(policies[quota], traffic).results]
     for found, (quota, result) in zip(one, expected, strict=True):
         assert (found.algorithm, found.quota) == (result.algorithm, quota)
         assert (found.offered, found.denied) == (result.offered, result.denied)
@@ -88,7 +89,7 @@ def test_json_and_csv_tell_the_same(tmp_path: Path) -> None:
         (["--rate", "1/s", "--burst", "5..x"], "bursts must be whole numbers >= 1"),
         (["--rate", "1/s..9999/s", "--burst", "1..9999", "--steps", "900"], "lower --steps"),
         (["--rate", "1/s", "--burst", "2000000"], "sliding-log keeps the time of every admission"),
-        (["--rate", "1/s", "--csv", BURST], "would be written over"),
+        (["--rate", "1/s", "--csv", BURST], "would be overwritten"),
     ],
 )
 def test_a_mistake_is_one_line_before_anything_is_read(options: list[str], line: str) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from random_runs import Request, runs, traffic_of
 from rich.console import Console
 
-from ratelab import ALGORITHMS, Quota
+from ratelab import ALGORITHMS, Decision, create
 from ratelab.cli.watch import Pace
 from ratelab.lab.comparison import compare
 from ratelab.lab.levels import gauge
@@ -32,21 +32,22 @@ from ratelab.report.watch import Playback, render_frame, render_status
 @given(run=runs, moments=st.lists(st.integers(0, 12 * NS_PER_S), min_size=1, max_size=5).map(sorted))
 def test_a_snapshot_has_the_decisions_so_far_and_the_current_level(run: list[Request], moments: list[int]) -> None:
     traffic = traffic_of(run)
-    comparison = compare(Quota.parse("2/s", burst=5), traffic, list(ALGORITHMS.values()), keep_decisions=True)
+    policies = [create(name, "2/s", burst=5) for name in ALGORITHMS]
+    comparison = compare(policies, traffic, fields=Decision._fields)
     playback, observed = Playback(comparison, traffic.request_keys == 1), (traffic.request_keys == 1).tolist()
     for now in moments:
         playback.advance(now)
-        for algorithm in comparison.algorithms:
-            decisions = comparison.decisions[algorithm.name][traffic.times <= now].tolist()
+        for outcome in comparison.outcomes:
+            policy, decisions = outcome.policy, outcome.rows[traffic.times <= now].tolist()
             immediate = sum(allowed and not delay for allowed, *_, delay in decisions)
             delayed = sum(delay > 0 for *_, delay in decisions)
             denied = sum(not allowed for allowed, *_ in decisions)
-            state = algorithm.start(0)
+            state = policy.start(0)
             for at, cost, is_observed in zip(traffic.times.tolist(), traffic.costs.tolist(), observed, strict=True):
                 if is_observed and at <= now:
-                    algorithm.step(state, at, cost)
-            level = gauge(algorithm)(state, now, algorithm.step(state, now, 0)[1])
-            assert playback.snapshot(algorithm) == (immediate, delayed, denied, level)
+                    policy.step(state, at, cost)
+            level = gauge(policy.algorithm)(state, now, policy.step(state, now, 0)[1])
+            assert playback.snapshot(policy) == (immediate, delayed, denied, level)
         later = [at for at in traffic.times.tolist() if at > now]
         assert playback.next_request() == min(later, default=None)
 

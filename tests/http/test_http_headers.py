@@ -14,8 +14,19 @@ from limited_apps import named
 from manual import block
 from response_headers import LARGEST, Limits, limits
 
-from ratelab import ALGORITHMS, NEVER, Algorithm, Decision, InputError, ManualClock, MemoryLimiter, Quota, create
-from ratelab.algorithms import find
+from ratelab import (
+    ALGORITHMS,
+    NEVER,
+    Algorithm,
+    Decision,
+    InputError,
+    ManualClock,
+    MemoryLimiter,
+    Policy,
+    Quota,
+    create,
+)
+from ratelab.algorithms import build_policy
 from ratelab.http.headers import HeaderWriter
 
 SECOND = 10**9
@@ -23,8 +34,8 @@ BUCKET = create("token-bucket", "2/s", burst=5)
 BUILT_IN = pytest.mark.parametrize("built_in", ALGORITHMS.values(), ids=ALGORITHMS.keys())
 
 
-def policy_of(algorithm: Algorithm) -> bytes:
-    fields = dict(HeaderWriter(algorithm).of(Decision(True, 0, 0, 0, 0)))
+def policy_of(policy: Policy) -> bytes:
+    fields = dict(HeaderWriter(policy).of(Decision(True, 0, 0, 0, 0)))
     return fields[b"ratelimit-policy"]
 
 
@@ -56,26 +67,26 @@ def test_a_policy_says_the_burst_and_the_seconds_in_which_the_rate_grants_it() -
 )
 def test_the_policy_of_an_algorithm_is_its_quota(built_in: type[Algorithm], rate: str, burst: int, w: int) -> None:
     quota = Quota.parse(rate, burst)
-    assert policy_of(built_in.from_quota(quota)) == f'"{built_in.name}";q={burst};w={w}'.encode()
+    assert policy_of(build_policy(built_in, quota)) == f'"{built_in.name}";q={burst};w={w}'.encode()
     assert w == max(1, ceil(quota.window / SECOND))
 
 
 def test_the_policy_of_a_class_of_ones_own_is_what_it_does(tmp_path: Path) -> None:
     (tmp_path / "cooldown.py").write_text(block("python", "class Cooldown"), encoding="utf-8")
-    algorithm = find(f"{tmp_path / 'cooldown.py'}:Cooldown").from_quota(Quota.parse("2/s", burst=5))
-    assert not hasattr(algorithm, "window")
-    assert policy_of(algorithm) == b'"cooldown";q=5;w=3'
+    policy = create(f"{tmp_path / 'cooldown.py'}:Cooldown", "2/s", burst=5)
+    assert not hasattr(policy.algorithm, "window")
+    assert policy_of(policy) == b'"cooldown";q=5;w=3'
 
 
 @BUILT_IN
 def test_huge_numbers_are_told_in_15_digits(built_in: type[Algorithm]) -> None:
     try:
-        algorithm = built_in.from_quota(Quota(2**61, SECOND, 2**61))
+        policy = build_policy(built_in, Quota(2**61, SECOND, 2**61))
     except InputError:
         assert built_in.name == "sliding-log"
         return
-    decision = MemoryLimiter(algorithm, ManualClock()).hit("alice")
-    assert limits(HeaderWriter(algorithm).of(decision)) == (
+    decision = MemoryLimiter(policy, ManualClock()).hit("alice")
+    assert limits(HeaderWriter(policy).of(decision)) == (
         built_in.name,
         LARGEST,
         1,
@@ -83,7 +94,7 @@ def test_huge_numbers_are_told_in_15_digits(built_in: type[Algorithm]) -> None:
         decision_t(decision),
         None,
     )
-    slow = built_in.from_quota(Quota(1, 2**62 - 1, 1))
+    slow = build_policy(built_in, Quota(1, 2**62 - 1, 1))
     limiter = MemoryLimiter(slow, ManualClock())
     told = [limits(HeaderWriter(slow).of(limiter.hit("alice"))) for _ in range(2)]
     assert [(each.q, each.w, each.r) for each in told] == [(1, 4_611_686_019, 0)] * 2

@@ -13,7 +13,8 @@ import pytest
 from asgi import Answer, request, scope_of
 from response_headers import limits
 
-from ratelab import Algorithm, ManualClock, MemoryLimiter, Quota, create
+from ratelab import Algorithm, ManualClock, MemoryLimiter, Policy, Quota, create
+from ratelab.algorithms import build_policy
 from ratelab.http.app import is_health_check, ping_app
 from ratelab.http.asgi import App
 from ratelab.http.middleware import RateLimitMiddleware
@@ -32,9 +33,9 @@ async def skip_sleep(seconds: float) -> None:
 class LimitedSite:
     """`/ping` and `/healthz` behind a limiter with a manual clock."""
 
-    def __init__(self, algorithm: Algorithm) -> None:
+    def __init__(self, policy: Policy) -> None:
         self.clock = ManualClock()
-        self.limiter = MemoryLimiter(algorithm, self.clock)
+        self.limiter = MemoryLimiter(policy, self.clock)
         self.app: App = RateLimitMiddleware(ping_app, self.limiter, exempt=is_health_check)
 
     async def send(self, peer: str, method: str = "GET", path: str = "/ping", headers: str = "") -> Answer:
@@ -128,7 +129,7 @@ async def exhaust_and_wait(site: LimitedSite, peer: str) -> None:
 
 
 def check_retry_after(kind: type[Algorithm], quota: Quota, clients: int = 50, cycles: int = 20) -> None:
-    site, draw = LimitedSite(kind.from_quota(quota)), random.Random(7)
+    site, draw = LimitedSite(build_policy(kind, quota)), random.Random(7)
 
     async def send_all() -> None:
         for peer in (f"192.0.2.{number}" for number in range(clients)):

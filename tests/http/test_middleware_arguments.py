@@ -38,7 +38,7 @@ def test_a_policy_without_a_name_is_refused() -> None:
 
 def test_an_algorithm_whose_name_no_field_can_hold_is_refused_at_once() -> None:
     limiter = Watched()
-    limiter.algorithm = named("gr\xf6\xdfe")
+    limiter.policy = named("gr\xf6\xdfe")
     with pytest.raises(
         InputError, match="a header field cannot hold the name 'gr\xf6\xdfe' of a policy: use printable"
     ):

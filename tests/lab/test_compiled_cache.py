@@ -1,4 +1,4 @@
-"""Machine code kept on disk is that of the very text, and whatever is left there, a replay goes on."""
+"""Cache of compiled code on disk: it follows the source, and a damaged one is replaced."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ LEFT = {
 
 
 @pytest.mark.parametrize("left", LEFT.values(), ids=LEFT.keys())
-def test_code_on_disk_that_cannot_be_used_is_made_anew(
-    left: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unusable_code_on_disk_is_compiled_again(left: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
     for content in (None, left):
         for index in [] if content is None else tmp_path.rglob("*.nbi"):
@@ -36,11 +34,11 @@ def test_code_on_disk_that_cannot_be_used_is_made_anew(
         states.laying.cache_clear()
         monkeypatch.setitem(loops._LOOPS, ADMITTED, intrinsics.jitted(loops._decide))
         monkeypatch.setattr(states, "_LAY", intrinsics.jitted(states._lay))
-        assert_same(create("sliding-log", QUOTA), traffic(QUOTA), ADMITTED)
+        assert_same(create("sliding-log", QUOTA).algorithm, traffic(QUOTA), ADMITTED)
     assert {path.stat().st_size > 200 for path in tmp_path.rglob("*.nbi")} == {True}
 
 
-def test_without_room_to_keep_code_it_is_run_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_that_cannot_be_stored_runs_nevertheless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError("no space left on device")
 
@@ -49,20 +47,20 @@ def test_without_room_to_keep_code_it_is_run_all_the_same(tmp_path: Path, monkey
     loop = intrinsics.jitted(loops._decide)
     monkeypatch.setattr(loop._cache, "save_overload", full)
     monkeypatch.setitem(loops._LOOPS, ADMITTED, loop)
-    assert_same(create("gcra", QUOTA), traffic(QUOTA), ADMITTED)
+    assert_same(create("gcra", QUOTA).algorithm, traffic(QUOTA), ADMITTED)
     loops._loop.cache_clear()
 
 
-class Heir(SlidingLog):
-    """Has its step from another file."""
+class Inherited(SlidingLog):
+    """A class whose step is in another file."""
 
 
 def test_code_depends_on_an_inherited_step() -> None:
-    _, text, _ = specialize._source(Heir, ("burst", "window"), "", True)
+    _, text, _ = specialize._source(Inherited, ("burst", "window"), "", True)
     assert Path(getfile(SlidingLog)).read_bytes() in text
 
 
-def test_code_depends_on_the_text_of_what_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = type(specialize.specialized(create("gcra", QUOTA), 1, True)).__name__
+def test_code_depends_on_the_source_of_the_compiled_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = type(specialize.specialized(create("gcra", QUOTA).algorithm, 1, True)).__name__
     monkeypatch.setattr(specialize, "_machinery", lambda: b"another text")
-    assert type(specialize.specialized(create("gcra", QUOTA), 1, True)).__name__ != before
+    assert type(specialize.specialized(create("gcra", QUOTA).algorithm, 1, True)).__name__ != before

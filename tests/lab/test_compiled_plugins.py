@@ -1,4 +1,4 @@
-"""Algorithms of one's own are compiled so that they decide as plain Python does, or left to plain Python."""
+"""Compiled replay of custom algorithms: the decisions of plain Python, or a reason to use it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from custom_algorithms import TOLL, written
 from engine_comparison import QUOTA, assert_same, quiet, traffic
 
 from ratelab import Algorithm, InputError
-from ratelab.algorithms import find
+from ratelab.algorithms import build_policy, find
 from ratelab.errors import SlowWarning
 from ratelab.lab import compiled
 from ratelab.lab.conformance import QUOTAS
-from ratelab.lab.decisions import ADMITTED, FIGURED, allocate_columns
-from ratelab.lab.replay import replay
+from ratelab.lab.decisions import ADMITTED, FIGURED
+from ratelab.lab.replay import allocate_columns, replay
 from ratelab.limiter import Decision
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fields", [ADMITTED, Decision._fields], ids=len)
-def test_a_copy_of_ours_decides_alike(kind: type[Algorithm], fields: Sequence[str], tmp_path: Path) -> None:
+def test_a_copy_of_a_built_in_decides_the_same(kind: type[Algorithm], fields: Sequence[str], tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(Path(getfile(kind)).read_text(encoding="utf-8"), encoding="utf-8")
     mine = find(f"{tmp_path / 'mine.py'}:{kind.__name__}")
     for quota in QUOTAS[:3]:
@@ -37,12 +37,12 @@ SLOW_START = (
 )
 
 
-def test_a_key_from_outside_starts_when_it_is_first_asked(tmp_path: Path) -> None:
+def test_a_key_of_a_custom_algorithm_starts_at_its_first_request(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SLOW_START)
     assert_same(find(f"{tmp_path / 'slow.py'}:Toll").from_quota(QUOTA), traffic(QUOTA, origin=10**18))
 
 
-def test_one_whose_states_differ_in_length_is_left_to_plain_python(tmp_path: Path) -> None:
+def test_states_of_different_lengths_are_left_to_plain_python(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(TOLL.replace("return [0]", "return [0] * (7 if now == 0 else 2)"))
     with pytest.raises(compiled.UnfitError, match="now more numbers, now fewer"):
         assert_same(find(f"{tmp_path / 'slow.py'}:Toll").from_quota(QUOTA), traffic(QUOTA))
@@ -58,7 +58,7 @@ CLOSED = (
 )
 
 
-def test_a_constant_outside_of_a_step_may_change(tmp_path: Path) -> None:
+def test_a_constant_outside_of_step_may_change(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(CONSTANT)
     kind = find(f"{tmp_path / 'mine.py'}:Toll")
     for second in (2, 3):
@@ -66,7 +66,7 @@ def test_a_constant_outside_of_a_step_may_change(tmp_path: Path) -> None:
         assert_same(kind.from_quota(QUOTA), traffic(QUOTA))
 
 
-def test_a_step_that_is_more_than_its_text_is_left_to_plain_python(tmp_path: Path) -> None:
+def test_a_step_with_a_closure_is_left_to_plain_python(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(CLOSED)
     with pytest.raises(compiled.UnfitError, match="its step is more than its text says"):
         assert_same(find(f"{tmp_path / 'mine.py'}:Toll").from_quota(QUOTA), traffic(QUOTA))
@@ -90,7 +90,7 @@ UNFIT = [
 
 
 @pytest.mark.parametrize(("right", "wrong", "reason"), UNFIT, ids=[wrong for _, wrong, _ in UNFIT])
-def test_what_machine_code_would_do_otherwise_is_left_to_plain_python(
+def test_a_step_that_cannot_be_compiled_is_left_to_plain_python(
     tmp_path: Path, right: str, wrong: str, reason: str
 ) -> None:
     algorithm = find(written(tmp_path, right, wrong)).from_quota(QUOTA)
@@ -100,11 +100,11 @@ def test_what_machine_code_would_do_otherwise_is_left_to_plain_python(
     assert "nopython" not in str(unfit.value)
 
 
-def test_a_step_that_fails_fails_as_in_plain_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_fails_raises_the_error_of_plain_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_REQUESTS", 0)
-    algorithm = find(written(tmp_path, "state[0] % 2", "state[1] % 2")).from_quota(QUOTA)
+    policy = build_policy(find(written(tmp_path, "state[0] % 2", "state[1] % 2")), QUOTA)
     with (
         pytest.raises(InputError, match="toll failed: IndexError"),
         pytest.warns(SlowWarning, match="its step failed in"),
     ):
-        replay(algorithm, traffic(QUOTA))
+        replay(policy, traffic(QUOTA))

@@ -1,4 +1,4 @@
-"""The sliding counter as an estimate: what is claimed of it, and on which traffic that holds."""
+"""Accuracy of the sliding counter's estimate, and the traffic on which a published claim about it holds."""
 
 from __future__ import annotations
 
@@ -14,36 +14,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_runs import Request, runs, traffic_of
 
-from ratelab import Quota
-from ratelab.algorithms import find
-from ratelab.lab.comparison import Comparison, compare
-from ratelab.lab.counter_estimate import CLAIMED_DIFFERENCE, CLAIMED_WRONG, Estimate, estimate
+from ratelab import Quota, create
+from ratelab.lab.comparison import Comparison, compare, with_accuracy
+from ratelab.lab.counter_estimate import CLAIMED_DIFFERENCE, CLAIMED_WRONG, estimate
 from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.traffic import Traffic
-from ratelab.lab.windows import Trailing
 
 CLAIM = sorted((SCENARIOS / "sliding-counter-claim").iterdir())
 quotas = st.sampled_from([Quota(1, 1, 1), Quota(1, 3, 4), Quota(1, 4, 1), Quota(2, 10**9, 5), Quota(2, 2**61 - 1, 2)])
 
 
-def estimated(traffic: Traffic, quota: Quota) -> Estimate:
-    return estimate(quota, traffic, Trailing(traffic, quota.window))
-
-
 @given(runs, quotas, st.sampled_from([0, 5, 10**18]))
-def test_an_estimate_is_what_counting_one_by_one_gives(run: list[Request], quota: Quota, origin: int) -> None:
+def test_the_estimate_equals_a_count_one_by_one(run: list[Request], quota: Quota, origin: int) -> None:
     drawn = traffic_of(run)
     traffic = Traffic(**{**vars(drawn), "origin": origin})
     asked = list(zip(traffic.clock_times.tolist(), traffic.costs.tolist(), traffic.request_keys.tolist(), strict=True))
     real, guessed = [], []
-    for number, (now, _, own) in enumerate(asked):
-        mine = [(at, cost) for at, cost, key in asked[: number + 1] if key == own]
+    for number, (now, _, key) in enumerate(asked):
+        past = [(at, cost) for at, cost, other in asked[: number + 1] if other == key]
         begin = now // quota.window * quota.window
         overlap = 1 - Fraction(now - begin, quota.window)
-        real.append(sum(cost for at, cost in mine if at + quota.window > now))
-        current = sum(cost for at, cost in mine if at >= begin)
-        guessed.append(current + overlap * sum(cost for at, cost in mine if begin - quota.window <= at < begin))
-    found = estimated(traffic, quota)
+        real.append(sum(cost for at, cost in past if at + quota.window > now))
+        current = sum(cost for at, cost in past if at >= begin)
+        guessed.append(current + overlap * sum(cost for at, cost in past if begin - quota.window <= at < begin))
+    found = estimate(quota, traffic)
     sides = [(truth > quota.burst, guess > quota.burst) for truth, guess in zip(real, guessed, strict=True)]
     assert (found.wrongly_allowed, found.wrongly_limited) == (sides.count((True, False)), sides.count((False, True)))
     apart = [float(abs(guess - truth) / truth) for truth, guess in zip(real, guessed, strict=True)]
@@ -61,11 +55,12 @@ def test_an_estimate_is_what_counting_one_by_one_gives(run: list[Request], quota
 @cache
 def run_of(stem: str) -> Comparison:
     scenario = load_scenario(str(CLAIM[0].parent / f"{stem}.yaml"))
-    return compare(scenario.quota, scenario.traffic, [*map(find, scenario.algorithms)], with_cards=True)
+    policies = [create(name, scenario.quota) for name in scenario.algorithms]
+    return with_accuracy(compare(policies, scenario.traffic))
 
 
-def wrong(stem: str) -> tuple[float, float]:
-    """Return the share of requests that the estimate puts on the wrong side, and that of decisions that differ."""
+def wrong_ratios(stem: str) -> tuple[float, float]:
+    """Return the ratio of requests on the wrong side of the estimate, and that of differing decisions."""
     run = run_of(stem)
     assert run.estimate is not None
     counter = run.results[-1]
@@ -74,9 +69,9 @@ def wrong(stem: str) -> tuple[float, float]:
     return run.estimate.wrong_ratio, (counter.over_admitted + counter.over_denied) / counter.offered
 
 
-def test_the_claim_holds_on_an_even_flow_nearly_all_of_it_far_below_the_limit() -> None:
+def test_the_claim_holds_on_even_traffic_mostly_far_below_the_limit() -> None:
     scenario = load_scenario(str(CLAIM[0].parent / "mostly-quiet.yaml"))
-    found = estimated(scenario.traffic, scenario.quota)
+    found = estimate(scenario.quota, scenario.traffic)
     assert len(scenario.traffic.names) == 270
     assert len(scenario.traffic) == pytest.approx(400_000, rel=0.01)
     assert found.wrong_ratio == pytest.approx(CLAIMED_WRONG, rel=0.5)
@@ -85,18 +80,18 @@ def test_the_claim_holds_on_an_even_flow_nearly_all_of_it_far_below_the_limit() 
 
 
 def test_the_claim_is_off_by_orders_of_magnitude_near_the_limit() -> None:
-    assert wrong("half-the-limit") == (0, 0)
-    assert wrong("near-the-limit")[0] > 1000 * CLAIMED_WRONG
-    assert wrong("at-the-limit")[0] > wrong("near-the-limit")[0]
+    assert wrong_ratios("half-the-limit") == (0, 0)
+    assert wrong_ratios("near-the-limit")[0] > 1000 * CLAIMED_WRONG
+    assert wrong_ratios("at-the-limit")[0] > wrong_ratios("near-the-limit")[0]
 
 
-def test_far_above_the_limit_the_estimate_is_right_and_two_decisions_in_five_differ() -> None:
-    by_estimate, by_limiter = wrong("far-above")
+def test_far_above_the_limit_the_estimate_is_right_but_decisions_differ() -> None:
+    by_estimate, by_limiter = wrong_ratios("far-above")
     assert by_estimate == 0
     assert by_limiter == pytest.approx(0.4, abs=0.02)
 
 
-def test_bursts_are_limited_though_nobody_ever_exceeds_the_limit() -> None:
+def test_bursts_are_limited_although_no_key_exceeds_the_limit() -> None:
     run = run_of("bursts")
     assert run.estimate is not None
     assert (run.estimate.keys_above, run.estimate.keys_blamed) == (0, len(run.traffic.names))
@@ -105,12 +100,12 @@ def test_bursts_are_limited_though_nobody_ever_exceeds_the_limit() -> None:
 
 
 @pytest.mark.parametrize("path", CLAIM, ids=lambda path: path.stem)
-def test_every_scenario_of_the_claim_is_told_of(path: Path) -> None:
+def test_every_scenario_of_the_claim_is_tested(path: Path) -> None:
     assert path.stem in re.findall(r'"([a-z-]+)(?:\.yaml)?"', Path(__file__).read_text(encoding="utf-8"))
     assert load_scenario(str(path)).name == path.stem
 
 
-def test_the_table_and_the_json_tell_the_estimate_beside_the_claim() -> None:
+def test_table_and_json_compare_the_estimate_with_the_claim() -> None:
     text = " ".join(shown("simulate", CLAIM[0], "--accuracy").split())
     assert "off by 2.9 % on average, and on the wrong side of the limit with 2,438 of 20,005 requests (12 %)." in text
     assert "Cloudflare's analysis of 2017 found 6 % and 0.003 %: https://blog.cloudflare.com/counting-" in text

@@ -1,8 +1,9 @@
-"""Metrics: each figure equals what a slow and obvious count of the same run gives."""
+"""Metrics: each figure equals a slow and obvious count of the same run."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import fields, replace
 from fractions import Fraction
 from itertools import pairwise
 from statistics import fmean, pstdev
@@ -14,9 +15,8 @@ from random_runs import (
     SECOND,
     Request,
     departed,
-    exact_in,
     integers,
-    made_in,
+    outcomes_of,
     quotas,
     rows_of,
     runs,
@@ -25,25 +25,26 @@ from random_runs import (
 )
 
 from ratelab import Quota, create
-from ratelab.algorithms import COMPARED, find
+from ratelab.algorithms import COMPARED
 from ratelab.lab.comparison import compare
 from ratelab.lab.metrics import Result, burstiness, fairness, measure
 from ratelab.lab.traffic import Traffic
 
 
 def measured(run: list[Request], quota: Quota) -> Result:
-    return measure(create("token-bucket", quota), quota, traffic_of(run), made_in(run), exact_in(run))
+    outcome, exact = outcomes_of(run, quota)
+    return measure(outcome, exact)
 
 
-# --- the slow and obvious
+# --- random runs
 
 
-def variation_counted(left: list[int]) -> float | None:
-    gaps = [Fraction(later - at) for at, later in pairwise(sorted(left))]
+def count_variation(departures: list[int]) -> float | None:
+    gaps = [Fraction(later - at) for at, later in pairwise(sorted(departures))]
     return pstdev(gaps) / fmean(gaps) if len(gaps) > 1 and any(gaps) else None
 
 
-def fairness_counted(run: list[Request]) -> float | None:
+def count_fairness(run: list[Request]) -> float | None:
     sent = {client: [request.allowed for request in run if request.client == client] for client in range(4)}
     shares = [Fraction(sum(allowed), len(allowed)) for allowed in sent.values() if allowed]
     squares = sum(share**2 for share in shares)
@@ -51,7 +52,7 @@ def fairness_counted(run: list[Request]) -> float | None:
 
 
 @given(runs, quotas)
-def test_counts_are_what_counting_gives(run: list[Request], quota: Quota) -> None:
+def test_requests_are_counted_by_outcome(run: list[Request], quota: Quota) -> None:
     result, total, admitted = measured(run, quota), len(run), sum(request.allowed for request in run)
     assert (result.offered, result.admitted, result.denied) == (total, admitted, total - admitted)
     assert result.delayed == sum(request.allowed and request.delay > 0 for request in run)
@@ -61,19 +62,19 @@ def test_counts_are_what_counting_gives(run: list[Request], quota: Quota) -> Non
 
 
 @given(runs, quotas)
-def test_clients_are_counted_one_by_one(run: list[Request], quota: Quota) -> None:
+def test_requests_are_counted_by_client(run: list[Request], quota: Quota) -> None:
     result = measured(run, quota)
     offered = [sum(request.client == client for request in run) for client in range(4)]
     admitted = [sum(request.client == client and request.allowed for request in run) for client in range(4)]
     assert (result.client_offered.tolist(), result.client_admitted.tolist()) == (offered, admitted)
-    denied = sum(one < many for one, many in zip(admitted, offered, strict=True))
+    denied = sum(passed < sent for passed, sent in zip(admitted, offered, strict=True))
     senders = sum(map(bool, offered))
     assert (result.clients, result.clients_denied) == (senders, denied)
     assert result.clients_denied_ratio == (round(denied / senders, 6) if senders else 0)
 
 
 @given(runs, quotas)
-def test_delays_are_taken_over_the_admitted(run: list[Request], quota: Quota) -> None:
+def test_delays_are_averaged_over_admitted_requests(run: list[Request], quota: Quota) -> None:
     result, delays = measured(run, quota), [request.delay for request in run if request.allowed] or [0]
     assert result.mean_delay == pytest.approx(sum(delays) / len(delays) / SECOND, abs=6e-7)
     assert result.max_delay == pytest.approx(max(delays) / SECOND, abs=6e-7)
@@ -86,18 +87,18 @@ def test_the_peak_is_the_fullest_window_of_one_key(run: list[Request], quota: Qu
 
 
 @given(runs, quotas)
-def test_burstiness_is_the_spread_of_the_gaps_over_their_mean(run: list[Request], quota: Quota) -> None:
-    counted = variation_counted([at for at, _, _ in departed(run)])
+def test_burstiness_is_the_deviation_of_gaps_over_their_mean(run: list[Request], quota: Quota) -> None:
+    counted = count_variation([at for at, _, _ in departed(run)])
     assert measured(run, quota).burstiness == (counted if counted is None else pytest.approx(counted, abs=6e-5))
 
 
 @given(runs, quotas)
-def test_fairness_is_jains_index_of_the_shares(run: list[Request], quota: Quota) -> None:
-    counted = fairness_counted(run)
+def test_fairness_is_jains_index_of_admitted_shares(run: list[Request], quota: Quota) -> None:
+    counted = count_fairness(run)
     assert measured(run, quota).fairness == (counted if counted is None else pytest.approx(counted, abs=6e-5))
 
 
-# --- by hand
+# --- burstiness and fairness of given values
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_fairness_is_jains_index_of_the_shares(run: list[Request], quota: Quota)
         ([0, 1, 4], 0.5),
     ],
 )
-def test_burstiness_by_hand(times: list[int], expected: float | None) -> None:
+def test_burstiness_of_given_departures(times: list[int], expected: float | None) -> None:
     assert burstiness(rows_of([(time, 1, 0) for time in times])) == expected
 
 
@@ -128,61 +129,85 @@ def test_burstiness_by_hand(times: list[int], expected: float | None) -> None:
         ([2, 2], [2, 1], 0.9),
     ],
 )
-def test_fairness_by_hand(offered: list[int], admitted: list[int], expected: float | None) -> None:
+def test_fairness_of_given_counts(offered: list[int], admitted: list[int], expected: float | None) -> None:
     assert fairness(integers(offered), integers(admitted)) == expected
 
 
-def test_what_poisson_arrivals_leave_behind_has_a_burstiness_of_one() -> None:
+def test_poisson_departures_have_a_burstiness_of_one() -> None:
     gaps = np.random.PCG64(1).random_raw(20_000) / 2.0**64
     times = np.cumsum(-np.log(1 - gaps) * SECOND).astype(np.int64)
     assert burstiness(rows_of([(time, 1, 0) for time in times.tolist()])) == pytest.approx(1, abs=0.03)
 
 
-# --- a run through real algorithms
+# --- runs through real algorithms
 
 
 def run_through(quota: Quota, times: list[int]) -> dict[str, Result]:
-    one = integers([0] * len(times))
-    traffic = Traffic(integers(times), one, one + 1, ("alice",), integers([0]), times[-1] + 1 if times else 1)
-    return {result.algorithm: result for result in compare(quota, traffic, [find(name) for name in COMPARED]).results}
+    zeros = integers([0] * len(times))
+    traffic = Traffic(integers(times), zeros, zeros + 1, ("alice",), integers([0]), times[-1] + 1 if times else 1)
+    comparison = compare([create(name, quota) for name in COMPARED], traffic)
+    return {result.algorithm: result for result in comparison.results}
 
 
-def test_ten_at_once_by_hand() -> None:
+def test_figures_of_ten_requests_at_once() -> None:
     results = run_through(Quota.parse("2/s", burst=5), [SECOND] * 10)
-    told = {
-        name: (one.admitted, one.delayed, one.mean_delay, one.max_delay, one.peak_in_window, one.burstiness)
-        for name, one in results.items()
+    figures = {
+        name: (
+            result.admitted,
+            result.delayed,
+            result.mean_delay,
+            result.max_delay,
+            result.peak_in_window,
+            result.burstiness,
+        )
+        for name, result in results.items()
     }
-    assert told.pop("leaky-bucket") == (5, 4, 1.0, 2.0, 5, 0.0)
-    assert set(told.values()) == {(5, 0, 0.0, 0.0, 5, None)}
+    assert figures.pop("leaky-bucket") == (5, 4, 1.0, 2.0, 5, 0.0)
+    assert set(figures.values()) == {(5, 0, 0.0, 0.0, 5, None)}
 
 
-def test_a_boundary_by_hand() -> None:
+def test_figures_of_two_bursts_around_a_boundary() -> None:
     results = run_through(Quota.parse("2/s", burst=5), [2_400_000_000] * 5 + [2_500_000_000] * 5)
-    told = {name: (one.overshoot, one.over_admitted, one.over_denied) for name, one in results.items()}
-    assert told.pop("fixed-window") == (2.0, 5, 0)
-    assert set(told.values()) == {(1.0, 0, 0)}
+    figures = {name: (result.overshoot, result.over_admitted, result.over_denied) for name, result in results.items()}
+    assert figures.pop("fixed-window") == (2.0, 5, 0)
+    assert set(figures.values()) == {(1.0, 0, 0)}
 
 
-def test_nothing_sent_is_nothing_to_measure() -> None:
+def test_figures_without_requests_are_zero_or_none() -> None:
     for result in run_through(Quota.parse("2/s", burst=5), []).values():
         assert (result.offered, result.peak_in_window, result.overshoot, result.admit_ratio) == (0, 0, 0, 0)
         assert (result.burstiness, result.fairness, result.clients_denied_ratio) == (None, None, 0)
 
 
-def test_one_request_is_admitted_by_all() -> None:
+def test_every_algorithm_admits_a_single_request() -> None:
     for result in run_through(Quota.parse("2/s", burst=5), [0]).values():
         assert (result.admitted, result.peak_in_window, result.fairness, result.burstiness) == (1, 1, 1, None)
 
 
-def test_a_log_that_could_not_be_held_leaves_its_comparison_out() -> None:
-    quota = Quota.parse("1000/s", burst=2_000_000)
+def test_without_an_exact_log_its_figures_are_none() -> None:
     traffic = Traffic(integers([0]), integers([0]), integers([1]), ("a",), integers([0]), SECOND)
-    (result,) = compare(quota, traffic, [find("gcra")]).results
+    (result,) = compare([create("gcra", "1000/s", burst=2_000_000)], traffic).results
     assert (result.over_admitted, result.over_denied) == (None, None)
     assert math.isclose(result.overshoot, 0, abs_tol=1e-4)
 
 
-def test_state_is_eight_bytes_a_number() -> None:
+@given(runs, quotas)
+def test_figures_by_decision_need_a_reference_for_the_same_traffic(run: list[Request], quota: Quota) -> None:
+    outcome, exact = outcomes_of(run, quota)
+    same, other = measure(outcome, exact), measure(outcome, replace(exact, traffic=traffic_of(run)))
+    assert (other.over_admitted, other.over_denied) == (None, None)
+    assert None not in (same.over_admitted, same.over_denied)
+    for figure in {field.name for field in fields(Result)} - {"over_admitted", "over_denied"}:
+        assert np.array_equal(getattr(other, figure), getattr(same, figure)), figure
+
+
+def test_the_overshoot_is_that_of_the_references_quota() -> None:
+    run = [Request(0, 0, 1, True, 0, True)] * 6
+    outcome, _ = outcomes_of(run, Quota(2, SECOND, 6))
+    _, exact = outcomes_of(run, Quota(2, SECOND, 3))
+    assert (measure(outcome, None).overshoot, measure(outcome, exact).overshoot) == (1, 2)
+
+
+def test_each_integer_of_a_state_takes_eight_bytes() -> None:
     results = run_through(Quota.parse("2/s", burst=5), [0])
-    assert [one.state_bytes_per_key for one in results.values()] == [16, 16, 16, 72, 24]
+    assert [result.state_bytes_per_key for result in results.values()] == [16, 16, 16, 72, 24]

@@ -1,4 +1,4 @@
-"""Traffic longer than memory: the same figures in whatever parts it is looked at, and little memory."""
+"""Traffic larger than memory: the same figures for batches of any size, and bounded memory."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from mutate import rewritten
 from ratelab.algorithms import COMPARED, find
 from ratelab.lab import counter_estimate, spill, windows
 from ratelab.lab.spill import Gathering
-from ratelab.lab.sweep import built, quotas, sweep
+from ratelab.lab.sweep import build_policies, quotas, sweep
 from ratelab.lab.traces import TraceOptions, read_trace, reader
 
 SIZES = (1, 7, 1000)
 
 
-def parted(patch: pytest.MonkeyPatch, size: int, in_memory: bool = False) -> None:
-    """Look at so many requests at a time, and sort so many in memory."""
+def set_batch_size(patch: pytest.MonkeyPatch, size: int, in_memory: bool = False) -> None:
+    """Set the batch size, and the number of requests that are sorted in memory."""
     patch.setattr("ratelab.lab.traffic.BATCH_REQUESTS", size)
     patch.setattr("ratelab.lab.windows.TURN", size)
     patch.setattr("ratelab.lab.spill.IN_MEMORY", 10**9 if in_memory else size)
 
 
 def written(folder: Path, form: str) -> Path:
-    """Write requests that are a few places out of order, in whole seconds or exactly; some seconds hold many."""
+    """Write requests slightly out of order, several in some seconds; `form` ends each time."""
     random = np.random.default_rng(5)
     times = np.cumsum(random.choice([0, 0, 0, 0, 0, 0, 1, 9], 80)) + random.choice([0, 0, 0, -3, 40], 80)
     who, costs = random.integers(0, 6, 80) ** 2 // 9, random.choice([1, 1, 2, 5], 80)
@@ -49,39 +49,40 @@ ARGUMENTS = (*QUOTA, "--accuracy", "--equalise", "peak", "-a", "leaky-bucket", "
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("form", "in_memory"), [("", False), (".5", True)], ids=["seconds on disk", "exact in memory"])
-def test_figures_are_the_same_in_parts_of_any_size(
+def test_figures_are_the_same_for_batches_of_any_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, in_memory: bool
 ) -> None:
     path = written(tmp_path, form)
     expected = told("replay", path, *ARGUMENTS)
     assert expected["reordered"] > 5
     for size in SIZES:
-        parted(monkeypatch, size, in_memory)
+        set_batch_size(monkeypatch, size, in_memory)
         assert told("replay", path, *ARGUMENTS) == expected
 
 
-def test_machine_code_carries_states_from_part_to_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_code_keeps_states_from_batch_to_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path, "")
     expected = told("replay", path, *ARGUMENTS)
     monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_REQUESTS", 0)
     monkeypatch.setattr("ratelab.lab.partition.LARGEST_TABLE", 20)
-    parted(monkeypatch, 7)
+    set_batch_size(monkeypatch, 7)
     assert told("replay", path, *ARGUMENTS) == expected
 
 
-def test_a_sweep_is_the_same_in_parts_with_any_number_of_workers(
+def test_a_sweep_is_the_same_in_batches_with_any_number_of_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, tried = str(written(tmp_path, "")), built([find(name) for name in COMPARED], quotas("2/10s,1/s", "1,6", 2))
-    expected = sweep(tried, read_trace(path).traffic)
-    parted(monkeypatch, 7)
+    path = str(written(tmp_path, ""))
+    policies = build_policies([find(name) for name in COMPARED], quotas("2/10s,1/s", "1,6", 2))
+    expected = sweep(policies, read_trace(path).traffic)
+    set_batch_size(monkeypatch, 7)
     traffic = read_trace(path).traffic
-    assert [sweep(tried, traffic, workers=workers) for workers in (1, 4)] == [expected] * 2
+    assert [sweep(policies, traffic, workers=workers) for workers in (1, 4)] == [expected] * 2
 
 
 @settings(max_examples=60)
 @given(st.lists(st.integers(0, 4), max_size=40), st.integers(1, 9))
-def test_what_is_sorted_on_disk_is_sorted_stably(times: list[int], held: int) -> None:
+def test_sorting_on_disk_is_stable(times: list[int], held: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ratelab.lab.spill.IN_MEMORY", held)
         assert in_order(times) == sorted((time, place) for place, time in enumerate(times))
@@ -112,51 +113,52 @@ MUTANTS = {
 
 
 @pytest.mark.parametrize("mutant", MUTANTS.values(), ids=MUTANTS.keys())
-def test_a_mistake_in_the_parts_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutant: Any) -> None:
+def test_a_mistake_at_the_edges_of_batches_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutant: Any
+) -> None:
     place, name, right, wrong = mutant
     path, ties = written(tmp_path, ""), [0, 1, 1, 0, 1, 0, 1, 1, 0] * 2
     expected = [invoke("replay", path, *ARGUMENTS).output, times_in(path), in_order(ties)]
     monkeypatch.setattr(place, name, rewritten(getattr(place, name), right, wrong))
-    parted(monkeypatch, 7)
+    set_batch_size(monkeypatch, 7)
     monkeypatch.setattr("ratelab.lab.spill.IN_MEMORY", 3)
     agree = [invoke("replay", path, *ARGUMENTS).output, times_in(path), in_order(ties)] == expected
     assert not agree
 
 
-# --- room
+# --- disk and memory
 
 
-def test_a_disk_without_room_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(**_: object) -> None:
         raise OSError(ENOSPC, "No space left on device")
 
-    parted(monkeypatch, 7)
+    set_batch_size(monkeypatch, 7)
     monkeypatch.setattr("ratelab.lab.spill.TemporaryFile", full)
-    told = refused("replay", written(tmp_path, ""), "--rate", "1/s")
-    assert "(No space left on device): name a folder with more room by TMPDIR" in told
+    message = refused("replay", written(tmp_path, ""), "--rate", "1/s")
+    assert "(No space left on device): name a folder with more room by TMPDIR" in message
 
 
-def test_a_folder_that_is_asked_for_is_not_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parted(monkeypatch, 7)
+def test_a_missing_temporary_folder_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_batch_size(monkeypatch, 7)
     path = written(tmp_path, "")
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
-    told = refused("replay", path, "--rate", "1/s")
-    assert f"kept in {tmp_path / 'none'} meanwhile, which fails (No such file or directory)" in told
+    message = refused("replay", path, "--rate", "1/s")
+    assert f"kept in {tmp_path / 'none'} meanwhile, which fails (No such file or directory)" in message
 
 
 REQUESTS = 1_000_000
 LIMITED = f"""
 import resource, sys
 import numpy as np
-from ratelab.algorithms import find
+from ratelab.algorithms import create
 from ratelab.lab import replay, spill, traffic, windows
 from ratelab.lab.comparison import compare
 from ratelab.lab.spill import Gathering
 from ratelab.lab.traffic import LongTraffic, from_rows
-from ratelab.quota import Quota
 
 spill.IN_MEMORY, traffic.BATCH_REQUESTS, windows.TURN, replay.MIN_COMPILED_REQUESTS = 100_000, 50_000, 50_000, 0
-kinds = [find("leaky-bucket"), find("token-bucket")]
+policies = [create("leaky-bucket", "5/s", 5), create("token-bucket", "5/s", 5)]
 
 def run(requests):
     gathered, random = Gathering(), np.random.default_rng(1)
@@ -166,7 +168,7 @@ def run(requests):
     rows, keys = gathered.in_order(), np.arange(1000)
     names, duration = tuple(map(str, keys.tolist())), requests * 100_000 + 10**9
     made = (from_rows if requests <= 100_000 else LongTraffic)(rows, names, keys, duration, 0, *MORE[requests])
-    return compare(Quota.parse("5/s", 5), made, kinds)
+    return compare(policies, made)
 
 MORE = {{100_000: (), {REQUESTS}: (1,)}}  # the largest cost
 run(100_000)
@@ -179,7 +181,7 @@ run({REQUESTS}).traffic.whole()
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
-def test_long_traffic_is_replayed_in_less_memory_than_its_columns_take() -> None:
+def test_long_traffic_takes_less_memory_than_its_columns() -> None:
     done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == str([REQUESTS] * 2), done.stderr
-    assert "MemoryError" in done.stderr  # which all of it at once does not fit in
+    assert "MemoryError" in done.stderr  # all of it at once does not fit

@@ -1,4 +1,4 @@
-"""What machine code reckons otherwise than a step says comes to the same, or is noticed."""
+"""Compiled arithmetic and optimized steps: the results of plain Python, or an error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ratelab.lab.compiled import intrinsics, optimize, overflow_checks
 QUOTA = Quota.parse("7/13s", 10)
 
 
-def reckon(operation: int, a: int, b: int) -> int:
+def compute(operation: int, a: int, b: int) -> int:
     if operation == 0:
         return overflow_checks.plus(a, b)
     if operation == 1:
@@ -38,24 +38,24 @@ def magnitude(a: int, _: int) -> int:
     return abs(a)
 
 
-reckoned: Any = numba.njit(reckon)
+computed: Any = numba.njit(compute)
 numbers = st.integers(-(2**63), 2**63 - 1) | st.integers(-4, 4) | st.sampled_from([2**32, 3037000500, -(2**31)])
 
 
 @given(a=numbers, b=numbers)
 @example(a=-(2**63), b=-1)
 @example(a=1, b=0)
-def test_an_operation_gives_what_python_gives_or_raises(a: int, b: int) -> None:
+def test_an_operation_returns_the_result_of_python_or_raises(a: int, b: int) -> None:
     for number, operation in enumerate((add, sub, mul, floordiv, mod, magnitude)):
         try:
             expected = operation(a, b)
         except ZeroDivisionError:
             expected = 2**63
         if abs(expected) < 0.999 * 2**63:
-            assert reckoned(number, a, b) == expected
+            assert computed(number, a, b) == expected
         elif not -(2**63) <= expected < 2**63:
             with pytest.raises((OverflowError, ZeroDivisionError)):
-                reckoned(number, a, b)
+                computed(number, a, b)
 
 
 @numba.njit
@@ -75,34 +75,34 @@ positive = st.integers(1, 2**63 - 1) | st.integers(1, 9) | st.integers(0, 62).ma
 @given(number=whole, divisor=positive, near=st.integers(-1, 1))
 def test_a_product_with_the_reciprocal_is_the_quotient(number: int, divisor: int, near: int) -> None:
     reciprocal = optimize.reciprocal(divisor)
-    for one in (number, number // divisor * divisor + near):
-        if -(2**63) <= one < 2**63:
-            assert divided(one, reciprocal) == one // divisor
-        if 0 <= one < 2**63 - divisor:
-            assert divided_up(one, reciprocal) == -(-one // divisor)
+    for dividend in (number, number // divisor * divisor + near):
+        if -(2**63) <= dividend < 2**63:
+            assert divided(dividend, reciprocal) == dividend // divisor
+        if 0 <= dividend < 2**63 - divisor:
+            assert divided_up(dividend, reciprocal) == -(-dividend // divisor)
 
 
 @pytest.mark.parametrize(
     ("name", "divisors"), [("fixed-window", {"window"}), ("leaky-bucket", {"limit", "period"}), ("sliding-log", set())]
 )
-def test_divisions_by_the_quota_are_such_products(name: str, divisors: set[str]) -> None:
+def test_divisions_by_fields_are_replaced_by_products(name: str, divisors: set[str]) -> None:
     _, found = optimize.shortened(find(name).step, ())
     assert {*found} == divisors
 
 
 @pytest.mark.parametrize("name", ["token-bucket", "leaky-bucket", "sliding-log"])
-def test_a_replay_does_not_look_whether_the_time_fell(name: str) -> None:
+def test_a_replay_does_not_check_whether_the_time_decreased(name: str) -> None:
     as_written, shortened = find(name).step, optimize.shortened(find(name).step, ())[0]
     assert (corrected(as_written), corrected(shortened)) == (1, 0)
 
 
 def corrected(step: Callable[..., Any]) -> int:
-    """Return how often a step gives `now` another value."""
+    """Return the number of assignments to `now` in a step."""
     return sum((line.opname, line.argval) == ("STORE_FAST", "now") for line in dis.get_instructions(step))
 
 
 class Watched(list[int]):
-    """A state that notes how far it is changed, and has no place counted from its end."""
+    """A state that records its last changed position, and rejects negative ones."""
 
     farthest = 0
 
@@ -117,27 +117,27 @@ class Watched(list[int]):
 
 
 @given(costs=st.lists(st.integers(0, QUOTA.burst + 1), max_size=20), every=st.sampled_from([0, 1, 5]))
-def test_no_place_is_counted_from_the_end_and_a_log_is_used_as_far_as_it_says(costs: list[int], every: int) -> None:
+def test_no_position_is_negative_and_a_long_state_is_used_up_to_reached(costs: list[int], every: int) -> None:
     for kind in ALGORITHMS.values():
         algorithm = kind.from_quota(QUOTA)
         state = Watched(algorithm.start(0))
         for now, cost in enumerate(costs):
             algorithm.step(state, now * every * QUOTA.window // 5, cost)
-        if isinstance(algorithm, SlidingLog):
-            assert state.farthest < algorithm.reached(sum(costs))
+        if kind in optimize.LONG_STATES:
+            assert state.farthest < optimize.LONG_STATES[kind].reached(sum(costs))
 
 
 @given(costs=st.lists(st.integers(0, QUOTA.burst + 1), max_size=20))
-def test_what_only_tells_more_decides_nothing(costs: list[int]) -> None:
+def test_unread_positions_do_not_change_admissions_or_delays(costs: list[int]) -> None:
     algorithm = SlidingLog.from_quota(QUOTA)
-    state, forgetful = algorithm.start(0), algorithm.start(0)
+    state, reset = algorithm.start(0), algorithm.start(0)
     for now, cost in enumerate(costs):
-        for place in SlidingLog.only_tells:
-            forgetful[place] = 0
-        one, other = (algorithm.step(each, now * QUOTA.window // 5, cost) for each in (state, forgetful))
-        assert (one[0], one[4]) == (other[0], other[4])
+        for place in optimize.LONG_STATES[SlidingLog].unread:
+            reset[place] = 0
+        row, other = (algorithm.step(each, now * QUOTA.window // 5, cost) for each in (state, reset))
+        assert (row[0], row[4]) == (other[0], other[4])
 
 
-def test_nor_is_it_kept_where_nobody_asks() -> None:
+def test_unread_positions_are_not_written() -> None:
     kept, unkept = (dis.Bytecode(optimize.shortened(SlidingLog.step, places)[0]).dis() for places in [(), (2,)])
     assert (kept.count("STORE_SUBSCR"), unkept.count("STORE_SUBSCR")) == (5, 4)

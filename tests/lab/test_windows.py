@@ -1,4 +1,4 @@
-"""Windows: the fullest one, and what stands before each request, are what counting one by one finds."""
+"""Windows: the fullest one, and the cost before each request, equal counts one by one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from random_runs import SECOND, Request, departed, made_in, rows_of, runs, traffic_of, windows_counted
+from random_runs import SECOND, Request, departed, rows_of, runs, traffic_of, windows_counted
 
 from ratelab.lab.spill import Integers
 from ratelab.lab.windows import Trailing, Window, fullest_window
@@ -17,7 +17,7 @@ lengths = st.integers(1, 20) | st.sampled_from([SECOND, 2**62])
 
 
 @given(runs, lengths, st.integers(0, 2**62))
-def test_a_window_may_be_of_any_length_at_any_time(run: list[Request], length: int, begin: int) -> None:
+def test_the_fullest_window_has_any_length_at_any_time(run: list[Request], length: int, begin: int) -> None:
     left = [(at + begin, cost, key) for at, cost, key in departed(run)]
     counted = windows_counted(left, length)
     most = max(counted.values(), default=0)
@@ -29,20 +29,20 @@ def test_a_window_may_be_of_any_length_at_any_time(run: list[Request], length: i
     ("length", "expected"),
     [(1, (4, 10, 0)), (10, (4, 10, 0)), (11, (6, 10, 0)), (20, (6, 10, 0)), (21, (7, 0, 0)), (2**62, (7, 0, 0))],
 )
-def test_a_window_does_not_hold_its_own_end(length: int, expected: tuple[int, int, int]) -> None:
+def test_a_window_does_not_contain_its_end(length: int, expected: tuple[int, int, int]) -> None:
     left = [(0, 1, 0), (10, 3, 0), (10, 1, 0), (20, 2, 0), (20, 4, 1)]
     assert fullest_window(rows_of(left), 3, length) == expected
 
 
 @given(runs, lengths)
-def test_before_each_request_stands_what_its_key_had_counted_within_the_window(run: list[Request], length: int) -> None:
-    traffic, allowed = traffic_of(run), made_in(run)["allowed"]
+def test_the_trailing_cost_is_that_of_the_same_key_in_the_window(run: list[Request], length: int) -> None:
+    traffic, allowed = traffic_of(run), np.array([request.allowed for request in run], np.bool_)
     asked = list(zip(traffic.times.tolist(), traffic.costs.tolist(), traffic.request_keys.tolist(), strict=True))
 
     def before(number: int, counted: list[bool]) -> int:
         now, _, key = asked[number]
         earlier = zip(asked[:number], counted, strict=False)
-        return sum(cost for (at, cost, own), yes in earlier if yes and own == key and at + length > now)
+        return sum(cost for (at, cost, other), counts in earlier if counts and other == key and at + length > now)
 
     for mask in (allowed, np.ones(len(run), np.bool_)):
         expected = [before(number, mask.tolist()) for number in range(len(run))]
@@ -51,4 +51,4 @@ def test_before_each_request_stands_what_its_key_had_counted_within_the_window(r
 
 
 def costs_of(found: Iterator[tuple[slice, Integers]]) -> list[int]:
-    return [cost for _, some in found for cost in some.tolist()]
+    return [cost for _, costs in found for cost in costs.tolist()]

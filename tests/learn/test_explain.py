@@ -10,7 +10,7 @@ import pytest
 from cli_runner import PLAIN, refused, shown
 from custom_algorithms import written
 
-from ratelab import ALGORITHMS, Quota
+from ratelab import ALGORITHMS, Quota, traits_of
 from ratelab.learn.explain import count_greedy_admissions
 from ratelab.learn.questions import ADVICE
 from ratelab.learn.source import teaching_source
@@ -107,7 +107,8 @@ def test_a_greedy_client_gets_the_bound_or_the_explanation_states_less() -> None
     kinds = {name: ALGORITHMS[name] for name in BUILT_IN}
     for quota in [Quota.parse(*one) for one in (("2/s", 5), ("100/min", 20), ("7/13s", 7), ("1/day", 1))]:
         admitted = {name: count_greedy_admissions(kind.from_quota(quota), quota) for name, kind in kinds.items()}
-        bounds = {name: kind.at_most[0] * quota.burst + kind.at_most[1] for name, kind in kinds.items()}  # type: ignore[attr-defined]
+        promises = {name: traits_of(kind).at_most or (0, 0) for name, kind in kinds.items()}
+        bounds = {name: factor * quota.burst + extra for name, (factor, extra) in promises.items()}
         assert admitted == {**bounds, "leaky-bucket": quota.burst}, quota
     assert "6 where the quota grants 5; a greedy client gets 5 with requests" in " ".join(
         shown("explain", "leaky-bucket").split()

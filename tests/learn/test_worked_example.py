@@ -83,7 +83,7 @@ SHAPES = {
     ),
     "a loop": ("allowed = ", "while cost > 3: cost -= 1\n        allowed = cost and ", "cost = 4 - 1 = 3"),
     "a state without names": (
-        '    remembers: ClassVar[tuple[str, ...]] = ("requests",)\n',
+        '    traits: ClassVar[Traits] = Traits(state=("requests",), at_most=(7, 0))\n',
         "",
         "allowed = 5 % 2 == 1: yes",
     ),

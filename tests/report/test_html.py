@@ -1,4 +1,4 @@
-"""The page of a run: everything in one file, for everybody, whatever the clients are called."""
+"""HTML pages of runs: self-contained, accessible, and safe for any client name."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from cli_runner import BURST, SCENARIOS, refused, shown
 from PIL import Image
 
 import ratelab
-from ratelab.algorithms import COMPARED, find
-from ratelab.lab.comparison import compare
+from ratelab.algorithms import COMPARED, create
+from ratelab.lab.comparison import compare, with_accuracy
 from ratelab.lab.scenarios import load_scenario
 from ratelab.report.charts import draw
 from ratelab.report.charts.style import THEMES
@@ -39,7 +39,7 @@ MADE = Made("ratelab simulate odd.yaml --html odd.html", "1.2.3")
 
 
 class Elements(HTMLParser):
-    """The elements of a page, in their order, with their attributes and the text directly in each."""
+    """The elements of a page in order, with their attributes and the text directly in each."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -69,12 +69,13 @@ def paper_of(image: Image.Image) -> str:
 
 def run_of(path: Path) -> Run:
     scenario = load_scenario(str(path))
-    comparison = compare(scenario.quota, scenario.traffic, [*map(find, COMPARED)], with_cards=True)
+    policies = [create(name, scenario.quota) for name in COMPARED]
+    comparison = with_accuracy(compare(policies, scenario.traffic))
     return Run(comparison, {"scenario": scenario.name}, scenario.name, scenario=scenario)
 
 
 def bursts(folder: Path, sizes: dict[str, int]) -> Path:
-    """Write a scenario in which each client sends so many requests at once."""
+    """Write a scenario in which each client sends this number of requests at once."""
     clients = "".join(
         f"  - name: {json.dumps(name)}\n    traffic: [{{pattern: burst, at: 1s, size: {size}}}]\n"
         for name, size in sizes.items()
@@ -86,7 +87,7 @@ def bursts(folder: Path, sizes: dict[str, int]) -> Path:
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write the page of a run whose clients have odd names, each of them busier than the one before."""
+    """Write the page of a run whose clients have hostile names, each with more requests than the one before."""
     folder = tmp_path_factory.mktemp("odd")
     run = run_of(bursts(folder, {name: size for size, name in enumerate(HOSTILE, 8)}))
     (folder / "odd.html").write_text(render_page(run, [], MADE), encoding="utf-8")
@@ -95,9 +96,9 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def burst(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the page that the program writes of a scenario."""
+    """Return the page that the command line writes for a scenario."""
     path = tmp_path_factory.mktemp("burst") / "burst.html"
-    with pytest.MonkeyPatch.context() as patched:  # the chart that is drawn fastest stands for all
+    with pytest.MonkeyPatch.context() as patched:  # the fastest chart is drawn in place of each
         patched.setattr("ratelab.report.html.page.draw", lambda run, _, theme: draw(run, "outcome", theme))
         shown("simulate", BURST, "--algo", "token-bucket", "--equalise", "peak", "--html", path)
     return path.read_text(encoding="utf-8")
@@ -105,14 +106,14 @@ def burst(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have no chart drawn, which takes its time."""
+    """Replace the charts, which are slow to draw."""
     monkeypatch.setattr("ratelab.report.html.page.picture", lambda run, chart: Picture(chart, "", "", 1, 1))
 
 
-# --- what is in it
+# --- content
 
 
-def test_a_page_tells_everything_and_fetches_nothing(burst: str) -> None:
+def test_a_page_is_complete_and_fetches_nothing(burst: str) -> None:
     elements = Elements(burst)
     assert elements.text("h1") == ["burst"]
     assert "alice: 1/s, evenly; and 20 requests 10ms apart at 3s" in burst
@@ -129,7 +130,7 @@ def test_a_page_tells_everything_and_fetches_nothing(burst: str) -> None:
     assert "default-src 'none'" in str(elements.all("meta"))
 
 
-def test_every_picture_is_there_for_light_and_dark_and_in_words(burst: str) -> None:
+def test_every_picture_has_a_light_and_a_dark_version_and_a_text(burst: str) -> None:
     pictures = Elements(burst).all("img")
     assert [one["class"] for one in pictures] == ["light", "dark"] * (len(pictures) // 2)
     assert all(re.match(r"Chart of the \w+: [A-Za-z].{20,}", str(one["alt"])) for one in pictures)
@@ -140,14 +141,14 @@ def test_every_picture_is_there_for_light_and_dark_and_in_words(burst: str) -> N
         assert image.width / image.height == pytest.approx(int(str(one["width"])) / int(str(one["height"])), rel=0.01)
 
 
-def test_tables_are_tables_to_who_cannot_see_them(odd: Path) -> None:
+def test_tables_are_accessible_to_screen_readers(odd: Path) -> None:
     elements = Elements(odd.read_text(encoding="utf-8"))
     tables = elements.all("table")
     assert len(tables) == len(elements.all("caption")) == 3
     heads = elements.all("th")
     assert {head["scope"] for head in heads} == {"col", "row"}
     regions = [one for one in elements.all("div") if one.get("role") == "region"]
-    assert [one["tabindex"] for one in regions] == ["0"] * len(tables)  # so that a wide one can be scrolled by key
+    assert [one["tabindex"] for one in regions] == ["0"] * len(tables)  # scrollable with the keyboard
     assert all(one["aria-label"] for one in regions)
     assert [(one["lang"]) for one in elements.all("html")] == ["en"]
     levels = [int(name[1]) for name, _ in elements.found if re.fullmatch(r"h[1-6]", name)]
@@ -166,7 +167,7 @@ document.body.dataset.beyond = document.documentElement.scrollWidth - window.inn
 """
 
 
-def test_odd_names_are_names_and_the_clients_sort_by_a_click(odd: Path) -> None:
+def test_hostile_names_stay_text_and_the_clients_sort_by_a_click(odd: Path) -> None:
     text = odd.read_text(encoding="utf-8")
     allowed = f"script-src 'sha256-{b64encode(sha256(CLICKS.encode()).digest()).decode()}'"
     clicked = odd.with_name("clicked.html")
@@ -181,12 +182,12 @@ def test_odd_names_are_names_and_the_clients_sort_by_a_click(odd: Path) -> None:
     assert clients[-len(HOSTILE) :] == [*HOSTILE]
     sorted_by = [head.get("aria-sort") for head in elements.all("th") if "aria-sort" in head]
     assert sorted_by == ["ascending"]
-    assert int(str(elements.all("body")[0]["data-beyond"])) <= 0  # nothing makes the page wider than the window
+    assert int(str(elements.all("body")[0]["data-beyond"])) <= 0  # the page is not wider than the window
 
 
-def test_without_scripts_and_in_the_dark_there_is_a_page_too(odd: Path) -> None:
+def test_a_page_works_without_scripts_and_in_dark_mode(odd: Path) -> None:
     written = Elements(odd.read_text(encoding="utf-8"))
-    assert written.all("button") == []  # which would do nothing
+    assert written.all("button") == []  # they would not work
     assert {*written.text("bdi")} >= {*HOSTILE}
     silent = odd.with_name("silent.html")
     text = odd.read_text(encoding="utf-8")
@@ -196,11 +197,11 @@ def test_without_scripts_and_in_the_dark_there_is_a_page_too(odd: Path) -> None:
     assert len(set(image.convert("L").tobytes())) > 50  # shades of letters
 
 
-# --- many of them
+# --- galleries and targets
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_gallery_has_a_page_for_each_and_one_that_leads_to_them(tmp_path: Path) -> None:
+def test_a_gallery_has_a_page_for_each_scenario_and_an_index(tmp_path: Path) -> None:
     claim = SCENARIOS / "sliding-counter-claim"
     stems = ["burst", "steady", "half-the-limit", "bursts"]
     paths = [SCENARIOS / "burst.yaml", SCENARIOS / "steady.yaml", claim / "half-the-limit.yaml", claim / "bursts.yaml"]
@@ -215,16 +216,16 @@ def test_a_gallery_has_a_page_for_each_and_one_that_leads_to_them(tmp_path: Path
     }
     for path in paths:
         assert str(load_scenario(str(path)).lesson) in html.unescape(made["index.html"])
-    told = " ".join(made["sliding-counter.html"].split())
-    assert "It may hold on half-the-limit (0 of 10,116 requests on the wrong side): at the share claimed," in told
-    assert "It holds" not in told
-    assert "times the 6 % claimed, with none of the requests near the limit: they come in bursts" in told
-    assert "It does not hold on bursts (2,619x): the estimate is wrong" in told
-    assert "burst</bdi>" not in told  # thirty requests say nothing of a few in a hundred thousand
+    text = " ".join(made["sliding-counter.html"].split())
+    assert "It may hold on half-the-limit (0 of 10,116 requests on the wrong side): at the share claimed," in text
+    assert "It holds" not in text
+    assert "times the 6 % claimed, with none of the requests near the limit: they come in bursts" in text
+    assert "It does not hold on bursts (2,619x): the estimate is wrong" in text
+    assert "burst</bdi>" not in text  # thirty requests are too few for a ratio of 3 in 100,000
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_no_page_of_a_gallery_is_written_over_another_whatever_the_scenarios_are_called(tmp_path: Path) -> None:
+def test_no_page_of_a_gallery_overwrites_another(tmp_path: Path) -> None:
     paths = []
     for number, name in enumerate(("Index", "sliding-counter", "burst", "BURST", "burst")):
         paths.append(tmp_path / f"{number}.yaml")
@@ -246,24 +247,24 @@ def test_no_page_of_a_gallery_is_written_over_another_whatever_the_scenarios_are
         ("nowhere/gallery/", "there is no directory"),
     ],
 )
-def test_a_target_that_cannot_be_is_refused_before_any_work(tmp_path: Path, target: str, message: str) -> None:
+def test_an_invalid_target_is_rejected_before_any_work(tmp_path: Path, target: str, message: str) -> None:
     assert message in refused("simulate", BURST, "--html", target and f"{tmp_path}/{target}")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_is_no_directory_for_pages(tmp_path: Path) -> None:
+def test_a_file_is_rejected_as_a_folder_for_pages(tmp_path: Path) -> None:
     (tmp_path / "page").write_text("precious")
     assert "page is no directory" in refused("simulate", BURST, "--html", f"{tmp_path / 'page'}/")
     assert (tmp_path / "page").read_text() == "precious"
 
 
-def test_one_page_is_of_one_scenario(tmp_path: Path) -> None:
+def test_a_page_has_one_scenario(tmp_path: Path) -> None:
     message = refused("simulate", BURST, BURST, "--html", tmp_path / "page.html")
     assert "is one page for 2 scenarios: give a directory, such as gallery/" in message
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_page_of_a_trace_says_how_it_was_read(tmp_path: Path) -> None:
+def test_a_page_of_a_trace_has_the_notes_on_reading(tmp_path: Path) -> None:
     (tmp_path / "one.jsonl").write_text('{"time": 1, "ip": "a"}\nnot a line\n')
     command = ["replay", str(tmp_path / "one.jsonl"), "--rate", "1/s", "--html", str(tmp_path / "page.html")]
     shown(*command)
@@ -273,18 +274,18 @@ def test_a_page_of_a_trace_says_how_it_was_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("most", "rows", "told"),
+    ("limit", "rows", "order"),
     [
         (4, ["c", "b", "a", "d"], "the most denied first"),
         (3, ["c", "b"], "the 2 clients that were denied"),
         (1, ["c"], "the 1 most denied of the 2 that were denied"),
     ],
 )
-def test_of_many_clients_those_that_were_denied_are_shown(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, most: int, rows: list[str], told: str
+def test_of_many_clients_the_denied_ones_are_listed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limit: int, rows: list[str], order: str
 ) -> None:
-    monkeypatch.setattr(tables, "MAX_LISTED_CLIENTS", most)
+    monkeypatch.setattr(tables, "MAX_LISTED_CLIENTS", limit)
     table = tables.clients(run_of(bursts(tmp_path, {"a": 1, "b": 7, "c": 8, "d": 1})).comparison)
     assert table is not None
     assert [name for name, _ in table.rows] == rows
-    assert table.caption.endswith(told)
+    assert table.caption.endswith(order)

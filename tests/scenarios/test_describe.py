@@ -1,4 +1,4 @@
-"""Traffic in words: what a scenario's file says, as a sentence says it."""
+"""Descriptions of a scenario's traffic in words."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def told(tmp_path: Path, client: str) -> str:
 
 
 @pytest.mark.parametrize(("traffic", "words"), WORDS.items())
-def test_each_pattern_has_its_words(tmp_path: Path, traffic: str, words: str) -> None:
+def test_each_pattern_has_a_description(tmp_path: Path, traffic: str, words: str) -> None:
     assert told(tmp_path, f"{{name: a, traffic: [{traffic}]}}") == words
 
 
 @pytest.mark.parametrize(("client", "words"), CLIENTS.items())
-def test_a_client_says_who_it_is_and_what_it_costs(tmp_path: Path, client: str, words: str) -> None:
+def test_a_description_names_the_client_and_its_cost(tmp_path: Path, client: str, words: str) -> None:
     assert told(tmp_path, client.replace("T", "[{pattern: steady, rate: 1/s}]")) == words

@@ -1,4 +1,4 @@
-"""Scenario files that are wrong: one line for whatever it is, with its place, and nothing left behind."""
+"""Invalid scenario files: one line of error with its position, and no files left behind."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def assert_one_line(result: Result, message: str, *more: str) -> None:
 
 
 @pytest.mark.parametrize("bad", BAD_SCENARIOS.values(), ids=BAD_SCENARIOS.keys())
-def test_a_bad_file_is_one_line_and_leaves_nothing_behind(tmp_path: Path, bad: BadScenario) -> None:
+def test_an_invalid_file_is_one_line_and_leaves_nothing_behind(tmp_path: Path, bad: BadScenario) -> None:
     path = tmp_path / "bad.yaml"
     path.write_bytes(bad.content)
     result = invoke("simulate", path, "--csv", tmp_path / "table.csv", "--events", tmp_path / "events.jsonl")
@@ -36,14 +36,14 @@ def test_a_bad_file_is_one_line_and_leaves_nothing_behind(tmp_path: Path, bad: B
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_that_is_missing_or_a_directory_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_file_or_a_folder_is_one_line(tmp_path: Path) -> None:
     assert_one_line(invoke("simulate", tmp_path / "no.yaml"), f"{tmp_path / 'no.yaml'}: No such file or directory")
     assert_one_line(invoke("simulate", tmp_path), f"{tmp_path}: Is a directory")
     assert_one_line(invoke("simulate", "x" * 300), "x", "File name too long")
     assert_one_line(invoke("simulate", "no\x1bm\r\nsuch.yaml"), "no m  such.yaml: No such file or directory")
 
 
-def test_one_bad_file_among_good_ones_stops_all(tmp_path: Path) -> None:
+def test_an_invalid_file_among_valid_ones_stops_all(tmp_path: Path) -> None:
     (tmp_path / "good.yaml").write_text(GOOD)
     (tmp_path / "bad.yaml").write_text(GOOD.replace("10s", "x"))
     result = invoke("simulate", tmp_path / "good.yaml", tmp_path / "bad.yaml", "--csv", tmp_path / "table.csv")
@@ -51,9 +51,7 @@ def test_one_bad_file_among_good_ones_stops_all(tmp_path: Path) -> None:
     assert not (tmp_path / "table.csv").exists()
 
 
-def test_more_requests_than_can_be_held_are_refused_client_by_client(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_requests_are_rejected_client_by_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "crowd.yaml").write_text(GOOD.replace("cost: 1", "count: 100"))
     assert invoke("simulate", tmp_path / "crowd.yaml").exit_code == 0
     monkeypatch.setattr("ratelab.lab.scenarios.scenario.MOST_REQUESTS", 999)
@@ -61,7 +59,7 @@ def test_more_requests_than_can_be_held_are_refused_client_by_client(
     assert_one_line(result, f"{tmp_path / 'crowd.yaml'}:7: clients[0]: the scenario makes more than 999 requests")
 
 
-def test_a_log_that_could_not_be_held_is_refused_and_left_out_where_nobody_asks_for_it(tmp_path: Path) -> None:
+def test_a_log_too_large_for_memory_is_rejected_only_if_selected(tmp_path: Path) -> None:
     (tmp_path / "vast.yaml").write_text(GOOD.replace("burst: 5", "burst: 2000000"))
     result = invoke("simulate", tmp_path / "vast.yaml", "--algo", "all")
     assert_one_line(result, "sliding-log keeps the time of every admission", "got 2000000", "lower the burst")
@@ -88,7 +86,7 @@ def mutated(rng: random.Random) -> str:
 
 @settings(max_examples=200)
 @given(rng=st.randoms(use_true_random=False))
-def test_a_file_with_a_slip_is_a_scenario_or_an_error_of_one_line(
+def test_a_damaged_file_is_a_scenario_or_an_error_of_one_line(
     tmp_path_factory: pytest.TempPathFactory, rng: random.Random
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "mutated.yaml"

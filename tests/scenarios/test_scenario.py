@@ -1,4 +1,4 @@
-"""Scenario files: all they may say, and what they may leave out."""
+"""Scenario files: every field, and the defaults of optional ones."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def sent(path: Path, pattern: str) -> list[float]:
     return [time / SECOND for time in traffic.times.tolist()]
 
 
-def test_a_file_may_hold_every_pattern_at_once(tmp_path: Path) -> None:
+def test_a_file_may_have_every_pattern_at_once(tmp_path: Path) -> None:
     (tmp_path / "access.log").write_text(LOG)
     scenario = loaded(tmp_path / "all.yaml", EVERYTHING)
     assert (scenario.name, scenario.seed, scenario.quota) == ("burst", 42, Quota.parse("2/s", burst=5))
@@ -76,7 +76,7 @@ def test_a_file_may_hold_every_pattern_at_once(tmp_path: Path) -> None:
         ("{pattern: trace, file: ./access.log, from: 3s}", [3, 3.5, 4, 9]),
     ],
 )
-def test_a_pattern_sends_when_it_says(tmp_path: Path, pattern: str, times: list[float]) -> None:
+def test_a_pattern_sends_at_the_given_times(tmp_path: Path, pattern: str, times: list[float]) -> None:
     (tmp_path / "access.log").write_text(LOG)
     assert sent(tmp_path / "one.yaml", pattern) == times
 
@@ -89,18 +89,18 @@ def test_a_pattern_sends_when_it_says(tmp_path: Path, pattern: str, times: list[
         ("{pattern: wave, mean: 5/s, amplitude: 4/s, cycle: 10s, to: 5s}", 38),
     ],
 )
-def test_a_pattern_sends_as_many_as_it_says(tmp_path: Path, pattern: str, count: int) -> None:
+def test_a_pattern_sends_the_given_number_of_requests(tmp_path: Path, pattern: str, count: int) -> None:
     assert len(sent(tmp_path / "one.yaml", pattern)) == count
 
 
-def test_a_trace_stands_beside_its_scenario_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trace_is_found_next_to_its_scenario_under_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("-").write_text(LOG)
     Path("one.yaml").write_text(GOOD.replace("{pattern: steady, rate: 1/s}", "{pattern: trace, file: '-'}"))
     assert len(load_scenario("one.yaml").traffic) == 4
 
 
-def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
+def test_omitted_fields_have_defaults(tmp_path: Path) -> None:
     brief = "name: x\nduration: 2s\nquota: {rate: 3/s}\nclients: [{name: a, traffic: [{pattern: steady, rate: 1/s}]}]"
     scenario = loaded(tmp_path / "brief.yaml", brief)
     assert (scenario.seed, scenario.quota, scenario.algorithms) == (0, Quota.parse("3/s", burst=3), COMPARED)
@@ -108,7 +108,7 @@ def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
     assert scenario.traffic.origin == 0
 
 
-def test_what_is_given_takes_the_place_of_what_is_written(tmp_path: Path) -> None:
+def test_arguments_override_the_file(tmp_path: Path) -> None:
     path = tmp_path / "good.yaml"
     path.write_text(GOOD)
     assert load_scenario(str(path), rate="100/min").quota == Quota.parse("100/min", burst=5)
@@ -124,7 +124,7 @@ def test_another_seed_draws_other_traffic(tmp_path: Path) -> None:
     assert written == same != other
 
 
-def test_a_count_makes_clients_that_are_numbered_from_one(tmp_path: Path) -> None:
+def test_a_count_creates_clients_numbered_from_one(tmp_path: Path) -> None:
     traffic = loaded(tmp_path / "crowd.yaml", GOOD.replace("cost: 1", "count: 3")).traffic
     assert traffic.names == ("alice-1", "alice-2", "alice-3")
     assert traffic.keys.tolist() == [0, 1, 2]
@@ -139,12 +139,12 @@ def test_clients_of_one_key_share_one_quota(tmp_path: Path) -> None:
     assert traffic.keys.tolist() == [0, 0, 1, 0]
 
 
-def test_requests_of_one_instant_stand_in_the_order_of_the_file(tmp_path: Path) -> None:
+def test_requests_at_one_time_are_in_the_order_of_the_file(tmp_path: Path) -> None:
     traffic = loaded(tmp_path / "crowd.yaml", GOOD.replace("cost: 1", "count: 3")).traffic
     assert traffic.clients.tolist() == [0, 1, 2] * 10
 
 
-def test_words_that_yaml_takes_for_truth_are_words(tmp_path: Path) -> None:
+def test_words_that_yaml_reads_as_booleans_stay_text(tmp_path: Path) -> None:
     words = GOOD.replace("good", "no").replace("alice", "yes")
     pattern = "\n        pattern: on-off\n        rate: 1/s\n        on: 1s\n        off: 1s"
     scenario = loaded(tmp_path / "words.yaml", words.replace("{pattern: steady, rate: 1/s}", pattern))
@@ -157,11 +157,11 @@ def test_an_anchor_may_be_used_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [f"\ufeff{GOOD}", GOOD.replace("\n", "\r\n"), f"---\n{GOOD}...\n"])
-def test_what_editors_add_does_no_harm(tmp_path: Path, content: str) -> None:
+def test_bytes_that_editors_add_are_ignored(tmp_path: Path, content: str) -> None:
     (tmp_path / "edited.yaml").write_bytes(content.encode())
     assert load_scenario(str(tmp_path / "edited.yaml")).name == "good"
 
 
 @pytest.mark.parametrize("folded", ["|\n  Two\n  lines.", ">\n  Two\n  lines.", ">-\n  Two\n  lines.", "Two\n  lines."])
-def test_a_description_may_run_over_lines(tmp_path: Path, folded: str) -> None:
+def test_a_description_may_have_several_lines(tmp_path: Path, folded: str) -> None:
     assert loaded(tmp_path / "long.yaml", f"description: {folded}\n{GOOD}").description.split() == ["Two", "lines."]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from ratelab import ALGORITHMS
+from ratelab import Decision, create
 from ratelab.algorithms import COMPARED
 from ratelab.lab.comparison import Comparison, compare
 from ratelab.lab.decisions import Decisions
@@ -57,10 +57,11 @@ class Run(NamedTuple):
 @cache
 def run(stem: str) -> Run:
     scenario = load_scenario(str(SCENARIOS[0].parent / f"{stem}.yaml"))
-    kinds = [ALGORITHMS[name] for name in FIVE]
-    comparison = compare(scenario.quota, scenario.traffic, kinds, keep_decisions=True)
+    policies = [create(name, scenario.quota) for name in FIVE]
+    comparison = compare(policies, scenario.traffic, fields=Decision._fields)
+    decisions = {outcome.policy.name: outcome.rows for outcome in comparison.outcomes}
     results = {result.algorithm: result for result in comparison.results}
-    return Run(comparison, scenario.traffic, results, comparison.decisions)
+    return Run(comparison, scenario.traffic, results, decisions)
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)

@@ -8,6 +8,7 @@ import pytest
 from contracts import DAY, HOUR
 
 from ratelab import Algorithm, InputError, ManualClock, MemoryLimiter, Quota, create
+from ratelab.algorithms import build_policy
 
 
 def test_a_look_makes_no_key_and_takes_nothing(limiter: type[MemoryLimiter]) -> None:
@@ -92,7 +93,7 @@ def test_a_limiter_of_long_logs_costs_nothing_until_it_is_used() -> None:
 @pytest.mark.parametrize("back", [HOUR, DAY])
 def test_after_a_step_back_waiting_as_told_is_enough(kind: type[Algorithm], back: int) -> None:
     clock = ManualClock(10 * DAY)
-    limited = MemoryLimiter(kind.from_quota(Quota.parse("2/s", burst=5)), clock)
+    limited = MemoryLimiter(build_policy(kind, Quota.parse("2/s", burst=5)), clock)
     limited.hit("exhausted", 5)
     limited.hit("half used", 2)
     clock.advance(-back)

@@ -10,6 +10,7 @@ from typing import ClassVar
 import pytest
 
 from ratelab import Algorithm, ManualClock, MemoryLimiter, Quota, State, create
+from ratelab.algorithms import build_policy
 from ratelab.algorithms.token_bucket import TokenBucket
 
 
@@ -91,8 +92,8 @@ def test_idle_keys_go_while_there_is_room_so_that_memory_follows_the_traffic(lim
 
 
 def test_dropping_idle_keys_changes_no_decision(limiter: type[MemoryLimiter], kind: type[Algorithm]) -> None:
-    clock, algorithm = ManualClock(), kind.from_quota(Quota.parse("2/s", burst=3))
-    small, large = limiter(algorithm, clock, 100), MemoryLimiter(algorithm, clock)
+    clock, policy = ManualClock(), build_policy(kind, Quota.parse("2/s", burst=3))
+    small, large = limiter(policy, clock, 100), MemoryLimiter(policy, clock)
     for n in range(5000):
         clock.advance(40_000_000)  # a key is in use for at most 3 s, so at most 75 at once
         key, cost = f"key {n * n % 397}", n % 4
@@ -113,7 +114,7 @@ class Stumbling(TokenBucket):
 
 
 def test_a_step_that_fails_neither_loses_a_key_nor_keeps_too_many() -> None:
-    limited = MemoryLimiter(Stumbling.from_quota(Quota.parse("1/day", 2)), ManualClock(), max_keys=4)
+    limited = MemoryLimiter(build_policy(Stumbling, Quota.parse("1/day", 2)), ManualClock(), max_keys=4)
     for n in range(50):
         with suppress(ArithmeticError):
             limited.hit(f"key {n}")

@@ -15,6 +15,7 @@ from typing import TypeVar
 from contracts import DAY
 
 from ratelab import Algorithm, ManualClock, MemoryLimiter, Quota, State, create
+from ratelab.algorithms import build_policy
 from ratelab.algorithms.token_bucket import TokenBucket
 
 THREADS = 8
@@ -56,17 +57,17 @@ def allowed_in_threads(limited: MemoryLimiter, hits: int) -> int:
 
 def test_threads_on_one_key_get_exactly_its_quota(limiter: type[MemoryLimiter]) -> None:
     for _ in range(5):
-        assert allowed_in_threads(limiter(Dawdler.from_quota(Quota.parse("2000/day"))), 1000) == 2000
+        assert allowed_in_threads(limiter(build_policy(Dawdler, Quota.parse("2000/day"))), 1000) == 2000
 
 
 def test_threads_that_want_no_more_than_the_quota_are_never_denied(limiter: type[MemoryLimiter]) -> None:
-    limited = limiter(Dawdler.from_quota(Quota(THREADS * 1000, DAY)))
+    limited = limiter(build_policy(Dawdler, Quota(THREADS * 1000, DAY)))
     assert allowed_in_threads(limited, 1000) == THREADS * 1000
     assert not limited.hit("hot").allowed
 
 
 def test_threads_that_touch_new_keys_together_share_each_keys_quota(limiter: type[MemoryLimiter]) -> None:
-    limited = limiter(Dawdler.from_quota(Quota.parse("3/day")))
+    limited = limiter(build_policy(Dawdler, Quota.parse("3/day")))
     keys = [f"key {n}" for n in range(2000)]
     allowed = in_threads(lambda: [key for key in keys if limited.hit(key).allowed])
     assert Counter(key for of_one in allowed for key in of_one) == dict.fromkeys(keys, 3)
@@ -74,7 +75,7 @@ def test_threads_that_touch_new_keys_together_share_each_keys_quota(limiter: typ
 
 
 def test_every_algorithm_is_exact_under_threads(kind: type[Algorithm]) -> None:
-    limited = MemoryLimiter(kind.from_quota(Quota.parse("500/day")), ManualClock())
+    limited = MemoryLimiter(build_policy(kind, Quota.parse("500/day")), ManualClock())
     assert allowed_in_threads(limited, 500) == 500
 
 

@@ -8,6 +8,7 @@ import pytest
 from failing_stores import SECOND, Flaky, broken, decided
 
 from ratelab import NEVER, Algorithm, InputError, ManualClock, MemoryLimiter, Quota, create
+from ratelab.algorithms import build_policy
 from ratelab.errors import StoreError
 from ratelab.stores.resilient import ResilientLimiter
 
@@ -22,17 +23,17 @@ def refused(limiter: ResilientLimiter, key: str = "alice", cost: int = 1) -> Sto
 
 
 def test_a_store_that_answers_decides(kind: type[Algorithm]) -> None:
-    algorithm = kind.from_quota(Quota.parse("2/s", burst=3))
-    limiter, alone = ResilientLimiter(Flaky(algorithm), clock=ManualClock()), MemoryLimiter(algorithm, ManualClock())
+    policy = build_policy(kind, Quota.parse("2/s", burst=3))
+    limiter, alone = ResilientLimiter(Flaky(policy), clock=ManualClock()), MemoryLimiter(policy, ManualClock())
     for cost in (0, 1, 2, 4, 1, 0):
         assert decided(limiter, cost=cost) == alone.hit("alice", cost)
-    assert limiter.algorithm is algorithm
+    assert limiter.policy is policy
     assert limiter.health == (True, {}, 0)
 
 
 def test_an_outage_starts_with_what_the_store_let_through_here(kind: type[Algorithm]) -> None:
-    algorithm = kind.from_quota(Quota.parse("1/h", burst=5))
-    store = Flaky(algorithm)
+    policy = build_policy(kind, Quota.parse("1/h", burst=5))
+    store = Flaky(policy)
     limiter = ResilientLimiter(store, clock=ManualClock())
     for cost in (2, 0, 4, 1):  # the third is denied, and not charged
         decided(limiter, cost=cost)
@@ -74,9 +75,9 @@ def test_nothing_is_kept_in_memory_that_is_not_needed(on_store_error: str) -> No
 
 
 def test_an_open_door_lets_every_key_through_as_new_but_no_cost_above_the_burst(kind: type[Algorithm]) -> None:
-    algorithm = kind.from_quota(Quota.parse("2/s", burst=3))
-    limiter = broken(Flaky(algorithm), "open")
-    new = MemoryLimiter(algorithm, ManualClock()).hit("anybody", 2)
+    policy = build_policy(kind, Quota.parse("2/s", burst=3))
+    limiter = broken(Flaky(policy), "open")
+    new = MemoryLimiter(policy, ManualClock()).hit("anybody", 2)
     assert [decided(limiter, cost=2) for _ in range(9)] == [new] * 9
     assert (decided(limiter, cost=4).allowed, decided(limiter, cost=4).retry_after_ns) == (False, NEVER)
 

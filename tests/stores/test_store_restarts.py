@@ -71,7 +71,7 @@ class _Counting:
     """Counts what the store itself decides."""
 
     def __init__(self, limiter: AsyncValkeyLimiter, load: Load) -> None:
-        self.algorithm = limiter.algorithm
+        self.policy = limiter.policy
         self._limiter, self._load = limiter, load
 
     async def hit(self, key: str, cost: int = 1) -> Decision:

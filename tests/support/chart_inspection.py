@@ -1,4 +1,4 @@
-"""Comparisons to be drawn, and a look at the drawing: its texts, its curves and its areas."""
+"""Comparisons for charts, and inspection of drawn figures: their texts, curves and areas."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from cli_runner import SCENARIOS
 
-from ratelab import ALGORITHMS, Quota
-from ratelab.algorithms import COMPARED, find
+from ratelab import ALGORITHMS, Quota, create
+from ratelab.algorithms import COMPARED, build_policy
 from ratelab.algorithms.leaky_bucket import LeakyBucket
 from ratelab.lab.comparison import Comparison, compare
 from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import Algorithm
+from ratelab.limiter import Algorithm, Decision
 from ratelab.report.charts import draw
 
 LONG = "a-name-that-goes-on-" * 12
@@ -24,26 +24,28 @@ NAMES = (LONG, "用户一", "Ирина", "$x_1^2$", "[b]<svg>&amp;", "tab\there
 
 @cache
 def compared(scenario: str) -> Comparison:
-    """Run a scenario of ours through the usual algorithms."""
+    """Replay a scenario of the repository through the default algorithms."""
     loaded = load_scenario(str(SCENARIOS / f"{scenario}.yaml"))
-    return compare(loaded.quota, loaded.traffic, [*map(find, COMPARED)], keep_decisions=True)
+    policies = [create(name, loaded.quota) for name in COMPARED]
+    return compare(policies, loaded.traffic, fields=Decision._fields)
 
 
 @cache
 def odd(kind: str) -> Comparison:
-    """Run odd traffic: `none`, `one`, `denied`, or `names` of people and algorithms that are hard to write."""
+    """Replay unusual traffic: `none`, `one`, `denied`, or `names` of clients and algorithms that are hard to draw."""
     sizes = {"none": 0, "one": 1, "denied": 50, "names": 400}
     clients = np.arange(sizes[kind]) % (len(NAMES) if kind == "names" else 1)
     times = np.arange(sizes[kind]) * 10**6
     costs = np.full(sizes[kind], 10 if kind == "denied" else 1)
     names = NAMES if kind == "names" else ("alice",)
     traffic = Traffic(times, clients, costs, names, np.arange(len(names)), 1 + int(times.max(initial=0)))
-    others = [_renamed(f"{LONG}{number}") for number in range(3)] if kind == "names" else []
+    others = [_subclass(f"{LONG}{number}") for number in range(3)] if kind == "names" else []
     quota = Quota.parse("2/s", burst=5)
-    return compare(quota, traffic, [*ALGORITHMS.values(), *others], keep_decisions=True)
+    policies = [build_policy(kind, quota) for kind in (*ALGORITHMS.values(), *others)]
+    return compare(policies, traffic, fields=Decision._fields)
 
 
-def _renamed(called: str) -> type[Algorithm]:
+def _subclass(called: str) -> type[Algorithm]:
     class Other(LeakyBucket):
         name = called
 
@@ -56,14 +58,14 @@ def panel(figure: Any, number: int) -> Any:
 
 
 def texts(figure: Any) -> list[Any]:
-    """Return every text that is seen, where a drawing would put it."""
+    """Return every visible text, laid out."""
     figure.draw_without_rendering()
     labels = [label for axes in figure.axes if axes.axison for label in _tick_labels(axes)]
     return [text for text in [*figure.texts, *labels] if text.get_text()]
 
 
 def _tick_labels(axes: Any) -> list[Any]:
-    """Return the labels within reach: matplotlib keeps some others, and draws them not."""
+    """Return the labels within the axis limits; matplotlib also keeps others, which it does not draw."""
     reaches = ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim()))
     ticks = [
         tick for axis, ends in reaches for tick in axis.get_major_ticks() if min(ends) <= tick.get_loc() <= max(ends)
@@ -72,25 +74,25 @@ def _tick_labels(axes: Any) -> list[Any]:
 
 
 def overlapping(figure: Any) -> list[tuple[str, str]]:
-    """Return the pairs of texts of which one lies on the other, and each that reaches over the edge of the sheet."""
-    boxes = [(one.get_text(), one.get_window_extent().padded(-0.5)) for one in texts(figure)]
+    """Return the pairs of texts that overlap, and each text that crosses the edge of the sheet."""
+    boxes = [(text.get_text(), text.get_window_extent().padded(-0.5)) for text in texts(figure)]
     sheet = figure.bbox
     outside = [
         (text, "edge") for text, box in boxes if min(box.x0, box.y0) < 0 or box.x1 > sheet.x1 or box.y1 > sheet.y1
     ]
-    return outside + [(one, two) for (one, a), (two, b) in combinations(boxes, 2) if a.overlaps(b)]
+    return outside + [(first, second) for (first, a), (second, b) in combinations(boxes, 2) if a.overlaps(b)]
 
 
 def written(figure: Any) -> list[str]:
-    """Return the text that is seen."""
-    return [one.get_text() for one in texts(figure)]
+    """Return the strings of the visible texts."""
+    return [text.get_text() for text in texts(figure)]
 
 
 def reaches(axes: Any) -> list[tuple[float, float]]:
     """Return the lowest and the highest value of each filled area."""
     outlines = [[path.vertices[:, 1] for path in area.get_paths()] for area in axes.collections]
     heights = [np.concatenate(outline or [[0.0]]) for outline in outlines]
-    return [(float(one.min()), float(one.max())) for one in heights]
+    return [(float(values.min()), float(values.max())) for values in heights]
 
 
 def area(filled: Any) -> float:
@@ -104,5 +106,5 @@ def area(filled: Any) -> float:
 
 @cache
 def drawn(chart: str, scenario: str = "burst", theme: str = "light") -> Any:
-    """Draw a chart of a scenario of ours."""
+    """Draw a chart of a scenario of the repository."""
     return draw(compared(scenario), chart, theme, f"{scenario}: as written")

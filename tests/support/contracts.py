@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from reference_models import MODELS, decide
 
-from ratelab import Algorithm, ManualClock, MemoryLimiter
+from ratelab import Algorithm, ManualClock, MemoryLimiter, Policy
 from ratelab.lab import conformance
 from ratelab.lab.conformance import Timeline, next_decision, visits
 from ratelab.stores.memory import MAX_CLOCK_LAG_NS
@@ -26,10 +26,14 @@ PROMISES = [*conformance.PROMISES, decides_as_its_model]
 # --- what a limiter promises on a clock that is not steady
 
 
+def _policy(algorithm: Algorithm, timeline: Timeline) -> Policy:
+    return Policy(algorithm.name, timeline.quota, algorithm)
+
+
 def a_swinging_clock_mints_nothing(limiter: type[MemoryLimiter], algorithm: Algorithm, timeline: Timeline) -> None:
     """While a clock is behind itself by up to `MAX_CLOCK_LAG_NS`, time stands still."""
     clock = ManualClock(timeline.origin)
-    limited, state, latest = limiter(algorithm, clock), algorithm.start(clock.now), clock.now
+    limited, state, latest = limiter(_policy(algorithm, timeline), clock), algorithm.start(clock.now), clock.now
     for n, (now, cost, _, _) in enumerate(visits(algorithm, timeline)):
         clock.now = now - n % 3 * MAX_CLOCK_LAG_NS // 2
         latest = max(latest, clock.now)
@@ -39,7 +43,7 @@ def a_swinging_clock_mints_nothing(limiter: type[MemoryLimiter], algorithm: Algo
 def a_clock_set_back_locks_nobody_out(limiter: type[MemoryLimiter], algorithm: Algorithm, timeline: Timeline) -> None:
     """When a clock is set back by an hour or a day, time goes on from where it was."""
     clock = ManualClock(timeline.origin)
-    limited, behind = limiter(algorithm, clock), 0
+    limited, behind = limiter(_policy(algorithm, timeline), clock), 0
     for n, (now, cost, made, after) in enumerate(visits(algorithm, timeline)):
         clock.now = now - behind
         assert limited.hit("key", cost) == made

@@ -1,4 +1,4 @@
-"""An algorithm of one's own, as it stands in a file, and the same with a mistake."""
+"""A custom algorithm in a file, and copies of it with one mistake."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ratelab import Traits
+
 
 @dataclass(frozen=True, slots=True)
 class Toll:
@@ -19,9 +21,7 @@ class Toll:
     """
 
     name: ClassVar[str] = "toll"
-    remembers: ClassVar[tuple[str, ...]] = ("requests",)
-    at_most: ClassVar[tuple[int, int]] = (7, 0)
-
+    traits: ClassVar[Traits] = Traits(state=("requests",), at_most=(7, 0))
     burst: int
 
     @classmethod
@@ -39,7 +39,7 @@ class Toll:
 
 
 def written(folder: Path, right: str, wrong: str) -> str:
-    """Write the algorithm with a mistake in it, and return how to name it."""
+    """Write the algorithm with `wrong` in place of `right`; return its `FILE.py:CLASS`."""
     assert TOLL.count(right) == 1
     (folder / "mine.py").write_text(TOLL.replace(right, wrong))
     return f"{folder / 'mine.py'}:Toll"

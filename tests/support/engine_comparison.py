@@ -1,4 +1,4 @@
-"""Traffic on which two engines are held against each other, and the comparison."""
+"""Comparison of the compiled engine with plain Python on drawn traffic."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from ratelab import Algorithm, Quota
 from ratelab.lab import compiled, python_engine
-from ratelab.lab.decisions import allocate_columns
+from ratelab.lab.replay import allocate_columns
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Decision
 
@@ -16,11 +16,11 @@ QUOTA = Quota.parse("7/13s", 10)
 
 
 def quiet(_: int) -> None:
-    """Report to nobody."""
+    """Ignore progress."""
 
 
 def traffic(quota: Quota, origin: int = 0, requests: int = 3_000, clients: int = 40) -> Traffic:
-    """Draw requests of some popular clients and many rare ones, with costs about the burst and idle times between."""
+    """Draw requests of a few popular and many rare clients, with costs around the burst and idle times."""
     random = np.random.default_rng(requests)
     gaps = random.choice(
         [0, 1, quota.window // 50, quota.window // 7, 3 * quota.window], requests, p=[0.4, 0.1, 0.3, 0.19, 0.01]
@@ -33,7 +33,7 @@ def traffic(quota: Quota, origin: int = 0, requests: int = 3_000, clients: int =
 
 
 def assert_same(algorithm: Algorithm, asked: Traffic, fields: Sequence[str] = Decision._fields) -> None:
-    """Decide by machine code, for who asks for these fields, and in plain Python."""
+    """Check that compiled code fills the columns of `fields` as plain Python does."""
     expected, found = allocate_columns(asked, Decision._fields), allocate_columns(asked, fields)
     python_engine.decide(algorithm, asked, expected, quiet)
     compiled.decide(algorithm, asked, found, quiet)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any, NamedTuple, Self
 
-from ratelab import Algorithm, Decision, ManualClock, MemoryLimiter, create
+from ratelab import Decision, ManualClock, MemoryLimiter, Policy, create
 from ratelab.errors import StoreError
 from ratelab.limiter import AsyncLimiter
 from ratelab.stores.resilient import ResilientLimiter
@@ -17,14 +17,14 @@ MS, SECOND = 10**6, 10**9
 class Flaky:
     """A store that answers at once: what it decides, or why it does not."""
 
-    def __init__(self, algorithm: Algorithm | None = None) -> None:
-        self.memory = MemoryLimiter(algorithm or create("token-bucket", "2/s", 5), ManualClock())
+    def __init__(self, policy: Policy | None = None) -> None:
+        self.memory = MemoryLimiter(policy or create("token-bucket", "2/s", 5), ManualClock())
         self.asked: list[tuple[str, int]] = []
         self.error: Exception | None = None
 
     @property
-    def algorithm(self) -> Algorithm:
-        return self.memory.algorithm
+    def policy(self) -> Policy:
+        return self.memory.policy
 
     async def hit(self, key: str, cost: int = 1) -> Decision:
         self.asked.append((key, cost))

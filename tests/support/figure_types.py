@@ -1,4 +1,4 @@
-"""The figures that are told of each algorithm, by name, with the types they have in JSON."""
+"""Figures of each algorithm in JSON, by name, with their types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Named mistakes in the kernels, one each, and the promise that must catch it."""
+"""Kernel mutants by name: each has one mistake and the promise that must catch it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 from contracts import decides_as_its_model
 from mutate import rewritten
 
-from ratelab import NEVER, Algorithm, State
+from ratelab import NEVER, Algorithm, State, traits_of
 from ratelab.algorithms.fixed_window import FixedWindow
 from ratelab.algorithms.gcra import Gcra
 from ratelab.algorithms.leaky_bucket import LeakyBucket
@@ -44,8 +44,14 @@ class FloatSeconds(TokenBucket):
         return allowed, int(tokens), wait, ceil((burst - tokens) / per_second * 1e9), 0
 
 
+class UndeclaredQueue(LeakyBucket):
+    """Returns delays although its traits deny them."""
+
+    traits = LeakyBucket.traits._replace(queues=False)
+
+
 class Mutant(NamedTuple):
-    """A mistake in a kernel, and the promise it breaks."""
+    """A kernel with a mistake, and the promise that it breaks."""
 
     breaks: Promise
     original: type[Algorithm]
@@ -53,8 +59,8 @@ class Mutant(NamedTuple):
 
 
 def _mutant(breaks: Promise, kind: type[Algorithm], right: str, wrong: str) -> Mutant:
-    step = rewritten(kind.step, right, wrong)
-    return Mutant(breaks, kind, cast("type[Algorithm]", type(kind.__name__, (kind,), {"step": step})))
+    methods = {"step": rewritten(kind.step, right, wrong), "traits": traits_of(kind)}
+    return Mutant(breaks, kind, cast("type[Algorithm]", type(kind.__name__, (kind,), methods)))
 
 
 KERNELS = {
@@ -95,6 +101,7 @@ KERNELS = {
     "leaky bucket: a queue that serves at once": _mutant(
         decides_as_its_model, LeakyBucket, "wait if allowed else 0", "0"
     ),
+    "leaky bucket: a queue that is not declared": Mutant(says_it_in_whole_numbers, LeakyBucket, UndeclaredQueue),
     "leaky bucket: waits for its own work too": _mutant(
         decides_as_its_model, LeakyBucket, "wait = -(-level //", "wait = -(-(level + work) //"
     ),
@@ -131,7 +138,7 @@ KERNELS = {
     "sliding log: logs one for each request": _mutant(
         lets_out_no_more_than_its_bound, SlidingLog, "range(1, cost if allowed else 0)", "range(0)"
     ),
-    "sliding log: does not count what goes now": _mutant(
+    "sliding log: does not count an entry that expires now": _mutant(
         remaining_is_what_is_still_admitted, SlidingLog, "+ window > now:", "+ window >= now:"
     ),
     "sliding log: new again when the oldest has gone": _mutant(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ratelab import Algorithm, Decision, ManualClock, MemoryLimiter, Quota, create
-from ratelab.algorithms.token_bucket import TokenBucket
+from dataclasses import replace
+
+from ratelab import Decision, ManualClock, MemoryLimiter, Policy, create
 from ratelab.http.asgi import Message, Receive, Scope, Send
 
 
@@ -34,7 +35,6 @@ class Handler:
             await send(self.body)
 
 
-def named(name: str) -> Algorithm:
-    """Return a token bucket of 2/s and burst 5 with another name."""
-    kind: type[TokenBucket] = type("Named", (TokenBucket,), {"name": name})
-    return kind.from_quota(Quota.parse("2/s", burst=5))
+def named(name: str) -> Policy:
+    """Return the policy of a token bucket of 2/s and burst 5 with another name."""
+    return replace(create("token-bucket", "2/s", burst=5), name=name)

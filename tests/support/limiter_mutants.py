@@ -8,7 +8,8 @@ from unittest.mock import patch
 
 from mutate import rewritten
 
-from ratelab import Algorithm, Clock, Decision, MemoryLimiter, State
+from ratelab import Clock, Decision, MemoryLimiter, State
+from ratelab.limiter import Policy
 from ratelab.stores import memory
 
 
@@ -77,8 +78,8 @@ class DropsTheLeastRecentlyUsed(DropsTheOldest):
 class KeepsAllKeys(MemoryLimiter):
     """Never runs out of room until the machine does."""
 
-    def __init__(self, algorithm: Algorithm, clock: Clock, max_keys: int = 1) -> None:
-        super().__init__(algorithm, clock, max_keys=10**9)
+    def __init__(self, policy: Policy, clock: Clock, max_keys: int = 1) -> None:
+        super().__init__(policy, clock, max_keys=10**9)
 
 
 class NeverDropsIdleKeys(MemoryLimiter):
@@ -113,6 +114,6 @@ class LookingMakesKeys(MemoryLimiter):
     def hit(self, key: str, cost: int = 1) -> Decision:
         shard = self._shards[hash(key) % len(self._shards)]
         if key not in shard:
-            shard[key] = self.algorithm.start(self._clock())
+            shard[key] = self.policy.start(self._clock())
             self._queue.append(key)
         return super().hit(key, cost)

@@ -40,7 +40,7 @@ class ScriptedStore:
 
     def hits(self, steps: list[tuple[int, int]], key: str = "key") -> list[Decision]:
         """Decide hits, each at its time."""
-        burst = self._script.algorithm.step(self._script.algorithm.start(0), 0, 0)[1]
+        burst = self._script.policy.quota.burst
         pipeline = self._client.pipeline(transaction=False)
         for clock, cost in steps:
             pipeline.set("clock", clock)

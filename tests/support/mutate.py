@@ -1,4 +1,4 @@
-"""A function made again from its own source with one thing changed."""
+"""Mutants: functions compiled from their source with one change."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 
 def rewritten(function: Callable[..., Any], right: str, wrong: str) -> Any:
-    """Make `function` again with `wrong` written where it says `right`."""
+    """Return `function` compiled from its source with `wrong` in place of `right`."""
     source = dedent(getsource(function))
-    assert right in source, f"{function.__qualname__} no longer says {right!r}: bring this mutant up to date"
+    assert right in source, f"{function.__qualname__} no longer contains {right!r}: update this mutant"
     names = dict(vars(sys.modules[function.__module__]))
-    exec(source.replace(right, wrong), names)  # noqa: S102  (our own source, one thing changed)
+    exec(source.replace(right, wrong), names)  # noqa: S102  (source of this repository)
     return names[function.__name__]

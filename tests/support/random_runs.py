@@ -1,4 +1,4 @@
-"""Runs drawn at random: requests with what was decided of each, as columns and for counting by hand."""
+"""Random runs: requests with drawn decisions, as outcomes and for counting one by one."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-from ratelab import Quota
-from ratelab.lab.decisions import DECISION, Decisions
+from ratelab import Decision, Quota, create
+from ratelab.lab.decisions import Outcome
 from ratelab.lab.spill import Gathering, Integers
 from ratelab.lab.traffic import Traffic
 from ratelab.lab.windows import Rows
+from ratelab.limiter import Policy
 
 SECOND = 10**9
 
 
 class Request(NamedTuple):
-    """One request, what was decided of it and what the exact log decides."""
+    """A request, its decision and the decision of the exact log."""
 
     gap: int
     client: int
@@ -51,35 +52,35 @@ def integers(values: Sequence[int]) -> Integers:
 def rows_of(left: Sequence[tuple[int, int, int]]) -> Rows:
     """Return departures, given as time, cost and key, in order."""
     gathered = Gathering()
-    times, costs, keys = (integers([one[column] for one in left]) for column in range(3))
+    times, costs, keys = (integers([departure[column] for departure in left]) for column in range(3))
     gathered.add(times, keys, costs)
     return gathered.in_order()
 
 
 def traffic_of(run: list[Request]) -> Traffic:
-    """Return the requests as columns."""
+    """Return the traffic of a run."""
     times = np.cumsum(integers([request.gap for request in run]))
     clients, costs = ([getattr(request, column) for request in run] for column in ("client", "cost"))
     duration = int(times[-1]) + 1 if run else 1
     return Traffic(times, integers(clients), integers(costs), NAMES, integers(KEYS), duration)
 
 
-def made_in(run: list[Request]) -> Decisions:
-    """Return what was decided, as a replay would."""
-    return _decisions([(request.allowed, request.delay) for request in run])
+def outcomes_of(run: list[Request], quota: Quota) -> tuple[Outcome, Outcome]:
+    """Return the drawn outcome of a token bucket and that of the exact log, both for the same traffic."""
+    traffic, log = traffic_of(run), create("sliding-log", quota)
+    outcome = _outcome(create("token-bucket", quota), traffic, [(request.allowed, request.delay) for request in run])
+    return outcome, _outcome(log, traffic, [(request.exact, 0) for request in run])
 
 
-def exact_in(run: list[Request]) -> Decisions:
-    """Return what the exact log decides."""
-    return _decisions([(request.exact, 0) for request in run])
-
-
-def _decisions(made: list[tuple[bool, int]]) -> Decisions:
-    return np.array([(allowed, 0, 0, 0, delay if allowed else 0) for allowed, delay in made], DECISION)
+def _outcome(policy: Policy, traffic: Traffic, drawn: list[tuple[bool, int]]) -> Outcome:
+    allowed = np.array([allowed for allowed, _ in drawn], np.bool_)
+    columns = {field: np.zeros(len(drawn), np.int64) for field in Decision._fields}
+    delays = integers([delay if allowed else 0 for allowed, delay in drawn])
+    return Outcome(policy, traffic, {**columns, "allowed": allowed, "delay_ns": delays})
 
 
 def departed(run: list[Request]) -> list[tuple[int, int, int]]:
-    """Return when each admitted request left, its cost and its key, in the order of arrival."""
+    """Return the departure time, cost and key of each admitted request, in the order of arrival."""
     times = traffic_of(run).times.tolist()
     return [
         (time + request.delay, request.cost, KEYS[request.client])
@@ -89,8 +90,8 @@ def departed(run: list[Request]) -> list[tuple[int, int, int]]:
 
 
 def windows_counted(left: list[tuple[int, int, int]], length: int) -> dict[tuple[int, int], int]:
-    """Return the cost in the window that begins with each departure, by its beginning and key."""
+    """Return the cost in the window that begins with each departure, by start time and key."""
     return {
-        (begin, key): sum(cost for at, cost, own in left if own == key and begin <= at < begin + length)
+        (begin, key): sum(cost for at, cost, other in left if other == key and begin <= at < begin + length)
         for begin, _, key in left
     }

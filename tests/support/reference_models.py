@@ -1,4 +1,4 @@
-"""Slow, obvious models of the algorithms: exact fractions of seconds and tokens, and every wait found by searching."""
+"""Reference models of the algorithms: slow and obvious, with exact fractions and waits found by searching."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from ratelab import NEVER, Decision, Quota
 
 
 class Model(Protocol):
-    """What a textbook says of one algorithm; times are nanoseconds, and never fall."""
+    """An algorithm as a textbook describes it; times are nanoseconds that never decrease."""
 
     def __init__(self, quota: Quota) -> None: ...
     def admits(self, now: int, cost: int) -> bool:
-        """Whether a request would be admitted at `now` if nothing else came before it."""
+        """Return whether a request is admitted at `now` if no other comes before it."""
         ...
 
     def charge(self, now: int, cost: int) -> None:
-        """Note that it was."""
+        """Charge an admitted request."""
         ...
 
     def is_new(self, now: int) -> bool:
-        """Whether nothing of the past would count at `now`."""
+        """Return whether the key is fully replenished at `now`."""
         ...
 
 
 def decide(model: Model, quota: Quota, now: int, cost: int) -> Decision:
-    """Ask `model` for the decision, charge it, and search for the numbers that go with it."""
+    """Return the decision of `model`, charge it, and find each number by searching."""
 
     def first_wait(holds: Callable[[int], bool]) -> int:
         return bisect_left(range(2 * quota.window + 2), True, key=lambda wait: holds(now + wait))
@@ -70,7 +70,7 @@ class TokenBucket:
 
 
 class LeakyBucket:
-    """A queue is empty exactly when it is as new; so what joins it waits until what is ahead has left it as new."""
+    """A queue: a request is delayed until the work ahead of it has drained."""
 
     def __init__(self, quota: Quota) -> None:
         self.burst, self.per_second = quota.burst, quota.limit / seconds(quota.period)
@@ -128,7 +128,7 @@ class SlidingCounter:
         self.used: Counter[int] = Counter()
 
     def counted(self, now: int) -> tuple[int, int]:
-        """Return what the previous and the current window of `now` hold."""
+        """Return the cost in the previous and in the current window of `now`."""
         return self.used[now // self.window - 1], self.used[now // self.window]
 
     def admits(self, now: int, cost: int) -> bool:

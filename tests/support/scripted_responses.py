@@ -7,11 +7,11 @@ from random import Random
 
 import numpy as np
 
-from ratelab import Quota, create
+from ratelab import Policy, Quota, create
 from ratelab.http.headers import PolicyHeader
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import Algorithm, State
+from ratelab.limiter import State
 from ratelab.quota import NS_PER_S
 from ratelab.verify.schedule import Response
 
@@ -20,7 +20,7 @@ ORIGIN = 7_000 * NS_PER_S
 QUOTA = Quota.parse("1/s", 3)
 
 
-def create_token_bucket() -> Algorithm:
+def create_token_bucket() -> Policy:
     return create("token-bucket", QUOTA)
 
 
@@ -40,15 +40,15 @@ def create_response(name: str, row: tuple[bool, int, int, int, int], sent: int, 
     return response if allowed else response._replace(status=429, remaining=0, reset=wait, retry_after=str(wait))
 
 
-def respond_correctly(algorithm: Algorithm, traffic: Traffic, late: int = 0, took: int = MS) -> list[Response]:
+def respond_correctly(policy: Policy, traffic: Traffic, late: int = 0, took: int = MS) -> list[Response]:
     """Respond to `traffic` as simulated; requests are sent `late` ns late, responses come `took` ns after the delay."""
     return [
-        create_response(algorithm.name, row, now + late, now + late + row[4] + took)
-        for now, row in zip(traffic.clock_times.tolist(), replay(algorithm, traffic).tolist(), strict=True)
+        create_response(policy.name, row, now + late, now + late + row[4] + took)
+        for now, row in zip(traffic.clock_times.tolist(), replay(policy, traffic).rows.tolist(), strict=True)
     ]
 
 
-def respond_with_jitter(algorithm: Algorithm, traffic: Traffic, seed: int) -> list[Response]:
+def respond_with_jitter(policy: Policy, traffic: Traffic, seed: int) -> list[Response]:
     """Respond to `traffic` like a busy server, which decides up to 5 ms after a request that was sent late."""
     random = Random(seed)
     sent = [now + random.randrange(2 * MS) for now in traffic.clock_times.tolist()]
@@ -57,8 +57,8 @@ def respond_with_jitter(algorithm: Algorithm, traffic: Traffic, seed: int) -> li
     states: dict[int, State] = {}
     responses: dict[int, Response] = {}
     for index in sorted(range(len(sent)), key=decided.__getitem__):
-        state = states.setdefault(keys[index], algorithm.start(decided[index]))
-        row = algorithm.step(state, decided[index], 1)
+        state = states.setdefault(keys[index], policy.start(decided[index]))
+        row = policy.step(state, decided[index], 1)
         received = decided[index] + row[4] + random.randrange(2 * MS)
-        responses[index] = create_response(algorithm.name, row, sent[index], received)
+        responses[index] = create_response(policy.name, row, sent[index], received)
     return [responses[index] for index in range(len(sent))]

@@ -53,7 +53,7 @@ def _refuse(right: str, wrong: str) -> Mutant:
 
 OTHER_EPOCH = "if epoch is not self._epoch:"
 WARM = 'if decision.allowed and cost and self.on_store_error == "local":'
-AS_NEW = "Decision(*self.algorithm.step(self.algorithm.start(now), now, cost))"
+AS_NEW = "Decision(*self.policy.step(self.policy.start(now), now, cost))"
 FINISHES = "finally:\n        self._breaker.finish(epoch)\n    "
 ANSWERED = "await answer(scope, send, *_unavailable(error))\n        return"
 

@@ -15,6 +15,7 @@ from scripted_responses import (
 )
 
 from ratelab import create
+from ratelab.algorithms import build_policy
 from ratelab.limiter import Algorithm
 from ratelab.quota import NS_PER_S
 from ratelab.verify.agreement import Agreement, Difference, Percentiles, compare_responses
@@ -37,9 +38,9 @@ def compare_changed(changes: dict[int, dict[str, Any]], late: int = 0, took: int
 
 @pytest.mark.parametrize("late", [0, 5 * MS])
 def test_correct_responses_agree(kind: type[Algorithm], late: int) -> None:
-    algorithm = kind.from_quota(QUOTA)
+    policy = build_policy(kind, QUOTA)
     traffic = create_traffic(0, 0, 0, 0, 10, 20, 700, 1400, 1410, 4200, 4210, keys=[0, 0, 1, 0, 0, 1, 0, 1, 1, 0, 0])
-    agreement = compare_responses(algorithm, traffic, respond_correctly(algorithm, traffic, late))
+    agreement = compare_responses(policy, traffic, respond_correctly(policy, traffic, late))
     assert (agreement.holds, agreement.requests, agreement.agreeing) == (True, 11, 11)
     assert (agreement.failures, agreement.used_keys) == (0, 0)
     assert agreement.latency == Percentiles(MS, MS, MS, MS)
@@ -148,8 +149,8 @@ OVERTAKING = create_traffic(
 
 @pytest.mark.parametrize("seed", range(12))
 def test_a_slow_but_correct_server_only_has_close_calls(kind: type[Algorithm], seed: int) -> None:
-    algorithm = kind.from_quota(QUOTA)
-    agreement = compare_responses(algorithm, OVERTAKING, respond_with_jitter(algorithm, OVERTAKING, seed))
+    policy = build_policy(kind, QUOTA)
+    agreement = compare_responses(policy, OVERTAKING, respond_with_jitter(policy, OVERTAKING, seed))
     assert [difference for difference in agreement.differences if not difference.close_call] == []
     assert (agreement.header_errors, agreement.used_keys) == ((), 0)
 
@@ -212,9 +213,9 @@ ORIGIN_OF_A_WINDOW = QUOTA.window * 1000
 
 
 def test_remaining_may_rise_after_replenishment(kind: type[Algorithm]) -> None:
-    algorithm = kind.from_quota(QUOTA)
+    policy = build_policy(kind, QUOTA)
     traffic = create_traffic(0, 10, 20, 6000, 6010, origin=ORIGIN_OF_A_WINDOW)
-    assert compare_responses(algorithm, traffic, respond_correctly(algorithm, traffic)).holds
+    assert compare_responses(policy, traffic, respond_correctly(policy, traffic)).holds
 
 
 def test_remaining_of_concurrent_requests_may_be_in_any_order() -> None:

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 from scripted_responses import MS, QUOTA, create_traffic
 
-from ratelab import ALGORITHMS
+from ratelab import ALGORITHMS, create
 from ratelab.errors import InputError
 from ratelab.lab.traffic import Traffic
 from ratelab.verify.schedule import MAX_ALIGNMENT_NS, align_start, depends_on_clock, find_max_delay, scale_traffic
@@ -60,13 +60,13 @@ def test_a_run_starts_with_a_window_unless_that_is_too_far_off(window: int, earl
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_only_algorithms_with_clock_windows_depend_on_the_clock(name: str) -> None:
-    algorithm = ALGORITHMS[name].from_quota(QUOTA)
+    policy = create(name, QUOTA)
     has_clock_windows = name in ("fixed-window", "sliding-counter")
-    assert depends_on_clock(algorithm, create_traffic(0, 0, 0, 0, 1500, 1500), QUOTA.window) == has_clock_windows
-    assert not depends_on_clock(algorithm, create_traffic(0), QUOTA.window)
+    assert depends_on_clock(policy, create_traffic(0, 0, 0, 0, 1500, 1500), QUOTA.window) == has_clock_windows
+    assert not depends_on_clock(policy, create_traffic(0), QUOTA.window)
 
 
 def test_the_longest_delay_is_in_seconds() -> None:
     traffic = create_traffic(0, 0, 0, 0)
-    assert find_max_delay(ALGORITHMS["leaky-bucket"].from_quota(QUOTA), traffic) == 2.0
-    assert find_max_delay(ALGORITHMS["gcra"].from_quota(QUOTA), traffic) == 0
+    assert find_max_delay(create("leaky-bucket", QUOTA), traffic) == 2.0
+    assert find_max_delay(create("gcra", QUOTA), traffic) == 0

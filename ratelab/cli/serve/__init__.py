@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ratelab.algorithms import traits_of
 from ratelab.cli.options import require
 from ratelab.errors import InputError, short_repr
 from ratelab.quota import Quota, parse_duration
 
 if TYPE_CHECKING:
-    from ratelab.limiter import Algorithm
+    from ratelab.limiter import Policy
 
 DEFAULT_ON_STORE_ERROR = "local"
 DEFAULT_STORE_DEADLINE = "100ms"
@@ -120,7 +121,7 @@ def serve(
     check_recording(record, store)
     check_ports(host, port, metrics_port)
     require("serve", serve=SERVER_PACKAGES, valkey=STORE_PACKAGES.get(store, ("valkey",)))
-    from ratelab.algorithms import find
+    from ratelab.algorithms import build_policy, find
     from ratelab.algorithms.plugins import attribute_errors
     from ratelab.cli.serve.backend import create_memory_backend, create_store_backend
     from ratelab.cli.serve.runner import ServicePlan, run_single, run_workers
@@ -135,16 +136,16 @@ def serve(
         if metrics_port is not None:
             listeners.append(closing.enter_context(listen("127.0.0.1", metrics_port)))
         with attribute_errors(kind):
-            algorithm = kind.from_quota(quota)
-            HeaderWriter(algorithm)  # rejects a name that no header can hold, before a file is created
+            policy = build_policy(kind, quota)
+            HeaderWriter(policy)  # rejects a name that no header can hold, before a file is created
             if store == "memory":
-                backend = create_memory_backend(algorithm, quota, max_keys, record, closing)
+                backend = create_memory_backend(policy, max_keys, record, closing)
             else:
                 backend = create_store_backend(store, on_store_error, deadline, algo, quota, max_keys, closing)
             extra = {**describe_proxies(trusted_proxy, trusted_hops), **backend.banner}
             if workers > 1:
                 extra["workers"] = f"{workers} processes"
-            banner = create_banner(algorithm, quota, key, listeners, extra)
+            banner = create_banner(policy, key, listeners, extra)
         plan = ServicePlan(
             lambda: backend.create_service(identity, legacy_headers),
             listeners,
@@ -215,9 +216,7 @@ def check_ports(host: str, port: int, metrics_port: int | None) -> None:
 # --- the banner
 
 
-def create_banner(
-    algorithm: Algorithm, quota: Quota, key: str, listeners: Sequence[socket], extra: Mapping[str, str]
-) -> dict[str, str]:
+def create_banner(policy: Policy, key: str, listeners: Sequence[socket], extra: Mapping[str, str]) -> dict[str, str]:
     """Return the lines to print at the start, by label."""
     from ratelab.http.server import format_url
 
@@ -225,12 +224,13 @@ def create_banner(
     header = key.removeprefix("header:")
     by_address = header == key
     banner = {
-        "ratelab": f"{algorithm.name}, {quota}",
+        "ratelab": f"{policy.algorithm.name}, {policy.quota}",
         "serving": url,
     }
     if len(listeners) > 1:
         banner["metrics"] = f"{format_url(listeners[1])}/metrics"
-    banner["quota"] = f"{describe_quota(quota, queues(algorithm))}, for each {'address' if by_address else header}"
+    granted = describe_quota(policy.quota, traits_of(policy.algorithm).queues)
+    banner["quota"] = f"{granted}, for each {'address' if by_address else header}"
     if not by_address:
         banner["note"] = f"{header} is not verified: a client that changes it counts as another client"
     banner |= extra
@@ -248,14 +248,6 @@ def describe_quota(quota: Quota, queued: bool = False) -> str:
     requests = "request" if count == "1" else "requests"
     burst = f"one at a time, up to {quota.burst} in the queue" if queued else f"at most {quota.burst} at once"
     return f"{count} {requests} {_PERIODS.get(period, f'every {period}')}, {burst}"
-
-
-def queues(algorithm: Algorithm) -> bool:
-    """Return whether an algorithm delays the second of two simultaneous requests."""
-    state = algorithm.start(0)
-    algorithm.step(state, 0, 1)
-    *_, delay_ns = algorithm.step(state, 0, 1)
-    return delay_ns > 0
 
 
 def describe_proxies(proxies: Sequence[str], hops: int) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import IO, NamedTuple
 from ratelab.errors import InputError, StoreError
 from ratelab.http.app import Service
 from ratelab.http.identity import SECRET, Identity
-from ratelab.limiter import Algorithm
+from ratelab.limiter import Policy
 from ratelab.quota import Quota
 from ratelab.stores.memory import MemoryLimiter
 from ratelab.stores.recording import RecordingLimiter
@@ -38,14 +38,12 @@ class Backend(NamedTuple):
     """Called every second; repairs the backend and returns a message if it was broken."""
 
 
-def create_memory_backend(
-    algorithm: Algorithm, quota: Quota, max_keys: int, record: str | None, closing: ExitStack
-) -> Backend:
+def create_memory_backend(policy: Policy, max_keys: int, record: str | None, closing: ExitStack) -> Backend:
     """Keep quotas in this process, and record decisions in the new file `record` if it is given."""
     if record is None:
-        limiter = MemoryLimiter(algorithm, max_keys=max_keys)
+        limiter = MemoryLimiter(policy, max_keys=max_keys)
         return Backend(lambda identity, legacy: Service(limiter, identity, legacy), {})
-    recording = RecordingLimiter(algorithm, quota, _create_file(record), max_keys=max_keys)
+    recording = RecordingLimiter(policy, _create_file(record), max_keys=max_keys)
     closing.callback(recording.close)
     return Backend(lambda identity, legacy: Service(recording, identity, legacy), {})
 

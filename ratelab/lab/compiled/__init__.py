@@ -11,12 +11,12 @@ from dataclasses import astuple
 from importlib.util import find_spec
 from typing import Any, cast
 
-from ratelab.algorithms.plugins import is_ours
+from ratelab.algorithms import traits_of
 from ratelab.lab.compiled.states import States, UnfitError, stretches, widths
 from ratelab.lab.decisions import Columns, Progress
 from ratelab.lab.partition import put, room, shares
 from ratelab.lab.traffic import Asked
-from ratelab.limiter import NEVER, Algorithm, Bounded
+from ratelab.limiter import NEVER, Algorithm
 
 __all__ = ["UnfitError", "decide", "is_installed"]
 
@@ -36,14 +36,13 @@ def decide(algorithm: Algorithm, traffic: Asked, columns: Columns, progress: Pro
     except OverflowError as error:
         raise UnfitError("its numbers pass 2**63 - 1, and those of machine code do not") from error
     except Exception as error:
-        if is_ours(algorithm) or isinstance(error, UnfitError):
+        if traits_of(algorithm).bound is not None or isinstance(error, UnfitError):
             raise
         raise UnfitError("its step failed in machine code") from error  # plain Python tells how, and on which line
 
 
 def _decide(algorithm: Algorithm, traffic: Asked, columns: Columns, progress: Progress) -> None:
-    if is_ours(algorithm):
-        _check_bounds(cast(Bounded, algorithm), traffic)
+    _check_bounds(algorithm, traffic)
     numbers = len(algorithm.start(traffic.origin))
     loop = _compiled(algorithm, numbers, columns, traffic.is_priced)
     kept = widths(algorithm, numbers, traffic, columns)
@@ -69,9 +68,12 @@ def _compiled(algorithm: Algorithm, numbers: int, columns: Columns, priced: bool
         raise UnfitError(str(error)) from error
 
 
-def _check_bounds(algorithm: Bounded, traffic: Asked) -> None:
-    """Refuse a quota, or times, whose products 64 bits would not hold, nor the sums that these come into."""
+def _check_bounds(algorithm: Algorithm, traffic: Asked) -> None:
+    """Raise `OverflowError` if 64 bits do not hold the algorithm's declared bound, or sums with it."""
+    bound = traits_of(algorithm).bound
+    if bound is None:
+        return
     latest = traffic.origin + traffic.duration
-    largest = algorithm.largest(latest, traffic.dearest, traffic.duration + 1)
+    largest = bound(algorithm, latest, traffic.dearest, traffic.duration + 1)
     if largest + max(algorithm.start(latest)) + max(astuple(cast(Any, algorithm))) > NEVER:
         raise OverflowError

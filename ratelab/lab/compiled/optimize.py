@@ -11,12 +11,34 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.lab.compiled.intrinsics import divide_ceil, divide_floor
 from ratelab.lab.compiled.step_source import function_of, tree_of
+from ratelab.limiter import Algorithm
+
+
+class LongState(NamedTuple):
+    """How an engine may truncate and prefetch the long state of an algorithm."""
+
+    unread: tuple[int, ...]
+    """Positions in a state that only `remaining`, `retry_after_ns` and `reset_after_ns` depend on."""
+    reached: Callable[[Any], Any]
+    """Return the number of leading integers that a key can reach with this total cost."""
+    next_access: Callable[..., Any]
+    """Return the position in a state that the next step will read; compiled, and only a hint."""
+
+
+LONG_STATES: dict[type[Algorithm], LongState] = {
+    SlidingLog: LongState(
+        unread=(2,),  # place of the oldest entry
+        reached=lambda total_cost: 4 + total_cost,
+        next_access=lambda log, state: 4 + state[0],  # noqa: ARG005  (called as a method is)
+    )
+}
 
 SUFFIXES = ("_multiplier", "_shift", "_rest")
 """Of the names of a field's reciprocal."""

@@ -15,7 +15,7 @@ from inspect import getfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ratelab.algorithms.plugins import is_ours
+from ratelab.algorithms import traits_of
 from ratelab.lab.compiled import optimize, overflow_checks
 from ratelab.lab.compiled.overflow_checks import RefusedError, rewritten
 from ratelab.lab.compiled.states import WIDE
@@ -29,7 +29,7 @@ class Meaning(NamedTuple):
     width: int | None
     """How many numbers each state has; None if they are wide, so that a larger ring needs no code of its own."""
     looks_at: Callable[..., Any] | None
-    """See `ratelab.limiter.LongStated`."""
+    """See `optimize.LongState`."""
 
 
 FIELD_TYPES: dict[type, Meaning] = {}
@@ -61,7 +61,8 @@ def specialized(algorithm: Algorithm, numbers: int, complete: bool) -> Any:
     width = numbers if numbers < WIDE else None
     digest = blake2b(text + _machinery(), digest_size=12).hexdigest()
     stand_in = __getattr__("-".join((kind.__name__, f"{digest}_{width}_{complete}", *names)))
-    FIELD_TYPES[stand_in] = Meaning(compiled_step, width, getattr(kind, "looks_at", None) if is_ours(kind) else None)
+    long_state = optimize.LONG_STATES.get(kind)
+    FIELD_TYPES[stand_in] = Meaning(compiled_step, width, long_state and long_state.next_access)
     return stand_in(*values)
 
 
@@ -75,8 +76,9 @@ def _source(
     """
     try:
         text = Path(getfile(kind)).read_bytes() + Path(getfile(kind.step)).read_bytes()  # it may be inherited
-        if is_ours(kind):
-            unkept = () if complete else getattr(kind, "only_tells", ())
+        if traits_of(kind).bound is not None:
+            long_state = optimize.LONG_STATES.get(kind)
+            unkept = () if complete or long_state is None else long_state.unread
             shortened_step, divisors = optimize.shortened(kind.step, unkept)
             return shortened_step, text, divisors
         return rewritten(kind.step, names, overflow_checks.FUNCTIONS), text + outer.encode(), ()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from ratelab.algorithms.plugins import is_ours
+from ratelab.algorithms import traits_of
 from ratelab.lab.compiled.intrinsics import jitted, made
+from ratelab.lab.compiled.optimize import LONG_STATES
 from ratelab.lab.decisions import Columns, is_complete
 from ratelab.lab.partition import Requests
 from ratelab.lab.spill import Integers
@@ -28,9 +29,11 @@ class UnfitError(Exception):
 
 def widths(algorithm: Algorithm, numbers: int, traffic: Asked, columns: Columns) -> Integers:
     """Return how many `numbers` to keep of each key's state: as many as `columns` depend on."""
-    if numbers < WIDE or not (is_ours(algorithm) and hasattr(algorithm, "reached")) or is_complete(columns):
+    long_state = LONG_STATES.get(type(algorithm))
+    if numbers < WIDE or long_state is None or is_complete(columns):
         return np.broadcast_to(np.int64(numbers), key_count(traffic))
-    return cast(Integers, np.minimum(cast(Any, algorithm).reached(traffic.asked), numbers))
+    reached: Integers = np.minimum(long_state.reached(traffic.asked), numbers)
+    return reached
 
 
 class States:
@@ -52,12 +55,13 @@ class States:
         """Return all numbers, those of all who ask now among them, and where each state begins, if they are wide."""
         if self._numbers is None:
             self._numbers = self._as_new(origin + int(own.times[0]) if len(own.times) else origin)
-        if not is_ours(self._algorithm):
+        if traits_of(self._algorithm).bound is None:
             self._start(self._numbers, own, origin)
         return self._numbers, self._begins
 
     def _as_new(self, now: int) -> Integers:
-        first = np.array(self._algorithm.start(now) if is_ours(self._algorithm) else [0] * self._width, np.int64)
+        starts_at_once = traits_of(self._algorithm).bound is not None
+        first = np.array(self._algorithm.start(now) if starts_at_once else [0] * self._width, np.int64)
         if self._width < WIDE:
             return np.tile(first, len(self._widths))
 

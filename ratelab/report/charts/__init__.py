@@ -38,7 +38,7 @@ def draw(comparison: Comparison, chart: str = "comparison", theme: str = "light"
     view = ComparisonView(comparison, theme)
     module = import_module(f"{__name__}.{chart}")
     title = module.finding(view) if len(comparison.traffic) else findings(comparison)[0]
-    about = heading(comparison).replace("\n", "; ")
+    about = heading(comparison.traffic, comparison.quota).replace("\n", "; ")
     with styled():
         sheet = Sheet(title, f"{caption}\n{about}".strip(), module.height(view), theme)
         module.paint(sheet, sheet.body, view)

@@ -71,7 +71,7 @@ def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
 
 def _asking(view: ComparisonView) -> NDArray[np.int64]:
     """Return the clients that asked for anything, the most often denied first."""
-    offered = view.results[0].client_offered
+    offered = view.comparison.traffic.client_requests
     denied = np.max([result.client_offered - result.client_admitted for result in view.results], axis=0)
     ranked = np.argsort(-denied, kind="stable")
     return ranked[offered[ranked] > 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ratelab.lab.levels import level_label
 from ratelab.report.charts.canvas import LABEL, Box, Sheet
 from ratelab.report.charts.view import ComparisonView, strips, strips_height
 from ratelab.report.summary import hopeless, listed
@@ -36,8 +37,8 @@ def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
     levels = view.levels
     bands = {name: view.band(one.times - view.comparison.traffic.origin, one.level) for name, one in levels.items()}
     notes = [
-        getattr(algorithm, "shows", "left to give") + (": range and, roughly, mean" if bands[algorithm.name] else "")
-        for algorithm in view.comparison.algorithms
+        level_label(outcome.policy.algorithm) + (": range and, roughly, mean" if bands[outcome.policy.name] else "")
+        for outcome in view.comparison.outcomes
     ]
     heading = view.heading("what each algorithm remembers", f", up to the burst of {burst:,}", box.width)
     limits = (0, 1.08 * max(burst, *(one.level.max(initial=0) for one in levels.values())))

@@ -154,7 +154,9 @@ def _cells(view: ComparisonView, width: float) -> dict[str, Cells]:
     ways = [borders(view.end, parts) for parts in (CELLS, 2 * CELLS, 4 * CELLS)]
     cuts = next((cuts for cuts in ways if within(every, times, cuts).max() <= 1), ways[0])
     height = EACH - NAME
-    return {name: Cells(times, made, cuts, width, height) for name, made in view.comparison.decisions.items()}
+    return {
+        outcome.policy.name: Cells(times, outcome.rows, cuts, width, height) for outcome in view.comparison.outcomes
+    }
 
 
 def _notes(view: ComparisonView) -> list[str]:

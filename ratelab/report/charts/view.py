@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.lab.comparison import Comparison
+from ratelab.lab.decisions import Outcome
 from ratelab.lab.levels import Levels, looked, recorded
 from ratelab.lab.metrics import Result
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic, key_count
 from ratelab.lab.windows import departures, fullest_window
-from ratelab.limiter import Algorithm
 from ratelab.quota import UNITS
 from ratelab.report.charts.canvas import LABEL, Box, Sheet
 from ratelab.report.charts.series import Band, Curve, Values, banded, borders, thinned, turns
@@ -58,7 +58,7 @@ class ComparisonView:
     def end(self) -> int:
         """The nanosecond at which the time axis ends: that of the traffic, or of the last departure."""
         traffic = self.traffic
-        last = [int((traffic.times + made["delay_ns"]).max(initial=0)) for made in self.comparison.decisions.values()]
+        last = [int((traffic.times + outcome.rows["delay_ns"]).max(initial=0)) for outcome in self.comparison.outcomes]
         return max(1, traffic.duration, *last)
 
     @property
@@ -82,7 +82,7 @@ class ComparisonView:
             return 0
         window = self.comparison.quota.window
         worst = max(self.results, key=lambda result: result.peak_in_window)
-        made = self.comparison.decisions[worst.algorithm]
+        made = self.comparison.outcome(worst.algorithm).decisions
         fullest = fullest_window(departures(self.traffic, made), key_count(self.traffic), window)
         return fullest.key if fullest else 0
 
@@ -114,7 +114,7 @@ class ComparisonView:
     def departures(self, algorithm: str) -> tuple[Integers, Integers]:
         """Return when that key's requests leave, in order, and what each costs."""
         if algorithm not in self._departures:
-            traffic, made = self.traffic, self.comparison.decisions[algorithm]
+            traffic, made = self.traffic, self.comparison.outcome(algorithm).rows
             allowed = made["allowed"][self.focussed]
             delays = made["delay_ns"][self.focussed][allowed]
             times, costs = traffic.times[self.focussed][allowed] + delays, traffic.costs[self.focussed][allowed]
@@ -127,15 +127,15 @@ class ComparisonView:
     @cached_property
     def levels(self) -> dict[str, Levels]:
         """What each algorithm remembers of that key."""
-        return {algorithm.name: self._level(algorithm) for algorithm in self.comparison.algorithms}
+        return {outcome.policy.name: self._level(outcome) for outcome in self.comparison.outcomes}
 
-    def _level(self, algorithm: Algorithm) -> Levels:
-        traffic = self.traffic
+    def _level(self, outcome: Outcome) -> Levels:
+        traffic, algorithm = self.traffic, outcome.policy.algorithm
         times, costs = traffic.clock_times[self.focussed], traffic.costs[self.focussed]
         if len(times) > MOST_REPEATED:
-            made = self.comparison.decisions[algorithm.name]
+            made = outcome.rows
             after, charged = made["remaining"][self.focussed], np.where(made["allowed"][self.focussed], costs, 0)
-            return recorded(algorithm, self.comparison.quota, times, after + charged, after)
+            return recorded(outcome.policy, times, after + charged, after)
         return looked(algorithm, times, costs, traffic.origin + borders(self.end, 3 * CURVE_POINTS))
 
     def steps(self, curve: Curve) -> tuple[NDArray[np.float64], Integers]:

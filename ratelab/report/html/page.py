@@ -129,7 +129,7 @@ def render_page(run: Run, pictures: Sequence[Picture], made: Made, home: str | N
 
 def _render_run(run: Run, pictures: Sequence[Picture], home: str | None) -> Page:
     comparison, scenario = run.comparison, run.scenario
-    equalised = comparison.equalised
+    equalised = comparison.equal_protection
     return Page(
         heading=scenario.name if scenario else run.title,
         description=scenario.description if scenario else None,
@@ -151,7 +151,7 @@ def _render_run(run: Run, pictures: Sequence[Picture], home: str | None) -> Page
 
 def _asked(run: Run) -> list[str]:
     """Say who sent what, and what was granted."""
-    told = heading(run.comparison).splitlines()
+    told = heading(run.comparison.traffic, run.comparison.quota).splitlines()
     if run.scenario is None:
         return told
     from ratelab.lab.scenarios.describe import in_words  # needs pydantic, which a replay does not

@@ -83,7 +83,7 @@ def _card_cell(row: dict[str, Any], column: str) -> Cell:
 
 def equal(comparison: Comparison) -> Table | None:
     """Return what changes from the quota to equal protection, if that was asked for and there is a difference."""
-    if comparison.equalised is None or not differs(comparison.equalised):
+    if comparison.equal_protection is None or not differs(comparison.equal_protection):
         return None
     rows = [
         (
@@ -93,9 +93,9 @@ def equal(comparison: Comparison) -> Table | None:
                 for number, (before, after) in enumerate(equal_cells(comparison, one))
             ],
         )
-        for one in comparison.equalised.equals
+        for one in comparison.equal_protection.equals
     ]
-    fits = all(one.fits for one in comparison.equalised.equals)
+    fits = all(one.fits for one in comparison.equal_protection.equals)
     return Table(
         "At the quota → at equal protection",
         ["algorithm", *(header.replace("\n", "") for header in EQUAL)],
@@ -117,7 +117,7 @@ def clients(comparison: Comparison) -> Table | None:
         shown = _of_many(len(ranked))
     if len(names) < 2 or not ranked:
         return None
-    counts = np.vstack([all_results[0].client_offered, denied])
+    counts = np.vstack([comparison.traffic.client_requests, denied])
     rows = [(names[index], [*map(_count, counts[:, index].tolist())]) for index in ranked[:MAX_LISTED_CLIENTS]]
     return Table(
         f"Requests of each client that each algorithm denied: {shown}",
@@ -136,9 +136,9 @@ def _of_many(denied: int) -> str:
 
 def differing(comparison: Comparison) -> Table | None:
     """Return whose requests were decided otherwise than by the exact log; None if nobody's of several were."""
-    pairs = [(one.client_over_admitted, one.client_over_denied) for one in comparison.cards]
+    pairs = [(one.client_over_admitted, one.client_over_denied) for one in comparison.accuracy]
     known = [(over, under) for over, under in pairs if over is not None and under is not None]
-    names, offered = comparison.traffic.names, comparison.results[0].client_offered
+    names, offered = comparison.traffic.names, comparison.traffic.client_requests
     counts = np.array([over + under for over, under in known])
     if len(names) < 2 or not counts.any():
         return None

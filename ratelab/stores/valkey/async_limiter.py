@@ -10,7 +10,7 @@ from math import inf
 from typing import Any, NamedTuple, Self
 
 from ratelab.errors import StoreError
-from ratelab.limiter import Algorithm, Decision
+from ratelab.limiter import Decision, Policy
 from ratelab.quota import Quota
 from ratelab.stores.memory import check_cost
 from ratelab.stores.valkey.connection import Address, StoreUrl, check_limits, failure
@@ -159,9 +159,9 @@ class AsyncValkeyLimiter:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
-    def algorithm(self) -> Algorithm:
-        """The algorithm that decides."""
-        return self._script.algorithm
+    def policy(self) -> Policy:
+        """The policy that this limiter enforces, in nanoseconds."""
+        return self._script.policy
 
     async def hit(self, key: str, cost: int = 1) -> Decision:
         """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision within the deadline."""

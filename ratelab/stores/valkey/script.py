@@ -11,11 +11,10 @@ from functools import cache, lru_cache
 from hashlib import blake2b, sha1
 from pathlib import Path
 from struct import Struct
-from typing import cast
 
-from ratelab.algorithms import find
+from ratelab.algorithms import build_policy, find, traits_of
 from ratelab.errors import InputError
-from ratelab.limiter import NEVER, Algorithm, Bounded, Decision
+from ratelab.limiter import NEVER, Algorithm, Decision
 from ratelab.quota import Quota
 from ratelab.stores.valkey.resp import bulk
 
@@ -39,8 +38,8 @@ class Script:
 
     def __init__(self, name: str, rate: str | Quota, burst: int | None = None) -> None:
         kind, quota = find(name), Quota.of(rate, burst)
-        self.algorithm = kind.from_quota(quota)
-        """The algorithm in nanoseconds, as others see it."""
+        self.policy = build_policy(kind, quota)
+        """The policy, in nanoseconds."""
         self.text = _text(kind)
         self.parameters: tuple[int, ...] = astuple(_in_microseconds(kind, quota))  # type: ignore[call-overload]
         self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
@@ -123,9 +122,13 @@ def _built(kind: type[Algorithm], quota: Quota) -> Algorithm | None:
         algorithm = kind.from_quota(Quota(quota.limit * _MICROSECOND, quota.period, quota.burst))
     except InputError:  # a number beyond any quota's, and so beyond Lua's
         return None
-    largest = cast(Bounded, algorithm).largest(
-        MAX_TIME_US, quota.burst + 1, idle=0
-    )  # whatever is as good as new is gone
+    bound = traits_of(algorithm).bound
+    if bound is None:
+        raise InputError(
+            f"{kind.name} declares no bound on its integers, which a store needs: add one to its traits, or keep the "
+            "quota in memory"
+        )
+    largest = bound(algorithm, MAX_TIME_US, quota.burst + 1, 0)  # a fully replenished key has expired
     return algorithm if largest < EXACT else None
 
 

@@ -14,7 +14,7 @@ from threading import Condition
 from typing import Any, ClassVar, Self
 
 from ratelab.errors import StoreError
-from ratelab.limiter import Algorithm, Decision
+from ratelab.limiter import Decision, Policy
 from ratelab.quota import Quota
 from ratelab.stores.memory import check_cost
 from ratelab.stores.valkey.connection import Address, StoreUrl, check_limits, failure
@@ -139,9 +139,9 @@ class ValkeyLimiter:
         self._waiting = 0  # threads that want one of them; nobody else looks at the condition, which takes its time
 
     @property
-    def algorithm(self) -> Algorithm:
-        """The algorithm that decides."""
-        return self._script.algorithm
+    def policy(self) -> Policy:
+        """The policy that this limiter enforces, in nanoseconds."""
+        return self._script.policy
 
     def hit(self, key: str, cost: int = 1) -> Decision:
         """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision within the deadline."""
