@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from access_log_lines import CROWD, START, format_line, write_log
-from cli_runner import shown, told
+from cli_runner import get_json, get_output
 
 from ratelab.algorithms import COMPARED
 from ratelab.quota import NS_PER_S
@@ -18,7 +18,7 @@ def test_the_report_has_the_trace_the_quota_and_every_algorithm(
 ) -> None:
     write_log(tmp_path, CROWD)
     monkeypatch.chdir(tmp_path)
-    lines = shown("replay", "access.log", "--rate", "10/min", "--burst", "5").splitlines()
+    lines = get_output("replay", "access.log", "--rate", "10/min", "--burst", "5").splitlines()
     assert lines[:4] == [
         "access.log, read as log",
         "45 requests from 4 clients in 32s",
@@ -32,7 +32,7 @@ def test_the_report_has_the_trace_the_quota_and_every_algorithm(
 
 def test_json_is_one_object_with_stable_names(tmp_path: Path) -> None:
     path = write_log(tmp_path, CROWD)
-    found = told("replay", path, "--rate", "10/min", "--burst", "5")
+    found = get_json("replay", path, "--rate", "10/min", "--burst", "5")
     results = found.pop("results")
     assert found == {
         "version": 1,
@@ -60,7 +60,7 @@ def test_json_is_one_object_with_stable_names(tmp_path: Path) -> None:
 
 
 def test_the_report_has_the_share_of_denied_clients_and_the_most_denied(tmp_path: Path) -> None:
-    text = shown("replay", write_log(tmp_path, CROWD), "--rate", "10/min", "--burst", "5", "--algo", "sliding-log")
+    text = get_output("replay", write_log(tmp_path, CROWD), "--rate", "10/min", "--burst", "5", "--algo", "sliding-log")
     assert "Of 4 clients, denied at least once: 2 (50 %) by sliding-log." in text
     head, *most_denied = (line.split() for line in text.splitlines()[-3:])
     assert head == ["client", "offered", "log"]
@@ -69,20 +69,20 @@ def test_the_report_has_the_share_of_denied_clients_and_the_most_denied(tmp_path
 
 def test_a_small_share_of_clients_is_the_same_in_table_and_text(tmp_path: Path) -> None:
     crowd = [format_line(f"10.0.{n // 250}.{n % 250}", "05:00") for n in range(20_001)]
-    text = shown("replay", write_log(tmp_path, [*crowd, crowd[0]]), "--rate", "1/min", "--algo", "sliding-log")
+    text = get_output("replay", write_log(tmp_path, [*crowd, crowd[0]]), "--rate", "1/min", "--algo", "sliding-log")
     assert "1 (0.005 %) by sliding-log." in text
     assert " 0.005%" in text
 
 
 def test_a_finding_common_to_all_algorithms_names_none_of_them(tmp_path: Path) -> None:
     path = write_log(tmp_path, [format_line("192.0.2.1", "05:00")] * 3)
-    text = shown("replay", path, "--rate", "1/min", "--algo", "token-bucket", "--algo", "gcra")
+    text = get_output("replay", path, "--rate", "1/min", "--algo", "token-bucket", "--algo", "gcra")
     assert "Every algorithm denied 2 of 3 requests." in text
     assert "Every algorithm denied the one client at least once." in text
 
 
 def test_no_client_is_listed_if_none_is_denied(tmp_path: Path) -> None:
-    text = shown("replay", write_log(tmp_path, CROWD), "--rate", "100/s")
+    text = get_output("replay", write_log(tmp_path, CROWD), "--rate", "100/s")
     assert "most denied" not in text
     assert "All 45 requests were admitted" in text
 
@@ -90,9 +90,9 @@ def test_no_client_is_listed_if_none_is_denied(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("top", "names"), [("1", ["192.0.2.1"]), ("2", ["192.0.2.1", "192.0.2.2"])])
 def test_top_sets_the_number_of_clients_listed(tmp_path: Path, top: str, names: list[str]) -> None:
     path = write_log(tmp_path, CROWD)
-    found = told("replay", path, "--rate", "10/min", "--burst", "5", "--top", top)
+    found = get_json("replay", path, "--rate", "10/min", "--burst", "5", "--top", top)
     assert [[row["client"] for row in result["per_client"]] for result in found["results"]] == [names] * 5
-    text = shown("replay", path, "--rate", "10/min", "--burst", "5", "--top", top)
+    text = get_output("replay", path, "--rate", "10/min", "--burst", "5", "--top", top)
     assert [line.split()[0] for line in text.splitlines() if line.startswith("192.")] == names
 
 
@@ -107,14 +107,14 @@ def test_key_names_the_field_that_identifies_clients(tmp_path: Path, key: str, c
     path = write_log(
         tmp_path, [format_line("192.0.2.7", "05:00", "/a?q=1", "bob"), format_line("192.0.2.8", "05:00", "/b", "eve")]
     )
-    found = told("replay", path, "--rate", "1/s", "--key", key)
+    found = get_json("replay", path, "--rate", "1/s", "--key", key)
     assert sorted(row["client"] for row in found["results"][0]["per_client"]) == clients
 
 
 def test_options_name_the_fields_of_a_csv_file(tmp_path: Path) -> None:
     (tmp_path / "trace.csv").write_text("started,user,size\n1000,ann,3\n1500,ann,3\n")
     options = ["--key", "user", "--time", "started", "--time-unit", "ms", "--cost", "size", "--format", "csv"]
-    found = told("replay", tmp_path / "trace.csv", "--rate", "2/s", "--burst", "4", "--algo", "gcra", *options)
+    found = get_json("replay", tmp_path / "trace.csv", "--rate", "2/s", "--burst", "4", "--algo", "gcra", *options)
     (result,) = found["results"]
     assert (result["admitted"], result["peak_in_window"], found["duration"]) == (1, 3, 0.5)
 
@@ -122,7 +122,7 @@ def test_options_name_the_fields_of_a_csv_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["events.csv", "events.jsonl"])
 def test_events_have_the_time_of_the_clock(tmp_path: Path, name: str) -> None:
     path = write_log(tmp_path, [format_line("192.0.2.7", "05:00")] * 2)
-    shown("replay", path, "--rate", "1/s", "--algo", "gcra", "--events", tmp_path / name)
+    get_output("replay", path, "--rate", "1/s", "--algo", "gcra", "--events", tmp_path / name)
     written = (tmp_path / name).read_text()
     assert [str(START + half) in row for half, row in zip((0, NS_PER_S // 2), written.splitlines()[-2:], strict=True)]
     assert written.startswith("at_ns,client,cost," if name.endswith(".csv") else f'{{"at_ns": {START}, "client":')
@@ -130,7 +130,7 @@ def test_events_have_the_time_of_the_clock(tmp_path: Path, name: str) -> None:
 
 def test_the_csv_table_names_its_trace(tmp_path: Path) -> None:
     path = write_log(tmp_path, CROWD)
-    shown("replay", path, "--rate", "1/s", "--csv", tmp_path / "table.csv", "--timeline")
+    get_output("replay", path, "--rate", "1/s", "--csv", tmp_path / "table.csv", "--timeline")
     head, *rows = (tmp_path / "table.csv").read_text().splitlines()
     assert head.startswith("trace,algorithm,offered,")
     assert [row.split(",")[:2] for row in rows] == [[str(path), name] for name in COMPARED]
@@ -139,7 +139,7 @@ def test_the_csv_table_names_its_trace(tmp_path: Path) -> None:
 def test_markup_and_escapes_in_a_name_are_printed_as_text(tmp_path: Path) -> None:
     names = ["[bold]a[/]", "\x1b[2Jb", "c" * 300]
     (tmp_path / "trace.jsonl").write_text("".join(json.dumps({"time": 1, "ip": name}) + "\n" for name in names * 2))
-    text = shown("replay", tmp_path / "trace.jsonl", "--rate", "1/min")
+    text = get_output("replay", tmp_path / "trace.jsonl", "--rate", "1/min")
     assert "[bold]a[/]" in text
     assert r"\x1b[2Jb" in text
     assert "\x1b" not in text

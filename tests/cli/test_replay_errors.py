@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cli_runner import refused
+from cli_runner import get_error
 from invalid_traces import INVALID_TRACES, VALID_LINE, InvalidTrace
 
 from ratelab.lab.traces.formats import TIME_UNITS, TRACE_FORMATS, WITHIN_SECOND
@@ -31,7 +31,7 @@ def test_an_invalid_trace_is_a_one_line_error_and_leaves_no_file(tmp_path: Path,
     path = tmp_path / "trace"
     path.write_bytes(invalid.content)
     files = ["--csv", f"{tmp_path}/table.csv", "--events", f"{tmp_path}/events.csv"]
-    message = refused("replay", path, "--rate", "1/s", *files, *to_arguments(invalid))
+    message = get_error("replay", path, "--rate", "1/s", *files, *to_arguments(invalid))
     assert message.startswith(f"{path}:")
     assert invalid.message in message
     assert len(message) < 600
@@ -39,10 +39,10 @@ def test_an_invalid_trace_is_a_one_line_error_and_leaves_no_file(tmp_path: Path,
 
 
 def test_a_path_that_cannot_be_opened_is_a_one_line_error(tmp_path: Path) -> None:
-    assert "No such file or directory" in refused("replay", tmp_path / "no.log", "--rate", "1/s")
-    assert "it cannot be " in refused("replay", tmp_path, "--rate", "1/s")
-    assert "File name too long" in refused("replay", "x" * 300, "--rate", "1/s")
-    assert refused("replay", "-", "--rate", "1/s").startswith("standard input: it has no lines")
+    assert "No such file or directory" in get_error("replay", tmp_path / "no.log", "--rate", "1/s")
+    assert "it cannot be " in get_error("replay", tmp_path, "--rate", "1/s")
+    assert "File name too long" in get_error("replay", "x" * 300, "--rate", "1/s")
+    assert get_error("replay", "-", "--rate", "1/s").startswith("standard input: it has no lines")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_path_that_cannot_be_opened_is_a_one_line_error(tmp_path: Path) -> Non
 )
 def test_an_invalid_value_is_a_one_line_error(tmp_path: Path, options: list[str], message: str) -> None:
     (tmp_path / "a.log").write_bytes(VALID_LINE)
-    assert message in refused("replay", tmp_path / "a.log", *options)
+    assert message in get_error("replay", tmp_path / "a.log", *options)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,6 @@ def test_an_invalid_value_is_a_one_line_error(tmp_path: Path, options: list[str]
 def test_a_value_of_the_wrong_type_is_a_one_line_error(tmp_path: Path, options: list[str]) -> None:
     (tmp_path / "a.log").write_bytes(VALID_LINE)
     option, value = options[-2:]
-    message = refused("replay", tmp_path / "a.log", *options)
+    message = get_error("replay", tmp_path / "a.log", *options)
     assert message.startswith(f"{option}: ")
     assert f"{value!r} is not one of" in message or f"{value} is not a whole number >= 1" in message

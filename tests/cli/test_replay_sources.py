@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from access_log_lines import CROWD, START, format_line, write_log
-from cli_runner import BURST, refused, shown, told
+from cli_runner import BURST, get_error, get_json, get_output
 
 from ratelab.algorithms import COMPARED
 from ratelab.quota import NS_PER_S
@@ -40,19 +40,19 @@ def format_json_lines(crowd: list[str]) -> bytes:
     ids=["gzip", "csv", "jsonl", "jsonl.gz"],
 )
 def test_the_same_requests_have_the_same_figures_in_every_format(tmp_path: Path, content: bytes, format_: str) -> None:
-    expected = told("replay", write_log(tmp_path, CROWD), "--rate", "10/min")
+    expected = get_json("replay", write_log(tmp_path, CROWD), "--rate", "10/min")
     (tmp_path / "trace").write_bytes(content)
-    found = told("replay", tmp_path / "trace", "--rate", "10/min")
+    found = get_json("replay", tmp_path / "trace", "--rate", "10/min")
     assert found == {**expected, "trace": str(tmp_path / "trace"), "format": format_}
 
 
 def test_a_dash_is_standard_input() -> None:
     stdin = "".join(CROWD).encode()
-    assert told("replay", "-", "--rate", "10/min", stdin=stdin)["trace"] == "-"
+    assert get_json("replay", "-", "--rate", "10/min", stdin=stdin)["trace"] == "-"
     command = [sys.executable, "-m", "ratelab", "replay", "-", "--rate", "10/min", "--json"]
     process = subprocess.run(command, input=gzip.compress(stdin), capture_output=True, timeout=60)
     assert (process.returncode, process.stderr) == (0, b"")
-    assert json.loads(process.stdout) == told("replay", "-", "--rate", "10/min", stdin=stdin)
+    assert json.loads(process.stdout) == get_json("replay", "-", "--rate", "10/min", stdin=stdin)
 
 
 # --- report of the reading
@@ -60,9 +60,9 @@ def test_a_dash_is_standard_input() -> None:
 
 def test_unparsed_lines_are_counted_and_the_first_three_printed(tmp_path: Path) -> None:
     path = write_log(tmp_path, [*CROWD[:3], "rubbish one\n", "\n", *[f"rubbish {n}\n" for n in range(2, 9)], CROWD[3]])
-    found = told("replay", path, "--rate", "10/min")
+    found = get_json("replay", path, "--rate", "10/min")
     assert (found["lines"], found["unparsed"], found["offered"]) == (12, 8, 4)
-    text = shown("replay", path, "--rate", "10/min")
+    text = get_output("replay", path, "--rate", "10/min")
     assert "8 lines left out, beginning with:" in text
     joined = " ".join(text.split())
     assert [n for n in (4, 6, 7, 8) if f"line {n}: a log line must begin" in joined] == [4, 6, 7]
@@ -71,16 +71,16 @@ def test_unparsed_lines_are_counted_and_the_first_three_printed(tmp_path: Path) 
 
 def test_strict_rejects_a_trace_with_an_unparsed_line(tmp_path: Path) -> None:
     path = write_log(tmp_path, [*CROWD[:3], "rubbish\n"])
-    assert refused("replay", path, "--rate", "10/min", "--strict").startswith(
+    assert get_error("replay", path, "--rate", "10/min", "--strict").startswith(
         f"{path}:4: a log line must begin HOST IDENT"
     )
 
 
 def test_times_out_of_order_are_sorted_and_counted(tmp_path: Path) -> None:
     path = write_log(tmp_path, [format_line("a", "05:02"), format_line("a", "05:00"), format_line("a", "05:01")])
-    found = told("replay", path, "--rate", "1/s", "--burst", "1")
+    found = get_json("replay", path, "--rate", "1/s", "--burst", "1")
     assert (found["reordered"], found["start"], found["results"][0]["denied"]) == (2, START, 0)
-    assert "2 requests out of order, sorted by time" in shown("replay", path, "--rate", "1/s")
+    assert "2 requests out of order, sorted by time" in get_output("replay", path, "--rate", "1/s")
 
 
 @pytest.mark.parametrize(
@@ -96,20 +96,20 @@ def test_whole_seconds_are_spread_or_kept_at_their_start(
 ) -> None:
     path = write_log(tmp_path, [format_line("a", "05:00")] * 4)
     arguments = (str(path), "--rate", "4/s", "--burst", "1", "--algo", "gcra", *options)
-    assert told("replay", *arguments)["results"][0]["denied"] == denied
-    assert note in " ".join(shown("replay", *arguments).split())
+    assert get_json("replay", *arguments)["results"][0]["denied"] == denied
+    assert note in " ".join(get_output("replay", *arguments).split())
 
 
 def test_times_with_fractions_are_not_changed(tmp_path: Path) -> None:
     (tmp_path / "trace.csv").write_text("time,ip\n1.25,a\n1.5,a\n2,a\n")
-    found = told("replay", tmp_path / "trace.csv", "--rate", "4/s", "--burst", "1")
+    found = get_json("replay", tmp_path / "trace.csv", "--rate", "4/s", "--burst", "1")
     assert (found["whole_seconds"], found["start"], found["duration"]) == (False, 1_250_000_000, 0.75)
-    assert "whole seconds" not in shown("replay", tmp_path / "trace.csv", "--rate", "4/s")
+    assert "whole seconds" not in get_output("replay", tmp_path / "trace.csv", "--rate", "4/s")
 
 
 def test_windows_are_aligned_to_the_clock(tmp_path: Path) -> None:
     path = write_log(tmp_path, [*[format_line("a", "05:59")] * 3, *[format_line("a", "06:00")] * 3])
-    found = told("replay", path, "--rate", "3/min")
+    found = get_json("replay", path, "--rate", "3/min")
     assert {result["algorithm"]: result["admitted"] for result in found["results"]} == dict.fromkeys(COMPARED, 3) | {
         "fixed-window": 6
     }
@@ -122,21 +122,21 @@ def get_admitted(report: dict[str, Any]) -> list[int]:
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
 def test_an_events_file_of_several_algorithms_has_each_request_once(tmp_path: Path, ending: str) -> None:
     events = tmp_path / f"events.{ending}"
-    shown("simulate", BURST, "--events", events)
+    get_output("simulate", BURST, "--events", events)
     options = ["--rate", "2/s", "--burst", "5", "--key", "client", "--time", "at_ns", "--cost", "cost"]
-    replayed, simulated = told("replay", events, *options), told("simulate", BURST)
+    replayed, simulated = get_json("replay", events, *options), get_json("simulate", BURST)
     assert tuple(replayed[name] for name in ("lines", "offered", "repeated", "unparsed")) == (150, 30, 120, 0)
-    assert "120 lines left out: the same requests as decided by other algorithms" in shown(
+    assert "120 lines left out: the same requests as decided by other algorithms" in get_output(
         "replay", events, *options, "--strict"
     )
     assert get_admitted(replayed) == get_admitted(simulated)
 
 
 def test_denied_clients_are_only_counted_if_there_are_some(tmp_path: Path) -> None:
-    text = shown("replay", "-", "--rate", "100/s", stdin=b"time,ip\n1,a\n2,b\n")
+    text = get_output("replay", "-", "--rate", "100/s", stdin=b"time,ip\n1,a\n2,b\n")
     assert text.startswith("standard input, read as csv\n")
     assert "All 2 requests were admitted." in text
     assert "denied at least once" not in text
-    assert "Every algorithm denied 1 of 2 clients at least once." in shown(
+    assert "Every algorithm denied 1 of 2 clients at least once." in get_output(
         "replay", "-", "--rate", "1/h", stdin=b"time,ip\n1,a\n2,a\n1,b\n"
     )

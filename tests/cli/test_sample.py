@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_runner import refused, shown, told
+from cli_runner import get_error, get_json, get_output
 
 
 def test_a_sample_is_a_log_that_can_be_replayed(tmp_path: Path) -> None:
     path = tmp_path / "sample.log"
-    assert shown("sample", path, "--lines", "20000", "--clients", "50", "--rate", "1000/s") == ""
-    replayed = told("replay", path, "--rate", "10/s", "--algo", "gcra")
+    assert get_output("sample", path, "--lines", "20000", "--clients", "50", "--rate", "1000/s") == ""
+    replayed = get_json("replay", path, "--rate", "10/s", "--algo", "gcra")
     assert (replayed["format"], replayed["lines"], replayed["unparsed"], replayed["reordered"]) == ("log", 20_000, 0, 0)
     assert 19 <= replayed["duration"] <= 22
     first, second, *_ = replayed["results"][0]["per_client"]
@@ -23,7 +23,7 @@ def test_a_sample_is_a_log_that_can_be_replayed(tmp_path: Path) -> None:
 
 def test_the_same_options_write_the_same_lines(tmp_path: Path) -> None:
     def sample(*options: str) -> str:
-        shown("sample", tmp_path / "s", "--lines", "100", *options)
+        get_output("sample", tmp_path / "s", "--lines", "100", *options)
         return (tmp_path / "s").read_text()
 
     assert sample() == sample("--seed", "42")
@@ -31,8 +31,8 @@ def test_the_same_options_write_the_same_lines(tmp_path: Path) -> None:
 
 
 def test_invalid_arguments_are_one_line_errors(tmp_path: Path) -> None:
-    assert "at most 16777216 clients, got 20000000" in refused("sample", tmp_path / "s", "--clients", "20000000")
-    assert refused("sample", tmp_path / "no" / "s").startswith("cannot write")
+    assert "at most 16777216 clients, got 20000000" in get_error("sample", tmp_path / "s", "--clients", "20000000")
+    assert get_error("sample", tmp_path / "no" / "s").startswith("cannot write")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from asgi import request, scope_of
-from cli_runner import PLAIN, refused
+from cli_runner import PLAIN, get_error
 from click.testing import CliRunner
 from custom_algorithms import written
 from prometheus_client.parser import text_string_to_metric_families
@@ -262,4 +262,4 @@ def test_invalid_options_get_one_red_line_and_leave_no_file(
 
 def test_a_missing_package_is_named_with_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ratelab.cli.options.find_spec", lambda name: None if name == "uvicorn" else name)
-    assert refused("serve") == "ratelab serve needs uvicorn: run pip install '.[serve]' in a ratelab checkout\n"
+    assert get_error("serve") == "ratelab serve needs uvicorn: run pip install '.[serve]' in a ratelab checkout\n"

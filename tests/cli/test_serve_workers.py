@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from cli_runner import refused
+from cli_runner import get_error
 from serve_process import (
     GET,
     ServeProcess,
@@ -139,6 +139,6 @@ def test_workers_are_not_interrupted_by_the_terminal_directly() -> None:
 
 
 def test_several_workers_need_a_store() -> None:
-    assert refused("serve", "--workers", "3", "--rate", "7/s") == (
+    assert get_error("serve", "--workers", "3", "--rate", "7/s") == (
         "3 workers without a store would grant each client 3 times 7/s, burst 5: add --store embedded\n"
     )

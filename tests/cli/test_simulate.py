@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_runner import BURST, SCENARIOS, python, refused, shown
+from cli_runner import BURST, SCENARIOS, get_error, get_output, run_python
 from figure_types import FIGURES
 
 from ratelab import ALGORITHMS
@@ -23,7 +23,7 @@ HERD = str(SCENARIOS / "thundering-herd.yaml")
 
 @pytest.mark.parametrize("path", EVERY, ids=lambda path: path.stem)
 def test_json_is_one_object_of_the_names_and_types_agreed(path: Path) -> None:
-    told = json.loads(shown("simulate", path, "--json"))
+    told = json.loads(get_output("simulate", path, "--json"))
     assert list(told) == ["version", "scenario", "seed", "quota", "offered", "duration", "results"]
     assert (told["version"], told["scenario"]) == (1, path.stem)
     assert list(told["quota"]) == ["rate", "burst", "window"]
@@ -36,7 +36,7 @@ def test_json_is_one_object_of_the_names_and_types_agreed(path: Path) -> None:
 
 
 def test_json_tells_the_run_it_comes_from() -> None:
-    told = json.loads(shown("simulate", BURST, "--json"))
+    told = json.loads(get_output("simulate", BURST, "--json"))
     assert (told["seed"], told["offered"], told["duration"]) == (42, 30, 10.0)
     assert told["quota"] == {"rate": "2/s", "burst": 5, "window": 2.5}
     assert [result["algorithm"] for result in told["results"]] == list(COMPARED)
@@ -44,9 +44,9 @@ def test_json_tells_the_run_it_comes_from() -> None:
 
 
 def test_several_scenarios_are_several_runs() -> None:
-    told = json.loads(shown("simulate", BURST, HERD, "--json"))
+    told = json.loads(get_output("simulate", BURST, HERD, "--json"))
     assert list(told) == ["version", "runs"]
-    assert told["runs"] == [json.loads(shown("simulate", path, "--json")) for path in (BURST, HERD)]
+    assert told["runs"] == [json.loads(get_output("simulate", path, "--json")) for path in (BURST, HERD)]
 
 
 def test_the_same_seed_prints_the_same_bytes_whatever_the_hash_seed() -> None:
@@ -54,9 +54,9 @@ def test_the_same_seed_prints_the_same_bytes_whatever_the_hash_seed() -> None:
     assert len(by_chance) >= 3
     command = ("-m", "ratelab", "simulate", *by_chance, "--json")
     assert (
-        python(*command, PYTHONHASHSEED="1")
-        == python(*command, PYTHONHASHSEED="2")
-        == shown("simulate", *by_chance, "--json")
+        run_python(*command, PYTHONHASHSEED="1")
+        == run_python(*command, PYTHONHASHSEED="2")
+        == get_output("simulate", *by_chance, "--json")
     )
 
 
@@ -73,13 +73,13 @@ def test_the_same_seed_prints_the_same_bytes_whatever_the_hash_seed() -> None:
     ],
 )
 def test_rate_and_burst_take_the_place_of_the_scenarios(options: list[str], quota: str) -> None:
-    assert f"quota for each client: {quota} (window " in shown("simulate", BURST, *options)
+    assert f"quota for each client: {quota} (window " in get_output("simulate", BURST, *options)
 
 
 def test_seed_takes_the_place_of_the_scenarios() -> None:
     seeds: list[list[str]] = [[], ["--seed", "3"], ["--seed", "4"]]
     written, same, other = (
-        json.loads(shown("simulate", SCENARIOS / "overload.yaml", "--json", *seed)) for seed in seeds
+        json.loads(get_output("simulate", SCENARIOS / "overload.yaml", "--json", *seed)) for seed in seeds
     )
     assert written == same
     assert (written["seed"], other["seed"]) == (3, 4)
@@ -98,7 +98,7 @@ def test_seed_takes_the_place_of_the_scenarios() -> None:
     ],
 )
 def test_algo_says_which_algorithms_in_which_order(options: list[str], algorithms: list[str]) -> None:
-    told = json.loads(shown("simulate", BURST, "--json", *options))
+    told = json.loads(get_output("simulate", BURST, "--json", *options))
     assert [result["algorithm"] for result in told["results"]] == algorithms
 
 
@@ -115,19 +115,19 @@ def test_algo_says_which_algorithms_in_which_order(options: list[str], algorithm
     ],
 )
 def test_an_option_that_cannot_be_is_one_line(options: list[str], told: str) -> None:
-    assert told in refused("simulate", BURST, *options)
+    assert told in get_error("simulate", BURST, *options)
 
 
 def test_a_pattern_stands_for_the_scenarios_that_it_matches() -> None:
-    assert shown("simulate", f"{SCENARIOS}/bur*.yaml", "--json") == shown("simulate", BURST, "--json")
-    assert f"no file matches {SCENARIOS}/none*.yaml: check the pattern" in refused(
+    assert get_output("simulate", f"{SCENARIOS}/bur*.yaml", "--json") == get_output("simulate", BURST, "--json")
+    assert f"no file matches {SCENARIOS}/none*.yaml: check the pattern" in get_error(
         "simulate", f"{SCENARIOS}/none*.yaml"
     )
 
 
 @pytest.mark.parametrize("options", [["--burst", "0"], ["--seed", "-1"], ["--burst", "x"], ["--no-such-option"], []])
 def test_an_option_of_the_wrong_kind_is_one_line_and_so_is_none(options: list[str]) -> None:
-    assert refused("simulate", *([BURST, *options] if options else [])).endswith("; see ratelab simulate --help\n")
+    assert get_error("simulate", *([BURST, *options] if options else [])).endswith("; see ratelab simulate --help\n")
 
 
 def test_a_wave_without_a_cycle_is_refused_however_short_it_is(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_scenario_without_a_request_is_told_as_such(tmp_path: Path) -> None:
     path = tmp_path / "quiet.yaml"
     poisson = "{pattern: poisson, rate: 1/day}"
     path.write_text(f"name: quiet\nduration: 1s\nquota: {{rate: 1/s}}\nclients: [{{name: a, traffic: [{poisson}]}}]\n")
-    text = shown("simulate", path, "--timeline", "--csv", tmp_path / "t.csv", "--events", tmp_path / "e.jsonl")
+    text = get_output("simulate", path, "--timeline", "--csv", tmp_path / "t.csv", "--events", tmp_path / "e.jsonl")
     assert "0 requests from 1 client in 1s" in text
     assert "There were no requests, so there is nothing to compare." in text
     assert ((tmp_path / "e.jsonl").read_text(), len((tmp_path / "t.csv").read_text().splitlines())) == ("", 6)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from cli_runner import BURST, PLAIN, SCENARIOS, python, shown
+from cli_runner import BURST, PLAIN, SCENARIOS, get_output, run_python
 from click.testing import CliRunner
 from rich.cells import cell_len
 
@@ -23,7 +23,7 @@ EVERY = sorted(SCENARIOS.glob("*.yaml"))
 @pytest.mark.parametrize("path", EVERY, ids=lambda path: path.stem)
 @pytest.mark.parametrize("options", [[], ["--algo", "all", "--timeline"]], ids=["table", "all"])
 def test_the_table_fits_eighty_columns_without_colour(path: Path, options: list[str]) -> None:
-    text = shown("simulate", path, *options)
+    text = get_output("simulate", path, *options)
     assert "\x1b" not in text
     assert [line for line in text.splitlines() if len(line) > 80] == []
     named = [line.split()[0] for line in text.splitlines() if line.strip()]
@@ -32,7 +32,7 @@ def test_the_table_fits_eighty_columns_without_colour(path: Path, options: list[
 
 @pytest.mark.parametrize("path", EVERY, ids=lambda path: path.stem)
 def test_the_table_begins_with_the_quota_and_ends_with_what_the_run_shows(path: Path) -> None:
-    text, scenario = shown("simulate", path), load_scenario(str(path))
+    text, scenario = get_output("simulate", path), load_scenario(str(path))
     assert text.startswith(f"{path.stem}: ")
     told = " ".join(text.split())
     assert re.search(rf"quota for each (client|key): {re.escape(str(scenario.quota))} \(window ", told)
@@ -54,16 +54,16 @@ CLOSING = {
 
 @pytest.mark.parametrize(("stem", "sentences"), CLOSING.items(), ids=CLOSING.keys())
 def test_the_closing_sentences_tell_how_the_quota_was_kept_and_at_what_price(stem: str, sentences: str) -> None:
-    assert " ".join(shown("simulate", SCENARIOS / f"{stem}.yaml").split()).endswith(sentences)
+    assert " ".join(get_output("simulate", SCENARIOS / f"{stem}.yaml").split()).endswith(sentences)
 
 
 def test_the_best_and_the_worst_are_marked_where_that_means_something() -> None:
-    text = shown("simulate", BURST)
+    text = get_output("simulate", BURST)
     assert "* best  ! worst" in text
     rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip()}
     assert rows["fixed-window"] == ["13", "17", "0", "0", "7", "1.40!", "2", "1!"]
     assert rows["sliding-counter"] == ["11", "19", "0", "0", "4", "0.80", "0*", "1!"]  # no merit in a lower peak
-    assert "best" not in shown("simulate", SCENARIOS / "steady.yaml")
+    assert "best" not in get_output("simulate", SCENARIOS / "steady.yaml")
 
 
 def test_a_terminal_gets_colour() -> None:
@@ -75,7 +75,7 @@ def test_names_that_look_like_markup_are_names(tmp_path: Path) -> None:
     path = tmp_path / "odd.yaml"
     text = Path(BURST).read_text(encoding="utf-8")
     path.write_text(text.replace("name: burst", "name: '[bold]odd[/]'").replace("A quiet", "A [red]quiet"))
-    assert "[bold]odd[/]: A [red]quiet client that" in shown("simulate", path)
+    assert "[bold]odd[/]: A [red]quiet client that" in get_output("simulate", path)
 
 
 @pytest.mark.parametrize("algorithms", [COMPARED, tuple(ALGORITHMS)])
@@ -86,9 +86,9 @@ def test_long_names_give_way_and_numbers_never_do(tmp_path: Path, algorithms: tu
     path = tmp_path / "long.yaml"
     path.write_text(f"name: long\nduration: 5s\nquota: {{rate: 1/s, burst: 5}}\nclients:\n{clients}", encoding="utf-8")
     trace, chosen = tmp_path / "long.jsonl", [part for name in algorithms for part in ("--algo", name)]
-    shown("simulate", path, "--algo", "gcra", "--events", trace)
+    get_output("simulate", path, "--algo", "gcra", "--events", trace)
     options = ["--key", "client", "--time", "at_ns", "--time-unit", "ns", "--rate", "1/s", "--burst", "5", "--accuracy"]
-    text = shown("replay", trace, *options, *chosen)
+    text = get_output("replay", trace, *options, *chosen)
     assert max(map(cell_len, text.splitlines())) <= 80
     rows = [re.findall(r"[+-]?[\d,]+", line) for line in text.splitlines() if "…" in line]
     assert [row.count("4,316") for row in rows].count(len(algorithms)) == 2
@@ -101,7 +101,7 @@ def strips(text: str) -> dict[str, str]:
 
 
 def test_a_timeline_is_a_letter_for_each_cell_of_a_common_axis() -> None:
-    text = shown("simulate", BURST, "--timeline")
+    text = get_output("simulate", BURST, "--timeline")
     drawn = strips(text)
     assert list(drawn) == list(COMPARED)
     assert {len(strip) for strip in drawn.values()} == {80 - len("sliding-counter ")}
@@ -131,11 +131,13 @@ def drawn_by_hand(name: str, path: Path, width: int) -> str:
 def test_a_timeline_shows_each_request_in_its_place_up_to_the_last(tmp_path: Path, name: str) -> None:
     path = tmp_path / "late.yaml"
     path.write_text(f"{Path(BURST).read_text(encoding='utf-8')}      - {{pattern: at, times: [9.999999999s]}}\n")
-    assert strips(shown("simulate", path, "--timeline"))[name] == drawn_by_hand(name, path, 64)
+    assert strips(get_output("simulate", path, "--timeline"))[name] == drawn_by_hand(name, path, 64)
 
 
 def test_a_narrow_terminal_loses_no_column() -> None:
-    assert python("-m", "ratelab", "simulate", BURST, COLUMNS="40") == python("-m", "ratelab", "simulate", BURST)
+    assert run_python("-m", "ratelab", "simulate", BURST, COLUMNS="40") == run_python(
+        "-m", "ratelab", "simulate", BURST
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ import subprocess
 import sys
 
 import pytest
-from cli_runner import PLAIN, refused, shown
+from cli_runner import PLAIN, get_error, get_output
 from manual import PAGES
 
 TOPICS = {path.removeprefix("ratelab/docs/").removesuffix(".md"): PAGES[path] for path in list(PAGES)[1:]}
 
 
 def test_the_list_has_every_topic_with_its_summary_on_one_line() -> None:
-    first, blank, *rows = shown("docs").splitlines()
+    first, blank, *rows = get_output("docs").splitlines()
     assert (first, blank) == ("Pages of the manual; `ratelab docs TOPIC` prints one:", "")
     assert [tuple(row.split(None, 1)) for row in rows] == [
         (topic, text.splitlines()[2]) for topic, text in TOPICS.items()
@@ -29,7 +29,7 @@ def test_the_manual_has_the_pages_that_the_readme_names() -> None:
 
 @pytest.mark.parametrize("topic", TOPICS)
 def test_a_page_is_printed_as_it_is_written_in_a_pipe(topic: str) -> None:
-    assert shown("docs", topic) == shown("docs", topic, "--plain") == TOPICS[topic]
+    assert get_output("docs", topic) == get_output("docs", topic, "--plain") == TOPICS[topic]
 
 
 @pytest.mark.parametrize("topic", TOPICS)
@@ -51,7 +51,7 @@ def test_a_page_has_a_title_and_ascii_lines_that_fit_an_editor(topic: str) -> No
     ],
 )
 def test_an_unknown_topic_is_one_line_with_the_nearest(topic: str, message: str) -> None:
-    assert refused("docs", topic) == message
+    assert get_error("docs", topic) == message
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")

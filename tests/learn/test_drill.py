@@ -9,7 +9,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from cli_runner import SCENARIOS, invoke, python, refused, shown
+from cli_runner import SCENARIOS, get_error, get_output, invoke, run_python
 
 from ratelab import ALGORITHMS, Quota
 from ratelab.lab.conformance import PROMISES
@@ -126,7 +126,7 @@ def test_a_random_decision_is_not_correct() -> None:
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_an_exercise_is_a_valid_file(name: str) -> None:
-    text = shown("drill", name)
+    text = get_output("drill", name)
     assert text == exercise(ALGORITHMS[name])
     assert max(map(len, text.splitlines())) <= 120
     load_submission(text, ALGORITHMS[name])
@@ -135,7 +135,7 @@ def test_an_exercise_is_a_valid_file(name: str) -> None:
 def test_the_exit_status_is_1_unless_the_file_is_correct(tmp_path: Path) -> None:
     answer = tmp_path / "answer.py"
     answer.write_text(source("gcra"))
-    assert "gcra: correct" in shown("drill", "gcra", answer)
+    assert "gcra: correct" in get_output("drill", "gcra", answer)
     answer.write_text(source("gcra", "early <= 0", "early < 0"))
     result = invoke("drill", "gcra", answer)
     assert result.exit_code == 1
@@ -156,14 +156,14 @@ def test_a_byte_order_mark_is_skipped_and_control_characters_are_escaped(tmp_pat
 
 
 def test_an_invalid_drill_is_rejected_in_one_line(tmp_path: Path) -> None:
-    assert "did you mean gcra?" in refused("drill", "gcr")
-    assert "cannot read" in refused("drill", "gcra", tmp_path / "none.py")
-    assert "leave out gcra" in refused("drill", "--answers", "gcra")
+    assert "did you mean gcra?" in get_error("drill", "gcr")
+    assert "cannot read" in get_error("drill", "gcra", tmp_path / "none.py")
+    assert "leave out gcra" in get_error("drill", "--answers", "gcra")
 
 
 def test_there_is_an_exercise_for_each_algorithm_and_ten_questions() -> None:
-    assert re.findall("ratelab drill ([a-z-]+) > answer.py", shown("drill")) == list(ALGORITHMS)
-    without, with_answers = shown("drill", "--questions"), shown("drill", "--answers")
+    assert re.findall("ratelab drill ([a-z-]+) > answer.py", get_output("drill")) == list(ALGORITHMS)
+    without, with_answers = get_output("drill", "--questions"), get_output("drill", "--answers")
     assert len(re.findall(r"^\d+\. ", without, re.MULTILINE)) == len(QUESTIONS) == 10
     assert all(one.command in with_answers and one.command not in without for one in QUESTIONS)
 
@@ -172,5 +172,5 @@ def test_there_is_an_exercise_for_each_algorithm_and_ten_questions() -> None:
 def test_the_command_of_each_answer_prints_its_evidence(question: Question, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(SCENARIOS.parent)
     program, *arguments = shlex.split(question.command)
-    output = python(*arguments) if program == "python" else invoke(*arguments).output
+    output = run_python(*arguments) if program == "python" else invoke(*arguments).output
     assert re.search(question.evidence, " ".join(output.split()))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from chart_inspection import overlapping, panel, written
-from cli_runner import invoke, refused
+from cli_runner import get_error, invoke
 from matplotlib.colors import to_hex
 
 from ratelab import Decision, create
@@ -136,9 +136,9 @@ def test_a_chart_that_cannot_be_drawn_has_a_message(tmp_path: Path) -> None:
     output = invoke("drill", "gcra", answer, "--plot", picture).stdout
     assert "picture.png:notimelinetodraw" in "".join(output.split())  # the path may be wrapped anywhere
     assert not picture.exists()
-    assert "name ANSWER.py, too" in refused("drill", "gcra", "--plot", picture)
-    assert "a name that ends in .png" in refused("drill", "gcra", answer, "--plot", answer)
-    assert "give --plot FILE.png, too" in refused("drill", "gcra", answer, "--theme", "dark")
+    assert "name ANSWER.py, too" in get_error("drill", "gcra", "--plot", picture)
+    assert "a name that ends in .png" in get_error("drill", "gcra", answer, "--plot", answer)
+    assert "give --plot FILE.png, too" in get_error("drill", "gcra", answer, "--theme", "dark")
 
 
 @pytest.mark.parametrize("file_format", ["png", "svg", "pdf"])

@@ -1,4 +1,4 @@
-"""Runs of the program, in this process and in one of its own, and a look at what they print."""
+"""Runs of the `ratelab` command, in this process or in another, and their output."""
 
 from __future__ import annotations
 
@@ -19,35 +19,38 @@ PLAIN = {"COLUMNS": None, "FORCE_COLOR": None, "NO_COLOR": None, "TTY_COMPATIBLE
 
 
 def invoke(*arguments: str | Path, stdin: bytes = b"") -> Result:
-    """Run a command here, with nothing set that changes how its output looks."""
+    """Run a command in this process, without variables that change the look of its output."""
     return CliRunner(env=PLAIN).invoke(ratelab_command, [*map(str, arguments)], input=stdin)
 
 
-def shown(*arguments: str | Path, stdin: bytes = b"") -> str:
-    """Return what a command that succeeds prints, and see that it says nothing else."""
+def get_output(*arguments: str | Path, stdin: bytes = b"") -> str:
+    """Return the output of a command, which must succeed and print nothing on standard error."""
     result = invoke(*arguments, stdin=stdin)
     assert (result.exit_code, result.stderr) == (0, ""), result.output
     return result.stdout
 
 
-def told(*arguments: str | Path, stdin: bytes = b"") -> dict[str, Any]:
-    """Return the JSON that a command that succeeds prints."""
-    found: dict[str, Any] = json.loads(shown(*arguments, "--json", stdin=stdin))
-    return found
+def get_json(*arguments: str | Path, stdin: bytes = b"") -> dict[str, Any]:
+    """Return the JSON object that a command prints, which must succeed."""
+    document: dict[str, Any] = json.loads(get_output(*arguments, "--json", stdin=stdin))
+    return document
 
 
-def refused(*arguments: str | Path, stdin: bytes = b"") -> str:
-    """Return the one line that a refused command prints, without its `Error: `."""
+def get_error(*arguments: str | Path, stdin: bytes = b"") -> str:
+    """Return the one line that a command prints when it rejects its input, without `Error: `."""
     result = invoke(*arguments, stdin=stdin)
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1), result.exception or result.output
     assert result.stderr.startswith("Error: ")
     return result.stderr.removeprefix("Error: ")
 
 
-def python(*arguments: str, **environment: str) -> str:
-    """Run Python itself, apart from this process, and return what it prints."""
+def run_python(*arguments: str, **environment: str) -> str:
+    """Run Python in another process and return its output."""
     command = [sys.executable, *arguments]
     env = {name: value for name, value in os.environ.items() if name not in PLAIN} | environment
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
+    completed = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert (completed.returncode, completed.stderr) == (0, "")
+    return completed.stdout
+
+
+shown, told, refused, python = get_output, get_json, get_error, run_python  # former names, not for new tests

@@ -6,7 +6,7 @@ import gzip
 from pathlib import Path
 
 import pytest
-from cli_runner import invoke, refused, told
+from cli_runner import get_error, get_json, invoke
 from trace_reading import Read
 
 from ratelab.lab.traces import TraceOptions, formats
@@ -63,6 +63,6 @@ def test_a_new_format_is_detected_sorted_and_its_rejects_reported(read: Read, co
 def test_a_new_format_is_an_option_of_every_command_that_reads_traces(tmp_path: Path) -> None:
     path = tmp_path / "trace"
     path.write_bytes(LINES)
-    assert told("replay", path, "--rate", "1/s", "--format", "pipe")["offered"] == 2
-    assert "pipe" in refused("sweep", path, "--rate", "1/s", "--format", "pip")
+    assert get_json("replay", path, "--rate", "1/s", "--format", "pipe")["offered"] == 2
+    assert "pipe" in get_error("sweep", path, "--rate", "1/s", "--format", "pip")
     assert "|pipe" in invoke("replay", "--help").stdout

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_runner import BURST, invoke, python, refused, shown
+from cli_runner import BURST, get_error, get_output, invoke, run_python
 from dishonest_server import BURST as DISHONEST_BURST
 from dishonest_server import RATE as DISHONEST_RATE
 from dishonest_server import run_dishonest_server
@@ -79,7 +79,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[str]]:
 
     def verify(name: str) -> str:
         with run_server("--algo", name, "--rate", "6/s", "--burst", 3, *KEY) as server:
-            return python("-m", "ratelab", "verify", scenario, "--url", server.banner["serving"], "--json")
+            return run_python("-m", "ratelab", "verify", scenario, "--url", server.banner["serving"], "--json")
 
     with ThreadPoolExecutor(len(ALGORITHMS)) as pool:
         return {name: pool.submit(verify, name) for name in ALGORITHMS}
@@ -99,7 +99,7 @@ def test_a_server_of_each_algorithm_agrees_with_its_simulation(name: str, output
 def test_one_client_is_verified_ten_times_as_fast_by_address() -> None:
     with run_server("--algo", "sliding-log") as server:
         url = server.banner["serving"]
-        text = shown("verify", BURST, "--url", url, "--speed", "10")
+        text = get_output("verify", BURST, "--url", url, "--speed", "10")
     assert f"burst against {url}, sliding-log\n30 requests from 1 client in 1s\n" in text
     assert "\n30 of 30 responses as simulated (100 %)\nheader fields correct\nlatency:      p50 " in text
     assert max(map(len, text.splitlines())) <= 80
@@ -108,7 +108,7 @@ def test_one_client_is_verified_ten_times_as_fast_by_address() -> None:
 def test_a_custom_algorithm_of_the_server_must_be_named(toll: str, tmp_path: Path) -> None:
     with run_server("--algo", toll, "--rate", "6/s", "--burst", 3, *KEY) as server:
         arguments = (write_scenario(tmp_path, SHORT.replace("COUNT", "1")), "--url", server.banner["serving"])
-        assert "unknown algorithm 'toll'" in refused("verify", *arguments)
+        assert "unknown algorithm 'toll'" in get_error("verify", *arguments)
         status, report = verify_json(*arguments, "--algo", toll)
     assert (status, report["algorithm"], report["agreeing"]) == (0, "toll", 9)
 

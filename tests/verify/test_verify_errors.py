@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_runner import BURST, SCENARIOS, invoke, refused
+from cli_runner import BURST, SCENARIOS, get_error, invoke
 from click.testing import Result
 from dishonest_server import BURST as DISHONEST_BURST
 from dishonest_server import RATE as DISHONEST_RATE
@@ -65,14 +65,14 @@ def test_an_endpoint_that_cannot_be_compared_is_rejected_at_once(
     monkeypatch.setattr("ratelab.verify.client.CONNECT_LEAD_NS", 0)
     monkeypatch.chdir(Path(toll).parent)  # contains toll.py, which a server must not be able to run
     url = dishonest_url.replace("/ping", page)
-    assert message in refused("verify", BURST, "--url", url, *options, *KEY)
+    assert message in get_error("verify", BURST, "--url", url, *options, *KEY)
 
 
 def test_an_unreachable_server_is_a_one_line_error() -> None:
     with listen("127.0.0.1", 0) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/ping"
     message = f"cannot connect to {url} (Connection refused): start the service or correct the URL"
-    assert message in refused("verify", BURST, "--url", url)
+    assert message in get_error("verify", BURST, "--url", url)
 
 
 # --- options
@@ -80,7 +80,7 @@ def test_an_unreachable_server_is_a_one_line_error() -> None:
 
 @pytest.mark.parametrize("url", ["", "x", "ftp://x/", "http://", "http:///ping", "http://a:99999/", "http://[::1/"])
 def test_an_invalid_url_is_a_one_line_error(url: str) -> None:
-    assert "the URL must look like http://127.0.0.1:8000/ping, got " in refused("verify", BURST, "--url", url)
+    assert "the URL must look like http://127.0.0.1:8000/ping, got " in get_error("verify", BURST, "--url", url)
 
 
 @pytest.mark.parametrize(
@@ -97,12 +97,12 @@ def test_an_invalid_url_is_a_one_line_error(url: str) -> None:
     ],
 )
 def test_an_invalid_option_is_a_one_line_error(scenario: str | Path, options: list[str], message: str) -> None:
-    assert message in refused("verify", scenario, "--url", URL, *options)
+    assert message in get_error("verify", scenario, "--url", URL, *options)
 
 
 @pytest.mark.parametrize("arguments", [[BURST], ["--url", URL], [BURST, "--url", URL, "--speed", "quick"]])
 def test_a_usage_error_refers_to_the_help(arguments: list[str]) -> None:
-    assert refused("verify", *arguments).endswith("; see ratelab verify --help\n")
+    assert get_error("verify", *arguments).endswith("; see ratelab verify --help\n")
 
 
 # --- runs that end early
