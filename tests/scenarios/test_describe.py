@@ -1,4 +1,4 @@
-"""Descriptions of a scenario's traffic in words."""
+"""Descriptions of a scenario's clients in words."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from ratelab.lab.scenarios import load_scenario
-from ratelab.lab.scenarios.describe import in_words
+from ratelab.lab.scenarios import describe_client, load_scenario
 
-WORDS = {
+PATTERNS = {
     "{pattern: steady, rate: 2/s}": "a: 2/s, evenly",
     "{pattern: burst, at: 3s, size: 20, spacing: 10ms}": "a: 20 requests 10ms apart at 3s",
     "{pattern: burst, at: 3s, size: 2000}": "a: 2,000 requests at once at 3s",
     "{pattern: poisson, rate: 90/min, from: 2s, to: 9s}": "a: 90/min on average, at random, from 2s on, until 9s",
     "{pattern: ramp, start: 1/s, end: 9/s}": "a: from 1/s to 9/s, changing evenly",
-    "{pattern: wave, mean: 5/s, amplitude: 4/s, cycle: 1min}": "a: 5/s, swinging by 4/s about it once in 1min",
-    "{pattern: on-off, rate: 9/s, on: 1s, off: 4s}": "a: 9/s for 1s, then nothing for 4s, in turn",
+    "{pattern: wave, mean: 5/s, amplitude: 4/s, cycle: 1min}": "a: 5/s, varying by 4/s in a cycle of 1min",
+    "{pattern: on-off, rate: 9/s, on: 1s, off: 4s}": "a: 9/s for 1s, then none for 4s, repeatedly",
     "{pattern: at, times: [0s, 1s, 1s]}": "a: 1 at 0s, 2 at 1s",
     "{pattern: steady, rate: 1/s}, {pattern: at, times: [0s]}": "a: 1/s, evenly; and 1 at 0s",
 }
@@ -29,18 +28,18 @@ CLIENTS = {
 }
 
 
-def told(tmp_path: Path, client: str) -> str:
+def describe(tmp_path: Path, client: str) -> str:
     path = tmp_path / "one.yaml"
     path.write_text(f"name: one\nduration: 10s\nquota: {{rate: 1/s}}\nclients: [{client}]\n")
-    (found,) = load_scenario(str(path)).clients
-    return in_words(found)
+    (loaded,) = load_scenario(str(path)).clients
+    return describe_client(loaded)
 
 
-@pytest.mark.parametrize(("traffic", "words"), WORDS.items())
-def test_each_pattern_has_a_description(tmp_path: Path, traffic: str, words: str) -> None:
-    assert told(tmp_path, f"{{name: a, traffic: [{traffic}]}}") == words
+@pytest.mark.parametrize(("traffic", "description"), PATTERNS.items())
+def test_each_pattern_has_a_description(tmp_path: Path, traffic: str, description: str) -> None:
+    assert describe(tmp_path, f"{{name: a, traffic: [{traffic}]}}") == description
 
 
-@pytest.mark.parametrize(("client", "words"), CLIENTS.items())
-def test_a_description_names_the_client_and_its_cost(tmp_path: Path, client: str, words: str) -> None:
-    assert told(tmp_path, client.replace("T", "[{pattern: steady, rate: 1/s}]")) == words
+@pytest.mark.parametrize(("client", "description"), CLIENTS.items())
+def test_a_description_has_the_number_key_and_cost_of_clients(tmp_path: Path, client: str, description: str) -> None:
+    assert describe(tmp_path, client.replace("T", "[{pattern: steady, rate: 1/s}]")) == description

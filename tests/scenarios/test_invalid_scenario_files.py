@@ -1,4 +1,4 @@
-"""Invalid scenario files: one line of error with its position, and no files left behind."""
+"""Invalid scenario files: a one-line error with the place, and no output files."""
 
 from __future__ import annotations
 
@@ -10,70 +10,72 @@ from cli_runner import invoke
 from click.testing import Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from invalid_scenarios import BAD_SCENARIOS, GOOD, BadScenario
+from invalid_scenarios import INVALID_SCENARIOS, VALID, InvalidScenario
 
 from ratelab import InputError
 from ratelab.lab.scenarios import load_scenario
 
 
-def assert_one_line(result: Result, message: str, *more: str) -> None:
-    """Check for a single line of error that begins with `message` and holds `more`, and for nothing else."""
+def assert_one_line(result: Result, message: str, *parts: str) -> None:
+    """Check that the only output is a one-line error that begins with `message` and contains `parts`."""
     assert result.exit_code == 2, result.exception
     assert result.stdout == ""
     assert result.stderr.startswith(f"Error: {message}")
-    assert [part for part in more if part not in result.stderr] == []
+    assert [part for part in parts if part not in result.stderr] == []
     assert result.stderr.endswith("\n")
     assert len(result.stderr.splitlines()) == 1
     assert len(result.stderr) < 500
 
 
-@pytest.mark.parametrize("bad", BAD_SCENARIOS.values(), ids=BAD_SCENARIOS.keys())
-def test_an_invalid_file_is_one_line_and_leaves_nothing_behind(tmp_path: Path, bad: BadScenario) -> None:
+@pytest.mark.parametrize("invalid", INVALID_SCENARIOS.values(), ids=INVALID_SCENARIOS.keys())
+def test_an_invalid_file_is_a_one_line_error_and_leaves_no_file(tmp_path: Path, invalid: InvalidScenario) -> None:
     path = tmp_path / "bad.yaml"
-    path.write_bytes(bad.content)
+    path.write_bytes(invalid.content)
     result = invoke("simulate", path, "--csv", tmp_path / "table.csv", "--events", tmp_path / "events.jsonl")
-    assert_one_line(result, f"{path}{bad.says}", bad.and_says)
+    assert_one_line(result, f"{path}{invalid.message}", invalid.other_part)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_missing_file_or_a_folder_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_file_or_a_directory_is_a_one_line_error(tmp_path: Path) -> None:
     assert_one_line(invoke("simulate", tmp_path / "no.yaml"), f"{tmp_path / 'no.yaml'}: No such file or directory")
     assert_one_line(invoke("simulate", tmp_path), f"{tmp_path}: Is a directory")
     assert_one_line(invoke("simulate", "x" * 300), "x", "File name too long")
     assert_one_line(invoke("simulate", "no\x1bm\r\nsuch.yaml"), "no m  such.yaml: No such file or directory")
 
 
-def test_an_invalid_file_among_valid_ones_stops_all(tmp_path: Path) -> None:
-    (tmp_path / "good.yaml").write_text(GOOD)
-    (tmp_path / "bad.yaml").write_text(GOOD.replace("10s", "x"))
-    result = invoke("simulate", tmp_path / "good.yaml", tmp_path / "bad.yaml", "--csv", tmp_path / "table.csv")
+def test_one_invalid_file_stops_the_run_of_all(tmp_path: Path) -> None:
+    (tmp_path / "valid.yaml").write_text(VALID)
+    (tmp_path / "bad.yaml").write_text(VALID.replace("10s", "x"))
+    result = invoke("simulate", tmp_path / "valid.yaml", tmp_path / "bad.yaml", "--csv", tmp_path / "table.csv")
     assert_one_line(result, f"{tmp_path / 'bad.yaml'}:2: duration: ")
     assert not (tmp_path / "table.csv").exists()
 
 
 def test_too_many_requests_are_rejected_client_by_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "crowd.yaml").write_text(GOOD.replace("cost: 1", "count: 100"))
+    (tmp_path / "crowd.yaml").write_text(VALID.replace("cost: 1", "count: 100"))
     assert invoke("simulate", tmp_path / "crowd.yaml").exit_code == 0
-    monkeypatch.setattr("ratelab.lab.scenarios.scenario.MOST_REQUESTS", 999)
+    monkeypatch.setattr("ratelab.lab.scenarios.scenario.MAX_REQUESTS", 999)
     result = invoke("simulate", tmp_path / "crowd.yaml")
-    assert_one_line(result, f"{tmp_path / 'crowd.yaml'}:7: clients[0]: the scenario makes more than 999 requests")
+    assert_one_line(
+        result, f"{tmp_path / 'crowd.yaml'}:7: clients[0]: a scenario may have at most 999 requests, got more"
+    )
 
 
 def test_a_log_too_large_for_memory_is_rejected_only_if_selected(tmp_path: Path) -> None:
-    (tmp_path / "vast.yaml").write_text(GOOD.replace("burst: 5", "burst: 2000000"))
-    result = invoke("simulate", tmp_path / "vast.yaml", "--algo", "all")
+    (tmp_path / "large.yaml").write_text(VALID.replace("burst: 5", "burst: 2000000"))
+    result = invoke("simulate", tmp_path / "large.yaml", "--algo", "all")
     assert_one_line(result, "sliding-log keeps the time of every admission", "got 2000000", "lower the burst")
-    result = invoke("simulate", tmp_path / "vast.yaml", "--json")
+    result = invoke("simulate", tmp_path / "large.yaml", "--json")
     assert result.exit_code == 0
     assert result.stdout.count('"over_admitted": null, "over_denied": null') == 2
 
 
-LINES = GOOD.splitlines()
-PIECES = [*GOOD.split(), *"{}[]&*:-#|>'\"\t\0", "?", "---", "!!python/object", "1e400", "-1", "&a [*a]", "<<: *a", ""]
+LINES = VALID.splitlines()
+PIECES = [*VALID.split(), *"{}[]&*:-#|>'\"\t\0", "?", "---", "!!python/object", "1e400", "-1", "&a [*a]", "<<: *a", ""]
 
 
-def mutated(rng: random.Random) -> str:
-    """Return the good file with a few lines dropped, doubled, moved or written over."""
+def mutate(rng: random.Random) -> str:
+    """Return the valid file with a few lines dropped, repeated, moved or overwritten."""
     lines = list(LINES)
     for _ in range(rng.randint(1, 3)):
         place = rng.randrange(len(lines))
@@ -86,13 +88,14 @@ def mutated(rng: random.Random) -> str:
 
 @settings(max_examples=200)
 @given(rng=st.randoms(use_true_random=False))
-def test_a_damaged_file_is_a_scenario_or_an_error_of_one_line(
+def test_a_mutated_file_is_a_scenario_or_an_error_with_its_path(
     tmp_path_factory: pytest.TempPathFactory, rng: random.Random
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "mutated.yaml"
-    path.write_text(mutated(rng), encoding="utf-8")
+    path.write_text(mutate(rng), encoding="utf-8")
+    message = f"{path}:"
     try:
-        told = f"{path}:" if load_scenario(str(path)) else ""
+        load_scenario(str(path))
     except InputError as error:
-        told = str(error)
-    assert told.startswith(f"{path}:")
+        message = str(error)
+    assert message.startswith(f"{path}:")

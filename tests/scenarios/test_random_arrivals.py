@@ -1,4 +1,4 @@
-"""Random arrivals: spread as they should be, the same for one seed on every machine, a stream for each client."""
+"""Random arrivals: distributions, the same stream for a seed on every machine, and a stream for each client."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def test_poisson_gaps_are_exponential() -> None:
     assert (gaps > 3).mean() == pytest.approx(math.exp(-3), rel=0.1)
 
 
-def test_poisson_counts_vary_as_much_as_they_are() -> None:
+def test_poisson_counts_have_a_variance_equal_to_their_mean() -> None:
     counts = np.bincount(poisson(rate("1000/s"), seconds(0, 100), "a fixed seed") // SECOND)
     assert counts.var() == pytest.approx(counts.mean(), rel=0.4)
 
 
-def test_poisson_times_go_on_to_the_end_however_short_the_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_poisson_times_reach_the_end_for_any_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ratelab.lab.scenarios.arrivals.exponential", lambda _, size: np.full(size, 0.125))
     times = poisson(rate("1/s"), seconds(5, 105), "seed")
     assert times.tolist() == [5 * SECOND + k * SECOND // 8 for k in range(1, 800)]
 
 
-def test_one_seed_gives_one_stream() -> None:
+def test_the_same_seed_gives_the_same_stream() -> None:
     first, again, other = (poisson(rate("9/s"), seconds(0, 60), seed).tolist() for seed in ("a", "a", "b"))
     assert first == again != other
 
@@ -65,7 +65,7 @@ def test_a_longer_span_begins_with_the_times_of_a_shorter_one() -> None:
 
 
 class Extremes:
-    """Stands in for random bits that are all zeros, all ones and one half."""
+    """Random bits that are all zeros, all ones and one half."""
 
     def random_raw(self, size: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
         return np.resize(np.array([0, 2**64 - 1, 2**63], np.uint64), size)
@@ -73,18 +73,18 @@ class Extremes:
 
 @pytest.mark.parametrize("bits", [lambda: random_bits("seed"), Extremes])
 def test_an_exponential_draw_is_the_negative_logarithm_of_a_uniform_one(bits: Callable[[], object]) -> None:
-    drawn = uniform(cast("np.random.PCG64", bits()), 100_000)
-    assert 0 < drawn.min() <= drawn.max() <= 1
-    made = exponential(cast("np.random.PCG64", bits()), 100_000)
-    assert made.min() >= 0
-    assert np.abs(made + np.log(drawn)).max() <= 1e-14
+    uniforms = uniform(cast("np.random.PCG64", bits()), 100_000)
+    assert 0 < uniforms.min() <= uniforms.max() <= 1
+    exponentials = exponential(cast("np.random.PCG64", bits()), 100_000)
+    assert exponentials.min() >= 0
+    assert np.abs(exponentials + np.log(uniforms)).max() <= 1e-14
 
 
-# --- clients, each with a stream of its own
+# --- one stream for each client
 
 
-def drawn(path: Path, *clients: str) -> dict[str, list[tuple[int, int]]]:
-    """Return each client's requests, by time and cost, in a minute of a scenario."""
+def draw_requests(path: Path, *clients: str) -> dict[str, list[tuple[int, int]]]:
+    """Return the times and costs of each client's requests, in a scenario of a minute."""
     path.write_text(f"name: x\nduration: 1min\nseed: 7\nquota: {{rate: 1/s}}\nclients: [{', '.join(clients)}]\n")
     traffic = load_scenario(str(path)).traffic
     requests: dict[str, list[tuple[int, int]]] = {name: [] for name in traffic.names}
@@ -99,34 +99,34 @@ BOB = "{name: bob, traffic: [{pattern: poisson, rate: 9/s}, {pattern: poisson, r
 CROWD = "{name: crowd, count: 3, traffic: [{pattern: poisson, rate: 1/s}]}"
 
 
-def test_another_client_changes_nothing_for_alice(tmp_path: Path) -> None:
-    alone = drawn(tmp_path / "a", ALICE)["alice"]
+def test_another_client_does_not_change_the_first_one(tmp_path: Path) -> None:
+    alone = draw_requests(tmp_path / "a", ALICE)["alice"]
     assert len(alone) > 100
-    for company in ([ALICE, BOB], [BOB, ALICE], [CROWD, ALICE, BOB]):
-        assert drawn(tmp_path / "a", *company)["alice"] == alone
+    for clients in ([ALICE, BOB], [BOB, ALICE], [CROWD, ALICE, BOB]):
+        assert draw_requests(tmp_path / "a", *clients)["alice"] == alone
 
 
-def test_another_pattern_changes_nothing_for_the_first(tmp_path: Path) -> None:
-    one = drawn(tmp_path / "a", ALICE)["alice"]
-    two = drawn(tmp_path / "a", ALICE.replace("}]", "}, {pattern: poisson, rate: 1/s}]"))["alice"]
-    assert {time for time, _ in one} < {time for time, _ in two}
+def test_another_pattern_does_not_change_the_first_one(tmp_path: Path) -> None:
+    one_pattern = draw_requests(tmp_path / "a", ALICE)["alice"]
+    two_patterns = draw_requests(tmp_path / "a", ALICE.replace("}]", "}, {pattern: poisson, rate: 1/s}]"))["alice"]
+    assert {time for time, _ in one_pattern} < {time for time, _ in two_patterns}
 
 
-def test_patterns_alike_do_not_send_in_step(tmp_path: Path) -> None:
+def test_equal_patterns_of_a_client_have_different_times(tmp_path: Path) -> None:
     pattern = "{pattern: poisson, rate: 3/s}"
-    requests = drawn(tmp_path / "a", f"{{name: a, traffic: [{pattern}, {pattern}]}}")["a"]
+    requests = draw_requests(tmp_path / "a", f"{{name: a, traffic: [{pattern}, {pattern}]}}")["a"]
     assert len({time for time, _ in requests}) == len(requests) > 200
 
 
-def test_clients_alike_do_not_send_in_step(tmp_path: Path) -> None:
-    crowd = drawn(tmp_path / "a", CROWD)
+def test_equal_clients_have_different_times(tmp_path: Path) -> None:
+    crowd = draw_requests(tmp_path / "a", CROWD)
     assert list(crowd) == ["crowd-1", "crowd-2", "crowd-3"]
-    assert all(one != other for one, other in pairwise([*crowd.values(), crowd["crowd-1"]]))
+    assert all(first != second for first, second in pairwise([*crowd.values(), crowd["crowd-1"]]))
 
 
 def test_costs_are_drawn_by_their_weights(tmp_path: Path) -> None:
     client = "{name: a, cost: {1: 0.6, 3: 0, 10: 0.2}, traffic: [{pattern: steady, rate: 1000/s}]}"
-    costs = [cost for _, cost in drawn(tmp_path / "a", client)["a"]]
+    costs = [cost for _, cost in draw_requests(tmp_path / "a", client)["a"]]
     assert set(costs) == {1, 10}
     assert costs.count(10) / len(costs) == pytest.approx(0.25, abs=0.01)
     assert costs[:12] == [1, 10, 1, 1, 1, 1, 1, 1, 10, 10, 1, 1]  # the draw never changes

@@ -1,5 +1,5 @@
-"""Written traffic: scenario files in YAML."""
+"""Traffic described in YAML files."""
 
-from ratelab.lab.scenarios.scenario import Scenario, load_scenario
+from ratelab.lab.scenarios.scenario import Scenario, describe_client, load_scenario
 
-__all__ = ["Scenario", "load_scenario"]
+__all__ = ["Scenario", "describe_client", "load_scenario"]

@@ -1,8 +1,9 @@
-"""A scenario: traffic written down in YAML, with the quota to hold it to."""
+"""Scenarios: a quota and traffic described in YAML. Loads them, draws their requests and describes their clients."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +13,7 @@ import numpy as np
 
 from ratelab.errors import InputError
 from ratelab.lab.scenarios import arrivals, schema
-from ratelab.lab.scenarios.arrivals import MOST_REQUESTS, Span
+from ratelab.lab.scenarios.arrivals import MAX_REQUESTS, Span
 from ratelab.lab.scenarios.yaml_document import Document, Place
 from ratelab.lab.spill import Integers
 from ratelab.lab.traces import read_trace
@@ -22,7 +23,7 @@ from ratelab.quota import Quota, format_duration
 
 @dataclass(frozen=True, eq=False)
 class Scenario:
-    """What a scenario file says, its traffic drawn."""
+    """A scenario file and its traffic."""
 
     name: str
     description: str
@@ -31,107 +32,113 @@ class Scenario:
     algorithms: tuple[str, ...]
     traffic: Traffic
     lesson: str | None
-    """What there is to learn from it, in a sentence."""
+    """The effect that the scenario shows, in a sentence."""
     chart: str
     """The chart that shows it."""
     clients: tuple[schema.Client, ...]
-    """Who sends what, as it was written."""
+    """The clients as written, for `describe_client`."""
     text: str
-    """The file itself."""
+    """The content of the file."""
 
 
 def load_scenario(path: str, rate: str | None = None, burst: int | None = None, seed: int | None = None) -> Scenario:
-    """Read the scenario file at `path` and draw its traffic; what is given here takes the place of what it says.
+    """Read the scenario file at `path` and draw its traffic; the other arguments override its values.
 
-    A seed gives the same traffic on every machine, and each client draws from a stream of its own.
-    Raises `InputError`, with file, line and path, for whatever is wrong with the file.
+    A seed gives the same traffic on every machine. Each client draws from a random stream of its own.
+    Raises `InputError` for an invalid file, with the file, the line and the path of the value.
     """
     document = Document(path)
-    said = schema.read(document)
-    if said.duration < 1:
+    file = schema.read(document)
+    if file.duration < 1:
         raise document.error(("duration",), "expected a duration above 0s, got 0s")
+    seed = file.seed if seed is None else seed
     return Scenario(
-        name=said.name,
-        description=said.description,
-        seed=said.seed if seed is None else seed,
-        quota=_quota(document, said, rate, burst),
-        algorithms=tuple(dict.fromkeys(said.algorithms)),
-        traffic=_traffic(document, said, said.seed if seed is None else seed),
-        lesson=said.lesson,
-        chart=said.chart,
-        clients=tuple(said.clients),
+        name=file.name,
+        description=file.description,
+        seed=seed,
+        quota=_build_quota(document, file, rate, burst),
+        algorithms=tuple(dict.fromkeys(file.algorithms)),
+        traffic=_draw_traffic(document, file, seed),
+        lesson=file.lesson,
+        chart=file.chart,
+        clients=tuple(file.clients),
         text=document.text,
     )
 
 
-def _quota(document: Document, said: schema.ScenarioFile, rate: str | None, burst: int | None) -> Quota:
-    granted = said.quota.rate if rate is None else Quota.parse(rate)
+def _build_quota(document: Document, file: schema.ScenarioFile, rate: str | None, burst: int | None) -> Quota:
+    base = file.quota.rate if rate is None else Quota.parse(rate)
     try:
-        return Quota(granted.limit, granted.period, said.quota.burst or granted.burst if burst is None else burst)
+        return Quota(base.limit, base.period, file.quota.burst or base.burst if burst is None else burst)
     except InputError as error:
         if rate is None and burst is None:
             raise document.error(("quota",), str(error)) from None
         raise
 
 
-def _traffic(document: Document, said: schema.ScenarioFile, seed: int) -> Traffic:
-    """Draw every client's requests and put them in the order of arrival, equal times in the order of the file."""
-    names: dict[str, str] = {}  # each client's name, and its key's
+# --- traffic
+
+
+def _draw_traffic(document: Document, file: schema.ScenarioFile, seed: int) -> Traffic:
+    """Draw the requests of all clients and sort them by time; requests of one time keep the order of the file."""
+    keys: dict[str, str] = {}  # by client name
     times: list[Integers] = []
     costs: list[Integers] = []
-    drawn = 0
+    total = 0
     read = cache(lambda path: read_trace(path).traffic.whole().times)
-    for index, client in enumerate(said.clients):
+    for index, client in enumerate(file.clients):
         for number in range(1, client.count + 1):
             name = client.name if client.count == 1 else f"{client.name}-{number}"
-            if name in names:
-                raise document.error(("clients", index, "name"), f"there is another client called {name!r}")
-            names[name] = client.key or name
-            own = np.sort(np.concatenate(_arrivals(document, said, index, f"{seed}/{name}", read)), kind="stable")
-            drawn += len(own)
-            if drawn > MOST_REQUESTS:
-                raise document.error(("clients", index), f"the scenario makes more than {MOST_REQUESTS:,} requests")
-            times.append(own)
-            costs.append(_costs(client.cost, len(own), f"{seed}/{name}/cost"))
-    key_numbers = {key: number for number, key in enumerate(dict.fromkeys(names.values()))}
-    clients = np.repeat(np.arange(len(times)), [len(own) for own in times])
+            if name in keys:
+                raise document.error(("clients", index, "name"), f"duplicate client name {name!r}")
+            keys[name] = client.key or name
+            client_times = np.concatenate(_draw_client(document, file, index, f"{seed}/{name}", read))
+            total += len(client_times)
+            if total > MAX_REQUESTS:
+                raise document.error(
+                    ("clients", index), f"a scenario may have at most {MAX_REQUESTS:,} requests, got more"
+                )
+            times.append(np.sort(client_times, kind="stable"))
+            costs.append(_draw_costs(client.cost, len(client_times), f"{seed}/{name}/cost"))
+    key_numbers = {key: number for number, key in enumerate(dict.fromkeys(keys.values()))}
+    clients = np.repeat(np.arange(len(times)), list(map(len, times)))
     order = np.argsort(np.concatenate(times), kind="stable")
     return Traffic(
         times=np.concatenate(times)[order],
         clients=clients[order],
         costs=np.concatenate(costs)[order],
-        names=tuple(names),
-        keys=np.array([key_numbers[key] for key in names.values()], np.int64),
-        duration=said.duration,
+        names=tuple(keys),
+        keys=np.array([key_numbers[key] for key in keys.values()], np.int64),
+        duration=file.duration,
     )
 
 
-def _arrivals(
-    document: Document, said: schema.ScenarioFile, client: int, stream: str, read: Callable[[str], Integers]
+def _draw_client(
+    document: Document, file: schema.ScenarioFile, client: int, stream: str, read: Callable[[str], Integers]
 ) -> list[Integers]:
-    """Return the times of each of a client's patterns."""
-    found = []
-    for index, pattern in enumerate(said.clients[client].traffic):
+    """Return the times of each pattern of a client; `read` returns the times of a trace."""
+    times = []
+    for index, pattern in enumerate(file.clients[client].traffic):
         place: Place = ("clients", client, "traffic", index)
-        end = said.duration if pattern.end is None else pattern.end
-        if not pattern.begin < end <= said.duration:
+        end = file.duration if pattern.end is None else pattern.end
+        if not pattern.begin < end <= file.duration:
             raise document.error(
                 place,
                 f"expected from < to <= duration, got from {format_duration(pattern.begin)}, "
-                f"to {format_duration(end)}, duration {format_duration(said.duration)}",
+                f"to {format_duration(end)}, duration {format_duration(file.duration)}",
             )
         try:
             if isinstance(pattern, schema.TraceFile):
-                trace = read(os.path.join(Path(document.path).parent, pattern.file))  # noqa: PTH118  ("-" stays "./-")
-                found.append(arrivals.listed(pattern.begin + trace, (pattern.begin, end)))
+                path = os.path.join(Path(document.path).parent, pattern.file)  # noqa: PTH118  ("-" stays "./-")
+                times.append(arrivals.sort_times(pattern.begin + read(path), (pattern.begin, end)))
             else:
-                found.append(_times(pattern, (pattern.begin, end), f"{stream}/{index}"))
+                times.append(_draw_pattern(pattern, (pattern.begin, end), f"{stream}/{index}"))
         except InputError as error:
             raise document.error(place, str(error)) from None
-    return found
+    return times
 
 
-def _times(pattern: schema.DrawnPattern, span: Span, stream: str) -> Integers:
+def _draw_pattern(pattern: schema.DrawnPattern, span: Span, stream: str) -> Integers:
     match pattern:
         case schema.Steady():
             return arrivals.steady(pattern.rate, span)
@@ -146,15 +153,73 @@ def _times(pattern: schema.DrawnPattern, span: Span, stream: str) -> Integers:
         case schema.OnOff():
             return arrivals.on_off(pattern.rate, pattern.on, pattern.off, span)
         case schema.At():
-            return arrivals.listed(pattern.times, span)
+            return arrivals.sort_times(pattern.times, span)
 
 
-def _costs(weights: dict[int, float], size: int, stream: str) -> Integers:
-    """Draw `size` costs, each as often as its weight says."""
+def _draw_costs(weights: dict[int, float], size: int, stream: str) -> Integers:
+    """Draw `size` costs by their weights."""
     costs = np.array(list(weights), np.int64)
     if len(costs) == 1:
         return np.full(size, costs[0])
-    shares = np.cumsum(np.array(list(weights.values())))
-    drawn = arrivals.uniform(arrivals.random_bits(stream), size) * shares[-1]
-    found: Integers = costs[np.searchsorted(shares, drawn)]
-    return found
+    bounds = np.cumsum(np.array(list(weights.values())))
+    choices = np.searchsorted(bounds, arrivals.uniform(arrivals.random_bits(stream), size) * bounds[-1])
+    drawn: Integers = costs[choices]
+    return drawn
+
+
+# --- descriptions
+
+
+def describe_client(client: schema.Client) -> str:
+    """Return the traffic of a client in words, such as `alice: 1/s, evenly; and 20 requests at once at 3s`."""
+    subject = _isolate(client.name)
+    if client.count > 1:
+        first, last = (_isolate(f"{client.name}-{number}") for number in (1, client.count))
+        subject = f"{client.count:,} clients, {first} to {last}, each"
+    key = f" (on the key {_isolate(client.key)})" if client.key and client.key != client.name else ""
+    return f"{subject}{key}: {'; and '.join(map(_describe_pattern, client.traffic))}{_describe_costs(client.cost)}"
+
+
+def _isolate(name: str) -> str:
+    """Enclose a name in Unicode isolates, so that right-to-left text does not reorder the words around it."""
+    return name if name.isascii() else f"\u2068{name}\u2069"
+
+
+def _describe_pattern(pattern: schema.Pattern) -> str:
+    begin = f", from {format_duration(pattern.begin)} on" if pattern.begin else ""
+    end = f", until {format_duration(pattern.end)}" if pattern.end is not None else ""
+    return f"{_describe_requests(pattern)}{begin}{end}"
+
+
+def _describe_requests(pattern: schema.Pattern) -> str:
+    match pattern:
+        case schema.Steady():
+            return f"{pattern.rate.rate}, evenly"
+        case schema.Burst():
+            spacing = f"{format_duration(pattern.spacing)} apart" if pattern.spacing else "at once"
+            return f"{pattern.size:,} requests {spacing} at {format_duration(pattern.at)}"
+        case schema.Poisson():
+            return f"{pattern.rate.rate} on average, at random"
+        case schema.Ramp():
+            return f"from {pattern.start.rate} to {pattern.finish.rate}, changing evenly"
+        case schema.Wave():
+            cycle = format_duration(pattern.cycle)
+            return f"{pattern.mean.rate}, varying by {pattern.amplitude.rate} in a cycle of {cycle}"
+        case schema.OnOff():
+            on, off = format_duration(pattern.on), format_duration(pattern.off)
+            return f"{pattern.rate.rate} for {on}, then none for {off}, repeatedly"
+        case schema.At():
+            counts = Counter(pattern.times)
+            times = ", ".join(f"{count} at {format_duration(at)}" for at, count in list(counts.items())[:10])
+            return f"{times}{' and so on' if len(counts) > 10 else ''}"
+        case schema.TraceFile():
+            return f"the requests recorded in {pattern.file}"
+
+
+def _describe_costs(weights: dict[int, float]) -> str:
+    if len(weights) == 1:
+        (cost,) = weights
+        return "" if cost == 1 else f"; each request costs {cost:,}"
+    total = sum(weights.values())
+    shares = ", ".join(f"{100 * weight / total:.3g} % cost {cost:,}" for cost, weight in weights.items())
+    return f"; of the requests, {shares}"

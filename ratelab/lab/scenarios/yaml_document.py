@@ -1,4 +1,4 @@
-"""A YAML file as plain values that remember where they stand."""
+"""YAML documents as plain values with line numbers."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ import yaml
 
 from ratelab.errors import InputError
 
-LARGEST_FILE = 250_000
-"""Bytes; a scenario is written by a person, and traffic in bulk belongs in a trace."""
+MAX_FILE_BYTES = 250_000
+"""Limit for files written by hand; large traffic belongs into a trace."""
 
-MOST_VALUES = 100_000
-"""Values that a file may hold once its anchors are expanded."""
+MAX_VALUES = 100_000
+"""Values of a file, with its anchors expanded."""
+
+MAX_DEPTH = 20
 
 MAX_VALUE_CHARS = 2000
-"""Characters of a single value."""
+"""Characters of one value."""
 
 Place = tuple[str | int, ...]
-"""The way to a value: keys and positions, from the top."""
+"""The path of a value: keys and list indices, from the top."""
 
 Value = str | list["Value"] | dict[str, "Value"]
-"""Every scalar is text, as it was written: `on`, `1e3` and `0x10` mean themselves, and types come from the schema."""
+"""Every scalar is text as in the file: `on`, `1e3` and `0x10` are not converted. The schema decides on types."""
 
 
 class DocumentError(InputError):
-    """A fault in a file, and the line it stands on."""
+    """An error in a file, and its line."""
 
     def __init__(self, message: str, line: int) -> None:
         super().__init__(message)
@@ -33,43 +35,48 @@ class DocumentError(InputError):
 
 
 class Document:
-    """The values of one file, and the line of each."""
+    """The values of a file, and their lines."""
 
     def __init__(self, path: str) -> None:
-        """Read `path`; raise `InputError` if it cannot be read as one YAML document of plain values."""
+        """Read `path`; raise `InputError` if it is not one YAML document of plain values."""
         self.path = path
         self.lines: dict[Place, int] = {}
         try:
-            self.text = _read(path)
+            self.text = _read_text(path)
             root = yaml.compose(self.text, Loader=yaml.BaseLoader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            raise InputError(f"{path}:{mark.line + 1 if mark else 1}: not YAML: {error.problem}") from None
+            raise InputError(f"{path}:{mark.line + 1 if mark else 1}: invalid YAML: {error.problem}") from None
         except yaml.YAMLError as error:
-            raise InputError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
+            raise InputError(f"{path}: invalid YAML: {str(error).splitlines()[0]}") from None
         except RecursionError:
-            raise InputError(f"{path}: nested too deep to be a scenario") from None
+            raise InputError(f"{path}: invalid scenario: it is nested too deeply") from None
         if root is None:
-            raise InputError(f"{path}: the file is empty; see `ratelab simulate --help` for what a scenario holds")
-        self.value = self._plain(root, ())
+            raise InputError(f"{path}: the file is empty: see `ratelab simulate --help` for an example")
+        self.value = self._convert(root, ())
 
     def error(self, place: Place, problem: str, line: int = 0) -> DocumentError:
-        """Return the error that says what is wrong with the value at `place`, and on which line it stands."""
+        """Return an error with the file, the line and the path of the value at `place`."""
         line = line or next(self.lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in self.lines)
-        steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
+        path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
         return DocumentError(
-            f"{self.path}:{line}: {steps}: {problem}" if steps else f"{self.path}:{line}: {problem}", line
+            f"{self.path}:{line}: {path}: {problem}" if path else f"{self.path}:{line}: {problem}", line
         )
 
-    def _plain(self, node: yaml.Node, place: Place) -> Value:
-        if len(self.lines) >= MOST_VALUES or len(place) > 20:
-            raise self.error(place, f"more than {MOST_VALUES:,} values, or nested more than 20 deep, anchors expanded")
+    def _convert(self, node: yaml.Node, place: Place) -> Value:
+        """Convert a node to plain values, and store the line of each."""
+        if len(self.lines) >= MAX_VALUES or len(place) > MAX_DEPTH:
+            raise self.error(
+                place, f"more than {MAX_VALUES:,} values, or more than {MAX_DEPTH} levels, with anchors expanded"
+            )
         self.lines[place] = node.start_mark.line + 1
         if isinstance(node, yaml.SequenceNode):
-            return [self._plain(item, (*place, index)) for index, item in enumerate(node.value)]
+            return [self._convert(item, (*place, index)) for index, item in enumerate(node.value)]
         if not isinstance(node, yaml.MappingNode):
             if len(node.value) > MAX_VALUE_CHARS:
-                raise self.error(place, f"a value has at most {MAX_VALUE_CHARS} characters, got {len(node.value):,}")
+                raise self.error(
+                    place, f"a value may have at most {MAX_VALUE_CHARS} characters, got {len(node.value):,}"
+                )
             return str(node.value)
         values: dict[str, Value] = {}
         for key, item in node.value:
@@ -77,23 +84,23 @@ class Document:
             if not isinstance(key, yaml.ScalarNode):
                 raise self.error(place, "a key must be plain text", line)
             if key.value in values:
-                raise self.error((*place, key.value), "this key stands here twice", line)
-            values[key.value] = self._plain(item, (*place, key.value))
+                raise self.error((*place, key.value), "duplicate key", line)
+            values[key.value] = self._convert(item, (*place, key.value))
             self.lines[(*place, key.value)] = line
         return values
 
 
-def _read(path: str) -> str:
+def _read_text(path: str) -> str:
     try:
         with Path(path).open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
+            data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}: name a scenario file") from None
-    if len(data) > LARGEST_FILE:
+    if len(data) > MAX_FILE_BYTES:
         raise InputError(
-            f"{path}: a scenario is at most {LARGEST_FILE // 1000} kB; put traffic in a trace file and name it"
+            f"{path}: a scenario may have at most {MAX_FILE_BYTES // 1000} kB: put traffic into a trace file"
         )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not text in UTF-8: byte {data[error.start]:#04x} at {error.start}") from None
+        raise InputError(f"{path}: invalid UTF-8: byte {data[error.start]:#04x} at offset {error.start}") from None

@@ -154,8 +154,8 @@ def _asked(run: Run) -> list[str]:
     told = heading(run.comparison.traffic, run.comparison.quota).splitlines()
     if run.scenario is None:
         return told
-    from ratelab.lab.scenarios.describe import in_words  # needs pydantic, which a replay does not
+    from ratelab.lab.scenarios import describe_client  # needs pydantic, which a replay does not
 
     clients = run.scenario.clients
     more = [f"and {len(clients) - MOST_WORDS:,} more"] if len(clients) > MOST_WORDS else []
-    return [*told, *map(in_words, clients[:MOST_WORDS]), *more]
+    return [*told, *map(describe_client, clients[:MOST_WORDS]), *more]
