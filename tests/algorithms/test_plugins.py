@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from cli_runner import BURST, refused, shown, told
+from cli_runner import BURST, get_error, get_json, get_output
 from custom_algorithms import TOLL, written
 
 from ratelab import ALGORITHMS, ManualClock, MemoryLimiter, Quota, State, Traits, create, traits_of
@@ -53,26 +53,26 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_file_is_simulated_beside_ours(toll: str) -> None:
-    told = json.loads(shown("simulate", BURST, "--json", "--algo", toll, "--algo", "token-bucket"))
+    told = json.loads(get_output("simulate", BURST, "--json", "--algo", toll, "--algo", "token-bucket"))
     assert [(one["algorithm"], one["admitted"]) for one in told["results"]] == [("toll", 15), ("token-bucket", 14)]
-    assert "\ntoll " in shown("simulate", BURST, "--algo", toll, "--timeline")
+    assert "\ntoll " in get_output("simulate", BURST, "--algo", toll, "--timeline")
 
 
 def test_a_file_replays_a_trace(toll: str, tmp_path: Path) -> None:
     (tmp_path / "trace.csv").write_text("time,ip\n" + "1,a\n" * 5 + "1,b\n")
-    told = json.loads(shown("replay", f"{tmp_path}/trace.csv", "--rate", "1/s", "--json", "--algo", toll))
+    told = json.loads(get_output("replay", f"{tmp_path}/trace.csv", "--rate", "1/s", "--json", "--algo", toll))
     assert [(one["client"], one["admitted"]) for one in told["results"][0]["per_client"]] == [("a", 3), ("b", 1)]
 
 
 def test_a_key_starts_when_its_first_request_comes(tmp_path: Path) -> None:
     (tmp_path / "trace.csv").write_text("at_ns,ip\n3,a\n4,b\n5,b\n")
     algorithm = written(tmp_path, "return [0]", "return [now]")  # the first is let through if that is even
-    told = json.loads(shown("replay", f"{tmp_path}/trace.csv", "--rate", "1/s", "--json", "--algo", algorithm))
+    told = json.loads(get_output("replay", f"{tmp_path}/trace.csv", "--rate", "1/s", "--json", "--algo", algorithm))
     assert [(one["client"], one["admitted"]) for one in told["results"][0]["per_client"]] == [("a", 0), ("b", 1)]
 
 
 def test_a_file_is_listed_with_what_it_says_of_itself(toll: str) -> None:
-    told = json.loads(shown("algorithms", "--json", "--algo", toll))
+    told = json.loads(get_output("algorithms", "--json", "--algo", toll))
     assert told["algorithms"] == [
         {
             "algorithm": "toll",
@@ -82,7 +82,7 @@ def test_a_file_is_listed_with_what_it_says_of_itself(toll: str) -> None:
             "at_most": "7x burst",
         }
     ]
-    assert "toll" in shown("algorithms", "--algo", toll, "--algo", "all")
+    assert "toll" in get_output("algorithms", "--algo", toll, "--algo", "all")
 
 
 def test_a_file_serves_a_limiter(toll: str) -> None:
@@ -91,7 +91,7 @@ def test_a_file_serves_a_limiter(toll: str) -> None:
 
 
 def test_a_file_named_twice_is_run_once(toll: str) -> None:
-    told = json.loads(shown("simulate", BURST, "--json", "--algo", toll, "--algo", toll))
+    told = json.loads(get_output("simulate", BURST, "--json", "--algo", toll, "--algo", toll))
     assert len(told["results"]) == 1
 
 
@@ -110,10 +110,10 @@ def test_loading_a_file_leaves_no_bytecode_next_to_it(
 
 def test_a_package_is_listed_simulated_and_built_by_name(installed: str) -> None:
     assert {*available()} == {*ALGORITHMS, installed}
-    listed = [one["algorithm"] for one in json.loads(shown("algorithms", "--json"))["algorithms"]]
+    listed = [one["algorithm"] for one in json.loads(get_output("algorithms", "--json"))["algorithms"]]
     assert sorted(listed) == sorted([*ALGORITHMS, installed])
     for named in (["--algo", installed], ["--algo", "all"]):
-        told = json.loads(shown("simulate", BURST, "--json", *named))
+        told = json.loads(get_output("simulate", BURST, "--json", *named))
         assert [one["admitted"] for one in told["results"] if one["algorithm"] == installed] == [15]
     assert create(installed, "2/s", 5).start(0) == [0]
 
@@ -121,12 +121,12 @@ def test_a_package_is_listed_simulated_and_built_by_name(installed: str) -> None
 def test_a_package_may_be_named_in_a_scenario(installed: str, tmp_path: Path) -> None:
     text = Path(BURST).read_text(encoding="utf-8").replace("seed: 42", f"algorithms: [{installed}, gcra]")
     (tmp_path / "mine.yaml").write_text(text)
-    told = json.loads(shown("simulate", f"{tmp_path}/mine.yaml", "--json"))
+    told = json.loads(get_output("simulate", f"{tmp_path}/mine.yaml", "--json"))
     assert [one["algorithm"] for one in told["results"]] == [installed, "gcra"]
 
 
 def test_a_package_is_suggested_for_a_name_like_its_own(installed: str) -> None:
-    assert "unknown algorithm 'tol': did you mean toll?" in refused("simulate", BURST, "--algo", "tol")
+    assert "unknown algorithm 'tol': did you mean toll?" in get_error("simulate", BURST, "--algo", "tol")
 
 
 def test_a_package_is_found_by_a_program_of_its_own(tmp_path: Path) -> None:
@@ -147,16 +147,16 @@ def test_a_package_cannot_take_the_name_of_one_of_ours(tmp_path: Path, monkeypat
 def test_a_broken_package_is_told_and_harms_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "broken", "import no_such_module\n", "broken = broken:Toll")
     monkeypatch.syspath_prepend(str(tmp_path))
-    said = refused("simulate", BURST, "--algo", "all")
+    said = get_error("simulate", BURST, "--algo", "all")
     assert "ratelab.algorithms entry 'broken' (broken:Toll) cannot be loaded" in said
     assert "No module named 'no_such_module'" in said
-    assert "gcra" in shown("simulate", BURST, "--algo", "gcra")
+    assert "gcra" in get_output("simulate", BURST, "--algo", "gcra")
 
 
 def test_a_package_whose_class_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "odd", "def toll(): ...\n", "odd = odd:toll", "gone = odd:Gone")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert "odd" in refused("algorithms")
+    assert "odd" in get_error("algorithms")
 
 
 DELAYED = TOLL.replace("from typing", "from functools import wraps\nfrom typing").replace(
@@ -223,4 +223,4 @@ def test_a_class_made_from_one_of_ours_decides_for_itself(tmp_path: Path) -> Non
         "    name = 'shut'\n"
         "    def step(self, state, now, cost): return False, 0, 1, 1, 0\n"
     )
-    assert told("simulate", BURST, "--algo", f"{tmp_path}/shut.py:Shut")["results"][0]["admitted"] == 0
+    assert get_json("simulate", BURST, "--algo", f"{tmp_path}/shut.py:Shut")["results"][0]["admitted"] == 0

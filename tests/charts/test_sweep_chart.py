@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from chart_inspection import LONG, compared, overlapping, panel, written
-from cli_runner import BURST, refused, shown
+from cli_runner import BURST, get_error, get_output
 
 from ratelab.algorithms import COMPARED, find
 from ratelab.algorithms.token_bucket import TokenBucket
@@ -92,7 +92,7 @@ def test_a_sweep_without_requests_has_a_chart() -> None:
 def test_a_sweep_is_drawn_into_a_file_and_a_folder(tmp_path: Path) -> None:
     asked = ("sweep", BURST, "--rate", "1/s,2/s", "--burst", "5", "--algo", "gcra")
     plots = ("--plot", tmp_path / "one.svg", "--plot", f"{tmp_path / 'all'}/", "--theme", "dark")
-    assert shown(*asked, *plots) == shown(*asked)
+    assert get_output(*asked, *plots) == get_output(*asked)
     text = (tmp_path / "one.svg").read_text(encoding="utf-8")
     assert "<title>Even 2/s, burst 5 denied 53.3 % of requests.</title>" in text
     assert "<!-- 30 requests from 1 client in 10s -->" in text
@@ -113,7 +113,7 @@ def test_an_invalid_chart_option_is_rejected_before_reading(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ratelab.cli.sweep._traffic", lambda *_: pytest.fail("read"))
-    assert message in refused(
+    assert message in get_error(
         "sweep", BURST, "--rate", "1/s", *(f"{one}".replace("nowhere", "no/where") for one in options)
     )
     assert list(tmp_path.iterdir()) == []
@@ -121,4 +121,4 @@ def test_an_invalid_chart_option_is_rejected_before_reading(
 
 @pytest.mark.parametrize("command", [("simulate", BURST), ("replay", BURST, "--rate", "1/s")])
 def test_other_commands_name_the_one_that_draws_a_sweep(command: tuple[str, ...]) -> None:
-    assert "by another command: ratelab sweep ... --plot" in refused(*command, "--chart", "sweep", "--plot", "a.png")
+    assert "by another command: ratelab sweep ... --plot" in get_error(*command, "--chart", "sweep", "--plot", "a.png")

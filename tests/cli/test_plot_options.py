@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cli_runner import BURST, SCENARIOS, invoke, refused, shown
+from cli_runner import BURST, SCENARIOS, get_error, get_output, invoke
 
 from ratelab.report.charts import CHARTS
 
@@ -25,7 +25,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
 def test_each_file_has_the_format_that_its_name_says(tmp_path: Path) -> None:
     paths = {file_format: tmp_path / f"chart.{file_format.upper()}" for file_format in BEGINS}
     options = [part for path in paths.values() for part in ("--plot", path)]
-    assert shown("simulate", BURST, "--chart", "outcome", *options) == shown("simulate", BURST)
+    assert get_output("simulate", BURST, "--chart", "outcome", *options) == get_output("simulate", BURST)
     for file_format, path in paths.items():
         assert path.read_bytes().startswith(BEGINS[file_format])
 
@@ -33,14 +33,14 @@ def test_each_file_has_the_format_that_its_name_says(tmp_path: Path) -> None:
 def test_a_replay_is_drawn_as_a_scenario_is(tmp_path: Path) -> None:
     (tmp_path / "trace.csv").write_text("at,who\n" + "".join(f"{at},alice\n" for at in range(9)))
     options = ["--rate", "1/2s", "--time", "at", "--key", "who", "--chart", "outcome"]
-    shown("replay", tmp_path / "trace.csv", *options, "--plot", tmp_path / "chart.svg")
+    get_output("replay", tmp_path / "trace.csv", *options, "--plot", tmp_path / "chart.svg")
     assert "<title>Of 9 requests, " in (tmp_path / "chart.svg").read_text(encoding="utf-8")
 
 
 def test_a_file_gets_the_comparison_and_a_directory_every_chart(
     tmp_path: Path, drawn: list[tuple[str, str, str]]
 ) -> None:
-    shown("simulate", BURST, "--plot", tmp_path / "one.svg", "--plot", f"{tmp_path / 'all'}/", "--theme", "dark")
+    get_output("simulate", BURST, "--plot", tmp_path / "one.svg", "--plot", f"{tmp_path / 'all'}/", "--theme", "dark")
     caption = "burst: A quiet client that suddenly sends twenty requests at once."
     assert drawn == [(chart, "dark", caption) for chart in ("comparison", *CHARTS)]
     assert (tmp_path / "one.svg").read_text() == "svg"
@@ -52,7 +52,7 @@ def test_charts_of_several_scenarios_bear_their_names_no_two_alike(
 ) -> None:
     odd = tmp_path / "odd.yaml"
     odd.write_text(Path(BURST).read_text(encoding="utf-8").replace("name: burst", f"name: ../{'x' * 300}/"))
-    shown("simulate", BURST, BURST, odd, "--chart", "window", "--chart", "level", "--plot", tmp_path, "--json")
+    get_output("simulate", BURST, BURST, odd, "--chart", "window", "--chart", "level", "--plot", tmp_path, "--json")
     stems = ["burst", "burst~2", "x" * 57]
     assert {path.stem for path in tmp_path.glob("*.png")} == {
         f"{one}-{two}" for one in stems for two in ("window", "level")
@@ -86,12 +86,12 @@ def test_what_cannot_be_drawn_is_told_before_any_work(
     Path("folder.png").touch()
     Path("gone").symlink_to("nowhere")
     Path("in.svg").write_bytes(Path(BURST).read_bytes())
-    assert told in refused("simulate", "in.svg", *options)
+    assert told in get_error("simulate", "in.svg", *options)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder.png", "gone", "in.svg"]
 
 
 def test_one_file_for_several_scenarios_is_refused(tmp_path: Path) -> None:
-    assert "a.png is one file for 2 scenarios: give --plot a directory" in refused(
+    assert "a.png is one file for 2 scenarios: give --plot a directory" in get_error(
         "simulate", BURST, HERD, "--plot", tmp_path / "a.png"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from cli_runner import BURST, PLAIN, invoke, python, refused, shown
+from cli_runner import BURST, PLAIN, get_error, get_output, invoke, run_python
 from click.testing import CliRunner
 
 import ratelab
@@ -13,13 +13,13 @@ from ratelab.cli import COMMANDS, ratelab_command
 
 
 def test_python_m_ratelab_is_the_same_program() -> None:
-    assert python("-m", "ratelab", "--version") == f"ratelab, version {ratelab.__version__}\n"
-    assert python("-m", "ratelab", "simulate", BURST, COLUMNS="80", TERM="dumb") == shown("simulate", BURST)
+    assert run_python("-m", "ratelab", "--version") == f"ratelab, version {ratelab.__version__}\n"
+    assert run_python("-m", "ratelab", "simulate", BURST, COLUMNS="80", TERM="dumb") == get_output("simulate", BURST)
 
 
 def test_no_progress_bar_is_drawn_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ratelab.cli.progress.PROGRESS_DELAY_S", -1)
-    assert shown("simulate", BURST).startswith("burst: ")
+    monkeypatch.setattr("ratelab.cli.output.PROGRESS_DELAY_S", -1)
+    assert get_output("simulate", BURST).startswith("burst: ")
 
 
 # --- help
@@ -30,7 +30,7 @@ HEAVY = "numpy yaml pydantic rich matplotlib jinja2 ratelab.cli.simulate"
 @pytest.mark.parametrize("run", ["import ratelab", "from ratelab.cli import main; main()"], ids=["import", "help"])
 def test_import_and_help_load_no_heavy_module(run: str) -> None:
     check = f"import atexit, sys; atexit.register(lambda: print('found', *{{*{HEAVY.split()!r}}} & {{*sys.modules}}))"
-    *_, last = python("-c", f"{check}; sys.argv = ['ratelab', '--help']; {run}").splitlines()
+    *_, last = run_python("-c", f"{check}; sys.argv = ['ratelab', '--help']; {run}").splitlines()
     assert last == "found"
 
 
@@ -67,18 +67,18 @@ ERRORS = {
 
 @pytest.mark.parametrize(("command", "message"), ERRORS.items(), ids=ERRORS.keys())
 def test_a_usage_error_is_one_line(command: str, message: str) -> None:
-    assert refused(*command.split()) == f"{message}\n"
+    assert get_error(*command.split()) == f"{message}\n"
 
 
 def test_a_misspelled_option_is_reported_with_similar_ones() -> None:
     assert re.match(
-        r"No such option.*--brust.*--burst.*; see ratelab serve --help\n$", refused("serve", "--brust", "3")
+        r"No such option.*--brust.*--burst.*; see ratelab serve --help\n$", get_error("serve", "--brust", "3")
     )
 
 
 def test_an_invalid_environment_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RATELAB_BURST", "x")
-    assert refused("serve") == "RATELAB_BURST: 'x' is not a whole number >= 1; see ratelab serve --help\n"
+    assert get_error("serve") == "RATELAB_BURST: 'x' is not a whole number >= 1; see ratelab serve --help\n"
 
 
 # --- interrupts
@@ -89,7 +89,7 @@ def interrupt(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "compare"), [("simulate", "ratelab.lab.comparison.compare"), ("watch", "ratelab.cli.watch.compare")]
+    ("command", "compare"), [("simulate", "ratelab.cli.output.compare"), ("watch", "ratelab.cli.watch.compare")]
 )
 def test_an_interrupt_prints_no_results(monkeypatch: pytest.MonkeyPatch, command: str, compare: str) -> None:
     monkeypatch.setattr(compare, interrupt)

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from cli_runner import invoke, refused, shown, told
+from cli_runner import get_error, get_json, get_output, invoke
 
 from ratelab import ALGORITHMS, ManualClock, Quota, create
 from ratelab.lab.recording import read_recording
@@ -41,7 +41,7 @@ def format_changed(lines: list[dict[str, Any]], number: int, **fields: Any) -> s
 def test_a_recording_replays_to_exactly_the_same_decisions(tmp_path: Path, name: str) -> None:
     file = tmp_path / "live.jsonl"
     lines = record(file, name)
-    verdict = told("replay", file, "--format", "recording")["recording"]
+    verdict = get_json("replay", file, "--format", "recording")["recording"]
     assert (verdict["algorithm"], verdict["decisions"], verdict["differing"]) == (name, 300, 0)
     assert verdict["recorded_sha256"] == verdict["replayed_sha256"]
     assert {True, False} == {line["allowed"] for line in lines[1:]}
@@ -59,7 +59,7 @@ def test_a_recording_has_the_quota_and_then_each_decision(tmp_path: Path) -> Non
 
 def test_text_has_both_digests_and_the_number_of_differences(tmp_path: Path) -> None:
     record(tmp_path / "live.jsonl")
-    text = shown("replay", tmp_path / "live.jsonl", "--format", "recording")
+    text = get_output("replay", tmp_path / "live.jsonl", "--format", "recording")
     live, replayed = (line.split()[-1] for line in text.splitlines() if line.startswith("sha256"))
     assert live == replayed
     assert len(live) == 64
@@ -79,7 +79,7 @@ def test_one_changed_number_is_found(tmp_path: Path, field: str) -> None:
 
 def test_a_recording_is_replayed_through_its_algorithm_and_the_usual_ones(tmp_path: Path) -> None:
     record(tmp_path / "live.jsonl", "gcra")
-    results = told("replay", tmp_path / "live.jsonl", "--format", "recording")["results"]
+    results = get_json("replay", tmp_path / "live.jsonl", "--format", "recording")["results"]
     algorithms = [result["algorithm"] for result in results]
     assert (algorithms[0], len(algorithms)) == ("gcra", 6)
 
@@ -88,7 +88,7 @@ def test_an_incomplete_last_line_is_left_out(tmp_path: Path) -> None:
     file = tmp_path / "live.jsonl"
     record(file)
     file.write_bytes(file.read_bytes()[:-20])
-    verdict = told("replay", file, "--format", "recording")["recording"]
+    verdict = get_json("replay", file, "--format", "recording")["recording"]
     assert (verdict["decisions"], verdict["differing"], verdict["unfinished"]) == (299, 0, True)
 
 
@@ -115,7 +115,7 @@ def test_an_invalid_recording_is_rejected(tmp_path: Path, name: str) -> None:
     if isinstance(content, dict):
         content = format_changed(record(tmp_path / "good.jsonl"), 1, **content)
     file.write_text(content)
-    assert message in refused("replay", file, "--format", "recording")
+    assert message in get_error("replay", file, "--format", "recording")
 
 
 INVALID_FIELDS: dict[str, dict[str, Any]] = {
@@ -132,16 +132,16 @@ INVALID_FIELDS: dict[str, dict[str, Any]] = {
 def test_an_invalid_line_is_named(tmp_path: Path, name: str) -> None:
     lines = record(tmp_path / "good.jsonl")
     (tmp_path / "bad.jsonl").write_text(format_changed(lines, 100, **INVALID_FIELDS[name]))
-    assert f"{tmp_path / 'bad.jsonl'}:100: " in refused("replay", tmp_path / "bad.jsonl", "--format", "recording")
+    assert f"{tmp_path / 'bad.jsonl'}:100: " in get_error("replay", tmp_path / "bad.jsonl", "--format", "recording")
 
 
 def test_options_that_a_recording_replaces_are_rejected(tmp_path: Path) -> None:
     record(tmp_path / "live.jsonl")
     for option in ("--rate", "--burst"):
-        message = refused("replay", tmp_path / "live.jsonl", "--format", "recording", option, "5")
+        message = get_error("replay", tmp_path / "live.jsonl", "--format", "recording", option, "5")
         assert "leave out --rate and --burst" in message
-    assert "add --format recording" in refused("replay", tmp_path / "live.jsonl", "--rate", "2/s")
-    assert "missing --rate: give the quota" in refused("replay", tmp_path / "live.jsonl")
+    assert "add --format recording" in get_error("replay", tmp_path / "live.jsonl", "--rate", "2/s")
+    assert "missing --rate: give the quota" in get_error("replay", tmp_path / "live.jsonl")
 
 
 class FullDisk(io.StringIO):

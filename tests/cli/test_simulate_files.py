@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_runner import BURST, SCENARIOS, python, refused, shown
+from cli_runner import BURST, SCENARIOS, get_error, get_output, run_python
 from figure_types import FIGURES
 
 from ratelab import Decision, create
@@ -31,7 +31,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def test_the_csv_table_is_the_json_row_by_row(tmp_path: Path) -> None:
-    told = json.loads(shown("simulate", BURST, HERD, "--json", "--csv", tmp_path / "table.csv"))
+    told = json.loads(get_output("simulate", BURST, HERD, "--json", "--csv", tmp_path / "table.csv"))
     rows = rows_of(tmp_path / "table.csv")
     assert list(rows[0]) == ["scenario", *FIGURES]
     results = [{"scenario": run["scenario"], **result} for run in told["runs"] for result in run["results"]]
@@ -41,7 +41,7 @@ def test_the_csv_table_is_the_json_row_by_row(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["events.csv", "events.jsonl"])
 def test_events_are_each_algorithms_decisions_made_by_hand_in_the_order_of_arrival(tmp_path: Path, name: str) -> None:
-    shown("simulate", NOISY, "--events", tmp_path / name)
+    get_output("simulate", NOISY, "--events", tmp_path / name)
     rows = rows_of(tmp_path / name)
     assert list(rows[0]) == ["at_ns", "client", "cost", "algorithm", *Decision._fields]
     scenario = load_scenario(NOISY)
@@ -57,7 +57,7 @@ def test_events_are_each_algorithms_decisions_made_by_hand_in_the_order_of_arriv
 
 
 def test_events_of_several_scenarios_say_whose_they_are(tmp_path: Path) -> None:
-    shown("simulate", BURST, HERD, "--events", tmp_path / "events.jsonl", "--algo", "gcra")
+    get_output("simulate", BURST, HERD, "--events", tmp_path / "events.jsonl", "--algo", "gcra")
     rows = rows_of(tmp_path / "events.jsonl")
     assert [row["scenario"] for row in rows] == ["burst"] * 30 + ["thundering-herd"] * 2400
 
@@ -85,18 +85,18 @@ def test_a_file_that_cannot_be_written_is_told_before_any_work(
         raise AssertionError
 
     monkeypatch.setattr("ratelab.lab.scenarios.load_scenario", work)
-    assert told in refused("simulate", BURST, option, tmp_path / name)
+    assert told in get_error("simulate", BURST, option, tmp_path / name)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["burst.yaml", "folder.csv"]
 
 
 def test_a_file_without_permission_is_told_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)
     (tmp_path / "table.csv").touch()
-    assert "table.csv: permission denied" in refused("simulate", BURST, "--csv", tmp_path / "table.csv")
+    assert "table.csv: permission denied" in get_error("simulate", BURST, "--csv", tmp_path / "table.csv")
 
 
 def test_a_table_may_go_to_a_device() -> None:
-    text = python("-m", "ratelab", "simulate", BURST, "--algo", "gcra", "--json", "--csv", "/dev/stdout")
+    text = run_python("-m", "ratelab", "simulate", BURST, "--algo", "gcra", "--json", "--csv", "/dev/stdout")
     assert text.startswith("scenario,algorithm,")
     assert json.loads(text.splitlines()[-1])["scenario"] == "burst"
 
@@ -116,7 +116,7 @@ def failing(folder: Path) -> str:
 def test_a_replay_that_fails_leaves_no_file_and_changes_none(tmp_path: Path) -> None:
     table, events, algorithm = tmp_path / "table.csv", tmp_path / "events.csv", failing(tmp_path)
     events.write_text("precious")
-    told = refused("simulate", BURST, "--algo", "gcra", "--algo", algorithm, "--csv", table, "--events", events)
+    told = get_error("simulate", BURST, "--algo", "gcra", "--algo", algorithm, "--csv", table, "--events", events)
     assert "tired failed: ZeroDivisionError" in told
     assert events.read_text() == "precious"
     assert sorted(path.name for path in tmp_path.glob("*.*")) == ["events.csv", "tired.py"]
@@ -130,7 +130,7 @@ def test_writing_that_fails_leaves_the_old_file_whole(tmp_path: Path, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("csv.DictWriter.writerows", full)
-    assert "No space left on device" in refused("simulate", BURST, "--csv", table)
+    assert "No space left on device" in get_error("simulate", BURST, "--csv", table)
     assert table.read_text() == "precious"
     assert list(tmp_path.iterdir()) == [table]
 
@@ -138,7 +138,7 @@ def test_writing_that_fails_leaves_the_old_file_whole(tmp_path: Path, monkeypatc
 def test_a_new_file_takes_the_place_of_the_old_and_may_be_read_by_all(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("old")
-    shown("simulate", BURST, "--csv", table)
+    get_output("simulate", BURST, "--csv", table)
     assert len(rows_of(table)) == len(COMPARED)
     umask = os.umask(0)
     os.umask(umask)
@@ -152,14 +152,14 @@ def test_no_file_is_written_twice_nor_over_what_is_read(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_bytes(Path(BURST).read_bytes())
-    assert "would be overwritten: give each output a different file" in refused("simulate", "mine.yaml", *options)
+    assert "would be overwritten: give each output a different file" in get_error("simulate", "mine.yaml", *options)
     assert Path("mine.yaml").read_bytes() == Path(BURST).read_bytes()
 
 
 def test_what_a_link_leads_to_is_written_and_the_link_kept(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("old")
     (tmp_path / "link.csv").symlink_to("table.csv")
-    shown("simulate", BURST, "--csv", tmp_path / "link.csv")
+    get_output("simulate", BURST, "--csv", tmp_path / "link.csv")
     assert (tmp_path / "link.csv").is_symlink()
     assert (tmp_path / "table.csv").read_text().startswith("scenario,algorithm,")
 
@@ -175,9 +175,9 @@ def test_a_full_device_is_one_line() -> None:
 def test_of_two_files_for_one_thing_none_is_passed_over(tmp_path: Path, option: str, ending: str) -> None:
     one, other = (f"{tmp_path}/{name}.{ending}" for name in "ab")
     said = f"{option} can be given once, got '{one}', '{other}': keep one of them"
-    assert said in refused("simulate", BURST, option, one, option, other)
+    assert said in get_error("simulate", BURST, option, one, option, other)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_timeline_goes_with_tables() -> None:
-    assert "leave out one of them" in refused("simulate", BURST, "--json", "--timeline")
+    assert "leave out one of them" in get_error("simulate", BURST, "--json", "--timeline")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from access_log_lines import CROWD, write_log
-from cli_runner import BURST, refused, shown, told
+from cli_runner import BURST, get_error, get_json, get_output
 
 from ratelab.algorithms import COMPARED, find
 from ratelab.lab.comparison import compare
@@ -48,7 +48,7 @@ def test_ranges_go_from_end_to_end_by_equal_factors(
 
 
 def test_the_table_has_a_row_for_each_quota_and_a_column_for_each_algorithm() -> None:
-    lines = shown("sweep", SCENARIO, "--rate", "1/s..100/s", "--burst", "5", "--steps", "3").splitlines()
+    lines = get_output("sweep", SCENARIO, "--rate", "1/s..100/s", "--burst", "5", "--steps", "3").splitlines()
     assert [line.split()[0] for line in lines[-3:]] == ["1/s", "10/s", "100/s"]
     assert lines[-3].split()[2:4] == ["81.4/9.09", "81.4/9.09"]
     assert lines[-1].split() == ["100/s", "5", *["0"] * len(COMPARED)]
@@ -58,7 +58,7 @@ def test_the_table_has_a_row_for_each_quota_and_a_column_for_each_algorithm() ->
 def test_json_and_csv_tell_the_same(tmp_path: Path) -> None:
     trace = write_log(tmp_path, CROWD)
     quotas_asked = ("--rate", "10/min,20/min", "--burst", "5", "--algo", "sliding-log")
-    found = told("sweep", trace, *quotas_asked, "--csv", tmp_path / "table.csv")
+    found = get_json("sweep", trace, *quotas_asked, "--csv", tmp_path / "table.csv")
     results = found.pop("results")
     assert (found["version"], found["trace"], found["offered"]) == (1, str(trace), 45)
     assert results[0] == {
@@ -93,8 +93,8 @@ def test_json_and_csv_tell_the_same(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_one_line_before_anything_is_read(options: list[str], line: str) -> None:
-    assert line in refused("sweep", BURST, *options)
+    assert line in get_error("sweep", BURST, *options)
 
 
 def test_two_scenarios_are_not_one_traffic() -> None:
-    assert "give one at a time" in refused("sweep", BURST, SCENARIO, "--rate", "1/s")
+    assert "give one at a time" in get_error("sweep", BURST, SCENARIO, "--rate", "1/s")

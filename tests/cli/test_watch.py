@@ -11,7 +11,7 @@ from contextlib import nullcontext
 
 import pytest
 from chart_inspection import compared
-from cli_runner import BURST, invoke, refused, shown
+from cli_runner import BURST, get_error, get_output, invoke
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_runs import Request, runs, traffic_of
@@ -113,7 +113,7 @@ def test_keys_pause_step_change_the_speed_and_quit() -> None:
 
 
 def test_without_a_terminal_each_request_is_a_line_followed_by_findings() -> None:
-    lines = shown("watch", BURST).splitlines()
+    lines = get_output("watch", BURST).splitlines()
     header = lines.index(next(line for line in lines if "client" in line and "token-bucket" in line))
     assert lines[header].split() == ["time", "client", *[result.algorithm for result in compared("burst").results]]
     assert [line.split() for line in lines[header + 5 : header + 8]] == [
@@ -121,11 +121,11 @@ def test_without_a_terminal_each_request_is_a_line_followed_by_findings() -> Non
         ["3.010s", "alice", "admitted", "in", "0.99s", "admitted", "admitted", "denied"],
         ["3.020s", "alice", "admitted", "in", "1.48s", "admitted", "denied", "denied"],
     ]
-    assert len(lines) - header - 1 - 30 == len(shown("simulate", BURST).rpartition("\n\n")[2].splitlines()) + 1
+    assert len(lines) - header - 1 - 30 == len(get_output("simulate", BURST).rpartition("\n\n")[2].splitlines()) + 1
 
 
 def test_an_unknown_algorithm_is_rejected_as_by_simulate() -> None:
-    assert "unknown algorithm 'tokn': " in refused("watch", BURST, "--algo", "tokn")
+    assert "unknown algorithm 'tokn': " in get_error("watch", BURST, "--algo", "tokn")
 
 
 @pytest.mark.parametrize("keys", [b"q", b""], ids=["quit", "to the end"])
@@ -162,7 +162,7 @@ def test_a_narrow_terminal_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rich.console.Console.is_terminal", True)
     monkeypatch.setattr("rich.console.Console.is_dumb_terminal", False)
     monkeypatch.setattr("ratelab.cli.watch.get_terminal_size", lambda: os.terminal_size((79, 24)))
-    assert "the terminal must have at least 80 columns, got 79: widen it" in refused("watch", BURST)
+    assert "the terminal must have at least 80 columns, got 79: widen it" in get_error("watch", BURST)
 
 
 def read_terminal(terminal: int, until: bytes | None) -> bytes:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cli_runner import BURST, SCENARIOS, shown, told
+from cli_runner import BURST, SCENARIOS, get_json, get_output
 from figure_types import FIGURES
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,7 +81,10 @@ def test_clients_that_share_a_quota_are_judged_together() -> None:
 
 
 def test_json_and_csv_have_the_accuracy_on_request(tmp_path: Path) -> None:
-    plain, extended = told("simulate", NOISY), told("simulate", NOISY, "--accuracy", "--csv", tmp_path / "table.csv")
+    plain, extended = (
+        get_json("simulate", NOISY),
+        get_json("simulate", NOISY, "--accuracy", "--csv", tmp_path / "table.csv"),
+    )
     assert list(extended["results"][0]) == [*FIGURES, *ACCURACY_FIGURES, "per_client"]
     assert (tmp_path / "table.csv").read_text().splitlines()[0].split(",") == ["scenario", *FIGURES, *ACCURACY_FIGURES]
     for before, after in zip(plain["results"], extended["results"], strict=True):
@@ -92,7 +95,7 @@ def test_json_and_csv_have_the_accuracy_on_request(tmp_path: Path) -> None:
 
 
 def test_the_table_has_each_bound_and_fullest_window() -> None:
-    text = shown("simulate", BURST, "--accuracy")
+    text = get_output("simulate", BURST, "--accuracy")
     assert [line for line in text.splitlines() if len(line.rstrip()) > 80] == []
     card = text.partition("held against")[2].splitlines()
     rows = {line.split()[0]: line.split()[1:] for line in card if line.strip()}
@@ -105,18 +108,19 @@ def test_the_table_has_each_bound_and_fullest_window() -> None:
 
 
 def test_clients_are_ranked_by_how_many_of_their_decisions_differ() -> None:
-    rows = told("simulate", SHARED, "--accuracy")["results"][0]["per_client"]
+    rows = get_json("simulate", SHARED, "--accuracy")["results"][0]["per_client"]
     differing = {row["client"]: f"+{row['over_admitted']} -{row['over_denied']}" for row in rows}
-    text = shown("simulate", SHARED, "--accuracy").partition("most differing")[2]
+    text = get_output("simulate", SHARED, "--accuracy").partition("most differing")[2]
     table = [line.split() for line in text.splitlines()[1:] if "-flood" in line or "-quiet" in line]
     assert table[0][0].endswith("-flood")
     assert [(cells[0], " ".join(cells[1:3])) for cells in table] == [(cells[0], differing[cells[0]]) for cells in table]
     assert "own-quiet-1" not in text
-    assert "most differing" not in shown("simulate", BURST, "--accuracy")
+    assert "most differing" not in get_output("simulate", BURST, "--accuracy")
 
 
 def test_without_an_exact_log_only_the_past_is_compared() -> None:
-    rows = told("simulate", BURST, "--rate", "1000/s", "--burst", "2000000", "--accuracy", "--algo", "gcra")["results"]
+    command = ("simulate", BURST, "--rate", "1000/s", "--burst", "2000000", "--accuracy", "--algo", "gcra")
+    rows = get_json(*command)["results"]
     assert (rows[0]["withheld"], rows[0]["at_most"], rows[0]["per_client"][0]["over_denied"]) == (0, 3_999_999, None)
-    text = shown("simulate", BURST, "--rate", "1000/s", "--burst", "2000000", "--accuracy", "--algo", "gcra")
+    text = get_output(*command)
     assert "Decisions that differ" not in text

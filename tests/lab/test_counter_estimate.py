@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
-from cli_runner import SCENARIOS, shown, told
+from cli_runner import SCENARIOS, get_json, get_output
 from hypothesis import given
 from hypothesis import strategies as st
 from random_runs import Request, runs, traffic_of
@@ -106,9 +106,9 @@ def test_every_scenario_of_the_claim_is_tested(path: Path) -> None:
 
 
 def test_table_and_json_compare_the_estimate_with_the_claim() -> None:
-    text = " ".join(shown("simulate", CLAIM[0], "--accuracy").split())
+    text = " ".join(get_output("simulate", CLAIM[0], "--accuracy").split())
     assert "off by 2.9 % on average, and on the wrong side of the limit with 2,438 of 20,005 requests (12 %)." in text
     assert "Cloudflare's analysis of 2017 found 6 % and 0.003 %: https://blog.cloudflare.com/counting-" in text
-    found = told("simulate", CLAIM[0], "--accuracy")["estimate"]
+    found = get_json("simulate", CLAIM[0], "--accuracy")["estimate"]
     assert found["wrongly_allowed"] + found["wrongly_limited"] == 2438
-    assert "estimate" not in told("simulate", CLAIM[0], "--accuracy", "--algo", "gcra")
+    assert "estimate" not in get_json("simulate", CLAIM[0], "--accuracy", "--algo", "gcra")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_runner import invoke, refused, told
+from cli_runner import get_error, get_json, invoke
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutate import rewritten
@@ -53,20 +53,20 @@ def test_figures_are_the_same_for_batches_of_any_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, in_memory: bool
 ) -> None:
     path = written(tmp_path, form)
-    expected = told("replay", path, *ARGUMENTS)
+    expected = get_json("replay", path, *ARGUMENTS)
     assert expected["reordered"] > 5
     for size in SIZES:
         set_batch_size(monkeypatch, size, in_memory)
-        assert told("replay", path, *ARGUMENTS) == expected
+        assert get_json("replay", path, *ARGUMENTS) == expected
 
 
 def test_compiled_code_keeps_states_from_batch_to_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path, "")
-    expected = told("replay", path, *ARGUMENTS)
+    expected = get_json("replay", path, *ARGUMENTS)
     monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_REQUESTS", 0)
     monkeypatch.setattr("ratelab.lab.partition.LARGEST_TABLE", 20)
     set_batch_size(monkeypatch, 7)
-    assert told("replay", path, *ARGUMENTS) == expected
+    assert get_json("replay", path, *ARGUMENTS) == expected
 
 
 def test_a_sweep_is_the_same_in_batches_with_any_number_of_workers(
@@ -135,7 +135,7 @@ def test_a_full_disk_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest
 
     set_batch_size(monkeypatch, 7)
     monkeypatch.setattr("ratelab.lab.spill.TemporaryFile", full)
-    message = refused("replay", written(tmp_path, ""), "--rate", "1/s")
+    message = get_error("replay", written(tmp_path, ""), "--rate", "1/s")
     assert "(No space left on device): name a folder with more room by TMPDIR" in message
 
 
@@ -143,7 +143,7 @@ def test_a_missing_temporary_folder_is_reported(tmp_path: Path, monkeypatch: pyt
     set_batch_size(monkeypatch, 7)
     path = written(tmp_path, "")
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
-    message = refused("replay", path, "--rate", "1/s")
+    message = get_error("replay", path, "--rate", "1/s")
     assert f"kept in {tmp_path / 'none'} meanwhile, which fails (No such file or directory)" in message
 
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from cli_runner import PLAIN, refused, shown
+from cli_runner import PLAIN, get_error, get_output
 from custom_algorithms import written
 
 from ratelab import ALGORITHMS, Quota, traits_of
@@ -44,14 +44,14 @@ def test_the_advice_can_be_spoken_and_agrees_with_the_manual(name: str) -> None:
     assert advice.say_aloud.startswith("I would ")
     rows = [line for page in MANUAL for line in page.splitlines() if line.startswith(f"| `{name}` |")]
     assert advice.choose_when in [row.split("|")[-2].strip() for row in rows]
-    text = " ".join(shown("explain", name).split())
+    text = " ".join(get_output("explain", name).split())
     assert f"choose when {advice.choose_when} ".replace("`", "") in text
     assert f"say aloud {advice.say_aloud}" in text
 
 
 @every_algorithm
 def test_an_explanation_has_all_its_parts_and_fits_a_terminal(name: str) -> None:
-    text = shown("explain", name, "--rate", "100/min", "--burst", "20")
+    text = get_output("explain", name, "--rate", "100/min", "--burst", "20")
     assert max(map(len, text.splitlines())) == 80
     assert "    return allowed, " in text
     for part in (
@@ -70,7 +70,7 @@ def test_an_explanation_has_all_its_parts_and_fits_a_terminal(name: str) -> None
 def test_the_source_is_numbered_and_keeps_every_word(name: str, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PLAIN, "COLUMNS", str(columns))
     source = teaching_source(ALGORITHMS[name]).splitlines()
-    printed = shown("explain", name).split("Source -")[1].split("Worked example, in")[0].splitlines()[2:-1]
+    printed = get_output("explain", name).split("Source -")[1].split("Worked example, in")[0].splitlines()[2:-1]
     assert max(map(len, printed)) <= max(columns, 80)
     lines: list[str] = []
     for line in printed:
@@ -86,21 +86,21 @@ def test_the_source_is_numbered_and_keeps_every_word(name: str, columns: int, mo
 
 
 def test_each_request_has_its_question_and_the_bound_its_number() -> None:
-    text = " ".join(shown("explain", "token-bucket", "--rate", "100/min", "--burst", "20").split())
+    text = " ".join(get_output("explain", "token-bucket", "--rate", "100/min", "--burst", "20").split())
     requests = build_lesson(Quota.parse("100/min", 20)).requests
     assert all(f"cost {one.cost}: {one.description}. {one.question}" in text for one in requests)
     assert "at most 2x burst - 1 in any 12s: 39 where the quota grants 20" in text
 
 
 def test_a_burst_of_one_is_requested_at_once() -> None:
-    text = shown("explain", "token-bucket", "--burst", "1")
+    text = get_output("explain", "token-bucket", "--burst", "1")
     assert "0s, cost 1: all of a burst, as a window begins. How much" in text
     assert "the last of the burst" not in text
 
 
 def test_times_are_exact() -> None:
-    assert "wait 49.25s" in shown("explain", "sliding-log", "--burst", "100")
-    assert "999.999ms, cost 1: " in shown("explain", "gcra", "--rate", "1000000/s", "--burst", "1000000")
+    assert "wait 49.25s" in get_output("explain", "sliding-log", "--burst", "100")
+    assert "999.999ms, cost 1: " in get_output("explain", "gcra", "--rate", "1000000/s", "--burst", "1000000")
 
 
 def test_a_greedy_client_gets_the_bound_or_the_explanation_states_less() -> None:
@@ -111,38 +111,38 @@ def test_a_greedy_client_gets_the_bound_or_the_explanation_states_less() -> None
         bounds = {name: factor * quota.burst + extra for name, (factor, extra) in promises.items()}
         assert admitted == {**bounds, "leaky-bucket": quota.burst}, quota
     assert "6 where the quota grants 5; a greedy client gets 5 with requests" in " ".join(
-        shown("explain", "leaky-bucket").split()
+        get_output("explain", "leaky-bucket").split()
     )
-    assert "greedy" not in shown("explain", "token-bucket")
+    assert "greedy" not in get_output("explain", "token-bucket")
 
 
 # --- several algorithms
 
 
 def test_algorithms_are_compared_side_by_side_on_the_same_requests() -> None:
-    text = shown("explain", "--compare", "token-bucket", "leaky-bucket")
+    text = get_output("explain", "--compare", "token-bucket", "leaky-bucket")
     assert max(map(len, text.splitlines())) == 80
     assert re.search(r"^at most +2x burst - 1 in any 2\.5s: 9 +burst \+ 1 request in any 2\.5s: 6", text, re.MULTILINE)
     assert text.count("leaves after 2s") == 2
 
 
 def test_columns_that_do_not_fit_follow_below_and_no_word_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    narrow = shown("explain", "--compare", *BUILT_IN)
+    narrow = get_output("explain", "--compare", *BUILT_IN)
     assert max(map(len, narrow.splitlines())) == 80
     assert "…" not in narrow
     monkeypatch.setitem(PLAIN, "COLUMNS", "160")
-    wide = shown("explain", "--compare", *BUILT_IN)
+    wide = get_output("explain", "--compare", *BUILT_IN)
     assert re.search(r"^ +" + " +".join(BUILT_IN), wide, re.MULTILINE)
     assert len(re.findall(r"^idea ", narrow, re.MULTILINE)) == 2 * len(re.findall(r"^idea ", wide, re.MULTILINE)) == 2
 
 
 def test_no_printed_line_ends_in_blanks() -> None:
     for command in (["explain", "gcra"], ["explain", "--compare", "gcra", "token-bucket"], ["algorithms"]):
-        assert not [line for line in shown(*command).splitlines() if line != line.rstrip()]
+        assert not [line for line in get_output(*command).splitlines() if line != line.rstrip()]
 
 
 def test_several_algorithms_are_explained_in_the_given_order() -> None:
-    assert re.findall("^(.*) at 2/s, burst 5$", shown("explain", "gcra", "fixed-window"), re.MULTILINE) == [
+    assert re.findall("^(.*) at 2/s, burst 5$", get_output("explain", "gcra", "fixed-window"), re.MULTILINE) == [
         "gcra",
         "fixed-window",
     ]
@@ -152,13 +152,13 @@ def test_several_algorithms_are_explained_in_the_given_order() -> None:
 
 
 def test_a_third_party_algorithm_is_explained_without_advice(toll: str) -> None:
-    text = shown("explain", toll)
+    text = get_output("explain", toll)
     assert "allowed = 5 % 2 == 1: yes" in text
     assert "requests 5" in text
     assert "choose when" not in text
 
 
 def test_an_invalid_request_is_rejected_in_one_line(tmp_path: Path) -> None:
-    assert "did you mean gcra?" in refused("explain", "gcr")
-    assert "toll failed: ZeroDivisionError" in refused("explain", written(tmp_path, "% 2", "% 0"))
-    assert "rate must look like" in refused("explain", "gcra", "--rate", "fast")
+    assert "did you mean gcra?" in get_error("explain", "gcr")
+    assert "toll failed: ZeroDivisionError" in get_error("explain", written(tmp_path, "% 2", "% 0"))
+    assert "rate must look like" in get_error("explain", "gcra", "--rate", "fast")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_runner import shown
+from cli_runner import get_output
 from custom_algorithms import written
 
 from ratelab import ALGORITHMS, NEVER, Decision, Quota
@@ -92,11 +92,11 @@ SHAPES = {
 
 @pytest.mark.parametrize(("old", "new", "line"), SHAPES.values(), ids=SHAPES.keys())
 def test_a_step_of_another_shape_is_worked_out(tmp_path: Path, old: str, new: str, line: str) -> None:
-    assert line in shown("explain", written(tmp_path, old, new))
+    assert line in get_output("explain", written(tmp_path, old, new))
 
 
 def test_a_loop_on_one_line_that_is_not_entered_shows_no_assignment(tmp_path: Path) -> None:
     old, new, _ = SHAPES["a loop"]
-    text = shown("explain", written(tmp_path, old, new))
+    text = get_output("explain", written(tmp_path, old, new))
     assert "cost = 4 - 1 = 3" in text
     assert "cost = 1 - 1" not in text

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from browser import DARK, dom_of, picture_of
-from cli_runner import BURST, SCENARIOS, refused, shown
+from cli_runner import BURST, SCENARIOS, get_error, get_output
 from PIL import Image
 
 import ratelab
@@ -100,7 +100,7 @@ def burst(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("burst") / "burst.html"
     with pytest.MonkeyPatch.context() as patched:  # the fastest chart is drawn in place of each
         patched.setattr("ratelab.report.html.page.draw", lambda run, _, theme: draw(run, "outcome", theme))
-        shown("simulate", BURST, "--algo", "token-bucket", "--equalise", "peak", "--html", path)
+        get_output("simulate", BURST, "--algo", "token-bucket", "--equalise", "peak", "--html", path)
     return path.read_text(encoding="utf-8")
 
 
@@ -205,7 +205,7 @@ def test_a_gallery_has_a_page_for_each_scenario_and_an_index(tmp_path: Path) -> 
     claim = SCENARIOS / "sliding-counter-claim"
     stems = ["burst", "steady", "half-the-limit", "bursts"]
     paths = [SCENARIOS / "burst.yaml", SCENARIOS / "steady.yaml", claim / "half-the-limit.yaml", claim / "bursts.yaml"]
-    shown("simulate", *paths, "--html", f"{tmp_path / 'gallery'}/")
+    get_output("simulate", *paths, "--html", f"{tmp_path / 'gallery'}/")
     made = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "gallery").iterdir()}
     assert {*made} == {"index.html", "sliding-counter.html", *(f"{stem}.html" for stem in stems)}
     links = [str(one["href"]) for one in Elements(made["index.html"]).all("a")]
@@ -230,7 +230,7 @@ def test_no_page_of_a_gallery_overwrites_another(tmp_path: Path) -> None:
     for number, name in enumerate(("Index", "sliding-counter", "burst", "BURST", "burst")):
         paths.append(tmp_path / f"{number}.yaml")
         paths[-1].write_text(Path(BURST).read_text(encoding="utf-8").replace("name: burst", f"name: {name}"))
-    shown("simulate", *paths, SCENARIOS / "sliding-counter-claim/bursts.yaml", "--html", f"{tmp_path / 'all'}/")
+    get_output("simulate", *paths, SCENARIOS / "sliding-counter-claim/bursts.yaml", "--html", f"{tmp_path / 'all'}/")
     made = {path.stem: path.read_text(encoding="utf-8") for path in (tmp_path / "all").iterdir()}
     own = {"index", "sliding-counter", "bursts"}
     assert {*made} - own == {"Index~2", "sliding-counter~2", "burst", "BURST~2", "burst~3"}
@@ -248,18 +248,18 @@ def test_no_page_of_a_gallery_overwrites_another(tmp_path: Path) -> None:
     ],
 )
 def test_an_invalid_target_is_rejected_before_any_work(tmp_path: Path, target: str, message: str) -> None:
-    assert message in refused("simulate", BURST, "--html", target and f"{tmp_path}/{target}")
+    assert message in get_error("simulate", BURST, "--html", target and f"{tmp_path}/{target}")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_rejected_as_a_folder_for_pages(tmp_path: Path) -> None:
     (tmp_path / "page").write_text("precious")
-    assert "page is no directory" in refused("simulate", BURST, "--html", f"{tmp_path / 'page'}/")
+    assert "page is no directory" in get_error("simulate", BURST, "--html", f"{tmp_path / 'page'}/")
     assert (tmp_path / "page").read_text() == "precious"
 
 
 def test_a_page_has_one_scenario(tmp_path: Path) -> None:
-    message = refused("simulate", BURST, BURST, "--html", tmp_path / "page.html")
+    message = get_error("simulate", BURST, BURST, "--html", tmp_path / "page.html")
     assert "is one page for 2 scenarios: give a directory, such as gallery/" in message
 
 
@@ -267,7 +267,7 @@ def test_a_page_has_one_scenario(tmp_path: Path) -> None:
 def test_a_page_of_a_trace_has_the_notes_on_reading(tmp_path: Path) -> None:
     (tmp_path / "one.jsonl").write_text('{"time": 1, "ip": "a"}\nnot a line\n')
     command = ["replay", str(tmp_path / "one.jsonl"), "--rate", "1/s", "--html", str(tmp_path / "page.html")]
-    shown(*command)
+    get_output(*command)
     text = html.unescape((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "1 line left out, beginning with" in text
     assert f"ratelab {shlex.join(command)}" in text

@@ -51,6 +51,3 @@ def run_python(*arguments: str, **environment: str) -> str:
     completed = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
     assert (completed.returncode, completed.stderr) == (0, "")
     return completed.stdout
-
-
-shown, told, refused, python = get_output, get_json, get_error, run_python  # former names, not for new tests

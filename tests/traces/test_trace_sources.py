@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from access_log_lines import CROWD, START, format_line, write_log
-from cli_runner import invoke, refused, shown, told
+from cli_runner import get_error, get_json, get_output, invoke
 from invalid_traces import VALID_LINE
 from trace_reading import Read, read_both_ways, to_comparable
 
@@ -64,8 +64,8 @@ def test_several_files_are_one_trace_sorted_by_time(tmp_path: Path) -> None:
     parts = [CROWD[30:40], CROWD[:30], CROWD[40:]]
     for number, part in enumerate(parts):
         (tmp_path / f"access.log.{number}.gz").write_bytes(gzip.compress("".join(part).encode()))
-    found = told("replay", tmp_path / "access.log.*.gz", tmp_path / "access.log.1.gz", "--rate", "10/min")
-    whole = told("replay", write_log(tmp_path, [*CROWD[30:40], *CROWD[:30], *CROWD[40:]]), "--rate", "10/min")
+    found = get_json("replay", tmp_path / "access.log.*.gz", tmp_path / "access.log.1.gz", "--rate", "10/min")
+    whole = get_json("replay", write_log(tmp_path, [*CROWD[30:40], *CROWD[:30], *CROWD[40:]]), "--rate", "10/min")
     names = ", ".join(str(tmp_path / f"access.log.{number}.gz") for number in range(3))
     assert found.pop("results") == whole.pop("results")
     assert found == {**whole, "trace": names, "reordered": 0}
@@ -74,11 +74,11 @@ def test_several_files_are_one_trace_sorted_by_time(tmp_path: Path) -> None:
 def test_a_reject_names_its_file_if_there_are_several(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).write_bytes(VALID_LINE + name.encode() + b"\n")
-    text = " ".join(shown("replay", tmp_path / "a", tmp_path / "b", "--rate", "1/s").split())
+    text = " ".join(get_output("replay", tmp_path / "a", tmp_path / "b", "--rate", "1/s").split())
     assert f"{tmp_path / 'a'} and 1 more, read as log" in text
     assert f"line {tmp_path / 'a'}:2: a log line" in text
     assert f"line {tmp_path / 'b'}:2: a log line" in text
-    message = refused("replay", tmp_path / "a", tmp_path / "b", "--rate", "1/s", "--strict")
+    message = get_error("replay", tmp_path / "a", tmp_path / "b", "--rate", "1/s", "--strict")
     assert message.startswith(f"{tmp_path / 'a'}:2: a log line")
 
 
@@ -94,10 +94,10 @@ def test_files_may_have_different_formats(tmp_path: Path) -> None:
 
 
 def test_a_path_pattern_without_matches_is_an_error(tmp_path: Path) -> None:
-    message = refused("replay", f"{tmp_path}/*.log", "--rate", "1/s")
+    message = get_error("replay", f"{tmp_path}/*.log", "--rate", "1/s")
     assert message == f"no file matches {tmp_path}/*.log: check the pattern\n"
     (tmp_path / "a[1].log").write_bytes(VALID_LINE)
-    assert told("replay", tmp_path / "a[1].log", "--rate", "1/s")["lines"] == 1
+    assert get_json("replay", tmp_path / "a[1].log", "--rate", "1/s")["lines"] == 1
 
 
 def test_an_error_of_several_files_names_them(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_an_error_of_several_files_names_them(tmp_path: Path) -> None:
 
 
 def test_only_one_recording_is_replayed_at_a_time(tmp_path: Path) -> None:
-    message = refused("replay", tmp_path / "a", tmp_path / "b", "--format", "recording")
+    message = get_error("replay", tmp_path / "a", tmp_path / "b", "--format", "recording")
     assert message == "only one recording can be replayed at a time, got 2: name one file\n"
 
 
@@ -163,10 +163,10 @@ def test_parquet_with_missing_or_invalid_columns_is_an_error(tmp_path: Path) -> 
         assert str(caught.value).startswith(f"{path}: ")
         assert message in str(caught.value)
     stdin = (tmp_path / "t").read_bytes()
-    assert "a Parquet file: pass its name as an argument, or convert it to CSV first" in refused(
+    assert "a Parquet file: pass its name as an argument, or convert it to CSV first" in get_error(
         "replay", "-", "--rate", "1/s", stdin=stdin
     )
-    assert "it is not a Parquet file: leave out --format" in refused(
+    assert "it is not a Parquet file: leave out --format" in get_error(
         "replay", "-", "--rate", "1/s", "--format", "parquet", stdin=VALID_LINE
     )
 
@@ -186,7 +186,7 @@ def test_an_error_without_arrow_has_the_install_command(
 ) -> None:
     monkeypatch.setattr(NO_ARROW, lambda name: None)
     (tmp_path / "trace").write_bytes(content)
-    assert refused("replay", tmp_path / "trace", "--rate", "1/s") == f"{tmp_path / 'trace'}: {message}\n"
+    assert get_error("replay", tmp_path / "trace", "--rate", "1/s") == f"{tmp_path / 'trace'}: {message}\n"
 
 
 @pytest.mark.parametrize("installed", [True, False])
