@@ -23,8 +23,6 @@ UNITS = {
 
 NS_PER_S = UNITS["s"]
 
-NS_PER_S = UNITS["s"]
-
 LARGEST = 2**62 - 1
 """Largest integer in a quota: twice it is still less than `NEVER`. In nanoseconds, 146 years."""
 

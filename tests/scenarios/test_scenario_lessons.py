@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from durations import HOUR, SECOND
 
 from ratelab import Decision, create
 from ratelab.algorithms import COMPARED
@@ -19,7 +20,6 @@ from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic
 
-SECOND, HOUR = 10**9, 3600 * 10**9
 SCENARIOS = sorted((Path(__file__).parents[2] / "scenarios").glob("*.yaml"))
 TESTED = re.findall(r'run\("([a-z-]+)"\)', Path(__file__).read_text(encoding="utf-8"))
 FIVE = ("token-bucket", "leaky-bucket", "fixed-window", "sliding-log", "sliding-counter")
@@ -42,12 +42,12 @@ class Run(NamedTuple):
 
     def denial_times(self) -> dict[str, Integers]:
         """Return the times of each algorithm's denials."""
-        return {name: self.traffic.times[~made["allowed"]] for name, made in self.decisions.items()}
+        return {name: self.traffic.times[~rows["allowed"]] for name, rows in self.decisions.items()}
 
     def departures(self, name: str) -> Integers:
         """Return when the requests that an algorithm admits go ahead, in order."""
-        made = self.decisions[name]
-        return np.sort((self.traffic.times + made["delay_ns"])[made["allowed"]])
+        rows = self.decisions[name]
+        return np.sort((self.traffic.times + rows["delay_ns"])[rows["allowed"]])
 
     def figure(self, name: str) -> dict[str, Any]:
         """Return one figure of each algorithm."""
@@ -102,9 +102,9 @@ def test_costly_requests_are_denied_before_cheap_ones() -> None:
     replay = run("costly-requests")
     costly = replay.traffic.costs == 10
     assert 0.08 < costly.mean() < 0.12
-    for made in replay.decisions.values():
-        assert (~made["allowed"][costly]).mean() > 2.5 * (~made["allowed"][~costly]).mean()
-        remaining = made["remaining"][~made["allowed"] & ~costly]
+    for rows in replay.decisions.values():
+        assert (~rows["allowed"][costly]).mean() > 2.5 * (~rows["allowed"][~costly]).mean()
+        remaining = rows["remaining"][~rows["allowed"] & ~costly]
         assert not remaining.any()  # if a cheap one does not fit, nothing fits
 
 
@@ -160,9 +160,9 @@ def test_as_traffic_grows_a_sliding_counter_denies_first_and_buckets_last() -> N
 def test_a_client_slower_than_the_window_finds_its_key_replenished() -> None:
     replay = run("slow-trickle")
     pause = int(np.diff(replay.traffic.times).min())
-    for made in replay.decisions.values():
-        assert set(made["remaining"].tolist()) == {replay.comparison.quota.burst - 1}
-        assert made["reset_after_ns"].max() < pause
+    for rows in replay.decisions.values():
+        assert set(rows["remaining"].tolist()) == {replay.comparison.quota.burst - 1}
+        assert rows["reset_after_ns"].max() < pause
 
 
 def test_a_client_below_the_rate_is_never_denied_or_delayed() -> None:
