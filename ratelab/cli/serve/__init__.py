@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ratelab.algorithms import traits_of
+from ratelab.algorithms import build_policy, find, traits_of
+from ratelab.algorithms.plugins import attribute_errors
 from ratelab.cli.options import require
 from ratelab.errors import InputError, short_repr
-from ratelab.quota import Quota, parse_duration
+from ratelab.quota import NS_PER_S, Quota, parse_duration
 
 if TYPE_CHECKING:
     from ratelab.limiter import Policy
@@ -121,8 +122,6 @@ def serve(
     check_recording(record, store)
     check_ports(host, port, metrics_port)
     require("serve", serve=SERVER_PACKAGES, valkey=STORE_PACKAGES.get(store, ("valkey",)))
-    from ratelab.algorithms import build_policy, find
-    from ratelab.algorithms.plugins import attribute_errors
     from ratelab.cli.serve.backend import create_memory_backend, create_store_backend
     from ratelab.cli.serve.runner import ServicePlan, run_single, run_workers
     from ratelab.http.headers import HeaderWriter
@@ -182,7 +181,7 @@ def _parse_deadline(deadline: str) -> float:
     from ratelab.stores.valkey.connection import LONGEST_DEADLINE
 
     try:
-        seconds = parse_duration(deadline) / 1e9
+        seconds = parse_duration(deadline) / NS_PER_S
     except InputError as error:
         raise InputError(f"--store-deadline: {error}") from None
     if not 0 < seconds <= LONGEST_DEADLINE:
