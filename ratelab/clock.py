@@ -1,6 +1,11 @@
-"""A manual clock, for tests and simulations."""
+"""The type of clocks, and a manual clock for tests and simulations."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+
+Clock = Callable[[], int]
+"""A function that returns nanoseconds since a fixed origin, such as `time.monotonic_ns`."""
 
 
 class ManualClock:

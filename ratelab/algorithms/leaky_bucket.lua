@@ -1,4 +1,5 @@
--- A queue of `capacity` credits that drains `limit` a microsecond; a unit of cost adds `period` and waits for what is ahead.
+-- A queue of `capacity` credits that drains `limit` a microsecond; a unit of cost adds `period` credits, and is delayed
+-- until the credits ahead of it have drained.
 local limit, period, capacity = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 
 local function step(now, cost, last, level)

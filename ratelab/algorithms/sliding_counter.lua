@@ -1,5 +1,5 @@
--- What a sliding window would hold, estimated from the window of the clock and the one before; the state is both counts.
--- All is counted in units of cost times the window.
+-- An estimate of a sliding window from the current clock-aligned window and the previous one; the state is both counts.
+-- The arithmetic is in cost times window length.
 local burst, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 
 local function step(now, cost, last, previous, current)

@@ -1,12 +1,12 @@
--- `burst` in any window: a ring of the times that count, as text of fixed width, so that a hit touches but a few of them:
--- `shift`, `last`, the ring's head and count, then up to `burst` times.
+-- At most `burst` in any window. The state is text of fixed width, so that a hit reads and writes only a few numbers:
+-- `shift`, `last`, the head and length of a ring, then up to `burst` times of admitted units.
 local burst, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 local WIDTH, HEAD = 16, 64
 
 local function place(number) return HEAD + WIDTH * (number % burst) end
 local function times(count, time) return string.rep(format('%016.0f', time), count) end
 
-local new  -- whether the key that was read is not there yet
+local new  -- whether the latest key that was read did not exist
 
 local function read_head(key)
   local head = call('GETRANGE', key, 0, HEAD - 1)
@@ -18,7 +18,7 @@ local function write_log(key, expiry, shift, now, head, count, added)
   local numbers = format('%016.0f%016.0f%016.0f%016.0f', shift, now, head, count)
   if new then
     call('SET', key, numbers .. times(added, now), 'PX', expiry)
-  else  -- a key of this kind always has a time to live, to which each of these keeps
+  else  -- SETRANGE keeps the key's time to live
     call('PEXPIRE', key, expiry)
     call('SETRANGE', key, 0, numbers)
     local first = place(head + count - added)
@@ -31,7 +31,8 @@ end
 local function step(now, cost, last, head, count, key)
   head, count = head or 0, count or 0
   local function at(number) return tonumber(call('GETRANGE', key, place(number), place(number) + WIDTH - 1)) end
-  local gone, alive, middle = 0, count, 0  -- the times rise: the first that still counts is found by doubling, then halving
+  -- the times are in order: find the first that has not expired by exponential search, then by bisection
+  local gone, alive, middle = 0, count, 0
   while gone < alive do
     if at(head + middle) + window <= now then gone = middle + 1 else alive = middle end
     middle = alive < count and floor((gone + alive) / 2) or min(2 * gone - 1, count - 1)

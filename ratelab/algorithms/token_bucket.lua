@@ -1,4 +1,4 @@
--- A bucket of `capacity` credits that earns `limit` a microsecond; a unit of cost takes `period`.
+-- A bucket of `capacity` credits that earns `limit` a microsecond; a unit of cost takes `period` credits.
 local limit, period, capacity = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 
 local function step(now, cost, last, tokens)

@@ -7,8 +7,9 @@ from collections import deque
 from threading import RLock
 from typing import NamedTuple
 
+from ratelab.clock import Clock
 from ratelab.errors import InputError, short_repr
-from ratelab.limiter import Clock, Decision, Policy, State
+from ratelab.limiter import Decision, Policy, State
 from ratelab.quota import NS_PER_S
 
 SHARD_COUNT = 1024

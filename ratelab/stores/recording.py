@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import IO
 
-from ratelab.limiter import Clock, Decision, Policy
+from ratelab.clock import Clock
+from ratelab.limiter import Decision, Policy
 from ratelab.stores.memory import MemoryLimiter, Stats, monotonic
 
 FORMAT_VERSION = 1

@@ -10,8 +10,9 @@ from contextlib import suppress
 from inspect import iscoroutinefunction
 from typing import NamedTuple
 
+from ratelab.clock import Clock
 from ratelab.errors import InputError, StoreError, short_repr
-from ratelab.limiter import AsyncLimiter, Clock, Decision, Policy
+from ratelab.limiter import AsyncLimiter, Decision, Policy
 from ratelab.quota import NS_PER_S
 from ratelab.stores.circuit_breaker import MAX_PROBE_INTERVAL_NS, CircuitBreaker, Epoch
 from ratelab.stores.memory import MemoryLimiter, Stats, check_cost, monotonic

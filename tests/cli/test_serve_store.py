@@ -110,7 +110,7 @@ def test_a_dead_supervisor_of_the_store_is_replaced_and_reported() -> None:
         os.kill(supervisor, signal.SIGKILL)
         wait_until(lambda: has_exited(supervisor) and find_process(f"'{directory}'"))
         report = server.stop().stderr
-    assert report.startswith("the keeper of the embedded store has ended: another takes its place, and every quota is ")
+    assert report.startswith("embedded store restarted after its supervisor died; all quotas were reset")
     assert not Path(directory).exists()
 
 
@@ -186,17 +186,17 @@ def test_a_store_that_rejects_the_connection_is_an_error() -> None:
 INVALID_OPTIONS = {
     "--store memcached": "--store must be memory, embedded or a URL such as valkey://localhost:6379, got 'memcached'",
     "--store me:hush@host": "--store must be memory, embedded or a URL such as valkey://localhost:6379, got a value",
-    "--store http://:hush@host": "cannot use the store http://:***@host (it begins with none of valkey://, ",
+    "--store http://:hush@host": "invalid store URL http://:***@host (it must begin with one of valkey://, ",
     "--store-deadline=-5ms": "--store-deadline: a duration must look like 10s, 0.5s or 2min, got '-5ms'",
     "--store-deadline 200ms": "--store-deadline 200ms needs a store: add --store embedded or --store URL",
     "--on-store-error open": "--on-store-error open needs a store: add --store embedded or --store URL",
-    "--store valkey://host/?tea=1": "cannot use the store valkey://host/?tea=1 (it may not set tea): give a URL such",
-    "--store unix://": "cannot use the store unix:// (",
+    "--store valkey://host/?tea=1": "invalid store URL valkey://host/?tea=1 (it may not set tea): use a URL such",
+    "--store unix://": "invalid store URL unix:// (",
     "--store embedded --store-deadline 0s": "--store-deadline must be above 0 and at most 60s, such as 100ms, got '0s'",
     "--store embedded --store-deadline soon": "--store-deadline: a duration must look like 10s, 0.5s or 2min, got",
     "--store embedded --record x": "--record needs --store memory: other processes change the decisions of a shared",
     "--store embedded --algo sliding-counter --rate 1/20000day --burst 2": "sliding-counter with 1/20000day, burst 2 ",
-    "--store embedded --algo {toll}": "toll cannot be decided in a store, which needs a file toll.lua beside toll.py",
+    "--store embedded --algo {toll}": "toll cannot run in a store without a script toll.lua next to toll.py",
 }
 
 

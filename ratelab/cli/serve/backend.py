@@ -18,7 +18,7 @@ from ratelab.stores.memory import MemoryLimiter
 from ratelab.stores.recording import RecordingLimiter
 from ratelab.stores.resilient import ON_STORE_ERROR, ResilientLimiter
 from ratelab.stores.valkey import AsyncValkeyLimiter
-from ratelab.stores.valkey.connection import hidden
+from ratelab.stores.valkey.connection import redact_url
 from ratelab.stores.valkey.server import EmbeddedServer
 
 MIN_PING_TIMEOUT_S = 1.0
@@ -74,7 +74,7 @@ def create_store_backend(
         return Backend(shared.create_service, shared.describe(private=False), shared.ping())
     server = closing.enter_context(EmbeddedServer())
     shared = shared._replace(url=server.url)
-    return Backend(shared.create_service, shared.describe(private=True), shared.ping(), server.look)
+    return Backend(shared.create_service, shared.describe(private=True), shared.ping(), server.restart_supervisor)
 
 
 class StoreBackend(NamedTuple):
@@ -102,7 +102,7 @@ class StoreBackend(NamedTuple):
     def describe(self, private: bool) -> dict[str, str]:
         """Return lines for the banner; other instances cannot use a `private` store, so it needs no shared secret."""
         fallback = ON_STORE_ERROR[self.on_error]
-        lines = {"store": f"shared quotas at {hidden(self.url)}; while it is down, {fallback}"}
+        lines = {"store": f"shared quotas at {redact_url(self.url)}; while it is down, {fallback}"}
         if not private and SECRET not in os.environ:
             lines["secret"] = f"set the same {SECRET} for all instances to share quotas"
         return lines
@@ -118,7 +118,7 @@ class StoreBackend(NamedTuple):
             if error.kind == "refused" or "cluster support disabled" in str(error):
                 remedy = "check the password, ACL or URL"
                 raise InputError(
-                    f"the store at {hidden(self.url)} rejected the connection ({error}): {remedy}"
+                    f"the store at {redact_url(self.url)} rejected the connection ({error}): {remedy}"
                 ) from None
             return f"the store does not answer ({error.kind}: {error}); until it does, {ON_STORE_ERROR[self.on_error]}"
         return None

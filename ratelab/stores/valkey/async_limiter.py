@@ -1,4 +1,4 @@
-"""A limiter whose keys live in a store, for the tasks of an event loop; those that wait go together."""
+"""A Valkey limiter for asyncio: concurrent hits are decided in batches, over one pipelined connection."""
 
 from __future__ import annotations
 
@@ -13,115 +13,18 @@ from ratelab.errors import StoreError
 from ratelab.limiter import Decision, Policy
 from ratelab.quota import Quota
 from ratelab.stores.memory import check_cost
-from ratelab.stores.valkey.connection import Address, StoreUrl, check_limits, failure
-from ratelab.stores.valkey.resp import parse
+from ratelab.stores.valkey.connection import Address, StoreUrl, check_limits, classify_error
+from ratelab.stores.valkey.resp import parse_reply
 from ratelab.stores.valkey.script import Script
-from ratelab.stores.valkey.session import Command, Session, Slots, session
+from ratelab.stores.valkey.session import Command, Session, SlotMap, decide_hits
 
-Hear = Callable[[Any], None]
-"""Takes a reply, or the exception that stands in its place."""
+MAX_BATCH_HITS = 256
+"""Hits of one script call; the server does nothing else during the millisecond that these take."""
 
+_TIMER_SLACK_S = 0.001  # a loop that was busy may have received the replies without having read them
 
-class PipelinedConnection(asyncio.Protocol):
-    """A connection to a server, opened when it is made; a request is sent once, and never again on another."""
-
-    def __init__(self, place: StoreUrl, address: Address | None) -> None:
-        self.closed = False
-        """Whether no request can be sent any more."""
-        self._place, self._address = place, address
-        self._transport: asyncio.Transport | None = None
-        self._writer: Any = None
-        self._unsent: list[bytes] = []
-        self._greetings = len(place.greeting)  # that are not answered
-        self._expecting: deque[tuple[Hear, float]] = deque((self._greeted, inf) for _ in place.greeting)
-        self._held = b""
-        self._opening = asyncio.ensure_future(self._open())
-
-    def ask(self, command: bytes, hear: Hear, due: float) -> None:
-        """Send a request, at once or when the server knows us; `hear` is told the reply, or why there is none.
-
-        A reply is of use until the loop's time is `due`.
-        """
-        self._expecting.append((hear, due))
-        if self._transport is None or self._greetings:
-            self._unsent.append(command)
-        else:
-            self._transport.write(command)
-
-    def is_late(self, now: float) -> bool:
-        """Say whether a reply is due that has not come."""
-        return any(due <= now for _, due in self._expecting)
-
-    def leave(self, due: float) -> None:
-        """Take no more requests, and close when those on their way are answered or the loop's time is `due`."""
-        self.closed = True
-        asyncio.get_running_loop().call_at(due, self.close, StoreError("timeout", "the store did not answer in time"))
-        self._close_if_done()
-
-    def close(self, error: StoreError) -> None:
-        """Close at once; all that is on its way fails with `error`."""
-        self.closed = True
-        self._opening.cancel()
-        if self._transport is not None:
-            self._transport.abort()
-        while self._expecting:
-            hear, _ = self._expecting.popleft()
-            hear(error)
-
-    def data_received(self, data: bytes) -> None:
-        """Pass on the replies that are complete."""
-        data, start = self._held + data, 0
-        try:
-            while self._expecting and (parsed := parse(data, start)) is not None:
-                reply, start = parsed
-                hear, _ = self._expecting.popleft()
-                hear(reply)
-        except StoreError as error:
-            self.close(error)
-        self._held = data[start:]
-        if self._held and not self._expecting:
-            self.close(StoreError("other", "the store said what it was not asked"))  # and it would answer the next
-        self._close_if_done()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
-        """Fail what is on its way."""
-        self.close(StoreError("unreachable", "the store closed the connection"))
-
-    async def _open(self) -> None:
-        connection = self._place.connection(self._address)
-        try:
-            await connection.connect()
-        except Exception as error:
-            self.close(failure(error))
-            return
-        self._writer, connection._reader, connection._writer = connection._writer, None, None
-        transport = self._writer.transport  # the writer is kept, for it closes the transport when it goes
-        transport.set_protocol(self)  # the client's own reader is slower than the server
-        self._transport = transport
-        transport.write(b"".join(self._place.greeting))
-        self._send_unsent()
-
-    def _greeted(self, reply: Any) -> None:
-        """Give up a connection that the server does not want; without a right or a database nothing is asked."""
-        if isinstance(reply, Exception):
-            self.close(failure(reply))
-        self._greetings -= 1
-        self._send_unsent()
-
-    def _send_unsent(self) -> None:
-        if self._expecting and not self._greetings and self._transport is not None:
-            self._transport.write(b"".join(self._unsent))
-            self._unsent.clear()
-
-    def _close_if_done(self) -> None:
-        if self.closed and not self._expecting and self._transport is not None:
-            self._transport.abort()
-
-
-LARGEST_BATCH = 256
-"""Hits that one call decides at most: the server does nothing else for the millisecond that these take it."""
-
-_LATE = 0.001  # a loop that was held up may have the replies, but not read them yet
+OnReply = Callable[[Any], None]
+"""Called with a reply, or with the exception that replaces it."""
 
 
 class Hit(NamedTuple):
@@ -130,17 +33,17 @@ class Hit(NamedTuple):
     key: bytes
     cost: int
     due: float
-    """The time of the loop at which it is given up."""
+    """The loop's time at which it fails."""
     decision: asyncio.Future[Decision]
 
 
 class AsyncValkeyLimiter:
-    """Hold each key to a quota kept in the store at `url`: as `ValkeyLimiter`, for the tasks of one event loop.
+    """Enforce a quota kept in the store at `url`, as `ValkeyLimiter` does, for the tasks of one event loop.
 
-    Hits of the same turn of the loop are decided by one call (on a cluster, one for each slot), in the order in which
-    they came; a single one waits for nobody. One connection carries them all. A hit that is cancelled before the turn
-    ends is not charged; later it may be. When a hit finds no answer within the `deadline`, its connection is given up,
-    and what else is on it fails, too. Raises what `ValkeyLimiter` does. `close` it before its event loop ends.
+    Hits of one iteration of the loop are decided by one script call (on a cluster, one for each slot), in order; a
+    single hit does not wait for others. One connection carries all of them. A hit that is cancelled within its
+    iteration is not charged; later it may be. A hit without a reply within the `deadline` closes the connection, so
+    that other hits on it fail, too. Raises as `ValkeyLimiter` does. Call `close` before the event loop ends.
     """
 
     def __init__(
@@ -148,13 +51,13 @@ class AsyncValkeyLimiter:
     ) -> None:
         check_limits(deadline)
         self._script = Script(algorithm, rate, burst)
-        self._place = StoreUrl(url, asynchronous=True)
-        self._slots = Slots(self._place.cluster)
+        self._url = StoreUrl(url, asynchronous=True)
+        self._slots = SlotMap(self._url.cluster)
         self._deadline = deadline
-        self._streams: dict[Address | None, PipelinedConnection] = {}
-        self._due = 0.0  # when this turn's hits are given up
-        self._waiting: list[Hit] = []  # for the end of this turn
-        self._unanswered: deque[list[Hit]] = deque()  # the same and those on their way, by turns, the oldest first
+        self._connections: dict[Address | None, PipelinedConnection] = {}
+        self._due = 0.0  # when the hits of this iteration fail
+        self._batch: list[Hit] = []  # to be sent at the end of this iteration
+        self._undecided: deque[list[Hit]] = deque()  # the batches of each iteration, sent or not, oldest first
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -168,12 +71,12 @@ class AsyncValkeyLimiter:
         check_cost(cost)
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
-            self._enter(loop)
-        name = self._script.key(key)
-        if not self._waiting:
-            self._begin_turn(loop)
+            self._change_loop(loop)
+        store_key = self._script.key(key)
+        if not self._batch:
+            self._begin_batch(loop)
         decision: asyncio.Future[Decision] = loop.create_future()
-        self._waiting.append(Hit(name, cost, self._due, decision))
+        self._batch.append(Hit(store_key, cost, self._due, decision))
         return await decision
 
     async def __aenter__(self) -> Self:
@@ -183,82 +86,176 @@ class AsyncValkeyLimiter:
         self.close()
 
     def close(self) -> None:
-        """Close every connection; what is on its way fails."""
-        for stream in self._streams.values():
-            stream.close(StoreError("unreachable", "the limiter was closed"))
-        self._streams.clear()
+        """Close every connection; pending hits fail."""
+        for connection in self._connections.values():
+            connection.close(StoreError("unreachable", "the limiter was closed"))
+        self._connections.clear()
 
-    def _enter(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin anew in an event loop: what is left from the one before will not be answered any more."""
+    def _change_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start over in a new event loop; hits pending in the previous one will never be decided."""
         if self._loop is not None and self._loop.is_running():
-            raise RuntimeError("this limiter serves an event loop of another thread: make one for each")
+            raise RuntimeError("this limiter is in use in another event loop: create one limiter for each loop")
         if self._loop is not None and not self._loop.is_closed():
             self.close()
-        self._streams.clear()
-        self._waiting.clear()
-        self._unanswered.clear()
+        self._connections.clear()
+        self._batch.clear()
+        self._undecided.clear()
         self._loop, self._timer = loop, None
 
-    def _begin_turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have what comes in this turn sent at its end, and given up when its first hit is due."""
+    def _begin_batch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Schedule that the hits of this iteration are sent at its end, and fail when the first of them is due."""
         self._due = loop.time() + self._deadline
-        loop.call_soon(self._send)
-        self._unanswered.append(self._waiting)
+        loop.call_soon(self._send_batch)
+        self._undecided.append(self._batch)
         if self._timer is None:
-            self._timer = loop.call_at(self._due + _LATE, self._give_up)
+            self._timer = loop.call_at(self._due + _TIMER_SLACK_S, self._fail_overdue)
 
-    def _send(self) -> None:
-        """Send what waits: a call for the hits of each slot."""
-        waiting, self._waiting = self._waiting, []
+    def _send_batch(self) -> None:
+        """Send the hits of this iteration, with a script call for each slot."""
+        batch, self._batch = self._batch, []
         by_slot: dict[int, list[Hit]] = {}
-        for hit in waiting:
+        for hit in batch:
             if not hit.decision.done():
-                by_slot.setdefault(self._slots.of(hit.key), []).append(hit)
+                by_slot.setdefault(self._slots.slot(hit.key), []).append(hit)
         for hits in by_slot.values():
-            for start in range(0, len(hits), LARGEST_BATCH):
-                batch = hits[start : start + LARGEST_BATCH]
-                talk = session(self._script, self._slots, [hit.key for hit in batch], [hit.cost for hit in batch])
-                self._ask(next(talk), talk, batch)
+            for start in range(0, len(hits), MAX_BATCH_HITS):
+                part = hits[start : start + MAX_BATCH_HITS]
+                session = decide_hits(self._script, self._slots, [hit.key for hit in part], [hit.cost for hit in part])
+                self._send(next(session), session, part)
 
-    def _ask(self, request: Command, talk: Session, hits: Sequence[Hit]) -> None:
-        """Send a request of a conversation about hits."""
-        stream = self._streams.get(request.address)
-        if stream is None or stream.closed or request.anew:
-            if stream is not None:
-                stream.leave(asyncio.get_running_loop().time() + self._deadline)
-            stream = self._streams[request.address] = PipelinedConnection(self._place, request.address)
-        stream.ask(request.command, partial(self._hear, talk, hits), hits[0].due)
+    def _send(self, command: Command, session: Session, hits: Sequence[Hit]) -> None:
+        """Send a command of a session that decides `hits`."""
+        connection = self._connections.get(command.address)
+        if connection is None or connection.closed or command.reconnect:
+            if connection is not None:
+                connection.retire(asyncio.get_running_loop().time() + self._deadline)
+            connection = self._connections[command.address] = PipelinedConnection(self._url, command.address)
+        connection.send(command.data, partial(self._receive, session, hits), hits[0].due)
 
-    def _hear(self, talk: Session, hits: Sequence[Hit], reply: Any) -> None:
-        """Go on with a conversation; at its end tell each hit its decision."""
+    def _receive(self, session: Session, hits: Sequence[Hit], reply: Any) -> None:
+        """Continue a session with a reply; at its end, pass each hit its decision."""
         try:
-            request = talk.throw(reply) if isinstance(reply, Exception) else talk.send(reply)
+            command = session.throw(reply) if isinstance(reply, Exception) else session.send(reply)
         except StopIteration as done:
             for hit, decision in zip(hits, done.value, strict=True):
                 if not hit.decision.done():
                     hit.decision.set_result(decision)
-            while self._unanswered and _answered(self._unanswered[0]):
-                self._unanswered.popleft()
+            while self._undecided and _all_done(self._undecided[0]):
+                self._undecided.popleft()
         except Exception as error:
-            _fail(hits, failure(error))
+            _fail(hits, classify_error(error))
         else:
-            self._ask(request, talk, hits)
+            self._send(command, session, hits)
 
-    def _give_up(self) -> None:
-        """Fail the hits that are due, and the connections that they wait for; look again when the next is due."""
+    def _fail_overdue(self) -> None:
+        """Fail the hits that are due, close the connections that they wait for, and set the next timer."""
         self._timer = None
         loop = asyncio.get_running_loop()
-        now, unanswered = loop.time(), self._unanswered
-        while unanswered and (_answered(unanswered[0]) or unanswered[0][0].due <= now):
-            _fail(unanswered.popleft(), StoreError("timeout", "the store did not answer in time"))
-        if unanswered:
-            self._timer = loop.call_at(unanswered[0][0].due + _LATE, self._give_up)
-        for stream in self._streams.values():
-            if stream.is_late(now):
-                stream.close(StoreError("timeout", "the store did not answer others in time"))
+        now, undecided = loop.time(), self._undecided
+        while undecided and (_all_done(undecided[0]) or undecided[0][0].due <= now):
+            _fail(undecided.popleft(), StoreError("timeout", "the store did not answer in time"))
+        if undecided:
+            self._timer = loop.call_at(undecided[0][0].due + _TIMER_SLACK_S, self._fail_overdue)
+        for connection in self._connections.values():
+            if connection.is_overdue(now):
+                connection.close(StoreError("timeout", "the store did not answer other requests in time"))
 
 
-def _answered(hits: Sequence[Hit]) -> bool:
+class PipelinedConnection(asyncio.Protocol):
+    """A connection that opens on construction; it sends each command once, without waiting for earlier replies."""
+
+    def __init__(self, url: StoreUrl, address: Address | None) -> None:
+        self.closed = False
+        """Whether no more commands can be sent."""
+        self._url, self._address = url, address
+        self._transport: asyncio.Transport | None = None
+        self._writer: Any = None
+        self._unsent: list[bytes] = []
+        self._handshakes = len(url.handshake)  # commands of the handshake without a reply yet
+        self._pending: deque[tuple[OnReply, float]] = deque((self._receive_handshake, inf) for _ in url.handshake)
+        self._buffer = b""
+        self._opening = asyncio.ensure_future(self._open())
+
+    def send(self, data: bytes, on_reply: OnReply, due: float) -> None:
+        """Send a command, at once or after the handshake; call `on_reply` with its reply or a `StoreError`.
+
+        The reply is expected until the loop's time is `due`.
+        """
+        self._pending.append((on_reply, due))
+        if self._transport is None or self._handshakes:
+            self._unsent.append(data)
+        else:
+            self._transport.write(data)
+
+    def is_overdue(self, now: float) -> bool:
+        """Return whether a reply is overdue."""
+        return any(due <= now for _, due in self._pending)
+
+    def retire(self, due: float) -> None:
+        """Accept no more commands; close after the pending replies, or when the loop's time is `due`."""
+        self.closed = True
+        asyncio.get_running_loop().call_at(due, self.close, StoreError("timeout", "the store did not answer in time"))
+        self._close_if_done()
+
+    def close(self, error: StoreError) -> None:
+        """Close at once; pending commands fail with `error`."""
+        self.closed = True
+        self._opening.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+        while self._pending:
+            on_reply, _ = self._pending.popleft()
+            on_reply(error)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on the replies that are complete."""
+        data, start = self._buffer + data, 0
+        try:
+            while self._pending and (parsed := parse_reply(data, start)) is not None:
+                reply, start = parsed
+                on_reply, _ = self._pending.popleft()
+                on_reply(reply)
+        except StoreError as error:
+            self.close(error)
+        self._buffer = data[start:]
+        if self._buffer and not self._pending:  # it would be taken for the reply to the next command
+            self.close(StoreError("other", "unsolicited reply from the store"))
+        self._close_if_done()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
+        """Fail the pending commands."""
+        self.close(StoreError("unreachable", "the store closed the connection"))
+
+    async def _open(self) -> None:
+        try:
+            self._writer = await self._url.open_writer(self._address)
+        except Exception as error:
+            self.close(classify_error(error))
+            return
+        transport = self._writer.transport  # the writer is kept, since it closes the transport when it is collected
+        transport.set_protocol(self)
+        self._transport = transport
+        transport.write(b"".join(self._url.handshake))
+        self._send_unsent()
+
+    def _receive_handshake(self, reply: Any) -> None:
+        """Close the connection if the server rejects the handshake; otherwise send the commands that wait for it."""
+        if isinstance(reply, Exception):
+            self.close(classify_error(reply))
+        self._handshakes -= 1
+        self._send_unsent()
+
+    def _send_unsent(self) -> None:
+        if self._pending and not self._handshakes and self._transport is not None:
+            self._transport.write(b"".join(self._unsent))
+            self._unsent.clear()
+
+    def _close_if_done(self) -> None:
+        if self.closed and not self._pending and self._transport is not None:
+            self._transport.abort()
+
+
+def _all_done(hits: Sequence[Hit]) -> bool:
     return all(hit.decision.done() for hit in hits)
 
 

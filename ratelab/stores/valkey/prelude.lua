@@ -1,18 +1,19 @@
--- What all algorithms share in a store: the server's time, a key's state and the reply. An algorithm's script follows it.
--- Every number is a whole one below 2^53, in which Lua is exact; times are microseconds.
--- KEYS are the keys to decide, ARGV the algorithm's parameters and then a cost for each key.
--- The reply is the server's time as it tells it, then for each key allowed, remaining, retry_after, reset_after and delay,
--- all as integers of eight bytes, which are made and read faster than their digits.
+-- The part that all scripts share: the server's time, the state of a key, and the reply. The script of an algorithm
+-- follows. KEYS are the keys to decide; ARGV is the parameters of the algorithm, then a cost for each key.
+-- Every number is an integer below 2^53, which is exact in Lua; times are in microseconds.
+-- The reply is the server's time as TIME returns it, then allowed, remaining, retry_after, reset_after and delay for
+-- each key, all as integers of eight bytes, which are faster to write and to read than digits.
 
 local NEVER = -1
-local PATIENCE = 1000000  -- a clock that lags by more than this has stepped back: see ratelab.stores.memory.monotonic
+local MAX_LAG = 1000000  -- a clock that lags by more has stepped back; see ratelab.stores.memory.monotonic
 
 local call, format, pack = redis.call, string.format, struct.pack
 local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
 local time = call('TIME')
 local clock = time[1] * 1000000 + time[2]
 
--- A state is `shift`, by which the key's time runs ahead of the server's, its `last` time, and a number or two.
+-- A state is `shift`, by which the key's time is ahead of the server's; `last`, its latest time; and one or two numbers
+-- of the algorithm.
 local function read(key)
   local value = call('GET', key)
   if value then return string.match(value, '(%d+) (%d+) (%d+) ?(%d*)') end
@@ -23,8 +24,9 @@ local function write(key, expiry, shift, now, a, b)
   call('SET', key, state, 'PX', expiry)
 end
 
--- `step(now, cost, last, a, b)` decides as the Python kernel does, by the state's time and numbers, which are nil for a new
--- key but for the time, and returns a decision's five fields and what to write. What is denied or free changes no state.
+-- `step(now, cost, last, a, b)` decides as the Python kernel does, from the latest time and the numbers of a key. For a
+-- new key, the numbers are nil and `last` is `now`. It returns the five fields of a decision and the numbers to write,
+-- which are not written if the hit is denied or costs nothing.
 local function decide(step, read, write)
   local reply, count = pack('>i8i8', time[1], time[2]), #KEYS
   for i = 1, count do
@@ -33,7 +35,7 @@ local function decide(step, read, write)
     local now, stepped = clock, false
     if last then
       shift, last, a, b = tonumber(shift), tonumber(last), tonumber(a), tonumber(b)
-      stepped = last - clock - shift > PATIENCE
+      stepped = last - clock - shift > MAX_LAG
       if stepped then shift = last - clock end
       now = max(clock + shift, last)
     end

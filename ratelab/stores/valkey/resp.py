@@ -1,6 +1,6 @@
-"""The store's protocol, as far as it is needed (https://valkey.io/topics/protocol/): requests and replies.
+"""RESP, the protocol of Valkey and Redis, as far as the limiters need it: https://valkey.io/topics/protocol/.
 
-The client's own reader takes longer over a reply than the server over the decision.
+The client library takes longer to parse a reply than the server takes to decide.
 """
 
 from __future__ import annotations
@@ -9,50 +9,59 @@ from typing import Any
 
 from ratelab.errors import StoreError
 
-LARGEST_REPLY = 1 << 24
-"""Bytes; an answer that says it is longer is not waited for."""
+MAX_REPLY_BYTES = 1 << 24
+"""A reply that announces a length from this on is rejected."""
 
 
-def bulk(value: object) -> bytes:
-    """Write a string of a request."""
+class ReplyError(Exception):
+    """An error reply; `code` is its first word, such as `NOSCRIPT`."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.code = text.partition(" ")[0]
+
+
+def encode_bulk(value: object) -> bytes:
+    """Encode one argument of a command."""
     text = str(value).encode()
     return b"$%d\r\n%b\r\n" % (len(text), text)
 
 
-def request(*words: object) -> bytes:
-    """Write a whole request."""
-    return b"*%d\r\n" % len(words) + b"".join(map(bulk, words))
+def encode_command(*arguments: object) -> bytes:
+    """Encode a command with its arguments."""
+    return b"*%d\r\n" % len(arguments) + b"".join(map(encode_bulk, arguments))
 
 
-def parse(data: bytes, start: int = 0) -> tuple[Any, int] | None:
-    """Read the reply that begins at `start`; return it and where it ends, or None if it is not all there.
+def parse_reply(data: bytes, start: int = 0) -> tuple[Any, int] | None:
+    """Parse the reply at `start`; return it and the position of its end, or None if it is incomplete.
 
-    A string is bytes, an error is the client's exception, not raised. Raises `StoreError` for what is no reply.
+    A string is returned as bytes, and an error reply as a `ReplyError`, which is not raised. Raises `StoreError` for
+    data that are not a reply.
     """
     end = data.find(b"\r\n", start)
     if end < 0:
         return None
     kind, text, after = data[start : start + 1], data[start + 1 : end], end + 2
     if kind == b"$":
-        size = _size(text)
+        size = _parse_size(text)
         if size < 0:
             return None, after
         return (data[after : after + size], after + size + 2) if len(data) >= after + size + 2 else None
     if kind == b"*":
-        return _parse_many(data, after, _size(text))
+        return _parse_array(data, after, _parse_size(text))
     if kind == b"-":
-        return _error(text), after
+        return ReplyError(text.decode(errors="replace")), after
     if kind == b":":
-        return _whole(text), after
+        return _parse_integer(text), after
     if kind == b"+":
         return text, after
-    raise _nonsense(data[start:])
+    raise _unexpected_reply(data[start:])
 
 
-def _parse_many(data: bytes, start: int, count: int) -> tuple[Any, int] | None:
+def _parse_array(data: bytes, start: int, count: int) -> tuple[Any, int] | None:
     values = []
     for _ in range(count):
-        parsed = parse(data, start)
+        parsed = parse_reply(data, start)
         if parsed is None:
             return None
         value, start = parsed
@@ -60,26 +69,19 @@ def _parse_many(data: bytes, start: int, count: int) -> tuple[Any, int] | None:
     return values, start
 
 
-def _size(text: bytes) -> int:
-    size = _whole(text)
-    if size >= LARGEST_REPLY:
-        raise _nonsense(text)
+def _parse_size(text: bytes) -> int:
+    size = _parse_integer(text)
+    if size >= MAX_REPLY_BYTES:
+        raise _unexpected_reply(text)
     return size
 
 
-def _whole(text: bytes) -> int:
+def _parse_integer(text: bytes) -> int:
     try:
         return int(text)
     except ValueError:
-        raise _nonsense(text) from None
+        raise _unexpected_reply(text) from None
 
 
-def _error(text: bytes) -> Exception:
-    from valkey._parsers.base import BaseParser
-
-    error: Exception = BaseParser.parse_error(text.decode(errors="replace"))  # type: ignore[no-untyped-call]
-    return error
-
-
-def _nonsense(data: bytes) -> StoreError:
-    return StoreError("other", f"what answers is no store: it says {data[:40]!r}")
+def _unexpected_reply(data: bytes) -> StoreError:
+    return StoreError("other", f"not a Valkey or Redis server: unexpected reply {data[:40]!r}")

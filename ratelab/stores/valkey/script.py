@@ -1,4 +1,4 @@
-"""What a store is asked, and what its answer means: the same for every way to reach it."""
+"""The Lua script of an algorithm: its keys, its commands and replies, and the check that its numbers are exact."""
 
 from __future__ import annotations
 
@@ -16,111 +16,116 @@ from ratelab.algorithms import build_policy, find, traits_of
 from ratelab.errors import InputError
 from ratelab.limiter import NEVER, Algorithm, Decision
 from ratelab.quota import Quota
-from ratelab.stores.valkey.resp import bulk
+from ratelab.stores.valkey.resp import encode_bulk
 
-EXACT = 2**53
-"""Lua counts in floating point, and is exact below this."""
+EXACT_LIMIT = 2**53
+"""Numbers in Lua are floating point; integers below this are exact."""
 
 MAX_TIME_US = 2**52
-"""The microsecond since 1970 up to which it is exact: in the year 2112."""
+"""The latest time for which scripts are checked, in microseconds since 1970: a day in the year 2112."""
 
-_MICROSECOND = 1000
+_NS_PER_US = 1000
+_TIME_BYTES = 16  # the server's time at the start of a reply
 
-_make = tuple.__new__  # what Decision._make calls
+_unpack_decisions = Struct(">5q").iter_unpack
+_new_tuple = tuple.__new__  # skips the length check of Decision._make
 
 
 class Script:
-    """Decide hits by the algorithm called `name` in a store: a script, its parameters, and what the keys are called.
+    """Encode hits as commands that run the algorithm `name` in a store, and decode the replies.
 
-    Raises `InputError` if there is no such algorithm, if it has no `.lua` file beside it, and if its numbers for
-    this quota would not be exact in Lua.
+    Raises `InputError` if there is no such algorithm, if it has no `.lua` file, or if its numbers for this quota would
+    not be exact in Lua.
     """
 
     def __init__(self, name: str, rate: str | Quota, burst: int | None = None) -> None:
         kind, quota = find(name), Quota.of(rate, burst)
         self.policy = build_policy(kind, quota)
         """The policy, in nanoseconds."""
-        self.text = _text(kind)
-        self.parameters: tuple[int, ...] = astuple(_in_microseconds(kind, quota))  # type: ignore[call-overload]
+        self.text = _load_text(kind)
+        self.parameters: tuple[int, ...] = astuple(_build_in_microseconds(kind, quota))  # type: ignore[call-overload]
         self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-        self._asked = bulk("EVALSHA") + bulk(self.sha)
-        self._told = bulk("EVAL") + bulk(self.text)
-        self._given = b"".join(map(bulk, self.parameters))
+        self._evalsha = encode_bulk("EVALSHA") + encode_bulk(self.sha)
+        self._eval = encode_bulk("EVAL") + encode_bulk(self.text)
+        self._arguments = b"".join(map(encode_bulk, self.parameters))
         digest = blake2b(f"{self.sha} {self.parameters}".encode(), digest_size=4).hexdigest()
-        self._ending = f"}}:{digest}".encode()
+        self._key_suffix = f"}}:{digest}".encode()
+        self._max_cost = quota.burst + 1  # a larger cost is denied just the same; capped, its numbers stay exact
         self.key = lru_cache(maxsize=4096)(self._key)
-        """Return the store's key of a client's name, as `_key` does."""
-        self.ask_one = lru_cache(maxsize=4096)(self._ask_one)
-        """Return the command that decides a hit by the client of a name, as `_ask_one` does."""
-        self._dearest = quota.burst + 1  # whatever costs more is denied just the same, and its numbers stay exact
+        """`_key` with a cache."""
+        self.encode_one = lru_cache(maxsize=4096)(self._encode_one)
+        """`_encode_one` with a cache."""
 
     def _key(self, name: str) -> bytes:
-        """Return the store's key of the client called `name`: its hash, and the policy's.
+        """Return the store's key for a client: a hash of `name`, and one of the script and its parameters.
 
-        Another quota, or another script, has other keys. A cluster keeps all keys of a client in one slot.
+        A different quota or script therefore has different keys. A cluster keeps all keys of a client in one slot.
         """
         hashed = blake2b(name.encode(errors="surrogatepass"), digest_size=16).hexdigest()
-        return b"rl:{" + hashed.encode() + self._ending
+        return b"rl:{" + hashed.encode() + self._key_suffix
 
-    def ask(self, keys: Sequence[bytes], costs: Sequence[int], known: bool = True) -> bytes:
-        """Return the command that decides a hit on each of `keys`, in their order; the whole script if not `known`.
+    def _encode_one(self, name: str, cost: int) -> bytes:
+        """Return the command that decides a hit of the client `name`."""
+        return self.encode([self.key(name)], [cost])
 
-        It is as it goes over the wire, most of it being always the same.
-        """
-        dearest = self._dearest
-        pieces = [b"*%d\r\n" % (3 + len(self.parameters) + 2 * len(keys)), self._asked if known else self._told]
-        pieces += [bulk(len(keys)), *[_KEY % key for key in keys], self._given]
-        pieces += [_ONE if cost == 1 else bulk(min(cost, dearest)) for cost in costs]
+    def encode(self, keys: Sequence[bytes], costs: Sequence[int], cached: bool = True) -> bytes:
+        """Return the command that decides a hit of each of `keys`, in order; with the script's text unless `cached`."""
+        max_cost = self._max_cost
+        pieces = [b"*%d\r\n" % (3 + len(self.parameters) + 2 * len(keys)), self._evalsha if cached else self._eval]
+        pieces += [encode_bulk(len(keys)), *[_KEY_BULK % key for key in keys], self._arguments]
+        pieces += [_COST_ONE if cost == 1 else encode_bulk(min(cost, max_cost)) for cost in costs]
         return b"".join(pieces)
 
-    def _ask_one(self, name: str, cost: int) -> bytes:
-        return self.ask([self.key(name)], [cost])
-
-    def read(self, reply: bytes) -> list[Decision]:
-        """Return the decisions of a reply. Raises `struct.error` or `TypeError` for what is none."""
+    def decode(self, reply: bytes) -> list[Decision]:
+        """Return the decisions of a reply. Raises `struct.error` or `TypeError` for an invalid one."""
         return [
-            _make(
+            _new_tuple(
                 Decision,
-                (allowed == 1, remaining, NEVER if retry < 0 else retry * 1000, reset * 1000, delay * 1000),
+                (
+                    allowed == 1,
+                    remaining,
+                    NEVER if retry < 0 else retry * _NS_PER_US,
+                    reset * _NS_PER_US,
+                    delay * _NS_PER_US,
+                ),
             )
-            for allowed, remaining, retry, reset, delay in _DECISIONS(reply[_TIME:])
+            for allowed, remaining, retry, reset, delay in _unpack_decisions(reply[_TIME_BYTES:])
         ]
 
 
-_ONE = bulk(1)
-_KEY = b"$46\r\n%b\r\n"
-_TIME = 16  # bytes of a reply that tell the server's time
-_DECISIONS = Struct(">5q").iter_unpack
+_COST_ONE = encode_bulk(1)
+_KEY_BULK = b"$46\r\n%b\r\n"  # the length of every key
 
 
 @cache
-def _text(kind: type[Algorithm]) -> str:
-    """Return an algorithm's script after what all share."""
+def _load_text(kind: type[Algorithm]) -> str:
+    """Return the text of an algorithm's script, after the prelude that all scripts share."""
     path = Path(inspect.getfile(kind)).with_suffix(".lua")
     if not path.exists():
         raise InputError(
-            f"{kind.name} cannot be decided in a store, which needs a file {path.name} beside {path.stem}.py: "
-            "write it, or keep the quota in memory"
+            f"{kind.name} cannot run in a store without a script {path.name} next to {path.stem}.py: "
+            "write one, or keep the quota in memory"
         )
     prelude = Path(__file__).with_name("prelude.lua")
     return f"{prelude.read_text(encoding='utf-8')}\n{path.read_text(encoding='utf-8')}"
 
 
-def _in_microseconds(kind: type[Algorithm], quota: Quota) -> Algorithm:
-    """Build the algorithm that counts in microseconds; refuse a quota for which Lua would not be exact."""
-    built = _built(kind, quota)
+def _build_in_microseconds(kind: type[Algorithm], quota: Quota) -> Algorithm:
+    """Build the algorithm with times in microseconds. Raises `InputError` for a quota that is not exact in Lua."""
+    built = _build_exact(kind, quota)
     if built is None:
         raise InputError(
-            f"{kind.name} with {quota} needs numbers of 2**53 or more, in which a store is not exact: "
-            f"the nearest quota that fits is {_nearest(kind, quota)}"
+            f"{kind.name} with {quota} needs numbers of 2**53 or more, which are not exact in a store: "
+            f"the nearest quota that fits is {_find_nearest(kind, quota)}"
         )
     return built
 
 
-def _built(kind: type[Algorithm], quota: Quota) -> Algorithm | None:
+def _build_exact(kind: type[Algorithm], quota: Quota) -> Algorithm | None:
+    """Build the algorithm with times in microseconds, or return None if its numbers are not exact in Lua."""
     try:
-        algorithm = kind.from_quota(Quota(quota.limit * _MICROSECOND, quota.period, quota.burst))
-    except InputError:  # a number beyond any quota's, and so beyond Lua's
+        algorithm = kind.from_quota(Quota(quota.limit * _NS_PER_US, quota.period, quota.burst))
+    except InputError:  # a number that is too large for any quota, and for Lua
         return None
     bound = traits_of(algorithm).bound
     if bound is None:
@@ -129,20 +134,20 @@ def _built(kind: type[Algorithm], quota: Quota) -> Algorithm | None:
             "quota in memory"
         )
     largest = bound(algorithm, MAX_TIME_US, quota.burst + 1, 0)  # a fully replenished key has expired
-    return algorithm if largest < EXACT else None
+    return algorithm if largest < EXACT_LIMIT else None
 
 
-def _nearest(kind: type[Algorithm], quota: Quota) -> Quota:
-    """Return the quota of the largest burst that fits; if none does, of the nearest rate for which one does."""
-    interval, digits = Fraction(quota.period, quota.limit * _MICROSECOND), 15  # of the microseconds for each unit
-    while _built(kind, Quota(quota.limit, quota.period, 1)) is None:
+def _find_nearest(kind: type[Algorithm], quota: Quota) -> Quota:
+    """Return the quota with the largest burst that fits; if none does, round the rate until one does."""
+    interval, digits = Fraction(quota.period, quota.limit * _NS_PER_US), 15  # microseconds for each unit of cost
+    while _build_exact(kind, Quota(quota.limit, quota.period, 1)) is None:
         digits -= 1
         rounded = max(interval.limit_denominator(10**digits), Fraction(1, 10**digits))
-        with suppress(InputError):  # not yet round enough for a quota
-            quota = Quota(rounded.denominator, rounded.numerator * _MICROSECOND, quota.burst)
+        with suppress(InputError):  # still too many digits for a quota
+            quota = Quota(rounded.denominator, rounded.numerator * _NS_PER_US, quota.burst)
     low, high = 1, quota.burst + 1
     while high - low > 1:
         middle = (low + high) // 2
-        fits = _built(kind, Quota(quota.limit, quota.period, middle)) is not None
+        fits = _build_exact(kind, Quota(quota.limit, quota.period, middle)) is not None
         low, high = (middle, high) if fits else (low, middle)
     return Quota(quota.limit, quota.period, low)

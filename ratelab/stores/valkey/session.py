@@ -1,97 +1,97 @@
-"""What is said to a store until hits are decided, whoever carries it: nothing that may have run is said twice."""
+"""Sans-I/O protocol shared by both clients. Never resends a command that may have executed."""
 
 from __future__ import annotations
 
+from binascii import crc_hqx
 from collections import deque
 from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple
 
 from ratelab.limiter import Decision
 from ratelab.stores.valkey.connection import Address
-from ratelab.stores.valkey.resp import request
+from ratelab.stores.valkey.resp import ReplyError, encode_command
 from ratelab.stores.valkey.script import Script
+
+SLOT_COUNT = 16_384
+"""Slots of a cluster."""
 
 
 class Command(NamedTuple):
     """A command to send."""
 
-    command: bytes
+    data: bytes
     address: Address | None = None
-    """The node to send it to; None for the server that the URL names."""
-    anew: bool = False
-    """Whether to connect anew: the server behind the name may be another by now."""
+    """The node to send it to; None for the server of the URL."""
+    reconnect: bool = False
+    """Whether to open a new connection first, since the server behind the name may have changed."""
 
 
-class Slots:
-    """Which node of a cluster keeps which keys; all are kept by one server where there is no cluster."""
+class SlotMap:
+    """The nodes of a cluster and their slots; without a cluster, every key is in slot 0 of the only server."""
 
     def __init__(self, cluster: bool) -> None:
         self.cluster = cluster
-        self._nodes: deque[Address | None] = deque([None])  # the first is asked who keeps what
+        self._nodes: deque[Address | None] = deque([None])  # the first is the next to ask for the map
         self._owners: list[tuple[int, int, Address]] = []
 
-    def of(self, key: bytes) -> int:
-        """Return the slot of a key; keys of one slot can be decided together."""
-        if not self.cluster:
-            return 0
-        from valkey.crc import key_slot
-
-        return int(key_slot(key))
+    def slot(self, key: bytes) -> int:
+        """Return the slot of a key, from the part in braces; a script can decide all keys of a slot together."""
+        return crc_hqx(key[key.index(b"{") + 1 : key.index(b"}")], 0) % SLOT_COUNT if self.cluster else 0
 
     @property
-    def adviser(self) -> Address | None:
+    def seed(self) -> Address | None:
         """The node to ask for `CLUSTER SLOTS`."""
         return self._nodes[0]
 
-    def learn(self, reply: Any) -> None:
-        """Take what `CLUSTER SLOTS` answers."""
-        self._owners = [(first, last, (_host(owner[0]), int(owner[1]))) for first, last, owner, *_ in reply]
+    def update(self, reply: Any) -> None:
+        """Store the map from a reply to `CLUSTER SLOTS`."""
+        self._owners = [(first, last, (_decode_host(owner[0]), int(owner[1]))) for first, last, owner, *_ in reply]
         self._nodes = deque([*{address for _, _, address in self._owners}, None])
 
-    def forget(self, adviser: Address | None = None) -> None:
-        """Ask again: `adviser`, who knows that keys have moved, or if there is none another node than before."""
+    def invalidate(self, seed: Address | None = None) -> None:
+        """Discard the map; ask `seed` for the next one, or else another node than last time."""
         self._owners = []
-        if adviser:
-            self._nodes.appendleft(adviser)
+        if seed:
+            self._nodes.appendleft(seed)
         else:
             self._nodes.rotate(-1)
 
     def owner(self, slot: int) -> Address | None:
-        """Return the node that keeps a slot; None if that is not known."""
+        """Return the node that has a slot; None if that is unknown."""
         return next((address for first, last, address in self._owners if first <= slot <= last), None)
 
 
-def _host(name: bytes | None) -> str:
-    """Read how a node calls itself, which is nothing or ? if nobody has told it its name."""
+def _decode_host(name: bytes | None) -> str:
+    """Decode the host of a node in `CLUSTER SLOTS`; it is empty or `?` if the node does not know its address."""
     return name.decode() if name and name != b"?" else ""
 
 
 Session = Generator[Command, Any, list[Decision]]
-"""Yields what to send, is sent the reply or thrown the error, and returns the decisions."""
+"""Yields commands to send, receives each reply or has the error thrown in, and returns the decisions."""
 
 
-def session(script: Script, slots: Slots, keys: Sequence[bytes], costs: Sequence[int]) -> Session:
-    """Decide a hit on each of `keys`, which are of one slot.
+def decide_hits(script: Script, slots: SlotMap, keys: Sequence[bytes], costs: Sequence[int]) -> Session:
+    """Decide a hit of each of `keys`, which must be in one slot.
 
-    Only an answer that proves that nothing was charged is followed by another try, each of them once: the server
-    does not know the script, may not write any more, or does not keep the key.
+    Retry only after a reply that proves that nothing was charged, and once for each of these: the server does not know
+    the script, has become read-only, or does not have the key any more.
     """
-    remedies = {"NoScriptError": "tell", "ReadOnlyError": "reconnect", "MOVED": "move"}
-    known, anew = True, False
+    remedies = {"NOSCRIPT": "send the script", "READONLY": "reconnect", "MOVED": "ask the node"}
+    cached, reconnect = True, False
     while True:
         address = None
         try:
             if slots.cluster:
-                address = slots.owner(slots.of(keys[0]))
+                address = slots.owner(slots.slot(keys[0]))
                 if address is None:
-                    slots.learn((yield Command(request("CLUSTER", "SLOTS"), slots.adviser)))
-                    address = slots.owner(slots.of(keys[0]))
-            return script.read((yield Command(script.ask(keys, costs, known), address, anew)))
+                    slots.update((yield Command(encode_command("CLUSTER", "SLOTS"), slots.seed)))
+                    address = slots.owner(slots.slot(keys[0]))
+            return script.decode((yield Command(script.encode(keys, costs, cached), address, reconnect)))
         except Exception as error:
-            name = "MOVED" if str(error).startswith("MOVED ") else type(error).__name__
-            remedy = remedies.pop(name, None)
-            if remedy in (None, "move"):
-                slots.forget(address if remedy else None)
+            code = error.code if isinstance(error, ReplyError) else ""
+            remedy = remedies.pop(code, None)
+            if remedy in (None, "ask the node"):
+                slots.invalidate(address if remedy else None)
             if remedy is None:
                 raise
-            known, anew = known and remedy != "tell", remedy == "reconnect"
+            cached, reconnect = cached and remedy != "send the script", remedy == "reconnect"

@@ -1,4 +1,4 @@
-"""A limiter whose keys live in a store, for threads."""
+"""A Valkey limiter for threads: blocking connections with one deadline for a whole decision."""
 
 from __future__ import annotations
 
@@ -17,31 +17,34 @@ from ratelab.errors import StoreError
 from ratelab.limiter import Decision, Policy
 from ratelab.quota import Quota
 from ratelab.stores.memory import check_cost
-from ratelab.stores.valkey.connection import Address, StoreUrl, check_limits, failure
-from ratelab.stores.valkey.resp import parse
+from ratelab.stores.valkey.connection import Address, StoreUrl, check_limits, classify_error
+from ratelab.stores.valkey.resp import parse_reply
 from ratelab.stores.valkey.script import Script
-from ratelab.stores.valkey.session import Session, Slots, session
+from ratelab.stores.valkey.session import Session, SlotMap, decide_hits
 
-_PIECE = 65_536
-_GRAIN = 0.001  # seconds in which a system waits, so that there is no need to tell it less
+_RECEIVE_BYTES = 65_536
+_TIMEOUT_RESOLUTION_S = 0.001  # systems wait in steps of this; smaller changes of a timeout save a system call
 
 
 class BlockingConnection:
-    """A connection to a server, opened when it is first used, and anew when it has ended."""
+    """A connection that opens on first use, and again when it is closed or the process has forked.
 
-    def __init__(self, place: StoreUrl, address: Address | None) -> None:
-        self._place, self._address = place, address
+    `due` is the deadline of a call, as a time of `time.monotonic`.
+    """
+
+    def __init__(self, url: StoreUrl, address: Address | None) -> None:
+        self._url, self._address = url, address
         self._socket: Any = None
-        self._has_ended: Callable[[], object] = bool
+        self._has_data: Callable[[], object] = bool
         self._process = 0
-        self._limited = 0.0
+        self._timeout = 0.0
 
-    def exchange(self, command: bytes, due: float, anew: bool) -> Any:
-        """Send a command and return the reply, before `time.monotonic` says `due`; connect `anew` if told to.
+    def exchange(self, command: bytes, due: float, reconnect: bool) -> Any:
+        """Send a command and return its reply, over a new connection if `reconnect`.
 
-        Raises the error that the server answers.
+        Raises `ReplyError` for an error reply, and `TimeoutError` at `due`.
         """
-        if self._socket is None or anew or self._process != os.getpid() or self._has_ended():
+        if self._socket is None or reconnect or self._process != os.getpid() or self._has_data():
             self._open(due)
         return self._exchange(command, due)
 
@@ -53,69 +56,68 @@ class BlockingConnection:
 
     def _open(self, due: float) -> None:
         self.close()
-        connection = self._place.connection(self._address, timeout=max(0.001, due - time.monotonic()))
-        connection.connect()
-        self._socket, connection._sock = connection._sock, None  # the client's reader knows no deadline
-        self._process, self._has_ended, self._limited = os.getpid(), _readable(self._socket), 0.0
+        self._socket = self._url.open_socket(self._address, timeout=max(0.001, due - time.monotonic()))
+        self._process, self._has_data, self._timeout = os.getpid(), _readable(self._socket), 0.0
         try:
-            for command in self._place.greeting:
+            for command in self._url.handshake:
                 self._exchange(command, due)
         except BaseException:
-            self.close()  # or the next hit would find it open, without a right or in another database
+            self.close()  # or the next hit would use it without authentication, or in the wrong database
             raise
 
     def _exchange(self, command: bytes, due: float) -> Any:
         opened = self._socket
         try:
-            self._limit(due)
+            self._set_timeout(due)
             opened.sendall(command)
-            data = opened.recv(_PIECE)
-            while (parsed := parse(data)) is None:
-                self._limit(due)  # which is for each piece by itself
-                piece = opened.recv(_PIECE)
-                if not piece:
+            data = opened.recv(_RECEIVE_BYTES)
+            while (parsed := parse_reply(data)) is None:
+                self._set_timeout(due)  # a socket's timeout is for one call
+                chunk = opened.recv(_RECEIVE_BYTES)
+                if not chunk:
                     raise StoreError("unreachable", "the store closed the connection")
-                data += piece
+                data += chunk
         except BaseException:
-            self.close()  # what is still to come would be taken for the answer to something else
+            self.close()  # a late reply would be taken for that to the next command
             raise
         value, _ = parsed
         if isinstance(value, Exception):
             raise value
         return value
 
-    def _limit(self, due: float) -> None:
-        left = due - time.monotonic()
-        if left <= 0:
+    def _set_timeout(self, due: float) -> None:
+        rest = due - time.monotonic()
+        if rest <= 0:
             raise TimeoutError
-        if abs(left - self._limited) > _GRAIN:
-            self._socket.settimeout(left)
-            self._limited = left
+        if abs(rest - self._timeout) > _TIMEOUT_RESOLUTION_S:
+            self._socket.settimeout(rest)
+            self._timeout = rest
 
 
 def _readable(opened: Any) -> Callable[[], object]:
-    """Return what says whether there is something to read: before anything was asked the end, most likely."""
+    """Return a function that checks for incoming data; before a command is sent, data mean that the peer has closed."""
     if sys.platform == "win32":
         return lambda: select.select((opened,), (), (), 0)[0]
-    poll = select.poll()  # elsewhere `select` knows no more than 1,024 files
+    poll = select.poll()  # `select` fails for file descriptors above 1,023
     poll.register(opened, select.POLLIN)
     return partial(poll.poll, 0)
 
 
-Links = dict[Address | None, BlockingConnection]
-"""The connections of one who asks, to the server or to each node."""
+Connections = dict[Address | None, BlockingConnection]
+"""The connections that one thread uses at a time: to the server, or to each node of a cluster."""
 
 
 class ValkeyLimiter:
-    """Hold each key to a quota kept in the store at `url`: `ValkeyLimiter(url, "token-bucket", "2/s", burst=5)`.
+    """Enforce a quota kept in the store at `url`, for threads: `ValkeyLimiter(url, "token-bucket", "2/s", burst=5)`.
 
-    The server decides, by its own clock, in one round trip and one script. At most `connections` are open; a `hit`
-    takes at most `deadline` seconds, then raises `StoreError`: it may have been charged by then, but only once, for
-    nothing is asked again that may have run. For threads; in an event loop use `AsyncValkeyLimiter`. Only looking up a
-    host's name has no deadline, and each of several addresses has its own: give an address.
+    The server decides by its clock, in one script and one round trip. At most `connections` are open. A `hit` takes at
+    most `deadline` seconds, then raises `StoreError`. By then it may have been charged, but only once: a command that
+    may have executed is never resent. In an event loop use `AsyncValkeyLimiter`.
 
-    Names of clients are hashed, so that the store never sees them; one that can be guessed can be found by trying.
-    Raises `InputError` for a URL, an algorithm or a quota that cannot be used.
+    The deadline does not cover the lookup of a host's name, and applies to each address of a host: use an IP address.
+    Keys are hashed before they are sent; a key that can be guessed can be found by trying.
+
+    Raises `InputError` for an invalid URL, algorithm or quota.
     """
 
     blocking: ClassVar[bool] = True
@@ -131,12 +133,12 @@ class ValkeyLimiter:
     ) -> None:
         check_limits(deadline, connections)
         self._script = Script(algorithm, rate, burst)
-        self._place = StoreUrl(url, asynchronous=False)
-        self._slots = Slots(self._place.cluster)
+        self._url = StoreUrl(url, asynchronous=False)
+        self._slots = SlotMap(self._url.cluster)
         self._deadline = deadline
-        self._idle: deque[Links] = deque({} for _ in range(connections))
+        self._idle: deque[Connections] = deque({} for _ in range(connections))
         self._freed = Condition()
-        self._waiting = 0  # threads that want one of them; nobody else looks at the condition, which takes its time
+        self._waiting = 0  # threads that wait for connections; without any, `hit` saves the cost of the condition
 
     @property
     def policy(self) -> Policy:
@@ -148,16 +150,16 @@ class ValkeyLimiter:
         check_cost(cost)
         due = time.monotonic() + self._deadline
         try:
-            links = self._idle.pop()  # the one used last
+            connections = self._idle.pop()  # the most recently used
         except IndexError:
-            links = self._wait(due)
+            connections = self._wait_for_connections(due)
         try:
-            (decision,) = self._decide(links, key, cost, due)
+            (decision,) = self._decide(connections, key, cost, due)
             return decision
         except Exception as error:
-            raise failure(error) from None
+            raise classify_error(error) from None
         finally:
-            self._idle.append(links)
+            self._idle.append(connections)
             if self._waiting:
                 with self._freed:
                     self._freed.notify()
@@ -172,60 +174,65 @@ class ValkeyLimiter:
         """Close every connection that is not in use."""
         for _ in range(len(self._idle)):
             with suppress(IndexError):
-                for link in self._idle.popleft().values():
-                    link.close()
+                for connection in self._idle.popleft().values():
+                    connection.close()
                 self._idle.append({})
 
-    def _wait(self, due: float) -> Links:
-        """Return the connections that become free first; whoever gives some back looks afterwards for who waits."""
+    def _wait_for_connections(self, due: float) -> Connections:
+        """Return the first connections that another thread releases."""
         with self._freed:
-            self._waiting += 1
+            self._waiting += 1  # before the first look: a thread that releases connections checks it afterwards
             try:
                 while True:
                     with suppress(IndexError):
                         return self._idle.pop()
-                    left = due - time.monotonic()
-                    if left <= 0:
+                    rest = due - time.monotonic()
+                    if rest <= 0:
                         raise StoreError("timeout", "no connection to the store became free in time")
-                    self._freed.wait(left)
+                    self._freed.wait(rest)
             finally:
                 self._waiting -= 1
 
-    def _decide(self, links: Links, key: str, cost: int, due: float) -> list[Decision]:
-        """Ask what a conversation begins with, which is nearly always all of it; go through the whole if it is not.
+    def _decide(self, connections: Connections, key: str, cost: int, due: float) -> list[Decision]:
+        """Send the first command of a session, which is nearly always the only one; if it fails, run the session.
 
-        The generator and the exception at its end would take as long as all else here.
+        A generator, and the exception that ends it, would take as long as the rest of this method.
         """
         failed = None
         if not self._slots.cluster:
             try:
-                return self._script.read(self._exchange(links, due, self._script.ask_one(key, cost)))
+                return self._script.decode(self._exchange(connections, due, self._script.encode_one(key, cost)))
             except Exception as error:
                 failed = error
-        talk = session(self._script, self._slots, [self._script.key(key)], [cost])
-        return self._converse(links, talk, due, failed)
+        session = decide_hits(self._script, self._slots, [self._script.key(key)], [cost])
+        return self._run(session, connections, due, failed)
 
-    def _converse(self, links: Links, talk: Session, due: float, failed: Exception | None) -> list[Decision]:
-        """Go through a conversation; if its first request has `failed`, what follows on that."""
-        request = next(talk)
+    def _run(self, session: Session, connections: Connections, due: float, failed: Exception | None) -> list[Decision]:
+        """Run a session; if its first command has `failed` already, continue from there."""
+        command = next(session)
         try:
             if failed is not None:
-                request = talk.throw(failed)
+                command = session.throw(failed)
             while True:
                 try:
-                    reply = self._exchange(links, due, *request)
-                except Exception as error:  # the conversation knows which may be followed by another try
-                    request = talk.throw(error)
+                    reply = self._exchange(connections, due, *command)
+                except Exception as error:  # the session knows which errors permit a retry
+                    command = session.throw(error)
                 else:
-                    request = talk.send(reply)
+                    command = session.send(reply)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
 
     def _exchange(
-        self, links: Links, due: float, command: bytes, address: Address | None = None, anew: bool = False
+        self,
+        connections: Connections,
+        due: float,
+        command: bytes,
+        address: Address | None = None,
+        reconnect: bool = False,
     ) -> Any:
-        """Send a request and return the reply, all of it before `due`."""
-        link = links.get(address)
-        if link is None:
-            link = links[address] = BlockingConnection(self._place, address)
-        return link.exchange(command, due, anew)
+        """Send a command and return its reply, before `due`."""
+        connection = connections.get(address)
+        if connection is None:
+            connection = connections[address] = BlockingConnection(self._url, address)
+        return connection.exchange(command, due, reconnect)
