@@ -19,7 +19,7 @@ import numpy as np
 from ratelab.algorithms import traits_of
 from ratelab.lab.decisions import Outcome
 from ratelab.lab.spill import Column, Integers
-from ratelab.lab.traffic import Asked, key_count
+from ratelab.lab.traffic import Asked
 from ratelab.lab.windows import Trailing, Window, departures, fullest_window
 from ratelab.limiter import Policy
 from ratelab.quota import Quota
@@ -45,7 +45,7 @@ def accuracy(outcome: Outcome, reference: Outcome | None) -> Accuracy:
     quota, traffic, allowed = outcome.policy.quota, outcome.traffic, outcome.decisions["allowed"]
     unearned = withheld = 0
     for part, past in Trailing(traffic, quota.window).cost(allowed):
-        earned = past + traffic.part(part).costs <= quota.burst
+        earned = past + traffic[part].costs <= quota.burst
         unearned += int(np.count_nonzero(allowed[part] & ~earned))
         withheld += int(np.count_nonzero(~allowed[part] & earned))
     over_admitted, over_denied = (
@@ -55,7 +55,7 @@ def accuracy(outcome: Outcome, reference: Outcome | None) -> Accuracy:
     )
     return Accuracy(
         at_most=promised(outcome.policy, traffic),
-        worst=fullest_window(departures(traffic, outcome.decisions), key_count(traffic), quota.window),
+        worst=fullest_window(departures(traffic, outcome.decisions), traffic.key_count, quota.window),
         unearned=unearned,
         withheld=withheld,
         client_over_admitted=over_admitted,
@@ -66,10 +66,10 @@ def accuracy(outcome: Outcome, reference: Outcome | None) -> Accuracy:
 def _by_client(traffic: Asked, allowed: Column, exact: Column) -> tuple[Integers, Integers]:
     """Count, for each client, the requests admitted but denied by `exact`, and the reverse."""
     over_admitted, over_denied = (np.zeros(len(traffic.names), np.int64) for _ in range(2))
-    for part in traffic.parts():
-        clients, made, right = traffic.part(part).clients, allowed[part], exact[part]
-        np.add.at(over_admitted, clients[made & ~right], 1)
-        np.add.at(over_denied, clients[~made & right], 1)
+    for part, batch in traffic.batches():
+        made, right = allowed[part], exact[part]
+        np.add.at(over_admitted, batch.clients[made & ~right], 1)
+        np.add.at(over_denied, batch.clients[~made & right], 1)
     return over_admitted, over_denied
 
 
@@ -85,5 +85,5 @@ def promised(policy: Policy, traffic: Asked) -> int | None:
 
 def _largest_cost(quota: Quota, traffic: Asked) -> int:
     """Return the largest cost that the quota can grant; 1 if there is none."""
-    costs = (traffic.part(part).costs for part in traffic.parts())
+    costs = (batch.costs for _, batch in traffic.batches())
     return max((int(some[some <= quota.burst].max(initial=1)) for some in costs), default=1)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ratelab.lab.metrics import exact_fraction
 from ratelab.lab.spill import Integers
-from ratelab.lab.traffic import Asked, Booleans, Traffic, key_count
+from ratelab.lab.traffic import Asked, Booleans, Traffic
 from ratelab.lab.windows import Trailing
 from ratelab.quota import Quota
 
@@ -48,12 +48,12 @@ class Estimate:
 
 def estimate(quota: Quota, traffic: Asked) -> Estimate:
     """Compare the two-window estimate of the requested cost with the exact sliding window."""
-    windows = TwoWindows(key_count(traffic), quota.window)
+    windows = TwoWindows(traffic.key_count, quota.window)
     really, apparently = (np.zeros(len(windows.current), np.bool_) for _ in range(2))
     allowed = limited = near = 0
     difference = Fraction(0)
     for part, before in Trailing(traffic, quota.window).cost():
-        some = traffic.part(part)
+        some = traffic[part]
         real, (current, previous, left) = before + some.costs, windows.asked(some)
         estimated = current + previous * (left / quota.window)
         above, told = real > quota.burst, _above(quota, current, previous, left)

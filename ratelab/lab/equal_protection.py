@@ -66,7 +66,7 @@ def good_requests(quota: Quota, traffic: Asked) -> Column:
     """
     good = traffic.column(np.bool_)
     for part, before in Trailing(traffic, quota.window).cost():
-        good[part] = before + traffic.part(part).costs <= quota.burst
+        good[part] = before + traffic[part].costs <= quota.burst
     return good
 
 
@@ -86,7 +86,7 @@ def equalize(outcomes: Sequence[Outcome], reference: Outcome, progress: Progress
         def try_burst(burst: int) -> tuple[Result, int]:
             policy = build_policy(kind, Quota(quota.limit, quota.period, burst))
             tried = replay(policy, traffic, FIGURED, progress)
-            denied = (good[part] & ~tried.decisions["allowed"][part] for part in traffic.parts())
+            denied = (good[part] & ~tried.decisions["allowed"][part] for part, _ in traffic.batches())
             return measure(tried, reference), sum(int(np.count_nonzero(batch)) for batch in denied)
 
         burst = quota.burst
@@ -95,13 +95,13 @@ def equalize(outcomes: Sequence[Outcome], reference: Outcome, progress: Progress
         fits = try_burst(burst)[0].peak_in_window <= target
         return Equal(*try_burst(quota.burst), burst, fits, *try_burst(burst))
 
-    count = sum(int(np.count_nonzero(good[part])) for part in traffic.parts())
+    count = sum(int(np.count_nonzero(good[part])) for part, _ in traffic.batches())
     return EqualProtection(target, count, tuple(map(find_burst, outcomes)))
 
 
 def _largest(tried: Callable[[int], Result], quota: Quota, traffic: Asked, target: int) -> int:
     """Return the largest burst found whose fullest window holds at most `target`; 1 if none does."""
-    most = max(1, min(int(traffic.asked.max(initial=1)), LARGEST * quota.limit // quota.period))
+    most = max(1, min(int(traffic.requested_cost.max(initial=1)), LARGEST * quota.limit // quota.period))
 
     def too_large(burst: int) -> bool:
         try:

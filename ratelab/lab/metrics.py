@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ratelab.lab.decisions import Columns, Outcome
 from ratelab.lab.spill import Integers
-from ratelab.lab.traffic import Asked, Booleans, key_count, parts_of
+from ratelab.lab.traffic import Asked, Booleans, split_batches
 from ratelab.lab.windows import Rows, departures, fullest_window
 
 _LIMB = 21
@@ -43,9 +43,9 @@ class MetricsBuilder:
     def of(cls, traffic: Asked, decisions: Columns, exact: Columns | None) -> Self:
         """Count what became of `traffic`, and where `exact` decided otherwise."""
         tally = cls(traffic.client_requests, np.zeros(len(traffic.names), np.int64))
-        for part in traffic.parts():
-            who, allowed, delays = (traffic.part(part).clients, decisions["allowed"][part], decisions["delay_ns"][part])
-            tally._add(who, allowed, delays[allowed])
+        for part, batch in traffic.batches():
+            allowed, delays = decisions["allowed"][part], decisions["delay_ns"][part]
+            tally._add(batch.clients, allowed, delays[allowed])
             if exact is not None:
                 differing = allowed != exact["allowed"][part]
                 over = int(np.count_nonzero(differing & allowed))
@@ -139,7 +139,7 @@ def measure(outcome: Outcome, reference: Outcome | None) -> Result:
     exact = reference.decisions if reference is not None and reference.traffic is traffic else None
     tally = MetricsBuilder.of(traffic, decisions, exact)
     left = departures(traffic, decisions)
-    worst = fullest_window(left, key_count(traffic), quota.window)
+    worst = fullest_window(left, traffic.key_count, quota.window)
     peak = worst.cost if worst else 0
     clients, clients_denied = (int(np.count_nonzero(some)) for some in (tally.offered, tally.denied))
     return Result(
@@ -174,7 +174,7 @@ def burstiness(left: Rows) -> float | None:
     """
     gaps = total = squares = 0
     last = np.empty(0, np.int64)
-    for part in parts_of(len(left)):
+    for part in split_batches(len(left)):
         times = np.append(last, left[part]["time"])
         last, some = times[-1:], np.diff(times)
         gaps, total, squares = gaps + len(some), total + exact_sum(some), squares + exact_squares(some)

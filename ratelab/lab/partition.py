@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.lab.spill import Column, DiskColumn, Integers
-from ratelab.lab.traffic import Asked, Traffic, key_count
+from ratelab.lab.traffic import Asked, Traffic
 
 LARGEST_TABLE = 1 << 25
 """Numbers that the states of a share may be, 256 MB in all; a single state may be larger."""
@@ -50,7 +50,7 @@ class Share(NamedTuple):
 
 def shares(traffic: Asked, numbers: int) -> Iterator[Share]:
     """Split the keys, whose states have so many `numbers` together, into shares with room for them, done in turn."""
-    most = max(0, key_count(traffic) - 1).bit_length()
+    most = max(0, traffic.key_count - 1).bit_length()
     bits = min((numbers // LARGEST_TABLE).bit_length(), most, MOST_BITS)
     return (Share(bits, number) for number in range(1 << bits))
 

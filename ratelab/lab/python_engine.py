@@ -15,7 +15,7 @@ from ratelab.errors import short_repr
 from ratelab.lab.decisions import DECISION, Columns, Decisions, Progress
 from ratelab.lab.partition import put, shares
 from ratelab.lab.spill import Integers
-from ratelab.lab.traffic import Asked, LongTraffic, Traffic, key_count
+from ratelab.lab.traffic import Asked, LongTraffic, Traffic
 from ratelab.limiter import Algorithm, Row, State
 
 Step = Callable[[State, int, int], Row]
@@ -95,10 +95,10 @@ def _checked(step: Step) -> Step:
 def _decide_on_disk(algorithm: Algorithm, traffic: LongTraffic, columns: Columns, progress: Progress) -> None:
     """Decide traffic that is on disk: a group of keys at a time, whose states fit in memory."""
     width = len(algorithm.start(traffic.origin))
-    for share in shares(traffic, key_count(traffic) * width * _INTEGERS_PER_PYTHON_INT):
+    for share in shares(traffic, traffic.key_count * width * _INTEGERS_PER_PYTHON_INT):
         states: dict[int, State] = {}
-        for part in traffic.parts():
-            own = share.of(traffic.part(part))
+        for part, batch in traffic.batches():
+            own = share.of(batch)
             decided = np.empty(len(own.keys), DECISION)
             times = own.times + traffic.origin
             for places, rows in _decide_by_key(algorithm, own.keys, times, own.costs, progress, states):

@@ -60,8 +60,8 @@ def sweep(
     """
     suggest_compiler(traffic, len(policies))
     sent = np.zeros(len(traffic.names), np.bool_)
-    for part in traffic.parts():
-        sent[traffic.part(part).clients] = True
+    for _, batch in traffic.batches():
+        sent[batch.clients] = True
     senders = int(np.count_nonzero(sent))
     pool = ThreadPoolExecutor(workers or os.cpu_count())
     try:
@@ -79,9 +79,9 @@ def _reported(results: Iterator[Swept], requests: int, progress: Progress) -> It
 def _swept(traffic: Asked, senders: int, policy: Policy) -> Swept:
     allowed, requests = replay(policy, traffic, ADMITTED).decisions["allowed"], 0
     ever = np.zeros(len(traffic.names), np.bool_)
-    for part in traffic.parts():
+    for part, batch in traffic.batches():
         denied = ~allowed[part]
-        ever[traffic.part(part).clients[denied]] = True
+        ever[batch.clients[denied]] = True
         requests += int(np.count_nonzero(denied))
     clients = int(np.count_nonzero(ever))
     return Swept(

@@ -18,8 +18,8 @@ BATCH_REQUESTS = 1 << 18
 """Requests that are looked at together; what is found of them does not depend on it."""
 
 
-def parts_of(length: int) -> Iterator[slice]:
-    """Cut so many requests into slices of `BATCH_REQUESTS`."""
+def split_batches(length: int) -> Iterator[slice]:
+    """Yield slices of `BATCH_REQUESTS` that cover `length` requests."""
     return (slice(begin, min(begin + BATCH_REQUESTS, length)) for begin in range(0, length, BATCH_REQUESTS))
 
 
@@ -64,31 +64,35 @@ class Traffic:
         return self.request_keys.astype(np.uint32)
 
     @cached_property
-    def dearest(self) -> int:
-        """The largest cost."""
+    def key_count(self) -> int:
+        """The number of keys."""
+        return int(self.keys.max(initial=-1)) + 1
+
+    @cached_property
+    def max_cost(self) -> int:
+        """The largest cost; 0 without requests."""
         return int(self.costs.max(initial=0))
 
     @cached_property
-    def is_priced(self) -> bool:
-        """Whether some request costs something else than 1."""
-        return bool((self.costs != 1).any())
+    def has_unit_costs(self) -> bool:
+        """Whether every request costs 1."""
+        return bool((self.costs == 1).all())
 
     @cached_property
-    def asked(self) -> Integers:
-        """What each key asks for in all."""
-        return _asked(self)
+    def requested_cost(self) -> Integers:
+        """The total cost that each key requests."""
+        return _requested_cost(self)
 
     @cached_property
     def client_requests(self) -> Integers:
         """The number of requests of each client."""
         return _client_requests(self)
 
-    def parts(self) -> list[slice]:
-        """Return slices that hold all requests together."""
-        return list(parts_of(len(self)))
+    def batches(self) -> Iterator[tuple[slice, Traffic]]:
+        """Yield the requests in batches, each with its position."""
+        return ((part, self[part]) for part in split_batches(len(self)))
 
-    def part(self, part: slice) -> Traffic:
-        """Return some of the requests."""
+    def __getitem__(self, part: slice) -> Traffic:
         if (part.start, part.stop) == (0, len(self)):
             return self
         some = replace(self, times=self.times[part], clients=self.clients[part], costs=self.costs[part])
@@ -114,32 +118,36 @@ class LongTraffic:
     keys: Integers
     duration: int
     origin: int
-    dearest: int
+    max_cost: int
 
     def __len__(self) -> int:
         return len(self.requests)
 
+    @cached_property
+    def key_count(self) -> int:
+        """The number of keys."""
+        return int(self.keys.max(initial=-1)) + 1
+
     @property
-    def is_priced(self) -> bool:
-        """Whether some request costs more than 1."""
-        return self.dearest > 1
+    def has_unit_costs(self) -> bool:
+        """Whether every request costs 1."""
+        return self.max_cost == 1
 
     @cached_property
-    def asked(self) -> Integers:
-        """What each key asks for in all."""
-        return _asked(self)
+    def requested_cost(self) -> Integers:
+        """The total cost that each key requests."""
+        return _requested_cost(self)
 
     @cached_property
     def client_requests(self) -> Integers:
         """The number of requests of each client."""
         return _client_requests(self)
 
-    def parts(self) -> list[slice]:
-        """Return slices that hold all requests together."""
-        return list(parts_of(len(self)))
+    def batches(self) -> Iterator[tuple[slice, Traffic]]:
+        """Yield the requests in batches, each with its position."""
+        return ((part, self[part]) for part in split_batches(len(self)))
 
-    def part(self, part: slice) -> Traffic:
-        """Read some of the requests."""
+    def __getitem__(self, part: slice) -> Traffic:
         return from_rows(self.requests[part], self.names, self.keys, self.duration, self.origin)
 
     def column(self, kind: DTypeLike) -> Column:
@@ -148,39 +156,33 @@ class LongTraffic:
 
     def whole(self) -> Traffic:
         """Read all requests into memory."""
-        return self.part(slice(0, len(self)))
+        return self[0 : len(self)]
 
 
 Asked: TypeAlias = Traffic | LongTraffic
 """Traffic of any length, looked at a part at a time."""
 
 
-def key_count(traffic: Asked) -> int:
-    """Return how many keys there are."""
-    return int(traffic.keys.max(initial=-1)) + 1
-
-
-def _asked(traffic: Asked) -> Integers:
-    """Add up what keys ask for, costs that would add up to more than 2**62 cut down before."""
-    asked = np.zeros(key_count(traffic), np.int64)
-    for part in traffic.parts():
-        some = traffic.part(part)
-        np.add.at(asked, some.request_keys, np.minimum(some.costs, 2**62 // len(traffic)))
-    return asked
+def _requested_cost(traffic: Asked) -> Integers:
+    """Add up the costs of each key, cut off so that the sum of all is below 2**62."""
+    totals = np.zeros(traffic.key_count, np.int64)
+    for _, batch in traffic.batches():
+        np.add.at(totals, batch.request_keys, np.minimum(batch.costs, 2**62 // len(traffic)))
+    return totals
 
 
 def _client_requests(traffic: Asked) -> Integers:
     counts = np.zeros(len(traffic.names), np.int64)
-    for part in traffic.parts():
-        counts += np.bincount(traffic.part(part).clients, minlength=len(counts))
+    for _, batch in traffic.batches():
+        counts += np.bincount(batch.clients, minlength=len(counts))
     return counts
 
 
-def costing_more(traffic: Asked, burst: int) -> int:
-    """Return how many requests cost more than `burst`."""
-    if traffic.dearest <= burst:
+def count_costlier(traffic: Asked, burst: int) -> int:
+    """Count the requests that cost more than `burst`."""
+    if traffic.max_cost <= burst:
         return 0
-    return sum(int(np.count_nonzero(traffic.part(part).costs > burst)) for part in traffic.parts())
+    return sum(int(np.count_nonzero(batch.costs > burst)) for _, batch in traffic.batches())
 
 
 def from_rows(rows: NDArray[Any], names: tuple[str, ...], keys: Integers, duration: int, origin: int) -> Traffic:

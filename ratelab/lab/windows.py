@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ratelab.lab.decisions import Columns
 from ratelab.lab.spill import REQUEST, Column, Cursor, Gathering, Integers
-from ratelab.lab.traffic import Asked, Traffic, key_count
+from ratelab.lab.traffic import Asked, Traffic
 
 
 class Rows(Protocol):
@@ -33,7 +33,7 @@ class _Made:
         return len(self.traffic)
 
     def __getitem__(self, part: slice) -> NDArray[Any]:
-        return self.make(self.traffic.part(part), part)
+        return self.make(self.traffic[part], part)
 
 
 def arrivals(traffic: Asked, counted: Column | None = None) -> Rows:
@@ -51,7 +51,7 @@ def arrivals(traffic: Asked, counted: Column | None = None) -> Rows:
 def departures(traffic: Asked, decisions: Columns) -> Rows:
     """Return a row for each request that is admitted, at the time at which it leaves: its arrival plus its delay."""
     allowed, delays = decisions["allowed"], decisions["delay_ns"]
-    if not any(delays[part].any() for part in traffic.parts()):
+    if not any(delays[part].any() for part, _ in traffic.batches()):
         return _Made(traffic, lambda some, part: _rows(some)[allowed[part]])
     if isinstance(traffic, Traffic):
         rows = _rows(traffic)
@@ -59,9 +59,9 @@ def departures(traffic: Asked, decisions: Columns) -> Rows:
         rows = rows[allowed[:]]
         return rows[np.argsort(rows["time"], kind="stable")]
     gathered = Gathering()
-    for part in traffic.parts():
-        some, left = traffic.part(part), allowed[part]
-        gathered.add((some.times + delays[part])[left], some.request_keys[left], some.costs[left])
+    for part, batch in traffic.batches():
+        left = allowed[part]
+        gathered.add((batch.times + delays[part])[left], batch.request_keys[left], batch.costs[left])
     return gathered.in_order()
 
 
@@ -125,7 +125,7 @@ class Trailing:
 
     def cost(self, counted: Column | None = None) -> Iterator[tuple[slice, Integers]]:
         """Yield what stood in the windows of some requests, of those that are `counted`; by default of all."""
-        rows, keys, begin = arrivals(self._traffic, counted), key_count(self._traffic), 0
+        rows, keys, begin = arrivals(self._traffic, counted), self._traffic.key_count, 0
         for turn in _moving(rows, keys, self._length):
             part = slice(begin, begin + len(turn.entered))
             if len(turn.entered):

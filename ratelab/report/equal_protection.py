@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.equal_protection import Equal, EqualProtection
-from ratelab.lab.traffic import costing_more
+from ratelab.lab.traffic import count_costlier
 from ratelab.quota import about
 from ratelab.report.summary import counted, listed, queued, seconds
 from ratelab.report.tables import MIN_NAME_COLUMNS, TERMINAL_COLUMNS
@@ -109,8 +109,8 @@ def _denies_otherwise(equal: Equal) -> bool:
 
 def _shut_out(fitting: Sequence[Equal], comparison: Comparison) -> list[str]:
     """Say with which bursts requests that the quota could serve are denied for ever."""
-    asked, beyond = comparison.traffic, costing_more(comparison.traffic, comparison.quota.burst)
-    names = [one.result.algorithm for one in fitting if costing_more(asked, one.burst) > beyond]
+    asked, beyond = comparison.traffic, count_costlier(comparison.traffic, comparison.quota.burst)
+    names = [one.result.algorithm for one in fitting if count_costlier(asked, one.burst) > beyond]
     if not names:
         return []
     bursts = "The burst found is" if len(names) == 1 else "The bursts found are"

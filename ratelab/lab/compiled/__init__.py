@@ -44,15 +44,15 @@ def decide(algorithm: Algorithm, traffic: Asked, columns: Columns, progress: Pro
 def _decide(algorithm: Algorithm, traffic: Asked, columns: Columns, progress: Progress) -> None:
     _check_bounds(algorithm, traffic)
     numbers = len(algorithm.start(traffic.origin))
-    loop = _compiled(algorithm, numbers, columns, traffic.is_priced)
+    loop = _compiled(algorithm, numbers, columns, not traffic.has_unit_costs)
     kept = widths(algorithm, numbers, traffic, columns)
     for share in shares(traffic, int(kept.sum())):
         states = States(algorithm, numbers, share.of_keys(kept))
-        for part in traffic.parts():
-            own = share.of(traffic.part(part))
+        for part, batch in traffic.batches():
+            own = share.of(batch)
             begun = states.of(own, traffic.origin)
             made = [room(column, part, own) for column in columns.values()]
-            for some, given in stretches(own, traffic.origin, traffic.is_priced):
+            for some, given in stretches(own, traffic.origin, not traffic.has_unit_costs):
                 loop(*begun, *given, *(column[some] for column in made))
             for column, values in zip(columns.values(), made, strict=True):
                 put(column, part, own, values)
@@ -74,6 +74,6 @@ def _check_bounds(algorithm: Algorithm, traffic: Asked) -> None:
     if bound is None:
         return
     latest = traffic.origin + traffic.duration
-    largest = bound(algorithm, latest, traffic.dearest, traffic.duration + 1)
+    largest = bound(algorithm, latest, traffic.max_cost, traffic.duration + 1)
     if largest + max(algorithm.start(latest)) + max(astuple(cast(Any, algorithm))) > NEVER:
         raise OverflowError

@@ -16,7 +16,7 @@ from ratelab.lab.compiled.optimize import LONG_STATES
 from ratelab.lab.decisions import Columns, is_complete
 from ratelab.lab.partition import Requests
 from ratelab.lab.spill import Integers
-from ratelab.lab.traffic import Asked, key_count
+from ratelab.lab.traffic import Asked
 from ratelab.limiter import Algorithm
 
 WIDE = 8
@@ -31,8 +31,8 @@ def widths(algorithm: Algorithm, numbers: int, traffic: Asked, columns: Columns)
     """Return how many `numbers` to keep of each key's state: as many as `columns` depend on."""
     long_state = LONG_STATES.get(type(algorithm))
     if numbers < WIDE or long_state is None or is_complete(columns):
-        return np.broadcast_to(np.int64(numbers), key_count(traffic))
-    reached: Integers = np.minimum(long_state.reached(traffic.asked), numbers)
+        return np.broadcast_to(np.int64(numbers), traffic.key_count)
+    reached: Integers = np.minimum(long_state.reached(traffic.requested_cost), numbers)
     return reached
 
 

@@ -33,7 +33,7 @@ from ratelab.lab.traces.files import (
 )
 from ratelab.lab.traces.formats import TraceOptions, choose_format
 from ratelab.lab.traces.jsonl import create_object_parser
-from ratelab.lab.traffic import Asked, LongTraffic, from_rows, parts_of
+from ratelab.lab.traffic import Asked, LongTraffic, from_rows, split_batches
 from ratelab.quota import LARGEST, NS_PER_S, UNITS
 
 
@@ -266,7 +266,7 @@ def _check_limits(length: int, cost: float) -> None:
 
 def subtract_start(requests: Column, start: int) -> None:
     """Make times relative to `start`, in place."""
-    for part in parts_of(len(requests)):
+    for part in split_batches(len(requests)):
         rows = requests[part]
         rows["time"] -= start
         requests[part] = rows
@@ -275,7 +275,7 @@ def subtract_start(requests: Column, start: int) -> None:
 def spread_within_seconds(requests: Column) -> None:
     """Spread the requests of each second evenly over it, in place: request k of n, from 0, is at k/n of the second."""
     second, seen, total = None, 0, 0  # of the second that continues from part to part
-    for part in parts_of(len(requests)):
+    for part in split_batches(len(requests)):
         rows = requests[part]
         times = rows["time"]
         firsts = np.flatnonzero(np.diff(times, prepend=times[0] - 1))
@@ -294,7 +294,7 @@ def spread_within_seconds(requests: Column) -> None:
 def _count_same_time(requests: Column, begin: int, time: int) -> int:
     """Count the rows from `begin` on that still have this time."""
     count = 0
-    for part in parts_of(len(requests) - begin):
+    for part in split_batches(len(requests) - begin):
         times = requests[begin + part.start : begin + part.stop]["time"]
         count += int(np.searchsorted(times, time, "right"))
         if times[-1] != time:

@@ -15,7 +15,7 @@ from ratelab.lab.decisions import Outcome
 from ratelab.lab.levels import Levels, looked, recorded
 from ratelab.lab.metrics import Result
 from ratelab.lab.spill import Integers
-from ratelab.lab.traffic import Traffic, key_count
+from ratelab.lab.traffic import Traffic
 from ratelab.lab.windows import departures, fullest_window
 from ratelab.quota import UNITS
 from ratelab.report.charts.canvas import LABEL, Box, Sheet
@@ -83,7 +83,7 @@ class ComparisonView:
         window = self.comparison.quota.window
         worst = max(self.results, key=lambda result: result.peak_in_window)
         made = self.comparison.outcome(worst.algorithm).decisions
-        fullest = fullest_window(departures(self.traffic, made), key_count(self.traffic), window)
+        fullest = fullest_window(departures(self.traffic, made), self.traffic.key_count, window)
         return fullest.key if fullest else 0
 
     @cached_property
