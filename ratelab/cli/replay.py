@@ -89,15 +89,15 @@ def _replay_traces(
     from ratelab.report.trace_notes import reading_notes, reading_object
 
     classes = select(algorithms, COMPARED)
-    read = read_with_progress(paths, options)
-    with LateProgress("replaying", output.total(len(read.traffic) * (len(classes) + 1))) as progress:
-        comparison = output.compare([build_policy(kind, quota) for kind in classes], read.traffic, progress)
-    source = {"trace": ", ".join(map(make_printable, paths)), **reading_object(read)}
-    title = f"{format_paths(paths)}, read as {read.format}"
-    deliver([Run(comparison, source, title, reading_notes(read, options.within_second), top)], output)
+    trace = read_with_progress(paths, options)
+    with LateProgress("replaying", output.total(len(trace.traffic) * (len(classes) + 1))) as progress:
+        comparison = output.compare([build_policy(kind, quota) for kind in classes], trace.traffic, progress)
+    source = {"trace": ", ".join(map(make_printable, paths)), **reading_object(trace)}
+    title = f"{format_paths(paths)}, read as {trace.format}"
+    deliver([Run(comparison, source, title, reading_notes(trace, options.within_second), top)], output)
 
 
-def _replay_recording(trace: str, algorithms: tuple[str, ...], output: Output, top: int) -> None:
+def _replay_recording(path: str, algorithms: tuple[str, ...], output: Output, top: int) -> None:
     from ratelab.algorithms import COMPARED, build_policy, select
     from ratelab.cli.output import LateProgress, deliver
     from ratelab.lab.recording import read_recording
@@ -105,18 +105,18 @@ def _replay_recording(trace: str, algorithms: tuple[str, ...], output: Output, t
     from ratelab.report.summary import Run
     from ratelab.report.trace_notes import recording_notes, recording_object
 
-    with LateProgress("reading", sum_file_sizes([trace])) as progress:
-        recording = read_recording(trace, progress)
+    with LateProgress("reading", sum_file_sizes([path])) as progress:
+        recording = read_recording(path, progress)
     classes = select(algorithms, COMPARED)
-    if recording.algorithm not in (one.name for one in classes):
+    if recording.algorithm not in (kind.name for kind in classes):
         classes = [*select((recording.algorithm,), ()), *classes]
     with LateProgress("replaying", output.total(len(recording.traffic) * (len(classes) + 1))) as progress:
         policies = [build_policy(kind, recording.quota) for kind in classes]
         comparison = output.compare(policies, recording.traffic, progress, complete=True)
     replayed = comparison.outcome(recording.algorithm).rows
     verdict = recording_object(recording, replayed)
-    source = {"trace": make_printable(trace), "format": "recording", "recording": verdict}
-    title = f"{format_path(trace)}, a recording"
+    source = {"trace": make_printable(path), "format": "recording", "recording": verdict}
+    title = f"{format_path(path)}, a recording"
     deliver([Run(comparison, source, title, recording_notes(recording, replayed), top)], output)
     if verdict["differing"]:
         raise SystemExit(1)

@@ -32,9 +32,9 @@ def test_the_report_has_the_trace_the_quota_and_every_algorithm(
 
 def test_json_is_one_object_with_stable_names(tmp_path: Path) -> None:
     path = write_log(tmp_path, CROWD)
-    found = get_json("replay", path, "--rate", "10/min", "--burst", "5")
-    results = found.pop("results")
-    assert found == {
+    report = get_json("replay", path, "--rate", "10/min", "--burst", "5")
+    results = report.pop("results")
+    assert report == {
         "version": 1,
         "trace": str(path),
         "format": "log",
@@ -90,8 +90,8 @@ def test_no_client_is_listed_if_none_is_denied(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("top", "names"), [("1", ["192.0.2.1"]), ("2", ["192.0.2.1", "192.0.2.2"])])
 def test_top_sets_the_number_of_clients_listed(tmp_path: Path, top: str, names: list[str]) -> None:
     path = write_log(tmp_path, CROWD)
-    found = get_json("replay", path, "--rate", "10/min", "--burst", "5", "--top", top)
-    assert [[row["client"] for row in result["per_client"]] for result in found["results"]] == [names] * 5
+    report = get_json("replay", path, "--rate", "10/min", "--burst", "5", "--top", top)
+    assert [[row["client"] for row in result["per_client"]] for result in report["results"]] == [names] * 5
     text = get_output("replay", path, "--rate", "10/min", "--burst", "5", "--top", top)
     assert [line.split()[0] for line in text.splitlines() if line.startswith("192.")] == names
 
@@ -107,16 +107,16 @@ def test_key_names_the_field_that_identifies_clients(tmp_path: Path, key: str, c
     path = write_log(
         tmp_path, [format_line("192.0.2.7", "05:00", "/a?q=1", "bob"), format_line("192.0.2.8", "05:00", "/b", "eve")]
     )
-    found = get_json("replay", path, "--rate", "1/s", "--key", key)
-    assert sorted(row["client"] for row in found["results"][0]["per_client"]) == clients
+    report = get_json("replay", path, "--rate", "1/s", "--key", key)
+    assert sorted(row["client"] for row in report["results"][0]["per_client"]) == clients
 
 
 def test_options_name_the_fields_of_a_csv_file(tmp_path: Path) -> None:
     (tmp_path / "trace.csv").write_text("started,user,size\n1000,ann,3\n1500,ann,3\n")
     options = ["--key", "user", "--time", "started", "--time-unit", "ms", "--cost", "size", "--format", "csv"]
-    found = get_json("replay", tmp_path / "trace.csv", "--rate", "2/s", "--burst", "4", "--algo", "gcra", *options)
-    (result,) = found["results"]
-    assert (result["admitted"], result["peak_in_window"], found["duration"]) == (1, 3, 0.5)
+    report = get_json("replay", tmp_path / "trace.csv", "--rate", "2/s", "--burst", "4", "--algo", "gcra", *options)
+    (result,) = report["results"]
+    assert (result["admitted"], result["peak_in_window"], report["duration"]) == (1, 3, 0.5)
 
 
 @pytest.mark.parametrize("name", ["events.csv", "events.jsonl"])

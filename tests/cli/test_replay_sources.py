@@ -42,8 +42,8 @@ def format_json_lines(crowd: list[str]) -> bytes:
 def test_the_same_requests_have_the_same_figures_in_every_format(tmp_path: Path, content: bytes, format_: str) -> None:
     expected = get_json("replay", write_log(tmp_path, CROWD), "--rate", "10/min")
     (tmp_path / "trace").write_bytes(content)
-    found = get_json("replay", tmp_path / "trace", "--rate", "10/min")
-    assert found == {**expected, "trace": str(tmp_path / "trace"), "format": format_}
+    report = get_json("replay", tmp_path / "trace", "--rate", "10/min")
+    assert report == {**expected, "trace": str(tmp_path / "trace"), "format": format_}
 
 
 def test_a_dash_is_standard_input() -> None:
@@ -60,8 +60,8 @@ def test_a_dash_is_standard_input() -> None:
 
 def test_unparsed_lines_are_counted_and_the_first_three_printed(tmp_path: Path) -> None:
     path = write_log(tmp_path, [*CROWD[:3], "rubbish one\n", "\n", *[f"rubbish {n}\n" for n in range(2, 9)], CROWD[3]])
-    found = get_json("replay", path, "--rate", "10/min")
-    assert (found["lines"], found["unparsed"], found["offered"]) == (12, 8, 4)
+    report = get_json("replay", path, "--rate", "10/min")
+    assert (report["lines"], report["unparsed"], report["offered"]) == (12, 8, 4)
     text = get_output("replay", path, "--rate", "10/min")
     assert "8 lines left out, beginning with:" in text
     joined = " ".join(text.split())
@@ -78,8 +78,8 @@ def test_strict_rejects_a_trace_with_an_unparsed_line(tmp_path: Path) -> None:
 
 def test_times_out_of_order_are_sorted_and_counted(tmp_path: Path) -> None:
     path = write_log(tmp_path, [format_line("a", "05:02"), format_line("a", "05:00"), format_line("a", "05:01")])
-    found = get_json("replay", path, "--rate", "1/s", "--burst", "1")
-    assert (found["reordered"], found["start"], found["results"][0]["denied"]) == (2, START, 0)
+    report = get_json("replay", path, "--rate", "1/s", "--burst", "1")
+    assert (report["reordered"], report["start"], report["results"][0]["denied"]) == (2, START, 0)
     assert "2 requests out of order, sorted by time" in get_output("replay", path, "--rate", "1/s")
 
 
@@ -102,15 +102,15 @@ def test_whole_seconds_are_spread_or_kept_at_their_start(
 
 def test_times_with_fractions_are_not_changed(tmp_path: Path) -> None:
     (tmp_path / "trace.csv").write_text("time,ip\n1.25,a\n1.5,a\n2,a\n")
-    found = get_json("replay", tmp_path / "trace.csv", "--rate", "4/s", "--burst", "1")
-    assert (found["whole_seconds"], found["start"], found["duration"]) == (False, 1_250_000_000, 0.75)
+    report = get_json("replay", tmp_path / "trace.csv", "--rate", "4/s", "--burst", "1")
+    assert (report["whole_seconds"], report["start"], report["duration"]) == (False, 1_250_000_000, 0.75)
     assert "whole seconds" not in get_output("replay", tmp_path / "trace.csv", "--rate", "4/s")
 
 
 def test_windows_are_aligned_to_the_clock(tmp_path: Path) -> None:
     path = write_log(tmp_path, [*[format_line("a", "05:59")] * 3, *[format_line("a", "06:00")] * 3])
-    found = get_json("replay", path, "--rate", "3/min")
-    assert {result["algorithm"]: result["admitted"] for result in found["results"]} == dict.fromkeys(COMPARED, 3) | {
+    report = get_json("replay", path, "--rate", "3/min")
+    assert {result["algorithm"]: result["admitted"] for result in report["results"]} == dict.fromkeys(COMPARED, 3) | {
         "fixed-window": 6
     }
 

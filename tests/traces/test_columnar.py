@@ -170,7 +170,7 @@ def test_a_mutant_of_the_columnar_reader_is_detected(monkeypatch: pytest.MonkeyP
     mutated = rewritten(getattr(module, function), original, replacement)
     monkeypatch.setattr(module, function, mutated)
     if module is access_log:
-        monkeypatch.setitem(formats.FORMATS, name, formats.FORMATS[name]._replace(get_columns=mutated))
+        monkeypatch.setitem(formats.FORMATS, name, formats.FORMATS[name]._replace(get_column_spec=mutated))
     with pytest.raises((AssertionError, IndexError)):
         assert_same_results_for_uncommon_lines(name)
 

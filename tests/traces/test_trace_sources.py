@@ -64,11 +64,11 @@ def test_several_files_are_one_trace_sorted_by_time(tmp_path: Path) -> None:
     parts = [CROWD[30:40], CROWD[:30], CROWD[40:]]
     for number, part in enumerate(parts):
         (tmp_path / f"access.log.{number}.gz").write_bytes(gzip.compress("".join(part).encode()))
-    found = get_json("replay", tmp_path / "access.log.*.gz", tmp_path / "access.log.1.gz", "--rate", "10/min")
-    whole = get_json("replay", write_log(tmp_path, [*CROWD[30:40], *CROWD[:30], *CROWD[40:]]), "--rate", "10/min")
+    merged = get_json("replay", tmp_path / "access.log.*.gz", tmp_path / "access.log.1.gz", "--rate", "10/min")
+    single = get_json("replay", write_log(tmp_path, [*CROWD[30:40], *CROWD[:30], *CROWD[40:]]), "--rate", "10/min")
     names = ", ".join(str(tmp_path / f"access.log.{number}.gz") for number in range(3))
-    assert found.pop("results") == whole.pop("results")
-    assert found == {**whole, "trace": names, "reordered": 0}
+    assert merged.pop("results") == single.pop("results")
+    assert merged == {**single, "trace": names, "reordered": 0}
 
 
 def test_a_reject_names_its_file_if_there_are_several(tmp_path: Path) -> None:
@@ -200,9 +200,9 @@ def test_a_large_file_is_read_with_arrow_or_a_hint_is_printed(
     blocks: list[object] = []
     parse_block = columnar.parse_block
 
-    def parse_and_count(block: Block, columns: RowPatterns) -> Batch:
+    def parse_and_count(block: Block, spec: RowPatterns) -> Batch:
         blocks.append(block)
-        return parse_block(block, columns)
+        return parse_block(block, spec)
 
     monkeypatch.setattr(columnar, "parse_block", parse_and_count)
     result = invoke("replay", write_log(tmp_path, [format_line("a", "05:00")] * 20), "--rate", "1/s")

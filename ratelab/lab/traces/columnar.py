@@ -30,10 +30,10 @@ _COST_PATTERN = r"^(?P<cost>[0-9]{1,18})(?:\.0+)?$"
 _MAX_THREADS = min(cpu_count() or 1, 8)
 
 
-def read_batches(blocks: Iterable[Block], columns: RowPatterns | FieldNames) -> Generator[Batch, None, None]:
+def read_batches(blocks: Iterable[Block], spec: RowPatterns | FieldNames) -> Generator[Batch, None, None]:
     """Yield the batch of each block, in order; several blocks are parsed at a time."""
     with ThreadPoolExecutor(_MAX_THREADS) as pool:
-        yield from _map_in_order(pool, lambda block: parse_block(block, columns), blocks)
+        yield from _map_in_order(pool, lambda block: parse_block(block, spec), blocks)
 
 
 def _map_in_order(pool: ThreadPoolExecutor, work: Callable[[Block], Batch], blocks: Iterable[Block]) -> Iterator[Batch]:
@@ -50,15 +50,12 @@ def _map_in_order(pool: ThreadPoolExecutor, work: Callable[[Block], Batch], bloc
     yield from (future.result() for future in pending)
 
 
-def parse_block(block: Block, columns: RowPatterns | FieldNames) -> Batch:
+def parse_block(block: Block, spec: RowPatterns | FieldNames) -> Batch:
     """Parse the common lines of a block, and defer the others."""
     text = block.text if block.text.isascii() else block.text.decode(errors="replace").encode()
     lines = arrow.split_lines(text)
     rows = np.flatnonzero(arrow.count_bytes(lines) <= MAX_LINE_CHARS)
-    if isinstance(columns, FieldNames):
-        parsed = _parse_objects(lines, rows, columns)
-    else:
-        parsed = _parse_rows(lines, rows, columns)
+    parsed = _parse_objects(lines, rows, spec) if isinstance(spec, FieldNames) else _parse_rows(lines, rows, spec)
     return build_batch(parsed, block.first_line, len(lines), lambda row: lines[row].as_py().removesuffix("\n"))
 
 
@@ -236,8 +233,8 @@ def find_parquet_fields(path: str, fields: FieldNames) -> FieldNames:
     names = arrow.read_parquet_names(path)
     lower_names = [name.lower() for name in names]
 
-    def find(wanted: tuple[str, ...], option: str) -> str:
-        return names[find_column(lower_names, wanted, option)]
+    def find(candidates: tuple[str, ...], option: str) -> str:
+        return names[find_column(lower_names, candidates, option)]
 
     time = find(tuple(fields.times), "time")
     cost = find((fields.cost,), "cost") if fields.cost else None

@@ -80,14 +80,14 @@ def _repeats_requests(names: Sequence[str], time: int) -> bool:
     return names[time] == "at_ns" and "algorithm" in names
 
 
-def find_column(names: Sequence[str], wanted: Sequence[str], option: str) -> int:
-    """Return the column of the first wanted name that a header has; `names` are in lower case."""
-    for name in wanted:
-        if name.lower() in names:
-            return names.index(name.lower())
-    near = [close for name in wanted for close in get_close_matches(name.lower(), names, 1)]
+def find_column(header: Sequence[str], names: Sequence[str], option: str) -> int:
+    """Return the column of the first of these names that a header, in lower case, has."""
+    for name in names:
+        if name.lower() in header:
+            return header.index(name.lower())
+    near = [close for name in names for close in get_close_matches(name.lower(), header, 1)]
     hint = f"; did you mean {short_repr(near[0])}?" if near else ""
-    raise InputError(f"its header has {format_missing(wanted, names)}: name the right one with --{option}{hint}")
+    raise InputError(f"its header has {format_missing(names, header)}: name the right one with --{option}{hint}")
 
 
 def _detect_delimiter(header: str) -> str:

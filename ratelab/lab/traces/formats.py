@@ -32,14 +32,14 @@ class TextFormat(NamedTuple):
     """Create the function that parses a line; raise `InputError` for options that cannot be used."""
     has_header: bool = False
     """Whether the first line is a header instead of a request."""
-    get_columns: Callable[[str, TraceOptions], RowPatterns | FieldNames | None] = lambda _line, _options: None
+    get_column_spec: Callable[[str, TraceOptions], RowPatterns | FieldNames | None] = lambda _line, _options: None
     """Optional: return how Arrow can parse many lines at once, to the same requests."""
 
 
 FORMATS = {
-    "log": TextFormat(is_log_line, create_log_parser, get_columns=create_log_pattern),
-    "jsonl": TextFormat(is_json_object, create_json_parser, get_columns=get_json_fields),
-    "csv": TextFormat(is_csv_header, create_csv_parser, has_header=True, get_columns=create_csv_patterns),
+    "log": TextFormat(is_log_line, create_log_parser, get_column_spec=create_log_pattern),
+    "jsonl": TextFormat(is_json_object, create_json_parser, get_column_spec=get_json_fields),
+    "csv": TextFormat(is_csv_header, create_csv_parser, has_header=True, get_column_spec=create_csv_patterns),
 }
 """All text formats, tried in this order. A new format is one file next to this one, and one line here."""
 
@@ -90,7 +90,7 @@ class LineFormat(NamedTuple):
 
     name: str
     parse_line: LineParser
-    columns: RowPatterns | FieldNames | None
+    column_spec: RowPatterns | FieldNames | None
     """How Arrow can parse many lines at once; None if it cannot."""
 
 
@@ -104,13 +104,14 @@ def choose_format(blocks: Iterator[Block], options: TraceOptions) -> tuple[LineF
         raise InputError("it is not a Parquet file: leave out --format")
     name = _detect_format(first_line, options) if options.format == "auto" else options.format
     format_ = FORMATS[name]
-    parse_line, columns = format_.create_parser(first_line, options), format_.get_columns(first_line, options)
+    parse_line = format_.create_parser(first_line, options)
+    column_spec = format_.get_column_spec(first_line, options)
     if format_.has_header:
         rows = block.text.split(b"\n", place + 1)[place + 1 :]
         blocks = chain((Block(block.first_line + place + 1, text) for text in rows), blocks)
     else:
         blocks = chain((block,), blocks)
-    return LineFormat(name, parse_line, columns), blocks
+    return LineFormat(name, parse_line, column_spec), blocks
 
 
 def _find_first_line(blocks: Iterator[Block]) -> tuple[Block, int, str]:

@@ -204,10 +204,10 @@ def open_source(
     format_, blocks = choose_format(chain(first_blocks, blocks), options)
     if columnar is None:
         columnar = len(first_blocks) > 1 and is_arrow_installed()
-    if columnar and format_.columns is not None:
+    if columnar and format_.column_spec is not None:
         from ratelab.lab.traces.columnar import read_batches
 
-        return Source(format_.name, format_.parse_line, read_batches(blocks, format_.columns))
+        return Source(format_.name, format_.parse_line, read_batches(blocks, format_.column_spec))
     return Source(format_.name, format_.parse_line, (defer_lines(list(block.lines())) for block in blocks))
 
 
