@@ -1,4 +1,4 @@
-"""The suite's options, Hypothesis without chance or clock and `--algo` for outside classes, and its shared fixtures."""
+"""Options and fixtures of the test suite; Hypothesis is deterministic and has no deadlines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ collect_ignore = (
     if sys.platform == "win32"
     else []
 )
-"""What needs a server that there is not for this system."""
+"""Tests of a server that does not run on Windows."""
 
 CALLERS_OWN = ("COLUMNS", "FORCE_COLOR", "LINES", "NO_COLOR", "TTY_COMPATIBLE")
 """Variables that change how output looks; those of `ratelab` itself change what it does."""
@@ -53,7 +53,7 @@ LONGEST = [
     "serve_workers",
     "contracts",
 ]
-"""The files that take longest, which are begun first, so that none of them is waited for at the end."""
+"""The slowest files start first, so that no worker runs one alone at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -62,7 +62,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Run one file more at a time than there are processors: many a test waits for a server, a store or a clock."""
+    """Run one more file at a time than there are processors: many tests wait for a server, a store or a clock."""
     return 1 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
@@ -72,12 +72,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="FILE.py:CLASS",
-        help="hold this class, too, to what every algorithm promises (may be repeated)",
+        help="also check the contracts of this class (repeatable)",
     )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give a test that takes `kind` every algorithm there is."""
+    """Run a test that takes `kind` for every available algorithm."""
     if "kind" in metafunc.fixturenames:
         kinds = {**available(), **{name: find(name) for name in metafunc.config.getoption("--algo")}}
         metafunc.parametrize("kind", kinds.values(), ids=kinds.keys())
@@ -85,13 +85,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def limiter() -> type[MemoryLimiter]:
-    """Return what is tested; the mutants take its place in test_mutants.py."""
+    """Return the class to test, which test_mutants.py replaces by mutants."""
     return MemoryLimiter
 
 
 @pytest.fixture
 def read(tmp_path: Path) -> Read:
-    """Write a trace to a file and read it, in both ways."""
+    """Write a trace to a file and read it, by lines and by columns."""
 
     def read(content: bytes, **options: Any) -> Trace:
         path = tmp_path / "trace"
@@ -103,20 +103,20 @@ def read(tmp_path: Path) -> Read:
 
 @pytest.fixture
 def toll(tmp_path: Path) -> str:
-    """Write the algorithm to a file, and return how to name it."""
+    """Write a third-party algorithm to a file, and return its `FILE.py:CLASS`."""
     (tmp_path / "toll.py").write_text(TOLL)
     return f"{tmp_path / 'toll.py'}:Toll"
 
 
 def pytest_collection_finish() -> None:
-    """Never look again through all that the suite has loaded: it would stop everything for longer than a deadline."""
+    """Exclude all loaded objects from garbage collection, whose pauses would exceed the deadlines under test."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[ValkeyServer]:
-    """Run a store for all tests that need one."""
+    """Run a store for all tests of a session that need one."""
     from valkey_servers import running
 
     with running() as server:
@@ -125,7 +125,7 @@ def server() -> Iterator[ValkeyServer]:
 
 @pytest.fixture
 def store(server: ValkeyServer) -> ValkeyServer:
-    """Return the store, which keeps nothing, knows no script and has counted nothing."""
+    """Return the store without keys, scripts or statistics."""
     from valkey_servers import ask
 
     for words in (("FLUSHALL",), ("SCRIPT", "FLUSH"), ("CONFIG", "RESETSTAT")):

@@ -1,4 +1,4 @@
-"""The folder listing is the architecture: imports point one way, and a kernel is nothing but integer arithmetic."""
+"""Architecture rules: imports point one way, each library has one place, and a kernel is integer arithmetic."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAY_SEE = {
     "__init__": {"errors", "quota", "limiter", "clock", "algorithms", "stores"},
     "__main__": {"cli", "errors"},
 }
-"""Which parts of `ratelab` each part may import, besides itself; the empty name is `ratelab` itself."""
+"""The parts of `ratelab` that each part may import, in addition to itself; the empty name is `ratelab`."""
 
 ONLY_IN = {
     "jinja2": "ratelab.report.html.page",
@@ -103,7 +103,7 @@ def test_each_library_has_its_place(module: str) -> None:
     assert libraries <= ONLY_IN.keys() | PARTS_WITH.keys()
 
 
-def test_modules_do_not_import_each_other_in_a_circle() -> None:
+def test_there_are_no_import_cycles() -> None:
     done: set[str] = set()
 
     def visit(module: str, way: tuple[str, ...]) -> None:
@@ -136,11 +136,11 @@ NO_CALLS = (
     ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod, ast.USub,
     ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq, ast.And, ast.Or, ast.Not,
 )  # fmt: skip
-"""What a step is made of: scalars, and nothing that a compiler of integer loops would refuse."""
+"""Syntax allowed in a step: scalar arithmetic that a compiler of integer loops accepts."""
 
 
 @pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
-def test_a_kernel_needs_nothing_but_its_shapes(path: Path) -> None:
+def test_a_kernel_imports_only_shared_types(path: Path) -> None:
     needed = {*imports(tree_of(path))} - {"__future__"}
     assert needed <= {"dataclasses", "typing", "ratelab.errors", "ratelab.limiter", "ratelab.quota"}
 

@@ -1,4 +1,4 @@
-"""What every algorithm promises: functions that raise `BrokenPromiseError` where it is not kept on a timeline."""
+"""Contracts of every algorithm, checked on timelines that look for the edges."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from ratelab.quota import Quota
 
 
 class Move(NamedTuple):
-    """One request: when it comes, as a nudge in nanoseconds from a landmark ahead, and what it costs."""
+    """One request: its time, as an offset in nanoseconds from the next landmark, and its cost."""
 
     landmark: str
-    nudge: int
+    offset: int
     cost: str
 
 
 class Timeline(NamedTuple):
-    """The requests of one key from `origin` on, whose times never fall."""
+    """Requests of one key from `origin` on, in order."""
 
     quota: Quota
     origin: int
     moves: list[Move]
 
 
-class Visit(NamedTuple):
-    """One request as it was decided, and the state of the key after it."""
+class DecidedRequest(NamedTuple):
+    """One request, its decision, and the state of the key afterwards."""
 
     now: int
     cost: int
@@ -36,8 +36,8 @@ class Visit(NamedTuple):
     after: list[int]
 
 
-LANDMARKS = ("now", "unit", "share", "boundary", "windows", "promise", "reset")
-COSTS = ("0", "1", "2", "half", "burst", "burst+1", "rest", "rest+1")
+LANDMARKS = ("now", "unit", "share", "boundary", "windows", "retry", "reset")
+COSTS = ("0", "1", "2", "half", "burst", "burst+1", "remaining", "remaining+1")
 MOVES = [Move(*move) for move in itertools.product(LANDMARKS, (-1, 0, 1), COSTS)]
 ORIGINS = (0, 12_345, 1_700_000_000_123_456_789)
 RATES = ("2/s", "7/13s", "100/min", "999999937/h", "1/day", "1/3s", "3/10ns", "1/1ns", "3/1ns", "5/7ns")
@@ -45,158 +45,158 @@ BURSTS = (5, 7, 30, 3, 1, 2, 4, 3, 4, 6)
 QUOTAS = [Quota.parse(rate, burst) for rate, burst in zip(RATES, BURSTS, strict=True)]
 
 
-def visits(algorithm: Algorithm, timeline: Timeline) -> Iterator[Visit]:
-    """Send the requests of `timeline`, each when its landmark comes, or at once if that has passed."""
+def run(algorithm: Algorithm, timeline: Timeline) -> Iterator[DecidedRequest]:
+    """Decide the requests of `timeline`, each at its landmark, or at once if that has passed."""
     quota, now, moves = timeline
-    state, made, promise = algorithm.start(now), Decision(True, quota.burst, 0, 0, 0), now
+    state, decision, retry_at = algorithm.start(now), Decision(True, quota.burst, 0, 0, 0), now
     reset = now
     for move in moves:
-        now = max(now, _landmarks(quota, now, promise, reset)[move.landmark] + move.nudge)
-        cost = _costs(quota.burst, made.remaining)[move.cost]
-        made = Decision(*algorithm.step(state, now, cost))
-        promise = now + made.retry_after_ns if 0 < made.retry_after_ns < NEVER else promise
-        reset = now + made.reset_after_ns
-        yield Visit(now, cost, made, list(state))
+        now = max(now, _landmarks(quota, now, retry_at, reset)[move.landmark] + move.offset)
+        cost = _costs(quota.burst, decision.remaining)[move.cost]
+        decision = Decision(*algorithm.step(state, now, cost))
+        retry_at = now + decision.retry_after_ns if 0 < decision.retry_after_ns < NEVER else retry_at
+        reset = now + decision.reset_after_ns
+        yield DecidedRequest(now, cost, decision, list(state))
 
 
-def _landmarks(quota: Quota, now: int, promise: int, reset: int) -> dict[str, int]:
+def _landmarks(quota: Quota, now: int, retry_at: int, reset: int) -> dict[str, int]:
     window = quota.window
     unit, share, windows = quota.period // quota.limit, 3 * window // 8, 5 * window // 2
-    times = (now, now + unit, now + share, (now // window + 1) * window, now + windows, promise, reset)
+    times = (now, now + unit, now + share, (now // window + 1) * window, now + windows, retry_at, reset)
     return dict(zip(LANDMARKS, times, strict=True))
 
 
-def _costs(burst: int, rest: int) -> dict[str, int]:
-    return dict(zip(COSTS, (0, 1, 2, (burst + 1) // 2, burst, burst + 1, rest, rest + 1), strict=True))
+def _costs(burst: int, remaining: int) -> dict[str, int]:
+    return dict(zip(COSTS, (0, 1, 2, (burst + 1) // 2, burst, burst + 1, remaining, remaining + 1), strict=True))
 
 
-class BrokenPromiseError(AssertionError):
-    """A promise that was not kept."""
+class ContractError(AssertionError):
+    """An algorithm breaks a contract."""
 
 
-def _hold(kept: bool) -> None:
-    if not kept:
-        raise BrokenPromiseError
+def _require(holds: bool) -> None:
+    if not holds:
+        raise ContractError
 
 
-def next_decision(algorithm: Algorithm, state: State, now: int, cost: int) -> Decision:
-    """Say what would be decided next, on a copy."""
+def decide_on_copy(algorithm: Algorithm, state: State, now: int, cost: int) -> Decision:
+    """Decide a request on a copy of `state`."""
     return Decision(*algorithm.step(list(state), now, cost))
 
 
-def says_it_in_whole_numbers(algorithm: Algorithm, timeline: Timeline) -> None:
+def returns_valid_fields(algorithm: Algorithm, timeline: Timeline) -> None:
     """Return a bool and four whole numbers: no wait if admitted, no delay if denied.
 
-    An algorithm that does not declare `Traits.queues` returns no delay at all.
+    An algorithm without `Traits.queues` returns no delay at all.
     """
     queues = traits_of(algorithm).queues
-    for _, _, made, _ in visits(algorithm, timeline):
-        _hold([type(field) for field in made] == [bool, int, int, int, int])
-        _hold(min(made) >= 0)
-        _hold(not (made.retry_after_ns if made.allowed else made.delay_ns))
-        _hold(queues or not made.delay_ns)
+    for _, _, decision, _ in run(algorithm, timeline):
+        _require([type(field) for field in decision] == [bool, int, int, int, int])
+        _require(min(decision) >= 0)
+        _require(not (decision.retry_after_ns if decision.allowed else decision.delay_ns))
+        _require(queues or not decision.delay_ns)
 
 
-def lets_out_no_more_than_its_bound(algorithm: Algorithm, timeline: Timeline) -> None:
-    """Let out no more in any window than the algorithm promises.
+def stays_within_its_bound(algorithm: Algorithm, timeline: Timeline) -> None:
+    """Admit no more in any window than the declared bound.
 
-    That is `Traits.at_most`, if declared; several windows in a row hold no more by the same reading.
+    The bound is `Traits.at_most`; each further window in a row adds one `burst`.
     """
     quota = timeline.quota
     at_most = traits_of(algorithm).at_most
     if at_most is None:
         return
-    seen = [visit for visit in visits(algorithm, timeline) if visit.decision.allowed]
-    leaving = [(visit.now + visit.decision.delay_ns, visit.cost) for visit in seen]
+    admitted = [request for request in run(algorithm, timeline) if request.decision.allowed]
+    departures = [(request.now + request.decision.delay_ns, request.cost) for request in admitted]
     for n in (1, 2, 3):
-        # n windows are rounded once, and down; so is one if a nanosecond, by which it is rounded up, grants several
+        # n windows are rounded down once; so is one if the nanosecond that rounding up adds grants several units
         exact = n * quota.burst * quota.period // quota.limit
         length = quota.window if n == 1 and quota.limit <= quota.period else exact
-        for begin, _ in leaving:
-            costs = [cost for at, cost in leaving if begin <= at < begin + length]
+        for begin, _ in departures:
+            costs = [cost for at, cost in departures if begin <= at < begin + length]
             extra = at_most[1] * max(costs, default=0) if at_most[1] > 0 else at_most[1]
-            _hold(sum(costs) <= (at_most[0] - 1 + n) * quota.burst + extra)
+            _require(sum(costs) <= (at_most[0] - 1 + n) * quota.burst + extra)
 
 
-def a_wait_is_enough_and_no_shorter_one_is(algorithm: Algorithm, timeline: Timeline) -> None:
-    """After exactly the wait told, admit the same request, and no nanosecond before."""
-    for now, cost, made, after in visits(algorithm, timeline):
-        if not made.allowed and made.retry_after_ns != NEVER:
-            retry_at = now + made.retry_after_ns
-            _hold(retry_at > now)
-            _hold(next_decision(algorithm, after, retry_at, cost).allowed)
-            _hold(not next_decision(algorithm, after, retry_at - 1, cost).allowed)
+def retry_after_is_exact(algorithm: Algorithm, timeline: Timeline) -> None:
+    """Admit the same request after exactly `retry_after_ns`, and not 1 ns earlier."""
+    for now, cost, decision, after in run(algorithm, timeline):
+        if not decision.allowed and decision.retry_after_ns != NEVER:
+            retry_at = now + decision.retry_after_ns
+            _require(retry_at > now)
+            _require(decide_on_copy(algorithm, after, retry_at, cost).allowed)
+            _require(not decide_on_copy(algorithm, after, retry_at - 1, cost).allowed)
 
 
-def no_wait_helps_exactly_when_cost_exceeds_burst(algorithm: Algorithm, timeline: Timeline) -> None:
-    """Say of a cost above the burst, and of no other, that no wait helps (`NEVER`)."""
-    for _, cost, made, _ in visits(algorithm, timeline):
-        _hold((made.retry_after_ns == NEVER) == (cost > timeline.quota.burst))
+def never_means_a_cost_above_burst(algorithm: Algorithm, timeline: Timeline) -> None:
+    """Return `NEVER` as the wait for a cost above the burst, and for no other."""
+    for _, cost, decision, _ in run(algorithm, timeline):
+        _require((decision.retry_after_ns == NEVER) == (cost > timeline.quota.burst))
 
 
-def is_as_good_as_new_after_reset(algorithm: Algorithm, timeline: Timeline) -> None:
+def reset_after_is_exact(algorithm: Algorithm, timeline: Timeline) -> None:
     """After exactly `reset_after_ns`, decide as for a new key, and not before."""
     third, burst = timeline.quota.window // 3, timeline.quota.burst
-    for now, _, made, after in visits(algorithm, timeline):
-        reset = now + made.reset_after_ns
-        _hold(reset == now or next_decision(algorithm, after, reset - 1, 0).reset_after_ns > 0)
+    for now, _, decision, after in run(algorithm, timeline):
+        reset = now + decision.reset_after_ns
+        _require(reset == now or decide_on_copy(algorithm, after, reset - 1, 0).reset_after_ns > 0)
         old, new = list(after), algorithm.start(reset)
         for thirds, cost in enumerate((0, 1, burst, 1, 2, burst + 1, burst)):
             at = reset + thirds * third
-            _hold(algorithm.step(old, at, cost) == algorithm.step(new, at, cost))
+            _require(algorithm.step(old, at, cost) == algorithm.step(new, at, cost))
 
 
-def a_denied_hit_changes_nothing(algorithm: Algorithm, timeline: Timeline) -> None:
+def denied_hits_change_nothing(algorithm: Algorithm, timeline: Timeline) -> None:
     """Let a denied request change no later decision."""
-    spared = algorithm.start(timeline.origin)  # never hears of a denied hit
-    for now, cost, made, _ in visits(algorithm, timeline):
-        _hold(next_decision(algorithm, spared, now, cost) == made)
-        if made.allowed:
-            algorithm.step(spared, now, cost)
+    without_denied = algorithm.start(timeline.origin)  # the state without the denied hits
+    for now, cost, decision, _ in run(algorithm, timeline):
+        _require(decide_on_copy(algorithm, without_denied, now, cost) == decision)
+        if decision.allowed:
+            algorithm.step(without_denied, now, cost)
 
 
-def a_look_changes_nothing_and_is_allowed(algorithm: Algorithm, timeline: Timeline) -> None:
-    """Admit a request of cost 0, a mere look, and let it change no later decision."""
-    unseen = algorithm.start(timeline.origin)  # never hears of a hit of cost 0
-    for now, cost, made, after in visits(algorithm, timeline):
-        _hold(next_decision(algorithm, after, now, 0).allowed)
-        _hold(next_decision(algorithm, unseen, now, cost) == made)
+def looks_change_nothing(algorithm: Algorithm, timeline: Timeline) -> None:
+    """Admit a request of cost 0, which only looks, and let it change no later decision."""
+    without_looks = algorithm.start(timeline.origin)  # the state without the hits of cost 0
+    for now, cost, decision, after in run(algorithm, timeline):
+        _require(decide_on_copy(algorithm, after, now, 0).allowed)
+        _require(decide_on_copy(algorithm, without_looks, now, cost) == decision)
         if cost > 0:
-            algorithm.step(unseen, now, cost)
+            algorithm.step(without_looks, now, cost)
 
 
-def remaining_is_what_is_still_admitted(algorithm: Algorithm, timeline: Timeline) -> None:
-    """Admit as much as remains, and not one more."""
-    for now, _, made, after in visits(algorithm, timeline):
-        _hold(next_decision(algorithm, after, now, made.remaining).allowed)
-        _hold(not next_decision(algorithm, after, now, made.remaining + 1).allowed)
+def remaining_is_exact(algorithm: Algorithm, timeline: Timeline) -> None:
+    """Admit exactly the remaining cost, and not one unit more."""
+    for now, _, decision, after in run(algorithm, timeline):
+        _require(decide_on_copy(algorithm, after, now, decision.remaining).allowed)
+        _require(not decide_on_copy(algorithm, after, now, decision.remaining + 1).allowed)
 
 
-def a_time_that_falls_mints_nothing(algorithm: Algorithm, timeline: Timeline) -> None:
-    """Grant nothing extra when the time falls, nor once it has risen again."""
+def backward_steps_grant_nothing(algorithm: Algorithm, timeline: Timeline) -> None:
+    """Grant no extra quota when the clock steps back, nor after it has caught up."""
     window = timeline.quota.window
-    for now, _, _, after in visits(algorithm, timeline):
+    for now, _, _, after in run(algorithm, timeline):
         for back in (1, window // 2, window, 3 * window):
-            dated_back, in_time = list(after), list(after)
-            fallen = Decision(*algorithm.step(dated_back, now - back, 1))
-            stood = Decision(*algorithm.step(in_time, now, 1))
-            _hold((fallen.allowed, fallen.remaining) <= (stood.allowed, stood.remaining))
-            for later in (now, now + 1, now + window // 2) if fallen.allowed == stood.allowed else ():
-                rest = next_decision(algorithm, dated_back, later, 0).remaining
-                _hold(rest <= next_decision(algorithm, in_time, later, 0).remaining)
+            stepped_back, steady = list(after), list(after)
+            early = Decision(*algorithm.step(stepped_back, now - back, 1))
+            on_time = Decision(*algorithm.step(steady, now, 1))
+            _require((early.allowed, early.remaining) <= (on_time.allowed, on_time.remaining))
+            for later in (now, now + 1, now + window // 2) if early.allowed == on_time.allowed else ():
+                rest = decide_on_copy(algorithm, stepped_back, later, 0).remaining
+                _require(rest <= decide_on_copy(algorithm, steady, later, 0).remaining)
 
 
-Promise = Callable[[Algorithm, Timeline], None]
-"""What the first line of its docstring says of every algorithm, on every timeline."""
+Contract = Callable[[Algorithm, Timeline], None]
+"""Raises `ContractError` unless the first line of its docstring holds for an algorithm on a timeline."""
 
-PROMISES: list[Promise] = [
-    says_it_in_whole_numbers,
-    lets_out_no_more_than_its_bound,
-    a_wait_is_enough_and_no_shorter_one_is,
-    no_wait_helps_exactly_when_cost_exceeds_burst,
-    is_as_good_as_new_after_reset,
-    a_denied_hit_changes_nothing,
-    a_look_changes_nothing_and_is_allowed,
-    remaining_is_what_is_still_admitted,
-    a_time_that_falls_mints_nothing,
+CONTRACTS: list[Contract] = [
+    returns_valid_fields,
+    stays_within_its_bound,
+    retry_after_is_exact,
+    never_means_a_cost_above_burst,
+    reset_after_is_exact,
+    denied_hits_change_nothing,
+    looks_change_nothing,
+    remaining_is_exact,
+    backward_steps_grant_nothing,
 ]

@@ -13,16 +13,16 @@ from typing import NamedTuple
 
 from ratelab.algorithms import find
 from ratelab.lab.conformance import (
+    CONTRACTS,
     LANDMARKS,
     MOVES,
     ORIGINS,
-    PROMISES,
     QUOTAS,
-    BrokenPromiseError,
+    Contract,
+    ContractError,
     Move,
-    Promise,
     Timeline,
-    visits,
+    run,
 )
 from ratelab.learn.submission import SubmissionError, load_submission
 from ratelab.learn.verdict import GradedRequest, Verdict
@@ -168,7 +168,7 @@ def _compare_after_backward_step(
 
 def _requests(exact: type[Algorithm], timeline: Timeline) -> list[tuple[int, int]]:
     """Return time and cost of each request of a timeline; begin with a look if the first comes after the origin."""
-    requests = [(now, cost) for now, cost, _, _ in visits(exact.from_quota(timeline.quota), timeline)]
+    requests = [(now, cost) for now, cost, _, _ in run(exact.from_quota(timeline.quota), timeline)]
     return requests if requests and requests[0][0] == timeline.origin else [(timeline.origin, 0), *requests]
 
 
@@ -202,26 +202,26 @@ def _check_promises(submitted: type[Algorithm], timelines: Sequence[Timeline]) -
     """Return the first line of each promise's docstring, and whether the submission keeps it."""
     return [
         ((promise.__doc__ or "").split("\n")[0].replace("`", ""), _holds(promise, submitted, timelines))
-        for promise in PROMISES
+        for promise in CONTRACTS
     ]
 
 
-def _holds(promise: Promise, submitted: type[Algorithm], timelines: Sequence[Timeline]) -> bool:
+def _holds(promise: Contract, submitted: type[Algorithm], timelines: Sequence[Timeline]) -> bool:
     try:
         for timeline in timelines:
             promise(submitted.from_quota(timeline.quota), timeline)
-    except (BrokenPromiseError, SubmissionError):
+    except (ContractError, SubmissionError):
         return False
     return True
 
 
 # --- the search for a short timeline
 
-_COSTS = ("1", "burst", "2", "half", "rest", "rest+1", "burst+1", "0")  # the simplest first
+_COSTS = ("1", "burst", "2", "half", "remaining", "remaining+1", "burst+1", "0")  # the simplest first
 
 
 def _complexity(move: Move) -> tuple[int, int, int]:
-    return abs(move.nudge), _COSTS.index(move.cost), LANDMARKS.index(move.landmark)
+    return abs(move.offset), _COSTS.index(move.cost), LANDMARKS.index(move.landmark)
 
 
 SIMPLEST_MOVES_FIRST = sorted(MOVES, key=_complexity)

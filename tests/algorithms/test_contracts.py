@@ -1,4 +1,4 @@
-"""Every algorithm keeps every promise, on thousands of timelines that look for the edges."""
+"""Contracts of every algorithm, checked on thousands of timelines that look for the edges."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from math import ceil, floor
 from pathlib import Path
 
 import pytest
-from contracts import CLOCK_PROMISES, PROMISES
+from contracts import CLOCK_CONTRACTS, CONTRACTS
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from ratelab import Algorithm, InputError, ManualClock, MemoryLimiter, Quota, create
 from ratelab.algorithms import find
 from ratelab.algorithms.token_bucket import TokenBucket
-from ratelab.lab.conformance import MOVES, ORIGINS, QUOTAS, Timeline, visits
+from ratelab.lab.conformance import MOVES, ORIGINS, QUOTAS, Timeline, run
 
 ODD = Quota.parse("7/13s")
 SMALL_QUOTAS = [Quota(*numbers) for numbers in product(range(1, 10), range(1, 31), range(1, 9))]
 moves = st.binary(min_size=6, max_size=40).map(lambda drawn: [MOVES[byte % len(MOVES)] for byte in drawn])
-"""A byte for each move: Hypothesis draws such a string at once, but the elements of a list one by one."""
+"""A byte for each move: Hypothesis draws a string at once, but a list element by element."""
 
 timelines = st.builds(
     Timeline,
@@ -35,49 +35,49 @@ timelines = st.builds(
 def build(kind: type[Algorithm], quota: Quota) -> Algorithm:
     try:
         return kind.from_quota(quota)
-    except InputError:  # an algorithm may refuse what it cannot grant
+    except InputError:  # an algorithm may reject a quota that it cannot grant
         reject()
 
 
-@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.__name__)
 @given(timeline=timelines)
-def test_every_algorithm_keeps_its_word(
-    kind: type[Algorithm], promise: Callable[[Algorithm, Timeline], None], timeline: Timeline
+def test_every_algorithm_keeps_every_contract(
+    kind: type[Algorithm], contract: Callable[[Algorithm, Timeline], None], timeline: Timeline
 ) -> None:
-    promise(build(kind, timeline.quota), timeline)
+    contract(build(kind, timeline.quota), timeline)
 
 
-@pytest.mark.parametrize("promise", CLOCK_PROMISES, ids=lambda promise: promise.__name__)
+@pytest.mark.parametrize("contract", CLOCK_CONTRACTS, ids=lambda contract: contract.__name__)
 @given(timeline=timelines)
-def test_no_clock_makes_a_limiter_break_it(
+def test_limiters_keep_the_contracts_on_unsteady_clocks(
     kind: type[Algorithm],
-    promise: Callable[[type[MemoryLimiter], Algorithm, Timeline], None],
+    contract: Callable[[type[MemoryLimiter], Algorithm, Timeline], None],
     timeline: Timeline,
 ) -> None:
-    promise(MemoryLimiter, build(kind, timeline.quota), timeline)
+    contract(MemoryLimiter, build(kind, timeline.quota), timeline)
 
 
-def test_a_class_in_a_file_of_its_own_is_found_and_decides_alike(tmp_path: Path) -> None:
-    mine = tmp_path / "mine.py"
-    mine.write_text(Path(getfile(TokenBucket)).read_text(encoding="utf-8"), encoding="utf-8")
-    outside = find(f"{mine}:TokenBucket").from_quota(ODD)
+def test_a_class_loaded_from_a_file_makes_the_same_decisions(tmp_path: Path) -> None:
+    path = tmp_path / "copy.py"
+    path.write_text(Path(getfile(TokenBucket)).read_text(encoding="utf-8"), encoding="utf-8")
+    from_file = find(f"{path}:TokenBucket").from_quota(ODD)
     for timeline in (Timeline(ODD, 0, [move, *MOVES]) for move in MOVES[:8]):
-        theirs, ours = visits(outside, timeline), visits(create("token-bucket", ODD).algorithm, timeline)
-        assert list(theirs) == list(ours)
+        loaded, built_in = run(from_file, timeline), run(create("token-bucket", ODD).algorithm, timeline)
+        assert list(loaded) == list(built_in)
 
 
 jumps = st.lists(st.tuples(st.integers(-(10**10), 2 * 10**10), st.integers(0, 8)), min_size=6, max_size=40)
 
 
 @given(timeline=timelines)
-def test_gcra_is_the_token_bucket_in_every_field(timeline: Timeline) -> None:
+def test_gcra_equals_the_token_bucket_in_every_field(timeline: Timeline) -> None:
     gcra, bucket = (create(name, timeline.quota).algorithm for name in ("gcra", "token-bucket"))
-    told, other = visits(gcra, timeline), visits(bucket, timeline)
-    assert [visit.decision for visit in told] == [visit.decision for visit in other]
+    by_gcra, by_bucket = run(gcra, timeline), run(bucket, timeline)
+    assert [request.decision for request in by_gcra] == [request.decision for request in by_bucket]
 
 
 @given(quota=st.sampled_from(QUOTAS), jumps=jumps)
-def test_gcra_is_the_token_bucket_on_any_clock(quota: Quota, jumps: list[tuple[int, int]]) -> None:
+def test_gcra_equals_the_token_bucket_on_any_clock(quota: Quota, jumps: list[tuple[int, int]]) -> None:
     clock = ManualClock()
     gcra, bucket = (MemoryLimiter(create(name, quota), clock) for name in ("gcra", "token-bucket"))
     for jump, cost in jumps:
@@ -86,35 +86,35 @@ def test_gcra_is_the_token_bucket_on_any_clock(quota: Quota, jumps: list[tuple[i
 
 
 @given(timeline=timelines)
-def test_a_leaky_bucket_lets_single_requests_out_evenly(timeline: Timeline) -> None:
+def test_departures_from_a_leaky_bucket_are_evenly_spaced(timeline: Timeline) -> None:
     quota, moves = timeline.quota, [move._replace(cost="1") for move in timeline.moves]
-    seen = visits(create("leaky-bucket", quota).algorithm, timeline._replace(moves=moves))
-    leaving = [visit.now + visit.decision.delay_ns for visit in seen if visit.decision.allowed]
-    assert all(later - at >= quota.period // quota.limit for at, later in pairwise(leaving))
+    requests = run(create("leaky-bucket", quota).algorithm, timeline._replace(moves=moves))
+    departures = [request.now + request.decision.delay_ns for request in requests if request.decision.allowed]
+    assert all(later - at >= quota.period // quota.limit for at, later in pairwise(departures))
 
 
 STEPS, GAP = 1_000_000, 50_000_017  # about 260 requests in each window of 13 s, which grants 7
 
 
-def granted_by_rate() -> int:
-    """Count the burst and every unit earned since by a bucket that never fills up."""
+def expected_by_rate() -> int:
+    """Return the burst plus the refill of a bucket that never becomes full."""
     return ODD.burst + (STEPS - 1) * GAP * ODD.limit // ODD.period
 
 
-def granted_by_window() -> int:
-    """Count windows used up within their first few requests; the last one is not a whole one."""
+def expected_by_window() -> int:
+    """Return the admissions of windows exhausted by their first requests; the last window is incomplete."""
     full, rest = divmod((STEPS - 1) * GAP, ODD.window)
     return ODD.burst * full + min(ODD.burst, rest // GAP + 1)
 
 
-def granted_by_log() -> int:
-    """Count the first requests, which come round again whenever the log has forgotten them."""
+def expected_by_log() -> int:
+    """Return the admissions of a log that admits a burst whenever the previous one has expired."""
     full, rest = divmod(STEPS - 1, ceil(ODD.window / GAP))
     return ODD.burst * full + min(ODD.burst, rest + 1)
 
 
-def granted_by_estimate() -> int:
-    """Count what each window grants: what the previous one leaves it at its own last request."""
+def expected_by_estimate() -> int:
+    """Return the sum over windows of the burst minus the estimate at the last request of each window."""
     total = used = 0
     for begin in range(0, STEPS * GAP, ODD.window):
         last = min((begin + ODD.window - 1) // GAP, STEPS - 1) * GAP
@@ -128,15 +128,15 @@ def granted_by_estimate() -> int:
 @pytest.mark.parametrize(
     ("name", "granted"),
     [
-        ("token-bucket", granted_by_rate),
-        ("leaky-bucket", granted_by_rate),
-        ("gcra", granted_by_rate),
-        ("fixed-window", granted_by_window),
-        ("sliding-log", granted_by_log),
-        ("sliding-counter", granted_by_estimate),
+        ("token-bucket", expected_by_rate),
+        ("leaky-bucket", expected_by_rate),
+        ("gcra", expected_by_rate),
+        ("fixed-window", expected_by_window),
+        ("sliding-log", expected_by_log),
+        ("sliding-counter", expected_by_estimate),
     ],
 )
-def test_a_million_requests_are_granted_to_the_last_one(name: str, granted: Callable[[], int]) -> None:
+def test_a_million_decisions_admit_exactly_the_quota(name: str, granted: Callable[[], int]) -> None:
     policy = create(name, ODD)
     state, step = policy.start(0), policy.step
     assert sum(step(state, now, 1)[0] for now in range(0, STEPS * GAP, GAP)) == granted()

@@ -1,4 +1,4 @@
-"""Every promise is shown to catch the mistakes it is there for."""
+"""Mutants of kernels and of the memory limiter, each caught by a named contract or test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import test_memory
 import test_memory_capacity
 import test_memory_threads
-from contracts import a_clock_set_back_locks_nobody_out, a_swinging_clock_mints_nothing
+from contracts import clocks_set_back_lock_no_client_out, swinging_clocks_grant_nothing
 from kernel_mutants import KERNELS, Mutant
 
 from ratelab import ALGORITHMS, Algorithm, MemoryLimiter
@@ -21,36 +21,36 @@ LimiterPromise = Callable[[type[MemoryLimiter]], None]
 
 _draw = random.Random(20)
 TIMELINES = [Timeline(_draw.choice(QUOTAS), _draw.choice(ORIGINS), _draw.choices(MOVES, k=20)) for _ in range(100)]
-"""Many more than it takes; that the kernels keep their word on thousands is tested with their contracts."""
+"""More than needed to catch each mutant; test_contracts.py checks the kernels on thousands."""
 
 
-@cache  # what one mutant's original has kept, it need not keep again for the next mutant
+@cache  # each original is checked once, not once for each of its mutants
 def keeps(promise: Callable[[Algorithm, Timeline], None], kind: type[Algorithm]) -> None:
     for timeline in TIMELINES:
         promise(kind.from_quota(timeline.quota), timeline)
 
 
 @pytest.mark.parametrize("mutant", KERNELS.values(), ids=KERNELS.keys())
-def test_a_mistake_in_a_kernel_breaks_its_promise(mutant: Mutant) -> None:
+def test_a_mutant_of_a_kernel_breaks_its_contract(mutant: Mutant) -> None:
     keeps(mutant.breaks, mutant.original)
     with pytest.raises(AssertionError):
         keeps(mutant.breaks, mutant.made)
 
 
 def swinging(limiter: type[MemoryLimiter]) -> None:
-    keeps(lambda *case: a_swinging_clock_mints_nothing(limiter, *case), ALGORITHMS["gcra"])
+    keeps(lambda *case: swinging_clocks_grant_nothing(limiter, *case), ALGORITHMS["gcra"])
 
 
 def set_back(limiter: type[MemoryLimiter]) -> None:
-    keeps(lambda *case: a_clock_set_back_locks_nobody_out(limiter, *case), ALGORITHMS["token-bucket"])
+    keeps(lambda *case: clocks_set_back_lock_no_client_out(limiter, *case), ALGORITHMS["token-bucket"])
 
 
 def flooded(limiter: type[MemoryLimiter]) -> None:
     test_memory_capacity.flood(limiter, names=2_000, max_keys=500)
 
 
-def again_and_again(promise: LimiterPromise, limiter: type[MemoryLimiter]) -> None:
-    """Try until the promise is broken: at once, but for a race on a machine with one core."""
+def try_repeatedly(promise: LimiterPromise, limiter: type[MemoryLimiter]) -> None:
+    """Repeat until the promise is broken: a race on one core may need several attempts."""
     for _ in range(50):
         promise(limiter)
 
@@ -78,7 +78,7 @@ LIMITERS: list[tuple[LimiterPromise, type[MemoryLimiter]]] = [
 
 
 @pytest.mark.parametrize(("promise", "mutant"), LIMITERS, ids=lambda part: part.__name__)
-def test_a_mistake_in_the_limiter_breaks_its_promise(promise: LimiterPromise, mutant: type[MemoryLimiter]) -> None:
+def test_a_mutant_of_the_limiter_breaks_its_promise(promise: LimiterPromise, mutant: type[MemoryLimiter]) -> None:
     promise(MemoryLimiter)
     with pytest.raises(AssertionError):
-        again_and_again(promise, mutant)
+        try_repeatedly(promise, mutant)

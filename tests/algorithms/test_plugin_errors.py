@@ -1,4 +1,4 @@
-"""An algorithm of one's own with a mistake in it is one line of error that names its place and the rule."""
+"""Errors of third-party algorithms: one line with the place and the rule."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from custom_algorithms import TOLL, written
 from ratelab import InputError, Quota, create
 
 
-def test_a_file_that_is_not_there_is_told() -> None:
+def test_a_missing_file_is_reported() -> None:
     assert get_error("simulate", BURST, "--algo", "no.py:X") == "no file 'no.py': give --algo a name or FILE.py:CLASS\n"
     assert "'no.py': name its class, too, as in no.py:CLASS" in get_error("simulate", BURST, "--algo", "no.py")
     assert "no file '.py'" in get_error("simulate", BURST, "--algo", ".py:X")
 
 
-def test_a_name_that_another_algorithm_has_is_told(toll: str, tmp_path: Path) -> None:
+def test_a_name_used_twice_is_reported(toll: str, tmp_path: Path) -> None:
     (tmp_path / "clash.py").write_text(TOLL.replace('"toll"', '"gcra"'))
-    said = get_error("simulate", BURST, "--algo", f"{tmp_path}/clash.py:Toll", "--algo", "gcra")
-    assert said == "two algorithms are called 'gcra': give each a different name\n"
+    error = get_error("simulate", BURST, "--algo", f"{tmp_path}/clash.py:Toll", "--algo", "gcra")
+    assert error == "two algorithms are called 'gcra': give each a different name\n"
     (tmp_path / "again.py").write_text(TOLL)
     assert "two algorithms are called 'toll'" in get_error(
         "simulate", BURST, "--algo", toll, "--algo", f"{tmp_path}/again.py:Toll"
@@ -67,35 +67,35 @@ CANNOT_BE_RUN = {
 
 @pytest.mark.parametrize("command", [("simulate", BURST), ("algorithms",)], ids=["simulate", "algorithms"])
 @pytest.mark.parametrize(("right", "wrong", "says"), CANNOT_BE_LOADED.values(), ids=CANNOT_BE_LOADED.keys())
-def test_what_cannot_be_loaded_is_one_line_with_its_place(
+def test_a_load_error_is_one_line_with_its_place(
     tmp_path: Path, command: tuple[str, ...], right: str, wrong: str, says: str
 ) -> None:
     assert says in get_error(*command, "--algo", written(tmp_path, right, wrong))
 
 
-def test_a_file_named_from_where_one_stands_has_its_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_a_relative_path_names_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path, "    burst: int\n", "    burst int\n")
     monkeypatch.chdir(tmp_path)
     assert "mine.py cannot be loaded: line 18: SyntaxError" in get_error("simulate", BURST, "--algo", "mine.py:Toll")
 
 
 @pytest.mark.parametrize(("right", "wrong", "says"), CANNOT_BE_RUN.values(), ids=CANNOT_BE_RUN.keys())
-def test_what_fails_on_the_way_is_one_line_with_the_rule(tmp_path: Path, right: str, wrong: str, says: str) -> None:
-    said = get_error("simulate", BURST, "--algo", written(tmp_path, right, wrong))
-    assert "toll failed: " in said
-    assert says in said
+def test_a_failure_during_a_replay_is_one_line_with_the_rule(tmp_path: Path, right: str, wrong: str, says: str) -> None:
+    error = get_error("simulate", BURST, "--algo", written(tmp_path, right, wrong))
+    assert "toll failed: " in error
+    assert says in error
 
 
 @pytest.mark.parametrize("wrong", ["return [1 // 0]", "return None"])
-def test_a_listing_of_what_cannot_start_is_one_line(tmp_path: Path, wrong: str) -> None:
+def test_listing_an_algorithm_that_cannot_start_is_one_line(tmp_path: Path, wrong: str) -> None:
     assert "toll" in get_error("algorithms", "--algo", written(tmp_path, "return [0]", wrong))
 
 
-def test_a_quota_that_it_refuses_is_told_in_its_own_words(tmp_path: Path) -> None:
+def test_an_input_error_of_the_algorithm_is_printed_unchanged(tmp_path: Path) -> None:
     refusal = "from ratelab import InputError; raise InputError('toll takes no burst above 3')"
     algorithm = written(tmp_path, "return cls(quota.burst)", refusal)
     assert get_error("simulate", BURST, "--algo", algorithm) == "toll takes no burst above 3\n"
-    told = json.loads(get_output("algorithms", "--json", "--algo", algorithm))
-    assert told["algorithms"][0]["state_bytes_per_key"] is None
+    printed = json.loads(get_output("algorithms", "--json", "--algo", algorithm))
+    assert printed["algorithms"][0]["state_bytes_per_key"] is None
     with pytest.raises(InputError, match="toll takes no burst above 3"):
         create(algorithm, Quota.parse("2/s"))

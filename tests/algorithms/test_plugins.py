@@ -1,4 +1,4 @@
-"""An algorithm of one's own, from a file or an installed package, is at home everywhere without a line of ours."""
+"""Third-party algorithms from files and installed packages, in every command and in a limiter."""
 
 from __future__ import annotations
 
@@ -52,28 +52,28 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 # --- from a file
 
 
-def test_a_file_is_simulated_beside_ours(toll: str) -> None:
-    told = json.loads(get_output("simulate", BURST, "--json", "--algo", toll, "--algo", "token-bucket"))
-    assert [(one["algorithm"], one["admitted"]) for one in told["results"]] == [("toll", 15), ("token-bucket", 14)]
+def test_a_file_is_simulated_next_to_a_built_in_algorithm(toll: str) -> None:
+    printed = json.loads(get_output("simulate", BURST, "--json", "--algo", toll, "--algo", "token-bucket"))
+    assert [(one["algorithm"], one["admitted"]) for one in printed["results"]] == [("toll", 15), ("token-bucket", 14)]
     assert "\ntoll " in get_output("simulate", BURST, "--algo", toll, "--timeline")
 
 
 def test_a_file_replays_a_trace(toll: str, tmp_path: Path) -> None:
     (tmp_path / "trace.csv").write_text("time,ip\n" + "1,a\n" * 5 + "1,b\n")
-    told = json.loads(get_output("replay", f"{tmp_path}/trace.csv", "--rate", "1/s", "--json", "--algo", toll))
-    assert [(one["client"], one["admitted"]) for one in told["results"][0]["per_client"]] == [("a", 3), ("b", 1)]
+    printed = json.loads(get_output("replay", f"{tmp_path}/trace.csv", "--rate", "1/s", "--json", "--algo", toll))
+    assert [(one["client"], one["admitted"]) for one in printed["results"][0]["per_client"]] == [("a", 3), ("b", 1)]
 
 
-def test_a_key_starts_when_its_first_request_comes(tmp_path: Path) -> None:
+def test_a_key_starts_at_its_first_request(tmp_path: Path) -> None:
     (tmp_path / "trace.csv").write_text("at_ns,ip\n3,a\n4,b\n5,b\n")
-    algorithm = written(tmp_path, "return [0]", "return [now]")  # the first is let through if that is even
-    told = json.loads(get_output("replay", f"{tmp_path}/trace.csv", "--rate", "1/s", "--json", "--algo", algorithm))
-    assert [(one["client"], one["admitted"]) for one in told["results"][0]["per_client"]] == [("a", 0), ("b", 1)]
+    algorithm = written(tmp_path, "return [0]", "return [now]")  # admits the first request if the number is even
+    printed = json.loads(get_output("replay", f"{tmp_path}/trace.csv", "--rate", "1/s", "--json", "--algo", algorithm))
+    assert [(one["client"], one["admitted"]) for one in printed["results"][0]["per_client"]] == [("a", 0), ("b", 1)]
 
 
-def test_a_file_is_listed_with_what_it_says_of_itself(toll: str) -> None:
-    told = json.loads(get_output("algorithms", "--json", "--algo", toll))
-    assert told["algorithms"] == [
+def test_a_file_is_listed_with_its_traits_and_docstring(toll: str) -> None:
+    printed = json.loads(get_output("algorithms", "--json", "--algo", toll))
+    assert printed["algorithms"] == [
         {
             "algorithm": "toll",
             "meaning": "Every second request of a key, whatever rate and burst say.",
@@ -85,14 +85,14 @@ def test_a_file_is_listed_with_what_it_says_of_itself(toll: str) -> None:
     assert "toll" in get_output("algorithms", "--algo", toll, "--algo", "all")
 
 
-def test_a_file_serves_a_limiter(toll: str) -> None:
+def test_a_limiter_enforces_an_algorithm_from_a_file(toll: str) -> None:
     limiter = MemoryLimiter(create(toll, "2/s", burst=5), ManualClock())
     assert [limiter.hit("alice").allowed for _ in range(4)] == [True, False, True, False]
 
 
-def test_a_file_named_twice_is_run_once(toll: str) -> None:
-    told = json.loads(get_output("simulate", BURST, "--json", "--algo", toll, "--algo", toll))
-    assert len(told["results"]) == 1
+def test_a_file_named_twice_is_replayed_once(toll: str) -> None:
+    printed = json.loads(get_output("simulate", BURST, "--json", "--algo", toll, "--algo", toll))
+    assert len(printed["results"]) == 1
 
 
 @pytest.mark.parametrize("enabled", [False, True])
@@ -108,28 +108,28 @@ def test_loading_a_file_leaves_no_bytecode_next_to_it(
 # --- from a package
 
 
-def test_a_package_is_listed_simulated_and_built_by_name(installed: str) -> None:
+def test_a_plugin_is_listed_simulated_and_created_by_name(installed: str) -> None:
     assert {*available()} == {*ALGORITHMS, installed}
     listed = [one["algorithm"] for one in json.loads(get_output("algorithms", "--json"))["algorithms"]]
     assert sorted(listed) == sorted([*ALGORITHMS, installed])
     for named in (["--algo", installed], ["--algo", "all"]):
-        told = json.loads(get_output("simulate", BURST, "--json", *named))
-        assert [one["admitted"] for one in told["results"] if one["algorithm"] == installed] == [15]
+        printed = json.loads(get_output("simulate", BURST, "--json", *named))
+        assert [one["admitted"] for one in printed["results"] if one["algorithm"] == installed] == [15]
     assert create(installed, "2/s", 5).start(0) == [0]
 
 
-def test_a_package_may_be_named_in_a_scenario(installed: str, tmp_path: Path) -> None:
+def test_a_scenario_may_name_a_plugin(installed: str, tmp_path: Path) -> None:
     text = Path(BURST).read_text(encoding="utf-8").replace("seed: 42", f"algorithms: [{installed}, gcra]")
     (tmp_path / "mine.yaml").write_text(text)
-    told = json.loads(get_output("simulate", f"{tmp_path}/mine.yaml", "--json"))
-    assert [one["algorithm"] for one in told["results"]] == [installed, "gcra"]
+    printed = json.loads(get_output("simulate", f"{tmp_path}/mine.yaml", "--json"))
+    assert [one["algorithm"] for one in printed["results"]] == [installed, "gcra"]
 
 
-def test_a_package_is_suggested_for_a_name_like_its_own(installed: str) -> None:
+def test_a_plugin_is_suggested_for_a_similar_name(installed: str) -> None:
     assert "unknown algorithm 'tol': did you mean toll?" in get_error("simulate", BURST, "--algo", "tol")
 
 
-def test_a_package_is_found_by_a_program_of_its_own(tmp_path: Path) -> None:
+def test_a_plugin_is_found_by_the_command_line(tmp_path: Path) -> None:
     install(tmp_path, "tolls", TOLL, "toll = tolls:Toll")
     command = [sys.executable, "-m", "ratelab", "simulate", BURST, "--algo", "all", "--json"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
@@ -138,22 +138,22 @@ def test_a_package_is_found_by_a_program_of_its_own(tmp_path: Path) -> None:
     assert {one["algorithm"] for one in json.loads(done.stdout)["results"]} == {*ALGORITHMS, "toll"}
 
 
-def test_a_package_cannot_take_the_name_of_one_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_cannot_replace_a_built_in_algorithm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "thief", TOLL, "token-bucket = thief:Toll")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert find("token-bucket") is available()["token-bucket"] is TokenBucket
 
 
-def test_a_broken_package_is_told_and_harms_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_plugin_is_reported_and_affects_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "broken", "import no_such_module\n", "broken = broken:Toll")
     monkeypatch.syspath_prepend(str(tmp_path))
-    said = get_error("simulate", BURST, "--algo", "all")
-    assert "ratelab.algorithms entry 'broken' (broken:Toll) cannot be loaded" in said
-    assert "No module named 'no_such_module'" in said
+    error = get_error("simulate", BURST, "--algo", "all")
+    assert "ratelab.algorithms entry 'broken' (broken:Toll) cannot be loaded" in error
+    assert "No module named 'no_such_module'" in error
     assert "gcra" in get_output("simulate", BURST, "--algo", "gcra")
 
 
-def test_a_package_whose_class_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_that_is_not_a_class_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "odd", "def toll(): ...\n", "odd = odd:toll", "gone = odd:Gone")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert "odd" in get_error("algorithms")
@@ -168,7 +168,7 @@ DELAYED = TOLL.replace("from typing", "from functools import wraps\nfrom typing"
 )
 
 
-def test_whatever_a_step_looks_like_its_delays_are_its_own(tmp_path: Path) -> None:
+def test_delays_of_a_plugin_are_kept(tmp_path: Path) -> None:
     (tmp_path / "delayed.py").write_text(DELAYED)
     delayed = create(f"{tmp_path / 'delayed.py'}:Toll", "1/s", 1)
     times, ones, client = np.arange(3), np.ones(3, np.int64), np.zeros(3, np.int64)
@@ -201,7 +201,7 @@ class Declared(Slower):
     traits: ClassVar[Traits] = Traits(state=("tokens", "time"), at_most=(1, 0))
 
 
-def test_a_class_without_traits_may_queue_and_promises_nothing(tmp_path: Path) -> None:
+def test_a_class_without_traits_may_queue_and_declares_no_bound(tmp_path: Path) -> None:
     file = written(tmp_path, '    traits: ClassVar[Traits] = Traits(state=("requests",), at_most=(7, 0))\n', "")
     undeclared = Traits(state=(), at_most=None, queues=True, level=None, bound=None)
     assert traits_of(find(file)) == traits_of(create(file, "2/s").algorithm) == undeclared
@@ -216,7 +216,7 @@ def test_traits_are_not_inherited_by_a_class_with_its_own_step() -> None:
     assert traits_of(Declared) is Declared.traits
 
 
-def test_a_class_made_from_one_of_ours_decides_for_itself(tmp_path: Path) -> None:
+def test_a_subclass_of_a_built_in_algorithm_uses_its_own_step(tmp_path: Path) -> None:
     (tmp_path / "shut.py").write_text(
         "from ratelab.algorithms.sliding_log import SlidingLog\n"
         "class Shut(SlidingLog):\n"

@@ -1,4 +1,4 @@
-"""What each algorithm does to one client at 2/s with a burst of 5, read down the page in seconds."""
+"""Timelines: the decisions of each algorithm for one client at 2/s with a burst of 5; times are in seconds."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def decisions(name: str, requests: list[tuple[float, int]]) -> list[Decision]:
     return decided
 
 
-def assert_told(name: str, rows: list[Row]) -> None:
+def assert_decisions(name: str, rows: list[Row]) -> None:
     decided = decisions(name, [(at, cost) for at, cost, *_ in rows])
     for (at, cost, *_), made, row in zip(rows, decided, rows, strict=True):
         assert (at, cost, made.allowed, made.remaining, made.retry_after) == row
 
 
 @pytest.mark.parametrize("name", ["token-bucket", "gcra"])
-def test_a_bucket_gives_its_burst_and_then_the_rate(name: str) -> None:
-    assert_told(
+def test_a_bucket_grants_its_burst_and_then_the_rate(name: str) -> None:
+    assert_decisions(
         name,
         [
             (0.00, 1, True, 4, 0),
@@ -44,7 +44,7 @@ def test_a_bucket_gives_its_burst_and_then_the_rate(name: str) -> None:
             (1.50, 3, False, 2, 0.5),
             (2.00, 3, True, 0, 0),
             (2.00, 6, False, 0, INF),
-            (9.00, 0, True, 5, 0),  # no more than the burst is saved up
+            (9.00, 0, True, 5, 0),  # at most the burst accumulates
             (9.00, 6, False, 5, INF),
             (9.00, 5, True, 0, 0),
         ],
@@ -53,7 +53,7 @@ def test_a_bucket_gives_its_burst_and_then_the_rate(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["token-bucket", "gcra"])
 def test_a_bucket_on_a_clock_that_jumps_backwards(name: str) -> None:
-    assert_told(
+    assert_decisions(
         name,
         [
             (2 * HOUR + 0.0, 5, True, 0, 0),
@@ -86,7 +86,7 @@ def test_a_queue_lets_out_one_every_half_second() -> None:
 
 
 def test_a_queue_takes_what_fits_whole_or_not_at_all() -> None:
-    assert_told(
+    assert_decisions(
         "leaky-bucket",
         [
             (0.0, 3, True, 2, 0),
@@ -100,7 +100,7 @@ def test_a_queue_takes_what_fits_whole_or_not_at_all() -> None:
 
 
 def test_a_fixed_window_lets_twice_the_burst_through_at_its_boundary() -> None:
-    assert_told(
+    assert_decisions(
         "fixed-window",
         [
             (0.0, 0, True, 5, 0),
@@ -113,7 +113,7 @@ def test_a_fixed_window_lets_twice_the_burst_through_at_its_boundary() -> None:
 
 
 def test_a_fixed_window_counts_until_the_clock_enters_the_next() -> None:
-    assert_told(
+    assert_decisions(
         "fixed-window",
         [
             (0.0, 3, True, 2, 0),
@@ -129,7 +129,7 @@ def test_a_fixed_window_counts_until_the_clock_enters_the_next() -> None:
 
 
 def test_a_log_forgets_each_request_when_it_is_a_window_old() -> None:
-    assert_told(
+    assert_decisions(
         "sliding-log",
         [
             (0.0, 3, True, 2, 0),
@@ -146,7 +146,7 @@ def test_a_log_forgets_each_request_when_it_is_a_window_old() -> None:
 
 
 def test_a_sliding_counter_lets_go_of_the_previous_window_little_by_little() -> None:
-    assert_told(
+    assert_decisions(
         "sliding-counter",
         [
             (0.00, 5, True, 0, 0),

@@ -12,7 +12,7 @@ import pytest
 from cli_runner import SCENARIOS, get_error, get_output, invoke, run_python
 
 from ratelab import ALGORITHMS, Quota
-from ratelab.lab.conformance import PROMISES
+from ratelab.lab.conformance import CONTRACTS
 from ratelab.learn.drill import exercise
 from ratelab.learn.grader import evaluate
 from ratelab.learn.questions import QUESTIONS, Question
@@ -140,7 +140,7 @@ def test_the_exit_status_is_1_unless_the_file_is_correct(tmp_path: Path) -> None
     result = invoke("drill", "gcra", answer)
     assert result.exit_code == 1
     assert re.search(r"^  0s +5 +denied +admitted", result.stdout, re.MULTILINE)
-    promises = [(promise.__doc__ or "").split("\n")[0].replace("`", "") for promise in PROMISES]
+    promises = [(promise.__doc__ or "").split("\n")[0].replace("`", "") for promise in CONTRACTS]
     listed = re.findall(r"^([+x]) (.+)$", result.stdout, re.MULTILINE)
     assert [text for _, text in listed] == promises
     assert {mark for mark, _ in listed} == {"+", "x"}

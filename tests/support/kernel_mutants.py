@@ -1,4 +1,4 @@
-"""Kernel mutants by name: each has one mistake and the promise that must catch it."""
+"""Mutants of the kernels by name: each has one mistake and the contract that must catch it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.algorithms.token_bucket import TokenBucket
 from ratelab.lab.conformance import (
-    a_denied_hit_changes_nothing,
-    a_look_changes_nothing_and_is_allowed,
-    a_time_that_falls_mints_nothing,
-    a_wait_is_enough_and_no_shorter_one_is,
-    is_as_good_as_new_after_reset,
-    lets_out_no_more_than_its_bound,
-    no_wait_helps_exactly_when_cost_exceeds_burst,
-    remaining_is_what_is_still_admitted,
-    says_it_in_whole_numbers,
+    backward_steps_grant_nothing,
+    denied_hits_change_nothing,
+    looks_change_nothing,
+    never_means_a_cost_above_burst,
+    remaining_is_exact,
+    reset_after_is_exact,
+    retry_after_is_exact,
+    returns_valid_fields,
+    stays_within_its_bound,
 )
 
 Promise = Callable[[Algorithm, Any], None]
@@ -51,7 +51,7 @@ class UndeclaredQueue(LeakyBucket):
 
 
 class Mutant(NamedTuple):
-    """A kernel with a mistake, and the promise that it breaks."""
+    """A kernel with a mistake, and the contract that it breaks."""
 
     breaks: Promise
     original: type[Algorithm]
@@ -64,113 +64,105 @@ def _mutant(breaks: Promise, kind: type[Algorithm], right: str, wrong: str) -> M
 
 
 KERNELS = {
-    "token bucket: < for <=": _mutant(
-        remaining_is_what_is_still_admitted, TokenBucket, "price <= tokens", "price < tokens"
-    ),
+    "token bucket: < for <=": _mutant(remaining_is_exact, TokenBucket, "price <= tokens", "price < tokens"),
     "token bucket: refilled without cap": _mutant(
-        lets_out_no_more_than_its_bound, TokenBucket, "refilled if refilled < capacity else capacity", "refilled"
+        stays_within_its_bound, TokenBucket, "refilled if refilled < capacity else capacity", "refilled"
     ),
     "token bucket: a wait rounded down": _mutant(
-        a_wait_is_enough_and_no_shorter_one_is, TokenBucket, "-((tokens - price) // limit)", "(price - tokens) // limit"
+        retry_after_is_exact, TokenBucket, "-((tokens - price) // limit)", "(price - tokens) // limit"
     ),
-    "token bucket: float seconds": Mutant(a_wait_is_enough_and_no_shorter_one_is, TokenBucket, FloatSeconds),
+    "token bucket: float seconds": Mutant(retry_after_is_exact, TokenBucket, FloatSeconds),
     "token bucket: a refill in whole tokens loses the rest": _mutant(
         decides_as_its_model, TokenBucket, "(now - last) * limit", "(now - last) * limit // period * period"
     ),
     "token bucket: a denied hit charges": _mutant(
-        a_denied_hit_changes_nothing, TokenBucket, "tokens - price if allowed else tokens", "max(0, tokens - price)"
+        denied_hits_change_nothing, TokenBucket, "tokens - price if allowed else tokens", "max(0, tokens - price)"
     ),
     "token bucket: a look charges": _mutant(
-        a_look_changes_nothing_and_is_allowed, TokenBucket, "price = cost *", "price = max(1, cost) *"
+        looks_change_nothing, TokenBucket, "price = cost *", "price = max(1, cost) *"
     ),
     "token bucket: a finite wait for more than burst": _mutant(
-        no_wait_helps_exactly_when_cost_exceeds_burst, TokenBucket, "if price <= capacity else NEVER", ""
+        never_means_a_cost_above_burst, TokenBucket, "if price <= capacity else NEVER", ""
     ),
     "token bucket: remaining rounded up": _mutant(
-        remaining_is_what_is_still_admitted, TokenBucket, "tokens // period", "-(-tokens // period)"
+        remaining_is_exact, TokenBucket, "tokens // period", "-(-tokens // period)"
     ),
     "token bucket: reset rounded down": _mutant(
-        is_as_good_as_new_after_reset, TokenBucket, "-((tokens - capacity) // limit)", "(capacity - tokens) // limit"
+        reset_after_is_exact, TokenBucket, "-((tokens - capacity) // limit)", "(capacity - tokens) // limit"
     ),
     "token bucket: the time falls with the clock": _mutant(
-        a_time_that_falls_mints_nothing, TokenBucket, "now if now > last else last", "now; last = min(last, now)"
+        backward_steps_grant_nothing, TokenBucket, "now if now > last else last", "now; last = min(last, now)"
     ),
-    "token bucket: true division": _mutant(
-        says_it_in_whole_numbers, TokenBucket, "tokens // period", "tokens / period"
-    ),
+    "token bucket: true division": _mutant(returns_valid_fields, TokenBucket, "tokens // period", "tokens / period"),
     "leaky bucket: a queue that serves at once": _mutant(
         decides_as_its_model, LeakyBucket, "wait if allowed else 0", "0"
     ),
-    "leaky bucket: a queue that is not declared": Mutant(says_it_in_whole_numbers, LeakyBucket, UndeclaredQueue),
+    "leaky bucket: a queue that is not declared": Mutant(returns_valid_fields, LeakyBucket, UndeclaredQueue),
     "leaky bucket: waits for its own work too": _mutant(
         decides_as_its_model, LeakyBucket, "wait = -(-level //", "wait = -(-(level + work) //"
     ),
     "leaky bucket: drains below empty": _mutant(
-        is_as_good_as_new_after_reset, LeakyBucket, "drained if drained > 0 else 0", "drained"
+        reset_after_is_exact, LeakyBucket, "drained if drained > 0 else 0", "drained"
     ),
     "fixed window: > for >= at the boundary": _mutant(
-        a_wait_is_enough_and_no_shorter_one_is, FixedWindow, "now // window", "(now - 1) // window"
+        retry_after_is_exact, FixedWindow, "now // window", "(now - 1) // window"
     ),
     "fixed window: one too many": _mutant(
-        lets_out_no_more_than_its_bound, FixedWindow, "used + cost <= burst", "used + cost <= burst + 1"
+        stays_within_its_bound, FixedWindow, "used + cost <= burst", "used + cost <= burst + 1"
     ),
     "fixed window: reopens when the clock steps back": _mutant(
-        a_time_that_falls_mints_nothing, FixedWindow, "latest > index", "latest != index"
+        backward_steps_grant_nothing, FixedWindow, "latest > index", "latest != index"
     ),
     "fixed window: a denied hit counts": _mutant(
-        a_denied_hit_changes_nothing, FixedWindow, "used + cost if allowed else used", "min(burst, used + cost)"
+        denied_hits_change_nothing, FixedWindow, "used + cost if allowed else used", "min(burst, used + cost)"
     ),
     "sliding log: < for <= when an admission expires": _mutant(
-        a_wait_is_enough_and_no_shorter_one_is, SlidingLog, "free <= now", "free < now"
+        retry_after_is_exact, SlidingLog, "free <= now", "free < now"
     ),
     "sliding log: forgets a nanosecond early": _mutant(
-        lets_out_no_more_than_its_bound, SlidingLog, "free <= now", "free <= now + 1"
+        stays_within_its_bound, SlidingLog, "free <= now", "free <= now + 1"
     ),
     "sliding log: waits for the oldest only": _mutant(
-        lets_out_no_more_than_its_bound, SlidingLog, "head + cost if fits", "head + min(cost, 1) if fits"
+        stays_within_its_bound, SlidingLog, "head + cost if fits", "head + min(cost, 1) if fits"
     ),
     "sliding log: a denied hit is logged": _mutant(
-        a_denied_hit_changes_nothing, SlidingLog, "last if allowed else head", "last"
+        denied_hits_change_nothing, SlidingLog, "last if allowed else head", "last"
     ),
-    "sliding log: a look needs room": _mutant(
-        a_look_changes_nothing_and_is_allowed, SlidingLog, "cost == 0 or free", "free"
-    ),
+    "sliding log: a look needs room": _mutant(looks_change_nothing, SlidingLog, "cost == 0 or free", "free"),
     "sliding log: logs one for each request": _mutant(
-        lets_out_no_more_than_its_bound, SlidingLog, "range(1, cost if allowed else 0)", "range(0)"
+        stays_within_its_bound, SlidingLog, "range(1, cost if allowed else 0)", "range(0)"
     ),
     "sliding log: does not count an entry that expires now": _mutant(
-        remaining_is_what_is_still_admitted, SlidingLog, "+ window > now:", "+ window >= now:"
+        remaining_is_exact, SlidingLog, "+ window > now:", "+ window >= now:"
     ),
     "sliding log: new again when the oldest has gone": _mutant(
-        is_as_good_as_new_after_reset, SlidingLog, "(head - 1) % size", "(head + 1) % size"
+        reset_after_is_exact, SlidingLog, "(head - 1) % size", "(head + 1) % size"
     ),
     "sliding log: reopens when the clock steps back": _mutant(
-        a_time_that_falls_mints_nothing, SlidingLog, "now if now > state[1] else state[1]", "now"
+        backward_steps_grant_nothing, SlidingLog, "now if now > state[1] else state[1]", "now"
     ),
     "sliding counter: forgets the previous window": _mutant(
-        lets_out_no_more_than_its_bound, SlidingCounter, " - previous * (window - elapsed)", ""
+        stays_within_its_bound, SlidingCounter, " - previous * (window - elapsed)", ""
     ),
     "sliding counter: a wait rounded down": _mutant(
-        a_wait_is_enough_and_no_shorter_one_is,
+        retry_after_is_exact,
         SlidingCounter,
         "-((free - charge) // previous)",
         "(charge - free) // previous",
     ),
     "sliding counter: a count outlives two windows": _mutant(
-        is_as_good_as_new_after_reset, SlidingCounter, "current if latest == index + 1 else 0", "current"
+        reset_after_is_exact, SlidingCounter, "current if latest == index + 1 else 0", "current"
     ),
     "sliding counter: reopens when the clock steps back": _mutant(
-        a_time_that_falls_mints_nothing, SlidingCounter, "latest > index", "latest != index"
+        backward_steps_grant_nothing, SlidingCounter, "latest > index", "latest != index"
     ),
-    "gcra: < for <=": _mutant(remaining_is_what_is_still_admitted, Gcra, "early <= 0", "early < 0"),
+    "gcra: < for <=": _mutant(remaining_is_exact, Gcra, "early <= 0", "early < 0"),
     "gcra: saves up without end": _mutant(
-        lets_out_no_more_than_its_bound, Gcra, "state[0] if state[0] > clock else clock", "state[0]"
+        stays_within_its_bound, Gcra, "state[0] if state[0] > clock else clock", "state[0]"
     ),
-    "gcra: a wait rounded down": _mutant(
-        a_wait_is_enough_and_no_shorter_one_is, Gcra, "-(-early // limit)", "early // limit"
-    ),
+    "gcra: a wait rounded down": _mutant(retry_after_is_exact, Gcra, "-(-early // limit)", "early // limit"),
     "gcra: a denied hit moves the time on": _mutant(
-        a_denied_hit_changes_nothing, Gcra, "moved if allowed else due", "moved"
+        denied_hits_change_nothing, Gcra, "moved if allowed else due", "moved"
     ),
 }
-"""The kernels' mutants by name."""
+"""The mutants by name."""
