@@ -156,7 +156,7 @@ def denied_hits_change_nothing(algorithm: Algorithm, timeline: Timeline) -> None
 
 
 def looks_change_nothing(algorithm: Algorithm, timeline: Timeline) -> None:
-    """Admit a request of cost 0, which only looks, and let it change no later decision."""
+    """Admit a request of cost 0, and let it change no later decision."""
     without_looks = algorithm.start(timeline.origin)  # the state without the hits of cost 0
     for now, cost, decision, after in run(algorithm, timeline):
         _require(decide_on_copy(algorithm, after, now, 0).allowed)
