@@ -1,4 +1,4 @@
-"""Which charts go to which files."""
+"""Charts and pages: the files and directories that `--plot` and `--html` name."""
 
 from __future__ import annotations
 
@@ -15,52 +15,177 @@ from click.core import ParameterSource
 
 import ratelab
 from ratelab.errors import InputError
+from ratelab.lab.decisions import Progress
 from ratelab.report.charts import CHARTS, IMAGE_FORMATS, THEMES, draw, render_figure
 from ratelab.report.files import check_writable, write_text, write_whole
+from ratelab.report.summary import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from matplotlib.figure import Figure
 
-    from ratelab.lab.comparison import Comparison
-    from ratelab.lab.decisions import Progress
-    from ratelab.report.summary import Run
+PAGE_SUFFIXES = (".html", ".htm")
 
 
-def is_folder(target: str) -> bool:
-    """Say whether a folder is meant: one that is there, or a name that ends as one."""
+@dataclass(frozen=True)
+class Plots:
+    """The charts that `--plot`, `--chart` and `--theme` ask for; checked before any work is done."""
+
+    targets: tuple[str, ...]
+    charts: tuple[str, ...]
+    theme: str | None
+    runs: int
+    """The number of runs that are to be drawn."""
+
+    def __post_init__(self) -> None:
+        if self.charts and not self.targets:
+            raise InputError("--chart needs a file for the chart: add --plot FILE.png")
+        check_image_targets(self.targets, self.theme)
+        if self.files and (len(self.charts) > 1 or self.runs > 1):
+            contents = f"{len(self.charts)} charts" if len(self.charts) > 1 else f"{self.runs} scenarios"
+            raise InputError(f"{self.files[0]} cannot hold {contents}: give --plot a directory, such as charts/")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The targets that are files."""
+        return tuple(target for target in self.targets if not is_directory(target))
+
+    def count(self, runs: int) -> int:
+        """Return the number of images that `write` writes for `runs` runs."""
+        return sum(1 for _ in self._list_images([""] * runs))
+
+    def write(self, runs: Sequence[Run], progress: Progress) -> None:
+        """Draw and write the charts of each run."""
+        for path, number, chart in self._list_images([run.name for run in runs]):
+            run = runs[number]
+            write_image(path, draw(run.comparison, chart, self.theme or THEMES[0], run.title))
+            progress(1)
+
+    def _list_images(self, names: Sequence[str]) -> Iterator[tuple[str, int, str]]:
+        """Yield the path of each image, the number of its run and its chart."""
+        prefixes = [f"{stem}-" for stem in make_stems(names)] if self.runs > 1 else [""]
+        for target in self.targets:
+            if not is_directory(target):
+                yield target, 0, (self.charts or CHARTS)[0]
+                continue
+            for number, prefix in enumerate(prefixes):
+                for chart in self.charts or CHARTS:
+                    yield join_image_path(target, f"{prefix}{chart}"), number, chart
+
+
+def resolve_images(targets: Sequence[str], theme: str | None, stem: str) -> tuple[str, ...]:
+    """Return the path of a single chart for each target of `--plot`: the file itself, or `stem` in a directory.
+
+    Raises `InputError` for a target that cannot be written, and for a theme without targets.
+    """
+    check_image_targets(targets, theme)
+    return tuple(join_image_path(target, stem) if is_directory(target) else target for target in targets)
+
+
+def check_image_targets(targets: Sequence[str], theme: str | None) -> None:
+    """Raise `InputError` unless images can be written at all targets, and for a theme without targets."""
+    if theme and not targets:
+        raise InputError("--theme needs a chart: add --plot FILE.png (a page of --html has both themes)")
+    for target in targets:
+        if is_directory(target):
+            check_directory(target)
+        elif _get_image_format(target) in IMAGE_FORMATS:
+            check_writable(target)
+        else:
+            raise InputError(f"--plot must be a .png, .svg or .pdf file or a directory, got {target!r}")
+
+
+def write_image(path: str, figure: Figure) -> None:
+    """Write a figure in the format of the name's suffix; create the directory if necessary."""
+    data = render_figure(figure, _get_image_format(path))
+    Path(path).parent.mkdir(exist_ok=True)
+    write_whole(path, lambda file: file.write(data))
+
+
+def join_image_path(directory: str, stem: str) -> str:
+    """Return the path of an image in a directory."""
+    return str(Path(directory) / f"{stem}.{IMAGE_FORMATS[0]}")
+
+
+def _get_image_format(path: str) -> str:
+    return Path(path).suffix.lower().removeprefix(".")
+
+
+@dataclass(frozen=True)
+class Pages:
+    """The pages that `--html` asks for; checked before any work is done."""
+
+    target: str
+    runs: int
+    """The number of runs that are to be shown."""
+
+    def __post_init__(self) -> None:
+        if is_directory(self.target):
+            check_directory(self.target)
+            return
+        if Path(self.target).suffix.lower() not in PAGE_SUFFIXES:
+            raise InputError(f"--html must be an .html file or a directory, got {self.target!r}")
+        if self.runs > 1:
+            raise InputError(
+                f"{self.target} cannot hold {self.runs} scenarios: give --html a directory, such as gallery/"
+            )
+        check_writable(self.target)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The target, if it is a file."""
+        return () if is_directory(self.target) else (self.target,)
+
+    def write(self, runs: Sequence[Run], progress: Progress) -> None:
+        """Write one page, or a directory with a page for each run and an index."""
+        from ratelab.report.html import RESERVED, Made, pictures, render_gallery, render_page  # slow to import
+
+        made = Made(format_command(click.get_current_context()), ratelab.__version__)
+        if not is_directory(self.target):
+            _write_page(self.target, render_page(runs[0], list(pictures(runs[0])), made))
+            return
+        Path(self.target).mkdir(exist_ok=True)
+        for name, text in render_gallery(runs, make_stems([run.name for run in runs], RESERVED), made):
+            _write_page(str(Path(self.target) / name), text)
+            progress(1)
+
+
+def _write_page(path: str, text: str) -> None:
+    write_text(path, lambda file: print(text, file=file, end=""))
+
+
+def is_directory(target: str) -> bool:
+    """Return whether the target is an existing directory, or ends with a slash."""
     return target.endswith(("/", "\\")) or bool(target and Path(target).is_dir())
 
 
-def check_folder(target: str) -> None:
-    """Raise `InputError` unless files could be written into the folder `target`, there or to be made."""
-    folder = Path(target)
-    if os.path.lexists(folder) and not folder.is_dir():
-        raise InputError(f"cannot write into {target}: {folder} is no directory; name one, or a file without the slash")
-    check_writable(str(folder / "any" if folder.is_dir() else folder))
+def check_directory(target: str) -> None:
+    """Raise `InputError` unless files can be written into the directory `target`, which may have to be created."""
+    path = Path(target)
+    if os.path.lexists(path) and not path.is_dir():
+        raise InputError(f"cannot write into {target}: {path} is not a directory; for a file, leave out the slash")
+    check_writable(str(path / "any" if path.is_dir() else path))
 
 
-def stems(names: Sequence[str], reserved: Sequence[str] = ()) -> list[str]:
-    """Return a name for the files of each run: none that is `reserved`, no two alike where letters have no case."""
-    taken, found = {*map(str.casefold, reserved)}, []
+def make_stems(names: Sequence[str], reserved: Sequence[str] = ()) -> list[str]:
+    """Return a file stem for each run: not `reserved`, and unique even on case-insensitive file systems."""
+    taken, stems = {*map(str.casefold, reserved)}, []
     for name in names:
-        plain = re.sub(r"[^\w.-]+", "-", name)[:60].strip("-.") or "run"
-        ways = (plain, *(f"{plain}~{number}" for number in range(2, len(names) + len(reserved) + 2)))
-        stem = next(way for way in ways if way.casefold() not in taken)
+        base = re.sub(r"[^\w.-]+", "-", name)[:60].strip("-.") or "run"
+        candidates = (base, *(f"{base}~{number}" for number in range(2, len(names) + len(reserved) + 2)))
+        stem = next(candidate for candidate in candidates if candidate.casefold() not in taken)
         taken.add(stem.casefold())
-        found.append(stem)
-    return found
+        stems.append(stem)
+    return stems
 
 
-def command_line(context: click.Context) -> str:
-    """Return the command of `context` with the options that were given it, each written out."""
-    return shlex.join(["ratelab", str(context.info_name), *_words(context)])
+def format_command(context: click.Context) -> str:
+    """Return the command line of `context`, with long names of options, for a shell."""
+    return shlex.join(["ratelab", str(context.info_name), *_list_words(context)])
 
 
-def _words(context: click.Context) -> Iterator[str]:
+def _list_words(context: click.Context) -> Iterator[str]:
     """Yield the arguments, then the options."""
-    parameters = sorted(context.command.params, key=lambda one: isinstance(one, click.Option))
+    parameters = sorted(context.command.params, key=lambda parameter: isinstance(parameter, click.Option))
     for parameter in parameters:
         name = str(parameter.name)
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
@@ -71,145 +196,4 @@ def _words(context: click.Context) -> Iterator[str]:
             elif parameter.is_flag:
                 yield parameter.opts[0]
             else:
-                yield from (word for one in values for word in (parameter.opts[0], str(one)))
-
-
-IN_FOLDERS = ".png"
-
-
-def check_target(target: str) -> None:
-    """Raise `InputError` unless a picture, or a folder of them, could be written at `target`."""
-    if is_folder(target):
-        check_folder(target)
-        return
-    if _format(target) not in IMAGE_FORMATS:
-        raise InputError(
-            f"charts are written to a name that ends in .png, .svg or .pdf, or into a directory, got {target!r}"
-        )
-    check_writable(target)
-
-
-def check_theme(theme: str | None, targets: Sequence[str]) -> None:
-    """Raise `InputError` if there is a theme, and nothing to be drawn in it."""
-    if theme and not targets:
-        raise InputError("--theme says how --plot draws (a page is light and dark): give --plot FILE.png, too")
-
-
-def pictures_named(targets: Sequence[str], theme: str | None, stem: str) -> tuple[str, ...]:
-    """Return the file to draw for each target, named `stem` in a folder; raise `InputError` for what cannot be one."""
-    check_theme(theme, targets)
-    for target in targets:
-        check_target(target)
-    return tuple(in_folder(target, stem) if is_folder(target) else target for target in targets)
-
-
-def write_picture(path: str, figure: Figure) -> None:
-    """Write a picture in the format that its name says, its folder made if it is not there."""
-    data = render_figure(figure, _format(path))
-    Path(path).parent.mkdir(exist_ok=True)
-    write_whole(path, lambda file: file.write(data))
-
-
-def in_folder(target: str, stem: str) -> str:
-    """Return the path of a picture in a folder."""
-    return str(Path(target) / f"{stem}{IN_FOLDERS}")
-
-
-def _format(path: str) -> str:
-    return Path(path).suffix.lower().removeprefix(".")
-
-
-ENDINGS = (".html", ".htm")
-
-
-@dataclass(frozen=True)
-class Pages:
-    """What `--html` asks for, for so many runs; checked before any work is done."""
-
-    target: str
-    runs: int
-
-    def __post_init__(self) -> None:
-        if is_folder(self.target):
-            check_folder(self.target)
-            return
-        if Path(self.target).suffix.lower() not in ENDINGS:
-            raise InputError(
-                f"a page is written to a name that ends in .html, and pages into a directory, got {self.target!r}"
-            )
-        if self.runs > 1:
-            raise InputError(f"{self.target} is one page for {self.runs} scenarios: give a directory, such as gallery/")
-        check_writable(self.target)
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The file named, if it is not a folder."""
-        return () if is_folder(self.target) else (self.target,)
-
-    def write(self, runs: Sequence[Run], progress: Progress) -> None:
-        """Write one page, or a folder with a page for each run and an index."""
-        from ratelab.report.html import RESERVED, Made, pictures, render_gallery, render_page
-
-        made = Made(command_line(click.get_current_context()), ratelab.__version__)
-        if not is_folder(self.target):
-            _write(self.target, render_page(runs[0], list(pictures(runs[0])), made))
-            return
-        Path(self.target).mkdir(exist_ok=True)
-        for name, text in render_gallery(runs, stems([run.name for run in runs], RESERVED), made):
-            _write(str(Path(self.target) / name), text)
-            progress(1)
-
-
-def _write(path: str, text: str) -> None:
-    write_text(path, lambda file: print(text, file=file, end=""))
-
-
-@dataclass(frozen=True)
-class Plots:
-    """What `--plot`, `--chart` and `--theme` ask for, for so many runs; checked before any work is done."""
-
-    targets: tuple[str, ...]
-    charts: tuple[str, ...]
-    theme: str | None
-    runs: int
-
-    def __post_init__(self) -> None:
-        if self.charts and not self.targets:
-            raise InputError("--chart says what --plot draws: give --plot FILE.png, too")
-        check_theme(self.theme, self.targets)
-        for target in self.targets:
-            check_target(target)
-        for path in self.files:
-            self._check_one(path)
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The files named one by one."""
-        return tuple(target for target in self.targets if not is_folder(target))
-
-    def count(self, runs: int) -> int:
-        """Return the number of files that `write` writes for so many runs."""
-        return sum(1 for _ in self._jobs([""] * runs))
-
-    def write(self, runs: Sequence[tuple[str, str, Comparison]], progress: Progress) -> None:
-        """Draw the charts of each run, given as its name, its caption and its comparison."""
-        for path, run, chart in self._jobs([name for name, _, _ in runs]):
-            _, caption, comparison = runs[run]
-            write_picture(path, draw(comparison, chart, self.theme or THEMES[0], caption))
-            progress(1)
-
-    def _jobs(self, names: Sequence[str]) -> Iterator[tuple[str, int, str]]:
-        """Yield each file's path, the run and the chart that belong there."""
-        prefixes = [f"{stem}-" for stem in stems(names)] if self.runs > 1 else [""]
-        for target in self.targets:
-            if not is_folder(target):
-                yield target, 0, (self.charts or CHARTS)[0]
-                continue
-            for run, prefix in enumerate(prefixes):
-                for chart in self.charts or CHARTS:
-                    yield in_folder(target, f"{prefix}{chart}"), run, chart
-
-    def _check_one(self, path: str) -> None:
-        several = f"{len(self.charts)} charts" if len(self.charts) > 1 else f"{self.runs} scenarios"
-        if len(self.charts) > 1 or self.runs > 1:
-            raise InputError(f"{path} is one file for {several}: give --plot a directory, such as charts/")
+                yield from (word for value in values for word in (parameter.opts[0], str(value)))

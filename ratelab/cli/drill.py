@@ -55,14 +55,14 @@ def drill(
 
 def _grade(algorithm: str, path: str, plot: tuple[str, ...], theme: str | None) -> bool:
     """Grade the file, print the verdict and draw the pictures; return whether the file is correct."""
-    from ratelab.cli.artifacts import pictures_named, write_picture
+    from ratelab.cli.artifacts import resolve_images, write_image
     from ratelab.cli.output import check_distinct, console_of_80
     from ratelab.learn.chart import draw_verdict
     from ratelab.learn.drill import grade
     from ratelab.learn.verdict import render_verdict
     from ratelab.report.charts import THEMES
 
-    pictures = pictures_named(plot, theme, algorithm)
+    pictures = resolve_images(plot, theme, algorithm)
     check_distinct([path], pictures)
     try:
         source = Path(path).read_text(encoding="utf-8-sig")
@@ -74,7 +74,7 @@ def _grade(algorithm: str, path: str, plot: tuple[str, ...], theme: str | None) 
     console.print(render_verdict(verdict))
     for picture in pictures:
         if verdict.requests:
-            write_picture(picture, draw_verdict(verdict, theme or THEMES[0]))
+            write_image(picture, draw_verdict(verdict, theme or THEMES[0]))
         else:
             console.print(f"\nDid not write {picture}: no timeline to draw.", markup=False)
     return verdict.correct

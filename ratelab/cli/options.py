@@ -1,8 +1,8 @@
-"""Options that several commands share, and what becomes of them."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
@@ -20,21 +20,46 @@ ALGORITHMS_OPTION = click.option(
     "algorithms",
     multiple=True,
     metavar="NAME|FILE.py:CLASS",
-    help="Algorithm to run; repeatable; `all` for every one there is.",
+    help="Algorithm to run; repeatable; `all` runs every algorithm.",
 )
 """The option whose names `ratelab.algorithms.select` resolves."""
 
 PLOT = click.option("--plot", multiple=True, metavar="FILE|DIRECTORY", help="Draw as .png, .svg or .pdf; repeatable.")
-THEME = click.option("--theme", type=click.Choice(THEMES), help=f"Of what --plot draws; by default {THEMES[0]}.")
+THEME = click.option("--theme", type=click.Choice(THEMES), help=f"Colors of --plot; by default {THEMES[0]}.")
+
+
+class Seed(click.types.IntParamType):
+    """A seed of random traffic, which fits into 64 bits; the range is not worth a line of the help."""
+
+    min, max = 0, 2**63 - 1
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the seed; raise click's usage error if it is out of range."""
+        seed: int = super().convert(value, param, ctx)
+        if not self.min <= seed <= self.max:
+            self.fail(f"{value} is not in the range", param, ctx)
+        return seed
+
+
+_SCENARIO = (
+    click.option("--rate", metavar="RATE", help="Override the scenario's rate, for example with 100/min."),
+    click.option("--burst", type=click.IntRange(min=1), help="Override the scenario's burst."),
+    click.option("--seed", type=Seed(), help="Override the scenario's seed."),
+)
+
+
+def scenario_options(command: Command) -> Command:
+    """Add `--rate`, `--burst` and `--seed` to a command that loads a scenario."""
+    return _add_options(command, _SCENARIO)
 
 
 class Chart(click.Choice[str]):
     """A chart of a comparison."""
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the chart; say which command draws the one that is of many quotas."""
+        """Return the chart; for the chart of a sweep, name the command that draws it."""
         if value == "sweep":
-            raise InputError("the chart of many quotas is drawn by another command: ratelab sweep ... --plot sweep.png")
+            raise InputError("the chart of many quotas belongs to another command: ratelab sweep ... --plot sweep.png")
         return super().convert(value, param, ctx)
 
 
@@ -50,11 +75,11 @@ _COMPARISON = (
         multiple=True,
         callback=single_value,
         metavar="FILE",
-        help="Write every request and decision, as .csv or .jsonl.",
+        help="Write each request and its decisions as .csv or .jsonl.",
     ),
-    click.option("--accuracy", is_flag=True, help="Hold each algorithm against the exact sliding log, in detail."),
+    click.option("--accuracy", is_flag=True, help="Compare each algorithm with the exact sliding log in detail."),
     click.option(
-        "--equalise",
+        "--equalize",
         type=click.Choice(["peak"]),
         help="Compare at equal protection too: each with the burst that gives it the sliding log's worst window.",
     ),
@@ -64,20 +89,18 @@ _COMPARISON = (
         multiple=True,
         callback=single_value,
         metavar="FILE|DIRECTORY",
-        help="Write a page with everything; a directory gets one for each run.",
+        help="Write a page with all tables and charts; a directory gets a page for each run.",
     ),
     PLOT,
-    click.option("--chart", multiple=True, type=Chart(CHARTS), help=f"What to draw; by default {CHARTS[0]}."),
+    click.option("--chart", multiple=True, type=Chart(CHARTS), help=f"Chart to draw; by default {CHARTS[0]}."),
     THEME,
-    click.option("--timeline", is_flag=True, help="Draw when each request was admitted, delayed or denied."),
+    click.option("--timeline", is_flag=True, help="Show when requests were admitted, delayed or denied."),
 )
 
 
 def comparison_options(command: Command) -> Command:
-    """Add `--algo`, and what `cli.output.Output` takes, to a command that compares algorithms."""
-    for option in reversed(_COMPARISON):
-        command = option(command)
-    return command
+    """Add `--algo` and the options of `cli.output.Output` to a command that compares algorithms."""
+    return _add_options(command, _COMPARISON)
 
 
 class TraceFormat(click.ParamType[str]):
@@ -125,7 +148,13 @@ def trace_options(*more_formats: str) -> Callable[[Command], Command]:
         click.option(
             "--time", "time_field", metavar="FIELD", help="JSON lines, CSV, Parquet: the field that holds the time."
         ),
-        click.option("--time-unit", type=click.Choice(["s", "ms", "us", "ns"]), default="s", show_default=True),
+        click.option(
+            "--time-unit",
+            type=click.Choice(["s", "ms", "us", "ns"]),
+            default="s",
+            show_default=True,
+            help="The unit of numeric times.",
+        ),
         click.option(
             "--cost", "cost_field", metavar="FIELD", help="JSON lines, CSV, Parquet: the field that holds the cost."
         ),
@@ -139,16 +168,18 @@ def trace_options(*more_formats: str) -> Callable[[Command], Command]:
         click.option("--strict", is_flag=True, help="Reject a trace with a line that cannot be parsed."),
     )
 
-    def add(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
+    return lambda command: _add_options(command, options)
 
-    return add
+
+def _add_options(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+    """Add options to a command in the order of its help."""
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def require(command: str, **extras: tuple[str, ...]) -> None:
-    """Raise `InputError`, which says what to install, unless a command has the modules that it needs of each extra."""
+    """Raise `InputError` with an install command if modules that `command` needs, given by extra, are missing."""
     missing = {module: extra for extra in extras for module in extras[extra] if find_spec(module) is None}
     if missing:
         hint = install_hint(*dict.fromkeys(missing.values()))

@@ -52,7 +52,7 @@ class Output:
     csv_file: str | None
     events_file: str | None
     accuracy: bool
-    equalise: str | None
+    equalize: str | None
     timeline: bool
     html_target: str | None
     plot: tuple[str, ...]
@@ -99,13 +99,13 @@ class Output:
         comparison = compare(policies, traffic, progress, Decision._fields if complete else FIGURED)
         if self.accuracy or self.pages is not None:
             comparison = with_accuracy(comparison)
-        if self.equalise is not None:
+        if self.equalize is not None:
             comparison = with_equal_protection(comparison, progress)
         return comparison
 
     def total(self, decisions: int) -> int | None:
         """Return the number of decisions that `compare` makes if it usually makes `decisions`; None if unknown."""
-        return None if self.equalise else decisions
+        return None if self.equalize else decisions
 
 
 def deliver(runs: Sequence[Run], output: Output) -> None:
@@ -119,7 +119,7 @@ def deliver(runs: Sequence[Run], output: Output) -> None:
             write_events(output.events_file, zip(labels if len(runs) > 1 else [{}], comparisons, strict=True))
     if output.plots is not None:
         with LateProgress("drawing", output.plots.count(len(runs))) as progress:
-            output.plots.write([(run.name, run.title, run.comparison) for run in runs], progress)
+            output.plots.write(runs, progress)
     if output.pages is not None:
         with LateProgress("drawing", len(runs)) as progress:
             output.pages.write(runs, progress)

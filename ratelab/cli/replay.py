@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from ratelab.algorithms import COMPARED, build_policy, select
 from ratelab.cli import expand_paths
 from ratelab.cli.options import comparison_options, trace_options
-from ratelab.cli.output import read_with_progress
+from ratelab.cli.output import LateProgress, Output, deliver, read_with_progress
 from ratelab.errors import InputError
-
-if TYPE_CHECKING:
-    from ratelab.cli.output import Output
-    from ratelab.lab.traces import TraceOptions
-    from ratelab.quota import Quota
+from ratelab.lab.recording import read_recording
+from ratelab.lab.traces import TraceOptions, format_path, format_paths, make_printable, sum_file_sizes
+from ratelab.quota import Quota
+from ratelab.report.summary import Run
+from ratelab.report.trace_notes import reading_notes, reading_object, recording_notes, recording_object
 
 
 @click.command()
@@ -45,20 +46,17 @@ def replay(
     within_second: str,
     strict: bool,
     top: int,
-    **wanted: Any,
+    **outputs: Any,
 ) -> None:
     """Replay TRACEs, merged into one, through every algorithm, with the quota --rate for each client.
 
     A TRACE is an access log, JSON lines, CSV (plain or compressed with gzip or zstd) or Parquet; - is standard input,
     and a pattern such as 'logs/*.gz' is every file that matches. Without --algo, five algorithms are compared.
-    A recording has its own quota, and its own algorithm is replayed as well: the exit status is 1 if that makes other
-    decisions than the live service.
+    A recording has its own quota, and its own algorithm is replayed as well: the exit status is 1 if the decisions
+    differ from those of the live service.
     """
-    from ratelab.cli.output import Output
-    from ratelab.lab.traces import TraceOptions
-
     paths = expand_paths(traces)
-    output = Output(tuple(paths), **wanted)
+    output = Output(tuple(paths), **outputs)
     if trace_format == "recording":
         if rate is not None or burst is not None:
             raise InputError("a recording has its own quota: leave out --rate and --burst")
@@ -73,8 +71,6 @@ def replay(
             "missing --rate: give the quota of each client, such as --rate 100/min; "
             "a recording has its own, with --format recording"
         )
-    from ratelab.quota import Quota
-
     options = TraceOptions(trace_format, key, time_field, cost_field, time_unit, within_second, strict)
     _replay_traces(paths, Quota.parse(rate, burst), algorithms, options, output, top)
 
@@ -82,41 +78,28 @@ def replay(
 def _replay_traces(
     paths: list[str], quota: Quota, algorithms: tuple[str, ...], options: TraceOptions, output: Output, top: int
 ) -> None:
-    from ratelab.algorithms import COMPARED, build_policy, select
-    from ratelab.cli.output import LateProgress, deliver
-    from ratelab.lab.traces import format_paths, make_printable
-    from ratelab.report.summary import Run
-    from ratelab.report.trace_notes import reading_notes, reading_object
-
-    classes = select(algorithms, COMPARED)
+    kinds = select(algorithms, COMPARED)
     trace = read_with_progress(paths, options)
-    with LateProgress("replaying", output.total(len(trace.traffic) * (len(classes) + 1))) as progress:
-        comparison = output.compare([build_policy(kind, quota) for kind in classes], trace.traffic, progress)
+    with LateProgress("replaying", output.total(len(trace.traffic) * (len(kinds) + 1))) as progress:
+        comparison = output.compare([build_policy(kind, quota) for kind in kinds], trace.traffic, progress)
     source = {"trace": ", ".join(map(make_printable, paths)), **reading_object(trace)}
     title = f"{format_paths(paths)}, read as {trace.format}"
     deliver([Run(comparison, source, title, reading_notes(trace, options.within_second), top)], output)
 
 
 def _replay_recording(path: str, algorithms: tuple[str, ...], output: Output, top: int) -> None:
-    from ratelab.algorithms import COMPARED, build_policy, select
-    from ratelab.cli.output import LateProgress, deliver
-    from ratelab.lab.recording import read_recording
-    from ratelab.lab.traces import format_path, make_printable, sum_file_sizes
-    from ratelab.report.summary import Run
-    from ratelab.report.trace_notes import recording_notes, recording_object
-
     with LateProgress("reading", sum_file_sizes([path])) as progress:
         recording = read_recording(path, progress)
-    classes = select(algorithms, COMPARED)
-    if recording.algorithm not in (kind.name for kind in classes):
-        classes = [*select((recording.algorithm,), ()), *classes]
-    with LateProgress("replaying", output.total(len(recording.traffic) * (len(classes) + 1))) as progress:
-        policies = [build_policy(kind, recording.quota) for kind in classes]
+    kinds = select(algorithms, COMPARED)
+    if recording.algorithm not in (kind.name for kind in kinds):
+        kinds = [*select((recording.algorithm,), ()), *kinds]
+    with LateProgress("replaying", output.total(len(recording.traffic) * (len(kinds) + 1))) as progress:
+        policies = [build_policy(kind, recording.quota) for kind in kinds]
         comparison = output.compare(policies, recording.traffic, progress, complete=True)
     replayed = comparison.outcome(recording.algorithm).rows
-    verdict = recording_object(recording, replayed)
-    source = {"trace": make_printable(path), "format": "recording", "recording": verdict}
+    result = recording_object(recording, replayed)
+    source = {"trace": make_printable(path), "format": "recording", "recording": result}
     title = f"{format_path(path)}, a recording"
     deliver([Run(comparison, source, title, recording_notes(recording, replayed), top)], output)
-    if verdict["differing"]:
+    if result["differing"]:
         raise SystemExit(1)

@@ -6,6 +6,7 @@ from typing import IO
 
 import click
 
+from ratelab.cli.options import Seed
 from ratelab.cli.output import LateProgress
 from ratelab.lab.traces.synthetic import sample_lines
 from ratelab.quota import Quota
@@ -17,7 +18,7 @@ from ratelab.report.files import write_text
 @click.option("--lines", type=click.IntRange(min=1), default=1_000_000, show_default=True, help="Number of lines.")
 @click.option("--clients", type=click.IntRange(min=1), default=100_000, show_default=True, help="Number of clients.")
 @click.option("--rate", default="100/s", show_default=True, metavar="RATE", help="Requests of all clients together.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=42, show_default=True, help="Seed of the log.")
+@click.option("--seed", type=Seed(), default=42, show_default=True, help="Seed of the log.")
 def sample(file: str, lines: int, clients: int, rate: str, seed: int) -> None:
     """Write FILE, a log in the combined format: random arrivals; a few clients send most of the requests (Zipf 1.1).
 

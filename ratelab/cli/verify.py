@@ -10,7 +10,7 @@ from secrets import token_hex
 import click
 
 from ratelab.cli import Interrupted
-from ratelab.cli.options import require
+from ratelab.cli.options import require, scenario_options
 from ratelab.cli.output import LateProgress, console_of_80
 from ratelab.errors import InputError
 from ratelab.http.identity import Identity
@@ -41,9 +41,7 @@ MIN_COLUMNS = 60
     help="The header in which each client sends its key, as in `ratelab serve --key`.",
 )
 @click.option("--algo", "-a", metavar="NAME|FILE.py:CLASS", help="Instead of the algorithm that the server names.")
-@click.option("--rate", metavar="RATE", help="Instead of the scenario's rate, such as 100/min.")
-@click.option("--burst", type=click.IntRange(min=1), help="Instead of the scenario's burst.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Instead of the scenario's seed.")
+@scenario_options
 @click.option("--speed", type=float, default=1.0, show_default=True, help="Send the requests this many times as fast.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context

@@ -15,6 +15,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from ratelab.algorithms import build_policy, select
+from ratelab.cli.options import scenario_options
 from ratelab.cli.output import console_of_80
 from ratelab.errors import InputError
 from ratelab.lab.comparison import compare
@@ -34,9 +35,7 @@ DEFAULT_MAX_PLAYBACK_S = 20
 @click.command()
 @click.argument("scenario", metavar="SCENARIO")
 @click.option("--algo", "-a", "algorithms", multiple=True, metavar="NAME|FILE.py:CLASS", help="As for simulate.")
-@click.option("--rate", metavar="RATE", help="Instead of the scenario's rate, such as 100/min.")
-@click.option("--burst", type=click.IntRange(min=1), help="Instead of the scenario's burst.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Instead of the scenario's seed.")
+@scenario_options
 @click.option(
     "--speed",
     type=click.FloatRange(1e-6, 1e6),

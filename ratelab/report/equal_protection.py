@@ -26,22 +26,22 @@ EQUAL = ("burst", "peak_in_\nwindow", "denied", "good_\ndenied", "max_\ndelay")
 """The headers of what is told of each algorithm, broken over lines."""
 
 
-def equal_table(comparison: Comparison, equalised: EqualProtection) -> RenderableType:
+def equal_table(comparison: Comparison, protection: EqualProtection) -> RenderableType:
     """Return what changes for each algorithm from the quota's burst to the one found, and what that shows."""
-    sentences = [Text(sentence) for sentence in equal_findings(comparison, equalised)]
-    if not differs(equalised):
+    sentences = [Text(sentence) for sentence in equal_findings(comparison, protection)]
+    if not differs(protection):
         return Group(*sentences)
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("at quota ->\nat equal\nprotection", overflow="fold")
     for header in EQUAL:
         table.add_column(header, justify="right", vertical="bottom", no_wrap=True)
-    rows = [equal_cells(comparison, equal) for equal in equalised.equals]
+    rows = [equal_cells(comparison, equal) for equal in protection.equals]
     arrow = " -> " if _fit_beside_names(rows) else "\n-> "
-    for equal, pairs in zip(equalised.equals, rows, strict=True):
+    for equal, pairs in zip(protection.equals, rows, strict=True):
         burst, *others = (f"{before}{arrow}{after}" for before, after in pairs)
         cells = [f"{burst}{' ' if equal.fits else '!'}", *others]
         table.add_row(escape(equal.result.algorithm), *cells, style="" if equal.fits else "red")
-    fits = all(equal.fits for equal in equalised.equals)
+    fits = all(equal.fits for equal in protection.equals)
     return Group(table, *([] if fits else [Text("! no burst tried fits", style="dim")]), Text(), *sentences)
 
 
@@ -63,27 +63,27 @@ def equal_cells(comparison: Comparison, equal: Equal) -> list[tuple[str, str]]:
     ]
 
 
-def equal_findings(comparison: Comparison, equalised: EqualProtection) -> list[str]:
+def equal_findings(comparison: Comparison, protection: EqualProtection) -> list[str]:
     """Say who turns away fewer at the same protection, whom no burst holds to it, and why that differs."""
-    if not differs(equalised):
+    if not differs(protection):
         return ["No algorithm denied anything at the quota, so there is nothing to compare at equal protection."]
     burst, window = comparison.quota.burst, about(comparison.quota.window)
-    good = f"{equalised.good:,}" if equalised.good else "none"
+    good = f"{protection.good:,}" if protection.good else "none"
     told = [
-        f"Equal protection: no more than {equalised.target:,} through within {window}, the sliding log's worst here. "
+        f"Equal protection: no more than {protection.target:,} through within {window}, the sliding log's worst here. "
         f"A request is good if with it the key has asked for no more than {burst:,} within {window}: here {good} of "
         f"{counted(len(comparison.traffic), 'request')}."
     ]
-    fitting = [equal for equal in equalised.equals if equal.fits]
-    told += [_held(fitting, equalised, len(comparison.traffic))] if fitting else []
+    fitting = [equal for equal in protection.equals if equal.fits]
+    told += [_held(fitting, protection, len(comparison.traffic))] if fitting else []
     told += [
         f"No burst tried holds {one.result.algorithm} to that: with 1 it still lets "
         f"{one.result.peak_in_window:,} through."
-        for one in equalised.equals
+        for one in protection.equals
         if not one.fits
     ]
     told += [*map(_waits, filter(_waits_longer, fitting)), *_shut_out(fitting, comparison)]
-    return [*told, WHY] if any(map(_denies_otherwise, equalised.equals)) else told
+    return [*told, WHY] if any(map(_denies_otherwise, protection.equals)) else told
 
 
 def _waits_longer(equal: Equal) -> bool:
@@ -119,19 +119,19 @@ def _shut_out(fitting: Sequence[Equal], comparison: Comparison) -> list[str]:
     ]
 
 
-def _held(fitting: Sequence[Equal], equalised: EqualProtection, offered: int) -> str:
+def _held(fitting: Sequence[Equal], protection: EqualProtection, offered: int) -> str:
     """Say how many good requests, if there are any, and how many of all are denied at equal protection."""
     denied = _by_count({one.result.algorithm: one.result.denied for one in fitting})
     queues = "".join(queued(one.result) for one in fitting if one.result.delayed)
-    if not equalised.good:
+    if not protection.good:
         return f"So held, of {counted(offered, 'request')} denied: {denied}{queues}."
     good = _by_count({one.result.algorithm: one.good_denied for one in fitting})
-    return f"So held, of {counted(equalised.good, 'good request')} denied: {good}. Of all: {denied}{queues}."
+    return f"So held, of {counted(protection.good, 'good request')} denied: {good}. Of all: {denied}{queues}."
 
 
-def differs(equalised: EqualProtection) -> bool:
+def differs(protection: EqualProtection) -> bool:
     """Say whether there is anything to compare: somebody was denied something."""
-    return any(equal.at_quota.denied for equal in equalised.equals)
+    return any(equal.at_quota.denied for equal in protection.equals)
 
 
 def _by_count(counts: dict[str, int]) -> str:

@@ -72,11 +72,11 @@ def client_rows(comparison: Comparison, number: int, most: int | None = None) ->
     ]
 
 
-def equal_object(equalised: EqualProtection) -> dict[str, Any]:
+def equal_object(protection: EqualProtection) -> dict[str, Any]:
     """Return what became of each algorithm at equal protection, with the burst that it takes."""
     return {
-        "peak_in_window": equalised.target,
-        "good": equalised.good,
+        "peak_in_window": protection.target,
+        "good": protection.good,
         "results": [
             {
                 **result_row(equal.result),
@@ -85,7 +85,7 @@ def equal_object(equalised: EqualProtection) -> dict[str, Any]:
                 "good_denied": equal.good_denied,
                 "at_quota_good_denied": equal.at_quota_good_denied,
             }
-            for equal in equalised.equals
+            for equal in protection.equals
         ],
     }
 

@@ -102,9 +102,9 @@ def test_a_sweep_is_drawn_into_a_file_and_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--plot", "sweep.gif"], "charts are written to a name that ends in .png, .svg or .pdf, or into a directory"),
+        (["--plot", "sweep.gif"], "--plot must be a .png, .svg or .pdf file or a directory"),
         (["--plot", "no/where/"], "there is no directory"),
-        (["--theme", "dark"], "--theme says how --plot draws"),
+        (["--theme", "dark"], "--theme needs a chart: add --plot FILE.png"),
         (["--plot", "a.png", "--csv", "a.png"], "a.png would be overwritten: give each output a different file"),
     ],
 )

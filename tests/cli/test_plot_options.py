@@ -1,4 +1,4 @@
-"""The options of charts: which go to which files, and what is refused before any work."""
+"""`--plot`, `--chart` and `--theme`: the files they write, and targets that are rejected before any work."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from cli_runner import BURST, SCENARIOS, get_error, get_output, invoke
 from ratelab.report.charts import CHARTS
 
 HERD = str(SCENARIOS / "thundering-herd.yaml")
-BEGINS = {"png": b"\x89PNG\r\n", "svg": b"<?xml ", "pdf": b"%PDF-"}
+SIGNATURES = {"png": b"\x89PNG\r\n", "svg": b"<?xml ", "pdf": b"%PDF-"}
 
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
-    """Have nothing drawn; return each chart, theme and caption that is asked for."""
-    asked: list[tuple[str, str, str]] = []
-    monkeypatch.setattr("ratelab.cli.artifacts.draw", lambda _, *what: asked.append(what))
+    """Draw nothing; return the chart, theme and caption of each call."""
+    calls: list[tuple[str, str, str]] = []
+    monkeypatch.setattr("ratelab.cli.artifacts.draw", lambda _, *arguments: calls.append(arguments))
     monkeypatch.setattr("ratelab.cli.artifacts.render_figure", lambda _, file_format: file_format.encode())
-    return asked
+    return calls
 
 
-def test_each_file_has_the_format_that_its_name_says(tmp_path: Path) -> None:
-    paths = {file_format: tmp_path / f"chart.{file_format.upper()}" for file_format in BEGINS}
+def test_a_suffix_selects_the_image_format(tmp_path: Path) -> None:
+    paths = {file_format: tmp_path / f"chart.{file_format.upper()}" for file_format in SIGNATURES}
     options = [part for path in paths.values() for part in ("--plot", path)]
     assert get_output("simulate", BURST, "--chart", "outcome", *options) == get_output("simulate", BURST)
     for file_format, path in paths.items():
-        assert path.read_bytes().startswith(BEGINS[file_format])
+        assert path.read_bytes().startswith(SIGNATURES[file_format])
 
 
-def test_a_replay_is_drawn_as_a_scenario_is(tmp_path: Path) -> None:
+def test_a_replay_is_drawn_like_a_scenario(tmp_path: Path) -> None:
     (tmp_path / "trace.csv").write_text("at,who\n" + "".join(f"{at},alice\n" for at in range(9)))
     options = ["--rate", "1/2s", "--time", "at", "--key", "who", "--chart", "outcome"]
     get_output("replay", tmp_path / "trace.csv", *options, "--plot", tmp_path / "chart.svg")
@@ -47,63 +47,64 @@ def test_a_file_gets_the_comparison_and_a_directory_every_chart(
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == sorted(f"{chart}.png" for chart in CHARTS)
 
 
-def test_charts_of_several_scenarios_bear_their_names_no_two_alike(
-    tmp_path: Path, drawn: list[tuple[str, str, str]]
-) -> None:
+def test_charts_of_several_scenarios_have_unique_names(tmp_path: Path, drawn: list[tuple[str, str, str]]) -> None:
     odd = tmp_path / "odd.yaml"
     odd.write_text(Path(BURST).read_text(encoding="utf-8").replace("name: burst", f"name: ../{'x' * 300}/"))
     get_output("simulate", BURST, BURST, odd, "--chart", "window", "--chart", "level", "--plot", tmp_path, "--json")
-    stems = ["burst", "burst~2", "x" * 57]
+    runs = ["burst", "burst~2", "x" * 57]
     assert {path.stem for path in tmp_path.glob("*.png")} == {
-        f"{one}-{two}" for one in stems for two in ("window", "level")
+        f"{run}-{chart}" for run in runs for chart in ("window", "level")
     }
     assert len(drawn) == 6
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
-        (["--plot", "chart.gif"], "a name that ends in .png, .svg or .pdf, or into a directory, got 'chart.gif'"),
-        (["--plot", "chart"], "a name that ends in .png, .svg or .pdf, or into a directory, got 'chart'"),
+        (["--plot", "chart.gif"], "--plot must be a .png, .svg or .pdf file or a directory, got 'chart.gif'"),
+        (["--plot", "chart"], "--plot must be a .png, .svg or .pdf file or a directory, got 'chart'"),
         (["--plot", "no/chart.png"], "cannot write no/chart.png: there is no directory no"),
         (["--plot", "no/charts/"], "cannot write no/charts: there is no directory no"),
-        (["--plot", "in.svg/"], "cannot write into in.svg/: in.svg is no directory; name one"),
-        (["--plot", "gone/"], "cannot write into gone/: gone is no directory; name one"),
-        (["--plot", ""], "a name that ends in .png, .svg or .pdf, or into a directory, got ''"),
-        (["--plot", "folder.png/chart.png/"], "cannot write folder.png/chart.png: there is no directory"),
-        (["--chart", "level"], "--chart says what --plot draws: give --plot FILE.png, too"),
-        (["--theme", "dark"], "--theme says how --plot draws (a page is light and dark): give --plot FILE.png, too"),
-        (["--plot", "a.png", "--chart", "level", "--chart", "window"], "a.png is one file for 2 charts: give --plot a"),
+        (
+            ["--plot", "in.svg/"],
+            "cannot write into in.svg/: in.svg is not a directory; for a file, leave out",
+        ),
+        (["--plot", "gone/"], "cannot write into gone/: gone is not a directory; for a file"),
+        (["--plot", ""], "--plot must be a .png, .svg or .pdf file or a directory, got ''"),
+        (["--plot", "file.png/chart.png/"], "cannot write file.png/chart.png: there is no directory"),
+        (["--chart", "level"], "--chart needs a file for the chart: add --plot FILE.png"),
+        (["--theme", "dark"], "--theme needs a chart: add --plot FILE.png (a page of --html has both themes)"),
+        (["--plot", "a.png", "--chart", "level", "--chart", "window"], "a.png cannot hold 2 charts: give --plot a dir"),
         (["--plot", "a.png", "--plot", "./a.png"], "./a.png would be overwritten: give each output a different file"),
         (["--plot", "in.svg"], "in.svg would be overwritten: give each output a different file"),
     ],
 )
-def test_what_cannot_be_drawn_is_told_before_any_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], told: str
+def test_an_invalid_target_is_rejected_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ratelab.lab.scenarios.load_scenario", lambda *_: pytest.fail("worked"))
-    Path("folder.png").touch()
+    monkeypatch.setattr("ratelab.cli.simulate.load_scenario", lambda *_: pytest.fail("loaded a scenario"))
+    Path("file.png").touch()
     Path("gone").symlink_to("nowhere")
     Path("in.svg").write_bytes(Path(BURST).read_bytes())
-    assert told in get_error("simulate", "in.svg", *options)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder.png", "gone", "in.svg"]
+    assert message in get_error("simulate", "in.svg", *options)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file.png", "gone", "in.svg"]
 
 
-def test_one_file_for_several_scenarios_is_refused(tmp_path: Path) -> None:
-    assert "a.png is one file for 2 scenarios: give --plot a directory" in get_error(
+def test_one_file_for_several_scenarios_is_rejected(tmp_path: Path) -> None:
+    assert "a.png cannot hold 2 scenarios: give --plot a directory" in get_error(
         "simulate", BURST, HERD, "--plot", tmp_path / "a.png"
     )
 
 
-def test_drawing_that_fails_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_drawing_leaves_the_old_file_intact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "chart.png"
     path.write_text("precious")
 
-    def full(*arguments: object) -> None:
+    def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("ratelab.cli.artifacts.draw", full)
+    monkeypatch.setattr("ratelab.cli.artifacts.draw", fail)
     assert isinstance(invoke("simulate", BURST, "--plot", path).exception, MemoryError)
     assert path.read_text() == "precious"
     assert list(tmp_path.iterdir()) == [path]

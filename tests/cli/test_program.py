@@ -49,6 +49,13 @@ def test_without_arguments_the_help_is_printed() -> None:
     assert CliRunner(env=PLAIN).invoke(ratelab_command).output.startswith("Usage: ratelab [OPTIONS] COMMAND")
 
 
+def test_an_old_spelling_of_an_option_works_but_is_not_in_the_help() -> None:
+    new = get_output("simulate", BURST, "--equalize", "peak")
+    assert get_output("simulate", BURST, "--equalise", "peak") == new
+    text = CliRunner(env=PLAIN).invoke(ratelab_command, ["simulate", "--help"]).stdout
+    assert ("--equalize" in text, "--equalise" in text) == (True, False)
+
+
 # --- errors
 
 ERRORS = {
@@ -58,6 +65,7 @@ ERRORS = {
     "serve --legacy-headers x": "--legacy-headers: 'x' is not one of 'off', 'delta', 'epoch'; see ratelab serve --help",
     "serve --rate": "Option '--rate' requires an argument; see ratelab serve --help",
     "serve now": "Got unexpected extra argument (now); see ratelab serve --help",
+    "watch a.yaml --seed -1": f"--seed: -1 is not a whole number from 0 to {2**63 - 1}; see ratelab watch --help",
     "verify a.yaml --url a --speed x": "--speed: 'x' is not a number; see ratelab verify --help",
     "simulate": "Missing argument 'SCENARIO...'; see ratelab simulate --help",
     "serv": "unknown command 'serv': did you mean serve?",

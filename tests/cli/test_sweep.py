@@ -97,4 +97,6 @@ def test_a_mistake_is_one_line_before_anything_is_read(options: list[str], line:
 
 
 def test_two_scenarios_are_not_one_traffic() -> None:
-    assert "give one at a time" in get_error("sweep", BURST, SCENARIO, "--rate", "1/s")
+    assert "only one scenario can be swept at a time, got 2 sources" in get_error(
+        "sweep", BURST, SCENARIO, "--rate", "1/s"
+    )

@@ -96,7 +96,7 @@ def test_a_good_request_is_within_the_quota_whatever_was_decided(drawn: list[tup
 
 
 def test_json_has_the_burst_of_each_algorithm() -> None:
-    plain, both = get_json("simulate", BURST), get_json("simulate", BURST, "--equalise", "peak")
+    plain, both = get_json("simulate", BURST), get_json("simulate", BURST, "--equalize", "peak")
     found = both.pop("equal_protection")
     assert both == plain
     assert (found["peak_in_window"], found["good"]) == (5, 10)
@@ -114,7 +114,7 @@ def test_json_has_the_burst_of_each_algorithm() -> None:
 
 
 def test_the_table_names_algorithms_that_no_burst_fits_and_waits() -> None:
-    text = get_output("simulate", SCENARIOS / "overload.yaml", "--equalise", "peak")
+    text = get_output("simulate", SCENARIOS / "overload.yaml", "--equalize", "peak")
     assert [line for line in text.splitlines() if len(line.rstrip()) > 80] == []
     assert re.search(r"^fixed-window +5 -> 1! +10 -> 6 ", text, re.MULTILINE)
     closing = " ".join(text.partition("no burst tried fits")[2].split())
@@ -146,28 +146,28 @@ def test_figures_too_long_for_a_line_are_on_two(capsys: pytest.CaptureFixture[st
 
 
 def test_a_burst_that_denies_nothing_is_kept_and_waits_are_reported() -> None:
-    text = " ".join(get_output("simulate", SCENARIOS / "on-off.yaml", "--equalise", "peak").split())
+    text = " ".join(get_output("simulate", SCENARIOS / "on-off.yaml", "--equalize", "peak").split())
     assert "token-bucket 10 -> 10 " in text
     assert "leaky-bucket 10 -> 10 " in text
-    waits = " ".join(get_output("simulate", BURST, "--equalise", "peak").split())
+    waits = " ".join(get_output("simulate", BURST, "--equalize", "peak").split())
     assert "leaky-bucket denies fewer with a burst of 21 only as it makes requests wait: up to" in waits
 
 
 def test_why_the_comparisons_differ_is_printed_only_if_they_do() -> None:
-    same = get_output("simulate", BURST, "--algo", "sliding-log", "--equalise", "peak")
+    same = get_output("simulate", BURST, "--algo", "sliding-log", "--equalize", "peak")
     assert "Equal protection: " in same
     assert "Why the two comparisons differ" not in same
 
 
 def test_without_denials_there_is_nothing_to_compare() -> None:
-    text = get_output("simulate", SCENARIOS / "steady.yaml", "--equalise", "peak")
+    text = get_output("simulate", SCENARIOS / "steady.yaml", "--equalize", "peak")
     assert "nothing to compare at equal protection" in " ".join(text.split())
 
 
 def test_without_good_requests_all_requests_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "costly.yaml"
     path.write_text(Path(BURST).read_text(encoding="utf-8") + "    cost: 9\n")
-    text = " ".join(get_output("simulate", path, "--equalise", "peak").split())
+    text = " ".join(get_output("simulate", path, "--equalize", "peak").split())
     assert "no more than 5 within 2.5s: here none of 30 requests. So held, of 30 requests denied: 30 by each." in text
     assert "Every algorithm denied all 30 requests. 30 requests cost more than the burst of 5" in text
 
@@ -175,7 +175,7 @@ def test_without_good_requests_all_requests_are_counted(tmp_path: Path) -> None:
 def test_a_burst_below_the_cost_of_grantable_requests_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "costly.yaml"
     path.write_text(Path(BURST).read_text(encoding="utf-8") + "    cost: {1: 0.8, 4: 0.1, 9: 0.1}\n")
-    text = " ".join(get_output("simulate", path, "--equalise", "peak").split())
+    text = " ".join(get_output("simulate", path, "--equalize", "peak").split())
     assert "5 requests cost more than the burst of 5 and can never be admitted." in text
     assert (
         "The bursts found are below the cost of requests that the quota could serve, which token-bucket, fixed-window "
@@ -185,6 +185,6 @@ def test_a_burst_below_the_cost_of_grantable_requests_is_reported(tmp_path: Path
 
 def test_equal_protection_needs_the_exact_log() -> None:
     message = get_error(
-        "simulate", BURST, "--rate", "1000/s", "--burst", "2000000", "--algo", "gcra", "--equalise", "peak"
+        "simulate", BURST, "--rate", "1000/s", "--burst", "2000000", "--algo", "gcra", "--equalize", "peak"
     )
     assert "cannot hold a burst of 2000000: lower the burst" in message

@@ -44,7 +44,7 @@ def written(folder: Path, form: str) -> Path:
 
 
 QUOTA = ("--rate", "2/10s", "--burst", "6", "--cost", "cost")
-ARGUMENTS = (*QUOTA, "--accuracy", "--equalise", "peak", "-a", "leaky-bucket", "-a", "sliding-counter")
+ARGUMENTS = (*QUOTA, "--accuracy", "--equalize", "peak", "-a", "leaky-bucket", "-a", "sliding-counter")
 
 
 @pytest.mark.slow

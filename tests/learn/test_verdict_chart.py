@@ -137,7 +137,7 @@ def test_a_chart_that_cannot_be_drawn_has_a_message(tmp_path: Path) -> None:
     assert "picture.png:notimelinetodraw" in "".join(output.split())  # the path may be wrapped anywhere
     assert not picture.exists()
     assert "name ANSWER.py, too" in get_error("drill", "gcra", "--plot", picture)
-    assert "a name that ends in .png" in get_error("drill", "gcra", answer, "--plot", answer)
+    assert "--plot must be a .png, .svg or .pdf file" in get_error("drill", "gcra", answer, "--plot", answer)
     assert "give --plot FILE.png, too" in get_error("drill", "gcra", answer, "--theme", "dark")
 
 

@@ -100,7 +100,7 @@ def burst(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("burst") / "burst.html"
     with pytest.MonkeyPatch.context() as patched:  # the fastest chart is drawn in place of each
         patched.setattr("ratelab.report.html.page.draw", lambda run, _, theme: draw(run, "outcome", theme))
-        get_output("simulate", BURST, "--algo", "token-bucket", "--equalise", "peak", "--html", path)
+        get_output("simulate", BURST, "--algo", "token-bucket", "--equalize", "peak", "--html", path)
     return path.read_text(encoding="utf-8")
 
 
@@ -241,8 +241,8 @@ def test_no_page_of_a_gallery_overwrites_another(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("page.pdf", "a page is written to a name that ends in .html, and pages into a directory, got "),
-        ("", "a page is written to a name that ends in .html, and pages into a directory, got ''"),
+        ("page.pdf", "--html must be an .html file or a directory, got "),
+        ("", "--html must be an .html file or a directory, got ''"),
         ("nowhere/page.html", "there is no directory"),
         ("nowhere/gallery/", "there is no directory"),
     ],
@@ -254,13 +254,13 @@ def test_an_invalid_target_is_rejected_before_any_work(tmp_path: Path, target: s
 
 def test_a_file_is_rejected_as_a_folder_for_pages(tmp_path: Path) -> None:
     (tmp_path / "page").write_text("precious")
-    assert "page is no directory" in get_error("simulate", BURST, "--html", f"{tmp_path / 'page'}/")
+    assert "page is not a directory" in get_error("simulate", BURST, "--html", f"{tmp_path / 'page'}/")
     assert (tmp_path / "page").read_text() == "precious"
 
 
 def test_a_page_has_one_scenario(tmp_path: Path) -> None:
     message = get_error("simulate", BURST, BURST, "--html", tmp_path / "page.html")
-    assert "is one page for 2 scenarios: give a directory, such as gallery/" in message
+    assert "cannot hold 2 scenarios: give --html a directory, such as gallery/" in message
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -129,7 +129,7 @@ def render_page(run: Run, pictures: Sequence[Picture], made: Made, home: str | N
 
 def _render_run(run: Run, pictures: Sequence[Picture], home: str | None) -> Page:
     comparison, scenario = run.comparison, run.scenario
-    equalised = comparison.equal_protection
+    protection = comparison.equal_protection
     return Page(
         heading=scenario.name if scenario else run.title,
         description=scenario.description if scenario else None,
@@ -142,7 +142,7 @@ def _render_run(run: Run, pictures: Sequence[Picture], home: str | None) -> Page
         accuracy=[*accuracy.differing(comparison), *accuracy.estimated(comparison)],
         differing=tables.differing(comparison),
         equal=tables.equal(comparison),
-        equal_findings=equal_findings(comparison, equalised) if equalised else [],
+        equal_findings=equal_findings(comparison, protection) if protection else [],
         clients=tables.clients(comparison),
         text=scenario.text if scenario else None,
         home=home,
