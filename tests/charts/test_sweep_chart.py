@@ -112,7 +112,7 @@ def test_an_invalid_chart_option_is_rejected_before_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ratelab.cli.sweep._traffic", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("ratelab.cli.sweep._load", lambda *_: pytest.fail("read"))
     assert message in get_error(
         "sweep", BURST, "--rate", "1/s", *(f"{one}".replace("nowhere", "no/where") for one in options)
     )
@@ -121,4 +121,6 @@ def test_an_invalid_chart_option_is_rejected_before_reading(
 
 @pytest.mark.parametrize("command", [("simulate", BURST), ("replay", BURST, "--rate", "1/s")])
 def test_other_commands_name_the_one_that_draws_a_sweep(command: tuple[str, ...]) -> None:
-    assert "by another command: ratelab sweep ... --plot" in get_error(*command, "--chart", "sweep", "--plot", "a.png")
+    assert "belongs to another command: ratelab sweep ... --plot" in get_error(
+        *command, "--chart", "sweep", "--plot", "a.png"
+    )

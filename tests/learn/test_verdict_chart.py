@@ -138,7 +138,7 @@ def test_a_chart_that_cannot_be_drawn_has_a_message(tmp_path: Path) -> None:
     assert not picture.exists()
     assert "name ANSWER.py, too" in get_error("drill", "gcra", "--plot", picture)
     assert "--plot must be a .png, .svg or .pdf file" in get_error("drill", "gcra", answer, "--plot", answer)
-    assert "give --plot FILE.png, too" in get_error("drill", "gcra", answer, "--theme", "dark")
+    assert "--theme needs a chart: add --plot FILE.png" in get_error("drill", "gcra", answer, "--theme", "dark")
 
 
 @pytest.mark.parametrize("file_format", ["png", "svg", "pdf"])
