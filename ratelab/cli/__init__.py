@@ -39,28 +39,6 @@ OLD_SPELLINGS = {"equalise": "equalize"}
 """Former names of options, which are accepted but not listed in the help."""
 
 
-def single_value(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
-    """Return the value of an option declared as repeatable; reject a second one instead of ignoring the first."""
-    if len(values) > 1:
-        raise InputError(f"{option.opts[0]} can be given once, got {', '.join(map(repr, values))}: keep one of them")
-    return values[0] if values else None
-
-
-def expand_paths(paths: Sequence[str]) -> list[str]:
-    """Return the files that arguments name, each once; `*`, `?`, `[]` and `**` match paths, which are sorted.
-
-    Raises `InputError` for a pattern that matches nothing.
-    """
-    files: dict[str, None] = {}
-    for path in paths:
-        is_pattern = has_magic(path) and not Path(path).exists()
-        matches = sorted(glob(path, recursive=True)) if is_pattern else [path]  # noqa: PTH207  (a path may be absolute)
-        if not matches:
-            raise InputError(f"no file matches {path}: check the pattern")
-        files |= dict.fromkeys(matches)
-    return list(files)
-
-
 class LazyGroup(click.Group):
     """A group that imports a command when it is called."""
 
@@ -136,6 +114,28 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # the terminal's encoding may not have all characters of a name
     ratelab_command(prog_name="ratelab")
+
+
+def single_value(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """Return the value of an option declared as repeatable; reject a second one instead of ignoring the first."""
+    if len(values) > 1:
+        raise InputError(f"{option.opts[0]} can be given once, got {', '.join(map(repr, values))}: keep one of them")
+    return values[0] if values else None
+
+
+def expand_paths(paths: Sequence[str]) -> list[str]:
+    """Return the files that arguments name, each once; `*`, `?`, `[]` and `**` match paths, which are sorted.
+
+    Raises `InputError` for a pattern that matches nothing.
+    """
+    files: dict[str, None] = {}
+    for path in paths:
+        is_pattern = has_magic(path) and not Path(path).exists()
+        matches = sorted(glob(path, recursive=True)) if is_pattern else [path]  # noqa: PTH207  (a path may be absolute)
+        if not matches:
+            raise InputError(f"no file matches {path}: check the pattern")
+        files |= dict.fromkeys(matches)
+    return list(files)
 
 
 class UsageError(click.ClickException):

@@ -7,7 +7,7 @@ import json
 import click
 
 from ratelab.algorithms import select
-from ratelab.cli.output import console_of_80
+from ratelab.cli.output import create_console
 from ratelab.quota import Quota
 from ratelab.report.catalogue import describe_algorithm, render_catalogue
 from ratelab.report.serialize import quota_object
@@ -29,5 +29,5 @@ def algorithms(names: tuple[str, ...], rate: str, burst: int, as_json: bool) -> 
         rows = [entry._asdict() for entry in entries]
         click.echo(json.dumps({"version": 1, "quota": quota_object(quota), "algorithms": rows}))
     else:
-        console = console_of_80()
+        console = create_console()
         console.print(render_catalogue(entries, quota, min(console.width, MAX_TABLE_COLUMNS)))

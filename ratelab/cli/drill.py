@@ -5,9 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
 
+from ratelab.algorithms import ALGORITHMS, find
+from ratelab.cli.artifacts import resolve_images, write_image
 from ratelab.cli.options import PLOT, THEME
+from ratelab.cli.output import check_distinct, create_console
 from ratelab.errors import InputError
+from ratelab.learn.drill import exercise, grade
+from ratelab.learn.questions import QUESTIONS
+from ratelab.learn.verdict import render_verdict
+from ratelab.report.charts import THEMES
 
 
 @click.command()
@@ -45,44 +55,34 @@ def drill(
     elif algorithm is None:
         _list_exercises()
     elif answer is None:
-        from ratelab.algorithms import find
-        from ratelab.learn.drill import exercise
-
         click.echo(exercise(find(algorithm)), nl=False)
     else:
         ctx.exit(0 if _grade(algorithm, answer, plot, theme) else 1)
 
 
 def _grade(algorithm: str, path: str, plot: tuple[str, ...], theme: str | None) -> bool:
-    """Grade the file, print the verdict and draw the pictures; return whether the file is correct."""
-    from ratelab.cli.artifacts import resolve_images, write_image
-    from ratelab.cli.output import check_distinct, console_of_80
-    from ratelab.learn.chart import draw_verdict
-    from ratelab.learn.drill import grade
-    from ratelab.learn.verdict import render_verdict
-    from ratelab.report.charts import THEMES
-
-    pictures = resolve_images(plot, theme, algorithm)
-    check_distinct([path], pictures)
+    """Grade the file, print the verdict and draw the images; return whether the file is correct."""
+    images = resolve_images(plot, theme, algorithm)
+    check_distinct([path], images)
     try:
         source = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot read {path} ({reason}): start with ratelab drill {algorithm} > {path}") from None
     verdict = grade(algorithm, source)
-    console = console_of_80()
+    console = create_console()
     console.print(render_verdict(verdict))
-    for picture in pictures:
+    for image in images:
         if verdict.requests:
-            write_image(picture, draw_verdict(verdict, theme or THEMES[0]))
+            from ratelab.learn.chart import draw_verdict  # imports matplotlib
+
+            write_image(image, draw_verdict(verdict, theme or THEMES[0]))
         else:
-            console.print(f"\nDid not write {picture}: no timeline to draw.", markup=False)
+            console.print(f"\nDid not write {image}: no timeline to draw.", markup=False)
     return verdict.correct
 
 
 def _list_exercises() -> None:
-    from ratelab.algorithms import ALGORITHMS
-
     click.echo("Write the step of an algorithm:\n")
     for name in ALGORITHMS:
         click.echo(f"  ratelab drill {name} > answer.py")
@@ -90,20 +90,13 @@ def _list_exercises() -> None:
 
 
 def _print_questions(with_answers: bool) -> None:
-    from rich.padding import Padding
-    from rich.table import Table
-    from rich.text import Text
-
-    from ratelab.cli.output import console_of_80
-    from ratelab.learn.questions import QUESTIONS
-
-    console = console_of_80()
-    for number, one in enumerate(QUESTIONS, 1):
+    console = create_console()
+    for number, entry in enumerate(QUESTIONS, 1):
         question = Table.grid(padding=(0, 1))
-        question.add_row(f"{number}.".ljust(3), Text(one.question), style="bold")
+        question.add_row(f"{number}.".ljust(3), Text(entry.question), style="bold")
         console.print(question)
         if with_answers:
-            console.print(Padding(Text(one.answer), (0, 0, 0, 4)))
-            console.print(f"    $ {one.command}\n", style="dim", markup=False, soft_wrap=True)
+            console.print(Padding(Text(entry.answer), (0, 0, 0, 4)))
+            console.print(f"    $ {entry.command}\n", style="dim", markup=False, soft_wrap=True)
     if with_answers:
         console.print("Run the commands in a clone of the repository, which contains the scenarios.")

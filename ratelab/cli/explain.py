@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import click
 
+from ratelab.algorithms import select
+from ratelab.cli.output import create_console
+from ratelab.learn.explain import render_explanation, render_side_by_side
+from ratelab.quota import Quota
+
 MAX_TEXT_COLUMNS = 120
 """Wider lines of prose are hard to read."""
 
@@ -15,12 +20,7 @@ MAX_TEXT_COLUMNS = 120
 @click.option("--burst", type=click.IntRange(min=1), default=5, show_default=True, help="Burst of the worked example.")
 def explain(algorithms: tuple[str, ...], compare: bool, rate: str, burst: int) -> None:
     """Explain each ALGO, a name or FILE.py:CLASS: its idea, source code, a worked example and when to choose it."""
-    from ratelab.algorithms import select
-    from ratelab.cli.output import console_of_80
-    from ratelab.learn.explain import render_explanation, render_side_by_side
-    from ratelab.quota import Quota
-
-    console, quota, classes = console_of_80(), Quota.parse(rate, burst), select(algorithms, [])
+    console, quota, classes = create_console(), Quota.parse(rate, burst), select(algorithms, [])
     if compare:
         pages = [render_side_by_side(classes, quota, console.width)]
     else:

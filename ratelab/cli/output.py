@@ -127,7 +127,7 @@ def deliver(runs: Sequence[Run], output: Output) -> None:
         objects = [comparison_object(run.comparison, run.source, run.most_denied) for run in runs]
         click.echo(json.dumps(objects[0] if len(runs) == 1 else {"version": 1, "runs": objects}, ensure_ascii=False))
     else:
-        console = console_of_80()
+        console = create_console()
         for number, run in enumerate(runs):
             if number:
                 console.print()
@@ -143,7 +143,7 @@ def check_distinct(inputs: Sequence[str], files: Sequence[str | None]) -> None:
         used |= {realpath(path)} if path is not None else set()
 
 
-def console_of_80(min_width: int = 80) -> Console:
+def create_console(min_width: int = 80) -> Console:
     """Return a console on standard output that is at least `min_width` columns wide, by default for the tables."""
     from rich.console import Console
 

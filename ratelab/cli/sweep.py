@@ -13,7 +13,7 @@ from ratelab.algorithms import COMPARED, select
 from ratelab.cli import expand_paths, single_value
 from ratelab.cli.artifacts import resolve_images, write_image
 from ratelab.cli.options import ALGORITHMS_OPTION, PLOT, THEME, trace_options
-from ratelab.cli.output import LateProgress, check_distinct, console_of_80, read_with_progress
+from ratelab.cli.output import LateProgress, check_distinct, create_console, read_with_progress
 from ratelab.errors import InputError
 from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.sweep import Swept, build_policies, quotas
@@ -92,7 +92,7 @@ def sweep(
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class SweepSource:
     """The traffic of a sweep and its origin."""
 
     traffic: Asked
@@ -102,23 +102,23 @@ class Source:
     notes: tuple[str, ...] = ()
 
 
-def _load(sources: tuple[str, ...], options: TraceOptions) -> Source:
+def _load(sources: tuple[str, ...], options: TraceOptions) -> SweepSource:
     if sources[0].endswith(SCENARIO_SUFFIXES):
         if len(sources) > 1:
             raise InputError(f"only one scenario can be swept at a time, got {len(sources)} sources: name one file")
         with LateProgress("drawing traffic", None):
             scenario = load_scenario(sources[0])
         fields: dict[str, Any] = {"scenario": scenario.name, "seed": scenario.seed}
-        return Source(scenario.traffic, fields, f"{scenario.name}: {scenario.description}")
+        return SweepSource(scenario.traffic, fields, f"{scenario.name}: {scenario.description}")
     paths = expand_paths(sources)
     trace = read_with_progress(paths, options)
     fields = {"trace": ", ".join(map(make_printable, paths)), **reading_object(trace)}
     title = f"{format_paths(paths)}, read as {trace.format}"
-    return Source(trace.traffic, fields, title, reading_notes(trace, options.within_second))
+    return SweepSource(trace.traffic, fields, title, reading_notes(trace, options.within_second))
 
 
-def _print(source: Source, results: Sequence[Swept]) -> None:
-    console = console_of_80()
+def _print(source: SweepSource, results: Sequence[Swept]) -> None:
+    console = create_console()
     console.print(source.title, style="bold", markup=False)
     console.print(asked(source.traffic), markup=False)
     for note in source.notes:

@@ -11,7 +11,7 @@ import click
 
 from ratelab.cli import Interrupted
 from ratelab.cli.options import require, scenario_options
-from ratelab.cli.output import LateProgress, console_of_80
+from ratelab.cli.output import LateProgress, create_console
 from ratelab.errors import InputError
 from ratelab.http.identity import Identity
 from ratelab.lab.scenarios import load_scenario
@@ -86,7 +86,7 @@ def verify(
     if as_json:
         click.echo(json.dumps(report_object(report), ensure_ascii=False))
     else:
-        console_of_80(MIN_COLUMNS).print(render_report(report))
+        create_console(MIN_COLUMNS).print(render_report(report))
     if not agreement.holds:
         context.exit(1)
 

@@ -16,7 +16,7 @@ from rich.live import Live
 
 from ratelab.algorithms import build_policy, select
 from ratelab.cli.options import scenario_options
-from ratelab.cli.output import console_of_80
+from ratelab.cli.output import create_console
 from ratelab.errors import InputError
 from ratelab.lab.comparison import compare
 from ratelab.lab.scenarios import load_scenario
@@ -54,7 +54,7 @@ def watch(
     Keys: space pauses and resumes, s steps to the next request, + and - change the speed, q quits. If the output is
     not a terminal, it is one line per request.
     """
-    console = console_of_80()
+    console = create_console()
     interactive = console.is_terminal and not console.is_dumb_terminal
     if interactive:
         _check_terminal_width()

@@ -15,7 +15,7 @@ from random_runs import SECOND, integers, windows_counted
 
 from ratelab import Quota, create
 from ratelab.algorithms import COMPARED
-from ratelab.cli.output import console_of_80
+from ratelab.cli.output import create_console
 from ratelab.lab.comparison import compare, with_equal_protection
 from ratelab.lab.equal_protection import BURSTS_AHEAD, EqualProtection, first, good_requests
 from ratelab.lab.replay import replay
@@ -138,7 +138,7 @@ def test_figures_too_long_for_a_line_are_on_two(capsys: pytest.CaptureFixture[st
         )
         for equal in found.equals
     ]
-    console_of_80().print(equal_table(comparison, replace(found, equals=tuple(equals))))
+    create_console().print(equal_table(comparison, replace(found, equals=tuple(equals))))
     lines = capsys.readouterr().out.splitlines()
     row = next(number for number, line in enumerate(lines) if line.startswith("sliding-counter"))
     assert lines[row].split() == ["sliding-counter", "5", "4", "12,345,678", "1,234,567", "0"]
