@@ -137,14 +137,15 @@ class Pages:
 
     def write(self, runs: Sequence[Run], progress: Progress) -> None:
         """Write one page, or a directory with a page for each run and an index."""
-        from ratelab.report.html import RESERVED, Made, pictures, render_gallery, render_page  # slow to import
+        from ratelab.report.html import INDEX_STEM, Provenance, draw_pictures, render_gallery, render_page  # slow
 
-        made = Made(format_command(click.get_current_context()), ratelab.__version__)
+        provenance = Provenance(format_command(click.get_current_context()), ratelab.__version__)
         if not is_directory(self.target):
-            _write_page(self.target, render_page(runs[0], list(pictures(runs[0])), made))
+            _write_page(self.target, render_page(runs[0], list(draw_pictures(runs[0])), provenance))
             return
         Path(self.target).mkdir(exist_ok=True)
-        for name, text in render_gallery(runs, make_stems([run.name for run in runs], RESERVED), made):
+        stems = make_stems([run.name for run in runs], reserved=[INDEX_STEM])
+        for name, text in render_gallery(runs, stems, provenance):
             _write_page(str(Path(self.target) / name), text)
             progress(1)
 

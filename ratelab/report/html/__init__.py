@@ -1,6 +1,5 @@
-"""Reports as pages for a browser, each of them one file that needs no network and no script."""
+"""Reports as HTML pages: each is one file that needs neither a network nor scripts."""
 
-from ratelab.report.html.gallery import RESERVED, render_gallery
-from ratelab.report.html.page import Made, pictures, render_page
+from ratelab.report.html.page import INDEX_STEM, Provenance, draw_pictures, render_gallery, render_page
 
-__all__ = ["RESERVED", "Made", "pictures", "render_gallery", "render_page"]
+__all__ = ["INDEX_STEM", "Provenance", "draw_pictures", "render_gallery", "render_page"]

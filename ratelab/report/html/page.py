@@ -1,4 +1,4 @@
-"""One run as one page: what was asked, what each algorithm did, how accurate it was, and how to do it again."""
+"""HTML page of a run, and a gallery of the pages of several runs."""
 
 from __future__ import annotations
 
@@ -25,68 +25,41 @@ from ratelab.report.tables import heading
 
 TEMPLATES = Path(__file__).parent / "templates"
 
+INDEX_STEM = "index"
+"""File stem of the first page of a gallery; no run may have it."""
 
-class Made(NamedTuple):
-    """How a page came to be."""
+MAX_DESCRIBED_CLIENTS = 30
+"""Clients of a scenario that a page describes in words."""
+
+
+class Provenance(NamedTuple):
+    """The command and the version of ratelab that write a page."""
 
     command: str
-    """What was typed."""
     version: str
-    """Of ratelab."""
-
-
-def render_template(template: str, made: Made, **values: Any) -> str:
-    """Return the page that `template` makes of `values`."""
-    return _environment().get_template(template).render(made=made, **values)
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["breakable"] = _breakable
-    script = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
-    digest = b64encode(sha256(script.encode()).digest()).decode()
-    environment.globals |= {
-        "style": Markup(environment.get_template("style.css").render(THEMES)),  # noqa: S704  (our own text)
-        "script": Markup(script),  # noqa: S704
-        "script_hash": f"sha256-{digest}",
-        "meanings": MEANINGS,
-    }
-    return environment
-
-
-def _breakable(name: str) -> Markup:
-    """Let a figure's name be broken after its underscores."""
-    return Markup("_<wbr>").join(escape(part) for part in name.split("_"))
 
 
 class Picture(NamedTuple):
-    """One chart, as the two images that a page chooses from."""
+    """A chart as two images, of which a page shows the one for the reader's color scheme."""
 
     alt: str
-    """What it shows, for who cannot see it."""
+    """A sentence for readers who cannot see it."""
     light: str
     dark: str
     width: int
     height: int
 
 
-def pictures(run: Run) -> Iterator[Picture]:
-    """Yield the charts that a page shows of `run`: that of its lesson first, then the others that tell more."""
+def draw_pictures(run: Run) -> Iterator[Picture]:
+    """Yield the pictures of a run: first the chart of its lesson, then the charts that suit every run."""
     lesson = [run.scenario.chart] if run.scenario else []
-    many = ["fairness"] if len(run.comparison.traffic.names) > 1 else []
-    for chart in dict.fromkeys([*lesson, "comparison", "level", *many]):
-        yield picture(run, chart)
+    clients = ["fairness"] if len(run.comparison.traffic.names) > 1 else []
+    for chart in dict.fromkeys([*lesson, "comparison", "level", *clients]):
+        yield draw_picture(run, chart)
 
 
-def picture(run: Run, chart: str) -> Picture:
-    """Draw one chart of `run`."""
+def draw_picture(run: Run, chart: str) -> Picture:
+    """Draw one chart of a run for both themes."""
     light, dark = (draw(run.comparison, chart, theme) for theme in ("light", "dark"))
     width, height = (round(100 * inches) for inches in light.get_size_inches())
     alt = f"Chart of the {chart}: {light.get_label()}"
@@ -97,19 +70,18 @@ def _inline(data: bytes) -> str:
     return f"data:image/webp;base64,{b64encode(data).decode()}"
 
 
-MOST_WORDS = 30
-"""Clients of a scenario that are told of in words."""
+# --- a page
 
 
 @dataclass(frozen=True)
 class Page:
-    """What a page tells, as text."""
+    """The content of a page; its strings are plain text."""
 
     heading: str
     description: str | None
     lesson: str | None
     findings: Sequence[str]
-    asked: Sequence[str]
+    inputs: Sequence[str]
     pictures: Sequence[Picture]
     results: Table
     card: Table
@@ -119,15 +91,17 @@ class Page:
     equal_findings: Sequence[str]
     clients: Table | None
     text: str | None
+    """The scenario file."""
     home: str | None
+    """Address of the page that links to this one."""
 
 
-def render_page(run: Run, pictures: Sequence[Picture], made: Made, home: str | None = None) -> str:
-    """Return the page of a run; `home` is the page that leads to it, if there is one."""
-    return render_template("page.html", made, page=_render_run(run, pictures, home))
+def render_page(run: Run, pictures: Sequence[Picture], provenance: Provenance, home: str | None = None) -> str:
+    """Return the page of a run as HTML; `home` is the address of the page that links to it."""
+    return _render_template("page.html", provenance, page=_build_page(run, pictures, home))
 
 
-def _render_run(run: Run, pictures: Sequence[Picture], home: str | None) -> Page:
+def _build_page(run: Run, pictures: Sequence[Picture], home: str | None) -> Page:
     comparison, scenario = run.comparison, run.scenario
     protection = comparison.equal_protection
     return Page(
@@ -135,7 +109,7 @@ def _render_run(run: Run, pictures: Sequence[Picture], home: str | None) -> Page
         description=scenario.description if scenario else None,
         lesson=scenario.lesson if scenario else None,
         findings=findings(comparison, many_clients=run.most_denied is not None),
-        asked=[*_asked(run), *run.notes],
+        inputs=[*_describe_inputs(run), *run.notes],
         pictures=pictures,
         results=tables.results(comparison),
         card=tables.card(comparison),
@@ -149,13 +123,73 @@ def _render_run(run: Run, pictures: Sequence[Picture], home: str | None) -> Page
     )
 
 
-def _asked(run: Run) -> list[str]:
-    """Say who sent what, and what was granted."""
-    told = heading(run.comparison.traffic, run.comparison.quota).splitlines()
+def _describe_inputs(run: Run) -> list[str]:
+    """Describe the traffic and the quota, and the clients of a scenario."""
+    lines = heading(run.comparison.traffic, run.comparison.quota).splitlines()
     if run.scenario is None:
-        return told
+        return lines
     from ratelab.lab.scenarios import describe_client  # needs pydantic, which a replay does not
 
     clients = run.scenario.clients
-    more = [f"and {len(clients) - MOST_WORDS:,} more"] if len(clients) > MOST_WORDS else []
-    return [*told, *map(describe_client, clients[:MOST_WORDS]), *more]
+    rest = len(clients) - MAX_DESCRIBED_CLIENTS
+    described = map(describe_client, clients[:MAX_DESCRIBED_CLIENTS])
+    return [*lines, *described, *([f"and {rest:,} more"] if rest > 0 else [])]
+
+
+# --- a gallery
+
+
+class GalleryEntry(NamedTuple):
+    """A run as the first page of a gallery shows it."""
+
+    name: str
+    page: str
+    """Address of its page."""
+    lesson: str | None
+    description: str
+    picture: Picture
+
+
+def render_gallery(runs: Sequence[Run], stems: Sequence[str], provenance: Provenance) -> Iterator[tuple[str, str]]:
+    """Yield the name and the HTML of each file: a page for each run, called after its stem, and the first page."""
+    entries, home = [], f"{INDEX_STEM}.html"
+    for run, stem in zip(runs, stems, strict=True):
+        pictures, page = list(draw_pictures(run)), f"{stem}.html"
+        description = run.scenario.description if run.scenario else run.title
+        lesson = run.scenario.lesson if run.scenario else None
+        entries.append(GalleryEntry(run.name, page, lesson, description, pictures[0]))
+        yield page, render_page(run, pictures, provenance, home)
+    yield home, _render_template("gallery.html", provenance, entries=entries)
+
+
+# --- templates
+
+
+def _render_template(template: str, provenance: Provenance, **values: Any) -> str:
+    return _load_environment().get_template(template).render(provenance=provenance, **values)
+
+
+@cache
+def _load_environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["breakable"] = _make_breakable
+    script = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    environment.globals |= {
+        "style": Markup(environment.get_template("style.css").render(THEMES)),  # noqa: S704  (a file of this package)
+        "script": Markup(script),  # noqa: S704  (a file of this package)
+        "script_hash": f"sha256-{digest}",
+        "meanings": MEANINGS,
+    }
+    return environment
+
+
+def _make_breakable(name: str) -> Markup:
+    """Allow line breaks after the underscores of a figure's name."""
+    return Markup("_<wbr>").join(escape(part) for part in name.split("_"))

@@ -1,29 +1,30 @@
 "use strict";
-// A header of a sortable table becomes a button: numbers sort from the largest, names from A, and the other way round.
+// Turn the headers of sortable tables into buttons. The first click sorts numbers in descending order and names in
+// ascending order. Further clicks reverse the order.
 for (const table of document.querySelectorAll("table.sortable")) {
-  const heads = [...table.tHead.rows[0].cells];
+  const headers = [...table.tHead.rows[0].cells];
   const body = table.tBodies[0];
   const key = (row, column) => {
     const data = row.cells[column].querySelector("data");
     return data ? Number(data.value) : row.cells[column].textContent;
   };
-  heads.forEach((head, column) => {
+  headers.forEach((header, column) => {
     const button = document.createElement("button");
     button.type = "button";
-    button.append(...head.childNodes);
-    head.append(button);
+    button.append(...header.childNodes);
+    header.append(button);
     button.addEventListener("click", () => {
       const rows = [...body.rows];
-      const numbers = rows.every((row) => typeof key(row, column) === "number");
-      const before = head.getAttribute("aria-sort");
-      const up = before ? before === "descending" : !numbers;
-      const order = up ? 1 : -1;
-      rows.sort((one, other) => {
-        const a = key(one, column), b = key(other, column);
-        return order * (numbers ? a - b : a.localeCompare(b, undefined, { numeric: true }));
+      const numeric = rows.every((row) => typeof key(row, column) === "number");
+      const previous = header.getAttribute("aria-sort");
+      const ascending = previous ? previous === "descending" : !numeric;
+      const sign = ascending ? 1 : -1;
+      rows.sort((first, second) => {
+        const a = key(first, column), b = key(second, column);
+        return sign * (numeric ? a - b : a.localeCompare(b, undefined, { numeric: true }));
       });
-      for (const other of heads) other.removeAttribute("aria-sort");
-      head.setAttribute("aria-sort", up ? "ascending" : "descending");
+      for (const other of headers) other.removeAttribute("aria-sort");
+      header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
       body.append(...rows);
     });
   });
