@@ -118,7 +118,9 @@ def _send_traffic(
         for at, key in zip(traffic.times.tolist(), traffic.request_keys.tolist(), strict=True)
     ]
     counter = ResponseCounter(url, len(requests))
-    timeout_s = RESPONSE_TIMEOUT_S + find_max_delay(reference.slowest, traffic)
+    timeout_s = RESPONSE_TIMEOUT_S + max(
+        (find_max_delay(policy, traffic) for policy in reference.candidates), default=0
+    )
     with LateProgress("sending", len(requests)) as progress:
 
         def observe(response: Response) -> None:
@@ -131,4 +133,4 @@ def _send_traffic(
             origin, responses = send_requests(url, header, requests, start, timeout_s, observe)
         except KeyboardInterrupt:
             raise Interrupted(f"interrupted before the comparison: {counter}") from None
-    return reference.algorithm, replace(traffic, origin=origin), responses
+    return reference.policy, replace(traffic, origin=origin), responses

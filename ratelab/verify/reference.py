@@ -1,4 +1,4 @@
-"""Reference algorithm of a live endpoint, determined from its first response."""
+"""Reference policy of a live endpoint, determined from its first response."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from http import HTTPStatus
 
-from ratelab.algorithms import build_policy, find
+from ratelab.algorithms import ALGORITHMS, build_policy, find, traits_of
 from ratelab.errors import InputError, short_repr
 from ratelab.http.headers import HeaderWriter, PolicyHeader, read_policy
 from ratelab.lab.traffic import Traffic
@@ -19,41 +19,42 @@ CONNECTION_REFUSED = os.strerror(errno.ECONNREFUSED)
 
 
 class ReferenceFinder:
-    """Find the algorithm to compare an endpoint with: `algo` or, if that is None, the one that its policy names.
+    """Find the policy to compare an endpoint with: that of `algo` or, if it is None, of the server's policy name.
 
     `quota` and `traffic` are those of the scenario; `same_machine` is whether the endpoint shares this clock.
     """
 
     def __init__(self, url: str, quota: Quota, traffic: Traffic, algo: str | None, same_machine: bool) -> None:
         self._url, self._quota, self._traffic, self._same_machine = url, quota, traffic, same_machine
-        self._requested = None if algo is None else _create(algo, quota)
+        self._requested = None if algo is None else build_policy(find(algo), quota)
         self._found: Policy | None = None
 
     def observe(self, response: Response) -> None:
-        """Find the algorithm in the first response; ignore all others.
+        """Find the policy in the first response; ignore all others.
 
         Raises `InputError` if the endpoint cannot be compared: no response, no rate-limited page, an unknown
         algorithm, another quota, or another machine's clock where decisions depend on it.
         """
         if self._found is None:
             self._check_status(response)
-            algorithm = self._requested or self._create_named(response.policy)
+            policy = self._requested or self._build_named(response.policy)
             if response.policy is not None:
-                self._check_quota(algorithm, response.policy)
-            self._check_clock(algorithm)
-            self._found = algorithm
+                self._check_quota(policy, response.policy)
+            self._check_clock(policy)
+            self._found = policy
 
     @property
-    def algorithm(self) -> Policy:
-        """The algorithm, once a response has been observed."""
+    def policy(self) -> Policy:
+        """The policy, once a response has been observed."""
         if self._found is None:
             raise InputError(f"no response from {self._url}: name a rate-limited page that answers GET")
         return self._found
 
     @property
-    def slowest(self) -> Policy:
-        """Of the algorithms that may be found, the one with the longest delays."""
-        return self._requested or _create("leaky-bucket", self._quota)
+    def candidates(self) -> list[Policy]:
+        """The policies that may be found, without built-in ones that never delay requests."""
+        kinds = [kind for kind in ALGORITHMS.values() if traits_of(kind).queues]
+        return [self._requested] if self._requested else [build_policy(kind, self._quota) for kind in kinds]
 
     def _check_status(self, response: Response) -> None:
         if not response.status:
@@ -66,33 +67,41 @@ class ReferenceFinder:
                 "name a rate-limited page that answers GET with 200, such as /ping of ratelab serve"
             )
 
-    def _create_named(self, policy: PolicyHeader | None) -> Policy:
-        if policy is None:
+    def _build_named(self, header: PolicyHeader | None) -> Policy:
+        if header is None:
             raise InputError(f"{self._url} sends no RateLimit-Policy that names its algorithm: name it with --algo")
-        if ".py:" in policy.name:  # a server must not choose a local file to run
-            raise InputError(f"the server's policy is named {short_repr(policy.name)}: name its algorithm with --algo")
+        if ".py:" in header.name:  # a server must not choose a local file to run
+            raise InputError(f"the server's policy is named {short_repr(header.name)}: name its algorithm with --algo")
         try:
-            return _create(policy.name, self._quota)
+            return build_policy(find(header.name), self._quota)
         except InputError as error:
             raise InputError(f"{error} (named by the server's policy; override it with --algo)") from None
 
-    def _check_quota(self, reference: Policy, policy: PolicyHeader) -> None:
-        expected = _expected_policy(reference)
-        for actual, simulated in ((policy.quota, expected.quota), (policy.window, expected.window)):
+    def _check_quota(self, policy: Policy, header: PolicyHeader) -> None:
+        expected = _parse_own_header(policy)
+        for actual, simulated in ((header.quota, expected.quota), (header.window, expected.window)):
             if actual not in (None, simulated):
                 quota = self._quota
                 raise InputError(
-                    f"the server grants q={policy.quota};w={policy.window}, the scenario {quota} "
+                    f"the server grants q={header.quota};w={header.window}, the scenario {quota} "
                     f"(q={expected.quota};w={expected.window}): run ratelab serve --rate {quota.rate} "
                     f"--burst {quota.burst}, or pass the server's --rate and --burst here"
                 )
 
-    def _check_clock(self, reference: Policy) -> None:
-        if not self._same_machine and depends_on_clock(reference, self._traffic, self._quota.window):
+    def _check_clock(self, policy: Policy) -> None:
+        if not self._same_machine and depends_on_clock(policy, self._traffic, self._quota.window):
             raise InputError(
-                f"{reference.name} uses the clock of its machine, and {self._url} is on another: run ratelab verify "
+                f"{policy.name} uses the clock of its machine, and {self._url} is on another: run ratelab verify "
                 "there, or use a scenario whose decisions do not depend on where a window begins"
             )
+
+
+def _parse_own_header(policy: Policy) -> PolicyHeader:
+    """Return the policy header that a server with `policy` sends."""
+    fields = dict(HeaderWriter(policy).of(Decision(True, 0, 0, 0, 0)))
+    header = read_policy(fields[b"ratelimit-policy"].decode())
+    assert header is not None  # noqa: S101  (`HeaderWriter` has written it)
+    return header
 
 
 class ResponseCounter:
@@ -114,15 +123,3 @@ class ResponseCounter:
     def __str__(self) -> str:
         statuses = ", ".join(f"{count:,} with {status}" for status, count in sorted(self._counts.items()))
         return f"{self._counts.total():,} of {self._requests:,} answered{statuses and f': {statuses}'}"
-
-
-def _create(name: str, quota: Quota) -> Policy:
-    return build_policy(find(name), quota)
-
-
-def _expected_policy(policy: Policy) -> PolicyHeader:
-    """Return the policy header that a server with `policy` sends."""
-    fields = dict(HeaderWriter(policy).of(Decision(True, 0, 0, 0, 0)))
-    header = read_policy(fields[b"ratelimit-policy"].decode())
-    assert header is not None  # noqa: S101  (`HeaderWriter` has written it)
-    return header

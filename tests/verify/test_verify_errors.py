@@ -148,7 +148,7 @@ def find_reference(name: str, same_machine: bool, algo: str | None = None, **cha
     """Return the algorithm found in a response whose policy has the name `name`."""
     reference = ReferenceFinder("http://far.example/", QUOTA, TRAFFIC, algo, same_machine)
     reference.observe(Response(0, 1, 200, PolicyHeader(name, 3, 3))._replace(**changes))
-    return reference.algorithm.name
+    return reference.policy.name
 
 
 @pytest.mark.parametrize("name", ["fixed-window", "sliding-counter"])
