@@ -14,7 +14,7 @@ from ratelab.report.summary import counted
 
 
 def reading_object(trace: Trace) -> dict[str, Any]:
-    """Return what `--json` says of the reading; `start` is in nanoseconds since 1970."""
+    """Return the fields of `--json` about the trace; `start` is in nanoseconds since 1970."""
     return {
         "format": trace.format,
         "lines": trace.lines,
@@ -27,10 +27,10 @@ def reading_object(trace: Trace) -> dict[str, Any]:
 
 
 def reading_notes(trace: Trace, within_second: str) -> tuple[str, ...]:
-    """Return the lines that a person should know before believing the figures."""
-    notes = [f"{counted(trace.lines, 'line')} from {_moment(trace.traffic.origin)}"]
+    """Return notes on the trace that affect how far the figures can be trusted."""
+    notes = [f"{counted(trace.lines, 'line')} from {_format_start(trace.traffic.origin)}"]
     if trace.repeated:
-        notes.append(f"{counted(trace.repeated, 'line')} left out: the same requests as decided by other algorithms")
+        notes.append(f"{counted(trace.repeated, 'line')} left out: the same requests, decided by other algorithms")
     if trace.unparsed:
         notes.append(f"{counted(trace.unparsed, 'line')} left out, beginning with:")
         notes += [f"  line {reject}" for reject in trace.rejects]
@@ -39,16 +39,16 @@ def reading_notes(trace: Trace, within_second: str) -> tuple[str, ...]:
     if trace.whole_seconds and within_second == "spread":
         notes.append("times are whole seconds: the requests of a second are spread evenly over it (--within-second)")
     elif trace.whole_seconds:
-        notes.append("times are whole seconds: the requests of a second all stand at its start (--within-second)")
+        notes.append("times are whole seconds: all requests of a second are at its start (--within-second)")
     return tuple(notes)
 
 
-def _moment(nanoseconds: int) -> str:
+def _format_start(nanoseconds: int) -> str:
     try:
-        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=nanoseconds // 1000)
+        start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=nanoseconds // 1000)
     except OverflowError:
         return f"{nanoseconds} ns since 1970"
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC on"
+    return f"{start:%Y-%m-%d %H:%M:%S} UTC on"
 
 
 def recording_object(recording: Recording, replayed: Decisions) -> dict[str, Any]:

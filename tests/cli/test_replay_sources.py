@@ -88,7 +88,7 @@ def test_times_out_of_order_are_sorted_and_counted(tmp_path: Path) -> None:
     [
         ([], 0, "the requests of a second are spread evenly over it"),
         (["--within-second", "spread"], 0, "the requests of a second are spread evenly over it"),
-        (["--within-second", "start"], 3, "the requests of a second all stand at its start"),
+        (["--within-second", "start"], 3, "all requests of a second are at its start"),
     ],
 )
 def test_whole_seconds_are_spread_or_kept_at_their_start(
@@ -126,7 +126,7 @@ def test_an_events_file_of_several_algorithms_has_each_request_once(tmp_path: Pa
     options = ["--rate", "2/s", "--burst", "5", "--key", "client", "--time", "at_ns", "--cost", "cost"]
     replayed, simulated = get_json("replay", events, *options), get_json("simulate", BURST)
     assert tuple(replayed[name] for name in ("lines", "offered", "repeated", "unparsed")) == (150, 30, 120, 0)
-    assert "120 lines left out: the same requests as decided by other algorithms" in get_output(
+    assert "120 lines left out: the same requests, decided by other algorithms" in get_output(
         "replay", events, *options, "--strict"
     )
     assert get_admitted(replayed) == get_admitted(simulated)

@@ -13,7 +13,7 @@ from asgi import Answer, request, scope_of, started
 from fastapi import FastAPI
 from limited_apps import Watched
 from litestar.middleware import DefineMiddleware
-from response_headers import limits
+from response_headers import parse_limits
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -94,7 +94,7 @@ def test_requests_to_a_framework_are_limited(make: Callable[[Watched, Lifespan],
     responses = asyncio.run(run_app(make(limiter, lifespan), *[{}] * 6))
     assert events == ["startup", "shutdown"]
     assert [(response.status, response.body) for response in responses[:5]] == [(200, PONG)] * 5
-    assert [limits(response.fields).r for response in responses] == [4, 3, 2, 1, 0, 0]
+    assert [parse_limits(response.fields).r for response in responses] == [4, 3, 2, 1, 0, 0]
     assert (responses[5].status, responses[5].of("content-type")) == (429, ["application/problem+json"])
     assert len(limiter.asked) == 6
 
@@ -104,7 +104,7 @@ def test_a_frameworks_404_and_405_responses_are_limited_too(make: Callable[[Watc
     invalid = [{"path": "/wp-login.php"}, {"method": "DELETE"}, {"method": "POST"}]
     responses = asyncio.run(run_app(make(Watched(), empty_lifespan), *invalid * 2))
     assert [response.status for response in responses] == [404, 405, 405, 404, 405, 429]
-    assert [limits(response.fields).r for response in responses] == [4, 3, 2, 1, 0, 0]
+    assert [parse_limits(response.fields).r for response in responses] == [4, 3, 2, 1, 0, 0]
 
 
 @asynccontextmanager
@@ -124,7 +124,7 @@ def test_cors_outside_exposes_headers_and_preflights_are_free(
     assert [response.status for response in responses] == [200, 200, 200, 429]
     assert [response.of("access-control-allow-origin") for response in responses] == [[ORIGIN]] * 4
     assert responses[3].of("access-control-expose-headers") == [", ".join(EXPOSED)]
-    assert limits(responses[3].fields).retry_after == 1
+    assert parse_limits(responses[3].fields).retry_after == 1
     assert len(limiter.asked) == 2
 
 
@@ -140,5 +140,5 @@ def test_a_streaming_response_passes_through() -> None:
         routes=[Route("/ping", stream)], middleware=[Middleware(RateLimitMiddleware, limiter=Watched(burst=1))]
     )
     responses = asyncio.run(run_app(app, {}, {}))
-    assert [(response.status, limits(response.fields).r) for response in responses] == [(200, 0), (429, 0)]
+    assert [(response.status, parse_limits(response.fields).r) for response in responses] == [(200, 0), (429, 0)]
     assert responses[0].body == b"012"

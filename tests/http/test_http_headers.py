@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from limited_apps import named
 from manual import block
-from response_headers import LARGEST, Limits, limits
+from response_headers import LARGEST, Limits, parse_limits
 
 from ratelab import (
     ALGORITHMS,
@@ -86,7 +86,7 @@ def test_huge_numbers_are_told_in_15_digits(built_in: type[Algorithm]) -> None:
         assert built_in.name == "sliding-log"
         return
     decision = MemoryLimiter(policy, ManualClock()).hit("alice")
-    assert limits(HeaderWriter(policy).of(decision)) == (
+    assert parse_limits(HeaderWriter(policy).of(decision)) == (
         built_in.name,
         LARGEST,
         1,
@@ -96,7 +96,7 @@ def test_huge_numbers_are_told_in_15_digits(built_in: type[Algorithm]) -> None:
     )
     slow = build_policy(built_in, Quota(1, 2**62 - 1, 1))
     limiter = MemoryLimiter(slow, ManualClock())
-    told = [limits(HeaderWriter(slow).of(limiter.hit("alice"))) for _ in range(2)]
+    told = [parse_limits(HeaderWriter(slow).of(limiter.hit("alice"))) for _ in range(2)]
     assert [(each.q, each.w, each.r) for each in told] == [(1, 4_611_686_019, 0)] * 2
 
 
@@ -106,7 +106,7 @@ def decision_t(decision: Decision) -> int:
 
 @pytest.mark.parametrize("name", ['say "hi"', "back\\slash", "\\", '"', "two words", "~!", "a;q=9"])
 def test_a_name_of_ones_own_is_quoted(name: str) -> None:
-    assert limits(HeaderWriter(named(name)).of(Decision(True, 4, 0, SECOND, 0))) == (name, 5, 3, 4, 1, None)
+    assert parse_limits(HeaderWriter(named(name)).of(Decision(True, 4, 0, SECOND, 0))) == (name, 5, 3, 4, 1, None)
 
 
 @pytest.mark.parametrize("name", ["gr\xf6\xdfe", "line\nfeed", "\x7f", "nul\0", "\u200b"])
@@ -141,12 +141,12 @@ helpless = st.builds(Decision, st.just(False), st.integers(0, 2**62), st.just(NE
 
 @given(decision=allowed | helpless)
 def test_what_no_wait_is_asked_for_tells_what_remains_and_when_all_will(decision: Decision) -> None:
-    told = limits(HeaderWriter(BUCKET).of(decision))
+    told = parse_limits(HeaderWriter(BUCKET).of(decision))
     assert told == ("token-bucket", 5, 3, min(decision.remaining, LARGEST), decision_t(decision), None)
 
 
 def a_denial_tells_the_wait(decision: Decision) -> None:
-    told = limits(HeaderWriter(BUCKET).of(decision))
+    told = parse_limits(HeaderWriter(BUCKET).of(decision))
     assert (told.r, told.retry_after) == (0, told.t)
     assert told.retry_after is not None
     assert decision.retry_after_ns <= told.t * SECOND < decision.retry_after_ns + SECOND
@@ -221,9 +221,9 @@ def test_older_fields_there_are_not_are_refused(legacy: str) -> None:
 
 def test_limits_reads_what_is_there() -> None:
     told = [(b"ratelimit-policy", b'"a";q=1;w=1'), (b"ratelimit", b'"a";r=0;t=1'), (b"retry-after", b"1")]
-    assert limits(told) == Limits("a", 1, 1, 0, 1, 1)
+    assert parse_limits(told) == Limits("a", 1, 1, 0, 1, 1)
     for place, value in ((0, b'"a";q=1;w=0'), (0, b'"b";q=1;w=1'), (0, b"a;q=1;w=1"), (1, b'"a";r=0.0;t=1'), (2, b"0")):
         wrong = [*told]
         wrong[place] = (wrong[place][0], value)
         with pytest.raises(AssertionError):
-            limits(wrong)
+            parse_limits(wrong)

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 from asgi import Answer, request, scope_of
-from response_headers import limits
+from response_headers import parse_limits
 
 from ratelab import Algorithm, ManualClock, MemoryLimiter, Policy, Quota, create
 from ratelab.algorithms import build_policy
@@ -83,7 +83,7 @@ async def check_burst(site: LimitedSite, peer: str, draw: random.Random) -> Asyn
             }
             check_page(response, method, path)
             continue
-        limit = limits(response.fields)
+        limit = parse_limits(response.fields)
         assert limit[:3] == ("token-bucket", 5, 3)
         assert before is None or limit.r == max(0, before - 1)
         assert before is None or (response.status == 429) == (before == 0)
@@ -120,7 +120,7 @@ async def exhaust_and_wait(site: LimitedSite, peer: str) -> None:
     """Use up a client's quota; check that waiting for `Retry-After` is enough, and a second less is not."""
     while (response := await site.send(peer)).status == 200:
         pass
-    retry_after = limits(response.fields).retry_after
+    retry_after = parse_limits(response.fields).retry_after
     assert retry_after is not None
     site.clock.advance((retry_after - 1) * NS_PER_S)
     assert (await site.send(peer)).status == 429

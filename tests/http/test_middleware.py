@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 from asgi import PEER, Answer, call, request, scope_of
 from limited_apps import Handler, Watched
-from response_headers import limits
+from response_headers import parse_limits
 
 from ratelab.http.asgi import Scope
 from ratelab.http.identity import Identity
@@ -42,7 +42,7 @@ def test_a_denied_request_is_told_why_and_until_when_and_does_not_reach_the_appl
     handler = Handler()
     app = RateLimitMiddleware(handler, Watched())
     answers = [call(app) for _ in range(6)]
-    assert [limits(answer.fields).r for answer in answers] == [4, 3, 2, 1, 0, 0]
+    assert [parse_limits(answer.fields).r for answer in answers] == [4, 3, 2, 1, 0, 0]
     assert len(handler.calls) == 5
     fields = [(b"ratelimit-policy", b'"token-bucket";q=5;w=3'), (b"ratelimit", b'"token-bucket";r=0;t=1')]
     length = (b"content-length", b"%d" % len(answers[5].body))
@@ -59,14 +59,14 @@ def test_a_denied_request_is_told_why_and_until_when_and_does_not_reach_the_appl
 def test_nothing_is_left_for_a_denied_request_even_if_a_smaller_one_would_do() -> None:
     costs = iter((2, 2, 2, 1))
     app = RateLimitMiddleware(Handler(), Watched(), cost=lambda _: next(costs))
-    told = [limits(call(app).fields) for _ in range(4)]
+    told = [parse_limits(call(app).fields) for _ in range(4)]
     assert [(each.r, each.retry_after) for each in told] == [(3, None), (1, None), (0, 1), (0, None)]
 
 
 def test_a_longer_wait_is_told_alike_in_all_places() -> None:
     app = RateLimitMiddleware(Handler(), Watched(rate="1/10s", burst=1))
     told = [call(app) for _ in range(2)][1]
-    assert limits(told.fields) == ("token-bucket", 1, 10, 0, 10, 10)
+    assert parse_limits(told.fields) == ("token-bucket", 1, 10, 0, 10, 10)
     assert problem(told)["detail"] == "Try again in 10 s."
 
 
@@ -89,7 +89,7 @@ def test_a_cost_that_no_wait_can_help_is_a_bad_request_and_takes_nothing() -> No
     limiter = Watched()
     answer = call(RateLimitMiddleware(Handler(), limiter, cost=6))
     assert (answer.status, answer.of("retry-after"), answer.of("cache-control")) == (400, [], ["no-store"])
-    assert limits(answer.fields) == ("token-bucket", 5, 3, 5, 0, None)
+    assert parse_limits(answer.fields) == ("token-bucket", 5, 3, 5, 0, None)
     assert problem(answer) == {
         "type": "about:blank",
         "title": "Bad Request",
@@ -144,7 +144,7 @@ def test_the_cost_may_be_a_number_or_a_function_of_the_request() -> None:
     app = RateLimitMiddleware(Handler(), Watched(), cost=lambda scope: costs[scope["path"]])
     answers = [call(app, path=path) for path in ("/export", "/export", "/look", "/read", "/read", "/look")]
     assert [answer.status for answer in answers] == [200, 429, 200, 200, 429, 200]
-    assert [limits(answer.fields).r for answer in answers] == [1, 0, 1, 0, 0, 0]
+    assert [parse_limits(answer.fields).r for answer in answers] == [1, 0, 1, 0, 0, 0]
 
 
 @pytest.mark.slow
@@ -166,7 +166,7 @@ def test_the_limiter_may_be_a_function_of_the_request() -> None:
     handler, reads, writes = Handler(), Watched("token-bucket", "2/s", 5), Watched("fixed-window", "1/min", 1)
     app = RateLimitMiddleware(handler, lambda scope: reads if scope["method"] == "GET" else writes)
     answers = [call(app, method=method) for method in ("GET", "POST", "POST", "GET")]
-    told = [limits(answer.fields) for answer in answers]
+    told = [parse_limits(answer.fields) for answer in answers]
     assert [answer.status for answer in answers] == [200, 200, 429, 200]
     assert [each[:4] for each in told] == [
         ("token-bucket", 5, 3, 4),

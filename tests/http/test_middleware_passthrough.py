@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 from asgi import call, request, scope_of
 from limited_apps import Handler, Watched
-from response_headers import limits
+from response_headers import parse_limits
 
 from ratelab.http.asgi import Message, Receive, Scope, Send
 from ratelab.http.counters import Counts
@@ -121,7 +121,7 @@ def test_the_applications_fields_may_be_any_iterable(make: Callable[[list[Any]],
 def test_an_application_may_send_no_fields() -> None:
     handler = Handler()
     del handler.start["headers"]
-    assert limits(call(RateLimitMiddleware(handler, Watched())).fields).r == 4
+    assert parse_limits(call(RateLimitMiddleware(handler, Watched())).fields).r == 4
 
 
 def test_an_answer_in_pieces_passes_piece_by_piece() -> None:
@@ -137,7 +137,7 @@ def test_an_answer_in_pieces_passes_piece_by_piece() -> None:
 
     asyncio.run(RateLimitMiddleware(streaming, Watched())(scope_of(), nothing, send))
     assert all(one is other for one, other in zip(sent[1:], pieces, strict=True))
-    assert limits(sent[0]["headers"]).r == 4
+    assert parse_limits(sent[0]["headers"]).r == 4
 
 
 async def nothing() -> Message:

@@ -24,7 +24,7 @@ class Limits(NamedTuple):
     retry_after: int | None
 
 
-def limits(fields: Iterable[Field]) -> Limits:
+def parse_limits(fields: Iterable[Field]) -> Limits:
     """Parse the fields of a response; fail on any that RFC 9651, RFC 9110 or the draft does not allow."""
     fields = list(fields)
     name, policy = _only_item(fields, b"ratelimit-policy")
