@@ -15,7 +15,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from ratelab.algorithms import build_policy, select
-from ratelab.cli.options import scenario_options
+from ratelab.cli.options import ALGORITHMS_OPTION, scenario_options
 from ratelab.cli.output import create_console
 from ratelab.errors import InputError
 from ratelab.lab.comparison import compare
@@ -34,12 +34,12 @@ DEFAULT_MAX_PLAYBACK_S = 20
 
 @click.command()
 @click.argument("scenario", metavar="SCENARIO")
-@click.option("--algo", "-a", "algorithms", multiple=True, metavar="NAME|FILE.py:CLASS", help="As for simulate.")
+@ALGORITHMS_OPTION
 @scenario_options
 @click.option(
     "--speed",
     type=click.FloatRange(1e-6, 1e6),
-    help=f"Factor by which time is faster; by default 1, or more for scenarios over {DEFAULT_MAX_PLAYBACK_S} s.",
+    help=f"Speed factor; by default 1, or more for scenarios over {DEFAULT_MAX_PLAYBACK_S} s.",
 )
 def watch(
     scenario: str,
