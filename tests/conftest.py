@@ -21,11 +21,10 @@ from ratelab.lab.traces import Trace, TraceOptions
 if TYPE_CHECKING:
     from ratelab.stores.valkey.server import ValkeyServer
 
-pytest.register_assert_rewrite("contracts", "cli_runner")
+pytest.register_assert_rewrite("contracts", "cli_runner", "limiter_suite")
 
-SERVED = ["charges", "deadlines", "batches", "urls", "restarts", "secrets", "cluster"]
-collect_ignore = (
-    [*(f"stores/test_store_{noun}.py" for noun in SERVED), "stores/test_valkey_mutants.py"]
+collect_ignore_glob = (
+    ["stores/test_store_*.py", "stores/test_lua_*.py", "stores/test_valkey_*.py", "stores/test_embedded_server.py"]
     if sys.platform == "win32"
     else []
 )
@@ -117,17 +116,17 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session")
 def server() -> Iterator[ValkeyServer]:
     """Run a store for all tests of a session that need one."""
-    from valkey_servers import running
+    from valkey_servers import run_valkey
 
-    with running() as server:
+    with run_valkey() as server:
         yield server
 
 
 @pytest.fixture
 def store(server: ValkeyServer) -> ValkeyServer:
     """Return the store without keys, scripts or statistics."""
-    from valkey_servers import ask
+    from valkey_servers import send_command
 
     for words in (("FLUSHALL",), ("SCRIPT", "FLUSH"), ("CONFIG", "RESETSTAT")):
-        ask(server.url, *words)
+        send_command(server.url, *words)
     return server

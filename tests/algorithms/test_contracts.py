@@ -5,38 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 from inspect import getfile
-from itertools import pairwise, product
+from itertools import pairwise
 from math import ceil, floor
 from pathlib import Path
 
 import pytest
-from contracts import CLOCK_CONTRACTS, CONTRACTS
-from hypothesis import given, reject
+from contracts import CONTRACTS, build_or_reject, timelines
+from hypothesis import given
 from hypothesis import strategies as st
 
-from ratelab import Algorithm, InputError, ManualClock, MemoryLimiter, Quota, create
+from ratelab import Algorithm, ManualClock, MemoryLimiter, Quota, create
 from ratelab.algorithms import find
 from ratelab.algorithms.token_bucket import TokenBucket
-from ratelab.lab.conformance import MOVES, ORIGINS, QUOTAS, Timeline, run
+from ratelab.lab.conformance import MOVES, QUOTAS, Timeline, run
 
 ODD = Quota.parse("7/13s")
-SMALL_QUOTAS = [Quota(*numbers) for numbers in product(range(1, 10), range(1, 31), range(1, 9))]
-moves = st.binary(min_size=6, max_size=40).map(lambda drawn: [MOVES[byte % len(MOVES)] for byte in drawn])
-"""A byte for each move: Hypothesis draws a string at once, but a list element by element."""
-
-timelines = st.builds(
-    Timeline,
-    st.sampled_from(QUOTAS) | st.sampled_from(SMALL_QUOTAS),
-    st.sampled_from(ORIGINS),
-    moves,
-)
-
-
-def build(kind: type[Algorithm], quota: Quota) -> Algorithm:
-    try:
-        return kind.from_quota(quota)
-    except InputError:  # an algorithm may reject a quota that it cannot grant
-        reject()
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.__name__)
@@ -44,17 +27,7 @@ def build(kind: type[Algorithm], quota: Quota) -> Algorithm:
 def test_every_algorithm_keeps_every_contract(
     kind: type[Algorithm], contract: Callable[[Algorithm, Timeline], None], timeline: Timeline
 ) -> None:
-    contract(build(kind, timeline.quota), timeline)
-
-
-@pytest.mark.parametrize("contract", CLOCK_CONTRACTS, ids=lambda contract: contract.__name__)
-@given(timeline=timelines)
-def test_limiters_keep_the_contracts_on_unsteady_clocks(
-    kind: type[Algorithm],
-    contract: Callable[[type[MemoryLimiter], Algorithm, Timeline], None],
-    timeline: Timeline,
-) -> None:
-    contract(MemoryLimiter, build(kind, timeline.quota), timeline)
+    contract(build_or_reject(kind, timeline.quota), timeline)
 
 
 def test_a_class_loaded_from_a_file_makes_the_same_decisions(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pytest
 from asgi import Answer, call, request, scope_of
-from failing_stores import SECOND, Flaky, broken
+from failing_stores import SECOND, FlakyStore, limiter_with_store_down
 from limited_apps import Handler, Watched
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -29,14 +29,14 @@ UNAVAILABLE = {
 }
 
 
-def failing(retry_after_ns: int = SECOND) -> Flaky:
-    store = Flaky()
+def failing(retry_after_ns: int = SECOND) -> FlakyStore:
+    store = FlakyStore()
     store.error = StoreError("unreachable", "no connection to 192.0.2.99:6379", retry_after_ns)
     return store
 
 
 def test_who_is_awaited_answers_as_who_is_not() -> None:
-    store, memory, handler = Flaky(), Watched(), Handler()
+    store, memory, handler = FlakyStore(), Watched(), Handler()
     costs = [1, 0, 6, 3, 1, 1, 0]
     apps = [RateLimitMiddleware(handler, limiter, cost=lambda scope: scope["cost"]) for limiter in (store, memory)]
     told = [[asyncio.run(request(app, {**scope_of(), "cost": cost})) for cost in costs] for app in apps]
@@ -75,7 +75,7 @@ def test_a_wait_is_told_in_whole_seconds_rounded_up_and_never_none(wait_ns: int,
 
 
 def test_limiters_of_both_kinds_may_be_chosen_by_request() -> None:
-    store, memory = Flaky(), Watched(burst=1)
+    store, memory = FlakyStore(), Watched(burst=1)
     app = RateLimitMiddleware(Handler(), lambda scope: store if scope["method"] == "POST" else memory)
     assert [call(app, method=method).status for method in ("GET", "POST", "GET", "POST")] == [200, 200, 429, 200]
     store.fail()
@@ -83,7 +83,7 @@ def test_limiters_of_both_kinds_may_be_chosen_by_request() -> None:
 
 
 def test_whether_a_limiter_is_awaited_is_found_out_once() -> None:
-    app = RateLimitMiddleware(Handler(), Flaky())
+    app = RateLimitMiddleware(Handler(), FlakyStore())
     with patch("ratelab.http.middleware.iscoroutinefunction", side_effect=AssertionError):
         assert [call(app).status for _ in range(6)] == [200] * 5 + [429]
 
@@ -103,18 +103,18 @@ def test_a_limiter_that_would_stop_the_event_loop_is_refused() -> None:
 
 @pytest.mark.parametrize("cost", [-1, 1.0, True, None])
 def test_a_cost_of_no_use_is_a_mistake_and_no_failure_of_the_store(cost: Any) -> None:
-    limiter = broken(Flaky(), "closed")
+    limiter = limiter_with_store_down(FlakyStore(), "closed")
     before, app = limiter.health, RateLimitMiddleware(Handler(), limiter, cost=lambda _: cost)
     with pytest.raises(InputError, match="cost must be a whole number >= 0, got"):
         call(app)
     assert (limiter.health, app.counts) == (before, Counts())
 
 
-class Silent(Flaky):
+class Silent(FlakyStore):
     """A store that says nothing for as long as it is waited for."""
 
     async def hit(self, key: str, cost: int = 1) -> Decision:
-        self.asked.append((key, cost))
+        self.calls.append((key, cost))
         return await asyncio.Future[Decision]()
 
 
@@ -124,7 +124,7 @@ def test_a_request_that_is_cancelled_while_the_store_is_asked_leaves_no_trace() 
 
     async def leave() -> None:
         waiting = asyncio.create_task(request(app, scope_of()))
-        while not store.asked:
+        while not store.calls:
             await asyncio.sleep(0)
         waiting.cancel()
         with suppress(asyncio.CancelledError):
@@ -149,12 +149,12 @@ def test_a_request_that_is_cancelled_while_the_store_is_asked_leaves_no_trace() 
     ],
 )
 def test_a_store_that_is_down_means_what_was_said(on_store_error: str, cost: int, statuses: list[int]) -> None:
-    app = RateLimitMiddleware(Handler(), broken(Flaky(), on_store_error), cost=cost)
+    app = RateLimitMiddleware(Handler(), limiter_with_store_down(FlakyStore(), on_store_error), cost=cost)
     assert [call(app).status for _ in range(3)] == statuses
 
 
 def test_a_crowd_that_meets_a_dead_store_is_held_to_its_quota() -> None:
-    limiter = broken(Flaky())
+    limiter = limiter_with_store_down(FlakyStore())
     app = RateLimitMiddleware(Handler(), limiter)
 
     async def crowd() -> list[Answer]:
@@ -176,7 +176,7 @@ def samples(values: CounterValues) -> dict[str, float]:
 
 
 def test_metrics_tell_of_the_store_what_a_limiter_with_a_store_has_seen() -> None:
-    limiter = broken(Flaky())
+    limiter = limiter_with_store_down(FlakyStore())
     told = samples(CounterValues(Counts(unavailable=7), limiter.stats, limiter.health))
     assert told.get("ratelab_requests_total unavailable") == 7
     assert {name: value for name, value in told.items() if name.startswith("ratelab_store")} == {

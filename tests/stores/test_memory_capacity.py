@@ -1,4 +1,4 @@
-"""More keys than the limiter in memory has room for: it stays bounded, and no key gains or loses by it."""
+"""The memory limiter with more keys than it has room for: memory is bounded, and no key gains or loses quota."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ratelab.algorithms.token_bucket import TokenBucket
 
 
 def flood(limiter: type[MemoryLimiter], names: int, max_keys: int) -> None:
-    """See that an exhausted key stays so, a half-used one keeps its half, and memory stays within bounds."""
+    """Check that a flood of new keys changes no used key and needs limited memory."""
     limited = limiter(create("fixed-window", "4/h"), ManualClock(), max_keys)
     limited.hit("attacker", 4)
     honest = [f"honest {n}" for n in range(10)]
     before = [limited.hit(key, 2) for key in honest]
     blocks = sys.getallocatedblocks()
     admitted = sum(limited.hit(f"flood {n}").allowed for n in range(names))
-    assert admitted <= max_keys + 64 * 4  # each key its own first hit, and what the shared buckets hold
+    assert admitted <= max_keys + 64 * 4  # the first hit of each kept key, and the bursts of the shared buckets
     assert limited.stats.keys <= max_keys
     assert sys.getallocatedblocks() - blocks < 8 * max_keys
     assert not limited.hit("attacker").allowed
@@ -30,11 +30,11 @@ def flood(limiter: type[MemoryLimiter], names: int, max_keys: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_flood_of_a_million_names_buys_nothing_and_fills_no_memory() -> None:
+def test_a_flood_of_a_million_keys_obtains_no_quota_and_fills_no_memory() -> None:
     flood(MemoryLimiter, names=1_000_000, max_keys=100_000)
 
 
-def test_a_kept_key_costs_a_few_hundred_bytes() -> None:
+def test_a_kept_key_needs_a_few_hundred_bytes() -> None:
     tracemalloc.start()
     limited = MemoryLimiter(create("token-bucket", "4/h"), ManualClock(), max_keys=5_000)
     for n in range(8_000):
@@ -45,31 +45,31 @@ def test_a_kept_key_costs_a_few_hundred_bytes() -> None:
     assert peak < 640 * 5_000
 
 
-def test_a_newcomer_to_a_full_house_is_served(limiter: type[MemoryLimiter]) -> None:
+def test_a_new_key_is_served_while_the_limiter_is_full(limiter: type[MemoryLimiter]) -> None:
     limited = limiter(create("token-bucket", "2/day"), ManualClock(), 100)
     for n in range(100):
-        limited.hit(f"resident {n}")
-    assert limited.hit("newcomer").allowed
+        limited.hit(f"old {n}")
+    assert limited.hit("new").allowed
     assert limited.stats == (100, 0, 1)
 
 
-def test_a_newcomer_who_gets_room_later_gets_no_fresh_quota(limiter: type[MemoryLimiter]) -> None:
+def test_a_key_that_gets_a_separate_state_gets_no_fresh_quota(limiter: type[MemoryLimiter]) -> None:
     clock = ManualClock()
     limited = limiter(create("token-bucket", "2/min"), clock, 10)
     for n in range(10):
-        limited.hit(f"resident {n}")  # as new after 30 s
+        limited.hit(f"old {n}")  # fully replenished after 30 s
     clock.advance(29 * 10**9)
-    limited.hit("newcomer", 2)
-    denied = limited.hit("newcomer")
+    limited.hit("new", 2)
+    denied = limited.hit("new")
     assert (denied.allowed, denied.retry_after) == (False, 30)
     clock.advance(10**9)
-    denied = limited.hit("newcomer")  # in a place of its own by now
+    denied = limited.hit("new")  # now with a separate state
     assert (denied.allowed, denied.retry_after) == (False, 29)
     assert limited.stats.evictions > 0
     assert limited.stats.overflow_hits == 2
 
 
-def test_idle_keys_make_room_before_anything_is_shared(limiter: type[MemoryLimiter]) -> None:
+def test_idle_keys_are_evicted_before_states_are_shared(limiter: type[MemoryLimiter]) -> None:
     clock = ManualClock()
     limited = limiter(create("token-bucket", "2/min"), clock, 100)
     for n in range(50):
@@ -80,7 +80,7 @@ def test_idle_keys_make_room_before_anything_is_shared(limiter: type[MemoryLimit
     assert [limited.hit(f"busy {n}", 0) for n in range(100)] == busy
 
 
-def test_idle_keys_go_while_there_is_room_so_that_memory_follows_the_traffic(limiter: type[MemoryLimiter]) -> None:
+def test_idle_keys_are_evicted_while_there_is_room(limiter: type[MemoryLimiter]) -> None:
     clock = ManualClock()
     limited = limiter(create("token-bucket", "2/min"), clock, 1000)
     for n in range(100):
@@ -91,7 +91,7 @@ def test_idle_keys_go_while_there_is_room_so_that_memory_follows_the_traffic(lim
     assert limited.stats == (50, 100, 0)
 
 
-def test_dropping_idle_keys_changes_no_decision(limiter: type[MemoryLimiter], kind: type[Algorithm]) -> None:
+def test_evicting_idle_keys_changes_no_decision(limiter: type[MemoryLimiter], kind: type[Algorithm]) -> None:
     clock, policy = ManualClock(), build_policy(kind, Quota.parse("2/s", burst=3))
     small, large = limiter(policy, clock, 100), MemoryLimiter(policy, clock)
     for n in range(5000):
@@ -101,8 +101,8 @@ def test_dropping_idle_keys_changes_no_decision(limiter: type[MemoryLimiter], ki
     assert small.stats.evictions > 0
 
 
-class Stumbling(TokenBucket):
-    """A bucket whose every seventh step fails."""
+class FailingBucket(TokenBucket):
+    """A bucket whose every seventh step raises an exception."""
 
     steps: ClassVar[list[int]] = []
 
@@ -113,8 +113,8 @@ class Stumbling(TokenBucket):
         return super().step(state, now, cost)
 
 
-def test_a_step_that_fails_neither_loses_a_key_nor_keeps_too_many() -> None:
-    limited = MemoryLimiter(build_policy(Stumbling, Quota.parse("1/day", 2)), ManualClock(), max_keys=4)
+def test_a_failing_step_neither_loses_keys_nor_exceeds_max_keys() -> None:
+    limited = MemoryLimiter(build_policy(FailingBucket, Quota.parse("1/day", 2)), ManualClock(), max_keys=4)
     for n in range(50):
         with suppress(ArithmeticError):
             limited.hit(f"key {n}")

@@ -1,4 +1,4 @@
-"""The limiter in memory is exact under threads and tasks."""
+"""The memory limiter is exact in threads and tasks, and survives interrupts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from threading import Barrier, Thread
 from types import FrameType
 from typing import TypeVar
 
-from contracts import DAY
+from durations import DAY
 
 from ratelab import Algorithm, ManualClock, MemoryLimiter, Quota, State, create
 from ratelab.algorithms import build_policy
@@ -22,20 +22,20 @@ THREADS = 8
 Result = TypeVar("Result")
 
 
-class Dawdler(TokenBucket):
-    """A bucket that gives other threads all the time in the world between reading its state and writing it."""
+class SlowBucket(TokenBucket):
+    """A bucket that gives other threads time between reading its state and writing it."""
 
     def step(self, state: State, now: int, cost: int) -> tuple[bool, int, int, int, int]:
-        mine = list(state)
+        copy = list(state)
         for _ in range(100):
             pass
-        decided = super().step(mine, now, cost)
-        state[:] = mine
-        return decided
+        row = super().step(copy, now, cost)
+        state[:] = copy
+        return row
 
 
 def in_threads(work: Callable[[], Result]) -> list[Result]:
-    """Do `work` in several threads that start together and switch as often as the interpreter lets them."""
+    """Call `work` in threads that start together and switch as often as possible; return the results."""
     interval, start = sys.getswitchinterval(), Barrier(THREADS)
 
     def run() -> Result:
@@ -51,32 +51,34 @@ def in_threads(work: Callable[[], Result]) -> list[Result]:
 
 
 def allowed_in_threads(limited: MemoryLimiter, hits: int) -> int:
-    """Count what one key is allowed when every thread hits it so often."""
+    """Return how many hits of one key are allowed if every thread makes `hits`."""
     return sum(in_threads(lambda: sum(limited.hit("hot").allowed for _ in range(hits))))
 
 
 def test_threads_on_one_key_get_exactly_its_quota(limiter: type[MemoryLimiter]) -> None:
     for _ in range(5):
-        assert allowed_in_threads(limiter(build_policy(Dawdler, Quota.parse("2000/day"))), 1000) == 2000
+        assert allowed_in_threads(limiter(build_policy(SlowBucket, Quota.parse("2000/day"))), 1000) == 2000
 
 
-def test_threads_that_want_no_more_than_the_quota_are_never_denied(limiter: type[MemoryLimiter]) -> None:
-    limited = limiter(build_policy(Dawdler, Quota(THREADS * 1000, DAY)))
+def test_threads_within_the_quota_are_never_denied(limiter: type[MemoryLimiter]) -> None:
+    limited = limiter(build_policy(SlowBucket, Quota(THREADS * 1000, DAY)))
     assert allowed_in_threads(limited, 1000) == THREADS * 1000
     assert not limited.hit("hot").allowed
 
 
-def test_threads_that_touch_new_keys_together_share_each_keys_quota(limiter: type[MemoryLimiter]) -> None:
-    limited = limiter(build_policy(Dawdler, Quota.parse("3/day")))
+def test_threads_on_new_keys_get_exactly_the_quota_of_each(limiter: type[MemoryLimiter]) -> None:
+    limited = limiter(build_policy(SlowBucket, Quota.parse("3/day")))
     keys = [f"key {n}" for n in range(2000)]
     allowed = in_threads(lambda: [key for key in keys if limited.hit(key).allowed])
-    assert Counter(key for of_one in allowed for key in of_one) == dict.fromkeys(keys, 3)
+    assert Counter(key for keys in allowed for key in keys) == dict.fromkeys(keys, 3)
     assert limited.stats == (len(keys), 0, 0)
 
 
-def test_every_algorithm_is_exact_under_threads(kind: type[Algorithm]) -> None:
-    limited = MemoryLimiter(build_policy(kind, Quota.parse("500/day")), ManualClock())
-    assert allowed_in_threads(limited, 500) == 500
+def test_every_algorithm_is_exact_in_threads(kind: type[Algorithm]) -> None:
+    policy = build_policy(kind, Quota.parse("500/day"))
+    state = policy.start(0)
+    expected = sum(policy.step(state, 0, 1)[0] for _ in range(THREADS * 500))
+    assert allowed_in_threads(MemoryLimiter(policy, ManualClock()), 500) == expected
 
 
 def test_a_thousand_tasks_get_exactly_the_quota() -> None:
@@ -86,29 +88,29 @@ def test_a_thousand_tasks_get_exactly_the_quota() -> None:
         await asyncio.sleep(0)
         return limited.hit("hot").allowed
 
-    async def all_of_them() -> list[bool]:
+    async def request_all() -> list[bool]:
         return await asyncio.gather(*(request() for _ in range(1000)))
 
-    assert sum(asyncio.run(all_of_them())) == 100
+    assert sum(asyncio.run(request_all())) == 100
 
 
 def test_an_interrupt_never_leaves_the_lock_held() -> None:
-    """Raise from a signal handler, as Ctrl-C does, in the midst of hits; another thread must still get through."""
+    """Raise from a signal handler, as Ctrl-C does, during hits; another thread must still get a decision."""
     limited = MemoryLimiter(create("token-bucket", "100/s"))
-    left = 200
+    interrupts = 200
 
     def interrupt(_: int, frame: FrameType | None) -> None:
-        nonlocal left
-        while frame is not None:  # only in a hit, or in what it calls: the test itself must not be interrupted
+        nonlocal interrupts
+        while frame is not None:  # only during a hit: the test itself must not be interrupted
             if frame.f_code is MemoryLimiter.hit.__code__:
-                left -= 1
+                interrupts -= 1
                 raise KeyboardInterrupt
             frame = frame.f_back
 
     previous = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
     try:
-        while left > 0:
+        while interrupts > 0:
             try:
                 while True:
                     limited.hit("alice")

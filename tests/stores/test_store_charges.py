@@ -1,4 +1,4 @@
-"""However a network loses or holds up replies, a request is charged at most once and ends as documented."""
+"""A request is charged at most once, however a network loses or delays replies."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from flaky_proxy import LATE, network
-from valkey_servers import AMPLE, PLENTY, charged, plenty, plenty_async
+from flaky_proxy import LATE_S, run_flaky_proxy
+from valkey_servers import AMPLE_DEADLINE, LARGE_BURST, charged_cost, make_async_limiter, make_limiter
 
 from ratelab import Decision
 from ratelab.errors import StoreError
 from ratelab.stores.valkey.server import ValkeyServer
 
 DEADLINE = 0.05
-TASKS = 8
+CALLERS = 8
 
 Outcomes = list[Decision | StoreError]
-Crowd = Callable[[str, int, float], Outcomes]
+Calls = Callable[[str, int, float], Outcomes]
+"""Hits alice a number of times, with a deadline."""
 
 
-def threads(url: str, count: int, deadline: float) -> Outcomes:
-    """Call from threads that share a limiter."""
-    limiter = plenty(url, deadline)
+def call_in_threads(url: str, count: int, deadline: float) -> Outcomes:
+    """Make calls in threads that share a limiter."""
+    limiter = make_limiter(url, deadline)
 
     def call(_: int) -> Decision | StoreError:
         try:
@@ -31,27 +32,27 @@ def threads(url: str, count: int, deadline: float) -> Outcomes:
         except StoreError as error:
             return error
 
-    with ThreadPoolExecutor(TASKS) as pool:
+    with ThreadPoolExecutor(CALLERS) as pool:
         outcomes = list(pool.map(call, range(count)))
     limiter.close()
     return outcomes
 
 
-def tasks(url: str, count: int, deadline: float) -> Outcomes:
-    """Call from tasks, of which some share a limiter, and with it a connection."""
+def call_in_tasks(url: str, count: int, deadline: float) -> Outcomes:
+    """Make calls in tasks, two for each limiter and connection."""
 
     async def call_all() -> Outcomes:
-        limiters = [plenty_async(url, deadline) for _ in range(TASKS // 2)]
+        limiters = [make_async_limiter(url, deadline) for _ in range(CALLERS // 2)]
         outcomes: Outcomes = []
 
         async def call(number: int) -> None:
-            for _ in range(count // TASKS):
+            for _ in range(count // CALLERS):
                 try:
                     outcomes.append(await limiters[number % len(limiters)].hit("alice"))
                 except StoreError as error:
                     outcomes.append(error)
 
-        await asyncio.gather(*map(call, range(TASKS)))
+        await asyncio.gather(*map(call, range(CALLERS)))
         for limiter in limiters:
             limiter.close()
         return outcomes
@@ -59,65 +60,67 @@ def tasks(url: str, count: int, deadline: float) -> Outcomes:
     return asyncio.run(call_all())
 
 
-CROWDS = pytest.mark.parametrize("crowd", [threads, tasks])
+threads_and_tasks = pytest.mark.parametrize("calls", [call_in_threads, call_in_tasks])
 
 
-def is_charged_once(
+def check_charges(
     store: ValkeyServer,
-    crowd: Crowd,
+    calls: Calls,
     faults: tuple[str, ...],
     count: int = 64,
     seed: int = 1,
     deadline: float = DEADLINE,
 ) -> Outcomes:
-    assert charged(store.url) == 0  # and the server knows the script
-    with network(store.url, then=faults, seed=seed) as (url, _):
-        outcomes = crowd(url, count, deadline)
-    told = [outcome for outcome in outcomes if isinstance(outcome, Decision)]
+    """Check that every decision has a charge, and no call has two; return the outcomes."""
+    assert charged_cost(store.url) == 0
+    with run_flaky_proxy(store.url, then=faults, seed=seed) as (url, _):
+        outcomes = calls(url, count, deadline)
+    decisions = [outcome for outcome in outcomes if isinstance(outcome, Decision)]
     assert len(outcomes) == count
-    assert len(told) <= charged(store.url) <= count
-    assert all(decision.allowed for decision in told)
-    assert len({decision.remaining for decision in told}) == len(told), "two calls were told of one charge"
+    assert len(decisions) <= charged_cost(store.url) <= count
+    assert all(decision.allowed for decision in decisions)
+    assert len({decision.remaining for decision in decisions}) == len(decisions), "two calls got the same charge"
     return outcomes
 
 
-def kinds(outcomes: Outcomes) -> set[str]:
+def error_kinds(outcomes: Outcomes) -> set[str]:
     return {outcome.kind for outcome in outcomes if isinstance(outcome, StoreError)}
 
 
-@CROWDS
+@threads_and_tasks
 @pytest.mark.parametrize(
-    ("fault", "means"),
+    ("fault", "error_kind"),
     [("drop", "unreachable"), ("half", "unreachable"), ("reset", "unreachable"), ("stall", "timeout")],
 )
-def test_a_reply_that_is_lost_is_a_store_error_and_not_asked_for_again(
-    store: ValkeyServer, crowd: Crowd, fault: str, means: str
+def test_a_lost_reply_is_an_error_and_its_command_is_not_resent(
+    store: ValkeyServer, calls: Calls, fault: str, error_kind: str
 ) -> None:
-    outcomes = is_charged_once(store, crowd, (fault,), deadline=DEADLINE if means == "timeout" else AMPLE)
-    assert kinds(outcomes) == {means}
+    outcomes = check_charges(store, calls, (fault,), deadline=DEADLINE if error_kind == "timeout" else AMPLE_DEADLINE)
+    assert error_kinds(outcomes) == {error_kind}
     assert not any(isinstance(outcome, Decision) for outcome in outcomes)
 
 
-@CROWDS
-def test_a_reply_in_single_bytes_is_a_reply(store: ValkeyServer, crowd: Crowd) -> None:
-    assert kinds(is_charged_once(store, crowd, ("pass", "pass", "split"), deadline=AMPLE)) == set()
+@threads_and_tasks
+def test_a_reply_in_single_bytes_is_a_decision(store: ValkeyServer, calls: Calls) -> None:
+    outcomes = check_charges(store, calls, ("pass", "pass", "split"), deadline=AMPLE_DEADLINE)
+    assert error_kinds(outcomes) == set()
 
 
-@CROWDS
+@threads_and_tasks
 @pytest.mark.parametrize("seed", [1, 2])
-def test_all_at_random_charge_nobody_twice(store: ValkeyServer, crowd: Crowd, seed: int) -> None:
+def test_random_faults_charge_no_request_twice(store: ValkeyServer, calls: Calls, seed: int) -> None:
     faults = ("pass", "pass", "pass", "drop", "half", "stall", "reset", "split", "delay")
-    outcomes = is_charged_once(store, crowd, faults, 200, seed)
-    assert kinds(outcomes) == {"unreachable", "timeout"}
+    outcomes = check_charges(store, calls, faults, 200, seed)
+    assert error_kinds(outcomes) == {"unreachable", "timeout"}
     assert any(isinstance(outcome, Decision) for outcome in outcomes)
 
 
-def test_a_reply_that_comes_late_answers_nobody_else(store: ValkeyServer) -> None:
-    assert charged(store.url) == 0
-    with network(store.url, "pass", "late") as (url, _):
-        limiter = plenty(url, deadline=LATE * 2 / 3)
+def test_a_late_reply_answers_no_other_request(store: ValkeyServer) -> None:
+    assert charged_cost(store.url) == 0
+    with run_flaky_proxy(store.url, "pass", "late") as (url, _):
+        limiter = make_limiter(url, deadline=LATE_S * 2 / 3)
         limiter.hit("bob", 100)
         with pytest.raises(StoreError):
             limiter.hit("alice")
-        assert limiter.hit("bob", 0).remaining == PLENTY - 100
+        assert limiter.hit("bob", 0).remaining == LARGE_BURST - 100
         limiter.close()

@@ -1,4 +1,4 @@
-"""On a cluster each key is asked of the node that keeps it, and looked for once where it has moved."""
+"""Clusters: each key is decided by its node, and found again after it has moved."""
 
 from __future__ import annotations
 
@@ -11,131 +11,148 @@ from unittest.mock import patch
 import pytest
 from serve_process import wait_until
 from valkey_mutants import MOVED
-from valkey_servers import PLENTY, ask, calls, free_port, plenty, plenty_async, running
+from valkey_servers import (
+    LARGE_BURST,
+    count_calls,
+    free_port,
+    make_async_limiter,
+    make_limiter,
+    run_valkey,
+    send_command,
+)
 
 from ratelab.errors import StoreError
 from ratelab.stores.valkey.server import ValkeyServer
+from ratelab.stores.valkey.session import SLOT_COUNT, SlotMap
 
-SLOTS = 16_384
-MIDDLE = SLOTS // 2
+MIDDLE = SLOT_COUNT // 2
 KEYS = [f"client {number}" for number in range(40)]
 
 
-def _node(stack: ExitStack, bus: int) -> ValkeyServer:
-    options = ("--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-require-full-coverage", "no")
-    return stack.enter_context(running(*options, port=free_port()))
-
-
-def _knows(server: ValkeyServer, nodes: int) -> bool:
-    told = ask(server.url, "CLUSTER", "INFO").decode()
-    facts = ("cluster_state:ok", f"cluster_slots_assigned:{SLOTS}", f"cluster_known_nodes:{nodes}")
-    return all(f"{fact}\r" in told for fact in facts)
-
-
 class Pair(NamedTuple):
-    """Two nodes, of which each keeps half of the slots to begin with."""
+    """Two nodes; at first, each has half of the slots."""
 
     first: ValkeyServer
     second: ValkeyServer
 
     def move(self, slots: Iterable[int], to: ValkeyServer) -> None:
-        """Have a node keep slots, in the eyes of both; what is kept in them is lost."""
+        """Assign slots to a node, on both nodes; all keys are lost."""
         (owner,) = (server for server in self if server is not to)
-        name = ask(to.url, "CLUSTER", "MYID").decode()
+        name = send_command(to.url, "CLUSTER", "MYID").decode()
         for server in (to, owner):
-            ask(server.url, "FLUSHALL")
+            send_command(server.url, "FLUSHALL")
             for slot in slots:
-                ask(server.url, "CLUSTER", "SETSLOT", slot, "NODE", name)
+                send_command(server.url, "CLUSTER", "SETSLOT", slot, "NODE", name)
 
 
 class Clusters(NamedTuple):
-    """What the tests ask."""
+    """A cluster of one node, and one of two."""
 
-    alone: ValkeyServer
+    single: ValkeyServer
     pair: Pair
+
+
+def start_node(stack: ExitStack, bus: int) -> ValkeyServer:
+    options = ("--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-require-full-coverage", "no")
+    return stack.enter_context(run_valkey(*options, port=free_port()))
+
+
+def is_ready(server: ValkeyServer, nodes: int) -> bool:
+    info = send_command(server.url, "CLUSTER", "INFO").decode()
+    facts = ("cluster_state:ok", f"cluster_slots_assigned:{SLOT_COUNT}", f"cluster_known_nodes:{nodes}")
+    return all(f"{fact}\r" in info for fact in facts)
 
 
 @pytest.fixture(scope="module")
 def clusters() -> Iterator[Clusters]:
-    """Start both together, for a cluster waits a while before it decides anything."""
+    """Start both clusters together, since a cluster takes a while to become ready."""
     with ExitStack() as stack:
         bus = free_port()
-        alone, pair = _node(stack, free_port()), Pair(_node(stack, free_port()), _node(stack, bus))
-        ask(alone.url, "CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
-        ask(pair.first.url, "CLUSTER", "ADDSLOTSRANGE", 0, MIDDLE - 1)
-        ask(pair.second.url, "CLUSTER", "ADDSLOTSRANGE", MIDDLE, SLOTS - 1)
-        ask(pair.first.url, "CLUSTER", "MEET", "127.0.0.1", pair.second.url.rpartition(":")[2], bus)
-        wait_until(lambda: _knows(alone, 1) and all(_knows(server, 2) for server in pair))
-        yield Clusters(alone, pair)
+        single, pair = start_node(stack, free_port()), Pair(start_node(stack, free_port()), start_node(stack, bus))
+        send_command(single.url, "CLUSTER", "ADDSLOTSRANGE", 0, SLOT_COUNT - 1)
+        send_command(pair.first.url, "CLUSTER", "ADDSLOTSRANGE", 0, MIDDLE - 1)
+        send_command(pair.second.url, "CLUSTER", "ADDSLOTSRANGE", MIDDLE, SLOT_COUNT - 1)
+        send_command(pair.first.url, "CLUSTER", "MEET", "127.0.0.1", pair.second.url.rpartition(":")[2], bus)
+        wait_until(lambda: is_ready(single, 1) and all(is_ready(server, 2) for server in pair))
+        yield Clusters(single, pair)
 
 
 @pytest.fixture
-def alone(clusters: Clusters) -> ValkeyServer:
-    ask(clusters.alone.url, "FLUSHALL")
-    return clusters.alone
+def single(clusters: Clusters) -> ValkeyServer:
+    send_command(clusters.single.url, "FLUSHALL")
+    return clusters.single
 
 
 @pytest.fixture
 def pair(clusters: Clusters) -> Pair:
     for server in clusters.pair:
-        ask(server.url, "FLUSHALL")
+        send_command(server.url, "FLUSHALL")
     return clusters.pair
 
 
 def slot_of(server: ValkeyServer, key: str) -> int:
-    found: int = ask(server.url, "CLUSTER", "KEYSLOT", plenty(server.url)._script.key(key).decode())
-    return found
+    """Return the slot of a client's key, according to a node."""
+    slot: int = send_command(server.url, "CLUSTER", "KEYSLOT", make_limiter(server.url)._script.key(key).decode())
+    return slot
 
 
-def test_a_node_alone_that_does_not_know_its_name_decides_in_threads_and_tasks(alone: ValkeyServer) -> None:
-    limiter = plenty(f"{alone.url}?cluster=true")
-    assert [limiter.hit(key).remaining for key in KEYS] == [PLENTY - 1] * len(KEYS)
-    limiter.close()
-    assert asyncio.run(_hits(f"{alone.url}?cluster=true", KEYS + KEYS)) == [PLENTY - 2] * 40 + [PLENTY - 3] * 40
+def cluster_url(server: ValkeyServer) -> str:
+    return f"{server.url}?cluster=true"
 
 
-async def _hits(url: str, keys: list[str]) -> list[int]:
-    limiter = plenty_async(url, deadline=1)
+async def hit_together(url: str, keys: list[str]) -> list[int]:
+    limiter = make_async_limiter(url, deadline=1)
     try:
         return [decision.remaining for decision in await asyncio.gather(*map(limiter.hit, keys))]
     finally:
         limiter.close()
 
 
-def test_hits_of_one_slot_are_one_call(alone: ValkeyServer) -> None:
-    asyncio.run(_hits(f"{alone.url}?cluster=true", ["somebody"]))
-    ask(alone.url, "CONFIG", "RESETSTAT")
-    assert asyncio.run(_hits(f"{alone.url}?cluster=true", ["alice", "bob"] * 20)) == [
-        PLENTY - 1 - number // 2 for number in range(40)
-    ]
-    assert calls(alone.url, "evalsha") == 2
+def test_slots_are_those_of_the_server(single: ValkeyServer) -> None:
+    script = make_limiter(single.url)._script
+    assert [SlotMap(cluster=True).slot(script.key(key)) for key in KEYS] == [slot_of(single, key) for key in KEYS]
+
+
+def test_a_single_node_without_a_known_address_decides_in_threads_and_tasks(single: ValkeyServer) -> None:
+    limiter = make_limiter(cluster_url(single))
+    assert [limiter.hit(key).remaining for key in KEYS] == [LARGE_BURST - 1] * 40
+    limiter.close()
+    remaining = asyncio.run(hit_together(cluster_url(single), KEYS + KEYS))
+    assert remaining == [LARGE_BURST - 2] * 40 + [LARGE_BURST - 3] * 40
+
+
+def test_hits_of_one_slot_are_one_call(single: ValkeyServer) -> None:
+    asyncio.run(hit_together(cluster_url(single), ["other"]))
+    send_command(single.url, "CONFIG", "RESETSTAT")
+    remaining = asyncio.run(hit_together(cluster_url(single), ["alice", "bob"] * 20))
+    assert remaining == [LARGE_BURST - 1 - number // 2 for number in range(40)]
+    assert count_calls(single.url, "evalsha") == 2
 
 
 def test_keys_that_move_are_found_again_and_charged_once(pair: Pair) -> None:
-    url = f"{pair.first.url}?cluster=true"
-    limiter = plenty(url, deadline=1)
-    assert {limiter.hit(key).remaining for key in KEYS} == {PLENTY - 1}
-    assert all(ask(server.url, "DBSIZE") > 0 for server in pair)
+    limiter = make_limiter(cluster_url(pair.first), deadline=1)
+    assert {limiter.hit(key).remaining for key in KEYS} == {LARGE_BURST - 1}
+    assert all(send_command(server.url, "DBSIZE") > 0 for server in pair)
 
-    async def before_and_after() -> list[list[int]]:
-        limiter_async = plenty_async(url, deadline=1)
-        left = [[(await limiter_async.hit(key)).remaining for key in KEYS]]
+    async def hit_before_and_after() -> list[list[int]]:
+        limiter_async = make_async_limiter(cluster_url(pair.first), deadline=1)
+        remaining = [[(await limiter_async.hit(key)).remaining for key in KEYS]]
         pair.move({slot_of(pair.first, key) for key in KEYS}, to=pair.second)
-        left.append([decision.remaining for decision in await asyncio.gather(*map(limiter_async.hit, KEYS))])
+        remaining.append([decision.remaining for decision in await asyncio.gather(*map(limiter_async.hit, KEYS))])
         limiter_async.close()
-        return left
+        return remaining
 
-    assert asyncio.run(before_and_after()) == [[PLENTY - 2] * 40, [PLENTY - 1] * 40]
-    assert {limiter.hit(key).remaining for key in KEYS} == {PLENTY - 2}
-    assert [ask(server.url, "DBSIZE") for server in pair] == [0, 40]
+    assert asyncio.run(hit_before_and_after()) == [[LARGE_BURST - 2] * 40, [LARGE_BURST - 1] * 40]
+    assert {limiter.hit(key).remaining for key in KEYS} == {LARGE_BURST - 2}
+    assert [send_command(server.url, "DBSIZE") for server in pair] == [0, 40]
     limiter.close()
 
 
-def test_a_mistake_is_noticed_where_keys_have_moved(pair: Pair) -> None:
-    with ExitStack() as made:
+def test_a_mutant_that_does_not_follow_keys_is_caught(pair: Pair) -> None:
+    with ExitStack() as patches:
         for mutant in MOVED:
-            made.enter_context(patch.object(mutant.owner, mutant.attribute, mutant.made))
-        limiter = plenty(f"{pair.first.url}?cluster=true", deadline=1)
+            patches.enter_context(patch.object(mutant.owner, mutant.attribute, mutant.made))
+        limiter = make_limiter(cluster_url(pair.first), deadline=1)
         limiter.hit("alice")
         slot = slot_of(pair.first, "alice")
         pair.move([slot], to=pair.second if slot < MIDDLE else pair.first)
@@ -144,13 +161,14 @@ def test_a_mistake_is_noticed_where_keys_have_moved(pair: Pair) -> None:
         limiter.close()
 
 
-def test_the_node_that_the_url_names_may_die_and_the_others_are_asked(pair: Pair) -> None:
-    limiter, keys = plenty(f"{pair.first.url}?cluster=true", deadline=1), [f"other {number}" for number in range(20)]
-    here, there = ([key for key in keys if (slot_of(pair.first, key) < MIDDLE) is first] for first in (True, False))
+def test_the_other_nodes_decide_when_the_node_of_the_url_dies(pair: Pair) -> None:
+    limiter = make_limiter(cluster_url(pair.first), deadline=1)
+    keys = [f"other {number}" for number in range(20)]
+    lost, kept = ([key for key in keys if (slot_of(pair.first, key) < MIDDLE) is first] for first in (True, False))
     for key in keys:
         limiter.hit(key)
     pair.first.stop()
-    for key in here[:2]:
+    for key in lost[:2]:
         with pytest.raises(StoreError):
             limiter.hit(key)
 
@@ -160,6 +178,6 @@ def test_the_node_that_the_url_names_may_die_and_the_others_are_asked(pair: Pair
         except StoreError:
             return False
 
-    wait_until(lambda: decides(there[0]))
-    assert all(decides(key) for key in there)
+    wait_until(lambda: decides(kept[0]))
+    assert all(decides(key) for key in kept)
     limiter.close()

@@ -1,4 +1,4 @@
-"""A store that dies, comes back or forgets costs at most a burst, raises nothing, and is found again."""
+"""A store that restarts or loses its keys grants at most a burst more, and limiters find it again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from threading import Event, Thread
 
 import pytest
 from serve_process import wait_until
-from valkey_servers import ask, running
+from valkey_servers import run_valkey, send_command
 
 from ratelab.errors import StoreError
 from ratelab.limiter import AsyncLimiter, Decision
@@ -24,41 +24,41 @@ pytestmark = pytest.mark.slow
 BURST = 50
 TASKS = 8
 LOSSES = 10
-PROMISED = 30
-"""Seconds in which the shared state is asked again; two of them on a machine that is not busy."""
+MAX_OUTAGE_S = 30
+"""Seconds within which the store decides again; two on a machine that is not busy."""
 
 
 class Load:
-    """Tasks in a thread of their own that hit one key without end, and what came of it."""
+    """Tasks in a thread that hit one key until they are stopped, and the outcomes."""
 
     def __init__(self, url: str, resilient: bool) -> None:
         self._url, self._resilient = url, resilient
-        self._ended = Event()
+        self._stopping = Event()
         self.outcomes: Counter[str] = Counter()
-        """Hits that were allowed, denied and answered by a `StoreError`."""
+        """Hits that were allowed or denied, and `StoreError`s by kind."""
         self.unhandled: list[BaseException] = []
-        self.shared = 0
+        self.decisions = 0
         """Decisions of the store itself."""
 
     def run(self) -> None:
         try:
-            asyncio.run(self._hit_all())
+            asyncio.run(self._run_tasks())
         except BaseException as error:
             self.unhandled.append(error)
 
     def stop(self) -> None:
-        self._ended.set()
+        self._stopping.set()
 
-    async def _hit_all(self) -> None:
+    async def _run_tasks(self) -> None:
         store = AsyncValkeyLimiter(self._url, "token-bucket", "1/day", BURST)
-        counting = _Counting(store, self)
-        limiter: AsyncLimiter = ResilientLimiter(counting, "local") if self._resilient else counting
-        asyncio.get_running_loop().set_exception_handler(lambda _, told: self.unhandled.append(told["exception"]))
+        store_with_count = CountingStore(store, self)
+        limiter: AsyncLimiter = ResilientLimiter(store_with_count, "local") if self._resilient else store_with_count
+        asyncio.get_running_loop().set_exception_handler(lambda _, event: self.unhandled.append(event["exception"]))
         await asyncio.gather(*(self._hit(limiter) for _ in range(TASKS)))
         store.close()
 
     async def _hit(self, limiter: AsyncLimiter) -> None:
-        while not self._ended.is_set():
+        while not self._stopping.is_set():
             try:
                 outcome = "allowed" if (await limiter.hit("alice")).allowed else "denied"
             except StoreError as error:
@@ -67,8 +67,8 @@ class Load:
             await asyncio.sleep(0.001)
 
 
-class _Counting:
-    """Counts what the store itself decides."""
+class CountingStore:
+    """Counts the decisions of the store itself."""
 
     def __init__(self, limiter: AsyncValkeyLimiter, load: Load) -> None:
         self.policy = limiter.policy
@@ -76,12 +76,12 @@ class _Counting:
 
     async def hit(self, key: str, cost: int = 1) -> Decision:
         decision = await self._limiter.hit(key, cost)
-        self._load.shared += 1
+        self._load.decisions += 1
         return decision
 
 
 @contextmanager
-def under_load(url: str, resilient: bool) -> Iterator[Load]:
+def apply_load(url: str, resilient: bool) -> Iterator[Load]:
     load = Load(url, resilient)
     thread = Thread(target=load.run)
     thread.start()
@@ -93,35 +93,33 @@ def under_load(url: str, resilient: bool) -> Iterator[Load]:
         thread.join()
 
 
-def kill_and_start_again(server: ValkeyServer) -> None:
+def restart(server: ValkeyServer) -> None:
     server.stop()
     server.start()
 
 
-def lose_the_script(server: ValkeyServer) -> None:
-    ask(server.url, "SCRIPT", "FLUSH")
+def lose_script(server: ValkeyServer) -> None:
+    send_command(server.url, "SCRIPT", "FLUSH")
 
 
-def lose_the_keys(server: ValkeyServer) -> None:
-    ask(server.url, "FLUSHALL")
+def lose_keys(server: ValkeyServer) -> None:
+    send_command(server.url, "FLUSHALL")
 
 
-BEHIND = pytest.mark.parametrize("resilient", [False, True], ids=["bare", "resilient"])
+bare_and_resilient = pytest.mark.parametrize("resilient", [False, True], ids=["bare", "resilient"])
 
 
-@BEHIND
-@pytest.mark.parametrize(
-    ("lose", "bursts"), [(kill_and_start_again, LOSSES), (lose_the_script, 0), (lose_the_keys, LOSSES)]
-)
-def test_each_loss_costs_a_burst_and_the_store_is_back_in_time(
+@bare_and_resilient
+@pytest.mark.parametrize(("lose", "bursts"), [(restart, LOSSES), (lose_script, 0), (lose_keys, LOSSES)])
+def test_each_loss_grants_at_most_a_burst_and_the_store_is_back_in_time(
     lose: Callable[[ValkeyServer], None], bursts: int, resilient: bool
 ) -> None:
-    with running() as server, under_load(server.url, resilient) as load:
+    with run_valkey() as server, apply_load(server.url, resilient) as load:
         for _ in range(LOSSES):
             lose(server)
-            lost, before = time.monotonic(), load.shared
-            wait_until(lambda before=before: load.shared > before + 2 * TASKS)  # type: ignore[misc]
-            assert time.monotonic() - lost < PROMISED
+            lost, before = time.monotonic(), load.decisions
+            wait_until(lambda before=before: load.decisions > before + 2 * TASKS)  # type: ignore[misc]
+            assert time.monotonic() - lost < MAX_OUTAGE_S
     local = BURST if resilient else 0
     assert load.unhandled == []
     assert BURST <= load.outcomes["allowed"] <= BURST + bursts * BURST + local

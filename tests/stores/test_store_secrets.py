@@ -1,4 +1,4 @@
-"""Who a client is, and the store's password, are found nowhere: not in the store, nor in what is said of it."""
+"""Names of clients and passwords appear neither in the store nor in logs, responses and errors."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from threading import Event, Thread
 
 import pytest
 from asgi import Answer, request, scope_of
-from invalid_stores import BAD_STORES, BadStore
+from invalid_stores import INVALID_STORES, InvalidStore
 from limited_apps import Handler
 from valkey import Valkey
-from valkey_servers import ask, plenty, plenty_async
+from valkey_servers import make_async_limiter, make_limiter, send_command
 
 from ratelab.errors import StoreError
 from ratelab.http.middleware import RateLimitMiddleware
@@ -24,80 +24,81 @@ from ratelab.stores.valkey.server import ValkeyServer
 
 CANARY = "sk-canary-4b1d"
 DEADLINE = 0.05
+LAST_COMMAND = "the end"
 
 
-def kept(server: ValkeyServer) -> bytes:
-    """Return every key of the store, and what it holds."""
+def dump_store(server: ValkeyServer) -> str:
+    """Return every key of the store with its value."""
     with Valkey.from_url(server.url) as client:
-        return b"\n".join(key + b"=" + client.get(key) for key in client.scan_iter())
+        return b"\n".join(key + b"=" + client.get(key) for key in client.scan_iter()).decode()
 
 
-def answered(limiter: AsyncValkeyLimiter, on_store_error: str = "closed", requests: int = 1) -> list[Answer]:
-    """Return the middleware's answers to requests with the secret in a header."""
+def send_requests(limiter: AsyncValkeyLimiter, on_store_error: str = "closed", count: int = 1) -> list[Answer]:
+    """Return the middleware's responses to requests with the canary in a header."""
     app = RateLimitMiddleware(Handler(), ResilientLimiter(limiter, on_store_error), "header:X-API-Key")
 
-    async def ask_all() -> list[Answer]:
+    async def send_all() -> list[Answer]:
         scope = scope_of(headers=f"X-API-Key: {CANARY}")
-        answers = [await request(app, scope) for _ in range(requests)]
+        responses = [await request(app, scope) for _ in range(count)]
         limiter.close()
-        return answers
+        return responses
 
-    return asyncio.run(ask_all())
+    return asyncio.run(send_all())
 
 
 @contextmanager
-def overheard(server: ValkeyServer, said: list[str]) -> Iterator[None]:
-    """Write down all that the server is asked meanwhile."""
+def monitor(server: ValkeyServer) -> Iterator[list[str]]:
+    """Collect all commands that the server receives during the block; the list is complete after it."""
+    commands: list[str] = []
     listening = Event()
 
     def listen() -> None:
-        with Valkey.from_url(server.url) as client, client.monitor() as monitor:
+        with Valkey.from_url(server.url) as client, client.monitor() as events:
             listening.set()
-            for told in monitor.listen():
-                said.append(told["command"])
-                if "the end" in told["command"]:
+            for event in events.listen():
+                commands.append(event["command"])
+                if LAST_COMMAND in event["command"]:
                     return
 
     thread = Thread(target=listen)
     thread.start()
     listening.wait(10)
     try:
-        yield
+        yield commands
     finally:
-        ask(server.url, "ECHO", "the end")
+        send_command(server.url, "ECHO", LAST_COMMAND)
         thread.join()
 
 
-def a_store_never_learns_a_name(store: ValkeyServer) -> str:
-    """Return what the middleware answers meanwhile."""
-    said: list[str] = []
-    limiter = plenty(store.url)
-    with overheard(store, said):
+def check_that_names_are_hidden(store: ValkeyServer) -> str:
+    """Check that neither a command nor a key holds a client's name; return the middleware's response."""
+    limiter = make_limiter(store.url)
+    with monitor(store) as commands:
         limiter.hit(CANARY)
-        answers = repr(answered(plenty_async(store.url)))
+        response = repr(send_requests(make_async_limiter(store.url)))
     limiter.close()
-    held = kept(store).decode()
-    assert (sum("EVALSHA" in command.upper() for command in said), held.count("rl:{")) == (2, 2)
-    assert CANARY not in " ".join(said)
-    assert CANARY not in held
-    return answers
+    content = dump_store(store)
+    assert (sum("EVALSHA" in command.upper() for command in commands), content.count("rl:{")) == (2, 2)
+    assert CANARY not in " ".join(commands)
+    assert CANARY not in content
+    return response
 
 
-def test_neither_the_store_nor_the_log_nor_an_answer_tells_who_a_client_is(
+def test_names_of_clients_are_not_in_the_store_the_log_or_responses(
     store: ValkeyServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    answers = a_store_never_learns_a_name(store)
-    assert "status=200" in answers
-    assert CANARY not in answers + caplog.text
+    response = check_that_names_are_hidden(store)
+    assert "status=200" in response
+    assert CANARY not in response + caplog.text
 
 
-def failing(url: str) -> str:
-    """Return all that a program may print about hits that a store does not decide."""
-    limiter, told = plenty(url, DEADLINE), ""
+def collect_failures(url: str) -> str:
+    """Return all text that a program may print about hits that a store does not decide."""
+    limiter, text = make_limiter(url, DEADLINE), ""
 
     async def hit() -> None:
-        limiter_async = plenty_async(url, DEADLINE)
+        limiter_async = make_async_limiter(url, DEADLINE)
         try:
             await limiter_async.hit(CANARY)
         finally:
@@ -106,19 +107,22 @@ def failing(url: str) -> str:
     for call in (lambda: limiter.hit(CANARY), lambda: asyncio.run(hit())):
         with pytest.raises(StoreError) as raised:
             call()
-        told += "".join(traceback.format_exception(raised.value)) + repr(raised.value)
+        text += "".join(traceback.format_exception(raised.value)) + repr(raised.value)
     limiter.close()
-    return told + repr(answered(plenty_async(url, DEADLINE), requests=4))
+    return text + repr(send_requests(make_async_limiter(url, DEADLINE), count=4))
 
 
-@pytest.mark.parametrize("bad", BAD_STORES, ids=lambda bad: bad.__name__)
-def test_no_failure_tells_who_asked_or_the_password(
-    store: ValkeyServer, bad: BadStore, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("invalid", INVALID_STORES, ids=lambda invalid: invalid.__name__)
+def test_a_failure_reveals_neither_the_client_nor_the_password(
+    store: ValkeyServer,
+    invalid: InvalidStore,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with bad(store) as url:
-        told = failing(url)
-    assert told.count("StoreError") >= 2
+    with invalid(store) as url:
+        text = collect_failures(url)
+    assert text.count("StoreError") >= 2
     assert "the store is down" in caplog.text
-    told += caplog.text + "".join(capfd.readouterr())
-    assert [secret for secret in (CANARY, ":wrong@", "'wrong'", "needless") if secret in told] == []
+    text += caplog.text + "".join(capfd.readouterr())
+    assert [secret for secret in (CANARY, ":wrong@", "'wrong'", "needless") if secret in text] == []

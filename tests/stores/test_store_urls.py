@@ -1,4 +1,4 @@
-"""A store's URL says where it is, and what is wrong with it is told at once, without the password."""
+"""Store URLs: databases, users, encryption, and errors that do not reveal the password."""
 
 from __future__ import annotations
 
@@ -11,8 +11,16 @@ from typing import Any
 import pytest
 import trustme
 from invalid_stores import wrong_password
-from tls_proxy import encrypted
-from valkey_servers import PLENTY, ask, charged, free_port, plenty, plenty_async, running
+from tls_proxy import run_tls_proxy
+from valkey_servers import (
+    LARGE_BURST,
+    charged_cost,
+    free_port,
+    make_async_limiter,
+    make_limiter,
+    run_valkey,
+    send_command,
+)
 
 from ratelab import InputError
 from ratelab.errors import StoreError
@@ -24,9 +32,9 @@ CANARY = "CANARY"
 AUTHORITY = trustme.CA()
 
 
-def left(url: str) -> list[int]:
-    """Return what is left for alice after a hit in a thread, and in a task."""
-    limiter, limiter_async = plenty(url, deadline=5), plenty_async(url, deadline=5)
+def remaining_after_hits(url: str) -> list[int]:
+    """Return `remaining` after a hit of alice in a thread, and after one in a task."""
+    limiter, limiter_async = make_limiter(url, deadline=5), make_async_limiter(url, deadline=5)
 
     async def hit() -> int:
         try:
@@ -40,51 +48,55 @@ def left(url: str) -> list[int]:
         limiter.close()
 
 
-def test_databases_are_apart(store: ValkeyServer) -> None:
+FIRST_HITS = [LARGE_BURST - 1, LARGE_BURST - 2]
+NEXT_HITS = [LARGE_BURST - 3, LARGE_BURST - 4]
+
+
+def test_databases_are_separate(store: ValkeyServer) -> None:
     for database in (0, 3, 15):
-        assert left(f"{store.url}?db={database}") == [PLENTY - 1, PLENTY - 2]
-    assert left(store.url) == [PLENTY - 3, PLENTY - 4]
+        assert remaining_after_hits(f"{store.url}?db={database}") == FIRST_HITS
+    assert remaining_after_hits(store.url) == NEXT_HITS
 
 
-def test_a_database_that_is_not_there_is_not_replaced_by_another(store: ValkeyServer) -> None:
-    assert charged(store.url) == 0  # and the server knows the script
-    limiter, limiter_async = plenty(f"{store.url}?db=16"), plenty_async(f"{store.url}?db=16")
+def test_a_missing_database_is_not_replaced_by_another(store: ValkeyServer) -> None:
+    assert charged_cost(store.url) == 0  # the server now has the script
+    limiter, limiter_async = make_limiter(f"{store.url}?db=16"), make_async_limiter(f"{store.url}?db=16")
     for _ in range(3):
         with pytest.raises(StoreError, match="out of range"):
             limiter.hit("alice")
         with pytest.raises(StoreError, match="out of range"):
             asyncio.run(limiter_async.hit("alice"))
-    assert ask(store.url, "DBSIZE") == 0
+    assert send_command(store.url, "DBSIZE") == 0
 
 
-def test_a_password_and_a_user_open_the_door(store: ValkeyServer) -> None:
-    ask(store.url, "ACL", "SETUSER", "limits", "on", ">p@ss/#word", "~rl:*", "+@all")
+def test_a_user_and_a_password_are_sent(store: ValkeyServer) -> None:
+    send_command(store.url, "ACL", "SETUSER", "limits", "on", ">p@ss/#word", "~rl:*", "+@all")
     try:
-        assert left(store.url.replace("://", "://limits:p%40ss%2F%23word@")) == [PLENTY - 1, PLENTY - 2]
-        assert left(f"{store.url}?username=limits&password=p%2540ss%252F%2523word") == [PLENTY - 3, PLENTY - 4]
+        assert remaining_after_hits(store.url.replace("://", "://limits:p%40ss%2F%23word@")) == FIRST_HITS
+        assert remaining_after_hits(f"{store.url}?username=limits&password=p%2540ss%252F%2523word") == NEXT_HITS
     finally:
-        ask(store.url, "ACL", "DELUSER", "limits")
+        send_command(store.url, "ACL", "DELUSER", "limits")
 
 
-def test_a_door_that_opens_later_opens(store: ValkeyServer) -> None:
+def test_a_password_that_becomes_right_is_accepted(store: ValkeyServer) -> None:
     with wrong_password(store) as url:
-        limiter = plenty(url)
+        limiter = make_limiter(url)
         with pytest.raises(StoreError, match="invalid username-password pair"):
             limiter.hit("alice")
         right = url.replace("wrong", "right")
-        ask(right, "CONFIG", "SET", "requirepass", "wrong")
-        assert limiter.hit("alice").remaining == PLENTY - 1
-        ask(url, "CONFIG", "SET", "requirepass", "right")
+        send_command(right, "CONFIG", "SET", "requirepass", "wrong")
+        assert limiter.hit("alice").remaining == LARGE_BURST - 1
+        send_command(url, "CONFIG", "SET", "requirepass", "right")
         limiter.close()
 
 
-def test_a_port_of_tcp_is_as_good_as_a_socket() -> None:
-    with running(port=free_port()) as server:
-        assert left(server.url) == [PLENTY - 1, PLENTY - 2]
-        assert left(server.url.replace("valkey://127.0.0.1", "redis://localhost") + "/0") == [PLENTY - 3, PLENTY - 4]
+def test_a_tcp_port_works_as_a_socket_does() -> None:
+    with run_valkey(port=free_port()) as server:
+        assert remaining_after_hits(server.url) == FIRST_HITS
+        assert remaining_after_hits(server.url.replace("valkey://127.0.0.1", "redis://localhost") + "/0") == NEXT_HITS
 
 
-MISTAKES = [
+INVALID_URLS = [
     ("http://:CANARY@host", "must begin with one of"),
     ("localhost:6379", "must begin with one of"),
     ("user:CANARY@host:6379", "must begin with one of"),
@@ -115,15 +127,15 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-@pytest.mark.parametrize(("url", "reason"), MISTAKES)
-def test_a_mistake_is_told_in_a_line_without_the_password(url: str, reason: str, asynchronous: bool) -> None:
-    with pytest.raises(InputError) as refused:
+@pytest.mark.parametrize(("url", "reason"), INVALID_URLS)
+def test_an_invalid_url_is_rejected_in_one_line_without_the_password(url: str, reason: str, asynchronous: bool) -> None:
+    with pytest.raises(InputError) as rejected:
         StoreUrl(url, asynchronous)
-    told = str(refused.value)
-    assert reason in told
-    assert told.endswith("such as valkey://localhost:6379/0, rediss://:password@host or unix:///run/valkey.sock")
-    assert CANARY not in told
-    assert "\n" not in told
+    message = str(rejected.value)
+    assert reason in message
+    assert message.endswith("such as valkey://localhost:6379/0, rediss://:password@host or unix:///run/valkey.sock")
+    assert CANARY not in message
+    assert "\n" not in message
 
 
 # --- encryption
@@ -132,69 +144,69 @@ def test_a_mistake_is_told_in_a_line_without_the_password(url: str, reason: str,
 @pytest.mark.parametrize("asynchronous", [False, True])
 @pytest.mark.parametrize("scheme", ["rediss", "valkeys"])
 @pytest.mark.parametrize(
-    ("said", "checks_host", "wants"),
+    ("query", "checks_host", "verify_mode"),
     [
         ("", True, ssl.CERT_REQUIRED),
         ("?ssl_check_hostname=no", False, ssl.CERT_REQUIRED),
         ("?ssl_cert_reqs=none", False, ssl.CERT_NONE),
     ],
 )
-def test_an_encrypted_store_must_show_a_certificate_for_its_name(
-    scheme: str, said: str, checks_host: bool, wants: ssl.VerifyMode, asynchronous: bool
+def test_certificates_are_checked_as_the_url_requests(
+    scheme: str, query: str, checks_host: bool, verify_mode: ssl.VerifyMode, asynchronous: bool
 ) -> None:
-    connection = StoreUrl(f"{scheme}://localhost{said}", asynchronous).connection(None)
+    connection = StoreUrl(f"{scheme}://localhost{query}", asynchronous).connection(None)
     assert type(connection).__name__ == "SSLConnection"
-    assert (bool(connection.check_hostname), connection.cert_reqs) == (checks_host, wants)
+    assert (bool(connection.check_hostname), connection.cert_reqs) == (checks_host, verify_mode)
 
 
 def test_an_encrypted_store_decides(store: ValkeyServer, tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_bytes(AUTHORITY.cert_pem.bytes())
-    with encrypted(store.url, "localhost", AUTHORITY) as port:
+    with run_tls_proxy(store.url, "localhost", AUTHORITY) as port:
         url = f"valkeys://localhost:{port}?ssl_ca_certs={tmp_path / 'ca.pem'}"
-        assert left(url) == [PLENTY - 1, PLENTY - 2]
-        assert left(f"rediss://localhost:{port}?ssl_cert_reqs=none") == [PLENTY - 3, PLENTY - 4]
+        assert remaining_after_hits(url) == FIRST_HITS
+        assert remaining_after_hits(f"rediss://localhost:{port}?ssl_cert_reqs=none") == NEXT_HITS
 
 
 @pytest.mark.parametrize(
-    ("name", "authority", "reason"),
+    ("host", "authority", "reason"),
     [
         ("elsewhere", AUTHORITY, "certificate is not valid for 'localhost'"),
         ("localhost", trustme.CA(), "certificate verify failed"),
     ],
 )
-def test_a_store_with_somebody_else_s_certificate_is_not_asked(
-    store: ValkeyServer, tmp_path: Path, name: str, authority: trustme.CA, reason: str
+def test_a_store_with_an_invalid_certificate_receives_no_command(
+    store: ValkeyServer, tmp_path: Path, host: str, authority: trustme.CA, reason: str
 ) -> None:
     (tmp_path / "ca.pem").write_bytes(AUTHORITY.cert_pem.bytes())
-    with encrypted(store.url, name, authority) as port:
+    with run_tls_proxy(store.url, host, authority) as port:
         url = f"valkeys://localhost:{port}?ssl_ca_certs={tmp_path / 'ca.pem'}"
-        limiter, limiter_async = plenty(url, deadline=5), plenty_async(url, deadline=5)
+        limiter, limiter_async = make_limiter(url, deadline=5), make_async_limiter(url, deadline=5)
         with pytest.raises(StoreError, match=reason):
             limiter.hit("alice")
         with pytest.raises(StoreError, match=reason):
             asyncio.run(limiter_async.hit("alice"))
-    assert ask(store.url, "DBSIZE") == 0
+    assert send_command(store.url, "DBSIZE") == 0
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_store_whose_url_does_not_say_so_is_not_encrypted(asynchronous: bool) -> None:
+def test_other_schemes_are_not_encrypted(asynchronous: bool) -> None:
     assert type(StoreUrl("valkey://localhost", asynchronous).connection(None)).__name__ == "Connection"
 
 
-@pytest.mark.parametrize("made", [ValkeyLimiter, AsyncValkeyLimiter])
+@pytest.mark.parametrize("limiter", [ValkeyLimiter, AsyncValkeyLimiter])
 @pytest.mark.parametrize("deadline", [0, -1, float("nan"), float("inf"), None, "1s", True, 61])
-def test_a_deadline_is_a_number_of_seconds(made: Any, deadline: object) -> None:
+def test_an_invalid_deadline_is_rejected(limiter: Any, deadline: object) -> None:
     with pytest.raises(InputError, match="deadline must be above 0 and at most 60 seconds, got"):
-        made("valkey://host", "gcra", "2/s", deadline=deadline)
+        limiter("valkey://host", "gcra", "2/s", deadline=deadline)
 
 
 @pytest.mark.parametrize("connections", [0, -1, 1.0, True, None])
-def test_there_is_a_connection_at_least(connections: Any) -> None:
+def test_an_invalid_number_of_connections_is_rejected(connections: Any) -> None:
     with pytest.raises(InputError, match="connections must be a whole number >= 1, got"):
         ValkeyLimiter("valkey://host", "gcra", "2/s", connections=connections)
 
 
-def test_without_the_client_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_client_library_is_an_error_with_an_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "valkey", None)
     with pytest.raises(InputError, match=r"pip install '\.\[valkey\]'"):
         ValkeyLimiter("valkey://host", "gcra", "2/s")

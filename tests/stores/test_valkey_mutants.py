@@ -1,4 +1,4 @@
-"""Every promise about a store's network is shown to catch the mistakes it is there for."""
+"""Mutants of the Valkey clients, each caught by a named test."""
 
 from __future__ import annotations
 
@@ -21,51 +21,46 @@ from valkey_mutants import MUTANTS
 from ratelab.errors import StoreError
 from ratelab.stores.valkey.server import ValkeyServer
 
-Promise = Callable[[ValkeyServer], Any]
+Check = Callable[[ValkeyServer], Any]
 
-LOST = partial(charges.is_charged_once, crowd=charges.threads, faults=("drop",))
-LATE = partial(charges.is_charged_once, crowd=charges.tasks, faults=("stall",), count=16)
-THREAD = deadlines.test_a_thread_is_told_in_time_why_there_is_no_decision
-CROWD = deadlines.test_a_crowd_of_tasks_is_told_in_time_and_the_loop_goes_on
-DATABASE = urls.test_a_database_that_is_not_there_is_not_replaced_by_another
-TURN = batches.test_hits_of_one_turn_are_one_call_and_keep_their_order
+LOST_REPLIES = partial(charges.check_charges, calls=charges.call_in_threads, faults=("drop",))
+TIMEOUTS = partial(charges.check_charges, calls=charges.call_in_tasks, faults=("stall",), count=16)
+THREAD = deadlines.test_a_thread_gets_an_error_of_the_right_kind_in_time
+TASKS = deadlines.test_tasks_get_errors_in_time_and_their_loop_is_not_blocked
+DATABASE = urls.test_a_missing_database_is_not_replaced_by_another
+BATCH = batches.test_hits_of_one_iteration_are_one_call_in_order
 
-CAUGHT: dict[str, Promise] = {
-    "threads resend after a lost reply": LOST,
-    "tasks resend after a timeout": LATE,
-    "a late reply answers the next command": charges.test_a_reply_that_comes_late_answers_nobody_else,
-    "each chunk has a separate deadline": partial(THREAD, bad=invalid_stores.dripping),
-    "waiting for a connection has no deadline": (
-        deadlines.test_a_thread_waits_for_a_connection_no_longer_than_its_deadline
-    ),
-    "tasks fail late": partial(CROWD, bad=invalid_stores.stopped),
-    "connecting blocks the loop": partial(CROWD, bad=invalid_stores.nobody),
-    "cancelled hits keep a dead connection": (
-        deadlines.test_those_who_leave_early_do_not_keep_a_dead_connection_in_use
-    ),
+CAUGHT_BY: dict[str, Check] = {
+    "threads resend after a lost reply": LOST_REPLIES,
+    "tasks resend after a timeout": TIMEOUTS,
+    "a late reply answers the next command": charges.test_a_late_reply_answers_no_other_request,
+    "each chunk has a separate deadline": partial(THREAD, invalid=invalid_stores.dripping),
+    "waiting for a connection has no deadline": deadlines.test_a_thread_waits_for_a_connection_until_its_deadline,
+    "tasks fail late": partial(TASKS, invalid=invalid_stores.stopped),
+    "connecting blocks the loop": partial(TASKS, invalid=invalid_stores.unused_port),
+    "cancelled hits keep a dead connection": deadlines.test_cancelled_hits_do_not_keep_a_dead_connection_in_use,
     "a rejected handshake leaves the connection open": DATABASE,
     "commands precede the handshake's replies": DATABASE,
-    "a batch is sent in another order": TURN,
-    "each hit is a separate call": TURN,
-    "a cancelled hit is charged": batches.test_a_hit_that_is_cancelled_before_its_turn_ends_is_not_charged,
-    "a lost script is a failure": batches.test_a_server_that_has_lost_the_script_is_told_it_once,
-    "a lost script is never sent": batches.test_a_turn_that_finds_the_script_lost_is_decided_all_the_same,
-    "connections outlive their loop": batches.test_a_limiter_goes_on_in_the_next_event_loop,
-    "keys hold the client's name": secrets.a_store_never_learns_a_name,
+    "a batch is sent in another order": BATCH,
+    "each hit is a separate call": BATCH,
+    "a cancelled hit is charged": batches.test_a_hit_cancelled_within_its_iteration_is_not_charged,
+    "a lost script is a failure": batches.test_a_server_that_has_lost_the_script_receives_it_once,
+    "a lost script is never sent": batches.test_a_batch_is_decided_although_the_script_is_lost,
+    "connections outlive their loop": batches.test_a_limiter_works_in_the_next_event_loop,
+    "keys hold the client's name": secrets.check_that_names_are_hidden,
 }
-"""The promise that each mistake breaks."""
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_mistake_breaks_its_promise(store: ValkeyServer, name: str) -> None:
-    with ExitStack() as made:
+def test_a_mutant_is_caught(store: ValkeyServer, name: str) -> None:
+    with ExitStack() as patches:
         for mutant in MUTANTS[name]:
-            made.enter_context(patch.object(mutant.owner, mutant.attribute, mutant.made))
+            patches.enter_context(patch.object(mutant.owner, mutant.attribute, mutant.made))
         with pytest.raises((AssertionError, pytest.fail.Exception, StoreError, TimeoutError)):
-            CAUGHT[name](store)
-    gc.collect()  # of the connections that a mistake has left open, while nobody minds
+            CAUGHT_BY[name](store)
+    gc.collect()  # connections that a mutant has left open, while their warnings are ignored
 
 
-def test_every_promise_named_here_has_its_mistake() -> None:
-    assert CAUGHT.keys() == MUTANTS.keys()
+def test_every_mutant_has_a_test() -> None:
+    assert CAUGHT_BY.keys() == MUTANTS.keys()

@@ -1,4 +1,4 @@
-"""Stores that fail when a test says so, and requests in flight that a test moves by hand, without an event loop."""
+"""Stores that fail on demand, and calls that a test completes by hand, without an event loop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any, NamedTuple, Self
 
-from ratelab import Decision, ManualClock, MemoryLimiter, Policy, create
+from ratelab import Clock, Decision, ManualClock, MemoryLimiter, Policy, create
 from ratelab.errors import StoreError
 from ratelab.limiter import AsyncLimiter
 from ratelab.stores.resilient import ResilientLimiter
@@ -14,12 +14,12 @@ from ratelab.stores.resilient import ResilientLimiter
 MS, SECOND = 10**6, 10**9
 
 
-class Flaky:
-    """A store that answers at once: what it decides, or why it does not."""
+class FlakyStore:
+    """A store that decides at once, in memory, or raises the error that a test sets."""
 
-    def __init__(self, policy: Policy | None = None) -> None:
-        self.memory = MemoryLimiter(policy or create("token-bucket", "2/s", 5), ManualClock())
-        self.asked: list[tuple[str, int]] = []
+    def __init__(self, policy: Policy | None = None, clock: Clock | None = None) -> None:
+        self.memory = MemoryLimiter(policy or create("token-bucket", "2/s", 5), clock or ManualClock())
+        self.calls: list[tuple[str, int]] = []
         self.error: Exception | None = None
 
     @property
@@ -27,7 +27,7 @@ class Flaky:
         return self.memory.policy
 
     async def hit(self, key: str, cost: int = 1) -> Decision:
-        self.asked.append((key, cost))
+        self.calls.append((key, cost))
         if self.error is not None:
             raise self.error
         return self.memory.hit(key, cost)
@@ -35,89 +35,91 @@ class Flaky:
     def fail(self, kind: str = "timeout", message: str = "no answer in 100 ms") -> None:
         self.error = StoreError(kind, message)
 
-    def heal(self) -> None:
+    def recover(self) -> None:
         self.error = None
 
 
 class Reply:
-    """What a request in flight waits for."""
+    """An awaitable that is resolved by the test."""
 
     def __await__(self) -> Generator[Self, Decision, Decision]:
         return (yield self)
 
 
-class Held(Flaky):
-    """A store that answers when the test says so."""
+class PendingStore(FlakyStore):
+    """A store that decides when the test completes a `Call`."""
 
     async def hit(self, key: str, cost: int = 1) -> Decision:
-        self.asked.append((key, cost))
+        self.calls.append((key, cost))
         return await Reply()
 
 
 class Call:
-    """One request: `asks` while it waits for the store, then with an `outcome`; neither if it was cancelled."""
+    """A request of a limiter with a `PendingStore`: `pending`, then with an `outcome`, unless it is cancelled."""
 
     def __init__(self, limiter: AsyncLimiter, key: str = "alice", cost: int = 1) -> None:
-        self._running: Any = limiter.hit(key, cost)
-        self.asks = True
+        self._coroutine: Any = limiter.hit(key, cost)
+        self.pending = True
         self.outcome: Decision | StoreError | None = None
-        self._go(self._running.send, None)
+        self._resume(self._coroutine.send, None)
 
     def succeed(self) -> None:
-        """Have the store allow it."""
-        self._go(self._running.send, Decision(True, 4, 0, 10**9, 0))
+        """Have the store admit the request."""
+        self._resume(self._coroutine.send, Decision(True, 4, 0, 10**9, 0))
 
     def fail(self, kind: str = "timeout") -> None:
-        self._go(self._running.throw, StoreError(kind, "no answer in 100 ms"))
+        self._resume(self._coroutine.throw, StoreError(kind, "no answer in 100 ms"))
 
     def cancel(self) -> None:
-        self._running.close()
-        self.asks = False
+        self._coroutine.close()
+        self.pending = False
 
-    def _go(self, move: Callable[[Any], object], value: object) -> None:
-        """Move on, if it is not over."""
-        if not self.asks:
+    def _resume(self, resume: Callable[[Any], object], value: object) -> None:
+        """Resume the coroutine, unless it has ended."""
+        if not self.pending:
             return
         try:
-            move(value)
+            resume(value)
         except StopIteration as done:
-            self.asks, self.outcome = False, done.value
+            self.pending, self.outcome = False, done.value
         except StoreError as error:
-            self.asks, self.outcome = False, error
+            self.pending, self.outcome = False, error
 
 
-def decided(limiter: AsyncLimiter, key: str = "alice", cost: int = 1) -> Decision:
-    """Return the decision of a request that does not wait."""
-    running: Any = limiter.hit(key, cost)
+def decide(limiter: AsyncLimiter, key: str = "alice", cost: int = 1) -> Decision:
+    """Return the decision of a limiter that does not wait."""
+    coroutine: Any = limiter.hit(key, cost)
     try:
-        running.send(None)
+        coroutine.send(None)
     except StopIteration as done:
         return Decision(*done.value)
-    raise AssertionError("it waits")
+    raise AssertionError("the limiter waits")
 
 
-def looked(limiter: ResilientLimiter) -> None:
-    """Have a limiter look after its store, which does not let it wait."""
-    running: Any = limiter.probe()
+def probe(limiter: ResilientLimiter) -> None:
+    """Have a limiter probe a store that does not make it wait."""
+    coroutine: Any = limiter.probe()
     with suppress(StopIteration):
-        running.send(None)
-        raise AssertionError("it waits")
+        coroutine.send(None)
+        raise AssertionError("the limiter waits")
 
 
-def broken(store: Flaky, on_store_error: str = "local", clock: ManualClock | None = None) -> ResilientLimiter:
-    """Return a limiter that has just found out that `store` is down, by requests that cost nothing."""
+def limiter_with_store_down(
+    store: FlakyStore, on_store_error: str = "local", clock: ManualClock | None = None
+) -> ResilientLimiter:
+    """Return a limiter whose store has just gone down, after three requests of cost 0."""
     limiter = ResilientLimiter(store, on_store_error, clock or ManualClock())
     store.fail()
     for _ in range(3):
         with suppress(StoreError):
-            decided(limiter, "somebody", 0)
+            decide(limiter, "other", 0)
     assert not limiter.health.up
-    store.asked.clear()
+    store.calls.clear()
     return limiter
 
 
-class Shared(NamedTuple):
-    """A limiter and the store it asks."""
+class Service(NamedTuple):
+    """A limiter with a `PendingStore`, and its clock."""
 
     limiter: ResilientLimiter
     clock: ManualClock
@@ -125,21 +127,21 @@ class Shared(NamedTuple):
     def call(self) -> Call:
         return Call(self.limiter)
 
-    def asking(self, count: int) -> list[Call]:
-        """Return those of `count` new requests that ask the store."""
-        return [call for call in (self.call() for _ in range(count)) if call.asks]
+    def pending_calls(self, count: int) -> list[Call]:
+        """Make `count` requests, and return those that call the store."""
+        return [call for call in (self.call() for _ in range(count)) if call.pending]
 
 
-def shared(on_store_error: str = "open") -> Shared:
+def start_service(on_store_error: str = "open") -> Service:
     clock = ManualClock()
-    return Shared(ResilientLimiter(Held(), on_store_error, clock), clock)
+    return Service(ResilientLimiter(PendingStore(), on_store_error, clock), clock)
 
 
-def outage(on_store_error: str = "open", in_flight: int = 1) -> Shared:
-    """Have a store fail three times in a row, each time under so many requests in flight."""
-    at = shared(on_store_error)
+def start_outage(on_store_error: str = "open", in_flight: int = 1) -> Service:
+    """Start a service whose store fails three times in a row, each time with `in_flight` requests."""
+    service = start_service(on_store_error)
     for _ in range(3):
-        for call in at.asking(in_flight):
+        for call in service.pending_calls(in_flight):
             call.fail()
-    assert not at.limiter.health.up
-    return at
+    assert not service.limiter.health.up
+    return service

@@ -1,4 +1,4 @@
-"""A network between a limiter and its store that loses, holds up and breaks replies as a test plans."""
+"""A proxy between a limiter and its store that loses, delays and truncates replies as a test plans."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from itertools import chain, repeat
 from random import Random
 from threading import Thread
 
-LONGEST_DELAY = 0.3
-"""Seconds for which `delay` holds a reply up at most."""
+MAX_DELAY_S = 0.3
+"""The longest delay of the fault `delay`, in seconds."""
 
-LATE = 0.45
-"""Seconds for which `late` does."""
+LATE_S = 0.45
+"""The delay of the fault `late`, in seconds."""
 
-DRIP = 0.04
-"""Seconds between two bytes of `drip`."""
+DRIP_S = 0.04
+"""The time between two bytes of the fault `drip`, in seconds."""
 
-_RST = socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)  # says that closing means breaking
+_RESET_ON_CLOSE = socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
 
 Fault = Callable[[asyncio.StreamWriter, bytes, Random], Awaitable[None]]
-"""What becomes of a reply, which the server has given."""
+"""Handles a reply of the server."""
 
 
 async def _pass(writer: asyncio.StreamWriter, reply: bytes, _: Random) -> None:
@@ -45,27 +45,27 @@ async def _stall(writer: asyncio.StreamWriter, reply: bytes, _: Random) -> None:
 
 
 async def _reset(writer: asyncio.StreamWriter, reply: bytes, _: Random) -> None:
-    writer.transport.get_extra_info("socket").setsockopt(*_RST)
+    writer.transport.get_extra_info("socket").setsockopt(*_RESET_ON_CLOSE)
     writer.transport.abort()
 
 
-async def _split(writer: asyncio.StreamWriter, reply: bytes, draw: Random, pause: float = 0) -> None:
+async def _split(writer: asyncio.StreamWriter, reply: bytes, random: Random, pause: float = 0) -> None:
     for byte in reply:
         writer.write(bytes([byte]))
-        await asyncio.sleep(pause or draw.choice((0, 0, 0, 0.001)))
+        await asyncio.sleep(pause or random.choice((0, 0, 0, 0.001)))
 
 
-async def _drip(writer: asyncio.StreamWriter, reply: bytes, draw: Random) -> None:
-    await _split(writer, reply, draw, DRIP)
+async def _drip(writer: asyncio.StreamWriter, reply: bytes, random: Random) -> None:
+    await _split(writer, reply, random, DRIP_S)
 
 
-async def _delay(writer: asyncio.StreamWriter, reply: bytes, draw: Random) -> None:
-    await asyncio.sleep(draw.uniform(0, LONGEST_DELAY))
+async def _delay(writer: asyncio.StreamWriter, reply: bytes, random: Random) -> None:
+    await asyncio.sleep(random.uniform(0, MAX_DELAY_S))
     writer.write(reply)
 
 
 async def _late(writer: asyncio.StreamWriter, reply: bytes, _: Random) -> None:
-    await asyncio.sleep(LATE)
+    await asyncio.sleep(LATE_S)
     writer.write(reply)
 
 
@@ -82,77 +82,79 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-class Network:
-    """Passes every request on to the server whose Unix socket is `path`, and does with each reply what `plan` says."""
+class Proxy:
+    """Forwards requests to the server at a Unix socket, and applies the next fault of `plan` to each reply."""
 
     def __init__(self, path: str, plan: Iterator[str], seed: int) -> None:
         self.connections = 0
-        """How many were made."""
-        self._path, self._plan, self._draw = path, plan, Random(seed)
+        """The number of accepted connections."""
+        self._path, self._plan, self._random = path, plan, Random(seed)
         self._stopping = asyncio.Event()
-        self._carrying: list[asyncio.Task[None]] = []
-        self._accepted: set[socket.socket] = set()  # and not carried yet
+        self._tasks: list[asyncio.Task[None]] = []
+        self._accepted: set[socket.socket] = set()  # whose task has not started yet
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self, port: Future[int]) -> None:
-        """Carry until told to stop; tell the port first."""
+        """Set `port`, then serve until `stop` is called."""
         self._loop = asyncio.get_running_loop()
         with socket.create_server(("127.0.0.1", 0)) as listener:
             listener.setblocking(False)
             port.set_result(listener.getsockname()[1])
-            async with asyncio.TaskGroup() as carrying:
-                self._loop.add_reader(listener, self._accept, listener, carrying)
+            async with asyncio.TaskGroup() as group:
+                self._loop.add_reader(listener, self._accept, listener, group)
                 await self._stopping.wait()
                 self._loop.remove_reader(listener)
-                for task in self._carrying:
+                for task in self._tasks:
                     task.cancel()
         for accepted in self._accepted:
             accepted.close()
 
     def stop(self) -> None:
-        """Have `run` end, from another thread."""
+        """Have `run` return; may be called from another thread."""
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._stopping.set)
 
-    def _accept(self, listener: socket.socket, carrying: asyncio.TaskGroup) -> None:
-        """Accept a connection; asyncio's own server may fail for one that comes while it closes."""
+    def _accept(self, listener: socket.socket, group: asyncio.TaskGroup) -> None:
+        """Accept a connection; asyncio's own server may fail if one arrives while it closes."""
         with suppress(BlockingIOError, ConnectionError):
             accepted, _ = listener.accept()
             accepted.setblocking(False)
             self.connections += 1
             self._accepted.add(accepted)
-            self._carrying.append(carrying.create_task(self._carry(accepted)))
+            self._tasks.append(group.create_task(self._serve(accepted)))
 
-    async def _carry(self, accepted: socket.socket) -> None:
-        """Serve a connection until a fault or the limiter ends it."""
+    async def _serve(self, accepted: socket.socket) -> None:
+        """Serve a connection until a fault or the limiter closes it."""
         self._accepted.remove(accepted)
         reader, writer = await asyncio.open_connection(sock=accepted)
         with closing(writer):
             from_server, to_server = await asyncio.open_unix_connection(self._path)
-            with closing(to_server), suppress(OSError, asyncio.CancelledError):  # either is the end of it
-                answering = asyncio.create_task(self._answer(from_server, writer))
+            with closing(to_server), suppress(OSError, asyncio.CancelledError):  # either ends the connection
+                replies = asyncio.create_task(self._forward_replies(from_server, writer))
                 try:
                     while request := await reader.read(65536):
                         to_server.write(request)
                 finally:
-                    answering.cancel()
+                    replies.cancel()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward_replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while reply := await reader.read(65536):
-                await FAULTS[next(self._plan)](writer, reply, self._draw)
+                await FAULTS[next(self._plan)](writer, reply, self._random)
 
 
 @contextmanager
-def network(url: str, *first: str, then: tuple[str, ...] = ("pass",), seed: int = 0) -> Iterator[tuple[str, Network]]:
-    """Yield the URL of a network before a server: what befalls the `first` replies, and one of `then` each later."""
-    draw = Random(seed)
-    carrier = Network(url.removeprefix("unix://"), chain(first, (draw.choice(then) for _ in repeat(None))), seed)
+def run_flaky_proxy(
+    url: str, *first: str, then: tuple[str, ...] = ("pass",), seed: int = 0
+) -> Iterator[tuple[str, Proxy]]:
+    """Run a proxy of a server, and yield its URL: the faults `first` in order, then random ones of `then`."""
+    random = Random(seed)
+    proxy = Proxy(url.removeprefix("unix://"), chain(first, (random.choice(then) for _ in repeat(None))), seed)
     port = Future[int]()
-    thread = Thread(target=lambda: asyncio.run(carrier.run(port)))
+    thread = Thread(target=lambda: asyncio.run(proxy.run(port)))
     thread.start()
     try:
-        yield f"valkey://127.0.0.1:{port.result(timeout=10)}", carrier
+        yield f"valkey://127.0.0.1:{port.result(timeout=10)}", proxy
     finally:
-        carrier.stop()
+        proxy.stop()
         thread.join()

@@ -1,4 +1,4 @@
-"""Stores that do not decide, each with what their failure is called: given a server, they yield a URL."""
+"""Stores that do not decide, each with the kind of its `StoreError`: given a server, they yield a URL."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from threading import Thread
 
-from flaky_proxy import network
-from valkey_servers import ask, free_port
+from flaky_proxy import run_flaky_proxy
+from valkey_servers import free_port, send_command
 
 from ratelab.stores.valkey.server import ValkeyServer
 
-BadStore = Callable[[ValkeyServer], AbstractContextManager[str]]
+InvalidStore = Callable[[ValkeyServer], AbstractContextManager[str]]
 
 
-def _with(url: str, password: str) -> str:
+def _with_password(url: str, password: str) -> str:
     return url.replace("://", f"://:{password}@")
 
 
 @contextmanager
 def stopped(server: ValkeyServer) -> Iterator[str]:
-    """Halt the server, which accepts connections all the same."""
+    """Stop the process with a signal; its socket still accepts connections."""
     os.kill(server.pid, signal.SIGSTOP)
     try:
         yield server.url
@@ -33,10 +33,10 @@ def stopped(server: ValkeyServer) -> Iterator[str]:
 
 @contextmanager
 def black_hole(server: ValkeyServer) -> Iterator[str]:
-    """Listen where there is no room for a connection, so that what asks for one gets no answer."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as filling:
+    """Listen with a full backlog, so that no connection is established."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as connections:
         for _ in range(8):
-            connection = filling.enter_context(socket.socket())
+            connection = connections.enter_context(socket.socket())
             connection.setblocking(False)
             with suppress(BlockingIOError):
                 connection.connect(listener.getsockname())
@@ -44,79 +44,76 @@ def black_hole(server: ValkeyServer) -> Iterator[str]:
 
 
 @contextmanager
-def nobody(server: ValkeyServer) -> Iterator[str]:
-    """Name a port where nobody listens."""
+def unused_port(server: ValkeyServer) -> Iterator[str]:
     yield f"valkey://127.0.0.1:{free_port()}"
 
 
 @contextmanager
-def no_socket(server: ValkeyServer) -> Iterator[str]:
-    """Name a file that is not there."""
+def missing_socket(server: ValkeyServer) -> Iterator[str]:
     yield f"{server.url}-elsewhere"
 
 
 @contextmanager
-def _set(server: ValkeyServer, option: str, value: str, after: str = "", password: str = "") -> Iterator[None]:
-    ask(server.url, "CONFIG", "SET", option, value)
+def _configure(server: ValkeyServer, option: str, value: str, after: str = "", password: str = "") -> Iterator[None]:
+    """Set an option of the server during the block; then set it to `after`, authenticated by `password`."""
+    send_command(server.url, "CONFIG", "SET", option, value)
     try:
         yield
     finally:
-        ask(_with(server.url, password) if password else server.url, "CONFIG", "SET", option, after)
+        url = _with_password(server.url, password) if password else server.url
+        send_command(url, "CONFIG", "SET", option, after)
 
 
 @contextmanager
 def wrong_password(server: ValkeyServer) -> Iterator[str]:
-    """Ask for another password than is given."""
-    with _set(server, "requirepass", "right", password="right"):  # noqa: S106  (the test's own)
-        yield _with(server.url, "wrong")
+    with _configure(server, "requirepass", "right", password="right"):  # noqa: S106  (of a test server)
+        yield _with_password(server.url, "wrong")
 
 
 @contextmanager
-def no_password(server: ValkeyServer) -> Iterator[str]:
-    """Ask for a password where none is given."""
-    with _set(server, "requirepass", "right", password="right"):  # noqa: S106  (the test's own)
+def missing_password(server: ValkeyServer) -> Iterator[str]:
+    with _configure(server, "requirepass", "right", password="right"):  # noqa: S106  (of a test server)
         yield server.url
 
 
 @contextmanager
 def needless_password(server: ValkeyServer) -> Iterator[str]:
-    """Ask for no password where one is given."""
-    yield _with(server.url, "needless")
+    """Send a password to a server that requires none."""
+    yield _with_password(server.url, "needless")
 
 
 @contextmanager
 def replica(server: ValkeyServer) -> Iterator[str]:
-    """Have the server follow another, and not write by itself."""
-    ask(server.url, "REPLICAOF", "127.0.0.1", free_port())
+    """Make the server a read-only replica of another."""
+    send_command(server.url, "REPLICAOF", "127.0.0.1", free_port())
     try:
         yield server.url
     finally:
-        ask(server.url, "REPLICAOF", "NO", "ONE")
+        send_command(server.url, "REPLICAOF", "NO", "ONE")
 
 
 @contextmanager
 def out_of_memory(server: ValkeyServer) -> Iterator[str]:
-    """Leave no room for another key."""
-    with _set(server, "maxmemory", "1", "0"):
+    """Leave no room for a new key."""
+    with _configure(server, "maxmemory", "1", "0"):
         yield server.url
 
 
 @contextmanager
-def no_such_database(server: ValkeyServer) -> Iterator[str]:
-    """Name a database that the server does not have."""
+def missing_database(server: ValkeyServer) -> Iterator[str]:
     yield f"{server.url}?db=99"
 
 
 @contextmanager
 def dripping(server: ValkeyServer) -> Iterator[str]:
-    """Answer a byte now and then, each well before the deadline."""
-    with network(server.url, then=("drip",)) as (url, _):
+    """Reply in single bytes, each well before the deadline."""
+    with run_flaky_proxy(server.url, then=("drip",)) as (url, _):
         yield url
 
 
 @contextmanager
-def of_another_kind(server: ValkeyServer) -> Iterator[str]:
-    """Answer whoever connects as another server would."""
+def http_server(server: ValkeyServer) -> Iterator[str]:
+    """Reply to every command as an HTTP server would."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
@@ -135,18 +132,18 @@ def of_another_kind(server: ValkeyServer) -> Iterator[str]:
             thread.join()
 
 
-BAD_STORES: dict[BadStore, str] = {
+INVALID_STORES: dict[InvalidStore, str] = {
     stopped: "timeout",
     black_hole: "timeout",
     dripping: "timeout",
-    nobody: "unreachable",
-    no_socket: "unreachable",
+    unused_port: "unreachable",
+    missing_socket: "unreachable",
     wrong_password: "refused",
-    no_password: "refused",
+    missing_password: "refused",
     needless_password: "refused",
     replica: "readonly",
     out_of_memory: "full",
-    no_such_database: "other",
-    of_another_kind: "other",
+    missing_database: "other",
+    http_server: "other",
 }
-"""What the `StoreError` of each is called."""
+"""The kind of `StoreError` that each causes."""

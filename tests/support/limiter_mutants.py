@@ -1,4 +1,4 @@
-"""Named mistakes in the limiter, one each, that its promises must catch."""
+"""Named bugs in the memory limiter, each of which a test must catch."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from unittest.mock import patch
 
 from mutate import rewritten
 
-from ratelab import Clock, Decision, MemoryLimiter, State
-from ratelab.limiter import Policy
+from ratelab import Clock, Decision, MemoryLimiter, Policy, State
 from ratelab.stores import memory
 
 
-class OpenDoor:
-    """A lock that is always free."""
+class NullLock:
+    """A lock that every thread can acquire at the same time."""
 
     def acquire(self) -> bool:
         return True
@@ -26,16 +25,14 @@ class OpenDoor:
     def __exit__(self, *_: object) -> None: ...
 
 
-class NoLock(MemoryLimiter):
-    """Lets every thread in."""
-
+class WithoutLock(MemoryLimiter):
     def __init__(self, *options: Any) -> None:
-        with patch.object(memory, "RLock", OpenDoor):
+        with patch.object(memory, "RLock", NullLock):
             super().__init__(*options)
 
 
-class RawClock(MemoryLimiter):
-    """Believes the clock, even when it steps back."""
+class TrustsTheClock(MemoryLimiter):
+    """Uses the clock's time even when it steps back."""
 
     monotonic: Callable[[Clock], Clock] = staticmethod(lambda clock: clock)
 
@@ -44,20 +41,20 @@ class RawClock(MemoryLimiter):
             super().__init__(*options)
 
 
-class EveryStepForGood(RawClock):
-    """Takes a small step back for good, too, so that time goes on each time the clock swings."""
+class AcceptsSmallSteps(TrustsTheClock):
+    """Treats a small lag as a step back, so that time advances whenever the clock jitters."""
 
     monotonic = staticmethod(rewritten(memory.monotonic, "latest - now > MAX_CLOCK_LAG_NS", "True"))
 
 
-class NoStepForGood(RawClock):
+class IgnoresLargeSteps(TrustsTheClock):
     """Stands still until the clock has caught up, however long that takes."""
 
     monotonic = staticmethod(rewritten(memory.monotonic, "latest - now > MAX_CLOCK_LAG_NS", "False"))
 
 
-class DropsTheOldest(MemoryLimiter):
-    """Makes room by dropping the oldest key, whatever it has used."""
+class EvictsTheOldest(MemoryLimiter):
+    """Makes room by evicting the oldest key, even if it is in use."""
 
     def _evict_idle(self, now: int) -> None:
         if len(self._queue) >= self.max_keys:
@@ -65,8 +62,8 @@ class DropsTheOldest(MemoryLimiter):
             del self._shards[hash(key) % len(self._shards)][key]
 
 
-class DropsTheLeastRecentlyUsed(DropsTheOldest):
-    """Makes room by dropping the key not asked for the longest."""
+class EvictsTheLeastRecentlyUsed(EvictsTheOldest):
+    """Makes room by evicting the least recently used key, even if it is in use."""
 
     def hit(self, key: str, cost: int = 1) -> Decision:
         if key in self._queue:
@@ -75,22 +72,18 @@ class DropsTheLeastRecentlyUsed(DropsTheOldest):
         return super().hit(key, cost)
 
 
-class KeepsAllKeys(MemoryLimiter):
-    """Never runs out of room until the machine does."""
-
+class IgnoresMaxKeys(MemoryLimiter):
     def __init__(self, policy: Policy, clock: Clock, max_keys: int = 1) -> None:
         super().__init__(policy, clock, max_keys=10**9)
 
 
-class NeverDropsIdleKeys(MemoryLimiter):
-    """Keeps whom it met first."""
-
+class NeverEvicts(MemoryLimiter):
     def _evict_idle(self, now: int) -> None:
         pass
 
 
 class DeniesWhenFull(MemoryLimiter):
-    """Locks newcomers out of a full house."""
+    """Denies new keys while the limiter is full."""
 
     def _hit_new(self, shard: dict[str, State], key: str, now: int, cost: int) -> Decision:
         if len(self._queue) >= self.max_keys:
@@ -98,8 +91,8 @@ class DeniesWhenFull(MemoryLimiter):
         return super()._hit_new(shard, key, now, cost)
 
 
-class FreshAfterSharing(MemoryLimiter):
-    """Gives a key that gets room a fresh quota, whatever it used of a shared bucket."""
+class ForgetsOverflow(MemoryLimiter):
+    """Gives a key that gets a separate state a fresh quota, whatever it used of a shared one."""
 
     def _hit_new(self, shard: dict[str, State], key: str, now: int, cost: int) -> Decision:
         self._evict_idle(now)
@@ -108,7 +101,7 @@ class FreshAfterSharing(MemoryLimiter):
         return super()._hit_new(shard, key, now, cost)
 
 
-class LookingMakesKeys(MemoryLimiter):
+class KeepsUnusedKeys(MemoryLimiter):
     """Keeps a state even for a key that has used nothing."""
 
     def hit(self, key: str, cost: int = 1) -> Decision:

@@ -1,60 +1,72 @@
-"""The scripts of the store on a clock that a test sets, and what the Python kernels say to the same."""
+"""Lua scripts that read a clock which a test sets, and the decisions of the Python kernels for comparison."""
 
 from __future__ import annotations
 
 import os
+from inspect import getfile
+from pathlib import Path
 from typing import Any
 
-from ratelab import ALGORITHMS, Decision, Quota
+from ratelab import ALGORITHMS, Algorithm, Decision, Quota
 from ratelab.limiter import NEVER
 from ratelab.stores.valkey.script import Script
 from ratelab.stores.valkey.server import ValkeyServer
 
-PATIENCE = 1_000_000
-"""Microseconds by which a clock may lag before it has stepped back."""
+MAX_LAG_US = 1_000_000
+"""The largest lag of a clock that does not count as a step back, in microseconds."""
 
-TELLS = "local time = call('TIME')"
-"""Where the scripts read the server's clock."""
+CLOCK_KEY = "clock"
+READ_CLOCK = ("local time = call('TIME')", f"local time = {{ 0, call('GET', '{CLOCK_KEY}') }}")
+"""Replaces the server's clock by a key that holds microseconds."""
+
+LIVE_LONG = ("1, ceil((", "86400000, ceil((")
+"""Has keys live for at least a day, since expiry depends on the server's clock."""
+
+Change = tuple[str, str]
+"""A part of a script, and its replacement."""
+
+
+def has_script(kind: type[Algorithm]) -> bool:
+    return Path(getfile(kind)).with_suffix(".lua").exists()
+
+
+SCRIPTED = [name for name, kind in ALGORITHMS.items() if has_script(kind)]
+"""The names of the built-in algorithms that can run in a store."""
+
+
+def change_script(text: str, *changes: Change) -> str:
+    for right, wrong in changes:
+        assert right in text, f"no script contains {right!r}: update this change"
+        text = text.replace(right, wrong)
+    return text
 
 
 class ScriptedStore:
-    """One algorithm's script, rewritten to tell the time by the key `clock`; `changes` are more to rewrite.
+    """A script with some `changes` on a server, at the times that a test passes in."""
 
-    Its keys live for a day longer than they must, for that clock and the server's are two.
-    """
-
-    def __init__(self, client: Any, script: Script, changes: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(self, client: Any, script: Script, changes: tuple[Change, ...] = ()) -> None:
         self._client, self._script = client, script
-        text = script.text
-        told = (TELLS, "local time = { 0, call('GET', 'clock') }")
-        for right, wrong in (told, *changes):
-            assert right in text, f"no script says {right!r} any more: bring this up to date"
-            text = text.replace(right, wrong)
-        self.sha = client.script_load(text)
+        self.sha = client.script_load(change_script(script.text, READ_CLOCK, *changes))
         client.flushdb()
 
     def hit(self, clock: int, cost: int, key: str = "key") -> Decision:
-        """Decide one hit at a time."""
+        """Decide one hit at a time in microseconds."""
         (decision,) = self.hits([(clock, cost)], key)
         return decision
 
     def hits(self, steps: list[tuple[int, int]], key: str = "key") -> list[Decision]:
-        """Decide hits, each at its time."""
+        """Decide hits, each at its time and of its cost."""
         burst = self._script.policy.quota.burst
         pipeline = self._client.pipeline(transaction=False)
         for clock, cost in steps:
-            pipeline.set("clock", clock)
+            pipeline.set(CLOCK_KEY, clock)
             pipeline.evalsha(self.sha, 1, key, *self._script.parameters, min(cost, burst + 1))
         replies: list[Any] = pipeline.execute()[1::2]
         return [decision for reply in replies for decision in self._script.decode(reply)]
 
 
-LIVE_LONG = (("1, ceil((", "86400000, ceil(("),)
-"""Has the keys live for a day at least."""
-
-
 class Model:
-    """A kernel that counts in microseconds, behind the store's rule for a clock that steps back."""
+    """A kernel in microseconds, with the store's rules: for a clock that steps back, and for unwritten states."""
 
     def __init__(self, name: str, quota: Quota) -> None:
         self._kernel = ALGORITHMS[name].from_quota(Quota(quota.limit * 1000, quota.period, quota.burst))
@@ -62,8 +74,8 @@ class Model:
         self._shift = self._last = 0
 
     def hit(self, clock: int, cost: int) -> Decision:
-        """Decide, in nanoseconds; what is denied, or costs nothing, is not remembered."""
-        stepped = bool(self._state) and self._last - clock - self._shift > PATIENCE
+        """Return the decision, in nanoseconds; a hit that is denied or costs nothing does not change the state."""
+        stepped = bool(self._state) and self._last - clock - self._shift > MAX_LAG_US
         if stepped:
             self._shift = self._last - clock
         now = max(clock + self._shift, self._last) if self._state else clock
@@ -75,6 +87,6 @@ class Model:
         return Decision(allowed, remaining, retry, reset * 1000, delay * 1000)
 
 
-def urls(running: ValkeyServer) -> list[str]:
-    """Return the stores to test: our own, and a Redis where one is named."""
-    return [running.url, *filter(None, [os.environ.get("RATELAB_TEST_REDIS_URL")])]
+def urls(server: ValkeyServer) -> list[str]:
+    """Return the URLs to test: the server's, and that of a Redis if the environment names one."""
+    return [server.url, *filter(None, [os.environ.get("RATELAB_TEST_REDIS_URL")])]

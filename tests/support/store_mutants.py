@@ -1,4 +1,4 @@
-"""Named mistakes about a store that fails, one each, that its promises must catch."""
+"""Named bugs in the handling of a failing store, each of which a test must catch."""
 
 from __future__ import annotations
 
@@ -15,121 +15,116 @@ from ratelab.stores.circuit_breaker import CircuitBreaker
 from ratelab.stores.resilient import ResilientLimiter
 
 
-def _mutant(owner: type | ModuleType, attribute: str, right: str, wrong: str) -> Mutant:
+def _mutate(owner: type | ModuleType, attribute: str, right: str, wrong: str) -> Mutant:
     return Mutant(owner, attribute, rewritten(getattr(owner, attribute), right, wrong))
 
 
-def _hit(right: str, wrong: str) -> Mutant:
-    return _mutant(ResilientLimiter, "hit", right, wrong)
+def _mutate_breaker(method: str, right: str, wrong: str) -> Mutant:
+    return _mutate(CircuitBreaker, method, right, wrong)
 
 
-def _ask(right: str, wrong: str) -> Mutant:
-    return _mutant(ResilientLimiter, "_call_store", right, wrong)
+def _mutate_limiter(method: str, right: str, wrong: str) -> Mutant:
+    return _mutate(ResilientLimiter, method, right, wrong)
 
 
-def _without(right: str, wrong: str) -> Mutant:
-    return _mutant(ResilientLimiter, "_fall_back", right, wrong)
+def _mutate_middleware(right: str, wrong: str) -> Mutant:
+    return _mutate(RateLimitMiddleware, "__call__", right, wrong)
 
 
-def _failed(right: str, wrong: str) -> Mutant:
-    return _mutant(CircuitBreaker, "record_failure", right, wrong)
+def _mutate_response(right: str, wrong: str) -> Mutant:
+    return _mutate(middleware, "_unavailable", right, wrong)
 
 
-def _succeeded(right: str, wrong: str) -> Mutant:
-    return _mutant(CircuitBreaker, "record_success", right, wrong)
-
-
-def _begin(right: str, wrong: str) -> Mutant:
-    return _mutant(CircuitBreaker, "begin", right, wrong)
-
-
-def _call(right: str, wrong: str) -> Mutant:
-    return _mutant(RateLimitMiddleware, "__call__", right, wrong)
-
-
-def _refuse(right: str, wrong: str) -> Mutant:
-    return _mutant(middleware, "_unavailable", right, wrong)
-
-
-OTHER_EPOCH = "if epoch is not self._epoch:"
-WARM = 'if decision.allowed and cost and self.on_store_error == "local":'
-AS_NEW = "Decision(*self.policy.step(self.policy.start(now), now, cost))"
-FINISHES = "finally:\n        self._breaker.finish(epoch)\n    "
-ANSWERED = "await answer(scope, send, *_unavailable(error))\n        return"
+IF_OLD = "if epoch is not self._epoch:"
+NEVER_OLD = "epoch = self._epoch\n    if False:"
+CHARGE = 'if decision.allowed and cost and self.on_store_error == "local":'
+DECIDE_AS_NEW = "Decision(*self.policy.step(self.policy.start(now), now, cost))"
+FINISH = "finally:\n        self._breaker.finish(epoch)\n    "
+ANSWER = "await answer(scope, send, *_unavailable(error))\n        return"
 
 BREAKERS = {
-    "it never opens": _failed("failures >= MAX_FAILURES", "False"),
-    "it opens at once": Mutant(circuit_breaker, "MAX_FAILURES", 1),
-    "a success does not begin anew": _succeeded("epoch.failures or ", ""),
-    "a stall is as many failures as requests": _failed(OTHER_EPOCH, "epoch = self._epoch\n    if False:"),
-    "it never probes": _begin("now < epoch.next_probe", "True"),
-    "all requests probe": _begin("epoch.probing or ", ""),
-    "a probe follows on the other": _begin(", now + MIN_PROBE_INTERVAL_NS", ", now"),
-    "probes do not back off": _failed("now + MAX_PROBE_INTERVAL_NS", "now + MIN_PROBE_INTERVAL_NS"),
+    "the circuit never opens": _mutate_breaker("record_failure", "failures >= MAX_FAILURES", "False"),
+    "one failure opens the circuit": Mutant(circuit_breaker, "MAX_FAILURES", 1),
+    "a success does not reset the count": _mutate_breaker("record_success", "epoch.failures or ", ""),
+    "failures in flight count one by one": _mutate_breaker("record_failure", IF_OLD, NEVER_OLD),
+    "there are no probes": _mutate_breaker("begin", "now < epoch.next_probe", "True"),
+    "all requests probe": _mutate_breaker("begin", "epoch.probing or ", ""),
+    "a probe follows another at once": _mutate_breaker("begin", ", now + MIN_PROBE_INTERVAL_NS", ", now"),
+    "probes do not back off": _mutate_breaker(
+        "record_failure", "now + MAX_PROBE_INTERVAL_NS", "now + MIN_PROBE_INTERVAL_NS"
+    ),
     "probes back off too far": Mutant(
         circuit_breaker, "MAX_PROBE_INTERVAL_NS", 4 * circuit_breaker.MAX_PROBE_INTERVAL_NS
     ),
-    "the first probe is at once": _failed("next_probe=now + MIN_PROBE_INTERVAL_NS", "next_probe=now"),
-    "a cancelled probe blocks all others": _ask(FINISHES, ""),
-    "a look asks a store that is up": _mutant(ResilientLimiter, "probe", "None if self._breaker.up else ", ""),
-    "a look is charged": _mutant(ResilientLimiter, "probe", '"", 0', '"", 1'),
-    "a success does not bring it back": _succeeded("self._epoch = Epoch()", "self._epoch = self._epoch"),
-    "it is back with its failures": _succeeded("self._epoch = Epoch()", "self._epoch = Epoch(failures=2)"),
-    "a failure is counted after the recovery": _failed(OTHER_EPOCH, "epoch = self._epoch\n    if False:"),
-    "an old success ends the outage": _succeeded(OTHER_EPOCH, "epoch = self._epoch\n    if False:"),
-    "a clock set back stops the probes": _mutant(ResilientLimiter, "__init__", "monotonic(clock)", "clock"),
+    "the first probe comes at once": _mutate_breaker(
+        "record_failure", "next_probe=now + MIN_PROBE_INTERVAL_NS", "next_probe=now"
+    ),
+    "a cancelled probe blocks all others": _mutate_limiter("_call_store", FINISH, ""),
+    "probe calls a store that is up": _mutate_limiter("probe", "None if self._breaker.up else ", ""),
+    "probe charges a key": _mutate_limiter("probe", '"", 0', '"", 1'),
+    "a success does not close the circuit": _mutate_breaker(
+        "record_success", "self._epoch = Epoch()", "self._epoch = self._epoch"
+    ),
+    "failures survive a recovery": _mutate_breaker(
+        "record_success", "self._epoch = Epoch()", "self._epoch = Epoch(failures=2)"
+    ),
+    "an old failure counts after the recovery": _mutate_breaker("record_failure", IF_OLD, NEVER_OLD),
+    "an old success ends the outage": _mutate_breaker("record_success", IF_OLD, NEVER_OLD),
+    "a clock set back stops the probes": _mutate_limiter("__init__", "monotonic(clock)", "clock"),
 }
-"""Mistakes about when the store is asked."""
+"""Bugs in when the store is called."""
 
 FALLBACKS = {
-    "the local limiter is not kept warm": _hit(WARM, "if False:"),
-    "what the store denies is charged": _hit(WARM, WARM.replace("decision.allowed and ", "")),
-    "every door is kept warm": _hit(WARM, "if decision.allowed and cost:"),
-    "local lets all through": _without('self.on_store_error == "local"', "False"),
-    "an open door has no burst": _without(AS_NEW, "Decision(True, 0, 0, 0, 0)"),
-    "an open door denies": _without(AS_NEW, "self._local.hit(key, cost)"),
-    "a closed door lets through": _without("raise error or", f"now = self._clock(); return {AS_NEW} or"),
-    "a closed door says nothing of why": _without("error or ", ""),
-    "a closed door is asked again at once": _without("MAX_PROBE_INTERVAL_NS", "0"),
-    "a bad cost is a failure": _hit(
-        "check_cost(cost)", "if type(cost) is not int or cost < 0: raise StoreError('other', '')"
+    "the local fallback is not charged": _mutate_limiter("hit", CHARGE, "if False:"),
+    "denied requests are charged": _mutate_limiter("hit", CHARGE, CHARGE.replace("decision.allowed and ", "")),
+    "every fallback is charged": _mutate_limiter("hit", CHARGE, "if decision.allowed and cost:"),
+    "the local fallback admits all": _mutate_limiter("_fall_back", 'self.on_store_error == "local"', "False"),
+    "failing open ignores the burst": _mutate_limiter("_fall_back", DECIDE_AS_NEW, "Decision(True, 0, 0, 0, 0)"),
+    "failing open denies": _mutate_limiter("_fall_back", DECIDE_AS_NEW, "self._local.hit(key, cost)"),
+    "failing closed admits": _mutate_limiter(
+        "_fall_back", "raise error or", f"now = self._clock(); return {DECIDE_AS_NEW} or"
     ),
-    "any exception is a failure": _ask(
-        "except StoreError as error:", "except Exception as error:\n        error.kind = ''"
+    "failing closed hides the reason": _mutate_limiter("_fall_back", "error or ", ""),
+    "failing closed permits an immediate retry": _mutate_limiter("_fall_back", "MAX_PROBE_INTERVAL_NS", "0"),
+    "an invalid cost is a failure": _mutate_limiter(
+        "hit", "check_cost(cost)", "if type(cost) is not int or cost < 0: raise StoreError('other', '')"
     ),
-    "failures are one kind": _mutant(ResilientLimiter, "_record_failure", "error.kind]", "'other']"),
-    "answers without the store are not counted": _without("self._fallbacks += 1", "pass"),
-    "each failure is told": _mutant(
-        ResilientLimiter, "_record_failure", "if self._breaker.record_failure(epoch, self._clock()):", "if True:"
+    "any exception is a failure": _mutate_limiter(
+        "_call_store", "except StoreError as error:", "except Exception as error:\n        error.kind = ''"
     ),
-    "what the store says may be two lines": _mutant(
-        ResilientLimiter, "_record_failure", '" ".join(str(error).split())', "str(error)"
+    "all failures are of one kind": _mutate_limiter("_record_failure", "error.kind]", "'other']"),
+    "fallback decisions are not counted": _mutate_limiter("_fall_back", "self._fallbacks += 1", "pass"),
+    "every failure is logged": _mutate_limiter(
+        "_record_failure", "if self._breaker.record_failure(epoch, self._clock()):", "if True:"
     ),
-    "what came before it was down is left out": _mutant(
-        ResilientLimiter, "_record_failure", "not self._breaker.failing", "self._breaker.up"
+    "an error is logged in several lines": _mutate_limiter(
+        "_record_failure", '" ".join(str(error).split())', "str(error)"
     ),
-    "the recovery is not told": _mutant(ResilientLimiter, "_record_success", "since is not None", "False"),
+    "failures before the circuit opened are left out": _mutate_limiter(
+        "_record_failure", "not self._breaker.failing", "self._breaker.up"
+    ),
+    "the recovery is not logged": _mutate_limiter("_record_success", "since is not None", "False"),
 }
-"""Mistakes about what is decided without it, and told of it."""
+"""Bugs in decisions without the store, and in reports of them."""
 
-ANSWERS = {
-    "a failure is a 429": _refuse("503", "429"),
-    "a wait of a failure is rounded down": _refuse("seconds(error.retry_after_ns)", "error.retry_after_ns // 10**9"),
-    "a failure may be asked again at once": _refuse(
+RESPONSES = {
+    "a failure is a 429": _mutate_response("503", "429"),
+    "Retry-After is rounded down": _mutate_response("seconds(error.retry_after_ns)", "error.retry_after_ns // 10**9"),
+    "Retry-After may be zero": _mutate_response(
         "max(1, seconds(error.retry_after_ns))", "seconds(error.retry_after_ns)"
     ),
-    "a failure has no Retry-After": _refuse('(b"retry-after", b"%d" % wait)', ""),
-    "a failure may be kept by caches": _refuse("*PROBLEM_HEADERS", "PROBLEM_HEADERS[0]"),
-    "a failure tells its text": _refuse("reduced_capacity(wait)", "problem(503, str(error))"),
+    "a failure has no Retry-After": _mutate_response('(b"retry-after", b"%d" % wait)', ""),
+    "a failure may be cached": _mutate_response("*PROBLEM_HEADERS", "PROBLEM_HEADERS[0]"),
+    "a failure reveals its message": _mutate_response("reduced_capacity(wait)", "problem(503, str(error))"),
     "a failure violates a policy": Mutant(middleware, "reduced_capacity", lambda wait: quota_exceeded("", wait)),
-    "a failure lets through": _call(ANSWERED, "decision = Decision(True, 0, 0, 0, 0)"),
-    "a failure is not counted": _call("counts.unavailable += 1", "pass"),
-    "a failure is counted as a denial": _call("counts.unavailable += 1", "counts.denied += 1"),
-    "a failure is not answered": _call("except StoreError", "except ZeroDivisionError"),
-    "who blocks is let in": _mutant(Guard, "of", 'getattr(limiter, "blocking", False)', "False"),
-    "a store that is down is told up": _mutant(prometheus, "_collect_store_health", "int(health.up)", "1"),
-    "metrics leave the unavailable out": _mutant(
+    "a failure admits": _mutate_middleware(ANSWER, "decision = Decision(True, 0, 0, 0, 0)"),
+    "a failure is not counted": _mutate_middleware("counts.unavailable += 1", "pass"),
+    "a failure is counted as a denial": _mutate_middleware("counts.unavailable += 1", "counts.denied += 1"),
+    "a failure is not answered": _mutate_middleware("except StoreError", "except ZeroDivisionError"),
+    "a blocking limiter is accepted": _mutate(Guard, "of", 'getattr(limiter, "blocking", False)', "False"),
+    "metrics report a store that is down as up": _mutate(prometheus, "_collect_store_health", "int(health.up)", "1"),
+    "metrics omit unavailable requests": _mutate(
         prometheus.CounterCollector, "collect", '"unavailable": counts.unavailable,', ""
     ),
 }
-"""Mistakes in what a client and an operator are told."""
+"""Bugs in responses and metrics."""

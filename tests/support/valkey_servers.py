@@ -1,4 +1,4 @@
-"""Stores of the tests' own: servers, what is asked of them directly, and what they have charged."""
+"""Valkey servers for tests, commands sent to them directly, and limiters whose quota no test exhausts."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from valkey import Valkey
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 from ratelab.stores.valkey.server import ValkeyServer
 
-PLENTY = 10_000
-"""A burst that no test uses up, at a rate that gives nothing back meanwhile."""
+LARGE_BURST = 10_000
+"""A burst that no test exhausts, at a rate that restores nothing during a test."""
 
-AMPLE = 30
-"""Seconds of a deadline that no machine is too slow for: what fails at once is told at once."""
+AMPLE_DEADLINE = 30
+"""Seconds within which any machine gets a reply, for errors that come at once."""
 
 
 @contextmanager
-def running(*options: str, port: int = 0) -> Iterator[ValkeyServer]:
-    """Run a server in a directory whose name is short enough for a socket."""
+def run_valkey(*options: str, port: int = 0) -> Iterator[ValkeyServer]:
+    """Run a server during the block, in a directory whose path is short enough for a socket."""
     with TemporaryDirectory(prefix="rl-") as directory:
         server = ValkeyServer(Path(directory), port, options)
         server.start()
@@ -33,41 +33,39 @@ def running(*options: str, port: int = 0) -> Iterator[ValkeyServer]:
             server.stop()
 
 
-def ask(url: str, *words: str | int) -> Any:
-    """Have a store do something, on a connection of its own."""
+def send_command(url: str, *words: str | int) -> Any:
+    """Send one command over a new connection, and return the reply."""
     with Valkey.from_url(url) as client:
         return client.execute_command(*words)
 
 
-def plenty(url: str, deadline: float = AMPLE) -> ValkeyLimiter:
-    return ValkeyLimiter(url, "token-bucket", "1/day", PLENTY, deadline)
+def make_limiter(url: str, deadline: float = AMPLE_DEADLINE) -> ValkeyLimiter:
+    return ValkeyLimiter(url, "token-bucket", "1/day", LARGE_BURST, deadline)
 
 
-def plenty_async(url: str, deadline: float = AMPLE) -> AsyncValkeyLimiter:
-    return AsyncValkeyLimiter(url, "token-bucket", "1/day", PLENTY, deadline)
+def make_async_limiter(url: str, deadline: float = AMPLE_DEADLINE) -> AsyncValkeyLimiter:
+    return AsyncValkeyLimiter(url, "token-bucket", "1/day", LARGE_BURST, deadline)
 
 
-def charged(url: str, key: str = "alice") -> int:
-    """Return what `plenty` has charged a key, as the store itself knows it."""
-    limiter = plenty(url)
+def charged_cost(url: str, key: str = "alice") -> int:
+    """Return the cost that these limiters have charged a key, according to the store; it then has the script."""
+    limiter = make_limiter(url)
     try:
-        return PLENTY - limiter.hit(key, 0).remaining
+        return LARGE_BURST - limiter.hit(key, 0).remaining
     finally:
         limiter.close()
 
 
-def calls(url: str, command: str) -> int:
-    """Return how often the server was asked for a command since its counters began, but for what it refused."""
+def count_calls(url: str, command: str) -> int:
+    """Return how often the server has executed a command since its statistics were reset, without rejected calls."""
     with Valkey.from_url(url) as client:
-        told: dict[str, Any] = client.info("commandstats").get(f"cmdstat_{command}", {})
-    return int(told.get("calls", 0))
+        statistics: dict[str, Any] = client.info("commandstats").get(f"cmdstat_{command}", {})
+    return int(statistics.get("calls", 0))
 
 
-def free_port(below: int = 65_536) -> int:
-    """Return a port of 127.0.0.1 that nobody has now."""
-    while True:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            port: int = listener.getsockname()[1]
-        if port < below:
-            return port
+def free_port() -> int:
+    """Return a port of 127.0.0.1 on which no process listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port

@@ -183,7 +183,7 @@ class EmbeddedServer:
 
 
 @contextmanager
-def embedded() -> Iterator[str]:
+def run_embedded_server() -> Iterator[str]:
     """Run an `EmbeddedServer` during the block, and yield its URL."""
     with EmbeddedServer() as server:
         yield server.url

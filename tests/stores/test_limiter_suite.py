@@ -1,0 +1,69 @@
+"""Limiters in this process keep the promises of the limiter suite; a new one is one factory here."""
+
+from __future__ import annotations
+
+import io
+from contextlib import AbstractContextManager
+
+import pytest
+from contracts import build_or_reject, timelines
+from failing_stores import FlakyStore
+from hypothesis import given
+from limiter_suite import (
+    CLOCK_PROMISES,
+    PROMISES,
+    Factory,
+    Promise,
+    Subject,
+    TimelinePromise,
+    call_in_tasks,
+    call_in_threads,
+)
+
+from ratelab import Algorithm, ManualClock, MemoryLimiter, Policy
+from ratelab.lab.conformance import Timeline
+from ratelab.stores.recording import RecordingLimiter
+from ratelab.stores.resilient import ResilientLimiter
+
+
+def memory(policy: Policy, start: int) -> AbstractContextManager[Subject]:
+    clock = ManualClock(start)
+    return call_in_threads(MemoryLimiter(policy, clock), clock)
+
+
+def recording(policy: Policy, start: int) -> AbstractContextManager[Subject]:
+    clock = ManualClock(start)
+    return call_in_threads(RecordingLimiter(policy, io.StringIO(), clock), clock)
+
+
+def resilient_with_store(policy: Policy, start: int) -> AbstractContextManager[Subject]:
+    clock = ManualClock(start)
+    return call_in_tasks(ResilientLimiter(FlakyStore(policy, clock), clock=clock), clock)
+
+
+def resilient_without_store(policy: Policy, start: int) -> AbstractContextManager[Subject]:
+    clock = ManualClock(start)
+    store = FlakyStore(policy, clock)
+    store.fail()
+    return call_in_tasks(ResilientLimiter(store, "local", clock), clock)
+
+
+IN_PROCESS: list[Factory] = [memory, recording, resilient_with_store, resilient_without_store]
+
+every_promise = pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
+every_limiter_in_process = pytest.mark.parametrize("make", IN_PROCESS, ids=lambda make: make.__name__)
+
+
+@every_promise
+@every_limiter_in_process
+def test_a_limiter_in_process_keeps_every_promise(make: Factory, promise: Promise, kind: type[Algorithm]) -> None:
+    promise(make, kind)
+
+
+@pytest.mark.parametrize("promise", CLOCK_PROMISES, ids=lambda promise: promise.__name__)
+@every_limiter_in_process
+@given(timeline=timelines)
+def test_no_clock_makes_a_limiter_break_a_contract(
+    make: Factory, promise: TimelinePromise, kind: type[Algorithm], timeline: Timeline
+) -> None:
+    promise(make, build_or_reject(kind, timeline.quota), timeline)
