@@ -72,7 +72,11 @@ class ValkeyServer:
         try:
             with log.open("wb") as output:
                 self._process = subprocess.Popen(  # noqa: S603  (the program of an installed package)
-                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=_die_with_parent()
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    preexec_fn=_make_parent_death_hook(),
                 )
         except OSError as error:
             raise InputError(f"cannot run {self._program} ({error.strerror}): {_REMEDY}") from None
@@ -121,7 +125,7 @@ def find_program() -> str:
         raise InputError(f"there is no embedded store for this system ({error}): {_REMEDY}") from None
 
 
-def _die_with_parent() -> Callable[[], object] | None:
+def _make_parent_death_hook() -> Callable[[], object] | None:
     """Return a function for a child process that has Linux kill it when its parent ends; None on other systems."""
     if sys.platform != "linux":
         return None

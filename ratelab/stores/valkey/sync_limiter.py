@@ -57,7 +57,7 @@ class BlockingConnection:
     def _open(self, due: float) -> None:
         self.close()
         self._socket = self._url.open_socket(self._address, timeout=max(0.001, due - time.monotonic()))
-        self._process, self._has_data, self._timeout = os.getpid(), _readable(self._socket), 0.0
+        self._process, self._has_data, self._timeout = os.getpid(), _make_data_check(self._socket), 0.0
         try:
             for command in self._url.handshake:
                 self._exchange(command, due)
@@ -94,8 +94,8 @@ class BlockingConnection:
             self._timeout = rest
 
 
-def _readable(opened: Any) -> Callable[[], object]:
-    """Return a function that checks for incoming data; before a command is sent, data mean that the peer has closed."""
+def _make_data_check(opened: Any) -> Callable[[], object]:
+    """Return a function that checks for data; before a command is sent, data means that the peer has closed."""
     if sys.platform == "win32":
         return lambda: select.select((opened,), (), (), 0)[0]
     poll = select.poll()  # `select` fails for file descriptors above 1,023
