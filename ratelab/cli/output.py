@@ -19,7 +19,7 @@ from ratelab.errors import InputError, install_hint
 from ratelab.lab.comparison import Comparison, compare, with_accuracy, with_equal_protection
 from ratelab.lab.decisions import FIGURED
 from ratelab.lab.decisions import Progress as Advance
-from ratelab.lab.traffic import Asked
+from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Decision, Policy
 from ratelab.report.accuracy import card_table, differing_table
 from ratelab.report.equal_protection import equal_table
@@ -89,7 +89,7 @@ class Output:
         return Plots(self.plot, self.chart, self.theme, len(self.inputs))
 
     def compare(
-        self, policies: Sequence[Policy], traffic: Asked, progress: Advance, complete: bool = False
+        self, policies: Sequence[Policy], traffic: Traffic, progress: Advance, complete: bool = False
     ) -> Comparison:
         """Replay `traffic` through `policies` and compute all that the outputs show.
 

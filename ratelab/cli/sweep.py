@@ -19,7 +19,7 @@ from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.sweep import Swept, build_policies, quotas
 from ratelab.lab.sweep import sweep as sweep_policies
 from ratelab.lab.traces import TraceOptions, format_paths, make_printable
-from ratelab.lab.traffic import Asked
+from ratelab.lab.traffic import Traffic
 from ratelab.report.charts import THEMES, draw_sweep
 from ratelab.report.files import check_writable, write_rows
 from ratelab.report.sweep import swept_object, swept_rows, swept_table
@@ -95,7 +95,7 @@ def sweep(
 class SweepSource:
     """The traffic of a sweep and its origin."""
 
-    traffic: Asked
+    traffic: Traffic
     fields: dict[str, Any]
     """The first fields of the JSON object; the name of the traffic is the first of all."""
     title: str

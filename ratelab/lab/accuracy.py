@@ -18,8 +18,8 @@ import numpy as np
 
 from ratelab.algorithms import traits_of
 from ratelab.lab.decisions import Outcome
-from ratelab.lab.spill import Column, Integers
-from ratelab.lab.traffic import Asked
+from ratelab.lab.spill import Integers
+from ratelab.lab.traffic import Booleans, Traffic
 from ratelab.lab.windows import Trailing, Window, departures, fullest_window
 from ratelab.limiter import Policy
 from ratelab.quota import Quota
@@ -63,7 +63,7 @@ def accuracy(outcome: Outcome, reference: Outcome | None) -> Accuracy:
     )
 
 
-def _by_client(traffic: Asked, allowed: Column, exact: Column) -> tuple[Integers, Integers]:
+def _by_client(traffic: Traffic, allowed: Booleans, exact: Booleans) -> tuple[Integers, Integers]:
     """Count, for each client, the requests admitted but denied by `exact`, and the reverse."""
     over_admitted, over_denied = (np.zeros(len(traffic.names), np.int64) for _ in range(2))
     for part, batch in traffic.batches():
@@ -73,7 +73,7 @@ def _by_client(traffic: Asked, allowed: Column, exact: Column) -> tuple[Integers
     return over_admitted, over_denied
 
 
-def promised(policy: Policy, traffic: Asked) -> int | None:
+def promised(policy: Policy, traffic: Traffic) -> int | None:
     """Return the bound of `Traits.at_most` for this traffic; a whole request has the largest cost that may pass."""
     at_most = traits_of(policy.algorithm).at_most
     if at_most is None:
@@ -83,7 +83,7 @@ def promised(policy: Policy, traffic: Asked) -> int | None:
     return factor * policy.quota.burst + extra * largest
 
 
-def _largest_cost(quota: Quota, traffic: Asked) -> int:
+def _largest_cost(quota: Quota, traffic: Traffic) -> int:
     """Return the largest cost that the quota can grant; 1 if there is none."""
     costs = (batch.costs for _, batch in traffic.batches())
     return max((int(some[some <= quota.burst].max(initial=1)) for some in costs), default=1)

@@ -15,8 +15,8 @@ from ratelab.lab.decisions import FIGURED, Outcome, Progress
 from ratelab.lab.equal_protection import EqualProtection, equalize
 from ratelab.lab.metrics import Result, measure
 from ratelab.lab.replay import replay, suggest_compiler
-from ratelab.lab.traffic import Asked
-from ratelab.limiter import Decision, Policy
+from ratelab.lab.traffic import Traffic
+from ratelab.limiter import Policy
 from ratelab.quota import Quota
 
 
@@ -24,7 +24,7 @@ from ratelab.quota import Quota
 class Comparison:
     """The outcomes of several policies, in the order given, with their figures."""
 
-    traffic: Asked
+    traffic: Traffic
     """The requests offered to each policy."""
     outcomes: tuple[Outcome, ...]
     reference: Outcome | None
@@ -50,18 +50,16 @@ class Comparison:
 
 def compare(
     policies: Sequence[Policy],
-    traffic: Asked,
+    traffic: Traffic,
     progress: Progress = lambda _: None,
     fields: Sequence[str] = FIGURED,
 ) -> Comparison:
     """Replay `traffic` through each of `policies` and through the exact sliding log of their quota.
 
-    `fields` are the fields of each decision to keep; all five are kept in memory. Raises `InputError` if two policies
+    `fields` are the fields of each decision to keep. Raises `InputError` if two policies
     have one name.
     """
     check_names(policy.name for policy in policies)
-    if tuple(fields) == Decision._fields:
-        traffic = traffic.whole()
     has_exact = any(type(policy.algorithm) is SlidingLog for policy in policies)
     suggest_compiler(traffic, len(policies) + (not has_exact))
     reference = _replay_exact(policies[0].quota, traffic, progress, fields)
@@ -103,7 +101,7 @@ def check_names(names: Iterable[str]) -> None:
         seen.add(name)
 
 
-def _replay_exact(quota: Quota, traffic: Asked, progress: Progress, fields: Sequence[str]) -> Outcome | None:
+def _replay_exact(quota: Quota, traffic: Traffic, progress: Progress, fields: Sequence[str]) -> Outcome | None:
     """Return the outcome of the sliding log; None if the log does not fit in memory."""
     try:
         policy = build_policy(SlidingLog, quota)

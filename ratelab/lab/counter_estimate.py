@@ -16,7 +16,7 @@ import numpy as np
 
 from ratelab.lab.metrics import exact_fraction
 from ratelab.lab.spill import Integers
-from ratelab.lab.traffic import Asked, Booleans, Traffic
+from ratelab.lab.traffic import Booleans, Traffic
 from ratelab.lab.windows import Trailing
 from ratelab.quota import Quota
 
@@ -46,7 +46,7 @@ class Estimate:
     """Keys whose estimate was ever above the limit, but never their actual rate."""
 
 
-def estimate(quota: Quota, traffic: Asked) -> Estimate:
+def estimate(quota: Quota, traffic: Traffic) -> Estimate:
     """Compare the two-window estimate of the requested cost with the exact sliding window."""
     windows = TwoWindows(traffic.key_count, quota.window)
     really, apparently = (np.zeros(len(windows.current), np.bool_) for _ in range(2))
@@ -89,8 +89,9 @@ class TwoWindows:
         the nanoseconds until the current window ends.
         """
         clock = some.clock_times
-        order = np.argsort(some.request_keys, kind="stable")
-        keys, windows = some.request_keys[order], (clock // self._length)[order]
+        request_keys = some.request_keys.astype(np.int64)
+        order = np.argsort(request_keys, kind="stable")
+        keys, windows = request_keys[order], (clock // self._length)[order]
         begins = np.flatnonzero((np.diff(keys, prepend=-1) != 0) | (np.diff(windows, prepend=-1) != 0))
         runs = np.append(begins, len(order))
         sums = np.concatenate([[0], np.cumsum(some.costs[order])])

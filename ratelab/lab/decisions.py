@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ratelab.lab.spill import Column
-from ratelab.lab.traffic import Asked
+from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Decision, Policy
 
 DECISION = np.dtype([(field, np.bool_ if field == "allowed" else np.int64) for field in Decision._fields])
@@ -20,7 +19,7 @@ DECISION = np.dtype([(field, np.bool_ if field == "allowed" else np.int64) for f
 Decisions = NDArray[Any]
 """Rows of dtype `DECISION`, one for each request, in order of arrival."""
 
-Columns = dict[str, Column]
+Columns = dict[str, NDArray[Any]]
 """Columns of a `Decision` by name, in order of arrival: those of `ADMITTED`, of `FIGURED` or all."""
 
 ADMITTED = ("allowed",)
@@ -38,7 +37,7 @@ class Outcome:
     """The decisions of one policy for its traffic."""
 
     policy: Policy
-    traffic: Asked
+    traffic: Traffic
     decisions: Columns
 
     @cached_property
@@ -46,7 +45,7 @@ class Outcome:
         """All decisions as rows, in memory; raise `KeyError` unless the outcome has all five columns."""
         rows = np.empty(len(self.traffic), DECISION)
         for field in Decision._fields:
-            rows[field] = self.decisions[field][:]
+            rows[field] = self.decisions[field]
         return rows
 
 

@@ -24,8 +24,7 @@ from ratelab.errors import InputError
 from ratelab.lab.decisions import FIGURED, Outcome, Progress
 from ratelab.lab.metrics import Result, measure
 from ratelab.lab.replay import replay
-from ratelab.lab.spill import Column
-from ratelab.lab.traffic import Asked
+from ratelab.lab.traffic import Booleans, Traffic
 from ratelab.lab.windows import Trailing
 from ratelab.quota import LARGEST, Quota
 
@@ -59,12 +58,12 @@ class EqualProtection:
     equals: tuple[Equal, ...]
 
 
-def good_requests(quota: Quota, traffic: Asked) -> Column:
+def good_requests(quota: Quota, traffic: Traffic) -> Booleans:
     """Return which requests no limiter of this quota has a reason to deny.
 
     The key of a good request asked for at most `burst` in the window that ends with it, admitted or not.
     """
-    good = traffic.column(np.bool_)
+    good = traffic.allocate(np.bool_)
     for part, before in Trailing(traffic, quota.window).cost():
         good[part] = before + traffic[part].costs <= quota.burst
     return good
@@ -99,7 +98,7 @@ def equalize(outcomes: Sequence[Outcome], reference: Outcome, progress: Progress
     return EqualProtection(target, count, tuple(map(find_burst, outcomes)))
 
 
-def _largest(tried: Callable[[int], Result], quota: Quota, traffic: Asked, target: int) -> int:
+def _largest(tried: Callable[[int], Result], quota: Quota, traffic: Traffic, target: int) -> int:
     """Return the largest burst found whose fullest window holds at most `target`; 1 if none does."""
     most = max(1, min(int(traffic.requested_cost.max(initial=1)), LARGEST * quota.limit // quota.period))
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ratelab.lab.decisions import Columns, Outcome
 from ratelab.lab.spill import Integers
-from ratelab.lab.traffic import Asked, Booleans, split_batches
+from ratelab.lab.traffic import Booleans, Traffic, split_batches
 from ratelab.lab.windows import Rows, departures, fullest_window
 
 _LIMB = 21
@@ -40,7 +40,7 @@ class MetricsBuilder:
     over_denied: int = 0
 
     @classmethod
-    def of(cls, traffic: Asked, decisions: Columns, exact: Columns | None) -> Self:
+    def of(cls, traffic: Traffic, decisions: Columns, exact: Columns | None) -> Self:
         """Count what became of `traffic`, and where `exact` decided otherwise."""
         tally = cls(traffic.client_requests, np.zeros(len(traffic.names), np.int64))
         for part, batch in traffic.batches():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice, pairwise, repeat
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,9 @@ from ratelab.algorithms import traits_of
 from ratelab.algorithms.plugins import attributed_error
 from ratelab.errors import short_repr
 from ratelab.lab.decisions import DECISION, Columns, Decisions, Progress
-from ratelab.lab.partition import put, shares
+from ratelab.lab.partition import split_keys
 from ratelab.lab.spill import Integers
-from ratelab.lab.traffic import Asked, LongTraffic, Traffic
+from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm, Row, State
 
 Step = Callable[[State, int, int], Row]
@@ -26,23 +26,37 @@ PROGRESS_STEP = 50_000
 _INTEGERS_PER_PYTHON_INT = 5  # a Python int takes about as much memory as five 64-bit integers
 
 
-def decide(algorithm: Algorithm, traffic: Asked, columns: Columns, progress: Progress) -> None:
+def decide(algorithm: Algorithm, traffic: Traffic, columns: Columns, progress: Progress) -> None:
     """Decide every request of `traffic` and fill `columns`, which have one value for each request.
 
     Keys are independent, so they are replayed one after the other. Raises `InputError` if a third-party algorithm fails
     or does not return five integers >= 0.
     """
     try:
-        if isinstance(traffic, Traffic):
-            requests = traffic.narrow_keys, traffic.clock_times, traffic.costs
-            arrays = cast("dict[str, NDArray[Any]]", columns)
-            for places, rows in _decide_by_key(algorithm, *requests, progress):
-                for name, array in arrays.items():
-                    array[places] = rows[name]
-        else:
+        if traffic.on_disk:
             _decide_on_disk(algorithm, traffic, columns, progress)
+            return
+        requests = traffic.request_keys, traffic.clock_times, traffic.costs
+        for places, rows in _decide_by_key(algorithm, *requests, progress):
+            for name, column in columns.items():
+                column[places] = rows[name]
     except Exception as error:
         raise attributed_error(error, algorithm) from error
+
+
+def _decide_on_disk(algorithm: Algorithm, traffic: Traffic, columns: Columns, progress: Progress) -> None:
+    """Decide a batch of requests at a time, with the states of one partition of the keys in memory."""
+    width = len(algorithm.start(traffic.origin))
+    for partition in split_keys(traffic, traffic.key_count * width * _INTEGERS_PER_PYTHON_INT):
+        states: dict[int, State] = {}
+        for part, batch in traffic.batches():
+            requests = partition.select(batch)
+            decided = np.empty(len(requests.keys), DECISION)
+            times = requests.times + traffic.origin
+            for places, rows in _decide_by_key(algorithm, requests.keys, times, requests.costs, progress, states):
+                decided[places] = rows
+            for name, column in columns.items():
+                column[part][requests.places] = decided[name]
 
 
 def _decide_by_key(
@@ -90,18 +104,3 @@ def _checked(step: Step) -> Step:
         return row
 
     return checked
-
-
-def _decide_on_disk(algorithm: Algorithm, traffic: LongTraffic, columns: Columns, progress: Progress) -> None:
-    """Decide traffic that is on disk: a group of keys at a time, whose states fit in memory."""
-    width = len(algorithm.start(traffic.origin))
-    for share in shares(traffic, traffic.key_count * width * _INTEGERS_PER_PYTHON_INT):
-        states: dict[int, State] = {}
-        for part, batch in traffic.batches():
-            own = share.of(batch)
-            decided = np.empty(len(own.keys), DECISION)
-            times = own.times + traffic.origin
-            for places, rows in _decide_by_key(algorithm, own.keys, times, own.costs, progress, states):
-                decided[places] = rows
-            for name, column in columns.items():
-                put(column, part, own, decided[name])

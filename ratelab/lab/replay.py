@@ -11,7 +11,7 @@ from ratelab.algorithms import traits_of
 from ratelab.errors import SlowWarning, install_hint
 from ratelab.lab import compiled, python_engine
 from ratelab.lab.decisions import ADMITTED, DECISION, FIGURED, Columns, Outcome, Progress
-from ratelab.lab.traffic import Asked
+from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm, Decision, Policy
 
 MIN_COMPILED_REQUESTS = 250_000
@@ -24,7 +24,7 @@ _NO_DELAY = np.int64(0)
 
 
 def replay(
-    policy: Policy, traffic: Asked, fields: Sequence[str] = Decision._fields, progress: Progress = lambda _: None
+    policy: Policy, traffic: Traffic, fields: Sequence[str] = Decision._fields, progress: Progress = lambda _: None
 ) -> Outcome:
     """Decide every request of `traffic`, each key from a new state; return the columns of `fields`.
 
@@ -37,7 +37,7 @@ def replay(
     return Outcome(policy, traffic, _decide(policy.algorithm, traffic, fields, progress))
 
 
-def suggest_compiler(traffic: Asked, policies: int) -> None:
+def suggest_compiler(traffic: Traffic, policies: int) -> None:
     """Warn a user without the compiler if replaying traffic through `policies` policies takes long."""
     decisions = policies * len(traffic)
     if decisions < MIN_ADVISED_DECISIONS or len(traffic) < MIN_COMPILED_REQUESTS or compiled.is_installed():
@@ -49,12 +49,12 @@ def suggest_compiler(traffic: Asked, policies: int) -> None:
     )
 
 
-def allocate_columns(traffic: Asked, fields: Sequence[str]) -> Columns:
+def allocate_columns(traffic: Traffic, fields: Sequence[str]) -> Columns:
     """Allocate a column for each of these fields of a decision, with a value for each request."""
-    return {field: traffic.column(DECISION[field]) for field in fields}
+    return {field: traffic.allocate(DECISION[field]) for field in fields}
 
 
-def _decide(algorithm: Algorithm, traffic: Asked, fields: Sequence[str], progress: Progress) -> Columns:
+def _decide(algorithm: Algorithm, traffic: Traffic, fields: Sequence[str], progress: Progress) -> Columns:
     columns = allocate_columns(traffic, fields)
     if len(traffic) >= MIN_COMPILED_REQUESTS and compiled.is_installed():
         try:

@@ -1,14 +1,16 @@
-"""Columns on disk, for what memory need not hold."""
+"""Disk-backed columns and an external sort, for traffic larger than memory."""
 
 from __future__ import annotations
 
+import mmap
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryFile, gettempdir
 from threading import Lock
-from typing import Any, TypeAlias
-from weakref import finalize
+from typing import IO, Any
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -17,98 +19,93 @@ from ratelab.errors import InputError
 
 Integers = NDArray[np.int64]
 
-REQUEST = np.dtype([("time", np.int64), ("who", np.uint32), ("cost", np.int64)])
-"""A request as a row; who it is of is a client or a key."""
+REQUEST = np.dtype([("time", np.int64), ("owner", np.uint32), ("cost", np.int64)])
+"""A request as a row; its owner is a client or a key."""
+
+MAX_ROWS_IN_MEMORY = 1 << 22
+"""Requests that are collected and sorted in memory, where they take 80 MB; more go to disk."""
 
 
-class DiskColumn:
-    """A column in a temporary file, of which slices are read and written; several threads may do so at once.
+# --- columns in temporary files
 
-    Raises `InputError` where the disk has no room for it.
+
+def map_column(kind: DTypeLike, length: int) -> NDArray[Any]:
+    """Allocate a column in a temporary file, and map it into memory.
+
+    Raises `InputError` if the disk has no room for it.
     """
-
-    def __init__(self, kind: DTypeLike, length: int = 0) -> None:
-        self.dtype: np.dtype[Any] = np.dtype(kind)
-        self._length = length
-        self._lock = Lock()
-        with _telling():
-            self._file = TemporaryFile(prefix="ratelab-", dir=_folder())  # noqa: SIM115  (as long as the column)
-        finalize(self, self._file.close)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, part: slice) -> NDArray[Any]:
-        begin, end, _ = part.indices(self._length)
-        values = np.empty(max(0, end - begin), self.dtype)
-        with self._lock, _telling():  # what is still to be written may not fit
-            self._file.seek(begin * self.dtype.itemsize)
-            self._file.readinto(values.view(np.uint8).data)
-        return values
-
-    def __setitem__(self, part: slice, values: NDArray[Any]) -> None:
-        with self._lock, _telling():
-            self._file.seek(part.indices(self._length)[0] * self.dtype.itemsize)
-            self._file.write(np.ascontiguousarray(values, self.dtype).view(np.uint8).data)
-
-    def append(self, values: NDArray[Any]) -> None:
-        """Add values behind the last."""
-        begin, self._length = self._length, self._length + len(values)
-        self[begin : self._length] = values
+    size = length * np.dtype(kind).itemsize
+    with _temporary_file() as file:
+        _allocate(file, size)
+        return _map_file(file, kind)
 
 
-Column: TypeAlias = NDArray[Any] | DiskColumn
-"""Values of one length, in memory or on disk, taken and put a slice at a time."""
+def release_pages() -> None:
+    """Give the pages of all mapped columns back to the operating system, which reads them again when they are used.
+
+    A process that does so after each batch needs no more memory than its batches, however long its columns are.
+    """
+    if sys.platform != "win32":
+        with _mappings_lock:
+            for mapping in _mappings:
+                mapping.madvise(mmap.MADV_DONTNEED)
 
 
-def _folder() -> str:
-    """Return where the files are, which is never elsewhere than TMPDIR says."""
+_mappings: WeakSet[mmap.mmap] = WeakSet()
+_mappings_lock = Lock()
+
+
+@contextmanager
+def _temporary_file() -> Iterator[IO[bytes]]:
+    """Open a temporary file; its data live on as long as they are mapped."""
+    with _report_errors(), TemporaryFile(prefix="ratelab-", dir=_temporary_folder()) as file:
+        yield file
+
+
+def _temporary_folder() -> str:
+    """Return the folder that TMPDIR names, even if it does not exist; without TMPDIR, that of the system."""
     return os.environ.get("TMPDIR") or gettempdir()
 
 
 @contextmanager
-def _telling() -> Iterator[None]:
+def _report_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise InputError(
-            f"so many requests are kept in {_folder()} meanwhile, which fails ({error.strerror}): "
-            "name a folder with more room by TMPDIR"
+            f"cannot write temporary data to {_temporary_folder()} ({error.strerror}): "
+            "set TMPDIR to a folder with more room"
         ) from None
 
 
-IN_MEMORY = 1 << 22
-"""Requests that are held and sorted in memory, 80 MB of them; more go to disk."""
+def _allocate(file: IO[bytes], size: int) -> None:
+    """Allocate disk space; without space, a write to a mapped page would kill the process."""
+    if sys.platform == "linux":
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    zeros = bytes(1 << 20)
+    for begin in range(0, size, len(zeros)):
+        file.write(zeros[: size - begin])
 
 
-class Cursor:
-    """A place in a table of rows that moves on."""
-
-    def __init__(self, table: Any, begin: int, end: int, size: int) -> None:
-        """Stand at `begin`; so many rows are read at a time, or fewer where the table leaves out some."""
-        self._table, self._next, self._end, self._size = table, begin, end, size
-        self.ahead: NDArray[Any] = np.empty(0, REQUEST)
-        """The next rows, in part; none at the end alone."""
-        self._fill()
-
-    def take(self, count: int) -> NDArray[Any]:
-        """Return so many of the rows ahead, and move on behind them."""
-        taken, self.ahead = self.ahead[:count], self.ahead[count:]
-        self._fill()
-        return taken
-
-    def _fill(self) -> None:
-        while not len(self.ahead) and self._next < self._end:
-            begin, self._next = self._next, min(self._next + self._size, self._end)
-            self.ahead = self._table[begin : self._next]
+def _map_file(file: IO[bytes], kind: DTypeLike) -> NDArray[Any]:
+    """Return the contents of a file that is not empty as an array; a write to it changes the file."""
+    file.flush()
+    mapping = mmap.mmap(file.fileno(), 0)
+    with _mappings_lock:
+        _mappings.add(mapping)
+    return np.frombuffer(mapping, kind)
 
 
-class Gathering:
-    """Takes requests as they come, and gives them back in the order of time."""
+# --- sorting by time
+
+
+class RequestSorter:
+    """Collects requests and sorts them by time: in memory, or on disk from `MAX_ROWS_IN_MEMORY` on."""
 
     def __init__(self) -> None:
-        self._held: list[NDArray[Any]] = []
-        self._stored: DiskColumn | None = None
+        self._in_memory: list[NDArray[Any]] = []
+        self._on_disk: _RowFile | None = None
         self._count = 0
         self._latest: int | None = None
         self._sorted = True
@@ -116,61 +113,106 @@ class Gathering:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, times: Integers, who: NDArray[Any], costs: Integers) -> None:
-        """Take some requests."""
+    @property
+    def on_disk(self) -> bool:
+        """Whether there are too many requests for memory."""
+        return self._on_disk is not None
+
+    def add(self, times: Integers, owners: NDArray[Any], costs: Integers) -> None:
+        """Add requests, given as columns."""
         if not len(times):
             return
         rows = np.empty(len(times), REQUEST)
-        rows["time"], rows["who"], rows["cost"] = times, who, costs
-        first = times[0] if self._latest is None else self._latest
-        self._sorted = self._sorted and first <= times[0] and bool((times[1:] >= times[:-1]).all())
+        rows["time"], rows["owner"], rows["cost"] = times, owners, costs
+        previous = times[0] if self._latest is None else self._latest
+        self._sorted = self._sorted and previous <= times[0] and bool((times[1:] >= times[:-1]).all())
         self._latest = int(times[-1])
         self._count += len(rows)
-        self._keep(rows)
+        self._in_memory.append(rows)
+        if self._on_disk is not None or self._count > MAX_ROWS_IN_MEMORY:
+            self._spill()
 
-    def _keep(self, rows: NDArray[Any]) -> None:
-        self._held.append(rows)
-        if self._stored is None and self._count <= IN_MEMORY:
-            return
-        if self._stored is None:
-            self._stored = DiskColumn(REQUEST)
-        for held in self._held:
-            self._stored.append(held)
-        self._held.clear()
+    def _spill(self) -> None:
+        if self._on_disk is None:
+            self._on_disk = _RowFile()
+        for rows in self._in_memory:
+            self._on_disk.append(rows)
+        self._in_memory.clear()
 
-    def in_order(self) -> Column:
-        """Return all rows by time, those of the same time as they came."""
-        if self._stored is None:
-            rows = np.concatenate([np.empty(0, REQUEST), *self._held])
-            return rows if self._sorted else _by_time(rows)
-        return self._stored if self._sorted else _merged(self._stored)
+    def sort(self) -> NDArray[Any]:
+        """Return all rows by time, those of one time in the order in which they were added; call it once."""
+        if self._on_disk is None:
+            rows = np.concatenate([np.empty(0, REQUEST), *self._in_memory])
+            return rows if self._sorted else _sort_rows(rows)
+        rows = self._on_disk.map()
+        return rows if self._sorted else _sort_mapped(rows)
 
 
-def _by_time(rows: NDArray[Any]) -> NDArray[Any]:
+class _RowFile:
+    """Rows appended to a temporary file."""
+
+    def __init__(self) -> None:
+        with _report_errors():
+            self._file = TemporaryFile(prefix="ratelab-", dir=_temporary_folder())  # noqa: SIM115  (closed by `map`)
+
+    def append(self, rows: NDArray[Any]) -> None:
+        with _report_errors():
+            self._file.write(rows.view(np.uint8).data)
+
+    def map(self) -> NDArray[Any]:
+        with _report_errors(), self._file:
+            return _map_file(self._file, REQUEST)
+
+
+class Cursor:
+    """A position in a table of rows, from which rows are taken in order."""
+
+    def __init__(self, table: Any, begin: int, end: int, size: int) -> None:
+        """Start at `begin`; read `size` rows at a time, or fewer where a lazily filtered table leaves out some."""
+        self._table, self._next, self._end, self._size = table, begin, end, size
+        self.ahead: NDArray[Any] = np.empty(0, REQUEST)
+        """The next rows; empty at the end only."""
+        self._fill()
+
+    def take(self, count: int) -> NDArray[Any]:
+        """Return the next `count` of the rows ahead, and advance past them."""
+        taken, self.ahead = self.ahead[:count], self.ahead[count:]
+        self._fill()
+        return taken
+
+    def _fill(self) -> None:
+        while not len(self.ahead) and self._next < self._end:
+            release_pages()
+            begin, self._next = self._next, min(self._next + self._size, self._end)
+            self.ahead = self._table[begin : self._next]
+
+
+def _sort_rows(rows: NDArray[Any]) -> NDArray[Any]:
     return rows[np.argsort(rows["time"], kind="stable")]
 
 
-def _merged(table: DiskColumn) -> DiskColumn:
-    """Sort a table on disk: as many rows at a time as fit in memory, then these runs into one another.
+def _sort_mapped(table: NDArray[Any]) -> NDArray[Any]:
+    """Sort mapped rows: in runs that fit in memory, which are then merged.
 
     Knuth, "The Art of Computer Programming" 3 (1998), section 5.4.1.
     """
-    begins = range(0, len(table), IN_MEMORY)
+    begins = range(0, len(table), MAX_ROWS_IN_MEMORY)
     for begin in begins:
-        run = slice(begin, begin + IN_MEMORY)
-        table[run] = _by_time(table[run])
-    size = max(1, IN_MEMORY // len(begins))
-    runs = [Cursor(table, begin, min(begin + IN_MEMORY, len(table)), size) for begin in begins]
-    merged = DiskColumn(REQUEST)
+        run = slice(begin, begin + MAX_ROWS_IN_MEMORY)
+        table[run] = _sort_rows(table[run])
+        release_pages()
+    size = max(1, MAX_ROWS_IN_MEMORY // len(begins))
+    runs = [Cursor(table, begin, min(begin + MAX_ROWS_IN_MEMORY, len(table)), size) for begin in begins]
+    merged = _RowFile()
     while runs := [run for run in runs if len(run.ahead)]:
-        merged.append(_by_time(np.concatenate(_next_of(runs))))
-    return merged
+        merged.append(_sort_rows(np.concatenate(_take_next(runs))))
+    return merged.map()
 
 
-def _next_of(runs: list[Cursor]) -> list[NDArray[Any]]:
-    """Take the rows ahead that nothing further on comes before: up to the end of what is seen of one of the runs.
+def _take_next(runs: list[Cursor]) -> list[NDArray[Any]]:
+    """Take the rows ahead that no later row can precede: those up to the earliest end of what each run has read.
 
-    Of rows of that very time, those in later runs wait, since more may follow in this one.
+    Of rows with exactly that time, those in later runs wait, since this run may have more of them.
     """
     lasts = [run.ahead["time"][-1] for run in runs]
     bound = min(lasts)

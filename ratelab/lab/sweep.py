@@ -18,7 +18,7 @@ from ratelab.errors import InputError, short_repr
 from ratelab.lab.comparison import check_names
 from ratelab.lab.decisions import ADMITTED, Progress
 from ratelab.lab.replay import replay, suggest_compiler
-from ratelab.lab.traffic import Asked
+from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm, Policy
 from ratelab.quota import Quota
 
@@ -49,7 +49,7 @@ def build_policies(kinds: Sequence[type[Algorithm]], quotas: Sequence[Quota]) ->
 
 def sweep(
     policies: Sequence[Policy],
-    traffic: Asked,
+    traffic: Traffic,
     progress: Progress = lambda _: None,
     workers: int | None = None,
 ) -> list[Swept]:
@@ -76,7 +76,7 @@ def _reported(results: Iterator[Swept], requests: int, progress: Progress) -> It
         yield result
 
 
-def _swept(traffic: Asked, senders: int, policy: Policy) -> Swept:
+def _swept(traffic: Traffic, senders: int, policy: Policy) -> Swept:
     allowed, requests = replay(policy, traffic, ADMITTED).decisions["allowed"], 0
     ever = np.zeros(len(traffic.names), np.bool_)
     for part, batch in traffic.batches():

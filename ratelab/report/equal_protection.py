@@ -11,7 +11,6 @@ from rich.text import Text
 
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.equal_protection import Equal, EqualProtection
-from ratelab.lab.traffic import count_costlier
 from ratelab.quota import about
 from ratelab.report.summary import counted, listed, queued, seconds
 from ratelab.report.tables import MIN_NAME_COLUMNS, TERMINAL_COLUMNS
@@ -109,8 +108,8 @@ def _denies_otherwise(equal: Equal) -> bool:
 
 def _shut_out(fitting: Sequence[Equal], comparison: Comparison) -> list[str]:
     """Say with which bursts requests that the quota could serve are denied for ever."""
-    asked, beyond = comparison.traffic, count_costlier(comparison.traffic, comparison.quota.burst)
-    names = [one.result.algorithm for one in fitting if count_costlier(asked, one.burst) > beyond]
+    traffic, beyond = comparison.traffic, comparison.traffic.count_costlier(comparison.quota.burst)
+    names = [one.result.algorithm for one in fitting if traffic.count_costlier(one.burst) > beyond]
     if not names:
         return []
     bursts = "The burst found is" if len(names) == 1 else "The bursts found are"

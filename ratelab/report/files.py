@@ -120,7 +120,7 @@ def write_events(path: str, labelled: Iterable[tuple[Row, Comparison]]) -> None:
 
 def _events(labelled: Iterable[tuple[Row, Comparison]]) -> Iterator[Row]:
     for label, comparison in labelled:
-        traffic = comparison.traffic.whole()
+        traffic = comparison.traffic
         outcomes = comparison.outcomes
         columns = [traffic.clock_times, traffic.clients, traffic.costs, *(outcome.rows for outcome in outcomes)]
         for begin in range(0, len(traffic), 10_000):

@@ -12,7 +12,7 @@ from ratelab.lab.comparison import Comparison
 from ratelab.lab.equal_protection import EqualProtection
 from ratelab.lab.metrics import Result
 from ratelab.lab.spill import Integers
-from ratelab.lab.traffic import Asked
+from ratelab.lab.traffic import Traffic
 from ratelab.quota import Quota
 from ratelab.report.summary import counted
 
@@ -47,7 +47,7 @@ def result_rows(comparison: Comparison) -> list[dict[str, Any]]:
     return [{**result_row(result), **card} for result, card in zip(comparison.results, cards, strict=True)]
 
 
-def key_name(traffic: Asked, key: int) -> str:
+def key_name(traffic: Traffic, key: int) -> str:
     """Name a key after the clients that share it: `alice`, or `alice and 5 others`."""
     sharing = np.flatnonzero(traffic.keys == key)
     first, others = traffic.names[int(sharing[0])], len(sharing) - 1

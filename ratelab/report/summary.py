@@ -10,7 +10,6 @@ import numpy as np
 
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.metrics import Result
-from ratelab.lab.traffic import count_costlier
 from ratelab.quota import Quota, about
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def price(comparison: Comparison) -> str:
 def hopeless(comparison: Comparison) -> list[str]:
     """Say how many requests cost more than the burst, if any do and no algorithm of somebody's own admits them."""
     burst = comparison.quota.burst
-    count = count_costlier(comparison.traffic, burst)
+    count = comparison.traffic.count_costlier(burst)
     if not 0 < count <= min(result.denied for result in comparison.results):
         return []
     costs = "costs" if count == 1 else "cost"

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from ratelab.lab.sweep import Swept
-from ratelab.lab.traffic import Asked
+from ratelab.lab.traffic import Traffic
 from ratelab.quota import Quota
 from ratelab.report.serialize import quota_object
 
@@ -26,7 +26,7 @@ def swept_rows(results: Sequence[Swept]) -> list[dict[str, Any]]:
     return rows
 
 
-def swept_object(traffic: Asked, results: Sequence[Swept], source: dict[str, Any]) -> dict[str, Any]:
+def swept_object(traffic: Traffic, results: Sequence[Swept], source: dict[str, Any]) -> dict[str, Any]:
     """Return a sweep as `--json` prints it; `source` says what the traffic came from."""
     told = {"offered": len(traffic), "duration": traffic.duration / 1e9}
     return {"version": 1, **source, **told, "results": swept_rows(results)}

@@ -16,7 +16,7 @@ from ratelab.lab.comparison import Comparison
 from ratelab.lab.decisions import Decisions
 from ratelab.lab.metrics import Result
 from ratelab.lab.spill import Integers
-from ratelab.lab.traffic import Asked
+from ratelab.lab.traffic import Traffic
 from ratelab.quota import Quota, about
 from ratelab.report.summary import counted, findings, granted, seconds
 
@@ -78,7 +78,7 @@ LEGEND = (
 
 def strips(comparison: Comparison, width: int = 80) -> RenderableType:
     """Return a strip for each algorithm over a common time axis, `width` columns wide in all."""
-    traffic = comparison.traffic.whole()
+    traffic = comparison.traffic
     margin = max(len(outcome.policy.name) for outcome in comparison.outcomes) + 1
     cells = max(20, width - margin)
     places = traffic.times.astype(np.float64) / traffic.duration * cells
@@ -188,14 +188,14 @@ def denials(comparison: Comparison) -> tuple[Integers, list[int]]:
     return denied, np.lexsort((-denied[0], -denied.max(axis=0))).tolist()
 
 
-def heading(traffic: Asked, quota: Quota) -> str:
+def heading(traffic: Traffic, quota: Quota) -> str:
     """Return two lines: the requests and clients of the traffic, and the quota."""
     each = "key" if _keys(traffic) < len(traffic.names) else "client"
     granting = f"{granted(quota)}, burst {quota.burst:,} (window {about(quota.window)})"
     return f"{asked(traffic)}\nquota for each {each}: {granting}"
 
 
-def asked(traffic: Asked) -> str:
+def asked(traffic: Traffic) -> str:
     """Say what was asked, and by how many."""
     keys = _keys(traffic)
     shared = f" sharing {counted(keys, 'key')}" if keys < len(traffic.names) else ""
@@ -203,7 +203,7 @@ def asked(traffic: Asked) -> str:
     return f"{counted(len(traffic), 'request')} from {who} in {about(traffic.duration)}"
 
 
-def _keys(traffic: Asked) -> int:
+def _keys(traffic: Traffic) -> int:
     return len(np.unique(traffic.keys))
 
 

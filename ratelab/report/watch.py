@@ -41,7 +41,7 @@ class Playback:
 
     def __init__(self, comparison: Comparison, observed: NDArray[np.bool_] | slice) -> None:
         self.comparison, self.now = comparison, 0
-        self._traffic = traffic = comparison.traffic.whole()
+        self._traffic = traffic = comparison.traffic
         self._times = traffic.times[observed].tolist()
         self._costs = traffic.costs[observed].tolist()
         self._stepped = 0

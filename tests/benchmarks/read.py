@@ -56,7 +56,7 @@ def _write_traces(folder: Path) -> Iterator[tuple[str, Path]]:
     """Write the same requests in each format; yield the format's name and the file."""
     log = "".join(sample_lines(LINES, CLIENTS, RATE, 1)).encode()
     (folder / "trace.log").write_bytes(log)
-    traffic = read_traces([str(folder / "trace.log")]).traffic.whole()
+    traffic = read_traces([str(folder / "trace.log")]).traffic
     times = [f"{time / 1e9:.3f}" for time in traffic.clock_times.tolist()]
     names = [traffic.names[client] for client in traffic.clients.tolist()]
     pairs = list(zip(times, names, strict=True))

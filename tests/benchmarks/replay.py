@@ -72,7 +72,7 @@ def _compiled() -> Iterator[Figure]:
     import workload
 
     traffic = workload.draw_traffic(COMPILED_REQUESTS)
-    floor = partial(workload.run_floor, traffic.narrow_keys, traffic.times)
+    floor = partial(workload.run_floor, traffic.request_keys, traffic.times)
     draw = partial(workload.draw_traffic, COMPILED_REQUESTS)
     seconds, floors = time_in_turn(draw, floor, clock=time.process_time)
     yield duration_figure("drawing the requests", seconds, floors, COMPILED_REQUESTS / 1e9, "ns", DRAWING_BAR)

@@ -98,7 +98,7 @@ def test_arrivals_far_above_admissions_are_cut_off_with_a_note() -> None:
 def test_the_timeline_has_arrows_from_arrivals_to_departures() -> None:
     figure, made = drawn("timeline"), compared("burst").outcome("leaky-bucket").rows
     arrows = [path.vertices for path in panel(figure, 1).collections[-1].get_paths()]
-    arrived = compared("burst").traffic.whole().times[made["delay_ns"] > 0] / 1e9
+    arrived = compared("burst").traffic.times[made["delay_ns"] > 0] / 1e9
     left = arrived + made["delay_ns"][made["delay_ns"] > 0] / 1e9
     assert [start[0] for start, _ in arrows] == pytest.approx(arrived)
     assert [end[0] for _, end in arrows] == pytest.approx(left)

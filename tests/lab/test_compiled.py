@@ -44,7 +44,7 @@ def test_decisions_are_the_same_for_a_part_of_the_columns(kind: type[Algorithm],
 
 
 def test_states_too_large_for_memory_are_replayed_in_shares(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ratelab.lab.partition.LARGEST_TABLE", 40)
+    monkeypatch.setattr("ratelab.lab.partition.MAX_STATE_INTEGERS", 40)
     assert_same(create("sliding-log", QUOTA).algorithm, traffic(QUOTA))
     assert_same(create("sliding-log", QUOTA).algorithm, traffic(QUOTA), FIGURED)
 

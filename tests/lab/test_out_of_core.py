@@ -17,7 +17,7 @@ from mutate import rewritten
 
 from ratelab.algorithms import COMPARED, find
 from ratelab.lab import counter_estimate, spill, windows
-from ratelab.lab.spill import Gathering
+from ratelab.lab.spill import RequestSorter
 from ratelab.lab.sweep import build_policies, quotas, sweep
 from ratelab.lab.traces import TraceOptions, read_trace, reader
 
@@ -27,8 +27,8 @@ SIZES = (1, 7, 1000)
 def set_batch_size(patch: pytest.MonkeyPatch, size: int, in_memory: bool = False) -> None:
     """Set the batch size, and the number of requests that are sorted in memory."""
     patch.setattr("ratelab.lab.traffic.BATCH_REQUESTS", size)
-    patch.setattr("ratelab.lab.windows.TURN", size)
-    patch.setattr("ratelab.lab.spill.IN_MEMORY", 10**9 if in_memory else size)
+    patch.setattr("ratelab.lab.windows.MAX_STEP_ROWS", size)
+    patch.setattr("ratelab.lab.spill.MAX_ROWS_IN_MEMORY", 10**9 if in_memory else size)
 
 
 def written(folder: Path, form: str) -> Path:
@@ -64,7 +64,7 @@ def test_compiled_code_keeps_states_from_batch_to_batch(tmp_path: Path, monkeypa
     path = written(tmp_path, "")
     expected = get_json("replay", path, *ARGUMENTS)
     monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_REQUESTS", 0)
-    monkeypatch.setattr("ratelab.lab.partition.LARGEST_TABLE", 20)
+    monkeypatch.setattr("ratelab.lab.partition.MAX_STATE_INTEGERS", 20)
     set_batch_size(monkeypatch, 7)
     assert get_json("replay", path, *ARGUMENTS) == expected
 
@@ -84,30 +84,30 @@ def test_a_sweep_is_the_same_in_batches_with_any_number_of_workers(
 @given(st.lists(st.integers(0, 4), max_size=40), st.integers(1, 9))
 def test_sorting_on_disk_is_stable(times: list[int], held: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ratelab.lab.spill.IN_MEMORY", held)
+        patch.setattr("ratelab.lab.spill.MAX_ROWS_IN_MEMORY", held)
         assert in_order(times) == sorted((time, place) for place, time in enumerate(times))
 
 
 def in_order(times: list[int]) -> list[tuple[int, int]]:
     """Gather requests one by one; return their times and places in order."""
-    gathered = Gathering()
+    sorter = RequestSorter()
     for place, time in enumerate(times):
-        gathered.add(*(np.array([value]) for value in (time, place, 1)))
-    rows = gathered.in_order()
-    return [(time, place) for time, place, _ in rows[0 : len(rows)].tolist()]
+        sorter.add(*(np.array([value]) for value in (time, place, 1)))
+    rows = sorter.sort()
+    return [(time, place) for time, place, _ in rows.tolist()]
 
 
 def times_in(path: Path) -> list[int]:
-    times: list[int] = read_trace(str(path), TraceOptions(cost="cost")).traffic.whole().times.tolist()
+    times: list[int] = read_trace(str(path), TraceOptions(cost="cost")).traffic.times.tolist()
     return times
 
 
 MUTANTS = {
-    "requests of one time overtake each other": (spill, "_next_of", '"left"', '"right"'),
-    "a window forgets what came before": (windows, "_turned", "held[keys[firsts]] = sums[lasts]", "pass"),
-    "a request leaves as the next one comes": (windows, "_turned", '- length, "right"', "- length"),
-    "a second ends with a part": (reader, "spread_within_seconds", "if times[-1] != second", "if False"),
-    "a second begins with a part": (reader, "spread_within_seconds", "if times[0] == second", "if False"),
+    "requests of one time overtake each other": (spill, "_take_next", '"left"', '"right"'),
+    "a window forgets what came before": (windows, "_step", "costs[keys[firsts]] = sums[lasts]", "pass"),
+    "a request leaves as the next one comes": (windows, "_step", '- length, "right"', "- length"),
+    "a second ends with a part": (reader, "spread_within_seconds", "if batch[-1] != second", "if False"),
+    "a second begins with a part": (reader, "spread_within_seconds", "if batch[0] == second", "if False"),
     "a window of the clock begins with a part": (counter_estimate.TwoWindows, "_follow", "totals + carried", "totals"),
 }
 
@@ -121,7 +121,7 @@ def test_a_mistake_at_the_edges_of_batches_is_found(
     expected = [invoke("replay", path, *ARGUMENTS).output, times_in(path), in_order(ties)]
     monkeypatch.setattr(place, name, rewritten(getattr(place, name), right, wrong))
     set_batch_size(monkeypatch, 7)
-    monkeypatch.setattr("ratelab.lab.spill.IN_MEMORY", 3)
+    monkeypatch.setattr("ratelab.lab.spill.MAX_ROWS_IN_MEMORY", 3)
     agree = [invoke("replay", path, *ARGUMENTS).output, times_in(path), in_order(ties)] == expected
     assert not agree
 
@@ -129,14 +129,15 @@ def test_a_mistake_at_the_edges_of_batches_is_found(
 # --- disk and memory
 
 
-def test_a_full_disk_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(**_: object) -> None:
+@pytest.mark.parametrize("step", ["TemporaryFile", "_allocate"])
+def test_a_full_disk_is_reported_in_one_line(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(ENOSPC, "No space left on device")
 
     set_batch_size(monkeypatch, 7)
-    monkeypatch.setattr("ratelab.lab.spill.TemporaryFile", full)
+    monkeypatch.setattr(f"ratelab.lab.spill.{step}", full)
     message = get_error("replay", written(tmp_path, ""), "--rate", "1/s")
-    assert "(No space left on device): name a folder with more room by TMPDIR" in message
+    assert "(No space left on device): set TMPDIR to a folder with more room" in message
 
 
 def test_a_missing_temporary_folder_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,44 +145,49 @@ def test_a_missing_temporary_folder_is_reported(tmp_path: Path, monkeypatch: pyt
     path = written(tmp_path, "")
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
     message = get_error("replay", path, "--rate", "1/s")
-    assert f"kept in {tmp_path / 'none'} meanwhile, which fails (No such file or directory)" in message
+    assert f"cannot write temporary data to {tmp_path / 'none'} (No such file or directory)" in message
 
 
 REQUESTS = 1_000_000
-LIMITED = f"""
-import resource, sys
+MEASURE = f"""
 import numpy as np
 from ratelab.algorithms import create
 from ratelab.lab import replay, spill, traffic, windows
 from ratelab.lab.comparison import compare
-from ratelab.lab.spill import Gathering
-from ratelab.lab.traffic import LongTraffic, from_rows
+from ratelab.lab.traces.reader import _split_columns
+from ratelab.lab.traffic import Traffic
 
-spill.IN_MEMORY, traffic.BATCH_REQUESTS, windows.TURN, replay.MIN_COMPILED_REQUESTS = 100_000, 50_000, 50_000, 0
+spill.MAX_ROWS_IN_MEMORY = 100_000
+traffic.BATCH_REQUESTS = windows.MAX_STEP_ROWS = 50_000
+replay.MIN_COMPILED_REQUESTS = 0
 policies = [create("leaky-bucket", "5/s", 5), create("token-bucket", "5/s", 5)]
 
 def run(requests):
-    gathered, random = Gathering(), np.random.default_rng(1)
+    sorter, random = spill.RequestSorter(), np.random.default_rng(1)
     for begin in range(0, requests, 50_000):
         times = np.arange(begin, begin + 50_000) * 100_000 + random.integers(0, 10**9, 50_000)
-        gathered.add(times, random.integers(0, 1000, 50_000), np.ones(50_000, np.int64))
-    rows, keys = gathered.in_order(), np.arange(1000)
-    names, duration = tuple(map(str, keys.tolist())), requests * 100_000 + 10**9
-    made = (from_rows if requests <= 100_000 else LongTraffic)(rows, names, keys, duration, 0, *MORE[requests])
-    return compare(policies, made)
+        sorter.add(times, random.integers(0, 1000, 50_000), np.ones(50_000, np.int64))
+    columns, keys = _split_columns(sorter.sort(), 0, sorter.on_disk), np.arange(1000)
+    return Traffic(*columns, tuple(map(str, keys)), keys, requests * 100_000 + 10**9, on_disk=sorter.on_disk)
 
-MORE = {{100_000: (), {REQUESTS}: (1,)}}  # the largest cost
-run(100_000)
-size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (size + {REQUESTS} * 20, resource.RLIM_INFINITY))
-print([result.offered for result in run({REQUESTS}).results])
-run({REQUESTS}).traffic.whole()
+def peak():
+    lines = dict(line.split(":") for line in open("/proc/self/status"))
+    return int(lines["VmHWM"].split()[0]) * 1024
+
+compare(policies, run(200_000))
+before = peak()
+traffic = run({REQUESTS})
+print([result.offered for result in compare(policies, traffic).results])
+in_batches = peak()
+print(in_batches - before, len(traffic.times.tobytes() + traffic.clients.tobytes()) and peak() - before)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
-def test_long_traffic_takes_less_memory_than_its_columns() -> None:
-    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, timeout=120)
-    assert done.stdout.strip() == str([REQUESTS] * 2), done.stderr
-    assert "MemoryError" in done.stderr  # all of it at once does not fit
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_traffic_on_disk_takes_less_memory_than_its_columns() -> None:
+    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, timeout=120)
+    offered, measured = done.stdout.splitlines()
+    assert offered == str([REQUESTS] * 2), done.stderr
+    in_batches, at_once = map(int, measured.split())
+    assert in_batches < REQUESTS * 16 < at_once  # two columns of it take more

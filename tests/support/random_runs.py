@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ratelab import Decision, Quota, create
 from ratelab.lab.decisions import Outcome
-from ratelab.lab.spill import Gathering, Integers
+from ratelab.lab.spill import Integers, RequestSorter
 from ratelab.lab.traffic import Traffic
 from ratelab.lab.windows import Rows
 from ratelab.limiter import Policy
@@ -51,10 +51,10 @@ def integers(values: Sequence[int]) -> Integers:
 
 def rows_of(left: Sequence[tuple[int, int, int]]) -> Rows:
     """Return departures, given as time, cost and key, in order."""
-    gathered = Gathering()
+    sorter = RequestSorter()
     times, costs, keys = (integers([departure[column] for departure in left]) for column in range(3))
-    gathered.add(times, keys, costs)
-    return gathered.in_order()
+    sorter.add(times, keys, costs)
+    return sorter.sort()
 
 
 def traffic_of(run: list[Request]) -> Traffic:

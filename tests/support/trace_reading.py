@@ -21,7 +21,7 @@ Read = Callable[..., Trace]
 
 def to_comparable(trace: Trace) -> dict[str, Any]:
     """Return all fields of a trace in a form that can be compared."""
-    columns = {name: np.asarray(value).tolist() for name, value in vars(trace.traffic.whole()).items()}
+    columns = {name: np.asarray(value).tolist() for name, value in vars(trace.traffic).items()}
     return {**vars(trace), "traffic": columns}
 
 

@@ -45,7 +45,7 @@ def test_a_numeric_time_is_exact_in_every_unit(nanoseconds: int, unit: tuple[str
 def test_times_before_1970_are_accepted(read: Read) -> None:
     trace = read(b"time,ip\n-0.5,a\n1969-12-31T23:59:58Z,a\n-1e-10,b\n")
     assert trace.traffic.origin == -2 * NS_PER_S
-    assert trace.traffic.whole().times.tolist() == [0, 3 * NS_PER_S // 2, 2 * NS_PER_S - 1]
+    assert trace.traffic.times.tolist() == [0, 3 * NS_PER_S // 2, 2 * NS_PER_S - 1]
 
 
 @pytest.mark.parametrize("name", ["time", "timestamp", "ts", "@timestamp", "time_iso8601", "date", "msec"])
@@ -77,7 +77,7 @@ def test_at_ns_is_in_nanoseconds_for_every_unit(read: Read, unit: str) -> None:
     ],
 )
 def test_options_name_the_fields(read: Read, content: bytes) -> None:
-    traffic = read(content, time="when", key="user.name", cost="size").traffic.whole()
+    traffic = read(content, time="when", key="user.name", cost="size").traffic
     assert (traffic.origin, traffic.times.tolist()) == (5 * NS_PER_S // 2, [0, NS_PER_S])
     assert (traffic.names, traffic.costs.tolist()) == (("a", "b"), [3, 2])
 

@@ -86,7 +86,7 @@ def test_files_may_have_different_formats(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text("time,ip\n1431857103,192.0.2.8\n")
     (tmp_path / "a.log").write_bytes(VALID_LINE)
     trace = read_both_ways([tmp_path / "b.csv", tmp_path / "a.log"], TraceOptions())
-    assert (trace.format, trace.traffic.names, trace.traffic.whole().times.tolist()) == (
+    assert (trace.format, trace.traffic.names, trace.traffic.times.tolist()) == (
         "csv, log",
         ("192.0.2.8", "192.0.2.7"),
         [0, NS_PER_S // 2],
@@ -137,8 +137,8 @@ def test_parquet_values_are_read_like_text(tmp_path: Path, times: pa.Array, unit
     path = write_parquet(tmp_path / "t", Time=times, ip=clients, size=pa.array([2, 3.0, 1]))
     trace = read_trace(path, TraceOptions(cost="size", unit=unit))
     assert (trace.format, trace.lines, trace.unparsed, trace.whole_seconds) == ("parquet", 3, 1, True)
-    assert (trace.traffic.origin, trace.traffic.whole().times.tolist()) == (START, [0, NS_PER_S])
-    assert (trace.traffic.names, trace.traffic.whole().costs.tolist()) == (("b", "a"), [2, 3])
+    assert (trace.traffic.origin, trace.traffic.times.tolist()) == (START, [0, NS_PER_S])
+    assert (trace.traffic.names, trace.traffic.costs.tolist()) == (("b", "a"), [2, 3])
     assert str(trace.rejects[0]).startswith("3: it has no field Time, only ip, size: name the right one with --time")
 
 

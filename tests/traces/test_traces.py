@@ -28,7 +28,7 @@ def format_log(*times: str, clients: str = "") -> bytes:
 
 def get_names(trace: Trace) -> list[str]:
     """Return the name of each request's client."""
-    return [trace.traffic.names[client] for client in trace.traffic.whole().clients]
+    return [trace.traffic.names[client] for client in trace.traffic.clients]
 
 
 # --- order, seconds, duration
@@ -39,14 +39,14 @@ def test_clients_are_numbered_in_the_order_of_the_file(read: Read) -> None:
     assert trace.traffic.names == ("c", "a", "b")
     assert get_names(trace) == ["a", "b", "c", "c"]
     assert trace.traffic.keys.tolist() == [0, 1, 2]
-    assert trace.traffic.whole().costs.tolist() == [1, 1, 1, 1]
+    assert trace.traffic.costs.tolist() == [1, 1, 1, 1]
 
 
 def test_times_are_sorted_stably_and_late_ones_are_counted(read: Read) -> None:
     rows = zip([5, 1, 3, 5, 1, 6, 6], b"abcdefg", range(1, 8), strict=True)
     trace = read(b"time,ip,cost\n" + b"".join(b"%d.5,%c,%d\n" % row for row in rows), cost="cost")
     assert "".join(get_names(trace)) == "becadfg"
-    assert trace.traffic.whole().costs.tolist() == [2, 5, 3, 1, 4, 6, 7]
+    assert trace.traffic.costs.tolist() == [2, 5, 3, 1, 4, 6, 7]
     assert trace.reordered == 3
     assert read(b"time,ip\n1.5,a\n1.5,b\n2,c\n").reordered == 0
 
@@ -65,7 +65,7 @@ def test_whole_seconds_are_spread_in_the_order_of_the_file(read: Read) -> None:
     trace = read(format_log("10:00:07", "10:00:05", "10:00:05", "10:00:05", "10:00:07", "10:00:06", clients="abcdef"))
     assert trace.whole_seconds
     assert "".join(get_names(trace)) == "bcdfae"
-    assert trace.traffic.whole().times.tolist() == [
+    assert trace.traffic.times.tolist() == [
         0,
         NS_PER_S // 3,
         NS_PER_S * 2 // 3,
@@ -77,7 +77,7 @@ def test_whole_seconds_are_spread_in_the_order_of_the_file(read: Read) -> None:
 
 
 def test_whole_seconds_may_stay_at_their_start(read: Read) -> None:
-    traffic = read(format_log("10:00:05", "10:00:05", "10:00:07"), within_second="start").traffic.whole()
+    traffic = read(format_log("10:00:05", "10:00:05", "10:00:07"), within_second="start").traffic
     assert (traffic.times.tolist(), traffic.duration) == ([0, 0, 2 * NS_PER_S], 3 * NS_PER_S)
 
 
@@ -85,8 +85,8 @@ def test_whole_seconds_may_stay_at_their_start(read: Read) -> None:
 def test_one_fraction_of_a_second_means_that_times_are_exact(read: Read, first: bytes) -> None:
     trace = read(b"time,ip\n%s,a\n%s,b\n2.000000001,c\n" % (first, first))
     assert not trace.whole_seconds
-    assert (trace.traffic.whole().times.tolist(), trace.traffic.duration) == ([0, 0, NS_PER_S + 1], NS_PER_S + 1)
-    assert read(b"time,ip\n%s,a\n%s,b\n" % (first, first)).traffic.whole().times.tolist() == [0, NS_PER_S // 2]
+    assert (trace.traffic.times.tolist(), trace.traffic.duration) == ([0, 0, NS_PER_S + 1], NS_PER_S + 1)
+    assert read(b"time,ip\n%s,a\n%s,b\n" % (first, first)).traffic.times.tolist() == [0, NS_PER_S // 2]
 
 
 def test_traffic_lasts_at_least_a_nanosecond(read: Read) -> None:
@@ -168,7 +168,7 @@ def test_any_content_is_a_trace_or_an_input_error(content: bytes, compressed: bo
             trace = read_trace("-", options)
         except InputError:
             return
-    traffic = trace.traffic.whole()
+    traffic = trace.traffic
     assert trace.lines == len(traffic) + trace.unparsed
     assert traffic.times[0] == 0
     assert (traffic.times[1:] >= traffic.times[:-1]).all()

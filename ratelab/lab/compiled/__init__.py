@@ -11,11 +11,13 @@ from dataclasses import astuple
 from importlib.util import find_spec
 from typing import Any, cast
 
+import numpy as np
+
 from ratelab.algorithms import traits_of
 from ratelab.lab.compiled.states import States, UnfitError, stretches, widths
 from ratelab.lab.decisions import Columns, Progress
-from ratelab.lab.partition import put, room, shares
-from ratelab.lab.traffic import Asked
+from ratelab.lab.partition import split_keys
+from ratelab.lab.traffic import Traffic
 from ratelab.limiter import NEVER, Algorithm
 
 __all__ = ["UnfitError", "decide", "is_installed"]
@@ -26,7 +28,7 @@ def is_installed() -> bool:
     return find_spec("numba") is not None
 
 
-def decide(algorithm: Algorithm, traffic: Asked, columns: Columns, progress: Progress) -> None:
+def decide(algorithm: Algorithm, traffic: Traffic, columns: Columns, progress: Progress) -> None:
     """Decide every request of `traffic`, and fill `columns`, which are of as many requests.
 
     Raises `UnfitError` if plain Python must do it.
@@ -41,21 +43,23 @@ def decide(algorithm: Algorithm, traffic: Asked, columns: Columns, progress: Pro
         raise UnfitError("its step failed in machine code") from error  # plain Python tells how, and on which line
 
 
-def _decide(algorithm: Algorithm, traffic: Asked, columns: Columns, progress: Progress) -> None:
+def _decide(algorithm: Algorithm, traffic: Traffic, columns: Columns, progress: Progress) -> None:
     _check_bounds(algorithm, traffic)
     numbers = len(algorithm.start(traffic.origin))
     loop = _compiled(algorithm, numbers, columns, not traffic.has_unit_costs)
     kept = widths(algorithm, numbers, traffic, columns)
-    for share in shares(traffic, int(kept.sum())):
-        states = States(algorithm, numbers, share.of_keys(kept))
+    for partition in split_keys(traffic, int(kept.sum())):
+        states = States(algorithm, numbers, partition.select_keys(kept))
         for part, batch in traffic.batches():
-            own = share.of(batch)
+            own = partition.select(batch)
             begun = states.of(own, traffic.origin)
-            made = [room(column, part, own) for column in columns.values()]
+            filled = [column[part] for column in columns.values()]
+            made = filled if isinstance(own.places, slice) else [np.empty(len(own.keys), c.dtype) for c in filled]
             for some, given in stretches(own, traffic.origin, not traffic.has_unit_costs):
                 loop(*begun, *given, *(column[some] for column in made))
-            for column, values in zip(columns.values(), made, strict=True):
-                put(column, part, own, values)
+            if made is not filled:
+                for column, values in zip(filled, made, strict=True):
+                    column[own.places] = values
             progress(len(own.keys))
 
 
@@ -68,7 +72,7 @@ def _compiled(algorithm: Algorithm, numbers: int, columns: Columns, priced: bool
         raise UnfitError(str(error)) from error
 
 
-def _check_bounds(algorithm: Algorithm, traffic: Asked) -> None:
+def _check_bounds(algorithm: Algorithm, traffic: Traffic) -> None:
     """Raise `OverflowError` if 64 bits do not hold the algorithm's declared bound, or sums with it."""
     bound = traits_of(algorithm).bound
     if bound is None:

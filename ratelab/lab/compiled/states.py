@@ -16,7 +16,7 @@ from ratelab.lab.compiled.optimize import LONG_STATES
 from ratelab.lab.decisions import Columns, is_complete
 from ratelab.lab.partition import Requests
 from ratelab.lab.spill import Integers
-from ratelab.lab.traffic import Asked
+from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm
 
 WIDE = 8
@@ -27,7 +27,7 @@ class UnfitError(Exception):
     """The engine cannot decide as plain Python would; the message says why."""
 
 
-def widths(algorithm: Algorithm, numbers: int, traffic: Asked, columns: Columns) -> Integers:
+def widths(algorithm: Algorithm, numbers: int, traffic: Traffic, columns: Columns) -> Integers:
     """Return how many `numbers` to keep of each key's state: as many as `columns` depend on."""
     long_state = LONG_STATES.get(type(algorithm))
     if numbers < WIDE or long_state is None or is_complete(columns):

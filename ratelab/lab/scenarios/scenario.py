@@ -85,7 +85,7 @@ def _draw_traffic(document: Document, file: schema.ScenarioFile, seed: int) -> T
     times: list[Integers] = []
     costs: list[Integers] = []
     total = 0
-    read = cache(lambda path: read_trace(path).traffic.whole().times)
+    read = cache(lambda path: read_trace(path).traffic.times)
     for index, client in enumerate(file.clients):
         for number in range(1, client.count + 1):
             name = client.name if client.count == 1 else f"{client.name}-{number}"

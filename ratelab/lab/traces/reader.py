@@ -6,12 +6,13 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ratelab.errors import InputError, install_hint
-from ratelab.lab.spill import Column, DiskColumn, Gathering
+from ratelab.lab.spill import Integers, RequestSorter, map_column
 from ratelab.lab.traces.batches import (
     MAX_REJECTS,
     Batch,
@@ -33,7 +34,7 @@ from ratelab.lab.traces.files import (
 )
 from ratelab.lab.traces.formats import TraceOptions, choose_format
 from ratelab.lab.traces.jsonl import create_object_parser
-from ratelab.lab.traffic import Asked, LongTraffic, from_rows, split_batches
+from ratelab.lab.traffic import Traffic, split_batches
 from ratelab.quota import LARGEST, NS_PER_S, UNITS
 
 
@@ -41,7 +42,7 @@ from ratelab.quota import LARGEST, NS_PER_S, UNITS
 class Trace:
     """Recorded traffic, and counts of the lines it was read from."""
 
-    traffic: Asked
+    traffic: Traffic
     """Starts with the first request, whose nanoseconds since 1970 are its origin.
 
     Clients are numbered in the order in which the files first name them. Control characters in names are escaped.
@@ -81,7 +82,7 @@ def read_traces(
     """Read files as one trace: text formats, plain or compressed with gzip or zstd, and Parquet; `-` is standard input.
 
     Lines that cannot be parsed are counted, blank lines are skipped. Requests are sorted by time; those of the same
-    time keep their order. Too many requests for memory become a `LongTraffic`. `progress` is called now and then with
+    time keep their order. Too many requests for memory are kept on disk. `progress` is called now and then with
     the number of bytes read since the last call, before decompression. If `columnar`, Arrow parses a block of lines at
     a time, with the same results; by default it does so for large files if it is installed (extra `logs`).
 
@@ -113,10 +114,9 @@ class _RequestCollector:
 
     def __init__(self) -> None:
         self.clients = ClientNumbers()
-        self.requests = Gathering()
+        self.requests = RequestSorter()
         self.reordered = 0
         self.whole_seconds = True
-        self.max_cost = 0
         self.cost = 0.0
         self._latest_time: int | None = None
 
@@ -134,7 +134,6 @@ class _RequestCollector:
         self.reordered += int(np.count_nonzero(times < latest[:-1]))
         self._latest_time = int(latest[-1])
         self.whole_seconds = self.whole_seconds and not (times % NS_PER_S).any()
-        self.max_cost = max(self.max_cost, int(costs.max()))
         self.cost += float(costs.sum(dtype=np.float64))
         self.requests.add(times, clients, costs)
 
@@ -227,26 +226,28 @@ def _open_parquet(path: str, options: TraceOptions, progress: Callable[[int], No
 
 def _build_trace(reports: Sequence[_FileReport], collector: _RequestCollector, within_second: str) -> Trace:
     """Sort the requests by time, and count time from the first."""
-    requests = collector.requests.in_order()
-    start, end = int(requests[:1]["time"][0]), int(requests[len(requests) - 1 :]["time"][0])
+    rows = collector.requests.sort()
+    start, end = int(rows[0]["time"]), int(rows[-1]["time"])
     _check_limits(end - start, collector.cost)
-    subtract_start(requests, start)
+    times, clients, costs = _split_columns(rows, start, collector.requests.on_disk)
     if collector.whole_seconds and within_second == "spread":
-        spread_within_seconds(requests)
-    duration = max(end - start + NS_PER_S * collector.whole_seconds, 1)
-    names = tuple(map(make_printable, collector.clients))
-    keys = np.arange(len(names), dtype=np.int64)
-    traffic: Asked
-    if isinstance(requests, DiskColumn):
-        traffic = LongTraffic(requests, names, keys, duration, start, collector.max_cost)
-    else:
-        traffic = from_rows(requests, names, keys, duration, start)
+        spread_within_seconds(times)
+    traffic = Traffic(
+        times=times,
+        clients=clients,
+        costs=costs,
+        names=tuple(map(make_printable, collector.clients)),
+        keys=np.arange(len(collector.clients)),
+        duration=max(end - start + NS_PER_S * collector.whole_seconds, 1),
+        origin=start,
+        on_disk=collector.requests.on_disk,
+    )
     repeated = sum(report.repeated for report in reports)
     unparsed = sum(report.unparsed for report in reports)
     return Trace(
         traffic=traffic,
         format=", ".join(dict.fromkeys(report.format for report in reports)),
-        lines=len(requests) + repeated + unparsed,
+        lines=len(traffic) + repeated + unparsed,
         repeated=repeated,
         unparsed=unparsed,
         reordered=collector.reordered,
@@ -264,39 +265,41 @@ def _check_limits(length: int, cost: float) -> None:
         raise InputError(f"its costs must add up to at most 2**62, got {cost:.3g}: check --cost")
 
 
-def subtract_start(requests: Column, start: int) -> None:
-    """Make times relative to `start`, in place."""
-    for part in split_batches(len(requests)):
-        rows = requests[part]
-        rows["time"] -= start
-        requests[part] = rows
+def _split_columns(rows: NDArray[Any], start: int, on_disk: bool) -> list[Integers]:
+    """Return the times since `start`, the clients and the costs of requests as columns."""
+    columns: list[Integers] = [
+        map_column(np.int64, len(rows)) if on_disk else np.empty(len(rows), np.int64) for _ in range(3)
+    ]
+    times, clients, costs = columns
+    for part in split_batches(len(rows)):
+        times[part] = rows["time"][part] - start
+        clients[part], costs[part] = rows["owner"][part], rows["cost"][part]
+    return columns
 
 
-def spread_within_seconds(requests: Column) -> None:
+def spread_within_seconds(times: Integers) -> None:
     """Spread the requests of each second evenly over it, in place: request k of n, from 0, is at k/n of the second."""
-    second, seen, total = None, 0, 0  # of the second that continues from part to part
-    for part in split_batches(len(requests)):
-        rows = requests[part]
-        times = rows["time"]
-        firsts = np.flatnonzero(np.diff(times, prepend=times[0] - 1))
-        counts = np.diff(firsts, append=len(times))
-        totals, ranks = counts.copy(), np.arange(len(times)) - np.repeat(firsts, counts)
-        if times[0] == second:
+    second, seen, total = None, 0, 0  # of the second that continues from batch to batch
+    for part in split_batches(len(times)):
+        batch = times[part]
+        firsts = np.flatnonzero(np.diff(batch, prepend=batch[0] - 1))
+        counts = np.diff(firsts, append=len(batch))
+        totals, ranks = counts.copy(), np.arange(len(batch)) - np.repeat(firsts, counts)
+        if batch[0] == second:
             ranks[: counts[0]] += seen
             totals[0] = total
-        if times[-1] != second:
-            totals[-1] += _count_same_time(requests, part.stop, int(times[-1]))
-        second, seen, total = int(times[-1]), int(ranks[-1]) + 1, int(totals[-1])
-        rows["time"] += ranks * NS_PER_S // np.repeat(totals, counts)
-        requests[part] = rows
+        if batch[-1] != second:
+            totals[-1] += _count_same_time(times[part.stop :], int(batch[-1]))
+        second, seen, total = int(batch[-1]), int(ranks[-1]) + 1, int(totals[-1])
+        batch += ranks * NS_PER_S // np.repeat(totals, counts)
 
 
-def _count_same_time(requests: Column, begin: int, time: int) -> int:
-    """Count the rows from `begin` on that still have this time."""
+def _count_same_time(times: Integers, time: int) -> int:
+    """Count the leading times that equal `time`."""
     count = 0
-    for part in split_batches(len(requests) - begin):
-        times = requests[begin + part.start : begin + part.stop]["time"]
-        count += int(np.searchsorted(times, time, "right"))
-        if times[-1] != time:
+    for part in split_batches(len(times)):
+        batch = times[part]
+        count += int(np.searchsorted(batch, time, "right"))
+        if batch[-1] != time:
             break
     return count

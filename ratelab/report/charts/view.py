@@ -64,7 +64,7 @@ class ComparisonView:
     @property
     def traffic(self) -> Traffic:
         """The requests, in memory."""
-        return self.comparison.traffic.whole()
+        return self.comparison.traffic
 
     @cached_property
     def unit(self) -> str:
