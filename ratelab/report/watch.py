@@ -14,7 +14,7 @@ from rich.text import Text
 from ratelab.algorithms.plugins import attribute_errors
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.decisions import Outcome
-from ratelab.lab.levels import gauge, level_label
+from ratelab.lab.levels import create_level_reader, describe_level
 from ratelab.limiter import Policy
 from ratelab.quota import UNITS
 from ratelab.report.charts.view import ComparisonView
@@ -75,7 +75,7 @@ class Playback:
         state, clock = self._states[policy.name], self.now + self._traffic.origin
         with attribute_errors(policy.algorithm):
             remaining = policy.step(state, clock, 0)[1]
-            return Snapshot(immediate, delayed, denied, gauge(policy.algorithm)(state, clock, remaining))
+            return Snapshot(immediate, delayed, denied, create_level_reader(policy.algorithm)(state, clock, remaining))
 
     def next_request(self) -> int | None:
         """Return the time of the next request, or None after the last one."""
@@ -116,7 +116,7 @@ def _render_outcome(
     color = view.colours[policy.name]
     name = Text(policy.name[:17].ljust(17), style=f"bold {color}")
     bar = Text(_format_bar(snapshot.level / burst, ascii_only), style=color)
-    level = Text(f" {snapshot.level:,.1f} of {burst:,} {level_label(policy.algorithm)}")
+    level = Text(f" {snapshot.level:,.1f} of {burst:,} {describe_level(policy.algorithm)}")
     first = Text.assemble(name, "[", bar, "]", level)
     first.truncate(width)
     counts = f" {snapshot.immediate:>8,} immediate {snapshot.delayed:>7,} delayed {snapshot.denied:>8,} denied"

@@ -20,7 +20,7 @@ from rich.console import Console
 from ratelab import ALGORITHMS, Decision, create
 from ratelab.cli.watch import Pace
 from ratelab.lab.comparison import compare
-from ratelab.lab.levels import gauge
+from ratelab.lab.levels import create_level_reader
 from ratelab.quota import NS_PER_S
 from ratelab.report.charts.view import ComparisonView
 from ratelab.report.watch import Playback, render_frame, render_status
@@ -46,7 +46,7 @@ def test_a_snapshot_has_the_decisions_so_far_and_the_current_level(run: list[Req
             for at, cost, is_observed in zip(traffic.times.tolist(), traffic.costs.tolist(), observed, strict=True):
                 if is_observed and at <= now:
                     policy.step(state, at, cost)
-            level = gauge(policy.algorithm)(state, now, policy.step(state, now, 0)[1])
+            level = create_level_reader(policy.algorithm)(state, now, policy.step(state, now, 0)[1])
             assert playback.snapshot(policy) == (immediate, delayed, denied, level)
         later = [at for at in traffic.times.tolist() if at > now]
         assert playback.next_request() == min(later, default=None)

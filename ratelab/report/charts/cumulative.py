@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ratelab.report.charts.canvas import LABEL, Box, Label, Sheet, label
-from ratelab.report.charts.series import cumulative
+from ratelab.report.charts.series import accumulate
 from ratelab.report.charts.style import count
 from ratelab.report.charts.view import ComparisonView
 from ratelab.report.summary import granted, price
@@ -27,8 +27,8 @@ def height(view: ComparisonView) -> float:
 def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
     """Draw the arrivals as an area, and a line for each algorithm that ends at its name."""
     traffic, quota = view.traffic, view.comparison.quota
-    arrived = cumulative(traffic.times[view.focussed], traffic.costs[view.focussed])
-    left = {name: cumulative(*view.departures(name)) for name in view.colours}
+    arrived = accumulate(traffic.times[view.focussed], traffic.costs[view.focussed])
+    left = {name: accumulate(*view.departures(name)) for name in view.colours}
     most, offered = max(int(curve.values[-1]) for curve in left.values()), int(arrived.values[-1])
     shown = max(most, min(quota.burst, offered), 1)
     top = 1.15 * (max(1, offered) if offered <= 2.5 * shown else 1.5 * shown)

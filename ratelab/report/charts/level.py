@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ratelab.lab.levels import level_label
+from ratelab.lab.levels import describe_level
 from ratelab.report.charts.canvas import LABEL, Box, Sheet
 from ratelab.report.charts.view import ComparisonView, strips, strips_height
 from ratelab.report.summary import hopeless, listed
@@ -18,7 +18,7 @@ TITLE_NAME_WIDTH_IN = 2.0
 def finding(view: ComparisonView) -> str:
     """Say for how much of the time each algorithm had nothing left to give."""
     until = view.comparison.traffic.origin + view.comparison.traffic.duration
-    shares = {name: one.spent(until) for name, one in view.levels.items()}
+    shares = {name: one.exhausted_ratio(until) for name, one in view.levels.items()}
     spent = {name: 100 if share == 1 else min(99, round(100 * share)) for name, share in shares.items()}
     whose = LABEL.cut(view.focus_name, TITLE_NAME_WIDTH_IN)
     least, most = min(spent.values()), max(spent.values())
@@ -37,7 +37,7 @@ def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
     levels = view.levels
     bands = {name: view.band(one.times - view.comparison.traffic.origin, one.level) for name, one in levels.items()}
     notes = [
-        level_label(outcome.policy.algorithm) + (": range and, roughly, mean" if bands[outcome.policy.name] else "")
+        describe_level(outcome.policy.algorithm) + (": range and, roughly, mean" if bands[outcome.policy.name] else "")
         for outcome in view.comparison.outcomes
     ]
     heading = view.heading("what each algorithm remembers", f", up to the burst of {burst:,}", box.width)

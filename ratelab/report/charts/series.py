@@ -1,4 +1,4 @@
-"""What has arrived or left so far, and what left within the window that ends now, as finely as it can be seen."""
+"""Data series of charts: cumulative curves, window peaks and downsampling."""
 
 from __future__ import annotations
 
@@ -13,94 +13,101 @@ from ratelab.lab.spill import Integers
 Values = TypeVar("Values", NDArray[np.int64], NDArray[np.float64])
 
 
-class Curve(NamedTuple):
-    """A step function: from `times[i]` on, up to the next time, it is `values[i]`."""
-
-    times: Integers
-    """Nanoseconds, never falling."""
-    values: Integers
-
-
-def borders(end: int, parts: int) -> Integers:
-    """Return where the time from 0 to `end` is cut into so many parts, both ends included."""
+def split_time(end: int, parts: int) -> Integers:
+    """Return the edges of `parts` equal parts of the time from 0 to `end`, both ends included."""
     return np.array([part * end // parts for part in range(parts + 1)], np.int64)
 
 
-def within(chosen: NDArray[np.bool_], times: Integers, cuts: Integers) -> Integers:
-    """Count the chosen of `times`, which never fall, in each part between `cuts`; the last holds its end, too."""
+# --- counts and costs
+
+
+def count_in_parts(chosen: NDArray[np.bool_], times: Integers, edges: Integers) -> Integers:
+    """Count the chosen times in each part between `edges`; the last part includes its end. `times` are in order."""
     total = np.concatenate([[0], np.cumsum(chosen)])
-    return np.diff(total[_places(times, cuts)])
+    return np.diff(total[_find_places(times, edges)])
 
 
-def cumulative(times: Integers, costs: Integers) -> Curve:
-    """Return the cost up to and at each moment, from 0 at the beginning; `times` never fall."""
+class Curve(NamedTuple):
+    """A step function: from `times[i]` to the next time, it is `values[i]`."""
+
+    times: Integers
+    """Nanoseconds, in order."""
+    values: Integers
+
+
+def accumulate(times: Integers, costs: Integers) -> Curve:
+    """Return the total cost up to and including each time, from 0 at the beginning; `times` are in order."""
     return Curve(np.concatenate([[0], times]), np.concatenate([[0], np.cumsum(costs)]))
 
 
-def most_in_window(times: Integers, costs: Integers, window: int, cuts: Integers) -> Integers:
-    """Return for each part between `cuts` the most cost that `(t - window, t]` holds at any moment `t` of it.
+def find_window_peaks(times: Integers, costs: Integers, window: int, edges: Integers) -> Integers:
+    """Return the largest cost that `(t - window, t]` holds at any time `t` of each part between `edges`.
 
-    `times` never fall. The cost rises at a departure alone, so it is enough to look then and where a part begins.
+    `times` are in order. The cost in the window rises only at one of them, so `t` need only be those and the beginning
+    of each part.
     """
     total = np.concatenate([[0], np.cumsum(costs)])
 
-    def held(moments: Integers) -> Integers:
-        until, since = (np.searchsorted(times, ends, side="right") for ends in (moments, moments - window))
-        return np.asarray(total[until] - total[since])
+    def cost_in_window(ends: Integers) -> Integers:
+        after, before = (np.searchsorted(times, border, side="right") for border in (ends, ends - window))
+        return np.asarray(total[after] - total[before])
 
-    most = held(cuts[:-1])
-    at_departure = held(times)
-    for part, (begin, stop) in enumerate(pairwise(_places(times, cuts).tolist())):
-        most[part] = max(most[part], at_departure[begin:stop].max(initial=0))
-    return most
+    peaks = cost_in_window(edges[:-1])
+    at_times = cost_in_window(times)
+    for part, (first, stop) in enumerate(pairwise(_find_places(times, edges).tolist())):
+        peaks[part] = max(peaks[part], at_times[first:stop].max(initial=0))
+    return peaks
 
 
-def thinned(times: Integers, values: Values, cuts: Integers) -> tuple[Integers, Values]:
-    """Return the points of a curve without which it would look otherwise, each part one dot wide.
+# --- curves with more points than a chart can show
 
-    These are the first, the lowest, the highest and the last in each part. Jugel, Jerzak, Hackenbroich and Markl,
-    "M4: a visualization-oriented time series data aggregation" (VLDB 2014).
+
+def downsample(times: Integers, values: Values, edges: Integers) -> tuple[Integers, Values]:
+    """Return the points of a curve that change its picture, if each part between `edges` is one pixel wide.
+
+    These are the first, lowest, highest and last point of each part. Jugel, Jerzak, Hackenbroich and Markl, "M4: a
+    visualization-oriented time series data aggregation" (VLDB 2014).
     """
-    if len(times) <= 4 * len(cuts):
+    if len(times) <= 4 * len(edges):
         return times, values
-    kept: list[int] = []
-    for begin, stop in pairwise(_places(times, cuts).tolist()):
-        if begin < stop:
-            part = values[begin:stop]
-            kept += sorted({begin, begin + int(part.argmin()), begin + int(part.argmax()), stop - 1})
-    return times[kept], values[kept]
+    places: list[int] = []
+    for first, stop in pairwise(_find_places(times, edges).tolist()):
+        if first < stop:
+            part = values[first:stop]
+            places += sorted({first, first + int(part.argmin()), first + int(part.argmax()), stop - 1})
+    return times[places], values[places]
+
+
+def count_turns(values: Values) -> int:
+    """Count the changes of a curve from rising to falling, or from falling to rising."""
+    directions = np.sign(np.diff(values))
+    directions = directions[directions != 0]
+    return int(np.count_nonzero(directions[1:] != directions[:-1]))
 
 
 class Band(NamedTuple):
-    """What a curve does within each of some parts of the time."""
+    """The range of a curve within each part of the time."""
 
-    least: NDArray[np.float64]
+    low: NDArray[np.float64]
     mean: NDArray[np.float64]
-    """Over the time, the curve going straight from point to point."""
-    most: NDArray[np.float64]
+    """Mean over the time, with straight lines between the points."""
+    high: NDArray[np.float64]
 
 
-def turns(values: Values) -> int:
-    """Count how often a curve turns from rising to falling, or back."""
-    steps = np.sign(np.diff(values))
-    steps = steps[steps != 0]
-    return int(np.count_nonzero(steps[1:] != steps[:-1]))
-
-
-def banded(times: Integers, values: Values, cuts: Integers) -> Band:
-    """Return a curve's band between `cuts`; in a part without a point it is as at the part's beginning."""
-    edges = np.interp(cuts, times, values)
+def compute_band(times: Integers, values: Values, edges: Integers) -> Band:
+    """Return a curve's band between `edges`; a part without a point has the value at its beginning."""
+    at_edges = np.interp(edges, times, values)
     area = np.concatenate([[0], np.cumsum(np.diff(times) * (values[1:] + values[:-1]) / 2)])
-    mean = np.diff(np.interp(cuts, times, area)) / np.diff(cuts)
-    least, most = edges[:-1].copy(), edges[:-1].copy()
-    for part, (begin, stop) in enumerate(pairwise(_places(times, cuts).tolist())):
-        least[part] = values[begin:stop].min(initial=least[part])
-        most[part] = values[begin:stop].max(initial=most[part])
-    return Band(least, mean, most)
+    mean = np.diff(np.interp(edges, times, area)) / np.diff(edges)
+    low, high = at_edges[:-1].copy(), at_edges[:-1].copy()
+    for part, (first, stop) in enumerate(pairwise(_find_places(times, edges).tolist())):
+        low[part] = values[first:stop].min(initial=low[part])
+        high[part] = values[first:stop].max(initial=high[part])
+    return Band(low, mean, high)
 
 
-def _places(times: Integers, cuts: Integers) -> Integers:
-    """Return where the times of each part begin, and after them where the last ones end."""
-    places = np.searchsorted(times, cuts)
-    places[-1] = np.searchsorted(times, cuts[-1], side="right")
+def _find_places(times: Integers, edges: Integers) -> Integers:
+    """Return the position of the first time in each part, and behind them the end of the last part."""
+    places = np.searchsorted(times, edges)
+    places[-1] = np.searchsorted(times, edges[-1], side="right")
     return places

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ratelab.lab.decisions import Decisions
 from ratelab.lab.spill import Integers
 from ratelab.report.charts.canvas import Box, Sheet
-from ratelab.report.charts.series import borders, within
+from ratelab.report.charts.series import count_in_parts, split_time
 from ratelab.report.charts.style import count
 from ratelab.report.charts.view import LEFT, NAME, ComparisonView, strips, strips_height
 from ratelab.report.summary import price
@@ -42,22 +42,22 @@ class Cells:
     @cached_property
     def at_once(self) -> Integers:
         """Requests admitted without a wait."""
-        return within(self.made["allowed"] & (self.made["delay_ns"] == 0), self.times, self.cuts)
+        return count_in_parts(self.made["allowed"] & (self.made["delay_ns"] == 0), self.times, self.cuts)
 
     @cached_property
     def admitted(self) -> Integers:
         """Requests admitted, at once or after a wait."""
-        return within(self.made["allowed"], self.times, self.cuts)
+        return count_in_parts(self.made["allowed"], self.times, self.cuts)
 
     @cached_property
     def denied(self) -> Integers:
         """Requests denied."""
-        return within(~self.made["allowed"], self.times, self.cuts)
+        return count_in_parts(~self.made["allowed"], self.times, self.cuts)
 
     @cached_property
     def leaving(self) -> Integers:
         """Requests that went ahead, at once or after a wait."""
-        return self.at_once + within(np.ones(len(self.ends), np.bool_), np.sort(self.ends), self.cuts)
+        return self.at_once + count_in_parts(np.ones(len(self.ends), np.bool_), np.sort(self.ends), self.cuts)
 
     @property
     def up(self) -> int:
@@ -151,8 +151,8 @@ def _cells(view: ComparisonView, width: float) -> dict[str, Cells]:
     """Cut the time axis so finely that each request is alone in its part, or, where that is too fine, coarsely."""
     times = view.traffic.times
     every = np.ones(len(times), np.bool_)
-    ways = [borders(view.end, parts) for parts in (CELLS, 2 * CELLS, 4 * CELLS)]
-    cuts = next((cuts for cuts in ways if within(every, times, cuts).max() <= 1), ways[0])
+    ways = [split_time(view.end, parts) for parts in (CELLS, 2 * CELLS, 4 * CELLS)]
+    cuts = next((cuts for cuts in ways if count_in_parts(every, times, cuts).max() <= 1), ways[0])
     height = EACH - NAME
     return {
         outcome.policy.name: Cells(times, outcome.rows, cuts, width, height) for outcome in view.comparison.outcomes

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.decisions import Outcome
-from ratelab.lab.levels import Levels, looked, recorded
+from ratelab.lab.levels import Levels, rebuild_levels, sample_levels
 from ratelab.lab.metrics import Result
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic
 from ratelab.lab.windows import departures, fullest_window
 from ratelab.quota import UNITS
 from ratelab.report.charts.canvas import LABEL, Box, Sheet
-from ratelab.report.charts.series import Band, Curve, Values, banded, borders, thinned, turns
+from ratelab.report.charts.series import Band, Curve, Values, compute_band, count_turns, downsample, split_time
 from ratelab.report.charts.style import colours, unit_of
 from ratelab.report.summary import counted
 
@@ -135,8 +135,8 @@ class ComparisonView:
         if len(times) > MOST_REPEATED:
             made = outcome.rows
             after, charged = made["remaining"][self.focussed], np.where(made["allowed"][self.focussed], costs, 0)
-            return recorded(outcome.policy, times, after + charged, after)
-        return looked(algorithm, times, costs, traffic.origin + borders(self.end, 3 * CURVE_POINTS))
+            return rebuild_levels(outcome.policy, times, after + charged, after)
+        return sample_levels(algorithm, times, costs, traffic.origin + split_time(self.end, 3 * CURVE_POINTS))
 
     def steps(self, curve: Curve) -> tuple[NDArray[np.float64], Integers]:
         """Return a step function as points to draw, up to the end of the time axis."""
@@ -145,14 +145,14 @@ class ComparisonView:
 
     def band(self, times: Integers, values: Values) -> tuple[NDArray[np.float64], Band] | None:
         """Return where the parts of a curve begin and its band in them, if its turns lie too close to be told apart."""
-        cuts = borders(min(self.end, int(times.max(initial=0))), CURVE_POINTS)
-        if turns(thinned(times, values, cuts)[1]) <= CURVE_POINTS or cuts[-1] < CURVE_POINTS:
+        cuts = split_time(min(self.end, int(times.max(initial=0))), CURVE_POINTS)
+        if count_turns(downsample(times, values, cuts)[1]) <= CURVE_POINTS or cuts[-1] < CURVE_POINTS:
             return None
-        return self.x(cuts), banded(times, values, cuts)
+        return self.x(cuts), compute_band(times, values, cuts)
 
     def points(self, times: Integers, values: Values) -> tuple[NDArray[np.float64], Values]:
         """Return a curve as points to draw, none of them where it would make no difference to the picture."""
-        times, values = thinned(times, values, borders(self.end, CURVE_POINTS))
+        times, values = downsample(times, values, split_time(self.end, CURVE_POINTS))
         return self.x(times), values
 
 

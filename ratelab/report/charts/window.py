@@ -6,7 +6,7 @@ import numpy as np
 
 from ratelab.quota import about
 from ratelab.report.charts.canvas import Box, Sheet
-from ratelab.report.charts.series import borders, most_in_window
+from ratelab.report.charts.series import find_window_peaks, split_time
 from ratelab.report.charts.view import ComparisonView, strips, strips_height
 from ratelab.report.summary import protection
 
@@ -26,8 +26,8 @@ def finding(view: ComparisonView) -> str:
 def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
     """Draw a strip for each algorithm: light up to the burst, in full colour above it."""
     burst, window = view.comparison.quota.burst, view.comparison.quota.window
-    cuts = borders(view.end, int(box.width * COLUMNS_PER_INCH))
-    mosts = [most_in_window(*view.departures(result.algorithm), window, cuts) for result in view.results]
+    cuts = split_time(view.end, int(box.width * COLUMNS_PER_INCH))
+    mosts = [find_window_peaks(*view.departures(result.algorithm), window, cuts) for result in view.results]
     peaks = [int(most.max()) for most in mosts]
     notes = [_note(peak, burst) for peak in peaks]
     heading = view.heading("what left", f" in the last {about(window)}, against {burst:,}", box.width)
