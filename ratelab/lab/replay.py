@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import numpy as np
 
 from ratelab.algorithms import traits_of
 from ratelab.errors import SlowWarning, install_hint
-from ratelab.lab import compiled, python_engine
+from ratelab.lab import python_engine
 from ratelab.lab.decisions import ADMITTED, DECISION, FIGURED, Columns, Outcome, Progress
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm, Decision, Policy
@@ -37,10 +38,15 @@ def replay(
     return Outcome(policy, traffic, _decide(policy.algorithm, traffic, fields, progress))
 
 
+def has_compiler() -> bool:
+    """Return whether Numba, the compiler of the extra `fast`, is installed."""
+    return find_spec("numba") is not None
+
+
 def suggest_compiler(traffic: Traffic, policies: int) -> None:
     """Warn a user without the compiler if replaying traffic through `policies` policies takes long."""
     decisions = policies * len(traffic)
-    if decisions < MIN_ADVISED_DECISIONS or len(traffic) < MIN_COMPILED_REQUESTS or compiled.is_installed():
+    if decisions < MIN_ADVISED_DECISIONS or len(traffic) < MIN_COMPILED_REQUESTS or has_compiler():
         return
     minutes = max(1, round(decisions / 1_000_000 / 60))
     _warn(
@@ -56,7 +62,9 @@ def allocate_columns(traffic: Traffic, fields: Sequence[str]) -> Columns:
 
 def _decide(algorithm: Algorithm, traffic: Traffic, fields: Sequence[str], progress: Progress) -> Columns:
     columns = allocate_columns(traffic, fields)
-    if len(traffic) >= MIN_COMPILED_REQUESTS and compiled.is_installed():
+    if len(traffic) >= MIN_COMPILED_REQUESTS and has_compiler():
+        from ratelab.lab import compiled  # it needs Numba, which is optional, and slow to import
+
         try:
             compiled.decide(algorithm, traffic, columns, progress)
         except compiled.UnfitError as error:

@@ -13,9 +13,9 @@ import peers_memory
 from timing import Bar, Figure, duration_figure, time_in_turn
 
 from ratelab.algorithms import ALGORITHMS, create, traits_of
-from ratelab.lab import compiled, python_engine
+from ratelab.lab import python_engine
 from ratelab.lab.decisions import ADMITTED, FIGURED
-from ratelab.lab.replay import allocate_columns
+from ratelab.lab.replay import allocate_columns, has_compiler
 from ratelab.lab.replay import replay as replay_policy
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Decision
@@ -45,7 +45,7 @@ COMPILED_BARS = {
 def replay() -> Iterator[Figure]:
     """Time replays against the least that their loops can take, and other packages against the replays."""
     yield from _plain()
-    if compiled.is_installed():
+    if has_compiler():
         yield from _compiled()
 
 
@@ -70,6 +70,8 @@ def _compiled() -> Iterator[Figure]:
     The columns are allocated once, since new memory would cost more than some algorithms do.
     """
     import workload
+
+    from ratelab.lab import compiled  # it needs Numba
 
     traffic = workload.draw_traffic(COMPILED_REQUESTS)
     floor = partial(workload.run_floor, traffic.request_keys, traffic.times)

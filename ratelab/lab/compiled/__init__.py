@@ -8,24 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import astuple
-from importlib.util import find_spec
 from typing import Any, cast
 
 import numpy as np
 
 from ratelab.algorithms import traits_of
+from ratelab.lab.compiled import loops, specialize
 from ratelab.lab.compiled.states import States, UnfitError, stretches, widths
 from ratelab.lab.decisions import Columns, Progress
 from ratelab.lab.partition import split_keys
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import NEVER, Algorithm
 
-__all__ = ["UnfitError", "decide", "is_installed"]
-
-
-def is_installed() -> bool:
-    """Say whether there is a compiler."""
-    return find_spec("numba") is not None
+__all__ = ["UnfitError", "decide"]
 
 
 def decide(algorithm: Algorithm, traffic: Traffic, columns: Columns, progress: Progress) -> None:
@@ -64,8 +59,6 @@ def _decide(algorithm: Algorithm, traffic: Traffic, columns: Columns, progress: 
 
 
 def _compiled(algorithm: Algorithm, numbers: int, columns: Columns, priced: bool) -> Callable[..., None]:
-    from ratelab.lab.compiled import loops, specialize  # Numba takes a while to import
-
     try:
         return loops.compiled(algorithm, numbers, tuple(columns), priced)
     except specialize.NotCompiledError as error:
