@@ -23,7 +23,7 @@ from ratelab.lab.counter_estimate import Estimate, estimate
 from ratelab.lab.decisions import Decisions
 from ratelab.lab.metrics import Result
 from ratelab.lab.scenarios import Scenario, load_scenario
-from ratelab.lab.sweep import Swept, build_policies, quotas, sweep
+from ratelab.lab.sweep import SweepResult, build_policies, parse_quotas, sweep
 from ratelab.lab.traffic import Traffic
 from ratelab.learn.chart import draw_verdict
 from ratelab.learn.drill import grade
@@ -112,9 +112,9 @@ def estimate_counter(name: str) -> Estimate:
     return estimate(scenario.quota, scenario.traffic)
 
 
-def sweep_quotas(algorithm: str, rates: str, bursts: str, traffic: Traffic) -> Sequence[Swept]:
+def sweep_quotas(algorithm: str, rates: str, bursts: str, traffic: Traffic) -> SweepResult:
     """Replay traffic under each quota of up to ten rates and the given bursts."""
-    policies = build_policies([ALGORITHMS[algorithm]], quotas(rates, bursts, steps=10))
+    policies = build_policies([ALGORITHMS[algorithm]], parse_quotas(rates, bursts, steps=10))
     return sweep(policies, traffic)
 
 

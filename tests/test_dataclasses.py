@@ -15,7 +15,7 @@ from scripted_responses import create_traffic
 
 import ratelab
 from ratelab import ALGORITHMS, Quota
-from ratelab.lab.equal_protection import Equal
+from ratelab.lab.equal_protection import EqualResult
 from ratelab.lab.metrics import Result
 from ratelab.lab.traffic import Traffic
 
@@ -50,7 +50,7 @@ def holds_arrays(annotation: Any, module: str) -> bool:
 
 
 def test_arrays_are_found_in_annotations() -> None:
-    assert all(holds_arrays(kind, "ratelab") for kind in (Traffic, Result, Equal))
+    assert all(holds_arrays(kind, "ratelab") for kind in (Traffic, Result, EqualResult))
     assert not any(holds_arrays(kind, "ratelab") for kind in (Quota, *ALGORITHMS.values()))
 
 

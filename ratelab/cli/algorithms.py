@@ -10,7 +10,7 @@ from ratelab.algorithms import select
 from ratelab.cli.output import create_console
 from ratelab.quota import Quota
 from ratelab.report.catalogue import describe_algorithm, render_catalogue
-from ratelab.report.serialize import quota_object
+from ratelab.report.serialize import serialize_quota
 
 MAX_TABLE_COLUMNS = 120
 """Wider tables are hard to read."""
@@ -27,7 +27,7 @@ def algorithms(names: tuple[str, ...], rate: str, burst: int, as_json: bool) -> 
     entries = [describe_algorithm(algorithm, quota) for algorithm in select(names, ["all"])]
     if as_json:
         rows = [entry._asdict() for entry in entries]
-        click.echo(json.dumps({"version": 1, "quota": quota_object(quota), "algorithms": rows}))
+        click.echo(json.dumps({"version": 1, "quota": serialize_quota(quota), "algorithms": rows}))
     else:
         console = create_console()
         console.print(render_catalogue(entries, quota, min(console.width, MAX_TABLE_COLUMNS)))

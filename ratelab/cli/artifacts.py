@@ -17,7 +17,7 @@ import ratelab
 from ratelab.errors import InputError
 from ratelab.lab.decisions import Progress
 from ratelab.report.charts import CHARTS, IMAGE_FORMATS, THEMES, draw, render_figure
-from ratelab.report.files import check_writable, write_text, write_whole
+from ratelab.report.files import check_writable, write_bytes, write_text
 from ratelab.report.summary import Run
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def write_image(path: str, figure: Figure) -> None:
     """Write a figure in the format of the name's suffix; create the directory if necessary."""
     data = render_figure(figure, _get_image_format(path))
     Path(path).parent.mkdir(exist_ok=True)
-    write_whole(path, lambda file: file.write(data))
+    write_bytes(path, lambda file: file.write(data))
 
 
 def join_image_path(directory: str, stem: str) -> str:

@@ -21,12 +21,25 @@ from ratelab.lab.decisions import FIGURED
 from ratelab.lab.decisions import Progress as Advance
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Decision, Policy
-from ratelab.report.accuracy import card_table, differing_table
-from ratelab.report.equal_protection import equal_table
+from ratelab.report.accuracy import (
+    build_accuracy_table,
+    build_differing_table,
+    describe_differences,
+    describe_estimate,
+    explain_figures,
+)
+from ratelab.report.equal_protection import build_equal_table, describe_equal_protection
 from ratelab.report.files import check_events_writable, check_writable, write_events, write_table
-from ratelab.report.serialize import comparison_object
-from ratelab.report.summary import Run
-from ratelab.report.tables import comparison_table, denied_table, heading, strips
+from ratelab.report.serialize import serialize_comparison
+from ratelab.report.summary import Run, describe_run, summarize
+from ratelab.report.tables import (
+    Table,
+    build_clients_table,
+    build_comparison_table,
+    list_redundant_figures,
+    render_table,
+)
+from ratelab.report.timeline import render_timeline
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -124,7 +137,7 @@ def deliver(runs: Sequence[Run], output: Output) -> None:
         with LateProgress("drawing", len(runs)) as progress:
             output.pages.write(runs, progress)
     if output.as_json:
-        objects = [comparison_object(run.comparison, run.source, run.most_denied) for run in runs]
+        objects = [serialize_comparison(run.comparison, run.source, run.most_denied) for run in runs]
         click.echo(json.dumps(objects[0] if len(runs) == 1 else {"version": 1, "runs": objects}, ensure_ascii=False))
     else:
         console = create_console()
@@ -163,29 +176,45 @@ class TrimmedStdout:
         return sys.stdout.write(re.sub(" +(?=\n)", "", text))
 
 
+DEFAULT_DIFFERING_CLIENTS = 10
+"""The number of clients of a scenario that the accuracy lists."""
+
+
 def _print(console: Console, run: Run, output: Output) -> None:
+    comparison, many_clients = run.comparison, run.most_denied is not None
     console.print(run.title, style="bold", markup=False)
-    console.print(heading(run.comparison.traffic, run.comparison.quota), markup=False)
+    console.print(describe_run(comparison.traffic, comparison.quota), markup=False)
     for note in run.notes:
         console.print(note, style="dim", markup=False)
-    console.print()
-    console.print(comparison_table(run.comparison, many_clients=run.most_denied is not None))
-    if run.most_denied and any(result.denied for result in run.comparison.results):
-        console.print()
-        console.print(denied_table(run.comparison, run.most_denied))
+    omitted = list_redundant_figures(comparison, many_clients)
+    _print_table(console, build_comparison_table(comparison, omitted), with_caption=False)
+    _print_sentences(console, summarize(comparison, many_clients))
+    if run.most_denied is not None:
+        _print_table(console, build_clients_table(comparison, run.most_denied))
     if output.accuracy:
-        console.print()
-        console.print(card_table(run.comparison))
-        clients = differing_table(run.comparison, run.most_denied or 10)
-        if clients is not None:
-            console.print()
-            console.print(clients)
-    if run.comparison.equal_protection is not None:
-        console.print()
-        console.print(equal_table(run.comparison, run.comparison.equal_protection))
+        _print_table(console, build_accuracy_table(comparison))
+        for explanation in explain_figures():
+            console.print(explanation, style="dim", markup=False)
+        _print_sentences(console, [*describe_differences(comparison), *describe_estimate(comparison)])
+        _print_table(console, build_differing_table(comparison, run.most_denied or DEFAULT_DIFFERING_CLIENTS))
+    if comparison.equal_protection is not None:
+        _print_table(console, build_equal_table(comparison))
+        _print_sentences(console, describe_equal_protection(comparison, comparison.equal_protection))
     if output.timeline:
         console.print()
-        console.print(strips(run.comparison, console.width))
+        console.print(render_timeline(comparison, console.width))
+
+
+def _print_table(console: Console, table: Table | None, with_caption: bool = True) -> None:
+    """Print a table after a blank line, if there is one."""
+    if table is not None:
+        console.print()
+        console.print(render_table(table, console.width, with_caption))
+
+
+def _print_sentences(console: Console, sentences: Sequence[str]) -> None:
+    """Print sentences after a blank line, each on a line of its own."""
+    console.print(*([""] if sentences else []), *sentences, sep="\n", end="\n" if sentences else "", markup=False)
 
 
 class LateProgress:

@@ -15,7 +15,7 @@ from ratelab.lab.recording import read_recording
 from ratelab.lab.traces import TraceOptions, format_path, format_paths, make_printable, sum_file_sizes
 from ratelab.quota import Quota
 from ratelab.report.summary import Run
-from ratelab.report.trace_notes import reading_notes, reading_object, recording_notes, recording_object
+from ratelab.report.trace_notes import describe_reading, describe_recording, serialize_reading, serialize_recording
 
 
 @click.command()
@@ -82,9 +82,9 @@ def _replay_traces(
     trace = read_with_progress(paths, options)
     with LateProgress("replaying", output.total(len(trace.traffic) * (len(kinds) + 1))) as progress:
         comparison = output.compare([build_policy(kind, quota) for kind in kinds], trace.traffic, progress)
-    source = {"trace": ", ".join(map(make_printable, paths)), **reading_object(trace)}
+    source = {"trace": ", ".join(map(make_printable, paths)), **serialize_reading(trace)}
     title = f"{format_paths(paths)}, read as {trace.format}"
-    deliver([Run(comparison, source, title, reading_notes(trace, options.within_second), top)], output)
+    deliver([Run(comparison, source, title, describe_reading(trace, options.within_second), top)], output)
 
 
 def _replay_recording(path: str, algorithms: tuple[str, ...], output: Output, top: int) -> None:
@@ -97,9 +97,9 @@ def _replay_recording(path: str, algorithms: tuple[str, ...], output: Output, to
         policies = [build_policy(kind, recording.quota) for kind in kinds]
         comparison = output.compare(policies, recording.traffic, progress, complete=True)
     replayed = comparison.outcome(recording.algorithm).rows
-    result = recording_object(recording, replayed)
+    result = serialize_recording(recording, replayed)
     source = {"trace": make_printable(path), "format": "recording", "recording": result}
     title = f"{format_path(path)}, a recording"
-    deliver([Run(comparison, source, title, recording_notes(recording, replayed), top)], output)
+    deliver([Run(comparison, source, title, describe_recording(recording, replayed), top)], output)
     if result["differing"]:
         raise SystemExit(1)

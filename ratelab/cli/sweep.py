@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +15,16 @@ from ratelab.cli.options import ALGORITHMS_OPTION, PLOT, THEME, trace_options
 from ratelab.cli.output import LateProgress, check_distinct, create_console, read_with_progress
 from ratelab.errors import InputError
 from ratelab.lab.scenarios import load_scenario
-from ratelab.lab.sweep import Swept, build_policies, quotas
+from ratelab.lab.sweep import SweepResult, build_policies, parse_quotas
 from ratelab.lab.sweep import sweep as sweep_policies
 from ratelab.lab.traces import TraceOptions, format_paths, make_printable
 from ratelab.lab.traffic import Traffic
 from ratelab.report.charts import THEMES, draw_sweep
 from ratelab.report.files import check_writable, write_rows
-from ratelab.report.sweep import swept_object, swept_rows, swept_table
-from ratelab.report.tables import asked
-from ratelab.report.trace_notes import reading_notes, reading_object
+from ratelab.report.summary import describe_traffic
+from ratelab.report.sweep import build_sweep_table, serialize_sweep, serialize_sweep_rows
+from ratelab.report.tables import render_table
+from ratelab.report.trace_notes import describe_reading, serialize_reading
 
 SCENARIO_SUFFIXES = (".yaml", ".yml")
 
@@ -71,24 +71,24 @@ def sweep(
     The traffic is a SCENARIO, a .yaml file, or TRACEs as for `ratelab replay`. The table shows, for each quota and
     algorithm, the percentages of requests denied and of clients denied at least once.
     """
-    policies = build_policies(select(algorithms, COMPARED), quotas(rates, bursts, steps))
+    policies = build_policies(select(algorithms, COMPARED), parse_quotas(rates, bursts, steps))
     images = resolve_images(plot, theme, "sweep")
     check_distinct(sources, (csv_file, *images))
     if csv_file is not None:
         check_writable(csv_file)
     source = _load(sources, TraceOptions(trace_format, key, time_field, cost_field, time_unit, within_second, strict))
     with LateProgress("sweeping", len(source.traffic) * len(policies)) as progress:
-        results = sweep_policies(policies, source.traffic, progress)
+        result = sweep_policies(policies, source.traffic, progress)
     if csv_file is not None:
         label = dict(list(source.fields.items())[:1])
-        write_rows(csv_file, [{**label, **row} for row in swept_rows(results)])
+        write_rows(csv_file, [{**label, **row} for row in serialize_sweep_rows(result)])
     for path in images:
-        caption = f"{source.title}\n{asked(source.traffic)}"
-        write_image(path, draw_sweep(results, theme or THEMES[0], caption))
+        caption = f"{source.title}\n{describe_traffic(source.traffic)}"
+        write_image(path, draw_sweep(result, theme or THEMES[0], caption))
     if as_json:
-        click.echo(json.dumps(swept_object(source.traffic, results, source.fields), ensure_ascii=False))
+        click.echo(json.dumps(serialize_sweep(source.traffic, result, source.fields), ensure_ascii=False))
     else:
-        _print(source, results)
+        _print(source, result)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,17 +112,16 @@ def _load(sources: tuple[str, ...], options: TraceOptions) -> SweepSource:
         return SweepSource(scenario.traffic, fields, f"{scenario.name}: {scenario.description}")
     paths = expand_paths(sources)
     trace = read_with_progress(paths, options)
-    fields = {"trace": ", ".join(map(make_printable, paths)), **reading_object(trace)}
+    fields = {"trace": ", ".join(map(make_printable, paths)), **serialize_reading(trace)}
     title = f"{format_paths(paths)}, read as {trace.format}"
-    return SweepSource(trace.traffic, fields, title, reading_notes(trace, options.within_second))
+    return SweepSource(trace.traffic, fields, title, describe_reading(trace, options.within_second))
 
 
-def _print(source: SweepSource, results: Sequence[Swept]) -> None:
+def _print(source: SweepSource, result: SweepResult) -> None:
     console = create_console()
     console.print(source.title, style="bold", markup=False)
-    console.print(asked(source.traffic), markup=False)
+    console.print(describe_traffic(source.traffic), markup=False)
     for note in source.notes:
         console.print(note, style="dim", markup=False)
-    console.print("denied: % of requests/% of clients, at least once", style="dim", markup=False)
     console.print()
-    console.print(swept_table(results))
+    console.print(render_table(build_sweep_table(result), console.width))

@@ -22,8 +22,7 @@ from ratelab.lab.comparison import compare
 from ratelab.lab.scenarios import load_scenario
 from ratelab.limiter import Decision
 from ratelab.report.charts.view import ComparisonView
-from ratelab.report.summary import findings
-from ratelab.report.tables import heading
+from ratelab.report.summary import describe_run, summarize
 from ratelab.report.watch import Playback, format_requests, render_frame, render_status
 
 FRAME_INTERVAL_S = 0.05
@@ -64,7 +63,7 @@ def watch(
     comparison = compare(policies, loaded.traffic, fields=Decision._fields)
     view = ComparisonView(comparison, "dark")
     console.print(f"{loaded.name}: {loaded.description}", style="bold", markup=False)
-    console.print(heading(loaded.traffic, loaded.quota), markup=False)
+    console.print(describe_run(loaded.traffic, loaded.quota), markup=False)
     console.print()
     if interactive:
         _play(console, view, Pace(speed or max(1.0, view.end / 1e9 / DEFAULT_MAX_PLAYBACK_S)))
@@ -72,7 +71,7 @@ def watch(
         for line in format_requests(view):
             click.echo(line)
     console.print()
-    for sentence in findings(comparison):
+    for sentence in summarize(comparison):
         console.print(sentence, markup=False)
 
 

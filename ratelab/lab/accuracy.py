@@ -12,35 +12,54 @@ The first decision that differs makes two histories diverge, so there are two co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ratelab.algorithms import traits_of
 from ratelab.lab.decisions import Outcome
+from ratelab.lab.metrics import figure
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Booleans, Traffic
-from ratelab.lab.windows import Trailing, Window, departures, fullest_window
+from ratelab.lab.windows import Trailing, departures, fullest_window
 from ratelab.limiter import Policy
 from ratelab.quota import Quota
 
 
 @dataclass(frozen=True, eq=False)
 class Accuracy:
-    """Accuracy of one outcome; counts are of requests, and arrays have one for each client of `Traffic.names`."""
+    """Accuracy of one outcome. To add a figure, add a field here, and compute it in `measure_accuracy`."""
 
-    at_most: int | None
-    """The bound of any window that the algorithm declares; None without one."""
-    worst: Window | None
-    """The first window with the most departures; None if no request was admitted."""
-    unearned: int
-    withheld: int
+    at_most: int | None = field(
+        metadata=figure("the upper bound that the algorithm guarantees for peak_in_window", header="at_most")
+    )
+    """None if the algorithm declares no bound."""
+    peak_at: float | None = field(
+        metadata=figure("the start of the first fullest window, in seconds", "seconds", header="peak_at")
+    )
+    """None if no request was admitted, as is `peak_key`."""
+    peak_key: str | None = field(
+        metadata=figure("the key of that window", "name", header="peak_key", only_with="clients")
+    )
+    unearned: int = field(
+        metadata=figure(
+            "requests admitted although the algorithm's own admissions in the window before left no room",
+            header="un\N{SOFT HYPHEN}earned",
+        )
+    )
+    withheld: int = field(
+        metadata=figure(
+            "requests denied although the algorithm's own admissions in the window before left room",
+            header="with\N{SOFT HYPHEN}held",
+        )
+    )
     client_over_admitted: Integers | None
-    """None if the exact log cannot hold the burst."""
+    """The `over_admitted` of each client, by its index in `Traffic.names`; None without the exact log."""
     client_over_denied: Integers | None
+    """The `over_denied` of each client."""
 
 
-def accuracy(outcome: Outcome, reference: Outcome | None) -> Accuracy:
+def measure_accuracy(outcome: Outcome, reference: Outcome | None) -> Accuracy:
     """Compare an outcome with its own past and with the `reference`, the exact sliding log of the same traffic."""
     quota, traffic, allowed = outcome.policy.quota, outcome.traffic, outcome.decisions["allowed"]
     unearned = withheld = 0
@@ -51,11 +70,13 @@ def accuracy(outcome: Outcome, reference: Outcome | None) -> Accuracy:
     over_admitted, over_denied = (
         (None, None)
         if reference is None or reference.traffic is not traffic
-        else _by_client(traffic, allowed, reference.decisions["allowed"])
+        else _count_by_client(traffic, allowed, reference.decisions["allowed"])
     )
+    fullest = fullest_window(departures(traffic, outcome.decisions), traffic.key_count, quota.window)
     return Accuracy(
-        at_most=promised(outcome.policy, traffic),
-        worst=fullest_window(departures(traffic, outcome.decisions), traffic.key_count, quota.window),
+        at_most=_compute_bound(outcome.policy, traffic),
+        peak_at=None if fullest is None else fullest.begin / 1e9,
+        peak_key=None if fullest is None else traffic.name_key(fullest.key),
         unearned=unearned,
         withheld=withheld,
         client_over_admitted=over_admitted,
@@ -63,27 +84,27 @@ def accuracy(outcome: Outcome, reference: Outcome | None) -> Accuracy:
     )
 
 
-def _by_client(traffic: Traffic, allowed: Booleans, exact: Booleans) -> tuple[Integers, Integers]:
+def _count_by_client(traffic: Traffic, allowed: Booleans, exact: Booleans) -> tuple[Integers, Integers]:
     """Count, for each client, the requests admitted but denied by `exact`, and the reverse."""
     over_admitted, over_denied = (np.zeros(len(traffic.names), np.int64) for _ in range(2))
     for part, batch in traffic.batches():
-        made, right = allowed[part], exact[part]
-        np.add.at(over_admitted, batch.clients[made & ~right], 1)
-        np.add.at(over_denied, batch.clients[~made & right], 1)
+        admitted, exactly_admitted = allowed[part], exact[part]
+        np.add.at(over_admitted, batch.clients[admitted & ~exactly_admitted], 1)
+        np.add.at(over_denied, batch.clients[~admitted & exactly_admitted], 1)
     return over_admitted, over_denied
 
 
-def promised(policy: Policy, traffic: Traffic) -> int | None:
-    """Return the bound of `Traits.at_most` for this traffic; a whole request has the largest cost that may pass."""
+def _compute_bound(policy: Policy, traffic: Traffic) -> int | None:
+    """Return the bound of `Traits.at_most` for this traffic; its extra requests have the largest cost admissible."""
     at_most = traits_of(policy.algorithm).at_most
     if at_most is None:
         return None
     factor, extra = at_most
-    largest = _largest_cost(policy.quota, traffic) if extra > 0 else 1
-    return factor * policy.quota.burst + extra * largest
+    cost = _find_largest_cost(policy.quota, traffic) if extra > 0 else 1
+    return factor * policy.quota.burst + extra * cost
 
 
-def _largest_cost(quota: Quota, traffic: Traffic) -> int:
+def _find_largest_cost(quota: Quota, traffic: Traffic) -> int:
     """Return the largest cost that the quota can grant; 1 if there is none."""
-    costs = (batch.costs for _, batch in traffic.batches())
-    return max((int(some[some <= quota.burst].max(initial=1)) for some in costs), default=1)
+    costs = (batch.costs[batch.costs <= quota.burst] for _, batch in traffic.batches())
+    return max((int(column.max(initial=1)) for column in costs), default=1)

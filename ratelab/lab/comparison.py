@@ -9,7 +9,7 @@ from ratelab.algorithms import build_policy
 from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import InputError
-from ratelab.lab.accuracy import Accuracy, accuracy
+from ratelab.lab.accuracy import Accuracy, measure_accuracy
 from ratelab.lab.counter_estimate import Estimate, estimate
 from ratelab.lab.decisions import FIGURED, Outcome, Progress
 from ratelab.lab.equal_protection import EqualProtection, equalize
@@ -77,7 +77,7 @@ def with_accuracy(comparison: Comparison) -> Comparison:
     counts = any(type(outcome.policy.algorithm) is SlidingCounter for outcome in comparison.outcomes)
     return replace(
         comparison,
-        accuracy=tuple(accuracy(outcome, comparison.reference) for outcome in comparison.outcomes),
+        accuracy=tuple(measure_accuracy(outcome, comparison.reference) for outcome in comparison.outcomes),
         estimate=estimate(comparison.quota, comparison.traffic) if counts else None,
     )
 

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from ratelab.lab.metrics import exact_fraction
+from ratelab.lab.metrics import sum_floats_exactly
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Booleans, Traffic
 from ratelab.lab.windows import Trailing
@@ -60,7 +60,7 @@ def estimate(quota: Quota, traffic: Traffic) -> Estimate:
         allowed += int(np.count_nonzero(above & ~told))
         limited += int(np.count_nonzero(told & ~above))
         near += int(np.count_nonzero(np.abs(real - quota.burst) <= quota.burst // 10))
-        difference += exact_fraction(np.abs(estimated - real) / real)
+        difference += sum_floats_exactly(np.abs(estimated - real) / real)
         really[some.request_keys[above]] = apparently[some.request_keys[told]] = True
     return Estimate(
         wrongly_allowed=allowed,

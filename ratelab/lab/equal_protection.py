@@ -1,19 +1,19 @@
 """Equal protection: the burst with which each algorithm's fullest window equals that of the exact sliding log.
 
-The same burst is not the same protection: a bucket admits its savings plus the refill, a fixed window twice its count
-at a boundary. So for each algorithm a burst is searched, at the same rate, whose fullest window on this traffic holds
-no more than the log's. Windows are as long as the quota's. The log itself keeps the quota's burst.
+The same burst is not the same protection: a bucket admits its saved tokens plus the refill, and a fixed window twice
+its count at a boundary. So for each algorithm a burst is searched, at the same rate, whose fullest window on this
+traffic holds no more than the log's. Windows are as long as the quota's. The log itself keeps the quota's burst.
 
 A larger burst may have a less full window, because it moves the windows and the denials in them. So a bisection is
 followed by a look at larger bursts: the burst found fits, and either denies no request or none of the next
-`BURSTS_AHEAD` fits. There is nothing to search for where the quota's own burst fits and denies nothing.
+`BURSTS_AHEAD` fits. Where the quota's own burst fits and denies nothing, there is nothing to search for.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
@@ -22,7 +22,7 @@ from ratelab.algorithms import build_policy
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import InputError
 from ratelab.lab.decisions import FIGURED, Outcome, Progress
-from ratelab.lab.metrics import Result, measure
+from ratelab.lab.metrics import Result, figure, measure
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Booleans, Traffic
 from ratelab.lab.windows import Trailing
@@ -33,18 +33,20 @@ BURSTS_AHEAD = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Equal:
-    """One algorithm at the quota and at equal protection; `good_denied` counts the good requests denied."""
+class EqualResult:
+    """One algorithm at the quota and at equal protection."""
 
     at_quota: Result
     at_quota_good_denied: int
-    burst: int
-    """The burst found; 1 if none of those tried fits."""
+    """The good requests denied at the quota."""
+    burst: int = field(
+        metadata=figure("the burst found, at the same rate; 1 if none of those tried fits", header="burst")
+    )
     fits: bool
     """Whether its fullest window holds no more than the log's; otherwise none from 1 to 1 + `BURSTS_AHEAD` does."""
     result: Result
-    """The result with that burst, measured against the original quota."""
-    good_denied: int
+    """The result with that burst, with the windows and the burst of the original quota."""
+    good_denied: int = field(metadata=figure("good requests denied with that burst", header="good_denied"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +56,15 @@ class EqualProtection:
     target: int
     """The fullest window of the sliding log on this traffic, in units of cost."""
     good: int
-    """The number of good requests: see `good_requests`."""
-    equals: tuple[Equal, ...]
+    """The number of good requests: see `find_good_requests`."""
+    results: tuple[EqualResult, ...]
 
 
-def good_requests(quota: Quota, traffic: Traffic) -> Booleans:
-    """Return which requests no limiter of this quota has a reason to deny.
+def find_good_requests(quota: Quota, traffic: Traffic) -> Booleans:
+    """Return for each request whether it is good: no limiter of this quota has a reason to deny it.
 
-    The key of a good request asked for at most `burst` in the window that ends with it, admitted or not.
+    A request is good if the cost that its key requested in the window that ends with it, admitted or not, is at most
+    `burst`.
     """
     good = traffic.allocate(np.bool_)
     for part, before in Trailing(traffic, quota.window).cost():
@@ -75,10 +78,10 @@ def equalize(outcomes: Sequence[Outcome], reference: Outcome, progress: Progress
     `reference` is the outcome of the exact sliding log for the same traffic.
     """
     quota, traffic = reference.policy.quota, reference.traffic
-    good = good_requests(quota, traffic)
+    good = find_good_requests(quota, traffic)
     target = measure(reference, reference).peak_in_window
 
-    def find_burst(outcome: Outcome) -> Equal:
+    def equalize_outcome(outcome: Outcome) -> EqualResult:
         kind = type(outcome.policy.algorithm)
 
         @cache
@@ -90,38 +93,38 @@ def equalize(outcomes: Sequence[Outcome], reference: Outcome, progress: Progress
 
         burst = quota.burst
         if kind is not SlidingLog:
-            burst = _largest(lambda burst: try_burst(burst)[0], quota, traffic, target)
+            burst = _find_burst(lambda burst: try_burst(burst)[0], quota, traffic, target)
         fits = try_burst(burst)[0].peak_in_window <= target
-        return Equal(*try_burst(quota.burst), burst, fits, *try_burst(burst))
+        return EqualResult(*try_burst(quota.burst), burst, fits, *try_burst(burst))
 
     count = sum(int(np.count_nonzero(good[part])) for part, _ in traffic.batches())
-    return EqualProtection(target, count, tuple(map(find_burst, outcomes)))
+    return EqualProtection(target, count, tuple(map(equalize_outcome, outcomes)))
 
 
-def _largest(tried: Callable[[int], Result], quota: Quota, traffic: Traffic, target: int) -> int:
+def _find_burst(try_burst: Callable[[int], Result], quota: Quota, traffic: Traffic, target: int) -> int:
     """Return the largest burst found whose fullest window holds at most `target`; 1 if none does."""
-    most = max(1, min(int(traffic.requested_cost.max(initial=1)), LARGEST * quota.limit // quota.period))
+    max_burst = max(1, min(int(traffic.requested_cost.max(initial=1)), LARGEST * quota.limit // quota.period))
 
-    def too_large(burst: int) -> bool:
+    def is_too_large(burst: int) -> bool:
         try:
-            return tried(burst).peak_in_window > target
-        except InputError:  # more than it can grant, such as a log too long to be held
+            return try_burst(burst).peak_in_window > target
+        except InputError:  # the algorithm rejects the burst, such as a log that does not fit in memory
             return True
 
-    if tried(quota.burst).denied == 0 and not too_large(quota.burst):
+    if try_burst(quota.burst).denied == 0 and not is_too_large(quota.burst):
         return quota.burst
-    stop = first(lambda burst: too_large(burst) or tried(burst).denied == 0, quota.burst, most)
-    burst = max(1, stop - too_large(stop))
-    while tried(burst).denied:
-        ahead = range(min(burst + BURSTS_AHEAD, most), burst, -1)
-        farther = next((larger for larger in ahead if not too_large(larger)), None)
-        if farther is None:
+    stop = find_first(lambda burst: is_too_large(burst) or try_burst(burst).denied == 0, quota.burst, max_burst)
+    burst = max(1, stop - is_too_large(stop))
+    while try_burst(burst).denied:
+        ahead = range(min(burst + BURSTS_AHEAD, max_burst), burst, -1)
+        larger = next((larger for larger in ahead if not is_too_large(larger)), None)
+        if larger is None:
             break
-        burst = farther
+        burst = larger
     return burst
 
 
-def first(holds: Callable[[int], bool], start: int, last: int) -> int:
+def find_first(holds: Callable[[int], bool], start: int, last: int) -> int:
     """Return a number from 1 to `last` at which `holds` is true and just below which it is not, or `last`.
 
     The search doubles from `start` and then bisects. If `holds` is monotonic, the result is the least such number.

@@ -1,131 +1,129 @@
-"""What to measure of a replay: each figure's definition, and where it comes from.
+"""Figures of an outcome: their meanings, units and computation.
 
-Sums are of whole numbers, or taken with `math.fsum`: they do not depend on the order, on the parts in which requests
-are looked at or on the processor, so that the same run prints the same bytes everywhere.
+Sums are exact: they add up integers or use `math.fsum`. So a figure depends neither on the batches in which requests
+are counted nor on the processor, and the same run prints the same bytes on every machine.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
-from typing import Self
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.lab.decisions import Columns, Outcome
 from ratelab.lab.spill import Integers
-from ratelab.lab.traffic import Booleans, Traffic, split_batches
+from ratelab.lab.traffic import Traffic, split_batches
 from ratelab.lab.windows import Rows, departures, fullest_window
 
-_LIMB = 21
-"""Bits of a number of which the products of a million pairs add up to less than 2**63."""
+Unit = Literal["count", "ratio", "percent", "seconds", "name"]
 
 
-@dataclass(eq=False)
-class MetricsBuilder:
-    """What has been counted so far; counts are of requests."""
+class Figure(NamedTuple):
+    """Description of a figure, from which tables, legends, JSON and CSV are made."""
 
-    offered: Integers
-    """The requests of each client."""
-    admitted: Integers
-    """The admitted requests of each client."""
-    allowed: int = 0
-    delayed: int = 0
-    delay: int = 0
-    """Of all that were admitted, in nanoseconds."""
-    longest_delay: int = 0
-    over_admitted: int = 0
-    over_denied: int = 0
-
-    @classmethod
-    def of(cls, traffic: Traffic, decisions: Columns, exact: Columns | None) -> Self:
-        """Count what became of `traffic`, and where `exact` decided otherwise."""
-        tally = cls(traffic.client_requests, np.zeros(len(traffic.names), np.int64))
-        for part, batch in traffic.batches():
-            allowed, delays = decisions["allowed"][part], decisions["delay_ns"][part]
-            tally._add(batch.clients, allowed, delays[allowed])
-            if exact is not None:
-                differing = allowed != exact["allowed"][part]
-                over = int(np.count_nonzero(differing & allowed))
-                tally.over_admitted += over
-                tally.over_denied += int(np.count_nonzero(differing)) - over
-        return tally
-
-    @property
-    def denied(self) -> Integers:
-        """Each client's requests that were denied."""
-        return self.offered - self.admitted
-
-    def _add(self, clients: Integers, allowed: Booleans, delays: Integers) -> None:
-        np.add.at(self.admitted, clients[allowed], 1)
-        self.allowed += len(delays)
-        self.delayed += int(np.count_nonzero(delays))
-        self.delay += exact_sum(delays)
-        self.longest_delay = max(self.longest_delay, int(delays.max(initial=0)))
+    meaning: str
+    unit: Unit
+    """The unit of its value; a `percent` is a ratio that tables show as a percentage."""
+    header: str
+    """The header of its column in tables; a soft hyphen marks a possible line break. Empty for no column."""
+    better: Literal["lower", "higher"] | None
+    """Which values are better; None if that depends on the purpose."""
+    target: float | None
+    """A value beyond which no value is better."""
+    only_with: Literal["delays", "clients"] | None
+    """What a run must have for the figure to be of interest: delayed requests, or several clients."""
 
 
-def exact_sum(values: Integers) -> int:
-    """Add up at most 2**31 numbers, none below 0."""
-    return (int((values >> 31).sum()) << 31) + int((values & (2**31 - 1)).sum())
+def figure(
+    meaning: str,
+    unit: Unit = "count",
+    header: str = "",
+    better: Literal["lower", "higher"] | None = None,
+    target: float | None = None,
+    only_with: Literal["delays", "clients"] | None = None,
+) -> dict[str, Figure]:
+    """Return the metadata of a dataclass field that is a figure."""
+    return {"figure": Figure(meaning, unit, header, better, target, only_with)}
 
 
-def exact_squares(values: Integers) -> int:
-    """Add up the squares of at most 2**20 numbers, none below 0."""
-    limbs = [values >> shift & (2**_LIMB - 1) for shift in (0, _LIMB, 2 * _LIMB)]
-    used = [(shift, limb) for shift, limb in enumerate(limbs) if limb.any()]
-    return sum(int(one @ other) << _LIMB * (low + high) for low, one in used for high, other in used)
-
-
-def exact_fraction(values: NDArray[np.float64]) -> Fraction:
-    """Add up at most 2**31 floats, none below 0: their 53 digits, for each exponent."""
-    mantissas, exponents = np.frexp(values)
-    digits = (mantissas * 2.0**53).astype(np.int64)
-    return sum(
-        (exact_sum(digits[exponents == one]) * Fraction(2) ** (one - 53) for one in np.unique(exponents).tolist()),
-        Fraction(0),
-    )
+def list_figures(kind: type) -> dict[str, Figure]:
+    """Return the figures of a dataclass by name, in the order of its fields."""
+    return {one.name: one.metadata["figure"] for one in fields(kind) if "figure" in one.metadata}
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What one algorithm did to some traffic; counts are of requests, times are in seconds."""
+    """Figures of one outcome. To add one, add a field here, and compute it in `measure`."""
 
     algorithm: str
-    offered: int
-    admitted: int
-    denied: int
-    delayed: int
-    """Admitted requests that had to queue."""
-    admit_ratio: float
-    """`admitted` over `offered`; 0 if nothing was offered."""
-    peak_in_window: int
-    """The most cost of one key that left within any window: see `windows.fullest_window`."""
-    overshoot: float
-    """`peak_in_window` over the quota's burst: above 1, some window let out more than the quota says."""
-    mean_delay: float
-    """Over all admitted requests; 0 if there are none."""
-    max_delay: float
-    burstiness: float | None
-    """See `burstiness`."""
-    fairness: float | None
-    """See `fairness`."""
-    over_admitted: int | None
-    """Requests admitted that the exact sliding log, fed the same, denies; None if it cannot hold the burst."""
-    over_denied: int | None
-    """The reverse."""
-    state_bytes_per_key: int
-    """Eight bytes for each number in a key's state."""
-    clients: int
-    """Clients that sent anything."""
-    clients_denied: int
-    """Clients that were denied at least once."""
-    clients_denied_ratio: float
-    """`clients_denied` over `clients`; 0 if there are none."""
+    offered: int = field(metadata=figure("requests"))
+    admitted: int = field(metadata=figure("requests admitted, at once or after a wait", header="admitted"))
+    denied: int = field(metadata=figure("requests denied", header="denied"))
+    delayed: int = field(
+        metadata=figure("requests admitted after a wait in a queue", header="delayed", only_with="delays")
+    )
+    admit_ratio: float = field(metadata=figure("admitted divided by offered", "ratio"))
+    peak_in_window: int = field(
+        metadata=figure("the largest cost of one key that left in any window", header="peak_in_window")
+    )
+    overshoot: float = field(
+        metadata=figure(
+            "peak_in_window divided by burst: above 1, the quota was exceeded",
+            "ratio",
+            header="over\N{SOFT HYPHEN}shoot",
+            better="lower",
+            target=1,
+        )
+    )
+    mean_delay: float = field(metadata=figure("the mean wait of an admitted request, in seconds", "seconds"))
+    max_delay: float = field(
+        metadata=figure(
+            "the longest wait of an admitted request, in seconds",
+            "seconds",
+            header="max_delay",
+            better="lower",
+            only_with="delays",
+        )
+    )
+    burstiness: float | None = field(
+        metadata=figure(
+            "coefficient of variation of the gaps between departures: 0 if even, 1 if random, larger for bursts",
+            "ratio",
+        )
+    )
+    fairness: float | None = field(
+        metadata=figure(
+            "Jain's index of the admitted shares of the clients: 1 if all are equal, 1/n if one client gets everything",
+            "ratio",
+            header="fairness",
+            better="higher",
+            only_with="clients",
+        )
+    )
+    over_admitted: int | None = field(
+        metadata=figure("requests admitted that the exact sliding log denies", header="over_admitted", better="lower")
+    )
+    """None if the exact log cannot hold the burst."""
+    over_denied: int | None = field(
+        metadata=figure("requests denied that the exact sliding log admits", header="over_denied", better="lower")
+    )
+    """None if the exact log cannot hold the burst."""
+    state_bytes_per_key: int = field(metadata=figure("eight bytes for each number in the state of a key"))
+    clients: int = field(metadata=figure("clients that sent requests"))
+    clients_denied: int = field(metadata=figure("clients denied at least once"))
+    clients_denied_ratio: float = field(
+        metadata=figure(
+            "clients_denied divided by clients", "percent", header="clients_denied_ratio", only_with="clients"
+        )
+    )
     client_offered: Integers
-    """Each client's requests, by its index in `Traffic.names`."""
+    """The number of requests of each client, by its index in `Traffic.names`."""
     client_admitted: Integers
+    """The number of admitted requests of each client."""
 
 
 def measure(outcome: Outcome, reference: Outcome | None) -> Result:
@@ -137,61 +135,124 @@ def measure(outcome: Outcome, reference: Outcome | None) -> Result:
     policy, traffic, decisions = outcome.policy, outcome.traffic, outcome.decisions
     quota = policy.quota if reference is None else reference.policy.quota
     exact = reference.decisions if reference is not None and reference.traffic is traffic else None
-    tally = MetricsBuilder.of(traffic, decisions, exact)
-    left = departures(traffic, decisions)
-    worst = fullest_window(left, traffic.key_count, quota.window)
-    peak = worst.cost if worst else 0
-    clients, clients_denied = (int(np.count_nonzero(some)) for some in (tally.offered, tally.denied))
+    counts = _count(traffic, decisions, exact)
+    departed = departures(traffic, decisions)
+    fullest = fullest_window(departed, traffic.key_count, quota.window)
+    peak = fullest.cost if fullest else 0
+    client_offered = traffic.client_requests
+    clients = int(np.count_nonzero(client_offered))
+    clients_denied = int(np.count_nonzero(client_offered - counts.client_admitted))
     return Result(
         algorithm=policy.name,
         offered=len(traffic),
-        admitted=tally.allowed,
-        denied=len(traffic) - tally.allowed,
-        delayed=tally.delayed,
-        admit_ratio=round(tally.allowed / max(1, len(traffic)), 4),
+        admitted=counts.admitted,
+        denied=len(traffic) - counts.admitted,
+        delayed=counts.delayed,
+        admit_ratio=round(counts.admitted / max(1, len(traffic)), 4),
         peak_in_window=peak,
         overshoot=round(peak / quota.burst, 4),
-        mean_delay=round(float(tally.delay) / max(1, tally.allowed) / 1e9, 6),
-        max_delay=round(tally.longest_delay / 1e9, 6),
-        burstiness=burstiness(left),
-        fairness=fairness(tally.offered, tally.admitted),
-        over_admitted=None if exact is None else tally.over_admitted,
-        over_denied=None if exact is None else tally.over_denied,
+        mean_delay=round(float(counts.total_delay) / max(1, counts.admitted) / 1e9, 6),
+        max_delay=round(counts.max_delay / 1e9, 6),
+        burstiness=compute_burstiness(departed),
+        fairness=compute_fairness(client_offered, counts.client_admitted),
+        over_admitted=None if exact is None else counts.over_admitted,
+        over_denied=None if exact is None else counts.over_denied,
         state_bytes_per_key=8 * len(policy.algorithm.start(0)),
         clients=clients,
         clients_denied=clients_denied,
         clients_denied_ratio=round(clients_denied / max(1, clients), 6),
-        client_offered=tally.offered,
-        client_admitted=tally.admitted,
+        client_offered=client_offered,
+        client_admitted=counts.client_admitted,
     )
 
 
-def burstiness(left: Rows) -> float | None:
-    """Return the coefficient of variation of the gaps between departures, all keys together; None below two gaps.
+@dataclass(eq=False)
+class _Counts:
+    """Counts of requests, and their delays in nanoseconds."""
 
-    0 is a metronome, 1 a Poisson process, above 1 comes in bursts. Cox and Lewis, "The Statistical Analysis of
-    Series of Events" (1966), section 4.
+    client_admitted: Integers
+    admitted: int = 0
+    delayed: int = 0
+    total_delay: int = 0
+    max_delay: int = 0
+    over_admitted: int = 0
+    over_denied: int = 0
+
+
+def _count(traffic: Traffic, decisions: Columns, exact: Columns | None) -> _Counts:
+    """Count the requests of `traffic` by decision, and by difference from the decisions of the exact log."""
+    counts = _Counts(np.zeros(len(traffic.names), np.int64))
+    for part, batch in traffic.batches():
+        allowed = decisions["allowed"][part]
+        delays = decisions["delay_ns"][part][allowed]
+        np.add.at(counts.client_admitted, batch.clients[allowed], 1)
+        counts.admitted += len(delays)
+        counts.delayed += int(np.count_nonzero(delays))
+        counts.total_delay += sum_exactly(delays)
+        counts.max_delay = max(counts.max_delay, int(delays.max(initial=0)))
+        if exact is not None:
+            exactly_allowed = exact["allowed"][part]
+            counts.over_admitted += int(np.count_nonzero(allowed & ~exactly_allowed))
+            counts.over_denied += int(np.count_nonzero(exactly_allowed & ~allowed))
+    return counts
+
+
+def compute_burstiness(departed: Rows) -> float | None:
+    """Return the coefficient of variation of the gaps between departures of all keys; None below two gaps.
+
+    It is 0 for even departures, 1 for a Poisson process and larger for bursts. Cox and Lewis, "The Statistical
+    Analysis of Series of Events" (1966), section 4.
     """
-    gaps = total = squares = 0
+    count = total = squares = 0
     last = np.empty(0, np.int64)
-    for part in split_batches(len(left)):
-        times = np.append(last, left[part]["time"])
-        last, some = times[-1:], np.diff(times)
-        gaps, total, squares = gaps + len(some), total + exact_sum(some), squares + exact_squares(some)
-    if gaps < 2 or total == 0:
+    for part in split_batches(len(departed)):
+        times = np.append(last, departed[part]["time"])
+        last, gaps = times[-1:], np.diff(times)
+        count, total, squares = count + len(gaps), total + sum_exactly(gaps), squares + sum_squares_exactly(gaps)
+    if count < 2 or total == 0:
         return None
-    return round(math.sqrt(gaps * squares - total**2) / total, 4)
+    return round(math.sqrt(count * squares - total**2) / total, 4)
 
 
-def fairness(offered: Integers, admitted: Integers) -> float | None:
-    """Return Jain's index of the clients' admitted shares of what they asked; None if nobody asked.
+def compute_fairness(offered: Integers, admitted: Integers) -> float | None:
+    """Return Jain's index of the clients' admitted shares of their requests; None without requests.
 
-    (sum x)**2 / (n * sum x**2) over the shares x: 1 if all fare alike, 1/n if one gets everything. Jain, Chiu and
-    Hawe, "A quantitative measure of fairness and discrimination" (DEC-TR-301, 1984).
+    The index of n shares x is (sum x)**2 / (n * sum x**2). Jain, Chiu and Hawe, "A quantitative measure of fairness
+    and discrimination" (DEC-TR-301, 1984).
     """
-    asked = offered > 0
-    shares: NDArray[np.float64] = admitted[asked] / offered[asked]
+    senders = offered > 0
+    shares: NDArray[np.float64] = admitted[senders] / offered[senders]
     if not len(shares):
         return None
     squares = math.fsum(np.square(shares).tolist())
     return 1.0 if squares == 0 else round(math.fsum(shares.tolist()) ** 2 / (len(shares) * squares), 4)
+
+
+_LIMB_BITS = 21
+"""Size of the limbs that numbers are cut into; the products of 2**20 pairs of limbs add up to less than 2**63."""
+
+
+def sum_exactly(values: Integers) -> int:
+    """Return the sum of at most 2**31 integers, none below 0."""
+    return (int((values >> 31).sum()) << 31) + int((values & (2**31 - 1)).sum())
+
+
+def sum_squares_exactly(values: Integers) -> int:
+    """Return the sum of the squares of at most 2**20 integers, none below 0."""
+    shifts = (0, _LIMB_BITS, 2 * _LIMB_BITS)
+    limbs = {shift: values >> shift & (2**_LIMB_BITS - 1) for shift in shifts}
+    used = {shift: limb for shift, limb in limbs.items() if limb.any()}
+    return sum(int(one @ other) << low + high for low, one in used.items() for high, other in used.items())
+
+
+def sum_floats_exactly(values: NDArray[np.float64]) -> Fraction:
+    """Return the sum of at most 2**31 floats, none below 0: that of their 53-bit mantissas for each exponent."""
+    mantissas, exponents = np.frexp(values)
+    digits = (mantissas * 2.0**53).astype(np.int64)
+    return sum(
+        (
+            sum_exactly(digits[exponents == exponent]) * Fraction(2) ** (exponent - 53)
+            for exponent in np.unique(exponents).tolist()
+        ),
+        Fraction(0),
+    )

@@ -1,4 +1,4 @@
-"""A sweep: the same traffic through many quotas and algorithms, and what each would deny."""
+"""Sweep of quotas: the denials of many quotas and algorithms for the same traffic."""
 
 from __future__ import annotations
 
@@ -24,21 +24,41 @@ from ratelab.quota import Quota
 
 
 @dataclass(frozen=True)
-class Swept:
-    """What one algorithm made of the traffic under one quota; counts are of requests."""
+class SweepRow:
+    """Denials of one algorithm under one quota."""
 
     algorithm: str
     quota: Quota
-    offered: int
     denied: int
+    """Requests denied."""
     denied_ratio: float
-    """`denied` over `offered`."""
-    clients: int
-    """Clients that sent anything."""
+    """`denied` divided by the number of requests."""
     clients_denied: int
-    """Clients that were denied at least once."""
+    """Clients denied at least once."""
     clients_denied_ratio: float
-    """`clients_denied` over `clients`."""
+    """`clients_denied` divided by the number of clients that sent requests."""
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """Denials under many quotas, for the same traffic."""
+
+    offered: int
+    """Requests of the traffic."""
+    clients: int
+    """Clients that sent requests."""
+    rows: tuple[SweepRow, ...]
+    """A row for each quota and algorithm, in the order in which they were given."""
+
+    @property
+    def algorithms(self) -> list[str]:
+        """The names of the algorithms, in order."""
+        return list(dict.fromkeys(row.algorithm for row in self.rows))
+
+    @property
+    def quotas(self) -> list[Quota]:
+        """The quotas, in order."""
+        return list(dict.fromkeys(row.quota for row in self.rows))
 
 
 def build_policies(kinds: Sequence[type[Algorithm]], quotas: Sequence[Quota]) -> list[Policy]:
@@ -52,71 +72,70 @@ def sweep(
     traffic: Traffic,
     progress: Progress = lambda _: None,
     workers: int | None = None,
-) -> list[Swept]:
-    """Replay `traffic` through each of the `policies` in `workers` threads (by default one for each processor).
+) -> SweepResult:
+    """Replay `traffic` through each of the `policies` in `workers` threads, by default one for each processor.
 
-    The results are in the order of the policies, and the same for any number of workers. `progress` is called with the
+    The rows are in the order of the policies, and the same for any number of workers. `progress` is called with the
     number of further requests decided.
     """
     suggest_compiler(traffic, len(policies))
-    sent = np.zeros(len(traffic.names), np.bool_)
-    for _, batch in traffic.batches():
-        sent[batch.clients] = True
-    senders = int(np.count_nonzero(sent))
+    clients = int(np.count_nonzero(traffic.client_requests))
     pool = ThreadPoolExecutor(workers or os.cpu_count())
     try:
-        return list(_reported(pool.map(partial(_swept, traffic, senders), policies), len(traffic), progress))
+        rows = pool.map(partial(_replay_policy, traffic, clients), policies)
+        return SweepResult(len(traffic), clients, tuple(_report_rows(rows, len(traffic), progress)))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _reported(results: Iterator[Swept], requests: int, progress: Progress) -> Iterator[Swept]:
-    for result in results:
+def _report_rows(rows: Iterator[SweepRow], requests: int, progress: Progress) -> Iterator[SweepRow]:
+    for row in rows:
         progress(requests)
-        yield result
+        yield row
 
 
-def _swept(traffic: Traffic, senders: int, policy: Policy) -> Swept:
-    allowed, requests = replay(policy, traffic, ADMITTED).decisions["allowed"], 0
-    ever = np.zeros(len(traffic.names), np.bool_)
+def _replay_policy(traffic: Traffic, clients: int, policy: Policy) -> SweepRow:
+    allowed = replay(policy, traffic, ADMITTED).decisions["allowed"]
+    was_denied = np.zeros(len(traffic.names), np.bool_)
+    denied = 0
     for part, batch in traffic.batches():
-        denied = ~allowed[part]
-        ever[batch.clients[denied]] = True
-        requests += int(np.count_nonzero(denied))
-    clients = int(np.count_nonzero(ever))
-    return Swept(
+        denied_part = ~allowed[part]
+        was_denied[batch.clients[denied_part]] = True
+        denied += int(np.count_nonzero(denied_part))
+    clients_denied = int(np.count_nonzero(was_denied))
+    return SweepRow(
         algorithm=policy.name,
         quota=policy.quota,
-        offered=len(traffic),
-        denied=requests,
-        denied_ratio=round(requests / max(1, len(traffic)), 6),
-        clients=senders,
-        clients_denied=clients,
-        clients_denied_ratio=round(clients / max(1, senders), 6),
+        denied=denied,
+        denied_ratio=round(denied / max(1, len(traffic)), 6),
+        clients_denied=clients_denied,
+        clients_denied_ratio=round(clients_denied / max(1, clients), 6),
     )
 
 
 MAX_QUOTAS = 2_000
-"""The most quotas that a sweep may try."""
+"""The largest number of quotas of a sweep."""
 
 
-def quotas(rates: str, bursts: str | None, steps: int) -> list[Quota]:
-    """Return every rate with every burst, in their order; without bursts, each rate with the one that it names.
+def parse_quotas(rates: str, bursts: str | None, steps: int) -> list[Quota]:
+    """Return every rate with every burst, in their order; without bursts, each rate with the burst that it implies.
 
-    Both are values or ranges with commas between. Of a range, `steps` values are taken from its first to its last, each
-    as many times the one before, and rounded: to whole numbers if both ends are, else to three digits. What rounding
-    makes equal is tried once. Raises `InputError` for anything else, and for more than `MAX_QUOTAS` quotas.
+    Both are comma-separated values and ranges. A range stands for `steps` values at equal factors from its first to
+    its last value, rounded to whole numbers if both ends are whole, otherwise to three digits. Equal values are used
+    once. Raises `InputError` for anything else, and for more than `MAX_QUOTAS` quotas.
     """
-    found = [rate for part in rates.split(",") for rate in _rates(part.strip(), steps)]
-    sizes = [None] if bursts is None else [size for part in bursts.split(",") for size in _bursts(part.strip(), steps)]
-    if len(found) * len(sizes) > MAX_QUOTAS:
-        raise InputError(
-            f"a sweep may try at most {MAX_QUOTAS:,} quotas, got {len(found) * len(sizes):,}: lower --steps"
-        )
-    return list(dict.fromkeys(Quota.parse(rate, burst) for rate in found for burst in sizes))
+    all_rates = [rate for part in rates.split(",") for rate in _parse_rates(part.strip(), steps)]
+    all_bursts: Sequence[int | None] = [None]
+    if bursts is not None:
+        all_bursts = [burst for part in bursts.split(",") for burst in _parse_bursts(part.strip(), steps)]
+    count = len(all_rates) * len(all_bursts)
+    if count > MAX_QUOTAS:
+        raise InputError(f"a sweep may try at most {MAX_QUOTAS:,} quotas, got {count:,}: lower --steps")
+    return list(dict.fromkeys(Quota.parse(rate, burst) for rate in all_rates for burst in all_bursts))
 
 
-def _rates(text: str, steps: int) -> list[str]:
+def _parse_rates(text: str, steps: int) -> list[str]:
+    """Parse a rate or a range of rates; the unit is that of the first."""
     first, dots, last = (part.strip() for part in text.partition(".."))
     if not dots:
         Quota.parse(text)
@@ -125,32 +144,34 @@ def _rates(text: str, steps: int) -> list[str]:
         raise InputError(f"a range of rates must look like 10/min..1000/min, got {short_repr(text)}")
     low, high = Quota.parse(first), Quota.parse(last)
     count, _, unit = first.partition("/")
-    begin = Fraction(count)
-    end = begin * Fraction(high.limit, high.period) / Fraction(low.limit, low.period)
-    return [f"{value}/{unit}" for value in _spread(begin, end, steps, text)]
+    start = Fraction(count)
+    stop = start * Fraction(high.limit, high.period) / Fraction(low.limit, low.period)
+    return [f"{value}/{unit}" for value in _spread_values(start, stop, steps, text)]
 
 
-def _bursts(text: str, steps: int) -> list[int]:
+def _parse_bursts(text: str, steps: int) -> list[int]:
+    """Parse a burst or a range of bursts."""
     first, dots, last = (part.strip() for part in text.partition(".."))
     numbers = (first, last) if dots else (first,)
     if not all(part.isascii() and part.isdigit() and len(part) < 20 and int(part) for part in numbers):
         raise InputError(f"bursts must be whole numbers >= 1, such as 5,10,20 or 5..100, got {short_repr(text)}")
     if not dots:
         return [int(first)]
-    return [int(value) for value in _spread(Fraction(first), Fraction(last), steps, text)]
+    return [int(value) for value in _spread_values(Fraction(first), Fraction(last), steps, text)]
 
 
-def _spread(begin: Fraction, end: Fraction, steps: int, text: str) -> list[str]:
-    """Return the values of a range, written shortly; its ends as they are."""
-    if end <= begin:
-        raise InputError(f"a range must go from less to more, got {short_repr(text)}: turn it round")
-    whole = begin.denominator == end.denominator == 1
-    factor = float(end / begin)
-    inner = (float(begin) * factor ** (step / (steps - 1)) for step in range(1, steps - 1))
-    values = (f"{value:.0f}" if whole else _written(f"{value:.3g}") for value in inner)
-    return list(dict.fromkeys([_written(f"{float(begin):.12g}"), *values, _written(f"{float(end):.12g}")]))
+def _spread_values(start: Fraction, stop: Fraction, steps: int, text: str) -> list[str]:
+    """Return the values of a range as text; the first and the last are not rounded."""
+    if stop <= start:
+        raise InputError(f"a range must go from less to more, got {short_repr(text)}: swap its ends")
+    are_whole = start.denominator == stop.denominator == 1
+    factor = float(stop / start)
+    inner = (float(start) * factor ** (step / (steps - 1)) for step in range(1, steps - 1))
+    values = (f"{value:.0f}" if are_whole else _remove_exponent(f"{value:.3g}") for value in inner)
+    first, last = (_remove_exponent(f"{float(end):.12g}") for end in (start, stop))
+    return list(dict.fromkeys([first, *values, last]))
 
 
-def _written(number: str) -> str:
-    """Write a number without an exponent."""
+def _remove_exponent(number: str) -> str:
+    """Return a number without an exponent: `1e+05` as `100000`."""
     return f"{Decimal(number):f}"

@@ -112,6 +112,12 @@ class Traffic:
             counts += np.bincount(self.clients[part], minlength=len(counts))
         return counts
 
+    def name_key(self, key: int) -> str:
+        """Return the name of a key: that of its first client, and the number of others that share it."""
+        clients = np.flatnonzero(self.keys == key)
+        name, others = self.names[int(clients[0])], len(clients) - 1
+        return f"{name} and {others:,} other{'s' * (others > 1)}" if others else name
+
     def count_costlier(self, burst: int) -> int:
         """Count the requests that cost more than `burst`."""
         if self.max_cost <= burst:

@@ -13,7 +13,7 @@ from ratelab.limiter import Decision
 from ratelab.report.charts.canvas import FIGURE_WIDTH_IN, LABEL, MARGIN, Sheet, styled
 from ratelab.report.charts.style import colours
 from ratelab.report.charts.text import Pen
-from ratelab.report.summary import counted
+from ratelab.report.summary import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,7 +40,7 @@ def draw_verdict(verdict: Verdict, theme: str = "light") -> Figure:
     """Draw the shortest failing timeline of a verdict; without one, only its message."""
     requests, left_out = verdict.requests[-MAX_DRAWN_REQUESTS:], len(verdict.requests) - MAX_DRAWN_REQUESTS
     caption = f"the shortest failing timeline found, at {verdict.quota}" if requests else ""
-    caption += f", without its first {counted(left_out, 'request')}" if left_out > 0 else ""
+    caption += f", without its first {pluralize(left_out, 'request')}" if left_out > 0 else ""
     height = TIME_AXIS_HEIGHT_IN + REQUEST_HEIGHT_IN + 2 * _lane_height(requests) if requests else 0
     with styled():
         sheet = Sheet(_title(verdict), caption, height, theme)

@@ -23,7 +23,7 @@ from ratelab.learn.worked_example import Lesson, LessonRequest, WorkedStep, buil
 from ratelab.limiter import NEVER, Algorithm, Decision
 from ratelab.quota import Quota, about, format_duration
 from ratelab.report.catalogue import AlgorithmEntry, describe_algorithm
-from ratelab.report.summary import counted
+from ratelab.report.summary import pluralize
 
 MAX_SEARCHED_BURST = 10_000
 """The largest burst for which a greedy client is simulated; a larger one would take seconds."""
@@ -161,7 +161,7 @@ def _facts(explanations: Sequence[Explanation]) -> Table:
 
 def _state_size(entry: AlgorithmEntry) -> str:
     size = entry.state_bytes_per_key or 0
-    return f"{counted(size // 8, 'number')}, {size:,} bytes: {entry.remembers}"
+    return f"{pluralize(size // 8, 'number')}, {size:,} bytes: {entry.remembers}"
 
 
 # --- the worked example

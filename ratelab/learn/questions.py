@@ -83,7 +83,7 @@ QUESTIONS = (
         "Each window stays within its limit, but no counter spans the boundary. A sliding log prevents this, at the "
         "price of storing a time for each request.",
         "ratelab simulate scenarios/boundary-burst.yaml --algo fixed-window --algo sliding-log",
-        r"fixed-window let 120 through within 1min where the quota is 60; sliding-log kept to it",
+        r"fixed-window let 120 through in a window of 1min, above the quota of 60; sliding-log stayed within it",
     ),
     Question(
         "A client has been quiet for an hour. How much may it send at once with a token bucket, and is that the worst "
@@ -92,7 +92,7 @@ QUESTIONS = (
         "the burst is spent, so the window in which the rate grants one burst can see more than one, but never quite "
         "two. Here, seven requests pass where the quota is five.",
         "ratelab simulate scenarios/burst.yaml --algo token-bucket",
-        r"token-bucket let 7 through within 2\.5s where the quota is 5",
+        r"token-bucket let 7 through in a window of 2\.5s, above the quota of 5",
     ),
     Question(
         "A token bucket and a leaky bucket get the same sudden burst. Which requests does each admit, and how do they "
@@ -101,7 +101,7 @@ QUESTIONS = (
         "The token bucket lets them go at once. The leaky bucket is a queue and releases them one by one at the rate: "
         "the service behind it sees an even flow, and the clients wait.",
         "ratelab simulate scenarios/burst.yaml --algo token-bucket --algo leaky-bucket --timeline",
-        r"Every algorithm denied 16 of 30 requests; leaky-bucket made 7 wait, "
+        r"Every algorithm denied 16 of 30 requests; leaky-bucket delayed 7 by "
         r".*token-bucket \|.*leaky-bucket \|.*~ some delayed",
     ),
     Question(

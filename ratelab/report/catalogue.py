@@ -14,7 +14,7 @@ from ratelab.algorithms.plugins import attribute_errors
 from ratelab.errors import InputError
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota, about
-from ratelab.report.summary import counted
+from ratelab.report.summary import pluralize
 
 
 class AlgorithmEntry(NamedTuple):
@@ -74,5 +74,5 @@ def _format_bound(at_most: tuple[int, int] | None) -> str:
     if at_most is None:
         return "not stated"
     factor, extra = at_most
-    sign = f" + {counted(extra, 'request')}" if extra > 0 else f" - {-extra}" if extra < 0 else ""
+    sign = f" + {pluralize(extra, 'request')}" if extra > 0 else f" - {-extra}" if extra < 0 else ""
     return f"{f'{factor}x ' if factor > 1 else ''}burst{sign}"

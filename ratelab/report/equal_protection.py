@@ -1,144 +1,134 @@
-"""A comparison at equal protection, beside the usual one at equal quota."""
+"""Equal protection as a table and sentences, next to the comparison at equal quota."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
+from typing import Any
 
 from ratelab.lab.comparison import Comparison
-from ratelab.lab.equal_protection import Equal, EqualProtection
+from ratelab.lab.equal_protection import EqualProtection, EqualResult
+from ratelab.lab.metrics import Result, list_figures
 from ratelab.quota import about
-from ratelab.report.summary import counted, listed, queued, seconds
-from ratelab.report.tables import MIN_NAME_COLUMNS, TERMINAL_COLUMNS
+from ratelab.report.summary import describe_delays, format_none, format_seconds, join_names, pluralize
+from ratelab.report.tables import SIGNS, Cell, Table, build_column, make_rows
 
-WHY = (
-    "Why the two comparisons differ: the same burst is not the same protection. What an algorithm lets through beyond "
-    "the quota it need not deny, so at equal quota the most lenient looks best."
+COLUMNS = ("burst", "peak_in_window", "denied", "good_denied", "max_delay")
+
+EXPLANATION = (
+    "Why the two comparisons differ: the same burst is not the same protection. At equal quota, an algorithm that lets "
+    "more through than the quota denies less, so the most lenient one looks best."
 )
 
 
-EQUAL = ("burst", "peak_in_\nwindow", "denied", "good_\ndenied", "max_\ndelay")
-"""The headers of what is told of each algorithm, broken over lines."""
+def build_equal_table(comparison: Comparison) -> Table | None:
+    """Return each algorithm's figures at the quota and at equal protection; None if there is nothing to compare."""
+    protection = comparison.equal_protection
+    if protection is None or not _has_denials(protection):
+        return None
+    equals = protection.results
+    figures = {**list_figures(Result), **list_figures(EqualResult)}
+    rows = [_read_figures(one.at_quota, comparison.quota.burst, one.at_quota_good_denied) for one in equals]
+    rows += [_read_figures(one.result, one.burst, one.good_denied) for one in equals]
+    columns = []
+    for name in COLUMNS:
+        cells = build_column(figures[name], [row[name] for row in rows])
+        columns.append(
+            [
+                Cell(after.text, before=before.text, mark="worst" if name == "burst" and not one.fits else "")
+                for one, before, after in zip(equals, cells[: len(equals)], cells[len(equals) :], strict=True)
+            ]
+        )
+    return Table(
+        "From equal quota to equal protection",
+        ["algorithm", *(figures[name].header for name in COLUMNS)],
+        make_rows([one.result.algorithm for one in equals], columns),
+        note="" if all(one.fits for one in equals) else f"{SIGNS['worst']} no burst tried fits",
+    )
 
 
-def equal_table(comparison: Comparison, protection: EqualProtection) -> RenderableType:
-    """Return what changes for each algorithm from the quota's burst to the one found, and what that shows."""
-    sentences = [Text(sentence) for sentence in equal_findings(comparison, protection)]
-    if not differs(protection):
-        return Group(*sentences)
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("at quota ->\nat equal\nprotection", overflow="fold")
-    for header in EQUAL:
-        table.add_column(header, justify="right", vertical="bottom", no_wrap=True)
-    rows = [equal_cells(comparison, equal) for equal in protection.equals]
-    arrow = " -> " if _fit_beside_names(rows) else "\n-> "
-    for equal, pairs in zip(protection.equals, rows, strict=True):
-        burst, *others = (f"{before}{arrow}{after}" for before, after in pairs)
-        cells = [f"{burst}{' ' if equal.fits else '!'}", *others]
-        table.add_row(escape(equal.result.algorithm), *cells, style="" if equal.fits else "red")
-    fits = all(equal.fits for equal in protection.equals)
-    return Group(table, *([] if fits else [Text("! no burst tried fits", style="dim")]), Text(), *sentences)
+def _read_figures(result: Result, burst: int, good_denied: int) -> dict[str, Any]:
+    """Return the values of the columns."""
+    return {name: getattr(result, name, None) for name in COLUMNS} | {"burst": burst, "good_denied": good_denied}
 
 
-def _fit_beside_names(rows: Sequence[Sequence[tuple[str, str]]]) -> bool:
-    """Say whether there is room for pairs of figures on one line."""
-    widths = [max(len(f"{before} -> {after}") for before, after in column) for column in zip(*rows, strict=True)]
-    return sum(widths) + len(widths) + 1 <= TERMINAL_COLUMNS - MIN_NAME_COLUMNS
-
-
-def equal_cells(comparison: Comparison, equal: Equal) -> list[tuple[str, str]]:
-    """Return the figures of `EQUAL`, at the quota and at equal protection."""
-    before, after = equal.at_quota, equal.result
-    return [
-        (f"{comparison.quota.burst:,}", f"{equal.burst:,}"),
-        (f"{before.peak_in_window:,}", f"{after.peak_in_window:,}"),
-        (f"{before.denied:,}", f"{after.denied:,}"),
-        (f"{equal.at_quota_good_denied:,}", f"{equal.good_denied:,}"),
-        (seconds(before.max_delay), seconds(after.max_delay)),
+def describe_equal_protection(comparison: Comparison, protection: EqualProtection) -> list[str]:
+    """Describe which algorithms deny fewer requests at equal protection, and why that differs from equal quota."""
+    if not _has_denials(protection):
+        return ["No algorithm denied a request at the quota, so there is nothing to compare at equal protection."]
+    burst, window, offered = comparison.quota.burst, about(comparison.quota.window), len(comparison.traffic)
+    fitting = [one for one in protection.results if one.fits]
+    sentences = [
+        f"Equal protection: at most {protection.target:,} in any window of {window}, as much as the sliding log lets "
+        f"through. A request is good if its key has requested at most {burst:,} in the {window} up to it: "
+        f"{format_none(protection.good)} of {pluralize(offered, 'request')}."
     ]
-
-
-def equal_findings(comparison: Comparison, protection: EqualProtection) -> list[str]:
-    """Say who turns away fewer at the same protection, whom no burst holds to it, and why that differs."""
-    if not differs(protection):
-        return ["No algorithm denied anything at the quota, so there is nothing to compare at equal protection."]
-    burst, window = comparison.quota.burst, about(comparison.quota.window)
-    good = f"{protection.good:,}" if protection.good else "none"
-    told = [
-        f"Equal protection: no more than {protection.target:,} through within {window}, the sliding log's worst here. "
-        f"A request is good if with it the key has asked for no more than {burst:,} within {window}: here {good} of "
-        f"{counted(len(comparison.traffic), 'request')}."
-    ]
-    fitting = [equal for equal in protection.equals if equal.fits]
-    told += [_held(fitting, protection, len(comparison.traffic))] if fitting else []
-    told += [
-        f"No burst tried holds {one.result.algorithm} to that: with 1 it still lets "
+    sentences += [_describe_denials(fitting, protection)] if fitting else []
+    sentences += [
+        f"No burst tried gives {one.result.algorithm} this protection: even with a burst of 1, it lets "
         f"{one.result.peak_in_window:,} through."
-        for one in protection.equals
+        for one in protection.results
         if not one.fits
     ]
-    told += [*map(_waits, filter(_waits_longer, fitting)), *_shut_out(fitting, comparison)]
-    return [*told, WHY] if any(map(_denies_otherwise, protection.equals)) else told
+    sentences += [_describe_longer_delays(one) for one in fitting if _has_longer_delays(one)]
+    sentences += _describe_rejected_costs(fitting, comparison)
+    return [*sentences, EXPLANATION] if any(map(_denies_differently, protection.results)) else sentences
 
 
-def _waits_longer(equal: Equal) -> bool:
-    """Say whether it denies fewer than at the quota, and lets somebody wait longer for that."""
-    before, after = equal.at_quota, equal.result
+def _describe_denials(fitting: Sequence[EqualResult], protection: EqualProtection) -> str:
+    """Describe how many good requests, if there are any, and how many of all are denied at equal protection."""
+    denied = _list_by_count({one.result.algorithm: one.result.denied for one in fitting})
+    delays = "".join(describe_delays(one.result) for one in fitting if one.result.delayed)
+    if not protection.good:
+        return f"Requests denied at equal protection: {denied}{delays}."
+    good = _list_by_count({one.result.algorithm: one.good_denied for one in fitting})
+    return f"Good requests denied at equal protection: {good}. All requests denied: {denied}{delays}."
+
+
+def _list_by_count(counts: dict[str, int]) -> str:
+    """List the names with each count, the smallest first: `a and b 3, c 5`."""
+    if len(counts) > 1 and len({*counts.values()}) == 1:
+        count = next(iter(counts.values()))
+        return f"{count:,} by each algorithm" if count else "none by any algorithm"
+    return ", ".join(
+        f"{join_names([name for name, other in counts.items() if other == count])} {format_none(count)}"
+        for count in sorted(set(counts.values()))
+    )
+
+
+def _has_denials(protection: EqualProtection) -> bool:
+    """Return whether an algorithm denied a request at the quota."""
+    return any(one.at_quota.denied for one in protection.results)
+
+
+def _denies_differently(one: EqualResult) -> bool:
+    """Return whether an algorithm denies more or fewer requests at equal protection than at the quota."""
+    before, after = one.at_quota, one.result
+    return (before.denied, one.at_quota_good_denied) != (after.denied, one.good_denied)
+
+
+def _has_longer_delays(one: EqualResult) -> bool:
+    """Return whether an algorithm denies fewer requests than at the quota, with longer delays."""
+    before, after = one.at_quota, one.result
     return after.denied < before.denied and after.max_delay > before.max_delay
 
 
-def _waits(equal: Equal) -> str:
-    """Say what the longer queue of an algorithm that denies fewer costs."""
-    before, after = (seconds(result.max_delay) for result in (equal.at_quota, equal.result))
+def _describe_longer_delays(one: EqualResult) -> str:
+    before, after = (format_seconds(result.max_delay) for result in (one.at_quota, one.result))
     return (
-        f"{equal.result.algorithm} denies fewer with a burst of {equal.burst:,} only as it makes requests wait: "
-        f"up to {after}, where at the quota it is {before}."
+        f"{one.result.algorithm} denies fewer requests with a burst of {one.burst:,} only because it delays them "
+        f"longer: by up to {after}, compared with {before} at the quota."
     )
 
 
-def _denies_otherwise(equal: Equal) -> bool:
-    """Say whether an algorithm denies more or fewer at equal protection than at the quota."""
-    before, after = equal.at_quota, equal.result
-    return (before.denied, equal.at_quota_good_denied) != (after.denied, equal.good_denied)
-
-
-def _shut_out(fitting: Sequence[Equal], comparison: Comparison) -> list[str]:
-    """Say with which bursts requests that the quota could serve are denied for ever."""
-    traffic, beyond = comparison.traffic, comparison.traffic.count_costlier(comparison.quota.burst)
-    names = [one.result.algorithm for one in fitting if traffic.count_costlier(one.burst) > beyond]
+def _describe_rejected_costs(fitting: Sequence[EqualResult], comparison: Comparison) -> list[str]:
+    """Describe which bursts are below the cost of requests that the quota allows; nothing if none are."""
+    traffic = comparison.traffic
+    oversized = traffic.count_costlier(comparison.quota.burst)
+    names = [one.result.algorithm for one in fitting if traffic.count_costlier(one.burst) > oversized]
     if not names:
         return []
-    bursts = "The burst found is" if len(names) == 1 else "The bursts found are"
+    bursts = "burst" if len(names) == 1 else "bursts"
     return [
-        f"{bursts} below the cost of requests that the quota could serve, which {listed(names)} can then never admit."
+        f"With the {bursts} found, {join_names(names)} can never admit some requests that the quota allows, because "
+        "they cost more."
     ]
-
-
-def _held(fitting: Sequence[Equal], protection: EqualProtection, offered: int) -> str:
-    """Say how many good requests, if there are any, and how many of all are denied at equal protection."""
-    denied = _by_count({one.result.algorithm: one.result.denied for one in fitting})
-    queues = "".join(queued(one.result) for one in fitting if one.result.delayed)
-    if not protection.good:
-        return f"So held, of {counted(offered, 'request')} denied: {denied}{queues}."
-    good = _by_count({one.result.algorithm: one.good_denied for one in fitting})
-    return f"So held, of {counted(protection.good, 'good request')} denied: {good}. Of all: {denied}{queues}."
-
-
-def differs(protection: EqualProtection) -> bool:
-    """Say whether there is anything to compare: somebody was denied something."""
-    return any(equal.at_quota.denied for equal in protection.equals)
-
-
-def _by_count(counts: dict[str, int]) -> str:
-    """Write who has which count, the fewest first: `a and b 3, c 5`."""
-    if len(counts) > 1 and len({*counts.values()}) == 1:
-        count = next(iter(counts.values()))
-        return f"{count:,} by each" if count else "none by any"
-    return ", ".join(
-        f"{listed([name for name, own in counts.items() if own == count])} {f'{count:,}' if count else 'none'}"
-        for count in sorted(set(counts.values()))
-    )

@@ -1,4 +1,4 @@
-"""Files of results: a table, and every decision."""
+"""Files of results: the table as CSV, and events; every file is written atomically."""
 
 from __future__ import annotations
 
@@ -16,93 +16,17 @@ from typing import IO, Any
 from ratelab.errors import InputError
 from ratelab.lab.comparison import Comparison
 from ratelab.limiter import Decision
-from ratelab.report.serialize import result_rows
-
-
-def check_writable(path: str) -> None:
-    """Raise `InputError` unless a file could be written at `path`; nothing is left there."""
-    target = Path(path)
-    with _telling(path):
-        with suppress(FileNotFoundError, NotADirectoryError):
-            target.stat()  # since Python 3.14, `is_dir` does not raise for a name that is too long
-        if target.is_dir():
-            raise InputError(f"cannot write {path}: it is a directory; name a file in it")
-        if not target.parent.is_dir():
-            raise InputError(f"cannot write {path}: there is no directory {target.parent}")
-        if target.exists() and not os.access(target, os.W_OK):
-            raise PermissionError(errno.EACCES, "permission denied")
-        if _replaceable(target):
-            NamedTemporaryFile(dir=target.parent).close()
-
-
-def write_text(path: str, write: Callable[[IO[str]], None]) -> None:
-    """Do as `write_whole` with a file of text."""
-
-    def encoded(file: IO[bytes]) -> None:
-        text = TextIOWrapper(file, encoding="utf-8", newline="")
-        write(text)
-        text.detach()
-
-    write_whole(path, encoded)
-
-
-def write_whole(path: str, write: Callable[[IO[bytes]], object]) -> None:
-    """Write beside `path` and move into place, so that nobody ever sees half a file."""
-    target = Path(path)
-    with _telling(path), ExitStack() as cleanup:
-        if not _replaceable(target):
-            write(cleanup.enter_context(target.open("wb")))
-            return
-        target = Path(os.path.realpath(target))  # what a link leads to, not the link
-        file = cleanup.enter_context(NamedTemporaryFile(dir=target.parent, prefix=".ratelab-", delete=False))
-        cleanup.callback(Path(file.name).unlink, missing_ok=True)
-        write(file)
-        file.close()
-        Path(file.name).chmod(0o666 & ~_umask())
-        Path(file.name).replace(target)
-
-
-def _replaceable(target: Path) -> bool:
-    """Say whether `target` is or would be a plain file; /dev/stdout and the like are written to as they are."""
-    return target.is_file() or not target.exists()
-
-
-@contextmanager
-def _telling(path: str) -> Iterator[None]:
-    """Tell what the system refuses as what it is to the user: a path that cannot be written.
-
-    A reader who has gone, of /dev/stdout and the like, has had enough: that is let through.
-    """
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
+from ratelab.report.serialize import serialize_results
 
 EVENT_COLUMNS = ("at_ns", "client", "cost", "algorithm", *Decision._fields)
-"""One row for each request and algorithm."""
+"""The columns of a row of events, one for each request and algorithm."""
 
 Row = dict[str, Any]
 
 
-def check_events_writable(path: str) -> None:
-    """Raise `InputError` unless events could be written at `path`, which must end in .csv or .jsonl."""
-    if Path(path).suffix not in _EVENT_WRITERS:
-        raise InputError(f"events are written to a name that ends in .csv or .jsonl, got {path!r}")
-    check_writable(path)
-
-
 def write_table(path: str, labelled: Iterable[tuple[Row, Comparison]]) -> None:
-    """Write one CSV row for each result, after the columns that say which run it belongs to."""
-    write_rows(path, [{**label, **row} for label, comparison in labelled for row in result_rows(comparison)])
+    """Write one CSV row for each result, after the columns of its label, which name the run."""
+    write_rows(path, [{**label, **row} for label, comparison in labelled for row in serialize_results(comparison)])
 
 
 def write_rows(path: str, rows: Sequence[Row]) -> None:
@@ -111,28 +35,31 @@ def write_rows(path: str, rows: Sequence[Row]) -> None:
 
 
 def write_events(path: str, labelled: Iterable[tuple[Row, Comparison]]) -> None:
-    """Write every request with every algorithm's decision, in the order of arrival."""
+    """Write every request with every algorithm's decision, in the order of arrival, after the columns of its label."""
     labelled = list(labelled)
     columns = (*labelled[0][0], *EVENT_COLUMNS)
     write = _EVENT_WRITERS[Path(path).suffix]
-    write_text(path, lambda file: write(file, columns, _events(labelled)))
+    write_text(path, lambda file: write(file, columns, _list_events(labelled)))
 
 
-def _events(labelled: Iterable[tuple[Row, Comparison]]) -> Iterator[Row]:
+def check_events_writable(path: str) -> None:
+    """Raise `InputError` unless events could be written at `path`, which must end in .csv or .jsonl."""
+    if Path(path).suffix not in _EVENT_WRITERS:
+        raise InputError(f"the events file must end in .csv or .jsonl, got {path!r}")
+    check_writable(path)
+
+
+def _list_events(labelled: Iterable[tuple[Row, Comparison]]) -> Iterator[Row]:
     for label, comparison in labelled:
-        traffic = comparison.traffic
-        outcomes = comparison.outcomes
+        traffic, outcomes = comparison.traffic, comparison.outcomes
         columns = [traffic.clock_times, traffic.clients, traffic.costs, *(outcome.rows for outcome in outcomes)]
-        for begin in range(0, len(traffic), 10_000):
-            part = [column[begin : begin + 10_000].tolist() for column in columns]
-            for at_ns, client, cost, *decisions in zip(*part, strict=True):
+        for start in range(0, len(traffic), 10_000):
+            batch = [column[start : start + 10_000].tolist() for column in columns]
+            for at_ns, client, cost, *decisions in zip(*batch, strict=True):
                 request = {**label, "at_ns": at_ns, "client": traffic.names[client], "cost": cost}
                 for outcome, decision in zip(outcomes, decisions, strict=True):
-                    yield {
-                        **request,
-                        "algorithm": outcome.policy.name,
-                        **dict(zip(Decision._fields, decision, strict=True)),
-                    }
+                    fields = dict(zip(Decision._fields, decision, strict=True))
+                    yield {**request, "algorithm": outcome.policy.name, **fields}
 
 
 def _write_csv(file: IO[str], columns: tuple[str, ...], rows: Iterable[Row]) -> None:
@@ -146,3 +73,74 @@ def _write_json_lines(file: IO[str], _columns: tuple[str, ...], rows: Iterable[R
 
 
 _EVENT_WRITERS = {".csv": _write_csv, ".jsonl": _write_json_lines}
+
+
+# --- atomic writes
+
+
+def check_writable(path: str) -> None:
+    """Raise `InputError` unless a file could be written at `path`; leave nothing there."""
+    target = Path(path)
+    with _translate_errors(path):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            target.stat()  # since Python 3.14, `is_dir` does not raise for a name that is too long
+        if target.is_dir():
+            raise InputError(f"cannot write {path}: it is a directory; name a file in it")
+        if not target.parent.is_dir():
+            raise InputError(f"cannot write {path}: there is no directory {target.parent}")
+        if target.exists() and not os.access(target, os.W_OK):
+            raise PermissionError(errno.EACCES, "permission denied")
+        if _is_replaceable(target):
+            NamedTemporaryFile(dir=target.parent).close()
+
+
+def write_text(path: str, write: Callable[[IO[str]], None]) -> None:
+    """Write a text file as `write_bytes` does."""
+
+    def write_encoded(file: IO[bytes]) -> None:
+        text = TextIOWrapper(file, encoding="utf-8", newline="")
+        write(text)
+        text.detach()
+
+    write_bytes(path, write_encoded)
+
+
+def write_bytes(path: str, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a temporary file in the same directory and rename it to `path`, so that no reader sees a partial file."""
+    target = Path(path)
+    with _translate_errors(path), ExitStack() as cleanup:
+        if not _is_replaceable(target):
+            write(cleanup.enter_context(target.open("wb")))
+            return
+        target = Path(os.path.realpath(target))  # the file that a link points to, not the link
+        file = cleanup.enter_context(NamedTemporaryFile(dir=target.parent, prefix=".ratelab-", delete=False))
+        cleanup.callback(Path(file.name).unlink, missing_ok=True)
+        write(file)
+        file.close()
+        Path(file.name).chmod(0o666 & ~_read_umask())
+        Path(file.name).replace(target)
+
+
+def _is_replaceable(target: Path) -> bool:
+    """Return whether `target` is a regular file or absent; a device such as /dev/stdout is written in place."""
+    return target.is_file() or not target.exists()
+
+
+@contextmanager
+def _translate_errors(path: str) -> Iterator[None]:
+    """Raise `InputError` with the path for an error of the system.
+
+    A broken pipe passes: the reader of /dev/stdout or a FIFO has closed it, which is not a mistake of the user.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _read_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

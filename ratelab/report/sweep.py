@@ -1,105 +1,124 @@
-"""A sweep as a table, and as plain values."""
+"""Sweep of quotas as a table, as a sentence and as plain values."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
-from rich.table import Table
-
-from ratelab.lab.sweep import Swept
+from ratelab.lab.sweep import SweepResult, SweepRow
 from ratelab.lab.traffic import Traffic
 from ratelab.quota import Quota
-from ratelab.report.serialize import quota_object
+from ratelab.report.serialize import serialize_quota
+from ratelab.report.tables import Cell, Table
 
 MAX_DENIED_RATIO = 0.01
-"""The share of requests that a quota may deny and still be enough."""
+"""The share of requests that a sufficient quota may deny."""
 
 
-def swept_rows(results: Sequence[Swept]) -> list[dict[str, Any]]:
-    """Return one row for each result, the quota's parts among its figures."""
-    rows = []
-    for result in results:
-        figures = {name: value for name, value in asdict(result).items() if name not in ("algorithm", "quota")}
-        rows.append({"algorithm": result.algorithm, **quota_object(result.quota), **figures})
-    return rows
+def serialize_sweep(traffic: Traffic, result: SweepResult, source: dict[str, Any]) -> dict[str, Any]:
+    """Return a sweep as `--json` prints it; `source` describes the source of the traffic."""
+    return {
+        "version": 1,
+        **source,
+        "offered": result.offered,
+        "duration": traffic.duration / 1e9,
+        "results": serialize_sweep_rows(result),
+    }
 
 
-def swept_object(traffic: Traffic, results: Sequence[Swept], source: dict[str, Any]) -> dict[str, Any]:
-    """Return a sweep as `--json` prints it; `source` says what the traffic came from."""
-    told = {"offered": len(traffic), "duration": traffic.duration / 1e9}
-    return {"version": 1, **source, **told, "results": swept_rows(results)}
+def serialize_sweep_rows(result: SweepResult) -> list[dict[str, Any]]:
+    """Return one row for each quota and algorithm, with the parts of the quota among its figures."""
+    return [
+        {
+            "algorithm": row.algorithm,
+            **serialize_quota(row.quota),
+            "offered": result.offered,
+            "denied": row.denied,
+            "denied_ratio": row.denied_ratio,
+            "clients": result.clients,
+            "clients_denied": row.clients_denied,
+            "clients_denied_ratio": row.clients_denied_ratio,
+        }
+        for row in result.rows
+    ]
 
 
-def swept_table(results: Sequence[Swept]) -> Table:
+def build_sweep_table(result: SweepResult) -> Table:
     """Return a row for each quota and a column for each algorithm: the percentages of requests and clients denied."""
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("rate", no_wrap=True)
-    table.add_column("burst", justify="right", no_wrap=True)
-    algorithms = list(dict.fromkeys(result.algorithm for result in results))
-    for name in algorithms:
-        table.add_column(name.replace("-", "-\n"), justify="right", min_width=9)
-    quotas = dict.fromkeys(result.quota for result in results)
-    found = {(result.quota, result.algorithm): _shares(result) for result in results}
-    for quota in quotas:
-        table.add_row(quota.rate, f"{quota.burst:,}", *(found[quota, name] for name in algorithms))
-    return table
-
-
-def finding(results: Sequence[Swept]) -> str:
-    """Say which is the least quota that denies few requests, and what the least of all denies."""
-    if not results[0].offered:
-        return "There were no requests, so there is nothing to deny."
-    made = _by_quota(results)
-    least, most = next(iter(made)), next(reversed(made))
-    if not any(one.denied for one in results):
-        return f"{least} denied nothing{', and neither did any other quota' if len(made) > 1 else ''}."
-    enough = least_enough(results)
-    if enough is None:
-        return f"{'Even ' if len(made) > 1 else ''}{most} denied {_summarize(made[most])}."
-    if enough == least:
-        return f"{'Even ' if len(made) > 1 else ''}{least} denied no more than {_summarize(made[least])}."
-    who = "every algorithm" if len(made[least]) > 1 else results[0].algorithm
-    return (
-        f"{enough} is the lowest quota tried with which {who} denied at most {100 * MAX_DENIED_RATIO:g} % of requests; "
-        f"{least} denied {_summarize(made[least])}."
+    algorithms = result.algorithms
+    cells = {(row.quota, row.algorithm): Cell(_format_shares(row)) for row in result.rows}
+    return Table(
+        "% of requests denied / % of clients denied at least once",
+        ["rate", "burst", *algorithms],
+        [
+            (quota.rate, [Cell(f"{quota.burst:,}"), *(cells[quota, algorithm] for algorithm in algorithms)])
+            for quota in result.quotas
+        ],
+        key_columns=1,
     )
 
 
-def least_enough(results: Sequence[Swept]) -> Quota | None:
-    """Return the lowest quota with which every algorithm denies few requests, if there is one."""
-    made = _by_quota(results).items()
-    return next((quota for quota, each in made if max(one.denied_ratio for one in each) <= MAX_DENIED_RATIO), None)
+def describe_sweep(result: SweepResult) -> str:
+    """Describe the lowest quota that denies few requests, and the denials of the lowest quota of all."""
+    if not result.offered:
+        return "There were no requests, so there is nothing to deny."
+    groups = _group_by_quota(result)
+    lowest, highest = next(iter(groups)), next(reversed(groups))
+    even = "Even " if len(groups) > 1 else ""
+    if not any(row.denied for row in result.rows):
+        return f"{even}{lowest} denied no request."
+    sufficient = find_sufficient_quota(result)
+    if sufficient is None:
+        return f"{even}{highest} denied {_summarize_denials(result, groups[highest])}."
+    if sufficient == lowest:
+        return f"{even}{lowest} denied no more than {_summarize_denials(result, groups[lowest])}."
+    algorithms = result.algorithms
+    actor = "every algorithm" if len(algorithms) > 1 else algorithms[0]
+    return (
+        f"{sufficient} is the lowest quota tried with which {actor} denied at most {100 * MAX_DENIED_RATIO:g} % of "
+        f"requests; {lowest} denied {_summarize_denials(result, groups[lowest])}."
+    )
 
 
-def _by_quota(results: Sequence[Swept]) -> dict[Quota, list[Swept]]:
-    """Return each quota's results, the lowest rate and of that the least burst first."""
-    made: dict[Quota, list[Swept]] = {}
-    for one in sorted(results, key=lambda one: (one.quota.limit / one.quota.period, one.quota.burst)):
-        made.setdefault(one.quota, []).append(one)
-    return made
+def find_sufficient_quota(result: SweepResult) -> Quota | None:
+    """Return the lowest quota with which every algorithm denies few requests; None if there is none."""
+    return next(
+        (
+            quota
+            for quota, rows in _group_by_quota(result).items()
+            if max(row.denied_ratio for row in rows) <= MAX_DENIED_RATIO
+        ),
+        None,
+    )
 
 
-def _summarize(results: Sequence[Swept]) -> str:
-    """Say what share of requests and clients one quota denied, from the mildest algorithm to the harshest."""
-    requests = f"{_between([one.denied_ratio for one in results])} % of requests"
-    if results[0].clients < 2:
+def _group_by_quota(result: SweepResult) -> dict[Quota, list[SweepRow]]:
+    """Return the rows of each quota, ordered by rate and then by burst."""
+    groups: dict[Quota, list[SweepRow]] = {}
+    for row in sorted(result.rows, key=lambda row: (row.quota.limit / row.quota.period, row.quota.burst)):
+        groups.setdefault(row.quota, []).append(row)
+    return groups
+
+
+def _summarize_denials(result: SweepResult, rows: Sequence[SweepRow]) -> str:
+    """Return the shares of requests and clients that one quota denied, from the lowest to the highest."""
+    requests = f"{_format_range([row.denied_ratio for row in rows])} % of requests"
+    if result.clients < 2:
         return requests
-    return f"{requests} and, at least once, {_between([one.clients_denied_ratio for one in results])} % of clients"
+    return f"{requests} and, at least once, {_format_range([row.clients_denied_ratio for row in rows])} % of clients"
 
 
-def _between(ratios: Sequence[float]) -> str:
-    ends = (_percent(ratio) if ratio else "0" for ratio in (min(ratios), max(ratios)))
+def _format_range(ratios: Sequence[float]) -> str:
+    ends = (_format_percentage(ratio) if ratio else "0" for ratio in (min(ratios), max(ratios)))
     return " to ".join(dict.fromkeys(ends))
 
 
-def _shares(result: Swept) -> str:
-    if not result.denied:
+def _format_shares(row: SweepRow) -> str:
+    if not row.denied:
         return "0"
-    return f"{_percent(result.denied_ratio)}/{_percent(result.clients_denied_ratio)}"
+    return f"{_format_percentage(row.denied_ratio)}/{_format_percentage(row.clients_denied_ratio)}"
 
 
-def _percent(ratio: float) -> str:
-    """Write a share with three digits, and never as nothing or all if it is not."""
+def _format_percentage(ratio: float) -> str:
+    """Format a ratio with three digits; it is 0 or 100 only if it is exactly that."""
     return "100" if ratio == 1 else f"{min(99.9, max(0.01, 100 * ratio)):.3g}"

@@ -1,246 +1,292 @@
-"""Comparisons as tables for the terminal, no wider than 80 columns."""
+"""Tables: one model for the terminal and for pages, the tables of a comparison, and the terminal renderer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from ratelab.lab.comparison import Comparison
-from ratelab.lab.decisions import Decisions
-from ratelab.lab.metrics import Result
-from ratelab.lab.spill import Integers
-from ratelab.lab.traffic import Traffic
-from ratelab.quota import Quota, about
-from ratelab.report.summary import counted, findings, granted, seconds
+from ratelab.lab.metrics import Figure, Result, Unit, list_figures
+from ratelab.report.summary import format_seconds, pluralize
 
-TERMINAL_COLUMNS = 80
-MIN_NAME_COLUMNS = 16
-"""Columns of the terminal that a name always has; it gets what the numbers leave, and ends in an ellipsis if longer."""
-HEADER = 9
-"""Columns in which the name of an algorithm is broken."""
-
-Row = tuple[str, Sequence[str]]
-
-
-def client_table(title: str, headers: Sequence[str], rows: Sequence[Row]) -> RenderableType:
-    """Return a row for each client; columns that do not fit beside its name stand in a further table below."""
-    widths = [_width(header, [cells[place] for _, cells in rows]) for place, header in enumerate(headers)]
-    tables = [_table(title, headers[part], widths[part], rows, part) for part in _parts(widths)]
-    return Group(tables[0], *(one for table in tables[1:] for one in (Text(), table)))
-
-
-def name_room(widths: Sequence[int]) -> int:
-    """Return how wide a name may be beside columns of these widths."""
-    return max(MIN_NAME_COLUMNS, TERMINAL_COLUMNS - sum(widths) - len(widths))
-
-
-def _width(header: str, cells: Sequence[str]) -> int:
-    words = header.replace("-", "- ").split()
-    return max(min(HEADER, max(map(len, words))), *map(len, cells))
-
-
-def _parts(widths: Sequence[int]) -> Iterator[slice]:
-    """Yield the columns of each table."""
-    begin = 0
-    for place in range(1, len(widths)):
-        if sum(widths[begin : place + 1]) + place + 1 - begin > TERMINAL_COLUMNS - MIN_NAME_COLUMNS:
-            yield slice(begin, place)
-            begin = place
-    yield slice(begin, len(widths))
-
-
-def _table(title: str, headers: Sequence[str], widths: Sequence[int], rows: Sequence[Row], part: slice) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column(title, overflow="ellipsis", no_wrap=True, vertical="bottom", max_width=name_room(widths))
-    for header, width in zip(headers, widths, strict=True):
-        table.add_column(
-            escape(header).replace("-", "-\n"), justify="right", vertical="bottom", overflow="fold", width=width
-        )
-    for name, cells in rows:
-        table.add_row(escape(name), *cells[part])
-    return table
-
-
-NOTHING, ADMITTED, DELAYED, SOME_DENIED, DENIED = ".", "|", "~", "+", "x"
-_STYLES = {NOTHING: "dim", ADMITTED: "green", DELAYED: "yellow", SOME_DENIED: "magenta", DENIED: "red"}
-
-LEGEND = (
-    f"{ADMITTED} admitted  {DELAYED} some delayed  {SOME_DENIED} some denied  {DENIED} all denied  {NOTHING} no request"
-)
-
-
-def strips(comparison: Comparison, width: int = 80) -> RenderableType:
-    """Return a strip for each algorithm over a common time axis, `width` columns wide in all."""
-    traffic = comparison.traffic
-    margin = max(len(outcome.policy.name) for outcome in comparison.outcomes) + 1
-    cells = max(20, width - margin)
-    places = traffic.times.astype(np.float64) / traffic.duration * cells
-    lines = [
-        Text(f"{outcome.policy.name:<{margin}}").append_text(
-            strip(places.astype(np.int64).clip(0, cells - 1), outcome.rows, cells)
-        )
-        for outcome in comparison.outcomes
-    ]
-    end = about(traffic.duration)
-    axis = Text(f"{'':<{margin}}0s{end:>{cells - 2}}", style="dim")
-    return Group(*lines, axis, Text(LEGEND, style="dim"))
-
-
-def strip(places: Integers, decisions: Decisions, cells: int) -> Text:
-    """Return a letter for each of so many cells, of which `places` names each request's."""
-    offered = np.bincount(places, minlength=cells)
-    denied = np.bincount(places[~decisions["allowed"]], minlength=cells)
-    delayed = np.bincount(places[decisions["delay_ns"] > 0], minlength=cells)
-    marks = np.select(
-        [offered == 0, denied == offered, denied > 0, delayed > 0],
-        [NOTHING, DENIED, SOME_DENIED, DELAYED],
-        ADMITTED,
-    )
-    line = Text()
-    for mark in marks.tolist():
-        line.append(mark, style=_STYLES[mark])
-    return line
-
-
-BEST, WORST = "*", "!"
+Mark = Literal["", "best", "worst"]
+SIGNS: dict[Mark, str] = {"": "", "best": "*", "worst": "!"}
 
 
 @dataclass(frozen=True)
-class FigureColumn:
-    """One figure of every result: its name, how it is written and how bad a value is."""
+class Cell:
+    """One value of a table."""
 
-    header: str
-    show: Callable[[Any, Any], str]
-    """How a value is written in a column of which the largest is the other."""
-    badness: Callable[[Any], float] | None = None
-    """How bad a value is; None where that depends on what one wants."""
+    text: str
+    value: float | None = None
+    """The number to sort by, in sortable tables."""
+    mark: Mark = ""
+    before: str = ""
+    """An earlier value, which is shown in front of `text` with an arrow."""
+    is_name: bool = False
+    """Whether this is a name; anything else is aligned as a number."""
 
     @property
-    def name(self) -> str:
-        """The figure's name in `Result`, which the header breaks over several lines."""
-        return self.header.replace("-\n", "").replace("\n", "")
+    def sign(self) -> str:
+        """The sign of the mark."""
+        return SIGNS[self.mark]
 
 
-def _count(value: int, most: int) -> str:
-    """Write a count; where a column has one of a million, millions for all that are no small numbers."""
-    return f"{value:,}" if most < 1_000_000 or value < 10_000 else f"{value / 1e6:.3f}M"
+@dataclass(frozen=True)
+class Table:
+    """A table whose rows begin with a name."""
+
+    caption: str
+    headers: Sequence[str]
+    """The headers of the names and of the other columns; soft hyphens mark possible line breaks."""
+    rows: Sequence[tuple[str, Sequence[Cell]]]
+    note: str = ""
+    """The meaning of the marks."""
+    sortable: bool = False
+    cut_names: bool = False
+    """Whether long names of rows are cut, as those of clients; those of algorithms are broken over lines."""
+    key_columns: int = 0
+    """The number of columns after the names that identify a row together with its name."""
+
+    @property
+    def name_columns(self) -> set[int]:
+        """The numbers of the columns that hold names, besides column 0."""
+        return {number for _, cells in self.rows for number, cell in enumerate(cells, 1) if cell.is_name}
 
 
-def _ratio(value: float, _: float) -> str:
-    return f"{value:.2f}"
+# --- figures
 
 
-TABLE_COLUMNS = (
-    FigureColumn("admitted", _count),
-    FigureColumn("denied", _count),
-    FigureColumn("delayed", _count),
-    FigureColumn("max_\ndelay", lambda delay, _: seconds(delay), float),
-    FigureColumn("peak_\nin_\nwindow", _count),
-    FigureColumn("over-\nshoot", _ratio, lambda overshoot: max(1.0, overshoot)),
-    FigureColumn("over_\nadmitted", _count, float),
-    FigureColumn("over_\ndenied", _count, float),
-    FigureColumn("fairness", _ratio, lambda fairness: -fairness),
-    FigureColumn("clients_\ndenied_\nratio", lambda ratio, _: f"{100 * ratio:.3g}%"),
-)
+FORMATTERS: dict[Unit, Callable[[Any], str]] = {
+    "count": "{:,}".format,
+    "ratio": "{:.2f}".format,
+    "percent": lambda value: f"{100 * value:.3g}%",
+    "seconds": format_seconds,
+    "name": str,
+}
+"""The format of a figure by its unit."""
 
 
-def comparison_table(comparison: Comparison, many_clients: bool = False) -> RenderableType:
-    """Return the figures that tell something about this run, and the sentences that follow from them."""
-    columns = [column for column in TABLE_COLUMNS if column.name in _telling(comparison, many_clients)]
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("algorithm", overflow="fold", vertical="bottom")
-    for column in columns:
-        table.add_column(column.header, justify="right", vertical="bottom", no_wrap=True)
-    for result in comparison.results:
-        table.add_row(escape(result.algorithm), *(_cell(comparison, result, column) for column in columns))
-    legend = [Text(f"{BEST} best  {WORST} worst", style="dim")]
-    marked = any(_marks(comparison, column) for column in columns)
-    sentences = [Text(sentence) for sentence in findings(comparison, many_clients)]
-    return Group(table, *(legend if marked else []), Text(), *sentences)
+def build_column(
+    figure: Figure, values: Sequence[Any], with_marks: bool = False, in_millions: bool = False
+) -> list[Cell]:
+    """Return the cells of a figure, optionally with marks for the best and the worst value.
 
-
-def denied_table(comparison: Comparison, most: int) -> RenderableType:
-    """Return the clients that were denied most often, with each algorithm's denials, at most `most` of them."""
-    results, names = comparison.results, comparison.traffic.names
-    denied, ranked = denials(comparison)
-    offered = comparison.traffic.client_requests.tolist()
-    rows = [
-        (names[index], [f"{count:,}" for count in (offered[index], *denied[:, index].tolist())])
-        for index in ranked[:most]
-        if denied[:, index].any()
-    ]
-    return client_table("most denied\nclient", ["offered", *(result.algorithm for result in results)], rows)
-
-
-def denials(comparison: Comparison) -> tuple[Integers, list[int]]:
-    """Return how many requests of each client, by column, each result denied, and the clients, the most denied first.
-
-    Clients of whom the harshest denied as many stand in the order of what the first denied.
+    With `in_millions`, a column of counts that has one of a million shows all but small ones in millions.
     """
-    denied = np.array([result.client_offered - result.client_admitted for result in comparison.results])
-    return denied, np.lexsort((-denied[0], -denied.max(axis=0))).tolist()
+    format_value = FORMATTERS[figure.unit]
+    if in_millions and figure.unit == "count" and max((value or 0 for value in values), default=0) >= 1_000_000:
+        format_value = _format_in_millions
+    marks = _find_marks(figure, values) if with_marks else {}
+    return [
+        Cell("-")
+        if value is None
+        else Cell(format_value(value), mark=marks.get(value, ""), is_name=figure.unit == "name")
+        for value in values
+    ]
 
 
-def heading(traffic: Traffic, quota: Quota) -> str:
-    """Return two lines: the requests and clients of the traffic, and the quota."""
-    each = "key" if _keys(traffic) < len(traffic.names) else "client"
-    granting = f"{granted(quota)}, burst {quota.burst:,} (window {about(quota.window)})"
-    return f"{asked(traffic)}\nquota for each {each}: {granting}"
+def _format_in_millions(value: int) -> str:
+    return f"{value:,}" if value < 10_000 else f"{value / 1e6:.3f}M"
 
 
-def asked(traffic: Traffic) -> str:
-    """Say what was asked, and by how many."""
-    keys = _keys(traffic)
-    shared = f" sharing {counted(keys, 'key')}" if keys < len(traffic.names) else ""
-    who = f"{counted(len(traffic.names), 'client')}{shared}"
-    return f"{counted(len(traffic), 'request')} from {who} in {about(traffic.duration)}"
+def _find_marks(figure: Figure, values: Sequence[Any]) -> dict[Any, Mark]:
+    """Return the marks of the best and of the worst values, without a mark that more than half of the rows would get.
+
+    Values that look equal in a table are equal.
+    """
+    if figure.better is None:
+        return {}
+    limit, sign = (max, 1) if figure.better == "lower" else (min, -1)
+    targets = [] if figure.target is None else [figure.target]
+    badness = {value: sign * limit([round(value, 2), *targets]) for value in values if value is not None}
+    if len({*badness.values()}) < 2:
+        return {}
+    ends: dict[Any, Mark] = {min(badness.values()): "best", max(badness.values()): "worst"}
+    marks = {value: ends[bad] for value, bad in badness.items() if bad in ends}
+    counts = [marks.get(value) for value in values]
+    return {value: mark for value, mark in marks.items() if counts.count(mark) * 2 <= len(values)}
 
 
-def _keys(traffic: Traffic) -> int:
-    return len(np.unique(traffic.keys))
+def make_rows(names: Sequence[str], columns: Sequence[Sequence[Cell]]) -> list[tuple[str, Sequence[Cell]]]:
+    """Return the rows of a table, given by its columns."""
+    return [(name, [cells[number] for cells in columns]) for number, name in enumerate(names)]
 
 
-def _telling(comparison: Comparison, many_clients: bool) -> set[str]:
-    """Return the columns to show: there is room for nine, so those that cannot differ in this run are left out."""
-    names = {"admitted", "denied", "overshoot", "over_admitted", "over_denied"}
-    if any(result.delayed for result in comparison.results):
-        names |= {"delayed", "max_delay"}
+def select_columns(kind: type, comparison: Comparison) -> dict[str, Figure]:
+    """Return the figures of a dataclass that have a column and are of interest for this comparison."""
+    present = {
+        None: True,
+        "delays": any(result.delayed for result in comparison.results),
+        "clients": len(comparison.traffic.names) > 1,
+    }
+    return {name: figure for name, figure in list_figures(kind).items() if figure.header and present[figure.only_with]}
+
+
+# --- the tables of a comparison
+
+
+def build_comparison_table(comparison: Comparison, omitted: Collection[str] = ()) -> Table:
+    """Return the figures of each algorithm, without those `omitted`."""
+    results = comparison.results
+    figures = {name: one for name, one in select_columns(Result, comparison).items() if name not in omitted}
+    columns = [
+        build_column(figure, [getattr(result, name) for result in results], with_marks=True, in_millions=True)
+        for name, figure in figures.items()
+    ]
+    marked = any(cell.mark for cells in columns for cell in cells)
+    return Table(
+        "Figures of each algorithm",
+        ["algorithm", *(figure.header for figure in figures.values())],
+        make_rows([result.algorithm for result in results], columns),
+        note=f"{SIGNS['best']} best  {SIGNS['worst']} worst" if marked else "",
+    )
+
+
+def list_redundant_figures(comparison: Comparison, many_clients: bool) -> set[str]:
+    """Return figures to omit in a terminal, which has room for nine columns: others show nearly the same."""
     if many_clients:
-        return names | {"clients_denied_ratio"}
-    return names | ({"fairness"} if len(comparison.traffic.names) > 1 else {"peak_in_window"})
+        return {"peak_in_window", "fairness"}
+    return {"clients_denied_ratio"} | ({"peak_in_window"} if len(comparison.traffic.names) > 1 else set())
 
 
-def _cell(comparison: Comparison, result: Result, column: FigureColumn) -> Text:
-    text, mark = cell(comparison, result, column)
-    mark = mark or (" " if column.badness else "")
-    return Text(f"{text}{mark}", style={BEST: "green", WORST: "red"}.get(mark, ""))
+def build_clients_table(comparison: Comparison, limit: int, denied_only: bool = True) -> Table | None:
+    """Return the denials of each client by each algorithm, for at most `limit` clients, the most denied first.
+
+    None if there are fewer than two clients, or none to list.
+    """
+    traffic, results = comparison.traffic, comparison.results
+    denied = np.array([result.client_offered - result.client_admitted for result in results])
+    ranked = np.lexsort((-denied[0], -denied.max(axis=0))).tolist()
+    caption = "Requests denied, by client, the most denied first"
+    if denied_only or len(ranked) > limit:
+        count = int(np.count_nonzero(denied.any(axis=0)))
+        ranked = ranked[:count]
+        shown = f"the {limit:,} most denied of " if count > limit else ""
+        caption = f"Requests denied, by client: {shown}the {pluralize(count, 'client')} with denials"
+    if len(traffic.names) < 2 or not ranked:
+        return None
+    counts = np.vstack([traffic.client_requests, denied])
+    return Table(
+        caption,
+        ["client", "offered", *(result.algorithm for result in results)],
+        [(traffic.names[index], [*map(build_count, counts[:, index].tolist())]) for index in ranked[:limit]],
+        sortable=True,
+        cut_names=True,
+    )
 
 
-def cell(comparison: Comparison, result: Result, column: FigureColumn) -> tuple[str, str]:
-    """Return how a figure is written, and its mark if it is the best or the worst of its column."""
-    value = getattr(result, column.name)
-    if value is None:
-        return "-", ""
-    most = max(filter(None, (getattr(result, column.name) for result in comparison.results)), default=0)
-    return column.show(value, most), _marks(comparison, column).get(value, "")
+def build_count(value: int) -> Cell:
+    """Return a count as the cell of a sortable table."""
+    return Cell(f"{value:,}", value)
 
 
-def _marks(comparison: Comparison, column: FigureColumn) -> dict[Any, str]:
-    """Return the mark of a column's best and worst values; one that more than half of all would bear tells nothing."""
-    if column.badness is None:
-        return {}
-    values = [getattr(result, column.name) for result in comparison.results]
-    known = {value: column.badness(round(value, 2)) for value in values if value is not None}
-    ends = {min(known.values(), default=0): BEST, max(known.values(), default=0): WORST}
-    marks = {value: ends[badness] for value, badness in known.items() if badness in ends}
-    if len(ends) < 2:
-        return {}
-    shown = [marks.get(value) for value in values]
-    return {value: mark for value, mark in marks.items() if shown.count(mark) * 2 <= len(values)}
+# --- the terminal renderer
+
+TERMINAL_COLUMNS = 80
+MIN_NAME_COLUMNS = 16
+"""Width that long names always have; beyond it, they take the width that numbers leave."""
+MAX_NAME_CELL_COLUMNS = 16
+"""Width at which names in other columns than the first are cut."""
+MAX_HEADER_COLUMNS = 9
+"""Width at which the parts of a header are broken."""
+
+
+class _Column(NamedTuple):
+    """A column as the terminal shows it."""
+
+    header: str
+    texts: Sequence[str]
+    styles: Sequence[str]
+    width: int
+    is_name: bool
+
+
+def render_table(table: Table, width: int = TERMINAL_COLUMNS, with_caption: bool = True) -> RenderableType:
+    """Render a table for a terminal of `width` columns.
+
+    If it is too wide, pairs of values are put on two lines; if that is not enough, the last columns form further
+    tables below.
+    """
+    header = _break_header(table.headers[0])
+    names = [name for name, _ in table.rows]
+    name_width = min(MIN_NAME_COLUMNS, max(map(cell_len, (*names, *header.split("\n")))))
+    parts = _split_columns(_format_columns(table, " -> "), width - name_width, table.key_columns)
+    has_pairs = any(cell.before for _, cells in table.rows for cell in cells)
+    if has_pairs and len(parts) > 1:
+        parts = _split_columns(_format_columns(table, "\n-> "), width - name_width, table.key_columns)
+        names = [f"{name}\n" for name in names]
+    rendered: list[RenderableType] = [Text(table.caption)] if with_caption else []
+    for number, part in enumerate(parts):
+        rest = width - sum(column.width + 1 for column in part)
+        grid = _render_columns(header, names, part, max(name_width, rest), table.cut_names)
+        rendered += [Text(), grid] if number else [grid]
+    return Group(*rendered, *([Text(table.note, style="dim")] if table.note else []))
+
+
+def _render_columns(
+    header: str, names: Sequence[str], columns: Sequence[_Column], max_name_width: int, cut_names: bool
+) -> RenderableType:
+    grid = RichTable(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    grid.add_column(
+        Text(header),
+        vertical="bottom",
+        overflow="ellipsis" if cut_names else "fold",
+        no_wrap=cut_names,
+        max_width=max_name_width,
+    )
+    for column in columns:
+        grid.add_column(
+            Text(column.header),
+            justify="left" if column.is_name else "right",
+            vertical="bottom",
+            overflow="ellipsis" if column.is_name else "fold",
+            no_wrap=column.is_name,
+            width=column.width,
+        )
+    for row, name in enumerate(names):
+        grid.add_row(Text(name), *(Text(column.texts[row], column.styles[row]) for column in columns))
+    return grid
+
+
+_STYLES: dict[Mark, str] = {"": "", "best": "green", "worst": "red"}
+
+
+def _break_header(header: str) -> str:
+    """Break a header after each underscore and hyphen, and at each soft hyphen."""
+    return re.sub(r"(?<=[_-])(?=.)", "\n", header).replace("\N{SOFT HYPHEN}", "-\n")
+
+
+def _format_columns(table: Table, arrow: str) -> list[_Column]:
+    """Return all columns but that of the names; in a column with marks, every text leaves room for one."""
+    columns = []
+    for number, header in enumerate(table.headers[1:]):
+        cells, is_name = [cells[number] for _, cells in table.rows], number + 1 in table.name_columns
+        blank = " " if any(cell.mark for cell in cells) else ""
+        texts = [f"{cell.before}{arrow if cell.before else ''}{cell.text}{cell.sign or blank}" for cell in cells]
+        width = max((cell_len(line) for text in texts for line in text.split("\n")), default=0)
+        if is_name:
+            width = min(width, MAX_NAME_CELL_COLUMNS)
+        broken = _break_header(header)
+        width = max(width, min(MAX_HEADER_COLUMNS, max(map(cell_len, broken.split()))))
+        columns.append(_Column(broken, texts, [_STYLES[cell.mark] for cell in cells], width, is_name))
+    return columns
+
+
+def _split_columns(columns: Sequence[_Column], room: int, key_columns: int) -> list[list[_Column]]:
+    """Split columns into tables that fit next to the names; the key columns are in all of them."""
+    keys, others = list(columns[:key_columns]), columns[key_columns:]
+    parts = [keys.copy()]
+    for column in others:
+        if len(parts[-1]) > len(keys) and sum(one.width + 1 for one in [*parts[-1], column]) > room:
+            parts.append(keys.copy())
+        parts[-1].append(column)
+    return parts

@@ -10,10 +10,10 @@ import numpy as np
 from ratelab.lab.decisions import Decisions
 from ratelab.lab.recording import Recording, digest
 from ratelab.lab.traces import Trace
-from ratelab.report.summary import counted
+from ratelab.report.summary import pluralize
 
 
-def reading_object(trace: Trace) -> dict[str, Any]:
+def serialize_reading(trace: Trace) -> dict[str, Any]:
     """Return the fields of `--json` about the trace; `start` is in nanoseconds since 1970."""
     return {
         "format": trace.format,
@@ -26,16 +26,16 @@ def reading_object(trace: Trace) -> dict[str, Any]:
     }
 
 
-def reading_notes(trace: Trace, within_second: str) -> tuple[str, ...]:
+def describe_reading(trace: Trace, within_second: str) -> tuple[str, ...]:
     """Return notes on the trace that affect how far the figures can be trusted."""
-    notes = [f"{counted(trace.lines, 'line')} from {_format_start(trace.traffic.origin)}"]
+    notes = [f"{pluralize(trace.lines, 'line')} from {_format_start(trace.traffic.origin)}"]
     if trace.repeated:
-        notes.append(f"{counted(trace.repeated, 'line')} left out: the same requests, decided by other algorithms")
+        notes.append(f"{pluralize(trace.repeated, 'line')} left out: the same requests, decided by other algorithms")
     if trace.unparsed:
-        notes.append(f"{counted(trace.unparsed, 'line')} left out, beginning with:")
+        notes.append(f"{pluralize(trace.unparsed, 'line')} left out, beginning with:")
         notes += [f"  line {reject}" for reject in trace.rejects]
     if trace.reordered:
-        notes.append(f"{counted(trace.reordered, 'request')} out of order, sorted by time")
+        notes.append(f"{pluralize(trace.reordered, 'request')} out of order, sorted by time")
     if trace.whole_seconds and within_second == "spread":
         notes.append("times are whole seconds: the requests of a second are spread evenly over it (--within-second)")
     elif trace.whole_seconds:
@@ -51,7 +51,7 @@ def _format_start(nanoseconds: int) -> str:
     return f"{start:%Y-%m-%d %H:%M:%S} UTC on"
 
 
-def recording_object(recording: Recording, replayed: Decisions) -> dict[str, Any]:
+def serialize_recording(recording: Recording, replayed: Decisions) -> dict[str, Any]:
     """Return the comparison of a recording with its replay for `--json`."""
     return {
         "algorithm": recording.algorithm,
@@ -64,9 +64,9 @@ def recording_object(recording: Recording, replayed: Decisions) -> dict[str, Any
     }
 
 
-def recording_notes(recording: Recording, replayed: Decisions) -> tuple[str, ...]:
+def describe_recording(recording: Recording, replayed: Decisions) -> tuple[str, ...]:
     """Return the comparison as text: both digests, the number of differences and the first of them."""
-    count = counted(len(replayed), "decision")
+    count = pluralize(len(replayed), "decision")
     notes = [f"sha256 recorded {digest(recording.decisions)}", f"sha256 replayed {digest(replayed)}"]
     differing = np.flatnonzero(recording.decisions != replayed)
     if len(differing):
@@ -78,7 +78,7 @@ def recording_notes(recording: Recording, replayed: Decisions) -> tuple[str, ...
         notes.append(f"{count} by {recording.algorithm} replayed, no differences")
     if recording.shared:
         notes.append(
-            f"{counted(recording.shared, 'decision')} on buckets that keys shared because the limiter was full "
+            f"{pluralize(recording.shared, 'decision')} on buckets that keys shared because the limiter was full "
             "(serve --max-keys); a replay by key cannot reproduce them"
         )
     if recording.truncated:

@@ -18,8 +18,8 @@ from ratelab.lab.levels import create_level_reader, describe_level
 from ratelab.limiter import Policy
 from ratelab.quota import UNITS
 from ratelab.report.charts.view import ComparisonView
-from ratelab.report.summary import seconds
-from ratelab.report.tables import LEGEND, strip
+from ratelab.report.summary import format_seconds
+from ratelab.report.timeline import TIMELINE_LEGEND, render_letters
 
 
 class Snapshot(NamedTuple):
@@ -97,8 +97,10 @@ def render_frame(playback: Playback, view: ComparisonView, width: int, ascii_onl
     """Render the level, the latest decisions and the counts of each algorithm, in `width` columns."""
     rows = [_render_outcome(playback, view, outcome, width, ascii_only) for outcome in view.comparison.outcomes]
     client = f" of {view.focus_name}" if view.focus_name else ""
-    heading = Text(f"level{client}, and the requests of the last {seconds(_shown_span(view) / 1e9)}", style="dim")
-    return Group(heading, *rows, Text(), Text(LEGEND, style="dim"))
+    heading = Text(
+        f"level{client}, and the requests of the last {format_seconds(_shown_span(view) / 1e9)}", style="dim"
+    )
+    return Group(heading, *rows, Text(), Text(TIMELINE_LEGEND, style="dim"))
 
 
 BAR_COLUMNS = 24
@@ -142,7 +144,7 @@ def _render_recent(playback: Playback, view: ComparisonView, outcome: Outcome, c
     last = playback.now // length
     begin, stop = np.searchsorted(times, [(last - cells + 1) * length, playback.now + 1])
     places = times[begin:stop] // length - (last - cells + 1)
-    return strip(places, outcome.rows[begin:stop], cells)
+    return render_letters(places, outcome.rows[begin:stop], cells)
 
 
 def format_requests(view: ComparisonView) -> Iterator[str]:
@@ -160,7 +162,7 @@ def format_requests(view: ComparisonView) -> Iterator[str]:
 
 def _format_decision(allowed: bool, delay_ns: int) -> str:
     if delay_ns:
-        return f"in {seconds(delay_ns / 1e9)}"
+        return f"in {format_seconds(delay_ns / 1e9)}"
     return "admitted" if allowed else "denied"
 
 

@@ -13,9 +13,8 @@ from rich.text import Text
 
 from ratelab.lab.traffic import Traffic
 from ratelab.quota import Quota, about
-from ratelab.report.serialize import quota_object
-from ratelab.report.summary import counted
-from ratelab.report.tables import heading
+from ratelab.report.serialize import serialize_quota
+from ratelab.report.summary import describe_run, pluralize
 from ratelab.verify.agreement import Agreement, Percentiles
 from ratelab.verify.header_checks import HEADER_ERRORS
 
@@ -47,7 +46,7 @@ def render_report(report: VerifyReport) -> RenderableType:
     agreement = report.agreement
     parts: list[RenderableType] = [
         Text(f"{report.scenario} against {report.url}, {report.algorithm}", style="bold"),
-        Text(heading(report.traffic, report.quota)),
+        Text(describe_run(report.traffic, report.quota)),
         Text(),
         Text(_summarize(agreement), style="bold red" if agreement.differences else "bold green"),
     ]
@@ -65,12 +64,12 @@ def render_report(report: VerifyReport) -> RenderableType:
 def _summarize(agreement: Agreement) -> str:
     share = agreement.agreeing / agreement.requests
     percent = "100" if not agreement.differences else f"{min(99.9, 100 * share):.3g}"
-    summary = f"{agreement.agreeing:,} of {counted(agreement.requests, 'response')} as simulated ({percent} %)"
+    summary = f"{agreement.agreeing:,} of {pluralize(agreement.requests, 'response')} as simulated ({percent} %)"
     if not agreement.close_calls:
         return summary
     if agreement.close_calls == len(agreement.differences):
         return f"{summary}, the rest {'a close call' if agreement.close_calls == 1 else 'close calls'}"
-    return f"{summary}, {counted(agreement.close_calls, 'close call')} among the rest"
+    return f"{summary}, {pluralize(agreement.close_calls, 'close call')} among the rest"
 
 
 def _render_differences(agreement: Agreement) -> RenderableType:
@@ -118,7 +117,7 @@ def _advise(report: VerifyReport) -> Iterator[str]:
     remedy = f"run the server with --key header:{header}"
     if agreement.used_keys and clients > 1:
         yield (
-            f"{agreement.used_keys:,} of {counted(clients, 'client')} started with a used quota, as if they shared "
+            f"{agreement.used_keys:,} of {pluralize(clients, 'client')} started with a used quota, as if they shared "
             f"it: {remedy}, or name with --key the header by which the server identifies clients."
         )
     elif agreement.used_keys:
@@ -128,7 +127,7 @@ def _advise(report: VerifyReport) -> Iterator[str]:
         )
     if agreement.close_calls and not agreement.used_keys:
         yield (
-            f"{counted(agreement.close_calls, 'close call')}: for some decision time between request and response, "
+            f"{pluralize(agreement.close_calls, 'close call')}: for some decision time between request and response, "
             "the simulation agrees with the server. The scenario sends requests just when quota is replenished."
         )
     if agreement.differences and agreement.lateness and agreement.lateness.max > MIN_REPORTED_LATENESS_NS:
@@ -146,7 +145,7 @@ def report_object(report: VerifyReport) -> dict[str, Any]:
         "seed": report.seed,
         "url": report.url,
         "algorithm": report.algorithm,
-        "quota": quota_object(report.quota),
+        "quota": serialize_quota(report.quota),
         "speed": report.speed,
         "duration": report.traffic.duration / 1e9,
         "requests": agreement.requests,

@@ -23,8 +23,8 @@ from ratelab.report.charts.style import colours, moment
 from ratelab.report.charts.view import ComparisonView
 
 TITLES = {
-    "comparison": "fixed-window let 120 through within 1min where the quota is 60; ",
-    "window": "fixed-window let 120 through within 1min where the quota is 60; ",
+    "comparison": "fixed-window let 120 through in a window of 1min, above the quota of 60; ",
+    "window": "fixed-window let 120 through in a window of 1min, above the quota of 60; ",
     "cumulative": "Of 120 requests, sliding-log and sliding-counter denied 60, fixed-window none; ",
     "timeline": "Of 120 requests, sliding-log and sliding-counter denied 60, fixed-window none; ",
     "outcome": "Of 120 requests, sliding-log and sliding-counter denied 60, fixed-window none; ",

@@ -9,20 +9,27 @@ import pytest
 from chart_inspection import LONG, compared, overlapping, panel, written
 from cli_runner import BURST, get_error, get_output
 
+from ratelab import Quota
 from ratelab.algorithms import COMPARED, find
 from ratelab.algorithms.token_bucket import TokenBucket
-from ratelab.lab.sweep import Swept, build_policies, quotas, sweep
+from ratelab.lab.sweep import SweepResult, SweepRow, build_policies, parse_quotas, sweep
 from ratelab.report.charts import draw_sweep
-from ratelab.report.sweep import finding
+from ratelab.report.sweep import describe_sweep
 
 
 class Other(TokenBucket):
     name = "a-name-that-goes-on-" * 12
 
 
-def swept(scenario: str, rates: str, bursts: str | None, steps: int = 10) -> list[Swept]:
+def swept(scenario: str, rates: str, bursts: str | None, steps: int = 10) -> SweepResult:
     kinds = [*map(find, COMPARED), Other]
-    return sweep(build_policies(kinds, quotas(rates, bursts, steps)), compared(scenario).traffic)
+    return sweep(build_policies(kinds, parse_quotas(rates, bursts, steps)), compared(scenario).traffic)
+
+
+def create_result(tried: list[Quota], offered: int) -> SweepResult:
+    """Return the result of a sweep in which one client sends this number of requests, and none is denied."""
+    rows = tuple(SweepRow("token-bucket", quota, 0, 0.0, 0, 0.0) for quota in tried)
+    return SweepResult(offered, min(1, offered), rows)
 
 
 def drawn(axes: Any) -> list[list[float]]:
@@ -30,9 +37,9 @@ def drawn(axes: Any) -> list[list[float]]:
 
 
 def test_rows_are_bursts_lines_algorithms_and_columns_ratios() -> None:
-    results = swept("noisy-neighbour", "1/s..100/s", "5,20", 3)
-    figure = draw_sweep(results)
-    rows = [[one for one in results if one.quota.burst == burst] for burst in (5, 20)]
+    result = swept("noisy-neighbour", "1/s..100/s", "5,20", 3)
+    figure = draw_sweep(result)
+    rows = [[one for one in result.rows if one.quota.burst == burst] for burst in (5, 20)]
     for number, (share, row) in enumerate(
         (share, row) for share in ("denied_ratio", "clients_denied_ratio") for row in rows
     ):
@@ -47,7 +54,7 @@ SWEEPS = {
     "one rate": ("burst", "2/s", "1..50", "2/s, burst 32 is the lowest quota tried with which every algorithm denied "),
     "a burst for each rate": ("burst", "1/s,2/s,500/s", None, "500/s, burst 500 is the lowest quota tried with which"),
     "many": ("noisy-neighbour", "10/min..10000/min", "5..5000", "10/min, burst 2321 is the lowest quota tried with wh"),
-    "nothing denied": ("steady", "10/s,20/s", "5", "10/s, burst 5 denied nothing, and neither did any other quota."),
+    "nothing denied": ("steady", "10/s,20/s", "5", "Even 10/s, burst 5 denied no request."),
     "nearly all denied": ("overload", "1/h,2/h", "1", "Even 2/h, burst 1 denied 99.9 % of requests."),
 }
 
@@ -62,11 +69,11 @@ def test_the_title_names_the_lowest_quota_and_no_texts_overlap(
 
 
 def test_the_lowest_quota_follows_from_the_ratios() -> None:
-    results = swept("noisy-neighbour", "1/s..100/s", "5,10", 8)
-    enough = [quota for quota in quotas("1/s..100/s", "5,10", 8) if all(
-        one.denied_ratio <= 0.01 for one in results if one.quota == quota
+    result = swept("noisy-neighbour", "1/s..100/s", "5,10", 8)
+    enough = [quota for quota in parse_quotas("1/s..100/s", "5,10", 8) if all(
+        one.denied_ratio <= 0.01 for one in result.rows if one.quota == quota
     )]  # fmt: skip
-    assert finding(results).startswith(f"{enough[0]} is the lowest quota tried")
+    assert describe_sweep(result).startswith(f"{enough[0]} is the lowest quota tried")
 
 
 def test_the_quota_in_the_title_has_a_row() -> None:
@@ -79,14 +86,14 @@ def test_the_quota_in_the_title_has_a_row() -> None:
 
 @pytest.mark.parametrize("rates", ["100/min", "100/min,250/min", "5/s,10/s", "3/day,24/day"])
 def test_rates_are_written_as_they_were_given(rates: str) -> None:
-    tried = quotas(rates, "5", 2)
-    figure = draw_sweep([Swept("token-bucket", quota, 9, 0, 0.0, 2, 0, 0.0) for quota in tried])
+    tried = parse_quotas(rates, "5", 2)
+    figure = draw_sweep(create_result(tried, 9))
     assert {*rates.split(",")} <= {*written(figure)}
 
 
 def test_a_sweep_without_requests_has_a_chart() -> None:
-    results = [Swept("token-bucket", quota, 0, 0, 0.0, 0, 0, 0.0) for quota in quotas("1/s,2/s", "5", 2)]
-    assert draw_sweep(results).get_label() == "There were no requests, so there is nothing to deny."
+    result = create_result(parse_quotas("1/s,2/s", "5", 2), 0)
+    assert draw_sweep(result).get_label() == "There were no requests, so there is nothing to deny."
 
 
 def test_a_sweep_is_drawn_into_a_file_and_a_folder(tmp_path: Path) -> None:

@@ -12,22 +12,22 @@ from cli_runner import BURST, get_error, get_json, get_output
 from ratelab.algorithms import COMPARED, find
 from ratelab.lab.comparison import compare
 from ratelab.lab.scenarios import load_scenario
-from ratelab.lab.sweep import build_policies, quotas, sweep
+from ratelab.lab.sweep import build_policies, parse_quotas, sweep
 
 SCENARIO = str(Path(BURST).with_name("noisy-neighbour.yaml"))
 KINDS = [find(name) for name in COMPARED]
 
 
 def test_a_sweep_counts_what_each_comparison_counts_with_any_number_of_workers() -> None:
-    traffic, tried = load_scenario(SCENARIO).traffic, quotas("1/s,3/s..30/s", "5,20", 3)
+    traffic, tried = load_scenario(SCENARIO).traffic, parse_quotas("1/s,3/s..30/s", "5,20", 3)
     one, many = (sweep(build_policies(KINDS, tried), traffic, workers=workers) for workers in (1, 5))
     assert one == many
     policies = {quota: build_policies(KINDS, [quota]) for quota in tried}
     expected = [(quota, result) for quota in tried for result in compare(policies[quota], traffic).results]
-    for found, (quota, result) in zip(one, expected, strict=True):
+    for found, (quota, result) in zip(one.rows, expected, strict=True):
         assert (found.algorithm, found.quota) == (result.algorithm, quota)
-        assert (found.offered, found.denied) == (result.offered, result.denied)
-        assert (found.clients, found.clients_denied) == (result.clients, result.clients_denied)
+        assert (one.offered, found.denied) == (result.offered, result.denied)
+        assert (one.clients, found.clients_denied) == (result.clients, result.clients_denied)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_sweep_counts_what_each_comparison_counts_with_any_number_of_workers()
 def test_ranges_go_from_end_to_end_by_equal_factors(
     rates: str, bursts: str | None, steps: int, expected: list[str]
 ) -> None:
-    assert [str(quota) for quota in quotas(rates, bursts, steps)] == expected
+    assert [str(quota) for quota in parse_quotas(rates, bursts, steps)] == expected
 
 
 def test_the_table_has_a_row_for_each_quota_and_a_column_for_each_algorithm() -> None:

@@ -17,11 +17,12 @@ from ratelab import Quota, create
 from ratelab.algorithms import COMPARED
 from ratelab.cli.output import create_console
 from ratelab.lab.comparison import compare, with_equal_protection
-from ratelab.lab.equal_protection import BURSTS_AHEAD, EqualProtection, first, good_requests
+from ratelab.lab.equal_protection import BURSTS_AHEAD, EqualProtection, find_first, find_good_requests
 from ratelab.lab.replay import replay
 from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.traffic import Traffic
-from ratelab.report.equal_protection import equal_table
+from ratelab.report.equal_protection import build_equal_table
+from ratelab.report.tables import render_table
 
 QUOTA = Quota(2, 7, 3)
 
@@ -56,7 +57,7 @@ def test_the_burst_fits_and_no_larger_one_does_or_nothing_is_denied(drawn: list[
     traffic = traffic_of(drawn)
     found = equal_protection(traffic)
     most = max(1, *integers([cost for _, _, cost in drawn] or [1]).cumsum())  # that a key could use
-    for equal in found.equals:
+    for equal in found.results:
         peak, denied = with_burst(traffic, equal.result.algorithm, equal.burst)
         assert (equal.result.peak_in_window, equal.result.denied) == (peak, denied)
         assert equal.fits == (peak <= found.target)
@@ -72,13 +73,13 @@ def test_a_burst_that_fits_is_found_beyond_one_that_does_not() -> None:
     times = [at * SECOND for at in (1, 10, 10, 13, 13, 22, 29, 31)]
     traffic = Traffic(integers(times), integers([0] * 8), integers([1] * 8), ("a",), integers([0]), times[-1] + 1)
     found = equal_protection(traffic, Quota.parse("2/7s", 3), ["fixed-window"])
-    (equal,) = found.equals
+    (equal,) = found.results
     assert (found.target, equal.burst, equal.fits) == (3, 4, True)
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.sets(st.integers(1, 60)))
 def test_the_search_ends_at_a_number_where_the_condition_starts(start: int, last: int, holding: set[int]) -> None:
-    found = first(lambda number: number in holding, start, last)
+    found = find_first(lambda number: number in holding, start, last)
     assert 1 <= found <= last
     assert found in holding or found == last
     assert found == 1 or found - 1 not in holding
@@ -92,7 +93,7 @@ def test_a_good_request_is_within_the_quota_whatever_was_decided(drawn: list[tup
         sum(cost for at, cost, other in asked[: number + 1] if other == key and at + QUOTA.window > now) <= QUOTA.burst
         for number, (now, _, key) in enumerate(asked)
     ]
-    assert good_requests(QUOTA, traffic)[:].tolist() == expected
+    assert find_good_requests(QUOTA, traffic)[:].tolist() == expected
 
 
 def test_json_has_the_burst_of_each_algorithm() -> None:
@@ -118,9 +119,12 @@ def test_the_table_names_algorithms_that_no_burst_fits_and_waits() -> None:
     assert [line for line in text.splitlines() if len(line.rstrip()) > 80] == []
     assert re.search(r"^fixed-window +5 -> 1! +10 -> 6 ", text, re.MULTILINE)
     closing = " ".join(text.partition("no burst tried fits")[2].split())
-    assert "No burst tried holds fixed-window to that: with 1 it still lets 6 through." in closing
-    assert "of 5 good requests denied: leaky-bucket and sliding-log none, sliding-counter 1, token-bucket 3." in closing
-    assert "leaky-bucket made 5,977 wait, up to 39.8min." in closing
+    assert "No burst tried gives fixed-window this protection: even with a burst of 1, it lets 6 through." in closing
+    assert (
+        "Good requests denied at equal protection: leaky-bucket and sliding-log none, sliding-counter 1, "
+        "token-bucket 3. All requests denied: "
+    ) in closing
+    assert "leaky-bucket delayed 5,977 by up to 39.8min." in closing
     assert "the same burst is not the same protection" in closing
 
 
@@ -128,7 +132,7 @@ def test_figures_too_long_for_a_line_are_on_two(capsys: pytest.CaptureFixture[st
     scenario = load_scenario(BURST)
     comparison = compare([create(name, scenario.quota) for name in COMPARED], scenario.traffic)
     found = equal_protection(scenario.traffic, scenario.quota)
-    equals = [
+    results = [
         replace(
             equal,
             good_denied=1_234_567,
@@ -136,9 +140,11 @@ def test_figures_too_long_for_a_line_are_on_two(capsys: pytest.CaptureFixture[st
             at_quota=replace(equal.at_quota, denied=12_345_678),
             result=replace(equal.result, denied=23_456_789),
         )
-        for equal in found.equals
+        for equal in found.results
     ]
-    create_console().print(equal_table(comparison, replace(found, equals=tuple(equals))))
+    table = build_equal_table(replace(comparison, equal_protection=replace(found, results=tuple(results))))
+    assert table is not None
+    create_console().print(render_table(table))
     lines = capsys.readouterr().out.splitlines()
     row = next(number for number, line in enumerate(lines) if line.startswith("sliding-counter"))
     assert lines[row].split() == ["sliding-counter", "5", "4", "12,345,678", "1,234,567", "0"]
@@ -150,7 +156,7 @@ def test_a_burst_that_denies_nothing_is_kept_and_waits_are_reported() -> None:
     assert "token-bucket 10 -> 10 " in text
     assert "leaky-bucket 10 -> 10 " in text
     waits = " ".join(get_output("simulate", BURST, "--equalize", "peak").split())
-    assert "leaky-bucket denies fewer with a burst of 21 only as it makes requests wait: up to" in waits
+    assert "leaky-bucket denies fewer requests with a burst of 21 only because it delays them longer: by up to" in waits
 
 
 def test_why_the_comparisons_differ_is_printed_only_if_they_do() -> None:
@@ -168,7 +174,10 @@ def test_without_good_requests_all_requests_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "costly.yaml"
     path.write_text(Path(BURST).read_text(encoding="utf-8") + "    cost: 9\n")
     text = " ".join(get_output("simulate", path, "--equalize", "peak").split())
-    assert "no more than 5 within 2.5s: here none of 30 requests. So held, of 30 requests denied: 30 by each." in text
+    assert (
+        "at most 5 in the 2.5s up to it: none of 30 requests. "
+        "Requests denied at equal protection: 30 by each algorithm." in text
+    )
     assert "Every algorithm denied all 30 requests. 30 requests cost more than the burst of 5" in text
 
 
@@ -178,8 +187,8 @@ def test_a_burst_below_the_cost_of_grantable_requests_is_reported(tmp_path: Path
     text = " ".join(get_output("simulate", path, "--equalize", "peak").split())
     assert "5 requests cost more than the burst of 5 and can never be admitted." in text
     assert (
-        "The bursts found are below the cost of requests that the quota could serve, which token-bucket, fixed-window "
-        "and sliding-counter can then never admit."
+        "With the bursts found, token-bucket, fixed-window and sliding-counter can never admit some requests that the "
+        "quota allows, because they cost more."
     ) in text
 
 

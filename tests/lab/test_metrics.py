@@ -27,7 +27,7 @@ from random_runs import (
 from ratelab import Quota, create
 from ratelab.algorithms import COMPARED
 from ratelab.lab.comparison import compare
-from ratelab.lab.metrics import Result, burstiness, fairness, measure
+from ratelab.lab.metrics import Result, compute_burstiness, compute_fairness, measure
 from ratelab.lab.traffic import Traffic
 
 
@@ -115,7 +115,7 @@ def test_fairness_is_jains_index_of_admitted_shares(run: list[Request], quota: Q
     ],
 )
 def test_burstiness_of_given_departures(times: list[int], expected: float | None) -> None:
-    assert burstiness(rows_of([(time, 1, 0) for time in times])) == expected
+    assert compute_burstiness(rows_of([(time, 1, 0) for time in times])) == expected
 
 
 @pytest.mark.parametrize(
@@ -130,13 +130,13 @@ def test_burstiness_of_given_departures(times: list[int], expected: float | None
     ],
 )
 def test_fairness_of_given_counts(offered: list[int], admitted: list[int], expected: float | None) -> None:
-    assert fairness(integers(offered), integers(admitted)) == expected
+    assert compute_fairness(integers(offered), integers(admitted)) == expected
 
 
 def test_poisson_departures_have_a_burstiness_of_one() -> None:
     gaps = np.random.PCG64(1).random_raw(20_000) / 2.0**64
     times = np.cumsum(-np.log(1 - gaps) * SECOND).astype(np.int64)
-    assert burstiness(rows_of([(time, 1, 0) for time in times.tolist()])) == pytest.approx(1, abs=0.03)
+    assert compute_burstiness(rows_of([(time, 1, 0) for time in times.tolist()])) == pytest.approx(1, abs=0.03)
 
 
 # --- runs through real algorithms

@@ -18,7 +18,7 @@ from mutate import rewritten
 from ratelab.algorithms import COMPARED, find
 from ratelab.lab import counter_estimate, spill, windows
 from ratelab.lab.spill import RequestSorter
-from ratelab.lab.sweep import build_policies, quotas, sweep
+from ratelab.lab.sweep import build_policies, parse_quotas, sweep
 from ratelab.lab.traces import TraceOptions, read_trace, reader
 
 SIZES = (1, 7, 1000)
@@ -73,7 +73,7 @@ def test_a_sweep_is_the_same_in_batches_with_any_number_of_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = str(written(tmp_path, ""))
-    policies = build_policies([find(name) for name in COMPARED], quotas("2/10s,1/s", "1,6", 2))
+    policies = build_policies([find(name) for name in COMPARED], parse_quotas("2/10s,1/s", "1,6", 2))
     expected = sweep(policies, read_trace(path).traffic)
     set_batch_size(monkeypatch, 7)
     traffic = read_trace(path).traffic

@@ -19,13 +19,15 @@ from PIL import Image
 
 import ratelab
 from ratelab.algorithms import COMPARED, create
+from ratelab.lab.accuracy import Accuracy
 from ratelab.lab.comparison import compare, with_accuracy
+from ratelab.lab.equal_protection import EqualResult
+from ratelab.lab.metrics import Result, list_figures
 from ratelab.lab.scenarios import load_scenario
 from ratelab.report.charts import draw
 from ratelab.report.charts.style import THEMES
-from ratelab.report.html import Provenance, render_page, tables
+from ratelab.report.html import Provenance, render_page
 from ratelab.report.html.page import Picture
-from ratelab.report.serialize import MEANINGS
 from ratelab.report.summary import Run
 
 HOSTILE = (
@@ -119,7 +121,7 @@ def test_a_page_is_complete_and_fetches_nothing(burst: str) -> None:
     assert "alice: 1/s, evenly; and 20 requests 10ms apart at 3s" in burst
     assert "ratelab simulate" in burst
     assert f"in the same directory, with ratelab {ratelab.__version__}:" in burst
-    assert {name for names, _ in MEANINGS for name in names} <= {
+    assert {name for kind in (Result, Accuracy, EqualResult) for name in list_figures(kind)} <= {
         re.sub(r"\W", "", text) for text in elements.text("code")
     }
     for part in ("Results", "Accuracy", "Equal protection"):
@@ -260,21 +262,3 @@ def test_a_page_of_a_trace_has_the_notes_on_reading(tmp_path: Path) -> None:
     text = html.unescape((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "1 line left out, beginning with" in text
     assert f"ratelab {shlex.join(command)}" in text
-
-
-@pytest.mark.parametrize(
-    ("limit", "rows", "order"),
-    [
-        (4, ["c", "b", "a", "d"], "the most denied first"),
-        (3, ["c", "b"], "the 2 clients that were denied"),
-        (1, ["c"], "the 1 most denied of the 2 that were denied"),
-    ],
-)
-def test_of_many_clients_the_denied_ones_are_listed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limit: int, rows: list[str], order: str
-) -> None:
-    monkeypatch.setattr(tables, "MAX_LISTED_CLIENTS", limit)
-    table = tables.clients(run_of(bursts(tmp_path, {"a": 1, "b": 7, "c": 8, "d": 1})).comparison)
-    assert table is not None
-    assert [name for name, _ in table.rows] == rows
-    assert table.caption.endswith(order)

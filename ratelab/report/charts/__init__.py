@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 from ratelab.lab import CHARTS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from matplotlib.figure import Figure
 
     from ratelab.lab.comparison import Comparison
-    from ratelab.lab.sweep import Swept
+    from ratelab.lab.sweep import SweepResult
 
 THEMES = ("light", "dark")
 
@@ -32,28 +30,27 @@ def draw(comparison: Comparison, chart: str = "comparison", theme: str = "light"
     """
     from ratelab.report.charts.canvas import Sheet, styled
     from ratelab.report.charts.view import ComparisonView
-    from ratelab.report.summary import findings
-    from ratelab.report.tables import heading
+    from ratelab.report.summary import describe_run, summarize
 
     view = ComparisonView(comparison, theme)
     module = import_module(f"{__name__}.{chart}")
-    title = module.finding(view) if len(comparison.traffic) else findings(comparison)[0]
-    about = heading(comparison.traffic, comparison.quota).replace("\n", "; ")
+    title = module.finding(view) if len(comparison.traffic) else summarize(comparison)[0]
+    about = describe_run(comparison.traffic, comparison.quota).replace("\n", "; ")
     with styled():
         sheet = Sheet(title, f"{caption}\n{about}".strip(), module.height(view), theme)
         module.paint(sheet, sheet.body, view)
     return sheet.figure
 
 
-def draw_sweep(results: Sequence[Swept], theme: str = "light", caption: str = "") -> Figure:
+def draw_sweep(result: SweepResult, theme: str = "light", caption: str = "") -> Figure:
     """Draw what each quota would deny, under a title that tells which is enough; `caption` says what was swept."""
     from ratelab.report.charts.canvas import Sheet, styled
     from ratelab.report.charts.sweep import height, paint
-    from ratelab.report.sweep import finding
+    from ratelab.report.sweep import describe_sweep
 
     with styled():
-        sheet = Sheet(finding(results), caption, height(results), theme)
-        paint(sheet, sheet.body, results, theme)
+        sheet = Sheet(describe_sweep(result), caption, height(result), theme)
+        paint(sheet, sheet.body, result, theme)
     return sheet.figure
 
 

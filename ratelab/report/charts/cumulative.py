@@ -8,7 +8,7 @@ from ratelab.report.charts.canvas import LABEL, Box, Label, Sheet, label
 from ratelab.report.charts.series import accumulate
 from ratelab.report.charts.style import count
 from ratelab.report.charts.view import ComparisonView
-from ratelab.report.summary import granted, price
+from ratelab.report.summary import describe_denials, format_rate
 
 ROOM = 1.75
 """Inches for the labels beside the lines."""
@@ -16,7 +16,7 @@ ROOM = 1.75
 
 def finding(view: ComparisonView) -> str:
     """Say how much each algorithm let through."""
-    return price(view.comparison)
+    return describe_denials(view.comparison)
 
 
 def height(view: ComparisonView) -> float:
@@ -41,7 +41,7 @@ def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
     limit = quota.burst + quota.limit / quota.period * view.end
     axes.plot([0, view.x(view.end)], [quota.burst, limit], color=sheet.theme.ink, linewidth=1, linestyle=(0, (4, 3)))
     labels = [Label(offered, f"{count(offered)} arrived", sheet.theme.quiet)]
-    labels.append(Label(limit, f"{count(quota.burst)} + {granted(quota)} in all", sheet.theme.ink))
+    labels.append(Label(limit, f"{count(quota.burst)} + {format_rate(quota)} in all", sheet.theme.ink))
     for width, (name, curve) in zip(np.linspace(4, 1.4, len(left)), left.items(), strict=True):
         axes.plot(*view.steps(curve), drawstyle="steps-post", color=view.colours[name], linewidth=width)
         labels.append(Label(int(curve.values[-1]), f"{count(curve.values[-1])} {name}", view.colours[name]))

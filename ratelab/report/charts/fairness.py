@@ -9,7 +9,7 @@ from ratelab.lab.metrics import Result
 from ratelab.report.charts.canvas import LABEL, Box, Sheet
 from ratelab.report.charts.text import Pen
 from ratelab.report.charts.view import ComparisonView
-from ratelab.report.summary import listed
+from ratelab.report.summary import join_names
 
 MOST_NAMED = 16
 """Clients that get a bar and a name each; of more, their shares are drawn in order."""
@@ -33,8 +33,8 @@ def finding(view: ComparisonView) -> str:
     harsh, mild = ([name for name, count in denied.items() if count == end] for end in (most, least))
     if not most:
         return f"No algorithm denied any of {clients:,} clients."
-    who = listed(harsh) if least < most else "Each algorithm"
-    rest = f", {listed(mild)} {f'{least:,}' if least else 'none'}" if least < most else ""
+    who = join_names(harsh) if least < most else "Each algorithm"
+    rest = f", {join_names(mild)} {f'{least:,}' if least else 'none'}" if least < most else ""
     index = " to ".join(fairness[:: max(1, len(fairness) - 1)])
     return f"{who} denied {most:,} of {clients:,} clients at least once{rest}; fairness is {index}."
 

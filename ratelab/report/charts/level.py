@@ -5,7 +5,7 @@ from __future__ import annotations
 from ratelab.lab.levels import describe_level
 from ratelab.report.charts.canvas import LABEL, Box, Sheet
 from ratelab.report.charts.view import ComparisonView, strips, strips_height
-from ratelab.report.summary import hopeless, listed
+from ratelab.report.summary import describe_oversized_requests, join_names
 
 __all__ = ["finding", "height", "paint"]
 
@@ -24,11 +24,11 @@ def finding(view: ComparisonView) -> str:
     least, most = min(spent.values()), max(spent.values())
     if most == 0:
         nobody = f"No algorithm ever left {whose} with nothing" if whose else "No algorithm ever ran out"
-        return " ".join([f"{nobody} for long.", *hopeless(view.comparison)])
+        return " ".join([f"{nobody} for long.", *describe_oversized_requests(view.comparison)])
     worst, best = ([name for name, share in spent.items() if share == end] for end in (most, least))
-    rest = f", {listed(best)} for {least} %" if least < most else ""
+    rest = f", {join_names(best)} for {least} %" if least < most else ""
     ran_out = f"left {whose} nothing" if whose else "had nothing left"
-    return f"{listed(worst)} {ran_out} for {most} % of the time{rest}."
+    return f"{join_names(worst)} {ran_out} for {most} % of the time{rest}."
 
 
 def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ratelab.report.charts.canvas import LABEL, Box, Sheet
 from ratelab.report.charts.view import ComparisonView
-from ratelab.report.summary import counted, price
+from ratelab.report.summary import describe_denials, pluralize
 
 HEADING, EACH = 0.3, 0.26
 NAMES, NUMBER = 1.45, 0.85
@@ -13,7 +13,7 @@ NAMES, NUMBER = 1.45, 0.85
 
 def finding(view: ComparisonView) -> str:
     """Say how many were denied and how many had to wait."""
-    return price(view.comparison)
+    return describe_denials(view.comparison)
 
 
 def height(view: ComparisonView) -> float:
@@ -26,7 +26,7 @@ def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
     offered = max(1, len(view.comparison.traffic))
     for place, label in enumerate(("at once", "after a wait", "denied")):
         sheet.text(box.right - (2 - place) * NUMBER, box.top + 0.08, label, align="right", width=NUMBER)
-    sheet.text(box.left, box.top + 0.08, f"of {counted(len(view.comparison.traffic), 'request')}")
+    sheet.text(box.left, box.top + 0.08, f"of {pluralize(len(view.comparison.traffic), 'request')}")
     for result, row in zip(view.results, box.inset(top=HEADING).rows(len(view.results)), strict=True):
         middle, colour = row.top + row.height / 2, view.colours[result.algorithm]
         sheet.text(row.left, middle, result.algorithm, LABEL, colour, width=NAMES - 0.1)

@@ -7,12 +7,12 @@ from fractions import Fraction
 from math import log
 from typing import TYPE_CHECKING, NamedTuple
 
-from ratelab.lab.sweep import Swept
+from ratelab.lab.sweep import SweepResult, SweepRow
 from ratelab.quota import UNITS, Quota
 from ratelab.report.charts.canvas import LABEL, Box, Label, Sheet, label
 from ratelab.report.charts.style import colours, count
 from ratelab.report.charts.text import Pen
-from ratelab.report.sweep import least_enough
+from ratelab.report.sweep import find_sufficient_quota
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,25 +118,25 @@ class Panel(NamedTuple):
     """What one column shows."""
 
     heading: str
-    share: Callable[[Swept], float]
+    share: Callable[[SweepRow], float]
 
 
-def height(results: Sequence[Swept]) -> float:
+def height(result: SweepResult) -> float:
     """Return the height of the chart in inches."""
-    rows, names = len(_rows(results)), len({one.algorithm for one in results})
+    rows, names = len(_rows(result)), len(result.algorithms)
     return HEADING + rows * max(EACH, (names + 2) * LABEL.line) + (rows - 1) * GAP + FOOT
 
 
-def paint(sheet: Sheet, box: Box, results: Sequence[Swept], theme: str) -> None:
+def paint(sheet: Sheet, box: Box, result: SweepResult, theme: str) -> None:
     """Draw the share of requests denied, and where there are several clients that of them beside it."""
-    looks = colours(list(dict.fromkeys(one.algorithm for one in results)), theme)
-    rows = _rows(results)
-    axis, panels = along(_of(rows)), _panels(results, rows)
+    looks = colours(result.algorithms, theme)
+    rows = _rows(result)
+    axis, panels = along(_of(rows)), _panels(result, rows)
     for panel, column in zip(panels, box.inset(right=NAMES).columns(len(panels), GAP), strict=True):
         sheet.text(column.left, column.top + 0.06, panel.heading, width=column.width)
-        most = max(map(panel.share, results))
+        most = max(map(panel.share, result.rows))
         top = next(top for top in TOPS if most <= top) if most else 1.0
-        shares = {(one.quota, one.algorithm): panel.share(one) for one in results}
+        shares = {(row.quota, row.algorithm): panel.share(row) for row in result.rows}
         for row, place in zip(rows, column.inset(top=HEADING, bottom=FOOT).rows(len(rows), GAP), strict=True):
             inner = place.inset(left=SCALE, top=LABEL.line + 0.05)
             sheet.text(inner.left, place.top + LABEL.line / 2, row.name, LABEL, sheet.theme.ink, width=inner.width)
@@ -146,17 +146,17 @@ def paint(sheet: Sheet, box: Box, results: Sequence[Swept], theme: str) -> None:
                 label(sheet, Box(inner.right, inner.top, NAMES, inner.height), labels, 1.05 * top)
 
 
-def _panels(results: Sequence[Swept], rows: Sequence[QuotaAxis]) -> list[Panel]:
-    shown, tried = ({quota.burst for quota in many} for many in (_of(rows), (one.quota for one in results)))
+def _panels(result: SweepResult, rows: Sequence[QuotaAxis]) -> list[Panel]:
+    shown, tried = ({quota.burst for quota in many} for many in (_of(rows), result.quotas))
     some = f", {len(shown)} of {len(tried):,} bursts" if len(shown) < len(tried) else ""
     requests = Panel(f"share of requests denied{some}", lambda one: one.denied_ratio)
     clients = Panel("share of clients denied at least once", lambda one: one.clients_denied_ratio)
-    return [requests, clients] if results[0].clients > 1 else [requests]
+    return [requests, clients] if result.clients > 1 else [requests]
 
 
-def _rows(results: Sequence[Swept]) -> list[QuotaAxis]:
+def _rows(result: SweepResult) -> list[QuotaAxis]:
     """Return the rows, the quota that the title names among them."""
-    return rows_of((one.quota for one in results), least_enough(results))
+    return rows_of(result.quotas, find_sufficient_quota(result))
 
 
 def _of(rows: Sequence[QuotaAxis]) -> list[Quota]:

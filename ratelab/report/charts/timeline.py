@@ -16,7 +16,7 @@ from ratelab.report.charts.canvas import Box, Sheet
 from ratelab.report.charts.series import count_in_parts, split_time
 from ratelab.report.charts.style import count
 from ratelab.report.charts.view import LEFT, NAME, ComparisonView, strips, strips_height
-from ratelab.report.summary import price
+from ratelab.report.summary import describe_denials
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,7 +114,7 @@ LIGHT = 0.4
 
 def finding(view: ComparisonView) -> str:
     """Say how many were denied and how many had to wait."""
-    return price(view.comparison)
+    return describe_denials(view.comparison)
 
 
 def height(view: ComparisonView) -> float:

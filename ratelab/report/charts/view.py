@@ -21,7 +21,6 @@ from ratelab.quota import UNITS
 from ratelab.report.charts.canvas import LABEL, Box, Sheet
 from ratelab.report.charts.series import Band, Curve, Values, compute_band, count_turns, downsample, split_time
 from ratelab.report.charts.style import colours, unit_of
-from ratelab.report.summary import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,14 +93,8 @@ class ComparisonView:
 
     @cached_property
     def focus_name(self) -> str:
-        """Who that is, unless there is nobody else."""
-        traffic = self.traffic
-        keys = len(set(traffic.keys.tolist()))
-        if keys < 2:
-            return ""
-        clients = np.flatnonzero(traffic.keys == self.focus).tolist()
-        sharing = f" and {counted(len(clients) - 1, 'other')}" if len(clients) > 1 else ""
-        return f"{traffic.names[clients[0]]}{sharing}"
+        """The name of that key; empty if there is no other."""
+        return self.traffic.name_key(self.focus) if self.traffic.key_count > 1 else ""
 
     def heading(self, before: str, after: str, width: float) -> str:
         """Return what is shown as a line, with whose it is; a long name gives way to what stands behind it."""

@@ -8,7 +8,7 @@ from ratelab.quota import about
 from ratelab.report.charts.canvas import Box, Sheet
 from ratelab.report.charts.series import find_window_peaks, split_time
 from ratelab.report.charts.view import ComparisonView, strips, strips_height
-from ratelab.report.summary import protection
+from ratelab.report.summary import describe_protection
 
 COLUMNS_PER_INCH = 70
 """How finely time is cut; the most in each part is drawn, so that no moment above the burst is lost."""
@@ -20,7 +20,7 @@ height = strips_height
 
 def finding(view: ComparisonView) -> str:
     """Say how well the quota was kept."""
-    return protection(view.comparison)
+    return describe_protection(view.comparison)
 
 
 def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:

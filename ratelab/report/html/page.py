@@ -13,20 +13,28 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from ratelab.report import accuracy
+from ratelab.lab.accuracy import Accuracy
+from ratelab.lab.equal_protection import EqualResult
+from ratelab.lab.metrics import Result, list_figures
+from ratelab.report.accuracy import (
+    build_accuracy_table,
+    build_differing_table,
+    describe_differences,
+    describe_estimate,
+)
 from ratelab.report.charts import draw, render_figure
 from ratelab.report.charts.style import THEMES
-from ratelab.report.equal_protection import equal_findings
-from ratelab.report.html import tables
-from ratelab.report.html.tables import Table
-from ratelab.report.serialize import MEANINGS
-from ratelab.report.summary import Run, findings
-from ratelab.report.tables import heading
+from ratelab.report.equal_protection import build_equal_table, describe_equal_protection
+from ratelab.report.summary import Run, describe_run, summarize
+from ratelab.report.tables import Table, build_clients_table, build_comparison_table
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 INDEX_STEM = "index"
 """File stem of the first page of a gallery; no run may have it."""
+
+MAX_LISTED_CLIENTS = 1000
+"""Clients that a table of a page lists, so that the page stays small."""
 
 MAX_DESCRIBED_CLIENTS = 30
 """Clients of a scenario that a page describes in words."""
@@ -84,12 +92,13 @@ class Page:
     inputs: Sequence[str]
     pictures: Sequence[Picture]
     results: Table
-    card: Table
+    accuracy_table: Table
     accuracy: Sequence[str]
     differing: Table | None
     equal: Table | None
     equal_findings: Sequence[str]
     clients: Table | None
+    meanings: dict[str, str]
     text: str | None
     """The scenario file."""
     home: str | None
@@ -104,20 +113,22 @@ def render_page(run: Run, pictures: Sequence[Picture], provenance: Provenance, h
 def _build_page(run: Run, pictures: Sequence[Picture], home: str | None) -> Page:
     comparison, scenario = run.comparison, run.scenario
     protection = comparison.equal_protection
+    kinds = [Result, Accuracy, *([EqualResult] if protection else [])]
     return Page(
         heading=scenario.name if scenario else run.title,
         description=scenario.description if scenario else None,
         lesson=scenario.lesson if scenario else None,
-        findings=findings(comparison, many_clients=run.most_denied is not None),
+        findings=summarize(comparison, many_clients=run.most_denied is not None),
         inputs=[*_describe_inputs(run), *run.notes],
         pictures=pictures,
-        results=tables.results(comparison),
-        card=tables.card(comparison),
-        accuracy=[*accuracy.differing(comparison), *accuracy.estimated(comparison)],
-        differing=tables.differing(comparison),
-        equal=tables.equal(comparison),
-        equal_findings=equal_findings(comparison, protection) if protection else [],
-        clients=tables.clients(comparison),
+        results=build_comparison_table(comparison),
+        accuracy_table=build_accuracy_table(comparison),
+        accuracy=[*describe_differences(comparison), *describe_estimate(comparison)],
+        differing=build_differing_table(comparison, MAX_LISTED_CLIENTS),
+        equal=build_equal_table(comparison),
+        equal_findings=describe_equal_protection(comparison, protection) if protection else [],
+        clients=build_clients_table(comparison, MAX_LISTED_CLIENTS, denied_only=False),
+        meanings={name: figure.meaning for kind in kinds for name, figure in list_figures(kind).items()},
         text=scenario.text if scenario else None,
         home=home,
     )
@@ -125,7 +136,7 @@ def _build_page(run: Run, pictures: Sequence[Picture], home: str | None) -> Page
 
 def _describe_inputs(run: Run) -> list[str]:
     """Describe the traffic and the quota, and the clients of a scenario."""
-    lines = heading(run.comparison.traffic, run.comparison.quota).splitlines()
+    lines = describe_run(run.comparison.traffic, run.comparison.quota).splitlines()
     if run.scenario is None:
         return lines
     from ratelab.lab.scenarios import describe_client  # needs pydantic, which a replay does not
@@ -185,11 +196,10 @@ def _load_environment() -> Environment:
         "style": Markup(environment.get_template("style.css").render(THEMES)),  # noqa: S704  (a file of this package)
         "script": Markup(script),  # noqa: S704  (a file of this package)
         "script_hash": f"sha256-{digest}",
-        "meanings": MEANINGS,
     }
     return environment
 
 
 def _make_breakable(name: str) -> Markup:
     """Allow line breaks after the underscores of a figure's name."""
-    return Markup("_<wbr>").join(escape(part) for part in name.split("_"))
+    return Markup("_<wbr>").join(escape(part) for part in name.replace("\N{SOFT HYPHEN}", "").split("_"))
