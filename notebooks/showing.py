@@ -19,7 +19,7 @@ from PIL import Image
 from ratelab import ALGORITHMS, Decision, Quota, create
 from ratelab.http.asgi import App, Message, Scope
 from ratelab.lab.comparison import Comparison, compare
-from ratelab.lab.counter_estimate import Estimate, estimate
+from ratelab.lab.counter_estimate import Estimate, measure_estimate
 from ratelab.lab.decisions import Decisions
 from ratelab.lab.metrics import Result
 from ratelab.lab.scenarios import Scenario, load_scenario
@@ -109,7 +109,7 @@ def replay_scenario(name: str, *algorithms: str) -> Run:
 def estimate_counter(name: str) -> Estimate:
     """Compare the estimate of a sliding counter with the exact count in a scenario."""
     scenario = _load(name)
-    return estimate(scenario.quota, scenario.traffic)
+    return measure_estimate(scenario.quota, scenario.traffic)
 
 
 def sweep_quotas(algorithm: str, rates: str, bursts: str, traffic: Traffic) -> SweepResult:

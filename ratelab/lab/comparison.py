@@ -10,7 +10,7 @@ from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import InputError
 from ratelab.lab.accuracy import Accuracy, measure_accuracy
-from ratelab.lab.counter_estimate import Estimate, estimate
+from ratelab.lab.counter_estimate import Estimate, measure_estimate
 from ratelab.lab.decisions import FIGURED, Outcome, Progress
 from ratelab.lab.equal_protection import EqualProtection, equalize
 from ratelab.lab.metrics import Result, measure
@@ -56,8 +56,7 @@ def compare(
 ) -> Comparison:
     """Replay `traffic` through each of `policies` and through the exact sliding log of their quota.
 
-    `fields` are the fields of each decision to keep. Raises `InputError` if two policies
-    have one name.
+    `fields` are the fields of each decision to keep. Raises `InputError` if two policies have the same name.
     """
     check_names(policy.name for policy in policies)
     has_exact = any(type(policy.algorithm) is SlidingLog for policy in policies)
@@ -69,16 +68,17 @@ def compare(
         else replay(policy, traffic, fields, progress)
         for policy in policies
     ]
-    return Comparison(traffic, tuple(outcomes), reference, tuple(measure(one, reference) for one in outcomes))
+    results = tuple(measure(outcome, reference) for outcome in outcomes)
+    return Comparison(traffic, tuple(outcomes), reference, results)
 
 
 def with_accuracy(comparison: Comparison) -> Comparison:
     """Add the accuracy of each outcome and, for a sliding counter, the error of its estimate."""
-    counts = any(type(outcome.policy.algorithm) is SlidingCounter for outcome in comparison.outcomes)
+    has_counter = any(type(outcome.policy.algorithm) is SlidingCounter for outcome in comparison.outcomes)
     return replace(
         comparison,
         accuracy=tuple(measure_accuracy(outcome, comparison.reference) for outcome in comparison.outcomes),
-        estimate=estimate(comparison.quota, comparison.traffic) if counts else None,
+        estimate=measure_estimate(comparison.quota, comparison.traffic) if has_counter else None,
     )
 
 
@@ -86,8 +86,8 @@ def with_equal_protection(comparison: Comparison, progress: Progress = lambda _:
     """Add the policies at equal protection; raise `InputError` if the exact log does not fit in memory."""
     if comparison.reference is None:
         raise InputError(
-            "equal protection is that of the sliding log, which cannot hold a burst of "
-            f"{comparison.quota.burst}: lower the burst"
+            f"equal protection needs the exact sliding log, which cannot hold a burst of {comparison.quota.burst}: "
+            "lower the burst"
         )
     return replace(comparison, equal_protection=equalize(comparison.outcomes, comparison.reference, progress))
 

@@ -35,7 +35,7 @@ class Figure(NamedTuple):
     target: float | None
     """A value beyond which no value is better."""
     only_with: Literal["delays", "clients"] | None
-    """What a run must have for the figure to be of interest: delayed requests, or several clients."""
+    """The property of a run without which the figure is trivial: delayed requests, or several clients."""
 
 
 def figure(
@@ -52,7 +52,7 @@ def figure(
 
 def list_figures(kind: type) -> dict[str, Figure]:
     """Return the figures of a dataclass by name, in the order of its fields."""
-    return {one.name: one.metadata["figure"] for one in fields(kind) if "figure" in one.metadata}
+    return {entry.name: entry.metadata["figure"] for entry in fields(kind) if "figure" in entry.metadata}
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +242,7 @@ def sum_squares_exactly(values: Integers) -> int:
     shifts = (0, _LIMB_BITS, 2 * _LIMB_BITS)
     limbs = {shift: values >> shift & (2**_LIMB_BITS - 1) for shift in shifts}
     used = {shift: limb for shift, limb in limbs.items() if limb.any()}
-    return sum(int(one @ other) << low + high for low, one in used.items() for high, other in used.items())
+    return sum(int(left @ right) << low + high for low, left in used.items() for high, right in used.items())
 
 
 def sum_floats_exactly(values: NDArray[np.float64]) -> Fraction:

@@ -1,1 +1,1 @@
-"""What people and programs see of a comparison."""
+"""Reports of comparisons: tables, sentences, charts, pages and files."""

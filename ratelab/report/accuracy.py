@@ -58,7 +58,7 @@ def build_differing_table(comparison: Comparison, limit: int) -> Table | None:
 
     A cell holds the client's `over_admitted` and `over_denied`.
     """
-    pairs = [(one.client_over_admitted, one.client_over_denied) for one in comparison.accuracy]
+    pairs = [(card.client_over_admitted, card.client_over_denied) for card in comparison.accuracy]
     known = [(over, under) for over, under in pairs if over is not None and under is not None]
     names, offered = comparison.traffic.names, comparison.traffic.client_requests
     counts = np.array([over + under for over, under in known])

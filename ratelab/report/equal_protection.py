@@ -27,22 +27,22 @@ def build_equal_table(comparison: Comparison) -> Table | None:
         return None
     equals = protection.results
     figures = {**list_figures(Result), **list_figures(EqualResult)}
-    rows = [_read_figures(one.at_quota, comparison.quota.burst, one.at_quota_good_denied) for one in equals]
-    rows += [_read_figures(one.result, one.burst, one.good_denied) for one in equals]
+    rows = [_read_figures(equal.at_quota, comparison.quota.burst, equal.at_quota_good_denied) for equal in equals]
+    rows += [_read_figures(equal.result, equal.burst, equal.good_denied) for equal in equals]
     columns = []
     for name in COLUMNS:
         cells = build_column(figures[name], [row[name] for row in rows])
         columns.append(
             [
-                Cell(after.text, before=before.text, mark="worst" if name == "burst" and not one.fits else "")
-                for one, before, after in zip(equals, cells[: len(equals)], cells[len(equals) :], strict=True)
+                Cell(after.text, before=before.text, mark="worst" if name == "burst" and not equal.fits else "")
+                for equal, before, after in zip(equals, cells[: len(equals)], cells[len(equals) :], strict=True)
             ]
         )
     return Table(
         "From equal quota to equal protection",
         ["algorithm", *(figures[name].header for name in COLUMNS)],
-        make_rows([one.result.algorithm for one in equals], columns),
-        note="" if all(one.fits for one in equals) else f"{SIGNS['worst']} no burst tried fits",
+        make_rows([equal.result.algorithm for equal in equals], columns),
+        note="" if all(equal.fits for equal in equals) else f"{SIGNS['worst']} no burst tried fits",
     )
 
 
@@ -56,7 +56,7 @@ def describe_equal_protection(comparison: Comparison, protection: EqualProtectio
     if not _has_denials(protection):
         return ["No algorithm denied a request at the quota, so there is nothing to compare at equal protection."]
     burst, window, offered = comparison.quota.burst, about(comparison.quota.window), len(comparison.traffic)
-    fitting = [one for one in protection.results if one.fits]
+    fitting = [equal for equal in protection.results if equal.fits]
     sentences = [
         f"Equal protection: at most {protection.target:,} in any window of {window}, as much as the sliding log lets "
         f"through. A request is good if its key has requested at most {burst:,} in the {window} up to it: "
@@ -64,23 +64,23 @@ def describe_equal_protection(comparison: Comparison, protection: EqualProtectio
     ]
     sentences += [_describe_denials(fitting, protection)] if fitting else []
     sentences += [
-        f"No burst tried gives {one.result.algorithm} this protection: even with a burst of 1, it lets "
-        f"{one.result.peak_in_window:,} through."
-        for one in protection.results
-        if not one.fits
+        f"No burst tried gives {equal.result.algorithm} this protection: even with a burst of 1, it lets "
+        f"{equal.result.peak_in_window:,} through."
+        for equal in protection.results
+        if not equal.fits
     ]
-    sentences += [_describe_longer_delays(one) for one in fitting if _has_longer_delays(one)]
+    sentences += [_describe_longer_delays(equal) for equal in fitting if _has_longer_delays(equal)]
     sentences += _describe_rejected_costs(fitting, comparison)
     return [*sentences, EXPLANATION] if any(map(_denies_differently, protection.results)) else sentences
 
 
 def _describe_denials(fitting: Sequence[EqualResult], protection: EqualProtection) -> str:
     """Describe how many good requests, if there are any, and how many of all are denied at equal protection."""
-    denied = _list_by_count({one.result.algorithm: one.result.denied for one in fitting})
-    delays = "".join(describe_delays(one.result) for one in fitting if one.result.delayed)
+    denied = _list_by_count({equal.result.algorithm: equal.result.denied for equal in fitting})
+    delays = "".join(describe_delays(equal.result) for equal in fitting if equal.result.delayed)
     if not protection.good:
         return f"Requests denied at equal protection: {denied}{delays}."
-    good = _list_by_count({one.result.algorithm: one.good_denied for one in fitting})
+    good = _list_by_count({equal.result.algorithm: equal.good_denied for equal in fitting})
     return f"Good requests denied at equal protection: {good}. All requests denied: {denied}{delays}."
 
 
@@ -97,25 +97,25 @@ def _list_by_count(counts: dict[str, int]) -> str:
 
 def _has_denials(protection: EqualProtection) -> bool:
     """Return whether an algorithm denied a request at the quota."""
-    return any(one.at_quota.denied for one in protection.results)
+    return any(equal.at_quota.denied for equal in protection.results)
 
 
-def _denies_differently(one: EqualResult) -> bool:
+def _denies_differently(equal: EqualResult) -> bool:
     """Return whether an algorithm denies more or fewer requests at equal protection than at the quota."""
-    before, after = one.at_quota, one.result
-    return (before.denied, one.at_quota_good_denied) != (after.denied, one.good_denied)
+    before, after = equal.at_quota, equal.result
+    return (before.denied, equal.at_quota_good_denied) != (after.denied, equal.good_denied)
 
 
-def _has_longer_delays(one: EqualResult) -> bool:
+def _has_longer_delays(equal: EqualResult) -> bool:
     """Return whether an algorithm denies fewer requests than at the quota, with longer delays."""
-    before, after = one.at_quota, one.result
+    before, after = equal.at_quota, equal.result
     return after.denied < before.denied and after.max_delay > before.max_delay
 
 
-def _describe_longer_delays(one: EqualResult) -> str:
-    before, after = (format_seconds(result.max_delay) for result in (one.at_quota, one.result))
+def _describe_longer_delays(equal: EqualResult) -> str:
+    before, after = (format_seconds(result.max_delay) for result in (equal.at_quota, equal.result))
     return (
-        f"{one.result.algorithm} denies fewer requests with a burst of {one.burst:,} only because it delays them "
+        f"{equal.result.algorithm} denies fewer requests with a burst of {equal.burst:,} only because it delays them "
         f"longer: by up to {after}, compared with {before} at the quota."
     )
 
@@ -124,7 +124,7 @@ def _describe_rejected_costs(fitting: Sequence[EqualResult], comparison: Compari
     """Describe which bursts are below the cost of requests that the quota allows; nothing if none are."""
     traffic = comparison.traffic
     oversized = traffic.count_costlier(comparison.quota.burst)
-    names = [one.result.algorithm for one in fitting if traffic.count_costlier(one.burst) > oversized]
+    names = [equal.result.algorithm for equal in fitting if traffic.count_costlier(equal.burst) > oversized]
     if not names:
         return []
     bursts = "burst" if len(names) == 1 else "bursts"

@@ -87,12 +87,12 @@ def serialize_equal_protection(protection: EqualProtection) -> dict[str, Any]:
         "good": protection.good,
         "results": [
             {
-                **serialize_result(one.result),
-                "burst": one.burst,
-                "fits": one.fits,
-                "good_denied": one.good_denied,
-                "at_quota_good_denied": one.at_quota_good_denied,
+                **serialize_result(equal.result),
+                "burst": equal.burst,
+                "fits": equal.fits,
+                "good_denied": equal.good_denied,
+                "at_quota_good_denied": equal.at_quota_good_denied,
             }
-            for one in protection.results
+            for equal in protection.results
         ],
     }

@@ -137,7 +137,7 @@ def select_columns(kind: type, comparison: Comparison) -> dict[str, Figure]:
 def build_comparison_table(comparison: Comparison, omitted: Collection[str] = ()) -> Table:
     """Return the figures of each algorithm, without those `omitted`."""
     results = comparison.results
-    figures = {name: one for name, one in select_columns(Result, comparison).items() if name not in omitted}
+    figures = {name: figure for name, figure in select_columns(Result, comparison).items() if name not in omitted}
     columns = [
         build_column(figure, [getattr(result, name) for result in results], with_marks=True, in_millions=True)
         for name, figure in figures.items()
@@ -286,7 +286,7 @@ def _split_columns(columns: Sequence[_Column], room: int, key_columns: int) -> l
     keys, others = list(columns[:key_columns]), columns[key_columns:]
     parts = [keys.copy()]
     for column in others:
-        if len(parts[-1]) > len(keys) and sum(one.width + 1 for one in [*parts[-1], column]) > room:
+        if len(parts[-1]) > len(keys) and sum(other.width + 1 for other in [*parts[-1], column]) > room:
             parts.append(keys.copy())
         parts[-1].append(column)
     return parts

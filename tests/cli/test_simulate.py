@@ -1,4 +1,4 @@
-"""`ratelab simulate`: what it is asked, and its JSON, the same names and the same bytes each time."""
+"""JSON and options of `ratelab simulate`: stable names, and the same bytes for the same seed."""
 
 from __future__ import annotations
 
@@ -14,53 +14,53 @@ from figure_types import FIGURES
 from ratelab import ALGORITHMS
 from ratelab.algorithms import COMPARED
 
-EVERY = sorted(SCENARIOS.glob("*.yaml"))
+PATHS = sorted(SCENARIOS.glob("*.yaml"))
 HERD = str(SCENARIOS / "thundering-herd.yaml")
 
 
 # --- JSON
 
 
-@pytest.mark.parametrize("path", EVERY, ids=lambda path: path.stem)
-def test_json_is_one_object_of_the_names_and_types_agreed(path: Path) -> None:
-    told = json.loads(get_output("simulate", path, "--json"))
-    assert list(told) == ["version", "scenario", "seed", "quota", "offered", "duration", "results"]
-    assert (told["version"], told["scenario"]) == (1, path.stem)
-    assert list(told["quota"]) == ["rate", "burst", "window"]
-    for result in told["results"]:
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_json_has_the_documented_names_and_types(path: Path) -> None:
+    document = json.loads(get_output("simulate", path, "--json"))
+    assert list(document) == ["version", "scenario", "seed", "quota", "offered", "duration", "results"]
+    assert (document["version"], document["scenario"]) == (1, path.stem)
+    assert list(document["quota"]) == ["rate", "burst", "window"]
+    for result in document["results"]:
         assert list(result) == [*FIGURES, "per_client"]
         assert [name for name, kind in FIGURES.items() if not isinstance(result[name], kind)] == []
-        assert result["offered"] == told["offered"] == result["admitted"] + result["denied"]
+        assert result["offered"] == document["offered"] == result["admitted"] + result["denied"]
         assert {tuple(row) for row in result["per_client"]} == {("client", "offered", "admitted")}
         assert sum(row["admitted"] for row in result["per_client"]) == result["admitted"]
 
 
-def test_json_tells_the_run_it_comes_from() -> None:
-    told = json.loads(get_output("simulate", BURST, "--json"))
-    assert (told["seed"], told["offered"], told["duration"]) == (42, 30, 10.0)
-    assert told["quota"] == {"rate": "2/s", "burst": 5, "window": 2.5}
-    assert [result["algorithm"] for result in told["results"]] == list(COMPARED)
-    assert told["results"][0]["per_client"] == [{"client": "alice", "offered": 30, "admitted": 14}]
+def test_json_has_the_seed_the_quota_and_the_algorithms() -> None:
+    document = json.loads(get_output("simulate", BURST, "--json"))
+    assert (document["seed"], document["offered"], document["duration"]) == (42, 30, 10.0)
+    assert document["quota"] == {"rate": "2/s", "burst": 5, "window": 2.5}
+    assert [result["algorithm"] for result in document["results"]] == list(COMPARED)
+    assert document["results"][0]["per_client"] == [{"client": "alice", "offered": 30, "admitted": 14}]
 
 
-def test_several_scenarios_are_several_runs() -> None:
-    told = json.loads(get_output("simulate", BURST, HERD, "--json"))
-    assert list(told) == ["version", "runs"]
-    assert told["runs"] == [json.loads(get_output("simulate", path, "--json")) for path in (BURST, HERD)]
+def test_several_scenarios_are_printed_as_runs() -> None:
+    document = json.loads(get_output("simulate", BURST, HERD, "--json"))
+    assert list(document) == ["version", "runs"]
+    assert document["runs"] == [json.loads(get_output("simulate", path, "--json")) for path in (BURST, HERD)]
 
 
-def test_the_same_seed_prints_the_same_bytes_whatever_the_hash_seed() -> None:
-    by_chance = [str(path) for path in EVERY if "poisson" in path.read_text(encoding="utf-8")]
-    assert len(by_chance) >= 3
-    command = ("-m", "ratelab", "simulate", *by_chance, "--json")
+def test_the_output_depends_on_the_seed_and_not_on_the_hash_seed() -> None:
+    random_paths = [str(path) for path in PATHS if "poisson" in path.read_text(encoding="utf-8")]
+    assert len(random_paths) >= 3
+    command = ("-m", "ratelab", "simulate", *random_paths, "--json")
     assert (
         run_python(*command, PYTHONHASHSEED="1")
         == run_python(*command, PYTHONHASHSEED="2")
-        == get_output("simulate", *by_chance, "--json")
+        == get_output("simulate", *random_paths, "--json")
     )
 
 
-# --- what is asked of it
+# --- options
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,11 @@ def test_the_same_seed_prints_the_same_bytes_whatever_the_hash_seed() -> None:
         (["--rate", "7/13s", "--burst", "9"], "7/13s, burst 9"),
     ],
 )
-def test_rate_and_burst_take_the_place_of_the_scenarios(options: list[str], quota: str) -> None:
+def test_rate_and_burst_override_those_of_the_scenario(options: list[str], quota: str) -> None:
     assert f"quota for each client: {quota} (window " in get_output("simulate", BURST, *options)
 
 
-def test_seed_takes_the_place_of_the_scenarios() -> None:
+def test_the_seed_overrides_that_of_the_scenario() -> None:
     seeds: list[list[str]] = [[], ["--seed", "3"], ["--seed", "4"]]
     written, same, other = (
         json.loads(get_output("simulate", SCENARIOS / "overload.yaml", "--json", *seed)) for seed in seeds
@@ -97,13 +97,13 @@ def test_seed_takes_the_place_of_the_scenarios() -> None:
         (["--algo", "gcra", "--algo", "all"], ["gcra", *COMPARED]),
     ],
 )
-def test_algo_says_which_algorithms_in_which_order(options: list[str], algorithms: list[str]) -> None:
-    told = json.loads(get_output("simulate", BURST, "--json", *options))
-    assert [result["algorithm"] for result in told["results"]] == algorithms
+def test_algo_selects_algorithms_in_order(options: list[str], algorithms: list[str]) -> None:
+    document = json.loads(get_output("simulate", BURST, "--json", *options))
+    assert [result["algorithm"] for result in document["results"]] == algorithms
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["--algo", "tokenbucket"], "unknown algorithm 'tokenbucket': did you mean token-bucket?"),
         (["--algo", "x"], "unknown algorithm 'x': choose one of token-bucket, leaky-bucket,"),
@@ -114,11 +114,11 @@ def test_algo_says_which_algorithms_in_which_order(options: list[str], algorithm
         (["--burst", "1000001"], "sliding-log keeps the time of every admission"),
     ],
 )
-def test_an_option_that_cannot_be_is_one_line(options: list[str], told: str) -> None:
-    assert told in get_error("simulate", BURST, *options)
+def test_an_invalid_value_is_reported_in_one_line(options: list[str], message: str) -> None:
+    assert message in get_error("simulate", BURST, *options)
 
 
-def test_a_pattern_stands_for_the_scenarios_that_it_matches() -> None:
+def test_a_pattern_selects_the_scenarios_that_match() -> None:
     assert get_output("simulate", f"{SCENARIOS}/bur*.yaml", "--json") == get_output("simulate", BURST, "--json")
     assert f"no file matches {SCENARIOS}/none*.yaml: check the pattern" in get_error(
         "simulate", f"{SCENARIOS}/none*.yaml"
@@ -126,21 +126,21 @@ def test_a_pattern_stands_for_the_scenarios_that_it_matches() -> None:
 
 
 @pytest.mark.parametrize("options", [["--burst", "0"], ["--seed", "-1"], ["--burst", "x"], ["--no-such-option"], []])
-def test_an_option_of_the_wrong_kind_is_one_line_and_so_is_none(options: list[str]) -> None:
+def test_a_usage_error_is_reported_in_one_line(options: list[str]) -> None:
     assert get_error("simulate", *([BURST, *options] if options else [])).endswith("; see ratelab simulate --help\n")
 
 
-def test_a_wave_without_a_cycle_is_refused_however_short_it_is(tmp_path: Path) -> None:
+def test_a_wave_with_a_cycle_of_zero_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "wave.yaml"
     wave = "{pattern: wave, mean: 1/s, amplitude: 1/s, cycle: 0s}"
     path.write_text(f"name: x\nduration: 10us\nquota: {{rate: 1/s}}\nclients: [{{name: a, traffic: [{wave}]}}]\n")
     command = [sys.executable, "-m", "ratelab", "simulate", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "cycle must be longer" in done.stderr
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    assert (completed.returncode, completed.stdout) == (2, "")
+    assert "cycle must be longer" in completed.stderr
 
 
-def test_a_scenario_without_a_request_is_told_as_such(tmp_path: Path) -> None:
+def test_a_scenario_without_requests_has_nothing_to_compare(tmp_path: Path) -> None:
     path = tmp_path / "quiet.yaml"
     poisson = "{pattern: poisson, rate: 1/day}"
     path.write_text(f"name: quiet\nduration: 1s\nquota: {{rate: 1/s}}\nclients: [{{name: a, traffic: [{poisson}]}}]\n")

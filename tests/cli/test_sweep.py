@@ -1,4 +1,4 @@
-"""`ratelab sweep`: every quota through every algorithm, as if each had been replayed by itself."""
+"""`ratelab sweep`: every quota and algorithm gives the same counts as a comparison of its own."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ SCENARIO = str(Path(BURST).with_name("noisy-neighbour.yaml"))
 KINDS = [find(name) for name in COMPARED]
 
 
-def test_a_sweep_counts_what_each_comparison_counts_with_any_number_of_workers() -> None:
+def test_a_sweep_counts_as_comparisons_do_with_any_number_of_workers() -> None:
     traffic, tried = load_scenario(SCENARIO).traffic, parse_quotas("1/s,3/s..30/s", "5,20", 3)
-    one, many = (sweep(build_policies(KINDS, tried), traffic, workers=workers) for workers in (1, 5))
-    assert one == many
+    single, several = (sweep(build_policies(KINDS, tried), traffic, workers=workers) for workers in (1, 5))
+    assert single == several
     policies = {quota: build_policies(KINDS, [quota]) for quota in tried}
     expected = [(quota, result) for quota in tried for result in compare(policies[quota], traffic).results]
-    for found, (quota, result) in zip(one.rows, expected, strict=True):
-        assert (found.algorithm, found.quota) == (result.algorithm, quota)
-        assert (one.offered, found.denied) == (result.offered, result.denied)
-        assert (one.clients, found.clients_denied) == (result.clients, result.clients_denied)
+    for row, (quota, result) in zip(single.rows, expected, strict=True):
+        assert (row.algorithm, row.quota) == (result.algorithm, quota)
+        assert (single.offered, row.denied) == (result.offered, result.denied)
+        assert (single.clients, row.clients_denied) == (result.clients, result.clients_denied)
 
 
 @pytest.mark.parametrize(
@@ -41,13 +41,13 @@ def test_a_sweep_counts_what_each_comparison_counts_with_any_number_of_workers()
         ("1/s", "5..500,8", 3, ["1/s, burst 5", "1/s, burst 50", "1/s, burst 500", "1/s, burst 8"]),
     ],
 )
-def test_ranges_go_from_end_to_end_by_equal_factors(
+def test_ranges_have_equal_factors_between_values(
     rates: str, bursts: str | None, steps: int, expected: list[str]
 ) -> None:
     assert [str(quota) for quota in parse_quotas(rates, bursts, steps)] == expected
 
 
-def test_the_table_has_a_row_for_each_quota_and_a_column_for_each_algorithm() -> None:
+def test_the_table_has_rows_of_quotas_and_columns_of_algorithms() -> None:
     lines = get_output("sweep", SCENARIO, "--rate", "1/s..100/s", "--burst", "5", "--steps", "3").splitlines()
     assert [line.split()[0] for line in lines[-3:]] == ["1/s", "10/s", "100/s"]
     assert lines[-3].split()[2:4] == ["81.4/9.09", "81.4/9.09"]
@@ -55,12 +55,12 @@ def test_the_table_has_a_row_for_each_quota_and_a_column_for_each_algorithm() ->
     assert max(map(len, lines)) <= 80
 
 
-def test_json_and_csv_tell_the_same(tmp_path: Path) -> None:
+def test_json_and_csv_have_the_same_values(tmp_path: Path) -> None:
     trace = write_log(tmp_path, CROWD)
-    quotas_asked = ("--rate", "10/min,20/min", "--burst", "5", "--algo", "sliding-log")
-    found = get_json("sweep", trace, *quotas_asked, "--csv", tmp_path / "table.csv")
-    results = found.pop("results")
-    assert (found["version"], found["trace"], found["offered"]) == (1, str(trace), 45)
+    options = ("--rate", "10/min,20/min", "--burst", "5", "--algo", "sliding-log")
+    document = get_json("sweep", trace, *options, "--csv", tmp_path / "table.csv")
+    results = document.pop("results")
+    assert (document["version"], document["trace"], document["offered"]) == (1, str(trace), 45)
     assert results[0] == {
         "algorithm": "sliding-log",
         "rate": "10/min",
@@ -92,11 +92,11 @@ def test_json_and_csv_tell_the_same(tmp_path: Path) -> None:
         (["--rate", "1/s", "--csv", BURST], "would be overwritten"),
     ],
 )
-def test_a_mistake_is_one_line_before_anything_is_read(options: list[str], line: str) -> None:
+def test_an_invalid_option_is_reported_before_reading(options: list[str], line: str) -> None:
     assert line in get_error("sweep", BURST, *options)
 
 
-def test_two_scenarios_are_not_one_traffic() -> None:
+def test_two_scenarios_are_rejected() -> None:
     assert "only one scenario can be swept at a time, got 2 sources" in get_error(
         "sweep", BURST, SCENARIO, "--rate", "1/s"
     )

@@ -45,8 +45,8 @@ def test_accuracy_equals_a_count_one_by_one(run: list[Request], quota: Quota) ->
     assert found.client_over_denied is not None
     for client in range(4):
         sent = [request for request in run if request.client == client]
-        assert found.client_over_admitted[client] == sum(one.allowed and not one.exact for one in sent)
-        assert found.client_over_denied[client] == sum(one.exact and not one.allowed for one in sent)
+        assert found.client_over_admitted[client] == sum(request.allowed and not request.exact for request in sent)
+        assert found.client_over_denied[client] == sum(request.exact and not request.allowed for request in sent)
 
 
 @given(runs, quotas)
@@ -75,7 +75,7 @@ def test_the_exact_log_is_exact_and_every_declared_bound_holds(stem: str, kind: 
 
 
 def test_clients_that_share_a_quota_are_judged_together() -> None:
-    """Five requests of one client end a window, five of the other begin the next, and another one follows."""
+    """Five requests of one client end a window; five of the other begin the next, and one more follows."""
     arrivals = [(2_400_000_000, 0), *[(0, 0)] * 4, (100_000_000, 1), *[(0, 1)] * 4, (10**9, 1)]
     drawn = traffic_of([Request(gap, client, 1, True, 0, True) for gap, client in arrivals])
     shared = replace(drawn, names=("alice", "bob"), keys=integers([0, 0]))

@@ -16,7 +16,7 @@ from random_runs import Request, runs, traffic_of
 
 from ratelab import Quota, create
 from ratelab.lab.comparison import Comparison, compare, with_accuracy
-from ratelab.lab.counter_estimate import CLAIMED_DIFFERENCE, CLAIMED_WRONG, estimate
+from ratelab.lab.counter_estimate import CLAIMED_DIFFERENCE, CLAIMED_WRONG, measure_estimate
 from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.traffic import Traffic
 
@@ -28,22 +28,24 @@ quotas = st.sampled_from([Quota(1, 1, 1), Quota(1, 3, 4), Quota(1, 4, 1), Quota(
 def test_the_estimate_equals_a_count_one_by_one(run: list[Request], quota: Quota, origin: int) -> None:
     drawn = traffic_of(run)
     traffic = Traffic(**{**vars(drawn), "origin": origin})
-    asked = list(zip(traffic.clock_times.tolist(), traffic.costs.tolist(), traffic.request_keys.tolist(), strict=True))
+    requests = list(
+        zip(traffic.clock_times.tolist(), traffic.costs.tolist(), traffic.request_keys.tolist(), strict=True)
+    )
     real, guessed = [], []
-    for number, (now, _, key) in enumerate(asked):
-        past = [(at, cost) for at, cost, other in asked[: number + 1] if other == key]
+    for number, (now, _, key) in enumerate(requests):
+        past = [(at, cost) for at, cost, other in requests[: number + 1] if other == key]
         begin = now // quota.window * quota.window
         overlap = 1 - Fraction(now - begin, quota.window)
         real.append(sum(cost for at, cost in past if at + quota.window > now))
         current = sum(cost for at, cost in past if at >= begin)
         guessed.append(current + overlap * sum(cost for at, cost in past if begin - quota.window <= at < begin))
-    found = estimate(quota, traffic)
+    found = measure_estimate(quota, traffic)
     sides = [(truth > quota.burst, guess > quota.burst) for truth, guess in zip(real, guessed, strict=True)]
     assert (found.wrongly_allowed, found.wrongly_limited) == (sides.count((True, False)), sides.count((False, True)))
     apart = [float(abs(guess - truth) / truth) for truth, guess in zip(real, guessed, strict=True)]
     assert found.mean_difference == pytest.approx(fmean(apart or [0]))
     assert found.near_ratio == fmean([abs(truth - quota.burst) * 10 <= quota.burst for truth in real] or [0])
-    keys = [key for _, _, key in asked]
+    keys = [key for _, _, key in requests]
     above, taken = ({key for key, side in zip(keys, sides, strict=True) if side[which]} for which in (0, 1))
     assert (found.keys_above, found.keys_missed, found.keys_blamed) == (
         len(above),
@@ -71,7 +73,7 @@ def wrong_ratios(stem: str) -> tuple[float, float]:
 
 def test_the_claim_holds_on_even_traffic_mostly_far_below_the_limit() -> None:
     scenario = load_scenario(str(CLAIM[0].parent / "mostly-quiet.yaml"))
-    found = estimate(scenario.quota, scenario.traffic)
+    found = measure_estimate(scenario.quota, scenario.traffic)
     assert len(scenario.traffic.names) == 270
     assert len(scenario.traffic) == pytest.approx(400_000, rel=0.01)
     assert found.wrong_ratio == pytest.approx(CLAIMED_WRONG, rel=0.5)

@@ -44,10 +44,12 @@ def equal_protection(traffic: Traffic, quota: Quota = QUOTA, names: Sequence[str
 
 def with_burst(traffic: Traffic, algorithm: str, burst: int) -> tuple[int, int]:
     """Return the largest cost in a window of the quota, and the denied requests, of an algorithm with another burst."""
-    made = replay(create(algorithm, QUOTA, burst), traffic).rows
-    rows = zip(traffic.times.tolist(), traffic.costs.tolist(), traffic.clients.tolist(), made.tolist(), strict=True)
+    decisions = replay(create(algorithm, QUOTA, burst), traffic).rows
+    rows = zip(
+        traffic.times.tolist(), traffic.costs.tolist(), traffic.clients.tolist(), decisions.tolist(), strict=True
+    )
     left = [(at + delay, cost, key) for at, cost, key, (allowed, *_, delay) in rows if allowed]
-    return max(windows_counted(left, QUOTA.window).values(), default=0), len(made) - len(left)
+    return max(windows_counted(left, QUOTA.window).values(), default=0), len(decisions) - len(left)
 
 
 @settings(max_examples=40)
@@ -88,10 +90,11 @@ def test_the_search_ends_at_a_number_where_the_condition_starts(start: int, last
 @given(arrivals)
 def test_a_good_request_is_within_the_quota_whatever_was_decided(drawn: list[tuple[int, int, int]]) -> None:
     traffic = traffic_of(drawn)
-    asked = list(zip(traffic.times.tolist(), traffic.costs.tolist(), traffic.clients.tolist(), strict=True))
+    requests = list(zip(traffic.times.tolist(), traffic.costs.tolist(), traffic.clients.tolist(), strict=True))
     expected = [
-        sum(cost for at, cost, other in asked[: number + 1] if other == key and at + QUOTA.window > now) <= QUOTA.burst
-        for number, (now, _, key) in enumerate(asked)
+        sum(cost for at, cost, other in requests[: number + 1] if other == key and at + QUOTA.window > now)
+        <= QUOTA.burst
+        for number, (now, _, key) in enumerate(requests)
     ]
     assert find_good_requests(QUOTA, traffic)[:].tolist() == expected
 
