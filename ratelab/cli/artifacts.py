@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
@@ -16,7 +17,7 @@ from click.core import ParameterSource
 import ratelab
 from ratelab.errors import InputError
 from ratelab.lab.decisions import Progress
-from ratelab.report.charts import CHARTS, IMAGE_FORMATS, THEMES, draw, render_figure
+from ratelab.report.charts import CHARTS, IMAGE_FORMATS, THEME_NAMES, draw, render_figure
 from ratelab.report.files import check_writable, write_bytes, write_text
 from ratelab.report.summary import Run
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE_SUFFIXES = (".html", ".htm")
+
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # before its import: no notices about its cache on stderr
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Plots:
         """Draw and write the charts of each run."""
         for path, number, chart in self._list_images([run.name for run in runs]):
             run = runs[number]
-            write_image(path, draw(run.comparison, chart, self.theme or THEMES[0], run.title))
+            write_image(path, draw(run.comparison, chart, self.theme or THEME_NAMES[0], run.title))
             progress(1)
 
     def _list_images(self, names: Sequence[str]) -> Iterator[tuple[str, int, str]]:

@@ -17,7 +17,7 @@ from ratelab.errors import InputError
 from ratelab.learn.drill import exercise, grade
 from ratelab.learn.questions import QUESTIONS
 from ratelab.learn.verdict import render_verdict
-from ratelab.report.charts import THEMES
+from ratelab.report.charts import THEME_NAMES
 
 
 @click.command()
@@ -76,7 +76,7 @@ def _grade(algorithm: str, path: str, plot: tuple[str, ...], theme: str | None) 
         if verdict.requests:
             from ratelab.learn.chart import draw_verdict  # imports matplotlib
 
-            write_image(image, draw_verdict(verdict, theme or THEMES[0]))
+            write_image(image, draw_verdict(verdict, theme or THEME_NAMES[0]))
         else:
             console.print(f"\nDid not write {image}: no timeline to draw.", markup=False)
     return verdict.correct

@@ -10,7 +10,7 @@ import click
 
 from ratelab.cli import single_value
 from ratelab.errors import InputError, install_hint
-from ratelab.report.charts import CHARTS, THEMES
+from ratelab.report.charts import CHARTS, THEME_NAMES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -25,7 +25,7 @@ ALGORITHMS_OPTION = click.option(
 """The option whose names `ratelab.algorithms.select` resolves."""
 
 PLOT = click.option("--plot", multiple=True, metavar="FILE|DIRECTORY", help="Draw as .png, .svg or .pdf; repeatable.")
-THEME = click.option("--theme", type=click.Choice(THEMES), help=f"Colors of --plot; by default {THEMES[0]}.")
+THEME = click.option("--theme", type=click.Choice(THEME_NAMES), help=f"Colors of --plot; by default {THEME_NAMES[0]}.")
 
 
 class Seed(click.types.IntParamType):

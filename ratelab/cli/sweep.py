@@ -19,7 +19,7 @@ from ratelab.lab.sweep import SweepResult, build_policies, parse_quotas
 from ratelab.lab.sweep import sweep as sweep_policies
 from ratelab.lab.traces import TraceOptions, format_paths, make_printable
 from ratelab.lab.traffic import Traffic
-from ratelab.report.charts import THEMES, draw_sweep
+from ratelab.report.charts import THEME_NAMES, draw_sweep
 from ratelab.report.files import check_writable, write_rows
 from ratelab.report.summary import describe_traffic
 from ratelab.report.sweep import build_sweep_table, serialize_sweep, serialize_sweep_rows
@@ -84,7 +84,7 @@ def sweep(
         write_rows(csv_file, [{**label, **row} for row in serialize_sweep_rows(result)])
     for path in images:
         caption = f"{source.title}\n{describe_traffic(source.traffic)}"
-        write_image(path, draw_sweep(result, theme or THEMES[0], caption))
+        write_image(path, draw_sweep(result, theme or THEME_NAMES[0], caption))
     if as_json:
         click.echo(json.dumps(serialize_sweep(source.traffic, result, source.fields), ensure_ascii=False))
     else:

@@ -116,7 +116,7 @@ class Pace:
 
 def _play(console: Console, view: ComparisonView, pace: Pace) -> None:
     """Play the scenario to its end, or until the user quits."""
-    playback = Playback(view.comparison, view.focussed)
+    playback = Playback(view.comparison, view.focused)
 
     def render() -> RenderableType:
         status = render_status(playback, view, pace.speed, pace.paused)

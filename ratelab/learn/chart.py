@@ -10,8 +10,8 @@ from matplotlib.patches import Rectangle
 
 from ratelab.learn.verdict import GradedRequest, Verdict, decision_lines, format_signed_time
 from ratelab.limiter import Decision
-from ratelab.report.charts.canvas import FIGURE_WIDTH_IN, LABEL, MARGIN, Sheet, styled
-from ratelab.report.charts.style import colours
+from ratelab.report.charts.canvas import FIGURE_WIDTH_IN, LABEL_PEN, MARGIN_IN, Sheet, use_chart_style
+from ratelab.report.charts.style import assign_colors
 from ratelab.report.charts.text import Pen
 from ratelab.report.summary import pluralize
 
@@ -42,7 +42,7 @@ def draw_verdict(verdict: Verdict, theme: str = "light") -> Figure:
     caption = f"the shortest failing timeline found, at {verdict.quota}" if requests else ""
     caption += f", without its first {pluralize(left_out, 'request')}" if left_out > 0 else ""
     height = TIME_AXIS_HEIGHT_IN + REQUEST_HEIGHT_IN + 2 * _lane_height(requests) if requests else 0
-    with styled():
+    with use_chart_style():
         sheet = Sheet(_title(verdict), caption, height, theme)
         if requests:
             _draw_requests(sheet, requests, verdict.algorithm, theme)
@@ -62,9 +62,9 @@ def _title(verdict: Verdict) -> str:
 
 def _draw_requests(sheet: Sheet, requests: Sequence[GradedRequest], algorithm: str, theme: str) -> None:
     """Draw the requests on a time axis, and below it a lane of exact decisions and one of the submission's."""
-    axes = sheet.axes(sheet.body, sheet.body.width, 0, sheet.body.height)  # in inches from the upper left corner
+    axes = sheet.add_axes(sheet.body, sheet.body.width, 0, sheet.body.height)  # in inches from the upper left corner
     axes.set_axis_off()
-    drawing = _Drawing(sheet, axes, requests, colours([algorithm], theme)[algorithm])
+    drawing = _Drawing(sheet, axes, requests, assign_colors([algorithm], theme)[algorithm])
     drawing.draw_axis()
     top = TIME_AXIS_HEIGHT_IN + REQUEST_HEIGHT_IN
     drawing.draw_lane(top, algorithm, drawing.color, [(one.exact, one.yours) for one in requests])
@@ -73,13 +73,13 @@ def _draw_requests(sheet: Sheet, requests: Sequence[GradedRequest], algorithm: s
 
 
 def _column_width(requests: Sequence[GradedRequest]) -> float:
-    return (FIGURE_WIDTH_IN - 2 * MARGIN - LANE_NAME_WIDTH_IN) / len(requests)
+    return (FIGURE_WIDTH_IN - 2 * MARGIN_IN - LANE_NAME_WIDTH_IN) / len(requests)
 
 
 def _broken_lines(requests: Sequence[GradedRequest], decision: Decision | None, other: Decision | None) -> list[str]:
     """Return the lines of a decision, broken to the width of a column."""
     width = _column_width(requests) - 0.2
-    return [part for line in decision_lines(decision, other) for part in DECISION_PEN.broken(line, width, 2)]
+    return [part for line in decision_lines(decision, other) for part in DECISION_PEN.wrap(line, width, 2)]
 
 
 def _lane_height(requests: Sequence[GradedRequest]) -> float:
@@ -115,9 +115,9 @@ class _Drawing:
             at = LANE_NAME_WIDTH_IN + width / 2 + (right - LANE_NAME_WIDTH_IN - width) * part
             self.axes.plot([at, x], [line, TIME_AXIS_HEIGHT_IN - 0.06], color=theme.quiet, linewidth=0.8)
             self.axes.plot(at, line, "o", color=theme.ink, markersize=4)
-            self._text(x, TIME_AXIS_HEIGHT_IN + LABEL.line * 0.6, self._time_label(one), theme.ink)
+            self._text(x, TIME_AXIS_HEIGHT_IN + LABEL_PEN.line * 0.6, self._time_label(one), theme.ink)
             cost = f"cost {one.cost}" if one.cost else "cost 0, a look"
-            self._text(x, TIME_AXIS_HEIGHT_IN + LABEL.line * 1.6, cost)
+            self._text(x, TIME_AXIS_HEIGHT_IN + LABEL_PEN.line * 1.6, cost)
         framed = min(width, 2) - 0.1
         corner, size = (x - framed / 2, TIME_AXIS_HEIGHT_IN - 0.03), self.sheet.body.height - TIME_AXIS_HEIGHT_IN
         self.axes.add_patch(Rectangle(corner, framed, size, fill=False, edgecolor=theme.quiet, label="fails"))
@@ -145,10 +145,12 @@ class _Drawing:
     def _time_label(self, request: GradedRequest) -> str:
         """Format the time of a request; if that is too long for a column, as the time since the first request."""
         labels, first = [format_signed_time(one.at) for one in self.requests], self.requests[0].at
-        if max(map(LABEL.width, labels)) <= _column_width(self.requests) - 0.1:
+        if max(map(LABEL_PEN.measure, labels)) <= _column_width(self.requests) - 0.1:
             return format_signed_time(request.at)
         return f"+{format_signed_time(request.at - first)}".replace("+-", "-")
 
-    def _text(self, x: float, y: float, text: str, color: str = "", pen: Pen = LABEL, align: str = "center") -> None:
+    def _text(
+        self, x: float, y: float, text: str, color: str = "", pen: Pen = LABEL_PEN, align: str = "center"
+    ) -> None:
         box, width = self.sheet.body, LANE_NAME_WIDTH_IN if align == "left" else _column_width(self.requests)
-        self.sheet.text(box.left + x, box.top + y, text, pen, color, align, width - 0.1)
+        self.sheet.write(box.left + x, box.top + y, text, pen, color, align, width - 0.1)

@@ -115,7 +115,7 @@ def _render_outcome(
 ) -> RenderableType:
     policy = outcome.policy
     snapshot, burst = playback.snapshot(policy), policy.quota.burst
-    color = view.colours[policy.name]
+    color = view.colors[policy.name]
     name = Text(policy.name[:17].ljust(17), style=f"bold {color}")
     bar = Text(_format_bar(snapshot.level / burst, ascii_only), style=color)
     level = Text(f" {snapshot.level:,.1f} of {burst:,} {describe_level(policy.algorithm)}")

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chart_inspection import drawn
+from chart_inspection import draw_scenario
 from matplotlib.colors import to_hex, to_rgb
 
 from ratelab.algorithms import COMPARED
-from ratelab.report.charts import THEMES
-from ratelab.report.charts.style import THEMES as PAPERS
-from ratelab.report.charts.style import colours
+from ratelab.report.charts import THEME_NAMES
+from ratelab.report.charts.style import THEMES, assign_colors
 
 COLOR_VISION = {
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
@@ -22,48 +21,50 @@ COLOR_VISION = {
 }
 """Matrices on linear light that simulate color blindness: Machado, Oliveira and Fernandes (2009)."""
 
-
-def light(colour: str) -> Any:
-    """Return the linear light of red, green and blue."""
-    coded = np.array(to_rgb(colour))
-    return np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
-
-
-def lab(seen: Any) -> Any:
-    """Return linear light as CIE L*a*b*, in which equal distances look equal."""
-    white = np.array([0.9505, 1, 1.089])
-    x, y, z = np.cbrt(np.clip(TO_XYZ @ np.clip(seen, 0, 1) / white, 0.008856, None))
-    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
-
-
 TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 
 
-@pytest.mark.parametrize("theme", THEMES)
+def to_light(color: str) -> Any:
+    """Return the linear light of red, green and blue."""
+    coded = np.array(to_rgb(color))
+    return np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
+
+
+def to_lab(light: Any) -> Any:
+    """Return linear light as CIE L*a*b*, in which equal distances look equal."""
+    white = np.array([0.9505, 1, 1.089])
+    x, y, z = np.cbrt(np.clip(TO_XYZ @ np.clip(light, 0, 1) / white, 0.008856, None))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def compute_contrast(color: str, other: str) -> float:
+    dark, bright = sorted(float((TO_XYZ @ to_light(each))[1]) + 0.05 for each in (color, other))
+    return bright / dark
+
+
+@pytest.mark.parametrize("theme", THEME_NAMES)
 def test_colors_contrast_with_the_paper(theme: str) -> None:
-    for colour in colours([*COMPARED, "gcra", *map(str, range(6))], theme).values():
-        shades = sorted(float((TO_XYZ @ light(one))[1]) + 0.05 for one in (colour, PAPERS[theme].paper))
-        assert shades[1] / shades[0] > 3, colour
+    for color in assign_colors([*COMPARED, "gcra", *map(str, range(6))], theme).values():
+        assert compute_contrast(color, THEMES[theme].paper) > 3, color
 
 
-@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("theme", THEME_NAMES)
 def test_text_contrasts_with_the_paper(theme: str) -> None:
-    figure = drawn("outcome", theme=theme)
-    shades = {float((TO_XYZ @ light(to_hex(text.get_color())))[1]) + 0.05 for text in figure.texts}
-    paper = float((TO_XYZ @ light(PAPERS[theme].paper))[1]) + 0.05
-    assert min(max(shade / paper, paper / shade) for shade in shades) > 4.45
+    for text in draw_scenario("outcome", theme=theme).texts:
+        assert compute_contrast(to_hex(text.get_color()), THEMES[theme].paper) > 4.45, text.get_text()
 
 
-@pytest.mark.parametrize("eye", COLOR_VISION)
-@pytest.mark.parametrize("theme", THEMES)
-def test_colors_are_distinguishable_with_any_color_vision(eye: str, theme: str) -> None:
-    seen = {name: lab(COLOR_VISION[eye] @ light(one)) for name, one in colours(COMPARED, theme).items()}
-    for one, other in combinations(seen, 2):
-        assert np.linalg.norm(seen[one] - seen[other]) > 20, (one, other)
+@pytest.mark.parametrize("deficiency", COLOR_VISION)
+@pytest.mark.parametrize("theme", THEME_NAMES)
+def test_colors_are_distinguishable_with_any_color_vision(deficiency: str, theme: str) -> None:
+    matrix = COLOR_VISION[deficiency]
+    seen = {name: to_lab(matrix @ to_light(color)) for name, color in assign_colors(COMPARED, theme).items()}
+    for first, second in combinations(seen, 2):
+        assert np.linalg.norm(seen[first] - seen[second]) > 20, (first, second)
 
 
 def test_an_algorithm_has_the_same_color_in_every_comparison() -> None:
-    alone = {name: colours([name], "dark")[name] for name in (*COMPARED, "gcra", "toll", "mine")}
-    assert colours(list(alone), "dark") == alone
+    alone = {name: assign_colors([name], "dark")[name] for name in (*COMPARED, "gcra", "toll", "mine")}
+    assert assign_colors(list(alone), "dark") == alone
     assert len(set(alone.values())) == len(alone)
-    assert len({*colours([str(number) for number in range(6)], "light").values()}) == 6
+    assert len({*assign_colors([str(number) for number in range(6)], "light").values()}) == 6

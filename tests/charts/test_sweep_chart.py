@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chart_inspection import LONG, compared, overlapping, panel, written
+from chart_inspection import LONG_NAME, compare_scenario, find_overlaps, get_axes, read_texts
 from cli_runner import BURST, get_error, get_output
 
 from ratelab import Quota
@@ -23,7 +23,7 @@ class Other(TokenBucket):
 
 def swept(scenario: str, rates: str, bursts: str | None, steps: int = 10) -> SweepResult:
     kinds = [*map(find, COMPARED), Other]
-    return sweep(build_policies(kinds, parse_quotas(rates, bursts, steps)), compared(scenario).traffic)
+    return sweep(build_policies(kinds, parse_quotas(rates, bursts, steps)), compare_scenario(scenario).traffic)
 
 
 def create_result(tried: list[Quota], offered: int) -> SweepResult:
@@ -44,9 +44,9 @@ def test_rows_are_bursts_lines_algorithms_and_columns_ratios() -> None:
         (share, row) for share in ("denied_ratio", "clients_denied_ratio") for row in rows
     ):
         expected = [[getattr(one, share) for one in row if one.algorithm == name] for name in (*COMPARED, Other.name)]
-        assert drawn(panel(figure, number)) == expected
-    assert panel(figure, 0).lines[0].get_xdata().tolist() == pytest.approx([0, 0.5, 1])  # by equal factors
-    assert {"burst 5", "burst 20", "1/s", "10/s", "100/s", "sliding-counter"} <= {*written(figure)}
+        assert drawn(get_axes(figure, number)) == expected
+    assert get_axes(figure, 0).lines[0].get_xdata().tolist() == pytest.approx([0, 0.5, 1])  # by equal factors
+    assert {"burst 5", "burst 20", "1/s", "10/s", "100/s", "sliding-counter"} <= {*read_texts(figure)}
 
 
 SWEEPS = {
@@ -63,9 +63,9 @@ SWEEPS = {
 def test_the_title_names_the_lowest_quota_and_no_texts_overlap(
     scenario: str, rates: str, bursts: str | None, title: str
 ) -> None:
-    figure = draw_sweep(swept(scenario, rates, bursts), "dark", LONG)
+    figure = draw_sweep(swept(scenario, rates, bursts), "dark", LONG_NAME)
     assert str(figure.get_label()).startswith(title)
-    assert overlapping(figure) == []
+    assert find_overlaps(figure) == []
 
 
 def test_the_lowest_quota_follows_from_the_ratios() -> None:
@@ -79,7 +79,7 @@ def test_the_lowest_quota_follows_from_the_ratios() -> None:
 def test_the_quota_in_the_title_has_a_row() -> None:
     figure = draw_sweep(swept("noisy-neighbour", "1/s..100/s", "1..40", 12))
     named = str(figure.get_label()).split(" is the lowest")[0].split(", ")[1]
-    rows = [text for text in written(figure) if text.startswith("burst ")]
+    rows = [text for text in read_texts(figure) if text.startswith("burst ")]
     assert named in rows
     assert (len(rows), len({*rows})) == (12, 6)  # side by side, for requests and for clients
 
@@ -88,7 +88,7 @@ def test_the_quota_in_the_title_has_a_row() -> None:
 def test_rates_are_written_as_they_were_given(rates: str) -> None:
     tried = parse_quotas(rates, "5", 2)
     figure = draw_sweep(create_result(tried, 9))
-    assert {*rates.split(",")} <= {*written(figure)}
+    assert {*rates.split(",")} <= {*read_texts(figure)}
 
 
 def test_a_sweep_without_requests_has_a_chart() -> None:

@@ -10,7 +10,7 @@ import termios
 from contextlib import nullcontext
 
 import pytest
-from chart_inspection import compared
+from chart_inspection import compare_scenario
 from cli_runner import BURST, get_error, get_output, invoke
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,8 +54,8 @@ def test_a_snapshot_has_the_decisions_so_far_and_the_current_level(run: list[Req
 
 def render_burst(now: int, ascii_only: bool = False) -> list[str]:
     """Render the burst scenario at a time, on a terminal of 80 columns."""
-    view = ComparisonView(compared("burst"), "dark")
-    playback = Playback(view.comparison, view.focussed)
+    view = ComparisonView(compare_scenario("burst"), "dark")
+    playback = Playback(view.comparison, view.focused)
     playback.advance(now)
     console = Console(width=80, color_system=None)
     with console.capture() as capture:
@@ -84,8 +84,8 @@ def test_an_ascii_frame_has_only_ascii_characters() -> None:
     ("speed", "text"), [(1e6, "1000000x"), (1000, "1000x"), (0.5, "0.5x"), (2**-19, "0.00000191x")]
 )
 def test_speed_is_shown_without_an_exponent(speed: float, text: str) -> None:
-    view = ComparisonView(compared("burst"), "dark")
-    assert f" at {text} " in str(render_status(Playback(view.comparison, view.focussed), view, speed, paused=False))
+    view = ComparisonView(compare_scenario("burst"), "dark")
+    assert f" at {text} " in str(render_status(Playback(view.comparison, view.focused), view, speed, paused=False))
 
 
 # --- keys
@@ -115,7 +115,8 @@ def test_keys_pause_step_change_the_speed_and_quit() -> None:
 def test_without_a_terminal_each_request_is_a_line_followed_by_findings() -> None:
     lines = get_output("watch", BURST).splitlines()
     header = lines.index(next(line for line in lines if "client" in line and "token-bucket" in line))
-    assert lines[header].split() == ["time", "client", *[result.algorithm for result in compared("burst").results]]
+    algorithms = [outcome.policy.name for outcome in compare_scenario("burst").outcomes]
+    assert lines[header].split() == ["time", "client", *algorithms]
     assert [line.split() for line in lines[header + 5 : header + 8]] == [
         ["3.000s", "alice", "admitted", "in", "0.5s", "admitted", "admitted", "admitted"],
         ["3.010s", "alice", "admitted", "in", "0.99s", "admitted", "admitted", "denied"],

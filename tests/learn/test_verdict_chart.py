@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chart_inspection import overlapping, panel, written
+from chart_inspection import find_overlaps, get_axes, read_texts
 from cli_runner import get_error, invoke
 from matplotlib.colors import to_hex
 
 from ratelab import Decision, create
 from ratelab.learn.chart import draw_verdict
 from ratelab.learn.verdict import GradedRequest, Verdict
-from ratelab.report.charts import THEMES, render_figure
-from ratelab.report.charts.style import THEMES as PAPERS
-from ratelab.report.charts.style import colours
+from ratelab.report.charts import THEME_NAMES, render_figure
+from ratelab.report.charts.style import THEMES, assign_colors
 
 SECOND = 10**9
 LEAKY = create("leaky-bucket", "2/s", 5)
@@ -44,8 +43,8 @@ LONG = verdict(*[(1_700_000_000_123_456_789 + 3 * at, 1 + at % 5) for at in rang
 
 def blocks(figure: Any, lane: str) -> list[tuple[float, str, float | None]]:
     """Return each block of a lane from left to right: signed height, color and opacity."""
-    found = [one for one in panel(figure, 0).patches if one.get_label() == lane]
-    baselines = sorted({line.get_ydata()[0] for line in panel(figure, 0).lines if len({*line.get_ydata()}) == 1})
+    found = [one for one in get_axes(figure, 0).patches if one.get_label() == lane]
+    baselines = sorted({line.get_ydata()[0] for line in get_axes(figure, 0).lines if len({*line.get_ydata()}) == 1})
     zero = baselines[-2 if lane != "yours" else -1]
     sizes = [zero - one.get_y() if one.get_y() < zero else -one.get_height() for one in found]
     return [
@@ -53,14 +52,14 @@ def blocks(figure: Any, lane: str) -> list[tuple[float, str, float | None]]:
     ]
 
 
-@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("theme", THEME_NAMES)
 def test_blocks_show_cost_by_height_denial_by_direction_delay_by_opacity(theme: str) -> None:
     figure = draw_verdict(DENYING, theme)
-    color, gray = colours(["leaky-bucket"], theme)["leaky-bucket"], PAPERS[theme].denied
+    color, gray = assign_colors(["leaky-bucket"], theme)["leaky-bucket"], THEMES[theme].denied
     assert blocks(figure, "leaky-bucket") == [(0.3, color, 1), (0.15, color, 0.4)]
     assert blocks(figure, "yours") == [(0.3, color, 1), (-0.15, gray, 0.4)]
     assert figure.get_facecolor() == pytest.approx(
-        [int(PAPERS[theme].paper[n : n + 2], 16) / 255 for n in (1, 3, 5)] + [1]
+        [int(THEMES[theme].paper[n : n + 2], 16) / 255 for n in (1, 3, 5)] + [1]
     )
 
 
@@ -92,13 +91,13 @@ def test_the_chart_shows_its_finding_each_request_and_both_decisions(
 ) -> None:
     figure = draw_verdict(shown)
     assert figure.get_label() == title
-    assert {*texts} <= {*written(figure)}
-    assert overlapping(figure) == []
+    assert {*texts} <= {*read_texts(figure)}
+    assert find_overlaps(figure) == []
 
 
 def test_the_failing_request_is_framed() -> None:
     for shown in (DENYING, UNDELAYED, LONG):
-        axes = panel(draw_verdict(shown), 0)
+        axes = get_axes(draw_verdict(shown), 0)
         (frame,) = (one for one in axes.patches if one.get_label() == "fails")
         last = [one for one in axes.patches if one.get_label() == "yours"][-1]
         assert frame.get_x() < last.get_x() < last.get_x() + last.get_width() < frame.get_x() + frame.get_width()
@@ -106,7 +105,8 @@ def test_the_failing_request_is_framed() -> None:
 
 
 def test_a_line_leads_from_a_request_on_the_time_axis_to_its_column() -> None:
-    lines = [line.get_xdata() for line in panel(draw_verdict(verdict((0, 1), (1, 1), (10, 1), allowed=False)), 0).lines]
+    figure = draw_verdict(verdict((0, 1), (1, 1), (10, 1), allowed=False))
+    lines = [line.get_xdata() for line in get_axes(figure, 0).lines]
     leaders = [line for line in lines if len(line) == 2 and line[1] - line[0] < 2]
     (first, _), (second, column), (last, _) = leaders[:3]
     assert (second - first) / (last - first) == pytest.approx(0.1)
@@ -114,11 +114,11 @@ def test_a_line_leads_from_a_request_on_the_time_axis_to_its_column() -> None:
 
 
 def test_a_verdict_without_a_timeline_is_drawn_as_its_message() -> None:
-    assert written(draw_verdict(Verdict("gcra", True, "correct"))) == ["Your gcra: correct"]
+    assert read_texts(draw_verdict(Verdict("gcra", True, "correct"))) == ["Your gcra: correct"]
 
 
 def test_a_long_timeline_is_cut_to_its_last_requests_as_the_caption_states() -> None:
-    assert "at 2/s, burst 5, without its first 12 requests" in " ".join(written(draw_verdict(LONG)))
+    assert "at 2/s, burst 5, without its first 12 requests" in " ".join(read_texts(draw_verdict(LONG)))
 
 
 def test_the_chart_is_written_in_its_theme_and_the_table_printed(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_the_chart_is_written_in_its_theme_and_the_table_printed(tmp_path: Path)
     result = invoke("drill", "gcra", tmp_path / "answer.py", "--plot", picture, "--theme", "dark")
     assert (result.exit_code, "denied" in result.stdout) == (1, True)
     assert "Your gcra denies a request of cost 5 that the exact one admits" in picture.read_text()
-    assert PAPERS["dark"].paper in picture.read_text()
+    assert THEMES["dark"].paper in picture.read_text()
 
 
 def test_a_chart_that_cannot_be_drawn_has_a_message(tmp_path: Path) -> None:

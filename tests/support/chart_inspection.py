@@ -1,4 +1,4 @@
-"""Comparisons for charts, and inspection of drawn figures: their texts, curves and areas."""
+"""Comparisons to draw, and inspection of figures: their texts, curves and areas."""
 
 from __future__ import annotations
 
@@ -18,64 +18,60 @@ from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm, Decision
 from ratelab.report.charts import draw
 
-LONG = "a-name-that-goes-on-" * 12
-NAMES = (LONG, "用户一", "Ирина", "$x_1^2$", "[b]<svg>&amp;", "tab\there\nline", "מבקר", "🙂", *map(str, range(30)))
+LONG_NAME = "a-name-that-goes-on-" * 12
+ODD_NAMES = ("用户一", "Ирина", "$x_1^2$", "[b]<svg>&amp;", "tab\there\nline", "מבקר", "🙂")
+NAMES = (LONG_NAME, *ODD_NAMES, *map(str, range(30)))
 
 
 @cache
-def compared(scenario: str) -> Comparison:
+def compare_scenario(name: str) -> Comparison:
     """Replay a scenario of the repository through the default algorithms."""
-    loaded = load_scenario(str(SCENARIOS / f"{scenario}.yaml"))
-    policies = [create(name, loaded.quota) for name in COMPARED]
-    return compare(policies, loaded.traffic, fields=Decision._fields)
+    scenario = load_scenario(str(SCENARIOS / f"{name}.yaml"))
+    policies = [create(algorithm, scenario.quota) for algorithm in COMPARED]
+    return compare(policies, scenario.traffic, fields=Decision._fields)
 
 
 @cache
-def odd(kind: str) -> Comparison:
+def draw_scenario(chart: str, scenario: str = "burst", theme: str = "light") -> Any:
+    """Draw a chart of a scenario of the repository."""
+    return draw(compare_scenario(scenario), chart, theme, f"{scenario}: as written")
+
+
+@cache
+def compare_unusual(case: str) -> Comparison:
     """Replay unusual traffic: `none`, `one`, `denied`, or `names` of clients and algorithms that are hard to draw."""
     sizes = {"none": 0, "one": 1, "denied": 50, "names": 400}
-    clients = np.arange(sizes[kind]) % (len(NAMES) if kind == "names" else 1)
-    times = np.arange(sizes[kind]) * 10**6
-    costs = np.full(sizes[kind], 10 if kind == "denied" else 1)
-    names = NAMES if kind == "names" else ("alice",)
+    clients = np.arange(sizes[case]) % (len(NAMES) if case == "names" else 1)
+    times = np.arange(sizes[case]) * 10**6
+    costs = np.full(sizes[case], 10 if case == "denied" else 1)
+    names = NAMES if case == "names" else ("alice",)
     traffic = Traffic(times, clients, costs, names, np.arange(len(names)), 1 + int(times.max(initial=0)))
-    others = [_subclass(f"{LONG}{number}") for number in range(3)] if kind == "names" else []
+    others = [_define_algorithm(f"{LONG_NAME}{number}") for number in range(3)] if case == "names" else []
     quota = Quota.parse("2/s", burst=5)
     policies = [build_policy(kind, quota) for kind in (*ALGORITHMS.values(), *others)]
     return compare(policies, traffic, fields=Decision._fields)
 
 
-def _subclass(called: str) -> type[Algorithm]:
+def _define_algorithm(algorithm_name: str) -> type[Algorithm]:
     class Other(LeakyBucket):
-        name = called
+        name = algorithm_name
 
     return Other
 
 
-def panel(figure: Any, number: int) -> Any:
-    """Return one of a figure's axes, in the order of drawing."""
+def get_axes(figure: Any, number: int) -> Any:
+    """Return axes of a figure, numbered in the order of drawing."""
     return figure.axes[number]
 
 
-def texts(figure: Any) -> list[Any]:
-    """Return every visible text, laid out."""
-    figure.draw_without_rendering()
-    labels = [label for axes in figure.axes if axes.axison for label in _tick_labels(axes)]
-    return [text for text in [*figure.texts, *labels] if text.get_text()]
+def read_texts(figure: Any) -> list[str]:
+    """Return the strings of all visible texts."""
+    return [text.get_text() for text in _lay_out_texts(figure)]
 
 
-def _tick_labels(axes: Any) -> list[Any]:
-    """Return the labels within the axis limits; matplotlib also keeps others, which it does not draw."""
-    reaches = ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim()))
-    ticks = [
-        tick for axis, ends in reaches for tick in axis.get_major_ticks() if min(ends) <= tick.get_loc() <= max(ends)
-    ]
-    return [tick.label1 for tick in ticks if tick.label1.get_visible()]
-
-
-def overlapping(figure: Any) -> list[tuple[str, str]]:
+def find_overlaps(figure: Any) -> list[tuple[str, str]]:
     """Return the pairs of texts that overlap, and each text that crosses the edge of the sheet."""
-    boxes = [(text.get_text(), text.get_window_extent().padded(-0.5)) for text in texts(figure)]
+    boxes = [(text.get_text(), text.get_window_extent().padded(-0.5)) for text in _lay_out_texts(figure)]
     sheet = figure.bbox
     outside = [
         (text, "edge") for text, box in boxes if min(box.x0, box.y0) < 0 or box.x1 > sheet.x1 or box.y1 > sheet.y1
@@ -83,28 +79,33 @@ def overlapping(figure: Any) -> list[tuple[str, str]]:
     return outside + [(first, second) for (first, a), (second, b) in combinations(boxes, 2) if a.overlaps(b)]
 
 
-def written(figure: Any) -> list[str]:
-    """Return the strings of the visible texts."""
-    return [text.get_text() for text in texts(figure)]
+def _lay_out_texts(figure: Any) -> list[Any]:
+    """Return all visible texts, laid out."""
+    figure.draw_without_rendering()
+    labels = [label for axes in figure.axes if axes.axison for label in _list_tick_labels(axes)]
+    return [text for text in [*figure.texts, *labels] if text.get_text()]
 
 
-def reaches(axes: Any) -> list[tuple[float, float]]:
+def _list_tick_labels(axes: Any) -> list[Any]:
+    """Return the labels within the axis limits; matplotlib also keeps others, which it does not draw."""
+    limits = ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim()))
+    ticks = [
+        tick for axis, ends in limits for tick in axis.get_major_ticks() if min(ends) <= tick.get_loc() <= max(ends)
+    ]
+    return [tick.label1 for tick in ticks if tick.label1.get_visible()]
+
+
+def measure_extents(axes: Any) -> list[tuple[float, float]]:
     """Return the lowest and the highest value of each filled area."""
     outlines = [[path.vertices[:, 1] for path in area.get_paths()] for area in axes.collections]
     heights = [np.concatenate(outline or [[0.0]]) for outline in outlines]
     return [(float(values.min()), float(values.max())) for values in heights]
 
 
-def area(filled: Any) -> float:
+def measure_area(collection: Any) -> float:
     """Return the size of a filled area, whose outline does not cross itself (Gauss's formula)."""
     size = 0.0
-    for path in filled.get_paths():
+    for path in collection.get_paths():
         x, y = path.vertices.T
         size += abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
     return size
-
-
-@cache
-def drawn(chart: str, scenario: str = "burst", theme: str = "light") -> Any:
-    """Draw a chart of a scenario of the repository."""
-    return draw(compared(scenario), chart, theme, f"{scenario}: as written")

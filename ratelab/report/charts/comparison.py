@@ -1,27 +1,33 @@
-"""The comparison in one picture: what came and left, when, how it held against the quota, and what it cost."""
+"""Comparison chart: the cumulative, timeline, window and outcome charts in one picture."""
 
 from __future__ import annotations
 
 from ratelab.report.charts import cumulative, outcome, timeline, window
 from ratelab.report.charts.canvas import Box, Sheet
-from ratelab.report.charts.view import ComparisonView, strips_height
+from ratelab.report.charts.view import ComparisonView, compute_strips_height
 
-GAP, EACH = 0.25, 0.85
+PART_GAP_IN = 0.25
+STRIP_HEIGHT_IN = 0.85
 
-finding = window.finding
+compose_title = window.compose_title
 
 
-def height(view: ComparisonView) -> float:
+def compute_height(view: ComparisonView) -> float:
     """Return the height of the picture in inches."""
-    return cumulative.height(view) + GAP + strips_height(view, EACH) + GAP + outcome.height(view)
+    heights = (
+        cumulative.compute_height(view),
+        compute_strips_height(view, STRIP_HEIGHT_IN),
+        outcome.compute_height(view),
+    )
+    return sum(heights) + 2 * PART_GAP_IN
 
 
 def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
-    """Draw the parts below and beside one another."""
-    upper = box._replace(height=cumulative.height(view))
-    middle = box._replace(top=upper.bottom + GAP, height=strips_height(view, EACH))
-    lower = box._replace(top=middle.bottom + GAP, height=outcome.height(view))
-    left, right = middle.columns(2, gap=GAP)
+    """Draw the cumulative chart, the timeline and the window chart side by side, and the outcome."""
+    upper = box._replace(height=cumulative.compute_height(view))
+    middle = box._replace(top=upper.bottom + PART_GAP_IN, height=compute_strips_height(view, STRIP_HEIGHT_IN))
+    lower = box._replace(top=middle.bottom + PART_GAP_IN, height=outcome.compute_height(view))
+    left, right = middle.split_columns(2, gap=PART_GAP_IN)
     cumulative.paint(sheet, upper, view)
     timeline.paint(sheet, left, view)
     window.paint(sheet, right, view)

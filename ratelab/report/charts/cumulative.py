@@ -1,53 +1,59 @@
-"""What arrived and what left so far, under the line that the quota draws: `burst + rate * t`."""
+"""Cumulative chart: arrivals and departures up to each moment, and the quota's line `burst + rate * t`."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ratelab.report.charts.canvas import LABEL, Box, Label, Sheet, label
+from ratelab.report.charts.canvas import LABEL_PEN, Box, LineLabel, Sheet, write_line_labels
 from ratelab.report.charts.series import accumulate
-from ratelab.report.charts.style import count
-from ratelab.report.charts.view import ComparisonView
+from ratelab.report.charts.style import format_count
+from ratelab.report.charts.view import HEADING_IN, TIME_AXIS_IN, ComparisonView
 from ratelab.report.summary import describe_denials, format_rate
 
-ROOM = 1.75
-"""Inches for the labels beside the lines."""
+SCALE_IN, LABELS_IN = 0.5, 1.75
+"""Widths for the scale to the left of the lines, and for the labels to the right."""
+
+MIN_AXES_HEIGHT_IN = 2.9
 
 
-def finding(view: ComparisonView) -> str:
-    """Say how much each algorithm let through."""
+def compose_title(view: ComparisonView) -> str:
+    """State how many requests were denied and how many were delayed."""
     return describe_denials(view.comparison)
 
 
-def height(view: ComparisonView) -> float:
+def compute_height(view: ComparisonView) -> float:
     """Return the height of the chart in inches."""
-    return 0.3 + max(2.9, (len(view.results) + 3) * LABEL.line) + 0.3
+    labels = (len(view.results) + 3) * LABEL_PEN.line
+    return HEADING_IN + max(MIN_AXES_HEIGHT_IN, labels) + TIME_AXIS_IN
 
 
 def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
-    """Draw the arrivals as an area, and a line for each algorithm that ends at its name."""
+    """Draw the arrivals as an area, and for each algorithm a line that ends at its label."""
     traffic, quota = view.traffic, view.comparison.quota
-    arrived = accumulate(traffic.times[view.focussed], traffic.costs[view.focussed])
-    left = {name: accumulate(*view.departures(name)) for name in view.colours}
-    most, offered = max(int(curve.values[-1]) for curve in left.values()), int(arrived.values[-1])
-    shown = max(most, min(quota.burst, offered), 1)
+    arrivals = accumulate(traffic.times[view.focused], traffic.costs[view.focused])
+    departures = {name: accumulate(*view.departures[name]) for name in view.colors}
+    offered = int(arrivals.values[-1])
+    admitted = max(int(curve.values[-1]) for curve in departures.values())
+    shown = max(admitted, min(quota.burst, offered), 1)
     top = 1.15 * (max(1, offered) if offered <= 2.5 * shown else 1.5 * shown)
-    sheet.text(box.left, box.top + 0.08, _heading(view, box.width), width=box.width)
-    axes = sheet.axes(box.inset(left=0.5, top=0.3, right=ROOM, bottom=0.3), view.x(view.end), top)
-    sheet.time_ticks(axes, view.unit)
-    sheet.count_ticks(axes)
+    sheet.write(box.left, box.top + 0.08, _compose_heading(view, box.width), width=box.width)
+    inner = box.inset(top=HEADING_IN, bottom=TIME_AXIS_IN)
+    axes = sheet.add_axes(inner.inset(left=SCALE_IN, right=LABELS_IN), view.scale(view.end), top)
+    sheet.set_time_ticks(axes, view.unit)
+    sheet.set_count_ticks(axes)
     axes.grid(axis="y", color=sheet.theme.grid, linewidth=0.6)
-    axes.fill_between(*view.steps(arrived), step="post", color=sheet.theme.denied, alpha=0.45, linewidth=0)
+    axes.fill_between(*view.build_steps(arrivals), step="post", color=sheet.theme.denied, alpha=0.45, linewidth=0)
     limit = quota.burst + quota.limit / quota.period * view.end
-    axes.plot([0, view.x(view.end)], [quota.burst, limit], color=sheet.theme.ink, linewidth=1, linestyle=(0, (4, 3)))
-    labels = [Label(offered, f"{count(offered)} arrived", sheet.theme.quiet)]
-    labels.append(Label(limit, f"{count(quota.burst)} + {format_rate(quota)} in all", sheet.theme.ink))
-    for width, (name, curve) in zip(np.linspace(4, 1.4, len(left)), left.items(), strict=True):
-        axes.plot(*view.steps(curve), drawstyle="steps-post", color=view.colours[name], linewidth=width)
-        labels.append(Label(int(curve.values[-1]), f"{count(curve.values[-1])} {name}", view.colours[name]))
-    label(sheet, box.inset(left=box.width - ROOM, top=0.3, bottom=0.3), labels, top)
+    ends, dashes = [0, view.scale(view.end)], (0, (4, 3))
+    axes.plot(ends, [quota.burst, limit], color=sheet.theme.ink, linewidth=1, linestyle=dashes, zorder=3)
+    labels = [LineLabel(offered, f"{format_count(offered)} arrived", sheet.theme.quiet)]
+    labels.append(LineLabel(limit, f"quota: {format_count(quota.burst)} + {format_rate(quota)}", sheet.theme.ink))
+    for width, (name, curve) in zip(np.linspace(4, 1.4, len(departures)), departures.items(), strict=True):
+        axes.plot(*view.build_steps(curve), drawstyle="steps-post", color=view.colors[name], linewidth=width)
+        labels.append(LineLabel(int(curve.values[-1]), f"{format_count(curve.values[-1])} {name}", view.colors[name]))
+    write_line_labels(sheet, inner.inset(left=box.width - LABELS_IN), labels, top)
 
 
-def _heading(view: ComparisonView, width: float) -> str:
-    cost = "cost" if (view.traffic.costs != 1).any() else "requests"
-    return view.heading(cost, " that arrived (area) and left; dashed: what the quota grants from the start on", width)
+def _compose_heading(view: ComparisonView, width: float) -> str:
+    subject = "cost" if (view.traffic.costs != 1).any() else "requests"
+    return view.format_heading(subject, ": arrivals (area) and departures (lines); dashed: burst + rate * t", width)

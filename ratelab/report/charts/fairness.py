@@ -1,4 +1,4 @@
-"""How much of what it asked for each client was given, by each algorithm."""
+"""Fairness chart: the fraction of its requests that each client was granted, by algorithm."""
 
 from __future__ import annotations
 
@@ -6,120 +6,126 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.lab.metrics import Result
-from ratelab.report.charts.canvas import LABEL, Box, Sheet
+from ratelab.report.charts.canvas import LABEL_PEN, Box, Sheet
 from ratelab.report.charts.text import Pen
-from ratelab.report.charts.view import ComparisonView
+from ratelab.report.charts.view import HEADING_IN, ComparisonView
 from ratelab.report.summary import join_names
 
-MOST_NAMED = 16
-"""Clients that get a bar and a name each; of more, their shares are drawn in order."""
-MOST_DRAWN = 200
-"""Of more than so many, as many parts are drawn, from the worst to the best served, each as its worst."""
-MANY_MORE = 4
-"""Times as many clients as were denied from which on the others are not drawn."""
-ABREAST = 5
-NAMES, HEAD, FOOT, EACH, MANY, GAP = 1.3, 0.55, 0.3, 0.2, 2.2, 0.15
-SMALL = Pen(8)
+MAX_NAMED_CLIENTS = 16
+"""Clients that each get a bar with a name; for more, the bars are ranked and have no names."""
+
+MAX_RANKED_BARS = 200
+"""Bars of ranked clients; for more clients, each bar shows the worst served of a group."""
+
+MIN_SHARE_DENIED = 1 / 4
+"""Fraction of clients denied below which the other clients are left out, so that these are visible."""
+
+MAX_COLUMNS = 5
+"""Algorithms side by side."""
+
+NAME_WIDTH_IN = 1.3
+COLUMN_HEADER_IN = 0.55
+COLUMN_SCALE_IN = 0.3
+"""Height for the scale below the bars."""
+NAMED_BAR_HEIGHT_IN, RANKED_BARS_HEIGHT_IN = 0.2, 2.2
+COLUMN_GAP_IN = 0.15
+
+SMALL_PEN = Pen(8)
 
 
-def finding(view: ComparisonView) -> str:
-    """Say how many clients were denied, and how evenly all were admitted."""
-    clients = len(_asking(view))
+def compose_title(view: ComparisonView) -> str:
+    """State how many clients were denied, and the fairness of the algorithms."""
+    clients = len(_rank_clients(view))
     if clients < 2:
-        return "There is one client at most, so nobody fares worse than another."
+        return "There is at most one client, so there is no fairness to compare."
     denied = {result.algorithm: result.clients_denied for result in view.results}
-    fairness = sorted({f"{result.fairness:.2f}" for result in view.results})
-    least, most = min(denied.values()), max(denied.values())
-    harsh, mild = ([name for name, count in denied.items() if count == end] for end in (most, least))
-    if not most:
+    low, high = min(denied.values()), max(denied.values())
+    if not high:
         return f"No algorithm denied any of {clients:,} clients."
-    who = join_names(harsh) if least < most else "Each algorithm"
-    rest = f", {join_names(mild)} {f'{least:,}' if least else 'none'}" if least < most else ""
-    index = " to ".join(fairness[:: max(1, len(fairness) - 1)])
-    return f"{who} denied {most:,} of {clients:,} clients at least once{rest}; fairness is {index}."
+    strict, lenient = ([name for name, count in denied.items() if count == extreme] for extreme in (high, low))
+    subject = join_names(strict) if low < high else "Every algorithm"
+    others = f", {join_names(lenient)} {f'{low:,}' if low else 'none'}" if low < high else ""
+    fairness = sorted({f"{result.fairness:.2f}" for result in view.results})
+    extremes = " to ".join(fairness[:: max(1, len(fairness) - 1)])
+    return f"{subject} denied {high:,} of {clients:,} clients at least once{others}; fairness is {extremes}."
 
 
-def height(view: ComparisonView) -> float:
+def compute_height(view: ComparisonView) -> float:
     """Return the height of the chart in inches."""
-    groups = -(-len(view.results) // ABREAST)
-    return 0.3 + groups * (HEAD + _body(view) + FOOT) + (groups - 1) * GAP
+    groups = -(-len(view.results) // MAX_COLUMNS)
+    clients = len(_rank_clients(view))
+    bars = RANKED_BARS_HEIGHT_IN if clients > MAX_NAMED_CLIENTS else NAMED_BAR_HEIGHT_IN * max(1, clients)
+    return HEADING_IN + groups * (COLUMN_HEADER_IN + bars + COLUMN_SCALE_IN) + (groups - 1) * COLUMN_GAP_IN
 
 
 def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
-    """Draw a column of bars for each algorithm, the clients that are denied most at the top."""
-    clients = _asking(view)
-    many, worst = len(clients) > MOST_NAMED, _worst(view, len(clients))
-    sheet.text(
-        box.left,
-        box.top + 0.08,
-        "what share of its requests each client was admitted, and how many clients were ever denied",
-    )
-    groups = [view.results[start : start + ABREAST] for start in range(0, len(view.results), ABREAST)]
-    for results, group in zip(groups, box.inset(top=0.3).rows(len(groups), GAP), strict=True):
-        if many:
-            last = "best served" if worst == len(clients) else f"rank {worst:,} of {len(clients):,}"
-            _name(sheet, group, ["worst served", *[""] * 10, last])
+    """Draw a column of bars for each algorithm, with the clients that are denied most at the top."""
+    clients = _rank_clients(view)
+    shown = _count_shown(view, len(clients))
+    sheet.write(box.left, box.top + 0.08, "admitted fraction of each client's requests; clients denied at least once")
+    groups = [view.results[start : start + MAX_COLUMNS] for start in range(0, len(view.results), MAX_COLUMNS)]
+    for results, group in zip(groups, box.inset(top=HEADING_IN).split_rows(len(groups), COLUMN_GAP_IN), strict=True):
+        if len(clients) > MAX_NAMED_CLIENTS:
+            last = "best served" if shown == len(clients) else f"rank {shown:,} of {len(clients):,}"
+            names = ["worst served", *[""] * 10, last]
         else:
-            _name(
-                sheet, group, [view.comparison.traffic.names[client] for client in clients.tolist()] or ["nobody asked"]
-            )
-        columns = group.inset(left=NAMES).columns(min(ABREAST, len(view.results)), GAP)
+            names = [view.comparison.traffic.names[client] for client in clients.tolist()] or ["no client"]
+        _write_names(sheet, group, names)
+        columns = group.inset(left=NAME_WIDTH_IN).split_columns(min(MAX_COLUMNS, len(view.results)), COLUMN_GAP_IN)
         for result, column in zip(results, columns[: len(results)], strict=True):
-            _column(sheet, column, _shares(result, clients, worst), many, view.colours[result.algorithm])
-            _head(sheet, column, result, view.colours[result.algorithm])
+            color = view.colors[result.algorithm]
+            _draw_bars(sheet, column, _compute_shares(result, clients, shown), color, len(clients))
+            _write_header(sheet, column, result, color)
 
 
-def _asking(view: ComparisonView) -> NDArray[np.int64]:
-    """Return the clients that asked for anything, the most often denied first."""
+def _rank_clients(view: ComparisonView) -> NDArray[np.int64]:
+    """Return the clients that sent requests, those with the most denials first."""
     offered = view.comparison.traffic.client_requests
     denied = np.max([result.client_offered - result.client_admitted for result in view.results], axis=0)
     ranked = np.argsort(-denied, kind="stable")
     return ranked[offered[ranked] > 0]
 
 
-def _body(view: ComparisonView) -> float:
-    clients = len(_asking(view))
-    return MANY if clients > MOST_NAMED else EACH * max(1, clients)
-
-
-def _name(sheet: Sheet, group: Box, names: list[str]) -> None:
-    for name, row in zip(names, group.inset(top=HEAD, bottom=FOOT).rows(len(names)), strict=True):
-        sheet.text(row.left, row.top + row.height / 2, name, SMALL, sheet.theme.ink, width=NAMES - 0.1)
-
-
-def _worst(view: ComparisonView, clients: int) -> int:
-    """Return how many clients are shown, the worst served first: all, unless so few were denied that they were lost."""
+def _count_shown(view: ComparisonView, clients: int) -> int:
+    """Return the number of clients to show, the worst served first."""
     denied = max(result.clients_denied for result in view.results)
-    return max(MOST_NAMED, denied) if 0 < denied < clients / MANY_MORE else clients
+    return max(MAX_NAMED_CLIENTS, denied) if 0 < denied < clients * MIN_SHARE_DENIED else clients
 
 
-def _shares(result: Result, clients: NDArray[np.int64], worst: int) -> NDArray[np.float64]:
-    """Return the shares to draw: each client's in turn, or of many those of parts, from the worst on."""
+def _compute_shares(result: Result, clients: NDArray[np.int64], shown: int) -> NDArray[np.float64]:
+    """Return the admitted fraction for each bar: those of the clients in order, or if there are many, ranked."""
     shares: NDArray[np.float64] = result.client_admitted[clients] / result.client_offered[clients]
-    if len(clients) <= MOST_NAMED:
+    if len(clients) <= MAX_NAMED_CLIENTS:
         return shares
-    parts = min(worst, MOST_DRAWN)
-    return np.sort(shares)[np.arange(parts) * worst // parts]
+    bars = min(shown, MAX_RANKED_BARS)
+    return np.sort(shares)[np.arange(bars) * shown // bars]
 
 
-def _head(sheet: Sheet, box: Box, result: Result, colour: str) -> None:
-    index = "-" if result.fairness is None else f"{result.fairness:.2f}"
-    denied = f"{result.clients_denied:,} denied" if result.clients_denied else "nobody denied"
-    sheet.text(box.left, box.top + LABEL.line / 2, result.algorithm, LABEL, colour, width=box.width)
-    sheet.text(box.left, box.top + LABEL.line * 1.5, f"fairness {index}", SMALL, width=box.width)
-    sheet.text(box.left, box.top + LABEL.line * 2.4, denied, SMALL, width=box.width)
+def _write_names(sheet: Sheet, group: Box, names: list[str]) -> None:
+    rows = group.inset(top=COLUMN_HEADER_IN, bottom=COLUMN_SCALE_IN).split_rows(len(names))
+    for name, row in zip(names, rows, strict=True):
+        sheet.write(row.left, row.top + row.height / 2, name, SMALL_PEN, sheet.theme.ink, width=NAME_WIDTH_IN - 0.1)
 
 
-def _column(sheet: Sheet, box: Box, shares: NDArray[np.float64], many: bool, colour: str) -> None:
-    place = box.inset(top=HEAD, bottom=FOOT)
-    axes = sheet.axes(place, 1, 0, max(1, len(shares)))
+def _write_header(sheet: Sheet, column: Box, result: Result, color: str) -> None:
+    fairness = "-" if result.fairness is None else f"{result.fairness:.2f}"
+    denied = f"{result.clients_denied:,} denied" if result.clients_denied else "none denied"
+    line = LABEL_PEN.line
+    sheet.write(column.left, column.top + line / 2, result.algorithm, LABEL_PEN, color, width=column.width)
+    sheet.write(column.left, column.top + line * 1.5, f"fairness {fairness}", SMALL_PEN, width=column.width)
+    sheet.write(column.left, column.top + line * 2.4, denied, SMALL_PEN, width=column.width)
+
+
+def _draw_bars(sheet: Sheet, column: Box, shares: NDArray[np.float64], color: str, clients: int) -> None:
+    inner = column.inset(top=COLUMN_HEADER_IN, bottom=COLUMN_SCALE_IN)
+    axes = sheet.add_axes(inner, 1, 0, max(1, len(shares)))
     axes.set_axis_off()
-    if many:
+    if clients > MAX_NAMED_CLIENTS:
         axes.stairs(np.ones(len(shares)), orientation="horizontal", fill=True, color=sheet.theme.denied, linewidth=0)
-        axes.stairs(shares, orientation="horizontal", fill=True, color=colour, linewidth=0)
+        axes.stairs(shares, orientation="horizontal", fill=True, color=color, linewidth=0)
     else:
         rows = np.arange(len(shares)) + 0.5
         axes.barh(rows, 1, 0.7, color=sheet.theme.denied)
-        axes.barh(rows, shares, 0.7, color=colour)
-    sheet.text(place.left, place.bottom + SMALL.line, "0", SMALL)
-    sheet.text(place.right, place.bottom + SMALL.line, "100 %", SMALL, align="right")
+        axes.barh(rows, shares, 0.7, color=color)
+    sheet.write(inner.left, inner.bottom + SMALL_PEN.line, "0", SMALL_PEN)
+    sheet.write(inner.right, inner.bottom + SMALL_PEN.line, "100 %", SMALL_PEN, align="right")

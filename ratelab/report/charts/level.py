@@ -1,57 +1,56 @@
-"""What each algorithm remembers over time: tokens, a queue, a count."""
+"""Level chart: the tokens, the queue or the count that each algorithm keeps for a key, over time."""
 
 from __future__ import annotations
 
 from ratelab.lab.levels import describe_level
-from ratelab.report.charts.canvas import LABEL, Box, Sheet
-from ratelab.report.charts.view import ComparisonView, strips, strips_height
+from ratelab.report.charts.canvas import LABEL_PEN, Box, Sheet
+from ratelab.report.charts.view import ComparisonView, add_strips, compute_strips_height
 from ratelab.report.summary import describe_oversized_requests, join_names
 
-__all__ = ["finding", "height", "paint"]
+__all__ = ["compose_title", "compute_height", "paint"]
 
-height = strips_height
+MAX_NAME_IN_TITLE_IN = 2.0
+"""Width at which the title truncates the name of the key."""
 
-TITLE_NAME_WIDTH_IN = 2.0
-"""Inches in which the title names whose levels these are, before the name is cut."""
+compute_height = compute_strips_height
 
 
-def finding(view: ComparisonView) -> str:
-    """Say for how much of the time each algorithm had nothing left to give."""
-    until = view.comparison.traffic.origin + view.comparison.traffic.duration
-    shares = {name: one.exhausted_ratio(until) for name, one in view.levels.items()}
-    spent = {name: 100 if share == 1 else min(99, round(100 * share)) for name, share in shares.items()}
-    whose = LABEL.cut(view.focus_name, TITLE_NAME_WIDTH_IN)
-    least, most = min(spent.values()), max(spent.values())
-    if most == 0:
-        nobody = f"No algorithm ever left {whose} with nothing" if whose else "No algorithm ever ran out"
-        return " ".join([f"{nobody} for long.", *describe_oversized_requests(view.comparison)])
-    worst, best = ([name for name, share in spent.items() if share == end] for end in (most, least))
-    rest = f", {join_names(best)} for {least} %" if least < most else ""
-    ran_out = f"left {whose} nothing" if whose else "had nothing left"
-    return f"{join_names(worst)} {ran_out} for {most} % of the time{rest}."
+def compose_title(view: ComparisonView) -> str:
+    """State for how much of the time each algorithm had nothing left to grant."""
+    end = view.comparison.traffic.origin + view.comparison.traffic.duration
+    shares = {name: levels.exhausted_ratio(end) for name, levels in view.levels.items()}
+    percentages = {name: 100 if share == 1 else min(99, round(100 * share)) for name, share in shares.items()}
+    key = LABEL_PEN.truncate(view.focus_name, MAX_NAME_IN_TITLE_IN)
+    grant = f"left to grant {key}" if key else "left to grant"
+    low, high = min(percentages.values()), max(percentages.values())
+    if high == 0:
+        return " ".join(
+            [f"Every algorithm nearly always had something {grant}.", *describe_oversized_requests(view.comparison)]
+        )
+    worst, best = ([name for name, value in percentages.items() if value == extreme] for extreme in (high, low))
+    others = f", {join_names(best)} for {low} %" if low < high else ""
+    return f"{join_names(worst)} had nothing {grant} for {high} % of the time{others}."
 
 
 def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
-    """Draw a strip for each algorithm, from 0 to the burst; a level that turns too often to be seen as a band."""
-    burst = view.comparison.quota.burst
-    levels = view.levels
-    bands = {name: view.band(one.times - view.comparison.traffic.origin, one.level) for name, one in levels.items()}
-    notes = [
-        describe_level(outcome.policy.algorithm) + (": range and, roughly, mean" if bands[outcome.policy.name] else "")
-        for outcome in view.comparison.outcomes
-    ]
-    heading = view.heading("what each algorithm remembers", f", up to the burst of {burst:,}", box.width)
-    limits = (0, 1.08 * max(burst, *(one.level.max(initial=0) for one in levels.values())))
-    for result, axes in strips(sheet, box, view, heading, notes, limits):
-        one, colour = levels[result.algorithm], view.colours[result.algorithm]
-        band = bands[result.algorithm]
+    """Draw a strip for each algorithm, with a line at the burst; a level that turns too often is drawn as a band."""
+    burst, origin = view.comparison.quota.burst, view.comparison.traffic.origin
+    bands = {name: view.build_band(levels.times - origin, levels.level) for name, levels in view.levels.items()}
+    notes = []
+    for outcome in view.comparison.outcomes:
+        range_note = " (range and approximate mean)" if bands[outcome.policy.name] else ""
+        notes.append(describe_level(outcome.policy.algorithm) + range_note)
+    heading = view.format_heading("level", f" over time; dashed: the burst of {burst:,}", box.width)
+    top = max(burst, *(levels.level.max(initial=0) for levels in view.levels.values()))
+    for result, axes in add_strips(sheet, box, view, heading, notes, (0, 1.08 * top)):
+        levels, band, color = view.levels[result.algorithm], bands[result.algorithm], view.colors[result.algorithm]
         if band is None:
-            times, values = view.points(one.times - view.comparison.traffic.origin, one.level)
-            axes.fill_between(times, values, color=colour, alpha=0.3, linewidth=0)
-            axes.plot(times, values, color=colour, linewidth=1.2)
+            times, values = view.build_points(levels.times - origin, levels.level)
+            axes.fill_between(times, values, color=color, alpha=0.3, linewidth=0)
+            axes.plot(times, values, color=color, linewidth=1.2)
         else:
-            edges, (least, mean, most) = band
-            sheet.bars(axes, edges, most, colour, least, 0.3)
-            axes.plot((edges[1:] + edges[:-1]) / 2, mean, color=colour, linewidth=1.2)
+            edges, (low, mean, high) = band
+            sheet.fill_steps(axes, edges, high, color, low, 0.3)
+            axes.plot((edges[1:] + edges[:-1]) / 2, mean, color=color, linewidth=1.2)
         axes.axhline(burst, color=sheet.theme.ink, linewidth=1, linestyle=(0, (4, 3)))
-        sheet.count_ticks(axes, [0, burst])
+        sheet.set_count_ticks(axes, [0, burst])

@@ -1,41 +1,42 @@
-"""How many requests each algorithm admitted at once, after a wait, and not at all."""
+"""Outcome chart: the numbers of requests that each algorithm admitted at once, delayed and denied."""
 
 from __future__ import annotations
 
-from ratelab.report.charts.canvas import LABEL, Box, Sheet
-from ratelab.report.charts.view import ComparisonView
+from ratelab.report.charts.canvas import LABEL_PEN, Box, Sheet
+from ratelab.report.charts.view import HEADING_IN, ComparisonView
 from ratelab.report.summary import describe_denials, pluralize
 
-HEADING, EACH = 0.3, 0.26
-NAMES, NUMBER = 1.45, 0.85
-"""Inches for the names, and for each of the three numbers."""
+BAR_HEIGHT_IN = 0.26
+NAME_WIDTH_IN, COUNT_WIDTH_IN = 1.45, 0.85
 
 
-def finding(view: ComparisonView) -> str:
-    """Say how many were denied and how many had to wait."""
+def compose_title(view: ComparisonView) -> str:
+    """State how many requests were denied and how many were delayed."""
     return describe_denials(view.comparison)
 
 
-def height(view: ComparisonView) -> float:
+def compute_height(view: ComparisonView) -> float:
     """Return the height of the chart in inches."""
-    return HEADING + EACH * len(view.results)
+    return HEADING_IN + BAR_HEIGHT_IN * len(view.results)
 
 
 def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
-    """Draw a bar for each algorithm, and its numbers beside it."""
-    offered = max(1, len(view.comparison.traffic))
-    for place, label in enumerate(("at once", "after a wait", "denied")):
-        sheet.text(box.right - (2 - place) * NUMBER, box.top + 0.08, label, align="right", width=NUMBER)
-    sheet.text(box.left, box.top + 0.08, f"of {pluralize(len(view.comparison.traffic), 'request')}")
-    for result, row in zip(view.results, box.inset(top=HEADING).rows(len(view.results)), strict=True):
-        middle, colour = row.top + row.height / 2, view.colours[result.algorithm]
-        sheet.text(row.left, middle, result.algorithm, LABEL, colour, width=NAMES - 0.1)
-        axes = sheet.axes(row.inset(left=NAMES, top=0.03, right=3 * NUMBER, bottom=0.03), offered, 1)
+    """Draw a bar for each algorithm, and its three counts to the right."""
+    offered = len(view.comparison.traffic)
+    sheet.write(box.left, box.top + 0.08, f"of {pluralize(offered, 'request')}")
+    rights = [box.right - columns * COUNT_WIDTH_IN for columns in (2, 1, 0)]
+    for right, label in zip(rights, ("at once", "delayed", "denied"), strict=True):
+        sheet.write(right, box.top + 0.08, label, align="right", width=COUNT_WIDTH_IN)
+    for result, row in zip(view.results, box.inset(top=HEADING_IN).split_rows(len(view.results)), strict=True):
+        middle, color = row.top + row.height / 2, view.colors[result.algorithm]
+        sheet.write(row.left, middle, result.algorithm, LABEL_PEN, color, width=NAME_WIDTH_IN - 0.1)
+        inner = row.inset(left=NAME_WIDTH_IN, top=0.03, right=3 * COUNT_WIDTH_IN, bottom=0.03)
+        axes = sheet.add_axes(inner, max(1, offered), 1)
         axes.set_axis_off()
-        counts = (result.admitted - result.delayed, result.delayed, result.denied)
-        starts = (0, counts[0], result.admitted)
-        looks = ((colour, 1.0), (colour, 0.4), (sheet.theme.denied, 1.0))
-        for place, (number, start, (look, alpha)) in enumerate(zip(counts, starts, looks, strict=True)):
-            axes.barh(0.5, number, 1, start, color=look, alpha=alpha)
-            ink = sheet.theme.ink if number else sheet.theme.quiet
-            sheet.text(row.right - (2 - place) * NUMBER, middle, f"{number:,}", LABEL, ink, "right", NUMBER)
+        immediate = result.admitted - result.delayed
+        axes.barh(0.5, immediate, 1, 0, color=color)
+        axes.barh(0.5, result.delayed, 1, immediate, color=color, alpha=0.4)
+        axes.barh(0.5, result.denied, 1, result.admitted, color=sheet.theme.denied)
+        for right, count in zip(rights, (immediate, result.delayed, result.denied), strict=True):
+            ink = sheet.theme.ink if count else sheet.theme.quiet
+            sheet.write(right, middle, f"{count:,}", LABEL_PEN, ink, "right", COUNT_WIDTH_IN)

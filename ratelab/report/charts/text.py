@@ -1,7 +1,7 @@
-"""Text for charts: its font, its width, and how it is cut and broken to fit.
+"""Text of charts: fonts, widths, truncation and line breaks.
 
-Charts are lettered in the font that comes with matplotlib, so that they look the same everywhere. Letters that it does
-not have are taken from the first installed font, by name, that has them; where none has, their code points are written.
+Charts use the font that comes with matplotlib, so that they look the same on every machine. A character that it lacks
+is drawn in the first installed font, by name, that has it. If there is none, its code point is written instead.
 """
 
 from __future__ import annotations
@@ -14,103 +14,109 @@ from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
 FONT = "DejaVu Sans"
-LINE = 1.35 / 72
-"""The height in inches of a line of text of size 1."""
 
-_DPI = 200
+DPI = 200
+"""Resolution of figures, at which text is also measured."""
+
+LINE_HEIGHT_IN = 1.35 / 72
+"""Height of a line of text of size 1."""
 
 
 class Pen(NamedTuple):
-    """How text is written."""
+    """Size and weight of text."""
 
     size: float
     bold: bool = False
 
     @property
     def line(self) -> float:
-        """The height of a line, in inches."""
-        return self.size * LINE
+        """The height of a line in inches."""
+        return self.size * LINE_HEIGHT_IN
 
-    def font(self, text: str) -> FontProperties:
-        """Return the font in which `text` is written."""
-        others = dict.fromkeys(filter(None, map(_font_with, _missing(text))))
-        return FontProperties(family=[FONT, *others], size=self.size, weight="bold" if self.bold else "normal")
+    def select_font(self, text: str) -> FontProperties:
+        """Return the font for `text`, with the fonts of the characters that it lacks."""
+        fallbacks = dict.fromkeys(filter(None, map(_find_font, _list_missing(text))))
+        return FontProperties(family=[FONT, *fallbacks], size=self.size, weight="bold" if self.bold else "normal")
 
-    def width(self, text: str) -> float:
+    def measure(self, text: str) -> float:
         """Return the width of a line in inches."""
-        width, _, _ = _renderer().get_text_width_height_descent(text, self.font(text), ismath=False)  # type: ignore[no-untyped-call]
-        return float(width) / _DPI
+        font = self.select_font(text)
+        width, _, _ = _load_renderer().get_text_width_height_descent(text, font, ismath=False)  # type: ignore[no-untyped-call]  # untyped in matplotlib
+        return float(width) / DPI
 
-    def cut(self, text: str, width: float) -> str:
-        """Return a line, its end left out where it is wider than `width` inches."""
-        if self.width(text) <= width:
+    def truncate(self, text: str, width: float) -> str:
+        """Return a line of at most `width` inches: the text, or its beginning and an ellipsis."""
+        if self.measure(text) <= width:
             return text
-        most = _largest(len(text), lambda count: self.width(f"{text[:count]}…") <= width)
-        return f"{text[:most].rstrip()}…"
+        length = _find_largest(len(text), lambda length: self.measure(f"{text[:length]}…") <= width)
+        return f"{text[:length].rstrip()}…"
 
-    def around(self, before: str, name: str, after: str, width: float) -> str:
-        """Return the three as one line; where it is wider than `width` inches, the end of `name` is left out."""
-        return f"{before}{self.cut(name, max(0, width - self.width(before + after)))}{after}"
+    def join(self, before: str, name: str, after: str, width: float) -> str:
+        """Return the three parts as one line, with `name` truncated so that the line is at most `width` inches wide."""
+        return f"{before}{self.truncate(name, max(0, width - self.measure(before + after)))}{after}"
 
-    def broken(self, text: str, width: float, most: int) -> list[str]:
-        """Break a text into at most so many lines of `width` inches, between words where that is possible.
+    def wrap(self, text: str, width: float, max_lines: int) -> list[str]:
+        """Break a text into lines of at most `width` inches, between words if possible; truncate the last one.
 
-        A number and its percent sign are one word.
+        A number and its percent sign count as one word.
         """
         lines: list[str] = []
         text = text.replace(" %", "\N{NO-BREAK SPACE}%")
-        while text and len(lines) < most - 1 and self.width(text) > width:
-            fits = _largest(len(text), lambda count, rest=text: self.width(rest[:count].rstrip()) <= width)  # type: ignore[misc]
-            end = text.rfind(" ", 1, fits + 1)
-            end = end if end > 0 else max(1, fits)
+        while text and len(lines) < max_lines - 1 and self.measure(text) > width:
+            length = _find_largest(len(text), lambda length, rest=text: self.measure(rest[:length].rstrip()) <= width)  # type: ignore[misc]  # `rest` binds early
+            end = text.rfind(" ", 1, length + 1)
+            end = end if end > 0 else max(1, length)
             lines.append(text[:end].rstrip())
             text = text[end:].lstrip()
-        last = [self.cut(text, width)] if text else []
-        return [line.replace("\N{NO-BREAK SPACE}%", " %") for line in [*lines, *last]]
+        if text:
+            lines.append(self.truncate(text, width))
+        return [line.replace("\N{NO-BREAK SPACE}%", " %") for line in lines]
 
 
-def legible(text: str) -> str:
-    """Return `text` on one line, the letters that no installed font has written as code points."""
-    text = "".join(letter if letter.isprintable() else " " for letter in text)
-    lost = {letter for letter in _missing(text) if _font_with(letter) is None}
-    return "".join(letter.encode("unicode_escape").decode() if letter in lost else letter for letter in text)
+def make_legible(text: str) -> str:
+    """Return `text` on one line, with code points for the characters that no installed font has."""
+    text = "".join(character if character.isprintable() else " " for character in text)
+    lost = {character for character in _list_missing(text) if _find_font(character) is None}
+    return "".join(
+        character.encode("unicode_escape").decode() if character in lost else character for character in text
+    )
 
 
-def _largest(most: int, fits: Callable[[int], bool]) -> int:
-    """Return the largest number up to `most` that fits, given that 0 does and that smaller ones do if it does."""
+def _find_largest(limit: int, fits: Callable[[int], bool]) -> int:
+    """Return the largest number up to `limit` that fits; 0 does, and so does every number below one that does."""
     low = 0
-    while low < most:
-        middle = (low + most + 1) // 2
-        low, most = (middle, most) if fits(middle) else (low, middle - 1)
+    while low < limit:
+        middle = (low + limit + 1) // 2
+        low, limit = (middle, limit) if fits(middle) else (low, middle - 1)
     return low
 
 
 @cache
-def _renderer() -> RendererAgg:
-    return RendererAgg(1, 1, _DPI)  # type: ignore[no-untyped-call]
+def _load_renderer() -> RendererAgg:
+    return RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]  # untyped in matplotlib
 
 
-@cache
-def _letters(path: str) -> frozenset[int]:
-    return frozenset(get_font(path).get_charmap())
-
-
-def _missing(text: str) -> list[str]:
-    """Return the letters that the charts' own font does not have, in the order of the text."""
+def _list_missing(text: str) -> list[str]:
+    """Return the characters that `FONT` lacks, in the order of the text."""
     if text.isascii():
         return []
-    own = _letters(findfont(FontProperties(family=[FONT])))
-    return [letter for letter in dict.fromkeys(text) if ord(letter) not in own]
+    known = _load_characters(findfont(FontProperties(family=[FONT])))
+    return [character for character in dict.fromkeys(text) if ord(character) not in known]
 
 
 @cache
-def _font_with(letter: str) -> str | None:
-    """Return the first installed font that has a letter; None if there is none."""
-    return next((name for name, path in _installed() if ord(letter) in _letters(path)), None)
+def _find_font(character: str) -> str | None:
+    """Return the name of the first installed font that has a character; None if there is none."""
+    return next((name for name, path in _list_fonts() if ord(character) in _load_characters(path)), None)
 
 
 @cache
-def _installed() -> list[tuple[str, str]]:
-    """Return each font's name and file, but for the one that has a box for every letter there is."""
+def _list_fonts() -> list[tuple[str, str]]:
+    """Return the name and the file of each installed font, without the one that has a box for every character."""
     fonts = sorted((font.name, font.fname) for font in fontManager.ttflist)
     return [(name, path) for name, path in fonts if not name.startswith("Last Resort")]
+
+
+@cache
+def _load_characters(path: str) -> frozenset[int]:
+    return frozenset(get_font(path).get_charmap())
