@@ -1,4 +1,4 @@
-"""Chart of a sweep: the denials of each quota, legible for any sweep."""
+"""Chart of a sweep: the denials under each quota, legible for any sweep."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ratelab.report.sweep import describe_sweep
 
 
 class Other(TokenBucket):
-    name = "a-name-that-goes-on-" * 12
+    name = LONG_NAME
 
 
-def swept(scenario: str, rates: str, bursts: str | None, steps: int = 10) -> SweepResult:
+def sweep_scenario(scenario: str, rates: str, bursts: str | None, steps: int = 10) -> SweepResult:
     kinds = [*map(find, COMPARED), Other]
     return sweep(build_policies(kinds, parse_quotas(rates, bursts, steps)), compare_scenario(scenario).traffic)
 
@@ -32,19 +32,20 @@ def create_result(tried: list[Quota], offered: int) -> SweepResult:
     return SweepResult(offered, min(1, offered), rows)
 
 
-def drawn(axes: Any) -> list[list[float]]:
+def read_lines(axes: Any) -> list[list[float]]:
     return [line.get_ydata().tolist() for line in axes.lines]
 
 
 def test_rows_are_bursts_lines_algorithms_and_columns_ratios() -> None:
-    result = swept("noisy-neighbour", "1/s..100/s", "5,20", 3)
+    result = sweep_scenario("noisy-neighbour", "1/s..100/s", "5,20", 3)
     figure = draw_sweep(result)
-    rows = [[one for one in result.rows if one.quota.burst == burst] for burst in (5, 20)]
-    for number, (share, row) in enumerate(
-        (share, row) for share in ("denied_ratio", "clients_denied_ratio") for row in rows
-    ):
-        expected = [[getattr(one, share) for one in row if one.algorithm == name] for name in (*COMPARED, Other.name)]
-        assert drawn(get_axes(figure, number)) == expected
+    panels = [(ratio, burst) for ratio in ("denied_ratio", "clients_denied_ratio") for burst in (5, 20)]
+    for number, (ratio, burst) in enumerate(panels):
+        expected = [
+            [getattr(row, ratio) for row in result.rows if (row.quota.burst, row.algorithm) == (burst, name)]
+            for name in (*COMPARED, Other.name)
+        ]
+        assert read_lines(get_axes(figure, number)) == expected
     assert get_axes(figure, 0).lines[0].get_xdata().tolist() == pytest.approx([0, 0.5, 1])  # by equal factors
     assert {"burst 5", "burst 20", "1/s", "10/s", "100/s", "sliding-counter"} <= {*read_texts(figure)}
 
@@ -63,13 +64,13 @@ SWEEPS = {
 def test_the_title_names_the_lowest_quota_and_no_texts_overlap(
     scenario: str, rates: str, bursts: str | None, title: str
 ) -> None:
-    figure = draw_sweep(swept(scenario, rates, bursts), "dark", LONG_NAME)
+    figure = draw_sweep(sweep_scenario(scenario, rates, bursts), "dark", LONG_NAME)
     assert str(figure.get_label()).startswith(title)
     assert find_overlaps(figure) == []
 
 
 def test_the_lowest_quota_follows_from_the_ratios() -> None:
-    result = swept("noisy-neighbour", "1/s..100/s", "5,10", 8)
+    result = sweep_scenario("noisy-neighbour", "1/s..100/s", "5,10", 8)
     enough = [quota for quota in parse_quotas("1/s..100/s", "5,10", 8) if all(
         one.denied_ratio <= 0.01 for one in result.rows if one.quota == quota
     )]  # fmt: skip
@@ -77,7 +78,7 @@ def test_the_lowest_quota_follows_from_the_ratios() -> None:
 
 
 def test_the_quota_in_the_title_has_a_row() -> None:
-    figure = draw_sweep(swept("noisy-neighbour", "1/s..100/s", "1..40", 12))
+    figure = draw_sweep(sweep_scenario("noisy-neighbour", "1/s..100/s", "1..40", 12))
     named = str(figure.get_label()).split(" is the lowest")[0].split(", ")[1]
     rows = [text for text in read_texts(figure) if text.startswith("burst ")]
     assert named in rows

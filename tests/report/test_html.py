@@ -13,7 +13,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from browser import DARK, dom_of, picture_of
+from browser import DARK, dump_dom, take_screenshot
 from cli_runner import BURST, SCENARIOS, get_error, get_output
 from PIL import Image
 
@@ -64,19 +64,19 @@ class Elements(HTMLParser):
         return [text.strip() for (name, _), text in zip(self.found, self.texts, strict=True) if name == tag]
 
 
-def paper_of(image: Image.Image) -> str:
-    """Return the colour of an image's first corner."""
+def get_paper_color(image: Image.Image) -> str:
+    """Return the color of the upper left corner of an image."""
     return f"#{image.convert('RGB').crop((0, 0, 1, 1)).tobytes().hex()}"
 
 
-def run_of(path: Path) -> Run:
+def run_scenario(path: Path) -> Run:
     scenario = load_scenario(str(path))
     policies = [create(name, scenario.quota) for name in COMPARED]
     comparison = with_accuracy(compare(policies, scenario.traffic))
     return Run(comparison, {"scenario": scenario.name}, scenario.name, scenario=scenario)
 
 
-def bursts(folder: Path, sizes: dict[str, int]) -> Path:
+def write_bursts(folder: Path, sizes: dict[str, int]) -> Path:
     """Write a scenario in which each client sends this number of requests at once."""
     clients = "".join(
         f"  - name: {json.dumps(name)}\n    traffic: [{{pattern: burst, at: 1s, size: {size}}}]\n"
@@ -88,26 +88,28 @@ def bursts(folder: Path, sizes: dict[str, int]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the page of a run whose clients have hostile names, each with more requests than the one before."""
     folder = tmp_path_factory.mktemp("odd")
-    run = run_of(bursts(folder, {name: size for size, name in enumerate(HOSTILE, 8)}))
+    run = run_scenario(write_bursts(folder, {name: size for size, name in enumerate(HOSTILE, 8)}))
     (folder / "odd.html").write_text(render_page(run, [], PROVENANCE), encoding="utf-8")
     return folder / "odd.html"
 
 
 @pytest.fixture(scope="module")
-def burst(tmp_path_factory: pytest.TempPathFactory) -> str:
+def burst_page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the page that the command line writes for a scenario."""
     path = tmp_path_factory.mktemp("burst") / "burst.html"
-    with pytest.MonkeyPatch.context() as patched:  # the fastest chart is drawn in place of each
-        patched.setattr("ratelab.report.html.page.draw", lambda run, _, theme: draw(run, "outcome", theme))
+    with pytest.MonkeyPatch.context() as patched:  # draw the fastest chart instead of each
+        patched.setattr(
+            "ratelab.report.html.page.draw", lambda comparison, _, theme: draw(comparison, "outcome", theme)
+        )
         get_output("simulate", BURST, "--algo", "token-bucket", "--equalize", "peak", "--html", path)
     return path.read_text(encoding="utf-8")
 
 
 @pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the charts, which are slow to draw."""
     monkeypatch.setattr("ratelab.report.html.page.draw_picture", lambda run, chart: Picture(chart, "", "", 1, 1))
 
@@ -115,12 +117,12 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- content
 
 
-def test_a_page_is_complete_and_fetches_nothing(burst: str) -> None:
-    elements = Elements(burst)
+def test_a_page_is_complete_and_fetches_nothing(burst_page: str) -> None:
+    elements = Elements(burst_page)
     assert elements.text("h1") == ["burst"]
-    assert "alice: 1/s, evenly; and 20 requests 10ms apart at 3s" in burst
-    assert "ratelab simulate" in burst
-    assert f"in the same directory, with ratelab {ratelab.__version__}:" in burst
+    assert "alice: 1/s, evenly; and 20 requests 10ms apart at 3s" in burst_page
+    assert "ratelab simulate" in burst_page
+    assert f"in the same directory, with ratelab {ratelab.__version__}:" in burst_page
     assert {name for kind in (Result, Accuracy, EqualResult) for name in list_figures(kind)} <= {
         re.sub(r"\W", "", text) for text in elements.text("code")
     }
@@ -128,31 +130,31 @@ def test_a_page_is_complete_and_fetches_nothing(burst: str) -> None:
         assert part in elements.text("h2")
     fetched = [attributes[name] for _, attributes in elements.found for name in ("src", "href") if name in attributes]
     assert {str(address)[:5] for address in fetched} == {"data:"}
-    assert len(burst) < 2_000_000
+    assert len(burst_page) < 2_000_000
     assert "default-src 'none'" in str(elements.all("meta"))
 
 
-def test_every_picture_has_a_light_and_a_dark_version_and_a_text(burst: str) -> None:
-    pictures = Elements(burst).all("img")
-    assert [one["class"] for one in pictures] == ["light", "dark"] * (len(pictures) // 2)
-    assert all(re.match(r"Chart of the \w+: [A-Za-z].{20,}", str(one["alt"])) for one in pictures)
-    for one in pictures:
-        data = b64decode(str(one["src"]).partition("base64,")[2])
+def test_every_chart_has_a_light_and_a_dark_image_and_alt_text(burst_page: str) -> None:
+    pictures = Elements(burst_page).all("img")
+    assert [picture["class"] for picture in pictures] == ["light", "dark"] * (len(pictures) // 2)
+    assert all(re.match(r"Chart of the \w+: [A-Za-z].{20,}", str(picture["alt"])) for picture in pictures)
+    for picture in pictures:
+        data = b64decode(str(picture["src"]).partition("base64,")[2])
         image = Image.open(BytesIO(data))
-        assert paper_of(image) == THEMES[str(one["class"])].paper
-        assert image.width / image.height == pytest.approx(int(str(one["width"])) / int(str(one["height"])), rel=0.01)
+        assert get_paper_color(image) == THEMES[str(picture["class"])].paper
+        ratio = int(str(picture["width"])) / int(str(picture["height"]))
+        assert image.width / image.height == pytest.approx(ratio, rel=0.01)
 
 
-def test_tables_are_accessible_to_screen_readers(odd: Path) -> None:
-    elements = Elements(odd.read_text(encoding="utf-8"))
+def test_tables_are_accessible_to_screen_readers(hostile_page: Path) -> None:
+    elements = Elements(hostile_page.read_text(encoding="utf-8"))
     tables = elements.all("table")
     assert len(tables) == len(elements.all("caption")) == 3
-    heads = elements.all("th")
-    assert {head["scope"] for head in heads} == {"col", "row"}
-    regions = [one for one in elements.all("div") if one.get("role") == "region"]
-    assert [one["tabindex"] for one in regions] == ["0"] * len(tables)  # scrollable with the keyboard
-    assert all(one["aria-label"] for one in regions)
-    assert [(one["lang"]) for one in elements.all("html")] == ["en"]
+    assert {header["scope"] for header in elements.all("th")} == {"col", "row"}
+    regions = [division for division in elements.all("div") if division.get("role") == "region"]
+    assert [region["tabindex"] for region in regions] == ["0"] * len(tables)  # scrollable with the keyboard
+    assert all(region["aria-label"] for region in regions)
+    assert [root["lang"] for root in elements.all("html")] == ["en"]
     levels = [int(name[1]) for name, _ in elements.found if re.fullmatch(r"h[1-6]", name)]
     assert (levels[0], {*levels[1:]}) == (1, {2})
 
@@ -160,49 +162,49 @@ def test_tables_are_accessible_to_screen_readers(odd: Path) -> None:
 # --- in a browser
 
 CLICKS = """
-const heads = [...document.querySelectorAll("#clients ~ .wide th button")];
+const buttons = [...document.querySelectorAll("#clients ~ .wide th button")];
 document.body.dataset.firsts = ["client", "offered", "offered"].map((name) => {
-  heads.find((one) => one.textContent === name).click();
+  buttons.find((button) => button.textContent === name).click();
   return document.querySelector("#clients ~ .wide tbody data").value;
 });
 document.body.dataset.beyond = document.documentElement.scrollWidth - window.innerWidth;
 """
 
 
-def test_hostile_names_stay_text_and_the_clients_sort_by_a_click(odd: Path) -> None:
-    text = odd.read_text(encoding="utf-8")
+def test_hostile_names_stay_text_and_the_clients_sort_by_a_click(hostile_page: Path) -> None:
+    text = hostile_page.read_text(encoding="utf-8")
     allowed = f"script-src 'sha256-{b64encode(sha256(CLICKS.encode()).digest()).decode()}'"
-    clicked = odd.with_name("clicked.html")
+    clicked = hostile_page.with_name("clicked.html")
     clicked.write_text(
         text.replace("script-src", allowed).replace("</body>", f"<script>{CLICKS}</script></body>"), encoding="utf-8"
     )
-    elements = Elements(dom_of(clicked, "--window-size=500,800"))
+    elements = Elements(dump_dom(clicked, "--window-size=500,800"))
     assert elements.text("title") == ["odd"]
-    assert [one for one in elements.all("img") if "onerror" in one] == []
+    assert [image for image in elements.all("img") if "onerror" in image] == []
     assert elements.all("body")[0]["data-firsts"] == "9,12,8"  # by name, from the busiest, from the least busy
     clients = [name for name in elements.text("bdi") if name in HOSTILE]
     assert clients[-len(HOSTILE) :] == [*HOSTILE]
-    sorted_by = [head.get("aria-sort") for head in elements.all("th") if "aria-sort" in head]
+    sorted_by = [header.get("aria-sort") for header in elements.all("th") if "aria-sort" in header]
     assert sorted_by == ["ascending"]
     assert int(str(elements.all("body")[0]["data-beyond"])) <= 0  # the page is not wider than the window
 
 
-def test_a_page_works_without_scripts_and_in_dark_mode(odd: Path) -> None:
-    written = Elements(odd.read_text(encoding="utf-8"))
-    assert written.all("button") == []  # they would not work
-    assert {*written.text("bdi")} >= {*HOSTILE}
-    silent = odd.with_name("silent.html")
-    text = odd.read_text(encoding="utf-8")
+def test_a_page_works_without_scripts_and_in_dark_mode(hostile_page: Path) -> None:
+    elements = Elements(hostile_page.read_text(encoding="utf-8"))
+    assert elements.all("button") == []  # they would not work
+    assert {*elements.text("bdi")} >= {*HOSTILE}
+    silent = hostile_page.with_name("silent.html")
+    text = hostile_page.read_text(encoding="utf-8")
     silent.write_text(re.sub(r"script-src '[^']+'", "script-src 'none'", text), encoding="utf-8")
-    image = Image.open(BytesIO(picture_of(silent, 600, DARK)))
-    assert paper_of(image) == THEMES["dark"].paper
+    image = Image.open(BytesIO(take_screenshot(silent, 600, DARK)))
+    assert get_paper_color(image) == THEMES["dark"].paper
     assert len(set(image.convert("L").tobytes())) > 50  # shades of letters
 
 
 # --- galleries and targets
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("without_charts")
 def test_a_gallery_has_a_page_for_each_scenario_and_an_index(tmp_path: Path) -> None:
     stems = ["burst", "steady", "slow-trickle"]
     paths = [SCENARIOS / f"{stem}.yaml" for stem in stems]
@@ -216,7 +218,7 @@ def test_a_gallery_has_a_page_for_each_scenario_and_an_index(tmp_path: Path) -> 
         assert [link["href"] for link in Elements(pages[f"{path.stem}.html"]).all("a")] == ["index.html"]
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("without_charts")
 def test_no_page_of_a_gallery_overwrites_another(tmp_path: Path) -> None:
     paths = []
     for number, name in enumerate(("Index", "burst", "BURST", "burst")):
@@ -254,7 +256,7 @@ def test_a_page_has_one_scenario(tmp_path: Path) -> None:
     assert "cannot hold 2 scenarios: give --html a directory, such as gallery/" in message
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("without_charts")
 def test_a_page_of_a_trace_has_the_notes_on_reading(tmp_path: Path) -> None:
     (tmp_path / "one.jsonl").write_text('{"time": 1, "ip": "a"}\nnot a line\n')
     command = ["replay", str(tmp_path / "one.jsonl"), "--rate", "1/s", "--html", str(tmp_path / "page.html")]

@@ -26,12 +26,12 @@ FLAGS = (
 DARK = "--blink-settings=preferredColorScheme=0"
 
 
-def dom_of(page: Path, *flags: str) -> str:
+def dump_dom(page: Path, *flags: str) -> str:
     """Return the DOM of a page after its scripts have run."""
     return _run("--dump-dom", *flags, page.as_uri())
 
 
-def picture_of(page: Path, width: int, *flags: str) -> bytes:
+def take_screenshot(page: Path, width: int, *flags: str) -> bytes:
     """Return a screenshot of the top of a page, `width` pixels wide, as PNG."""
     with TemporaryDirectory() as folder:
         target = Path(folder) / "page.png"
