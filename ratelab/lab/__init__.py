@@ -1,4 +1,4 @@
-"""The lab: traffic, its replay through the algorithms, and what to measure of it."""
+"""Traffic, its replay through algorithms, and the figures of the outcomes."""
 
 CHARTS = ("comparison", "cumulative", "timeline", "window", "outcome", "level", "fairness")
-"""The first has the essence of the others."""
+"""Charts of a comparison: each is a module of `ratelab.report.charts`. The first combines the next four."""

@@ -66,17 +66,18 @@ def describe_sweep(result: SweepResult) -> str:
     lowest, highest = next(iter(groups)), next(reversed(groups))
     even = "Even " if len(groups) > 1 else ""
     if not any(row.denied for row in result.rows):
-        return f"{even}{lowest} denied no request."
+        return f"{even}{_format_quota(lowest)} denied no request."
     sufficient = find_sufficient_quota(result)
     if sufficient is None:
-        return f"{even}{highest} denied {_summarize_denials(result, groups[highest])}."
+        return f"{even}{_format_quota(highest)} denied {_summarize_denials(result, groups[highest])}."
     if sufficient == lowest:
-        return f"{even}{lowest} denied no more than {_summarize_denials(result, groups[lowest])}."
+        return f"{even}{_format_quota(lowest)} denied no more than {_summarize_denials(result, groups[lowest])}."
     algorithms = result.algorithms
     actor = "every algorithm" if len(algorithms) > 1 else algorithms[0]
     return (
-        f"{sufficient} is the lowest quota tried with which {actor} denied at most {100 * MAX_DENIED_RATIO:g} % of "
-        f"requests; {lowest} denied {_summarize_denials(result, groups[lowest])}."
+        f"{_format_quota(sufficient)} is the lowest quota tried with which {actor} denied at most "
+        f"{100 * MAX_DENIED_RATIO:g} % of requests; "
+        f"{_format_quota(lowest)} denied {_summarize_denials(result, groups[lowest])}."
     )
 
 
@@ -90,6 +91,11 @@ def find_sufficient_quota(result: SweepResult) -> Quota | None:
         ),
         None,
     )
+
+
+def _format_quota(quota: Quota) -> str:
+    """Format a quota with the numbers of the table: `10/min, burst 1,000`."""
+    return f"{quota.rate}, burst {quota.burst:,}"
 
 
 def _group_by_quota(result: SweepResult) -> dict[Quota, list[SweepRow]]:

@@ -14,7 +14,7 @@ SIGNATURES = {"png": b"\x89PNG\r\n", "svg": b"<?xml ", "pdf": b"%PDF-"}
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
+def draw_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
     """Draw nothing; return the chart, theme and caption of each call."""
     calls: list[tuple[str, str, str]] = []
     monkeypatch.setattr("ratelab.cli.artifacts.draw", lambda _, *arguments: calls.append(arguments))
@@ -38,16 +38,16 @@ def test_a_replay_is_drawn_like_a_scenario(tmp_path: Path) -> None:
 
 
 def test_a_file_gets_the_comparison_and_a_directory_every_chart(
-    tmp_path: Path, drawn: list[tuple[str, str, str]]
+    tmp_path: Path, draw_calls: list[tuple[str, str, str]]
 ) -> None:
     get_output("simulate", BURST, "--plot", tmp_path / "one.svg", "--plot", f"{tmp_path / 'all'}/", "--theme", "dark")
     caption = "burst: A quiet client that suddenly sends twenty requests at once."
-    assert drawn == [(chart, "dark", caption) for chart in ("comparison", *CHARTS)]
+    assert draw_calls == [(chart, "dark", caption) for chart in ("comparison", *CHARTS)]
     assert (tmp_path / "one.svg").read_text() == "svg"
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == sorted(f"{chart}.png" for chart in CHARTS)
 
 
-def test_charts_of_several_scenarios_have_unique_names(tmp_path: Path, drawn: list[tuple[str, str, str]]) -> None:
+def test_charts_of_several_scenarios_have_unique_names(tmp_path: Path, draw_calls: list[tuple[str, str, str]]) -> None:
     odd = tmp_path / "odd.yaml"
     odd.write_text(Path(BURST).read_text(encoding="utf-8").replace("name: burst", f"name: ../{'x' * 300}/"))
     get_output("simulate", BURST, BURST, odd, "--chart", "window", "--chart", "level", "--plot", tmp_path, "--json")
@@ -55,7 +55,7 @@ def test_charts_of_several_scenarios_have_unique_names(tmp_path: Path, drawn: li
     assert {path.stem for path in tmp_path.glob("*.png")} == {
         f"{run}-{chart}" for run in runs for chart in ("window", "level")
     }
-    assert len(drawn) == 6
+    assert len(draw_calls) == 6
 
 
 @pytest.mark.parametrize(
