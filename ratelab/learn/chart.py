@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from ratelab.learn.verdict import GradedRequest, Verdict, decision_lines, format_signed_time
 from ratelab.limiter import Decision
 from ratelab.report.charts.canvas import FIGURE_WIDTH_IN, LABEL_PEN, MARGIN_IN, Sheet, use_chart_style
-from ratelab.report.charts.style import assign_colors
+from ratelab.report.charts.style import DELAYED_OPACITY, assign_colors
 from ratelab.report.charts.text import Pen
 from ratelab.report.summary import pluralize
 
@@ -32,7 +32,6 @@ BLOCKS_HEIGHT_IN = 0.7
 LANE_PADDING_IN = 0.15
 BLOCK_WIDTH_IN = 0.4
 
-DELAYED_OPACITY = 0.4
 DECISION_PEN = Pen(8)
 
 

@@ -7,7 +7,7 @@ from ratelab.report.charts.canvas import Box, Sheet
 from ratelab.report.charts.view import ComparisonView, compute_strips_height
 
 PART_GAP_IN = 0.25
-STRIP_HEIGHT_IN = 0.85
+COMPACT_STRIP_HEIGHT_IN = 0.85
 
 compose_title = window.compose_title
 
@@ -16,7 +16,7 @@ def compute_height(view: ComparisonView) -> float:
     """Return the height of the picture in inches."""
     heights = (
         cumulative.compute_height(view),
-        compute_strips_height(view, STRIP_HEIGHT_IN),
+        compute_strips_height(view, COMPACT_STRIP_HEIGHT_IN),
         outcome.compute_height(view),
     )
     return sum(heights) + 2 * PART_GAP_IN
@@ -25,7 +25,7 @@ def compute_height(view: ComparisonView) -> float:
 def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
     """Draw the cumulative chart, the timeline and the window chart side by side, and the outcome."""
     upper = box._replace(height=cumulative.compute_height(view))
-    middle = box._replace(top=upper.bottom + PART_GAP_IN, height=compute_strips_height(view, STRIP_HEIGHT_IN))
+    middle = box._replace(top=upper.bottom + PART_GAP_IN, height=compute_strips_height(view, COMPACT_STRIP_HEIGHT_IN))
     lower = box._replace(top=middle.bottom + PART_GAP_IN, height=outcome.compute_height(view))
     left, right = middle.split_columns(2, gap=PART_GAP_IN)
     cumulative.paint(sheet, upper, view)

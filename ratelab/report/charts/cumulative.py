@@ -6,7 +6,7 @@ import numpy as np
 
 from ratelab.report.charts.canvas import LABEL_PEN, Box, LineLabel, Sheet, write_line_labels
 from ratelab.report.charts.series import accumulate
-from ratelab.report.charts.style import format_count
+from ratelab.report.charts.style import DASHED, format_count
 from ratelab.report.charts.view import HEADING_IN, TIME_AXIS_IN, ComparisonView
 from ratelab.report.summary import describe_denials, format_rate
 
@@ -44,8 +44,8 @@ def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
     axes.grid(axis="y", color=sheet.theme.grid, linewidth=0.6)
     axes.fill_between(*view.build_steps(arrivals), step="post", color=sheet.theme.denied, alpha=0.45, linewidth=0)
     limit = quota.burst + quota.limit / quota.period * view.end
-    ends, dashes = [0, view.scale(view.end)], (0, (4, 3))
-    axes.plot(ends, [quota.burst, limit], color=sheet.theme.ink, linewidth=1, linestyle=dashes, zorder=3)
+    ends = [0, view.scale(view.end)]
+    axes.plot(ends, [quota.burst, limit], color=sheet.theme.ink, linewidth=1, linestyle=DASHED, zorder=3)
     labels = [LineLabel(offered, f"{format_count(offered)} arrived", sheet.theme.quiet)]
     labels.append(LineLabel(limit, f"quota: {format_count(quota.burst)} + {format_rate(quota)}", sheet.theme.ink))
     for width, (name, curve) in zip(np.linspace(4, 1.4, len(departures)), departures.items(), strict=True):

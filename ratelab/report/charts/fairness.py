@@ -23,7 +23,7 @@ MIN_SHARE_DENIED = 1 / 4
 MAX_COLUMNS = 5
 """Algorithms side by side."""
 
-NAME_WIDTH_IN = 1.3
+CLIENT_NAME_WIDTH_IN = 1.3
 COLUMN_HEADER_IN = 0.55
 COLUMN_SCALE_IN = 0.3
 """Height for the scale below the bars."""
@@ -71,7 +71,9 @@ def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
         else:
             names = [view.comparison.traffic.names[client] for client in clients.tolist()] or ["no client"]
         _write_names(sheet, group, names)
-        columns = group.inset(left=NAME_WIDTH_IN).split_columns(min(MAX_COLUMNS, len(view.results)), COLUMN_GAP_IN)
+        columns = group.inset(left=CLIENT_NAME_WIDTH_IN).split_columns(
+            min(MAX_COLUMNS, len(view.results)), COLUMN_GAP_IN
+        )
         for result, column in zip(results, columns[: len(results)], strict=True):
             color = view.colors[result.algorithm]
             _draw_bars(sheet, column, _compute_shares(result, clients, shown), color, len(clients))
@@ -104,7 +106,9 @@ def _compute_shares(result: Result, clients: NDArray[np.int64], shown: int) -> N
 def _write_names(sheet: Sheet, group: Box, names: list[str]) -> None:
     rows = group.inset(top=COLUMN_HEADER_IN, bottom=COLUMN_SCALE_IN).split_rows(len(names))
     for name, row in zip(names, rows, strict=True):
-        sheet.write(row.left, row.top + row.height / 2, name, SMALL_PEN, sheet.theme.ink, width=NAME_WIDTH_IN - 0.1)
+        sheet.write(
+            row.left, row.top + row.height / 2, name, SMALL_PEN, sheet.theme.ink, width=CLIENT_NAME_WIDTH_IN - 0.1
+        )
 
 
 def _write_header(sheet: Sheet, column: Box, result: Result, color: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ratelab.lab.levels import describe_level
 from ratelab.report.charts.canvas import LABEL_PEN, Box, Sheet
+from ratelab.report.charts.style import DASHED
 from ratelab.report.charts.view import ComparisonView, add_strips, compute_strips_height
 from ratelab.report.summary import describe_oversized_requests, join_names
 
@@ -52,5 +53,5 @@ def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
             edges, (low, mean, high) = band
             sheet.fill_steps(axes, edges, high, color, low, 0.3)
             axes.plot((edges[1:] + edges[:-1]) / 2, mean, color=color, linewidth=1.2)
-        axes.axhline(burst, color=sheet.theme.ink, linewidth=1, linestyle=(0, (4, 3)))
+        axes.axhline(burst, color=sheet.theme.ink, linewidth=1, linestyle=DASHED)
         sheet.set_count_ticks(axes, [0, burst])

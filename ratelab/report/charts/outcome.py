@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from ratelab.report.charts.canvas import LABEL_PEN, Box, Sheet
+from ratelab.report.charts.style import DELAYED_OPACITY
 from ratelab.report.charts.view import HEADING_IN, ComparisonView
 from ratelab.report.summary import describe_denials, pluralize
 
 BAR_HEIGHT_IN = 0.26
-NAME_WIDTH_IN, COUNT_WIDTH_IN = 1.45, 0.85
+BAR_NAME_WIDTH_IN, COUNT_WIDTH_IN = 1.45, 0.85
 
 
 def compose_title(view: ComparisonView) -> str:
@@ -29,13 +30,13 @@ def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
         sheet.write(right, box.top + 0.08, label, align="right", width=COUNT_WIDTH_IN)
     for result, row in zip(view.results, box.inset(top=HEADING_IN).split_rows(len(view.results)), strict=True):
         middle, color = row.top + row.height / 2, view.colors[result.algorithm]
-        sheet.write(row.left, middle, result.algorithm, LABEL_PEN, color, width=NAME_WIDTH_IN - 0.1)
-        inner = row.inset(left=NAME_WIDTH_IN, top=0.03, right=3 * COUNT_WIDTH_IN, bottom=0.03)
+        sheet.write(row.left, middle, result.algorithm, LABEL_PEN, color, width=BAR_NAME_WIDTH_IN - 0.1)
+        inner = row.inset(left=BAR_NAME_WIDTH_IN, top=0.03, right=3 * COUNT_WIDTH_IN, bottom=0.03)
         axes = sheet.add_axes(inner, max(1, offered), 1)
         axes.set_axis_off()
         immediate = result.admitted - result.delayed
         axes.barh(0.5, immediate, 1, 0, color=color)
-        axes.barh(0.5, result.delayed, 1, immediate, color=color, alpha=0.4)
+        axes.barh(0.5, result.delayed, 1, immediate, color=color, alpha=DELAYED_OPACITY)
         axes.barh(0.5, result.denied, 1, result.admitted, color=sheet.theme.denied)
         for right, count in zip(rights, (immediate, result.delayed, result.denied), strict=True):
             ink = sheet.theme.ink if count else sheet.theme.quiet

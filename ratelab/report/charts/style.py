@@ -32,6 +32,12 @@ THEMES = {
     "dark": Theme("#14181d", "#dfe4e9", "#98a2ad", "#2b323a", "#5f6b78"),
 }
 
+DELAYED_OPACITY = 0.4
+"""Opacity of the color for delayed requests."""
+
+DASHED = (0, (4, 3))
+"""Style of the line of a quota: dashes of 4 points, 3 points apart."""
+
 _BUILT_IN_COLORS = {
     "token-bucket": "#1b69e8",
     "leaky-bucket": "#12a268",

@@ -14,7 +14,7 @@ from ratelab.lab.decisions import Decisions
 from ratelab.lab.spill import Integers
 from ratelab.report.charts.canvas import Box, Sheet
 from ratelab.report.charts.series import count_in_parts, split_time
-from ratelab.report.charts.style import format_count
+from ratelab.report.charts.style import DELAYED_OPACITY, format_count
 from ratelab.report.charts.view import STRIP_NAME_IN, STRIP_SCALE_IN, ComparisonView, add_strips, compute_strips_height
 from ratelab.report.summary import describe_denials
 
@@ -35,8 +35,6 @@ MAX_ARROWS = 200
 
 ARROWHEAD_IN, MIN_LANE_IN = 3.5 / 72, 2 / 72
 """Smallest distances at which arrowheads and lanes remain distinct."""
-
-DELAYED_OPACITY = 0.4
 
 
 def compose_title(view: ComparisonView) -> str:

@@ -175,7 +175,7 @@ def add_strips(
     for result, row, note in zip(view.results, rows, notes, strict=True):
         middle = row.top + LABEL_PEN.line / 2
         sheet.write(row.right, middle, note, align="right", width=row.width)
-        name_width = row.width - LABEL_PEN.measure(note) - 0.15
+        name_width = row.width - LABEL_PEN.measure(note) - 0.1
         sheet.write(row.left, middle, result.algorithm, LABEL_PEN, view.colors[result.algorithm], width=name_width)
         axes = sheet.add_axes(row.inset(left=STRIP_SCALE_IN, top=STRIP_NAME_IN), view.scale(view.end), top, bottom)
         sheet.set_time_ticks(axes, view.unit, labeled=row is rows[-1])

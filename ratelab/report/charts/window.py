@@ -7,6 +7,7 @@ import numpy as np
 from ratelab.quota import about
 from ratelab.report.charts.canvas import Box, Sheet
 from ratelab.report.charts.series import find_window_peaks, split_time
+from ratelab.report.charts.style import DASHED
 from ratelab.report.charts.view import ComparisonView, add_strips, compute_strips_height
 from ratelab.report.summary import describe_protection
 
@@ -35,7 +36,7 @@ def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
         cost, color = costs[result.algorithm], view.colors[result.algorithm]
         sheet.fill_steps(axes, view.scale(edges), np.minimum(cost, burst), color, opacity=0.3)
         sheet.fill_steps(axes, view.scale(edges), np.maximum(cost, burst), color, floor=burst)
-        axes.axhline(burst, color=sheet.theme.ink, linewidth=1, linestyle=(0, (4, 3)))
+        axes.axhline(burst, color=sheet.theme.ink, linewidth=1, linestyle=DASHED)
         sheet.set_count_ticks(axes, [0, burst])
 
 
