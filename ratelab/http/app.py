@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Protocol
 
 from ratelab.http.access_log import log_requests
-from ratelab.http.asgi import PROBLEM_HEADERS, App, Message, Receive, Scope, Send, answer, problem, site
+from ratelab.http.asgi import PROBLEM_HEADERS, App, Message, Receive, Scope, Send, problem, send_response
 from ratelab.http.counters import CounterValues
 from ratelab.http.identity import Identity
 from ratelab.http.middleware import RateLimitMiddleware
-from ratelab.http.prometheus import metrics_app
+from ratelab.http.prometheus import Page, metrics_page
 from ratelab.limiter import Limiter
 from ratelab.stores.memory import Stats
 from ratelab.stores.resilient import ResilientLimiter
@@ -24,7 +24,30 @@ from ratelab.stores.resilient import ResilientLimiter
 PROBE_INTERVAL_S = 0.25
 """Seconds between two calls of `ResilientLimiter.probe`, which decides whether the store is due for a probe."""
 
-ping_app = site(
+
+def serve_pages(pages: Mapping[str, Page]) -> App:
+    """Create the application that answers GET and HEAD for `pages` by path, 405 to other methods and 404 elsewhere."""
+    known = ", ".join(pages)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001  (ASGI's signature)
+        if scope["type"] != "http":
+            return
+        page = pages.get(scope["path"])
+        if page is None:
+            await send_response(scope, send, 404, PROBLEM_HEADERS, problem(404, f"Ask for {known}."))
+        elif scope["method"] not in ("GET", "HEAD"):
+            fields = (*PROBLEM_HEADERS, (b"allow", b"GET, HEAD"))
+            await send_response(scope, send, 405, fields, problem(405, "Use GET or HEAD."))
+        else:
+            content_type, body = page()
+            headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    return app
+
+
+ping_app = serve_pages(
     {
         "/ping": lambda: (b"application/json", b'{"message": "pong"}\n'),
         "/healthz": lambda: (b"application/json", b'{"status": "ok"}\n'),
@@ -77,7 +100,8 @@ class Service:
         `read_counters` may return the sum over several processes; by default, it is the service's own method.
         """
         public = self.app
-        metrics = metrics_app(self.limiter.policy.algorithm.name, read_counters or self.read_counters)
+        page = metrics_page(self.limiter.policy.algorithm.name, read_counters or self.read_counters)
+        metrics = serve_pages({"/metrics": page})
 
         def route_by_address(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
             app = metrics if scope.get("server") == address else public
@@ -114,7 +138,7 @@ def answer_503_on_shutdown(app: App) -> App:
             if started:
                 raise
             fields = (*PROBLEM_HEADERS, (b"retry-after", b"1"), (b"connection", b"close"))
-            await answer(scope, send, 503, fields, problem(503, "The service is stopping."))
+            await send_response(scope, send, 503, fields, problem(503, "The service is stopping."))
 
     return app_with_503
 

@@ -19,10 +19,10 @@ from ratelab.http.asgi import (
     Receive,
     Scope,
     Send,
-    answer,
     problem,
     quota_exceeded,
     reduced_capacity,
+    send_response,
 )
 from ratelab.http.counters import Counts
 from ratelab.http.headers import SECOND, HeaderWriter, seconds
@@ -193,7 +193,7 @@ class RateLimitMiddleware:
             key = identify(scope)
         except AmbiguousClientError as error:
             counts.ambiguous += 1
-            await answer(scope, send, 400, PROBLEM_HEADERS, problem(400, str(error)))
+            await send_response(scope, send, 400, PROBLEM_HEADERS, problem(400, str(error)))
             return
         hit, waited_for, written, refusal = guard or self._guard_of(scope)
         price = fixed if priced is None else priced(scope)
@@ -201,7 +201,7 @@ class RateLimitMiddleware:
             decision: Decision = await hit(key, price) if waited_for else hit(key, price)
         except StoreError as error:
             counts.unavailable += 1
-            await answer(scope, send, *_unavailable(error))
+            await send_response(scope, send, *_unavailable(error))
             return
         allowed, remaining, _, reset_after_ns, delay_ns = decision
         if not allowed:

@@ -9,16 +9,18 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from ratelab.http.asgi import App, site
 from ratelab.http.counters import CounterValues
 from ratelab.stores.resilient import Health
 
+Page = Callable[[], tuple[bytes, bytes]]
+"""Returns the content type and the body of a page."""
 
-def metrics_app(algorithm: str, read_counters: Callable[[], CounterValues]) -> App:
-    """Create the application that answers `GET /metrics` with the counters as they are then."""
+
+def metrics_page(algorithm: str, read_counters: Callable[[], CounterValues]) -> Page:
+    """Create the page that shows the current counters."""
     registry = CollectorRegistry()
     registry.register(CounterCollector(algorithm, read_counters))
-    return site({"/metrics": lambda: (CONTENT_TYPE_LATEST.encode(), generate_latest(registry))})
+    return lambda: (CONTENT_TYPE_LATEST.encode(), generate_latest(registry))
 
 
 class CounterCollector(Collector):

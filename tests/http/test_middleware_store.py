@@ -18,7 +18,7 @@ from ratelab import Decision, InputError
 from ratelab.errors import StoreError
 from ratelab.http.counters import CounterValues, Counts
 from ratelab.http.middleware import RateLimitMiddleware
-from ratelab.http.prometheus import metrics_app
+from ratelab.http.prometheus import metrics_page
 from ratelab.stores.memory import Stats
 
 UNAVAILABLE = {
@@ -169,7 +169,7 @@ def test_a_crowd_that_meets_a_dead_store_is_held_to_its_quota() -> None:
 
 def samples(values: CounterValues) -> dict[str, float]:
     """Return what `/metrics` says, each line by its name and its last label."""
-    page = call(metrics_app("gcra", lambda: values), path="/metrics").body.decode()
+    page = metrics_page("gcra", lambda: values)()[1].decode()
     families = text_string_to_metric_families(page)
     lines = [sample for family in families for sample in family.samples]
     return {" ".join([line.name, *list(line.labels.values())[-1:]]): line.value for line in lines}
