@@ -19,6 +19,7 @@ from ratelab.errors import InputError, install_hint
 from ratelab.lab.comparison import Comparison, compare, with_accuracy, with_equal_protection
 from ratelab.lab.decisions import FIGURED
 from ratelab.lab.decisions import Progress as Advance
+from ratelab.lab.replay import uses_compiler
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Decision, Policy
 from ratelab.report.accuracy import (
@@ -108,6 +109,7 @@ class Output:
 
         All five fields of each decision are kept if an output needs them or if `complete`.
         """
+        tune_compiler(traffic)
         complete = complete or bool(self.events_file or self.plot or self.pages or self.timeline)
         comparison = compare(policies, traffic, progress, Decision._fields if complete else FIGURED)
         if self.accuracy or self.pages is not None:
@@ -119,6 +121,14 @@ class Output:
     def total(self, decisions: int) -> int | None:
         """Return the number of decisions that `compare` makes if it usually makes `decisions`; None if unknown."""
         return None if self.equalize else decisions
+
+
+def tune_compiler(traffic: Traffic) -> None:
+    """Tune the compiler of this process, if it will compile a replay of `traffic`."""
+    if uses_compiler(traffic):
+        from ratelab.lab.compiled import tune_process  # Numba takes a while to import
+
+        tune_process()
 
 
 def deliver(runs: Sequence[Run], output: Output) -> None:

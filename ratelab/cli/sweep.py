@@ -12,7 +12,7 @@ from ratelab.algorithms import COMPARED, select
 from ratelab.cli import expand_paths, single_value
 from ratelab.cli.artifacts import resolve_images, write_image
 from ratelab.cli.options import ALGORITHMS_OPTION, PLOT, THEME, trace_options
-from ratelab.cli.output import LateProgress, check_distinct, create_console, read_with_progress
+from ratelab.cli.output import LateProgress, check_distinct, create_console, read_with_progress, tune_compiler
 from ratelab.errors import InputError
 from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.sweep import SweepResult, build_policies, parse_quotas
@@ -77,6 +77,7 @@ def sweep(
     if csv_file is not None:
         check_writable(csv_file)
     source = _load(sources, TraceOptions(trace_format, key, time_field, cost_field, time_unit, within_second, strict))
+    tune_compiler(source.traffic)
     with LateProgress("sweeping", len(source.traffic) * len(policies)) as progress:
         result = sweep_policies(policies, source.traffic, progress)
     if csv_file is not None:

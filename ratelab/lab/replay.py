@@ -43,6 +43,11 @@ def has_compiler() -> bool:
     return find_spec("numba") is not None
 
 
+def uses_compiler(traffic: Traffic) -> bool:
+    """Return whether traffic is replayed by compiled code, if its algorithm can be compiled."""
+    return len(traffic) >= MIN_COMPILED_REQUESTS and has_compiler()
+
+
 def suggest_compiler(traffic: Traffic, policies: int) -> None:
     """Warn a user without the compiler if replaying traffic through `policies` policies takes long."""
     decisions = policies * len(traffic)
@@ -62,7 +67,7 @@ def allocate_columns(traffic: Traffic, fields: Sequence[str]) -> Columns:
 
 def _decide(algorithm: Algorithm, traffic: Traffic, fields: Sequence[str], progress: Progress) -> Columns:
     columns = allocate_columns(traffic, fields)
-    if len(traffic) >= MIN_COMPILED_REQUESTS and has_compiler():
+    if uses_compiler(traffic):
         from ratelab.lab import compiled  # it needs Numba, which is optional, and slow to import
 
         try:

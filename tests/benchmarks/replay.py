@@ -69,9 +69,10 @@ def _compiled() -> Iterator[Figure]:
 
     The columns are allocated once, since new memory would cost more than some algorithms do.
     """
-    import workload
-
     from ratelab.lab import compiled  # it needs Numba
+
+    compiled.tune_process()  # as commands do
+    import workload
 
     traffic = workload.draw_traffic(COMPILED_REQUESTS)
     floor = partial(workload.run_floor, traffic.request_keys, traffic.times)

@@ -1,4 +1,4 @@
-"""Cache of compiled code on disk: it follows the source, and a damaged one is replaced."""
+"""Cache of compiled code on disk: it depends on the source, and a damaged one is replaced."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from ratelab.lab.decisions import ADMITTED
 
 pytestmark = pytest.mark.slow
 
-LEFT = {
+DAMAGED = {
     "nothing": b"",
     "half": b"half",
     "another version": pickle.dumps(numba.__version__) + b"cratelab.lab.compiled\ngone\n.",
 }
 
 
-@pytest.mark.parametrize("left", LEFT.values(), ids=LEFT.keys())
-def test_unusable_code_on_disk_is_compiled_again(left: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("damaged", DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_damaged_cache_is_replaced(damaged: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    for content in (None, left):
+    for content in (None, damaged):
         for index in [] if content is None else tmp_path.rglob("*.nbi"):
             index.write_bytes(content or b"")
-        loops._loop.cache_clear()
-        states.laying.cache_clear()
-        monkeypatch.setitem(loops._LOOPS, ADMITTED, intrinsics.jitted(loops._decide))
-        monkeypatch.setattr(states, "_LAY", intrinsics.jitted(states._lay))
+        loops._compile.cache_clear()
+        states._compile_fill.cache_clear()
+        monkeypatch.setitem(loops._LOOPS, ADMITTED, intrinsics.jit(loops._decide_admitted))
+        monkeypatch.setattr(states, "_FILL", intrinsics.jit(states._fill))
         assert_same(create("sliding-log", QUOTA).algorithm, traffic(QUOTA), ADMITTED)
     assert {path.stat().st_size > 200 for path in tmp_path.rglob("*.nbi")} == {True}
 
 
-def test_code_that_cannot_be_stored_runs_nevertheless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_that_cannot_be_cached_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    loops._loop.cache_clear()
-    loop = intrinsics.jitted(loops._decide)
+    loops._compile.cache_clear()
+    loop = intrinsics.jit(loops._decide_admitted)
     monkeypatch.setattr(loop._cache, "save_overload", full)
     monkeypatch.setitem(loops._LOOPS, ADMITTED, loop)
     assert_same(create("gcra", QUOTA).algorithm, traffic(QUOTA), ADMITTED)
-    loops._loop.cache_clear()
+    loops._compile.cache_clear()
 
 
 class Inherited(SlidingLog):
@@ -56,11 +56,11 @@ class Inherited(SlidingLog):
 
 
 def test_code_depends_on_an_inherited_step() -> None:
-    _, text, _ = specialize._source(Inherited, ("burst", "window"), "", True)
-    assert Path(getfile(SlidingLog)).read_bytes() in text
+    _, source, _ = specialize._rewrite(Inherited, ("burst", "window"), "", True)
+    assert Path(getfile(SlidingLog)).read_bytes() in source
 
 
 def test_code_depends_on_the_source_of_the_compiled_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = type(specialize.specialized(create("gcra", QUOTA).algorithm, 1, True)).__name__
-    monkeypatch.setattr(specialize, "_machinery", lambda: b"another text")
-    assert type(specialize.specialized(create("gcra", QUOTA).algorithm, 1, True)).__name__ != before
+    before = type(specialize.create_stand_in(create("gcra", QUOTA).algorithm, 1, True)).__name__
+    monkeypatch.setattr(specialize, "_read_engine", lambda: b"another source")
+    assert type(specialize.create_stand_in(create("gcra", QUOTA).algorithm, 1, True)).__name__ != before

@@ -32,10 +32,10 @@ def traffic(quota: Quota, origin: int = 0, requests: int = 3_000, clients: int =
     return Traffic(times, who, costs, names, np.arange(clients) // 2, int(times[-1]) + 1, origin)
 
 
-def assert_same(algorithm: Algorithm, asked: Traffic, fields: Sequence[str] = Decision._fields) -> None:
+def assert_same(algorithm: Algorithm, traffic: Traffic, fields: Sequence[str] = Decision._fields) -> None:
     """Check that compiled code fills the columns of `fields` as plain Python does."""
-    expected, found = allocate_columns(asked, Decision._fields), allocate_columns(asked, fields)
-    python_engine.decide(algorithm, asked, expected, quiet)
-    compiled.decide(algorithm, asked, found, quiet)
+    expected, found = allocate_columns(traffic, Decision._fields), allocate_columns(traffic, fields)
+    python_engine.decide(algorithm, traffic, expected, quiet)
+    compiled.decide(algorithm, traffic, found, quiet)
     for field, column in found.items():
         assert column[:].tolist() == expected[field][:].tolist(), field

@@ -1,4 +1,7 @@
-"""What the compiler, and through it the processor, is told beyond a step's own text."""
+"""Access to the compiler: compilation with a cache on disk, instructions that Numba lacks, and tuning.
+
+All private parts of Numba and llvmlite that the engine uses are here.
+"""
 
 from __future__ import annotations
 
@@ -12,48 +15,63 @@ from numba import config as _config
 from numba import njit, types
 from numba.core import cgutils as _cgutils
 from numba.core import ir_utils as _ir_utils
+from numba.core.errors import NumbaError, TypingError
 from numba.extending import intrinsic
 from numba.np import arrayobj as _arrayobj
 
-config: Any = _config  # Numba's types do not tell of all that there is
+__all__ = [
+    "CompilerError", "TypingError", "compile_for", "divide_ceil", "divide_floor", "jit", "prefetch", "slice_unchecked",
+    "tune_process",
+]  # fmt: skip
+
+CompilerError = NumbaError
+
+config: Any = _config  # these modules have attributes that their type annotations lack
 cgutils: Any = _cgutils
 ir_utils: Any = _ir_utils
 arrayobj: Any = _arrayobj
 
 
-def tune() -> None:
-    """Have LLVM leave out two improvements that guess: whether a request is admitted, nobody can.
+# --- compilation
 
-    It makes jumps of selects, and tries before each division whether 32 bits would do; both are mispredicted every
-    other time. Other code that Numba compiles in this process is compiled so, too.
+
+def tune_process() -> None:
+    """Turn off two optimizations for x86 that slow down replays, for all code that Numba compiles in this process.
+
+    One turns selects into jumps, the other tests before each division whether 32 bits suffice. Both expect a branch to
+    be predictable, and whether a request is admitted is not. Only a program may call this, before anything is compiled:
+    a library must leave such settings alone.
     """
     if platform.machine() in ("x86_64", "AMD64") and config.CPU_FEATURES is None:
         binding.set_option("ratelab", "-x86-cmov-converter=false")
         config.CPU_FEATURES = f"{binding.get_host_cpu_features().flatten()},-idivq-to-divl"
 
 
-def jitted(function: Callable[..., Any]) -> Any:
-    """Compile when called, and keep the code on disk where there is a place for it."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}  # a divisor is never 0
+def jit(function: Callable[..., Any]) -> Any:
+    """Return a function that Numba compiles when it is called, with a cache on disk if a folder for it is writable."""
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}  # without tests for 0: no divisor is 0
     try:
         return njit(cache=True, **options)(function)
-    except RuntimeError:  # neither the package's folder nor the user's can be written
+    except RuntimeError:  # neither the package's folder nor the user's is writable
         return njit(**options)(function)
 
 
-def made(function: Any, signature: Any) -> Callable[..., Any]:
-    """Return what `jitted` gave, compiled for `signature`."""
+def compile_for(function: Any, signature: Any) -> Callable[..., Any]:
+    """Return the machine code of a function returned by `jit`, for one signature."""
     try:
         return cast(Callable[..., Any], function.compile(signature))
-    except (AttributeError, ImportError, EOFError, UnpicklingError):  # another version's code on disk, or half a file
-        function.recompile()  # none so far, but that clears the disk
-    except OSError:  # there is no room to keep it
+    except (AttributeError, ImportError, EOFError, UnpicklingError):  # a cache that is damaged, or of another version
+        function.recompile()  # clears the cache; it compiles nothing, since nothing has been compiled so far
+    except OSError:  # the cache cannot be written
         pass
     return cast(Callable[..., Any], function.compile(signature))
 
 
-def _fetch(typing_context: Any, states: Any, first: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
-    """Have the number at place `first` of all states on its way into the cache, to be written there."""
+# --- memory
+
+
+def _prefetch(typing_context: Any, states: Any, place: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
+    """Fetch the integer at this position of `states` into the cache, to be written there."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -67,72 +85,71 @@ def _fetch(typing_context: Any, states: Any, first: Any) -> tuple[Any, Callable[
     return types.void(states, types.intp), generate
 
 
-prefetch: Any = intrinsic(_fetch)
-
-
-def _piece(typing_context: Any, states: Any, first: Any, size: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
-    """Return so many of all states' numbers, from place `first` on, as an array; there they must be."""
+def _slice_unchecked(typing_context: Any, states: Any, begin: Any, size: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
+    """Return `states[begin : begin + size]`, which must lie within `states`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = signature.args[0]
-        all_of_them = context.make_array(kind)(context, builder, arguments[0])
-        unchecked_slice = context.make_array(kind)(context, builder)
-        width, begin = all_of_them.itemsize, builder.gep(all_of_them.data, [arguments[1]])
-        arrayobj.populate_array(unchecked_slice, begin, [arguments[2]], [width], width, meminfo=None)
-        return unchecked_slice._getvalue()
+        whole = context.make_array(kind)(context, builder, arguments[0])
+        part = context.make_array(kind)(context, builder)
+        width, data = whole.itemsize, builder.gep(whole.data, [arguments[1]])
+        arrayobj.populate_array(part, data, [arguments[2]], [width], width, meminfo=None)
+        return part._getvalue()
 
     return states(states, types.intp, types.intp), generate
 
 
-unchecked_slice: Any = intrinsic(_piece)
-
-
-def _is_part_of_them(result: str, arguments: Any, aliases: Any, aliases_of_arguments: Any) -> None:
-    """Say that whoever writes to a piece writes to all states, so that no such line is left out as useless."""
+def _declare_alias(result: str, arguments: Any, aliases: Any, aliases_of_arguments: Any) -> None:
+    """Declare that a write to a slice is a write to the array, so that Numba does not remove it as dead code."""
     ir_utils._add_alias(result, arguments[0].name, aliases, aliases_of_arguments)
 
 
-ir_utils.alias_func_extensions[_piece.__name__, __name__] = _is_part_of_them
+prefetch: Any = intrinsic(_prefetch)
+slice_unchecked: Any = intrinsic(_slice_unchecked)
+ir_utils.alias_func_extensions[_slice_unchecked.__name__, __name__] = _declare_alias
 
 
-def _quotient(typing_context: Any, number: Any, reciprocal: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
-    """Divide a whole number by the divisor that has this reciprocal, rounding down: see `shortcuts`."""
+# --- division by a constant, given its `optimize.reciprocal`
+
+
+def _divide_floor(typing_context: Any, number: Any, reciprocal: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
+    """Divide an integer and round down."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        number, multiplier, shift, _ = _words(context, builder, signature, arguments)
+        number, multiplier, shift, _ = _unpack(context, builder, signature, arguments)
         sign = builder.ashr(number, _WORD(63))
-        divide_floor = _divided(builder, _doubled(builder, builder.xor(number, sign)), multiplier, shift)
-        return builder.xor(divide_floor, sign)  # -n // d is ~((n - 1) // d)
+        quotient = _multiply(builder, _double(builder, builder.xor(number, sign)), multiplier, shift)
+        return builder.xor(quotient, sign)  # -n // d is ~((n - 1) // d)
 
     return types.int64(number, reciprocal), generate
 
 
-def _ceiling(typing_context: Any, number: Any, reciprocal: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
-    """Divide a whole number >= 0 by the divisor that has this reciprocal, rounding up; their sum is below 2**63."""
+def _divide_ceil(typing_context: Any, number: Any, reciprocal: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
+    """Divide an integer >= 0 and round up; the sum of both operands must be below 2**63."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        number, multiplier, shift, rest = _words(context, builder, signature, arguments)
-        return _divided(builder, builder.add(_doubled(builder, number), rest), multiplier, shift)
+        number, multiplier, shift, rest = _unpack(context, builder, signature, arguments)
+        return _multiply(builder, builder.add(_double(builder, number), rest), multiplier, shift)
 
     return types.int64(number, reciprocal), generate
 
 
-divide_floor: Any = intrinsic(_quotient)
-divide_ceil: Any = intrinsic(_ceiling)
+divide_floor: Any = intrinsic(_divide_floor)
+divide_ceil: Any = intrinsic(_divide_ceil)
 
 _WORD = ir.IntType(64)
 
 
-def _words(context: Any, builder: Any, signature: Any, arguments: Any) -> tuple[Any, ...]:
+def _unpack(context: Any, builder: Any, signature: Any, arguments: Any) -> tuple[Any, ...]:
     number = context.cast(builder, arguments[0], signature.args[0], types.int64)
     return number, *cgutils.unpack_tuple(builder, arguments[1])
 
 
-def _doubled(builder: Any, number: Any) -> Any:
+def _double(builder: Any, number: Any) -> Any:
     return builder.shl(number, _WORD(1))
 
 
-def _divided(builder: Any, doubled: Any, multiplier: Any, shift: Any) -> Any:
+def _multiply(builder: Any, doubled: Any, multiplier: Any, shift: Any) -> Any:
     wide = ir.IntType(128)
     product = builder.mul(builder.zext(doubled, wide), builder.zext(multiplier, wide))
     return builder.lshr(builder.trunc(builder.lshr(product, wide(64)), _WORD), shift)

@@ -1,10 +1,11 @@
-"""Our steps, made shorter by what a replay knows.
+"""Optimized steps: the same decisions for traffic in order, in less time.
 
-A division by one of the algorithm's own numbers is a multiplication by its reciprocal: exact, and many times as fast.
-One that is rounded up tells a wait, which is never negative where it is used. No time is before an earlier one's. No
-place in a state is counted from its end. And what only helps to tell more than is asked for is not kept.
-
-Granlund and Montgomery, "Division by invariant integers using multiplication" (1994), theorem 4.2.
+* A division by a field becomes a multiplication by its reciprocal, which is exact: Granlund and Montgomery, "Division
+  by invariant integers using multiplication" (1994), theorem 4.2. A division that rounds up may return anything for a
+  negative number: it computes a wait, and no step uses a negative one.
+* `now` is not clamped to the time in the state, because no time precedes an earlier one.
+* An index is unsigned, because no step counts a position from the end.
+* Entries of a long state are not written if only fields that are not requested depend on them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.lab.compiled.intrinsics import divide_ceil, divide_floor
-from ratelab.lab.compiled.step_source import function_of, tree_of
+from ratelab.lab.compiled.step_source import define_step, parse_step
 from ratelab.limiter import Algorithm
 
 
@@ -34,38 +35,35 @@ class LongState(NamedTuple):
 
 LONG_STATES: dict[type[Algorithm], LongState] = {
     SlidingLog: LongState(
-        unread=(2,),  # place of the oldest entry
+        unread=(2,),  # position of the oldest entry
         reached=lambda total_cost: 4 + total_cost,
         next_access=lambda log, state: 4 + state[0],  # noqa: ARG005  (called as a method is)
     )
 }
 
 SUFFIXES = ("_multiplier", "_shift", "_rest")
-"""Of the names of a field's reciprocal."""
+"""Of the names of the fields that hold a field's reciprocal."""
 
 
 def reciprocal(divisor: int) -> tuple[int, int, int]:
-    """Return what stands for a `divisor` from 1 to 2**63 - 1: a multiplier, a shift, and twice the largest rest.
+    """Return the reciprocal of a divisor from 1 to 2**63 - 1: a multiplier, a shift, and twice the largest remainder.
 
-    Each has 64 bits; where it is 2**63 or more, it is given as the negative number of the same bits.
+    Each is a word of 64 bits; one of 2**63 or more is returned as the negative integer with the same bits.
     """
     shift, rest = (divisor - 1).bit_length(), 2 * (divisor - 1)
     return (1 << 63 + shift) // divisor + 1 - (1 << 64), shift, rest if rest < 1 << 63 else rest - (1 << 64)
 
 
-def shortened(step: Callable[..., Any], unkept: tuple[int, ...]) -> tuple[Callable[..., Any], tuple[str, ...]]:
-    """Return `step` made shorter, and the fields of the algorithm whose reciprocals it takes.
-
-    It leaves the `unkept` places of a state as they are.
-    """
-    tree = tree_of(step)
-    rewriter = _StepOptimizer(tree, unkept)
-    known = {"quotient": divide_floor, "ceiling": divide_ceil, "unsigned": np.uint64}
-    return function_of(rewriter.visit(tree), step, known), tuple(sorted(rewriter.divisors))
+def optimize(step: Callable[..., Any], unread: tuple[int, ...]) -> tuple[Callable[..., Any], tuple[str, ...]]:
+    """Return `step` optimized, and the fields whose reciprocals it uses; it leaves `unread` positions unwritten."""
+    tree = parse_step(step)
+    optimizer = _StepOptimizer(tree, unread)
+    functions = {"divide_floor": divide_floor, "divide_ceil": divide_ceil, "unsigned": np.uint64}
+    return define_step(optimizer.visit(tree), step, functions), tuple(sorted(optimizer.divisors))
 
 
-def _fields(tree: ast.AST) -> dict[str, str]:
-    """Return which field of the algorithm each local name is for."""
+def _find_field_names(tree: ast.AST) -> dict[str, str]:
+    """Return the field that each local name is assigned from, as in `limit, window = self.limit, self.window`."""
     found: dict[str, str] = {}
     for node in ast.walk(tree):
         match node:
@@ -76,18 +74,18 @@ def _fields(tree: ast.AST) -> dict[str, str]:
 
 
 class _StepOptimizer(ast.NodeTransformer):
-    def __init__(self, tree: ast.FunctionDef, unkept: tuple[int, ...]) -> None:
+    def __init__(self, tree: ast.FunctionDef, unread: tuple[int, ...]) -> None:
         self.divisors: set[str] = set()
-        self._fields = _fields(tree)
+        self._fields = _find_field_names(tree)
         self._now = tree.args.args[2].arg
-        self._unkept = unkept
+        self._unread = unread
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
         match node:
-            case ast.Assign(targets=[ast.Subscript(_, ast.Constant(place))]) if place in self._unkept:
+            case ast.Assign(targets=[ast.Subscript(_, ast.Constant(place))]) if place in self._unread:
                 return None
-            case ast.Assign(targets=[ast.Name(name)], value=ast.IfExp(test, ast.Name(kept), other)):
-                if name == kept == self._now and ast.unparse(test) == f"{name} > {ast.unparse(other)}":
+            case ast.Assign(targets=[ast.Name(name)], value=ast.IfExp(test, ast.Name(same), other)):
+                if name == same == self._now and ast.unparse(test) == f"{name} > {ast.unparse(other)}":
                     return None
         return self.generic_visit(node)
 
@@ -100,8 +98,8 @@ class _StepOptimizer(ast.NodeTransformer):
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
         self.generic_visit(node)
         match node:
-            case ast.UnaryOp(ast.USub(), ast.Call(ast.Name("quotient"), [number, reciprocal])):
-                return _call("ceiling", ast.UnaryOp(ast.USub(), number), reciprocal)
+            case ast.UnaryOp(ast.USub(), ast.Call(ast.Name("divide_floor"), [number, reciprocal])):
+                return _call("divide_ceil", ast.UnaryOp(ast.USub(), number), reciprocal)
         return node
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
@@ -110,10 +108,10 @@ class _StepOptimizer(ast.NodeTransformer):
         if field is None or not isinstance(node.op, ast.FloorDiv):
             return node
         self.divisors.add(field)
-        return _call("quotient", node.left, _read(", ".join(f"self.{field}{suffix}" for suffix in SUFFIXES)))
+        return _call("divide_floor", node.left, _parse(", ".join(f"self.{field}{suffix}" for suffix in SUFFIXES)))
 
 
-def _read(text: str) -> ast.expr:
+def _parse(text: str) -> ast.expr:
     return ast.parse(text, mode="eval").body
 
 

@@ -1,4 +1,4 @@
-"""The states of keys, one behind the other, from part to part of the traffic."""
+"""States of keys in one array, and the requests of a batch as the compiled loops take them."""
 
 from __future__ import annotations
 
@@ -11,102 +11,105 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.algorithms import traits_of
-from ratelab.lab.compiled.intrinsics import jitted, made
+from ratelab.lab.compiled.intrinsics import compile_for, jit
 from ratelab.lab.compiled.optimize import LONG_STATES
+from ratelab.lab.compiled.step_source import UnfitError
 from ratelab.lab.decisions import Columns, is_complete
 from ratelab.lab.partition import Requests
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm
 
-WIDE = 8
-"""A state of so many numbers may be cut short: that of a key that will never need the rest of them."""
+MIN_LONG_STATE = 8
+"""Integers from which on a state is long: it may be truncated for a key that never reaches its end."""
+
+STATE_PREFETCH, ENTRY_PREFETCH = 96, 48
+"""Requests in advance at which the state of a key is fetched into the cache, and an entry within a long state."""
 
 
-class UnfitError(Exception):
-    """The engine cannot decide as plain Python would; the message says why."""
-
-
-def widths(algorithm: Algorithm, numbers: int, traffic: Traffic, columns: Columns) -> Integers:
-    """Return how many `numbers` to keep of each key's state: as many as `columns` depend on."""
+def state_widths(algorithm: Algorithm, width: int, traffic: Traffic, columns: Columns) -> Integers:
+    """Return how many integers of each key's state, of `width` in all, `columns` can depend on."""
     long_state = LONG_STATES.get(type(algorithm))
-    if numbers < WIDE or long_state is None or is_complete(columns):
-        return np.broadcast_to(np.int64(numbers), traffic.key_count)
-    reached: Integers = np.minimum(long_state.reached(traffic.requested_cost), numbers)
+    if width < MIN_LONG_STATE or long_state is None or is_complete(columns):
+        return np.broadcast_to(np.int64(width), traffic.key_count)
+    reached: Integers = np.minimum(long_state.reached(traffic.requested_cost), width)
     return reached
 
 
 class States:
-    """The states of keys, each of so many numbers, in one array.
+    """The states of keys, one after the other in an array.
 
-    One of ours that has not been asked stays as good as new, so all start with the first request; whether somebody
-    else's does, nobody knows, so each starts when it is first asked.
+    An algorithm with a declared bound has the same state whenever a key is new, so all keys start with the first
+    request. Any other may depend on the time, so each key starts at its own first request.
     """
 
-    def __init__(self, algorithm: Algorithm, numbers: int, widths: Integers) -> None:
+    def __init__(self, algorithm: Algorithm, width: int, widths: Integers) -> None:
+        """Prepare states of `width` integers, of which only the first `widths`, by key, are kept."""
         self._algorithm = algorithm
-        self._width = numbers
+        self._width = width
         self._widths = widths
         self._started = np.zeros(len(widths), np.bool_)
-        self._numbers: Integers | None = None
+        self._states: Integers | None = None
         self._begins: Integers | None = None
 
-    def of(self, own: Requests, origin: int) -> tuple[Integers, Integers | None]:
-        """Return all numbers, those of all who ask now among them, and where each state begins, if they are wide."""
-        if self._numbers is None:
-            self._numbers = self._as_new(origin + int(own.times[0]) if len(own.times) else origin)
+    def start(self, requests: Requests, origin: int) -> tuple[Integers, Integers | None]:
+        """Start the keys of `requests`; return all states, and the position of each if they are long."""
+        if self._states is None:
+            self._states = self._allocate(origin + int(requests.times[0]) if len(requests.times) else origin)
         if traits_of(self._algorithm).bound is None:
-            self._start(self._numbers, own, origin)
-        return self._numbers, self._begins
+            self._start_keys(self._states, requests, origin)
+        return self._states, self._begins
 
-    def _as_new(self, now: int) -> Integers:
+    def _allocate(self, now: int) -> Integers:
         starts_at_once = traits_of(self._algorithm).bound is not None
         first = np.array(self._algorithm.start(now) if starts_at_once else [0] * self._width, np.int64)
-        if self._width < WIDE:
+        if self._width < MIN_LONG_STATE:
             return np.tile(first, len(self._widths))
 
         self._begins = np.concatenate(([0], np.cumsum(self._widths)))
-        numbers = np.empty(self._begins[-1] + self._width, np.int64)  # what is cut off is read at times, to no end
-        laying()(first, self._begins, numbers)
-        return numbers
+        states = np.empty(self._begins[-1] + self._width, np.int64)  # the last, truncated state may be read to its end
+        _compile_fill()(first, self._begins, states)
+        return states
 
-    def _start(self, numbers: Integers, own: Requests, origin: int) -> None:
-        """Start the keys that are asked for the first time."""
-        new = np.flatnonzero(~self._started[own.keys])
-        keys, firsts = np.unique(own.keys[new], return_index=True)
+    def _start_keys(self, states: Integers, requests: Requests, origin: int) -> None:
+        """Start the keys that have their first request."""
+        new = np.flatnonzero(~self._started[requests.keys])
+        keys, firsts = np.unique(requests.keys[new], return_index=True)
         if not len(keys):
             return
-        starts = [self._algorithm.start(time + origin) for time in own.times[new][firsts].tolist()]
+        starts = [self._algorithm.start(time + origin) for time in requests.times[new][firsts].tolist()]
         if {len(start) for start in starts} != {self._width}:
-            raise UnfitError("its start() returns now more numbers, now fewer")
+            raise UnfitError("its start() returns states of different lengths")
         if np.array(starts).dtype != np.int64:
-            raise UnfitError("its start() returns something else than whole numbers below 2**63")
+            raise UnfitError("its start() must return integers below 2**63")
         self._started[keys] = True
-        numbers[: self._widths.sum()].reshape(len(self._started), self._width)[keys] = starts
-
-
-FAR, NEAR = 96, 48
-"""So many requests before its turn a key's state is fetched, and, if it is long, where in it there is work to do."""
-
-
-def stretches(own: Requests, origin: int, priced: bool) -> Iterator[tuple[slice, tuple[NDArray[Any] | None, ...]]]:
-    """Yield where some requests stand, their keys and `FAR` more, times by the clock and, if `priced`, costs."""
-    times = own.times + origin if origin else own.times
-    last = max(0, len(own.keys) - FAR)
-    rest = own.keys[last:]
-    for some, keys in ((slice(0, last), own.keys), (slice(last, None), np.append(rest, np.repeat(rest[-1:], FAR)))):
-        yield some, (keys, times[some], own.costs[some] if priced else None)
+        states[: self._widths.sum()].reshape(len(self._started), self._width)[keys] = starts
 
 
 @cache
-def laying() -> Callable[..., None]:
-    """Return what lets a state begin at each place but the last, where all end: as much of a new one as fits."""
-    return made(_LAY, numba.void(*[numba.int64[::1]] * 3))
+def _compile_fill() -> Callable[..., None]:
+    """Return a function that writes the start of a new state between each two of some positions in an array."""
+    return compile_for(_FILL, numba.void(*[numba.int64[::1]] * 3))
 
 
-def _lay(first: Any, begins: Any, numbers: Any) -> None:
+def _fill(first: Any, begins: Any, states: Any) -> None:
     for n in range(len(begins) - 1):
-        numbers[begins[n] : begins[n + 1]] = first[: begins[n + 1] - begins[n]]
+        states[begins[n] : begins[n + 1]] = first[: begins[n + 1] - begins[n]]
 
 
-_LAY = jitted(_lay)
+_FILL = jit(_fill)
+
+
+def prepare_requests(
+    requests: Requests, origin: int, unit_costs: bool
+) -> Iterator[tuple[slice, tuple[NDArray[Any] | None, ...]]]:
+    """Yield slices of the requests with the keys, the clock times and, unless all are 1, the costs of each.
+
+    The loops look `STATE_PREFETCH` requests ahead, so that many further keys follow those of a slice.
+    """
+    times = requests.times + origin if origin else requests.times
+    last = max(0, len(requests.keys) - STATE_PREFETCH)
+    rest = requests.keys[last:]
+    padded = np.append(rest, np.repeat(rest[-1:], STATE_PREFETCH))
+    for some, keys in ((slice(0, last), requests.keys), (slice(last, None), padded)):
+        yield some, (keys, times[some], None if unit_costs else requests.costs[some])
