@@ -40,7 +40,7 @@ NEVER_OLD = "epoch = self._epoch\n    if False:"
 CHARGE = 'if decision.allowed and cost and self.on_store_error == "local":'
 DECIDE_AS_NEW = "Decision(*self.policy.step(self.policy.start(now), now, cost))"
 FINISH = "finally:\n        self._breaker.finish(epoch)\n    "
-ANSWER = "await answer(scope, send, *_unavailable(error))\n        return"
+ANSWER = "await send_response(scope, send, *_unavailable(error))\n        return"
 
 BREAKERS = {
     "the circuit never opens": _mutate_breaker("record_failure", "failures >= MAX_FAILURES", "False"),
