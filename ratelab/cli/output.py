@@ -75,7 +75,7 @@ class Output:
 
     def __post_init__(self) -> None:
         if self.as_json and self.timeline:
-            raise InputError("--timeline draws below the tables, and --json prints none: leave out one of them")
+            raise InputError("--timeline needs the tables, which --json does not print: leave out one of them")
         files = [self.csv_file, self.events_file]
         files += [*(self.plots.files if self.plots else ()), *(self.pages.files if self.pages else ())]
         check_distinct(self.inputs, files)

@@ -57,10 +57,11 @@ def describe_equal_protection(comparison: Comparison, protection: EqualProtectio
         return ["No algorithm denied a request at the quota, so there is nothing to compare at equal protection."]
     burst, window, offered = comparison.quota.burst, about(comparison.quota.window), len(comparison.traffic)
     fitting = [equal for equal in protection.results if equal.fits]
+    verb = "is" if protection.good < 2 else "are"
     sentences = [
         f"Equal protection: at most {protection.target:,} in any window of {window}, as much as the sliding log lets "
-        f"through. A request is good if its key has requested at most {burst:,} in the {window} up to it: "
-        f"{format_none(protection.good)} of {pluralize(offered, 'request')}."
+        f"through. A request is good if its key has requested at most {burst:,} in the {window} up to it; "
+        f"{format_none(protection.good)} of {pluralize(offered, 'request')} {verb} good."
     ]
     sentences += [_describe_denials(fitting, protection)] if fitting else []
     sentences += [

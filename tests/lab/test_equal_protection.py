@@ -178,7 +178,7 @@ def test_without_good_requests_all_requests_are_counted(tmp_path: Path) -> None:
     path.write_text(Path(BURST).read_text(encoding="utf-8") + "    cost: 9\n")
     text = " ".join(get_output("simulate", path, "--equalize", "peak").split())
     assert (
-        "at most 5 in the 2.5s up to it: none of 30 requests. "
+        "at most 5 in the 2.5s up to it; none of 30 requests is good. "
         "Requests denied at equal protection: 30 by each algorithm." in text
     )
     assert "Every algorithm denied all 30 requests. 30 requests cost more than the burst of 5" in text
