@@ -14,7 +14,7 @@ from chart_inspection import compare_scenario
 from cli_runner import BURST, get_error, get_output, invoke
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_runs import Request, runs, traffic_of
+from random_runs import Request, create_traffic, runs
 from rich.console import Console
 
 from ratelab import ALGORITHMS, Decision, create
@@ -31,7 +31,7 @@ from ratelab.report.watch import Playback, render_frame, render_status
 @settings(max_examples=30)
 @given(run=runs, moments=st.lists(st.integers(0, 12 * NS_PER_S), min_size=1, max_size=5).map(sorted))
 def test_a_snapshot_has_the_decisions_so_far_and_the_current_level(run: list[Request], moments: list[int]) -> None:
-    traffic = traffic_of(run)
+    traffic = create_traffic(run)
     policies = [create(name, "2/s", burst=5) for name in ALGORITHMS]
     comparison = compare(policies, traffic, fields=Decision._fields)
     playback, observed = Playback(comparison, traffic.request_keys == 1), (traffic.request_keys == 1).tolist()

@@ -10,7 +10,7 @@ from cli_runner import BURST, SCENARIOS, get_json, get_output
 from figure_types import FIGURES
 from hypothesis import given
 from hypothesis import strategies as st
-from random_runs import Request, integers, outcomes_of, runs, traffic_of
+from random_runs import Request, create_column, create_outcomes, create_traffic, runs
 
 from ratelab import Quota, create
 from ratelab.algorithms import build_policy
@@ -27,8 +27,8 @@ quotas = st.sampled_from([Quota(1, 1, 1), Quota(1, 3, 4), Quota(2, 10**9, 5)])
 
 @given(runs, quotas)
 def test_accuracy_equals_a_count_one_by_one(run: list[Request], quota: Quota) -> None:
-    outcome, exact = outcomes_of(run, quota)
-    traffic, window = traffic_of(run), quota.window
+    outcome, exact = create_outcomes(run, quota)
+    traffic, window = create_traffic(run), quota.window
     found = measure_accuracy(outcome, exact)
     keys, times = traffic.request_keys.tolist(), traffic.times.tolist()
     unearned = withheld = 0
@@ -51,8 +51,11 @@ def test_accuracy_equals_a_count_one_by_one(run: list[Request], quota: Quota) ->
 
 @given(runs, quotas)
 def test_clients_are_compared_only_with_a_reference_for_the_same_traffic(run: list[Request], quota: Quota) -> None:
-    outcome, exact = outcomes_of(run, quota)
-    same, other = measure_accuracy(outcome, exact), measure_accuracy(outcome, replace(exact, traffic=traffic_of(run)))
+    outcome, exact = create_outcomes(run, quota)
+    same, other = (
+        measure_accuracy(outcome, exact),
+        measure_accuracy(outcome, replace(exact, traffic=create_traffic(run))),
+    )
     assert (other.client_over_admitted, other.client_over_denied) == (None, None)
     assert (other.peak_at, other.peak_key, other.unearned, other.withheld) == (
         same.peak_at,
@@ -77,8 +80,8 @@ def test_the_exact_log_is_exact_and_every_declared_bound_holds(stem: str, kind: 
 def test_clients_that_share_a_quota_are_judged_together() -> None:
     """Five requests of one client end a window; five of the other begin the next, and one more follows."""
     arrivals = [(2_400_000_000, 0), *[(0, 0)] * 4, (100_000_000, 1), *[(0, 1)] * 4, (10**9, 1)]
-    drawn = traffic_of([Request(gap, client, 1, True, 0, True) for gap, client in arrivals])
-    shared = replace(drawn, names=("alice", "bob"), keys=integers([0, 0]))
+    drawn = create_traffic([Request(gap, client, 1, True, 0, True) for gap, client in arrivals])
+    shared = replace(drawn, names=("alice", "bob"), keys=create_column([0, 0]))
     comparison = with_accuracy(compare([create("fixed-window", "2/s", 5)], shared))
     (found,), (row,) = comparison.accuracy, serialize_results(comparison)
     assert (found.at_most, row["peak_in_window"], found.unearned, found.withheld) == (10, 10, 5, 0)

@@ -12,7 +12,7 @@ import pytest
 from cli_runner import SCENARIOS, get_json, get_output
 from hypothesis import given
 from hypothesis import strategies as st
-from random_runs import Request, runs, traffic_of
+from random_runs import Request, create_traffic, runs
 
 from ratelab import Quota, create
 from ratelab.lab.comparison import Comparison, compare, with_accuracy
@@ -26,7 +26,7 @@ quotas = st.sampled_from([Quota(1, 1, 1), Quota(1, 3, 4), Quota(1, 4, 1), Quota(
 
 @given(runs, quotas, st.sampled_from([0, 5, 10**18]))
 def test_the_estimate_equals_a_count_one_by_one(run: list[Request], quota: Quota, origin: int) -> None:
-    drawn = traffic_of(run)
+    drawn = create_traffic(run)
     traffic = Traffic(**{**vars(drawn), "origin": origin})
     requests = list(
         zip(traffic.clock_times.tolist(), traffic.costs.tolist(), traffic.request_keys.tolist(), strict=True)
@@ -55,15 +55,15 @@ def test_the_estimate_equals_a_count_one_by_one(run: list[Request], quota: Quota
 
 
 @cache
-def run_of(stem: str) -> Comparison:
+def run_scenario(stem: str) -> Comparison:
     scenario = load_scenario(str(CLAIM[0].parent / f"{stem}.yaml"))
     policies = [create(name, scenario.quota) for name in scenario.algorithms]
     return with_accuracy(compare(policies, scenario.traffic))
 
 
-def wrong_ratios(stem: str) -> tuple[float, float]:
+def compute_wrong_ratios(stem: str) -> tuple[float, float]:
     """Return the ratio of requests on the wrong side of the estimate, and that of differing decisions."""
-    run = run_of(stem)
+    run = run_scenario(stem)
     assert run.estimate is not None
     counter = run.results[-1]
     assert counter.over_admitted is not None
@@ -82,19 +82,19 @@ def test_the_claim_holds_on_even_traffic_mostly_far_below_the_limit() -> None:
 
 
 def test_the_claim_is_off_by_orders_of_magnitude_near_the_limit() -> None:
-    assert wrong_ratios("half-the-limit") == (0, 0)
-    assert wrong_ratios("near-the-limit")[0] > 1000 * CLAIMED_WRONG
-    assert wrong_ratios("at-the-limit")[0] > wrong_ratios("near-the-limit")[0]
+    assert compute_wrong_ratios("half-the-limit") == (0, 0)
+    assert compute_wrong_ratios("near-the-limit")[0] > 1000 * CLAIMED_WRONG
+    assert compute_wrong_ratios("at-the-limit")[0] > compute_wrong_ratios("near-the-limit")[0]
 
 
 def test_far_above_the_limit_the_estimate_is_right_but_decisions_differ() -> None:
-    by_estimate, by_limiter = wrong_ratios("far-above")
+    by_estimate, by_limiter = compute_wrong_ratios("far-above")
     assert by_estimate == 0
     assert by_limiter == pytest.approx(0.4, abs=0.02)
 
 
 def test_bursts_are_limited_although_no_key_exceeds_the_limit() -> None:
-    run = run_of("bursts")
+    run = run_scenario("bursts")
     assert run.estimate is not None
     assert (run.estimate.keys_above, run.estimate.keys_blamed) == (0, len(run.traffic.names))
     assert (run.estimate.near_ratio, run.estimate.wrong_ratio > 1000 * CLAIMED_WRONG) == (0, True)

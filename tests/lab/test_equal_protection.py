@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from cli_runner import BURST, SCENARIOS, get_error, get_json, get_output
+from durations import SECOND
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from random_runs import SECOND, integers, windows_counted
+from random_runs import count_windows, create_column
 
 from ratelab import Quota, create
 from ratelab.algorithms import COMPARED
@@ -29,52 +30,54 @@ QUOTA = Quota(2, 7, 3)
 arrivals = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 1), st.sampled_from([1, 1, 1, 2])), max_size=25)
 
 
-def traffic_of(drawn: list[tuple[int, int, int]]) -> Traffic:
-    gaps, clients, costs = (integers([request[column] for request in drawn]) for column in range(3))
+def create_traffic(drawn: list[tuple[int, int, int]]) -> Traffic:
+    gaps, clients, costs = (create_column([request[column] for request in drawn]) for column in range(3))
     times = gaps.cumsum()
-    return Traffic(times, clients, costs, ("a", "b"), integers([0, 1]), int(times.max(initial=0)) + 1)
+    return Traffic(times, clients, costs, ("a", "b"), create_column([0, 1]), int(times.max(initial=0)) + 1)
 
 
-def equal_protection(traffic: Traffic, quota: Quota = QUOTA, names: Sequence[str] = COMPARED) -> EqualProtection:
+def find_equal_protection(traffic: Traffic, quota: Quota = QUOTA, names: Sequence[str] = COMPARED) -> EqualProtection:
     comparison = compare([create(name, quota) for name in names], traffic)
     found = with_equal_protection(comparison).equal_protection
     assert found is not None
     return found
 
 
-def with_burst(traffic: Traffic, algorithm: str, burst: int) -> tuple[int, int]:
+def measure_burst(traffic: Traffic, algorithm: str, burst: int) -> tuple[int, int]:
     """Return the largest cost in a window of the quota, and the denied requests, of an algorithm with another burst."""
     decisions = replay(create(algorithm, QUOTA, burst), traffic).rows
     rows = zip(
         traffic.times.tolist(), traffic.costs.tolist(), traffic.clients.tolist(), decisions.tolist(), strict=True
     )
     left = [(at + delay, cost, key) for at, cost, key, (allowed, *_, delay) in rows if allowed]
-    return max(windows_counted(left, QUOTA.window).values(), default=0), len(decisions) - len(left)
+    return max(count_windows(left, QUOTA.window).values(), default=0), len(decisions) - len(left)
 
 
 @settings(max_examples=40)
 @given(arrivals)
 @example([(0, 0, 1)] * 9 + [(6, 0, 1)] * 9)
 def test_the_burst_fits_and_no_larger_one_does_or_nothing_is_denied(drawn: list[tuple[int, int, int]]) -> None:
-    traffic = traffic_of(drawn)
-    found = equal_protection(traffic)
-    most = max(1, *integers([cost for _, _, cost in drawn] or [1]).cumsum())  # that a key could use
+    traffic = create_traffic(drawn)
+    found = find_equal_protection(traffic)
+    most = max(1, *create_column([cost for _, _, cost in drawn] or [1]).cumsum())  # that a key could use
     for equal in found.results:
-        peak, denied = with_burst(traffic, equal.result.algorithm, equal.burst)
+        peak, denied = measure_burst(traffic, equal.result.algorithm, equal.burst)
         assert (equal.result.peak_in_window, equal.result.denied) == (peak, denied)
         assert equal.fits == (peak <= found.target)
         if equal.result.algorithm == "sliding-log":
             assert (equal.burst, equal.result) == (QUOTA.burst, equal.at_quota)
         elif denied:
             larger = range(equal.burst + 1, min(equal.burst + BURSTS_AHEAD, most) + 1)
-            assert all(with_burst(traffic, equal.result.algorithm, burst)[0] > found.target for burst in larger)
+            assert all(measure_burst(traffic, equal.result.algorithm, burst)[0] > found.target for burst in larger)
             assert equal.fits or equal.burst == 1
 
 
 def test_a_burst_that_fits_is_found_beyond_one_that_does_not() -> None:
     times = [at * SECOND for at in (1, 10, 10, 13, 13, 22, 29, 31)]
-    traffic = Traffic(integers(times), integers([0] * 8), integers([1] * 8), ("a",), integers([0]), times[-1] + 1)
-    found = equal_protection(traffic, Quota.parse("2/7s", 3), ["fixed-window"])
+    traffic = Traffic(
+        create_column(times), create_column([0] * 8), create_column([1] * 8), ("a",), create_column([0]), times[-1] + 1
+    )
+    found = find_equal_protection(traffic, Quota.parse("2/7s", 3), ["fixed-window"])
     (equal,) = found.results
     assert (found.target, equal.burst, equal.fits) == (3, 4, True)
 
@@ -89,7 +92,7 @@ def test_the_search_ends_at_a_number_where_the_condition_starts(start: int, last
 
 @given(arrivals)
 def test_a_good_request_is_within_the_quota_whatever_was_decided(drawn: list[tuple[int, int, int]]) -> None:
-    traffic = traffic_of(drawn)
+    traffic = create_traffic(drawn)
     requests = list(zip(traffic.times.tolist(), traffic.costs.tolist(), traffic.clients.tolist(), strict=True))
     expected = [
         sum(cost for at, cost, other in requests[: number + 1] if other == key and at + QUOTA.window > now)
@@ -134,7 +137,7 @@ def test_the_table_names_algorithms_that_no_burst_fits_and_waits() -> None:
 def test_figures_too_long_for_a_line_are_on_two(capsys: pytest.CaptureFixture[str]) -> None:
     scenario = load_scenario(BURST)
     comparison = compare([create(name, scenario.quota) for name in COMPARED], scenario.traffic)
-    found = equal_protection(scenario.traffic, scenario.quota)
+    found = find_equal_protection(scenario.traffic, scenario.quota)
     results = [
         replace(
             equal,

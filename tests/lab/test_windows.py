@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from durations import SECOND
 from hypothesis import given
 from hypothesis import strategies as st
-from random_runs import SECOND, Request, departed, rows_of, runs, traffic_of, windows_counted
+from random_runs import Request, count_windows, create_rows, create_traffic, list_departures, runs
 
 from ratelab.lab.spill import Integers
 from ratelab.lab.windows import Trailing, Window, fullest_window
@@ -18,11 +19,11 @@ lengths = st.integers(1, 20) | st.sampled_from([SECOND, 2**62])
 
 @given(runs, lengths, st.integers(0, 2**62))
 def test_the_fullest_window_has_any_length_at_any_time(run: list[Request], length: int, begin: int) -> None:
-    left = [(at + begin, cost, key) for at, cost, key in departed(run)]
-    counted = windows_counted(left, length)
+    left = [(at + begin, cost, key) for at, cost, key in list_departures(run)]
+    counted = count_windows(left, length)
     most = max(counted.values(), default=0)
     first = min((place for place, cost in counted.items() if cost == most), default=None)
-    assert fullest_window(rows_of(left), 3, length) == (None if first is None else Window(most, *first))
+    assert fullest_window(create_rows(left), 3, length) == (None if first is None else Window(most, *first))
 
 
 @pytest.mark.parametrize(
@@ -31,12 +32,12 @@ def test_the_fullest_window_has_any_length_at_any_time(run: list[Request], lengt
 )
 def test_a_window_does_not_contain_its_end(length: int, expected: tuple[int, int, int]) -> None:
     left = [(0, 1, 0), (10, 3, 0), (10, 1, 0), (20, 2, 0), (20, 4, 1)]
-    assert fullest_window(rows_of(left), 3, length) == expected
+    assert fullest_window(create_rows(left), 3, length) == expected
 
 
 @given(runs, lengths)
 def test_the_trailing_cost_is_that_of_the_same_key_in_the_window(run: list[Request], length: int) -> None:
-    traffic, allowed = traffic_of(run), np.array([request.allowed for request in run], np.bool_)
+    traffic, allowed = create_traffic(run), np.array([request.allowed for request in run], np.bool_)
     asked = list(zip(traffic.times.tolist(), traffic.costs.tolist(), traffic.request_keys.tolist(), strict=True))
 
     def before(number: int, counted: list[bool]) -> int:

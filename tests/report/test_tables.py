@@ -9,7 +9,7 @@ from io import StringIO
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from random_runs import integers
+from random_runs import create_column
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -27,8 +27,8 @@ FIGURES = {name: figure for kind in (Result, Accuracy, EqualResult) for name, fi
 
 def compare_clients(sizes: dict[str, int]) -> Comparison:
     """Compare algorithms for clients that send this number of requests at once."""
-    clients = integers([number for number, size in enumerate(sizes.values()) for _ in range(size)])
-    traffic = Traffic(0 * clients, clients, 0 * clients + 1, (*sizes,), integers(range(len(sizes))), 5 * 10**9)
+    clients = create_column([number for number, size in enumerate(sizes.values()) for _ in range(size)])
+    traffic = Traffic(0 * clients, clients, 0 * clients + 1, (*sizes,), create_column(range(len(sizes))), 5 * 10**9)
     return compare([create(name, Quota.parse("1/s", 5)) for name in COMPARED], traffic)
 
 

@@ -1,4 +1,4 @@
-"""Random runs: requests with drawn decisions, as outcomes and for counting one by one."""
+"""Random runs: requests with random decisions, as outcomes and for counting one by one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from durations import SECOND
 from hypothesis import strategies as st
 
 from ratelab import Decision, Quota, create
@@ -14,8 +15,6 @@ from ratelab.lab.spill import Integers, RequestSorter
 from ratelab.lab.traffic import Traffic
 from ratelab.lab.windows import Rows
 from ratelab.limiter import Policy
-
-SECOND = 10**9
 
 
 class Request(NamedTuple):
@@ -29,7 +28,7 @@ class Request(NamedTuple):
     exact: bool
 
 
-NAMES = ("alice", "bob", "eve", "nobody")
+NAMES = ("alice", "bob", "eve", "mallory")
 KEYS = (0, 1, 1, 2)
 requests = st.builds(
     Request,
@@ -44,30 +43,30 @@ runs = st.lists(requests, max_size=30)
 quotas = st.sampled_from([Quota(1, 1, 1), Quota(1, 1, 7), Quota(2, SECOND, 5), Quota(1, 2**62 - 1, 1)])
 
 
-def integers(values: Sequence[int]) -> Integers:
+def create_column(values: Sequence[int]) -> Integers:
     """Return a column."""
     return np.array(values, np.int64)
 
 
-def rows_of(left: Sequence[tuple[int, int, int]]) -> Rows:
+def create_rows(left: Sequence[tuple[int, int, int]]) -> Rows:
     """Return departures, given as time, cost and key, in order."""
     sorter = RequestSorter()
-    times, costs, keys = (integers([departure[column] for departure in left]) for column in range(3))
+    times, costs, keys = (create_column([departure[column] for departure in left]) for column in range(3))
     sorter.add(times, keys, costs)
     return sorter.sort()
 
 
-def traffic_of(run: list[Request]) -> Traffic:
+def create_traffic(run: list[Request]) -> Traffic:
     """Return the traffic of a run."""
-    times = np.cumsum(integers([request.gap for request in run]))
+    times = np.cumsum(create_column([request.gap for request in run]))
     clients, costs = ([getattr(request, column) for request in run] for column in ("client", "cost"))
     duration = int(times[-1]) + 1 if run else 1
-    return Traffic(times, integers(clients), integers(costs), NAMES, integers(KEYS), duration)
+    return Traffic(times, create_column(clients), create_column(costs), NAMES, create_column(KEYS), duration)
 
 
-def outcomes_of(run: list[Request], quota: Quota) -> tuple[Outcome, Outcome]:
+def create_outcomes(run: list[Request], quota: Quota) -> tuple[Outcome, Outcome]:
     """Return the drawn outcome of a token bucket and that of the exact log, both for the same traffic."""
-    traffic, log = traffic_of(run), create("sliding-log", quota)
+    traffic, log = create_traffic(run), create("sliding-log", quota)
     outcome = _outcome(create("token-bucket", quota), traffic, [(request.allowed, request.delay) for request in run])
     return outcome, _outcome(log, traffic, [(request.exact, 0) for request in run])
 
@@ -75,13 +74,13 @@ def outcomes_of(run: list[Request], quota: Quota) -> tuple[Outcome, Outcome]:
 def _outcome(policy: Policy, traffic: Traffic, drawn: list[tuple[bool, int]]) -> Outcome:
     allowed = np.array([allowed for allowed, _ in drawn], np.bool_)
     columns = {field: np.zeros(len(drawn), np.int64) for field in Decision._fields}
-    delays = integers([delay if allowed else 0 for allowed, delay in drawn])
+    delays = create_column([delay if allowed else 0 for allowed, delay in drawn])
     return Outcome(policy, traffic, {**columns, "allowed": allowed, "delay_ns": delays})
 
 
-def departed(run: list[Request]) -> list[tuple[int, int, int]]:
+def list_departures(run: list[Request]) -> list[tuple[int, int, int]]:
     """Return the departure time, cost and key of each admitted request, in the order of arrival."""
-    times = traffic_of(run).times.tolist()
+    times = create_traffic(run).times.tolist()
     return [
         (time + request.delay, request.cost, KEYS[request.client])
         for time, request in zip(times, run, strict=True)
@@ -89,7 +88,7 @@ def departed(run: list[Request]) -> list[tuple[int, int, int]]:
     ]
 
 
-def windows_counted(left: list[tuple[int, int, int]], length: int) -> dict[tuple[int, int], int]:
+def count_windows(left: list[tuple[int, int, int]], length: int) -> dict[tuple[int, int], int]:
     """Return the cost in the window that begins with each departure, by start time and key."""
     return {
         (begin, key): sum(cost for at, cost, other in left if other == key and begin <= at < begin + length)
