@@ -11,7 +11,7 @@ from ratelab.lab.comparison import Comparison
 from ratelab.lab.counter_estimate import CLAIMED_DIFFERENCE, CLAIMED_WRONG, Estimate
 from ratelab.lab.metrics import Result, list_figures
 from ratelab.report.serialize import serialize_results
-from ratelab.report.summary import format_none, join_names, pluralize
+from ratelab.report.summary import format_count, join_names, pluralize
 from ratelab.report.tables import SIGNS, Cell, Table, build_column, build_count, make_rows, select_columns
 
 RESULT_COLUMNS = ("over_admitted", "over_denied", "peak_in_window")
@@ -105,7 +105,7 @@ def describe_estimate(comparison: Comparison) -> list[str]:
     return [
         "As an estimate of the requested rate, without denials, the sliding counter was off by "
         f"{format_percent(estimate.mean_difference)} on average, and on the wrong side of the limit for "
-        f"{format_none(wrong)} of {pluralize(offered, 'request')}{share}. {_describe_keys(estimate)} "
+        f"{format_count(wrong)} of {pluralize(offered, 'request')}{share}. {_describe_keys(estimate)} "
         f"Cloudflare's analysis of 2017 found {format_percent(CLAIMED_DIFFERENCE)} and "
         f"{format_percent(CLAIMED_WRONG)}: https://blog.cloudflare.com/counting-things-a-lot-of-different-things/"
     ]

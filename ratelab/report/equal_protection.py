@@ -9,7 +9,7 @@ from ratelab.lab.comparison import Comparison
 from ratelab.lab.equal_protection import EqualProtection, EqualResult
 from ratelab.lab.metrics import Result, list_figures
 from ratelab.quota import about
-from ratelab.report.summary import describe_delays, format_none, format_seconds, join_names, pluralize
+from ratelab.report.summary import describe_delays, format_count, format_seconds, join_names, pluralize
 from ratelab.report.tables import SIGNS, Cell, Table, build_column, make_rows
 
 COLUMNS = ("burst", "peak_in_window", "denied", "good_denied", "max_delay")
@@ -61,7 +61,7 @@ def describe_equal_protection(comparison: Comparison, protection: EqualProtectio
     sentences = [
         f"Equal protection: at most {protection.target:,} in any window of {window}, as much as the sliding log lets "
         f"through. A request is good if its key has requested at most {burst:,} in the {window} up to it; "
-        f"{format_none(protection.good)} of {pluralize(offered, 'request')} {verb} good."
+        f"{format_count(protection.good)} of {pluralize(offered, 'request')} {verb} good."
     ]
     sentences += [_describe_denials(fitting, protection)] if fitting else []
     sentences += [
@@ -91,7 +91,7 @@ def _list_by_count(counts: dict[str, int]) -> str:
         count = next(iter(counts.values()))
         return f"{count:,} by each algorithm" if count else "none by any algorithm"
     return ", ".join(
-        f"{join_names([name for name, other in counts.items() if other == count])} {format_none(count)}"
+        f"{join_names([name for name, other in counts.items() if other == count])} {format_count(count)}"
         for count in sorted(set(counts.values()))
     )
 

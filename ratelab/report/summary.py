@@ -92,7 +92,7 @@ def describe_denials(comparison: Comparison) -> str:
     else:
         lenient = [result.algorithm for result in results if result.denied == least]
         strict = [result.algorithm for result in results if result.denied == most]
-        fewest = f", {join_names(lenient)} {format_none(least)}" if least < most else ""
+        fewest = f", {join_names(lenient)} {format_count(least)}" if least < most else ""
         clause = f"Of {pluralize(offered, 'request')}, {join_names(strict)} denied {most:,}{fewest}"
     delays = "".join(describe_delays(result) for result in results if result.delayed)
     return " ".join([f"{clause}{delays}.", *describe_oversized_requests(comparison)])
@@ -143,7 +143,7 @@ def _format_share(count: int, whole: int) -> str:
     return f"{count:,} ({100 * count / max(1, whole):.3g} %)" if count else "none"
 
 
-def format_none(count: int) -> str:
+def format_count(count: int) -> str:
     """Format a count, with `none` for 0."""
     return f"{count:,}" if count else "none"
 
