@@ -24,8 +24,12 @@ from numba import config
 def read():
     return {name: repr(value) for name, value in vars(config).items() if name.isupper()}
 
-changed, before = [], read()
-binding.set_option = lambda _, option: changed.append(option)
+def record(name, option):
+    changed.append(option)
+    set_option(name, option)  # code that it concerns may be cached on disk
+
+changed, before, set_option = [], read(), binding.set_option
+binding.set_option = record
 from ratelab.lab import replay
 replay.MIN_COMPILED_REQUESTS = 0
 """
