@@ -17,7 +17,7 @@ import click
 
 from ratelab.errors import InputError, install_hint
 from ratelab.lab.comparison import Comparison, compare, with_accuracy, with_equal_protection
-from ratelab.lab.decisions import FIGURED
+from ratelab.lab.decisions import FIGURE_FIELDS
 from ratelab.lab.decisions import Progress as Advance
 from ratelab.lab.replay import uses_compiler
 from ratelab.lab.traffic import Traffic
@@ -111,7 +111,7 @@ class Output:
         """
         tune_compiler(traffic)
         complete = complete or bool(self.events_file or self.plot or self.pages or self.timeline)
-        comparison = compare(policies, traffic, progress, Decision._fields if complete else FIGURED)
+        comparison = compare(policies, traffic, progress, Decision._fields if complete else FIGURE_FIELDS)
         if self.accuracy or self.pages is not None:
             comparison = with_accuracy(comparison)
         if self.equalize is not None:

@@ -11,7 +11,7 @@ from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import InputError
 from ratelab.lab.accuracy import Accuracy, measure_accuracy
 from ratelab.lab.counter_estimate import Estimate, measure_estimate
-from ratelab.lab.decisions import FIGURED, Outcome, Progress
+from ratelab.lab.decisions import FIGURE_FIELDS, Outcome, Progress
 from ratelab.lab.equal_protection import EqualProtection, equalize
 from ratelab.lab.metrics import Result, measure
 from ratelab.lab.replay import replay, suggest_compiler
@@ -52,7 +52,7 @@ def compare(
     policies: Sequence[Policy],
     traffic: Traffic,
     progress: Progress = lambda _: None,
-    fields: Sequence[str] = FIGURED,
+    fields: Sequence[str] = FIGURE_FIELDS,
 ) -> Comparison:
     """Replay `traffic` through each of `policies` and through the exact sliding log of their quota.
 

@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Decision, Policy
 
-DECISION = np.dtype([(field, np.bool_ if field == "allowed" else np.int64) for field in Decision._fields])
+DECISION_DTYPE = np.dtype([(field, np.bool_ if field == "allowed" else np.int64) for field in Decision._fields])
 """A row of decisions: the five fields of `Decision`."""
 
 Decisions = NDArray[Any]
-"""Rows of dtype `DECISION`, one for each request, in order of arrival."""
+"""Rows of dtype `DECISION_DTYPE`, one for each request, in order of arrival."""
 
 Columns = dict[str, NDArray[Any]]
-"""Columns of a `Decision` by name, in order of arrival: those of `ADMITTED`, of `FIGURED` or all."""
+"""Columns by field of `Decision`, in order of arrival: all fields, `FIGURE_FIELDS` or `ADMISSION_FIELDS`."""
 
-ADMITTED = ("allowed",)
+ADMISSION_FIELDS = ("allowed",)
 """The field that counts of denied requests need."""
 
-FIGURED = ("allowed", "delay_ns")
+FIGURE_FIELDS = ("allowed", "delay_ns")
 """The fields that the figures of a `Result` need."""
 
 Progress = Callable[[int], object]
@@ -43,7 +43,7 @@ class Outcome:
     @cached_property
     def rows(self) -> Decisions:
         """All decisions as rows, in memory; raise `KeyError` unless the outcome has all five columns."""
-        rows = np.empty(len(self.traffic), DECISION)
+        rows = np.empty(len(self.traffic), DECISION_DTYPE)
         for field in Decision._fields:
             rows[field] = self.decisions[field]
         return rows

@@ -21,7 +21,7 @@ import numpy as np
 from ratelab.algorithms import build_policy
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import InputError
-from ratelab.lab.decisions import FIGURED, Outcome, Progress
+from ratelab.lab.decisions import FIGURE_FIELDS, Outcome, Progress
 from ratelab.lab.metrics import Result, figure, measure
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Booleans, Traffic
@@ -87,7 +87,7 @@ def equalize(outcomes: Sequence[Outcome], reference: Outcome, progress: Progress
         @cache
         def try_burst(burst: int) -> tuple[Result, int]:
             policy = build_policy(kind, Quota(quota.limit, quota.period, burst))
-            tried = replay(policy, traffic, FIGURED, progress)
+            tried = replay(policy, traffic, FIGURE_FIELDS, progress)
             denied = (good[part] & ~tried.decisions["allowed"][part] for part, _ in traffic.batches())
             return measure(tried, reference), sum(int(np.count_nonzero(batch)) for batch in denied)
 

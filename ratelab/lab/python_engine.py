@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ratelab.algorithms import traits_of
 from ratelab.algorithms.plugins import attributed_error
 from ratelab.errors import short_repr
-from ratelab.lab.decisions import DECISION, Columns, Decisions, Progress
+from ratelab.lab.decisions import DECISION_DTYPE, Columns, Decisions, Progress
 from ratelab.lab.partition import split_keys
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic
@@ -51,7 +51,7 @@ def _decide_on_disk(algorithm: Algorithm, traffic: Traffic, columns: Columns, pr
         states: dict[int, State] = {}
         for part, batch in traffic.batches():
             requests = partition.select(batch)
-            decided = np.empty(len(requests.keys), DECISION)
+            decided = np.empty(len(requests.keys), DECISION_DTYPE)
             times = requests.times + traffic.origin
             for places, rows in _decide_by_key(algorithm, requests.keys, times, requests.costs, progress, states):
                 decided[places] = rows
@@ -72,7 +72,7 @@ def _decide_by_key(
     rows = chain.from_iterable(_rows_by_key(algorithm, keys[by_key], times[by_key], costs[by_key], states))
     for begin in range(0, len(by_key), PROGRESS_STEP):
         places = by_key[begin : begin + PROGRESS_STEP]
-        yield places, np.fromiter(islice(rows, len(places)), DECISION, len(places))
+        yield places, np.fromiter(islice(rows, len(places)), DECISION_DTYPE, len(places))
         progress(len(places))
 
 

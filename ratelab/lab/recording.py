@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ratelab.errors import InputError, short_repr
-from ratelab.lab.decisions import DECISION, Decisions
+from ratelab.lab.decisions import DECISION_DTYPE, Decisions
 from ratelab.lab.traces import format_path, make_printable
 from ratelab.lab.traces.batches import LineError
 from ratelab.lab.traces.files import MAX_LINE_CHARS, read_lines
@@ -132,7 +132,7 @@ class _RecordingBuilder:
 
     def decisions(self) -> Decisions:
         """Return the decisions."""
-        decisions = np.empty(len(self.clients), DECISION)
+        decisions = np.empty(len(self.clients), DECISION_DTYPE)
         for field, column in zip(Decision._fields, self.numbers[2:], strict=True):
             decisions[field] = np.frombuffer(column, np.int64)
         return decisions

@@ -11,7 +11,7 @@ import numpy as np
 from ratelab.algorithms import traits_of
 from ratelab.errors import SlowWarning, install_hint
 from ratelab.lab import python_engine
-from ratelab.lab.decisions import ADMITTED, DECISION, FIGURED, Columns, Outcome, Progress
+from ratelab.lab.decisions import ADMISSION_FIELDS, DECISION_DTYPE, FIGURE_FIELDS, Columns, Outcome, Progress
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm, Decision, Policy
 
@@ -32,8 +32,8 @@ def replay(
     Raises `InputError` if a third-party algorithm fails or does not return five integers.
     """
     traits = traits_of(policy.algorithm)
-    if tuple(fields) == FIGURED and traits.bound is not None and not traits.queues:
-        columns = _decide(policy.algorithm, traffic, ADMITTED, progress)
+    if tuple(fields) == FIGURE_FIELDS and traits.bound is not None and not traits.queues:
+        columns = _decide(policy.algorithm, traffic, ADMISSION_FIELDS, progress)
         return Outcome(policy, traffic, {**columns, "delay_ns": np.broadcast_to(_NO_DELAY, len(traffic))})
     return Outcome(policy, traffic, _decide(policy.algorithm, traffic, fields, progress))
 
@@ -62,7 +62,7 @@ def suggest_compiler(traffic: Traffic, policies: int) -> None:
 
 def allocate_columns(traffic: Traffic, fields: Sequence[str]) -> Columns:
     """Allocate a column for each of these fields of a decision, with a value for each request."""
-    return {field: traffic.allocate(DECISION[field]) for field in fields}
+    return {field: traffic.allocate(DECISION_DTYPE[field]) for field in fields}
 
 
 def _decide(algorithm: Algorithm, traffic: Traffic, fields: Sequence[str], progress: Progress) -> Columns:

@@ -19,7 +19,7 @@ from ratelab.errors import InputError
 
 Integers = NDArray[np.int64]
 
-REQUEST = np.dtype([("time", np.int64), ("owner", np.uint32), ("cost", np.int64)])
+REQUEST_DTYPE = np.dtype([("time", np.int64), ("owner", np.uint32), ("cost", np.int64)])
 """A request as a row; its owner is a client or a key."""
 
 MAX_ROWS_IN_MEMORY = 1 << 22
@@ -122,7 +122,7 @@ class RequestSorter:
         """Add requests, given as columns."""
         if not len(times):
             return
-        rows = np.empty(len(times), REQUEST)
+        rows = np.empty(len(times), REQUEST_DTYPE)
         rows["time"], rows["owner"], rows["cost"] = times, owners, costs
         previous = times[0] if self._latest is None else self._latest
         self._sorted = self._sorted and previous <= times[0] and bool((times[1:] >= times[:-1]).all())
@@ -142,7 +142,7 @@ class RequestSorter:
     def sort(self) -> NDArray[Any]:
         """Return all rows by time, those of one time in the order in which they were added; call it once."""
         if self._on_disk is None:
-            rows = np.concatenate([np.empty(0, REQUEST), *self._in_memory])
+            rows = np.concatenate([np.empty(0, REQUEST_DTYPE), *self._in_memory])
             return rows if self._sorted else _sort_rows(rows)
         rows = self._on_disk.map()
         return rows if self._sorted else _sort_mapped(rows)
@@ -161,7 +161,7 @@ class _RowFile:
 
     def map(self) -> NDArray[Any]:
         with _report_errors(), self._file:
-            return _map_file(self._file, REQUEST)
+            return _map_file(self._file, REQUEST_DTYPE)
 
 
 class Cursor:
@@ -170,7 +170,7 @@ class Cursor:
     def __init__(self, table: Any, begin: int, end: int, size: int) -> None:
         """Start at `begin`; read `size` rows at a time, or fewer where a lazily filtered table leaves out some."""
         self._table, self._next, self._end, self._size = table, begin, end, size
-        self.ahead: NDArray[Any] = np.empty(0, REQUEST)
+        self.ahead: NDArray[Any] = np.empty(0, REQUEST_DTYPE)
         """The next rows; empty at the end only."""
         self._fill()
 

@@ -16,7 +16,7 @@ import numpy as np
 from ratelab.algorithms import build_policy
 from ratelab.errors import InputError, short_repr
 from ratelab.lab.comparison import check_names
-from ratelab.lab.decisions import ADMITTED, Progress
+from ratelab.lab.decisions import ADMISSION_FIELDS, Progress
 from ratelab.lab.replay import replay, suggest_compiler
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm, Policy
@@ -95,7 +95,7 @@ def _report_rows(rows: Iterator[SweepRow], requests: int, progress: Progress) ->
 
 
 def _replay_policy(traffic: Traffic, clients: int, policy: Policy) -> SweepRow:
-    allowed = replay(policy, traffic, ADMITTED).decisions["allowed"]
+    allowed = replay(policy, traffic, ADMISSION_FIELDS).decisions["allowed"]
     was_denied = np.zeros(len(traffic.names), np.bool_)
     denied = 0
     for part, batch in traffic.batches():

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.lab.decisions import Columns
-from ratelab.lab.spill import REQUEST, Cursor, Integers, RequestSorter
+from ratelab.lab.spill import REQUEST_DTYPE, Cursor, Integers, RequestSorter
 from ratelab.lab.traffic import Booleans, Traffic
 
 # --- rows
 
 
 class Rows(Protocol):
-    """Rows of `REQUEST`, owned by keys, in the order of time; read a slice at a time."""
+    """Rows of `REQUEST_DTYPE`, owned by keys, in the order of time; read a slice at a time."""
 
     def __len__(self) -> int: ...
 
@@ -69,7 +69,7 @@ def departures(traffic: Traffic, decisions: Columns) -> Rows:
 
 
 def _to_rows(traffic: Traffic) -> NDArray[Any]:
-    rows = np.empty(len(traffic), REQUEST)
+    rows = np.empty(len(traffic), REQUEST_DTYPE)
     rows["time"], rows["owner"], rows["cost"] = traffic.times, traffic.request_keys, traffic.costs
     return rows
 

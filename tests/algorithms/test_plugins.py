@@ -18,7 +18,7 @@ from custom_algorithms import TOLL, written
 from ratelab import ALGORITHMS, ManualClock, MemoryLimiter, Quota, State, Traits, create, traits_of
 from ratelab.algorithms import available, find
 from ratelab.algorithms.token_bucket import TokenBucket
-from ratelab.lab.decisions import FIGURED
+from ratelab.lab.decisions import FIGURE_FIELDS
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Row
@@ -173,7 +173,7 @@ def test_delays_of_a_plugin_are_kept(tmp_path: Path) -> None:
     delayed = create(f"{tmp_path / 'delayed.py'}:Toll", "1/s", 1)
     times, ones, client = np.arange(3), np.ones(3, np.int64), np.zeros(3, np.int64)
     asked = Traffic(times, client, ones, ("a",), np.arange(1), 3)
-    assert replay(delayed, asked, FIGURED).decisions["delay_ns"][:].tolist() == [5, 5, 5]
+    assert replay(delayed, asked, FIGURE_FIELDS).decisions["delay_ns"][:].tolist() == [5, 5, 5]
 
 
 # --- traits

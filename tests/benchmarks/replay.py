@@ -14,7 +14,7 @@ from timing import Bar, Figure, duration_figure, time_in_turn
 
 from ratelab.algorithms import ALGORITHMS, create, traits_of
 from ratelab.lab import python_engine
-from ratelab.lab.decisions import ADMITTED, FIGURED
+from ratelab.lab.decisions import ADMISSION_FIELDS, FIGURE_FIELDS
 from ratelab.lab.replay import allocate_columns, has_compiler
 from ratelab.lab.replay import replay as replay_policy
 from ratelab.lab.traffic import Traffic
@@ -82,7 +82,7 @@ def _compiled() -> Iterator[Figure]:
     costs = {}
     for name in ALGORITHMS:
         algorithm = create(name, RATE, burst=BURSTS.get(name, peers_memory.BURST)).algorithm
-        columns = allocate_columns(traffic, FIGURED if traits_of(algorithm).queues else ADMITTED)
+        columns = allocate_columns(traffic, FIGURE_FIELDS if traits_of(algorithm).queues else ADMISSION_FIELDS)
         work = partial(compiled.decide, algorithm, traffic, columns, lambda _: None)
         seconds, floors = time_in_turn(work, floor, clock=time.process_time)
         bar = COMPILED_BARS.get(name)
@@ -101,7 +101,7 @@ def _peers(traffic: Traffic, costs: dict[str, float]) -> Iterator[Figure]:
     )
     for package, (name, decide) in peers_memory.installed_peers().items():
         policy = create(name, RATE, burst=peers_memory.BURST)
-        expected = replay_policy(policy, first, ADMITTED).decisions["allowed"][:]
+        expected = replay_policy(policy, first, ADMISSION_FIELDS).decisions["allowed"][:]
         start = time.process_time()
         decided = decide(first)
         cost = (time.process_time() - start) / PEER_REQUESTS

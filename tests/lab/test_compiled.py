@@ -16,7 +16,7 @@ from ratelab.errors import SlowWarning
 from ratelab.lab import comparison, compiled, python_engine, sweep
 from ratelab.lab.compiled import states
 from ratelab.lab.conformance import ORIGINS, QUOTAS
-from ratelab.lab.decisions import ADMITTED, FIGURED
+from ratelab.lab.decisions import ADMISSION_FIELDS, FIGURE_FIELDS
 from ratelab.lab.replay import allocate_columns, replay
 from ratelab.limiter import Decision
 
@@ -38,7 +38,7 @@ def test_decisions_are_the_same_if_each_request_costs_1(kind: type[Algorithm]) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fields", [ADMITTED, FIGURED], ids=" and ".join)
+@pytest.mark.parametrize("fields", [ADMISSION_FIELDS, FIGURE_FIELDS], ids=" and ".join)
 def test_decisions_are_the_same_if_some_columns_are_requested(kind: type[Algorithm], fields: Sequence[str]) -> None:
     assert_same(kind.from_quota(QUOTA), traffic(QUOTA), fields)
 
@@ -46,14 +46,14 @@ def test_decisions_are_the_same_if_some_columns_are_requested(kind: type[Algorit
 def test_keys_whose_states_exceed_memory_are_replayed_in_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ratelab.lab.partition.MAX_STATE_INTEGERS", 40)
     assert_same(create("sliding-log", QUOTA).algorithm, traffic(QUOTA))
-    assert_same(create("sliding-log", QUOTA).algorithm, traffic(QUOTA), FIGURED)
+    assert_same(create("sliding-log", QUOTA).algorithm, traffic(QUOTA), FIGURE_FIELDS)
 
 
 def test_a_state_is_truncated_to_the_integers_that_its_key_can_reach() -> None:
     drawn = replace(traffic(QUOTA, clients=4), keys=np.array([0, 1, 2, 5]))
     few = replace(drawn, clients=np.array([0, 1, 1, 3]), times=np.arange(4), costs=np.array([1, 2, 3, 900]))
     log, gcra = (create(name, QUOTA).algorithm for name in ("sliding-log", "gcra"))
-    figured, complete = (allocate_columns(few, fields) for fields in (FIGURED, Decision._fields))
+    figured, complete = (allocate_columns(few, fields) for fields in (FIGURE_FIELDS, Decision._fields))
     assert states.state_widths(log, 14, few, figured).tolist() == [5, 9, 4, 4, 4, 14]
     assert {*states.state_widths(log, 14, few, complete).tolist()} == {14}
     assert {*states.state_widths(gcra, 1, few, figured).tolist()} == {1}
@@ -62,7 +62,7 @@ def test_a_state_is_truncated_to_the_integers_that_its_key_can_reach() -> None:
 def test_the_total_cost_of_a_key_may_exceed_64_bits() -> None:
     drawn = traffic(QUOTA, clients=2)
     costs = np.where(drawn.costs > QUOTA.burst, 2**61, drawn.costs)
-    assert_same(create("sliding-log", QUOTA).algorithm, replace(drawn, costs=costs), FIGURED)
+    assert_same(create("sliding-log", QUOTA).algorithm, replace(drawn, costs=costs), FIGURE_FIELDS)
 
 
 # --- choice of the engine
@@ -91,7 +91,7 @@ def test_large_traffic_is_replayed_by_the_compiled_engine(
     requests: int, engine: str, engines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_REQUESTS", 3_000)
-    replay(create("gcra", QUOTA), traffic(QUOTA, requests=requests), FIGURED)
+    replay(create("gcra", QUOTA), traffic(QUOTA, requests=requests), FIGURE_FIELDS)
     assert engines == [engine]
 
 

@@ -13,7 +13,7 @@ from engine_comparison import QUOTA, assert_same, traffic
 from ratelab import create
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.lab.compiled import intrinsics, loops, specialize, states
-from ratelab.lab.decisions import ADMITTED
+from ratelab.lab.decisions import ADMISSION_FIELDS
 
 pytestmark = pytest.mark.slow
 
@@ -32,9 +32,9 @@ def test_a_damaged_cache_is_replaced(damaged: bytes, tmp_path: Path, monkeypatch
             index.write_bytes(content or b"")
         loops._compile.cache_clear()
         states._compile_fill.cache_clear()
-        monkeypatch.setitem(loops._LOOPS, ADMITTED, intrinsics.jit(loops._decide_admitted))
+        monkeypatch.setitem(loops._LOOPS, ADMISSION_FIELDS, intrinsics.jit(loops._decide_admitted))
         monkeypatch.setattr(states, "_FILL", intrinsics.jit(states._fill))
-        assert_same(create("sliding-log", QUOTA).algorithm, traffic(QUOTA), ADMITTED)
+        assert_same(create("sliding-log", QUOTA).algorithm, traffic(QUOTA), ADMISSION_FIELDS)
     assert {path.stat().st_size > 200 for path in tmp_path.rglob("*.nbi")} == {True}
 
 
@@ -46,8 +46,8 @@ def test_code_that_cannot_be_cached_runs(tmp_path: Path, monkeypatch: pytest.Mon
     loops._compile.cache_clear()
     loop = intrinsics.jit(loops._decide_admitted)
     monkeypatch.setattr(loop._cache, "save_overload", full)
-    monkeypatch.setitem(loops._LOOPS, ADMITTED, loop)
-    assert_same(create("gcra", QUOTA).algorithm, traffic(QUOTA), ADMITTED)
+    monkeypatch.setitem(loops._LOOPS, ADMISSION_FIELDS, loop)
+    assert_same(create("gcra", QUOTA).algorithm, traffic(QUOTA), ADMISSION_FIELDS)
     loops._compile.cache_clear()
 
 

@@ -16,13 +16,13 @@ from ratelab.algorithms import build_policy, find
 from ratelab.errors import SlowWarning
 from ratelab.lab import compiled
 from ratelab.lab.conformance import QUOTAS
-from ratelab.lab.decisions import ADMITTED, FIGURED
+from ratelab.lab.decisions import ADMISSION_FIELDS, FIGURE_FIELDS
 from ratelab.lab.replay import allocate_columns, replay
 from ratelab.limiter import Decision
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fields", [ADMITTED, Decision._fields], ids=len)
+@pytest.mark.parametrize("fields", [ADMISSION_FIELDS, Decision._fields], ids=len)
 def test_a_copy_of_a_built_in_decides_the_same(kind: type[Algorithm], fields: Sequence[str], tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(Path(getfile(kind)).read_text(encoding="utf-8"), encoding="utf-8")
     mine = find(f"{tmp_path / 'mine.py'}:{kind.__name__}")
@@ -95,7 +95,7 @@ def test_a_step_that_cannot_be_compiled_is_left_to_plain_python(
 ) -> None:
     algorithm = find(written(tmp_path, right, wrong)).from_quota(QUOTA)
     with pytest.raises(compiled.UnfitError) as unfit:
-        compiled.decide(algorithm, traffic(QUOTA), allocate_columns(traffic(QUOTA), FIGURED), quiet)
+        compiled.decide(algorithm, traffic(QUOTA), allocate_columns(traffic(QUOTA), FIGURE_FIELDS), quiet)
     assert reason in str(unfit.value)
     assert "nopython" not in str(unfit.value)
 

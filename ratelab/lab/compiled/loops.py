@@ -16,7 +16,7 @@ from ratelab.lab.compiled.intrinsics import CompilerError, compile_for, jit, pre
 from ratelab.lab.compiled.specialize import STAND_INS, create_stand_in
 from ratelab.lab.compiled.states import ENTRY_PREFETCH, STATE_PREFETCH
 from ratelab.lab.compiled.step_source import UnfitError
-from ratelab.lab.decisions import ADMITTED, FIGURED, is_complete
+from ratelab.lab.decisions import ADMISSION_FIELDS, FIGURE_FIELDS, is_complete
 from ratelab.lab.spill import Integers
 from ratelab.limiter import Algorithm, Decision
 
@@ -81,7 +81,11 @@ def _decide_complete(
         allowed[n], remaining[n], retry_afters[n], reset_afters[n], delays[n] = row
 
 
-_LOOPS = {ADMITTED: jit(_decide_admitted), FIGURED: jit(_decide_figured), Decision._fields: jit(_decide_complete)}
+_LOOPS = {
+    ADMISSION_FIELDS: jit(_decide_admitted),
+    FIGURE_FIELDS: jit(_decide_figured),
+    Decision._fields: jit(_decide_complete),
+}
 
 _INTEGERS, _BOOLEANS = numba.int64[::1], numba.boolean[::1]
 
