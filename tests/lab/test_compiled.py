@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from engine_comparison import QUOTA, assert_same, traffic
+from engine_comparison import QUOTA, assert_same, draw_traffic
 
 from ratelab import Algorithm, create
 from ratelab.errors import SlowWarning
@@ -25,7 +25,7 @@ def test_decisions_are_those_of_plain_python_for_any_quota(kind: type[Algorithm]
     too_large = 0
     for quota, origin in product(QUOTAS, ORIGINS):
         try:
-            assert_same(kind.from_quota(quota), traffic(quota, origin))
+            assert_same(kind.from_quota(quota), draw_traffic(quota, origin))
         except compiled.UnfitError:
             too_large += 1
     assert too_large < len(QUOTAS)
@@ -33,24 +33,24 @@ def test_decisions_are_those_of_plain_python_for_any_quota(kind: type[Algorithm]
 
 @pytest.mark.slow
 def test_decisions_are_the_same_if_each_request_costs_1(kind: type[Algorithm]) -> None:
-    drawn = traffic(QUOTA)
+    drawn = draw_traffic(QUOTA)
     assert_same(kind.from_quota(QUOTA), replace(drawn, costs=np.ones(len(drawn), np.int64)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fields", [ADMISSION_FIELDS, FIGURE_FIELDS], ids=" and ".join)
 def test_decisions_are_the_same_if_some_columns_are_requested(kind: type[Algorithm], fields: Sequence[str]) -> None:
-    assert_same(kind.from_quota(QUOTA), traffic(QUOTA), fields)
+    assert_same(kind.from_quota(QUOTA), draw_traffic(QUOTA), fields)
 
 
 def test_keys_whose_states_exceed_memory_are_replayed_in_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ratelab.lab.partition.MAX_STATE_INTEGERS", 40)
-    assert_same(create("sliding-log", QUOTA).algorithm, traffic(QUOTA))
-    assert_same(create("sliding-log", QUOTA).algorithm, traffic(QUOTA), FIGURE_FIELDS)
+    assert_same(create("sliding-log", QUOTA).algorithm, draw_traffic(QUOTA))
+    assert_same(create("sliding-log", QUOTA).algorithm, draw_traffic(QUOTA), FIGURE_FIELDS)
 
 
 def test_a_state_is_truncated_to_the_integers_that_its_key_can_reach() -> None:
-    drawn = replace(traffic(QUOTA, clients=4), keys=np.array([0, 1, 2, 5]))
+    drawn = replace(draw_traffic(QUOTA, clients=4), keys=np.array([0, 1, 2, 5]))
     few = replace(drawn, clients=np.array([0, 1, 1, 3]), times=np.arange(4), costs=np.array([1, 2, 3, 900]))
     log, gcra = (create(name, QUOTA).algorithm for name in ("sliding-log", "gcra"))
     figured, complete = (allocate_columns(few, fields) for fields in (FIGURE_FIELDS, Decision._fields))
@@ -60,7 +60,7 @@ def test_a_state_is_truncated_to_the_integers_that_its_key_can_reach() -> None:
 
 
 def test_the_total_cost_of_a_key_may_exceed_64_bits() -> None:
-    drawn = traffic(QUOTA, clients=2)
+    drawn = draw_traffic(QUOTA, clients=2)
     costs = np.where(drawn.costs > QUOTA.burst, 2**61, drawn.costs)
     assert_same(create("sliding-log", QUOTA).algorithm, replace(drawn, costs=costs), FIGURE_FIELDS)
 
@@ -91,7 +91,7 @@ def test_large_traffic_is_replayed_by_the_compiled_engine(
     requests: int, engine: str, engines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_REQUESTS", 3_000)
-    replay(create("gcra", QUOTA), traffic(QUOTA, requests=requests), FIGURE_FIELDS)
+    replay(create("gcra", QUOTA), draw_traffic(QUOTA, requests=requests), FIGURE_FIELDS)
     assert engines == [engine]
 
 
@@ -102,7 +102,7 @@ def test_without_the_compiler_one_warning_estimates_the_time(
     monkeypatch.setattr("ratelab.lab.replay.find_spec", lambda name: None)
     monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_REQUESTS", 3_000)
     policies = [create("gcra", QUOTA)] * (2 if caller is sweep.sweep else 1)  # a comparison adds the exact log
-    drawn = traffic(QUOTA)
+    drawn = draw_traffic(QUOTA)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         caller(policies, drawn)
@@ -115,7 +115,7 @@ def test_without_the_compiler_one_warning_estimates_the_time(
 
 def test_integers_above_64_bits_are_left_to_plain_python(engines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_REQUESTS", 0)
-    drawn = traffic(QUOTA, origin=1_700_000_000 * 10**9)
+    drawn = draw_traffic(QUOTA, origin=1_700_000_000 * 10**9)
     with pytest.warns(SlowWarning, match=r"gcra is replayed in plain Python.*2\*\*63"):
         outcome = replay(create("gcra", QUOTA), drawn)
     assert outcome.rows.tolist() == replay(create("token-bucket", QUOTA), drawn).rows.tolist()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numba
 import pytest
-from engine_comparison import QUOTA, assert_same, traffic
+from engine_comparison import QUOTA, assert_same, draw_traffic
 
 from ratelab import create
 from ratelab.algorithms.sliding_log import SlidingLog
@@ -34,7 +34,7 @@ def test_a_damaged_cache_is_replaced(damaged: bytes, tmp_path: Path, monkeypatch
         states._compile_fill.cache_clear()
         monkeypatch.setitem(loops._LOOPS, ADMISSION_FIELDS, intrinsics.jit(loops._decide_admitted))
         monkeypatch.setattr(states, "_FILL", intrinsics.jit(states._fill))
-        assert_same(create("sliding-log", QUOTA).algorithm, traffic(QUOTA), ADMISSION_FIELDS)
+        assert_same(create("sliding-log", QUOTA).algorithm, draw_traffic(QUOTA), ADMISSION_FIELDS)
     assert {path.stat().st_size > 200 for path in tmp_path.rglob("*.nbi")} == {True}
 
 
@@ -47,7 +47,7 @@ def test_code_that_cannot_be_cached_runs(tmp_path: Path, monkeypatch: pytest.Mon
     loop = intrinsics.jit(loops._decide_admitted)
     monkeypatch.setattr(loop._cache, "save_overload", full)
     monkeypatch.setitem(loops._LOOPS, ADMISSION_FIELDS, loop)
-    assert_same(create("gcra", QUOTA).algorithm, traffic(QUOTA), ADMISSION_FIELDS)
+    assert_same(create("gcra", QUOTA).algorithm, draw_traffic(QUOTA), ADMISSION_FIELDS)
     loops._compile.cache_clear()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from custom_algorithms import TOLL, written
-from engine_comparison import QUOTA, assert_same, quiet, traffic
+from engine_comparison import QUOTA, assert_same, draw_traffic, ignore_progress
 
 from ratelab import Algorithm, InputError
 from ratelab.algorithms import build_policy, find
@@ -27,7 +27,7 @@ def test_a_copy_of_a_built_in_decides_the_same(kind: type[Algorithm], fields: Se
     (tmp_path / "mine.py").write_text(Path(getfile(kind)).read_text(encoding="utf-8"), encoding="utf-8")
     mine = find(f"{tmp_path / 'mine.py'}:{kind.__name__}")
     for quota in QUOTAS[:3]:
-        assert_same(mine.from_quota(quota), traffic(quota), fields)
+        assert_same(mine.from_quota(quota), draw_traffic(quota), fields)
 
 
 SLOW_START = (
@@ -39,13 +39,13 @@ SLOW_START = (
 
 def test_a_key_of_a_custom_algorithm_starts_at_its_first_request(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SLOW_START)
-    assert_same(find(f"{tmp_path / 'slow.py'}:Toll").from_quota(QUOTA), traffic(QUOTA, origin=10**18))
+    assert_same(find(f"{tmp_path / 'slow.py'}:Toll").from_quota(QUOTA), draw_traffic(QUOTA, origin=10**18))
 
 
 def test_states_of_different_lengths_are_left_to_plain_python(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(TOLL.replace("return [0]", "return [0] * (7 if now == 0 else 2)"))
     with pytest.raises(compiled.UnfitError, match="states of different lengths"):
-        assert_same(find(f"{tmp_path / 'slow.py'}:Toll").from_quota(QUOTA), traffic(QUOTA))
+        assert_same(find(f"{tmp_path / 'slow.py'}:Toll").from_quota(QUOTA), draw_traffic(QUOTA))
 
 
 CONSTANT = TOLL.replace("@dataclass", "SECOND = 2\n\n\n@dataclass").replace("% 2 == 1", "% SECOND == 1")
@@ -63,13 +63,13 @@ def test_a_global_constant_of_step_may_change(tmp_path: Path) -> None:
     kind = find(f"{tmp_path / 'mine.py'}:Toll")
     for second in (2, 3):
         sys.modules[kind.__module__].SECOND = second  # type: ignore[attr-defined]
-        assert_same(kind.from_quota(QUOTA), traffic(QUOTA))
+        assert_same(kind.from_quota(QUOTA), draw_traffic(QUOTA))
 
 
 def test_a_step_with_a_closure_is_left_to_plain_python(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(CLOSED)
     with pytest.raises(compiled.UnfitError, match="a closure or a decorator"):
-        assert_same(find(f"{tmp_path / 'mine.py'}:Toll").from_quota(QUOTA), traffic(QUOTA))
+        assert_same(find(f"{tmp_path / 'mine.py'}:Toll").from_quota(QUOTA), draw_traffic(QUOTA))
 
 
 UNFIT = [
@@ -95,7 +95,9 @@ def test_a_step_that_cannot_be_compiled_is_left_to_plain_python(
 ) -> None:
     algorithm = find(written(tmp_path, right, wrong)).from_quota(QUOTA)
     with pytest.raises(compiled.UnfitError) as unfit:
-        compiled.decide(algorithm, traffic(QUOTA), allocate_columns(traffic(QUOTA), FIGURE_FIELDS), quiet)
+        compiled.decide(
+            algorithm, draw_traffic(QUOTA), allocate_columns(draw_traffic(QUOTA), FIGURE_FIELDS), ignore_progress
+        )
     assert reason in str(unfit.value)
     assert "nopython" not in str(unfit.value)
 
@@ -107,4 +109,4 @@ def test_a_step_that_fails_raises_the_error_of_plain_python(tmp_path: Path, monk
         pytest.raises(InputError, match="toll failed: IndexError"),
         pytest.warns(SlowWarning, match="its step failed in"),
     ):
-        replay(policy, traffic(QUOTA))
+        replay(policy, draw_traffic(QUOTA))

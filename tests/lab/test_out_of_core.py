@@ -1,4 +1,4 @@
-"""Traffic larger than memory: the same figures for batches of any size, and bounded memory."""
+"""Traffic larger than memory: the same figures for batches of any size, in bounded memory."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ SIZES = (1, 7, 1000)
 
 
 def set_batch_size(patch: pytest.MonkeyPatch, size: int, in_memory: bool = False) -> None:
-    """Set the batch size, and the number of requests that are sorted in memory."""
+    """Process `size` requests at a time, and keep larger traffic on disk unless `in_memory`."""
     patch.setattr("ratelab.lab.traffic.BATCH_REQUESTS", size)
     patch.setattr("ratelab.lab.windows.MAX_STEP_ROWS", size)
     patch.setattr("ratelab.lab.spill.MAX_ROWS_IN_MEMORY", 10**9 if in_memory else size)
 
 
-def written(folder: Path, form: str) -> Path:
-    """Write requests slightly out of order, several in some seconds; `form` ends each time."""
+def write_trace(folder: Path, fraction: str) -> Path:
+    """Write requests slightly out of order, several in some seconds; `fraction` ends each time."""
     random = np.random.default_rng(5)
     times = np.cumsum(random.choice([0, 0, 0, 0, 0, 0, 1, 9], 80)) + random.choice([0, 0, 0, -3, 40], 80)
-    who, costs = random.integers(0, 6, 80) ** 2 // 9, random.choice([1, 1, 2, 5], 80)
-    rows = zip(times.tolist(), who.tolist(), costs.tolist(), strict=True)
+    clients, costs = random.integers(0, 6, 80) ** 2 // 9, random.choice([1, 1, 2, 5], 80)
+    rows = zip(times.tolist(), clients.tolist(), costs.tolist(), strict=True)
     path = folder / "trace.csv"
-    lines = (f"{1_000_000 + at}{form},client-{client},{cost}\n" for at, client, cost in rows)
+    lines = (f"{1_000_000 + at}{fraction},client-{client},{cost}\n" for at, client, cost in rows)
     path.write_text("time,ip,cost\n" + "".join(lines))
     return path
 
@@ -48,11 +48,13 @@ ARGUMENTS = (*QUOTA, "--accuracy", "--equalize", "peak", "-a", "leaky-bucket", "
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("form", "in_memory"), [("", False), (".5", True)], ids=["seconds on disk", "exact in memory"])
+@pytest.mark.parametrize(
+    ("fraction", "in_memory"), [("", False), (".5", True)], ids=["seconds on disk", "exact in memory"]
+)
 def test_figures_are_the_same_for_batches_of_any_size(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, in_memory: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fraction: str, in_memory: bool
 ) -> None:
-    path = written(tmp_path, form)
+    path = write_trace(tmp_path, fraction)
     expected = get_json("replay", path, *ARGUMENTS)
     assert expected["reordered"] > 5
     for size in SIZES:
@@ -60,8 +62,8 @@ def test_figures_are_the_same_for_batches_of_any_size(
         assert get_json("replay", path, *ARGUMENTS) == expected
 
 
-def test_compiled_code_keeps_states_from_batch_to_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = written(tmp_path, "")
+def test_compiled_code_keeps_states_between_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_trace(tmp_path, "")
     expected = get_json("replay", path, *ARGUMENTS)
     monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_REQUESTS", 0)
     monkeypatch.setattr("ratelab.lab.partition.MAX_STATE_INTEGERS", 20)
@@ -72,7 +74,7 @@ def test_compiled_code_keeps_states_from_batch_to_batch(tmp_path: Path, monkeypa
 def test_a_sweep_is_the_same_in_batches_with_any_number_of_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = str(written(tmp_path, ""))
+    path = str(write_trace(tmp_path, ""))
     policies = build_policies([find(name) for name in COMPARED], parse_quotas("2/10s,1/s", "1,6", 2))
     expected = sweep(policies, read_trace(path).traffic)
     set_batch_size(monkeypatch, 7)
@@ -82,14 +84,14 @@ def test_a_sweep_is_the_same_in_batches_with_any_number_of_workers(
 
 @settings(max_examples=60)
 @given(st.lists(st.integers(0, 4), max_size=40), st.integers(1, 9))
-def test_sorting_on_disk_is_stable(times: list[int], held: int) -> None:
+def test_sorting_on_disk_is_stable(times: list[int], in_memory: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ratelab.lab.spill.MAX_ROWS_IN_MEMORY", held)
-        assert in_order(times) == sorted((time, place) for place, time in enumerate(times))
+        patch.setattr("ratelab.lab.spill.MAX_ROWS_IN_MEMORY", in_memory)
+        assert sort_one_by_one(times) == sorted((time, place) for place, time in enumerate(times))
 
 
-def in_order(times: list[int]) -> list[tuple[int, int]]:
-    """Gather requests one by one; return their times and places in order."""
+def sort_one_by_one(times: list[int]) -> list[tuple[int, int]]:
+    """Add requests to a sorter one by one; return their times and original places in order."""
     sorter = RequestSorter()
     for place, time in enumerate(times):
         sorter.add(*(np.array([value]) for value in (time, place, 1)))
@@ -97,32 +99,32 @@ def in_order(times: list[int]) -> list[tuple[int, int]]:
     return [(time, place) for time, place, _ in rows.tolist()]
 
 
-def times_in(path: Path) -> list[int]:
+def read_times(path: Path) -> list[int]:
     times: list[int] = read_trace(str(path), TraceOptions(cost="cost")).traffic.times.tolist()
     return times
 
 
 MUTANTS = {
-    "requests of one time overtake each other": (spill, "_take_next", '"left"', '"right"'),
-    "a window forgets what came before": (windows, "_step", "costs[keys[firsts]] = sums[lasts]", "pass"),
-    "a request leaves as the next one comes": (windows, "_step", '- length, "right"', "- length"),
-    "a second ends with a part": (reader, "spread_within_seconds", "if batch[-1] != second", "if False"),
-    "a second begins with a part": (reader, "spread_within_seconds", "if batch[0] == second", "if False"),
-    "a window of the clock begins with a part": (counter_estimate.TwoWindows, "_follow", "totals + carried", "totals"),
+    "requests of one time change places": (spill, "_take_next", '"left"', '"right"'),
+    "a window forgets earlier requests": (windows, "_step", "costs[keys[firsts]] = sums[lasts]", "pass"),
+    "a request leaves at the time of the next one": (windows, "_step", '- length, "right"', "- length"),
+    "a second ends with a batch": (reader, "spread_within_seconds", "if batch[-1] != second", "if False"),
+    "a second begins with a batch": (reader, "spread_within_seconds", "if batch[0] == second", "if False"),
+    "a window of the clock begins with a batch": (counter_estimate.TwoWindows, "_follow", "totals + carried", "totals"),
 }
 
 
 @pytest.mark.parametrize("mutant", MUTANTS.values(), ids=MUTANTS.keys())
-def test_a_mistake_at_the_edges_of_batches_is_found(
+def test_a_mistake_at_the_edge_of_a_batch_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutant: Any
 ) -> None:
-    place, name, right, wrong = mutant
-    path, ties = written(tmp_path, ""), [0, 1, 1, 0, 1, 0, 1, 1, 0] * 2
-    expected = [invoke("replay", path, *ARGUMENTS).output, times_in(path), in_order(ties)]
-    monkeypatch.setattr(place, name, rewritten(getattr(place, name), right, wrong))
+    owner, name, right, wrong = mutant
+    path, ties = write_trace(tmp_path, ""), [0, 1, 1, 0, 1, 0, 1, 1, 0] * 2
+    expected = [invoke("replay", path, *ARGUMENTS).output, read_times(path), sort_one_by_one(ties)]
+    monkeypatch.setattr(owner, name, rewritten(getattr(owner, name), right, wrong))
     set_batch_size(monkeypatch, 7)
     monkeypatch.setattr("ratelab.lab.spill.MAX_ROWS_IN_MEMORY", 3)
-    agree = [invoke("replay", path, *ARGUMENTS).output, times_in(path), in_order(ties)] == expected
+    agree = [invoke("replay", path, *ARGUMENTS).output, read_times(path), sort_one_by_one(ties)] == expected
     assert not agree
 
 
@@ -136,13 +138,13 @@ def test_a_full_disk_is_reported_in_one_line(step: str, tmp_path: Path, monkeypa
 
     set_batch_size(monkeypatch, 7)
     monkeypatch.setattr(f"ratelab.lab.spill.{step}", full)
-    message = get_error("replay", written(tmp_path, ""), "--rate", "1/s")
+    message = get_error("replay", write_trace(tmp_path, ""), "--rate", "1/s")
     assert "(No space left on device): set TMPDIR to a folder with more room" in message
 
 
 def test_a_missing_temporary_folder_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_batch_size(monkeypatch, 7)
-    path = written(tmp_path, "")
+    path = write_trace(tmp_path, "")
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
     message = get_error("replay", path, "--rate", "1/s")
     assert f"cannot write temporary data to {tmp_path / 'none'} (No such file or directory)" in message

@@ -1,4 +1,4 @@
-"""Windows: the fullest one, and the cost before each request, equal counts one by one."""
+"""Moving windows: their costs equal counts one by one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ lengths = st.integers(1, 20) | st.sampled_from([SECOND, 2**62])
 
 
 @given(runs, lengths, st.integers(0, 2**62))
-def test_the_fullest_window_has_any_length_at_any_time(run: list[Request], length: int, begin: int) -> None:
+def test_the_fullest_window_is_the_first_with_the_largest_cost(run: list[Request], length: int, begin: int) -> None:
     left = [(at + begin, cost, key) for at, cost, key in list_departures(run)]
     counted = count_windows(left, length)
     most = max(counted.values(), default=0)
@@ -36,20 +36,20 @@ def test_a_window_does_not_contain_its_end(length: int, expected: tuple[int, int
 
 
 @given(runs, lengths)
-def test_the_trailing_cost_is_that_of_the_same_key_in_the_window(run: list[Request], length: int) -> None:
+def test_the_trailing_cost_is_that_of_earlier_requests_of_the_key(run: list[Request], length: int) -> None:
     traffic, allowed = create_traffic(run), np.array([request.allowed for request in run], np.bool_)
-    asked = list(zip(traffic.times.tolist(), traffic.costs.tolist(), traffic.request_keys.tolist(), strict=True))
+    requests = list(zip(traffic.times.tolist(), traffic.costs.tolist(), traffic.request_keys.tolist(), strict=True))
 
-    def before(number: int, counted: list[bool]) -> int:
-        now, _, key = asked[number]
-        earlier = zip(asked[:number], counted, strict=False)
+    def cost_before(number: int, counted: list[bool]) -> int:
+        now, _, key = requests[number]
+        earlier = zip(requests[:number], counted, strict=False)
         return sum(cost for (at, cost, other), counts in earlier if counts and other == key and at + length > now)
 
     for mask in (allowed, np.ones(len(run), np.bool_)):
-        expected = [before(number, mask.tolist()) for number in range(len(run))]
-        assert costs_of(Trailing(traffic, length).cost(mask)) == expected
-    assert costs_of(Trailing(traffic, length).cost()) == expected
+        expected = [cost_before(number, mask.tolist()) for number in range(len(run))]
+        assert join_batches(Trailing(traffic, length).cost(mask)) == expected
+    assert join_batches(Trailing(traffic, length).cost()) == expected
 
 
-def costs_of(found: Iterator[tuple[slice, Integers]]) -> list[int]:
-    return [cost for _, costs in found for cost in costs.tolist()]
+def join_batches(batches: Iterator[tuple[slice, Integers]]) -> list[int]:
+    return [cost for _, costs in batches for cost in costs.tolist()]
