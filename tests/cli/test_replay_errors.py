@@ -51,7 +51,7 @@ def test_a_path_that_cannot_be_opened_is_a_one_line_error(tmp_path: Path) -> Non
         (["--rate", "100"], "rate must look like 2/s, 100/min or 5/2.5s, got '100'"),
         (["--rate", ""], "rate must look like"),
         (["--rate", "1/s", "--algo", "leakybucket"], "did you mean leaky-bucket?"),
-        (["--rate", "1/s", "--events", "x.txt"], "ends in .csv or .jsonl"),
+        (["--rate", "1/s", "--events", "x.txt"], "must end in .csv or .jsonl"),
         (["--rate", "1/s", "--burst", "2000000"], "sliding-log keeps the time of every admission"),
     ],
 )
