@@ -1,11 +1,10 @@
-"""Who the client is: an address or a header's value, known to the limiter only as a keyed hash."""
+"""Identification of clients by address, header or function; limiters see only a keyed hash."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
 
@@ -14,38 +13,41 @@ from ratelab.http.addresses import MAX_ADDRESS_CHARS, UNIX, IPAddress, Proxies, 
 from ratelab.http.asgi import Scope
 
 MAX_HEADER_VALUE_BYTES = 256
-"""Bytes that a header's value may have to count as a key."""
+"""Length of the longest header value, or text of a function, that identifies a client."""
 
-MOST_HOPS = 16
-"""Proxies that a request may have passed; more are not looked at."""
+MAX_HOPS = 16
+"""How many entries of `X-Forwarded-For` are read, from the right."""
+
+MAX_CACHED_ADDRESSES = 16_384
+"""Addresses whose keys an `Identity` keeps."""
 
 SECRET = "RATELAB_KEY_SECRET"  # noqa: S105  (the name of a variable)
-"""The environment variable that holds the secret of all instances that share keys."""
+"""The environment variable for the secret that instances share to compute the same keys."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _FORWARDING = (b"x-forwarded-for", b"forwarded", b"x-real-ip")
 
 
 class AmbiguousClientError(Exception):
-    """The request names its client more than once."""
+    """A request in which the header that identifies the client is repeated."""
 
 
 class Identity:
-    """Find a request's key: 32 hexadecimal digits that are the same for the same client, and tell nobody which it is.
+    """Compute the key of a request's client: 32 hexadecimal digits that do not reveal the client.
 
-    `key` is `ip`, `header:NAME`, or a function of the ASGI scope that returns text or None. Where the header or the
-    function has nothing to say (missing, empty, over `MAX_HEADER_VALUE_BYTES`), the client is its address.
-    An IPv6 client is its /64.
+    `key` is `ip`, `header:NAME`, or a function of the ASGI scope that returns text or None. If the header or text is
+    missing, empty or longer than `MAX_HEADER_VALUE_BYTES`, the address identifies the client. An IPv6 client is its
+    /64 network.
 
-    The address is the peer that the server names, which must be the socket's: uvicorn by itself believes
-    `X-Forwarded-For` of local peers, so run it with `--no-proxy-headers`. Behind proxies, give either `trusted_proxies`
-    (addresses, CIDRs, `unix`): from a trusted peer, `X-Forwarded-For` is walked from the right to the first address
-    that is not trusted; or `trusted_hops`, the number of proxies in front: as many steps from the right. A
-    list that is too short or holds something else where an address is needed leaves the peer. `Forwarded` is not read.
+    The address is the peer in the scope, which must be that of the socket: run uvicorn with `--no-proxy-headers`, since
+    by default it replaces local peers after `X-Forwarded-For`. Behind proxies, give one of two options.
+    `trusted_proxies` are addresses, CIDRs or `unix`: if the peer is trusted, the client is the first address in
+    `X-Forwarded-For`, from the right, that is not trusted. `trusted_hops` is the number of proxies: the client is the
+    entry at that position, from the right. If that entry is missing or is not an address, the client is the peer.
+    `Forwarded` is not read.
 
-    `secret` keys the hash; by default the environment's `RATELAB_KEY_SECRET`, or a random one for this process.
-    Raises `InputError` for a key, proxy or secret that cannot be used. Calling it raises `AmbiguousClientError` for a
-    request with two lines of the header.
+    `secret` is the key of the hash; by default the value of `RATELAB_KEY_SECRET`, or random bytes. Raise `InputError`
+    for an invalid key, proxy or secret. Calling the object raises `AmbiguousClientError` if the header is repeated.
     """
 
     def __init__(
@@ -56,51 +58,61 @@ class Identity:
         secret: str | None = None,
     ) -> None:
         self._proxies = Proxies(trusted_proxies)
-        self._hops = _checked_hops(trusted_hops, self._proxies)
-        self._base = blake2b(digest_size=16, key=_secret_key(secret))
-        self._hash_address = lru_cache(maxsize=16384)(self._hash_address_anew)
-        self._kind, self._value = _named(key)
-        self.find = self._by_value if self._kind else self._by_address if self._proxies or self._hops else self._by_peer
-        """The same as calling the object, a step shorter."""
+        self._hops = _check_hops(trusted_hops, self._proxies)
+        self._base = blake2b(digest_size=16, key=_derive_hash_key(secret))
+        self._keys_by_host: dict[str, str] = {}
+        self._kind, self._read_name = _name_reader(key)
+        if self._kind:
+            self.find = self._find_by_value
+        elif self._proxies or self._hops:
+            self.find = self._find_by_address
+        else:
+            self.find = self._find_by_peer
+        """Return the key of an HTTP request; faster than calling the object."""
 
     def __call__(self, scope: Scope) -> str:
         """Return the key of an HTTP request."""
         return self.find(scope)
 
-    def _by_peer(self, scope: Scope) -> str:
-        peer = scope.get("client")
-        return self._hash_address(peer[0] if peer else UNIX)
+    def _find_by_peer(self, scope: Scope) -> str:
+        try:
+            return self._keys_by_host[scope["client"][0]]
+        except (KeyError, TypeError):  # a new host, or a Unix socket, which has none
+            return self._key_of_host(_peer_host(scope))
 
-    def _by_address(self, scope: Scope) -> str:
-        peer = scope.get("client")
-        host: str = peer[0] if peer else UNIX
+    def _find_by_address(self, scope: Scope) -> str:
+        host = _peer_host(scope)
         address: IPAddress | None = None
         if self._hops:
-            address = next(islice(_forwarded(scope), self._hops - 1, None), None)
+            address = next(islice(_forwarded_addresses(scope), self._hops - 1, None), None)
         elif host in self._proxies:
-            address = self._first_untrusted(_forwarded(scope))
-        return self._hash_address(host) if address is None else self._hash(b"ip|" + client_bytes(address))
+            address = self._first_untrusted(_forwarded_addresses(scope))
+        return self._key_of_host(host) if address is None else self._hash(b"ip|" + client_bytes(address))
 
     def _first_untrusted(self, hops: Iterator[IPAddress | None]) -> IPAddress | None:
-        """Walk back through the hops; if all are trusted, the first of them is the client."""
+        """Return the first hop that is not trusted; if all are, return the last one read."""
         address = None
         for address in hops:
             if address is None or address not in self._proxies:
                 break
         return address
 
-    def _by_value(self, scope: Scope) -> str:
-        value = self._value(scope)
+    def _find_by_value(self, scope: Scope) -> str:
+        value = self._read_name(scope)
         if not 0 < len(value) <= MAX_HEADER_VALUE_BYTES:
-            return self._by_address(scope)
-        return self._hash(b"%s:%s" % (self._kind, value))  # no name of a header has a colon
+            return self._find_by_address(scope)
+        return self._hash(b"%s:%s" % (self._kind, value))  # header names have no colon
 
-    def _hash_address_anew(self, host: str) -> str:
-        """Hash a peer as the server names it; one that is no address stands for itself."""
-        address = parse_address(host)
-        if address is None:
-            return self._hash(b"peer|" + host.encode(errors="surrogatepass"))
-        return self._hash(b"ip|" + client_bytes(address))
+    def _key_of_host(self, host: str) -> str:
+        """Return the key of a peer, which is its own client if it is not an IP address."""
+        key = self._keys_by_host.get(host)
+        if key is None:
+            address = parse_address(host)
+            name = b"peer|" + host.encode(errors="surrogatepass") if address is None else b"ip|" + client_bytes(address)
+            if len(self._keys_by_host) >= MAX_CACHED_ADDRESSES:
+                self._keys_by_host.clear()
+            key = self._keys_by_host[host] = self._hash(name)
+        return key
 
     def _hash(self, name: bytes) -> str:
         state = self._base.copy()
@@ -108,20 +120,25 @@ class Identity:
         return state.hexdigest()
 
 
-def _forwarded(scope: Scope) -> Iterator[IPAddress | None]:
-    """Yield the addresses of `X-Forwarded-For` from the right, all its lines joined; None for what is no address."""
+def _peer_host(scope: Scope) -> str:
+    peer = scope.get("client")
+    return peer[0] if peer else UNIX
+
+
+def _forwarded_addresses(scope: Scope) -> Iterator[IPAddress | None]:
+    """Yield the entries of all `X-Forwarded-For` lines from the right; None for an entry that is not an address."""
     lines = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
-    entries = b",".join(lines).rsplit(b",", MOST_HOPS)[-MOST_HOPS:]
+    entries = b",".join(lines).rsplit(b",", MAX_HOPS)[-MAX_HOPS:]
     for entry in reversed(entries):
         text = entry.strip(b" \t")
-        if text:  # empty elements of a list are ignored (RFC 9110, section 5.6.1)
+        if text:  # recipients ignore empty list elements (RFC 9110, section 5.6.1)
             yield parse_address(text[: MAX_ADDRESS_CHARS + 1].decode("latin-1"))
 
 
-def _named(key: str | Callable[[Scope], str | None]) -> tuple[bytes, Callable[[Scope], bytes]]:
-    """Return what kind of name `key` asks for, empty for the address, and what reads it from a request."""
+def _name_reader(key: str | Callable[[Scope], str | None]) -> tuple[bytes, Callable[[Scope], bytes]]:
+    """Return the prefix of the names that `key` selects, empty for `ip`, and a function that reads a request's name."""
     if callable(key):
-        return b"function", lambda scope: _text(key(scope))
+        return b"function", lambda scope: _encode_text(key(scope))
     if key == "ip":
         return b"", lambda _: b""
     kind, _, name = key.partition(":") if isinstance(key, str) else ("", "", "")
@@ -129,38 +146,38 @@ def _named(key: str | Callable[[Scope], str | None]) -> tuple[bytes, Callable[[S
         raise InputError(f"key must be ip or header:NAME, such as header:X-API-Key, got {short_repr(key)}")
     field = name.lower().encode()
     if field in _FORWARDING:
-        raise InputError(f"{name} is what any client may claim: use ip, and name the proxies that you trust")
-    return b"header|" + field, lambda scope: _only_value(scope, field)
+        raise InputError(f"{name} can be forged by clients: use ip with trusted_proxies")
+    return b"header|" + field, lambda scope: _read_header(scope, field)
 
 
-def _text(value: object) -> bytes:
-    """Return what a key function says, as bytes; nothing for None."""
+def _encode_text(value: object) -> bytes:
+    """Encode the text that a key function returned; empty for None."""
     if value is not None and not isinstance(value, str):
-        raise InputError(f"a key function must return text or None, got {short_repr(value)}: write str(...) round it")
+        raise InputError(f"a key function must return text or None, got {short_repr(value)}: convert it with str()")
     return (value or "").encode(errors="surrogatepass")
 
 
-def _only_value(scope: Scope, field: bytes) -> bytes:
-    """Return a header's value without blanks around it, which not every server strips; empty if it is missing."""
+def _read_header(scope: Scope, field: bytes) -> bytes:
+    """Return the value of a header, empty if missing, without the whitespace that some servers leave around it."""
     values: list[bytes] = [value for name, value in scope["headers"] if name == field]
     if len(values) > 1:
         raise AmbiguousClientError(f"{field.decode()} must be sent once, not {len(values)} times")
     return values[0].strip(b" \t") if values else b""
 
 
-def _checked_hops(hops: int, proxies: Proxies) -> int:
-    if type(hops) is not int or not 0 <= hops <= MOST_HOPS:
-        raise InputError(f"trusted_hops must be a whole number from 0 to {MOST_HOPS}, got {short_repr(hops)}")
+def _check_hops(hops: int, proxies: Proxies) -> int:
+    if type(hops) is not int or not 0 <= hops <= MAX_HOPS:
+        raise InputError(f"trusted_hops must be a whole number from 0 to {MAX_HOPS}, got {short_repr(hops)}")
     if hops and proxies:
-        raise InputError(f"trusted proxies and {hops} trusted hops are two ways to say the same: give one of them")
+        raise InputError(f"trusted_hops must be 0 with trusted proxies, got {hops}: give one of them")
     return hops
 
 
-def _secret_key(secret: str | None) -> bytes:
-    """Make a key of the length that BLAKE2b takes of any secret."""
+def _derive_hash_key(secret: str | None) -> bytes:
+    """Derive a key for BLAKE2b, which limits its length, from a secret of any length."""
     secret = os.environ.get(SECRET) if secret is None else secret
     if secret is not None and not isinstance(secret, str):
-        raise InputError(f"the secret of the keys must be text, got {type(secret).__name__}: decode it")
+        raise InputError(f"the secret must be text, got {type(secret).__name__}: decode it")
     if secret == "":
-        raise InputError(f"the secret of the keys is empty: set {SECRET} to a long random text, or unset it")
+        raise InputError(f"the secret must not be empty: set {SECRET} to a long random text, or unset it")
     return os.urandom(64) if secret is None else blake2b(secret.encode(errors="surrogatepass")).digest()

@@ -1,19 +1,18 @@
-"""`RateLimitMiddleware`: a limiter in front of any ASGI application."""
+"""ASGI middleware that enforces the decisions of a limiter, with delayed admission for algorithms that queue."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from inspect import iscoroutinefunction
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 from ratelab.errors import InputError, StoreError, short_repr
 from ratelab.http.asgi import (
     PROBLEM_HEADERS,
     App,
-    Field,
     Headers,
     Message,
     Receive,
@@ -25,135 +24,61 @@ from ratelab.http.asgi import (
     send_response,
 )
 from ratelab.http.counters import Counts
-from ratelab.http.headers import SECOND, HeaderWriter, seconds
+from ratelab.http.headers import HeaderWriter, ceil_seconds
 from ratelab.http.identity import AmbiguousClientError, Identity
-from ratelab.limiter import NEVER, AsyncLimiter, Decision, Limiter
+from ratelab.limiter import NEVER, AsyncLimiter, Limiter, Row
+from ratelab.quota import NS_PER_S
+from ratelab.stores.memory import MemoryLimiter
 
-MOST_KEPT = 65_536
-"""Bytes of a body that are taken meanwhile; a client that sends more is not watched any longer."""
+MAX_GUARDS = 256
+"""Limiters that a function of the scope may choose among, each kept with its `Guard`."""
 
-_MILLISECOND = 10**6
+MAX_CACHED_DENIALS = 1024
+"""Denials, by their seconds of `Retry-After`, that are kept encoded."""
 
+MAX_BUFFERED_BODY_BYTES = 65_536
+"""How much of a request's body is buffered while the request is delayed; beyond that, a disconnect goes unnoticed."""
 
-async def wait_turn(delay_ns: int, receive: Receive) -> Receive | None:
-    """Sleep `delay_ns`, rounded up to milliseconds; return what the application is to receive from, None for nobody.
-
-    The end of the request is awaited meanwhile, so that a client that has left keeps neither a task nor memory until
-    its turn; what has come of the body is kept for the application.
-    """
-    taken: deque[Message] = deque()
-    sleeping = asyncio.ensure_future(asyncio.sleep(-(-delay_ns // _MILLISECOND) / 1000))
-    leaving = asyncio.ensure_future(_leaving(receive, taken))
-    try:
-        await asyncio.wait((sleeping, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if leaving.done() and leaving.result():
-            return None
-        await sleeping
-    finally:
-        for task in (sleeping, leaving):
-            task.cancel()
-        await asyncio.wait((sleeping, leaving))
-
-    async def receive_rest() -> Message:
-        return taken.popleft() if taken else await receive()
-
-    return receive_rest
-
-
-async def _leaving(receive: Receive, taken: deque[Message]) -> bool:
-    """Take messages until the client leaves; say so, or that it sends too much to go on."""
-    size = 0
-    while size <= MOST_KEPT:
-        message = await receive()
-        taken.append(message)
-        if message["type"] == "http.disconnect":
-            return True
-        size += len(message.get("body", b"")) + 1
-    return False
-
-
-MOST_GUARDS = 256
-"""Limiters that a function of the scope may choose among, each kept with how its decisions are told."""
+NS_PER_MS = 10**6
 
 AnyLimiter = Limiter | AsyncLimiter
-"""A limiter that decides at once, or one that is awaited."""
 
-Refusal = tuple[int, Headers, bytes]
-"""Status, header fields and body of a response."""
+Denial = tuple[int, Headers, bytes]
+"""Status, headers and body of the response to a denied request."""
 
+Guard = tuple[
+    Callable[[str, int], Any],
+    bool,
+    Callable[[int, int, bool], Headers],
+    Callable[[int, int, int], Denial],
+]
+"""What requests need of a limiter: the function that decides, whether to await it, `HeaderWriter.format`, and a
+function that returns the denial for `remaining`, `retry_after_ns` and `reset_after_ns`.
 
-class Guard(NamedTuple):
-    """A limiter and how its decisions are told, taken apart for speed."""
-
-    hit: Callable[[str, int], Any]
-    """Decide; the `Decision` is to be awaited if the limiter is `waited_for`."""
-    waited_for: bool
-    written: Callable[[int, int, bool], Headers]
-    refusal: Callable[[Decision], Refusal]
-
-    @classmethod
-    def of(cls, limiter: AnyLimiter, legacy: str, policy: str | None) -> Self:
-        """Put a guard in front of what `limiter` guards."""
-        if not callable(getattr(limiter, "hit", None)):
-            raise InputError(f"limiter must be a limiter, such as MemoryLimiter(policy), got {short_repr(limiter)}")
-        if getattr(limiter, "blocking", False):
-            name = type(limiter).__name__
-            raise InputError(f"limiter must not make all others wait for its store, got {name}: use AsyncValkeyLimiter")
-        policy = limiter.policy.name if policy is None else policy
-        fields = HeaderWriter(limiter.policy, legacy, policy)
-
-        def exceeded(wait: int) -> Refusal:
-            return _whole(429, fields.written(0, wait, True), quota_exceeded(policy, wait))
-
-        kept = exceeded if legacy == "epoch" else lru_cache(maxsize=1024)(exceeded)
-
-        def refusal(decision: Decision) -> Refusal:
-            if decision.retry_after_ns != NEVER:
-                return kept(seconds(decision.retry_after_ns))
-            detail = f"A cost above {fields.burst} is never granted: ask for less at once."
-            return _whole(400, fields.of(decision), problem(400, detail))
-
-        return cls(limiter.hit, iscoroutinefunction(limiter.hit), fields.written, refusal)
-
-
-def _adding(fields: Iterable[Field], send: Send) -> Send:
-    """Add fields to the answer that is sent."""
-
-    def send_with_fields(message: Message) -> Awaitable[None]:
-        if message["type"] == "http.response.start":
-            message = dict(message)
-            message["headers"] = [*message.get("headers", ()), *fields]
-        return send(message)
-
-    return send_with_fields
-
-
-def _whole(status: int, headers: Headers, body: bytes) -> Refusal:
-    return status, (*PROBLEM_HEADERS, *headers, (b"content-length", b"%d" % len(body))), body
-
-
-def _unavailable(error: StoreError) -> tuple[int, tuple[Field, ...], bytes]:
-    """Return what `answer` is to send; what the error says is for the operator alone."""
-    wait = max(1, seconds(error.retry_after_ns))
-    return 503, (*PROBLEM_HEADERS, (b"retry-after", b"%d" % wait)), reduced_capacity(wait)
+A plain tuple, because that is fastest to unpack.
+"""
 
 
 class RateLimitMiddleware:
-    """Hold the clients of `app` to their quota: `app = RateLimitMiddleware(app, MemoryLimiter(...))`.
+    """Limit the requests of each client: `app = RateLimitMiddleware(app, MemoryLimiter(policy))`.
 
-    `limiter` decides, at once or awaited, or is a function of the ASGI scope that returns the limiter for a request,
-    one of a few that live as long as the middleware. `key` is `ip`, `header:NAME`, a function of the scope that returns
-    text, or an `Identity`. `cost` is what a request costs, a whole number >= 0 or a function of the scope that returns
-    one. Requests for which `exempt`, a function of the scope, is true pass unseen, and so does what is not HTTP. None
-    of these functions is awaited.
+    `limiter` may be sync or async, or a function of the ASGI scope that returns one of a few long-lived limiters.
+    `key` identifies the client: `ip`, `header:NAME`, an `Identity`, or a function of the scope that returns text.
+    `cost` is a whole number >= 0, or a function of the scope that returns one. Requests for which the function `exempt`
+    of the scope is true are neither limited nor counted; protocols other than HTTP are not limited either. None of
+    these functions may be a coroutine function.
 
-    What `app` answers, and the 429 to a denied request, which never reaches it, carry `RateLimit-Policy` and
-    `RateLimit` under the name of `policy`, by default its own name; `legacy` adds `X-RateLimit-*` (see
-    `headers.Fields`). A request that must queue sleeps its delay first, unless it costs nothing. A charge is kept even
-    if the client goes away. A cost above the burst is answered 400, for no wait can help; so is a request that has two
-    lines of the header that names its client. One that the limiter's store does not decide is answered 503.
+    Responses carry `RateLimit-Policy` and `RateLimit`, with the name `policy` instead of that of the limiter's policy
+    if given, and `X-RateLimit-*` as `legacy` says (see `HeaderWriter`). Requests that do not reach `app` are answered
 
-    Raises `InputError` for arguments that cannot be used; a request whose cost is no whole number >= 0 raises it too.
+    * 429 if they are denied,
+    * 400 if they cost more than the burst, or if the header that identifies the client is repeated,
+    * 503 if the limiter's store makes no decision.
+
+    An admitted request with a delay waits before it reaches `app`, unless it costs nothing. It stays charged if its
+    client disconnects.
+
+    Raise `InputError` for invalid arguments; a request raises it if its cost is not a whole number >= 0.
     """
 
     def __init__(
@@ -175,70 +100,158 @@ class RateLimitMiddleware:
                 raise InputError(f"{name} must be a plain function, got {short_repr(function)}: it is not awaited")
         self.app = app
         self.counts = Counts()
-        self._told_as = legacy, policy
-        self._guards: dict[int, Guard] = {}  # by the limiter's id; each holds its limiter
+        self._guard_options = legacy, policy
+        self._guards: dict[int, Guard] = {}  # by the id of the limiter, which its guard keeps alive
         self._choose: Callable[[Scope], AnyLimiter] = limiter if callable(limiter) else lambda _: limiter
-        guard = None if callable(limiter) else Guard.of(limiter, legacy, policy)
+        guard = None if callable(limiter) else create_guard(limiter, legacy, policy)
         identity = key if isinstance(key, Identity) else Identity(key)
-        fixed, priced = (0, cost) if callable(cost) else (cost, None)
-        self._hot = app, exempt, identity.find, fixed, priced, guard, self.counts
+        fixed_cost, cost_of = (0, cost) if callable(cost) else (cost, None)
+        self._hot = app, exempt, identity.find, fixed_cost, cost_of, guard, self.counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection of ASGI."""
-        app, exempt, identify, fixed, priced, guard, counts = self._hot  # one look-up instead of seven
+        """Serve one ASGI connection: a request, a WebSocket or the lifespan."""
+        app, exempt, find_key, cost, cost_of, guard, counts = self._hot  # one attribute lookup instead of seven
         if scope["type"] != "http" or (exempt is not None and exempt(scope)):
             await app(scope, receive, send)
             return
         try:
-            key = identify(scope)
+            key = find_key(scope)
         except AmbiguousClientError as error:
             counts.ambiguous += 1
             await send_response(scope, send, 400, PROBLEM_HEADERS, problem(400, str(error)))
             return
-        hit, waited_for, written, refusal = guard or self._guard_of(scope)
-        price = fixed if priced is None else priced(scope)
+        decide, awaited, format_headers, deny = self._find_guard(scope) if guard is None else guard
+        if cost_of is not None:
+            cost = cost_of(scope)
         try:
-            decision: Decision = await hit(key, price) if waited_for else hit(key, price)
+            row: Row = await decide(key, cost) if awaited else decide(key, cost)
         except StoreError as error:
             counts.unavailable += 1
-            await send_response(scope, send, *_unavailable(error))
+            await _send_unavailable(scope, send, error)
             return
-        allowed, remaining, _, reset_after_ns, delay_ns = decision
+        allowed, remaining, retry_after_ns, reset_after_ns, delay_ns = row
         if not allowed:
             counts.denied += 1
-            status, headers, body = refusal(decision)
-            await send({"type": "http.response.start", "status": status, "headers": [*headers]})
+            status, denial_headers, body = deny(remaining, retry_after_ns, reset_after_ns)
+            await send({"type": "http.response.start", "status": status, "headers": [*denial_headers]})
             await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
             return
-        if delay_ns and price:
-            waited = await self._wait(delay_ns, receive)
-            if waited is None:
+        if delay_ns and cost:
+            delayed_receive = await self._delay(delay_ns, receive)
+            if delayed_receive is None:
                 return
-            receive, reset_after_ns = waited, reset_after_ns - delay_ns
+            receive, reset_after_ns = delayed_receive, reset_after_ns - delay_ns
         counts.admitted += 1
-        fields = written(remaining, -(-reset_after_ns // SECOND), False)
-        await app(scope, receive, _adding(fields, send))
+        headers = format_headers(remaining, -(-reset_after_ns // NS_PER_S), False)
 
-    async def _wait(self, delay_ns: int, receive: Receive) -> Receive | None:
-        """Wait for a request's turn, and count how that ends; return as `wait_turn` does."""
-        counts, waited = self.counts, None
+        def send_with_headers(message: Message) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                message = dict(message)  # a copy, since an application may send the same message again
+                message["headers"] = [*message.get("headers", ()), *headers]
+            return send(message)
+
+        await app(scope, receive, send_with_headers)
+
+    async def _delay(self, delay_ns: int, receive: Receive) -> Receive | None:
+        """Delay a request as `delay_request` does, and count it."""
+        counts, delayed_receive = self.counts, None
         counts.waiting += 1
         try:
-            waited = await wait_turn(delay_ns, receive)
+            delayed_receive = await delay_request(delay_ns, receive)
         finally:
             counts.waiting -= 1
-            if waited is None:
+            if delayed_receive is None:
                 counts.dropped += 1
             else:
                 counts.delayed += 1
-        return waited
+        return delayed_receive
 
-    def _guard_of(self, scope: Scope) -> Guard:
-        """Return the guard of the limiter chosen for a request, made when it is first chosen."""
+    def _find_guard(self, scope: Scope) -> Guard:
+        """Return the guard of the limiter chosen for a request; create it for a new limiter."""
         limiter = self._choose(scope)
         guard = self._guards.get(id(limiter))
         if guard is None:
-            if len(self._guards) >= MOST_GUARDS:  # of a function that makes limiters without end
+            if len(self._guards) >= MAX_GUARDS:  # the function creates a limiter for each request
                 self._guards.clear()
-            guard = self._guards[id(limiter)] = Guard.of(limiter, *self._told_as)
+            guard = self._guards[id(limiter)] = create_guard(limiter, *self._guard_options)
         return guard
+
+
+def create_guard(limiter: AnyLimiter, legacy: str, policy_name: str | None) -> Guard:
+    """Create the guard of a limiter. Raise `InputError` for an object that is not a limiter, or blocks on its store."""
+    if not callable(getattr(limiter, "hit", None)):
+        raise InputError(f"limiter must be a limiter, such as MemoryLimiter(policy), got {short_repr(limiter)}")
+    if getattr(limiter, "blocking", False):
+        name = type(limiter).__name__
+        raise InputError(f"limiter must not block the event loop, got {name}: use AsyncValkeyLimiter")
+    policy_name = limiter.policy.name if policy_name is None else policy_name
+    writer = HeaderWriter(limiter.policy, legacy, policy_name)
+
+    def deny_for(wait: int) -> Denial:
+        """Return the denial of a request that may be repeated after `wait` seconds."""
+        return _denial(429, writer.format(0, wait, True), quota_exceeded(policy_name, wait))
+
+    cached_deny_for = deny_for if legacy == "epoch" else lru_cache(maxsize=MAX_CACHED_DENIALS)(deny_for)
+
+    def deny(remaining: int, retry_after_ns: int, reset_after_ns: int) -> Denial:
+        if retry_after_ns != NEVER:
+            return cached_deny_for(-(-retry_after_ns // NS_PER_S))
+        detail = f"A cost above {writer.burst} is never granted: ask for less at once."
+        return _denial(400, writer.format(remaining, ceil_seconds(reset_after_ns), False), problem(400, detail))
+
+    decide = _decision_function(limiter)
+    return decide, iscoroutinefunction(decide), writer.format, deny
+
+
+def _decision_function(limiter: AnyLimiter) -> Callable[[str, int], Any]:
+    """Return `hit`, or its faster form `MemoryLimiter.hit_row` unless a subclass or an instance overrides `hit`."""
+    if isinstance(limiter, MemoryLimiter) and getattr(limiter.hit, "__func__", None) is MemoryLimiter.hit:
+        return limiter.hit_row
+    return limiter.hit
+
+
+def _denial(status: int, headers: Headers, body: bytes) -> Denial:
+    return status, (*PROBLEM_HEADERS, *headers, (b"content-length", b"%d" % len(body))), body
+
+
+async def _send_unavailable(scope: Scope, send: Send, error: StoreError) -> None:
+    """Answer 503; the text of `error` is for the operator only."""
+    wait = max(1, ceil_seconds(error.retry_after_ns))
+    await send_response(scope, send, 503, (*PROBLEM_HEADERS, (b"retry-after", b"%d" % wait)), reduced_capacity(wait))
+
+
+async def delay_request(delay_ns: int, receive: Receive) -> Receive | None:
+    """Sleep for `delay_ns`, rounded up to milliseconds; return None at once if the client disconnects.
+
+    Otherwise, return the function from which the application receives the request. It first returns the messages that
+    arrived during the delay: `receive` is called meanwhile, because only that reveals a disconnect.
+    """
+    buffered: deque[Message] = deque()
+    sleep = asyncio.ensure_future(asyncio.sleep(-(-delay_ns // NS_PER_MS) / 1000))
+    watch = asyncio.ensure_future(_watch_disconnect(receive, buffered))
+    try:
+        await asyncio.wait((sleep, watch), return_when=asyncio.FIRST_COMPLETED)
+        if watch.done() and watch.result():
+            return None
+        await sleep
+    finally:
+        for task in (sleep, watch):
+            task.cancel()
+        await asyncio.wait((sleep, watch))
+
+    async def receive_buffered() -> Message:
+        return buffered.popleft() if buffered else await receive()
+
+    return receive_buffered
+
+
+async def _watch_disconnect(receive: Receive, buffered: deque[Message]) -> bool:
+    """Buffer messages; return True when the client disconnects, False when `MAX_BUFFERED_BODY_BYTES` are exceeded."""
+    size = 0
+    while size <= MAX_BUFFERED_BODY_BYTES:
+        message = await receive()
+        buffered.append(message)
+        if message["type"] == "http.disconnect":
+            return True
+        size += len(message.get("body", b"")) + 1
+    return False

@@ -98,7 +98,7 @@ class ReferenceFinder:
 
 def _parse_own_header(policy: Policy) -> PolicyHeader:
     """Return the policy header that a server with `policy` sends."""
-    fields = dict(HeaderWriter(policy).of(Decision(True, 0, 0, 0, 0)))
+    fields = dict(HeaderWriter(policy).format_decision(Decision(True, 0, 0, 0, 0)))
     header = read_policy(fields[b"ratelimit-policy"].decode())
     assert header is not None  # noqa: S101  (`HeaderWriter` has written it)
     return header

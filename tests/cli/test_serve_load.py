@@ -184,10 +184,10 @@ class Load:
 ONE_PER_SECOND = ("--rate", "1/s", "--burst", 1, "--key", "header:X-API-Key", "--metrics-port", 0)
 HALVED_WAITS = """
 from ratelab.stores.memory import MemoryLimiter
-hit = MemoryLimiter.hit
-def halve(decision):
-    return decision._replace(retry_after_ns=decision.retry_after_ns // 2)
-MemoryLimiter.hit = lambda self, key, cost=1: halve(hit(self, key, cost))
+hit_row = MemoryLimiter.hit_row
+def halve(allowed, remaining, retry_after_ns, reset_after_ns, delay_ns):
+    return allowed, remaining, retry_after_ns // 2, reset_after_ns, delay_ns
+MemoryLimiter.hit_row = lambda self, key, cost=1: halve(*hit_row(self, key, cost))
 """
 
 

@@ -1,4 +1,4 @@
-"""The fields of a limiter are read back as they were written, by whomever."""
+"""Parsing of `RateLimit-Policy` and `RateLimit`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ratelab.limiter import Decision
         ('"a" q=5', None),
     ],
 )
-def test_a_policy_is_the_first_that_stands_there(text: str, policy: PolicyHeader | None) -> None:
+def test_the_first_policy_is_parsed(text: str, policy: PolicyHeader | None) -> None:
     assert read_policy(text) == policy
 
 
@@ -47,7 +47,7 @@ def test_a_state_needs_both_numbers(text: str, state: tuple[int, int] | None) ->
     assert read_state(text) == state
 
 
-def test_what_the_middleware_writes_is_read_back() -> None:
-    fields = dict(HeaderWriter(create("leaky-bucket", "2/s", 5)).of(Decision(True, 4, 0, 500_000_000, 0)))
+def test_the_headers_of_the_middleware_are_parsed() -> None:
+    fields = dict(HeaderWriter(create("leaky-bucket", "2/s", 5)).format_decision(Decision(True, 4, 0, 500_000_000, 0)))
     assert read_policy(fields[b"ratelimit-policy"].decode()) == PolicyHeader("leaky-bucket", 5, 3)
     assert read_state(fields[b"ratelimit"].decode()) == (4, 1)

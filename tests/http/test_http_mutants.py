@@ -1,4 +1,4 @@
-"""Every promise about a request and its answer is shown to catch the mistakes it is there for."""
+"""Each named bug in the middleware, its headers and client identification makes its test fail."""
 
 from __future__ import annotations
 
@@ -7,125 +7,128 @@ from functools import partial
 from unittest.mock import patch
 
 import pytest
-import test_http_headers as told
+import test_http_headers as headers
 import test_http_traffic as traffic
-import test_identity as who
-import test_middleware as through
-import test_middleware_passthrough as passage
-from http_mutants import ANSWERS, IDENTITIES, PASSAGES, Mutant
+import test_identity as identity
+import test_middleware as middleware
+import test_middleware_passthrough as passthrough
+from http_mutants import IDENTITIES, PASSAGES, RESPONSES, Mutant
 from identity_table import TABLE
 
 from ratelab import ALGORITHMS, Decision, Quota
 
-Promise = Callable[[], None]
+Check = Callable[[], None]
 
 
-def table(section: str) -> Promise:
-    """Return the promise that a section of the table makes, found by how its name begins."""
+def table(section: str) -> Check:
+    """Return the check of a section of the table, given the start of its name."""
     ((options, rows),) = (part for name, part in TABLE.items() if name.startswith(section))
-    return partial(who.check_rows, options, rows)
+    return partial(identity.check_rows, options, rows)
 
 
-def window(name: str) -> Promise:
-    return partial(told.test_the_policy_of_an_algorithm_is_its_quota, ALGORITHMS[name], "2/s", 5, 3)
+def window(name: str) -> Check:
+    return partial(headers.test_the_policy_of_an_algorithm_is_its_quota, ALGORITHMS[name], "2/s", 5, 3)
 
 
-SPELT = table("a peer is the same client")
+SPELLINGS = table("a peer is the same client")
 WALK = table("the list of a trusted proxy")
 NAMES = table("a header names the client")
-USELESS = table("a missing, empty or long header")
-DIFFER = who.test_different_clients_have_different_keys
+UNUSABLE = table("a missing, empty or long header")
+DIFFERENT = identity.test_different_clients_have_different_keys
 WAITS = partial(traffic.check_retry_after, ALGORITHMS["token-bucket"], Quota.parse("7/13s", burst=5), 5, 5)
-QUEUES = partial(passage.test_a_request_waits_its_turn_before_the_application_is_called, "3/s", [0.334, 0.667])
-LEFT = passage.test_the_applications_messages_are_left_as_they_are
-LEAVES = through.test_nothing_is_left_for_a_denied_request_even_if_a_smaller_one_would_do
+QUEUES = partial(passthrough.test_a_delayed_request_sleeps_before_the_application_is_called, "3/s", [0.334, 0.667])
+UNCHANGED = passthrough.test_the_applications_messages_are_not_changed
+NO_QUOTA_LEFT = middleware.test_a_denial_has_no_quota_left_even_if_a_smaller_cost_fits
 HALF_A_SECOND = Decision(False, 7, 5 * 10**8, 10**9, 0)
-EXEMPT = through.test_exempt_requests_are_neither_limited_nor_charged_nor_told_anything
-DENIED = through.test_a_denied_request_is_told_why_and_until_when_and_does_not_reach_the_application
-HELPLESS = through.test_a_cost_that_no_wait_can_help_is_a_bad_request_and_takes_nothing
-AMBIGUOUS = through.test_two_lines_of_the_key_are_a_bad_request_and_nobody_is_charged
+EXEMPT = middleware.test_exempt_requests_are_not_limited_and_get_no_headers
+DENIED = middleware.test_a_denied_request_gets_a_problem_and_no_application
+IMPOSSIBLE = middleware.test_a_cost_above_the_burst_is_a_bad_request_and_not_charged
+AMBIGUOUS = middleware.test_a_repeated_key_header_is_a_bad_request_and_not_charged
 
-CAUGHT: dict[str, Promise] = {
+CAUGHT: dict[str, Check] = {
     "the leftmost address is taken": WALK,
-    "one line of several is read": WALK,
-    "blanks round an address count": WALK,
-    "any header that forwards is read": WALK,
+    "only the last of several lines is read": WALK,
+    "whitespace around an address is kept": WALK,
+    "any forwarding header is read": WALK,
     "empty elements count": WALK,
-    "anybody is believed": table("headers from an untrusted peer"),
-    "a hop too far": table("one trusted hop"),
-    "garbage is stepped over": table("a list with garbage"),
-    "a mapped address is not unwrapped": SPELT,
+    "every peer is trusted": table("headers from an untrusted peer"),
+    "one hop too many is trusted": table("one trusted hop"),
+    "entries that are not addresses are skipped": table("a list with garbage"),
+    "a mapped address is not unwrapped": SPELLINGS,
     "a proxy's mapped address is not unwrapped": WALK,
     "a mapped network is not unwrapped": WALK,
-    "everybody may be a proxy": partial(
-        who.test_invalid_options_are_rejected_with_a_remedy,
+    "a trusted network may cover all addresses": partial(
+        identity.test_invalid_options_are_rejected_with_a_remedy,
         {"trusted_proxies": ["::/0"]},
         "a trusted proxy must not cover all addresses",
     ),
-    "each address of a site is a client": SPELT,
-    "neighbouring sites are one client": DIFFER,
-    "all behind NAT64 are one client": SPELT,
-    "blanks round a value make another key": NAMES,
-    "the case of a value is lost": DIFFER,
+    "each address of a /64 is a client": SPELLINGS,
+    "neighboring /64 networks are one client": DIFFERENT,
+    "all clients behind NAT64 are one": SPELLINGS,
+    "whitespace around a value is kept": NAMES,
+    "the case of a value is ignored": DIFFERENT,
     "the first of two values counts": AMBIGUOUS,
-    "an over-long value is a key": USELESS,
-    "the longest value is no key": DIFFER,
-    "an empty value is a key": USELESS,
-    "a value of no use is unlimited": USELESS,
-    "names run into values": DIFFER,
-    "all headers share their values": DIFFER,
-    "the hash has no key": who.check_keys_depend_on_the_secret,
-    "a key says who it is": who.check_key_hides_the_value,
+    "a value may have any length": UNUSABLE,
+    "the longest value is ignored": DIFFERENT,
+    "an empty value is a client": UNUSABLE,
+    "a request without a value is unlimited": UNUSABLE,
+    "the name and the value are ambiguous": DIFFERENT,
+    "the same value of all headers is one client": DIFFERENT,
+    "the hash has no key": identity.check_keys_depend_on_the_secret,
+    "a key reveals the client": identity.check_key_hides_the_value,
     "a wait is rounded down": WAITS,
-    "a wait is a second too long": through.test_a_longer_wait_is_told_alike_in_all_places,
-    "a wait told alone is rounded down": partial(told.a_denial_tells_the_wait, HALF_A_SECOND),
-    "a reset is rounded down": through.test_an_admitted_request_gets_what_the_application_says_and_the_fields,
-    "a reset told alone is rounded down": told.test_the_state_is_told_hit_by_hit,
-    "a denied request has something left": LEAVES,
-    "a denied request told alone has something left": partial(told.a_denial_tells_the_wait, HALF_A_SECOND),
-    "a wait that never ends is told": HELPLESS,
+    "a wait is a second too long": middleware.test_headers_and_problem_agree_on_a_longer_wait,
+    "the wait of a decision is rounded down": partial(headers.check_denial, HALF_A_SECOND),
+    "a reset is rounded down": middleware.test_headers_are_added_to_the_applications_response,
+    "the reset of a decision is rounded down": headers.test_the_state_follows_each_hit,
+    "a denied request has quota left": NO_QUOTA_LEFT,
+    "the decision of a denied request has quota left": partial(headers.check_denial, HALF_A_SECOND),
+    "an infinite wait is sent": headers.test_the_state_follows_each_hit,
     "a denial has no Retry-After": DENIED,
-    "huge numbers are told whole": partial(told.test_huge_numbers_are_told_in_15_digits, ALGORITHMS["token-bucket"]),
-    "fields are kept for ever": told.test_fields_told_once_are_not_remembered_for_ever,
-    "a policy's window is rounded down": told.test_a_policy_says_the_burst_and_the_seconds_in_which_the_rate_grants_it,
-    "an epoch is rounded down": partial(
-        told.test_epoch_counts_the_seconds_from_1970_and_never_too_few, 1_700_000_000.001, 1_700_000_004
+    "huge numbers are not clamped": partial(
+        headers.test_huge_numbers_are_clamped_to_15_digits, ALGORITHMS["token-bucket"]
     ),
-    "an epoch is remembered": told.test_epoch_moves_with_the_clock,
-    "a denial's epoch is remembered": through.test_an_epoch_moves_with_the_clock_for_the_admitted_and_the_denied,
-    "quotes are not escaped": partial(told.test_a_name_of_ones_own_is_quoted, 'say "hi"'),
-    "a denial may be kept by caches": DENIED,
-    "a denial has no fields": traffic.test_ten_thousand_responses_keep_the_contract,
-    "a denial's text tells another wait": DENIED,
-    "a denial of a cost above the burst is a 429": HELPLESS,
-    "HEAD is answered with a body": through.test_head_is_told_the_same_without_a_body,
-    "the application's message is changed": LEFT,
-    "the application's list is changed": LEFT,
-    "an application must send fields": passage.test_an_application_may_send_no_fields,
+    "headers are cached without a bound": headers.test_the_cache_of_headers_is_bounded,
+    "the window of a policy is rounded down": headers.test_a_policy_has_the_burst_and_the_seconds_that_grant_it,
+    "an epoch is rounded down": partial(
+        headers.test_epoch_is_the_seconds_since_1970_rounded_up, 1_700_000_000.001, 1_700_000_004
+    ),
+    "an epoch is cached": headers.test_epoch_follows_the_clock,
+    "the epoch of a denial is cached": middleware.test_an_epoch_follows_the_clock_for_admitted_and_denied,
+    "quotes are not escaped": partial(headers.test_a_policy_name_is_quoted, 'say "hi"'),
+    "a cache may store a denial": DENIED,
+    "a denial has no headers": traffic.test_ten_thousand_responses_keep_the_contract,
+    "the text of a denial has another wait": DENIED,
+    "a cost above the burst is answered 429": IMPOSSIBLE,
+    "the response to HEAD has a body": middleware.test_the_denial_of_head_has_the_same_headers_and_no_body,
+    "the application's message is changed": UNCHANGED,
+    "the application's list is changed": UNCHANGED,
+    "an application must send headers": passthrough.test_an_application_may_send_no_headers,
     "a delay is not slept": QUEUES,
     "a delay is cut short": QUEUES,
     "exempt requests are charged": EXEMPT,
     "exempt requests are limited": EXEMPT,
-    "two names are charged before they are refused": AMBIGUOUS,
-    "other protocols are limited": partial(passage.test_what_is_not_http_passes_untouched, "websocket"),
+    "a request that names two clients is charged": AMBIGUOUS,
+    "other protocols are limited": partial(passthrough.test_other_protocols_pass_unchanged, "websocket"),
     "a denied request reaches the application": DENIED,
-    "the first limiter chosen is taken for all": through.test_the_limiter_may_be_a_function_of_the_request,
+    "the first limiter chosen decides all requests": middleware.test_the_limiter_may_be_a_function_of_the_request,
+    "an overridden hit is not called": middleware.test_an_overridden_hit_decides,
 }
-"""The promise that each mistake breaks."""
+"""By bug: the check that fails."""
 
-MUTANTS: dict[str, Mutant] = {**IDENTITIES, **ANSWERS, **PASSAGES}
+MUTANTS: dict[str, Mutant] = {**IDENTITIES, **RESPONSES, **PASSAGES}
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_mistake_breaks_its_promise(name: str) -> None:
-    promise, mutant = CAUGHT[name], MUTANTS[name]
-    promise()
+def test_each_bug_makes_its_test_fail(name: str) -> None:
+    check, mutant = CAUGHT[name], MUTANTS[name]
+    check()
     with (
-        patch.object(mutant.owner, mutant.attribute, mutant.made),
+        patch.object(mutant.owner, mutant.attribute, mutant.replacement),
         pytest.raises((AssertionError, pytest.fail.Exception)),
     ):
-        promise()
+        check()
 
 
-def test_every_promise_named_here_has_its_mistake() -> None:
+def test_each_bug_has_a_test() -> None:
     assert CAUGHT.keys() == MUTANTS.keys()

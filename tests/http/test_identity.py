@@ -160,7 +160,7 @@ def test_a_key_is_neither_the_value_nor_an_unkeyed_hash_of_it() -> None:
 
 BAD_KEY = "key must be ip or header:NAME, such as header:X-API-Key, got "
 BAD_PROXY = "a trusted proxy must be an address or a CIDR such as 10.0.0.0/8, got "
-FORGED = " is what any client may claim: use ip, and name the proxies that you trust"
+FORGED = " can be forged by clients: use ip with trusted_proxies"
 ALL_ADDRESSES = "a trusted proxy must not cover all addresses, got "
 BAD_HOPS = "trusted_hops must be a whole number from 0 to 16, got "
 INVALID_OPTIONS: list[tuple[Options, str]] = [
@@ -186,8 +186,8 @@ INVALID_OPTIONS: list[tuple[Options, str]] = [
     ({"trusted_hops": 17}, f"{BAD_HOPS}17"),
     ({"trusted_hops": True}, f"{BAD_HOPS}True"),
     ({"trusted_hops": 1.0}, f"{BAD_HOPS}1.0"),
-    ({**BEHIND, **hops(1)}, "trusted proxies and 1 trusted hops are two ways to say the same: give one of them"),
-    ({"secret": ""}, "the secret of the keys is empty: set RATELAB_KEY_SECRET to a long random text, or unset it"),
+    ({**BEHIND, **hops(1)}, "trusted_hops must be 0 with trusted proxies, got 1: give one of them"),
+    ({"secret": ""}, "the secret must not be empty: set RATELAB_KEY_SECRET to a long random text, or unset it"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""What the middleware is given and cannot use is refused, when it is made if it can be seen then."""
+"""Invalid arguments of the middleware: most are rejected when it is created, the others by a request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ratelab.http.asgi import Scope
 from ratelab.http.middleware import RateLimitMiddleware
 
 BAD_COST = "cost must be a whole number >= 0 or a function of the scope, got "
-MISTAKES: list[tuple[dict[str, Any], str]] = [
+INVALID_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"cost": -1}, f"{BAD_COST}-1"),
     ({"cost": True}, f"{BAD_COST}True"),
     ({"cost": 1.5}, f"{BAD_COST}1.5"),
@@ -24,19 +24,19 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("options", "message"), MISTAKES, ids=[str(options) for options, _ in MISTAKES])
-def test_a_mistake_is_refused_at_once(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError) as refused:
-        RateLimitMiddleware(Handler(), Watched(), **options)
-    assert str(refused.value) == message
+@pytest.mark.parametrize(("arguments", "message"), INVALID_ARGUMENTS, ids=str)
+def test_invalid_arguments_are_rejected_at_once(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as rejected:
+        RateLimitMiddleware(Handler(), Watched(), **arguments)
+    assert str(rejected.value) == message
 
 
-def test_a_policy_without_a_name_is_refused() -> None:
+def test_an_empty_policy_name_is_rejected() -> None:
     with pytest.raises(InputError, match="a header field cannot hold the name '' of a policy: use printable"):
         RateLimitMiddleware(Handler(), Watched(), policy="")
 
 
-def test_an_algorithm_whose_name_no_field_can_hold_is_refused_at_once() -> None:
+def test_a_policy_name_that_no_field_can_hold_is_rejected_at_once() -> None:
     limiter = Watched()
     limiter.policy = named("gr\xf6\xdfe")
     with pytest.raises(
@@ -46,7 +46,7 @@ def test_an_algorithm_whose_name_no_field_can_hold_is_refused_at_once() -> None:
 
 
 @pytest.mark.parametrize("cost", [-1, 1.0, True, None])
-def test_a_function_that_returns_no_cost_is_a_mistake_that_reaches_nobody(cost: Any) -> None:
+def test_an_invalid_cost_of_a_function_raises_and_calls_no_application(cost: Any) -> None:
     handler = Handler()
     with pytest.raises(InputError, match="cost must be a whole number >= 0, got"):
         call(RateLimitMiddleware(handler, Watched(), cost=lambda _: cost))
@@ -58,21 +58,21 @@ async def asynchronous(scope: Scope) -> bool:
 
 
 @pytest.mark.parametrize("argument", ["limiter", "key", "cost", "exempt"])
-def test_a_function_that_would_have_to_be_awaited_is_refused(argument: str) -> None:
+def test_a_coroutine_function_is_rejected(argument: str) -> None:
     arguments: dict[str, Any] = {"limiter": Watched("gcra"), argument: asynchronous}
     with pytest.raises(InputError, match=rf"{argument} must be a plain function, got .*asynchronous.*: it is"):
         RateLimitMiddleware(Handler(), **arguments)
 
 
-def test_what_is_no_limiter_and_no_function_is_refused() -> None:
-    for wrong in (None, "token-bucket", create("gcra", "2/s")):
+def test_an_object_without_hit_and_a_number_as_exempt_are_rejected() -> None:
+    for invalid in (None, "token-bucket", create("gcra", "2/s")):
         with pytest.raises(InputError, match="limiter must be a limiter, such as MemoryLimiter"):
-            RateLimitMiddleware(Handler(), cast("Any", wrong))
+            RateLimitMiddleware(Handler(), cast("Any", invalid))
     with pytest.raises(InputError, match="exempt must be a function of the scope, got 3"):
         RateLimitMiddleware(Handler(), Watched("gcra"), exempt=cast("Any", 3))
 
 
-def test_a_key_function_that_returns_a_number_is_told_what_to_do() -> None:
+def test_a_key_function_that_returns_a_number_raises_with_a_remedy() -> None:
     app = RateLimitMiddleware(Handler(), Watched("gcra"), key=cast("Any", lambda scope: 42))
-    with pytest.raises(InputError, match=r"must return text or None, got 42: write str\(...\) round it"):
+    with pytest.raises(InputError, match=r"must return text or None, got 42: convert it with str\(\)"):
         call(app)

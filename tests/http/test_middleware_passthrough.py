@@ -1,4 +1,4 @@
-"""What passes through the middleware: requests that wait their turn, messages left as they are, and other protocols."""
+"""Pass-through of the middleware: delayed requests, the application's messages, and other protocols."""
 
 from __future__ import annotations
 
@@ -22,47 +22,47 @@ SLEEP = "ratelab.http.middleware.asyncio.sleep"
 
 
 class Recording:
-    """Notes what happens in order: how long requests sleep, and when the application is called."""
+    """Records, in order, how long requests sleep and when the application is called."""
 
     def __init__(self) -> None:
-        self.seen: list[float | str] = []
+        self.events: list[float | str] = []
 
     async def sleep(self, seconds: float) -> None:
-        self.seen.append(seconds)
+        self.events.append(seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.seen.append("called")
+        self.events.append("called")
         await Handler()(scope, receive, send)
 
 
-# --- a queue
+# --- delays
 
 
 @pytest.mark.parametrize(
     ("rate", "waits"),
     [("2/s", [0.5, 1.0]), ("3/s", [0.334, 0.667]), ("1000/s", [0.001, 0.002]), ("999999/s", [0.001, 0.001])],
 )
-def test_a_request_waits_its_turn_before_the_application_is_called(rate: str, waits: list[float]) -> None:
-    seen = Recording()
-    app = RateLimitMiddleware(seen, Watched("leaky-bucket", rate, burst=3))
-    with patch(SLEEP, seen.sleep):
-        answers = [call(app) for _ in range(4)]
-    assert seen.seen == ["called", waits[0], "called", waits[1], "called"]
-    assert [answer.status for answer in answers] == [200, 200, 200, 429]
+def test_a_delayed_request_sleeps_before_the_application_is_called(rate: str, waits: list[float]) -> None:
+    recording = Recording()
+    app = RateLimitMiddleware(recording, Watched("leaky-bucket", rate, burst=3))
+    with patch(SLEEP, recording.sleep):
+        responses = [call(app) for _ in range(4)]
+    assert recording.events == ["called", waits[0], "called", waits[1], "called"]
+    assert [response.status for response in responses] == [200, 200, 200, 429]
 
 
-def test_what_is_told_after_a_wait_counts_from_the_answer() -> None:
+def test_the_reset_after_a_delay_counts_from_the_response() -> None:
     app = RateLimitMiddleware(Handler(), Watched("leaky-bucket", "1/10s", burst=3))
     with patch(SLEEP, Recording().sleep):
-        told = [call(app).of("ratelimit")[0] for _ in range(3)]
-    assert told == [f'"leaky-bucket";r={remaining};t=10' for remaining in (2, 1, 0)]
+        fields = [call(app).of("ratelimit")[0] for _ in range(3)]
+    assert fields == [f'"leaky-bucket";r={left};t=10' for left in (2, 1, 0)]
 
 
-def test_a_client_that_leaves_while_it_waits_has_been_charged() -> None:
+def test_a_request_cancelled_during_its_delay_stays_charged() -> None:
     handler, limiter = Handler(), Watched("leaky-bucket", "1/day", burst=3)
     app = RateLimitMiddleware(handler, limiter)
 
-    async def leave() -> None:
+    async def cancel() -> None:
         await request(app, scope_of())
         waiting = asyncio.create_task(request(app, scope_of()))
         while app.counts.waiting < 1:
@@ -71,18 +71,18 @@ def test_a_client_that_leaves_while_it_waits_has_been_charged() -> None:
         with pytest.raises(asyncio.CancelledError):
             await waiting
 
-    asyncio.run(leave())
-    assert (left(limiter), app.counts) == (1, Counts(admitted=1, dropped=1))
+    asyncio.run(cancel())
+    assert (remaining(limiter), app.counts) == (1, Counts(admitted=1, dropped=1))
     assert len(handler.calls) == 1
 
 
-def left(limiter: Watched) -> int:
-    """Return what the client that came last has left."""
+def remaining(limiter: Watched) -> int:
+    """Return the remaining quota of the last client."""
     key, _ = limiter.asked[-1]
     return limiter.hit(key, 0).remaining
 
 
-def test_what_became_of_requests_is_counted() -> None:
+def test_requests_are_counted_by_outcome() -> None:
     limiter, free = Watched("leaky-bucket", "2/s", burst=3), {"/free"}
     app = RateLimitMiddleware(Handler(), limiter, "header:k", exempt=lambda scope: scope["path"] in free)
     with patch(SLEEP, Recording().sleep):
@@ -91,19 +91,19 @@ def test_what_became_of_requests_is_counted() -> None:
     assert app.counts == Counts(admitted=3, delayed=2, denied=2, ambiguous=1)
 
 
-# --- the application's own messages
+# --- the application's messages
 
 
-def test_the_applications_messages_are_left_as_they_are() -> None:
+def test_the_applications_messages_are_not_changed() -> None:
     handler = Handler()
     start, body = deepcopy(handler.start), deepcopy(handler.body)
     app = RateLimitMiddleware(handler, Watched())
-    answers = [call(app) for _ in range(3)]
+    responses = [call(app) for _ in range(3)]
     assert (handler.start, handler.body) == (start, body)
-    assert [len(answer.fields) for answer in answers] == [3, 3, 3]
+    assert [len(response.fields) for response in responses] == [3, 3, 3]
 
 
-def test_the_applications_fields_come_first_and_in_their_order() -> None:
+def test_the_applications_headers_come_first_and_keep_their_order() -> None:
     handler = Handler()
     fields = [(b"set-cookie", b"a=1"), (b"server", b"mine"), (b"set-cookie", b"b=2"), (b"retry-after", b"7")]
     handler.start["headers"] = tuple(fields)
@@ -111,40 +111,40 @@ def test_the_applications_fields_come_first_and_in_their_order() -> None:
 
 
 @pytest.mark.parametrize("make", [list, tuple, iter])
-def test_the_applications_fields_may_be_any_iterable(make: Callable[[list[Any]], Any]) -> None:
+def test_the_applications_headers_may_be_any_iterable(make: Callable[[list[Any]], Any]) -> None:
     handler = Handler()
     handler.start["headers"] = make([(b"server", b"mine")])
-    answer = call(RateLimitMiddleware(handler, Watched()))
-    assert (answer.of("server"), len(answer.fields)) == (["mine"], 3)
+    response = call(RateLimitMiddleware(handler, Watched()))
+    assert (response.of("server"), len(response.fields)) == (["mine"], 3)
 
 
-def test_an_application_may_send_no_fields() -> None:
+def test_an_application_may_send_no_headers() -> None:
     handler = Handler()
     del handler.start["headers"]
     assert parse_limits(call(RateLimitMiddleware(handler, Watched())).fields).r == 4
 
 
-def test_an_answer_in_pieces_passes_piece_by_piece() -> None:
+def test_a_streamed_body_passes_part_by_part() -> None:
     sent: list[Message] = []
-    pieces = [{"type": "http.response.body", "body": b"%d" % part, "more_body": part < 3} for part in range(4)]
+    parts = [{"type": "http.response.body", "body": b"%d" % part, "more_body": part < 3} for part in range(4)]
 
     async def streaming(scope: Scope, receive: Receive, send: Send) -> None:
-        for message in ({"type": "http.response.start", "status": 200, "headers": []}, *pieces):
+        for message in ({"type": "http.response.start", "status": 200, "headers": []}, *parts):
             await send(message)
 
     async def send(message: Message) -> None:
         sent.append(message)
 
     asyncio.run(RateLimitMiddleware(streaming, Watched())(scope_of(), nothing, send))
-    assert all(one is other for one, other in zip(sent[1:], pieces, strict=True))
+    assert all(one is other for one, other in zip(sent[1:], parts, strict=True))
     assert parse_limits(sent[0]["headers"]).r == 4
 
 
 async def nothing() -> Message:
-    raise AssertionError("nobody asks")
+    raise AssertionError("the application receives nothing here")
 
 
-def test_what_an_application_raises_is_raised_and_has_been_charged() -> None:
+def test_an_exception_of_the_application_is_raised_after_the_charge() -> None:
     limiter = Watched()
 
     async def broken(scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,14 +152,14 @@ def test_what_an_application_raises_is_raised_and_has_been_charged() -> None:
 
     with pytest.raises(ZeroDivisionError):
         call(RateLimitMiddleware(broken, limiter))
-    assert left(limiter) == 4
+    assert remaining(limiter) == 4
 
 
 # --- other protocols
 
 
 @pytest.mark.parametrize("protocol", ["lifespan", "websocket", "something new"])
-def test_what_is_not_http_passes_untouched(protocol: str) -> None:
+def test_other_protocols_pass_unchanged(protocol: str) -> None:
     handler, limiter = Handler(), Watched()
     scope: Scope = {"type": protocol}
 
@@ -173,7 +173,7 @@ def test_what_is_not_http_passes_untouched(protocol: str) -> None:
     assert (scope, limiter.asked) == ({"type": protocol}, [])
 
 
-def test_a_policy_has_the_name_that_it_is_given() -> None:
+def test_the_name_of_the_policy_can_be_replaced() -> None:
     app = RateLimitMiddleware(Handler(), Watched("gcra", burst=1), policy="per address")
     admitted, denied = call(app), call(app)
     assert admitted.of("ratelimit-policy") == ['"per address";q=1;w=1']
@@ -181,9 +181,11 @@ def test_a_policy_has_the_name_that_it_is_given() -> None:
     assert json.loads(denied.body)["violated-policies"] == ["per address"]
 
 
-def test_a_look_that_costs_nothing_does_not_wait() -> None:
-    seen = Recording()
-    app = RateLimitMiddleware(seen, Watched("leaky-bucket", "1/day", burst=3), cost=lambda scope: 0 if seen.seen else 1)
-    with patch(SLEEP, seen.sleep):
+def test_a_request_that_costs_nothing_is_not_delayed() -> None:
+    recording = Recording()
+    app = RateLimitMiddleware(
+        recording, Watched("leaky-bucket", "1/day", burst=3), cost=lambda scope: 0 if recording.events else 1
+    )
+    with patch(SLEEP, recording.sleep):
         assert [call(app).status for _ in range(3)] == [200] * 3
-    assert (seen.seen, app.counts.delayed) == (["called"] * 3, 0)
+    assert (recording.events, app.counts.delayed) == (["called"] * 3, 0)

@@ -7,7 +7,9 @@ import tracemalloc
 import pytest
 from limiter_suite import INVALID_COSTS
 
-from ratelab import InputError, ManualClock, MemoryLimiter, create
+from ratelab import Algorithm, Decision, InputError, ManualClock, MemoryLimiter, Quota, create
+from ratelab.algorithms import build_policy
+from ratelab.quota import NS_PER_S
 
 
 def test_cost_zero_keeps_no_key(limiter: type[MemoryLimiter]) -> None:
@@ -32,6 +34,17 @@ def test_an_invalid_cost_keeps_no_key(cost: int) -> None:
 def test_max_keys_must_be_a_whole_number_above_zero(max_keys: int) -> None:
     with pytest.raises(InputError, match="max_keys must be a whole number >= 1, got"):
         MemoryLimiter(create("token-bucket", "2/s"), max_keys=max_keys)
+
+
+def test_hit_row_returns_the_fields_of_hit_as_a_plain_tuple(kind: type[Algorithm]) -> None:
+    clock = ManualClock()
+    limiters = [MemoryLimiter(build_policy(kind, Quota.parse("2/s", burst=3)), clock, max_keys=2) for _ in range(2)]
+    for key, cost in (("alice", 1), ("alice", 5), ("bob", 0), ("bob", 3), ("carol", 2), ("bob", 1), ("carol", 2)):
+        clock.advance(NS_PER_S // 10)
+        decision, row = limiters[0].hit(key, cost), limiters[1].hit_row(key, cost)
+        assert row == decision
+        assert (type(decision), type(row)) == (Decision, tuple)
+    assert limiters[0].stats == limiters[1].stats
 
 
 def test_reset_restores_the_quota_of_one_key() -> None:

@@ -36,10 +36,10 @@ LOGGED = partial(
     "every request is denied",
     "rejected because the store was down",
 )
-DOWN = http.test_a_store_that_is_down_means_what_was_said
-UNANSWERED = http.test_without_a_decision_the_answer_is_503_and_the_application_is_not_called
-WAITS = http.test_a_wait_is_told_in_whole_seconds_rounded_up_and_never_none
-METRICS = http.test_metrics_tell_of_the_store_what_a_limiter_with_a_store_has_seen
+DOWN = http.test_a_store_that_is_down_is_replaced_as_configured
+UNANSWERED = http.test_a_request_without_a_decision_is_answered_503
+WAITS = http.test_retry_after_is_rounded_up_and_at_least_1
+METRICS = http.test_metrics_of_a_limiter_with_a_store_describe_the_store
 
 CAUGHT_BY: dict[str, Check] = {
     "the circuit never opens": OPENS,
@@ -90,7 +90,7 @@ CAUGHT_BY: dict[str, Check] = {
     "a failure is not counted": UNANSWERED,
     "a failure is counted as a denial": UNANSWERED,
     "a failure is not answered": UNANSWERED,
-    "a blocking limiter is accepted": http.test_a_limiter_that_would_stop_the_event_loop_is_refused,
+    "a blocking limiter is accepted": http.test_a_limiter_that_blocks_the_event_loop_is_rejected,
     "metrics report a store that is down as up": METRICS,
     "metrics omit unavailable requests": METRICS,
 }
@@ -103,7 +103,7 @@ def test_a_mutant_fails_a_test_that_the_original_passes(name: str) -> None:
     check, mutant = CAUGHT_BY[name], MUTANTS[name]
     check()
     with (
-        patch.object(mutant.owner, mutant.attribute, mutant.made),
+        patch.object(mutant.owner, mutant.attribute, mutant.replacement),
         pytest.raises((AssertionError, pytest.fail.Exception, StoreError)),
     ):
         check()

@@ -151,7 +151,7 @@ def test_keys_that_move_are_found_again_and_charged_once(pair: Pair) -> None:
 def test_a_mutant_that_does_not_follow_keys_is_caught(pair: Pair) -> None:
     with ExitStack() as patches:
         for mutant in MOVED:
-            patches.enter_context(patch.object(mutant.owner, mutant.attribute, mutant.made))
+            patches.enter_context(patch.object(mutant.owner, mutant.attribute, mutant.replacement))
         limiter = make_limiter(cluster_url(pair.first), deadline=1)
         limiter.hit("alice")
         slot = slot_of(pair.first, "alice")

@@ -56,7 +56,7 @@ CAUGHT_BY: dict[str, Check] = {
 def test_a_mutant_is_caught(store: ValkeyServer, name: str) -> None:
     with ExitStack() as patches:
         for mutant in MUTANTS[name]:
-            patches.enter_context(patch.object(mutant.owner, mutant.attribute, mutant.made))
+            patches.enter_context(patch.object(mutant.owner, mutant.attribute, mutant.replacement))
         with pytest.raises((AssertionError, pytest.fail.Exception, StoreError, TimeoutError)):
             CAUGHT_BY[name](store)
     gc.collect()  # connections that a mutant has left open, while their warnings are ignored

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ratelab import Decision, ManualClock, MemoryLimiter, Policy, create
+from ratelab import ManualClock, MemoryLimiter, Policy, create
 from ratelab.http.asgi import Message, Receive, Scope, Send
+from ratelab.limiter import Row
 
 
 class Watched(MemoryLimiter):
@@ -15,9 +16,9 @@ class Watched(MemoryLimiter):
         super().__init__(create(algorithm, rate, burst), ManualClock())
         self.asked: list[tuple[str, int]] = []
 
-    def hit(self, key: str, cost: int = 1) -> Decision:
+    def hit_row(self, key: str, cost: int = 1) -> Row:
         self.asked.append((key, cost))
-        return super().hit(key, cost)
+        return super().hit_row(key, cost)
 
 
 class Handler:

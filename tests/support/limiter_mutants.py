@@ -9,6 +9,7 @@ from unittest.mock import patch
 from mutate import rewritten
 
 from ratelab import Clock, Decision, MemoryLimiter, Policy, State
+from ratelab.limiter import Row
 from ratelab.stores import memory
 
 
@@ -85,16 +86,16 @@ class NeverEvicts(MemoryLimiter):
 class DeniesWhenFull(MemoryLimiter):
     """Denies new keys while the limiter is full."""
 
-    def _hit_new(self, shard: dict[str, State], key: str, now: int, cost: int) -> Decision:
+    def _hit_new(self, shard: dict[str, State], key: str, now: int, cost: int) -> Row:
         if len(self._queue) >= self.max_keys:
-            return Decision(False, 0, 1, 1, 0)
+            return False, 0, 1, 1, 0
         return super()._hit_new(shard, key, now, cost)
 
 
 class ForgetsOverflow(MemoryLimiter):
     """Gives a key that gets a separate state a fresh quota, whatever it used of a shared one."""
 
-    def _hit_new(self, shard: dict[str, State], key: str, now: int, cost: int) -> Decision:
+    def _hit_new(self, shard: dict[str, State], key: str, now: int, cost: int) -> Row:
         self._evict_idle(now)
         if len(self._queue) < self.max_keys:
             self._overflow.clear()

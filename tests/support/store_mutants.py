@@ -9,7 +9,7 @@ from mutate import rewritten
 
 from ratelab.http import middleware, prometheus
 from ratelab.http.asgi import quota_exceeded
-from ratelab.http.middleware import Guard, RateLimitMiddleware
+from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.stores import circuit_breaker
 from ratelab.stores.circuit_breaker import CircuitBreaker
 from ratelab.stores.resilient import ResilientLimiter
@@ -32,7 +32,7 @@ def _mutate_middleware(right: str, wrong: str) -> Mutant:
 
 
 def _mutate_response(right: str, wrong: str) -> Mutant:
-    return _mutate(middleware, "_unavailable", right, wrong)
+    return _mutate(middleware, "_send_unavailable", right, wrong)
 
 
 IF_OLD = "if epoch is not self._epoch:"
@@ -40,7 +40,7 @@ NEVER_OLD = "epoch = self._epoch\n    if False:"
 CHARGE = 'if decision.allowed and cost and self.on_store_error == "local":'
 DECIDE_AS_NEW = "Decision(*self.policy.step(self.policy.start(now), now, cost))"
 FINISH = "finally:\n        self._breaker.finish(epoch)\n    "
-ANSWER = "await send_response(scope, send, *_unavailable(error))\n        return"
+ANSWER = "await _send_unavailable(scope, send, error)\n        return"
 
 BREAKERS = {
     "the circuit never opens": _mutate_breaker("record_failure", "failures >= MAX_FAILURES", "False"),
@@ -109,19 +109,23 @@ FALLBACKS = {
 
 RESPONSES = {
     "a failure is a 429": _mutate_response("503", "429"),
-    "Retry-After is rounded down": _mutate_response("seconds(error.retry_after_ns)", "error.retry_after_ns // 10**9"),
+    "Retry-After is rounded down": _mutate_response(
+        "ceil_seconds(error.retry_after_ns)", "error.retry_after_ns // 10**9"
+    ),
     "Retry-After may be zero": _mutate_response(
-        "max(1, seconds(error.retry_after_ns))", "seconds(error.retry_after_ns)"
+        "max(1, ceil_seconds(error.retry_after_ns))", "ceil_seconds(error.retry_after_ns)"
     ),
     "a failure has no Retry-After": _mutate_response('(b"retry-after", b"%d" % wait)', ""),
     "a failure may be cached": _mutate_response("*PROBLEM_HEADERS", "PROBLEM_HEADERS[0]"),
     "a failure reveals its message": _mutate_response("reduced_capacity(wait)", "problem(503, str(error))"),
     "a failure violates a policy": Mutant(middleware, "reduced_capacity", lambda wait: quota_exceeded("", wait)),
-    "a failure admits": _mutate_middleware(ANSWER, "decision = Decision(True, 0, 0, 0, 0)"),
+    "a failure admits": _mutate_middleware(ANSWER, "row = (True, 0, 0, 0, 0)"),
     "a failure is not counted": _mutate_middleware("counts.unavailable += 1", "pass"),
     "a failure is counted as a denial": _mutate_middleware("counts.unavailable += 1", "counts.denied += 1"),
     "a failure is not answered": _mutate_middleware("except StoreError", "except ZeroDivisionError"),
-    "a blocking limiter is accepted": _mutate(Guard, "of", 'getattr(limiter, "blocking", False)', "False"),
+    "a blocking limiter is accepted": _mutate(
+        middleware, "create_guard", 'getattr(limiter, "blocking", False)', "False"
+    ),
     "metrics report a store that is down as up": _mutate(prometheus, "_collect_store_health", "int(health.up)", "1"),
     "metrics omit unavailable requests": _mutate(
         prometheus.CounterCollector, "collect", '"unavailable": counts.unavailable,', ""
