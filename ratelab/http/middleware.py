@@ -73,7 +73,7 @@ class RateLimitMiddleware:
 
     * 429 if they are denied,
     * 400 if they cost more than the burst, or if the header that identifies the client is repeated,
-    * 503 if the limiter's store makes no decision.
+    * 503 if the limiter raises `StoreError`, because its store made no decision (see `ratelab.stores.resilient`).
 
     An admitted request with a delay waits before it reaches `app`, unless it costs nothing. It stays charged if its
     client disconnects.

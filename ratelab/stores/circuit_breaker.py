@@ -1,4 +1,7 @@
-"""A circuit breaker as a pure state machine: callers pass in the time and report the outcome of each call."""
+"""A circuit breaker as a pure state machine: callers pass in the time and report the outcome of each call.
+
+`ratelab.stores.resilient` asks it before each call of a store, and uses the fallback if the call is not allowed.
+"""
 
 from __future__ import annotations
 

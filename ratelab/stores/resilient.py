@@ -1,4 +1,8 @@
-"""A limiter with a fallback for a shared store that fails."""
+"""A limiter with a fallback for a shared store that fails.
+
+With the fallback `closed`, it raises `StoreError`, to which the HTTP middleware answers 503. A circuit breaker
+(`ratelab.stores.circuit_breaker`) decides when the store is down and is no longer called.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import litestar
 import pytest
-from asgi import Answer, request, scope_of, started
+from asgi import AsgiResponse, request, scope_of, started
 from fastapi import FastAPI
 from limited_apps import Watched
 from litestar.middleware import DefineMiddleware
@@ -74,7 +74,7 @@ def around_litestar(limiter: Watched, lifespan: Lifespan) -> App:
     return RateLimitMiddleware(_litestar(lifespan), limiter)
 
 
-async def run_app(app: App, *scopes: dict[str, str]) -> list[Answer]:
+async def run_app(app: App, *scopes: dict[str, str]) -> list[AsgiResponse]:
     """Start an application, send requests, and shut it down; return the responses."""
     async with started(app):
         return [await request(app, scope_of(**scope)) for scope in scopes]

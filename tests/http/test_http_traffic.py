@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from unittest.mock import patch
 
 import pytest
-from asgi import Answer, request, scope_of
+from asgi import AsgiResponse, request, scope_of
 from response_headers import parse_limits
 
 from ratelab import Algorithm, ManualClock, MemoryLimiter, Policy, Quota, create
@@ -38,14 +38,14 @@ class LimitedSite:
         self.limiter = MemoryLimiter(policy, self.clock)
         self.app: App = RateLimitMiddleware(ping_app, self.limiter, exempt=is_health_check)
 
-    async def send(self, peer: str, method: str = "GET", path: str = "/ping", headers: str = "") -> Answer:
+    async def send(self, peer: str, method: str = "GET", path: str = "/ping", headers: str = "") -> AsgiResponse:
         return await request(self.app, scope_of(peer, headers, method, path))
 
 
 # --- every response
 
 
-def check_page(response: Answer, method: str, path: str) -> None:
+def check_page(response: AsgiResponse, method: str, path: str) -> None:
     """Check the response of the site to an admitted request."""
     known = path in ("/ping", "/healthz")
     assert response.status == (404 if not known else 200 if method in ("GET", "HEAD") else 405)
@@ -54,7 +54,7 @@ def check_page(response: Answer, method: str, path: str) -> None:
     check_body(response, method)
 
 
-def check_body(response: Answer, method: str) -> None:
+def check_body(response: AsgiResponse, method: str) -> None:
     """Check that an error is a problem with its status, and that `Content-Length` is right."""
     failed = response.status >= 400
     assert response.of("content-type") == ["application/problem+json" if failed else "application/json"]

@@ -10,7 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from asgi import PEER, Answer, call, request, scope_of
+from asgi import PEER, AsgiResponse, call, request, scope_of
 from limited_apps import Handler, Watched
 from response_headers import parse_limits
 
@@ -23,7 +23,7 @@ QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded
 PROBLEM_HEADERS = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store")]
 
 
-def parse_problem(response: Answer) -> dict[str, Any]:
+def parse_problem(response: AsgiResponse) -> dict[str, Any]:
     problem: dict[str, Any] = json.loads(response.body)
     assert problem["status"] == response.status
     assert response.of("content-length") == [str(len(response.body))]
@@ -111,7 +111,7 @@ def test_a_repeated_key_header_is_a_bad_request_and_not_charged() -> None:
 def test_concurrent_requests_share_one_quota() -> None:
     app = RateLimitMiddleware(Handler(), Watched())
 
-    async def send_all() -> list[Answer]:
+    async def send_all() -> list[AsgiResponse]:
         return await asyncio.gather(*(request(app, scope_of()) for _ in range(50)))
 
     assert [response.status for response in asyncio.run(send_all())] == [200] * 5 + [429] * 45

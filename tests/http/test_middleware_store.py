@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from unittest.mock import patch
 
 import pytest
-from asgi import Answer, call, request, scope_of
+from asgi import AsgiResponse, call, request, scope_of
 from failing_stores import SECOND, FlakyStore, limiter_with_store_down
 from limited_apps import Handler, Watched
 from prometheus_client.parser import text_string_to_metric_families
@@ -112,7 +112,7 @@ def test_an_invalid_cost_is_not_counted_as_a_failure_of_the_store(cost: Any) -> 
 
 
 class Silent(FlakyStore):
-    """A store that never answers."""
+    """A store that never replies."""
 
     async def hit(self, key: str, cost: int = 1) -> Decision:
         self.calls.append((key, cost))
@@ -158,7 +158,7 @@ def test_concurrent_requests_to_a_dead_store_share_the_local_quota() -> None:
     limiter = limiter_with_store_down(FlakyStore())
     app = RateLimitMiddleware(Handler(), limiter)
 
-    async def send_all() -> list[Answer]:
+    async def send_all() -> list[AsgiResponse]:
         return await asyncio.gather(*(request(app, scope_of()) for _ in range(600)))
 
     assert [response.status for response in asyncio.run(send_all())] == [200] * 5 + [429] * 595

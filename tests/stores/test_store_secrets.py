@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from threading import Event, Thread
 
 import pytest
-from asgi import Answer, request, scope_of
+from asgi import AsgiResponse, request, scope_of
 from invalid_stores import INVALID_STORES, InvalidStore
 from limited_apps import Handler
 from valkey import Valkey
@@ -33,11 +33,11 @@ def dump_store(server: ValkeyServer) -> str:
         return b"\n".join(key + b"=" + client.get(key) for key in client.scan_iter()).decode()
 
 
-def send_requests(limiter: AsyncValkeyLimiter, on_store_error: str = "closed", count: int = 1) -> list[Answer]:
+def send_requests(limiter: AsyncValkeyLimiter, on_store_error: str = "closed", count: int = 1) -> list[AsgiResponse]:
     """Return the middleware's responses to requests with the canary in a header."""
     app = RateLimitMiddleware(Handler(), ResilientLimiter(limiter, on_store_error), "header:X-API-Key")
 
-    async def send_all() -> list[Answer]:
+    async def send_all() -> list[AsgiResponse]:
         scope = scope_of(headers=f"X-API-Key: {CANARY}")
         responses = [await request(app, scope) for _ in range(count)]
         limiter.close()

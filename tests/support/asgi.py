@@ -12,8 +12,8 @@ from ratelab.http.asgi import App, Field, Message, Scope
 PEER = "192.0.2.1"
 
 
-class Answer(NamedTuple):
-    """A response."""
+class AsgiResponse(NamedTuple):
+    """A complete response."""
 
     status: int
     fields: list[Field]
@@ -39,7 +39,7 @@ def scope_of(peer: str | None = PEER, headers: str = "", method: str = "GET", pa
     return {**request, **connection, "client": peer and (peer, 50_000), "server": ("testserver", 80)}
 
 
-async def request(app: App, scope: Scope) -> Answer:
+async def request(app: App, scope: Scope) -> AsgiResponse:
     """Send one request on the running event loop; return the response."""
     sent: list[Message] = []
     bodies: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
@@ -54,10 +54,12 @@ async def request(app: App, scope: Scope) -> Answer:
     start, *rest = sent
     kinds = {part["type"] for part in rest}
     assert (start["type"], kinds) == ("http.response.start", {"http.response.body"})
-    return Answer(start["status"], list(start.get("headers", ())), b"".join(part["body"] for part in rest))
+    return AsgiResponse(start["status"], list(start.get("headers", ())), b"".join(part["body"] for part in rest))
 
 
-def call(app: App, peer: str | None = PEER, headers: str = "", method: str = "GET", path: str = "/ping") -> Answer:
+def call(
+    app: App, peer: str | None = PEER, headers: str = "", method: str = "GET", path: str = "/ping"
+) -> AsgiResponse:
     """Send one request on a new event loop; return the response."""
     return asyncio.run(request(app, scope_of(peer, headers, method, path)))
 
