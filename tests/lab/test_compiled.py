@@ -21,6 +21,12 @@ from ratelab.lab.replay import allocate_columns, replay
 from ratelab.limiter import Decision
 
 
+@pytest.mark.parametrize("name", ["token-bucket", "leaky-bucket", "gcra"])
+def test_decisions_are_those_of_plain_python(name: str) -> None:
+    assert_same(create(name, QUOTA).algorithm, draw_traffic(QUOTA))
+
+
+@pytest.mark.slow
 def test_decisions_are_those_of_plain_python_for_any_quota(kind: type[Algorithm]) -> None:
     too_large = 0
     for quota, origin in product(QUOTAS, ORIGINS):
@@ -43,6 +49,7 @@ def test_decisions_are_the_same_if_some_columns_are_requested(kind: type[Algorit
     assert_same(kind.from_quota(QUOTA), draw_traffic(QUOTA), fields)
 
 
+@pytest.mark.slow
 def test_keys_whose_states_exceed_memory_are_replayed_in_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ratelab.lab.partition.MAX_STATE_INTEGERS", 40)
     assert_same(create("sliding-log", QUOTA).algorithm, draw_traffic(QUOTA))

@@ -62,6 +62,7 @@ def test_figures_are_the_same_for_batches_of_any_size(
         assert get_json("replay", path, *ARGUMENTS) == expected
 
 
+@pytest.mark.slow
 def test_compiled_code_keeps_states_between_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_trace(tmp_path, "")
     expected = get_json("replay", path, *ARGUMENTS)

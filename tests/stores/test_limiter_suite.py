@@ -52,6 +52,7 @@ IN_PROCESS: list[Factory] = [memory, recording, resilient_with_store, resilient_
 
 every_promise = pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
 every_limiter_in_process = pytest.mark.parametrize("make", IN_PROCESS, ids=lambda make: make.__name__)
+every_clock_promise = pytest.mark.parametrize("promise", CLOCK_PROMISES, ids=lambda promise: promise.__name__)
 
 
 @every_promise
@@ -60,8 +61,17 @@ def test_a_limiter_in_process_keeps_every_promise(make: Factory, promise: Promis
     promise(make, kind)
 
 
-@pytest.mark.parametrize("promise", CLOCK_PROMISES, ids=lambda promise: promise.__name__)
-@every_limiter_in_process
+@every_clock_promise
+@given(timeline=timelines)
+def test_no_clock_makes_the_memory_limiter_break_a_contract(
+    promise: TimelinePromise, kind: type[Algorithm], timeline: Timeline
+) -> None:
+    promise(memory, build_or_reject(kind, timeline.quota), timeline)
+
+
+@pytest.mark.slow
+@every_clock_promise
+@pytest.mark.parametrize("make", IN_PROCESS[1:], ids=lambda make: make.__name__)
 @given(timeline=timelines)
 def test_no_clock_makes_a_limiter_break_a_contract(
     make: Factory, promise: TimelinePromise, kind: type[Algorithm], timeline: Timeline
