@@ -68,7 +68,7 @@ class Result:
     )
     admit_ratio: float = field(metadata=figure("admitted divided by offered", "ratio"))
     peak_in_window: int = field(
-        metadata=figure("the largest cost of one key that left in any window", header="peak_in_window")
+        metadata=figure("the largest cost let through for one key in any window", header="peak_in_window")
     )
     overshoot: float = field(
         metadata=figure(
