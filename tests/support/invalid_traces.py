@@ -46,15 +46,19 @@ INVALID_TRACES = {
     "prose": InvalidTrace(b"Dear diary,\n", "got 'Dear diary,': name the format with --format"),
     "a table without a time": InvalidTrace(b"ip,path\n192.0.2.7,/\n", "or the column with --time"),
     "a log read as JSON lines": InvalidTrace(
-        VALID_LINE, "none of its 1 lines can be parsed as jsonl: check --format, and line 1: ", {"format": "jsonl"}
+        VALID_LINE, "none of its 1 lines can be parsed as jsonl: check --format; line 1: ", {"format": "jsonl"}
     ),
     "JSON lines read as a log": InvalidTrace(
-        b'{"a": 1}\n' * 5, "and line 1: a log line must begin HOST IDENT", {"format": "log"}
+        b'{"a": 1}\n' * 5, "; line 1: a log line must begin HOST IDENT", {"format": "log"}
     ),
-    "a log read as CSV": InvalidTrace(VALID_LINE, "its header has no field time or timestamp or", {"format": "csv"}),
+    "a log read as CSV": InvalidTrace(
+        VALID_LINE, "its header has no field time, timestamp, ts or similar, only 192.0.2.7", {"format": "csv"}
+    ),
     "a JSON array": InvalidTrace(b"[1, 2]\n", "line 1: it must be a JSON object: '[1, 2]'", {"format": "jsonl"}),
     "one long line": InvalidTrace(b"{" * 70_000, "line 1: a line must have at most 65536 characters: '{{{"),
-    "a header with invalid quotes": InvalidTrace(b'"time,ip\n', "its header has no field", {"format": "csv"}),
+    "a header with invalid quotes": InvalidTrace(
+        b'"time,ip\n', "its header has no field time, timestamp, ts or similar: name the right one", {"format": "csv"}
+    ),
     # Missing fields
     "an unknown field of a log": InvalidTrace(
         VALID_LINE,
@@ -146,7 +150,7 @@ INVALID_LINES = {
     "invalid JSON": InvalidLine("jsonl", b'{"time": 1,, "ip": "a"}', "invalid JSON (Expecting property name"),
     "a number": InvalidLine("jsonl", b"17", "it must be a JSON object"),
     "deep nesting": InvalidLine("jsonl", b"[" * 60_000, _NESTED),
-    "no client": InvalidLine("jsonl", b'{"time": 1}', "it has no field ip or client_ip"),
+    "no client": InvalidLine("jsonl", b'{"time": 1}', "it has no field ip, client_ip, clientip or similar, only time"),
     "null client": InvalidLine("jsonl", b'{"time": 1, "ip": null}', "it has no field ip"),
     "empty client": InvalidLine("jsonl", b'{"time": 1, "ip": " "}', "client must not be empty"),
     "a client that is an object": InvalidLine("jsonl", b'{"time": 1, "ip": {}}', "client must be a number or text"),

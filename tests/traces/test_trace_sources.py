@@ -154,7 +154,7 @@ def test_uncommon_parquet_rows_are_read_like_json_lines(tmp_path: Path) -> None:
 def test_parquet_with_missing_or_invalid_columns_is_an_error(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "t", time=[1], user=["a"], tags=[["x"]])
     for options, message in (
-        (TraceOptions(), "no field ip or client_ip"),
+        (TraceOptions(), "no field ip, client_ip, clientip or similar, only time, user, tags"),
         (TraceOptions(key="tags"), "must hold text, numbers or times, got list<element: string>"),
         (TraceOptions(format="csv", key="user"), "it is a Parquet file, not csv: leave out --format"),
     ):

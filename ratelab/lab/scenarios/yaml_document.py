@@ -98,7 +98,8 @@ def _read_text(path: str) -> str:
         raise InputError(f"{path}: {error.strerror}: name a scenario file") from None
     if len(data) > MAX_FILE_BYTES:
         raise InputError(
-            f"{path}: a scenario may have at most {MAX_FILE_BYTES // 1000} kB: put traffic into a trace file"
+            f"{path}: a scenario may have at most {MAX_FILE_BYTES // 1000} kB: put traffic into a trace file, "
+            "or use `ratelab replay`"
         )
     try:
         return data.decode("utf-8-sig")

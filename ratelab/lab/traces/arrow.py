@@ -158,7 +158,7 @@ def _translate_errors() -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].partition(". ")[0]
         raise InputError(f"it cannot be read as Parquet ({reason}): write the file again") from None
 
 

@@ -131,6 +131,6 @@ def _detect_format(first_line: str, options: TraceOptions) -> str:
         if format_.detect(first_line, options):
             return name
     raise InputError(
-        "its first line must be a log line, a JSON object or a CSV header that names a column for the time, "
-        f"got {short_repr(first_line[:80])}: name the format with --format, or the column with --time"
+        "its first line must be a log line, a JSON object or a CSV header with a time column, "
+        f"got {short_repr(first_line[:40])}: name the format with --format, or the column with --time"
     )

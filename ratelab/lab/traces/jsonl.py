@@ -121,8 +121,10 @@ def _get_nested(record: object, name: str) -> object:
 
 
 def format_missing(names: Sequence[str], present: Iterable[str]) -> str:
-    """Format which fields are missing and which are present, the latter cut to a dozen."""
-    return make_printable(f"no field {' or '.join(names)}, only {', '.join(islice(present, 12))[:200]}")
+    """Format which fields are missing and which are present, the former cut to three and the latter to a dozen."""
+    missing = names[0] if len(names) == 1 else f"{', '.join(names[:3])} or similar"
+    listed = ", ".join(islice(present, 12))[:200]
+    return make_printable(f"no field {missing}{', only ' if listed else ''}{listed}")
 
 
 def parse_values(client: object, time: object, unit: int, cost: object) -> ParsedRequest:

@@ -177,7 +177,7 @@ def _explain_no_requests(reader: BatchReader, format_: str) -> str:
     if not reader.unparsed:
         return f"it has no requests, only the {format_} header: name a file with rows"
     count, first = reader.unparsed, reader.rejects[0]
-    return f"none of its {count} lines can be parsed as {format_}: check --format, and line {first}"
+    return f"none of its {count} lines can be parsed as {format_}: check --format; line {first}"
 
 
 class Source(NamedTuple):
