@@ -187,6 +187,9 @@ def _one_line_errors() -> Iterator[None]:
 
 def _format_usage_error(error: click.UsageError) -> str:
     text = error.format_message()
+    if isinstance(error, click.NoSuchOption):
+        near = f" (did you mean {error.possibilities[0]}?)" if error.possibilities else ""
+        text = f"unknown option {error.option_name!r}{near}"
     if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
         text = f"{_name_parameter(error)}: {_describe_bad_value(error)}"
     return f"{text.removesuffix('.')}; see {_find_command_path(error)} --help"

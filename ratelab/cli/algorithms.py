@@ -18,8 +18,8 @@ MAX_TABLE_COLUMNS = 120
 
 @click.command()
 @click.option("--algo", "-a", "names", multiple=True, metavar="NAME|FILE.py:CLASS", help="Only these; repeatable.")
-@click.option("--rate", default="2/s", show_default=True, metavar="RATE", help="Rate for which figures are computed.")
-@click.option("--burst", type=click.IntRange(min=1), default=5, show_default=True, help="Burst, likewise.")
+@click.option("--rate", default="2/s", show_default=True, metavar="RATE", help="Rate to compute bytes and window with.")
+@click.option("--burst", type=click.IntRange(min=1), default=5, show_default=True, help="Burst to compute them with.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def algorithms(names: tuple[str, ...], rate: str, burst: int, as_json: bool) -> None:
     """List the available algorithms, including those of installed packages."""

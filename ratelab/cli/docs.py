@@ -32,7 +32,7 @@ def summary(page: str) -> str:
 
 @click.command()
 @click.argument("topic", required=False)
-@click.option("--plain", is_flag=True, help="Print the Markdown source, as in a pipe.")
+@click.option("--plain", is_flag=True, help="Print the Markdown source; the default if the output is not a terminal.")
 def docs(topic: str | None, plain: bool) -> None:
     """Print the manual page about TOPIC. Without TOPIC, list the topics."""
     pages = manual_pages()

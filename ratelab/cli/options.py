@@ -81,7 +81,7 @@ _COMPARISON = (
     click.option(
         "--equalize",
         type=click.Choice(["peak"]),
-        help="Compare at equal protection too: each with the burst that gives it the sliding log's worst window.",
+        help="Compare at equal protection too: with bursts that keep each worst window within the sliding log's.",
     ),
     click.option(
         "--html",

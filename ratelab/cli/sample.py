@@ -10,7 +10,7 @@ from ratelab.cli.options import Seed
 from ratelab.cli.output import LateProgress
 from ratelab.lab.traces.synthetic import sample_lines
 from ratelab.quota import Quota
-from ratelab.report.files import write_text
+from ratelab.report.files import check_writable, write_text
 
 
 @click.command()
@@ -25,6 +25,7 @@ def sample(file: str, lines: int, clients: int, rate: str, seed: int) -> None:
     The same options write the same lines. To write to standard output, name /dev/stdout.
     """
     texts = sample_lines(lines, clients, Quota.parse(rate), seed)
+    check_writable(file)
     with LateProgress("writing lines", lines) as progress:
 
         def write(out: IO[str]) -> None:

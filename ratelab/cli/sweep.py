@@ -33,7 +33,7 @@ SCENARIO_SUFFIXES = (".yaml", ".yml")
 @click.argument("sources", nargs=-1, required=True, metavar="SCENARIO|TRACE...")
 @click.option("--rate", "rates", required=True, metavar="RATES", help="Rates, such as 10/min..1000/min or 1/s,5/s.")
 @click.option(
-    "--burst", "bursts", metavar="BURSTS", help="Bursts, such as 5,10,20 or 5..500; by default that of each rate."
+    "--burst", "bursts", metavar="BURSTS", help="Bursts, such as 5,10,20 or 5..500; by default the count of each rate."
 )
 @click.option(
     "--steps",

@@ -9,6 +9,7 @@ from secrets import token_hex
 
 import click
 
+from ratelab.algorithms import find
 from ratelab.cli import Interrupted
 from ratelab.cli.options import require, scenario_options
 from ratelab.cli.output import LateProgress, create_console
@@ -40,7 +41,12 @@ MIN_COLUMNS = 60
     metavar="header:NAME",
     help="The header in which each client sends its key, as in `ratelab serve --key`.",
 )
-@click.option("--algo", "-a", metavar="NAME|FILE.py:CLASS", help="Instead of the algorithm that the server names.")
+@click.option(
+    "--algo",
+    "-a",
+    metavar="NAME|FILE.py:CLASS",
+    help="Algorithm to simulate, instead of the one that the server names.",
+)
 @scenario_options
 @click.option("--speed", type=float, default=1.0, show_default=True, help="Send the requests this many times as fast.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
@@ -73,6 +79,8 @@ def verify(
     cannot be compared, and 130 after an interrupt.
     """  # noqa: D301  (click's mark for a block)
     require("verify", serve=("aiohttp",))
+    if algo is not None:
+        find(algo)  # rejects an unknown name before anything is sent
     from ratelab.verify.client import check_url  # needs aiohttp
 
     check_url(url)

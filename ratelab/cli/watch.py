@@ -51,7 +51,7 @@ def watch(
     """Play SCENARIO, a YAML file, in the terminal: levels, arriving requests and counts of decisions.
 
     Keys: space pauses and resumes, s steps to the next request, + and - change the speed, q quits. If the output is
-    not a terminal, it is one line per request.
+    not a terminal, each request is one line.
     """
     console = create_console()
     interactive = console.is_terminal and not console.is_dumb_terminal

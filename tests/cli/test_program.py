@@ -77,7 +77,7 @@ ERRORS = {
     "verify a.yaml --url a --speed x": "--speed: 'x' is not a number; see ratelab verify --help",
     "simulate": "Missing argument 'SCENARIO...'; see ratelab simulate --help",
     "serv": "unknown command 'serv': did you mean serve?",
-    "--bogus": "No such option '--bogus'; see ratelab --help",
+    "--bogus": "unknown option '--bogus'; see ratelab --help",
 }
 
 
@@ -87,8 +87,8 @@ def test_a_usage_error_is_one_line(command: str, message: str) -> None:
 
 
 def test_a_misspelled_option_is_reported_with_similar_ones() -> None:
-    assert re.match(
-        r"No such option.*--brust.*--burst.*; see ratelab serve --help\n$", get_error("serve", "--brust", "3")
+    assert get_error("serve", "--brust", "3") == (
+        "unknown option '--brust' (did you mean --burst?); see ratelab serve --help\n"
     )
 
 

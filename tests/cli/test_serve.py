@@ -44,7 +44,7 @@ INVALID_OPTIONS = {
     "--rate fast": "rate must look like 2/s, 100/min or 5/2.5s, got 'fast'",
     "--algo tokenbucket": "unknown algorithm 'tokenbucket': did you mean token-bucket?",
     "--algo {folder}/mine.py:Toll": "a header field cannot hold the name 't\u00f6ll' of a policy: use printable ASCII",
-    "--record {folder}/no/file": "cannot write {folder}/no/file: No such file or directory",
+    "--record {folder}/no/file": "cannot write {folder}/no/file: there is no directory {folder}/no",
     "--record {folder}/mine.py": "--record must name a new file, got {folder}/mine.py, which exists",
 }
 

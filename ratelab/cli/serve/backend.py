@@ -55,6 +55,8 @@ def _create_file(name: str) -> IO[str]:
         return Path(name).open("x", encoding="utf-8")
     except FileExistsError:
         raise InputError(f"--record must name a new file, got {name}, which exists") from None
+    except FileNotFoundError:
+        raise InputError(f"cannot write {name}: there is no directory {Path(name).parent}") from None
     except (OSError, ValueError) as error:
         reason = isinstance(error, OSError) and error.strerror
         raise InputError(f"cannot write {name}: {reason or error}") from None
