@@ -31,7 +31,7 @@ collect_ignore_glob = (
 """Tests of a server that does not run on Windows."""
 
 CALLERS_OWN = ("COLUMNS", "FORCE_COLOR", "LINES", "NO_COLOR", "TTY_COMPATIBLE")
-"""Variables that change how output looks; those of `ratelab` itself change what it does."""
+"""Variables that change the look of output; those of `ratelab` itself change its behavior."""
 
 for variable in [*os.environ]:
     if variable in CALLERS_OWN or (variable.startswith("RATELAB_") and not variable.startswith("RATELAB_TEST_")):
