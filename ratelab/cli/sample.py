@@ -22,7 +22,7 @@ from ratelab.report.files import check_writable, write_text
 def sample(file: str, lines: int, clients: int, rate: str, seed: int) -> None:
     """Write FILE, a log in the combined format: random arrivals; a few clients send most of the requests (Zipf 1.1).
 
-    The same options write the same lines. To write to standard output, name /dev/stdout.
+    An existing FILE is replaced. The same options write the same lines. To write to standard output, name /dev/stdout.
     """
     texts = sample_lines(lines, clients, Quota.parse(rate), seed)
     check_writable(file)
