@@ -1,64 +1,21 @@
-"""uvicorn on sockets that are already bound, with a graceful shutdown that counts as success."""
+"""uvicorn on sockets that are already bound, with the settings of `ratelab serve`."""
 
 from __future__ import annotations
 
-import asyncio
 import errno
-import logging
-import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from types import FrameType
 from typing import Literal
 
 import uvicorn
 
 from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import App
-from ratelab.http.uvicorn_protocol import IDLE_TIMEOUT_S, GuardedProtocol
+from ratelab.http.uvicorn_protocol import IDLE_TIMEOUT_S, GuardedProtocol, UvicornServer
 
 SHUTDOWN_TIMEOUT_S = 10
 """Seconds that requests in flight have to finish at shutdown."""
-
-ORPHAN_SHUTDOWN_TIMEOUT_S = 2
-"""The same, in a worker whose supervisor has died."""
-
-
-class UvicornServer(uvicorn.Server):
-    """A server for which a signal to stop is not a failure, and which can also stop with its supervisor."""
-
-    supervisor_pipe: int | None = None
-    """A descriptor at which end of file means that the supervisor has died."""
-
-    def __init__(self, config: uvicorn.Config, on_stop: Callable[[int], object]) -> None:
-        super().__init__(config)
-        self._on_stop = on_stop
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start serving, and watch the supervisor's pipe."""
-        await super().startup(sockets)
-        if self.supervisor_pipe is not None:
-            asyncio.get_running_loop().add_reader(self.supervisor_pipe, self._stop_as_orphan, self.supervisor_pipe)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Report the number of requests in flight, then finish them."""
-        self._on_stop(len(self.server_state.tasks))
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # cancelled requests get 503 and need no report
-        await super().shutdown(sockets)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  (uvicorn's signature)
-        """Stop gracefully, or at once at a second SIGINT.
-
-        uvicorn's own method would raise the signal again after the shutdown, so that the process fails.
-        """
-        self.force_exit |= self.should_exit and sig == signal.SIGINT  # a later SIGTERM does not undo it
-        self.should_exit = True
-
-    def _stop_as_orphan(self, supervisor_pipe: int) -> None:
-        asyncio.get_running_loop().remove_reader(supervisor_pipe)
-        self.config.timeout_graceful_shutdown = ORPHAN_SHUTDOWN_TIMEOUT_S
-        self.should_exit = True
 
 
 def listen(host: str, port: int) -> socket.socket:

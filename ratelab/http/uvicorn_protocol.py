@@ -1,15 +1,21 @@
-"""uvicorn's HTTP protocol with header timeouts and a size limit."""
+"""uvicorn's HTTP protocol with header timeouts and size limits, and its server with a graceful shutdown.
+
+All undocumented parts of uvicorn that ratelab uses are here; `tests/test_private_apis.py` names them.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import Any
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-
-if TYPE_CHECKING:
-    from uvicorn._types import ASGI3Application
 
 IDLE_TIMEOUT_S = 5.0
 """Seconds in which a request head must arrive, and a client that stopped reading must continue."""
@@ -22,6 +28,9 @@ MAX_REQUEST_BYTES = 1_048_576
 
 PARSE_CHUNK_BYTES = 1024
 """Bytes that are parsed at a time, which limits the number of parsed requests that wait on a connection."""
+
+ORPHAN_SHUTDOWN_TIMEOUT_S = 2
+"""Seconds that requests in flight have to finish in a worker whose supervisor has died."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -109,7 +118,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._held.clear()
         self._upgrading, self.cycle.keep_alive = True, False
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._current = cycle
         super()._start_asgi_task(cycle, app)
 
@@ -158,3 +167,39 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.abort()
         else:
             self._timer = self.loop.call_later(due - now, self._check_timeout)
+
+
+class UvicornServer(uvicorn.Server):
+    """A server for which a signal to stop is not a failure, and which can also stop with its supervisor."""
+
+    supervisor_pipe: int | None = None
+    """A descriptor at which end of file means that the supervisor has died."""
+
+    def __init__(self, config: uvicorn.Config, on_stop: Callable[[int], object]) -> None:
+        super().__init__(config)
+        self._on_stop = on_stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start serving, and watch the supervisor's pipe."""
+        await super().startup(sockets)
+        if self.supervisor_pipe is not None:
+            asyncio.get_running_loop().add_reader(self.supervisor_pipe, self._stop_as_orphan, self.supervisor_pipe)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Report the number of requests in flight, then finish them."""
+        self._on_stop(len(self.server_state.tasks))
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # cancelled requests get 503 and need no report
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  (uvicorn's signature)
+        """Stop gracefully, or at once at a second SIGINT.
+
+        uvicorn's own method would raise the signal again after the shutdown, so that the process fails.
+        """
+        self.force_exit |= self.should_exit and sig == signal.SIGINT  # a later SIGTERM does not undo it
+        self.should_exit = True
+
+    def _stop_as_orphan(self, supervisor_pipe: int) -> None:
+        asyncio.get_running_loop().remove_reader(supervisor_pipe)
+        self.config.timeout_graceful_shutdown = ORPHAN_SHUTDOWN_TIMEOUT_S
+        self.should_exit = True

@@ -8,7 +8,7 @@ import pytest
 import uvicorn
 from serve_process import GET, read_until_closed, run_server, statuses_in
 
-from ratelab.http.server import UvicornServer
+from ratelab.http.uvicorn_protocol import UvicornServer
 
 EXITS_BY_SIGNAL = """
 import ratelab.http.server, uvicorn
