@@ -196,13 +196,14 @@ def _sort_mapped(table: NDArray[Any]) -> NDArray[Any]:
 
     Knuth, "The Art of Computer Programming" 3 (1998), section 5.4.1.
     """
-    begins = range(0, len(table), MAX_ROWS_IN_MEMORY)
+    size = max(1, MAX_ROWS_IN_MEMORY // 2)  # a run is in memory twice, unsorted and sorted
+    begins = range(0, len(table), size)
     for begin in begins:
-        run = slice(begin, begin + MAX_ROWS_IN_MEMORY)
+        run = slice(begin, begin + size)
         table[run] = _sort_rows(table[run])
         release_pages()
-    size = max(1, MAX_ROWS_IN_MEMORY // len(begins))
-    runs = [Cursor(table, begin, min(begin + MAX_ROWS_IN_MEMORY, len(table)), size) for begin in begins]
+    ahead = max(1, size // len(begins))
+    runs = [Cursor(table, begin, min(begin + size, len(table)), ahead) for begin in begins]
     merged = _RowFile()
     while runs := [run for run in runs if len(run.ahead)]:
         merged.append(_sort_rows(np.concatenate(_take_next(runs))))

@@ -124,7 +124,7 @@ def test_a_mistake_at_the_edge_of_a_batch_is_found(
     expected = [invoke("replay", path, *ARGUMENTS).output, read_times(path), sort_one_by_one(ties)]
     monkeypatch.setattr(owner, name, rewritten(getattr(owner, name), right, wrong))
     set_batch_size(monkeypatch, 7)
-    monkeypatch.setattr("ratelab.lab.spill.MAX_ROWS_IN_MEMORY", 3)
+    monkeypatch.setattr("ratelab.lab.spill.MAX_ROWS_IN_MEMORY", 6)
     agree = [invoke("replay", path, *ARGUMENTS).output, read_times(path), sort_one_by_one(ties)] == expected
     assert not agree
 
