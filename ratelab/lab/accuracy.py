@@ -21,7 +21,7 @@ from ratelab.lab.decisions import Outcome
 from ratelab.lab.metrics import figure
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Booleans, Traffic
-from ratelab.lab.windows import Trailing, departures, fullest_window
+from ratelab.lab.windows import compute_trailing_costs, departures, fullest_window
 from ratelab.limiter import Policy
 from ratelab.quota import Quota
 
@@ -63,7 +63,7 @@ def measure_accuracy(outcome: Outcome, reference: Outcome | None) -> Accuracy:
     """Compare an outcome with its own past and with the `reference`, the exact sliding log of the same traffic."""
     quota, traffic, allowed = outcome.policy.quota, outcome.traffic, outcome.decisions["allowed"]
     unearned = withheld = 0
-    for part, past in Trailing(traffic, quota.window).cost(allowed):
+    for part, past in compute_trailing_costs(traffic, quota.window, allowed):
         earned = past + traffic[part].costs <= quota.burst
         unearned += int(np.count_nonzero(allowed[part] & ~earned))
         withheld += int(np.count_nonzero(~allowed[part] & earned))

@@ -17,7 +17,7 @@ import numpy as np
 from ratelab.lab.metrics import sum_floats_exactly
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Booleans, Traffic
-from ratelab.lab.windows import Trailing
+from ratelab.lab.windows import compute_trailing_costs
 from ratelab.quota import Quota
 
 CLAIMED_WRONG, CLAIMED_DIFFERENCE = 0.00003, 0.06
@@ -52,7 +52,7 @@ def measure_estimate(quota: Quota, traffic: Traffic) -> Estimate:
     keys_above, keys_estimated_above = (np.zeros(traffic.key_count, np.bool_) for _ in range(2))
     wrongly_allowed = wrongly_limited = near = 0
     difference = Fraction(0)
-    for part, past in Trailing(traffic, quota.window).cost():
+    for part, past in compute_trailing_costs(traffic, quota.window):
         batch = traffic[part]
         actual = past + batch.costs
         current, previous, rest = windows.count(batch)

@@ -25,7 +25,7 @@ from ratelab.lab.decisions import FIGURE_FIELDS, Outcome, Progress
 from ratelab.lab.metrics import Result, figure, measure
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Booleans, Traffic
-from ratelab.lab.windows import Trailing
+from ratelab.lab.windows import compute_trailing_costs
 from ratelab.quota import LARGEST, Quota
 
 BURSTS_AHEAD = 16
@@ -67,7 +67,7 @@ def find_good_requests(quota: Quota, traffic: Traffic) -> Booleans:
     `burst`.
     """
     good = traffic.allocate(np.bool_)
-    for part, before in Trailing(traffic, quota.window).cost():
+    for part, before in compute_trailing_costs(traffic, quota.window):
         good[part] = before + traffic[part].costs <= quota.burst
     return good
 

@@ -80,7 +80,7 @@ def _rows_by_key(
     algorithm: Algorithm, keys: NDArray[Any], times: Integers, costs: Integers, states: dict[int, State] | None
 ) -> Iterator[Iterable[Row]]:
     """Yield an iterator over the rows of each key in turn; its loop runs in C."""
-    step = algorithm.step if traits_of(algorithm).bound else _checked(algorithm.step)
+    step = algorithm.step if traits_of(algorithm).bound else _check_rows(algorithm.step)
     firsts = np.flatnonzero(np.diff(keys.astype(np.int64), prepend=-1)).tolist()
     for begin, end in pairwise([*firsts, len(keys)]):
         key, key_times = int(keys[begin]), times[begin:end].tolist()
@@ -92,7 +92,7 @@ def _rows_by_key(
         yield map(step, repeat(state), key_times, costs[begin:end].tolist())
 
 
-def _checked(step: Step) -> Step:
+def _check_rows(step: Step) -> Step:
     """Wrap `step` to raise `TypeError` for a row that a column could not hold exactly."""
 
     def checked(state: State, now: int, cost: int) -> Row:

@@ -104,24 +104,21 @@ def fullest_window(rows: Rows, keys: int, length: int) -> Window | None:
     return best
 
 
-class Trailing:
-    """The window of `length` nanoseconds that ends with each request of `traffic`, without its beginning.
+def compute_trailing_costs(
+    traffic: Traffic, length: int, counted: Booleans | None = None
+) -> Iterator[tuple[slice, Integers]]:
+    """Yield the cost in the window that ends with each request, in batches with their positions.
 
-    It holds the earlier requests of the same key, less than `length` ago: those that a sliding log counts. Requests of
-    one instant count in the order of arrival.
+    The window holds the earlier requests of the same key, less than `length` nanoseconds ago: those that a sliding log
+    counts. Requests of one instant count in the order of arrival. Only `counted` requests add to the cost, by default
+    all.
     """
-
-    def __init__(self, traffic: Traffic, length: int) -> None:
-        self._traffic, self._length = traffic, length
-
-    def cost(self, counted: Booleans | None = None) -> Iterator[tuple[slice, Integers]]:
-        """Yield the cost in the window of each request, in batches with their positions; by default all are counted."""
-        rows, begin = arrivals(self._traffic, counted), 0
-        for step in _move_window(rows, self._traffic.key_count, self._length):
-            part = slice(begin, begin + len(step.entered))
-            if len(step.entered):
-                yield part, step.after - step.entered["cost"]
-            begin = part.stop
+    rows, begin = arrivals(traffic, counted), 0
+    for step in _move_window(rows, traffic.key_count, length):
+        part = slice(begin, begin + len(step.entered))
+        if len(step.entered):
+            yield part, step.after - step.entered["cost"]
+        begin = part.stop
 
 
 # --- the moving window

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from random_runs import Request, count_windows, create_rows, create_traffic, list_departures, runs
 
 from ratelab.lab.spill import Integers
-from ratelab.lab.windows import Trailing, Window, fullest_window
+from ratelab.lab.windows import Window, compute_trailing_costs, fullest_window
 
 lengths = st.integers(1, 20) | st.sampled_from([SECOND, 2**62])
 
@@ -47,8 +47,8 @@ def test_the_trailing_cost_is_that_of_earlier_requests_of_the_key(run: list[Requ
 
     for mask in (allowed, np.ones(len(run), np.bool_)):
         expected = [cost_before(number, mask.tolist()) for number in range(len(run))]
-        assert join_batches(Trailing(traffic, length).cost(mask)) == expected
-    assert join_batches(Trailing(traffic, length).cost()) == expected
+        assert join_batches(compute_trailing_costs(traffic, length, mask)) == expected
+    assert join_batches(compute_trailing_costs(traffic, length)) == expected
 
 
 def join_batches(batches: Iterator[tuple[slice, Integers]]) -> list[int]:
