@@ -18,7 +18,7 @@ from custom_algorithms import written
 from prometheus_client.parser import text_string_to_metric_families
 from serve_process import GET, ServeProcess, run_server, send_request
 
-from ratelab import MemoryLimiter, create
+from ratelab import ManualClock, MemoryLimiter, create
 from ratelab.algorithms import ALGORITHMS
 from ratelab.cli import ratelab_command
 from ratelab.cli.serve import describe_proxies
@@ -114,9 +114,12 @@ def test_health_is_never_limited(hourly_server: ServeProcess) -> None:
 
 @pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "leaky-bucket"])
 def test_every_algorithm_can_be_served(name: str) -> None:
+    limiter = MemoryLimiter(create(name, "3/h", burst=3), ManualClock())
+    expected = [200 if limiter.hit("alice").allowed else 429 for _ in range(4)]
     with run_server("--algo", name, "--rate", "3/h", "--burst", 3) as server:
         responses = [server.get() for _ in range(4)]
-    assert [response.status for response in responses] == [200, 200, 200, 429]
+    assert [response.status for response in responses] == expected
+    assert {*expected} == {200, 429}
     assert all(response.headers["ratelimit"].startswith(f'"{name}";r=') for response in responses)
 
 

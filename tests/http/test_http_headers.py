@@ -90,7 +90,7 @@ def test_huge_numbers_are_clamped_to_15_digits(built_in: type[Algorithm]) -> Non
         built_in.name,
         LARGEST,
         1,
-        LARGEST,
+        min(decision.remaining, LARGEST),
         seconds_to_reset(decision),
         None,
     )
