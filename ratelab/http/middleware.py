@@ -144,7 +144,8 @@ class RateLimitMiddleware:
         counts.admitted += 1
         headers = format_headers(remaining, -(-reset_after_ns // NS_PER_S), False)
 
-        def send_with_headers(message: Message) -> Awaitable[None]:
+        # default arguments take less time than a closure
+        def send_with_headers(message: Message, send: Send = send, headers: Headers = headers) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 message = dict(message)  # a copy, since an application may send the same message again
                 message["headers"] = [*message.get("headers", ()), *headers]
