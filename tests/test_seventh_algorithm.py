@@ -47,6 +47,7 @@ def run_in(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=1200)
 
 
+@pytest.mark.slow
 def test_it_is_available_by_name(tree: Path) -> None:
     done = run_in(tree, "-m", "ratelab", "simulate", "scenarios/burst.yaml", "--algo", "cooldown")
     assert (done.returncode, "cooldown" in done.stdout) == (0, True), done.stderr

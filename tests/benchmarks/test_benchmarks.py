@@ -260,6 +260,7 @@ def few_decisions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("store.installed_peers", dict)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_load", "few_decisions")
 def test_decisions_in_a_store_are_timed_and_keys_are_measured() -> None:
     figures = figures_of("store")

@@ -57,6 +57,7 @@ def test_a_title_counts_requests_that_cost_more_than_the_burst(chart: str) -> No
     assert title.endswith("50 requests cost more than the burst of 5 and can never be admitted.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chart", "traffic"),
     [
@@ -75,6 +76,7 @@ def test_no_texts_overlap_or_leave_the_sheet_for_any_traffic(chart: str, traffic
     assert traffic != "none" or figure.get_label() == "There were no requests, so there is nothing to compare."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chart", ["comparison", "fairness"])
 def test_no_texts_overlap_with_several_clients(chart: str) -> None:
     assert find_overlaps(draw_scenario(chart, "noisy-neighbour")) == []
@@ -147,6 +149,7 @@ def test_delays_are_arrows_unless_there_are_too_many() -> None:
     assert len(get_axes(draw_queue(41), 0).lines) == 2  # departures in each interval, and the axis
 
 
+@pytest.mark.slow
 def test_a_long_name_leaves_room_for_the_burst() -> None:
     for chart, end in (("window", "in the last 2.5s; dashed: burst"), ("level", "over time; dashed: the burst of 5")):
         texts = read_texts(draw(compare_unusual("names"), chart))

@@ -36,6 +36,7 @@ def test_the_last_resort_font_of_empty_boxes_is_not_used() -> None:
     assert [name for name, _ in text._list_fonts() if "resort" in name.lower()] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file_format", ["png", "svg", "pdf"])
 def test_the_bytes_do_not_depend_on_the_users_settings(file_format: str) -> None:
     first = render_figure(draw(compare_scenario("burst"), "cumulative"), file_format)
@@ -65,6 +66,7 @@ def decide_at_random(clients: int) -> Comparison:
     return Comparison(traffic, outcomes, None, tuple(measure(outcome, None) for outcome in outcomes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("chart", "clients"), [("comparison", 1), ("level", 1), ("fairness", 10_000)])
 def test_the_size_of_a_file_is_limited_for_many_requests(chart: str, clients: int) -> None:
     comparison = decide_at_random(clients)

@@ -60,7 +60,10 @@ SWEEPS = {
 }
 
 
-@pytest.mark.parametrize(("scenario", "rates", "bursts", "title"), SWEEPS.values(), ids=SWEEPS)
+@pytest.mark.parametrize(
+    ("scenario", "rates", "bursts", "title"),
+    [pytest.param(*case, id=name, marks=pytest.mark.slow if name == "many" else ()) for name, case in SWEEPS.items()],
+)
 def test_the_title_names_the_lowest_quota_and_no_texts_overlap(
     scenario: str, rates: str, bursts: str | None, title: str
 ) -> None:
@@ -79,6 +82,7 @@ def test_the_lowest_quota_follows_from_the_ratios() -> None:
     assert describe_sweep(result).startswith(f"{sufficient[0]} is the lowest quota tried")
 
 
+@pytest.mark.slow
 def test_the_quota_in_the_title_has_a_row() -> None:
     figure = draw_sweep(sweep_scenario("noisy-neighbour", "1/s..100/s", "1..40", 12))
     named = str(figure.get_label()).split(" is the lowest")[0].split(", ", 1)[1]

@@ -167,6 +167,7 @@ def test_a_head_of_16_kb_may_arrive_byte_by_byte(ample: ServeProcess) -> None:
         assert statuses_in(read_until_closed(connection)) == [200]
 
 
+@pytest.mark.slow
 def test_8000_pipelined_requests_are_answered_in_little_memory() -> None:
     growth = []
     requests = GET * 7_999 + CLOSING + b"\r\n"
@@ -241,6 +242,7 @@ def test_a_thousand_idle_connections_delay_no_request() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("endless", [b"X: " + b"y" * 10**6 + b"\r\n", b"y" * 10**6, b"X: y\r\n" * 200_000])
 def test_a_client_that_sends_endless_trailers_is_dropped(endless: bytes) -> None:
     chunked = b"POST /ping HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"

@@ -16,6 +16,7 @@ ratelab.http.server.UvicornServer = lambda config, on_stop: uvicorn.Server(confi
 """
 
 
+@pytest.mark.slow
 def test_requests_in_flight_are_answered_before_it_exits() -> None:
     queue = ("--algo", "leaky-bucket", "--rate", "1/2s", "--metrics-port", 0)
     with run_server(*queue) as server, server.connect() as slow:
@@ -37,6 +38,7 @@ def test_a_mutant_that_exits_by_the_signal_is_detected() -> None:
         assert server.stop().code == -signal.SIGTERM
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_requests_that_cannot_finish_get_503(number: int) -> None:
     """Stop it during a long delay: by SIGTERM and its timeout, or by Ctrl-C twice."""

@@ -39,6 +39,7 @@ def test_a_recording_is_flushed_while_the_service_runs(tmp_path: Path) -> None:
     assert [json.loads(line)["allowed"] for line in file.read_text().splitlines()[1:]] == [True] * 5 + [False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("columns", "shown"), [(100, "1 admitted, 2 denied, 1 client in memory"), (21, "1 admitted, 2 denied")]
 )

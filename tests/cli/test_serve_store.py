@@ -34,6 +34,7 @@ def store() -> Iterator[ValkeyServer]:
         server.stop()
 
 
+@pytest.mark.slow
 def test_services_with_one_secret_share_one_quota(store: ValkeyServer) -> None:
     with (
         run_server(*DAILY, "--store", store.url, **SECRET) as first,
@@ -57,6 +58,7 @@ def stop_store_after_two(store: ValkeyServer, services: dict[str, ServeProcess])
     return {name: before[name] + server.get_statuses(6, X_User=f"alice {name}") for name, server in services.items()}
 
 
+@pytest.mark.slow
 def test_each_fallback_decides_while_the_store_is_down(store: ValkeyServer) -> None:
     with ExitStack() as running:
         services = {
@@ -86,6 +88,7 @@ def test_each_fallback_decides_while_the_store_is_down(store: ValkeyServer) -> N
             assert re.fullmatch(rf"stopped: \d+ admitted, \d+ denied, {ending}", stopped)
 
 
+@pytest.mark.slow
 def test_workers_continue_while_their_store_hangs_or_restarts() -> None:
     many = ("--rate", "1000/h", "--burst", 1000)
     hanging = ("--workers", 2, "--store-deadline", "100ms")
@@ -103,6 +106,7 @@ def test_workers_continue_while_their_store_hangs_or_restarts() -> None:
     assert re.fullmatch(r"worker [12]: the store is back after \d\.\d s; requests decided without it: \d+", lines[-2])
 
 
+@pytest.mark.slow
 def test_a_dead_supervisor_of_the_store_is_replaced_and_reported() -> None:
     with run_server("--workers", 2, "--store", "embedded") as server:
         directory = server.banner["store"].split("unix://")[1].split("/v.sock")[0]

@@ -92,6 +92,7 @@ def test_workers_grant_one_quota_and_count_together(name: str) -> None:
             assert server.stop() == (0, "", f"stopped: {GRANTED} admitted, {1000 - GRANTED} denied\n")
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_restarted_and_its_counts_stay() -> None:
     with run_server(*FOUR_WORKERS, "--rate", "1000/day", "--burst", 1000) as server:
         before = find_workers(server)
@@ -113,6 +114,7 @@ def test_no_process_remains_when_the_service_is_killed() -> None:
         server.process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [False, True], ids=["one interrupt", "two"])
 def test_one_interrupt_finishes_requests_and_a_second_drops_them(again: bool) -> None:
     slow = ("--algo", "leaky-bucket", "--rate", "1/h" if again else "1/2s")

@@ -137,6 +137,7 @@ def test_a_timeline_shows_every_request_at_its_time(tmp_path: Path, name: str) -
     assert find_letters(get_output("simulate", path, "--timeline"))[name] == draw_letters(name, path, 64)
 
 
+@pytest.mark.slow
 def test_a_narrow_terminal_gets_every_column() -> None:
     assert run_python("-m", "ratelab", "simulate", BURST, COLUMNS="40") == run_python(
         "-m", "ratelab", "simulate", BURST

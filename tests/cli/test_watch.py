@@ -129,6 +129,7 @@ def test_an_unknown_algorithm_is_rejected_as_by_simulate() -> None:
     assert "unknown algorithm 'tokn': " in get_error("watch", BURST, "--algo", "tokn")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", [b"q", b""], ids=["quit", "to the end"])
 def test_a_terminal_plays_until_the_end_or_q(keys: bytes) -> None:
     terminal, child = pty.openpty()

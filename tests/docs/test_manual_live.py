@@ -18,6 +18,7 @@ def without_numbers(text: str) -> list[str]:
     return [re.sub(r"\d[\d.,]*(us|ms|s)?", "N", re.sub(r" +", " ", line)).strip() for line in text.splitlines()]
 
 
+@pytest.mark.slow
 def test_the_banner_and_the_report_shown_are_printed(tmp_path: Path) -> None:
     banner = dict(re.split(r" +", line, maxsplit=1) for line in block("text", "serving").splitlines())
     (tmp_path / "scenarios").symlink_to(ROOT / "scenarios")

@@ -119,6 +119,7 @@ CAUGHT: dict[str, Check] = {
 MUTANTS: dict[str, Mutant] = {**IDENTITIES, **RESPONSES, **PASSAGES}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MUTANTS)
 def test_each_bug_makes_its_test_fail(name: str) -> None:
     check, mutant = CAUGHT[name], MUTANTS[name]

@@ -124,6 +124,7 @@ def test_a_type_error_of_the_compiler_is_a_compiler_error() -> None:
         intrinsics.compile_for(numba.njit(add_text), numba.int64(numba.int64))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="only code for x86 is tuned")
 def test_the_options_that_tuning_sets_exist() -> None:
     options = run_python("-c", "from llvmlite import binding; binding.set_option('ratelab', '--help-list-hidden')")

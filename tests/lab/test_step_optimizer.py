@@ -42,6 +42,7 @@ compiled_compute: Any = numba.njit(compute)
 numbers = st.integers(-(2**63), 2**63 - 1) | st.integers(-4, 4) | st.sampled_from([2**32, 3037000500, -(2**31)])
 
 
+@pytest.mark.slow
 @given(a=numbers, b=numbers)
 @example(a=-(2**63), b=-1)
 @example(a=1, b=0)
@@ -72,6 +73,7 @@ whole = st.integers(-(2**63), 2**63 - 1) | st.integers(-9, 9) | st.integers(2**6
 positive = st.integers(1, 2**63 - 1) | st.integers(1, 9) | st.integers(0, 62).map(lambda bits: 2**bits)
 
 
+@pytest.mark.slow
 @given(number=whole, divisor=positive, near=st.integers(-1, 1))
 def test_multiplication_by_the_reciprocal_is_exact_division(number: int, divisor: int, near: int) -> None:
     reciprocal = optimize.reciprocal(divisor)

@@ -35,6 +35,7 @@ def test_a_window_does_not_contain_its_end(length: int, expected: tuple[int, int
     assert fullest_window(create_rows(left), 3, length) == expected
 
 
+@pytest.mark.slow
 @given(runs, lengths)
 def test_the_trailing_cost_is_that_of_earlier_requests_of_the_key(run: list[Request], length: int) -> None:
     traffic, allowed = create_traffic(run), np.array([request.allowed for request in run], np.bool_)

@@ -33,6 +33,7 @@ def requests(verdict: Verdict) -> list[tuple[float, int]]:
     return [(one.at / 1e9, one.cost) for one in verdict.requests]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_the_built_in_step_is_correct_and_keeps_every_promise(name: str) -> None:
     verdict = evaluate(name, source(name))
@@ -85,6 +86,7 @@ def test_a_look_creates_the_key_if_the_first_request_comes_later() -> None:
     assert verdict.requests[0].yours == verdict.requests[0].exact
 
 
+@pytest.mark.slow
 def test_the_verdict_contains_the_printed_text_of_the_shown_timeline() -> None:
     lines = source("gcra", "early <= 0", "early < 0").splitlines()
     printing = "\n".join([*lines[:2], "    print('now', now, chr(27))", *lines[2:]])
@@ -92,6 +94,7 @@ def test_the_verdict_contains_the_printed_text_of_the_shown_timeline() -> None:
     assert len(evaluate("gcra", printing.replace("chr(27)", "'x' * 9999")).printed) == 1000
 
 
+@pytest.mark.slow
 def test_no_request_of_the_shortest_timeline_can_be_left_out() -> None:
     rounding = source("token-bucket", "(now - last) * limit", "(now - last) * limit // period * period")
     verdict = evaluate("token-bucket", rounding)

@@ -141,6 +141,7 @@ def test_a_chart_that_cannot_be_drawn_has_a_message(tmp_path: Path) -> None:
     assert "--theme needs a chart: add --plot FILE.png" in get_error("drill", "gcra", answer, "--theme", "dark")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file_format", ["png", "svg", "pdf"])
 def test_the_same_verdict_is_drawn_as_the_same_bytes(file_format: str) -> None:
     assert render_figure(draw_verdict(DENYING), file_format) == render_figure(draw_verdict(DENYING), file_format)

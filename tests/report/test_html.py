@@ -171,6 +171,7 @@ document.body.dataset.beyond = document.documentElement.scrollWidth - window.inn
 """
 
 
+@pytest.mark.slow
 def test_hostile_names_stay_text_and_the_clients_sort_by_a_click(hostile_page: Path) -> None:
     text = hostile_page.read_text(encoding="utf-8")
     allowed = f"script-src 'sha256-{b64encode(sha256(CLICKS.encode()).digest()).decode()}'"
@@ -189,6 +190,7 @@ def test_hostile_names_stay_text_and_the_clients_sort_by_a_click(hostile_page: P
     assert int(str(elements.all("body")[0]["data-beyond"])) <= 0  # the page is not wider than the window
 
 
+@pytest.mark.slow
 def test_a_page_works_without_scripts_and_in_dark_mode(hostile_page: Path) -> None:
     elements = Elements(hostile_page.read_text(encoding="utf-8"))
     assert elements.all("button") == []  # they would not work

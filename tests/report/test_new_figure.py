@@ -48,6 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_new_figure_is_in_json_csv_and_the_table(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     command = ("-m", "ratelab", "simulate", BURST)
@@ -61,6 +62,7 @@ def test_a_new_figure_is_in_json_csv_and_the_table(folder: Path, monkeypatch: py
     assert rows == ["53.3%*", "53.3%*", "56.7%", "60%", "63.3%!"]
 
 
+@pytest.mark.slow
 def test_a_new_figure_is_in_the_table_and_the_legend_of_a_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     page = run_python("-c", RENDER_PAGE)

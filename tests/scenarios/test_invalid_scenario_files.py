@@ -86,6 +86,7 @@ def mutate(rng: random.Random) -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(rng=st.randoms(use_true_random=False))
 def test_a_mutated_file_is_a_scenario_or_an_error_with_its_path(

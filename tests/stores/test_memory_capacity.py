@@ -34,6 +34,7 @@ def test_a_flood_of_a_million_keys_obtains_no_quota_and_fills_no_memory() -> Non
     flood(MemoryLimiter, names=1_000_000, max_keys=100_000)
 
 
+@pytest.mark.slow
 def test_a_kept_key_needs_a_few_hundred_bytes() -> None:
     tracemalloc.start()
     limited = MemoryLimiter(create("token-bucket", "4/h"), ManualClock(), max_keys=5_000)

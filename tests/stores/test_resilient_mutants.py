@@ -98,6 +98,7 @@ CAUGHT_BY: dict[str, Check] = {
 MUTANTS: dict[str, Mutant] = {**BREAKERS, **FALLBACKS, **RESPONSES}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_fails_a_test_that_the_original_passes(name: str) -> None:
     check, mutant = CAUGHT_BY[name], MUTANTS[name]

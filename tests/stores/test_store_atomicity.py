@@ -94,6 +94,7 @@ def check_against_kernel(name: str, history: list[list[int]]) -> None:
         assert [int(allowed), *others] == decided
 
 
+@pytest.mark.slow
 def test_a_limiter_with_a_race_is_caught(processes: Pool, store: ValkeyServer) -> None:
     history = histories(processes, store, "token-bucket", "racy", hit_with_race)
     assert sum(allowed for _, _, allowed, *_ in history) > BURST

@@ -130,12 +130,12 @@ def test_hits_of_one_slot_are_one_call(single: ValkeyServer) -> None:
 
 
 def test_keys_that_move_are_found_again_and_charged_once(pair: Pair) -> None:
-    limiter = make_limiter(cluster_url(pair.first), deadline=1)
+    limiter = make_limiter(cluster_url(pair.first))
     assert {limiter.hit(key).remaining for key in KEYS} == {LARGE_BURST - 1}
     assert all(send_command(server.url, "DBSIZE") > 0 for server in pair)
 
     async def hit_before_and_after() -> list[list[int]]:
-        limiter_async = make_async_limiter(cluster_url(pair.first), deadline=1)
+        limiter_async = make_async_limiter(cluster_url(pair.first))
         remaining = [[(await limiter_async.hit(key)).remaining for key in KEYS]]
         pair.move({slot_of(pair.first, key) for key in KEYS}, to=pair.second)
         remaining.append([decision.remaining for decision in await asyncio.gather(*map(limiter_async.hit, KEYS))])

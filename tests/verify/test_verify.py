@@ -105,6 +105,7 @@ def test_one_client_is_verified_ten_times_as_fast_by_address() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_a_custom_algorithm_of_the_server_must_be_named(toll: str, tmp_path: Path) -> None:
     with run_server("--algo", toll, "--rate", "6/s", "--burst", 3, *KEY) as server:
         arguments = (write_scenario(tmp_path, SHORT.replace("COUNT", "1")), "--url", server.banner["serving"])
