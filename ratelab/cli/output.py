@@ -11,7 +11,7 @@ from functools import cached_property
 from os.path import realpath
 from threading import Timer
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Self, cast
+from typing import IO, TYPE_CHECKING, Any, Self, TextIO, cast
 
 import click
 
@@ -227,6 +227,11 @@ def _print_sentences(console: Console, sentences: Sequence[str]) -> None:
     console.print(*([""] if sentences else []), *sentences, sep="\n", end="\n" if sentences else "", markup=False)
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether a person sees `stream`; unlike `Console.is_terminal`, whatever FORCE_COLOR says."""
+    return stream is not None and stream.isatty()
+
+
 class LateProgress:
     """A progress bar on the terminal's standard error that appears after `PROGRESS_DELAY_S`.
 
@@ -249,9 +254,8 @@ class LateProgress:
         from rich.console import Console
         from rich.progress import Progress
 
-        console = Console(stderr=True)
-        if console.is_terminal:
-            bar = Progress(console=console, transient=True)
+        if is_terminal(sys.stderr):
+            bar = Progress(console=Console(stderr=True), transient=True)
             bar.add_task(self._label, total=self._total, completed=self._done)
             bar.start()
             self._bar = bar

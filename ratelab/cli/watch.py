@@ -16,7 +16,7 @@ from rich.live import Live
 
 from ratelab.algorithms import build_policy, select
 from ratelab.cli.options import ALGORITHMS_OPTION, scenario_options
-from ratelab.cli.output import create_console
+from ratelab.cli.output import create_console, is_terminal
 from ratelab.errors import InputError
 from ratelab.lab.comparison import compare
 from ratelab.lab.scenarios import load_scenario
@@ -54,7 +54,7 @@ def watch(
     not a terminal, each request is one line.
     """
     console = create_console()
-    interactive = console.is_terminal and not console.is_dumb_terminal
+    interactive = is_terminal(sys.stdout) and not console.is_dumb_terminal
     if interactive:
         _check_terminal_width()
     loaded = load_scenario(scenario, rate, burst, seed)

@@ -17,9 +17,12 @@ def test_python_m_ratelab_is_the_same_program() -> None:
     assert run_python("-m", "ratelab", "simulate", BURST, COLUMNS="80", TERM="dumb") == get_output("simulate", BURST)
 
 
-def test_no_progress_bar_is_drawn_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("force_color", ["", "1"])
+def test_no_progress_bar_is_drawn_without_a_terminal(monkeypatch: pytest.MonkeyPatch, force_color: str) -> None:
     monkeypatch.setattr("ratelab.cli.output.PROGRESS_DELAY_S", -1)
-    assert get_output("simulate", BURST).startswith("burst: ")
+    environment = {**PLAIN, "FORCE_COLOR": force_color}  # which makes rich treat a pipe as a terminal
+    done = CliRunner(env=environment).invoke(ratelab_command, ["simulate", BURST])
+    assert (done.exit_code, done.stderr) == (0, "")
 
 
 # --- help

@@ -153,7 +153,7 @@ def test_an_interrupt_ends_the_playback_without_findings(monkeypatch: pytest.Mon
         raise KeyboardInterrupt
 
     monkeypatch.setattr("ratelab.cli.watch.open_keyboard", lambda: nullcontext(interrupt))
-    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setattr("ratelab.cli.watch.is_terminal", lambda _: True)
     monkeypatch.setattr("rich.console.Console.is_dumb_terminal", False)
     result = invoke("watch", BURST)
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")
@@ -161,7 +161,7 @@ def test_an_interrupt_ends_the_playback_without_findings(monkeypatch: pytest.Mon
 
 
 def test_a_narrow_terminal_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setattr("ratelab.cli.watch.is_terminal", lambda _: True)
     monkeypatch.setattr("rich.console.Console.is_dumb_terminal", False)
     monkeypatch.setattr("ratelab.cli.watch.get_terminal_size", lambda: os.terminal_size((79, 24)))
     assert "the terminal must have at least 80 columns, got 79: widen it" in get_error("watch", BURST)
