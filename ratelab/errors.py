@@ -7,6 +7,10 @@ class InputError(ValueError):
     """Invalid user input; the message states the value, the rule and the remedy."""
 
 
+class ConfigurationWarning(UserWarning):
+    """A limiter works, but probably not as intended; the message states the remedy."""
+
+
 class SlowWarning(UserWarning):
     """A slower code path was taken; results are unaffected."""
 

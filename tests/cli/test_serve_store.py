@@ -51,6 +51,13 @@ def test_services_with_one_secret_share_one_quota(store: ValkeyServer) -> None:
         assert first.stop() == (0, "", "stopped: 2 admitted, 0 denied\n")
 
 
+@pytest.mark.slow
+def test_services_with_other_names_have_separate_quotas(store: ValkeyServer) -> None:
+    named = ("--store", store.url, "--name")
+    with run_server(*DAILY, *named, "a", **SECRET) as first, run_server(*DAILY, *named, "b", **SECRET) as second:
+        assert first.get_statuses(4, X_User="carol") == second.get_statuses(4, X_User="carol") == [200] * 3 + [429]
+
+
 def stop_store_after_two(store: ValkeyServer, services: dict[str, ServeProcess]) -> dict[str, list[int]]:
     """Send two requests to each service, stop the store, and send six more; return their statuses."""
     before = {name: server.get_statuses(2, X_User=f"alice {name}") for name, server in services.items()}
@@ -193,6 +200,8 @@ INVALID_OPTIONS = {
     "--store http://:hush@host": "invalid store URL http://:***@host (it must begin with one of valkey://, ",
     "--store-deadline=-5ms": "--store-deadline: a duration must look like 10s, 0.5s or 2min, got '-5ms'",
     "--store-deadline 200ms": "--store-deadline 200ms needs a store: add --store embedded or --store URL",
+    "--name login": "--name login needs a store: add --store embedded or --store URL",
+    "--store embedded --name=": "name must be a text of 1 to 100 characters, got ''",
     "--on-store-error open": "--on-store-error open needs a store: add --store embedded or --store URL",
     "--store valkey://host/?tea=1": "invalid store URL valkey://host/?tea=1 (it may not set tea): use a URL such",
     "--store unix://": "invalid store URL unix:// (",

@@ -26,7 +26,7 @@ def _mutate_session(right: str, wrong: str) -> Mutants:
 
 
 RESENDS = _mutate_session('isinstance(error, ReplyError) else ""', 'isinstance(error, ReplyError) else "READONLY"')
-HASHED = 'blake2b(name.encode(errors="surrogatepass"), digest_size=16).hexdigest()'
+HASHED = 'blake2b(client.encode(errors="surrogatepass"), digest_size=16).hexdigest()'
 
 MUTANTS: dict[str, Mutants] = {
     "threads resend after a lost reply": RESENDS,
@@ -57,7 +57,8 @@ MUTANTS: dict[str, Mutants] = {
     "a lost script is a failure": _mutate_session('"NOSCRIPT": "send the script", ', ""),
     "a lost script is never sent": _mutate_session('cached and remedy != "send the script"', "cached"),
     "connections outlive their loop": _mutate(AsyncValkeyLimiter, "_change_loop", "self._connections.clear()", "pass"),
-    "keys hold the client's name": _mutate(Script, "_key", HASHED, "name.ljust(32)[:32]"),
+    "keys hold the client's name": _mutate(Script, "_key", HASHED, "client.ljust(32)[:32]"),
+    "keys have no name": _mutate(Script, "__init__", "escape_name(self.name)", "escape_name(self.policy.name)"),
 }
 
 MOVED = _mutate_session(', "MOVED": "ask the node"', "")

@@ -68,6 +68,11 @@ def env_option(name: str, **attributes: Any) -> Callable[[Callable[..., None]], 
     "redis://, valkeys:// or rediss:// (TLS), or unix://.",
 )
 @env_option(
+    "--name",
+    metavar="NAME",
+    help="Name of the limit in the store, by default that of the algorithm: services with other names share no quota.",
+)
+@env_option(
     "--on-store-error",
     type=click.Choice(["local", "open", "closed"]),
     default=DEFAULT_ON_STORE_ERROR,
@@ -104,6 +109,7 @@ def serve(
     legacy_headers: str,
     max_keys: int,
     store: str,
+    name: str | None,
     on_store_error: str,
     store_deadline: str,
     workers: int,
@@ -117,7 +123,7 @@ def serve(
     of the hash that stands for each client; without it, a random key is used at each start.
     """
     quota = Quota.parse(rate, burst)
-    deadline = check_store(store, on_store_error, store_deadline)
+    deadline = check_store(store, name, on_store_error, store_deadline)
     check_workers(workers, store, quota)
     check_recording(record, store)
     check_ports(host, port, metrics_port)
@@ -140,7 +146,7 @@ def serve(
             if store == "memory":
                 backend = create_memory_backend(policy, max_keys, record, closing)
             else:
-                backend = create_store_backend(store, on_store_error, deadline, algo, quota, max_keys, closing)
+                backend = create_store_backend(store, name, on_store_error, deadline, algo, quota, max_keys, closing)
             extra = {**describe_proxies(trusted_proxy, trusted_hops), **backend.banner}
             if workers > 1:
                 extra["workers"] = f"{workers} processes"
@@ -162,16 +168,18 @@ def serve(
 # --- checks of option combinations
 
 
-def check_store(store: str, on_error: str, deadline: str) -> float:
+def check_store(store: str, name: str | None, on_error: str, deadline: str) -> float:
     """Check `--store` and the options that depend on it; return the deadline in seconds."""
     if store not in ("memory", "embedded") and "://" not in store:
         value = "a value that may hold a password" if "@" in store else short_repr(store)
         raise InputError(f"--store must be memory, embedded or a URL such as valkey://localhost:6379, got {value}")
     seconds = _parse_deadline(deadline)
-    for option, value, default in (
+    options: tuple[tuple[str, str | None, str | None], ...] = (
+        ("--name", name, None),
         ("--on-store-error", on_error, DEFAULT_ON_STORE_ERROR),
         ("--store-deadline", deadline, DEFAULT_STORE_DEADLINE),
-    ):
+    )
+    for option, value, default in options:
         if store == "memory" and value != default:
             raise InputError(f"{option} {value} needs a store: add --store embedded or --store URL")
     return seconds

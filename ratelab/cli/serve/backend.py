@@ -63,15 +63,22 @@ def _create_file(name: str) -> IO[str]:
 
 
 def create_store_backend(
-    store: str, on_error: str, deadline: float, algorithm: str, quota: Quota, max_keys: int, closing: ExitStack
+    store: str,
+    name: str | None,
+    on_error: str,
+    deadline: float,
+    algorithm: str,
+    quota: Quota,
+    max_keys: int,
+    closing: ExitStack,
 ) -> Backend:
     """Keep quotas in the store at a URL, or in an `embedded` one, which is started here and stopped by `closing`.
 
     `deadline` is in seconds. Raises `InputError` if the store rejects the connection or cannot hold the quota.
     """
     url = "unix:///nowhere" if store == "embedded" else store  # a placeholder
-    shared = StoreBackend(url, on_error, deadline, max_keys, algorithm, quota)
-    shared.create_limiter()  # raises `InputError` before a server is started
+    shared = StoreBackend(url, name, on_error, deadline, max_keys, algorithm, quota)
+    shared.create_limiter().close()  # raises `InputError` before a server is started
     if store != "embedded":
         return Backend(shared.create_service, shared.describe(private=False), shared.ping())
     server = closing.enter_context(EmbeddedServer())
@@ -83,6 +90,8 @@ class StoreBackend(NamedTuple):
     """A shared store, and the fallback for its failures."""
 
     url: str
+    name: str | None
+    """Name of the limiter; None for that of the algorithm."""
     on_error: str
     deadline: float
     """Seconds that a decision may take."""
@@ -93,7 +102,7 @@ class StoreBackend(NamedTuple):
     def create_limiter(self, min_deadline: float = 0) -> AsyncValkeyLimiter:
         """Create a limiter for one event loop; raise `InputError` if the store cannot hold the quota."""
         deadline = max(min_deadline, self.deadline)
-        return AsyncValkeyLimiter(self.url, self.algorithm, self.quota, deadline=deadline)
+        return AsyncValkeyLimiter(self.url, self.algorithm, self.quota, deadline=deadline, name=self.name)
 
     def create_service(self, identity: Identity, legacy: str) -> Service:
         """Create the service for one event loop."""

@@ -15,7 +15,7 @@ from ratelab.quota import Quota
 from ratelab.stores.memory import check_cost
 from ratelab.stores.valkey.connection import Address, StoreUrl, check_limits, classify_error
 from ratelab.stores.valkey.resp import parse_reply
-from ratelab.stores.valkey.script import Script
+from ratelab.stores.valkey.script import Script, register
 from ratelab.stores.valkey.session import Command, Session, SlotMap, decide_hits
 
 MAX_BATCH_HITS = 256
@@ -47,11 +47,18 @@ class AsyncValkeyLimiter:
     """
 
     def __init__(
-        self, url: str, algorithm: str, rate: str | Quota, burst: int | None = None, deadline: float = 0.1
+        self,
+        url: str,
+        algorithm: str,
+        rate: str | Quota,
+        burst: int | None = None,
+        deadline: float = 0.1,
+        name: str | None = None,
     ) -> None:
         check_limits(deadline)
-        self._script = Script(algorithm, rate, burst)
+        self._script = Script(algorithm, rate, burst, name)
         self._url = StoreUrl(url, asynchronous=True)
+        self._forget = register(self, self._url.store, self._script)
         self._slots = SlotMap(self._url.cluster)
         self._deadline = deadline
         self._connections: dict[Address | None, PipelinedConnection] = {}
@@ -65,6 +72,11 @@ class AsyncValkeyLimiter:
     def policy(self) -> Policy:
         """The policy that this limiter enforces, in nanoseconds."""
         return self._script.policy
+
+    @property
+    def name(self) -> str:
+        """The name by which limiters share a counter."""
+        return self._script.name
 
     async def hit(self, key: str, cost: int = 1) -> Decision:
         """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision within the deadline."""
@@ -87,6 +99,10 @@ class AsyncValkeyLimiter:
 
     def close(self) -> None:
         """Close every connection; pending hits fail."""
+        self._forget()
+        self._close_connections()
+
+    def _close_connections(self) -> None:
         for connection in self._connections.values():
             connection.close(StoreError("unreachable", "the limiter was closed"))
         self._connections.clear()
@@ -96,7 +112,7 @@ class AsyncValkeyLimiter:
         if self._loop is not None and self._loop.is_running():
             raise RuntimeError("this limiter is in use in another event loop: create one limiter for each loop")
         if self._loop is not None and not self._loop.is_closed():
-            self.close()
+            self._close_connections()
         self._connections.clear()
         self._batch.clear()
         self._undecided.clear()

@@ -13,6 +13,8 @@ from ratelab.stores.valkey.resp import ReplyError, encode_command
 MAX_DEADLINE_S = 60
 """The longest deadline of a decision, in seconds."""
 
+DEFAULT_PORT = 6379
+
 Address = tuple[str, int]
 """Host and port of a cluster node; an empty host is that of the URL."""
 
@@ -78,6 +80,9 @@ class StoreUrl:
             *([encode_command("SELECT", database)] if database else []),
         ]
         """Commands to send first on a connection."""
+        address = str(options.get("host", "localhost")).lower(), options.get("port", DEFAULT_PORT)
+        self.store = options.get("path", address), database
+        """The address and database, by which two URLs of one store are recognized."""
         self._connection_class, self._options = pool.connection_class, options
         try:
             self.connection(None)

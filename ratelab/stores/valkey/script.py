@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import astuple
 from fractions import Fraction
@@ -11,9 +12,11 @@ from functools import cache, lru_cache
 from hashlib import blake2b, sha1
 from pathlib import Path
 from struct import Struct
+from urllib.parse import quote
+from weakref import finalize
 
 from ratelab.algorithms import build_policy, find, traits_of
-from ratelab.errors import InputError
+from ratelab.errors import ConfigurationWarning, InputError, short_repr
 from ratelab.limiter import NEVER, Algorithm, Decision
 from ratelab.quota import Quota
 from ratelab.stores.valkey.resp import encode_bulk
@@ -24,6 +27,9 @@ EXACT_LIMIT = 2**53
 MAX_TIME_US = 2**52
 """The latest time for which scripts are checked, in microseconds since 1970: a day in the year 2112."""
 
+MAX_NAME_CHARS = 100
+"""Length of the longest name of a limiter."""
+
 _NS_PER_US = 1000
 _TIME_BYTES = 16  # the server's time at the start of a reply
 
@@ -32,16 +38,18 @@ _new_tuple = tuple.__new__  # skips the length check of Decision._make
 
 
 class Script:
-    """Encode hits as commands that run the algorithm `name` in a store, and decode the replies.
+    """Encode hits as commands that run `algorithm` in a store, and decode the replies.
 
-    Raises `InputError` if there is no such algorithm, if it has no `.lua` file, or if its numbers for this quota would
-    not be exact in Lua.
+    `name` is the name of the limiter, by default that of its policy. Raises `InputError` if there is no such algorithm,
+    if it has no `.lua` file, if its numbers for this quota would not be exact in Lua, or for an invalid name.
     """
 
-    def __init__(self, name: str, rate: str | Quota, burst: int | None = None) -> None:
-        kind, quota = find(name), Quota.of(rate, burst)
+    def __init__(self, algorithm: str, rate: str | Quota, burst: int | None = None, name: str | None = None) -> None:
+        kind, quota = find(algorithm), Quota.of(rate, burst)
         self.policy = build_policy(kind, quota)
         """The policy, in nanoseconds."""
+        self.name = self.policy.name if name is None else check_name(name)
+        """The name of the limiter, which is part of its keys."""
         self.text = _load_text(kind)
         self.parameters: tuple[int, ...] = astuple(_build_in_microseconds(kind, quota))  # type: ignore[call-overload]
         self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
@@ -49,30 +57,33 @@ class Script:
         self._eval = encode_bulk("EVAL") + encode_bulk(self.text)
         self._arguments = b"".join(map(encode_bulk, self.parameters))
         digest = blake2b(f"{self.sha} {self.parameters}".encode(), digest_size=4).hexdigest()
-        self._key_suffix = f"}}:{digest}".encode()
+        self._key_suffix = f"}}:{escape_name(self.name)}:{digest}".encode()
+        self._key_header = b"$%d\r\n" % len(self._key(""))  # all keys have one length
         self._max_cost = quota.burst + 1  # a larger cost is denied just the same; capped, its numbers stay exact
         self.key = lru_cache(maxsize=4096)(self._key)
         """`_key` with a cache."""
         self.encode_one = lru_cache(maxsize=4096)(self._encode_one)
         """`_encode_one` with a cache."""
 
-    def _key(self, name: str) -> bytes:
-        """Return the store's key for a client: a hash of `name`, and one of the script and its parameters.
+    def _key(self, client: str) -> bytes:
+        """Return the store's key for a client: a hash of `client`, the limiter's name, and a hash of the script and its
+        parameters.
 
-        A different quota or script therefore has different keys. A cluster keeps all keys of a client in one slot.
+        A limiter of another name, quota or script therefore has other keys. A cluster keeps all keys of a client in one
+        slot.
         """
-        hashed = blake2b(name.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+        hashed = blake2b(client.encode(errors="surrogatepass"), digest_size=16).hexdigest()
         return b"rl:{" + hashed.encode() + self._key_suffix
 
-    def _encode_one(self, name: str, cost: int) -> bytes:
-        """Return the command that decides a hit of the client `name`."""
-        return self.encode([self.key(name)], [cost])
+    def _encode_one(self, client: str, cost: int) -> bytes:
+        """Return the command that decides a hit of a client."""
+        return self.encode([self.key(client)], [cost])
 
     def encode(self, keys: Sequence[bytes], costs: Sequence[int], cached: bool = True) -> bytes:
         """Return the command that decides a hit of each of `keys`, in order; with the script's text unless `cached`."""
-        max_cost = self._max_cost
+        max_cost, header = self._max_cost, self._key_header
         pieces = [b"*%d\r\n" % (3 + len(self.parameters) + 2 * len(keys)), self._evalsha if cached else self._eval]
-        pieces += [encode_bulk(len(keys)), *[_KEY_BULK % key for key in keys], self._arguments]
+        pieces += [encode_bulk(len(keys)), *[b"%b%b\r\n" % (header, key) for key in keys], self._arguments]
         pieces += [_COST_ONE if cost == 1 else encode_bulk(min(cost, max_cost)) for cost in costs]
         return b"".join(pieces)
 
@@ -94,7 +105,41 @@ class Script:
 
 
 _COST_ONE = encode_bulk(1)
-_KEY_BULK = b"$46\r\n%b\r\n"  # the length of every key
+
+
+def check_name(name: str) -> str:
+    """Return the name of a limiter; raise `InputError` if it is invalid."""
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_CHARS:
+        raise InputError(f"name must be a text of 1 to {MAX_NAME_CHARS} characters, got {short_repr(name)}")
+    return name
+
+
+def escape_name(name: str) -> str:
+    """Escape the name of a limiter for a key: without braces, which would choose a slot, and characters of patterns."""
+    return quote(name, safe="/:", errors="surrogatepass")
+
+
+_live: dict[int, tuple[Hashable, ...]] = {}
+"""The counters of every limiter in this process that is neither closed nor collected, by the limiter's `id`."""
+
+
+def register(limiter: object, store: Hashable, script: Script) -> Callable[[], object]:
+    """Warn if another limiter of this process uses the same counters of a `store`, which is usually a mistake.
+
+    Return a function that removes the limiter from the register, as its collection does.
+    """
+    counters = store, script.name, script.sha, script.parameters
+    if counters in [*_live.copy().values()]:  # copied at once, since other threads create limiters, too
+        warnings.warn(
+            f"two limiters named {script.name!r} for {script.policy.quota} share one counter in the store: "
+            'give each its own name, as in name="login", or use one limiter for both',
+            ConfigurationWarning,
+            stacklevel=3,
+        )
+    _live[id(limiter)] = counters
+    forget = finalize(limiter, _live.pop, id(limiter), None)
+    forget.atexit = False
+    return forget
 
 
 @cache

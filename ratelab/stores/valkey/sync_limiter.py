@@ -19,7 +19,7 @@ from ratelab.quota import Quota
 from ratelab.stores.memory import check_cost
 from ratelab.stores.valkey.connection import Address, StoreUrl, check_limits, classify_error
 from ratelab.stores.valkey.resp import parse_reply
-from ratelab.stores.valkey.script import Script
+from ratelab.stores.valkey.script import Script, register
 from ratelab.stores.valkey.session import Session, SlotMap, decide_hits
 
 _RECEIVE_BYTES = 65_536
@@ -117,7 +117,10 @@ class ValkeyLimiter:
     The deadline does not cover the lookup of a host's name, and applies to each address of a host: use an IP address.
     Keys are hashed before they are sent; a key that can be guessed can be found by trying.
 
-    Raises `InputError` for an invalid URL, algorithm or quota.
+    Limiters share a counter only if they have the same `name`, algorithm and quota; the name is that of the policy
+    unless it is given. A second one in the same process causes a `ConfigurationWarning`.
+
+    Raises `InputError` for an invalid URL, algorithm, quota or name.
     """
 
     blocking: ClassVar[bool] = True
@@ -130,10 +133,12 @@ class ValkeyLimiter:
         burst: int | None = None,
         deadline: float = 0.1,
         connections: int = 16,
+        name: str | None = None,
     ) -> None:
         check_limits(deadline, connections)
-        self._script = Script(algorithm, rate, burst)
+        self._script = Script(algorithm, rate, burst, name)
         self._url = StoreUrl(url, asynchronous=False)
+        self._forget = register(self, self._url.store, self._script)
         self._slots = SlotMap(self._url.cluster)
         self._deadline = deadline
         self._idle: deque[Connections] = deque({} for _ in range(connections))
@@ -144,6 +149,11 @@ class ValkeyLimiter:
     def policy(self) -> Policy:
         """The policy that this limiter enforces, in nanoseconds."""
         return self._script.policy
+
+    @property
+    def name(self) -> str:
+        """The name by which limiters share a counter."""
+        return self._script.name
 
     def hit(self, key: str, cost: int = 1) -> Decision:
         """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision within the deadline."""
@@ -172,6 +182,7 @@ class ValkeyLimiter:
 
     def close(self) -> None:
         """Close every connection that is not in use."""
+        self._forget()
         for _ in range(len(self._idle)):
             with suppress(IndexError):
                 for connection in self._idle.popleft().values():
