@@ -19,7 +19,24 @@ UNITS = {
     "h": 3600 * 10**9,
     "day": 86400 * 10**9,
 }
-"""Nanoseconds in each unit of time, shortest first."""
+"""Nanoseconds in each unit of time that is written, shortest first."""
+
+_SPELLINGS = {
+    "ns": "nsec nsecs nanosecond nanoseconds",
+    "us": "usec usecs \u00b5s \u03bcs microsecond microseconds",
+    "ms": "msec msecs millisecond milliseconds",
+    "s": "sec secs second seconds",
+    "min": "mins minute minutes",
+    "h": "hr hrs hour hours",
+    "day": "d days",
+}
+"""Other spellings of the units, which are read and never written."""
+
+_READ_UNITS = {
+    **UNITS,
+    **{name: UNITS[unit] for unit, names in _SPELLINGS.items() for name in names.split()},
+    **dict.fromkeys(("week", "weeks", "w"), 7 * UNITS["day"]),
+}
 
 NS_PER_S = UNITS["s"]
 
@@ -33,8 +50,9 @@ _DURATION = re.compile(rf"\s*({_NUMBER.pattern})?\s*([^\W\d_]*)\s*")
 def parse_duration(text: str) -> int:
     """Parse a duration such as `0s`, `10s`, `0.5s` or `2min`; return whole nanoseconds.
 
-    Raises `InputError` unless the text is a decimal number >= 0 with a unit of `UNITS`, and for a fraction of a
-    nanosecond or more than `LARGEST`.
+    Units are those of `UNITS`, their usual other spellings, such as `sec`, `minutes`, `hr` and `d`, and weeks.
+    Raises `InputError` unless the text is a decimal number >= 0 with a unit, and for a fraction of a nanosecond or more
+    than `LARGEST`.
     """
     length = _duration(text)
     if length.denominator != 1:
@@ -161,7 +179,7 @@ def _duration(text: str, number: str = "") -> Fraction:
     number = (match[1] or number) if match else ""
     if match is None or not number:
         raise InputError(f"a duration must look like 10s, 0.5s or 2min, got {short_repr(text)}")
-    if match[2] not in UNITS:
+    if match[2] not in _READ_UNITS:
         unit = f"unknown unit {match[2]!r}" if match[2] else f"no unit in {short_repr(text)}"
-        raise InputError(f"{unit}, a duration takes one of {', '.join(UNITS)}")
-    return Fraction(number) * UNITS[match[2]]
+        raise InputError(f"{unit}, a duration takes one of {', '.join(UNITS)}, week")
+    return Fraction(number) * _READ_UNITS[match[2]]

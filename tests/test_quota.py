@@ -39,6 +39,27 @@ def test_a_rate_is_read_exactly(rate: str, limit: int, period: int, burst: int) 
     assert (quota.limit, quota.period, quota.burst) == (limit, period, burst)
 
 
+SPELLINGS = {
+    "1ns": "ns nsec nanosecond nanoseconds",
+    "1us": "us usec µs μs microsecond microseconds",
+    "1ms": "ms msec millisecond milliseconds",
+    "1s": "s sec secs second seconds",
+    "1min": "min mins minute minutes",
+    "1h": "h hr hrs hour hours",
+    "1day": "d day days",
+    "7day": "w week weeks",
+}
+
+
+@pytest.mark.parametrize(
+    ("unit", "written"), [(unit, written) for written, units in SPELLINGS.items() for unit in units.split()]
+)
+def test_a_unit_is_read_in_its_usual_spellings_and_written_in_one(unit: str, written: str) -> None:
+    assert format_duration(parse_duration(f"3 {unit}")) == format_duration(3 * parse_duration(written))
+    assert Quota.parse(f"5/{unit}") == Quota.parse(f"5/{written}")
+    assert Quota.parse(Quota.parse(f"5/{unit}").rate, 5) == Quota.parse(f"5/{unit}")
+
+
 def test_burst_is_what_is_asked_for() -> None:
     assert Quota.parse("2/s", burst=5) == Quota(2, SECOND, 5) == Quota(1, SECOND // 2, 5)
     assert create("token-bucket", "2/s", 5) == create("token-bucket", Quota(2, SECOND), 5)
@@ -80,8 +101,8 @@ def test_a_quota_is_written_as_people_would(quota: Quota, text: str) -> None:
 
 NOT_RATES = [
     "", " ", "/", "2", "2/", "/s", "s", "2/s/s", "2 s", "2/s2", "-2/s", "2/-1s", "+2/s", "nan/s", "inf/s", "1/inf s",
-    "1e3/s", "1/1e3s", "0x10/s", "1_000/s", "1,000/s", "2,5/s", ".5/s", "5./s", "٣/s", "²/s", "1/٣s", "2/S", "2/sec",
-    "2/m", "2/µs", "2/week", "2/1", "9" * 31 + "/s", "two/s", None, 2, 2.0, True, b"2/s", ["2/s"], Fraction(2),
+    "1e3/s", "1/1e3s", "0x10/s", "1_000/s", "1,000/s", "2,5/s", ".5/s", "5./s", "٣/s", "²/s", "1/٣s", "2/S", "2/Sec",
+    "2/m", "2/month", "2/1", "9" * 31 + "/s", "two/s", None, 2, 2.0, True, b"2/s", ["2/s"], Fraction(2),
 ]  # fmt: skip
 
 
@@ -138,9 +159,23 @@ def test_a_log_that_memory_could_not_hold_is_refused_with_the_remedy() -> None:
     assert create("sliding-log", quota, 1_000_000)
 
 
-def test_an_unknown_algorithm_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(InputError, match="unknown algorithm 'tokenbucket': did you mean token-bucket"):
-        create("tokenbucket", "2/s")
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    {
+        "tokenbucket": "token-bucket",
+        "TokenBucket": "token-bucket",
+        "token_bucket": "token-bucket",
+        "token": "token-bucket",
+        "leaky": "leaky-bucket",
+        "fixed": "fixed-window",
+        "sliding-window": "sliding-log or sliding-counter",
+        "slidingWindow": "sliding-log or sliding-counter",
+        "sliding_window_log": "sliding-log",
+    }.items(),
+)
+def test_an_unknown_algorithm_is_refused_with_the_nearest_names(name: str, hint: str) -> None:
+    with pytest.raises(InputError, match=rf"^unknown algorithm '{name}': did you mean {hint}\?$"):
+        create(name, "2/s")
 
 
 @pytest.mark.parametrize(

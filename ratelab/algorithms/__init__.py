@@ -6,6 +6,7 @@ is divided before the last line. Waits are rounded up, written `-(-x // y)` beca
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from ratelab.algorithms.fixed_window import FixedWindow
@@ -56,13 +57,38 @@ def find(name: str) -> type[Algorithm]:
     if name in plugins:
         return load_entry_point(plugins[name])
     names = [*ALGORITHMS, *plugins]
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(names)}, or FILE.py:CLASS"
+    near = _find_similar_names(name, names)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(names)}, or FILE.py:CLASS"
     if name.endswith(".py"):
         hint = f"name its class, too, as in {name}:CLASS"
     raise InputError(f"unknown algorithm {short_repr(name)}: {hint}")
+
+
+_OTHER_NAMES = {
+    "bucket": ("token-bucket", "leaky-bucket"),
+    "cell-rate": ("gcra",),
+    "fixed": ("fixed-window",),
+    "leaky": ("leaky-bucket",),
+    "log": ("sliding-log",),
+    "moving": ("sliding-log", "sliding-counter"),
+    "moving-window": ("sliding-log", "sliding-counter"),
+    "rolling-window": ("sliding-log", "sliding-counter"),
+    "sliding": ("sliding-log", "sliding-counter"),
+    "sliding-window": ("sliding-log", "sliding-counter"),
+    "sliding-window-counter": ("sliding-counter",),
+    "sliding-window-log": ("sliding-log",),
+    "token": ("token-bucket",),
+    "window": ("fixed-window", "sliding-log", "sliding-counter"),
+}
+"""Names that other libraries and textbooks use, and the algorithms that they may stand for."""
+
+
+def _find_similar_names(name: str, names: Sequence[str]) -> Sequence[str]:
+    """Return the algorithms that an unknown name probably stands for; none if it resembles no name."""
+    from difflib import get_close_matches  # slow to import
+
+    plain = re.sub(r"[^a-z]+", "-", re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()).strip("-")
+    return _OTHER_NAMES.get(plain) or get_close_matches(plain, names, n=1) or get_close_matches(name, names, n=1)
 
 
 def select(names: Sequence[str], default: Sequence[str]) -> list[type[Algorithm]]:
