@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from ratelab.errors import InputError
 from ratelab.lab.comparison import Comparison
+from ratelab.lab.traces.csv_rows import escape_formula
 from ratelab.limiter import Decision
 from ratelab.report.serialize import serialize_results
 
@@ -63,9 +64,12 @@ def _list_events(labelled: Iterable[tuple[Row, Comparison]]) -> Iterator[Row]:
 
 
 def _write_csv(file: IO[str], columns: tuple[str, ...], rows: Iterable[Row]) -> None:
+    """Write rows whose text no spreadsheet takes for a formula; `escape_formula` describes how."""
     writer = csv.DictWriter(file, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(
+        {name: escape_formula(cell) if isinstance(cell, str) else cell for name, cell in row.items()} for row in rows
+    )
 
 
 def _write_json_lines(file: IO[str], _columns: tuple[str, ...], rows: Iterable[Row]) -> None:

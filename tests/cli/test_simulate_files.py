@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_runner import BURST, SCENARIOS, get_error, get_output, run_python
+from cli_runner import BURST, SCENARIOS, get_error, get_json, get_output, run_python
 from figure_types import FIGURES
 
 from ratelab import Decision, create
@@ -171,12 +172,46 @@ def test_a_full_device_is_reported_in_one_line() -> None:
     assert completed.stderr == "Error: the output cannot be written: No space left on device\n"
 
 
-@pytest.mark.parametrize(("option", "ending"), [("--html", "html"), ("--csv", "csv"), ("--events", "jsonl")])
-def test_an_option_for_one_file_cannot_be_repeated(tmp_path: Path, option: str, ending: str) -> None:
-    first, second = (f"{tmp_path}/{name}.{ending}" for name in "ab")
-    message = f"{option} can be given once, got '{first}', '{second}': keep one of them"
-    assert message in get_error("simulate", BURST, option, first, option, second)
-    assert list(tmp_path.iterdir()) == []
+# --- text that a spreadsheet would take for a formula
+
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "'=1+1", "''-x", "'quoted", "plain", "a=b"]
+
+
+def write_formula_scenario(folder: Path) -> Path:
+    """Write a scenario whose name and clients are formulas."""
+    clients = [{"name": name, "traffic": [{"pattern": "steady", "rate": "1/s"}]} for name in FORMULAS]
+    scenario = {"name": "=EVIL()", "duration": "3s", "quota": {"rate": "1/min"}, "clients": clients}
+    path = folder / "formulas.yaml"
+    path.write_text(json.dumps(scenario), encoding="utf-8")
+    return path
+
+
+def test_no_cell_of_a_csv_file_starts_a_formula(tmp_path: Path) -> None:
+    scenario = write_formula_scenario(tmp_path)
+    table, events, swept = (tmp_path / f"{name}.csv" for name in ("table", "events", "sweep"))
+    get_output("simulate", scenario, BURST, "--accuracy", "--csv", table, "--events", events)
+    get_output("sweep", scenario, "--rate", "1/s", "--csv", swept)
+    for path in (table, events, swept):
+        rows = read_rows(path)
+        assert rows[0]["scenario"] == "'=EVIL()"
+        numbers = re.compile(r"-?[0-9.]+(e[+-][0-9]+)?")
+        cells = [cell for row in rows for cell in row.values() if not numbers.fullmatch(cell)]
+        assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))]
+
+
+@pytest.mark.parametrize("name", ["events.csv", "events.jsonl"])
+def test_events_read_back_have_the_names_of_the_clients(tmp_path: Path, name: str) -> None:
+    get_output("simulate", write_formula_scenario(tmp_path), "--events", tmp_path / name)
+    fields = ("--key", "client", "--time", "at_ns", "--cost", "cost", "--rate", "1/min", "--algo", "gcra")
+    (result,) = get_json("replay", tmp_path / name, *fields)["results"]
+    assert sorted(client["client"] for client in result["per_client"]) == sorted(FORMULAS)
+
+
+@pytest.mark.parametrize("name", ["quoted", "'quoted", "it's"])
+def test_an_apostrophe_before_other_text_belongs_to_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / "log.csv").write_text(f"time,ip\n1,{name}\n2,{name}\n")
+    (result,) = get_json("replay", tmp_path / "log.csv", "--rate", "1/min", "--algo", "gcra")["results"]
+    assert [client["client"] for client in result["per_client"]] == [name]
 
 
 def test_a_timeline_needs_tables() -> None:

@@ -19,6 +19,20 @@ _VISIBLE = {",": r"!#-+.-~-", ";": "!#-:<-~", "\t": "!#-~"}
 """By delimiter, the visible ASCII characters without it and without quotes, as ranges within a pattern's brackets."""
 
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""Characters at which spreadsheets begin a formula (OWASP, "CSV Injection")."""
+
+
+def escape_formula(text: str) -> str:
+    """Put `'` before text that a spreadsheet would take for a formula, and before such text behind `'`."""
+    return f"'{text}" if text.lstrip("'").startswith(FORMULA_STARTS) else text
+
+
+def unescape_formula(cell: str) -> str:
+    """Return the text of a cell that `escape_formula` wrote; other cells are unchanged."""
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA_STARTS) else cell
+
+
 def is_csv_header(line: str, options: TraceOptions) -> bool:
     """Return whether a line looks like a CSV header with a column for the time."""
     times = {name.lower() for name in options.fields.times}
@@ -45,7 +59,7 @@ def create_csv_parser(header: str, options: TraceOptions) -> LineParser:
             raise LineError(f"a row must have {len(names)} fields like the header, got {len(row)}")
         if algorithm is not None:
             check_repeated(row[algorithm])
-        return parse_values(row[client], row[time], unit, "1" if cost is None else row[cost])
+        return parse_values(unescape_formula(row[client].strip()), row[time], unit, "1" if cost is None else row[cost])
 
     return parse
 
@@ -57,7 +71,8 @@ def create_csv_patterns(header: str, options: TraceOptions) -> RowPatterns | Non
     """
     delimiter, names, fields = _detect_delimiter(header), _parse_header(header), options.fields
     visible = _VISIBLE[delimiter]
-    groups = {find_column(names, fields.clients, "key"): rf'(?P<client>[{visible}](?:[^"{delimiter}]*[{visible}])?)'}
+    first = visible.replace("#-", "#-&(-")  # not an apostrophe, which may be that of `escape_formula`
+    groups = {find_column(names, fields.clients, "key"): rf'(?P<client>[{first}](?:[^"{delimiter}]*[{visible}])?)'}
     if fields.cost:
         groups.setdefault(find_column(names, (fields.cost,), "cost"), "(?P<cost>[0-9]{1,18})")
     time = find_column(names, fields.times, "time")
