@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from difflib import get_close_matches
 from glob import glob, has_magic
 from importlib import import_module
@@ -66,7 +67,10 @@ class LazyGroup(click.Group):
             near = get_close_matches(args[0], COMMANDS, 1)
             hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(COMMANDS)}"
             raise InputError(f"unknown command {short_repr(args[0])}: {hint}")
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            _reject_repeated_options(command, rest, ctx)
+        return name, command, rest
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -116,11 +120,25 @@ def main() -> None:
     ratelab_command(prog_name="ratelab")
 
 
-def single_value(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
-    """Return the value of an option declared as repeatable; reject a second one instead of ignoring the first."""
-    if len(values) > 1:
-        raise InputError(f"{option.opts[0]} can be given once, got {', '.join(map(repr, values))}: keep one of them")
-    return values[0] if values else None
+def _reject_repeated_options(command: click.Command, args: Sequence[str], parent: click.Context) -> None:
+    """Reject a second value of an option that holds one, of which click would keep only the last.
+
+    Other errors in `args` are left to the command.
+    """
+    options = [copy(option) for option in command.params if isinstance(option, click.Option)]
+    single = [option for option in options if not (option.multiple or option.is_flag or option.count)]
+    for option in single:
+        option.multiple = True  # the parser collects all values
+    probe = click.Command(command.name, params=[*options])
+    context = click.Context(probe, parent=parent)
+    try:
+        values, _, _ = probe.make_parser(context).parse_args([*args])
+    except click.UsageError:
+        return
+    for option in single:
+        given = values.get(str(option.name)) or ()
+        if len(given) > 1:
+            raise InputError(f"{option.opts[0]} can be given once, got {', '.join(map(repr, given))}: keep one of them")
 
 
 def expand_paths(paths: Sequence[str]) -> list[str]:

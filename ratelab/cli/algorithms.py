@@ -7,8 +7,8 @@ import json
 import click
 
 from ratelab.algorithms import select
+from ratelab.cli.options import parse_quota, quota_options
 from ratelab.cli.output import create_console
-from ratelab.quota import Quota
 from ratelab.report.catalogue import describe_algorithm, render_catalogue
 from ratelab.report.serialize import serialize_quota
 
@@ -18,12 +18,11 @@ MAX_TABLE_COLUMNS = 120
 
 @click.command()
 @click.option("--algo", "-a", "names", multiple=True, metavar="NAME|FILE.py:CLASS", help="Only these; repeatable.")
-@click.option("--rate", default="2/s", show_default=True, metavar="RATE", help="Rate to compute bytes and window with.")
-@click.option("--burst", type=click.IntRange(min=1), default=5, show_default=True, help="Burst to compute them with.")
+@quota_options("the windows and bytes in the table")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-def algorithms(names: tuple[str, ...], rate: str, burst: int, as_json: bool) -> None:
+def algorithms(names: tuple[str, ...], rate: str | None, burst: int | None, as_json: bool) -> None:
     """List the available algorithms, including those of installed packages."""
-    quota = Quota.parse(rate, burst)
+    quota = parse_quota(rate, burst)
     entries = [describe_algorithm(algorithm, quota) for algorithm in select(names, ["all"])]
     if as_json:
         rows = [entry._asdict() for entry in entries]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from ratelab.algorithms import select
+from ratelab.cli.options import parse_quota, quota_options
 from ratelab.cli.output import create_console
 from ratelab.learn.explain import render_explanation, render_side_by_side
-from ratelab.quota import Quota
 
 MAX_TEXT_COLUMNS = 120
 """Wider lines of prose are hard to read."""
@@ -16,11 +16,10 @@ MAX_TEXT_COLUMNS = 120
 @click.command()
 @click.argument("algorithms", nargs=-1, required=True, metavar="ALGO...")
 @click.option("--compare", is_flag=True, help="Show the algorithms side by side.")
-@click.option("--rate", default="2/s", show_default=True, metavar="RATE", help="Rate of the worked example.")
-@click.option("--burst", type=click.IntRange(min=1), default=5, show_default=True, help="Burst of the worked example.")
-def explain(algorithms: tuple[str, ...], compare: bool, rate: str, burst: int) -> None:
+@quota_options("the worked example")
+def explain(algorithms: tuple[str, ...], compare: bool, rate: str | None, burst: int | None) -> None:
     """Explain each ALGO, a name or FILE.py:CLASS: its idea, source code, a worked example and when to choose it."""
-    console, quota, classes = create_console(), Quota.parse(rate, burst), select(algorithms, [])
+    console, quota, classes = create_console(), parse_quota(rate, burst), select(algorithms, [])
     if compare:
         pages = [render_side_by_side(classes, quota, console.width)]
     else:

@@ -7,9 +7,10 @@ from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
-from ratelab.cli import single_value
 from ratelab.errors import InputError, install_hint
+from ratelab.quota import Quota
 from ratelab.report.charts import CHARTS, THEME_NAMES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -41,6 +42,27 @@ class Seed(click.types.IntParamType):
         return seed
 
 
+DEFAULT_RATE, DEFAULT_BURST = "2/s", 5
+"""The quota of commands that need none to be given."""
+
+RATE_HELP = f"by default {DEFAULT_RATE}, with a burst of {DEFAULT_BURST}"
+BURST_HELP = "by default the count of --rate"
+
+
+def parse_quota(rate: str | None, burst: int | None) -> Quota:
+    """Parse `--rate` and `--burst`. Without a rate it is the default quota; without a burst, that of the rate."""
+    return Quota.parse(DEFAULT_RATE, burst or DEFAULT_BURST) if rate is None else Quota.parse(rate, burst)
+
+
+def quota_options(subject: str) -> Callable[[Command], Command]:
+    """Add `--rate` and `--burst`, which `parse_quota` takes, to a command that uses them for `subject`."""
+    options = (
+        click.option("--rate", metavar="RATE", help=f"Rate of {subject}; {RATE_HELP}."),
+        click.option("--burst", type=click.IntRange(min=1), help=f"Burst of {subject}; {BURST_HELP}."),
+    )
+    return lambda command: _add_options(command, options)
+
+
 _SCENARIO = (
     click.option("--rate", metavar="RATE", help="Override the scenario's rate, for example with 100/min."),
     click.option("--burst", type=click.IntRange(min=1), help="Override the scenario's burst."),
@@ -66,14 +88,10 @@ class Chart(click.Choice[str]):
 _COMPARISON = (
     ALGORITHMS_OPTION,
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."),
-    click.option(
-        "--csv", "csv_file", multiple=True, callback=single_value, metavar="FILE", help="Write the table as CSV."
-    ),
+    click.option("--csv", "csv_file", metavar="FILE", help="Write the table as CSV."),
     click.option(
         "--events",
         "events_file",
-        multiple=True,
-        callback=single_value,
         metavar="FILE",
         help="Write each request and its decisions as .csv or .jsonl.",
     ),
@@ -86,8 +104,6 @@ _COMPARISON = (
     click.option(
         "--html",
         "html_target",
-        multiple=True,
-        callback=single_value,
         metavar="FILE|DIRECTORY",
         help="Write a page with all tables and charts; a directory gets a page for each run.",
     ),
@@ -123,6 +139,28 @@ class TraceFormat(click.ParamType[str]):
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
         """Return the list of names for `--help`."""
         return self._load_choice().get_metavar(param, ctx)
+
+
+def is_scenario(path: str) -> bool:
+    """Return whether a file is a scenario and not a trace, by its name."""
+    return path.endswith((".yaml", ".yml"))
+
+
+TRACE_OPTIONS = ("key", "trace_format", "time_field", "time_unit", "cost_field", "within_second", "strict")
+"""The parameters of `trace_options`."""
+
+
+def reject_trace_options(reason: str) -> None:
+    """Raise `InputError` for options of traces that are given for traffic from another source; `--format` names it."""
+    context = click.get_current_context()
+    given = [
+        option.opts[0]
+        for option in context.command.params
+        if option.name in TRACE_OPTIONS and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+    ]
+    ignored = [name for name in given if name != "--format" or context.params["trace_format"] != "recording"]
+    if ignored:
+        raise InputError(f"{reason}: leave out {' and '.join(ignored)}")
 
 
 _FORMAT_HELP = {

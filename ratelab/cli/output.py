@@ -228,7 +228,7 @@ def _print_sentences(console: Console, sentences: Sequence[str]) -> None:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Return whether a person sees `stream`; unlike `Console.is_terminal`, whatever FORCE_COLOR says."""
+    """Return whether `stream` is a terminal; unlike `Console.is_terminal`, whatever FORCE_COLOR says."""
     return stream is not None and stream.isatty()
 
 

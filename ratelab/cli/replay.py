@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from ratelab.algorithms import COMPARED, build_policy, select
+from ratelab.algorithms import ALGORITHMS, COMPARED, build_policy, select
 from ratelab.cli import expand_paths
-from ratelab.cli.options import comparison_options, trace_options
+from ratelab.cli.options import comparison_options, is_scenario, reject_trace_options, trace_options
 from ratelab.cli.output import LateProgress, Output, deliver, read_with_progress
-from ratelab.errors import InputError
+from ratelab.errors import InputError, short_repr
 from ratelab.lab.recording import read_recording
 from ratelab.lab.traces import TraceOptions, format_path, format_paths, make_printable, sum_file_sizes
 from ratelab.quota import Quota
@@ -60,12 +60,14 @@ def replay(
     if trace_format == "recording":
         if rate is not None or burst is not None:
             raise InputError("a recording has its own quota: leave out --rate and --burst")
-        if key != "ip" or time_field or cost_field or strict:
-            raise InputError("a recording has fixed fields: leave out --key, --time, --cost and --strict")
+        reject_trace_options("a recording has fixed fields")
         if len(paths) > 1:
             raise InputError(f"only one recording can be replayed at a time, got {len(paths)}: name one file")
         _replay_recording(paths[0], algorithms, output, top)
         return
+    for path in paths:
+        if is_scenario(path) and trace_format == "auto":
+            raise InputError(f"{path} is a scenario: ratelab simulate replays scenarios")
     if rate is None:
         raise InputError(
             "missing --rate: give the quota of each client, such as --rate 100/min; "
@@ -92,7 +94,12 @@ def _replay_recording(path: str, algorithms: tuple[str, ...], output: Output, to
         recording = read_recording(path, progress)
     kinds = select(algorithms, COMPARED)
     if recording.algorithm not in (kind.name for kind in kinds):
-        kinds = [*select((recording.algorithm,), ()), *kinds]
+        if recording.algorithm not in ALGORITHMS:  # a data file must not choose code to run
+            raise InputError(
+                f"{format_path(path)} was recorded with {short_repr(recording.algorithm)}, which is not built in: "
+                "give it with --algo, by name or as FILE.py:CLASS"
+            )
+        kinds = [ALGORITHMS[recording.algorithm], *kinds]
     with LateProgress("replaying", output.total(len(recording.traffic) * (len(kinds) + 1))) as progress:
         policies = [build_policy(kind, recording.quota) for kind in kinds]
         comparison = output.compare(policies, recording.traffic, progress, complete=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import IO
 
 import click
 
 from ratelab.cli.options import Seed
 from ratelab.cli.output import LateProgress
-from ratelab.lab.traces.synthetic import sample_lines
+from ratelab.errors import InputError
+from ratelab.lab.traces.synthetic import MAX_SAMPLE_LINE_BYTES, is_sample_line, sample_lines
 from ratelab.quota import Quota
 from ratelab.report.files import check_writable, write_text
 
@@ -22,10 +24,13 @@ from ratelab.report.files import check_writable, write_text
 def sample(file: str, lines: int, clients: int, rate: str, seed: int) -> None:
     """Write FILE, a log in the combined format: random arrivals; a few clients send most of the requests (Zipf 1.1).
 
-    An existing FILE is replaced. The same options write the same lines. To write to standard output, name /dev/stdout.
+    An existing FILE is replaced only if it is empty or an earlier sample. The same options write the same lines. To
+    write to standard output, name /dev/stdout.
     """
     texts = sample_lines(lines, clients, Quota.parse(rate), seed)
     check_writable(file)
+    if not _is_replaceable(Path(file)):
+        raise InputError(f"{file} exists and is not a sample: name a new file, or remove it first")
     with LateProgress("writing lines", lines) as progress:
 
         def write(out: IO[str]) -> None:
@@ -34,3 +39,12 @@ def sample(file: str, lines: int, clients: int, rate: str, seed: int) -> None:
                 progress(text.count("\n"))
 
         write_text(file, write)
+
+
+def _is_replaceable(path: Path) -> bool:
+    """Return whether there is no file to lose: none, a device, an empty one or an earlier sample."""
+    if not path.is_file():
+        return True
+    with path.open("rb") as file:
+        line = file.readline(MAX_SAMPLE_LINE_BYTES)
+    return not line or is_sample_line(line)

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from ratelab.algorithms import COMPARED, select
-from ratelab.cli import expand_paths, single_value
+from ratelab.cli import expand_paths
 from ratelab.cli.artifacts import resolve_images, write_image
-from ratelab.cli.options import ALGORITHMS_OPTION, PLOT, THEME, trace_options
+from ratelab.cli.options import ALGORITHMS_OPTION, PLOT, THEME, is_scenario, reject_trace_options, trace_options
 from ratelab.cli.output import LateProgress, check_distinct, create_console, read_with_progress, tune_compiler
 from ratelab.errors import InputError
 from ratelab.lab.scenarios import load_scenario
@@ -25,8 +25,6 @@ from ratelab.report.summary import describe_traffic
 from ratelab.report.sweep import build_sweep_table, serialize_sweep, serialize_sweep_rows
 from ratelab.report.tables import render_table
 from ratelab.report.trace_notes import describe_reading, serialize_reading
-
-SCENARIO_SUFFIXES = (".yaml", ".yml")
 
 
 @click.command()
@@ -44,7 +42,7 @@ SCENARIO_SUFFIXES = (".yaml", ".yml")
 )
 @ALGORITHMS_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-@click.option("--csv", "csv_file", multiple=True, callback=single_value, metavar="FILE", help="Write the table as CSV.")
+@click.option("--csv", "csv_file", metavar="FILE", help="Write the table as CSV.")
 @PLOT
 @THEME
 @trace_options()
@@ -76,6 +74,8 @@ def sweep(
     check_distinct(sources, (csv_file, *images))
     if csv_file is not None:
         check_writable(csv_file)
+    if any(map(is_scenario, sources)):
+        reject_trace_options("a scenario is not a trace")
     source = _load(sources, TraceOptions(trace_format, key, time_field, cost_field, time_unit, within_second, strict))
     tune_compiler(source.traffic)
     with LateProgress("sweeping", len(source.traffic) * len(policies)) as progress:
@@ -104,7 +104,7 @@ class SweepSource:
 
 
 def _load(sources: tuple[str, ...], options: TraceOptions) -> SweepSource:
-    if sources[0].endswith(SCENARIO_SUFFIXES):
+    if any(map(is_scenario, sources)):
         if len(sources) > 1:
             raise InputError(f"only one scenario can be swept at a time, got {len(sources)} sources: name one file")
         with LateProgress("drawing traffic", None):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 
+import click
 import pytest
 from cli_runner import BURST, PLAIN, get_error, get_output, invoke, run_python
 from click.testing import CliRunner
@@ -87,6 +89,27 @@ ERRORS = {
 @pytest.mark.parametrize(("command", "message"), ERRORS.items(), ids=ERRORS.keys())
 def test_a_usage_error_is_one_line(command: str, message: str) -> None:
     assert get_error(*command.split()) == f"{message}\n"
+
+
+VALUED_OPTIONS = [
+    (name, option)
+    for name in COMMANDS
+    for option in import_module(f"ratelab.cli.{name}").__dict__[name].params
+    if isinstance(option, click.Option) and not option.is_flag
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [(name, option.opts[0]) for name, option in VALUED_OPTIONS if not option.multiple]
+)
+def test_an_option_that_holds_one_value_is_not_given_twice(command: str, option: str) -> None:
+    message = f"{option} can be given once, got '1', '2': keep one of them\n"
+    assert get_error(command, option, "1", f"{option}=2") == message
+
+
+def test_only_these_options_hold_several_values() -> None:
+    repeatable = {option.opts[0] for _, option in VALUED_OPTIONS if option.multiple}
+    assert repeatable == {"--algo", "--plot", "--chart", "--trusted-proxy"}
 
 
 def test_a_misspelled_option_is_reported_with_similar_ones() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from cli_runner import get_error, get_json, get_output, invoke
+from custom_algorithms import TOLL, written
 
 from ratelab import ALGORITHMS, ManualClock, Quota, create
 from ratelab.lab.recording import read_recording
@@ -104,7 +105,7 @@ INVALID: dict[str, tuple[str | dict[str, Any], str]] = {
     "another version": ('{"recording": 2, "algorithm": "gcra", "rate": "2/s", "burst": 5}\n', "version 1"),
     "no decision": ('{"recording": 1, "algorithm": "gcra", "rate": "2/s", "burst": 5}\n', "has no decisions"),
     "no rate": ('{"recording": 1, "algorithm": "gcra", "burst": 5}\n', "rate must look like"),
-    "an unknown algorithm": ({"algorithm": "tokenbucket"}, "did you mean token-bucket?"),
+    "an unknown algorithm": ({"algorithm": "tokenbucket"}, "recorded with 'tokenbucket', which is not built in"),
 }
 
 
@@ -133,6 +134,27 @@ def test_an_invalid_line_is_named(tmp_path: Path, name: str) -> None:
     lines = record(tmp_path / "good.jsonl")
     (tmp_path / "bad.jsonl").write_text(format_changed(lines, 100, **INVALID_FIELDS[name]))
     assert f"{tmp_path / 'bad.jsonl'}:100: " in get_error("replay", tmp_path / "bad.jsonl", "--format", "recording")
+
+
+@pytest.mark.parametrize("name", ["mine.py:Toll", "os:system", "toll", "./mine.py:Toll"])
+def test_a_recording_chooses_no_code_to_run(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = record(tmp_path / "live.jsonl", hits=1)
+    (tmp_path / "mine.py").write_text(f"open('ran', 'w').close()\n{TOLL}")
+    (tmp_path / "live.jsonl").write_text(format_changed(lines, 1, algorithm=name))
+    problem = f"live.jsonl was recorded with '{name}', which is not built in: give it with --algo"
+    assert problem in get_error("replay", "live.jsonl", "--format", "recording")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_recording_of_a_custom_algorithm_is_replayed_with_that_of_the_command_line(tmp_path: Path) -> None:
+    toll = written(tmp_path, 'toll"', 'toll"')
+    with (tmp_path / "live.jsonl").open("x") as stream:
+        limiter = RecordingLimiter(create(toll, QUOTA), stream, ManualClock(1))
+        for _ in range(4):
+            limiter.hit("a")
+    document = get_json("replay", tmp_path / "live.jsonl", "--format", "recording", "--algo", toll)
+    assert (document["recording"]["algorithm"], document["recording"]["differing"]) == ("toll", 0)
 
 
 def test_options_that_a_recording_replaces_are_rejected(tmp_path: Path) -> None:

@@ -30,6 +30,17 @@ def test_the_same_options_write_the_same_lines(tmp_path: Path) -> None:
     assert sample() != sample("--seed", "43")
 
 
+def test_only_a_sample_or_an_empty_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "access.log").write_text('203.0.113.9 - - [10/Oct/2026:13:55:36 +0000] "GET / HTTP/1.1" 200 5\n')
+    before = (tmp_path / "access.log").read_bytes()
+    assert "exists and is not a sample: name a new file" in get_error("sample", tmp_path / "access.log", "--lines", "1")
+    assert (tmp_path / "access.log").read_bytes() == before
+    (tmp_path / "new.log").touch()
+    for lines in (1, 2):
+        get_output("sample", tmp_path / "new.log", "--lines", str(lines))
+        assert len((tmp_path / "new.log").read_text().splitlines()) == lines
+
+
 def test_invalid_arguments_are_one_line_errors(tmp_path: Path) -> None:
     assert "at most 16777216 clients, got 20000000" in get_error("sample", tmp_path / "s", "--clients", "20000000")
     missing = tmp_path / "no"

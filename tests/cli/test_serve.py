@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from asgi import request, scope_of
-from cli_runner import PLAIN, get_error
+from cli_runner import PLAIN, get_error, get_json
 from click.testing import CliRunner
 from custom_algorithms import written
 from prometheus_client.parser import text_string_to_metric_families
@@ -68,8 +68,29 @@ def test_the_banner_shows_quota_url_and_a_command_to_try() -> None:
         }
 
 
+@pytest.mark.parametrize(
+    ("options", "quota"),
+    [
+        (["--rate", "1000/day"], "1,000 requests per day, at most 1,000 at once, for each address"),
+        (["--rate", "100/minute", "--burst", 7], "100 requests per minute, at most 7 at once, for each address"),
+        (["--burst", 3], "2 requests per second, at most 3 at once, for each address"),
+    ],
+)
+def test_the_burst_is_that_of_the_rate_unless_it_is_given(options: list[object], quota: str) -> None:
+    with run_server(*options) as server:
+        assert server.banner["quota"] == quota
+
+
+def test_the_banner_shows_where_decisions_are_recorded(tmp_path: Path) -> None:
+    with run_server("--record", tmp_path / "live.jsonl") as server:
+        assert server.banner["record"].startswith(f"every decision to {tmp_path / 'live.jsonl'}")
+        assert server.get().status == 200
+        server.stop()
+    assert get_json("replay", tmp_path / "live.jsonl", "--format", "recording")["recording"]["differing"] == 0
+
+
 def test_the_banner_shows_options_that_differ_from_the_defaults() -> None:
-    queue = ("--algo", "leaky-bucket", "--rate", "1/s", "--trusted-hops", 2)
+    queue = ("--algo", "leaky-bucket", "--rate", "1/s", "--burst", 5, "--trusted-hops", 2)
     with run_server(*queue, "--key", "header:X-User", "--store", "embedded", "--workers", 2) as server:
         assert server.banner["quota"] == "1 request per second, one at a time, up to 5 in the queue, for each X-User"
         assert server.banner["note"] == "X-User is not verified: a client that changes it counts as another client"
@@ -256,7 +277,8 @@ def test_invalid_options_get_one_red_line_and_leave_no_file(
         text.format(port=hourly_server.port, folder=tmp_path) for text in (message, *options.split())
     )
     recording = [] if "--record" in arguments else ["--record", tmp_path / "recording"]
-    command = ["serve", "--port", "0", *map(str, recording), *arguments]
+    port = [] if "--port" in arguments else ["--port", "0"]
+    command = ["serve", *port, *map(str, recording), *arguments]
     result = CliRunner(env=PLAIN).invoke(ratelab_command, command, color=True)
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert result.stderr.startswith(f"\x1b[31mError: {message}")

@@ -96,6 +96,15 @@ def test_an_invalid_option_is_reported_before_reading(options: list[str], line: 
     assert line in get_error("sweep", BURST, *options)
 
 
+@pytest.mark.parametrize(
+    "option",
+    ["--key=user", "--format=log", "--time=t", "--time-unit=s", "--cost=c", "--within-second=start", "--strict"],
+)
+def test_options_of_traces_are_rejected_for_a_scenario(option: str) -> None:
+    name = option.partition("=")[0]
+    assert get_error("sweep", BURST, "--rate", "1/s", option) == f"a scenario is not a trace: leave out {name}\n"
+
+
 def test_two_scenarios_are_rejected() -> None:
     assert "only one scenario can be swept at a time, got 2 sources" in get_error(
         "sweep", BURST, SCENARIO, "--rate", "1/s"

@@ -12,7 +12,7 @@ import click
 
 from ratelab.algorithms import build_policy, find, traits_of
 from ratelab.algorithms.plugins import attribute_errors
-from ratelab.cli.options import require
+from ratelab.cli.options import BURST_HELP, RATE_HELP, parse_quota, require
 from ratelab.errors import InputError, short_repr
 from ratelab.quota import NS_PER_S, Quota, parse_duration
 
@@ -36,8 +36,8 @@ def env_option(name: str, **attributes: Any) -> Callable[[Callable[..., None]], 
 
 @click.command()
 @env_option("--algo", default="token-bucket", metavar="NAME|FILE.py:CLASS", help="Rate limiting algorithm.")
-@env_option("--rate", default="2/s", metavar="RATE", help="Rate granted to each client, such as 100/min.")
-@env_option("--burst", type=click.IntRange(min=1), default=5, help="Requests that a client may send at once.")
+@env_option("--rate", metavar="RATE", help=f"Rate granted to each client, such as 100/min; {RATE_HELP}.")
+@env_option("--burst", type=click.IntRange(min=1), help=f"Requests that a client may send at once; {BURST_HELP}.")
 @env_option("--key", default="ip", metavar="ip|header:NAME", help="How clients are identified.")
 @env_option("--host", default="127.0.0.1", help="Address to listen on.")
 @env_option("--port", type=click.IntRange(0, 65535), default=8000, help="Port to listen on; 0 picks a free one.")
@@ -99,8 +99,8 @@ def env_option(name: str, **attributes: Any) -> Callable[[Callable[..., None]], 
 @env_option("--access-log", is_flag=True, help="Print a line for each request.")
 def serve(
     algo: str,
-    rate: str,
-    burst: int,
+    rate: str | None,
+    burst: int | None,
     key: str,
     host: str,
     port: int,
@@ -122,7 +122,7 @@ def serve(
     Every option can also be set in the environment: RATELAB_RATE for --rate, and so on. RATELAB_KEY_SECRET is the key
     of the hash that stands for each client; without it, a random key is used at each start.
     """
-    quota = Quota.parse(rate, burst)
+    quota = parse_quota(rate, burst)
     deadline = check_store(store, name, on_store_error, store_deadline)
     check_workers(workers, store, quota)
     check_recording(record, store)
@@ -253,8 +253,8 @@ def describe_quota(quota: Quota, queued: bool = False) -> str:
     """Describe a quota: `2 requests per second, at most 5 at once`, or its queue if requests are `queued`."""
     count, _, period = quota.rate.partition("/")
     requests = "request" if count == "1" else "requests"
-    burst = f"one at a time, up to {quota.burst} in the queue" if queued else f"at most {quota.burst} at once"
-    return f"{count} {requests} {_PERIODS.get(period, f'every {period}')}, {burst}"
+    burst = f"one at a time, up to {quota.burst:,} in the queue" if queued else f"at most {quota.burst:,} at once"
+    return f"{int(count):,} {requests} {_PERIODS.get(period, f'every {period}')}, {burst}"
 
 
 def describe_proxies(proxies: Sequence[str], hops: int) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -45,7 +46,10 @@ def create_memory_backend(policy: Policy, max_keys: int, record: str | None, clo
         return Backend(lambda identity, legacy: Service(limiter, identity, legacy), {})
     recording = RecordingLimiter(policy, _create_file(record), max_keys=max_keys)
     closing.callback(recording.close)
-    return Backend(lambda identity, legacy: Service(recording, identity, legacy), {})
+    banner = {
+        "record": f"every decision to {record}; ratelab replay {shlex.quote(record)} --format recording repeats them"
+    }
+    return Backend(lambda identity, legacy: Service(recording, identity, legacy), banner)
 
 
 def _create_file(name: str) -> IO[str]:

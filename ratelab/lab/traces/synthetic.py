@@ -17,6 +17,10 @@ from ratelab.quota import NS_PER_S, Quota
 MAX_CLIENTS = 2**24
 """The number of addresses in 10.0.0.0/8."""
 
+MAX_SAMPLE_LINE_BYTES = 1_000
+"""No line is longer."""
+
+_REFERER = "https://shop.example/"
 _START = datetime(2026, 11, 1, tzinfo=UTC)
 _ZIPF_EXPONENT = 1.1
 _DISTINCT_REQUESTS = 2**12
@@ -52,6 +56,11 @@ def sample_lines(lines: int, clients: int, rate: Quota, seed: int) -> Iterator[s
         second = float(times[-1])
 
 
+def is_sample_line(line: bytes) -> bool:
+    """Return whether a line looks like one of `sample_lines`."""
+    return line.startswith(b"10.") and f'"{_REFERER}"'.encode() in line
+
+
 @lru_cache(maxsize=16)
 def _format_time(second: int) -> str:
     """Format a time in whole seconds after the start, up to the quotes of the request."""
@@ -63,4 +72,4 @@ def _format_request(number: int) -> str:
     """Format the rest of a line, from the quotes of the request on."""
     path, status, size = number * 7 % 977, (200, 200, 200, 304, 404)[number % 5], number * 37 % 90_000
     agent = f"Mozilla/5.0 (X11; Linux x86_64; rv:{100 + number % 40}.0) Gecko/20100101 Firefox/{100 + number % 40}.0"
-    return f'"GET /products/{path}?page={number % 9} HTTP/1.1" {status} {size} "https://shop.example/" "{agent}"\n'
+    return f'"GET /products/{path}?page={number % 9} HTTP/1.1" {status} {size} "{_REFERER}" "{agent}"\n'
