@@ -34,13 +34,16 @@ CALLERS_OWN = ("COLUMNS", "FORCE_COLOR", "LINES", "NO_COLOR", "TTY_COMPATIBLE")
 """Variables that change the look of output; those of `ratelab` itself change its behavior."""
 
 for variable in [*os.environ]:
-    if variable in CALLERS_OWN or (variable.startswith("RATELAB_") and not variable.startswith("RATELAB_TEST_")):
+    if variable in CALLERS_OWN or variable.startswith("RATELAB_"):
         del os.environ[variable]
 os.environ["TERM"] = "dumb"
 
 settings.register_profile("exact", derandomize=True, deadline=None, database=None, max_examples=100)
 settings.load_profile("exact")
 
+
+STORE_TESTS = ("test_store_", "test_lua_")
+"""How the files begin whose tests also run, slowly, with each other server than Valkey."""
 
 LONGEST = [
     "serve_load",
@@ -76,10 +79,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that takes `kind` for every available algorithm."""
+    """Run a test that takes `kind` for every available algorithm, and a test of a store with every server."""
     if "kind" in metafunc.fixturenames:
         kinds = {**available(), **{name: find(name) for name in metafunc.config.getoption("--algo")}}
         metafunc.parametrize("kind", kinds.values(), ids=kinds.keys())
+    chosen = any(mark.args[0] == "server" for mark in metafunc.definition.iter_markers("parametrize"))
+    if "server" in metafunc.fixturenames and metafunc.definition.path.name.startswith(STORE_TESTS) and not chosen:
+        others = [pytest.param(name, marks=pytest.mark.slow) for name in ("redis", "redis-6.2")]
+        metafunc.parametrize("server", ["valkey", *others], indirect=True, scope="session")
 
 
 @pytest.fixture
@@ -114,11 +121,11 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[ValkeyServer]:
+def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
     """Run a store for all tests of a session that need one."""
-    from valkey_servers import run_valkey
+    from valkey_servers import find_server, run_valkey
 
-    with run_valkey() as server:
+    with run_valkey(program=find_server(getattr(request, "param", "valkey"))) as server:
         yield server
 
 

@@ -105,6 +105,7 @@ MUTANTS: dict[str, tuple[Promise, str, Change]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("server", ["valkey"], indirect=True, scope="session")
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_script_that_trusts_the_clock_is_caught(mutant: str, store: ValkeyServer) -> None:
     promise, name, change = MUTANTS[mutant]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from inspect import getfile
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 from ratelab import ALGORITHMS, Algorithm, Decision, Quota
 from ratelab.limiter import NEVER
 from ratelab.stores.valkey.script import Script
-from ratelab.stores.valkey.server import ValkeyServer
 
 MAX_LAG_US = 1_000_000
 """The largest lag of a clock that does not count as a step back, in microseconds."""
@@ -85,8 +83,3 @@ class Model:
             self._state, self._last = state, now
         retry = retry if retry == NEVER else retry * 1000
         return Decision(allowed, remaining, retry, reset * 1000, delay * 1000)
-
-
-def urls(server: ValkeyServer) -> list[str]:
-    """Return the URLs to test: the server's, and that of a Redis if the environment names one."""
-    return [server.url, *filter(None, [os.environ.get("RATELAB_TEST_REDIS_URL")])]

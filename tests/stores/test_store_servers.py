@@ -1,0 +1,71 @@
+"""Limiters on clusters, behind Sentinels and on servers whose clock is set, with each server that is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from lua_scripts import SCRIPTED
+from serve_process import wait_until
+from store_setups import SteppingServer, run_cluster, run_sentinels, run_stepping_server
+from valkey_servers import LARGE_BURST, make_limiter, send_command
+
+from ratelab.stores.valkey import ValkeyLimiter
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("redis", "redis-6.2")]
+every_server = pytest.mark.parametrize("name", ["valkey", *SLOW])
+
+HOUR_S = 3600
+KEYS = [f"client {number}" for number in range(60)]
+
+
+@every_server
+@pytest.mark.slow
+def test_each_of_three_nodes_decides_for_its_keys(name: str) -> None:
+    with run_cluster(3, name) as cluster:
+        limiter = make_limiter(cluster.url)
+        assert [limiter.hit(key).remaining for key in KEYS * 2] == [LARGE_BURST - 1] * 60 + [LARGE_BURST - 2] * 60
+        counts = [send_command(node.url, "DBSIZE") for node in cluster.nodes]
+        assert (sum(counts), min(counts) > 0) == (60, True)
+        limiter.close()
+
+
+@every_server
+@pytest.mark.slow
+def test_a_promoted_replica_knows_what_was_charged(name: str) -> None:
+    with run_sentinels(name) as setup:
+        with make_limiter(setup.master.url) as limiter:
+            limiter.hit("alice", 7)
+        wait_until(lambda: send_command(setup.replica.url, "DBSIZE") == 1)
+        setup.fail_over()
+        with make_limiter(f"valkey://{setup.current_master()}") as limiter:
+            assert limiter.hit("alice", 0).remaining == LARGE_BURST - 7
+
+
+# --- clocks
+
+
+@pytest.fixture(params=["valkey", pytest.param("redis-6.2", marks=pytest.mark.slow)])
+def stepping(request: pytest.FixtureRequest) -> Iterator[SteppingServer]:
+    with run_stepping_server(request.param) as started:
+        yield started
+
+
+def test_the_clock_of_a_store_that_is_set_locks_no_client_out(stepping: SteppingServer) -> None:
+    with ValkeyLimiter(stepping.server.url, "token-bucket", "2/s", 2, deadline=30) as limiter:
+        for offset in (-HOUR_S, 24 * HOUR_S, 0, -48 * HOUR_S):
+            while limiter.hit("alice").allowed:
+                pass
+            stepping.set_offset(offset)
+            assert limiter.hit("alice", 0).retry_after <= 0.5
+            wait_until(lambda: limiter.hit("alice").allowed, timeout=10)
+
+
+@pytest.mark.parametrize("algorithm", SCRIPTED)
+def test_a_clock_set_back_grants_nothing_and_a_clock_set_forward_one_burst(
+    algorithm: str, stepping: SteppingServer
+) -> None:
+    with ValkeyLimiter(stepping.server.url, algorithm, "10/day", deadline=30) as limiter:
+        for offset, expected in ((0, 10), (-1, 0), (-HOUR_S, 0), (-48 * HOUR_S, 0), (0, 10), (-HOUR_S, 0)):
+            stepping.set_offset(offset)
+            assert sum(limiter.hit("alice").allowed for _ in range(30)) == expected

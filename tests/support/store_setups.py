@@ -1,0 +1,215 @@
+"""Store servers that work together or have an unusual clock: clusters, Sentinels, and clocks that tests set."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from serve_process import wait_until
+from valkey_servers import find_server, free_port, run_valkey, send_command
+
+from ratelab.stores.valkey.server import ValkeyServer
+from ratelab.stores.valkey.session import SLOT_COUNT
+
+BUS_OFFSET = 10_000
+"""Distance from a node's port to the port for other nodes; the option for another came with version 7."""
+
+MAX_PORT = 65_535
+
+MASTER_NAME = "limits"
+
+
+# --- clusters
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Nodes that divide the slots among themselves, at first equally and in order."""
+
+    nodes: tuple[ValkeyServer, ...]
+
+    @property
+    def url(self) -> str:
+        """The URL of the first node, which knows the others."""
+        return f"{self.nodes[0].url}?cluster=true"
+
+    def first_owner(self, slot: int) -> ValkeyServer:
+        """Return the node that had a slot at first."""
+        return self.nodes[slot * len(self.nodes) // SLOT_COUNT]
+
+    def move(self, slots: Iterable[int], to: ValkeyServer) -> None:
+        """Assign slots to a node, on all nodes; all keys are lost."""
+        name = send_command(to.url, "CLUSTER", "MYID").decode()
+        for node in (to, *(node for node in self.nodes if node is not to)):
+            send_command(node.url, "FLUSHALL")
+            for slot in slots:
+                send_command(node.url, "CLUSTER", "SETSLOT", slot, "NODE", name)
+
+    @contextmanager
+    def migrating(self, slot: int, to: ValkeyServer) -> Iterator[None]:
+        """Migrate a slot from its first owner during the block: a key that is not there is redirected with ASK."""
+        owner = self.first_owner(slot)
+        names = {node: send_command(node.url, "CLUSTER", "MYID").decode() for node in (owner, to)}
+        send_command(to.url, "CLUSTER", "SETSLOT", slot, "IMPORTING", names[owner])
+        send_command(owner.url, "CLUSTER", "SETSLOT", slot, "MIGRATING", names[to])
+        try:
+            yield
+        finally:
+            for node in (owner, to):
+                send_command(node.url, "CLUSTER", "SETSLOT", slot, "STABLE")
+
+
+@contextmanager
+def run_cluster(size: int, server: str = "valkey") -> Iterator[Cluster]:
+    """Run a cluster without replicas; nodes keep deciding when another is down."""
+    options = ("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no")
+    program = find_server(server)
+    with ExitStack() as stack:
+        ports = [_free_port_of_node() for _ in range(size)]
+        nodes = tuple(stack.enter_context(run_valkey(*options, port=port, program=program)) for port in ports)
+        cluster = Cluster(nodes)
+        for number, (node, port) in enumerate(zip(nodes, ports, strict=True), start=1):
+            slots = [slot for slot in range(SLOT_COUNT) if cluster.first_owner(slot) is node]
+            send_command(node.url, "CLUSTER", "ADDSLOTS", *slots)
+            send_command(node.url, "CLUSTER", "SET-CONFIG-EPOCH", number)
+            send_command(nodes[0].url, "CLUSTER", "MEET", "127.0.0.1", port)
+        wait_until(lambda: all(_is_ready(node, size) for node in nodes))
+        yield cluster
+
+
+def _is_ready(node: ValkeyServer, size: int) -> bool:
+    info = send_command(node.url, "CLUSTER", "INFO").decode()
+    facts = ("cluster_state:ok", f"cluster_slots_assigned:{SLOT_COUNT}", f"cluster_known_nodes:{size}")
+    return all(f"{fact}\r" in info for fact in facts)
+
+
+def _free_port_of_node() -> int:
+    """Return a free port whose port for other nodes is free too."""
+    while (port := free_port()) + BUS_OFFSET > MAX_PORT or not _is_free(port + BUS_OFFSET):
+        pass
+    return port
+
+
+def _is_free(port: int) -> bool:
+    with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        return True
+    return False
+
+
+# --- Sentinels
+
+
+@dataclass(frozen=True)
+class SentinelSetup:
+    """A master named `MASTER_NAME` and its replica, watched by three Sentinels."""
+
+    master: ValkeyServer
+    replica: ValkeyServer
+    sentinels: tuple[ValkeyServer, ...]
+
+    def current_master(self) -> str:
+        """Return the address of the master, as `host:port`, according to the first Sentinel."""
+        host, port = send_command(self.sentinels[0].url, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER_NAME)
+        return f"{host.decode()}:{port.decode()}"
+
+    def fail_over(self) -> None:
+        """Promote the replica, and wait until the Sentinels name it as master and it accepts writes."""
+        address = self.replica.url.rpartition("/")[2]
+        send_command(self.sentinels[0].url, "SENTINEL", "FAILOVER", MASTER_NAME)
+        wait_until(lambda: self.current_master() == address and _role(self.replica) == b"master")
+
+
+def _role(server: ValkeyServer) -> bytes:
+    role: bytes = send_command(server.url, "ROLE")[0]
+    return role
+
+
+@contextmanager
+def run_sentinels(server: str = "valkey") -> Iterator[SentinelSetup]:
+    """Run three Sentinels, which notice after half a second that the master is down."""
+    program = find_server(server)
+    with ExitStack() as stack:
+        ports = [free_port(), free_port()]
+        master, replica = (stack.enter_context(run_valkey(port=port, program=program)) for port in ports)
+        send_command(replica.url, "REPLICAOF", "127.0.0.1", ports[0])
+        sentinels = tuple(stack.enter_context(_run_sentinel(program, ports[0])) for _ in range(3))
+        setup = SentinelSetup(master, replica, sentinels)
+        wait_until(lambda: all(_sees_all(sentinel) for sentinel in sentinels))
+        yield setup
+
+
+@contextmanager
+def _run_sentinel(program: str, master_port: int) -> Iterator[ValkeyServer]:
+    port = free_port()
+    settings = f"""
+        port {port}
+        bind 127.0.0.1
+        sentinel monitor {MASTER_NAME} 127.0.0.1 {master_port} 2
+        sentinel down-after-milliseconds {MASTER_NAME} 500
+        sentinel failover-timeout {MASTER_NAME} 2000
+    """
+    with TemporaryDirectory(prefix="rl-") as directory:
+        configuration = Path(directory, "sentinel.conf")
+        configuration.write_text(settings)
+        command = shlex.join([program, str(configuration), "--sentinel", "--dir", directory, "--loglevel", "warning"])
+        with run_valkey(port=port, program=_write_script(directory, f"exec {command}")) as sentinel:
+            yield sentinel
+
+
+def _sees_all(sentinel: ValkeyServer) -> bool:
+    """Return whether a Sentinel sees the replica and both other Sentinels."""
+    reply = send_command(sentinel.url, "SENTINEL", "MASTER", MASTER_NAME)
+    facts = reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
+    return (facts[b"num-slaves"], facts[b"num-other-sentinels"]) == (b"1", b"2")
+
+
+# --- clocks
+
+
+@dataclass(frozen=True)
+class SteppingServer:
+    """A server whose clock a test sets."""
+
+    server: ValkeyServer
+    _offset: Path
+
+    def set_offset(self, seconds: int) -> None:
+        """Set the server's clock to the time of this machine and `seconds`, which may be negative."""
+        written = self._offset.with_suffix(".new")
+        written.write_text(f"{seconds:+d}\n")
+        written.replace(self._offset)  # the server never reads half a file
+
+
+@contextmanager
+def run_stepping_server(server: str = "valkey") -> Iterator[SteppingServer]:
+    """Run a server under libfaketime; skip the test if that is not installed."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if library is None:
+        pytest.skip("libfaketime is not installed: see .github/CONTRIBUTING.md")
+    with TemporaryDirectory(prefix="rl-") as directory:
+        offset = Path(directory, "offset")
+        offset.write_text("+0\n")
+        variables = {
+            "LD_PRELOAD": library,
+            "FAKETIME_TIMESTAMP_FILE": offset,
+            "FAKETIME_NO_CACHE": 1,
+            "FAKETIME_DONT_FAKE_MONOTONIC": 1,
+        }
+        exports = "".join(f"export {name}={shlex.quote(str(value))}\n" for name, value in variables.items())
+        program = _write_script(directory, f'{exports}exec {shlex.quote(find_server(server))} "$@"')
+        with run_valkey(program=program) as started:
+            yield SteppingServer(started, offset)
+
+
+def _write_script(directory: str, commands: str) -> str:
+    """Write a shell script that ends with a server, and return its path."""
+    path = Path(directory, "program")
+    path.write_text(f"#!/bin/sh\n{commands}\n")
+    path.chmod(0o700)
+    return str(path)
