@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from itertools import islice
+from multiprocessing import current_process
 
 from ratelab.errors import InputError, short_repr
 from ratelab.http.addresses import MAX_ADDRESS_CHARS, UNIX, IPAddress, Proxies, client_bytes, parse_address
@@ -46,8 +47,9 @@ class Identity:
     entry at that position, from the right. If that entry is missing or is not an address, the client is the peer.
     `Forwarded` is not read.
 
-    `secret` is the key of the hash; by default the value of `RATELAB_KEY_SECRET`, or random bytes. Raise `InputError`
-    for an invalid key, proxy or secret. Calling the object raises `AmbiguousClientError` if the header is repeated.
+    `secret` is the key of the hash; by default the value of `RATELAB_KEY_SECRET`, or random bytes that this process
+    shares with its parent and siblings alone. Raise `InputError` for an invalid key, proxy or secret. Calling the
+    object raises `AmbiguousClientError` if the header is repeated.
     """
 
     def __init__(
@@ -59,7 +61,12 @@ class Identity:
     ) -> None:
         self._proxies = Proxies(trusted_proxies)
         self._hops = _check_hops(trusted_hops, self._proxies)
+        secret = os.environ.get(SECRET) if secret is None else secret
+        self.secret_generated = secret is None
+        """Whether the secret is random, so that other instances do not have it."""
         self._base = blake2b(digest_size=16, key=_derive_hash_key(secret))
+        self.fingerprint = self._hash(b"fingerprint|")
+        """A hash by which two instances recognize that they have the same secret."""
         self._keys_by_host: dict[str, str] = {}
         self._kind, self._read_name = _name_reader(key)
         if self._kind:
@@ -174,10 +181,15 @@ def _check_hops(hops: int, proxies: Proxies) -> int:
 
 
 def _derive_hash_key(secret: str | None) -> bytes:
-    """Derive a key for BLAKE2b, which limits its length, from a secret of any length."""
-    secret = os.environ.get(SECRET) if secret is None else secret
-    if secret is not None and not isinstance(secret, str):
+    """Derive a key for BLAKE2b, which limits its length, from a secret of any length, or from random bytes.
+
+    `multiprocessing` shares these bytes between a process and its children, so that the workers of a server that forks
+    or spawns them (such as uvicorn) have one key.
+    """
+    if secret is None:
+        return blake2b(current_process().authkey, person=b"ratelab").digest()
+    if not isinstance(secret, str):
         raise InputError(f"the secret must be text, got {type(secret).__name__}: decode it")
     if secret == "":
         raise InputError(f"the secret must not be empty: set {SECRET} to a long random text, or unset it")
-    return os.urandom(64) if secret is None else blake2b(secret.encode(errors="surrogatepass")).digest()
+    return blake2b(secret.encode(errors="surrogatepass")).digest()

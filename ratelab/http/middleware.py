@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from inspect import iscoroutinefunction
 from typing import Any
 
-from ratelab.errors import InputError, StoreError, short_repr
+from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_repr
 from ratelab.http.asgi import (
     PROBLEM_HEADERS,
     App,
@@ -25,7 +26,7 @@ from ratelab.http.asgi import (
 )
 from ratelab.http.counters import Counts
 from ratelab.http.headers import HeaderWriter, ceil_seconds
-from ratelab.http.identity import AmbiguousClientError, Identity
+from ratelab.http.identity import SECRET, AmbiguousClientError, Identity
 from ratelab.limiter import NEVER, AsyncLimiter, Limiter, Row
 from ratelab.quota import NS_PER_S
 from ratelab.stores.memory import MemoryLimiter
@@ -40,6 +41,11 @@ MAX_BUFFERED_BODY_BYTES = 65_536
 """How much of a request's body is buffered while the request is delayed; beyond that, a disconnect goes unnoticed."""
 
 NS_PER_MS = 10**6
+
+_NO_SECRET = (
+    f"{SECRET} is not set: a client counts as another one on other machines and after a restart, and is granted the "
+    "whole quota again; set the same secret for all instances"
+)
 
 AnyLimiter = Limiter | AsyncLimiter
 
@@ -103,8 +109,8 @@ class RateLimitMiddleware:
         self._guard_options = legacy, policy
         self._guards: dict[int, Guard] = {}  # by the id of the limiter, which its guard keeps alive
         self._choose: Callable[[Scope], AnyLimiter] = limiter if callable(limiter) else lambda _: limiter
-        guard = None if callable(limiter) else create_guard(limiter, legacy, policy)
-        identity = key if isinstance(key, Identity) else Identity(key)
+        self._identity = identity = key if isinstance(key, Identity) else Identity(key)
+        guard = None if callable(limiter) else self._create_guard(limiter)
         fixed_cost, cost_of = (0, cost) if callable(cost) else (cost, None)
         self._hot = app, exempt, identity.find, fixed_cost, cost_of, guard, self.counts
 
@@ -174,7 +180,17 @@ class RateLimitMiddleware:
         if guard is None:
             if len(self._guards) >= MAX_GUARDS:  # the function creates a limiter for each request
                 self._guards.clear()
-            guard = self._guards[id(limiter)] = create_guard(limiter, *self._guard_options)
+            guard = self._guards[id(limiter)] = self._create_guard(limiter)
+        return guard
+
+    def _create_guard(self, limiter: AnyLimiter) -> Guard:
+        """Create the guard of a limiter; if it is in a store, have it compare the secret with that of others."""
+        guard = create_guard(limiter, *self._guard_options)
+        use_secret = getattr(limiter, "use_secret", None)
+        if use_secret is not None:
+            if self._identity.secret_generated:
+                warnings.warn(_NO_SECRET, ConfigurationWarning, stacklevel=3)
+            use_secret(self._identity.fingerprint, self._identity.secret_generated)
         return guard
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from inspect import iscoroutinefunction
 from typing import NamedTuple
@@ -114,6 +114,11 @@ class ResilientLimiter:
         if decision.allowed and cost and self.on_store_error == "local":
             self._local.hit(key, cost)
         return decision
+
+    @property
+    def use_secret(self) -> Callable[[str, bool], None] | None:
+        """The store's method of this name, with which it compares secrets of instances; None if it has none."""
+        return getattr(self._store, "use_secret", None)
 
     async def probe(self) -> None:
         """Check whether a store that is down is back, if a probe is due; charge no key."""

@@ -39,7 +39,7 @@ def test_services_with_one_secret_share_one_quota(store: ValkeyServer) -> None:
     with (
         run_server(*DAILY, "--store", store.url, **SECRET) as first,
         run_server(*DAILY, RATELAB_STORE=store.url, **SECRET) as second,
-        run_server(*DAILY, "--store", store.url) as other,
+        run_server(*DAILY, "--store", store.url, "--name", "other") as other,
     ):
         statuses = [server.get(X_User="alice").status for server in (first, second, first, second)]
         assert (statuses, other.get(X_User="alice").status) == ([200, 200, 200, 429], 200)
@@ -49,6 +49,21 @@ def test_services_with_one_secret_share_one_quota(store: ValkeyServer) -> None:
         hint = "set the same RATELAB_KEY_SECRET for all instances to share quotas"
         assert other.banner["secret"] == hint
         assert first.stop() == (0, "", "stopped: 2 admitted, 0 denied\n")
+
+
+@pytest.mark.parametrize("secret", [None, "b"])
+def test_a_service_with_another_secret_does_not_start(
+    store: ValkeyServer, monkeypatch: pytest.MonkeyPatch, secret: str | None
+) -> None:
+    with run_server(*DAILY, "--store", store.url, **SECRET) as server:
+        if secret:
+            monkeypatch.setenv("RATELAB_KEY_SECRET", secret)
+        assert get_error("serve", "--port", "0", *map(str, DAILY), "--store", store.url) == (
+            "instances with different secrets share the limiter 'token-bucket', so each grants its clients the whole "
+            "quota: set the same RATELAB_KEY_SECRET for all (to replace the secret, first delete "
+            "rl:{secret}:token-bucket from the store)\n"
+        )
+        assert server.stop() == (0, "", "stopped: 0 admitted, 0 denied\n")
 
 
 @pytest.mark.slow
@@ -69,7 +84,7 @@ def stop_store_after_two(store: ValkeyServer, services: dict[str, ServeProcess])
 def test_each_fallback_decides_while_the_store_is_down(store: ValkeyServer) -> None:
     with ExitStack() as running:
         services = {
-            name: running.enter_context(run_server(*DAILY, "--store", store.url, "--on-store-error", name))
+            name: running.enter_context(run_server(*DAILY, "--store", store.url, "--on-store-error", name, **SECRET))
             for name in ON_STORE_ERROR
         }
         assert stop_store_after_two(store, services) == {
@@ -134,7 +149,8 @@ def find_process(name: str) -> int:
 def test_a_terminal_shows_store_reports_above_the_status_line(store: ValkeyServer) -> None:
     controller, terminal = os.openpty()
     command = [sys.executable, "-m", "ratelab", "serve", "--port", "0", "--store", store.url]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal, text=True) as process:
+    environment = os.environ | SECRET
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=terminal, text=True) as process:
         os.close(terminal)
         assert process.stdout is not None
         address = next(line.split()[1] for line in process.stdout if line.startswith("serving"))

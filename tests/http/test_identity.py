@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from hashlib import blake2b, sha256
 from ipaddress import IPv4Address, IPv6Address
+from multiprocessing import get_all_start_methods
+from pathlib import Path
 
 import pytest
 from asgi import scope_of
@@ -135,10 +140,50 @@ def test_instances_share_keys_through_the_environment(monkeypatch: pytest.Monkey
     assert Identity(secret=OTHER_SECRET)(scope) == Identity(secret=OTHER_SECRET)(scope) != Identity()(scope)
 
 
-def test_without_a_secret_each_identity_has_different_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+PRINT_KEYS = """
+import os, sys
+from multiprocessing import get_context
+from ratelab.http.identity import Identity
+
+def print_key():
+    scope = {"client": ("192.0.2.1", 1), "headers": []}
+    os.write(1, Identity()(scope).encode() + b"\\n")
+
+if __name__ == "__main__":
+    print_key()
+    for method in sys.argv[1:]:
+        child = get_context(method).Process(target=print_key)
+        child.start()
+        child.join()
+    if hasattr(os, "fork"):
+        child = os.fork()
+        if not child:
+            print_key()
+            os._exit(0)
+        os.waitpid(child, 0)
+"""
+
+
+def test_without_a_secret_a_process_shares_its_keys_with_its_children_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-    identity = Identity()
-    assert identity(scope_of()) == identity(scope_of()) != Identity()(scope_of())
+    program = tmp_path / "print_keys.py"
+    program.write_text(PRINT_KEYS)
+    command = [sys.executable, str(program), *get_all_start_methods()]
+    runs = [subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() for _ in range(2)]
+    assert [len({*run}) for run in runs] == [1, 1]
+    assert runs[0][0] != runs[1][0]
+    assert len(runs[0]) == 1 + len(get_all_start_methods()) + hasattr(os, "fork")
+
+
+def test_a_secret_is_generated_only_if_none_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert (Identity().secret_generated, Identity(secret=SECRET).secret_generated) == (True, False)
+    assert Identity().fingerprint == Identity().fingerprint != Identity(secret=SECRET).fingerprint
+    monkeypatch.setenv(VARIABLE, SECRET)
+    assert not Identity().secret_generated
+    assert Identity("header:X-API-Key").fingerprint == Identity(secret=SECRET).fingerprint
 
 
 def check_key_hides_the_value() -> None:

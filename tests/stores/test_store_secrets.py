@@ -17,12 +17,14 @@ from valkey import Valkey
 from valkey_servers import make_async_limiter, make_limiter, send_command
 
 from ratelab.errors import StoreError
+from ratelab.http.identity import Identity
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.stores.resilient import ResilientLimiter
 from ratelab.stores.valkey import AsyncValkeyLimiter
 from ratelab.stores.valkey.server import ValkeyServer
 
 CANARY = "sk-canary-4b1d"
+KEYED_BY = "a text for tests"
 DEADLINE = 0.05
 LAST_COMMAND = "the end"
 
@@ -35,7 +37,8 @@ def dump_store(server: ValkeyServer) -> str:
 
 def send_requests(limiter: AsyncValkeyLimiter, on_store_error: str = "closed", count: int = 1) -> list[AsgiResponse]:
     """Return the middleware's responses to requests with the canary in a header."""
-    app = RateLimitMiddleware(Handler(), ResilientLimiter(limiter, on_store_error), "header:X-API-Key")
+    identity = Identity("header:X-API-Key", secret=KEYED_BY)
+    app = RateLimitMiddleware(Handler(), ResilientLimiter(limiter, on_store_error), identity)
 
     async def send_all() -> list[AsgiResponse]:
         scope = scope_of(headers=f"X-API-Key: {CANARY}")
@@ -78,9 +81,10 @@ def check_that_names_are_hidden(store: ValkeyServer) -> str:
         response = repr(send_requests(make_async_limiter(store.url)))
     limiter.close()
     content = dump_store(store)
-    assert (sum("EVALSHA" in command.upper() for command in commands), content.count("rl:{")) == (2, 2)
+    assert (sum("EVALSHA" in command.upper() for command in commands), content.count(":token-bucket:")) == (2, 2)
     assert CANARY not in " ".join(commands)
     assert CANARY not in content
+    assert KEYED_BY not in content
     return response
 
 

@@ -120,7 +120,8 @@ def serve(
     """Serve GET /ping, with --rate and --burst for each client, until interrupted.
 
     Every option can also be set in the environment: RATELAB_RATE for --rate, and so on. RATELAB_KEY_SECRET is the key
-    of the hash that stands for each client; without it, a random key is used at each start.
+    of the hash that stands for each client; without it, a random key is used at each start. Services that share a store
+    need the same one.
     """
     quota = parse_quota(rate, burst)
     deadline = check_store(store, name, on_store_error, store_deadline)
@@ -128,7 +129,7 @@ def serve(
     check_recording(record, store)
     check_ports(host, port, metrics_port)
     require("serve", serve=SERVER_PACKAGES, valkey=STORE_PACKAGES.get(store, ("valkey",)))
-    from ratelab.cli.serve.backend import create_memory_backend, create_store_backend
+    from ratelab.cli.serve.backend import StoreBackend, create_memory_backend, create_store_backend
     from ratelab.cli.serve.runner import ServicePlan, run_single, run_workers
     from ratelab.http.headers import HeaderWriter
     from ratelab.http.identity import Identity
@@ -146,7 +147,8 @@ def serve(
             if store == "memory":
                 backend = create_memory_backend(policy, max_keys, record, closing)
             else:
-                backend = create_store_backend(store, name, on_store_error, deadline, algo, quota, max_keys, closing)
+                shared = StoreBackend(store, name, on_store_error, deadline, max_keys, algo, quota)
+                backend = create_store_backend(shared, identity, closing)
             extra = {**describe_proxies(trusted_proxy, trusted_hops), **backend.banner}
             if workers > 1:
                 extra["workers"] = f"{workers} processes"
@@ -179,9 +181,9 @@ def check_store(store: str, name: str | None, on_error: str, deadline: str) -> f
         ("--on-store-error", on_error, DEFAULT_ON_STORE_ERROR),
         ("--store-deadline", deadline, DEFAULT_STORE_DEADLINE),
     )
-    for option, value, default in options:
-        if store == "memory" and value != default:
-            raise InputError(f"{option} {value} needs a store: add --store embedded or --store URL")
+    for option, given, default in options:
+        if store == "memory" and given != default:
+            raise InputError(f"{option} {given} needs a store: add --store embedded or --store URL")
     return seconds
 
 

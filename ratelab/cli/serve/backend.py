@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from ratelab.errors import InputError, StoreError
+from ratelab.errors import ConfigurationWarning, InputError, StoreError
 from ratelab.http.app import Service
 from ratelab.http.identity import SECRET, Identity
 from ratelab.limiter import Policy
@@ -66,34 +67,29 @@ def _create_file(name: str) -> IO[str]:
         raise InputError(f"cannot write {name}: {reason or error}") from None
 
 
-def create_store_backend(
-    store: str,
-    name: str | None,
-    on_error: str,
-    deadline: float,
-    algorithm: str,
-    quota: Quota,
-    max_keys: int,
-    closing: ExitStack,
-) -> Backend:
+def create_store_backend(backend: StoreBackend, identity: Identity, closing: ExitStack) -> Backend:
     """Keep quotas in the store at a URL, or in an `embedded` one, which is started here and stopped by `closing`.
 
-    `deadline` is in seconds. Raises `InputError` if the store rejects the connection or cannot hold the quota.
+    Raises `InputError` if the store rejects the connection or cannot hold the quota, or if other instances that use it
+    have another secret.
     """
-    url = "unix:///nowhere" if store == "embedded" else store  # a placeholder
-    shared = StoreBackend(url, name, on_error, deadline, max_keys, algorithm, quota)
+    embedded = backend.url == "embedded"
+    shared = backend._replace(url="unix:///nowhere") if embedded else backend  # a placeholder
     shared.create_limiter().close()  # raises `InputError` before a server is started
-    if store != "embedded":
-        return Backend(shared.create_service, shared.describe(private=False), shared.ping())
+    if not embedded:
+        return Backend(shared.create_service, shared.describe(private=False), shared.ping(identity))
     server = closing.enter_context(EmbeddedServer())
     shared = shared._replace(url=server.url)
-    return Backend(shared.create_service, shared.describe(private=True), shared.ping(), server.restart_supervisor)
+    return Backend(
+        shared.create_service, shared.describe(private=True), shared.ping(identity), server.restart_supervisor
+    )
 
 
 class StoreBackend(NamedTuple):
     """A shared store, and the fallback for its failures."""
 
     url: str
+    """URL of the store, or `embedded`."""
     name: str | None
     """Name of the limiter; None for that of the algorithm."""
     on_error: str
@@ -112,7 +108,8 @@ class StoreBackend(NamedTuple):
         """Create the service for one event loop."""
         limiter = self.create_limiter()
         resilient = ResilientLimiter(limiter, self.on_error, max_keys=self.max_keys)
-        return Service(resilient, identity, legacy, limiter.close)
+        with warnings.catch_warnings(action="ignore", category=ConfigurationWarning):  # the banner asks for a secret
+            return Service(resilient, identity, legacy, limiter.close)
 
     def describe(self, private: bool) -> dict[str, str]:
         """Return lines for the banner; other instances cannot use a `private` store, so it needs no shared secret."""
@@ -122,13 +119,14 @@ class StoreBackend(NamedTuple):
             lines["secret"] = f"set the same {SECRET} for all instances to share quotas"
         return lines
 
-    def ping(self) -> str | None:
+    def ping(self, identity: Identity) -> str | None:
         """Ping the store without charging a key; return a warning if it is unreachable.
 
-        Raises `InputError` if it rejects the connection, which is a configuration error and not an outage.
+        Raises `InputError` if it rejects the connection, which is a configuration error and not an outage, or if other
+        instances have another secret.
         """
         try:
-            asyncio.run(self._hit())
+            asyncio.run(self._hit(identity))
         except StoreError as error:
             if error.kind == "refused" or "cluster support disabled" in str(error):
                 remedy = "check the password, ACL or URL"
@@ -138,9 +136,10 @@ class StoreBackend(NamedTuple):
             return f"the store does not answer ({error.kind}: {error}); until it does, {ON_STORE_ERROR[self.on_error]}"
         return None
 
-    async def _hit(self) -> None:
+    async def _hit(self, identity: Identity) -> None:
         limiter = self.create_limiter(MIN_PING_TIMEOUT_S)
         try:
             await limiter.hit("", 0)
+            await limiter.check_secret(identity.fingerprint, identity.secret_generated)
         finally:
             limiter.close()

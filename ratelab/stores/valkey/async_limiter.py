@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from math import inf
 from typing import Any, NamedTuple, Self
 
-from ratelab.errors import StoreError
+from ratelab.errors import InputError, StoreError
 from ratelab.limiter import Decision, Policy
 from ratelab.quota import Quota
 from ratelab.stores.memory import check_cost
 from ratelab.stores.valkey.connection import Address, StoreUrl, check_limits, classify_error
 from ratelab.stores.valkey.resp import parse_reply
-from ratelab.stores.valkey.script import Script, register
+from ratelab.stores.valkey.script import Script, SecretClaim, register
 from ratelab.stores.valkey.session import Command, Session, SlotMap, decide_hits
 
 MAX_BATCH_HITS = 256
 """Hits of one script call; the server does nothing else during the millisecond that these take."""
+
+_CLAIM_INTERVAL_S = 3600.0
+_log = logging.getLogger("ratelab")
 
 _TIMER_SLACK_S = 0.001  # a loop that was busy may have received the replies without having read them
 
@@ -34,7 +39,7 @@ class Hit(NamedTuple):
     cost: int
     due: float
     """The loop's time at which it fails."""
-    decision: asyncio.Future[Decision]
+    decision: asyncio.Future[Any]
 
 
 class AsyncValkeyLimiter:
@@ -66,6 +71,9 @@ class AsyncValkeyLimiter:
         self._batch: list[Hit] = []  # to be sent at the end of this iteration
         self._undecided: deque[list[Hit]] = deque()  # the batches of each iteration, sent or not, oldest first
         self._timer: asyncio.TimerHandle | None = None
+        self._claim: SecretClaim | None = None
+        self._next_claim = inf  # the loop's time
+        self._claiming: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -90,6 +98,19 @@ class AsyncValkeyLimiter:
         decision: asyncio.Future[Decision] = loop.create_future()
         self._batch.append(Hit(store_key, cost, self._due, decision))
         return await decision
+
+    def use_secret(self, fingerprint: str, generated: bool) -> None:
+        """Compare the secret of an `Identity` with that of other instances: at the next hit, and then every hour.
+
+        If they differ, a warning is logged.
+        """
+        self._claim, self._next_claim = self._create_claim(fingerprint, generated), 0.0
+
+    async def check_secret(self, fingerprint: str, generated: bool) -> None:
+        """Raise `InputError` if instances that share this limiter have another secret."""
+        claim = self._create_claim(fingerprint, generated)
+        if not await self._send_claim(claim):
+            raise InputError(claim.description)
 
     async def __aenter__(self) -> Self:
         return self
@@ -117,14 +138,43 @@ class AsyncValkeyLimiter:
         self._batch.clear()
         self._undecided.clear()
         self._loop, self._timer = loop, None
+        if self._claim is not None:
+            self._next_claim = 0.0
+
+    def _create_claim(self, fingerprint: str, generated: bool) -> SecretClaim:
+        return SecretClaim(self.name, fingerprint, generated, self.policy.quota.window)
+
+    async def _send_claim(self, claim: SecretClaim) -> bool:
+        """Return whether other instances have the same secret."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._change_loop(loop)
+        hit = Hit(claim.key.encode(), 0, loop.time() + self._deadline, loop.create_future())
+        session = decide_hits(claim, self._slots, [hit.key], [hit.cost])
+        self._undecided.append([hit])
+        self._start_timer(loop, hit.due)
+        self._send(next(session), session, [hit])
+        return bool(await hit.decision)
+
+    async def _compare_secret(self, claim: SecretClaim) -> None:
+        """Log a warning if another instance has another secret."""
+        with suppress(StoreError):  # which hits report, too
+            if not await self._send_claim(claim):
+                _log.warning("%s", claim.description)
 
     def _begin_batch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Schedule that the hits of this iteration are sent at its end, and fail when the first of them is due."""
         self._due = loop.time() + self._deadline
         loop.call_soon(self._send_batch)
         self._undecided.append(self._batch)
+        self._start_timer(loop, self._due)
+        if self._due > self._next_claim and self._claim is not None:
+            self._next_claim = self._due + _CLAIM_INTERVAL_S
+            self._claiming = loop.create_task(self._compare_secret(self._claim))
+
+    def _start_timer(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         if self._timer is None:
-            self._timer = loop.call_at(self._due + _TIMER_SLACK_S, self._fail_overdue)
+            self._timer = loop.call_at(due + _TIMER_SLACK_S, self._fail_overdue)
 
     def _send_batch(self) -> None:
         """Send the hits of this iteration, with a script call for each slot."""

@@ -18,14 +18,17 @@ from weakref import finalize
 from ratelab.algorithms import build_policy, find, traits_of
 from ratelab.errors import ConfigurationWarning, InputError, short_repr
 from ratelab.limiter import NEVER, Algorithm, Decision
-from ratelab.quota import Quota
-from ratelab.stores.valkey.resp import encode_bulk
+from ratelab.quota import NS_PER_S, Quota
+from ratelab.stores.valkey.resp import encode_bulk, encode_command
 
 EXACT_LIMIT = 2**53
 """Numbers in Lua are floating point; integers below this are exact."""
 
 MAX_TIME_US = 2**52
 """The latest time for which scripts are checked, in microseconds since 1970: a day in the year 2112."""
+
+CLAIM_TTL_S = 24 * 3600
+"""Seconds for which the fingerprint of a secret is kept after its last use, at least."""
 
 MAX_NAME_CHARS = 100
 """Length of the longest name of a limiter."""
@@ -103,6 +106,42 @@ class Script:
             for allowed, remaining, retry, reset, delay in _unpack_decisions(reply[_TIME_BYTES:])
         ]
 
+
+class SecretClaim:
+    """Note in the store that the keys of the limiter `name` depend on the secret with a `fingerprint`.
+
+    It is used like a `Script`. The reply is the fingerprint that the store holds, or else this one, which is then
+    stored for at least a day, and for `window_ns`, unless the secret was `generated`: such a secret ends with its
+    process, so that nothing can be concluded from it.
+    """
+
+    def __init__(self, name: str, fingerprint: str, generated: bool, window_ns: int) -> None:
+        self.key = f"rl:{{secret}}:{escape_name(name)}"
+        self.fingerprint = fingerprint
+        self.description = (
+            f"instances with different secrets share the limiter {name!r}, so each grants its clients the whole quota: "
+            f"set the same RATELAB_KEY_SECRET for all (to replace the secret, first delete {self.key} from the store)"
+        )
+        """The meaning of another fingerprint in the store."""
+        ttl = 0 if generated else CLAIM_TTL_S + -(-window_ns // NS_PER_S)
+        self._command = encode_command("EVAL", _CLAIM, 1, self.key, fingerprint, ttl)
+
+    def encode(self, keys: Sequence[bytes], costs: Sequence[int], cached: bool = True) -> bytes:  # noqa: ARG002
+        """Return the command that claims the keys."""
+        return self._command
+
+    def decode(self, reply: bytes) -> list[bool]:
+        """Return whether the secret is that of the other instances."""
+        return [reply == self.fingerprint.encode()]
+
+
+_CLAIM = """
+local found = redis.call('GET', KEYS[1])
+if tonumber(ARGV[2]) > 0 and (not found or found == ARGV[1]) then
+  redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+end
+return found or ARGV[1]
+"""
 
 _COST_ONE = encode_bulk(1)
 

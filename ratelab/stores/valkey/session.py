@@ -7,10 +7,9 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple
 
-from ratelab.limiter import Decision
 from ratelab.stores.valkey.connection import Address
 from ratelab.stores.valkey.resp import ReplyError, encode_command
-from ratelab.stores.valkey.script import Script
+from ratelab.stores.valkey.script import Script, SecretClaim
 
 SLOT_COUNT = 16_384
 """Slots of a cluster."""
@@ -66,11 +65,11 @@ def _decode_host(name: bytes | None) -> str:
     return name.decode() if name and name != b"?" else ""
 
 
-Session = Generator[Command, Any, list[Decision]]
+Session = Generator[Command, Any, list[Any]]
 """Yields commands to send, receives each reply or has the error thrown in, and returns the decisions."""
 
 
-def decide_hits(script: Script, slots: SlotMap, keys: Sequence[bytes], costs: Sequence[int]) -> Session:
+def decide_hits(script: Script | SecretClaim, slots: SlotMap, keys: Sequence[bytes], costs: Sequence[int]) -> Session:
     """Decide a hit of each of `keys`, which must be in one slot.
 
     Retry only after a reply that proves that nothing was charged, and once for each of these: the server does not know
