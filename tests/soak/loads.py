@@ -47,6 +47,8 @@ class Counts:
     """`StoreError` by kind, 503, and requests whose connection was cut."""
     interrupted: int = 0
     """Hits from which the exception of a signal handler surfaced."""
+    swallowed: int = 0
+    """Exceptions of a signal handler that did not surface."""
     unexpected: list[str] = field(default_factory=list)
     """Any other outcome."""
     children: int = 0
@@ -159,8 +161,11 @@ def _hit_in_child(hit: Hit, total: Counts) -> None:
 
 def _hit_under_time_limit(hit: Hit, total: Counts) -> None:
     """Hit for a while, until a signal handler raises, mostly in the middle of a hit."""
+    raised = 0
 
     def interrupt(*_: object) -> None:
+        nonlocal raised
+        raised += 1
         raise TimeLimitError
 
     signal.signal(signal.SIGALRM, interrupt)
@@ -169,9 +174,10 @@ def _hit_under_time_limit(hit: Hit, total: Counts) -> None:
         signal.setitimer(signal.ITIMER_REAL, random.uniform(0.01, FORK_INTERVAL_S), 1)
         while total.interrupted == before:
             hit_and_count(hit, random.choice(KEYS), total)
-    total.interrupted += total.started - total.answered - len(total.unexpected)
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    total.interrupted += total.started - total.answered - len(total.unexpected)
+    total.swallowed += raised - 1
 
 
 # --- tasks

@@ -114,6 +114,7 @@ def _check_load(report: Report, name: str, load: subprocess.Popen[str], losses: 
     report.add(f"{name}: slowest", f"{counts.slowest_s:.2f} s", counts.slowest_s <= MAX_HIT_S)
     if counts.children:
         report.add(f"{name}: forks and interrupts", f"{counts.children} and {counts.interrupted}")
+        report.add(f"{name}: swallowed interrupts", counts.swallowed, counts.swallowed == 0)
         report.add(f"{name}: hanging", "; ".join(counts.hanging) or "none", not counts.hanging)
 
 
