@@ -31,6 +31,10 @@ class StoreError(Exception):
         self.kind = kind
         self.retry_after_ns = retry_after_ns
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle the arguments of the constructor, so that the error crosses processes unchanged."""
+        return type(self), (self.kind, str(self), self.retry_after_ns), self.__dict__
+
 
 def short_repr(value: object) -> str:
     """Format a rejected value for an error message: its `repr`, cut to 60 characters."""

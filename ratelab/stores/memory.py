@@ -158,6 +158,12 @@ def check_cost(cost: int) -> None:
         raise InputError(f"cost must be a whole number >= 0, got {short_repr(cost)}")
 
 
+def check_key(key: str) -> None:
+    """Raise `InputError` unless `key` is text."""
+    if not isinstance(key, str):
+        raise InputError(f"key must be text, got {short_repr(key)}: format it as a str")
+
+
 def monotonic(clock: Clock) -> Clock:
     """Wrap `clock` so that it never goes backwards. Call it under a lock.
 

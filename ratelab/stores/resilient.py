@@ -19,7 +19,7 @@ from ratelab.errors import InputError, StoreError, short_repr
 from ratelab.limiter import AsyncLimiter, Decision, Policy
 from ratelab.quota import NS_PER_S
 from ratelab.stores.circuit_breaker import MAX_PROBE_INTERVAL_NS, CircuitBreaker, Epoch
-from ratelab.stores.memory import MemoryLimiter, Stats, check_cost, monotonic
+from ratelab.stores.memory import MemoryLimiter, Stats, check_cost, check_key, monotonic
 
 ON_STORE_ERROR = {
     "local": "each process enforces the quota by itself",
@@ -103,6 +103,7 @@ class ResilientLimiter:
         Raises `InputError`, and changes nothing, unless `cost` is a whole number >= 0. Raises `StoreError` only with
         the fallback `closed`.
         """
+        check_key(key)
         check_cost(cost)
         epoch = self._breaker.begin(self._clock())
         if epoch is None:

@@ -33,6 +33,9 @@ class DocumentError(InputError):
         super().__init__(message)
         self.line = line
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.line), self.__dict__
+
 
 class Document:
     """The values of a file, and their lines."""

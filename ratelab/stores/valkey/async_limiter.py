@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 from ratelab.errors import InputError, StoreError
 from ratelab.limiter import Decision, Policy
 from ratelab.quota import Quota
-from ratelab.stores.memory import check_cost
+from ratelab.stores.memory import check_cost, check_key
 from ratelab.stores.valkey.connection import Address, StoreUrl, check_limits, classify_error
 from ratelab.stores.valkey.resp import parse_reply
 from ratelab.stores.valkey.script import Script, SecretClaim, register
@@ -88,6 +88,7 @@ class AsyncValkeyLimiter:
 
     async def hit(self, key: str, cost: int = 1) -> Decision:
         """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision within the deadline."""
+        check_key(key)
         check_cost(cost)
         loop = asyncio.get_running_loop()
         if loop is not self._loop:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 from ratelab.errors import StoreError
 from ratelab.limiter import Decision, Policy
 from ratelab.quota import Quota
-from ratelab.stores.memory import check_cost
+from ratelab.stores.memory import check_cost, check_key
 from ratelab.stores.valkey.connection import Address, StoreUrl, check_limits, classify_error
 from ratelab.stores.valkey.resp import parse_reply
 from ratelab.stores.valkey.script import Script, register
@@ -157,6 +157,7 @@ class ValkeyLimiter:
 
     def hit(self, key: str, cost: int = 1) -> Decision:
         """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision within the deadline."""
+        check_key(key)
         check_cost(cost)
         due = time.monotonic() + self._deadline
         try:
