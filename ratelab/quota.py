@@ -74,14 +74,14 @@ def format_duration(nanoseconds: int) -> str:
 
 
 def about(nanoseconds: int) -> str:
-    """Format a duration exactly if that is short, else to three digits: `2.5s`, `39.8min`, `1,000 days`."""
-    exact = format_duration(nanoseconds)
-    if len(exact) <= 5 and not exact.endswith("day"):
-        return exact
-    figures = ((float(f"{nanoseconds / size:.3g}"), unit) for unit, size in reversed(UNITS.items()))
-    figure, unit = next((figure, unit) for figure, unit in figures if figure >= 1)
-    unit = unit if unit != "day" else " day" if figure == 1 else " days"
-    return f"{figure:,.10g}{unit}"
+    """Format a duration for reading, in one or two units: `2.5 s`, `33 min 17 s`, `3 days 11 h`."""
+    for unit, part in (("day", "h"), ("h", "min"), ("min", "s")):
+        whole, rest = divmod((nanoseconds + UNITS[part] // 2) // UNITS[part], UNITS[unit] // UNITS[part])
+        if whole:
+            plural = "s" if unit == "day" and whole > 1 else ""
+            return f"{whole:,} {unit}{plural}{f' {rest} {part}' if rest else ''}"
+    figures = ((float(f"{nanoseconds / UNITS[unit]:.3g}"), unit) for unit in ("s", "ms", "us", "ns"))
+    return next((f"{figure:g} {unit}" for figure, unit in figures if figure >= 1), "0 s")
 
 
 @dataclass(frozen=True, slots=True, init=False)

@@ -95,6 +95,14 @@ _COMPARISON = (
         metavar="FILE",
         help="Write each request and its decisions as .csv or .jsonl.",
     ),
+    click.option(
+        "--client-timeout",
+        default="10s",
+        show_default=True,
+        metavar="DURATION",
+        help="How long clients wait for a response; a longer delay counts as too late.",
+    ),
+    click.option("--all-figures", is_flag=True, help="Print every figure of each algorithm, with its meaning."),
     click.option("--accuracy", is_flag=True, help="Compare each algorithm with the exact sliding log in detail."),
     click.option(
         "--equalize",

@@ -19,9 +19,11 @@ from ratelab.errors import InputError, install_hint
 from ratelab.lab.comparison import Comparison, compare, with_accuracy, with_equal_protection
 from ratelab.lab.decisions import FIGURE_FIELDS
 from ratelab.lab.decisions import Progress as Advance
+from ratelab.lab.metrics import Result, list_figures
 from ratelab.lab.replay import uses_compiler
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Decision, Policy
+from ratelab.quota import parse_duration
 from ratelab.report.accuracy import (
     build_accuracy_table,
     build_differing_table,
@@ -32,15 +34,9 @@ from ratelab.report.accuracy import (
 from ratelab.report.equal_protection import build_equal_table, describe_equal_protection
 from ratelab.report.files import check_events_writable, check_writable, write_events, write_table
 from ratelab.report.serialize import serialize_comparison
-from ratelab.report.summary import Run, describe_run, summarize
-from ratelab.report.tables import (
-    Table,
-    build_clients_table,
-    build_comparison_table,
-    list_redundant_figures,
-    render_table,
-)
-from ratelab.report.timeline import render_timeline
+from ratelab.report.summary import Run, describe_assumption, describe_run, summarize
+from ratelab.report.tables import Table, build_clients_table, build_comparison_table, build_figures_table
+from ratelab.report.terminal import render_table, render_timeline, wrap_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,6 +47,9 @@ if TYPE_CHECKING:
 
 PROGRESS_DELAY_S = 1.0
 """Seconds of work before a progress bar appears."""
+
+MIN_COLUMNS = 60
+"""Width that tables have even in a narrower terminal."""
 
 LARGE_TRACE_BYTES = 50_000_000
 """Size of a trace from which on the faster reader is recommended."""
@@ -65,6 +64,8 @@ class Output:
     as_json: bool
     csv_file: str | None
     events_file: str | None
+    client_timeout: str
+    all_figures: bool
     accuracy: bool
     equalize: str | None
     timeline: bool
@@ -76,6 +77,7 @@ class Output:
     def __post_init__(self) -> None:
         if self.as_json and self.timeline:
             raise InputError("--timeline needs the tables, which --json does not print: leave out one of them")
+        self.parse_client_timeout()
         files = [self.csv_file, self.events_file]
         files += [*(self.plots.files if self.plots else ()), *(self.pages.files if self.pages else ())]
         check_distinct(self.inputs, files)
@@ -83,6 +85,13 @@ class Output:
             check_writable(self.csv_file)
         if self.events_file is not None:
             check_events_writable(self.events_file)
+
+    def parse_client_timeout(self) -> int:
+        """Return the client timeout in nanoseconds; raise `InputError` if it is not a duration."""
+        try:
+            return parse_duration(self.client_timeout)
+        except InputError as error:
+            raise InputError(f"--client-timeout: {error}") from None
 
     @cached_property
     def pages(self) -> Pages | None:
@@ -111,7 +120,8 @@ class Output:
         """
         tune_compiler(traffic)
         complete = complete or bool(self.events_file or self.plot or self.pages or self.timeline)
-        comparison = compare(policies, traffic, progress, Decision._fields if complete else FIGURE_FIELDS)
+        fields = Decision._fields if complete else FIGURE_FIELDS
+        comparison = compare(policies, traffic, progress, fields, self.parse_client_timeout())
         if self.accuracy or self.pages is not None:
             comparison = with_accuracy(comparison)
         if self.equalize is not None:
@@ -166,8 +176,8 @@ def check_distinct(inputs: Sequence[str], files: Sequence[str | None]) -> None:
         used |= {realpath(path)} if path is not None else set()
 
 
-def create_console(min_width: int = 80) -> Console:
-    """Return a console on standard output that is at least `min_width` columns wide, by default for the tables."""
+def create_console(min_width: int = MIN_COLUMNS) -> Console:
+    """Return a console on standard output that is at least `min_width` columns wide."""
     from rich.console import Console
 
     console = Console(highlight=False, file=cast("IO[str]", TrimmedStdout()) if sys.stdout else None)
@@ -194,37 +204,47 @@ def _print(console: Console, run: Run, output: Output) -> None:
     comparison, many_clients = run.comparison, run.most_denied is not None
     console.print(run.title, style="bold", markup=False)
     console.print(describe_run(comparison.traffic, comparison.quota), markup=False)
-    for note in run.notes:
-        console.print(note, style="dim", markup=False)
-    omitted = list_redundant_figures(comparison, many_clients)
-    _print_table(console, build_comparison_table(comparison, omitted), with_caption=False)
-    _print_sentences(console, summarize(comparison, many_clients))
+    for note in [*run.notes, *describe_assumption(comparison)]:
+        _print_text(console, note, "dim")
+    print_table(console, build_comparison_table(comparison), with_caption=False)
+    print_sentences(console, summarize(comparison, many_clients))
     if run.most_denied is not None:
-        _print_table(console, build_clients_table(comparison, run.most_denied))
+        print_table(console, build_clients_table(comparison, run.most_denied))
+    if output.all_figures:
+        print_table(console, build_figures_table(comparison))
+        for name, figure in list_figures(Result).items():
+            _print_text(console, f"{name}: {figure.meaning}", "dim")
     if output.accuracy:
-        _print_table(console, build_accuracy_table(comparison))
+        print_table(console, build_accuracy_table(comparison))
         for explanation in explain_figures():
-            console.print(explanation, style="dim", markup=False)
-        _print_sentences(console, [*describe_differences(comparison), *describe_estimate(comparison)])
-        _print_table(console, build_differing_table(comparison, run.most_denied or DEFAULT_DIFFERING_CLIENTS))
+            _print_text(console, explanation, "dim")
+        print_sentences(console, [*describe_differences(comparison), *describe_estimate(comparison)])
+        print_table(console, build_differing_table(comparison, run.most_denied or DEFAULT_DIFFERING_CLIENTS))
     if comparison.equal_protection is not None:
-        _print_table(console, build_equal_table(comparison))
-        _print_sentences(console, describe_equal_protection(comparison, comparison.equal_protection))
+        print_table(console, build_equal_table(comparison))
+        print_sentences(console, describe_equal_protection(comparison, comparison.equal_protection))
     if output.timeline:
         console.print()
         console.print(render_timeline(comparison, console.width))
 
 
-def _print_table(console: Console, table: Table | None, with_caption: bool = True) -> None:
+def print_table(console: Console, table: Table | None, with_caption: bool = True) -> None:
     """Print a table after a blank line, if there is one."""
     if table is not None:
         console.print()
         console.print(render_table(table, console.width, with_caption))
 
 
-def _print_sentences(console: Console, sentences: Sequence[str]) -> None:
+def print_sentences(console: Console, sentences: Sequence[str]) -> None:
     """Print sentences after a blank line, each on a line of its own."""
-    console.print(*([""] if sentences else []), *sentences, sep="\n", end="\n" if sentences else "", markup=False)
+    for line in ["", *sentences] if sentences else []:
+        _print_text(console, line)
+
+
+def _print_text(console: Console, text: str, style: str = "") -> None:
+    """Print text on lines that do not end between a number and its unit."""
+    for line in wrap_text(text, console.width) or [""]:
+        console.print(line, style=style, markup=False)
 
 
 def is_terminal(stream: TextIO | None) -> bool:

@@ -12,7 +12,15 @@ from ratelab.algorithms import COMPARED, select
 from ratelab.cli import expand_paths
 from ratelab.cli.artifacts import resolve_images, write_image
 from ratelab.cli.options import ALGORITHMS_OPTION, PLOT, THEME, is_scenario, reject_trace_options, trace_options
-from ratelab.cli.output import LateProgress, check_distinct, create_console, read_with_progress, tune_compiler
+from ratelab.cli.output import (
+    LateProgress,
+    check_distinct,
+    create_console,
+    print_sentences,
+    print_table,
+    read_with_progress,
+    tune_compiler,
+)
 from ratelab.errors import InputError
 from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.sweep import SweepResult, build_policies, parse_quotas
@@ -22,8 +30,7 @@ from ratelab.lab.traffic import Traffic
 from ratelab.report.charts import THEME_NAMES, draw_sweep
 from ratelab.report.files import check_writable, write_rows
 from ratelab.report.summary import describe_traffic
-from ratelab.report.sweep import build_sweep_table, serialize_sweep, serialize_sweep_rows
-from ratelab.report.tables import render_table
+from ratelab.report.sweep import build_sweep_tables, describe_sweep, serialize_sweep, serialize_sweep_rows
 from ratelab.report.trace_notes import describe_reading, serialize_reading
 
 
@@ -66,8 +73,8 @@ def sweep(
 ) -> None:
     """Load the traffic once, and replay it with each rate and burst through each algorithm.
 
-    The traffic is a SCENARIO, a .yaml file, or TRACEs as for `ratelab replay`. The table shows, for each quota and
-    algorithm, the percentages of requests denied and of clients denied at least once.
+    The traffic is a SCENARIO, a .yaml file, or TRACEs as for `ratelab replay`. The tables show, for each quota and
+    algorithm, the share and the number of requests denied, and of clients denied at least once.
     """
     policies = build_policies(select(algorithms, COMPARED), parse_quotas(rates, bursts, steps))
     images = resolve_images(plot, theme, "sweep")
@@ -124,5 +131,6 @@ def _print(source: SweepSource, result: SweepResult) -> None:
     console.print(describe_traffic(source.traffic), markup=False)
     for note in source.notes:
         console.print(note, style="dim", markup=False)
-    console.print()
-    console.print(render_table(build_sweep_table(result), console.width))
+    for table in build_sweep_tables(result):
+        print_table(console, table)
+    print_sentences(console, [describe_sweep(result)])

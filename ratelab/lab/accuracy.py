@@ -31,26 +31,26 @@ class Accuracy:
     """Accuracy of one outcome. To add a figure, add a field here, and compute it in `measure_accuracy`."""
 
     at_most: int | None = field(
-        metadata=figure("the upper bound that the algorithm guarantees for peak_in_window", header="at_most")
+        metadata=figure("the largest peak_in_window that the algorithm guarantees", header="at most")
     )
     """None if the algorithm declares no bound."""
     peak_at: float | None = field(
-        metadata=figure("the start of the first fullest window, in seconds", "seconds", header="peak_at")
+        metadata=figure("the start of the first fullest window, in seconds", "seconds", header="fullest at")
     )
     """None if no request was admitted, as is `peak_key`."""
     peak_key: str | None = field(
-        metadata=figure("the key of that window", "name", header="peak_key", only_with="clients")
+        metadata=figure("the key of that window", "name", header="fullest for", only_with="clients")
     )
     unearned: int = field(
         metadata=figure(
             "requests admitted although the algorithm's own admissions in the window before left no room",
-            header="un\N{SOFT HYPHEN}earned",
+            header="unearned",
         )
     )
     withheld: int = field(
         metadata=figure(
             "requests denied although the algorithm's own admissions in the window before left room",
-            header="with\N{SOFT HYPHEN}held",
+            header="withheld",
         )
     )
     client_over_admitted: Integers | None

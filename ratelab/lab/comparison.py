@@ -13,9 +13,10 @@ from ratelab.lab.accuracy import Accuracy, measure_accuracy
 from ratelab.lab.counter_estimate import Estimate, measure_estimate
 from ratelab.lab.decisions import FIGURE_FIELDS, Outcome, Progress
 from ratelab.lab.equal_protection import EqualProtection, equalize
-from ratelab.lab.metrics import Result, measure
+from ratelab.lab.metrics import DEFAULT_CLIENT_TIMEOUT, Result, measure
 from ratelab.lab.replay import replay, suggest_compiler
 from ratelab.lab.traffic import Traffic
+from ratelab.lab.windows import Window
 from ratelab.limiter import Policy
 from ratelab.quota import Quota
 
@@ -37,11 +38,19 @@ class Comparison:
     """The error of the sliding counter's estimate; None without accuracy or without a sliding counter."""
     equal_protection: EqualProtection | None = None
     """The policies at equal protection; None unless `with_equal_protection` computed them."""
+    client_timeout: int = DEFAULT_CLIENT_TIMEOUT
+    """Nanoseconds that a client waits for a response."""
 
     @property
     def quota(self) -> Quota:
         """The quota that all policies grant."""
         return self.outcomes[0].policy.quota
+
+    @property
+    def fullest(self) -> Window | None:
+        """The fullest window of all outcomes, the first of several; None if no request was admitted."""
+        windows = [result.fullest for result in self.results if result.fullest is not None]
+        return max(windows, key=lambda window: window.cost, default=None)
 
     def outcome(self, name: str) -> Outcome:
         """Return the outcome of the policy called `name`."""
@@ -53,10 +62,12 @@ def compare(
     traffic: Traffic,
     progress: Progress = lambda _: None,
     fields: Sequence[str] = FIGURE_FIELDS,
+    client_timeout: int = DEFAULT_CLIENT_TIMEOUT,
 ) -> Comparison:
     """Replay `traffic` through each of `policies` and through the exact sliding log of their quota.
 
-    `fields` are the fields of each decision to keep. Raises `InputError` if two policies have the same name.
+    `fields` are the fields of each decision to keep. A client waits `client_timeout` nanoseconds. Raises `InputError`
+    if two policies have the same name.
     """
     check_names(policy.name for policy in policies)
     has_exact = any(type(policy.algorithm) is SlidingLog for policy in policies)
@@ -68,8 +79,8 @@ def compare(
         else replay(policy, traffic, fields, progress)
         for policy in policies
     ]
-    results = tuple(measure(outcome, reference) for outcome in outcomes)
-    return Comparison(traffic, tuple(outcomes), reference, results)
+    results = tuple(measure(outcome, reference, client_timeout) for outcome in outcomes)
+    return Comparison(traffic, tuple(outcomes), reference, results, client_timeout=client_timeout)
 
 
 def with_accuracy(comparison: Comparison) -> Comparison:
@@ -89,7 +100,8 @@ def with_equal_protection(comparison: Comparison, progress: Progress = lambda _:
             f"equal protection needs the exact sliding log, which cannot hold a burst of {comparison.quota.burst}: "
             "lower the burst"
         )
-    return replace(comparison, equal_protection=equalize(comparison.outcomes, comparison.reference, progress))
+    outcomes, reference, timeout = comparison.outcomes, comparison.reference, comparison.client_timeout
+    return replace(comparison, equal_protection=equalize(outcomes, reference, progress, timeout))
 
 
 def check_names(names: Iterable[str]) -> None:

@@ -22,7 +22,7 @@ from ratelab.algorithms import build_policy
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import InputError
 from ratelab.lab.decisions import FIGURE_FIELDS, Outcome, Progress
-from ratelab.lab.metrics import Result, figure, measure
+from ratelab.lab.metrics import DEFAULT_CLIENT_TIMEOUT, Result, figure, measure
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Booleans, Traffic
 from ratelab.lab.windows import compute_trailing_costs
@@ -46,7 +46,7 @@ class EqualResult:
     """Whether its fullest window holds no more than the log's; otherwise none from 1 to 1 + `BURSTS_AHEAD` does."""
     result: Result
     """The result with that burst, with the windows and the burst of the original quota."""
-    good_denied: int = field(metadata=figure("good requests denied with that burst", header="good_denied"))
+    good_denied: int = field(metadata=figure("good requests denied with that burst", header="good denied"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +72,16 @@ def find_good_requests(quota: Quota, traffic: Traffic) -> Booleans:
     return good
 
 
-def equalize(outcomes: Sequence[Outcome], reference: Outcome, progress: Progress = lambda _: None) -> EqualProtection:
+def equalize(
+    outcomes: Sequence[Outcome],
+    reference: Outcome,
+    progress: Progress = lambda _: None,
+    client_timeout: int = DEFAULT_CLIENT_TIMEOUT,
+) -> EqualProtection:
     """Find the burst of each policy whose fullest window holds no more than that of the `reference`.
 
-    `reference` is the outcome of the exact sliding log for the same traffic.
+    `reference` is the outcome of the exact sliding log for the same traffic. A client waits `client_timeout`
+    nanoseconds.
     """
     quota, traffic = reference.policy.quota, reference.traffic
     good = find_good_requests(quota, traffic)
@@ -89,7 +95,7 @@ def equalize(outcomes: Sequence[Outcome], reference: Outcome, progress: Progress
             policy = build_policy(kind, Quota(quota.limit, quota.period, burst))
             tried = replay(policy, traffic, FIGURE_FIELDS, progress)
             denied = (good[part] & ~tried.decisions["allowed"][part] for part, _ in traffic.batches())
-            return measure(tried, reference), sum(int(np.count_nonzero(batch)) for batch in denied)
+            return measure(tried, reference, client_timeout), sum(int(np.count_nonzero(batch)) for batch in denied)
 
         burst = quota.burst
         if kind is not SlidingLog:

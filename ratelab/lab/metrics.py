@@ -17,9 +17,17 @@ from numpy.typing import NDArray
 from ratelab.lab.decisions import Columns, Outcome
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic, split_batches
-from ratelab.lab.windows import Rows, departures, fullest_window
+from ratelab.lab.windows import Rows, Window, departures, fullest_window
+from ratelab.quota import NS_PER_S
+
+DEFAULT_CLIENT_TIMEOUT = 10 * NS_PER_S
+"""Nanoseconds after which many clients give up waiting for a response."""
 
 Unit = Literal["count", "ratio", "percent", "seconds", "name"]
+
+
+Condition = Literal["clients", "delays", "no timeouts", "timeouts", "accuracy"]
+"""Several clients, delayed requests, none or some that are delayed beyond the client timeout, `--accuracy`."""
 
 
 class Figure(NamedTuple):
@@ -29,25 +37,28 @@ class Figure(NamedTuple):
     unit: Unit
     """The unit of its value; a `percent` is a ratio that tables show as a percentage."""
     header: str
-    """The header of its column in tables; a soft hyphen marks a possible line break. Empty for no column."""
+    """The header of its column in tables, in which `{window}` stands for the quota's window; empty for no column."""
+    part_of: str
+    """The figure of which a count is a part: tables show its share of it too."""
     better: Literal["lower", "higher"] | None
     """Which values are better; None if that depends on the purpose."""
     target: float | None
     """A value beyond which no value is better."""
-    only_with: Literal["delays", "clients"] | None
-    """The property of a run without which the figure is trivial: delayed requests, or several clients."""
+    only_with: Condition | None
+    """The property of a run without which the figure has no column."""
 
 
 def figure(
     meaning: str,
     unit: Unit = "count",
     header: str = "",
+    part_of: str = "",
     better: Literal["lower", "higher"] | None = None,
     target: float | None = None,
-    only_with: Literal["delays", "clients"] | None = None,
+    only_with: Condition | None = None,
 ) -> dict[str, Figure]:
     """Return the metadata of a dataclass field that is a figure."""
-    return {"figure": Figure(meaning, unit, header, better, target, only_with)}
+    return {"figure": Figure(meaning, unit, header, part_of, better, target, only_with)}
 
 
 def list_figures(kind: type) -> dict[str, Figure]:
@@ -61,20 +72,21 @@ class Result:
 
     algorithm: str
     offered: int = field(metadata=figure("requests"))
-    admitted: int = field(metadata=figure("requests admitted, at once or after a wait", header="admitted"))
-    denied: int = field(metadata=figure("requests denied", header="denied"))
+    admitted: int = field(
+        metadata=figure("requests admitted, at once or after a wait", header="admitted", only_with="no timeouts")
+    )
+    denied: int = field(metadata=figure("requests denied", header="denied", part_of="offered"))
     delayed: int = field(
         metadata=figure("requests admitted after a wait in a queue", header="delayed", only_with="delays")
     )
     admit_ratio: float = field(metadata=figure("admitted divided by offered", "ratio"))
     peak_in_window: int = field(
-        metadata=figure("the largest cost let through for one key in any window", header="peak_in_window")
+        metadata=figure("the largest cost let through for one key in any window", header="most in {window}")
     )
     overshoot: float = field(
         metadata=figure(
             "peak_in_window divided by burst: above 1, the quota was exceeded",
             "ratio",
-            header="over\N{SOFT HYPHEN}shoot",
             better="lower",
             target=1,
         )
@@ -84,7 +96,7 @@ class Result:
         metadata=figure(
             "the longest wait of an admitted request, in seconds",
             "seconds",
-            header="max_delay",
+            header="longest wait",
             better="lower",
             only_with="delays",
         )
@@ -99,43 +111,66 @@ class Result:
         metadata=figure(
             "Jain's index of the admitted shares of the clients: 1 if all are equal, 1/n if one client gets everything",
             "ratio",
-            header="fairness",
             better="higher",
-            only_with="clients",
         )
     )
     over_admitted: int | None = field(
-        metadata=figure("requests admitted that the exact sliding log denies", header="over_admitted", better="lower")
+        metadata=figure(
+            "requests admitted that the exact sliding log denies",
+            header="over-admitted",
+            better="lower",
+            only_with="accuracy",
+        )
     )
     """None if the exact log cannot hold the burst."""
     over_denied: int | None = field(
-        metadata=figure("requests denied that the exact sliding log admits", header="over_denied", better="lower")
+        metadata=figure(
+            "requests denied that the exact sliding log admits",
+            header="over-denied",
+            better="lower",
+            only_with="accuracy",
+        )
     )
     """None if the exact log cannot hold the burst."""
     state_bytes_per_key: int = field(metadata=figure("eight bytes for each number in the state of a key"))
     clients: int = field(metadata=figure("clients that sent requests"))
-    clients_denied: int = field(metadata=figure("clients denied at least once"))
-    clients_denied_ratio: float = field(
+    clients_denied: int = field(
+        metadata=figure("clients denied at least once", header="clients denied", part_of="clients", only_with="clients")
+    )
+    clients_denied_ratio: float = field(metadata=figure("clients_denied divided by clients", "percent"))
+    in_time: int = field(
         metadata=figure(
-            "clients_denied divided by clients", "percent", header="clients_denied_ratio", only_with="clients"
+            "requests admitted at once, or after a wait within the client timeout",
+            header="admitted in time",
+            only_with="timeouts",
+        )
+    )
+    timed_out: int = field(
+        metadata=figure(
+            "requests admitted after a wait longer than the client timeout",
+            header="admitted too late",
+            only_with="timeouts",
         )
     )
     client_offered: Integers
     """The number of requests of each client, by its index in `Traffic.names`."""
     client_admitted: Integers
     """The number of admitted requests of each client."""
+    fullest: Window | None = None
+    """The window of `peak_in_window`; None if no request was admitted."""
 
 
-def measure(outcome: Outcome, reference: Outcome | None) -> Result:
+def measure(outcome: Outcome, reference: Outcome | None, client_timeout: int = DEFAULT_CLIENT_TIMEOUT) -> Result:
     """Compute the figures of an outcome; `reference` is that of the exact sliding log.
 
+    A delay of more than `client_timeout` nanoseconds is too long for clients.
     The window and the burst are those of the reference's quota, if there is a reference. Figures that compare decision
     by decision are None unless both outcomes share their traffic.
     """
     policy, traffic, decisions = outcome.policy, outcome.traffic, outcome.decisions
     quota = policy.quota if reference is None else reference.policy.quota
     exact = reference.decisions if reference is not None and reference.traffic is traffic else None
-    counts = _count(traffic, decisions, exact)
+    counts = _count(traffic, decisions, exact, client_timeout)
     departed = departures(traffic, decisions)
     fullest = fullest_window(departed, traffic.key_count, quota.window)
     peak = fullest.cost if fullest else 0
@@ -161,8 +196,11 @@ def measure(outcome: Outcome, reference: Outcome | None) -> Result:
         clients=clients,
         clients_denied=clients_denied,
         clients_denied_ratio=round(clients_denied / max(1, clients), 6),
+        in_time=counts.admitted - counts.timed_out,
+        timed_out=counts.timed_out,
         client_offered=client_offered,
         client_admitted=counts.client_admitted,
+        fullest=fullest,
     )
 
 
@@ -175,11 +213,12 @@ class _Counts:
     delayed: int = 0
     total_delay: int = 0
     max_delay: int = 0
+    timed_out: int = 0
     over_admitted: int = 0
     over_denied: int = 0
 
 
-def _count(traffic: Traffic, decisions: Columns, exact: Columns | None) -> _Counts:
+def _count(traffic: Traffic, decisions: Columns, exact: Columns | None, client_timeout: int) -> _Counts:
     """Count the requests of `traffic` by decision, and by difference from the decisions of the exact log."""
     counts = _Counts(np.zeros(len(traffic.names), np.int64))
     for part, batch in traffic.batches():
@@ -189,6 +228,7 @@ def _count(traffic: Traffic, decisions: Columns, exact: Columns | None) -> _Coun
         counts.admitted += len(delays)
         counts.delayed += int(np.count_nonzero(delays))
         counts.total_delay += sum_exactly(delays)
+        counts.timed_out += int(np.count_nonzero(delays > client_timeout))
         counts.max_delay = max(counts.max_delay, int(delays.max(initial=0)))
         if exact is not None:
             exactly_allowed = exact["allowed"][part]

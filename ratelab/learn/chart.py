@@ -13,7 +13,7 @@ from ratelab.limiter import Decision
 from ratelab.report.charts.canvas import FIGURE_WIDTH_IN, LABEL_PEN, MARGIN_IN, Sheet, use_chart_style
 from ratelab.report.charts.style import DELAYED_OPACITY, assign_colors
 from ratelab.report.charts.text import Pen
-from ratelab.report.summary import pluralize
+from ratelab.report.numbers import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

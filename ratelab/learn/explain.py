@@ -23,7 +23,7 @@ from ratelab.learn.worked_example import Lesson, LessonRequest, WorkedStep, buil
 from ratelab.limiter import NEVER, Algorithm, Decision
 from ratelab.quota import Quota, about, format_duration
 from ratelab.report.catalogue import AlgorithmEntry, describe_algorithm
-from ratelab.report.summary import pluralize
+from ratelab.report.numbers import pluralize
 
 MAX_SEARCHED_BURST = 10_000
 """The largest burst for which a greedy client is simulated; a larger one would take seconds."""

@@ -10,23 +10,21 @@ from ratelab.lab.accuracy import Accuracy
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.counter_estimate import CLAIMED_DIFFERENCE, CLAIMED_WRONG, Estimate
 from ratelab.lab.metrics import Result, list_figures
+from ratelab.report.numbers import format_count, format_percent, join_names, pluralize
 from ratelab.report.serialize import serialize_results
-from ratelab.report.summary import format_count, join_names, pluralize
 from ratelab.report.tables import SIGNS, Cell, Table, build_column, build_count, make_rows, select_columns
 
 RESULT_COLUMNS = ("over_admitted", "over_denied", "peak_in_window")
 """The figures of a `Result` that the table repeats, before those of `Accuracy`."""
 
-EXPLAINED = ("at_most", "unearned", "withheld")
+EXPLAINED = ("over_admitted", "over_denied", "at_most", "unearned", "withheld")
 """The figures whose meanings stand below the table in the terminal."""
 
 
 def build_accuracy_table(comparison: Comparison) -> Table:
     """Return the accuracy of each algorithm; a peak above the guarantee of the algorithm is marked."""
-    figures = {
-        **{name: list_figures(Result)[name] for name in RESULT_COLUMNS},
-        **select_columns(Accuracy, comparison),
-    }
+    repeated = select_columns(Result, comparison, accuracy=True)
+    figures = {**{name: repeated[name] for name in RESULT_COLUMNS}, **select_columns(Accuracy, comparison)}
     rows = serialize_results(comparison)
     columns = {name: build_column(figure, [row[name] for row in rows]) for name, figure in figures.items()}
     broken = [_breaks_guarantee(row) for row in rows]
@@ -44,8 +42,8 @@ def build_accuracy_table(comparison: Comparison) -> Table:
 
 def explain_figures() -> list[str]:
     """Return the meanings of the figures that readers may not know."""
-    figures = list_figures(Accuracy)
-    return [f"{name}: {figures[name].meaning}" for name in EXPLAINED]
+    figures = {**list_figures(Result), **list_figures(Accuracy)}
+    return [f"{figures[name].header}: {figures[name].meaning}" for name in EXPLAINED]
 
 
 def _breaks_guarantee(row: dict[str, Any]) -> bool:
@@ -74,7 +72,7 @@ def build_differing_table(comparison: Comparison, limit: int) -> Table | None:
         "Requests decided differently than by the exact log, by client",
         ["client", "offered", *(result.algorithm for result in comparison.results)],
         rows,
-        note="+ over_admitted  - over_denied",
+        note="+ over-admitted  - over-denied",
         sortable=True,
         cut_names=True,
     )
@@ -116,8 +114,3 @@ def _describe_keys(estimate: Estimate) -> str:
     return (
         f"Keys ever above the limit: {estimate.keys_above:,}{missed}; only by the estimate: {estimate.keys_blamed:,}."
     )
-
-
-def format_percent(ratio: float) -> str:
-    """Format a ratio as a percentage with two significant digits: `0.004 %`, `12 %`, `190 %`."""
-    return f"{float(f'{100 * ratio:.2g}'):.10g} %"

@@ -14,7 +14,7 @@ from ratelab.algorithms.plugins import attribute_errors
 from ratelab.errors import InputError
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota, about
-from ratelab.report.summary import pluralize
+from ratelab.report.numbers import pluralize
 
 
 class AlgorithmEntry(NamedTuple):

@@ -9,7 +9,8 @@ from ratelab.lab.comparison import Comparison
 from ratelab.lab.equal_protection import EqualProtection, EqualResult
 from ratelab.lab.metrics import Result, list_figures
 from ratelab.quota import about
-from ratelab.report.summary import describe_delays, format_count, format_seconds, join_names, pluralize
+from ratelab.report.numbers import format_count, format_seconds, join_names, pluralize
+from ratelab.report.summary import describe_delays
 from ratelab.report.tables import SIGNS, Cell, Table, build_column, make_rows
 
 COLUMNS = ("burst", "peak_in_window", "denied", "good_denied", "max_delay")
@@ -40,7 +41,7 @@ def build_equal_table(comparison: Comparison) -> Table | None:
         )
     return Table(
         "From equal quota to equal protection",
-        ["algorithm", *(figures[name].header for name in COLUMNS)],
+        ["algorithm", *(figures[name].header.format(window=about(comparison.quota.window)) for name in COLUMNS)],
         make_rows([equal.result.algorithm for equal in equals], columns),
         note="" if all(equal.fits for equal in equals) else f"{SIGNS['worst']} no burst tried fits",
     )
@@ -63,7 +64,7 @@ def describe_equal_protection(comparison: Comparison, protection: EqualProtectio
         f"through. A request is good if its key has requested at most {burst:,} in the {window} up to it; "
         f"{format_count(protection.good)} of {pluralize(offered, 'request')} {verb} good."
     ]
-    sentences += [_describe_denials(fitting, protection)] if fitting else []
+    sentences += [_describe_denials(comparison, fitting, protection)] if fitting else []
     sentences += [
         f"No burst tried gives {equal.result.algorithm} this protection: even with a burst of 1, it lets "
         f"{equal.result.peak_in_window:,} through."
@@ -75,10 +76,10 @@ def describe_equal_protection(comparison: Comparison, protection: EqualProtectio
     return [*sentences, EXPLANATION] if any(map(_denies_differently, protection.results)) else sentences
 
 
-def _describe_denials(fitting: Sequence[EqualResult], protection: EqualProtection) -> str:
+def _describe_denials(comparison: Comparison, fitting: Sequence[EqualResult], protection: EqualProtection) -> str:
     """Describe how many good requests, if there are any, and how many of all are denied at equal protection."""
     denied = _list_by_count({equal.result.algorithm: equal.result.denied for equal in fitting})
-    delays = "".join(describe_delays(equal.result) for equal in fitting if equal.result.delayed)
+    delays = "".join(describe_delays(comparison, equal.result) for equal in fitting if equal.result.delayed)
     if not protection.good:
         return f"Requests denied at equal protection: {denied}{delays}."
     good = _list_by_count({equal.result.algorithm: equal.good_denied for equal in fitting})

@@ -28,6 +28,7 @@ def serialize_comparison(
         "quota": serialize_quota(comparison.quota),
         "offered": len(comparison.traffic),
         "duration": comparison.traffic.duration / 1e9,
+        "client_timeout": comparison.client_timeout / 1e9,
         "results": [
             {**row, "per_client": serialize_clients(comparison, number, max_clients)}
             for number, row in enumerate(serialize_results(comparison))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ratelab.lab.sweep import SweepResult, SweepRow
 from ratelab.lab.traffic import Traffic
 from ratelab.quota import Quota
+from ratelab.report.numbers import format_percent, format_quota, format_rate, format_share
 from ratelab.report.serialize import serialize_quota
 from ratelab.report.tables import Cell, Table
 
@@ -43,17 +44,30 @@ def serialize_sweep_rows(result: SweepResult) -> list[dict[str, Any]]:
     ]
 
 
-def build_sweep_table(result: SweepResult) -> Table:
-    """Return a row for each quota and a column for each algorithm: the percentages of requests and clients denied."""
-    algorithms = result.algorithms
-    cells = {(row.quota, row.algorithm): Cell(_format_shares(row)) for row in result.rows}
+def build_sweep_tables(result: SweepResult) -> list[Table]:
+    """Return the requests and, if there are several, the clients denied: a row for each quota."""
+    goal = f"goal: at most {format_percent(MAX_DENIED_RATIO)} of requests"
+    requests = f"Requests denied, of {result.offered:,}"
+    tables = [_build_table(result, requests, goal, lambda row: (row.denied, result.offered))]
+    if result.clients > 1:
+        clients = f"Clients denied at least once, of {result.clients:,}"
+        tables.append(_build_table(result, clients, "", lambda row: (row.clients_denied, result.clients)))
+    return tables
+
+
+def _build_table(result: SweepResult, caption: str, note: str, part: Callable[[SweepRow], tuple[int, int]]) -> Table:
+    cells = {(row.quota, row.algorithm): Cell(format_share(*part(row)) if part(row)[0] else "0") for row in result.rows}
     return Table(
-        "% of requests denied / % of clients denied at least once",
-        ["rate", "burst", *algorithms],
+        caption,
+        ["rate", "burst", *result.algorithms],
         [
-            (quota.rate, [Cell(f"{quota.burst:,}"), *(cells[quota, algorithm] for algorithm in algorithms)])
+            (
+                format_rate(quota),
+                [Cell(f"{quota.burst:,}"), *(cells[quota, algorithm] for algorithm in result.algorithms)],
+            )
             for quota in result.quotas
         ],
+        note=note,
         key_columns=1,
     )
 
@@ -66,18 +80,18 @@ def describe_sweep(result: SweepResult) -> str:
     lowest, highest = next(iter(groups)), next(reversed(groups))
     even = "Even " if len(groups) > 1 else ""
     if not any(row.denied for row in result.rows):
-        return f"{even}{_format_quota(lowest)} denied no request."
+        return f"{even}{format_quota(lowest)} denied no request."
     sufficient = find_sufficient_quota(result)
     if sufficient is None:
-        return f"{even}{_format_quota(highest)} denied {_summarize_denials(result, groups[highest])}."
+        return f"{even}{format_quota(highest)} denied {_summarize_denials(result, groups[highest])}."
     if sufficient == lowest:
-        return f"{even}{_format_quota(lowest)} denied no more than {_summarize_denials(result, groups[lowest])}."
+        return f"{even}{format_quota(lowest)} denied no more than {_summarize_denials(result, groups[lowest])}."
     algorithms = result.algorithms
     actor = "every algorithm" if len(algorithms) > 1 else algorithms[0]
     return (
-        f"{_format_quota(sufficient)} is the lowest quota tried with which {actor} denied at most "
-        f"{100 * MAX_DENIED_RATIO:g} % of requests; "
-        f"{_format_quota(lowest)} denied {_summarize_denials(result, groups[lowest])}."
+        f"{format_quota(sufficient)} is the lowest quota tried with which {actor} denied at most "
+        f"{format_percent(MAX_DENIED_RATIO)} of requests; "
+        f"{format_quota(lowest)} denied {_summarize_denials(result, groups[lowest])}."
     )
 
 
@@ -93,11 +107,6 @@ def find_sufficient_quota(result: SweepResult) -> Quota | None:
     )
 
 
-def _format_quota(quota: Quota) -> str:
-    """Format a quota with the numbers of the table: `10/min, burst 1,000`."""
-    return f"{quota.rate}, burst {quota.burst:,}"
-
-
 def _group_by_quota(result: SweepResult) -> dict[Quota, list[SweepRow]]:
     """Return the rows of each quota, ordered by rate and then by burst."""
     groups: dict[Quota, list[SweepRow]] = {}
@@ -108,23 +117,14 @@ def _group_by_quota(result: SweepResult) -> dict[Quota, list[SweepRow]]:
 
 def _summarize_denials(result: SweepResult, rows: Sequence[SweepRow]) -> str:
     """Return the shares of requests and clients that one quota denied, from the lowest to the highest."""
-    requests = f"{_format_range([row.denied_ratio for row in rows])} % of requests"
+    requests = f"{_format_range([row.denied / result.offered for row in rows])} of requests"
     if result.clients < 2:
         return requests
-    return f"{requests} and, at least once, {_format_range([row.clients_denied_ratio for row in rows])} % of clients"
+    clients = _format_range([row.clients_denied / result.clients for row in rows])
+    return f"{requests} and, at least once, {clients} of clients"
 
 
 def _format_range(ratios: Sequence[float]) -> str:
-    ends = (_format_percentage(ratio) if ratio else "0" for ratio in (min(ratios), max(ratios)))
-    return " to ".join(dict.fromkeys(ends))
-
-
-def _format_shares(row: SweepRow) -> str:
-    if not row.denied:
-        return "0"
-    return f"{_format_percentage(row.denied_ratio)}/{_format_percentage(row.clients_denied_ratio)}"
-
-
-def _format_percentage(ratio: float) -> str:
-    """Format a ratio with three digits; it is 0 or 100 only if it is exactly that."""
-    return "100" if ratio == 1 else f"{min(99.9, max(0.01, 100 * ratio)):.3g}"
+    """Return the lowest and the highest percentage: `4.22 to 11.6 %`, `0 to 5 %`, `3 %`."""
+    ends = dict.fromkeys(format_percent(ratio) for ratio in (min(ratios), max(ratios)))
+    return " to ".join(ends).replace(" % to", " to")

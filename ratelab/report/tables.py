@@ -1,24 +1,20 @@
-"""Tables: one model for the terminal and for pages, the tables of a comparison, and the terminal renderer."""
+"""Tables: one model for the terminal and for pages, and the tables of a comparison."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
-from rich.cells import cell_len
-from rich.console import Group, RenderableType
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from ratelab.lab.comparison import Comparison
-from ratelab.lab.metrics import Figure, Result, Unit, list_figures
-from ratelab.report.summary import format_seconds, pluralize
+from ratelab.lab.metrics import Condition, Figure, Result, Unit, list_figures
+from ratelab.quota import about
+from ratelab.report.numbers import format_percent, format_seconds, format_share, pluralize
 
-Mark = Literal["", "best", "worst"]
-SIGNS: dict[Mark, str] = {"": "", "best": "*", "worst": "!"}
+Mark = Literal["", "best", "worst", "above"]
+SIGNS: dict[Mark, str] = {"": "", "best": "*", "worst": "!", "above": "!"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ class Table:
 
     caption: str
     headers: Sequence[str]
-    """The headers of the names and of the other columns; soft hyphens mark possible line breaks."""
+    """The headers of the names and of the other columns."""
     rows: Sequence[tuple[str, Sequence[Cell]]]
     note: str = ""
     """The meaning of the marks."""
@@ -68,7 +64,7 @@ class Table:
 FORMATTERS: dict[Unit, Callable[[Any], str]] = {
     "count": "{:,}".format,
     "ratio": "{:.2f}".format,
-    "percent": lambda value: f"{100 * value:.3g}%",
+    "percent": format_percent,
     "seconds": format_seconds,
     "name": str,
 }
@@ -76,26 +72,21 @@ FORMATTERS: dict[Unit, Callable[[Any], str]] = {
 
 
 def build_column(
-    figure: Figure, values: Sequence[Any], with_marks: bool = False, in_millions: bool = False
+    figure: Figure, values: Sequence[Any], with_marks: bool = False, wholes: Sequence[int] = ()
 ) -> list[Cell]:
     """Return the cells of a figure, optionally with marks for the best and the worst value.
 
-    With `in_millions`, a column of counts that has one of a million shows all but small ones in millions.
+    With `wholes`, each count has its share of a whole.
     """
     format_value = FORMATTERS[figure.unit]
-    if in_millions and figure.unit == "count" and max((value or 0 for value in values), default=0) >= 1_000_000:
-        format_value = _format_in_millions
     marks = _find_marks(figure, values) if with_marks else {}
+    texts = ["-" if value is None else format_value(value) for value in values]
+    if wholes:
+        texts = [format_share(value, whole) if value else "0" for value, whole in zip(values, wholes, strict=True)]
     return [
-        Cell("-")
-        if value is None
-        else Cell(format_value(value), mark=marks.get(value, ""), is_name=figure.unit == "name")
-        for value in values
+        Cell(text, mark=marks.get(value, ""), is_name=figure.unit == "name" and value is not None)
+        for text, value in zip(texts, values, strict=True)
     ]
-
-
-def _format_in_millions(value: int) -> str:
-    return f"{value:,}" if value < 10_000 else f"{value / 1e6:.3f}M"
 
 
 def _find_marks(figure: Figure, values: Sequence[Any]) -> dict[Any, Mark]:
@@ -121,41 +112,80 @@ def make_rows(names: Sequence[str], columns: Sequence[Sequence[Cell]]) -> list[t
     return [(name, [cells[number] for cells in columns]) for number, name in enumerate(names)]
 
 
-def select_columns(kind: type, comparison: Comparison) -> dict[str, Figure]:
-    """Return the figures of a dataclass that have a column and are of interest for this comparison."""
-    present = {
+LEADING_COLUMNS = ("admitted", "in_time", "delayed", "timed_out", "denied")
+"""Figures whose columns come first."""
+
+
+def select_columns(kind: type, comparison: Comparison, accuracy: bool = False) -> dict[str, Figure]:
+    """Return the figures of a dataclass that have a column for this comparison, with their headers filled in."""
+    too_late = any(result.timed_out for result in comparison.results)
+    present: dict[Condition | None, bool] = {
         None: True,
-        "delays": any(result.delayed for result in comparison.results),
         "clients": len(comparison.traffic.names) > 1,
+        "delays": any(result.delayed for result in comparison.results),
+        "no timeouts": not too_late,
+        "timeouts": too_late,
+        "accuracy": accuracy,
     }
-    return {name: figure for name, figure in list_figures(kind).items() if figure.header and present[figure.only_with]}
+    window = about(comparison.quota.window)
+    return {
+        name: figure._replace(header=figure.header.format(window=window))
+        for name, figure in list_figures(kind).items()
+        if figure.header and present[figure.only_with]
+    }
 
 
 # --- the tables of a comparison
 
 
-def build_comparison_table(comparison: Comparison, omitted: Collection[str] = ()) -> Table:
-    """Return the figures of each algorithm, without those `omitted`."""
-    results = comparison.results
-    figures = {name: figure for name, figure in select_columns(Result, comparison).items() if name not in omitted}
-    columns = [
-        build_column(figure, [getattr(result, name) for result in results], with_marks=True, in_millions=True)
-        for name, figure in figures.items()
-    ]
-    marked = any(cell.mark for cells in columns for cell in cells)
+def build_comparison_table(comparison: Comparison) -> Table:
+    """Return the figures of each algorithm that matter to the choice; those beyond a limit are marked."""
+    results, quota, timeout = comparison.results, comparison.quota, comparison.client_timeout
+    selected = select_columns(Result, comparison)
+    figures = {name: selected[name] for name in (*LEADING_COLUMNS, *selected) if name in selected}
+    columns = {name: _build_result_column(results, name, figure) for name, figure in figures.items()}
+    limits = {"peak_in_window": quota.burst, "max_delay": timeout / 1e9}
+    for name in limits.keys() & columns.keys():
+        columns[name] = _mark_above(columns[name], [getattr(result, name) > limits[name] for result in results])
     return Table(
         "Figures of each algorithm",
         ["algorithm", *(figure.header for figure in figures.values())],
-        make_rows([result.algorithm for result in results], columns),
-        note=f"{SIGNS['best']} best  {SIGNS['worst']} worst" if marked else "",
+        make_rows([result.algorithm for result in results], [*columns.values()]),
+        note=_describe_limits(comparison),
     )
 
 
-def list_redundant_figures(comparison: Comparison, many_clients: bool) -> set[str]:
-    """Return figures to omit in a terminal, which has room for nine columns: others show nearly the same."""
-    if many_clients:
-        return {"peak_in_window", "fairness"}
-    return {"clients_denied_ratio"} | ({"peak_in_window"} if len(comparison.traffic.names) > 1 else set())
+def _describe_limits(comparison: Comparison) -> str:
+    """Return the meaning of the marks, with the limits; the quota even if nothing exceeds it."""
+    quota, results = comparison.quota, comparison.results
+    grant = f"quota of {quota.burst:,} in any {about(quota.window)}"
+    limits = [f"above the {grant}"] if any(result.peak_in_window > quota.burst for result in results) else []
+    if any(result.timed_out for result in results):
+        limits.append(f"longer than the client timeout of {about(comparison.client_timeout)}")
+    meaning = f"{SIGNS['above']} {', or '.join(limits)}" if limits else ""
+    return meaning if grant in meaning else f"{meaning} ({grant})" if meaning else f"With a {grant}."
+
+
+def _build_result_column(results: Sequence[Result], name: str, figure: Figure, with_marks: bool = False) -> list[Cell]:
+    wholes = [getattr(result, figure.part_of) for result in results] if figure.part_of else []
+    return build_column(figure, [getattr(result, name) for result in results], with_marks, wholes)
+
+
+def _mark_above(cells: Sequence[Cell], above: Sequence[bool]) -> list[Cell]:
+    return [replace(cell, mark="above") if is_above else cell for cell, is_above in zip(cells, above, strict=True)]
+
+
+def build_figures_table(comparison: Comparison) -> Table:
+    """Return all figures of all algorithms: a row for each figure, with its name in JSON and CSV."""
+    results = comparison.results
+    rows = [(name, _build_result_column(results, name, figure, True)) for name, figure in list_figures(Result).items()]
+    marked = any(cell.mark for _, cells in rows for cell in cells)
+    return Table(
+        "All figures",
+        ["figure", *(result.algorithm for result in results)],
+        rows,
+        note=f"{SIGNS['best']} best  {SIGNS['worst']} worst" if marked else "",
+    )
 
 
 def build_clients_table(comparison: Comparison, limit: int, denied_only: bool = True) -> Table | None:
@@ -187,106 +217,3 @@ def build_clients_table(comparison: Comparison, limit: int, denied_only: bool = 
 def build_count(value: int) -> Cell:
     """Return a count as the cell of a sortable table."""
     return Cell(f"{value:,}", value)
-
-
-# --- the terminal renderer
-
-TERMINAL_COLUMNS = 80
-MIN_NAME_COLUMNS = 16
-"""Width that long names always have; beyond it, they take the width that numbers leave."""
-MAX_NAME_CELL_COLUMNS = 16
-"""Width at which names in other columns than the first are cut."""
-MAX_HEADER_COLUMNS = 9
-"""Width at which the parts of a header are broken."""
-
-
-class _Column(NamedTuple):
-    """A column as the terminal shows it."""
-
-    header: str
-    texts: Sequence[str]
-    styles: Sequence[str]
-    width: int
-    is_name: bool
-
-
-def render_table(table: Table, width: int = TERMINAL_COLUMNS, with_caption: bool = True) -> RenderableType:
-    """Render a table for a terminal of `width` columns.
-
-    If it is too wide, pairs of values are put on two lines; if that is not enough, the last columns form further
-    tables below.
-    """
-    header = _break_header(table.headers[0])
-    names = [name for name, _ in table.rows]
-    name_width = min(MIN_NAME_COLUMNS, max(map(cell_len, (*names, *header.split("\n")))))
-    parts = _split_columns(_format_columns(table, " -> "), width - name_width, table.key_columns)
-    has_pairs = any(cell.before for _, cells in table.rows for cell in cells)
-    if has_pairs and len(parts) > 1:
-        parts = _split_columns(_format_columns(table, "\n-> "), width - name_width, table.key_columns)
-        names = [f"{name}\n" for name in names]
-    rendered: list[RenderableType] = [Text(table.caption)] if with_caption else []
-    for number, part in enumerate(parts):
-        rest = width - sum(column.width + 1 for column in part)
-        grid = _render_columns(header, names, part, max(name_width, rest), table.cut_names)
-        rendered += [Text(), grid] if number else [grid]
-    return Group(*rendered, *([Text(table.note, style="dim")] if table.note else []))
-
-
-def _render_columns(
-    header: str, names: Sequence[str], columns: Sequence[_Column], max_name_width: int, cut_names: bool
-) -> RenderableType:
-    grid = RichTable(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    grid.add_column(
-        Text(header),
-        vertical="bottom",
-        overflow="ellipsis" if cut_names else "fold",
-        no_wrap=cut_names,
-        max_width=max_name_width,
-    )
-    for column in columns:
-        grid.add_column(
-            Text(column.header),
-            justify="left" if column.is_name else "right",
-            vertical="bottom",
-            overflow="ellipsis" if column.is_name else "fold",
-            no_wrap=column.is_name,
-            width=column.width,
-        )
-    for row, name in enumerate(names):
-        grid.add_row(Text(name), *(Text(column.texts[row], column.styles[row]) for column in columns))
-    return grid
-
-
-_STYLES: dict[Mark, str] = {"": "", "best": "green", "worst": "red"}
-
-
-def _break_header(header: str) -> str:
-    """Break a header after each underscore and hyphen, and at each soft hyphen."""
-    return re.sub(r"(?<=[_-])(?=.)", "\n", header).replace("\N{SOFT HYPHEN}", "-\n")
-
-
-def _format_columns(table: Table, arrow: str) -> list[_Column]:
-    """Return all columns but that of the names; in a column with marks, every text leaves room for one."""
-    columns = []
-    for number, header in enumerate(table.headers[1:]):
-        cells, is_name = [cells[number] for _, cells in table.rows], number + 1 in table.name_columns
-        blank = " " if any(cell.mark for cell in cells) else ""
-        texts = [f"{cell.before}{arrow if cell.before else ''}{cell.text}{cell.sign or blank}" for cell in cells]
-        width = max((cell_len(line) for text in texts for line in text.split("\n")), default=0)
-        if is_name:
-            width = min(width, MAX_NAME_CELL_COLUMNS)
-        broken = _break_header(header)
-        width = max(width, min(MAX_HEADER_COLUMNS, max(map(cell_len, broken.split()))))
-        columns.append(_Column(broken, texts, [_STYLES[cell.mark] for cell in cells], width, is_name))
-    return columns
-
-
-def _split_columns(columns: Sequence[_Column], room: int, key_columns: int) -> list[list[_Column]]:
-    """Split columns into tables that fit next to the names; the key columns are in all of them."""
-    keys, others = list(columns[:key_columns]), columns[key_columns:]
-    parts = [keys.copy()]
-    for column in others:
-        if len(parts[-1]) > len(keys) and sum(other.width + 1 for other in [*parts[-1], column]) > room:
-            parts.append(keys.copy())
-        parts[-1].append(column)
-    return parts

@@ -10,7 +10,7 @@ import numpy as np
 from ratelab.lab.decisions import Decisions
 from ratelab.lab.recording import Recording, digest
 from ratelab.lab.traces import Trace
-from ratelab.report.summary import pluralize
+from ratelab.report.numbers import pluralize
 
 
 def serialize_reading(trace: Trace) -> dict[str, Any]:

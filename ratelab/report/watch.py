@@ -18,8 +18,8 @@ from ratelab.lab.levels import create_level_reader, describe_level
 from ratelab.limiter import Policy
 from ratelab.quota import UNITS
 from ratelab.report.charts.view import ComparisonView
-from ratelab.report.summary import format_seconds
-from ratelab.report.timeline import TIMELINE_LEGEND, render_letters
+from ratelab.report.numbers import format_seconds
+from ratelab.report.terminal import TIMELINE_LEGEND, render_letters
 
 
 class Snapshot(NamedTuple):

@@ -13,8 +13,9 @@ from rich.text import Text
 
 from ratelab.lab.traffic import Traffic
 from ratelab.quota import Quota, about
+from ratelab.report.numbers import pluralize
 from ratelab.report.serialize import serialize_quota
-from ratelab.report.summary import describe_run, pluralize
+from ratelab.report.summary import describe_run
 from ratelab.verify.agreement import Agreement, Percentiles
 from ratelab.verify.header_checks import HEADER_ERRORS
 

@@ -33,11 +33,11 @@ from ratelab.report.charts.style import assign_colors, format_time
 from ratelab.report.charts.view import ComparisonView
 
 TITLES = {
-    "comparison": "fixed-window let 120 through in a window of 1min, above the quota of 60; ",
-    "window": "fixed-window let 120 through in a window of 1min, above the quota of 60; ",
-    "cumulative": "Of 120 requests, sliding-log and sliding-counter denied 60, fixed-window none; ",
-    "timeline": "Of 120 requests, sliding-log and sliding-counter denied 60, fixed-window none; ",
-    "outcome": "Of 120 requests, sliding-log and sliding-counter denied 60, fixed-window none; ",
+    "comparison": "fixed-window let 120 through in a window of 1 min and token-bucket 61, above the quota of 60; ",
+    "window": "fixed-window let 120 through in a window of 1 min and token-bucket 61, above the quota of 60; ",
+    "cumulative": "Of 120 requests, sliding-log and sliding-counter denied 60 (50 %), token-bucket ",
+    "timeline": "Of 120 requests, sliding-log and sliding-counter denied 60 (50 %), token-bucket ",
+    "outcome": "Of 120 requests, sliding-log and sliding-counter denied 60 (50 %), token-bucket ",
     "level": "fixed-window and sliding-log had nothing left to grant for 33 % of the time, ",
     "fairness": "There is at most one client, so there is no fairness to compare.",
 }
@@ -151,7 +151,7 @@ def test_delays_are_arrows_unless_there_are_too_many() -> None:
 
 @pytest.mark.slow
 def test_a_long_name_leaves_room_for_the_burst() -> None:
-    for chart, end in (("window", "in the last 2.5s; dashed: burst"), ("level", "over time; dashed: the burst of 5")):
+    for chart, end in (("window", "in the last 2.5 s; dashed: burst"), ("level", "over time; dashed: the burst of 5")):
         texts = read_texts(draw(compare_unusual("names"), chart))
         assert any("a-name-that-goes-on" in text and text.endswith(end) for text in texts)
 
@@ -159,7 +159,7 @@ def test_a_long_name_leaves_room_for_the_burst() -> None:
 def test_headings_name_the_client_or_all_clients() -> None:
     texts = read_texts(draw_scenario("comparison", "noisy-neighbour"))
     assert "all clients; up: admitted (faint: delayed), down: denied" in texts
-    assert "departures of noisy in the last 2.5s; dashed: burst" in texts
+    assert "departures of noisy in the last 2.5 s; dashed: burst" in texts
 
 
 def test_an_axis_in_milliseconds_has_ticks_in_seconds() -> None:

@@ -56,7 +56,7 @@ SWEEPS = {
     "a burst for each rate": ("burst", "1/s,2/s,500/s", None, "500/s, burst 500 is the lowest quota tried with which"),
     "many": ("noisy-neighbour", "10/min..10000/min", "5..5000", "10/min, burst 2,321 is the lowest quota tried with w"),
     "nothing denied": ("steady", "10/s,20/s", "5", "Even 10/s, burst 5 denied no request."),
-    "nearly all denied": ("overload", "1/h,2/h", "1", "Even 2/h, burst 1 denied 99.9 % of requests."),
+    "nearly all denied": ("overload", "1/h,2/h", "1", "Even 2/h, burst 1 denied 99.983 % of requests."),
 }
 
 
@@ -108,7 +108,7 @@ def test_a_sweep_is_drawn_into_a_file_and_a_folder(tmp_path: Path) -> None:
     assert get_output(*command, *plots) == get_output(*command)
     text = (tmp_path / "one.svg").read_text(encoding="utf-8")
     assert "<title>Even 2/s, burst 5 denied 53.3 % of requests.</title>" in text
-    assert "<!-- 30 requests from 1 client in 10s -->" in text
+    assert "<!-- 30 requests from 1 client in 10 s -->" in text
     assert (tmp_path / "all/sweep.png").read_bytes().startswith(b"\x89PNG")
 
 

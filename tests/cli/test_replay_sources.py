@@ -137,6 +137,6 @@ def test_denied_clients_are_only_counted_if_there_are_some(tmp_path: Path) -> No
     assert text.startswith("standard input, read as csv\n")
     assert "All 2 requests were admitted." in text
     assert "denied at least once" not in text
-    assert "Every algorithm denied 1 of 2 clients at least once." in get_output(
+    assert "Every algorithm denied 1 of 2 clients (50 %) at least once." in get_output(
         "replay", "-", "--rate", "1/h", stdin=b"time,ip\n1,a\n2,a\n1,b\n"
     )

@@ -24,7 +24,16 @@ HERD = str(SCENARIOS / "thundering-herd.yaml")
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_json_has_the_documented_names_and_types(path: Path) -> None:
     document = json.loads(get_output("simulate", path, "--json"))
-    assert list(document) == ["version", "scenario", "seed", "quota", "offered", "duration", "results"]
+    assert list(document) == [
+        "version",
+        "scenario",
+        "seed",
+        "quota",
+        "offered",
+        "duration",
+        "client_timeout",
+        "results",
+    ]
     assert (document["version"], document["scenario"]) == (1, path.stem)
     assert list(document["quota"]) == ["rate", "burst", "window"]
     for result in document["results"]:
@@ -145,6 +154,6 @@ def test_a_scenario_without_requests_has_nothing_to_compare(tmp_path: Path) -> N
     poisson = "{pattern: poisson, rate: 1/day}"
     path.write_text(f"name: quiet\nduration: 1s\nquota: {{rate: 1/s}}\nclients: [{{name: a, traffic: [{poisson}]}}]\n")
     text = get_output("simulate", path, "--timeline", "--csv", tmp_path / "t.csv", "--events", tmp_path / "e.jsonl")
-    assert "0 requests from 1 client in 1s" in text
+    assert "0 requests from 1 client in 1 s" in text
     assert "There were no requests, so there is nothing to compare." in text
     assert ((tmp_path / "e.jsonl").read_text(), len((tmp_path / "t.csv").read_text().splitlines())) == ("", 6)

@@ -49,9 +49,16 @@ def test_ranges_have_equal_factors_between_values(
 
 def test_the_table_has_rows_of_quotas_and_columns_of_algorithms() -> None:
     lines = get_output("sweep", SCENARIO, "--rate", "1/s..100/s", "--burst", "5", "--steps", "3").splitlines()
-    assert [line.split()[0] for line in lines[-3:]] == ["1/s", "10/s", "100/s"]
-    assert lines[-3].split()[2:4] == ["81.4/9.09", "81.4/9.09"]
-    assert lines[-1].split() == ["100/s", "5", *["0"] * len(COMPARED)]
+    requests, clients = (
+        next(number for number, line in enumerate(lines) if line.startswith(caption))
+        for caption in ("Requests denied, of 1,800", "Clients denied at least once, of 11")
+    )
+    assert [line.split()[0] for line in lines[requests + 2 : requests + 5]] == ["1/s", "10/s", "100/s"]
+    assert "1,466 (81.4 %)" in lines[requests + 2]
+    assert "1 (9.09 %)" in lines[clients + 3]
+    assert "100/s 5 0 0 0" in " ".join(lines[requests + 4].split())
+    assert "goal: at most 1 % of requests" in lines
+    assert " ".join(lines[-3:]).startswith("100/s, burst 5 is the lowest quota tried with which every algorithm")
     assert max(map(len, lines)) <= 80
 
 

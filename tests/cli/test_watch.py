@@ -118,9 +118,9 @@ def test_without_a_terminal_each_request_is_a_line_followed_by_findings() -> Non
     algorithms = [outcome.policy.name for outcome in compare_scenario("burst").outcomes]
     assert lines[header].split() == ["time", "client", *algorithms]
     assert [line.split() for line in lines[header + 5 : header + 8]] == [
-        ["3.000s", "alice", "admitted", "in", "0.5s", "admitted", "admitted", "admitted"],
-        ["3.010s", "alice", "admitted", "in", "0.99s", "admitted", "admitted", "denied"],
-        ["3.020s", "alice", "admitted", "in", "1.48s", "admitted", "denied", "denied"],
+        ["3.000s", "alice", "admitted", "in", "500", "ms", "admitted", "admitted", "admitted"],
+        ["3.010s", "alice", "admitted", "in", "990", "ms", "admitted", "admitted", "denied"],
+        ["3.020s", "alice", "admitted", "in", "1.48", "s", "admitted", "denied", "denied"],
     ]
     assert len(lines) - header - 1 - 30 == len(get_output("simulate", BURST).rpartition("\n\n")[2].splitlines()) + 1
 

@@ -107,11 +107,11 @@ def test_the_table_has_each_bound_and_fullest_window() -> None:
     assert [line for line in text.splitlines() if len(line.rstrip()) > 80] == []
     table = text.partition("Compared with")[2].partition("\n\n")[0]
     rows = {line.split()[0]: line.split()[1:] for line in table.splitlines()}
-    assert rows["fixed-window"] == ["2", "1", "7", "10", "1s", "3", "0"]
-    assert rows["sliding-log"] == ["0", "0", "5", "5", "1s", "0", "0"]
+    assert rows["fixed-window"] == ["2", "1", "7", "10", "1", "s", "3", "0"]
+    assert rows["sliding-log"] == ["0", "0", "5", "5", "1", "s", "0", "0"]
     assert (
-        "Decisions that differ from those of the exact log: token-bucket 2 (6.7 %), leaky-bucket 2 (6.7 %), "
-        "fixed-window 3 (10 %), sliding-counter 1 (3.3 %); sliding-log none." in " ".join(text.split())
+        "Decisions that differ from those of the exact log: token-bucket 2 (6.67 %), leaky-bucket 2 (6.67 %), "
+        "fixed-window 3 (10 %), sliding-counter 1 (3.33 %); sliding-log none." in " ".join(text.split())
     )
 
 

@@ -23,7 +23,7 @@ from ratelab.lab.replay import replay
 from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.traffic import Traffic
 from ratelab.report.equal_protection import build_equal_table
-from ratelab.report.tables import render_table
+from ratelab.report.terminal import render_table
 
 QUOTA = Quota(2, 7, 3)
 
@@ -130,7 +130,7 @@ def test_the_table_names_algorithms_that_no_burst_fits_and_waits() -> None:
         "Good requests denied at equal protection: leaky-bucket and sliding-log none, sliding-counter 1, "
         "token-bucket 3. All requests denied: "
     ) in closing
-    assert "leaky-bucket delayed 5,977 by up to 39.8min." in closing
+    assert "leaky-bucket delayed 5,977 by up to 39 min 49 s, 5,951 of them beyond the client timeout" in closing
     assert "the same burst is not the same protection" in closing
 
 
@@ -181,7 +181,7 @@ def test_without_good_requests_all_requests_are_counted(tmp_path: Path) -> None:
     path.write_text(Path(BURST).read_text(encoding="utf-8") + "    cost: 9\n")
     text = " ".join(get_output("simulate", path, "--equalize", "peak").split())
     assert (
-        "at most 5 in the 2.5s up to it; none of 30 requests is good. "
+        "at most 5 in the 2.5 s up to it; none of 30 requests is good. "
         "Requests denied at equal protection: 30 by each algorithm." in text
     )
     assert "Every algorithm denied all 30 requests. 30 requests cost more than the burst of 5" in text

@@ -60,7 +60,7 @@ def test_an_explanation_has_all_its_parts_and_fits_a_terminal(name: str) -> None
         "Worked example, in ms",
         "no wait helps",
         "at most",
-        "in any 12s",
+        "in any 12 s",
     ):
         assert part in text
 
@@ -89,7 +89,7 @@ def test_each_request_has_its_question_and_the_bound_its_number() -> None:
     text = " ".join(get_output("explain", "token-bucket", "--rate", "100/min", "--burst", "20").split())
     requests = build_lesson(Quota.parse("100/min", 20)).requests
     assert all(f"cost {one.cost}: {one.description}. {one.question}" in text for one in requests)
-    assert "at most 2x burst - 1 in any 12s: 39 where the quota grants 20" in text
+    assert "at most 2x burst - 1 in any 12 s: 39 where the quota grants 20" in text
 
 
 def test_a_burst_of_one_is_requested_at_once() -> None:
@@ -122,7 +122,9 @@ def test_a_greedy_client_gets_the_bound_or_the_explanation_states_less() -> None
 def test_algorithms_are_compared_side_by_side_on_the_same_requests() -> None:
     text = get_output("explain", "--compare", "token-bucket", "leaky-bucket")
     assert max(map(len, text.splitlines())) == 80
-    assert re.search(r"^at most +2x burst - 1 in any 2\.5s: 9 +burst \+ 1 request in any 2\.5s: 6", text, re.MULTILINE)
+    assert re.search(
+        r"^at most +2x burst - 1 in any 2\.5 s: 9 +burst \+ 1 request in any 2\.5 s: 6", text, re.MULTILINE
+    )
     assert text.count("leaves after 2s") == 2
 
 

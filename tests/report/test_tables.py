@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from io import StringIO
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,16 +22,22 @@ from ratelab.lab.comparison import Comparison, compare
 from ratelab.lab.equal_protection import EqualResult
 from ratelab.lab.metrics import Result, list_figures
 from ratelab.lab.traffic import Traffic
-from ratelab.report.tables import Cell, Table, build_clients_table, build_column, build_comparison_table, render_table
+from ratelab.report.summary import describe_fullest, describe_run, summarize
+from ratelab.report.tables import Cell, Table, build_clients_table, build_column, build_comparison_table
+from ratelab.report.terminal import render_table
 
 FIGURES = {name: figure for kind in (Result, Accuracy, EqualResult) for name, figure in list_figures(kind).items()}
 
 
-def compare_clients(sizes: dict[str, int]) -> Comparison:
-    """Compare algorithms for clients that send this number of requests at once."""
+def compare_clients(sizes: dict[str, int], burst: int = 5, timeout: int = 10 * 10**9, spacing: int = 0) -> Comparison:
+    """Compare algorithms for clients that send this number of requests, `spacing` nanoseconds apart."""
     clients = create_column([number for number, size in enumerate(sizes.values()) for _ in range(size)])
-    traffic = Traffic(0 * clients, clients, 0 * clients + 1, (*sizes,), create_column(range(len(sizes))), 5 * 10**9)
-    return compare([create(name, Quota.parse("1/s", 5)) for name in COMPARED], traffic)
+    times = create_column([place * spacing for size in sizes.values() for place in range(size)])
+    order, keys = np.argsort(times, kind="stable"), create_column(range(len(sizes)))
+    end = 5 * 10**9 + int(times.max(initial=0))
+    traffic = Traffic(times[order], clients[order], 0 * clients + 1, (*sizes,), keys, end)
+    policies = [create(name, Quota.parse("1/s", burst)) for name in COMPARED]
+    return compare(policies, traffic, client_timeout=timeout)
 
 
 def render(table: Table, width: int) -> list[str]:
@@ -42,23 +50,15 @@ def render(table: Table, width: int) -> list[str]:
 # --- content
 
 
-def test_headers_are_the_names_of_figures() -> None:
-    headers = {name: figure.header.replace("\N{SOFT HYPHEN}", "") for name, figure in FIGURES.items() if figure.header}
-    assert headers == {name: name for name in headers}
+def test_headers_are_words() -> None:
+    headers = [figure.header.replace("{window}", "30 s") for figure in FIGURES.values() if figure.header]
+    assert [header for header in headers if not re.fullmatch(r"[a-z]+([ -]([a-z]+|30))*", header)] == []
 
 
-@pytest.mark.parametrize(
-    ("values", "texts"),
-    [
-        ([0, 9_999, 999_999], ["0", "9,999", "999,999"]),
-        ([0, 9_999, 12_345, 999_999, 10_000_000], ["0", "9,999", "0.012M", "1.000M", "10.000M"]),
-        ([None, 1], ["-", "1"]),
-    ],
-)
-def test_counts_of_one_column_have_one_format(values: list[int | None], texts: list[str]) -> None:
-    assert [cell.text for cell in build_column(FIGURES["over_denied"], values, in_millions=True)] == texts
-    exact = ["-" if value is None else f"{value:,}" for value in values]
-    assert [cell.text for cell in build_column(FIGURES["over_denied"], values)] == exact
+def test_counts_have_their_share_next_to_them() -> None:
+    cells = build_column(FIGURES["denied"], [0, 1, 27_278, 27_279], wholes=[27_279] * 4)
+    assert [cell.text for cell in cells] == ["0", "1 (0.0037 %)", "27,278 (99.9963 %)", "27,279 (100 %)"]
+    assert [cell.text for cell in build_column(FIGURES["denied"], [None, 10_000_000])] == ["-", "10,000,000"]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def create_table(names: Sequence[str], headers: Sequence[str], texts: Sequence[s
         min_size=1,
         max_size=9,
     ),
-    width=st.integers(80, 200),
+    width=st.integers(60, 200),
 )
 def test_a_table_fits_every_width_and_shows_every_value(
     names: list[str], columns: list[tuple[str, str]], width: int
@@ -156,7 +156,54 @@ def test_long_names_of_algorithms_are_broken_and_those_of_clients_cut() -> None:
     assert (whole.count("x"), "…" in whole) == (200, False)
 
 
+def test_headers_are_whole_words_where_there_is_room() -> None:
+    table = create_table(["x"], ["sliding-counter", "admitted in time"], ["1", "22"])
+    assert render(table, 60)[1].split() == ["name", "sliding-counter", "admitted", "in", "time"]
+    names = create_table(["x"], ["sliding-counter"] * 5, ["1"] * 5)
+    assert len(render(names, 120)) == 3
+    assert [line.split() for line in render(names, 60)[1:3]] == [["sliding-"] * 5, ["name", *["counter"] * 5]]
+
+
 def test_figures_without_interest_for_a_run_are_left_out() -> None:
     single, several = (build_comparison_table(compare_clients(sizes)) for sizes in ({"a": 1}, {"a": 6, "b": 1}))
-    assert {"delayed", "max_delay", "fairness", "clients_denied_ratio"}.isdisjoint(single.headers)
-    assert {"delayed", "max_delay", "fairness", "clients_denied_ratio"} <= {*several.headers}
+    assert single.headers == ["algorithm", "admitted", "denied", "most in 5 s"]
+    expected = ["admitted", "delayed", "denied", "most in 5 s", "longest wait", "clients denied"]
+    assert several.headers == ["algorithm", *expected]
+    assert (single.note, several.note) == ("With a quota of 5 in any 5 s.", "With a quota of 5 in any 5 s.")
+
+
+def test_waits_beyond_the_client_timeout_are_not_reported_as_admitted() -> None:
+    table = build_comparison_table(compare_clients({"a": 30}, burst=20, timeout=4 * 10**9))
+    assert table.headers[1:5] == ["admitted in time", "delayed", "admitted too late", "denied"]
+    rows = {name: [cell.text for cell in cells] for name, cells in table.rows}
+    assert rows["leaky-bucket"][:4] == ["5", "19", "15", "10 (33.3 %)"]
+    assert rows["token-bucket"][:4] == ["20", "0", "0", "10 (33.3 %)"]
+    assert "! longer than the client timeout of 4 s" in table.note
+
+
+# --- sentences
+
+
+SENTENCE_NUMBER = re.compile(r"[0-9][0-9,.]*(?<![.,])")
+
+
+@given(sizes=st.lists(st.integers(1, 60), min_size=1, max_size=6), burst=st.integers(1, 40), timeout=st.integers(0, 30))
+def test_every_number_of_the_sentences_is_in_the_tables(sizes: list[int], burst: int, timeout: int) -> None:
+    comparison = compare_clients({f"client{'x' * number}": size for number, size in enumerate(sizes)}, burst, timeout)
+    table, clients = build_comparison_table(comparison), build_clients_table(comparison, 99)
+    shown = [*table.headers, table.note, *(cell.text for _, cells in table.rows for cell in cells)]
+    shown += [describe_run(comparison.traffic, comparison.quota), clients.caption if clients else ""]
+    fullest = describe_fullest(comparison)  # its time is not a figure
+    sentences = [sentence for sentence in summarize(comparison, True) if sentence not in fullest]
+    numbers = {number for text in shown for number in SENTENCE_NUMBER.findall(text)}
+    assert {number for sentence in sentences for number in SENTENCE_NUMBER.findall(sentence)} <= numbers
+
+
+def test_every_algorithm_above_the_quota_is_named_with_its_figure() -> None:
+    comparison = compare_clients({"a": 9, "b": 40}, spacing=10**8)
+    (protection, fullest, *_) = summarize(comparison, many_clients=True)
+    for result in comparison.results:
+        if result.peak_in_window > 5:
+            assert f"{result.peak_in_window:,}" in protection.partition(", above")[0]
+        assert result.algorithm in protection
+    assert fullest == "The fullest window is that of b, at the beginning."

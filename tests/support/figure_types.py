@@ -21,4 +21,6 @@ FIGURES: dict[str, type | tuple[type, ...]] = {
     "clients": int,
     "clients_denied": int,
     "clients_denied_ratio": float,
+    "in_time": int,
+    "timed_out": int,
 }

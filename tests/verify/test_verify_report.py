@@ -40,13 +40,13 @@ TRAFFIC = create_traffic(0, 10, 20, 30, 40)
 def test_full_agreement_is_reported_in_eight_lines() -> None:
     assert render_text(create_report(TRAFFIC)) == (
         "[b]urst against http://x/ping, token-bucket\n"
-        "5 requests from 1 client in 40ms\n"
-        "quota for each client: 1/s, burst 3 (window 3s)\n"
+        "5 requests from 1 client in 40 ms\n"
+        "quota for each client: 1/s, burst 3 (window 3 s)\n"
         "\n"
         "5 of 5 responses as simulated (100 %)\n"
         "header fields correct\n"
-        "latency:      p50 1ms  p90 1ms  p99 1ms  max 1ms\n"
-        "sent late by: p50 0s  p90 0s  p99 0s  max 0s"
+        "latency:      p50 1 ms  p90 1 ms  p99 1 ms  max 1 ms\n"
+        "sent late by: p50 0 s  p90 0 s  p99 0 s  max 0 s"
     )
 
 
@@ -93,7 +93,7 @@ def use_quota_before(responses: list[Response]) -> None:
     [
         (delay_last, "4 of 5 responses as simulated (80 %), the rest a close call "),
         (delay_last, "1 close call: for some decision time between request and response, the simulation agrees"),
-        (delay_last, "Requests were sent up to 1s late: lower --speed, or use a less busy machine."),
+        (delay_last, "Requests were sent up to 1 s late: lower --speed, or use a less busy machine."),
         (use_quota_before, "The client started with a used quota, since the server had counted earlier requests"),
         (use_quota_before, "or run the server with --key header:X-API-Key."),
     ],

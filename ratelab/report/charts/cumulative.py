@@ -8,7 +8,8 @@ from ratelab.report.charts.canvas import LABEL_PEN, Box, LineLabel, Sheet, write
 from ratelab.report.charts.series import accumulate
 from ratelab.report.charts.style import DASHED, format_count
 from ratelab.report.charts.view import HEADING_IN, TIME_AXIS_IN, ComparisonView
-from ratelab.report.summary import describe_denials, format_rate
+from ratelab.report.numbers import format_rate
+from ratelab.report.summary import describe_denials
 
 SCALE_IN, LABELS_IN = 0.5, 1.75
 """Widths for the scale to the left of the lines, and for the labels to the right."""

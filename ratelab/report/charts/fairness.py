@@ -9,7 +9,7 @@ from ratelab.lab.metrics import Result
 from ratelab.report.charts.canvas import LABEL_PEN, Box, Sheet
 from ratelab.report.charts.text import Pen
 from ratelab.report.charts.view import HEADING_IN, ComparisonView
-from ratelab.report.summary import join_names
+from ratelab.report.numbers import join_names
 
 MAX_NAMED_CLIENTS = 16
 """Clients that each get a bar with a name; for more, the bars are ranked and have no names."""

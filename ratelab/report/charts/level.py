@@ -6,7 +6,8 @@ from ratelab.lab.levels import describe_level
 from ratelab.report.charts.canvas import LABEL_PEN, Box, Sheet
 from ratelab.report.charts.style import DASHED
 from ratelab.report.charts.view import ComparisonView, add_strips, compute_strips_height
-from ratelab.report.summary import describe_oversized_requests, join_names
+from ratelab.report.numbers import join_names
+from ratelab.report.summary import describe_oversized_requests
 
 __all__ = ["compose_title", "compute_height", "paint"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ratelab.report.charts.canvas import LABEL_PEN, Box, Sheet
 from ratelab.report.charts.style import DELAYED_OPACITY
 from ratelab.report.charts.view import HEADING_IN, ComparisonView
-from ratelab.report.summary import describe_denials, pluralize
+from ratelab.report.numbers import pluralize
+from ratelab.report.summary import describe_denials
 
 BAR_HEIGHT_IN = 0.26
 BAR_NAME_WIDTH_IN, COUNT_WIDTH_IN = 1.45, 0.85
