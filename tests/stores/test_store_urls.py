@@ -122,6 +122,16 @@ INVALID_URLS = [
     ("valkey://:CANARY@host?ssl_ca_certs=file", "it may not set ssl_ca_certs"),
     ("rediss://:CANARY@host?ssl_nonsense=1", "it may not set ssl_nonsense"),
     ("rediss://:CANARY@host?ssl_cert_reqs=never", "Invalid SSL Certificate Requirements Flag"),
+    ("valkey://:CANARY@a,b", "several hosts need ?cluster=true or a scheme such as valkey+sentinel"),
+    ("valkey://:CANARY@a,b:port?cluster=true", "Port could not be cast"),
+    ("valkey://:CANARY@a,?cluster=true", "a host is missing"),
+    ("valkey+sentinel://:CANARY@a,b", "the name of the master is missing, as in valkey+sentinel://host:26379/mymaster"),
+    ("valkey+sentinel://:CANARY@/limits", "a host is missing"),
+    ("valkey+sentinel://:CANARY@a/limits/one", "a database must be a whole number >= 0"),
+    ("valkey+sentinel://:CANARY@a/limits?cluster=true", "it may not set cluster"),
+    ("valkey+sentinel://CANARY@a/limits", "a user needs a password"),
+    ("valkey://:CANARY@a?sentinel_password=CANARY", "it may not set sentinel_password"),
+    ("unix+sentinel://:CANARY@a/limits", "must begin with one of"),
     ("valkey://:CANARY\u2100@host", "contains invalid characters"),
 ]
 

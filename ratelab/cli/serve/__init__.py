@@ -65,7 +65,7 @@ def env_option(name: str, **attributes: Any) -> Callable[[Callable[..., None]], 
     default="memory",
     metavar="memory|embedded|URL",
     help="Where quotas are kept: in this process, in an embedded valkey-server, or in a store at valkey:// or "
-    "redis://, valkeys:// or rediss:// (TLS), or unix://.",
+    "redis://, valkeys:// or rediss:// (TLS), unix://, or valkey+sentinel://.",
 )
 @env_option(
     "--name",

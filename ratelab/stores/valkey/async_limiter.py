@@ -64,7 +64,7 @@ class AsyncValkeyLimiter:
         self._script = Script(algorithm, rate, burst, name)
         self._url = StoreUrl(url, asynchronous=True)
         self._forget = register(self, self._url.store, self._script)
-        self._slots = SlotMap(self._url.cluster)
+        self._slots = SlotMap(self._url.cluster, self._url.seeds)
         self._deadline = deadline
         self._connections: dict[Address | None, PipelinedConnection] = {}
         self._due = 0.0  # when the hits of this iteration fail

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
+import time
+from collections.abc import Hashable
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from ratelab.errors import InputError, StoreError, install_hint, short_repr
 from ratelab.stores.valkey.resp import ReplyError, encode_command
@@ -18,8 +20,12 @@ DEFAULT_PORT = 6379
 Address = tuple[str, int]
 """Host and port of a cluster node; an empty host is that of the URL."""
 
+SENTINEL_PORT = 26_379
+
 _SCHEMES = ("valkey://", "valkeys://", "redis://", "rediss://", "unix:")
+_SENTINEL_SCHEMES = ("valkey+sentinel://", "valkeys+sentinel://", "redis+sentinel://", "rediss+sentinel://")
 _PARAMETERS = {"db", "username", "password", "host", "port", "path", "cluster"}
+_SENTINEL_PARAMETERS = {"db", "username", "password", "sentinel_username", "sentinel_password"}
 
 _KINDS_BY_CODE = {
     "ERR": "other",
@@ -50,24 +56,27 @@ class StoreUrl:
         from valkey.asyncio import connection as connection_async
         from valkey.exceptions import ValkeyError
 
-        if not url.lower().startswith(_SCHEMES):
-            raise _invalid_url(url, f"it must begin with one of {', '.join(_SCHEMES)}")
+        parsed = _split_url(url)
         try:
-            scheme, _, path, query, _ = urlsplit(url)
-            pool = (connection_async if asynchronous else connection).ConnectionPool.from_url(url)
+            pool = (connection_async if asynchronous else connection).ConnectionPool.from_url(parsed.first)
         except ValueError as error:
             raise _invalid_url(url, re.sub("'.*'", "...", str(error))) from None  # which may quote a password
-        unknown = [name for name in parse_qs(query) if name not in _PARAMETERS and not name.startswith("ssl_")]
+        permitted = _SENTINEL_PARAMETERS if parsed.master else _PARAMETERS
+        query = parse_qs(urlsplit(parsed.first).query)
+        unknown = [name for name in query if name not in permitted and not name.startswith("ssl_")]
         if unknown:
             raise _invalid_url(url, f"it may not set {unknown[0]}")
         options: dict[str, Any] = dict(pool.connection_kwargs)
-        if scheme == "unix" and not options.get("path"):
+        path = options.get("path")
+        if parsed.scheme == "unix" and not path:
             raise _invalid_url(url, "the path of the socket is missing")
         cluster, database = options.pop("cluster", "false"), options.pop("db", 0)
-        if database < 0 or (scheme != "unix" and not re.fullmatch("/?[0-9]*", path)):
+        if database < 0 or (parsed.scheme != "unix" and not re.fullmatch("/?[0-9]*", urlsplit(parsed.first).path)):
             raise _invalid_url(url, "a database must be a whole number >= 0")
-        if cluster not in ("true", "false") or (cluster == "true" and (database or scheme == "unix")):
+        if cluster not in ("true", "false") or (cluster == "true" and (database or parsed.scheme == "unix")):
             raise _invalid_url(url, "cluster must be true or false, and a cluster has no databases and no sockets")
+        if len(parsed.addresses) > 1 and cluster == "false" and not parsed.master:
+            raise _invalid_url(url, "several hosts need ?cluster=true or a scheme such as valkey+sentinel")
         if pool.connection_class.__name__.startswith("SSL"):  # by default, the client accepts a certificate of any host
             options.setdefault("ssl_check_hostname", options.get("ssl_cert_reqs") != "none")
         user, password = options.pop("username", None), options.pop("password", None)
@@ -75,13 +84,19 @@ class StoreUrl:
             raise _invalid_url(url, "a user needs a password, as in user:password@; :password@ has no user")
         self.cluster = cluster == "true"
         """Whether the URL names a node of a cluster, as `valkey://node:6379?cluster=true` does."""
+        self.seeds: tuple[Address | None, ...] = parsed.addresses if self.cluster and parsed.addresses[1:] else (None,)
+        """The nodes of a cluster that the URL names; None stands for the server of the URL."""
+        self._master = parsed.master
+        self._sentinels = parsed.addresses if parsed.master else ()
+        self._sentinel_login = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
         self.handshake = [
             *([encode_command("AUTH", *([user] if user else []), password)] if password is not None else []),
             *([encode_command("SELECT", database)] if database else []),
         ]
         """Commands to send first on a connection."""
         address = str(options.get("host", "localhost")).lower(), options.get("port", DEFAULT_PORT)
-        self.store = options.get("path", address), database
+        hosts = frozenset(parsed.addresses) if parsed.master or self.seeds != (None,) else address
+        self.store: tuple[Hashable, ...] = (path or hosts, parsed.master, database)
         """The address and database, by which two URLs of one store are recognized."""
         self._connection_class, self._options = pool.connection_class, options
         try:
@@ -103,17 +118,127 @@ class StoreUrl:
 
     def open_socket(self, address: Address | None, timeout: float) -> Any:
         """Connect within `timeout` seconds and return the socket; the client's own reader has no total deadline."""
-        connection = self.connection(address, timeout)
+        due = time.monotonic() + timeout
+        if address is None and self._sentinels:
+            address = self._find_master(due)
+        connection = self.connection(address, max(0.001, due - time.monotonic()))
         connection.connect()
         opened, connection._sock = connection._sock, None
         return opened
 
     async def open_writer(self, address: Address | None) -> Any:
         """Connect and return the `StreamWriter`; the client's own reader is slower than the server."""
+        if address is None and self._sentinels:
+            address = await self._find_master_async()
         connection = self.connection(address)
         await connection.connect()
         opened, connection._reader, connection._writer = connection._writer, None, None
         return opened
+
+    def _find_master(self, due: float) -> Address:
+        """Ask each Sentinel in turn for the address of the master."""
+        failure: Exception | None = None
+        for waiting, sentinel in zip(range(len(self._sentinels), 0, -1), self._sentinels, strict=True):
+            self._move(sentinel, first=False)
+            timeout = max(0.001, (due - time.monotonic()) / (waiting + 1))  # the rest is for the master
+            connection = self._connection_to_sentinel(sentinel, timeout)
+            try:
+                connection.connect()
+                connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._master)
+                reply = connection.read_response()
+            except Exception as error:
+                failure = error
+                continue
+            finally:
+                connection.disconnect()
+            if reply is not None:
+                self._move(sentinel, first=True)
+                return _read_address(reply)
+        raise self._explain(failure)
+
+    async def _find_master_async(self) -> Address:
+        """Ask each Sentinel in turn, as `_find_master` does; the caller cancels this at a deadline."""
+        failure: Exception | None = None
+        for sentinel in self._sentinels:
+            self._move(sentinel, first=False)
+            connection = self._connection_to_sentinel(sentinel)
+            try:
+                await connection.connect()
+                await connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._master)
+                reply = await connection.read_response()
+            except Exception as error:
+                failure = error
+                continue
+            finally:
+                await connection.disconnect(nowait=True)
+            if reply is not None:
+                self._move(sentinel, first=True)
+                return _read_address(reply)
+        raise self._explain(failure)
+
+    def _connection_to_sentinel(self, address: Address, timeout: float | None = None) -> Any:
+        node = {"host": address[0], "port": address[1]}
+        limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+        options = {**self._options, **self._sentinel_login, **limits, **node}
+        return self._connection_class(lib_name="", lib_version="", **options)
+
+    def _move(self, sentinel: Address, first: bool) -> None:
+        """Move a Sentinel to the first place, or to the last while it has not answered."""
+        others = tuple(other for other in self._sentinels if other != sentinel)
+        self._sentinels = (sentinel, *others) if first else (*others, sentinel)
+
+    def _explain(self, failure: Exception | None) -> StoreError:
+        """Return the error if no Sentinel has named the master."""
+        from valkey import exceptions
+
+        if failure is None:
+            return StoreError("unreachable", f"no Sentinel knows the master {self._master}")
+        refused = isinstance(failure, (exceptions.AuthenticationError, exceptions.NoPermissionError))
+        kind, reason = ("refused", str(failure)) if refused else ("unreachable", _describe_error(failure))
+        return StoreError(kind, f"no Sentinel names the master {self._master}: {reason}")
+
+
+def _read_address(reply: Any) -> Address:
+    """Return the address in a Sentinel's reply."""
+    host, port = reply
+    return host.decode(), int(port)
+
+
+class _SplitUrl(NamedTuple):
+    """The parts of a URL that may name several hosts."""
+
+    scheme: str
+    first: str
+    """The URL with the first host alone, in a form that the client library parses."""
+    addresses: tuple[Address, ...]
+    """All hosts, if there are any."""
+    master: str
+    """The name by which Sentinels know the master; empty without Sentinels."""
+
+
+def _split_url(url: str) -> _SplitUrl:
+    if not url.lower().startswith(_SCHEMES + _SENTINEL_SCHEMES):
+        raise _invalid_url(url, f"it must begin with one of {', '.join(_SCHEMES + _SENTINEL_SCHEMES)}")
+    try:
+        scheme, netloc, path, query, _ = urlsplit(url)
+        master = ""
+        if scheme == "unix":
+            return _SplitUrl(scheme, url, (), master)
+        scheme, _, watched = scheme.partition("+")
+        if watched:
+            master, _, path = path.removeprefix("/").partition("/")
+        login, at, hosts = netloc.rpartition("@")
+        default_port = SENTINEL_PORT if watched else DEFAULT_PORT
+        named = [urlsplit(f"//{host}") for host in hosts.split(",")]
+        addresses = tuple((part.hostname or "", part.port or default_port) for part in named)
+    except ValueError as error:
+        raise _invalid_url(url, re.sub("'.*'", "...", str(error))) from None  # which may quote a password
+    if watched and not master:
+        raise _invalid_url(url, "the name of the master is missing, as in valkey+sentinel://host:26379/mymaster")
+    if not all(host for host, _ in addresses) and (watched or len(addresses) > 1):
+        raise _invalid_url(url, "a host is missing")
+    first = f"{scheme}://{login}{at}{hosts.partition(',')[0]}/{path.removeprefix('/')}{'?' if query else ''}{query}"
+    return _SplitUrl(scheme, first, addresses, unquote(master))
 
 
 def redact_url(url: str) -> str:

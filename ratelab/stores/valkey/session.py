@@ -28,9 +28,10 @@ class Command(NamedTuple):
 class SlotMap:
     """The nodes of a cluster and their slots; without a cluster, every key is in slot 0 of the only server."""
 
-    def __init__(self, cluster: bool) -> None:
+    def __init__(self, cluster: bool, seeds: Sequence[Address | None] = (None,)) -> None:
         self.cluster = cluster
-        self._nodes: deque[Address | None] = deque([None])  # the first is the next to ask for the map
+        self._seeds = tuple(seeds)  # the nodes that the URL names
+        self._nodes: deque[Address | None] = deque(seeds)  # the first is the next to ask for the map
         self._owners: list[tuple[int, int, Address]] = []
 
     def slot(self, key: bytes) -> int:
@@ -45,7 +46,7 @@ class SlotMap:
     def update(self, reply: Any) -> None:
         """Store the map from a reply to `CLUSTER SLOTS`."""
         self._owners = [(first, last, (_decode_host(owner[0]), int(owner[1]))) for first, last, owner, *_ in reply]
-        self._nodes = deque([*{address for _, _, address in self._owners}, None])
+        self._nodes = deque([*{address for _, _, address in self._owners}, *self._seeds])
 
     def invalidate(self, seed: Address | None = None) -> None:
         """Discard the map; ask `seed` for the next one, or else another node than last time."""

@@ -139,7 +139,7 @@ class ValkeyLimiter:
         self._script = Script(algorithm, rate, burst, name)
         self._url = StoreUrl(url, asynchronous=False)
         self._forget = register(self, self._url.store, self._script)
-        self._slots = SlotMap(self._url.cluster)
+        self._slots = SlotMap(self._url.cluster, self._url.seeds)
         self._deadline = deadline
         self._idle: deque[Connections] = deque({} for _ in range(connections))
         self._freed = Condition()
