@@ -61,7 +61,7 @@ class Script:
         self._arguments = b"".join(map(encode_bulk, self.parameters))
         digest = blake2b(f"{self.sha} {self.parameters}".encode(), digest_size=4).hexdigest()
         self._key_suffix = f"}}:{escape_name(self.name)}:{digest}".encode()
-        self._key_header = b"$%d\r\n" % len(self._key(""))  # all keys have one length
+        self._key_bulk = b"$%d\r\n%%b\r\n" % len(self._key(""))  # all keys have one length
         self._max_cost = quota.burst + 1  # a larger cost is denied just the same; capped, its numbers stay exact
         self.key = lru_cache(maxsize=4096)(self._key)
         """`_key` with a cache."""
@@ -84,9 +84,9 @@ class Script:
 
     def encode(self, keys: Sequence[bytes], costs: Sequence[int], cached: bool = True) -> bytes:
         """Return the command that decides a hit of each of `keys`, in order; with the script's text unless `cached`."""
-        max_cost, header = self._max_cost, self._key_header
+        max_cost, key_bulk = self._max_cost, self._key_bulk
         pieces = [b"*%d\r\n" % (3 + len(self.parameters) + 2 * len(keys)), self._evalsha if cached else self._eval]
-        pieces += [encode_bulk(len(keys)), *[b"%b%b\r\n" % (header, key) for key in keys], self._arguments]
+        pieces += [encode_bulk(len(keys)), *[key_bulk % key for key in keys], self._arguments]
         pieces += [_COST_ONE if cost == 1 else encode_bulk(min(cost, max_cost)) for cost in costs]
         return b"".join(pieces)
 
