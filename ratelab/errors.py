@@ -15,14 +15,26 @@ class SlowWarning(UserWarning):
     """A slower code path was taken; results are unaffected."""
 
 
-STORE_ERRORS = ("timeout", "unreachable", "refused", "readonly", "full", "down", "other")
+STORE_ERRORS = (
+    "timeout",
+    "unreachable",
+    "refused",
+    "misconfigured",
+    "readonly",
+    "full",
+    "overload",
+    "down",
+    "other",
+)
 """The kinds of `StoreError`."""
 
 
 class StoreError(Exception):
     """The store returned no decision; the request was charged at most once.
 
-    `kind` is one of `STORE_ERRORS`: `refused` means a missing or wrong password, or a missing permission; `down` means
+    `kind` is one of `STORE_ERRORS`. `refused` means a wrong password or a missing permission. `misconfigured` means a
+    server or URL with which no key can ever be decided, such as a node of a cluster without `cluster=true`. `overload`
+    means that more hits came at once than could be sent in time; this one was neither sent nor charged. `down` means
     that the store was not called, because it has just failed. Retry after `retry_after_ns`.
     """
 

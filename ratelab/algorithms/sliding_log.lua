@@ -2,6 +2,7 @@
 -- `shift`, `last`, the head and length of a ring, then up to `burst` times of admitted units.
 local burst, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 local WIDTH, HEAD = 16, 64
+local HEAD_PATTERN = '^' .. string.rep('%d', HEAD) .. '$'
 
 local function place(number) return HEAD + WIDTH * (number % burst) end
 local function times(count, time) return string.rep(format('%016.0f', time), count) end
@@ -9,9 +10,11 @@ local function times(count, time) return string.rep(format('%016.0f', time), cou
 local new  -- whether the latest key that was read did not exist
 
 local function read_head(key)
-  local head = call('GETRANGE', key, 0, HEAD - 1)
-  new = head == ''
-  if not new then return head:sub(1, 16), head:sub(17, 32), head:sub(33, 48), head:sub(49, 64) end
+  local head = pcall('GETRANGE', key, 0, HEAD - 1)
+  new = is_other_type(head) or type(head) == 'string' and not string.find(head, HEAD_PATTERN)
+  if type(head) == 'table' and not new then
+    call('GETRANGE', key, 0, HEAD - 1)  -- raises the error
+  elseif not new then return head:sub(1, 16), head:sub(17, 32), head:sub(33, 48), head:sub(49, 64) end
 end
 
 local function write_log(key, expiry, shift, now, head, count, added)
@@ -30,7 +33,7 @@ end
 
 local function step(now, cost, last, head, count, key)
   head, count = head or 0, count or 0
-  local function at(number) return tonumber(call('GETRANGE', key, place(number), place(number) + WIDTH - 1)) end
+  local function at(number) return tonumber(call('GETRANGE', key, place(number), place(number) + WIDTH - 1)) or 0 end
   -- the times are in order: find the first that has not expired by exponential search, then by bisection
   local gone, alive, middle = 0, count, 0
   while gone < alive do

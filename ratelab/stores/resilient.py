@@ -9,16 +9,18 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ratelab.clock import Clock
 from ratelab.errors import InputError, StoreError, short_repr
 from ratelab.limiter import AsyncLimiter, Decision, Policy
 from ratelab.quota import NS_PER_S
 from ratelab.stores.circuit_breaker import MAX_PROBE_INTERVAL_NS, CircuitBreaker, Epoch
+from ratelab.stores.fork import reset_in_children
 from ratelab.stores.memory import MemoryLimiter, Stats, check_cost, check_key, monotonic
 
 ON_STORE_ERROR = {
@@ -28,6 +30,10 @@ ON_STORE_ERROR = {
 }
 """The fallbacks for a store that is down, each with its meaning."""
 
+WRITE_ERRORS = {"readonly", "full", "refused", "misconfigured"}
+"""Kinds of errors that do not concern hits that only read: a decision that wrote nothing does not disprove them."""
+
+_T = TypeVar("_T")
 _log = logging.getLogger("ratelab")
 
 
@@ -54,8 +60,12 @@ class ResilientLimiter:
     * `closed`: raise the `StoreError`, or one of kind `down` if the store was not called.
 
     After three consecutive failures the store is down; requests that fail while in flight together count as one. Then
-    one request at a time probes it, at most every 500 ms, and its first success brings it back. Requests drive all of
+    one request at a time probes it, at most every 500 ms, and the first success brings it back. Requests drive all of
     this, without a timer, thread or task. Call `probe` from time to time in case no requests arrive.
+
+    A store with the method `probe`, such as `AsyncValkeyLimiter`, is probed by that, which has it write a key. One with
+    the method `node_of` consists of several nodes; each fails for its own keys alone. An error of kind `overload` is
+    not a failure of the store.
 
     Raises `InputError` for invalid arguments.
     """
@@ -77,10 +87,12 @@ class ResilientLimiter:
         self._store = store
         self._clock = monotonic(clock)
         self._local = MemoryLimiter(store.policy, clock, max_keys)
-        self._breaker = CircuitBreaker()
+        self._node_of: Callable[[str], Hashable] = getattr(store, "node_of", _node_of_single_server)
+        self._probe_node: Callable[[Hashable], Coroutine[Any, Any, None]] | None = getattr(store, "probe", None)
+        self._nodes: dict[Hashable, _Node] = {}
         self._errors = Counter[str]()
         self._fallbacks = 0
-        self._fallbacks_before = 0  # the value of `_fallbacks` when the store began to fail
+        reset_in_children(self)
 
     @property
     def policy(self) -> Policy:
@@ -90,7 +102,8 @@ class ResilientLimiter:
     @property
     def health(self) -> Health:
         """The current state of the store."""
-        return Health(self._breaker.up, dict(self._errors), self._fallbacks)
+        up = all(node.breaker.up for node in self._nodes.values())
+        return Health(up, dict(self._errors), self._fallbacks)
 
     @property
     def stats(self) -> Stats:
@@ -105,13 +118,18 @@ class ResilientLimiter:
         """
         check_key(key)
         check_cost(cost)
-        epoch = self._breaker.begin(self._clock())
+        name = self._node_of(key)
+        node = self._nodes.get(name) or self._nodes.setdefault(name, _Node(name))
+        epoch = node.breaker.begin(self._clock())
         if epoch is None:
-            return self._fall_back(key, cost)
+            return self._fall_back(node, key, cost)
         try:
-            decision = await self._call_store(epoch, key, cost)
+            if not node.breaker.up and self._probe_node is not None:
+                await self._call(node, epoch, self._probe_node(name))
+                epoch = node.breaker.begin(self._clock()) or epoch
+            decision = await self._call(node, epoch, self._store.hit(key, cost), cost)
         except StoreError as error:
-            return self._fall_back(key, cost, error)
+            return self._fall_back(node, key, cost, error)
         if decision.allowed and cost and self.on_store_error == "local":
             self._local.hit(key, cost)
         return decision
@@ -123,25 +141,34 @@ class ResilientLimiter:
 
     async def probe(self) -> None:
         """Check whether a store that is down is back, if a probe is due; charge no key."""
-        epoch = None if self._breaker.up else self._breaker.begin(self._clock())
-        if epoch is not None:
-            with suppress(StoreError):
-                await self._call_store(epoch, "", 0)
+        for node in [*self._nodes.values()]:
+            epoch = None if node.breaker.up else node.breaker.begin(self._clock())
+            if epoch is not None:
+                call = self._probe_node(node.name) if self._probe_node is not None else self._store.hit("", 0)
+                with suppress(StoreError):
+                    await self._call(node, epoch, call)
 
-    async def _call_store(self, epoch: Epoch, key: str, cost: int) -> Decision:
-        """Return the store's decision, and record the outcome of the call."""
+    def reset_after_fork(self) -> None:
+        """Forget the outages: their probes, which are in flight, belong to the parent process."""
+        self._nodes.clear()
+
+    async def _call(self, node: _Node, epoch: Epoch, call: Coroutine[Any, Any, _T], cost: int = 0) -> _T:
+        """Return the result of a call of the store, and record its outcome."""
         try:
-            decision = await self._store.hit(key, cost)
+            result = await call
         except StoreError as error:
-            self._record_failure(epoch, error)
+            self._record_failure(node, epoch, error)
             raise
         finally:
-            self._breaker.finish(epoch)
-        self._record_success(epoch)
-        return decision
+            node.breaker.finish(epoch)
+        wrote = cost > 0 and result.allowed if isinstance(result, Decision) else True
+        if wrote or node.failure not in WRITE_ERRORS:
+            self._record_success(node, epoch)
+        return result
 
-    def _fall_back(self, key: str, cost: int, error: StoreError | None = None) -> Decision:
+    def _fall_back(self, node: _Node, key: str, cost: int, error: StoreError | None = None) -> Decision:
         self._fallbacks += 1
+        node.fallbacks += 1
         if self.on_store_error == "local":
             return self._local.hit(key, cost)
         if self.on_store_error == "open":
@@ -149,17 +176,39 @@ class ResilientLimiter:
             return Decision(*self.policy.step(self.policy.start(now), now, cost))
         raise error or StoreError("down", "the store is down and was not called", MAX_PROBE_INTERVAL_NS)
 
-    def _record_failure(self, epoch: Epoch, error: StoreError) -> None:
+    def _record_failure(self, node: _Node, epoch: Epoch, error: StoreError) -> None:
         self._errors[error.kind] += 1
-        if not self._breaker.failing:
-            self._fallbacks_before = self._fallbacks
-        if self._breaker.record_failure(epoch, self._clock()):
+        if error.kind == "overload":
+            return
+        if not node.breaker.failing:
+            node.fallbacks = 0
+        node.failure = error.kind
+        if node.breaker.record_failure(epoch, self._clock()):
             reason, meanwhile = " ".join(str(error).split()), ON_STORE_ERROR[self.on_store_error]
-            _log.warning("the store is down (%s: %s); until it is back, %s", error.kind, reason, meanwhile)
+            _log.warning("%s is down (%s: %s); meanwhile, %s", node, error.kind, reason, meanwhile)
 
-    def _record_success(self, epoch: Epoch) -> None:
-        since = self._breaker.record_success(epoch)
+    def _record_success(self, node: _Node, epoch: Epoch) -> None:
+        since = node.breaker.record_success(epoch)
         if since is not None:
-            seconds, count = (self._clock() - since) / NS_PER_S, self._fallbacks - self._fallbacks_before
+            seconds = (self._clock() - since) / NS_PER_S
             outcome = "rejected because the store was down" if self.on_store_error == "closed" else "decided without it"
-            _log.warning("the store is back after %.1f s; requests %s: %d", seconds, outcome, count)
+            _log.warning("%s is back after %.1f s; requests %s: %d", node, seconds, outcome, node.fallbacks)
+
+
+@dataclass(slots=True)
+class _Node:
+    """A server of the store: its circuit breaker and its latest failure."""
+
+    name: Hashable
+    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    failure: str = ""
+    """The kind of the latest failure."""
+    fallbacks: int = 0
+    """Requests decided without the node since it began to fail."""
+
+    def __str__(self) -> str:
+        return f"node {':'.join(map(str, self.name))} of the store" if isinstance(self.name, tuple) else "the store"
+
+
+def _node_of_single_server(key: str) -> None:
+    """Return the node that decides a key, of a store that does not have several."""

@@ -56,7 +56,7 @@ def test_an_outage_and_its_end_are_logged_once_each(on_store_error: str, meanwhi
         Call(limiter, "canary").succeed()
     assert [record.levelname for record in records] == ["WARNING"] * 2
     assert [record.getMessage() for record in records] == [
-        f"the store is down (timeout: no answer in 100 ms); until it is back, {meanwhile}",
+        f"the store is down (timeout: no answer in 100 ms); meanwhile, {meanwhile}",
         f"the store is back after 2.8 s; requests {outcome}: 2000",
     ]
 

@@ -26,7 +26,8 @@ from valkey_servers import AMPLE_DEADLINE, LARGE_BURST, charged_cost, make_async
 
 from ratelab import Decision
 from ratelab.errors import StoreError
-from ratelab.stores.valkey import AsyncValkeyLimiter, sync_limiter
+from ratelab.stores.valkey import AsyncValkeyLimiter, connection_pool, sync_limiter
+from ratelab.stores.valkey.connection_pool import ConnectionPool
 from ratelab.stores.valkey.server import ValkeyServer
 
 DEADLINE = 0.05
@@ -159,25 +160,31 @@ def test_tasks_get_errors_in_time_and_their_loop_is_not_blocked(store: ValkeySer
     assert charged_cost(store.url) <= 40
 
 
-def test_a_thread_waits_for_a_connection_until_its_deadline(store: ValkeyServer) -> None:
-    clock = SimpleNamespace(now=0.0)
+def test_a_thread_waits_for_a_connection_for_half_of_its_deadline(store: ValkeyServer) -> None:
+    waits: list[float] = []
 
-    def wait(seconds: float) -> None:
-        clock.now += seconds
+    class BusyLock:
+        def acquire(self, timeout: float = 0) -> None:
+            waits.append(timeout)
 
-    with patch.object(sync_limiter, "time", SimpleNamespace(monotonic=lambda: clock.now)):
+    time_stands_still = SimpleNamespace(monotonic=lambda: 100.0)
+    with (
+        patch.object(sync_limiter, "time", time_stands_still),
+        patch.object(connection_pool, "time", time_stands_still),
+    ):
         limiter = make_limiter(store.url, DEADLINE)
-        limiter._idle.clear()  # every connection is in use
-        with patch.object(limiter._freed, "wait", wait), pytest.raises(StoreError, match="no connection") as raised:
+        limiter._pools[None] = ConnectionPool(limiter._url, None, 0)  # every connection is in use
+        with patch.object(connection_pool, "Lock", BusyLock), pytest.raises(StoreError, match="not charged") as raised:
             limiter.hit("alice")
-    assert (raised.value.kind, clock.now) == ("timeout", DEADLINE)
+    assert (raised.value.kind, waits) == ("overload", [0, pytest.approx(DEADLINE / 2)])
 
 
 def test_all_threads_that_wait_for_a_connection_get_an_error(store: ValkeyServer) -> None:
     with stopped(store) as url, ThreadPoolExecutor(64) as pool:
         limiter = make_limiter(url, DEADLINE)
         began = time.monotonic()
-        assert list(pool.map(error_kind, [partial(limiter.hit, "alice")] * 192)) == ["timeout"] * 192
+        kinds = list(pool.map(error_kind, [partial(limiter.hit, "alice")] * 192))
+        assert {*kinds} == {"timeout", "overload"}
         assert time.monotonic() - began < AMPLE_DEADLINE
         limiter.close()
 

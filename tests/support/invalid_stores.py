@@ -143,7 +143,7 @@ INVALID_STORES: dict[InvalidStore, str] = {
     needless_password: "refused",
     replica: "readonly",
     out_of_memory: "full",
-    missing_database: "other",
+    missing_database: "misconfigured",
     http_server: "other",
 }
 """The kind of `StoreError` that each causes."""

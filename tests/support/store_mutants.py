@@ -39,7 +39,7 @@ IF_OLD = "if epoch is not self._epoch:"
 NEVER_OLD = "epoch = self._epoch\n    if False:"
 CHARGE = 'if decision.allowed and cost and self.on_store_error == "local":'
 DECIDE_AS_NEW = "Decision(*self.policy.step(self.policy.start(now), now, cost))"
-FINISH = "finally:\n        self._breaker.finish(epoch)\n    "
+FINISH = "finally:\n        node.breaker.finish(epoch)\n    "
 ANSWER = "await _send_unavailable(scope, send, error)\n        return"
 
 BREAKERS = {
@@ -59,8 +59,8 @@ BREAKERS = {
     "the first probe comes at once": _mutate_breaker(
         "record_failure", "next_probe=now + MIN_PROBE_INTERVAL_NS", "next_probe=now"
     ),
-    "a cancelled probe blocks all others": _mutate_limiter("_call_store", FINISH, ""),
-    "probe calls a store that is up": _mutate_limiter("probe", "None if self._breaker.up else ", ""),
+    "a cancelled probe blocks all others": _mutate_limiter("_call", FINISH, ""),
+    "probe calls a store that is up": _mutate_limiter("probe", "None if node.breaker.up else ", ""),
     "probe charges a key": _mutate_limiter("probe", '"", 0', '"", 1'),
     "a success does not close the circuit": _mutate_breaker(
         "record_success", "self._epoch = Epoch()", "self._epoch = self._epoch"
@@ -90,18 +90,18 @@ FALLBACKS = {
         "hit", "check_cost(cost)", "if type(cost) is not int or cost < 0: raise StoreError('other', '')"
     ),
     "any exception is a failure": _mutate_limiter(
-        "_call_store", "except StoreError as error:", "except Exception as error:\n        error.kind = ''"
+        "_call", "except StoreError as error:", "except Exception as error:\n        error.kind = ''"
     ),
     "all failures are of one kind": _mutate_limiter("_record_failure", "error.kind]", "'other']"),
     "fallback decisions are not counted": _mutate_limiter("_fall_back", "self._fallbacks += 1", "pass"),
     "every failure is logged": _mutate_limiter(
-        "_record_failure", "if self._breaker.record_failure(epoch, self._clock()):", "if True:"
+        "_record_failure", "if node.breaker.record_failure(epoch, self._clock()):", "if True:"
     ),
     "an error is logged in several lines": _mutate_limiter(
         "_record_failure", '" ".join(str(error).split())', "str(error)"
     ),
     "failures before the circuit opened are left out": _mutate_limiter(
-        "_record_failure", "not self._breaker.failing", "self._breaker.up"
+        "_record_failure", "not node.breaker.failing", "node.breaker.up"
     ),
     "the recovery is not logged": _mutate_limiter("_record_success", "since is not None", "False"),
 }

@@ -8,9 +8,10 @@ from http_mutants import Mutant
 from mutate import rewritten
 
 from ratelab.stores.valkey import async_limiter, session, sync_limiter
-from ratelab.stores.valkey.async_limiter import AsyncValkeyLimiter, PipelinedConnection
+from ratelab.stores.valkey.async_limiter import AsyncValkeyLimiter
+from ratelab.stores.valkey.connection_pool import BlockingConnection, ConnectionPool
+from ratelab.stores.valkey.pipelined_connection import PipelinedConnection
 from ratelab.stores.valkey.script import Script
-from ratelab.stores.valkey.sync_limiter import BlockingConnection, ValkeyLimiter
 
 Mutants = tuple[Mutant, ...]
 
@@ -25,6 +26,12 @@ def _mutate_session(right: str, wrong: str) -> Mutants:
     return tuple(Mutant(module, "decide_hits", mutant) for module in (sync_limiter, async_limiter))
 
 
+def _mutate_remedies(*codes: str) -> Mutants:
+    """Handle some replies as failures."""
+    remedies = {code: remedy for code, remedy in session._REMEDIES.items() if code not in codes}
+    return (Mutant(session, "_REMEDIES", remedies),)
+
+
 RESENDS = _mutate_session('isinstance(error, ReplyError) else ""', 'isinstance(error, ReplyError) else "READONLY"')
 HASHED = 'blake2b(client.encode(errors="surrogatepass"), digest_size=16).hexdigest()'
 
@@ -32,19 +39,19 @@ MUTANTS: dict[str, Mutants] = {
     "threads resend after a lost reply": RESENDS,
     "tasks resend after a timeout": RESENDS,
     "a late reply answers the next command": _mutate(
-        BlockingConnection, "_exchange", "except BaseException:", "except ZeroDivisionError:"
+        BlockingConnection, "exchange", "except BaseException:", "except ZeroDivisionError:"
     ),
     "each chunk has a separate deadline": _mutate(
         BlockingConnection, "_set_timeout", "rest = due - time.monotonic()", "rest = 5.0"
     ),
-    "waiting for a connection has no deadline": _mutate(ValkeyLimiter, "_wait_for_connections", "due -", "due + 0.2 -"),
+    "waiting for a connection has no deadline": _mutate(ConnectionPool, "_take", "until -", "until + 0.2 -"),
     "tasks fail late": (Mutant(async_limiter, "_TIMER_SLACK_S", 0.2),),
     "connecting blocks the loop": _mutate(
         PipelinedConnection, "_open", "try:", "__import__('time').sleep(0.06)\n    try:"
     ),
     "cancelled hits keep a dead connection": (Mutant(PipelinedConnection, "is_overdue", lambda stream, now: False),),
-    "a rejected handshake leaves the connection open": _mutate(
-        BlockingConnection, "_open", "except BaseException:", "except ZeroDivisionError:"
+    "a rejected handshake is ignored": _mutate(
+        BlockingConnection, "_open", "if isinstance(reply, Exception):", "if False:"
     ),
     "commands precede the handshake's replies": _mutate(
         PipelinedConnection, "_send_unsent", "and not self._handshakes", ""
@@ -53,13 +60,16 @@ MUTANTS: dict[str, Mutants] = {
         AsyncValkeyLimiter, "_send_batch", "for hit in batch:", "for hit in reversed(batch):"
     ),
     "each hit is a separate call": (Mutant(async_limiter, "MAX_BATCH_HITS", 1),),
-    "a cancelled hit is charged": _mutate(AsyncValkeyLimiter, "_send_batch", "if not hit.decision.done():", "if True:"),
-    "a lost script is a failure": _mutate_session('"NOSCRIPT": "send the script", ', ""),
+    "a cancelled hit is charged": _mutate(AsyncValkeyLimiter, "_send_waiting", "if not hit.decision.done()", ""),
+    "a lost script is a failure": _mutate_remedies("NOSCRIPT"),
     "a lost script is never sent": _mutate_session('cached and remedy != "send the script"', "cached"),
-    "connections outlive their loop": _mutate(AsyncValkeyLimiter, "_change_loop", "self._connections.clear()", "pass"),
+    "connections outlive their loop": _mutate(
+        AsyncValkeyLimiter, "_close_connections", "self._connections.clear()", "pass"
+    )
+    + _mutate(AsyncValkeyLimiter, "_start_over", "self._connections.clear()", "pass"),
     "keys hold the client's name": _mutate(Script, "_key", HASHED, "client.ljust(32)[:32]"),
     "keys have no name": _mutate(Script, "__init__", "escape_name(self.name)", "escape_name(self.policy.name)"),
 }
 
-MOVED = _mutate_session(', "MOVED": "ask the node"', "")
+MOVED = _mutate_remedies("MOVED")
 """A key that has moved is a failure."""

@@ -27,6 +27,10 @@ MIN_PING_TIMEOUT_S = 1.0
 """Seconds in which a store must answer at the start, at least: its host may have to be looked up first."""
 
 
+CONFIGURATION_ERRORS = ("refused", "misconfigured")
+"""Kinds of errors of a store that are mistakes of its operator or user, and no outages."""
+
+
 class Backend(NamedTuple):
     """Where a service keeps its quotas."""
 
@@ -120,26 +124,25 @@ class StoreBackend(NamedTuple):
         return lines
 
     def ping(self, identity: Identity) -> str | None:
-        """Ping the store without charging a key; return a warning if it is unreachable.
+        """Have every server of the store write a key of no client; return a warning if one cannot decide.
 
-        Raises `InputError` if it rejects the connection, which is a configuration error and not an outage, or if other
-        instances have another secret.
+        Raises `InputError` for an error that time does not resolve, such as a missing permission, or if other instances
+        have another secret.
         """
         try:
-            asyncio.run(self._hit(identity))
+            asyncio.run(self._probe(identity))
         except StoreError as error:
-            if error.kind == "refused" or "cluster support disabled" in str(error):
-                remedy = "check the password, ACL or URL"
-                raise InputError(
-                    f"the store at {redact_url(self.url)} rejected the connection ({error}): {remedy}"
-                ) from None
+            if error.kind in CONFIGURATION_ERRORS:
+                raise InputError(f"the store at {redact_url(self.url)} cannot be used: {error}") from None
             return f"the store does not answer ({error.kind}: {error}); until it does, {ON_STORE_ERROR[self.on_error]}"
         return None
 
-    async def _hit(self, identity: Identity) -> None:
+    async def _probe(self, identity: Identity) -> None:
         limiter = self.create_limiter(MIN_PING_TIMEOUT_S)
         try:
-            await limiter.hit("", 0)
+            await limiter.probe()  # of a cluster, this finds the nodes
+            for node in limiter.nodes:
+                await limiter.probe(node)
             await limiter.check_secret(identity.fingerprint, identity.secret_generated)
         finally:
             limiter.close()

@@ -5,31 +5,32 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
-from math import inf
 from typing import Any, NamedTuple, Self
 
 from ratelab.errors import InputError, StoreError
 from ratelab.limiter import Decision, Policy
 from ratelab.quota import Quota
+from ratelab.stores.fork import reset_in_children
 from ratelab.stores.memory import check_cost, check_key
-from ratelab.stores.valkey.connection import Address, StoreUrl, check_limits, classify_error
-from ratelab.stores.valkey.resp import parse_reply
+from ratelab.stores.valkey.connection import OVERLOAD, Address, StoreUrl, check_limits
+from ratelab.stores.valkey.pipelined_connection import PipelinedConnection
 from ratelab.stores.valkey.script import Script, SecretClaim, register
-from ratelab.stores.valkey.session import Command, Session, SlotMap, decide_hits
+from ratelab.stores.valkey.session import Command, Session, SlotMap, decide_hits, probe_store
 
 MAX_BATCH_HITS = 256
 """Hits of one script call; the server does nothing else during the millisecond that these take."""
+
+MAX_SENT_HITS = 1024
+"""Hits that are sent to a server before the first of them is decided; further ones wait for their turn."""
 
 _CLAIM_INTERVAL_S = 3600.0
 _log = logging.getLogger("ratelab")
 
 _TIMER_SLACK_S = 0.001  # a loop that was busy may have received the replies without having read them
-
-OnReply = Callable[[Any], None]
-"""Called with a reply, or with the exception that replaces it."""
 
 
 class Hit(NamedTuple):
@@ -37,9 +38,26 @@ class Hit(NamedTuple):
 
     key: bytes
     cost: int
-    due: float
-    """The loop's time at which it fails."""
     decision: asyncio.Future[Any]
+
+
+@dataclass(slots=True)
+class Lane:
+    """The hits on one server or node: those sent, and those that wait for their turn."""
+
+    sent: int = 0
+    waiting: deque[tuple[float, Sequence[Hit]]] = field(default_factory=deque)
+    """Batches in order, each with the loop's time at which it is due."""
+
+
+class Request(NamedTuple):
+    """Hits that one session decides."""
+
+    session: Session
+    hits: Sequence[Hit]
+    due: float
+    """The loop's time at which they fail."""
+    lane: Lane
 
 
 class AsyncValkeyLimiter:
@@ -47,8 +65,14 @@ class AsyncValkeyLimiter:
 
     Hits of one iteration of the loop are decided by one script call (on a cluster, one for each slot), in order; a
     single hit does not wait for others. One connection carries all of them. A hit that is cancelled within its
-    iteration is not charged; later it may be. A hit without a reply within the `deadline` closes the connection, so
-    that other hits on it fail, too. Raises as `ValkeyLimiter` does. Call `close` before the event loop ends.
+    iteration is not charged; later it may be. A hit without a reply within the `deadline`, which starts at the end of
+    its iteration, closes the connection, so that other hits on it fail, too.
+
+    Of a large number of hits at once, up to `MAX_SENT_HITS` are sent, and the others as those are decided. One that
+    has waited for half of the deadline gets a `StoreError` of kind `overload`, and is not charged.
+
+    Raises as `ValkeyLimiter` does. Call `close` at the end, from any thread or loop; it never raises. In another event
+    loop the limiter starts over; a second loop at the same time gets a `RuntimeError`.
     """
 
     def __init__(
@@ -67,14 +91,9 @@ class AsyncValkeyLimiter:
         self._slots = SlotMap(self._url.cluster, self._url.seeds)
         self._deadline = deadline
         self._connections: dict[Address | None, PipelinedConnection] = {}
-        self._due = 0.0  # when the hits of this iteration fail
-        self._batch: list[Hit] = []  # to be sent at the end of this iteration
-        self._undecided: deque[list[Hit]] = deque()  # the batches of each iteration, sent or not, oldest first
-        self._timer: asyncio.TimerHandle | None = None
         self._claim: SecretClaim | None = None
-        self._next_claim = inf  # the loop's time
-        self._claiming: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._start_over(None)
+        reset_in_children(self)
 
     @property
     def policy(self) -> Policy:
@@ -86,6 +105,15 @@ class AsyncValkeyLimiter:
         """The name by which limiters share a counter."""
         return self._script.name
 
+    @property
+    def nodes(self) -> list[Address | None]:
+        """The nodes of the cluster, as far as known; `[None]` for a single server."""
+        return [*self._slots.nodes] or [None]
+
+    def node_of(self, key: str) -> Address | None:
+        """Return the node that decides the hits of a key, as far as known; None for a single server."""
+        return self._slots.owner(self._slots.slot(self._script.key(key))) if self._slots.cluster else None
+
     async def hit(self, key: str, cost: int = 1) -> Decision:
         """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision within the deadline."""
         check_key(key)
@@ -95,10 +123,17 @@ class AsyncValkeyLimiter:
             self._change_loop(loop)
         store_key = self._script.key(key)
         if not self._batch:
-            self._begin_batch(loop)
+            loop.call_soon(self._send_batch)
         decision: asyncio.Future[Decision] = loop.create_future()
-        self._batch.append(Hit(store_key, cost, self._due, decision))
+        self._batch.append(Hit(store_key, cost, decision))
         return await decision
+
+    async def probe(self, node: Address | None = None) -> None:
+        """Check that the store, or a `node` of a cluster, can decide: have it write a key that belongs to no client.
+
+        Raises `StoreError` if it cannot.
+        """
+        await self._run(probe_store(self._script, self._slots, node))
 
     def use_secret(self, fingerprint: str, generated: bool) -> None:
         """Compare the secret of an `Identity` with that of other instances: at the next hit, and then every hour.
@@ -122,40 +157,55 @@ class AsyncValkeyLimiter:
     def close(self) -> None:
         """Close every connection; pending hits fail."""
         self._forget()
-        self._close_connections()
+        loop = self._loop
+        if loop is not None and loop.is_running() and loop is not _current_loop():
+            with suppress(RuntimeError):  # the loop has ended in this moment
+                loop.call_soon_threadsafe(self._close_connections)
+        else:
+            self._close_connections()
+
+    def reset_after_fork(self) -> None:
+        """Let go of the connections, which belong to the parent process."""
+        for connection in self._connections.values():
+            connection.disown()
+        self._start_over(None)
 
     def _close_connections(self) -> None:
-        for connection in self._connections.values():
-            connection.close(StoreError("unreachable", "the limiter was closed"))
+        closed = StoreError("unreachable", "the limiter was closed")
+        for lane in self._lanes.values():
+            while lane.waiting:
+                _, hits = lane.waiting.popleft()
+                if self._loop is not None and not self._loop.is_closed():
+                    _fail(hits, closed)
+        connections = [*self._connections.values()]
         self._connections.clear()
+        for connection in connections:
+            connection.close(closed)
 
     def _change_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start over in a new event loop; hits pending in the previous one will never be decided."""
         if self._loop is not None and self._loop.is_running():
             raise RuntimeError("this limiter is in use in another event loop: create one limiter for each loop")
-        if self._loop is not None and not self._loop.is_closed():
-            self._close_connections()
+        self._close_connections()
+        self._start_over(loop)
+
+    def _start_over(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._loop = loop
         self._connections.clear()
-        self._batch.clear()
-        self._undecided.clear()
-        self._loop, self._timer = loop, None
-        if self._claim is not None:
-            self._next_claim = 0.0
+        self._lanes: dict[Address | None, Lane] = {}
+        self._lookups: dict[Address | None, list[Request]] = {}  # that wait for one reply to `CLUSTER SLOTS`
+        self._batch: list[Hit] = []  # to be sent at the end of this iteration
+        self._undecided: deque[tuple[float, Sequence[Hit]]] = deque()  # batches and when they are due, oldest first
+        self._timer: asyncio.TimerHandle | None = None
+        self._next_claim = 0.0  # the loop's time
+        self._claiming: asyncio.Task[None] | None = None
 
     def _create_claim(self, fingerprint: str, generated: bool) -> SecretClaim:
         return SecretClaim(self.name, fingerprint, generated, self.policy.quota.window)
 
     async def _send_claim(self, claim: SecretClaim) -> bool:
         """Return whether other instances have the same secret."""
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._change_loop(loop)
-        hit = Hit(claim.key.encode(), 0, loop.time() + self._deadline, loop.create_future())
-        session = decide_hits(claim, self._slots, [hit.key], [hit.cost])
-        self._undecided.append([hit])
-        self._start_timer(loop, hit.due)
-        self._send(next(session), session, [hit])
-        return bool(await hit.decision)
+        return bool(await self._run(decide_hits(claim, self._slots, [claim.key.encode()], [0])))
 
     async def _compare_secret(self, claim: SecretClaim) -> None:
         """Log a warning if another instance has another secret."""
@@ -163,170 +213,138 @@ class AsyncValkeyLimiter:
             if not await self._send_claim(claim):
                 _log.warning("%s", claim.description)
 
-    def _begin_batch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Schedule that the hits of this iteration are sent at its end, and fail when the first of them is due."""
-        self._due = loop.time() + self._deadline
-        loop.call_soon(self._send_batch)
-        self._undecided.append(self._batch)
-        self._start_timer(loop, self._due)
-        if self._due > self._next_claim and self._claim is not None:
-            self._next_claim = self._due + _CLAIM_INTERVAL_S
-            self._claiming = loop.create_task(self._compare_secret(self._claim))
+    async def _run(self, session: Session) -> Any:
+        """Run a session, and return its only result."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._change_loop(loop)
+        hits = [Hit(b"", 0, loop.create_future())]
+        due = self._expect(hits)
+        self._send(next(session), Request(session, hits, due, Lane()))
+        return await hits[0].decision
 
-    def _start_timer(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+    def _expect(self, hits: Sequence[Hit]) -> float:
+        """Fail hits if they are undecided at the deadline, which is returned, in the loop's time."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._deadline
+        self._undecided.append((due, hits))
         if self._timer is None:
             self._timer = loop.call_at(due + _TIMER_SLACK_S, self._fail_overdue)
+        return due
 
     def _send_batch(self) -> None:
-        """Send the hits of this iteration, with a script call for each slot."""
+        """Send the hits of this iteration, with a script call for each slot, or have them wait for their turn."""
         batch, self._batch = self._batch, []
+        due = self._expect(batch)
+        if self._claim is not None and due > self._next_claim:
+            self._next_claim = due + _CLAIM_INTERVAL_S
+            self._claiming = asyncio.get_running_loop().create_task(self._compare_secret(self._claim))
         by_slot: dict[int, list[Hit]] = {}
         for hit in batch:
-            if not hit.decision.done():
-                by_slot.setdefault(self._slots.slot(hit.key), []).append(hit)
-        for hits in by_slot.values():
-            for start in range(0, len(hits), MAX_BATCH_HITS):
-                part = hits[start : start + MAX_BATCH_HITS]
-                session = decide_hits(self._script, self._slots, [hit.key for hit in part], [hit.cost for hit in part])
-                self._send(next(session), session, part)
+            by_slot.setdefault(self._slots.slot(hit.key), []).append(hit)
+        for slot, hits in by_slot.items():
+            lane = self._lanes.setdefault(self._slots.owner(slot), Lane())
+            idle = not lane.waiting
+            lane.waiting.extend(
+                (due, hits[start : start + MAX_BATCH_HITS]) for start in range(0, len(hits), MAX_BATCH_HITS)
+            )
+            self._send_waiting(lane)
+            if idle:
+                self._watch(lane)
 
-    def _send(self, command: Command, session: Session, hits: Sequence[Hit]) -> None:
-        """Send a command of a session that decides `hits`."""
+    def _send(self, command: Command, request: Request) -> None:
+        """Send a command of a session; one reply serves all sessions that look up the same."""
+        if command.is_lookup:
+            waiting = self._lookups.setdefault(command.address, [])
+            waiting.append(request)
+            if len(waiting) > 1:
+                return
         connection = self._connections.get(command.address)
         if connection is None or connection.closed or command.reconnect:
             if connection is not None:
                 connection.retire(asyncio.get_running_loop().time() + self._deadline)
             connection = self._connections[command.address] = PipelinedConnection(self._url, command.address)
-        connection.send(command.data, partial(self._receive, session, hits), hits[0].due)
+        if command.is_lookup:
+            connection.send(command, partial(self._receive_lookup, command.address), request.due)
+        else:
+            connection.send(command, partial(self._receive, request), request.due)
 
-    def _receive(self, session: Session, hits: Sequence[Hit], reply: Any) -> None:
+    def _receive_lookup(self, address: Address | None, reply: Any) -> None:
+        for request in self._lookups.pop(address, []):
+            self._receive(request, reply)
+
+    def _receive(self, request: Request, reply: Any) -> None:
         """Continue a session with a reply; at its end, pass each hit its decision."""
+        session, hits, _, lane = request
         try:
             command = session.throw(reply) if isinstance(reply, Exception) else session.send(reply)
         except StopIteration as done:
             for hit, decision in zip(hits, done.value, strict=True):
                 if not hit.decision.done():
-                    hit.decision.set_result(decision)
-            while self._undecided and _all_done(self._undecided[0]):
+                    if isinstance(decision, StoreError):
+                        hit.decision.set_exception(decision)
+                    else:
+                        hit.decision.set_result(decision)
+            while self._undecided and _all_done(self._undecided[0][1]):
                 self._undecided.popleft()
         except Exception as error:
-            _fail(hits, classify_error(error))
+            _fail(hits, error)
         else:
-            self._send(command, session, hits)
+            self._send(command, request)
+            return
+        lane.sent -= len(hits)
+        if lane.waiting:
+            self._send_waiting(lane)
+
+    def _send_waiting(self, lane: Lane) -> None:
+        """Send the hits whose turn it is, except those that were cancelled meanwhile."""
+        self._drop_late(lane)
+        while lane.waiting and lane.sent < MAX_SENT_HITS:
+            due, batch = lane.waiting.popleft()
+            hits = [hit for hit in batch if not hit.decision.done()]
+            if hits:
+                lane.sent += len(hits)
+                session = decide_hits(self._script, self._slots, [hit.key for hit in hits], [hit.cost for hit in hits])
+                self._send(next(session), Request(session, hits, due, lane))
+
+    def _watch(self, lane: Lane) -> None:
+        """Fail the hits that have waited too long, now and whenever it is time for the next."""
+        self._drop_late(lane)
+        if lane.waiting:
+            asyncio.get_running_loop().call_at(lane.waiting[0][0] - self._deadline / 2, self._watch, lane)
+
+    def _drop_late(self, lane: Lane) -> None:
+        latest = asyncio.get_running_loop().time() + self._deadline / 2
+        while lane.waiting and lane.waiting[0][0] <= latest:
+            _, hits = lane.waiting.popleft()
+            _fail(hits, StoreError("overload", f"{OVERLOAD}: send fewer, or use a longer deadline"))
 
     def _fail_overdue(self) -> None:
         """Fail the hits that are due, close the connections that they wait for, and set the next timer."""
         self._timer = None
         loop = asyncio.get_running_loop()
         now, undecided = loop.time(), self._undecided
-        while undecided and (_all_done(undecided[0]) or undecided[0][0].due <= now):
-            _fail(undecided.popleft(), StoreError("timeout", "the store did not answer in time"))
+        while undecided and (_all_done(undecided[0][1]) or undecided[0][0] <= now):
+            _fail(undecided.popleft()[1], StoreError("timeout", "the store did not answer in time"))
         if undecided:
-            self._timer = loop.call_at(undecided[0][0].due + _TIMER_SLACK_S, self._fail_overdue)
-        for connection in self._connections.values():
+            self._timer = loop.call_at(undecided[0][0] + _TIMER_SLACK_S, self._fail_overdue)
+        for connection in [*self._connections.values()]:
             if connection.is_overdue(now):
                 connection.close(StoreError("timeout", "the store did not answer other requests in time"))
 
 
-class PipelinedConnection(asyncio.Protocol):
-    """A connection that opens on construction; it sends each command once, without waiting for earlier replies."""
-
-    def __init__(self, url: StoreUrl, address: Address | None) -> None:
-        self.closed = False
-        """Whether no more commands can be sent."""
-        self._url, self._address = url, address
-        self._transport: asyncio.Transport | None = None
-        self._writer: Any = None
-        self._unsent: list[bytes] = []
-        self._handshakes = len(url.handshake)  # commands of the handshake without a reply yet
-        self._pending: deque[tuple[OnReply, float]] = deque((self._receive_handshake, inf) for _ in url.handshake)
-        self._buffer = b""
-        self._opening = asyncio.ensure_future(self._open())
-
-    def send(self, data: bytes, on_reply: OnReply, due: float) -> None:
-        """Send a command, at once or after the handshake; call `on_reply` with its reply or a `StoreError`.
-
-        The reply is expected until the loop's time is `due`.
-        """
-        self._pending.append((on_reply, due))
-        if self._transport is None or self._handshakes:
-            self._unsent.append(data)
-        else:
-            self._transport.write(data)
-
-    def is_overdue(self, now: float) -> bool:
-        """Return whether a reply is overdue."""
-        return any(due <= now for _, due in self._pending)
-
-    def retire(self, due: float) -> None:
-        """Accept no more commands; close after the pending replies, or when the loop's time is `due`."""
-        self.closed = True
-        asyncio.get_running_loop().call_at(due, self.close, StoreError("timeout", "the store did not answer in time"))
-        self._close_if_done()
-
-    def close(self, error: StoreError) -> None:
-        """Close at once; pending commands fail with `error`."""
-        self.closed = True
-        self._opening.cancel()
-        if self._transport is not None:
-            self._transport.abort()
-        while self._pending:
-            on_reply, _ = self._pending.popleft()
-            on_reply(error)
-
-    def data_received(self, data: bytes) -> None:
-        """Pass on the replies that are complete."""
-        data, start = self._buffer + data, 0
-        try:
-            while self._pending and (parsed := parse_reply(data, start)) is not None:
-                reply, start = parsed
-                on_reply, _ = self._pending.popleft()
-                on_reply(reply)
-        except StoreError as error:
-            self.close(error)
-        self._buffer = data[start:]
-        if self._buffer and not self._pending:  # it would be taken for the reply to the next command
-            self.close(StoreError("other", "unsolicited reply from the store"))
-        self._close_if_done()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
-        """Fail the pending commands."""
-        self.close(StoreError("unreachable", "the store closed the connection"))
-
-    async def _open(self) -> None:
-        try:
-            self._writer = await self._url.open_writer(self._address)
-        except Exception as error:
-            self.close(classify_error(error))
-            return
-        transport = self._writer.transport  # the writer is kept, since it closes the transport when it is collected
-        transport.set_protocol(self)
-        self._transport = transport
-        transport.write(b"".join(self._url.handshake))
-        self._send_unsent()
-
-    def _receive_handshake(self, reply: Any) -> None:
-        """Close the connection if the server rejects the handshake; otherwise send the commands that wait for it."""
-        if isinstance(reply, Exception):
-            self.close(classify_error(reply))
-        self._handshakes -= 1
-        self._send_unsent()
-
-    def _send_unsent(self) -> None:
-        if self._pending and not self._handshakes and self._transport is not None:
-            self._transport.write(b"".join(self._unsent))
-            self._unsent.clear()
-
-    def _close_if_done(self) -> None:
-        if self.closed and not self._pending and self._transport is not None:
-            self._transport.abort()
+def _current_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _all_done(hits: Sequence[Hit]) -> bool:
     return all(hit.decision.done() for hit in hits)
 
 
-def _fail(hits: Sequence[Hit], error: StoreError) -> None:
+def _fail(hits: Sequence[Hit], error: Exception) -> None:
     for hit in hits:
         if not hit.decision.done():
             hit.decision.set_exception(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Hashable
@@ -10,12 +9,16 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from ratelab.errors import InputError, StoreError, install_hint, short_repr
-from ratelab.stores.valkey.resp import ReplyError, encode_command
+from ratelab.stores.valkey.error_kinds import classify_error, describe_error
+from ratelab.stores.valkey.resp import encode_command
 
 MAX_DEADLINE_S = 60
 """The longest deadline of a decision, in seconds."""
 
 DEFAULT_PORT = 6379
+
+OVERLOAD = "too many hits at once, this one was not sent and not charged"
+"""The reason of errors of kind `overload`."""
 
 Address = tuple[str, int]
 """Host and port of a cluster node; an empty host is that of the URL."""
@@ -26,23 +29,6 @@ _SCHEMES = ("valkey://", "valkeys://", "redis://", "rediss://", "unix:")
 _SENTINEL_SCHEMES = ("valkey+sentinel://", "valkeys+sentinel://", "redis+sentinel://", "rediss+sentinel://")
 _PARAMETERS = {"db", "username", "password", "host", "port", "path", "cluster"}
 _SENTINEL_PARAMETERS = {"db", "username", "password", "sentinel_username", "sentinel_password"}
-
-_KINDS_BY_CODE = {
-    "ERR": "other",
-    "LOADING": "unreachable",
-    "NOAUTH": "refused",
-    "NOPERM": "refused",
-    "OOM": "full",
-    "READONLY": "readonly",
-    "WRONGPASS": "refused",
-}
-_KINDS_BY_MESSAGE = {
-    "max number of clients reached": "unreachable",
-    "unauthenticated": "refused",  # the reply to a long command before authentication
-    "without any password configured": "refused",
-    "no password is set": "refused",
-    "invalid password": "refused",
-}
 
 
 class StoreUrl:
@@ -147,6 +133,8 @@ class StoreUrl:
                 connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._master)
                 reply = connection.read_response()
             except Exception as error:
+                if not isinstance(classify_error(error), StoreError):
+                    raise  # by a signal handler
                 failure = error
                 continue
             finally:
@@ -167,6 +155,8 @@ class StoreUrl:
                 await connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._master)
                 reply = await connection.read_response()
             except Exception as error:
+                if not isinstance(classify_error(error), StoreError):
+                    raise  # by a signal handler
                 failure = error
                 continue
             finally:
@@ -194,7 +184,7 @@ class StoreUrl:
         if failure is None:
             return StoreError("unreachable", f"no Sentinel knows the master {self._master}")
         refused = isinstance(failure, (exceptions.AuthenticationError, exceptions.NoPermissionError))
-        kind, reason = ("refused", str(failure)) if refused else ("unreachable", _describe_error(failure))
+        kind, reason = ("refused", str(failure)) if refused else ("unreachable", describe_error(failure))
         return StoreError(kind, f"no Sentinel names the master {self._master}: {reason}")
 
 
@@ -253,39 +243,6 @@ def check_limits(deadline: float, connections: int = 1) -> None:
         raise InputError(f"deadline must be above 0 and at most {MAX_DEADLINE_S} seconds, got {short_repr(deadline)}")
     if type(connections) is not int or connections < 1:
         raise InputError(f"connections must be a whole number >= 1, got {short_repr(connections)}")
-
-
-def classify_error(error: Exception) -> StoreError:
-    """Return the `StoreError` for an error of a call; its message holds nothing that was sent."""
-    from valkey import exceptions
-
-    if isinstance(error, StoreError):
-        return error
-    if isinstance(error, ReplyError):
-        return _classify_reply(error)
-    if isinstance(error, (exceptions.TimeoutError, TimeoutError)):
-        return StoreError("timeout", "the store did not answer in time")
-    kind = "unreachable" if isinstance(error, (exceptions.ConnectionError, OSError)) else "other"
-    return StoreError(kind, _describe_error(error))
-
-
-def _classify_reply(error: ReplyError) -> StoreError:
-    text = str(error).removesuffix(".")
-    kind = next((kind for part, kind in _KINDS_BY_MESSAGE.items() if part in text), _KINDS_BY_CODE.get(error.code))
-    if kind == "full":
-        return StoreError("full", "the store is out of memory")
-    if kind is None:
-        return StoreError("other", text)
-    return StoreError(kind, text.removeprefix(f"{error.code} "))
-
-
-def _describe_error(error: Exception) -> str:
-    """Return the system's message for a failure of the network, without numbers; else that of the error."""
-    system = error if isinstance(error, OSError) else error.__context__
-    text = (isinstance(system, OSError) and system.strerror) or str(error)
-    if isinstance(system, OSError) and text.startswith("Connect call failed"):  # asyncio's text for any reason
-        text = os.strerror(system.errno or 0)
-    return text.removesuffix(".")
 
 
 def _invalid_url(url: str, reason: str) -> InputError:

@@ -5,18 +5,28 @@
 -- each key, all as integers of eight bytes, which are faster to write and to read than digits.
 
 local NEVER = -1
+local MAX_DIGITS = 16
 local MAX_LAG = 1000000  -- a clock that lags by more has stepped back; see ratelab.stores.memory.monotonic
 
-local call, format, pack = redis.call, string.format, struct.pack
+local call, pcall, format, pack = redis.call, redis.pcall, string.format, struct.pack
 local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
 local time = call('TIME')
 local clock = time[1] * 1000000 + time[2]
 
 -- A state is `shift`, by which the key's time is ahead of the server's; `last`, its latest time; and one or two numbers
--- of the algorithm.
+-- of the algorithm. A key that holds anything else, because another program has written it, counts as new.
+local function is_other_type(value)
+  return type(value) == 'table' and string.find(value.err, 'WRONGTYPE', 1, true) ~= nil
+end
+
 local function read(key)
-  local value = call('GET', key)
-  if value then return string.match(value, '(%d+) (%d+) (%d+) ?(%d*)') end
+  local value = pcall('GET', key)
+  if type(value) == 'string' then
+    local shift, last, a, b = string.match(value, '^(%d+) (%d+) (%d+) ?(%d*)$')
+    if last and max(#shift, #last, #a, #b) <= MAX_DIGITS then return shift, last, a, b end
+  elseif value and not is_other_type(value) then
+    call('GET', key)  -- raises the error
+  end
 end
 
 local function write(key, expiry, shift, now, a, b)
@@ -26,7 +36,8 @@ end
 
 -- `step(now, cost, last, a, b)` decides as the Python kernel does, from the latest time and the numbers of a key. For a
 -- new key, the numbers are nil and `last` is `now`. It returns the five fields of a decision and the numbers to write,
--- which are not written if the hit is denied or costs nothing.
+-- which are not written if the hit is denied or costs nothing. A negative cost is
+-- a probe, which charges nothing and is written.
 local function decide(step, read, write)
   local reply, count = pack('>i8i8', time[1], time[2]), #KEYS
   for i = 1, count do
@@ -39,8 +50,8 @@ local function decide(step, read, write)
       if stepped then shift = last - clock end
       now = max(clock + shift, last)
     end
-    local allowed, remaining, retry, reset, delay, a, b, c = step(now, cost, last or now, a, b, key)
-    if allowed and cost > 0 or stepped then
+    local allowed, remaining, retry, reset, delay, a, b, c = step(now, max(cost, 0), last or now, a, b, key)
+    if allowed and cost ~= 0 or stepped then
       shift = shift or 0
       write(key, format('%.0f', max(1, ceil((reset + now - shift - clock) / 1000))), shift, now, a, b, c)
     end

@@ -5,6 +5,7 @@ The client library takes longer to parse a reply than the server takes to decide
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ratelab.errors import StoreError
@@ -18,7 +19,17 @@ class ReplyError(Exception):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.code = text.partition(" ")[0]
+        in_script = _SCRIPT_ERROR.match(text)
+        self.text = in_script[2] if in_script and in_script[2] else _SCRIPT_PLACE.sub("", text)
+        """The error itself, which Redis 6.2 puts at the end of a text on the script that it ended."""
+        self.line = int(in_script[1]) if in_script else 0
+        """The line of the script that caused it; 0 if it was none."""
+        self.code = "NOPERM" if _NO_PERMISSION_IN_SCRIPT.search(text) else self.text.partition(" ")[0]
+
+
+_SCRIPT_PLACE = re.compile(r" script: (?:\w+, )?on @user_script:\d+")
+_SCRIPT_ERROR = re.compile(r".*@user_script: ?(\d+)(?:: -?([A-Z]+ .*))?")
+_NO_PERMISSION_IN_SCRIPT = re.compile(r"^ERR ACL failure in script|The user executing the script can't")
 
 
 def encode_bulk(value: object) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
@@ -10,13 +11,14 @@ from dataclasses import astuple
 from fractions import Fraction
 from functools import cache, lru_cache
 from hashlib import blake2b, sha1
+from importlib import resources
 from pathlib import Path
 from struct import Struct
 from urllib.parse import quote
 from weakref import finalize
 
 from ratelab.algorithms import build_policy, find, traits_of
-from ratelab.errors import ConfigurationWarning, InputError, short_repr
+from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_repr
 from ratelab.limiter import NEVER, Algorithm, Decision
 from ratelab.quota import NS_PER_S, Quota
 from ratelab.stores.valkey.resp import encode_bulk, encode_command
@@ -30,13 +32,17 @@ MAX_TIME_US = 2**52
 CLAIM_TTL_S = 24 * 3600
 """Seconds for which the fingerprint of a secret is kept after its last use, at least."""
 
+PROBE_COST = -1
+"""A cost that charges nothing, and yet has the script write the key, for a millisecond."""
+
 MAX_NAME_CHARS = 100
 """Length of the longest name of a limiter."""
 
 _NS_PER_US = 1000
 _TIME_BYTES = 16  # the server's time at the start of a reply
 
-_unpack_decisions = Struct(">5q").iter_unpack
+_decision = Struct(">5q")
+_DECISION_BYTES, _unpack_decisions = _decision.size, _decision.iter_unpack
 _new_tuple = tuple.__new__  # skips the length check of Decision._make
 
 
@@ -78,6 +84,10 @@ class Script:
         hashed = blake2b(client.encode(errors="surrogatepass"), digest_size=16).hexdigest()
         return b"rl:{" + hashed.encode() + self._key_suffix
 
+    def probe_key(self, number: int) -> bytes:
+        """Return one of the keys that belong to no client."""
+        return b"rl:{" + probe_tag(number) + self._key_suffix
+
     def _encode_one(self, client: str, cost: int) -> bytes:
         """Return the command that decides a hit of a client."""
         return self.encode([self.key(client)], [cost])
@@ -91,7 +101,9 @@ class Script:
         return b"".join(pieces)
 
     def decode(self, reply: bytes) -> list[Decision]:
-        """Return the decisions of a reply. Raises `struct.error` or `TypeError` for an invalid one."""
+        """Return the decisions of a reply. Raises `StoreError` for an invalid one."""
+        if type(reply) is not bytes or len(reply) % _DECISION_BYTES != _TIME_BYTES:
+            raise StoreError("other", "unexpected reply to a script")
         return [
             _new_tuple(
                 Decision,
@@ -116,6 +128,7 @@ class SecretClaim:
     """
 
     def __init__(self, name: str, fingerprint: str, generated: bool, window_ns: int) -> None:
+        self.text = _CLAIM
         self.key = f"rl:{{secret}}:{escape_name(name)}"
         self.fingerprint = fingerprint
         self.description = (
@@ -144,6 +157,11 @@ return found or ARGV[1]
 """
 
 _COST_ONE = encode_bulk(1)
+
+
+def probe_tag(number: int) -> bytes:
+    """Return the part in braces of a key that belongs to no client; that of a client is hexadecimal."""
+    return b"probe%027d" % number
 
 
 def check_name(name: str) -> str:
@@ -185,13 +203,22 @@ def register(limiter: object, store: Hashable, script: Script) -> Callable[[], o
 def _load_text(kind: type[Algorithm]) -> str:
     """Return the text of an algorithm's script, after the prelude that all scripts share."""
     path = Path(inspect.getfile(kind)).with_suffix(".lua")
-    if not path.exists():
+    try:
+        text = _read_next_to(kind.__module__, path)
+    except OSError:
         raise InputError(
             f"{kind.name} cannot run in a store without a script {path.name} next to {path.stem}.py: "
             "write one, or keep the quota in memory"
-        )
-    prelude = Path(__file__).with_name("prelude.lua")
-    return f"{prelude.read_text(encoding='utf-8')}\n{path.read_text(encoding='utf-8')}"
+        ) from None
+    prelude = resources.files("ratelab.stores.valkey").joinpath("prelude.lua").read_text(encoding="utf-8")
+    return f"{prelude}\n{text}"
+
+
+def _read_next_to(module: str, path: Path) -> str:
+    """Read a file next to a module, which may be a module of a package in an archive, or a file without a package."""
+    package = getattr(sys.modules[module], "__package__", None)
+    folder = resources.files(package) if package in sys.modules else path.parent
+    return folder.joinpath(path.name).read_text(encoding="utf-8")
 
 
 def _build_in_microseconds(kind: type[Algorithm], quota: Quota) -> Algorithm:

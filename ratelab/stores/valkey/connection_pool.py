@@ -1,0 +1,244 @@
+"""Blocking connections, and a fair pool of them for threads."""
+
+from __future__ import annotations
+
+import select
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from threading import Lock
+from typing import Any
+from weakref import WeakSet, ref
+
+from ratelab.errors import StoreError
+from ratelab.stores.fork import reset_in_children
+from ratelab.stores.valkey.connection import OVERLOAD, Address, StoreUrl
+from ratelab.stores.valkey.resp import parse_reply
+from ratelab.stores.valkey.session import ASKING
+
+_RECEIVE_BYTES = 65_536
+_TIMEOUT_RESOLUTION_S = 0.001  # systems wait in steps of this; smaller changes of a timeout save a system call
+
+
+class BlockingConnection:
+    """A connection that opens on first use, and again after it was closed.
+
+    `due` is the deadline of a call, as a time of `time.monotonic`.
+    """
+
+    def __init__(self, pool: ConnectionPool, url: StoreUrl, address: Address | None) -> None:
+        self._pool: Callable[[], ConnectionPool | None] = ref(pool)
+        self._url, self._address = url, address
+        self._socket: Any = None
+        self._has_data: Callable[[], object] = bool
+        self._timeout = 0.0
+
+    def __del__(self) -> None:
+        """Replace a connection that no thread returned, because a signal handler raised an exception in between."""
+        self.close()
+        if (pool := self._pool()) is not None:
+            pool.add_connection()
+
+    def exchange(self, command: bytes, due: float, reconnect: bool = False, asking: bool = False) -> Any:
+        """Send a command and return its reply, over a new connection if `reconnect`, and after `ASKING` if `asking`.
+
+        Raises `ReplyError` for an error reply, and `TimeoutError` at `due`.
+        """
+        if self._socket is None or reconnect or self._has_data():
+            self._open(due)
+        try:
+            reply = self._exchange(self._socket, ASKING + command if asking else command, due, asking)
+        except BaseException:
+            self.close()  # a late reply would be taken for that to the next command
+            raise
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def leave_pool(self) -> None:
+        """Close the connection; it will not be replaced."""
+        self._pool = _no_pool
+        self.close()
+
+    def _open(self, due: float) -> None:
+        self.close()
+        opened = self._url.open_socket(self._address, timeout=max(0.001, due - time.monotonic()))
+        try:
+            self._timeout = 0.0
+            for command in self._url.handshake:
+                reply = self._exchange(opened, command, due)
+                if isinstance(reply, Exception):
+                    raise reply
+            has_data = _make_data_check(opened)
+        except BaseException:
+            opened.close()  # or the next hit would use it without authentication, or in the wrong database
+            raise
+        self._socket, self._has_data = opened, has_data
+
+    def _exchange(self, opened: Any, command: bytes, due: float, skip_first: bool = False) -> Any:
+        self._set_timeout(opened, due)
+        opened.sendall(command)
+        data, start = opened.recv(_RECEIVE_BYTES), 0
+        while True:
+            parsed = parse_reply(data, start)
+            if parsed is not None and not skip_first:
+                return parsed[0]
+            if parsed is not None:
+                start, skip_first = parsed[1], False
+                continue
+            self._set_timeout(opened, due)  # a socket's timeout is for one call
+            chunk = opened.recv(_RECEIVE_BYTES)
+            if not chunk:
+                raise StoreError("unreachable", "the store closed the connection")
+            data += chunk
+
+    def _set_timeout(self, opened: Any, due: float) -> None:
+        rest = due - time.monotonic()
+        if rest <= 0:
+            raise TimeoutError
+        if abs(rest - self._timeout) > _TIMEOUT_RESOLUTION_S:
+            opened.settimeout(rest)
+            self._timeout = rest
+
+
+def _no_pool() -> None:
+    """Return the pool of a connection without one."""
+
+
+def _make_data_check(opened: Any) -> Callable[[], object]:
+    """Return a function that checks for data; before a command is sent, data means that the peer has closed."""
+    if sys.platform == "win32":
+        return lambda: select.select((opened,), (), (), 0)[0]
+    poll = select.poll()  # `select` fails for file descriptors above 1,023
+    poll.register(opened, select.POLLIN)
+    return partial(poll.poll, 0)
+
+
+class _Waiter:
+    """A thread that waits for a connection."""
+
+    __slots__ = ("connections", "has_left", "ready")
+
+    def __init__(self) -> None:
+        self.connections: list[BlockingConnection] = []
+        """The one that was passed to the thread."""
+        self.has_left = False
+        self.ready = Lock()
+        self.ready.acquire()
+
+
+class ConnectionPool:
+    """At most `size` connections to a server or a node, which threads get in the order in which they ask.
+
+    Nothing here holds a lock, so that a signal handler may do anything at any moment, and a fork, too: the operations
+    of a deque are atomic.
+    """
+
+    def __init__(self, url: StoreUrl, address: Address | None, size: int) -> None:
+        self._url, self._address, self._size = url, address, size
+        self._connections: WeakSet[BlockingConnection] = WeakSet()
+        self._idle: deque[BlockingConnection] = deque()
+        self._waiting: deque[_Waiter] = deque()
+        self._fill()
+        reset_in_children(self)
+
+    def exchange(
+        self, command: bytes, due: float, reserve: float, reconnect: bool = False, asking: bool = False
+    ) -> Any:
+        """Send a command over one of the connections, as `BlockingConnection.exchange` does, and return its reply.
+
+        Wait for a connection only until `reserve` seconds before `due`. Raises `StoreError` of kind `overload` if none
+        becomes free by then, and as `BlockingConnection.exchange` does.
+        """
+        connection = self._take(due - reserve)
+        try:
+            return connection.exchange(command, due, reconnect, asking)
+        finally:
+            self._idle.append(connection)
+            if self._waiting:
+                self._pass_on()
+
+    def add_connection(self) -> None:
+        """Add a connection that is not open yet."""
+        connection = BlockingConnection(self, self._url, self._address)
+        self._connections.add(connection)
+        self._idle.append(connection)
+        self._pass_on()
+
+    def close(self) -> None:
+        """Close every connection that is not in use."""
+        for _ in range(len(self._idle)):
+            with suppress(IndexError):
+                connection = self._idle.popleft()
+                connection.close()
+                self._idle.append(connection)
+        self._pass_on()
+
+    def reset_after_fork(self) -> None:
+        """Close all connections, which belong to the parent, and start with new ones."""
+        for connection in [*self._connections]:
+            connection.leave_pool()
+        self._connections.clear()
+        self._waiting.clear()
+        self._idle.clear()
+        self._fill()
+
+    def _fill(self) -> None:
+        for _ in range(self._size):
+            self.add_connection()
+
+    def _take(self, until: float) -> BlockingConnection:
+        if not self._waiting:
+            try:
+                return self._idle.pop()  # the most recently used
+            except IndexError:
+                pass
+        waiter = _Waiter()
+        try:
+            self._waiting.append(waiter)
+            self._pass_on()
+            waiter.ready.acquire(timeout=max(0.0, until - time.monotonic()))
+            return (waiter.connections or self._idle).pop()
+        except IndexError:
+            raise StoreError("overload", f"{OVERLOAD}: use more connections, or a longer deadline") from None
+        finally:
+            self._leave(waiter)
+
+    def _pass_on(self) -> None:
+        """Pass idle connections to the threads that have waited longest."""
+        while self._waiting and self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return  # another thread has passed it on
+            try:
+                waiter = self._waiting.popleft()
+            except IndexError:
+                self._idle.append(connection)
+                continue
+            waiter.connections.append(connection)
+            waiter.ready.release()
+            if waiter.has_left:
+                self._take_back(waiter)
+
+    def _leave(self, waiter: _Waiter) -> None:
+        """Stop waiting, and pass on a connection that came at the last moment."""
+        waiter.has_left = True
+        with suppress(ValueError):
+            self._waiting.remove(waiter)
+        self._take_back(waiter)
+
+    def _take_back(self, waiter: _Waiter) -> None:
+        with suppress(IndexError):
+            self._idle.append(waiter.connections.pop())
+            if self._waiting:
+                self._pass_on()

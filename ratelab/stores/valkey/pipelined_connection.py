@@ -1,0 +1,148 @@
+"""A connection of an event loop that carries many commands at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import warnings
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from math import inf
+from typing import Any
+
+from ratelab.errors import StoreError
+from ratelab.stores.valkey.connection import Address, StoreUrl
+from ratelab.stores.valkey.error_kinds import classify_error
+from ratelab.stores.valkey.resp import parse_reply
+from ratelab.stores.valkey.session import ASKING, Command
+
+OnReply = Callable[[Any], None]
+"""Called with a reply, or with the exception that replaces it."""
+
+
+class PipelinedConnection(asyncio.Protocol):
+    """A connection that opens on construction; it sends each command once, without waiting for earlier replies."""
+
+    def __init__(self, url: StoreUrl, address: Address | None) -> None:
+        self.closed = False
+        """Whether no more commands can be sent."""
+        self._url, self._address = url, address
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._writer: Any = None
+        self._unsent: list[bytes] = []
+        self._handshakes = len(url.handshake)  # commands of the handshake without a reply yet
+        self._pending: deque[tuple[OnReply, float]] = deque((self._receive_handshake, inf) for _ in url.handshake)
+        self._buffer = b""
+        self._opening = asyncio.ensure_future(self._open())
+
+    def send(self, command: Command, on_reply: OnReply, due: float) -> None:
+        """Send a command, at once or after the handshake; call `on_reply` with its reply or a `StoreError`.
+
+        The reply is expected until the loop's time is `due`.
+        """
+        data = command.data
+        if command.asking:
+            data = ASKING + data
+            self._pending.append((_ignore, due))
+        self._pending.append((on_reply, due))
+        if self._transport is None or self._handshakes:
+            self._unsent.append(data)
+        else:
+            self._transport.write(data)
+
+    def is_overdue(self, now: float) -> bool:
+        """Return whether a reply is overdue."""
+        return any(due <= now for _, due in self._pending)
+
+    def retire(self, due: float) -> None:
+        """Accept no more commands; close after the pending replies, or when the loop's time is `due`."""
+        self.closed = True
+        self._loop.call_at(due, self.close, StoreError("timeout", "the store did not answer in time"))
+        self._close_if_done()
+
+    def close(self, error: Exception) -> None:
+        """Close at once; pending commands fail with `error`, unless their event loop has been closed."""
+        self.closed = True
+        if self._loop.is_closed():
+            self._close_without_loop()
+            return
+        self._opening.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+        while self._pending:
+            on_reply, _ = self._pending.popleft()
+            on_reply(error)
+
+    def disown(self) -> None:
+        """Detach a forked child process from the socket of its parent, whose event loop must not notice it."""
+        self.closed = True
+        opened = self._transport and self._transport.get_extra_info("socket")
+        if opened and opened.fileno() >= 0:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, opened.fileno())  # closing it would also remove it from the parent's selector
+            os.close(null)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on the replies that are complete."""
+        data, start = self._buffer + data, 0
+        try:
+            while self._pending and (parsed := parse_reply(data, start)) is not None:
+                reply, start = parsed
+                on_reply, _ = self._pending.popleft()
+                on_reply(reply)
+        except StoreError as error:
+            self.close(error)
+        self._buffer = data[start:]
+        if self._buffer and not self._pending:  # it would be taken for the reply to the next command
+            self.close(StoreError("other", "unsolicited reply from the store"))
+        self._close_if_done()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
+        """Fail the pending commands."""
+        self.close(StoreError("unreachable", "the store closed the connection"))
+
+    def _close_without_loop(self) -> None:
+        self._pending.clear()
+        if self._transport is None:
+            return
+        with suppress(OSError, AttributeError):
+            self._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        with suppress(RuntimeError):  # the transport calls its loop
+            self._transport.abort()
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            self._transport = self._writer = None  # the transport closes its socket when it is collected
+
+    async def _open(self) -> None:
+        try:
+            self._writer = await self._url.open_writer(self._address)
+        except Exception as error:
+            self.close(classify_error(error))
+            return
+        transport = self._writer.transport  # the writer is kept, since it closes the transport when it is collected
+        transport.set_protocol(self)
+        self._transport = transport
+        transport.write(b"".join(self._url.handshake))
+        self._send_unsent()
+
+    def _receive_handshake(self, reply: Any) -> None:
+        """Close the connection if the server rejects the handshake; otherwise send the commands that wait for it."""
+        if isinstance(reply, Exception):
+            self.close(classify_error(reply))
+        self._handshakes -= 1
+        self._send_unsent()
+
+    def _send_unsent(self) -> None:
+        if self._pending and not self._handshakes and self._transport is not None:
+            self._transport.write(b"".join(self._unsent))
+            self._unsent.clear()
+
+    def _close_if_done(self) -> None:
+        if self.closed and not self._pending and self._transport is not None:
+            self._transport.abort()
+
+
+def _ignore(reply: object) -> None:
+    pass
