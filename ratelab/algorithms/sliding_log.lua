@@ -2,7 +2,7 @@
 -- `shift`, `last`, the head and length of a ring, then up to `burst` times of admitted units.
 local burst, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 local WIDTH, HEAD = 16, 64
-local HEAD_PATTERN = '^' .. string.rep('%d', HEAD) .. '$'
+local MAX_SUM = 4 * 10 ^ WIDTH  -- of the numbers in the head; there is none of a text such as "nan"
 
 local function place(number) return HEAD + WIDTH * (number % burst) end
 local function times(count, time) return string.rep(format('%016.0f', time), count) end
@@ -11,10 +11,17 @@ local new  -- whether the latest key that was read did not exist
 
 local function read_head(key)
   local head = pcall('GETRANGE', key, 0, HEAD - 1)
-  new = is_other_type(head) or type(head) == 'string' and not string.find(head, HEAD_PATTERN)
-  if type(head) == 'table' and not new then
+  new = true
+  if type(head) == 'string' then
+    local shift, last = tonumber(head:sub(1, 16)), tonumber(head:sub(17, 32))
+    local first, count = tonumber(head:sub(33, 48)), tonumber(head:sub(49, 64))
+    if shift and last and first and count and shift + last + first + count < MAX_SUM then
+      new = false
+      return shift, last, first, count
+    end
+  elseif not is_other_type(head) then
     call('GETRANGE', key, 0, HEAD - 1)  -- raises the error
-  elseif not new then return head:sub(1, 16), head:sub(17, 32), head:sub(33, 48), head:sub(49, 64) end
+  end
 end
 
 local function write_log(key, expiry, shift, now, head, count, added)

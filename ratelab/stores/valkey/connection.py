@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from ratelab.errors import InputError, StoreError, install_hint, short_repr
-from ratelab.stores.valkey.error_kinds import classify_error, describe_error
+from ratelab.stores.valkey.error_kinds import describe_error, find_signal_exception
 from ratelab.stores.valkey.resp import encode_command
 
 MAX_DEADLINE_S = 60
@@ -108,7 +109,8 @@ class StoreUrl:
         if address is None and self._sentinels:
             address = self._find_master(due)
         connection = self.connection(address, max(0.001, due - time.monotonic()))
-        connection.connect()
+        with _system_errors():
+            connection.connect()
         opened, connection._sock = connection._sock, None
         return opened
 
@@ -117,7 +119,8 @@ class StoreUrl:
         if address is None and self._sentinels:
             address = await self._find_master_async()
         connection = self.connection(address)
-        await connection.connect()
+        with _system_errors():
+            await connection.connect()
         opened, connection._reader, connection._writer = connection._writer, None, None
         return opened
 
@@ -133,9 +136,9 @@ class StoreUrl:
                 connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._master)
                 reply = connection.read_response()
             except Exception as error:
-                if not isinstance(classify_error(error), StoreError):
-                    raise  # by a signal handler
-                failure = error
+                failure = _translate(error)
+                if not isinstance(failure, OSError) or find_signal_exception(error):
+                    raise
                 continue
             finally:
                 connection.disconnect()
@@ -155,9 +158,9 @@ class StoreUrl:
                 await connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._master)
                 reply = await connection.read_response()
             except Exception as error:
-                if not isinstance(classify_error(error), StoreError):
-                    raise  # by a signal handler
-                failure = error
+                failure = _translate(error)
+                if not isinstance(failure, OSError) or find_signal_exception(error):
+                    raise
                 continue
             finally:
                 await connection.disconnect(nowait=True)
@@ -179,13 +182,33 @@ class StoreUrl:
 
     def _explain(self, failure: Exception | None) -> StoreError:
         """Return the error if no Sentinel has named the master."""
-        from valkey import exceptions
-
         if failure is None:
             return StoreError("unreachable", f"no Sentinel knows the master {self._master}")
-        refused = isinstance(failure, (exceptions.AuthenticationError, exceptions.NoPermissionError))
-        kind, reason = ("refused", str(failure)) if refused else ("unreachable", describe_error(failure))
+        kind = "refused" if isinstance(failure, PermissionError) else "unreachable"
+        reason = describe_error(failure)
         return StoreError(kind, f"no Sentinel names the master {self._master}: {reason}")
+
+
+@contextmanager
+def _system_errors() -> Iterator[None]:
+    """Raise errors of the system instead of those of the client library."""
+    from valkey.exceptions import ValkeyError
+
+    try:
+        yield
+    except ValkeyError as error:
+        raise _translate(error) from error
+
+
+def _translate(error: Exception) -> Exception:
+    """Return the error of the system for one of the client library, and any other as it is."""
+    from valkey import exceptions
+
+    if isinstance(error, exceptions.TimeoutError):
+        return TimeoutError(describe_error(error))
+    if isinstance(error, (exceptions.AuthenticationError, exceptions.NoPermissionError)):
+        return PermissionError(str(error))
+    return ConnectionError(describe_error(error)) if isinstance(error, exceptions.ValkeyError) else error
 
 
 def _read_address(reply: Any) -> Address:

@@ -53,20 +53,17 @@ def classify_error(error: Exception, script: str = "", cluster: bool = False) ->
     An exception that is not an error of a connection or a reply is returned as it is, and so is any that a signal
     handler has raised. `script` is the text of the script that was called; `cluster` whether it was sent to a cluster.
     """
-    from valkey import exceptions
-
     if isinstance(error, StoreError):
         return error
     if isinstance(error, ReplyError):
         return _classify_reply(error, script, cluster)
-    if not isinstance(error, (exceptions.ValkeyError, OSError)):
+    if not isinstance(error, OSError):
         return error
     if (raised := find_signal_exception(error)) is not None:
         return raised
-    if isinstance(error, (exceptions.TimeoutError, TimeoutError)):
+    if isinstance(error, TimeoutError):
         return StoreError("timeout", "the store did not answer in time")
-    kind = "unreachable" if isinstance(error, (exceptions.ConnectionError, OSError)) else "other"
-    return StoreError(kind, describe_error(error))
+    return StoreError("unreachable", describe_error(error))
 
 
 def find_signal_exception(error: Exception) -> Exception | None:
