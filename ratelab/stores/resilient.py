@@ -134,6 +134,18 @@ class ResilientLimiter:
             self._local.hit(key, cost)
         return decision
 
+    async def reset(self, key: str) -> None:
+        """Restore the full quota of `key`, in the store and in the fallback.
+
+        Raises `StoreError` unless the store confirms it, and `InputError` if the store has no method `reset`.
+        """
+        check_key(key)
+        reset_in_store = getattr(self._store, "reset", None)
+        if reset_in_store is None:
+            raise InputError(f"{type(self._store).__name__} has no reset: use a store such as AsyncValkeyLimiter")
+        self._local.reset(key)
+        await reset_in_store(key)
+
     @property
     def use_secret(self) -> Callable[[str, bool], None] | None:
         """The store's method of this name, with which it compares secrets of instances; None if it has none."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ratelab.algorithms import create
 from ratelab.http.app import ping_app
 from ratelab.http.asgi import App, Receive, Scope, Send
+from ratelab.http.identity import Identity
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.stores.memory import MemoryLimiter
 from ratelab.stores.resilient import ResilientLimiter
@@ -50,7 +51,8 @@ def denied() -> App:
 def stored(url: str) -> App:
     """Make the application behind a quota in a store, which is never used up."""
     store = AsyncValkeyLimiter(url, "token-bucket", f"{UNREACHED_PER_MINUTE}/min")
-    return RateLimitMiddleware(ping_app, ResilientLimiter(store))
+    identity = Identity(secret="a text for benchmarks")  # noqa: S106  (nothing to protect)
+    return RateLimitMiddleware(ping_app, ResilientLimiter(store), identity)
 
 
 def starlette() -> Any:

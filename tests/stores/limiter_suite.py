@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -18,6 +18,7 @@ from durations import DAY, HOUR, SECOND
 
 from ratelab import NEVER, Algorithm, Decision, InputError, Limiter, ManualClock, Policy, Quota
 from ratelab.algorithms import build_policy
+from ratelab.errors import StoreError
 from ratelab.lab.conformance import Timeline, decide_on_copy, run
 from ratelab.limiter import AsyncLimiter
 from ratelab.stores.memory import MAX_CLOCK_LAG_NS
@@ -45,6 +46,8 @@ class Subject:
     """Hit a key a number of times, at the same time."""
     tick: int = 1
     """The limiter's resolution of time, in nanoseconds."""
+    reset: Callable[[str], object] | None = None
+    """Reset a key, if the limiter can."""
 
     def reference(self) -> Reference:
         """Return the reference for a new key."""
@@ -67,7 +70,7 @@ def call_in_threads(limiter: Limiter, clock: ManualClock, tick: int = 1) -> Iter
         with ThreadPoolExecutor(CALLERS) as pool:
             return list(pool.map(lambda _: limiter.hit(key), range(count)))
 
-    yield Subject(limiter.policy, clock, limiter.hit, hit_concurrently, tick)
+    yield Subject(limiter.policy, clock, limiter.hit, hit_concurrently, tick, getattr(limiter, "reset", None))
 
 
 @contextmanager
@@ -79,6 +82,10 @@ def call_in_tasks(
     async def hit_all(key: str, count: int) -> list[Decision]:
         return await asyncio.gather(*(limiter.hit(key) for _ in range(count)))
 
+    async def reset(key: str) -> None:
+        with suppress(StoreError):  # a fallback resets the key all the same
+            await limiter.reset(key)  # type: ignore[attr-defined]
+
     async def close_in_loop() -> None:
         close()
 
@@ -89,6 +96,7 @@ def call_in_tasks(
             lambda key, cost: runner.run(limiter.hit(key, cost)),
             lambda key, count: runner.run(hit_all(key, count)),
             tick,
+            lambda key: runner.run(reset(key)),
         )
         runner.run(close_in_loop())
 
@@ -184,6 +192,21 @@ def any_text_is_a_key(make: Factory, kind: type[Algorithm]) -> None:
             subject.clock.advance(HOUR)
 
 
+def reset_restores_the_full_quota_of_one_key(make: Factory, kind: type[Algorithm]) -> None:
+    with make_subject(make, kind) as subject:
+        if subject.reset is None:
+            return  # a limiter that cannot reset a key
+        subject.hit("alice", QUOTA.burst)
+        subject.hit("bob", 2)
+        before = subject.hit("bob", 0)
+        for key in ("alice", "carol"):
+            subject.reset(key)
+            reference = subject.reference()
+            for cost in (0, 2, QUOTA.burst, 1):
+                assert subject.hit(key, cost) == reference.hit(cost)
+        assert subject.hit("bob", 0) == before
+
+
 # --- waits
 
 
@@ -275,6 +298,7 @@ PROMISES: list[Promise] = [
     an_invalid_cost_is_rejected_and_changes_nothing,
     keys_do_not_share_a_quota,
     any_text_is_a_key,
+    reset_restores_the_full_quota_of_one_key,
     waiting_retry_after_is_exactly_enough,
     a_key_is_new_after_reset_after,
     a_jittering_clock_grants_nothing,

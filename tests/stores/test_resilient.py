@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
 from failing_stores import SECOND, FlakyStore, decide, limiter_with_store_down
 
-from ratelab import NEVER, Algorithm, InputError, ManualClock, MemoryLimiter, Quota, create
+from ratelab import NEVER, Algorithm, Decision, InputError, ManualClock, MemoryLimiter, Quota, create
 from ratelab.algorithms import build_policy
 from ratelab.errors import StoreError
 from ratelab.stores.resilient import ResilientLimiter
@@ -20,6 +21,38 @@ def raised_error(limiter: ResilientLimiter, key: str = "alice", cost: int = 1) -
 
 
 # --- decisions
+
+
+def reset(limiter: ResilientLimiter, key: str) -> None:
+    with suppress(StopIteration):
+        limiter.reset(key).send(None)
+
+
+def test_a_reset_restores_the_quota_in_the_store_and_in_the_fallback() -> None:
+    store = FlakyStore()
+    limiter = ResilientLimiter(store, clock=ManualClock())
+    for _ in range(2):
+        assert decide(limiter, cost=5).allowed
+        reset(limiter, "alice")
+    decide(limiter, cost=5)
+    store.fail()
+    assert not decide(limiter).allowed  # by the fallback, which was charged
+    with pytest.raises(StoreError, match="no answer"):
+        reset(limiter, "alice")
+    assert decide(limiter).remaining == 4
+    store.recover()
+    assert not decide(limiter).allowed  # by the store, which did not confirm the reset
+
+
+def test_a_reset_needs_a_store_that_has_one() -> None:
+    class HitOnly:
+        policy = create("gcra", "2/s")
+
+        async def hit(self, key: str, cost: int = 1) -> Decision:
+            raise AssertionError
+
+    with pytest.raises(InputError, match="HitOnly has no reset: use a store such as AsyncValkeyLimiter"):
+        reset(ResilientLimiter(HitOnly()), "alice")
 
 
 def test_a_store_that_is_up_takes_every_decision() -> None:

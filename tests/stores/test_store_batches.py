@@ -48,6 +48,16 @@ def test_a_large_batch_is_several_calls_in_order(store: ValkeyServer) -> None:
     assert count_calls(store.url, "evalsha") == 3
 
 
+def test_a_reset_is_in_order_with_the_hits_of_its_iteration(store: ValkeyServer) -> None:
+    async def reset_between() -> list[int]:
+        async with make_async_limiter(store.url) as limiter:
+            calls = [limiter.hit("alice", 7), limiter.hit("bob"), limiter.reset("alice"), limiter.hit("alice")]
+            outcomes = await asyncio.gather(*calls, limiter.hit("bob", 0))
+            return [outcome.remaining for outcome in outcomes if outcome is not None]
+
+    assert asyncio.run(reset_between()) == [LARGE_BURST - cost for cost in (7, 1, 1, 1)]
+
+
 def test_a_server_that_has_lost_the_script_receives_it_once(store: ValkeyServer) -> None:
     limiter = make_limiter(store.url)
     for _ in range(3):

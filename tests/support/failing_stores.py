@@ -32,6 +32,11 @@ class FlakyStore:
             raise self.error
         return self.memory.hit(key, cost)
 
+    async def reset(self, key: str) -> None:
+        if self.error is not None:
+            raise self.error
+        self.memory.reset(key)
+
     def fail(self, kind: str = "timeout", message: str = "no answer in 100 ms") -> None:
         self.error = StoreError(kind, message)
 

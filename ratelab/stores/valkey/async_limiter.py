@@ -18,7 +18,7 @@ from ratelab.stores.fork import reset_in_children
 from ratelab.stores.memory import check_cost, check_key
 from ratelab.stores.valkey.connection import OVERLOAD, Address, StoreUrl, check_limits
 from ratelab.stores.valkey.pipelined_connection import PipelinedConnection
-from ratelab.stores.valkey.script import Script, SecretClaim, register
+from ratelab.stores.valkey.script import RESET_COST, Script, SecretClaim, register
 from ratelab.stores.valkey.session import Command, Session, SlotMap, decide_hits, probe_store
 
 MAX_BATCH_HITS = 256
@@ -118,15 +118,12 @@ class AsyncValkeyLimiter:
         """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision within the deadline."""
         check_key(key)
         check_cost(cost)
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._change_loop(loop)
-        store_key = self._script.key(key)
-        if not self._batch:
-            loop.call_soon(self._send_batch)
-        decision: asyncio.Future[Decision] = loop.create_future()
-        self._batch.append(Hit(store_key, cost, decision))
-        return await decision
+        return await self._add_to_batch(key, cost)
+
+    async def reset(self, key: str) -> None:
+        """Restore the full quota of `key`; raise `StoreError` unless the store confirms it within the deadline."""
+        check_key(key)
+        await self._add_to_batch(key, RESET_COST)
 
     async def probe(self, node: Address | None = None) -> None:
         """Check that the store, or a `node` of a cluster, can decide: have it write a key that belongs to no client.
@@ -169,6 +166,17 @@ class AsyncValkeyLimiter:
         for connection in self._connections.values():
             connection.disown()
         self._start_over(None)
+
+    def _add_to_batch(self, key: str, cost: int) -> asyncio.Future[Decision]:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._change_loop(loop)
+        store_key = self._script.key(key)
+        if not self._batch:
+            loop.call_soon(self._send_batch)
+        decision: asyncio.Future[Decision] = loop.create_future()
+        self._batch.append(Hit(store_key, cost, decision))
+        return decision
 
     def _close_connections(self) -> None:
         closed = StoreError("unreachable", "the limiter was closed")

@@ -5,6 +5,7 @@
 -- each key, all as integers of eight bytes, which are faster to write and to read than digits.
 
 local NEVER = -1
+local RESET = -2  -- a cost with which the key is deleted, and then looked at
 local MAX_DIGITS = 16
 local MAX_LAG = 1000000  -- a clock that lags by more has stepped back; see ratelab.stores.memory.monotonic
 
@@ -36,12 +37,16 @@ end
 
 -- `step(now, cost, last, a, b)` decides as the Python kernel does, from the latest time and the numbers of a key. For a
 -- new key, the numbers are nil and `last` is `now`. It returns the five fields of a decision and the numbers to write,
--- which are not written if the hit is denied or costs nothing. A negative cost is
--- a probe, which charges nothing and is written.
+-- which are not written if the hit is denied or costs nothing. Another negative cost is a probe,
+-- which charges nothing and is written.
 local function decide(step, read, write)
   local reply, count = pack('>i8i8', time[1], time[2]), #KEYS
   for i = 1, count do
     local key, cost = KEYS[i], tonumber(ARGV[#ARGV - count + i])
+    if cost == RESET then
+      call('DEL', key)
+      cost = 0
+    end
     local shift, last, a, b = read(key)
     local now, stepped = clock, false
     if last then

@@ -35,6 +35,9 @@ CLAIM_TTL_S = 24 * 3600
 PROBE_COST = -1
 """A cost that charges nothing, and yet has the script write the key, for a millisecond."""
 
+RESET_COST = -2
+"""A cost with which the script deletes the key, and then looks at it."""
+
 MAX_NAME_CHARS = 100
 """Length of the longest name of a limiter."""
 

@@ -11,7 +11,7 @@ from ratelab.quota import Quota
 from ratelab.stores.memory import check_cost, check_key
 from ratelab.stores.valkey.connection import Address, StoreUrl, check_limits
 from ratelab.stores.valkey.connection_pool import ConnectionPool
-from ratelab.stores.valkey.script import Script, register
+from ratelab.stores.valkey.script import RESET_COST, Script, register
 from ratelab.stores.valkey.session import Session, SlotMap, decide_hits, probe_store
 
 
@@ -89,6 +89,12 @@ class ValkeyLimiter:
         if isinstance(decision, StoreError):
             raise decision
         return decision
+
+    def reset(self, key: str) -> None:
+        """Restore the full quota of `key`; raise `StoreError` unless the store confirms it within the deadline."""
+        check_key(key)
+        session = decide_hits(self._script, self._slots, [self._script.key(key)], [RESET_COST])
+        self._run(session, time.monotonic() + self._deadline)
 
     def probe(self, node: Address | None = None) -> None:
         """Check that the store, or a `node` of a cluster, can decide: have it write a key that belongs to no client.
