@@ -27,7 +27,6 @@ from valkey_servers import AMPLE_DEADLINE, LARGE_BURST, charged_cost, make_async
 from ratelab import Decision
 from ratelab.errors import StoreError
 from ratelab.stores.valkey import AsyncValkeyLimiter, connection_pool, sync_limiter
-from ratelab.stores.valkey.connection_pool import ConnectionPool
 from ratelab.stores.valkey.server import ValkeyServer
 
 DEADLINE = 0.05
@@ -173,7 +172,7 @@ def test_a_thread_waits_for_a_connection_for_half_of_its_deadline(store: ValkeyS
         patch.object(connection_pool, "time", time_stands_still),
     ):
         limiter = make_limiter(store.url, DEADLINE)
-        limiter._pools[None] = ConnectionPool(limiter._url, None, 0)  # every connection is in use
+        limiter._pools._size = 0  # every connection is in use
         with patch.object(connection_pool, "Lock", BusyLock), pytest.raises(StoreError, match="not charged") as raised:
             limiter.hit("alice")
     assert (raised.value.kind, waits) == ("overload", [0, pytest.approx(DEADLINE / 2)])

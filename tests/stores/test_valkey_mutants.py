@@ -16,6 +16,7 @@ import test_store_charges as charges
 import test_store_deadlines as deadlines
 import test_store_names as names
 import test_store_secrets as secrets
+import test_store_sharing as sharing
 import test_store_urls as urls
 from valkey_mutants import MUTANTS
 
@@ -49,6 +50,7 @@ CAUGHT_BY: dict[str, Check] = {
     "a lost script is never sent": batches.test_a_batch_is_decided_although_the_script_is_lost,
     "connections outlive their loop": batches.test_a_limiter_works_in_the_next_event_loop,
     "keys hold the client's name": secrets.check_that_names_are_hidden,
+    "a limiter closes the connections of another": sharing.check_that_a_closed_limiter_leaves_the_others_alone,
     "keys have no name": names.check_that_names_separate_counters,
 }
 

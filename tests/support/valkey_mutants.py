@@ -10,7 +10,7 @@ from mutate import rewritten
 from ratelab.stores.valkey import async_limiter, session, sync_limiter
 from ratelab.stores.valkey.async_limiter import AsyncValkeyLimiter
 from ratelab.stores.valkey.connection_pool import BlockingConnection, ConnectionPool
-from ratelab.stores.valkey.pipelined_connection import PipelinedConnection
+from ratelab.stores.valkey.pipelined_connection import Connections, PipelinedConnection
 from ratelab.stores.valkey.script import Script
 
 Mutants = tuple[Mutant, ...]
@@ -64,9 +64,11 @@ MUTANTS: dict[str, Mutants] = {
     "a lost script is a failure": _mutate_remedies("NOSCRIPT"),
     "a lost script is never sent": _mutate_session('cached and remedy != "send the script"', "cached"),
     "connections outlive their loop": _mutate(
-        AsyncValkeyLimiter, "_close_connections", "self._connections.clear()", "pass"
-    )
-    + _mutate(AsyncValkeyLimiter, "_start_over", "self._connections.clear()", "pass"),
+        Connections, "move_to", 'self._close(StoreError("unreachable", "the event loop has ended"))', "pass"
+    ),
+    "a limiter closes the connections of another": _mutate(
+        Connections, "remove_user", "if not self._users:", "if True:"
+    ),
     "keys hold the client's name": _mutate(Script, "_key", HASHED, "client.ljust(32)[:32]"),
     "keys have no name": _mutate(Script, "__init__", "escape_name(self.name)", "escape_name(self.policy.name)"),
 }

@@ -17,9 +17,9 @@ from ratelab.quota import Quota
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.memory import check_cost, check_key
 from ratelab.stores.valkey.connection import OVERLOAD, Address, StoreUrl, check_limits
-from ratelab.stores.valkey.pipelined_connection import PipelinedConnection
+from ratelab.stores.valkey.pipelined_connection import Connections
 from ratelab.stores.valkey.script import RESET_COST, Script, SecretClaim, register
-from ratelab.stores.valkey.session import Command, Session, SlotMap, decide_hits, probe_store
+from ratelab.stores.valkey.session import Command, Session, decide_hits, probe_store
 
 MAX_BATCH_HITS = 256
 """Hits of one script call; the server does nothing else during the millisecond that these take."""
@@ -61,10 +61,11 @@ class Request(NamedTuple):
 
 
 class AsyncValkeyLimiter:
-    """Enforce a quota kept in the store at `url`, as `ValkeyLimiter` does, for the tasks of one event loop.
+    """Enforce a quota kept in a store, as `ValkeyLimiter` does, for the tasks of one event loop.
 
     Hits of one iteration of the loop are decided by one script call (on a cluster, one for each slot), in order; a
-    single hit does not wait for others. One connection carries all of them. A hit that is cancelled within its
+    single hit does not wait for others. One connection carries all of them, and those of other limiters that were
+    created with this one instead of a URL. A hit that is cancelled within its
     iteration is not charged; later it may be. A hit without a reply within the `deadline`, which starts at the end of
     its iteration, closes the connection, so that other hits on it fail, too.
 
@@ -77,7 +78,7 @@ class AsyncValkeyLimiter:
 
     def __init__(
         self,
-        url: str,
+        store: str | AsyncValkeyLimiter,
         algorithm: str,
         rate: str | Quota,
         burst: int | None = None,
@@ -86,11 +87,14 @@ class AsyncValkeyLimiter:
     ) -> None:
         check_limits(deadline)
         self._script = Script(algorithm, rate, burst, name)
-        self._url = StoreUrl(url, asynchronous=True)
-        self._forget = register(self, self._url.store, self._script)
-        self._slots = SlotMap(self._url.cluster, self._url.seeds)
+        if isinstance(store, AsyncValkeyLimiter):
+            connections = store._connections
+        else:
+            connections = Connections(StoreUrl(store, asynchronous=True))
+        self._forget = register(self, connections.url.store, self._script)
+        self._connections: Connections = connections.add_user(self)
+        self._slots = connections.slots
         self._deadline = deadline
-        self._connections: dict[Address | None, PipelinedConnection] = {}
         self._claim: SecretClaim | None = None
         self._start_over(None)
         reset_in_children(self)
@@ -152,19 +156,17 @@ class AsyncValkeyLimiter:
         self.close()
 
     def close(self) -> None:
-        """Close every connection; pending hits fail."""
+        """Fail the pending hits, and close the connections unless another limiter uses them."""
         self._forget()
         loop = self._loop
         if loop is not None and loop.is_running() and loop is not _current_loop():
             with suppress(RuntimeError):  # the loop has ended in this moment
-                loop.call_soon_threadsafe(self._close_connections)
+                loop.call_soon_threadsafe(self._close_in_loop)
         else:
-            self._close_connections()
+            self._close_in_loop()
 
     def reset_after_fork(self) -> None:
-        """Let go of the connections, which belong to the parent process."""
-        for connection in self._connections.values():
-            connection.disown()
+        """Forget the pending hits, which belong to the parent process."""
         self._start_over(None)
 
     def _add_to_batch(self, key: str, cost: int) -> asyncio.Future[Decision]:
@@ -178,28 +180,27 @@ class AsyncValkeyLimiter:
         self._batch.append(Hit(store_key, cost, decision))
         return decision
 
-    def _close_connections(self) -> None:
+    def _close_in_loop(self) -> None:
         closed = StoreError("unreachable", "the limiter was closed")
+        self._fail_waiting(closed)
+        self._connections.remove_user(self, closed)
+
+    def _fail_waiting(self, error: StoreError) -> None:
+        """Fail the hits that wait for their turn, unless their event loop has ended."""
         for lane in self._lanes.values():
             while lane.waiting:
                 _, hits = lane.waiting.popleft()
                 if self._loop is not None and not self._loop.is_closed():
-                    _fail(hits, closed)
-        connections = [*self._connections.values()]
-        self._connections.clear()
-        for connection in connections:
-            connection.close(closed)
+                    _fail(hits, error)
 
     def _change_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start over in a new event loop; hits pending in the previous one will never be decided."""
-        if self._loop is not None and self._loop.is_running():
-            raise RuntimeError("this limiter is in use in another event loop: create one limiter for each loop")
-        self._close_connections()
+        self._connections.move_to(loop)
+        self._fail_waiting(StoreError("unreachable", "the event loop has ended"))
         self._start_over(loop)
 
     def _start_over(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
-        self._connections.clear()
         self._lanes: dict[Address | None, Lane] = {}
         self._lookups: dict[Address | None, list[Request]] = {}  # that wait for one reply to `CLUSTER SLOTS`
         self._batch: list[Hit] = []  # to be sent at the end of this iteration
@@ -267,15 +268,10 @@ class AsyncValkeyLimiter:
             waiting.append(request)
             if len(waiting) > 1:
                 return
-        connection = self._connections.get(command.address)
-        if connection is None or connection.closed or command.reconnect:
-            if connection is not None:
-                connection.retire(asyncio.get_running_loop().time() + self._deadline)
-            connection = self._connections[command.address] = PipelinedConnection(self._url, command.address)
-        if command.is_lookup:
-            connection.send(command, partial(self._receive_lookup, command.address), request.due)
-        else:
-            connection.send(command, partial(self._receive, request), request.due)
+        receive = (
+            partial(self._receive_lookup, command.address) if command.is_lookup else partial(self._receive, request)
+        )
+        self._connections.send(command, receive, request.due, self._deadline)
 
     def _receive_lookup(self, address: Address | None, reply: Any) -> None:
         for request in self._lookups.pop(address, []):
@@ -336,9 +332,7 @@ class AsyncValkeyLimiter:
             _fail(undecided.popleft()[1], StoreError("timeout", "the store did not answer in time"))
         if undecided:
             self._timer = loop.call_at(undecided[0][0] + _TIMER_SLACK_S, self._fail_overdue)
-        for connection in [*self._connections.values()]:
-            if connection.is_overdue(now):
-                connection.close(StoreError("timeout", "the store did not answer other requests in time"))
+        self._connections.close_overdue(now)
 
 
 def _current_loop() -> asyncio.AbstractEventLoop | None:

@@ -230,6 +230,8 @@ class _SplitUrl(NamedTuple):
 
 
 def _split_url(url: str) -> _SplitUrl:
+    if not isinstance(url, str):
+        raise InputError(f"store must be a URL, or a limiter of the same class, got {short_repr(url)}")
     if not url.lower().startswith(_SCHEMES + _SENTINEL_SCHEMES):
         raise _invalid_url(url, f"it must begin with one of {', '.join(_SCHEMES + _SENTINEL_SCHEMES)}")
     try:

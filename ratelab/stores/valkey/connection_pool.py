@@ -17,7 +17,7 @@ from ratelab.errors import StoreError
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.valkey.connection import OVERLOAD, Address, StoreUrl
 from ratelab.stores.valkey.resp import parse_reply
-from ratelab.stores.valkey.session import ASKING
+from ratelab.stores.valkey.session import ASKING, SlotMap
 
 _RECEIVE_BYTES = 65_536
 _TIMEOUT_RESOLUTION_S = 0.001  # systems wait in steps of this; smaller changes of a timeout save a system call
@@ -242,3 +242,32 @@ class ConnectionPool:
             self._idle.append(waiter.connections.pop())
             if self._waiting:
                 self._pass_on()
+
+
+class ConnectionPools:
+    """A pool for a server, or for each node of a cluster; several limiters may use them."""
+
+    def __init__(self, url: StoreUrl, size: int) -> None:
+        self.url, self.slots = url, SlotMap(url.cluster, url.seeds)
+        self._size = size
+        self._pools: dict[Address | None, ConnectionPool] = {}
+        self._users: WeakSet[object] = WeakSet()
+
+    def add_user(self, limiter: object) -> ConnectionPools:
+        """Keep the connections open until `limiter`, too, is removed or collected; return this object."""
+        self._users.add(limiter)
+        return self
+
+    def remove_user(self, limiter: object) -> None:
+        """Close every connection that is not in use, unless another limiter may use them."""
+        self._users.discard(limiter)
+        if not self._users:
+            for pool in [*self._pools.values()]:
+                pool.close()
+
+    def find(self, address: Address | None) -> ConnectionPool:
+        """Return the pool of a node, or that of the URL's server for None."""
+        pool = self._pools.get(address)
+        if pool is None:
+            pool = self._pools.setdefault(address, ConnectionPool(self.url, address, self._size))
+        return pool

@@ -1,4 +1,4 @@
-"""A connection of an event loop that carries many commands at a time."""
+"""Connections of an event loop, each of which carries many commands at a time."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 from typing import Any
+from weakref import WeakSet
 
 from ratelab.errors import StoreError
+from ratelab.stores.fork import reset_in_children
 from ratelab.stores.valkey.connection import Address, StoreUrl
 from ratelab.stores.valkey.error_kinds import classify_error
 from ratelab.stores.valkey.resp import parse_reply
-from ratelab.stores.valkey.session import ASKING, Command
+from ratelab.stores.valkey.session import ASKING, Command, SlotMap
 
 OnReply = Callable[[Any], None]
 """Called with a reply, or with the exception that replaces it."""
@@ -142,6 +144,67 @@ class PipelinedConnection(asyncio.Protocol):
     def _close_if_done(self) -> None:
         if self.closed and not self._pending and self._transport is not None:
             self._transport.abort()
+
+
+class Connections:
+    """The connections of one event loop to a server, or to each node of a cluster; several limiters may use them."""
+
+    def __init__(self, url: StoreUrl) -> None:
+        self.url, self.slots = url, SlotMap(url.cluster, url.seeds)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opened: dict[Address | None, PipelinedConnection] = {}
+        self._users: WeakSet[object] = WeakSet()
+        reset_in_children(self)
+
+    def add_user(self, limiter: object) -> Connections:
+        """Keep the connections open until `limiter`, too, is removed or collected; return this object."""
+        self._users.add(limiter)
+        return self
+
+    def remove_user(self, limiter: object, error: StoreError) -> None:
+        """Close the connections if no other limiter uses them; pending commands fail with `error`."""
+        self._users.discard(limiter)
+        if not self._users:
+            self._close(error)
+
+    def move_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start over in another event loop; commands pending in the previous one never get a reply."""
+        if loop is not self._loop:
+            if self._loop is not None and self._loop.is_running():
+                raise RuntimeError("this limiter is in use in another event loop: create one limiter for each loop")
+            self._close(StoreError("unreachable", "the event loop has ended"))
+            self._loop = loop
+
+    def send(self, command: Command, on_reply: OnReply, due: float, deadline: float) -> None:
+        """Send a command as `PipelinedConnection.send` does.
+
+        A connection that it replaces has `deadline` seconds to receive its replies.
+        """
+        connection = self._opened.get(command.address)
+        if connection is None or connection.closed or command.reconnect:
+            if connection is not None:
+                connection.retire(asyncio.get_running_loop().time() + deadline)
+            connection = self._opened[command.address] = PipelinedConnection(self.url, command.address)
+        connection.send(command, on_reply, due)
+
+    def close_overdue(self, now: float) -> None:
+        """Close the connections with a reply that is overdue at the loop's time `now`."""
+        for connection in [*self._opened.values()]:
+            if connection.is_overdue(now):
+                connection.close(StoreError("timeout", "the store did not answer other requests in time"))
+
+    def reset_after_fork(self) -> None:
+        """Let go of the connections, which belong to the parent process."""
+        for connection in self._opened.values():
+            connection.disown()
+        self._opened.clear()
+        self._loop = None
+
+    def _close(self, error: StoreError) -> None:
+        connections = [*self._opened.values()]
+        self._opened.clear()
+        for connection in connections:
+            connection.close(error)
 
 
 def _ignore(reply: object) -> None:

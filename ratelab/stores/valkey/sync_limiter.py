@@ -10,21 +10,21 @@ from ratelab.limiter import Decision, Policy
 from ratelab.quota import Quota
 from ratelab.stores.memory import check_cost, check_key
 from ratelab.stores.valkey.connection import Address, StoreUrl, check_limits
-from ratelab.stores.valkey.connection_pool import ConnectionPool
+from ratelab.stores.valkey.connection_pool import ConnectionPools
 from ratelab.stores.valkey.script import RESET_COST, Script, register
-from ratelab.stores.valkey.session import Session, SlotMap, decide_hits, probe_store
+from ratelab.stores.valkey.session import Session, decide_hits, probe_store
 
 
 class ValkeyLimiter:
-    """Enforce a quota kept in the store at `url`, for threads: `ValkeyLimiter(url, "token-bucket", "2/s", burst=5)`.
+    """Enforce a quota kept in a store, for threads: `ValkeyLimiter("valkey://host", "token-bucket", "2/s", burst=5)`.
 
     The server decides by its clock, in one script and one round trip. A `hit` takes at most `deadline` seconds, then
     raises `StoreError`. By then it may have been charged, but only once: a command that may have executed is never
     resent. In an event loop use `AsyncValkeyLimiter`.
 
-    At most `connections` are open, on a cluster to each node. Further threads get them in the order in which they ask;
-    one that has waited for half of the deadline gets a `StoreError` of kind `overload`, and is not charged. A forked
-    child process opens its own connections.
+    At most `connections` are open, on a cluster to each node; if `store` is another limiter instead of a URL, they are
+    those of that limiter. Further threads get them in the order in which they ask; one that has waited for half of the
+    deadline gets a `StoreError` of kind `overload`, and is not charged. A forked child process opens its own.
 
     The deadline does not cover the lookup of a host's name, and applies to each address of a host: use an IP address.
     Keys are hashed before they are sent; a key that can be guessed can be found by trying.
@@ -39,7 +39,7 @@ class ValkeyLimiter:
 
     def __init__(
         self,
-        url: str,
+        store: str | ValkeyLimiter,
         algorithm: str,
         rate: str | Quota,
         burst: int | None = None,
@@ -49,12 +49,14 @@ class ValkeyLimiter:
     ) -> None:
         check_limits(deadline, connections)
         self._script = Script(algorithm, rate, burst, name)
-        self._url = StoreUrl(url, asynchronous=False)
-        self._forget = register(self, self._url.store, self._script)
-        self._slots = SlotMap(self._url.cluster, self._url.seeds)
+        if isinstance(store, ValkeyLimiter):
+            pools = store._pools
+        else:
+            pools = ConnectionPools(StoreUrl(store, asynchronous=False), connections)
+        self._forget = register(self, pools.url.store, self._script)
+        self._pools: ConnectionPools = pools.add_user(self)
+        self._slots = pools.slots
         self._deadline = deadline
-        self._size = connections
-        self._pools: dict[Address | None, ConnectionPool] = {}
 
     @property
     def policy(self) -> Policy:
@@ -110,10 +112,9 @@ class ValkeyLimiter:
         self.close()
 
     def close(self) -> None:
-        """Close every connection that is not in use."""
+        """Close every connection that is not in use, unless another limiter may use them."""
         self._forget()
-        for pool in [*self._pools.values()]:
-            pool.close()
+        self._pools.remove_user(self)
 
     def _run(self, session: Session, due: float, failed: Exception | None = None) -> list[Decision | StoreError]:
         """Run a session; if its first command has `failed` already, continue from there."""
@@ -140,7 +141,4 @@ class ValkeyLimiter:
         asking: bool = False,
     ) -> Any:
         """Send a command and return its reply, before `due`."""
-        pool = self._pools.get(address)
-        if pool is None:
-            pool = self._pools.setdefault(address, ConnectionPool(self._url, address, self._size))
-        return pool.exchange(command, due, self._deadline / 2, reconnect, asking)
+        return self._pools.find(address).exchange(command, due, self._deadline / 2, reconnect, asking)
