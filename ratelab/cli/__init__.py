@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from difflib import get_close_matches
 from glob import glob, has_magic
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Any, TextIO
 from warnings import catch_warnings, formatwarning
 
@@ -35,6 +38,9 @@ COMMANDS = {
     "docs": "Print a page of the manual.",
 }
 """Summaries of the commands in the order of the help, which imports no command."""
+
+CLEANUP_TIMEOUT_S = 5
+"""Seconds that a command has to remove its temporary files after SIGTERM."""
 
 OLD_SPELLINGS = {"equalise": "equalize"}
 """Former names of options, which are accepted but not listed in the help."""
@@ -85,8 +91,8 @@ class LazyGroup(click.Group):
             with _one_line_errors(), catch_warnings():
                 warnings.showwarning = _show_warning
                 result = super().invoke(ctx)
-            if sys.stdout is not None:
-                sys.stdout.flush()
+                if sys.stdout is not None:
+                    sys.stdout.flush()
         except InputError as error:
             raise UsageError(str(error)) from error
         except KeyboardInterrupt:
@@ -117,7 +123,53 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # the terminal's encoding may not have all characters of a name
-    ratelab_command(prog_name="ratelab")
+    try:
+        with _clean_up_when_terminated():
+            ratelab_command(prog_name="ratelab")
+    except SystemExit as end:
+        if end.code == OutputClosed.exit_status:
+            _discard_output()
+        raise
+
+
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP: an exception, so that temporary files are removed and the terminal is restored."""
+
+
+@contextmanager
+def _clean_up_when_terminated() -> Iterator[None]:
+    """Raise `Terminated` at SIGTERM and SIGHUP, and then end with the usual status of the signal.
+
+    A signal that is ignored, as by nohup, stays ignored. A second signal ends the program at once, and so does a
+    cleanup that takes more than `CLEANUP_TIMEOUT_S`.
+    """
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    handled = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    received: list[int] = []
+
+    def terminate(number: int, _: FrameType | None) -> None:
+        for each in handled:
+            signal.signal(each, signal.SIG_DFL)
+        received.append(number)
+        if hasattr(signal, "alarm"):
+            signal.alarm(CLEANUP_TIMEOUT_S)
+        raise Terminated
+
+    for number in handled:
+        signal.signal(number, terminate)
+    try:
+        yield
+    except Terminated:
+        os.kill(os.getpid(), received[0])
+        raise SystemExit(128 + received[0]) from None  # the process with ID 1 ignores the signal
+
+
+def _discard_output() -> None:
+    """Let the rest of the output, whose reader is gone, go nowhere: Python would report an error at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            os.dup2(null, stream.fileno())
 
 
 def _reject_repeated_options(command: click.Command, args: Sequence[str], parent: click.Context) -> None:
@@ -164,7 +216,17 @@ class UsageError(click.ClickException):
     def show(self, file: object = None) -> None:  # noqa: ARG002  (click's signature)
         """Print the message on one line, whatever characters it contains."""
         line = "".join(character if character.isprintable() else " " for character in self.message)
-        click.secho(f"Error: {line}", fg="red", err=True)
+        with suppress(OSError):  # the reader of standard error is gone
+            click.secho(f"Error: {line}", fg="red", err=True)
+
+
+class OutputClosed(click.exceptions.Exit):
+    """The reader of the output has closed it, as `head` does: exit as a program that SIGPIPE ends."""
+
+    exit_status = 128 + 13
+
+    def __init__(self) -> None:
+        super().__init__(self.exit_status)
 
 
 class Interrupted(click.ClickException):
@@ -194,9 +256,14 @@ def _show_warning(
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Convert click's usage errors to `UsageError`, except a command line without arguments, which gets the help."""
+    """Convert click's usage errors to `UsageError`, except a command line without arguments, which gets the help.
+
+    Convert the error of an output that its reader has closed to `OutputClosed`.
+    """
     try:
         yield
+    except BrokenPipeError as error:
+        raise OutputClosed from error
     except click.exceptions.NoArgsIsHelpError:
         raise
     except click.UsageError as error:

@@ -180,7 +180,11 @@ def create_console(min_width: int = MIN_COLUMNS) -> Console:
     """Return a console on standard output that is at least `min_width` columns wide."""
     from rich.console import Console
 
-    console = Console(highlight=False, file=cast("IO[str]", TrimmedStdout()) if sys.stdout else None)
+    class StrictConsole(Console):
+        def on_broken_pipe(self) -> None:
+            raise
+
+    console = StrictConsole(highlight=False, file=cast("IO[str]", TrimmedStdout()) if sys.stdout else None)
     console.width = max(min_width, console.width)
     return console
 

@@ -1,20 +1,13 @@
-"""Access log: one line for each request, written without blocking and without client data."""
+"""Access log: one line for each request, without client data."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from queue import Full, Queue
-from threading import Thread
 
 from ratelab.http.asgi import App, Message, Receive, Scope, Send
 
 MAX_LOGGED_PATH_CHARS = 80
-
-MAX_QUEUED_LINES = 10_000
-"""Lines that may wait for a slow reader; while the queue is full, further lines are dropped."""
 
 
 def log_requests(app: App, write: Callable[[str], object]) -> App:
@@ -41,36 +34,3 @@ def _format_line(scope: Scope, message: Message, seconds: float) -> str:
     limits = [value.decode() for name, value in message.get("headers", ()) if name == b"ratelimit"]
     time_of_day, milliseconds = time.strftime("%H:%M:%S"), f"{seconds * 1000:.1f} ms"
     return " ".join([time_of_day, scope["method"], escaped[1:-1], str(message["status"]), milliseconds, *limits])
-
-
-class LineWriter:
-    """Write lines to a file descriptor from a thread, so that a slow reader never blocks the service."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._queue: Queue[str | None] = Queue(MAX_QUEUED_LINES)
-        self._thread = Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def __call__(self, line: str) -> None:
-        """Queue a line, or drop it if the queue is full."""
-        with suppress(Full):
-            self._queue.put_nowait(line)
-
-    def close(self) -> None:
-        """Write the queued lines, unless the reader takes longer than a second."""
-        try:
-            self._queue.put(None, timeout=1)
-        except Full:
-            return
-        self._thread.join(timeout=1)
-
-    def _run(self) -> None:
-        try:
-            while (line := self._queue.get()) is not None:
-                data = f"{line}\n".encode()
-                while data:
-                    data = data[os.write(self._descriptor, data) :]
-        except OSError:  # the reader is gone: empty the queue so that it takes no memory
-            while self._queue.get() is not None:
-                pass

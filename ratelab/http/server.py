@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import signal
 import socket
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Literal
 
 import uvicorn
@@ -54,7 +56,7 @@ def run(
     lifespan: Literal["auto", "on", "off"] = "off",
     supervisor_pipe: int | None = None,
 ) -> None:
-    """Serve until SIGTERM, SIGINT or end of file at `supervisor_pipe`; then finish the requests in flight.
+    """Serve until SIGTERM, SIGHUP, SIGINT or end of file at `supervisor_pipe`; then finish the requests in flight.
 
     `on_stop` is called with their number. Those that have not finished after `SHUTDOWN_TIMEOUT_S` are cancelled.
     """
@@ -77,7 +79,23 @@ def run(
     )
     server = UvicornServer(config, on_stop)
     server.supervisor_pipe = supervisor_pipe
-    server.run(sockets=list(listeners))
+    with _handle_hangup(server.handle_exit):
+        server.run(sockets=list(listeners))
+
+
+@contextmanager
+def _handle_hangup(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Call `handler` at SIGHUP, which a closed terminal sends and uvicorn does not handle, unless it is ignored."""
+    number = getattr(signal, "SIGHUP", None)  # not on Windows
+    before = signal.getsignal(number) if number else signal.SIG_IGN
+    if number is None or before is signal.SIG_IGN:
+        yield
+        return
+    signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def _raise_file_limit() -> None:

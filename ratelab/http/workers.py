@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from math import inf
@@ -13,7 +14,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from socket import socket, socketpair
 from time import monotonic
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TextIO, cast
 
 KILL_TIMEOUT_S = 15.0
 """Seconds after which a worker that does not stop is killed."""
@@ -24,7 +25,7 @@ MIN_RESTART_INTERVAL_S = 1.0
 MAX_REPORT_CHARS = 900
 """Longest line that a worker reports, so that the pipe takes it in one piece."""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = tuple(number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)))
 
 
 class Monitor(Protocol):
@@ -64,12 +65,39 @@ class WorkerContext(NamedTuple):
             os.write(self.report_pipe, f"{line}\n".encode(errors="replace"))
 
 
+class ReportStream:
+    """A worker's standard error: its lines are printed by the supervisor."""
+
+    encoding, errors = "utf-8", "replace"
+
+    def __init__(self, report: Callable[[str], object]) -> None:
+        self._report = report
+        self._line = ""
+
+    def write(self, text: str) -> int:
+        """Report the complete lines; keep the rest for the next write."""
+        *lines, self._line = f"{self._line}{text}".split("\n")
+        for line in lines:
+            self._report(line)
+        return len(text)
+
+    def flush(self) -> None:
+        """Report an incomplete line."""
+        if self._line:
+            self.write("\n")
+
+    def isatty(self) -> bool:
+        """Return False: lines are not printed by this process."""
+        return False
+
+
 class WorkerPool:
-    """A supervisor that keeps `count` forked processes running `work`, until SIGTERM or SIGINT.
+    """A supervisor that keeps `count` forked processes running `work`, until SIGTERM, SIGHUP or SIGINT.
 
     `work` must return at SIGTERM or at end of file at its `supervisor_pipe`, and at once at a SIGINT after that. Each
-    worker has its own session, so a terminal's Ctrl-C reaches it through the supervisor alone. No thread may run in
-    this process when it forks. `listeners` are closed here at shutdown.
+    worker has its own session, so a terminal's Ctrl-C reaches it through the supervisor alone. When this process forks,
+    no thread may run in it except those of line writers, which the workers do not use. `listeners` are closed here at
+    shutdown.
     """
 
     def __init__(
@@ -119,9 +147,12 @@ class WorkerPool:
         os.close(self._reports)
         signal.set_wakeup_fd(-1)
         for signal_number in _SIGNALS:
-            signal.signal(signal_number, signal.SIG_DFL)
+            if signal.getsignal(signal_number) is not signal.SIG_IGN:
+                signal.signal(signal_number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        self._work(WorkerContext(number, self._supervisor_pipe, self._report_pipe))
+        worker = WorkerContext(number, self._supervisor_pipe, self._report_pipe)
+        sys.stderr = cast("TextIO", ReportStream(worker.report))
+        self._work(worker)
 
     def _wait(self, signals: socket, timeout: float) -> None:
         """Wait for signals, reports and exits, and handle them; kill workers that do not stop."""
@@ -145,8 +176,9 @@ class WorkerPool:
             self._kill_at = monotonic() + KILL_TIMEOUT_S
             for listener in self._listeners:
                 listener.close()
+        at_once = signal_number == signal.SIGINT and not first
         for process in self._running.values():
-            os.kill(process.pid or 0, signal.SIGTERM if first else signal_number)
+            os.kill(process.pid or 0, signal.SIGINT if at_once else signal.SIGTERM)
 
     def _read_reports(self) -> None:
         """Pass the workers' lines to the monitor, and the requests in flight once every worker has reported them."""
@@ -174,12 +206,16 @@ class WorkerPool:
 
 @contextmanager
 def _receive_signals() -> Iterator[socket]:
-    """Yield a socket that receives SIGINT and SIGTERM as bytes, instead of their usual effect."""
+    """Yield a socket that receives the signals to stop as bytes, instead of their usual effect.
+
+    A signal that is ignored, as SIGHUP by nohup, stays ignored.
+    """
     received, sent = socketpair()
     with received, sent:
         sent.setblocking(False)
         before = signal.set_wakeup_fd(sent.fileno())
-        handlers = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+        received_signals = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        handlers = {number: signal.signal(number, lambda *_: None) for number in received_signals}
         try:
             yield received
         finally:

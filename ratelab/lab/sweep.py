@@ -85,7 +85,7 @@ def sweep(
         rows = pool.map(partial(_replay_policy, traffic, clients), policies)
         return SweepResult(len(traffic), clients, tuple(_report_rows(rows, len(traffic), progress)))
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _report_rows(rows: Iterator[SweepRow], requests: int, progress: Progress) -> Iterator[SweepRow]:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from secrets import token_hex
+from tempfile import TemporaryFile
 from typing import IO, Any
 
 from ratelab.errors import InputError
@@ -95,7 +96,7 @@ def check_writable(path: str) -> None:
         if target.exists() and not os.access(target, os.W_OK):
             raise PermissionError(errno.EACCES, "permission denied")
         if _is_replaceable(target):
-            NamedTemporaryFile(dir=target.parent).close()
+            TemporaryFile(dir=target.parent).close()
 
 
 def write_text(path: str, write: Callable[[IO[str]], None]) -> None:
@@ -117,12 +118,12 @@ def write_bytes(path: str, write: Callable[[IO[bytes]], object]) -> None:
             write(cleanup.enter_context(target.open("wb")))
             return
         target = Path(os.path.realpath(target))  # the file that a link points to, not the link
-        file = cleanup.enter_context(NamedTemporaryFile(dir=target.parent, prefix=".ratelab-", delete=False))
-        cleanup.callback(Path(file.name).unlink, missing_ok=True)
+        temporary = target.with_name(f".ratelab-{token_hex(8)}")
+        cleanup.callback(temporary.unlink, missing_ok=True)  # before it exists: a signal may end the next line
+        file = cleanup.enter_context(temporary.open("xb"))
         write(file)
         file.close()
-        Path(file.name).chmod(0o666 & ~_read_umask())
-        Path(file.name).replace(target)
+        temporary.replace(target)
 
 
 def _is_replaceable(target: Path) -> bool:
@@ -142,9 +143,3 @@ def _translate_errors(path: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _read_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -145,7 +145,7 @@ def test_every_algorithm_can_be_served(name: str) -> None:
 
 
 def test_a_leaky_bucket_delays_requests_to_its_rate() -> None:
-    with run_server("--algo", "leaky-bucket", "--rate", "4/s") as server:
+    with run_server("--algo", "leaky-bucket", "--rate", "4/s", "--burst", 5) as server:
         start = time.monotonic()
         assert server.get_statuses(3) == [200] * 3
         assert time.monotonic() - start >= 2 / 4

@@ -74,7 +74,18 @@ class Aftermath:
 def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Aftermath:
     """Serve clients that disconnect, many of them while their request is delayed."""
     recording = tmp_path_factory.mktemp("load") / "recording"
-    options = ("--algo", "leaky-bucket", "--rate", "20/s", "--key", "header:X-API-Key", "--max-keys", 1000)
+    options = (
+        "--algo",
+        "leaky-bucket",
+        "--rate",
+        "20/s",
+        "--burst",
+        5,
+        "--key",
+        "header:X-API-Key",
+        "--max-keys",
+        1000,
+    )
     with run_server(*options, "--metrics-port", 0, "--record", recording) as server:
         ways = disconnect_all(server, range(200))
         server.read_metrics()
@@ -181,7 +192,7 @@ class Load:
         self.seconds = time.monotonic() - start
 
 
-ONE_PER_SECOND = ("--rate", "1/s", "--burst", 1, "--key", "header:X-API-Key", "--metrics-port", 0)
+ONE_BY_ONE = ("--burst", 1, "--key", "header:X-API-Key", "--metrics-port", 0)
 HALVED_WAITS = """
 from ratelab.stores.memory import MemoryLimiter
 hit_row = MemoryLimiter.hit_row
@@ -194,7 +205,7 @@ MemoryLimiter.hit_row = lambda self, key, cost=1: halve(*hit_row(self, key, cost
 @pytest.fixture(scope="module", autouse=True)
 def running_load() -> Iterator[Future[Load]]:
     """Start the load in a thread; tests that do not need its result run at the same time."""
-    with run_server(*ONE_PER_SECOND) as server, ThreadPoolExecutor(1) as pool:
+    with run_server(*ONE_BY_ONE, "--rate", "1/s") as server, ThreadPoolExecutor(1) as pool:
         load = Load(server)
 
         def run() -> Load:
@@ -211,7 +222,7 @@ def load(running_load: Future[Load]) -> Load:
 
 
 def test_a_mutant_with_a_short_retry_after_is_detected() -> None:
-    with run_server(*ONE_PER_SECOND, "--rate", "1/1.5s", first=HALVED_WAITS) as server:
+    with run_server(*ONE_BY_ONE, "--rate", "1/1.5s", first=HALVED_WAITS) as server:
         load = Load(server, min_seconds=0, honest=5, cycles=1)
         asyncio.run(load.run())
     assert (load.waited, len(load.denied_again)) == (5, 5)

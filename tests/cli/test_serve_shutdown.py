@@ -18,7 +18,7 @@ ratelab.http.server.UvicornServer = lambda config, on_stop: uvicorn.Server(confi
 
 @pytest.mark.slow
 def test_requests_in_flight_are_answered_before_it_exits() -> None:
-    queue = ("--algo", "leaky-bucket", "--rate", "1/2s", "--metrics-port", 0)
+    queue = ("--algo", "leaky-bucket", "--rate", "1/2s", "--burst", 5, "--metrics-port", 0)
     with run_server(*queue) as server, server.connect() as slow:
         slow.sendall(GET * 2)
         while server.read_metrics()["waiting"] < 1:
@@ -42,7 +42,7 @@ def test_a_mutant_that_exits_by_the_signal_is_detected() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_requests_that_cannot_finish_get_503(number: int) -> None:
     """Stop it during a long delay: by SIGTERM and its timeout, or by Ctrl-C twice."""
-    slow = ("--algo", "leaky-bucket", "--rate", "1/h", "--metrics-port", 0)
+    slow = ("--algo", "leaky-bucket", "--rate", "1/h", "--burst", 5, "--metrics-port", 0)
     short = "import ratelab.http.server; ratelab.http.server.SHUTDOWN_TIMEOUT_S = 1"
     with run_server(*slow, first=short if number == signal.SIGTERM else "") as server, server.connect() as connection:
         connection.sendall(GET * 2)

@@ -117,7 +117,7 @@ def test_no_process_remains_when_the_service_is_killed() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("again", [False, True], ids=["one interrupt", "two"])
 def test_one_interrupt_finishes_requests_and_a_second_drops_them(again: bool) -> None:
-    slow = ("--algo", "leaky-bucket", "--rate", "1/h" if again else "1/2s")
+    slow = ("--algo", "leaky-bucket", "--rate", "1/h" if again else "1/2s", "--burst", 5)
     with run_server(*FOUR_WORKERS, *slow) as server, server.connect() as connection:
         connection.sendall(GET * 2)
         wait_until(lambda: server.read_metrics()["waiting"] == 1)
@@ -142,5 +142,5 @@ def test_workers_are_not_interrupted_by_the_terminal_directly() -> None:
 
 def test_several_workers_need_a_store() -> None:
     assert get_error("serve", "--workers", "3", "--rate", "7/s") == (
-        "3 workers without a store would grant each client 3 times 7/s, burst 5: add --store embedded\n"
+        "3 workers without a store would grant each client 3 times 7/s, burst 7: add --store embedded\n"
     )

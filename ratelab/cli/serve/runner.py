@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from os import get_terminal_size
 from socket import socket
 from typing import NamedTuple
 
 import click
 
-from ratelab.http.access_log import LineWriter
 from ratelab.http.app import Service
 from ratelab.http.counters import CounterValues, SharedCounters
+from ratelab.http.line_writer import LineWriter, use_line_writers
 from ratelab.http.server import run
 from ratelab.http.workers import WorkerContext, WorkerPool
 from ratelab.stores.recording import RecordingLimiter
@@ -41,23 +41,19 @@ class ServicePlan(NamedTuple):
         if self.warning:
             status.report(self.warning)
 
-    def add_outputs(
-        self, service: Service, closing: ExitStack, read_counters: Callable[[], CounterValues] | None = None
-    ) -> None:
+    def add_outputs(self, service: Service, read_counters: Callable[[], CounterValues] | None = None) -> None:
         """Add the access log and the metrics to a service."""
         if self.access_log and sys.stdout is not None:
-            lines = LineWriter(sys.stdout.fileno())
-            closing.callback(lines.close)
-            service.enable_access_log(lines)
+            service.enable_access_log(lambda line: sys.stdout.write(f"{line}\n"))
         if len(self.listeners) > 1:
             service.serve_metrics(self.listeners[1].getsockname(), read_counters)
 
 
 def run_single(plan: ServicePlan) -> bool:
     """Run the service in this process until it is stopped; return False if the recording failed."""
-    with ExitStack() as closing:
+    with use_line_writers("stdout", "stderr"):
         service = plan.create_service()
-        plan.add_outputs(service, closing)
+        plan.add_outputs(service)
         recording = service.limiter if isinstance(service.limiter, RecordingLimiter) else None
         status = StatusLine(service.read_counters, not plan.access_log, plan.check_backend, recording)
         plan.start(status)
@@ -73,12 +69,10 @@ def run_single(plan: ServicePlan) -> bool:
 def run_workers(plan: ServicePlan, count: int) -> None:
     """Run the service in `count` processes until it is stopped."""
     counters = SharedCounters(count)
-    status = StatusLine(counters.total, not plan.access_log, plan.check_backend)
-    plan.start(status)
 
     def work(worker: WorkerContext) -> None:
         counters.attach(worker.number)
-        with ExitStack() as closing, _log_to(worker.report):
+        with use_line_writers("stdout"), _log_to(worker.report):
             service = plan.create_service()
 
             def read_total() -> CounterValues:
@@ -88,12 +82,15 @@ def run_workers(plan: ServicePlan, count: int) -> None:
             async def publish() -> None:
                 counters.publish(service.read_counters())
 
-            plan.add_outputs(service, closing, read_total)
+            plan.add_outputs(service, read_total)
             run(service.app, plan.listeners, publish, worker.report_stop, "auto", worker.supervisor_pipe)
             counters.publish(service.read_counters())
 
-    WorkerPool(count, work, plan.listeners, status).run()
-    status.finish()
+    with use_line_writers("stdout", "stderr"):
+        status = StatusLine(counters.total, not plan.access_log, plan.check_backend)
+        plan.start(status)
+        WorkerPool(count, work, plan.listeners, status).run()
+        status.finish()
 
 
 class StatusLine:
@@ -127,7 +124,7 @@ class StatusLine:
         repair = self._check_backend()
         if repair is not None:
             self.report(repair)
-        if self._live:
+        if self._live and not (isinstance(sys.stderr, LineWriter) and sys.stderr.is_behind):
             columns = get_terminal_size(sys.stderr.fileno()).columns or 80
             line = format_counters(self._read_counters())[: columns - 1]
             if line != self._line:
@@ -137,8 +134,7 @@ class StatusLine:
     def report(self, line: str) -> None:
         """Print a line above the counters."""
         clear, self._line = "\r\033[K" if self._line else "", ""
-        with suppress(OSError):  # the reader of standard error is gone
-            click.echo(f"{clear}{line}", err=True)
+        click.echo(f"{clear}{line}", err=True)
 
     def report_stop(self, in_flight: int) -> None:
         """Print the number of requests in flight at shutdown, if there are any."""
@@ -178,13 +174,13 @@ def format_counters(values: CounterValues) -> str:
 
 @contextmanager
 def _log_to(report: Callable[[str], object]) -> Iterator[None]:
-    """Pass the messages of the logger `ratelab` to `report`."""
+    """Pass the messages of all loggers to `report`, from warnings on."""
 
     class Reporter(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            report(record.getMessage())
+            report(self.format(record))
 
-    handler, logger = Reporter(), logging.getLogger("ratelab")
+    handler, logger = Reporter(), logging.getLogger()
     logger.addHandler(handler)
     try:
         yield

@@ -144,12 +144,20 @@ class EmbeddedServer:
     def __init__(self) -> None:
         self._program = find_program()
         self._directory = mkdtemp(prefix="ratelab-")
-        self._supervisor = self._start_supervisor()
+        try:
+            self._supervisor = self._start_supervisor()
+        except BaseException:
+            rmtree(self._directory, ignore_errors=True)
+            raise
         os.register_at_fork(after_in_child=self._close_pipes)
 
     def __enter__(self) -> Self:
         assert self._supervisor.stdout is not None  # noqa: S101  (for the type checker)
-        line = self._supervisor.stdout.readline() or '{"error": "the supervisor of the embedded store has ended"}'
+        try:
+            line = self._supervisor.stdout.readline() or '{"error": "the supervisor of the embedded store has ended"}'
+        except BaseException:  # such as an interrupt
+            self.__exit__()
+            raise
         report = json.loads(line)
         if "error" in report:
             self.__exit__()
