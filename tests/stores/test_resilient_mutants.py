@@ -10,6 +10,7 @@ import pytest
 import test_circuit_breaker as breaker
 import test_middleware_store as http
 import test_resilient as fallback
+import test_resilient_probes as probes
 import test_resilient_reports as reports
 from http_mutants import Mutant
 from store_mutants import BREAKERS, FALLBACKS, RESPONSES
@@ -59,6 +60,11 @@ CAUGHT_BY: dict[str, Check] = {
     "failures survive a recovery": timeline("after a recovery it takes three failures again"),
     "an old failure counts after the recovery": breaker.test_a_failure_from_before_the_recovery_does_not_count,
     "an old success ends the outage": breaker.test_a_success_from_before_the_outage_counts_but_does_not_end_it,
+    "a request skips the probe": probes.test_a_request_probes_by_a_write_before_it_calls_a_store_that_is_down,
+    "all nodes share a circuit": probes.test_keys_of_other_nodes_are_decided_by_the_store,
+    "reads end an outage of writes": partial(probes.test_reads_do_not_disprove_that_a_store_cannot_write, "full"),
+    "no read ends an outage": partial(probes.test_reads_disprove_that_a_store_is_unreachable, "timeout"),
+    "an overload counts as a failure": probes.test_too_many_hits_at_once_do_not_mean_that_the_store_is_down,
     "a clock set back stops the probes": partial(
         breaker.test_a_clock_step_neither_stops_the_probes_nor_multiplies_them, -breaker.HOUR
     ),

@@ -70,6 +70,11 @@ BREAKERS = {
     ),
     "an old failure counts after the recovery": _mutate_breaker("record_failure", IF_OLD, NEVER_OLD),
     "an old success ends the outage": _mutate_breaker("record_success", IF_OLD, NEVER_OLD),
+    "a request skips the probe": _mutate_limiter("hit", "if not node.breaker.up and", "if False and"),
+    "all nodes share a circuit": _mutate_limiter("hit", "name = self._node_of(key)", "name = 'any'"),
+    "reads end an outage of writes": _mutate_limiter("_call", "if wrote or", "if True or"),
+    "no read ends an outage": _mutate_limiter("_call", "if wrote or node.failure not in WRITE_ERRORS", "if wrote"),
+    "an overload counts as a failure": _mutate_limiter("_record_failure", 'error.kind == "overload"', "False"),
     "a clock set back stops the probes": _mutate_limiter("__init__", "monotonic(clock)", "clock"),
 }
 """Bugs in when the store is called."""

@@ -120,14 +120,16 @@ _REMEDIES = {
 """Replies that prove that nothing was charged, so that a hit may be sent again."""
 
 
-def decide_hits(script: Script | SecretClaim, slots: SlotMap, keys: Sequence[bytes], costs: Sequence[int]) -> Session:
-    """Decide a hit of each of `keys`, which must be in one slot.
+def decide_hits(
+    script: Script | SecretClaim, slots: SlotMap, keys: Sequence[bytes], costs: Sequence[int], cached: bool = True
+) -> Session:
+    """Decide a hit of each of `keys`, which must be in one slot; send the text of the script first unless `cached`.
 
     Retry only after a reply that proves that nothing was charged, each kind once, and follow a key that migrates from
     node to node at most `MAX_REDIRECTS` times. Raises `StoreError`.
     """
     attempts = {"send the script": 1, "find the server": 1, "follow the key": MAX_REDIRECTS if slots.cluster else 0}
-    cached, reconnect, target = True, False, None
+    reconnect, target = False, None
     while True:
         address = target
         try:
@@ -202,13 +204,16 @@ def probe_store(script: Script, slots: SlotMap, node: Address | None) -> Session
     """Have the server, or a `node` of a cluster, run the script on keys of no client, and write them.
 
     Two keys in different slots reveal a node of a cluster whose URL does not mention the cluster. Each is written
-    twice, since a script may use other commands for a key that exists.
+    twice, since a script may use other commands for a key that exists; and by `EVAL` and `EVALSHA`, since each needs a
+    permission.
     """
     if not slots.cluster:
         keys = [script.probe_key(0), script.probe_key(1)] * 2
     else:
         keys = [script.probe_key(_find_number(slots.nodes.get(node, 0) if node else 0))] * 2
-    return (yield from decide_hits(script, slots, keys, [PROBE_COST] * len(keys)))[:1]
+    costs = [PROBE_COST] * len(keys)
+    yield from decide_hits(script, slots, keys, costs, cached=False)
+    return (yield from decide_hits(script, slots, keys, costs))[:1]
 
 
 @lru_cache
