@@ -111,10 +111,10 @@ def test_a_second_limiter_of_one_name_and_quota_is_warned_about(first: Any, seco
 
 OTHERS: list[dict[str, Any]] = [
     {"name": "other"},
-    {"url": "valkey://host/1"},
-    {"url": "valkey://other"},
-    {"url": "valkey://host:6380"},
-    {"url": "unix:///host"},
+    {"store": "valkey://host/1"},
+    {"store": "valkey://other"},
+    {"store": "valkey://host:6380"},
+    {"store": "unix:///host"},
     {"algorithm": "token-bucket"},
     {"rate": "6/h"},
     {"burst": 6},
@@ -123,7 +123,7 @@ OTHERS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("other", OTHERS, ids=str)
 def test_limiters_with_separate_counters_cause_no_warning(other: dict[str, Any]) -> None:
-    options: dict[str, Any] = {"url": "valkey://host", "algorithm": "gcra", "rate": "5/h"}
+    options: dict[str, Any] = {"store": "valkey://host", "algorithm": "gcra", "rate": "5/h"}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         kept = [ValkeyLimiter(**options), AsyncValkeyLimiter(**{**options, **other})]
