@@ -2,5 +2,6 @@
 
 from ratelab.http.identity import Identity
 from ratelab.http.middleware import RateLimitMiddleware
+from ratelab.http.scope_functions import by_route, decision_of, route_path
 
-__all__ = ["Identity", "RateLimitMiddleware"]
+__all__ = ["Identity", "RateLimitMiddleware", "by_route", "decision_of", "route_path"]

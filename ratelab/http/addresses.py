@@ -1,9 +1,12 @@
-"""IP addresses of clients and proxies: parsing, trusted networks, and the part that identifies a client."""
+"""IP addresses of clients and proxies: parsing, trusted networks, and the part that identifies a client.
+
+Nothing here depends on ASGI: peers are text, and header fields are pairs of bytes.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -18,10 +21,30 @@ UNIX = "unix"
 MAX_ADDRESS_CHARS = 64
 """Longest address that is parsed, with brackets, zone and port."""
 
+MAX_HOPS = 16
+"""How many addresses of `X-Forwarded-For` are read, from the right."""
+
+DEFAULT_IPV6_PREFIX_BITS = 64
+MIN_IPV6_PREFIX_BITS, MAX_IPV6_PREFIX_BITS = 48, 64
+"""Networks that sites are given; a machine may use any address of its /64."""
+
 _BRACKETS = re.compile(r"\[([^\[\]]+)\](?::[0-9]{1,5})?")
 _WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}")
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: the last four bytes are an IPv4 address
 _MAPPED = IPv6Network("::ffff:0:0/96")
+_LOCAL = [
+    ip_network(text)
+    for text in (
+        *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10"),
+        *("::1/128", "fc00::/7", "fe80::/10"),
+    )
+]
+_ADDRESS_HEADER = re.compile(  # X-Real-IP, CF-Connecting-IPv6, X-Azure-ClientIP, X-AppEngine-Remote-Addr, ...
+    r"(.*[-_])?((client|real|remote|socket|source|src|user|true|peer)?ip(v[46])?"
+    r"|(client|real|remote|source|src|peer|external|viewer|connecting|origin|originating|ip)[-_]?addr(ess)?"
+    r"|forwarded|forwarded[-_]?for)",
+    re.IGNORECASE,
+)
 
 
 @lru_cache(maxsize=4096)
@@ -43,15 +66,51 @@ def parse_address(text: str) -> IPAddress | None:
     return address.ipv4_mapped or IPv6Address(int(address))
 
 
-def client_bytes(address: IPAddress) -> bytes:
-    """Return the bytes that identify a client: an IPv4 address, or the first 64 bits of an IPv6 address.
+def client_bytes(address: IPAddress, ipv6_prefix: int = DEFAULT_IPV6_PREFIX_BITS) -> bytes:
+    """Return the bytes that identify a client: an IPv4 address, or the first bits of an IPv6 address.
 
     The smallest network that a site is given is a /64, and a machine may use any address in it. A NAT64 address counts
     as the IPv4 address in it.
     """
     if isinstance(address, IPv4Address):
         return address.packed
-    return address.packed[12:] if address in _NAT64 else address.packed[:8]
+    if address in _NAT64:
+        return address.packed[12:]
+    host_bits = 128 - ipv6_prefix
+    return (int(address) >> host_bits << host_bits).to_bytes(16, "big")[:8]
+
+
+def check_ipv6_prefix(bits: int) -> int:
+    """Return the length of the prefix that identifies an IPv6 client; raise `InputError` unless it is 48 to 64."""
+    if type(bits) is not int or not MIN_IPV6_PREFIX_BITS <= bits <= MAX_IPV6_PREFIX_BITS:
+        rule = f"a whole number from {MIN_IPV6_PREFIX_BITS} to {MAX_IPV6_PREFIX_BITS}"
+        raise InputError(f"ipv6_prefix must be {rule}, got {short_repr(bits)}: a machine can use all of its /64")
+    return bits
+
+
+def normalize_peer(host: str | None) -> str:
+    """Return the host of a peer; `unix` for a Unix socket, for which servers give no host or an empty one."""
+    return host or UNIX
+
+
+def is_local(peer: str) -> bool:
+    """Return whether a peer has a private, shared (RFC 6598), link-local or loopback address, or a Unix socket."""
+    address = parse_address(peer)
+    return peer == UNIX if address is None else any(address in network for network in _LOCAL)
+
+
+def is_address_header(name: str) -> bool:
+    """Return whether proxies give the address of a client in the header of this name, such as `CF-Connecting-IP`."""
+    return _ADDRESS_HEADER.fullmatch(name) is not None
+
+
+def read_forwarded(lines: Iterable[bytes]) -> Iterator[IPAddress | None]:
+    """Yield the entries of the lines of `X-Forwarded-For` from the right; None for one that is not an address."""
+    entries = b",".join(lines).rsplit(b",", MAX_HOPS)[-MAX_HOPS:]
+    for entry in reversed(entries):
+        text = entry.strip(b" \t")
+        if text:  # recipients ignore empty list elements (RFC 9110, section 5.6.1)
+            yield parse_address(text[: MAX_ADDRESS_CHARS + 1].decode("latin-1"))
 
 
 class Proxies:
@@ -73,6 +132,14 @@ class Proxies:
             return self._unix
         address = parse_address(peer) if isinstance(peer, str) else peer
         return address is not None and any(address in network for network in self._networks)
+
+    def first_untrusted(self, hops: Iterable[IPAddress | None]) -> IPAddress | None:
+        """Return the first hop that is not trusted; if all are, return the last one read."""
+        address = None
+        for address in hops:
+            if address is None or address not in self:
+                break
+        return address
 
 
 def _parse_network(text: str) -> IPv4Network | IPv6Network:

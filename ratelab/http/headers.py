@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from functools import lru_cache
+from collections.abc import Iterable
 from math import ceil
 from typing import NamedTuple
 
@@ -21,6 +21,8 @@ MAX_FIELD_INTEGER = 10**15 - 1
 
 MAX_CACHED_HEADERS = 4096
 """Sets of headers that a `HeaderWriter` keeps formatted."""
+
+_LEGACY_FIELDS = (b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset")
 
 
 def ceil_seconds(nanoseconds: int) -> int:
@@ -48,9 +50,8 @@ class HeaderWriter:
         self._name = _format_string(policy.name if name is None else name)
         self._policy = b"%s;q=%d;w=%d" % (self._name, min(self.burst, MAX_FIELD_INTEGER), max(1, ceil_seconds(window)))
         self._legacy = legacy
-        self._format_cached = lru_cache(maxsize=MAX_CACHED_HEADERS)(self._format)
-        self.format = self._format_cached if legacy != "epoch" else self._format_with_epoch
-        """Format `remaining`, the seconds `t`, and whether the request is denied."""
+        self.cache: dict[tuple[int, int], Headers] = {}
+        """Header fields of admitted requests by `remaining` and `t`, but for `epoch`, whose reset changes with time."""
 
     def format_decision(self, decision: Decision) -> Headers:
         """Return the header fields for a decision."""
@@ -59,9 +60,16 @@ class HeaderWriter:
             return self.format(remaining, ceil_seconds(reset_after_ns), False)
         return self.format(0, ceil_seconds(retry_after_ns), True)
 
-    def _format_with_epoch(self, remaining: int, seconds: int, denied: bool) -> Headers:
-        reset = ceil(time.time()) + seconds
-        return (*self._format_cached(remaining, seconds, denied), (b"x-ratelimit-reset", b"%d" % reset))
+    def format(self, remaining: int, seconds: int, denied: bool) -> Headers:
+        """Format `remaining`, the seconds `t`, and whether the request is denied."""
+        if denied or self._legacy == "epoch":
+            return self._format(remaining, seconds, denied)
+        headers = self.cache.get((remaining, seconds))
+        if headers is None:
+            if len(self.cache) >= MAX_CACHED_HEADERS:
+                self.cache.clear()
+            headers = self.cache[remaining, seconds] = self._format(remaining, seconds, denied)
+        return headers
 
     def _format(self, remaining: int, seconds: int, denied: bool) -> Headers:
         fields: list[Field] = [
@@ -73,9 +81,25 @@ class HeaderWriter:
         if self._legacy != "off":
             fields.append((b"x-ratelimit-limit", b"%d" % self.burst))
             fields.append((b"x-ratelimit-remaining", b"%d" % remaining))
-        if self._legacy == "delta":
-            fields.append((b"x-ratelimit-reset", b"%d" % seconds))
+            reset = seconds if self._legacy == "delta" else ceil(time.time()) + seconds
+            fields.append((b"x-ratelimit-reset", b"%d" % reset))
         return tuple(fields)
+
+
+def join_legacy(fields: Iterable[Field], added: Headers) -> list[Field]:
+    """Append fields with `X-RateLimit-*` to those of a response.
+
+    If the response has such fields already, as those of another limiter, only the set with the lower `Remaining` is
+    kept: unlike `RateLimit`, they can describe one limit alone. A set without a number is kept.
+    """
+    fields = [*fields]
+    values = [dict(each).get(b"x-ratelimit-remaining", b"") for each in (fields, added)]
+    if not any(name in _LEGACY_FIELDS for name, _ in fields):
+        return [*fields, *added]
+    if values[0].isdigit() and int(values[1]) < int(values[0]):
+        fields = [field for field in fields if field[0] not in _LEGACY_FIELDS]
+        return [*fields, *added]
+    return [*fields, *(field for field in added if field[0] not in _LEGACY_FIELDS)]
 
 
 def _format_string(text: str) -> bytes:

@@ -10,14 +10,24 @@ from itertools import islice
 from multiprocessing import current_process
 
 from ratelab.errors import InputError, short_repr
-from ratelab.http.addresses import MAX_ADDRESS_CHARS, UNIX, IPAddress, Proxies, client_bytes, parse_address
+from ratelab.http.addresses import (
+    DEFAULT_IPV6_PREFIX_BITS,
+    MAX_HOPS,
+    IPAddress,
+    Proxies,
+    check_ipv6_prefix,
+    client_bytes,
+    is_address_header,
+    normalize_peer,
+    parse_address,
+    read_forwarded,
+)
 from ratelab.http.asgi import Scope
+from ratelab.http.proxy_watch import ProxyWatch
+from ratelab.http.scope_functions import check_function, invalid_result
 
 MAX_HEADER_VALUE_BYTES = 256
 """Length of the longest header value, or text of a function, that identifies a client."""
-
-MAX_HOPS = 16
-"""How many entries of `X-Forwarded-For` are read, from the right."""
 
 MAX_CACHED_ADDRESSES = 16_384
 """Addresses whose keys an `Identity` keeps."""
@@ -26,7 +36,7 @@ SECRET = "RATELAB_KEY_SECRET"  # noqa: S105  (the name of a variable)
 """The environment variable for the secret that instances share to compute the same keys."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
-_FORWARDING = (b"x-forwarded-for", b"forwarded", b"x-real-ip")
+_FORWARDED_FOR = b"x-forwarded-for"
 
 
 class AmbiguousClientError(Exception):
@@ -38,14 +48,18 @@ class Identity:
 
     `key` is `ip`, `header:NAME`, or a function of the ASGI scope that returns text or None. If the header or text is
     missing, empty or longer than `MAX_HEADER_VALUE_BYTES`, the address identifies the client. An IPv6 client is its
-    /64 network.
+    network with a prefix of `ipv6_prefix` bits, 48 to 64.
 
     The address is the peer in the scope, which must be that of the socket: run uvicorn with `--no-proxy-headers`, since
     by default it replaces local peers after `X-Forwarded-For`. Behind proxies, give one of two options.
     `trusted_proxies` are addresses, CIDRs or `unix`: if the peer is trusted, the client is the first address in
     `X-Forwarded-For`, from the right, that is not trusted. `trusted_hops` is the number of proxies: the client is the
     entry at that position, from the right. If that entry is missing or is not an address, the client is the peer.
-    `Forwarded` is not read.
+    `Forwarded` is not read. A header in which a proxy gives the client's address, such as `header:CF-Connecting-IP`,
+    needs `trusted_proxies` and is then read instead of `X-Forwarded-For`, in the same way.
+
+    A warning is logged, once each, if the server replaces the peer, or if a peer that is not trusted is clearly a
+    proxy (see `ProxyWatch`).
 
     `secret` is the key of the hash; by default the value of `RATELAB_KEY_SECRET`, or random bytes that this process
     shares with its parent and siblings alone. Raise `InputError` for an invalid key, proxy or secret. Calling the
@@ -58,6 +72,7 @@ class Identity:
         trusted_proxies: Iterable[str] = (),
         trusted_hops: int = 0,
         secret: str | None = None,
+        ipv6_prefix: int = DEFAULT_IPV6_PREFIX_BITS,
     ) -> None:
         self._proxies = Proxies(trusted_proxies)
         self._hops = _check_hops(trusted_hops, self._proxies)
@@ -68,41 +83,34 @@ class Identity:
         self.fingerprint = self._hash(b"fingerprint|")
         """A hash by which two instances recognize that they have the same secret."""
         self._keys_by_host: dict[str, str] = {}
-        self._kind, self._read_name = _name_reader(key)
+        self._ipv6_prefix = check_ipv6_prefix(ipv6_prefix)
+        self._watch = ProxyWatch()
+        self._forwarded_field = _address_field(key, self._proxies)
+        self._kind, self._read_name = _name_reader("ip" if self._forwarded_field != _FORWARDED_FOR else key)
+        self.keys_by_peer: dict[str, str] | None = None
+        """Keys of known peers by host, if the peer is always the client; other keys are found by `find`."""
         if self._kind:
             self.find = self._find_by_value
         elif self._proxies or self._hops:
             self.find = self._find_by_address
         else:
-            self.find = self._find_by_peer
+            self.find, self.keys_by_peer = self._key_of_peer, self._keys_by_host
         """Return the key of an HTTP request; faster than calling the object."""
 
     def __call__(self, scope: Scope) -> str:
         """Return the key of an HTTP request."""
         return self.find(scope)
 
-    def _find_by_peer(self, scope: Scope) -> str:
-        try:
-            return self._keys_by_host[scope["client"][0]]
-        except (KeyError, TypeError):  # a new host, or a Unix socket, which has none
-            return self._key_of_host(_peer_host(scope))
-
     def _find_by_address(self, scope: Scope) -> str:
-        host = _peer_host(scope)
         address: IPAddress | None = None
         if self._hops:
-            address = next(islice(_forwarded_addresses(scope), self._hops - 1, None), None)
-        elif host in self._proxies:
-            address = self._first_untrusted(_forwarded_addresses(scope))
-        return self._key_of_host(host) if address is None else self._hash(b"ip|" + client_bytes(address))
+            address = next(islice(self._read_forwarded(scope), self._hops - 1, None), None)
+        elif _peer_host(scope) in self._proxies:
+            address = self._proxies.first_untrusted(self._read_forwarded(scope))
+        return self._key_of_peer(scope) if address is None else self._key_of_address(address)
 
-    def _first_untrusted(self, hops: Iterator[IPAddress | None]) -> IPAddress | None:
-        """Return the first hop that is not trusted; if all are, return the last one read."""
-        address = None
-        for address in hops:
-            if address is None or address not in self._proxies:
-                break
-        return address
+    def _read_forwarded(self, scope: Scope) -> Iterator[IPAddress | None]:
+        return read_forwarded([value for name, value in scope["headers"] if name == self._forwarded_field])
 
     def _find_by_value(self, scope: Scope) -> str:
         value = self._read_name(scope)
@@ -110,16 +118,32 @@ class Identity:
             return self._find_by_address(scope)
         return self._hash(b"%s:%s" % (self._kind, value))  # header names have no colon
 
-    def _key_of_host(self, host: str) -> str:
+    def _key_of_peer(self, scope: Scope) -> str:
         """Return the key of a peer, which is its own client if it is not an IP address."""
+        host = _peer_host(scope)
         key = self._keys_by_host.get(host)
         if key is None:
             address = parse_address(host)
-            name = b"peer|" + host.encode(errors="surrogatepass") if address is None else b"ip|" + client_bytes(address)
+            if address is None:
+                key = self._hash(b"peer|" + host.encode(errors="surrogatepass"))
+            else:
+                key = self._key_of_address(address)
+            if self._is_watched(host, scope):
+                return key
             if len(self._keys_by_host) >= MAX_CACHED_ADDRESSES:
                 self._keys_by_host.clear()
-            key = self._keys_by_host[host] = self._hash(name)
+            self._keys_by_host[host] = key
         return key
+
+    def _is_watched(self, host: str, scope: Scope) -> bool:
+        """Return whether the next request of a peer must be checked as well, so its key is not kept yet."""
+        if self._hops or host in self._proxies:
+            return False
+        peer = scope.get("client")
+        return self._watch.check(host, peer[1] if peer else None, scope.get("headers", ()))
+
+    def _key_of_address(self, address: IPAddress) -> str:
+        return self._hash(b"ip|" + client_bytes(address, self._ipv6_prefix))
 
     def _hash(self, name: bytes) -> str:
         state = self._base.copy()
@@ -129,22 +153,28 @@ class Identity:
 
 def _peer_host(scope: Scope) -> str:
     peer = scope.get("client")
-    return peer[0] if peer else UNIX
+    return normalize_peer(peer[0] if peer else None)
 
 
-def _forwarded_addresses(scope: Scope) -> Iterator[IPAddress | None]:
-    """Yield the entries of all `X-Forwarded-For` lines from the right; None for an entry that is not an address."""
-    lines = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
-    entries = b",".join(lines).rsplit(b",", MAX_HOPS)[-MAX_HOPS:]
-    for entry in reversed(entries):
-        text = entry.strip(b" \t")
-        if text:  # recipients ignore empty list elements (RFC 9110, section 5.6.1)
-            yield parse_address(text[: MAX_ADDRESS_CHARS + 1].decode("latin-1"))
+def _address_field(key: object, proxies: Proxies) -> bytes:
+    """Return the name of the header in which trusted proxies give the client's address.
+
+    Raises `InputError` if `key` is a header with an address and no proxy is trusted, so that any client can forge it.
+    """
+    kind, _, name = key.partition(":") if isinstance(key, str) else ("", "", "")
+    if kind != "header" or not is_address_header(name):
+        return _FORWARDED_FOR
+    if name.lower() in ("x-forwarded-for", "forwarded"):
+        raise InputError(f"{name} can be forged by clients: use ip with trusted_proxies")
+    if not proxies:
+        raise InputError(f"{name} can be forged by clients: name the proxies that set it with trusted_proxies")
+    return name.lower().encode()
 
 
 def _name_reader(key: str | Callable[[Scope], str | None]) -> tuple[bytes, Callable[[Scope], bytes]]:
     """Return the prefix of the names that `key` selects, empty for `ip`, and a function that reads a request's name."""
     if callable(key):
+        check_function("key", key)
         return b"function", lambda scope: _encode_text(key(scope))
     if key == "ip":
         return b"", lambda _: b""
@@ -152,15 +182,13 @@ def _name_reader(key: str | Callable[[Scope], str | None]) -> tuple[bytes, Calla
     if kind != "header" or not _TOKEN.fullmatch(name):
         raise InputError(f"key must be ip or header:NAME, such as header:X-API-Key, got {short_repr(key)}")
     field = name.lower().encode()
-    if field in _FORWARDING:
-        raise InputError(f"{name} can be forged by clients: use ip with trusted_proxies")
     return b"header|" + field, lambda scope: _read_header(scope, field)
 
 
 def _encode_text(value: object) -> bytes:
     """Encode the text that a key function returned; empty for None."""
     if value is not None and not isinstance(value, str):
-        raise InputError(f"a key function must return text or None, got {short_repr(value)}: convert it with str()")
+        raise invalid_result("a key function must return text or None", value, "convert it with str()")
     return (value or "").encode(errors="surrogatepass")
 
 

@@ -1,19 +1,19 @@
-"""ASGI middleware that enforces the decisions of a limiter, with delayed admission for algorithms that queue."""
+"""ASGI middleware that enforces the decisions of a limiter."""
 
 from __future__ import annotations
 
-import asyncio
+import logging
 import warnings
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from functools import lru_cache
-from inspect import iscoroutinefunction
-from typing import Any
+from typing import Any, NoReturn
 
 from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_repr
 from ratelab.http.asgi import (
     PROBLEM_HEADERS,
     App,
+    Field,
     Headers,
     Message,
     Receive,
@@ -25,9 +25,11 @@ from ratelab.http.asgi import (
     send_response,
 )
 from ratelab.http.counters import Counts
-from ratelab.http.headers import HeaderWriter, ceil_seconds
+from ratelab.http.delayed_admission import delay_request
+from ratelab.http.headers import HeaderWriter, ceil_seconds, join_legacy
 from ratelab.http.identity import SECRET, AmbiguousClientError, Identity
-from ratelab.limiter import NEVER, AsyncLimiter, Limiter, Row
+from ratelab.http.scope_functions import check_function, invalid_result, is_deferred
+from ratelab.limiter import NEVER, AsyncLimiter, Decision, Limiter, Row
 from ratelab.quota import NS_PER_S
 from ratelab.stores.memory import MemoryLimiter
 
@@ -37,10 +39,10 @@ MAX_GUARDS = 256
 MAX_CACHED_DENIALS = 1024
 """Denials, by their seconds of `Retry-After`, that are kept encoded."""
 
-MAX_BUFFERED_BODY_BYTES = 65_536
-"""How much of a request's body is buffered while the request is delayed; beyond that, a disconnect goes unnoticed."""
+NS_PER_S_LESS_ONE = NS_PER_S - 1
 
-NS_PER_MS = 10**6
+MIN_NEW_LIMITERS = 10
+"""Requests, each with another limiter, after which a function counts as one that creates a limiter each time."""
 
 _NO_SECRET = (
     f"{SECRET} is not set: a client counts as another one on other machines and after a restart, and is granted the "
@@ -52,17 +54,24 @@ AnyLimiter = Limiter | AsyncLimiter
 Denial = tuple[int, Headers, bytes]
 """Status, headers and body of the response to a denied request."""
 
+DenialHook = Callable[[Scope, Decision], tuple[int, Iterable[Field], bytes] | None]
+"""A function of the scope and the decision that returns status, headers and body of the response to a denied request,
+or None for the usual response."""
+
 Guard = tuple[
     Callable[[str, int], Any],
     bool,
+    dict[tuple[int, int], Headers],
     Callable[[int, int, bool], Headers],
     Callable[[int, int, int], Denial],
 ]
-"""What requests need of a limiter: the function that decides, whether to await it, `HeaderWriter.format`, and a
-function that returns the denial for `remaining`, `retry_after_ns` and `reset_after_ns`.
+"""What requests need of a limiter: the function that decides, whether to await it, `cache` and `format` of its
+`HeaderWriter`, and a function that returns the denial for `remaining`, `retry_after_ns` and `reset_after_ns`.
 
 A plain tuple, because that is fastest to unpack.
 """
+
+_log = logging.getLogger("ratelab.http")
 
 
 class RateLimitMiddleware:
@@ -71,8 +80,8 @@ class RateLimitMiddleware:
     `limiter` may be sync or async, or a function of the ASGI scope that returns one of a few long-lived limiters.
     `key` identifies the client: `ip`, `header:NAME`, an `Identity`, or a function of the scope that returns text.
     `cost` is a whole number >= 0, or a function of the scope that returns one. Requests for which the function `exempt`
-    of the scope is true are neither limited nor counted; protocols other than HTTP are not limited either. None of
-    these functions may be a coroutine function.
+    of the scope returns True are neither limited nor counted; protocols other than HTTP are not limited either.
+    `by_route` makes functions that choose by route.
 
     Responses carry `RateLimit-Policy` and `RateLimit`, with the name `policy` instead of that of the limiter's policy
     if given, and `X-RateLimit-*` as `legacy` says (see `HeaderWriter`). Requests that do not reach `app` are answered
@@ -81,10 +90,15 @@ class RateLimitMiddleware:
     * 400 if they cost more than the burst, or if the header that identifies the client is repeated,
     * 503 if the limiter raises `StoreError`, because its store made no decision (see `ratelab.stores.resilient`).
 
-    An admitted request with a delay waits before it reaches `app`, unless it costs nothing. It stays charged if its
-    client disconnects.
+    `on_denied` is called with the scope and the `Decision` of a denied request. It returns the status, the headers and
+    the body of the response, to which the limit's header fields and `Content-Length` are added, or None for the usual
+    response.
 
-    Raise `InputError` for invalid arguments; a request raises it if its cost is not a whole number >= 0.
+    An admitted request with a delay waits before it reaches `app`, unless it costs nothing. It stays charged if its
+    client disconnects, and is then answered 503. `decision_of(scope)` returns the decision, for use in `app`.
+
+    None of the functions is awaited. Raise `InputError` for invalid arguments. A request raises it if a function
+    returns an invalid value, such as a coroutine.
     """
 
     def __init__(
@@ -96,39 +110,63 @@ class RateLimitMiddleware:
         exempt: Callable[[Scope], bool] | None = None,
         legacy: str = "off",
         policy: str | None = None,
+        on_denied: DenialHook | None = None,
     ) -> None:
         if not callable(cost) and (type(cost) is not int or cost < 0):
             raise InputError(f"cost must be a whole number >= 0 or a function of the scope, got {short_repr(cost)}")
-        if exempt is not None and not callable(exempt):
-            raise InputError(f"exempt must be a function of the scope, got {short_repr(exempt)}")
-        for name, function in (("limiter", limiter), ("key", key), ("cost", cost), ("exempt", exempt)):
-            if iscoroutinefunction(function):
-                raise InputError(f"{name} must be a plain function, got {short_repr(function)}: it is not awaited")
+        functions = {"limiter": limiter, "key": key, "cost": cost, "exempt": exempt, "on_denied": on_denied}
+        for name, function in functions.items():
+            if name in ("exempt", "on_denied") and function is not None and not callable(function):
+                raise InputError(f"{name} must be a function of the scope, got {short_repr(function)}")
+            check_function(name, function)
         self.app = app
         self.counts = Counts()
+        self._on_denied = on_denied
         self._guard_options = legacy, policy
         self._guards: dict[int, Guard] = {}  # by the id of the limiter, which its guard keeps alive
+        self._new_limiters = 0
         self._choose: Callable[[Scope], AnyLimiter] = limiter if callable(limiter) else lambda _: limiter
         self._identity = identity = key if isinstance(key, Identity) else Identity(key)
         guard = None if callable(limiter) else self._create_guard(limiter)
         fixed_cost, cost_of = (0, cost) if callable(cost) else (cost, None)
-        self._hot = app, exempt, identity.find, fixed_cost, cost_of, guard, self.counts
+        self._hot = (
+            app,
+            exempt,
+            identity.keys_by_peer,
+            identity.find,
+            fixed_cost,
+            cost_of,
+            guard,
+            legacy != "off",
+            self.counts,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection: a request, a WebSocket or the lifespan."""
-        app, exempt, find_key, cost, cost_of, guard, counts = self._hot  # one attribute lookup instead of seven
-        if scope["type"] != "http" or (exempt is not None and exempt(scope)):
+        app, exempt, keys_by_peer, find_key, cost, cost_of, guard, legacy, counts = self._hot  # one attribute lookup
+        if scope["type"] != "http" or (
+            exempt is not None and (exempted := exempt(scope)) and (exempted is True or _reject_exempt(exempted))
+        ):
             await app(scope, receive, send)
             return
-        try:
-            key = find_key(scope)
-        except AmbiguousClientError as error:
-            counts.ambiguous += 1
-            await send_response(scope, send, 400, PROBLEM_HEADERS, problem(400, str(error)))
-            return
-        decide, awaited, format_headers, deny = self._find_guard(scope) if guard is None else guard
+        key: str | None = None
+        if keys_by_peer is not None:
+            try:  # noqa: SIM105  (faster than `suppress`)
+                key = keys_by_peer[scope["client"][0]]
+            except (KeyError, TypeError):  # a new peer, or a Unix socket, which has none
+                pass
+        if key is None:
+            try:
+                key = find_key(scope)
+            except AmbiguousClientError as error:
+                counts.ambiguous += 1
+                await send_response(scope, send, 400, PROBLEM_HEADERS, problem(400, str(error)))
+                return
+        decide, awaited, cache, format_headers, deny = self._find_guard(scope) if guard is None else guard
         if cost_of is not None:
             cost = cost_of(scope)
+            if type(cost) is not int or cost < 0:
+                raise invalid_result("cost must be a whole number >= 0", cost, "convert it with int()")
         try:
             row: Row = await decide(key, cost) if awaited else decide(key, cost)
         except StoreError as error:
@@ -139,22 +177,35 @@ class RateLimitMiddleware:
         if not allowed:
             counts.denied += 1
             status, denial_headers, body = deny(remaining, retry_after_ns, reset_after_ns)
+            if self._on_denied is not None:
+                answer = self._on_denied(scope, Decision(*row))
+                if answer is not None:
+                    status, denial_headers, body = _custom_denial(answer, denial_headers)
             await send({"type": "http.response.start", "status": status, "headers": [*denial_headers]})
             await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
             return
         if delay_ns and cost:
             delayed_receive = await self._delay(delay_ns, receive)
             if delayed_receive is None:
+                await _send_dropped(scope, send)
                 return
             receive, reset_after_ns = delayed_receive, reset_after_ns - delay_ns
         counts.admitted += 1
-        headers = format_headers(remaining, -(-reset_after_ns // NS_PER_S), False)
+        scope["ratelab"] = row  # `decision_of` makes it a Decision, for applications that want one
+        seconds = (reset_after_ns + NS_PER_S_LESS_ONE) // NS_PER_S  # rounded up
+        try:
+            headers = cache[remaining, seconds]
+        except KeyError:
+            headers = format_headers(remaining, seconds, False)
+
+        if legacy:
+            await app(scope, receive, _send_joined(send, headers))
+            return
 
         # default arguments take less time than a closure
         def send_with_headers(message: Message, send: Send = send, headers: Headers = headers) -> Awaitable[None]:
-            if message["type"] == "http.response.start":
-                message = dict(message)  # a copy, since an application may send the same message again
-                message["headers"] = [*message.get("headers", ()), *headers]
+            if message["type"] == "http.response.start":  # a copy, since an application may send the same message again
+                message = {**message, "headers": [*message.get("headers", ()), *headers]}
             return send(message)
 
         await app(scope, receive, send_with_headers)
@@ -178,9 +229,11 @@ class RateLimitMiddleware:
         limiter = self._choose(scope)
         guard = self._guards.get(id(limiter))
         if guard is None:
-            if len(self._guards) >= MAX_GUARDS:  # the function creates a limiter for each request
+            guard = self._create_guard(limiter)
+            if len(self._guards) >= MAX_GUARDS:
                 self._guards.clear()
-            guard = self._guards[id(limiter)] = self._create_guard(limiter)
+            self._guards[id(limiter)] = guard
+            self._watch_limiters()
         return guard
 
     def _create_guard(self, limiter: AnyLimiter) -> Guard:
@@ -193,11 +246,22 @@ class RateLimitMiddleware:
             use_secret(self._identity.fingerprint, self._identity.secret_generated)
         return guard
 
+    def _watch_limiters(self) -> None:
+        """Log a warning, once, if the function creates a limiter for each request, which never denies any."""
+        self._new_limiters += 1
+        requests = self.counts.admitted + self.counts.denied + self.counts.waiting + self.counts.dropped + 1
+        each_time = self._new_limiters == MIN_NEW_LIMITERS >= requests
+        if each_time or self._new_limiters == MAX_GUARDS + 1:
+            _log.warning(
+                f"{self._new_limiters} requests got {self._new_limiters} different limiters, each with a new quota: "
+                "create the limiters once, and return one of them from the function given as limiter"
+            )
+
 
 def create_guard(limiter: AnyLimiter, legacy: str, policy_name: str | None) -> Guard:
     """Create the guard of a limiter. Raise `InputError` for an object that is not a limiter, or blocks on its store."""
     if not callable(getattr(limiter, "hit", None)):
-        raise InputError(f"limiter must be a limiter, such as MemoryLimiter(policy), got {short_repr(limiter)}")
+        raise invalid_result("limiter must be a limiter, such as MemoryLimiter(policy)", limiter, "it has no hit()")
     if getattr(limiter, "blocking", False):
         name = type(limiter).__name__
         raise InputError(f"limiter must not block the event loop, got {name}: use AsyncValkeyLimiter")
@@ -217,7 +281,8 @@ def create_guard(limiter: AnyLimiter, legacy: str, policy_name: str | None) -> G
         return _denial(400, writer.format(remaining, ceil_seconds(reset_after_ns), False), problem(400, detail))
 
     decide = _decision_function(limiter)
-    return decide, iscoroutinefunction(decide), writer.format, deny
+    cache = {} if legacy == "epoch" else writer.cache
+    return decide, is_deferred(decide), cache, writer.format, deny
 
 
 def _decision_function(limiter: AnyLimiter) -> Callable[[str, int], Any]:
@@ -231,44 +296,44 @@ def _denial(status: int, headers: Headers, body: bytes) -> Denial:
     return status, (*PROBLEM_HEADERS, *headers, (b"content-length", b"%d" % len(body))), body
 
 
+def _send_joined(send: Send, headers: Headers) -> Send:
+    """Wrap `send` to add header fields with `X-RateLimit-*`."""
+
+    def send_joined(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": join_legacy(message.get("headers", ()), headers)}
+        return send(message)
+
+    return send_joined
+
+
+def _custom_denial(answer: Any, usual: Headers) -> Denial:
+    """Return the response that `on_denied` gave, with those of the usual header fields that it does not replace."""
+    try:
+        status, given, body = answer if isinstance(answer, tuple) else ()
+        fields = tuple((bytes(name).lower(), bytes(value)) for name, value in given)
+        valid = type(status) is int and 200 <= status <= 599 and isinstance(body, bytes)
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        rule = "on_denied must return None, or a status, header fields of bytes, and a body of bytes"
+        raise invalid_result(rule, answer, "such as (429, [], b'')")
+    replaced = {name for name, _ in fields} | {b"content-type", b"content-length"}
+    kept = tuple(field for field in usual if field[0] not in replaced)
+    return status, (*fields, *kept, (b"content-length", b"%d" % len(body))), body
+
+
 async def _send_unavailable(scope: Scope, send: Send, error: StoreError) -> None:
     """Answer 503; the text of `error` is for the operator only."""
     wait = max(1, ceil_seconds(error.retry_after_ns))
     await send_response(scope, send, 503, (*PROBLEM_HEADERS, (b"retry-after", b"%d" % wait)), reduced_capacity(wait))
 
 
-async def delay_request(delay_ns: int, receive: Receive) -> Receive | None:
-    """Sleep for `delay_ns`, rounded up to milliseconds; return None at once if the client disconnects.
-
-    Otherwise, return the function from which the application receives the request. It first returns the messages that
-    arrived during the delay: `receive` is called meanwhile, because only that reveals a disconnect.
-    """
-    buffered: deque[Message] = deque()
-    sleep = asyncio.ensure_future(asyncio.sleep(-(-delay_ns // NS_PER_MS) / 1000))
-    watch = asyncio.ensure_future(_watch_disconnect(receive, buffered))
-    try:
-        await asyncio.wait((sleep, watch), return_when=asyncio.FIRST_COMPLETED)
-        if watch.done() and watch.result():
-            return None
-        await sleep
-    finally:
-        for task in (sleep, watch):
-            task.cancel()
-        await asyncio.wait((sleep, watch))
-
-    async def receive_buffered() -> Message:
-        return buffered.popleft() if buffered else await receive()
-
-    return receive_buffered
+async def _send_dropped(scope: Scope, send: Send) -> None:
+    """Answer a client that has disconnected, which middleware outside and access logs expect."""
+    with suppress(OSError):  # by which some servers report the disconnect (ASGI, version 2.4)
+        await send_response(scope, send, 503, PROBLEM_HEADERS, problem(503, "The client left the queue."))
 
 
-async def _watch_disconnect(receive: Receive, buffered: deque[Message]) -> bool:
-    """Buffer messages; return True when the client disconnects, False when `MAX_BUFFERED_BODY_BYTES` are exceeded."""
-    size = 0
-    while size <= MAX_BUFFERED_BODY_BYTES:
-        message = await receive()
-        buffered.append(message)
-        if message["type"] == "http.disconnect":
-            return True
-        size += len(message.get("body", b"")) + 1
-    return False
+def _reject_exempt(value: object) -> NoReturn:
+    raise invalid_result("exempt must return True or False", value, "convert it with bool()")

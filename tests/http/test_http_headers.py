@@ -27,7 +27,7 @@ from ratelab import (
     create,
 )
 from ratelab.algorithms import build_policy
-from ratelab.http.headers import HeaderWriter
+from ratelab.http.headers import MAX_CACHED_HEADERS, HeaderWriter
 from ratelab.quota import NS_PER_S
 
 BUCKET = create("token-bucket", "2/s", burst=5)
@@ -176,7 +176,7 @@ def test_the_cache_of_headers_is_bounded() -> None:
     fields = HeaderWriter(BUCKET)
     held = []
     tracemalloc.start()
-    for waits in (range(10_000), range(10_000, 40_000)):
+    for waits in (range(2 * MAX_CACHED_HEADERS), range(2 * MAX_CACHED_HEADERS, 8 * MAX_CACHED_HEADERS)):
         for wait in waits:
             fields.format_decision(Decision(True, 0, 0, wait * NS_PER_S, 0))
         held.append(tracemalloc.get_traced_memory()[0])

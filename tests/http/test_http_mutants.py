@@ -7,11 +7,15 @@ from functools import partial
 from unittest.mock import patch
 
 import pytest
+import test_delayed_admission as delayed
+import test_denials as denials
 import test_http_headers as headers
 import test_http_traffic as traffic
 import test_identity as identity
 import test_middleware as middleware
+import test_middleware_arguments as arguments
 import test_middleware_passthrough as passthrough
+import test_scope_functions as functions
 from http_mutants import IDENTITIES, PASSAGES, RESPONSES, Mutant
 from identity_table import TABLE
 
@@ -65,6 +69,8 @@ CAUGHT: dict[str, Check] = {
     "each address of a /64 is a client": SPELLINGS,
     "neighboring /64 networks are one client": DIFFERENT,
     "all clients behind NAT64 are one": SPELLINGS,
+    "the prefix of an IPv6 network is ignored": partial(identity.check_prefix, 56),
+    "a header with an address is a plain key": table("a header with an address"),
     "whitespace around a value is kept": NAMES,
     "the case of a value is ignored": DIFFERENT,
     "the first of two values counts": AMBIGUOUS,
@@ -104,6 +110,23 @@ CAUGHT: dict[str, Check] = {
     "the application's message is changed": UNCHANGED,
     "the application's list is changed": UNCHANGED,
     "an application must send headers": passthrough.test_an_application_may_send_no_headers,
+    "any true value exempts": partial(
+        arguments.test_a_result_that_is_no_value_raises_and_admits_nothing, "exempt", arguments.HIDDEN["text"]
+    ),
+    "a client that leaves the queue gets no response": delayed.test_a_client_that_disconnects_stays_charged,
+    "a coroutine function is accepted": partial(
+        arguments.test_a_function_that_is_not_plain_is_rejected, "exempt", arguments.asynchronous
+    ),
+    "a mount point is part of the path": partial(
+        functions.test_limits_by_route_hold_below_a_mount,
+        functions.starlette_app,
+        functions.mounted,
+        "",
+        "/api",
+    ),
+    "two limiters send two sets of fields": partial(
+        denials.test_of_two_limiters_the_tightest_is_shown, 2, 10, "2", "delta"
+    ),
     "a delay is not slept": QUEUES,
     "a delay is cut short": QUEUES,
     "exempt requests are charged": EXEMPT,

@@ -23,7 +23,7 @@ from ratelab.quota import NS_PER_S
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
 PATHS = ("/ping", "/ping", "/healthz", "/", "/ping/", "/PING", "/favicon.ico")
 EXTRA_HEADERS = ("", "Origin: https://elsewhere.example\nAccess-Control-Request-Method: POST")
-SLEEP = "ratelab.http.middleware.asyncio.sleep"
+SLEEP = "ratelab.http.delayed_admission.asyncio.sleep"
 
 
 async def skip_sleep(seconds: float) -> None:

@@ -103,6 +103,48 @@ def test_an_ipv4_client_is_the_same_when_mapped_into_ipv6(number: int) -> None:
     assert {key_of({}, peer) for peer in wrapped} == {key_of({}, str(address))} != {key_of({}, str(neighbour))}
 
 
+@given(number=st.integers(2**125, 2**126 - 1), host=st.integers(0, 2**80 - 1))
+def check_prefix(prefix: int, number: int, host: int) -> None:
+    host_bits = 128 - prefix
+    network = number >> host_bits << host_bits
+    same, neighbor = network | host % 2**host_bits, network ^ 1 << host_bits
+    keys = [key_of({"ipv6_prefix": prefix}, str(IPv6Address(each))) for each in (network, same, neighbor)]
+    assert keys[0] == keys[1] != keys[2]
+    assert key_of({"ipv6_prefix": prefix}, ALICE) == key_of_client(ALICE)
+
+
+@pytest.mark.parametrize("prefix", range(48, 65))
+def test_an_ipv6_client_is_its_first_bits(prefix: int) -> None:
+    check_prefix(prefix)
+
+
+ADDRESS_HEADERS = """
+CF-Connecting-IP CF-Connecting-IPv6 CF-Pseudo-IPv4 True-Client-IP X-Client-IP Fastly-Client-IP X-Real-IP Client-IP
+X-Cluster-Client-IP X-Original-Forwarded-For X-Envoy-External-Address Fly-Client-IP X-Azure-ClientIP X-Azure-SocketIP
+X-ProxyUser-Ip DO-Connecting-IP WL-Proxy-Client-IP X-Remote-IP X-Remote-Addr X-AppEngine-User-IP X-Originating-IP
+X-Vercel-Forwarded-For X-NF-Client-Connection-IP Ali-CDN-Real-IP Cdn-Src-Ip X-Forwarded X_Real_IP
+CloudFront-Viewer-Address Incap-Client-IP X-Sucuri-ClientIP X-Forwarded-Client-Ip
+"""
+OTHER_HEADERS = "X-API-Key Authorization X-Forwarded-User X-Membership X-Tenant X-Email-Address X-Zip X-Client Cookie"
+
+
+@pytest.mark.parametrize("name", [*ADDRESS_HEADERS.split(), *ADDRESS_HEADERS.lower().split()])
+def test_no_client_can_choose_itself_by_a_header_with_an_address(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} can be forged by clients"):
+        Identity(f"header:{name}")
+    options = {**BEHIND, "key": f"header:{name}"}
+    forged = {key_of(options, STRANGER, f"{name}: 198.51.100.{number}") for number in range(9)}
+    assert forged == {key_of_client(STRANGER)}
+    assert {key_of(options, PROXY, f"{name}: 2001:db8:1:2::{n}") for n in range(9)} == {
+        key_of_client("2001:db8:1:2::/64")
+    }
+
+
+@pytest.mark.parametrize("name", OTHER_HEADERS.split())
+def test_other_headers_name_clients_by_their_text(name: str) -> None:
+    assert len({key_of({"key": f"header:{name}"}, STRANGER, f"{name}: 192.0.2.{number}") for number in range(9)}) == 9
+
+
 # --- two clients in one request
 
 
@@ -206,6 +248,8 @@ def test_a_key_is_neither_the_value_nor_an_unkeyed_hash_of_it() -> None:
 BAD_KEY = "key must be ip or header:NAME, such as header:X-API-Key, got "
 BAD_PROXY = "a trusted proxy must be an address or a CIDR such as 10.0.0.0/8, got "
 FORGED = " can be forged by clients: use ip with trusted_proxies"
+UNNAMED = " can be forged by clients: name the proxies that set it with trusted_proxies"
+BAD_PREFIX = "ipv6_prefix must be a whole number from 48 to 64, got "
 ALL_ADDRESSES = "a trusted proxy must not cover all addresses, got "
 BAD_HOPS = "trusted_hops must be a whole number from 0 to 16, got "
 INVALID_OPTIONS: list[tuple[Options, str]] = [
@@ -219,7 +263,15 @@ INVALID_OPTIONS: list[tuple[Options, str]] = [
     ({"key": None}, f"{BAD_KEY}None"),
     ({"key": "header:X-Forwarded-For"}, f"X-Forwarded-For{FORGED}"),
     ({"key": "header:forwarded"}, f"forwarded{FORGED}"),
-    ({"key": "header:X-Real-IP"}, f"X-Real-IP{FORGED}"),
+    ({"key": "header:X-Real-IP"}, f"X-Real-IP{UNNAMED}"),
+    ({"key": "header:CF-Connecting-IP"}, f"CF-Connecting-IP{UNNAMED}"),
+    ({"key": "header:True-Client-IP", **hops(1)}, f"True-Client-IP{UNNAMED}"),
+    ({"key": "header:X-Forwarded-For", **BEHIND}, f"X-Forwarded-For{FORGED}"),
+    ({"ipv6_prefix": 47}, f"{BAD_PREFIX}47: a machine can use all of its /64"),
+    ({"ipv6_prefix": 65}, f"{BAD_PREFIX}65"),
+    ({"ipv6_prefix": 128}, f"{BAD_PREFIX}128"),
+    ({"ipv6_prefix": True}, f"{BAD_PREFIX}True"),
+    ({"ipv6_prefix": "56"}, f"{BAD_PREFIX}'56'"),
     ({"trusted_proxies": ["0.0.0.0/0"]}, f"{ALL_ADDRESSES}0.0.0.0/0: name the network of your proxies"),
     ({"trusted_proxies": ["10.0.0.0/8", "::/0"]}, f"{ALL_ADDRESSES}::/0"),
     ({"trusted_proxies": ["::ffff:0:0/96"]}, f"{ALL_ADDRESSES}::ffff:0:0/96"),

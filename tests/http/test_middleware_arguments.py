@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -10,7 +13,8 @@ from limited_apps import Handler, Watched, named
 
 from ratelab import InputError, create
 from ratelab.http.asgi import Scope
-from ratelab.http.middleware import RateLimitMiddleware
+from ratelab.http.identity import Identity
+from ratelab.http.middleware import MIN_NEW_LIMITERS, RateLimitMiddleware
 
 BAD_COST = "cost must be a whole number >= 0 or a function of the scope, got "
 INVALID_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
@@ -54,14 +58,94 @@ def test_an_invalid_cost_of_a_function_raises_and_calls_no_application(cost: Any
 
 
 async def asynchronous(scope: Scope) -> bool:
-    return True
+    return False
 
 
-@pytest.mark.parametrize("argument", ["limiter", "key", "cost", "exempt"])
-def test_a_coroutine_function_is_rejected(argument: str) -> None:
-    arguments: dict[str, Any] = {"limiter": Watched("gcra"), argument: asynchronous}
-    with pytest.raises(InputError, match=rf"{argument} must be a plain function, got .*asynchronous.*: it is"):
+class Asynchronous:
+    """An object that must be awaited when it is called, which no check of the object itself shows."""
+
+    async def __call__(self, scope: Scope, *_: object) -> bool:
+        return False
+
+    async def method(self, scope: Scope) -> bool:
+        return False
+
+
+def generator(scope: Scope) -> Iterator[bool]:
+    yield False
+
+
+async def asynchronous_generator(scope: Scope) -> AsyncIterator[bool]:
+    yield False
+
+
+ARGUMENTS = ["limiter", "key", "cost", "exempt", "on_denied"]
+DEFERRED: list[Any] = [asynchronous, Asynchronous(), Asynchronous().method, generator, asynchronous_generator]
+DEFERRED += [partial(asynchronous), partial(partial(Asynchronous()))]
+
+
+@pytest.mark.parametrize("argument", ARGUMENTS)
+@pytest.mark.parametrize("function", DEFERRED, ids=[str(number) for number in range(len(DEFERRED))])
+def test_a_function_that_is_not_plain_is_rejected(argument: str, function: Any) -> None:
+    arguments: dict[str, Any] = {"limiter": Watched("gcra"), argument: function}
+    with pytest.raises(InputError, match=rf"^{argument} must be a plain function, got .*: it is not awaited"):
         RateLimitMiddleware(Handler(), **arguments)
+
+
+def test_the_key_of_an_identity_must_be_a_plain_function() -> None:
+    for function in DEFERRED:
+        with pytest.raises(InputError, match=r"^key must be a plain function, got "):
+            Identity(cast("Any", function))
+
+
+HIDDEN: dict[str, Callable[..., Any]] = {
+    "lambda": lambda *arguments: asynchronous(*arguments[:1]),
+    "future": lambda *_: asyncio.get_running_loop().create_future(),
+    "generator": lambda *_: generator({}),
+    "function": lambda *_: asynchronous,
+    "text": lambda *_: "False",
+    "object": lambda *_: object(),
+}
+
+
+@pytest.mark.parametrize("argument", ["limiter", "key", "cost", "exempt", "on_denied"])
+@pytest.mark.parametrize("function", HIDDEN.values(), ids=HIDDEN.keys())
+def test_a_result_that_is_no_value_raises_and_admits_nothing(argument: str, function: Any) -> None:
+    if argument == "key" and function is HIDDEN["text"]:
+        return
+    handler = Handler()
+    limiter = Watched("gcra", burst=1)
+    arguments: dict[str, Any] = {"limiter": limiter, "key": Identity(lambda _: "a"), argument: function}
+    if argument == "on_denied":
+        call(RateLimitMiddleware(Handler(), limiter, arguments["key"]))
+    app = RateLimitMiddleware(handler, **arguments)
+    for _ in range(3):
+        with pytest.raises(InputError, match=" must "):
+            call(app)
+    assert handler.calls == []
+
+
+def test_a_false_value_does_not_exempt() -> None:
+    for value in (None, 0, "", ()):
+        app = RateLimitMiddleware(Handler(), Watched(burst=1), exempt=cast("Any", lambda _, value=value: value))
+        assert [call(app).status for _ in range(2)] == [200, 429]
+
+
+def test_a_function_that_creates_limiters_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    app = RateLimitMiddleware(Handler(), lambda _: Watched(burst=1))
+    for _ in range(3 * MIN_NEW_LIMITERS):
+        call(app)
+    (record,) = caplog.records
+    assert "create the limiters once" in record.getMessage()
+
+
+def test_a_few_limiters_are_not_reported(caplog: pytest.LogCaptureFixture) -> None:
+    limiters = [Watched() for _ in range(3 * MIN_NEW_LIMITERS)]
+    order = iter([*limiters[:3], *limiters])
+    app = RateLimitMiddleware(Handler(), lambda _: next(order))
+    for _ in range(3 + 3 * MIN_NEW_LIMITERS):
+        call(app)
+    assert caplog.records == []
 
 
 def test_an_object_without_hit_and_a_number_as_exempt_are_rejected() -> None:

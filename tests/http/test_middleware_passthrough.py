@@ -18,7 +18,7 @@ from ratelab.http.asgi import Message, Receive, Scope, Send
 from ratelab.http.counters import Counts
 from ratelab.http.middleware import RateLimitMiddleware
 
-SLEEP = "ratelab.http.middleware.asyncio.sleep"
+SLEEP = "ratelab.http.delayed_admission.asyncio.sleep"
 
 
 class Recording:

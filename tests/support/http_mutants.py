@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from mutate import rewritten
 
-from ratelab.http import addresses, headers, identity, middleware
-from ratelab.http.asgi import PROBLEM_HEADERS
+from ratelab.http import addresses, delayed_admission, headers, identity, middleware, scope_functions
+from ratelab.http.addresses import Proxies
+from ratelab.http.asgi import PROBLEM_HEADERS, Scope, Send
 from ratelab.http.headers import HeaderWriter
 from ratelab.http.identity import Identity
 from ratelab.http.middleware import RateLimitMiddleware
@@ -31,36 +32,42 @@ def _mutate_value(right: str, wrong: str) -> Mutant:
     return _mutate(Identity, "_find_by_value", right, wrong)
 
 
+def _mutate_forwarded(right: str, wrong: str) -> Mutant:
+    return Mutant(identity, "read_forwarded", rewritten(addresses.read_forwarded, right, wrong))
+
+
 def _mutate_call(right: str, wrong: str) -> Mutant:
     return _mutate(RateLimitMiddleware, "__call__", right, wrong)
+
+
+def _mutate_delay(right: str, wrong: str) -> Mutant:
+    return Mutant(middleware, "delay_request", rewritten(delayed_admission.delay_request, right, wrong))
 
 
 def _mutate_guard(right: str, wrong: str) -> Mutant:
     return _mutate(middleware, "create_guard", right, wrong)
 
 
+async def _send_nothing(scope: Scope, send: Send) -> None: ...
+
+
 UNLIMITED = "await app(scope, receive, send)\n        return"
 CHARGE = 'scope["type"] == "http" and guard[0](find_key(scope), 1)'
-IDENTIFY = "try:\n        key ="
+IDENTIFY = "key: str | None = None"
 DENY = "return\n    if delay_ns"
-COPY = "message = dict(message)"
-ADD = 'message["headers"] = [*message.get("headers", ()), *headers]'
+ADD = 'message = {**message, "headers": [*message.get("headers", ()), *headers]}'
 
 IDENTITIES = {
-    "the leftmost address is taken": _mutate(identity, "_forwarded_addresses", "reversed(entries)", "iter(entries)"),
-    "only the last of several lines is read": _mutate(
-        identity, "_forwarded_addresses", 'b",".join(lines)', 'b"".join(lines[-1:])'
-    ),
-    "whitespace around an address is kept": _mutate(identity, "_forwarded_addresses", '.strip(b" \\t")', ""),
+    "the leftmost address is taken": _mutate_forwarded("reversed(entries)", "iter(entries)"),
+    "only the last of several lines is read": _mutate_forwarded('b",".join(lines)', 'b"".join([*lines][-1:])'),
+    "whitespace around an address is kept": _mutate_forwarded('.strip(b" \\t")', ""),
     "any forwarding header is read": _mutate(
-        identity, "_forwarded_addresses", '== b"x-forwarded-for"', 'in (b"x-forwarded-for", b"x-real-ip")'
+        Identity, "_read_forwarded", "== self._forwarded_field", 'in (b"x-forwarded-for", b"x-real-ip")'
     ),
-    "empty elements count": _mutate(identity, "_forwarded_addresses", "if text:", "if True:"),
-    "every peer is trusted": _mutate(Identity, "_find_by_address", "elif host in self._proxies:", "else:"),
+    "empty elements count": _mutate_forwarded("if text:", "if True:"),
+    "every peer is trusted": _mutate(Identity, "_find_by_address", "elif _peer_host(scope) in self._proxies:", "else:"),
     "one hop too many is trusted": _mutate(Identity, "_find_by_address", "self._hops - 1", "self._hops"),
-    "entries that are not addresses are skipped": _mutate(
-        Identity, "_first_untrusted", "is None or", "is not None and"
-    ),
+    "entries that are not addresses are skipped": _mutate(Proxies, "first_untrusted", "is None or", "is not None and"),
     "a mapped address is not unwrapped": Mutant(
         identity, "parse_address", rewritten(addresses.parse_address, "address.ipv4_mapped or ", "")
     ),
@@ -69,15 +76,15 @@ IDENTITIES = {
     "a trusted network may cover all addresses": _mutate(
         addresses, "_parse_network", "network.prefixlen == 0", "False"
     ),
-    "each address of a /64 is a client": Mutant(
-        identity, "client_bytes", rewritten(addresses.client_bytes, "packed[:8]", "packed")
-    ),
+    "each address of a /64 is a client": Mutant(identity, "client_bytes", lambda address, _: address.packed),
     "neighboring /64 networks are one client": Mutant(
-        identity, "client_bytes", rewritten(addresses.client_bytes, "packed[:8]", "packed[:7]")
+        identity, "client_bytes", rewritten(addresses.client_bytes, "128 - ipv6_prefix", "72")
     ),
     "all clients behind NAT64 are one": Mutant(
         identity, "client_bytes", rewritten(addresses.client_bytes, "address in _NAT64", "False")
     ),
+    "the prefix of an IPv6 network is ignored": _mutate(Identity, "_key_of_address", ", self._ipv6_prefix", ""),
+    "a header with an address is a plain key": Mutant(identity, "is_address_header", lambda _: False),
     "whitespace around a value is kept": _mutate(identity, "_read_header", '.strip(b" \\t")', ""),
     "the case of a value is ignored": _mutate(identity, "_read_header", ".strip(", ".lower().strip("),
     "the first of two values counts": _mutate(identity, "_read_header", "len(values) > 1", "False"),
@@ -98,7 +105,7 @@ RESPONSES = {
     "the wait of a decision is rounded down": _mutate(
         HeaderWriter, "format_decision", "ceil_seconds(retry_after_ns)", "retry_after_ns // NS_PER_S"
     ),
-    "a reset is rounded down": _mutate_call("-(-reset_after_ns // NS_PER_S)", "reset_after_ns // NS_PER_S"),
+    "a reset is rounded down": _mutate_call("reset_after_ns + NS_PER_S_LESS_ONE", "reset_after_ns"),
     "the reset of a decision is rounded down": _mutate(
         HeaderWriter, "format_decision", "ceil_seconds(reset_after_ns)", "reset_after_ns // NS_PER_S"
     ),
@@ -111,13 +118,11 @@ RESPONSES = {
     ),
     "a denial has no Retry-After": _mutate(HeaderWriter, "_format", "if denied:", "if False:"),
     "huge numbers are not clamped": _mutate(HeaderWriter, "_format", "min(remaining, MAX_FIELD_INTEGER)", "remaining"),
-    "headers are cached without a bound": Mutant(headers, "MAX_CACHED_HEADERS", None),
+    "headers are cached without a bound": Mutant(headers, "MAX_CACHED_HEADERS", 10**9),
     "the window of a policy is rounded down": Mutant(headers, "ceil_seconds", lambda window: window // NS_PER_S),
-    "an epoch is rounded down": _mutate(HeaderWriter, "_format_with_epoch", "ceil(", "int("),
-    "an epoch is cached": _mutate(
-        HeaderWriter, "__init__", "else self._format_with_epoch", "else lru_cache(self._format_with_epoch)"
-    ),
-    "the epoch of a denial is cached": _mutate_guard('legacy == "epoch"', "False"),
+    "an epoch is rounded down": _mutate(HeaderWriter, "_format", "ceil(time", "int(time"),
+    "an epoch is cached": _mutate(HeaderWriter, "format", 'denied or self._legacy == "epoch"', "denied"),
+    "the epoch of a denial is cached": _mutate_guard('deny_for if legacy == "epoch"', "deny_for if False"),
     "quotes are not escaped": _mutate(headers, "_format_string", ".replace('\"', '\\\\\"')", ""),
     "a cache may store a denial": Mutant(middleware, "PROBLEM_HEADERS", PROBLEM_HEADERS[:1]),
     "a denial has no headers": _mutate_guard("429, writer.format(0, wait, True)", "429, ()"),
@@ -130,15 +135,22 @@ RESPONSES = {
 """Bugs in the responses to clients."""
 
 PASSAGES = {
-    "the application's message is changed": _mutate_call(COPY, "pass"),
+    "the application's message is changed": _mutate_call(
+        ADD, 'message["headers"] = [*message.get("headers", ()), *headers]'
+    ),
     "the application's list is changed": _mutate_call(ADD, 'message["headers"] += headers'),
     "an application must send headers": _mutate_call(
         'message["type"] == "http.response.start":', '"headers" in message:'
     ),
+    "a client that leaves the queue gets no response": Mutant(middleware, "_send_dropped", _send_nothing),
+    "a coroutine function is accepted": Mutant(middleware, "check_function", lambda *_: None),
+    "a mount point is part of the path": Mutant(scope_functions, "route_path", lambda scope: scope["path"]),
+    "two limiters send two sets of fields": Mutant(middleware, "join_legacy", lambda fields, added: [*fields, *added]),
     "a delay is not slept": _mutate_call("if delay_ns and cost:", "if False:"),
-    "a delay is cut short": _mutate(middleware, "delay_request", "-(-delay_ns // NS_PER_MS)", "delay_ns // NS_PER_MS"),
+    "a delay is cut short": _mutate_delay("-(-delay_ns // NS_PER_MS)", "delay_ns // NS_PER_MS"),
     "exempt requests are charged": _mutate_call(UNLIMITED, f"{CHARGE}\n        {UNLIMITED}"),
     "exempt requests are limited": _mutate_call("exempt(scope)", "False"),
+    "any true value exempts": _mutate_call("exempted is True or _reject_exempt(exempted)", "True"),
     "a request that names two clients is charged": _mutate_call(IDENTIFY, f"guard[0]('', 1)\n    {IDENTIFY}"),
     "other protocols are limited": _mutate_call('scope["type"] != "http" or', ""),
     "a denied request reaches the application": _mutate_call(DENY, DENY.replace("return", "pass")),

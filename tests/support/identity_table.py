@@ -47,6 +47,7 @@ SPELLING_CLIENTS = [(text, client) for client, texts in SPELLINGS.items() for te
 ALONE: Options = {}
 BEHIND: Options = {"trusted_proxies": ["10.0.0.0/8", " ::ffff:172.16.0.0/108 ", "2001:db8:ffff::/48", "198.51.100.4"]}
 BEHIND_A_SOCKET: Options = {"trusted_proxies": ["unix"]}
+BEHIND_A_CDN: Options = {**BEHIND, "key": "header:CF-Connecting-IP"}
 KEYED: Options = {"key": "header:X-API-Key"}
 KEYED_BEHIND: Options = {**KEYED, **BEHIND}
 
@@ -174,6 +175,24 @@ TABLE: dict[str, tuple[Options, list[Row]]] = {
             Row(STRANGER, f"X-Forwarded-For: 6.6.6.6, 192.0.2.7{', 10.0.0.2' * 15}", ALICE),
             Row(STRANGER, f"X-Forwarded-For: {'10.0.0.2, ' * 14}10.0.0.2", STRANGER),
         ],
+    ),
+    "a header with an address counts from trusted proxies alone": (
+        BEHIND_A_CDN,
+        [
+            Row(PROXY, "CF-Connecting-IP: 192.0.2.7", ALICE),
+            Row(PROXY, "CF-Connecting-IP: 192.0.2.7\nX-Forwarded-For: 6.6.6.6", ALICE),
+            Row(PROXY, "cf-connecting-ip:  2001:db8:1:2::7 ", SITE),
+            Row(PROXY, "CF-Connecting-IP: 6.6.6.6\nCF-Connecting-IP: 192.0.2.7", ALICE),
+            Row(PROXY, "CF-Connecting-IP: evil", PROXY),
+            Row(PROXY, "X-Forwarded-For: 192.0.2.7", PROXY),
+            Row(STRANGER, "CF-Connecting-IP: 192.0.2.7", STRANGER),
+            Row("2001:db8:1:2::9", "CF-Connecting-IP: 192.0.2.7", SITE),
+            Row(None, "CF-Connecting-IP: 192.0.2.7", "unix"),
+        ],
+    ),
+    "an empty host is a Unix socket": (
+        BEHIND_A_SOCKET,
+        [Row("", "X-Forwarded-For: 192.0.2.7", ALICE), Row("", "", "unix")],
     ),
     "a header names the client": (
         KEYED,
