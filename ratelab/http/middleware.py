@@ -124,7 +124,7 @@ class RateLimitMiddleware:
         self._on_denied = on_denied
         self._guard_options = legacy, policy
         self._guards: dict[int, Guard] = {}  # by the id of the limiter, which its guard keeps alive
-        self._new_limiters = 0
+        self._new_limiters, self._warned_of_limiters = 0, False
         self._choose: Callable[[Scope], AnyLimiter] = limiter if callable(limiter) else lambda _: limiter
         self._identity = identity = key if isinstance(key, Identity) else Identity(key)
         guard = None if callable(limiter) else self._create_guard(limiter)
@@ -250,11 +250,12 @@ class RateLimitMiddleware:
         """Log a warning, once, if the function creates a limiter for each request, which never denies any."""
         self._new_limiters += 1
         requests = self.counts.admitted + self.counts.denied + self.counts.waiting + self.counts.dropped + 1
-        each_time = self._new_limiters == MIN_NEW_LIMITERS >= requests
-        if each_time or self._new_limiters == MAX_GUARDS + 1:
+        each_time = self._new_limiters >= max(MIN_NEW_LIMITERS, requests)
+        if not self._warned_of_limiters and (each_time or self._new_limiters > MAX_GUARDS):
+            self._warned_of_limiters = True
             _log.warning(
-                f"{self._new_limiters} requests got {self._new_limiters} different limiters, each with a new quota: "
-                "create the limiters once, and return one of them from the function given as limiter"
+                f"the function given as limiter has returned {self._new_limiters} limiters for {requests} requests, "
+                "each with a new quota: create the limiters once, and let it return one of them"
             )
 
 

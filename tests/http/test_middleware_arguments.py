@@ -14,7 +14,7 @@ from limited_apps import Handler, Watched, named
 from ratelab import InputError, create
 from ratelab.http.asgi import Scope
 from ratelab.http.identity import Identity
-from ratelab.http.middleware import MIN_NEW_LIMITERS, RateLimitMiddleware
+from ratelab.http.middleware import MAX_GUARDS, MIN_NEW_LIMITERS, RateLimitMiddleware
 
 BAD_COST = "cost must be a whole number >= 0 or a function of the scope, got "
 INVALID_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
@@ -133,7 +133,7 @@ def test_a_false_value_does_not_exempt() -> None:
 
 def test_a_function_that_creates_limiters_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     app = RateLimitMiddleware(Handler(), lambda _: Watched(burst=1))
-    for _ in range(3 * MIN_NEW_LIMITERS):
+    for _ in range(MAX_GUARDS + 2):
         call(app)
     (record,) = caplog.records
     assert "create the limiters once" in record.getMessage()
