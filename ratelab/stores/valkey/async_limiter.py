@@ -65,9 +65,9 @@ class AsyncValkeyLimiter:
 
     Hits of one iteration of the loop are decided by one script call (on a cluster, one for each slot), in order; a
     single hit does not wait for others. One connection carries all of them, and those of other limiters that were
-    created with this one instead of a URL. A hit that is cancelled within its
-    iteration is not charged; later it may be. A hit without a reply within the `deadline`, which starts at the end of
-    its iteration, closes the connection, so that other hits on it fail, too.
+    created with this one instead of a URL. A hit that is cancelled within its iteration is not charged; later it may
+    be. A hit without a reply within the `deadline`, which starts at the end of its iteration, closes the connection, so
+    that other hits on it fail, too.
 
     Of a large number of hits at once, up to `MAX_SENT_HITS` are sent, and the others as those are decided. One that
     has waited for half of the deadline gets a `StoreError` of kind `overload`, and is not charged.
@@ -268,9 +268,9 @@ class AsyncValkeyLimiter:
             waiting.append(request)
             if len(waiting) > 1:
                 return
-        receive = (
-            partial(self._receive_lookup, command.address) if command.is_lookup else partial(self._receive, request)
-        )
+            receive = partial(self._receive_lookup, command.address)
+        else:
+            receive = partial(self._receive, request)
         self._connections.send(command, receive, request.due, self._deadline)
 
     def _receive_lookup(self, address: Address | None, reply: Any) -> None:
