@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from ratelab.http.access_log import log_requests
 from ratelab.http.asgi import PROBLEM_HEADERS, App, Message, Receive, Scope, Send, problem, send_response
@@ -94,17 +94,20 @@ class Service:
         """Call `write`, which must not block, with a line for each request."""
         self.app = log_requests(self.app, write)
 
-    def serve_metrics(self, address: tuple[str, int], read_counters: Callable[[], CounterValues] | None = None) -> None:
-        """Serve `/metrics`, and nothing else, at the host and port of `address`, without a limit.
+    def serve_metrics(self, address: tuple[Any, ...], read_counters: Callable[[], CounterValues] | None = None) -> None:
+        """Serve `/metrics`, and nothing else, at the host and port of a socket's `address`, without a limit.
 
         `read_counters` may return the sum over several processes; by default, it is the service's own method.
         """
         public = self.app
         page = metrics_page(self.limiter.policy.algorithm.name, read_counters or self.read_counters)
         metrics = serve_pages({"/metrics": page})
+        host, port, *_ = address
+        hosts = None if host in ("0.0.0.0", "::") else {host}  # noqa: S104  (compared)
 
         def route_by_address(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-            app = metrics if scope.get("server") == address else public
+            server = scope.get("server") or ("", 0)
+            app = metrics if server[1] == port and (hosts is None or server[0] in hosts) else public
             return app(scope, receive, send)
 
         self.app = route_by_address

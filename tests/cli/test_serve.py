@@ -33,6 +33,11 @@ INVALID_OPTIONS = {
     "--host a..b": "cannot listen on port 0 of a..b (",
     "--key header:": "key must be ip or header:NAME, such as header:X-API-Key, got 'header:'",
     "--key header:X-Forwarded-For": "X-Forwarded-For can be forged by clients: use ip with trusted_proxies",
+    "--key header:CF-Connecting-IP": "CF-Connecting-IP can be forged by clients: name the proxies that set it with",
+    "--ipv6-prefix 128": "--ipv6-prefix: 128 is not a whole number from 48 to 64; see ratelab serve --help",
+    "--metrics-host 0.0.0.0": "--metrics-host 0.0.0.0 needs a port: add --metrics-port",
+    "--metrics-host 0.0.0.0 --metrics-port {port} --port {port}": "--metrics-port must differ from --port, got {port}",
+    "--metrics-host a..b --metrics-port 0": "cannot listen on port 0 of a..b (",
     "--trusted-proxy 10.0.0.1/8": "a trusted proxy must be an address or a CIDR such as 10.0.0.0/8, got '10.0.0.1/8'",
     "--trusted-proxy 172.16.3.4/12": "a trusted proxy must be an address or a CIDR such as 172.16.0.0/12, got '172",
     "--trusted-proxy 10.0.0.0/8 --trusted-hops 2": "trusted_hops must be 0 with trusted proxies, got 2: give one",
@@ -96,8 +101,15 @@ def test_the_banner_shows_options_that_differ_from_the_defaults() -> None:
         assert server.banner["note"] == "X-User is not verified: a client that changes it counts as another client"
         assert server.banner["proxies"] == "always 2 in front; X-Forwarded-For is counted from the right"
         assert server.banner["workers"] == "2 processes"
-    proxies = describe_proxies(["10.0.0.0/8", "unix"], 0)
+    proxies = describe_proxies(["10.0.0.0/8", "unix"], 0, "ip")
     assert proxies == {"proxies": "X-Forwarded-For is trusted from 10.0.0.0/8, unix"}
+
+
+def test_the_banner_shows_a_header_with_an_address_as_one() -> None:
+    with run_server("--key", "header:CF-Connecting-IP", "--trusted-proxy", "10.0.0.0/8") as server:
+        assert server.banner["proxies"] == "CF-Connecting-IP is trusted from 10.0.0.0/8"
+        assert server.banner["quota"].endswith("for each address")
+        assert "note" not in server.banner
 
 
 def test_the_banner_shows_the_header_to_send(hourly_server: ServeProcess) -> None:
@@ -199,6 +211,15 @@ def test_metrics_are_only_served_to_this_machine() -> None:
         assert send_request("127.0.0.2", server.port, "/ping").status == 200
         with pytest.raises(ConnectionRefusedError):
             send_request("127.0.0.2", server.metrics_port, "/metrics")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::1", "127.0.0.2"])  # noqa: S104  (as the test needs)
+def test_metrics_are_served_on_another_host_when_asked_for(host: str) -> None:
+    with run_server("--metrics-port", 0, "--metrics-host", host) as server:
+        own = {"0.0.0.0": "127.0.0.2", "::": "127.0.0.2"}.get(host, host)  # noqa: S104  (compared)
+        assert send_request(own, server.metrics_port, "/metrics").status == 200
+        assert send_request(own, server.metrics_port, "/ping").status == 404
+        assert server.get("/metrics").status == 404
 
 
 def test_metrics_may_use_the_same_port_on_another_address() -> None:

@@ -55,6 +55,25 @@ def test_clients_of_a_trusted_proxy_are_distinguished() -> None:
         assert count_statuses(server, forge_addresses("X-Forwarded-For: 203.0.113.9, ")) == {429: 200}
 
 
+def test_clients_of_a_cdn_are_distinguished_by_its_header() -> None:
+    header = "CF-Connecting-IP: "
+    with run_server(*ONCE, "--key", f"header:{header[:-2]}", "--trusted-proxy", "127.0.0.1") as server:
+        assert count_statuses(server, forge_addresses(header)) == {200: 200}
+        assert count_statuses(server, [f"{header}2001:db8:0:1::{number:x}" for number in range(9)]) == {200: 1, 429: 8}
+
+
+def test_the_prefix_of_an_ipv6_client_can_be_set() -> None:
+    with run_server(*ONCE, "--trusted-proxy", "127.0.0.1", "--ipv6-prefix", 56) as server:
+        lines = [f"X-Forwarded-For: 2001:db8:0:{network:x}::1" for network in (0, 1, 0xFF, 0x100)]
+        assert count_statuses(server, lines) == {200: 2, 429: 2}
+
+
+def test_an_undeclared_proxy_is_reported_once() -> None:
+    with run_server(*ONCE) as server:
+        count_statuses(server, forge_addresses("X-Forwarded-For: "))
+        assert server.stop().stderr.count("--trusted-proxy 127.0.0.1") == 1
+
+
 def test_clients_behind_trusted_hops_are_distinguished() -> None:
     with run_server(*ONCE, "--trusted-hops", 1) as server:
         assert count_statuses(server, forge_addresses("X-Forwarded-For: ")) == {200: 200}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ON_STORE_ERROR = "local"
 DEFAULT_STORE_DEADLINE = "100ms"
+DEFAULT_METRICS_HOST = "127.0.0.1"
 MAX_WORKERS = 256
 
 SERVER_PACKAGES = ("uvicorn", "httptools", "prometheus_client")
@@ -52,6 +53,12 @@ def env_option(name: str, **attributes: Any) -> Callable[[Callable[..., None]], 
     type=click.IntRange(0, 16),
     default=0,
     help="Alternative to --trusted-proxy: the fixed number of proxies in front.",
+)
+@env_option(
+    "--ipv6-prefix",
+    type=click.IntRange(48, 64),
+    default=64,
+    help="Length of the prefix that identifies an IPv6 client.",
 )
 @env_option(
     "--legacy-headers",
@@ -93,8 +100,9 @@ def env_option(name: str, **attributes: Any) -> Callable[[Callable[..., None]], 
 @env_option(
     "--metrics-port",
     type=click.IntRange(0, 65535),
-    help="Serve Prometheus metrics on this port of 127.0.0.1; 0 picks a free one.",
+    help="Serve Prometheus metrics on this port; 0 picks a free one.",
 )
+@env_option("--metrics-host", metavar="HOST", help="Address of the metrics; by default 127.0.0.1.")
 @env_option("--record", metavar="FILE", help="Write every decision to a new file, for `ratelab replay`.")
 @env_option("--access-log", is_flag=True, help="Print a line for each request.")
 def serve(
@@ -106,6 +114,7 @@ def serve(
     port: int,
     trusted_proxy: tuple[str, ...],
     trusted_hops: int,
+    ipv6_prefix: int,
     legacy_headers: str,
     max_keys: int,
     store: str,
@@ -114,6 +123,7 @@ def serve(
     store_deadline: str,
     workers: int,
     metrics_port: int | None,
+    metrics_host: str | None,
     record: str | None,
     access_log: bool,
 ) -> None:
@@ -127,7 +137,7 @@ def serve(
     deadline = check_store(store, name, on_store_error, store_deadline)
     check_workers(workers, store, quota)
     check_recording(record, store)
-    check_ports(host, port, metrics_port)
+    check_ports(host, port, metrics_host, metrics_port)
     require("serve", serve=SERVER_PACKAGES, valkey=STORE_PACKAGES.get(store, ("valkey",)))
     from ratelab.cli.serve.backend import StoreBackend, create_memory_backend, create_store_backend
     from ratelab.cli.serve.runner import ServicePlan, run_single, run_workers
@@ -135,12 +145,16 @@ def serve(
     from ratelab.http.identity import Identity
     from ratelab.http.server import listen
 
-    identity = Identity(key, trusted_proxy, trusted_hops)
+    identity = Identity(key, trusted_proxy, trusted_hops, ipv6_prefix=ipv6_prefix)
     kind = find(algo)
     with ExitStack() as closing:
         listeners = [closing.enter_context(listen(host, port))]
         if metrics_port is not None:
-            listeners.append(closing.enter_context(listen("127.0.0.1", metrics_port)))
+            listeners.append(
+                closing.enter_context(
+                    listen(DEFAULT_METRICS_HOST if metrics_host is None else metrics_host, metrics_port)
+                )
+            )
         with attribute_errors(kind):
             policy = build_policy(kind, quota)
             HeaderWriter(policy)  # rejects a name that no header can hold, before a file is created
@@ -149,7 +163,7 @@ def serve(
             else:
                 shared = StoreBackend(store, name, on_store_error, deadline, max_keys, algo, quota)
                 backend = create_store_backend(shared, identity, closing)
-            extra = {**describe_proxies(trusted_proxy, trusted_hops), **backend.banner}
+            extra = {**describe_proxies(trusted_proxy, trusted_hops, key), **backend.banner}
             if workers > 1:
                 extra["workers"] = f"{workers} processes"
             banner = create_banner(policy, key, listeners, extra)
@@ -216,9 +230,12 @@ def check_recording(record: str | None, store: str) -> None:
         raise InputError("--record needs --store memory: other processes change the decisions of a shared store")
 
 
-def check_ports(host: str, port: int, metrics_port: int | None) -> None:
-    """Reject the same port for the service and its metrics."""
-    if port and port == metrics_port and host in ("127.0.0.1", "localhost", "0.0.0.0"):  # noqa: S104  (compared)
+def check_ports(host: str, port: int, metrics_host: str | None, metrics_port: int | None) -> None:
+    """Reject one port for both the service and its metrics, and a host of metrics without a port."""
+    if metrics_host is not None and metrics_port is None:
+        raise InputError(f"--metrics-host {metrics_host} needs a port: add --metrics-port")
+    hosts = {"127.0.0.1" if each == "localhost" else each for each in (host, metrics_host or DEFAULT_METRICS_HOST)}
+    if port and port == metrics_port and (len(hosts) == 1 or hosts & {"0.0.0.0", "::"}):  # noqa: S104  (compared)
         raise InputError(f"--metrics-port must differ from --port, got {port} for both")
 
 
@@ -227,11 +244,12 @@ def check_ports(host: str, port: int, metrics_port: int | None) -> None:
 
 def create_banner(policy: Policy, key: str, listeners: Sequence[socket], extra: Mapping[str, str]) -> dict[str, str]:
     """Return the lines to print at the start, by label."""
+    from ratelab.http.addresses import is_address_header
     from ratelab.http.server import format_url
 
     url = f"{format_url(listeners[0])}/ping"
     header = key.removeprefix("header:")
-    by_address = header == key
+    by_address = header == key or is_address_header(header)
     banner = {
         "ratelab": f"{policy.algorithm.name}, {policy.quota}",
         "serving": url,
@@ -259,8 +277,12 @@ def describe_quota(quota: Quota, queued: bool = False) -> str:
     return f"{int(count):,} {requests} {_PERIODS.get(period, f'every {period}')}, {burst}"
 
 
-def describe_proxies(proxies: Sequence[str], hops: int) -> dict[str, str]:
+def describe_proxies(proxies: Sequence[str], hops: int, key: str) -> dict[str, str]:
     """Return a line for the banner about the proxies in front, if there are any."""
+    from ratelab.http.addresses import is_address_header
+
+    header = key.removeprefix("header:")
+    name = header if is_address_header(header) and header != key else "X-Forwarded-For"
     if hops:
-        return {"proxies": f"always {hops} in front; X-Forwarded-For is counted from the right"}
-    return {"proxies": f"X-Forwarded-For is trusted from {', '.join(proxies)}"} if proxies else {}
+        return {"proxies": f"always {hops} in front; {name} is counted from the right"}
+    return {"proxies": f"{name} is trusted from {', '.join(proxies)}"} if proxies else {}
