@@ -17,7 +17,7 @@ from click.core import ParameterSource
 import ratelab
 from ratelab.errors import InputError
 from ratelab.lab.decisions import Progress
-from ratelab.report.charts import CHARTS, IMAGE_FORMATS, THEME_NAMES, draw, render_figure
+from ratelab.report.charts import CHARTS, IMAGE_FORMATS, LAYOUTS, THEME_NAMES, draw, render_figure
 from ratelab.report.files import check_writable, write_bytes, write_text
 from ratelab.report.summary import Run
 
@@ -36,13 +36,14 @@ class Plots:
     targets: tuple[str, ...]
     charts: tuple[str, ...]
     theme: str | None
+    layout: str | None
     runs: int
     """The number of runs that are to be drawn."""
 
     def __post_init__(self) -> None:
         if self.charts and not self.targets:
             raise InputError("--chart needs a file for the chart: add --plot FILE.png")
-        check_image_targets(self.targets, self.theme)
+        check_image_targets(self.targets, self.theme, self.layout)
         if self.files and (len(self.charts) > 1 or self.runs > 1):
             contents = f"{len(self.charts)} charts" if len(self.charts) > 1 else f"{self.runs} scenarios"
             raise InputError(f"{self.files[0]} cannot hold {contents}: give --plot a directory, such as charts/")
@@ -60,7 +61,8 @@ class Plots:
         """Draw and write the charts of each run."""
         for path, number, chart in self._list_images([run.name for run in runs]):
             run = runs[number]
-            write_image(path, draw(run.comparison, chart, self.theme or THEME_NAMES[0], run.title))
+            theme, layout = self.theme or THEME_NAMES[0], self.layout or LAYOUTS[0]
+            write_image(path, draw(run.comparison, chart, theme, run.title, layout))
             progress(1)
 
     def _list_images(self, names: Sequence[str]) -> Iterator[tuple[str, int, str]]:
@@ -75,17 +77,19 @@ class Plots:
                     yield join_image_path(target, f"{prefix}{chart}"), number, chart
 
 
-def resolve_images(targets: Sequence[str], theme: str | None, stem: str) -> tuple[str, ...]:
+def resolve_images(targets: Sequence[str], theme: str | None, layout: str | None, stem: str) -> tuple[str, ...]:
     """Return the path of a single chart for each target of `--plot`: the file itself, or `stem` in a directory.
 
-    Raises `InputError` for a target that cannot be written, and for a theme without targets.
+    Raises `InputError` for a target that cannot be written, and for a theme or a layout without targets.
     """
-    check_image_targets(targets, theme)
+    check_image_targets(targets, theme, layout)
     return tuple(join_image_path(target, stem) if is_directory(target) else target for target in targets)
 
 
-def check_image_targets(targets: Sequence[str], theme: str | None) -> None:
-    """Raise `InputError` unless images can be written at all targets, and for a theme without targets."""
+def check_image_targets(targets: Sequence[str], theme: str | None, layout: str | None) -> None:
+    """Raise `InputError` unless images can be written at all targets, and for a theme or a layout without targets."""
+    if layout and not targets:
+        raise InputError("--layout needs a chart: add --plot FILE.png (a page of --html has both layouts)")
     if theme and not targets:
         raise InputError("--theme needs a chart: add --plot FILE.png (a page of --html has both themes)")
     for target in targets:

@@ -62,7 +62,7 @@ def drill(
 
 def _grade(algorithm: str, path: str, plot: tuple[str, ...], theme: str | None) -> bool:
     """Grade the file, print the verdict and draw the images; return whether the file is correct."""
-    images = resolve_images(plot, theme, algorithm)
+    images = resolve_images(plot, theme, None, algorithm)
     check_distinct([path], images)
     try:
         source = Path(path).read_text(encoding="utf-8-sig")

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from ratelab.errors import InputError, install_hint
 from ratelab.quota import Quota
-from ratelab.report.charts import CHARTS, THEME_NAMES
+from ratelab.report.charts import CHARTS, LAYOUTS, THEME_NAMES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -27,6 +27,10 @@ ALGORITHMS_OPTION = click.option(
 
 PLOT = click.option("--plot", multiple=True, metavar="FILE|DIRECTORY", help="Draw as .png, .svg or .pdf; repeatable.")
 THEME = click.option("--theme", type=click.Choice(THEME_NAMES), help=f"Colors of --plot; by default {THEME_NAMES[0]}.")
+
+LAYOUT = click.option(
+    "--layout", type=click.Choice(LAYOUTS), help=f"Layout of --plot, narrow for phones; by default {LAYOUTS[0]}."
+)
 
 
 class Seed(click.types.IntParamType):
@@ -118,6 +122,7 @@ _COMPARISON = (
     PLOT,
     click.option("--chart", multiple=True, type=Chart(CHARTS), help=f"Chart to draw; by default {CHARTS[0]}."),
     THEME,
+    LAYOUT,
     click.option("--timeline", is_flag=True, help="Show when requests were admitted, delayed or denied."),
 )
 

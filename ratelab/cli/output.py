@@ -73,6 +73,7 @@ class Output:
     plot: tuple[str, ...]
     chart: tuple[str, ...]
     theme: str | None
+    layout: str | None
 
     def __post_init__(self) -> None:
         if self.as_json and self.timeline:
@@ -105,11 +106,11 @@ class Output:
     @cached_property
     def plots(self) -> Plots | None:
         """The charts of `--plot`."""
-        if not (self.plot or self.chart or self.theme):
+        if not (self.plot or self.chart or self.theme or self.layout):
             return None
         from ratelab.cli.artifacts import Plots
 
-        return Plots(self.plot, self.chart, self.theme, len(self.inputs))
+        return Plots(self.plot, self.chart, self.theme, self.layout, len(self.inputs))
 
     def compare(
         self, policies: Sequence[Policy], traffic: Traffic, progress: Advance, complete: bool = False

@@ -11,7 +11,7 @@ import click
 from ratelab.algorithms import COMPARED, select
 from ratelab.cli import expand_paths
 from ratelab.cli.artifacts import resolve_images, write_image
-from ratelab.cli.options import ALGORITHMS_OPTION, PLOT, THEME, is_scenario, reject_trace_options, trace_options
+from ratelab.cli.options import ALGORITHMS_OPTION, LAYOUT, PLOT, THEME, is_scenario, reject_trace_options, trace_options
 from ratelab.cli.output import (
     LateProgress,
     check_distinct,
@@ -27,7 +27,7 @@ from ratelab.lab.sweep import SweepResult, build_policies, parse_quotas
 from ratelab.lab.sweep import sweep as sweep_policies
 from ratelab.lab.traces import TraceOptions, format_paths, make_printable
 from ratelab.lab.traffic import Traffic
-from ratelab.report.charts import THEME_NAMES, draw_sweep
+from ratelab.report.charts import LAYOUTS, THEME_NAMES, draw_sweep
 from ratelab.report.files import check_writable, write_rows
 from ratelab.report.summary import describe_traffic
 from ratelab.report.sweep import build_sweep_tables, describe_sweep, serialize_sweep, serialize_sweep_rows
@@ -52,6 +52,7 @@ from ratelab.report.trace_notes import describe_reading, serialize_reading
 @click.option("--csv", "csv_file", metavar="FILE", help="Write the table as CSV.")
 @PLOT
 @THEME
+@LAYOUT
 @trace_options()
 def sweep(
     sources: tuple[str, ...],
@@ -63,6 +64,7 @@ def sweep(
     csv_file: str | None,
     plot: tuple[str, ...],
     theme: str | None,
+    layout: str | None,
     key: str,
     trace_format: str,
     time_field: str | None,
@@ -77,7 +79,7 @@ def sweep(
     algorithm, the share and the number of requests denied, and of clients denied at least once.
     """
     policies = build_policies(select(algorithms, COMPARED), parse_quotas(rates, bursts, steps))
-    images = resolve_images(plot, theme, "sweep")
+    images = resolve_images(plot, theme, layout, "sweep")
     check_distinct(sources, (csv_file, *images))
     if csv_file is not None:
         check_writable(csv_file)
@@ -92,7 +94,7 @@ def sweep(
         write_rows(csv_file, [{**label, **row} for row in serialize_sweep_rows(result)])
     for path in images:
         caption = f"{source.title}\n{describe_traffic(source.traffic)}"
-        write_image(path, draw_sweep(result, theme or THEME_NAMES[0], caption))
+        write_image(path, draw_sweep(result, theme or THEME_NAMES[0], caption, layout or LAYOUTS[0]))
     if as_json:
         click.echo(json.dumps(serialize_sweep(source.traffic, result, source.fields), ensure_ascii=False))
     else:

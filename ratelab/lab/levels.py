@@ -24,9 +24,14 @@ class Levels(NamedTuple):
     remaining: Integers
     """The cost that would be admitted at that time."""
 
-    def exhausted_ratio(self, end: int) -> float:
-        """Return the fraction of the time up to `end` during which nothing remains."""
-        durations = np.diff(np.minimum(self.times, end))
+    def cut(self, begin: int, end: int) -> Levels:
+        """Return the levels from `begin` to `end`, both included."""
+        part = slice(*np.searchsorted(self.times, [begin, end + 1]))
+        return Levels(self.times[part], self.level[part], self.remaining[part])
+
+    def exhausted_ratio(self) -> float:
+        """Return the fraction of the time during which nothing remains."""
+        durations = np.diff(self.times)
         return float(durations[self.remaining[:-1] == 0].sum() / max(1, durations.sum()))
 
 
@@ -66,9 +71,12 @@ def sample_levels(algorithm: Algorithm, times: Integers, costs: Integers, moment
 def rebuild_levels(policy: Policy, times: Integers, before: Integers, after: Integers) -> Levels:
     """Return levels in whole units, given the remaining cost before and after each request of one key."""
     remaining = np.column_stack([before, after]).ravel()
-    algorithm, burst = policy.algorithm, policy.quota.burst
+    level = remaining if counts_remaining(policy) else policy.quota.burst - remaining
+    return Levels(np.repeat(times, 2), level, remaining)
+
+
+def counts_remaining(policy: Policy) -> bool:
+    """Return whether an algorithm's level is the remaining quota, such as tokens; a count of the used starts at 0."""
+    algorithm = policy.algorithm
     with attribute_errors(algorithm):
-        is_full_at_start = (
-            create_level_reader(algorithm)(algorithm.start(0), 0, burst) > 0
-        )  # tokens; a count starts at 0
-    return Levels(np.repeat(times, 2), remaining if is_full_at_start else burst - remaining, remaining)
+        return create_level_reader(algorithm)(algorithm.start(0), 0, policy.quota.burst) > 0

@@ -45,7 +45,7 @@ def format_percent(ratio: float) -> str:
     smaller = min(percentage, 100 - percentage)
     if smaller <= 0:
         return f"{percentage:,.3g} %" if percentage < 1000 else f"{percentage:,.0f} %"
-    digits = 1 if smaller >= 10 else max(2, 1 - floor(log10(smaller)))
+    digits = 1 if 10 <= percentage <= 99 else max(2, 1 - floor(log10(smaller)))
     return f"{percentage:.{digits}f}".rstrip("0").rstrip(".") + " %"
 
 
@@ -75,6 +75,14 @@ def format_moment(traffic: Traffic, time: int) -> str:
     if not is_dated(traffic):
         return about(time)
     return f"{parse_clock(traffic.origin + time):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def format_short_moment(traffic: Traffic, time: int) -> str:
+    """Format a time of the traffic without its year: `18 May 08:05`, `at 3.2 s`."""
+    if not is_dated(traffic):
+        return f"at {about(time)}"
+    date = parse_clock(traffic.origin + time)
+    return f"{date.day} {date:%b %H:%M}"
 
 
 def parse_clock(nanoseconds: int) -> datetime:

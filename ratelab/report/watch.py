@@ -86,8 +86,8 @@ class Playback:
 
 def render_status(playback: Playback, view: ComparisonView, speed: float, paused: bool) -> Text:
     """Render the time, the speed and the keys."""
-    scale = UNITS[view.unit]
-    at = f"{playback.now / scale:7.2f} of {view.end / scale:.4g} {view.unit}"
+    unit = view.whole.unit
+    at = f"{playback.now / UNITS[unit]:7.2f} of {view.end / UNITS[unit]:.4g} {unit}"
     state = "paused" if paused else f"at {np.format_float_positional(speed, 3, fractional=False, trim='-')}x"
     keys = f"space {'resume' if paused else 'pause'}  s step  + - speed  q quit"
     return Text.assemble((at, "bold"), f"  {state:8}  ", (keys, "dim"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib import import_module
 from itertools import combinations
 from typing import Any
@@ -20,6 +21,8 @@ from chart_inspection import (
     measure_extents,
     read_texts,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 
 from ratelab import Decision, create
@@ -29,8 +32,28 @@ from ratelab.lab.decisions import Outcome
 from ratelab.lab.metrics import measure
 from ratelab.lab.traffic import Traffic
 from ratelab.report.charts import CHARTS, draw
-from ratelab.report.charts.style import assign_colors, format_time
+from ratelab.report.charts.canvas import NARROW_WIDTH_IN
+from ratelab.report.charts.style import assign_colors
+from ratelab.report.charts.time_axis import TimeAxis
 from ratelab.report.charts.view import ComparisonView
+
+
+@cache
+def compare_dated() -> Comparison:
+    """Replay three days of requests with dates: two clients in bursts an hour after each other, others at rest."""
+    start = MAY_17 - MAY_17 % 10**9
+    bursts = [(1, 3_600, 90), (2, 7_200, 60), (2, 7_300, 60), (3, 100_000, 1), (4, 250_000, 1)]
+    pairs = sorted(
+        ((begin * 10 + place * 4) * 10**8, client) for client, begin, size in bursts for place in range(size)
+    )
+    times, clients = (np.array(column, np.int64) for column in zip(*pairs, strict=True))
+    names = tuple(f"client-{number}" for number in range(5))
+    traffic = Traffic(times, clients, np.ones(len(times), np.int64), names, np.arange(5), 3 * 86400 * 10**9, start)
+    return compare([create(name, "20/30s") for name in COMPARED], traffic, fields=Decision._fields)
+
+
+MAY_17 = 1_431_857_100 * 10**9
+"""10:05 UTC on 17 May 2015, in nanoseconds since 1970."""
 
 TITLES = {
     "comparison": "fixed-window let 120 through in a window of 1 min and token-bucket 61, above the quota of 60; ",
@@ -38,8 +61,9 @@ TITLES = {
     "cumulative": "Of 120 requests, sliding-log and sliding-counter denied 60 (50 %), token-bucket ",
     "timeline": "Of 120 requests, sliding-log and sliding-counter denied 60 (50 %), token-bucket ",
     "outcome": "Of 120 requests, sliding-log and sliding-counter denied 60 (50 %), token-bucket ",
-    "level": "fixed-window and sliding-log had nothing left to grant for 33 % of the time, ",
-    "fairness": "There is at most one client, so there is no fairness to compare.",
+    "level": "fixed-window had nothing left to grant for 33.2 % of the time, sliding-log for 33 %, ",
+    "fairness": "There is at most one client, so there is nothing to compare between clients.",
+    "denials": "mallory was denied most: sliding-log and sliding-counter denied 60 of 120 requests (50 %), ",
 }
 
 
@@ -82,13 +106,25 @@ def test_no_texts_overlap_with_several_clients(chart: str) -> None:
     assert find_overlaps(draw_scenario(chart, "noisy-neighbour")) == []
 
 
-def test_the_window_chart_reaches_each_peak_in_two_areas() -> None:
-    figure, comparison = draw_scenario("window", "overload"), compare_scenario("overload")
+@pytest.mark.parametrize("scenario", ["burst", "overload"])  # the second in detail
+def test_the_window_chart_reaches_each_peak_in_two_areas(scenario: str) -> None:
+    figure, comparison = draw_scenario("window", scenario), compare_scenario(scenario)
     for number, result in enumerate(comparison.results):
         below, above = measure_extents(get_axes(figure, number))
         assert below == (0, min(5, result.peak_in_window))
         assert above == (5, max(5, result.peak_in_window)), result.algorithm
-    assert "peak 10, 2x the quota" in read_texts(figure)
+        note = f"{result.peak_in_window:,} (at " if scenario == "overload" else f"at most {result.peak_in_window:,}"
+        assert any(text.startswith(note) for text in read_texts(figure))
+
+
+def test_every_number_of_the_title_is_in_the_window_chart() -> None:
+    figure = draw(compare_dated(), "window")
+    title, *texts = str(figure.get_label()), *read_texts(figure)
+    body = " ".join(texts[len(title.split(";")) :])
+    for number in re.findall(r"(\d+) through|-\w+ (\d+)", title):
+        assert f"{number[0] or number[1]} (" in body
+    assert "(client-1, 17 May 11:05)" in body
+    assert find_overlaps(figure) == []
 
 
 def test_the_cumulative_chart_ends_at_admissions_and_has_the_quota() -> None:
@@ -98,7 +134,7 @@ def test_the_cumulative_chart_ends_at_admissions_and_has_the_quota() -> None:
     assert [line.get_ydata()[-1] for line in lines] == [result.admitted for result in comparison.results]
     assert measure_extents(axes) == [(0, 30)]
     assert [to_hex(line.get_color()) for line in lines] == list(assign_colors(COMPARED, "light").values())
-    assert {"30 arrived", "quota: 5 + 2/s", "14 token-bucket", "11 sliding-counter"} <= {*read_texts(axes.figure)}
+    assert {"30 arrived", "5 + 2/s", "14 token-bucket", "11 sliding-counter"} <= {*read_texts(axes.figure)}
 
 
 def test_arrivals_far_above_admissions_are_cut_off_with_an_arrow() -> None:
@@ -121,10 +157,10 @@ def test_the_timeline_has_arrows_from_arrivals_to_departures() -> None:
 
 @pytest.mark.parametrize("scenario", ["slow-trickle", "boundary-burst"])
 def test_the_timeline_has_admissions_above_and_denials_below(scenario: str) -> None:
-    figure, intervals = draw_scenario("timeline", scenario), 220 if scenario == "slow-trickle" else 110
+    figure = draw_scenario("timeline", scenario)
     for number, result in enumerate(compare_scenario(scenario).results):
         axes = get_axes(figure, number)
-        interval = axes.get_xlim()[1] / intervals
+        interval = axes.get_xlim()[1] / 220 if scenario == "slow-trickle" else 2 / 60  # 2 s
         immediate, delayed, denied = (measure_area(area) / interval for area in axes.collections[:3])
         expected = (result.admitted - result.delayed, result.delayed, result.denied)
         assert (immediate, delayed, denied) == pytest.approx(expected, abs=1e-6), result.algorithm
@@ -151,27 +187,78 @@ def test_delays_are_arrows_unless_there_are_too_many() -> None:
 
 @pytest.mark.slow
 def test_a_long_name_leaves_room_for_the_burst() -> None:
-    for chart, end in (("window", "in the last 2.5 s; dashed: burst"), ("level", "over time; dashed: the burst of 5")):
-        texts = read_texts(draw(compare_unusual("names"), chart))
-        assert any("a-name-that-goes-on" in text and text.endswith(end) for text in texts)
+    for chart, end in (("window", "The dashed line is the quota of 5."), ("level", "is the full burst of 5.")):
+        text = " ".join(read_texts(draw(compare_unusual("names"), chart)))
+        assert "a-name-that-goes-on" in text
+        assert end in text
 
 
 def test_headings_name_the_client_or_all_clients() -> None:
-    texts = read_texts(draw_scenario("comparison", "noisy-neighbour"))
-    assert "all clients; up: admitted (faint: delayed), down: denied" in texts
-    assert "departures of noisy in the last 2.5 s; dashed: burst" in texts
+    text = " ".join(read_texts(draw_scenario("comparison", "noisy-neighbour")))
+    assert "Requests of all clients in parts of 500 ms: admitted ones point up, denied ones (gray) point down." in text
+    assert "Requests of noisy let through in the last 2.5 s, at each moment." in text
+    assert "The lines of fixed-window and sliding-log are the same." in text
 
 
-def test_an_axis_in_milliseconds_has_ticks_in_seconds() -> None:
-    assert [format_time(time, "ms") for time in (0, 500, 1000, 1500)] == ["0", "500ms", "1s", "1.5s"]
+def test_a_long_time_is_shown_around_the_fullest_window() -> None:
+    view = ComparisonView(compare_dated(), "light")
+    assert view.detail.end - view.detail.begin == 5 * 60 * 10**9  # at least 8 windows of 30 s
+    assert view.comparison.fullest is not None
+    assert view.detail.begin < view.comparison.fullest.begin < view.detail.end - view.comparison.quota.window
+    for chart in ("cumulative", "level"):
+        figure = draw(view.comparison, chart)
+        text = " ".join(read_texts(figure))
+        assert "in the 5 min around its fullest window" in text
+        assert "17 May 2015" in text
+        assert find_overlaps(figure) == []
+    lines: Any = draw(view.comparison, "cumulative").axes[0].lines[1:]
+    for result, line in zip(view.results, lines, strict=True):  # the lines count from the beginning of the part
+        assert 0 < line.get_ydata()[-1] < result.admitted
 
 
-def test_days_are_numbered_along_a_long_axis() -> None:
-    times, ones = np.arange(3) * 1000 * 86400 * 10**9, np.ones(3, np.int64)
-    traffic = Traffic(times, ones - 1, ones, ("alice",), np.zeros(1, np.int64), int(times[-1]) + 1)
-    figure = draw(replay_one("gcra", "1/s", None, traffic), "cumulative")
-    assert {"day 0", "1,000", "2,000"} <= {*read_texts(figure)}
-    assert find_overlaps(figure) == []
+def test_the_two_directions_of_the_timeline_have_signs() -> None:
+    texts = read_texts(draw_scenario("timeline"))
+    assert {"5", "0", "\N{MINUS SIGN}10"} <= {*texts}
+
+
+def label_times(begin: int, end: int, origin: int | None, width: float) -> list[str]:
+    return [tick.label for tick in TimeAxis(begin, end, origin).choose_ticks(width)]
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "origin", "labels"),
+    [
+        (0, 1.5, None, ["0", "500 ms", "1 s", "1.5 s"]),
+        (0, 10, None, ["0", "2 s", "4 s", "6 s", "8 s", "10 s"]),
+        (65, 185, None, ["90 s", "120 s", "150 s", "180 s"]),
+        (0, 3000 * 86400, None, ["0", *(f"{days:,} days" for days in range(500, 3001, 500))]),
+        (0, 20, MAY_17, ["10:05:00\n17 May 2015", "10:05:05", "10:05:10", "10:05:15", "10:05:20"]),
+        (70_000, 79_000, MAY_17, ["06:00\n18 May 2015", "07:00", "08:00"]),
+        (0, 300_000, MAY_17, ["18 May\n2015", "19 May", "20 May"]),
+        (0, 30 * 86400, MAY_17, ["18 May\n2015", "25 May", "1 Jun", "8 Jun", "15 Jun"]),
+        (0, 400 * 86400, MAY_17, ["Jul\n2015", "Oct", "Jan\n2016", "Apr"]),
+        (0, 2000 * 86400, MAY_17, ["2016", "2017", "2018", "2019", "2020"]),
+    ],
+)
+def test_times_are_round_and_have_dates_if_the_traffic_has(
+    begin: float, end: float, origin: int | None, labels: list[str]
+) -> None:
+    assert label_times(int(begin * 10**9), int(end * 10**9), origin, 4.2) == labels
+
+
+@given(
+    begin=st.integers(0, 10**18), length=st.integers(1, 10**18), origin=st.sampled_from([None, 10**18]),
+    width=st.floats(1.5, 8),
+)  # fmt: skip
+def test_labels_of_times_are_distinct_and_in_their_places(
+    begin: int, length: int, origin: int | None, width: float
+) -> None:
+    axis = TimeAxis(begin, begin + length, origin)
+    ticks = axis.choose_ticks(width)
+    places = [tick.place for tick in ticks]
+    assert all(0 <= place <= axis.length * (1 + 1e-9) for place in places)
+    assert places == sorted({*places})
+    assert len(ticks) <= width / 0.55 + 1
 
 
 def test_the_outcome_chart_has_a_number_for_each_bar() -> None:
@@ -192,20 +279,25 @@ def test_the_title_of_the_level_chart_truncates_a_name_not_the_figure() -> None:
 
 
 def test_a_level_that_turns_too_often_is_drawn_as_a_band() -> None:
-    times = np.arange(2000) * 10**9
-    traffic = Traffic(times, times * 0, np.ones(2000, np.int64), ("a",), np.arange(1), 2000 * 10**9)
-    figure = draw(replay_one("token-bucket", "2/s", 5, traffic), "level")
-    assert "tokens in the bucket (range and approximate mean)" in read_texts(figure)
+    times = np.arange(1000) * 10**8
+    traffic = Traffic(times, times * 0, np.ones(1000, np.int64), ("a",), np.arange(1), 100 * 10**9)
+    figure = draw(replay_one("token-bucket", "20/s", 50, traffic), "level")
+    assert "range and approximate mean" in read_texts(figure)
     mean = get_axes(figure, 0).lines[0].get_ydata()
-    assert mean.tolist() == pytest.approx([4.5] * len(mean), abs=0.1)  # halfway between 4 and 5
-    assert "tokens in the bucket" in read_texts(draw_scenario("level"))
+    assert mean.tolist() == pytest.approx([49.5] * len(mean), abs=0.25)  # halfway between 49 and 50
+    assert "range and approximate mean" not in read_texts(draw_scenario("level"))
 
 
-def test_the_level_chart_labels_each_level() -> None:
-    figure = draw_scenario("level")
-    assert {"tokens in the bucket", "cost in the queue", "used in this window", "in the log"} <= {*read_texts(figure)}
+def test_up_means_quota_left_for_every_algorithm() -> None:
+    figure, comparison = draw_scenario("level"), compare_scenario("burst")
+    for number, outcome in enumerate(comparison.outcomes):
+        axes = get_axes(figure, number)
+        left, places = axes.lines[0].get_ydata(), axes.lines[0].get_xdata()
+        assert (left[0], left.max()) == (5, 5), outcome.policy.name
+        exhausted = left[(places > 3.2) & (places < 3.4)]  # all are exhausted by the burst at 3 s
+        assert exhausted.max() < 1.2, outcome.policy.name
     tokens = get_axes(figure, 0).lines[0].get_ydata()
-    assert (tokens[0], min(tokens), max(tokens)) == (5, pytest.approx(0.06, abs=0.01), 5)
+    assert min(tokens) == pytest.approx(0.06, abs=0.01)
 
 
 def test_the_fairness_chart_has_a_bar_per_client_most_denied_first() -> None:
@@ -213,17 +305,64 @@ def test_the_fairness_chart_has_a_bar_per_client_most_denied_first() -> None:
     widths = [bar.get_width() for bar in get_axes(figure, 0).patches][11:]
     assert widths == pytest.approx([results[0].client_admitted[0] / 1500, *[1.0] * 10])
     assert "noisy" in read_texts(figure)
-    assert {"worst served", "best served"} <= {*read_texts(draw_scenario("fairness", "thundering-herd"))}
 
 
-def test_a_few_denied_of_many_clients_are_visible_and_counted() -> None:
-    base, count = compare_unusual("one"), 10_000
-    clients, ones = np.arange(count), np.ones(count, np.int64)
-    traffic = Traffic(clients, clients, ones, tuple(map(str, clients)), clients, count)
-    columns = {**dict.fromkeys(Decision._fields, np.zeros(count, np.int64)), "allowed": clients % 4000 != 0}
+def deny_some(count: int, every: int) -> Comparison:
+    """Return decisions on one or two requests of each of `count` clients, of which one in `every` is denied."""
+    base = compare_unusual("one")
+    clients = np.sort(np.append(np.arange(count), np.arange(0, count, 2)))
+    first = np.append(True, np.diff(clients) > 0)
+    ones, names = np.ones(len(clients), np.int64), tuple(map(str, range(count)))
+    traffic = Traffic(np.arange(len(clients)), clients, ones, names, np.arange(count), len(clients))
+    allowed = ~first | (clients % every != 0)
+    columns = {**dict.fromkeys(Decision._fields, np.zeros(len(clients), np.int64)), "allowed": allowed}
     outcomes = tuple(Outcome(outcome.policy, traffic, columns) for outcome in base.outcomes)
-    results = tuple(measure(outcome, None) for outcome in outcomes)
-    figure = draw(Comparison(traffic, outcomes, None, results), "fairness")
-    full, shares = get_axes(figure, 0).patches
-    assert (shares.get_data().values < full.get_data().values).tolist() == [True] * 3 + [False] * 13
-    assert {"3 denied", "rank 16 of 10,000"} <= {*read_texts(figure)}
+    return Comparison(traffic, outcomes, None, tuple(measure(outcome, None) for outcome in outcomes))
+
+
+def test_denied_clients_of_many_are_dots_at_their_denied_share() -> None:
+    figure = draw(deny_some(10_000, 4001), "fairness")
+    dots, median = get_axes(figure, 0).lines
+    assert sorted(dots.get_xdata().tolist()) == [0.5, 0.5, 1.0]  # 1 of 2 requests, and 1 of 1
+    assert median.get_xdata().tolist() == [0.5, 0.5]
+    assert "3 (0.03 %) denied; half of them lost at least 50 %" in read_texts(figure)
+    assert str(figure.get_label()).startswith("The worst served client lost 100 % of its requests with token-bucket,")
+
+
+def test_many_denied_clients_are_quantiles_of_their_denied_share() -> None:
+    whole, half, median = get_axes(draw(deny_some(3_000, 3), "fairness"), 0).lines
+    assert whole.get_xdata().tolist() == half.get_xdata().tolist() == [0.5, 1.0]
+    assert median.get_xdata().tolist() == [0.75, 0.75]
+
+
+def test_the_denials_chart_has_the_time_of_each_denial_by_client() -> None:
+    comparison = compare_dated()
+    figure, texts = draw(comparison, "denials"), read_texts(draw(comparison, "denials"))
+    for number, result in enumerate(comparison.results):
+        denied = result.client_offered - result.client_admitted
+        rows = [row for row in get_axes(figure, number).collections if len(row.get_paths())]
+        assert len(rows) == np.count_nonzero(denied)
+        assert {f"{count:,}" for count in denied[denied > 0].tolist()} <= {*texts}
+    assert find_overlaps(figure) == []
+    assert texts[0].startswith("client-2 was denied most: ")
+
+
+def test_waits_beyond_the_client_timeout_are_a_part_of_their_own() -> None:
+    texts = read_texts(draw_scenario("outcome", "boundary-burst"))
+    assert {"too late", "50", "59"} <= {*texts}
+    assert "Too late: delayed beyond the client timeout of 10 s." in " ".join(texts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chart", CHARTS)
+@pytest.mark.parametrize("scenario", ["burst", "noisy-neighbour", "thundering-herd", "diurnal"])
+def test_a_narrow_chart_has_no_overlapping_texts(chart: str, scenario: str) -> None:
+    figure = draw(compare_scenario(scenario), chart, layout="narrow", caption=scenario)
+    assert figure.get_size_inches()[0] == NARROW_WIDTH_IN
+    assert find_overlaps(figure) == []
+
+
+def test_a_bare_chart_has_its_title_in_the_metadata_alone() -> None:
+    figure = draw(compare_scenario("burst"), "outcome", bare=True)
+    assert str(figure.get_label()).startswith("Of 30 requests, ")
+    assert not any(text.startswith("Of 30 requests") for text in read_texts(figure))

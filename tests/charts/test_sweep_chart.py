@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from chart_inspection import LONG_NAME, compare_scenario, find_overlaps, get_axes, read_texts
 from cli_runner import BURST, get_error, get_output
+from matplotlib.lines import Line2D
 
 from ratelab import Quota
 from ratelab.algorithms import COMPARED, find
@@ -33,20 +35,26 @@ def create_result(quotas: list[Quota], offered: int) -> SweepResult:
 
 
 def read_lines(axes: Any) -> list[list[float]]:
-    return [line.get_ydata().tolist() for line in axes.lines]
+    """Return the ratios of each line of an algorithm, without that of the goal."""
+    return [list(line.get_ydata()) for line in axes.lines if line.get_marker() == "o"]
 
 
 def test_rows_are_bursts_lines_algorithms_and_columns_ratios() -> None:
     result = sweep_scenario("noisy-neighbour", "1/s..100/s", "5,20", 3)
     figure = draw_sweep(result)
+    algorithms = [line for line in get_axes(figure, 0).lines if line.get_marker() == "o"]
     panels = [(ratio, burst) for ratio in ("denied_ratio", "clients_denied_ratio") for burst in (5, 20)]
     for number, (ratio, burst) in enumerate(panels):
         expected = [
-            [getattr(row, ratio) for row in result.rows if (row.quota.burst, row.algorithm) == (burst, name)]
+            [
+                pytest.approx(getattr(row, ratio), abs=1e-6)
+                for row in result.rows
+                if (row.quota.burst, row.algorithm) == (burst, name)
+            ]
             for name in (*COMPARED, Other.name)
         ]
         assert read_lines(get_axes(figure, number)) == expected
-    assert get_axes(figure, 0).lines[0].get_xdata().tolist() == pytest.approx([0, 0.5, 1])  # by equal factors
+    assert list(algorithms[0].get_xdata()) == pytest.approx([0, 0.5, 1])  # by equal factors
     assert {"burst 5", "burst 20", "1/s", "10/s", "100/s", "sliding-counter"} <= {*read_texts(figure)}
 
 
@@ -72,6 +80,50 @@ def test_the_title_names_the_lowest_quota_and_no_texts_overlap(
     assert find_overlaps(figure) == []
 
 
+def test_small_and_large_shares_are_on_one_scale_with_the_goal() -> None:
+    shares = [0.5, 0.03, 0.0004, 0]
+    quotas = parse_quotas("1/s,10/s,100/s,1000/s", "5", 2)
+    rows = tuple(
+        SweepRow("gcra", quota, int(share * 10_000), share, 0, 0.0) for quota, share in zip(quotas, shares, strict=True)
+    )
+    figure = draw_sweep(SweepResult(10_000, 1, rows))
+    axes = get_axes(figure, 0)
+    heights = [float(axes.transData.transform((0, share))[1]) for share in (0, 1e-4, 1e-3, 1e-2, 1e-1, 1)]
+    steps = np.diff(heights)
+    assert steps[1:] == pytest.approx([steps[1]] * 4)  # each power of ten has the same height
+    assert steps[0] > 0.3 * steps[1]
+    assert {"0", "0.01 %", "0.1 %", "goal 1 %", "10 %", "100 %"} <= {*read_texts(figure)}
+    goals = [line for line in axes.lines if line.get_linestyle() == "--"]
+    assert [list(line.get_ydata()) for line in goals] == [[0.01, 0.01]]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (10, 1000, [f"{rate}/min" for rate in ("10", "20", "50", "100", "200", "500", "1,000")]),
+        (3, 90, ["5/min", "10/min", "20/min", "50/min"]),
+    ],
+)
+def test_an_axis_of_many_rates_has_round_numbers(low: int, high: int, labels: list[str]) -> None:
+    quotas = parse_quotas(f"{low}/min..{high}/min", "5", 12)
+    texts = read_texts(draw_sweep(create_result(quotas, 9)))
+    assert [text for text in texts if text.endswith("/min")] == labels
+
+
+def test_names_lead_to_the_ends_of_their_lines() -> None:
+    figure: Any = draw_sweep(sweep_scenario("noisy-neighbour", "1/s..100/s", "5", 3))
+    axes = get_axes(figure, 0)
+    names = {text.get_text(): text.get_position() for text in figure.texts}
+    leaders: list[Any] = [line for line in figure.get_children() if isinstance(line, Line2D)]
+    for line, leader in zip([line for line in axes.lines if line.get_marker() == "o"], leaders, strict=False):
+        assert leader.get_color() in [other.get_color() for other in axes.lines]
+        end = figure.transFigure.transform((leader.get_xdata()[0], leader.get_ydata()[0]))
+        points = [axes.transData.transform(point) for other in axes.lines for point in other.get_xydata()]
+        assert min(abs(point - end).max() for point in points) < 2  # pixels
+        assert any(abs(y - leader.get_ydata()[1]) < 1e-6 for _, y in names.values())
+        assert line.get_marker() == "o"
+
+
 def test_the_lowest_quota_follows_from_the_ratios() -> None:
     result = sweep_scenario("noisy-neighbour", "1/s..100/s", "5,10", 8)
     sufficient = [
@@ -95,6 +147,12 @@ def test_the_quota_in_the_title_has_a_row() -> None:
 def test_rates_have_the_unit_in_which_they_were_given(rates: str) -> None:
     figure = draw_sweep(create_result(parse_quotas(rates, "5", 2), 9))
     assert {*rates.split(",")} <= {*read_texts(figure)}
+
+
+@pytest.mark.parametrize("name", ["burst", "noisy-neighbour"])
+def test_a_narrow_sweep_has_no_overlapping_texts(name: str) -> None:
+    figure = draw_sweep(sweep_scenario(name, "1/s..100/s", "5,20", 6), "dark", LONG_NAME, layout="narrow")
+    assert find_overlaps(figure) == []
 
 
 def test_a_sweep_without_requests_has_a_chart() -> None:

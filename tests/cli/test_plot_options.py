@@ -14,9 +14,9 @@ SIGNATURES = {"png": b"\x89PNG\r\n", "svg": b"<?xml ", "pdf": b"%PDF-"}
 
 
 @pytest.fixture
-def draw_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
-    """Draw nothing; return the chart, theme and caption of each call."""
-    calls: list[tuple[str, str, str]] = []
+def draw_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str, str]]:
+    """Draw nothing; return the chart, theme, caption and layout of each call."""
+    calls: list[tuple[str, str, str, str]] = []
     monkeypatch.setattr("ratelab.cli.artifacts.draw", lambda _, *arguments: calls.append(arguments))
     monkeypatch.setattr("ratelab.cli.artifacts.render_figure", lambda _, file_format: file_format.encode())
     return calls
@@ -38,16 +38,18 @@ def test_a_replay_is_drawn_like_a_scenario(tmp_path: Path) -> None:
 
 
 def test_a_file_gets_the_comparison_and_a_directory_every_chart(
-    tmp_path: Path, draw_calls: list[tuple[str, str, str]]
+    tmp_path: Path, draw_calls: list[tuple[str, str, str, str]]
 ) -> None:
     get_output("simulate", BURST, "--plot", tmp_path / "one.svg", "--plot", f"{tmp_path / 'all'}/", "--theme", "dark")
     caption = "burst: A quiet client that suddenly sends twenty requests at once."
-    assert draw_calls == [(chart, "dark", caption) for chart in ("comparison", *CHARTS)]
+    assert draw_calls == [(chart, "dark", caption, "wide") for chart in ("comparison", *CHARTS)]
     assert (tmp_path / "one.svg").read_text() == "svg"
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == sorted(f"{chart}.png" for chart in CHARTS)
 
 
-def test_charts_of_several_scenarios_have_unique_names(tmp_path: Path, draw_calls: list[tuple[str, str, str]]) -> None:
+def test_charts_of_several_scenarios_have_unique_names(
+    tmp_path: Path, draw_calls: list[tuple[str, str, str, str]]
+) -> None:
     odd = tmp_path / "odd.yaml"
     odd.write_text(Path(BURST).read_text(encoding="utf-8").replace("name: burst", f"name: ../{'x' * 300}/"))
     get_output("simulate", BURST, BURST, odd, "--chart", "window", "--chart", "level", "--plot", tmp_path, "--json")
@@ -73,6 +75,7 @@ def test_charts_of_several_scenarios_have_unique_names(tmp_path: Path, draw_call
         (["--plot", ""], "--plot must be a .png, .svg or .pdf file or a directory, got ''"),
         (["--plot", "file.png/chart.png/"], "cannot write file.png/chart.png: there is no directory"),
         (["--chart", "level"], "--chart needs a file for the chart: add --plot FILE.png"),
+        (["--layout", "narrow"], "--layout needs a chart: add --plot FILE.png (a page of --html has both layouts)"),
         (["--theme", "dark"], "--theme needs a chart: add --plot FILE.png (a page of --html has both themes)"),
         (["--plot", "a.png", "--chart", "level", "--chart", "window"], "a.png cannot hold 2 charts: give --plot a dir"),
         (["--plot", "a.png", "--plot", "./a.png"], "./a.png would be overwritten: give each output a different file"),

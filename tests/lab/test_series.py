@@ -130,5 +130,5 @@ def test_the_exhausted_ratio_is_the_fraction_of_time_with_nothing_left() -> None
     quota = Quota.parse("1/s", burst=1)
     algorithm = ALGORITHMS["token-bucket"].from_quota(quota)
     levels = sample_levels(algorithm, create_column([0]), create_column([1]), np.arange(0, 4 * 10**9 + 1, 10**7))
-    assert levels.exhausted_ratio(4 * 10**9) == pytest.approx(0.25, abs=0.005)
-    assert levels.exhausted_ratio(2 * 10**9) == pytest.approx(0.5, abs=0.01)  # later times do not count
+    assert levels.cut(0, 4 * 10**9).exhausted_ratio() == pytest.approx(0.25, abs=0.005)
+    assert levels.cut(0, 2 * 10**9).exhausted_ratio() == pytest.approx(0.5, abs=0.01)  # later times do not count

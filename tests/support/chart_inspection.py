@@ -92,7 +92,7 @@ def _list_tick_labels(axes: Any) -> list[Any]:
     ticks = [
         tick for axis, ends in limits for tick in axis.get_major_ticks() if min(ends) <= tick.get_loc() <= max(ends)
     ]
-    return [tick.label1 for tick in ticks if tick.label1.get_visible()]
+    return [label for tick in ticks for label in (tick.label1, tick.label2) if label.get_visible()]
 
 
 def measure_extents(axes: Any) -> list[tuple[float, float]]:

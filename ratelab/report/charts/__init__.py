@@ -1,7 +1,7 @@
 """Charts of comparisons and sweeps.
 
-Each name in `CHARTS` is a module of this package. It defines `compose_title`, `compute_height` and `paint`, and is
-imported, with matplotlib, when its chart is drawn.
+Each name in `CHARTS` is a module of this package. It defines `SUBJECT`, `compose_title`, `compute_height` and `paint`,
+and is imported, with matplotlib, when its chart is drawn.
 """
 
 from __future__ import annotations
@@ -19,40 +19,74 @@ if TYPE_CHECKING:
 
 THEME_NAMES = ("light", "dark")
 
+LAYOUTS = ("wide", "narrow")
+"""Layouts of charts: for a page, and for a phone."""
+
 IMAGE_FORMATS = ("png", "svg", "pdf")
 
-__all__ = ["CHARTS", "IMAGE_FORMATS", "THEME_NAMES", "draw", "draw_sweep", "render_figure"]
+__all__ = [
+    "CHARTS",
+    "IMAGE_FORMATS",
+    "LAYOUTS",
+    "THEME_NAMES",
+    "describe_subject",
+    "draw",
+    "draw_sweep",
+    "render_figure",
+]
 
 
-def draw(comparison: Comparison, chart: str = "comparison", theme: str = "light", caption: str = "") -> Figure:
+def draw(
+    comparison: Comparison, chart: str = "comparison", theme: str = "light", caption: str = "", layout: str = "wide",
+    bare: bool = False,
+) -> Figure:  # fmt: skip
     """Draw a chart of `CHARTS`: its title states the finding, `caption` describes the traffic.
 
-    All five fields of each decision must be in memory. The figure is 8 inches wide and as high as the chart needs.
+    All five fields of each decision must be in memory. The figure is 8 inches wide, or 4.2 with the layout `narrow`,
+    and as high as the chart needs. A `bare` one has neither a title nor a caption.
     """
-    from ratelab.report.charts.canvas import Sheet, use_chart_style
+    from ratelab.report.charts.canvas import MARGIN_IN, Sheet, use_chart_style
     from ratelab.report.charts.view import ComparisonView
+    from ratelab.report.numbers import is_dated
     from ratelab.report.summary import describe_run, summarize
 
-    view = ComparisonView(comparison, theme)
+    view, width = ComparisonView(comparison, theme), get_width(layout)
     module = import_module(f"{__name__}.{chart}")
     title = module.compose_title(view) if len(comparison.traffic) else summarize(comparison)[0]
     conditions = describe_run(comparison.traffic, comparison.quota).replace("\n", "; ")
+    zone = "; times in UTC" if is_dated(comparison.traffic) else ""
     with use_chart_style():
-        sheet = Sheet(title, f"{caption}\n{conditions}".strip(), module.compute_height(view), theme)
+        height = module.compute_height(view, width - 2 * MARGIN_IN)
+        lines = "" if bare else f"{caption}\n{conditions}{zone}".strip()
+        sheet = Sheet(title, lines, height, theme, width, bare)
         module.paint(sheet, sheet.body, view)
     return sheet.figure
 
 
-def draw_sweep(result: SweepResult, theme: str = "light", caption: str = "") -> Figure:
+def draw_sweep(result: SweepResult, theme: str = "light", caption: str = "", layout: str = "wide") -> Figure:
     """Draw the denials under each quota: the title states the lowest sufficient one, `caption` describes the sweep."""
-    from ratelab.report.charts.canvas import Sheet, use_chart_style
+    from ratelab.report.charts.canvas import MARGIN_IN, Sheet, use_chart_style
     from ratelab.report.charts.sweep import compute_height, paint
     from ratelab.report.sweep import describe_sweep
 
+    width = get_width(layout)
     with use_chart_style():
-        sheet = Sheet(describe_sweep(result), caption, compute_height(result), theme)
+        height = compute_height(result, width - 2 * MARGIN_IN)
+        sheet = Sheet(describe_sweep(result), caption, height, theme, width)
         paint(sheet, sheet.body, result, theme)
     return sheet.figure
+
+
+def describe_subject(chart: str) -> str:
+    """Return the subject of a chart of `CHARTS`, as a heading that is true of every comparison."""
+    return str(import_module(f"{__name__}.{chart}").SUBJECT)
+
+
+def get_width(layout: str) -> float:
+    """Return the width of a figure of a layout of `LAYOUTS`, in inches."""
+    from ratelab.report.charts.canvas import FIGURE_WIDTH_IN, NARROW_WIDTH_IN
+
+    return NARROW_WIDTH_IN if layout == "narrow" else FIGURE_WIDTH_IN
 
 
 def render_figure(figure: Figure, file_format: str) -> bytes:

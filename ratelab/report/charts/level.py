@@ -1,58 +1,71 @@
-"""Level chart: the tokens, the queue or the count that each algorithm keeps for a key, over time."""
+"""Level chart: the cost that each algorithm would still grant a key, over time."""
 
 from __future__ import annotations
 
-from ratelab.lab.levels import describe_level
-from ratelab.report.charts.canvas import LABEL_PEN, Box, Sheet
+import numpy as np
+from numpy.typing import NDArray
+
+from ratelab.lab.decisions import Outcome
+from ratelab.lab.levels import counts_remaining
+from ratelab.report.charts.canvas import Box, Sheet
 from ratelab.report.charts.style import DASHED
 from ratelab.report.charts.view import ComparisonView, add_strips, compute_strips_height
-from ratelab.report.numbers import join_names
+from ratelab.report.numbers import format_percent, group_by_value
 from ratelab.report.summary import describe_oversized_requests
 
-__all__ = ["compose_title", "compute_height", "paint"]
-
-MAX_NAME_IN_TITLE_IN = 2.0
-"""Width at which the title truncates the name of the key."""
-
-compute_height = compute_strips_height
+SUBJECT = "The quota left to grant, over time"
 
 
 def compose_title(view: ComparisonView) -> str:
     """State for how much of the time each algorithm had nothing left to grant."""
-    end = view.comparison.traffic.origin + view.comparison.traffic.duration
-    shares = {name: levels.exhausted_ratio(end) for name, levels in view.levels.items()}
-    percentages = {name: 100 if share == 1 else min(99, round(100 * share)) for name, share in shares.items()}
-    key = LABEL_PEN.truncate(view.focus_name, MAX_NAME_IN_TITLE_IN)
-    grant = f"left to grant {key}" if key else "left to grant"
-    low, high = min(percentages.values()), max(percentages.values())
-    if high == 0:
+    shares = {name: round(1e4 * levels.exhausted_ratio()) for name, levels in view.levels.items()}
+    grant = f"left to grant {view.short_name}" if view.focus_name else "left to grant"
+    if not any(shares.values()):
         return " ".join(
             [f"Every algorithm nearly always had something {grant}.", *describe_oversized_requests(view.comparison)]
         )
-    worst, best = ([name for name, value in percentages.items() if value == extreme] for extreme in (high, low))
-    others = f", {join_names(best)} for {low} %" if low < high else ""
-    return f"{join_names(worst)} had nothing {grant} for {high} % of the time{others}."
+    (most, names), *others = group_by_value(shares.items())
+    time = view.describe_detail() or " of the time"
+    rest = "".join(f", {group} for {format_percent(share / 1e4)}" for share, group in others)
+    part = time.replace(" in the ", " of the ")
+    return f"{names} had nothing {grant} for {format_percent(most / 1e4)}{part}{rest}."
+
+
+def compute_height(view: ComparisonView, width: float) -> float:
+    """Return the height of the chart in inches."""
+    return compute_strips_height(view, view.detail, _compose_heading(view), width)
 
 
 def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
-    """Draw a strip for each algorithm, with a line at the burst; a level that turns too often is drawn as a band."""
-    burst, origin = view.comparison.quota.burst, view.comparison.traffic.origin
-    bands = {name: view.build_band(levels.times - origin, levels.level) for name, levels in view.levels.items()}
-    notes = []
-    for outcome in view.comparison.outcomes:
-        range_note = " (range and approximate mean)" if bands[outcome.policy.name] else ""
-        notes.append(describe_level(outcome.policy.algorithm) + range_note)
-    heading = view.format_heading("level", f" over time; dashed: the burst of {burst:,}", box.width)
-    top = max(burst, *(levels.level.max(initial=0) for levels in view.levels.values()))
-    for result, axes in add_strips(sheet, box, view, heading, notes, (0, 1.08 * top)):
-        levels, band, color = view.levels[result.algorithm], bands[result.algorithm], view.colors[result.algorithm]
+    """Draw a strip for each algorithm; a level that turns too often is drawn as a band."""
+    burst, origin = view.comparison.quota.burst, view.traffic.origin
+    left = {outcome.policy.name: _compute_left(view, outcome) for outcome in view.comparison.outcomes}
+    bands = {name: view.build_band(levels.times - origin, left[name]) for name, levels in view.levels.items()}
+    notes = ["range and approximate mean" if bands[result.algorithm] else "" for result in view.results]
+    strips = add_strips(sheet, box, view, view.detail, _compose_heading(view), notes, [0, burst], (0, 1.08 * burst))
+    for result, axes in strips:
+        times, band, color = view.levels[result.algorithm].times, bands[result.algorithm], view.colors[result.algorithm]
         if band is None:
-            times, values = view.build_points(levels.times - origin, levels.level)
-            axes.fill_between(times, values, color=color, alpha=0.3, linewidth=0)
-            axes.plot(times, values, color=color, linewidth=1.2)
+            places, values = view.build_points(times - origin, left[result.algorithm])
+            axes.fill_between(places, values, color=color, alpha=0.3, linewidth=0)
+            axes.plot(places, values, color=color, linewidth=1.2)
         else:
             edges, (low, mean, high) = band
             sheet.fill_steps(axes, edges, high, color, low, 0.3)
             axes.plot((edges[1:] + edges[:-1]) / 2, mean, color=color, linewidth=1.2)
         axes.axhline(burst, color=sheet.theme.ink, linewidth=1, linestyle=DASHED)
-        sheet.set_count_ticks(axes, [0, burst])
+
+
+def _compute_left(view: ComparisonView, outcome: Outcome) -> NDArray[np.float64]:
+    """Return the quota left: the level itself, or the burst less a level that counts the used quota."""
+    level, burst = view.levels[outcome.policy.name].level, view.comparison.quota.burst
+    left = level if counts_remaining(outcome.policy) else burst - level
+    return np.asarray(np.clip(left, 0, burst), np.float64)
+
+
+def _compose_heading(view: ComparisonView) -> str:
+    client = view.short_name or "the client"
+    return (
+        f"The quota that {client} has left{view.describe_detail()}: places, tokens or requests. "
+        f"The dashed line is the full burst of {view.comparison.quota.burst:,}."
+    )

@@ -13,9 +13,9 @@ from ratelab.lab.spill import Integers
 Values = TypeVar("Values", NDArray[np.int64], NDArray[np.float64])
 
 
-def split_time(end: int, parts: int) -> Integers:
-    """Return the edges of `parts` equal parts of the time from 0 to `end`, both ends included."""
-    return np.array([part * end // parts for part in range(parts + 1)], np.int64)
+def split_time(end: int, parts: int, begin: int = 0) -> Integers:
+    """Return the edges of `parts` equal parts of the time from `begin` to `end`, both included."""
+    return np.array([begin + part * (end - begin) // parts for part in range(parts + 1)], np.int64)
 
 
 # --- counts and costs

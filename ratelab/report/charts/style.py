@@ -1,4 +1,4 @@
-"""Style of charts: colors of themes and algorithms, round numbers for ticks, and number formats.
+"""Style of charts: colors of themes and algorithms.
 
 The colors of the built-in algorithms remain distinct under each kind of color blindness, and stand out on white and on
 black. The exact sliding log has the color of the text. Machado, Oliveira and Fernandes, "A physiologically-based model
@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 from zlib import crc32
-
-from ratelab.quota import UNITS
 
 
 class Theme(NamedTuple):
@@ -88,41 +86,3 @@ def _compute_luminance(color: str) -> float:
 def _mix(color: str, other: str, share: float) -> str:
     pairs = zip(bytes.fromhex(color[1:]), bytes.fromhex(other[1:]), strict=True)
     return f"#{bytes(round(first + share * (second - first)) for first, second in pairs).hex()}"
-
-
-_DECIMAL_STEPS = tuple(digit * 10.0**power for power in range(-1, 9) for digit in (1, 2, 5))
-_STEPS = {
-    "s": (0.5, 1, 2, 5, 10, 15, 30, 60),
-    "min": (0.5, 1, 2, 5, 10, 15, 30, 60),
-    "h": (0.5, 1, 2, 3, 6, 12, 24),
-}
-_LARGER_UNIT = {"ns": "us", "us": "ms", "ms": "s"}
-
-
-def choose_unit(duration: int) -> str:
-    """Return the unit for a time axis of `duration` nanoseconds: the largest that fits into it three times."""
-    return next((unit for unit in reversed(UNITS) if duration >= 3 * UNITS[unit]), "ns")
-
-
-def choose_time_ticks(unit: str, end: float, max_steps: int) -> list[float]:
-    """Return the times from 0 to `end` to label, in at most `max_steps` steps that suit the unit."""
-    steps = _STEPS.get(unit, _DECIMAL_STEPS)
-    step = next((step for step in steps if end / step <= max_steps), steps[-1] * -(-end // (steps[-1] * max_steps)))
-    return [step * number for number in range(int(end / step * (1 + 1e-9)) + 1)]
-
-
-def format_time(time: float, unit: str) -> str:
-    """Format a time for an axis: `0`, `2.5s`, `1s` for 1000 ms; days as `day 0`, then as numbers alone."""
-    if unit == "day":
-        return f"{time:,.10g}" if time else "day 0"
-    if time >= 1000 and unit in _LARGER_UNIT:
-        return format_time(time / 1000, _LARGER_UNIT[unit])
-    return f"{time:g}{unit}" if time else "0"
-
-
-def format_count(number: float) -> str:
-    """Format a count in little space: `5`, `1,500`, `20k`, `1.5M`."""
-    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if number >= max(size, 10**4):
-            return f"{number / size:.3g}{letter}"
-    return f"{number:,.4g}"

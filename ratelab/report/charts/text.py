@@ -13,6 +13,8 @@ from typing import NamedTuple
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
+from ratelab.report.numbers import bind_units
+
 FONT = "DejaVu Sans"
 
 DPI = 200
@@ -58,10 +60,10 @@ class Pen(NamedTuple):
     def wrap(self, text: str, width: float, max_lines: int) -> list[str]:
         """Break a text into lines of at most `width` inches, between words if possible; truncate the last one.
 
-        A number and its percent sign count as one word.
+        A number and its unit count as one word.
         """
         lines: list[str] = []
-        text = text.replace(" %", "\N{NO-BREAK SPACE}%")
+        text = bind_units(text)
         while text and len(lines) < max_lines - 1 and self.measure(text) > width:
             length = _find_largest(len(text), lambda length, rest=text: self.measure(rest[:length].rstrip()) <= width)  # type: ignore[misc]  # `rest` binds early
             end = text.rfind(" ", 1, length + 1)
@@ -70,7 +72,7 @@ class Pen(NamedTuple):
             text = text[end:].lstrip()
         if text:
             lines.append(self.truncate(text, width))
-        return [line.replace("\N{NO-BREAK SPACE}%", " %") for line in lines]
+        return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def make_legible(text: str) -> str:

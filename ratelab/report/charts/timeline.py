@@ -12,20 +12,30 @@ from numpy.typing import NDArray
 
 from ratelab.lab.decisions import Decisions
 from ratelab.lab.spill import Integers
-from ratelab.report.charts.canvas import Box, Sheet
+from ratelab.quota import about
+from ratelab.report.charts.canvas import Box, Sheet, round_down
 from ratelab.report.charts.series import count_in_parts, split_time
-from ratelab.report.charts.style import DELAYED_OPACITY, format_count
-from ratelab.report.charts.view import STRIP_NAME_IN, STRIP_SCALE_IN, ComparisonView, add_strips, compute_strips_height
+from ratelab.report.charts.style import DELAYED_OPACITY
+from ratelab.report.charts.time_axis import TimeAxis, choose_step
+from ratelab.report.charts.view import STRIP_NAME_IN, ComparisonView, add_strips, compute_strips_height
 from ratelab.report.summary import describe_denials
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+SUBJECT = "Requests admitted, delayed and denied, over time"
+
 HEIGHT_IN = 0.95
 """Height of a strip."""
 
+STRIP_SCALE_IN = 0.4
+"""Width of the scale to the left of a strip, about."""
+
 TIME_PARTS = 110
 """Parts of the time axis in which requests are counted."""
+
+MIN_TICK_PART = 0.18
+"""Part of the scale below which a tick would be too close to that at 0."""
 
 MAX_BLOCKS = 20
 """Requests on top of each other that are drawn as separate blocks."""
@@ -42,22 +52,27 @@ def compose_title(view: ComparisonView) -> str:
     return describe_denials(view.comparison)
 
 
-def compute_height(view: ComparisonView) -> float:
+def compute_height(view: ComparisonView, width: float, strip_height: float = HEIGHT_IN) -> float:
     """Return the height of the chart in inches."""
-    return compute_strips_height(view, HEIGHT_IN)
+    return compute_strips_height(view, view.whole, _Histograms(view, width).heading, width, strip_height)
+
+
+def choose_time(view: ComparisonView) -> TimeAxis:
+    """Return the time axis of the strips."""
+    return view.whole
 
 
 def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
     """Draw a strip for each algorithm: admitted requests upwards, faint if delayed, and denied ones downwards."""
-    histograms = _count_requests(view, box.width - STRIP_SCALE_IN)
-    up = max(histogram.max_up for histogram in histograms.values())
-    down = max(histogram.max_down for histogram in histograms.values())
-    delayed = " (faint: delayed)" if any(result.delayed for result in view.results) else ""
-    heading = f"{'all clients; ' if view.focus_name else ''}up: admitted{delayed}, down: denied"
+    drawn = _Histograms(view, box.width)
+    up, down = drawn.up, drawn.down
     limits = (-1.08 * down, 1.08 * max(1, up))
-    for result, axes in add_strips(sheet, box, view, heading, _compose_notes(view), limits):
-        histogram, color = histograms[result.algorithm], view.colors[result.algorithm]
-        edges = view.scale(histogram.edges)
+    ends = (-round_down(down), round_down(max(1, up)))
+    counts = [0, *(count for count in ends if abs(count) > MIN_TICK_PART * (up + down))]
+    notes = _compose_notes(view, sheet.is_wide)
+    for result, axes in add_strips(sheet, box, view, view.whole, drawn.heading, notes, counts, limits):
+        histogram, color = drawn.histograms[result.algorithm], view.colors[result.algorithm]
+        edges = view.whole.scale(histogram.edges)
         sheet.fill_steps(axes, edges, histogram.immediate, color)
         sheet.fill_steps(axes, edges, histogram.admitted, color, floor=histogram.immediate, opacity=DELAYED_OPACITY)
         sheet.fill_steps(axes, edges, -histogram.denied, sheet.theme.denied)
@@ -65,23 +80,22 @@ def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
             for heights in (histogram.admitted, -histogram.denied):
                 _separate_blocks(axes, heights, edges, sheet.theme.paper)
         if histogram.has_arrows:
-            starts, ends, lanes = view.scale(histogram.arrivals), view.scale(histogram.departures), histogram.lanes
-            axes.hlines(lanes + 0.5, starts, ends, color=color, linewidth=1)
-            axes.plot(ends, lanes + 0.5, ">", color=color, markersize=3.5)
+            starts, ends = view.whole.scale(histogram.arrivals), view.whole.scale(histogram.departures)
+            axes.hlines(histogram.lanes + 0.5, starts, ends, color=color, linewidth=1)
+            axes.plot(ends, histogram.lanes + 0.5, ">", color=color, markersize=3.5)
         else:
             departing = [*histogram.departing, histogram.departing[-1]]
             axes.plot(edges, departing, drawstyle="steps-post", color=color, linewidth=1)
         axes.axhline(0, color=sheet.theme.quiet, linewidth=0.6)
         axes.spines["bottom"].set_visible(False)
-        sheet.set_count_ticks(axes, [0, *(at for at in (-down, up) if abs(at) > 0.2 * (up + down))])
 
 
-def _compose_notes(view: ComparisonView) -> list[str]:
+def _compose_notes(view: ComparisonView, wide: bool) -> list[str]:
     notes = []
     for result in view.results:
-        immediate = format_count(result.admitted - result.delayed)
-        counts = f"{immediate} at once, {format_count(result.delayed)} delayed" if result.delayed else ""
-        notes.append(f"{counts or f'{immediate} admitted'}, {format_count(result.denied)} denied")
+        admitted = f"{result.admitted - result.delayed:,} at once, {result.delayed:,} delayed"
+        counts = admitted if result.delayed and wide else f"{result.admitted:,} admitted"
+        notes.append(f"{counts}, {result.denied:,} denied")
     return notes
 
 
@@ -172,14 +186,39 @@ class Histogram:
         return np.array(lanes, np.int64) + self.immediate[np.minimum(part, len(self.immediate) - 1)]
 
 
-def _count_requests(view: ComparisonView, width: float) -> dict[str, Histogram]:
-    """Count requests in parts with one request at most; if those were too short, in `TIME_PARTS` parts."""
-    times = view.traffic.times
-    every = np.ones(len(times), np.bool_)
-    candidates = [split_time(view.end, factor * TIME_PARTS) for factor in (1, 2, 4)]
-    edges = next((edges for edges in candidates if count_in_parts(every, times, edges).max() <= 1), candidates[0])
-    height = HEIGHT_IN - STRIP_NAME_IN
-    return {
-        outcome.policy.name: Histogram(times, outcome.rows, edges, width, height)
-        for outcome in view.comparison.outcomes
-    }
+class _Histograms:
+    """The histogram of each algorithm, and the heading that describes them."""
+
+    def __init__(self, view: ComparisonView, width: float) -> None:
+        times, every = view.traffic.times, np.ones(len(view.traffic), np.bool_)
+        candidates = [split_time(view.end, factor * TIME_PARTS) for factor in (1, 2, 4)]
+        single = (edges for edges in candidates if count_in_parts(every, times, edges).max() <= 1)
+        self._view, self._length = view, choose_step(view.end, TIME_PARTS)
+        self._edges = next(single, _list_round_edges(view, self._length))
+        height = HEIGHT_IN - STRIP_NAME_IN
+        self.histograms = {
+            outcome.policy.name: Histogram(times, outcome.rows, self._edges, width - STRIP_SCALE_IN, height)
+            for outcome in view.comparison.outcomes
+        }
+        self.up = max(histogram.max_up for histogram in self.histograms.values())
+        self.down = max(histogram.max_down for histogram in self.histograms.values())
+
+    @property
+    def heading(self) -> str:
+        """The meaning of the bars in sentences."""
+        clients = " of all clients" if self._view.focus_name else ""
+        is_single = all(int(histogram.admitted.max(initial=0)) <= 1 for histogram in self.histograms.values())
+        rate = "" if is_single and self.down <= 1 else f" in parts of {about(self._length)}"
+        sentences = [f"Requests{clients}{rate}: admitted ones point up, denied ones (gray) point down."]
+        if any(result.delayed for result in self._view.results):
+            arrows = any(histogram.has_arrows and len(histogram.arrivals) for histogram in self.histograms.values())
+            waits = "arrows lead to their departures" if arrows else "the line counts departures"
+            sentences.append(f"Delayed ones are light; {waits}.")
+        return " ".join(sentences)
+
+
+def _list_round_edges(view: ComparisonView, length: int) -> Integers:
+    """Return the edges of parts of this length, which begin at round times; the first and the last may be shorter."""
+    offset = -(view.whole.origin or 0) % length
+    inner = np.arange(offset, view.end, length)
+    return np.unique(np.concatenate([[0], inner, [view.end]]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +16,28 @@ from ratelab.lab.levels import Levels, rebuild_levels, sample_levels
 from ratelab.lab.metrics import Result
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic
-from ratelab.lab.windows import departures, fullest_window
-from ratelab.quota import UNITS
-from ratelab.report.charts.canvas import LABEL_PEN, Box, Sheet
+from ratelab.quota import about
+from ratelab.report.charts.canvas import LABEL_PEN, Box, Sheet, measure_heading, measure_scale
 from ratelab.report.charts.series import Band, Curve, Values, compute_band, count_turns, downsample, split_time
-from ratelab.report.charts.style import assign_colors, choose_unit
+from ratelab.report.charts.style import assign_colors
+from ratelab.report.charts.text import make_legible
+from ratelab.report.charts.time_axis import TimeAxis, choose_step
+from ratelab.report.numbers import is_dated
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CURVE_PARTS = 300
 """Parts of the time axis; a curve is drawn no finer."""
+
+MAX_WHOLE_WINDOWS = 40
+"""Windows of the quota up to which charts of one key show the whole time."""
+
+DETAIL_WINDOWS = 8
+"""Windows that they show at least of a longer time."""
+
+MAX_NAME_IN = 2.0
+"""Width at which headings truncate the name of a key."""
 
 MAX_REPEATED_REQUESTS = 20_000
 """Requests that are decided again to compute exact levels; for more, the recorded decisions give the levels."""
@@ -61,58 +72,84 @@ class ComparisonView:
 
     @cached_property
     def end(self) -> int:
-        """The end of the time axis in nanoseconds: that of the traffic, or the last departure."""
+        """The end of the time in nanoseconds: that of the traffic, or the last departure."""
         traffic = self.traffic
         last = [int((traffic.times + outcome.rows["delay_ns"]).max(initial=0)) for outcome in self.comparison.outcomes]
         return max(1, traffic.duration, *last)
 
     @cached_property
-    def unit(self) -> str:
-        """The unit of the time axis."""
-        return choose_unit(self.end)
+    def whole(self) -> TimeAxis:
+        """The whole time."""
+        return self._create_axis(0, self.end)
 
-    def scale(self, times: Integers | int) -> Any:
-        """Convert nanoseconds to the unit of the time axis."""
-        return times / UNITS[self.unit]
+    @cached_property
+    def detail(self) -> TimeAxis:
+        """The time that charts of one key show: the whole, or of a long one the part around the fullest window."""
+        fullest, window = self.comparison.fullest, self.comparison.quota.window
+        if fullest is None or self.end <= MAX_WHOLE_WINDOWS * window:
+            return self.whole
+        length = choose_step(DETAIL_WINDOWS * window, 1)
+        if length >= self.end:
+            return self.whole
+        begin = max(0, min(self.end - length, fullest.begin - length // 4))
+        tick = choose_step(length, 10)
+        begin -= (begin + (self.traffic.origin if is_dated(self.traffic) else 0)) % tick
+        return self._create_axis(max(0, begin), max(0, begin) + length)
+
+    @property
+    def is_detailed(self) -> bool:
+        """Whether charts of one key show a part of the time."""
+        return self.detail != self.whole
+
+    def _create_axis(self, begin: int, end: int) -> TimeAxis:
+        return TimeAxis(begin, end, self.traffic.origin if is_dated(self.traffic) else None)
+
+    def describe_detail(self) -> str:
+        """Describe the part of the time, as the end of a sentence: ` in the 10 min around its fullest window`."""
+        detail = self.detail
+        return f" in the {about(detail.end - detail.begin)} around its fullest window" if self.is_detailed else ""
 
     # --- one key
 
-    @cached_property
+    @property
     def focus(self) -> int:
-        """The key with the fullest window, which gives the largest `peak_in_window`."""
-        if not self.traffic.keys.any():
-            return 0
-        window = self.comparison.quota.window
-        worst = max(self.results, key=lambda result: result.peak_in_window)
-        decisions = self.comparison.outcome(worst.algorithm).decisions
-        fullest = fullest_window(departures(self.traffic, decisions), self.traffic.key_count, window)
-        return fullest.key if fullest else 0
+        """The key with the fullest window of all."""
+        return self.comparison.fullest.key if self.comparison.fullest else 0
 
     @cached_property
     def focused(self) -> NDArray[np.bool_] | slice:
         """The requests of that key, as an index."""
-        traffic = self.traffic
-        return traffic.request_keys == self.focus if traffic.keys.any() else slice(None)
+        return self._select(self.focus)
+
+    def _select(self, key: int) -> NDArray[np.bool_] | slice:
+        return self.traffic.request_keys == key if self.traffic.keys.any() else slice(None)
 
     @cached_property
     def focus_name(self) -> str:
         """The name of that key; empty if there is no other key."""
         return self.traffic.name_key(self.focus) if self.traffic.key_count > 1 else ""
 
-    def format_heading(self, subject: str, rest: str, width: float) -> str:
-        """Return a line of at most `width` inches that names the key, if there are several: `departures of alice`."""
-        return LABEL_PEN.join(f"{subject} of ", self.focus_name, rest, width) if self.focus_name else subject + rest
+    @cached_property
+    def short_name(self) -> str:
+        """The name of that key, truncated."""
+        return LABEL_PEN.truncate(make_legible(self.focus_name), MAX_NAME_IN)
+
+    @property
+    def owner(self) -> str:
+        """The owner of the requests that charts of one key show, for a heading: ` of alice`; empty if it is alone."""
+        return f" of {self.short_name}" if self.focus_name else ""
 
     @cached_property
     def departures(self) -> dict[str, tuple[Integers, Integers]]:
         """The times at which requests of that key depart from each algorithm, in order, and their costs."""
-        return {outcome.policy.name: self._list_departures(outcome) for outcome in self.comparison.outcomes}
+        return {outcome.policy.name: self.list_departures(outcome, self.focus) for outcome in self.comparison.outcomes}
 
-    def _list_departures(self, outcome: Outcome) -> tuple[Integers, Integers]:
-        traffic, decisions = self.traffic, outcome.rows[self.focused]
-        allowed = decisions["allowed"]
-        delays = decisions["delay_ns"][allowed]
-        times, costs = traffic.times[self.focused][allowed] + delays, traffic.costs[self.focused][allowed]
+    def list_departures(self, outcome: Outcome, key: int) -> tuple[Integers, Integers]:
+        """Return the times at which requests of a key depart from an algorithm, in order, and their costs."""
+        traffic, chosen = self.traffic, self._select(key)
+        allowed = outcome.decisions["allowed"][chosen]
+        delays = outcome.decisions["delay_ns"][chosen][allowed]
+        times, costs = traffic.times[chosen][allowed] + delays, traffic.costs[chosen][allowed]
         if delays.any():
             order = np.argsort(times, kind="stable")
             times, costs = times[order], costs[order]
@@ -121,7 +158,10 @@ class ComparisonView:
     @cached_property
     def levels(self) -> dict[str, Levels]:
         """The level that each algorithm keeps for that key."""
-        return {outcome.policy.name: self._compute_levels(outcome) for outcome in self.comparison.outcomes}
+        begin, end = (self.traffic.origin + time for time in (self.detail.begin, self.detail.end))
+        return {
+            outcome.policy.name: self._compute_levels(outcome).cut(begin, end) for outcome in self.comparison.outcomes
+        }
 
     def _compute_levels(self, outcome: Outcome) -> Levels:
         traffic = self.traffic
@@ -130,53 +170,80 @@ class ComparisonView:
             decisions = outcome.rows[self.focused]
             after, charged = decisions["remaining"], np.where(decisions["allowed"], costs, 0)
             return rebuild_levels(outcome.policy, times, after + charged, after)
-        moments = traffic.origin + split_time(self.end, 3 * CURVE_PARTS)
+        moments = traffic.origin + split_time(self.detail.end, 3 * CURVE_PARTS, self.detail.begin)
         return sample_levels(outcome.policy.algorithm, times, costs, moments)
 
     # --- curves
 
     def build_steps(self, curve: Curve) -> tuple[NDArray[np.float64], Integers]:
-        """Return the points of a step function, up to the end of the time axis."""
-        return self.build_points(np.append(curve.times, self.end), np.append(curve.values, curve.values[-1]))
+        """Return the points of a step function within the detail, counted from its beginning."""
+        begin, end = self.detail.begin, self.detail.end
+        first = int(np.searchsorted(curve.times, begin, side="right"))
+        stop = int(np.searchsorted(curve.times, end, side="right"))
+        base = int(curve.values[first - 1]) if first else 0
+        last = int(curve.values[stop - 1]) if stop else 0
+        times = np.concatenate([[begin], curve.times[first:stop], [end]])
+        values = np.concatenate([[base], curve.values[first:stop], [last]]) - (base if self.is_detailed else 0)
+        return self.build_points(times, values)
 
     def build_points(self, times: Integers, values: Values) -> tuple[NDArray[np.float64], Values]:
         """Return the points of a curve, without those that the picture does not show."""
-        times, values = downsample(times, values, split_time(self.end, CURVE_PARTS))
-        return self.scale(times), values
+        times, values = downsample(times, values, split_time(self.detail.end, CURVE_PARTS, self.detail.begin))
+        return self.detail.scale(times), values
 
     def build_band(self, times: Integers, values: Values) -> tuple[NDArray[np.float64], Band] | None:
         """Return the edges and the values of a band that replaces a curve; None unless the curve turns too often."""
-        edges = split_time(min(self.end, int(times.max(initial=0))), CURVE_PARTS)
-        if count_turns(downsample(times, values, edges)[1]) <= CURVE_PARTS or edges[-1] < CURVE_PARTS:
+        last = min(self.detail.end, int(times.max(initial=0)))
+        edges = split_time(last, CURVE_PARTS, self.detail.begin)
+        if count_turns(downsample(times, values, edges)[1]) <= CURVE_PARTS or last - self.detail.begin < CURVE_PARTS:
             return None
-        return self.scale(edges), compute_band(times, values, edges)
+        return self.detail.scale(edges), compute_band(times, values, edges)
 
 
 STRIP_HEIGHT_IN, STRIP_GAP_IN = 0.68, 0.1
-STRIP_SCALE_IN = 0.4
-"""Width for the scale to the left of a strip."""
 STRIP_NAME_IN = LABEL_PEN.line + 0.06
 """Height for the name above a strip."""
-HEADING_IN, TIME_AXIS_IN = 0.3, 0.3
+TIME_AXIS_IN, DATE_AXIS_IN = 0.3, 0.45
 
 
-def compute_strips_height(view: ComparisonView, strip_height: float = STRIP_HEIGHT_IN) -> float:
+def compute_axis_height(time: TimeAxis) -> float:
+    """Return the height of the labels below a time axis in inches."""
+    return TIME_AXIS_IN if time.origin is None else DATE_AXIS_IN
+
+
+def compute_strips_height(
+    view: ComparisonView, time: TimeAxis, heading: str, width: float, strip_height: float = STRIP_HEIGHT_IN
+) -> float:
     """Return the height of all strips in inches, with their heading and time axis."""
-    return HEADING_IN + len(view.results) * (strip_height + STRIP_GAP_IN) - STRIP_GAP_IN + TIME_AXIS_IN
+    strips = len(view.results) * (strip_height + STRIP_GAP_IN) - STRIP_GAP_IN
+    return measure_heading(heading, width) + strips + compute_axis_height(time)
+
+
+class Strip(NamedTuple):
+    """The part of a chart for one algorithm."""
+
+    result: Result
+    axes: Axes
 
 
 def add_strips(
-    sheet: Sheet, box: Box, view: ComparisonView, heading: str, notes: Sequence[str], limits: tuple[float, float]
-) -> Iterator[tuple[Result, Axes]]:
-    """Write the heading, and yield each result with the axes of its strip, below the algorithm's name and note."""
-    sheet.write(box.left, box.top + 0.08, heading, width=box.width)
+    sheet: Sheet, box: Box, view: ComparisonView, time: TimeAxis, heading: str, notes: Sequence[str],
+    counts: Sequence[float], limits: tuple[float, float],
+) -> Iterator[Strip]:  # fmt: skip
+    """Write the heading, and yield a strip for each result, below the algorithm's name and note.
+
+    The scale has ticks at `counts`.
+    """
+    rest = sheet.write_heading(box, heading).inset(bottom=compute_axis_height(time))
     bottom, top = limits
-    rows = box.inset(top=HEADING_IN, bottom=TIME_AXIS_IN).split_rows(len(view.results), STRIP_GAP_IN)
+    rows = rest.split_rows(len(view.results), STRIP_GAP_IN)
     for result, row, note in zip(view.results, rows, notes, strict=True):
         middle = row.top + LABEL_PEN.line / 2
         sheet.write(row.right, middle, note, align="right", width=row.width)
         name_width = row.width - LABEL_PEN.measure(note) - 0.1
         sheet.write(row.left, middle, result.algorithm, LABEL_PEN, view.colors[result.algorithm], width=name_width)
-        axes = sheet.add_axes(row.inset(left=STRIP_SCALE_IN, top=STRIP_NAME_IN), view.scale(view.end), top, bottom)
-        sheet.set_time_ticks(axes, view.unit, labeled=row is rows[-1])
-        yield result, axes
+        inner = row.inset(left=measure_scale(counts), top=STRIP_NAME_IN)
+        axes = sheet.add_axes(inner, time.length, top, bottom)
+        sheet.set_time_ticks(axes, time, labeled=row is rows[-1])
+        sheet.set_count_ticks(axes, counts)
+        yield Strip(result, axes)
