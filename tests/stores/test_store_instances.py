@@ -15,6 +15,7 @@ import pytest
 from asgi import request, scope_of
 from limited_apps import Handler
 from serve_process import send_request, wait_until
+from store_setups import run_cluster
 from valkey import Valkey
 from valkey_servers import AMPLE_DEADLINE, free_port, send_command
 
@@ -22,7 +23,7 @@ from ratelab import InputError, MemoryLimiter, create
 from ratelab.errors import ConfigurationWarning
 from ratelab.http import Identity, RateLimitMiddleware
 from ratelab.stores.resilient import ResilientLimiter
-from ratelab.stores.valkey import AsyncValkeyLimiter, async_limiter
+from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter, async_limiter
 from ratelab.stores.valkey.script import CLAIM_TTL_S
 from ratelab.stores.valkey.server import ValkeyServer
 
@@ -151,17 +152,41 @@ def test_limiters_that_a_function_chooses_are_compared_too(
     asyncio.run(run())
 
 
-def test_a_check_before_the_start_rejects_another_secret(store: ValkeyServer) -> None:
-    async def check(fingerprint: str, generated: bool) -> None:
-        async with AsyncValkeyLimiter(store.url, "token-bucket", "5/h", deadline=AMPLE_DEADLINE) as limiter:
+def check_secret(url: str, fingerprint: str, generated: bool = False) -> None:
+    """Check a secret in a task, and then in a thread."""
+
+    async def check() -> None:
+        async with AsyncValkeyLimiter(url, "token-bucket", "5/h", deadline=AMPLE_DEADLINE) as limiter:
             await limiter.check_secret(fingerprint, generated)
 
-    for fingerprint, generated in (("x", True), ("a", False), ("a", False)):
-        asyncio.run(check(fingerprint, generated))
+    asyncio.run(check())
+    check_secret_in_thread(url, fingerprint, generated)
+
+
+def check_secret_in_thread(url: str, fingerprint: str, generated: bool) -> None:
+    with ValkeyLimiter(url, "token-bucket", "5/h", deadline=AMPLE_DEADLINE) as limiter:
+        limiter.check_secret(fingerprint, generated)
+
+
+def check_that_another_secret_is_rejected(url: str) -> None:
+    check_secret(url, "x", generated=True)
+    for _ in range(2):
+        check_secret(url, "a")
     for generated in (True, False):
-        with pytest.raises(InputError) as rejected:
-            asyncio.run(check("b", generated))
-        assert str(rejected.value) == DIFFER
+        for check in (check_secret, check_secret_in_thread):
+            with pytest.raises(InputError) as rejected:
+                check(url, "b", generated)
+            assert str(rejected.value) == DIFFER
+
+
+def test_a_check_before_the_start_rejects_another_secret(store: ValkeyServer) -> None:
+    check_that_another_secret_is_rejected(store.url)
+
+
+@pytest.mark.slow
+def test_the_nodes_of_a_cluster_hold_one_fingerprint() -> None:
+    with run_cluster(3) as cluster:
+        check_that_another_secret_is_rejected(cluster.url)
 
 
 WORKER = """

@@ -16,7 +16,9 @@ from valkey_servers import AMPLE_DEADLINE, find_server, run_valkey, send_command
 import ratelab
 from ratelab.errors import StoreError
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
+from ratelab.stores.valkey.script import Script
 from ratelab.stores.valkey.server import ValkeyServer
+from ratelab.stores.valkey.session import SlotMap
 
 MANUAL = (Path(ratelab.__file__).parent / "docs" / "stores.md").read_text("utf-8")
 RIGHTS = {
@@ -105,9 +107,23 @@ def test_another_database_needs_one_more(guarded: ValkeyServer) -> None:
         use(f"{url}?db=1" if "unix" in url else f"{url}/1", "gcra")
 
 
+async def hit_in_task(url: str) -> None:
+    async with AsyncValkeyLimiter(url, "gcra", "3/h", deadline=AMPLE_DEADLINE) as limiter:
+        await limiter.hit("alice")
+
+
 @pytest.mark.slow
-def test_a_cluster_needs_the_map_of_its_slots() -> None:
-    with run_cluster(3) as cluster, user_with([*cluster.nodes], rights_of("gcra", "a cluster")) as url:
-        use(f"{url}?cluster=true", "gcra")
-        with pytest.raises(StoreError), user_with([*cluster.nodes], rights_of("gcra")) as other:
-            use(f"{other}?cluster=true", "gcra")
+def test_a_cluster_needs_two_more() -> None:
+    rights = rights_of("gcra", "a cluster")
+    with run_cluster(3) as cluster:
+        slot = SlotMap(cluster=True).slot(Script("gcra", "3/h").key("alice"))
+        destination = next(node for node in cluster.nodes if node is not cluster.first_owner(slot))
+        with user_with([*cluster.nodes], rights) as url, cluster.migrating(slot, destination):
+            use(f"{url}?cluster=true", "gcra")
+        for right in ("+cluster|slots", "+asking"):
+            for node in cluster.nodes:
+                send_command(node.url, "FLUSHALL")
+            with user_with([*cluster.nodes], rights - {right}) as url, cluster.migrating(slot, destination):
+                assert f"grant it {right}" in missing_right(f"{url}?cluster=true", "gcra")
+                with pytest.raises(StoreError, match=re.escape(f"grant it {right}")):
+                    asyncio.run(hit_in_task(f"{url}?cluster=true"))

@@ -16,7 +16,7 @@ from ratelab.limiter import Decision, Policy
 from ratelab.quota import Quota
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.memory import check_cost, check_key
-from ratelab.stores.valkey.connection import OVERLOAD, Address, StoreUrl, check_limits
+from ratelab.stores.valkey.connection import OVERLOAD, Address, check_limits
 from ratelab.stores.valkey.pipelined_connection import Connections
 from ratelab.stores.valkey.script import RESET_COST, Script, SecretClaim, register
 from ratelab.stores.valkey.session import Command, Session, decide_hits, probe_store
@@ -87,10 +87,7 @@ class AsyncValkeyLimiter:
     ) -> None:
         check_limits(deadline)
         self._script = Script(algorithm, rate, burst, name)
-        if isinstance(store, AsyncValkeyLimiter):
-            connections = store._connections
-        else:
-            connections = Connections(StoreUrl(store, asynchronous=True))
+        connections = store._connections if isinstance(store, AsyncValkeyLimiter) else Connections(store)
         self._forget = register(self, connections.url.store, self._script)
         self._connections: Connections = connections.add_user(self)
         self._slots = connections.slots

@@ -88,12 +88,14 @@ class BlockingConnection:
         self._set_timeout(opened, due)
         opened.sendall(command)
         data, start = opened.recv(_RECEIVE_BYTES), 0
+        refusal: Exception | None = None  # the first reply, if it is an error
         while True:
             parsed = parse_reply(data, start)
             if parsed is not None and not skip_first:
-                return parsed[0]
+                return refusal or parsed[0]
             if parsed is not None:
-                start, skip_first = parsed[1], False
+                reply, start = parsed
+                refusal, skip_first = reply if isinstance(reply, Exception) else None, False
                 continue
             self._set_timeout(opened, due)  # a socket's timeout is for one call
             chunk = opened.recv(_RECEIVE_BYTES)
@@ -247,8 +249,9 @@ class ConnectionPool:
 class ConnectionPools:
     """A pool for a server, or for each node of a cluster; several limiters may use them."""
 
-    def __init__(self, url: StoreUrl, size: int) -> None:
-        self.url, self.slots = url, SlotMap(url.cluster, url.seeds)
+    def __init__(self, url: str, size: int) -> None:
+        self.url = StoreUrl(url, asynchronous=False)
+        self.slots = SlotMap(self.url.cluster, self.url.seeds)
         self._size = size
         self._pools: dict[Address | None, ConnectionPool] = {}
         self._users: WeakSet[object] = WeakSet()

@@ -9,6 +9,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from math import inf
 from typing import Any
 from weakref import WeakSet
@@ -48,8 +49,11 @@ class PipelinedConnection(asyncio.Protocol):
         data = command.data
         if command.asking:
             data = ASKING + data
-            self._pending.append((_ignore, due))
-        self._pending.append((on_reply, due))
+            refusals: list[Exception] = []
+            self._pending.append((partial(_keep_error, refusals), due))
+            self._pending.append((lambda reply: on_reply(refusals[0] if refusals else reply), due))
+        else:
+            self._pending.append((on_reply, due))
         if self._transport is None or self._handshakes:
             self._unsent.append(data)
         else:
@@ -149,8 +153,9 @@ class PipelinedConnection(asyncio.Protocol):
 class Connections:
     """The connections of one event loop to a server, or to each node of a cluster; several limiters may use them."""
 
-    def __init__(self, url: StoreUrl) -> None:
-        self.url, self.slots = url, SlotMap(url.cluster, url.seeds)
+    def __init__(self, url: str) -> None:
+        self.url = StoreUrl(url, asynchronous=True)
+        self.slots = SlotMap(self.url.cluster, self.url.seeds)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opened: dict[Address | None, PipelinedConnection] = {}
         self._users: WeakSet[object] = WeakSet()
@@ -207,5 +212,6 @@ class Connections:
             connection.close(error)
 
 
-def _ignore(reply: object) -> None:
-    pass
+def _keep_error(errors: list[Exception], reply: Any) -> None:
+    if isinstance(reply, Exception):
+        errors.append(reply)

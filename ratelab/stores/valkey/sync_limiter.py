@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any, ClassVar, Self
 
-from ratelab.errors import StoreError
+from ratelab.errors import InputError, StoreError
 from ratelab.limiter import Decision, Policy
 from ratelab.quota import Quota
 from ratelab.stores.memory import check_cost, check_key
-from ratelab.stores.valkey.connection import Address, StoreUrl, check_limits
+from ratelab.stores.valkey.connection import Address, check_limits
 from ratelab.stores.valkey.connection_pool import ConnectionPools
-from ratelab.stores.valkey.script import RESET_COST, Script, register
+from ratelab.stores.valkey.script import RESET_COST, Script, SecretClaim, register
 from ratelab.stores.valkey.session import Session, decide_hits, probe_store
 
 
@@ -49,10 +49,7 @@ class ValkeyLimiter:
     ) -> None:
         check_limits(deadline, connections)
         self._script = Script(algorithm, rate, burst, name)
-        if isinstance(store, ValkeyLimiter):
-            pools = store._pools
-        else:
-            pools = ConnectionPools(StoreUrl(store, asynchronous=False), connections)
+        pools = store._pools if isinstance(store, ValkeyLimiter) else ConnectionPools(store, connections)
         self._forget = register(self, pools.url.store, self._script)
         self._pools: ConnectionPools = pools.add_user(self)
         self._slots = pools.slots
@@ -97,6 +94,17 @@ class ValkeyLimiter:
         check_key(key)
         session = decide_hits(self._script, self._slots, [self._script.key(key)], [RESET_COST])
         self._run(session, time.monotonic() + self._deadline)
+
+    def check_secret(self, fingerprint: str, generated: bool) -> None:
+        """Raise `InputError` if instances that share this limiter have another secret than that of an `Identity`.
+
+        Raises `StoreError` if the store does not answer.
+        """
+        claim = SecretClaim(self.name, fingerprint, generated, self.policy.quota.window)
+        session = decide_hits(claim, self._slots, [claim.key.encode()], [0])
+        (shared,) = self._run(session, time.monotonic() + self._deadline)
+        if not shared:
+            raise InputError(claim.description)
 
     def probe(self, node: Address | None = None) -> None:
         """Check that the store, or a `node` of a cluster, can decide: have it write a key that belongs to no client.
