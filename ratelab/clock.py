@@ -1,11 +1,31 @@
-"""The type of clocks, and a manual clock for tests and simulations."""
+"""Clocks: their type, a manual one for tests, and wrappers that protect limiters from steps."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 Clock = Callable[[], int]
 """A function that returns nanoseconds since a fixed origin, such as `time.monotonic_ns`."""
+
+MAX_CLOCK_LAG_NS = 1_000_000_000
+"""How far a clock may lag behind its latest time before that counts as a step back."""
+
+MAX_WALL_CLOCK_AGE_NS = 10_000_000
+"""How long a limiter with aligned windows may take to notice a step of the wall clock."""
+
+steady_clock: Clock = time.monotonic_ns
+"""A clock that never steps, whose origin is unknown."""
+
+
+def wall_clock() -> int:
+    """Return the nanoseconds since 1970-01-01 UTC.
+
+    `time.time_ns` is looked up for each call, so this clock follows libraries that replace it in tests, such as
+    freezegun and time-machine. Pass it as `clock=` to a limiter.
+    """
+    return time.time_ns()
 
 
 class ManualClock:
@@ -21,3 +41,92 @@ class ManualClock:
     def advance(self, nanoseconds: int) -> None:
         """Move the clock by `nanoseconds`, which may be negative."""
         self.now += nanoseconds
+
+
+def monotonic(clock: Clock) -> Clock:
+    """Wrap `clock` so that it never goes backwards: later than every time that an earlier call has returned, or equal.
+
+    While `clock` lags behind its latest time by at most `MAX_CLOCK_LAG_NS`, time stands still, so that a clock that
+    jitters grants no extra quota (golang/go#56287). After a larger step back, time continues from the latest time, so
+    that no client is locked out until the clock has caught up.
+    """
+    state: list[Any] = [None, 0]  # the latest time, how far it is ahead of the clock, and the state that replaces it
+
+    def read() -> int:
+        nonlocal state
+        while True:
+            current = state
+            while len(current) > 2:
+                current = current[2]
+            latest, shift = current[:2]
+            now = clock() + shift
+            if latest is not None and now < latest:
+                if latest - now > MAX_CLOCK_LAG_NS:
+                    shift += latest - now
+                now = latest
+            new = [now, shift]
+            current.append(new)
+            if current[2] is new:
+                state = new
+                return int(now)
+
+    return read
+
+
+class Alignment(NamedTuple):
+    """The relation of an aligned clock to its steady clock, from one look at the wall clock to the next."""
+
+    offset: int
+    """The time is this much ahead of the steady clock, and at least `floor`."""
+    floor: int
+    looked_at: int
+    """Readings of the steady clock: of the last look at the wall clock, and of the last step back."""
+    stepped_back_at: int
+    ahead: int
+    """How far the time is ahead of the wall clock, without `whole_windows`."""
+    whole_windows: int
+    """The length of the windows by which the time stays ahead; they do not move its windows."""
+
+
+def aligned_clock(window: int, wall: Clock = time.time_ns, steady: Clock = time.monotonic_ns) -> Clock:
+    """Return a clock that never goes backwards, and whose windows of `window` nanoseconds are those of `wall`.
+
+    It runs at the pace of `steady`, and looks at `wall` every `MAX_WALL_CLOCK_AGE_NS`. A step forward, for example
+    after the machine was suspended, is followed at once. After a step back, time runs at half its pace until its
+    windows end when those of `wall` do: no quota is granted twice, and no wait takes more than twice as long.
+    """
+
+    def look(previous: Alignment | None) -> Alignment:
+        now_on_wall = wall()  # first: if this thread is interrupted before the next line, the time is not ahead
+        now = steady()
+        if previous is None:
+            return Alignment(now_on_wall - now, now_on_wall, now, now, 0, 0)
+        offset, floor, looked_at, stepped_back_at, was_ahead, whole_windows = previous
+        floor = max(floor, now + offset)
+        ahead = now + offset - now_on_wall - whole_windows
+        if ahead <= 0:
+            return Alignment(offset - ahead, floor, now, stepped_back_at, 0, whole_windows)
+        if ahead > was_ahead:
+            stepped_back_at = now
+        slowed = min(ahead % window, (now - looked_at) // 2)
+        ahead -= slowed
+        if ahead % window == 0 and now - stepped_back_at >= window:  # a later step forward is a new one
+            whole_windows, ahead = whole_windows + ahead, 0
+        return Alignment(offset - slowed, floor, now, stepped_back_at, ahead, whole_windows)
+
+    state: list[Any] = [*look(None)]  # an alignment, and the state that replaces it
+    size = len(state)
+
+    def read() -> int:
+        nonlocal state
+        now, current = steady(), state
+        if now - current[2] >= MAX_WALL_CLOCK_AGE_NS:  # `looked_at`
+            while len(current) > size:
+                current = current[size]
+            current.append([*look(Alignment(*current[:size]))])
+            state = current = current[size]  # of several threads, the first to append has replaced it
+            now = steady()
+        offset, floor = current[0], current[1]
+        return int(now + offset if now + offset > floor else floor)
+
+    return read

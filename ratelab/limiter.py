@@ -66,6 +66,8 @@ class Traits(NamedTuple):
     """Bound of any window of `Quota.window`: `factor * burst + extra`, a positive `extra` in whole requests."""
     queues: bool = False
     """Whether an admitted request may have a delay."""
+    aligned: bool = False
+    """Whether windows start at whole multiples of `Quota.window` since the origin of the clock."""
     level: Level | None = None
     """The level that charts draw; by default `remaining`."""
     bound: Callable[[Any, int, int, int], int] | None = None

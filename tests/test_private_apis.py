@@ -12,10 +12,12 @@ import re
 import socket
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from inspect import getsource, signature
 from pathlib import Path
 from textwrap import dedent
+from threading import RLock
 from typing import Any
 
 import pytest
@@ -30,6 +32,8 @@ LIBRARIES = {*BOUNDED, "llvmlite"}
 PRIVATE_NAMES = {
     "http/uvicorn_protocol.py": {"_start_asgi_task"},
     "lab/compiled/intrinsics.py": {"_add_alias", "_getvalue"},
+    "stores/memory.py": {"_is_owned"},  # of `threading.RLock`; `threading.Condition` uses it, too
+    "stores/recording.py": {"_is_owned"},
     "stores/valkey/connection.py": {"_reader", "_sock", "_writer"},
     "stores/valkey/server.py": {"_binary"},
 }
@@ -96,6 +100,17 @@ def test_the_installed_version_is_within_its_bounds(name: str) -> None:
 
 def parameters(owner: Any, name: str) -> list[str]:
     return list(signature(getattr(owner, name)).parameters)
+
+
+# --- threading
+
+
+def test_a_reentrant_lock_knows_whether_this_thread_holds_it() -> None:
+    lock: Any = RLock()
+    assert not lock._is_owned()
+    with lock, ThreadPoolExecutor(1) as other:
+        assert lock._is_owned()
+        assert not other.submit(lock._is_owned).result()
 
 
 # --- uvicorn

@@ -26,6 +26,7 @@ class FixedWindow:
     traits: ClassVar[Traits] = Traits(
         state=("window", "used"),
         at_most=(2, 0),
+        aligned=True,
         level=Level("used in this window", lambda counter, state, now: state[1]),
         bound=lambda counter, latest, cost, idle: max(latest + counter.window, counter.burst + cost),
     )

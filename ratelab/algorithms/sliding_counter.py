@@ -26,6 +26,7 @@ class SlidingCounter:
     traits: ClassVar[Traits] = Traits(
         state=("window", "previous", "current"),
         at_most=(2, -1),
+        aligned=True,
         level=Level("estimated in the window", lambda counter, state, now: counter.estimate(state, now)),
         bound=lambda counter, latest, cost, idle: max(
             latest + 2 * counter.window, (counter.burst + cost) * counter.window

@@ -1,16 +1,19 @@
-"""In-memory rate limiter for threads and asyncio, and the monotonic clock that it reads."""
+"""In-memory rate limiter for threads and asyncio."""
 
 from __future__ import annotations
 
-import time
 from collections import deque
+from collections.abc import Callable
 from threading import RLock
-from typing import NamedTuple
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
-from ratelab.clock import Clock
+from ratelab.algorithms import traits_of
+from ratelab.clock import Clock, aligned_clock, monotonic, steady_clock
 from ratelab.errors import InputError, short_repr
-from ratelab.limiter import Decision, Policy, Row, State
+from ratelab.limiter import Decision, Policy, Row
 from ratelab.quota import NS_PER_S
+from ratelab.stores.fork import reset_in_children
+from ratelab.stores.versions import CLOSED, Entry, Kernel, Version
 
 SHARD_COUNT = 1024
 """Dictionaries that the keys are divided among; a single one of a million keys would block for milliseconds to grow."""
@@ -24,132 +27,12 @@ PROBES_PER_NEW_KEY = 8
 SWEEP_INTERVAL_NS = 60 * NS_PER_S
 """Time between checks of all keys: memory follows the traffic, yet clients that return soon still have their state."""
 
-MAX_CLOCK_LAG_NS = NS_PER_S
-"""How far a clock may lag behind its latest time before that counts as a step back."""
-
 ONE = 1
 """CPython caches small ints, so `cost is ONE` skips validation in the common case."""
 
+Result = TypeVar("Result")
+
 _new_tuple = tuple.__new__  # skips the length check of Decision._make
-
-
-class Stats(NamedTuple):
-    """Counters of a `MemoryLimiter`."""
-
-    keys: int
-    """Keys with a separate state, at most `max_keys`."""
-    evictions: int
-    """Keys evicted after full replenishment."""
-    overflow_hits: int
-    """Hits decided by a shared bucket because the limiter was full."""
-
-
-class MemoryLimiter:
-    """Enforce `policy` for each key, in threads and in asyncio: `hit` waits for nothing but its lock.
-
-    At most `max_keys` states are kept. A fully replenished key is evicted without loss when others arrive; a key that
-    has used any of its quota is never evicted. When the limiter is full and the few keys checked are all in use, new
-    keys share `OVERFLOW_BUCKETS` states, and a key that gets a separate state later starts with a copy of the shared
-    one. A flood of new keys therefore obtains no fresh quota; during it, and for a window after it, a new key may be
-    denied because of other keys in its bucket.
-
-    `clock` is read under the lock. Raises `InputError` unless `max_keys` is a whole number >= 1.
-    """
-
-    def __init__(self, policy: Policy, clock: Clock = time.monotonic_ns, max_keys: int = 1_000_000) -> None:
-        if type(max_keys) is not int or max_keys < 1:
-            raise InputError(f"max_keys must be a whole number >= 1, got {short_repr(max_keys)}")
-        self.policy = policy
-        self.max_keys = max_keys
-        self._clock = clock if clock is time.monotonic_ns else monotonic(clock)
-        self._lock = RLock()
-        self._shards: list[dict[str, State]] = [{} for _ in range(SHARD_COUNT)]
-        self._overflow: dict[int, State] = {}  # shared states by bucket number, created on first use
-        self._hot = self._shards, self._lock.acquire, self._clock, policy.step, self._lock.release
-        self._queue: deque[str] = deque()  # every kept key once, in the order of the next checks
-        self._unchecked = 0  # keys that this sweep has not checked yet
-        self._next_sweep = self._clock() + SWEEP_INTERVAL_NS
-        self._evictions = 0
-        self._overflow_hits = 0
-
-    def hit(self, key: str, cost: int = 1) -> Decision:
-        """Decide a request of `cost` by `key` now, and charge it if it is allowed; cost 0 charges nothing.
-
-        A cost above the quota's burst is denied with an infinite `retry_after`. Raises `InputError`, and changes
-        nothing, unless `cost` is a whole number >= 0.
-        """
-        return _new_tuple(Decision, self.hit_row(key, cost))
-
-    def hit_row(self, key: str, cost: int = 1) -> Row:
-        """Decide as `hit` does, and return a plain tuple of the fields: building a `Decision` takes a tenth longer."""
-        if cost is not ONE:
-            check_cost(cost)
-        shards, acquire, clock, step, release = self._hot  # one attribute lookup instead of five
-        shard = shards[hash(key) % SHARD_COUNT]
-        try:
-            acquire()  # inside `try`, so that an interrupt cannot leave the lock held; only its owner can release it
-            now = clock()
-            if key in shard:
-                return step(shard[key], now, cost)
-            return self._hit_new(shard, key, now, cost)
-        finally:
-            release()
-
-    def reset(self, key: str) -> None:
-        """Restore the full quota of `key`, or of its overflow bucket if there is no room for a separate state."""
-        with self._lock:
-            fresh = self.policy.start(self._clock())
-            shard = self._shards[hash(key) % SHARD_COUNT]
-            shared = self._overflow.get(hash(key) % OVERFLOW_BUCKETS)
-            if key in shard:
-                shard[key][:] = fresh
-            elif shared is not None and len(self._queue) < self.max_keys:
-                shard[key] = fresh
-                self._queue.append(key)
-            elif shared is not None:
-                shared[:] = fresh
-
-    @property
-    def stats(self) -> Stats:
-        """The current counters."""
-        with self._lock:
-            return Stats(len(self._queue), self._evictions, self._overflow_hits)
-
-    def _hit_new(self, shard: dict[str, State], key: str, now: int, cost: int) -> Row:
-        """Decide a hit of a key without a separate state; keep a state for it if it needs one and there is room."""
-        self._evict_idle(now)
-        number = hash(key) % OVERFLOW_BUCKETS
-        bucket = self._overflow.get(number)
-        if len(self._queue) >= self.max_keys:
-            if bucket is None:
-                bucket = self._overflow[number] = self.policy.start(now)
-            self._overflow_hits += 1
-            return self.policy.step(bucket, now, cost)
-        state = self.policy.start(now) if bucket is None else list(bucket)
-        row = self.policy.step(state, now, cost)
-        _, _, _, reset_after_ns, _ = row
-        if reset_after_ns > 0:
-            shard[key] = state
-            self._queue.append(key)
-        return row
-
-    def _evict_idle(self, now: int) -> None:
-        """If room is scarce or a sweep is due, check a few keys and evict those that are fully replenished."""
-        if now >= self._next_sweep:
-            self._unchecked, self._next_sweep = len(self._queue), now + SWEEP_INTERVAL_NS
-        scarce = 2 * len(self._queue) >= self.max_keys
-        probes = min(PROBES_PER_NEW_KEY, len(self._queue) if scarce else self._unchecked)
-        self._unchecked = max(0, self._unchecked - probes)
-        for _ in range(probes):
-            key = self._queue[0]
-            shard = self._shards[hash(key) % SHARD_COUNT]
-            _, _, _, reset_after_ns, _ = self.policy.step(shard[key], now, 0)
-            if reset_after_ns > 0:
-                self._queue.rotate(-1)
-            else:
-                self._queue.popleft()
-                del shard[key]
-                self._evictions += 1
 
 
 def check_cost(cost: int) -> None:
@@ -164,24 +47,239 @@ def check_key(key: str) -> None:
         raise InputError(f"key must be text, got {short_repr(key)}: format it as a str")
 
 
-def monotonic(clock: Clock) -> Clock:
-    """Wrap `clock` so that it never goes backwards. Call it under a lock.
+def refuse_pickling(limiter: object) -> NoReturn:
+    """Raise `TypeError`: counts belong to one process, and a copy of them would grant quota twice."""
+    raise TypeError(f"a {type(limiter).__name__} cannot be pickled or copied: create one in each process")
 
-    While `clock` lags behind its latest time by at most `MAX_CLOCK_LAG_NS`, time stands still, so that a clock that
-    jitters grants no extra quota (golang/go#56287). After a larger step back, time continues from the latest time, so
-    that no client is locked out until the clock has caught up.
+
+def default_clock(policy: Policy) -> Clock:
+    """Return the clock that a limiter of `policy` reads by default: one that never goes backwards.
+
+    If the windows of the policy are aligned, it follows UTC. Otherwise, it is `time.monotonic_ns`.
     """
-    latest: int | None = None
-    shift = 0
+    return aligned_clock(policy.quota.window) if traits_of(policy.algorithm).aligned else steady_clock
 
-    def read() -> int:
-        nonlocal latest, shift
-        now = clock() + shift
-        if latest is not None and now < latest:
-            if latest - now > MAX_CLOCK_LAG_NS:
-                shift += latest - now
-            now = latest
-        latest = now
-        return now
 
-    return read
+class Stats(NamedTuple):
+    """Counters of a `MemoryLimiter`."""
+
+    keys: int
+    """Keys with a separate state, at most `max_keys`."""
+    evictions: int
+    """Keys evicted after full replenishment."""
+    overflow_hits: int
+    """Hits decided by a shared bucket because the limiter was full."""
+
+
+class MemoryLimiter:
+    """Enforce `policy` for each key, in threads and in asyncio: `hit` waits for nothing but other new keys.
+
+    A hit within a hit, as in a signal handler or a finalizer, is decided like any other. A hit that an exception
+    interrupts has been charged or not, and the limiter remains usable. So does a copy of it in a forked process.
+
+    At most `max_keys` states are kept. A fully replenished key is evicted without loss when others arrive; a key that
+    has used any of its quota is never evicted. When the limiter is full and the few keys checked are all in use, new
+    keys share `OVERFLOW_BUCKETS` states, and a key that gets a separate state later starts with a copy of the shared
+    one. A flood of new keys therefore obtains no fresh quota; during it, and for a window after it, a new key may be
+    denied because of other keys in its bucket.
+
+    The default clock is that of `default_clock`; threads may call a `clock` at the same time. Raises `InputError`
+    unless `max_keys` is a whole number >= 1. A limiter cannot be pickled.
+    """
+
+    def __init__(self, policy: Policy, clock: Clock | None = None, max_keys: int = 1_000_000) -> None:
+        if type(max_keys) is not int or max_keys < 1:
+            raise InputError(f"max_keys must be a whole number >= 1, got {short_repr(max_keys)}")
+        self.policy = policy
+        self.max_keys = max_keys
+        self._clock = self.choose_clock(clock)
+        self._kernel = Kernel(policy, self._clock)
+        self._shards: list[dict[str, Entry]] = [{} for _ in range(SHARD_COUNT)]
+        self._overflow: dict[int, Entry] = {}  # shared states by bucket number, created on first use
+        self._hot = self._shards, self._clock, self._kernel.step, self._kernel.size
+        self._queue: deque[Entry] = deque()  # every entry of the shards once, in the order of the next checks
+        self._unchecked = 0  # entries that this sweep has not checked yet
+        self._next_sweep = self._clock() + SWEEP_INTERVAL_NS
+        self._evictions = 0
+        self._overflow_hits = 0
+        self._lock: Any = RLock()  # for keys that come and go
+        reset_in_children(self)
+
+    def hit(self, key: str, cost: int = 1) -> Decision:
+        """Decide a request of `cost` by `key` now, and charge it if it is allowed; cost 0 charges nothing.
+
+        A cost above the quota's burst is denied with an infinite `retry_after`. Raises `InputError`, and changes
+        nothing, unless `key` is text and `cost` a whole number >= 0.
+        """
+        return _new_tuple(Decision, self.hit_row(key, cost))
+
+    def hit_row(self, key: str, cost: int = 1) -> Row:
+        """Decide as `hit` does, and return a plain tuple of the fields: building a `Decision` takes a tenth longer."""
+        if cost is not ONE:
+            check_cost(cost)
+        shards, clock, step, size = self._hot  # one attribute lookup instead of four
+        try:
+            entry = shards[hash(key) % SHARD_COUNT][key]
+        except (KeyError, TypeError):  # a new key, or one that is not text
+            pass
+        else:
+            state = entry.state
+            new = [*state]
+            row = step(new, clock(), cost)  # read after the state, so that no step goes back in time
+            state.append(new)
+            if state[size] is new:
+                entry.state = new
+                return row
+        return self._hit_slowly(key, cost)
+
+    def reset(self, key: str) -> None:
+        """Restore the full quota of `key`, or of its overflow bucket if there is no room for a separate state."""
+        check_key(key)
+        self._exclusively(self._reset, key)
+
+    @property
+    def stats(self) -> Stats:
+        """The current counters."""
+        return Stats(sum(map(len, self._shards)), self._evictions, self._overflow_hits)
+
+    __reduce__ = refuse_pickling
+
+    def reset_after_fork(self) -> None:
+        """Replace the lock, which no thread of this process will release, unless this thread holds it."""
+        if not self._lock._is_owned():
+            self._lock = RLock()
+
+    def choose_clock(self, clock: Clock | None) -> Clock:
+        """Return the clock that hits read, which never goes backwards."""
+        return default_clock(self.policy) if clock is None else monotonic(clock)
+
+    # --- keys
+
+    def _hit_slowly(self, key: str, cost: int) -> Row:
+        """Decide a hit of a new key, or one that another hit of the same key has overtaken."""
+        check_key(key)
+        entry = self._shard(key).get(key)
+        row = None if entry is None else self._kernel.decide(entry, cost)
+        return self._exclusively(self._hit_new, key, cost) if row is None else row
+
+    def _exclusively(self, work: Callable[..., Result], *arguments: object) -> Result:
+        """Call `work` while no other thread adds or evicts keys.
+
+        Its first argument is whether it runs within another such call, for example in a signal handler.
+        """
+        lock = self._lock
+        nested = lock._is_owned()
+        try:
+            try:
+                if not nested:
+                    lock.acquire()
+                return work(nested, *arguments)
+            finally:
+                if not nested and lock._is_owned():
+                    lock.release()
+        finally:  # in case an exception has interrupted the other one
+            if not nested and lock._is_owned():
+                lock.release()
+
+    def _hit_new(self, nested: bool, key: str, cost: int) -> Row:
+        """Decide a hit of a key without a separate state; keep a state for it if it needs one and there is room."""
+        if not nested:
+            self._evict_idle()
+        shard = self._shard(key)
+        while True:
+            full = len(self._queue) >= self.max_keys  # first: a nested hit of the key may take the last place
+            entry = shard.get(key)
+            if entry is not None:
+                row = self._kernel.decide(entry, cost)
+                if row is not None:
+                    return row
+                if nested:  # the outer call is evicting the key
+                    return self.hit_shared(key, cost)
+                del shard[key]  # an eviction of the key was interrupted
+            if full:
+                if nested and self._complete_insertion(key):
+                    continue
+                return self.hit_shared(key, cost)
+            state, now = self._start_new(key)
+            row = self._kernel.step(state, now, cost)
+            _, _, _, reset_after_ns, _ = row
+            if reset_after_ns <= 0 or self._insert(key, state):
+                return row
+
+    def _start_new(self, key: str) -> tuple[Version, int]:
+        """Return the state of a new key, which is a copy of its overflow bucket if there is one, and the time."""
+        shared = self._overflow.get(hash(key) % OVERFLOW_BUCKETS)
+        state = None if shared is None else self._kernel.latest(shared)[: self._kernel.size]
+        now = self._clock()
+        return self._kernel.start(now) if state is None else state, now
+
+    def hit_shared(self, key: str, cost: int) -> Row:
+        """Decide a hit by the overflow bucket of `key`."""
+        self._overflow_hits += 1
+        number = hash(key) % OVERFLOW_BUCKETS
+        shared = self._overflow.get(number)
+        if shared is None:
+            shared = self._overflow.setdefault(number, Entry("", self._kernel.start(self._clock())))
+        row = self._kernel.decide(shared, cost)
+        assert row is not None  # noqa: S101  (buckets are never evicted)
+        return row
+
+    def _insert(self, key: str, state: Version) -> bool:
+        """Keep `state` for `key`; return False if nested hits have taken the room, or kept a state for the key."""
+        entry = Entry(key, state)
+        self._queue.append(entry)  # first, so that no kept key is ever missing from the queue
+        if len(self._queue) > self.max_keys:
+            self._queue.pop()
+            return False
+        return self._shard(key).setdefault(key, entry) is entry
+
+    def _complete_insertion(self, key: str) -> bool:
+        """Keep the state of an `_insert` of `key` that this call has interrupted; return whether there is one."""
+        last = self._queue[-1]
+        if len(self._queue) > self.max_keys or last.key != key or self._kernel.latest(last) is CLOSED:
+            return False
+        self._shard(key).setdefault(key, last)
+        return True
+
+    def _reset(self, nested: bool, key: str) -> None:  # noqa: ARG002  (the signature for `_exclusively`)
+        while (entry := self._shard(key).get(key)) is None:
+            entry = self._overflow.get(hash(key) % OVERFLOW_BUCKETS)
+            if entry is None or len(self._queue) >= self.max_keys:
+                break
+            if self._insert(key, self._kernel.start(self._clock())):
+                return
+        if entry is not None:
+            self._kernel.refill(entry)
+
+    def _evict_idle(self) -> None:
+        """If room is scarce or a sweep is due, check a few keys and evict those that are fully replenished."""
+        if not self._queue:
+            return
+        now = self._clock()
+        if now >= self._next_sweep:
+            self._unchecked, self._next_sweep = len(self._queue), now + SWEEP_INTERVAL_NS
+        scarce = 2 * len(self._queue) >= self.max_keys
+        probes = min(PROBES_PER_NEW_KEY, len(self._queue) if scarce else self._unchecked)
+        self._unchecked = max(0, self._unchecked - probes)
+        for _ in range(probes):
+            if self._evict(self._queue[0]):
+                self._queue.popleft()
+            else:
+                self._queue.rotate(-1)
+
+    def _evict(self, entry: Entry) -> bool:
+        """Remove `entry` if it is fully replenished; return whether it is no longer kept."""
+        shard = self._shard(entry.key)
+        if shard.get(entry.key) is not entry:  # its hit was interrupted, or overtaken by another of the same key
+            return True
+        state = self._kernel.latest(entry)
+        if state is not CLOSED:
+            _, _, _, reset_after_ns, _ = self._kernel.step(state[: self._kernel.size], self._clock(), 0)
+            if reset_after_ns > 0 or not self._kernel.commit(state, CLOSED):
+                return False
+        del shard[entry.key]
+        self._evictions += 1
+        return True
+
+    def _shard(self, key: str) -> dict[str, Entry]:
+        return self._shards[hash(key) % SHARD_COUNT]

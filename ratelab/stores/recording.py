@@ -3,17 +3,58 @@
 from __future__ import annotations
 
 import json
-import time
 from datetime import UTC, datetime
-from threading import Lock
-from typing import IO
+from itertools import count
+from operator import itemgetter
+from threading import RLock
+from typing import IO, Any
 
 from ratelab.clock import Clock
-from ratelab.limiter import Decision, Policy
-from ratelab.stores.memory import MemoryLimiter, Stats, monotonic
+from ratelab.limiter import Decision, Policy, Row
+from ratelab.stores.fork import reset_in_children
+from ratelab.stores.memory import MemoryLimiter, Stats, refuse_pickling
 
 FORMAT_VERSION = 1
 """A recording is a header line with the quota, then a line for each decision."""
+
+
+class Reading:
+    """The last reading of the clock by one hit, on which its decision is based."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        """Its place in the order of all readings."""
+        self.at_ns = 0
+        self.shared = False
+        """Whether an overflow bucket decided the hit."""
+
+
+class ObservedLimiter(MemoryLimiter):
+    """A `MemoryLimiter` that notes the reading of each hit."""
+
+    def __init__(self, policy: Policy, clock: Clock | None, max_keys: int) -> None:
+        self.reading: Reading | None = None
+        """That of the current hit."""
+        self._readings = count()
+        super().__init__(policy, clock, max_keys)
+
+    def choose_clock(self, clock: Clock | None) -> Clock:
+        """Return a clock that notes what it returns."""
+        read = super().choose_clock(clock)
+
+        def read_and_note() -> int:
+            number, now = next(self._readings), read()
+            if self.reading is not None:
+                self.reading.number, self.reading.at_ns = number, now
+            return now
+
+        return read_and_note
+
+    def hit_shared(self, key: str, cost: int) -> Row:
+        """Note that the hit is decided by its overflow bucket, and decide it."""
+        if self.reading is not None:
+            self.reading.shared = True
+        return super().hit_shared(key, cost)
 
 
 class RecordingLimiter:
@@ -21,20 +62,21 @@ class RecordingLimiter:
 
     `at_ns` is the time that the decision was based on. Hits of cost 0 charge nothing and are not recorded. Decisions by
     an overflow bucket are marked `shared`. If writing fails, recording ends, `failure` holds the reason, and hits are
-    still decided.
+    still decided. A hit that an exception interrupts may be missing.
     """
 
     def __init__(
         self,
         policy: Policy,
         file: IO[str],
-        clock: Clock = time.monotonic_ns,
+        clock: Clock | None = None,
         max_keys: int = 1_000_000,
     ) -> None:
-        self._clock, self._now = monotonic(clock), 0
-        self._limiter = MemoryLimiter(policy, self._read_clock, max_keys)
+        self._limiter = ObservedLimiter(policy, clock, max_keys)
         self._file = file
-        self._lock = Lock()
+        self._lock: Any = RLock()
+        self._lines: list[tuple[int, dict[str, object]]] = []  # of hits within the current one, by their order
+        reset_in_children(self)
         self.failure: str | None = None
         """Why recording ended early; None while it continues."""
         started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -53,17 +95,30 @@ class RecordingLimiter:
         """The current counters."""
         return self._limiter.stats
 
+    __reduce__ = refuse_pickling
+
+    def reset_after_fork(self) -> None:
+        """Replace the lock, which no thread of this process will release, unless this thread holds it."""
+        if not self._lock._is_owned():
+            self._lock = RLock()
+
     def hit(self, key: str, cost: int = 1) -> Decision:
         """Decide as `MemoryLimiter.hit` does, and record the decision."""
         with self._lock:
-            shared_before = self._limiter.stats.overflow_hits
-            decision = self._limiter.hit(key, cost)
-            line: dict[str, object] = {"at_ns": self._now, "key": key, "cost": cost, **decision._asdict()}
-            if self._limiter.stats.overflow_hits > shared_before:
-                line["shared"] = True
-            if cost:
-                self._write(line)
-            return decision
+            limiter, reading = self._limiter, Reading()
+            outer, limiter.reading = limiter.reading, reading
+            try:
+                decision = limiter.hit(key, cost)
+                line: dict[str, object] = {"at_ns": reading.at_ns, "key": key, "cost": cost, **decision._asdict()}
+                if reading.shared:
+                    line["shared"] = True
+                if cost:
+                    self._lines.append((reading.number, line))
+                return decision
+            finally:
+                limiter.reading = outer
+                if outer is None:
+                    self._write_lines()
 
     def flush(self) -> None:
         """Flush the file."""
@@ -81,9 +136,12 @@ class RecordingLimiter:
             except (OSError, ValueError) as error:
                 self._fail(error)
 
-    def _read_clock(self) -> int:
-        self._now = self._clock()
-        return self._now
+    def _write_lines(self) -> None:
+        """Write the lines of a hit and of those within it, in the order of their decisions."""
+        while self._lines:
+            first = min(self._lines, key=itemgetter(0))
+            self._lines.remove(first)
+            self._write(first[1])
 
     def _write(self, line: dict[str, object]) -> None:
         if self.failure is None:

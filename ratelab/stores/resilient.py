@@ -7,7 +7,6 @@ With the fallback `closed`, it raises `StoreError`, to which the HTTP middleware
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Hashable, Mapping
 from contextlib import suppress
@@ -15,13 +14,13 @@ from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from typing import Any, NamedTuple, TypeVar
 
-from ratelab.clock import Clock
+from ratelab.clock import Clock, monotonic
 from ratelab.errors import InputError, StoreError, short_repr
 from ratelab.limiter import AsyncLimiter, Decision, Policy
 from ratelab.quota import NS_PER_S
 from ratelab.stores.circuit_breaker import MAX_PROBE_INTERVAL_NS, CircuitBreaker, Epoch
 from ratelab.stores.fork import reset_in_children
-from ratelab.stores.memory import MemoryLimiter, Stats, check_cost, check_key, monotonic
+from ratelab.stores.memory import MemoryLimiter, Stats, check_cost, check_key, default_clock, refuse_pickling
 
 ON_STORE_ERROR = {
     "local": "each process enforces the quota by itself",
@@ -74,7 +73,7 @@ class ResilientLimiter:
         self,
         store: AsyncLimiter,
         on_store_error: str = "local",
-        clock: Clock = time.monotonic_ns,
+        clock: Clock | None = None,
         max_keys: int = 1_000_000,
     ) -> None:
         if not iscoroutinefunction(getattr(store, "hit", None)):
@@ -85,6 +84,7 @@ class ResilientLimiter:
             raise InputError(f"on_store_error must be one of {', '.join(ON_STORE_ERROR)}, got {got}")
         self.on_store_error = on_store_error
         self._store = store
+        clock = default_clock(store.policy) if clock is None else clock
         self._clock = monotonic(clock)
         self._local = MemoryLimiter(store.policy, clock, max_keys)
         self._node_of: Callable[[str], Hashable] = getattr(store, "node_of", _node_of_single_server)
@@ -93,6 +93,8 @@ class ResilientLimiter:
         self._errors = Counter[str]()
         self._fallbacks = 0
         reset_in_children(self)
+
+    __reduce__ = refuse_pickling
 
     @property
     def policy(self) -> Policy:

@@ -31,6 +31,14 @@ _CONNECT_TIMEOUT_S = 10
 _REQUEST_ERRORS = (aiohttp.ClientError, OSError)  # a timeout is an OSError
 
 
+_EPOCH_NS = time.time_ns() - time.monotonic_ns()
+
+
+def read_clock() -> int:
+    """Return the nanoseconds since 1970-01-01 UTC, by a clock that does not step while this process runs."""
+    return _EPOCH_NS + time.monotonic_ns()
+
+
 def check_url(url: str) -> None:
     """Raise `InputError` unless `url` has the scheme http or https and a host."""
     try:
@@ -69,7 +77,7 @@ def send_requests(
 ) -> tuple[int, list[Response]]:
     """Send a GET for each of `requests` at its time; return the start time and the responses in the requests' order.
 
-    `choose_start` gets the earliest possible start, on the clock of `time.monotonic_ns`, and returns the start.
+    `choose_start` gets the earliest possible start, on the clock of `read_clock`, and returns the start.
     `header` carries the request's key. Each request has a connection ready before its time, idle or new, so that no
     request waits for the response to another. Requests of one instant are written in their order. There are no
     redirects, retries, cookies or proxies. A response that takes longer than `timeout_s` is an error.
@@ -107,7 +115,7 @@ async def _send_all(
     on_response: Callable[[Response], None],
 ) -> tuple[int, list[Response]]:
     async with _create_session(timeout_s + CONNECT_LEAD_NS / 1e9) as session:
-        start = choose_start(time.monotonic_ns() + 2 * CONNECT_LEAD_NS)
+        start = choose_start(read_clock() + 2 * CONNECT_LEAD_NS)
         slots = [_ScheduleSlot(start + request.at_ns) for request in requests]
 
         async def send(slot: _ScheduleSlot, key: str) -> Response:
@@ -136,7 +144,7 @@ async def _open_slots(slots: Sequence[_ScheduleSlot]) -> None:
 
 async def _sleep_until(time_ns: int) -> None:
     """Sleep until shortly before `time_ns`, then yield to other tasks until that time."""
-    while (rest := time_ns - time.monotonic_ns()) > 0:
+    while (rest := time_ns - read_clock()) > 0:
         await asyncio.sleep(max(0, rest - _WAKE_MARGIN_NS) / 1e9)
 
 
@@ -145,11 +153,11 @@ async def _send(session: aiohttp.ClientSession, url: str, fields: Mapping[str, s
     _slot.set(slot)
     try:
         async with session.get(url, headers=fields, allow_redirects=False) as response:
-            received = time.monotonic_ns()
+            received = read_clock()
             with suppress(*_REQUEST_ERRORS):  # only header fields matter; the body is read to reuse the connection
                 await response.read()
     except _REQUEST_ERRORS as error:
-        failed = time.monotonic_ns()
+        failed = read_clock()
         return Response(slot.sent_ns or failed, failed, 0, error=_describe_error(error))
     remaining, reset = read_state(_get_header(response, "RateLimit") or "") or (None, None)
     return Response(
@@ -200,7 +208,7 @@ class _SlotConnector(aiohttp.TCPConnector):
 
 async def _record_send_time(*_: object) -> None:
     """Record that the header fields of a request are about to be written."""
-    _slot.get().sent_ns = time.monotonic_ns()
+    _slot.get().sent_ns = read_clock()
 
 
 async def _prevent_resend(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

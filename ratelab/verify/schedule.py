@@ -26,7 +26,7 @@ class ScheduledRequest(NamedTuple):
 
 
 class Response(NamedTuple):
-    """The response to one request, or the reason for its absence; times are readings of `time.monotonic_ns`."""
+    """The response to one request, or the reason for its absence; times are readings of one clock."""
 
     sent_ns: int
     """Just before the request was written; when it failed, if it never was."""

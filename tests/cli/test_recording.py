@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -190,3 +192,30 @@ def test_the_recorded_time_is_the_time_of_the_decision(tmp_path: Path) -> None:
             limiter.hit("alice")
     recording = read_recording(str(tmp_path / "live.jsonl"))
     assert (recording.traffic.origin, recording.traffic.times.tolist()) == (10**9 + 1, [*range(9)])
+
+
+class HittingClock:
+    """A clock whose reading calls `hit` once, as a signal handler may."""
+
+    def __init__(self) -> None:
+        self.hit: Callable[[], object] | None = None
+        self.now = 10**9
+
+    def __call__(self) -> int:
+        self.now += 1
+        now, hit, self.hit = self.now, self.hit, None
+        if hit is not None:
+            hit()
+        return now
+
+
+@pytest.mark.parametrize("inner", ["alice", "bob"])
+def test_hits_within_a_hit_are_recorded_in_the_order_of_their_decisions(tmp_path: Path, inner: str) -> None:
+    file, clock = tmp_path / "live.jsonl", HittingClock()
+    with file.open("x") as stream:
+        limiter = RecordingLimiter(create("token-bucket", QUOTA), stream, clock)
+        for key in ("alice", "alice", "carol", "bob", "alice"):
+            clock.hit = partial(limiter.hit, inner)
+            limiter.hit(key)
+    verdict = get_json("replay", file, "--format", "recording")["recording"]
+    assert (verdict["decisions"], verdict["differing"]) == (10, 0)

@@ -18,10 +18,10 @@ from durations import DAY, HOUR, SECOND
 
 from ratelab import NEVER, Algorithm, Decision, InputError, Limiter, ManualClock, Policy, Quota
 from ratelab.algorithms import build_policy
+from ratelab.clock import MAX_CLOCK_LAG_NS
 from ratelab.errors import StoreError
 from ratelab.lab.conformance import Timeline, decide_on_copy, run
 from ratelab.limiter import AsyncLimiter
-from ratelab.stores.memory import MAX_CLOCK_LAG_NS
 
 START = 1_700_000_000 * SECOND
 """The time at which the clock of a factory is to start: the beginning of a window of each quota below."""
@@ -31,6 +31,7 @@ QUOTAS = [QUOTA, Quota.parse("10/min", burst=3), Quota.parse("1/day"), Quota.par
 """Quotas whose windows are whole microseconds, so that a store with that resolution decides as its algorithm does."""
 
 INVALID_COSTS: list[Any] = [-1, True, 1.0, 1.5, float("nan"), "1", None, [1]]
+INVALID_KEYS: list[Any] = [1, True, 1.5, None, b"1", ("1",), ["1"], {}]
 KEYS = ["alice", "", " ", "two\nlines", "ключ", "\0", "{alice}", "\ud800", "k" * 100_000]
 CALLERS = 64
 
@@ -207,6 +208,17 @@ def reset_restores_the_full_quota_of_one_key(make: Factory, kind: type[Algorithm
         assert subject.hit("bob", 0) == before
 
 
+def a_key_that_is_not_text_is_rejected_and_changes_nothing(make: Factory, kind: type[Algorithm]) -> None:
+    with make_subject(make, kind) as subject:
+        subject.hit("1", 1)
+        before = subject.hit("1", 0)
+        for key in INVALID_KEYS:
+            for cost in (0, 1):
+                with pytest.raises(InputError, match=r"key must be text, got .*: format it as a str"):
+                    subject.hit(key, cost)
+        assert subject.hit("1", 0) == before
+
+
 # --- waits
 
 
@@ -299,6 +311,7 @@ PROMISES: list[Promise] = [
     keys_do_not_share_a_quota,
     any_text_is_a_key,
     reset_restores_the_full_quota_of_one_key,
+    a_key_that_is_not_text_is_rejected_and_changes_nothing,
     waiting_retry_after_is_exactly_enough,
     a_key_is_new_after_reset_after,
     a_jittering_clock_grants_nothing,

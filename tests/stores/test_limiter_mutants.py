@@ -11,6 +11,7 @@ import limiter_suite as suite
 import pytest
 import test_memory
 import test_memory_capacity
+import test_memory_interrupts as interrupts
 import test_memory_threads
 from limiter_suite import Factory, Promise, Subject, TimelinePromise, call_in_threads
 
@@ -47,6 +48,16 @@ def check_timelines(promise: TimelinePromise, algorithm: str) -> Check:
     return check
 
 
+def check_interrupts(check: Callable[..., None], setup: interrupts.Setup, *arguments: str) -> Check:
+    """Return a check that no interrupt of a call after `setup` breaks a class."""
+
+    def check_class(limiter: type[MemoryLimiter]) -> None:
+        check(limiter, ALGORITHMS["leaky-bucket"], setup, *arguments)
+
+    check_class.__name__ = setup.__name__
+    return check_class
+
+
 def factory(limiter: type[MemoryLimiter]) -> Factory:
     def make(policy: Policy, start: int) -> AbstractContextManager[Subject]:
         clock = ManualClock(start)
@@ -60,9 +71,9 @@ def flood(limiter: type[MemoryLimiter]) -> None:
 
 
 MUTANTS: list[tuple[Check, type[MemoryLimiter]]] = [
-    (test_memory_threads.test_threads_on_one_key_get_exactly_its_quota, mutants.WithoutLock),
-    (test_memory_threads.test_threads_within_the_quota_are_never_denied, mutants.WithoutLock),
-    (test_memory_threads.test_threads_on_new_keys_get_exactly_the_quota_of_each, mutants.WithoutLock),
+    (test_memory_threads.test_threads_on_one_key_get_exactly_its_quota, mutants.CommitsBlindly),
+    (test_memory_threads.test_threads_within_the_quota_are_never_denied, mutants.CommitsBlindly),
+    (test_memory_threads.test_threads_on_new_keys_get_exactly_the_quota_of_each, mutants.CommitsBlindly),
     (check_timelines(suite.time_stands_still_while_the_clock_lags, "gcra"), mutants.TrustsTheClock),
     (check_timelines(suite.time_stands_still_while_the_clock_lags, "gcra"), mutants.AcceptsSmallSteps),
     (check_timelines(suite.time_continues_after_a_clock_is_set_back, "token-bucket"), mutants.TrustsTheClock),
@@ -78,6 +89,16 @@ MUTANTS: list[tuple[Check, type[MemoryLimiter]]] = [
     (test_memory_capacity.test_idle_keys_are_evicted_before_states_are_shared, mutants.NeverEvicts),
     (test_memory_capacity.test_idle_keys_are_evicted_while_there_is_room, mutants.NeverEvicts),
     (test_memory.test_cost_zero_keeps_no_key, mutants.KeepsUnusedKeys),
+    (check_interrupts(interrupts.check_nested_hits, interrupts.a_known_key), mutants.CommitsBlindly),
+    (check_interrupts(interrupts.check_nested_hits, interrupts.a_known_key), mutants.ChangesStatesInPlace),
+    (check_interrupts(interrupts.check_nested_hits, interrupts.a_new_key), mutants.OverwritesNewKeys),
+    (check_interrupts(interrupts.check_nested_hits, interrupts.a_new_key_for_the_last_place), mutants.ChargesTwoStates),
+    (
+        check_interrupts(interrupts.check_nested_hits, interrupts.a_new_key_for_the_last_place, "bob"),
+        mutants.ReservesNoRoom,
+    ),
+    (check_interrupts(interrupts.check_exceptions, interrupts.a_new_key), mutants.QueuesLate),
+    (check_interrupts(interrupts.check_exceptions, interrupts.a_new_key), mutants.ReleasesOnSuccess),
 ]
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ratelab import ManualClock
-from ratelab.stores.memory import MAX_CLOCK_LAG_NS, monotonic
+from ratelab.clock import MAX_CLOCK_LAG_NS, monotonic
 
 HOUR = 3600 * 10**9
 

@@ -8,28 +8,57 @@ from unittest.mock import patch
 
 from mutate import rewritten
 
-from ratelab import Clock, Decision, MemoryLimiter, Policy, State
+from ratelab import Clock, Decision, MemoryLimiter, Policy
+from ratelab.clock import monotonic
 from ratelab.limiter import Row
 from ratelab.stores import memory
 
 
-class NullLock:
-    """A lock that every thread can acquire at the same time."""
+class CommitsBlindly(MemoryLimiter):
+    """Overwrites the state that another hit has committed meanwhile."""
 
-    def acquire(self) -> bool:
-        return True
-
-    def release(self) -> None: ...
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
+    hit_row = rewritten(MemoryLimiter.hit_row, "if state[size] is new", "if True")
 
 
-class WithoutLock(MemoryLimiter):
-    def __init__(self, *options: Any) -> None:
-        with patch.object(memory, "RLock", NullLock):
-            super().__init__(*options)
+class ChangesStatesInPlace(MemoryLimiter):
+    """Decides on the state itself, so that an interrupt may leave half of a change."""
+
+    hit_row = rewritten(
+        MemoryLimiter.hit_row, "step(new, clock(), cost)", "step(state, clock(), cost); new[:] = state[:size]"
+    )
+
+
+class OverwritesNewKeys(MemoryLimiter):
+    """Replaces the state that a nested hit has kept for a new key."""
+
+    _insert = rewritten(MemoryLimiter._insert, "setdefault(key, entry) is entry", "update({key: entry}) is None")
+
+
+class QueuesLate(MemoryLimiter):
+    """Keeps a key before it is in the queue, so that an interrupt leaks it."""
+
+    _insert = rewritten(
+        MemoryLimiter._insert, "self._queue.append(entry)", "self._shard(key)[key] = entry; self._queue.append(entry)"
+    )
+
+
+class ChargesTwoStates(MemoryLimiter):
+    """Decides a nested hit by the overflow bucket although the key is about to be kept."""
+
+    def _complete_insertion(self, key: str) -> bool:
+        return False
+
+
+class ReservesNoRoom(MemoryLimiter):
+    """Checks for room once, although a nested hit may take it."""
+
+    _insert = rewritten(MemoryLimiter._insert, "> self.max_keys", "> 10**9")
+
+
+class ReleasesOnSuccess(MemoryLimiter):
+    """Leaves its lock held after an exception."""
+
+    _exclusively = rewritten(MemoryLimiter._exclusively, "finally:", "except ZeroDivisionError:")
 
 
 class TrustsTheClock(MemoryLimiter):
@@ -45,21 +74,21 @@ class TrustsTheClock(MemoryLimiter):
 class AcceptsSmallSteps(TrustsTheClock):
     """Treats a small lag as a step back, so that time advances whenever the clock jitters."""
 
-    monotonic = staticmethod(rewritten(memory.monotonic, "latest - now > MAX_CLOCK_LAG_NS", "True"))
+    monotonic = staticmethod(rewritten(monotonic, "latest - now > MAX_CLOCK_LAG_NS", "True"))
 
 
 class IgnoresLargeSteps(TrustsTheClock):
     """Stands still until the clock has caught up, however long that takes."""
 
-    monotonic = staticmethod(rewritten(memory.monotonic, "latest - now > MAX_CLOCK_LAG_NS", "False"))
+    monotonic = staticmethod(rewritten(monotonic, "latest - now > MAX_CLOCK_LAG_NS", "False"))
 
 
 class EvictsTheOldest(MemoryLimiter):
     """Makes room by evicting the oldest key, even if it is in use."""
 
-    def _evict_idle(self, now: int) -> None:
+    def _evict_idle(self) -> None:
         if len(self._queue) >= self.max_keys:
-            key = self._queue.popleft()
+            key = self._queue.popleft().key
             del self._shards[hash(key) % len(self._shards)][key]
 
 
@@ -67,9 +96,10 @@ class EvictsTheLeastRecentlyUsed(EvictsTheOldest):
     """Makes room by evicting the least recently used key, even if it is in use."""
 
     def hit(self, key: str, cost: int = 1) -> Decision:
-        if key in self._queue:
-            self._queue.remove(key)
-            self._queue.append(key)
+        entry = self._shard(key).get(key)
+        if entry is not None:
+            self._queue.remove(entry)
+            self._queue.append(entry)
         return super().hit(key, cost)
 
 
@@ -79,35 +109,24 @@ class IgnoresMaxKeys(MemoryLimiter):
 
 
 class NeverEvicts(MemoryLimiter):
-    def _evict_idle(self, now: int) -> None:
+    def _evict_idle(self) -> None:
         pass
 
 
 class DeniesWhenFull(MemoryLimiter):
     """Denies new keys while the limiter is full."""
 
-    def _hit_new(self, shard: dict[str, State], key: str, now: int, cost: int) -> Row:
-        if len(self._queue) >= self.max_keys:
-            return False, 0, 1, 1, 0
-        return super()._hit_new(shard, key, now, cost)
+    def hit_shared(self, key: str, cost: int) -> Row:
+        return False, 0, 1, 1, 0
 
 
 class ForgetsOverflow(MemoryLimiter):
     """Gives a key that gets a separate state a fresh quota, whatever it used of a shared one."""
 
-    def _hit_new(self, shard: dict[str, State], key: str, now: int, cost: int) -> Row:
-        self._evict_idle(now)
-        if len(self._queue) < self.max_keys:
-            self._overflow.clear()
-        return super()._hit_new(shard, key, now, cost)
+    _start_new = rewritten(MemoryLimiter._start_new, "if state is None", "if True")
 
 
 class KeepsUnusedKeys(MemoryLimiter):
     """Keeps a state even for a key that has used nothing."""
 
-    def hit(self, key: str, cost: int = 1) -> Decision:
-        shard = self._shards[hash(key) % len(self._shards)]
-        if key not in shard:
-            shard[key] = self.policy.start(self._clock())
-            self._queue.append(key)
-        return super().hit(key, cost)
+    _hit_new = rewritten(MemoryLimiter._hit_new, "reset_after_ns <= 0 or ", "")

@@ -15,7 +15,7 @@ from ratelab.errors import InputError, StoreError
 from ratelab.limiter import Decision, Policy
 from ratelab.quota import Quota
 from ratelab.stores.fork import reset_in_children
-from ratelab.stores.memory import check_cost, check_key
+from ratelab.stores.memory import check_cost, check_key, refuse_pickling
 from ratelab.stores.valkey.connection import OVERLOAD, Address, check_limits
 from ratelab.stores.valkey.pipelined_connection import Connections
 from ratelab.stores.valkey.script import RESET_COST, Script, SecretClaim, register
@@ -145,6 +145,8 @@ class AsyncValkeyLimiter:
         claim = self._create_claim(fingerprint, generated)
         if not await self._send_claim(claim):
             raise InputError(claim.description)
+
+    __reduce__ = refuse_pickling
 
     async def __aenter__(self) -> Self:
         return self

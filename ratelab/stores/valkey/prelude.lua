@@ -7,7 +7,7 @@
 local NEVER = -1
 local RESET = -2  -- a cost with which the key is deleted, and then looked at
 local MAX_DIGITS = 16
-local MAX_LAG = 1000000  -- a clock that lags by more has stepped back; see ratelab.stores.memory.monotonic
+local MAX_LAG = 1000000  -- a clock that lags by more has stepped back; see ratelab.clock.monotonic
 
 local call, pcall, format, pack = redis.call, redis.pcall, string.format, struct.pack
 local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from ratelab.errors import InputError, StoreError
 from ratelab.limiter import Decision, Policy
 from ratelab.quota import Quota
-from ratelab.stores.memory import check_cost, check_key
+from ratelab.stores.memory import check_cost, check_key, refuse_pickling
 from ratelab.stores.valkey.connection import Address, check_limits
 from ratelab.stores.valkey.connection_pool import ConnectionPools
 from ratelab.stores.valkey.script import RESET_COST, Script, SecretClaim, register
@@ -112,6 +112,8 @@ class ValkeyLimiter:
         Raises `StoreError` if it cannot.
         """
         self._run(probe_store(self._script, self._slots, node), time.monotonic() + self._deadline)
+
+    __reduce__ = refuse_pickling
 
     def __enter__(self) -> Self:
         return self

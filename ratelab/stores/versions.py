@@ -1,0 +1,141 @@
+"""States that hits replace and never change, so that nothing can interrupt a hit at a bad moment.
+
+A hit may be interrupted anywhere: by another thread, by a signal handler or a finalizer that itself calls `hit`, by an
+exception that one of them raises, or by a fork. A hit therefore copies the latest state of its key, decides on the
+copy, and appends the copy to that state as its successor. An append is atomic: of several hits that started from one
+state, the first to append has committed, and the others start over from its successor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ratelab.algorithms import ALGORITHMS
+from ratelab.clock import Clock
+from ratelab.limiter import Policy, Row
+
+MAX_COPIED_NUMBERS = 1024
+"""Numbers in a state that every hit copies; of a longer state, it copies the pages that it changes."""
+
+PAGE_BITS = 9
+"""Each page of a long state holds `2**PAGE_BITS` numbers."""
+
+Version = list[Any]
+"""A state of a key: its numbers and, once a hit has replaced it, its successor; further items are ignored."""
+
+CLOSED: Version = []
+"""The successor of the last state of an evicted key."""
+
+Result = TypeVar("Result")
+
+
+class Entry:
+    """The states of a key or an overflow bucket, from one of them on: the latest is the last successor."""
+
+    __slots__ = ("key", "state")
+
+    def __init__(self, key: str, state: Version) -> None:
+        self.key = key
+        self.state = state
+
+
+class Kernel:
+    """The `start` and `step` of a policy, for states of `size` items that a hit can copy in a short time.
+
+    A built-in algorithm with a short state is used as it is. Any other state is one item, a list or `Pages`, of which
+    `step` changes a copy.
+    """
+
+    def __init__(self, policy: Policy, clock: Clock) -> None:
+        self._clock = clock
+        self.start: Callable[[int], Version] = policy.start
+        self.step: Callable[[Version, int, int], Row] = policy.step
+        built_in = type(policy.algorithm) in ALGORITHMS.values()
+        self.size = len(policy.start(0)) if built_in else 0
+        if not 0 < self.size <= MAX_COPIED_NUMBERS:
+            self.start, self.step = _pack(policy, Pages.split if built_in else list)
+            self.size = 1
+
+    def decide(self, entry: Entry, cost: int) -> Row | None:
+        """Decide a hit by the state of `entry`; return None if it is closed."""
+        return self._update(entry, lambda state: self.step(state, self._clock(), cost))
+
+    def refill(self, entry: Entry) -> None:
+        """Replace the state of `entry` by that of a new key, unless it is closed and therefore refilled."""
+
+        def restart(state: Version) -> None:
+            state[:] = self.start(self._clock())
+
+        self._update(entry, restart)
+
+    def _update(self, entry: Entry, change: Callable[[Version], Result]) -> Result | None:
+        """Replace the latest state by a copy that `change` has changed, and return its result.
+
+        Return None if the entry is closed.
+        """
+        while (state := self.latest(entry)) is not CLOSED:
+            new = state[: self.size]
+            result = change(new)
+            if self.commit(state, new):
+                entry.state = new
+                return result
+        return None
+
+    def latest(self, entry: Entry) -> Version:
+        """Return the latest state of `entry`, or `CLOSED`."""
+        state, size = entry.state, self.size
+        while len(state) > size:
+            state = state[size]
+        return state
+
+    def commit(self, state: Version, new: Version) -> bool:
+        """Make `new` the successor of `state`; return False if it already has one."""
+        state.append(new)
+        return state[self.size] is new
+
+
+def _pack(
+    policy: Policy, pack: Callable[[list[int]], Any]
+) -> tuple[Callable[[int], Version], Callable[[Version, int, int], Row]]:
+    """Return the `start` and `step` of a policy for states that are packed into one item."""
+
+    def start_item(now: int) -> Version:
+        return [pack(policy.start(now))]
+
+    def step_item(item: Version, now: int, cost: int) -> Row:
+        state = item[0].copy()
+        row = policy.step(state, now, cost)
+        item[0] = state
+        return row
+
+    return start_item, step_item
+
+
+class Pages:
+    """A long state of a built-in algorithm; copies share the pages that neither has changed."""
+
+    __slots__ = ("_changed", "_pages")
+
+    def __init__(self, pages: list[list[int]]) -> None:
+        self._pages = pages
+        self._changed: set[int] = set()
+
+    @classmethod
+    def split(cls, state: list[int]) -> Pages:
+        """Return the pages of a state."""
+        return cls([state[begin : begin + (1 << PAGE_BITS)] for begin in range(0, len(state), 1 << PAGE_BITS)])
+
+    def __getitem__(self, index: int) -> int:
+        return self._pages[index >> PAGE_BITS][index & ((1 << PAGE_BITS) - 1)]
+
+    def __setitem__(self, index: int, value: int) -> None:
+        page = index >> PAGE_BITS
+        if page not in self._changed:
+            self._pages[page] = self._pages[page].copy()
+            self._changed.add(page)
+        self._pages[page][index & ((1 << PAGE_BITS) - 1)] = value
+
+    def copy(self) -> Pages:
+        """Return a copy that shares all pages."""
+        return Pages(self._pages.copy())
