@@ -22,9 +22,9 @@ class Reading:
     """The last reading of the clock by one hit, on which its decision is based."""
 
     def __init__(self) -> None:
-        self.number = 0
-        """Its place in the order of all readings."""
         self.at_ns = 0
+        self.number = 0
+        """Its place in the order of all readings, which tells those of one time apart."""
         self.shared = False
         """Whether an overflow bucket decided the hit."""
 
@@ -43,9 +43,9 @@ class ObservedLimiter(MemoryLimiter):
         read = super().choose_clock(clock)
 
         def read_and_note() -> int:
-            number, now = next(self._readings), read()
+            now = read()
             if self.reading is not None:
-                self.reading.number, self.reading.at_ns = number, now
+                self.reading.at_ns, self.reading.number = now, next(self._readings)
             return now
 
         return read_and_note
@@ -75,7 +75,9 @@ class RecordingLimiter:
         self._limiter = ObservedLimiter(policy, clock, max_keys)
         self._file = file
         self._lock: Any = RLock()
-        self._lines: list[tuple[int, dict[str, object]]] = []  # of hits within the current one, by their order
+        self._lines: list[
+            tuple[tuple[int, int], dict[str, object]]
+        ] = []  # of hits within the current one, by their order
         reset_in_children(self)
         self.failure: str | None = None
         """Why recording ended early; None while it continues."""
@@ -113,7 +115,7 @@ class RecordingLimiter:
                 if reading.shared:
                     line["shared"] = True
                 if cost:
-                    self._lines.append((reading.number, line))
+                    self._lines.append(((reading.at_ns, reading.number), line))
                 return decision
             finally:
                 limiter.reading = outer
