@@ -24,7 +24,7 @@ MAY_SEE = {
     "clock": set(),
     "algorithms": {"errors", "quota", "limiter"},
     "stores": {"errors", "quota", "limiter", "clock", "algorithms"},
-    "lab": {"errors", "quota", "limiter", "algorithms"},
+    "lab": {"errors", "quota", "limiter", "algorithms", "http"},
     "report": {"errors", "quota", "limiter", "algorithms", "lab"},
     "learn": {"errors", "quota", "limiter", "algorithms", "lab", "report"},
     "http": {"errors", "limiter", "quota", "stores"},

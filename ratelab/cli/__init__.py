@@ -29,6 +29,7 @@ COMMANDS = {
     "replay": "Replay recorded traffic: what would a limit have done to it?",
     "sweep": "Try many quotas on the same traffic: how much would each deny?",
     "watch": "Play a scenario in the terminal.",
+    "formats": "List the formats of logs that can be read.",
     "sample": "Write a synthetic access log to try the other commands on.",
     "serve": "Serve /ping behind a rate limiter.",
     "verify": "Compare a live endpoint with the simulation.",

@@ -8,7 +8,14 @@ import click
 
 from ratelab.algorithms import ALGORITHMS, COMPARED, build_policy, select
 from ratelab.cli import expand_paths
-from ratelab.cli.options import comparison_options, is_scenario, reject_trace_options, trace_options
+from ratelab.cli.options import (
+    TRACE_OPTIONS,
+    comparison_options,
+    create_trace_options,
+    is_scenario,
+    reject_trace_options,
+    trace_options,
+)
 from ratelab.cli.output import LateProgress, Output, deliver, read_with_progress
 from ratelab.errors import InputError, short_repr
 from ratelab.lab.recording import read_recording
@@ -38,15 +45,9 @@ def replay(
     rate: str | None,
     burst: int | None,
     algorithms: tuple[str, ...],
-    key: str,
     trace_format: str,
-    time_field: str | None,
-    time_unit: str,
-    cost_field: str | None,
-    within_second: str,
-    strict: bool,
     top: int,
-    **outputs: Any,
+    **others: Any,
 ) -> None:
     """Replay TRACEs, merged into one, through every algorithm, with the quota --rate for each client.
 
@@ -56,7 +57,8 @@ def replay(
     decisions differ from those of the live service.
     """
     paths = expand_paths(traces)
-    output = Output(tuple(paths), **outputs)
+    reading = {"trace_format": trace_format, **{name: others.pop(name) for name in TRACE_OPTIONS if name in others}}
+    output = Output(tuple(paths), **others)
     if trace_format == "recording":
         if rate is not None or burst is not None:
             raise InputError("a recording has its own quota: leave out --rate and --burst")
@@ -73,7 +75,7 @@ def replay(
             "missing --rate: give the quota of each client, such as --rate 100/min; "
             "a recording has its own, with --format recording"
         )
-    options = TraceOptions(trace_format, key, time_field, cost_field, time_unit, within_second, strict)
+    options = create_trace_options(reading)
     _replay_traces(paths, Quota.parse(rate, burst), algorithms, options, output, top)
 
 

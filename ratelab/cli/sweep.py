@@ -11,7 +11,16 @@ import click
 from ratelab.algorithms import COMPARED, select
 from ratelab.cli import expand_paths
 from ratelab.cli.artifacts import resolve_images, write_image
-from ratelab.cli.options import ALGORITHMS_OPTION, LAYOUT, PLOT, THEME, is_scenario, reject_trace_options, trace_options
+from ratelab.cli.options import (
+    ALGORITHMS_OPTION,
+    LAYOUT,
+    PLOT,
+    THEME,
+    create_trace_options,
+    is_scenario,
+    reject_trace_options,
+    trace_options,
+)
 from ratelab.cli.output import (
     LateProgress,
     check_distinct,
@@ -65,13 +74,7 @@ def sweep(
     plot: tuple[str, ...],
     theme: str | None,
     layout: str | None,
-    key: str,
-    trace_format: str,
-    time_field: str | None,
-    time_unit: str,
-    cost_field: str | None,
-    within_second: str,
-    strict: bool,
+    **reading: Any,
 ) -> None:
     """Load the traffic once, and replay it with each rate and burst through each algorithm.
 
@@ -85,7 +88,7 @@ def sweep(
         check_writable(csv_file)
     if any(map(is_scenario, sources)):
         reject_trace_options("a scenario is not a trace")
-    source = _load(sources, TraceOptions(trace_format, key, time_field, cost_field, time_unit, within_second, strict))
+    source = _load(sources, create_trace_options(reading))
     tune_compiler(source.traffic)
     with LateProgress("sweeping", len(source.traffic) * len(policies)) as progress:
         result = sweep_policies(policies, source.traffic, progress)

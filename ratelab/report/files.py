@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from ratelab.errors import InputError
 from ratelab.lab.comparison import Comparison
-from ratelab.lab.traces.csv_rows import escape_formula
+from ratelab.lab.traces.delimited import escape_formula
 from ratelab.limiter import Decision
 from ratelab.report.serialize import serialize_results
 

@@ -19,10 +19,13 @@ def serialize_reading(trace: Trace) -> dict[str, Any]:
         "format": trace.format,
         "lines": trace.lines,
         "repeated": trace.repeated,
+        "anonymous": trace.anonymous,
+        "filtered": dict(trace.filtered),
         "unparsed": trace.unparsed,
         "reordered": trace.reordered,
         "whole_seconds": trace.whole_seconds,
         "start": trace.traffic.origin,
+        "notes": list(trace.notes),
     }
 
 
@@ -31,11 +34,17 @@ def describe_reading(trace: Trace, within_second: str) -> tuple[str, ...]:
     notes = [f"{pluralize(trace.lines, 'line')} from {_format_start(trace.traffic.origin)}"]
     if trace.repeated:
         notes.append(f"{pluralize(trace.repeated, 'line')} left out: the same requests, decided by other algorithms")
+    if trace.anonymous:
+        notes.append(f"{pluralize(trace.anonymous, 'line')} left out: no client in the field of --key")
+    notes += [f"{pluralize(count, 'request')} left out by {name}" for name, count in trace.filtered]
     if trace.unparsed:
         notes.append(f"{pluralize(trace.unparsed, 'line')} left out, beginning with:")
         notes += [f"  line {reject}" for reject in trace.rejects]
     if trace.reordered:
         notes.append(f"{pluralize(trace.reordered, 'request')} out of order, sorted by time")
+    notes += trace.notes
+    if any("whole minutes" in note for note in trace.notes):
+        return tuple(notes)
     if trace.whole_seconds and within_second == "spread":
         notes.append("times are whole seconds: the requests of a second are spread evenly over it (--within-second)")
     elif trace.whole_seconds:

@@ -109,7 +109,7 @@ def test_an_option_that_holds_one_value_is_not_given_twice(command: str, option:
 
 def test_only_these_options_hold_several_values() -> None:
     repeatable = {option.opts[0] for _, option in VALUED_OPTIONS if option.multiple}
-    assert repeatable == {"--algo", "--plot", "--chart", "--trusted-proxy"}
+    assert repeatable == {"--algo", "--plot", "--chart", "--trusted-proxy", "--only", "--exclude"}
 
 
 def test_a_misspelled_option_is_reported_with_similar_ones() -> None:

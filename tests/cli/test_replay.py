@@ -20,7 +20,7 @@ def test_the_report_has_the_trace_the_quota_and_every_algorithm(
     monkeypatch.chdir(tmp_path)
     lines = get_output("replay", "access.log", "--rate", "10/min", "--burst", "5").splitlines()
     assert lines[:4] == [
-        "access.log, read as log",
+        "access.log, read as common",
         "45 requests from 4 clients in 32 s",
         "quota for each client: 10/min, burst 5 (window 30 s)",
         "45 lines from 2015-05-17 10:05:00 UTC on",
@@ -37,13 +37,16 @@ def test_json_is_one_object_with_stable_names(tmp_path: Path) -> None:
     assert report == {
         "version": 1,
         "trace": str(path),
-        "format": "log",
+        "format": "common",
         "lines": 45,
         "repeated": 0,
+        "anonymous": 0,
+        "filtered": {},
         "unparsed": 0,
         "reordered": 10,
         "whole_seconds": True,
         "start": START,
+        "notes": [],
         "quota": {"rate": "10/min", "burst": 5, "window": 30.0},
         "offered": 45,
         "duration": 32.0,

@@ -8,7 +8,8 @@ import pytest
 from cli_runner import get_error
 from invalid_traces import INVALID_TRACES, VALID_LINE, InvalidTrace
 
-from ratelab.lab.traces.formats import TIME_UNITS, TRACE_FORMATS, WITHIN_SECOND
+from ratelab.lab.traces.formats import TRACE_FORMATS, WITHIN_SECOND
+from ratelab.lab.traces.timestamps import TIME_UNITS
 
 
 def is_rejected_by_click(invalid: InvalidTrace) -> bool:
@@ -21,7 +22,7 @@ ACCEPTED_OPTIONS = {name: invalid for name, invalid in INVALID_TRACES.items() if
 
 
 def to_arguments(invalid: InvalidTrace) -> list[str]:
-    names = {"unit": "time-unit", "within_second": "within-second"}
+    names = {"unit": "time-unit", "within_second": "within-second", "time_format": "time-format"}
     options = [(f"--{names.get(name, name)}", value) for name, value in invalid.options.items()]
     return [word for name, value in options for word in ([name] if value is True else [name, str(value)])]
 

@@ -14,7 +14,12 @@ def test_a_sample_is_a_log_that_can_be_replayed(tmp_path: Path) -> None:
     path = tmp_path / "sample.log"
     assert get_output("sample", path, "--lines", "20000", "--clients", "50", "--rate", "1000/s") == ""
     replayed = get_json("replay", path, "--rate", "10/s", "--algo", "gcra")
-    assert (replayed["format"], replayed["lines"], replayed["unparsed"], replayed["reordered"]) == ("log", 20_000, 0, 0)
+    assert (replayed["format"], replayed["lines"], replayed["unparsed"], replayed["reordered"]) == (
+        "combined",
+        20_000,
+        0,
+        0,
+    )
     assert 19 <= replayed["duration"] <= 22
     first, second, *_ = replayed["results"][0]["per_client"]
     assert (first["client"], second["client"]) == ("10.0.0.0", "10.0.0.1")
@@ -57,4 +62,4 @@ def test_a_reader_that_closes_early_causes_no_error_message() -> None:
         assert process.stdout.readline().startswith(b"10.0.")
         process.stdout.close()
         assert process.stderr.read() == b""
-    assert process.returncode == 1, "like other commands"
+    assert process.returncode == 141, "like other commands"

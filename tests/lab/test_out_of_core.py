@@ -19,7 +19,7 @@ from ratelab.algorithms import COMPARED, find
 from ratelab.lab import counter_estimate, spill, windows
 from ratelab.lab.spill import RequestSorter
 from ratelab.lab.sweep import build_policies, parse_quotas, sweep
-from ratelab.lab.traces import TraceOptions, read_trace, reader
+from ratelab.lab.traces import TraceOptions, merge, read_trace
 
 SIZES = (1, 7, 1000)
 
@@ -109,8 +109,8 @@ MUTANTS = {
     "requests of one time change places": (spill, "_take_next", '"left"', '"right"'),
     "a window forgets earlier requests": (windows, "_step", "costs[keys[firsts]] = sums[lasts]", "pass"),
     "a request leaves at the time of the next one": (windows, "_step", '- length, "right"', "- length"),
-    "a second ends with a batch": (reader, "spread_within_seconds", "if batch[-1] != second", "if False"),
-    "a second begins with a batch": (reader, "spread_within_seconds", "if batch[0] == second", "if False"),
+    "a second ends with a batch": (merge, "spread", "if batch[-1] != start", "if False"),
+    "a second begins with a batch": (merge, "spread", "if batch[0] == start", "if False"),
     "a window of the clock begins with a batch": (counter_estimate.TwoWindows, "_follow", "totals + carried", "totals"),
 }
 
@@ -157,7 +157,7 @@ import numpy as np
 from ratelab.algorithms import create
 from ratelab.lab import replay, spill, traffic, windows
 from ratelab.lab.comparison import compare
-from ratelab.lab.traces.reader import _split_columns
+from ratelab.lab.traces.merge import _split_columns
 from ratelab.lab.traffic import Traffic
 
 spill.MAX_ROWS_IN_MEMORY = 100_000

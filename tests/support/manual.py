@@ -136,6 +136,8 @@ def fill_workspace(folder: Path) -> None:
             f'{{"user": {{"id": "{client}"}}, "started_at": {time}, "tokens": {cost}}}\n' for client, time, cost in rows
         )
     )
+    lines = [f"2017-07-14T02:40:{number:02}Z 192.0.2.{number % 3} /a 200\n" for number in range(30)]
+    (folder / "app.log").write_text("".join(lines))
     csv = "".join(["api_key,started\n", *(f"{client},{time}000\n" for client, time, _ in rows)])
     (folder / "requests.csv").write_text(csv)
     columns = {"api_key": [client for client, _, _ in rows], "time": [time for _, time, _ in rows]}

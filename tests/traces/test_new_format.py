@@ -1,4 +1,4 @@
-"""A new trace format: two functions and one entry in `FORMATS` are all that the reader and the commands need."""
+"""A new trace format: a pattern and one entry in `FORMATS` are all that the readers and the commands need."""
 
 from __future__ import annotations
 
@@ -9,32 +9,19 @@ import pytest
 from cli_runner import get_error, get_json, invoke
 from trace_reading import Read
 
-from ratelab.lab.traces import TraceOptions, formats
-from ratelab.lab.traces.batches import LineError, LineParser, ParsedRequest
-from ratelab.lab.traces.formats import TextFormat
-from ratelab.lab.traces.timestamps import parse_time
+from ratelab.lab.traces import formats
+from ratelab.lab.traces.patterns import Shape, TextFormat
 from ratelab.quota import NS_PER_S
 
-# --- the new file
+# --- the new format
 
-
-def is_pipe_line(line: str, _options: TraceOptions) -> bool:
-    """Return whether a line looks like `CLIENT | TIME`."""
-    return line.count("|") == 1
-
-
-def create_pipe_parser(_first_line: str, options: TraceOptions) -> LineParser:
-    """Create the parser of lines that look like `CLIENT | TIME`."""
-    unit = options.fields.unit
-
-    def parse(line: str) -> ParsedRequest:
-        client, separator, time = line.partition(" | ")
-        if not separator:
-            raise LineError("a line must look like CLIENT | TIME")
-        return client, parse_time(time, unit), 1
-
-    return parse
-
+PIPE = TextFormat(
+    "pipe",
+    "lines such as CLIENT | TIME",
+    (Shape(r"(?P<ip>[^ |]+) \| (?P<time>[^ |]+)"),),
+    "{ip} | {epoch}",
+    expected="a line must look like CLIENT | TIME",
+)
 
 # --- its tests
 
@@ -43,7 +30,7 @@ LINES = b"ann | 3.5\nbob | 2.5\n\nnonsense\nann | noon\n"
 
 @pytest.fixture(autouse=True)
 def _register_format(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(formats.FORMATS, "pipe", TextFormat(is_pipe_line, create_pipe_parser))
+    monkeypatch.setitem(formats.FORMATS, "pipe", PIPE)
     monkeypatch.setattr(formats, "TRACE_FORMATS", (*formats.TRACE_FORMATS, "pipe"))
 
 
@@ -64,5 +51,5 @@ def test_a_new_format_is_an_option_of_every_command_that_reads_traces(tmp_path: 
     path = tmp_path / "trace"
     path.write_bytes(LINES)
     assert get_json("replay", path, "--rate", "1/s", "--format", "pipe")["offered"] == 2
-    assert "pipe" in get_error("sweep", path, "--rate", "1/s", "--format", "pip")
-    assert "|pipe" in invoke("replay", "--help").stdout
+    assert "did you mean pipe?" in get_error("sweep", path, "--rate", "1/s", "--format", "pip")
+    assert "pipe lines such as CLIENT | TIME" in " ".join(invoke("formats").stdout.split())

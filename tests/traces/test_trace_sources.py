@@ -17,8 +17,9 @@ from trace_reading import Read, read_both_ways, to_comparable
 
 from ratelab import InputError
 from ratelab.lab.traces import TraceOptions, columnar, files, read_trace, read_traces
-from ratelab.lab.traces.batches import Batch, RowPatterns
+from ratelab.lab.traces.batches import Batch
 from ratelab.lab.traces.files import Block
+from ratelab.lab.traces.requests import RequestRule
 from ratelab.quota import NS_PER_S
 
 INSTALL = "run pip install '.[logs]' in a ratelab checkout"
@@ -75,7 +76,7 @@ def test_a_reject_names_its_file_if_there_are_several(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).write_bytes(VALID_LINE + name.encode() + b"\n")
     text = " ".join(get_output("replay", tmp_path / "a", tmp_path / "b", "--rate", "1/s").split())
-    assert f"{tmp_path / 'a'} and 1 more, read as log" in text
+    assert f"{tmp_path / 'a'} and 1 more, read as common" in text
     assert f"line {tmp_path / 'a'}:2: a log line" in text
     assert f"line {tmp_path / 'b'}:2: a log line" in text
     message = get_error("replay", tmp_path / "a", tmp_path / "b", "--rate", "1/s", "--strict")
@@ -87,7 +88,7 @@ def test_files_may_have_different_formats(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_bytes(VALID_LINE)
     trace = read_both_ways([tmp_path / "b.csv", tmp_path / "a.log"], TraceOptions())
     assert (trace.format, trace.traffic.names, trace.traffic.times.tolist()) == (
-        "csv, log",
+        "csv, common",
         ("192.0.2.8", "192.0.2.7"),
         [0, NS_PER_S // 2],
     )
@@ -155,7 +156,7 @@ def test_parquet_with_missing_or_invalid_columns_is_an_error(tmp_path: Path) -> 
     path = write_parquet(tmp_path / "t", time=[1], user=["a"], tags=[["x"]])
     for options, message in (
         (TraceOptions(), "no field ip, client_ip, clientip or similar, only time, user, tags"),
-        (TraceOptions(key="tags"), "must hold text, numbers or times, got list<element: string>"),
+        (TraceOptions(key="user", time="tags"), "time must be a number or look like"),
         (TraceOptions(format="csv", key="user"), "it is a Parquet file, not csv: leave out --format"),
     ):
         with pytest.raises(InputError) as caught:
@@ -200,9 +201,9 @@ def test_a_large_file_is_read_with_arrow_or_a_hint_is_printed(
     blocks: list[object] = []
     parse_block = columnar.parse_block
 
-    def parse_and_count(block: Block, spec: RowPatterns) -> Batch:
+    def parse_and_count(block: Block, spec: columnar.ColumnSpec, rule: RequestRule) -> Batch:
         blocks.append(block)
-        return parse_block(block, spec)
+        return parse_block(block, spec, rule)
 
     monkeypatch.setattr(columnar, "parse_block", parse_and_count)
     result = invoke("replay", write_log(tmp_path, [format_line("a", "05:00")] * 20), "--rate", "1/s")

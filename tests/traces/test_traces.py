@@ -82,10 +82,13 @@ def test_whole_seconds_may_stay_at_their_start(read: Read) -> None:
 
 
 @pytest.mark.parametrize("first", [b"1", b"1.000", b"1970-01-01T00:00:01Z"])
-def test_one_fraction_of_a_second_means_that_times_are_exact(read: Read, first: bytes) -> None:
+def test_whole_seconds_among_finer_times_are_spread_if_most_are_whole(read: Read, first: bytes) -> None:
     trace = read(b"time,ip\n%s,a\n%s,b\n2.000000001,c\n" % (first, first))
     assert not trace.whole_seconds
-    assert (trace.traffic.times.tolist(), trace.traffic.duration) == ([0, 0, NS_PER_S + 1], NS_PER_S + 1)
+    assert (trace.traffic.times.tolist(), trace.traffic.duration) == ([0, NS_PER_S // 2, NS_PER_S + 1], 2 * NS_PER_S)
+    assert "2 of 3 times are whole seconds: the requests of each are spread evenly" in trace.notes[-2]
+    exact = read(b"time,ip\n%s,a\n%s,b\n2.000000001,c\n2.5,c\n" % (first, first))
+    assert exact.traffic.times.tolist()[:2] == [0, 0]
     assert read(b"time,ip\n%s,a\n%s,b\n" % (first, first)).traffic.times.tolist() == [0, NS_PER_S // 2]
 
 
@@ -109,10 +112,18 @@ def test_an_invalid_line_is_counted_kept_and_skipped(read: Read, invalid: Invali
 
 
 def test_the_first_three_rejects_are_kept_and_printable(read: Read) -> None:
-    trace = read(VALID_LINE + b"\n" + b"\x1b[2J\xff\0\n" * 10 + b" \n" + VALID_LINE)
+    trace = read(VALID_LINE + b"\n" + b"\x1b[2J\xff\0\n" * 10 + b" \n" + VALID_LINE, lenient=True)
     assert (trace.lines, trace.unparsed, len(trace.traffic)) == (12, 10, 2)
     assert [reject.line for reject in trace.rejects] == [3, 4, 5]
-    assert trace.rejects[0].text == r"'\x1b[2J" + "\N{REPLACEMENT CHARACTER}" + r"\x00'"
+    assert trace.rejects[0].text == r"'\x1b[2Jÿ\x00'"
+
+
+def test_a_trace_of_which_most_lines_are_invalid_is_rejected_unless_lenient(read: Read) -> None:
+    content = VALID_LINE + b"rubbish\n" * 2
+    with pytest.raises(InputError, match=r"2 of its 3 lines cannot be parsed as common: .* add --lenient"):
+        read(content)
+    assert read(content, lenient=True).unparsed == 2
+    assert read(VALID_LINE * 2 + b"rubbish\n" * 2).unparsed == 2
 
 
 def test_a_client_name_is_printable(read: Read) -> None:
@@ -130,7 +141,7 @@ def test_an_invalid_trace_is_a_one_line_error_with_the_remedy(
     assert invalid.message in message
     assert message.isprintable()
     assert len(message.removeprefix(str(tmp_path))) < 500
-    assert message.startswith((f"{tmp_path / 'trace'}:", "format ", "unit ", "within_second "))
+    assert message.startswith((f"{tmp_path / 'trace'}:", "'xml' is not one", "unit ", "within_second "))
 
 
 # --- arbitrary content

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from ratelab.errors import InputError
 from ratelab.lab.spill import Integers
@@ -47,6 +48,29 @@ def find_matches(texts: StringArray, pattern: str) -> Integers:
     return np.flatnonzero(pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False))
 
 
+def check_pattern(pattern: str) -> None:
+    """Raise `InputError` for a pattern that RE2 rejects."""
+    try:
+        pc.extract_regex(pa.array([], pa.string()), pattern)
+    except pa.ArrowException as error:
+        raise InputError(
+            f"invalid pattern ({str(error).removeprefix('Invalid regular expression: ')}): see RE2's syntax"
+        ) from None
+
+
+def match_line(line: str, pattern: str) -> dict[str, str | None] | None:
+    """Return the named groups of the first match of a pattern in a line; None if there is none."""
+    groups: dict[str, str | None] | None = pc.extract_regex(pa.array([line], pa.string()), pattern)[0].as_py()
+    return groups
+
+
+def extract_group(texts: StringArray, pattern: str) -> tuple[StringArray, NDArray[np.bool_]]:
+    """Return the only group of a pattern in each text, empty without a match, and which texts match."""
+    matches = pc.extract_regex(texts, pattern)
+    is_match: NDArray[np.bool_] = matches.is_valid().to_numpy(zero_copy_only=False)
+    return fill_missing(pc.struct_field(matches, [0])), is_match
+
+
 def extract_groups(texts: StringArray, pattern: str) -> tuple[Integers, dict[str, StringArray]]:
     """Return the places of the texts that a pattern matches, and the named groups of these matches."""
     matches = pc.extract_regex(texts, pattern)
@@ -70,9 +94,47 @@ def join(*parts: StringArray | str) -> StringArray:
     return pc.binary_join_element_wise(*parts, "")
 
 
-def concatenate(arrays: list[StringArray], order: Integers) -> StringArray:
-    """Concatenate arrays, then reorder their texts."""
-    return pa.concat_arrays(arrays).take(pa.array(order))
+def repeat(text: str, count: int) -> StringArray:
+    """Return the same text several times."""
+    return pa.repeat(text, count)
+
+
+def strip_quotes(texts: StringArray) -> StringArray:
+    """Remove the quotes at both ends of each text."""
+    return pc.utf8_trim(texts, '"') if pc.any(pc.starts_with(texts, '"')).as_py() else texts
+
+
+def map_texts(texts: StringArray, convert: Callable[[str], str]) -> StringArray:
+    """Convert each distinct text once."""
+    encoded = texts.dictionary_encode()
+    converted = pa.array([convert(text) for text in encoded.dictionary.to_pylist()], pa.string())
+    return converted.take(encoded.indices)
+
+
+def fill_missing(texts: StringArray) -> StringArray:
+    """Replace missing values by empty texts."""
+    return texts.fill_null("") if texts.null_count else texts
+
+
+def have_values(columns: Sequence[StringArray]) -> NDArray[np.bool_]:
+    """Return the rows in which no column is missing."""
+    is_complete: NDArray[np.bool_] = np.logical_and.reduce(
+        [column.is_valid().to_numpy(zero_copy_only=False) for column in columns]
+    )
+    return is_complete
+
+
+def differ_from(columns: Sequence[StringArray], text: str) -> NDArray[np.bool_]:
+    """Return the rows in which no column has this text."""
+    equal = [pc.equal(column, text).fill_null(False).to_numpy(zero_copy_only=False) for column in columns]
+    differs: NDArray[np.bool_] = ~np.logical_or.reduce(equal)
+    return differs
+
+
+def encode(texts: StringArray) -> tuple[Integers, StringArray]:
+    """Return each text's index in an array of the distinct texts, and this array."""
+    encoded = texts.dictionary_encode()
+    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary
 
 
 def parse_integers(texts: StringArray, digits: int = 0) -> Integers:
@@ -139,17 +201,52 @@ def get_member(objects: ArrowArray, path: Sequence[str]) -> StringArray:
 
 
 def read_parquet_names(path: str) -> list[str]:
-    """Return the names of a Parquet file's columns; raise `InputError` if the file is invalid."""
+    """Return the paths of a Parquet file's columns, such as `http.remoteIp`; raise `InputError` if it is invalid."""
     with _translate_errors():
-        return list(pq.read_schema(path).names)
+        return list(_list_columns(pq.read_schema(path), ""))
+
+
+def _list_columns(fields: Any, prefix: str) -> Iterator[str]:
+    for field in fields:
+        if pa.types.is_struct(field.type):
+            yield from _list_columns(field.type, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}"
 
 
 def read_parquet_columns(path: str, names: list[str]) -> Iterator[tuple[float, dict[str, StringArray]]]:
-    """Yield batches of these columns, each with its share of the file's rows."""
+    """Yield batches of these columns as text, each with its share of the file's rows."""
     with _translate_errors(), pq.ParquetFile(path) as file:
         for batch in file.iter_batches(65_536, columns=names):
-            columns = {name: cast_to_text(batch.column(name)) for name in names}
+            columns = {name: cast_to_text(_get_column(batch, name)) for name in names}
             yield batch.num_rows / file.metadata.num_rows, columns
+
+
+def read_parquet_rows(path: str, count: int) -> list[dict[str, str]]:
+    """Return the first rows, as the text of each column that has one."""
+    with _translate_errors(), pq.ParquetFile(path) as file:
+        batch = next(file.iter_batches(count), None)
+    columns = {}
+    for name in [] if batch is None else _list_columns(batch.schema, ""):
+        with suppress(InputError):
+            columns[name] = cast_to_text(_get_column(batch, name)).to_pylist()
+    return [
+        {name: value for name, value in zip(columns, row, strict=True) if value is not None}
+        for row in zip(*columns.values(), strict=True)
+    ]
+
+
+def _get_column(batch: Any, name: str) -> ArrowArray:
+    """Return the column at a path, of a list its first item."""
+    if name in batch.schema.names:
+        column = batch.column(name)
+    else:
+        top, *path = name.split(".")
+        column = pc.struct_field(batch.column(top), path)
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        lengths = pc.list_value_length(column).fill_null(0)
+        column = pc.list_element(pc.if_else(pc.greater(lengths, 0), column, pa.scalar([None], column.type)), 0)
+    return column
 
 
 @contextmanager

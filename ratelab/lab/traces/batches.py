@@ -1,8 +1,9 @@
-"""Batches of parsed requests, and the lines that were rejected."""
+"""Batches of parsed requests, and the lines that were rejected or left out."""
 
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -19,16 +20,6 @@ ParsedRequest = tuple[str, int, int]
 LineParser = Callable[[str], ParsedRequest]
 """Parses one line, or raises `LineError`. A blank line is an error as well."""
 
-
-class RowPatterns(NamedTuple):
-    """Patterns by which Arrow parses common lines; the `LineParser` must parse the same lines to the same requests."""
-
-    patterns: tuple[str, ...]
-    """Without lookahead, as RE2 needs them. Groups: `client`, `cost` if there is one, and those of a time pattern."""
-    unit: int
-    """Nanoseconds of one unit, for times that are numbers."""
-
-
 NumberedLines = Sequence[tuple[int, str]]
 """Lines with their numbers in the file, from 1."""
 
@@ -42,8 +33,20 @@ class LineError(ValueError):
     """The reason why a line cannot be parsed as a request."""
 
 
-class RepeatedError(LineError):
-    """The line repeats a request of an earlier line."""
+class OmittedError(Exception):
+    """The line can be parsed but is left out; `kind` is what such lines are counted as."""
+
+    def __init__(self, kind: int | str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+
+REPEATED = "repeated"
+"""The line repeats a request of an earlier line."""
+ANONYMOUS = "anonymous"
+"""The field that names the client is missing, empty or `-`."""
+COMMENT = "comment"
+"""The line is not a record. Other kinds are the numbers of filters."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,13 @@ class Batch(NamedTuple):
     names: list[str]
     """The clients, in the order of their first request."""
     deferred: NumberedLines
+    omitted: Counter[int | str]
+    """The lines that were left out, by kind; see `OmittedError`."""
 
 
-def defer_lines(lines: NumberedLines) -> Batch:
+def defer_lines(lines: NumberedLines, omitted: Counter[int | str] | None = None) -> Batch:
     """Return a batch whose lines are all parsed one at a time."""
-    return Batch(_EMPTY, RequestColumns(_EMPTY, _EMPTY, _EMPTY), [], lines)
+    return Batch(_EMPTY, RequestColumns(_EMPTY, _EMPTY, _EMPTY), [], lines, Counter() if omitted is None else omitted)
 
 
 class ClientNumbers(dict[str, int]):
@@ -107,25 +112,28 @@ class BatchReader:
     """Lines that could not be parsed."""
     rejects: list[Reject] = field(default_factory=list)
     """The first of these lines, at most `MAX_REJECTS`."""
-    repeated: int = 0
-    """Lines that repeat a request."""
+    omitted: Counter[int | str] = field(default_factory=Counter)
+    """Lines that were left out, by kind; see `OmittedError`."""
 
     def read(self, batch: Batch, parse_line: LineParser) -> RequestColumns:
         """Return the requests of a batch, with clients numbered by `clients`; skip blank lines, count rejected ones.
 
         If strict, raises `LineError` with the number, the reason and the text of the first line that cannot be parsed.
         """
+        self.omitted += batch.omitted
         columns, names = self._parse_deferred(batch, parse_line) if batch.deferred else (batch.columns, batch.names)
         numbers = np.fromiter(map(self.clients.__getitem__, names), np.int64, len(names))
         return columns._replace(clients=numbers[columns.clients])
 
     def _parse_deferred(self, batch: Batch, parse_line: LineParser) -> tuple[RequestColumns, list[str]]:
         """Parse the remaining lines of a batch and merge them with the others, in the order of lines."""
-        clients = ClientNumbers(zip(batch.names, range(len(batch.names)), strict=True))
+        clients = ClientNumbers()
+        old = np.fromiter(map(clients.__getitem__, batch.names), np.int64, len(batch.names))
+        batch = batch._replace(columns=batch.columns._replace(clients=old[batch.columns.clients]))
         line_numbers, *columns = self._parse_lines(batch.deferred, parse_line, clients)
         order = np.argsort(np.concatenate([batch.line_numbers, line_numbers]), kind="stable")
         times, indices, costs = (np.concatenate(pair)[order] for pair in zip(batch.columns, columns, strict=True))
-        indices, used = _renumber(indices)
+        indices, used = renumber(indices)
         names = list(clients)
         return RequestColumns(times, indices, costs), [names[index] for index in used.tolist()]
 
@@ -140,8 +148,8 @@ class BatchReader:
                 if len(line) > MAX_LINE_CHARS:
                     raise LineError(f"a line must have at most {MAX_LINE_CHARS} characters")
                 client, time, cost = parse_line(line)
-            except RepeatedError:
-                self.repeated += 1
+            except OmittedError as error:
+                self.omitted[error.kind] += 1
                 continue
             except LineError as error:
                 if line and not line.isspace():
@@ -163,7 +171,7 @@ class BatchReader:
             self.rejects.append(reject)
 
 
-def _renumber(numbers: Integers) -> tuple[Integers, Integers]:
+def renumber(numbers: Integers) -> tuple[Integers, Integers]:
     """Renumber values in the order of their first use; return the new numbers and the distinct values."""
     distinct, firsts, places = np.unique(numbers, return_index=True, return_inverse=True)
     order = np.argsort(firsts)

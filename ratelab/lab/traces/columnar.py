@@ -1,14 +1,13 @@
-"""Columnar trace reader: parses blocks of lines, and Parquet files, with Arrow instead of line by line in Python."""
+"""Columnar trace reader: parses blocks of lines with Arrow instead of line by line in Python."""
 
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from dataclasses import dataclass, field
 from os import cpu_count
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,22 +17,24 @@ from ratelab.errors import InputError
 from ratelab.lab.spill import Integers
 from ratelab.lab.traces import arrow
 from ratelab.lab.traces.arrow import FieldTree, StringArray
-from ratelab.lab.traces.batches import Batch, LineError, RequestColumns, RowPatterns, defer_lines
-from ratelab.lab.traces.csv_rows import find_column
-from ratelab.lab.traces.files import MAX_LINE_CHARS, Block
-from ratelab.lab.traces.jsonl import FieldNames
-from ratelab.lab.traces.timestamps import RE2_TIMES, parse_log_time
-from ratelab.quota import LARGEST, NS_PER_S
+from ratelab.lab.traces.batches import ANONYMOUS, Batch, LineError, RequestColumns, defer_lines
+from ratelab.lab.traces.delimited import JOINED
+from ratelab.lab.traces.files import MAX_LINE_CHARS, Block, decode
+from ratelab.lab.traces.jsonl import ObjectSpec
+from ratelab.lab.traces.logfmt import PairSpec
+from ratelab.lab.traces.patterns import PatternSpec
+from ratelab.lab.traces.requests import Field, RequestRule, parse_cost
+from ratelab.lab.traces.time_columns import Booleans, parse_times
 
-_CLIENT_PATTERN = "^[!-~](?:(?s:.)*[!-~])?$"  # no blanks around it, by any definition of blank
-_COST_PATTERN = r"^(?P<cost>[0-9]{1,18})(?:\.0+)?$"
+ColumnSpec = PatternSpec | ObjectSpec | PairSpec
+
 _MAX_THREADS = min(cpu_count() or 1, 8)
 
 
-def read_batches(blocks: Iterable[Block], spec: RowPatterns | FieldNames) -> Generator[Batch, None, None]:
+def read_batches(blocks: Iterable[Block], spec: ColumnSpec, rule: RequestRule) -> Generator[Batch, None, None]:
     """Yield the batch of each block, in order; several blocks are parsed at a time."""
     with ThreadPoolExecutor(_MAX_THREADS) as pool:
-        yield from _map_in_order(pool, lambda block: parse_block(block, spec), blocks)
+        yield from _map_in_order(pool, lambda block: parse_block(block, spec, rule), blocks)
 
 
 def _map_in_order(pool: ThreadPoolExecutor, work: Callable[[Block], Batch], blocks: Iterable[Block]) -> Iterator[Batch]:
@@ -50,91 +51,207 @@ def _map_in_order(pool: ThreadPoolExecutor, work: Callable[[Block], Batch], bloc
     yield from (future.result() for future in pending)
 
 
-def parse_block(block: Block, spec: RowPatterns | FieldNames) -> Batch:
+def parse_block(block: Block, spec: ColumnSpec, rule: RequestRule) -> Batch:
     """Parse the common lines of a block, and defer the others."""
-    text = block.text if block.text.isascii() else block.text.decode(errors="replace").encode()
+    text = block.text if block.text.isascii() else decode(block.text).encode(errors="replace")
     lines = arrow.split_lines(text)
     rows = np.flatnonzero(arrow.count_bytes(lines) <= MAX_LINE_CHARS)
-    parsed = _parse_objects(lines, rows, spec) if isinstance(spec, FieldNames) else _parse_rows(lines, rows, spec)
-    return build_batch(parsed, block.first_line, len(lines), lambda row: lines[row].as_py().removesuffix("\n"))
+    builder = BatchBuilder(rule, len(lines))
+    for values in _read_values(lines, rows, spec):
+        builder.add(values)
+    return builder.build(block.first_line, lambda row: lines[row].as_py().removesuffix("\n"))
 
 
-class ParsedRows(NamedTuple):
-    """Requests from some lines of a block."""
+class RowValues(NamedTuple):
+    """The text of the fields of some lines of a block."""
 
     rows: Integers
     """The places of the lines in the block, rising."""
-    clients: StringArray
-    times: Integers
-    costs: Integers
+    columns: list[StringArray]
+    """For each field, its text in these lines."""
 
 
-def build_batch(parsed: Iterable[ParsedRows], first_line: int, size: int, get_line: Callable[[int], str]) -> Batch:
-    """Merge the requests from a block of `size` lines in the order of lines; defer the lines that are left."""
-    groups = [group for group in parsed if len(group.rows)]
-    is_left = np.ones(size, np.bool_)
-    for group in groups:
-        is_left[group.rows] = False
-    deferred = [(first_line + row, get_line(row)) for row in np.flatnonzero(is_left).tolist()]
-    if not groups:
-        return defer_lines(deferred)
-    rows = np.concatenate([group.rows for group in groups])
-    order = np.argsort(rows, kind="stable")
-    times, costs = (np.concatenate(column)[order] for column in zip(*(group[2:] for group in groups), strict=True))
-    clients, names = arrow.number_texts(arrow.concatenate([group.clients for group in groups], order))
-    return Batch(rows[order] + first_line, RequestColumns(times, clients, costs), names, deferred)
+def _read_values(lines: StringArray, rows: Integers, spec: ColumnSpec) -> Iterator[RowValues]:
+    if isinstance(spec, PatternSpec):
+        return _match_patterns(lines, rows, spec)
+    return _find_pairs(lines, rows, spec) if isinstance(spec, PairSpec) else _parse_objects(lines, rows, spec)
 
 
-# --- log lines and CSV rows
+# --- requests from values
 
 
-def _parse_rows(lines: StringArray, rows: Integers, row_patterns: RowPatterns) -> Iterator[ParsedRows]:
+@dataclass
+class BatchBuilder:
+    """Converts values to requests as `RequestRule.parse` does, and leaves the other lines of a block to it."""
+
+    rule: RequestRule
+    size: int
+    """The number of lines in the block."""
+    _requests: list[tuple[Integers, Integers, Integers, Integers]] = field(default_factory=list)
+    _names: list[str] = field(default_factory=list)
+    _omitted: Counter[int | str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._is_left = np.ones(self.size, np.bool_)
+
+    def add(self, values: RowValues) -> None:
+        """Convert the values of some lines; those that are invalid are left."""
+        rule, (rows, columns) = self.rule, values
+        for number, filter_ in enumerate(rule.filters):
+            column = columns[rule.clients + 1 + rule.has_cost + number]
+            accepted = _map_distinct(column, filter_.accepts, np.bool_)
+            rows, columns = self._omit(number, rows, columns, accepted)
+        if not len(rows):
+            return
+        indices, texts = _number_tuples(columns[: rule.clients])
+        names = list(map(rule.names.__getitem__, texts))
+        if not all(names):
+            is_named = np.array([bool(name) for name in names], np.bool_)[indices]
+            indices = indices[is_named]
+            rows, columns = self._omit(ANONYMOUS, rows, columns, is_named)
+        times, valid = parse_times(columns[rule.clients], rule.time)
+        costs = np.ones(len(rows), np.int64)
+        if rule.has_cost:
+            costs = _map_distinct(columns[rule.clients + 1], _parse_cost_or_zero, np.int64)
+            valid &= costs > 0
+        if not valid.all():
+            rows, indices, times, costs = (column[valid] for column in (rows, indices, times, costs))
+        self._is_left[rows] = False
+        self._requests.append((rows, times, indices + len(self._names), costs))
+        self._names += names
+
+    def _omit(
+        self, kind: int | str, rows: Integers, columns: list[StringArray], kept: Booleans
+    ) -> tuple[Integers, list[StringArray]]:
+        """Count the lines that are not kept, and return the others."""
+        if kept.all():
+            return rows, columns
+        self._is_left[rows[~kept]] = False
+        self._omitted[kind] += int(np.count_nonzero(~kept))
+        places = np.flatnonzero(kept)
+        return rows[places], [arrow.select(column, places) for column in columns]
+
+    def build(self, first_line: int, get_line: Callable[[int], str]) -> Batch:
+        """Return the requests in the order of lines, and the lines that are left."""
+        left = [(first_line + row, get_line(row)) for row in np.flatnonzero(self._is_left).tolist()]
+        deferred = [(number, line) for number, line in left if line]
+        if not any(len(rows) for rows, *_ in self._requests):
+            return defer_lines(deferred, self._omitted)
+        rows, times, clients, costs = (np.concatenate(column) for column in zip(*self._requests, strict=True))
+        if len(self._requests) > 1:
+            order = np.argsort(rows, kind="stable")
+            rows, times, clients, costs = (column[order] for column in (rows, times, clients, costs))
+        clients, used = renumber_used(clients, len(self._names))
+        names = [self._names[number] for number in used.tolist()]
+        return Batch(rows + first_line, RequestColumns(times, clients, costs), names, deferred, self._omitted)
+
+
+def renumber_used(numbers: Integers, count: int) -> tuple[Integers, Integers]:
+    """Renumber values below `count` in the order of their first use; return the new numbers and the used values."""
+    firsts = np.full(count, len(numbers), np.int64)
+    firsts[numbers[::-1]] = np.arange(len(numbers) - 1, -1, -1)
+    used = np.flatnonzero(firsts < len(numbers))
+    used = used[np.argsort(firsts[used])]
+    places = np.empty(count, np.int64)
+    places[used] = np.arange(len(used))
+    return places[numbers], used
+
+
+def _number_tuples(columns: Sequence[StringArray]) -> tuple[Integers, list[tuple[str, ...]]]:
+    """Return each row's index in a list of the distinct tuples of texts, and this list."""
+    indices, texts = arrow.number_texts(columns[0])
+    tuples: list[tuple[str, ...]] = list(zip(texts))
+    for column in columns[1:]:
+        more, texts = arrow.number_texts(column)
+        pairs, indices = np.unique(indices * len(texts) + more, return_inverse=True)
+        tuples = [(*tuples[pair // len(texts)], texts[pair % len(texts)]) for pair in pairs.tolist()]
+    return indices, tuples
+
+
+def _map_distinct(texts: StringArray, convert: Callable[[str], Any], kind: type) -> NDArray[Any]:
+    """Convert each distinct text once."""
+    indices, distinct = arrow.number_texts(texts)
+    return np.array([convert(text) for text in distinct], kind)[indices]
+
+
+def _parse_cost_or_zero(text: str) -> int:
+    try:
+        return parse_cost(text.strip())
+    except LineError:
+        return 0
+
+
+# --- text
+
+
+def _match_patterns(lines: StringArray, rows: Integers, spec: PatternSpec) -> Iterator[RowValues]:
     """Try each pattern on the lines that the ones before it do not match."""
-    for pattern in row_patterns.patterns:
+    if spec.header:
+        rows = rows[arrow.differ_from([arrow.select(lines, rows)], f"{spec.header}\n")]
+    for pattern, places in zip(spec.patterns, spec.places, strict=True):
+        if not len(rows):
+            return
         matches, groups = arrow.extract_groups(arrow.select(lines, rows), pattern)
         if len(matches):
-            yield _convert_groups(rows[matches], groups, row_patterns.unit)
-        rows = np.delete(rows, matches)
+            columns = [_get_column(groups, group, len(matches), spec) for group in places]
+            yield RowValues(rows[matches], [_convert(*pair) for pair in zip(columns, spec.converters, strict=True)])
+            rows = np.delete(rows, matches)
 
 
-def _convert_groups(rows: Integers, groups: dict[str, StringArray], unit: int) -> ParsedRows:
-    """Convert captured text to requests.
-
-    Leave out values that the line parser rejects or replaces, such as the `-` of a log, or 0.
-    """
-    times, valid = _convert_numbers(groups, unit) if "whole" in groups else _convert_calendar_times(groups)
-    costs = arrow.parse_integers(groups["cost"]) if "cost" in groups else np.ones(len(rows), np.int64)
-    valid &= costs >= 1
-    valid[arrow.find_matches(groups["client"], "^[-0]?$")] = False
-    places = np.flatnonzero(valid)
-    return ParsedRows(rows[places], arrow.select(groups["client"], places), times[places], costs[places])
+def _get_column(groups: dict[str, StringArray], group: str | None, size: int, spec: PatternSpec) -> StringArray:
+    """Return the text of a group, or of two groups that are joined; empty without one."""
+    if group is None:
+        return arrow.repeat("", size)
+    parts = [groups[name] for name in (group.split(JOINED) if group not in groups else [group])]
+    if spec.strips_quotes:
+        parts = [arrow.strip_quotes(part) for part in parts]
+    return parts[0] if len(parts) == 1 else arrow.join(parts[0], " ", parts[1])
 
 
-def _convert_numbers(groups: dict[str, StringArray], unit: int) -> tuple[Integers, NDArray[np.bool_]]:
-    """Convert times that count `unit` nanoseconds, and return which of them are in range."""
-    whole = arrow.parse_integers(groups["whole"])
-    valid = whole < LARGEST // unit
-    return np.where(valid, whole, 0) * unit + arrow.parse_integers(groups["fraction"], 9) * unit // NS_PER_S, valid
+def _convert(column: StringArray, converter: Callable[[str], str] | None) -> StringArray:
+    """Convert each distinct text of a column once."""
+    return column if converter is None else arrow.map_texts(column, converter)
 
 
-def _convert_calendar_times(groups: dict[str, StringArray]) -> tuple[Integers, NDArray[np.bool_]]:
-    """Convert ISO 8601 and log times, and return which of them are valid; each distinct minute is parsed once."""
-    minutes, texts = arrow.number_texts(arrow.join(groups["minute"], ":00", groups["zone"]))
-    starts = [_parse_minute(text) for text in texts]
-    valid = np.array([start is not None for start in starts], np.bool_)[minutes]
-    times = np.array([start or 0 for start in starts], np.int64)[minutes]
-    times += arrow.parse_integers(arrow.remove_substring(groups["second"], "."), digits=11)
-    return times, valid & (times <= LARGEST)
-
-
-def _parse_minute(text: str) -> int | None:
-    try:
-        return parse_log_time(text)
-    except LineError:
-        return None
+def _find_pairs(lines: StringArray, rows: Integers, spec: PairSpec) -> Iterator[RowValues]:
+    """Find the value of each name; a line without a required one is left."""
+    columns: list[StringArray | None] = []
+    lines = arrow.select(lines, rows)
+    found = np.ones(len(rows), np.bool_)
+    for pattern, required in zip(spec.patterns, spec.required, strict=True):
+        column, is_found = arrow.extract_group(lines, pattern) if pattern else (arrow.repeat("", len(rows)), found)
+        columns.append(column)
+        found = found & is_found if required else found
+    places = np.flatnonzero(found)
+    selected = [arrow.select(column, places) for column in columns]
+    yield RowValues(rows[places], [_convert(*pair) for pair in zip(selected, spec.converters, strict=True)])
 
 
 # --- JSON objects
+
+
+def _parse_objects(lines: StringArray, rows: Integers, spec: ObjectSpec) -> Iterator[RowValues]:
+    """Parse JSON objects if all have the shape of the first."""
+    rows = rows[arrow.find_objects(arrow.select(lines, rows))]
+    lines = arrow.select(lines, rows)
+    shape = _find_fullest_shape(lines[:_SHAPE_LINES].to_pylist(), spec.fields)
+    objects = shape and arrow.parse_objects(lines, shape.tree)
+    if shape is None or objects is None or len(objects) != len(rows):
+        return
+    columns = [arrow.get_member(objects, path) if path else arrow.repeat("", len(rows)) for path in shape.paths]
+    required = [column for column, item in zip(columns, spec.fields, strict=True) if not item.optional]
+    places = np.flatnonzero(arrow.have_values(required) & arrow.differ_from(columns, "0"))  # -0 is read as 0
+    columns = [arrow.fill_missing(arrow.select(column, places)) for column in columns]
+    yield RowValues(rows[places], [_convert(*pair) for pair in zip(columns, spec.converters, strict=True)])
+
+
+_SHAPE_LINES = 20
+
+
+def _find_fullest_shape(lines: Sequence[str], fields: Sequence[Field]) -> ObjectShape | None:
+    """Return the shape of the first objects that has the most fields."""
+    shapes = [shape for line in lines if (shape := find_shape(line, fields))]
+    return max(shapes, key=lambda shape: sum(map(bool, shape.paths)), default=None)
 
 
 class ObjectShape(NamedTuple):
@@ -142,23 +259,10 @@ class ObjectShape(NamedTuple):
 
     tree: FieldTree
     paths: list[tuple[str, ...]]
-    """The paths of the client, the time and, if there is one, the cost."""
-    unit: int
-    """Nanoseconds of one unit, for times that are numbers."""
+    """The path of each field; empty for one that is missing."""
 
 
-def _parse_objects(lines: StringArray, rows: Integers, fields: FieldNames) -> Iterator[ParsedRows]:
-    """Parse JSON objects if all have the shape of the first."""
-    rows = rows[arrow.find_objects(arrow.select(lines, rows))]
-    lines = arrow.select(lines, rows)
-    shape = find_shape(lines[0].as_py(), fields) if len(rows) else None
-    objects = shape and arrow.parse_objects(lines, shape.tree)
-    if shape and objects is not None and len(objects) == len(rows):
-        client, time, *cost = (arrow.get_member(objects, path) for path in shape.paths)
-        yield from parse_columns(rows, client, time, cost[0] if cost else None, shape.unit)
-
-
-def find_shape(line: str, fields: FieldNames) -> ObjectShape | None:
+def find_shape(line: str, fields: Sequence[Field]) -> ObjectShape | None:
     """Return the shape of a JSON object; None if it lacks a field, or needs the line parser.
 
     If the first of several possible names is missing in this object, the shape requires that others lack it, too.
@@ -169,29 +273,26 @@ def find_shape(line: str, fields: FieldNames) -> ObjectShape | None:
     except (ValueError, RecursionError):
         return None
     tree: FieldTree = {}
-    client = _find_path(record, fields.clients, tree, "integer")
-    time = _find_path(record, fields.times, tree, "number")
-    cost = _find_path(record, (fields.cost,), tree, "number") if fields.cost else ()
-    if client is None or time is None or cost is None or time == ("at_ns",):
+    paths = [_find_path(record, item, tree) for item in fields]
+    if any(path is None for path in paths) or ("at_ns",) in paths:
         return None
-    return ObjectShape(tree, [path for path in (client, time, cost) if path], fields.unit)
+    return ObjectShape(tree, [path for path in paths if path is not None])
 
 
-def _find_path(
-    record: dict[str, Any], names: Sequence[str], tree: FieldTree, number_kind: str
-) -> tuple[str, ...] | None:
+def _find_path(record: dict[str, Any], item: Field, tree: FieldTree) -> tuple[str, ...] | None:
     """Return the path of the first name that has a value; add its kind to the tree, and that earlier names lack one."""
-    for name in names:
+    for name in item.names:
         for path in dict.fromkeys(((name,), tuple(name.split(".")))):
             value: Any = record
             for part in path:
                 value = value.get(part) if isinstance(value, dict) else None
+            number_kind = "number" if item.option in ("time", "cost") else "integer"
             kind = "text" if isinstance(value, str) else number_kind if type(value) in (int, float) else "nothing"
             if not _add_kind(tree, path, kind):
                 return None
             if value is not None:
                 return path if kind != "nothing" else None
-    return None
+    return () if item.optional else None
 
 
 def _add_kind(tree: FieldTree, path: tuple[str, ...], kind: str) -> bool:
@@ -202,62 +303,3 @@ def _add_kind(tree: FieldTree, path: tuple[str, ...], kind: str) -> bool:
         if not isinstance(tree, dict):
             return False
     return bool(tree.setdefault(name, kind) == kind)
-
-
-def parse_columns(
-    rows: Integers, clients: StringArray, times: StringArray, costs: StringArray | None, unit: int
-) -> Iterator[ParsedRows]:
-    """Parse columns of text, which JSON objects and Parquet rows become."""
-    places = arrow.find_matches(clients, _CLIENT_PATTERN)
-    if costs is not None:
-        valid, groups = arrow.extract_groups(costs, _COST_PATTERN)
-        places, at, _ = np.intersect1d(valid, places, return_indices=True)
-        costs = arrow.select(groups["cost"], at)
-    rows, clients, times = rows[places], arrow.select(clients, places), arrow.select(times, places)
-    for pattern in RE2_TIMES:
-        places, groups = arrow.extract_groups(times, f"^(?:{pattern})$")
-        groups["client"] = arrow.select(clients, places)
-        if costs is not None:
-            groups["cost"] = arrow.select(costs, places)
-        yield _convert_groups(rows[places], groups, unit)
-        left = np.delete(np.arange(len(rows)), places)
-        rows, clients, times = rows[left], arrow.select(clients, left), arrow.select(times, left)
-        costs = None if costs is None else arrow.select(costs, left)
-
-
-# --- Parquet
-
-
-def find_parquet_fields(path: str, fields: FieldNames) -> FieldNames:
-    """Return the names of the columns to read; raise `InputError` if one is missing or the file is invalid."""
-    names = arrow.read_parquet_names(path)
-    lower_names = [name.lower() for name in names]
-
-    def find(candidates: tuple[str, ...], option: str) -> str:
-        return names[find_column(lower_names, candidates, option)]
-
-    time = find(tuple(fields.times), "time")
-    cost = find((fields.cost,), "cost") if fields.cost else None
-    return FieldNames((find(tuple(fields.clients), "key"),), (time,), cost, fields.unit_of(time.lower()))
-
-
-def read_parquet_batches(
-    path: str, fields: FieldNames, progress: Callable[[int], None] | None
-) -> Generator[Batch, None, None]:
-    """Yield the rows, numbered from 1. Uncommon rows are deferred as JSON objects of text."""
-    names = [*fields.clients, *fields.times, *([fields.cost] if fields.cost else [])]
-    first_row, file_bytes = 1, Path(path).stat().st_size
-    for share, columns in arrow.read_parquet_columns(path, list(dict.fromkeys(names))):
-        size = len(columns[names[0]])
-        client, time, *cost = (columns[name] for name in names)
-        parsed = parse_columns(np.arange(size), client, time, cost[0] if cost else None, fields.unit)
-        yield build_batch(parsed, first_row, size, partial(_format_row, columns))
-        first_row += size
-        if progress:
-            progress(round(file_bytes * share))
-
-
-def _format_row(columns: dict[str, StringArray], row: int) -> str:
-    """Return the values of a row as a JSON object of text, without those that are null."""
-    record = {name: column[row].as_py() for name, column in columns.items() if column[row].is_valid}
-    return json.dumps(record, ensure_ascii=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,25 @@ _UNSUPPORTED_MAGIC = {
 }
 
 
+def decode(text: bytes) -> str:
+    """Decode UTF-8; a byte that is not UTF-8 is read as Latin-1, so that different names stay different."""
+    return text.decode(errors=_LATIN_1)
+
+
+def _decode_byte(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return error.object[error.start : error.end].decode("latin-1"), error.end
+
+
+_LATIN_1 = "ratelab-latin-1"
+codecs.register_error(_LATIN_1, _decode_byte)
+
+
+class MissingFileError(InputError):
+    """A file does not exist."""
+
+
 class Block(NamedTuple):
     """Consecutive whole lines of a file."""
 
@@ -41,8 +61,8 @@ class Block(NamedTuple):
     """The lines, without the last newline."""
 
     def lines(self) -> Iterator[tuple[int, str]]:
-        """Yield the lines with their numbers; bytes that are not UTF-8 become U+FFFD."""
-        return enumerate(self.text.decode(errors="replace").split("\n"), self.first_line)
+        """Yield the lines with their numbers."""
+        return enumerate(decode(self.text).split("\n"), self.first_line)
 
 
 def read_lines(path: str, progress: Callable[[int], None] | None = None) -> Iterator[tuple[int, str]]:
@@ -112,6 +132,10 @@ def _open(path: str) -> BinaryIO:
         return sys.stdin.buffer
     try:
         return Path(path).open("rb")
+    except FileNotFoundError as error:
+        raise MissingFileError(
+            f"it cannot be opened ({_format_reason(error)}): name a log, JSON lines or CSV file"
+        ) from None
     except (OSError, ValueError) as error:
         raise InputError(f"it cannot be opened ({_format_reason(error)}): name a log, JSON lines or CSV file") from None
 
@@ -171,6 +195,15 @@ def is_parquet(path: str) -> bool:
 def is_arrow_installed() -> bool:
     """Return whether pyarrow, the extra `logs`, is installed."""
     return find_spec("pyarrow") is not None
+
+
+def identify_file(path: str) -> object:
+    """Return a value that is the same for all names of one file."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return path
+    return path if path == "-" else (status.st_dev, status.st_ino)
 
 
 def sum_file_sizes(paths: Sequence[str]) -> int | None:

@@ -1,80 +1,118 @@
-"""JSON lines, and the named fields of records in JSON, CSV and Parquet."""
+"""Formats of JSON objects, one in each line, each described by the paths of its fields."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import islice
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from ratelab.errors import short_repr
-from ratelab.lab.traces.batches import LineError, LineParser, ParsedRequest, RepeatedError
-from ratelab.lab.traces.files import make_printable
-from ratelab.lab.traces.timestamps import parse_decimal, parse_time
-from ratelab.quota import LARGEST
-
-if TYPE_CHECKING:
-    from ratelab.lab.traces.formats import TraceOptions
-
-DEFAULT_CLIENT_FIELDS = ("ip", "client_ip", "clientip", "remote_addr", "remote_ip", "client")
-"""Fields that may identify the client if the key is `ip`."""
-
-DEFAULT_TIME_FIELDS = (
-    "time", "timestamp", "ts", "@timestamp", "time_iso8601", "time_local", "at_ns", "date", "datetime", "msec",
-)  # fmt: skip
-"""Fields that may hold the time if none is named; `at_ns` is in nanoseconds."""
+from ratelab.errors import InputError, short_repr
+from ratelab.lab.traces.batches import COMMENT, REPEATED, LineError, OmittedError
+from ratelab.lab.traces.names import ALIASES, format_missing, list_paths, suggest
+from ratelab.lab.traces.patterns import clean_path
+from ratelab.lab.traces.requests import Field, FieldReader
 
 # Numbers stay text, so that they are parsed exactly and once, whatever the format.
 _DECODER = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
 
 
+class ObjectSpec(NamedTuple):
+    """How Arrow reads the fields of many objects."""
+
+    fields: tuple[Field, ...]
+    converters: tuple[Callable[[str], str] | None, ...]
+    """For each field, how its text is converted."""
+
+
 @dataclass(frozen=True)
-class FieldNames:
-    """The fields of a record that hold its client, time and cost: the first name of each that the record has."""
+class JsonFormat:
+    """A format of JSON objects; the path `a.b` is the field `b` of the object `a`, or the field `a.b`."""
 
-    clients: Sequence[str]
-    times: Sequence[str]
-    cost: str | None
-    """If None, each request costs 1."""
-    unit: int
-    """Nanoseconds of one unit, for times that are numbers, except in `at_ns`."""
+    name: str
+    title: str
+    """The programs that write it."""
+    paths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The paths of common fields, in addition to `ALIASES`: a line's value is that of the first path that it has."""
+    required: tuple[str, ...] = ()
+    """Paths that every line of the format has."""
+    sample: str = ""
+    """A line, with the names of `synthetic.SampleRequest` in brackets."""
+    default_key: str = "ip"
+    """The field of the client if none is named."""
 
-    def unit_of(self, time_field: str) -> int:
-        """Return the nanoseconds of one unit in this time field."""
-        return 1 if time_field == "at_ns" else self.unit
+    def matches(self, line: str) -> bool:
+        """Return whether a line looks like an object of this format."""
+        text = line.lstrip(" \t[")
+        if not text.startswith("{") or line.isspace():
+            return False
+        if not self.required:
+            return True
+        try:
+            record = _parse_object(line)
+        except (LineError, OmittedError):
+            return False
+        return all(find_value(record, path) is not None for path in self.required)
+
+    def resolve(self, name: str) -> tuple[str, ...]:
+        """Return the paths that a name may stand for."""
+        return tuple(dict.fromkeys((*self.paths.get(name, ()), name, *ALIASES.get(name, ()))))
+
+    def bind(self, fields: Sequence[Field], _lines: Sequence[str]) -> FieldReader:
+        """Return the reader of these fields."""
+        converters = tuple(clean_path if _is_path(item) else None for item in fields)
+        return FieldReader(_create_reader(tuple(fields), converters), ObjectSpec(tuple(fields), converters))
 
 
-def is_json_object(line: str, _options: TraceOptions) -> bool:
-    """Return whether a line looks like a JSON object."""
-    return line.lstrip().startswith("{")
+def _is_path(item: Field) -> bool:
+    return "path" in item.names or "uri" in item.names
 
 
-def get_json_fields(_first_line: str, options: TraceOptions) -> FieldNames:
-    """Return the fields to read from each object."""
-    return options.fields
-
-
-def create_json_parser(_first_line: str, options: TraceOptions) -> LineParser:
-    """Create the parser of JSON lines."""
-    return create_object_parser(options.fields)
-
-
-def create_object_parser(fields: FieldNames) -> LineParser:
-    """Create the parser of lines with one JSON object each; the name `a.b` also finds a field `b` within `a`."""
+def _create_reader(
+    fields: tuple[Field, ...], converters: Sequence[Callable[[str], str] | None]
+) -> Callable[[str], Sequence[str]]:
+    """Create a reader of single lines."""
     check_repeated = create_repeat_check()
+    reads_events = any("at_ns" in item.names for item in fields)
 
-    def parse(line: str) -> ParsedRequest:
+    def read(line: str) -> Sequence[str]:
         record = _parse_object(line)
-        time_field, time = _find_field(record, fields.times, "time")
-        if time_field == "at_ns":
+        if reads_events and "at_ns" in record:
             check_repeated(record.get("algorithm"))
-        _, client = _find_field(record, fields.clients, "key")
-        cost = _find_field(record, (fields.cost,), "cost")[1] if fields.cost else "1"
-        return parse_values(client, time, fields.unit_of(time_field), cost)
+        values = [_read_field(record, item) for item in fields]
+        return [convert(value) if convert else value for value, convert in zip(values, converters, strict=True)]
 
-    return parse
+    return read
+
+
+def _read_field(record: Mapping[str, object], item: Field) -> str:
+    """Return the text of a field."""
+    for name in item.names:
+        value = find_value(record, name)
+        if value is not None:
+            if not isinstance(value, str):
+                raise LineError(f"{_ROLES.get(item.option, name)} must be a number or text, got {short_repr(value)}")
+            return value
+    if item.optional:
+        return ""
+    paths = list(list_paths(record))
+    raise LineError(
+        f"it has {format_missing(item.names, paths)}: name the right one with --{item.option}"
+        f"{suggest(item.names, paths, item.option)}"
+    )
+
+
+_ROLES = {"key": "client"}
+
+
+def find_value(record: Mapping[str, object], name: str) -> object:
+    """Return the value at a path, of a list its first item; None if there is none."""
+    value = record.get(name)
+    if value is None and "." in name:
+        value = record
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+    return value[0] if isinstance(value, list) and value else value
 
 
 def create_repeat_check() -> Callable[[object], None]:
@@ -84,15 +122,16 @@ def create_repeat_check() -> Callable[[object], None]:
     def check(algorithm: object) -> None:
         first[:] = first or [algorithm]
         if algorithm != first[0]:
-            raise RepeatedError(f"the same request, decided by another algorithm, {short_repr(algorithm)}")
+            raise OmittedError(REPEATED)
 
     return check
 
 
 def _parse_object(line: str) -> dict[str, object]:
-    """Parse a JSON object."""
+    """Parse a JSON object, which may be an item of an array that has an item in each line."""
+    text = line if line.startswith("{") and line.endswith("}") else _strip_array(line)
     try:
-        record = _DECODER.decode(line)
+        record = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise LineError(f"invalid JSON ({error.msg} at column {error.colno})") from None
     except RecursionError:
@@ -102,50 +141,35 @@ def _parse_object(line: str) -> dict[str, object]:
     return record
 
 
-def _find_field(record: dict[str, object], names: Sequence[str], option: str) -> tuple[str, object]:
-    """Return the first of these names that has a value, and the value."""
-    for name in names:
-        value = record.get(name)
-        if value is None and "." in name:
-            value = _get_nested(record, name)
-        if value is not None:
-            return name, value
-    raise LineError(f"it has {format_missing(names, record)}: name the right one with --{option}")
+def _strip_array(line: str) -> str:
+    """Remove the brackets and commas of an array that has an object in each line."""
+    text = line.strip()
+    if text in ("[", "]", "],"):
+        raise OmittedError(COMMENT)
+    if text.startswith("[") and text[1:].lstrip().startswith("{"):
+        text = text[1:].lstrip()
+    return text.rstrip("], \t") if text.startswith("{") else text
 
 
-def _get_nested(record: object, name: str) -> object:
-    """Look up a dotted name."""
-    for part in name.split("."):
-        record = record.get(part) if isinstance(record, dict) else None
-    return record
+def check_layout(lines: Sequence[str], command: str) -> None:
+    """Raise `InputError` with a command that converts the file if its objects are not one in each line.
+
+    `command` begins a pipeline that prints the file: `jq OPTIONS FILE`, with `{}` for the options.
+    """
+    first, second = (*(line.strip() for line in lines[:2]), "")[:2]
+    start = first.removeprefix("[").strip() or second
+    if _is_object(start.rstrip(",]")) or not start.startswith("{"):
+        return
+    if first.startswith("["):
+        convert = command.format("-c '.[]'")
+        raise InputError(f"it is one JSON array: convert it with {convert}")
+    if len(lines) > 1 and first.count("{") > first.count("}"):
+        convert = command.format("-c .")
+        raise InputError(f"its JSON objects span several lines: convert it with {convert}")
 
 
-def format_missing(names: Sequence[str], present: Iterable[str]) -> str:
-    """Format which fields are missing and which are present, the former cut to three and the latter to a dozen."""
-    missing = names[0] if len(names) == 1 else f"{', '.join(names[:3])} or similar"
-    listed = ", ".join(islice(present, 12))[:200]
-    return make_printable(f"no field {missing}{', only ' if listed else ''}{listed}")
-
-
-def parse_values(client: object, time: object, unit: int, cost: object) -> ParsedRequest:
-    """Parse the values of a record's three fields; raise `LineError` for an invalid one."""
-    name = _strip_text("client", client)
-    if not name:
-        raise LineError("client must not be empty")
-    return name, parse_time(_strip_text("time", time), unit), _parse_cost(_strip_text("cost", cost))
-
-
-def _strip_text(field: str, value: object) -> str:
-    """Return a value without blanks around it; reject objects, lists, booleans and null."""
-    if not isinstance(value, str):
-        raise LineError(f"{field} must be a number or text, got {short_repr(value)}")
-    return value.strip()
-
-
-@lru_cache(maxsize=256)
-def _parse_cost(text: str) -> int:
-    """Parse a cost. Cached, since few costs are different."""
-    number = parse_decimal(text)
-    if number is None or not 1 <= number <= LARGEST or number % 1:
-        raise LineError(f"cost must be a whole number from 1 to 2**62 - 1, got {short_repr(text)}")
-    return int(number)
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(_DECODER.decode(text), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -1,0 +1,231 @@
+"""Traces: the requests of all files, merged by time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratelab.errors import InputError
+from ratelab.lab.spill import Integers, RequestSorter, map_column
+from ratelab.lab.traces.batches import (
+    ANONYMOUS,
+    COMMENT,
+    MAX_REJECTS,
+    REPEATED,
+    BatchReader,
+    ClientNumbers,
+    Reject,
+    RequestColumns,
+)
+from ratelab.lab.traces.files import make_printable
+from ratelab.lab.traces.formats import TraceOptions
+from ratelab.lab.traces.resolution import Resolution, spread
+from ratelab.lab.traffic import Traffic, split_batches
+from ratelab.quota import LARGEST, UNITS
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Recorded traffic, and counts of the lines it was read from."""
+
+    traffic: Traffic
+    """Starts with the first request, whose nanoseconds since 1970 are its origin.
+
+    Clients are numbered in the order in which the files first name them. Control characters in names are escaped.
+    """
+    format: str
+    """The name of the format; of all formats, if several files have several."""
+    lines: int
+    """Lines that are not blank and not a header: the requests, and the lines of the other counts."""
+    repeated: int
+    """Rows of an `--events` file that repeat a request for another algorithm than the first."""
+    anonymous: int
+    """Lines whose client is missing, empty or `-`."""
+    filtered: tuple[tuple[str, int], ...]
+    """The filters, and how many requests each left out."""
+    unparsed: int
+    """Lines that could not be parsed."""
+    reordered: int
+    """Requests with an earlier time than a previous one in their file."""
+    whole_seconds: bool
+    """Whether no time has a fraction of a second."""
+    rejects: tuple[Reject, ...]
+    """The first three lines that could not be parsed."""
+    notes: tuple[str, ...]
+    """Choices that the reader made, each with the option that changes it, and files that it skipped."""
+
+
+@dataclass
+class FileRequests:
+    """The requests of one file, and facts about them."""
+
+    name: str
+    format: str
+    notes: tuple[str, ...]
+    anonymous_reason: str
+    reader: BatchReader
+    requests: RequestSorter
+    resolution: Resolution
+    reordered: int = 0
+    cost: float = 0.0
+    _latest_time: int | None = None
+
+    def add(self, columns: RequestColumns) -> None:
+        """Add requests."""
+        times, clients, costs = columns
+        if not len(times):
+            return
+        previous = times[0] if self._latest_time is None else self._latest_time
+        latest = np.maximum.accumulate(np.append(previous, times))
+        self.reordered += int(np.count_nonzero(times < latest[:-1]))
+        self._latest_time = int(latest[-1])
+        self.resolution.add(times)
+        self.cost += float(costs.sum(dtype=np.float64))
+        self.requests.add(times, clients, costs)
+
+    @property
+    def lines(self) -> int:
+        """The number of lines that are not blank and not a header."""
+        omitted = sum(count for kind, count in self.reader.omitted.items() if kind != COMMENT)
+        return len(self.requests) + omitted + self.reader.unparsed
+
+    def check(self, options: TraceOptions) -> None:
+        """Raise `InputError` if there is no request, or if most lines could not be parsed."""
+        reader = self.reader
+        if not len(self.requests):
+            raise InputError(self._explain_no_requests(options))
+        if reader.unparsed * 2 > self.lines and not options.lenient:
+            raise InputError(
+                f"{reader.unparsed:,} of its {self.lines:,} lines cannot be parsed as {self.format}: "
+                f"check --format, or add --lenient to leave them out; line {reader.rejects[0]}"
+            )
+
+    def _explain_no_requests(self, options: TraceOptions) -> str:
+        reader = self.reader
+        if reader.unparsed:
+            count, first = reader.unparsed, reader.rejects[0]
+            return f"none of its {count} lines can be parsed as {self.format}: check --format; line {first}"
+        if reader.omitted[ANONYMOUS]:
+            return f"none of its {self.lines} lines has a client: {self.anonymous_reason}"
+        filters = [str(options.filters[kind]) for kind in reader.omitted if isinstance(kind, int)]
+        if filters:
+            return f"no request is left after {' and '.join(filters)}: change the filters"
+        return f"it has no requests, only the {self.format} header: name a file with rows"
+
+
+# --- one trace
+
+
+def build_trace(files: Sequence[FileRequests], notes: Sequence[str], options: TraceOptions) -> Trace:
+    """Merge the requests by time, and count time from the first."""
+    clients, rows, end, on_disk = _merge(files, options.within_second)
+    start = int(rows[0]["time"])
+    _check_limits(int(rows[-1]["time"]) - start, sum(file.cost for file in files))
+    times, owners, costs = _split_columns(rows, start, on_disk)
+    traffic = Traffic(
+        times=times,
+        clients=owners,
+        costs=costs,
+        names=tuple(map(make_printable, clients)),
+        keys=np.arange(len(clients)),
+        duration=max(1, end - start),
+        origin=start,
+        on_disk=on_disk,
+    )
+    omitted = sum((file.reader.omitted for file in files), Counter[int | str]())
+    return Trace(
+        traffic=traffic,
+        format=", ".join(dict.fromkeys(file.format for file in files)),
+        lines=sum(file.lines for file in files),
+        repeated=omitted[REPEATED],
+        anonymous=omitted[ANONYMOUS],
+        filtered=tuple((str(filter_), omitted[number]) for number, filter_ in enumerate(options.filters)),
+        unparsed=sum(file.reader.unparsed for file in files),
+        reordered=sum(file.reordered for file in files),
+        whole_seconds=all(file.resolution.is_whole for file in files),
+        rejects=_collect_rejects(files),
+        notes=(*_collect_notes(files, options.within_second), *_describe_start(start), *notes),
+    )
+
+
+def _collect_rejects(files: Sequence[FileRequests]) -> tuple[Reject, ...]:
+    """Return the first rejected lines, with the names of their files if there are several."""
+    name = len(files) > 1
+    rejects = [replace(reject, file=file.name) if name else reject for file in files for reject in file.reader.rejects]
+    return tuple(rejects[:MAX_REJECTS])
+
+
+def _collect_notes(files: Sequence[FileRequests], within_second: str) -> list[str]:
+    """Return the notes of all files, each once, with the name of the file if not all files have it."""
+    notes: dict[str, list[str]] = {}
+    for file in files:
+        resolution = file.resolution.describe(within_second)
+        for note in (*file.notes, *([resolution] if resolution else [])):
+            notes.setdefault(note, []).append(file.name)
+    return [note if len(names) == len(files) else f"{names[0]}: {note}" for note, names in notes.items()]
+
+
+def _describe_start(start: int) -> list[str]:
+    """Return a note if the trace begins so early that its times may be durations."""
+    if not 0 <= start < UNITS["day"] * 365:
+        return []
+    return ["times begin in 1970, so they may be durations: name the field of the time with --time"]
+
+
+def _merge(files: Sequence[FileRequests], within_second: str) -> tuple[ClientNumbers, NDArray[Any], int, bool]:
+    """Return the clients of all files, their requests as rows sorted by time, the end, and whether rows are on disk.
+
+    The requests of files with the same unit are spread together, since a second may begin in one and end in another.
+    """
+    clients, merged = ClientNumbers(), RequestSorter()
+    numbers = {file.name: [clients[name] for name in file.reader.clients] for file in files}
+    units = sorted({file.resolution.unit for file in files})
+    ends = []
+    for unit in units:
+        same_unit = [file for file in files if file.resolution.unit == unit]
+        sorter = same_unit[0].requests if len(files) == 1 else RequestSorter()
+        for file in same_unit if len(files) > 1 else ():
+            _add_rows(sorter, file.requests.sort(), np.array(numbers[file.name], np.uint32))
+        rows = sorter.sort()
+        last = int(rows[-1]["time"])
+        ends.append(last - last % unit + unit if unit > 1 else last)
+        is_whole = unit == 1 or all(file.resolution.is_whole for file in same_unit)
+        if unit > 1 and within_second == "spread":
+            spread(rows["time"], unit)
+        if len(units) == 1 and is_whole:
+            return clients, rows, ends[0], sorter.on_disk
+        _add_rows(merged, rows, np.arange(len(clients), dtype=np.uint32))
+    return clients, merged.sort(), max(ends), merged.on_disk
+
+
+def _add_rows(sorter: RequestSorter, rows: NDArray[Any], clients: NDArray[np.uint32]) -> None:
+    """Add rows, whose owners are indices into `clients`."""
+    for part in split_batches(len(rows)):
+        batch = rows[part]
+        sorter.add(batch["time"], clients[batch["owner"]], batch["cost"])
+
+
+def _check_limits(length: int, cost: float) -> None:
+    """Reject times and costs that would overflow a column."""
+    if length > LARGEST:
+        years = length // UNITS["day"] // 365
+        raise InputError(f"its times must be within 146 years of each other, got {years} years: check --time-unit")
+    if cost > LARGEST:
+        raise InputError(f"its costs must add up to at most 2**62, got {cost:.3g}: check --cost")
+
+
+def _split_columns(rows: NDArray[Any], start: int, on_disk: bool) -> list[Integers]:
+    """Return the times since `start`, the clients and the costs of requests as columns."""
+    columns: list[Integers] = [
+        map_column(np.int64, len(rows)) if on_disk else np.empty(len(rows), np.int64) for _ in range(3)
+    ]
+    times, clients, costs = columns
+    for part in split_batches(len(rows)):
+        times[part] = rows["time"][part] - start
+        clients[part], costs[part] = rows["owner"][part], rows["cost"][part]
+    return columns

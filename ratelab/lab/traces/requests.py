@@ -1,0 +1,151 @@
+"""Requests from the text of their fields: the client, the time, the cost, and filters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import translate
+from functools import cached_property, lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ratelab.errors import InputError, short_repr
+from ratelab.http.addresses import parse_address
+from ratelab.lab.traces.batches import ANONYMOUS, LineError, OmittedError, ParsedRequest
+from ratelab.lab.traces.clients import ClientNames
+from ratelab.lab.traces.timestamps import TimeRule, parse_decimal
+from ratelab.quota import LARGEST
+
+
+class Field(NamedTuple):
+    """A field to read from each line."""
+
+    option: str
+    """The option that names the field."""
+    names: tuple[str, ...]
+    """Its possible names: a line's value is that of the first name that it has."""
+    optional: bool = False
+    """Whether it may be missing from a line; its value is then empty."""
+
+
+class FieldReader(NamedTuple):
+    """Reads the same fields from each line of a file."""
+
+    read: Callable[[str], Sequence[str]]
+    """Return the text of each field, or raise `LineError` or `OmittedError`."""
+    columns: Any
+    """How Arrow reads them from many lines: a `PatternSpec` or an `ObjectSpec`; None if it cannot."""
+
+
+@dataclass(frozen=True)
+class RequestRule:
+    """How the values of a line's fields become a request."""
+
+    fields: tuple[Field, ...]
+    """The fields of the client, then those of the time, the cost if there is one, and the filters."""
+    clients: int
+    """The number of fields of the client."""
+    names: ClientNames
+    """The name of the client for the values of its fields, "" if it is missing."""
+    time: TimeRule
+    has_cost: bool
+    filters: tuple[Filter, ...]
+
+    def parse(self, values: Sequence[str]) -> ParsedRequest:
+        """Parse the values of `fields`; raise `LineError` for an invalid one, and `OmittedError`."""
+        first = self.clients + 1 + self.has_cost
+        for number, (filter_, value) in enumerate(zip(self.filters, values[first:], strict=True)):
+            if not filter_.accepts(value):
+                raise OmittedError(number)
+        name = self.names[tuple(values[: self.clients])]
+        if not name:
+            raise OmittedError(ANONYMOUS)
+        cost = parse_cost(values[self.clients + 1].strip()) if self.has_cost else 1
+        return name, self.time.parse(values[self.clients].strip()), cost
+
+
+@lru_cache(maxsize=256)
+def parse_cost(text: str) -> int:
+    """Parse a cost. Cached, since few costs are different."""
+    number = parse_decimal(text)
+    if number is None or not 1 <= number <= LARGEST or number % 1:
+        raise LineError(f"cost must be a whole number from 1 to 2**62 - 1, got {short_repr(text)}")
+    return int(number)
+
+
+# --- filters
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Keeps the requests whose field has one of some values, or leaves them out."""
+
+    option: str
+    """`only` or `exclude`."""
+    field: str
+    texts: tuple[str, ...]
+    """The values: text, in which `*` and `?` match any characters, or CIDRs."""
+
+    def __str__(self) -> str:
+        more = f" and {len(self.texts) - 1:,} more" if len(self.texts) > 1 else ""
+        return f"--{self.option} {self.field}={self.texts[0]}{more}"
+
+    @cached_property
+    def accepts(self) -> Callable[[str], bool]:
+        """Whether a request with this value is kept."""
+        match, wanted = _create_matcher(self.texts), self.option == "only"
+        return lambda value: match(value) is wanted
+
+
+@lru_cache(maxsize=16)
+def _create_matcher(texts: tuple[str, ...]) -> Callable[[str], bool]:
+    """Create a function that returns whether a value is one of these; each value is compared once."""
+    plain = frozenset(text for text in texts if not re.search("[*?]", text))
+    globs = [translate(text.replace("[", "[[]")) for text in texts if text not in plain]
+    pattern = re.compile("|".join(globs)) if globs else None
+    networks = [network for text in texts if (network := _parse_network(text))]
+
+    @lru_cache(maxsize=1 << 16)
+    def match(value: str) -> bool:
+        if value in plain or (pattern and pattern.fullmatch(value)):
+            return True
+        address = parse_address(value) if networks else None
+        return address is not None and any(address in network for network in networks)
+
+    return match
+
+
+def _parse_network(text: str) -> IPv4Network | IPv6Network | None:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        return None
+
+
+def parse_filters(only: Sequence[str], exclude: Sequence[str]) -> tuple[Filter, ...]:
+    """Parse the values of `--only` and `--exclude`, FIELD=VALUE or FIELD=@FILE; those of one field are alternatives.
+
+    Raises `InputError` for other text, and for a file that cannot be read or has no lines.
+    """
+    texts: dict[tuple[str, str], list[str]] = {}
+    for option, values in (("only", only), ("exclude", exclude)):
+        for text in values:
+            field, equals, value = text.partition("=")
+            if not (field and equals and value):
+                raise InputError(f"--{option} must look like FIELD=VALUE, such as path=/health, got {short_repr(text)}")
+            texts.setdefault((option, field), []).extend(_read_values(value[1:]) if value[0] == "@" else [value])
+    return tuple(Filter(option, field, tuple(values)) for (option, field), values in texts.items())
+
+
+def _read_values(path: str) -> list[str]:
+    """Return the lines of a file, without blank lines and comments."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}): name a file with a value in each line") from None
+    values = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not values:
+        raise InputError(f"{path} has no values: write one in each line")
+    return values
