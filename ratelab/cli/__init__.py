@@ -121,6 +121,7 @@ def ratelab_command() -> None:
 
 def main() -> None:
     """Run the command line."""
+    _open_standard_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # the terminal's encoding may not have all characters of a name
@@ -131,6 +132,13 @@ def main() -> None:
         if end.code == OutputClosed.exit_status:
             _discard_output()
         raise
+
+
+def _open_standard_descriptors() -> None:
+    """Open closed standard descriptors on the null device, so that no socket gets their numbers; libuv aborts then."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
 
 
 class Terminated(BaseException):

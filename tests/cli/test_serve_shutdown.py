@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
+import subprocess
+import sys
 
 import pytest
 import uvicorn
-from serve_process import GET, read_until_closed, run_server, statuses_in
+from serve_process import GET, read_until_closed, run_server, send_request, statuses_in, wait_until
+from valkey_servers import free_port
 
 from ratelab.http.uvicorn_protocol import UvicornServer
 
@@ -14,6 +18,25 @@ EXITS_BY_SIGNAL = """
 import ratelab.http.server, uvicorn
 ratelab.http.server.UvicornServer = lambda config, on_stop: uvicorn.Server(config)
 """
+
+
+@pytest.mark.parametrize("pool", [[], ["--store", "embedded", "--workers", "2"]], ids=["one process", "workers"])
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "<&- >&-", ">&- 2>&-"])
+def test_it_serves_and_exits_cleanly_with_closed_standard_streams(closed: str, pool: list[str]) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "ratelab", "serve", "--access-log", "--port", str(port), *pool]
+    with subprocess.Popen(["/bin/sh", "-c", f"exec {shlex.join(command)} {closed}"]) as process:
+        wait_until(lambda: answers(port))
+        assert send_request("127.0.0.1", port, "/ping").status == 200
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def answers(port: int) -> bool:
+    try:
+        return send_request("127.0.0.1", port, "/healthz").status == 200
+    except OSError:
+        return False
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from time import monotonic
 
 import pytest
@@ -110,6 +110,20 @@ def test_nothing_is_left_if_the_supervisor_dies_first() -> None:
     with EmbeddedServer() as embedded:
         embedded._supervisor.kill()
     assert not Path(embedded.url.removeprefix("unix://")).parent.exists()
+
+
+def test_the_supervisor_ends_without_a_traceback_if_its_user_ends_first() -> None:
+    directory = mkdtemp(prefix="rl-")
+    code = f"from {module.__name__} import *; supervise(find_program(), {directory!r})"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe) as supervisor:
+        assert supervisor.stdin is not None
+        assert supervisor.stdout is not None
+        supervisor.stdin.close()
+        supervisor.stdout.close()
+        assert supervisor.stderr is not None
+        assert (supervisor.stderr.read(), supervisor.wait(30)) == (b"", 0)
+    assert not Path(directory).exists()
 
 
 def test_nothing_is_left_after_the_block() -> None:

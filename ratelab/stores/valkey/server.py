@@ -221,5 +221,5 @@ def supervise(program: str, directory: str) -> None:
 
 
 def _report(**fields: str) -> None:
-    sys.stdout.write(f"{json.dumps(fields)}\n")
-    sys.stdout.flush()
+    with suppress(BrokenPipeError):  # the process that uses the server has ended
+        os.write(sys.stdout.fileno(), f"{json.dumps(fields)}\n".encode())
