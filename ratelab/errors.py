@@ -50,7 +50,10 @@ class StoreError(Exception):
 
 def short_repr(value: object) -> str:
     """Format a rejected value for an error message: its `repr`, cut to 60 characters."""
-    text = repr(value[:80] if isinstance(value, str) else value)
+    try:
+        text = repr(value[:80] if isinstance(value, str) else value)
+    except Exception:  # of the value's own class, or an integer of too many digits
+        return f"a value of type {type(value).__name__} that cannot be formatted"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

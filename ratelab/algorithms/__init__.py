@@ -12,7 +12,13 @@ from collections.abc import Sequence
 from ratelab.algorithms.fixed_window import FixedWindow
 from ratelab.algorithms.gcra import Gcra
 from ratelab.algorithms.leaky_bucket import LeakyBucket
-from ratelab.algorithms.plugins import attributed_error, entry_points_by_name, load_entry_point, load_file
+from ratelab.algorithms.plugins import (
+    attribute_errors,
+    check_algorithm,
+    entry_points_by_name,
+    load_entry_point,
+    load_file,
+)
 from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.algorithms.token_bucket import TokenBucket
@@ -115,10 +121,11 @@ def build_policy(kind: type[Algorithm], quota: Quota) -> Policy:
 
     Raises `InputError` if the algorithm cannot grant the quota, or fails.
     """
-    try:
-        return Policy(kind.name, quota, kind.from_quota(quota))
-    except Exception as error:
-        raise attributed_error(error, kind) from error
+    with attribute_errors(kind):
+        algorithm = kind.from_quota(quota)
+    if kind not in ALGORITHMS.values():
+        check_algorithm(algorithm, kind, traits_of(kind), quota)
+    return Policy(kind.name, quota, algorithm)
 
 
 _UNDECLARED = Traits(queues=True)  # a class without traits may return delays

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from os.path import abspath, isfile
 from typing import TYPE_CHECKING, Any, cast
 
-from ratelab.errors import InputError
-from ratelab.limiter import Algorithm, Traits
+from ratelab.errors import InputError, short_repr
+from ratelab.limiter import NEVER, Algorithm, Level, Row, Traits
+from ratelab.quota import Quota
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -18,9 +19,12 @@ GROUP = "ratelab.algorithms"
 """The entry-point group in which a package names its algorithm classes."""
 
 _STEP_RULE = (
-    "; start() must return a list of integers and step() allowed, remaining, retry_after_ns, reset_after_ns and "
-    "delay_ns as integers >= 0"
+    "; {0}.start() must return a list of integers and {0}.step() allowed, remaining, retry_after_ns, reset_after_ns "
+    "and delay_ns as integers >= 0"
 )
+
+FAILURES = (Exception, SystemExit)
+"""Errors of third-party algorithms, which may exit by mistake; Ctrl-C passes."""
 
 
 @contextmanager
@@ -31,18 +35,18 @@ def attribute_errors(algorithm: Algorithm | type[Algorithm]) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except FAILURES as error:
         raise attributed_error(error, algorithm) from error
 
 
-def attributed_error(error: Exception, algorithm: Algorithm | type[Algorithm]) -> InputError:
+def attributed_error(error: BaseException, algorithm: Algorithm | type[Algorithm]) -> InputError:
     """Return the `InputError` that `attribute_errors` raises instead of `error`."""
     if isinstance(error, InputError):
         return error
     kind = algorithm if isinstance(algorithm, type) else type(algorithm)
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
     line = file and _line_of(error, file)
-    place = f" ({file}:{line})" if line else _STEP_RULE
+    place = f" ({file}:{line})" if line else _STEP_RULE.format(kind.__name__)
     return InputError(f"{algorithm.name} failed: {_format_error(error)}{place}")
 
 
@@ -57,7 +61,7 @@ def load_entry_point(entry: EntryPoint) -> type[Algorithm]:
     """Load the class that an installed package offers."""
     try:
         candidate = entry.load()
-    except (Exception, SystemExit) as error:
+    except FAILURES as error:
         problem = f"{GROUP} entry {entry.name!r} ({entry.value}) cannot be loaded: {_format_error(error)}"
         raise InputError(f"{problem}: fix or remove its package, or name other algorithms with --algo") from error
     return _check_class(candidate, entry.value)
@@ -77,7 +81,7 @@ def load_file(reference: str) -> type[Algorithm]:
     keep_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except FAILURES as error:
         line = _line_of(error, path)
         place = f"line {line}: " if line else ""
         raise InputError(f"{path} cannot be loaded: {place}{_format_error(error)}") from error
@@ -93,17 +97,91 @@ def load_file(reference: str) -> type[Algorithm]:
 def _check_class(candidate: Any, origin: str) -> type[Algorithm]:
     """Return `candidate` if it has every member of `Algorithm`; raise `InputError` otherwise."""
     members = ("name", "from_quota", "start", "step")
-    missing = [member for member in members if not hasattr(candidate, member)]
+    try:
+        missing = [member for member in members if not hasattr(candidate, member)]
+        name, traits = getattr(candidate, "name", None), getattr(candidate, "traits", Traits())
+    except Exception as error:  # of a metaclass
+        raise InputError(f"{origin} cannot be loaded: {_format_error(error)}") from error
     if not isinstance(candidate, type) or missing:
         problem = f"lacks {', '.join(missing)}" if missing else "is not a class"
         raise InputError(f"{origin} {problem}: an algorithm is a class with {', '.join(members)}")
-    name: object = candidate.name  # type: ignore[attr-defined]  # hasattr() above
-    if not isinstance(name, str):
-        raise InputError(f"{origin}: its name must be text, got {name!r}")
-    traits: object = getattr(candidate, "traits", Traits())
+    if not isinstance(name, str) or not name.isprintable() or not name.strip():
+        raise InputError(f"{origin}: its name must be printable text, got {short_repr(name)}")
+    for member in members[1:]:
+        if not callable(getattr(candidate, member)):
+            raise InputError(f"{origin}: {member} must be a method, got {short_repr(getattr(candidate, member))}")
     if not isinstance(traits, Traits):
         raise InputError(f"{origin}: its traits must be a ratelab.Traits, got {type(traits).__name__}")
+    for field, rule, holds in _TRAIT_RULES:
+        value = getattr(traits, field)
+        if not holds(value):
+            raise InputError(f"{origin}: traits.{field} must be {rule}, got {short_repr(value)}")
+    if isinstance(getattr(candidate, "at_most", None), (tuple, list)):
+        declared = short_repr(candidate.at_most)  # type: ignore[attr-defined]  # getattr() above
+        raise InputError(
+            f"{origin}: at_most = {declared} must be declared in traits = ratelab.Traits(at_most=(factor, extra))"
+        )
     return cast("type[Algorithm]", candidate)
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, tuple) and [*map(type, value)] == [int, int] and value[0] >= 0
+
+
+_TRAIT_RULES: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
+    ("state", "a tuple of names", lambda value: type(value) is tuple and all(isinstance(name, str) for name in value)),
+    ("at_most", "None or two whole numbers (factor >= 0, extra)", lambda value: value is None or _is_pair(value)),
+    ("queues", "True or False", lambda value: isinstance(value, bool)),
+    (
+        "level",
+        "None or a ratelab.limiter.Level of a text and a function",
+        lambda value: (
+            value is None or (isinstance(value, Level) and isinstance(value.label, str) and callable(value.read))
+        ),
+    ),
+    ("bound", "None or a function", lambda value: value is None or callable(value)),
+)
+
+
+def check_algorithm(algorithm: object, kind: type[Algorithm], traits: Traits, quota: Quota) -> None:
+    """Check the object that `kind.from_quota` returned, by one decision on a state that is discarded.
+
+    Raises `InputError` for another type, a state or a row that breaks the rules, and for traits that fail.
+    """
+    if not isinstance(algorithm, kind):
+        made = short_repr(algorithm)
+        raise InputError(f"{kind.name} failed: {kind.__name__}.from_quota must return a {kind.__name__}, got {made}")
+    with attribute_errors(kind):
+        state = algorithm.start(0)
+        if type(state) is not list or not _are_integers(state):
+            raise TypeError(f"start() returned {short_repr(state)}")
+        length = len(state)
+        check_row(algorithm.step(state, 0, 1))
+        if len(state) != length or not _are_integers(state):
+            raise TypeError(f"step() left {short_repr(state)} of a state of {length} integers")
+        level = 0 if traits.level is None else traits.level.read(algorithm, state, 0)
+        bound = 0 if traits.bound is None else traits.bound(algorithm, 0, 1, quota.window)
+    for name, value, rule, types in (
+        ("level.read", level, "a number", (int, float)),
+        ("bound", bound, "a whole number", (int,)),
+    ):
+        if not isinstance(value, types):
+            raise InputError(f"{kind.name} failed: {kind.__name__}.traits.{name} must return {rule}, got {value!r}")
+
+
+def _are_integers(state: Sequence[object]) -> bool:
+    return all(isinstance(number, int) for number in state)
+
+
+def check_row(row: Row) -> Row:
+    """Return the row of a step; raise `TypeError` if a column could not hold it exactly."""
+    if not (
+        isinstance(row, tuple)
+        and len(row) == 5
+        and all(isinstance(value, int) and 0 <= value <= NEVER for value in row)
+    ):
+        raise TypeError(f"step() returned {short_repr(row)}")
+    return row
 
 
 def _line_of(error: BaseException, path: str) -> int | None:

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.algorithms import traits_of
-from ratelab.algorithms.plugins import attributed_error
-from ratelab.errors import short_repr
+from ratelab.algorithms.plugins import FAILURES, attributed_error, check_row
 from ratelab.lab.decisions import DECISION_DTYPE, Columns, Decisions, Progress
 from ratelab.lab.partition import split_keys
 from ratelab.lab.spill import Integers
@@ -40,7 +39,7 @@ def decide(algorithm: Algorithm, traffic: Traffic, columns: Columns, progress: P
         for places, rows in _decide_by_key(algorithm, *requests, progress):
             for name, column in columns.items():
                 column[places] = rows[name]
-    except Exception as error:
+    except FAILURES as error:
         raise attributed_error(error, algorithm) from error
 
 
@@ -93,14 +92,5 @@ def _rows_by_key(
 
 
 def _check_rows(step: Step) -> Step:
-    """Wrap `step` to raise `TypeError` for a row that a column could not hold exactly."""
-
-    def checked(state: State, now: int, cost: int) -> Row:
-        row = step(state, now, cost)
-        if not (
-            isinstance(row, tuple) and len(row) == 5 and all(isinstance(value, int) and value >= 0 for value in row)
-        ):
-            raise TypeError(f"step() returned {short_repr(row)}")
-        return row
-
-    return checked
+    """Wrap `step` to check every row."""
+    return lambda state, now, cost: check_row(step(state, now, cost))

@@ -114,7 +114,7 @@ def _kill(grader: subprocess.Popen[bytes]) -> None:
 def _parse_output(name: str, output: str) -> Verdict:
     if not output:
         return Verdict(name, False, "the submission ended the grader's process")
-    if output.startswith(FAILURE_MARK):
+    if output.startswith(f"{FAILURE_MARK}Traceback"):  # other text is the submission's
         raise RuntimeError(f"the grader failed\n{output.removeprefix(FAILURE_MARK)}")
     try:
         return parse_verdict(output)

@@ -14,7 +14,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from ratelab.algorithms import traits_of
+from ratelab.algorithms import build_policy, traits_of
 from ratelab.algorithms.plugins import attribute_errors
 from ratelab.learn.questions import ADVICE, Advice
 from ratelab.learn.source import parameters, teaching_source
@@ -110,7 +110,7 @@ def _explain(algorithm: type[Algorithm], quota: Quota, lesson: Lesson) -> Explan
     _, idea, *reference = [*_plain_paragraphs(inspect.getdoc(algorithm) or ""), "", ""]
     with attribute_errors(algorithm):
         at_most = _at_most(algorithm, quota)
-        steps = work_out_lesson(algorithm.from_quota(lesson.quota), lesson.requests)
+        steps = work_out_lesson(build_policy(algorithm, lesson.quota).algorithm, lesson.requests)
     advice = Advice(*(_plain_paragraphs(text)[0] for text in ADVICE.get(algorithm, ("", ""))))
     entry = describe_algorithm(algorithm, quota)
     return Explanation(entry, idea, "\n".join(reference).strip(), at_most, advice, steps)

@@ -97,12 +97,20 @@ def _failed(
 
 def _printed(submitted: type[Algorithm], timeline: Timeline, requests: Sequence[GradedRequest]) -> str:
     """Repeat the requests, and return the text that the submission prints."""
-    with redirect_stdout(StringIO()) as printed, suppress(SubmissionError):
+    with redirect_stdout(_Beginning()) as printed, suppress(SubmissionError):
         algorithm = submitted.from_quota(timeline.quota)
         state = algorithm.start(timeline.origin)
         for request in requests:
             algorithm.step(state, request.at, request.cost)
-    return printed.getvalue()[:MAX_PRINTED_CHARS]
+    return printed.getvalue()
+
+
+class _Beginning(StringIO):
+    """A stream that keeps the first `MAX_PRINTED_CHARS` characters, however many are printed."""
+
+    def write(self, text: str) -> int:
+        super().write(text[: MAX_PRINTED_CHARS - self.tell()])
+        return len(text)
 
 
 # --- checks

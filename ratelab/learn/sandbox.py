@@ -30,6 +30,8 @@ def _grade(name: str, source: str) -> str:
     """Return the verdict as JSON, or the traceback of an error that is not the submission's."""
     try:
         return serialize_verdict(evaluate(name, source))
+    except MemoryError:
+        return serialize_verdict(Verdict(name, False, "the submission keeps more memory than the grader allows, 1 GB"))
     except BaseException as error:
         line = submission_line(sys.exc_info()[2])
         if line:  # code of the submission that runs outside `step`, such as a comparison of its values

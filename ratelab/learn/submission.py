@@ -155,10 +155,7 @@ def _conversion(value: object, expected: type) -> str:
 
 
 def _format_value(value: object) -> str:
-    try:
-        return _one_line(short_repr(value))
-    except Exception:  # the value's own __repr__, or an integer of too many digits
-        return f"a value of type {type(value).__name__} that cannot be formatted"
+    return _one_line(short_repr(value))
 
 
 def _format_error(error: BaseException) -> str:

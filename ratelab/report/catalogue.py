@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rich.markup import escape
 from rich.table import Table
 
-from ratelab.algorithms import traits_of
+from ratelab.algorithms import build_policy, traits_of
 from ratelab.algorithms.plugins import attribute_errors
 from ratelab.errors import InputError
 from ratelab.limiter import Algorithm
@@ -65,9 +65,10 @@ def render_catalogue(entries: Sequence[AlgorithmEntry], quota: Quota, width: int
 
 def _measure_state(algorithm: type[Algorithm], quota: Quota) -> int | None:
     try:
-        return 8 * len(algorithm.from_quota(quota).start(0))
+        algorithm.from_quota(quota)
     except InputError:
         return None
+    return 8 * len(build_policy(algorithm, quota).start(0))
 
 
 def _format_bound(at_most: tuple[int, int] | None) -> str:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from access_log_lines import CROWD, write_log
 from cli_runner import BURST, get_error, get_output
 from custom_algorithms import TOLL, written
 
@@ -28,7 +29,10 @@ def test_a_name_used_twice_is_reported(toll: str, tmp_path: Path) -> None:
     )
 
 
-FIVE = "start() must return a list of integers and step() allowed, remaining, retry_after_ns, reset_after_ns and delay"
+FIVE = (
+    "; Toll.start() must return a list of integers and Toll.step() allowed, remaining, retry_after_ns, reset_after_ns "
+    "and delay_ns as integers >= 0\n"
+)
 STEP = "return allowed, 0, 0 if allowed else 1, 1, 0"
 
 CANNOT_BE_LOADED = {
@@ -51,7 +55,12 @@ CANNOT_BE_LOADED = {
 
 CANNOT_BE_RUN = {
     "an error in start": ("return [0]", "return [1 // 0]", "toll failed: ZeroDivisionError"),
-    "no state": ("return [0]", "return None", "toll failed: TypeError"),
+    "no state": ("return [0]", "return None", f"start() returned None{FIVE}"),
+    "a state of floats": ("return [0]", "return [0.5]", f"start() returned [0.5]{FIVE}"),
+    "a state that is text": ("return [0]", "return 'ab'", f"start() returned 'ab'{FIVE}"),
+    "a state that grows": ("state[0] += cost", "state.append(1)", f"step() left [0, 1] of a state of 1 integers{FIVE}"),
+    "an exit in start": ("return [0]", "raise SystemExit(0)", "toll failed: SystemExit: 0 ("),
+    "an exit in step": (STEP, "raise SystemExit(0)", "toll failed: SystemExit: 0 ("),
     "an error in step": (STEP, "raise KeyError(now)", "mine.py:30)\n"),
     "four fields": (STEP, "return allowed, 0, 1, 1", FIVE),
     "six fields": (STEP, "return allowed, 0, 1, 1, 0, 0", FIVE),
@@ -63,6 +72,59 @@ CANNOT_BE_RUN = {
     "infinity": (STEP, "return allowed, 0, float('inf'), 1, 0", FIVE),
     "numbers beyond a column": (STEP, "return allowed, 0, 2**63, 1, 0", FIVE),
 }
+
+
+TRAITS = 'Traits(state=("requests",), at_most=(7, 0))'
+
+CANNOT_BE_USED = {
+    "nothing from from_quota": ("return cls(quota.burst)", "cls(quota.burst)", "must return a Toll, got None"),
+    "a number from from_quota": ("return cls(quota.burst)", "return 5", "Toll.from_quota must return a Toll, got 5"),
+    "an exit": ("return cls(quota.burst)", "raise SystemExit(3)", "toll failed: SystemExit: 3 ("),
+    "no row": (STEP, "pass", f"step() returned None{FIVE}"),
+    "a name without text": ('= "toll"', '= " "', "Toll: its name must be printable text, got ' '"),
+    "a name of two lines": ('= "toll"', '= "a\\nb"', "Toll: its name must be printable text, got 'a\\nb'"),
+    "a step that is no method": ("    def step", "    step = 5\n\n    def other", "Toll: step must be a method, got 5"),
+    "state names as one text": (TRAITS, "Traits(state='abc')", "traits.state must be a tuple of names, got 'abc'"),
+    "state names as numbers": (TRAITS, "Traits(state=(1,))", "traits.state must be a tuple of names, got (1,)"),
+    "a bound of text": (TRAITS, "Traits(at_most=('a', None))", "traits.at_most must be None or two whole numbers"),
+    "a bound of one number": (TRAITS, "Traits(at_most=2)", "(factor >= 0, extra), got 2\n"),
+    "a bound of three numbers": (TRAITS, "Traits(at_most=(1, 2, 3))", "(factor >= 0, extra), got (1, 2, 3)\n"),
+    "a bound of floats": (TRAITS, "Traits(at_most=(1.5, 0))", "(factor >= 0, extra), got (1.5, 0)\n"),
+    "a queue that is text": (TRAITS, "Traits(queues='yes')", "traits.queues must be True or False, got 'yes'"),
+    "a level that is text": (TRAITS, "Traits(level='x')", "traits.level must be None or a ratelab.limiter.Level"),
+    "a level that is none": (TRAITS, "Traits(level=Level('x', lambda *_: None))", "level.read must return a number"),
+    "a level that fails": (TRAITS, "Traits(level=Level('x', lambda *_: 1 // 0))", "toll failed: ZeroDivisionError"),
+    "no largest number": (TRAITS, "Traits(bound=lambda *_: None)", "bound must return a whole number, got None"),
+    "a bound that is no function": (TRAITS, "Traits(bound=5)", "traits.bound must be None or a function, got 5"),
+    "a bound outside of its traits": (
+        f"traits: ClassVar[Traits] = {TRAITS}", "at_most = ('a', None)", "('a', None) must be declared in traits"
+    ),
+}  # fmt: skip
+
+COMMANDS = {
+    "simulate": ("simulate", BURST, "--algo"),
+    "replay": ("replay", BURST, "--format", "log", "--rate", "1/s", "--algo"),
+    "sweep": ("sweep", BURST, "--rate", "1/s", "--algo"),
+    "algorithms": ("algorithms", "--algo"),
+    "explain": ("explain",),
+    "comparison": ("explain", "--compare"),
+    "watch": ("watch", BURST, "--algo"),
+    "serve": ("serve", "--port", "0", "--algo"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
+@pytest.mark.parametrize(("right", "wrong", "says"), CANNOT_BE_USED.values(), ids=CANNOT_BE_USED.keys())
+def test_a_class_that_breaks_a_rule_is_one_line_in_every_command(
+    tmp_path: Path, command: tuple[str, ...], right: str, wrong: str, says: str
+) -> None:
+    algorithm = written(tmp_path, right, wrong)
+    path = tmp_path / "mine.py"
+    path.write_text(path.read_text().replace("import Traits", "import Traits\nfrom ratelab.limiter import Level"))
+    if command[0] == "replay":
+        log = str(write_log(tmp_path, CROWD))
+        command = tuple(log if argument == BURST else argument for argument in command)
+    assert says in get_error(*command, algorithm)
 
 
 @pytest.mark.parametrize("command", [("simulate", BURST), ("algorithms",)], ids=["simulate", "algorithms"])

@@ -11,9 +11,9 @@ import pytest
 
 import ratelab
 from ratelab import Decision
-from ratelab.learn import drill, submission
+from ratelab.learn import drill, sandbox, submission
 from ratelab.learn.drill import grade
-from ratelab.learn.grader import evaluate
+from ratelab.learn.grader import MAX_PRINTED_CHARS, evaluate
 
 
 def body(statements: str, before: str = "") -> str:
@@ -99,6 +99,28 @@ def test_a_file_without_a_valid_step_has_a_message(text: str, message: str) -> N
 def test_a_harmful_step_only_harms_the_graders_process(statements: str) -> None:
     verdict = grade("token-bucket", body(statements))
     assert (verdict.correct, verdict.message) == (False, HARMFUL[statements])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1, 10_000_000])
+def test_an_endless_print_gets_a_verdict_with_its_beginning(size: int) -> None:
+    verdict = grade("token-bucket", body(f"while True: print('x' * {size})"))
+    assert (verdict.correct, verdict.message) == (False, "line 2: still running after 1 s")
+    assert len(verdict.printed) == MAX_PRINTED_CHARS
+
+
+def test_a_submission_that_leaves_no_memory_gets_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(sandbox, "evaluate", fail)
+    assert "keeps more memory" in sandbox._grade("gcra", "")
+
+
+def test_text_in_place_of_the_verdict_is_the_submissions() -> None:
+    write = "    try:\n        os.write(number, b'!')\n    except OSError:\n        pass\n"
+    forged = f"import os\nfor number in range(3, 20):\n{write}"
+    assert grade("gcra", forged).message == "the submission wrote to the grader's output"
 
 
 def test_an_error_of_the_submissions_values_names_its_line() -> None:
