@@ -95,7 +95,7 @@ def test_a_hit_cancelled_later_leaves_the_rest_of_its_batch_alone(store: ValkeyS
     async def cancel() -> list[int]:
         limiter = make_async_limiter(store.url)
         hits = [asyncio.create_task(limiter.hit("alice")) for _ in range(50)]
-        while not limiter._connections._opened:
+        while not limiter.connections._opened:
             await asyncio.sleep(0)
         for hit in hits[::2]:
             hit.cancel()

@@ -172,7 +172,7 @@ def test_a_thread_waits_for_a_connection_for_half_of_its_deadline(store: ValkeyS
         patch.object(connection_pool, "time", time_stands_still),
     ):
         limiter = make_limiter(store.url, DEADLINE)
-        limiter._pools._size = 0  # every connection is in use
+        limiter.pools._size = 0  # every connection is in use
         with patch.object(connection_pool, "Lock", BusyLock), pytest.raises(StoreError, match="not charged") as raised:
             limiter.hit("alice")
     assert (raised.value.kind, waits) == ("overload", [0, pytest.approx(DEADLINE / 2)])

@@ -47,7 +47,7 @@ def test_all_threads_get_connections_in_turn(store: ValkeyServer, threads: int, 
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(hit, range(threads)))
         assert min(counts[number] for number in range(threads)) > 4  # a tenth of the mean
-        assert len(limiter._pools.find(None)._idle) == connections
+        assert len(limiter.pools.find(None)._idle) == connections
 
 
 def test_threads_that_wait_too_long_are_not_charged(store: ValkeyServer) -> None:
@@ -61,7 +61,7 @@ def test_threads_that_wait_too_long_are_not_charged(store: ValkeyServer) -> None
             kinds = Counter(pool.map(error_kind, [limiter] * 12))
         assert kinds == {"timeout": 2, "overload": 10}
         assert charged_cost(store.url) <= 2
-        assert len(limiter._pools.find(None)._idle) == 2
+        assert len(limiter.pools.find(None)._idle) == 2
         assert error_kind(limiter) == ""
 
 
@@ -153,15 +153,15 @@ def test_a_late_burst_does_not_fail_earlier_hits(store: ValkeyServer) -> None:
 def test_a_thread_that_gets_a_connection_late_has_time_for_an_answer(store: ValkeyServer) -> None:
     with ValkeyLimiter(store.url, "token-bucket", "1/day", LARGE_BURST, deadline=2, connections=1) as limiter:
         limiter.hit("alice")
-        connection = limiter._pools.find(None)._take(0)
+        connection = limiter.pools.find(None)._take(0)
         kinds: list[str] = []
         waiting = [Thread(target=lambda: kinds.append(error_kind(limiter))) for _ in range(5)]
         for thread in waiting:
             thread.start()
-        while len(limiter._pools.find(None)._waiting) < 5:
+        while len(limiter.pools.find(None)._waiting) < 5:
             time.sleep(0.001)
-        limiter._pools.find(None)._idle.append(connection)
-        limiter._pools.find(None)._pass_on()
+        limiter.pools.find(None)._idle.append(connection)
+        limiter.pools.find(None)._pass_on()
         for thread in waiting:
             thread.join()
     assert kinds == [""] * 5

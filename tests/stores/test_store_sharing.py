@@ -77,7 +77,7 @@ def check_that_a_closed_limiter_leaves_the_others_alone(store: ValkeyServer) -> 
     async def run() -> None:
         first, *others = share_async(make_async_limiter(store.url))
         hits = [asyncio.ensure_future(limiter.hit("alice")) for limiter in others]
-        while not first._connections._opened:
+        while not first.connections._opened:
             await asyncio.sleep(0)
         first.close()
         assert [(await hit).remaining for hit in hits] == [8, 8, 8]

@@ -87,9 +87,10 @@ class AsyncValkeyLimiter:
     ) -> None:
         check_limits(deadline)
         self._script = Script(algorithm, rate, burst, name)
-        connections = store._connections if isinstance(store, AsyncValkeyLimiter) else Connections(store)
+        connections = store.connections if isinstance(store, AsyncValkeyLimiter) else Connections(store)
         self._forget = register(self, connections.url.store, self._script)
-        self._connections: Connections = connections.add_user(self)
+        self.connections: Connections = connections.add_user(self)
+        """Its connections, which other limiters may use."""
         self._slots = connections.slots
         self._deadline = deadline
         self._claim: SecretClaim | None = None
@@ -182,7 +183,7 @@ class AsyncValkeyLimiter:
     def _close_in_loop(self) -> None:
         closed = StoreError("unreachable", "the limiter was closed")
         self._fail_waiting(closed)
-        self._connections.remove_user(self, closed)
+        self.connections.remove_user(self, closed)
 
     def _fail_waiting(self, error: StoreError) -> None:
         """Fail the hits that wait for their turn, unless their event loop has ended."""
@@ -194,7 +195,7 @@ class AsyncValkeyLimiter:
 
     def _change_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start over in a new event loop; hits pending in the previous one will never be decided."""
-        self._connections.move_to(loop)
+        self.connections.move_to(loop)
         self._fail_waiting(StoreError("unreachable", "the event loop has ended"))
         self._start_over(loop)
 
@@ -270,7 +271,7 @@ class AsyncValkeyLimiter:
             receive = partial(self._receive_lookup, command.address)
         else:
             receive = partial(self._receive, request)
-        self._connections.send(command, receive, request.due, self._deadline)
+        self.connections.send(command, receive, request.due, self._deadline)
 
     def _receive_lookup(self, address: Address | None, reply: Any) -> None:
         for request in self._lookups.pop(address, []):
@@ -331,7 +332,7 @@ class AsyncValkeyLimiter:
             _fail(undecided.popleft()[1], StoreError("timeout", "the store did not answer in time"))
         if undecided:
             self._timer = loop.call_at(undecided[0][0] + _TIMER_SLACK_S, self._fail_overdue)
-        self._connections.close_overdue(now)
+        self.connections.close_overdue(now)
 
 
 def _current_loop() -> asyncio.AbstractEventLoop | None:

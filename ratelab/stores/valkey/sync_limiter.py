@@ -49,9 +49,10 @@ class ValkeyLimiter:
     ) -> None:
         check_limits(deadline, connections)
         self._script = Script(algorithm, rate, burst, name)
-        pools = store._pools if isinstance(store, ValkeyLimiter) else ConnectionPools(store, connections)
+        pools = store.pools if isinstance(store, ValkeyLimiter) else ConnectionPools(store, connections)
         self._forget = register(self, pools.url.store, self._script)
-        self._pools: ConnectionPools = pools.add_user(self)
+        self.pools: ConnectionPools = pools.add_user(self)
+        """Its connections, which other limiters may use."""
         self._slots = pools.slots
         self._deadline = deadline
 
@@ -124,7 +125,7 @@ class ValkeyLimiter:
     def close(self) -> None:
         """Close every connection that is not in use, unless another limiter may use them."""
         self._forget()
-        self._pools.remove_user(self)
+        self.pools.remove_user(self)
 
     def _run(self, session: Session, due: float, failed: Exception | None = None) -> list[Decision | StoreError]:
         """Run a session; if its first command has `failed` already, continue from there."""
@@ -151,4 +152,4 @@ class ValkeyLimiter:
         asking: bool = False,
     ) -> Any:
         """Send a command and return its reply, before `due`."""
-        return self._pools.find(address).exchange(command, due, self._deadline / 2, reconnect, asking)
+        return self.pools.find(address).exchange(command, due, self._deadline / 2, reconnect, asking)
