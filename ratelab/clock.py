@@ -102,7 +102,7 @@ def aligned_clock(window: int, wall: Clock = time.time_ns, steady: Clock = time.
         if previous is None:
             return Alignment(now_on_wall - now, now_on_wall, now, now, 0, 0)
         offset, floor, looked_at, stepped_back_at, was_ahead, whole_windows = previous
-        floor = max(floor, now + offset)
+        floor = max(floor, min(now, looked_at + MAX_WALL_CLOCK_AGE_NS) + offset)  # no later time was returned
         ahead = now + offset - now_on_wall - whole_windows
         if ahead <= 0:
             return Alignment(offset - ahead, floor, now, stepped_back_at, 0, whole_windows)

@@ -55,6 +55,16 @@ _mappings: WeakSet[mmap.mmap] = WeakSet()
 _mappings_lock = Lock()
 
 
+def _renew_lock() -> None:
+    """Replace the lock in a child process, in which no thread will release it."""
+    global _mappings_lock
+    _mappings_lock = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 @contextmanager
 def _temporary_file() -> Iterator[IO[bytes]]:
     """Open a temporary file; its data live on as long as they are mapped."""
