@@ -21,7 +21,7 @@ from ratelab.learn.source import parameters, teaching_source
 from ratelab.learn.verdict import decision_text
 from ratelab.learn.worked_example import Lesson, LessonRequest, WorkedStep, build_lesson, work_out_lesson
 from ratelab.limiter import NEVER, Algorithm, Decision
-from ratelab.quota import Quota, about, format_duration
+from ratelab.quota import UNITS, Quota, about, format_duration
 from ratelab.report.catalogue import AlgorithmEntry, describe_algorithm
 from ratelab.report.numbers import pluralize
 
@@ -43,6 +43,8 @@ class Explanation(NamedTuple):
     """The paragraphs after it, which cite where the algorithm is described."""
     at_most: str
     """Its bound for any window, and the share of it that a greedy client gets, if that is less."""
+    windows: str
+    """When its windows end."""
     advice: Advice
     steps: list[WorkedStep]
 
@@ -113,7 +115,8 @@ def _explain(algorithm: type[Algorithm], quota: Quota, lesson: Lesson) -> Explan
         steps = work_out_lesson(build_policy(algorithm, lesson.quota).algorithm, lesson.requests)
     advice = Advice(*(_plain_paragraphs(text)[0] for text in ADVICE.get(algorithm, ("", ""))))
     entry = describe_algorithm(algorithm, quota)
-    return Explanation(entry, idea, "\n".join(reference).strip(), at_most, advice, steps)
+    windows = _windows(algorithm, quota)
+    return Explanation(entry, idea, "\n".join(reference).strip(), at_most, windows, advice, steps)
 
 
 def _plain_paragraphs(text: str) -> list[str]:
@@ -133,6 +136,14 @@ def _at_most(algorithm: type[Algorithm], quota: Quota) -> str:
     return f"{entry.at_most} in any {about(quota.window)}: {bound:,} where the quota grants {quota.burst:,}{less}"
 
 
+def _windows(algorithm: type[Algorithm], quota: Quota) -> str:
+    """Format when the windows of an algorithm end, if they are aligned."""
+    if not traits_of(algorithm).aligned:
+        return ""
+    time = "at midnight UTC" if quota.window == UNITS["day"] else "counted from 1970-01-01 00:00 UTC"
+    return f"one ends every {about(quota.window)}, {time}"
+
+
 def _list_parameters(algorithm: type[Algorithm], lesson: Lesson) -> str:
     values = [f"{name} {value}" for name, value in parameters(algorithm.from_quota(lesson.quota)).items()]
     return f"Times are in {lesson.unit}{': ' if values else ''}{', '.join(values)}."
@@ -149,6 +160,7 @@ def _facts(explanations: Sequence[Explanation]) -> Table:
         ("meaning", [one.entry.meaning for one in explanations] if several else []),
         ("idea", [one.idea for one in explanations] if several else []),
         ("at most", [one.at_most for one in explanations]),
+        ("windows", [one.windows or "not aligned" if several else one.windows for one in explanations]),
         ("key state", [_state_size(one.entry) for one in explanations]),
         ("choose when", [one.advice.choose_when for one in explanations]),
         ("say aloud", [one.advice.say_aloud for one in explanations]),

@@ -24,7 +24,7 @@ class Reading:
     def __init__(self) -> None:
         self.at_ns = 0
         self.number = 0
-        """Its place in the order of all readings, which tells those of one time apart."""
+        """Its place in the order of all readings, which orders those of one time."""
         self.shared = False
         """Whether an overflow bucket decided the hit."""
 
@@ -39,7 +39,7 @@ class ObservedLimiter(MemoryLimiter):
         super().__init__(policy, clock, max_keys)
 
     def choose_clock(self, clock: Clock | None) -> Clock:
-        """Return a clock that notes what it returns."""
+        """Return a clock that notes every reading."""
         read = super().choose_clock(clock)
 
         def read_and_note() -> int:
