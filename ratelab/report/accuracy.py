@@ -10,7 +10,7 @@ from ratelab.lab.accuracy import Accuracy
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.counter_estimate import CLAIMED_DIFFERENCE, CLAIMED_WRONG, Estimate
 from ratelab.lab.metrics import Result, list_figures
-from ratelab.report.numbers import format_count, format_percent, join_names, pluralize
+from ratelab.report.numbers import format_count, format_percent, format_short_moment, is_dated, join_names, pluralize
 from ratelab.report.serialize import serialize_results
 from ratelab.report.tables import SIGNS, Cell, Table, build_column, build_count, make_rows, select_columns
 
@@ -32,6 +32,13 @@ def build_accuracy_table(comparison: Comparison) -> Table:
         Cell(cell.text, mark="worst" if is_broken else "")
         for cell, is_broken in zip(columns["peak_in_window"], broken, strict=True)
     ]
+    if is_dated(comparison.traffic):
+        columns["peak_at"] = [
+            Cell(
+                "-" if row["peak_at"] is None else format_short_moment(comparison.traffic, round(1e9 * row["peak_at"]))
+            )
+            for row in rows
+        ]
     return Table(
         "Compared with the exact sliding log of the same quota",
         ["algorithm", *(figure.header for figure in figures.values())],

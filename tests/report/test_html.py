@@ -27,6 +27,7 @@ from ratelab.lab.scenarios import load_scenario
 from ratelab.report.charts import draw
 from ratelab.report.charts.style import THEMES
 from ratelab.report.html import Provenance, render_page
+from ratelab.report.html.page import Image as PageImage
 from ratelab.report.html.page import Picture
 from ratelab.report.summary import Run
 
@@ -102,7 +103,8 @@ def burst_page(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("burst") / "burst.html"
     with pytest.MonkeyPatch.context() as patched:  # draw the fastest chart instead of each
         patched.setattr(
-            "ratelab.report.html.page.draw", lambda comparison, _, theme: draw(comparison, "outcome", theme)
+            "ratelab.report.html.page.draw",
+            lambda comparison, _, *options, **more: draw(comparison, "outcome", *options, **more),
         )
         get_output("simulate", BURST, "--algo", "token-bucket", "--equalize", "peak", "--html", path)
     return path.read_text(encoding="utf-8")
@@ -111,7 +113,8 @@ def burst_page(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the charts, which are slow to draw."""
-    monkeypatch.setattr("ratelab.report.html.page.draw_picture", lambda run, chart: Picture(chart, "", "", 1, 1))
+    image = PageImage("", "", 1, 1)
+    monkeypatch.setattr("ratelab.report.html.page.draw_picture", lambda _, chart: Picture(chart, "", image, image))
 
 
 # --- content
@@ -119,7 +122,10 @@ def without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_page_is_complete_and_fetches_nothing(burst_page: str) -> None:
     elements = Elements(burst_page)
-    assert elements.text("h1") == ["burst"]
+    assert elements.text("h1") == [
+        "token-bucket let 7 through in a window of 2.5\N{NO-BREAK SPACE}s, above the quota of 5."
+    ]
+    assert elements.text("title") == ["burst at 2/s, burst 5"]
     assert "alice: 1/s, evenly; and 20 requests 10ms apart at 3s" in burst_page
     assert "ratelab simulate" in burst_page
     assert f"in the same directory, with ratelab {ratelab.__version__}:" in burst_page
@@ -128,28 +134,54 @@ def test_a_page_is_complete_and_fetches_nothing(burst_page: str) -> None:
     }
     for part in ("Results", "Accuracy", "Equal protection"):
         assert part in elements.text("h2")
-    fetched = [attributes[name] for _, attributes in elements.found for name in ("src", "href") if name in attributes]
+    names = ("src", "srcset", "href")
+    fetched = [attributes[name] for _, attributes in elements.found for name in names if name in attributes]
     assert {str(address)[:5] for address in fetched} == {"data:"}
     assert len(burst_page) < 2_000_000
     assert "default-src 'none'" in str(elements.all("meta"))
 
 
-def test_every_chart_has_a_light_and_a_dark_image_and_alt_text(burst_page: str) -> None:
-    pictures = Elements(burst_page).all("img")
-    assert [picture["class"] for picture in pictures] == ["light", "dark"] * (len(pictures) // 2)
-    assert all(re.match(r"Chart of the \w+: [A-Za-z].{20,}", str(picture["alt"])) for picture in pictures)
-    for picture in pictures:
-        data = b64decode(str(picture["src"]).partition("base64,")[2])
-        image = Image.open(BytesIO(data))
-        assert get_paper_color(image) == THEMES[str(picture["class"])].paper
-        ratio = int(str(picture["width"])) / int(str(picture["height"]))
-        assert image.width / image.height == pytest.approx(ratio, rel=0.01)
+def test_every_chart_has_images_for_each_screen_and_theme(burst_page: str) -> None:
+    elements = Elements(burst_page)
+    figures, images, sources = (elements.all(tag) for tag in ("figure", "img", "source"))
+    assert len(figures) == len(images) == len(sources) / 4
+    assert all(re.match(r"[A-Z][\w ,]+: [A-Za-z].{20,}", str(image["alt"])) for image in images)
+    screens = {"narrow": "screen and (max-width: 36rem)", "wide": "screen"}
+    for number, source in enumerate(sources):
+        layout, theme = ("narrow", "narrow", "wide", "wide")[number % 4], ("dark", "light")[number % 2]
+        dark = " and (prefers-color-scheme: dark)" if theme == "dark" else ""
+        assert source["media"] == screens[layout] + dark
+        image = Image.open(BytesIO(b64decode(str(source["srcset"]).partition("base64,")[2])))
+        assert get_paper_color(image) == THEMES[theme].paper
+        assert image.width / image.height == pytest.approx(
+            int(str(source["width"])) / int(str(source["height"])), rel=0.01
+        )
+        assert int(str(source["width"])) == (420 if layout == "narrow" else 800)
+    assert [image["src"] for image in images] == [source["srcset"] for source in sources[3::4]]  # also for print
+
+
+def test_every_sentence_is_on_the_page_once(burst_page: str) -> None:
+    elements = Elements(burst_page)
+    sentences = [text for tag in ("h1", "h3", "p", "li", "caption") for text in elements.text(tag) if len(text) > 20]
+    assert len(sentences) == len({*sentences})
+    assert not any("_" in header for header in elements.text("th")[:6])
+
+
+@pytest.mark.usefixtures("without_charts")
+def test_the_numbers_of_the_heading_are_in_the_results(tmp_path: Path) -> None:
+    get_output("simulate", SCENARIOS / "overload.yaml", "--html", tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    (heading,) = Elements(text).text("h1")
+    results = text.partition('id="results"')[2].partition("</section>")[0].replace("\N{NO-BREAK SPACE}", " ")
+    numbers = re.findall(r"[0-9][0-9.,]*(?<![.,])", heading)
+    assert len(numbers) == 5  # three figures, the window and the quota
+    assert [number for number in numbers if number not in results] == []
 
 
 def test_tables_are_accessible_to_screen_readers(hostile_page: Path) -> None:
     elements = Elements(hostile_page.read_text(encoding="utf-8"))
     tables = elements.all("table")
-    assert len(tables) == len(elements.all("caption")) == 3
+    assert len(tables) == len(elements.all("caption")) == 4
     assert {header["scope"] for header in elements.all("th")} == {"col", "row"}
     regions = [division for division in elements.all("div") if division.get("role") == "region"]
     assert [region["tabindex"] for region in regions] == ["0"] * len(tables)  # scrollable with the keyboard
@@ -180,7 +212,7 @@ def test_hostile_names_stay_text_and_the_clients_sort_by_a_click(hostile_page: P
         text.replace("script-src", allowed).replace("</body>", f"<script>{CLICKS}</script></body>"), encoding="utf-8"
     )
     elements = Elements(dump_dom(clicked, "--window-size=500,800"))
-    assert elements.text("title") == ["odd"]
+    assert elements.text("title") == ["odd at 1/s, burst 5"]
     assert [image for image in elements.all("img") if "onerror" in image] == []
     assert elements.all("body")[0]["data-firsts"] == "9,12,8"  # by name, from the busiest, from the least busy
     clients = [name for name in elements.text("bdi") if name in HOSTILE]
@@ -230,7 +262,7 @@ def test_no_page_of_a_gallery_overwrites_another(tmp_path: Path) -> None:
     pages = {path.stem: path.read_text(encoding="utf-8") for path in (tmp_path / "all").iterdir()}
     assert {*pages} == {"index", "Index~2", "burst", "BURST~2", "burst~3"}
     assert Elements(pages["index"]).text("h1") == ["Rate limiting, lesson by lesson"]
-    assert Elements(pages["Index~2"]).text("h1") == ["Index"]
+    assert Elements(pages["Index~2"]).text("title") == ["Index at 2/s, burst 5"]
 
 
 @pytest.mark.parametrize(

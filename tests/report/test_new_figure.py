@@ -70,4 +70,7 @@ def test_a_new_figure_is_in_the_table_and_the_legend_of_a_page(folder: Path, mon
     header = '<th scope="col">denied part</th>'
     assert page.count(header) == 1
     assert re.search(r"<td>53\.3 %</td>", page)
-    assert "<dt><code>deny_ratio</code></dt><dd>denied divided by offered</dd>" in page
+    assert (
+        '<dt><code>deny_ratio</code> <span class="quiet">denied part</span></dt><dd>denied divided by offered</dd>'
+        in page
+    )

@@ -11,22 +11,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from ratelab.lab.accuracy import Accuracy
 from ratelab.lab.equal_protection import EqualResult
 from ratelab.lab.metrics import Result, list_figures
+from ratelab.quota import about
 from ratelab.report.accuracy import (
     build_accuracy_table,
     build_differing_table,
     describe_differences,
     describe_estimate,
 )
-from ratelab.report.charts import draw, render_figure
+from ratelab.report.charts import LAYOUTS, THEME_NAMES, describe_subject, draw, render_figure
 from ratelab.report.charts.style import THEMES
 from ratelab.report.equal_protection import build_equal_table, describe_equal_protection
-from ratelab.report.summary import Run, describe_run, summarize
-from ratelab.report.tables import Table, build_clients_table, build_comparison_table
+from ratelab.report.numbers import bind_units, format_quota
+from ratelab.report.summary import Run, describe_assumption, describe_run, summarize
+from ratelab.report.tables import Table, build_clients_table, build_comparison_table, build_figures_table
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -47,31 +49,53 @@ class Provenance(NamedTuple):
     version: str
 
 
-class Picture(NamedTuple):
-    """A chart as two images, of which a page shows the one for the reader's color scheme."""
+class Image(NamedTuple):
+    """A chart of one layout, light and dark."""
 
-    alt: str
-    """A sentence for readers who cannot see it."""
     light: str
     dark: str
     width: int
     height: int
 
 
+class Picture(NamedTuple):
+    """A chart, of which a page shows the image for the reader's screen and color scheme."""
+
+    title: str
+    """Its finding."""
+    subject: str
+    wide: Image
+    narrow: Image
+
+    @property
+    def alt(self) -> str:
+        """A sentence for readers who cannot see it."""
+        return f"{self.subject}: {self.title}"
+
+
 def draw_pictures(run: Run) -> Iterator[Picture]:
     """Yield the pictures of a run: first the chart of its lesson, then the charts that suit every run."""
     lesson = [run.scenario.chart] if run.scenario else []
     clients = ["fairness"] if len(run.comparison.traffic.names) > 1 else []
-    for chart in dict.fromkeys([*lesson, "comparison", "level", *clients]):
+    denials = ["denials"] if clients and any(result.denied for result in run.comparison.results) else []
+    for chart in dict.fromkeys([*lesson, "comparison", "level", *clients, *denials]):
         yield draw_picture(run, chart)
 
 
 def draw_picture(run: Run, chart: str) -> Picture:
-    """Draw one chart of a run for both themes."""
-    light, dark = (draw(run.comparison, chart, theme) for theme in ("light", "dark"))
-    width, height = (round(100 * inches) for inches in light.get_size_inches())
-    alt = f"Chart of the {chart}: {light.get_label()}"
-    return Picture(alt, _inline(render_figure(light, "webp")), _inline(render_figure(dark, "webp")), width, height)
+    """Draw one chart of a run for both layouts and both themes."""
+    figures = {
+        (layout, theme): draw(run.comparison, chart, theme, layout=layout, bare=True)
+        for layout in LAYOUTS
+        for theme in THEME_NAMES
+    }
+    images = []
+    for layout in LAYOUTS:
+        light, dark = (_inline(render_figure(figures[layout, theme], "webp")) for theme in THEME_NAMES)
+        width, height = (round(100 * inches) for inches in figures[layout, THEME_NAMES[0]].get_size_inches())
+        images.append(Image(light, dark, width, height))
+    title = str(figures[LAYOUTS[0], THEME_NAMES[0]].get_label())
+    return Picture(title, describe_subject(chart), *images)
 
 
 def _inline(data: bytes) -> str:
@@ -85,10 +109,14 @@ def _inline(data: bytes) -> str:
 class Page:
     """The content of a page; its strings are plain text."""
 
+    title: str
+    """The title of the window."""
+    subject: str
+    """The traffic, above the heading."""
     heading: str
-    description: str | None
+    """The main finding."""
     lesson: str | None
-    findings: Sequence[str]
+    findings: list[str]
     inputs: Sequence[str]
     pictures: Sequence[Picture]
     results: Table
@@ -98,7 +126,9 @@ class Page:
     equal: Table | None
     equal_findings: Sequence[str]
     clients: Table | None
-    meanings: dict[str, str]
+    figures: Table
+    meanings: Sequence[tuple[str, str, str]]
+    """The name, the header in tables and the meaning of each figure."""
     text: str | None
     """The scenario file."""
     home: str | None
@@ -114,12 +144,14 @@ def _build_page(run: Run, pictures: Sequence[Picture], home: str | None) -> Page
     comparison, scenario = run.comparison, run.scenario
     protection = comparison.equal_protection
     kinds = [Result, Accuracy, *([EqualResult] if protection else [])]
+    heading, *findings = summarize(comparison, many_clients=run.most_denied is not None)
     return Page(
-        heading=scenario.name if scenario else run.title,
-        description=scenario.description if scenario else None,
+        title=f"{run.title.partition(': ')[0]} at {format_quota(comparison.quota)}",
+        subject=run.title,
+        heading=heading,
         lesson=scenario.lesson if scenario else None,
-        findings=summarize(comparison, many_clients=run.most_denied is not None),
-        inputs=[*_describe_inputs(run), *run.notes],
+        findings=findings,
+        inputs=[*_describe_inputs(run), *run.notes, *describe_assumption(comparison)],
         pictures=pictures,
         results=build_comparison_table(comparison),
         accuracy_table=build_accuracy_table(comparison),
@@ -128,7 +160,12 @@ def _build_page(run: Run, pictures: Sequence[Picture], home: str | None) -> Page
         equal=build_equal_table(comparison),
         equal_findings=describe_equal_protection(comparison, protection) if protection else [],
         clients=build_clients_table(comparison, MAX_LISTED_CLIENTS, denied_only=False),
-        meanings={name: figure.meaning for kind in kinds for name, figure in list_figures(kind).items()},
+        figures=build_figures_table(comparison),
+        meanings=[
+            (name, figure.header.format(window=about(comparison.quota.window)), figure.meaning)
+            for kind in kinds
+            for name, figure in list_figures(kind).items()
+        ],
         text=scenario.text if scenario else None,
         home=home,
     )
@@ -189,7 +226,7 @@ def _load_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["breakable"] = _make_breakable
+    environment.filters["bind_units"] = bind_units
     script = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
     digest = b64encode(sha256(script.encode()).digest()).decode()
     environment.globals |= {
@@ -198,8 +235,3 @@ def _load_environment() -> Environment:
         "script_hash": f"sha256-{digest}",
     }
     return environment
-
-
-def _make_breakable(name: str) -> Markup:
-    """Allow line breaks after the underscores of a figure's name."""
-    return Markup("_<wbr>").join(escape(part) for part in name.replace("\N{SOFT HYPHEN}", "").split("_"))
