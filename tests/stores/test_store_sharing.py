@@ -113,7 +113,7 @@ def test_a_limiter_that_is_collected_does_not_keep_connections_open(store: Valke
     wait_until(lambda: count_clients(store) == 0)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_limiters_of_a_forked_child_share_their_own_connection(store: ValkeyServer) -> None:
     limiters = share(make_limiter(store.url))
     assert [limiter.hit("alice").remaining for limiter in limiters] == [LARGE_BURST - 1, 8, 8, 8]
