@@ -120,6 +120,8 @@ class Proxies:
     """
 
     def __init__(self, trusted: Iterable[str]) -> None:
+        if isinstance(trusted, str):
+            raise InputError(f"trusted_proxies must be a list, got {short_repr(trusted)}: put it in brackets")
         texts = [text.strip() for text in trusted]
         self._unix = UNIX in texts
         self._networks = [_parse_network(text) for text in texts if text != UNIX]

@@ -23,7 +23,7 @@ async def delay_request(delay_ns: int, receive: Receive) -> Receive | None:
     """
     buffered: deque[Message] = deque()
     seconds = -(-delay_ns // NS_PER_MS) / 1000
-    trio = _running_trio()
+    trio = running_trio()
     gone = await (_sleep(seconds, receive, buffered) if trio is None else _sleep_trio(trio, seconds, receive, buffered))
     if gone:
         return None
@@ -60,7 +60,7 @@ async def _sleep_trio(trio: Any, seconds: float, receive: Receive, buffered: deq
     return False
 
 
-def _running_trio() -> Any:
+def running_trio() -> Any:
     """Return the module `trio` if it runs the current task, else None; it is never imported here."""
     trio = sys.modules.get("trio")
     if trio is None:

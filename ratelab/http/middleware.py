@@ -25,7 +25,7 @@ from ratelab.http.asgi import (
     send_response,
 )
 from ratelab.http.counters import Counts
-from ratelab.http.delayed_admission import delay_request
+from ratelab.http.delayed_admission import delay_request, running_trio
 from ratelab.http.headers import HeaderWriter, ceil_seconds, join_legacy
 from ratelab.http.identity import SECRET, AmbiguousClientError, Identity
 from ratelab.http.scope_functions import check_function, invalid_result, is_deferred
@@ -173,6 +173,10 @@ class RateLimitMiddleware:
             counts.unavailable += 1
             await _send_unavailable(scope, send, error)
             return
+        except RuntimeError as error:
+            if not awaited or running_trio() is None:
+                raise
+            raise InputError("a limiter in a store needs asyncio, not Trio: run the server on asyncio") from error
         allowed, remaining, retry_after_ns, reset_after_ns, delay_ns = row
         if not allowed:
             counts.denied += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any, cast
 
 import pytest
 from asgi import call, scope_of
@@ -11,6 +12,7 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ratelab import Decision, InputError
 from ratelab.http.asgi import Message, Receive
 from ratelab.http.counters import Counts
 from ratelab.http.delayed_admission import MAX_BUFFERED_BODY_BYTES, delay_request
@@ -145,6 +147,26 @@ def test_trio_delays_as_long_as_asyncio(size: int) -> None:
         return trio.current_time() - start, await receive_all(delayed, 2)
 
     assert trio.run(body, clock=testing.MockClock(autojump_threshold=0)) == (2.0, sent)
+
+
+def test_a_limiter_that_needs_asyncio_is_rejected_on_trio() -> None:
+    trio = pytest.importorskip("trio")
+
+    class NeedsAsyncio(Watched):
+        async def hit(self, key: str, cost: int = 1) -> Decision:  # type: ignore[override]
+            await asyncio.sleep(0.01)
+            raise AssertionError("this needs a running event loop")
+
+    async def receive() -> Message:
+        raise AssertionError("the request is not admitted")
+
+    async def send(message: Message) -> None:
+        raise AssertionError("the request is not answered")
+
+    handler = Handler()
+    with pytest.raises(InputError, match="a limiter in a store needs asyncio, not Trio: run the server on asyncio"):
+        trio.run(RateLimitMiddleware(handler, cast("Any", NeedsAsyncio())), scope_of(), receive, send)
+    assert handler.calls == []
 
 
 # --- middleware outside

@@ -279,6 +279,8 @@ INVALID_OPTIONS: list[tuple[Options, str]] = [
     ({"trusted_proxies": ["proxy.example"]}, f"{BAD_PROXY}'proxy.example' ("),
     ({"trusted_proxies": [""]}, f"{BAD_PROXY}'' ("),
     ({"trusted_proxies": ["*"]}, f"{BAD_PROXY}'*' ("),
+    ({"trusted_proxies": "10.0.0.0/8"}, "trusted_proxies must be a list, got '10.0.0.0/8': put it in brackets"),
+    ({"trusted_proxies": ""}, "trusted_proxies must be a list, got '': put it in brackets"),
     ({"trusted_hops": -1}, f"{BAD_HOPS}-1"),
     ({"trusted_hops": 17}, f"{BAD_HOPS}17"),
     ({"trusted_hops": True}, f"{BAD_HOPS}True"),
