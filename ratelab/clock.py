@@ -15,8 +15,8 @@ MAX_CLOCK_LAG_NS = 1_000_000_000
 MAX_WALL_CLOCK_AGE_NS = 10_000_000
 """How long a limiter with aligned windows may take to notice a step of the wall clock."""
 
-steady_clock: Clock = time.monotonic_ns
-"""A clock that never steps, whose origin is unknown."""
+STEADY_CLOCKS: tuple[Clock, ...] = (time.monotonic_ns,)
+"""Clocks that never step. In a tuple, which freezegun does not change: a limiter that a test creates outlives it."""
 
 
 def wall_clock() -> int:
@@ -114,19 +114,21 @@ def aligned_clock(window: int, wall: Clock = time.time_ns, steady: Clock = time.
             whole_windows, ahead = whole_windows + ahead, 0
         return Alignment(offset - slowed, floor, now, stepped_back_at, ahead, whole_windows)
 
-    state: list[Any] = [*look(None)]  # an alignment, and the state that replaces it
-    size = len(state)
+    def schedule(alignment: Alignment) -> list[Any]:
+        return [alignment.looked_at + MAX_WALL_CLOCK_AGE_NS, alignment.offset, alignment.floor, alignment]
+
+    state = schedule(look(None))  # when to look again, what until then, and from then on the state that replaces it
 
     def read() -> int:
         nonlocal state
         now, current = steady(), state
-        if now - current[2] >= MAX_WALL_CLOCK_AGE_NS:  # `looked_at`
-            while len(current) > size:
-                current = current[size]
-            current.append([*look(Alignment(*current[:size]))])
-            state = current = current[size]  # of several threads, the first to append has replaced it
+        if now >= current[0]:
+            while len(current) > 4:
+                current = current[4]
+            current.append(schedule(look(current[3])))
+            state = current = current[4]  # of several threads, the first to append has replaced it
             now = steady()
-        offset, floor = current[0], current[1]
-        return int(now + offset if now + offset > floor else floor)
+        now += current[1]
+        return now if now > current[2] else current[2]  # type: ignore[no-any-return]
 
     return read

@@ -65,6 +65,20 @@ def test_a_limiter_on_the_wall_clock_follows_the_time_of_a_test(
     assert advance(limiter) == [True, False, True, False]
 
 
+@pytest.mark.parametrize("advance", [advance_frozen, advance_travelled])
+@pytest.mark.parametrize("name", ["token-bucket", "fixed-window"])
+def test_the_default_clock_is_not_affected_by_the_time_of_a_test(
+    name: str, advance: Callable[[MemoryLimiter], list[bool]]
+) -> None:
+    created: list[MemoryLimiter] = []
+    with freezegun.freeze_time("2026-01-02"):
+        created.append(MemoryLimiter(create(name, "1/day")))
+    created.append(MemoryLimiter(create(name, "1/day")))
+    for limiter in created:
+        assert advance(limiter) == [True, False, False, False]
+        assert limiter.hit("alice").retry_after <= 86_400
+
+
 # --- windows that follow the wall clock
 
 

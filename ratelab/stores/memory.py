@@ -8,7 +8,7 @@ from threading import RLock
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from ratelab.algorithms import traits_of
-from ratelab.clock import Clock, aligned_clock, monotonic, steady_clock
+from ratelab.clock import STEADY_CLOCKS, Clock, aligned_clock, monotonic
 from ratelab.errors import InputError, short_repr
 from ratelab.limiter import Decision, Policy, Row
 from ratelab.quota import NS_PER_S
@@ -57,7 +57,7 @@ def default_clock(policy: Policy) -> Clock:
 
     If the windows of the policy are aligned, it follows UTC. Otherwise, it is `time.monotonic_ns`.
     """
-    return aligned_clock(policy.quota.window) if traits_of(policy.algorithm).aligned else steady_clock
+    return aligned_clock(policy.quota.window) if traits_of(policy.algorithm).aligned else STEADY_CLOCKS[0]
 
 
 class Stats(NamedTuple):
@@ -151,7 +151,9 @@ class MemoryLimiter:
 
     def choose_clock(self, clock: Clock | None) -> Clock:
         """Return the clock that hits read, which never goes backwards."""
-        return default_clock(self.policy) if clock is None else monotonic(clock)
+        if clock is None:
+            return default_clock(self.policy)
+        return clock if clock in STEADY_CLOCKS else monotonic(clock)
 
     # --- keys
 

@@ -84,8 +84,7 @@ class ResilientLimiter:
             raise InputError(f"on_store_error must be one of {', '.join(ON_STORE_ERROR)}, got {got}")
         self.on_store_error = on_store_error
         self._store = store
-        clock = default_clock(store.policy) if clock is None else clock
-        self._clock = monotonic(clock)
+        self._clock = default_clock(store.policy) if clock is None else monotonic(clock)
         self._local = MemoryLimiter(store.policy, clock, max_keys)
         self._node_of: Callable[[str], Hashable] = getattr(store, "node_of", _node_of_single_server)
         self._probe_node: Callable[[Hashable], Coroutine[Any, Any, None]] | None = getattr(store, "probe", None)
