@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import warnings
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -118,8 +117,7 @@ class PipelinedConnection(asyncio.Protocol):
             self._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
         with suppress(RuntimeError):  # the transport calls its loop
             self._transport.abort()
-        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
-            self._transport = self._writer = None  # the transport closes its socket when it is collected
+        self._transport = self._writer = None  # the transport closes its socket when it is collected
 
     async def _open(self) -> None:
         try:
