@@ -64,6 +64,11 @@ class BlockingConnection:
             self._socket.close()
             self._socket = None
 
+    def hand_over(self, other: BlockingConnection) -> None:
+        """Pass the socket to another connection, and leave the pool to it."""
+        other._socket, other._has_data, other._timeout = self._socket, self._has_data, self._timeout
+        self._socket, self._pool = None, _no_pool
+
     def leave_pool(self) -> None:
         """Close the connection; it will not be replaced."""
         self._pool = _no_pool
@@ -163,15 +168,23 @@ class ConnectionPool:
         """
         connection = self._take(due - reserve)
         try:
-            return connection.exchange(command, due, reconnect, asking)
-        finally:
-            self._idle.append(connection)
-            if self._waiting:
-                self._pass_on()
+            reply = connection.exchange(command, due, reconnect, asking)
+        except BaseException:
+            self.add_connection(connection)
+            raise
+        self._idle.append(connection)
+        if self._waiting:
+            self._pass_on()
+        return reply
 
-    def add_connection(self) -> None:
-        """Add a connection that is not open yet."""
+    def add_connection(self, replaced: BlockingConnection | None = None) -> None:
+        """Add a connection that is not open yet, or that has the socket of the one that it replaces.
+
+        That is necessary after an exception, whose frames keep the replaced one from being collected.
+        """
         connection = BlockingConnection(self, self._url, self._address)
+        if replaced is not None:
+            replaced.hand_over(connection)
         self._connections.add(connection)
         self._idle.append(connection)
         self._pass_on()
