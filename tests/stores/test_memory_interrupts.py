@@ -174,6 +174,28 @@ def check_exceptions(limiter: type[MemoryLimiter], kind: type[Algorithm], setup:
             return
 
 
+def check_resets(limiter: type[MemoryLimiter], kind: type[Algorithm], setup: Setup) -> None:
+    """At every moment of a reset of alice, hit her key or raise; she has her burst, or nothing if the reset failed."""
+    for moment in count():
+        for nested in (list[bool](), None):
+            scene = Scene(limiter, kind)
+            setup(scene)
+            scene.use(*["alice"] * BURST)
+            error = Interrupted()
+            act = partial(throw, error) if nested is None else partial(scene.hit, "alice", nested)
+            interrupter = Interrupter(moment, act)
+            try:
+                interrupter.run(partial(scene.limiter.reset, "alice"))
+            except Interrupted as caught:
+                assert caught is error  # noqa: PT017  (a trace function raises it, which `pytest.raises` would hide)
+            granted = sum(scene.hit("alice") for _ in range(2 * BURST)) + sum(nested or [])
+            assert granted in ((BURST, 0) if nested is None else (BURST,))
+            scene.check()
+        if not interrupter.acted:
+            assert moment > 20
+            return
+
+
 def throw(error: Interrupted) -> NoReturn:
     raise error
 
@@ -191,6 +213,11 @@ def test_a_nested_hit_of_another_key_is_decided_like_any_other(setup: Setup, lim
 @every_setup
 def test_an_exception_surfaces_and_leaves_the_limiter_consistent(setup: Setup, limiter: type[MemoryLimiter]) -> None:
     check_exceptions(limiter, ratelab.ALGORITHMS["token-bucket"], setup)
+
+
+@pytest.mark.parametrize("setup", [a_known_key, a_key_without_a_place], ids=lambda setup: setup.__name__)
+def test_an_interrupted_reset_restores_the_quota_or_changes_nothing(setup: Setup, limiter: type[MemoryLimiter]) -> None:
+    check_resets(limiter, ratelab.ALGORITHMS["token-bucket"], setup)
 
 
 @pytest.mark.parametrize("check", [check_nested_hits, check_exceptions], ids=lambda check: check.__name__)
