@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
 from operator import itemgetter
@@ -62,7 +64,8 @@ class RecordingLimiter:
 
     `at_ns` is the time that the decision was based on. Hits of cost 0 charge nothing and are not recorded. Decisions by
     an overflow bucket are marked `shared`. If writing fails, recording ends, `failure` holds the reason, and hits are
-    still decided. A hit that an exception interrupts may be missing.
+    still decided. A hit that an exception interrupts may be missing. A forked child process decides by its own states, and
+    records nothing.
     """
 
     def __init__(
@@ -100,9 +103,19 @@ class RecordingLimiter:
     __reduce__ = refuse_pickling
 
     def reset_after_fork(self) -> None:
-        """Replace the lock, which no thread of this process will release, unless this thread holds it."""
+        """Replace the lock, which no thread of this process will release, and stop recording.
+
+        The file's buffer holds lines of the parent process, which writes them: in this process, they go nowhere.
+        """
         if not self._lock._is_owned():
             self._lock = RLock()
+        self.failure = self.failure or "a forked process does not record"
+        with suppress(OSError, ValueError):  # a closed file, or one in memory
+            descriptor = self._file.fileno()
+            if descriptor > 2:  # not a standard stream
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, descriptor, inheritable=False)
+                os.close(null)
 
     def hit(self, key: str, cost: int = 1) -> Decision:
         """Decide as `MemoryLimiter.hit` does, and record the decision."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import os
 import pickle
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event, Thread, get_ident
 
 import pytest
@@ -76,3 +78,22 @@ def test_a_limiter_cannot_be_pickled_or_copied(
     limiter = make()
     with pytest.raises(TypeError, match=rf"a {type(limiter).__name__} cannot be pickled or copied: create one in each"):
         transfer(limiter)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_leaves_the_recording_to_its_parent(tmp_path: Path) -> None:
+    path = tmp_path / "live.jsonl"
+    with path.open("x") as file:
+        limiter = RecordingLimiter(create("token-bucket", "2/day"), file)
+        limiter.hit("parent")
+        child = os.fork()
+        if child == 0:
+            limiter.hit("child")
+            file.flush()  # as at the end of a process
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        limiter.hit("parent")
+    lines = path.read_text().splitlines()
+    assert ["child" in line for line in lines] == [False] * 3
+    assert [*map(json.loads, lines)][2]["remaining"] == 0
