@@ -64,8 +64,7 @@ class RecordingLimiter:
 
     `at_ns` is the time that the decision was based on. Hits of cost 0 charge nothing and are not recorded. Decisions by
     an overflow bucket are marked `shared`. If writing fails, recording ends, `failure` holds the reason, and hits are
-    still decided. A hit that an exception interrupts may be missing. A forked child process decides by its own states, and
-    records nothing.
+    still decided. A hit that an exception interrupts may be missing. A forked child process records nothing.
     """
 
     def __init__(
