@@ -329,7 +329,7 @@ def test_close_fails_the_hits_that_wait_for_their_turn(store: ValkeyServer) -> N
     async def close_early() -> set[str]:
         limiter = make_async_limiter(store.url)
         await limiter.hit("alice")
-        hits = [asyncio.create_task(limiter.hit(f"{number}")) for number in range(3_000)]
+        hits = [asyncio.create_task(limiter.hit(f"{number}")) for number in range(6_000)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         limiter.close()

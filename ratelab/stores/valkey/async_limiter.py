@@ -24,12 +24,11 @@ from ratelab.stores.valkey.session import Command, Session, decide_hits, probe_s
 MAX_BATCH_HITS = 256
 """Hits of one script call; the server does nothing else during the millisecond that these take."""
 
-MAX_SENT_HITS = 1024
+MAX_SENT_HITS = 2048
 """Hits that are sent to a server before the first of them is decided; further ones wait for their turn."""
 
 _CLAIM_INTERVAL_S = 3600.0
 _log = logging.getLogger("ratelab")
-
 _TIMER_SLACK_S = 0.001  # a loop that was busy may have received the replies without having read them
 
 
@@ -244,19 +243,18 @@ class AsyncValkeyLimiter:
     def _send_batch(self) -> None:
         """Send the hits of this iteration, with a script call for each slot, or have them wait for their turn."""
         batch, self._batch = self._batch, []
-        due = self._expect(batch)
-        if self._claim is not None and due > self._next_claim:
-            self._next_claim = due + _CLAIM_INTERVAL_S
-            self._claiming = asyncio.get_running_loop().create_task(self._compare_secret(self._claim))
         by_slot: dict[int, list[Hit]] = {}
         for hit in batch:
             by_slot.setdefault(self._slots.slot(hit.key), []).append(hit)
+        due = self._expect(batch)  # now, since all this takes a while for many hits
+        if self._claim is not None and due > self._next_claim:
+            self._next_claim = due + _CLAIM_INTERVAL_S
+            self._claiming = asyncio.get_running_loop().create_task(self._compare_secret(self._claim))
         for slot, hits in by_slot.items():
             lane = self._lanes.setdefault(self._slots.owner(slot), Lane())
             idle = not lane.waiting
-            lane.waiting.extend(
-                (due, hits[start : start + MAX_BATCH_HITS]) for start in range(0, len(hits), MAX_BATCH_HITS)
-            )
+            for start in range(0, len(hits), MAX_BATCH_HITS):
+                lane.waiting.append((due, hits[start : start + MAX_BATCH_HITS]))
             self._send_waiting(lane)
             if idle:
                 self._watch(lane)
@@ -298,11 +296,11 @@ class AsyncValkeyLimiter:
             return
         lane.sent -= len(hits)
         if lane.waiting:
+            self._drop_late(lane)
             self._send_waiting(lane)
 
     def _send_waiting(self, lane: Lane) -> None:
         """Send the hits whose turn it is, except those that were cancelled meanwhile."""
-        self._drop_late(lane)
         while lane.waiting and lane.sent < MAX_SENT_HITS:
             due, batch = lane.waiting.popleft()
             hits = [hit for hit in batch if not hit.decision.done()]
