@@ -16,6 +16,8 @@ from tempfile import TemporaryDirectory
 import pytest
 from cli_runner import get_error, invoke
 from serve_process import ServeProcess, has_exited, read_proc_file, run_server, send_request, wait_until
+from store_setups import run_cluster
+from valkey_servers import free_port, run_valkey, send_command
 
 from ratelab.stores.resilient import ON_STORE_ERROR
 from ratelab.stores.valkey.server import ValkeyServer
@@ -262,3 +264,45 @@ def test_all_missing_packages_are_named_at_once(monkeypatch: pytest.MonkeyPatch)
 def test_help_names_every_kind_of_store() -> None:
     text = invoke("serve", "--help").stdout
     assert all(word in text for word in ("memory|embedded|URL", "local|open|closed", "--store-deadline"))
+
+
+# --- stores that cannot be used
+
+
+@pytest.mark.parametrize(
+    ("rights", "remedy"),
+    [
+        ("~rl:* +evalsha +eval +get +set", "the user may not run TIME in scripts: grant it +time"),
+        ("~rl:* +evalsha +eval +time +get", "the user may not run SET in scripts: grant it +set"),
+        ("~rl:* +evalsha +time +get +set", "the user may not run EVAL: grant it +eval"),
+        ("~other:* +@all", "the user may not use keys that begin with rl: grant it ~rl:*"),
+    ],
+)
+def test_a_missing_right_ends_the_service_at_its_start(rights: str, remedy: str) -> None:
+    with run_valkey(port=free_port()) as store:
+        send_command(store.url, "ACL", "SETUSER", "limits", "reset", "on", ">pw", *rights.split())
+        address = store.url.rpartition("/")[2]
+        error = get_error("serve", "--port", "0", "--store", f"valkey://limits:pw@{address}")
+    assert error == f"the store at valkey://limits:***@{address} cannot be used: {remedy}\n"
+
+
+def test_a_url_that_does_not_mention_the_cluster_ends_the_service_at_its_start() -> None:
+    with run_cluster(1) as cluster:
+        url = cluster.nodes[0].url
+        error = get_error("serve", "--port", "0", "--store", url)
+        assert error == (
+            f"the store at {url} cannot be used: the server is a node of a cluster: add cluster=true to the URL\n"
+        )
+
+
+def test_a_store_that_cannot_write_is_reported_and_is_not_up() -> None:
+    with run_valkey(port=free_port()) as store:
+        send_command(store.url, "REPLICAOF", "127.0.0.1", free_port())
+        with run_server(*DAILY, "--store", store.url, "--metrics-port", "0") as server:
+            for number in range(4):
+                assert server.get(X_User=f"{number}").status == 200
+            wait_until(lambda: server.read_metrics()["ratelab_store_up"] == 0)
+            first, *lines = server.stop().stderr.splitlines()
+    assert first.startswith("the store does not answer (readonly: ")
+    assert sum(line.startswith("the store is down (readonly: ") for line in lines) == 1
+    assert not any("is back" in line for line in lines)
