@@ -9,7 +9,7 @@ from math import ceil
 from typing import NamedTuple
 
 from ratelab.errors import InputError, short_repr
-from ratelab.http.asgi import Field, Headers
+from ratelab.http.asgi import Field
 from ratelab.limiter import NEVER, Decision, Policy
 from ratelab.quota import NS_PER_S
 
@@ -50,17 +50,17 @@ class HeaderWriter:
         self._name = _format_string(policy.name if name is None else name)
         self._policy = b"%s;q=%d;w=%d" % (self._name, min(self.burst, MAX_FIELD_INTEGER), max(1, ceil_seconds(window)))
         self._legacy = legacy
-        self.cache: dict[tuple[int, int], Headers] = {}
+        self.cache: dict[tuple[int, int], list[Field]] = {}
         """Header fields of admitted requests by `remaining` and `t`, but for `epoch`, whose reset changes with time."""
 
-    def format_decision(self, decision: Decision) -> Headers:
+    def format_decision(self, decision: Decision) -> list[Field]:
         """Return the header fields for a decision."""
         allowed, remaining, retry_after_ns, reset_after_ns, _ = decision
         if allowed or retry_after_ns == NEVER:
             return self.format(remaining, ceil_seconds(reset_after_ns), False)
         return self.format(0, ceil_seconds(retry_after_ns), True)
 
-    def format(self, remaining: int, seconds: int, denied: bool) -> Headers:
+    def format(self, remaining: int, seconds: int, denied: bool) -> list[Field]:
         """Format `remaining`, the seconds `t`, and whether the request is denied."""
         if denied or self._legacy == "epoch":
             return self._format(remaining, seconds, denied)
@@ -71,7 +71,7 @@ class HeaderWriter:
             headers = self.cache[remaining, seconds] = self._format(remaining, seconds, denied)
         return headers
 
-    def _format(self, remaining: int, seconds: int, denied: bool) -> Headers:
+    def _format(self, remaining: int, seconds: int, denied: bool) -> list[Field]:
         fields: list[Field] = [
             (b"ratelimit-policy", self._policy),
             (b"ratelimit", b"%s;r=%d;t=%d" % (self._name, min(remaining, MAX_FIELD_INTEGER), seconds)),
@@ -83,16 +83,16 @@ class HeaderWriter:
             fields.append((b"x-ratelimit-remaining", b"%d" % remaining))
             reset = seconds if self._legacy == "delta" else ceil(time.time()) + seconds
             fields.append((b"x-ratelimit-reset", b"%d" % reset))
-        return tuple(fields)
+        return fields
 
 
-def join_legacy(fields: Iterable[Field], added: Headers) -> list[Field]:
+def join_legacy(fields: Iterable[Field], added: Iterable[Field]) -> list[Field]:
     """Append fields with `X-RateLimit-*` to those of a response.
 
     If the response has such fields already, as those of another limiter, only the set with the lower `Remaining` is
     kept: unlike `RateLimit`, they can describe one limit alone. A set without a number is kept.
     """
-    fields = [*fields]
+    fields, added = [*fields], [*added]
     values = [dict(each).get(b"x-ratelimit-remaining", b"") for each in (fields, added)]
     if not any(name in _LEGACY_FIELDS for name, _ in fields):
         return [*fields, *added]

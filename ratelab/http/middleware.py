@@ -61,8 +61,8 @@ or None for the usual response."""
 Guard = tuple[
     Callable[[str, int], Any],
     bool,
-    dict[tuple[int, int], Headers],
-    Callable[[int, int, bool], Headers],
+    dict[tuple[int, int], list[Field]],
+    Callable[[int, int, bool], list[Field]],
     Callable[[int, int, int], Denial],
 ]
 """What requests need of a limiter: the function that decides, whether to await it, `cache` and `format` of its
@@ -207,9 +207,11 @@ class RateLimitMiddleware:
             return
 
         # default arguments take less time than a closure
-        def send_with_headers(message: Message, send: Send = send, headers: Headers = headers) -> Awaitable[None]:
-            if message["type"] == "http.response.start":  # a copy, since an application may send the same message again
-                message = {**message, "headers": [*message.get("headers", ()), *headers]}
+        def send_with_headers(message: Message, send: Send = send, headers: list[Field] = headers) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                message = dict(message)  # a copy, since an application may send the same message again
+                fields = message.get("headers", ())
+                message["headers"] = fields + headers if type(fields) is list else [*fields, *headers]
             return send(message)
 
         await app(scope, receive, send_with_headers)
@@ -286,7 +288,7 @@ def create_guard(limiter: AnyLimiter, legacy: str, policy_name: str | None) -> G
         return _denial(400, writer.format(remaining, ceil_seconds(reset_after_ns), False), problem(400, detail))
 
     decide = _decision_function(limiter)
-    cache = {} if legacy == "epoch" else writer.cache
+    cache: dict[tuple[int, int], list[Field]] = {} if legacy == "epoch" else writer.cache
     return decide, is_deferred(decide), cache, writer.format, deny
 
 
@@ -297,11 +299,11 @@ def _decision_function(limiter: AnyLimiter) -> Callable[[str, int], Any]:
     return limiter.hit
 
 
-def _denial(status: int, headers: Headers, body: bytes) -> Denial:
+def _denial(status: int, headers: Iterable[Field], body: bytes) -> Denial:
     return status, (*PROBLEM_HEADERS, *headers, (b"content-length", b"%d" % len(body))), body
 
 
-def _send_joined(send: Send, headers: Headers) -> Send:
+def _send_joined(send: Send, headers: Iterable[Field]) -> Send:
     """Wrap `send` to add header fields with `X-RateLimit-*`."""
 
     def send_joined(message: Message) -> Awaitable[None]:

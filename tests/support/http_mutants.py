@@ -55,7 +55,8 @@ UNLIMITED = "await app(scope, receive, send)\n        return"
 CHARGE = 'scope["type"] == "http" and guard[0](find_key(scope), 1)'
 IDENTIFY = "key: str | None = None"
 DENY = "return\n    if delay_ns"
-ADD = 'message = {**message, "headers": [*message.get("headers", ()), *headers]}'
+COPY = "message = dict(message)"
+ADD = 'message["headers"] = fields + headers if type(fields) is list else [*fields, *headers]'
 
 IDENTITIES = {
     "the leftmost address is taken": _mutate_forwarded("reversed(entries)", "iter(entries)"),
@@ -135,9 +136,7 @@ RESPONSES = {
 """Bugs in the responses to clients."""
 
 PASSAGES = {
-    "the application's message is changed": _mutate_call(
-        ADD, 'message["headers"] = [*message.get("headers", ()), *headers]'
-    ),
+    "the application's message is changed": _mutate_call(COPY, "pass"),
     "the application's list is changed": _mutate_call(ADD, 'message["headers"] += headers'),
     "an application must send headers": _mutate_call(
         'message["type"] == "http.response.start":', '"headers" in message:'
