@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from threading import RLock
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn
 
 from ratelab.algorithms import traits_of
 from ratelab.clock import STEADY_CLOCKS, Clock, aligned_clock, monotonic
@@ -13,7 +13,7 @@ from ratelab.errors import InputError, short_repr
 from ratelab.limiter import Decision, Policy, Row
 from ratelab.quota import NS_PER_S
 from ratelab.stores.fork import reset_in_children
-from ratelab.stores.versions import CLOSED, Entry, Kernel, Version
+from ratelab.stores.versions import CLOSED, Entry, Kernel, Result, Version
 
 SHARD_COUNT = 1024
 """Dictionaries that the keys are divided among; a single one of a million keys would block for milliseconds to grow."""
@@ -29,8 +29,6 @@ SWEEP_INTERVAL_NS = 60 * NS_PER_S
 
 ONE = 1
 """CPython caches small ints, so `cost is ONE` skips validation in the common case."""
-
-Result = TypeVar("Result")
 
 _new_tuple = tuple.__new__  # skips the length check of Decision._make
 

@@ -43,8 +43,8 @@ class Entry:
 class Kernel:
     """The `start` and `step` of a policy, for states of `size` items that a hit can copy in a short time.
 
-    A built-in algorithm with a short state is used as it is. Any other state is one item, a list or `Pages`, of which
-    `step` changes a copy.
+    A built-in algorithm with a short state is used as it is. Any other state is one item, a list or `PagedState`, of
+    which `step` changes a copy.
     """
 
     def __init__(self, policy: Policy, clock: Clock) -> None:
@@ -54,7 +54,7 @@ class Kernel:
         built_in = type(policy.algorithm) in ALGORITHMS.values()
         self.size = len(policy.start(0)) if built_in else 0
         if not 0 < self.size <= MAX_COPIED_NUMBERS:
-            self.start, self.step = _pack(policy, Pages.split if built_in else list)
+            self.start, self.step = _pack(policy, PagedState.split if built_in else list)
             self.size = 1
 
     def decide(self, entry: Entry, cost: int) -> Row | None:
@@ -112,7 +112,7 @@ def _pack(
     return start_item, step_item
 
 
-class Pages:
+class PagedState:
     """A long state of a built-in algorithm; copies share the pages that neither has changed."""
 
     __slots__ = ("_changed", "_pages")
@@ -122,7 +122,7 @@ class Pages:
         self._changed: set[int] = set()
 
     @classmethod
-    def split(cls, state: list[int]) -> Pages:
+    def split(cls, state: list[int]) -> PagedState:
         """Return the pages of a state."""
         return cls([state[begin : begin + (1 << PAGE_BITS)] for begin in range(0, len(state), 1 << PAGE_BITS)])
 
@@ -136,6 +136,6 @@ class Pages:
             self._changed.add(page)
         self._pages[page][index & ((1 << PAGE_BITS) - 1)] = value
 
-    def copy(self) -> Pages:
+    def copy(self) -> PagedState:
         """Return a copy that shares all pages."""
-        return Pages(self._pages.copy())
+        return PagedState(self._pages.copy())
