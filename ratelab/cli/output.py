@@ -119,7 +119,7 @@ class Output:
 
         All five fields of each decision are kept if an output needs them or if `complete`.
         """
-        tune_compiler(traffic)
+        tune_compiler(traffic, len(policies) + 1)
         complete = complete or bool(self.events_file or self.plot or self.pages or self.timeline)
         fields = Decision._fields if complete else FIGURE_FIELDS
         comparison = compare(policies, traffic, progress, fields, self.parse_client_timeout())
@@ -134,9 +134,9 @@ class Output:
         return None if self.equalize else decisions
 
 
-def tune_compiler(traffic: Traffic) -> None:
+def tune_compiler(traffic: Traffic, replays: int) -> None:
     """Tune the compiler of this process, if it will compile a replay of `traffic`."""
-    if uses_compiler(traffic):
+    if uses_compiler(traffic, replays):
         from ratelab.lab.compiled import tune_process  # Numba takes a while to import
 
         tune_process()

@@ -89,7 +89,7 @@ def sweep(
     if any(map(is_scenario, sources)):
         reject_trace_options("a scenario is not a trace")
     source = _load(sources, create_trace_options(reading))
-    tune_compiler(source.traffic)
+    tune_compiler(source.traffic, len(policies))
     with LateProgress("sweeping", len(source.traffic) * len(policies)) as progress:
         result = sweep_policies(policies, source.traffic, progress)
     if csv_file is not None:

@@ -71,12 +71,13 @@ def compare(
     """
     check_names(policy.name for policy in policies)
     has_exact = any(type(policy.algorithm) is SlidingLog for policy in policies)
-    suggest_compiler(traffic, len(policies) + (not has_exact))
-    reference = _replay_exact(policies[0].quota, traffic, progress, fields)
+    replays = len(policies) + (not has_exact)
+    suggest_compiler(traffic, replays)
+    reference = _replay_exact(policies[0].quota, traffic, progress, fields, replays)
     outcomes = [
         reference
         if reference is not None and type(policy.algorithm) is SlidingLog
-        else replay(policy, traffic, fields, progress)
+        else replay(policy, traffic, fields, progress, replays)
         for policy in policies
     ]
     results = tuple(measure(outcome, reference, client_timeout) for outcome in outcomes)
@@ -113,10 +114,12 @@ def check_names(names: Iterable[str]) -> None:
         seen.add(name)
 
 
-def _replay_exact(quota: Quota, traffic: Traffic, progress: Progress, fields: Sequence[str]) -> Outcome | None:
+def _replay_exact(
+    quota: Quota, traffic: Traffic, progress: Progress, fields: Sequence[str], replays: int
+) -> Outcome | None:
     """Return the outcome of the sliding log; None if the log does not fit in memory."""
     try:
         policy = build_policy(SlidingLog, quota)
     except InputError:
         return None
-    return replay(policy, traffic, fields, progress)
+    return replay(policy, traffic, fields, progress, replays)

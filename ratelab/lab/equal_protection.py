@@ -31,6 +31,9 @@ from ratelab.quota import LARGEST, Quota
 BURSTS_AHEAD = 16
 """Number of larger bursts that are tried beyond the last that fits."""
 
+_EXPECTED_REPLAYS = 30
+"""Bursts that are tried for all algorithms together, by which the engine is chosen."""
+
 
 @dataclass(frozen=True, eq=False)
 class EqualResult:
@@ -93,7 +96,7 @@ def equalize(
         @cache
         def try_burst(burst: int) -> tuple[Result, int]:
             policy = build_policy(kind, Quota(quota.limit, quota.period, burst))
-            tried = replay(policy, traffic, FIGURE_FIELDS, progress)
+            tried = replay(policy, traffic, FIGURE_FIELDS, progress, _EXPECTED_REPLAYS)
             denied = (good[part] & ~tried.decisions["allowed"][part] for part, _ in traffic.batches())
             return measure(tried, reference, client_timeout), sum(int(np.count_nonzero(batch)) for batch in denied)
 

@@ -15,8 +15,8 @@ from ratelab.lab.decisions import ADMISSION_FIELDS, DECISION_DTYPE, FIGURE_FIELD
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm, Decision, Policy
 
-MIN_COMPILED_REQUESTS = 250_000
-"""Requests from which on loading the compiler takes less time than it saves."""
+MIN_COMPILED_DECISIONS = 1_250_000
+"""Decisions of a command from which on loading the compiler takes less time than it saves."""
 
 MIN_ADVISED_DECISIONS = 10_000_000
 """Decisions from which on a user without the compiler is advised to install it."""
@@ -25,17 +25,22 @@ _NO_DELAY = np.int64(0)
 
 
 def replay(
-    policy: Policy, traffic: Traffic, fields: Sequence[str] = Decision._fields, progress: Progress = lambda _: None
+    policy: Policy,
+    traffic: Traffic,
+    fields: Sequence[str] = Decision._fields,
+    progress: Progress = lambda _: None,
+    replays: int = 1,
 ) -> Outcome:
     """Decide every request of `traffic`, each key from a new state; return the columns of `fields`.
 
+    `replays` is how often the traffic is replayed in all, by which the engine is chosen.
     Raises `InputError` if a third-party algorithm fails or does not return five integers.
     """
     traits = traits_of(policy.algorithm)
     if tuple(fields) == FIGURE_FIELDS and traits.bound is not None and not traits.queues:
-        columns = _decide(policy.algorithm, traffic, ADMISSION_FIELDS, progress)
+        columns = _decide(policy.algorithm, traffic, ADMISSION_FIELDS, progress, replays)
         return Outcome(policy, traffic, {**columns, "delay_ns": np.broadcast_to(_NO_DELAY, len(traffic))})
-    return Outcome(policy, traffic, _decide(policy.algorithm, traffic, fields, progress))
+    return Outcome(policy, traffic, _decide(policy.algorithm, traffic, fields, progress, replays))
 
 
 def has_compiler() -> bool:
@@ -43,15 +48,15 @@ def has_compiler() -> bool:
     return find_spec("numba") is not None
 
 
-def uses_compiler(traffic: Traffic) -> bool:
-    """Return whether traffic is replayed by compiled code, if its algorithm can be compiled."""
-    return len(traffic) >= MIN_COMPILED_REQUESTS and has_compiler()
+def uses_compiler(traffic: Traffic, replays: int) -> bool:
+    """Return whether traffic that is replayed so often is replayed by compiled code, if the algorithm allows it."""
+    return replays * len(traffic) >= MIN_COMPILED_DECISIONS and has_compiler()
 
 
-def suggest_compiler(traffic: Traffic, policies: int) -> None:
-    """Warn a user without the compiler if replaying traffic through `policies` policies takes long."""
-    decisions = policies * len(traffic)
-    if decisions < MIN_ADVISED_DECISIONS or len(traffic) < MIN_COMPILED_REQUESTS or has_compiler():
+def suggest_compiler(traffic: Traffic, replays: int) -> None:
+    """Warn a user without the compiler if replaying traffic so often takes long."""
+    decisions = replays * len(traffic)
+    if decisions < MIN_ADVISED_DECISIONS or has_compiler():
         return
     minutes = max(1, round(decisions / 1_000_000 / 60))
     _warn(
@@ -65,9 +70,9 @@ def allocate_columns(traffic: Traffic, fields: Sequence[str]) -> Columns:
     return {field: traffic.allocate(DECISION_DTYPE[field]) for field in fields}
 
 
-def _decide(algorithm: Algorithm, traffic: Traffic, fields: Sequence[str], progress: Progress) -> Columns:
+def _decide(algorithm: Algorithm, traffic: Traffic, fields: Sequence[str], progress: Progress, replays: int) -> Columns:
     columns = allocate_columns(traffic, fields)
-    if uses_compiler(traffic):
+    if uses_compiler(traffic, replays):
         from ratelab.lab import compiled  # it needs Numba, which is optional, and slow to import
 
         try:

@@ -82,7 +82,7 @@ def sweep(
     clients = int(np.count_nonzero(traffic.client_requests))
     pool = ThreadPoolExecutor(workers or os.cpu_count())
     try:
-        rows = pool.map(partial(_replay_policy, traffic, clients), policies)
+        rows = pool.map(partial(_replay_policy, traffic, clients, len(policies)), policies)
         return SweepResult(len(traffic), clients, tuple(_report_rows(rows, len(traffic), progress)))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -94,8 +94,8 @@ def _report_rows(rows: Iterator[SweepRow], requests: int, progress: Progress) ->
         yield row
 
 
-def _replay_policy(traffic: Traffic, clients: int, policy: Policy) -> SweepRow:
-    allowed = replay(policy, traffic, ADMISSION_FIELDS).decisions["allowed"]
+def _replay_policy(traffic: Traffic, clients: int, replays: int, policy: Policy) -> SweepRow:
+    allowed = replay(policy, traffic, ADMISSION_FIELDS, replays=replays).decisions["allowed"]
     was_denied = np.zeros(len(traffic.names), np.bool_)
     denied = 0
     for part, batch in traffic.batches():

@@ -19,6 +19,7 @@ from ratelab.lab.conformance import ORIGINS, QUOTAS
 from ratelab.lab.decisions import ADMISSION_FIELDS, FIGURE_FIELDS
 from ratelab.lab.replay import allocate_columns, replay
 from ratelab.limiter import Decision
+from ratelab.quota import NS_PER_S, Quota
 
 
 @pytest.mark.parametrize("name", ["token-bucket", "leaky-bucket", "gcra"])
@@ -93,13 +94,25 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return used
 
 
-@pytest.mark.parametrize(("requests", "engine"), [(2_999, "python_engine"), (3_000, "compiled")])
-def test_large_traffic_is_replayed_by_the_compiled_engine(
-    requests: int, engine: str, engines: list[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("requests", "replays", "engine"),
+    [(2_999, 1, "python_engine"), (3_000, 1, "compiled"), (999, 3, "python_engine"), (1_000, 3, "compiled")],
+)
+def test_many_decisions_are_made_by_the_compiled_engine(
+    requests: int, replays: int, engine: str, engines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_REQUESTS", 3_000)
-    replay(create("gcra", QUOTA), draw_traffic(QUOTA, requests=requests), FIGURE_FIELDS)
+    monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_DECISIONS", 3_000)
+    replay(create("gcra", QUOTA), draw_traffic(QUOTA, requests=requests), FIGURE_FIELDS, replays=replays)
     assert engines == [engine]
+
+
+def test_a_sweep_of_many_quotas_is_compiled_whatever_the_number_of_requests(
+    engines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_DECISIONS", 3_000)
+    policies = [create("gcra", Quota(burst, NS_PER_S, burst)) for burst in range(1, 31)]
+    sweep.sweep(policies, draw_traffic(QUOTA, requests=100))
+    assert engines == ["compiled"] * 30
 
 
 @pytest.mark.parametrize("caller", [sweep.sweep, comparison.compare], ids=["sweep", "comparison"])
@@ -107,7 +120,7 @@ def test_without_the_compiler_one_warning_estimates_the_time(
     caller: Callable[..., object], engines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ratelab.lab.replay.find_spec", lambda name: None)
-    monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_REQUESTS", 3_000)
+    monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_DECISIONS", 3_000)
     policies = [create("gcra", QUOTA)] * (2 if caller is sweep.sweep else 1)  # a comparison adds the exact log
     drawn = draw_traffic(QUOTA)
     with warnings.catch_warnings():
@@ -121,7 +134,7 @@ def test_without_the_compiler_one_warning_estimates_the_time(
 
 
 def test_integers_above_64_bits_are_left_to_plain_python(engines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_REQUESTS", 0)
+    monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_DECISIONS", 0)
     drawn = draw_traffic(QUOTA, origin=1_700_000_000 * 10**9)
     with pytest.warns(SlowWarning, match=r"gcra is replayed in plain Python.*2\*\*63"):
         outcome = replay(create("gcra", QUOTA), drawn)

@@ -103,7 +103,7 @@ def test_a_step_that_cannot_be_compiled_is_left_to_plain_python(
 
 
 def test_a_step_that_fails_raises_the_error_of_plain_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_REQUESTS", 0)
+    monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_DECISIONS", 0)
     policy = build_policy(find(written(tmp_path, "state[0] % 2", "state[state[0] // 3] % 2")), QUOTA)
     with (
         pytest.raises(InputError, match="toll failed: IndexError"),

@@ -31,7 +31,7 @@ def record(name, option):
 changed, before, set_option = [], read(), binding.set_option
 binding.set_option = record
 from ratelab.lab import replay
-replay.MIN_COMPILED_REQUESTS = 0
+replay.MIN_COMPILED_DECISIONS = 0
 """
 
 LIBRARY = """

@@ -66,7 +66,7 @@ def test_figures_are_the_same_for_batches_of_any_size(
 def test_compiled_code_keeps_states_between_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_trace(tmp_path, "")
     expected = get_json("replay", path, *ARGUMENTS)
-    monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_REQUESTS", 0)
+    monkeypatch.setattr("ratelab.lab.replay.MIN_COMPILED_DECISIONS", 0)
     monkeypatch.setattr("ratelab.lab.partition.MAX_STATE_INTEGERS", 20)
     set_batch_size(monkeypatch, 7)
     assert get_json("replay", path, *ARGUMENTS) == expected
@@ -162,7 +162,7 @@ from ratelab.lab.traffic import Traffic
 
 spill.MAX_ROWS_IN_MEMORY = 100_000
 traffic.BATCH_REQUESTS = windows.MAX_STEP_ROWS = 50_000
-replay.MIN_COMPILED_REQUESTS = 0
+replay.MIN_COMPILED_DECISIONS = 0
 policies = [create("leaky-bucket", "5/s", 5), create("token-bucket", "5/s", 5)]
 
 def run(requests):

@@ -124,6 +124,12 @@ def have_values(columns: Sequence[StringArray]) -> NDArray[np.bool_]:
     return is_complete
 
 
+def are_in(texts: StringArray, values: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which texts are one of these values."""
+    is_in: NDArray[np.bool_] = pc.is_in(texts, pa.array(values)).to_numpy(zero_copy_only=False)
+    return is_in
+
+
 def differ_from(columns: Sequence[StringArray], text: str) -> NDArray[np.bool_]:
     """Return the rows in which no column has this text."""
     equal = [pc.equal(column, text).fill_null(False).to_numpy(zero_copy_only=False) for column in columns]

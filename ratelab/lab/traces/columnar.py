@@ -187,7 +187,7 @@ def _parse_cost_or_zero(text: str) -> int:
 def _match_patterns(lines: StringArray, rows: Integers, spec: PatternSpec) -> Iterator[RowValues]:
     """Try each pattern on the lines that the ones before it do not match."""
     if spec.header:
-        rows = rows[arrow.differ_from([arrow.select(lines, rows)], f"{spec.header}\n")]
+        rows = rows[~arrow.are_in(arrow.select(lines, rows), [spec.header + end for end in ("", "\n", "\r", "\r\n")])]
     for pattern, places in zip(spec.patterns, spec.places, strict=True):
         if not len(rows):
             return

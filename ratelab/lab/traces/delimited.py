@@ -133,7 +133,7 @@ def check_header(line: str, command: str) -> None:
         name = "time" if is_plausible(cell, TimeRule()) else "ip" if is_address(cell) else f"field{number}"
         names.append(f"field{number}" if name in used else name)
         used.add(name)
-    if "time" in used and len(row) > 1:
+    if {"time", "ip"} <= used:
         header = _detect_delimiter(line).join(names)
         raise InputError(f"its first row is a request, not a header: add one with {command.format(header)}")
 

@@ -203,7 +203,8 @@ def _detect(lines: list[str], path: str, options: TraceOptions) -> Detection:
         _check_layout(format_, lines, path)
         return Detection(format_, (), lines, int(is_header))
     if options.format != "auto":
-        return _force_format(FORMATS[options.format], lines, path)
+        _check_layout(FORMATS[options.format], lines, path)
+        return Detection(FORMATS[options.format], (), lines, int(options.format == "csv"))
     raise InputError(_explain_unknown(lines, path))
 
 
@@ -242,17 +243,11 @@ def _find_format(lines: Sequence[str], formats: dict[str, Format], time: str | N
 
 
 def _check_layout(format_: Format, lines: Sequence[str], path: str) -> None:
+    """Raise `InputError` with a command that converts the file if its lines are not as the format requires."""
     if format_.name == "jsonl":
         check_layout(lines, f"jq {{}} {_shell_path(path)} | ratelab replay -")
-
-
-def _force_format(format_: Format, lines: list[str], path: str) -> Detection:
-    """Return a format that was named although no line looks like it; its reader then rejects the lines."""
     if format_.name == "csv":
         check_header(lines[0], f"(echo '{{}}'; cat {_shell_path(path)}) | ratelab replay -")
-    if format_.name in ("jsonl",):
-        check_layout(lines, f"jq {{}} {_shell_path(path)} | ratelab replay -")
-    return Detection(format_, (), lines, int(format_.name == "csv"))
 
 
 def _shell_path(path: str) -> str:
@@ -261,8 +256,8 @@ def _shell_path(path: str) -> str:
 
 def _explain_unknown(lines: list[str], path: str) -> str:
     """Explain that no format matches, with a next step that works."""
-    check_layout(lines, f"jq {{}} {_shell_path(path)} | ratelab replay -")
-    check_header(lines[0], f"(echo '{{}}'; cat {_shell_path(path)}) | ratelab replay -")
+    for name in ("jsonl", "csv"):
+        _check_layout(FORMATS[name], lines, path)
     got = f"no known format matches its lines, such as {short_repr(lines[0][:60])}"
     pattern = propose_pattern(lines)
     if pattern is not None:

@@ -97,7 +97,10 @@ class TextFormat:
             groups.append(group)
             converters.append(_CONVERTERS.get((group, name)) if name else None)
         spec = self._create_spec(groups, converters)
-        return FieldReader(_create_re2_reader(spec) if self.is_re2 else _create_reader(spec, self.expected), spec)
+        if self.is_re2:
+            return FieldReader(_create_re2_reader(spec), spec)
+        times = [place for place, field in enumerate(fields) if field.option == "time"]
+        return FieldReader(_create_reader(spec, self.expected, times), spec)
 
     def _has_group(self, name: str | None) -> bool:
         return any(f"(?P<{name}>" in "".join(shape) for shape in self.shapes)
@@ -127,7 +130,7 @@ def _capture_only(names: Collection[str], pattern: str) -> str:
     return _GROUP.sub(lambda match: match[0] if match[1] in names else "(?:", pattern)
 
 
-def _create_reader(spec: PatternSpec, expected: str) -> Callable[[str], Sequence[str]]:
+def _create_reader(spec: PatternSpec, expected: str, times: Sequence[int]) -> Callable[[str], Sequence[str]]:
     """Create a reader of single lines that returns the same values as Arrow."""
     matchers = [
         (re.compile(pattern, re.ASCII).match, [group if group else 0 for group in places])
@@ -142,6 +145,8 @@ def _create_reader(spec: PatternSpec, expected: str) -> Callable[[str], Sequence
                 values = [(match[group] or "") if group else "" for group in groups]
                 for place, convert in converters:
                     values[place] = convert(values[place])
+                if not all(values[place] for place in times):
+                    raise LineError("it has no time: add one in front, as docker logs --timestamps does")
                 return values
         raise LineError(expected)
 

@@ -173,7 +173,7 @@ def find_zone(name: str) -> tzinfo:
         return UTC
     try:
         return ZoneInfo(name)
-    except (ValueError, OSError):
+    except (KeyError, ValueError, OSError):
         raise InputError(f"unknown time zone {short_repr(name)}: give one such as UTC or Europe/Berlin") from None
 
 
