@@ -159,6 +159,14 @@ def test_a_server_without_scripts_is_misconfigured(server: ValkeyServer) -> None
     assert "does not run scripts" in str(error)
 
 
+@pytest.mark.parametrize("command", ["GET", "SET", "TIME"])
+def test_a_server_without_a_command_of_scripts_is_misconfigured(command: str, server: ValkeyServer) -> None:
+    with run_valkey("--rename-command", command, "", program=server._program) as without:
+        error = error_of_probe(without.url)
+    assert error.kind == "misconfigured"
+    assert str(error) == "a command that scripts need is disabled or renamed: permit GET, SET and TIME on the server"
+
+
 def test_a_plain_server_is_not_a_cluster(store: ValkeyServer) -> None:
     with run_valkey(port=free_port(), program=store._program) as plain:
         error = error_of_probe(f"{plain.url}?cluster=true")

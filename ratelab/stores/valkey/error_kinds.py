@@ -42,6 +42,7 @@ _MISCONFIGURATIONS = {
     "DB index is out of range": "the server has no such database: check the number in the URL",
     "variable 'struct'": "the server's Lua has no library struct, as in fakeredis: use Valkey or Redis",
     "global 'struct'": "the server's Lua has no library struct, as in fakeredis: use Valkey or Redis",
+    "command called from": "a command that scripts need is disabled or renamed: permit GET, SET and TIME on the server",
     "unknown command": "the server does not run scripts: use Valkey or Redis 6.2 or later, with EVAL and EVALSHA",
 }
 """Parts of replies to a client or by a server that is set up wrongly, each with the reason and the remedy."""
