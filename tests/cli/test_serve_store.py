@@ -301,7 +301,7 @@ def test_a_store_that_cannot_write_is_reported_and_is_not_up() -> None:
         with run_server(*DAILY, "--store", store.url, "--metrics-port", "0") as server:
             for number in range(4):
                 assert server.get(X_User=f"{number}").status == 200
-            wait_until(lambda: server.read_metrics()["ratelab_store_up"] == 0)
+            wait_until(lambda: server.read_metrics()["store_up"] == 0)
             first, *lines = server.stop().stderr.splitlines()
     assert first.startswith("the store does not answer (readonly: ")
     assert sum(line.startswith("the store is down (readonly: ") for line in lines) == 1

@@ -159,7 +159,7 @@ def test_tasks_get_errors_in_time_and_their_loop_is_not_blocked(store: ValkeySer
     assert charged_cost(store.url) <= 40
 
 
-def test_a_thread_waits_for_a_connection_for_half_of_its_deadline(store: ValkeyServer) -> None:
+def test_a_thread_waits_for_a_connection_while_time_is_left(store: ValkeyServer) -> None:
     waits: list[float] = []
 
     class BusyLock:
@@ -175,7 +175,7 @@ def test_a_thread_waits_for_a_connection_for_half_of_its_deadline(store: ValkeyS
         limiter.pools._size = 0  # every connection is in use
         with patch.object(connection_pool, "Lock", BusyLock), pytest.raises(StoreError, match="not charged") as raised:
             limiter.hit("alice")
-    assert (raised.value.kind, waits) == ("overload", [0, pytest.approx(DEADLINE / 2)])
+    assert (raised.value.kind, waits) == ("overload", [0, pytest.approx(DEADLINE * 3 / 4)])
 
 
 def test_all_threads_that_wait_for_a_connection_get_an_error(store: ValkeyServer) -> None:

@@ -37,7 +37,7 @@ CAUGHT_BY: dict[str, Check] = {
     "tasks resend after a timeout": TIMEOUTS,
     "a late reply answers the next command": charges.test_a_late_reply_answers_no_other_request,
     "each chunk has a separate deadline": partial(THREAD, invalid=invalid_stores.dripping),
-    "waiting for a connection has no deadline": deadlines.test_a_thread_waits_for_a_connection_for_half_of_its_deadline,
+    "waiting for a connection has no deadline": deadlines.test_a_thread_waits_for_a_connection_while_time_is_left,
     "tasks fail late": partial(TASKS, invalid=invalid_stores.stopped),
     "connecting blocks the loop": partial(TASKS, invalid=invalid_stores.unused_port),
     "cancelled hits keep a dead connection": deadlines.test_cancelled_hits_do_not_keep_a_dead_connection_in_use,

@@ -23,8 +23,9 @@ class ValkeyLimiter:
     resent. In an event loop use `AsyncValkeyLimiter`.
 
     At most `connections` are open, on a cluster to each node; if `store` is another limiter instead of a URL, they are
-    those of that limiter. Further threads get them in the order in which they ask; one that has waited for half of the
-    deadline gets a `StoreError` of kind `overload`, and is not charged. A forked child process opens its own.
+    those of that limiter. Further threads get them in the order in which they ask; one that has waited for three
+    quarters of the deadline gets a `StoreError` of kind `overload`, and is not charged. A forked child process opens
+    its own.
 
     The deadline does not cover the lookup of a host's name, and applies to each address of a host: use an IP address.
     Keys are hashed before they are sent; a key that can be guessed can be found by trying.
@@ -152,4 +153,4 @@ class ValkeyLimiter:
         asking: bool = False,
     ) -> Any:
         """Send a command and return its reply, before `due`."""
-        return self.pools.find(address).exchange(command, due, self._deadline / 2, reconnect, asking)
+        return self.pools.find(address).exchange(command, due, self._deadline / 4, reconnect, asking)
