@@ -14,13 +14,15 @@ from valkey_servers import free_port
 
 from ratelab.http.uvicorn_protocol import UvicornServer
 
+WORKERS = ["--store", "embedded", "--workers", "2"]
+
 EXITS_BY_SIGNAL = """
 import ratelab.http.server, uvicorn
 ratelab.http.server.UvicornServer = lambda config, on_stop: uvicorn.Server(config)
 """
 
 
-@pytest.mark.parametrize("pool", [[], ["--store", "embedded", "--workers", "2"]], ids=["one process", "workers"])
+@pytest.mark.parametrize("pool", [[], pytest.param(WORKERS, marks=pytest.mark.slow)], ids=["one process", "workers"])
 @pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "<&- >&-", ">&- 2>&-"])
 def test_it_serves_and_exits_cleanly_with_closed_standard_streams(closed: str, pool: list[str]) -> None:
     port = free_port()
