@@ -73,6 +73,11 @@ def format_duration(nanoseconds: int) -> str:
     return f"{whole}.{digits}{unit}" if digits else f"{whole}{unit}"
 
 
+def spell_duration(nanoseconds: int) -> str:
+    """Format a duration exactly, for reading: `2.5 s`, `500 ms`, `90 s`, `2 h`."""
+    return re.sub(r"(?<=[0-9])(?=[a-z])", " ", format_duration(nanoseconds))
+
+
 def about(nanoseconds: int) -> str:
     """Format a duration for reading, in one or two units: `2.5 s`, `33 min 17 s`, `3 days 11 h`."""
     for unit, part in (("day", "h"), ("h", "min"), ("min", "s")):

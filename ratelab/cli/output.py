@@ -23,7 +23,7 @@ from ratelab.lab.metrics import Result, list_figures
 from ratelab.lab.replay import uses_compiler
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Decision, Policy
-from ratelab.quota import parse_duration
+from ratelab.quota import NS_PER_S, about, parse_duration
 from ratelab.report.accuracy import (
     build_accuracy_table,
     build_differing_table,
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
 PROGRESS_DELAY_S = 1.0
 """Seconds of work before a progress bar appears."""
+
+ANNOUNCED_WORK_S = 10.0
+"""Seconds of further work from which on a line announces it, without a terminal."""
 
 MIN_COLUMNS = 60
 """Width that tables have even in a narrower terminal."""
@@ -260,7 +263,8 @@ def is_terminal(stream: TextIO | None) -> bool:
 class LateProgress:
     """A progress bar on the terminal's standard error that appears after `PROGRESS_DELAY_S`.
 
-    Call it with the amount of further work done. Without a `total`, the bar only pulses.
+    If standard error is not a terminal, a line announces work that will take more than `ANNOUNCED_WORK_S`. Call it with
+    the amount of further work done. Without a `total`, the bar only pulses.
     """
 
     def __init__(self, label: str, total: int | None) -> None:
@@ -279,11 +283,19 @@ class LateProgress:
         from rich.console import Console
         from rich.progress import Progress
 
-        if is_terminal(sys.stderr):
+        if not is_terminal(sys.stderr):
+            self._announce()
+        else:
             bar = Progress(console=Console(stderr=True), transient=True)
             bar.add_task(self._label, total=self._total, completed=self._done)
             bar.start()
             self._bar = bar
+
+    def _announce(self) -> None:
+        """Print how long the rest will take, judging by the work done so far."""
+        rest = PROGRESS_DELAY_S * ((self._total or 0) - self._done) / max(1, self._done)
+        if self._done and rest > ANNOUNCED_WORK_S:
+            click.echo(f"{self._label}: about {about(round(rest) * NS_PER_S)} left", err=True)
 
     def __enter__(self) -> Self:
         self._timer.start()

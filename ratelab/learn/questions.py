@@ -149,7 +149,7 @@ QUESTIONS = (
         "does. The busiest minutes reach a limit, not the average. So choose it from the distribution in a real log, "
         "and run it in shadow mode first, where it counts requests but does not deny any.",
         "ratelab simulate scenarios/diurnal.yaml --algo sliding-log --timeline",
-        r"Of 43,200 requests, sliding-log denied 11,684 \(27 %\)\..* sliding-log \++\|+ 0 ?s 1 day",
+        r"Of 43,200 requests, sliding-log denied 11,684 \(27 %\)\..* sliding-log \++\|+ 0 s 1 day",
     ),
     Question(
         "The service grows from one process to four workers. How does that change a limit kept in memory?",

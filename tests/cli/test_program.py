@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 import ratelab
 from ratelab.cli import COMMANDS, ratelab_command
+from ratelab.cli.output import LateProgress
 
 
 def test_python_m_ratelab_is_the_same_program() -> None:
@@ -137,3 +138,21 @@ def test_an_interrupt_prints_no_results(monkeypatch: pytest.MonkeyPatch, command
     monkeypatch.setattr(compare, interrupt)
     result = invoke(command, BURST)
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("total", "done", "notice"),
+    [
+        (1000, 10, "replaying: about 1 min 39 s left\n"),
+        (1000, 500, ""),  # less than ten seconds are left
+        (None, 10, ""),  # the total is unknown
+        (1000, 0, ""),  # nothing is known about the speed
+    ],
+)
+def test_long_work_is_announced_without_a_terminal(
+    capsys: pytest.CaptureFixture[str], total: int | None, done: int, notice: str
+) -> None:
+    progress = LateProgress("replaying", total)
+    progress(done)
+    progress._show()
+    assert capsys.readouterr().err == notice

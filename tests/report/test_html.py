@@ -126,7 +126,7 @@ def test_a_page_is_complete_and_fetches_nothing(burst_page: str) -> None:
         "token-bucket let 7 through in a window of 2.5\N{NO-BREAK SPACE}s, above the quota of 5."
     ]
     assert elements.text("title") == ["burst at 2/s, burst 5"]
-    assert "alice: 1/s, evenly; and 20 requests 10ms apart at 3s" in burst_page
+    assert "alice: 1/s, evenly; and 20 requests 10\N{NO-BREAK SPACE}ms apart at 3\N{NO-BREAK SPACE}s" in burst_page
     assert "ratelab simulate" in burst_page
     assert f"in the same directory, with ratelab {ratelab.__version__}:" in burst_page
     assert {name for kind in (Result, Accuracy, EqualResult) for name in list_figures(kind)} <= {

@@ -10,14 +10,14 @@ from ratelab.lab.scenarios import describe_client, load_scenario
 
 PATTERNS = {
     "{pattern: steady, rate: 2/s}": "a: 2/s, evenly",
-    "{pattern: burst, at: 3s, size: 20, spacing: 10ms}": "a: 20 requests 10ms apart at 3s",
-    "{pattern: burst, at: 3s, size: 2000}": "a: 2,000 requests at once at 3s",
-    "{pattern: poisson, rate: 90/min, from: 2s, to: 9s}": "a: 90/min on average, at random, from 2s on, until 9s",
+    "{pattern: burst, at: 3s, size: 20, spacing: 10ms}": "a: 20 requests 10 ms apart at 3 s",
+    "{pattern: burst, at: 3s, size: 2000}": "a: 2,000 requests at once at 3 s",
+    "{pattern: poisson, rate: 90/min, from: 2s, to: 9s}": "a: 90/min on average, at random, from 2 s on, until 9 s",
     "{pattern: ramp, start: 1/s, end: 9/s}": "a: from 1/s to 9/s, changing evenly",
-    "{pattern: wave, mean: 5/s, amplitude: 4/s, cycle: 1min}": "a: 5/s, varying by 4/s in a cycle of 1min",
-    "{pattern: on-off, rate: 9/s, on: 1s, off: 4s}": "a: 9/s for 1s, then none for 4s, repeatedly",
-    "{pattern: at, times: [0s, 1s, 1s]}": "a: 1 at 0s, 2 at 1s",
-    "{pattern: steady, rate: 1/s}, {pattern: at, times: [0s]}": "a: 1/s, evenly; and 1 at 0s",
+    "{pattern: wave, mean: 5/s, amplitude: 4/s, cycle: 1min}": "a: 5/s, varying by 4/s in a cycle of 1 min",
+    "{pattern: on-off, rate: 9/s, on: 1s, off: 4s}": "a: 9/s for 1 s, then none for 4 s, repeatedly",
+    "{pattern: at, times: [0s, 1s, 1s]}": "a: 1 at 0 s, 2 at 1 s",
+    "{pattern: steady, rate: 1/s}, {pattern: at, times: [0s]}": "a: 1/s, evenly; and 1 at 0 s",
 }
 
 CLIENTS = {

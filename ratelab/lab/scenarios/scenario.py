@@ -18,7 +18,7 @@ from ratelab.lab.scenarios.yaml_document import Document, Place
 from ratelab.lab.spill import Integers
 from ratelab.lab.traces import read_trace
 from ratelab.lab.traffic import Traffic
-from ratelab.quota import Quota, format_duration
+from ratelab.quota import Quota, format_duration, spell_duration
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,8 +186,8 @@ def _isolate(name: str) -> str:
 
 
 def _describe_pattern(pattern: schema.Pattern) -> str:
-    begin = f", from {format_duration(pattern.begin)} on" if pattern.begin else ""
-    end = f", until {format_duration(pattern.end)}" if pattern.end is not None else ""
+    begin = f", from {spell_duration(pattern.begin)} on" if pattern.begin else ""
+    end = f", until {spell_duration(pattern.end)}" if pattern.end is not None else ""
     return f"{_describe_requests(pattern)}{begin}{end}"
 
 
@@ -196,21 +196,21 @@ def _describe_requests(pattern: schema.Pattern) -> str:
         case schema.Steady():
             return f"{pattern.rate.rate}, evenly"
         case schema.Burst():
-            spacing = f"{format_duration(pattern.spacing)} apart" if pattern.spacing else "at once"
-            return f"{pattern.size:,} requests {spacing} at {format_duration(pattern.at)}"
+            spacing = f"{spell_duration(pattern.spacing)} apart" if pattern.spacing else "at once"
+            return f"{pattern.size:,} requests {spacing} at {spell_duration(pattern.at)}"
         case schema.Poisson():
             return f"{pattern.rate.rate} on average, at random"
         case schema.Ramp():
             return f"from {pattern.start.rate} to {pattern.finish.rate}, changing evenly"
         case schema.Wave():
-            cycle = format_duration(pattern.cycle)
+            cycle = spell_duration(pattern.cycle)
             return f"{pattern.mean.rate}, varying by {pattern.amplitude.rate} in a cycle of {cycle}"
         case schema.OnOff():
-            on, off = format_duration(pattern.on), format_duration(pattern.off)
+            on, off = spell_duration(pattern.on), spell_duration(pattern.off)
             return f"{pattern.rate.rate} for {on}, then none for {off}, repeatedly"
         case schema.At():
             counts = Counter(pattern.times)
-            times = ", ".join(f"{count} at {format_duration(at)}" for at, count in list(counts.items())[:10])
+            times = ", ".join(f"{count} at {spell_duration(at)}" for at, count in list(counts.items())[:10])
             return f"{times}{' and so on' if len(counts) > 10 else ''}"
         case schema.TraceFile():
             return f"the requests recorded in {pattern.file}"

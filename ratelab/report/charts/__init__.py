@@ -54,7 +54,7 @@ def draw(
     module = import_module(f"{__name__}.{chart}")
     title = module.compose_title(view) if len(comparison.traffic) else summarize(comparison)[0]
     conditions = describe_run(comparison.traffic, comparison.quota).replace("\n", "; ")
-    zone = "; times in UTC" if is_dated(comparison.traffic) else ""
+    zone = "; UTC" if is_dated(comparison.traffic) else ""
     with use_chart_style():
         height = module.compute_height(view, width - 2 * MARGIN_IN)
         lines = "" if bare else f"{caption}\n{conditions}{zone}".strip()

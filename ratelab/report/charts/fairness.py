@@ -11,7 +11,7 @@ from ratelab.lab.metrics import Result
 from ratelab.report.charts.canvas import LABEL_PEN, Box, Sheet, measure_heading
 from ratelab.report.charts.text import Pen
 from ratelab.report.charts.view import ComparisonView
-from ratelab.report.numbers import format_percent, format_share, group_by_value
+from ratelab.report.numbers import format_percent, format_share, join_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,10 +47,13 @@ def compose_title(view: ComparisonView) -> str:
         return "There is at most one client, so there is nothing to compare between clients."
     if not any(result.denied for result in view.results):
         return f"No algorithm denied any of {clients:,} clients."
-    shares = [(result.algorithm, round(1e8 * _compute_denied(result).max())) for result in view.results]
-    (most, names), *others = group_by_value(shares)
-    rest = "".join(f", {format_percent(share / 1e8) if share else 'none'} with {group}" for share, group in others)
-    return f"The worst served client lost {format_percent(most / 1e8)} of its requests with {names}{rest}."
+    shares = {result.algorithm: float(_compute_denied(result).max()) for result in view.results}
+    groups: dict[str, list[str]] = {}
+    for name in sorted(shares, key=lambda name: -shares[name]):
+        groups.setdefault(format_percent(shares[name]) if shares[name] else "none", []).append(name)
+    (most, names), *others = ((share, join_names(group)) for share, group in groups.items())
+    rest = "".join(f", {share} with {group}" for share, group in others)
+    return f"The worst served client lost {most} of its requests with {names}{rest}."
 
 
 def compute_height(view: ComparisonView, width: float) -> float:

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.lab.decisions import Decisions
+from ratelab.lab.metrics import Result
 from ratelab.lab.spill import Integers
 from ratelab.quota import about
-from ratelab.report.charts.canvas import Box, Sheet, round_down
+from ratelab.report.charts.canvas import LABEL_PEN, Box, Sheet, round_down
 from ratelab.report.charts.series import count_in_parts, split_time
 from ratelab.report.charts.style import DELAYED_OPACITY
 from ratelab.report.charts.time_axis import TimeAxis, choose_step
@@ -69,7 +70,7 @@ def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
     limits = (-1.08 * down, 1.08 * max(1, up))
     ends = (-round_down(down), round_down(max(1, up)))
     counts = [0, *(count for count in ends if abs(count) > MIN_TICK_PART * (up + down))]
-    notes = _compose_notes(view, sheet.is_wide)
+    notes = [_compose_note(result, box.width) for result in view.results]
     for result, axes in add_strips(sheet, box, view, view.whole, drawn.heading, notes, counts, limits):
         histogram, color = drawn.histograms[result.algorithm], view.colors[result.algorithm]
         edges = view.whole.scale(histogram.edges)
@@ -90,13 +91,14 @@ def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
         axes.spines["bottom"].set_visible(False)
 
 
-def _compose_notes(view: ComparisonView, wide: bool) -> list[str]:
-    notes = []
-    for result in view.results:
-        admitted = f"{result.admitted - result.delayed:,} at once, {result.delayed:,} delayed"
-        counts = admitted if result.delayed and wide else f"{result.admitted:,} admitted"
-        notes.append(f"{counts}, {result.denied:,} denied")
-    return notes
+def _compose_note(result: Result, width: float) -> str:
+    """Return the counts of an algorithm, with that of delayed requests if they fit next to its name."""
+    denied = f"{result.denied:,} denied"
+    if result.delayed:
+        counts = f"{result.admitted - result.delayed:,} at once, {result.delayed:,} delayed, {denied}"
+        if LABEL_PEN.measure(f"{result.algorithm}   {counts}") <= width:
+            return counts
+    return f"{result.admitted:,} admitted, {denied}"
 
 
 def _separate_blocks(axes: Axes, heights: Integers, edges: NDArray[np.float64], paper: str) -> None:
