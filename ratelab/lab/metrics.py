@@ -148,7 +148,7 @@ class Result:
     timed_out: int = field(
         metadata=figure(
             "requests admitted after a wait longer than the client timeout",
-            header="admitted too late",
+            header="too late",
             only_with="timeouts",
         )
     )

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from rich.console import Group, RenderableType
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from ratelab.algorithms import build_policy, traits_of
 from ratelab.algorithms.plugins import attribute_errors
 from ratelab.errors import InputError
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota, about
-from ratelab.report.numbers import pluralize
+from ratelab.report.numbers import format_quota, pluralize
+
+MIN_TABLE_COLUMNS = 80
+"""Width from which on there is room for a table."""
 
 
 class AlgorithmEntry(NamedTuple):
@@ -45,8 +51,13 @@ def describe_algorithm(algorithm: type[Algorithm], quota: Quota) -> AlgorithmEnt
     )
 
 
-def render_catalogue(entries: Sequence[AlgorithmEntry], quota: Quota, width: int = 80) -> Table:
-    """Render the entries as a table for the terminal."""
+def render_catalogue(entries: Sequence[AlgorithmEntry], quota: Quota, width: int = 80) -> RenderableType:
+    """Render the entries for the terminal: as a table, or below `MIN_TABLE_COLUMNS` as a block for each."""
+    terms = f"bytes and window ({about(quota.window)}) at {format_quota(quota)}"
+    note = f"at most: guaranteed for any window of burst / rate; {terms}"
+    if width < MIN_TABLE_COLUMNS:
+        blocks = [line for entry in entries for line in _render_block(entry)]
+        return Group(*blocks, Text(note, style="dim italic"))
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold", width=width)
     table.add_column("algorithm", no_wrap=True)
     table.add_column("meaning of rate and burst", ratio=6)
@@ -54,13 +65,23 @@ def render_catalogue(entries: Sequence[AlgorithmEntry], quota: Quota, width: int
     table.add_column("bytes", justify="right")
     table.add_column("at most", no_wrap=True)
     for entry in entries:
-        size = "-" if entry.state_bytes_per_key is None else f"{entry.state_bytes_per_key:,}"
-        table.add_row(entry.algorithm, escape(entry.meaning), escape(entry.remembers), size, entry.at_most)
-    table.caption = (
-        f"at most: guaranteed for any window of burst / rate; bytes and window ({about(quota.window)}) at {quota}"
-    )
+        table.add_row(
+            entry.algorithm, escape(entry.meaning), escape(entry.remembers), _format_size(entry), entry.at_most
+        )
+    table.caption = note
     table.caption_justify = "left"
     return table
+
+
+def _render_block(entry: AlgorithmEntry) -> Iterator[RenderableType]:
+    yield Text(entry.algorithm, style="bold")
+    yield Padding(Text(entry.meaning), (0, 0, 0, 2))
+    yield Padding(Text(f"state of a key: {entry.remembers} ({_format_size(entry)} bytes)"), (0, 0, 0, 2))
+    yield Padding(Text(f"at most: {entry.at_most}"), (0, 0, 1, 2))
+
+
+def _format_size(entry: AlgorithmEntry) -> str:
+    return "-" if entry.state_bytes_per_key is None else f"{entry.state_bytes_per_key:,}"
 
 
 def _measure_state(algorithm: type[Algorithm], quota: Quota) -> int | None:

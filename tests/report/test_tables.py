@@ -15,13 +15,14 @@ from random_runs import create_column
 from rich.cells import cell_len
 from rich.console import Console
 
-from ratelab import Quota, create
+from ratelab import ALGORITHMS, Quota, create
 from ratelab.algorithms import COMPARED
 from ratelab.lab.accuracy import Accuracy
 from ratelab.lab.comparison import Comparison, compare
 from ratelab.lab.equal_protection import EqualResult
 from ratelab.lab.metrics import Result, list_figures
 from ratelab.lab.traffic import Traffic
+from ratelab.report.catalogue import describe_algorithm, render_catalogue
 from ratelab.report.summary import describe_fullest, describe_run, summarize
 from ratelab.report.tables import Cell, Table, build_clients_table, build_column, build_comparison_table
 from ratelab.report.terminal import render_table
@@ -174,11 +175,24 @@ def test_figures_without_interest_for_a_run_are_left_out() -> None:
 
 def test_waits_beyond_the_client_timeout_are_not_reported_as_admitted() -> None:
     table = build_comparison_table(compare_clients({"a": 30}, burst=20, timeout=4 * 10**9))
-    assert table.headers[1:5] == ["admitted in time", "delayed", "admitted too late", "denied"]
+    assert table.headers[1:5] == ["admitted in time", "delayed", "too late", "denied"]
     rows = {name: [cell.text for cell in cells] for name, cells in table.rows}
     assert rows["leaky-bucket"][:4] == ["5", "19", "15", "10 (33.3 %)"]
     assert rows["token-bucket"][:4] == ["20", "0", "0", "10 (33.3 %)"]
     assert "! longer than the client timeout of 4 s" in table.note
+
+
+@pytest.mark.parametrize("width", [60, 79, 80, 120])
+def test_no_word_of_the_catalogue_is_cut(width: int) -> None:
+    quota = Quota.parse("2/s", 5)
+    entries = [describe_algorithm(algorithm, quota) for algorithm in ALGORITHMS.values()]
+    console = Console(file=StringIO(), width=width)
+    with console.capture() as capture:
+        console.print(render_catalogue(entries, quota, width))
+    lines = capture.get().splitlines()
+    assert max(map(cell_len, lines)) <= width
+    assert "…" not in capture.get()
+    assert {entry.algorithm for entry in entries} <= {line.split()[0] for line in lines if line.strip()}
 
 
 # --- sentences
