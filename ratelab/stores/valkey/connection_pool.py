@@ -66,8 +66,12 @@ class BlockingConnection:
 
     def hand_over(self, other: BlockingConnection) -> None:
         """Pass the socket to another connection, and leave the pool to it."""
-        other._socket, other._has_data, other._timeout = self._socket, self._has_data, self._timeout
+        other.take_over(self._socket, self._has_data, self._timeout)
         self._socket, self._pool = None, _no_pool
+
+    def take_over(self, opened: Any, has_data: Callable[[], object], timeout: float) -> None:
+        """Use the socket of another connection; `has_data` and `timeout` are its own."""
+        self._socket, self._has_data, self._timeout = opened, has_data, timeout
 
     def leave_pool(self) -> None:
         """Close the connection; it will not be replaced."""
