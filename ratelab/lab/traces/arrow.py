@@ -71,6 +71,31 @@ def extract_group(texts: StringArray, pattern: str) -> tuple[StringArray, NDArra
     return fill_missing(pc.struct_field(matches, [0])), is_match
 
 
+def match_all(texts: StringArray, pattern: str) -> bool:
+    """Return whether a pattern matches somewhere in every text."""
+    return bool(pc.all(pc.match_substring_regex(texts, pattern)).as_py())
+
+
+def cast_to_nanoseconds(texts: StringArray) -> Integers | None:
+    """Convert ISO 8601 times with a zone to nanoseconds since 1970; None if one is not valid."""
+    try:
+        times: Integers = texts.cast(pa.timestamp("ns", "UTC")).cast(pa.int64()).to_numpy()
+    except pa.ArrowException:
+        return None
+    return times
+
+
+def cast_to_integers(texts: StringArray, digits: int) -> tuple[Integers, NDArray[np.bool_]] | None:
+    """Convert decimal numbers, times 10 to the power of `digits`, and return which fit; None if one has more digits."""
+    try:
+        column = texts.cast(pa.decimal128(38, digits))
+    except pa.ArrowException:
+        return None
+    words = np.frombuffer(column.buffers()[1], np.int64)[2 * column.offset : 2 * (column.offset + len(column))]
+    numbers, high = words[::2].copy(), words[1::2]
+    return numbers, (high == 0) & (numbers >= 0)
+
+
 def extract_groups(texts: StringArray, pattern: str) -> tuple[Integers, dict[str, StringArray]]:
     """Return the places of the texts that a pattern matches, and the named groups of these matches."""
     matches = pc.extract_regex(texts, pattern)
@@ -169,11 +194,42 @@ def cast_to_text(column: ArrowArray) -> StringArray:
 
 def find_objects(lines: StringArray) -> Integers:
     """Return the places of lines that look like one JSON object, not nested deeply and without `-NaN`."""
-    braced = pc.and_(pc.match_substring_regex(lines, r"^[ \t]*\{"), pc.match_substring_regex(lines, r"\}[ \t\r]*\n?$"))
-    depth = pc.add(pc.count_substring(lines, "{"), pc.count_substring(lines, "["))
-    signed_nan = pc.match_substring_regex(lines, r"[^\"A-Za-z](?:NaN|Inf)")
-    common = pc.and_not(pc.and_(braced, pc.less(depth, 100)), signed_nan)
-    return np.flatnonzero(common.to_numpy(zero_copy_only=False))
+    is_object = pc.and_(pc.starts_with(lines, "{"), _end_with_brace(lines))
+    if _may_nest_deeply(lines):
+        depth = pc.add(pc.count_substring(lines, "{"), pc.count_substring(lines, "["))
+        is_object = pc.and_(is_object, pc.less(depth, _MAX_BRACKETS))
+    text = _get_bytes(lines).tobytes()
+    if b"NaN" in text or b"Inf" in text:
+        is_object = pc.and_not(is_object, pc.match_substring_regex(lines, r"[^\"A-Za-z](?:NaN|Inf)"))
+    return np.flatnonzero(is_object.to_numpy(zero_copy_only=False))
+
+
+_MAX_BRACKETS = 100
+
+
+def _end_with_brace(lines: StringArray) -> ArrowArray:
+    ends = pc.ends_with(lines, "}\n")
+    for end in ("}", "}\r\n", "}\r"):
+        if pc.all(ends).as_py():
+            break
+        ends = pc.or_(ends, pc.ends_with(lines, end))
+    return ends
+
+
+def _get_bytes(lines: StringArray) -> NDArray[np.uint8]:
+    """Return the bytes of all lines."""
+    _, offsets, data = lines.buffers()
+    bounds = np.frombuffer(offsets, np.int32)[lines.offset : lines.offset + len(lines) + 1]
+    return np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]] if data is not None else np.empty(0, np.uint8)
+
+
+def _may_nest_deeply(lines: StringArray) -> bool:
+    """Return whether a line may have `_MAX_BRACKETS` opening brackets: so many are close together."""
+    opening = np.flatnonzero((_get_bytes(lines) | 0x20) == ord("{"))  # 0x20 turns [ into {
+    if len(opening) < _MAX_BRACKETS:
+        return False
+    distance = (opening[_MAX_BRACKETS - 1 :] - opening[: 1 - _MAX_BRACKETS]).min()
+    return bool(distance < count_bytes(lines).max())
 
 
 def parse_objects(lines: StringArray, tree: FieldTree) -> ArrowArray | None:

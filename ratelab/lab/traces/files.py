@@ -102,11 +102,11 @@ def _align_to_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """Yield the lines that end in each block, then the rest after the last newline; cut lines that are too long."""
     tail = b""
     for block in blocks:
-        lines, newline, rest = block.rpartition(b"\n")
-        if newline:
-            yield tail + lines
+        end = block.rfind(b"\n")
+        if end >= 0:
+            yield b"".join((tail, memoryview(block)[:end]))  # copies the lines once
             tail = b""
-        tail = (tail + rest)[:_MAX_LINE_BYTES]
+        tail = (tail + block[end + 1 : end + 1 + _MAX_LINE_BYTES])[:_MAX_LINE_BYTES]
     if tail:
         yield tail
 

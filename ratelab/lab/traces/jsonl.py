@@ -25,6 +25,20 @@ class ObjectSpec(NamedTuple):
     """For each field, how its text is converted."""
 
 
+class MissingFieldError(LineError):
+    """An object lacks a field. The message is formatted on demand, since only the first of many lines are reported."""
+
+    def __init__(self, item: Field, record: Mapping[str, object]) -> None:
+        super().__init__()
+        self._item, self._record = item, record
+
+    def __str__(self) -> str:
+        names, option = self._item.names, self._item.option
+        paths = list(list_paths(self._record))
+        missing, hint = format_missing(names, paths), suggest(names, paths, option)
+        return f"it has {missing}: name the right one with --{option}{hint}"
+
+
 @dataclass(frozen=True)
 class JsonFormat:
     """A format of JSON objects; the path `a.b` is the field `b` of the object `a`, or the field `a.b`."""
@@ -95,11 +109,7 @@ def _read_field(record: Mapping[str, object], item: Field) -> str:
             return value
     if item.optional:
         return ""
-    paths = list(list_paths(record))
-    raise LineError(
-        f"it has {format_missing(item.names, paths)}: name the right one with --{item.option}"
-        f"{suggest(item.names, paths, item.option)}"
-    )
+    raise MissingFieldError(item, record)
 
 
 _ROLES = {"key": "client"}

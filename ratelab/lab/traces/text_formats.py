@@ -5,13 +5,18 @@ from __future__ import annotations
 from ratelab.lab.traces.patterns import Shape, TextFormat
 
 _QUOTED = r'[^"\\]*(?:\\.[^"\\]*)*'
-_V4 = r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(?::[0-9]{1,5})?"
-_V6 = r"\[?[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(?:%[0-9A-Za-z._-]+)?\]?(?::[0-9]{1,5})?"
-ADDRESS = f"(?:{_V4}|{_V6})"
-_HOST = r'[^ \t,:"\[\]]+(?::[0-9]{1,5})?'
-_CLIENT = f"(?:{_V4}|{_V6}|{_HOST})"
-_FORWARDED = f"(?:{ADDRESS}|unknown|-)(?:, ?(?:{ADDRESS}|unknown|-))*"
-_LIST = f"{ADDRESS}(?:, ?(?:{ADDRESS}|unknown|-))*"
+_PORT = "(?::[0-9]{1,5})?"
+ADDRESS = (
+    rf"(?:\[[0-9A-Fa-f:.]+(?:%[0-9A-Za-z._-]+)?\]{_PORT}"
+    rf"|[0-9A-Fa-f]*(?:\.[0-9.]+{_PORT}|:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(?:%[0-9A-Za-z._-]+)?))"
+)
+"""An IPv4 or IPv6 address, roughly. RE2 is fast only if each character decides how a pattern goes on."""
+
+_HOST = rf'[^ \t,:"\[\]]+{_PORT}'
+_CLIENT = rf"(?:{ADDRESS}|{_HOST})"
+_HOP = f"(?:{ADDRESS}|unknown|-)"
+_FORWARDED = f"{_HOP}(?:, ?{_HOP})*"
+_LIST = f"{ADDRESS}(?:, ?{_HOP})*"
 _USER = r'[^ "\[]+'
 DATE_TIME = (
     r"(?:[0-9]{2}/[A-Za-z]{3}/[0-9]{4}[: ][0-9:.]+(?: ?[+-][0-9]{2}:?[0-9]{2})?"
@@ -33,19 +38,19 @@ def _start(head: str, *, timed: str = _TIMED) -> Shape:
 
 _EXACT_TIMED = rf"\[(?P<time>{DATE_TIME})\] ?{_REQUESTED}"
 _ACCESS_LOG = (
-    # Nearly all lines: an IPv4 address or host name. The next shape has the other hosts.
-    _start(rf'(?P<ip>[!#-+.-9;-Z\\^-~-]+) - (?P<user>{_USER}) '),
-    _start(rf"(?P<ip>{_CLIENT}) - (?P<user>{_USER}) "),
+    # Nearly all lines: an IPv4 address or host name.
+    _start(rf"(?P<ip>[!#-+.-9;-Z\\^-~-]+) - (?P<user>{_USER}) "),
+    _start(rf"(?P<ip>{ADDRESS}) - (?P<user>{_USER}) "),
     # Two addresses, then ident and user, or one of them.
     _start(rf'"?(?P<forwarded>{_FORWARDED})"? (?P<ip>{ADDRESS}) - (?P<user>{_USER}) '),
     _start(rf'"?(?P<forwarded>{_FORWARDED})"? (?P<ip>{ADDRESS}) (?:(?P<user>{_USER}) )?'),
-    # Forwarded addresses instead of the address of the peer.
-    _start(rf'"?(?P<forwarded>{_LIST})"? - (?P<user>{_USER}) '),
     # A virtual host in front of the address or after it.
     _start(rf"(?P<host>{_HOST}) (?P<ip>{ADDRESS}) - (?P<user>{_USER}) "),
     _start(rf"(?P<ip>{ADDRESS}) (?P<host>{_HOST}) - (?P<user>{_USER}) "),
     _start(rf"(?P<host>{_HOST}) (?P<ip>{ADDRESS}) (?:(?P<user>{_USER}) )?"),
-    # Without ident or user, or with an ident.
+    # Forwarded addresses instead of the address of the peer.
+    _start(rf'"?(?P<forwarded>{_LIST})"? - (?P<user>{_USER}) '),
+    # Without ident or user, with an ident, or with a port.
     _start(rf"(?P<ip>{_CLIENT}) (?:(?P<user>{_USER}) )?"),
     _start(rf"(?P<ip>{_CLIENT}) [^ ]+ (?P<user>{_USER}) "),
     # A user name may contain blanks only if the ident is missing, or the two would be ambiguous.
@@ -122,8 +127,9 @@ _ACCESS_LOGS = (
 # --- proxies, load balancers and stores
 
 _ISO = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9:]+)"
+_WORD = r"[^ \t\r\n]+"
 _AMOUNT = r"(?:-1|-|[0-9]+(?:\.[0-9]+)?)"
-_AWS_REQUEST = rf'"(?P<request>{_QUOTED})" "(?P<agent>{_QUOTED})"'
+_AWS_REQUEST = rf'(?: "(?P<request>{_QUOTED})" "(?P<agent>{_QUOTED})")?'
 
 _ENVOY_START = (
     rf'\[(?P<time>{_ISO})\] "(?P<method>[^ "]+) (?P<path>[^ "]*) [^"]*" (?P<status>[0-9]{{1,3}}) [^ ]+ '
@@ -138,7 +144,7 @@ TEXT_FORMATS = (
         (
             Shape(
                 rf'{_ENVOY_START}[^ ]+ [^ ]+ "[^"]*" {_AMOUNT} {_AMOUNT} {_AMOUNT} {_AMOUNT} {_ENVOY_END}'
-                rf" [^ ]+ [^ ]+ [^ ]+ (?P<ip>[^ ]+)"
+                rf" [^ ]+ [^ ]+ [^ ]+ (?P<ip>{_WORD})"
             ),
         ),
         '[{iso_time}] "{method} {url} HTTP/1.1" {status} - via_upstream - "-" 0 {size} 12 11 "{ip}" "{agent}" "{id}" '
@@ -162,7 +168,8 @@ TEXT_FORMATS = (
         (
             Shape(
                 rf"(?P<ip>{ADDRESS}) \[(?P<time>[^\]]+)\] [^ ]+ [^ ]+ [0-9+/-]+ (?P<status>[0-9]{{3}}|-1) [0-9+]+ "
-                rf'[^ ]+ [^ ]+ [^ ]{{4}} [0-9+/]+ [0-9+/]+(?: \{{[^}}]*\}}){{0,2}} "(?P<request>{_QUOTED})"?'
+                r"[^ ]+ [^ ]+ [^ ]{4} [0-9+/]+ [0-9+/]+",
+                rf'(?:(?: \{{[^}}]*\}}){{0,2}} "(?P<request>{_QUOTED})")?',
             ),
         ),
         "{ip}:40000 [{log_time_ms}] web~ shop/s1 0/0/0/12/12 {status} {size} - - ---- 5/4/0/1/0 0/0 "
@@ -175,7 +182,8 @@ TEXT_FORMATS = (
         (
             Shape(
                 rf"(?:https?|h2|wss?|grpcs?) (?P<time>{_ISO}) [^ ]+ (?P<ip>[^ ]+) [^ ]+ {_AMOUNT} {_AMOUNT} {_AMOUNT} "
-                rf"(?P<status>[0-9]+|-) [^ ]+ {_AMOUNT} {_AMOUNT} {_AWS_REQUEST}"
+                rf"(?P<status>[0-9]+|-) [^ ]+ {_AMOUNT} {_AMOUNT}",
+                _AWS_REQUEST,
             ),
         ),
         "https {iso_time} app/shop/1 {ip}:40000 10.0.0.9:80 0.000 0.012 0.000 {status} {status} 215 {size} "
@@ -190,7 +198,8 @@ TEXT_FORMATS = (
         (
             Shape(
                 rf"(?P<time>{_ISO}) [^ ]+ (?P<ip>{ADDRESS}) [^ ]+ {_AMOUNT} {_AMOUNT} {_AMOUNT} (?P<status>[0-9]+|-) "
-                rf"[^ ]+ {_AMOUNT} {_AMOUNT} {_AWS_REQUEST}"
+                rf"[^ ]+ {_AMOUNT} {_AMOUNT}",
+                _AWS_REQUEST,
             ),
         ),
         "{iso_time} shop {ip}:40000 10.0.0.9:80 0.000073 0.001048 0.000057 {status} {status} 0 {size} "
@@ -203,8 +212,8 @@ TEXT_FORMATS = (
         (
             Shape(
                 rf"[0-9a-f-]+ [^ ]+ \[(?P<time>[^\]]+)\] (?P<ip>[^ ]+) (?P<user>[^ ]+) [^ ]+ [A-Z0-9_.]+ [^ ]+ "
-                rf'(?:"(?P<request>{_QUOTED})"|-) (?P<status>[0-9]{{3}}|-) [^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+',
-                rf'(?: "?(?P<referer>{_QUOTED})"? "(?P<agent>{_QUOTED})")?',
+                rf'(?:"(?P<request>{_QUOTED})"|-) (?P<status>[0-9]{{3}}|-) [^ ]+ [^ ]+ [^ ]+ [^ ]+ {_WORD}',
+                rf'(?: (?:"(?P<referer>{_QUOTED})"|-) (?:"(?P<agent>{_QUOTED})"|-))?',
             ),
         ),
         "79a59df900b949e55d96a1e698fbaced shop [{log_time}] {ip} - {id} REST.GET.OBJECT item "
@@ -217,7 +226,7 @@ TEXT_FORMATS = (
         (
             Shape(
                 r"(?P<time>[0-9]{9,10}\.[0-9]{3}) +-?[0-9]+ (?P<ip>[^ ]+) [A-Z_]+/(?P<status>[0-9]{3}) [0-9]+ "
-                r"(?P<method>[A-Z_-]+) (?P<path>[^ ]+) (?P<user>[^ ]+) [A-Z_]+/[^ ]+"
+                r"(?P<method>[A-Z_-]+) (?P<path>[^ ]+) (?P<user>[^ ]+) [A-Z_]+/[^ \t\r\n]+"
             ),
         ),
         "{epoch_ms}     12 {ip} TCP_MISS/{status} {size} {method} http://shop.example{url} - HIER_DIRECT/10.0.0.9 "
@@ -231,8 +240,8 @@ TEXT_FORMATS = (
             Shape(
                 rf"(?:<[0-9]+>)?(?:[0-9]+ )?(?P<time>{_ISO}) (?:host )?heroku(?:\[router\]:| router -) at=[^ ]+ "
                 rf'(?:code=[^ ]+ )?(?:desc="[^"]*" )?method=(?P<method>[^ ]+) path="(?P<path>[^"]*)" '
-                rf'host=(?P<host>[^ ]+) (?:request_id=[^ ]+ )?fwd="(?P<forwarded>[^"]*)" dyno=[^ ]* '
-                r"(?:[^ ]+ )*?status=(?P<status>[0-9]+)"
+                rf'host=(?P<host>[^ ]+) (?:request_id=[^ ]+ )?fwd="(?P<forwarded>[^"]*)"',
+                rf"(?: dyno=[^ ]* (?:{_WORD} )*?status=(?P<status>[0-9]+))?",
             ),
         ),
         '{iso_time} heroku[router]: at=info method={method} path="{url}" host=shop.example request_id={id} fwd="{ip}" '
@@ -245,9 +254,10 @@ TEXT_FORMATS = (
         "uvicorn, with a time in front, as by docker logs --timestamps",
         (
             Shape(
-                rf'(?:[^ ]{{0,60}}? ?\[?(?P<time>{DATE_TIME})[^"]{{0,60}}?)?(?:INFO|uvicorn)[^"]{{0,60}}? '
-                rf'(?P<ip>{ADDRESS}) - "(?P<request>{_QUOTED})" (?P<status>[0-9]{{3}})'
+                rf'(?:[^ "|]+ *\| +)?(?:[^ "]+ )??\[?(?P<time>{DATE_TIME})[^"]*? (?P<ip>{ADDRESS}) - '
+                rf'"(?P<request>{_QUOTED})" (?P<status>[0-9]{{3}})'
             ),
+            Shape(rf'INFO:? +(?P<ip>{ADDRESS}) - "(?P<request>{_QUOTED})" (?P<status>[0-9]{{3}})'),
         ),
         '{iso_time} INFO:     {ip}:40000 - "{method} {url} HTTP/1.1" {status} OK',
         expected="it is not an access log line of uvicorn",

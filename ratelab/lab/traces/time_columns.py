@@ -16,6 +16,11 @@ Booleans = NDArray[np.bool_]
 
 _MIN_SHARED_TIMES = 4
 """Requests of one distinct time, on average, from which on each distinct time is parsed in Python."""
+_ZONED_TIME = (
+    "^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-5][0-9](?:\\.[0-9]{1,9})?(?:Z|[+-][01][0-9]:?[0-5][0-9])$"
+)
+_DIGITS = {NS_PER_S: 9, NS_PER_S // 10**3: 6, NS_PER_S // 10**6: 3, 1: 0}
+"""By the nanoseconds of a unit, its decimal digits."""
 
 
 def parse_times(texts: StringArray, rule: TimeRule) -> tuple[Integers, Booleans]:
@@ -36,6 +41,9 @@ def parse_times(texts: StringArray, rule: TimeRule) -> tuple[Integers, Booleans]
 
 def _split_times(texts: StringArray, rule: TimeRule) -> tuple[Integers, Booleans]:
     """Parse common times by the columns of their parts, and return which of them are valid."""
+    whole = _cast_times(texts, rule)
+    if whole is not None:
+        return whole
     times, is_valid = np.zeros(len(texts), np.int64), np.zeros(len(texts), np.bool_)
     for pattern in (RE2_NUMBER, RE2_ISO_TIME, RE2_LOG_TIME):
         left = np.flatnonzero(~is_valid)
@@ -48,6 +56,17 @@ def _split_times(texts: StringArray, rule: TimeRule) -> tuple[Integers, Booleans
             )
             times[left[places]], is_valid[left[places]] = parsed, valid
     return times, is_valid
+
+
+def _cast_times(texts: StringArray, rule: TimeRule) -> tuple[Integers, Booleans] | None:
+    """Parse times that are all numbers, or all ISO 8601 with a zone; None for others."""
+    if arrow.match_all(texts, _ZONED_TIME):
+        times = arrow.cast_to_nanoseconds(texts)
+        return None if times is None else (times, np.abs(times) <= LARGEST)
+    if rule.unit_ns in _DIGITS and arrow.match_all(texts, f"^(?:{RE2_NUMBER})$"):
+        numbers = arrow.cast_to_integers(texts, _DIGITS[rule.unit_ns])
+        return None if numbers is None else (numbers[0], numbers[1] & (numbers[0] <= LARGEST))
+    return None
 
 
 def _convert_numbers(groups: dict[str, StringArray], unit: int) -> tuple[Integers, Booleans]:
