@@ -326,7 +326,7 @@ def test_denied_clients_of_many_are_dots_at_their_denied_share() -> None:
     assert sorted(dots.get_xdata().tolist()) == [0.5, 0.5, 1.0]  # 1 of 2 requests, and 1 of 1
     assert median.get_xdata().tolist() == [0.5, 0.5]
     assert "3 (0.03 %) denied; half of them lost at least 50 %" in read_texts(figure)
-    assert str(figure.get_label()).startswith("The worst served client lost 100 % of its requests with token-bucket,")
+    assert str(figure.get_label()).startswith("The worst served client lost 1 of 1 requests (100 %) with token-bucket,")
 
 
 def test_many_denied_clients_are_quantiles_of_their_denied_share() -> None:
@@ -345,6 +345,13 @@ def test_the_denials_chart_has_the_time_of_each_denial_by_client() -> None:
         assert {f"{count:,}" for count in denied[denied > 0].tolist()} <= {*texts}
     assert find_overlaps(figure) == []
     assert texts[0].startswith("client-2 was denied most: ")
+
+
+@pytest.mark.parametrize("chart", ["fairness", "denials"])
+def test_a_chart_of_denials_without_any_is_a_sentence(chart: str) -> None:
+    figure = draw_scenario(chart, "thundering-herd")
+    assert figure.axes == []
+    assert any(text.startswith("There is nothing to show: ") for text in read_texts(figure))
 
 
 def test_waits_beyond_the_client_timeout_are_a_part_of_their_own() -> None:

@@ -50,6 +50,8 @@ def compose_title(view: ComparisonView) -> str:
 
 def compute_height(view: ComparisonView, width: float) -> float:
     """Return the height of the chart in inches."""
+    if not _list_rows(view):
+        return measure_heading(_compose_heading(view), width)
     panel = LABEL_PEN.line + ROW_HEIGHT_IN * len(_list_rows(view)) + PANEL_GAP_IN
     heading = measure_heading(_compose_heading(view), width)
     return heading + panel * len(view.results) - PANEL_GAP_IN + compute_axis_height(view.whole)
@@ -58,6 +60,9 @@ def compute_height(view: ComparisonView, width: float) -> float:
 def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
     """Draw a panel for each algorithm, with a row for each client: the darker, the more requests were denied."""
     rows, edges = _list_rows(view), _list_edges(view)
+    if not rows:
+        sheet.write_heading(box, _compose_heading(view))
+        return
     counts = [_count_by_time(view, number, rows, edges) for number in range(len(view.results))]
     largest = max((int(count.max(initial=0)) for count in counts), default=0)
     rest = sheet.write_heading(box, _compose_heading(view)).inset(bottom=compute_axis_height(view.whole))
@@ -103,7 +108,7 @@ def _list_rows(view: ComparisonView) -> list[tuple[str, Integers]]:
     ranked = np.argsort(-denied, kind="stable")[: np.count_nonzero(denied)]
     rows = [(view.traffic.names[client], np.array([client])) for client in ranked[:MAX_ROWS].tolist()]
     others = ranked[MAX_ROWS:]
-    return [*rows, *([(f"{len(others):,} others", others)] if len(others) else [])] or [("no client", ranked)]
+    return [*rows, *([(f"{len(others):,} others", others)] if len(others) else [])]
 
 
 def _list_edges(view: ComparisonView) -> Integers:
@@ -125,6 +130,8 @@ def _count_by_time(view: ComparisonView, number: int, rows: list[tuple[str, Inte
 
 
 def _compose_heading(view: ComparisonView) -> str:
+    if not _list_rows(view):
+        return "There is nothing to show: every request was admitted."
     length = about(choose_step(view.end, TIME_PARTS))
     return (
         f"Requests denied to the clients that were denied most, in parts of {length}: the darker, the more. "

@@ -47,18 +47,26 @@ def compose_title(view: ComparisonView) -> str:
         return "There is at most one client, so there is nothing to compare between clients."
     if not any(result.denied for result in view.results):
         return f"No algorithm denied any of {clients:,} clients."
-    shares = {result.algorithm: float(_compute_denied(result).max()) for result in view.results}
-    groups: dict[str, list[str]] = {}
-    for name in sorted(shares, key=lambda name: -shares[name]):
-        groups.setdefault(format_percent(shares[name]) if shares[name] else "none", []).append(name)
-    (most, names), *others = ((share, join_names(group)) for share, group in groups.items())
-    rest = "".join(f", {share} with {group}" for share, group in others)
-    return f"The worst served client lost {most} of its requests with {names}{rest}."
+    losses: dict[tuple[float, int, int], list[str]] = {}
+    for result in view.results:
+        denied = _compute_denied(result)
+        worst = int(denied.argmax())
+        offered = int(result.client_offered[worst])
+        lost = offered - int(result.client_admitted[worst])
+        losses.setdefault((float(denied[worst]), lost, offered), []).append(result.algorithm)
+    (most, *others) = (
+        f"{f'{lost:,} of {offered:,} requests ({format_percent(share)})' if lost else 'none'} with {join_names(names)}"
+        for (share, lost, offered), names in sorted(losses.items(), reverse=True)
+    )
+    rest = "".join(f", {other.replace(' requests', '')}" for other in others)
+    return f"The worst served client lost {most}{rest}."
 
 
 def compute_height(view: ComparisonView, width: float) -> float:
     """Return the height of the chart in inches."""
     clients, heading = len(_rank_clients(view)), measure_heading(_compose_heading(view), width)
+    if clients > MAX_NAMED_CLIENTS and not any(result.denied for result in view.results):
+        return heading
     if clients > MAX_NAMED_CLIENTS:
         return heading + SPREAD_HEIGHT_IN * len(view.results) + AXIS_IN
     groups = len(_group_results(view, width))
@@ -71,7 +79,8 @@ def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
     clients = _rank_clients(view)
     rest = sheet.write_heading(box, _compose_heading(view))
     if len(clients) > MAX_NAMED_CLIENTS:
-        _draw_spreads(sheet, rest, view)
+        if any(result.denied for result in view.results):
+            _draw_spreads(sheet, rest, view)
         return
     names = [view.traffic.names[client] for client in clients.tolist()] or ["no client"]
     groups = _group_results(view, box.width)
@@ -87,6 +96,8 @@ def _compose_heading(view: ComparisonView) -> str:
     clients = len(_rank_clients(view))
     if clients <= MAX_NAMED_CLIENTS:
         return "The part of each client's requests that was admitted (color) and denied (gray)."
+    if not any(result.denied for result in view.results):
+        return f"There is nothing to show: all requests of {clients:,} clients were admitted."
     denied = "clients that were denied at least once, by the part of their requests that was denied"
     if max(result.clients_denied for result in view.results) <= MAX_DOTS:
         return f"The {denied}: a dot for each client, and a line at the median of these clients."
