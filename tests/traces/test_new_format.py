@@ -43,7 +43,7 @@ def test_a_new_format_is_detected_sorted_and_its_rejects_reported(read: Read, co
     assert trace.traffic.times.tolist() == [0, NS_PER_S]
     assert [str(reject) for reject in trace.rejects] == [
         "4: a line must look like CLIENT | TIME: 'nonsense'",
-        "5: time must be a number or look like 2015-05-17T10:05:03Z, got 'noon': 'ann | noon'",
+        "5: time must be a number or look like 2015-05-17T10:05:03Z, got 'noon': check --time-format: 'ann | noon'",
     ]
 
 

@@ -169,6 +169,7 @@ CONVERTED = {
     "an array in one line": '[{"time":1793613600,"ip":"203.0.113.1"},{"time":1793613601,"ip":"203.0.113.1"}]\n',
     "an indented array": '[\n  {\n    "time": 1793613600,\n    "ip": "203.0.113.1"\n  }\n]\n',
     "indented objects": '{\n  "time": 1793613600,\n  "ip": "203.0.113.1"\n}\n',
+    "objects in a list": '{"records":[{"time":1793613600,"ip":"203.0.113.1"}]}\n',
     "a CSV file without a header": "2026-11-02T10:00:00Z,203.0.113.1,/p\n",
 }
 
@@ -185,10 +186,11 @@ def test_a_command_that_converts_a_file_works_as_printed(tmp_path: Path, content
 
 
 def test_a_first_row_that_is_a_request_is_never_a_header(tmp_path: Path) -> None:
-    (tmp_path / "h.csv").write_text("2026-11-02T10:00:00Z,203.0.113.1,/p\n2026-11-02T10:00:01Z,203.0.113.2,/p\n")
-    options = ["--format", "csv", "--time", "2026-11-02T10:00:00Z", "--key", "203.0.113.1"]
-    message = get_error("replay", tmp_path / "h.csv", "--rate", "1/s", *options)
-    assert "its first row is a request, not a header" in message
+    for client in ("203.0.113.1", "ada"):
+        (tmp_path / "h.csv").write_text(f"2026-11-02T10:00:00Z,{client},/p\n2026-11-02T10:00:01Z,{client},/p\n")
+        options = ["--format", "csv", "--time", "2026-11-02T10:00:00Z", "--key", client]
+        message = get_error("replay", tmp_path / "h.csv", "--rate", "1/s", *options)
+        assert "its first row is a request, not a header: add one with (echo 'time,ip,field3'" in message
 
 
 def test_an_array_with_an_object_in_each_line_is_read(read: Read) -> None:

@@ -149,6 +149,12 @@ def have_values(columns: Sequence[StringArray]) -> NDArray[np.bool_]:
     return is_complete
 
 
+def start_with(texts: StringArray, prefix: str) -> NDArray[np.bool_]:
+    """Return which texts begin with a prefix."""
+    does_start: NDArray[np.bool_] = pc.starts_with(texts, prefix).to_numpy(zero_copy_only=False)
+    return does_start
+
+
 def are_in(texts: StringArray, values: Sequence[str]) -> NDArray[np.bool_]:
     """Return which texts are one of these values."""
     is_in: NDArray[np.bool_] = pc.is_in(texts, pa.array(values)).to_numpy(zero_copy_only=False)

@@ -188,6 +188,8 @@ def _match_patterns(lines: StringArray, rows: Integers, spec: PatternSpec) -> It
     """Try each pattern on the lines that the ones before it do not match."""
     if spec.header:
         rows = rows[~arrow.are_in(arrow.select(lines, rows), [spec.header + end for end in ("", "\n", "\r", "\r\n")])]
+    if spec.comment:
+        rows = rows[~arrow.start_with(arrow.select(lines, rows), spec.comment)]
     for pattern, places in zip(spec.patterns, spec.places, strict=True):
         if not len(rows):
             return

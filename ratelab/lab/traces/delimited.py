@@ -119,23 +119,27 @@ class _Header:
         return self.names.index("algorithm") if is_events else None
 
 
-def check_header(line: str, command: str) -> None:
+def check_header(line: str, command: str, is_csv: bool) -> None:
     """Raise `InputError` if the first row of a CSV file is a request instead of a header.
 
-    `command` begins a pipeline that prints the file after a header, with `{}` for the header.
+    `command` begins a pipeline that prints the file after a header, with `{}` for the header. Unless the file is known
+    to be CSV, a request must have an address.
     """
+    delimiter = _detect_delimiter(line)
     try:
-        row = [cell.strip() for cell in _split_row(line.strip("\r\n"), _detect_delimiter(line))]
+        row = [cell.strip() for cell in _split_row(line.strip("\r\n"), delimiter)]
     except LineError:
         return
-    names, used = [], set()
-    for number, cell in enumerate(row, 1):
-        name = "time" if is_plausible(cell, TimeRule()) else "ip" if is_address(cell) else f"field{number}"
-        names.append(f"field{number}" if name in used else name)
-        used.add(name)
-    if {"time", "ip"} <= used:
-        header = _detect_delimiter(line).join(names)
-        raise InputError(f"its first row is a request, not a header: add one with {command.format(header)}")
+    roles = ["time" if is_plausible(cell, TimeRule()) else "ip" if is_address(cell) else "" for cell in row]
+    if len(row) < _MIN_COLUMNS or "time" not in roles or not (is_csv or "ip" in roles):
+        return
+    client = roles.index("ip") if "ip" in roles else roles.index("")
+    names = {roles.index("time"): "time", client: "ip"}
+    header = delimiter.join(names.get(place, f"field{place + 1}") for place in range(len(row)))
+    raise InputError(f"its first row is a request, not a header: add one with {command.format(header)}")
+
+
+_MIN_COLUMNS = 2
 
 
 def _create_reader(
@@ -187,7 +191,14 @@ def _create_spec(
         for cell in ((plain,) if header.marker else (plain, quoted))
     ]
     groups = tuple(JOINED.join(f"c{place}" for place in places) or None for places in columns)
-    return PatternSpec(tuple(patterns), (groups,) * len(patterns), tuple(converters), header.line, strips_quotes=True)
+    return PatternSpec(
+        tuple(patterns),
+        (groups,) * len(patterns),
+        tuple(converters),
+        header.line,
+        "#" if header.marker else "",
+        strips_quotes=True,
+    )
 
 
 def _name_cell(place: int, cell: str, is_needed: bool) -> str:

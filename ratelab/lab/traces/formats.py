@@ -200,10 +200,10 @@ def _detect(lines: list[str], path: str, options: TraceOptions) -> Detection:
             return best[0]
     if found is not None:
         format_, is_header = found
-        _check_layout(format_, lines, path)
+        _check_layout(format_, lines, path, is_known=True)
         return Detection(format_, (), lines, int(is_header))
     if options.format != "auto":
-        _check_layout(FORMATS[options.format], lines, path)
+        _check_layout(FORMATS[options.format], lines, path, is_known=True)
         return Detection(FORMATS[options.format], (), lines, int(options.format == "csv"))
     raise InputError(_explain_unknown(lines, path))
 
@@ -242,12 +242,12 @@ def _find_format(lines: Sequence[str], formats: dict[str, Format], time: str | N
     return (best, False) if best else None
 
 
-def _check_layout(format_: Format, lines: Sequence[str], path: str) -> None:
+def _check_layout(format_: Format, lines: Sequence[str], path: str, *, is_known: bool) -> None:
     """Raise `InputError` with a command that converts the file if its lines are not as the format requires."""
     if format_.name == "jsonl":
         check_layout(lines, f"jq {{}} {_shell_path(path)} | ratelab replay -")
     if format_.name == "csv":
-        check_header(lines[0], f"(echo '{{}}'; cat {_shell_path(path)}) | ratelab replay -")
+        check_header(lines[0], f"(echo '{{}}'; cat {_shell_path(path)}) | ratelab replay -", is_known)
 
 
 def _shell_path(path: str) -> str:
@@ -257,7 +257,7 @@ def _shell_path(path: str) -> str:
 def _explain_unknown(lines: list[str], path: str) -> str:
     """Explain that no format matches, with a next step that works."""
     for name in ("jsonl", "csv"):
-        _check_layout(FORMATS[name], lines, path)
+        _check_layout(FORMATS[name], lines, path, is_known=False)
     got = f"no known format matches its lines, such as {short_repr(lines[0][:60])}"
     pattern = propose_pattern(lines)
     if pattern is not None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ratelab.errors import InputError, short_repr
 from ratelab.lab.traces.batches import COMMENT, REPEATED, LineError, OmittedError
+from ratelab.lab.traces.clients import is_address
+from ratelab.lab.traces.files import make_printable
 from ratelab.lab.traces.names import ALIASES, format_missing, list_paths, suggest
 from ratelab.lab.traces.patterns import clean_path
 from ratelab.lab.traces.requests import Field, FieldReader
+from ratelab.lab.traces.timestamps import TimeRule, is_plausible
 
 # Numbers stay text, so that they are parsed exactly and once, whatever the format.
 _DECODER = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
@@ -25,6 +29,10 @@ class ObjectSpec(NamedTuple):
     """For each field, how its text is converted."""
 
 
+_BEFORE_OBJECT = " \t[\x1e"
+"""Characters in front of an object: blanks, the bracket of an array, and the separator of RFC 7464."""
+
+
 class MissingFieldError(LineError):
     """An object lacks a field. The message is formatted on demand, since only the first of many lines are reported."""
 
@@ -35,8 +43,19 @@ class MissingFieldError(LineError):
     def __str__(self) -> str:
         names, option = self._item.names, self._item.option
         paths = list(list_paths(self._record))
-        missing, hint = format_missing(names, paths), suggest(names, paths, option)
+        missing, hint = format_missing(names, paths), suggest(names, paths, option) or self._suggest_by_value(paths)
         return f"it has {missing}: name the right one with --{option}{hint}"
+
+    def _suggest_by_value(self, paths: Sequence[str]) -> str:
+        """Suggest the first field that holds an address or a time."""
+        tests: dict[str, Callable[[str], bool]] = {
+            "key": is_address,
+            "time": lambda text: is_plausible(text, TimeRule()),
+        }
+        test = tests.get(self._item.option)
+        values = ((path, find_value(self._record, path)) for path in paths)
+        found = next((path for path, value in values if test and isinstance(value, str) and test(value)), None)
+        return f"; did you mean --{self._item.option} {make_printable(found)}?" if found else ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +76,7 @@ class JsonFormat:
 
     def matches(self, line: str) -> bool:
         """Return whether a line looks like an object of this format."""
-        text = line.lstrip(" \t[")
+        text = line.lstrip(_BEFORE_OBJECT)
         if not text.startswith("{") or line.isspace():
             return False
         if not self.required:
@@ -153,7 +172,7 @@ def _parse_object(line: str) -> dict[str, object]:
 
 def _strip_array(line: str) -> str:
     """Remove the brackets and commas of an array that has an object in each line."""
-    text = line.strip()
+    text = line.strip().lstrip("\x1e")
     if text in ("[", "]", "],"):
         raise OmittedError(COMMENT)
     if text.startswith("[") and text[1:].lstrip().startswith("{"):
@@ -167,6 +186,9 @@ def check_layout(lines: Sequence[str], command: str) -> None:
     `command` begins a pipeline that prints the file: `jq OPTIONS FILE`, with `{}` for the options.
     """
     first, second = (*(line.strip() for line in lines[:2]), "")[:2]
+    if name := _find_only_list(first):
+        convert = command.format(shlex.quote(f"-c .{name}[]").replace("'-c ", "-c '"))
+        raise InputError(f"its objects are in a list, {name}: convert it with {convert}")
     start = first.removeprefix("[").strip() or second
     if _is_object(start.rstrip(",]")) or not start.startswith("{"):
         return
@@ -176,6 +198,20 @@ def check_layout(lines: Sequence[str], command: str) -> None:
     if len(lines) > 1 and first.count("{") > first.count("}"):
         convert = command.format("-c .")
         raise InputError(f"its JSON objects span several lines: convert it with {convert}")
+
+
+def _find_only_list(text: str) -> str | None:
+    """Return the name of the only list of objects in an object that has no values next to it."""
+    try:
+        record = _DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return None
+    lists = [name for name, value in record.items() if _is_list(value)] if isinstance(record, dict) else []
+    return lists[0] if len(lists) == 1 == len(record) and lists[0].isidentifier() else None
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
 def _is_object(text: str) -> bool:

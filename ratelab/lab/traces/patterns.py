@@ -43,6 +43,8 @@ class PatternSpec(NamedTuple):
     """For each field, how its text is converted."""
     header: str = ""
     """A line that is left to the reader of single lines."""
+    comment: str = ""
+    """The beginning of lines that are left to it as well."""
     strips_quotes: bool = False
     """Whether values lose the quotes around them."""
 

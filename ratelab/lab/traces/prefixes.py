@@ -60,19 +60,24 @@ def _get_text(line: str, field: str) -> str:
 WRAPPINGS = (
     Wrapping("grep -n", rf"(?:[^ :\t]+:)?(?P<number>[0-9]+):(?={_LINE_START})"),
     Wrapping("grep", rf"[^ :\t]+:(?={_LINE_START})"),
+    Wrapping("grep", r"[^ :\t]*(?:log|\.gz|\.json|\.txt)[^ :\t]*:(?:[0-9]+:)?"),
     Wrapping("CRI", rf"{_STAMP} (?:stdout|stderr) [FP] "),
-    Wrapping("syslog", rf"(?:<[0-9]{{1,3}}>)?{_SYSLOG_STAMP} [^ ]+ [^ :\[]+(?:\[[0-9]+\])?: ?"),
-    Wrapping("syslog", rf"(?:<[0-9]{{1,3}}>)?{_STAMP} [^ ]+ [^ :\[]+(?:\[[0-9]+\])?: ?"),
+    Wrapping("syslog", rf"(?:<[0-9]{{1,3}}>)?{_SYSLOG_STAMP} (?:[^ ]+ )?[^ :\[]+(?:\[[0-9]+\])?: ?"),
+    Wrapping(
+        "syslog", rf"(?:<[0-9]{{1,3}}>|[A-Z][a-z]{{2}} )?{_STAMP}(?: [A-Z]{{3,4}})? [^ ]+ [^ :\[]+(?:\[[0-9]+\])?: ?"
+    ),
     Wrapping("syslog", rf"<[0-9]{{1,3}}>1 {_STAMP} [^ ]+ [^ ]+ [^ ]+ [^ ]+ (?:-|\[[^\]]*\]) ?"),
-    Wrapping("docker compose", rf"[A-Za-z0-9_./-]+ *\| +(?:{_STAMP} )?"),
+    Wrapping("docker compose", rf"(?:[0-9:]{{8}} )?[A-Za-z0-9_./@-]+ *\| +(?:{_STAMP} )?"),
+    Wrapping("pm2", r"[0-9]+\|[^ |]+ *\| +"),
     Wrapping("kubectl", rf"\[[a-z]+/[^\]]+\] (?:{_STAMP} )?"),
     Wrapping("Heroku", rf"{_STAMP} app\[[^\]]+\]: "),
     Wrapping("a time in front", rf"\[?{_STAMP}\]? (?:(?!{ADDRESS} )[A-Za-z0-9_.-]+ )?"),
     Wrapping("docker", field="log"),
     Wrapping("journald", field="MESSAGE"),
-    Wrapping("a JSON field", field="message"),
-    Wrapping("a JSON field", field="textPayload"),
-    Wrapping("a JSON field", field="msg"),
+    *(
+        Wrapping("a JSON field", field=field)
+        for field in ("message", "textPayload", "msg", "line", "@message", "_raw", "short_message")
+    ),
 )
 """The wrappings, in the order in which they are tried on lines that no format matches."""
 

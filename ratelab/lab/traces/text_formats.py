@@ -39,20 +39,20 @@ def _start(head: str, *, timed: str = _TIMED) -> Shape:
 _EXACT_TIMED = rf"\[(?P<time>{DATE_TIME})\] ?{_REQUESTED}"
 _ACCESS_LOG = (
     # Nearly all lines: an IPv4 address or host name.
-    _start(rf"(?P<ip>[!#-+.-9;-Z\\^-~-]+) - (?P<user>{_USER}) "),
-    _start(rf"(?P<ip>{ADDRESS}) - (?P<user>{_USER}) "),
+    _start(rf"(?P<ip>[!#-+.-9;-Z\\^-~-]+) - (?P<user>{_USER}) ?"),
+    _start(rf"(?P<ip>{ADDRESS}) - (?P<user>{_USER}) ?"),
     # Two addresses, then ident and user, or one of them.
-    _start(rf'"?(?P<forwarded>{_FORWARDED})"? (?P<ip>{ADDRESS}) - (?P<user>{_USER}) '),
+    _start(rf'"?(?P<forwarded>{_FORWARDED})"? (?P<ip>{ADDRESS}) - (?P<user>{_USER}) ?'),
     _start(rf'"?(?P<forwarded>{_FORWARDED})"? (?P<ip>{ADDRESS}) (?:(?P<user>{_USER}) )?'),
     # A virtual host in front of the address or after it.
-    _start(rf"(?P<host>{_HOST}) (?P<ip>{ADDRESS}) - (?P<user>{_USER}) "),
-    _start(rf"(?P<ip>{ADDRESS}) (?P<host>{_HOST}) - (?P<user>{_USER}) "),
+    _start(rf"(?P<host>{_HOST}) (?P<ip>{ADDRESS}) - (?P<user>{_USER}) ?"),
+    _start(rf"(?P<ip>{ADDRESS}) (?P<host>{_HOST}) - (?P<user>{_USER}) ?"),
     _start(rf"(?P<host>{_HOST}) (?P<ip>{ADDRESS}) (?:(?P<user>{_USER}) )?"),
     # Forwarded addresses instead of the address of the peer.
-    _start(rf'"?(?P<forwarded>{_LIST})"? - (?P<user>{_USER}) '),
+    _start(rf'"?(?P<forwarded>{_LIST})"? - (?P<user>{_USER}) ?'),
     # Without ident or user, with an ident, or with a port.
     _start(rf"(?P<ip>{_CLIENT}) (?:(?P<user>{_USER}) )?"),
-    _start(rf"(?P<ip>{_CLIENT}) [^ ]+ (?P<user>{_USER}) "),
+    _start(rf"(?P<ip>{_CLIENT}) [^ ]+ (?P<user>{_USER}) ?"),
     # A user name may contain blanks only if the ident is missing, or the two would be ambiguous.
     _start(rf"(?P<ip>{_CLIENT}) - (?P<user>.*?) ", timed=_EXACT_TIMED),
     _start(rf"(?P<host>{_HOST}) (?P<ip>{ADDRESS}) - (?P<user>.*?) ", timed=_EXACT_TIMED),

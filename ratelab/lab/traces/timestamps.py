@@ -32,9 +32,15 @@ _LOG_TIME = re.compile(
     rf"(?P<date>[0-9]{{2}}/(?:{'|'.join(MONTHS)})/[0-9]{{4}})[: ]{_HOUR_AND_MINUTE}{_SECOND_OF_MINUTE}"
     r"(?: ?(?P<zone>[Zz]|UTC|GMT|[+-][0-9]{2}:?[0-9]{2}))?"
 )
+_MONTH = rf"(?P<month>{'|'.join(MONTHS)})"
+_CLOCK = r"(?P<clock>[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?)"
+_OTHER_TIMES = [
+    re.compile(rf"(?:[A-Z][a-z]+, )?(?P<day>[0-9]{{1,2}})[ -]{_MONTH}[ -](?P<year>[0-9]{{4}}) {_CLOCK}(?P<zone> .+)?"),
+    re.compile(rf"[A-Z][a-z]{{2}} {_MONTH} +(?P<day>[0-9]{{1,2}}) {_CLOCK} (?P<year>[0-9]{{4}})(?P<zone>)"),
+]  # RFC 9110, section 5.6.7: the time of HTTP headers, and that of asctime
 _ISO_TIME = re.compile(
     rf"(?P<date>[0-9]{{4}}[-/][0-9]{{2}}[-/][0-9]{{2}})[Tt ]{_HOUR_AND_MINUTE}(?:{_SECOND_OF_MINUTE})?"
-    r" ?(?P<zone>[Zz]|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)?"
+    r" ?(?P<zone>[Zz]|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)?(?(zone)(?: [A-Z]{3,4})?)"
 )
 
 # RE2 is much faster with four groups than with five, so the fraction has no group of its own.
@@ -115,9 +121,11 @@ def parse_decimal(text: str) -> Decimal | None:
 @lru_cache(maxsize=1024)
 def parse_calendar_time(text: str, zone: tzinfo = UTC) -> int:
     """Parse a time that is not a number, as `parse_time` does. Cached, since a second has many requests."""
-    match = _ISO_TIME.fullmatch(text) or _LOG_TIME.fullmatch(text)
+    match = _match_time(text)
     if match is None:
-        raise LineError(f"time must be a number or look like 2015-05-17T10:05:03Z, got {short_repr(text)}")
+        raise LineError(
+            f"time must be a number or look like 2015-05-17T10:05:03Z, got {short_repr(text)}: check --time-format"
+        )
     hour, minute, second, fraction = match.group("hour", "minute", "second", "fraction")
     try:
         midnight = _parse_midnight(match["date"], match["zone"])
@@ -130,6 +138,17 @@ def parse_calendar_time(text: str, zone: tzinfo = UTC) -> int:
     if abs(time) > LARGEST:
         raise LineError(f"time must be within 146 years of 1970, got {short_repr(text)}")
     return time
+
+
+def _match_time(text: str) -> re.Match[str] | None:
+    """Match ISO 8601 or the time of a log; other known forms are rewritten as the latter."""
+    match = _ISO_TIME.fullmatch(text) or _LOG_TIME.fullmatch(text)
+    for pattern in _OTHER_TIMES if match is None else ():
+        other = pattern.fullmatch(text)
+        if other is not None:
+            day, month, year, clock, zone = other.group("day", "month", "year", "clock", "zone")
+            return _LOG_TIME.fullmatch(f"{day:0>2}/{month}/{year}:{clock}{zone or ''}")
+    return match
 
 
 @lru_cache(maxsize=64)
@@ -199,7 +218,7 @@ def is_plausible(text: str, rule: TimeRule) -> bool:
 
 def lacks_zone(text: str) -> bool:
     """Return whether a time names no zone; a number needs none."""
-    match = _ISO_TIME.fullmatch(text) or _LOG_TIME.fullmatch(text)
+    match = _match_time(text)
     return match is not None and match["zone"] is None
 
 
