@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 from cli_runner import get_error, get_json, get_output
+from hypothesis import given
+from hypothesis import strategies as st
 from trace_reading import Read
 
 from ratelab import InputError
+from ratelab.http import Identity
 from ratelab.lab.traces import ClientRule, Trace, read_traces
 from ratelab.quota import NS_PER_S
 
@@ -154,6 +157,45 @@ def test_a_field_that_nearly_matches_is_suggested_with_its_path(read: Read) -> N
         read(content)
     assert get_clients(read(content, key="httpRequest.remoteIp")) == ["203.0.113.1"]
     assert get_clients(read(content, key="httpRequest.tags")) == ["a"]
+
+
+ADDRESSES = [
+    *(
+        "203.0.113.1",
+        "203.0.113.2",
+        "10.0.0.5",
+        "10.1.2.3",
+        "::ffff:203.0.113.1",
+        "203.0.113.1:80",
+        "64:ff9b::cb00:7101",
+    ),
+    *("2001:db8:1:1::a", "2001:db8:1:1::b", "2001:db8:1:2::a", "[2001:db8:1:1::c]:443", "fe80::1%eth0", "::1"),
+]
+RULES = [
+    *(ClientRule(), ClientRule(ipv6_prefix=48), ClientRule(trusted_hops=1), ClientRule(trusted_hops=2)),
+    *(ClientRule(trusted_proxies=("10.0.0.0/8",)), ClientRule(trusted_proxies=("10.0.0.5", "2001:db8::/32"))),
+]
+
+
+@given(
+    st.sampled_from(RULES),
+    st.lists(
+        st.tuples(st.sampled_from(ADDRESSES), st.lists(st.sampled_from([*ADDRESSES, "unknown", ""]), max_size=3)),
+        min_size=2,
+        max_size=4,
+    ),
+)
+def test_two_requests_are_of_one_client_in_the_lab_if_they_are_in_the_service(
+    rule: ClientRule, requests: list[tuple[str, list[str]]]
+) -> None:
+    identity = Identity("ip", rule.trusted_proxies, rule.trusted_hops, "secret", rule.ipv6_prefix)
+    names = rule.create_names(rule.reads_forwarded)
+    keys, clients = [], []
+    for peer, hops in requests:
+        scope = {"type": "http", "client": (peer, 1), "headers": [(b"x-forwarded-for", ", ".join(hops).encode())]}
+        keys.append(identity(scope))
+        clients.append(names[(peer, ", ".join(hops))[: 1 + rule.reads_forwarded]])
+    assert [keys.index(key) for key in keys] == [clients.index(client) for client in clients]
 
 
 # --- the time

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,8 @@ from trace_reading import read_both_ways
 
 from ratelab import InputError
 from ratelab.lab.traces import TraceOptions, arrow, columnar, files, parse_filters, read_traces, time_columns
+from ratelab.lab.traces.batches import LineError
+from ratelab.lab.traces.timestamps import TimeRule
 
 COMBINED = b'192.0.2.%d - %s [%s] "GET /%s HTTP/1.1" 200 12 "%s" "%s"\n'
 
@@ -219,6 +222,55 @@ def test_a_mutant_of_the_columnar_reader_is_detected(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(time_columns, "_MIN_SHARED_TIMES", 10**9)
     with pytest.raises((AssertionError, IndexError, ValueError)):
         assert_same_results_for_uncommon_lines(name)
+
+
+TIMES = [
+    *(
+        "1793613600",
+        "1793613600.25",
+        "1793613600.123456789",
+        "0",
+        "999999999999999999",
+        "1e3",
+        "-1",
+        "46328.25",
+        "1.1234567891",
+    ),
+    *("2026-11-02T10:00:00Z", "2026-11-02 10:00:00.123456789+02:00", "2026-11-02T10:00:60Z", "2026-02-30T10:00:00Z"),
+    *(
+        "1700-01-01T00:00:00Z",
+        "2115-01-01T00:00:00Z",
+        "2300-01-01T00:00:00Z",
+        "2026-11-02T10:00:00-9999",
+        " 2026-11-02 10:00",
+    ),
+    *(
+        "2026-11-02T24:00:00Z",
+        "2026-11-02T10:00:00+0530",
+        "02/Nov/2026:10:00:00.5 +0000",
+        "02/Nov/2026:10:00:00",
+        "noon",
+        "",
+    ),
+]
+
+
+@given(
+    st.one_of(*(st.lists(st.sampled_from(part), min_size=1, max_size=8) for part in (TIMES, TIMES[:5], TIMES[9:16]))),
+    st.sampled_from(["s", "ms", "us", "ns", "excel"]),
+)
+def test_a_column_of_times_is_parsed_like_single_times(texts: list[str], unit: str) -> None:
+    rule = TimeRule(unit)
+    expected: list[int | None] = []
+    for text in texts:
+        try:
+            expected.append(rule.parse(text.strip()))
+        except LineError:
+            expected.append(None)
+    times, valid = time_columns.parse_times(pyarrow.array(texts), rule)
+    assert [
+        time if is_valid else None for time, is_valid in zip(times.tolist(), valid.tolist(), strict=True)
+    ] == expected
 
 
 def test_a_rejected_line_leaves_no_thread_behind(tmp_path: Path) -> None:
