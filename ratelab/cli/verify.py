@@ -27,9 +27,6 @@ from ratelab.verify.schedule import Response, ScheduledRequest, align_start, fin
 RESPONSE_TIMEOUT_S = 10.0
 """Time that a response may take beyond the longest simulated delay."""
 
-MIN_COLUMNS = 60
-"""Width below which the terminal, and not the report, wraps lines."""
-
 
 @click.command()
 @click.argument("scenario", metavar="SCENARIO")
@@ -94,7 +91,7 @@ def verify(
     if as_json:
         click.echo(json.dumps(report_object(report), ensure_ascii=False))
     else:
-        create_console(MIN_COLUMNS).print(render_report(report))
+        create_console().print(render_report(report))
     if not agreement.holds:
         context.exit(1)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 from typing import Any
 
 from ratelab.lab.sweep import SweepResult, SweepRow
 from ratelab.lab.traffic import Traffic
-from ratelab.quota import Quota
-from ratelab.report.numbers import format_percent, format_quota, format_rate, format_share
+from ratelab.quota import UNITS, Quota
+from ratelab.report.numbers import format_percent, format_rate, format_share
 from ratelab.report.serialize import serialize_quota
 from ratelab.report.tables import Cell, Table
 
@@ -57,12 +58,13 @@ def build_sweep_tables(result: SweepResult) -> list[Table]:
 
 def _build_table(result: SweepResult, caption: str, note: str, part: Callable[[SweepRow], tuple[int, int]]) -> Table:
     cells = {(row.quota, row.algorithm): Cell(format_share(*part(row)) if part(row)[0] else "0") for row in result.rows}
+    unit = choose_rate_unit(result.quotas)
     return Table(
         caption,
         ["rate", "burst", *result.algorithms],
         [
             (
-                format_rate(quota),
+                _format_rate(quota, unit),
                 [Cell(f"{quota.burst:,}"), *(cells[quota, algorithm] for algorithm in result.algorithms)],
             )
             for quota in result.quotas
@@ -76,22 +78,22 @@ def describe_sweep(result: SweepResult) -> str:
     """Describe the lowest quota that denies few requests, and the denials of the lowest quota of all."""
     if not result.offered:
         return "There were no requests, so there is nothing to deny."
-    groups = _group_by_quota(result)
+    groups, unit = _group_by_quota(result), choose_rate_unit(result.quotas)
     lowest, highest = next(iter(groups)), next(reversed(groups))
     even = "Even " if len(groups) > 1 else ""
     if not any(row.denied for row in result.rows):
-        return f"{even}{format_quota(lowest)} denied no request."
+        return f"{even}{_format_quota(lowest, unit)} denied no request."
     sufficient = find_sufficient_quota(result)
     if sufficient is None:
-        return f"{even}{format_quota(highest)} denied {_summarize_denials(result, groups[highest])}."
+        return f"{even}{_format_quota(highest, unit)} denied {_summarize_denials(result, groups[highest])}."
     if sufficient == lowest:
-        return f"{even}{format_quota(lowest)} denied no more than {_summarize_denials(result, groups[lowest])}."
+        return f"{even}{_format_quota(lowest, unit)} denied no more than {_summarize_denials(result, groups[lowest])}."
     algorithms = result.algorithms
     actor = "every algorithm" if len(algorithms) > 1 else algorithms[0]
     return (
-        f"{format_quota(sufficient)} is the lowest quota tried with which {actor} denied at most "
+        f"{_format_quota(sufficient, unit)} is the lowest quota tried with which {actor} denied at most "
         f"{format_percent(MAX_DENIED_RATIO)} of requests; "
-        f"{format_quota(lowest)} denied {_summarize_denials(result, groups[lowest])}."
+        f"{_format_quota(lowest, unit)} denied {_summarize_denials(result, groups[lowest])}."
     )
 
 
@@ -105,6 +107,28 @@ def find_sufficient_quota(result: SweepResult) -> Quota | None:
         ),
         None,
     )
+
+
+def choose_rate_unit(quotas: Iterable[Quota]) -> str:
+    """Return the smallest unit in which all rates are whole numbers, else the smallest in which none is below 1."""
+    units, rates = ("s", "min", "h", "day"), {compute_rate(quota) for quota in quotas}
+    whole = (unit for unit in units if all((rate * UNITS[unit]).denominator == 1 for rate in rates))
+    return next(whole, next((unit for unit in units if min(rates) * UNITS[unit] >= 1), units[-1]))
+
+
+def compute_rate(quota: Quota) -> Fraction:
+    """Return the rate of a quota, in units of cost per nanosecond."""
+    return Fraction(quota.limit, quota.period)
+
+
+def _format_rate(quota: Quota, unit: str) -> str:
+    """Format a rate in the unit that all rates have, if it is a whole number of it."""
+    rate = compute_rate(quota) * UNITS[unit]
+    return f"{int(rate):,}/{unit}" if rate.denominator == 1 else format_rate(quota)
+
+
+def _format_quota(quota: Quota, unit: str) -> str:
+    return f"{_format_rate(quota, unit)}, burst {quota.burst:,}"
 
 
 def _group_by_quota(result: SweepResult) -> dict[Quota, list[SweepRow]]:

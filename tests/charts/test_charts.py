@@ -31,7 +31,7 @@ from ratelab.lab.comparison import Comparison, compare
 from ratelab.lab.decisions import Outcome
 from ratelab.lab.metrics import measure
 from ratelab.lab.traffic import Traffic
-from ratelab.report.charts import CHARTS, draw
+from ratelab.report.charts import CHARTS, SUBJECTS, draw
 from ratelab.report.charts.canvas import NARROW_WIDTH_IN
 from ratelab.report.charts.style import assign_colors
 from ratelab.report.charts.time_axis import TimeAxis
@@ -68,7 +68,7 @@ TITLES = {
 
 
 def test_the_title_of_every_chart_states_its_finding() -> None:
-    assert sorted(TITLES) == sorted(CHARTS)
+    assert sorted(TITLES) == sorted(CHARTS) == sorted(SUBJECTS)
     view = ComparisonView(compare_scenario("boundary-burst"), "light")
     for chart, title in TITLES.items():
         assert import_module(f"ratelab.report.charts.{chart}").compose_title(view).startswith(title), chart

@@ -62,6 +62,13 @@ def test_the_table_has_rows_of_quotas_and_columns_of_algorithms() -> None:
     assert max(map(len, lines)) <= 80
 
 
+def test_all_rates_of_a_sweep_have_one_unit() -> None:
+    lines = get_output("sweep", SCENARIO, "--rate", "1000/min,3000/min", "--burst", "5", "--algo", "gcra").splitlines()
+    rates = [line.split()[0] for line in lines if "/min " in line]
+    assert rates == ["1,000/min", "3,000/min"] * 2
+    assert "3,000/min, burst 5 denied" in " ".join(lines)
+
+
 def test_json_and_csv_have_the_same_values(tmp_path: Path) -> None:
     trace = write_log(tmp_path, CROWD)
     options = ("--rate", "10/min,20/min", "--burst", "5", "--algo", "sliding-log")

@@ -1,7 +1,7 @@
 """Charts of comparisons and sweeps.
 
-Each name in `CHARTS` is a module of this package. It defines `SUBJECT`, `compose_title`, `compute_height` and `paint`,
-and is imported, with matplotlib, when its chart is drawn.
+Each name in `CHARTS` is a module of this package. It defines `compose_title`, `compute_height` and `paint`, and is
+imported, with matplotlib, when its chart is drawn.
 """
 
 from __future__ import annotations
@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 
 THEME_NAMES = ("light", "dark")
 
+SUBJECTS = {
+    "comparison": "The algorithms compared",
+    "cumulative": "Requests that arrived and were let through, added up",
+    "timeline": "Requests admitted, delayed and denied, over time",
+    "window": "Requests let through in the window that ends at each moment",
+    "outcome": "Requests admitted, delayed and denied",
+    "level": "The quota left to grant, over time",
+    "fairness": "How much of its requests each client was denied",
+    "denials": "Denials by client and time",
+}
+"""The subject of each chart, as a heading that is true of every comparison."""
+
 LAYOUTS = ("wide", "narrow")
 """Layouts of charts: for a page, and for a phone."""
 
@@ -28,8 +40,8 @@ __all__ = [
     "CHARTS",
     "IMAGE_FORMATS",
     "LAYOUTS",
+    "SUBJECTS",
     "THEME_NAMES",
-    "describe_subject",
     "draw",
     "draw_sweep",
     "render_figure",
@@ -75,11 +87,6 @@ def draw_sweep(result: SweepResult, theme: str = "light", caption: str = "", lay
         sheet = Sheet(describe_sweep(result), caption, height, theme, width)
         paint(sheet, sheet.body, result, theme)
     return sheet.figure
-
-
-def describe_subject(chart: str) -> str:
-    """Return the subject of a chart of `CHARTS`, as a heading that is true of every comparison."""
-    return str(import_module(f"{__name__}.{chart}").SUBJECT)
 
 
 def get_width(layout: str) -> float:

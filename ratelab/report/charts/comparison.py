@@ -6,8 +6,6 @@ from ratelab.report.charts import cumulative, outcome, timeline, window
 from ratelab.report.charts.canvas import NARROW_WIDTH_IN, Box, Sheet
 from ratelab.report.charts.view import ComparisonView, compute_axis_height
 
-SUBJECT = "The algorithms compared"
-
 PART_GAP_IN = 0.3
 COMPACT_STRIP_HEIGHT_IN = 0.85
 

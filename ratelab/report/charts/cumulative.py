@@ -20,8 +20,6 @@ from ratelab.report.charts.view import ComparisonView, compute_axis_height
 from ratelab.report.numbers import format_rate, join_names
 from ratelab.report.summary import describe_denials
 
-SUBJECT = "Requests that arrived and were let through, added up"
-
 LABELS_IN = 1.75
 """Width for the labels to the right of the lines."""
 

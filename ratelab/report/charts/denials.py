@@ -11,27 +11,21 @@ from numpy.typing import NDArray
 
 from ratelab.lab.spill import Integers
 from ratelab.quota import about
-from ratelab.report.charts.canvas import LABEL_PEN, Box, Sheet, measure_heading
-from ratelab.report.charts.text import Pen
-from ratelab.report.charts.time_axis import choose_step
+from ratelab.report.charts.canvas import LABEL_PEN, SMALL_PEN, Box, Sheet, measure_heading
 from ratelab.report.charts.view import ComparisonView, compute_axis_height
 from ratelab.report.numbers import format_part, group_by_value, pluralize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SUBJECT = "Denials by client and time"
-
 MAX_ROWS = 8
 """Clients that have a row; the others share one."""
 
-TIME_PARTS = 110
 MIN_OPACITY = 0.3
 """Opacity of the color for a single denial."""
 
 ROW_HEIGHT_IN, PANEL_GAP_IN = 0.17, 0.12
 NAME_WIDTH_IN, COUNT_WIDTH_IN = 1.5, 0.6
-SMALL_PEN = Pen(8)
 
 
 def compose_title(view: ComparisonView) -> str:
@@ -59,7 +53,7 @@ def compute_height(view: ComparisonView, width: float) -> float:
 
 def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
     """Draw a panel for each algorithm, with a row for each client: the darker, the more requests were denied."""
-    rows, edges = _list_rows(view), _list_edges(view)
+    rows, edges = _list_rows(view), view.whole.split()
     if not rows:
         sheet.write_heading(box, _compose_heading(view))
         return
@@ -111,12 +105,6 @@ def _list_rows(view: ComparisonView) -> list[tuple[str, Integers]]:
     return [*rows, *([(f"{len(others):,} others", others)] if len(others) else [])]
 
 
-def _list_edges(view: ComparisonView) -> Integers:
-    length = choose_step(view.end, TIME_PARTS)
-    inner = np.arange(-(view.whole.origin or 0) % length, view.end, length)
-    return np.unique(np.concatenate([[0], inner, [view.end]]))
-
-
 def _count_by_time(view: ComparisonView, number: int, rows: list[tuple[str, Integers]], edges: Integers) -> Integers:
     """Return the denied requests by row and time."""
     row_of_client = np.full(len(view.traffic.names), -1)
@@ -132,7 +120,7 @@ def _count_by_time(view: ComparisonView, number: int, rows: list[tuple[str, Inte
 def _compose_heading(view: ComparisonView) -> str:
     if not _list_rows(view):
         return "There is nothing to show: every request was admitted."
-    length = about(choose_step(view.end, TIME_PARTS))
+    length = about(view.whole.part_length)
     return (
         f"Requests denied to the clients that were denied most, in parts of {length}: the darker, the more. "
         "The numbers at the right are totals."

@@ -8,20 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.lab.metrics import Result
-from ratelab.report.charts.canvas import LABEL_PEN, Box, Sheet, measure_heading
-from ratelab.report.charts.text import Pen
+from ratelab.report.charts.canvas import LABEL_PEN, SMALL_PEN, Box, Sheet, measure_heading
 from ratelab.report.charts.view import ComparisonView
 from ratelab.report.numbers import format_percent, format_share, join_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SUBJECT = "How much of its requests each client was denied"
-
 MAX_NAMED_CLIENTS = 16
 """Clients that each get a bar with a name; for more, the chart shows the spread of their denied shares."""
 
-MAX_DOTS = 200
+MAX_CLIENT_DOTS = 200
 """Denied clients that are drawn as dots; of more, the quantiles are drawn."""
 
 SHARE_LIMITS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -36,8 +33,6 @@ AXIS_IN = 0.3
 """Height for the scale below the bars."""
 NAMED_BAR_HEIGHT_IN, SPREAD_HEIGHT_IN = 0.2, 0.66
 COLUMN_GAP_IN = 0.15
-
-SMALL_PEN = Pen(8)
 
 
 def compose_title(view: ComparisonView) -> str:
@@ -99,7 +94,7 @@ def _compose_heading(view: ComparisonView) -> str:
     if not any(result.denied for result in view.results):
         return f"There is nothing to show: all requests of {clients:,} clients were admitted."
     denied = "clients that were denied at least once, by the part of their requests that was denied"
-    if max(result.clients_denied for result in view.results) <= MAX_DOTS:
+    if max(result.clients_denied for result in view.results) <= MAX_CLIENT_DOTS:
         return f"The {denied}: a dot for each client, and a line at the median of these clients."
     return (
         f"The {denied}: the thin line holds all of these clients, the thick one half of them, and the dark one is "
@@ -165,7 +160,7 @@ def _draw_spreads(sheet: Sheet, box: Box, view: ComparisonView) -> None:
     largest = max(float(shares.max()) for shares in denied.values())
     limit = next(limit for limit in SHARE_LIMITS if largest <= limit)
     rows = box.inset(bottom=AXIS_IN).split_rows(len(view.results))
-    as_dots = max(result.clients_denied for result in view.results) <= MAX_DOTS
+    as_dots = max(result.clients_denied for result in view.results) <= MAX_CLIENT_DOTS
     for result, row in zip(view.results, rows, strict=True):
         shares, color = denied[result.algorithm], view.colors[result.algorithm]
         shares, middle = shares[shares > 0], row.top + LABEL_PEN.line / 2

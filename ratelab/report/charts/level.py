@@ -13,8 +13,6 @@ from ratelab.report.charts.view import ComparisonView, add_strips, compute_strip
 from ratelab.report.numbers import format_percent, group_by_value
 from ratelab.report.summary import describe_oversized_requests
 
-SUBJECT = "The quota left to grant, over time"
-
 
 def compose_title(view: ComparisonView) -> str:
     """State for how much of the time each algorithm had nothing left to grant."""

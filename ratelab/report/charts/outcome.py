@@ -10,8 +10,6 @@ from ratelab.report.charts.view import ComparisonView
 from ratelab.report.numbers import pluralize
 from ratelab.report.summary import describe_denials
 
-SUBJECT = "Requests admitted, delayed and denied"
-
 BAR_HEIGHT_IN = 0.26
 BAR_NAME_WIDTH_IN, COUNT_WIDTH_IN, MIN_BAR_WIDTH_IN = 1.45, 0.85, 1.5
 TOO_LATE_OPACITY = 0.15

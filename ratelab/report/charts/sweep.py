@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import pairwise
 from math import ceil, floor, log, log10
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -25,7 +24,7 @@ from ratelab.report.charts.canvas import (
 )
 from ratelab.report.charts.style import DASHED, assign_colors
 from ratelab.report.numbers import format_percent, format_rate
-from ratelab.report.sweep import MAX_DENIED_RATIO, find_sufficient_quota
+from ratelab.report.sweep import MAX_DENIED_RATIO, choose_rate_unit, compute_rate, find_sufficient_quota
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,7 +88,9 @@ def paint(sheet: Sheet, box: Box, result: SweepResult, theme: str) -> None:
     rows, rest = _build_rows(result), sheet.write_heading(box, _compose_heading(result))
     columns = _build_columns(result)
     ratios = [{(row.quota, row.algorithm): column.ratio(row) for row in result.rows} for column in columns]
-    drawing = _Drawing(sheet, result, rows, assign_colors(result.algorithms, theme), _find_label_side(rows, ratios))
+    drawing = _SweepDrawing(
+        sheet, result, rows, assign_colors(result.algorithms, theme), _find_label_side(rows, ratios)
+    )
     if not sheet.is_wide:
         boxes = rest.split_rows(len(columns), PANEL_GAP_IN)
         for column, column_box, values in zip(columns, boxes, ratios, strict=True):
@@ -136,7 +137,7 @@ def _find_label_side(rows: Sequence[QuotaRow], ratios: Sequence[Ratios]) -> Side
 
 
 @dataclass(frozen=True)
-class _Drawing:
+class _SweepDrawing:
     """The chart of a sweep on a sheet."""
 
     sheet: Sheet
@@ -314,21 +315,9 @@ def build_axis(quotas: Iterable[Quota]) -> Axis:
     rates, bursts = {compute_rate(quota) for quota in quotas}, {quota.burst for quota in quotas}
     if len(rates) == 1 and len(bursts) > 1:
         return Axis(lambda quota: float(quota.burst), format_number, [float(burst) for burst in sorted(bursts)])
-    unit = _choose_unit(rates)
+    unit = choose_rate_unit(quotas)
     return Axis(
         lambda quota: float(compute_rate(quota) * UNITS[unit]),
         lambda value: f"{format_number(value)}/{unit}",
         [float(rate * UNITS[unit]) for rate in sorted(rates)],
     )
-
-
-def compute_rate(quota: Quota) -> Fraction:
-    """Return the rate of a quota, in units of cost per nanosecond."""
-    return Fraction(quota.limit, quota.period)
-
-
-def _choose_unit(rates: set[Fraction]) -> str:
-    """Return the smallest unit in which all rates are whole numbers, else the smallest in which none is below 1."""
-    units = ("s", "min", "h", "day")
-    whole = (unit for unit in units if all((rate * UNITS[unit]).denominator == 1 for rate in rates))
-    return next(whole, next((unit for unit in units if min(rates) * UNITS[unit] >= 1), units[-1]))

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ratelab.lab.spill import Integers
 from ratelab.quota import UNITS, about
 from ratelab.report.numbers import parse_clock
@@ -23,10 +25,13 @@ _STEPS = {
 ROUND_STEPS: tuple[int, ...] = tuple(step * UNITS[unit] for steps in _STEPS.values() for step, unit in steps)
 """Nanoseconds between times that are round numbers of one unit, the shortest first."""
 
-MONTHS = (1, 3, 6, 12, 24, 60, 120, 240, 600, 1200)
+MONTH_STEPS = (1, 3, 6, 12, 24, 60, 120, 240, 600, 1200)
 """Months between dates, for steps that are longer than `MAX_DAYS`."""
 
 MAX_DAYS = 14
+
+TIME_PARTS = 110
+"""Parts of a time axis in which requests are counted, at most."""
 
 TICK_WIDTH_IN, DAY_WIDTH_IN, CLOCK_WIDTH_IN = 0.65, 0.6, 0.85
 """Least distances between labels: times without a date, days, and times of day with their date below."""
@@ -61,6 +66,17 @@ class TimeAxis(NamedTuple):
     def scale(self, times: Integers | int) -> Any:
         """Convert nanoseconds since the traffic began to places on the axis."""
         return (times - self.begin) / UNITS[self.unit]
+
+    def split(self) -> Integers:
+        """Return the edges of parts that begin at round times; the first and the last may be shorter."""
+        length, origin = self.part_length, self.origin or 0
+        first = -(origin + self.begin) % length + self.begin
+        return np.unique(np.concatenate([[self.begin], np.arange(first, self.end, length), [self.end]]))
+
+    @property
+    def part_length(self) -> int:
+        """The length of the parts in nanoseconds: a round time."""
+        return choose_step(self.end - self.begin, TIME_PARTS)
 
     def choose_ticks(self, width: float) -> list[Tick]:
         """Return the times to label on an axis of `width` inches."""
@@ -111,7 +127,9 @@ def _list_dates(begin: int, end: int, step: int, max_steps: float) -> Iterator[i
         monday = 4 * UNITS["day"] if step > 2 * UNITS["day"] else 0
         yield from range(begin + (monday - begin) % step, end + 1, step)
         return
-    months = next((count for count in MONTHS if end - begin <= count * 30 * UNITS["day"] * max_steps), MONTHS[-1])
+    months = next(
+        (count for count in MONTH_STEPS if end - begin <= count * 30 * UNITS["day"] * max_steps), MONTH_STEPS[-1]
+    )
     number = parse_clock(begin).year * 12 // months * months
     while number < 12 * datetime.max.year:
         time = _count_nanoseconds(datetime(number // 12, number % 12 + 1, 1, tzinfo=UTC))

@@ -17,23 +17,18 @@ from ratelab.quota import about
 from ratelab.report.charts.canvas import LABEL_PEN, Box, Sheet, round_down
 from ratelab.report.charts.series import count_in_parts, split_time
 from ratelab.report.charts.style import DELAYED_OPACITY
-from ratelab.report.charts.time_axis import TimeAxis, choose_step
+from ratelab.report.charts.time_axis import TIME_PARTS, TimeAxis
 from ratelab.report.charts.view import STRIP_NAME_IN, ComparisonView, add_strips, compute_strips_height
 from ratelab.report.summary import describe_denials
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SUBJECT = "Requests admitted, delayed and denied, over time"
-
 HEIGHT_IN = 0.95
 """Height of a strip."""
 
 STRIP_SCALE_IN = 0.4
 """Width of the scale to the left of a strip, about."""
-
-TIME_PARTS = 110
-"""Parts of the time axis in which requests are counted."""
 
 MIN_TICK_PART = 0.18
 """Part of the scale below which a tick would be too close to that at 0."""
@@ -195,11 +190,10 @@ class _Histograms:
         times, every = view.traffic.times, np.ones(len(view.traffic), np.bool_)
         candidates = [split_time(view.end, factor * TIME_PARTS) for factor in (1, 2, 4)]
         single = (edges for edges in candidates if count_in_parts(every, times, edges).max() <= 1)
-        self._view, self._length = view, choose_step(view.end, TIME_PARTS)
-        self._edges = next(single, _list_round_edges(view, self._length))
+        self._view, edges = view, next(single, view.whole.split())
         height = HEIGHT_IN - STRIP_NAME_IN
         self.histograms = {
-            outcome.policy.name: Histogram(times, outcome.rows, self._edges, width - STRIP_SCALE_IN, height)
+            outcome.policy.name: Histogram(times, outcome.rows, edges, width - STRIP_SCALE_IN, height)
             for outcome in view.comparison.outcomes
         }
         self.up = max(histogram.max_up for histogram in self.histograms.values())
@@ -210,17 +204,10 @@ class _Histograms:
         """The meaning of the bars in sentences."""
         clients = " of all clients" if self._view.focus_name else ""
         is_single = all(int(histogram.admitted.max(initial=0)) <= 1 for histogram in self.histograms.values())
-        rate = "" if is_single and self.down <= 1 else f" in parts of {about(self._length)}"
+        rate = "" if is_single and self.down <= 1 else f" in parts of {about(self._view.whole.part_length)}"
         sentences = [f"Requests{clients}{rate}: admitted ones point up, denied ones (gray) point down."]
         if any(result.delayed for result in self._view.results):
             arrows = any(histogram.has_arrows and len(histogram.arrivals) for histogram in self.histograms.values())
             waits = "arrows lead to their departures" if arrows else "the line counts departures"
             sentences.append(f"Delayed ones are light; {waits}.")
         return " ".join(sentences)
-
-
-def _list_round_edges(view: ComparisonView, length: int) -> Integers:
-    """Return the edges of parts of this length, which begin at round times; the first and the last may be shorter."""
-    offset = -(view.whole.origin or 0) % length
-    inner = np.arange(offset, view.end, length)
-    return np.unique(np.concatenate([[0], inner, [view.end]]))

@@ -17,8 +17,6 @@ from ratelab.report.charts.view import STRIP_HEIGHT_IN, ComparisonView, add_stri
 from ratelab.report.numbers import format_short_moment
 from ratelab.report.summary import describe_protection
 
-SUBJECT = "Requests let through in the window that ends at each moment"
-
 MAX_CLIENT_IN = 1.0
 """Width at which notes truncate the name of a key."""
 

@@ -23,7 +23,7 @@ from ratelab.report.accuracy import (
     describe_differences,
     describe_estimate,
 )
-from ratelab.report.charts import LAYOUTS, THEME_NAMES, describe_subject, draw, render_figure
+from ratelab.report.charts import LAYOUTS, SUBJECTS, THEME_NAMES, draw, render_figure
 from ratelab.report.charts.style import THEMES
 from ratelab.report.equal_protection import build_equal_table, describe_equal_protection
 from ratelab.report.numbers import bind_units, format_quota
@@ -95,7 +95,7 @@ def draw_picture(run: Run, chart: str) -> Picture:
         width, height = (round(100 * inches) for inches in figures[layout, THEME_NAMES[0]].get_size_inches())
         images.append(Image(light, dark, width, height))
     title = str(figures[LAYOUTS[0], THEME_NAMES[0]].get_label())
-    return Picture(title, describe_subject(chart), *images)
+    return Picture(title, SUBJECTS[chart], *images)
 
 
 def _inline(data: bytes) -> str:
