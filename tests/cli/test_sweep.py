@@ -66,7 +66,7 @@ def test_all_rates_of_a_sweep_have_one_unit() -> None:
     lines = get_output("sweep", SCENARIO, "--rate", "1000/min,3000/min", "--burst", "5", "--algo", "gcra").splitlines()
     rates = [line.split()[0] for line in lines if "/min " in line]
     assert rates == ["1,000/min", "3,000/min"] * 2
-    assert "3,000/min, burst 5 denied" in " ".join(lines)
+    assert "3,000/min, burst 5 is the lowest quota tried" in " ".join(lines)
 
 
 def test_json_and_csv_have_the_same_values(tmp_path: Path) -> None:
