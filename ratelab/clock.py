@@ -102,7 +102,7 @@ def aligned_clock(window: int, wall: Clock = time.time_ns, steady: Clock = time.
         if previous is None:
             return Alignment(now_on_wall - now, now_on_wall, now, now, 0, 0)
         offset, floor, looked_at, stepped_back_at, was_ahead, whole_windows = previous
-        floor = max(floor, min(now, looked_at + MAX_WALL_CLOCK_AGE_NS) + offset)  # no later time was returned
+        floor = max(floor, looked_at + MAX_WALL_CLOCK_AGE_NS + offset)  # no later time was returned
         ahead = now + offset - now_on_wall - whole_windows
         if ahead <= 0:
             return Alignment(offset - ahead, floor, now, stepped_back_at, 0, whole_windows)
@@ -121,14 +121,16 @@ def aligned_clock(window: int, wall: Clock = time.time_ns, steady: Clock = time.
 
     def read() -> int:
         nonlocal state
-        now, current = steady(), state
-        if now >= current[0]:
+        while True:
+            now, current = steady(), state
+            if now < current[0]:
+                now += current[1]
+                return now if now > current[2] else current[2]  # type: ignore[no-any-return]
             while len(current) > 4:
                 current = current[4]
-            current.append(schedule(look(current[3])))
-            state = current = current[4]  # of several threads, the first to append has replaced it
-            now = steady()
-        now += current[1]
-        return now if now > current[2] else current[2]  # type: ignore[no-any-return]
+            if now >= current[0]:  # from then on, no thread returns a time by this alignment
+                current.append(schedule(look(current[3])))
+                current = current[4]  # of several threads, the first to append has replaced it
+            state = current
 
     return read

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import freezegun
@@ -173,6 +173,49 @@ def test_time_never_goes_back_and_runs_at_no_less_than_half_its_pace(moves: list
     )
 
 
+class Interruption:
+    """A steady clock whose reading number `moment`, from 0, is interrupted: `before` and `after` are called."""
+
+    def __init__(self, machine: Machine, moment: int, before: Callable[[], None], after: Callable[[], None]) -> None:
+        self._steady, self._rest, self._before, self._after = machine.steady, moment, before, after
+
+    def __call__(self) -> int:
+        self._rest -= 1
+        if self._rest != -1:
+            return self._steady()
+        self._before()
+        now = self._steady()
+        self._after()
+        return now
+
+
+def check_interrupted_reader(make_clock: MakeClock, moment: int, before: int, after: int, reads: int) -> None:
+    """Interrupt the reader for two times, while other threads read; the wall clock has just stepped back."""
+    machine, seen = Machine(), [0]
+
+    def pause(duration: int) -> None:
+        machine.pass_time(duration)
+        seen.extend(clock() for _ in range(reads))
+
+    clock = make_clock(MINUTE, machine.wall, Interruption(machine, moment, lambda: pause(before), lambda: pause(after)))
+    machine.wall.advance(-SECOND)
+    for rest in (MAX_WALL_CLOCK_AGE_NS, 1) * 3:
+        machine.pass_time(rest)
+        latest = max(seen)
+        seen.append(clock())
+        assert seen[-1] >= latest
+
+
+def check_threads(make_clock: MakeClock) -> None:
+    pauses = (1, MAX_WALL_CLOCK_AGE_NS - 1, MAX_WALL_CLOCK_AGE_NS, 4 * MAX_WALL_CLOCK_AGE_NS)
+    for moment, before, after, reads in product(range(1, 9), pauses, pauses, (0, 1, 2)):
+        check_interrupted_reader(make_clock, moment, before, after, reads)
+
+
+def test_time_never_goes_back_whenever_a_thread_is_interrupted() -> None:
+    check_threads(aligned_clock)
+
+
 def count_admitted(make_clock: MakeClock, steps: dict[int, int]) -> list[int]:
     """Return the second of each admission of a client that hits once a second, with steps of the wall clock."""
     machine = Machine()
@@ -219,6 +262,11 @@ MUTANTS: dict[str, tuple[Callable[[MakeClock], None], str, str]] = {
         check_convergence,
         "now - stepped_back_at >= window",
         "False",
+    ),
+    "reads the time again without looking again": (
+        check_threads,
+        "            state = current\n",
+        "            state = current\n            return max(steady() + current[1], current[2])\n",
     ),
 }
 
