@@ -58,10 +58,11 @@ def route_path(scope: Scope) -> str:
     """Return the path of a request below the application's mount point, which always starts with a slash.
 
     Servers and frameworks put the prefix of a mount or of `--root-path` in `scope["root_path"]`. Some also leave it in
-    `scope["path"]`, and some do not; the result is the same.
+    `scope["path"]`, and some do not; the result is the same. A newline at the end is removed, because the routes of
+    Starlette and FastAPI ignore it: `/search%0A` reaches the route `/search`.
     """
-    path: str = scope["path"]
-    root = scope.get("root_path", "").rstrip("/")
+    path: str = scope["path"].removesuffix("\n")
+    root = (scope.get("root_path") or "").rstrip("/")
     if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
         path = path[len(root) :]
     return path or "/"
@@ -115,6 +116,7 @@ _CONVERTORS = {
 """What the parameters of Starlette's routes match, by kind."""
 
 _PATH_PARAMETER = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*(?::([a-z]+))?\}")
+_OTHER_SYNTAX = re.compile(r"[{}<>*]|/:")  # including /static/*, /items/<id> and /items/:id, which would never match
 _ROUTE = re.compile(r"(?:([A-Z]+) )?(/[^\s?#]*)")
 
 
@@ -124,7 +126,7 @@ def _parse_route(text: object) -> Route:
         raise InputError(f"a route must be a path, such as /search or POST /login, got {short_repr(text)}")
     method, path = "GET" if match[1] == "HEAD" else match[1] or "", _normalize(match[2])
     literals = _PATH_PARAMETER.split(path)[::2]  # the text between the parameters
-    if any(brace in literal for literal in literals for brace in "{}"):
+    if any(_OTHER_SYNTAX.search(literal) for literal in literals):
         raise InputError(f"a parameter of a route must be {{name}} or {{name:path}}, got {short_repr(text)}")
     kinds = [kind or "str" for kind in _PATH_PARAMETER.findall(path)]
     unknown = [kind for kind in kinds if kind not in _CONVERTORS]

@@ -36,9 +36,12 @@ from ratelab.http.asgi import App, Scope
         ("/api", "/api/api/search", "/api/search"),
         ("/", "/search", "/search"),
         ("", "", "/"),
+        (None, "/search", "/search"),
+        ("/api", "/api/search\n", "/search"),
+        ("/api", "/api\n", "/"),
     ],
 )
-def test_the_path_does_not_include_the_mount_point(root: str, path: str, expected: str) -> None:
+def test_the_path_does_not_include_the_mount_point(root: str | None, path: str, expected: str) -> None:
     assert route_path({"path": path, "root_path": root}) == expected
 
 
@@ -71,7 +74,9 @@ ROUTES = {
         ("GET //search", "search"),
         ("GET /Search", "other"),
         ("GET /search/more", "other"),
-        ("GET /search\n", "other"),
+        ("GET /search\n", "search"),
+        ("GET /search\n\n", "other"),
+        ("GET /items/12\n", "number"),
         ("POST /login", "login"),
         ("GET /login", "other"),
         ("PUT /items/12", "number"),
@@ -108,6 +113,9 @@ def test_a_route_is_chosen_by_method_and_pattern(root: str, request_line: str, c
         (7, "a route must be a path, such as /search or POST /login, got 7"),
         ("/items/{id", "a parameter of a route must be {name} or {name:path}, got '/items/{id'"),
         ("/items/{}", "a parameter of a route must be"),
+        ("/static/*", "a parameter of a route must be {name} or {name:path}, got '/static/*'"),
+        ("/items/<id>", "a parameter of a route must be"),
+        ("/items/:id", "a parameter of a route must be"),
         (
             "/items/{id:number}",
             "a parameter must be of str, path, int, float, uuid, got number in '/items/{id:number}'",
@@ -127,12 +135,12 @@ async def page(_: Request) -> PlainTextResponse:
     return PlainTextResponse("ok")
 
 
-PATHS = ("/search", "/healthz", "/export")
+PATHS = ("/search", "/healthz", "/export", "/items/{item_id:int}")
 
 
 def options(usual: Watched, search: Watched) -> dict[str, Any]:
     return {
-        "limiter": by_route({"/search": search}, default=usual),
+        "limiter": by_route({"/search": search, "/items/{item_id:int}": search}, default=usual),
         "cost": by_route({"/export": 3}, default=1),
         "exempt": by_route({"/healthz": True}, default=False),
     }
@@ -183,6 +191,14 @@ def test_limits_by_route_hold_below_a_mount(make: Any, wrap: Any, root: str, pre
 
     assert asyncio.run(send_all()) == [200, 200, 429, 200, 200, 200, 200, 429]
     assert ([cost for _, cost in search.asked], [cost for _, cost in usual.asked]) == ([1, 1, 1], [3, 3])
+
+
+@pytest.mark.parametrize("make", [starlette_app, fastapi_app])
+@pytest.mark.parametrize("path", ["/search", "/search\n", "/items/7", "/items/7\n"])
+def test_every_path_that_reaches_a_route_has_the_limit_of_the_route(make: Any, path: str) -> None:
+    usual, search = Watched(), Watched()
+    assert call(make(usual, search), path=path).status == 200
+    assert (len(search.asked), len(usual.asked)) == (1, 0)
 
 
 # --- the decision, for the application
