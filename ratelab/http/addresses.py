@@ -120,9 +120,9 @@ class Proxies:
     """
 
     def __init__(self, trusted: Iterable[str]) -> None:
-        if isinstance(trusted, str):
+        if isinstance(trusted, str | bytes) or not isinstance(trusted, Iterable):
             raise InputError(f"trusted_proxies must be a list, got {short_repr(trusted)}: put it in brackets")
-        texts = [text.strip() for text in trusted]
+        texts = [str(text).strip() for text in trusted]
         self._unix = UNIX in texts
         self._networks = [_parse_network(text) for text in texts if text != UNIX]
 

@@ -153,7 +153,7 @@ class RateLimitMiddleware:
         if keys_by_peer is not None:
             try:  # noqa: SIM105  (faster than `suppress`)
                 key = keys_by_peer[scope["client"][0]]
-            except (KeyError, TypeError):  # a new peer, or a Unix socket, which has none
+            except (LookupError, TypeError):  # a new peer, or a Unix socket, which has none
                 pass
         if key is None:
             try:

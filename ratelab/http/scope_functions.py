@@ -83,8 +83,8 @@ def by_route(choices: Mapping[str, T], default: T) -> Callable[[Scope], T]:
     """Return a function that chooses by the route of a request, for `limiter`, `cost` or `exempt` of the middleware.
 
     The keys of `choices` are routes as in Starlette and FastAPI: `/search`, `/items/{id}`, `/files/{name:path}`, or
-    with a method, `POST /login`. The path is that below the mount point (see `route_path`); a slash at its end and
-    repeated slashes do not matter. Routes without parameters come first, then the others in order.
+    with a method, `POST /login`. They are compared with `route_path(scope)`, in which a slash at the end and repeated
+    slashes do not matter. Routes without parameters come first, then the others in order.
 
     Raise `InputError` for an invalid route.
     """

@@ -140,7 +140,8 @@ def _windows(algorithm: type[Algorithm], quota: Quota) -> str:
     """Format when the windows of an algorithm end, if they are aligned."""
     if not traits_of(algorithm).aligned:
         return ""
-    time = "at midnight UTC" if quota.window == UNITS["day"] else "counted from 1970-01-01 00:00 UTC"
+    times = {UNITS["day"]: "at midnight UTC", 7 * UNITS["day"]: "on Thursdays at 00:00 UTC"}  # 1970-01-01 was one
+    time = times.get(quota.window, "counted from 1970-01-01 00:00 UTC")
     return f"one ends every {about(quota.window)}, {time}"
 
 

@@ -45,6 +45,14 @@ def check_key(key: str) -> None:
         raise InputError(f"key must be text, got {short_repr(key)}: format it as a str")
 
 
+def check_clock(clock: Clock) -> None:
+    """Raise `InputError` unless `clock` returns a whole number, which clocks in seconds do not."""
+    now = clock() if callable(clock) else clock
+    if not isinstance(now, int):
+        rule = "clock must return whole nanoseconds, as time.monotonic_ns does"
+        raise InputError(f"{rule}, got {short_repr(now)}: convert it with int()")
+
+
 def refuse_pickling(limiter: object) -> NoReturn:
     """Raise `TypeError`: counts belong to one process, and a copy of them would grant quota twice."""
     raise TypeError(f"a {type(limiter).__name__} cannot be pickled or copied: create one in each process")
@@ -82,7 +90,7 @@ class MemoryLimiter:
     denied because of other keys in its bucket.
 
     The default clock is that of `default_clock`; threads may call a `clock` at the same time. Raises `InputError`
-    unless `max_keys` is a whole number >= 1. A limiter cannot be pickled.
+    unless `max_keys` is a whole number >= 1 and `clock` returns whole numbers. A limiter cannot be pickled.
     """
 
     def __init__(self, policy: Policy, clock: Clock | None = None, max_keys: int = 1_000_000) -> None:
@@ -151,6 +159,7 @@ class MemoryLimiter:
         """Return the clock that hits read, which never goes backwards."""
         if clock is None:
             return default_clock(self.policy)
+        check_clock(clock)
         return clock if clock in STEADY_CLOCKS else monotonic(clock)
 
     # --- keys

@@ -120,8 +120,9 @@ class RecordingLimiter:
         """Decide as `MemoryLimiter.hit` does, and record the decision."""
         with self._lock:
             limiter, reading = self._limiter, Reading()
-            outer, limiter.reading = limiter.reading, reading
+            outer = limiter.reading
             try:
+                limiter.reading = reading
                 decision = limiter.hit(key, cost)
                 line: dict[str, object] = {"at_ns": reading.at_ns, "key": key, "cost": cost, **decision._asdict()}
                 if reading.shared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
@@ -12,13 +13,15 @@ from multiprocessing import get_all_start_methods
 from pathlib import Path
 
 import pytest
-from asgi import scope_of
+from asgi import request, scope_of
 from hypothesis import given
 from hypothesis import strategies as st
 from identity_table import ALICE, BEHIND, KEYED, PROXY, STRANGER, TABLE, Options, Row, hops
+from limited_apps import Handler, Watched
 
 from ratelab import InputError
 from ratelab.http.identity import AmbiguousClientError, Identity
+from ratelab.http.middleware import RateLimitMiddleware
 
 SECRET, OTHER_SECRET = "a secret for tests", "another"
 VARIABLE = "RATELAB_KEY_SECRET"
@@ -57,6 +60,13 @@ def test_a_scope_without_a_peer_counts_as_a_unix_socket() -> None:
     scope = scope_of(None)
     del scope["client"]
     assert Identity(secret=SECRET)(scope) == key_of_client("unix")
+
+
+@pytest.mark.parametrize("peer", [None, (), [], ("", 0), ["", 0]])
+def test_requests_with_an_empty_peer_share_a_quota(peer: object) -> None:
+    app = RateLimitMiddleware(Handler(), Watched(burst=2))
+    scope = {**scope_of(), "client": peer}
+    assert [asyncio.run(request(app, dict(scope))).status for _ in range(3)] == [200, 200, 429]
 
 
 # --- arbitrary headers
@@ -281,6 +291,11 @@ INVALID_OPTIONS: list[tuple[Options, str]] = [
     ({"trusted_proxies": ["*"]}, f"{BAD_PROXY}'*' ("),
     ({"trusted_proxies": "10.0.0.0/8"}, "trusted_proxies must be a list, got '10.0.0.0/8': put it in brackets"),
     ({"trusted_proxies": ""}, "trusted_proxies must be a list, got '': put it in brackets"),
+    ({"trusted_proxies": b"10.0.0.1"}, "trusted_proxies must be a list, got b'10.0.0.1': put it in brackets"),
+    ({"trusted_proxies": None}, "trusted_proxies must be a list, got None"),
+    ({"trusted_proxies": [None]}, f"{BAD_PROXY}'None' ("),
+    ({"trusted_proxies": [10]}, f"{BAD_PROXY}'10' ("),
+    ({"trusted_proxies": [b"\n\0\0\1"]}, BAD_PROXY),
     ({"trusted_hops": -1}, f"{BAD_HOPS}-1"),
     ({"trusted_hops": 17}, f"{BAD_HOPS}17"),
     ({"trusted_hops": True}, f"{BAD_HOPS}True"),

@@ -49,6 +49,19 @@ def test_the_advice_can_be_spoken_and_agrees_with_the_manual(name: str) -> None:
     assert f"say aloud {advice.say_aloud}" in text
 
 
+@pytest.mark.parametrize(
+    ("rate", "end"),
+    [
+        ("10/min", "1 min, counted from 1970-01-01 00:00 UTC"),
+        ("1000/day", "1 day, at midnight UTC"),
+        ("5000/week", "7 days, on Thursdays at 00:00 UTC"),
+    ],
+)
+def test_an_explanation_states_when_a_window_ends(rate: str, end: str) -> None:
+    text = " ".join(get_output("explain", "fixed-window", "--rate", rate).split())
+    assert f"windows one ends every {end}" in text
+
+
 @every_algorithm
 def test_an_explanation_has_all_its_parts_and_fits_a_terminal(name: str) -> None:
     text = get_output("explain", name, "--rate", "100/min", "--burst", "20")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
+from typing import Any
 
 import pytest
 from limiter_suite import INVALID_COSTS
@@ -34,6 +36,17 @@ def test_an_invalid_cost_keeps_no_key(cost: int) -> None:
 def test_max_keys_must_be_a_whole_number_above_zero(max_keys: int) -> None:
     with pytest.raises(InputError, match="max_keys must be a whole number >= 1, got"):
         MemoryLimiter(create("token-bucket", "2/s"), max_keys=max_keys)
+
+
+async def asynchronous_clock() -> int:
+    return 0
+
+
+@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
+@pytest.mark.parametrize("clock", [time.time, time.monotonic, lambda: None, lambda: "1", asynchronous_clock, 7.5])
+def test_a_clock_must_return_whole_nanoseconds(limiter: type[MemoryLimiter], clock: Any) -> None:
+    with pytest.raises(InputError, match=r"clock must return whole nanoseconds, as time\.monotonic_ns does, got "):
+        limiter(create("token-bucket", "2/s"), clock)
 
 
 def test_hit_row_returns_the_fields_of_hit_as_a_plain_tuple(kind: type[Algorithm]) -> None:
