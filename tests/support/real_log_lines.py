@@ -153,6 +153,12 @@ REAL_LINES = {
         "sc-status sc-substatus sc-win32-status time-taken\n"
         "2026-11-02 10:00:00 10.0.0.5 GET /a b=c 443 - 203.0.113.1 Mozilla/5.0+(X11) - 200 0 0 15"
     ),
+    "cloudfront": RealLine(
+        "#Version: 1.0\n#Fields: date time x-edge-location sc-bytes c-ip cs-method cs(Host) cs-uri-stem sc-status cs(Referer) "
+        "cs(User-Agent) cs-uri-query cs(Cookie) x-edge-result-type x-edge-request-id x-host-header\n"
+        "2026-11-02\t10:00:00\tLAX1\t2390282\t203.0.113.1\tGET\td111111abcdef8.cloudfront.net\t/a\t200\twww.example.com\t"
+        "Mozilla/5.0%20(X11)\tb=c\t-\tHit\tMRVMF7KydIvxMWfJIglgwHQwZsbG2IhRJ07sn9AkKUFSHS9EXAMPLE==\twww.example.com"
+    ),
     "zeek": RealLine(
         "#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\thttp\n#open\t2026-11-02-10-00-00\n"
         "#fields\tts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tmethod\thost\turi\tstatus_code\n"

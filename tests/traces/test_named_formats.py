@@ -78,7 +78,7 @@ def test_a_sample_of_each_format_is_read_by_both_readers(tmp_path: Path, read: R
 def test_formats_are_listed_with_the_programs_that_write_them() -> None:
     listed = invoke("formats").stdout.splitlines()
     assert [line.split()[0] for line in listed] == [*FORMATS, "parquet"]
-    assert "Flask" in listed[0]
+    assert "Apache" in listed[0]
 
 
 def test_a_sample_cannot_be_of_no_format(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ def _get_bytes(lines: StringArray) -> NDArray[np.uint8]:
 
 
 def _may_nest_deeply(lines: StringArray) -> bool:
-    """Return whether a line may have `_MAX_BRACKETS` opening brackets: so many are close together."""
+    """Return whether `_MAX_BRACKETS` opening brackets are close enough to be in one line."""
     opening = np.flatnonzero((_get_bytes(lines) | 0x20) == ord("{"))  # 0x20 turns [ into {
     if len(opening) < _MAX_BRACKETS:
         return False

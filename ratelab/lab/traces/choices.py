@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from ratelab.errors import InputError
 from ratelab.lab.traces.batches import LineError, OmittedError
 from ratelab.lab.traces.clients import is_private
-from ratelab.lab.traces.delimited import JOINED
+from ratelab.lab.traces.delimited import JOINED, DelimitedFormat
 from ratelab.lab.traces.formats import Detection, Format, TraceOptions
 from ratelab.lab.traces.requests import Field, FieldReader, RequestRule
 from ratelab.lab.traces.text_formats import ADDRESS
@@ -173,7 +173,8 @@ def _choose_time(
             notes.append(f"times are {_UNIT_NAMES[rule.unit]} since 1970 (--time-unit)")
         elif texts and all(map(is_excel_serial, texts)):
             notes.append("times may be dates of a spreadsheet, in days: --time-unit excel reads them as such")
-    if any(map(lacks_zone, texts)) and format_.name != "w3c" and options.time_zone == "UTC":
+    is_utc = isinstance(format_, DelimitedFormat) and bool(format_.marker)  # by definition
+    if any(map(lacks_zone, texts)) and not is_utc and options.time_zone == "UTC":
         notes.append("times name no zone and are read as UTC (--time-zone)")
     others = [name for name in names if name != chosen and name not in skipped and JOINED not in name]
     return Field("time", (chosen, *others)), rule

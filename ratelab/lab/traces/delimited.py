@@ -46,13 +46,15 @@ class DelimitedFormat:
     sample: str
     """A row, with the names of `synthetic.SampleRequest` in braces; the first line of the file is `sample_header`."""
     sample_header: str
+    column: str = ""
+    """A column that distinguishes the format from others with the same marker."""
     default_key: str = "ip"
     """The field of the client if none is named."""
 
     def matches(self, line: str) -> bool:
         """Return whether a line looks like the header."""
         if self.marker:
-            return line.lower().startswith(self.marker.lower())
+            return line.lower().startswith(self.marker.lower()) and self.column in line
         names = _parse_names(line, _detect_delimiter(line))
         return len(names) > 1 and not {name.lower() for name in TIMES}.isdisjoint(names)
 
@@ -230,8 +232,17 @@ def _split_row(line: str, delimiter: str) -> list[str]:
 
 DELIMITED_FORMATS = (
     DelimitedFormat(
+        "cloudfront",
+        "AWS CloudFront, standard log",
+        "#Fields:",
+        "{iso_date}\t{iso_clock}\tFRA56-P1\t{size}\t{ip}\t{method}\tshop.example\t{path}\t{status}\t{referer}\t{agent_plus}",
+        "#Version: 1.0\n#Fields: date time x-edge-location sc-bytes c-ip cs-method cs(Host) cs-uri-stem sc-status "
+        "cs(Referer) cs(User-Agent)\n",
+        column="x-edge-location",
+    ),
+    DelimitedFormat(
         "w3c",
-        "IIS and CloudFront: W3C extended",
+        "IIS and others, W3C extended",
         "#Fields:",
         "{iso_date} {iso_clock} 10.0.0.9 {method} {path} - 443 - {ip} {agent_plus} {status} 0 0 12",
         "#Software: Microsoft Internet Information Services 10.0\n#Version: 1.0\n"

@@ -78,17 +78,11 @@ def _create_access_log(
     )
 
 
+_BLANK_TIME = r"\[[0-9]{2}/[A-Za-z]{3}/[0-9]{4} "
 _COMBINED = rf' "{_QUOTED}" "{_QUOTED}"'
 _ACCESS_LOGS = (
-    _create_access_log(
-        "werkzeug",
-        "Flask's development server, and http.server of Python",
-        '{ip} - - [{local_time}] "{method} {url} HTTP/1.1" {status} -',
-        "",
-        rf"{_CLIENT} - - (?=\[[0-9]{{2}}/[A-Za-z]{{3}}/[0-9]{{4}} )",
-    ),
     _create_access_log("combined", "Apache and nginx, combined", _COMBINED_SAMPLE, _COMBINED),
-    _create_access_log("common", "Apache, common", _COMMON_SAMPLE, ""),
+    _create_access_log("common", "Apache, common", _COMMON_SAMPLE, "", rf"{_CLIENT} - {_USER} (?!{_BLANK_TIME})"),
     _create_access_log(
         "vhost_combined",
         "Apache, combined after the virtual host",
@@ -116,6 +110,13 @@ _ACCESS_LOGS = (
         "Traefik, common log format",
         f'{_COMBINED_SAMPLE} 17 "shop@docker" "http://10.0.0.9:80" 12ms',
         rf'{_COMBINED} [0-9]+ "[^"]*" "[^"]*" [0-9]+ms',
+    ),
+    _create_access_log(
+        "werkzeug",
+        "Flask's development server, and http.server of Python",
+        '{ip} - - [{local_time}] "{method} {url} HTTP/1.1" {status} -',
+        "",
+        rf"{_CLIENT} - - (?={_BLANK_TIME})",
     ),
     _create_access_log("gunicorn", "gunicorn: combined", _COMBINED_SAMPLE, "(?!)"),
     _create_access_log(
