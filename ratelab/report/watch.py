@@ -151,10 +151,13 @@ def format_requests(view: ComparisonView) -> Iterator[str]:
     """Yield a header and a line for each request: its time, its client and the decision of each algorithm."""
     outcomes = view.comparison.outcomes
     traffic, names = view.traffic, [outcome.policy.name for outcome in outcomes]
-    widths = [max(len(name), 8) for name in names]
+    columns = [outcome.rows[["allowed", "delay_ns"]].tolist() for outcome in outcomes]
+    widths = [
+        max(len(name), *(len(_format_decision(*decision)) for decision in {*column, (True, 0)}))
+        for name, column in zip(names, columns, strict=True)
+    ]
     client_width = min(20, max(6, *map(len, traffic.names)))
     yield _format_line("time", "client".ljust(client_width), names, widths)
-    columns = [outcome.rows[["allowed", "delay_ns"]].tolist() for outcome in outcomes]
     for at, client, *decisions in zip(traffic.times.tolist(), traffic.clients.tolist(), *columns, strict=True):
         cells = [_format_decision(*decision) for decision in decisions]
         yield _format_line(f"{at / 1e9:.3f}s", traffic.names[client][:client_width].ljust(client_width), cells, widths)
