@@ -222,6 +222,19 @@ def test_hostile_names_stay_text_and_the_clients_sort_by_a_click(hostile_page: P
     assert int(str(elements.all("body")[0]["data-beyond"])) <= 0  # the page is not wider than the window
 
 
+WIDTH = "document.body.dataset.beyond = document.documentElement.scrollWidth - window.innerWidth;"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [420, 620, 800, 1000, 1400])
+def test_a_page_with_charts_is_as_wide_as_the_window(burst_page: str, tmp_path: Path, width: int) -> None:
+    allowed = f"script-src 'sha256-{b64encode(sha256(WIDTH.encode()).digest()).decode()}'"
+    text = burst_page.replace("script-src", allowed).replace("</body>", f"<script>{WIDTH}</script></body>")
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
+    elements = Elements(dump_dom(tmp_path / "page.html", f"--window-size={width},800"))
+    assert int(str(elements.all("body")[0]["data-beyond"])) <= 0
+
+
 @pytest.mark.slow
 def test_a_page_works_without_scripts_and_in_dark_mode(hostile_page: Path) -> None:
     elements = Elements(hostile_page.read_text(encoding="utf-8"))
