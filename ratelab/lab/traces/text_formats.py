@@ -128,7 +128,7 @@ _ACCESS_LOGS = (
 # --- proxies, load balancers and stores
 
 _ISO = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9:]+)"
-_WORD = r"[^ \t\r\n]+"
+_NONBLANK = r"[^ \t\r\n]+"
 _AMOUNT = r"(?:-1|-|[0-9]+(?:\.[0-9]+)?)"
 _AWS_REQUEST = rf'(?: "(?P<request>{_QUOTED})" "(?P<agent>{_QUOTED})")?'
 
@@ -145,7 +145,7 @@ TEXT_FORMATS = (
         (
             Shape(
                 rf'{_ENVOY_START}[^ ]+ [^ ]+ "[^"]*" {_AMOUNT} {_AMOUNT} {_AMOUNT} {_AMOUNT} {_ENVOY_END}'
-                rf" [^ ]+ [^ ]+ [^ ]+ (?P<ip>{_WORD})"
+                rf" [^ ]+ [^ ]+ [^ ]+ (?P<ip>{_NONBLANK})"
             ),
         ),
         '[{iso_time}] "{method} {url} HTTP/1.1" {status} - via_upstream - "-" 0 {size} 12 11 "{ip}" "{agent}" "{id}" '
@@ -213,7 +213,7 @@ TEXT_FORMATS = (
         (
             Shape(
                 rf"[0-9a-f-]+ [^ ]+ \[(?P<time>[^\]]+)\] (?P<ip>[^ ]+) (?P<user>[^ ]+) [^ ]+ [A-Z0-9_.]+ [^ ]+ "
-                rf'(?:"(?P<request>{_QUOTED})"|-) (?P<status>[0-9]{{3}}|-) [^ ]+ [^ ]+ [^ ]+ [^ ]+ {_WORD}',
+                rf'(?:"(?P<request>{_QUOTED})"|-) (?P<status>[0-9]{{3}}|-) [^ ]+ [^ ]+ [^ ]+ [^ ]+ {_NONBLANK}',
                 rf'(?: (?:"(?P<referer>{_QUOTED})"|-) (?:"(?P<agent>{_QUOTED})"|-))?',
             ),
         ),
@@ -242,7 +242,7 @@ TEXT_FORMATS = (
                 rf"(?:<[0-9]+>)?(?:[0-9]+ )?(?P<time>{_ISO}) (?:host )?heroku(?:\[router\]:| router -) at=[^ ]+ "
                 rf'(?:code=[^ ]+ )?(?:desc="[^"]*" )?method=(?P<method>[^ ]+) path="(?P<path>[^"]*)" '
                 rf'host=(?P<host>[^ ]+) (?:request_id=[^ ]+ )?fwd="(?P<forwarded>[^"]*)"',
-                rf"(?: dyno=[^ ]* (?:{_WORD} )*?status=(?P<status>[0-9]+))?",
+                rf"(?: dyno=[^ ]* (?:{_NONBLANK} )*?status=(?P<status>[0-9]+))?",
             ),
         ),
         '{iso_time} heroku[router]: at=info method={method} path="{url}" host=shop.example request_id={id} fwd="{ip}" '
