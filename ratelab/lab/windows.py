@@ -167,7 +167,7 @@ def _step(entered: NDArray[Any], left: NDArray[Any], length: int, costs: Integer
     keys, changes = np.empty(len(enters), np.uint32), np.empty(len(enters), np.int64)
     keys[enters], keys[~enters] = entered["owner"], left["owner"]
     changes[enters], changes[~enters] = entered["cost"], -left["cost"]
-    order = _sort_by_key(keys)
+    order = sort_by_key(keys)
     sums, keys = np.cumsum(changes[order]), keys[order]
     firsts = np.flatnonzero(np.diff(keys, prepend=keys[0] + 1 if len(keys) else 0))
     lasts = np.append(firsts[1:], len(keys)) - 1
@@ -179,7 +179,7 @@ def _step(entered: NDArray[Any], left: NDArray[Any], length: int, costs: Integer
     return _WindowStep(entered, after[enters], left, after[~enters] + left["cost"])
 
 
-def _sort_by_key(keys: NDArray[np.uint32]) -> Integers:
+def sort_by_key(keys: NDArray[np.uint32]) -> Integers:
     """Return the stable order that groups requests by key: a radix sort by digits of 16 bits."""
     order = np.argsort(keys.astype(np.uint16), kind="stable")
     if len(keys) and keys.max() >> 16:

@@ -1,0 +1,1 @@
+"""Choice of a rate limit from traffic."""
