@@ -20,8 +20,8 @@ from numba.extending import intrinsic
 from numba.np import arrayobj as _arrayobj
 
 __all__ = [
-    "CompilerError", "TypingError", "compile_for", "divide_ceil", "divide_floor", "jit", "multiply_less_equal", "prefetch", "slice_unchecked",
-    "tune_process",
+    "CompilerError", "TypingError", "compile_for", "divide_ceil", "divide_floor", "jit", "multiply_less_equal",
+    "prefetch", "slice_unchecked", "tune_process",
 ]  # fmt: skip
 
 CompilerError = NumbaError
@@ -135,11 +135,11 @@ def _divide_ceil(typing_context: Any, number: Any, reciprocal: Any) -> tuple[Any
 
 
 def _multiply_less_equal(
-    typing_context: Any,
+    typing_context: Any,  # noqa: ARG001
     a: Any,
     b: Any,
     c: Any,
-    d: Any,  # noqa: ARG001
+    d: Any,
 ) -> tuple[Any, Callable[..., Any]]:
     """Compare two products of 64-bit integers, which have 128 bits: `a * b <= c * d`."""
 
