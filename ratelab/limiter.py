@@ -77,6 +77,8 @@ class Traits(NamedTuple):
     An algorithm that declares a bound promises integers >= 0 from every step, and no delay unless it `queues`, so
     engines skip their checks. Without one, they check each row, and compiled code checks for overflow.
     """
+    admits_need: bool = False
+    """Whether a key is denied nothing if and only if its need at the rate is at most the burst (`ratelab.lab.tune`)."""
 
 
 class Algorithm(Protocol):

@@ -1,0 +1,118 @@
+"""Tuning: predicted denials are those of a replay, and the recommendation separates planted outliers."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ratelab.algorithms import ALGORITHMS, build_policy, traits_of
+from ratelab.errors import InputError
+from ratelab.lab.replay import replay
+from ratelab.lab.traffic import Traffic
+from ratelab.lab.tune import measure_frontier, tune
+from ratelab.limiter import Algorithm
+from ratelab.quota import NS_PER_S, Quota
+
+HOUR = 3600 * NS_PER_S
+
+NEED_ALGORITHMS = [kind for kind in ALGORITHMS.values() if traits_of(kind).admits_need]
+
+
+def build_traffic(rows: list[tuple[int, int, int]], keys: int) -> Traffic:
+    """Build traffic of these times, clients and costs."""
+    times, clients, costs = (np.array(column, np.int64) for column in zip(*sorted(rows), strict=True))
+    names = tuple(f"client-{key}" for key in range(keys))
+    return Traffic(times, clients, costs, names, np.arange(keys), int(times[-1]) + 1)
+
+
+def build_population(outliers: int, factor: int, seed: int = 1, clients: int = 2000) -> Traffic:
+    """Build an hour of clients that send 1 to 9 requests at once, and outliers that send `factor` times as many."""
+    random = np.random.default_rng(seed)
+    sizes = random.integers(1, 10, clients) * np.where(np.arange(clients) < outliers, factor, 1)
+    sizes[:outliers] = 9 * factor
+    owners = np.repeat(np.arange(clients), sizes)
+    times = np.repeat(random.integers(0, HOUR, clients), sizes) + random.integers(0, NS_PER_S, len(owners))
+    order = np.argsort(times, kind="stable")
+    names = tuple(f"client-{number}" for number in range(clients))
+    ones = np.ones(len(owners), np.int64)
+    return Traffic(times[order], owners[order], ones, names, np.arange(clients), HOUR + NS_PER_S)
+
+
+requests = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 3), st.integers(1, 4)), min_size=1, max_size=40)
+quotas = st.builds(Quota, st.integers(1, 4), st.integers(1, 20), st.integers(1, 12))
+
+
+@pytest.mark.parametrize("algorithm", NEED_ALGORITHMS, ids=lambda algorithm: algorithm.name)
+@given(rows=requests, quota=quotas)
+def test_a_client_is_denied_if_and_only_if_it_needs_more_than_the_burst(
+    algorithm: type[Algorithm], rows: list[tuple[int, int, int]], quota: Quota
+) -> None:
+    traffic = build_traffic(rows, 4)
+    allowed = replay(build_policy(algorithm, quota), traffic).decisions["allowed"]
+    denied = {*traffic.request_keys[~allowed].tolist()}
+    assert {*np.flatnonzero(measure_frontier(traffic).find_needs(quota) > quota.burst).tolist()} == denied
+
+
+@given(rows=requests, kinds=st.permutations([*ALGORITHMS.values()]), rate=st.integers(1, 9))
+def test_every_candidate_counts_what_a_replay_of_all_traffic_denies(
+    rows: list[tuple[int, int, int]], kinds: list[type[Algorithm]], rate: int
+) -> None:
+    traffic = build_traffic(rows, 4)
+    tuning = tune(traffic, [Quota(rate, 20)], kinds=kinds, holdout=Fraction(0))
+    assert len(tuning.tightest) == len(kinds)
+    for candidate in (tuning.recommended, *tuning.tightest):
+        allowed = replay(candidate.policy, traffic).decisions["allowed"]
+        assert candidate.requests_denied == int((~allowed).sum())
+        assert candidate.clients_denied == len({*traffic.request_keys[~allowed].tolist()})
+
+
+@pytest.mark.parametrize("outliers", [1, 10])
+@pytest.mark.parametrize("factor", [3, 30, 1000])
+def test_planted_outliers_lie_above_the_gap(outliers: int, factor: int) -> None:
+    tuning = tune(build_population(outliers, factor), [Quota.parse("1/s")])
+    gap = tuning.rates[0].gap
+    assert gap is not None
+    assert gap.clients_above == outliers
+    assert tuning.recommended.clients_denied == outliers
+    assert gap.below <= tuning.recommended.policy.quota.burst < gap.above
+
+
+def test_outliers_change_the_recommended_quota_by_at_most_a_factor_of_two() -> None:
+    found, without = (
+        tune(build_population(outliers, 100), holdout=Fraction(0)).recommended.policy.quota for outliers in (10, 0)
+    )
+    assert without.burst <= found.burst <= 2 * without.burst
+    assert Fraction(1, 2) <= Fraction(found.limit * without.period, found.period * without.limit) <= 2
+
+
+def test_too_few_clients_give_the_tolerance_that_they_support() -> None:
+    tuning = tune(build_traffic([(0, key, 1) for key in range(9)], 9), tolerate=Fraction(1, 1000))
+    assert (tuning.tolerate, tuning.is_supported) == (Fraction(1, 10), False)
+
+
+def test_the_holdout_is_the_last_part_of_the_time() -> None:
+    rows = [(time * NS_PER_S, time % 5, 1) for time in range(90)] + [(80 * NS_PER_S, 0, 50)]
+    holdout = tune(build_traffic(rows, 5), holdout=Fraction(1, 3)).holdout
+    assert holdout is not None
+    assert (holdout.clients, holdout.clients_denied, holdout.clients_denied_ratio) == (5, 1, 0.2)
+
+
+def test_requests_of_one_moment_have_no_holdout() -> None:
+    assert tune(build_traffic([(5, 0, 1), (5, 1, 1)], 2)).holdout is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tolerate": Fraction(0)}, "the tolerance must be between 0 and 100 %, got 0.0000%: try 0.1%"),
+        ({"holdout": Fraction(1)}, "the holdout must be at least 0 and below 1, got 1: try 1/3, or 0 for none"),
+    ],
+)
+def test_an_option_out_of_range_is_rejected(options: dict[str, Fraction], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        tune(build_traffic([(0, 0, 1)], 1), **options)  # type: ignore[arg-type]
+    assert str(error.value) == message
