@@ -143,7 +143,7 @@ def describe_holdout(tuning: Tuning) -> str:
         denied = f"none of {pluralize(holdout.clients, 'client')}"
     else:
         denied = format_part(holdout.clients_denied, holdout.clients, "client")
-    return f"Check: the earlier part of the time recommends {quota}, which denies {denied} in the part held out."
+    return f"Check: the earlier part of the time recommends {quota}; in the rest, that denies {denied}."
 
 
 def list_warnings(tuning: Tuning) -> list[str]:

@@ -82,7 +82,7 @@ class Holdout:
     """A check of the recommendation on requests that were not used for it."""
 
     policy: Policy
-    """The quota that the first part of the traffic recommends."""
+    """The quota that the first part of the traffic recommends at the same rate."""
     clients: int
     """Clients that sent requests in the last part."""
     clients_denied: int
@@ -120,7 +120,7 @@ def tune(
     """Find the quotas with which at most the share `tolerate` of the clients of `traffic` is ever denied.
 
     Without `rates`, they are chosen so that a burst refills within an hour. The first of the algorithms `kinds` is
-    recommended. With `holdout`, the quota that the earlier part of the time recommends is checked on that last share
+    recommended. With `holdout`, the burst that the earlier part of the time recommends is checked on that last share
     of it. `progress` is called with the number of further requests handled.
 
     Raises `InputError` without requests, for a tolerance that is not between 0 and 1, and for a holdout that is not at
@@ -152,7 +152,7 @@ def tune(
         rates=needs,
         recommended=recommended,
         tightest=tightest,
-        holdout=_check_holdout(traffic, rates, tolerate, kinds[0], holdout) if holdout else None,
+        holdout=_check_holdout(traffic, best.rate, tolerate, kinds[0], holdout) if holdout else None,
     )
 
 
@@ -269,14 +269,14 @@ def _is_tolerated(kind: type[Algorithm], quota: Quota, traffic: Traffic, tolerat
 
 
 def _check_holdout(
-    traffic: Traffic, rates: Sequence[Quota], tolerate: Fraction, kind: type[Algorithm], holdout: Fraction
+    traffic: Traffic, rate: Quota, tolerate: Fraction, kind: type[Algorithm], holdout: Fraction
 ) -> Holdout | None:
-    """Tune on the first part of the time, and count denials in the last; None if either part has no requests."""
+    """Tune the burst on the first part of the time, and count denials in the last; None if a part has no requests."""
     cut = int(np.searchsorted(traffic.times, traffic.duration - int(traffic.duration * holdout)))
     first, last = traffic[:cut], traffic[cut:]
     if not (len(first) and len(last)):
         return None
-    tuning = tune(first, rates, tolerate, (kind,), Fraction(0))
+    tuning = tune(first, [rate], tolerate, (kind,), Fraction(0))
     policy = tuning.recommended.policy
     denied, _ = count_denied(policy, last)
     clients = int(np.count_nonzero(np.bincount(last.request_keys)))
