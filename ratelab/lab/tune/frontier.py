@@ -21,7 +21,7 @@ MIN_COMPILED_REQUESTS = 20_000
 """Requests from which on loading the compiler takes less time than it saves."""
 
 _MAX_INTEGER = 2**63 - 1
-_INTEGERS_PER_REQUEST = 3  # time, cost and place of a request while its key is handled
+_INTEGERS_PER_REQUEST = 6  # key, place, time and cost of a request, the last two also in the order of keys
 
 
 @dataclass(frozen=True, eq=False)
