@@ -21,7 +21,7 @@ MIN_COMPILED_REQUESTS = 20_000
 """Requests from which on loading the compiler takes less time than it saves."""
 
 _MAX_INTEGER = 2**63 - 1
-_INTEGERS_PER_REQUEST = 6  # key, place, time and cost of a request, the last two also in the order of keys
+_INTEGERS_PER_REQUEST = 12  # in use at once for each request of a partition, while they are grouped by key
 
 
 @dataclass(frozen=True, eq=False)
