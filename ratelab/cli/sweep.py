@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from ratelab.algorithms import COMPARED, select
-from ratelab.cli import expand_paths
 from ratelab.cli.artifacts import resolve_images, write_image
 from ratelab.cli.options import (
     ALGORITHMS_OPTION,
     LAYOUT,
     PLOT,
     THEME,
-    create_trace_options,
-    is_scenario,
-    reject_trace_options,
     trace_options,
 )
 from ratelab.cli.output import (
@@ -27,20 +22,15 @@ from ratelab.cli.output import (
     create_console,
     print_sentences,
     print_table,
-    read_with_progress,
     tune_compiler,
 )
-from ratelab.errors import InputError
-from ratelab.lab.scenarios import load_scenario
+from ratelab.cli.sources import TrafficSource, load_source
 from ratelab.lab.sweep import SweepResult, build_policies, parse_quotas
 from ratelab.lab.sweep import sweep as sweep_policies
-from ratelab.lab.traces import TraceOptions, format_paths, make_printable
-from ratelab.lab.traffic import Traffic
 from ratelab.report.charts import LAYOUTS, THEME_NAMES, draw_sweep
 from ratelab.report.files import check_writable, write_rows
 from ratelab.report.summary import describe_traffic
 from ratelab.report.sweep import build_sweep_tables, describe_sweep, serialize_sweep, serialize_sweep_rows
-from ratelab.report.trace_notes import describe_reading, serialize_reading
 
 
 @click.command()
@@ -86,9 +76,7 @@ def sweep(
     check_distinct(sources, (csv_file, *images))
     if csv_file is not None:
         check_writable(csv_file)
-    if any(map(is_scenario, sources)):
-        reject_trace_options("a scenario is not a trace")
-    source = _load(sources, create_trace_options(reading))
+    source = load_source(sources, reading)
     tune_compiler(source.traffic, len(policies))
     with LateProgress("sweeping", len(source.traffic) * len(policies)) as progress:
         result = sweep_policies(policies, source.traffic, progress)
@@ -104,33 +92,7 @@ def sweep(
         _print(source, result)
 
 
-@dataclass(frozen=True, eq=False)
-class SweepSource:
-    """The traffic of a sweep and its origin."""
-
-    traffic: Traffic
-    fields: dict[str, Any]
-    """The first fields of the JSON object; the name of the traffic is the first of all."""
-    title: str
-    notes: tuple[str, ...] = ()
-
-
-def _load(sources: tuple[str, ...], options: TraceOptions) -> SweepSource:
-    if any(map(is_scenario, sources)):
-        if len(sources) > 1:
-            raise InputError(f"only one scenario can be swept at a time, got {len(sources)} sources: name one file")
-        with LateProgress("drawing traffic", None):
-            scenario = load_scenario(sources[0])
-        fields: dict[str, Any] = {"scenario": scenario.name, "seed": scenario.seed}
-        return SweepSource(scenario.traffic, fields, f"{scenario.name}: {scenario.description}")
-    paths = expand_paths(sources)
-    trace = read_with_progress(paths, options)
-    fields = {"trace": ", ".join(map(make_printable, paths)), **serialize_reading(trace)}
-    title = f"{format_paths(paths)}, read as {trace.format}"
-    return SweepSource(trace.traffic, fields, title, describe_reading(trace, options.within_second))
-
-
-def _print(source: SweepSource, result: SweepResult) -> None:
+def _print(source: TrafficSource, result: SweepResult) -> None:
     console = create_console()
     console.print(source.title, style="bold", markup=False)
     console.print(describe_traffic(source.traffic), markup=False)

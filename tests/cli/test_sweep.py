@@ -120,6 +120,6 @@ def test_options_of_traces_are_rejected_for_a_scenario(option: str) -> None:
 
 
 def test_two_scenarios_are_rejected() -> None:
-    assert "only one scenario can be swept at a time, got 2 sources" in get_error(
+    assert "only one scenario can be loaded at a time, got 2 sources" in get_error(
         "sweep", BURST, SCENARIO, "--rate", "1/s"
     )
