@@ -26,7 +26,17 @@ from ratelab.errors import InputError, short_repr
 from ratelab.limiter import Algorithm, Policy, Traits
 from ratelab.quota import Quota
 
-__all__ = ["ALGORITHMS", "COMPARED", "available", "build_policy", "create", "find", "select", "traits_of"]
+__all__ = [
+    "ALGORITHMS",
+    "COMPARED",
+    "available",
+    "build_policy",
+    "create",
+    "find",
+    "parse_policy",
+    "select",
+    "traits_of",
+]
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "token-bucket": TokenBucket,
@@ -126,6 +136,22 @@ def build_policy(kind: type[Algorithm], quota: Quota) -> Policy:
     if kind not in ALGORITHMS.values():
         check_algorithm(algorithm, kind, traits_of(kind), quota)
     return Policy(kind.name, quota, algorithm)
+
+
+_POLICY = re.compile(r"(?P<algorithm>.+?):(?P<rate>[^:/]+/[^:]+)(?::(?P<burst>[0-9]{1,19}))?")
+
+
+def parse_policy(text: str) -> Policy:
+    """Parse a policy such as `token-bucket:100/min:40`: an algorithm, a rate and, unless its count is meant, a burst.
+
+    Raises `InputError` for other text.
+    """
+    match = _POLICY.fullmatch(text)
+    if match is None:
+        raise InputError(
+            f"a policy must look like ALGORITHM:RATE:BURST, such as token-bucket:100/min:40, got {short_repr(text)}"
+        )
+    return create(match["algorithm"], match["rate"], int(match["burst"]) if match["burst"] else None)
 
 
 _UNDECLARED = Traits(queues=True)  # a class without traits may return delays

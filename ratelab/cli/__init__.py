@@ -25,9 +25,11 @@ import ratelab
 from ratelab.errors import InputError, SlowWarning, short_repr
 
 COMMANDS = {
+    "tune": "Find the limit that fits your traffic.",
     "simulate": "Replay scenarios through each algorithm.",
     "replay": "Replay recorded traffic: what would a limit have done to it?",
     "sweep": "Try many quotas on the same traffic: how much would each deny?",
+    "diff": "Compare two limits on the same traffic: whom would the new one deny?",
     "watch": "Play a scenario in the terminal.",
     "formats": "List the formats of logs that can be read.",
     "sample": "Write a synthetic access log to try the other commands on.",

@@ -191,11 +191,18 @@ def format_command(context: click.Context) -> str:
     return shlex.join(["ratelab", str(context.info_name), *_list_words(context)])
 
 
-def _list_words(context: click.Context) -> Iterator[str]:
-    """Yield the arguments, then the options."""
+def format_next(context: click.Context, command: str, names: Sequence[str], *more: str) -> str:
+    """Return the command line of another command with the named arguments and options of `context`."""
+    return shlex.join(["ratelab", command, *_list_words(context, names), *more])
+
+
+def _list_words(context: click.Context, names: Sequence[str] = ()) -> Iterator[str]:
+    """Yield the arguments, then the options; with `names`, only those parameters."""
     parameters = sorted(context.command.params, key=lambda parameter: isinstance(parameter, click.Option))
     for parameter in parameters:
         name = str(parameter.name)
+        if names and name not in names:
+            continue
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             value: Any = context.params[name]
             values = value if isinstance(value, tuple) else (value,)

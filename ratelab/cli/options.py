@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from ratelab.errors import InputError, install_hint
+from ratelab.errors import InputError, install_hint, short_repr
 from ratelab.quota import Quota
 from ratelab.report.charts import CHARTS, LAYOUTS, THEME_NAMES
 
@@ -36,6 +38,18 @@ LAYOUT = click.option(
 )
 
 
+def parse_share(option: str, text: str) -> Fraction:
+    """Parse a share such as `0.1%`, `0.001` or `1/3`; raise `InputError` unless it is at least 0 and below 1."""
+    number, percent, _ = text.partition("%")
+    try:
+        share = Fraction(number.strip()) / (100 if percent else 1)
+    except (ValueError, ZeroDivisionError):
+        share = Fraction(-1)
+    if not 0 <= share < 1 or len(text) > MAX_SHARE_CHARS or not re.fullmatch(r"[0-9./]+ ?%?", text.strip()):
+        raise InputError(f"{option} must be a share from 0 to below 100 %, such as 0.1% or 1/3, got {short_repr(text)}")
+    return share
+
+
 class Seed(click.types.IntParamType):
     """A seed of random traffic, which fits into 64 bits; the range is not worth a line of the help."""
 
@@ -48,6 +62,8 @@ class Seed(click.types.IntParamType):
             self.fail(f"{value} is not in the range", param, ctx)
         return seed
 
+
+MAX_SHARE_CHARS = 30
 
 DEFAULT_RATE, DEFAULT_BURST = "2/s", 5
 """The quota of commands that need none to be given."""

@@ -213,7 +213,7 @@ def _print(console: Console, run: Run, output: Output) -> None:
     console.print(run.title, style="bold", markup=False)
     console.print(describe_run(comparison.traffic, comparison.quota), markup=False)
     for note in [*run.notes, *describe_assumption(comparison)]:
-        _print_text(console, note, "dim")
+        print_text(console, note, "dim")
     print_table(console, build_comparison_table(comparison), with_caption=False)
     print_sentences(console, summarize(comparison, many_clients))
     if run.most_denied is not None:
@@ -221,11 +221,11 @@ def _print(console: Console, run: Run, output: Output) -> None:
     if output.all_figures:
         print_table(console, build_figures_table(comparison))
         for name, figure in list_figures(Result).items():
-            _print_text(console, f"{name}: {figure.meaning}", "dim")
+            print_text(console, f"{name}: {figure.meaning}", "dim")
     if output.accuracy:
         print_table(console, build_accuracy_table(comparison))
         for explanation in explain_figures():
-            _print_text(console, explanation, "dim")
+            print_text(console, explanation, "dim")
         print_sentences(console, [*describe_differences(comparison), *describe_estimate(comparison)])
         print_table(console, build_differing_table(comparison, run.most_denied or DEFAULT_DIFFERING_CLIENTS))
     if comparison.equal_protection is not None:
@@ -246,10 +246,10 @@ def print_table(console: Console, table: Table | None, with_caption: bool = True
 def print_sentences(console: Console, sentences: Sequence[str]) -> None:
     """Print sentences after a blank line, each on a line of its own."""
     for line in ["", *sentences] if sentences else []:
-        _print_text(console, line)
+        print_text(console, line)
 
 
-def _print_text(console: Console, text: str, style: str = "") -> None:
+def print_text(console: Console, text: str, style: str = "") -> None:
     """Print text on lines that do not end between a number and its unit."""
     for line in wrap_text(text, console.width) or [""]:
         console.print(line, style=style, markup=False)

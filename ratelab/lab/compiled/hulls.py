@@ -24,8 +24,8 @@ def _overload_is_flatter(height: Any, width: Any, other_height: Any, other_width
     )
 
 
-for _function in (hulls.push, hulls._copy, hulls._cross, hulls._merge_hulls, hulls._merge_blocks, hulls.find_corners):
-    register_jitable(_function)
+for _name in ("push", "copy_column", "find_crossing", "merge_hulls", "merge_blocks", "find_corners"):
+    register_jitable(getattr(hulls, _name))
 
 find_all_corners: Any = jit(hulls.find_all_corners)
 """`hulls.find_all_corners` for columns of 64-bit integers; totals of costs must be below 2**63."""

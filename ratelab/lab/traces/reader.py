@@ -18,6 +18,7 @@ from ratelab.lab.traces.batches import (
 )
 from ratelab.lab.traces.choices import Plan, plan_reading
 from ratelab.lab.traces.files import (
+    Block,
     MissingFileError,
     format_path,
     format_paths,
@@ -26,7 +27,7 @@ from ratelab.lab.traces.files import (
     is_parquet,
     read_blocks,
 )
-from ratelab.lab.traces.formats import Detection, TraceOptions, detect_format
+from ratelab.lab.traces.formats import Detection, Format, TraceOptions, detect_format
 from ratelab.lab.traces.merge import FileRequests, Trace, build_trace
 from ratelab.lab.traces.resolution import Resolution
 
@@ -62,7 +63,7 @@ def read_traces(
     its end with a valid line, for a missing file or field, for times more than 146 years apart, if most lines of a file
     cannot be parsed, unless `lenient`, and, if strict, for any line that cannot be parsed.
     """
-    paths, notes = _remove_repeated(paths)
+    paths, notes = remove_repeated(paths)
     files: list[FileRequests] = []
     errors: list[InputError] = []
     for path in paths:
@@ -83,7 +84,7 @@ def read_traces(
         raise InputError(f"{format_paths(paths)}: {error}") from None
 
 
-def _remove_repeated(paths: Sequence[str]) -> tuple[list[str], list[str]]:
+def remove_repeated(paths: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the paths of different files, and a note for each of the others."""
     kept: dict[object, str] = {}
     notes = []
@@ -133,18 +134,27 @@ class Source(NamedTuple):
 
 
 def open_source(
-    path: str, options: TraceOptions, progress: Callable[[int], None] | None, columnar: bool | None
+    path: str,
+    options: TraceOptions,
+    progress: Callable[[int], None] | None,
+    columnar: bool | None,
+    amend: Callable[[Format, Sequence[str], Plan], Plan] = lambda _format, _lines, plan: plan,
+    select: Callable[[Block], Block] | None = None,
 ) -> Source:
     """Open a file, or standard input for `-`.
+
+    `amend` changes the plan, given the format and its first lines. `select` removes lines that are not needed.
 
     Raises `InputError`, at once or during iteration, if it cannot be read.
     """
     if is_parquet(path):
-        return _open_parquet(path, options, progress)
+        return _open_parquet(path, options, progress, amend)
     blocks = read_blocks(path, progress)
     first_blocks = list(islice(blocks, 2))
     detection, blocks = detect_format(path, chain(first_blocks, blocks), options)
-    plan = plan_reading(detection, options)
+    plan = amend(detection.format, detection.lines, plan_reading(detection, options))
+    if select is not None:
+        blocks = map(select, blocks)
     spec = plan.reader.columns
     if columnar is None:
         columnar = len(first_blocks) > 1 and is_arrow_installed()
@@ -163,7 +173,12 @@ def _create_line_parser(plan: Plan) -> LineParser:
     return lambda line: parse(read(line))
 
 
-def _open_parquet(path: str, options: TraceOptions, progress: Callable[[int], None] | None) -> Source:
+def _open_parquet(
+    path: str,
+    options: TraceOptions,
+    progress: Callable[[int], None] | None,
+    amend: Callable[[Format, Sequence[str], Plan], Plan],
+) -> Source:
     if not is_arrow_installed():
         raise InputError(f"reading Parquet needs pyarrow: {install_hint('logs')}, or convert the file to CSV")
     if options.format not in ("auto", "parquet") or options.pattern is not None:
@@ -171,6 +186,7 @@ def _open_parquet(path: str, options: TraceOptions, progress: Callable[[int], No
     from ratelab.lab.traces.parquet_file import ParquetFormat, read_parquet_batches
 
     format_ = ParquetFormat.open(path)
-    plan = plan_reading(Detection(format_, (), format_.read_sample(), 0), options)
+    sample = format_.read_sample()
+    plan = amend(format_, sample, plan_reading(Detection(format_, (), sample, 0), options))
     batches = read_parquet_batches(format_, plan.rule, progress)
     return Source("parquet", (plan.notes, plan.anonymous_reason), _create_line_parser(plan), batches)

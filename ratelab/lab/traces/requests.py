@@ -95,13 +95,16 @@ class Filter:
     @cached_property
     def accepts(self) -> Callable[[str], bool]:
         """Whether a request with this value is kept."""
-        match, wanted = _create_matcher(self.texts), self.option == "only"
+        match, wanted = create_matcher(self.texts), self.option == "only"
         return lambda value: match(value) is wanted
 
 
 @lru_cache(maxsize=16)
-def _create_matcher(texts: tuple[str, ...]) -> Callable[[str], bool]:
-    """Create a function that returns whether a value is one of these; each value is compared once."""
+def create_matcher(texts: tuple[str, ...]) -> Callable[[str], bool]:
+    """Create a function that returns whether a value is one of these; each value is compared once.
+
+    In `texts`, `*` and `?` match any characters, and a CIDR matches its addresses.
+    """
     plain = frozenset(text for text in texts if not re.search("[*?]", text))
     globs = [translate(text.replace("[", "[[]")) for text in texts if text not in plain]
     pattern = re.compile("|".join(globs)) if globs else None
@@ -135,11 +138,11 @@ def parse_filters(only: Sequence[str], exclude: Sequence[str]) -> tuple[Filter, 
             field, equals, value = text.partition("=")
             if not (field and equals and value):
                 raise InputError(f"--{option} must look like FIELD=VALUE, such as path=/health, got {short_repr(text)}")
-            texts.setdefault((option, field), []).extend(_read_values(value[1:]) if value[0] == "@" else [value])
+            texts.setdefault((option, field), []).extend(read_values(value[1:]) if value[0] == "@" else [value])
     return tuple(Filter(option, field, tuple(values)) for (option, field), values in texts.items())
 
 
-def _read_values(path: str) -> list[str]:
+def read_values(path: str) -> list[str]:
     """Return the lines of a file, without blank lines and comments."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ MIN_COMPILED_REQUESTS = 20_000
 """Requests from which on loading the compiler takes less time than it saves."""
 
 _MAX_INTEGER = 2**63 - 1
-_INTEGERS_PER_REQUEST = 12  # in use at once for each request of a partition, while they are grouped by key
+_INTEGERS_PER_REQUEST = 24  # for each request of a partition, while it is grouped by key and its hulls are merged
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,10 @@ class Frontier:
             needed = self.amounts - _grant(rate, self.spans)
             needs[has_requests] = np.maximum.reduceat(needed, self.begins[:-1][has_requests])
         return needs
+
+    def find_largest_at_once(self) -> int:
+        """Return the most that a key requests at one time, which is the largest need at every fast rate."""
+        return int(self.amounts[self.spans == 0].max(initial=0))
 
     def list_corners(self, key: int) -> list[tuple[int, int]]:
         """Return the corners of a key as pairs of a span and an amount."""
@@ -101,8 +106,8 @@ def _group(traffic: Traffic, partition: Partition, keys: int) -> tuple[Integers,
     begins = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=keys))]).astype(np.int64)
     times = np.concatenate([np.empty(0, np.int64), *(requests.times for requests in batches)])[order]
     costs = np.concatenate([np.empty(0, np.int64), *(requests.costs for requests in batches)])[order]
-    if len(costs) and int(costs.max()) * len(costs) > _MAX_INTEGER:
-        raise InputError(f"costs must add up to at most {_MAX_INTEGER:,}: use a larger unit of cost")
+    if float(costs.sum(dtype=np.float64)) > _MAX_INTEGER // 2:
+        raise InputError(f"costs must add up to at most {_MAX_INTEGER // 2:,}: use a larger unit of cost")
     return times, costs, begins
 
 
@@ -111,7 +116,7 @@ def _find_in_python(times: Integers, costs: Integers, begins: Integers) -> _Corn
     return _Corners(*(np.array(column, np.int64) for column in columns))
 
 
-def _load_compiled():  # type: ignore[no-untyped-def]
+def _load_compiled() -> Callable[[Integers, Integers, Integers], _Corners]:
     from ratelab.lab.compiled.hulls import find_all_corners  # it needs Numba, which is slow to import
 
     return lambda times, costs, begins: _Corners(*find_all_corners(times, costs, begins))

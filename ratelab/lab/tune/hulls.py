@@ -66,7 +66,7 @@ def find_corners(times: Sequence[int], costs: Sequence[int]) -> tuple[Column, Co
     scratch = allocate(size), allocate(size), allocate(size), allocate(size), allocate(size + 1), allocate(size + 1)
     width = 1  # requests in a block; `ends` has the end of each block's corners
     while width < size:
-        spans, amounts, ends = _merge_blocks(times, totals, spans, amounts, ends, width, scratch)
+        spans, amounts, ends = merge_blocks(times, totals, spans, amounts, ends, width, scratch)
         width *= 2
     return spans[: ends[len(ends) - 1]], amounts[: ends[len(ends) - 1]]
 
@@ -88,7 +88,8 @@ def find_all_corners(
             more_spans, more_amounts = find_corners(times[first:stop], costs[first:stop])
             counts[number] = len(more_spans)
             if end + counts[number] > len(spans):
-                spans, amounts = _copy(spans, 2 * (end + counts[number])), _copy(amounts, 2 * (end + counts[number]))
+                size = 2 * (end + counts[number])
+                spans, amounts = copy_column(spans, size), copy_column(amounts, size)
             for place in range(counts[number]):
                 spans[end + place] = more_spans[place]
                 amounts[end + place] = more_amounts[place]
@@ -96,7 +97,7 @@ def find_all_corners(
     return counts, spans[:end], amounts[:end]
 
 
-def _copy(column: Column, size: int) -> Column:
+def copy_column(column: Column, size: int) -> Column:
     """Copy a column to a longer one."""
     longer = allocate(size)
     for place in range(len(column)):
@@ -104,7 +105,7 @@ def _copy(column: Column, size: int) -> Column:
     return longer
 
 
-def _merge_blocks(
+def merge_blocks(
     times: Sequence[int], totals: Column, spans: Column, amounts: Column, ends: Column, width: int, scratch: Any
 ) -> tuple[Column, Column, Column]:
     """Merge each block with the next: the hull of both, and of the spans that begin in one and end in the other."""
@@ -120,14 +121,14 @@ def _merge_blocks(
         if last > middle:
             first = 2 * number * width
             stop = min(first + 2 * width, len(times))
-            crossing = _cross(times, totals, first, first + width, stop, scratch)
-        end = _merge_hulls(spans, amounts, begin, middle, last, scratch, crossing, merged_spans, merged_amounts, end)
+            crossing = find_crossing(times, totals, first, first + width, stop, scratch)
+        end = merge_hulls(spans, amounts, begin, middle, last, scratch, crossing, merged_spans, merged_amounts, end)
         merged_ends[number] = end
         begin = last
     return merged_spans, merged_amounts, merged_ends
 
 
-def _cross(times: Sequence[int], totals: Column, first: int, cut: int, stop: int, scratch: Any) -> int:
+def find_crossing(times: Sequence[int], totals: Column, first: int, cut: int, stop: int, scratch: Any) -> int:
     """Find the hull of the spans that begin before request `cut` and end at or after it; return its number of corners.
 
     It is left in the last two columns of `scratch`.
@@ -160,7 +161,7 @@ def _cross(times: Sequence[int], totals: Column, first: int, cut: int, stop: int
             return corners
 
 
-def _merge_hulls(
+def merge_hulls(
     spans: Column, amounts: Column, begin: int, middle: int, last: int, scratch: Any, crossing: int,
     merged_spans: Column, merged_amounts: Column, end: int,
 ) -> int:  # fmt: skip

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import isqrt
 from typing import NamedTuple
 
 import numpy as np
 
 from ratelab.lab.spill import Integers
+from ratelab.quota import LARGEST
 
 GAP_PERCENTILE = Fraction(99, 100)
 """The gap is sought among the needs from this percentile on."""
+
+
+MIN_CLEAR_GAP = 2
+"""A gap of at least this ratio separates outliers from ordinary clients."""
+
+HEADROOM = Fraction(3, 2)
+"""The ratio of a burst in a gap to the largest need below it, if the gap is wide enough."""
 
 
 class Gap(NamedTuple):
@@ -58,6 +67,11 @@ class Population:
         """Count the clients that need more than `burst`."""
         return len(self) - int(np.searchsorted(self.needs, burst, "right"))
 
+    def next_above(self, burst: int) -> int | None:
+        """Return the smallest need above `burst`; None if there is none."""
+        place = int(np.searchsorted(self.needs, burst, "right"))
+        return int(self.needs[place]) if place < len(self) else None
+
     def tolerated_burst(self, tolerate: Fraction) -> int | None:
         """Return the smallest burst with which a further client is denied with a probability of at most `tolerate`.
 
@@ -86,6 +100,32 @@ class Population:
         place = int(np.searchsorted(self.needs, below, "right"))
         share = int(self.requests[place:].sum()) / int(self.requests.sum())
         return Gap(below, above, len(self) - place, share)
+
+    def recommend_burst(self, tolerate: Fraction, required: int = 0) -> tuple[int, int]:
+        """Return the largest need to cover, and a burst that covers it with some headroom.
+
+        A clear gap decides which needs are covered, without one the tolerance; `required` is covered in any case.
+        """
+        gap = self.find_gap()
+        ordinary = self.tolerated_burst(tolerate) or int(self.needs[-1])
+        burst = _round_up(ordinary)
+        if gap is not None and gap.ratio >= MIN_CLEAR_GAP:
+            ordinary, burst = gap.below, _add_headroom(gap.below, gap.above)
+        if required > ordinary:
+            ordinary, burst = required, _add_headroom(required, self.next_above(required))
+        return ordinary, min(burst, LARGEST)
+
+
+def _add_headroom(need: int, above: int | None) -> int:
+    """Return a burst with some headroom over a need, in the middle below the next need `above` if that is near."""
+    roomy = _round_up(_ceil(need * HEADROOM))
+    return roomy if above is None else max(need, min(roomy, isqrt(need * above)))
+
+
+def _round_up(number: int) -> int:
+    """Round up to two significant digits."""
+    unit = 10 ** max(0, len(str(number)) - 2)
+    return int(-(-number // unit) * unit)
 
 
 def _ceil(value: Fraction) -> int:

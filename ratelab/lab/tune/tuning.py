@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import isqrt
 
 import numpy as np
 
-from ratelab.algorithms import build_policy, traits_of
+from ratelab.algorithms import ALGORITHMS, build_policy, traits_of
 from ratelab.algorithms.token_bucket import TokenBucket
 from ratelab.errors import InputError
 from ratelab.lab.decisions import ADMISSION_FIELDS, Progress
-from ratelab.lab.replay import replay
-from ratelab.lab.spill import Integers
+from ratelab.lab.replay import replay, suggest_compiler
+from ratelab.lab.spill import MAX_ROWS_IN_MEMORY, Integers, map_column
+from ratelab.lab.traces.requests import create_matcher
 from ratelab.lab.traffic import Booleans, Traffic
 from ratelab.lab.tune.frontier import Frontier, measure_frontier
 from ratelab.lab.tune.population import Gap, Population
@@ -26,21 +26,15 @@ DEFAULT_HOLDOUT = Fraction(1, 3)
 
 PERCENTILES = {"p50": Fraction(1, 2), "p90": Fraction(9, 10), "p99": Fraction(99, 100), "p999": Fraction(999, 1000)}
 
-MIN_CLEAR_GAP = 2
-"""A gap of at least this ratio separates outliers from ordinary clients."""
-
-HEADROOM = Fraction(3, 2)
-"""What a burst in a gap has over the largest need below it, if the gap is wide enough."""
-
 MAX_REFILL_NS = UNITS["h"]
 """Rates by default refill the burst that they need within this time, if any rate does."""
 
 MAX_DEFAULT_RATES = 7
 
-_STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+_STEPS = tuple(digit * 10**power for power in range(13) for digit in (1, 2, 5))
 _SERIES = tuple(
     f"{step}/{unit}"
-    for unit, first, last in (("day", 1, 20), ("h", 1, 20), ("min", 1, 500), ("s", 10, 10_000))
+    for unit, first, last in (("day", 1, 20), ("h", 1, 20), ("min", 1, 500), ("s", 10, _STEPS[-1]))
     for step in _STEPS
     if first <= step <= last
 )
@@ -56,10 +50,10 @@ class RateNeeds:
     needs: dict[str, int]
     """Needs by percentile: `p50`, `p90`, `p99`, `p999` and `max`."""
     gap: Gap | None
-    burst: int
-    """The burst that this rate would have: in the gap, if it is clear, otherwise the one within the tolerance."""
     ordinary: int
     """The largest need that the burst is meant to cover."""
+    burst: int
+    """The burst that this rate would have: in the gap, if it is clear, otherwise the one within the tolerance."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +94,15 @@ class Tuning:
     clients: int
     tolerate: Fraction
     """The share of clients that may be denied: the one asked for, or the smallest that so few clients support."""
-    is_supported: bool
-    """Whether there are enough clients for the tolerance that was asked for."""
+    asked: Fraction
+    """The tolerance that was asked for."""
     rates: tuple[RateNeeds, ...]
     recommended: Candidate
     tightest: tuple[Candidate, ...]
     """For each rate and algorithm, the smallest burst within the tolerance."""
     holdout: Holdout | None
+    good: Booleans
+    """The keys that no quota may deny."""
 
 
 def tune(
@@ -116,12 +112,14 @@ def tune(
     kinds: Sequence[type[Algorithm]] = (TokenBucket,),
     holdout: Fraction = DEFAULT_HOLDOUT,
     progress: Progress = lambda _: None,
+    good: Booleans | None = None,
 ) -> Tuning:
     """Find the quotas with which at most the share `tolerate` of the clients of `traffic` is ever denied.
 
     Without `rates`, they are chosen so that a burst refills within an hour. The first of the algorithms `kinds` is
     recommended. With `holdout`, the burst that the earlier part of the time recommends is checked on that last share
-    of it. `progress` is called with the number of further requests handled.
+    of it. `progress` is called with the number of further requests handled. No quota denies a key for which `good` is
+    true.
 
     Raises `InputError` without requests, for a tolerance that is not between 0 and 1, and for a holdout that is not at
     least 0 and below 1.
@@ -132,15 +130,17 @@ def tune(
         raise InputError(f"the tolerance must be between 0 and 100 %, got {float(tolerate):.4%}: try 0.1%")
     if not 0 <= holdout < 1:
         raise InputError(f"the holdout must be at least 0 and below 1, got {holdout}: try 1/3, or 0 for none")
+    suggest_compiler(traffic, MAX_DEFAULT_RATES)
     frontier = measure_frontier(traffic, progress)
     requests = np.bincount(traffic.request_keys, minlength=traffic.key_count)
     clients = int(np.count_nonzero(requests))
     supported = max(tolerate, Fraction(1, clients + 1))
-    needs = measure_rates(frontier, requests, supported, rates)
+    good = np.zeros(traffic.key_count, np.bool_) if good is None else good
+    needs = measure_rates(frontier, requests, supported, rates, good)
     best = min(needs, key=lambda row: (_most_in_a_minute(row), row.rate.limit * UNITS["day"] // row.rate.period))
-    recommended = _count(build_policy(kinds[0], Quota.of(best.rate, best.burst)), traffic, frontier, requests)
+    recommended = count_denials(build_policy(kinds[0], Quota.of(best.rate, best.burst)), traffic, frontier, requests)
     tightest = tuple(
-        _find_tightest(kind, row.rate, traffic, frontier, requests, supported) for row in needs for kind in kinds
+        _find_tightest(kind, row.rate, traffic, frontier, requests, supported, good) for row in needs for kind in kinds
     )
     return Tuning(
         traffic=traffic,
@@ -148,47 +148,47 @@ def tune(
         offered=len(traffic),
         clients=clients,
         tolerate=supported,
-        is_supported=supported == tolerate,
+        asked=tolerate,
         rates=needs,
         recommended=recommended,
         tightest=tightest,
-        holdout=_check_holdout(traffic, best.rate, tolerate, kinds[0], holdout) if holdout else None,
+        holdout=_check_holdout(traffic, best.rate, tolerate, kinds[0], holdout, good) if holdout else None,
+        good=good,
     )
 
 
 def measure_rates(
-    frontier: Frontier, requests: Integers, tolerate: Fraction, rates: Sequence[Quota] = ()
+    frontier: Frontier, requests: Integers, tolerate: Fraction, rates: Sequence[Quota], good: Booleans
 ) -> tuple[RateNeeds, ...]:
     """Measure the needs of the clients that sent `requests` at each rate, by default at those worth a choice."""
     if rates:
-        return tuple(_measure_rate(frontier, requests, tolerate, rate) for rate in rates)
-    rows = [_measure_rate(frontier, requests, tolerate, Quota.parse(rate)) for rate in _SERIES]
+        return tuple(_measure_rate(frontier, requests, tolerate, rate, good) for rate in rates)
+    rows, at_once = [], frontier.find_largest_at_once()
+    for rate in _SERIES:
+        rows.append(_measure_rate(frontier, requests, tolerate, Quota.parse(rate), good))
+        if rows[-1].needs["max"] <= at_once:
+            break  # faster rates need no less
     rows = [row for row in rows if _refill_time(row) <= MAX_REFILL_NS] or rows[-1:]
     least = rows[-1].burst
-    rows = rows[: 1 + next(place for place, row in enumerate(rows) if row.burst <= least)]  # faster ones need no less
+    rows = rows[: 1 + next(place for place, row in enumerate(rows) if row.burst <= least)]
     best = min(range(len(rows)), key=lambda place: _most_in_a_minute(rows[place]))
     first = max(0, min(best - MAX_DEFAULT_RATES // 2, len(rows) - MAX_DEFAULT_RATES))
     return tuple(rows[first : first + MAX_DEFAULT_RATES])
 
 
-def _measure_rate(frontier: Frontier, requests: Integers, tolerate: Fraction, rate: Quota) -> RateNeeds:
-    population = Population.sort(frontier.find_needs(rate), requests)
+def _measure_rate(frontier: Frontier, requests: Integers, tolerate: Fraction, rate: Quota, good: Booleans) -> RateNeeds:
+    all_needs = frontier.find_needs(rate)
+    population = Population.sort(all_needs, requests)
     needs = {name: population.percentile(share) for name, share in PERCENTILES.items()}
     needs["max"] = int(population.needs[-1])
-    gap = population.find_gap()
-    ordinary = population.tolerated_burst(tolerate) or needs["max"]
-    burst = _round_up(ordinary)
-    if gap is not None and gap.ratio >= MIN_CLEAR_GAP:
-        ordinary = gap.below
-        middle = isqrt(gap.below * gap.above)
-        burst = max(ordinary, min(_round_up(-(-ordinary * HEADROOM.numerator // HEADROOM.denominator)), middle))
-    return RateNeeds(rate, needs, gap, min(burst, LARGEST), ordinary)
+    required = int(all_needs.max(initial=0, where=good))
+    return RateNeeds(rate, needs, population.find_gap(), *population.recommend_burst(tolerate, required))
 
 
-def _round_up(number: int) -> int:
-    """Round up to two significant digits."""
-    unit = 10 ** max(0, len(str(number)) - 2)
-    return -(-number // unit) * unit
+def find_burst(traffic: Traffic, rate: Quota, tolerate: Fraction, good: Booleans) -> int:
+    """Return the burst that `tune` recommends for a rate."""
+    requests = np.bincount(traffic.request_keys, minlength=traffic.key_count)
+    return _measure_rate(measure_frontier(traffic), requests, tolerate, rate, good).burst
 
 
 def _refill_time(row: RateNeeds) -> int:
@@ -197,17 +197,16 @@ def _refill_time(row: RateNeeds) -> int:
 
 
 def _most_in_a_minute(row: RateNeeds) -> Fraction:
-    """Return the most that a quota for the ordinary clients would admit in any minute: what it protects against."""
+    """Return the most that a quota for the ordinary clients would admit in any minute: its protection."""
     return row.ordinary + Fraction(row.rate.limit * UNITS["min"], row.rate.period)
 
 
-def _count(policy: Policy, traffic: Traffic, frontier: Frontier, requests: Integers) -> Candidate:
+def count_denials(policy: Policy, traffic: Traffic, frontier: Frontier, requests: Integers) -> Candidate:
     """Count whom a policy denies."""
-    clients = int(np.count_nonzero(requests))
     burst, admits_need = policy.quota.burst, traits_of(policy.algorithm).admits_need
     needs = frontier.find_needs(policy.quota)
-    asked = select_keys(traffic, needs > burst) if admits_need else traffic
-    denied_keys, denied = count_denied(policy, asked)
+    was_denied, denied = find_denied(policy, select_keys(traffic, find_deniable(policy, frontier)))
+    clients, denied_keys = int(np.count_nonzero(requests)), int(np.count_nonzero(was_denied))
     covered, uncovered = needs[(needs <= burst) & (needs > 0)], needs[needs > burst]
     return Candidate(
         policy=policy,
@@ -220,64 +219,111 @@ def _count(policy: Policy, traffic: Traffic, frontier: Frontier, requests: Integ
     )
 
 
-def count_denied(policy: Policy, traffic: Traffic) -> tuple[int, int]:
-    """Replay `traffic`; return how many keys are denied at least once, and how many requests."""
-    allowed = replay(policy, traffic, ADMISSION_FIELDS).decisions["allowed"]
+def check_policy(tuning: Tuning, policy: Policy) -> Candidate:
+    """Count whom a given policy denies."""
+    traffic = tuning.traffic
+    requests = np.bincount(traffic.request_keys, minlength=traffic.key_count)
+    return count_denials(policy, traffic, tuning.frontier, requests)
+
+
+def find_deniable(policy: Policy, frontier: Frontier) -> Booleans:
+    """Return the keys that a policy may deny something; all others are denied nothing.
+
+    Built-in algorithms deny nothing to a key that requests at most the burst in any two windows. That is at most its
+    need at a quarter of the rate, and the half of a burst that this rate grants in two windows.
+    """
+    quota, kind = policy.quota, type(policy.algorithm)
+    if traits_of(kind).admits_need:
+        return frontier.find_needs(quota) > quota.burst
+    if kind not in ALGORITHMS.values() or quota.limit > quota.period or 4 * quota.period > LARGEST:
+        return np.ones(len(frontier), np.bool_)
+    return 2 * frontier.find_needs(Quota(quota.limit, 4 * quota.period)) + 2 > quota.burst
+
+
+def find_denied(policy: Policy, traffic: Traffic) -> tuple[Booleans, int]:
+    """Replay `traffic`; return which keys are denied at least once, and how many requests are."""
     was_denied = np.zeros(traffic.key_count, np.bool_)
+    if not len(traffic):
+        return was_denied, 0
+    allowed = replay(policy, traffic, ADMISSION_FIELDS, replays=MAX_DEFAULT_RATES).decisions["allowed"]
+    denied = 0
     for part, batch in traffic.batches():
         was_denied[batch.request_keys[~allowed[part]]] = True
-    return int(np.count_nonzero(was_denied)), len(traffic) - int(np.count_nonzero(allowed))
+        denied += int(np.count_nonzero(~allowed[part]))
+    return was_denied, denied
+
+
+def match_keys(traffic: Traffic, texts: Sequence[str]) -> Booleans:
+    """Return the keys of the clients whose name is one of the texts, matches a pattern of them, or is in a CIDR."""
+    matches = create_matcher(tuple(texts))
+    is_named = np.fromiter(map(matches, traffic.names), np.bool_, len(traffic.names))
+    selected = np.zeros(traffic.key_count, np.bool_)
+    selected[traffic.keys[is_named]] = True
+    return selected
 
 
 def select_keys(traffic: Traffic, selected: Booleans) -> Traffic:
-    """Return the requests of the selected keys, in memory."""
+    """Return the requests of the selected keys."""
     is_selected = selected[traffic.keys]
-    parts = [(batch, is_selected[batch.clients]) for _, batch in traffic.batches()]
-    columns = {
-        name: np.concatenate([np.empty(0, dtype), *(getattr(batch, name)[mask] for batch, mask in parts)])
-        for name, dtype in (("times", np.int64), ("clients", np.int64), ("costs", np.int64))
-    }
-    return replace(traffic, **columns, on_disk=False)
+    size = int(traffic.client_requests[is_selected].sum())
+    if size == len(traffic):
+        return traffic
+    on_disk = traffic.on_disk and size > MAX_ROWS_IN_MEMORY
+    times, clients, costs = (map_column(np.int64, size) if on_disk else np.empty(size, np.int64) for _ in range(3))
+    end = 0
+    for _, batch in traffic.batches():
+        places = np.flatnonzero(is_selected[batch.clients])
+        part = slice(end, end + len(places))
+        times[part], clients[part], costs[part] = batch.times[places], batch.clients[places], batch.costs[places]
+        end = part.stop
+    return replace(traffic, times=times, clients=clients, costs=costs, on_disk=on_disk)
 
 
 def _find_tightest(
-    kind: type[Algorithm], rate: Quota, traffic: Traffic, frontier: Frontier, requests: Integers, tolerate: Fraction
-) -> Candidate:
+    kind: type[Algorithm], rate: Quota, traffic: Traffic, frontier: Frontier, requests: Integers, tolerate: Fraction,
+    good: Booleans,
+) -> Candidate:  # fmt: skip
     """Return the quota with the smallest burst that denies at most the share `tolerate` of the clients.
 
     An algorithm that does not admit every need is tried by bisection.
     """
-    population = Population.sort(frontier.find_needs(rate), requests)
-    burst = population.tolerated_burst(tolerate) or int(population.needs[-1])
+    needs = frontier.find_needs(rate)
+    population = Population.sort(needs, requests)
+    tolerated = population.tolerated_burst(tolerate) or int(population.needs[-1])
+    burst = max(tolerated, int(needs.max(initial=0, where=good)))
     if not traits_of(kind).admits_need:
-        low, high = 0, burst
-        while not _is_tolerated(kind, Quota.of(rate, high), traffic, tolerate, len(population)):
-            low, high = high, 2 * high
-        while high - low > 1:
-            middle = (low + high) // 2
-            if _is_tolerated(kind, Quota.of(rate, middle), traffic, tolerate, len(population)):
-                high = middle
-            else:
-                low = middle
-        burst = high
-    return _count(build_policy(kind, Quota.of(rate, burst)), traffic, frontier, requests)
+
+        def is_tolerated(burst: int) -> bool:
+            policy = build_policy(kind, Quota.of(rate, burst))
+            was_denied, _ = find_denied(policy, select_keys(traffic, find_deniable(policy, frontier)))
+            tolerated = int(np.count_nonzero(was_denied)) <= tolerate * len(population)
+            return tolerated and not bool(was_denied[good].any())
+
+        burst = _bisect(is_tolerated, burst)
+    return count_denials(build_policy(kind, Quota.of(rate, burst)), traffic, frontier, requests)
 
 
-def _is_tolerated(kind: type[Algorithm], quota: Quota, traffic: Traffic, tolerate: Fraction, clients: int) -> bool:
-    denied, _ = count_denied(build_policy(kind, quota), traffic)
-    return denied <= tolerate * clients
+def _bisect(is_enough: Callable[[int], bool], guess: int) -> int:
+    """Return the smallest burst that is enough, if a larger one always is; `guess` is where to begin."""
+    low, high = 0, guess
+    while not is_enough(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
+    return high
 
 
 def _check_holdout(
-    traffic: Traffic, rate: Quota, tolerate: Fraction, kind: type[Algorithm], holdout: Fraction
+    traffic: Traffic, rate: Quota, tolerate: Fraction, kind: type[Algorithm], holdout: Fraction, good: Booleans
 ) -> Holdout | None:
     """Tune the burst on the first part of the time, and count denials in the last; None if a part has no requests."""
     cut = int(np.searchsorted(traffic.times, traffic.duration - int(traffic.duration * holdout)))
     first, last = traffic[:cut], traffic[cut:]
     if not (len(first) and len(last)):
         return None
-    tuning = tune(first, [rate], tolerate, (kind,), Fraction(0))
+    tuning = tune(first, [rate], tolerate, (kind,), Fraction(0), good=good)
     policy = tuning.recommended.policy
-    denied, _ = count_denied(policy, last)
-    clients = int(np.count_nonzero(np.bincount(last.request_keys)))
+    was_denied, _ = find_denied(policy, last)
+    clients, denied = int(np.count_nonzero(np.bincount(last.request_keys))), int(np.count_nonzero(was_denied))
     return Holdout(policy, clients, denied, round(denied / clients, 6))

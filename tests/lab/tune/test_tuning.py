@@ -91,7 +91,7 @@ def test_outliers_change_the_recommended_quota_by_at_most_a_factor_of_two() -> N
 
 def test_too_few_clients_give_the_tolerance_that_they_support() -> None:
     tuning = tune(build_traffic([(0, key, 1) for key in range(9)], 9), tolerate=Fraction(1, 1000))
-    assert (tuning.tolerate, tuning.is_supported) == (Fraction(1, 10), False)
+    assert (tuning.tolerate, tuning.asked) == (Fraction(1, 10), Fraction(1, 1000))
 
 
 def test_the_holdout_is_the_last_part_of_the_time() -> None:

@@ -1,0 +1,179 @@
+"""`ratelab tune`: find the limit that fits some traffic."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from ratelab.algorithms import parse_policy, select
+from ratelab.cli.artifacts import format_next
+from ratelab.cli.options import ALGORITHMS_OPTION, TRACE_OPTIONS, parse_share, trace_options
+from ratelab.cli.output import (
+    LateProgress,
+    check_distinct,
+    create_console,
+    print_sentences,
+    print_table,
+    print_text,
+    tune_compiler,
+)
+from ratelab.cli.sources import TrafficSource, load_source
+from ratelab.lab.sweep import parse_quotas
+from ratelab.lab.traces.files import sum_file_sizes
+from ratelab.lab.traces.requests import read_values
+from ratelab.lab.tune import Analysis, Tuning, analyze, analyze_trace
+from ratelab.lab.tune import tune as find_quotas
+from ratelab.lab.tune.tuning import MAX_DEFAULT_RATES, match_keys, select_keys
+from ratelab.limiter import Policy
+from ratelab.quota import about
+from ratelab.report.files import check_writable, write_rows
+from ratelab.report.numbers import pluralize
+from ratelab.report.tune import (
+    build_needs_table,
+    build_outliers_table,
+    describe_check,
+    describe_gap,
+    describe_holdout,
+    describe_recommendation,
+    describe_shared,
+    describe_tightest,
+    describe_variation,
+    list_warnings,
+    serialize_rates,
+    serialize_tuning,
+)
+
+RATE_STEPS = 7
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, metavar="TRACE|SCENARIO...")
+@click.option(
+    "--tolerate",
+    default="0.1%",
+    show_default=True,
+    metavar="SHARE",
+    help="The share of clients that may ever be denied.",
+)
+@click.option(
+    "--rate",
+    "rates",
+    metavar="RATES",
+    help="Rates to choose from, such as 1/s,5/s or 1/min..1/s; by default many.",
+)
+@ALGORITHMS_OPTION
+@click.option(
+    "--holdout",
+    default="1/3",
+    show_default=True,
+    metavar="SHARE",
+    help="The last part of the time, on which the burst of the earlier part is checked; 0 for none.",
+)
+@click.option("--good", metavar="FILE", help="Clients that must not be denied: names, patterns or CIDRs, one a line.")
+@click.option("--ignore", metavar="FILE", help="Clients that do not count, such as known bots, in the same form.")
+@click.option(
+    "--check",
+    "checked",
+    metavar="LIMIT",
+    help="ALGORITHM:RATE:BURST: exit with status 1 if it denies too many clients.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@click.option("--csv", "csv_file", metavar="FILE", help="Write the needs at each rate as CSV.")
+@trace_options()
+def tune(
+    sources: tuple[str, ...],
+    tolerate: str,
+    rates: str | None,
+    algorithms: tuple[str, ...],
+    holdout: str,
+    good: str | None,
+    ignore: str | None,
+    checked: str | None,
+    as_json: bool,
+    csv_file: str | None,
+    **reading: Any,
+) -> None:
+    """Find the rate and burst that deny few clients of some traffic, and show which clients need more.
+
+    The traffic is TRACEs as for `ratelab replay`, or a SCENARIO, a .yaml file. Each client needs a burst at each rate:
+    with less, a token bucket denies it something. The recommendation covers the ordinary clients, and lists the others.
+    """
+    tolerated, held_out = parse_share("--tolerate", tolerate), parse_share("--holdout", holdout)
+    quotas = parse_quotas(rates, None, RATE_STEPS) if rates else ()
+    kinds = select(algorithms, ("token-bucket",))
+    check = parse_policy(checked) if checked else None
+    lists = {option: read_values(path) for option, path in (("--good", good), ("--ignore", ignore)) if path}
+    check_distinct(sources, (csv_file,))
+    if csv_file is not None:
+        check_writable(csv_file)
+    source = load_source(sources, reading)
+    masks = {option: match_keys(source.traffic, texts) for option, texts in lists.items()}
+    warnings = [f"no client is named in the file of {option}" for option, mask in masks.items() if not mask.any()]
+    traffic = select_keys(source.traffic, ~masks["--ignore"]) if ignore else source.traffic
+    tune_compiler(traffic, MAX_DEFAULT_RATES * len(kinds))
+    with LateProgress("tuning", len(traffic)) as progress:
+        tuning = find_quotas(traffic, quotas, tolerated, kinds, held_out, progress, masks.get("--good"))
+    analysis = _analyze(tuning, source, check)
+    warnings += list_warnings(analysis)
+    if csv_file is not None:
+        label = dict(list(source.fields.items())[:1])
+        write_rows(csv_file, [{**label, **row} for row in serialize_rates(tuning)])
+    if as_json:
+        click.echo(json.dumps(serialize_tuning(analysis, source.fields, warnings), ensure_ascii=False))
+    else:
+        _print(source, analysis, warnings)
+    if not analysis.passed:
+        raise SystemExit(1)
+
+
+def _analyze(tuning: Tuning, source: TrafficSource, check: Policy | None) -> Analysis:
+    if source.trace is None or source.options is None:
+        return analyze(tuning, check)
+    with LateProgress("looking at outliers", sum_file_sizes(source.paths)) as progress:
+        return analyze_trace(tuning, source.trace, source.paths, source.options, check, progress)
+
+
+MAX_LINES = 30
+
+_AMOUNTS = ((7, 5, 3), (7, 3, 2), (5, 3, 2), (5, 2, 1), (3, 2, 1), (3, 1, 1))
+"""How many rates, outliers and notes are printed: the first for which there are at most `MAX_LINES`."""
+
+
+def _print(source: TrafficSource, analysis: Analysis, warnings: list[str]) -> None:
+    console = create_console()
+    for amounts in _AMOUNTS:
+        with console.capture() as capture:
+            _print_amounts(console, source, analysis, warnings, amounts)
+        if capture.get().count("\n") <= MAX_LINES:
+            break
+    _print_amounts(console, source, analysis, warnings, amounts)
+
+
+def _print_amounts(
+    console: Any, source: TrafficSource, analysis: Analysis, warnings: list[str], amounts: tuple[int, int, int]
+) -> None:
+    tuning, (rates, outliers, notes) = analysis.tuning, amounts
+    console.print(source.title, style="bold", markup=False)
+    requests, clients = pluralize(tuning.offered, "request"), pluralize(tuning.clients, "client")
+    console.print(f"{requests} from {clients} in {about(tuning.traffic.duration)}", markup=False)
+    for note in source.notes[:notes]:
+        print_text(console, note, "dim")
+    print_table(console, build_needs_table(tuning, rates))
+    print_table(console, build_outliers_table(analysis, outliers))
+    sentences = [*describe_recommendation(tuning), *describe_gap(tuning), *describe_shared(analysis)]
+    sentences += [describe_tightest(tuning), *describe_variation(analysis), describe_holdout(tuning)]
+    sentences += describe_check(analysis)
+    print_sentences(console, sentences)
+    for warning in warnings:
+        print_text(console, f"Caution: {warning}.", "yellow")
+    console.print(f"Next: {_format_next(source, analysis)}", markup=False, soft_wrap=True)
+
+
+def _format_next(source: TrafficSource, analysis: Analysis) -> str:
+    """Return the command that shows what the recommendation does to the traffic."""
+    policy = analysis.tuning.recommended.policy
+    command = "replay" if source.trace else "simulate"
+    options = ("--rate", policy.quota.rate, "--burst", str(policy.quota.burst), "--algo", policy.name)
+    return format_next(click.get_current_context(), command, ("sources", *TRACE_OPTIONS), *options)

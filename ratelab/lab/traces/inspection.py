@@ -1,0 +1,174 @@
+"""Second look at traces: the paths, statuses and agents of some clients, and the requests that were already denied."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+
+from ratelab.errors import InputError
+from ratelab.lab.traces.batches import BatchReader
+from ratelab.lab.traces.choices import Plan
+from ratelab.lab.traces.clients import ClientNames
+from ratelab.lab.traces.files import Block, is_arrow_installed, make_printable
+from ratelab.lab.traces.formats import Format, TraceOptions
+from ratelab.lab.traces.reader import open_source, remove_repeated
+from ratelab.lab.traces.requests import Field
+
+DENIALS = ("429", "503")
+"""Statuses of requests that were limited."""
+
+EMPTY_AGENTS = ("", "-")
+
+_LITERAL = re.compile(r"[0-9A-Za-z._@-]+")
+_SIGNALS = ("status", "path", "agent")
+
+
+@dataclass
+class Signals:
+    """The statuses, paths and agents of a client's requests; a field that the log lacks has no values."""
+
+    requests: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    paths: Counter[str] = field(default_factory=Counter)
+    agents: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def client_errors_ratio(self) -> float | None:
+        """The share of requests with a status of 400 to 499."""
+        errors = sum(count for status, count in self.statuses.items() if re.fullmatch("4[0-9][0-9]", status))
+        return self._divide(errors, self.statuses)
+
+    @property
+    def paths_ratio(self) -> float | None:
+        """The number of different paths divided by the number of requests."""
+        return self._divide(len(self.paths), self.paths)
+
+    @property
+    def agent_count(self) -> int | None:
+        """The number of different agents."""
+        return sum(agent not in EMPTY_AGENTS for agent in self.agents) if self.agents else None
+
+    @property
+    def empty_agent_ratio(self) -> float | None:
+        """The share of requests without an agent."""
+        return self._divide(sum(self.agents[agent] for agent in EMPTY_AGENTS), self.agents)
+
+    def _divide(self, part: int, values: Counter[str]) -> float | None:
+        return part / self.requests if values else None
+
+
+class Inspection(NamedTuple):
+    """The result of a second look at traces."""
+
+    clients: dict[str, Signals]
+    """The signals of each named client."""
+    denied: dict[str, int]
+    """The number of requests with each status of `DENIALS`, of all clients."""
+
+
+def inspect_traces(
+    paths: Sequence[str],
+    options: TraceOptions,
+    clients: Collection[str],
+    progress: Callable[[int], None] | None = None,
+    columnar: bool | None = None,
+) -> Inspection:
+    """Read traces again, as `read_traces` does, and collect the signals of the named clients.
+
+    Files that cannot be read again, as standard input, are left out. Lines that name neither one of the clients nor a
+    status of `DENIALS` are skipped unread where that is safe.
+    """
+    found = Inspection({name: Signals() for name in clients}, dict.fromkeys(DENIALS, 0))
+    for path in remove_repeated(paths)[0]:
+        if path != "-":
+            try:
+                _inspect_file(path, options, progress, columnar, found)
+            except InputError:
+                continue  # the first reading has reported it
+    return found
+
+
+def _inspect_file(
+    path: str, options: TraceOptions, progress: Callable[[int], None] | None, columnar: bool | None, found: Inspection
+) -> None:
+    namer = _Namer(found.clients)
+    source = open_source(path, options, progress, columnar, namer.extend_plan, _create_selector(found.clients))
+    reader = BatchReader(strict=False)
+    counts = np.zeros(0, np.int64)
+    with closing(source.batches) as batches:
+        for batch in batches:
+            columns = reader.read(batch, source.parse_line)
+            more = np.bincount(columns.clients, minlength=len(reader.clients))
+            more[: len(counts)] += counts
+            counts = more
+    present = [any(values[place] for values in namer.combinations) for place in range(1, len(_SIGNALS) + 1)]
+    for number, count in zip(map(int, reader.clients), counts.tolist(), strict=True):
+        name, status, path_, agent = namer.combinations[number]
+        if status in DENIALS:
+            found.denied[status] += count
+        if name:
+            signals = found.clients[name]
+            signals.requests += count
+            columns_ = (signals.statuses, signals.paths, signals.agents)
+            for values, value, is_present in zip(columns_, (status, path_, agent), present, strict=True):
+                if is_present:
+                    values[value] += count
+
+
+class _Namer(ClientNames):
+    """Names each different combination of a client, a status, a path and an agent by a number; "" for others."""
+
+    def __init__(self, clients: Collection[str]) -> None:
+        self._clients = clients
+        self._lock = Lock()  # blocks are parsed in several threads
+        self._numbers: dict[tuple[str, ...], str] = {}
+        self.combinations: list[tuple[str, str, str, str]] = []
+
+    def extend_plan(self, format_: Format, lines: Sequence[str], plan: Plan) -> Plan:
+        """Return the plan with the fields of the signals after those of the client."""
+        rule = plan.rule
+        self._names, self._count = rule.names, rule.clients
+        more = [Field("key", format_.resolve(name), optional=True) for name in _SIGNALS]
+        fields = (*rule.fields[: rule.clients], *more, *rule.fields[rule.clients :])
+        rule = replace(rule, fields=fields, clients=rule.clients + len(more), names=self)
+        return replace(plan, rule=rule, reader=format_.bind(fields, lines))
+
+    def __getitem__(self, texts: tuple[str, ...]) -> str:
+        name = make_printable(self._names[texts[: self._count]])
+        status, path, agent = (text.strip() for text in texts[self._count :])
+        if name not in self._clients:
+            if status not in DENIALS:
+                return ""
+            name = path = agent = ""
+        values = (name, status, path, agent)
+        with self._lock:
+            number = self._numbers.get(values)
+            if number is None:
+                number = self._numbers[values] = str(len(self.combinations))
+                self.combinations.append(values)
+        return number
+
+
+def _create_selector(clients: Collection[str]) -> Callable[[Block], Block] | None:
+    """Return a function that keeps the lines with one of the names or statuses; None if names may differ in text."""
+    if not (is_arrow_installed() and all(map(_LITERAL.fullmatch, clients))):
+        return None
+    from ratelab.lab.traces import arrow
+
+    pattern = "|".join(map(re.escape, (*clients, *DENIALS)))
+
+    def select(block: Block) -> Block:
+        lines = block.text.split(b"\n")
+        places = (
+            arrow.find_matches(arrow.split_lines(block.text), pattern) if block.text.isascii() else range(len(lines))
+        )
+        return Block(block.first_line, b"\n".join(lines[place] for place in places))
+
+    return select

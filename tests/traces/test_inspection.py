@@ -1,0 +1,59 @@
+"""Second look at traces: signals of clients in every format, line by line and with Arrow."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from cli_runner import get_output
+
+from ratelab.lab.traces import TraceOptions, read_trace
+from ratelab.lab.traces.formats import FORMATS
+from ratelab.lab.traces.inspection import inspect_traces
+
+LINE = '{} - - [17/May/2015:10:05:{:02} +0000] "GET {} HTTP/1.1" {} 1 "-" "{}"\n'
+
+
+@pytest.mark.parametrize("columnar", [False, True])
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_every_format_counts_all_requests_of_a_client(tmp_path: Path, format_name: str, columnar: bool) -> None:
+    log = tmp_path / "a.log"
+    get_output("sample", log, "--lines", "300", "--clients", "20", "--format", format_name)
+    traffic = read_trace(str(log)).traffic
+    counts = dict(zip(traffic.names, traffic.client_requests.tolist(), strict=True))
+    names = traffic.names[:3]
+    found = inspect_traces([str(log)], TraceOptions(), names, columnar=columnar)
+    assert {name: signals.requests for name, signals in found.clients.items()} == {name: counts[name] for name in names}
+    for signals in found.clients.values():
+        for values in (signals.statuses, signals.paths, signals.agents):
+            assert not values or values.total() == signals.requests
+
+
+@pytest.mark.parametrize("columnar", [False, True])
+def test_signals_are_counted_for_each_client(tmp_path: Path, columnar: bool) -> None:
+    log = tmp_path / "a.log"
+    rows = [("2001:db8::1", 1, "/a?x=1", 404, "-"), ("2001:db8::2", 2, "/a", 429, "z"), ("192.0.2.9", 3, "/", 503, "z")]
+    log.write_text("".join(LINE.format(*row) for row in rows), encoding="utf-8")
+    found = inspect_traces([str(log)], TraceOptions(), ["2001:db8::/64"], columnar=columnar)
+    signals = found.clients["2001:db8::/64"]
+    assert found.denied == {"429": 1, "503": 1}
+    assert (signals.requests, signals.statuses) == (2, Counter({"404": 1, "429": 1}))
+    assert (signals.paths, signals.agents) == (Counter({"/a": 2}), Counter({"-": 1, "z": 1}))
+    assert (signals.client_errors_ratio, signals.paths_ratio) == (1, 0.5)
+    assert (signals.agent_count, signals.empty_agent_ratio) == (1, 0.5)
+
+
+@pytest.mark.parametrize("columnar", [False, True])
+def test_a_log_without_a_field_has_no_signal_of_it(tmp_path: Path, columnar: bool) -> None:
+    log = tmp_path / "a.csv"
+    log.write_text("ip,time,status\n192.0.2.1,2026-11-01T00:00:00Z,200\n", encoding="utf-8")
+    signals = inspect_traces([str(log)], TraceOptions(), ["192.0.2.1"], columnar=columnar).clients["192.0.2.1"]
+    assert (signals.client_errors_ratio, signals.paths_ratio, signals.agent_count) == (0, None, None)
+
+
+def test_a_file_that_has_gone_is_left_out(tmp_path: Path) -> None:
+    found = inspect_traces([str(tmp_path / "gone")], TraceOptions(), ["192.0.2.1"])
+    assert found.clients["192.0.2.1"].requests == 0
+    assert not re.search("[1-9]", str(found.denied.values()))
