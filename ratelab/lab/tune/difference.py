@@ -35,7 +35,9 @@ class Difference:
 
 def compare_policies(old: Policy, new: Policy, traffic: Traffic, progress: Progress = lambda _: None) -> Difference:
     """Replay `traffic` through both policies; `progress` is called with the number of further requests decided."""
-    before, after = (replay(policy, traffic, ADMISSION_FIELDS, progress, 2).decisions["allowed"] for policy in (old, new))
+    before, after = (
+        replay(policy, traffic, ADMISSION_FIELDS, progress, 2).decisions["allowed"] for policy in (old, new)
+    )
     newly_denied, newly_admitted = (np.zeros(len(traffic.names), np.int64) for _ in range(2))
     denied_old = denied_new = 0
     for part, batch in traffic.batches():
