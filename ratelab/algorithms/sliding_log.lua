@@ -1,11 +1,12 @@
--- At most `burst` in any window. The state is text of fixed width, so that a hit reads and writes only a few numbers:
--- `shift`, `last`, the head and length of a ring, then up to `burst` times of admitted units.
+-- At most `burst` in any window. The state consists of integers of eight bytes, so that a hit reads and writes only a
+-- few numbers: `shift`, `last`, the head and length of a ring, then up to `burst` times of admitted units.
 local burst, window = tonumber(ARGV[1]), tonumber(ARGV[2])
-local WIDTH, HEAD = 16, 64
-local MAX_SUM = 4 * 10 ^ WIDTH  -- of the numbers in the head; there is none of a text such as "nan"
+local unpack = struct.unpack
+local WIDTH, HEAD = 8, 32
+local MAX_SUM = 2 ^ 54  -- of the numbers in the head; text of another program would be read as larger numbers
 
 local function place(number) return HEAD + WIDTH * (number % burst) end
-local function times(count, time) return string.rep(format('%016.0f', time), count) end
+local function times(count, time) return string.rep(pack('>I8', time), count) end
 
 local new  -- whether the latest key that was read did not exist
 
@@ -13,9 +14,9 @@ local function read_head(key)
   local head = pcall('GETRANGE', key, 0, HEAD - 1)
   new = true
   if type(head) == 'string' then
-    local shift, last = tonumber(head:sub(1, 16)), tonumber(head:sub(17, 32))
-    local first, count = tonumber(head:sub(33, 48)), tonumber(head:sub(49, 64))
-    if shift and last and first and count and shift + last + first + count < MAX_SUM then
+    if #head < HEAD then return end
+    local shift, last, first, count = unpack('>I8I8I8I8', head)
+    if shift + last + first + count < MAX_SUM then
       new = false
       return shift, last, first, count
     end
@@ -25,7 +26,7 @@ local function read_head(key)
 end
 
 local function write_log(key, expiry, shift, now, head, count, added)
-  local numbers = format('%016.0f%016.0f%016.0f%016.0f', shift, now, head, count)
+  local numbers = pack('>I8I8I8I8', shift, now, head, count)
   if new then
     call('SET', key, numbers .. times(added, now), 'PX', expiry)
   else  -- SETRANGE keeps the key's time to live
@@ -40,7 +41,10 @@ end
 
 local function step(now, cost, last, head, count, key)
   head, count = head or 0, count or 0
-  local function at(number) return tonumber(call('GETRANGE', key, place(number), place(number) + WIDTH - 1)) or 0 end
+  local function at(number)
+    local time = call('GETRANGE', key, place(number), place(number) + WIDTH - 1)
+    return #time == WIDTH and unpack('>I8', time) or 0
+  end
   -- the times are in order: find the first that has not expired by exponential search, then by bisection
   local gone, alive, middle = 0, count, 0
   while gone < alive do

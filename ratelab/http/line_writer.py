@@ -32,9 +32,8 @@ class LineWriter:
     def __init__(self, descriptor: int, encoding: str = "utf-8") -> None:
         self.encoding = encoding
         self._descriptor = descriptor
-        self._queue: SimpleQueue[str | None] = (
-            SimpleQueue()
-        )  # has no lock that a signal handler or a fork could find held
+        # a queue without a lock that a signal handler or a fork could find held
+        self._queue: SimpleQueue[str | None] = SimpleQueue()
         self._full = False
         self._dropped = self._reported = 0  # lines
         self._writing_since: float | None = None

@@ -249,7 +249,8 @@ def write_anything(url: str, key: str, content: str) -> None:
         send_command(url, "SET", key, content)
 
 
-CONTENTS = ["list", "hash", "stream", "hello", "", "1 2", "9" * 64, "nan".rjust(64), "1 1 " + "9" * 40, "0" * 63 + "x"]
+TEXTS = ["hello", "", "1 2", "9" * 31, "9" * 64, "nan".rjust(64), "1 1 " + "9" * 40, "0" * 63 + "x", "\0" * 32]
+CONTENTS = ["list", "hash", "stream", *TEXTS]
 
 
 @pytest.mark.parametrize("algorithm", SCRIPTED)

@@ -37,8 +37,8 @@ end
 
 -- `step(now, cost, last, a, b)` decides as the Python kernel does, from the latest time and the numbers of a key. For a
 -- new key, the numbers are nil and `last` is `now`. It returns the five fields of a decision and the numbers to write,
--- which are not written if the hit is denied or costs nothing. Another negative cost is a probe,
--- which charges nothing and is written.
+-- which are not written if the hit is denied or costs nothing. A negative cost other than RESET is a probe, which
+-- charges nothing and is written.
 local function decide(step, read, write)
   local reply, count = pack('>i8i8', time[1], time[2]), #KEYS
   for i = 1, count do
