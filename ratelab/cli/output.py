@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os.path import realpath
-from threading import Timer
+from threading import Event, Thread
+from time import monotonic
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self, TextIO, cast
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from ratelab.lab.traces import Trace, TraceOptions
 
 PROGRESS_DELAY_S = 1.0
-"""Seconds of work before a progress bar appears."""
+"""Seconds of work before a progress bar or the announcement of long work appears."""
 
 ANNOUNCED_WORK_S = 10.0
 """Seconds of further work from which on a line announces it, without a terminal."""
@@ -269,43 +270,54 @@ class LateProgress:
 
     def __init__(self, label: str, total: int | None) -> None:
         self._label, self._total, self._done = label, total, 0
+        self._first: tuple[float, int] | None = None  # when work was first reported, and how much
         self._bar: Progress | None = None
-        self._timer = Timer(PROGRESS_DELAY_S, self._show)
-        self._timer.daemon = True
+        self._ended = Event()
+        self._watcher = Thread(target=self._watch, daemon=True)
 
     def __call__(self, more: int) -> None:
         """Add `more` to the work done."""
         self._done += more
+        self._first = self._first or (monotonic(), self._done)
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=self._done)
 
-    def _show(self) -> None:
+    def _watch(self) -> None:
+        """Show the progress, or each time the delay has passed, check whether the rest takes long."""
+        shown = False
+        while not (shown or self._ended.wait(PROGRESS_DELAY_S)):
+            shown = self._draw_bar() if is_terminal(sys.stderr) else self._announce()
+
+    def _draw_bar(self) -> bool:
         from rich.console import Console
         from rich.progress import Progress
 
-        if not is_terminal(sys.stderr):
-            self._announce()
-        else:
-            bar = Progress(console=Console(stderr=True), transient=True)
-            bar.add_task(self._label, total=self._total, completed=self._done)
-            bar.start()
-            self._bar = bar
+        bar = Progress(console=Console(stderr=True), transient=True)
+        bar.add_task(self._label, total=self._total, completed=self._done)
+        bar.start()
+        self._bar = bar
+        return True
 
-    def _announce(self) -> None:
-        """Print how long the rest will take, judging by the work done so far."""
-        rest = PROGRESS_DELAY_S * ((self._total or 0) - self._done) / max(1, self._done)
-        if self._done and rest > ANNOUNCED_WORK_S:
-            click.echo(f"{self._label}: about {about(round(rest) * NS_PER_S)} left", err=True)
+    def _announce(self) -> bool:
+        """Print how long the rest will take, judging by the work since it was first reported; return whether it did."""
+        if self._first is None or self._total is None:
+            return False
+        since, before = self._first
+        rest = (self._total - self._done) * (monotonic() - since) / max(1, self._done - before)
+        if self._done == before or rest <= ANNOUNCED_WORK_S:
+            return False
+        click.echo(f"{self._label}: about {about(round(rest) * NS_PER_S)} left", err=True)
+        return True
 
     def __enter__(self) -> Self:
-        self._timer.start()
+        self._watcher.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._timer.cancel()
-        self._timer.join()
+        self._ended.set()
+        self._watcher.join()
         if self._bar is not None:
             self._bar.stop()
 

@@ -16,7 +16,6 @@ from typing import IO, Any
 
 from ratelab.errors import InputError
 from ratelab.lab.comparison import Comparison
-from ratelab.lab.traces.delimited import escape_formula
 from ratelab.limiter import Decision
 from ratelab.report.serialize import serialize_results
 
@@ -66,6 +65,8 @@ def _list_events(labelled: Iterable[tuple[Row, Comparison]]) -> Iterator[Row]:
 
 def _write_csv(file: IO[str], columns: tuple[str, ...], rows: Iterable[Row]) -> None:
     """Write rows whose text no spreadsheet takes for a formula; `escape_formula` describes how."""
+    from ratelab.lab.traces.delimited import escape_formula  # slow to import, and only CSV needs it
+
     writer = csv.DictWriter(file, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(
