@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os.path import sameopenfile
 from queue import SimpleQueue
+from select import select
 from threading import Thread
 from time import monotonic
 from typing import Literal, TextIO, cast
@@ -23,7 +24,7 @@ class LineWriter:
     """A stream in place of `sys.stdout` or `sys.stderr` that writes to `descriptor` from a thread.
 
     Neither a write nor the end of the program waits for a reader that has stalled, such as a terminal after Ctrl-S or a
-    full pipe. When the reader is back, a line states how many were dropped. The descriptor stays in blocking mode,
+    full pipe. When the reader is back, a line states how many were dropped. The descriptor keeps its blocking mode,
     since other processes may share it.
     """
 
@@ -94,7 +95,10 @@ class LineWriter:
         data = text.encode(self.encoding, self.errors)
         self._writing_since = monotonic()
         while data:
-            data = data[os.write(self._descriptor, data) :]
+            try:
+                data = data[os.write(self._descriptor, data) :]
+            except BlockingIOError:  # another process has put the shared descriptor in non-blocking mode
+                select([], [self._descriptor], [])
         self._writing_since = None
 
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NoReturn
 
 from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_repr
@@ -318,9 +319,10 @@ def _custom_denial(answer: Any, usual: Headers) -> Denial:
     """Return the response that `on_denied` gave, with those of the usual header fields that it does not replace."""
     try:
         status, given, body = answer if isinstance(answer, tuple) else ()
-        fields = tuple((bytes(name).lower(), bytes(value)) for name, value in given)
-        valid = type(status) is int and 200 <= status <= 599 and isinstance(body, bytes)
-    except (TypeError, ValueError):
+        fields = tuple((name.lower(), value) for name, value in given)
+        parts = (body, *chain.from_iterable(fields))
+        valid = type(status) is int and 200 <= status <= 599 and all(isinstance(part, bytes) for part in parts)
+    except (AttributeError, TypeError, ValueError):
         valid = False
     if not valid:
         rule = "on_denied must return None, or a status, header fields of bytes, and a body of bytes"

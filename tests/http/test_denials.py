@@ -70,6 +70,8 @@ def test_the_function_is_called_for_denied_requests_alone() -> None:
         (429, [], "text"),
         (429, {"a": "b"}, b""),
         (429, [("content-type", "text/plain")], b""),
+        (429, [(b"retry-after", 5)], b""),
+        (429, [(5, b"retry-after")], b""),
         (429, None, b""),
     ],
 )

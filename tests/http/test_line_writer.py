@@ -92,6 +92,20 @@ def test_a_descriptor_stays_in_blocking_mode(pipe: tuple[int, int]) -> None:
     os.close(pipe[1])
 
 
+def test_a_descriptor_in_non_blocking_mode_loses_no_text(pipe: tuple[int, int]) -> None:
+    os.set_blocking(pipe[1], False)
+    lines = LineWriter(pipe[1])
+    lines.write("x" * 1_000_000)
+    wait_until(lambda: lines.is_behind)
+    texts: list[str] = []
+    reader = Thread(target=lambda: texts.append(read_all(pipe[0])))
+    reader.start()
+    lines.finish()
+    os.close(pipe[1])
+    reader.join()
+    assert len(texts[0]) == 1_000_000
+
+
 def test_a_stream_takes_text_alone(pipe: tuple[int, int]) -> None:
     lines = LineWriter(pipe[1])
     with pytest.raises(TypeError, match="a text stream takes text, got bytes"):
