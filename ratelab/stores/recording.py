@@ -77,9 +77,8 @@ class RecordingLimiter:
         self._limiter = ObservedLimiter(policy, clock, max_keys)
         self._file = file
         self._lock: Any = RLock()
-        self._lines: list[
-            tuple[tuple[int, int], dict[str, object]]
-        ] = []  # of hits within the current one, by their order
+        # Lines of the hits within the current one, and their order.
+        self._lines: list[tuple[tuple[int, int], dict[str, object]]] = []
         reset_in_children(self)
         self.failure: str | None = None
         """Why recording ended early; None while it continues."""

@@ -82,13 +82,18 @@ class Scene:
             outcomes.append(allowed)
         return allowed
 
-    def check(self) -> None:
-        """Check that keys are kept and queued once, that other threads are not blocked, and that all is forgotten."""
+    def check_keys(self) -> None:
+        """Check that keys are kept and queued once."""
         limiter = self.limiter
         kept = [entry for shard in limiter._shards for entry in shard.values()]
-        assert len(kept) == limiter.stats.keys <= MAX_KEYS
+        assert len(kept) == limiter.stats.keys <= limiter.max_keys
         assert len({*limiter._queue}) == len(limiter._queue)
         assert {*kept} <= {*limiter._queue}
+
+    def check(self) -> None:
+        """Check the keys, that other threads are not blocked, and that all is forgotten."""
+        limiter = self.limiter
+        self.check_keys()
         with ThreadPoolExecutor(1) as other:
             assert other.submit(can_lock, limiter).result()
         self.clock.advance(3 * DAY)
@@ -112,6 +117,12 @@ def a_new_key_that_evicts(scene: Scene) -> None:
     scene.clock.advance(3 * DAY)
 
 
+def a_new_key_that_evicts_the_only_one(scene: Scene) -> None:
+    scene.limiter = type(scene.limiter)(scene.limiter.policy, scene.clock, max_keys=1)
+    scene.use("bob")
+    scene.clock.advance(3 * DAY)
+
+
 def a_new_key_for_the_last_place(scene: Scene) -> None:
     scene.use("carol", "dave", "erin")
 
@@ -125,10 +136,11 @@ SETUPS: list[Setup] = [
     a_known_key,
     a_new_key,
     a_new_key_that_evicts,
+    a_new_key_that_evicts_the_only_one,
     a_new_key_for_the_last_place,
     a_key_without_a_place,
 ]
-SHARED = [a_new_key_for_the_last_place, a_key_without_a_place]
+SHARED = [a_new_key_that_evicts_the_only_one, a_new_key_for_the_last_place, a_key_without_a_place]
 """Setups in which other keys use the same quota."""
 
 every_setup = pytest.mark.parametrize("setup", SETUPS, ids=lambda setup: setup.__name__)
@@ -143,6 +155,7 @@ def check_nested_hits(limiter: type[MemoryLimiter], kind: type[Algorithm], setup
         interrupter = Interrupter(moment, partial(scene.hit, key, nested))
         admitted = {"alice": 0, key: 0}
         admitted["alice"] += interrupter.run(partial(scene.hit, "alice"))
+        scene.check_keys()
         admitted[key] += sum(nested)
         for name in admitted:
             admitted[name] += sum(scene.hit(name) for _ in range(2 * BURST))
