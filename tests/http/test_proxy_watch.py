@@ -86,6 +86,14 @@ def test_a_proxy_that_is_not_among_the_trusted_ones_is_reported(caplog: pytest.L
     assert warnings_of(caplog, [scope_of("10.0.0.1", line) for line in FORGING], {"trusted_hops": 1}) == []
 
 
+@pytest.mark.parametrize("options", [{"trusted_proxies": ["10.0.0.1"]}, {"trusted_hops": 1}], ids=str)
+def test_a_declared_proxy_is_not_reported_if_it_sends_another_header(
+    caplog: pytest.LogCaptureFixture, options: Options
+) -> None:
+    scopes = [scope_of("10.0.0.1", f"X-Real-IP: 192.0.2.{number}") for number in range(9)]
+    assert warnings_of(caplog, scopes, options) == []
+
+
 def test_one_client_or_a_distant_peer_is_no_proxy(caplog: pytest.LogCaptureFixture) -> None:
     assert warnings_of(caplog, [scope_of("10.1.2.3", FORGING[0])] * 50 + [scope_of("10.1.2.3")] * 50) == []
     assert warnings_of(caplog, [scope_of("203.0.113.9", line) for line in FORGING]) == []
@@ -105,4 +113,6 @@ def test_peers_are_watched_for_a_limited_time_and_number() -> None:
     assert len(identity.keys_by_peer) == MAX_WATCHED_PEERS
     for _ in range(MAX_WATCHED_REQUESTS):
         identity(scope_of("10.1.0.0"))
+    assert len(identity.keys_by_peer) == MAX_WATCHED_PEERS + 1
+    identity(scope_of("10.9.9.9"))  # is watched instead
     assert len(identity.keys_by_peer) == MAX_WATCHED_PEERS + 1

@@ -97,3 +97,17 @@ def test_a_child_leaves_the_recording_to_its_parent(tmp_path: Path) -> None:
     lines = path.read_text().splitlines()
     assert ["child" in line for line in lines] == [False] * 3
     assert [*map(json.loads, lines)][2]["remaining"] == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_keeps_a_standard_output_that_is_recorded_to() -> None:
+    with open(1, "w", closefd=False) as file:
+        limiter = RecordingLimiter(create("token-bucket", "2/day"), file)
+        file.flush()
+        before = os.fstat(1)
+        child = os.fork()
+        if child == 0:
+            limiter.hit("child")
+            os._exit(0 if os.path.samestat(os.fstat(1), before) else 1)
+        assert os.waitpid(child, 0)[1] == 0
