@@ -43,6 +43,11 @@ def count_bytes(texts: StringArray) -> Integers:
     return lengths
 
 
+def find_matches(texts: StringArray, pattern: str) -> Integers:
+    """Return the places of the texts in which a pattern matches somewhere."""
+    return np.flatnonzero(pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False))
+
+
 def check_pattern(pattern: str) -> None:
     """Raise `InputError` for a pattern that RE2 rejects."""
     try:

@@ -165,10 +165,10 @@ def _create_selector(clients: Collection[str]) -> Callable[[Block], Block] | Non
     pattern = "|".join(map(re.escape, (*clients, *DENIALS)))
 
     def select(block: Block) -> Block:
+        if not block.text.isascii():
+            return block
         lines = block.text.split(b"\n")
-        places = (
-            arrow.find_matches(arrow.split_lines(block.text), pattern) if block.text.isascii() else range(len(lines))
-        )
+        places = arrow.find_matches(arrow.split_lines(block.text), pattern).tolist()
         return Block(block.first_line, b"\n".join(lines[place] for place in places))
 
     return select
