@@ -21,7 +21,7 @@ from ratelab.http.addresses import (
     read_forwarded,
 )
 
-MAX_CACHED_NAMES = 1 << 20
+MAX_CACHED_NAMES = 1 << 18
 """Names that are kept, so that each is computed once."""
 
 _IPV4_BYTES = 4

@@ -90,6 +90,7 @@ class BatchBuilder:
     _requests: list[tuple[Integers, Integers, Integers, Integers]] = field(default_factory=list)
     _names: list[str] = field(default_factory=list)
     _omitted: Counter[int | str] = field(default_factory=Counter)
+    _uses_all_names: bool = True
 
     def __post_init__(self) -> None:
         self._is_left = np.ones(self.size, np.bool_)
@@ -115,6 +116,7 @@ class BatchBuilder:
             costs = _map_distinct(columns[rule.clients + 1], _parse_cost_or_zero, np.int64)
             valid &= costs > 0
         if not valid.all():
+            self._uses_all_names = False
             rows, indices, times, costs = (column[valid] for column in (rows, indices, times, costs))
         self._is_left[rows] = False
         self._requests.append((rows, times, indices + len(self._names), costs))
@@ -126,6 +128,7 @@ class BatchBuilder:
         """Count the lines that are not kept, and return the others."""
         if kept.all():
             return rows, columns
+        self._uses_all_names = False
         self._is_left[rows[~kept]] = False
         self._omitted[kind] += int(np.count_nonzero(~kept))
         places = np.flatnonzero(kept)
@@ -141,8 +144,10 @@ class BatchBuilder:
         if len(self._requests) > 1:
             order = np.argsort(rows, kind="stable")
             rows, times, clients, costs = (column[order] for column in (rows, times, clients, costs))
-        clients, used = renumber_used(clients, len(self._names))
-        names = [self._names[number] for number in used.tolist()]
+        names = self._names
+        if len(self._requests) > 1 or not self._uses_all_names:
+            clients, used = renumber_used(clients, len(names))
+            names = [names[number] for number in used.tolist()]
         return Batch(rows + first_line, RequestColumns(times, clients, costs), names, deferred, self._omitted)
 
 

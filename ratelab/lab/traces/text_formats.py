@@ -38,13 +38,14 @@ def _start(head: str, *, timed: str = _TIMED) -> Shape:
 
 _EXACT_TIMED = rf"\[(?P<time>{DATE_TIME})\] ?{_REQUESTED}"
 _ACCESS_LOG = (
-    # Nearly all lines: an IPv4 address or host name.
+    # Nearly all lines: an IPv4 address or host name, or a virtual host in front of the address.
     _start(rf"(?P<ip>[!#-+.-9;-Z\\^-~-]+) - (?P<user>{_USER}) ?"),
+    _start(rf"(?P<host>[A-Za-z_*]{_HOST}) (?P<ip>{ADDRESS}) - (?P<user>{_USER}) ?"),
     _start(rf"(?P<ip>{ADDRESS}) - (?P<user>{_USER}) ?"),
     # Two addresses, then ident and user, or one of them.
     _start(rf'"?(?P<forwarded>{_FORWARDED})"? (?P<ip>{ADDRESS}) - (?P<user>{_USER}) ?'),
     _start(rf'"?(?P<forwarded>{_FORWARDED})"? (?P<ip>{ADDRESS}) (?:(?P<user>{_USER}) )?'),
-    # A virtual host in front of the address or after it.
+    # Any other host in front of the address or after it.
     _start(rf"(?P<host>{_HOST}) (?P<ip>{ADDRESS}) - (?P<user>{_USER}) ?"),
     _start(rf"(?P<ip>{ADDRESS}) (?P<host>{_HOST}) - (?P<user>{_USER}) ?"),
     _start(rf"(?P<host>{_HOST}) (?P<ip>{ADDRESS}) (?:(?P<user>{_USER}) )?"),
