@@ -43,7 +43,7 @@ def test_text_in_front_of_a_line_is_removed_and_reported(read: Read, template: s
     content = "".join(template.replace("12:", f"{number}:").format(LOG_LINE) + "\n" for number in range(12, 15))
     trace = read(content.encode())
     assert (trace.format, trace.traffic.names, trace.unparsed, len(trace.traffic)) == ("combined", (CLIENT,), 0, 3)
-    assert "lines are wrapped by " in trace.notes[0]
+    assert "each log line is after text that " in trace.notes[0]
 
 
 @pytest.mark.parametrize("field", WRAPPED_IN_JSON.values(), ids=WRAPPED_IN_JSON.keys())

@@ -11,6 +11,7 @@ from ratelab.lab.traces.batches import LineError, OmittedError
 from ratelab.lab.traces.clients import is_private
 from ratelab.lab.traces.delimited import JOINED, DelimitedFormat
 from ratelab.lab.traces.formats import Detection, Format, TraceOptions
+from ratelab.lab.traces.patterns import TextFormat
 from ratelab.lab.traces.requests import Field, FieldReader, RequestRule
 from ratelab.lab.traces.text_formats import ADDRESS
 from ratelab.lab.traces.timestamps import (
@@ -40,7 +41,7 @@ class Plan:
 def plan_reading(detection: Detection, options: TraceOptions) -> Plan:
     """Choose the fields of the client and the time; raise `InputError` if no choice is safe or a field is missing."""
     format_, lines = detection.format, detection.lines
-    notes = [f"lines are wrapped by {wrapping.name}, which is removed" for wrapping in detection.wrappings]
+    notes = [wrapping.description for wrapping in detection.wrappings]
     time, rule = _choose_time(format_, lines, options, notes)
     clients, is_forwarded = _choose_client(format_, lines, options, notes)
     cost = [Field("cost", format_.resolve(options.cost))] if options.cost else []
@@ -118,7 +119,8 @@ def _choose_client(
     if addresses and (choice := _choose_of_two(lines, notes)) is not None:
         return ([peer, forwarded], True) if choice == "forwarded" else ([peer._replace(optional=False)], False)
     if addresses:
-        notes.append("lines also have the address of a forwarded client: --key forwarded reads it instead of the peer")
+        where = "end with" if isinstance(format_, TextFormat) else "also have"
+        notes.append(f"lines {where} the address of a forwarded client: --key forwarded reads it instead of the peer")
     return [peer._replace(optional=False)], False
 
 

@@ -27,6 +27,12 @@ class Wrapping:
     field: str = ""
     """Instead: the field of a JSON object that holds the line."""
 
+    @property
+    def description(self) -> str:
+        """The note for the report."""
+        where = f"in the JSON field {self.field}" if self.field else f"after text that {self.name} adds"
+        return f"each log line is {where}, which is removed"
+
     def unwrap(self, line: str) -> str:
         """Return the line inside; a line that is not wrapped is returned as it is."""
         if self.field:
@@ -71,11 +77,11 @@ WRAPPINGS = (
     Wrapping("pm2", r"[0-9]+\|[^ |]+ *\| +"),
     Wrapping("kubectl", rf"\[[a-z]+/[^\]]+\] (?:{_STAMP} )?"),
     Wrapping("Heroku", rf"{_STAMP} app\[[^\]]+\]: "),
-    Wrapping("a time in front", rf"\[?{_STAMP}\]? (?:(?!{ADDRESS} )[A-Za-z0-9_.-]+ )?"),
+    Wrapping("another program", rf"\[?{_STAMP}\]? (?:(?!{ADDRESS} )[A-Za-z0-9_.-]+ )?"),
     Wrapping("docker", field="log"),
     Wrapping("journald", field="MESSAGE"),
     *(
-        Wrapping("a JSON field", field=field)
+        Wrapping("another program", field=field)
         for field in ("message", "textPayload", "msg", "line", "@message", "_raw", "short_message")
     ),
 )
