@@ -149,8 +149,8 @@ def check_algorithm(algorithm: object, kind: type[Algorithm], traits: Traits, qu
     Raises `InputError` for another type, a state or a row that breaks the rules, and for traits that fail.
     """
     if not isinstance(algorithm, kind):
-        made = short_repr(algorithm)
-        raise InputError(f"{kind.name} failed: {kind.__name__}.from_quota must return a {kind.__name__}, got {made}")
+        made, name = short_repr(algorithm), kind.__name__
+        raise InputError(f"{kind.name} failed: {name}.from_quota must return an instance of {name}, got {made}")
     with attribute_errors(kind):
         state = algorithm.start(0)
         if type(state) is not list or not _are_integers(state):
