@@ -107,6 +107,15 @@ def test_the_store_holds_a_fingerprint_that_outlives_the_quota(store: ValkeyServ
     assert text not in fingerprint
 
 
+@pytest.mark.parametrize("command", [("RPUSH", CLAIM, "x"), ("HSET", CLAIM, "x", "y")])
+def test_a_fingerprint_of_another_type_is_replaced(command: tuple[str, ...], store: ValkeyServer) -> None:
+    send_command(store.url, *command)
+    with ValkeyLimiter(store.url, "token-bucket", "5/h", deadline=AMPLE_DEADLINE) as limiter:
+        limiter.check_secret("mine", False)
+        with pytest.raises(InputError, match="different secrets"):
+            limiter.check_secret("other", False)
+
+
 def test_a_secret_is_replaced_after_its_fingerprint_is_deleted(
     store: ValkeyServer, caplog: pytest.LogCaptureFixture
 ) -> None:

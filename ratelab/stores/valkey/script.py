@@ -152,7 +152,11 @@ class SecretClaim:
 
 
 _CLAIM = """
-local found = redis.call('GET', KEYS[1])
+local found = redis.pcall('GET', KEYS[1])
+if type(found) == 'table' then
+  if not string.find(found.err, 'WRONGTYPE', 1, true) then redis.call('GET', KEYS[1]) end  -- raises the error
+  found = false  -- another program has written the key
+end
 if tonumber(ARGV[2]) > 0 and (not found or found == ARGV[1]) then
   redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 end
