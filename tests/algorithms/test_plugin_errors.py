@@ -77,8 +77,8 @@ CANNOT_BE_RUN = {
 TRAITS = 'Traits(state=("requests",), at_most=(7, 0))'
 
 CANNOT_BE_USED = {
-    "nothing from from_quota": ("return cls(quota.burst)", "cls(quota.burst)", "must return an instance of Toll, got None"),
-    "a number from from_quota": ("return cls(quota.burst)", "return 5", "must return an instance of Toll, got 5"),
+    "nothing from from_quota": ("return cls(quota.burst)", "cls(quota.burst)", "an instance of Toll, got None"),
+    "a number from from_quota": ("return cls(quota.burst)", "return 5", "an instance of Toll, got 5"),
     "an exit": ("return cls(quota.burst)", "raise SystemExit(3)", "toll failed: SystemExit: 3 ("),
     "no row": (STEP, "pass", f"step() returned None{FIVE}"),
     "a name without text": ('= "toll"', '= " "', "Toll: its name must be printable text, got ' '"),
