@@ -12,6 +12,8 @@ import pytest
 from cli_runner import BURST
 from serve_process import wait_until
 
+pytestmark = pytest.mark.slow
+
 COMMAND = (sys.executable, "-m", "ratelab")
 SPILL = "import ratelab.lab.spill as spill; spill.MAX_ROWS_IN_MEMORY = 1000; from ratelab.cli import main; main()"
 
@@ -34,7 +36,6 @@ def test_a_signal_removes_the_temporary_file_of_an_output(tmp_path: Path, number
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("command", ["replay", "sweep"])
 def test_a_signal_removes_the_temporary_files_of_large_traffic(

@@ -17,6 +17,8 @@ from ratelab import Algorithm, ManualClock, MemoryLimiter, Quota
 from ratelab.algorithms import build_policy
 from ratelab.quota import NS_PER_S
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = str(ratelab.__path__[0])
 """The files whose code is interrupted, in addition to mutants."""
 

@@ -170,6 +170,7 @@ def assert_same_results_for_uncommon_lines(name: str) -> None:
                 assert_same_results(header + first + uncommon + lines[1] + uncommon + lines[0], options, 2**21)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LINES)
 def test_both_readers_return_the_same_results_for_uncommon_lines(name: str) -> None:
     assert_same_results_for_uncommon_lines(name)

@@ -208,6 +208,7 @@ def test_lines_without_a_time_are_explained(tmp_path: Path) -> None:
 # --- linear time
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ['"', '\\"', " ", "- ", "1.1.1.1, ", "::", "a=", '" "', "INFO ", "[", "0", "1:"])
 def test_no_line_takes_long(tmp_path: Path, text: str) -> None:
     path = tmp_path / "trace"

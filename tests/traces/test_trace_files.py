@@ -91,6 +91,7 @@ def test_bytes_that_are_not_utf_8_are_read_as_latin_1(read: Read) -> None:
     assert read("time,ip\n1,é\n2,".encode() + b"\xe9\n3,\xe8\n").traffic.names == ("é", "è")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("open_file", [Path.open, gzip.open], ids=["plain", "gzip"])
 def test_a_line_of_50_megabytes_is_rejected_in_bounded_memory(
     tmp_path: Path, open_file: Callable[[Path, str], BinaryIO]
