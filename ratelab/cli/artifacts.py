@@ -24,6 +24,8 @@ from ratelab.report.summary import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from ratelab.lab.tune import Analysis
+
 PAGE_SUFFIXES = (".html", ".htm")
 
 logging.getLogger("matplotlib").setLevel(logging.ERROR)  # before its import: no notices about its cache on stderr
@@ -155,6 +157,22 @@ class Pages:
         for name, text in render_gallery(runs, stems, provenance):
             _write_page(str(Path(self.target) / name), text)
             progress(1)
+
+
+def check_page(path: str) -> None:
+    """Raise `InputError` unless a single page can be written at `path`."""
+    if is_directory(path) or Path(path).suffix.lower() not in PAGE_SUFFIXES:
+        raise InputError(f"--html must be an .html file, got {path!r}")
+    check_writable(path)
+
+
+def write_tuning_page(path: str, analysis: Analysis, title: str, notes: Sequence[str], progress: Progress) -> None:
+    """Write the page of a tuning, with the command that is running; `progress` counts its replays."""
+    from ratelab.report.html import Provenance  # slow
+    from ratelab.report.html.tune import render_tuning
+
+    provenance = Provenance(format_command(click.get_current_context()), ratelab.__version__)
+    _write_page(path, render_tuning(analysis, title, list(notes), provenance, progress))
 
 
 def _write_page(path: str, text: str) -> None:

@@ -8,8 +8,16 @@ from typing import Any
 import click
 
 from ratelab.algorithms import parse_policy, select
-from ratelab.cli.artifacts import format_next
-from ratelab.cli.options import ALGORITHMS_OPTION, TRACE_OPTIONS, parse_share, trace_options
+from ratelab.cli.artifacts import check_page, format_next, resolve_images, write_image, write_tuning_page
+from ratelab.cli.options import (
+    ALGORITHMS_OPTION,
+    LAYOUT,
+    PLOT,
+    THEME,
+    TRACE_OPTIONS,
+    parse_share,
+    trace_options,
+)
 from ratelab.cli.output import (
     LateProgress,
     check_distinct,
@@ -27,9 +35,8 @@ from ratelab.lab.tune import Analysis, Tuning, analyze, analyze_trace
 from ratelab.lab.tune import tune as find_quotas
 from ratelab.lab.tune.tuning import MAX_DEFAULT_RATES, match_keys, select_keys
 from ratelab.limiter import Policy
-from ratelab.quota import about
+from ratelab.report.charts import LAYOUTS, THEME_NAMES, draw_tuning
 from ratelab.report.files import check_writable, write_rows
-from ratelab.report.numbers import pluralize
 from ratelab.report.tune import (
     build_needs_table,
     build_outliers_table,
@@ -39,6 +46,7 @@ from ratelab.report.tune import (
     describe_recommendation,
     describe_shared,
     describe_tightest,
+    describe_tuned_traffic,
     describe_variation,
     list_warnings,
     serialize_rates,
@@ -81,6 +89,10 @@ RATE_STEPS = 7
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write the needs at each rate as CSV.")
+@click.option("--html", "html_file", metavar="FILE", help="Write a page with sliders for the rate and the burst.")
+@PLOT
+@THEME
+@LAYOUT
 @trace_options()
 def tune(
     sources: tuple[str, ...],
@@ -93,6 +105,10 @@ def tune(
     checked: str | None,
     as_json: bool,
     csv_file: str | None,
+    html_file: str | None,
+    plot: tuple[str, ...],
+    theme: str | None,
+    layout: str | None,
     **reading: Any,
 ) -> None:
     """Find the rate and burst that deny few clients of some traffic, and show which clients need more.
@@ -105,7 +121,10 @@ def tune(
     kinds = select(algorithms, ("token-bucket",))
     check = parse_policy(checked) if checked else None
     lists = {option: read_values(path) for option, path in (("--good", good), ("--ignore", ignore)) if path}
-    check_distinct(sources, (csv_file,))
+    images = resolve_images(plot, theme, layout, "tune")
+    if html_file is not None:
+        check_page(html_file)
+    check_distinct(sources, (csv_file, html_file, *images))
     if csv_file is not None:
         check_writable(csv_file)
     source = load_source(sources, reading)
@@ -120,6 +139,13 @@ def tune(
     if csv_file is not None:
         label = dict(list(source.fields.items())[:1])
         write_rows(csv_file, [{**label, **row} for row in serialize_rates(tuning)])
+    for path in images:
+        caption = f"{source.title}\n{describe_tuned_traffic(tuning)}"
+        write_image(path, draw_tuning(tuning, theme or THEME_NAMES[0], caption, layout or LAYOUTS[0]))
+    if html_file is not None:
+        notes = [*source.notes, *(f"Caution: {warning}." for warning in warnings)]
+        with LateProgress("replaying limits", None) as progress:
+            write_tuning_page(html_file, analysis, source.title, notes, progress)
     if as_json:
         click.echo(json.dumps(serialize_tuning(analysis, source.fields, warnings), ensure_ascii=False))
     else:
@@ -156,8 +182,7 @@ def _print_amounts(
 ) -> None:
     tuning, (rates, outliers, notes) = analysis.tuning, amounts
     console.print(source.title, style="bold", markup=False)
-    requests, clients = pluralize(tuning.offered, "request"), pluralize(tuning.clients, "client")
-    console.print(f"{requests} from {clients} in {about(tuning.traffic.duration)}", markup=False)
+    console.print(describe_tuned_traffic(tuning), markup=False)
     for note in source.notes[:notes]:
         print_text(console, note, "dim")
     print_table(console, build_needs_table(tuning, rates))

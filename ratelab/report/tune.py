@@ -193,6 +193,12 @@ def _name_look(outlier: Outlier) -> str:
     return "-"
 
 
+def describe_tuned_traffic(tuning: Tuning) -> str:
+    """Return the number of requests and of clients that sent some, and the duration."""
+    requests, clients = pluralize(tuning.offered, "request"), pluralize(tuning.clients, "client")
+    return f"{requests} from {clients} in {about(tuning.traffic.duration)}"
+
+
 def describe_recommendation(tuning: Tuning) -> list[str]:
     """Describe the recommended quota, whom it denies, and how far it is from the nearest needs."""
     best = tuning.recommended

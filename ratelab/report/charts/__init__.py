@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ratelab.lab.comparison import Comparison
     from ratelab.lab.sweep import SweepResult
+    from ratelab.lab.tune import Tuning
 
 THEME_NAMES = ("light", "dark")
 
@@ -44,6 +45,7 @@ __all__ = [
     "THEME_NAMES",
     "draw",
     "draw_sweep",
+    "draw_tuning",
     "render_figure",
 ]
 
@@ -86,6 +88,25 @@ def draw_sweep(result: SweepResult, theme: str = "light", caption: str = "", lay
         height = compute_height(result, width - 2 * MARGIN_IN)
         sheet = Sheet(describe_sweep(result), caption, height, theme, width)
         paint(sheet, sheet.body, result, theme)
+    return sheet.figure
+
+
+def draw_tuning(
+    tuning: Tuning, theme: str = "light", caption: str = "", layout: str = "wide", bare: bool = False
+) -> Figure:
+    """Draw the bursts that rates need: the title states the recommended quota, `caption` describes the traffic.
+
+    A `bare` one has neither a title nor a caption.
+    """
+    from ratelab.report.charts.canvas import MARGIN_IN, Sheet, use_chart_style
+    from ratelab.report.charts.tune import compute_height, paint
+    from ratelab.report.tune import describe_recommendation
+
+    width = get_width(layout)
+    with use_chart_style():
+        title = " ".join(describe_recommendation(tuning)[:2])
+        sheet = Sheet(title, "" if bare else caption, compute_height(width - 2 * MARGIN_IN), theme, width, bare)
+        paint(sheet, sheet.body, tuning)
     return sheet.figure
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -29,6 +29,9 @@ from ratelab.report.equal_protection import build_equal_table, describe_equal_pr
 from ratelab.report.numbers import bind_units, format_quota
 from ratelab.report.summary import Run, describe_assumption, describe_run, summarize
 from ratelab.report.tables import Table, build_clients_table, build_comparison_table, build_figures_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -84,18 +87,21 @@ def draw_pictures(run: Run) -> Iterator[Picture]:
 
 def draw_picture(run: Run, chart: str) -> Picture:
     """Draw one chart of a run for both layouts and both themes."""
-    figures = {
-        (layout, theme): draw(run.comparison, chart, theme, layout=layout, bare=True)
-        for layout in LAYOUTS
-        for theme in THEME_NAMES
-    }
+    return build_picture(
+        SUBJECTS[chart], lambda theme, layout: draw(run.comparison, chart, theme, layout=layout, bare=True)
+    )
+
+
+def build_picture(subject: str, draw_chart: Callable[[str, str], Figure]) -> Picture:
+    """Draw a chart for both layouts and both themes; `draw_chart` takes the theme and the layout."""
+    figures = {(layout, theme): draw_chart(theme, layout) for layout in LAYOUTS for theme in THEME_NAMES}
     images = []
     for layout in LAYOUTS:
         light, dark = (_inline(render_figure(figures[layout, theme], "webp")) for theme in THEME_NAMES)
         width, height = (round(100 * inches) for inches in figures[layout, THEME_NAMES[0]].get_size_inches())
         images.append(Image(light, dark, width, height))
     title = str(figures[LAYOUTS[0], THEME_NAMES[0]].get_label())
-    return Picture(title, SUBJECTS[chart], *images)
+    return Picture(title, subject, *images)
 
 
 def _inline(data: bytes) -> str:
@@ -137,7 +143,7 @@ class Page:
 
 def render_page(run: Run, pictures: Sequence[Picture], provenance: Provenance, home: str | None = None) -> str:
     """Return the page of a run as HTML; `home` is the address of the page that links to it."""
-    return _render_template("page.html", provenance, page=_build_page(run, pictures, home))
+    return render_template("page.html", provenance, page=_build_page(run, pictures, home))
 
 
 def _build_page(run: Run, pictures: Sequence[Picture], home: str | None) -> Page:
@@ -207,14 +213,26 @@ def render_gallery(runs: Sequence[Run], stems: Sequence[str], provenance: Proven
         lesson = run.scenario.lesson if run.scenario else None
         entries.append(GalleryEntry(run.name, page, lesson, description, pictures[0]))
         yield page, render_page(run, pictures, provenance, home)
-    yield home, _render_template("gallery.html", provenance, entries=entries)
+    yield home, render_template("gallery.html", provenance, entries=entries)
 
 
 # --- templates
 
 
-def _render_template(template: str, provenance: Provenance, **values: Any) -> str:
-    return _load_environment().get_template(template).render(provenance=provenance, **values)
+def render_template(template: str, provenance: Provenance, script: str = "sort.js", **values: Any) -> str:
+    """Return a page; its only script is the file `script`."""
+    source = (TEMPLATES / script).read_text(encoding="utf-8")
+    digest = b64encode(sha256(source.encode()).digest()).decode()
+    return (
+        _load_environment()
+        .get_template(template)
+        .render(
+            provenance=provenance,
+            script=Markup(source),  # noqa: S704  (a file of this package)
+            script_hash=f"sha256-{digest}",
+            **values,
+        )
+    )
 
 
 @cache
@@ -227,11 +245,7 @@ def _load_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["bind_units"] = bind_units
-    script = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
-    digest = b64encode(sha256(script.encode()).digest()).decode()
     environment.globals |= {
         "style": Markup(environment.get_template("style.css").render(THEMES)),  # noqa: S704  (a file of this package)
-        "script": Markup(script),  # noqa: S704  (a file of this package)
-        "script_hash": f"sha256-{digest}",
     }
     return environment

@@ -1,0 +1,113 @@
+"""Curves of the burst against the rate, and a grid of quotas with the clients and requests that each denies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from ratelab.algorithms import build_policy
+from ratelab.algorithms.token_bucket import TokenBucket
+from ratelab.lab.decisions import Progress
+from ratelab.lab.spill import Integers
+from ratelab.lab.tune.tuning import Tuning, find_denied, select_keys
+from ratelab.quota import UNITS, Quota
+
+SHARES = (Fraction(0), Fraction(1, 10_000), Fraction(1, 1000), Fraction(1, 100))
+"""The shares of clients that may be denied, each with a curve."""
+
+CURVE_STEPS = 61
+"""Rates of a curve by default."""
+
+MIN_UNIT_COUNT = 10
+"""The smallest count of a rate in a unit, so that it can be rounded to a whole number."""
+
+MAX_GRID_STEPS = 25
+MIN_GRID_STEPS = 7
+
+MAX_GRID_DECISIONS = 60_000_000
+"""Decisions of all replays of a grid from which on it is made coarser."""
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """For each rate and each of `SHARES`, the smallest burst with which no larger share of clients is denied."""
+
+    rates: tuple[Quota, ...]
+    bursts: dict[Fraction, list[int]]
+
+
+def measure_curves(tuning: Tuning, rates: Sequence[Quota] = ()) -> Curves:
+    """Measure the curves at given rates, by default at rates around those of the tuning."""
+    rates = tuple(rates or spread_rates(tuning, CURVE_STEPS))
+    bursts: dict[Fraction, list[int]] = {share: [] for share in SHARES}
+    for rate in rates:
+        needs = np.sort(tuning.frontier.find_needs(rate))
+        for share, column in bursts.items():
+            column.append(int(needs[len(needs) - 1 - int(share * tuning.clients)]))
+    return Curves(rates, bursts)
+
+
+def spread_rates(tuning: Tuning, steps: int) -> tuple[Quota, ...]:
+    """Return rates in equal ratios from below to above those of the tuning; one of them is the recommended one."""
+    speeds = [row.rate.limit / row.rate.period for row in tuning.rates]
+    best = tuning.recommended.policy.quota
+    center, reach = best.limit / best.period, 4 if len(speeds) == 1 else 1.5
+    low, high = min(speeds) / reach, max(speeds) * reach
+    ratio = (high / low) ** (1 / (steps - 1))
+    first = round(np.log(low / center) / np.log(ratio))
+    speeds = [center * ratio ** (first + step) for step in range(steps)]
+    rates = [best if place == -first else _build_rate(speed) for place, speed in enumerate(speeds)]
+    return tuple({rate.rate: rate for rate in rates if rate is best or rate.rate != best.rate}.values())
+
+
+def _build_rate(speed: float) -> Quota:
+    """Return the rate of this many units a nanosecond, rounded to three digits and to a whole number in some unit."""
+    unit = next((UNITS[name] for name in ("s", "min", "h") if speed * UNITS[name] >= MIN_UNIT_COUNT), UNITS["day"])
+    return Quota(max(1, int(float(f"{speed * unit:.3g}"))), unit)
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Quotas, and the denials of a token bucket with each; the first index of a matrix is that of the rate."""
+
+    rates: tuple[Quota, ...]
+    bursts: tuple[int, ...]
+    clients_denied: Integers
+    requests_denied: Integers
+
+
+def measure_grid(tuning: Tuning, progress: Progress = lambda _: None) -> Grid:
+    """Replay the clients that need more than each burst at each rate; `progress` counts replays.
+
+    For large traffic there are fewer rates and bursts.
+    """
+    steps = MAX_GRID_STEPS
+    while True:
+        rates = spread_rates(tuning, steps)
+        needs = [tuning.frontier.find_needs(rate) for rate in rates]
+        bursts = _spread_bursts(tuning, needs, steps)
+        requests = np.bincount(tuning.traffic.request_keys, minlength=len(needs[0]))
+        work = sum(int(requests[column > burst].sum()) for column in needs for burst in bursts)
+        if work <= MAX_GRID_DECISIONS or steps <= MIN_GRID_STEPS:
+            break
+        steps = max(MIN_GRID_STEPS, steps // 2)
+    clients_denied, requests_denied = (np.zeros((len(rates), len(bursts)), np.int64) for _ in range(2))
+    for row, (rate, column) in enumerate(zip(rates, needs, strict=True)):
+        asked = tuning.traffic
+        for place, burst in enumerate(bursts):
+            asked = select_keys(asked, column > burst)
+            clients_denied[row, place] = np.count_nonzero(column > burst)
+            requests_denied[row, place] = find_denied(build_policy(TokenBucket, Quota.of(rate, burst)), asked)[1]
+            progress(1)
+    return Grid(rates, bursts, clients_denied, requests_denied)
+
+
+def _spread_bursts(tuning: Tuning, needs: Sequence[Integers], steps: int) -> tuple[int, ...]:
+    """Return bursts in about equal ratios from 1 to the largest need; one of them is the recommended one."""
+    largest, best = max(int(column.max()) for column in needs), tuning.recommended.policy.quota.burst
+    spread = np.geomspace(1, max(largest, best, 2), steps).round().astype(np.int64).tolist()
+    nearest = min(spread, key=lambda burst: abs(np.log(burst / best)))
+    return tuple(sorted({best if burst == nearest else burst for burst in spread}))
