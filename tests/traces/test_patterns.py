@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shlex
 import shutil
@@ -175,10 +176,11 @@ CONVERTED = {
 
 
 @pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
+@pytest.mark.parametrize("name", ["my trace.json", "trace.json.gz"])
 @pytest.mark.parametrize("content", CONVERTED.values(), ids=CONVERTED.keys())
-def test_a_command_that_converts_a_file_works_as_printed(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "my trace.json"
-    path.write_text(content)
+def test_a_command_that_converts_a_file_works_as_printed(tmp_path: Path, content: str, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content.encode()) if name.endswith(".gz") else content.encode())
     message = get_error("replay", path, "--rate", "1/s")
     command = message.partition(" with ")[2].strip().removesuffix("| ratelab replay -")
     converted = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=True).stdout

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import chain
+from pathlib import Path
 from shlex import quote
 from typing import NamedTuple, Protocol
 
@@ -244,14 +245,18 @@ def _find_format(lines: Sequence[str], formats: dict[str, Format], time: str | N
 
 def _check_layout(format_: Format, lines: Sequence[str], path: str, *, is_known: bool) -> None:
     """Raise `InputError` with a command that converts the file if its lines are not as the format requires."""
+    program, file = _quote_path(path)
     if format_.name == "jsonl":
-        check_layout(lines, f"jq {{}} {_shell_path(path)} | ratelab replay -")
+        jq = f"jq {{}} {file}" if program == "cat" else f"{program} {file} | jq {{}}"
+        check_layout(lines, f"{jq} | ratelab replay -")
     if format_.name == "csv":
-        check_header(lines[0], f"(echo '{{}}'; cat {_shell_path(path)}) | ratelab replay -", is_known)
+        check_header(lines[0], f"(echo '{{}}'; {program} {file}) | ratelab replay -", is_known)
 
 
-def _shell_path(path: str) -> str:
-    return quote(path) if path != "-" else "FILE"
+def _quote_path(path: str) -> tuple[str, str]:
+    """Return the program that prints a file, and the name of the file for a shell."""
+    program = {".gz": "zcat", ".zst": "zstdcat"}.get(Path(path).suffix, "cat")
+    return program, quote(path) if path != "-" else "FILE"
 
 
 def _explain_unknown(lines: list[str], path: str) -> str:

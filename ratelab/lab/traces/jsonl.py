@@ -183,7 +183,7 @@ def _strip_array(line: str) -> str:
 def check_layout(lines: Sequence[str], command: str) -> None:
     """Raise `InputError` with a command that converts the file if its objects are not one in each line.
 
-    `command` begins a pipeline that prints the file: `jq OPTIONS FILE`, with `{}` for the options.
+    `command` is a pipeline that prints the file, converts it by jq, and replays it, with `{}` for the options of jq.
     """
     first, second = (*(line.strip() for line in lines[:2]), "")[:2]
     if name := _find_only_list(first):
