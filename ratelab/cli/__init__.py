@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 import warnings
@@ -201,7 +202,13 @@ def _reject_repeated_options(command: click.Command, args: Sequence[str], parent
     for option in single:
         given = values.get(str(option.name)) or ()
         if len(given) > 1:
-            raise InputError(f"{option.opts[0]} can be given once, got {', '.join(map(repr, given))}: keep one of them")
+            shown = _hide_passwords(", ".join(map(repr, given)))
+            raise InputError(f"{option.opts[0]} can be given once, got {shown}: keep one of them")
+
+
+def _hide_passwords(text: str) -> str:
+    """Replace the passwords of URLs in arguments."""
+    return re.sub(r"(://[^\s/:@]*):[^\s@]*@", r"\1:***@", text)
 
 
 def expand_paths(paths: Sequence[str]) -> list[str]:
@@ -288,7 +295,7 @@ def _format_usage_error(error: click.UsageError) -> str:
         text = f"unknown option {error.option_name!r}{near}"
     if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
         text = f"{_name_parameter(error)}: {_describe_bad_value(error)}"
-    return f"{text.removesuffix('.')}; see {_find_command_path(error)} --help"
+    return f"{_hide_passwords(text).removesuffix('.')}; see {_find_command_path(error)} --help"
 
 
 def _find_command_path(error: click.UsageError) -> str:

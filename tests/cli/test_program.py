@@ -108,6 +108,13 @@ def test_an_option_that_holds_one_value_is_not_given_twice(command: str, option:
     assert get_error(command, option, "1", f"{option}=2") == message
 
 
+@pytest.mark.parametrize("arguments", [["--store", "valkey://u:pass@h", "--store", "x"], ["valkey://u:pass@h"]])
+def test_an_error_shows_no_password_of_a_url(arguments: list[str]) -> None:
+    error = get_error("serve", *arguments)
+    assert "valkey://u:***@h" in error
+    assert "pass" not in error
+
+
 def test_only_these_options_hold_several_values() -> None:
     repeatable = {option.opts[0] for _, option in VALUED_OPTIONS if option.multiple}
     assert repeatable == {"--algo", "--plot", "--chart", "--trusted-proxy", "--only", "--exclude"}
