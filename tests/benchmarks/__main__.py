@@ -21,6 +21,7 @@ BENCHMARKS = {
     "start": "startup",
     "replay": "replay",
     "read": "read",
+    "tune": "tune",
     "http": "http_load",
     "store": "store",
 }
@@ -46,6 +47,7 @@ def benchmarks(names: tuple[str, ...], as_json: bool) -> None:
     start   startup time of commands
     replay  processor time of a replay, in Python and compiled
     read    speed of the trace readers
+    tune    processor time and memory of the needs of clients
     http    processor time that the middleware adds to a request; needs wrk
     store   speed and size of decisions in a store
 

@@ -126,6 +126,16 @@ def test_both_readers_are_timed_in_every_format(monkeypatch: pytest.MonkeyPatch)
     assert all(figure["floor"] > figure["measured"] > 0 and figure["ratio"] < 1 for figure in figures)
 
 
+# --- tune
+
+
+def test_needs_are_timed_and_their_memory_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune.REQUESTS", 30_000)
+    every, given, memory = figures_of("tune")
+    assert (every["label"], given["label"]) == ("all needs of 30,000 requests", "needs at 16 rates")
+    assert min(every["measured"], given["measured"], memory["measured"]) >= 0
+
+
 # --- replay
 
 

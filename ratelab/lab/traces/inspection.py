@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -23,6 +23,9 @@ from ratelab.lab.traces.requests import Field
 
 DENIALS = ("429", "503")
 """Statuses of requests that were limited."""
+
+MAX_INSPECTED_LINES = 10_000
+"""Lines of a client from which on further ones are skipped, in every file."""
 
 EMPTY_AGENTS = ("", "-")
 
@@ -83,7 +86,8 @@ def inspect_traces(
     """Read traces again, as `read_traces` does, and collect the signals of the named clients.
 
     Files that cannot be read again, as standard input, are left out. Lines that name neither one of the clients nor a
-    status of `DENIALS` are skipped unread where that is safe.
+    status of `DENIALS` are skipped unread where that is safe, and so are those of a client after
+    `MAX_INSPECTED_LINES` in one file.
     """
     found = Inspection({name: Signals() for name in clients}, dict.fromkeys(DENIALS, 0))
     for path in remove_repeated(paths)[0]:
@@ -157,18 +161,36 @@ class _Namer(ClientNames):
 
 
 def _create_selector(clients: Collection[str]) -> Callable[[Block], Block] | None:
-    """Return a function that keeps the lines with one of the names or statuses; None if names may differ in text."""
-    if not (is_arrow_installed() and all(map(_LITERAL.fullmatch, clients))):
-        return None
-    from ratelab.lab.traces import arrow
+    """Return a function that keeps the lines with one of the names or statuses; None if names may differ in text.
 
-    pattern = "|".join(map(re.escape, (*clients, *DENIALS)))
+    After `MAX_INSPECTED_LINES` lines with a name, further ones are not kept.
+    """
+    if not all(map(_LITERAL.fullmatch, clients)):
+        return None
+    find, wanted = _create_finder(), dict.fromkeys(clients, MAX_INSPECTED_LINES)
 
     def select(block: Block) -> Block:
         if not block.text.isascii():
             return block
+        names = [name for name, rest in wanted.items() if rest > 0]
+        pattern = "|".join([*map(re.escape, names), rf"\b(?:{'|'.join(DENIALS)})\b"])
         lines = block.text.split(b"\n")
-        places = arrow.find_matches(arrow.split_lines(block.text), pattern).tolist()
-        return Block(block.first_line, b"\n".join(lines[place] for place in places))
+        text = b"\n".join(lines[place] for place in find(block.text, lines, pattern))
+        for name in names:
+            wanted[name] -= text.count(name.encode())
+        return Block(block.first_line, text)
 
     return select
+
+
+def _create_finder() -> Callable[[bytes, Sequence[bytes], str], Sequence[int]]:
+    """Return a function that finds the places of the lines that a pattern matches, given the text and its lines."""
+    if not is_arrow_installed():
+        return lambda _, lines, pattern: list(_find_lines(lines, re.compile(pattern.encode()).search))
+    from ratelab.lab.traces import arrow
+
+    return lambda text, _, pattern: arrow.find_matches(arrow.split_lines(text), pattern).tolist()
+
+
+def _find_lines(lines: Sequence[bytes], search: Callable[[bytes], object]) -> Iterator[int]:
+    return (place for place, line in enumerate(lines) if search(line))
