@@ -74,7 +74,10 @@ ROWS = [
 OBJECT = b'{"time": 1, "ip": "a", "size": 1}'
 OBJECTS = [
     *(b'{"time": %d.%03d, "ip": "10.0.0.%d", "size": %d}\n' % (1e9 + n, n * 7, n % 5, n + 1) for n in range(9)),
-    *(b'{"time": "2015-05-17T10:05:%02dZ", "user": {"ip": "b", "n": [1]}, "size": "3"}\n' % n for n in range(3)),
+    *(
+        b'{"time": "2015-05-17T10:05:%02dZ", "user": {"ip": "b", "n": [1]}, "path": "/p", "size": "3"}\n' % n
+        for n in range(3)
+    ),
     *(b'{"user": {"ip": %d}, "time": %d, "size": 2.0}\n' % (n - 1, n) for n in range(4)),
     b'{"time": 1, "ip": 7, "user.ip": "dotted", "size": 1e2}\n',
     b'{"time": 1, "ip": "\\u00e9\\ud800", "size": 1}\n',
@@ -83,6 +86,9 @@ OBJECTS = [
     OBJECT + b"\n" + OBJECT + OBJECT + b"\n",
     b'{"time": 1, "ip": "a",\n"size": 1}\n',
     b'{"time": 1, "ip": null, "client": "c", "x": NaN, "size": 1}\n',
+    b'{"time": 1, "ip": "a", "path": {"x": 1}, "uri": "/u", "size": 1}\n',
+    b'{"time": 1, "ip": "a", "path": {"x": 1}, "size": 1}\n',
+    b'{"time": 1, "ip": "a", "uri": "/u", "size": 1}\n',
     b'{"time": 1, "client": "c", "size": 1}\n{"time": 2, "client": "d", "ip": "e", "size": 1}\n',
     OBJECT + b"\n" + OBJECT[:-1] + b', "x": -NaN}\n',
     b'{"time": 1, "ip": -0, "user": 5, "size": 1}\r\n',
@@ -162,7 +168,8 @@ def assert_same_results_for_uncommon_lines(name: str) -> None:
     lines = LINES[name]
     header = b"time,ip,size,more\n" if name == "csv" else b""
     for key in KEYS[name]:
-        for filters in ((), parse_filters([], ["ip=10.*"])):
+        by_path = parse_filters([], ["path=/u"]) if name == "jsonl" else ()
+        for filters in ((), parse_filters([], ["ip=10.*"]), by_path):
             cost, unit = None if name == "log" else "size", "us" if name == "csv" else "s"
             options = TraceOptions(name, key, cost=cost, unit=unit, lenient=True, filters=filters)
             for uncommon in lines[9:]:

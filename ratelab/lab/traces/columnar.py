@@ -246,7 +246,11 @@ def _parse_objects(lines: StringArray, rows: Integers, spec: ObjectSpec) -> Iter
     if shape is None or objects is None or len(objects) != len(rows):
         return
     columns = [arrow.get_member(objects, path) if path else arrow.repeat("", len(rows)) for path in shape.paths]
-    required = [column for column, item in zip(columns, spec.fields, strict=True) if not item.optional]
+    required = [  # another name may have the value that an optional field lacks
+        column
+        for column, item, path in zip(columns, spec.fields, shape.paths, strict=True)
+        if not item.optional or (path and len(item.names) > 1)
+    ]
     places = np.flatnonzero(arrow.have_values(required) & arrow.differ_from(columns, "0"))  # -0 is read as 0
     columns = [arrow.fill_missing(arrow.select(column, places)) for column in columns]
     yield RowValues(rows[places], [_convert(*pair) for pair in zip(columns, spec.converters, strict=True)])

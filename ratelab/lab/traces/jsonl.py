@@ -120,12 +120,15 @@ def _create_reader(
 
 def _read_field(record: Mapping[str, object], item: Field) -> str:
     """Return the text of a field."""
-    for name in item.names:
-        value = find_value(record, name)
-        if value is not None:
-            if not isinstance(value, str):
-                raise LineError(f"{_ROLES.get(item.option, name)} must be a number or text, got {short_repr(value)}")
+    values = [value for name in item.names if (value := find_value(record, name)) is not None]
+    for value in values:
+        if isinstance(value, str):
             return value
+    if item.optional and len(item.names) > 1:
+        return ""
+    if values:
+        role = _ROLES.get(item.option, item.names[0])
+        raise LineError(f"{role} must be a number or text, got {short_repr(values[0])}")
     if item.optional:
         return ""
     raise MissingFieldError(item, record)
