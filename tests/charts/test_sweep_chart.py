@@ -183,7 +183,7 @@ def test_an_invalid_chart_option_is_rejected_before_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ratelab.cli.sweep._load", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("ratelab.cli.sweep.load_source", lambda *_: pytest.fail("read"))
     assert message in get_error("sweep", BURST, "--rate", "1/s", *options)
     assert list(tmp_path.iterdir()) == []
 

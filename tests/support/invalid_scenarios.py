@@ -194,7 +194,7 @@ NOT_A_SCENARIO = {
     # Traces
     "a trace that is missing": send("{pattern: trace, file: no.log}", ": ", "no.log: it cannot be opened"),
     "a trace that is a directory": send("{pattern: trace, file: .}", ": ", "it cannot be "),
-    "a file that is not a trace": send("{pattern: trace, file: bad.yaml}", ": ", "its first line must be a log line"),
+    "a file that is not a trace": send("{pattern: trace, file: bad.yaml}", ": ", "no known format matches its lines"),
     "a trace from standard input": send("{pattern: trace, file: '-'}", ": ", "-: it cannot be opened"),
     # The first error in the file is reported
     "two errors": edit("10s", "x", ":2: duration")._replace(

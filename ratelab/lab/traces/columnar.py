@@ -80,7 +80,7 @@ def _read_values(lines: StringArray, rows: Integers, spec: ColumnSpec) -> Iterat
 # --- requests from values
 
 
-@dataclass
+@dataclass(eq=False)
 class BatchBuilder:
     """Converts values to requests as `RequestRule.parse` does, and leaves the other lines of a block to it."""
 
