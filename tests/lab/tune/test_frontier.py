@@ -100,7 +100,8 @@ def test_partitions_do_not_change_the_frontier(rows: list[Request]) -> None:
 
 
 def test_a_client_without_requests_needs_nothing() -> None:
-    empty = Traffic(*[np.empty(0, np.int64)] * 3, ("nobody",), np.zeros(1, np.int64), NS_PER_S)
+    none = np.empty(0, np.int64)
+    empty = Traffic(none, none, none, ("nobody",), np.zeros(1, np.int64), NS_PER_S)
     assert measure_frontier(empty).find_needs(Quota(1, NS_PER_S)).tolist() == [0]
 
 
