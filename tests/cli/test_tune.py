@@ -129,7 +129,7 @@ def test_whole_seconds_give_an_interval(tmp_path: Path) -> None:
         get_json("tune", log, "--rate", "2/s", "--within-second", how)["bursts_within_second"]
         for how in ("spread", "start")
     )
-    assert spread == start == {"spread": 9, "start": 10}
+    assert spread == start == {"spread": 14, "start": 15}
 
 
 def test_standard_input_is_not_read_twice(log: Path) -> None:

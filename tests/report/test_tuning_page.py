@@ -104,7 +104,7 @@ def test_the_chart_states_the_recommendation(tmp_path: Path) -> None:
     for layout in ("wide", "narrow"):
         get_output("tune", SCENARIO, "--plot", tmp_path / f"{layout}.svg", "--layout", layout)
         drawn = (tmp_path / f"{layout}.svg").read_text(encoding="utf-8")
-        assert "<title>Recommended: token-bucket, 50/min, burst 1,500. On this traffic it denies no request." in drawn
+        assert "<title>Recommended: token-bucket, 200/min, burst 2,200. On this traffic it denies no request." in drawn
         assert "none to 1 %" in drawn
 
 

@@ -20,7 +20,7 @@ MIN_CLEAR_GAP = 2
 """A gap of at least this ratio separates outliers from ordinary clients."""
 
 HEADROOM = Fraction(3, 2)
-"""The ratio of a burst in a gap to the largest need below it, if the gap is wide enough."""
+"""The ratio of a burst to the largest need that it is meant to cover, if the gap above that is wide enough."""
 
 
 class Gap(NamedTuple):
@@ -108,7 +108,7 @@ class Population:
         """
         gap = self.find_gap()
         ordinary = self.tolerated_burst(tolerate) or int(self.needs[-1])
-        burst = _round_up(ordinary)
+        burst = _round_up(_ceil(ordinary * HEADROOM))
         if gap is not None and gap.ratio >= MIN_CLEAR_GAP:
             ordinary, burst = gap.below, _add_headroom(gap.below, gap.above)
         if required > ordinary:

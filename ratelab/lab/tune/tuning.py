@@ -29,6 +29,9 @@ PERCENTILES = {"p50": Fraction(1, 2), "p90": Fraction(9, 10), "p99": Fraction(99
 MAX_REFILL_NS = UNITS["h"]
 """Rates by default refill the burst that they need within this time, if any rate does."""
 
+NEARLY_LEAST = Fraction(11, 10)
+"""Quotas that admit up to this many times the least in any minute are as good; the fastest has the smallest burst."""
+
 MAX_DEFAULT_RATES = 7
 
 _STEPS = tuple(digit * 10**power for power in range(13) for digit in (1, 2, 5))
@@ -132,12 +135,12 @@ def tune(
         raise InputError(f"the holdout must be at least 0 and below 1, got {holdout}: try 1/3, or 0 for none")
     suggest_compiler(traffic, MAX_DEFAULT_RATES)
     frontier = measure_frontier(traffic, progress)
-    requests = np.bincount(traffic.request_keys, minlength=traffic.key_count)
+    requests = count_requests(traffic)
     clients = int(np.count_nonzero(requests))
     supported = max(tolerate, Fraction(1, clients + 1))
     good = np.zeros(traffic.key_count, np.bool_) if good is None else good
     needs = measure_rates(frontier, requests, supported, rates, good)
-    best = min(needs, key=lambda row: (_most_in_a_minute(row), row.rate.limit * UNITS["day"] // row.rate.period))
+    best = _choose_rate(needs)
     recommended = count_denials(build_policy(kinds[0], Quota.of(best.rate, best.burst)), traffic, frontier, requests)
     tightest = tuple(
         _find_tightest(kind, row.rate, traffic, frontier, requests, supported, good) for row in needs for kind in kinds
@@ -187,8 +190,15 @@ def _measure_rate(frontier: Frontier, requests: Integers, tolerate: Fraction, ra
 
 def find_burst(traffic: Traffic, rate: Quota, tolerate: Fraction, good: Booleans) -> int:
     """Return the burst that `tune` recommends for a rate."""
-    requests = np.bincount(traffic.request_keys, minlength=traffic.key_count)
+    requests = count_requests(traffic)
     return _measure_rate(measure_frontier(traffic), requests, tolerate, rate, good).burst
+
+
+def _choose_rate(rows: Sequence[RateNeeds]) -> RateNeeds:
+    """Return the fastest of the rates whose quotas admit about as little in any minute as the best of them does."""
+    least = min(map(_most_in_a_minute, rows))
+    near = [row for row in rows if _most_in_a_minute(row) <= least * NEARLY_LEAST]
+    return max(near, key=lambda row: Fraction(row.rate.limit, row.rate.period))
 
 
 def _refill_time(row: RateNeeds) -> int:
@@ -222,7 +232,7 @@ def count_denials(policy: Policy, traffic: Traffic, frontier: Frontier, requests
 def check_policy(tuning: Tuning, policy: Policy) -> Candidate:
     """Count whom a given policy denies."""
     traffic = tuning.traffic
-    requests = np.bincount(traffic.request_keys, minlength=traffic.key_count)
+    requests = count_requests(traffic)
     return count_denials(policy, traffic, tuning.frontier, requests)
 
 
@@ -251,6 +261,13 @@ def find_denied(policy: Policy, traffic: Traffic) -> tuple[Booleans, int]:
         was_denied[batch.request_keys[~allowed[part]]] = True
         denied += int(np.count_nonzero(~allowed[part]))
     return was_denied, denied
+
+
+def count_requests(traffic: Traffic) -> Integers:
+    """Return the number of requests of each key."""
+    counts = np.zeros(traffic.key_count, np.int64)
+    np.add.at(counts, traffic.keys, traffic.client_requests)
+    return counts
 
 
 def match_keys(traffic: Traffic, texts: Sequence[str]) -> Booleans:
@@ -325,5 +342,5 @@ def _check_holdout(
     tuning = tune(first, [rate], tolerate, (kind,), Fraction(0), good=good)
     policy = tuning.recommended.policy
     was_denied, _ = find_denied(policy, last)
-    clients, denied = int(np.count_nonzero(np.bincount(last.request_keys))), int(np.count_nonzero(was_denied))
+    clients, denied = int(np.count_nonzero(count_requests(last))), int(np.count_nonzero(was_denied))
     return Holdout(policy, clients, denied, round(denied / clients, 6))

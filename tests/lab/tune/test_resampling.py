@@ -59,8 +59,8 @@ def test_needs_of_an_hour_are_those_of_its_requests_alone(rows: list[tuple[int, 
 def test_a_band_shows_how_the_burst_depends_on_single_days() -> None:
     rate = [Quota.parse("1/min")]
     steady, varying = (tune(build_days(14, bursts), rate) for bursts in ([3], [3] * 13 + [60]))
-    assert measure_band(steady) == (3, 3, 14)
-    assert measure_band(varying) == (3, 60, 14)
+    assert measure_band(steady) == (5, 5, 14)
+    assert measure_band(varying) == (5, 90, 14)
     assert measure_band(tune(build_days(6, [3]), rate)) is None
 
 
@@ -69,8 +69,8 @@ def test_both_ways_to_read_whole_seconds_give_the_burst_of_the_other_reading() -
     start = build_traffic(rows, 3)
     spread = replace(start, times=np.array([time + place % 8 * NS_PER_S // 8 for place, (time, _) in enumerate(rows)]))
     rate = [Quota.parse("4/s")]
-    bursts = {"spread": tune(spread, rate).recommended.policy.quota.burst, "start": 8}
-    assert compare_resolutions(tune(start, rate), NS_PER_S, is_spread=False)["start"] == 8
+    bursts = {"spread": tune(spread, rate).recommended.policy.quota.burst, "start": 12}
+    assert compare_resolutions(tune(start, rate), NS_PER_S, is_spread=False)["start"] == 12
     assert compare_resolutions(tune(spread, rate), NS_PER_S, is_spread=True) == bursts
 
 

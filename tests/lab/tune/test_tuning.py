@@ -116,3 +116,25 @@ def test_an_option_out_of_range_is_rejected(options: dict[str, Fraction], messag
     with pytest.raises(InputError) as error:
         tune(build_traffic([(0, 0, 1)], 1), **options)  # type: ignore[arg-type]
     assert str(error.value) == message
+
+
+def test_bots_and_a_health_check_change_the_burst_by_at_most_a_factor_of_two() -> None:
+    random = np.random.default_rng(1)
+    rows = []
+    for client in range(1000):
+        for begin in random.uniform(0, 12 * HOUR, 2):
+            gaps = random.exponential(4 * NS_PER_S, 12)
+            rows += [(int(begin + time), client, 1) for time in np.cumsum(gaps)]
+            rows += [(int(begin), client, 1)] * int(random.integers(3, 12))
+    bots = [(number * 10 * NS_PER_S, 1000, 1) for number in range(4320)]
+    bots += [(int(time), 1001, 1) for time in random.uniform(0, HOUR, 9000)]
+    found, cleaned = (tune(build_traffic(part, 1002)).recommended for part in (rows + bots, rows))
+    assert (found.clients_denied, cleaned.clients_denied) == (
+        1,
+        0,
+    )  # the health check needs less than an ordinary client
+    assert (found.policy.quota.limit, found.policy.quota.period) == (
+        cleaned.policy.quota.limit,
+        cleaned.policy.quota.period,
+    )
+    assert cleaned.policy.quota.burst <= found.policy.quota.burst <= 2 * cleaned.policy.quota.burst

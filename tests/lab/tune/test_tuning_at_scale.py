@@ -129,13 +129,13 @@ def test_one_client_supports_a_tolerance_of_a_half() -> None:
 def test_clients_that_are_all_alike_have_no_gap() -> None:
     tuning = tune(build_traffic([*range(200)] * 3, [*range(200)] * 3, [1] * 600, 200))
     assert {row.gap for row in tuning.rates} == {None}
-    assert (tuning.recommended.policy.quota.burst, tuning.recommended.clients_denied) == (3, 0)
+    assert (tuning.recommended.policy.quota.burst, tuning.recommended.clients_denied) == (5, 0)
 
 
 def test_traffic_shorter_than_a_window_is_covered() -> None:
     tuning = tune(build_traffic([0] * 50, [0] * 50, [1] * 50, 1), [Quota.parse("1/day")])
     assert tuning.recommended.policy.quota.window > tuning.traffic.duration
-    assert (tuning.recommended.policy.quota.burst, tuning.recommended.clients_denied) == (50, 0)
+    assert (tuning.recommended.policy.quota.burst, tuning.recommended.clients_denied) == (75, 0)
 
 
 @pytest.mark.parametrize("cost", [10**3, 10**6, 10**12])
