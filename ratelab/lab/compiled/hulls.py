@@ -6,35 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import overload, register_jitable
 
-from ratelab.lab.compiled.intrinsics import jit
+from ratelab.lab.compiled.intrinsics import jit, multiply_less_equal
 from ratelab.lab.tune import hulls
-
-
-def _multiply_less_equal(
-    typing_context: Any,  # noqa: ARG001
-    a: Any,
-    b: Any,
-    c: Any,
-    d: Any,
-) -> tuple[Any, Callable[..., Any]]:
-    """Compare two products of 64-bit integers, which have 128 bits: `a * b <= c * d`."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        wide = ir.IntType(128)
-        a, b, c, d = (
-            builder.sext(context.cast(builder, argument, kind, types.int64), wide)
-            for argument, kind in zip(arguments, signature.args, strict=True)
-        )
-        return builder.icmp_signed("<=", builder.mul(a, b), builder.mul(c, d))
-
-    return types.boolean(a, b, c, d), generate
-
-
-multiply_less_equal: Any = intrinsic(_multiply_less_equal)
 
 
 @overload(hulls.allocate, strict=False)

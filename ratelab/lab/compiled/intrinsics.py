@@ -20,8 +20,8 @@ from numba.extending import intrinsic
 from numba.np import arrayobj as _arrayobj
 
 __all__ = [
-    "CompilerError", "TypingError", "compile_for", "divide_ceil", "divide_floor", "jit", "prefetch", "slice_unchecked",
-    "tune_process",
+    "CompilerError", "TypingError", "compile_for", "divide_ceil", "divide_floor", "jit", "multiply_less_equal",
+    "prefetch", "slice_unchecked", "tune_process",
 ]  # fmt: skip
 
 CompilerError = NumbaError
@@ -134,6 +134,27 @@ def _divide_ceil(typing_context: Any, number: Any, reciprocal: Any) -> tuple[Any
     return types.int64(number, reciprocal), generate
 
 
+def _multiply_less_equal(
+    typing_context: Any,  # noqa: ARG001
+    a: Any,
+    b: Any,
+    c: Any,
+    d: Any,
+) -> tuple[Any, Callable[..., Any]]:
+    """Compare two products of 64-bit integers, which have 128 bits: `a * b <= c * d`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        wide = ir.IntType(128)
+        a, b, c, d = (
+            builder.sext(context.cast(builder, argument, kind, types.int64), wide)
+            for argument, kind in zip(arguments, signature.args, strict=True)
+        )
+        return builder.icmp_signed("<=", builder.mul(a, b), builder.mul(c, d))
+
+    return types.boolean(a, b, c, d), generate
+
+
+multiply_less_equal: Any = intrinsic(_multiply_less_equal)
 divide_floor: Any = intrinsic(_divide_floor)
 divide_ceil: Any = intrinsic(_divide_ceil)
 
