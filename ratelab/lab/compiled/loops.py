@@ -10,14 +10,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numba
-from numba.extending import overload
+import numpy as np
+from numba.extending import overload, register_jitable
 
-from ratelab.lab.compiled.intrinsics import CompilerError, compile_for, jit, prefetch, slice_unchecked
+from ratelab.lab.compiled.intrinsics import (
+    CompilerError,
+    compile_for,
+    jit,
+    multiply_less_equal,
+    prefetch,
+    slice_unchecked,
+)
 from ratelab.lab.compiled.specialize import STAND_INS, create_stand_in
 from ratelab.lab.compiled.states import ENTRY_PREFETCH, STATE_PREFETCH
 from ratelab.lab.compiled.step_source import UnfitError
 from ratelab.lab.decisions import ADMISSION_FIELDS, FIGURE_FIELDS, is_complete
 from ratelab.lab.spill import Integers
+from ratelab.lab.tune import hulls
 from ratelab.limiter import Algorithm, Decision
 
 
@@ -154,3 +163,25 @@ def _overload_prefetch_entry(algorithm: Any, state: Any) -> Callable[..., Any]: 
         return lambda algorithm, state: None  # noqa: ARG005
     find_place = numba.njit(next_access)
     return lambda algorithm, state: prefetch(state, find_place(algorithm, state))
+
+
+# --- the corners of needs, whose source is plain Python
+
+
+@overload(hulls.allocate, strict=False)
+def _overload_allocate(size: Any) -> Callable[..., Any]:  # noqa: ARG001  (only types count)
+    return lambda size: np.empty(size, np.int64)
+
+
+@overload(hulls.is_flatter, inline="always", strict=False)
+def _overload_is_flatter(height: Any, width: Any, other_height: Any, other_width: Any) -> Callable[..., Any]:  # noqa: ARG001
+    return lambda height, width, other_height, other_width: multiply_less_equal(
+        height, other_width, other_height, width
+    )
+
+
+for _name in ("push", "copy_column", "find_crossing", "merge_hulls", "merge_blocks", "find_corners"):
+    register_jitable(getattr(hulls, _name))
+
+find_all_corners: Any = jit(hulls.find_all_corners)
+"""`hulls.find_all_corners` for columns of 64-bit integers; totals of costs must be below 2**63."""

@@ -117,7 +117,7 @@ def _find_in_python(times: Integers, costs: Integers, begins: Integers) -> _Corn
 
 
 def _load_compiled() -> Callable[[Integers, Integers, Integers], _Corners]:
-    from ratelab.lab.compiled.hulls import find_all_corners  # it needs Numba, which is slow to import
+    from ratelab.lab.compiled.loops import find_all_corners  # it needs Numba, which is slow to import
 
     return lambda times, costs, begins: _Corners(*find_all_corners(times, costs, begins))
 

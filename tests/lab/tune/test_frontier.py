@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ratelab.lab import partition
-from ratelab.lab.compiled import hulls as compiled_hulls
+from ratelab.lab.compiled import loops
 from ratelab.lab.traffic import Traffic
 from ratelab.lab.tune import frontier, hulls
 from ratelab.lab.tune.frontier import Frontier, measure_frontier
@@ -111,4 +111,4 @@ def test_products_beyond_64_bits_are_compared_exactly() -> None:
 
 
 def test_the_compiled_source_is_the_plain_one() -> None:
-    assert compiled_hulls.find_all_corners.py_func is hulls.find_all_corners
+    assert loops.find_all_corners.py_func is hulls.find_all_corners
