@@ -31,9 +31,10 @@ from ratelab.cli.sources import TrafficSource, load_source
 from ratelab.lab.sweep import parse_quotas
 from ratelab.lab.traces.files import sum_file_sizes
 from ratelab.lab.traces.requests import read_values
+from ratelab.lab.traffic import select_keys
 from ratelab.lab.tune import Analysis, Tuning, analyze, analyze_trace
 from ratelab.lab.tune import tune as find_quotas
-from ratelab.lab.tune.tuning import MAX_DEFAULT_RATES, match_keys, select_keys
+from ratelab.lab.tune.tuning import MAX_DEFAULT_RATES, match_keys
 from ratelab.limiter import Policy
 from ratelab.report.charts import LAYOUTS, THEME_NAMES, draw_tuning
 from ratelab.report.files import check_writable, write_rows

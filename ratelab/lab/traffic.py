@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ratelab.lab.spill import Integers, map_column, release_pages
+from ratelab.lab.spill import MAX_ROWS_IN_MEMORY, Integers, map_column, release_pages
 
 Booleans = NDArray[np.bool_]
 
@@ -112,6 +112,13 @@ class Traffic:
             counts += np.bincount(self.clients[part], minlength=len(counts))
         return counts
 
+    @cached_property
+    def key_requests(self) -> Integers:
+        """The number of requests of each key."""
+        counts = np.zeros(self.key_count, np.int64)
+        np.add.at(counts, self.keys, self.client_requests)
+        return counts
+
     def name_key(self, key: int) -> str:
         """Return the name of a key: that of its first client, and the number of others that share it."""
         clients = np.flatnonzero(self.keys == key)
@@ -123,3 +130,20 @@ class Traffic:
         if self.max_cost <= burst:
             return 0
         return sum(int(np.count_nonzero(self.costs[part] > burst)) for part in split_batches(len(self)))
+
+
+def select_keys(traffic: Traffic, selected: Booleans) -> Traffic:
+    """Return the requests of the selected keys."""
+    is_selected = selected[traffic.keys]
+    size = int(traffic.client_requests[is_selected].sum())
+    if size == len(traffic):
+        return traffic
+    on_disk = traffic.on_disk and size > MAX_ROWS_IN_MEMORY
+    times, clients, costs = (map_column(np.int64, size) if on_disk else np.empty(size, np.int64) for _ in range(3))
+    end = 0
+    for _, batch in traffic.batches():
+        places = np.flatnonzero(is_selected[batch.clients])
+        part = slice(end, end + len(places))
+        times[part], clients[part], costs[part] = batch.times[places], batch.clients[places], batch.costs[places]
+        end = part.stop
+    return replace(traffic, times=times, clients=clients, costs=costs, on_disk=on_disk)

@@ -12,7 +12,8 @@ from ratelab.algorithms import build_policy
 from ratelab.algorithms.token_bucket import TokenBucket
 from ratelab.lab.decisions import Progress
 from ratelab.lab.spill import Integers
-from ratelab.lab.tune.tuning import Tuning, count_requests, find_denied, select_keys
+from ratelab.lab.traffic import select_keys
+from ratelab.lab.tune.tuning import Tuning, find_denied
 from ratelab.quota import UNITS, Quota
 
 SHARES = (Fraction(0), Fraction(1, 10_000), Fraction(1, 1000), Fraction(1, 100))
@@ -89,7 +90,7 @@ def measure_grid(tuning: Tuning, progress: Progress = lambda _: None) -> Grid:
         rates = spread_rates(tuning, steps)
         needs = [tuning.frontier.find_needs(rate) for rate in rates]
         bursts = _spread_bursts(tuning, needs, steps)
-        requests = count_requests(tuning.traffic)
+        requests = tuning.traffic.key_requests
         work = sum(int(requests[column > burst].sum()) for column in needs for burst in bursts)
         if work <= MAX_GRID_DECISIONS or steps <= MIN_GRID_STEPS:
             break

@@ -10,7 +10,8 @@ import numpy as np
 from ratelab.lab.spill import Integers
 from ratelab.lab.traces import TraceOptions
 from ratelab.lab.traces.inspection import Inspection, Signals, inspect_traces
-from ratelab.lab.tune.tuning import Tuning, select_keys
+from ratelab.lab.traffic import select_keys
+from ratelab.lab.tune.tuning import Tuning
 
 MAX_OUTLIERS = 100
 """Outliers that are described."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -13,9 +13,9 @@ from ratelab.algorithms.token_bucket import TokenBucket
 from ratelab.errors import InputError
 from ratelab.lab.decisions import ADMISSION_FIELDS, Progress
 from ratelab.lab.replay import replay, suggest_compiler
-from ratelab.lab.spill import MAX_ROWS_IN_MEMORY, Integers, map_column
+from ratelab.lab.spill import Integers
 from ratelab.lab.traces.requests import create_matcher
-from ratelab.lab.traffic import Booleans, Traffic
+from ratelab.lab.traffic import Booleans, Traffic, select_keys
 from ratelab.lab.tune.frontier import Frontier, measure_frontier
 from ratelab.lab.tune.population import Gap, Population
 from ratelab.limiter import Algorithm, Policy
@@ -135,7 +135,7 @@ def tune(
         raise InputError(f"the holdout must be at least 0 and below 1, got {holdout}: try 1/3, or 0 for none")
     suggest_compiler(traffic, MAX_DEFAULT_RATES)
     frontier = measure_frontier(traffic, progress)
-    requests = count_requests(traffic)
+    requests = traffic.key_requests
     clients = int(np.count_nonzero(requests))
     supported = max(tolerate, Fraction(1, clients + 1))
     good = np.zeros(traffic.key_count, np.bool_) if good is None else good
@@ -190,7 +190,7 @@ def _measure_rate(frontier: Frontier, requests: Integers, tolerate: Fraction, ra
 
 def find_burst(traffic: Traffic, rate: Quota, tolerate: Fraction, good: Booleans) -> int:
     """Return the burst that `tune` recommends for a rate."""
-    requests = count_requests(traffic)
+    requests = traffic.key_requests
     return _measure_rate(measure_frontier(traffic), requests, tolerate, rate, good).burst
 
 
@@ -232,7 +232,7 @@ def count_denials(policy: Policy, traffic: Traffic, frontier: Frontier, requests
 def check_policy(tuning: Tuning, policy: Policy) -> Candidate:
     """Count whom a given policy denies."""
     traffic = tuning.traffic
-    requests = count_requests(traffic)
+    requests = traffic.key_requests
     return count_denials(policy, traffic, tuning.frontier, requests)
 
 
@@ -263,13 +263,6 @@ def find_denied(policy: Policy, traffic: Traffic) -> tuple[Booleans, int]:
     return was_denied, denied
 
 
-def count_requests(traffic: Traffic) -> Integers:
-    """Return the number of requests of each key."""
-    counts = np.zeros(traffic.key_count, np.int64)
-    np.add.at(counts, traffic.keys, traffic.client_requests)
-    return counts
-
-
 def match_keys(traffic: Traffic, texts: Sequence[str]) -> Booleans:
     """Return the keys of the clients whose name is one of the texts, matches a pattern of them, or is in a CIDR."""
     matches = create_matcher(tuple(texts))
@@ -277,23 +270,6 @@ def match_keys(traffic: Traffic, texts: Sequence[str]) -> Booleans:
     selected = np.zeros(traffic.key_count, np.bool_)
     selected[traffic.keys[is_named]] = True
     return selected
-
-
-def select_keys(traffic: Traffic, selected: Booleans) -> Traffic:
-    """Return the requests of the selected keys."""
-    is_selected = selected[traffic.keys]
-    size = int(traffic.client_requests[is_selected].sum())
-    if size == len(traffic):
-        return traffic
-    on_disk = traffic.on_disk and size > MAX_ROWS_IN_MEMORY
-    times, clients, costs = (map_column(np.int64, size) if on_disk else np.empty(size, np.int64) for _ in range(3))
-    end = 0
-    for _, batch in traffic.batches():
-        places = np.flatnonzero(is_selected[batch.clients])
-        part = slice(end, end + len(places))
-        times[part], clients[part], costs[part] = batch.times[places], batch.clients[places], batch.costs[places]
-        end = part.stop
-    return replace(traffic, times=times, clients=clients, costs=costs, on_disk=on_disk)
 
 
 def _find_tightest(
@@ -316,15 +292,24 @@ def _find_tightest(
             tolerated = int(np.count_nonzero(was_denied)) <= tolerate * len(population)
             return tolerated and not bool(was_denied[good].any())
 
-        burst = _bisect(is_tolerated, burst)
+        most = 2 * max(burst, int(traffic.requested_cost.max()))
+        found = _bisect(is_tolerated, burst, most)
+        if found is None:
+            raise InputError(f"{kind.name} denies too many clients with every burst up to {most:,}: leave it out")
+        burst = found
     return count_denials(build_policy(kind, Quota.of(rate, burst)), traffic, frontier, requests)
 
 
-def _bisect(is_enough: Callable[[int], bool], guess: int) -> int:
-    """Return the smallest burst that is enough, if a larger one always is; `guess` is where to begin."""
+def _bisect(is_enough: Callable[[int], bool], guess: int, most: int) -> int | None:
+    """Return the smallest burst that is enough, if a larger one always is; None if none up to `most` is.
+
+    `guess` is where to begin.
+    """
     low, high = 0, guess
     while not is_enough(high):
-        low, high = high, 2 * high
+        if high >= most:
+            return None
+        low, high = high, min(2 * high, most)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if is_enough(middle) else (middle, high)
@@ -342,5 +327,5 @@ def _check_holdout(
     tuning = tune(first, [rate], tolerate, (kind,), Fraction(0), good=good)
     policy = tuning.recommended.policy
     was_denied, _ = find_denied(policy, last)
-    clients, denied = int(np.count_nonzero(count_requests(last))), int(np.count_nonzero(was_denied))
+    clients, denied = int(np.count_nonzero(last.key_requests)), int(np.count_nonzero(was_denied))
     return Holdout(policy, clients, denied, round(denied / clients, 6))

@@ -10,7 +10,6 @@ from ratelab.lab.decisions import Progress
 from ratelab.lab.tune import Analysis
 from ratelab.lab.tune.curves import Grid, measure_curves, measure_grid
 from ratelab.lab.tune.outliers import MAX_OUTLIERS
-from ratelab.lab.tune.tuning import count_requests
 from ratelab.report.charts import draw_tuning
 from ratelab.report.html.page import Provenance, build_picture, render_template
 from ratelab.report.numbers import format_percent, format_quota, format_rate
@@ -79,7 +78,7 @@ def _serialize_grid(analysis: Analysis, grid: Grid) -> dict[str, Any]:
     """Return the values that the script of the page shows."""
     tuning, best = analysis.tuning, analysis.tuning.recommended.policy.quota
     needs = np.stack([tuning.frontier.find_needs(rate) for rate in grid.rates])
-    requests = count_requests(tuning.traffic)
+    requests = tuning.traffic.key_requests
     place = grid.rates.index(best)
     largest = np.argsort(-needs[place], kind="stable")[:MAX_LISTED_CLIENTS]
     curves = measure_curves(tuning, grid.rates)

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ratelab.algorithms import ALGORITHMS, build_policy, traits_of
+from ratelab.algorithms.token_bucket import TokenBucket
 from ratelab.errors import InputError
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
 from ratelab.lab.tune import measure_frontier, tune
-from ratelab.limiter import Algorithm
+from ratelab.limiter import Algorithm, Row, State
 from ratelab.quota import NS_PER_S, Quota
 
 HOUR = 3600 * NS_PER_S
@@ -68,6 +69,23 @@ def test_every_candidate_counts_what_a_replay_of_all_traffic_denies(
         allowed = replay(candidate.policy, traffic).decisions["allowed"]
         assert candidate.requests_denied == int((~allowed).sum())
         assert candidate.clients_denied == len({*traffic.request_keys[~allowed].tolist()})
+
+
+class Deny(TokenBucket):
+    """Denies everything."""
+
+    name = "deny"
+
+    def step(self, state: State, now: int, cost: int) -> Row:
+        """Deny the request."""
+        return False, 0, 1, 1, 0
+
+
+def test_an_algorithm_that_denies_everything_is_an_error() -> None:
+    traffic = build_traffic([(time, time % 3, 1) for time in range(30)], 3)
+    with pytest.raises(InputError) as error:
+        tune(traffic, [Quota.parse("1/s")], kinds=[Deny])
+    assert str(error.value) == "deny denies too many clients with every burst up to 20: leave it out"
 
 
 @pytest.mark.parametrize("outliers", [1, 10])
