@@ -183,5 +183,10 @@ def _overload_is_flatter(height: Any, width: Any, other_height: Any, other_width
 for _name in ("push", "copy_column", "find_crossing", "merge_hulls", "merge_blocks", "find_corners"):
     register_jitable(getattr(hulls, _name))
 
-find_all_corners: Any = jit(hulls.find_all_corners)
-"""`hulls.find_all_corners` for columns of 64-bit integers; totals of costs must be below 2**63."""
+_COLUMNS = numba.types.UniTuple(_INTEGERS, 3)
+
+
+@cache
+def compile_corner_finder() -> Callable[..., Any]:
+    """Return `hulls.find_all_corners` for columns of 64-bit integers; totals of costs must be below 2**63."""
+    return compile_for(jit(hulls.find_all_corners), _COLUMNS(_INTEGERS, _INTEGERS, _INTEGERS))

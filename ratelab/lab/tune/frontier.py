@@ -117,9 +117,10 @@ def _find_in_python(times: Integers, costs: Integers, begins: Integers) -> _Corn
 
 
 def _load_compiled() -> Callable[[Integers, Integers, Integers], _Corners]:
-    from ratelab.lab.compiled.loops import find_all_corners  # it needs Numba, which is slow to import
+    from ratelab.lab.compiled.loops import compile_corner_finder  # it needs Numba, which is slow to import
 
-    return lambda times, costs, begins: _Corners(*find_all_corners(times, costs, begins))
+    find = compile_corner_finder()
+    return lambda times, costs, begins: _Corners(*find(times, costs, begins))
 
 
 def _join(counts: Integers, found: list[tuple[Partition, _Corners]]) -> Frontier:

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ratelab.lab import partition
-from ratelab.lab.compiled import loops
 from ratelab.lab.traffic import Traffic
-from ratelab.lab.tune import frontier, hulls
+from ratelab.lab.tune import frontier
 from ratelab.lab.tune.frontier import Frontier, measure_frontier
 from ratelab.quota import NS_PER_S, Quota
 
@@ -108,7 +107,3 @@ def test_a_client_without_requests_needs_nothing() -> None:
 def test_products_beyond_64_bits_are_compared_exactly() -> None:
     rows = [(0, 0, 10**9), (10**17, 0, 10**9), (2 * 10**17 + 1, 0, 10**9)]
     assert measure_compiled(build_traffic(rows)).list_corners(0) == corners_of(rows, 0)
-
-
-def test_the_compiled_source_is_the_plain_one() -> None:
-    assert loops.find_all_corners.py_func is hulls.find_all_corners

@@ -154,7 +154,8 @@ def test_costs_beyond_64_bits_are_an_error() -> None:
 
 
 def test_no_requests_are_an_error() -> None:
-    empty = Traffic(*[np.empty(0, np.int64)] * 3, (), np.empty(0, np.int64), 1)
+    none = np.empty(0, np.int64)
+    empty = Traffic(none, none, none, (), none, 1)
     with pytest.raises(InputError, match="there are no requests to choose a limit from"):
         tune(empty)
 
