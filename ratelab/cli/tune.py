@@ -54,7 +54,7 @@ from ratelab.report.tune import (
     serialize_tuning,
 )
 
-RATE_STEPS = 7
+RATES_OF_RANGE = 7
 
 
 @click.command()
@@ -118,7 +118,7 @@ def tune(
     with less, a token bucket denies it something. The recommendation covers the ordinary clients, and lists the others.
     """
     tolerated, held_out = parse_share("--tolerate", tolerate), parse_share("--holdout", holdout)
-    quotas = parse_quotas(rates, None, RATE_STEPS) if rates else ()
+    quotas = parse_quotas(rates, None, RATES_OF_RANGE) if rates else ()
     kinds = select(algorithms, ("token-bucket",))
     check = parse_policy(checked) if checked else None
     lists = {option: read_values(path) for option, path in (("--good", good), ("--ignore", ignore)) if path}

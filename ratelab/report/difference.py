@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ratelab.lab.tune.difference import Difference
+from ratelab.lab.tune.difference import PolicyDifference
 from ratelab.limiter import Policy
 from ratelab.report.numbers import format_part, format_percent, format_quota
 from ratelab.report.tables import Table, build_count
 
 
 def serialize_difference(
-    difference: Difference, source: dict[str, Any], tolerated: float, max_clients: int
+    difference: PolicyDifference, source: dict[str, Any], tolerated: float, max_clients: int
 ) -> dict[str, Any]:
     """Return a difference as `--json` prints it, with the clients that it changes most for.
 
@@ -59,7 +59,7 @@ def _serialize_side(policy: Policy, denied: int, offered: int) -> dict[str, Any]
     }
 
 
-def rank_clients(difference: Difference, most: int) -> list[int]:
+def rank_clients(difference: PolicyDifference, most: int) -> list[int]:
     """Return the clients with different decisions, at most `most`, those with the most newly denied requests first."""
     order = np.lexsort((-difference.newly_admitted, -difference.newly_denied))
     changed = (difference.newly_denied + difference.newly_admitted)[order] > 0
@@ -67,7 +67,7 @@ def rank_clients(difference: Difference, most: int) -> list[int]:
     return ranked
 
 
-def build_difference_table(difference: Difference, most: int) -> Table | None:
+def build_difference_table(difference: PolicyDifference, most: int) -> Table | None:
     """Return a row for each client with different decisions; None if there is none."""
     ranked = rank_clients(difference, most)
     if not ranked:
@@ -84,7 +84,7 @@ def build_difference_table(difference: Difference, most: int) -> Table | None:
     )
 
 
-def describe_difference(difference: Difference, tolerated: float) -> list[str]:
+def describe_difference(difference: PolicyDifference, tolerated: float) -> list[str]:
     """Describe what each policy denies, what changes, and whether that is tolerated."""
     traffic, offered = difference.traffic, len(difference.traffic)
     clients = int(np.count_nonzero(traffic.client_requests))

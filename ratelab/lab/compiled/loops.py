@@ -183,7 +183,7 @@ def _overload_is_flatter(height: Any, width: Any, other_height: Any, other_width
 for _name in ("push", "copy_column", "find_crossing", "merge_hulls", "merge_blocks", "find_corners"):
     register_jitable(getattr(hulls, _name))
 
-_COLUMNS = numba.types.UniTuple(_INTEGERS, 3)
+_COLUMNS: Any = numba.types.UniTuple(_INTEGERS, 3)  # type: ignore[no-untyped-call]
 
 
 @cache

@@ -71,11 +71,6 @@ def extract_group(texts: StringArray, pattern: str) -> tuple[StringArray, NDArra
     return fill_missing(pc.struct_field(matches, [0])), is_match
 
 
-def match_all(texts: StringArray, pattern: str) -> bool:
-    """Return whether a pattern matches somewhere in every text."""
-    return bool(pc.all(pc.match_substring_regex(texts, pattern)).as_py())
-
-
 def cast_to_nanoseconds(texts: StringArray) -> Integers | None:
     """Convert ISO 8601 times with a zone to nanoseconds since 1970; None if one is not valid."""
     try:

@@ -30,7 +30,7 @@ MAX_INSPECTED_LINES = 10_000
 EMPTY_AGENTS = ("", "-")
 
 _LITERAL = re.compile(r"[0-9A-Za-z._@-]+")
-_SIGNALS = ("status", "path", "agent")
+_COUNTED_FIELDS = ("status", "path", "agent")
 
 
 @dataclass
@@ -112,7 +112,7 @@ def _inspect_file(
             more = np.bincount(columns.clients, minlength=len(reader.clients))
             more[: len(counts)] += counts
             counts = more
-    present = [any(values[place] for values in namer.combinations) for place in range(1, len(_SIGNALS) + 1)]
+    present = [any(values[place] for values in namer.combinations) for place in range(1, len(_COUNTED_FIELDS) + 1)]
     for number, count in zip(map(int, reader.clients), counts.tolist(), strict=True):
         name, status, path_, agent = namer.combinations[number]
         if status in DENIALS:
@@ -139,7 +139,7 @@ class _Namer(ClientNames):
         """Return the plan with the fields of the signals after those of the client."""
         rule = plan.rule
         self._names, self._count = rule.names, rule.clients
-        more = [Field("key", format_.resolve(name), optional=True) for name in _SIGNALS]
+        more = [Field("key", format_.resolve(name), optional=True) for name in _COUNTED_FIELDS]
         fields = (*rule.fields[: rule.clients], *more, *rule.fields[rule.clients :])
         rule = replace(rule, fields=fields, clients=rule.clients + len(more), names=self)
         return replace(plan, rule=rule, reader=format_.bind(fields, lines))

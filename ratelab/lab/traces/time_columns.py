@@ -60,10 +60,10 @@ def _split_times(texts: StringArray, rule: TimeRule) -> tuple[Integers, Booleans
 
 def _cast_times(texts: StringArray, rule: TimeRule) -> tuple[Integers, Booleans] | None:
     """Parse times that are all numbers, or all ISO 8601 with a zone; None for others."""
-    if arrow.match_all(texts, _ZONED_TIME):
+    if len(arrow.find_matches(texts, _ZONED_TIME)) == len(texts):
         times = arrow.cast_to_nanoseconds(texts)
         return None if times is None else (times, np.abs(times) <= LARGEST)
-    if rule.unit_ns in _DIGITS and arrow.match_all(texts, f"^(?:{RE2_NUMBER})$"):
+    if rule.unit_ns in _DIGITS and len(arrow.find_matches(texts, f"^(?:{RE2_NUMBER})$")) == len(texts):
         numbers = arrow.cast_to_integers(texts, _DIGITS[rule.unit_ns])
         return None if numbers is None else (numbers[0], numbers[1] & (numbers[0] <= LARGEST))
     return None

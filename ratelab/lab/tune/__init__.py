@@ -1,7 +1,7 @@
 """Choice of a rate limit from traffic: what each client needs, and which quota denies few of them."""
 
 from ratelab.lab.tune.analysis import Analysis, analyze, analyze_trace
-from ratelab.lab.tune.difference import Difference, compare_policies
+from ratelab.lab.tune.difference import PolicyDifference, compare_policies
 from ratelab.lab.tune.frontier import Frontier, measure_frontier
 from ratelab.lab.tune.outliers import Outlier
 from ratelab.lab.tune.population import Gap, Population
@@ -10,11 +10,11 @@ from ratelab.lab.tune.tuning import Candidate, Holdout, RateNeeds, Tuning, tune
 __all__ = [
     "Analysis",
     "Candidate",
-    "Difference",
     "Frontier",
     "Gap",
     "Holdout",
     "Outlier",
+    "PolicyDifference",
     "Population",
     "RateNeeds",
     "Tuning",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ratelab.lab.traces import Trace, TraceOptions
 from ratelab.lab.traces.resolution import MINUTE_NS
 from ratelab.lab.tune.outliers import Outlier, find_outliers, look_again
-from ratelab.lab.tune.resampling import Band, HourNeeds, compare_resolutions, measure_band, measure_hours
+from ratelab.lab.tune.resampling import HourNeeds, NeedBand, compare_resolutions, measure_band, measure_hours
 from ratelab.lab.tune.tuning import Candidate, Tuning, check_policy
 from ratelab.limiter import Policy
 from ratelab.quota import NS_PER_S, UNITS
@@ -32,7 +32,7 @@ class Analysis:
     """The burst by how requests are placed within whole seconds; None if times are finer, or not from a log."""
     hours: tuple[HourNeeds, ...] = ()
     """Needs by hour of the week; none for a trace of less than a day, and for a scenario."""
-    band: Band | None = None
+    band: NeedBand | None = None
     check: Candidate | None = None
     """The denials of a policy to check."""
 

@@ -14,7 +14,7 @@ from ratelab.limiter import Policy
 
 
 @dataclass(frozen=True, eq=False)
-class Difference:
+class PolicyDifference:
     """The decisions of two policies on the same traffic."""
 
     traffic: Traffic
@@ -33,7 +33,9 @@ class Difference:
         return int(self.newly_denied.sum()) / max(1, len(self.traffic))
 
 
-def compare_policies(old: Policy, new: Policy, traffic: Traffic, progress: Progress = lambda _: None) -> Difference:
+def compare_policies(
+    old: Policy, new: Policy, traffic: Traffic, progress: Progress = lambda _: None
+) -> PolicyDifference:
     """Replay `traffic` through both policies; `progress` is called with the number of further requests decided."""
     before, after = (
         replay(policy, traffic, ADMISSION_FIELDS, progress, 2).decisions["allowed"] for policy in (old, new)
@@ -46,4 +48,4 @@ def compare_policies(old: Policy, new: Policy, traffic: Traffic, progress: Progr
         newly_admitted += np.bincount(batch.clients[now & ~was], minlength=len(newly_admitted))
         denied_old += int(np.count_nonzero(~was))
         denied_new += int(np.count_nonzero(~now))
-    return Difference(traffic, old, new, denied_old, denied_new, newly_denied, newly_admitted)
+    return PolicyDifference(traffic, old, new, denied_old, denied_new, newly_denied, newly_admitted)

@@ -43,7 +43,7 @@ class HourNeeds:
     """The largest need of a client that the recommended burst covers."""
 
 
-class Band(NamedTuple):
+class NeedBand(NamedTuple):
     """The bursts that other samples of days would give, by a block bootstrap.
 
     Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), section 8.6.
@@ -70,7 +70,7 @@ def measure_hours(tuning: Tuning) -> tuple[HourNeeds, ...]:
     return tuple(rows)
 
 
-def measure_band(tuning: Tuning, seed: int = 0) -> Band | None:
+def measure_band(tuning: Tuning, seed: int = 0) -> NeedBand | None:
     """Resample the days of the traffic; return the band of the bursts, or None if there are too few days.
 
     The need of a client in a resample is the largest of its needs within the drawn days.
@@ -91,7 +91,7 @@ def measure_band(tuning: Tuning, seed: int = 0) -> Band | None:
         population = Population.sort(largest, largest)
         bursts.append(population.recommend_burst(tuning.tolerate)[1])
     low, high = np.quantile(bursts, BAND, method="nearest").tolist()
-    return Band(int(low), int(high), count)
+    return NeedBand(int(low), int(high), count)
 
 
 def _measure_blocks(traffic: Traffic, rate: Quota, length: int) -> tuple[Integers, Integers, Integers]:

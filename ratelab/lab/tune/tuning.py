@@ -34,11 +34,11 @@ NEARLY_LEAST = Fraction(11, 10)
 
 MAX_DEFAULT_RATES = 7
 
-_STEPS = tuple(digit * 10**power for power in range(13) for digit in (1, 2, 5))
+_FACTORS = tuple(digit * 10**power for power in range(13) for digit in (1, 2, 5))
 _SERIES = tuple(
     f"{step}/{unit}"
-    for unit, first, last in (("day", 1, 20), ("h", 1, 20), ("min", 1, 500), ("s", 10, _STEPS[-1]))
-    for step in _STEPS
+    for unit, first, last in (("day", 1, 20), ("h", 1, 20), ("min", 1, 500), ("s", 10, _FACTORS[-1]))
+    for step in _FACTORS
     if first <= step <= last
 )
 """Rates to choose among by default, slowest first."""

@@ -22,9 +22,9 @@ from ratelab.report.charts.style import assign_colors
 from ratelab.report.charts.sweep import build_axis
 from ratelab.report.numbers import format_percent
 
-LABELS_IN = 1.15
-AXIS_IN = 0.25
-HEIGHT_IN = 3.4
+CURVE_LABELS_IN = 1.15
+RATE_AXIS_IN = 0.25
+CURVES_HEIGHT_IN = 3.4
 
 MAX_MARKS = 9
 
@@ -39,20 +39,20 @@ HEADING = (
 
 def compute_height(width: float) -> float:
     """Return the height of the chart in inches."""
-    return HEIGHT_IN + measure_heading(HEADING, width)
+    return CURVES_HEIGHT_IN + measure_heading(HEADING, width)
 
 
 def paint(sheet: Sheet, box: Box, tuning: Tuning) -> None:
     """Draw a line for each share, which ends at its label, and the recommended quota."""
     curves = measure_curves(tuning)
-    plot = sheet.write_heading(box, HEADING).inset(bottom=AXIS_IN)
+    plot = sheet.write_heading(box, HEADING).inset(bottom=RATE_AXIS_IN)
     best = tuning.recommended.policy.quota
     top = 1.3 * max(best.burst, *(max(column) for column in curves.bursts.values()))
     marks = [digit * 10**power for power in range(ceil(log10(top))) for digit in (1, 2, 5)]
     marks = [mark for mark in marks if mark <= top]
     marks = marks if len(marks) <= MAX_MARKS else marks[::3]
     scale = measure_scale(marks)
-    inner = plot.inset(left=LABELS_IN, right=scale)
+    inner = plot.inset(left=CURVE_LABELS_IN, right=scale)
     axis = build_axis(curves.rates)
     axes = sheet.add_axes(inner, 1, top, MIN_BURST)
     axes.set_yscale("log")
@@ -76,6 +76,6 @@ def paint(sheet: Sheet, box: Box, tuning: Tuning) -> None:
         LineLabel(height, " to ".join(dict.fromkeys((shares[0], shares[-1]))), sheet.theme.quiet)
         for height, shares in names.items()
     ]
-    write_line_labels(sheet, plot._replace(width=LABELS_IN), labels, 1)
+    write_line_labels(sheet, plot._replace(width=CURVE_LABELS_IN), labels, 1)
     x = axis.place(axis.read(best))
     axes.plot([x], [best.burst], marker="o", markersize=7, color=sheet.theme.ink, zorder=4)

@@ -28,7 +28,7 @@ from ratelab.report.tune import (
     describe_variation,
 )
 
-MAX_LISTED_CLIENTS = 200
+MAX_CLIENTS_OF_PAGE = 200
 """Clients that the page can name when a slider moves: those with the largest needs at the recommended rate."""
 
 
@@ -80,7 +80,7 @@ def _serialize_grid(analysis: Analysis, grid: Grid) -> dict[str, Any]:
     needs = np.stack([tuning.frontier.find_needs(rate) for rate in grid.rates])
     requests = tuning.traffic.key_requests
     place = grid.rates.index(best)
-    largest = np.argsort(-needs[place], kind="stable")[:MAX_LISTED_CLIENTS]
+    largest = np.argsort(-needs[place], kind="stable")[:MAX_CLIENTS_OF_PAGE]
     curves = measure_curves(tuning, grid.rates)
     return {
         "offered": tuning.offered,

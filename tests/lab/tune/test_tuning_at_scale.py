@@ -25,9 +25,9 @@ HOUR = UNITS["h"]
 def build_traffic(times: list[int], owners: list[int], costs: list[int], clients: int) -> Traffic:
     """Build traffic of requests in any order."""
     order = np.argsort(np.array(times, np.int64), kind="stable")
-    columns = (np.array(column, np.int64)[order] for column in (times, owners, costs))
+    when, who, cost = (np.array(column, np.int64)[order] for column in (times, owners, costs))
     names = tuple(f"client-{client}" for client in range(clients))
-    return Traffic(*columns, names, np.arange(clients), max(times) + 1)
+    return Traffic(when, who, cost, names, np.arange(clients), max(times) + 1)
 
 
 def draw_clients(seed: int, clients: int) -> tuple[Traffic, list[list[tuple[int, int]]]]:
@@ -77,7 +77,7 @@ def test_fifty_quotas_deny_only_the_predicted_clients(algorithm: type) -> None:
         denied[traffic.request_keys[~allowed]] = True
         predicted = find_deniable(policy, frontier)
         assert not (denied & ~predicted).any()
-        if algorithm.name in ("token-bucket", "leaky-bucket", "gcra"):
+        if policy.name in ("token-bucket", "leaky-bucket", "gcra"):
             assert (denied == predicted).all()
 
 
