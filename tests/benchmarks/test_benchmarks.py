@@ -30,6 +30,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from ratelab.algorithms import ALGORITHMS
 from ratelab.lab.traffic import Booleans, Traffic
 
+pytestmark = pytest.mark.slow
+
 MAIN = runpy.run_path(str(Path(__file__).with_name("__main__.py")))
 BENCHMARKS: dict[str, str] = MAIN["BENCHMARKS"]
 
@@ -104,7 +106,6 @@ def test_a_hit_is_timed_next_to_its_floor_for_few_and_many_keys(monkeypatch: pyt
     assert 0 < sum(figure["measured"] or 0 for figure in parts) < 10 * one["measured"]  # no more, on a busy machine
 
 
-@pytest.mark.slow
 def test_commands_are_timed_next_to_their_imports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("startup.ROUNDS", 1)
     figures = figures_of("start")
@@ -139,7 +140,6 @@ def test_needs_are_timed_and_their_memory_is_measured(monkeypatch: pytest.Monkey
 # --- replay
 
 
-@pytest.mark.slow
 def test_replays_and_peers_are_timed_next_to_their_floors(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, requests in (("PLAIN", 2_000), ("COMPILED", 20_000), ("PEER", 500)):
         monkeypatch.setattr(f"replay.{name}_REQUESTS", requests)
@@ -207,7 +207,6 @@ def small_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"http_load.{name}", 1)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("small_load")
 def test_the_middleware_and_peers_are_measured_next_to_bare_services(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("http_load.installed_peers", lambda: {"litestar": peers_http.PEERS["litestar"]})
@@ -270,7 +269,6 @@ def few_decisions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("store.installed_peers", dict)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("small_load", "few_decisions")
 def test_decisions_in_a_store_are_timed_and_keys_are_measured() -> None:
     figures = figures_of("store")

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from serve_process import ServeProcess, run_server, statuses_in
 
+pytestmark = pytest.mark.slow
+
 ONCE = ("--rate", "1/h", "--burst", 1)
 CANARY = "canary-5f3759df"
 

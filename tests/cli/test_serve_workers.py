@@ -29,7 +29,7 @@ FOUR_WORKERS = ("--workers", 4, "--store", "embedded", "--metrics-port", 0)
 GRANTED = 600
 QUOTA = ("--rate", f"{GRANTED}/day", "--burst", GRANTED)
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to find the workers")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to find the workers")]
 
 
 def find_children(pid: int) -> dict[int, str]:
@@ -92,7 +92,6 @@ def test_workers_grant_one_quota_and_count_together(name: str) -> None:
             assert server.stop() == (0, "", f"stopped: {GRANTED} admitted, {1000 - GRANTED} denied\n")
 
 
-@pytest.mark.slow
 def test_a_worker_that_dies_is_restarted_and_its_counts_stay() -> None:
     with run_server(*FOUR_WORKERS, "--rate", "1000/day", "--burst", 1000) as server:
         before = find_workers(server)
@@ -114,7 +113,6 @@ def test_no_process_remains_when_the_service_is_killed() -> None:
         server.process.wait()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("again", [False, True], ids=["one interrupt", "two"])
 def test_one_interrupt_finishes_requests_and_a_second_drops_them(again: bool) -> None:
     slow = ("--algo", "leaky-bucket", "--rate", "1/h" if again else "1/2s", "--burst", 5)

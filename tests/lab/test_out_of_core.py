@@ -21,6 +21,8 @@ from ratelab.lab.spill import RequestSorter
 from ratelab.lab.sweep import build_policies, parse_quotas, sweep
 from ratelab.lab.traces import TraceOptions, merge, read_trace
 
+pytestmark = pytest.mark.slow
+
 SIZES = (1, 7, 1000)
 
 
@@ -47,7 +49,6 @@ QUOTA = ("--rate", "2/10s", "--burst", "6", "--cost", "cost")
 ARGUMENTS = (*QUOTA, "--accuracy", "--equalize", "peak", "-a", "leaky-bucket", "-a", "sliding-counter")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fraction", "in_memory"), [("", False), (".5", True)], ids=["seconds on disk", "exact in memory"]
 )
@@ -62,7 +63,6 @@ def test_figures_are_the_same_for_batches_of_any_size(
         assert get_json("replay", path, *ARGUMENTS) == expected
 
 
-@pytest.mark.slow
 def test_compiled_code_keeps_states_between_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_trace(tmp_path, "")
     expected = get_json("replay", path, *ARGUMENTS)
@@ -186,7 +186,6 @@ print(in_batches - before, len(traffic.times.tobytes() + traffic.clients.tobytes
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_traffic_on_disk_takes_less_memory_than_its_columns() -> None:
     done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, timeout=120)

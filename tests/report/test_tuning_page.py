@@ -22,6 +22,8 @@ from ratelab.lab.tune.curves import SHARES, measure_curves, measure_grid
 from ratelab.quota import Quota
 from ratelab.report.numbers import format_percent
 
+pytestmark = pytest.mark.slow
+
 SCENARIO = SCENARIOS / "noisy-neighbour.yaml"
 
 MOVE = """
@@ -78,7 +80,6 @@ def test_the_page_needs_no_network_and_has_its_tables_without_scripts(page: Path
     assert (len(data["requestsDenied"]), len(data["listed"])) == (len(data["rates"]), 11)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("width", [500, 1400])
 def test_a_moved_slider_shows_the_denials_of_its_limit(page: Path, tmp_path: Path, width: int) -> None:
     text = page.read_text(encoding="utf-8")

@@ -19,6 +19,8 @@ from ratelab.errors import InputError
 from ratelab.stores.valkey import server as module
 from ratelab.stores.valkey.server import EmbeddedServer, ValkeyServer, run_embedded_server
 
+pytestmark = pytest.mark.slow
+
 USER_PROGRAM = """
 import os, signal, sys
 from ratelab.stores.valkey.server import run_embedded_server

@@ -18,6 +18,8 @@ from limiter_suite import Factory, Promise, Subject, TimelinePromise, call_in_th
 from ratelab import ALGORITHMS, ManualClock, MemoryLimiter, Policy
 from ratelab.lab.conformance import MOVES, ORIGINS, QUOTAS, Timeline
 
+pytestmark = pytest.mark.slow
+
 Check = Callable[[type[MemoryLimiter]], None]
 
 

@@ -24,6 +24,8 @@ from ratelab.errors import StoreError
 from ratelab.stores.valkey.server import ValkeyServer
 from ratelab.stores.valkey.session import SLOT_COUNT, SlotMap
 
+pytestmark = pytest.mark.slow
+
 MIDDLE = SLOT_COUNT // 2
 KEYS = [f"client {number}" for number in range(40)]
 

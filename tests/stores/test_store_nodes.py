@@ -19,6 +19,8 @@ from ratelab.stores.valkey import AsyncValkeyLimiter
 from ratelab.stores.valkey.server import ValkeyServer
 from ratelab.stores.valkey.session import SLOT_COUNT, SlotMap
 
+pytestmark = pytest.mark.slow
+
 KEYS = [f"client {number}" for number in range(60)]
 
 
@@ -148,7 +150,6 @@ def test_the_map_of_slots_is_looked_up_once_for_hits_at_the_same_time(cluster: C
 
 
 @pytest.mark.parametrize("stop", [signal.SIGSTOP, signal.SIGKILL])
-@pytest.mark.slow
 def test_clients_of_healthy_nodes_are_decided_by_the_store(stop: signal.Signals) -> None:
     with run_cluster(3) as cluster:
         failing = cluster.nodes[0]  # which is that of the URL
@@ -184,7 +185,6 @@ def test_clients_of_healthy_nodes_are_decided_by_the_store(stop: signal.Signals)
         asyncio.run(hit_all())
 
 
-@pytest.mark.slow
 def test_threads_on_a_node_that_hangs_leave_connections_to_others() -> None:
     with run_cluster(3) as cluster, ThreadPoolExecutor(32) as pool:
         failing = cluster.nodes[1]

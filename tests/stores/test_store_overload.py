@@ -18,6 +18,8 @@ from ratelab.errors import StoreError
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter, async_limiter
 from ratelab.stores.valkey.server import ValkeyServer
 
+pytestmark = pytest.mark.slow
+
 
 def error_kind(limiter: ValkeyLimiter, key: str = "alice") -> str:
     try:

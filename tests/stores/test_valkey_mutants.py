@@ -23,6 +23,8 @@ from valkey_mutants import MUTANTS
 from ratelab.errors import StoreError
 from ratelab.stores.valkey.server import ValkeyServer
 
+pytestmark = pytest.mark.slow
+
 Check = Callable[[ValkeyServer], Any]
 
 LOST_REPLIES = partial(charges.check_charges, calls=charges.call_in_threads, faults=("drop",))
