@@ -100,7 +100,7 @@ def test_one_client_is_verified_ten_times_as_fast_by_address() -> None:
     with run_server("--algo", "sliding-log") as server:
         url = server.banner["serving"]
         text = get_output("verify", BURST, "--url", url, "--speed", "10")
-    assert f"burst against {url}, sliding-log\n30 requests from 1 client in 1s\n" in text
+    assert f"burst against {url}, sliding-log\n30 requests from 1 client in 1 s\n" in text
     assert "\n30 of 30 responses as simulated (100 %)\nheader fields correct\nlatency:      p50 " in text
     assert max(map(len, text.splitlines())) <= 80
 

@@ -8,7 +8,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from ratelab.algorithms import ALGORITHMS, build_policy, traits_of
+from ratelab.algorithms import build_policy, traits_of
+from ratelab.algorithms.fixed_window import FixedWindow
+from ratelab.algorithms.sliding_counter import SlidingCounter
+from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.algorithms.token_bucket import TokenBucket
 from ratelab.errors import InputError
 from ratelab.lab.decisions import ADMISSION_FIELDS, Progress
@@ -239,13 +242,17 @@ def check_policy(tuning: Tuning, policy: Policy) -> Candidate:
 def find_deniable(policy: Policy, frontier: Frontier) -> Booleans:
     """Return the keys that a policy may deny something; all others are denied nothing.
 
-    Built-in algorithms deny nothing to a key that requests at most the burst in any two windows. That is at most its
+    Algorithms of windows deny nothing to a key that requests at most the burst in any two windows. That is at most its
     need at a quarter of the rate, and the half of a burst that this rate grants in two windows.
     """
     quota, kind = policy.quota, type(policy.algorithm)
     if traits_of(kind).admits_need:
         return frontier.find_needs(quota) > quota.burst
-    if kind not in ALGORITHMS.values() or quota.limit > quota.period or 4 * quota.period > LARGEST:
+    if (
+        kind not in (FixedWindow, SlidingLog, SlidingCounter)
+        or quota.limit > quota.period
+        or 4 * quota.period > LARGEST
+    ):
         return np.ones(len(frontier), np.bool_)
     return 2 * frontier.find_needs(Quota(quota.limit, 4 * quota.period)) + 2 > quota.burst
 

@@ -20,6 +20,11 @@ from ratelab.quota import NS_PER_S, Quota
 
 HOUR = 3600 * NS_PER_S
 
+BUILT_IN = [
+    ALGORITHMS[name]
+    for name in ("token-bucket", "leaky-bucket", "fixed-window", "sliding-log", "sliding-counter", "gcra")
+]
+
 NEED_ALGORITHMS = [kind for kind in ALGORITHMS.values() if traits_of(kind).admits_need]
 
 
@@ -58,7 +63,7 @@ def test_a_client_is_denied_if_and_only_if_it_needs_more_than_the_burst(
     assert {*np.flatnonzero(measure_frontier(traffic).find_needs(quota) > quota.burst).tolist()} == denied
 
 
-@given(rows=requests, kinds=st.permutations([*ALGORITHMS.values()]), rate=st.integers(1, 9))
+@given(rows=requests, kinds=st.permutations(BUILT_IN), rate=st.integers(1, 9))
 def test_every_candidate_counts_what_a_replay_of_all_traffic_denies(
     rows: list[tuple[int, int, int]], kinds: list[type[Algorithm]], rate: int
 ) -> None:
