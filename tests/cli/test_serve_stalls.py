@@ -150,13 +150,13 @@ def test_errors_stalled_from_the_start_delay_neither_responses_nor_the_end(pool:
         os.close(descriptor)
 
 
+@pytest.mark.slow
 def test_log_records_of_every_library_are_lines_of_standard_error() -> None:
     with run_server(first=NOISE) as server:
         assert server.get().status == 200
         result = server.stop()
-    requests = result.stdout.count("noisexxx")
-    assert requests >= 1
-    assert result.stderr.count("noise xxx") == 4 * requests
+    assert "noisexxx" in result.stdout
+    assert result.stderr.count("noise xxx") >= 4
     assert "UserWarning: noisexxx" in result.stderr
 
 
