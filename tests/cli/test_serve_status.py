@@ -19,6 +19,8 @@ from ratelab.cli.serve.runner import format_counters
 from ratelab.http.counters import CounterValues, Counts
 from ratelab.stores.memory import Stats
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_log_reader_that_stalls_does_not_block_the_service() -> None:
     request = b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % (b"a" * 79)
@@ -39,7 +41,6 @@ def test_a_recording_is_flushed_while_the_service_runs(tmp_path: Path) -> None:
     assert [json.loads(line)["allowed"] for line in file.read_text().splitlines()[1:]] == [True] * 5 + [False]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("columns", "shown"), [(100, "1 admitted, 2 denied, 1 client in memory"), (21, "1 admitted, 2 denied")]
 )

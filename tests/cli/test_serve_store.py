@@ -22,6 +22,8 @@ from valkey_servers import free_port, run_valkey, send_command
 from ratelab.stores.resilient import ON_STORE_ERROR
 from ratelab.stores.valkey.server import ValkeyServer
 
+pytestmark = pytest.mark.slow
+
 DAILY = ("--rate", "3/day", "--burst", 3, "--key", "header:X-User")
 SECRET = {"RATELAB_KEY_SECRET": "a"}
 
@@ -36,7 +38,6 @@ def store() -> Iterator[ValkeyServer]:
         server.stop()
 
 
-@pytest.mark.slow
 def test_services_with_one_secret_share_one_quota(store: ValkeyServer) -> None:
     with (
         run_server(*DAILY, "--store", store.url, **SECRET) as first,
@@ -68,7 +69,6 @@ def test_a_service_with_another_secret_does_not_start(
         assert server.stop() == (0, "", "stopped: 0 admitted, 0 denied\n")
 
 
-@pytest.mark.slow
 def test_services_with_other_names_have_separate_quotas(store: ValkeyServer) -> None:
     named = ("--store", store.url, "--name")
     with run_server(*DAILY, *named, "a", **SECRET) as first, run_server(*DAILY, *named, "b", **SECRET) as second:
@@ -82,7 +82,6 @@ def stop_store_after_two(store: ValkeyServer, services: dict[str, ServeProcess])
     return {name: before[name] + server.get_statuses(6, X_User=f"alice {name}") for name, server in services.items()}
 
 
-@pytest.mark.slow
 def test_each_fallback_decides_while_the_store_is_down(store: ValkeyServer) -> None:
     with ExitStack() as running:
         services = {
@@ -112,7 +111,6 @@ def test_each_fallback_decides_while_the_store_is_down(store: ValkeyServer) -> N
             assert re.fullmatch(rf"stopped: \d+ admitted, \d+ denied, {ending}", stopped)
 
 
-@pytest.mark.slow
 def test_workers_continue_while_their_store_hangs_or_restarts() -> None:
     many = ("--rate", "1000/h", "--burst", 1000)
     hanging = ("--workers", 2, "--store-deadline", "100ms")
@@ -130,7 +128,6 @@ def test_workers_continue_while_their_store_hangs_or_restarts() -> None:
     assert re.fullmatch(r"worker [12]: the store is back after \d\.\d s; requests decided without it: \d+", lines[-2])
 
 
-@pytest.mark.slow
 def test_a_dead_supervisor_of_the_store_is_replaced_and_reported() -> None:
     with run_server("--workers", 2, "--store", "embedded") as server:
         directory = server.banner["store"].split("unix://")[1].split("/v.sock")[0]

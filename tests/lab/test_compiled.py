@@ -21,13 +21,14 @@ from ratelab.lab.replay import allocate_columns, replay
 from ratelab.limiter import Decision
 from ratelab.quota import NS_PER_S, Quota
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", ["token-bucket", "leaky-bucket", "gcra"])
 def test_decisions_are_those_of_plain_python(name: str) -> None:
     assert_same(create(name, QUOTA).algorithm, draw_traffic(QUOTA))
 
 
-@pytest.mark.slow
 def test_decisions_are_those_of_plain_python_for_any_quota(kind: type[Algorithm]) -> None:
     too_large = 0
     for quota, origin in product(QUOTAS, ORIGINS):
@@ -38,19 +39,16 @@ def test_decisions_are_those_of_plain_python_for_any_quota(kind: type[Algorithm]
     assert too_large < len(QUOTAS)
 
 
-@pytest.mark.slow
 def test_decisions_are_the_same_if_each_request_costs_1(kind: type[Algorithm]) -> None:
     drawn = draw_traffic(QUOTA)
     assert_same(kind.from_quota(QUOTA), replace(drawn, costs=np.ones(len(drawn), np.int64)))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fields", [ADMISSION_FIELDS, FIGURE_FIELDS], ids=" and ".join)
 def test_decisions_are_the_same_if_some_columns_are_requested(kind: type[Algorithm], fields: Sequence[str]) -> None:
     assert_same(kind.from_quota(QUOTA), draw_traffic(QUOTA), fields)
 
 
-@pytest.mark.slow
 def test_keys_whose_states_exceed_memory_are_replayed_in_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ratelab.lab.partition.MAX_STATE_INTEGERS", 40)
     assert_same(create("sliding-log", QUOTA).algorithm, draw_traffic(QUOTA))

@@ -15,6 +15,8 @@ from ratelab.learn import drill, sandbox, submission
 from ratelab.learn.drill import grade
 from ratelab.learn.grader import MAX_PRINTED_CHARS, evaluate
 
+pytestmark = pytest.mark.slow
+
 
 def body(statements: str, before: str = "") -> str:
     """Return a step of one line, which is line 2 of the submission or, after a class of two lines, line 4."""
@@ -101,7 +103,6 @@ def test_a_harmful_step_only_harms_the_graders_process(statements: str) -> None:
     assert (verdict.correct, verdict.message) == (False, HARMFUL[statements])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 10_000_000])
 def test_an_endless_print_gets_a_verdict_with_its_beginning(size: int) -> None:
     verdict = grade("token-bucket", body(f"while True: print('x' * {size})"))

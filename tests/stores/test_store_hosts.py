@@ -18,6 +18,8 @@ from ratelab.stores.valkey import AsyncValkeyLimiter
 from ratelab.stores.valkey.connection import StoreUrl, redact_url
 from ratelab.stores.valkey.server import ValkeyServer
 
+pytestmark = pytest.mark.slow
+
 
 def hosts_of(*servers: Any) -> str:
     return ",".join(server.url.rpartition("/")[2] for server in servers)
@@ -55,7 +57,6 @@ def is_replica(server: ValkeyServer) -> bool:
     return False
 
 
-@pytest.mark.slow
 def test_sentinels_name_the_server_before_and_after_a_failover(sentinels: SentinelSetup) -> None:
     url = url_of(sentinels)
 
@@ -75,7 +76,6 @@ def test_sentinels_name_the_server_before_and_after_a_failover(sentinels: Sentin
     asyncio.run(hit_throughout())
 
 
-@pytest.mark.slow
 def test_sentinels_that_do_not_answer_are_skipped(sentinels: SentinelSetup) -> None:
     dead = f"127.0.0.1:{free_port()}"
     url = url_of(sentinels, login=f"{dead},")
@@ -88,7 +88,6 @@ def test_sentinels_that_do_not_answer_are_skipped(sentinels: SentinelSetup) -> N
     assert lost.value.kind == "unreachable"
 
 
-@pytest.mark.slow
 def test_a_master_that_no_sentinel_knows_is_named(sentinels: SentinelSetup) -> None:
     with pytest.raises(StoreError, match="no Sentinel knows the master elsewhere"):
         hits(url_of(sentinels, "elsewhere"))
@@ -96,7 +95,6 @@ def test_a_master_that_no_sentinel_knows_is_named(sentinels: SentinelSetup) -> N
         limiter.hit("alice")
 
 
-@pytest.mark.slow
 def test_server_and_sentinels_have_their_own_passwords_and_the_server_its_database(sentinels: SentinelSetup) -> None:
     for sentinel in sentinels.sentinels:
         send_command(sentinel.url, "ACL", "SETUSER", "default", ">watch")
@@ -142,7 +140,6 @@ def cluster() -> Iterator[Cluster]:
         yield started
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["first", "last"])
 def test_any_node_of_a_cluster_may_be_asked_for_the_others(cluster: Cluster, name: str) -> None:
     dead = f"127.0.0.1:{free_port()}"
