@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import socket
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -184,6 +185,11 @@ class SteppingServer:
         written = self._offset.with_suffix(".new")
         written.write_text(f"{seconds:+d}\n")
         written.replace(self._offset)  # the server never reads half a file
+        wait_until(lambda: abs(self._read_clock() - time.time() - seconds) < 5)
+
+    def _read_clock(self) -> int:
+        """Return the server's time in seconds since 1970."""
+        return int(send_command(self.server.url, "EVAL", "return redis.call('TIME')[1]", 0))
 
 
 @contextmanager
