@@ -28,7 +28,7 @@ FIGURE_WIDTH_IN, NARROW_WIDTH_IN = 8.0, 4.2
 """Widths of figures; the narrow one is legible on a phone."""
 MARGIN_IN = 0.25
 TITLE_PEN, CAPTION_PEN, LABEL_PEN, TICK_PEN, SMALL_PEN = Pen(12, bold=True), Pen(9), Pen(9), Pen(8.5), Pen(8)
-MAX_TITLE_LINES, MAX_CAPTION_LINES = 4, 2
+MAX_TITLE_LINES = 4
 MAX_HEADING_LINES = 6
 HEADING_GAP_IN = 0.12
 """Height between a heading and the drawing below it."""
