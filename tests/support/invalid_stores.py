@@ -112,8 +112,8 @@ def dripping(server: ValkeyServer) -> Iterator[str]:
 
 
 @contextmanager
-def http_server(server: ValkeyServer) -> Iterator[str]:
-    """Reply to every command as an HTTP server would."""
+def _last_reply(reply: bytes, close: bool) -> Iterator[str]:
+    """Reply once on each connection, and close it then or at the next data."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
@@ -121,7 +121,9 @@ def http_server(server: ValkeyServer) -> Iterator[str]:
                 while True:
                     with closing(listener.accept()[0]) as connection:
                         connection.recv(65536)
-                        connection.sendall(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+                        connection.sendall(reply)
+                        if not close:
+                            connection.recv(65536)
 
         thread = Thread(target=answer)
         thread.start()
@@ -130,6 +132,20 @@ def http_server(server: ValkeyServer) -> Iterator[str]:
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             thread.join()
+
+
+@contextmanager
+def http_server(server: ValkeyServer) -> Iterator[str]:
+    """Reply to every command as an HTTP server would."""
+    with _last_reply(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n", close=True) as url:
+        yield url
+
+
+@contextmanager
+def slow_to_close(server: ValkeyServer) -> Iterator[str]:
+    """Refuse long commands before authentication as a server does that closes the connection later."""
+    with _last_reply(b"-ERR Protocol error: unauthenticated multibulk length\r\n", close=False) as url:
+        yield url
 
 
 INVALID_STORES: dict[InvalidStore, str] = {
@@ -141,6 +157,7 @@ INVALID_STORES: dict[InvalidStore, str] = {
     wrong_password: "refused",
     missing_password: "refused",
     needless_password: "refused",
+    slow_to_close: "refused",
     replica: "readonly",
     out_of_memory: "full",
     missing_database: "misconfigured",

@@ -16,7 +16,7 @@ from weakref import WeakSet, ref
 from ratelab.errors import StoreError
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.valkey.connection import OVERLOAD, Address, StoreUrl
-from ratelab.stores.valkey.resp import parse_reply
+from ratelab.stores.valkey.resp import ReplyError, parse_reply
 from ratelab.stores.valkey.session import ASKING, SlotMap
 
 _RECEIVE_BYTES = 65_536
@@ -54,7 +54,9 @@ class BlockingConnection:
         except BaseException:
             self.close()  # a late reply would be taken for that to the next command
             raise
-        if isinstance(reply, Exception):
+        if isinstance(reply, ReplyError):
+            if reply.closes:
+                self.close()
             raise reply
         return reply
 

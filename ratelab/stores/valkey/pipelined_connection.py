@@ -17,7 +17,7 @@ from ratelab.errors import StoreError
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.valkey.connection import Address, StoreUrl
 from ratelab.stores.valkey.error_kinds import classify_error
-from ratelab.stores.valkey.resp import parse_reply
+from ratelab.stores.valkey.resp import ReplyError, parse_reply
 from ratelab.stores.valkey.session import ASKING, Command, SlotMap
 
 OnReply = Callable[[Any], None]
@@ -98,6 +98,8 @@ class PipelinedConnection(asyncio.Protocol):
                 reply, start = parsed
                 on_reply, _ = self._pending.popleft()
                 on_reply(reply)
+                if isinstance(reply, ReplyError) and reply.closes:
+                    self.close(reply)
         except StoreError as error:
             self.close(error)
         self._buffer = data[start:]

@@ -25,8 +25,11 @@ class ReplyError(Exception):
         self.line = int(in_script[1]) if in_script else 0
         """The line of the script that caused it; 0 if it was none."""
         self.code = "NOPERM" if _NO_PERMISSION_IN_SCRIPT.search(text) else self.text.partition(" ")[0]
+        self.closes = text.startswith(_LAST_REPLIES)
+        """Whether the server closes the connection after this reply, which may be noticed later."""
 
 
+_LAST_REPLIES = ("ERR Protocol error", "ERR max number of clients reached")
 _SCRIPT_PLACE = re.compile(r" script: (?:\w+, )?on @user_script:\d+")
 _SCRIPT_ERROR = re.compile(r".*@user_script: ?(\d+)(?:: -?([A-Z]+ .*))?")
 _NO_PERMISSION_IN_SCRIPT = re.compile(r"^ERR ACL failure in script|The user executing the script can't")
