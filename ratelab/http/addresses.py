@@ -88,11 +88,6 @@ def check_ipv6_prefix(bits: int) -> int:
     return bits
 
 
-def normalize_peer(host: str | None) -> str:
-    """Return the host of a peer; `unix` for a Unix socket, for which servers give no host or an empty one."""
-    return host or UNIX
-
-
 def is_local(peer: str) -> bool:
     """Return whether a peer has a private, shared (RFC 6598), link-local or loopback address, or a Unix socket."""
     address = parse_address(peer)

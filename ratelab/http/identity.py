@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -13,17 +14,17 @@ from ratelab.errors import InputError, short_repr
 from ratelab.http.addresses import (
     DEFAULT_IPV6_PREFIX_BITS,
     MAX_HOPS,
+    UNIX,
     IPAddress,
     Proxies,
     check_ipv6_prefix,
     client_bytes,
     is_address_header,
-    normalize_peer,
+    is_local,
     parse_address,
     read_forwarded,
 )
-from ratelab.http.asgi import Scope
-from ratelab.http.proxy_watch import ProxyWatch
+from ratelab.http.asgi import Field, Scope
 from ratelab.http.scope_functions import check_function, invalid_result
 
 MAX_HEADER_VALUE_BYTES = 256
@@ -35,8 +36,23 @@ MAX_CACHED_ADDRESSES = 16_384
 SECRET = "RATELAB_KEY_SECRET"  # noqa: S105  (the name of a variable)
 """The environment variable for the secret that instances share to compute the same keys."""
 
+MIN_FORWARDED_CLIENTS = 5
+"""Clients named by the requests of a local peer that make it count as a proxy."""
+
+MAX_WATCHED_REQUESTS = 256
+"""Requests of a local peer that are checked."""
+
+MAX_WATCHED_PEERS = 256
+"""Local peers that are watched at a time."""
+
+MAX_CLAIM_BYTES = 64
+
+_FORWARDING = (b"x-forwarded-for", b"x-real-ip", b"forwarded")
+
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _FORWARDED_FOR = b"x-forwarded-for"
+
+_log = logging.getLogger("ratelab.http")
 
 
 class AmbiguousClientError(Exception):
@@ -83,6 +99,7 @@ class Identity:
         self.fingerprint = self._hash(b"fingerprint|")
         """A hash by which two instances recognize that they have the same secret."""
         self._keys_by_host: dict[str, str] = {}
+        self._watched_keys: dict[str, str] = {}  # of peers whose next request is checked, too
         self._ipv6_prefix = check_ipv6_prefix(ipv6_prefix)
         self._watch = ProxyWatch()
         self._forwarded_field = _address_field(key, self._proxies)
@@ -123,24 +140,28 @@ class Identity:
         host = _peer_host(scope)
         key = self._keys_by_host.get(host)
         if key is None:
-            address = parse_address(host)
-            if address is None:
-                key = self._hash(b"peer|" + host.encode(errors="surrogatepass"))
-            else:
-                key = self._key_of_address(address)
+            key = self._watched_keys.get(host) or self._key_of_host(host)
             if self._is_watched(host, scope):
+                self._watched_keys[host] = key
                 return key
+            self._watched_keys.pop(host, None)
             if len(self._keys_by_host) >= MAX_CACHED_ADDRESSES:
                 self._keys_by_host.clear()
             self._keys_by_host[host] = key
         return key
 
     def _is_watched(self, host: str, scope: Scope) -> bool:
-        """Return whether the next request of a peer must be checked as well, so its key is not kept yet."""
-        if self._hops or host in self._proxies:
+        """Return whether the next request of a peer must be checked as well."""
+        if host not in self._watched_keys and (self._hops or host in self._proxies):
             return False
         peer = scope.get("client")
         return self._watch.check(host, peer[1] if peer else None, scope.get("headers", ()))
+
+    def _key_of_host(self, host: str) -> str:
+        address = parse_address(host)
+        if address is None:
+            return self._hash(b"peer|" + host.encode(errors="surrogatepass"))
+        return self._key_of_address(address)
 
     def _key_of_address(self, address: IPAddress) -> str:
         return self._hash(b"ip|" + client_bytes(address, self._ipv6_prefix))
@@ -151,9 +172,66 @@ class Identity:
         return state.hexdigest()
 
 
+class ProxyWatch:
+    """Check the first requests of each peer, and log one warning for each of two problems.
+
+    * The server has replaced the peer's address by one of `X-Forwarded-For`, as uvicorn does by default for peers on
+      the loopback interface. Such a peer has port 0, or the address and port of an entry.
+    * A local peer names different clients, so it is a proxy. All of its clients share one quota.
+    """
+
+    def __init__(self) -> None:
+        self._peers: dict[str, tuple[int, set[bytes]]] = {}  # requests, and claims, of each peer that is watched
+        self._warned_of_server = False
+        self._warned_of_proxy = False
+
+    def check(self, host: str, port: object, fields: Iterable[Field]) -> bool:
+        """Check a request of a peer that is not trusted; return whether to check its next request, too."""
+        claims = [(name, value) for name, value in fields if name in _FORWARDING]
+        if host != UNIX and (port == 0 or _is_claimed(host, port, claims)):
+            self._warn_of_server()
+            return False
+        requests, clients = self._peers.get(host, (0, set()))
+        if not requests and (self._warned_of_proxy or len(self._peers) >= MAX_WATCHED_PEERS or not is_local(host)):
+            return False
+        clients.update(value[-MAX_CLAIM_BYTES:].rpartition(b",")[2].strip() for _, value in claims[-1:])
+        if len(clients) >= MIN_FORWARDED_CLIENTS:
+            self._warn_of_proxy(host)
+        elif requests + 1 < MAX_WATCHED_REQUESTS:
+            self._peers[host] = requests + 1, clients
+            return True
+        self._peers.pop(host, None)
+        return False
+
+    def _warn_of_server(self) -> None:
+        if not self._warned_of_server:
+            self._warned_of_server = True
+            _log.warning(
+                "the server replaces the client's address by X-Forwarded-For, which local clients can forge: "
+                "run uvicorn with --no-proxy-headers, gunicorn with --forwarded-allow-ips '', others without their "
+                "proxy middleware, and name your proxies with trusted_proxies"
+            )
+
+    def _warn_of_proxy(self, host: str) -> None:
+        self._warned_of_proxy = True
+        self._peers.clear()
+        _log.warning(
+            f"the peer {host} forwards requests of several clients, which share one quota: if it is your proxy, "
+            f"name it with trusted_proxies=[{host!r}] or --trusted-proxy {host}"
+        )
+
+
+def _is_claimed(host: str, port: object, claims: Iterable[Field]) -> bool:
+    """Return whether an entry of `X-Forwarded-For` is this address with this port, as uvicorn would take it."""
+    entries = {f"{host}:{port}".encode(), f"[{host}]:{port}".encode()}
+    lines = [value for name, value in claims if name == b"x-forwarded-for"]
+    return any(entry.strip() in entries for line in lines for entry in line.split(b","))
+
+
 def _peer_host(scope: Scope) -> str:
+    """Return the host of a peer; `unix` for a Unix socket, for which servers give no host or an empty one."""
     peer = scope.get("client")
-    return normalize_peer(peer[0] if peer else None)
+    return (peer and peer[0]) or UNIX
 
 
 def _address_field(key: object, proxies: Proxies) -> bytes:

@@ -1,7 +1,6 @@
-"""A limiter with a fallback for a shared store that fails.
+"""A limiter with a fallback for a shared store that fails, and the circuit breaker that decides when the store is down.
 
-With the fallback `closed`, it raises `StoreError`, to which the HTTP middleware answers 503. A circuit breaker
-(`ratelab.stores.circuit_breaker`) decides when the store is down and is no longer called.
+With the fallback `closed`, the limiter raises `StoreError`, to which the HTTP middleware answers 503.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from ratelab.clock import Clock, monotonic
 from ratelab.errors import InputError, StoreError, short_repr
 from ratelab.limiter import AsyncLimiter, Decision, Policy
 from ratelab.quota import NS_PER_S
-from ratelab.stores.circuit_breaker import MAX_PROBE_INTERVAL_NS, CircuitBreaker, Epoch
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.memory import MemoryLimiter, Stats, check_cost, check_key, default_clock, refuse_pickling
 
@@ -31,6 +29,15 @@ ON_STORE_ERROR = {
 
 WRITE_ERRORS = {"readonly", "full", "refused", "misconfigured"}
 """Kinds of errors that do not concern hits that only read: a decision that wrote nothing does not disprove them."""
+
+MAX_FAILURES = 3
+"""Consecutive failures that open the circuit; calls that fail while in flight together count as one."""
+
+MIN_PROBE_INTERVAL_NS = NS_PER_S // 2
+"""Time from opening the circuit to the first probe, and at least from one probe to the next."""
+
+MAX_PROBE_INTERVAL_NS = NS_PER_S
+"""Time from a failed probe to the next one."""
 
 _T = TypeVar("_T")
 _log = logging.getLogger("ratelab")
@@ -45,6 +52,75 @@ class Health(NamedTuple):
     """Failed calls of the store by `StoreError.kind`."""
     fallback_decisions: int
     """Requests decided without the store; with `closed`, those rejected because the store was down."""
+
+
+@dataclass(slots=True)
+class Epoch:
+    """The time between two changes of state; outcomes of calls that began in an earlier epoch are ignored."""
+
+    down_since: int | None = None
+    failures: int = 0
+    """Consecutive failures before this epoch."""
+    next_probe: int = 0
+    probing: bool = False
+
+
+class CircuitBreaker:
+    """Allow all calls to a store that is up, and one probe at a time to a store that is down: a pure state machine.
+
+    Every call begins with `begin`, reports `record_success` or `record_failure` unless it was cancelled, and ends with
+    `finish`. A success resets the count of failures. Calls that fail while in flight together count as one failure,
+    since one lost connection fails them all. `now` must not decrease.
+    """
+
+    def __init__(self) -> None:
+        self._epoch = Epoch()
+
+    @property
+    def up(self) -> bool:
+        """Whether the circuit is closed, so that every call is allowed."""
+        return self._epoch.down_since is None
+
+    @property
+    def failing(self) -> bool:
+        """Whether the latest known outcome is a failure."""
+        return self._epoch.failures > 0 or not self.up
+
+    def begin(self, now: int) -> Epoch | None:
+        """Return the epoch in which a call begins, or None if the call is not allowed.
+
+        While the store is down, the first caller after `next_probe` gets the probe.
+        """
+        epoch = self._epoch
+        if epoch.down_since is not None:
+            if epoch.probing or now < epoch.next_probe:
+                return None
+            epoch.probing, epoch.next_probe = True, now + MIN_PROBE_INTERVAL_NS
+        return epoch
+
+    def record_failure(self, epoch: Epoch, now: int) -> bool:
+        """Record that a call failed; return whether this failure opened the circuit."""
+        if epoch is not self._epoch:
+            return False
+        if epoch.down_since is not None:
+            epoch.next_probe = now + MAX_PROBE_INTERVAL_NS
+            return False
+        failures = epoch.failures + 1
+        opens = failures >= MAX_FAILURES
+        self._epoch = Epoch(now, next_probe=now + MIN_PROBE_INTERVAL_NS) if opens else Epoch(failures=failures)
+        return opens
+
+    def record_success(self, epoch: Epoch) -> int | None:
+        """Record that a call succeeded; if this closed the circuit, return when it had opened."""
+        if epoch is not self._epoch:
+            return None
+        if epoch.failures or epoch.down_since is not None:
+            self._epoch = Epoch()
+        return epoch.down_since
+
+    def finish(self, epoch: Epoch) -> None:
+        """Record that a call is over, even if it was cancelled."""
+        epoch.probing = False
 
 
 class ResilientLimiter:

@@ -10,8 +10,7 @@ from asgi import scope_of
 from identity_table import ALONE, Options
 
 from ratelab.http.asgi import Scope
-from ratelab.http.identity import Identity
-from ratelab.http.proxy_watch import MAX_WATCHED_PEERS, MAX_WATCHED_REQUESTS, MIN_FORWARDED_CLIENTS
+from ratelab.http.identity import MAX_WATCHED_PEERS, MAX_WATCHED_REQUESTS, MIN_FORWARDED_CLIENTS, Identity
 
 FORGING = [f"X-Forwarded-For: 198.51.100.{number}" for number in range(50)]
 

@@ -10,9 +10,8 @@ from mutate import rewritten
 from ratelab.http import middleware, prometheus
 from ratelab.http.asgi import quota_exceeded
 from ratelab.http.middleware import RateLimitMiddleware
-from ratelab.stores import circuit_breaker
-from ratelab.stores.circuit_breaker import CircuitBreaker
-from ratelab.stores.resilient import ResilientLimiter
+from ratelab.stores import resilient
+from ratelab.stores.resilient import CircuitBreaker, ResilientLimiter
 
 
 def _mutate(owner: type | ModuleType, attribute: str, right: str, wrong: str) -> Mutant:
@@ -44,7 +43,7 @@ ANSWER = "await _send_unavailable(scope, send, error)\n        return"
 
 BREAKERS = {
     "the circuit never opens": _mutate_breaker("record_failure", "failures >= MAX_FAILURES", "False"),
-    "one failure opens the circuit": Mutant(circuit_breaker, "MAX_FAILURES", 1),
+    "one failure opens the circuit": Mutant(resilient, "MAX_FAILURES", 1),
     "a success does not reset the count": _mutate_breaker("record_success", "epoch.failures or ", ""),
     "failures in flight count one by one": _mutate_breaker("record_failure", IF_OLD, NEVER_OLD),
     "there are no probes": _mutate_breaker("begin", "now < epoch.next_probe", "True"),
@@ -53,9 +52,7 @@ BREAKERS = {
     "probes do not back off": _mutate_breaker(
         "record_failure", "now + MAX_PROBE_INTERVAL_NS", "now + MIN_PROBE_INTERVAL_NS"
     ),
-    "probes back off too far": Mutant(
-        circuit_breaker, "MAX_PROBE_INTERVAL_NS", 4 * circuit_breaker.MAX_PROBE_INTERVAL_NS
-    ),
+    "probes back off too far": Mutant(resilient, "MAX_PROBE_INTERVAL_NS", 4 * resilient.MAX_PROBE_INTERVAL_NS),
     "the first probe comes at once": _mutate_breaker(
         "record_failure", "next_probe=now + MIN_PROBE_INTERVAL_NS", "next_probe=now"
     ),
