@@ -24,12 +24,15 @@ MAY_SEE = {
     "clock": set(),
     "algorithms": {"errors", "quota", "limiter"},
     "stores": {"errors", "quota", "limiter", "clock", "algorithms"},
-    "lab": {"errors", "quota", "limiter", "algorithms", "http"},
+    "documents": {"errors", "quota", "algorithms"},
+    "policies": {"errors", "quota", "limiter", "algorithms", "documents"},
+    "lab": {"errors", "quota", "limiter", "algorithms", "documents", "policies", "http"},
     "report": {"errors", "quota", "limiter", "algorithms", "lab"},
     "learn": {"errors", "quota", "limiter", "algorithms", "lab", "report"},
-    "http": {"errors", "limiter", "quota", "stores"},
-    "verify": {"errors", "quota", "limiter", "algorithms", "lab", "report", "http"},
-    "cli": {"", "errors", "quota", "limiter", "algorithms", "stores", "lab", "learn", "verify", "report", "http"},
+    "http": {"errors", "limiter", "quota", "stores", "policies"},
+    "verify": {"errors", "quota", "limiter", "algorithms", "policies", "lab", "report", "http"},
+    "cli": {"", "errors", "quota", "limiter", "algorithms", "stores", "policies"}
+    | {"lab", "learn", "verify", "report", "http"},
     "__init__": {"errors", "quota", "limiter", "clock", "algorithms", "stores"},
     "__main__": {"cli", "errors"},
 }
@@ -38,8 +41,7 @@ MAY_SEE = {
 ONLY_IN = {
     "jinja2": "ratelab.report.html.page",
     "markupsafe": "ratelab.report.html.page",
-    "yaml": "ratelab.lab.scenarios.yaml_document",
-    "pydantic": "ratelab.lab.scenarios.schema",
+    "yaml": "ratelab.documents.yaml_document",
     "pyarrow": "ratelab.lab.traces.arrow",
     "prometheus_client": "ratelab.http.prometheus",
     "aiohttp": "ratelab.verify.client",
@@ -50,6 +52,7 @@ ONLY_IN = {
 """The one file that may import a library."""
 
 PARTS_WITH = {
+    "pydantic": {"documents", "lab", "policies"},
     "numpy": {"lab", "report", "verify"},
     "numba": {"lab"},
     "rich": {"report", "learn", "verify", "cli"},

@@ -9,9 +9,9 @@ from multiprocessing import get_all_start_methods, get_context
 import pytest
 
 from ratelab import InputError
+from ratelab.documents import DocumentError
 from ratelab.errors import ConfigurationWarning, SlowWarning, StoreError
 from ratelab.http.identity import AmbiguousClientError
-from ratelab.lab.scenarios.yaml_document import DocumentError
 from ratelab.stores.valkey import ValkeyLimiter
 
 ERRORS = [

@@ -11,14 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
+from ratelab.documents import Document, Kind, Place
 from ratelab.errors import InputError
 from ratelab.lab.scenarios import arrivals, schema
 from ratelab.lab.scenarios.arrivals import MAX_REQUESTS, Span
-from ratelab.lab.scenarios.yaml_document import Document, Place
 from ratelab.lab.spill import Integers
 from ratelab.lab.traces import read_trace
 from ratelab.lab.traffic import Traffic
 from ratelab.quota import Quota, format_duration, spell_duration
+
+KIND = Kind("scenario", "`ratelab simulate --help`", "put traffic into a trace file, or use `ratelab replay`")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +49,7 @@ def load_scenario(path: str, rate: str | None = None, burst: int | None = None, 
     A seed gives the same traffic on every machine. Each client draws from a random stream of its own.
     Raises `InputError` for an invalid file, with the file, the line and the path of the value.
     """
-    document = Document(path)
+    document = Document(path, KIND)
     file = schema.read(document)
     if file.duration < 1:
         raise document.error(("duration",), "expected a duration above 0s, got 0s")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
 from ratelab.errors import InputError
 
 MAX_FILE_BYTES = 250_000
-"""Limit for files written by hand; large traffic belongs into a trace."""
+"""Limit for files written by hand."""
 
 MAX_VALUES = 100_000
 """Values of a file, with its anchors expanded."""
@@ -37,15 +38,26 @@ class DocumentError(InputError):
         return type(self), (str(self), self.line), self.__dict__
 
 
+class Kind(NamedTuple):
+    """A kind of documents, for error messages."""
+
+    name: str
+    """Such as `scenario`."""
+    example: str
+    """Where an example is found."""
+    remedy: str
+    """How to make a file smaller."""
+
+
 class Document:
     """The values of a file, and their lines."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, kind: Kind) -> None:
         """Read `path`; raise `InputError` if it is not one YAML document of plain values."""
         self.path = path
         self.lines: dict[Place, int] = {}
         try:
-            self.text = _read_text(path)
+            self.text = _read_text(path, kind)
             root = yaml.compose(self.text, Loader=yaml.BaseLoader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
@@ -53,9 +65,9 @@ class Document:
         except yaml.YAMLError as error:
             raise InputError(f"{path}: invalid YAML: {str(error).splitlines()[0]}") from None
         except RecursionError:
-            raise InputError(f"{path}: invalid scenario: it is nested too deeply") from None
+            raise InputError(f"{path}: invalid {kind.name}: it is nested too deeply") from None
         if root is None:
-            raise InputError(f"{path}: the file is empty: see `ratelab simulate --help` for an example")
+            raise InputError(f"{path}: the file is empty: see {kind.example} for an example")
         self.value = self._convert(root, ())
 
     def error(self, place: Place, problem: str, line: int = 0) -> DocumentError:
@@ -93,17 +105,14 @@ class Document:
         return values
 
 
-def _read_text(path: str) -> str:
+def _read_text(path: str, kind: Kind) -> str:
     try:
         with Path(path).open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}: name a scenario file") from None
+        raise InputError(f"{path}: {error.strerror}: name a {kind.name} file") from None
     if len(data) > MAX_FILE_BYTES:
-        raise InputError(
-            f"{path}: a scenario may have at most {MAX_FILE_BYTES // 1000} kB: put traffic into a trace file, "
-            "or use `ratelab replay`"
-        )
+        raise InputError(f"{path}: a {kind.name} may have at most {MAX_FILE_BYTES // 1000} kB: {kind.remedy}")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
