@@ -12,13 +12,7 @@ from collections.abc import Sequence
 from ratelab.algorithms.fixed_window import FixedWindow
 from ratelab.algorithms.gcra import Gcra
 from ratelab.algorithms.leaky_bucket import LeakyBucket
-from ratelab.algorithms.plugins import (
-    attribute_errors,
-    check_algorithm,
-    entry_points_by_name,
-    load_entry_point,
-    load_file,
-)
+from ratelab.algorithms.plugins import build_checked, entry_points_by_name, load_entry_point, load_file
 from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.algorithms.token_bucket import TokenBucket
@@ -131,10 +125,8 @@ def build_policy(kind: type[Algorithm], quota: Quota) -> Policy:
 
     Raises `InputError` if the algorithm cannot grant the quota, or fails.
     """
-    with attribute_errors(kind):
-        algorithm = kind.from_quota(quota)
-    if kind not in ALGORITHMS.values():
-        check_algorithm(algorithm, kind, traits_of(kind), quota)
+    built_in = kind in ALGORITHMS.values()
+    algorithm = kind.from_quota(quota) if built_in else build_checked(kind, traits_of(kind), quota)
     return Policy(kind.name, quota, algorithm)
 
 

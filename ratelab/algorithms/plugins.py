@@ -143,11 +143,13 @@ _TRAIT_RULES: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
 )
 
 
-def check_algorithm(algorithm: object, kind: type[Algorithm], traits: Traits, quota: Quota) -> None:
-    """Check the object that `kind.from_quota` returned, by one decision on a state that is discarded.
+def build_checked(kind: type[Algorithm], traits: Traits, quota: Quota) -> Algorithm:
+    """Build a third-party algorithm, and check it by one decision on a state that is discarded.
 
-    Raises `InputError` for another type, a state or a row that breaks the rules, and for traits that fail.
+    Raises `InputError` for another type, a state or a row that breaks the rules, and for code that fails.
     """
+    with attribute_errors(kind):
+        algorithm: object = kind.from_quota(quota)
     if not isinstance(algorithm, kind):
         made, name = short_repr(algorithm), kind.__name__
         raise InputError(f"{kind.name} failed: {name}.from_quota must return an instance of {name}, got {made}")
@@ -167,6 +169,7 @@ def check_algorithm(algorithm: object, kind: type[Algorithm], traits: Traits, qu
     ):
         if not isinstance(value, types):
             raise InputError(f"{kind.name} failed: {kind.__name__}.traits.{name} must return {rule}, got {value!r}")
+    return algorithm
 
 
 def _are_integers(state: Sequence[object]) -> bool:

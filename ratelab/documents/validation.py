@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin
 
@@ -39,6 +39,17 @@ def parse_text(value: str) -> str:
     if not line or not line.isprintable():
         raise InputError(f"expected printable text, got {short_repr(value)}")
     return line
+
+
+def create_choice_parser(choices: Sequence[str]) -> Callable[[str], str]:
+    """Create a parser of text that must be one of these."""
+
+    def parse(value: str) -> str:
+        if value not in choices:
+            raise InputError(f"expected one of {', '.join(choices)}, got {short_repr(value)}")
+        return value
+
+    return parse
 
 
 def parse_rate(value: str) -> Quota:

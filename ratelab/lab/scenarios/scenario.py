@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ratelab.documents import Document, Kind, Place
+from ratelab.documents import Document, Kind, Place, validate
 from ratelab.errors import InputError
 from ratelab.lab.scenarios import arrivals, schema
 from ratelab.lab.scenarios.arrivals import MAX_REQUESTS, Span
@@ -50,7 +50,7 @@ def load_scenario(path: str, rate: str | None = None, burst: int | None = None, 
     Raises `InputError` for an invalid file, with the file, the line and the path of the value.
     """
     document = Document(path, KIND)
-    file = schema.read(document)
+    file = validate(document, schema.ScenarioFile)
     if file.duration < 1:
         raise document.error(("duration",), "expected a duration above 0s, got 0s")
     seed = file.seed if seed is None else seed

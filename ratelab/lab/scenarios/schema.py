@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 from pydantic import Field, PlainValidator
 
 from ratelab.algorithms import COMPARED
-from ratelab.documents import Document, validate
 from ratelab.documents.validation import (
     AlgorithmName,
     Count,
@@ -16,6 +15,7 @@ from ratelab.documents.validation import (
     Rate,
     Strict,
     Text,
+    create_choice_parser,
     create_integer_parser,
     tagged_models,
 )
@@ -45,19 +45,12 @@ def _parse_weight(value: str) -> float:
     return float(Fraction(value))
 
 
-def check_chart(value: str) -> str:
-    """Return the name of a chart."""
-    if value not in CHARTS:
-        raise InputError(f"expected one of {', '.join(CHARTS)}, got {short_repr(value)}")
-    return value
-
-
 MAX_CLIENT_COUNT = 100_000
 """The largest `count` of a client."""
 
 ClientCount = Annotated[int, PlainValidator(create_integer_parser(1, MAX_CLIENT_COUNT))]
 Seed = Annotated[int, PlainValidator(create_integer_parser(0, 2**63 - 1))]
-ChartName = Annotated[str, PlainValidator(check_chart)]
+ChartName = Annotated[str, PlainValidator(create_choice_parser(CHARTS))]
 CostWeights = Annotated[dict[int, float], PlainValidator(parse_costs)]
 
 
@@ -169,8 +162,3 @@ class ScenarioFile(Strict):
 
 PATTERNS = tagged_models(Pattern)
 """The patterns by their names in files."""
-
-
-def read(document: Document) -> ScenarioFile:
-    """Validate a document; raise `InputError` for the first error in it."""
-    return validate(document, ScenarioFile)
