@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import isasyncgenfunction, isawaitable, iscoroutinefunction, isgeneratorfunction
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import Scope
 from ratelab.limiter import Decision
+from ratelab.policies.routes import normalize_path, parse_route
 
 T = TypeVar("T")
 
@@ -68,17 +68,6 @@ def route_path(scope: Scope) -> str:
     return path or "/"
 
 
-class Route(NamedTuple):
-    """A pattern of paths, for one method or for all."""
-
-    method: str
-    """Empty for all methods; `GET` includes `HEAD`."""
-    path: str
-    """The text of the route, with a normalized path."""
-    pattern: re.Pattern[str] | None
-    """None for a route without parameters."""
-
-
 def by_route(choices: Mapping[str, T], default: T) -> Callable[[Scope], T]:
     """Return a function that chooses by the route of a request, for `limiter`, `cost` or `exempt` of the middleware.
 
@@ -88,12 +77,12 @@ def by_route(choices: Mapping[str, T], default: T) -> Callable[[Scope], T]:
 
     Raise `InputError` for an invalid route.
     """
-    routes = [(_parse_route(text), choice) for text, choice in choices.items()]
+    routes = [(parse_route(text), choice) for text, choice in choices.items()]
     exact = {(route.method, route.path): choice for route, choice in routes if route.pattern is None}
     patterns = [(route.method, route.pattern.fullmatch, choice) for route, choice in routes if route.pattern]
 
     def choose(scope: Scope) -> T:
-        path, method = _normalize(route_path(scope)), scope.get("method", "")
+        path, method = normalize_path(route_path(scope)), scope.get("method", "")
         method = "GET" if method == "HEAD" else method
         for key in ((method, path), ("", path)):
             if key in exact:
@@ -104,42 +93,3 @@ def by_route(choices: Mapping[str, T], default: T) -> Callable[[Scope], T]:
         return default
 
     return choose
-
-
-_CONVERTORS = {
-    "str": "[^/]+",
-    "path": ".*",
-    "int": "[0-9]+",
-    "float": r"[0-9]+(?:\.[0-9]+)?",
-    "uuid": "[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}",
-}
-"""What the parameters of Starlette's routes match, by kind."""
-
-_PATH_PARAMETER = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*(?::([a-z]+))?\}")
-_OTHER_SYNTAX = re.compile(r"[{}<>*]|/:")  # including /static/*, /items/<id> and /items/:id, which would never match
-_ROUTE = re.compile(r"(?:([A-Z]+) )?(/[^\s?#]*)")
-
-
-def _parse_route(text: object) -> Route:
-    match = _ROUTE.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
-        raise InputError(f"a route must be a path, such as /search or POST /login, got {short_repr(text)}")
-    method, path = "GET" if match[1] == "HEAD" else match[1] or "", _normalize(match[2])
-    literals = _PATH_PARAMETER.split(path)[::2]  # the text between the parameters
-    if any(_OTHER_SYNTAX.search(literal) for literal in literals):
-        raise InputError(f"a parameter of a route must be {{name}} or {{name:path}}, got {short_repr(text)}")
-    kinds = [kind or "str" for kind in _PATH_PARAMETER.findall(path)]
-    unknown = [kind for kind in kinds if kind not in _CONVERTORS]
-    if unknown:
-        raise InputError(f"a parameter must be of {', '.join(_CONVERTORS)}, got {unknown[0]} in {short_repr(text)}")
-    if not kinds:
-        return Route(method, path, None)
-    pieces = zip(literals, [*(_CONVERTORS[kind] for kind in kinds), ""], strict=True)
-    return Route(method, path, re.compile("".join(re.escape(literal) + kind for literal, kind in pieces), re.DOTALL))
-
-
-def _normalize(path: str) -> str:
-    """Return a path without repeated slashes and without one at its end, since some frameworks ignore them."""
-    if "//" in path:
-        path = re.sub("/{2,}", "/", path)
-    return path.rstrip("/") or "/"
