@@ -34,10 +34,19 @@ from ratelab.report.accuracy import (
 )
 from ratelab.report.equal_protection import build_equal_table, describe_equal_protection
 from ratelab.report.files import check_events_writable, check_writable, write_events, write_table
+from ratelab.report.numbers import wrap_text
 from ratelab.report.serialize import serialize_comparison
-from ratelab.report.summary import Run, describe_assumption, describe_run, summarize
-from ratelab.report.tables import Table, build_clients_table, build_comparison_table, build_figures_table
-from ratelab.report.terminal import render_table, render_timeline, wrap_text
+from ratelab.report.summary import (
+    Run,
+    build_clients_table,
+    build_comparison_table,
+    build_figures_table,
+    describe_assumption,
+    describe_run,
+    summarize,
+)
+from ratelab.report.tables import Table, render_table
+from ratelab.report.timeline import render_timeline
 
 if TYPE_CHECKING:
     from rich.console import Console

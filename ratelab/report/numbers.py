@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from math import floor, log10
 from re import compile as compile_pattern
+from textwrap import TextWrapper
 
 from ratelab.lab.traffic import Traffic
 from ratelab.quota import UNITS, Quota, about
@@ -113,3 +114,9 @@ _UNIT_BEHIND_NUMBER = compile_pattern(r"(?<=[0-9]) (?=(?:%|ns|us|ms|s|min|h|days
 def bind_units(text: str) -> str:
     """Return `text` with no-break spaces between numbers and their units, so that no line ends between them."""
     return _UNIT_BEHIND_NUMBER.sub("\N{NO-BREAK SPACE}", text)
+
+
+def wrap_text(text: str, width: int, at_hyphens: bool = False) -> list[str]:
+    """Break a text into lines between words, and optionally at hyphens, but not between a number and its unit."""
+    wrapper = TextWrapper(width, break_long_words=False, break_on_hyphens=at_hyphens)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in wrapper.wrap(bind_units(text))]

@@ -1,14 +1,14 @@
-"""Summaries of comparisons: the traffic, the quota and the findings as sentences."""
+"""Summaries of comparisons: the traffic, the quota and the findings as sentences, and the figures as tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratelab.lab.metrics import Result
+from ratelab.lab.metrics import Figure, Result, list_figures
 from ratelab.lab.traffic import Traffic
 from ratelab.quota import Quota, about
 from ratelab.report.numbers import (
@@ -22,6 +22,7 @@ from ratelab.report.numbers import (
     join_names,
     pluralize,
 )
+from ratelab.report.tables import SIGNS, Cell, Table, build_column, build_count, make_rows, select_columns
 
 if TYPE_CHECKING:
     from ratelab.lab.comparison import Comparison
@@ -169,4 +170,87 @@ def _list_shares(denied: Sequence[tuple[int, str]], whole: int, adverb: str = ""
     return ", ".join(
         [f"{names} denied {format_share(most, whole)}{adverb}"]
         + [f"{group} {format_share(count, whole)}" for count, group in others]
+    )
+
+
+# --- tables
+
+
+LEADING_COLUMNS = ("admitted", "in_time", "delayed", "timed_out", "denied")
+"""Figures whose columns come first."""
+
+
+def build_comparison_table(comparison: Comparison) -> Table:
+    """Return the figures of each algorithm that matter to the choice; those beyond a limit are marked."""
+    results, quota, timeout = comparison.results, comparison.quota, comparison.client_timeout
+    selected = select_columns(Result, comparison)
+    figures = {name: selected[name] for name in (*LEADING_COLUMNS, *selected) if name in selected}
+    columns = {name: _build_result_column(results, name, figure) for name, figure in figures.items()}
+    limits = {"peak_in_window": quota.burst, "max_delay": timeout / 1e9}
+    for name in limits.keys() & columns.keys():
+        columns[name] = _mark_above(columns[name], [getattr(result, name) > limits[name] for result in results])
+    return Table(
+        "Figures of each algorithm",
+        ["algorithm", *(figure.header for figure in figures.values())],
+        make_rows([result.algorithm for result in results], [*columns.values()]),
+        note=_describe_limits(comparison),
+    )
+
+
+def _describe_limits(comparison: Comparison) -> str:
+    """Return the meaning of the marks, with the limits; the quota even if nothing exceeds it."""
+    quota, results = comparison.quota, comparison.results
+    grant = f"quota of {quota.burst:,} in any {about(quota.window)}"
+    limits = [f"above the {grant}"] if any(result.peak_in_window > quota.burst for result in results) else []
+    if any(result.timed_out for result in results):
+        limits.append(f"longer than the client timeout of {about(comparison.client_timeout)}")
+    meaning = f"{SIGNS['above']} {', or '.join(limits)}" if limits else ""
+    return meaning if grant in meaning else f"{meaning} ({grant})" if meaning else f"With a {grant}."
+
+
+def _build_result_column(results: Sequence[Result], name: str, figure: Figure, with_marks: bool = False) -> list[Cell]:
+    wholes = [getattr(result, figure.part_of) for result in results] if figure.part_of else []
+    return build_column(figure, [getattr(result, name) for result in results], with_marks, wholes)
+
+
+def _mark_above(cells: Sequence[Cell], above: Sequence[bool]) -> list[Cell]:
+    return [replace(cell, mark="above") if is_above else cell for cell, is_above in zip(cells, above, strict=True)]
+
+
+def build_figures_table(comparison: Comparison) -> Table:
+    """Return all figures of all algorithms: a row for each figure, with its name in JSON and CSV."""
+    results = comparison.results
+    rows = [(name, _build_result_column(results, name, figure, True)) for name, figure in list_figures(Result).items()]
+    marked = any(cell.mark for _, cells in rows for cell in cells)
+    return Table(
+        "All figures",
+        ["figure", *(result.algorithm for result in results)],
+        rows,
+        note=f"{SIGNS['best']} best  {SIGNS['worst']} worst" if marked else "",
+    )
+
+
+def build_clients_table(comparison: Comparison, limit: int, denied_only: bool = True) -> Table | None:
+    """Return the denials of each client by each algorithm, for at most `limit` clients, the most denied first.
+
+    None if there are fewer than two clients, or none to list.
+    """
+    traffic, results = comparison.traffic, comparison.results
+    denied = np.array([result.client_offered - result.client_admitted for result in results])
+    ranked = np.lexsort((-denied[0], -denied.max(axis=0))).tolist()
+    caption = "Requests denied, by client, the most denied first"
+    if denied_only or len(ranked) > limit:
+        count = int(np.count_nonzero(denied.any(axis=0)))
+        ranked = ranked[:count]
+        shown = f"the {limit:,} most denied of " if count > limit else ""
+        caption = f"Requests denied, by client: {shown}the {pluralize(count, 'client')} with denials"
+    if len(traffic.names) < 2 or not ranked:
+        return None
+    counts = np.vstack([traffic.client_requests, denied])
+    return Table(
+        caption,
+        ["client", "offered", *(result.algorithm for result in results)],
+        [(traffic.names[index], [*map(build_count, counts[:, index].tolist())]) for index in ranked[:limit]],
+        sortable=True,
+        cut_names=True,
     )

@@ -1,17 +1,21 @@
-"""Tables: one model for the terminal and for pages, and the tables of a comparison."""
+"""Tables: one model for the terminal and for pages, and their form in a terminal of any width."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Literal, NamedTuple
 
-import numpy as np
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
 
 from ratelab.lab.comparison import Comparison
-from ratelab.lab.metrics import Condition, Figure, Result, Unit, list_figures
+from ratelab.lab.metrics import Condition, Figure, Unit, list_figures
 from ratelab.quota import about
-from ratelab.report.numbers import format_percent, format_seconds, format_share, pluralize
+from ratelab.report.numbers import format_percent, format_seconds, format_share, wrap_text
 
 Mark = Literal["", "best", "worst", "above"]
 SIGNS: dict[Mark, str] = {"": "", "best": "*", "worst": "!", "above": "!"}
@@ -112,10 +116,6 @@ def make_rows(names: Sequence[str], columns: Sequence[Sequence[Cell]]) -> list[t
     return [(name, [cells[number] for cells in columns]) for number, name in enumerate(names)]
 
 
-LEADING_COLUMNS = ("admitted", "in_time", "delayed", "timed_out", "denied")
-"""Figures whose columns come first."""
-
-
 def select_columns(kind: type, comparison: Comparison, accuracy: bool = False) -> dict[str, Figure]:
     """Return the figures of a dataclass that have a column for this comparison, with their headers filled in."""
     too_late = any(result.timed_out for result in comparison.results)
@@ -135,85 +135,148 @@ def select_columns(kind: type, comparison: Comparison, accuracy: bool = False) -
     }
 
 
-# --- the tables of a comparison
-
-
-def build_comparison_table(comparison: Comparison) -> Table:
-    """Return the figures of each algorithm that matter to the choice; those beyond a limit are marked."""
-    results, quota, timeout = comparison.results, comparison.quota, comparison.client_timeout
-    selected = select_columns(Result, comparison)
-    figures = {name: selected[name] for name in (*LEADING_COLUMNS, *selected) if name in selected}
-    columns = {name: _build_result_column(results, name, figure) for name, figure in figures.items()}
-    limits = {"peak_in_window": quota.burst, "max_delay": timeout / 1e9}
-    for name in limits.keys() & columns.keys():
-        columns[name] = _mark_above(columns[name], [getattr(result, name) > limits[name] for result in results])
-    return Table(
-        "Figures of each algorithm",
-        ["algorithm", *(figure.header for figure in figures.values())],
-        make_rows([result.algorithm for result in results], [*columns.values()]),
-        note=_describe_limits(comparison),
-    )
-
-
-def _describe_limits(comparison: Comparison) -> str:
-    """Return the meaning of the marks, with the limits; the quota even if nothing exceeds it."""
-    quota, results = comparison.quota, comparison.results
-    grant = f"quota of {quota.burst:,} in any {about(quota.window)}"
-    limits = [f"above the {grant}"] if any(result.peak_in_window > quota.burst for result in results) else []
-    if any(result.timed_out for result in results):
-        limits.append(f"longer than the client timeout of {about(comparison.client_timeout)}")
-    meaning = f"{SIGNS['above']} {', or '.join(limits)}" if limits else ""
-    return meaning if grant in meaning else f"{meaning} ({grant})" if meaning else f"With a {grant}."
-
-
-def _build_result_column(results: Sequence[Result], name: str, figure: Figure, with_marks: bool = False) -> list[Cell]:
-    wholes = [getattr(result, figure.part_of) for result in results] if figure.part_of else []
-    return build_column(figure, [getattr(result, name) for result in results], with_marks, wholes)
-
-
-def _mark_above(cells: Sequence[Cell], above: Sequence[bool]) -> list[Cell]:
-    return [replace(cell, mark="above") if is_above else cell for cell, is_above in zip(cells, above, strict=True)]
-
-
-def build_figures_table(comparison: Comparison) -> Table:
-    """Return all figures of all algorithms: a row for each figure, with its name in JSON and CSV."""
-    results = comparison.results
-    rows = [(name, _build_result_column(results, name, figure, True)) for name, figure in list_figures(Result).items()]
-    marked = any(cell.mark for _, cells in rows for cell in cells)
-    return Table(
-        "All figures",
-        ["figure", *(result.algorithm for result in results)],
-        rows,
-        note=f"{SIGNS['best']} best  {SIGNS['worst']} worst" if marked else "",
-    )
-
-
-def build_clients_table(comparison: Comparison, limit: int, denied_only: bool = True) -> Table | None:
-    """Return the denials of each client by each algorithm, for at most `limit` clients, the most denied first.
-
-    None if there are fewer than two clients, or none to list.
-    """
-    traffic, results = comparison.traffic, comparison.results
-    denied = np.array([result.client_offered - result.client_admitted for result in results])
-    ranked = np.lexsort((-denied[0], -denied.max(axis=0))).tolist()
-    caption = "Requests denied, by client, the most denied first"
-    if denied_only or len(ranked) > limit:
-        count = int(np.count_nonzero(denied.any(axis=0)))
-        ranked = ranked[:count]
-        shown = f"the {limit:,} most denied of " if count > limit else ""
-        caption = f"Requests denied, by client: {shown}the {pluralize(count, 'client')} with denials"
-    if len(traffic.names) < 2 or not ranked:
-        return None
-    counts = np.vstack([traffic.client_requests, denied])
-    return Table(
-        caption,
-        ["client", "offered", *(result.algorithm for result in results)],
-        [(traffic.names[index], [*map(build_count, counts[:, index].tolist())]) for index in ranked[:limit]],
-        sortable=True,
-        cut_names=True,
-    )
-
-
 def build_count(value: int) -> Cell:
     """Return a count as the cell of a sortable table."""
     return Cell(f"{value:,}", value)
+
+
+# --- in a terminal
+
+TERMINAL_COLUMNS = 80
+MIN_NAME_COLUMNS = 20
+"""Width that long names always have; beyond it, they take the width that numbers leave."""
+MAX_NAME_CELL_COLUMNS = 16
+"""Width at which names in other columns than the first are cut."""
+MAX_WORD_COLUMNS = 16
+"""Width at which words of headers are broken."""
+
+
+class _Column(NamedTuple):
+    """A column as the terminal shows it."""
+
+    title: str
+    texts: Sequence[str]
+    styles: Sequence[str]
+    is_name: bool
+    width: int
+    header: Sequence[str] = ()
+    """The title, broken into lines."""
+
+    def set_width(self, width: int, at_hyphens: bool) -> _Column:
+        """Return the column with this width, or a larger one that its texts and the words of its title need."""
+        words = [min(cell_len(word), MAX_WORD_COLUMNS) for word in wrap_text(self.title, 1, at_hyphens)]
+        width = max(width, *words, *(cell_len(line) for text in self.texts for line in text.split("\n")), 1)
+        return self._replace(width=width, header=wrap_text(self.title, width, at_hyphens) or [""])
+
+
+class _Layout(NamedTuple):
+    """A way to lay a table out: one table or several below each other, which have the same keys."""
+
+    parts: list[list[_Column]]
+    names: list[str]
+    gap: int
+    """Blanks between columns."""
+    at_hyphens: bool
+    """Whether headers may be broken at hyphens."""
+
+
+def render_table(table: Table, width: int = TERMINAL_COLUMNS, with_caption: bool = True) -> RenderableType:
+    """Render a table for a terminal of `width` columns.
+
+    If it is too wide, headers are broken between words and at hyphens, then pairs of values are put on two lines; if
+    that is not enough, the last columns form further tables below.
+    """
+    names = [name for name, _ in table.rows]
+    name_width = min(MIN_NAME_COLUMNS, max(map(cell_len, (*names, table.headers[0]))))
+    layouts = _list_layouts(table, names, width - name_width)
+    layout = min(layouts, key=lambda layout: len(layout.parts))
+    rendered: list[RenderableType] = [Text(table.caption)] if with_caption else []
+    for number, part in enumerate(layout.parts):
+        rest = width - sum(column.width + layout.gap for column in part)
+        grid = _render_columns(
+            table, layout, _shorten_headers(part, rest - name_width, layout.at_hyphens), max(name_width, rest)
+        )
+        rendered += [Text(), grid] if number else [grid]
+    return Group(*rendered, *(Text(line, style="dim") for line in wrap_text(table.note, width)))
+
+
+def _list_layouts(table: Table, names: list[str], room: int) -> list[_Layout]:
+    """Return the ways to lay a table out next to its names, the most readable first."""
+    has_pairs = any(cell.before for _, cells in table.rows for cell in cells)
+    layouts = []
+    for arrow, at_hyphens, gap in product((" -> ", "\n-> ") if has_pairs else (" -> ",), (False, True), (2, 1)):
+        columns = [column.set_width(1, at_hyphens) for column in _format_columns(table, arrow)]
+        shown = [f"{name}\n" for name in names] if arrow.startswith("\n") else names
+        layouts.append(_Layout(_split_columns(columns, room, gap, table.key_columns), shown, gap, at_hyphens))
+    return layouts
+
+
+def _shorten_headers(columns: Sequence[_Column], room: int, at_hyphens: bool) -> list[_Column]:
+    """Return the columns with fewer lines of headers, as far as there is room to widen them."""
+    columns = list(columns)
+    while (highest := max(len(column.header) for column in columns)) > 1:
+        number, column = next(pair for pair in enumerate(columns) if len(pair[1].header) == highest)
+        wider = (column.set_width(column.width + more, at_hyphens) for more in range(1, room + 1))
+        shorter = next((candidate for candidate in wider if len(candidate.header) < highest), column)
+        if not 0 < shorter.width - column.width <= room:
+            break
+        room -= shorter.width - column.width
+        columns[number] = shorter
+    return columns
+
+
+def _render_columns(table: Table, layout: _Layout, columns: Sequence[_Column], max_name_width: int) -> RenderableType:
+    grid = RichTable(box=None, padding=(0, layout.gap, 0, 0), pad_edge=False, header_style="bold")
+    grid.add_column(
+        Text(table.headers[0]),
+        vertical="bottom",
+        overflow="ellipsis" if table.cut_names else "fold",
+        no_wrap=table.cut_names,
+        max_width=max_name_width,
+    )
+    for column in columns:
+        grid.add_column(
+            Text("\n".join(column.header)),
+            justify="left" if column.is_name else "right",
+            vertical="bottom",
+            overflow="ellipsis" if column.is_name else "fold",
+            no_wrap=column.is_name,
+            width=column.width,
+        )
+    for row, name in enumerate(layout.names):
+        grid.add_row(Text(name), *(Text(column.texts[row], column.styles[row]) for column in columns))
+    return grid
+
+
+_STYLES: dict[Mark, str] = {"": "", "best": "green", "worst": "red", "above": "red"}
+
+
+def _format_columns(table: Table, arrow: str) -> list[_Column]:
+    """Return all columns but that of the names; in a column with marks, every text leaves room for one."""
+    columns = []
+    for number, header in enumerate(table.headers[1:]):
+        cells, is_name = [cells[number] for _, cells in table.rows], number + 1 in table.name_columns
+        blank = " " if any(cell.mark for cell in cells) else ""
+        texts = [f"{cell.before}{arrow if cell.before else ''}{cell.text}{cell.sign or blank}" for cell in cells]
+        if is_name:
+            texts = [_cut(text, MAX_NAME_CELL_COLUMNS) for text in texts]
+        styles = [_STYLES[cell.mark] for cell in cells]
+        columns.append(_Column(header, texts, styles, is_name, 0))
+    return columns
+
+
+def _cut(text: str, width: int) -> str:
+    cut = Text(text)
+    cut.truncate(width, overflow="ellipsis")
+    return cut.plain
+
+
+def _split_columns(columns: Sequence[_Column], room: int, gap: int, key_columns: int) -> list[list[_Column]]:
+    """Split columns into tables that fit next to the names; the key columns are in all of them."""
+    keys, others = list(columns[:key_columns]), list(columns[key_columns:])
+    for count in range(1, len(others) + 1):  # parts, with about the same number of columns
+        size = -(-len(others) // count)
+        parts = [[*keys, *others[start : start + size]] for start in range(0, len(others), size)]
+        if all(sum(column.width + gap for column in part) <= room for part in parts):
+            break
+    return parts

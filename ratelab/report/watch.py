@@ -19,7 +19,7 @@ from ratelab.limiter import Policy
 from ratelab.quota import UNITS
 from ratelab.report.charts.view import ComparisonView
 from ratelab.report.numbers import format_seconds
-from ratelab.report.terminal import TIMELINE_LEGEND, render_letters
+from ratelab.report.timeline import TIMELINE_LEGEND, render_letters
 
 
 class Snapshot(NamedTuple):

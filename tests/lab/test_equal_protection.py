@@ -23,7 +23,7 @@ from ratelab.lab.replay import replay
 from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.traffic import Traffic
 from ratelab.report.equal_protection import build_equal_table
-from ratelab.report.terminal import render_table
+from ratelab.report.tables import render_table
 
 QUOTA = Quota(2, 7, 3)
 

@@ -23,9 +23,14 @@ from ratelab.lab.equal_protection import EqualResult
 from ratelab.lab.metrics import Result, list_figures
 from ratelab.lab.traffic import Traffic
 from ratelab.report.catalogue import describe_algorithm, render_catalogue
-from ratelab.report.summary import describe_fullest, describe_run, summarize
-from ratelab.report.tables import Cell, Table, build_clients_table, build_column, build_comparison_table
-from ratelab.report.terminal import render_table
+from ratelab.report.summary import (
+    build_clients_table,
+    build_comparison_table,
+    describe_fullest,
+    describe_run,
+    summarize,
+)
+from ratelab.report.tables import Cell, Table, build_column, render_table
 
 FIGURES = {name: figure for kind in (Result, Accuracy, EqualResult) for name, figure in list_figures(kind).items()}
 

@@ -27,8 +27,16 @@ from ratelab.report.charts import LAYOUTS, SUBJECTS, THEME_NAMES, draw, render_f
 from ratelab.report.charts.style import THEMES
 from ratelab.report.equal_protection import build_equal_table, describe_equal_protection
 from ratelab.report.numbers import bind_units, format_quota
-from ratelab.report.summary import Run, describe_assumption, describe_run, summarize
-from ratelab.report.tables import Table, build_clients_table, build_comparison_table, build_figures_table
+from ratelab.report.summary import (
+    Run,
+    build_clients_table,
+    build_comparison_table,
+    build_figures_table,
+    describe_assumption,
+    describe_run,
+    summarize,
+)
+from ratelab.report.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,0 +1,51 @@
+"""Timelines in a terminal: a letter for the decisions of each moment."""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from ratelab.lab.comparison import Comparison
+from ratelab.lab.decisions import Decisions
+from ratelab.lab.spill import Integers
+from ratelab.quota import about
+
+NO_REQUEST, ADMITTED, DELAYED, SOME_DENIED, DENIED = ".", "|", "~", "+", "x"
+_LETTER_STYLES = {NO_REQUEST: "dim", ADMITTED: "green", DELAYED: "yellow", SOME_DENIED: "magenta", DENIED: "red"}
+
+TIMELINE_LEGEND = (
+    f"{ADMITTED} admitted  {DELAYED} some delayed  {SOME_DENIED} some denied  {DENIED} all denied  "
+    f"{NO_REQUEST} no request"
+)
+
+
+def render_timeline(comparison: Comparison, width: int) -> RenderableType:
+    """Render a line for each algorithm over a common time axis, `width` columns wide in all."""
+    traffic = comparison.traffic
+    margin = max(cell_len(outcome.policy.name) for outcome in comparison.outcomes) + 1
+    length = max(20, width - margin)
+    places = (traffic.times.astype(np.float64) / traffic.duration * length).astype(np.int64).clip(0, length - 1)
+    lines = [
+        Text(f"{outcome.policy.name:<{margin}}").append_text(render_letters(places, outcome.rows, length))
+        for outcome in comparison.outcomes
+    ]
+    axis = Text(f"{'':<{margin}}0 s{about(traffic.duration):>{length - 3}}", style="dim")
+    return Group(*lines, axis, Text(TIMELINE_LEGEND, style="dim"))
+
+
+def render_letters(places: Integers, decisions: Decisions, length: int) -> Text:
+    """Render `length` letters for the decisions of requests, each of which belongs to one of these places."""
+    offered = np.bincount(places, minlength=length)
+    denied = np.bincount(places[~decisions["allowed"]], minlength=length)
+    delayed = np.bincount(places[decisions["delay_ns"] > 0], minlength=length)
+    letters = np.select(
+        [offered == 0, denied == offered, denied > 0, delayed > 0],
+        [NO_REQUEST, DENIED, SOME_DENIED, DELAYED],
+        ADMITTED,
+    )
+    line = Text()
+    for letter in letters.tolist():
+        line.append(letter, style=_LETTER_STYLES[letter])
+    return line
