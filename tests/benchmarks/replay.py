@@ -13,9 +13,8 @@ import peers_memory
 from timing import Bar, Figure, duration_figure, time_in_turn
 
 from ratelab.algorithms import ALGORITHMS, create, traits_of
-from ratelab.lab import python_engine
 from ratelab.lab.decisions import ADMISSION_FIELDS, FIGURE_FIELDS
-from ratelab.lab.replay import allocate_columns, has_compiler
+from ratelab.lab.replay import allocate_columns, decide_in_python, has_compiler
 from ratelab.lab.replay import replay as replay_policy
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Decision
@@ -57,9 +56,8 @@ def _plain() -> Iterator[Figure]:
     traffic = Traffic(times, clients, costs, tuple(map(str, range(10_000))), np.arange(10_000), 100 * 10**9)
     for name in ALGORITHMS:
         algorithm = create(name, "10/s", burst=20).algorithm
-        work = partial(
-            python_engine.decide, algorithm, traffic, allocate_columns(traffic, Decision._fields), lambda _: None
-        )
+        columns = allocate_columns(traffic, Decision._fields)
+        work = partial(decide_in_python, algorithm, traffic, columns, lambda _: None)
         seconds, floors = time_in_turn(work, partial(_spin, PLAIN_REQUESTS), rounds=3, clock=time.process_time)
         yield duration_figure(f"plain {name}", seconds, floors, PLAIN_REQUESTS / 1e9, "ns", PLAIN_BAR)
 

@@ -13,7 +13,8 @@ from engine_comparison import QUOTA, assert_same, draw_traffic
 
 from ratelab import Algorithm, create
 from ratelab.errors import SlowWarning
-from ratelab.lab import comparison, compiled, python_engine, sweep
+from ratelab.lab import comparison, compiled, sweep
+from ratelab.lab import replay as replay_module
 from ratelab.lab.compiled import states
 from ratelab.lab.conformance import ORIGINS, QUOTAS
 from ratelab.lab.decisions import ADMISSION_FIELDS, FIGURE_FIELDS
@@ -86,15 +87,14 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return recording
 
-    for module in (compiled, python_engine):
-        name = module.__name__.rpartition(".")[2]
-        monkeypatch.setattr(module, "decide", record(name, module.decide))
+    monkeypatch.setattr(compiled, "decide", record("compiled", compiled.decide))
+    monkeypatch.setattr(replay_module, "decide_in_python", record("python", replay_module.decide_in_python))
     return used
 
 
 @pytest.mark.parametrize(
     ("requests", "replays", "engine"),
-    [(2_999, 1, "python_engine"), (3_000, 1, "compiled"), (999, 3, "python_engine"), (1_000, 3, "compiled")],
+    [(2_999, 1, "python"), (3_000, 1, "compiled"), (999, 3, "python"), (1_000, 3, "compiled")],
 )
 def test_many_decisions_are_made_by_the_compiled_engine(
     requests: int, replays: int, engine: str, engines: list[str], monkeypatch: pytest.MonkeyPatch
@@ -128,7 +128,7 @@ def test_without_the_compiler_one_warning_estimates_the_time(
     with pytest.warns(SlowWarning, match=r"6,000 decisions.*pip install '\.\[fast\]'") as warned:
         caller(policies, drawn)
     assert len(warned) == 1
-    assert {*engines} == {"python_engine"}
+    assert {*engines} == {"python"}
 
 
 def test_integers_above_64_bits_are_left_to_plain_python(engines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,4 +137,4 @@ def test_integers_above_64_bits_are_left_to_plain_python(engines: list[str], mon
     with pytest.warns(SlowWarning, match=r"gcra is replayed in plain Python.*2\*\*63"):
         outcome = replay(create("gcra", QUOTA), drawn)
     assert outcome.rows.tolist() == replay(create("token-bucket", QUOTA), drawn).rows.tolist()
-    assert engines == ["compiled", "python_engine", "compiled"]
+    assert engines == ["compiled", "python", "compiled"]

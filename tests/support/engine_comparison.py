@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ratelab import Algorithm, Quota
-from ratelab.lab import compiled, python_engine
-from ratelab.lab.replay import allocate_columns
+from ratelab.lab import compiled
+from ratelab.lab.replay import allocate_columns, decide_in_python
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Decision
 
@@ -35,7 +35,7 @@ def ignore_progress(_: int) -> None:
 def assert_same(algorithm: Algorithm, traffic: Traffic, fields: Sequence[str] = Decision._fields) -> None:
     """Check that compiled code fills the columns of `fields` as plain Python does."""
     expected, compiled_columns = allocate_columns(traffic, Decision._fields), allocate_columns(traffic, fields)
-    python_engine.decide(algorithm, traffic, expected, ignore_progress)
+    decide_in_python(algorithm, traffic, expected, ignore_progress)
     compiled.decide(algorithm, traffic, compiled_columns, ignore_progress)
     for field, column in compiled_columns.items():
         assert column.tolist() == expected[field].tolist(), field
