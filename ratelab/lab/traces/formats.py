@@ -240,6 +240,8 @@ def _find_format(lines: Sequence[str], formats: dict[str, Format], time: str | N
         count = sum(map(format_.matches, lines))
         if count > most:
             best, most = format_, count
+        if most == len(lines):  # which no other format exceeds
+            break
     return (best, False) if best else None
 
 

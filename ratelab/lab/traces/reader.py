@@ -8,7 +8,6 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from ratelab.errors import InputError, install_hint
-from ratelab.lab.spill import RequestSorter
 from ratelab.lab.traces.batches import (
     Batch,
     BatchReader,
@@ -29,7 +28,6 @@ from ratelab.lab.traces.files import (
 )
 from ratelab.lab.traces.formats import Detection, Format, TraceOptions, detect_format
 from ratelab.lab.traces.merge import FileRequests, Trace, build_trace
-from ratelab.lab.traces.resolution import Resolution
 
 _DEFAULT_OPTIONS = TraceOptions()
 
@@ -106,9 +104,7 @@ def _read_file(
     name = format_path(path)
     try:
         source = open_source(path, options, progress, columnar)
-        file = FileRequests(
-            name, source.format, *source.explanations, BatchReader(options.strict), RequestSorter(), Resolution()
-        )
+        file = FileRequests(name, source.format, *source.explanations, BatchReader(options.strict))
         with closing(source.batches) as batches:  # ends their threads here, not at garbage collection
             for batch in batches:
                 file.add(file.reader.read(batch, source.parse_line))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ratelab.lab.traces import Trace, TraceOptions
-from ratelab.lab.traces.resolution import MINUTE_NS
+from ratelab.lab.traces.merge import MINUTE_NS
 from ratelab.lab.tune.outliers import Outlier, find_outliers, look_again
 from ratelab.lab.tune.resampling import HourNeeds, NeedBand, compare_resolutions, measure_band, measure_hours
 from ratelab.lab.tune.tuning import Candidate, Tuning, check_policy

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ratelab.lab.spill import Integers
-from ratelab.lab.traces.resolution import spread
+from ratelab.lab.traces.merge import spread
 from ratelab.lab.traffic import Traffic
 from ratelab.lab.tune.frontier import measure_frontier
 from ratelab.lab.tune.population import Population
