@@ -110,66 +110,20 @@ def _map_file(file: IO[bytes], kind: DTypeLike) -> NDArray[Any]:
 # --- sorting by time
 
 
-class RequestSorter:
-    """Collects requests and sorts them by time: in memory, or on disk from `MAX_ROWS_IN_MEMORY` on."""
-
-    def __init__(self) -> None:
-        self._in_memory: list[NDArray[Any]] = []
-        self._on_disk: _RowFile | None = None
-        self._count = 0
-        self._latest: int | None = None
-        self._sorted = True
-
-    def __len__(self) -> int:
-        return self._count
-
-    @property
-    def on_disk(self) -> bool:
-        """Whether there are too many requests for memory."""
-        return self._on_disk is not None
-
-    def add(self, times: Integers, owners: NDArray[Any], costs: Integers) -> None:
-        """Add requests, given as columns."""
-        if not len(times):
-            return
-        rows = np.empty(len(times), REQUEST_DTYPE)
-        rows["time"], rows["owner"], rows["cost"] = times, owners, costs
-        previous = times[0] if self._latest is None else self._latest
-        self._sorted = self._sorted and previous <= times[0] and bool((times[1:] >= times[:-1]).all())
-        self._latest = int(times[-1])
-        self._count += len(rows)
-        self._in_memory.append(rows)
-        if self._on_disk is not None or self._count > MAX_ROWS_IN_MEMORY:
-            self._spill()
-
-    def _spill(self) -> None:
-        if self._on_disk is None:
-            self._on_disk = _RowFile()
-        for rows in self._in_memory:
-            self._on_disk.append(rows)
-        self._in_memory.clear()
-
-    def sort(self) -> NDArray[Any]:
-        """Return all rows by time, those of one time in the order in which they were added; call it once."""
-        if self._on_disk is None:
-            rows = np.concatenate([np.empty(0, REQUEST_DTYPE), *self._in_memory])
-            return rows if self._sorted else _sort_rows(rows)
-        rows = self._on_disk.map()
-        return rows if self._sorted else _sort_mapped(rows)
-
-
-class _RowFile:
-    """Rows appended to a temporary file."""
+class RowFile:
+    """Rows of `REQUEST_DTYPE`, appended to a temporary file."""
 
     def __init__(self) -> None:
         with _report_errors():
             self._file = TemporaryFile(prefix="ratelab-", dir=_temporary_folder())  # noqa: SIM115  (closed by `map`)
 
     def append(self, rows: NDArray[Any]) -> None:
+        """Write rows at the end."""
         with _report_errors():
             self._file.write(rows.view(np.uint8).data)
 
     def map(self) -> NDArray[Any]:
+        """Return all rows, mapped into memory; nothing may be appended later."""
         with _report_errors(), self._file:
             return _map_file(self._file, REQUEST_DTYPE)
 
@@ -201,7 +155,7 @@ def _sort_rows(rows: NDArray[Any]) -> NDArray[Any]:
     return rows[np.argsort(rows["time"], kind="stable")]
 
 
-def _sort_mapped(table: NDArray[Any]) -> NDArray[Any]:
+def sort_mapped(table: NDArray[Any]) -> NDArray[Any]:
     """Sort mapped rows: in runs that fit in memory, which are then merged.
 
     Knuth, "The Art of Computer Programming" 3 (1998), section 5.4.1.
@@ -214,7 +168,7 @@ def _sort_mapped(table: NDArray[Any]) -> NDArray[Any]:
         release_pages()
     ahead = max(1, size // len(begins))
     runs = [Cursor(table, begin, min(begin + size, len(table)), ahead) for begin in begins]
-    merged = _RowFile()
+    merged = RowFile()
     while runs := [run for run in runs if len(run.ahead)]:
         merged.append(_sort_rows(np.concatenate(_take_next(runs))))
     return merged.map()

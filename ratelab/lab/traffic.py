@@ -1,4 +1,4 @@
-"""Traffic: timed requests of clients, as columns."""
+"""Traffic: timed requests of clients, as columns, and their order in time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ratelab.lab.spill import MAX_ROWS_IN_MEMORY, Integers, map_column, release_pages
+from ratelab.lab import spill
+from ratelab.lab.spill import REQUEST_DTYPE, Integers, map_column, release_pages
 
 Booleans = NDArray[np.bool_]
 
@@ -138,7 +139,7 @@ def select_keys(traffic: Traffic, selected: Booleans) -> Traffic:
     size = int(traffic.client_requests[is_selected].sum())
     if size == len(traffic):
         return traffic
-    on_disk = traffic.on_disk and size > MAX_ROWS_IN_MEMORY
+    on_disk = traffic.on_disk and size > spill.MAX_ROWS_IN_MEMORY
     times, clients, costs = (map_column(np.int64, size) if on_disk else np.empty(size, np.int64) for _ in range(3))
     end = 0
     for _, batch in traffic.batches():
@@ -147,3 +148,51 @@ def select_keys(traffic: Traffic, selected: Booleans) -> Traffic:
         times[part], clients[part], costs[part] = batch.times[places], batch.clients[places], batch.costs[places]
         end = part.stop
     return replace(traffic, times=times, clients=clients, costs=costs, on_disk=on_disk)
+
+
+class RequestSorter:
+    """Collects requests and sorts them by time: in memory, or on disk from `spill.MAX_ROWS_IN_MEMORY` on."""
+
+    def __init__(self) -> None:
+        self._in_memory: list[NDArray[Any]] = []
+        self._on_disk: spill.RowFile | None = None
+        self._count = 0
+        self._latest: int | None = None
+        self._sorted = True
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether there are too many requests for memory."""
+        return self._on_disk is not None
+
+    def add(self, times: Integers, owners: NDArray[Any], costs: Integers) -> None:
+        """Add requests, given as columns."""
+        if not len(times):
+            return
+        rows = np.empty(len(times), REQUEST_DTYPE)
+        rows["time"], rows["owner"], rows["cost"] = times, owners, costs
+        previous = times[0] if self._latest is None else self._latest
+        self._sorted = self._sorted and previous <= times[0] and bool((times[1:] >= times[:-1]).all())
+        self._latest = int(times[-1])
+        self._count += len(rows)
+        self._in_memory.append(rows)
+        if self._on_disk is not None or self._count > spill.MAX_ROWS_IN_MEMORY:
+            self._spill()
+
+    def _spill(self) -> None:
+        if self._on_disk is None:
+            self._on_disk = spill.RowFile()
+        for rows in self._in_memory:
+            self._on_disk.append(rows)
+        self._in_memory.clear()
+
+    def sort(self) -> NDArray[Any]:
+        """Return all rows by time, those of one time in the order in which they were added; call it once."""
+        if self._on_disk is None:
+            rows = np.concatenate([np.empty(0, REQUEST_DTYPE), *self._in_memory])
+            return rows if self._sorted else rows[np.argsort(rows["time"], kind="stable")]
+        rows = self._on_disk.map()
+        return rows if self._sorted else spill.sort_mapped(rows)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.lab.decisions import Columns
-from ratelab.lab.spill import REQUEST_DTYPE, Cursor, Integers, RequestSorter
-from ratelab.lab.traffic import Booleans, Traffic
+from ratelab.lab.spill import REQUEST_DTYPE, Cursor, Integers
+from ratelab.lab.traffic import Booleans, RequestSorter, Traffic
 
 # --- rows
 

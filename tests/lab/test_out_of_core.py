@@ -17,9 +17,9 @@ from mutate import rewritten
 
 from ratelab.algorithms import COMPARED, find
 from ratelab.lab import counter_estimate, spill, windows
-from ratelab.lab.spill import RequestSorter
 from ratelab.lab.sweep import build_policies, parse_quotas, sweep
 from ratelab.lab.traces import TraceOptions, merge, read_trace
+from ratelab.lab.traffic import RequestSorter
 
 pytestmark = pytest.mark.slow
 
@@ -166,7 +166,7 @@ replay.MIN_COMPILED_DECISIONS = 0
 policies = [create("leaky-bucket", "5/s", 5), create("token-bucket", "5/s", 5)]
 
 def run(requests):
-    sorter, random = spill.RequestSorter(), np.random.default_rng(1)
+    sorter, random = traffic.RequestSorter(), np.random.default_rng(1)
     for begin in range(0, requests, 50_000):
         times = np.arange(begin, begin + 50_000) * 100_000 + random.integers(0, 10**9, 50_000)
         sorter.add(times, random.integers(0, 1000, 50_000), np.ones(50_000, np.int64))
@@ -179,10 +179,10 @@ def peak():
 
 compare(policies, run(200_000))
 before = peak()
-traffic = run({REQUESTS})
-print([result.offered for result in compare(policies, traffic).results])
+requests = run({REQUESTS})
+print([result.offered for result in compare(policies, requests).results])
 in_batches = peak()
-print(in_batches - before, len(traffic.times.tobytes() + traffic.clients.tobytes()) and peak() - before)
+print(in_batches - before, len(requests.times.tobytes() + requests.clients.tobytes()) and peak() - before)
 """
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ratelab import Decision, Quota, create
 from ratelab.lab.decisions import Outcome
-from ratelab.lab.spill import Integers, RequestSorter
-from ratelab.lab.traffic import Traffic
+from ratelab.lab.spill import Integers
+from ratelab.lab.traffic import RequestSorter, Traffic
 from ratelab.lab.windows import Rows
 from ratelab.limiter import Policy
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.errors import InputError
-from ratelab.lab.spill import Integers, RequestSorter, map_column
+from ratelab.lab.spill import Integers, map_column
 from ratelab.lab.traces.batches import (
     ANONYMOUS,
     COMMENT,
@@ -24,7 +24,7 @@ from ratelab.lab.traces.batches import (
 )
 from ratelab.lab.traces.files import make_printable
 from ratelab.lab.traces.formats import TraceOptions
-from ratelab.lab.traffic import Traffic, split_batches
+from ratelab.lab.traffic import RequestSorter, Traffic, split_batches
 from ratelab.quota import LARGEST, NS_PER_S, UNITS
 
 MINUTE_NS = UNITS["min"]
