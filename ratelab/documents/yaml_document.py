@@ -65,7 +65,7 @@ class Document:
         except yaml.YAMLError as error:
             raise InputError(f"{path}: invalid YAML: {str(error).splitlines()[0]}") from None
         except RecursionError:
-            raise InputError(f"{path}: invalid {kind.name}: it is nested too deeply") from None
+            raise InputError(f"{path}: invalid {kind.name} file: it is nested too deeply") from None
         if root is None:
             raise InputError(f"{path}: the file is empty: see {kind.example} for an example")
         self.value = self._convert(root, ())
@@ -112,7 +112,7 @@ def _read_text(path: str, kind: Kind) -> str:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}: name a {kind.name} file") from None
     if len(data) > MAX_FILE_BYTES:
-        raise InputError(f"{path}: a {kind.name} may have at most {MAX_FILE_BYTES // 1000} kB: {kind.remedy}")
+        raise InputError(f"{path}: a {kind.name} file may have at most {MAX_FILE_BYTES // 1000} kB: {kind.remedy}")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -12,11 +12,12 @@ from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
-from ratelab.http.asgi import PROBLEM_HEADERS, App, Message, Receive, Scope, Send, problem, send_response
+from ratelab.http.asgi import App, Message, Receive, Scope, Send
 from ratelab.http.counters import CounterValues
 from ratelab.http.identity import Identity
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.http.prometheus import Page, metrics_page
+from ratelab.http.responses import PROBLEM_HEADERS, problem, send_response
 from ratelab.limiter import Limiter
 from ratelab.stores.memory import Stats
 from ratelab.stores.resilient import ResilientLimiter

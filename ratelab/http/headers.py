@@ -46,9 +46,9 @@ class HeaderWriter:
     def __init__(self, policy: Policy, legacy: str = "off", name: str | None = None) -> None:
         if legacy not in LEGACY:
             raise InputError(f"legacy headers must be one of {', '.join(LEGACY)}, got {short_repr(legacy)}")
-        self.burst, window = policy.quota.burst, policy.quota.window
-        self._name = _format_string(policy.name if name is None else name)
-        self._policy = b"%s;q=%d;w=%d" % (self._name, min(self.burst, MAX_FIELD_INTEGER), max(1, ceil_seconds(window)))
+        self.burst = policy.quota.burst
+        self._name = format_string(policy.name if name is None else name)
+        self._policy = format_policy(policy, self._name)
         self._legacy = legacy
         self.cache: dict[tuple[int, int], list[Field]] = {}
         """Header fields of admitted requests by `remaining` and `t`, but for `epoch`, whose reset changes with time."""
@@ -74,16 +74,34 @@ class HeaderWriter:
     def _format(self, remaining: int, seconds: int, denied: bool) -> list[Field]:
         fields: list[Field] = [
             (b"ratelimit-policy", self._policy),
-            (b"ratelimit", b"%s;r=%d;t=%d" % (self._name, min(remaining, MAX_FIELD_INTEGER), seconds)),
+            (b"ratelimit", format_state(self._name, remaining, seconds)),
         ]
         if denied:
             fields.append((b"retry-after", b"%d" % seconds))
-        if self._legacy != "off":
-            fields.append((b"x-ratelimit-limit", b"%d" % self.burst))
-            fields.append((b"x-ratelimit-remaining", b"%d" % remaining))
-            reset = seconds if self._legacy == "delta" else ceil(time.time()) + seconds
-            fields.append((b"x-ratelimit-reset", b"%d" % reset))
-        return fields
+        return [*fields, *format_legacy(self._legacy, self.burst, remaining, seconds)]
+
+
+def format_policy(policy: Policy, name: bytes) -> bytes:
+    """Format the item of `RateLimit-Policy` for a policy whose name is already formatted."""
+    size, window = min(policy.quota.burst, MAX_FIELD_INTEGER), max(1, ceil_seconds(policy.quota.window))
+    return b"%s;q=%d;w=%d" % (name, size, window)
+
+
+def format_state(name: bytes, remaining: int, seconds: int) -> bytes:
+    """Format an item of `RateLimit` for a policy whose name is already formatted."""
+    return b"%s;r=%d;t=%d" % (name, min(remaining, MAX_FIELD_INTEGER), seconds)
+
+
+def format_legacy(legacy: str, burst: int, remaining: int, seconds: int) -> list[Field]:
+    """Format `X-RateLimit-*`, unless `legacy` is `off`."""
+    if legacy == "off":
+        return []
+    reset = seconds if legacy == "delta" else ceil(time.time()) + seconds
+    return [
+        (b"x-ratelimit-limit", b"%d" % burst),
+        (b"x-ratelimit-remaining", b"%d" % remaining),
+        (b"x-ratelimit-reset", b"%d" % reset),
+    ]
 
 
 def join_legacy(fields: Iterable[Field], added: Iterable[Field]) -> list[Field]:
@@ -102,7 +120,7 @@ def join_legacy(fields: Iterable[Field], added: Iterable[Field]) -> list[Field]:
     return [*fields, *(field for field in added if field[0] not in _LEGACY_FIELDS)]
 
 
-def _format_string(text: str) -> bytes:
+def format_string(text: str) -> bytes:
     """Format a String of a structured field (RFC 9651, section 4.1.6)."""
     if not text or not text.isascii() or not text.isprintable():
         raise InputError(f"a header field cannot hold the name {short_repr(text)} of a policy: use printable ASCII")

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from hashlib import blake2b
 from itertools import islice
 from multiprocessing import current_process
@@ -102,6 +103,9 @@ class Identity:
         self._watched_keys: dict[str, str] = {}  # of peers whose next request is checked, too
         self._ipv6_prefix = check_ipv6_prefix(ipv6_prefix)
         self._watch = ProxyWatch()
+        self._choose_key(key)
+
+    def _choose_key(self, key: str | Callable[[Scope], str | None]) -> None:
         self._forwarded_field = _address_field(key, self._proxies)
         self._kind, self._read_name = _name_reader("ip" if self._forwarded_field != _FORWARDED_FOR else key)
         self.keys_by_peer: dict[str, str] | None = None
@@ -117,6 +121,18 @@ class Identity:
     def __call__(self, scope: Scope) -> str:
         """Return the key of an HTTP request."""
         return self.find(scope)
+
+    def with_key(self, key: str | Callable[[Scope], str | None]) -> Identity:
+        """Return an identity with another `key`, and with the same proxies and secret."""
+        other = copy(self)
+        other._choose_key(key)
+        return other
+
+    def key_of(self, client: str) -> str:
+        """Return the key of the client that has this header value, this address, or this text of a function."""
+        if self._kind:
+            return self._hash(b"%s:%s" % (self._kind, client.encode(errors="surrogatepass")))
+        return self._key_of_host(client)
 
     def _find_by_address(self, scope: Scope) -> str:
         address: IPAddress | None = None
@@ -256,11 +272,16 @@ def _name_reader(key: str | Callable[[Scope], str | None]) -> tuple[bytes, Calla
         return b"function", lambda scope: _encode_text(key(scope))
     if key == "ip":
         return b"", lambda _: b""
-    kind, _, name = key.partition(":") if isinstance(key, str) else ("", "", "")
+    field = header_field(key, "key must be ip or header:NAME, such as header:X-API-Key")
+    return b"header|" + field, lambda scope: read_header(scope, field)
+
+
+def header_field(text: object, rule: str) -> bytes:
+    """Return the name of the header in `header:NAME`, in lower case; raise `InputError` for other text."""
+    kind, _, name = text.partition(":") if isinstance(text, str) else ("", "", "")
     if kind != "header" or not _TOKEN.fullmatch(name):
-        raise InputError(f"key must be ip or header:NAME, such as header:X-API-Key, got {short_repr(key)}")
-    field = name.lower().encode()
-    return b"header|" + field, lambda scope: _read_header(scope, field)
+        raise InputError(f"{rule}, got {short_repr(text)}")
+    return name.lower().encode()
 
 
 def _encode_text(value: object) -> bytes:
@@ -270,7 +291,7 @@ def _encode_text(value: object) -> bytes:
     return (value or "").encode(errors="surrogatepass")
 
 
-def _read_header(scope: Scope, field: bytes) -> bytes:
+def read_header(scope: Scope, field: bytes) -> bytes:
     """Return the value of a header, empty if missing, without the whitespace that some servers leave around it."""
     values: list[bytes] = [value for name, value in scope["headers"] if name == field]
     if len(values) > 1:

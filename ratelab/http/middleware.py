@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from itertools import chain
 from typing import Any, NoReturn
 
 from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_repr
-from ratelab.http.asgi import (
-    PROBLEM_HEADERS,
-    App,
-    Field,
-    Headers,
-    Message,
-    Receive,
-    Scope,
-    Send,
-    problem,
-    quota_exceeded,
-    reduced_capacity,
-    send_response,
-)
+from ratelab.http.asgi import App, Field, Message, Receive, Scope, Send
 from ratelab.http.counters import Counts
 from ratelab.http.delayed_admission import delay_request, running_trio
-from ratelab.http.headers import HeaderWriter, ceil_seconds, join_legacy
+from ratelab.http.headers import HeaderWriter, ceil_seconds
 from ratelab.http.identity import SECRET, AmbiguousClientError, Identity
+from ratelab.http.responses import (
+    PROBLEM_HEADERS,
+    Denial,
+    DenialHook,
+    build_denial,
+    join_on_send,
+    problem,
+    quota_exceeded,
+    read_denial,
+    send_dropped,
+    send_response,
+    send_unavailable,
+)
 from ratelab.http.scope_functions import check_function, invalid_result, is_deferred
 from ratelab.limiter import NEVER, AsyncLimiter, Decision, Limiter, Row
 from ratelab.quota import NS_PER_S
@@ -51,13 +49,6 @@ _NO_SECRET = (
 )
 
 AnyLimiter = Limiter | AsyncLimiter
-
-Denial = tuple[int, Headers, bytes]
-"""Status, headers and body of the response to a denied request."""
-
-DenialHook = Callable[[Scope, Decision], tuple[int, Iterable[Field], bytes] | None]
-"""A function of the scope and the decision that returns status, headers and body of the response to a denied request,
-or None for the usual response."""
 
 Guard = tuple[
     Callable[[str, int], Any],
@@ -172,7 +163,7 @@ class RateLimitMiddleware:
             row: Row = await decide(key, cost) if awaited else decide(key, cost)
         except StoreError as error:
             counts.unavailable += 1
-            await _send_unavailable(scope, send, error)
+            await send_unavailable(scope, send, error.retry_after_ns)
             return
         except RuntimeError as error:
             if not awaited or running_trio() is None:
@@ -185,14 +176,14 @@ class RateLimitMiddleware:
             if self._on_denied is not None:
                 answer = self._on_denied(scope, Decision(*row))
                 if answer is not None:
-                    status, denial_headers, body = _custom_denial(answer, denial_headers)
+                    status, denial_headers, body = read_denial(answer, denial_headers)
             await send({"type": "http.response.start", "status": status, "headers": [*denial_headers]})
             await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
             return
         if delay_ns and cost:
             delayed_receive = await self._delay(delay_ns, receive)
             if delayed_receive is None:
-                await _send_dropped(scope, send)
+                await send_dropped(scope, send)
                 return
             receive, reset_after_ns = delayed_receive, reset_after_ns - delay_ns
         counts.admitted += 1
@@ -204,7 +195,7 @@ class RateLimitMiddleware:
             headers = format_headers(remaining, seconds, False)
 
         if legacy:
-            await app(scope, receive, _send_joined(send, headers))
+            await app(scope, receive, join_on_send(send, headers))
             return
 
         # default arguments take less time than a closure
@@ -278,7 +269,7 @@ def create_guard(limiter: AnyLimiter, legacy: str, policy_name: str | None) -> G
 
     def deny_for(wait: int) -> Denial:
         """Return the denial of a request that may be repeated after `wait` seconds."""
-        return _denial(429, writer.format(0, wait, True), quota_exceeded(policy_name, wait))
+        return build_denial(429, writer.format(0, wait, True), quota_exceeded([policy_name], wait))
 
     cached_deny_for = deny_for if legacy == "epoch" else lru_cache(maxsize=MAX_CACHED_DENIALS)(deny_for)
 
@@ -286,7 +277,7 @@ def create_guard(limiter: AnyLimiter, legacy: str, policy_name: str | None) -> G
         if retry_after_ns != NEVER:
             return cached_deny_for(-(-retry_after_ns // NS_PER_S))
         detail = f"A cost above {writer.burst} is never granted: ask for less at once."
-        return _denial(400, writer.format(remaining, ceil_seconds(reset_after_ns), False), problem(400, detail))
+        return build_denial(400, writer.format(remaining, ceil_seconds(reset_after_ns), False), problem(400, detail))
 
     decide = _decision_function(limiter)
     cache: dict[tuple[int, int], list[Field]] = {} if legacy == "epoch" else writer.cache
@@ -298,50 +289,6 @@ def _decision_function(limiter: AnyLimiter) -> Callable[[str, int], Any]:
     if isinstance(limiter, MemoryLimiter) and getattr(limiter.hit, "__func__", None) is MemoryLimiter.hit:
         return limiter.hit_row
     return limiter.hit
-
-
-def _denial(status: int, headers: Iterable[Field], body: bytes) -> Denial:
-    return status, (*PROBLEM_HEADERS, *headers, (b"content-length", b"%d" % len(body))), body
-
-
-def _send_joined(send: Send, headers: Iterable[Field]) -> Send:
-    """Wrap `send` to add header fields with `X-RateLimit-*`."""
-
-    def send_joined(message: Message) -> Awaitable[None]:
-        if message["type"] == "http.response.start":
-            message = {**message, "headers": join_legacy(message.get("headers", ()), headers)}
-        return send(message)
-
-    return send_joined
-
-
-def _custom_denial(answer: Any, usual: Headers) -> Denial:
-    """Return the response that `on_denied` gave, with those of the usual header fields that it does not replace."""
-    try:
-        status, given, body = answer if isinstance(answer, tuple) else ()
-        fields = tuple((name.lower(), value) for name, value in given)
-        parts = (body, *chain.from_iterable(fields))
-        valid = type(status) is int and 200 <= status <= 599 and all(isinstance(part, bytes) for part in parts)
-    except (AttributeError, TypeError, ValueError):
-        valid = False
-    if not valid:
-        rule = "on_denied must return None, or a status, header fields of bytes, and a body of bytes"
-        raise invalid_result(rule, answer, "such as (429, [], b'')")
-    replaced = {name for name, _ in fields} | {b"content-type", b"content-length"}
-    kept = tuple(field for field in usual if field[0] not in replaced)
-    return status, (*fields, *kept, (b"content-length", b"%d" % len(body))), body
-
-
-async def _send_unavailable(scope: Scope, send: Send, error: StoreError) -> None:
-    """Answer 503; the text of `error` is for the operator only."""
-    wait = max(1, ceil_seconds(error.retry_after_ns))
-    await send_response(scope, send, 503, (*PROBLEM_HEADERS, (b"retry-after", b"%d" % wait)), reduced_capacity(wait))
-
-
-async def _send_dropped(scope: Scope, send: Send) -> None:
-    """Answer a client that has disconnected, which middleware outside and access logs expect."""
-    with suppress(OSError):  # by which some servers report the disconnect (ASGI, version 2.4)
-        await send_response(scope, send, 503, PROBLEM_HEADERS, problem(503, "The client left the queue."))
 
 
 def _reject_exempt(value: object) -> NoReturn:

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 from mutate import rewritten
 
-from ratelab.http import addresses, delayed_admission, headers, identity, middleware, scope_functions
+from ratelab.http import addresses, delayed_admission, headers, identity, middleware, responses, scope_functions
 from ratelab.http.addresses import Proxies
-from ratelab.http.asgi import PROBLEM_HEADERS, Scope, Send
+from ratelab.http.asgi import Scope, Send
 from ratelab.http.headers import HeaderWriter
 from ratelab.http.identity import Identity
 from ratelab.http.middleware import RateLimitMiddleware
+from ratelab.http.responses import PROBLEM_HEADERS
 from ratelab.quota import NS_PER_S
 
 
@@ -86,9 +87,9 @@ IDENTITIES = {
     ),
     "the prefix of an IPv6 network is ignored": _mutate(Identity, "_key_of_address", ", self._ipv6_prefix", ""),
     "a header with an address is a plain key": Mutant(identity, "is_address_header", lambda _: False),
-    "whitespace around a value is kept": _mutate(identity, "_read_header", '.strip(b" \\t")', ""),
-    "the case of a value is ignored": _mutate(identity, "_read_header", ".strip(", ".lower().strip("),
-    "the first of two values counts": _mutate(identity, "_read_header", "len(values) > 1", "False"),
+    "whitespace around a value is kept": _mutate(identity, "read_header", '.strip(b" \\t")', ""),
+    "the case of a value is ignored": _mutate(identity, "read_header", ".strip(", ".lower().strip("),
+    "the first of two values counts": _mutate(identity, "read_header", "len(values) > 1", "False"),
     "a value may have any length": _mutate_value(" <= MAX_HEADER_VALUE_BYTES", ""),
     "the longest value is ignored": _mutate_value("<= MAX_HEADER_VALUE_BYTES", "< MAX_HEADER_VALUE_BYTES"),
     "an empty value is a client": _mutate_value("0 < len", "0 <= len"),
@@ -118,17 +119,17 @@ RESPONSES = {
         HeaderWriter, "format_decision", "allowed or retry_after_ns == NEVER", "allowed"
     ),
     "a denial has no Retry-After": _mutate(HeaderWriter, "_format", "if denied:", "if False:"),
-    "huge numbers are not clamped": _mutate(HeaderWriter, "_format", "min(remaining, MAX_FIELD_INTEGER)", "remaining"),
+    "huge numbers are not clamped": _mutate(headers, "format_state", "min(remaining, MAX_FIELD_INTEGER)", "remaining"),
     "headers are cached without a bound": Mutant(headers, "MAX_CACHED_HEADERS", 10**9),
     "the window of a policy is rounded down": Mutant(headers, "ceil_seconds", lambda window: window // NS_PER_S),
-    "an epoch is rounded down": _mutate(HeaderWriter, "_format", "ceil(time", "int(time"),
+    "an epoch is rounded down": _mutate(headers, "format_legacy", "ceil(time", "int(time"),
     "an epoch is cached": _mutate(HeaderWriter, "format", 'denied or self._legacy == "epoch"', "denied"),
     "the epoch of a denial is cached": _mutate_guard('deny_for if legacy == "epoch"', "deny_for if False"),
-    "quotes are not escaped": _mutate(headers, "_format_string", ".replace('\"', '\\\\\"')", ""),
-    "a cache may store a denial": Mutant(middleware, "PROBLEM_HEADERS", PROBLEM_HEADERS[:1]),
+    "quotes are not escaped": _mutate(headers, "format_string", ".replace('\"', '\\\\\"')", ""),
+    "a cache may store a denial": Mutant(responses, "PROBLEM_HEADERS", PROBLEM_HEADERS[:1]),
     "a denial has no headers": _mutate_guard("429, writer.format(0, wait, True)", "429, ()"),
     "the text of a denial has another wait": _mutate_guard(
-        "quota_exceeded(policy_name, wait)", "quota_exceeded(policy_name, wait - 1)"
+        "quota_exceeded([policy_name], wait)", "quota_exceeded([policy_name], wait - 1)"
     ),
     "a cost above the burst is answered 429": _mutate_guard("retry_after_ns != NEVER", "True"),
     "the response to HEAD has a body": _mutate_call('b"" if scope["method"] == "HEAD" else body', "body"),
@@ -141,10 +142,10 @@ PASSAGES = {
     "an application must send headers": _mutate_call(
         'message["type"] == "http.response.start":', '"headers" in message:'
     ),
-    "a client that leaves the queue gets no response": Mutant(middleware, "_send_dropped", _send_nothing),
+    "a client that leaves the queue gets no response": Mutant(middleware, "send_dropped", _send_nothing),
     "a coroutine function is accepted": Mutant(middleware, "check_function", lambda *_: None),
     "a mount point is part of the path": Mutant(scope_functions, "route_path", lambda scope: scope["path"]),
-    "two limiters send two sets of fields": Mutant(middleware, "join_legacy", lambda fields, added: [*fields, *added]),
+    "two limiters send two sets of fields": Mutant(responses, "join_legacy", lambda fields, added: [*fields, *added]),
     "a delay is not slept": _mutate_call("if delay_ns and cost:", "if False:"),
     "a delay is cut short": _mutate_delay("-(-delay_ns // NS_PER_MS)", "delay_ns // NS_PER_MS"),
     "exempt requests are charged": _mutate_call(UNLIMITED, f"{CHARGE}\n        {UNLIMITED}"),

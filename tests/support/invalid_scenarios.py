@@ -64,16 +64,16 @@ NOT_YAML = {
     ),
     "UTF-16": InvalidScenario(VALID.encode("utf-16"), ": invalid UTF-8: byte 0xff at offset 0"),
     "over a megabyte": InvalidScenario(
-        b"# x\n" * 300_000, ": a scenario may have at most 250 kB", "put traffic into a trace file"
+        b"# x\n" * 300_000, ": a scenario file may have at most 250 kB", "put traffic into a trace file"
     ),
-    "50 megabytes of one line": InvalidScenario(b"x" * 50_000_000, ": a scenario may have at most 250 kB"),
+    "50 megabytes of one line": InvalidScenario(b"x" * 50_000_000, ": a scenario file may have at most 250 kB"),
     "a tab": edit("  - name", "\t- name", ":7: invalid YAML: found character '\\t' that cannot start any token"),
     "an open bracket": edit("gcra]", "gcra", ":6: invalid YAML: "),
     "two documents": InvalidScenario(f"{VALID}---\n{VALID}".encode(), ":11: invalid YAML: but found another document"),
     "an unknown anchor": edit("2/s, burst: 5", "*rate", ":4: invalid YAML: found undefined alias 'rate'"),
     "a bomb of anchors": InvalidScenario(_ANCHOR_BOMB.encode(), ":1: a", "more than 100,000 values"),
     "an anchor within itself": edit("[token-bucket, gcra]", "&a [*a]", ":5: algorithms", "more than 20 levels"),
-    "a thousand brackets": InvalidScenario(b"[" * 1000, ": invalid scenario: it is nested too deeply"),
+    "a thousand brackets": InvalidScenario(b"[" * 1000, ": invalid scenario file: it is nested too deeply"),
     "fifty brackets": InvalidScenario(b"name: " + b"[" * 50 + b"]" * 50, ":1: name[0][0]", "more than 20 levels"),
     "a key twice": edit("seed: 1", "name: better", ":3: name: duplicate key"),
     "a pattern's key twice": send("{pattern: steady, rate: 1/s, rate: 2/s}", ".rate: duplicate key"),

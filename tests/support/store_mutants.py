@@ -7,9 +7,9 @@ from types import ModuleType
 from http_mutants import Mutant
 from mutate import rewritten
 
-from ratelab.http import middleware, prometheus
-from ratelab.http.asgi import quota_exceeded
+from ratelab.http import middleware, prometheus, responses
 from ratelab.http.middleware import RateLimitMiddleware
+from ratelab.http.responses import quota_exceeded
 from ratelab.stores import resilient
 from ratelab.stores.resilient import CircuitBreaker, ResilientLimiter
 
@@ -31,7 +31,7 @@ def _mutate_middleware(right: str, wrong: str) -> Mutant:
 
 
 def _mutate_response(right: str, wrong: str) -> Mutant:
-    return _mutate(middleware, "_send_unavailable", right, wrong)
+    return Mutant(middleware, "send_unavailable", rewritten(responses.send_unavailable, right, wrong))
 
 
 IF_OLD = "if epoch is not self._epoch:"
@@ -39,7 +39,7 @@ NEVER_OLD = "epoch = self._epoch\n    if False:"
 CHARGE = 'if decision.allowed and cost and self.on_store_error == "local":'
 DECIDE_AS_NEW = "Decision(*self.policy.step(self.policy.start(now), now, cost))"
 FINISH = "finally:\n        node.breaker.finish(epoch)\n    "
-ANSWER = "await _send_unavailable(scope, send, error)\n        return"
+ANSWER = "await send_unavailable(scope, send, error.retry_after_ns)\n        return"
 
 BREAKERS = {
     "the circuit never opens": _mutate_breaker("record_failure", "failures >= MAX_FAILURES", "False"),
@@ -111,16 +111,12 @@ FALLBACKS = {
 
 RESPONSES = {
     "a failure is a 429": _mutate_response("503", "429"),
-    "Retry-After is rounded down": _mutate_response(
-        "ceil_seconds(error.retry_after_ns)", "error.retry_after_ns // 10**9"
-    ),
-    "Retry-After may be zero": _mutate_response(
-        "max(1, ceil_seconds(error.retry_after_ns))", "ceil_seconds(error.retry_after_ns)"
-    ),
+    "Retry-After is rounded down": _mutate_response("ceil_seconds(retry_after_ns)", "retry_after_ns // 10**9"),
+    "Retry-After may be zero": _mutate_response("max(1, ceil_seconds(retry_after_ns))", "ceil_seconds(retry_after_ns)"),
     "a failure has no Retry-After": _mutate_response('(b"retry-after", b"%d" % wait)', ""),
     "a failure may be cached": _mutate_response("*PROBLEM_HEADERS", "PROBLEM_HEADERS[0]"),
-    "a failure reveals its message": _mutate_response("reduced_capacity(wait)", "problem(503, str(error))"),
-    "a failure violates a policy": Mutant(middleware, "reduced_capacity", lambda wait: quota_exceeded("", wait)),
+    "a failure reveals its message": _mutate_response("reduced_capacity(wait)", "problem(503, str(retry_after_ns))"),
+    "a failure violates a policy": Mutant(responses, "reduced_capacity", lambda wait: quota_exceeded("", wait)),
     "a failure admits": _mutate_middleware(ANSWER, "row = (True, 0, 0, 0, 0)"),
     "a failure is not counted": _mutate_middleware("counts.unavailable += 1", "pass"),
     "a failure is counted as a denial": _mutate_middleware("counts.unavailable += 1", "counts.denied += 1"),

@@ -1,0 +1,119 @@
+"""Responses of the middleware: problem documents, denials, and complete messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from http import HTTPStatus
+from itertools import chain
+from typing import Any
+
+from ratelab.http.asgi import Field, Headers, Message, Scope, Send
+from ratelab.http.headers import ceil_seconds, join_legacy
+from ratelab.http.scope_functions import invalid_result
+from ratelab.limiter import Decision
+
+PROBLEM_HEADERS: Headers = ((b"content-type", b"application/problem+json"), (b"cache-control", b"no-store"))
+"""Header fields of a problem document, which no cache may store (RFC 6585, section 4, for 429)."""
+
+_PROBLEM_TYPES = "https://iana.org/assignments/http-problem-types"
+
+Denial = tuple[int, Headers, bytes]
+"""Status, headers and body of the response to a denied request."""
+
+DenialHook = Callable[[Scope, Decision], tuple[int, Iterable[Field], bytes] | None]
+"""A function of the scope and the decision that returns status, headers and body of the response to a denied request,
+or None for the usual response."""
+
+
+async def send_response(scope: Scope, send: Send, status: int, fields: Iterable[Field], body: bytes) -> None:
+    """Send a complete response; leave out the body for HEAD."""
+    length = (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": status, "headers": [*fields, length]})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def problem(status: int, detail: str) -> bytes:
+    """Return a problem document (RFC 9457) without a type, titled after its status."""
+    return _encode({"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail})
+
+
+def quota_exceeded(policies: Sequence[str], wait: int) -> bytes:
+    """Return the problem of a denied request (draft-ietf-httpapi-ratelimit-headers-10, section 5.1)."""
+    return _encode(
+        {
+            "type": f"{_PROBLEM_TYPES}#quota-exceeded",
+            "title": "Request cannot be satisfied as assigned quota has been exceeded",
+            "status": 429,
+            "detail": f"Try again in {wait} s.",
+            "violated-policies": [*policies],
+        }
+    )
+
+
+def reduced_capacity(wait: int) -> bytes:
+    """Return the problem of a request that cannot be decided now (the same draft, section 5.2)."""
+    return _encode(
+        {
+            "type": f"{_PROBLEM_TYPES}#temporary-reduced-capacity",
+            "title": "Request cannot be satisfied due to temporary server capacity constraints",
+            "status": 503,
+            "detail": f"Try again in {wait} s.",
+        }
+    )
+
+
+def _encode(members: dict[str, object]) -> bytes:
+    return json.dumps(members).encode() + b"\n"
+
+
+# --- denials
+
+
+def build_denial(status: int, headers: Iterable[Field], body: bytes) -> Denial:
+    """Return the denial with all its header fields."""
+    return status, (*PROBLEM_HEADERS, *headers, (b"content-length", b"%d" % len(body))), body
+
+
+def join_on_send(send: Send, headers: Iterable[Field]) -> Send:
+    """Wrap `send` to add header fields with `X-RateLimit-*`."""
+
+    def send_joined(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": join_legacy(message.get("headers", ()), headers)}
+        return send(message)
+
+    return send_joined
+
+
+def read_denial(answer: Any, usual: Headers) -> Denial:
+    """Return the response that `on_denied` gave, with those of the usual header fields that it does not replace."""
+    try:
+        status, given, body = answer if isinstance(answer, tuple) else ()
+        fields = tuple((name.lower(), value) for name, value in given)
+        parts = (body, *chain.from_iterable(fields))
+        valid = type(status) is int and 200 <= status <= 599 and all(isinstance(part, bytes) for part in parts)
+    except (AttributeError, TypeError, ValueError):
+        valid = False
+    if not valid:
+        rule = "on_denied must return None, or a status, header fields of bytes, and a body of bytes"
+        raise invalid_result(rule, answer, "such as (429, [], b'')")
+    replaced = {name for name, _ in fields} | {b"content-type", b"content-length"}
+    kept = tuple(field for field in usual if field[0] not in replaced)
+    return status, (*fields, *kept, (b"content-length", b"%d" % len(body))), body
+
+
+# --- complete responses
+
+
+async def send_unavailable(scope: Scope, send: Send, retry_after_ns: int) -> None:
+    """Answer 503; the text of the error is for the operator only."""
+    wait = max(1, ceil_seconds(retry_after_ns))
+    await send_response(scope, send, 503, (*PROBLEM_HEADERS, (b"retry-after", b"%d" % wait)), reduced_capacity(wait))
+
+
+async def send_dropped(scope: Scope, send: Send) -> None:
+    """Answer a client that has disconnected, which middleware outside and access logs expect."""
+    with suppress(OSError):  # by which some servers report the disconnect (ASGI, version 2.4)
+        await send_response(scope, send, 503, PROBLEM_HEADERS, problem(503, "The client left the queue."))
