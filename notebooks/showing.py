@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 from PIL import Image
-from ratelab import ALGORITHMS, Decision, Quota, create
+from ratelab import ALGORITHMS, Quota, create
 from ratelab.http.asgi import App, Message, Scope
 from ratelab.lab.comparison import Comparison, compare
 from ratelab.lab.counter_estimate import Estimate, measure_estimate
@@ -29,6 +29,7 @@ from ratelab.learn.chart import draw_verdict
 from ratelab.learn.drill import grade
 from ratelab.learn.questions import QUESTIONS
 from ratelab.learn.verdict import render_verdict
+from ratelab.limiter import ROW_FIELDS
 from ratelab.report.charts import draw, render_figure
 from rich.console import Console
 
@@ -100,7 +101,7 @@ def replay_scenario(name: str, *algorithms: str) -> Run:
     """Replay a scenario of the repository through the named algorithms."""
     scenario = _load(name)
     policies = [create(algorithm, scenario.quota) for algorithm in algorithms]
-    comparison = compare(policies, scenario.traffic, fields=Decision._fields)
+    comparison = compare(policies, scenario.traffic, fields=ROW_FIELDS)
     decisions = {outcome.policy.name: outcome.rows for outcome in comparison.outcomes}
     results = {result.algorithm: result for result in comparison.results}
     return Run(comparison, scenario.quota, scenario.traffic, results, decisions)

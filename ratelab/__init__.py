@@ -1,9 +1,9 @@
 """Rate limiting that people can see, prove and ship."""
 
-from ratelab.algorithms import ALGORITHMS, create, traits_of
+from ratelab.algorithms import ALGORITHMS, Policy, create, traits_of
 from ratelab.clock import Clock, ManualClock
 from ratelab.errors import InputError
-from ratelab.limiter import NEVER, Algorithm, Decision, Level, Limiter, Policy, State, Traits
+from ratelab.limiter import NEVER, Algorithm, Decision, Level, Limiter, State, Traits
 from ratelab.quota import Quota
 from ratelab.stores.memory import MemoryLimiter, Stats
 

@@ -1,12 +1,14 @@
-"""Decisions, algorithms, policies and limiters: the types that every engine shares."""
+"""Decisions, algorithms and limiters: the types that every engine shares."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableSequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from collections.abc import Callable, Mapping, MutableSequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
 
 from ratelab.quota import Quota
+
+if TYPE_CHECKING:
+    from ratelab.algorithms import Policy
 
 NEVER = 2**63 - 1
 """The `retry_after_ns` of a request that costs more than `burst`: no wait is long enough."""
@@ -15,11 +17,20 @@ State = MutableSequence[int]
 """The state of one key: a list in a limiter, a slice of an array in a replay."""
 
 Row = tuple[bool, int, int, int, int]
-"""The fields of a `Decision` as `step` returns them."""
+"""The first five fields of a `Decision`, as `step` returns them."""
+
+Keys = str | Mapping[str, str]
+"""The key of a hit: one for all policies, or one for each by its name; a policy without a key is not asked."""
+
+Costs = int | Mapping[str, int]
+"""The cost of a hit: one for all policies, or one for each by its name."""
 
 
 class Decision(NamedTuple):
-    """The result of one hit. Engines, files and tables use these five fields in this order."""
+    """The result of one hit, of one policy or of several together.
+
+    Engines, files and tables use the first five fields, in this order: `ROW_FIELDS`.
+    """
 
     allowed: bool
     """Whether the request is admitted."""
@@ -31,6 +42,15 @@ class Decision(NamedTuple):
     """Time until the key is fully replenished; also the TTL of its state."""
     delay_ns: int
     """Time that an admitted request must queue."""
+    bound_by: str | None = None
+    """Name of the policy that denied the request: of several, the one with the longest `retry_after_ns`."""
+    shadow: tuple[str, ...] = ()
+    """Names of the shadow policies that would have denied the request."""
+
+    @property
+    def row(self) -> Row:
+        """The first five fields."""
+        return self[:5]
 
     @property
     def retry_after(self) -> float:
@@ -46,6 +66,10 @@ class Decision(NamedTuple):
     def delay(self) -> float:
         """`delay_ns` in seconds."""
         return self.delay_ns / 1e9
+
+
+ROW_FIELDS = Decision._fields[:5]
+"""The names of the fields of a `Row`."""
 
 
 class Level(NamedTuple):
@@ -107,35 +131,25 @@ class Algorithm(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """A named quota enforced by one algorithm; the item that a `RateLimit-Policy` header describes."""
-
-    name: str
-    quota: Quota
-    algorithm: Algorithm
-
-    @property
-    def start(self) -> Callable[[int], list[int]]:
-        """The algorithm's `start`."""
-        return self.algorithm.start
-
-    @property
-    def step(self) -> Callable[[State, int, int], Row]:
-        """The algorithm's `step`."""
-        return self.algorithm.step
-
-
 class Limiter(Protocol):
-    """A policy and the states of its keys."""
+    """Policies and the states of their keys."""
 
     @property
     def policy(self) -> Policy:
-        """The policy that this limiter enforces."""
+        """The first of the policies."""
         ...
 
-    def hit(self, key: str, cost: int = 1) -> Decision:
-        """Decide a request of `cost` by `key` now, and charge it if it is allowed; `cost=0` only looks."""
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """The policies that this limiter enforces together."""
+        ...
+
+    def hit(self, key: Keys, cost: Costs = 1) -> Decision:
+        """Decide a request of `cost` by `key` now, and charge every policy if all allow it; `cost=0` only looks."""
+        ...
+
+    def hit_each(self, key: Keys, cost: Costs = 1) -> tuple[Decision, tuple[Decision, ...]]:
+        """Decide as `hit` does; also return the decision of each policy that was asked, in their order."""
         ...
 
 
@@ -144,9 +158,18 @@ class AsyncLimiter(Protocol):
 
     @property
     def policy(self) -> Policy:
-        """The policy that this limiter enforces, in nanoseconds."""
+        """The first of the policies, in nanoseconds."""
         ...
 
-    async def hit(self, key: str, cost: int = 1) -> Decision:
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """The policies that this limiter enforces together, in nanoseconds."""
+        ...
+
+    async def hit(self, key: Keys, cost: Costs = 1) -> Decision:
         """Decide as `Limiter.hit` does; raise `StoreError` if the store returned no decision."""
+        ...
+
+    async def hit_each(self, key: Keys, cost: Costs = 1) -> tuple[Decision, tuple[Decision, ...]]:
+        """Decide as `Limiter.hit_each` does; raise `StoreError` if the store returned no decision."""
         ...

@@ -1,4 +1,4 @@
-"""Registry of the algorithms, and `create` to build a policy by name.
+"""Registry of the algorithms, policies, and `create` to build a policy by name.
 
 Every kernel counts in credits: a nanosecond earns `limit` of them and a unit of cost spends `period`, so that nothing
 is divided before the last line. Waits are rounded up, written `-(-x // y)` because Python's `//` rounds down.
@@ -7,7 +7,8 @@ is divided before the last line. Waits are rounded up, written `-(-x // y)` beca
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from ratelab.algorithms.fixed_window import FixedWindow
 from ratelab.algorithms.gcra import Gcra
@@ -17,12 +18,13 @@ from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.algorithms.token_bucket import TokenBucket
 from ratelab.errors import InputError, short_repr
-from ratelab.limiter import Algorithm, Policy, Traits
+from ratelab.limiter import Algorithm, Row, State, Traits
 from ratelab.quota import Quota
 
 __all__ = [
     "ALGORITHMS",
     "COMPARED",
+    "Policy",
     "available",
     "build_policy",
     "create",
@@ -109,6 +111,70 @@ def select(names: Sequence[str], default: Sequence[str]) -> list[type[Algorithm]
     wanted = dict.fromkeys(names or default)
     every = list(available().values()) if "all" in wanted else []
     return list(dict.fromkeys(kind for name in wanted for kind in (every if name == "all" else [find(name)])))
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A named quota enforced by one algorithm; the item that a `RateLimit-Policy` header describes."""
+
+    name: str
+    quota: Quota
+    algorithm: Algorithm
+    key: str | None = None
+    """What the policy counts: None for the limiter's own key, `all` for one counter, else text for the door."""
+    cost: str = "requests"
+    """`requests`, or the name of a cost that the caller gives."""
+    match: str | None = None
+    """Requests that the policy applies to, as a route such as `POST /login`; evaluated by the door."""
+    shadow: bool = False
+    """Whether the policy only counts and reports the requests that it would deny."""
+
+    @classmethod
+    def create(
+        cls,
+        algorithm: str,
+        rate: str | Quota,
+        burst: int | None = None,
+        *,
+        name: str | None = None,
+        key: str | None = None,
+        cost: str = "requests",
+        match: str | None = None,
+        shadow: bool = False,
+        timezone: str | None = None,
+        penalty: object = None,
+    ) -> Policy:
+        """Return the policy of the algorithm called `algorithm` for `rate` (text or a `Quota`) and `burst`.
+
+        Its name is by default that of the algorithm. Raises `InputError` for an invalid argument.
+        """
+        if timezone is not None or penalty is not None:
+            raise InputError("timezone and penalty are not supported yet: leave them out")
+        policy = create(algorithm, rate, burst)
+        policy = replace(policy, name=policy.name if name is None else name, key=key, cost=cost, match=match)
+        policy = replace(policy, shadow=shadow)
+        _check_fields(policy)
+        return policy
+
+    @property
+    def start(self) -> Callable[[int], list[int]]:
+        """The algorithm's `start`."""
+        return self.algorithm.start
+
+    @property
+    def step(self) -> Callable[[State, int, int], Row]:
+        """The algorithm's `step`."""
+        return self.algorithm.step
+
+
+def _check_fields(policy: Policy) -> None:
+    """Raise `InputError` unless the fields of a policy that describe its use are valid."""
+    for field in ("name", "key", "cost", "match"):
+        value = getattr(policy, field)
+        if not (isinstance(value, str) and value) and (value is not None or field in ("name", "cost")):
+            raise InputError(f"{field} of a policy must be text that is not empty, got {short_repr(value)}")
+    if type(policy.shadow) is not bool:
+        raise InputError(f"shadow of a policy must be True or False, got {short_repr(policy.shadow)}")
 
 
 def create(name: str, rate: str | Quota, burst: int | None = None) -> Policy:

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Self, TextIO, cast
 
 import click
 
+from ratelab.algorithms import Policy
 from ratelab.errors import InputError, install_hint
 from ratelab.lab.comparison import Comparison, compare, with_accuracy, with_equal_protection
 from ratelab.lab.decisions import FIGURE_FIELDS
@@ -23,7 +24,7 @@ from ratelab.lab.decisions import Progress as Advance
 from ratelab.lab.metrics import Result, list_figures
 from ratelab.lab.replay import uses_compiler
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import Decision, Policy
+from ratelab.limiter import ROW_FIELDS
 from ratelab.quota import NS_PER_S, about, parse_duration
 from ratelab.report.accuracy import (
     build_accuracy_table,
@@ -134,7 +135,7 @@ class Output:
         """
         tune_compiler(traffic, len(policies) + 1)
         complete = complete or bool(self.events_file or self.plot or self.pages or self.timeline)
-        fields = Decision._fields if complete else FIGURE_FIELDS
+        fields = ROW_FIELDS if complete else FIGURE_FIELDS
         comparison = compare(policies, traffic, progress, fields, self.parse_client_timeout())
         if self.accuracy or self.pages is not None:
             comparison = with_accuracy(comparison)

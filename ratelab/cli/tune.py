@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ratelab.algorithms import parse_policy, select
+from ratelab.algorithms import Policy, parse_policy, select
 from ratelab.cli.artifacts import check_page, format_next, resolve_images, write_image, write_tuning_page
 from ratelab.cli.options import (
     ALGORITHMS_OPTION,
@@ -35,7 +35,6 @@ from ratelab.lab.traffic import select_keys
 from ratelab.lab.tune import Analysis, Tuning, analyze, analyze_trace
 from ratelab.lab.tune import tune as find_quotas
 from ratelab.lab.tune.tuning import MAX_DEFAULT_RATES, match_keys
-from ratelab.limiter import Policy
 from ratelab.report.charts import LAYOUTS, THEME_NAMES, draw_tuning
 from ratelab.report.files import check_writable, write_rows
 from ratelab.report.tune import (

@@ -9,7 +9,7 @@ from secrets import token_hex
 
 import click
 
-from ratelab.algorithms import find
+from ratelab.algorithms import Policy, find
 from ratelab.cli import Interrupted
 from ratelab.cli.options import require, scenario_options
 from ratelab.cli.output import LateProgress, create_console
@@ -17,7 +17,6 @@ from ratelab.errors import InputError
 from ratelab.http.identity import Identity
 from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import Policy
 from ratelab.quota import Quota
 from ratelab.verify.agreement import compare_responses
 from ratelab.verify.reference import ReferenceFinder, ResponseCounter

@@ -20,7 +20,7 @@ from ratelab.cli.output import create_console, is_terminal
 from ratelab.errors import InputError
 from ratelab.lab.comparison import compare
 from ratelab.lab.scenarios import load_scenario
-from ratelab.limiter import Decision
+from ratelab.limiter import ROW_FIELDS
 from ratelab.report.charts.view import ComparisonView
 from ratelab.report.summary import describe_run, summarize
 from ratelab.report.watch import Playback, format_requests, render_frame, render_status
@@ -60,7 +60,7 @@ def watch(
     loaded = load_scenario(scenario, rate, burst, seed)
     kinds = select(algorithms, loaded.algorithms)
     policies = [build_policy(kind, loaded.quota) for kind in kinds]
-    comparison = compare(policies, loaded.traffic, fields=Decision._fields)
+    comparison = compare(policies, loaded.traffic, fields=ROW_FIELDS)
     view = ComparisonView(comparison, "dark")
     console.print(f"{loaded.name}: {loaded.description}", style="bold", markup=False)
     console.print(describe_run(loaded.traffic, loaded.quota), markup=False)

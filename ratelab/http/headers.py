@@ -6,11 +6,14 @@ import re
 import time
 from collections.abc import Iterable
 from math import ceil
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import Field
-from ratelab.limiter import NEVER, Decision, Policy
+from ratelab.limiter import NEVER, Decision
+
+if TYPE_CHECKING:
+    from ratelab.algorithms import Policy
 from ratelab.quota import NS_PER_S
 
 LEGACY = ("off", "delta", "epoch")
@@ -55,7 +58,7 @@ class HeaderWriter:
 
     def format_decision(self, decision: Decision) -> list[Field]:
         """Return the header fields for a decision."""
-        allowed, remaining, retry_after_ns, reset_after_ns, _ = decision
+        allowed, remaining, retry_after_ns, reset_after_ns, _ = decision.row
         if allowed or retry_after_ns == NEVER:
             return self.format(remaining, ceil_seconds(reset_after_ns), False)
         return self.format(0, ceil_seconds(retry_after_ns), True)

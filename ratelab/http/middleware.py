@@ -169,7 +169,7 @@ class RateLimitMiddleware:
             if not awaited or running_trio() is None:
                 raise
             raise InputError("a limiter in a store needs asyncio, not Trio: run the server on asyncio") from error
-        allowed, remaining, retry_after_ns, reset_after_ns, delay_ns = row
+        allowed, remaining, retry_after_ns, reset_after_ns, delay_ns = row if len(row) == 5 else row[:5]
         if not allowed:
             counts.denied += 1
             status, denial_headers, body = deny(remaining, retry_after_ns, reset_after_ns)

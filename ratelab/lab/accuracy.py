@@ -16,13 +16,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ratelab.algorithms import traits_of
+from ratelab.algorithms import Policy, traits_of
 from ratelab.lab.decisions import Outcome
 from ratelab.lab.metrics import figure
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Booleans, Traffic
 from ratelab.lab.windows import compute_trailing_costs, departures, fullest_window
-from ratelab.limiter import Policy
 from ratelab.quota import Quota
 
 

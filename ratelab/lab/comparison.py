@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ratelab.algorithms import build_policy
+from ratelab.algorithms import Policy, build_policy
 from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.errors import InputError
@@ -17,7 +17,6 @@ from ratelab.lab.metrics import DEFAULT_CLIENT_TIMEOUT, Result, measure
 from ratelab.lab.replay import replay, suggest_compiler
 from ratelab.lab.traffic import Traffic
 from ratelab.lab.windows import Window
-from ratelab.limiter import Policy
 from ratelab.quota import Quota
 
 

@@ -91,8 +91,8 @@ def returns_valid_fields(algorithm: Algorithm, timeline: Timeline) -> None:
     """
     queues = traits_of(algorithm).queues
     for _, _, decision, _ in run(algorithm, timeline):
-        _require([type(field) for field in decision] == [bool, int, int, int, int])
-        _require(min(decision) >= 0)
+        _require([type(field) for field in decision.row] == [bool, int, int, int, int])
+        _require(min(decision.row) >= 0)
         _require(not (decision.retry_after_ns if decision.allowed else decision.delay_ns))
         _require(queues or not decision.delay_ns)
 

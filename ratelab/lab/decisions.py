@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ratelab.algorithms import Policy
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import Decision, Policy
+from ratelab.limiter import ROW_FIELDS
 
-DECISION_DTYPE = np.dtype([(field, np.bool_ if field == "allowed" else np.int64) for field in Decision._fields])
+DECISION_DTYPE = np.dtype([(field, np.bool_ if field == "allowed" else np.int64) for field in ROW_FIELDS])
 """A row of decisions: the five fields of `Decision`."""
 
 Decisions = NDArray[Any]
@@ -44,11 +45,11 @@ class Outcome:
     def rows(self) -> Decisions:
         """All decisions as rows, in memory; raise `KeyError` unless the outcome has all five columns."""
         rows = np.empty(len(self.traffic), DECISION_DTYPE)
-        for field in Decision._fields:
+        for field in ROW_FIELDS:
             rows[field] = self.decisions[field]
         return rows
 
 
 def is_complete(fields: Iterable[str]) -> bool:
     """Return whether these are all fields of a decision."""
-    return {*fields} == {*Decision._fields}
+    return {*fields} == {*ROW_FIELDS}

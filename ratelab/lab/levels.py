@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ratelab.algorithms import traits_of
+from ratelab.algorithms import Policy, traits_of
 from ratelab.algorithms.plugins import attribute_errors
 from ratelab.lab.spill import Integers
-from ratelab.limiter import Algorithm, Policy, State
+from ratelab.limiter import Algorithm, State
 
 
 class Levels(NamedTuple):

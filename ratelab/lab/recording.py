@@ -18,13 +18,13 @@ from ratelab.lab.traces import format_path, make_printable
 from ratelab.lab.traces.batches import LineError
 from ratelab.lab.traces.files import MAX_LINE_CHARS, read_lines
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import NEVER, Decision
+from ratelab.limiter import NEVER, ROW_FIELDS
 from ratelab.quota import LARGEST, Quota
 
 RECORDING_VERSION = 1
 """The version of the format: a first line with the algorithm and the quota, then a line for each decision."""
 
-_NUMBER_FIELDS = ("at_ns", "cost", *Decision._fields)
+_NUMBER_FIELDS = ("at_ns", "cost", *ROW_FIELDS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,7 @@ class _RecordingBuilder:
         if not (times[-1] if times else 0) <= at_ns <= LARGEST or not 1 <= cost <= LARGEST:
             return "at_ns must never fall, cost must be at least 1, and both must be at most 2**62 - 1"
         if not all(0 <= value <= NEVER for value in decision):
-            return f"{', '.join(Decision._fields)} must be from 0 to 2**63 - 1"
+            return f"{', '.join(ROW_FIELDS)} must be from 0 to 2**63 - 1"
         for column, value in zip(self.numbers, (at_ns, cost, *decision), strict=True):
             column.append(value)
         self.clients.append(self.client_indices.setdefault(row["key"], len(self.client_indices)))
@@ -133,6 +133,6 @@ class _RecordingBuilder:
     def decisions(self) -> Decisions:
         """Return the decisions."""
         decisions = np.empty(len(self.clients), DECISION_DTYPE)
-        for field, column in zip(Decision._fields, self.numbers[2:], strict=True):
+        for field, column in zip(ROW_FIELDS, self.numbers[2:], strict=True):
             decisions[field] = np.frombuffer(column, np.int64)
         return decisions

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ratelab.algorithms import traits_of
+from ratelab.algorithms import Policy, traits_of
 from ratelab.algorithms.plugins import FAILURES, attributed_error, check_row
 from ratelab.errors import SlowWarning, install_hint
 from ratelab.lab.decisions import ADMISSION_FIELDS, DECISION_DTYPE, FIGURE_FIELDS, Columns, Decisions, Outcome, Progress
 from ratelab.lab.partition import split_keys
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import Algorithm, Decision, Policy, Row, State
+from ratelab.limiter import ROW_FIELDS, Algorithm, Row, State
 
 MIN_COMPILED_DECISIONS = 1_250_000
 """Decisions of a command from which on loading the compiler takes less time than it saves."""
@@ -38,7 +38,7 @@ Step = Callable[[State, int, int], Row]
 def replay(
     policy: Policy,
     traffic: Traffic,
-    fields: Sequence[str] = Decision._fields,
+    fields: Sequence[str] = ROW_FIELDS,
     progress: Progress = lambda _: None,
     replays: int = 1,
 ) -> Outcome:

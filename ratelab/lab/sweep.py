@@ -13,13 +13,13 @@ from itertools import product
 
 import numpy as np
 
-from ratelab.algorithms import build_policy
+from ratelab.algorithms import Policy, build_policy
 from ratelab.errors import InputError, short_repr
 from ratelab.lab.comparison import check_names
 from ratelab.lab.decisions import ADMISSION_FIELDS, Progress
 from ratelab.lab.replay import replay, suggest_compiler
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import Algorithm, Policy
+from ratelab.limiter import Algorithm
 from ratelab.quota import Quota
 
 

@@ -213,8 +213,9 @@ def _state_lines(remembers: str, state: list[int]) -> list[str]:
 
 def _decision(step: WorkedStep, lesson: Lesson) -> Text:
     """Format a decision of the lesson, with its times converted to nanoseconds."""
-    allowed, remaining, *times = step.decision
-    decision = Decision(allowed, remaining, *(min(NEVER, lesson.nanoseconds(time)) for time in times))
+    allowed, remaining, *times = step.decision.row
+    retry, reset, delay = (min(NEVER, lesson.nanoseconds(time)) for time in times)
+    decision = Decision(allowed, remaining, retry, reset, delay)
     return decision_text(decision, format_duration)
 
 

@@ -26,7 +26,7 @@ from ratelab.lab.conformance import (
 )
 from ratelab.learn.submission import SubmissionError, load_submission
 from ratelab.learn.verdict import GradedRequest, Verdict
-from ratelab.limiter import NEVER, Algorithm, Decision
+from ratelab.limiter import NEVER, ROW_FIELDS, Algorithm, Decision
 
 SHORTEN_TIMEOUT_S = 5.0
 MAX_PRINTED_CHARS = 1000
@@ -128,7 +128,7 @@ def _check_admissions(classes: _Classes, timeline: Timeline) -> _Failure | None:
 
 def _check_decisions(classes: _Classes, timeline: Timeline) -> _Failure | None:
     """Check all five fields."""
-    return _compare(classes, timeline, len(Decision._fields))
+    return _compare(classes, timeline, len(ROW_FIELDS))
 
 
 def _compare(classes: _Classes, timeline: Timeline, fields: int) -> _Failure | None:
@@ -197,7 +197,7 @@ def _decide(
 
 def _difference(yours: Decision, exact: Decision) -> str:
     """Describe the first field that differs; later ones usually differ as a consequence."""
-    pairs = zip(Decision._fields, yours, exact, strict=True)
+    pairs = zip(ROW_FIELDS, yours.row, exact.row, strict=True)
     name, found, expected = next(one for one in pairs if one[1] != one[2])
     return f"{name} must be {_format_field(expected)}, got {_format_field(found)}"
 

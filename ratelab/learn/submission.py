@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from ratelab.algorithms import traits_of
 from ratelab.errors import short_repr
-from ratelab.limiter import NEVER, Algorithm, Decision, State
+from ratelab.limiter import NEVER, ROW_FIELDS, Algorithm, State
 
 SUBMISSION_NAME = "submission"
 """The file name of a submission in tracebacks."""
@@ -132,7 +132,7 @@ def _all_integers(state: State) -> bool:
 
 def _check_fields(returned: object) -> tuple[Any, ...]:
     """Return the five fields of a decision; raise `SubmissionError` if their number, types or ranges are wrong."""
-    names = Decision._fields
+    names = ROW_FIELDS
     if not isinstance(returned, tuple) or len(returned) != len(names):
         raise SubmissionError(f"step must return five fields ({', '.join(names)}), got {_format_value(returned)}")
     for name, value in zip(names, returned, strict=True):

@@ -12,7 +12,7 @@ from textwrap import dedent
 from types import FrameType, FunctionType
 from typing import Any, NamedTuple
 
-from ratelab.limiter import NEVER, Algorithm, Decision, State
+from ratelab.limiter import NEVER, ROW_FIELDS, Algorithm, Decision, State
 from ratelab.quota import UNITS, Quota
 
 TICKS_PER_COST = 100
@@ -193,7 +193,7 @@ def _returned(tree: ast.FunctionDef, moment: _Moment) -> dict[str, ast.expr]:
     ]
     value = returned[0] if returned else ast.Constant(None)
     values = value.elts if isinstance(value, ast.Tuple) else [value]
-    return {name: _taken_branch(one, moment.names) for name, one in zip(Decision._fields, values, strict=False)}
+    return {name: _taken_branch(one, moment.names) for name, one in zip(ROW_FIELDS, values, strict=False)}
 
 
 def _assignments(node: ast.AST) -> list[tuple[str, ast.expr]]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ratelab.algorithms import Policy
 from ratelab.lab.tune.difference import PolicyDifference
-from ratelab.limiter import Policy
 from ratelab.report.numbers import format_part, format_percent, format_quota
 from ratelab.report.tables import Table, build_count
 

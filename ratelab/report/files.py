@@ -16,10 +16,10 @@ from typing import IO, Any
 
 from ratelab.errors import InputError
 from ratelab.lab.comparison import Comparison
-from ratelab.limiter import Decision
+from ratelab.limiter import ROW_FIELDS
 from ratelab.report.serialize import serialize_results
 
-EVENT_COLUMNS = ("at_ns", "client", "cost", "algorithm", *Decision._fields)
+EVENT_COLUMNS = ("at_ns", "client", "cost", "algorithm", *ROW_FIELDS)
 """The columns of a row of events, one for each request and algorithm."""
 
 Row = dict[str, Any]
@@ -59,7 +59,7 @@ def _list_events(labelled: Iterable[tuple[Row, Comparison]]) -> Iterator[Row]:
             for at_ns, client, cost, *decisions in zip(*batch, strict=True):
                 request = {**label, "at_ns": at_ns, "client": traffic.names[client], "cost": cost}
                 for outcome, decision in zip(outcomes, decisions, strict=True):
-                    fields = dict(zip(Decision._fields, decision, strict=True))
+                    fields = dict(zip(ROW_FIELDS, decision, strict=True))
                     yield {**request, "algorithm": outcome.policy.name, **fields}
 
 

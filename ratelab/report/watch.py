@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from ratelab.algorithms import Policy
 from ratelab.algorithms.plugins import attribute_errors
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.decisions import Outcome
 from ratelab.lab.levels import create_level_reader, describe_level
-from ratelab.limiter import Policy
 from ratelab.quota import UNITS
 from ratelab.report.charts.view import ComparisonView
 from ratelab.report.numbers import format_seconds

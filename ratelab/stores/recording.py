@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
@@ -11,10 +12,12 @@ from operator import itemgetter
 from threading import RLock
 from typing import IO, Any
 
+from ratelab.algorithms import Policy
 from ratelab.clock import Clock
-from ratelab.limiter import Decision, Policy, Row
+from ratelab.limiter import ROW_FIELDS, Costs, Decision, Keys
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.memory import MemoryLimiter, Stats, refuse_pickling
+from ratelab.stores.versions import Result, Version
 
 FORMAT_VERSION = 1
 """A recording is a header line with the quota, then a line for each decision."""
@@ -34,11 +37,11 @@ class Reading:
 class ObservedLimiter(MemoryLimiter):
     """A `MemoryLimiter` that notes the reading of each hit."""
 
-    def __init__(self, policy: Policy, clock: Clock | None, max_keys: int) -> None:
+    def __init__(self, policies: Policy | Sequence[Policy], clock: Clock | None, max_keys: int) -> None:
         self.reading: Reading | None = None
         """That of the current hit."""
         self._readings = count()
-        super().__init__(policy, clock, max_keys)
+        super().__init__(policies, clock, max_keys)
 
     def choose_clock(self, clock: Clock | None) -> Clock:
         """Return a clock that notes every reading."""
@@ -52,11 +55,11 @@ class ObservedLimiter(MemoryLimiter):
 
         return read_and_note
 
-    def hit_shared(self, key: str, cost: int) -> Row:
+    def hit_shared(self, key: str, step: Callable[[Version, int, Any], Result], cost: Any) -> Result:
         """Note that the hit is decided by its overflow bucket, and decide it."""
         if self.reading is not None:
             self.reading.shared = True
-        return super().hit_shared(key, cost)
+        return super().hit_shared(key, step, cost)
 
 
 class RecordingLimiter:
@@ -90,8 +93,13 @@ class RecordingLimiter:
 
     @property
     def policy(self) -> Policy:
-        """The policy that this limiter enforces."""
+        """The first of the policies."""
         return self._limiter.policy
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """The policies that this limiter enforces together."""
+        return self._limiter.policies
 
     @property
     def stats(self) -> Stats:
@@ -115,20 +123,25 @@ class RecordingLimiter:
                 os.dup2(null, descriptor, inheritable=False)
                 os.close(null)
 
-    def hit(self, key: str, cost: int = 1) -> Decision:
+    def hit(self, key: Keys, cost: Costs = 1) -> Decision:
         """Decide as `MemoryLimiter.hit` does, and record the decision."""
+        return self.hit_each(key, cost)[0]
+
+    def hit_each(self, key: Keys, cost: Costs = 1) -> tuple[Decision, tuple[Decision, ...]]:
+        """Decide as `MemoryLimiter.hit_each` does, and record the decision."""
         with self._lock:
             limiter, reading = self._limiter, Reading()
             outer = limiter.reading
             try:
                 limiter.reading = reading
-                decision = limiter.hit(key, cost)
-                line: dict[str, object] = {"at_ns": reading.at_ns, "key": key, "cost": cost, **decision._asdict()}
+                decision, each = limiter.hit_each(key, cost)
+                line: dict[str, object] = {"at_ns": reading.at_ns, "key": key, "cost": cost}
+                line |= zip(ROW_FIELDS, decision, strict=False)
                 if reading.shared:
                     line["shared"] = True
                 if cost:
                     self._lines.append(((reading.at_ns, reading.number), line))
-                return decision
+                return decision, each
             finally:
                 limiter.reading = outer
                 if outer is None:

@@ -13,12 +13,22 @@ from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from typing import Any, NamedTuple, TypeVar
 
+from ratelab.algorithms import Policy
 from ratelab.clock import Clock, monotonic
 from ratelab.errors import InputError, StoreError, short_repr
-from ratelab.limiter import AsyncLimiter, Decision, Policy
+from ratelab.limiter import AsyncLimiter, Costs, Decision, Keys
 from ratelab.quota import NS_PER_S
 from ratelab.stores.fork import reset_in_children
-from ratelab.stores.memory import MemoryLimiter, Stats, check_cost, check_key, default_clock, refuse_pickling
+from ratelab.stores.memory import (
+    MemoryLimiter,
+    Stats,
+    check_cost,
+    check_key,
+    default_clock,
+    name_costs,
+    name_keys,
+    refuse_pickling,
+)
 
 ON_STORE_ERROR = {
     "local": "each process enforces the quota by itself",
@@ -160,8 +170,8 @@ class ResilientLimiter:
             raise InputError(f"on_store_error must be one of {', '.join(ON_STORE_ERROR)}, got {got}")
         self.on_store_error = on_store_error
         self._store = store
-        self._clock = default_clock(store.policy) if clock is None else monotonic(clock)
-        self._local = MemoryLimiter(store.policy, clock, max_keys)
+        self._clock = default_clock(store.policies) if clock is None else monotonic(clock)
+        self._local = MemoryLimiter(store.policies, clock, max_keys)
         self._node_of: Callable[[str], Hashable] = getattr(store, "node_of", _node_of_single_server)
         self._probe_node: Callable[[Hashable], Coroutine[Any, Any, None]] | None = getattr(store, "probe", None)
         self._nodes: dict[Hashable, _Node] = {}
@@ -173,8 +183,13 @@ class ResilientLimiter:
 
     @property
     def policy(self) -> Policy:
-        """The policy that this limiter enforces, in the store and in the fallback."""
+        """The first of the policies."""
         return self._store.policy
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """The policies that this limiter enforces together, in the store and in the fallback."""
+        return self._store.policies
 
     @property
     def health(self) -> Health:
@@ -187,13 +202,20 @@ class ResilientLimiter:
         """The counters of the `local` fallback; zero with any other."""
         return self._local.stats
 
-    async def hit(self, key: str, cost: int = 1) -> Decision:
+    async def hit_each(self, key: Keys, cost: Costs = 1) -> tuple[Decision, tuple[Decision, ...]]:
+        """Decide as `hit` does; also return the decision of each policy that was asked, in their order."""
+        decision = await self.hit(key, cost)
+        return decision, (decision,)
+
+    async def hit(self, key: Keys, cost: Costs = 1) -> Decision:
         """Decide a request of `cost` by `key` now, and charge it if it is allowed; cost 0 charges nothing.
 
         Raises `InputError`, and changes nothing, unless `cost` is a whole number >= 0. Raises `StoreError` only with
         the fallback `closed`.
         """
-        check_key(key)
+        if not isinstance(key, str) or not isinstance(cost, int):
+            key = name_keys(self.policies, key)[self.policy.name]
+            cost = name_costs(self.policies, cost)[self.policy.name]
         check_cost(cost)
         name = self._node_of(key)
         node = self._nodes.get(name) or self._nodes.setdefault(name, _Node(name))
@@ -262,7 +284,8 @@ class ResilientLimiter:
             return self._local.hit(key, cost)
         if self.on_store_error == "open":
             now = self._clock()
-            return Decision(*self.policy.step(self.policy.start(now), now, cost))
+            row = self.policy.step(self.policy.start(now), now, cost)
+            return Decision(*row, bound_by=None if row[0] else self.policy.name)
         raise error or StoreError("down", "the store is down and was not called", MAX_PROBE_INTERVAL_NS)
 
     def _record_failure(self, node: _Node, epoch: Epoch, error: StoreError) -> None:

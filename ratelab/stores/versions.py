@@ -8,12 +8,13 @@ state, the first to append has committed, and the others start over from its suc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from ratelab.algorithms import ALGORITHMS
+from ratelab.algorithms import ALGORITHMS, Policy
+from ratelab.algorithms.composite import Composite, Part
 from ratelab.clock import Clock
-from ratelab.limiter import Policy, Row
+from ratelab.limiter import Row
 
 MAX_COPIED_NUMBERS = 1024
 """Numbers in a state that every hit copies; of a longer state, it copies the pages that it changes."""
@@ -41,25 +42,30 @@ class Entry:
 
 
 class Kernel:
-    """The `start` and `step` of a policy, for states of `size` items that a hit can copy in a short time.
+    """The `start` and `step` of policies, for states of `size` items that a hit can copy in a short time.
 
     A built-in algorithm with a short state is used as it is. Any other state is one item, a list or `PagedState`, of
-    which `step` changes a copy.
+    which `step` changes a copy. Several policies are composed.
     """
 
-    def __init__(self, policy: Policy, clock: Clock) -> None:
+    def __init__(self, policies: Sequence[Policy], clock: Clock) -> None:
         self._clock = clock
-        self.start: Callable[[int], Version] = policy.start
-        self.step: Callable[[Version, int, int], Row] = policy.step
-        built_in = type(policy.algorithm) in ALGORITHMS.values()
-        self.size = len(policy.start(0)) if built_in else 0
-        if not 0 < self.size <= MAX_COPIED_NUMBERS:
-            self.start, self.step = _pack(policy, PagedState.split if built_in else list)
-            self.size = 1
+        parts: list[Part] = []
+        for policy in policies:
+            parts.append(_create_part(policy, parts[-1].end if parts else 0))
+        self.composite = Composite(parts)
+        one = parts[0] if len(parts) == 1 else self.composite
+        self.start: Callable[[int], Version] = one.start
+        self.step: Callable[[Version, int, int], Row] = one.step
+        self.size = parts[-1].end
 
-    def decide(self, entry: Entry, cost: int) -> Row | None:
-        """Decide a hit by the state of `entry`; return None if it is closed."""
-        return self._update(entry, lambda state: self.step(state, self._clock(), cost))
+    def is_new(self, state: Version, now: int) -> bool:
+        """Return whether every policy would decide by `state` as by that of a new key."""
+        return all(part.step(state[part.begin : part.end], now, 0)[3] <= 0 for part in self.composite.parts)
+
+    def decide(self, entry: Entry, step: Callable[[Version, int, Any], Result], cost: Any) -> Result | None:
+        """Decide a hit by the state of `entry` with `step`; return None if it is closed."""
+        return self._update(entry, lambda state: step(state, self._clock(), cost))
 
     def refill(self, entry: Entry) -> None:
         """Replace the state of `entry` by that of a new key, unless it is closed and therefore refilled."""
@@ -93,6 +99,18 @@ class Kernel:
         """Make `new` the successor of `state`; return False if it already has one."""
         state.append(new)
         return state[self.size] is new
+
+
+def _create_part(policy: Policy, begin: int) -> Part:
+    """Return the part of a policy whose state begins at item `begin`: packed into one item unless it is short."""
+    start: Callable[[int], Version] = policy.start
+    step: Callable[[Version, int, int], Row] = policy.step
+    built_in = type(policy.algorithm) in ALGORITHMS.values()
+    size = len(start(0)) if built_in else 0
+    if not 0 < size <= MAX_COPIED_NUMBERS:
+        start, step = _pack(policy, PagedState.split if built_in else list)
+        size = 1
+    return Part(policy.name, policy.shadow, start, step, begin, begin + size)
 
 
 def _pack(

@@ -9,10 +9,10 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
+from ratelab.algorithms import Policy
 from ratelab.lab.decisions import Decisions
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import Policy
 from ratelab.verify.consistency import PossibleDecision, check_consistency, matches
 from ratelab.verify.header_checks import HeaderError, check_headers
 from ratelab.verify.schedule import Response

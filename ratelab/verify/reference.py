@@ -7,11 +7,11 @@ import os
 from collections import Counter
 from http import HTTPStatus
 
-from ratelab.algorithms import ALGORITHMS, build_policy, find, traits_of
+from ratelab.algorithms import ALGORITHMS, Policy, build_policy, find, traits_of
 from ratelab.errors import InputError, short_repr
 from ratelab.http.headers import HeaderWriter, PolicyHeader, read_policy
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import Decision, Policy
+from ratelab.limiter import Decision
 from ratelab.quota import Quota
 from ratelab.verify.schedule import Response, depends_on_clock
 

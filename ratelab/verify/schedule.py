@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ratelab.algorithms import Policy
 from ratelab.errors import InputError
 from ratelab.http.headers import PolicyHeader
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import Policy
 from ratelab.quota import LARGEST
 
 

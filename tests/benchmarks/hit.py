@@ -9,8 +9,8 @@ from threading import Lock
 
 from timing import Bar, Figure, duration_figure, median_difference, time_in_turn
 
-from ratelab.algorithms import create
-from ratelab.limiter import Decision, Policy
+from ratelab.algorithms import Policy, create
+from ratelab.limiter import Decision
 from ratelab.stores.memory import MemoryLimiter
 
 HITS = MANY_KEYS = 100_000

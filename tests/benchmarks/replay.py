@@ -17,7 +17,7 @@ from ratelab.lab.decisions import ADMISSION_FIELDS, FIGURE_FIELDS
 from ratelab.lab.replay import allocate_columns, decide_in_python, has_compiler
 from ratelab.lab.replay import replay as replay_policy
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import Decision
+from ratelab.limiter import ROW_FIELDS
 
 PLAIN_REQUESTS = 500_000
 COMPILED_REQUESTS = 10_000_000
@@ -56,7 +56,7 @@ def _plain() -> Iterator[Figure]:
     traffic = Traffic(times, clients, costs, tuple(map(str, range(10_000))), np.arange(10_000), 100 * 10**9)
     for name in ALGORITHMS:
         algorithm = create(name, "10/s", burst=20).algorithm
-        columns = allocate_columns(traffic, Decision._fields)
+        columns = allocate_columns(traffic, ROW_FIELDS)
         work = partial(decide_in_python, algorithm, traffic, columns, lambda _: None)
         seconds, floors = time_in_turn(work, partial(_spin, PLAIN_REQUESTS), rounds=3, clock=time.process_time)
         yield duration_figure(f"plain {name}", seconds, floors, PLAIN_REQUESTS / 1e9, "ns", PLAIN_BAR)

@@ -25,12 +25,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 
-from ratelab import Decision, create
+from ratelab import create
 from ratelab.algorithms import COMPARED
 from ratelab.lab.comparison import Comparison, compare
 from ratelab.lab.decisions import Outcome
 from ratelab.lab.metrics import measure
 from ratelab.lab.traffic import Traffic
+from ratelab.limiter import ROW_FIELDS
 from ratelab.report.charts import CHARTS, SUBJECTS, draw
 from ratelab.report.charts.canvas import NARROW_WIDTH_IN
 from ratelab.report.charts.style import assign_colors
@@ -49,7 +50,7 @@ def compare_dated() -> Comparison:
     times, clients = (np.array(column, np.int64) for column in zip(*pairs, strict=True))
     names = tuple(f"client-{number}" for number in range(5))
     traffic = Traffic(times, clients, np.ones(len(times), np.int64), names, np.arange(5), 3 * 86400 * 10**9, start)
-    return compare([create(name, "20/30s") for name in COMPARED], traffic, fields=Decision._fields)
+    return compare([create(name, "20/30s") for name in COMPARED], traffic, fields=ROW_FIELDS)
 
 
 MAY_17 = 1_431_857_100 * 10**9
@@ -169,7 +170,7 @@ def test_the_timeline_has_admissions_above_and_denials_below(scenario: str) -> N
 
 def replay_one(algorithm: str, rate: str, burst: int | None, traffic: Traffic) -> Comparison:
     """Replay traffic through one algorithm, with all fields of its decisions."""
-    return compare([create(algorithm, rate, burst)], traffic, fields=Decision._fields)
+    return compare([create(algorithm, rate, burst)], traffic, fields=ROW_FIELDS)
 
 
 def draw_queue(count: int) -> Any:
@@ -315,7 +316,7 @@ def deny_some(count: int, every: int) -> Comparison:
     ones, names = np.ones(len(clients), np.int64), tuple(map(str, range(count)))
     traffic = Traffic(np.arange(len(clients)), clients, ones, names, np.arange(count), len(clients))
     allowed = ~first | (clients % every != 0)
-    columns = {**dict.fromkeys(Decision._fields, np.zeros(len(clients), np.int64)), "allowed": allowed}
+    columns = {**dict.fromkeys(ROW_FIELDS, np.zeros(len(clients), np.int64)), "allowed": allowed}
     outcomes = tuple(Outcome(outcome.policy, traffic, columns) for outcome in base.outcomes)
     return Comparison(traffic, outcomes, None, tuple(measure(outcome, None) for outcome in outcomes))
 

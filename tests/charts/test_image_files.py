@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from chart_inspection import compare_scenario, compare_unusual, draw_scenario
 
-from ratelab import Decision
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.decisions import Columns, Outcome
 from ratelab.lab.metrics import measure
 from ratelab.lab.traffic import Traffic
+from ratelab.limiter import ROW_FIELDS
 from ratelab.report.charts import draw, render_figure, text
 
 
@@ -60,7 +60,7 @@ def decide_at_random(clients: int) -> Comparison:
     times = np.sort(random.integers(0, 3600 * 10**9, count))
     traffic = Traffic(times, senders, np.ones(count, np.int64), names, np.arange(clients), 3600 * 10**9)
     allowed, delays = random.random(count) < 0.5, random.integers(0, 10**9, count)
-    columns: Columns = {**dict.fromkeys(Decision._fields, np.zeros(count, np.int64)), "allowed": allowed}
+    columns: Columns = {**dict.fromkeys(ROW_FIELDS, np.zeros(count, np.int64)), "allowed": allowed}
     columns |= {"delay_ns": np.where(allowed, delays, 0), "remaining": random.integers(0, 5, count)}
     outcomes = tuple(Outcome(outcome.policy, traffic, columns) for outcome in base.outcomes)
     return Comparison(traffic, outcomes, None, tuple(measure(outcome, None) for outcome in outcomes))

@@ -16,9 +16,10 @@ import pytest
 from cli_runner import BURST, SCENARIOS, get_error, get_json, get_output, run_python
 from figure_types import FIGURES
 
-from ratelab import Decision, create
+from ratelab import create
 from ratelab.algorithms import COMPARED
 from ratelab.lab.scenarios import load_scenario
+from ratelab.limiter import ROW_FIELDS
 
 HERD, NOISY = (str(SCENARIOS / f"{stem}.yaml") for stem in ("thundering-herd", "noisy-neighbour"))
 
@@ -44,7 +45,7 @@ def test_the_csv_table_has_the_values_of_the_json(tmp_path: Path) -> None:
 def test_events_are_the_decisions_of_each_algorithm_in_order(tmp_path: Path, name: str) -> None:
     get_output("simulate", NOISY, "--events", tmp_path / name)
     rows = read_rows(tmp_path / name)
-    assert list(rows[0]) == ["at_ns", "client", "cost", "algorithm", *Decision._fields]
+    assert list(rows[0]) == ["at_ns", "client", "cost", "algorithm", *ROW_FIELDS]
     scenario = load_scenario(NOISY)
     kernels = [create(algorithm, scenario.quota) for algorithm in COMPARED]
     states: dict[tuple[str, int], list[int]] = {}

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from random_runs import Request, create_traffic, runs
 from rich.console import Console
 
-from ratelab import ALGORITHMS, Decision, create
+from ratelab import ALGORITHMS, create
 from ratelab.cli.watch import Pace
 from ratelab.lab.comparison import compare
 from ratelab.lab.levels import create_level_reader
+from ratelab.limiter import ROW_FIELDS
 from ratelab.quota import NS_PER_S
 from ratelab.report.charts.view import ComparisonView
 from ratelab.report.watch import Playback, render_frame, render_status
@@ -33,7 +34,7 @@ from ratelab.report.watch import Playback, render_frame, render_status
 def test_a_snapshot_has_the_decisions_so_far_and_the_current_level(run: list[Request], moments: list[int]) -> None:
     traffic = create_traffic(run)
     policies = [create(name, "2/s", burst=5) for name in ALGORITHMS]
-    comparison = compare(policies, traffic, fields=Decision._fields)
+    comparison = compare(policies, traffic, fields=ROW_FIELDS)
     playback, observed = Playback(comparison, traffic.request_keys == 1), (traffic.request_keys == 1).tolist()
     for now in moments:
         playback.advance(now)

@@ -18,6 +18,7 @@ from ratelab import Decision, MemoryLimiter, create
 from ratelab.http.asgi import Scope
 from ratelab.http.identity import Identity
 from ratelab.http.middleware import MAX_GUARDS, RateLimitMiddleware
+from ratelab.limiter import Costs, Keys
 
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 PROBLEM_HEADERS = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store")]
@@ -181,7 +182,7 @@ def test_the_limiter_may_be_a_function_of_the_request() -> None:
 class DenyAll(MemoryLimiter):
     """A limiter that overrides `hit`, which the middleware must call."""
 
-    def hit(self, key: str, cost: int = 1) -> Decision:
+    def hit(self, key: Keys, cost: Costs = 1) -> Decision:
         return super().hit(key, cost)._replace(allowed=False, retry_after_ns=1)
 
 

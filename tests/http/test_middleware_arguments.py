@@ -42,7 +42,7 @@ def test_an_empty_policy_name_is_rejected() -> None:
 
 def test_a_policy_name_that_no_field_can_hold_is_rejected_at_once() -> None:
     limiter = Watched()
-    limiter.policy = named("gr\xf6\xdfe")
+    limiter.policies = (named("gr\xf6\xdfe"),)
     with pytest.raises(
         InputError, match="a header field cannot hold the name 'gr\xf6\xdfe' of a policy: use printable"
     ):

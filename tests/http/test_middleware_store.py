@@ -19,6 +19,7 @@ from ratelab.errors import StoreError
 from ratelab.http.counters import CounterValues, Counts
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.http.prometheus import metrics_page
+from ratelab.limiter import Costs, Keys
 from ratelab.stores.memory import Stats
 
 UNAVAILABLE = {
@@ -114,7 +115,7 @@ def test_an_invalid_cost_is_not_counted_as_a_failure_of_the_store(cost: Any) -> 
 class Silent(FlakyStore):
     """A store that never replies."""
 
-    async def hit(self, key: str, cost: int = 1) -> Decision:
+    async def hit(self, key: Keys, cost: Costs = 1) -> Decision:
         self.calls.append((key, cost))
         return await asyncio.Future[Decision]()
 

@@ -19,7 +19,7 @@ from ratelab.lab.compiled import states
 from ratelab.lab.conformance import ORIGINS, QUOTAS
 from ratelab.lab.decisions import ADMISSION_FIELDS, FIGURE_FIELDS
 from ratelab.lab.replay import allocate_columns, replay
-from ratelab.limiter import Decision
+from ratelab.limiter import ROW_FIELDS
 from ratelab.quota import NS_PER_S, Quota
 
 pytestmark = pytest.mark.slow
@@ -60,7 +60,7 @@ def test_a_state_is_truncated_to_the_integers_that_its_key_can_reach() -> None:
     drawn = replace(draw_traffic(QUOTA, clients=4), keys=np.array([0, 1, 2, 5]))
     few = replace(drawn, clients=np.array([0, 1, 1, 3]), times=np.arange(4), costs=np.array([1, 2, 3, 900]))
     log, gcra = (create(name, QUOTA).algorithm for name in ("sliding-log", "gcra"))
-    figured, complete = (allocate_columns(few, fields) for fields in (FIGURE_FIELDS, Decision._fields))
+    figured, complete = (allocate_columns(few, fields) for fields in (FIGURE_FIELDS, ROW_FIELDS))
     assert states.state_widths(log, 14, few, figured).tolist() == [5, 9, 4, 4, 4, 14]
     assert {*states.state_widths(log, 14, few, complete).tolist()} == {14}
     assert {*states.state_widths(gcra, 1, few, figured).tolist()} == {1}

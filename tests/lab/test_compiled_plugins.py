@@ -18,12 +18,12 @@ from ratelab.lab import compiled
 from ratelab.lab.conformance import QUOTAS
 from ratelab.lab.decisions import ADMISSION_FIELDS, FIGURE_FIELDS
 from ratelab.lab.replay import allocate_columns, replay
-from ratelab.limiter import Decision
+from ratelab.limiter import ROW_FIELDS
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("fields", [ADMISSION_FIELDS, Decision._fields], ids=len)
+@pytest.mark.parametrize("fields", [ADMISSION_FIELDS, ROW_FIELDS], ids=len)
 def test_a_copy_of_a_built_in_decides_the_same(kind: type[Algorithm], fields: Sequence[str], tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(Path(getfile(kind)).read_text(encoding="utf-8"), encoding="utf-8")
     mine = find(f"{tmp_path / 'mine.py'}:{kind.__name__}")

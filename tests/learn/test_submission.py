@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import ratelab
-from ratelab import Decision
 from ratelab.learn import drill, sandbox, submission
 from ratelab.learn.drill import grade
 from ratelab.learn.grader import MAX_PRINTED_CHARS, evaluate
+from ratelab.limiter import ROW_FIELDS
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ def body(statements: str, before: str = "") -> str:
 
 
 INTEGER = "must be an integer from 0 to NEVER, got"
-FIELDS = f"step must return five fields ({', '.join(Decision._fields)}), got"
+FIELDS = f"step must return five fields ({', '.join(ROW_FIELDS)}), got"
 INVALID = {
     "pass": f"{FIELDS} None",
     "return True, 1, 0.5, 0, 0": f"retry_after_ns {INTEGER} 0.5",

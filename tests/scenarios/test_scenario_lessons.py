@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from durations import HOUR, SECOND
 
-from ratelab import Decision, create
+from ratelab import create
 from ratelab.algorithms import COMPARED
 from ratelab.lab.comparison import Comparison, compare
 from ratelab.lab.decisions import Decisions
@@ -19,6 +19,7 @@ from ratelab.lab.metrics import Result
 from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic
+from ratelab.limiter import ROW_FIELDS
 
 SCENARIOS = sorted((Path(__file__).parents[2] / "scenarios").glob("*.yaml"))
 TESTED = re.findall(r'run\("([a-z-]+)"\)', Path(__file__).read_text(encoding="utf-8"))
@@ -58,7 +59,7 @@ class Run(NamedTuple):
 def run(stem: str) -> Run:
     scenario = load_scenario(str(SCENARIOS[0].parent / f"{stem}.yaml"))
     policies = [create(name, scenario.quota) for name in FIVE]
-    comparison = compare(policies, scenario.traffic, fields=Decision._fields)
+    comparison = compare(policies, scenario.traffic, fields=ROW_FIELDS)
     decisions = {outcome.policy.name: outcome.rows for outcome in comparison.outcomes}
     results = {result.algorithm: result for result in comparison.results}
     return Run(comparison, scenario.traffic, results, decisions)

@@ -111,7 +111,8 @@ class Reference:
 
     def hit(self, cost: int) -> Decision:
         allowed, remaining, *durations = self._policy.step(self._state, self._clock(), cost)
-        return Decision(allowed, remaining, *map(self._round_up, durations))
+        retry, reset, delay = map(self._round_up, durations)
+        return Decision(allowed, remaining, retry, reset, delay, None if allowed else self._policy.name)
 
     def _round_up(self, duration: int) -> int:
         return duration if duration == NEVER else -(-duration // self._tick) * self._tick
@@ -143,10 +144,10 @@ def it_enforces_the_policy_that_it_was_given(make: Factory, kind: type[Algorithm
 
 def cost_zero_charges_nothing(make: Factory, kind: type[Algorithm]) -> None:
     with make_subject(make, kind) as subject:
-        assert subject.hit("alice", 0) == (True, QUOTA.burst, 0, 0, 0)
+        assert subject.hit("alice", 0).row == (True, QUOTA.burst, 0, 0, 0)
         used = subject.hit("alice", 2)
-        looks = [subject.hit("alice", 0) for _ in range(3)]
-        assert looks == [(True, used.remaining, 0, used.reset_after_ns, looks[0].delay_ns)] * 3
+        looks = [subject.hit("alice", 0).row for _ in range(3)]
+        assert looks == [(True, used.remaining, 0, used.reset_after_ns, looks[0][4])] * 3
 
 
 def a_denied_hit_charges_nothing(make: Factory, kind: type[Algorithm]) -> None:
@@ -330,7 +331,7 @@ def time_stands_still_while_the_clock_lags(make: Factory, algorithm: Algorithm, 
         for number, (now, cost, _, _) in enumerate(run(algorithm, timeline)):
             subject.clock.now = now - number % 3 * MAX_CLOCK_LAG_NS // 2
             latest = max(latest, subject.clock.now)
-            assert subject.hit("key", cost) == algorithm.step(state, latest, cost)
+            assert subject.hit("key", cost).row == algorithm.step(state, latest, cost)
 
 
 def time_continues_after_a_clock_is_set_back(make: Factory, algorithm: Algorithm, timeline: Timeline) -> None:
@@ -338,7 +339,7 @@ def time_continues_after_a_clock_is_set_back(make: Factory, algorithm: Algorithm
         behind = 0
         for number, (now, cost, decision, after) in enumerate(run(algorithm, timeline)):
             subject.clock.now = now - behind
-            assert subject.hit("key", cost) == decision
+            assert subject.hit("key", cost).row == decision.row
             if number % 3 == 1:
                 behind += (HOUR, DAY)[number % 2]
                 subject.clock.now = now - behind

@@ -18,7 +18,7 @@ from failing_stores import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratelab import ManualClock
+from ratelab import Decision, ManualClock
 from ratelab.stores.resilient import ResilientLimiter
 
 HOUR = 3600 * SECOND
@@ -146,7 +146,7 @@ def test_a_failure_from_before_the_outage_does_not_delay_the_next_probe() -> Non
 def test_a_success_from_before_the_outage_counts_but_does_not_end_it() -> None:
     late, service = start_outage_with_late_call("local")
     late.succeed()
-    assert late.outcome == (True, 4, 0, SECOND, 0)
+    assert late.outcome == Decision(True, 4, 0, SECOND, 0)
     # three local decisions, and the charge for the late one
     assert (service.limiter.health.up, decide(service.limiter, cost=0).remaining) == (False, 1)
 

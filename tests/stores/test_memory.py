@@ -16,7 +16,7 @@ from ratelab.quota import NS_PER_S
 
 def test_cost_zero_keeps_no_key(limiter: type[MemoryLimiter]) -> None:
     limited = limiter(create("token-bucket", "2/day"), ManualClock())
-    assert limited.hit("alice", 0) == (True, 2, 0, 0, 0)
+    assert limited.hit("alice", 0).row == (True, 2, 0, 0, 0)
     assert limited.stats.keys == 0
     used = limited.hit("alice")
     assert [limited.hit("alice", 0) for _ in range(3)] == [used] * 3
@@ -55,7 +55,7 @@ def test_hit_row_returns_the_fields_of_hit_as_a_plain_tuple(kind: type[Algorithm
     for key, cost in (("alice", 1), ("alice", 5), ("bob", 0), ("bob", 3), ("carol", 2), ("bob", 1), ("carol", 2)):
         clock.advance(NS_PER_S // 10)
         decision, row = limiters[0].hit(key, cost), limiters[1].hit_row(key, cost)
-        assert row == decision
+        assert row == decision.row
         assert (type(decision), type(row)) == (Decision, tuple)
     assert limiters[0].stats == limiters[1].stats
 

@@ -11,6 +11,7 @@ from failing_stores import SECOND, FlakyStore, decide, limiter_with_store_down
 from ratelab import NEVER, Algorithm, Decision, InputError, ManualClock, MemoryLimiter, Quota, create
 from ratelab.algorithms import build_policy
 from ratelab.errors import StoreError
+from ratelab.limiter import Costs, Keys
 from ratelab.stores.resilient import ResilientLimiter
 
 
@@ -47,8 +48,12 @@ def test_a_reset_restores_the_quota_in_the_store_and_in_the_fallback() -> None:
 def test_a_reset_needs_a_store_that_has_one() -> None:
     class HitOnly:
         policy = create("gcra", "2/s")
+        policies = (policy,)
 
-        async def hit(self, key: str, cost: int = 1) -> Decision:
+        async def hit(self, key: Keys, cost: Costs = 1) -> Decision:
+            raise AssertionError
+
+        async def hit_each(self, key: Keys, cost: Costs = 1) -> tuple[Decision, tuple[Decision, ...]]:
             raise AssertionError
 
     with pytest.raises(InputError, match="HitOnly has no reset: use a store such as AsyncValkeyLimiter"):

@@ -9,6 +9,7 @@ from failing_stores import MS, SECOND, FlakyStore, decide, probe
 
 from ratelab import Decision, ManualClock, create
 from ratelab.errors import StoreError
+from ratelab.limiter import Costs, Keys
 from ratelab.stores.resilient import ResilientLimiter
 
 
@@ -23,7 +24,8 @@ class ProbedStore(FlakyStore):
         """Nodes whose hits that only read do not fail."""
         self.probes: list[str] = []
 
-    def node_of(self, key: str) -> str:
+    def node_of(self, key: Keys) -> str:
+        assert isinstance(key, str)
         return key[:1]
 
     async def probe(self, node: str) -> None:
@@ -31,7 +33,7 @@ class ProbedStore(FlakyStore):
         if node in self.errors:
             raise StoreError(self.errors[node], f"node {node} fails")
 
-    async def hit(self, key: str, cost: int = 1) -> Decision:
+    async def hit(self, key: Keys, cost: Costs = 1) -> Decision:
         self.calls.append((key, cost))
         node = self.node_of(key)
         if node in self.errors and (cost or node not in self.readable):

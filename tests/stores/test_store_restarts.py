@@ -14,7 +14,7 @@ from serve_process import wait_until
 from valkey_servers import run_valkey, send_command
 
 from ratelab.errors import StoreError
-from ratelab.limiter import AsyncLimiter, Decision
+from ratelab.limiter import AsyncLimiter, Costs, Decision, Keys
 from ratelab.stores.resilient import ResilientLimiter
 from ratelab.stores.valkey import AsyncValkeyLimiter
 from ratelab.stores.valkey.server import ValkeyServer
@@ -71,13 +71,17 @@ class CountingStore:
     """Counts the decisions of the store itself."""
 
     def __init__(self, limiter: AsyncValkeyLimiter, load: Load) -> None:
-        self.policy = limiter.policy
+        self.policy, self.policies = limiter.policy, limiter.policies
         self._limiter, self._load = limiter, load
 
-    async def hit(self, key: str, cost: int = 1) -> Decision:
+    async def hit(self, key: Keys, cost: Costs = 1) -> Decision:
         decision = await self._limiter.hit(key, cost)
         self._load.decisions += 1
         return decision
+
+    async def hit_each(self, key: Keys, cost: Costs = 1) -> tuple[Decision, tuple[Decision, ...]]:
+        decision = await self.hit(key, cost)
+        return decision, (decision,)
 
 
 @contextmanager

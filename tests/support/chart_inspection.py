@@ -15,7 +15,7 @@ from ratelab.algorithms.leaky_bucket import LeakyBucket
 from ratelab.lab.comparison import Comparison, compare
 from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import Algorithm, Decision
+from ratelab.limiter import ROW_FIELDS, Algorithm
 from ratelab.report.charts import draw
 
 LONG_NAME = "a-name-that-goes-on-" * 12
@@ -28,7 +28,7 @@ def compare_scenario(name: str) -> Comparison:
     """Replay a scenario of the repository through the default algorithms."""
     scenario = load_scenario(str(SCENARIOS / f"{name}.yaml"))
     policies = [create(algorithm, scenario.quota) for algorithm in COMPARED]
-    return compare(policies, scenario.traffic, fields=Decision._fields)
+    return compare(policies, scenario.traffic, fields=ROW_FIELDS)
 
 
 @cache
@@ -49,7 +49,7 @@ def compare_unusual(case: str) -> Comparison:
     others = [_define_algorithm(f"{LONG_NAME}{number}") for number in range(3)] if case == "names" else []
     quota = Quota.parse("2/s", burst=5)
     policies = [build_policy(kind, quota) for kind in (*ALGORITHMS.values(), *others)]
-    return compare(policies, traffic, fields=Decision._fields)
+    return compare(policies, traffic, fields=ROW_FIELDS)
 
 
 def _define_algorithm(algorithm_name: str) -> type[Algorithm]:

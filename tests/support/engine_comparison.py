@@ -10,7 +10,7 @@ from ratelab import Algorithm, Quota
 from ratelab.lab import compiled
 from ratelab.lab.replay import allocate_columns, decide_in_python
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import Decision
+from ratelab.limiter import ROW_FIELDS
 
 QUOTA = Quota.parse("7/13s", 10)
 
@@ -32,9 +32,9 @@ def ignore_progress(_: int) -> None:
     """Do nothing with the number of decided requests."""
 
 
-def assert_same(algorithm: Algorithm, traffic: Traffic, fields: Sequence[str] = Decision._fields) -> None:
+def assert_same(algorithm: Algorithm, traffic: Traffic, fields: Sequence[str] = ROW_FIELDS) -> None:
     """Check that compiled code fills the columns of `fields` as plain Python does."""
-    expected, compiled_columns = allocate_columns(traffic, Decision._fields), allocate_columns(traffic, fields)
+    expected, compiled_columns = allocate_columns(traffic, ROW_FIELDS), allocate_columns(traffic, fields)
     decide_in_python(algorithm, traffic, expected, ignore_progress)
     compiled.decide(algorithm, traffic, compiled_columns, ignore_progress)
     for field, column in compiled_columns.items():

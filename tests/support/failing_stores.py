@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 
 from ratelab import Clock, Decision, ManualClock, MemoryLimiter, Policy, create
 from ratelab.errors import StoreError
-from ratelab.limiter import AsyncLimiter
+from ratelab.limiter import AsyncLimiter, Costs, Keys
 from ratelab.stores.resilient import ResilientLimiter
 
 MS, SECOND = 10**6, 10**9
@@ -19,14 +19,24 @@ class FlakyStore:
 
     def __init__(self, policy: Policy | None = None, clock: Clock | None = None) -> None:
         self.memory = MemoryLimiter(policy or create("token-bucket", "2/s", 5), clock or ManualClock())
-        self.calls: list[tuple[str, int]] = []
+        self.calls: list[tuple[Keys, Costs]] = []
         self.error: Exception | None = None
 
     @property
     def policy(self) -> Policy:
         return self.memory.policy
 
-    async def hit(self, key: str, cost: int = 1) -> Decision:
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        return self.memory.policies
+
+    async def hit_each(self, key: Keys, cost: Costs = 1) -> tuple[Decision, tuple[Decision, ...]]:
+        self.calls.append((key, cost))
+        if self.error is not None:
+            raise self.error
+        return self.memory.hit_each(key, cost)
+
+    async def hit(self, key: Keys, cost: Costs = 1) -> Decision:
         self.calls.append((key, cost))
         if self.error is not None:
             raise self.error
@@ -54,7 +64,7 @@ class Reply:
 class PendingStore(FlakyStore):
     """A store that decides when the test completes a `Call`."""
 
-    async def hit(self, key: str, cost: int = 1) -> Decision:
+    async def hit(self, key: Keys, cost: Costs = 1) -> Decision:
         self.calls.append((key, cost))
         return await Reply()
 

@@ -10,22 +10,20 @@ from mutate import rewritten
 
 from ratelab import Clock, Decision, MemoryLimiter, Policy
 from ratelab.clock import monotonic
-from ratelab.limiter import Row
+from ratelab.limiter import Costs, Keys
 from ratelab.stores import memory
 
 
 class CommitsBlindly(MemoryLimiter):
     """Overwrites the state that another hit has committed meanwhile."""
 
-    hit_row = rewritten(MemoryLimiter.hit_row, "if state[size] is new", "if True")
+    hit = rewritten(MemoryLimiter.hit, "if state[size] is new", "if True")
 
 
 class ChangesStatesInPlace(MemoryLimiter):
     """Decides on the state itself, so that an interrupt may leave half of a change."""
 
-    hit_row = rewritten(
-        MemoryLimiter.hit_row, "step(new, clock(), cost)", "step(state, clock(), cost); new[:] = state[:size]"
-    )
+    hit = rewritten(MemoryLimiter.hit, "step(new, clock(), cost)", "step(state, clock(), cost); new[:] = state[:size]")
 
 
 class OverwritesNewKeys(MemoryLimiter):
@@ -95,7 +93,8 @@ class EvictsTheOldest(MemoryLimiter):
 class EvictsTheLeastRecentlyUsed(EvictsTheOldest):
     """Makes room by evicting the least recently used key, even if it is in use."""
 
-    def hit(self, key: str, cost: int = 1) -> Decision:
+    def hit(self, key: Keys, cost: Costs = 1) -> Decision:
+        assert isinstance(key, str)
         entry = self._shard(key).get(key)
         if entry is not None:
             self._queue.remove(entry)
@@ -116,7 +115,7 @@ class NeverEvicts(MemoryLimiter):
 class DeniesWhenFull(MemoryLimiter):
     """Denies new keys while the limiter is full."""
 
-    def hit_shared(self, key: str, cost: int) -> Row:
+    def hit_shared(self, *_: Any) -> Any:
         return False, 0, 1, 1, 0
 
 
@@ -129,4 +128,4 @@ class ForgetsOverflow(MemoryLimiter):
 class KeepsUnusedKeys(MemoryLimiter):
     """Keeps a state even for a key that has used nothing."""
 
-    _hit_new = rewritten(MemoryLimiter._hit_new, "reset_after_ns <= 0 or ", "")
+    _hit_new = rewritten(MemoryLimiter._hit_new, "self._kernel.is_new(state, now) or ", "")

@@ -82,4 +82,5 @@ class Model:
         if (allowed and cost) or stepped:
             self._state, self._last = state, now
         retry = retry if retry == NEVER else retry * 1000
-        return Decision(allowed, remaining, retry, reset * 1000, delay * 1000)
+        bound_by = None if allowed else self._kernel.name
+        return Decision(allowed, remaining, retry, reset * 1000, delay * 1000, bound_by)

@@ -9,12 +9,13 @@ import numpy as np
 from durations import SECOND
 from hypothesis import strategies as st
 
-from ratelab import Decision, Quota, create
+from ratelab import Quota, create
+from ratelab.algorithms import Policy
 from ratelab.lab.decisions import Outcome
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import RequestSorter, Traffic
 from ratelab.lab.windows import Rows
-from ratelab.limiter import Policy
+from ratelab.limiter import ROW_FIELDS
 
 
 class Request(NamedTuple):
@@ -73,7 +74,7 @@ def create_outcomes(run: list[Request], quota: Quota) -> tuple[Outcome, Outcome]
 
 def _outcome(policy: Policy, traffic: Traffic, drawn: list[tuple[bool, int]]) -> Outcome:
     allowed = np.array([allowed for allowed, _ in drawn], np.bool_)
-    columns = {field: np.zeros(len(drawn), np.int64) for field in Decision._fields}
+    columns = {field: np.zeros(len(drawn), np.int64) for field in ROW_FIELDS}
     delays = create_column([delay if allowed else 0 for allowed, delay in drawn])
     return Outcome(policy, traffic, {**columns, "allowed": allowed, "delay_ns": delays})
 

@@ -37,7 +37,7 @@ def _mutate_response(right: str, wrong: str) -> Mutant:
 IF_OLD = "if epoch is not self._epoch:"
 NEVER_OLD = "epoch = self._epoch\n    if False:"
 CHARGE = 'if decision.allowed and cost and self.on_store_error == "local":'
-DECIDE_AS_NEW = "Decision(*self.policy.step(self.policy.start(now), now, cost))"
+DECIDE_AS_NEW = "Decision(*row, bound_by=None if row[0] else self.policy.name)"
 FINISH = "finally:\n        node.breaker.finish(epoch)\n    "
 ANSWER = "await send_unavailable(scope, send, error.retry_after_ns)\n        return"
 

@@ -17,7 +17,7 @@ from ratelab.errors import InputError, short_repr
 from ratelab.quota import NS_PER_S, Quota, parse_duration
 
 if TYPE_CHECKING:
-    from ratelab.limiter import Policy
+    from ratelab.algorithms import Policy
 
 DEFAULT_ON_STORE_ERROR = "local"
 DEFAULT_STORE_DEADLINE = "100ms"

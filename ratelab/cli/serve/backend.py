@@ -11,10 +11,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from ratelab.algorithms import Policy
 from ratelab.errors import ConfigurationWarning, InputError, StoreError
 from ratelab.http.app import Service
 from ratelab.http.identity import SECRET, Identity
-from ratelab.limiter import Policy
 from ratelab.quota import Quota
 from ratelab.stores.memory import MemoryLimiter
 from ratelab.stores.recording import RecordingLimiter

@@ -27,7 +27,7 @@ from ratelab.lab.compiled.step_source import UnfitError
 from ratelab.lab.decisions import ADMISSION_FIELDS, FIGURE_FIELDS, is_complete
 from ratelab.lab.spill import Integers
 from ratelab.lab.tune import hulls
-from ratelab.limiter import Algorithm, Decision
+from ratelab.limiter import ROW_FIELDS, Algorithm
 
 
 def compile_loop(algorithm: Algorithm, width: int, fields: tuple[str, ...], unit_costs: bool) -> Callable[..., None]:
@@ -93,7 +93,7 @@ def _decide_complete(
 _LOOPS = {
     ADMISSION_FIELDS: jit(_decide_admitted),
     FIGURE_FIELDS: jit(_decide_figured),
-    Decision._fields: jit(_decide_complete),
+    ROW_FIELDS: jit(_decide_complete),
 }
 
 _INTEGERS, _BOOLEANS = numba.int64[::1], numba.boolean[::1]

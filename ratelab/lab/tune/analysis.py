@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ratelab.algorithms import Policy
 from ratelab.lab.traces import Trace, TraceOptions
 from ratelab.lab.traces.merge import MINUTE_NS
 from ratelab.lab.tune.outliers import Outlier, find_outliers, look_again
 from ratelab.lab.tune.resampling import HourNeeds, NeedBand, compare_resolutions, measure_band, measure_hours
 from ratelab.lab.tune.tuning import Candidate, Tuning, check_policy
-from ratelab.limiter import Policy
 from ratelab.quota import NS_PER_S, UNITS
 
 MIN_HOURS_NS = UNITS["day"]

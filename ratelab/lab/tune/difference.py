@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ratelab.algorithms import Policy
 from ratelab.lab.decisions import ADMISSION_FIELDS, Progress
 from ratelab.lab.replay import replay
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import Policy
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from ratelab.algorithms import build_policy, traits_of
+from ratelab.algorithms import Policy, build_policy, traits_of
 from ratelab.algorithms.fixed_window import FixedWindow
 from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
@@ -21,7 +21,7 @@ from ratelab.lab.traces.requests import create_matcher
 from ratelab.lab.traffic import Booleans, Traffic, select_keys
 from ratelab.lab.tune.frontier import Frontier, measure_frontier
 from ratelab.lab.tune.population import Gap, Population
-from ratelab.limiter import Algorithm, Policy
+from ratelab.limiter import Algorithm
 from ratelab.quota import LARGEST, UNITS, Quota
 
 DEFAULT_TOLERANCE = Fraction(1, 1000)

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Self
 
+from ratelab.algorithms import Policy
 from ratelab.errors import InputError, StoreError
-from ratelab.limiter import Decision, Policy
+from ratelab.limiter import Costs, Decision, Keys
 from ratelab.quota import Quota
 from ratelab.stores.fork import reset_in_children
-from ratelab.stores.memory import check_cost, check_key, refuse_pickling
+from ratelab.stores.memory import check_cost, check_key, name_costs, name_keys, refuse_pickling
 from ratelab.stores.valkey.connection import OVERLOAD, Address, check_limits
 from ratelab.stores.valkey.pipelined_connection import Connections
 from ratelab.stores.valkey.script import RESET_COST, Script, SecretClaim, register
@@ -98,8 +99,13 @@ class AsyncValkeyLimiter:
 
     @property
     def policy(self) -> Policy:
-        """The policy that this limiter enforces, in nanoseconds."""
+        """The first of the policies, in nanoseconds."""
         return self._script.policy
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """The policies that this limiter enforces together, in nanoseconds."""
+        return (self._script.policy,)
 
     @property
     def name(self) -> str:
@@ -115,9 +121,16 @@ class AsyncValkeyLimiter:
         """Return the node that decides the hits of a key, as far as known; None for a single server."""
         return self._slots.owner(self._slots.slot(self._script.key(key))) if self._slots.cluster else None
 
-    async def hit(self, key: str, cost: int = 1) -> Decision:
+    async def hit_each(self, key: Keys, cost: Costs = 1) -> tuple[Decision, tuple[Decision, ...]]:
+        """Decide as `hit` does; also return the decision of each policy that was asked, in their order."""
+        decision = await self.hit(key, cost)
+        return decision, (decision,)
+
+    async def hit(self, key: Keys, cost: Costs = 1) -> Decision:
         """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision within the deadline."""
-        check_key(key)
+        if not isinstance(key, str) or not isinstance(cost, int):
+            key = name_keys(self.policies, key)[self.policy.name]
+            cost = name_costs(self.policies, cost)[self.policy.name]
         check_cost(cost)
         return await self._add_to_batch(key, cost)
 

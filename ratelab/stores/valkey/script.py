@@ -107,6 +107,7 @@ class Script:
         """Return the decisions of a reply. Raises `StoreError` for an invalid one."""
         if type(reply) is not bytes or len(reply) % _DECISION_BYTES != _TIME_BYTES:
             raise StoreError("other", "unexpected reply to a script")
+        name = self.policy.name
         return [
             _new_tuple(
                 Decision,
@@ -116,6 +117,8 @@ class Script:
                     NEVER if retry < 0 else retry * _NS_PER_US,
                     reset * _NS_PER_US,
                     delay * _NS_PER_US,
+                    None if allowed == 1 else name,
+                    (),
                 ),
             )
             for allowed, remaining, retry, reset, delay in _unpack_decisions(reply[_TIME_BYTES:])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any, ClassVar, Self
 
+from ratelab.algorithms import Policy
 from ratelab.errors import InputError, StoreError
-from ratelab.limiter import Decision, Policy
+from ratelab.limiter import Costs, Decision, Keys
 from ratelab.quota import Quota
-from ratelab.stores.memory import check_cost, check_key, refuse_pickling
+from ratelab.stores.memory import check_cost, check_key, name_costs, name_keys, refuse_pickling
 from ratelab.stores.valkey.connection import Address, check_limits
 from ratelab.stores.valkey.connection_pool import ConnectionPools
 from ratelab.stores.valkey.script import RESET_COST, Script, SecretClaim, register
@@ -59,20 +60,32 @@ class ValkeyLimiter:
 
     @property
     def policy(self) -> Policy:
-        """The policy that this limiter enforces, in nanoseconds."""
+        """The first of the policies, in nanoseconds."""
         return self._script.policy
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """The policies that this limiter enforces together, in nanoseconds."""
+        return (self._script.policy,)
 
     @property
     def name(self) -> str:
         """The name by which limiters share a counter."""
         return self._script.name
 
-    def hit(self, key: str, cost: int = 1) -> Decision:
+    def hit_each(self, key: Keys, cost: Costs = 1) -> tuple[Decision, tuple[Decision, ...]]:
+        """Decide as `hit` does; also return the decision of each policy that was asked, in their order."""
+        decision = self.hit(key, cost)
+        return decision, (decision,)
+
+    def hit(self, key: Keys, cost: Costs = 1) -> Decision:
         """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision within the deadline.
 
         An exception that a signal handler raises meanwhile propagates unchanged.
         """
-        check_key(key)
+        if not isinstance(key, str) or not isinstance(cost, int):
+            key = name_keys(self.policies, key)[self.policy.name]
+            cost = name_costs(self.policies, cost)[self.policy.name]
         check_cost(cost)
         due = time.monotonic() + self._deadline
         failed = None

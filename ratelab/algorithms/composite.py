@@ -1,0 +1,128 @@
+"""Several policies that decide each request together: a request takes from all of them, or from none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from ratelab.algorithms import Policy
+from ratelab.errors import InputError, short_repr
+from ratelab.limiter import NEVER, Decision, Row, State
+
+Combined = tuple[bool, int, int, int, int, str | None, tuple[str, ...]]
+"""The fields of a `Decision`."""
+
+
+def check_policies(policies: object) -> tuple[Policy, ...]:
+    """Return one policy, or a sequence of them, as a tuple.
+
+    Raises `InputError` unless there is at least one, and each has another name.
+    """
+    given = (policies,) if isinstance(policies, Policy) else policies
+    if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(one, Policy) for one in given):
+        remedy = "create one with Policy.create"
+        raise InputError(f"policies must be a Policy or a list of them, got {short_repr(policies)}: {remedy}")
+    names = [policy.name for policy in given]
+    if not names:
+        raise InputError("policies must hold at least one Policy, got an empty list")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"policies must have different names, got {short_repr(twice)} twice: set name=")
+    return tuple(given)
+
+
+class Part(NamedTuple):
+    """One policy of a composition, and the place of its numbers in the state."""
+
+    name: str
+    shadow: bool
+    start: Callable[[int], list[int]]
+    step: Callable[[Any, int, int], Row]
+    begin: int
+    end: int
+
+
+class Composite:
+    """A kernel that enforces several policies: its state is the concatenation of theirs.
+
+    A denied request changes no enforcing policy. Of these, the decision has the least `remaining`, and the greatest
+    `retry_after_ns`, `reset_after_ns` and `delay_ns`. A shadow policy decides as if it were alone, and is charged if it
+    would admit the request.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = tuple(parts)
+        self._names = tuple((part.name, part.shadow) for part in parts)
+        self._steps = tuple((part.step, part.begin, part.end, not part.shadow) for part in parts)
+
+    @classmethod
+    def of(cls, policies: Iterable[Policy]) -> Composite:
+        """Compose policies of one key."""
+        parts: list[Part] = []
+        for policy in policies:
+            begin = parts[-1].end if parts else 0
+            width = len(policy.start(0))
+            parts.append(Part(policy.name, policy.shadow, policy.start, policy.step, begin, begin + width))
+        return cls(parts)
+
+    def start(self, now: int) -> list[int]:
+        """Return the state of a new key."""
+        return [number for part in self.parts for number in part.start(now)]
+
+    def step(self, state: State, now: int, cost: int) -> Row:
+        """Decide a hit that costs `cost` by every policy, and update `state` in place."""
+        new, rows = self.decide(state, now, (cost,) * len(self.parts))
+        state[:] = new
+        return self.combine(rows)[:5]
+
+    def decide(self, state: State, now: int, costs: Sequence[int]) -> tuple[list[int], list[Row]]:
+        """Decide a hit with a cost for each policy; return the next state and what each policy decided.
+
+        If another policy denies the request, a policy that would admit it is not charged, and returns its quota as it
+        stays.
+        """
+        new: list[int] = []
+        rows: list[Row] = []
+        denied = False
+        for (step, begin, end, enforced), cost in zip(self._steps, costs, strict=True):
+            part = state[begin:end]
+            row = step(part, now, cost)
+            new += part
+            rows.append(row)
+            if enforced and not row[0]:
+                denied = True
+        if denied:
+            for n, (step, begin, end, enforced) in enumerate(self._steps):
+                if enforced and rows[n][0]:
+                    part = state[begin:end]
+                    _, remaining, _, reset_after_ns, _ = step(part, now, 0)
+                    rows[n] = True, remaining, 0, reset_after_ns, 0
+                    new[begin:end] = part
+        return new, rows
+
+    def combine(self, rows: Sequence[Row]) -> Combined:
+        """Return the fields of the `Decision` on a hit from what each policy decided."""
+        remaining, retry_after_ns, reset_after_ns, delay_ns = NEVER, 0, 0, 0
+        bound_by: str | None = None
+        shadow: tuple[str, ...] = ()
+        for (name, is_shadow), (allowed, left, retry, reset, delay) in zip(self._names, rows, strict=True):
+            if is_shadow:
+                if not allowed:
+                    shadow += (name,)
+                continue
+            if left < remaining:
+                remaining = left
+            if reset > reset_after_ns:
+                reset_after_ns = reset
+            if delay > delay_ns:
+                delay_ns = delay
+            if not allowed and (bound_by is None or retry > retry_after_ns):
+                bound_by, retry_after_ns = name, retry
+        if bound_by is not None:
+            return False, remaining, retry_after_ns, reset_after_ns, 0, bound_by, shadow
+        return True, remaining, 0, reset_after_ns, delay_ns, None, shadow
+
+    def decisions(self, rows: Sequence[Row]) -> tuple[Decision, ...]:
+        """Return the decision of each policy."""
+        named = zip(self._names, rows, strict=True)
+        return tuple(Decision(*row, bound_by=None if row[0] else name) for (name, _), row in named)
