@@ -43,7 +43,7 @@ def check_cost(cost: int) -> None:
         raise InputError(f"cost must be a whole number >= 0, got {short_repr(cost)}")
 
 
-def check_key(key: str) -> None:
+def check_key(key: object) -> None:
     """Raise `InputError` unless `key` is text."""
     if not isinstance(key, str):
         raise InputError(f"key must be text, got {short_repr(key)}: format it as a str")
@@ -51,9 +51,10 @@ def check_key(key: str) -> None:
 
 def name_keys(policies: Sequence[Policy], key: Keys) -> dict[str, str]:
     """Return the key of each policy that a hit asks, by its name. Raises `InputError` for an invalid key or name."""
-    if not isinstance(key, Mapping) or not key:
-        check_key(key)
+    if isinstance(key, str):
         return {policy.name: key for policy in policies}
+    if not isinstance(key, Mapping) or not key:
+        raise InputError(f"key must be text, got {short_repr(key)}: format it as a str")
     _check_names("key", policies, key)
     for one in key.values():
         check_key(one)
