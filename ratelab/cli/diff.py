@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from ratelab.algorithms import parse_policy
-from ratelab.cli.options import parse_share, trace_options
+from ratelab.cli.options import parse_share
 from ratelab.cli.output import LateProgress, create_console, print_sentences, print_table, tune_compiler
-from ratelab.cli.sources import load_source
+from ratelab.cli.sources import load_source, trace_options
 from ratelab.lab.tune.difference import compare_policies
 from ratelab.report.difference import build_difference_table, describe_difference, serialize_difference
 from ratelab.report.summary import describe_traffic

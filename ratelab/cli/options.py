@@ -6,17 +6,13 @@ import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
-from click.core import ParameterSource
 
 from ratelab.errors import InputError, install_hint, short_repr
 from ratelab.quota import Quota
 from ratelab.report.charts import CHARTS, LAYOUTS, THEME_NAMES
-
-if TYPE_CHECKING:
-    from ratelab.lab.traces import TraceOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -83,7 +79,7 @@ def quota_options(subject: str) -> Callable[[Command], Command]:
         click.option("--rate", metavar="RATE", help=f"Rate of {subject}; {RATE_HELP}."),
         click.option("--burst", type=click.IntRange(min=1), help=f"Burst of {subject}; {BURST_HELP}."),
     )
-    return lambda command: _add_options(command, options)
+    return lambda command: add_options(command, options)
 
 
 _SCENARIO = (
@@ -95,7 +91,7 @@ _SCENARIO = (
 
 def scenario_options(command: Command) -> Command:
     """Add `--rate`, `--burst` and `--seed` to a command that loads a scenario."""
-    return _add_options(command, _SCENARIO)
+    return add_options(command, _SCENARIO)
 
 
 class Chart(click.Choice[str]):
@@ -148,156 +144,10 @@ _COMPARISON = (
 
 def comparison_options(command: Command) -> Command:
     """Add `--algo` and the options of `cli.output.Output` to a command that compares algorithms."""
-    return _add_options(command, _COMPARISON)
+    return add_options(command, _COMPARISON)
 
 
-class TraceFormat(click.ParamType[str]):
-    """The name of a trace format. The names are imported when they are needed, so that other commands start fast."""
-
-    name = "format"
-
-    def __init__(self, *more_formats: str) -> None:
-        self._more_formats = more_formats
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name; raise click's usage error if it is unknown."""
-        from ratelab.lab.traces.formats import check_format
-
-        try:
-            check_format(value, *self._more_formats)
-        except InputError as error:
-            self.fail(str(error), param, ctx)
-        return value
-
-
-def is_scenario(path: str) -> bool:
-    """Return whether a file is a scenario and not a trace, by its name."""
-    return path.endswith((".yaml", ".yml"))
-
-
-TRACE_OPTIONS = (
-    "trace_format", "pattern", "key", "time_field", "time_unit", "time_format", "time_zone", "cost_field",
-    "only", "exclude", "trusted_proxies", "trusted_hops", "ipv6_prefix", "within_second", "strict", "lenient",
-)  # fmt: skip
-"""The parameters of `trace_options`."""
-
-
-def create_trace_options(values: dict[str, Any]) -> TraceOptions:
-    """Return the options of reading a trace; take their values out of the parameters of a command."""
-    from ratelab.lab.traces import ClientRule, TraceOptions, parse_filters
-
-    given = {name: values.pop(name) for name in TRACE_OPTIONS}
-    return TraceOptions(
-        format=given["trace_format"],
-        key=given["key"],
-        time=given["time_field"],
-        cost=given["cost_field"],
-        unit=given["time_unit"],
-        within_second=given["within_second"],
-        strict=given["strict"],
-        lenient=given["lenient"],
-        pattern=given["pattern"],
-        time_format=given["time_format"],
-        time_zone=given["time_zone"],
-        clients=ClientRule(given["trusted_proxies"], given["trusted_hops"], given["ipv6_prefix"]),
-        filters=parse_filters(given["only"], given["exclude"]),
-    )
-
-
-def reject_trace_options(reason: str) -> None:
-    """Raise `InputError` for options of traces that are given for traffic from another source; `--format` names it."""
-    context = click.get_current_context()
-    given = [
-        option.opts[0]
-        for option in context.command.params
-        if option.name in TRACE_OPTIONS and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
-    ]
-    ignored = [name for name in given if name != "--format" or context.params["trace_format"] != "recording"]
-    if ignored:
-        raise InputError(f"{reason}: leave out {' and '.join(ignored)}")
-
-
-_RECORDING_HELP = {"recording": "recording: a file written by `ratelab serve --record`"}
-
-
-def trace_options(*more_formats: str) -> Callable[[Command], Command]:
-    """Add the options of `lab.traces.TraceOptions` to a command; `--format` also accepts `more_formats`."""
-    options = (
-        click.option(
-            "--format",
-            "trace_format",
-            type=TraceFormat(*more_formats),
-            default="auto",
-            show_default=True,
-            metavar="NAME",
-            help="; ".join(["`ratelab formats` describes them", *(_RECORDING_HELP[name] for name in more_formats)])
-            + ".",
-        ),
-        click.option(
-            "--pattern",
-            metavar="REGEX",
-            help="Instead: a pattern of the lines, with (?P<client>...) and (?P<time>...).",
-        ),
-        click.option(
-            "--key",
-            metavar="FIELD",
-            help="The field that identifies the client; forwarded: the forwarded addresses.  [default: ip]",
-        ),
-        click.option("--time", "time_field", metavar="FIELD", help="The field that holds the time."),
-        click.option(
-            "--time-unit",
-            type=click.Choice(["auto", "s", "ms", "us", "ns", "excel"]),
-            default="auto",
-            show_default=True,
-            help="The unit of numeric times.",
-        ),
-        click.option("--time-format", metavar="FORMAT", help="How times are written, such as '%d.%m.%Y %H:%M:%S'."),
-        click.option(
-            "--time-zone", default="UTC", show_default=True, metavar="ZONE", help="The zone of times that name none."
-        ),
-        click.option("--cost", "cost_field", metavar="FIELD", help="The field that holds the cost; by default 1."),
-        click.option(
-            "--only",
-            multiple=True,
-            metavar="FIELD=VALUE",
-            help="Keep only these requests; * is any text, @FILE a list; repeatable.",
-        ),
-        click.option("--exclude", multiple=True, metavar="FIELD=VALUE", help="Leave out these requests; repeatable."),
-        click.option(
-            "--trusted-proxy",
-            "trusted_proxies",
-            multiple=True,
-            metavar="CIDR",
-            help="Trust forwarded addresses from this proxy; repeatable.",
-        ),
-        click.option(
-            "--trusted-hops",
-            type=click.IntRange(0, 16),
-            default=0,
-            help="Alternative to --trusted-proxy: the fixed number of proxies in front.",
-        ),
-        click.option(
-            "--ipv6-prefix",
-            type=click.IntRange(48, 64),
-            default=64,
-            show_default=True,
-            help="The bits that identify an IPv6 client.",
-        ),
-        click.option(
-            "--within-second",
-            type=click.Choice(["spread", "start"]),
-            default="spread",
-            show_default=True,
-            help="Of whole seconds or minutes: spread requests over them, or keep them at the start.",
-        ),
-        click.option("--strict", is_flag=True, help="Reject files and lines that cannot be read."),
-        click.option("--lenient", is_flag=True, help="Allow most lines of a file to be left out."),
-    )
-
-    return lambda command: _add_options(command, options)
-
-
-def _add_options(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+def add_options(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
     """Add options to a command in the order of its help."""
     for option in reversed(options):
         command = option(command)

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Self, TextIO, cast
 import click
 
 from ratelab.algorithms import Policy
-from ratelab.errors import InputError, install_hint
+from ratelab.errors import InputError
 from ratelab.lab.comparison import Comparison, compare, with_accuracy, with_equal_protection
 from ratelab.lab.decisions import FIGURE_FIELDS
 from ratelab.lab.decisions import Progress as Advance
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from ratelab.cli.artifacts import Pages, Plots
-    from ratelab.lab.traces import Trace, TraceOptions
 
 PROGRESS_DELAY_S = 1.0
 """Seconds of work before a progress bar or the announcement of long work appears."""
@@ -64,9 +63,6 @@ ANNOUNCED_WORK_S = 10.0
 
 MIN_COLUMNS = 60
 """Width that tables have even in a narrower terminal."""
-
-LARGE_TRACE_BYTES = 50_000_000
-"""Size of a trace from which on the faster reader is recommended."""
 
 
 @dataclass(frozen=True)
@@ -330,14 +326,3 @@ class LateProgress:
         self._watcher.join()
         if self._bar is not None:
             self._bar.stop()
-
-
-def read_with_progress(paths: Sequence[str], options: TraceOptions) -> Trace:
-    """Read traces as `lab.traces.read_traces` does, with a progress bar."""
-    from ratelab.lab.traces import is_arrow_installed, read_traces, sum_file_sizes
-
-    size = sum_file_sizes(paths)
-    if size and size >= LARGE_TRACE_BYTES and not is_arrow_installed():
-        click.echo(f"to read traces of this size faster, {install_hint('logs')}", err=True)
-    with LateProgress("reading", size) as progress:
-        return read_traces(paths, options, progress)

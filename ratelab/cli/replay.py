@@ -8,21 +8,15 @@ import click
 
 from ratelab.algorithms import ALGORITHMS, COMPARED, build_policy, select
 from ratelab.cli import expand_paths
-from ratelab.cli.options import (
-    TRACE_OPTIONS,
-    comparison_options,
-    create_trace_options,
-    is_scenario,
-    reject_trace_options,
-    trace_options,
-)
-from ratelab.cli.output import LateProgress, Output, deliver, read_with_progress
+from ratelab.cli.options import comparison_options
+from ratelab.cli.output import LateProgress, Output, deliver
+from ratelab.cli.sources import TRACE_OPTIONS, is_scenario, load_traces, reject_trace_options, trace_options
 from ratelab.errors import InputError, short_repr
 from ratelab.lab.recording import read_recording
-from ratelab.lab.traces import TraceOptions, format_path, format_paths, make_printable, sum_file_sizes
+from ratelab.lab.traces import format_path, make_printable, sum_file_sizes
 from ratelab.quota import Quota
-from ratelab.report.summary import Run
-from ratelab.report.trace_notes import describe_reading, describe_recording, serialize_reading, serialize_recording
+from ratelab.report.serialize import serialize_recording
+from ratelab.report.summary import Run, describe_recording
 
 
 @click.command()
@@ -75,20 +69,11 @@ def replay(
             "missing --rate: give the quota of each client, such as --rate 100/min; "
             "a recording has its own, with --format recording"
         )
-    options = create_trace_options(reading)
-    _replay_traces(paths, Quota.parse(rate, burst), algorithms, options, output, top)
-
-
-def _replay_traces(
-    paths: list[str], quota: Quota, algorithms: tuple[str, ...], options: TraceOptions, output: Output, top: int
-) -> None:
-    kinds = select(algorithms, COMPARED)
-    trace = read_with_progress(paths, options)
-    with LateProgress("replaying", output.total(len(trace.traffic) * (len(kinds) + 1))) as progress:
-        comparison = output.compare([build_policy(kind, quota) for kind in kinds], trace.traffic, progress)
-    source = {"trace": ", ".join(map(make_printable, paths)), **serialize_reading(trace)}
-    title = f"{format_paths(paths)}, read as {trace.format}"
-    deliver([Run(comparison, source, title, describe_reading(trace, options.within_second), top)], output)
+    quota, kinds = Quota.parse(rate, burst), select(algorithms, COMPARED)
+    source = load_traces(paths, reading)
+    with LateProgress("replaying", output.total(len(source.traffic) * (len(kinds) + 1))) as progress:
+        comparison = output.compare([build_policy(kind, quota) for kind in kinds], source.traffic, progress)
+    deliver([Run(comparison, source.fields, source.title, source.notes, top)], output)
 
 
 def _replay_recording(path: str, algorithms: tuple[str, ...], output: Output, top: int) -> None:

@@ -14,7 +14,6 @@ from ratelab.cli.options import (
     LAYOUT,
     PLOT,
     THEME,
-    trace_options,
 )
 from ratelab.cli.output import (
     LateProgress,
@@ -24,7 +23,7 @@ from ratelab.cli.output import (
     print_table,
     tune_compiler,
 )
-from ratelab.cli.sources import TrafficSource, load_source
+from ratelab.cli.sources import TrafficSource, load_source, trace_options
 from ratelab.lab.sweep import SweepResult, build_policies, parse_quotas
 from ratelab.lab.sweep import sweep as sweep_policies
 from ratelab.report.charts import LAYOUTS, THEME_NAMES, draw_sweep

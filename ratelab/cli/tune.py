@@ -14,9 +14,7 @@ from ratelab.cli.options import (
     LAYOUT,
     PLOT,
     THEME,
-    TRACE_OPTIONS,
     parse_share,
-    trace_options,
 )
 from ratelab.cli.output import (
     LateProgress,
@@ -27,7 +25,7 @@ from ratelab.cli.output import (
     print_text,
     tune_compiler,
 )
-from ratelab.cli.sources import TrafficSource, load_source
+from ratelab.cli.sources import TRACE_OPTIONS, TrafficSource, load_source, trace_options
 from ratelab.lab.sweep import parse_quotas
 from ratelab.lab.traces.files import sum_file_sizes
 from ratelab.lab.traces.requests import read_values

@@ -9,8 +9,10 @@ import numpy as np
 
 from ratelab.lab.accuracy import Accuracy
 from ratelab.lab.comparison import Comparison
+from ratelab.lab.decisions import Decisions
 from ratelab.lab.equal_protection import EqualProtection
 from ratelab.lab.metrics import Result, list_figures
+from ratelab.lab.recording import Recording, digest
 from ratelab.lab.spill import Integers
 from ratelab.quota import Quota
 
@@ -96,4 +98,17 @@ def serialize_equal_protection(protection: EqualProtection) -> dict[str, Any]:
             }
             for equal in protection.results
         ],
+    }
+
+
+def serialize_recording(recording: Recording, replayed: Decisions) -> dict[str, Any]:
+    """Return the comparison of a recording with its replay for `--json`."""
+    return {
+        "algorithm": recording.algorithm,
+        "decisions": len(replayed),
+        "differing": int(np.count_nonzero(recording.decisions != replayed)),
+        "shared": recording.shared,
+        "unfinished": recording.truncated,
+        "recorded_sha256": digest(recording.decisions),
+        "replayed_sha256": digest(replayed),
     }

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ratelab.lab.decisions import Decisions
 from ratelab.lab.metrics import Figure, Result, list_figures
+from ratelab.lab.recording import Recording, digest
 from ratelab.lab.traffic import Traffic
 from ratelab.quota import Quota, about
 from ratelab.report.numbers import (
@@ -171,6 +173,34 @@ def _list_shares(denied: Sequence[tuple[int, str]], whole: int, adverb: str = ""
         [f"{names} denied {format_share(most, whole)}{adverb}"]
         + [f"{group} {format_share(count, whole)}" for count, group in others]
     )
+
+
+def describe_recording(recording: Recording, replayed: Decisions) -> tuple[str, ...]:
+    """Return the comparison as text: both digests, the number of differences and the first of them."""
+    count = pluralize(len(replayed), "decision")
+    notes = [f"sha256 recorded {digest(recording.decisions)}", f"sha256 replayed {digest(replayed)}"]
+    differing = np.flatnonzero(recording.decisions != replayed)
+    if len(differing):
+        first = int(differing[0])
+        notes.append(f"{len(differing):,} of {count} by {recording.algorithm} differ, the first in line {first + 2}:")
+        notes.append(f"  recorded: {_format_decision(recording.decisions, first)}")
+        notes.append(f"  replayed: {_format_decision(replayed, first)}")
+    else:
+        notes.append(f"{count} by {recording.algorithm} replayed, no differences")
+    if recording.shared:
+        notes.append(
+            f"{pluralize(recording.shared, 'decision')} on buckets that keys shared because the limiter was full "
+            "(serve --max-keys); a replay by key cannot reproduce them"
+        )
+    if recording.truncated:
+        notes.append("last line incomplete, left out")
+    return tuple(notes)
+
+
+def _format_decision(decisions: Decisions, index: int) -> str:
+    allowed, remaining, retry_after_ns, _, delay_ns = decisions[index].tolist()
+    decision = "admitted" if allowed else "denied"
+    return f"{decision}, remaining {remaining}, retry after {retry_after_ns} ns, delay {delay_ns} ns"
 
 
 # --- tables

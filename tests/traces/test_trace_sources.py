@@ -195,7 +195,7 @@ def test_a_large_file_is_read_with_arrow_or_a_hint_is_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
 ) -> None:
     monkeypatch.setattr(files, "_BLOCK_BYTES", 200)
-    monkeypatch.setattr("ratelab.cli.output.LARGE_TRACE_BYTES", 500)
+    monkeypatch.setattr("ratelab.cli.sources.LARGE_TRACE_BYTES", 500)
     if not installed:
         monkeypatch.setattr(NO_ARROW, lambda name: None)
     blocks: list[object] = []

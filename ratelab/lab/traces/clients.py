@@ -65,8 +65,10 @@ class ClientRule:
             raise InputError(f"trusted_hops must be from 0 to {MAX_HOPS}, got {self.trusted_hops}: count your proxies")
         if self.trusted_hops and self.trusted_proxies:
             raise InputError(f"trusted_hops must be 0 with trusted proxies, got {self.trusted_hops}: give one of them")
-        check_ipv6_prefix(self.ipv6_prefix)
-        Proxies(self.trusted_proxies)
+        if self.ipv6_prefix != DEFAULT_IPV6_PREFIX_BITS:
+            check_ipv6_prefix(self.ipv6_prefix)
+        if self.trusted_proxies:
+            Proxies(self.trusted_proxies)
 
     @property
     def reads_forwarded(self) -> bool:
