@@ -35,6 +35,7 @@ COMMANDS = {
     "formats": "List the formats of logs that can be read.",
     "sample": "Write a synthetic access log to try the other commands on.",
     "serve": "Serve /ping behind a rate limiter.",
+    "policies": "Check a policy file and print its limits in words.",
     "verify": "Compare a live endpoint with the simulation.",
     "algorithms": "List the algorithms: meaning, state and guarantee.",
     "explain": "Explain an algorithm: idea, source and a worked example.",

@@ -246,6 +246,7 @@ def create_banner(policy: Policy, key: str, listeners: Sequence[socket], extra: 
     """Return the lines to print at the start, by label."""
     from ratelab.http.addresses import is_address_header
     from ratelab.http.server import format_url
+    from ratelab.policies.description import describe_quota
 
     url = f"{format_url(listeners[0])}/ping"
     header = key.removeprefix("header:")
@@ -264,17 +265,6 @@ def create_banner(policy: Policy, key: str, listeners: Sequence[socket], extra: 
     banner["try"] = f"curl -i {url}" if by_address else f"curl -i -H '{header}: alice' {url}"
     banner["stop"] = "Ctrl-C"
     return banner
-
-
-_PERIODS = {"s": "per second", "min": "per minute", "h": "per hour", "day": "per day"}
-
-
-def describe_quota(quota: Quota, queued: bool = False) -> str:
-    """Describe a quota: `2 requests per second, at most 5 at once`, or its queue if requests are `queued`."""
-    count, _, period = quota.rate.partition("/")
-    requests = "request" if count == "1" else "requests"
-    burst = f"one at a time, up to {quota.burst:,} in the queue" if queued else f"at most {quota.burst:,} at once"
-    return f"{int(count):,} {requests} {_PERIODS.get(period, f'every {period}')}, {burst}"
 
 
 def describe_proxies(proxies: Sequence[str], hops: int, key: str) -> dict[str, str]:

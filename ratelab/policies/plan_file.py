@@ -1,0 +1,44 @@
+"""Files of plans: a CSV file with the key and the plan of each client."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from ratelab.documents.validation import suggest
+from ratelab.errors import InputError, short_repr
+
+MAX_CLIENTS = 1_000_000
+"""Clients of a file of plans, which are kept in memory."""
+
+HEADER = ["key", "plan"]
+"""The first line of a file of plans; it may be missing."""
+
+
+def read_plan_file(path: str, plans: Sequence[str]) -> dict[str, str]:
+    """Return the plan of each client of a file; raise `InputError` with the line of the first error."""
+    plan_of: dict[str, str] = {}
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, strict=True)
+            for row in rows:
+                if not row or (rows.line_num == 1 and row == HEADER):
+                    continue
+                place = f"{path}:{rows.line_num}"
+                if len(row) != len(HEADER) or not all(row):
+                    raise InputError(f"{place}: expected KEY,PLAN, got {short_repr(','.join(row))}")
+                key, plan = (value.strip() for value in row)
+                if plan not in plans:
+                    raise InputError(f"{place}: unknown plan {short_repr(plan)}; {suggest(plan, plans)}")
+                if plan_of.setdefault(key, plan) != plan:
+                    raise InputError(f"{place}: duplicate key {short_repr(key)}: keep one of its plans")
+                if len(plan_of) > MAX_CLIENTS:
+                    raise InputError(f"{place}: a file of plans may have at most {MAX_CLIENTS:,} keys, got more")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}: name a CSV file with lines such as alice,premium") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: invalid UTF-8 at offset {error.start}: save the file as UTF-8") from None
+    except csv.Error as error:
+        raise InputError(f"{path}:{rows.line_num}: invalid CSV ({error}): write lines such as alice,premium") from None
+    return plan_of

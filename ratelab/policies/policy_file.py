@@ -1,0 +1,277 @@
+"""Policy files: several policies, plans and overrides in YAML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, PlainValidator
+
+from ratelab.algorithms import Policy
+from ratelab.documents import Document, Kind, Place, validate
+from ratelab.documents.validation import AlgorithmName, Count, Duration, Strict, Text, create_integer_parser, suggest
+from ratelab.errors import InputError, short_repr
+from ratelab.policies.plan_file import read_plan_file
+from ratelab.policies.routes import parse_route
+
+KIND = Kind("policy", "`ratelab docs policies`", "put the plans of many clients into a CSV file")
+
+VERSION = "1"
+"""The version of the format."""
+
+MAX_POLICIES = 32
+"""Policies of a file: each request is decided by all of them."""
+
+KEYS = ("ip", "header:NAME", "account", "all")
+"""The values of `key`."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/-]{0,99}")
+
+
+# --- values
+
+
+def check_name(value: str) -> str:
+    """Return the name of a policy, plan or cost, which header fields and metrics can hold."""
+    if type(value) is not str or not _NAME.fullmatch(value):
+        raise InputError(f"expected a name of letters, digits and ._:/-, got {short_repr(value)}")
+    return value
+
+
+def check_version(value: str) -> str:
+    """Return the version of the format."""
+    if value != VERSION:
+        raise InputError(f"expected {VERSION}, the version of this format, got {short_repr(value)}")
+    return value
+
+
+def check_header(value: str) -> str:
+    """Return the name of a header."""
+    if type(value) is not str or not _HEADER_NAME.fullmatch(value):
+        raise InputError(f"expected the name of a header, such as X-Plan, got {short_repr(value)}")
+    return value
+
+
+def check_key(value: str) -> str:
+    """Return the kind of clients that a policy counts."""
+    kind, _, name = value.partition(":") if type(value) is str else ("", "", "")
+    if (value not in KEYS and not (kind == "header" and _HEADER_NAME.fullmatch(name))) or value == "header:NAME":
+        raise InputError(f"expected one of {', '.join(KEYS)}, got {short_repr(value)}")
+    return value
+
+
+def check_match(value: str) -> str:
+    """Return a route."""
+    parse_route(value)
+    return value
+
+
+def parse_switch(value: str) -> bool:
+    """Parse `true` or `false`."""
+    if value not in ("true", "false"):
+        raise InputError(f"expected true or false, got {short_repr(value)}")
+    return value == "true"
+
+
+Name = Annotated[str, PlainValidator(check_name)]
+HeaderName = Annotated[str, PlainValidator(check_header)]
+Switch = Annotated[bool, PlainValidator(parse_switch)]
+Growth = Annotated[int, PlainValidator(create_integer_parser(1, 1000))]
+
+
+# --- objects
+
+
+class PenaltyFields(Strict):
+    """After `after` denials within a time, deny for a growing time."""
+
+    after: Count
+    within: Duration
+    length: Duration = Field(alias="for")
+    growth: Growth = 1
+    at_most: Duration | None = None
+
+
+class PolicyFields(Strict):
+    """One policy."""
+
+    name: Name | None = None
+    algorithm: AlgorithmName
+    rate: Text
+    burst: Count | None = None
+    key: Annotated[str, PlainValidator(check_key)] | None = None
+    cost: Name = "requests"
+    match: Annotated[str, PlainValidator(check_match)] | None = None
+    shadow: Switch = False
+    timezone: Text | None = None
+    penalty: PenaltyFields | None = None
+
+
+class QuotaChange(Strict):
+    """The quota of a policy in a plan, or for a key; a missing value is that of the policy."""
+
+    rate: Text | None = None
+    burst: Count | None = None
+
+
+class PlanFields(Strict):
+    """The source of the plan of a request."""
+
+    header: HeaderName | None = None
+    file: Text | None = None
+    default: Name | None = None
+
+
+class AccountFields(Strict):
+    """The source of the account of a request."""
+
+    header: HeaderName
+
+
+Changes = dict[str, QuotaChange]
+"""Changes of quotas, by the names of policies."""
+
+
+class PolicyFileFields(Strict):
+    """A policy file."""
+
+    version: Annotated[str, PlainValidator(check_version)]
+    policies: Annotated[list[PolicyFields], Field(min_length=1, max_length=MAX_POLICIES)]
+    account: AccountFields | None = None
+    plan: PlanFields | None = None
+    plans: dict[str, Changes] = Field({})
+    overrides: dict[str, Changes] = Field({})
+
+
+# --- reading
+
+
+@dataclass(frozen=True)
+class PolicyFile:
+    """The content of a policy file, with every quota checked."""
+
+    path: str
+    policies: tuple[Policy, ...]
+    plans: Mapping[str, tuple[Policy, ...]]
+    """The policies of each plan, in the same order and with the same names; only their quotas differ."""
+    overrides: Mapping[str, Mapping[str, Policy]]
+    """Policies of single clients, by header value or address and by name: they replace those of any plan."""
+    plan_header: str | None
+    """The header that names the plan of a request, set by the authentication layer."""
+    plan_of: Mapping[str, str] | None
+    """The plans of clients, by header value or address, if the file names a file of plans."""
+    default_plan: str | None
+    account_header: str | None
+    """The header that names the account of a request, set by the authentication layer."""
+    files: tuple[str, ...]
+    """The paths of all files that were read."""
+
+    def policies_of(self, client: str | None = None, plan: str | None = None) -> tuple[Policy, ...]:
+        """Return the policies of a client on `plan`; by default, its plan in the file of plans, or the default plan."""
+        if plan is None:
+            plan = (self.plan_of or {}).get(client or "", self.default_plan or "")
+        changed = self.overrides.get(client or "", {})
+        return tuple(changed.get(policy.name, policy) for policy in self.plans.get(plan, self.policies))
+
+
+def read_policies(path: str) -> PolicyFile:
+    """Read the policy file at `path`, and the file of plans that it names.
+
+    Raises `InputError` for an invalid file, with the file, the line, the path of the value and the remedy.
+    """
+    document = Document(path, KIND)
+    fields = validate(document, PolicyFileFields)
+    policies = tuple(_create_policy(document, each, ("policies", n)) for n, each in enumerate(fields.policies))
+    by_name: dict[str, PolicyFields] = {}
+    for n, (policy, each) in enumerate(zip(policies, fields.policies, strict=True)):
+        if policy.name in by_name:
+            remedy = "give each policy another name"
+            raise document.error(("policies", n), f"duplicate policy name {policy.name!r}: {remedy}")
+        if policy.key == "account" and fields.account is None:
+            remedy = "add account: {header: NAME}, a header that your authentication layer sets"
+            raise document.error(("policies", n, "key"), f"account needs a source: {remedy}")
+        by_name[policy.name] = each
+    plans = {
+        check_plan_name(document, plan): _change(document, by_name, changes, ("plans", plan))
+        for plan, changes in fields.plans.items()
+    }
+    source = fields.plan or PlanFields()
+    _check_plan_source(document, source, list(plans))
+    plan_file = None if source.file is None else str(Path(path).parent / source.file)
+    return PolicyFile(
+        path=path,
+        policies=policies,
+        plans={plan: tuple(changed.get(policy.name, policy) for policy in policies) for plan, changed in plans.items()},
+        overrides={
+            client: _change(document, by_name, changes, ("overrides", client))
+            for client, changes in fields.overrides.items()
+        },
+        plan_header=source.header,
+        plan_of=None if plan_file is None else read_plan_file(plan_file, list(plans)),
+        default_plan=source.default,
+        account_header=None if fields.account is None else fields.account.header,
+        files=(path,) if plan_file is None else (path, plan_file),
+    )
+
+
+def _create_policy(document: Document, fields: PolicyFields, place: Place, change: QuotaChange | None = None) -> Policy:
+    """Create a policy, or that with a changed quota, and attribute errors to the value that causes them."""
+    rate, burst = fields.rate, fields.burst
+    if change is not None:
+        rate, burst = (fields.rate, change.burst) if change.rate is None else (change.rate, change.burst)
+    penalty = None if fields.penalty is None else fields.penalty.model_dump(by_alias=True, exclude_none=True)
+    try:
+        return Policy.create(
+            fields.algorithm,
+            rate,
+            burst,
+            name=fields.name,
+            key=fields.key,
+            cost=fields.cost,
+            match=fields.match,
+            shadow=fields.shadow,
+            timezone=fields.timezone,
+            penalty=penalty,
+        )
+    except InputError as error:
+        key = str(error).split(" ", 1)[0]  # messages about an argument begin with its name
+        given = (change or fields).model_fields_set
+        raise document.error((*place, key) if key in given else place, str(error)) from None
+
+
+def _change(
+    document: Document, policies: Mapping[str, PolicyFields], changes: Changes, place: Place
+) -> dict[str, Policy]:
+    """Return the changed policies by name."""
+    changed = {}
+    for name, change in changes.items():
+        if name not in policies:
+            raise document.error((*place, name), f"unknown policy {short_repr(name)}; {suggest(name, policies)}")
+        if change.rate is None and change.burst is None:
+            raise document.error((*place, name), "expected a rate or a burst, got neither")
+        changed[name] = _create_policy(document, policies[name], (*place, name), change)
+    return changed
+
+
+def check_plan_name(document: Document, name: str) -> str:
+    """Return the name of a plan."""
+    try:
+        return check_name(name)
+    except InputError as error:
+        raise document.error(("plans", name), str(error)) from None
+
+
+def _check_plan_source(document: Document, source: PlanFields, plans: list[str]) -> None:
+    """Raise `InputError` unless the source of the plan is one, and its default plan exists."""
+    place: Place = ("plan",)
+    if source.header is not None and source.file is not None:
+        raise document.error(place, "expected header or file, got both: remove one of them")
+    if (source.header or source.file) and not plans:
+        raise document.error(place, "expected the plans that it chooses from, got none: add plans")
+    if source.default is not None and source.default not in plans:
+        problem = f"unknown plan {short_repr(source.default)}"
+        raise document.error((*place, "default"), f"{problem}; {suggest(source.default, plans)}")

@@ -1,0 +1,102 @@
+"""Policy files and files of plans: their content, and one-line errors with file, line, path and remedy."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from cli_runner import PLAIN, invoke
+from invalid_policies import INVALID_POLICY_FILES, VALID_POLICIES, InvalidPolicyFile
+
+from ratelab import InputError
+from ratelab.policies.plan_file import read_plan_file
+from ratelab.policies.policy_file import read_policies
+
+
+@pytest.mark.parametrize("invalid", INVALID_POLICY_FILES.values(), ids=INVALID_POLICY_FILES.keys())
+def test_an_invalid_policy_file_is_a_one_line_error(tmp_path: Path, invalid: InvalidPolicyFile) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(invalid.content)
+    result = invoke("policies", "check", path)
+    assert (result.exit_code, result.stdout) == (2, ""), result.exception
+    message = f"Error: {path}{invalid.message}" if invalid.message else f"Error: {tmp_path}"
+    assert result.stderr.startswith(message)
+    assert invalid.other_part in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert len(result.stderr) < 500
+
+
+def test_a_missing_policy_file_is_a_one_line_error(tmp_path: Path) -> None:
+    result = invoke("policies", "check", tmp_path / "no.yaml")
+    assert result.stderr == f"Error: {tmp_path / 'no.yaml'}: No such file or directory: name a policy file\n"
+
+
+INVALID_PLAN_FILES = {
+    "alice\n": ":1: expected KEY,PLAN, got 'alice'",
+    "key,plan\nalice,premium,x\n": ":2: expected KEY,PLAN, got 'alice,premium,x'",
+    "key,plan\n,premium\n": ":2: expected KEY,PLAN, got ',premium'",
+    "alice,premum\n": ":1: unknown plan 'premum'; did you mean 'premium'?",
+    "alice,free\nbob,free\nalice,premium\n": ":3: duplicate key 'alice': keep one of its plans",
+    'alice,"free\n': ":1: invalid CSV",
+}
+
+
+@pytest.mark.parametrize("text", INVALID_PLAN_FILES)
+def test_an_invalid_file_of_plans_is_an_error_with_its_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "plans.csv"
+    path.write_text(text)
+    with pytest.raises(InputError) as raised:
+        read_plan_file(str(path), ["free", "premium"])
+    assert str(raised.value).startswith(f"{path}{INVALID_PLAN_FILES[text]}")
+
+
+def test_a_file_of_plans_may_have_a_header_blank_lines_and_repeated_lines(tmp_path: Path) -> None:
+    path = tmp_path / "plans.csv"
+    path.write_text("\ufeffkey,plan\r\nalice,premium\r\n\r\nbob, free\r\nalice,premium\r\n", encoding="utf-8")
+    assert read_plan_file(str(path), ["free", "premium"]) == {"alice": "premium", "bob": "free"}
+
+
+def test_a_plan_changes_quotas_and_an_override_replaces_them(tmp_path: Path) -> None:
+    path = tmp_path / "policies.yaml"
+    path.write_text(VALID_POLICIES)
+    content = read_policies(str(path))
+    quotas = [str(policy.quota) for policy in content.policies_of()]
+    assert quotas == ["10/s, burst 20", "1000/day, burst 1000", "5000/s, burst 5000"]
+    assert [str(policy.quota) for policy in content.policies_of("bob", "premium")] == [
+        "50/s, burst 100",
+        "20000/day, burst 20000",
+        "5000/s, burst 5000",
+    ]
+    assert str(content.policies_of("alice", "premium")[0].quota) == "10/s, burst 40"
+    assert [policy.shadow for policy in content.policies] == [False, False, True]
+    assert [policy.key for policy in content.policies] == [None, None, "all"]
+
+
+def test_a_file_of_plans_is_found_next_to_the_policy_file(tmp_path: Path) -> None:
+    (tmp_path / "plans.csv").write_text("alice,premium\n")
+    path = tmp_path / "policies.yaml"
+    path.write_text(VALID_POLICIES.replace("header: X-Plan", "file: plans.csv"))
+    content = read_policies(str(path))
+    assert str(content.policies_of("bob")[1].quota) == "1000/day, burst 1000"
+    assert str(content.policies_of("alice")[1].quota) == "20000/day, burst 20000"
+    assert content.files == (str(path), str(tmp_path / "plans.csv"))
+
+
+def test_policies_check_prints_every_limit_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PLAIN, "COLUMNS", "160")
+    path = tmp_path / "policies.yaml"
+    path.write_text(VALID_POLICIES)
+    result = invoke("policies", "check", path)
+    assert (result.exit_code, result.stderr) == (0, "")
+    _, *rows, plan, account = [" | ".join(re.split(r" {2,}", line)) for line in result.stdout.splitlines()]
+    assert rows == [
+        "second | token-bucket | 10 requests per second, at most 20 at once | each client | all",
+        "day | fixed-window | 1,000 requests per day, at most 1,000 at once | each client | all",
+        "global (shadow) | gcra | 5,000 requests per second, at most 5,000 at once | all clients together | all",
+        "second | token-bucket | 50 requests per second, at most 100 at once | each client on premium | all",
+        "day | fixed-window | 20,000 requests per day, at most 20,000 at once | each client on premium | all",
+        "second | token-bucket | 10 requests per second, at most 40 at once | alice | all",
+    ]
+    assert plan == "plan: X-Plan, which only your authentication layer may set; without one, it is free"
+    assert account == "account: X-Account, which only your authentication layer may set"
