@@ -18,8 +18,8 @@ from trace_reading import Read, read_both_ways, to_comparable
 from ratelab import InputError
 from ratelab.lab.traces import TraceOptions, columnar, files, read_trace, read_traces
 from ratelab.lab.traces.batches import Batch
+from ratelab.lab.traces.choices import RequestRule
 from ratelab.lab.traces.files import Block
-from ratelab.lab.traces.requests import RequestRule
 from ratelab.quota import NS_PER_S
 
 INSTALL = "run pip install '.[logs]' in a ratelab checkout"

@@ -1,18 +1,19 @@
-"""Choices made for a file by its first lines: the client, the time and its unit; each with the option to change it."""
+"""Choices made for a file by its first lines: how its lines become requests, each with the option to change it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from ratelab.errors import InputError
-from ratelab.lab.traces.batches import LineError, OmittedError
-from ratelab.lab.traces.clients import is_private
+from ratelab.errors import InputError, short_repr
+from ratelab.lab.traces.batches import ANONYMOUS, LineError, OmittedError, ParsedRequest
+from ratelab.lab.traces.clients import ClientNames, is_private
 from ratelab.lab.traces.delimited import JOINED, DelimitedFormat
 from ratelab.lab.traces.formats import Detection, Format, TraceOptions
 from ratelab.lab.traces.patterns import TextFormat
-from ratelab.lab.traces.requests import Field, FieldReader, RequestRule
+from ratelab.lab.traces.requests import Field, FieldReader, Filter
 from ratelab.lab.traces.text_formats import ADDRESS
 from ratelab.lab.traces.timestamps import (
     TimeRule,
@@ -21,9 +22,47 @@ from ratelab.lab.traces.timestamps import (
     is_excel_serial,
     is_plausible,
     lacks_zone,
+    parse_decimal,
 )
+from ratelab.quota import LARGEST
 
 _UNIT_NAMES = {"ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+
+
+@dataclass(frozen=True)
+class RequestRule:
+    """How the values of a line's fields become a request."""
+
+    fields: tuple[Field, ...]
+    """The fields of the client, then those of the time, the cost if there is one, and the filters."""
+    clients: int
+    """The number of fields of the client."""
+    names: ClientNames
+    """The name of the client for the values of its fields, "" if it is missing."""
+    time: TimeRule
+    has_cost: bool
+    filters: tuple[Filter, ...]
+
+    def parse(self, values: Sequence[str]) -> ParsedRequest:
+        """Parse the values of `fields`; raise `LineError` for an invalid one, and `OmittedError`."""
+        first = self.clients + 1 + self.has_cost
+        for number, (filter_, value) in enumerate(zip(self.filters, values[first:], strict=True)):
+            if not filter_.accepts(value):
+                raise OmittedError(number)
+        name = self.names[tuple(values[: self.clients])]
+        if not name:
+            raise OmittedError(ANONYMOUS)
+        cost = parse_cost(values[self.clients + 1].strip()) if self.has_cost else 1
+        return name, self.time.parse(values[self.clients].strip()), cost
+
+
+@lru_cache(maxsize=256)
+def parse_cost(text: str) -> int:
+    """Parse a cost. Cached, since few costs are different."""
+    number = parse_decimal(text)
+    if number is None or not 1 <= number <= LARGEST or number % 1:
+        raise LineError(f"cost must be a whole number from 1 to 2**62 - 1, got {short_repr(text)}")
+    return int(number)
 
 
 @dataclass(frozen=True)

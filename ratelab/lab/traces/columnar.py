@@ -18,12 +18,13 @@ from ratelab.lab.spill import Integers
 from ratelab.lab.traces import arrow
 from ratelab.lab.traces.arrow import FieldTree, StringArray
 from ratelab.lab.traces.batches import ANONYMOUS, Batch, LineError, RequestColumns, defer_lines
+from ratelab.lab.traces.choices import RequestRule, parse_cost
 from ratelab.lab.traces.delimited import JOINED
 from ratelab.lab.traces.files import MAX_LINE_CHARS, Block, decode
 from ratelab.lab.traces.jsonl import ObjectSpec
 from ratelab.lab.traces.logfmt import PairSpec
 from ratelab.lab.traces.patterns import PatternSpec
-from ratelab.lab.traces.requests import Field, RequestRule, parse_cost
+from ratelab.lab.traces.requests import Field
 from ratelab.lab.traces.time_columns import Booleans, parse_times
 
 ColumnSpec = PatternSpec | ObjectSpec | PairSpec

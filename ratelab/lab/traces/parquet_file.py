@@ -14,11 +14,12 @@ from ratelab.errors import InputError
 from ratelab.lab.traces import arrow
 from ratelab.lab.traces.arrow import StringArray
 from ratelab.lab.traces.batches import Batch
+from ratelab.lab.traces.choices import RequestRule
 from ratelab.lab.traces.columnar import BatchBuilder, RowValues
 from ratelab.lab.traces.jsonl import JsonFormat
 from ratelab.lab.traces.names import format_missing, suggest
 from ratelab.lab.traces.patterns import clean_path
-from ratelab.lab.traces.requests import Field, FieldReader, RequestRule
+from ratelab.lab.traces.requests import Field, FieldReader
 
 _SAMPLE_ROWS = 100
 

@@ -1,4 +1,4 @@
-"""Requests from the text of their fields: the client, the time, the cost, and filters."""
+"""Fields to read from each line of a trace, and filters of requests."""
 
 from __future__ import annotations
 
@@ -13,10 +13,6 @@ from typing import Any, NamedTuple
 
 from ratelab.errors import InputError, short_repr
 from ratelab.http.addresses import parse_address
-from ratelab.lab.traces.batches import ANONYMOUS, LineError, OmittedError, ParsedRequest
-from ratelab.lab.traces.clients import ClientNames
-from ratelab.lab.traces.timestamps import TimeRule, parse_decimal
-from ratelab.quota import LARGEST
 
 
 class Field(NamedTuple):
@@ -37,42 +33,6 @@ class FieldReader(NamedTuple):
     """Return the text of each field, or raise `LineError` or `OmittedError`."""
     columns: Any
     """How Arrow reads them from many lines: a `PatternSpec` or an `ObjectSpec`; None if it cannot."""
-
-
-@dataclass(frozen=True)
-class RequestRule:
-    """How the values of a line's fields become a request."""
-
-    fields: tuple[Field, ...]
-    """The fields of the client, then those of the time, the cost if there is one, and the filters."""
-    clients: int
-    """The number of fields of the client."""
-    names: ClientNames
-    """The name of the client for the values of its fields, "" if it is missing."""
-    time: TimeRule
-    has_cost: bool
-    filters: tuple[Filter, ...]
-
-    def parse(self, values: Sequence[str]) -> ParsedRequest:
-        """Parse the values of `fields`; raise `LineError` for an invalid one, and `OmittedError`."""
-        first = self.clients + 1 + self.has_cost
-        for number, (filter_, value) in enumerate(zip(self.filters, values[first:], strict=True)):
-            if not filter_.accepts(value):
-                raise OmittedError(number)
-        name = self.names[tuple(values[: self.clients])]
-        if not name:
-            raise OmittedError(ANONYMOUS)
-        cost = parse_cost(values[self.clients + 1].strip()) if self.has_cost else 1
-        return name, self.time.parse(values[self.clients].strip()), cost
-
-
-@lru_cache(maxsize=256)
-def parse_cost(text: str) -> int:
-    """Parse a cost. Cached, since few costs are different."""
-    number = parse_decimal(text)
-    if number is None or not 1 <= number <= LARGEST or number % 1:
-        raise LineError(f"cost must be a whole number from 1 to 2**62 - 1, got {short_repr(text)}")
-    return int(number)
 
 
 # --- filters
