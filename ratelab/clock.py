@@ -88,12 +88,13 @@ class Alignment(NamedTuple):
     """The length of the windows by which the time stays ahead; they do not move its windows."""
 
 
-def aligned_clock(window: int, wall: Clock = time.time_ns, steady: Clock = time.monotonic_ns) -> Clock:
+def aligned_clock(window: int | None, wall: Clock = time.time_ns, steady: Clock = time.monotonic_ns) -> Clock:
     """Return a clock that never goes backwards, and whose windows of `window` nanoseconds are those of `wall`.
 
     It runs at the pace of `steady`, and looks at `wall` every `MAX_WALL_CLOCK_AGE_NS`. A step forward, for example
     after the machine was suspended, is followed at once. After a step back, time runs at half its pace until its
-    windows end when those of `wall` do: no quota is granted twice, and no wait takes more than twice as long.
+    windows end when those of `wall` do: no quota is granted twice, and no wait takes more than twice as long. Without a
+    `window`, as with those of a calendar, whose lengths differ, that is when the time is that of `wall` again.
     """
 
     def look(previous: Alignment | None) -> Alignment:
@@ -108,10 +109,10 @@ def aligned_clock(window: int, wall: Clock = time.time_ns, steady: Clock = time.
             return Alignment(offset - ahead, floor, now, stepped_back_at, 0, whole_windows)
         if ahead > was_ahead:
             stepped_back_at = now
-        slowed = min(ahead % window, (now - looked_at) // 2)
+        slowed = min(ahead if window is None else ahead % window, (now - looked_at) // 2)
         ahead -= slowed
-        if ahead % window == 0 and now - stepped_back_at >= window:  # a later step forward is a new one
-            whole_windows, ahead = whole_windows + ahead, 0
+        if window is not None and ahead % window == 0 and now - stepped_back_at >= window:
+            whole_windows, ahead = whole_windows + ahead, 0  # a later step forward is a new one
         return Alignment(offset - slowed, floor, now, stepped_back_at, ahead, whole_windows)
 
     def schedule(alignment: Alignment) -> list[Any]:

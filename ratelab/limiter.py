@@ -91,7 +91,7 @@ class Traits(NamedTuple):
     queues: bool = False
     """Whether an admitted request may have a delay."""
     aligned: bool = False
-    """Whether windows start at whole multiples of `Quota.window` since the origin of the clock."""
+    """Whether windows start at whole multiples of `Quota.window` since the origin of the clock, or by the calendar."""
     level: Level | None = None
     """The level that charts draw; by default `remaining`."""
     bound: Callable[[Any, int, int, int], int] | None = None

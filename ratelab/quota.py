@@ -8,6 +8,7 @@ from fractions import Fraction
 from math import gcd
 from typing import Self
 
+from ratelab.calendar import Calendar, Runs, find_runs, load_zone
 from ratelab.errors import InputError, short_repr
 
 UNITS = {
@@ -38,7 +39,9 @@ _READ_UNITS = {
     **dict.fromkeys(("week", "weeks", "w"), 7 * UNITS["day"]),
 }
 
-NS_PER_S = UNITS["s"]
+_MONTHS = ("month", "months", "mo")
+
+NS_PER_US, NS_PER_S = UNITS["us"], UNITS["s"]
 
 LARGEST = 2**62 - 1
 """Largest integer in a quota: twice it is still less than `NEVER`. In nanoseconds, 146 years."""
@@ -94,14 +97,20 @@ class Quota:
     """A rate of `limit` units of cost per `period` nanoseconds, and up to `burst` (default `limit`) at once.
 
     `limit` and `period` are divided by their greatest common divisor, so equal rates compare equal.
-    Raises `InputError` unless each is a whole number from 1 to `LARGEST`.
+
+    With a `calendar`, the quota is `burst` in each of its windows. `limit` per `period` is then the average rate: a
+    month counts as 1/4800 of the 400 years after which the Gregorian calendar repeats, 30 days 10 h 29 min 6 s.
+
+    Raises `InputError` unless each is a whole number from 1 to `LARGEST`, and if `burst` at the rate does not take an
+    average window of the calendar.
     """
 
     limit: int
     period: int
     burst: int
+    calendar: Calendar | None
 
-    def __init__(self, limit: int, period: int, burst: int | None = None) -> None:
+    def __init__(self, limit: int, period: int, burst: int | None = None, calendar: Calendar | None = None) -> None:
         _check_whole("limit", limit)
         _check_whole("period", period)
         _check_whole("burst", limit if burst is None else burst)
@@ -109,6 +118,12 @@ class Quota:
         object.__setattr__(self, "limit", limit // common)
         object.__setattr__(self, "period", period // common)
         object.__setattr__(self, "burst", limit if burst is None else burst)
+        object.__setattr__(self, "calendar", calendar)
+        if calendar is not None and self.burst * self.period != calendar.nominal * self.limit:
+            raise InputError(
+                f"a {calendar.unit} of the calendar admits its whole count at once, so burst must be "
+                f"{calendar.nominal * self.limit // self.period}, got {self.burst}: leave out the burst"
+            )
         if self.window > LARGEST:
             raise InputError(
                 f"burst / rate must be at most 146 years, got burst {self.burst} at {self.rate}: "
@@ -120,9 +135,10 @@ class Quota:
         """Parse a rate such as `2/s`, `100/min`, `5/2.5s` or `2.5/s` (which is 5 per 2 s), exactly.
 
         Without `burst`, the burst is the rate's count; a decimal count is first made whole, so that `2.5/s` has a
-        burst of 5. Raises `InputError` for any other text, and for a rate of 0.
+        burst of 5. A rate per month is one by the calendar, in UTC; `in_timezone` names another zone. Raises
+        `InputError` for any other text, and for a rate of 0.
         """
-        count, period = _rate(rate)
+        count, period, calendar = _rate(rate)
         if burst is None:
             burst = count.numerator
         else:
@@ -130,14 +146,41 @@ class Quota:
         per_ns = count / period
         if max(per_ns.numerator, per_ns.denominator) > LARGEST:
             raise InputError(f"rate has too many digits or too long a period: round it, got {short_repr(rate)}")
-        return cls(per_ns.numerator, per_ns.denominator, burst)
+        return cls(per_ns.numerator, per_ns.denominator, burst, calendar)
 
     @classmethod
     def of(cls, rate: str | Quota, burst: int | None = None) -> Quota:
         """Return the quota of `rate`, a quota or text for `parse`, with another `burst` if one is given."""
         if isinstance(rate, Quota):
-            return rate if burst is None else cls(rate.limit, rate.period, burst)
+            return rate if burst is None else cls(rate.limit, rate.period, burst, rate.calendar)
         return cls.parse(rate, burst)
+
+    def in_timezone(self, name: str) -> Quota:
+        """Return this quota for windows of the calendar in a time zone, such as `Europe/Berlin`.
+
+        Raises `InputError` unless the rate grants the burst in a day, a week or a month, and for an unknown zone.
+        """
+        load_zone(name)
+        units = {UNITS["day"]: "day", 7 * UNITS["day"]: "week"}
+        window, rest = divmod(self.burst * self.period, self.limit)
+        unit = self.calendar.unit if self.calendar is not None else units.get(0 if rest else window)
+        if unit is None:
+            raise InputError(
+                f"a timezone needs a window of a day, a week or a month, got {self}: "
+                "write a rate such as 1000/day without a burst, or leave out the timezone"
+            )
+        return Quota(self.limit, self.period, self.burst, Calendar(unit, name))
+
+    def in_microseconds(self) -> Quota:
+        """Return this quota with the microsecond as its unit of time, in which a store counts."""
+        calendar = self.calendar and self.calendar._replace(tick=NS_PER_US)
+        return Quota(self.limit * NS_PER_US, self.period, self.burst, calendar)
+
+    @property
+    def runs(self) -> Runs:
+        """The windows of the calendar, which the quota must have."""
+        assert self.calendar is not None  # noqa: S101  (`build_policy` builds plain windows otherwise)
+        return find_runs(self.calendar)
 
     @property
     def window(self) -> int:
@@ -146,7 +189,12 @@ class Quota:
 
     @property
     def rate(self) -> str:
-        """The rate as text that `parse` reads back exactly: per s, min, h or day where the count is whole."""
+        """The rate as text that `parse` reads back exactly: per s, min, h or day where the count is whole.
+
+        A rate by the calendar is one per day, week or month, without its time zone.
+        """
+        if self.calendar is not None:
+            return f"{self.burst}/{self.calendar.unit}"
         for unit in ("s", "min", "h", "day"):
             count, rest = divmod(self.limit * UNITS[unit], self.period)
             if not rest:
@@ -154,7 +202,9 @@ class Quota:
         return f"{self.limit}/{format_duration(self.period)}"
 
     def __str__(self) -> str:
-        return f"{self.rate}, burst {self.burst}"
+        return (
+            f"{self.rate}, burst {self.burst}" if self.calendar is None else f"{self.rate} in {self.calendar.timezone}"
+        )
 
 
 def _check_whole(name: str, value: object) -> None:
@@ -163,19 +213,24 @@ def _check_whole(name: str, value: object) -> None:
         raise InputError(f"{name} must be a whole number from 1 to 2**62 - 1, got {short_repr(value)}")
 
 
-def _rate(text: str) -> tuple[Fraction, Fraction]:
-    """Parse a rate into its count and its period in nanoseconds, both above 0."""
+def _rate(text: str) -> tuple[Fraction, Fraction, Calendar | None]:
+    """Parse a rate into its count and its period in nanoseconds, both above 0, and its calendar."""
     count_text, slash, period_text = text.partition("/") if type(text) is str else ("", "", "")
     if not slash or not _NUMBER.fullmatch(count_text.strip()):
         raise InputError(f"rate must look like 2/s, 100/min or 5/2.5s, got {short_repr(text)}")
+    calendar = None
     try:
-        period = _duration(period_text, number="1")
+        if period_text.strip() in _MONTHS:
+            calendar = Calendar("month")
+        period = _duration(period_text, number="1") if calendar is None else Fraction(calendar.nominal)
     except InputError as error:
         raise InputError(f"rate must look like 2/s, 100/min or 5/2.5s, got {short_repr(text)}: {error}") from None
     count = Fraction(count_text.strip())
     if not count or not period:
         raise InputError(f"rate must be above 0, got {short_repr(text)}")
-    return count, period
+    if calendar is not None and count.denominator != 1:
+        raise InputError(f"a rate per month must be a whole number, got {short_repr(text)}: round it")
+    return count, period, calendar
 
 
 def _duration(text: str, number: str = "") -> Fraction:
@@ -184,6 +239,8 @@ def _duration(text: str, number: str = "") -> Fraction:
     number = (match[1] or number) if match else ""
     if match is None or not number:
         raise InputError(f"a duration must look like 10s, 0.5s or 2min, got {short_repr(text)}")
+    if match[2] in _MONTHS:
+        raise InputError("a month has 28 to 31 days: name a number of days, or the rate of one month, as in 1000/month")
     if match[2] not in _READ_UNITS:
         unit = f"unknown unit {match[2]!r}" if match[2] else f"no unit in {short_repr(text)}"
         raise InputError(f"{unit}, a duration takes one of {', '.join(UNITS)}, week")

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from ratelab.algorithms.calendar_window import CalendarWindow
 from ratelab.algorithms.fixed_window import FixedWindow
 from ratelab.algorithms.gcra import Gcra
 from ratelab.algorithms.leaky_bucket import LeakyBucket
@@ -23,6 +24,7 @@ from ratelab.quota import Quota
 
 __all__ = [
     "ALGORITHMS",
+    "BUILT_IN",
     "COMPARED",
     "Policy",
     "available",
@@ -43,6 +45,12 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "gcra": Gcra,
 }
 """The built-in algorithms by name; a new one is a file and a line here."""
+
+_BY_CALENDAR: dict[type[Algorithm], type[Algorithm]] = {FixedWindow: CalendarWindow}
+"""The algorithms that grant a quota with a calendar, by those that grant the others."""
+
+BUILT_IN = (*ALGORITHMS.values(), *_BY_CALENDAR.values())
+"""The classes of the built-in algorithms."""
 
 COMPARED = ("token-bucket", "leaky-bucket", "fixed-window", "sliding-log", "sliding-counter")
 """The algorithms of a comparison by default: `gcra` would repeat the decisions of `token-bucket`."""
@@ -191,9 +199,27 @@ def build_policy(kind: type[Algorithm], quota: Quota) -> Policy:
 
     Raises `InputError` if the algorithm cannot grant the quota, or fails.
     """
-    built_in = kind in ALGORITHMS.values()
+    if quota.calendar is not None:
+        kind = _find_by_calendar(kind, quota)
+    built_in = kind in BUILT_IN
     algorithm = kind.from_quota(quota) if built_in else build_checked(kind, traits_of(kind), quota)
     return Policy(kind.name, quota, algorithm)
+
+
+def _find_by_calendar(kind: type[Algorithm], quota: Quota) -> type[Algorithm]:
+    """Return the algorithm that grants a quota with a calendar instead of `kind`; raise `InputError` without one."""
+    assert quota.calendar is not None  # noqa: S101  (for mypy)
+    if kind in _BY_CALENDAR:
+        return _BY_CALENDAR[kind]
+    if quota.calendar.unit == "month":
+        raise InputError(
+            f"{kind.name} needs a period of fixed length, and a month has 28 to 31 days: "
+            f"use fixed-window, or a rate such as {quota.burst}/30day"
+        )
+    raise InputError(
+        f"{kind.name} has no windows for timezone {quota.calendar.timezone} to align: "
+        f"use fixed-window, or leave out the timezone"
+    )
 
 
 _POLICY = re.compile(r"(?P<algorithm>.+?):(?P<rate>[^:/]+/[^:]+)(?::(?P<burst>[0-9]{1,19}))?")

@@ -87,6 +87,12 @@ def equalize(
     nanoseconds.
     """
     quota, traffic = reference.policy.quota, reference.traffic
+    by_calendar = next((outcome.policy for outcome in outcomes if outcome.policy.quota.calendar is not None), None)
+    if by_calendar is not None:
+        raise InputError(
+            f"equal protection tries other bursts, which a window of the calendar has not, got {by_calendar.quota}: "
+            "name a number of days, as in 1000/30day"
+        )
     good = find_good_requests(quota, traffic)
     target = measure(reference, reference).peak_in_window
 

@@ -75,7 +75,8 @@ def _parse_header(line: str) -> tuple[str, Quota]:
     header = _parse_object(line) or {}
     if header.get("recording") != RECORDING_VERSION or not isinstance(header.get("algorithm"), str):
         raise InputError("not a recording of version 1: give a file that `ratelab serve --record` wrote")
-    return header["algorithm"], Quota.parse(header.get("rate", ""), header.get("burst"))
+    quota = Quota.parse(header.get("rate", ""), header.get("burst"))
+    return header["algorithm"], quota.in_timezone(header["timezone"]) if "timezone" in header else quota
 
 
 def _parse_object(line: str) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from textwrap import dedent
 from types import FrameType, FunctionType
 from typing import Any, NamedTuple
 
+from ratelab.errors import InputError
 from ratelab.limiter import NEVER, ROW_FIELDS, Algorithm, Decision, State
 from ratelab.quota import UNITS, Quota
 
@@ -57,6 +58,10 @@ class WorkedStep(NamedTuple):
 def build_lesson(quota: Quota) -> Lesson:
     """Return the lesson for `quota`; an algorithm works in any unit of time, since its integers have none."""
     unit = next((unit for unit in ("s", "ms", "us") if _suits(quota, UNITS[unit])), "ns")
+    if quota.calendar is not None:
+        raise InputError(
+            f"an example needs a period of fixed length, got {quota}: name a number of days, as in 1/30day"
+        )
     scaled = Quota(quota.limit * UNITS[unit], quota.period, quota.burst)
     return Lesson(unit, scaled, _requests(scaled))
 

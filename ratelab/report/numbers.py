@@ -62,7 +62,9 @@ def format_rate(quota: Quota) -> str:
 
 
 def format_quota(quota: Quota) -> str:
-    """Format a quota: `1,000/min, burst 20`."""
+    """Format a quota: `1,000/min, burst 20`, or by the calendar `1,000/day in Europe/Berlin`."""
+    if quota.calendar is not None:
+        return f"{format_rate(quota)} in {quota.calendar.timezone}"
     return f"{format_rate(quota)}, burst {quota.burst:,}"
 
 

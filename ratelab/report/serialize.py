@@ -45,8 +45,9 @@ def serialize_comparison(
 
 
 def serialize_quota(quota: Quota) -> dict[str, Any]:
-    """Return the quota, with its window in seconds."""
-    return {"rate": quota.rate, "burst": quota.burst, "window": quota.window / 1e9}
+    """Return the quota, with its window in seconds, and the time zone of a calendar."""
+    timezone = {} if quota.calendar is None else {"timezone": quota.calendar.timezone}
+    return {"rate": quota.rate, "burst": quota.burst, "window": quota.window / 1e9, **timezone}
 
 
 def serialize_results(comparison: Comparison) -> list[dict[str, Any]]:

@@ -104,8 +104,11 @@ def default_clock(policies: Sequence[Policy]) -> Clock:
 
     If the windows of a policy are aligned, it follows UTC. Otherwise, it is `time.monotonic_ns`.
     """
-    windows = [policy.quota.window for policy in policies if traits_of(policy.algorithm).aligned]
-    return aligned_clock(lcm(*windows)) if windows else STEADY_CLOCKS[0]
+    aligned = [policy.quota for policy in policies if traits_of(policy.algorithm).aligned]
+    if not aligned:
+        return STEADY_CLOCKS[0]
+    by_calendar = any(quota.calendar is not None for quota in aligned)
+    return aligned_clock(None if by_calendar else lcm(*(quota.window for quota in aligned)))
 
 
 class Stats(NamedTuple):

@@ -89,6 +89,8 @@ class RecordingLimiter:
         quota = policy.quota
         header = {"recording": FORMAT_VERSION, "algorithm": policy.algorithm.name}
         header |= {"rate": quota.rate, "burst": quota.burst}
+        if quota.calendar is not None:
+            header |= {"timezone": quota.calendar.timezone}
         self._write({**header, "started": started})
 
     @property

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from ratelab.algorithms import ALGORITHMS, Policy
+from ratelab.algorithms import BUILT_IN, Policy
 from ratelab.algorithms.composite import Composite, Part
 from ratelab.clock import Clock
 from ratelab.limiter import Row
@@ -105,7 +105,7 @@ def _create_part(policy: Policy, begin: int) -> Part:
     """Return the part of a policy whose state begins at item `begin`: packed into one item unless it is short."""
     start: Callable[[int], Version] = policy.start
     step: Callable[[Version, int, int], Row] = policy.step
-    built_in = type(policy.algorithm) in ALGORITHMS.values()
+    built_in = type(policy.algorithm) in BUILT_IN
     size = len(start(0)) if built_in else 0
     if not 0 < size <= MAX_COPIED_NUMBERS:
         start, step = _pack(policy, PagedState.split if built_in else list)

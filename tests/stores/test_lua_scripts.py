@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from random import Random
 
 import pytest
+from calendar_model import LABELS, calendar_quota
 from lua_scripts import LIVE_LONG, MAX_LAG_US, SCRIPTED, Change, Model, ScriptedStore
 from valkey import Valkey
 
@@ -63,6 +64,46 @@ def check_quotas(url: str, name: str, count: int, *changes: Change) -> None:
 @pytest.mark.parametrize("name", SCRIPTED)
 def test_a_script_decides_as_its_kernel(name: str, count: int, store: ValkeyServer) -> None:
     check_quotas(store.url, name, count)
+
+
+CALENDARS = [calendar_quota(3, unit, zone) for unit in LABELS for zone in ("UTC", "Australia/Lord_Howe")]
+
+
+def check_calendars(client: Valkey, count: int, *changes: Change) -> None:
+    for quota in CALENDARS:
+        check(client, "fixed-window", quota, count, *changes)
+
+
+def test_the_script_of_the_calendar_decides_as_its_kernel(store: ValkeyServer) -> None:
+    with Valkey.from_url(store.url) as client:
+        check_calendars(client, 400)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("number(LENGTHS, run)", "number(LENGTHS, 0)"),
+        ("used, finish = 0, find_end(now)", "used, finish = used or 0, find_end(now)"),
+        ("finish - now", "finish - last"),
+    ],
+)
+@pytest.mark.parametrize("server", ["valkey"], indirect=True, scope="session")
+def test_a_mutant_of_the_script_of_the_calendar_is_caught(change: Change, store: ValkeyServer) -> None:
+    with Valkey.from_url(store.url) as client, pytest.raises(AssertionError, match="hit"):
+        check_calendars(client, 600, change)
+
+
+def test_calendars_do_not_share_keys_and_updated_zones_keep_them() -> None:
+    berlin, rome = (Script("fixed-window", calendar_quota(3, "day", zone)) for zone in ("Europe/Berlin", "Europe/Rome"))
+    assert berlin.key("a") != rome.key("a")
+    assert berlin.key("a") != Script("fixed-window", "3/day").key("a")
+    assert len({Script("fixed-window", quota).sha for quota in CALENDARS}) > 1
+
+
+def test_a_count_by_the_calendar_that_is_not_exact_is_rejected() -> None:
+    with pytest.raises(InputError, match=r"nearest quota that fits is 4503599627370495/month in UTC"):
+        Script("fixed-window", "4503599627370496/month")
+    Script("fixed-window", "4503599627370495/month")
 
 
 MUTANTS = {

@@ -22,7 +22,7 @@ def decides_as_its_model(algorithm: Algorithm, timeline: Timeline) -> None:
 
 CONTRACTS = [*conformance.CONTRACTS, decides_as_its_model]
 
-_moves = st.binary(min_size=6, max_size=40).map(lambda drawn: [MOVES[byte % len(MOVES)] for byte in drawn])
+moves = st.binary(min_size=6, max_size=40).map(lambda drawn: [MOVES[byte % len(MOVES)] for byte in drawn])
 """A byte for each move: Hypothesis draws a string at once, but a list element by element."""
 
 SMALL_QUOTAS = [Quota(*numbers) for numbers in product(range(1, 10), range(1, 31), range(1, 9))]
@@ -31,7 +31,7 @@ timelines = st.builds(
     Timeline,
     st.sampled_from(QUOTAS) | st.sampled_from(SMALL_QUOTAS),
     st.sampled_from(ORIGINS),
-    _moves,
+    moves,
 )
 
 

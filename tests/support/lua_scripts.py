@@ -6,7 +6,7 @@ from inspect import getfile
 from pathlib import Path
 from typing import Any
 
-from ratelab import ALGORITHMS, Algorithm, Decision, Quota
+from ratelab import ALGORITHMS, Algorithm, Decision, Quota, create
 from ratelab.limiter import NEVER
 from ratelab.stores.valkey.script import Script
 
@@ -67,7 +67,7 @@ class Model:
     """A kernel in microseconds, with the store's rules: for a clock that steps back, and for unwritten states."""
 
     def __init__(self, name: str, quota: Quota) -> None:
-        self._kernel = ALGORITHMS[name].from_quota(Quota(quota.limit * 1000, quota.period, quota.burst))
+        self._kernel = create(name, quota.in_microseconds()).algorithm
         self._state: list[int] = []
         self._shift = self._last = 0
 

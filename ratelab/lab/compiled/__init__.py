@@ -17,14 +17,12 @@ What cannot be compiled, or fails, is left to plain Python by `UnfitError`.
 
 from __future__ import annotations
 
-from dataclasses import astuple
-from typing import Any, cast
-
 import numpy as np
 
 from ratelab.algorithms import traits_of
 from ratelab.lab.compiled.intrinsics import tune_process
 from ratelab.lab.compiled.loops import compile_loop
+from ratelab.lab.compiled.specialize import find_largest_number
 from ratelab.lab.compiled.states import States, prepare_requests, state_widths
 from ratelab.lab.compiled.step_source import UnfitError
 from ratelab.lab.decisions import Columns, Progress
@@ -79,5 +77,5 @@ def _check_bound(algorithm: Algorithm, traffic: Traffic) -> None:
         return
     latest = traffic.origin + traffic.duration
     largest = bound(algorithm, latest, traffic.max_cost, traffic.duration + 1)
-    if largest + max(algorithm.start(latest)) + max(astuple(cast(Any, algorithm))) > NEVER:
+    if largest + max(algorithm.start(latest)) + find_largest_number(algorithm) > NEVER:
         raise OverflowError

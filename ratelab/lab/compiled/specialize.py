@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable
-from dataclasses import astuple, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import cache
 from hashlib import blake2b
 from inspect import getfile
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from ratelab.algorithms import traits_of
 from ratelab.lab.compiled import optimize, overflow_checks
@@ -69,18 +71,26 @@ def __getattr__(name: str) -> Any:
     return stand_in
 
 
-def _read_fields(algorithm: Algorithm) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return the names and the values of an algorithm's fields."""
+def _read_fields(algorithm: Algorithm) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    """Return the names and the values of an algorithm's fields: integers, and tuples of them as arrays."""
     kind = type(algorithm)
     if not is_dataclass(algorithm) or isinstance(algorithm, type):
         raise UnfitError(f"{kind.__name__} is not a dataclass")
-    values = astuple(algorithm)
-    if not all(isinstance(value, int) and -NEVER <= value <= NEVER for value in values):
+    values = [getattr(algorithm, field.name) for field in fields(algorithm)]
+    items = [item for value in values for item in (value if isinstance(value, tuple) else (value,))]
+    if not all(isinstance(item, int) and -NEVER <= item <= NEVER for item in items):
         raise UnfitError(f"{kind.__name__} has fields that are not integers of 64 bits")
     names = tuple(field.name for field in fields(algorithm))
     if any(name.startswith("_") for name in names):
         raise UnfitError(f"{kind.__name__} has a field whose name begins with _")
-    return names, values
+    return names, tuple(np.array(value, np.int64) if isinstance(value, tuple) else value for value in values)
+
+
+def find_largest_number(algorithm: Any) -> int:
+    """Return the largest field of an algorithm; a table holds times, which a declared bound covers."""
+    values = [getattr(algorithm, field.name) for field in fields(algorithm)]
+    largest: int = max(value for value in values if not isinstance(value, tuple))
+    return largest
 
 
 @cache

@@ -71,7 +71,7 @@ def load_scenario(path: str, rate: str | None = None, burst: int | None = None, 
 def _build_quota(document: Document, file: schema.ScenarioFile, rate: str | None, burst: int | None) -> Quota:
     base = file.quota.rate if rate is None else Quota.parse(rate)
     try:
-        return Quota(base.limit, base.period, file.quota.burst or base.burst if burst is None else burst)
+        return Quota.of(base, file.quota.burst if burst is None else burst)
     except InputError as error:
         if rate is None and burst is None:
             raise document.error(("quota",), str(error)) from None

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
-from dataclasses import astuple
+from dataclasses import fields
 from fractions import Fraction
 from functools import cache, lru_cache
 from hashlib import blake2b, sha1
@@ -38,6 +38,9 @@ PROBE_COST = -1
 RESET_COST = -2
 """A cost with which the script deletes the key, and then looks at it."""
 
+TABLE_DIGITS = 16
+"""Characters of a number in a table, which is below `EXACT_LIMIT`."""
+
 MAX_NAME_CHARS = 100
 """Length of the longest name of a limiter."""
 
@@ -62,13 +65,15 @@ class Script:
         """The policy, in nanoseconds."""
         self.name = self.policy.name if name is None else check_name(name)
         """The name of the limiter, which is part of its keys."""
-        self.text = _load_text(kind)
-        self.parameters: tuple[int, ...] = astuple(_build_in_microseconds(kind, quota))  # type: ignore[call-overload]
-        self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        text = _load_text(type(self.policy.algorithm))
+        self.parameters, tables = _read_fields(_build_in_microseconds(kind, quota))
+        self.text = tables + text
+        self.sha = _hash_text(self.text)
         self._evalsha = encode_bulk("EVALSHA") + encode_bulk(self.sha)
         self._eval = encode_bulk("EVAL") + encode_bulk(self.text)
         self._arguments = b"".join(map(encode_bulk, self.parameters))
-        digest = blake2b(f"{self.sha} {self.parameters}".encode(), digest_size=4).hexdigest()
+        counted = f"{_hash_text(text)} {self.parameters}{quota.calendar or ''}"  # not the tables, which are updated
+        digest = blake2b(counted.encode(), digest_size=4).hexdigest()
         self._key_suffix = f"}}:{escape_name(self.name)}:{digest}".encode()
         self._key_bulk = b"$%d\r\n%%b\r\n" % len(self._key(""))  # all keys have one length
         self._max_cost = quota.burst + 1  # a larger cost is denied just the same; capped, its numbers stay exact
@@ -209,6 +214,26 @@ def register(limiter: object, store: Hashable, script: Script) -> Callable[[], o
     return forget
 
 
+def _hash_text(text: str) -> str:
+    """Return the name that a store gives to a script."""
+    return sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _read_fields(algorithm: Algorithm) -> tuple[tuple[int, ...], str]:
+    """Return the fields of an algorithm: its parameters, and Lua code that defines its tables.
+
+    A table is a string of numbers of `TABLE_DIGITS` characters each, since a script pays nothing for a constant.
+    """
+    values = {field.name: getattr(algorithm, field.name) for field in fields(algorithm)}  # type: ignore[arg-type]
+    parameters = tuple(value for value in values.values() if not isinstance(value, tuple))
+    tables = {name.upper(): value for name, value in values.items() if isinstance(value, tuple)}
+    if not tables:
+        return parameters, ""
+    lines = [f"local DIGITS = {TABLE_DIGITS}"]
+    lines += [f"local {name} = '{''.join(f'%0{TABLE_DIGITS}d' % n for n in table)}'" for name, table in tables.items()]
+    return parameters, "".join(f"{line}\n" for line in lines)
+
+
 @cache
 def _load_text(kind: type[Algorithm]) -> str:
     """Return the text of an algorithm's script, after the prelude that all scripts share."""
@@ -245,7 +270,7 @@ def _build_in_microseconds(kind: type[Algorithm], quota: Quota) -> Algorithm:
 def _build_exact(kind: type[Algorithm], quota: Quota) -> Algorithm | None:
     """Build the algorithm with times in microseconds, or return None if its numbers are not exact in Lua."""
     try:
-        algorithm = kind.from_quota(Quota(quota.limit * _NS_PER_US, quota.period, quota.burst))
+        algorithm = build_policy(kind, quota.in_microseconds()).algorithm
     except InputError:  # a number that is too large for any quota, and for Lua
         return None
     bound = traits_of(algorithm).bound
@@ -260,6 +285,8 @@ def _build_exact(kind: type[Algorithm], quota: Quota) -> Algorithm | None:
 
 def _find_nearest(kind: type[Algorithm], quota: Quota) -> Quota:
     """Return the quota with the largest burst that fits; if none does, round the rate until one does."""
+    if quota.calendar is not None:
+        return Quota((EXACT_LIMIT >> 1) - 1, quota.calendar.nominal, calendar=quota.calendar)
     interval, digits = Fraction(quota.period, quota.limit * _NS_PER_US), 15  # microseconds for each unit of cost
     while _build_exact(kind, Quota(quota.limit, quota.period, 1)) is None:
         digits -= 1
