@@ -154,11 +154,13 @@ class Policy:
     ) -> Policy:
         """Return the policy of the algorithm called `algorithm` for `rate` (text or a `Quota`) and `burst`.
 
-        Its name is by default that of the algorithm. Raises `InputError` for an invalid argument.
+        Its name is by default that of the algorithm. With a `timezone`, its windows are days, weeks or months of the
+        calendar there. Raises `InputError` for an invalid argument.
         """
-        if timezone is not None or penalty is not None:
-            raise InputError("timezone and penalty are not supported yet: leave them out")
-        policy = create(algorithm, rate, burst)
+        if penalty is not None:
+            raise InputError("penalty is not supported yet: leave it out")
+        quota = Quota.of(rate, burst)
+        policy = build_policy(find(algorithm), quota if timezone is None else quota.in_timezone(timezone))
         policy = replace(policy, name=policy.name if name is None else name, key=key, cost=cost, match=match)
         policy = replace(policy, shadow=shadow)
         _check_fields(policy)

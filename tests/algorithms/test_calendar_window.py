@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference_models import decide
 
-from ratelab import ManualClock, MemoryLimiter, Quota, create
+from ratelab import ManualClock, MemoryLimiter, Policy, Quota, create
 from ratelab.lab.conformance import CONTRACTS, Timeline, run
 from ratelab.lab.decisions import ADMISSION_FIELDS
 from ratelab.limiter import Algorithm
@@ -81,9 +81,8 @@ def test_a_calendar_window_decides_as_its_model(timeline: Timeline) -> None:
     ],
 )
 def test_a_window_lasts_as_long_as_its_date(rate: str, zone: str, at: int, hours: float) -> None:
-    limiter = MemoryLimiter(
-        create("fixed-window", Quota.parse(rate).in_timezone(zone)), clock := ManualClock(at * SECOND)
-    )
+    clock = ManualClock(at * SECOND)
+    limiter = MemoryLimiter(Policy.create("fixed-window", rate, timezone=zone), clock)
     assert limiter.hit("key").reset_after_ns == hours * HOUR
     assert limiter.hit("key").retry_after_ns == hours * HOUR
     clock.advance(int(hours * HOUR) - 1)
@@ -100,6 +99,17 @@ def test_compiled_replay_of_calendar_windows_equals_plain_python(zone: str, unit
         traffic = draw_traffic(calendar_quota(10, "day", "UTC"), start)
         assert_same(algorithm, traffic)
         assert_same(algorithm, traffic, ADMISSION_FIELDS)
+
+
+def test_a_calendar_window_and_a_bucket_decide_together() -> None:
+    day = Policy.create("fixed-window", "3/day", timezone="Europe/Berlin", name="day")
+    clock = ManualClock((seconds(2026, 3, 28) + 23 * 3600) * SECOND)
+    limiter = MemoryLimiter([Policy.create("token-bucket", "1/s", burst=2, name="second"), day], clock)
+    assert [limiter.hit("key").bound_by for _ in range(3)] == [None, None, "second"]
+    clock.advance(SECOND)
+    assert limiter.hit("key").remaining == 0
+    clock.advance(SECOND)
+    assert limiter.hit("key")[:3] == (False, 0, 23 * HOUR - 2 * SECOND)
 
 
 def test_any_order_of_keys_is_decided_as_each_alone() -> None:
