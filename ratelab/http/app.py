@@ -18,11 +18,10 @@ from ratelab.http.identity import Identity
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.http.prometheus import Page, metrics_page
 from ratelab.http.responses import PROBLEM_HEADERS, problem, send_response
+from ratelab.http.scope_functions import format_path
 from ratelab.limiter import Limiter
 from ratelab.stores.memory import Stats
 from ratelab.stores.resilient import ResilientLimiter
-
-MAX_LOGGED_PATH_CHARS = 80
 
 PROBE_INTERVAL_S = 0.25
 """Seconds between two calls of `ResilientLimiter.probe`, which decides whether the store is due for a probe."""
@@ -190,7 +189,6 @@ def log_requests(app: App, write: Callable[[str], object]) -> App:
 
 
 def _format_line(scope: Scope, message: Message, seconds: float) -> str:
-    escaped = ascii(scope["path"][:MAX_LOGGED_PATH_CHARS])  # no control characters; no query, which may hold secrets
     limits = [value.decode() for name, value in message.get("headers", ()) if name == b"ratelimit"]
     time_of_day, milliseconds = time.strftime("%H:%M:%S"), f"{seconds * 1000:.1f} ms"
-    return " ".join([time_of_day, scope["method"], escaped[1:-1], str(message["status"]), milliseconds, *limits])
+    return " ".join([time_of_day, scope["method"], format_path(scope), str(message["status"]), milliseconds, *limits])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from ratelab.http.counters import CounterValues
+from ratelab.http.counters import CounterValues, PolicyCounts
 from ratelab.stores.resilient import Health
 
 Page = Callable[[], tuple[bytes, bytes]]
@@ -43,6 +43,7 @@ class CounterCollector(Collector):
         for outcome, count in outcomes.items():
             requests.add_metric((self._algorithm, outcome), count)
         yield requests
+        yield from _collect_policies(counts.policies)
         yield CounterMetricFamily("ratelab_delayed", "Admitted requests that had to queue.", counts.delayed)
         yield GaugeMetricFamily("ratelab_waiting", "Requests in the queue.", counts.waiting)
         yield GaugeMetricFamily("ratelab_keys", "Keys in memory.", stats.keys)
@@ -52,6 +53,28 @@ class CounterCollector(Collector):
         )
         if health is not None:
             yield from _collect_store_health(health)
+
+
+def _collect_policies(policies: Mapping[str, PolicyCounts]) -> Iterator[Metric]:
+    if not policies:
+        return
+    denied = CounterMetricFamily(
+        "ratelab_policy_denied",
+        "Requests that each policy denied or, as a shadow policy, would have denied.",
+        labels=("policy", "mode"),
+    )
+    differing = CounterMetricFamily(
+        "ratelab_shadow_differing",
+        "Requests that a shadow policy would have decided otherwise, by its decision.",
+        labels=("policy", "decision"),
+    )
+    for name, counts in policies.items():
+        denied.add_metric((name, "shadow" if counts.shadow else "enforced"), counts.denied)
+        if counts.shadow:
+            differing.add_metric((name, "denied"), counts.stricter)
+            differing.add_metric((name, "admitted"), counts.looser)
+    yield denied
+    yield differing
 
 
 def _collect_store_health(health: Health) -> Iterator[Metric]:

@@ -51,6 +51,14 @@ def decision_of(scope: Scope) -> Decision | None:
     return None if row is None else Decision(*row)
 
 
+MAX_LOGGED_PATH_CHARS = 80
+
+
+def format_path(scope: Scope) -> str:
+    """Format the path of a request for a log: without control characters or its query, which may hold secrets."""
+    return ascii(scope["path"][:MAX_LOGGED_PATH_CHARS])[1:-1]
+
+
 # --- routes
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,16 +15,21 @@ from ratelab.algorithms import Policy
 from ratelab.documents import Document, Kind, Place, validate
 from ratelab.documents.validation import AlgorithmName, Count, Duration, Strict, Text, create_integer_parser, suggest
 from ratelab.errors import InputError, short_repr
-from ratelab.policies.plan_file import read_plan_file
 from ratelab.policies.routes import parse_route
 
-KIND = Kind("policy", "`ratelab docs policies`", "put the plans of many clients into a CSV file")
+POLICY_FILE = Kind("policy", "`ratelab docs policies`", "put the plans of many clients into a CSV file")
 
 VERSION = "1"
 """The version of the format."""
 
 MAX_POLICIES = 32
 """Policies of a file: each request is decided by all of them."""
+
+MAX_PLANNED_CLIENTS = 1_000_000
+"""Clients of a file of plans, which are kept in memory."""
+
+PLAN_FILE_HEADER = ["key", "plan"]
+"""The first line of a file of plans; it may be missing."""
 
 KEYS = ("ip", "header:NAME", "account", "all")
 """The values of `key`."""
@@ -183,7 +189,7 @@ def read_policies(path: str) -> PolicyFile:
 
     Raises `InputError` for an invalid file, with the file, the line, the path of the value and the remedy.
     """
-    document = Document(path, KIND)
+    document = Document(path, POLICY_FILE)
     fields = validate(document, PolicyFileFields)
     policies = tuple(_create_policy(document, each, ("policies", n)) for n, each in enumerate(fields.policies))
     by_name: dict[str, PolicyFields] = {}
@@ -275,3 +281,34 @@ def _check_plan_source(document: Document, source: PlanFields, plans: list[str])
     if source.default is not None and source.default not in plans:
         problem = f"unknown plan {short_repr(source.default)}"
         raise document.error((*place, "default"), f"{problem}; {suggest(source.default, plans)}")
+
+
+# --- files of plans
+
+
+def read_plan_file(path: str, plans: Sequence[str]) -> dict[str, str]:
+    """Return the plan of each client of a file; raise `InputError` with the line of the first error."""
+    plan_of: dict[str, str] = {}
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, strict=True)
+            for row in rows:
+                if not row or (rows.line_num == 1 and row == PLAN_FILE_HEADER):
+                    continue
+                place = f"{path}:{rows.line_num}"
+                if len(row) != len(PLAN_FILE_HEADER) or not all(row):
+                    raise InputError(f"{place}: expected KEY,PLAN, got {short_repr(','.join(row))}")
+                key, plan = (value.strip() for value in row)
+                if plan not in plans:
+                    raise InputError(f"{place}: unknown plan {short_repr(plan)}; {suggest(plan, plans)}")
+                if plan_of.setdefault(key, plan) != plan:
+                    raise InputError(f"{place}: duplicate key {short_repr(key)}: keep one of its plans")
+                if len(plan_of) > MAX_PLANNED_CLIENTS:
+                    raise InputError(f"{place}: at most {MAX_PLANNED_CLIENTS:,} keys are kept, got more")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}: name a CSV file with lines such as alice,premium") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: invalid UTF-8 at offset {error.start}: save the file as UTF-8") from None
+    except csv.Error as error:
+        raise InputError(f"{path}:{rows.line_num}: invalid CSV ({error}): write lines such as alice,premium") from None
+    return plan_of

@@ -16,8 +16,9 @@ from response_headers import parse_limits
 
 from ratelab import Decision, MemoryLimiter, create
 from ratelab.http.asgi import Scope
+from ratelab.http.guard import MAX_GUARDS
 from ratelab.http.identity import Identity
-from ratelab.http.middleware import MAX_GUARDS, RateLimitMiddleware
+from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.limiter import Costs, Keys
 
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"

@@ -86,7 +86,7 @@ def test_a_function_may_choose_among_sync_and_async_limiters() -> None:
 
 def test_whether_a_limiter_is_awaited_is_determined_once() -> None:
     app = RateLimitMiddleware(Handler(), FlakyStore())
-    with patch("ratelab.http.middleware.is_deferred", side_effect=AssertionError):
+    with patch("ratelab.http.guard.is_deferred", side_effect=AssertionError):
         assert [call(app).status for _ in range(6)] == [200] * 5 + [429]
 
 

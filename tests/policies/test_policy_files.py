@@ -10,8 +10,7 @@ from cli_runner import PLAIN, invoke
 from invalid_policies import INVALID_POLICY_FILES, VALID_POLICIES, InvalidPolicyFile
 
 from ratelab import InputError
-from ratelab.policies.plan_file import read_plan_file
-from ratelab.policies.policy_file import read_policies
+from ratelab.policies.policy_file import read_plan_file, read_policies
 
 
 @pytest.mark.parametrize("invalid", INVALID_POLICY_FILES.values(), ids=INVALID_POLICY_FILES.keys())

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from mutate import rewritten
 
-from ratelab.http import addresses, delayed_admission, headers, identity, middleware, responses, scope_functions
+from ratelab.http import addresses, delayed_admission, guard, headers, identity, middleware, responses, scope_functions
 from ratelab.http.addresses import Proxies
 from ratelab.http.asgi import Scope, Send
+from ratelab.http.guard import GuardFinder
 from ratelab.http.headers import HeaderWriter
 from ratelab.http.identity import Identity
 from ratelab.http.middleware import RateLimitMiddleware
@@ -46,7 +47,7 @@ def _mutate_delay(right: str, wrong: str) -> Mutant:
 
 
 def _mutate_guard(right: str, wrong: str) -> Mutant:
-    return _mutate(middleware, "create_guard", right, wrong)
+    return Mutant(middleware, "create_guard", rewritten(guard.create_guard, right, wrong))
 
 
 async def _send_nothing(scope: Scope, send: Send) -> None: ...
@@ -155,8 +156,8 @@ PASSAGES = {
     "other protocols are limited": _mutate_call('scope["type"] != "http" or', ""),
     "a denied request reaches the application": _mutate_call(DENY, DENY.replace("return", "pass")),
     "the first limiter chosen decides all requests": _mutate(
-        RateLimitMiddleware, "_find_guard", "self._guards.get(id(limiter))", "next(iter(self._guards.values()), None)"
+        GuardFinder, "find", "self._guards.get(id(limiter))", "next(iter(self._guards.values()), None)"
     ),
-    "an overridden hit is not called": _mutate(middleware, "_decision_function", "is MemoryLimiter.hit", "is not None"),
+    "an overridden hit is not called": _mutate(guard, "_row_function", "is MemoryLimiter.hit", "is not None"),
 }
 """Bugs in the requests and messages that pass through the middleware."""

@@ -7,7 +7,7 @@ from types import ModuleType
 from http_mutants import Mutant
 from mutate import rewritten
 
-from ratelab.http import middleware, prometheus, responses
+from ratelab.http import guard, middleware, prometheus, responses
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.http.responses import quota_exceeded
 from ratelab.stores import resilient
@@ -121,8 +121,8 @@ RESPONSES = {
     "a failure is not counted": _mutate_middleware("counts.unavailable += 1", "pass"),
     "a failure is counted as a denial": _mutate_middleware("counts.unavailable += 1", "counts.denied += 1"),
     "a failure is not answered": _mutate_middleware("except StoreError", "except ZeroDivisionError"),
-    "a blocking limiter is accepted": _mutate(
-        middleware, "create_guard", 'getattr(limiter, "blocking", False)', "False"
+    "a blocking limiter is accepted": Mutant(
+        middleware, "check_limiter", rewritten(guard.check_limiter, 'getattr(limiter, "blocking", False)', "False")
     ),
     "metrics report a store that is down as up": _mutate(prometheus, "_collect_store_health", "int(health.up)", "1"),
     "metrics omit unavailable requests": _mutate(

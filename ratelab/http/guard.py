@@ -1,0 +1,131 @@
+"""Guards: the functions that requests need of a limiter of one policy."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, cast
+
+from ratelab.errors import InputError
+from ratelab.http.asgi import Field, Scope
+from ratelab.http.counters import Counts
+from ratelab.http.headers import HeaderWriter, ceil_seconds
+from ratelab.http.policy_rules import AnyLimiter, needs_rules
+from ratelab.http.responses import Denial, build_denial, problem, quota_exceeded
+from ratelab.http.scope_functions import invalid_result, is_deferred
+from ratelab.limiter import NEVER, Limiter, Row
+from ratelab.quota import NS_PER_S
+from ratelab.stores.memory import MemoryLimiter
+
+MAX_GUARDS = 256
+"""Limiters that a function of the scope may choose among, each kept with its `Guard`."""
+
+MAX_CACHED_DENIALS = 1024
+"""Denials, by their seconds of `Retry-After`, that are kept encoded."""
+
+MIN_NEW_LIMITERS = 10
+"""Requests, each with another limiter, after which a function counts as one that creates a limiter each time."""
+
+Guard = tuple[
+    Callable[[str, int], Any],
+    bool,
+    dict[tuple[int, int], list[Field]],
+    Callable[[int, int, bool], list[Field]],
+    Callable[[int, int, int], Denial],
+    str,
+]
+"""What requests need of a limiter: the function that decides, whether to await it, `cache` and `format` of its
+`HeaderWriter`, a function that returns the denial for `remaining`, `retry_after_ns` and `reset_after_ns`, and the name
+of the policy.
+
+A plain tuple, because that is fastest to unpack.
+"""
+
+_log = logging.getLogger("ratelab.http")
+
+
+def check_limiter(limiter: AnyLimiter) -> None:
+    """Raise `InputError` for an object that is not a limiter, or blocks on its store."""
+    if not callable(getattr(limiter, "hit", None)):
+        raise invalid_result("limiter must be a limiter, such as MemoryLimiter(policy)", limiter, "it has no hit()")
+    if getattr(limiter, "blocking", False):
+        name = type(limiter).__name__
+        raise InputError(f"limiter must not block the event loop, got {name}: use AsyncValkeyLimiter")
+
+
+def create_guard(limiter: AnyLimiter, legacy: str, policy_name: str | None) -> Guard:
+    """Create the guard of a limiter of one policy."""
+    policy_name = limiter.policy.name if policy_name is None else policy_name
+    writer = HeaderWriter(limiter.policy, legacy, policy_name)
+
+    def deny_for(wait: int) -> Denial:
+        """Return the denial of a request that may be repeated after `wait` seconds."""
+        return build_denial(429, writer.format(0, wait, True), quota_exceeded([policy_name], wait))
+
+    cached_deny_for = deny_for if legacy == "epoch" else lru_cache(maxsize=MAX_CACHED_DENIALS)(deny_for)
+
+    def deny(remaining: int, retry_after_ns: int, reset_after_ns: int) -> Denial:
+        if retry_after_ns != NEVER:
+            return cached_deny_for(-(-retry_after_ns // NS_PER_S))
+        detail = f"A cost above {writer.burst} is never granted: ask for less at once."
+        return build_denial(400, writer.format(remaining, ceil_seconds(reset_after_ns), False), problem(400, detail))
+
+    awaited = is_deferred(limiter.hit)
+    cache: dict[tuple[int, int], list[Field]] = {} if legacy == "epoch" else writer.cache
+    decide = limiter.hit if awaited else _row_function(cast(Limiter, limiter))
+    return decide, awaited, cache, writer.format, deny, limiter.policy.name
+
+
+def _row_function(limiter: Limiter) -> Callable[[str, int], Row]:
+    """Return `hit_row` of a `MemoryLimiter` whose `hit` is not overridden, or a function that does the same."""
+    if isinstance(limiter, MemoryLimiter) and getattr(limiter.hit, "__func__", None) is MemoryLimiter.hit:
+        return limiter.hit_row
+    return lambda key, cost: limiter.hit(key, cost).row
+
+
+class GuardFinder:
+    """Find the guard of the limiter that a function of the scope chooses for each request."""
+
+    def __init__(
+        self,
+        choose: Callable[[Scope], AnyLimiter],
+        check: Callable[[AnyLimiter], None],
+        legacy: str,
+        policy_name: str | None,
+        counts: Counts,
+    ) -> None:
+        self._choose = choose
+        self._check = check
+        self._options = legacy, policy_name
+        self._counts = counts
+        self._guards: dict[int, Guard] = {}  # by the id of the limiter, which its guard keeps alive
+        self._new_limiters, self._warned = 0, False
+
+    def find(self, scope: Scope) -> Guard:
+        """Return the guard of the limiter chosen for a request; create it for a new limiter."""
+        limiter = self._choose(scope)
+        guard = self._guards.get(id(limiter))
+        if guard is None:
+            self._check(limiter)
+            if needs_rules(limiter):
+                remedy = "use match in the policies of one limiter"
+                raise InputError(f"a function cannot choose a limiter of several policies, got {limiter!r}: {remedy}")
+            guard = create_guard(limiter, *self._options)
+            if len(self._guards) >= MAX_GUARDS:
+                self._guards.clear()
+            self._guards[id(limiter)] = guard
+            self._watch_limiters()
+        return guard
+
+    def _watch_limiters(self) -> None:
+        """Log a warning, once, if the function creates a limiter for each request, which never denies any."""
+        self._new_limiters += 1
+        requests = self._counts.admitted + self._counts.denied + self._counts.waiting + self._counts.dropped + 1
+        each_time = self._new_limiters >= max(MIN_NEW_LIMITERS, requests)
+        if not self._warned and (each_time or self._new_limiters > MAX_GUARDS):
+            self._warned = True
+            _log.warning(
+                f"the function given as limiter has returned {self._new_limiters} limiters for {requests} requests, "
+                "each with a new quota: create the limiters once, and let it return one of them"
+            )

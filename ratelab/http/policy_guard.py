@@ -1,0 +1,203 @@
+"""Decisions of several policies on each request: plans, shadow policies and refunds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from inspect import isawaitable
+from typing import Any
+
+from ratelab.algorithms import Policy
+from ratelab.errors import StoreError
+from ratelab.http.asgi import App, Message, Receive, Scope, Send
+from ratelab.http.counters import Counts, PolicyCounts
+from ratelab.http.identity import AmbiguousClientError, Identity
+from ratelab.http.plan_source import PlanError, PlanSource
+from ratelab.http.policy_headers import PolicyHeaderWriter, PolicyVerdict
+from ratelab.http.policy_rules import LengthRequiredError, Rule, RuleBook
+from ratelab.http.responses import (
+    PROBLEM_HEADERS,
+    DenialHook,
+    join_on_send,
+    problem,
+    read_denial,
+    send_dropped,
+    send_response,
+    send_unavailable,
+)
+from ratelab.http.scope_functions import format_path, invalid_result
+
+ChargeHook = Callable[[Scope, int], bool]
+"""A function of the scope and the status of the response that returns whether the request stays charged."""
+
+_log = logging.getLogger("ratelab.http")
+
+
+class PolicyGuard:
+    """Decide requests by several policies, for `RateLimitMiddleware`.
+
+    Each policy has its own key, cost and route. A plan changes the quotas of a request. A request that no policy
+    applies to is not limited. Shadow policies are counted and logged, and are not part of the header fields.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        limiter: Any,
+        identity: Identity,
+        create_rules: Callable[[Sequence[Policy]], RuleBook],
+        create_plan_source: Callable[[Iterable[str]], PlanSource],
+        headers: PolicyHeaderWriter,
+        exempt: Callable[[Scope], bool] | None,
+        charge: ChargeHook | None,
+        on_denied: DenialHook | None,
+        delay: Callable[[int, Receive], Awaitable[Receive | None]],
+        counts: Counts,
+    ) -> None:
+        self._app = app
+        self._limiter = limiter
+        self._identity = identity
+        self._create_rules = create_rules
+        self._create_plan_source = create_plan_source
+        self._headers = headers
+        self._charge = charge
+        self._exempt = exempt
+        self._on_denied = on_denied
+        self._delay = delay
+        self._counts = counts
+        self.read_policies()
+
+    def read_policies(self) -> None:
+        """Read the policies of the limiter, at the start and after a change; raise `InputError` for an invalid one."""
+        self._rules = self._create_rules(self._limiter.policies)
+        self._plan_source = self._create_plan_source(getattr(self._limiter, "plans", ()))
+        before = self._counts.policies
+        self._counts.policies = {
+            policy.name: before.get(policy.name) or PolicyCounts(policy.shadow) for policy in self._limiter.policies
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        rules = self._find_rules(scope)
+        if not rules:
+            await self._app(scope, receive, send)
+            return
+        counts = self._counts
+        try:
+            verdict = await self._decide(scope, rules)
+        except AmbiguousClientError as error:
+            counts.ambiguous += 1
+            await send_response(scope, send, 400, PROBLEM_HEADERS, problem(400, str(error)))
+        except LengthRequiredError:
+            counts.ambiguous += 1
+            await send_response(scope, send, 411, PROBLEM_HEADERS, problem(411, "Send the body with Content-Length."))
+        except (PlanError, StoreError) as error:
+            counts.unavailable += 1
+            await send_unavailable(scope, send, error.retry_after_ns)
+        else:
+            scope["ratelab"] = verdict.decision
+            self._count(scope, verdict)
+            if verdict.decision.allowed:
+                await self._admit(scope, receive, send, verdict)
+            else:
+                counts.denied += 1
+                await self._deny(scope, send, verdict)
+
+    def _find_rules(self, scope: Scope) -> Sequence[Rule]:
+        """Return the rules of the policies that apply to a request."""
+        if scope["type"] != "http":
+            return ()
+        if self._exempt is not None and (exempted := self._exempt(scope)):
+            if exempted is not True:
+                raise invalid_result("exempt must return True or False", exempted, "convert it with bool()")
+            return ()
+        return self._rules.find_rules(scope)
+
+    async def _decide(self, scope: Scope, rules: Sequence[Rule]) -> PolicyVerdict:
+        client = self._identity.find(scope)
+        keys, costs = self._rules.find_keys(rules, scope, client), self._rules.find_costs(rules, scope)
+        plan = await self._plan_source.find(scope, client)
+        hit_each = self._limiter.hit_each
+        result = hit_each(keys, costs) if plan is None else hit_each(keys, costs, plan=plan)
+        decision, each = await result if isawaitable(result) else result
+        names = {rule.name for rule in rules}
+        policies = [policy for policy in self._limiter.policies if policy.name in names]
+        return PolicyVerdict(decision, policies, each, keys, costs)
+
+    def _count(self, scope: Scope, verdict: PolicyVerdict) -> None:
+        """Count the denials of each policy, and the shadow policies that decided otherwise; log their denials."""
+        allowed = verdict.decision.allowed
+        for policy, decision in zip(verdict.policies, verdict.each, strict=True):
+            counts = self._counts.policies[policy.name]
+            if not decision.allowed:
+                counts.denied += 1
+            if policy.shadow and decision.allowed is not allowed:
+                if allowed:
+                    counts.stricter += 1
+                else:
+                    counts.looser += 1
+        if verdict.decision.shadow and _log.isEnabledFor(logging.INFO):
+            names = ", ".join(verdict.decision.shadow)
+            _log.info("shadow: %s would have denied %s %s", names, scope["method"], format_path(scope))
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send, verdict: PolicyVerdict) -> None:
+        """Delay a request if it must queue, and pass it to the application with the header fields added."""
+        delay_ns = verdict.decision.delay_ns
+        costs = verdict.costs
+        if delay_ns and (costs if isinstance(costs, int) else any(costs.values())):
+            delayed_receive = await self._delay(delay_ns, receive)
+            if delayed_receive is None:
+                await send_dropped(scope, send)
+                return
+            receive = delayed_receive
+        self._counts.admitted += 1
+        send = join_on_send(send, self._headers.format_admitted(verdict))
+        if self._charge is None:
+            await self._app(scope, receive, send)
+        else:
+            await self._charge_by_status(self._charge, scope, receive, send, verdict)
+
+    async def _charge_by_status(
+        self, charge: ChargeHook, scope: Scope, receive: Receive, send: Send, verdict: PolicyVerdict
+    ) -> None:
+        """Refund a request whose status is not charged, before its response starts."""
+        started = False
+
+        async def settle(status: int) -> None:
+            charged = charge(scope, status)
+            if charged is not True and charged is not False:
+                raise invalid_result("charge must return True or False", charged, "convert it with bool()")
+            if not charged:
+                await self._refund(verdict)
+
+        async def send_and_settle(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start" and not started:
+                started = True
+                await settle(message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_settle)
+        except Exception:
+            if not started:  # the server answers 500
+                await settle(500)
+            raise
+
+    async def _refund(self, verdict: PolicyVerdict) -> None:
+        """Refund a request; if its store fails, it stays charged."""
+        try:
+            result = self._limiter.refund(verdict.keys, verdict.costs)
+            if isawaitable(result):
+                await result
+        except StoreError as error:
+            _log.warning("a request that should be refunded stays charged (%s: %s)", error.kind, error)
+
+    async def _deny(self, scope: Scope, send: Send, verdict: PolicyVerdict) -> None:
+        status, fields, body = self._headers.build_denial(verdict)
+        if self._on_denied is not None:
+            answer = self._on_denied(scope, verdict.decision)
+            if answer is not None:
+                status, fields, body = read_denial(answer, fields)
+        await send({"type": "http.response.start", "status": status, "headers": [*fields]})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

@@ -1,0 +1,124 @@
+"""Header fields and denials of several policies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ratelab.algorithms import Policy
+from ratelab.errors import InputError, short_repr
+from ratelab.http.asgi import Field
+from ratelab.http.headers import (
+    LEGACY,
+    MAX_CACHED_HEADERS,
+    ceil_seconds,
+    format_legacy,
+    format_policy,
+    format_state,
+    format_string,
+)
+from ratelab.http.responses import Denial, build_denial, problem, quota_exceeded
+from ratelab.limiter import NEVER, Costs, Decision, Keys
+
+
+class PolicyVerdict(NamedTuple):
+    """The decision on a request, together and by each policy."""
+
+    decision: Decision
+    policies: Sequence[Policy]
+    """The policies that were asked, with the quotas of the client."""
+    each: Sequence[Decision]
+    """Their decisions."""
+    keys: Keys
+    costs: Costs
+
+    def list_binding(self) -> list[tuple[Policy, Decision]]:
+        """Return the enforcing policies that denied the request or, if it is admitted, have the least remaining.
+
+        Of policies with different units, such as requests and bytes, the least of each unit counts.
+        """
+        enforcing = [pair for pair in zip(self.policies, self.each, strict=True) if not pair[0].shadow]
+        if not self.decision.allowed:
+            return [pair for pair in enforcing if not pair[1].allowed]
+        least: dict[str, int] = {}
+        for policy, decision in enforcing:
+            least[policy.cost] = min(decision.remaining, least.get(policy.cost, NEVER))
+        return [pair for pair in enforcing if pair[1].remaining == least[pair[0].cost]]
+
+
+class Item(NamedTuple):
+    """The parts of header fields that describe a policy."""
+
+    policy: Policy
+    name: bytes
+    description: bytes
+    """The item of `RateLimit-Policy`."""
+
+
+class PolicyHeaderWriter:
+    """Format the header fields of decisions by several policies, and the responses to denied requests.
+
+    `RateLimit-Policy` lists all policies that were asked, but for shadow policies. `RateLimit` lists those that denied
+    the request or, if it is admitted, those with the least remaining quota. `X-RateLimit-*` describe the policy with
+    the longest wait or the least remaining quota. Raise `InputError` for an unknown `legacy`.
+    """
+
+    def __init__(self, legacy: str) -> None:
+        if legacy not in LEGACY:
+            raise InputError(f"legacy headers must be one of {', '.join(LEGACY)}, got {short_repr(legacy)}")
+        self._legacy = legacy
+        self._items: dict[int, Item] = {}  # by the id of the policy, which its item keeps alive
+        self._descriptions: dict[tuple[int, ...], bytes] = {}
+
+    def format_admitted(self, verdict: PolicyVerdict) -> list[Field]:
+        """Return the header fields of an admitted request, which has already been delayed."""
+        states, described = [], (0, NEVER, 0)
+        for policy, decision in verdict.list_binding():
+            seconds = max(0, ceil_seconds(decision.reset_after_ns - verdict.decision.delay_ns))
+            states.append(format_state(self._find_item(policy).name, decision.remaining, seconds))
+            if decision.remaining < described[1]:
+                described = policy.quota.burst, decision.remaining, seconds
+        return self._join_fields(verdict, states, described)
+
+    def build_denial(self, verdict: PolicyVerdict) -> Denial:
+        """Return the response to a denied request: 400 if one of the policies would never admit it, else 429."""
+        states, described, names = [], (0, 0, 0), []
+        for policy, decision in verdict.list_binding():
+            never = decision.retry_after_ns == NEVER
+            remaining = decision.remaining if never else 0
+            seconds = ceil_seconds(decision.reset_after_ns if never else decision.retry_after_ns)
+            states.append(format_state(self._find_item(policy).name, remaining, seconds))
+            names.append(policy.name)
+            if policy.name == verdict.decision.bound_by:
+                described = policy.quota.burst, remaining, seconds
+        if verdict.decision.retry_after_ns == NEVER:
+            detail = f"A cost above {described[0]} is never granted: ask for less at once."
+            return build_denial(400, self._join_fields(verdict, states, described), problem(400, detail))
+        wait = ceil_seconds(verdict.decision.retry_after_ns)
+        return build_denial(429, self._join_fields(verdict, states, described, wait), quota_exceeded(names, wait))
+
+    def _join_fields(
+        self, verdict: PolicyVerdict, states: list[bytes], described: tuple[int, int, int], wait: int | None = None
+    ) -> list[Field]:
+        """Return the header fields with the states of policies; none without enforcing policies."""
+        if not states:
+            return []
+        key = tuple(map(id, verdict.policies))
+        description = self._descriptions.get(key)
+        if description is None:
+            items = [self._find_item(policy).description for policy in verdict.policies if not policy.shadow]
+            description = self._descriptions[key] = b", ".join(items)
+        fields = [(b"ratelimit-policy", description), (b"ratelimit", b", ".join(states))]
+        if wait is not None:
+            fields.append((b"retry-after", b"%d" % wait))
+        return [*fields, *format_legacy(self._legacy, *described)]
+
+    def _find_item(self, policy: Policy) -> Item:
+        item = self._items.get(id(policy))
+        if item is None:
+            if len(self._items) >= MAX_CACHED_HEADERS:
+                self._items.clear()
+                self._descriptions.clear()
+            name = format_string(policy.name)
+            item = self._items[id(policy)] = Item(policy, name, format_policy(policy, name))
+        return item

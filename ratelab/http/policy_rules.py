@@ -1,0 +1,125 @@
+"""Rules by which policies apply to requests: routes, keys and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from ratelab.algorithms import Policy
+from ratelab.errors import InputError, short_repr
+from ratelab.http.asgi import Scope
+from ratelab.http.identity import Identity
+from ratelab.http.scope_functions import check_function, invalid_result, route_path
+from ratelab.limiter import AsyncLimiter, Costs, Keys, Limiter
+from ratelab.policies.routes import Route, parse_route
+
+Cost = int | Callable[[Scope], int]
+"""The cost of a request: a whole number >= 0, or a function of the scope that returns one."""
+
+
+AnyLimiter = Limiter | AsyncLimiter
+
+
+class LengthRequiredError(Exception):
+    """A request whose body has an unknown length, although it is charged by bytes."""
+
+
+def count_bytes(scope: Scope) -> int:
+    """Return the length of a request's body; raise `LengthRequiredError` if it is not known beforehand."""
+    lengths = [value for name, value in scope["headers"] if name == b"content-length"]
+    if len({*lengths}) == 1 and lengths[0].strip().isdigit():
+        return int(lengths[0])
+    chunked = any(name == b"transfer-encoding" for name, _ in scope["headers"])
+    may_have_body = scope.get("http_version", "1.1") >= "2" and scope["method"] not in ("GET", "HEAD", "DELETE")
+    if lengths or chunked or may_have_body:
+        raise LengthRequiredError
+    return 0
+
+
+class Rule(NamedTuple):
+    """How a policy applies to requests."""
+
+    name: str
+    shadow: bool
+    route: Route | None
+    """The requests that it applies to; None for all."""
+    find_key: Callable[[Scope], str] | None
+    """None for the client of the limiter."""
+    cost: Cost
+
+    def find_cost(self, scope: Scope) -> int:
+        """Return the cost of a request; raise `InputError` for an invalid one."""
+        cost = self.cost(scope) if callable(self.cost) else self.cost
+        if type(cost) is not int or cost < 0:
+            raise invalid_result("cost must be a whole number >= 0", cost, "convert it with int()")
+        return cost
+
+
+def needs_rules(limiter: AnyLimiter) -> bool:
+    """Return whether a limiter has several policies, or one that does not apply to all requests in the same way."""
+    policies: Sequence[Policy] = getattr(limiter, "policies", ())
+    usual = all((each.key, each.match, each.cost, each.shadow) == (None, None, "requests", False) for each in policies)
+    return len(policies) > 1 or not usual
+
+
+class RuleBook:
+    """The rules of a limiter's policies.
+
+    `costs` are functions of the scope by name, in addition to `requests`, whose cost is `cost`, and `bytes`. `account`
+    is `header:NAME` or a function of the scope, for policies that count accounts; without an account, the address
+    counts. Raise `InputError` for a policy with an unknown cost, an invalid key or route, or no account.
+    """
+
+    def __init__(
+        self,
+        policies: Sequence[Policy],
+        identity: Identity,
+        cost: Cost,
+        costs: Mapping[str, Cost],
+        account: str | Callable[[Scope], str | None] | None,
+    ) -> None:
+        for name, function in costs.items():
+            check_function(f"costs[{name!r}]", function)
+        self._identity = identity
+        self._account = account
+        self._costs: Mapping[str, Cost] = {"bytes": count_bytes, **costs, "requests": cost}
+        self._rules = [self._create_rule(policy) for policy in policies]
+        self._different_keys = any(rule.find_key or rule.route for rule in self._rules)
+        self._different_costs = any(policy.cost != "requests" for policy in policies)
+
+    def find_rules(self, scope: Scope) -> Sequence[Rule]:
+        """Return the rules of the policies that apply to a request, in their order."""
+        if not self._different_keys:
+            return self._rules
+        method, path = scope["method"], route_path(scope)
+        return [rule for rule in self._rules if rule.route is None or rule.route.matches(method, path)]
+
+    def find_keys(self, rules: Sequence[Rule], scope: Scope, client: str) -> Keys:
+        """Return the keys of a request, by the names of the policies unless all have the key of the client."""
+        if not self._different_keys:
+            return client
+        return {rule.name: client if rule.find_key is None else rule.find_key(scope) for rule in rules}
+
+    def find_costs(self, rules: Sequence[Rule], scope: Scope) -> Costs:
+        """Return the costs of a request, by the names of the policies unless all count requests."""
+        if not self._different_costs:
+            return rules[0].find_cost(scope)
+        return {rule.name: rule.find_cost(scope) for rule in rules}
+
+    def _create_rule(self, policy: Policy) -> Rule:
+        if policy.cost not in self._costs:
+            remedy = f"give costs={{{policy.cost!r}: a function of the scope}}"
+            raise InputError(f"unknown cost {short_repr(policy.cost)} of policy {policy.name}: {remedy}")
+        route = None if policy.match is None else parse_route(policy.match)
+        return Rule(policy.name, policy.shadow, route, self._choose_key(policy), self._costs[policy.cost])
+
+    def _choose_key(self, policy: Policy) -> Callable[[Scope], str] | None:
+        """Return the function that identifies the client of a policy; None for the client of the limiter."""
+        if policy.key is None or policy.key == "all":  # the limiter has one counter for all
+            return None
+        if policy.key == "account":
+            if self._account is None:
+                remedy = "give account='header:NAME' or a function of the scope"
+                raise InputError(f"policy {policy.name} counts accounts, and no account is given: {remedy}")
+            return self._identity.with_key(self._account).find
+        return self._identity.with_key(policy.key).find
