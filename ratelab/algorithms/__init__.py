@@ -211,6 +211,8 @@ def build_policy(kind: type[Algorithm], quota: Quota) -> Policy:
 def _find_by_calendar(kind: type[Algorithm], quota: Quota) -> type[Algorithm]:
     """Return the algorithm that grants a quota with a calendar instead of `kind`; raise `InputError` without one."""
     assert quota.calendar is not None  # noqa: S101  (for mypy)
+    if kind in _BY_CALENDAR.values():
+        return kind
     if kind in _BY_CALENDAR:
         return _BY_CALENDAR[kind]
     if quota.calendar.unit == "month":

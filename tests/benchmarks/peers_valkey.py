@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from timing import Bar
 
+from ratelab import create
 from ratelab.stores.valkey.script import Script
 
 ALGORITHM = "token-bucket"
@@ -96,7 +97,7 @@ def pyrate_threads(port: int) -> Hit:
 
 
 def _script() -> Script:
-    return Script(ALGORITHM, f"{UNREACHED_PER_SECOND}/s")
+    return Script(create(ALGORITHM, f"{UNREACHED_PER_SECOND}/s"))
 
 
 def _throttled(module: Any, port: int) -> Hit:

@@ -13,7 +13,7 @@ import pytest
 from lua_scripts import SCRIPTED
 from valkey import Valkey
 
-from ratelab import ALGORITHMS, Decision, Quota
+from ratelab import ALGORITHMS, Decision, Quota, create
 from ratelab.stores.valkey import ValkeyLimiter
 from ratelab.stores.valkey.script import Script
 from ratelab.stores.valkey.server import ValkeyServer
@@ -53,7 +53,7 @@ def hit(url: str, name: str, key: str) -> list[bytes]:
 
 def hit_with_race(url: str, name: str, key: str) -> list[bytes]:
     """Do the same with a limiter that reads a key's state, decides, and writes it back."""
-    script = Script(name, RATE, BURST)
+    script = Script(create(name, RATE, BURST))
     kernel = ALGORITHMS[name].from_quota(Quota.parse(RATE, BURST))
     replies = []
     with Valkey.from_url(url) as client:

@@ -270,7 +270,7 @@ def test_a_key_that_another_program_wrote_counts_as_new(algorithm: str, store: V
                 assert send_command(store.url, "PTTL", key) > 0, content
 
     with ValkeyLimiter(store.url, algorithm, "1/h", 2) as limiter:
-        key = limiter._script.key("bad").decode()
+        key = limiter._script.place("bad", 0)[0].decode()
     asyncio.run(hit_all(key))
 
 

@@ -40,7 +40,7 @@ def cluster(running: Cluster) -> Cluster:
 
 
 def slot_of(key: str) -> int:
-    return SlotMap(cluster=True).slot(make_limiter("valkey://nowhere")._script.key(key))
+    return SlotMap(cluster=True).slot(make_limiter("valkey://nowhere")._script.place(key, 0)[0])
 
 
 def keys_of(cluster: Cluster, node: ValkeyServer) -> list[str]:
@@ -67,7 +67,7 @@ MIGRANTS = keys_in_one_slot()
 
 
 def migrate_key(cluster: Cluster, key: str, source: ValkeyServer, target: ValkeyServer) -> None:
-    store_key = make_limiter("valkey://nowhere")._script.key(key).decode()
+    store_key = make_limiter("valkey://nowhere")._script.place(key, 0)[0].decode()
     host, _, port = target.url.rpartition("/")[2].partition(":")
     send_command(source.url, "MIGRATE", host, int(port), store_key, 0, 5000)
 
@@ -101,7 +101,7 @@ def test_a_batch_of_a_slot_that_migrates_is_decided_key_by_key(cluster: Cluster)
             assert await hit_together(limiter) == [LARGE_BURST - 1] * 3 + [LARGE_BURST - 2] * 3
             with cluster.migrating(slot, target):
                 migrate_key(cluster, MIGRANTS[1], source, target)
-                send_command(source.url, "DEL", limiter._script.key(MIGRANTS[2]).decode())
+                send_command(source.url, "DEL", limiter._script.place(MIGRANTS[2], 0)[0].decode())
                 for hits in (2, 4):
                     first, second = (
                         [LARGE_BURST - hits - 1 - more] * 2 + [LARGE_BURST - hits + 1 - more] for more in (0, 1)

@@ -14,6 +14,7 @@ from store_setups import run_cluster
 from valkey_servers import AMPLE_DEADLINE, find_server, run_valkey, send_command
 
 import ratelab
+from ratelab import create
 from ratelab.errors import StoreError
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 from ratelab.stores.valkey.script import Script
@@ -116,7 +117,7 @@ async def hit_in_task(url: str) -> None:
 def test_a_cluster_needs_two_more() -> None:
     rights = rights_of("gcra", "a cluster")
     with run_cluster(3) as cluster:
-        slot = SlotMap(cluster=True).slot(Script("gcra", "3/h").key("alice"))
+        slot = SlotMap(cluster=True).slot(Script(create("gcra", "3/h")).key("alice"))
         destination = next(node for node in cluster.nodes if node is not cluster.first_owner(slot))
         with user_with([*cluster.nodes], rights) as url, cluster.migrating(slot, destination):
             use(f"{url}?cluster=true", "gcra")

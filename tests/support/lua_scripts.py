@@ -54,7 +54,7 @@ class ScriptedStore:
 
     def hits(self, steps: list[tuple[int, int]], key: str = "key") -> list[Decision]:
         """Decide hits, each at its time and of its cost."""
-        burst = self._script.policy.quota.burst
+        burst = self._script.policies[0].quota.burst
         pipeline = self._client.pipeline(transaction=False)
         for clock, cost in steps:
             pipeline.set(CLOCK_KEY, clock)
@@ -70,6 +70,13 @@ class Model:
         self._kernel = create(name, quota.in_microseconds()).algorithm
         self._state: list[int] = []
         self._shift = self._last = 0
+
+    def look(self, clock: int, cost: int) -> Decision:
+        """Return the decision on a hit, and forget the hit."""
+        before = self._state, self._shift, self._last
+        decision = self.hit(clock, cost)
+        self._state, self._shift, self._last = before
+        return decision
 
     def hit(self, clock: int, cost: int) -> Decision:
         """Return the decision, in nanoseconds; a hit that is denied or costs nothing does not change the state."""

@@ -7,11 +7,10 @@ from types import ModuleType
 from http_mutants import Mutant
 from mutate import rewritten
 
-from ratelab.stores.valkey import async_limiter, session, sync_limiter
+from ratelab.stores.valkey import async_limiter, script, session, sync_limiter
 from ratelab.stores.valkey.async_limiter import AsyncValkeyLimiter
 from ratelab.stores.valkey.connection_pool import BlockingConnection, ConnectionPool
 from ratelab.stores.valkey.pipelined_connection import Connections, PipelinedConnection
-from ratelab.stores.valkey.script import Script
 
 Mutants = tuple[Mutant, ...]
 
@@ -69,8 +68,8 @@ MUTANTS: dict[str, Mutants] = {
     "a limiter closes the connections of another": _mutate(
         Connections, "remove_user", "if not self._users:", "if True:"
     ),
-    "keys hold the client's name": _mutate(Script, "_key", HASHED, "client.ljust(32)[:32]"),
-    "keys have no name": _mutate(Script, "__init__", "escape_name(self.name)", "escape_name(self.policy.name)"),
+    "keys hold the client's name": _mutate(script, "hash_client", HASHED, "client.ljust(32)[:32]"),
+    "keys have no name": _mutate(script, "format_suffix", "escape_name(name)", "''"),
 }
 
 MOVED = _mutate_remedies("MOVED")

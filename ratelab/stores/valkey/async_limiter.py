@@ -7,20 +7,20 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError, StoreError
 from ratelab.limiter import Costs, Decision, Keys
 from ratelab.quota import Quota
 from ratelab.stores.fork import reset_in_children
-from ratelab.stores.memory import check_cost, check_key, name_costs, name_keys, refuse_pickling
+from ratelab.stores.memory import refuse_pickling
+from ratelab.stores.valkey.composite_script import create_script
 from ratelab.stores.valkey.connection import OVERLOAD, Address, check_limits
 from ratelab.stores.valkey.pipelined_connection import Connections
-from ratelab.stores.valkey.script import RESET_COST, Script, SecretClaim, register
-from ratelab.stores.valkey.session import Command, Session, decide_hits, probe_store
+from ratelab.stores.valkey.script import RESET_COST, SecretClaim, register
+from ratelab.stores.valkey.session import Command, Hit, Lane, Request, Session, all_done, decide_hits, fail, probe_store
 
 MAX_BATCH_HITS = 256
 """Hits of one script call; the server does nothing else during the millisecond that these take."""
@@ -31,33 +31,6 @@ MAX_SENT_HITS = 2048
 _CLAIM_INTERVAL_S = 3600.0
 _log = logging.getLogger("ratelab")
 _TIMER_SLACK_S = 0.001  # a loop that was busy may have received the replies without having read them
-
-
-class Hit(NamedTuple):
-    """A hit that waits for its decision."""
-
-    key: bytes
-    cost: int
-    decision: asyncio.Future[Any]
-
-
-@dataclass(slots=True)
-class Lane:
-    """The hits on one server or node: those sent, and those that wait for their turn."""
-
-    sent: int = 0
-    waiting: deque[tuple[float, Sequence[Hit]]] = field(default_factory=deque)
-    """Batches in order, each with the loop's time at which it is due."""
-
-
-class Request(NamedTuple):
-    """Hits that one session decides."""
-
-    session: Session
-    hits: Sequence[Hit]
-    due: float
-    """The loop's time at which they fail."""
-    lane: Lane
 
 
 class AsyncValkeyLimiter:
@@ -79,15 +52,15 @@ class AsyncValkeyLimiter:
     def __init__(
         self,
         store: str | AsyncValkeyLimiter,
-        algorithm: str,
-        rate: str | Quota,
+        algorithm: str | Policy | Sequence[Policy],
+        rate: str | Quota | None = None,
         burst: int | None = None,
         deadline: float = 0.1,
         name: str | None = None,
     ) -> None:
         check_limits(deadline)
-        self._script = Script(algorithm, rate, burst, name)
         connections = store.connections if isinstance(store, AsyncValkeyLimiter) else Connections(store)
+        self._script = create_script(algorithm, rate, burst, name, connections.slots.cluster)
         self._forget = register(self, connections.url.store, self._script)
         self.connections: Connections = connections.add_user(self)
         """Its connections, which other limiters may use."""
@@ -100,12 +73,12 @@ class AsyncValkeyLimiter:
     @property
     def policy(self) -> Policy:
         """The first of the policies, in nanoseconds."""
-        return self._script.policy
+        return self.policies[0]
 
     @property
     def policies(self) -> tuple[Policy, ...]:
         """The policies that this limiter enforces together, in nanoseconds."""
-        return (self._script.policy,)
+        return self._script.policies
 
     @property
     def name(self) -> str:
@@ -117,27 +90,24 @@ class AsyncValkeyLimiter:
         """The nodes of the cluster, as far as known; `[None]` for a single server."""
         return [*self._slots.nodes] or [None]
 
-    def node_of(self, key: str) -> Address | None:
+    def node_of(self, key: Keys) -> Address | None:
         """Return the node that decides the hits of a key, as far as known; None for a single server."""
-        return self._slots.owner(self._slots.slot(self._script.key(key))) if self._slots.cluster else None
-
-    async def hit_each(self, key: Keys, cost: Costs = 1) -> tuple[Decision, tuple[Decision, ...]]:
-        """Decide as `hit` does; also return the decision of each policy that was asked, in their order."""
-        decision = await self.hit(key, cost)
-        return decision, (decision,)
+        return self._slots.owner(self._slots.slot(self._script.place(key, 0)[0])) if self._slots.cluster else None
 
     async def hit(self, key: Keys, cost: Costs = 1) -> Decision:
         """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision within the deadline."""
-        if not isinstance(key, str) or not isinstance(cost, int):
-            key = name_keys(self.policies, key)[self.policy.name]
-            cost = name_costs(self.policies, cost)[self.policy.name]
-        check_cost(cost)
-        return await self._add_to_batch(key, cost)
+        return self._script.combine(await self._decide(key, cost))
 
-    async def reset(self, key: str) -> None:
-        """Restore the full quota of `key`; raise `StoreError` unless the store confirms it within the deadline."""
-        check_key(key)
-        await self._add_to_batch(key, RESET_COST)
+    async def hit_each(self, key: Keys, cost: Costs = 1) -> tuple[Decision, tuple[Decision, ...]]:
+        """Decide as `Limiter.hit_each` does; raise `StoreError` if there is no decision within the deadline."""
+        return self._script.combine_each(await self._decide(key, cost))
+
+    async def reset(self, key: Keys) -> None:
+        """Restore the full quota of `key`; raise `StoreError` unless the store confirms it within the deadline.
+
+        Of several policies, those with the key `all` are not reset unless a mapping of keys names them.
+        """
+        await self._add_to_batch(self._script.place_reset(key), RESET_COST)
 
     async def probe(self, node: Address | None = None) -> None:
         """Check that the store, or a `node` of a cluster, can decide: have it write a key that belongs to no client.
@@ -181,15 +151,20 @@ class AsyncValkeyLimiter:
         """Forget the pending hits, which belong to the parent process."""
         self._start_over(None)
 
-    def _add_to_batch(self, key: str, cost: int) -> asyncio.Future[Decision]:
+    async def _decide(self, key: Keys, cost: Costs) -> Any:
+        """Return the decoded reply to a hit."""
+        place, costs = self._script.place(key, cost)
+        return await self._add_to_batch(place, costs)
+
+    def _add_to_batch(self, place: bytes, costs: Any) -> asyncio.Future[Any]:
+        """Return the decoded reply to a hit, which is decided with the others of this iteration."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._change_loop(loop)
-        store_key = self._script.key(key)
         if not self._batch:
             loop.call_soon(self._send_batch)
-        decision: asyncio.Future[Decision] = loop.create_future()
-        self._batch.append(Hit(store_key, cost, decision))
+        decision: asyncio.Future[Any] = loop.create_future()
+        self._batch.append(Hit(place, costs, decision))
         return decision
 
     def _close_in_loop(self) -> None:
@@ -203,7 +178,7 @@ class AsyncValkeyLimiter:
             while lane.waiting:
                 _, hits = lane.waiting.popleft()
                 if self._loop is not None and not self._loop.is_closed():
-                    _fail(hits, error)
+                    fail(hits, error)
 
     def _change_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start over in a new event loop; hits pending in the previous one will never be decided."""
@@ -300,10 +275,10 @@ class AsyncValkeyLimiter:
                         hit.decision.set_exception(decision)
                     else:
                         hit.decision.set_result(decision)
-            while self._undecided and _all_done(self._undecided[0][1]):
+            while self._undecided and all_done(self._undecided[0][1]):
                 self._undecided.popleft()
         except Exception as error:
-            _fail(hits, error)
+            fail(hits, error)
         else:
             self._send(command, request)
             return
@@ -332,15 +307,15 @@ class AsyncValkeyLimiter:
         latest = asyncio.get_running_loop().time() + self._deadline / 2
         while lane.waiting and lane.waiting[0][0] <= latest:
             _, hits = lane.waiting.popleft()
-            _fail(hits, StoreError("overload", f"{OVERLOAD}: send fewer, or use a longer deadline"))
+            fail(hits, StoreError("overload", f"{OVERLOAD}: send fewer, or use a longer deadline"))
 
     def _fail_overdue(self) -> None:
         """Fail the hits that are due, close the connections that they wait for, and set the next timer."""
         self._timer = None
         loop = asyncio.get_running_loop()
         now, undecided = loop.time(), self._undecided
-        while undecided and (_all_done(undecided[0][1]) or undecided[0][0] <= now):
-            _fail(undecided.popleft()[1], StoreError("timeout", "the store did not answer in time"))
+        while undecided and (all_done(undecided[0][1]) or undecided[0][0] <= now):
+            fail(undecided.popleft()[1], StoreError("timeout", "the store did not answer in time"))
         if undecided:
             self._timer = loop.call_at(undecided[0][0] + _TIMER_SLACK_S, self._fail_overdue)
         self.connections.close_overdue(now)
@@ -351,13 +326,3 @@ def _current_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-def _all_done(hits: Sequence[Hit]) -> bool:
-    return all(hit.decision.done() for hit in hits)
-
-
-def _fail(hits: Sequence[Hit], error: Exception) -> None:
-    for hit in hits:
-        if not hit.decision.done():
-            hit.decision.set_exception(error)

@@ -1,6 +1,6 @@
 -- The part that all scripts share: the server's time, the state of a key, and the reply. The script of an algorithm
--- follows. KEYS are the keys to decide; ARGV is the parameters of the algorithm, then a cost for each key.
--- Every number is an integer below 2^53, which is exact in Lua; times are in microseconds.
+-- follows; `policies.lua` composes several. KEYS are the keys to decide; ARGV is the parameters of the algorithm, then
+-- a cost for each key. Every number is an integer below 2^53, which is exact in Lua; times are in microseconds.
 -- The reply is the server's time as TIME returns it, then allowed, remaining, retry_after, reset_after and delay for
 -- each key, all as integers of eight bytes, which are faster to write and to read than digits.
 
@@ -35,12 +35,20 @@ local function write(key, expiry, shift, now, a, b)
   call('SET', key, state, 'PX', expiry)
 end
 
+-- Return the shift of a key, its time now, and whether the clock has stepped back.
+local function advance(shift, last)
+  local lag = last - clock - shift
+  if lag > MAX_LAG then return last - clock, last, true end
+  return shift, lag > 0 and last or clock + shift, false
+end
+
 -- `step(now, cost, last, a, b)` decides as the Python kernel does, from the latest time and the numbers of a key. For a
 -- new key, the numbers are nil and `last` is `now`. It returns the five fields of a decision and the numbers to write,
 -- which are not written if the hit is denied or costs nothing. A negative cost other than RESET is a probe, which
 -- charges nothing and is written.
 local function decide(step, read, write)
-  local reply, count = pack('>i8i8', time[1], time[2]), #KEYS
+  local count = #KEYS
+  local rows = { pack('>i8i8', time[1], time[2]) }
   for i = 1, count do
     local key, cost = KEYS[i], tonumber(ARGV[#ARGV - count + i])
     if cost == RESET then
@@ -50,17 +58,15 @@ local function decide(step, read, write)
     local shift, last, a, b = read(key)
     local now, stepped = clock, false
     if last then
-      shift, last, a, b = tonumber(shift), tonumber(last), tonumber(a), tonumber(b)
-      stepped = last - clock - shift > MAX_LAG
-      if stepped then shift = last - clock end
-      now = max(clock + shift, last)
+      last, a, b = tonumber(last), tonumber(a), tonumber(b)
+      shift, now, stepped = advance(tonumber(shift), last)
     end
     local allowed, remaining, retry, reset, delay, a, b, c = step(now, max(cost, 0), last or now, a, b, key)
     if allowed and cost ~= 0 or stepped then
       shift = shift or 0
       write(key, format('%.0f', max(1, ceil((reset + now - shift - clock) / 1000))), shift, now, a, b, c)
     end
-    reply = reply .. pack('>i8i8i8i8i8', allowed and 1 or 0, remaining, retry, reset, delay)
+    rows[i + 1] = pack('>i8i8i8i8i8', allowed and 1 or 0, remaining, retry, reset, delay)
   end
-  return reply
+  return table.concat(rows)
 end

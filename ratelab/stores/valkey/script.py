@@ -1,11 +1,11 @@
-"""The Lua script of an algorithm: its keys, its commands and replies, and the check that its numbers are exact."""
+"""The Lua script of one policy: its keys, its commands and replies, and the check that its numbers are exact."""
 
 from __future__ import annotations
 
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from fractions import Fraction
@@ -14,14 +14,19 @@ from hashlib import blake2b, sha1
 from importlib import resources
 from pathlib import Path
 from struct import Struct
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from weakref import finalize
 
-from ratelab.algorithms import build_policy, find, traits_of
+from ratelab.algorithms import Policy, build_policy, traits_of
 from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_repr
-from ratelab.limiter import NEVER, Algorithm, Decision
+from ratelab.limiter import NEVER, Algorithm, Costs, Decision, Keys
 from ratelab.quota import NS_PER_S, Quota
+from ratelab.stores.memory import name_costs, name_keys
 from ratelab.stores.valkey.resp import encode_bulk, encode_command
+
+if TYPE_CHECKING:
+    from ratelab.stores.valkey.composite_script import CompositeScript
 
 EXACT_LIMIT = 2**53
 """Numbers in Lua are floating point; integers below this are exact."""
@@ -44,43 +49,52 @@ TABLE_DIGITS = 16
 MAX_NAME_CHARS = 100
 """Length of the longest name of a limiter."""
 
-_NS_PER_US = 1000
+NS_PER_US = 1000
 _TIME_BYTES = 16  # the server's time at the start of a reply
 
-_decision = Struct(">5q")
-_DECISION_BYTES, _unpack_decisions = _decision.size, _decision.iter_unpack
+_row = Struct(">5q")
+_ROW_BYTES, _unpack_rows = _row.size, _row.iter_unpack
 _new_tuple = tuple.__new__  # skips the length check of Decision._make
 
 
 class Script:
-    """Encode hits as commands that run `algorithm` in a store, and decode the replies.
+    """Encode hits on one policy as commands that run its algorithm in a store, and decode the replies.
 
-    `name` is the name of the limiter, by default that of its policy. Raises `InputError` if there is no such algorithm,
-    if it has no `.lua` file, if its numbers for this quota would not be exact in Lua, or for an invalid name.
+    `name` is the name of the limiter, by default that of its policy. Raises `InputError` if the algorithm has no `.lua`
+    file, if its numbers for this quota would not be exact in Lua, or for an invalid name.
     """
 
-    def __init__(self, algorithm: str, rate: str | Quota, burst: int | None = None, name: str | None = None) -> None:
-        kind, quota = find(algorithm), Quota.of(rate, burst)
-        self.policy = build_policy(kind, quota)
+    def __init__(self, policy: Policy, name: str | None = None) -> None:
+        kind, quota = type(policy.algorithm), policy.quota
+        self.policies: tuple[Policy, ...] = (policy,)
         """The policy, in nanoseconds."""
-        self.name = self.policy.name if name is None else check_name(name)
+        self.name = check_name(policy.name if name is None else name)
         """The name of the limiter, which is part of its keys."""
-        text = _load_text(type(self.policy.algorithm))
+        text = _load_text(kind)
         self.parameters, tables = _read_fields(_build_in_microseconds(kind, quota))
-        self.text = tables + text
-        self.sha = _hash_text(self.text)
+        self.body = tables + text
+        """The text of the algorithm."""
+        self.text = join_text(self.body)
+        self.sha = hash_text(self.text)
         self._evalsha = encode_bulk("EVALSHA") + encode_bulk(self.sha)
         self._eval = encode_bulk("EVAL") + encode_bulk(self.text)
         self._arguments = b"".join(map(encode_bulk, self.parameters))
-        counted = f"{_hash_text(text)} {self.parameters}{quota.calendar or ''}"  # not the tables, which are updated
-        digest = blake2b(counted.encode(), digest_size=4).hexdigest()
-        self._key_suffix = f"}}:{escape_name(self.name)}:{digest}".encode()
+        self.counted = f"{hash_text(join_text(text))} {self.parameters}{quota.calendar or ''}"
+        """The text that decides what the numbers of a key mean: without the tables, which are updated."""
+        self._key_suffix = format_suffix(self.name, self.counted)
         self._key_bulk = b"$%d\r\n%%b\r\n" % len(self._key(""))  # all keys have one length
         self._max_cost = quota.burst + 1  # a larger cost is denied just the same; capped, its numbers stay exact
         self.key = lru_cache(maxsize=4096)(self._key)
         """`_key` with a cache."""
         self.encode_one = lru_cache(maxsize=4096)(self._encode_one)
         """`_encode_one` with a cache."""
+
+    def place(self, key: Keys, cost: Costs) -> tuple[bytes, int]:
+        """Return the store's key of a hit, and its cost; raise `InputError` if one is invalid."""
+        if type(key) is str and type(cost) is int and cost >= 0:
+            return self.key(key), cost
+        (given,), (limited,) = name_keys(self.policies, key).values(), name_costs(self.policies, cost).values()
+        return self.key(given), limited
 
     def _key(self, client: str) -> bytes:
         """Return the store's key for a client: a hash of `client`, the limiter's name, and a hash of the script and its
@@ -89,18 +103,21 @@ class Script:
         A limiter of another name, quota or script therefore has other keys. A cluster keeps all keys of a client in one
         slot.
         """
-        hashed = blake2b(client.encode(errors="surrogatepass"), digest_size=16).hexdigest()
-        return b"rl:{" + hashed.encode() + self._key_suffix
+        return hash_client(client) + self._key_suffix
 
     def probe_key(self, number: int) -> bytes:
         """Return one of the keys that belong to no client."""
-        return b"rl:{" + probe_tag(number) + self._key_suffix
+        return b"rl:{" + probe_tag(number) + b"}" + self._key_suffix
 
-    def _encode_one(self, client: str, cost: int) -> bytes:
-        """Return the command that decides a hit of a client."""
-        return self.encode([self.key(client)], [cost])
+    def place_reset(self, key: Keys) -> bytes:
+        """Return the store's key of a client to reset."""
+        return self.place(key, 0)[0]
 
-    def encode(self, keys: Sequence[bytes], costs: Sequence[int], cached: bool = True) -> bytes:
+    def _encode_one(self, key: bytes, cost: Any) -> bytes:
+        """Return the command that decides one hit."""
+        return self.encode([key], [cost])
+
+    def encode(self, keys: Sequence[bytes], costs: Sequence[Any], cached: bool = True) -> bytes:
         """Return the command that decides a hit of each of `keys`, in order; with the script's text unless `cached`."""
         max_cost, key_bulk = self._max_cost, self._key_bulk
         pieces = [b"*%d\r\n" % (3 + len(self.parameters) + 2 * len(keys)), self._evalsha if cached else self._eval]
@@ -110,24 +127,38 @@ class Script:
 
     def decode(self, reply: bytes) -> list[Decision]:
         """Return the decisions of a reply. Raises `StoreError` for an invalid one."""
-        if type(reply) is not bytes or len(reply) % _DECISION_BYTES != _TIME_BYTES:
-            raise StoreError("other", "unexpected reply to a script")
-        name = self.policy.name
+        name = self.policies[0].name
         return [
             _new_tuple(
                 Decision,
                 (
                     allowed == 1,
                     remaining,
-                    NEVER if retry < 0 else retry * _NS_PER_US,
-                    reset * _NS_PER_US,
-                    delay * _NS_PER_US,
+                    NEVER if retry < 0 else retry * NS_PER_US,
+                    reset * NS_PER_US,
+                    delay * NS_PER_US,
                     None if allowed == 1 else name,
                     (),
                 ),
             )
-            for allowed, remaining, retry, reset, delay in _unpack_decisions(reply[_TIME_BYTES:])
+            for allowed, remaining, retry, reset, delay in unpack_reply(reply)
         ]
+
+    def combine(self, decision: Any) -> Decision:
+        """Return the decision of all policies together, of which there is one."""
+        only: Decision = decision
+        return only
+
+    def combine_each(self, decision: Any) -> tuple[Decision, tuple[Decision, ...]]:
+        """Return the decision of all policies together, and that of each that was asked."""
+        return decision, (decision,)
+
+
+def unpack_reply(reply: bytes) -> Iterator[tuple[int, ...]]:
+    """Return the rows of a reply, in microseconds. Raises `StoreError` for an invalid one."""
+    if type(reply) is not bytes or len(reply) % _ROW_BYTES != _TIME_BYTES:
+        raise StoreError("other", "unexpected reply to a script")
+    return _unpack_rows(reply[_TIME_BYTES:])
 
 
 class SecretClaim:
@@ -150,7 +181,7 @@ class SecretClaim:
         ttl = 0 if generated else CLAIM_TTL_S + -(-window_ns // NS_PER_S)
         self._command = encode_command("EVAL", _CLAIM, 1, self.key, fingerprint, ttl)
 
-    def encode(self, keys: Sequence[bytes], costs: Sequence[int], cached: bool = True) -> bytes:  # noqa: ARG002
+    def encode(self, keys: Sequence[bytes], costs: Sequence[Any], cached: bool = True) -> bytes:  # noqa: ARG002
         """Return the command that claims the keys."""
         return self._command
 
@@ -191,11 +222,26 @@ def escape_name(name: str) -> str:
     return quote(name, safe="/:", errors="surrogatepass")
 
 
+def hash_client(client: str) -> bytes:
+    """Return the part of a key that stands for a client: a cluster keeps keys with the same part in one slot."""
+    return b"rl:{" + blake2b(client.encode(errors="surrogatepass"), digest_size=16).hexdigest().encode() + b"}"
+
+
+def format_suffix(name: str, counted: str) -> bytes:
+    """Return the rest of a key: the name of the limiter, and a hash of a text on the numbers that the key holds."""
+    return f":{escape_name(name)}:{blake2b(counted.encode(), digest_size=4).hexdigest()}".encode()
+
+
+def hash_text(text: str) -> str:
+    """Return the name that a store gives to a script."""
+    return sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
 _live: dict[int, tuple[Hashable, ...]] = {}
 """The counters of every limiter in this process that is neither closed nor collected, by the limiter's `id`."""
 
 
-def register(limiter: object, store: Hashable, script: Script) -> Callable[[], object]:
+def register(limiter: object, store: Hashable, script: Script | CompositeScript) -> Callable[[], object]:
     """Warn if another limiter of this process uses the same counters of a `store`, which is usually a mistake.
 
     Return a function that removes the limiter from the register, as its collection does.
@@ -203,7 +249,7 @@ def register(limiter: object, store: Hashable, script: Script) -> Callable[[], o
     counters = store, script.name, script.sha, script.parameters
     if counters in [*_live.copy().values()]:  # copied at once, since other threads create limiters, too
         warnings.warn(
-            f"two limiters named {script.name!r} for {script.policy.quota} share one counter in the store: "
+            f"two limiters named {script.name!r} for {script.policies[0].quota} share one counter in the store: "
             'give each its own name, as in name="login", or use one limiter for both',
             ConfigurationWarning,
             stacklevel=3,
@@ -214,9 +260,15 @@ def register(limiter: object, store: Hashable, script: Script) -> Callable[[], o
     return forget
 
 
-def _hash_text(text: str) -> str:
-    """Return the name that a store gives to a script."""
-    return sha1(text.encode(), usedforsecurity=False).hexdigest()
+def join_text(*parts: str) -> str:
+    """Return the text of a script: the prelude that all scripts share, and its other parts."""
+    return "\n".join([load_lua("prelude.lua"), *parts])
+
+
+@cache
+def load_lua(name: str) -> str:
+    """Return the text of a file of this package."""
+    return resources.files("ratelab.stores.valkey").joinpath(name).read_text(encoding="utf-8")
 
 
 def _read_fields(algorithm: Algorithm) -> tuple[tuple[int, ...], str]:
@@ -236,17 +288,15 @@ def _read_fields(algorithm: Algorithm) -> tuple[tuple[int, ...], str]:
 
 @cache
 def _load_text(kind: type[Algorithm]) -> str:
-    """Return the text of an algorithm's script, after the prelude that all scripts share."""
+    """Return the text of an algorithm."""
     path = Path(inspect.getfile(kind)).with_suffix(".lua")
     try:
-        text = _read_next_to(kind.__module__, path)
+        return _read_next_to(kind.__module__, path)
     except OSError:
         raise InputError(
             f"{kind.name} cannot run in a store without a script {path.name} next to {path.stem}.py: "
             "write one, or keep the quota in memory"
         ) from None
-    prelude = resources.files("ratelab.stores.valkey").joinpath("prelude.lua").read_text(encoding="utf-8")
-    return f"{prelude}\n{text}"
 
 
 def _read_next_to(module: str, path: Path) -> str:
@@ -287,12 +337,12 @@ def _find_nearest(kind: type[Algorithm], quota: Quota) -> Quota:
     """Return the quota with the largest burst that fits; if none does, round the rate until one does."""
     if quota.calendar is not None:
         return Quota((EXACT_LIMIT >> 1) - 1, quota.calendar.nominal, calendar=quota.calendar)
-    interval, digits = Fraction(quota.period, quota.limit * _NS_PER_US), 15  # microseconds for each unit of cost
+    interval, digits = Fraction(quota.period, quota.limit * NS_PER_US), 15  # microseconds for each unit of cost
     while _build_exact(kind, Quota(quota.limit, quota.period, 1)) is None:
         digits -= 1
         rounded = max(interval.limit_denominator(10**digits), Fraction(1, 10**digits))
         with suppress(InputError):  # still too many digits for a quota
-            quota = Quota(rounded.denominator, rounded.numerator * _NS_PER_US, quota.burst)
+            quota = Quota(rounded.denominator, rounded.numerator * NS_PER_US, quota.burst)
     low, high = 1, quota.burst + 1
     while high - low > 1:
         middle = (low + high) // 2

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from binascii import crc_hqx
 from collections import deque
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
 from typing import Any, NamedTuple
 
 from ratelab.errors import StoreError
-from ratelab.limiter import Decision
+from ratelab.stores.valkey.composite_script import CompositeScript
 from ratelab.stores.valkey.connection import Address
 from ratelab.stores.valkey.error_kinds import classify_error
 from ratelab.stores.valkey.resp import ReplyError, encode_command
 from ratelab.stores.valkey.script import PROBE_COST, Script, SecretClaim, probe_tag
+
+AnyScript = Script | CompositeScript | SecretClaim
 
 SLOT_COUNT = 16_384
 """Slots of a cluster."""
@@ -121,7 +125,7 @@ _REMEDIES = {
 
 
 def decide_hits(
-    script: Script | SecretClaim, slots: SlotMap, keys: Sequence[bytes], costs: Sequence[int], cached: bool = True
+    script: AnyScript, slots: SlotMap, keys: Sequence[bytes], costs: Sequence[Any], cached: bool = True
 ) -> Session:
     """Decide a hit of each of `keys`, which must be in one slot; send the text of the script first unless `cached`.
 
@@ -160,13 +164,13 @@ def decide_hits(
     return (yield from _decide_each(script, slots, keys, costs))
 
 
-def _decide_each(script: Script | SecretClaim, slots: SlotMap, keys: Sequence[bytes], costs: Sequence[int]) -> Session:
+def _decide_each(script: AnyScript, slots: SlotMap, keys: Sequence[bytes], costs: Sequence[Any]) -> Session:
     """Decide the hits of each key separately, since nodes with parts of a slot do not decide several keys together."""
-    decisions: dict[int, Decision | StoreError] = {}
+    decisions: dict[int, Any] = {}
     failures: list[StoreError] = []
     for key in {*keys}:
         places = [place for place, other in enumerate(keys) if other == key]
-        decided: Sequence[Decision | StoreError] = []
+        decided: Sequence[Any] = []
         if not failures:
             try:
                 decided = yield from decide_hits(script, slots, [key] * len(places), [costs[place] for place in places])
@@ -200,7 +204,7 @@ def _parse_target(reply: str, address: Address | None) -> Address:
     return (host if host not in ("", "?") else address[0] if address else ""), int(port)
 
 
-def probe_store(script: Script, slots: SlotMap, node: Address | None) -> Session:
+def probe_store(script: Script | CompositeScript, slots: SlotMap, node: Address | None) -> Session:
     """Have the server, or a `node` of a cluster, run the script on keys of no client, and write them.
 
     Two keys in different slots reveal a node of a cluster whose URL does not mention the cluster. Each is written
@@ -221,3 +225,45 @@ def _find_number(slot: int) -> int:
     """Return a number for `Script.probe_key` whose key is in a slot."""
     slots = SlotMap(cluster=True)
     return next(number for number in count() if slots.slot(b"{%b}" % probe_tag(number)) == slot)
+
+
+# --- hits of tasks
+
+
+class Hit(NamedTuple):
+    """A hit that waits for its decision."""
+
+    key: bytes
+    cost: Any
+    decision: asyncio.Future[Any]
+
+
+@dataclass(slots=True)
+class Lane:
+    """The hits on one server or node: those sent, and those that wait for their turn."""
+
+    sent: int = 0
+    waiting: deque[tuple[float, Sequence[Hit]]] = field(default_factory=deque)
+    """Batches in order, each with the loop's time at which it is due."""
+
+
+class Request(NamedTuple):
+    """Hits that one session decides."""
+
+    session: Session
+    hits: Sequence[Hit]
+    due: float
+    """The loop's time at which they fail."""
+    lane: Lane
+
+
+def all_done(hits: Sequence[Hit]) -> bool:
+    """Return whether every hit has its decision, or an error in its place."""
+    return all(hit.decision.done() for hit in hits)
+
+
+def fail(hits: Sequence[Hit], error: Exception) -> None:
+    """Let the hits without a decision raise `error`."""
+    for hit in hits:
+        if not hit.decision.done():
+            hit.decision.set_exception(error)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError, StoreError
 from ratelab.limiter import Costs, Decision, Keys
 from ratelab.quota import Quota
-from ratelab.stores.memory import check_cost, check_key, name_costs, name_keys, refuse_pickling
+from ratelab.stores.memory import refuse_pickling
+from ratelab.stores.valkey.composite_script import create_script
 from ratelab.stores.valkey.connection import Address, check_limits
 from ratelab.stores.valkey.connection_pool import ConnectionPools
-from ratelab.stores.valkey.script import RESET_COST, Script, SecretClaim, register
+from ratelab.stores.valkey.script import RESET_COST, SecretClaim, register
 from ratelab.stores.valkey.session import Session, decide_hits, probe_store
 
 
@@ -42,16 +44,16 @@ class ValkeyLimiter:
     def __init__(
         self,
         store: str | ValkeyLimiter,
-        algorithm: str,
-        rate: str | Quota,
+        algorithm: str | Policy | Sequence[Policy],
+        rate: str | Quota | None = None,
         burst: int | None = None,
         deadline: float = 0.1,
         connections: int = 16,
         name: str | None = None,
     ) -> None:
         check_limits(deadline, connections)
-        self._script = Script(algorithm, rate, burst, name)
         pools = store.pools if isinstance(store, ValkeyLimiter) else ConnectionPools(store, connections)
+        self._script = create_script(algorithm, rate, burst, name, pools.slots.cluster)
         self._forget = register(self, pools.url.store, self._script)
         self.pools: ConnectionPools = pools.add_user(self)
         """Its connections, which other limiters may use."""
@@ -61,53 +63,55 @@ class ValkeyLimiter:
     @property
     def policy(self) -> Policy:
         """The first of the policies, in nanoseconds."""
-        return self._script.policy
+        return self.policies[0]
 
     @property
     def policies(self) -> tuple[Policy, ...]:
         """The policies that this limiter enforces together, in nanoseconds."""
-        return (self._script.policy,)
+        return self._script.policies
 
     @property
     def name(self) -> str:
         """The name by which limiters share a counter."""
         return self._script.name
 
-    def hit_each(self, key: Keys, cost: Costs = 1) -> tuple[Decision, tuple[Decision, ...]]:
-        """Decide as `hit` does; also return the decision of each policy that was asked, in their order."""
-        decision = self.hit(key, cost)
-        return decision, (decision,)
-
     def hit(self, key: Keys, cost: Costs = 1) -> Decision:
         """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision within the deadline.
 
         An exception that a signal handler raises meanwhile propagates unchanged.
         """
-        if not isinstance(key, str) or not isinstance(cost, int):
-            key = name_keys(self.policies, key)[self.policy.name]
-            cost = name_costs(self.policies, cost)[self.policy.name]
-        check_cost(cost)
+        return self._script.combine(self._decide(key, cost))
+
+    def hit_each(self, key: Keys, cost: Costs = 1) -> tuple[Decision, tuple[Decision, ...]]:
+        """Decide as `Limiter.hit_each` does; raise `StoreError` if there is no decision within the deadline."""
+        return self._script.combine_each(self._decide(key, cost))
+
+    def _decide(self, key: Keys, cost: Costs) -> Any:
+        """Return the decoded reply to a hit."""
+        place, costs = self._script.place(key, cost)
         due = time.monotonic() + self._deadline
         failed = None
         if not self._slots.cluster:
             # Send the first command of a session, which is nearly always the only one: a generator, and the exception
             # that ends it, would take as long as the rest of this method.
             try:
-                reply = self._exchange(due, self._script.encode_one(key, cost))
+                reply = self._exchange(due, self._script.encode_one(place, costs))
             except Exception as error:
                 failed = error
             else:
                 return self._script.decode(reply)[0]
-        session = decide_hits(self._script, self._slots, [self._script.key(key)], [cost])
-        (decision,) = self._run(session, due, failed)
-        if isinstance(decision, StoreError):
-            raise decision
-        return decision
+        session = decide_hits(self._script, self._slots, [place], [costs])
+        (decided,) = self._run(session, due, failed)
+        if isinstance(decided, StoreError):
+            raise decided
+        return decided
 
-    def reset(self, key: str) -> None:
-        """Restore the full quota of `key`; raise `StoreError` unless the store confirms it within the deadline."""
-        check_key(key)
-        session = decide_hits(self._script, self._slots, [self._script.key(key)], [RESET_COST])
+    def reset(self, key: Keys) -> None:
+        """Restore the full quota of `key`; raise `StoreError` unless the store confirms it within the deadline.
+
+        Of several policies, those with the key `all` are not reset unless a mapping of keys names them.
+        """
+        session = decide_hits(self._script, self._slots, [self._script.place_reset(key)], [RESET_COST])
         self._run(session, time.monotonic() + self._deadline)
 
     def check_secret(self, fingerprint: str, generated: bool) -> None:
