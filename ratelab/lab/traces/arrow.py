@@ -30,11 +30,19 @@ FieldTree = dict[str, Any]
 # --- columns of text
 
 
-def split_lines(text: bytes) -> StringArray:
-    """Return the lines of UTF-8 text, each with its newline, except the last."""
-    ends = np.append(np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n")) + 1, len(text))
-    offsets = np.concatenate([[0], ends]).astype(np.int32)
-    return pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(text))
+def split_lines(text: bytes, newlines: Integers) -> StringArray:
+    """Return the lines of UTF-8 text, each with its newline, except the last, given the places of the newlines."""
+    offsets = np.empty(len(newlines) + 2, np.int32)
+    offsets[0], offsets[-1] = 0, len(text)
+    np.add(newlines, 1, out=offsets[1:-1], casting="same_kind")
+    return pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(text))
+
+
+def get_bytes(lines: StringArray) -> NDArray[np.uint8]:
+    """Return the bytes of all lines."""
+    _, offsets, data = lines.buffers()
+    bounds = np.frombuffer(offsets, np.int32)[lines.offset : lines.offset + len(lines) + 1]
+    return np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]] if data is not None else np.empty(0, np.uint8)
 
 
 def count_bytes(texts: StringArray) -> Integers:
@@ -43,9 +51,17 @@ def count_bytes(texts: StringArray) -> Integers:
     return lengths
 
 
-def find_matches(texts: StringArray, pattern: str) -> Integers:
-    """Return the places of the texts in which a pattern matches somewhere."""
-    return np.flatnonzero(pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False))
+def match(texts: StringArray, pattern: str) -> NDArray[np.bool_]:
+    """Return in which texts a pattern matches somewhere."""
+    is_match: NDArray[np.bool_] = pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
+    return is_match
+
+
+def contains(texts: StringArray, word: str) -> bool:
+    """Return whether the texts, joined, contain a word. RE2 searches one text for its first letter."""
+    data = pa.py_buffer(get_bytes(texts))
+    joined = pa.StringArray.from_buffers(1, pa.py_buffer(np.array([0, data.size], np.int32)), data)
+    return bool(pc.match_substring_regex(joined, word)[0].as_py())
 
 
 def check_pattern(pattern: str) -> None:
@@ -80,15 +96,24 @@ def cast_to_nanoseconds(texts: StringArray) -> Integers | None:
     return times
 
 
-def cast_to_integers(texts: StringArray, digits: int) -> tuple[Integers, NDArray[np.bool_]] | None:
-    """Convert decimal numbers, times 10 to the power of `digits`, and return which fit; None if one has more digits."""
+def cast_to_integers(column: ArrowArray, digits: int) -> tuple[Integers, NDArray[np.bool_]] | None:
+    """Convert decimal numbers, times 10 to the power of `digits`, and return which fit; None if a text has more digits.
+
+    Further digits of numbers that are not text are cut.
+    """
+    options = pc.CastOptions(pa.decimal128(38, digits), allow_decimal_truncate=is_decimal(column))
     try:
-        column = texts.cast(pa.decimal128(38, digits))
+        column = column.cast(options=options)
     except pa.ArrowException:
         return None
     words = np.frombuffer(column.buffers()[1], np.int64)[2 * column.offset : 2 * (column.offset + len(column))]
     numbers, high = words[::2].copy(), words[1::2]
     return numbers, (high == 0) & (numbers >= 0)
+
+
+def is_decimal(column: ArrowArray) -> bool:
+    """Return whether a column has decimal numbers instead of text."""
+    return bool(pa.types.is_decimal(column.type))
 
 
 def extract_groups(texts: StringArray, pattern: str) -> tuple[Integers, dict[str, StringArray]]:
@@ -104,9 +129,15 @@ def select(texts: StringArray, places: Integers) -> StringArray:
     return texts if len(places) == len(texts) else texts.take(pa.array(places))
 
 
-def remove_substring(texts: StringArray, substring: str) -> StringArray:
-    """Remove every occurrence of a substring."""
-    return pc.replace_substring(texts, substring, "")
+def replace(texts: StringArray, pattern: str, replacement: str) -> StringArray:
+    """Replace every match of a pattern."""
+    return pc.replace_substring_regex(texts, pattern, replacement)
+
+
+def count_substring(texts: StringArray, substring: str) -> Integers:
+    """Return how often each text contains a substring."""
+    counts: Integers = pc.count_substring(texts, substring).to_numpy()
+    return counts
 
 
 def join(*parts: StringArray | str) -> StringArray:
@@ -150,6 +181,12 @@ def start_with(texts: StringArray, prefix: str) -> NDArray[np.bool_]:
     return does_start
 
 
+def end_with(texts: StringArray, suffix: str) -> NDArray[np.bool_]:
+    """Return which texts end with a suffix."""
+    does_end: NDArray[np.bool_] = pc.ends_with(texts, suffix).to_numpy(zero_copy_only=False)
+    return does_end
+
+
 def are_in(texts: StringArray, values: Sequence[str]) -> NDArray[np.bool_]:
     """Return which texts are one of these values."""
     is_in: NDArray[np.bool_] = pc.is_in(texts, pa.array(values)).to_numpy(zero_copy_only=False)
@@ -185,52 +222,12 @@ def number_texts(texts: StringArray) -> tuple[Integers, list[str]]:
 def cast_to_text(column: ArrowArray) -> StringArray:
     """Convert every value to text; raise `InputError` for lists and other nested values."""
     try:
-        return column.cast(pa.string())
+        return column if pa.types.is_string(column.type) else column.cast(pa.string())
     except pa.ArrowException:
         raise InputError(f"a column must hold text, numbers or times, got {column.type}: name another one") from None
 
 
 # --- JSON objects
-
-
-def find_objects(lines: StringArray) -> Integers:
-    """Return the places of lines that look like one JSON object, not nested deeply and without `-NaN`."""
-    is_object = pc.and_(pc.starts_with(lines, "{"), _end_with_brace(lines))
-    if _may_nest_deeply(lines):
-        depth = pc.add(pc.count_substring(lines, "{"), pc.count_substring(lines, "["))
-        is_object = pc.and_(is_object, pc.less(depth, _MAX_BRACKETS))
-    text = _get_bytes(lines).tobytes()
-    if b"NaN" in text or b"Inf" in text:
-        is_object = pc.and_not(is_object, pc.match_substring_regex(lines, r"[^\"A-Za-z](?:NaN|Inf)"))
-    return np.flatnonzero(is_object.to_numpy(zero_copy_only=False))
-
-
-_MAX_BRACKETS = 100
-
-
-def _end_with_brace(lines: StringArray) -> ArrowArray:
-    ends = pc.ends_with(lines, "}\n")
-    for end in ("}", "}\r\n", "}\r"):
-        if pc.all(ends).as_py():
-            break
-        ends = pc.or_(ends, pc.ends_with(lines, end))
-    return ends
-
-
-def _get_bytes(lines: StringArray) -> NDArray[np.uint8]:
-    """Return the bytes of all lines."""
-    _, offsets, data = lines.buffers()
-    bounds = np.frombuffer(offsets, np.int32)[lines.offset : lines.offset + len(lines) + 1]
-    return np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]] if data is not None else np.empty(0, np.uint8)
-
-
-def _may_nest_deeply(lines: StringArray) -> bool:
-    """Return whether `_MAX_BRACKETS` opening brackets are close enough to be in one line."""
-    opening = np.flatnonzero((_get_bytes(lines) | 0x20) == ord("{"))  # 0x20 turns [ into {
-    if len(opening) < _MAX_BRACKETS:
-        return False
-    distance = (opening[_MAX_BRACKETS - 1 :] - opening[: 1 - _MAX_BRACKETS]).min()
-    return bool(distance < count_bytes(lines).max())
 
 
 def parse_objects(lines: StringArray, tree: FieldTree) -> ArrowArray | None:
@@ -255,9 +252,9 @@ def parse_objects(lines: StringArray, tree: FieldTree) -> ArrowArray | None:
     return pa.concat_arrays(table.to_struct_array().chunks)
 
 
-def get_member(objects: ArrowArray, path: Sequence[str]) -> StringArray:
-    """Return the value at a path in each object, as text."""
-    return cast_to_text(pc.struct_field(objects, list(path)))
+def get_member(objects: ArrowArray, path: Sequence[str]) -> ArrowArray:
+    """Return the value at a path in each object."""
+    return pc.struct_field(objects, list(path))
 
 
 # --- Parquet

@@ -30,14 +30,21 @@ MISSING = ("", "-")
 """Values that stand for a missing client."""
 
 _BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_IPV4 = re.compile(rf"{_BYTE}\.{_BYTE}\.{_BYTE}\.{_BYTE}")
+IPV4 = rf"{_BYTE}\.{_BYTE}\.{_BYTE}\.{_BYTE}"
+"""An IPv4 address, in the syntax that RE2 and Python share."""
+
+_COMMON_ADDRESS = re.compile(rf"({IPV4})(?::[0-9]{{1,5}})?")
 
 
 class ClientNames(dict[tuple[str, ...], str]):
     """Texts of a client's fields mapped to its name, which is computed at the first lookup."""
 
-    def __init__(self, name: Callable[[tuple[str, ...]], str]) -> None:
+    def __init__(
+        self, name: Callable[[tuple[str, ...]], str], depends_on_last: Callable[[str], bool] = lambda _: False
+    ) -> None:
         self._name = name
+        self.depends_on_last = depends_on_last
+        """Whether the text of the last field decides the name, whatever the others are."""
 
     def __missing__(self, texts: tuple[str, ...]) -> str:
         if len(self) >= MAX_CACHED_NAMES:
@@ -80,12 +87,18 @@ class ClientRule:
 
         If `forwarded`, it maps pairs: the text of the peer and the list of forwarded addresses.
         """
-        return ClientNames(self._create_forwarded_namer() if forwarded else lambda texts: self._name_text(texts[0]))
+        if not forwarded:
+            return ClientNames(lambda texts: self._name_text(texts[0]))
+        return ClientNames(self._create_forwarded_namer(), self._is_enough)
+
+    def _is_enough(self, forwarded: str) -> bool:
+        """Return whether the client is the only address in a list, whatever the peer is."""
+        return not self.trusted_proxies and self.trusted_hops <= 1 and bool(_COMMON_ADDRESS.fullmatch(forwarded))
 
     def _name_text(self, text: str) -> str:
-        if _IPV4.fullmatch(text):
-            return text
         text = text.strip()
+        if match := _COMMON_ADDRESS.fullmatch(text):
+            return match[1]
         if text in MISSING:
             return ""
         address = parse_address(text)
@@ -104,6 +117,8 @@ class ClientRule:
 
         def name_forwarded(texts: tuple[str, ...]) -> str:
             peer, forwarded = texts
+            if self._is_enough(forwarded):
+                return forwarded.partition(":")[0]
             hops = read_forwarded([forwarded.encode("latin-1", "replace")])
             address: IPAddress | None = None
             if self.trusted_hops:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,17 +14,20 @@ from numpy.typing import NDArray
 
 from ratelab.errors import InputError
 from ratelab.lab.spill import Integers
-from ratelab.lab.traces import arrow
-from ratelab.lab.traces.arrow import FieldTree, StringArray
+from ratelab.lab.traces import arrow, object_columns
+from ratelab.lab.traces.arrow import StringArray
 from ratelab.lab.traces.batches import ANONYMOUS, Batch, LineError, RequestColumns, defer_lines
 from ratelab.lab.traces.choices import RequestRule, parse_cost
-from ratelab.lab.traces.delimited import JOINED
+from ratelab.lab.traces.clients import IPV4
+from ratelab.lab.traces.delimited import JOINED, unescape_formula
 from ratelab.lab.traces.files import MAX_LINE_CHARS, Block, decode
 from ratelab.lab.traces.jsonl import ObjectSpec
 from ratelab.lab.traces.logfmt import PairSpec
 from ratelab.lab.traces.patterns import PatternSpec
 from ratelab.lab.traces.requests import Field
 from ratelab.lab.traces.time_columns import Booleans, parse_times
+
+_ADDRESS_AND_PORT = rf"^({IPV4}|\[[0-9A-Fa-f:.]+\]):[0-9]{{1,5}}$"
 
 ColumnSpec = PatternSpec | ObjectSpec | PairSpec
 
@@ -54,8 +56,9 @@ def _map_in_order(pool: ThreadPoolExecutor, work: Callable[[Block], Batch], bloc
 
 def parse_block(block: Block, spec: ColumnSpec, rule: RequestRule) -> Batch:
     """Parse the common lines of a block, and defer the others."""
-    text = block.text if block.text.isascii() else decode(block.text).encode(errors="replace")
-    lines = arrow.split_lines(text)
+    if not block.text.isascii():
+        block = Block(block.first_line, decode(block.text).encode(errors="replace"))
+    lines = arrow.split_lines(block.text, block.newlines)
     rows = np.flatnonzero(arrow.count_bytes(lines) <= MAX_LINE_CHARS)
     builder = BatchBuilder(rule, len(lines))
     for values in _read_values(lines, rows, spec):
@@ -76,6 +79,12 @@ def _read_values(lines: StringArray, rows: Integers, spec: ColumnSpec) -> Iterat
     if isinstance(spec, PatternSpec):
         return _match_patterns(lines, rows, spec)
     return _find_pairs(lines, rows, spec) if isinstance(spec, PairSpec) else _parse_objects(lines, rows, spec)
+
+
+def _parse_objects(lines: StringArray, rows: Integers, spec: ObjectSpec) -> Iterator[RowValues]:
+    found = object_columns.parse_fields(lines, rows, spec)
+    if found is not None:
+        yield RowValues(found[0], [_convert(*pair) for pair in zip(found[1], spec.converters, strict=True)])
 
 
 # --- requests from values
@@ -105,7 +114,7 @@ class BatchBuilder:
             rows, columns = self._omit(number, rows, columns, accepted)
         if not len(rows):
             return
-        indices, texts = _number_tuples(columns[: rule.clients])
+        indices, texts = _number_clients(columns[: rule.clients], rule)
         names = list(map(rule.names.__getitem__, texts))
         if not all(names):
             is_named = np.array([bool(name) for name in names], np.bool_)[indices]
@@ -163,15 +172,29 @@ def renumber_used(numbers: Integers, count: int) -> tuple[Integers, Integers]:
     return places[numbers], used
 
 
-def _number_tuples(columns: Sequence[StringArray]) -> tuple[Integers, list[tuple[str, ...]]]:
+def _number_clients(columns: Sequence[StringArray], rule: RequestRule) -> tuple[Integers, list[tuple[str, ...]]]:
     """Return each row's index in a list of the distinct tuples of texts, and this list."""
-    indices, texts = arrow.number_texts(columns[0])
+    indices, texts = _number_texts(columns[-1], rule.fields[rule.clients - 1])
     tuples: list[tuple[str, ...]] = list(zip(texts))
-    for column in columns[1:]:
-        more, texts = arrow.number_texts(column)
-        pairs, indices = np.unique(indices * len(texts) + more, return_inverse=True)
-        tuples = [(*tuples[pair // len(texts)], texts[pair % len(texts)]) for pair in pairs.tolist()]
+    if all(map(rule.names.depends_on_last, texts)):
+        return indices, [("",) * (len(columns) - 1) + texts for texts in tuples]
+    for column, item in reversed(list(zip(columns[:-1], rule.fields, strict=False))):
+        more, texts = _number_texts(column, item)
+        pairs, indices = np.unique(more * len(tuples) + indices, return_inverse=True)
+        tuples = [(texts[pair // len(tuples)], *tuples[pair % len(tuples)]) for pair in pairs.tolist()]
     return indices, tuples
+
+
+def _number_texts(column: StringArray, item: Field) -> tuple[Integers, list[str]]:
+    """Return each text's index in a list of the distinct texts, and this list.
+
+    Ports of addresses are removed if most texts differ, since the name of each distinct text takes time.
+    """
+    indices, texts = arrow.encode(column)
+    if 2 * len(texts) > len(column) and {"ip", "forwarded"} & set(item.names) and arrow.contains(texts, ":"):
+        places, texts = arrow.encode(arrow.replace(texts, _ADDRESS_AND_PORT, r"\1"))
+        indices = places[indices]
+    return indices, texts.to_pylist()
 
 
 def _map_distinct(texts: StringArray, convert: Callable[[str], Any], kind: type) -> NDArray[Any]:
@@ -196,14 +219,16 @@ def _match_patterns(lines: StringArray, rows: Integers, spec: PatternSpec) -> It
         rows = rows[~arrow.are_in(arrow.select(lines, rows), [spec.header + end for end in ("", "\n", "\r", "\r\n")])]
     if spec.comment:
         rows = rows[~arrow.start_with(arrow.select(lines, rows), spec.comment)]
-    for pattern, places in zip(spec.patterns, spec.places, strict=True):
+    for number, (pattern, places) in enumerate(zip(spec.patterns, spec.places, strict=True)):
         if not len(rows):
             return
-        matches, groups = arrow.extract_groups(arrow.select(lines, rows), pattern)
+        whole = rows[arrow.match(arrow.select(lines, rows), spec.wholes[number])] if spec.wholes else rows
+        matches, groups = arrow.extract_groups(arrow.select(lines, whole), pattern)
         if len(matches):
+            found = whole[matches]
             columns = [_get_column(groups, group, len(matches), spec) for group in places]
-            yield RowValues(rows[matches], [_convert(*pair) for pair in zip(columns, spec.converters, strict=True)])
-            rows = np.delete(rows, matches)
+            yield RowValues(found, [_convert(*pair) for pair in zip(columns, spec.converters, strict=True)])
+            rows = np.setdiff1d(rows, found, assume_unique=True)
 
 
 def _get_column(groups: dict[str, StringArray], group: str | None, size: int, spec: PatternSpec) -> StringArray:
@@ -218,11 +243,17 @@ def _get_column(groups: dict[str, StringArray], group: str | None, size: int, sp
 
 def _convert(column: StringArray, converter: Callable[[str], str] | None) -> StringArray:
     """Convert each distinct text of a column once."""
-    return column if converter is None else arrow.map_texts(column, converter)
+    if converter is None or (converter is unescape_formula and not arrow.contains(column, "'")):
+        return column
+    return arrow.map_texts(column, converter)
 
 
 def _find_pairs(lines: StringArray, rows: Integers, spec: PairSpec) -> Iterator[RowValues]:
     """Find the value of each name; a line without a required one is left."""
+    if spec.common is not None:
+        for values in _match_patterns(lines, rows, spec.common):
+            rows = np.setdiff1d(rows, values.rows, assume_unique=True)
+            yield values
     columns: list[StringArray | None] = []
     lines = arrow.select(lines, rows)
     found = np.ones(len(rows), np.bool_)
@@ -233,85 +264,3 @@ def _find_pairs(lines: StringArray, rows: Integers, spec: PairSpec) -> Iterator[
     places = np.flatnonzero(found)
     selected = [arrow.select(column, places) for column in columns]
     yield RowValues(rows[places], [_convert(*pair) for pair in zip(selected, spec.converters, strict=True)])
-
-
-# --- JSON objects
-
-
-def _parse_objects(lines: StringArray, rows: Integers, spec: ObjectSpec) -> Iterator[RowValues]:
-    """Parse JSON objects if all have the shape of the first."""
-    rows = rows[arrow.find_objects(arrow.select(lines, rows))]
-    lines = arrow.select(lines, rows)
-    shape = _find_fullest_shape(lines[:_SHAPE_LINES].to_pylist(), spec.fields)
-    objects = shape and arrow.parse_objects(lines, shape.tree)
-    if shape is None or objects is None or len(objects) != len(rows):
-        return
-    columns = [arrow.get_member(objects, path) if path else arrow.repeat("", len(rows)) for path in shape.paths]
-    required = [  # another name may have the value that an optional field lacks
-        column
-        for column, item, path in zip(columns, spec.fields, shape.paths, strict=True)
-        if not item.optional or (path and len(item.names) > 1)
-    ]
-    places = np.flatnonzero(arrow.have_values(required) & arrow.differ_from(columns, "0"))  # -0 is read as 0
-    columns = [arrow.fill_missing(arrow.select(column, places)) for column in columns]
-    yield RowValues(rows[places], [_convert(*pair) for pair in zip(columns, spec.converters, strict=True)])
-
-
-_SHAPE_LINES = 20
-
-
-def _find_fullest_shape(lines: Sequence[str], fields: Sequence[Field]) -> ObjectShape | None:
-    """Return the shape of the first objects that has the most fields."""
-    shapes = [shape for line in lines if (shape := find_shape(line, fields))]
-    return max(shapes, key=lambda shape: sum(map(bool, shape.paths)), default=None)
-
-
-class ObjectShape(NamedTuple):
-    """The fields to read from objects that have the same fields."""
-
-    tree: FieldTree
-    paths: list[tuple[str, ...]]
-    """The path of each field; empty for one that is missing."""
-
-
-def find_shape(line: str, fields: Sequence[Field]) -> ObjectShape | None:
-    """Return the shape of a JSON object; None if it lacks a field, or needs the line parser.
-
-    If the first of several possible names is missing in this object, the shape requires that others lack it, too.
-    An `--events` file needs the line parser, since its lines depend on earlier ones.
-    """
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    tree: FieldTree = {}
-    paths = [_find_path(record, item, tree) for item in fields]
-    if any(path is None for path in paths) or ("at_ns",) in paths:
-        return None
-    return ObjectShape(tree, [path for path in paths if path is not None])
-
-
-def _find_path(record: dict[str, Any], item: Field, tree: FieldTree) -> tuple[str, ...] | None:
-    """Return the path of the first name that has a value; add its kind to the tree, and that earlier names lack one."""
-    for name in item.names:
-        for path in dict.fromkeys(((name,), tuple(name.split(".")))):
-            value: Any = record
-            for part in path:
-                value = value.get(part) if isinstance(value, dict) else None
-            number_kind = "number" if item.option in ("time", "cost") else "integer"
-            kind = "text" if isinstance(value, str) else number_kind if type(value) in (int, float) else "nothing"
-            if not _add_kind(tree, path, kind):
-                return None
-            if value is not None:
-                return path if kind != "nothing" else None
-    return () if item.optional else None
-
-
-def _add_kind(tree: FieldTree, path: tuple[str, ...], kind: str) -> bool:
-    """Add the kind of the value at a path; return False if the tree has another kind there."""
-    *parents, name = path
-    for parent in parents:
-        tree = tree.setdefault(parent, {})
-        if not isinstance(tree, dict):
-            return False
-    return bool(tree.setdefault(name, kind) == kind)

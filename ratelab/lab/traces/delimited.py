@@ -76,7 +76,7 @@ class DelimitedFormat:
         ]
         algorithm = header.events_column(columns, fields)
         read = _create_reader(header, columns, converters, algorithm)
-        spec = None if algorithm is not None else _create_spec(header, columns, converters)
+        spec = None if algorithm is not None else _create_spec(header, columns, converters, lines)
         return FieldReader(read, spec)
 
 
@@ -182,17 +182,24 @@ def _check_comment(line: str, header: _Header) -> None:
 
 
 def _create_spec(
-    header: _Header, columns: Sequence[tuple[int, ...]], converters: Sequence[Callable[[str], str] | None]
+    header: _Header,
+    columns: Sequence[tuple[int, ...]],
+    converters: Sequence[Callable[[str], str] | None],
+    lines: Sequence[str],
 ) -> PatternSpec:
-    """Return the pattern of nearly all rows; in CSV also of rows with quotes, which Arrow removes."""
+    """Return the patterns of nearly all rows; in CSV, those of rows with quotes, which Arrow removes, come last.
+
+    The pattern of the columns up to the last one that is needed reads the rows that the pattern of all columns matches.
+    """
     needed = {place for places in columns for place in places}
-    delimiter = header.delimiter
-    plain, quoted = rf'[^"{delimiter}\r\n]*', rf'"[^"]*"|[^"{delimiter}\r\n]*'
-    patterns = [
-        rf"^{delimiter.join(_name_cell(place, cell, place in needed) for place in range(len(header.names)))}\r?\n?$"
-        for cell in ((plain,) if header.marker else (plain, quoted))
-    ]
+    delimiter, size = header.delimiter, max(needed, default=0) + 1
+    plain, quoted = rf'[^"{delimiter}\r\n]*', rf'(?:"[^"]*"|[^"{delimiter}\r\n]*)'
+    cells = [plain] if header.marker else [quoted] if any('"' in line for line in lines[1:]) else [plain, quoted]
     groups = tuple(JOINED.join(f"c{place}" for place in places) or None for places in columns)
+    patterns = [
+        "^" + delimiter.join(f"(?P<c{place}>{cell})" if place in needed else cell for place in range(size))
+        for cell in cells
+    ]
     return PatternSpec(
         tuple(patterns),
         (groups,) * len(patterns),
@@ -200,11 +207,8 @@ def _create_spec(
         header.line,
         "#" if header.marker else "",
         strips_quotes=True,
+        wholes=tuple(rf"^{delimiter.join([cell] * len(header.names))}\r?\n?$" for cell in cells),
     )
-
-
-def _name_cell(place: int, cell: str, is_needed: bool) -> str:
-    return f"(?P<c{place}>{cell})" if is_needed else f"(?:{cell})"
 
 
 def _detect_delimiter(header: str) -> str:

@@ -6,13 +6,18 @@ import codecs
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from stat import S_ISREG
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
+
+import numpy as np
 
 from ratelab.errors import InputError, install_hint
+from ratelab.lab.spill import Integers
 
 MAX_LINE_CHARS = 65_536
 """Longest valid line. A longer line is cut, but stays longer than this, so that it is still rejected."""
@@ -52,13 +57,19 @@ class MissingFileError(InputError):
     """A file does not exist."""
 
 
-class Block(NamedTuple):
+@dataclass(frozen=True)
+class Block:
     """Consecutive whole lines of a file."""
 
     first_line: int
     """The number of the first line in the file, from 1."""
     text: bytes
     """The lines, without the last newline."""
+
+    @cached_property
+    def newlines(self) -> Integers:
+        """The places of the newlines."""
+        return np.flatnonzero(np.frombuffer(self.text, np.uint8) == ord("\n"))
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Yield the lines with their numbers."""
@@ -94,8 +105,8 @@ def _number_blocks(texts: Iterator[bytes]) -> Iterator[Block]:
     """Drop the byte order mark and count the lines."""
     number = 1
     for text in chain((next(texts, b"").removeprefix(b"\xef\xbb\xbf"),), texts):
-        yield Block(number, text)
-        number += text.count(b"\n") + 1
+        yield (block := Block(number, text))
+        number += len(block.newlines) + 1
 
 
 def _align_to_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:

@@ -173,7 +173,7 @@ def _prepare(blocks: Iterator[Block], detection: Detection) -> Iterator[Block]:
     """Remove the header and what wraps the lines."""
     unwrap = create_unwrapper(detection.wrappings) if detection.wrappings else None
     for block in blocks:
-        if block.first_line <= detection.header_line <= block.first_line + block.text.count(b"\n"):
+        if block.first_line <= detection.header_line <= block.first_line + len(block.newlines):
             lines = block.text.split(b"\n")
             lines[detection.header_line - block.first_line] = b""
             block = Block(block.first_line, b"\n".join(lines))

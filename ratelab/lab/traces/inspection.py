@@ -130,6 +130,7 @@ class _Namer(ClientNames):
     """Names each different combination of a client, a status, a path and an agent by a number; "" for others."""
 
     def __init__(self, clients: Collection[str]) -> None:
+        super().__init__(self.__getitem__)
         self._clients = clients
         self._lock = Lock()  # blocks are parsed in several threads
         self._numbers: dict[tuple[str, ...], str] = {}
@@ -175,7 +176,7 @@ def _create_selector(clients: Collection[str]) -> Callable[[Block], Block] | Non
         names = [name for name, rest in wanted.items() if rest > 0]
         pattern = "|".join([*map(re.escape, names), rf"\b(?:{'|'.join(DENIALS)})\b"])
         lines = block.text.split(b"\n")
-        text = b"\n".join(lines[place] for place in find(block.text, lines, pattern))
+        text = b"\n".join(lines[place] for place in find(block, lines, pattern))
         for name in names:
             wanted[name] -= text.count(name.encode())
         return Block(block.first_line, text)
@@ -183,13 +184,17 @@ def _create_selector(clients: Collection[str]) -> Callable[[Block], Block] | Non
     return select
 
 
-def _create_finder() -> Callable[[bytes, Sequence[bytes], str], Sequence[int]]:
-    """Return a function that finds the places of the lines that a pattern matches, given the text and its lines."""
+def _create_finder() -> Callable[[Block, Sequence[bytes], str], Sequence[int]]:
+    """Return a function that finds the places of the lines that a pattern matches, given the block and its lines."""
     if not is_arrow_installed():
         return lambda _, lines, pattern: list(_find_lines(lines, re.compile(pattern.encode()).search))
     from ratelab.lab.traces import arrow
 
-    return lambda text, _, pattern: arrow.find_matches(arrow.split_lines(text), pattern).tolist()
+    def find(block: Block, _lines: Sequence[bytes], pattern: str) -> Sequence[int]:
+        is_match = arrow.match(arrow.split_lines(block.text, block.newlines), pattern)
+        return np.flatnonzero(is_match).tolist()
+
+    return find
 
 
 def _find_lines(lines: Sequence[bytes], search: Callable[[bytes], object]) -> Iterator[int]:

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ratelab.errors import InputError, short_repr
 from ratelab.lab.traces.batches import COMMENT, REPEATED, LineError, OmittedError
@@ -27,6 +27,8 @@ class ObjectSpec(NamedTuple):
     fields: tuple[Field, ...]
     converters: tuple[Callable[[str], str] | None, ...]
     """For each field, how its text is converted."""
+    shapes: list[Any]
+    """The shape of the objects of an earlier block, if there was one."""
 
 
 _BEFORE_OBJECT = " \t[\x1e"
@@ -94,7 +96,7 @@ class JsonFormat:
     def bind(self, fields: Sequence[Field], _lines: Sequence[str]) -> FieldReader:
         """Return the reader of these fields."""
         converters = tuple(clean_path if _is_path(item) else None for item in fields)
-        return FieldReader(_create_reader(tuple(fields), converters), ObjectSpec(tuple(fields), converters))
+        return FieldReader(_create_reader(tuple(fields), converters), ObjectSpec(tuple(fields), converters, []))
 
 
 def _is_path(item: Field) -> bool:

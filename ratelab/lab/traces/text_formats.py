@@ -138,6 +138,17 @@ _ENVOY_START = (
 )  # fmt: skip
 _ENVOY_END = rf'"(?P<forwarded>[^"]*)" "(?P<agent>{_QUOTED})" "[^"]*" "(?P<host>[^"]*)" "[^"]*"'
 
+
+def _create_heroku_shape(head: str) -> Shape:
+    """Return the shape of lines with this pattern before the time."""
+    return Shape(
+        rf"{head}(?P<time>{_ISO}) h(?:ost h)?eroku(?:\[router\]:| router -) at=[^ ]+ "
+        rf'(?:code=[^ ]+ )?(?:desc="[^"]*" )?method=(?P<method>[^ ]+) path="(?P<path>[^"]*)" '
+        rf'host=(?P<host>[^ ]+) (?:request_id=[^ ]+ )?fwd="(?P<forwarded>[^"]*)"',
+        rf"(?: dyno=[^ ]* (?:{_NONBLANK} )*?status=(?P<status>[0-9]+))?",
+    )
+
+
 TEXT_FORMATS = (
     *_ACCESS_LOGS,
     TextFormat(
@@ -239,12 +250,8 @@ TEXT_FORMATS = (
         "heroku",
         "Heroku router",
         (
-            Shape(
-                rf"(?:<[0-9]+>)?(?:[0-9]+ )?(?P<time>{_ISO}) (?:host )?heroku(?:\[router\]:| router -) at=[^ ]+ "
-                rf'(?:code=[^ ]+ )?(?:desc="[^"]*" )?method=(?P<method>[^ ]+) path="(?P<path>[^"]*)" '
-                rf'host=(?P<host>[^ ]+) (?:request_id=[^ ]+ )?fwd="(?P<forwarded>[^"]*)"',
-                rf"(?: dyno=[^ ]* (?:{_NONBLANK} )*?status=(?P<status>[0-9]+))?",
-            ),
+            _create_heroku_shape(""),
+            _create_heroku_shape("(?:<[0-9]+>)?(?:[0-9]+ )?"),
         ),
         '{iso_time} heroku[router]: at=info method={method} path="{url}" host=shop.example request_id={id} fwd="{ip}" '
         "dyno=web.1 connect=0ms service=12ms status={status} bytes={size} protocol=https",
@@ -255,6 +262,7 @@ TEXT_FORMATS = (
         "uvicorn",
         "uvicorn, with a time in front, as by docker logs --timestamps",
         (
+            Shape(rf'(?P<time>{_ISO}) INFO: +(?P<ip>{ADDRESS}) - "(?P<request>{_QUOTED})" (?P<status>[0-9]{{3}})'),
             Shape(
                 rf'(?:[^ "|]+ *\| +)?(?:[^ "]+ )??\[?(?P<time>{DATE_TIME})[^"]*? (?P<ip>{ADDRESS}) - '
                 rf'"(?P<request>{_QUOTED})" (?P<status>[0-9]{{3}})'
