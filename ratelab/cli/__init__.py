@@ -36,6 +36,7 @@ COMMANDS = {
     "sample": "Write a synthetic access log to try the other commands on.",
     "serve": "Serve /ping behind a rate limiter.",
     "policies": "Check a policy file and print its limits in words.",
+    "keys": "List the most limited clients of a service; show or reset one.",
     "verify": "Compare a live endpoint with the simulation.",
     "algorithms": "List the algorithms: meaning, state and guarantee.",
     "explain": "Explain an algorithm: idea, source and a worked example.",

@@ -7,15 +7,18 @@ made no decision (see `ratelab.stores.resilient`); or `answer_503_on_shutdown` b
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
+from ratelab.http.admin import Admin, route_by_socket
 from ratelab.http.asgi import App, Message, Receive, Scope, Send
 from ratelab.http.counters import CounterValues
 from ratelab.http.identity import Identity
 from ratelab.http.middleware import RateLimitMiddleware
+from ratelab.http.offenders import Ranking
 from ratelab.http.prometheus import Page, metrics_page
 from ratelab.http.responses import PROBLEM_HEADERS, problem, send_response
 from ratelab.http.scope_functions import format_path
@@ -81,9 +84,9 @@ class Service:
         legacy: str = "off",
         close: Callable[[], object] | None = None,
     ) -> None:
-        self.limiter = limiter
+        self.limiter, self.identity = limiter, identity
         middleware = RateLimitMiddleware(ping_app, limiter, identity, exempt=is_health_check, legacy=legacy)
-        self.counts = middleware.counts
+        self.counts, self.offenders = middleware.counts, middleware.offenders
         app = answer_503_on_shutdown(middleware)
         self.app: App = app if close is None else _with_lifespan(app, self._probe_store, close)
 
@@ -92,18 +95,38 @@ class Service:
         health = self.limiter.health if isinstance(self.limiter, ResilientLimiter) else None
         return CounterValues(self.counts, self.limiter.stats, health)
 
+    def read_ranking(self) -> Ranking:
+        """Return the current top offenders."""
+        return Ranking.of(self.offenders)
+
+    def serve_admin(self, path: str, read_ranking: Callable[[], Ranking] | None = None) -> None:
+        """Serve the pages of `Admin` to connections on the Unix socket at `path`.
+
+        `read_ranking` may return the ranking over several processes; by default, it is the service's own method.
+        """
+        admin = Admin(self.limiter, self.identity, read_ranking or self.read_ranking)
+        self.app = route_by_socket(path, admin, self.app)
+
     def enable_access_log(self, write: Callable[[str], object]) -> None:
         """Call `write`, which must not block, with a line for each request."""
         self.app = log_requests(self.app, write)
 
-    def serve_metrics(self, address: tuple[Any, ...], read_counters: Callable[[], CounterValues] | None = None) -> None:
-        """Serve `/metrics`, and nothing else, at the host and port of a socket's `address`, without a limit.
+    def serve_metrics(
+        self,
+        address: tuple[Any, ...],
+        read_counters: Callable[[], CounterValues] | None = None,
+        read_ranking: Callable[[], Ranking] | None = None,
+    ) -> None:
+        """Serve `/metrics` and `/offenders`, and nothing else, at the host and port of a socket's `address`.
 
-        `read_counters` may return the sum over several processes; by default, it is the service's own method.
+        They have no limit. `read_counters` and `read_ranking` may return the sum over several processes; by default,
+        they are the service's own methods.
         """
         public = self.app
         page = metrics_page(self.limiter.policy.algorithm.name, read_counters or self.read_counters)
-        metrics = serve_pages({"/metrics": page})
+        read = read_ranking or self.read_ranking
+        offenders = lambda: (b"application/json", json.dumps(read().serialize()).encode() + b"\n")  # noqa: E731
+        metrics = serve_pages({"/metrics": page, "/offenders": offenders})
         host, port, *_ = address
         hosts = None if host in ("0.0.0.0", "::") else {host}  # noqa: S104  (compared)
 

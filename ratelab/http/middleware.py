@@ -15,6 +15,7 @@ from ratelab.http.counters import Counts
 from ratelab.http.delayed_admission import delay_request, running_trio
 from ratelab.http.guard import Guard, GuardFinder, check_limiter, create_guard
 from ratelab.http.identity import SECRET, AmbiguousClientError, Identity
+from ratelab.http.offenders import Offenders
 from ratelab.http.plan_source import AnyPlanSource, PlanSource
 from ratelab.http.policy_guard import ChargeHook, PolicyGuard
 from ratelab.http.policy_headers import PolicyHeaderWriter
@@ -107,6 +108,8 @@ class RateLimitMiddleware:
             check_function(name, function)
         self.app = app
         self.counts = Counts()
+        self.offenders = Offenders()
+        """The keys with the most denied requests."""
         self._on_denied = on_denied
         self._identity = identity = key if isinstance(key, Identity) else Identity(key)
         self._policy_guard: PolicyGuard | None = None
@@ -135,6 +138,7 @@ class RateLimitMiddleware:
                     on_denied,
                     self._delay,
                     self.counts,
+                    self.offenders,
                 )
             else:
                 guard = create_guard(limiter, legacy, policy)
@@ -191,6 +195,7 @@ class RateLimitMiddleware:
         allowed, remaining, retry_after_ns, reset_after_ns, delay_ns = row
         if not allowed:
             counts.denied += 1
+            self.offenders.add(key)
             status, denial_headers, body = deny(remaining, retry_after_ns, reset_after_ns)
             if self._on_denied is not None:
                 answer = self._on_denied(scope, Decision(*row, bound_by=name))

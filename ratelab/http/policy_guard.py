@@ -12,6 +12,7 @@ from ratelab.errors import StoreError
 from ratelab.http.asgi import App, Message, Receive, Scope, Send
 from ratelab.http.counters import Counts, PolicyCounts
 from ratelab.http.identity import AmbiguousClientError, Identity
+from ratelab.http.offenders import Offenders
 from ratelab.http.plan_source import PlanError, PlanSource
 from ratelab.http.policy_headers import PolicyHeaderWriter, PolicyVerdict
 from ratelab.http.policy_rules import LengthRequiredError, Rule, RuleBook
@@ -53,6 +54,7 @@ class PolicyGuard:
         on_denied: DenialHook | None,
         delay: Callable[[int, Receive], Awaitable[Receive | None]],
         counts: Counts,
+        offenders: Offenders,
     ) -> None:
         self._app = app
         self._limiter = limiter
@@ -64,7 +66,7 @@ class PolicyGuard:
         self._exempt = exempt
         self._on_denied = on_denied
         self._delay = delay
-        self._counts = counts
+        self._counts, self._offenders = counts, offenders
         self.read_policies()
 
     def read_policies(self) -> None:
@@ -101,6 +103,8 @@ class PolicyGuard:
                 await self._admit(scope, receive, send, verdict)
             else:
                 counts.denied += 1
+                keys = verdict.keys
+                self._offenders.add(keys if isinstance(keys, str) else keys[verdict.decision.bound_by or ""])
                 await self._deny(scope, send, verdict)
 
     def _find_rules(self, scope: Scope) -> Sequence[Rule]:

@@ -28,7 +28,7 @@ from ratelab.lab.metrics import Result, list_figures
 from ratelab.quota import Quota
 from ratelab.report.catalogue import describe_algorithm
 
-LIVE = ("serve", "verify", "watch")
+LIVE = ("serve", "verify", "watch", "keys")
 """Commands that need a server or a terminal; only their options are checked here."""
 
 SLOW = ("--html", "charts/", "mostly-quiet", "big.log", "--format recording")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from socket import socket
@@ -103,6 +104,7 @@ def env_option(name: str, **attributes: Any) -> Callable[[Callable[..., None]], 
     help="Serve Prometheus metrics on this port; 0 picks a free one.",
 )
 @env_option("--metrics-host", metavar="HOST", help="Address of the metrics; by default 127.0.0.1.")
+@env_option("--admin-socket", metavar="PATH", help="Answer `ratelab keys` on this Unix socket, for this user alone.")
 @env_option("--record", metavar="FILE", help="Write every decision to a new file, for `ratelab replay`.")
 @env_option("--access-log", is_flag=True, help="Print a line for each request.")
 def serve(
@@ -124,6 +126,7 @@ def serve(
     workers: int,
     metrics_port: int | None,
     metrics_host: str | None,
+    admin_socket: str | None,
     record: str | None,
     access_log: bool,
 ) -> None:
@@ -136,11 +139,12 @@ def serve(
     quota = parse_quota(rate, burst)
     deadline = check_store(store, name, on_store_error, store_deadline)
     check_workers(workers, store, quota)
-    check_recording(record, store)
+    check_recording(record, store, admin_socket)
     check_ports(host, port, metrics_host, metrics_port)
     require("serve", serve=SERVER_PACKAGES, valkey=STORE_PACKAGES.get(store, ("valkey",)))
     from ratelab.cli.serve.backend import StoreBackend, create_memory_backend, create_store_backend
     from ratelab.cli.serve.runner import ServicePlan, run_single, run_workers
+    from ratelab.http.admin import listen_admin
     from ratelab.http.headers import HeaderWriter
     from ratelab.http.identity import Identity
     from ratelab.http.server import listen
@@ -155,6 +159,8 @@ def serve(
                     listen(DEFAULT_METRICS_HOST if metrics_host is None else metrics_host, metrics_port)
                 )
             )
+        if admin_socket is not None:
+            listeners.append(closing.enter_context(listen_admin(admin_socket)))
         with attribute_errors(kind):
             policy = build_policy(kind, quota)
             HeaderWriter(policy)  # rejects a name that no header can hold, before a file is created
@@ -224,8 +230,10 @@ def check_workers(workers: int, store: str, quota: Quota) -> None:
         raise InputError("--workers must be 1 on this system: run the service several times, on different ports")
 
 
-def check_recording(record: str | None, store: str) -> None:
-    """Reject a recording of a shared store, whose decisions also depend on other processes."""
+def check_recording(record: str | None, store: str, admin_socket: str | None) -> None:
+    """Reject a recording of a limiter that others change: other processes, or `ratelab keys`."""
+    if record is not None and admin_socket is not None:
+        raise InputError("--record must hold every decision, and --admin-socket adds looks and resets: leave out one")
     if record is not None and store != "memory":
         raise InputError("--record needs --store memory: other processes change the decisions of a shared store")
 
@@ -255,8 +263,12 @@ def create_banner(policy: Policy, key: str, listeners: Sequence[socket], extra: 
         "ratelab": f"{policy.algorithm.name}, {policy.quota}",
         "serving": url,
     }
-    if len(listeners) > 1:
-        banner["metrics"] = f"{format_url(listeners[1])}/metrics"
+    for listener in listeners[1:]:
+        address = listener.getsockname()
+        if isinstance(address, str):
+            banner["admin"] = f"ratelab keys list --socket {shlex.quote(address)}"
+        else:
+            banner["metrics"] = f"{format_url(listener)}/metrics"
     granted = describe_quota(policy.quota, traits_of(policy.algorithm).queues)
     banner["quota"] = f"{granted}, for each {'address' if by_address else header}"
     if not by_address:

@@ -15,6 +15,7 @@ import click
 from ratelab.http.app import Service
 from ratelab.http.counters import CounterValues, SharedCounters
 from ratelab.http.line_writer import LineWriter, use_line_writers
+from ratelab.http.offenders import Ranking, SharedOffenders
 from ratelab.http.server import run
 from ratelab.http.workers import WorkerContext, WorkerPool
 from ratelab.stores.recording import RecordingLimiter
@@ -26,7 +27,7 @@ class ServicePlan(NamedTuple):
     create_service: Callable[[], Service]
     """Creates the service, in the process that runs it."""
     listeners: Sequence[socket]
-    """The socket of the service, then that of the metrics, if any."""
+    """The socket of the service, that of the metrics, and the Unix socket of the admin pages; the latter two if any."""
     access_log: bool
     banner: Mapping[str, str]
     """Lines to print at the start, by label."""
@@ -41,12 +42,21 @@ class ServicePlan(NamedTuple):
         if self.warning:
             status.report(self.warning)
 
-    def add_outputs(self, service: Service, read_counters: Callable[[], CounterValues] | None = None) -> None:
-        """Add the access log and the metrics to a service."""
+    def add_outputs(
+        self,
+        service: Service,
+        read_counters: Callable[[], CounterValues] | None = None,
+        read_ranking: Callable[[], Ranking] | None = None,
+    ) -> None:
+        """Add the access log, the metrics and the admin pages to a service."""
         if self.access_log and sys.stdout is not None:
             service.enable_access_log(lambda line: sys.stdout.write(f"{line}\n"))
-        if len(self.listeners) > 1:
-            service.serve_metrics(self.listeners[1].getsockname(), read_counters)
+        for listener in self.listeners[1:]:
+            address = listener.getsockname()
+            if isinstance(address, str):
+                service.serve_admin(address, read_ranking)
+            else:
+                service.serve_metrics(address, read_counters, read_ranking)
 
 
 def run_single(plan: ServicePlan) -> bool:
@@ -68,23 +78,32 @@ def run_single(plan: ServicePlan) -> bool:
 
 def run_workers(plan: ServicePlan, count: int) -> None:
     """Run the service in `count` processes until it is stopped."""
-    counters = SharedCounters(count)
+    counters, offenders = SharedCounters(count), SharedOffenders(count)
 
     def work(worker: WorkerContext) -> None:
         counters.attach(worker.number)
+        offenders.attach(worker.number)
         with use_line_writers("stdout"), _log_to(worker.report):
             service = plan.create_service()
 
-            def read_total() -> CounterValues:
+            def publish_all() -> None:
                 counters.publish(service.read_counters())
+                offenders.publish(service.read_ranking())
+
+            def read_total() -> CounterValues:
+                publish_all()
                 return counters.total()
 
-            async def publish() -> None:
-                counters.publish(service.read_counters())
+            def read_ranking() -> Ranking:
+                publish_all()
+                return offenders.total()
 
-            plan.add_outputs(service, read_total)
+            async def publish() -> None:
+                publish_all()
+
+            plan.add_outputs(service, read_total, read_ranking)
             run(service.app, plan.listeners, publish, worker.report_stop, "auto", worker.supervisor_pipe)
-            counters.publish(service.read_counters())
+            publish_all()
 
     with use_line_writers("stdout", "stderr"):
         status = StatusLine(counters.total, not plan.access_log, plan.check_backend)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
 from ratelab.algorithms import Policy
@@ -14,8 +14,13 @@ from ratelab.stores.memory import refuse_pickling
 from ratelab.stores.valkey.composite_script import create_script
 from ratelab.stores.valkey.connection import Address, check_limits
 from ratelab.stores.valkey.connection_pool import ConnectionPools
-from ratelab.stores.valkey.script import RESET_COST, SecretClaim, register
+from ratelab.stores.valkey.error_kinds import classify_error
+from ratelab.stores.valkey.resp import encode_command
+from ratelab.stores.valkey.script import RESET_COST, Script, SecretClaim, register
 from ratelab.stores.valkey.session import Session, decide_hits, probe_store
+
+SCAN_COUNT = 1000
+"""Keys of the store that one step of a scan looks at."""
 
 
 class ValkeyLimiter:
@@ -113,6 +118,34 @@ class ValkeyLimiter:
         """
         session = decide_hits(self._script, self._slots, [self._script.place_reset(key)], [RESET_COST])
         self._run(session, time.monotonic() + self._deadline)
+
+    def scan(self) -> Iterator[tuple[str, Decision]]:
+        """Yield the hashed key of every client that has a state in the store, and its state, in no order.
+
+        Clients that come or go meanwhile may be missing. This takes a `SCAN` of all keys of the store, which must be
+        permitted; each step has the deadline. Raises `StoreError` if one fails, and `InputError` unless the limiter has
+        a single policy.
+        """
+        if not isinstance(self._script, Script):
+            raise InputError("keys of several policies cannot be listed: name one of the clients")
+        _, _, suffix = self._script.key("").decode().partition("}")
+        self.probe()  # of a cluster, this finds the nodes
+        nodes: list[Address | None] = [*self._slots.nodes]
+        for node in nodes or [None]:
+            cursor: int | None = 0
+            while cursor is not None:
+                command = encode_command("SCAN", cursor, "MATCH", f"rl:{{[0-9a-f]*}}{suffix}", "COUNT", SCAN_COUNT)
+                try:
+                    following, keys = self._exchange(time.monotonic() + self._deadline, command, node)
+                except Exception as error:
+                    raise classify_error(error) from error
+                cursor = int(following) or None
+                for batch in [[key] for key in keys] if self._slots.cluster else [keys] if keys else []:
+                    looks = decide_hits(self._script, self._slots, batch, [0] * len(batch))
+                    for key, decision in zip(batch, self._run(looks, time.monotonic() + self._deadline), strict=True):
+                        if isinstance(decision, StoreError):
+                            raise decision
+                        yield key[len(b"rl:{") : key.index(b"}")].decode(), decision
 
     def check_secret(self, fingerprint: str, generated: bool) -> None:
         """Raise `InputError` if instances that share this limiter have another secret than that of an `Identity`.

@@ -1,0 +1,134 @@
+"""`ratelab keys`: the most limited clients of a service or a store; one of them; its reset."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from cli_runner import get_error, get_json, get_output
+from serve_process import run_server, wait_until
+
+from ratelab.http.identity import SECRET, Identity
+from ratelab.stores.valkey.server import ValkeyServer
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no Unix sockets")
+
+TWO_A_DAY = ("--rate", "2/day", "--key", "header:X-User")
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    """Return a path that is short enough for a socket."""
+    with TemporaryDirectory(prefix="r") as folder:
+        yield Path(folder) / "admin"
+
+
+def test_a_service_lists_shows_and_resets_its_clients(path: Path) -> None:
+    with run_server(*TWO_A_DAY, "--admin-socket", path, "--metrics-port", 0) as server:
+        assert server.banner["admin"] == f"ratelab keys list --socket {path}"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        server.get_statuses(5, X_User="alice/smith ?")
+        server.get_statuses(3, X_User="bob")
+        server.get_statuses(2, X_User="carol")
+        listed = get_json("keys", "list", "--socket", path)
+        assert [(row["denied"], row["error"], row["remaining"]) for row in listed["keys"]] == [(3, 0, 0), (1, 0, 0)]
+        assert listed["unlisted_at_most"] == 0
+        offenders = server.get_metrics("/offenders").body
+        assert b"alice" not in offenders
+        assert listed["keys"][0]["key"].encode() in offenders
+
+        (alice,) = get_json("keys", "show", "alice/smith ?", "--socket", path)["keys"]
+        assert alice["key"] == listed["keys"][0]["key"]
+        (by_key,) = get_json("keys", "show", alice["key"], "--hashed", "--socket", path)["keys"]
+        assert by_key["denied"] == 3
+        assert 0 < by_key["reset_after"] <= alice["reset_after"]
+        (carol,) = get_json("keys", "show", "carol", "--socket", path)["keys"]
+        assert (carol["denied"], carol["remaining"]) == (0, 0)
+
+        (alice,) = get_json("keys", "reset", "alice/smith ?", "--socket", path)["keys"]
+        assert (alice["remaining"], alice["reset_after"]) == (2, 0)
+        assert server.get_statuses(3, X_User="alice/smith ?") == [200, 200, 429]
+        table = get_output("keys", "list", "--socket", path, "--limit", "1")
+        assert table.split("\n")[0].split() == ["key", "denied", "remaining", "full", "in"]
+        assert table.split("\n")[1].split()[1:3] == ["4", "0"]
+        assert server.get("/keys").status == 404  # only on the socket
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait()
+    assert not path.exists()
+
+
+def test_the_socket_of_a_killed_service_is_replaced(path: Path) -> None:
+    with run_server("--admin-socket", path) as server:
+        error = get_error("serve", "--port", "0", "--admin-socket", path)
+        assert error == f"--admin-socket {path} is in use by another process: choose another path\n"
+        server.process.kill()
+        server.process.wait()
+    assert path.exists()
+    with run_server("--admin-socket", path):
+        assert get_json("keys", "list", "--socket", path)["keys"] == []
+
+
+def test_invalid_sockets_are_rejected_in_one_line(path: Path) -> None:
+    path.write_text("data")
+    assert "must name a new file" in get_error("serve", "--admin-socket", path)
+    assert path.read_text() == "data"
+    assert "cannot be created (No such file or directory)" in get_error("serve", "--admin-socket", path.parent / "a/b")
+    assert "must have at most 100 bytes" in get_error("serve", "--admin-socket", "a" * 101)
+    assert "leave out one" in get_error("serve", "--admin-socket", path, "--record", path.parent / "recording")
+
+
+def test_invalid_sources_are_rejected_in_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SECRET, raising=False)
+    assert "give --socket PATH or --store URL" in get_error("keys", "list")
+    assert "give --socket PATH or --store URL" in get_error("keys", "list", "--socket", path, "--store", "valkey://x")
+    assert "(No such file or directory)" in get_error("keys", "show", "alice", "--socket", path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))  # without a listener
+        assert "(Connection refused)" in get_error("keys", "list", "--socket", path)
+    assert "CLIENT must not be empty" in get_error("keys", "show", "", "--socket", path)
+    assert f"{SECRET} is not set" in get_error("keys", "show", "alice", "--store", "valkey://127.0.0.1:1")
+    assert "the store failed (unreachable)" in get_error("keys", "list", "--store", "valkey://127.0.0.1:1")
+
+
+@pytest.fixture
+def store() -> Iterator[ValkeyServer]:
+    with TemporaryDirectory(prefix="v") as directory:
+        server = ValkeyServer(Path(directory))
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="workers need fork")
+def test_workers_answer_as_one_service(path: Path, store: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SECRET, "secret")
+    options = (*TWO_A_DAY, "--store", store.url, "--workers", 3, "--admin-socket", path, "--metrics-port", 0)
+    with run_server(*options, **{SECRET: "secret"}) as server:
+        for _ in range(30):
+            server.get(X_User="alice")
+        server.get(X_User="bob")
+
+        def denied() -> list[int]:
+            return [row["denied"] for row in get_json("keys", "list", "--socket", path)["keys"]]
+
+        wait_until(lambda: denied() == [28])
+        by_store = ("--store", store.url, "--rate", "2/day", "--key", "header:X-User")
+        listed = get_json("keys", "list", *by_store)["keys"]
+        assert [row["remaining"] for row in listed] == [0, 1]
+        (alice,) = get_json("keys", "show", "alice", *by_store)["keys"]
+        assert (alice["key"], alice["remaining"]) == (Identity("header:X-User").key_of("alice"), 0)
+        assert "needs --socket" in get_error("keys", "show", "alice", "--hashed", *by_store)
+        assert get_json("keys", "reset", "alice", *by_store)["keys"][0]["remaining"] == 2
+        assert server.get_statuses(3, X_User="alice") == [200, 200, 429]
+        assert get_json("keys", "list", *by_store, "--name", "other")["keys"] == []
+        os.kill(server.process.pid, signal.SIGTERM)
+        server.process.wait()
+    assert not path.exists()

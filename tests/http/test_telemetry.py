@@ -1,0 +1,78 @@
+"""OpenTelemetry: counters as metrics, denials as events of spans, and no client in either."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+from asgi import PEER, call
+from cli_runner import run_python
+from limited_apps import Handler
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from ratelab import MemoryLimiter, create
+from ratelab.http.middleware import RateLimitMiddleware
+from ratelab.http.telemetry import observe_middleware, trace_denial
+
+
+def read_metrics(reader: InMemoryMetricReader) -> dict[tuple[str, Any], int | float]:
+    """Return each value by the metric's name and its attributes."""
+    data: Any = reader.get_metrics_data()
+    return {
+        (metric.name, tuple(point.attributes.values())): point.value
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        for point in metric.data.data_points
+    }
+
+
+def test_the_counters_of_a_middleware_are_exported() -> None:
+    app = RateLimitMiddleware(Handler(), MemoryLimiter(create("gcra", "2/day")))
+    observe_middleware(app, MeterProvider([reader := InMemoryMetricReader()]), name="api")
+    for _ in range(5):
+        call(app)
+    metrics = read_metrics(reader)
+    assert metrics["ratelab.requests", ("api", "admitted")] == 2
+    assert metrics["ratelab.requests", ("api", "denied")] == 3
+    assert metrics["ratelab.waiting", ("api",)] == metrics["ratelab.delayed", ("api",)] == 0
+    call(app)
+    assert read_metrics(reader)["ratelab.requests", ("api", "denied")] == 4
+
+
+def test_a_denial_is_an_event_of_the_current_span() -> None:
+    provider, exporter = TracerProvider(), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = provider.get_tracer("test")
+    app = RateLimitMiddleware(Handler(), MemoryLimiter(create("fixed-window", "1/day")), on_denied=trace_denial)
+
+    def serve_in_span() -> int:
+        with tracer.start_as_current_span("request"):
+            return call(app).status
+
+    assert [serve_in_span() for _ in range(2)] == [200, 429]
+    admitted, denied = exporter.get_finished_spans()
+    assert not admitted.events
+    (event,) = denied.events
+    assert event.name == "ratelab.denied"
+    assert event.attributes is not None
+    assert 0 < float(str(event.attributes["ratelab.retry_after"])) <= 86_400
+    assert event.attributes.get("ratelab.policy", "fixed-window") == "fixed-window"
+    assert PEER not in denied.to_json()
+
+
+def test_a_denial_without_a_span_is_answered_as_usual() -> None:
+    app = RateLimitMiddleware(Handler(), MemoryLimiter(create("gcra", "1/day")), on_denied=trace_denial)
+    assert [call(app).status for _ in range(2)] == [200, 429]
+
+
+@pytest.mark.parametrize("module", ["ratelab", "ratelab.http", "ratelab.http.app"])
+def test_nothing_else_imports_opentelemetry(module: str) -> None:
+    code = f"import sys, {module}; print([name for name in sys.modules if 'opentelemetry' in name])"
+    assert run_python("-c", code) == "[]\n"
+    assert sys.modules["opentelemetry"]
