@@ -5,7 +5,8 @@ from ratelab.clock import Clock, ManualClock
 from ratelab.errors import InputError
 from ratelab.limiter import NEVER, Algorithm, Decision, Level, Limiter, State, Traits
 from ratelab.quota import Quota
-from ratelab.stores.memory import MemoryLimiter, Stats
+from ratelab.stores.key_table import Stats
+from ratelab.stores.memory import MemoryLimiter
 
 __version__ = "0.1.0"
 

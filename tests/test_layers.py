@@ -148,7 +148,7 @@ NO_CALLS = (
 @pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
 def test_a_kernel_imports_only_shared_types(path: Path) -> None:
     needed = {*imports(tree_of(path))} - {"__future__"}
-    assert needed <= {"dataclasses", "typing", "ratelab.errors", "ratelab.limiter", "ratelab.quota"}
+    assert needed <= {"bisect", "dataclasses", "typing", "ratelab.errors", "ratelab.limiter", "ratelab.quota"}
 
 
 def tables_of(path: Path) -> set[str]:

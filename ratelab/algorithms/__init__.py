@@ -176,6 +176,19 @@ class Policy:
         """The algorithm's `step`."""
         return self.algorithm.step
 
+    def charge(self, state: State, now: int, cost: int, at: int | None = None) -> None:
+        """Charge `cost` without a decision, even below zero; if it is negative, refund a charge made `at` a time.
+
+        A refund leaves at most the quota of a new key. A third-party algorithm without a method `charge` is charged up
+        to its remaining quota, and refunds nothing.
+        """
+        charge = getattr(self.algorithm, "charge", None)
+        if charge is not None:
+            charge(state, now, cost, at)
+        elif cost > 0:
+            _, remaining, _, _, _ = self.step(state, now, 0)
+            self.step(state, now, min(cost, remaining))
+
 
 def _check_fields(policy: Policy) -> None:
     """Raise `InputError` unless the fields of a policy that describe its use are valid."""

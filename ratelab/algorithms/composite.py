@@ -12,6 +12,9 @@ from ratelab.limiter import NEVER, Decision, Row, State
 Combined = tuple[bool, int, int, int, int, str | None, tuple[str, ...]]
 """The fields of a `Decision`."""
 
+Answer = tuple[Policy, Row]
+"""A policy, and what it decided."""
+
 
 def check_policies(policies: object) -> tuple[Policy, ...]:
     """Return one policy, or a sequence of them, as a tuple.
@@ -34,10 +37,10 @@ def check_policies(policies: object) -> tuple[Policy, ...]:
 class Part(NamedTuple):
     """One policy of a composition, and the place of its numbers in the state."""
 
-    name: str
-    shadow: bool
+    policy: Policy
     start: Callable[[int], list[int]]
     step: Callable[[Any, int, int], Row]
+    charge: Callable[[Any, int, int, int | None], None]
     begin: int
     end: int
 
@@ -52,8 +55,8 @@ class Composite:
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = tuple(parts)
-        self._names = tuple((part.name, part.shadow) for part in parts)
-        self._steps = tuple((part.step, part.begin, part.end, not part.shadow) for part in parts)
+        self.policies = tuple(part.policy for part in parts)
+        self._steps = tuple((part.step, part.begin, part.end, not part.policy.shadow) for part in parts)
 
     @classmethod
     def of(cls, policies: Iterable[Policy]) -> Composite:
@@ -61,8 +64,8 @@ class Composite:
         parts: list[Part] = []
         for policy in policies:
             begin = parts[-1].end if parts else 0
-            width = len(policy.start(0))
-            parts.append(Part(policy.name, policy.shadow, policy.start, policy.step, begin, begin + width))
+            end = begin + len(policy.start(0))
+            parts.append(Part(policy, policy.start, policy.step, policy.charge, begin, end))
         return cls(parts)
 
     def start(self, now: int) -> list[int]:
@@ -73,7 +76,7 @@ class Composite:
         """Decide a hit that costs `cost` by every policy, and update `state` in place."""
         new, rows = self.decide(state, now, (cost,) * len(self.parts))
         state[:] = new
-        return self.combine(rows)[:5]
+        return combine(zip(self.policies, rows, strict=True))[:5]
 
     def decide(self, state: State, now: int, costs: Sequence[int]) -> tuple[list[int], list[Row]]:
         """Decide a hit with a cost for each policy; return the next state and what each policy decided.
@@ -81,48 +84,65 @@ class Composite:
         If another policy denies the request, a policy that would admit it is not charged, and returns its quota as it
         stays.
         """
+        new, rows, denied = self.attempt(state, now, costs)
+        if denied:
+            self.withdraw(state, now, new, rows)
+        return new, rows  # type: ignore[return-value]
+
+    def attempt(self, state: State, now: int, costs: Sequence[int | None]) -> tuple[list[int], list[Row | None], bool]:
+        """Return the state after a hit, what each policy decided, and whether one denies the hit.
+
+        A policy with the cost None is not asked, and its row is None.
+        """
         new: list[int] = []
-        rows: list[Row] = []
+        rows: list[Row | None] = []
         denied = False
         for (step, begin, end, enforced), cost in zip(self._steps, costs, strict=True):
             part = state[begin:end]
-            row = step(part, now, cost)
+            row = None if cost is None else step(part, now, cost)
+            if row is not None and not row[0]:
+                if cost == 0:  # only a look, of a key in debt
+                    row = True, 0, 0, row[3], 0
+                else:
+                    row = False, max(0, row[1]), row[2], row[3], 0
+                    denied = denied or enforced
             new += part
             rows.append(row)
-            if enforced and not row[0]:
-                denied = True
-        if denied:
-            for n, (step, begin, end, enforced) in enumerate(self._steps):
-                if enforced and rows[n][0]:
-                    part = state[begin:end]
-                    _, remaining, _, reset_after_ns, _ = step(part, now, 0)
-                    rows[n] = True, remaining, 0, reset_after_ns, 0
-                    new[begin:end] = part
-        return new, rows
+        return new, rows, denied
 
-    def combine(self, rows: Sequence[Row]) -> Combined:
-        """Return the fields of the `Decision` on a hit from what each policy decided."""
-        remaining, retry_after_ns, reset_after_ns, delay_ns = NEVER, 0, 0, 0
-        bound_by: str | None = None
-        shadow: tuple[str, ...] = ()
-        for (name, is_shadow), (allowed, left, retry, reset, delay) in zip(self._names, rows, strict=True):
-            if is_shadow:
-                if not allowed:
-                    shadow += (name,)
-                continue
-            if left < remaining:
-                remaining = left
-            if reset > reset_after_ns:
-                reset_after_ns = reset
-            if delay > delay_ns:
-                delay_ns = delay
-            if not allowed and (bound_by is None or retry > retry_after_ns):
-                bound_by, retry_after_ns = name, retry
-        if bound_by is not None:
-            return False, remaining, retry_after_ns, reset_after_ns, 0, bound_by, shadow
-        return True, remaining, 0, reset_after_ns, delay_ns, None, shadow
+    def withdraw(self, state: State, now: int, new: list[int], rows: list[Row | None]) -> None:
+        """Change the result of `attempt` to that of a hit that another policy denies."""
+        for n, ((step, begin, end, enforced), row) in enumerate(zip(self._steps, rows, strict=True)):
+            if enforced and row is not None and row[0]:
+                part = state[begin:end]
+                _, remaining, _, reset_after_ns, _ = step(part, now, 0)
+                rows[n] = True, max(0, remaining), 0, reset_after_ns, 0
+                new[begin:end] = part
 
-    def decisions(self, rows: Sequence[Row]) -> tuple[Decision, ...]:
-        """Return the decision of each policy."""
-        named = zip(self._names, rows, strict=True)
-        return tuple(Decision(*row, bound_by=None if row[0] else name) for (name, _), row in named)
+
+def combine(answers: Iterable[Answer]) -> Combined:
+    """Return the fields of the `Decision` on a hit from what each policy decided."""
+    remaining, retry_after_ns, reset_after_ns, delay_ns = NEVER, 0, 0, 0
+    bound_by: str | None = None
+    shadow: tuple[str, ...] = ()
+    for policy, (allowed, left, retry, reset, delay) in answers:
+        if policy.shadow:
+            if not allowed:
+                shadow += (policy.name,)
+            continue
+        if left < remaining:
+            remaining = left
+        if reset > reset_after_ns:
+            reset_after_ns = reset
+        if delay > delay_ns:
+            delay_ns = delay
+        if not allowed and (bound_by is None or retry > retry_after_ns):
+            bound_by, retry_after_ns = policy.name, retry
+    if bound_by is not None:
+        return False, remaining, retry_after_ns, reset_after_ns, 0, bound_by, shadow
+    return True, remaining, 0, reset_after_ns, delay_ns, None, shadow
+
+
+def list_decisions(answers: Iterable[Answer]) -> tuple[Decision, ...]:
+    """Return the decision of each policy."""
+    return tuple(Decision(*row, bound_by=None if row[0] else policy.name) for policy, row in answers)

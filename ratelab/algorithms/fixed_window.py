@@ -57,3 +57,12 @@ class FixedWindow:
         left = (index + 1) * window - now
         retry_after = 0 if allowed else left if cost <= burst else NEVER
         return allowed, burst - used, retry_after, left if used > 0 else 0, 0
+
+    def charge(self, state: State, now: int, cost: int, at: int | None = None) -> None:
+        """Charge `cost` without a decision; if it is negative, refund what was charged at `at`.
+
+        A window that has ended has nothing to refund.
+        """
+        self.step(state, now, 0)
+        if cost > 0 or at is None or at // self.window == state[0]:
+            state[1] = max(0, state[1] + cost)

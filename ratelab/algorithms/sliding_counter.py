@@ -77,3 +77,22 @@ class SlidingCounter:
         windows_left = 2 if current > 0 else 1 if previous > 0 else 0
         reset_after = windows_left * window - elapsed if windows_left > 0 else 0
         return allowed, free // window if free > 0 else 0, retry_after, reset_after, 0
+
+    def charge(self, state: State, now: int, cost: int, at: int | None = None) -> None:
+        """Charge `cost` without a decision; if it is negative, refund what was charged at `at`.
+
+        Without a time, the previous window is refunded first, since it counts for less.
+        """
+        self.step(state, now, 0)
+        index, previous, current = state[0], state[1], state[2]
+        if cost > 0:
+            state[2] = current + cost
+            return
+        refund = -cost
+        if at is None:
+            state[1] = max(0, previous - refund)
+            state[2] = max(0, current - max(0, refund - previous))
+        elif at // self.window == index:
+            state[2] = max(0, current - refund)
+        elif at // self.window == index - 1:
+            state[1] = max(0, previous - refund)

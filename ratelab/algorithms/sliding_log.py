@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -74,3 +75,31 @@ class SlidingLog:
         state[2] = oldest
         rest = state[3 + (head - 1) % size] + window - now
         return allowed, size - 1 - (head - oldest) % size, retry_after, rest if rest > 0 else 0, 0
+
+    def charge(self, state: State, now: int, cost: int, at: int | None = None) -> None:
+        """Charge `cost` without a decision; if it is negative, refund what was charged at `at`.
+
+        Beyond the burst, a charge replaces the oldest entries, since decisions depend on the newest ones alone.
+        Without a time, the oldest entries are refunded, which would have expired first.
+        """
+        self.step(state, now, 0)
+        size, now = self.burst + 1, state[1]
+        for _ in range(min(cost, self.burst)):
+            state[3 + state[0]] = now
+            state[0] = (state[0] + 1) % size
+            if state[0] == state[2]:
+                state[2] = (state[2] + 1) % size
+        if cost < 0:
+            self._refund(state, -cost, at)
+
+    def _refund(self, state: State, cost: int, at: int | None) -> None:
+        """Remove up to `cost` entries of time `at`, or the oldest; move the older ones up, and expire their places."""
+        size, head, oldest = self.burst + 1, state[0], state[2]
+        entries = [state[3 + (oldest + n) % size] for n in range((head - oldest) % size)]
+        first = 0 if at is None else bisect_left(entries, at)
+        last = len(entries) if at is None else bisect_right(entries, at)
+        removed = min(cost, last - first)
+        del entries[first : first + removed]
+        for n, time in enumerate([state[1] - self.window] * removed + entries):
+            state[3 + (oldest + n) % size] = time
+        state[2] = (oldest + removed) % size

@@ -23,7 +23,7 @@ from ratelab.http.prometheus import Page, metrics_page
 from ratelab.http.responses import PROBLEM_HEADERS, problem, send_response
 from ratelab.http.scope_functions import format_path
 from ratelab.limiter import Limiter
-from ratelab.stores.memory import Stats
+from ratelab.stores.key_table import Stats
 from ratelab.stores.resilient import ResilientLimiter
 
 PROBE_INTERVAL_S = 0.25

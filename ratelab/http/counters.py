@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple, Self
 
 from ratelab.errors import STORE_ERRORS
-from ratelab.stores.memory import Stats
+from ratelab.stores.key_table import Stats
 from ratelab.stores.resilient import Health
 
 MAX_COUNTED_POLICIES = 32

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from math import lcm
-from threading import RLock
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from ratelab.algorithms import Policy, traits_of
-from ratelab.algorithms.composite import check_policies
+from ratelab.algorithms.composite import Answer, check_policies, combine, list_decisions
 from ratelab.clock import STEADY_CLOCKS, Clock, aligned_clock, monotonic
 from ratelab.errors import InputError, short_repr
 from ratelab.limiter import Costs, Decision, Keys, Row
-from ratelab.quota import NS_PER_S
-from ratelab.stores.fork import reset_in_children
-from ratelab.stores.versions import CLOSED, Entry, Kernel, Result, Version
-
-SHARD_COUNT = 1024
-"""Dictionaries that the keys are divided among; a single one of a million keys would block for milliseconds to grow."""
-
-OVERFLOW_BUCKETS = 64
-"""States that new keys share while all `max_keys` keys are in use."""
-
-PROBES_PER_NEW_KEY = 8
-"""Keys checked for eviction when a new one arrives; several, so that idle keys leave faster than new ones arrive."""
-
-SWEEP_INTERVAL_NS = 60 * NS_PER_S
-"""Time between checks of all keys: memory follows the traffic, yet clients that return soon still have their state."""
+from ratelab.stores.key_table import SHARD_COUNT, KeyTable, ReentrantLock, Stats
+from ratelab.stores.plans import Plans, QuotaChanges
+from ratelab.stores.policy_groups import ALL, PolicyGroups
+from ratelab.stores.tickets import DEFAULT_DEADLINE_S, Reservation, Ticket
+from ratelab.stores.versions import Kernel, Version
 
 ONE = 1
 """CPython caches small ints, so `cost is ONE` skips validation in the common case."""
@@ -35,6 +23,8 @@ ONE = 1
 _NO_COST = object()
 
 _new_tuple = tuple.__new__  # skips the length check of Decision._make
+
+Result = TypeVar("Result")
 
 
 def check_cost(cost: int) -> None:
@@ -111,73 +101,76 @@ def default_clock(policies: Sequence[Policy]) -> Clock:
     return aligned_clock(None if by_calendar else lcm(*(quota.window for quota in aligned)))
 
 
-class Stats(NamedTuple):
-    """Counters of a `MemoryLimiter`."""
-
-    keys: int
-    """Keys with a separate state, at most `max_keys`."""
-    evictions: int
-    """Keys evicted after full replenishment."""
-    overflow_hits: int
-    """Hits decided by a shared bucket because the limiter was full."""
-
-
 class MemoryLimiter:
     """Enforce policies for each key, in threads and in asyncio: `hit` waits for nothing but other new keys.
 
-    A hit within a hit, as in a signal handler or a finalizer, is decided like any other. A hit that an exception
-    interrupts has been charged or not, and the limiter remains usable. So does a copy of it in a forked process.
+    `policies` is a `Policy` or a list of them, which decide together: a denied request is charged to none. Policies
+    with different `key=` have their keys in different tables. `plans` and `overrides` give the quotas of a plan and of
+    a key, by the names of the policies (see `Plans`).
 
-    At most `max_keys` states are kept. A fully replenished key is evicted without loss when others arrive; a key that
-    has used any of its quota is never evicted. When the limiter is full and the few keys checked are all in use, new
-    keys share `OVERFLOW_BUCKETS` states, and a key that gets a separate state later starts with a copy of the shared
+    A hit within a hit, as in a signal handler or a finalizer, is decided like any other. A hit that an exception
+    interrupts has been charged or not, to all policies, and the limiter remains usable. So does a copy of it in a
+    forked process.
+
+    At most `max_keys` states are kept for each kind of key. A fully replenished key is evicted without loss when others
+    arrive; a key that has used any of its quota is never evicted. When the limiter is full and the few keys checked are
+    all in use, new keys share a few states, and a key that gets a separate state later starts with a copy of the shared
     one. A flood of new keys therefore obtains no fresh quota; during it, and for a window after it, a new key may be
     denied because of other keys in its bucket.
 
     The default clock is that of `default_clock`; threads may call a `clock` at the same time. Raises `InputError`
-    unless `max_keys` is a whole number >= 1 and `clock` returns whole numbers. A limiter cannot be pickled.
+    unless `max_keys` is a whole number >= 1 and `clock` returns whole numbers, and for invalid policies or plans. A
+    limiter cannot be pickled.
     """
 
     def __init__(
-        self, policies: Policy | Sequence[Policy], clock: Clock | None = None, max_keys: int = 1_000_000
+        self,
+        policies: Policy | Sequence[Policy],
+        clock: Clock | None = None,
+        max_keys: int = 1_000_000,
+        *,
+        plans: Mapping[str, QuotaChanges] | None = None,
+        overrides: Mapping[str, QuotaChanges] | None = None,
     ) -> None:
         if type(max_keys) is not int or max_keys < 1:
             raise InputError(f"max_keys must be a whole number >= 1, got {short_repr(max_keys)}")
         self.policies = check_policies(policies)
         self.max_keys = max_keys
+        self._plans = Plans.of(self.policies, plans or {}, overrides or {})
+        self._follows_utc = clock is not None or any(map(_is_aligned, self.policies))
         self._clock = self.choose_clock(clock)
         self._kernel = Kernel(self.policies, self._clock)
-        self._shards: list[dict[str, Entry]] = [{} for _ in range(SHARD_COUNT)]
-        self._overflow: dict[int, Entry] = {}  # shared states by bucket number, created on first use
+        self._table = KeyTable(self._kernel, self._clock, max_keys, self.note_shared)
+        self._groups: PolicyGroups | None = None  # for all that hits of one key by one kernel cannot do
+        self._lock = ReentrantLock()  # for changes of the policies
         several = len(self.policies) > 1
         usual_cost: object = _NO_COST if several else ONE  # with several policies, every hit takes the other branch
-        kernel, name = self._kernel, self.policy.name
-        self._hot: Any = self._shards, self._clock, kernel.step, kernel.size, name, usual_cost
-        self._hot_several = self._shards, self._clock, kernel.composite.decide, kernel.size
-        self._queue: deque[Entry] = deque()  # every entry of the shards once, in the order of the next checks
-        self._unchecked = 0  # entries that this sweep has not checked yet
-        self._next_sweep = self._clock() + SWEEP_INTERVAL_NS
-        self._evictions = 0
-        self._overflow_hits = 0
-        self._lock: Any = RLock()  # for keys that come and go
-        reset_in_children(self)
+        kernel, shards = self._kernel, self._table.shards
+        self._hot: Any = shards, self._clock, kernel.step, kernel.size, self.policy.name, usual_cost
+        self._hot_several = shards, self._clock, kernel.composite.decide, kernel.size
+        one_kind_of_key = {policy.key for policy in self.policies} == {self.policy.key} != {ALL}
+        if plans or overrides or not one_kind_of_key:
+            self._generalize(nested=False)
 
     @property
     def policy(self) -> Policy:
         """The first of the policies."""
         return self.policies[0]
 
-    def hit(self, key: Keys, cost: Costs = 1) -> Decision:
+    def hit(self, key: Keys, cost: Costs = 1, plan: str | None = None) -> Decision:
         """Decide a request of `cost` by `key` now, and charge it if it is allowed; cost 0 charges nothing.
 
-        A cost above the quota's burst is denied with an infinite `retry_after`. Raises `InputError`, and changes
-        nothing, unless `key` is text and `cost` a whole number >= 0, or they are mappings of these by policy name.
+        A cost above the quota's burst is denied with an infinite `retry_after`. `key` and `cost` may be mappings from
+        the names of policies: a policy without a key is not asked. `plan` names the plan of the client.
+
+        Raises `InputError`, and changes nothing, unless each key is text, each cost is a whole number >= 0, and each
+        name that of a policy or plan.
         """
         shards, clock, step, size, name, usual_cost = self._hot  # one attribute lookup instead of six
-        if cost is not usual_cost:
-            if usual_cost is _NO_COST:
-                return _new_tuple(Decision, self._kernel.composite.combine(self._hit_several(key, cost)))
-            cost = name_costs(self.policies, cost)[name]
+        if cost is not usual_cost or plan is not None:
+            if type(cost) is not int or usual_cost is _NO_COST or plan is not None:
+                return _new_tuple(Decision, combine(self._hit_several(key, cost, plan)))
+            check_cost(cost)
         try:
             entry = shards[hash(key) % SHARD_COUNT][key]
         except (KeyError, TypeError):  # a new key, or one that is not text
@@ -194,23 +187,25 @@ class MemoryLimiter:
                 return _new_tuple(
                     Decision, (allowed, remaining, retry_after_ns, reset_after_ns, delay_ns, bound_by, ())
                 )
-        row: Row = self._hit_slowly(key if isinstance(key, str) else name_keys(self.policies, key)[name], step, cost)
-        return Decision(*row, bound_by=None if row[0] else name)
+        row = self._hit_slowly(key, cost)
+        return Decision(row[0], row[1], row[2], row[3], row[4], None if row[0] else name)
 
-    def hit_each(self, key: Keys, cost: Costs = 1) -> tuple[Decision, tuple[Decision, ...]]:
+    def hit_each(self, key: Keys, cost: Costs = 1, plan: str | None = None) -> tuple[Decision, tuple[Decision, ...]]:
         """Decide as `hit` does; also return the decision of each policy that was asked, in their order.
 
         If another policy denies the request, a policy that would admit it returns its quota as it stays.
         """
-        composite, rows = self._kernel.composite, self._hit_several(key, cost)
-        return Decision(*composite.combine(rows)), composite.decisions(rows)
+        answers = self._hit_several(key, cost, plan)
+        return Decision(*combine(answers)), list_decisions(answers)
 
-    def hit_row(self, key: str, cost: int = 1) -> Row:
+    def hit_row(self, key: Keys, cost: Costs = 1) -> Row:
         """Decide as `hit` does, and return the first five fields as a plain tuple, which is faster."""
         shards, clock, step, size, _, usual_cost = self._hot
-        row: Row
         if cost is not usual_cost:
+            if type(cost) is not int or usual_cost is _NO_COST:
+                return combine(self._hit_several(key, cost))[:5]
             check_cost(cost)
+        row: Row
         try:
             entry = shards[hash(key) % SHARD_COUNT][key]
         except (KeyError, TypeError):
@@ -223,51 +218,78 @@ class MemoryLimiter:
             if state[size] is new:
                 entry.state = new
                 return row
-        row = self._hit_slowly(key, step, cost)
-        return row
+        return self._hit_slowly(key, cost)
 
-    def _hit_several(self, key: Keys, cost: Costs) -> list[Row]:
-        """Decide a hit by several policies; return what each decided."""
-        if type(cost) is int and cost >= 0:
-            costs = (cost,) * len(self.policies)
-        else:
-            costs = tuple(name_costs(self.policies, cost).values())
-        if not isinstance(key, str):
-            keys = name_keys(self.policies, key)
-            if len(keys) < len(self.policies) or len({*keys.values()}) > 1:
-                raise InputError("policies with different keys are not supported yet: give each the same key")
-            key = keys[self.policy.name]
-        shards, clock, decide, size = self._hot_several
-        entry = shards[hash(key) % SHARD_COUNT].get(key)
-        if entry is not None:
-            state = entry.state
-            new, rows = decide(state, clock(), costs)
-            state.append(new)
-            if state[size] is new:
-                entry.state = new
-                return rows
-        return self._hit_slowly(key, self._step_several, costs)
+    def reserve(
+        self, key: Keys, cost: Costs = 1, plan: str | None = None, deadline: float = DEFAULT_DEADLINE_S
+    ) -> Ticket:
+        """Decide a request whose cost is known only afterwards, and charge `cost` if it is allowed.
 
-    def _step_several(self, state: Version, now: int, costs: Sequence[int]) -> list[Row]:
-        state[:], rows = self._kernel.composite.decide(state, now, costs)
-        return rows
+        Settle the ticket with the actual cost within `deadline` seconds; later, the reserved cost is final.
+        """
+        keys, costs = name_keys(self.policies, key), name_costs(self.policies, cost)
+        self._plans.check_plan(plan)
+        groups = self._generalized()
+        answers, now = groups.hit(keys, costs, plan)
+        decision = Decision(*combine(answers))
+        charged = {policy.name for policy, row in answers if row[0] and (decision.allowed or policy.shadow)}
+        reserved = {name: costs[name] for name in charged}
+        reservation = Reservation(decision, reserved, deadline, self._clock)
+        return Ticket(reservation, lambda changes: groups.charge(keys, changes, now))
 
-    def reset(self, key: str) -> None:
-        """Restore the full quota of `key`, or of its overflow bucket if there is no room for a separate state."""
-        check_key(key)
-        self._exclusively(self._reset, key)
+    def refund(self, key: Keys, cost: Costs = 1) -> None:
+        """Return `cost` to the quotas of `key`, each up to that of a new key.
+
+        Windows and logs take it from what they counted first. Settle a ticket to refund exactly what was charged.
+        """
+        keys, costs = name_keys(self.policies, key), name_costs(self.policies, cost)
+        self._generalized().charge(keys, {name: -one for name, one in costs.items()}, None)
+
+    def update(
+        self,
+        policies: Policy | Sequence[Policy] | None = None,
+        *,
+        plans: Mapping[str, QuotaChanges] | None = None,
+        overrides: Mapping[str, QuotaChanges] | None = None,
+    ) -> None:
+        """Replace the policies, plans or overrides, each if it is given, while the limiter is in use.
+
+        The share of a burst that a key has used stays used, rounded up to whole units: no change grants anything. A
+        policy is the same one if it has the same name and `key`. Raises `InputError`, and changes nothing, for invalid
+        policies, and for aligned windows unless the limiter has a clock for them.
+        """
+        checked = self.policies if policies is None else check_policies(policies)
+        if not self._follows_utc and any(map(_is_aligned, checked)):
+            raise InputError("aligned windows need a clock that follows UTC: create the limiter with one of them")
+        current = self._plans
+        changed = Plans.of(
+            checked,
+            current.plans if plans is None else plans,
+            current.overrides if overrides is None else overrides,
+        )
+        self._generalized()
+        self._lock.call(self._update, changed)
+
+    def reset(self, key: Keys) -> None:
+        """Restore the full quota of `key`, or of its overflow bucket if there is no room for a separate state.
+
+        The one counter of a policy with the key `all` is reset only if a mapping gives that policy a key.
+        """
+        keys = name_keys(self.policies, key)
+        if self._groups is None:
+            for one in {*keys.values()}:
+                self._table.reset(one)
+        if self._groups is not None:
+            given = isinstance(key, Mapping)
+            shared = {policy.name for policy in self.policies if policy.key == ALL and not given}
+            self._groups.reset({name: one for name, one in keys.items() if name not in shared})
 
     @property
     def stats(self) -> Stats:
         """The current counters."""
-        return Stats(sum(map(len, self._shards)), self._evictions, self._overflow_hits)
+        return self._table.stats if self._groups is None else self._groups.stats
 
     __reduce__ = refuse_pickling
-
-    def reset_after_fork(self) -> None:
-        """Replace the lock, which no thread of this process will release, unless this thread holds it."""
-        if not self._lock._is_owned():
-            self._lock = RLock()
 
     def choose_clock(self, clock: Clock | None) -> Clock:
         """Return the clock that hits read, which never goes backwards."""
@@ -276,132 +298,89 @@ class MemoryLimiter:
         check_clock(clock)
         return clock if clock in STEADY_CLOCKS else monotonic(clock)
 
-    # --- keys
+    def note_shared(self) -> None:
+        """Do nothing about a hit that is decided by an overflow bucket."""
 
-    def _hit_slowly(self, key: str, step: Callable[[Version, int, Any], Result], cost: Any) -> Result:
+    # --- one key and one kernel
+
+    def _hit_slowly(self, key: Keys, cost: int) -> Row:
         """Decide a hit of a new key, or one that another hit of the same key has overtaken."""
-        check_key(key)
-        entry = self._shard(key).get(key)
-        result = None if entry is None else self._kernel.decide(entry, step, cost)
-        return self._exclusively(self._hit_new, key, step, cost) if result is None else result
+        if isinstance(key, str) and self._groups is None:
+            step = self._kernel.step
+            row = self._hit_table(key, lambda state, now: step(state, now, cost))
+            if row is not None:
+                return row
+        return combine(self._hit_several(key, cost))[:5]
 
-    def _exclusively(self, work: Callable[..., Result], *arguments: object) -> Result:
-        """Call `work` while no other thread adds or evicts keys.
-
-        Its first argument is whether it runs within another such call, for example in a signal handler.
-        """
-        lock = self._lock
-        nested = lock._is_owned()
-        try:
-            try:
-                if not nested:
-                    lock.acquire()
-                return work(nested, *arguments)
-            finally:
-                if not nested and lock._is_owned():
-                    lock.release()
-        finally:  # in case an exception has interrupted the other one
-            if not nested and lock._is_owned():
-                lock.release()
-
-    def _hit_new(self, nested: bool, key: str, step: Callable[[Version, int, Any], Result], cost: Any) -> Result:
-        """Decide a hit of a key without a separate state; keep a state for it if it needs one and there is room."""
-        if not nested:
-            self._evict_idle()
-        shard = self._shard(key)
+    def _hit_table(self, key: str, change: Callable[[Version, int], Result]) -> Result | None:
+        """Return what `change` returns for the state of a key; None if the keys were moved to the groups."""
+        table, kernel = self._table, self._kernel
+        entry = table.get(key)
         while True:
-            full = len(self._queue) >= self.max_keys  # first: a nested hit of the key may take the last place
-            entry = shard.get(key)
-            if entry is not None:
-                result = self._kernel.decide(entry, step, cost)
-                if result is not None:
-                    return result
-                if nested:  # the outer call is evicting the key
-                    return self.hit_shared(key, step, cost)
-                del shard[key]  # an eviction of the key was interrupted
-            if full:
-                if nested and self._complete_insertion(key):
-                    continue
-                return self.hit_shared(key, step, cost)
-            state, now = self._start_new(key)
-            result = step(state, now, cost)
-            if self._kernel.is_new(state, now) or self._insert(key, state):
+            result = None if entry is None else kernel.update(entry, change)
+            if result is not None:
                 return result
+            state, now = table.start_new(key)
+            result = change(state, now)
+            if kernel.is_new(state, now):
+                table.evict_idle()
+                return result
+            entry = table.place(key)
+            if entry is None:
+                return None
 
-    def _start_new(self, key: str) -> tuple[Version, int]:
-        """Return the state of a new key, which is a copy of its overflow bucket if there is one, and the time."""
-        shared = self._overflow.get(hash(key) % OVERFLOW_BUCKETS)
-        state = None if shared is None else self._kernel.latest(shared)[: self._kernel.size]
-        now = self._clock()
-        return self._kernel.start(now) if state is None else state, now
+    # --- several policies
 
-    def hit_shared(self, key: str, step: Callable[[Version, int, Any], Result], cost: Any) -> Result:
-        """Decide a hit by the overflow bucket of `key`."""
-        self._overflow_hits += 1
-        number = hash(key) % OVERFLOW_BUCKETS
-        shared = self._overflow.get(number)
-        if shared is None:
-            shared = self._overflow.setdefault(number, Entry("", self._kernel.start(self._clock())))
-        result = self._kernel.decide(shared, step, cost)
-        assert result is not None  # noqa: S101  (buckets are never evicted)
-        return result
+    def _hit_several(self, key: Keys, cost: Costs, plan: str | None = None) -> Sequence[Answer]:
+        """Decide a hit by several policies; return what each of those that are asked decided."""
+        policies = self.policies
+        if type(cost) is int and cost >= 0:
+            costs = (cost,) * len(policies)
+        else:
+            costs = tuple(name_costs(policies, cost).values())
+        if type(key) is str and plan is None and self._groups is None:
+            shards, clock, decide, size = self._hot_several
+            entry = shards[hash(key) % SHARD_COUNT].get(key)
+            if entry is not None:
+                state = entry.state
+                new, rows = decide(state, clock(), costs)
+                state.append(new)
+                if state[size] is new:
+                    entry.state = new
+                    return [*zip(policies, rows, strict=True)]
+            slow = self._hit_table(key, lambda state, now: _replace_state(decide, state, now, costs))
+            if slow is not None:
+                return [*zip(policies, slow, strict=True)]
+        keys = name_keys(policies, key)
+        self._plans.check_plan(plan)
+        named = {policy.name: one for policy, one in zip(policies, costs, strict=True)}
+        return self._generalized().hit(keys, named, plan)[0]
 
-    def _insert(self, key: str, state: Version) -> bool:
-        """Keep `state` for `key`; return False if nested hits have taken the room, or kept a state for the key."""
-        entry = Entry(key, state)
-        self._queue.append(entry)  # first, so that no kept key is ever missing from the queue
-        if len(self._queue) > self.max_keys:
-            self._queue.pop()
-            return False
-        return self._shard(key).setdefault(key, entry) is entry
+    def _generalized(self) -> PolicyGroups:
+        """Return the groups of the policies; on the first call, move the states of all keys into them."""
+        return self._groups or self._lock.call(self._generalize)
 
-    def _complete_insertion(self, key: str) -> bool:
-        """Keep the state of an `_insert` of `key` that this call has interrupted; return whether there is one."""
-        last = self._queue[-1]
-        if len(self._queue) > self.max_keys or last.key != key or self._kernel.latest(last) is CLOSED:
-            return False
-        self._shard(key).setdefault(key, last)
-        return True
+    def _generalize(self, nested: bool) -> PolicyGroups:  # noqa: ARG002  (the signature for `ReentrantLock.call`)
+        if self._groups is None:
+            groups = PolicyGroups(self._plans, self._clock, self.max_keys, self.note_shared)
+            nowhere: list[dict[str, Any]] = [{}] * SHARD_COUNT
+            self._groups = groups
+            self._hot = nowhere, self._clock, self._kernel.step, 0, self.policy.name, _NO_COST
+            groups.replace(self._table)
+        return self._groups
 
-    def _reset(self, nested: bool, key: str) -> None:  # noqa: ARG002  (the signature for `_exclusively`)
-        while (entry := self._shard(key).get(key)) is None:
-            entry = self._overflow.get(hash(key) % OVERFLOW_BUCKETS)
-            if entry is None or len(self._queue) >= self.max_keys:
-                break
-            if self._insert(key, self._kernel.start(self._clock())):
-                return
-        if entry is not None:
-            self._kernel.refill(entry)
+    def _update(self, nested: bool, plans: Plans) -> None:  # noqa: ARG002  (the signature for `ReentrantLock.call`)
+        assert self._groups is not None  # noqa: S101  (checked by the caller)
+        self._groups.update(plans)
+        self._plans, self.policies = plans, plans.policies
 
-    def _evict_idle(self) -> None:
-        """If room is scarce or a sweep is due, check a few keys and evict those that are fully replenished."""
-        if not self._queue:
-            return
-        now = self._clock()
-        if now >= self._next_sweep:
-            self._unchecked, self._next_sweep = len(self._queue), now + SWEEP_INTERVAL_NS
-        scarce = 2 * len(self._queue) >= self.max_keys
-        probes = min(PROBES_PER_NEW_KEY, len(self._queue) if scarce else self._unchecked)
-        self._unchecked = max(0, self._unchecked - probes)
-        for _ in range(probes):
-            if self._evict(self._queue[0]):
-                self._queue.popleft()
-            else:
-                self._queue.rotate(-1)
 
-    def _evict(self, entry: Entry) -> bool:
-        """Remove `entry` if it is fully replenished; return whether it is no longer kept."""
-        shard = self._shard(entry.key)
-        if shard.get(entry.key) is not entry:  # its hit was interrupted, or overtaken by another of the same key
-            return True
-        state = self._kernel.latest(entry)
-        if state is not CLOSED and not (
-            self._kernel.is_new(state, self._clock()) and self._kernel.commit(state, CLOSED)
-        ):
-            return False
-        del shard[entry.key]
-        self._evictions += 1
-        return True
+def _is_aligned(policy: Policy) -> bool:
+    return traits_of(policy.algorithm).aligned
 
-    def _shard(self, key: str) -> dict[str, Entry]:
-        return self._shards[hash(key) % SHARD_COUNT]
+
+def _replace_state(
+    decide: Callable[..., tuple[Version, list[Row]]], state: Version, now: int, costs: Sequence[int]
+) -> list[Row]:
+    state[:], rows = decide(state, now, costs)
+    return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
@@ -16,8 +16,8 @@ from ratelab.algorithms import Policy
 from ratelab.clock import Clock
 from ratelab.limiter import ROW_FIELDS, Costs, Decision, Keys
 from ratelab.stores.fork import reset_in_children
-from ratelab.stores.memory import MemoryLimiter, Stats, refuse_pickling
-from ratelab.stores.versions import Result, Version
+from ratelab.stores.key_table import Stats
+from ratelab.stores.memory import MemoryLimiter, refuse_pickling
 
 FORMAT_VERSION = 1
 """A recording is a header line with the quota, then a line for each decision."""
@@ -55,11 +55,10 @@ class ObservedLimiter(MemoryLimiter):
 
         return read_and_note
 
-    def hit_shared(self, key: str, step: Callable[[Version, int, Any], Result], cost: Any) -> Result:
-        """Note that the hit is decided by its overflow bucket, and decide it."""
+    def note_shared(self) -> None:
+        """Note that the hit is decided by its overflow bucket."""
         if self.reading is not None:
             self.reading.shared = True
-        return super().hit_shared(key, step, cost)
 
 
 class RecordingLimiter:

@@ -19,9 +19,9 @@ from ratelab.errors import InputError, StoreError, short_repr
 from ratelab.limiter import AsyncLimiter, Costs, Decision, Keys
 from ratelab.quota import NS_PER_S
 from ratelab.stores.fork import reset_in_children
+from ratelab.stores.key_table import Stats
 from ratelab.stores.memory import (
     MemoryLimiter,
-    Stats,
     check_cost,
     check_key,
     default_clock,

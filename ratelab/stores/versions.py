@@ -26,7 +26,7 @@ Version = list[Any]
 """A state of a key: its numbers and, once a hit has replaced it, its successor; further items are ignored."""
 
 CLOSED: Version = []
-"""The successor of the last state of an evicted key."""
+"""The successor of the last state of an evicted key; a key that was moved to another table has an empty one, too."""
 
 Result = TypeVar("Result")
 
@@ -63,33 +63,21 @@ class Kernel:
         """Return whether every policy would decide by `state` as by that of a new key."""
         return all(part.step(state[part.begin : part.end], now, 0)[3] <= 0 for part in self.composite.parts)
 
-    def decide(self, entry: Entry, step: Callable[[Version, int, Any], Result], cost: Any) -> Result | None:
-        """Decide a hit by the state of `entry` with `step`; return None if it is closed."""
-        return self._update(entry, lambda state: step(state, self._clock(), cost))
-
-    def refill(self, entry: Entry) -> None:
-        """Replace the state of `entry` by that of a new key, unless it is closed and therefore refilled."""
-
-        def restart(state: Version) -> None:
-            state[:] = self.start(self._clock())
-
-        self._update(entry, restart)
-
-    def _update(self, entry: Entry, change: Callable[[Version], Result]) -> Result | None:
-        """Replace the latest state by a copy that `change` has changed, and return its result.
+    def update(self, entry: Entry, change: Callable[[Version, int], Result]) -> Result | None:
+        """Replace the latest state by a copy that `change` has changed at the current time, and return its result.
 
         Return None if the entry is closed.
         """
-        while (state := self.latest(entry)) is not CLOSED:
+        while state := self.latest(entry):
             new = state[: self.size]
-            result = change(new)
+            result = change(new, self._clock())  # read after the state, so that no step goes back in time
             if self.commit(state, new):
                 entry.state = new
                 return result
         return None
 
     def latest(self, entry: Entry) -> Version:
-        """Return the latest state of `entry`, or `CLOSED`."""
+        """Return the latest state of `entry`; an empty one if it is closed."""
         state, size = entry.state, self.size
         while len(state) > size:
             state = state[size]
@@ -103,31 +91,27 @@ class Kernel:
 
 def _create_part(policy: Policy, begin: int) -> Part:
     """Return the part of a policy whose state begins at item `begin`: packed into one item unless it is short."""
-    start: Callable[[int], Version] = policy.start
-    step: Callable[[Version, int, int], Row] = policy.step
     built_in = type(policy.algorithm) in BUILT_IN
-    size = len(start(0)) if built_in else 0
-    if not 0 < size <= MAX_COPIED_NUMBERS:
-        start, step = _pack(policy, PagedState.split if built_in else list)
-        size = 1
-    return Part(policy.name, policy.shadow, start, step, begin, begin + size)
+    size = len(policy.start(0)) if built_in else 0
+    if 0 < size <= MAX_COPIED_NUMBERS:
+        return Part(policy, policy.start, policy.step, policy.charge, begin, begin + size)
+    pack: Callable[[list[int]], Any] = PagedState.split if built_in else list
 
-
-def _pack(
-    policy: Policy, pack: Callable[[list[int]], Any]
-) -> tuple[Callable[[int], Version], Callable[[Version, int, int], Row]]:
-    """Return the `start` and `step` of a policy for states that are packed into one item."""
-
-    def start_item(now: int) -> Version:
+    def start(now: int) -> Version:
         return [pack(policy.start(now))]
 
-    def step_item(item: Version, now: int, cost: int) -> Row:
+    def step(item: Version, now: int, cost: int) -> Row:
         state = item[0].copy()
         row = policy.step(state, now, cost)
         item[0] = state
         return row
 
-    return start_item, step_item
+    def charge(item: Version, now: int, cost: int, at: int | None) -> None:
+        state = item[0].copy()
+        policy.charge(state, now, cost, at)
+        item[0] = state
+
+    return Part(policy, start, step, charge, begin, begin + 1)
 
 
 class PagedState:

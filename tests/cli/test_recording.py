@@ -191,7 +191,7 @@ def test_the_recorded_time_is_the_time_of_the_decision(tmp_path: Path) -> None:
         for _ in range(9):
             limiter.hit("alice")
     recording = read_recording(str(tmp_path / "live.jsonl"))
-    assert (recording.traffic.origin, recording.traffic.times.tolist()) == (10**9 + 2, [*range(9)])
+    assert (recording.traffic.origin, recording.traffic.times.tolist()) == (10**9 + 4, [*range(9)])
 
 
 class HittingClock:

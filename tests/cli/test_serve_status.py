@@ -17,7 +17,7 @@ from serve_process import run_server, send_request, statuses_in, wait_until
 
 from ratelab.cli.serve.runner import format_counters
 from ratelab.http.counters import CounterValues, Counts
-from ratelab.stores.memory import Stats
+from ratelab.stores.key_table import Stats
 
 pytestmark = pytest.mark.slow
 

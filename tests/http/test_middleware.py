@@ -183,8 +183,8 @@ def test_the_limiter_may_be_a_function_of_the_request() -> None:
 class DenyAll(MemoryLimiter):
     """A limiter that overrides `hit`, which the middleware must call."""
 
-    def hit(self, key: Keys, cost: Costs = 1) -> Decision:
-        return super().hit(key, cost)._replace(allowed=False, retry_after_ns=1)
+    def hit(self, key: Keys, cost: Costs = 1, plan: str | None = None) -> Decision:
+        return super().hit(key, cost, plan)._replace(allowed=False, retry_after_ns=1)
 
 
 def test_an_overridden_hit_decides() -> None:

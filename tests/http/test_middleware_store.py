@@ -20,7 +20,7 @@ from ratelab.http.counters import CounterValues, Counts
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.http.prometheus import metrics_page
 from ratelab.limiter import Costs, Keys
-from ratelab.stores.memory import Stats
+from ratelab.stores.key_table import Stats
 
 UNAVAILABLE = {
     "type": "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",

@@ -119,4 +119,4 @@ def test_a_failing_step_neither_loses_keys_nor_exceeds_max_keys() -> None:
     for n in range(50):
         with suppress(ArithmeticError):
             limited.hit(f"key {n}")
-    assert sum(map(len, limited._shards)) == limited.stats.keys == 4
+    assert sum(map(len, limited._table.shards)) == limited.stats.keys == 4

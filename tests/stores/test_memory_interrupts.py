@@ -60,9 +60,9 @@ class Interrupter:
 
 def can_lock(limiter: MemoryLimiter) -> bool:
     """Return whether this thread can acquire the limiter's lock at once."""
-    acquired: bool = limiter._lock.acquire(blocking=False)
+    acquired: bool = limiter._table.lock._lock.acquire(blocking=False)
     if acquired:
-        limiter._lock.release()
+        limiter._table.lock._lock.release()
     return acquired
 
 
@@ -87,10 +87,10 @@ class Scene:
     def check_keys(self) -> None:
         """Check that keys are kept and queued once."""
         limiter = self.limiter
-        kept = [entry for shard in limiter._shards for entry in shard.values()]
+        kept = [entry for shard in limiter._table.shards for entry in shard.values()]
         assert len(kept) == limiter.stats.keys <= limiter.max_keys
-        assert len({*limiter._queue}) == len(limiter._queue)
-        assert {*kept} <= {*limiter._queue}
+        assert len({*limiter._table.queue}) == len(limiter._table.queue)
+        assert {*kept} <= {*limiter._table.queue}
 
     def check(self) -> None:
         """Check the keys, that other threads are not blocked, and that all is forgotten."""
@@ -101,7 +101,7 @@ class Scene:
         self.clock.advance(3 * DAY)
         for number in range(3 * MAX_KEYS):
             limiter.hit(f"late {number}", 0)
-        assert (limiter.stats.keys, len(limiter._queue)) == (0, 0)
+        assert (limiter.stats.keys, len(limiter._table.queue)) == (0, 0)
 
 
 def a_known_key(scene: Scene) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ratelab import ManualClock, MemoryLimiter, Policy, create
 from ratelab.http.asgi import Message, Receive, Scope, Send
-from ratelab.limiter import Row
+from ratelab.limiter import Costs, Keys, Row
 
 
 class Watched(MemoryLimiter):
@@ -14,9 +14,9 @@ class Watched(MemoryLimiter):
 
     def __init__(self, algorithm: str = "token-bucket", rate: str = "2/s", burst: int = 5) -> None:
         super().__init__(create(algorithm, rate, burst), ManualClock())
-        self.asked: list[tuple[str, int]] = []
+        self.asked: list[tuple[Keys, Costs]] = []
 
-    def hit_row(self, key: str, cost: int = 1) -> Row:
+    def hit_row(self, key: Keys, cost: Costs = 1) -> Row:
         self.asked.append((key, cost))
         return super().hit_row(key, cost)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import patch
 
 from mutate import rewritten
@@ -12,6 +12,7 @@ from ratelab import Clock, Decision, MemoryLimiter, Policy
 from ratelab.clock import monotonic
 from ratelab.limiter import Costs, Keys
 from ratelab.stores import memory
+from ratelab.stores.key_table import KeyTable, ReentrantLock
 
 
 class CommitsBlindly(MemoryLimiter):
@@ -26,37 +27,53 @@ class ChangesStatesInPlace(MemoryLimiter):
     hit = rewritten(MemoryLimiter.hit, "step(new, clock(), cost)", "step(state, clock(), cost); new[:] = state[:size]")
 
 
-class OverwritesNewKeys(MemoryLimiter):
+class MutatedTable(MemoryLimiter):
+    """A limiter whose table of keys has some methods replaced."""
+
+    methods: ClassVar[dict[str, Callable[..., Any]]]
+
+    def __init__(self, *options: Any) -> None:
+        with patch.object(memory, "KeyTable", type("Mutant", (KeyTable,), self.methods)):
+            super().__init__(*options)
+
+
+class OverwritesNewKeys(MutatedTable):
     """Replaces the state that a nested hit has kept for a new key."""
 
-    _insert = rewritten(MemoryLimiter._insert, "setdefault(key, entry) is entry", "update({key: entry}) is None")
+    methods: ClassVar = {
+        "_insert": rewritten(KeyTable._insert, "setdefault(key, entry) is entry", "update({key: entry}) is None")
+    }
 
 
-class QueuesLate(MemoryLimiter):
+class QueuesLate(MutatedTable):
     """Keeps a key before it is in the queue, so that an interrupt leaks it."""
 
-    _insert = rewritten(
-        MemoryLimiter._insert, "self._queue.append(entry)", "self._shard(key)[key] = entry; self._queue.append(entry)"
-    )
+    methods: ClassVar = {
+        "_insert": rewritten(
+            KeyTable._insert, "self.queue.append(entry)", "self._shard(key)[key] = entry; self.queue.append(entry)"
+        )
+    }
 
 
-class ChargesTwoStates(MemoryLimiter):
+class ChargesTwoStates(MutatedTable):
     """Decides a nested hit by the overflow bucket although the key is about to be kept."""
 
-    def _complete_insertion(self, key: str) -> bool:
-        return False
+    methods: ClassVar = {"_complete_insertion": lambda *_: False}
 
 
-class ReservesNoRoom(MemoryLimiter):
+class ReservesNoRoom(MutatedTable):
     """Checks for room once, although a nested hit may take it."""
 
-    _insert = rewritten(MemoryLimiter._insert, "> self.max_keys", "> 10**9")
+    methods: ClassVar = {"_insert": rewritten(KeyTable._insert, "> self.max_keys", "> 10**9")}
 
 
 class ReleasesOnSuccess(MemoryLimiter):
     """Leaves its lock held after an exception."""
 
-    _exclusively = rewritten(MemoryLimiter._exclusively, "finally:", "except ZeroDivisionError:")
+    def __init__(self, *options: Any) -> None:
+        call = rewritten(ReentrantLock.call, "finally:", "except ZeroDivisionError:")
+        super().__init__(*options)
+        self._table.lock = type("Mutant", (ReentrantLock,), {"call": call})()
 
 
 class TrustsTheClock(MemoryLimiter):
@@ -81,25 +98,28 @@ class IgnoresLargeSteps(TrustsTheClock):
     monotonic = staticmethod(rewritten(monotonic, "latest - now > MAX_CLOCK_LAG_NS", "False"))
 
 
-class EvictsTheOldest(MemoryLimiter):
+def evict_the_oldest(table: KeyTable, _: bool) -> None:
+    if len(table.queue) >= table.max_keys:
+        key = table.queue.popleft().key
+        del table.shards[hash(key) % len(table.shards)][key]
+
+
+class EvictsTheOldest(MutatedTable):
     """Makes room by evicting the oldest key, even if it is in use."""
 
-    def _evict_idle(self) -> None:
-        if len(self._queue) >= self.max_keys:
-            key = self._queue.popleft().key
-            del self._shards[hash(key) % len(self._shards)][key]
+    methods: ClassVar = {"_evict_idle": evict_the_oldest}
 
 
 class EvictsTheLeastRecentlyUsed(EvictsTheOldest):
     """Makes room by evicting the least recently used key, even if it is in use."""
 
-    def hit(self, key: Keys, cost: Costs = 1) -> Decision:
+    def hit(self, key: Keys, cost: Costs = 1, plan: str | None = None) -> Decision:
         assert isinstance(key, str)
-        entry = self._shard(key).get(key)
+        entry = self._table.get(key)
         if entry is not None:
-            self._queue.remove(entry)
-            self._queue.append(entry)
-        return super().hit(key, cost)
+            self._table.queue.remove(entry)
+            self._table.queue.append(entry)
+        return super().hit(key, cost, plan)
 
 
 class IgnoresMaxKeys(MemoryLimiter):
@@ -107,25 +127,23 @@ class IgnoresMaxKeys(MemoryLimiter):
         super().__init__(policy, clock, max_keys=10**9)
 
 
-class NeverEvicts(MemoryLimiter):
-    def _evict_idle(self) -> None:
-        pass
+class NeverEvicts(MutatedTable):
+    methods: ClassVar = {"_evict_idle": lambda *_: None}
 
 
-class DeniesWhenFull(MemoryLimiter):
+class DeniesWhenFull(MutatedTable):
     """Denies new keys while the limiter is full."""
 
-    def hit_shared(self, *_: Any) -> Any:
-        return False, 0, 1, 1, 0
+    methods: ClassVar = {"_share": rewritten(KeyTable._share, "self.kernel.start(self._clock())", "[0, self._clock()]")}
 
 
-class ForgetsOverflow(MemoryLimiter):
+class ForgetsOverflow(MutatedTable):
     """Gives a key that gets a separate state a fresh quota, whatever it used of a shared one."""
 
-    _start_new = rewritten(MemoryLimiter._start_new, "if state is None", "if True")
+    methods: ClassVar = {"start_new": rewritten(KeyTable.start_new, "if state is None", "if True")}
 
 
 class KeepsUnusedKeys(MemoryLimiter):
     """Keeps a state even for a key that has used nothing."""
 
-    _hit_new = rewritten(MemoryLimiter._hit_new, "self._kernel.is_new(state, now) or ", "")
+    _hit_table = rewritten(MemoryLimiter._hit_table, "if kernel.is_new(state, now):", "if False:")

@@ -1,0 +1,97 @@
+"""Plans and overrides: other quotas of the same policies, and the conversion of what a key has used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ratelab.algorithms import Policy, build_policy
+from ratelab.errors import InputError, short_repr
+from ratelab.quota import Quota
+from ratelab.stores.versions import Kernel
+
+QuotaChange = Policy | Quota | str | tuple[str | None, int | None]
+"""The quota of a policy in a plan: a rate, or a rate and a burst, of which None is that of the policy."""
+
+QuotaChanges = Sequence[Policy] | Mapping[str, QuotaChange]
+"""The quotas of policies by name, or policies with other quotas; the others keep theirs."""
+
+
+@dataclass(frozen=True)
+class Plans:
+    """Policies, and the policies with other quotas by plan and by key."""
+
+    policies: tuple[Policy, ...]
+    plans: Mapping[str, Mapping[str, Policy]] = field(default_factory=dict)
+    overrides: Mapping[str, Mapping[str, Policy]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, policies: Sequence[Policy], plans: Mapping[str, QuotaChanges], overrides: Mapping[str, QuotaChanges]
+    ) -> Plans:
+        """Return plans and overrides whose quotas are given as text; raise `InputError` for an invalid one."""
+        named = {policy.name: policy for policy in policies}
+        changed = [
+            {name: _apply(named, what, name, changes) for name, changes in given.items()}
+            for what, given in (("plan", plans), ("override", overrides))
+        ]
+        return cls(tuple(policies), *changed)
+
+    def policy_of(self, policy: Policy, plan: str | None, key: str | None) -> Policy:
+        """Return the policy of a plan, or of a key with overrides, which replace those of any plan."""
+        overridden = self.overrides.get(key, {}) if key is not None else {}
+        changed = overridden.get(policy.name) or (self.plans[plan].get(policy.name) if plan is not None else None)
+        return changed or policy
+
+    def check_plan(self, plan: str | None) -> None:
+        """Raise `InputError` unless there is such a plan."""
+        if plan is not None and plan not in self.plans:
+            choice = f"choose from {', '.join(self.plans)}" if self.plans else "pass plans= to the limiter"
+            raise InputError(f"unknown plan {short_repr(plan)}: {choice}")
+
+
+def _apply(named: Mapping[str, Policy], what: str, name: str, changes: QuotaChanges) -> dict[str, Policy]:
+    """Return the changed policies by name."""
+    if not isinstance(changes, Mapping):
+        changes = {policy.name: policy for policy in changes}
+    unknown = next((policy for policy in changes if policy not in named), None)
+    if unknown is not None:
+        place = f"{what} {short_repr(name)}"
+        raise InputError(f"unknown policy {short_repr(unknown)} in {place}: choose from {', '.join(named)}")
+    return {policy: _change_quota(named[policy], change) for policy, change in changes.items()}
+
+
+def _change_quota(policy: Policy, change: QuotaChange) -> Policy:
+    if isinstance(change, Policy):
+        return change
+    rate, burst = change if isinstance(change, tuple) else (change, None)
+    quota = Quota.of(policy.quota if rate is None else rate, burst)
+    return replace(policy, quota=quota, algorithm=build_policy(type(policy.algorithm), quota).algorithm)
+
+
+def convert_numbers(old: Kernel, new: Kernel, numbers: list[Any], now: int) -> list[Any]:
+    """Return the numbers of a key after a change of its quotas: the share of a burst that is used stays used.
+
+    It is rounded up to whole units, so that no change grants anything. A policy that is new starts with its full quota.
+    """
+    before = {part.policy.name: part for part in old.composite.parts}
+    converted: list[Any] = []
+    for part in new.composite.parts:
+        policy, source = part.policy, before.get(part.policy.name)
+        if source is not None and source.policy.algorithm == policy.algorithm:
+            converted += numbers[source.begin : source.end]
+            continue
+        state = part.start(now)
+        if source is not None:
+            used = _count_used(source.policy.quota, source.step(numbers[source.begin : source.end], now, 0))
+            part.charge(state, now, -(-used * policy.quota.burst // source.policy.quota.burst), now)
+        converted += state
+    return converted
+
+
+def _count_used(quota: Quota, look: tuple[bool, int, int, int, int]) -> int:
+    """Return the used units of a quota, rounded up; more than its burst for a key in debt."""
+    allowed, remaining, _, reset_after_ns, _ = look
+    used = quota.burst - remaining
+    return used if allowed else max(used, -(-reset_after_ns * quota.limit // quota.period))

@@ -1,0 +1,136 @@
+"""Tickets for costs that are known only after a request: reserve, then settle with the actual cost."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Self
+
+from ratelab.clock import Clock
+from ratelab.errors import InputError, short_repr
+from ratelab.limiter import Costs, Decision
+from ratelab.quota import NS_PER_S
+
+DEFAULT_DEADLINE_S = 300.0
+"""Seconds after which a reserved cost is final."""
+
+Changes = Mapping[str, int]
+"""What to charge to each policy by its name; a negative number is a refund."""
+
+
+class Reservation:
+    """A reserved cost, which is charged already, until it is settled or its deadline has passed."""
+
+    def __init__(self, decision: Decision, reserved: Changes, deadline: float, clock: Clock) -> None:
+        if not isinstance(deadline, (int, float)) or not 0 < deadline <= 10**9:
+            raise InputError(f"deadline must be a number of seconds above 0, got {short_repr(deadline)}")
+        self.decision = decision
+        """The decision on the reserved cost."""
+        self.reserved = dict(reserved)
+        """The charged cost of each policy, by its name."""
+        self._clock = clock
+        self._due = clock() + int(deadline * NS_PER_S)
+        self._unsettled = [decision.allowed]  # an item can be taken once, whatever interrupts the call
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the request is admitted; if not, nothing can be settled."""
+        return self.decision.allowed
+
+    def take(self, actual: Costs) -> Changes | None:
+        """Return what to charge in addition; None if the ticket was settled before, was denied, or is too late."""
+        costs = actual if isinstance(actual, Mapping) else dict.fromkeys(self.reserved, actual)
+        for name, cost in costs.items():
+            if type(cost) is not int or cost < 0:
+                raise InputError(f"cost must be a whole number >= 0, got {short_repr(cost)}")
+            if name not in self.reserved:
+                names = ", ".join(self.reserved) or "none, since the request was denied"
+                raise InputError(f"unknown policy {short_repr(name)} in cost: choose from {names}")
+        try:
+            unsettled = self._unsettled.pop()
+        except IndexError:
+            return None
+        if not unsettled or self._clock() > self._due:
+            return None
+        return {name: cost - self.reserved[name] for name, cost in costs.items()}
+
+
+class Ticket:
+    """A reserved cost: settle it once the actual cost is known; without that, the reserved cost stays charged.
+
+    As a context manager, it yields itself. A block that does not settle it keeps the reserved cost, also if it raises.
+    """
+
+    def __init__(self, reservation: Reservation, charge: Callable[[Changes], object]) -> None:
+        self._reservation, self._charge = reservation, charge
+
+    @property
+    def decision(self) -> Decision:
+        """The decision on the reserved cost."""
+        return self._reservation.decision
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the request is admitted; if not, nothing was charged, and nothing can be settled."""
+        return self._reservation.allowed
+
+    def settle(self, actual: Costs) -> bool:
+        """Replace the reserved cost by the actual one, for all policies or by their names; return whether it was done.
+
+        A higher cost is charged in full, even if less remains: further requests wait until the rate has earned it. A
+        ticket is settled at most once; after its deadline, or if it was denied, nothing changes. Raises `InputError`,
+        and changes nothing, unless each cost is a whole number >= 0.
+        """
+        changes = self._reservation.take(actual)
+        if changes is None:
+            return False
+        self._charge(changes)
+        return True
+
+    def cancel(self) -> bool:
+        """Return the whole reserved cost, as `settle(0)` does."""
+        return self.settle(0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class AsyncTicket:
+    """A `Ticket` of a limiter whose states are kept elsewhere; an asynchronous context manager."""
+
+    def __init__(self, reservation: Reservation, charge: Callable[[Changes], Awaitable[Any]]) -> None:
+        self._reservation, self._charge = reservation, charge
+
+    @property
+    def decision(self) -> Decision:
+        """The decision on the reserved cost."""
+        return self._reservation.decision
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the request is admitted; if not, nothing was charged, and nothing can be settled."""
+        return self._reservation.allowed
+
+    async def settle(self, actual: Costs) -> bool:
+        """Replace the reserved cost by the actual one, as `Ticket.settle` does.
+
+        Raises `StoreError` if the store does not confirm it. The cost is then the reserved or the actual one, and the
+        ticket remains settled, so that nothing is charged twice.
+        """
+        changes = self._reservation.take(actual)
+        if changes is None:
+            return False
+        await self._charge(changes)
+        return True
+
+    async def cancel(self) -> bool:
+        """Return the whole reserved cost, as `settle(0)` does."""
+        return await self.settle(0)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
