@@ -13,7 +13,7 @@ Combined = tuple[bool, int, int, int, int, str | None, tuple[str, ...]]
 """The fields of a `Decision`."""
 
 Answer = tuple[Policy, Row]
-"""A policy, and what it decided."""
+"""A policy, and its decision."""
 
 
 def check_policies(policies: object) -> tuple[Policy, ...]:
@@ -57,6 +57,8 @@ class Composite:
         self.parts = tuple(parts)
         self.policies = tuple(part.policy for part in parts)
         self._steps = tuple((part.step, part.begin, part.end, not part.policy.shadow) for part in parts)
+        self._named_steps = tuple((part.step, slice(part.begin, part.end), part.policy.name) for part in parts)
+        self._all_enforced = not any(policy.shadow for policy in self.policies)
 
     @classmethod
     def of(cls, policies: Iterable[Policy]) -> Composite:
@@ -76,7 +78,7 @@ class Composite:
         """Decide a hit that costs `cost` by every policy, and update `state` in place."""
         new, rows = self.decide(state, now, (cost,) * len(self.parts))
         state[:] = new
-        return combine(zip(self.policies, rows, strict=True))[:5]
+        return self.combine(rows)[:5]
 
     def decide(self, state: State, now: int, costs: Sequence[int]) -> tuple[list[int], list[Row]]:
         """Decide a hit with a cost for each policy; return the next state and what each policy decided.
@@ -88,6 +90,38 @@ class Composite:
         if denied:
             self.withdraw(state, now, new, rows)
         return new, rows  # type: ignore[return-value]
+
+    def decide_together(self, state: State, now: int, cost: int) -> tuple[list[int], Combined]:
+        """Return the next state and the fields of the `Decision`, as `decide` and `combine` do, in half the time."""
+        if not self._all_enforced:
+            new, rows = self.decide(state, now, (cost,) * len(self.parts))
+            return new, self.combine(rows)
+        new = []
+        remaining, retry_after_ns, reset_after_ns, delay_ns, bound_by = NEVER, 0, 0, 0, None
+        for step, place, name in self._named_steps:
+            part = state[place]
+            allowed, left, retry, reset, delay = step(part, now, cost)
+            new += part
+            if left < remaining:
+                remaining = left
+            if reset > reset_after_ns:
+                reset_after_ns = reset
+            if delay > delay_ns:
+                delay_ns = delay
+            if not allowed and (bound_by is None or retry > retry_after_ns):
+                bound_by, retry_after_ns = name, retry
+        if bound_by is None:
+            return new, (True, remaining, 0, reset_after_ns, delay_ns, None, ())
+        new, remaining, reset_after_ns = [], NEVER, 0
+        for step, place, _ in self._named_steps:  # the quotas as they stay
+            part = state[place]
+            _, left, _, reset, _ = step(part, now, 0)
+            new += part
+            if left < remaining:
+                remaining = left
+            if reset > reset_after_ns:
+                reset_after_ns = reset
+        return new, (False, max(0, remaining), retry_after_ns, reset_after_ns, 0, bound_by, ())
 
     def attempt(self, state: State, now: int, costs: Sequence[int | None]) -> tuple[list[int], list[Row | None], bool]:
         """Return the state after a hit, what each policy decided, and whether one denies the hit.
@@ -118,6 +152,14 @@ class Composite:
                 _, remaining, _, reset_after_ns, _ = step(part, now, 0)
                 rows[n] = True, max(0, remaining), 0, reset_after_ns, 0
                 new[begin:end] = part
+
+    def combine(self, rows: Sequence[Row]) -> Combined:
+        """Return the fields of the `Decision` on a hit from what each policy decided."""
+        return combine(zip(self.policies, rows, strict=True))
+
+    def decisions(self, rows: Sequence[Row]) -> tuple[Decision, ...]:
+        """Return the decision of each policy."""
+        return list_decisions(zip(self.policies, rows, strict=True))
 
 
 def combine(answers: Iterable[Answer]) -> Combined:

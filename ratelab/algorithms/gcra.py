@@ -62,6 +62,6 @@ class Gcra:
         return allowed, left // period if left > 0 else 0, retry_after, -((clock - due) // limit), 0
 
     def charge(self, state: State, now: int, cost: int, at: int | None = None) -> None:
-        """Charge `cost` without a decision; if it is negative, refund what was charged at `at`."""
+        """Charge `cost` without a decision; if it is negative, refund a charge of the time `at`."""
         self.step(state, now, 0)
         state[0] = max(now * self.limit, state[0] + cost * self.period)

@@ -62,6 +62,6 @@ class LeakyBucket:
         return allowed, (capacity - level) // period, retry_after, -(-level // limit), wait if allowed else 0
 
     def charge(self, state: State, now: int, cost: int, at: int | None = None) -> None:
-        """Charge `cost` without a decision; if it is negative, refund what was charged at `at`."""
+        """Charge `cost` without a decision; if it is negative, refund a charge of the time `at`."""
         self.step(state, now, 0)
         state[0] = max(0, state[0] + cost * self.period)

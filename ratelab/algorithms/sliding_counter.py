@@ -79,7 +79,7 @@ class SlidingCounter:
         return allowed, free // window if free > 0 else 0, retry_after, reset_after, 0
 
     def charge(self, state: State, now: int, cost: int, at: int | None = None) -> None:
-        """Charge `cost` without a decision; if it is negative, refund what was charged at `at`.
+        """Charge `cost` without a decision; if it is negative, refund a charge of the time `at`.
 
         Without a time, the previous window is refunded first, since it counts for less.
         """

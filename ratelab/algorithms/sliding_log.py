@@ -77,7 +77,7 @@ class SlidingLog:
         return allowed, size - 1 - (head - oldest) % size, retry_after, rest if rest > 0 else 0, 0
 
     def charge(self, state: State, now: int, cost: int, at: int | None = None) -> None:
-        """Charge `cost` without a decision; if it is negative, refund what was charged at `at`.
+        """Charge `cost` without a decision; if it is negative, refund a charge of the time `at`.
 
         Beyond the burst, a charge replaces the oldest entries, since decisions depend on the newest ones alone.
         Without a time, the oldest entries are refunded, which would have expired first.

@@ -61,6 +61,6 @@ class TokenBucket:
         return allowed, tokens // period, retry_after, -((tokens - capacity) // limit), 0
 
     def charge(self, state: State, now: int, cost: int, at: int | None = None) -> None:
-        """Charge `cost` without a decision; if it is negative, refund what was charged at `at`."""
+        """Charge `cost` without a decision; if it is negative, refund a charge of the time `at`."""
         self.step(state, now, 0)
         state[0] = min(self.capacity, state[0] - cost * self.period)

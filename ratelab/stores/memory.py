@@ -7,7 +7,7 @@ from math import lcm
 from typing import Any, NoReturn, TypeVar
 
 from ratelab.algorithms import Policy, traits_of
-from ratelab.algorithms.composite import Answer, check_policies, combine, list_decisions
+from ratelab.algorithms.composite import Answer, Combined, check_policies, combine, list_decisions
 from ratelab.clock import STEADY_CLOCKS, Clock, aligned_clock, monotonic
 from ratelab.errors import InputError, short_repr
 from ratelab.limiter import Costs, Decision, Keys, Row
@@ -147,7 +147,7 @@ class MemoryLimiter:
         usual_cost: object = _NO_COST if several else ONE  # with several policies, every hit takes the other branch
         kernel, shards = self._kernel, self._table.shards
         self._hot: Any = shards, self._clock, kernel.step, kernel.size, self.policy.name, usual_cost
-        self._hot_several = shards, self._clock, kernel.composite.decide, kernel.size
+        self._hot_several = shards, self._clock, kernel.composite.decide_together, kernel.size
         one_kind_of_key = {policy.key for policy in self.policies} == {self.policy.key} != {ALL}
         if plans or overrides or not one_kind_of_key:
             self._generalize(nested=False)
@@ -169,7 +169,7 @@ class MemoryLimiter:
         shards, clock, step, size, name, usual_cost = self._hot  # one attribute lookup instead of six
         if cost is not usual_cost or plan is not None:
             if type(cost) is not int or usual_cost is _NO_COST or plan is not None:
-                return _new_tuple(Decision, combine(self._hit_several(key, cost, plan)))
+                return _new_tuple(Decision, self._hit_together(key, cost, plan))
             check_cost(cost)
         try:
             entry = shards[hash(key) % SHARD_COUNT][key]
@@ -203,7 +203,7 @@ class MemoryLimiter:
         shards, clock, step, size, _, usual_cost = self._hot
         if cost is not usual_cost:
             if type(cost) is not int or usual_cost is _NO_COST:
-                return combine(self._hit_several(key, cost))[:5]
+                return self._hit_together(key, cost)[:5]
             check_cost(cost)
         row: Row
         try:
@@ -240,7 +240,7 @@ class MemoryLimiter:
     def refund(self, key: Keys, cost: Costs = 1) -> None:
         """Return `cost` to the quotas of `key`, each up to that of a new key.
 
-        Windows and logs take it from what they counted first. Settle a ticket to refund exactly what was charged.
+        Windows and logs return their oldest charges. Settle a ticket to refund one charge exactly.
         """
         keys, costs = name_keys(self.policies, key), name_costs(self.policies, cost)
         self._generalized().charge(keys, {name: -one for name, one in costs.items()}, None)
@@ -331,6 +331,23 @@ class MemoryLimiter:
 
     # --- several policies
 
+    def _hit_together(self, key: Keys, cost: Costs, plan: str | None = None) -> Combined:
+        """Return the fields of the decision of several policies."""
+        if type(key) is str and type(cost) is int and plan is None and self._groups is None and cost >= 0:
+            shards, clock, decide, size = self._hot_several
+            try:
+                entry = shards[hash(key) % SHARD_COUNT][key]
+            except KeyError:
+                pass
+            else:
+                state = entry.state
+                new, fields = decide(state, clock(), cost)
+                state.append(new)
+                if state[size] is new:
+                    entry.state = new
+                    return fields
+        return combine(self._hit_several(key, cost, plan))
+
     def _hit_several(self, key: Keys, cost: Costs, plan: str | None = None) -> Sequence[Answer]:
         """Decide a hit by several policies; return what each of those that are asked decided."""
         policies = self.policies
@@ -339,18 +356,10 @@ class MemoryLimiter:
         else:
             costs = tuple(name_costs(policies, cost).values())
         if type(key) is str and plan is None and self._groups is None:
-            shards, clock, decide, size = self._hot_several
-            entry = shards[hash(key) % SHARD_COUNT].get(key)
-            if entry is not None:
-                state = entry.state
-                new, rows = decide(state, clock(), costs)
-                state.append(new)
-                if state[size] is new:
-                    entry.state = new
-                    return [*zip(policies, rows, strict=True)]
-            slow = self._hit_table(key, lambda state, now: _replace_state(decide, state, now, costs))
-            if slow is not None:
-                return [*zip(policies, slow, strict=True)]
+            decide = self._kernel.composite.decide
+            rows = self._hit_table(key, lambda state, now: _replace_state(decide, state, now, costs))
+            if rows is not None:
+                return [*zip(policies, rows, strict=True)]
         keys = name_keys(policies, key)
         self._plans.check_plan(plan)
         named = {policy.name: one for policy, one in zip(policies, costs, strict=True)}

@@ -1,4 +1,4 @@
-"""Plans and overrides: other quotas of the same policies, and the conversion of what a key has used."""
+"""Plans and overrides: other quotas of the same policies, and the conversion of used quotas."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class Group:
         return entry
 
     def replace(self, table: KeyTable) -> None:
-        """Move all keys of a table here, with what they have used, while others may hit them."""
+        """Move all keys of a table here, with their used quotas, while others may hit them."""
         table.retire()
         self.replaced = table
         for number, bucket in [*table.overflow.items()]:
@@ -122,7 +122,7 @@ class Group:
 
 @dataclass(eq=False, slots=True)
 class Access:
-    """What a hit or a charge does to one key of a group: the cost for each of its policies, by name."""
+    """The part of a hit or a charge that concerns one key of a group: the costs of its policies, by name."""
 
     group: Group
     key: str
@@ -201,7 +201,7 @@ class PolicyGroups:
         return [answers[policy.name] for policy in self._state[0].policies if policy.name in answers], now
 
     def charge(self, keys: Mapping[str, str], costs: Mapping[str, int], at: int | None) -> None:
-        """Charge without a decision, or refund where a cost is negative, what was charged `at` a time."""
+        """Charge without a decision; a negative cost refunds a charge of the time `at`."""
 
         def charge(accesses: Sequence[Access], now: int) -> list[Version]:
             versions = []

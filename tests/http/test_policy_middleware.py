@@ -16,7 +16,7 @@ from ratelab.http import RateLimitMiddleware, by_route, decision_of
 from ratelab.http.asgi import Scope
 from ratelab.http.counters import CounterValues, PolicyCounts
 from ratelab.http.prometheus import metrics_page
-from ratelab.stores.memory import Stats
+from ratelab.stores.key_table import Stats
 
 SECOND = Policy.create("token-bucket", "10/s", burst=3, name="second")
 DAY = Policy.create("fixed-window", "5/day", name="day")
