@@ -58,14 +58,17 @@ STANDARD_LIBRARY = {"_asdict", "_exit", "_fields", "_make", "_replace"}
 def private_names(tree: ast.Module) -> Iterator[str]:
     """Yield the names with a leading underscore that a module imports, or reads from anything but `self` and `cls`."""
     for node in ast.walk(tree):
-        names: list[str] = []
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in ("self", "cls"):
-            names = [node.attr]
+        if isinstance(node, ast.Attribute):
+            if is_private(node.attr) and ast.unparse(node.value) not in ("self", "cls"):
+                yield node.attr
         elif isinstance(node, ast.ImportFrom):
-            names = [*str(node.module).split("."), *(alias.name for alias in node.names)]
+            yield from filter(is_private, [*str(node.module).split("."), *(alias.name for alias in node.names)])
         elif isinstance(node, ast.Import):
-            names = [part for alias in node.names for part in alias.name.split(".")]
-        yield from (name for name in names if name.startswith("_") and not name.endswith("__"))
+            yield from filter(is_private, [part for alias in node.names for part in alias.name.split(".")])
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
 
 
 def imported_modules(tree: ast.Module) -> Iterator[str]:
@@ -76,12 +79,14 @@ def imported_modules(tree: ast.Module) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_undocumented_parts_are_used_only_where_they_are_listed(path: Path) -> None:
-    tree, module = ast.parse(path.read_text(encoding="utf-8")), path.relative_to(ROOT).as_posix()
-    assert {*private_names(tree)} - STANDARD_LIBRARY == PRIVATE_NAMES.get(module, set())
-    imported = {name for name in imported_modules(tree) if name.split(".")[0] in LIBRARIES}
-    assert imported - DOCUMENTED_MODULES == UNDOCUMENTED_MODULES.get(module, set())
+def test_undocumented_parts_are_used_only_where_they_are_listed() -> None:
+    trees = {
+        path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in ROOT.rglob("*.py")
+    }
+    for module, tree in trees.items():
+        assert {*private_names(tree)} - STANDARD_LIBRARY == PRIVATE_NAMES.get(module, set()), module
+        imported = {name for name in imported_modules(tree) if name.split(".")[0] in LIBRARIES}
+        assert imported - DOCUMENTED_MODULES == UNDOCUMENTED_MODULES.get(module, set()), module
 
 
 def release(text: str) -> tuple[int, ...]:

@@ -103,9 +103,10 @@ class Identity:
         self._watched_keys: dict[str, str] = {}  # of peers whose next request is checked, too
         self._ipv6_prefix = check_ipv6_prefix(ipv6_prefix)
         self._watch = ProxyWatch()
-        self._choose_key(key)
+        self.choose_key(key)
 
-    def _choose_key(self, key: str | Callable[[Scope], str | None]) -> None:
+    def choose_key(self, key: str | Callable[[Scope], str | None]) -> None:
+        """Identify clients by `key` from now on."""
         self._forwarded_field = _address_field(key, self._proxies)
         self._kind, self._read_name = _name_reader("ip" if self._forwarded_field != _FORWARDED_FOR else key)
         self.keys_by_peer: dict[str, str] | None = None
@@ -125,7 +126,7 @@ class Identity:
     def with_key(self, key: str | Callable[[Scope], str | None]) -> Identity:
         """Return an identity with another `key`, and with the same proxies and secret."""
         other = copy(self)
-        other._choose_key(key)
+        other.choose_key(key)
         return other
 
     def key_of(self, client: str) -> str:

@@ -88,13 +88,15 @@ def _prose(path: Path, text: str) -> Iterator[tuple[int, str, bool]]:
 
 
 def _python_prose(text: str) -> Iterator[tuple[int, str, bool]]:
-    """Yield docstrings, strings of several words and comments."""
+    """Yield docstrings, strings of several words, and comments if any may have a phrase to replace."""
     tree = ast.parse(text)
     opening = tree.body[0].value if tree.body and isinstance(tree.body[0], ast.Expr) else None
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value.strip():
             for number, line in enumerate(node.value.splitlines(), node.lineno):
                 yield number, line, node is opening and number == node.lineno
+    if not any("#" in line and any(rule.search(line) for rule, _ in RULES) for line in text.splitlines()):
+        return  # without a phrase in a comment, which to separate from the code takes long
     for token in tokenize.generate_tokens(iter(text.splitlines(keepends=True)).__next__):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string, False
