@@ -111,6 +111,12 @@ def test_a_line_of_50_megabytes_is_rejected_in_bounded_memory(
     assert peak < 25_000_000  # half of the line
 
 
+def test_lines_that_are_too_long_do_not_decide_the_format(read: Read) -> None:
+    too_long = b'{"time": 1, "ip": "' + b"a" * 70_000 + b'"}\n'
+    trace = read(too_long * 3 + VALID_LINE * 2, lenient=True)
+    assert (trace.format, trace.lines, trace.unparsed) == (read(VALID_LINE).format, 5, 3)
+
+
 @pytest.mark.parametrize("character", ["a", "é", "\N{MUSICAL SYMBOL G CLEF}"])
 def test_a_line_may_have_65536_characters_in_any_alphabet(read: Read, character: str) -> None:
     long, longest = (f"1,{character * count}\n".encode() for count in (60_000, 65_534))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from shlex import quote
 from typing import NamedTuple, Protocol
@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from ratelab.errors import InputError, short_repr
 from ratelab.lab.traces.clients import ClientRule
 from ratelab.lab.traces.delimited import DELIMITED_FORMATS, DelimitedFormat, check_header
-from ratelab.lab.traces.files import Block
+from ratelab.lab.traces.files import MAX_LINE_CHARS, Block
 from ratelab.lab.traces.json_formats import JSON_FORMATS
 from ratelab.lab.traces.jsonl import check_layout
 from ratelab.lab.traces.logfmt import LogfmtFormat
@@ -155,18 +155,23 @@ def detect_format(path: str, blocks: Iterator[Block], options: TraceOptions) -> 
 
 
 def _take_sample(blocks: Iterator[Block]) -> tuple[list[Block], list[tuple[int, str]]]:
-    """Return the first blocks, and their lines that are not blank with their numbers; skip blank blocks before."""
+    """Return the first blocks, and their lines that are not blank with their numbers; skip blank blocks before.
+
+    Lines that are too long are left out unless there are no others.
+    """
     taken: list[Block] = []
     sample: list[tuple[int, str]] = []
+    too_long: list[tuple[int, str]] = []
     while len(sample) < MAX_SAMPLE_LINES and len(taken) < _MAX_SAMPLE_BLOCKS:
         block = next(blocks, None)
         if block is None:
             break
-        lines = [(number, line) for number, line in block.lines() if line.strip()]
-        sample += lines[: MAX_SAMPLE_LINES - len(sample)]
-        if sample:
+        lines = ((number, line) for number, line in block.lines() if line.strip())
+        for number, line in islice(lines, MAX_SAMPLE_LINES - len(sample)):
+            (sample if len(line) <= MAX_LINE_CHARS else too_long).append((number, line))
+        if sample or too_long:
             taken.append(block)
-    return taken, sample
+    return taken, sample or too_long[:1]
 
 
 def _prepare(blocks: Iterator[Block], detection: Detection) -> Iterator[Block]:
