@@ -198,6 +198,21 @@ def test_two_requests_are_of_one_client_in_the_lab_if_they_are_in_the_service(
     assert [keys.index(key) for key in keys] == [clients.index(client) for client in clients]
 
 
+@pytest.mark.parametrize("place", ["begin", "end"])
+@pytest.mark.parametrize("late", [0, 150, 399])
+def test_a_forwarded_address_in_any_line_is_noted_with_the_option_that_reads_it(
+    place: str, late: int, read: Read
+) -> None:
+    head, end = ("203.0.113.1 10.0.0.5 - -", "") if place == "begin" else ("10.0.0.5 - -", ' "203.0.113.1"')
+    lines = format_log(*["198.51.100.7 - -"] * 60, tail=' "-" "curl 10.0.0.1"').splitlines(keepends=True) * 8
+    lines[late] = format_log(head, tail=f' "-" "curl"{end}')
+    default, forwarded, by_peer = (read(b"".join(lines), key=key) for key in (None, "forwarded", "ip"))
+    assert has_note(default, "two addresses" if place == "begin" else "address of a forwarded client")
+    assert "203.0.113.1" in forwarded.traffic.names
+    assert "203.0.113.1" not in by_peer.traffic.names
+    assert not has_note(by_peer, "forwarded")
+
+
 # --- the time
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -11,7 +12,7 @@ from ratelab.errors import InputError, short_repr
 from ratelab.lab.traces.batches import ANONYMOUS, LineError, OmittedError, ParsedRequest
 from ratelab.lab.traces.clients import ClientNames, is_private
 from ratelab.lab.traces.delimited import JOINED, DelimitedFormat
-from ratelab.lab.traces.formats import Detection, Format, TraceOptions
+from ratelab.lab.traces.formats import MAX_SAMPLE_LINES, Detection, Format, TraceOptions
 from ratelab.lab.traces.patterns import TextFormat
 from ratelab.lab.traces.requests import Field, FieldReader, Filter
 from ratelab.lab.traces.text_formats import ADDRESS
@@ -75,6 +76,8 @@ class Plan:
     """The choices that were made, each with the option that changes it."""
     anonymous_reason: str
     """Why a line has no client, and the option that names another field."""
+    late_notes: AbstractSet[str]
+    """Notes on lines after the first, filled while they are read."""
 
 
 def plan_reading(detection: Detection, options: TraceOptions) -> Plan:
@@ -82,7 +85,8 @@ def plan_reading(detection: Detection, options: TraceOptions) -> Plan:
     format_, lines = detection.format, detection.lines
     notes = [wrapping.description for wrapping in detection.wrappings]
     time, rule = _choose_time(format_, lines, options, notes)
-    clients, is_forwarded = _choose_client(format_, lines, options, notes)
+    client_notes: list[str] = []
+    clients, is_forwarded = _choose_client(format_, lines, options, client_notes)
     cost = [Field("cost", format_.resolve(options.cost))] if options.cost else []
     filters = [Field(filter_.option, format_.resolve(filter_.field), optional=True) for filter_ in options.filters]
     format_.bind([field._replace(optional=False) for field in filters], lines)  # reports a missing field
@@ -96,7 +100,9 @@ def plan_reading(detection: Detection, options: TraceOptions) -> Plan:
         options.filters,
     )
     reason = _explain_anonymous(format_, lines, clients[-1])
-    return Plan(request_rule, format_.bind(fields, lines), tuple(notes), reason)
+    reader = format_.bind(fields, lines)
+    late_notes = reader.notes if options.key is None and not client_notes else frozenset[str]()
+    return Plan(request_rule, reader, (*notes, *client_notes), reason, late_notes)
 
 
 def _explain_anonymous(format_: Format, lines: Sequence[str], client: Field) -> str:
@@ -141,7 +147,11 @@ def _choose_client(
     if wants_forwarded:
         format_.bind([forwarded._replace(optional=False)], lines)  # reports a missing field
         if not _read_values(format_, lines, forwarded.names, "key"):
-            raise InputError("its lines have no forwarded addresses: leave out --key forwarded and the trusted proxies")
+            if len(lines) < MAX_SAMPLE_LINES:
+                raise InputError(
+                    "its lines have no forwarded addresses: leave out --key forwarded and the trusted proxies"
+                )
+            notes.append("the first lines have no forwarded addresses: their clients are the peers (--key ip)")
         return [peer, forwarded], True
     if key is not None:
         client = Field("key", format_.resolve(key))

@@ -23,7 +23,7 @@ from ratelab.lab.traces.delimited import JOINED, unescape_formula
 from ratelab.lab.traces.files import MAX_LINE_CHARS, Block, decode
 from ratelab.lab.traces.jsonl import ObjectSpec
 from ratelab.lab.traces.logfmt import PairSpec
-from ratelab.lab.traces.patterns import PatternSpec
+from ratelab.lab.traces.patterns import PatternSpec, Watch
 from ratelab.lab.traces.requests import Field
 from ratelab.lab.traces.time_columns import Booleans, parse_times
 
@@ -226,9 +226,20 @@ def _match_patterns(lines: StringArray, rows: Integers, spec: PatternSpec) -> It
         matches, groups = arrow.extract_groups(arrow.select(lines, whole), pattern)
         if len(matches):
             found = whole[matches]
+            _note_lines(lines, found, number, spec.watch)
             columns = [_get_column(groups, group, len(matches), spec) for group in places]
             yield RowValues(found, [_convert(*pair) for pair in zip(columns, spec.converters, strict=True)])
             rows = np.setdiff1d(rows, found, assume_unique=True)
+
+
+def _note_lines(lines: StringArray, rows: Integers, number: int, watch: Watch | None) -> None:
+    """Note what these lines have, given the number of the pattern that they match."""
+    if watch is None:
+        return
+    if note := watch.shape_notes[number]:
+        watch.notes.add(note)
+    elif watch.end_note not in watch.notes and arrow.match(arrow.select(lines, rows), watch.end).any():
+        watch.notes.add(watch.end_note)
 
 
 def _get_column(groups: dict[str, StringArray], group: str | None, size: int, spec: PatternSpec) -> StringArray:

@@ -31,6 +31,21 @@ class Shape(NamedTuple):
     body: str
     tail: str = ""
     """An optional part at the end, which is matched only if one of its fields is needed."""
+    note: str = ""
+    """The note on lines of this shape unless their forwarded addresses are read."""
+
+
+class Watch(NamedTuple):
+    """Forwarded addresses to look for in lines whose clients are read from another field."""
+
+    shape_notes: tuple[str, ...]
+    """For each pattern, the note on lines that it matches; empty for none."""
+    end: str
+    """The pattern of the end of other lines with forwarded addresses."""
+    end_note: str
+    """The note on these lines."""
+    notes: set[str]
+    """The notes on the lines that were read so far."""
 
 
 class PatternSpec(NamedTuple):
@@ -49,6 +64,8 @@ class PatternSpec(NamedTuple):
     """Whether values lose the quotes around them."""
     wholes: tuple[str, ...] = ()
     """For each pattern of the beginning of a line, one of the whole line, without groups, which is much faster."""
+    watch: Watch | None = None
+    """What to look for in the lines that are read; None for nothing."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +84,15 @@ class TextFormat:
     """The field of the client if none is named."""
     expected: str = ""
     """The form of a line, for the reason of a reject."""
+    forwarded_end: tuple[str, str] = ("", "")
+    """The pattern of the end of lines with forwarded addresses, and the note on these lines if they are not read."""
     is_re2: bool = False
     """Whether the patterns are those of a user, which only RE2 matches in linear time."""
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The fields of a line."""
-        groups = dict.fromkeys(name for shape in self.shapes for name in _GROUP.findall("".join(shape)))
+        groups = dict.fromkeys(name for body, tail, _ in self.shapes for name in _GROUP.findall(body + tail))
         derived = DERIVED if "request" in groups else ()
         return tuple(dict.fromkeys((*(name for name in groups if name != "request"), *derived)))
 
@@ -104,10 +123,11 @@ class TextFormat:
         if self.is_re2:
             return FieldReader(_create_re2_reader(spec), spec)
         times = [place for place, field in enumerate(fields) if field.option == "time"]
-        return FieldReader(_create_reader(spec, self.expected, times), spec)
+        notes = spec.watch.notes if spec.watch else frozenset[str]()
+        return FieldReader(_create_reader(spec, self.expected, times), spec, notes)
 
     def _has_group(self, name: str | None) -> bool:
-        return any(f"(?P<{name}>" in "".join(shape) for shape in self.shapes)
+        return any(f"(?P<{name}>" in body + tail for body, tail, _ in self.shapes)
 
     def _explain_missing(self, option: str, names: Sequence[str]) -> str:
         if option in ("time", "cost"):
@@ -120,13 +140,16 @@ class TextFormat:
     ) -> PatternSpec:
         """Return the patterns, in which only the needed groups are captured."""
         patterns, places = [], []
-        for body, tail in self.shapes:
+        for body, tail, _ in self.shapes:
             present = set(_GROUP.findall(body + tail)).intersection(groups)
             tail = tail if present.intersection(_GROUP.findall(tail)) else ""
             pattern = body + tail if self.is_re2 else f"^{body}{tail}{END}"
             patterns.append(_capture_only(present, pattern))
             places.append(tuple(group if group in present else None for group in groups))
-        return PatternSpec(tuple(patterns), tuple(places), tuple(converters))
+        watch = None
+        if self.forwarded_end[0] and "forwarded" not in groups:
+            watch = Watch(tuple(shape.note for shape in self.shapes), *self.forwarded_end, set())
+        return PatternSpec(tuple(patterns), tuple(places), tuple(converters), watch=watch)
 
 
 def _capture_only(names: Collection[str], pattern: str) -> str:
@@ -137,15 +160,18 @@ def _capture_only(names: Collection[str], pattern: str) -> str:
 def _create_reader(spec: PatternSpec, expected: str, times: Sequence[int]) -> Callable[[str], Sequence[str]]:
     """Create a reader of single lines that returns the same values as Arrow."""
     matchers = [
-        (re.compile(pattern, re.ASCII).match, [group if group else 0 for group in places])
-        for pattern, places in zip(spec.patterns, spec.places, strict=True)
+        (number, re.compile(pattern, re.ASCII).match, [group if group else 0 for group in places])
+        for number, (pattern, places) in enumerate(zip(spec.patterns, spec.places, strict=True))
     ]
+    note_line = _create_watch(spec.watch) if spec.watch else None
     converters = [(place, convert) for place, convert in enumerate(spec.converters) if convert]
 
     def read(line: str) -> Sequence[str]:
-        for match_line, groups in matchers:
+        for number, match_line, groups in matchers:
             match = match_line(line)
             if match is not None:
+                if note_line is not None:
+                    note_line(line, number)
                 values = [(match[group] or "") if group else "" for group in groups]
                 for place, convert in converters:
                     values[place] = convert(values[place])
@@ -155,6 +181,19 @@ def _create_reader(spec: PatternSpec, expected: str, times: Sequence[int]) -> Ca
         raise LineError(expected)
 
     return read
+
+
+def _create_watch(watch: Watch) -> Callable[[str, int], None]:
+    """Create a function that notes what a line has, given the number of the pattern that it matches."""
+    search = re.compile(watch.end, re.ASCII).search
+
+    def note_line(line: str, number: int) -> None:
+        if note := watch.shape_notes[number]:
+            watch.notes.add(note)
+        elif watch.end_note not in watch.notes and line.rstrip().endswith('"') and search(line):
+            watch.notes.add(watch.end_note)
+
+    return note_line
 
 
 def _create_re2_reader(spec: PatternSpec) -> Callable[[str], Sequence[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import closing
 from itertools import chain, islice
 from typing import NamedTuple
@@ -108,6 +109,7 @@ def _read_file(
         with closing(source.batches) as batches:  # ends their threads here, not at garbage collection
             for batch in batches:
                 file.add(file.reader.read(batch, source.parse_line))
+        file.notes += tuple(sorted(source.late_notes))
         file.check(options)
     except LineError as error:
         raise InputError(f"{name}:{error}") from None
@@ -124,6 +126,8 @@ class Source(NamedTuple):
     format: str
     explanations: tuple[tuple[str, ...], str]
     """The choices that were made, and the reason why a line has no client."""
+    late_notes: AbstractSet[str]
+    """Notes on lines after the first, which are complete when all batches have been read."""
     parse_line: LineParser
     """Parses the lines that a batch defers."""
     batches: Generator[Batch, None, None]
@@ -160,7 +164,8 @@ def open_source(
         batches = read_batches(blocks, spec, plan.rule)
     else:
         batches = (defer_lines(list(block.lines())) for block in blocks)
-    return Source(detection.format.name, (plan.notes, plan.anonymous_reason), _create_line_parser(plan), batches)
+    explanations = plan.notes, plan.anonymous_reason
+    return Source(detection.format.name, explanations, plan.late_notes, _create_line_parser(plan), batches)
 
 
 def _create_line_parser(plan: Plan) -> LineParser:
@@ -185,4 +190,4 @@ def _open_parquet(
     sample = format_.read_sample()
     plan = amend(format_, sample, plan_reading(Detection(format_, (), sample, 0), options))
     batches = read_parquet_batches(format_, plan.rule, progress)
-    return Source("parquet", (plan.notes, plan.anonymous_reason), _create_line_parser(plan), batches)
+    return Source("parquet", (plan.notes, plan.anonymous_reason), plan.late_notes, _create_line_parser(plan), batches)

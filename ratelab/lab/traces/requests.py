@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import cached_property, lru_cache
@@ -33,6 +34,8 @@ class FieldReader(NamedTuple):
     """Return the text of each field, or raise `LineError` or `OmittedError`."""
     columns: Any
     """How Arrow reads them from many lines: a `PatternSpec` or an `ObjectSpec`; None if it cannot."""
+    notes: AbstractSet[str] = frozenset()
+    """What lines have that is not read and may name the client; filled while they are read."""
 
 
 # --- filters

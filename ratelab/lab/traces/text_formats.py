@@ -31,9 +31,16 @@ _AGENT = rf'(?: "(?P<referer>{_QUOTED})" "(?P<agent>{_QUOTED})")?'
 _LAST = rf'(?:(?: (?:"{_QUOTED}"|[^" \t\r\n]+))*? "(?P<forwarded>{_LIST})")?'
 
 
+_FORWARDED_END = rf'(?:" "[^"]*"|" (?:[0-9]{{3}}|-) (?:[0-9]+|-))(?: [^" \t\r\n]+)* "{_LIST}"[ \t\r\n]*$'
+_END_NOTE = "some lines end with the address of a forwarded client: --key forwarded reads it instead of the peer"
+_HEAD_NOTE = "some lines begin with two addresses: the second is the client (--key forwarded: the first)"
+
+
 def _start(head: str, *, timed: str = _TIMED) -> Shape:
     """Return the shape of lines with these fields before the time."""
-    return Shape(f"{head}{timed}", _AGENT + ("" if "<forwarded>" in head else _LAST))
+    if "<forwarded>" in head:
+        return Shape(f"{head}{timed}", _AGENT, _HEAD_NOTE if "<ip>" in head else "")
+    return Shape(f"{head}{timed}", _AGENT + _LAST)
 
 
 _EXACT_TIMED = rf"\[(?P<time>{DATE_TIME})\] ?{_REQUESTED}"
@@ -76,6 +83,7 @@ def _create_access_log(
         sample,
         detector,
         expected='a log line must begin HOST IDENT USER [TIME] "REQUEST" STATUS SIZE',
+        forwarded_end=(_FORWARDED_END, _END_NOTE),
     )
 
 
