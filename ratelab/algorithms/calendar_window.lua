@@ -27,4 +27,9 @@ local function step(now, cost, last, used, finish)
   return allowed, burst - used, retry, used > 0 and left or 0, 0, used, finish
 end
 
+local function charge(now, cost, at, used, finish)
+  if cost > 0 or not at or find_end(at) == finish then used = max(0, used + cost) end
+  return used, finish
+end
+
 return decide(step, read, write)

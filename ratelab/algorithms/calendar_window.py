@@ -62,3 +62,12 @@ class CalendarWindow:
         left = end - now
         retry_after = 0 if allowed else left if cost <= burst else NEVER
         return allowed, burst - used, retry_after, left if used > 0 else 0, 0
+
+    def charge(self, state: State, now: int, cost: int, at: int | None = None) -> None:
+        """Charge `cost` without a decision; if it is negative, refund what was charged at `at`.
+
+        A window that has ended has nothing to refund.
+        """
+        self.step(state, now, 0)
+        if cost > 0 or at is None or self.start(at)[0] == state[0]:
+            state[1] = max(0, state[1] + cost)

@@ -14,4 +14,9 @@ local function step(now, cost, last, used)
   return allowed, burst - used, retry, used > 0 and left or 0, 0, used
 end
 
+local function charge(now, cost, at, used)
+  if cost > 0 or not at or floor(at / window) == floor(now / window) then used = max(0, used + cost) end
+  return used
+end
+
 return decide(step, read, write)

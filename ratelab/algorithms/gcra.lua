@@ -13,4 +13,6 @@ local function step(now, cost, last, early)
   return allowed, floor((tolerance - early) / period), retry, ceil(early / limit), 0, early
 end
 
+local function charge(now, cost, at, early) return max(0, early + cost * period) end
+
 return decide(step, read, write)

@@ -15,4 +15,6 @@ local function step(now, cost, last, level)
   return allowed, floor((capacity - level) / period), retry, ceil(level / limit), delay, level
 end
 
+local function charge(now, cost, at, level) return max(0, level + cost * period) end
+
 return decide(step, read, write)

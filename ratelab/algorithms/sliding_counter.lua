@@ -22,4 +22,16 @@ local function step(now, cost, last, previous, current)
   return allowed, max(0, floor(free / window)), retry, reset, 0, previous, current
 end
 
+local function charge(now, cost, at, previous, current)
+  local passed = at and floor(now / window) - floor(at / window)
+  if cost > 0 or passed == 0 then
+    current = max(0, current + cost)
+  elseif passed == 1 then
+    previous = max(0, previous + cost)
+  elseif not passed then  -- the previous window first, since it counts for less
+    previous, current = max(0, previous + cost), max(0, current + min(0, previous + cost))
+  end
+  return previous, current
+end
+
 return decide(step, read, write)

@@ -60,4 +60,31 @@ local function step(now, cost, last, head, count, key)
   return allowed, burst - count, retry, newest and newest + window - now or 0, 0, head, count, added
 end
 
+-- Beyond the burst, a charge replaces the oldest entries, since decisions depend on the newest ones alone. Without a
+-- time, the oldest entries are refunded, which would have expired first.
+local function charge(now, cost, at, head, count, key)
+  local added = min(max(cost, 0), burst)
+  local over = max(0, count + added - burst)
+  head, count = (head + over) % burst, count - over
+  local log = call('GETRANGE', key, HEAD, place(-1) + WIDTH - 1)
+  log = string.sub(log, head * WIDTH + 1) .. string.rep('\0', burst * WIDTH - #log) .. string.sub(log, 1, head * WIDTH)
+  local function entry(number) return unpack('>I8', log, number * WIDTH + 1) end
+  if cost < 0 then
+    local first, last = 0, count
+    if at then
+      while first < count and entry(first) < at do first = first + 1 end
+      last = first
+      while last < count and entry(last) == at do last = last + 1 end
+    end
+    local removed = min(-cost, last - first)
+    if removed > 0 then
+      log = string.sub(log, 1, first * WIDTH) .. string.sub(log, (first + removed) * WIDTH + 1, count * WIDTH)
+      head, count = 0, count - removed
+      if count > 0 then call('SETRANGE', key, HEAD, log) end
+    end
+  end
+  local newest = added > 0 and now or count > 0 and entry(count - 1)
+  return head, count + added, added, newest and newest + window - now or 0
+end
+
 return decide(step, read_head, write_log)

@@ -13,4 +13,6 @@ local function step(now, cost, last, tokens)
   return allowed, floor(tokens / period), retry, ceil((capacity - tokens) / limit), 0, tokens
 end
 
+local function charge(now, cost, at, tokens) return min(capacity, tokens - cost * period) end
+
 return decide(step, read, write)

@@ -21,8 +21,7 @@ class Reservation:
     """A reserved cost, which is charged already, until it is settled or its deadline has passed."""
 
     def __init__(self, decision: Decision, reserved: Changes, deadline: float, clock: Clock) -> None:
-        if not isinstance(deadline, (int, float)) or not 0 < deadline <= 10**9:
-            raise InputError(f"deadline must be a number of seconds above 0, got {short_repr(deadline)}")
+        check_deadline(deadline)
         self.decision = decision
         """The decision on the reserved cost."""
         self.reserved = dict(reserved)
@@ -52,6 +51,16 @@ class Reservation:
         if not unsettled or self._clock() > self._due:
             return None
         return {name: cost - self.reserved[name] for name, cost in costs.items()}
+
+    def restore(self) -> None:
+        """Make a ticket settleable again whose charge has failed, or may have."""
+        self._unsettled.append(True)
+
+
+def check_deadline(deadline: float) -> None:
+    """Raise `InputError` unless the deadline of a ticket is a number of seconds above 0."""
+    if not isinstance(deadline, (int, float)) or not 0 < deadline <= 10**9:
+        raise InputError(f"deadline must be a number of seconds above 0, got {short_repr(deadline)}")
 
 
 class Ticket:
@@ -83,8 +92,7 @@ class Ticket:
         changes = self._reservation.take(actual)
         if changes is None:
             return False
-        self._charge(changes)
-        return True
+        return self._charge(changes) is not False
 
     def cancel(self) -> bool:
         """Return the whole reserved cost, as `settle(0)` does."""
@@ -122,8 +130,7 @@ class AsyncTicket:
         changes = self._reservation.take(actual)
         if changes is None:
             return False
-        await self._charge(changes)
-        return True
+        return await self._charge(changes) is not False
 
     async def cancel(self) -> bool:
         """Return the whole reserved cost, as `settle(0)` does."""

@@ -91,3 +91,10 @@ class Model:
         retry = retry if retry == NEVER else retry * 1000
         bound_by = None if allowed else self._kernel.name
         return Decision(allowed, remaining, retry, reset * 1000, delay * 1000, bound_by)
+
+    def charge(self, clock: int, cost: int, at: int | None) -> None:
+        """Charge without a decision, on a clock that does not step back."""
+        if cost:
+            state = [*self._state] or self._kernel.start(clock)
+            self._kernel.charge(state, clock, cost, at)  # type: ignore[attr-defined]
+            self._state, self._last = state, clock

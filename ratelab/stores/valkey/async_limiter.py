@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Self
 
 from ratelab.algorithms import Policy
@@ -15,12 +16,14 @@ from ratelab.errors import InputError, StoreError
 from ratelab.limiter import Costs, Decision, Keys
 from ratelab.quota import Quota
 from ratelab.stores.fork import reset_in_children
-from ratelab.stores.memory import refuse_pickling
+from ratelab.stores.memory import name_costs, refuse_pickling
+from ratelab.stores.tickets import DEFAULT_DEADLINE_S, AsyncTicket, Reservation, check_deadline
 from ratelab.stores.valkey.composite_script import create_script
 from ratelab.stores.valkey.connection import OVERLOAD, Address, check_limits
 from ratelab.stores.valkey.pipelined_connection import Connections
 from ratelab.stores.valkey.script import RESET_COST, SecretClaim, register
 from ratelab.stores.valkey.session import Command, Hit, Lane, Request, Session, all_done, decide_hits, fail, probe_store
+from ratelab.stores.valkey.ticket_script import LATE, Charge, Reserved, TicketScripts, create_ticket
 
 MAX_BATCH_HITS = 256
 """Hits of one script call; the server does nothing else during the millisecond that these take."""
@@ -108,6 +111,47 @@ class AsyncValkeyLimiter:
         Of several policies, those with the key `all` are not reset unless a mapping of keys names them.
         """
         await self._add_to_batch(self._script.place_reset(key), RESET_COST)
+
+    async def reserve(self, key: Keys, cost: Costs = 1, deadline: float = DEFAULT_DEADLINE_S) -> AsyncTicket:
+        """Decide a request whose cost is known only afterwards, as `ValkeyLimiter.reserve` does."""
+        place, costs = self._tickets.layout.place(key), name_costs(self.policies, cost)
+        check_deadline(deadline)
+        reserved = await self._run(decide_hits(self._tickets.reserve, self._slots, [place], [costs]))
+        ticket = create_ticket()
+
+        async def charge(changes: Mapping[str, int]) -> bool:
+            try:
+                return await self._charge(place, changes, reserved, int(deadline * 1_000_000), ticket)
+            except BaseException:
+                reservation.restore()
+                raise
+
+        charged = {name: costs[name] for name in reserved.charged}
+        reservation = Reservation(reserved.decision, charged, deadline, time.monotonic_ns)
+        return AsyncTicket(reservation, charge)
+
+    async def refund(self, key: Keys, cost: Costs = 1) -> None:
+        """Return `cost` to the quotas of `key`, as `ValkeyLimiter.refund` does."""
+        changes = {name: -one for name, one in name_costs(self.policies, cost).items()}
+        await self._charge(self._tickets.layout.place(key), changes)
+
+    async def _charge(
+        self,
+        place: bytes,
+        changes: Mapping[str, int],
+        reserved: Reserved | None = None,
+        lifetime_us: int = 0,
+        ticket: str = "",
+    ) -> bool:
+        """Charge without a decision; return whether it was in time."""
+        each = [changes.get(policy.name, 0) for policy in self.policies]
+        charge = Charge(each, reserved, lifetime_us, ticket)
+        outcome = await self._run(decide_hits(self._tickets.charge, self._slots, [place], [charge]))
+        return bool(outcome != LATE)
+
+    @cached_property
+    def _tickets(self) -> TicketScripts:
+        return TicketScripts.of(self._script, self._slots.cluster)
 
     async def probe(self, node: Address | None = None) -> None:
         """Check that the store, or a `node` of a cluster, can decide: have it write a key that belongs to no client.

@@ -12,6 +12,7 @@
 
 local WIDTH, ZERO = 40, 48
 local EMPTY = string.rep('\0', WIDTH)
+local MAX_FULL = 2 ^ 53 - 1
 local MAX_SUM = 2 ^ 54  -- of the times in a slot; text of another program would be read as larger numbers
 local unpack, byte, sub = struct.unpack, string.byte, string.sub
 
@@ -36,7 +37,7 @@ for argument = 1, #ARGV, 2 do
       if place + own == 0 then
         rows[#rows + 1] = pack('>i8i8i8i8i8', -1, 0, 0, 0, 0)
       else
-        local policy, cost, key = policies[i], cost_of_all or costs[i]
+        local policy, cost, key, _ = policies[i], cost_of_all or costs[i]
         local shift, now, stepped, full, last, a, b = 0, clock, false
         if own > 0 then
           key = KEYS[first + own]
@@ -55,7 +56,7 @@ for argument = 1, #ARGV, 2 do
             keys, changed[place] = place, false
           end
           if values[place] and cost ~= RESET then
-            full, shift, last, a, b = unpack('>I8I8I8I8I8', values[place], WIDTH * (i - 1) + 1)
+            full, shift, last, a, b = unpack('>I8I8I8i8i8', values[place], WIDTH * (i - 1) + 1)
             if last == 0 or full + shift + last >= MAX_SUM then shift, last = 0, nil end
           end
         end
@@ -65,13 +66,13 @@ for argument = 1, #ARGV, 2 do
         end
         if not last then last, a, b = now, nil, nil end
         local allowed, remaining, retry, reset, delay, x, y, z = policy.step(now, max(cost, 0), last, a, b, key)
+        if not allowed and cost <= 0 then allowed, remaining, retry = true, 0, 0 end  -- a look at a key in debt
         if not policy.shadow then
           if not allowed then
             denied = true
           elseif again then
-            cost = 0
-            allowed, remaining, retry, reset, delay, x, y, z = policy.step(now, 0, last, a, b, key)
-            delay = 0
+            cost, delay = 0, 0
+            _, remaining, _, reset, _, x, y, z = policy.step(now, 0, last, a, b, key)
           end
         end
         if allowed and cost ~= 0 or stepped then
@@ -79,12 +80,13 @@ for argument = 1, #ARGV, 2 do
             written = written or {}
             written[#written + 1] = { policy.write, key, reset + now - shift, shift, now, x, y, z }
           else
-            slots[i] = reset > 0 and pack('>I8I8I8I8I8', now + reset, shift, now, x, y or 0) or EMPTY
-            ends[i] = now + reset - shift
+            full = min(now + reset, MAX_FULL)
+            slots[i] = reset > 0 and pack('>I8I8I8i8i8', full, shift, now, x, y or 0) or EMPTY
+            ends[i] = full - shift
             changed[place] = true
           end
         end
-        rows[#rows + 1] = pack('>i8i8i8i8i8', allowed and 1 or 0, remaining, retry, reset, delay)
+        rows[#rows + 1] = pack('>i8i8i8i8i8', allowed and 1 or 0, max(0, remaining), retry, reset, delay)
       end
     end
     if denied and not again then
@@ -118,4 +120,3 @@ for argument = 1, #ARGV, 2 do
   end
   first = first + keys
 end
-return table.concat(rows)

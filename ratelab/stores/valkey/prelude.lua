@@ -6,7 +6,7 @@
 
 local NEVER = -1
 local RESET = -2  -- a cost with which the key is deleted, and then looked at
-local MAX_DIGITS = 16
+local MAX_DIGITS = 17  -- with a sign
 local MAX_LAG = 1000000  -- a clock that lags by more has stepped back; see ratelab.clock.monotonic
 
 local call, pcall, format, pack = redis.call, redis.pcall, string.format, struct.pack
@@ -23,7 +23,7 @@ end
 local function read(key)
   local value = pcall('GET', key)
   if type(value) == 'string' then
-    local shift, last, a, b = string.match(value, '^(%d+) (%d+) (%d+) ?(%d*)$')
+    local shift, last, a, b = string.match(value, '^(%d+) (%d+) (%-?%d+) ?(%d*)$')
     if last and max(#shift, #last, #a, #b) <= MAX_DIGITS then return shift, last, a, b end
   elseif value and not is_other_type(value) then
     call('GET', key)  -- raises the error
@@ -66,6 +66,8 @@ local function decide(step, read, write)
       shift = shift or 0
       write(key, format('%.0f', max(1, ceil((reset + now - shift - clock) / 1000))), shift, now, a, b, c)
     end
+    if not allowed and remaining < 0 then remaining = 0 end  -- in debt
+    if not allowed and cost <= 0 then allowed, remaining, retry = true, 0, 0 end
     rows[i + 1] = pack('>i8i8i8i8i8', allowed and 1 or 0, remaining, retry, reset, delay)
   end
   return table.concat(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -20,7 +21,7 @@ from weakref import finalize
 
 from ratelab.algorithms import Policy, build_policy, traits_of
 from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_repr
-from ratelab.limiter import NEVER, Algorithm, Costs, Decision, Keys
+from ratelab.limiter import NEVER, Algorithm, Costs, Decision, Keys, Row
 from ratelab.quota import NS_PER_S, Quota
 from ratelab.stores.memory import name_costs, name_keys
 from ratelab.stores.valkey.resp import encode_bulk, encode_command
@@ -50,6 +51,10 @@ MAX_NAME_CHARS = 100
 """Length of the longest name of a limiter."""
 
 NS_PER_US = 1000
+
+CHARGE = re.compile(r"(^--[^\n]*\n)*^local function charge\(.*(?=^return decide)", re.DOTALL | re.MULTILINE)
+"""The function `charge` of an algorithm, with its comment."""
+
 _TIME_BYTES = 16  # the server's time at the start of a reply
 
 _row = Struct(">5q")
@@ -68,12 +73,17 @@ class Script:
         kind, quota = type(policy.algorithm), policy.quota
         self.policies: tuple[Policy, ...] = (policy,)
         """The policy, in nanoseconds."""
+        self.scripts = [self]
+        """The script of each policy alone."""
         self.name = check_name(policy.name if name is None else name)
         """The name of the limiter, which is part of its keys."""
         text = _load_text(kind)
         self.parameters, tables = _read_fields(_build_in_microseconds(kind, quota))
-        self.body = tables + text
+        self.whole_body = tables + text
         """The text of the algorithm."""
+        text = CHARGE.sub("", text)
+        self.body = tables + text
+        """The text of the algorithm without the function `charge`, which hits do not need."""
         self.text = join_text(self.body)
         self.sha = hash_text(self.text)
         self._evalsha = encode_bulk("EVALSHA") + encode_bulk(self.sha)
@@ -81,7 +91,8 @@ class Script:
         self._arguments = b"".join(map(encode_bulk, self.parameters))
         self.counted = f"{hash_text(join_text(text))} {self.parameters}{quota.calendar or ''}"
         """The text that decides what the numbers of a key mean: without the tables, which are updated."""
-        self._key_suffix = format_suffix(self.name, self.counted)
+        self.key_suffix = format_suffix(self.name, self.counted)
+        """The part of its keys that is the same for every client."""
         self._key_bulk = b"$%d\r\n%%b\r\n" % len(self._key(""))  # all keys have one length
         self._max_cost = quota.burst + 1  # a larger cost is denied just the same; capped, its numbers stay exact
         self.key = lru_cache(maxsize=4096)(self._key)
@@ -103,11 +114,11 @@ class Script:
         A limiter of another name, quota or script therefore has other keys. A cluster keeps all keys of a client in one
         slot.
         """
-        return hash_client(client) + self._key_suffix
+        return hash_client(client) + self.key_suffix
 
     def probe_key(self, number: int) -> bytes:
         """Return one of the keys that belong to no client."""
-        return b"rl:{" + probe_tag(number) + b"}" + self._key_suffix
+        return b"rl:{" + probe_tag(number) + b"}" + self.key_suffix
 
     def place_reset(self, key: Keys) -> bytes:
         """Return the store's key of a client to reset."""
@@ -220,6 +231,18 @@ def check_name(name: str) -> str:
 def escape_name(name: str) -> str:
     """Escape the name of a limiter for a key: without braces, which would choose a slot, and characters of patterns."""
     return quote(name, safe="/:", errors="surrogatepass")
+
+
+def convert_row(row: Sequence[int]) -> Row:
+    """Return a row of a reply in nanoseconds."""
+    allowed, remaining, retry, reset, delay = row
+    return (
+        allowed == 1,
+        remaining,
+        NEVER if retry < 0 else retry * NS_PER_US,
+        reset * NS_PER_US,
+        delay * NS_PER_US,
+    )
 
 
 def hash_client(client: str) -> bytes:

@@ -17,8 +17,9 @@ from ratelab.stores.valkey.connection import Address
 from ratelab.stores.valkey.error_kinds import classify_error
 from ratelab.stores.valkey.resp import ReplyError, encode_command
 from ratelab.stores.valkey.script import PROBE_COST, Script, SecretClaim, probe_tag
+from ratelab.stores.valkey.ticket_script import ChargeScript, ReserveScript
 
-AnyScript = Script | CompositeScript | SecretClaim
+AnyScript = Script | CompositeScript | SecretClaim | ReserveScript | ChargeScript
 
 SLOT_COUNT = 16_384
 """Slots of a cluster."""

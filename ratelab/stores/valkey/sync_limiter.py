@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError, StoreError
 from ratelab.limiter import Costs, Decision, Keys
 from ratelab.quota import Quota
-from ratelab.stores.memory import refuse_pickling
+from ratelab.stores.memory import name_costs, refuse_pickling
+from ratelab.stores.tickets import DEFAULT_DEADLINE_S, Reservation, Ticket, check_deadline
 from ratelab.stores.valkey.composite_script import create_script
 from ratelab.stores.valkey.connection import Address, check_limits
 from ratelab.stores.valkey.connection_pool import ConnectionPools
@@ -18,6 +20,7 @@ from ratelab.stores.valkey.error_kinds import classify_error
 from ratelab.stores.valkey.resp import encode_command
 from ratelab.stores.valkey.script import RESET_COST, Script, SecretClaim, register
 from ratelab.stores.valkey.session import Session, decide_hits, probe_store
+from ratelab.stores.valkey.ticket_script import LATE, Charge, Reserved, TicketScripts, create_ticket
 
 SCAN_COUNT = 1000
 """Keys of the store that one step of a scan looks at."""
@@ -147,6 +150,56 @@ class ValkeyLimiter:
                             raise decision
                         yield key[len(b"rl:{") : key.index(b"}")].decode(), decision
 
+    def reserve(self, key: Keys, cost: Costs = 1, deadline: float = DEFAULT_DEADLINE_S) -> Ticket:
+        """Decide a request whose cost is known only afterwards, and charge `cost` if it is allowed.
+
+        Settle the ticket with the actual cost within `deadline` seconds; later, the reserved cost is final. If settling
+        raises `StoreError`, it may have been done, and may be repeated until the deadline: it is done once.
+        """
+        place, costs = self._tickets.layout.place(key), name_costs(self.policies, cost)
+        check_deadline(deadline)
+        due = time.monotonic() + self._deadline
+        (reserved,) = self._run(decide_hits(self._tickets.reserve, self._slots, [place], [costs]), due)
+        ticket = create_ticket()
+
+        def charge(changes: Mapping[str, int]) -> bool:
+            try:
+                return self._charge(place, changes, reserved, int(deadline * 1_000_000), ticket)
+            except BaseException:
+                reservation.restore()
+                raise
+
+        charged = {name: costs[name] for name in reserved.charged}
+        reservation = Reservation(reserved.decision, charged, deadline, time.monotonic_ns)
+        return Ticket(reservation, charge)
+
+    def refund(self, key: Keys, cost: Costs = 1) -> None:
+        """Return `cost` to the quotas of `key`, as `MemoryLimiter.refund` does.
+
+        Raises `StoreError` unless the store confirms it within the deadline; it may have been done, but only once.
+        """
+        changes = {name: -one for name, one in name_costs(self.policies, cost).items()}
+        self._charge(self._tickets.layout.place(key), changes)
+
+    def _charge(
+        self,
+        place: bytes,
+        changes: Mapping[str, int],
+        reserved: Reserved | None = None,
+        lifetime_us: int = 0,
+        ticket: str = "",
+    ) -> bool:
+        """Charge without a decision; return whether it was in time."""
+        each = [changes.get(policy.name, 0) for policy in self.policies]
+        charge = Charge(each, reserved, lifetime_us, ticket)
+        session = decide_hits(self._tickets.charge, self._slots, [place], [charge])
+        (outcome,) = self._run(session, time.monotonic() + self._deadline)
+        return bool(outcome != LATE)
+
+    @cached_property
+    def _tickets(self) -> TicketScripts:
+        return TicketScripts.of(self._script, self._slots.cluster)
+
     def check_secret(self, fingerprint: str, generated: bool) -> None:
         """Raise `InputError` if instances that share this limiter have another secret than that of an `Identity`.
 
@@ -178,7 +231,7 @@ class ValkeyLimiter:
         self._forget()
         self.pools.remove_user(self)
 
-    def _run(self, session: Session, due: float, failed: Exception | None = None) -> list[Decision | StoreError]:
+    def _run(self, session: Session, due: float, failed: Exception | None = None) -> list[Any]:
         """Run a session; if its first command has `failed` already, continue from there."""
         try:
             command = next(session)

@@ -1,0 +1,36 @@
+-- Charge or refund without a decision: the hit that follows takes the place of a `step` that admits everything.
+--
+-- The last arguments are what to charge to each policy, negative for a refund; the time of what is refunded, in the time
+-- of its key, 0 if unknown; and when a ticket began, and how long it lasts. The last key is that of the ticket, which
+-- is written so that it is settled once; without a ticket, it lasts no time. Returns 1 if this is done, 2 if it was done
+-- before, and 0 after the end of the ticket.
+
+local LARGEST = 2 ^ 52  -- of the numbers of a key in debt
+local life, began = tonumber(table.remove(ARGV)), tonumber(table.remove(ARGV))
+local next_time = string.gmatch(table.remove(ARGV), '%S+')
+local next_change = string.gmatch(table.remove(ARGV), '%S+')
+
+if life > 0 then
+  local rest = min(life, began + life - clock)
+  if rest <= 0 then return 0 end
+  local new = call('SET', table.remove(KEYS), '', 'PX', format('%.0f', ceil(rest / 1000)), 'NX')
+  if not new then return 2 end
+end
+
+local function limit(number) return number and max(-LARGEST, min(number, LARGEST)) end
+
+for i = 1, #policies do
+  local policy, change, time = policies[i], tonumber(next_change()), tonumber(next_time())
+  local step, charge, at = policy.step, policy.charge, time > 0 and time or nil
+  policy.step = function(now, cost, last, a, b, key)
+    local _, remaining, _, reset, _, x, y, z = step(now, 0, last, a, b, key)
+    if charge and change ~= 0 then
+      x, y, z, reset = charge(now, change, at, x, y, key)
+      x, y = limit(x), limit(y)
+      if not reset then _, _, _, reset = step(now, 0, now, x, y, key) end
+    elseif change > 0 then
+      _, _, _, reset, _, x, y, z = step(now, min(change, max(remaining, 0)), last, a, b, key)
+    end
+    return true, 0, 0, reset, 0, x, y, z
+  end
+end
