@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 from hypothesis import reject
@@ -21,6 +22,20 @@ def decides_as_its_model(algorithm: Algorithm, timeline: Timeline) -> None:
 
 
 CONTRACTS = [*conformance.CONTRACTS, decides_as_its_model]
+
+
+def find_broken_contracts(
+    algorithm: Algorithm, timeline: Timeline, contracts: Sequence[conformance.Contract] = CONTRACTS
+) -> list[str]:
+    """Return the names of the contracts that an algorithm breaks on a timeline."""
+    broken = []
+    for contract in contracts:
+        try:
+            contract(algorithm, timeline)
+        except AssertionError:
+            broken.append(contract.__name__)
+    return broken
+
 
 moves = st.binary(min_size=6, max_size=40).map(lambda drawn: [MOVES[byte % len(MOVES)] for byte in drawn])
 """A byte for each move: Hypothesis draws a string at once, but a list element by element."""
