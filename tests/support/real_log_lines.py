@@ -189,6 +189,8 @@ WRAPPED = {
     "grep": "access.log.1:{}",
     "grep -n": "access.log:12:{}",
     "grep -n in one file": "12:{}",
+    "logging.basicConfig": "INFO:werkzeug:{}",
+    "logging with a time": "2026-11-02 10:00:00,123 - gunicorn.access - INFO - {}",
 }
 """By the program that puts text in front of a line."""
 

@@ -59,6 +59,25 @@ def test_wrappings_may_be_nested_and_hold_json(read: Read) -> None:
     assert read(content.encode()).format == "pino"
 
 
+@pytest.mark.parametrize("field", WRAPPED_IN_JSON.values(), ids=WRAPPED_IN_JSON.keys())
+def test_an_object_in_a_field_of_an_object_is_read_if_the_outer_one_has_no_client(read: Read, field: str) -> None:
+    inner = json.dumps({"time": START_S, "ip": CLIENT})
+    outer = {field: f"{inner}\n", "stream": "stdout", "time": "2026-11-02T11:00:00Z"}
+    for more, expected in (({}, CLIENT), ({"ip": "192.0.2.9"}, "192.0.2.9")):
+        trace = read(json.dumps({**outer, **more}).encode() + b"\n")
+        assert (trace.format, trace.traffic.names) == ("jsonl", (expected,))
+
+
+def test_grep_in_front_of_a_csv_file_is_removed_with_its_header(read: Read) -> None:
+    trace = read(b"a.csv:time,ip\na.csv:1793613600,192.0.2.1\nb.csv:1793613601,192.0.2.1\n")
+    assert (trace.format, trace.traffic.names, len(trace.traffic)) == ("csv", ("192.0.2.1",), 2)
+
+
+def test_a_frame_of_syslog_in_front_of_the_heroku_router_is_removed(read: Read) -> None:
+    line = REAL_LINES["heroku"].line.replace(" heroku[router]: ", " host heroku router - ")
+    assert read(f"259 <158>1 {line}\n".encode()).format == "heroku"
+
+
 def test_numbers_of_grep_are_no_part_of_an_address(read: Read) -> None:
     line = LOG_LINE.replace(CLIENT, "2001:db8::1")
     assert read(f"access.log:{line}\naccess.log:{line}\n".encode()).traffic.names == ("2001:db8::/64",)

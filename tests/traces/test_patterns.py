@@ -170,6 +170,8 @@ CONVERTED = {
     "an array in one line": '[{"time":1793613600,"ip":"203.0.113.1"},{"time":1793613601,"ip":"203.0.113.1"}]\n',
     "an indented array": '[\n  {\n    "time": 1793613600,\n    "ip": "203.0.113.1"\n  }\n]\n',
     "indented objects": '{\n  "time": 1793613600,\n  "ip": "203.0.113.1"\n}\n',
+    "objects in one line": '{"time":1793613600,"ip":"a"} {"time":1793613601,"ip":"a"}\n',
+    "objects in one line, with commas": '{"time":1793613600,"ip":"a"}, {"time":1793613601,"ip":"a"},\n',
     "objects in a list": '{"records":[{"time":1793613600,"ip":"203.0.113.1"}]}\n',
     "a CSV file without a header": "2026-11-02T10:00:00Z,203.0.113.1,/p\n",
 }

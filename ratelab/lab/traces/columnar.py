@@ -233,7 +233,7 @@ def _match_patterns(lines: StringArray, rows: Integers, spec: PatternSpec) -> It
 
 
 def _note_lines(lines: StringArray, rows: Integers, number: int, watch: Watch | None) -> None:
-    """Note what these lines have, given the number of the pattern that they match."""
+    """Note the addresses of these lines, given the number of the pattern that they match."""
     if watch is None:
         return
     if note := watch.shape_notes[number]:

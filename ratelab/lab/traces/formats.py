@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import chain, islice
@@ -11,6 +12,7 @@ from shlex import quote
 from typing import NamedTuple, Protocol
 
 from ratelab.errors import InputError, short_repr
+from ratelab.lab.traces.batches import LineError, OmittedError
 from ratelab.lab.traces.clients import ClientRule
 from ratelab.lab.traces.delimited import DELIMITED_FORMATS, DelimitedFormat, check_header
 from ratelab.lab.traces.files import MAX_LINE_CHARS, Block
@@ -202,7 +204,11 @@ def _detect(lines: list[str], path: str, options: TraceOptions) -> Detection:
     found = _find_format(lines, candidates, options.time)
     if found is None or (found[0].name == "jsonl" and options.format == "auto"):
         inside = list(_find_inside(lines, candidates, options.time))
-        if best := [detection for detection in inside if detection.format.name != "jsonl"] or ([] if found else inside):
+        if found is not None and not _has_client(found[0], lines, options.key):
+            best = [detection for detection in inside if _has_client(detection.format, detection.lines, options.key)]
+        else:
+            best = [detection for detection in inside if detection.format.name != "jsonl"] or ([] if found else inside)
+        if best:
             return best[0]
     if found is not None:
         format_, is_header = found
@@ -212,6 +218,20 @@ def _detect(lines: list[str], path: str, options: TraceOptions) -> Detection:
         _check_layout(FORMATS[options.format], lines, path, is_known=True)
         return Detection(FORMATS[options.format], (), lines, int(options.format == "csv"))
     raise InputError(_explain_unknown(lines, path))
+
+
+def _has_client(format_: Format, lines: Sequence[str], key: str | None) -> bool:
+    """Return whether most lines have the field of the client."""
+    names = format_.resolve(key) if key is not None else (*format_.resolve("ip"), *format_.resolve("forwarded"))
+    count = 0
+    try:
+        read = format_.bind([Field("key", names)], lines).read
+    except InputError:
+        return False
+    for line in lines:
+        with suppress(LineError, OmittedError):
+            count += bool(read(line)[0])
+    return 2 * count > len(lines)
 
 
 def _find_inside(lines: Sequence[str], formats: dict[str, Format], time: str | None) -> Iterator[Detection]:

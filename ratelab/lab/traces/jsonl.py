@@ -194,6 +194,9 @@ def check_layout(lines: Sequence[str], command: str) -> None:
     if name := _find_only_list(first):
         convert = command.format(shlex.quote(f"-c .{name}[]").replace("'-c ", "-c '"))
         raise InputError(f"its objects are in a list, {name}: convert it with {convert}")
+    if rest := _find_second_object(first):
+        options = "-cR " + shlex.quote(r'"[\(sub(",\\s*$"; ""))]" | fromjson[]') if rest.startswith(",") else "-c ."
+        raise InputError(f"it has several JSON objects in one line: convert it with {command.format(options)}")
     start = first.removeprefix("[").strip() or second
     if _is_object(start.rstrip(",]")) or not start.startswith("{"):
         return
@@ -203,6 +206,16 @@ def check_layout(lines: Sequence[str], command: str) -> None:
     if len(lines) > 1 and first.count("{") > first.count("}"):
         convert = command.format("-c .")
         raise InputError(f"its JSON objects span several lines: convert it with {convert}")
+
+
+def _find_second_object(text: str) -> str:
+    """Return the text after an object if it is another object, possibly after a comma; empty otherwise."""
+    try:
+        _, end = _DECODER.raw_decode(text)
+    except (ValueError, RecursionError):
+        return ""
+    rest = text[end:].lstrip()
+    return rest if rest.lstrip(", \t").startswith("{") else ""
 
 
 def _find_only_list(text: str) -> str | None:

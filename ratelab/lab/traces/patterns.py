@@ -65,7 +65,7 @@ class PatternSpec(NamedTuple):
     wholes: tuple[str, ...] = ()
     """For each pattern of the beginning of a line, one of the whole line, without groups, which is much faster."""
     watch: Watch | None = None
-    """What to look for in the lines that are read; None for nothing."""
+    """The addresses to look for in the lines that are read."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def _create_reader(spec: PatternSpec, expected: str, times: Sequence[int]) -> Ca
 
 
 def _create_watch(watch: Watch) -> Callable[[str, int], None]:
-    """Create a function that notes what a line has, given the number of the pattern that it matches."""
+    """Create a function that notes the addresses of a line, given the number of the pattern that it matches."""
     search = re.compile(watch.end, re.ASCII).search
 
     def note_line(line: str, number: int) -> None:

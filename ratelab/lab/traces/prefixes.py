@@ -66,7 +66,7 @@ def _get_text(line: str, field: str) -> str:
 WRAPPINGS = (
     Wrapping("grep -n", rf"(?:[^ :\t]+:)?(?P<number>[0-9]+):(?={_LINE_START})"),
     Wrapping("grep", rf"[^ :\t]+:(?={_LINE_START})"),
-    Wrapping("grep", r"[^ :\t]*(?:log|\.gz|\.json|\.txt)[^ :\t]*:(?:[0-9]+:)?"),
+    Wrapping("grep", r"[^ :\t]*(?:log|\.gz|\.json|\.txt|\.csv|\.tsv)[^ :\t]*:(?:[0-9]+:)?"),
     Wrapping("CRI", rf"{_STAMP} (?:stdout|stderr) [FP] "),
     Wrapping("syslog", rf"(?:<[0-9]{{1,3}}>)?{_SYSLOG_STAMP} (?:[^ ]+ )?[^ :\[]+(?:\[[0-9]+\])?: ?"),
     Wrapping(
@@ -77,6 +77,8 @@ WRAPPINGS = (
     Wrapping("pm2", r"[0-9]+\|[^ |]+ *\| +"),
     Wrapping("kubectl", rf"\[[a-z]+/[^\]]+\] (?:{_STAMP} )?"),
     Wrapping("Heroku", rf"{_STAMP} app\[[^\]]+\]: "),
+    Wrapping("the logging module of Python", r"(?:DEBUG|INFO|WARNING|ERROR|CRITICAL):[A-Za-z0-9_.-]+:"),
+    Wrapping("the logging module of Python", rf"{_STAMP} - [A-Za-z0-9_.-]+ - [A-Z]+ - "),
     Wrapping("another program", rf"\[?{_STAMP}\]? (?:(?!{ADDRESS} )[A-Za-z0-9_.-]+ )?"),
     Wrapping("docker", field="log"),
     Wrapping("journald", field="MESSAGE"),

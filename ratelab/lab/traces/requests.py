@@ -35,7 +35,7 @@ class FieldReader(NamedTuple):
     columns: Any
     """How Arrow reads them from many lines: a `PatternSpec` or an `ObjectSpec`; None if it cannot."""
     notes: AbstractSet[str] = frozenset()
-    """What lines have that is not read and may name the client; filled while they are read."""
+    """Notes on addresses that are not read and may be the client; filled while lines are read."""
 
 
 # --- filters

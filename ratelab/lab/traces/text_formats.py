@@ -259,7 +259,7 @@ TEXT_FORMATS = (
         "Heroku router",
         (
             _create_heroku_shape(""),
-            _create_heroku_shape("(?:<[0-9]+>)?(?:[0-9]+ )?"),
+            _create_heroku_shape("(?:[0-9]+ )?(?:<[0-9]+>)?(?:[0-9]+ )?"),
         ),
         '{iso_time} heroku[router]: at=info method={method} path="{url}" host=shop.example request_id={id} fwd="{ip}" '
         "dyno=web.1 connect=0ms service=12ms status={status} bytes={size} protocol=https",
