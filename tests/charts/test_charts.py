@@ -24,6 +24,7 @@ from chart_inspection import (
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
+from slow_parameters import mark_slow
 
 from ratelab import create
 from ratelab.algorithms import COMPARED
@@ -107,7 +108,7 @@ def test_no_texts_overlap_with_several_clients(chart: str) -> None:
     assert find_overlaps(draw_scenario(chart, "noisy-neighbour")) == []
 
 
-@pytest.mark.parametrize("scenario", ["burst", "overload"])  # the second in detail
+@pytest.mark.parametrize("scenario", mark_slow(["burst", "overload"], ["burst"]))  # the second in detail
 def test_the_window_chart_reaches_each_peak_in_two_areas(scenario: str) -> None:
     figure, comparison = draw_scenario("window", scenario), compare_scenario(scenario)
     for number, result in enumerate(comparison.results):
@@ -138,6 +139,7 @@ def test_the_cumulative_chart_ends_at_admissions_and_has_the_quota() -> None:
     assert {"30 arrived", "5 + 2/s", "14 token-bucket", "11 sliding-counter"} <= {*read_texts(axes.figure)}
 
 
+@pytest.mark.slow
 def test_arrivals_far_above_admissions_are_cut_off_with_an_arrow() -> None:
     figure = draw_scenario("cumulative", "noisy-neighbour")
     assert get_axes(figure, 0).get_ylim()[1] < 200
@@ -156,7 +158,7 @@ def test_the_timeline_has_arrows_from_arrivals_to_departures() -> None:
     assert "7 at once, 7 delayed, 16 denied" in read_texts(figure)
 
 
-@pytest.mark.parametrize("scenario", ["slow-trickle", "boundary-burst"])
+@pytest.mark.parametrize("scenario", mark_slow(["slow-trickle", "boundary-burst"], ["boundary-burst"]))
 def test_the_timeline_has_admissions_above_and_denials_below(scenario: str) -> None:
     figure = draw_scenario("timeline", scenario)
     for number, result in enumerate(compare_scenario(scenario).results):
@@ -181,6 +183,7 @@ def draw_queue(count: int) -> Any:
     return draw(replay_one("leaky-bucket", "2/s", 50, traffic), "timeline")
 
 
+@pytest.mark.slow
 def test_delays_are_arrows_unless_there_are_too_many() -> None:
     assert len(get_axes(draw_queue(15), 0).collections[-1].get_paths()) == 14
     assert len(get_axes(draw_queue(41), 0).lines) == 2  # departures in each interval, and the axis
@@ -194,6 +197,7 @@ def test_a_long_name_leaves_room_for_the_burst() -> None:
         assert end in text
 
 
+@pytest.mark.slow
 def test_headings_name_the_client_or_all_clients() -> None:
     text = " ".join(read_texts(draw_scenario("comparison", "noisy-neighbour")))
     assert "Requests of all clients in parts of 500 ms: admitted ones point up, denied ones (gray) point down." in text
@@ -201,6 +205,7 @@ def test_headings_name_the_client_or_all_clients() -> None:
     assert "The lines of fixed-window and sliding-log are the same." in text
 
 
+@pytest.mark.slow
 def test_a_long_time_is_shown_around_the_fullest_window() -> None:
     view = ComparisonView(compare_dated(), "light")
     assert view.detail.end - view.detail.begin == 5 * 60 * 10**9  # at least 8 windows of 30 s
@@ -279,6 +284,7 @@ def test_the_title_of_the_level_chart_truncates_a_name_not_the_figure() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_level_that_turns_too_often_is_drawn_as_a_band() -> None:
     times = np.arange(1000) * 10**8
     traffic = Traffic(times, times * 0, np.ones(1000, np.int64), ("a",), np.arange(1), 100 * 10**9)
@@ -321,6 +327,7 @@ def deny_some(count: int, every: int) -> Comparison:
     return Comparison(traffic, outcomes, None, tuple(measure(outcome, None) for outcome in outcomes))
 
 
+@pytest.mark.slow
 def test_denied_clients_of_many_are_dots_at_their_denied_share() -> None:
     figure = draw(deny_some(10_000, 4001), "fairness")
     dots, median = get_axes(figure, 0).lines
@@ -330,12 +337,14 @@ def test_denied_clients_of_many_are_dots_at_their_denied_share() -> None:
     assert str(figure.get_label()).startswith("The worst served client lost 1 of 1 requests (100 %) with token-bucket,")
 
 
+@pytest.mark.slow
 def test_many_denied_clients_are_quantiles_of_their_denied_share() -> None:
     whole, half, median = get_axes(draw(deny_some(3_000, 3), "fairness"), 0).lines
     assert whole.get_xdata().tolist() == half.get_xdata().tolist() == [0.5, 1.0]
     assert median.get_xdata().tolist() == [0.75, 0.75]
 
 
+@pytest.mark.slow
 def test_the_denials_chart_has_the_time_of_each_denial_by_client() -> None:
     comparison = compare_dated()
     figure, texts = draw(comparison, "denials"), read_texts(draw(comparison, "denials"))

@@ -10,6 +10,7 @@ import pytest
 from chart_inspection import LONG_NAME, compare_scenario, find_overlaps, get_axes, read_texts
 from cli_runner import BURST, get_error, get_output
 from matplotlib.lines import Line2D
+from slow_parameters import mark_slow
 
 from ratelab import Quota
 from ratelab.algorithms import COMPARED, find
@@ -70,7 +71,10 @@ SWEEPS = {
 
 @pytest.mark.parametrize(
     ("scenario", "rates", "bursts", "title"),
-    [pytest.param(*case, id=name, marks=pytest.mark.slow if name == "many" else ()) for name, case in SWEEPS.items()],
+    [
+        pytest.param(*case, id=name, marks=() if name == "one rate" else pytest.mark.slow)
+        for name, case in SWEEPS.items()
+    ],
 )
 def test_the_title_names_the_lowest_quota_and_no_texts_overlap(
     scenario: str, rates: str, bursts: str | None, title: str
@@ -143,12 +147,13 @@ def test_the_quota_in_the_title_has_a_row() -> None:
     assert (len(rows), len({*rows})) == (12, 6)  # side by side, for requests and for clients
 
 
-@pytest.mark.parametrize("rates", ["100/min", "100/min,250/min", "5/s,10/s", "3/day,24/day"])
+@pytest.mark.parametrize("rates", mark_slow(["100/min", "100/min,250/min", "5/s,10/s", "3/day,24/day"], ["5/s,10/s"]))
 def test_rates_have_the_unit_in_which_they_were_given(rates: str) -> None:
     figure = draw_sweep(create_result(parse_quotas(rates, "5", 2), 9))
     assert {*rates.split(",")} <= {*read_texts(figure)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["burst", "noisy-neighbour"])
 def test_a_narrow_sweep_has_no_overlapping_texts(name: str) -> None:
     figure = draw_sweep(sweep_scenario(name, "1/s..100/s", "5,20", 6), "dark", LONG_NAME, layout="narrow")

@@ -16,6 +16,7 @@ from time import monotonic, sleep
 import pytest
 from cli_runner import get_error
 from serve_process import run_server, send_request, wait_until
+from slow_parameters import mark_slow
 
 GRACE_S = 10
 WORKERS = {"one process": [], "workers": ["--store", "embedded", "--workers", "2"]}
@@ -160,7 +161,7 @@ def test_log_records_of_every_library_are_lines_of_standard_error() -> None:
     assert "UserWarning: noisexxx" in result.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", mark_slow([signal.SIGTERM, signal.SIGHUP], [signal.SIGTERM]))
 @each_pool
 def test_a_signal_stops_the_service_and_removes_its_folder(pool: list[str], number: int, tmp_path: Path) -> None:
     options = pool or ["--store", "embedded"]

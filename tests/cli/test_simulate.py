@@ -58,6 +58,7 @@ def test_several_scenarios_are_printed_as_runs() -> None:
     assert document["runs"] == [json.loads(get_output("simulate", path, "--json")) for path in (BURST, HERD)]
 
 
+@pytest.mark.slow
 def test_the_output_depends_on_the_seed_and_not_on_the_hash_seed() -> None:
     random_paths = [str(path) for path in PATHS if "poisson" in path.read_text(encoding="utf-8")]
     assert len(random_paths) >= 3

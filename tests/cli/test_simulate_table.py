@@ -9,6 +9,7 @@ import pytest
 from cli_runner import BURST, PLAIN, SCENARIOS, get_error, get_output, run_python
 from click.testing import CliRunner
 from rich.cells import cell_len
+from slow_parameters import mark_slow
 
 from ratelab import ALGORITHMS, Quota, create
 from ratelab.algorithms import COMPARED
@@ -20,7 +21,7 @@ from ratelab.report.numbers import format_quota, format_seconds
 PATHS = sorted(SCENARIOS.glob("*.yaml"))
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", mark_slow(PATHS, PATHS[:4]), ids=lambda path: path.stem)
 @pytest.mark.parametrize("options", [[], ["--algo", "all", "--timeline"]], ids=["table", "all"])
 def test_the_output_fits_eighty_columns_without_color(path: Path, options: list[str]) -> None:
     text = get_output("simulate", path, *options)

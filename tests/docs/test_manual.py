@@ -15,6 +15,7 @@ import click
 import pytest
 from asgi import call
 from manual import PAGES, ROOT, Command, block, blocks, command_of, commands, fill_workspace, output_of, run, sessions
+from slow_parameters import mark_slow
 
 import ratelab
 from ratelab import ManualClock, MemoryLimiter, create
@@ -31,10 +32,13 @@ from ratelab.report.catalogue import describe_algorithm
 LIVE = ("serve", "verify", "watch", "keys")
 """Commands that need a server or a terminal; only their options are checked here."""
 
-SLOW = ("--html", "charts/", "mostly-quiet", "big.log", "--format recording")
+OMITTED = ("--html", "charts/", "mostly-quiet", "big.log", "--format recording")
 """Parts of commands that take long or need a recording; only their options are checked here."""
 
-RUN = [one for one in commands() if one.arguments[0] not in LIVE and not any(part in one.text for part in SLOW)]
+SLOW = ("--plot", "drill", "scenarios/*.yaml")
+"""Parts of commands that only the slow run executes."""
+
+RUN = [one for one in commands() if one.arguments[0] not in LIVE and not any(part in one.text for part in OMITTED)]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +65,9 @@ def test_every_command_has_the_options_shown(command: Command, monkeypatch: pyte
     wanted.make_context(name, arguments, auto_envvar_prefix=None)
 
 
-@pytest.mark.parametrize("command", RUN, ids=str)
+@pytest.mark.parametrize(
+    "command", mark_slow(RUN, [one for one in RUN if not any(part in one.text for part in SLOW)]), ids=str
+)
 def test_every_command_runs_as_written(command: Command, workspace: Path) -> None:
     result = run(command, workspace, stdin=(workspace / "access.log").read_bytes())
     expected = 1 if command.arguments[0] == "drill" and "answer.py" in command.arguments else 0  # an unfinished answer

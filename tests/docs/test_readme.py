@@ -51,6 +51,7 @@ def test_the_test_command_follows_its_marker() -> None:
     assert "pytest" in command
 
 
+@pytest.mark.slow
 def test_the_picture_shows_the_texts_that_its_command_draws(tmp_path: Path) -> None:
     texts = re.compile(r"<title>.*</title>|<!-- .* -->")  # every text of a picture, whatever the shapes of its letters
     sources = re.findall(r'(?:src|srcset)="(\.readme/.*?)"', README)

@@ -12,6 +12,7 @@ from unittest.mock import patch
 import pytest
 from asgi import AsgiResponse, request, scope_of
 from response_headers import parse_limits
+from slow_parameters import mark_slow
 
 from ratelab import Algorithm, ManualClock, MemoryLimiter, Policy, Quota, create
 from ratelab.algorithms import build_policy
@@ -141,6 +142,6 @@ def check_retry_after(kind: type[Algorithm], quota: Quota, clients: int = 50, cy
         asyncio.run(send_all())
 
 
-@pytest.mark.parametrize("quota", QUOTAS, ids=str)
+@pytest.mark.parametrize("quota", mark_slow(QUOTAS, QUOTAS[:1]), ids=str)
 def test_retry_after_is_enough_and_a_second_less_is_not(kind: type[Algorithm], quota: Quota) -> None:
     check_retry_after(kind, quota)

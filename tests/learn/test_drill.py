@@ -10,6 +10,7 @@ from textwrap import dedent
 
 import pytest
 from cli_runner import SCENARIOS, get_error, get_output, invoke, run_python
+from slow_parameters import mark_slow
 
 from ratelab import ALGORITHMS, Quota
 from ratelab.lab.conformance import CONTRACTS
@@ -70,7 +71,7 @@ SHORTEST = {
 }
 
 
-@pytest.mark.parametrize("bug", BUGS)
+@pytest.mark.parametrize("bug", mark_slow(BUGS, [*BUGS][:2]))
 def test_a_bug_is_shown_on_the_shortest_timeline(bug: str) -> None:
     name, old, new = BUGS[bug]
     verdict = evaluate(name, source(name, old, new))

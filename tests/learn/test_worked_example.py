@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from cli_runner import get_output
 from custom_algorithms import written
 
 from ratelab import ALGORITHMS, NEVER, Decision, Quota
-from ratelab.learn.worked_example import build_lesson, work_out, work_out_lesson
+from ratelab.learn.worked_example import WorkedStep, build_lesson, work_out, work_out_lesson
 from ratelab.quota import UNITS
 
 BUILT_IN = ("token-bucket", "leaky-bucket", "fixed-window", "sliding-log", "sliding-counter", "gcra")
@@ -22,12 +23,18 @@ every_lesson = pytest.mark.parametrize(
 )
 
 
+@cache
+def work_out_built_in(name: str, quota: Quota) -> list[WorkedStep]:
+    """Work out the lesson of a quota, once for all tests."""
+    lesson = build_lesson(quota)
+    return [*work_out_lesson(ALGORITHMS[name].from_quota(lesson.quota), lesson.requests)]
+
+
 @every_lesson
 def test_a_lesson_decides_as_the_algorithm_does_in_nanoseconds(name: str, quota: Quota) -> None:
     lesson, algorithm = build_lesson(quota), ALGORITHMS[name].from_quota(quota)
     unit, state = UNITS[lesson.unit], algorithm.start(lesson.nanoseconds(lesson.requests[0].at))
-    steps = work_out_lesson(ALGORITHMS[name].from_quota(lesson.quota), lesson.requests)
-    for request, step in zip(lesson.requests, steps, strict=True):
+    for request, step in zip(lesson.requests, work_out_built_in(name, quota), strict=True):
         exact = Decision(*algorithm.step(state, lesson.nanoseconds(request.at), request.cost))
         assert step.decision[:2] == exact[:2]
         assert [time for time in step.decision[2:5] if time < NEVER] == [
@@ -37,8 +44,7 @@ def test_a_lesson_decides_as_the_algorithm_does_in_nanoseconds(name: str, quota:
 
 @every_lesson
 def test_the_arithmetic_is_correct(name: str, quota: Quota) -> None:
-    lesson = build_lesson(quota)
-    for step in work_out_lesson(ALGORITHMS[name].from_quota(lesson.quota), lesson.requests):
+    for step in work_out_built_in(name, quota):
         for line in step.lines:
             parts = re.fullmatch(r"\w+ = ([-+*/()<= \d]+?)(?: = |: )(-?\d+|yes|no)(?: \(the last of \d+\))?", line)
             if parts:
@@ -51,8 +57,7 @@ def test_the_arithmetic_is_correct(name: str, quota: Quota) -> None:
 
 @every_lesson
 def test_a_wait_or_a_delay_is_the_last_line_of_the_arithmetic(name: str, quota: Quota) -> None:
-    lesson = build_lesson(quota)
-    for step in work_out_lesson(ALGORITHMS[name].from_quota(lesson.quota), lesson.requests):
+    for step in work_out_built_in(name, quota):
         times = [time for time in (step.decision.retry_after_ns, step.decision.delay_ns) if 0 < time < NEVER]
         assert all(step.lines[-1].endswith(f" = {time}") for time in times)
         assert not any(str(NEVER) in line for line in step.lines)

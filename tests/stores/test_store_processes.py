@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from invalid_stores import stopped
+from slow_parameters import mark_slow
 from valkey_servers import AMPLE_DEADLINE, LARGE_BURST, charged_cost, make_async_limiter, make_limiter
 
 import ratelab
@@ -90,7 +91,7 @@ def test_a_child_shares_no_socket_and_has_all_connections(store: ValkeyServer) -
         assert limiter.hit("bob", 0).remaining == LARGE_BURST - 3
 
 
-@pytest.mark.parametrize("resilient", [False, True])
+@pytest.mark.parametrize("resilient", mark_slow([False, True], [True]))
 @needs_proc
 def test_a_child_of_an_event_loop_leaves_the_connection_to_its_parent(store: ValkeyServer, resilient: bool) -> None:
     async def hit_around_fork() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cli_runner import get_output
+from slow_parameters import COMMON_FORMATS, mark_slow
 
 from ratelab.lab.traces import TraceOptions, read_trace
 from ratelab.lab.traces.formats import FORMATS
@@ -17,7 +18,7 @@ LINE = '{} - - [17/May/2015:10:05:{:02} +0000] "GET {} HTTP/1.1" {} 1 "-" "{}"\n
 
 
 @pytest.mark.parametrize("columnar", [False, True])
-@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize("format_name", mark_slow(FORMATS, COMMON_FORMATS))
 def test_every_format_counts_all_requests_of_a_client(tmp_path: Path, format_name: str, columnar: bool) -> None:
     log = tmp_path / "a.log"
     get_output("sample", log, "--lines", "300", "--clients", "20", "--format", format_name)

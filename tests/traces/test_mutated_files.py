@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_log_lines import REAL_LINES, WRAPPED
+from slow_parameters import COMMON_FORMATS, mark_slow
 from test_columnar import assert_same_results
 
 from ratelab.lab.traces import TraceOptions, parse_filters
@@ -34,7 +35,7 @@ def mutated_lines(draw: st.DrawFn, name: str) -> bytes:
     return b"\n".join(lines) + draw(st.sampled_from([b"", b"\n"]))
 
 
-@pytest.mark.parametrize("name", REAL_LINES)
+@pytest.mark.parametrize("name", mark_slow(REAL_LINES, COMMON_FORMATS))
 @settings(max_examples=6)
 @given(data=st.data())
 def test_both_readers_agree_on_mutated_files(name: str, data: st.DataObject) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cli_runner import get_error, get_json, get_output, invoke
 from real_log_lines import CLIENT, REAL_LINES, START_S, WRAPPED, WRAPPED_IN_JSON, RealLine
+from slow_parameters import COMMON_FORMATS, mark_slow
 from trace_reading import Read
 
 from ratelab.lab.traces import parse_filters
@@ -84,7 +85,7 @@ def test_numbers_of_grep_are_no_part_of_an_address(read: Read) -> None:
     assert read(f"access.log:1:{line}\naccess.log:2:{line}\n".encode()).traffic.names == ("2001:db8::/64",)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", mark_slow(FORMATS, COMMON_FORMATS))
 def test_a_sample_of_each_format_is_read_by_both_readers(tmp_path: Path, read: Read, name: str) -> None:
     path = tmp_path / "sample"
     get_output("sample", path, "--lines", "300", "--clients", "20", "--rate", "30/s", "--format", name)

@@ -13,6 +13,7 @@ from scripted_responses import (
     respond_correctly,
     respond_with_jitter,
 )
+from slow_parameters import mark_slow
 
 from ratelab import create
 from ratelab.algorithms import build_policy
@@ -147,7 +148,7 @@ OVERTAKING = create_traffic(
 """Two clients whose requests overtake each other, just when tokens are refilled and windows end."""
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", mark_slow(range(12), fast=[0, 1]))
 def test_a_slow_but_correct_server_only_has_close_calls(kind: type[Algorithm], seed: int) -> None:
     policy = build_policy(kind, QUOTA)
     agreement = compare_responses(policy, OVERTAKING, respond_with_jitter(policy, OVERTAKING, seed))

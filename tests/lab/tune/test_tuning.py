@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from slow_parameters import mark_slow
 
 from ratelab.algorithms import ALGORITHMS, build_policy, traits_of
 from ratelab.algorithms.token_bucket import TokenBucket
@@ -94,7 +95,7 @@ def test_an_algorithm_that_denies_everything_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("outliers", [1, 10])
-@pytest.mark.parametrize("factor", [3, 30, 1000])
+@pytest.mark.parametrize("factor", mark_slow([3, 30, 1000], [30]))
 def test_planted_outliers_lie_above_the_gap(outliers: int, factor: int) -> None:
     tuning = tune(build_population(outliers, factor), [Quota.parse("1/s")])
     gap = tuning.rates[0].gap
