@@ -64,7 +64,7 @@ class CalendarWindow:
         return allowed, burst - used, retry_after, left if used > 0 else 0, 0
 
     def charge(self, state: State, now: int, cost: int, at: int | None = None) -> None:
-        """Charge `cost` without a decision; if it is negative, refund what was charged at `at`.
+        """Charge `cost` without a decision; if it is negative, refund a charge made at `at`.
 
         A window that has ended has nothing to refund.
         """

@@ -24,7 +24,7 @@ from ratelab.errors import ConfigurationWarning
 from ratelab.http import Identity, RateLimitMiddleware
 from ratelab.stores.resilient import ResilientLimiter
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter, async_limiter
-from ratelab.stores.valkey.script import CLAIM_TTL_S
+from ratelab.stores.valkey.secret_claim import CLAIM_TTL_S
 from ratelab.stores.valkey.server import ValkeyServer
 
 CLAIM = "rl:{secret}:token-bucket"

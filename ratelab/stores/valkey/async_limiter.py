@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Self
 
 from ratelab.algorithms import Policy
@@ -17,11 +17,14 @@ from ratelab.limiter import Costs, Decision, Keys
 from ratelab.quota import Quota
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.memory import name_costs, refuse_pickling
+from ratelab.stores.plans import QuotaChanges
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, AsyncTicket, Reservation, check_deadline
-from ratelab.stores.valkey.composite_script import create_script
+from ratelab.stores.valkey.composite_script import CompositeScript, create_policies
 from ratelab.stores.valkey.connection import OVERLOAD, Address, check_limits
 from ratelab.stores.valkey.pipelined_connection import Connections
-from ratelab.stores.valkey.script import RESET_COST, SecretClaim, register
+from ratelab.stores.valkey.plan_scripts import PlanScripts
+from ratelab.stores.valkey.script import RESET_COST, Script, register
+from ratelab.stores.valkey.secret_claim import SecretClaim
 from ratelab.stores.valkey.session import Command, Hit, Lane, Request, Session, all_done, decide_hits, fail, probe_store
 from ratelab.stores.valkey.ticket_script import LATE, Charge, Reserved, TicketScripts, create_ticket
 
@@ -60,10 +63,14 @@ class AsyncValkeyLimiter:
         burst: int | None = None,
         deadline: float = 0.1,
         name: str | None = None,
+        *,
+        plans: Mapping[str, QuotaChanges] | None = None,
+        overrides: Mapping[str, QuotaChanges] | None = None,
     ) -> None:
         check_limits(deadline)
         connections = store.connections if isinstance(store, AsyncValkeyLimiter) else Connections(store)
-        self._script = create_script(algorithm, rate, burst, name, connections.slots.cluster)
+        policies = create_policies(algorithm, rate, burst)
+        self._scripts = PlanScripts(policies, plans, overrides, name, connections.slots.cluster)
         self._forget = register(self, connections.url.store, self._script)
         self.connections: Connections = connections.add_user(self)
         """Its connections, which other limiters may use."""
@@ -97,31 +104,57 @@ class AsyncValkeyLimiter:
         """Return the node that decides the hits of a key, as far as known; None for a single server."""
         return self._slots.owner(self._slots.slot(self._script.place(key, 0)[0])) if self._slots.cluster else None
 
-    async def hit(self, key: Keys, cost: Costs = 1) -> Decision:
-        """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision within the deadline."""
-        return self._script.combine(await self._decide(key, cost))
+    @property
+    def _script(self) -> Script | CompositeScript:
+        return self._scripts.default
 
-    async def hit_each(self, key: Keys, cost: Costs = 1) -> tuple[Decision, tuple[Decision, ...]]:
+    async def hit(self, key: Keys, cost: Costs = 1, plan: str | None = None) -> Decision:
+        """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision within the deadline."""
+        script = self._choose(key, plan)
+        return script.combine(await self._add_to_batch(script, *script.place(key, cost)))
+
+    async def hit_each(
+        self, key: Keys, cost: Costs = 1, plan: str | None = None
+    ) -> tuple[Decision, tuple[Decision, ...]]:
         """Decide as `Limiter.hit_each` does; raise `StoreError` if there is no decision within the deadline."""
-        return self._script.combine_each(await self._decide(key, cost))
+        script = self._choose(key, plan)
+        return script.combine_each(await self._add_to_batch(script, *script.place(key, cost)))
+
+    def _choose(self, key: Keys, plan: str | None) -> Script | CompositeScript:
+        """Return the script of a hit."""
+        scripts = self._scripts
+        return scripts.default if plan is None and scripts.always_default else scripts.choose(key, plan)
 
     async def reset(self, key: Keys) -> None:
         """Restore the full quota of `key`; raise `StoreError` unless the store confirms it within the deadline.
 
         Of several policies, those with the key `all` are not reset unless a mapping of keys names them.
         """
-        await self._add_to_batch(self._script.place_reset(key), RESET_COST)
+        await self._add_to_batch(self._script, self._script.place_reset(key), RESET_COST)
 
-    async def reserve(self, key: Keys, cost: Costs = 1, deadline: float = DEFAULT_DEADLINE_S) -> AsyncTicket:
+    def update(
+        self,
+        policies: Policy | Sequence[Policy] | None = None,
+        *,
+        plans: Mapping[str, QuotaChanges] | None = None,
+        overrides: Mapping[str, QuotaChanges] | None = None,
+    ) -> None:
+        """Replace the policies, plans or overrides, as `ValkeyLimiter.update` does."""
+        self._scripts.update(policies, plans, overrides)
+
+    async def reserve(
+        self, key: Keys, cost: Costs = 1, plan: str | None = None, deadline: float = DEFAULT_DEADLINE_S
+    ) -> AsyncTicket:
         """Decide a request whose cost is known only afterwards, as `ValkeyLimiter.reserve` does."""
-        place, costs = self._tickets.layout.place(key), name_costs(self.policies, cost)
+        tickets = TicketScripts.of(self._choose(key, plan), self._slots.cluster)
+        place, costs = tickets.layout.place(key), name_costs(self.policies, cost)
         check_deadline(deadline)
-        reserved = await self._run(decide_hits(self._tickets.reserve, self._slots, [place], [costs]))
+        reserved = await self._run(decide_hits(tickets.reserve, self._slots, [place], [costs]))
         ticket = create_ticket()
 
         async def charge(changes: Mapping[str, int]) -> bool:
             try:
-                return await self._charge(place, changes, reserved, int(deadline * 1_000_000), ticket)
+                return await self._charge(tickets, place, changes, reserved, int(deadline * 1_000_000), ticket)
             except BaseException:
                 reservation.restore()
                 raise
@@ -133,10 +166,12 @@ class AsyncValkeyLimiter:
     async def refund(self, key: Keys, cost: Costs = 1) -> None:
         """Return `cost` to the quotas of `key`, as `ValkeyLimiter.refund` does."""
         changes = {name: -one for name, one in name_costs(self.policies, cost).items()}
-        await self._charge(self._tickets.layout.place(key), changes)
+        tickets = TicketScripts.of(self._choose(key, None), self._slots.cluster)
+        await self._charge(tickets, tickets.layout.place(key), changes)
 
     async def _charge(
         self,
+        tickets: TicketScripts,
         place: bytes,
         changes: Mapping[str, int],
         reserved: Reserved | None = None,
@@ -144,14 +179,10 @@ class AsyncValkeyLimiter:
         ticket: str = "",
     ) -> bool:
         """Charge without a decision; return whether it was in time."""
-        each = [changes.get(policy.name, 0) for policy in self.policies]
+        each = [changes.get(policy.name, 0) for policy in tickets.charge.policies]
         charge = Charge(each, reserved, lifetime_us, ticket)
-        outcome = await self._run(decide_hits(self._tickets.charge, self._slots, [place], [charge]))
+        outcome = await self._run(decide_hits(tickets.charge, self._slots, [place], [charge]))
         return bool(outcome != LATE)
-
-    @cached_property
-    def _tickets(self) -> TicketScripts:
-        return TicketScripts.of(self._script, self._slots.cluster)
 
     async def probe(self, node: Address | None = None) -> None:
         """Check that the store, or a `node` of a cluster, can decide: have it write a key that belongs to no client.
@@ -195,12 +226,7 @@ class AsyncValkeyLimiter:
         """Forget the pending hits, which belong to the parent process."""
         self._start_over(None)
 
-    async def _decide(self, key: Keys, cost: Costs) -> Any:
-        """Return the decoded reply to a hit."""
-        place, costs = self._script.place(key, cost)
-        return await self._add_to_batch(place, costs)
-
-    def _add_to_batch(self, place: bytes, costs: Any) -> asyncio.Future[Any]:
+    def _add_to_batch(self, script: Script | CompositeScript, place: bytes, costs: Any) -> asyncio.Future[Any]:
         """Return the decoded reply to a hit, which is decided with the others of this iteration."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
@@ -208,7 +234,7 @@ class AsyncValkeyLimiter:
         if not self._batch:
             loop.call_soon(self._send_batch)
         decision: asyncio.Future[Any] = loop.create_future()
-        self._batch.append(Hit(place, costs, decision))
+        self._batch.append(Hit(place, costs, decision, script))
         return decision
 
     def _close_in_loop(self) -> None:
@@ -258,7 +284,7 @@ class AsyncValkeyLimiter:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._change_loop(loop)
-        hits = [Hit(b"", 0, loop.create_future())]
+        hits = [Hit(b"", 0, loop.create_future(), self._script)]
         due = self._expect(hits)
         self._send(next(session), Request(session, hits, due, Lane()))
         return await hits[0].decision
@@ -275,14 +301,14 @@ class AsyncValkeyLimiter:
     def _send_batch(self) -> None:
         """Send the hits of this iteration, with a script call for each slot, or have them wait for their turn."""
         batch, self._batch = self._batch, []
-        by_slot: dict[int, list[Hit]] = {}
+        by_call: dict[tuple[int, object], list[Hit]] = {}
         for hit in batch:
-            by_slot.setdefault(self._slots.slot(hit.key), []).append(hit)
+            by_call.setdefault((self._slots.slot(hit.key), hit.script), []).append(hit)
         due = self._expect(batch)  # now, since all this takes a while for many hits
         if self._claim is not None and due > self._next_claim:
             self._next_claim = due + _CLAIM_INTERVAL_S
             self._claiming = asyncio.get_running_loop().create_task(self._compare_secret(self._claim))
-        for slot, hits in by_slot.items():
+        for (slot, _), hits in by_call.items():
             lane = self._lanes.setdefault(self._slots.owner(slot), Lane())
             idle = not lane.waiting
             for start in range(0, len(hits), MAX_BATCH_HITS):
@@ -338,7 +364,9 @@ class AsyncValkeyLimiter:
             hits = [hit for hit in batch if not hit.decision.done()]
             if hits:
                 lane.sent += len(hits)
-                session = decide_hits(self._script, self._slots, [hit.key for hit in hits], [hit.cost for hit in hits])
+                session = decide_hits(
+                    hits[0].script, self._slots, [hit.key for hit in hits], [hit.cost for hit in hits]
+                )
                 self._send(next(session), Request(session, hits, due, lane))
 
     def _watch(self, lane: Lane) -> None:

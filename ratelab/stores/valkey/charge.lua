@@ -1,6 +1,6 @@
 -- Charge or refund without a decision: the hit that follows takes the place of a `step` that admits everything.
 --
--- The last arguments are what to charge to each policy, negative for a refund; the time of what is refunded, in the time
+-- The last arguments are the cost for each policy, negative for a refund; the time of the charge to refund, in the time
 -- of its key, 0 if unknown; and when a ticket began, and how long it lasts. The last key is that of the ticket, which
 -- is written so that it is settled once; without a ticket, it lasts no time. Returns 1 if this is done, 2 if it was done
 -- before, and 0 after the end of the ticket.

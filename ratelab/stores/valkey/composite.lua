@@ -2,7 +2,8 @@
 --
 -- `policies` are those of the limiter. A client has one key, which holds a slot for each policy: `full`, the time at
 -- which the state is fully replenished, then shift, last, a and b as in the prelude, as integers of eight bytes. An
--- algorithm with its own `read` and `write` has a key of its own for each client.
+-- algorithm with its own `read` and `write` has a key of its own for each client. In a limiter with plans, it has a
+-- slot, too, and `expand` and `shrink` convert the value of a key from and to its form in the store.
 --
 -- ARGV holds for each hit its layout and its costs. The layout has two characters for each policy, which number the
 -- keys of the hit: that with its slot, and its own; `0` for none, so that `00` is a policy which is not asked. The costs
@@ -10,15 +11,13 @@
 --
 -- All this is one loop without functions, since a script creates its functions again for each call.
 
-local WIDTH, ZERO = 40, 48
-local EMPTY = string.rep('\0', WIDTH)
+local ZERO = 48
 local MAX_FULL = 2 ^ 53 - 1
 local MAX_SUM = 2 ^ 54  -- of the times in a slot; text of another program would be read as larger numbers
-local unpack, byte, sub = struct.unpack, string.byte, string.sub
 
 local count, first = #policies, 0
 local rows = { pack('>i8i8', time[1], time[2]) }
-local values, changed = { '', '' }, { false, false }  -- of the keys with slots
+local values, changed, converted = { '', '' }, { false, false }, {}  -- of the keys with slots
 local places, slots, ends = { 0, 0, 0, 0 }, { '', '', '', '' }, { 0, 0, 0, 0 }  -- of the policies
 
 for argument = 1, #ARGV, 2 do
@@ -39,6 +38,21 @@ for argument = 1, #ARGV, 2 do
       else
         local policy, cost, key, _ = policies[i], cost_of_all or costs[i]
         local shift, now, stepped, full, last, a, b = 0, clock, false
+        if place > keys then
+          keys = place
+          if not again then
+            local value = pcall('GET', KEYS[first + place])
+            if type(value) == 'table' and not is_other_type(value) then call('GET', KEYS[first + place]) end  -- raises
+            if type(value) ~= 'string' then value = false end
+            if expand then
+              value, converted[place] = expand(value, KEYS[first + place])
+            elseif value and #value ~= WIDTH * count then
+              value = false
+            end
+            values[place] = value
+          end
+          changed[place] = converted[place]
+        end
         if own > 0 then
           key = KEYS[first + own]
           if cost == RESET then
@@ -48,17 +62,9 @@ for argument = 1, #ARGV, 2 do
           shift, last, a, b = policy.read(key)
           shift, last, a, b = tonumber(shift or 0), tonumber(last), tonumber(a), tonumber(b)
           if own > keys then keys, changed[own] = own, false end
-        else
-          if place > keys then
-            local value = not again and pcall('GET', KEYS[first + place])
-            if type(value) == 'table' and not is_other_type(value) then call('GET', KEYS[first + place]) end  -- raises
-            if not again then values[place] = type(value) == 'string' and #value == WIDTH * count and value end
-            keys, changed[place] = place, false
-          end
-          if values[place] and cost ~= RESET then
-            full, shift, last, a, b = unpack('>I8I8I8i8i8', values[place], WIDTH * (i - 1) + 1)
-            if last == 0 or full + shift + last >= MAX_SUM then shift, last = 0, nil end
-          end
+        elseif values[place] and cost ~= RESET then
+          full, shift, last, a, b = unpack('>I8I8I8i8i8', values[place], WIDTH * (i - 1) + 1)
+          if last == 0 or full + shift + last >= MAX_SUM then shift, last = 0, nil end
         end
         if last then
           shift, now, stepped = advance(shift, last)
@@ -76,14 +82,14 @@ for argument = 1, #ARGV, 2 do
           end
         end
         if allowed and cost ~= 0 or stepped then
+          full = min(now + reset, MAX_FULL)
           if own > 0 then
             written = written or {}
-            written[#written + 1] = { policy.write, key, reset + now - shift, shift, now, x, y, z }
-          else
-            full = min(now + reset, MAX_FULL)
+            written[#written + 1] = { policy.write, key, full - shift, shift, now, x, y, z }
+          end
+          if place > 0 then
             slots[i] = reset > 0 and pack('>I8I8I8i8i8', full, shift, now, x, y or 0) or EMPTY
-            ends[i] = full - shift
-            changed[place] = true
+            ends[i], changed[place] = full - shift, true
           end
         end
         rows[#rows + 1] = pack('>i8i8i8i8i8', allowed and 1 or 0, max(0, remaining), retry, reset, delay)
@@ -109,6 +115,7 @@ for argument = 1, #ARGV, 2 do
         end
         value = value .. slot
       end
+      if shrink then value = shrink(value) end
       call('SET', KEYS[first + place], value, 'PX', format('%.0f', max(1, ceil((till - clock) / 1000))))
     end
   end

@@ -7,25 +7,28 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from ratelab.algorithms import Policy, create
+from ratelab.algorithms import BUILT_IN, Policy, create
 from ratelab.algorithms.composite import Answer, check_policies, combine, list_decisions
 from ratelab.errors import InputError, short_repr
 from ratelab.limiter import Costs, Decision, Keys
 from ratelab.quota import NS_PER_S, Quota
 from ratelab.stores.memory import name_costs
-from ratelab.stores.valkey.key_layout import ALL, KeyLayout, StateKey
+from ratelab.stores.valkey.key_layout import ALL, KeyLayout, StateKeys
 from ratelab.stores.valkey.resp import encode_bulk
 from ratelab.stores.valkey.script import (
+    CHARGE,
     EXACT_LIMIT,
     MAX_TIME_US,
     NS_PER_US,
     Script,
     check_name,
     convert_row,
+    escape_name,
     format_suffix,
     hash_text,
     join_text,
     load_lua,
+    load_text,
     unpack_reply,
 )
 
@@ -33,6 +36,12 @@ RawRows = tuple[tuple[int, ...], ...]
 """What each policy decided, with times in microseconds; the first number is -1 for one that was not asked."""
 
 _LAST_LINE = re.compile(r"(.*)^return decide\((\w+), (\w+), (\w+)\)\s*", re.DOTALL | re.MULTILINE)
+_CONSTANTS = """local WIDTH = 40  -- of a slot
+local EMPTY = string.rep('\\0', WIDTH)
+local unpack, byte, sub = struct.unpack, string.byte, string.sub"""
+_REBUILD = """local function rebuild(kind, ARGV)
+  local STARTS, LENGTHS, DIGITS = '0000000000000000', '0000086400000000', 16  -- the end of a new window does not matter
+  local function decide(step, read, write) return { step = step, read = read, write = write } end"""
 _new_tuple = tuple.__new__  # skips the length check of Decision._make
 _COST_ONE = encode_bulk(1)
 
@@ -44,7 +53,9 @@ class CompositeScript:
     a tuple of one for each. Raises `InputError` as `Script` and `KeyLayout` do.
     """
 
-    def __init__(self, policies: Sequence[Policy], name: str | None = None, cluster: bool = False) -> None:
+    def __init__(
+        self, policies: Sequence[Policy], name: str | None = None, cluster: bool = False, planned: bool = False
+    ) -> None:
         self.policies = tuple(policies)
         self.name = check_name(".".join(policy.name for policy in policies) if name is None else name)
         """The name of the limiter, which is part of its keys."""
@@ -52,11 +63,16 @@ class CompositeScript:
         """The script of each policy alone."""
         for policy in policies:
             _check_window(policy)
-        self.text = compose(policies, self.scripts)
+            if planned and policy.quota.burst**2 >= EXACT_LIMIT:
+                raise InputError(f"burst of policy {policy.name!r} must be below 2**26.5 with plans: use a larger unit")
+        keys = _choose_keys(self.name, policies, self.scripts, planned)
+        self.plans = _compose_plans(self.name, policies, self.scripts) if planned else ""
+        """The text that converts states of other quotas; empty if the keys depend on the quotas."""
+        self.text = compose(policies, self.scripts, plans=self.plans)
         self.sha = hash_text(self.text)
         self.parameters: tuple[int, ...] = ()
         self._call = encode_call(self.text)
-        self.layout = KeyLayout(policies, _choose_keys(self.name, policies, self.scripts), cluster)
+        self.layout = KeyLayout(policies, keys, cluster)
         """The keys of its hits."""
         self._cost_limits = [policy.quota.burst + 1 for policy in policies]  # see `Script`
         self._max_cost = min(self._cost_limits)
@@ -122,14 +138,10 @@ def list_answers(policies: Sequence[Policy], rows: Iterable[Sequence[int]]) -> l
     return [(policy, convert_row(row)) for policy, row in zip(policies, rows, strict=True) if row[0] >= 0]
 
 
-def create_script(
-    policies: str | Policy | Sequence[Policy],
-    rate: str | Quota | None,
-    burst: int | None,
-    name: str | None,
-    cluster: bool,
-) -> Script | CompositeScript:
-    """Return the script of a limiter: of an algorithm's name, a rate and a burst, or of policies without either.
+def create_policies(
+    policies: str | Policy | Sequence[Policy], rate: str | Quota | None, burst: int | None
+) -> tuple[Policy, ...]:
+    """Return the policies of a limiter: an algorithm's name, a rate and a burst, or policies without either.
 
     Raises `InputError` for invalid arguments.
     """
@@ -139,9 +151,15 @@ def create_script(
         policies = create(policies, rate, burst)
     elif rate is not None or burst is not None:
         raise InputError("rate and burst must be left out, since each policy has its own: give them to Policy.create")
-    checked = check_policies(policies)
-    plain = len(checked) == 1 and checked[0].key != ALL and not checked[0].shadow
-    return Script(checked[0], name) if plain else CompositeScript(checked, name, cluster)
+    return check_policies(policies)
+
+
+def create_script(
+    policies: Sequence[Policy], name: str | None, cluster: bool, planned: bool
+) -> Script | CompositeScript:
+    """Return the script that decides with policies, which is the fastest if there is one for a single key."""
+    plain = len(policies) == 1 and policies[0].key != ALL and not policies[0].shadow and not planned
+    return Script(policies[0], name) if plain else CompositeScript(policies, name, cluster, planned)
 
 
 def encode_call(text: str) -> tuple[bytes, bytes]:
@@ -154,16 +172,22 @@ def encode_costs(cost: int | tuple[int, ...]) -> bytes:
     return encode_bulk(cost if isinstance(cost, int) else " ".join(map(str, cost)))
 
 
-def _choose_keys(name: str, policies: Sequence[Policy], scripts: Sequence[Script]) -> list[StateKey]:
-    """Return the key of each policy: its own if its algorithm stores states by functions of its own."""
-    counted = [f"{policy.name} {script.counted}" for policy, script in zip(policies, scripts, strict=True)]
-    common = StateKey(format_suffix(name, "\n".join(counted)), own=False)
-    return [
-        common
-        if _split(script.body)[-2:] == ("read", "write")
-        else StateKey(format_suffix(name, f"{one} of {counted}"), own=True)
-        for script, one in zip(scripts, counted, strict=True)
+def _choose_keys(name: str, policies: Sequence[Policy], scripts: Sequence[Script], planned: bool) -> list[StateKeys]:
+    """Return the keys of each policy: its own if its algorithm stores states by functions of its own.
+
+    With plans, they do not depend on the quotas.
+    """
+    counted = [
+        f"plans {policy.name}" if planned else f"{policy.name} {script.counted}"
+        for policy, script in zip(policies, scripts, strict=True)
     ]
+    slots = format_suffix(name, "plans" if planned else "\n".join(counted))
+    keys = []
+    for script, one in zip(scripts, counted, strict=True):
+        own = format_suffix(name, one if planned else f"{one} of {counted}")
+        has_own = _split(script.body)[-2:] != ("read", "write")
+        keys.append(StateKeys(slots if planned or not has_own else None, own if has_own else None))
+    return keys
 
 
 def _check_window(policy: Policy) -> None:
@@ -193,17 +217,37 @@ def compose(
     after: str = "return table.concat(rows)",
     *,
     charges: bool = False,
+    plans: str = "",
 ) -> str:
     """Return the text of a script that decides with several policies, `before` and `after` which it runs other code.
 
-    With `charges`, the policies have the functions `charge` of their algorithms.
+    With `charges`, the policies have the functions `charge` of their algorithms. `plans` is the text that converts the
+    states of other quotas, which needs them too.
     """
-    parts = [f"local policies = {{ {', '.join(['false'] * len(policies))} }}"]
+    parts = [_CONSTANTS, f"local policies = {{ {', '.join(['false'] * len(policies))} }}"]
     for number, (policy, script) in enumerate(zip(policies, scripts, strict=True), start=1):
-        body, step, read, write = _split(script.whole_body if charges else script.body)
+        body, step, read, write = _split(script.whole_body if charges or plans else script.body)
         fields = f"shadow = {str(policy.shadow).lower()}, step = {step}, read = {read}, write = {write}"
-        if charges and "\nlocal function charge(" in body:
+        if "\nlocal function charge(" in body:
             fields += ", charge = charge"
         parameters = ", ".join(map(str, script.parameters))
         parts += ["do", f"local ARGV = {{ {parameters} }}", body, f"policies[{number}] = {{ {fields} }}", "end"]
-    return join_text(*parts, before, load_lua("composite.lua"), after)
+    return join_text(*parts, plans or "local expand, shrink", before, load_lua("composite.lua"), after)
+
+
+def _compose_plans(name: str, policies: Sequence[Policy], scripts: Sequence[Script]) -> str:
+    """Return the text that converts the states of other quotas into those of policies."""
+    tags, kinds = [], {kind.__name__: load_text(kind) for kind in BUILT_IN}
+    for policy, script in zip(policies, scripts, strict=True):
+        kind, quota = type(policy.algorithm), policy.quota.in_microseconds()
+        kinds[kind.__name__] = load_text(kind)
+        numbers = (policy.quota.burst, quota.limit, quota.period, *script.parameters)
+        tags.append(f"{escape_name(policy.name)} {kind.__name__} {' '.join(map(str, numbers))}")
+    own = [repr(format_suffix(name, f"plans {policy.name}").decode()) for policy in policies]
+    branches = [f"if kind == '{kind}' then\n{CHARGE.sub('', text).rstrip()}\nend" for kind, text in kinds.items()]
+    tables = [
+        f"local TAGS = {{ {', '.join(map(repr, tags))} }}",
+        f"local OWN = {{ {', '.join(own)} }}",
+        f"local BURSTS = {{ {', '.join(str(policy.quota.burst) for policy in policies)} }}",
+    ]
+    return "\n".join([*tables, _REBUILD, *branches, "end", load_lua("plans.lua")])

@@ -19,12 +19,13 @@ ALL = "all"
 _NONE = "0"
 
 
-class StateKey(NamedTuple):
-    """The key that holds the state of a policy, without the part that stands for a client."""
+class StateKeys(NamedTuple):
+    """The keys that hold the state of a policy, without the part that stands for a client."""
 
-    suffix: bytes
-    own: bool
-    """Whether it is the policy's own; otherwise, it has a slot for each policy."""
+    slots: bytes | None
+    """The key that has a slot for each policy."""
+    own: bytes | None = None
+    """The policy's own."""
 
 
 class KeyLayout:
@@ -34,13 +35,13 @@ class KeyLayout:
     `cluster`.
     """
 
-    def __init__(self, policies: Sequence[Policy], keys: Sequence[StateKey], cluster: bool) -> None:
+    def __init__(self, policies: Sequence[Policy], keys: Sequence[StateKeys], cluster: bool) -> None:
         self.policies, self._keys, self._cluster = tuple(policies), tuple(keys), cluster
         self._shared = [policy.key == ALL for policy in policies]
         if cluster and len({*self._shared}) > 1:
             raise _reject_slots("policies with and without the key `all`")
         self._width = len(encode_bulk("00" * len(keys)))
-        self._key_bytes = len(_encode_key(hash_client(""), keys[0].suffix))
+        self._key_bytes = len(_encode_key(hash_client(""), keys[0].slots or keys[0].own or b""))
         self._place_text = lru_cache(maxsize=4096)(self._place_one)
         self._place_clients = lru_cache(maxsize=4096)(self._place_each)
 
@@ -84,15 +85,16 @@ class KeyLayout:
         """Return the layout of a hit by the parts of its keys that stand for clients, and then the keys."""
         keys: dict[bytes, int] = {}
         layout = ""
-        for tag, (suffix, own) in zip(tags, self._keys, strict=True):
-            number = 0 if tag is None else keys.setdefault(_encode_key(tag, suffix), len(keys) + 1)
-            character = chr(number + ord(_NONE))
-            layout += f"{_NONE}{character}" if own else f"{character}{_NONE}"
+        for tag, suffixes in zip(tags, self._keys, strict=True):
+            for suffix in suffixes:
+                absent = tag is None or suffix is None
+                number = 0 if absent else keys.setdefault(_encode_key(tag, suffix), len(keys) + 1)
+                layout += chr(number + ord(_NONE))
         return encode_bulk(layout) + b"".join(keys)
 
 
-def _encode_key(tag: bytes, suffix: bytes) -> bytes:
-    return encode_bulk((tag + suffix).decode())
+def _encode_key(tag: bytes | None, suffix: bytes | None) -> bytes:
+    return encode_bulk(((tag or b"") + (suffix or b"")).decode())
 
 
 def _reject_slots(what: str) -> InputError:

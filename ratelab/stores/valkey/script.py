@@ -22,9 +22,9 @@ from weakref import finalize
 from ratelab.algorithms import Policy, build_policy, traits_of
 from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_repr
 from ratelab.limiter import NEVER, Algorithm, Costs, Decision, Keys, Row
-from ratelab.quota import NS_PER_S, Quota
+from ratelab.quota import Quota
 from ratelab.stores.memory import name_costs, name_keys
-from ratelab.stores.valkey.resp import encode_bulk, encode_command
+from ratelab.stores.valkey.resp import encode_bulk
 
 if TYPE_CHECKING:
     from ratelab.stores.valkey.composite_script import CompositeScript
@@ -34,9 +34,6 @@ EXACT_LIMIT = 2**53
 
 MAX_TIME_US = 2**52
 """The latest time for which scripts are checked, in microseconds since 1970: a day in the year 2112."""
-
-CLAIM_TTL_S = 24 * 3600
-"""Seconds for which the fingerprint of a secret is kept after its last use, at least."""
 
 PROBE_COST = -1
 """A cost that charges nothing, and yet has the script write the key, for a millisecond."""
@@ -73,11 +70,13 @@ class Script:
         kind, quota = type(policy.algorithm), policy.quota
         self.policies: tuple[Policy, ...] = (policy,)
         """The policy, in nanoseconds."""
+        self.plans = ""
+        """See `CompositeScript`."""
         self.scripts = [self]
         """The script of each policy alone."""
         self.name = check_name(policy.name if name is None else name)
         """The name of the limiter, which is part of its keys."""
-        text = _load_text(kind)
+        text = load_text(kind)
         self.parameters, tables = _read_fields(_build_in_microseconds(kind, quota))
         self.whole_body = tables + text
         """The text of the algorithm."""
@@ -171,47 +170,6 @@ def unpack_reply(reply: bytes) -> Iterator[tuple[int, ...]]:
         raise StoreError("other", "unexpected reply to a script")
     return _unpack_rows(reply[_TIME_BYTES:])
 
-
-class SecretClaim:
-    """Note in the store that the keys of the limiter `name` depend on the secret with a `fingerprint`.
-
-    It is used like a `Script`. The reply is the fingerprint that the store holds, or else this one, which is then
-    stored for at least a day, and for `window_ns`, unless the secret was `generated`: such a secret ends with its
-    process, so that nothing can be concluded from it.
-    """
-
-    def __init__(self, name: str, fingerprint: str, generated: bool, window_ns: int) -> None:
-        self.text = _CLAIM
-        self.key = f"rl:{{secret}}:{escape_name(name)}"
-        self.fingerprint = fingerprint
-        self.description = (
-            f"instances with different secrets share the limiter {name!r}, so each grants its clients the whole quota: "
-            f"set the same RATELAB_KEY_SECRET for all (to replace the secret, first delete {self.key} from the store)"
-        )
-        """The meaning of another fingerprint in the store."""
-        ttl = 0 if generated else CLAIM_TTL_S + -(-window_ns // NS_PER_S)
-        self._command = encode_command("EVAL", _CLAIM, 1, self.key, fingerprint, ttl)
-
-    def encode(self, keys: Sequence[bytes], costs: Sequence[Any], cached: bool = True) -> bytes:  # noqa: ARG002
-        """Return the command that claims the keys."""
-        return self._command
-
-    def decode(self, reply: bytes) -> list[bool]:
-        """Return whether the secret is that of the other instances."""
-        return [reply == self.fingerprint.encode()]
-
-
-_CLAIM = """
-local found = redis.pcall('GET', KEYS[1])
-if type(found) == 'table' then
-  if not string.find(found.err, 'WRONGTYPE', 1, true) then redis.call('GET', KEYS[1]) end  -- raises the error
-  found = false  -- another program has written the key
-end
-if tonumber(ARGV[2]) > 0 and (not found or found == ARGV[1]) then
-  redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
-end
-return found or ARGV[1]
-"""
 
 _COST_ONE = encode_bulk(1)
 
@@ -310,7 +268,7 @@ def _read_fields(algorithm: Algorithm) -> tuple[tuple[int, ...], str]:
 
 
 @cache
-def _load_text(kind: type[Algorithm]) -> str:
+def load_text(kind: type[Algorithm]) -> str:
     """Return the text of an algorithm."""
     path = Path(inspect.getfile(kind)).with_suffix(".lua")
     try:

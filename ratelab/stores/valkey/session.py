@@ -16,7 +16,8 @@ from ratelab.stores.valkey.composite_script import CompositeScript
 from ratelab.stores.valkey.connection import Address
 from ratelab.stores.valkey.error_kinds import classify_error
 from ratelab.stores.valkey.resp import ReplyError, encode_command
-from ratelab.stores.valkey.script import PROBE_COST, Script, SecretClaim, probe_tag
+from ratelab.stores.valkey.script import PROBE_COST, Script, probe_tag
+from ratelab.stores.valkey.secret_claim import SecretClaim
 from ratelab.stores.valkey.ticket_script import ChargeScript, ReserveScript
 
 AnyScript = Script | CompositeScript | SecretClaim | ReserveScript | ChargeScript
@@ -237,6 +238,7 @@ class Hit(NamedTuple):
     key: bytes
     cost: Any
     decision: asyncio.Future[Any]
+    script: Script | CompositeScript
 
 
 @dataclass(slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from ratelab.algorithms import Policy
@@ -12,13 +11,16 @@ from ratelab.errors import InputError, StoreError
 from ratelab.limiter import Costs, Decision, Keys
 from ratelab.quota import Quota
 from ratelab.stores.memory import name_costs, refuse_pickling
+from ratelab.stores.plans import QuotaChanges
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, Reservation, Ticket, check_deadline
-from ratelab.stores.valkey.composite_script import create_script
+from ratelab.stores.valkey.composite_script import CompositeScript, create_policies
 from ratelab.stores.valkey.connection import Address, check_limits
 from ratelab.stores.valkey.connection_pool import ConnectionPools
 from ratelab.stores.valkey.error_kinds import classify_error
+from ratelab.stores.valkey.plan_scripts import PlanScripts
 from ratelab.stores.valkey.resp import encode_command
-from ratelab.stores.valkey.script import RESET_COST, Script, SecretClaim, register
+from ratelab.stores.valkey.script import RESET_COST, Script, register
+from ratelab.stores.valkey.secret_claim import SecretClaim
 from ratelab.stores.valkey.session import Session, decide_hits, probe_store
 from ratelab.stores.valkey.ticket_script import LATE, Charge, Reserved, TicketScripts, create_ticket
 
@@ -58,10 +60,14 @@ class ValkeyLimiter:
         deadline: float = 0.1,
         connections: int = 16,
         name: str | None = None,
+        *,
+        plans: Mapping[str, QuotaChanges] | None = None,
+        overrides: Mapping[str, QuotaChanges] | None = None,
     ) -> None:
         check_limits(deadline, connections)
         pools = store.pools if isinstance(store, ValkeyLimiter) else ConnectionPools(store, connections)
-        self._script = create_script(algorithm, rate, burst, name, pools.slots.cluster)
+        policies = create_policies(algorithm, rate, burst)
+        self._scripts = PlanScripts(policies, plans, overrides, name, pools.slots.cluster)
         self._forget = register(self, pools.url.store, self._script)
         self.pools: ConnectionPools = pools.add_user(self)
         """Its connections, which other limiters may use."""
@@ -83,32 +89,43 @@ class ValkeyLimiter:
         """The name by which limiters share a counter."""
         return self._script.name
 
-    def hit(self, key: Keys, cost: Costs = 1) -> Decision:
+    @property
+    def _script(self) -> Script | CompositeScript:
+        return self._scripts.default
+
+    def hit(self, key: Keys, cost: Costs = 1, plan: str | None = None) -> Decision:
         """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision within the deadline.
 
         An exception that a signal handler raises meanwhile propagates unchanged.
         """
-        return self._script.combine(self._decide(key, cost))
+        script = self._choose(key, plan)
+        return script.combine(self._decide(script, key, cost))
 
-    def hit_each(self, key: Keys, cost: Costs = 1) -> tuple[Decision, tuple[Decision, ...]]:
+    def hit_each(self, key: Keys, cost: Costs = 1, plan: str | None = None) -> tuple[Decision, tuple[Decision, ...]]:
         """Decide as `Limiter.hit_each` does; raise `StoreError` if there is no decision within the deadline."""
-        return self._script.combine_each(self._decide(key, cost))
+        script = self._choose(key, plan)
+        return script.combine_each(self._decide(script, key, cost))
 
-    def _decide(self, key: Keys, cost: Costs) -> Any:
+    def _choose(self, key: Keys, plan: str | None) -> Script | CompositeScript:
+        """Return the script of a hit."""
+        scripts = self._scripts
+        return scripts.default if plan is None and scripts.always_default else scripts.choose(key, plan)
+
+    def _decide(self, script: Script | CompositeScript, key: Keys, cost: Costs) -> Any:
         """Return the decoded reply to a hit."""
-        place, costs = self._script.place(key, cost)
+        place, costs = script.place(key, cost)
         due = time.monotonic() + self._deadline
         failed = None
         if not self._slots.cluster:
             # Send the first command of a session, which is nearly always the only one: a generator, and the exception
             # that ends it, would take as long as the rest of this method.
             try:
-                reply = self._exchange(due, self._script.encode_one(place, costs))
+                reply = self._exchange(due, script.encode_one(place, costs))
             except Exception as error:
                 failed = error
             else:
-                return self._script.decode(reply)[0]
-        session = decide_hits(self._script, self._slots, [place], [costs])
+                return script.decode(reply)[0]
+        session = decide_hits(script, self._slots, [place], [costs])
         (decided,) = self._run(session, due, failed)
         if isinstance(decided, StoreError):
             raise decided
@@ -150,21 +167,37 @@ class ValkeyLimiter:
                             raise decision
                         yield key[len(b"rl:{") : key.index(b"}")].decode(), decision
 
-    def reserve(self, key: Keys, cost: Costs = 1, deadline: float = DEFAULT_DEADLINE_S) -> Ticket:
+    def update(
+        self,
+        policies: Policy | Sequence[Policy] | None = None,
+        *,
+        plans: Mapping[str, QuotaChanges] | None = None,
+        overrides: Mapping[str, QuotaChanges] | None = None,
+    ) -> None:
+        """Replace the policies, plans or overrides as `MemoryLimiter.update` does, of a limiter created with plans.
+
+        Instances that share the limiter must all be updated: until then, each hit converts the key to its own quotas.
+        """
+        self._scripts.update(policies, plans, overrides)
+
+    def reserve(
+        self, key: Keys, cost: Costs = 1, plan: str | None = None, deadline: float = DEFAULT_DEADLINE_S
+    ) -> Ticket:
         """Decide a request whose cost is known only afterwards, and charge `cost` if it is allowed.
 
         Settle the ticket with the actual cost within `deadline` seconds; later, the reserved cost is final. If settling
         raises `StoreError`, it may have been done, and may be repeated until the deadline: it is done once.
         """
-        place, costs = self._tickets.layout.place(key), name_costs(self.policies, cost)
+        tickets = TicketScripts.of(self._choose(key, plan), self._slots.cluster)
+        place, costs = tickets.layout.place(key), name_costs(self.policies, cost)
         check_deadline(deadline)
         due = time.monotonic() + self._deadline
-        (reserved,) = self._run(decide_hits(self._tickets.reserve, self._slots, [place], [costs]), due)
+        (reserved,) = self._run(decide_hits(tickets.reserve, self._slots, [place], [costs]), due)
         ticket = create_ticket()
 
         def charge(changes: Mapping[str, int]) -> bool:
             try:
-                return self._charge(place, changes, reserved, int(deadline * 1_000_000), ticket)
+                return self._charge(tickets, place, changes, reserved, int(deadline * 1_000_000), ticket)
             except BaseException:
                 reservation.restore()
                 raise
@@ -179,10 +212,12 @@ class ValkeyLimiter:
         Raises `StoreError` unless the store confirms it within the deadline; it may have been done, but only once.
         """
         changes = {name: -one for name, one in name_costs(self.policies, cost).items()}
-        self._charge(self._tickets.layout.place(key), changes)
+        tickets = TicketScripts.of(self._choose(key, None), self._slots.cluster)
+        self._charge(tickets, tickets.layout.place(key), changes)
 
     def _charge(
         self,
+        tickets: TicketScripts,
         place: bytes,
         changes: Mapping[str, int],
         reserved: Reserved | None = None,
@@ -190,15 +225,11 @@ class ValkeyLimiter:
         ticket: str = "",
     ) -> bool:
         """Charge without a decision; return whether it was in time."""
-        each = [changes.get(policy.name, 0) for policy in self.policies]
+        each = [changes.get(policy.name, 0) for policy in tickets.charge.policies]
         charge = Charge(each, reserved, lifetime_us, ticket)
-        session = decide_hits(self._tickets.charge, self._slots, [place], [charge])
+        session = decide_hits(tickets.charge, self._slots, [place], [charge])
         (outcome,) = self._run(session, time.monotonic() + self._deadline)
         return bool(outcome != LATE)
-
-    @cached_property
-    def _tickets(self) -> TicketScripts:
-        return TicketScripts.of(self._script, self._slots.cluster)
 
     def check_secret(self, fingerprint: str, generated: bool) -> None:
         """Raise `InputError` if instances that share this limiter have another secret than that of an `Identity`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from secrets import token_hex
 from struct import Struct
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from ratelab.algorithms.composite import combine
 from ratelab.errors import StoreError
 from ratelab.limiter import Decision
 from ratelab.stores.valkey.composite_script import CompositeScript, compose, encode_call, list_answers
-from ratelab.stores.valkey.key_layout import KeyLayout, StateKey
+from ratelab.stores.valkey.key_layout import KeyLayout, StateKeys
 from ratelab.stores.valkey.resp import encode_bulk
 from ratelab.stores.valkey.script import Script, load_lua, unpack_reply
 
@@ -53,7 +54,7 @@ class ReserveScript:
 
     def __init__(self, script: Script | CompositeScript, layout: KeyLayout) -> None:
         self.policies, self._layout = script.policies, layout
-        self.text = compose(script.policies, script.scripts, load_lua("reserve.lua"), _RESERVED)
+        self.text = compose(script.policies, script.scripts, load_lua("reserve.lua"), _RESERVED, plans=script.plans)
         self._call = encode_call(self.text)
 
     def encode(self, keys: Sequence[bytes], costs: Sequence[Mapping[str, int]], cached: bool = True) -> bytes:
@@ -78,7 +79,9 @@ class ChargeScript:
 
     def __init__(self, script: Script | CompositeScript, layout: KeyLayout) -> None:
         self.policies, self._layout = script.policies, layout
-        self.text = compose(script.policies, script.scripts, load_lua("charge.lua"), _CHARGED, charges=True)
+        self.text = compose(
+            script.policies, script.scripts, load_lua("charge.lua"), _CHARGED, charges=True, plans=script.plans
+        )
         self._call = encode_call(self.text)
 
     def encode(self, keys: Sequence[bytes], costs: Sequence[Charge], cached: bool = True) -> bytes:
@@ -115,10 +118,11 @@ class TicketScripts(NamedTuple):
     charge: ChargeScript
 
     @classmethod
+    @lru_cache
     def of(cls, script: Script | CompositeScript, cluster: bool) -> TicketScripts:
         """Return the tickets of the limiter that uses a script."""
         if isinstance(script, Script):
-            layout = KeyLayout(script.policies, [StateKey(script.key_suffix, own=True)], cluster)
+            layout = KeyLayout(script.policies, [StateKeys(None, script.key_suffix)], cluster)
         else:
             layout = script.layout
         return cls(layout, ReserveScript(script, layout), ChargeScript(script, layout))
