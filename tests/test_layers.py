@@ -29,7 +29,7 @@ MAY_SEE = {
     "documents": {"errors", "quota", "algorithms"},
     "policies": {"errors", "quota", "limiter", "algorithms", "documents"},
     "lab": {"errors", "quota", "limiter", "algorithms", "documents", "policies", "http"},
-    "report": {"errors", "quota", "limiter", "algorithms", "lab"},
+    "report": {"errors", "quota", "limiter", "algorithms", "policies", "lab"},
     "learn": {"errors", "quota", "limiter", "algorithms", "lab", "report"},
     "http": {"errors", "limiter", "quota", "algorithms", "stores", "policies"},
     "verify": {"errors", "quota", "limiter", "algorithms", "policies", "lab", "report", "http"},

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ratelab.lab.tune import Analysis
+    from ratelab.report.policies import PolicyRun
 
 PAGE_SUFFIXES = (".html", ".htm")
 
@@ -55,28 +56,37 @@ class Plots:
         """The targets that are files."""
         return tuple(target for target in self.targets if not is_directory(target))
 
-    def count(self, runs: int) -> int:
-        """Return the number of images that `write` writes for `runs` runs."""
-        return sum(1 for _ in self._list_images([""] * runs))
+    def check(self, runs: Sequence[Run | PolicyRun]) -> None:
+        """Raise `InputError` for a chart that cannot be drawn of a run."""
+        for run in runs:
+            for chart in self.charts:
+                if chart not in run.charts:
+                    shown = "one quota" if chart in CHARTS else "several policies"
+                    raise InputError(
+                        f"--chart {chart} shows {shown}, unlike {run.name}: choose one of {', '.join(run.charts)}"
+                    )
 
-    def write(self, runs: Sequence[Run], progress: Progress) -> None:
+    def count(self, runs: Sequence[Run | PolicyRun]) -> int:
+        """Return the number of images that `write` writes for these runs."""
+        return sum(1 for _ in self._list_images(runs))
+
+    def write(self, runs: Sequence[Run | PolicyRun], progress: Progress) -> None:
         """Draw and write the charts of each run."""
-        for path, number, chart in self._list_images([run.name for run in runs]):
-            run = runs[number]
+        for path, run, chart in self._list_images(runs):
             theme, layout = self.theme or THEME_NAMES[0], self.layout or LAYOUTS[0]
             write_image(path, draw(run.comparison, chart, theme, run.title, layout))
             progress(1)
 
-    def _list_images(self, names: Sequence[str]) -> Iterator[tuple[str, int, str]]:
-        """Yield the path of each image, the number of its run and its chart."""
-        prefixes = [f"{stem}-" for stem in make_stems(names)] if self.runs > 1 else [""]
+    def _list_images(self, runs: Sequence[Run | PolicyRun]) -> Iterator[tuple[str, Run | PolicyRun, str]]:
+        """Yield the path of each image, its run and its chart."""
+        prefixes = [f"{stem}-" for stem in make_stems([run.name for run in runs])] if self.runs > 1 else [""]
         for target in self.targets:
             if not is_directory(target):
-                yield target, 0, (self.charts or CHARTS)[0]
+                yield target, runs[0], (self.charts or runs[0].charts)[0]
                 continue
-            for number, prefix in enumerate(prefixes):
-                for chart in self.charts or CHARTS:
-                    yield join_image_path(target, f"{prefix}{chart}"), number, chart
+            for run, prefix in zip(runs, prefixes, strict=True):
+                for chart in self.charts or run.charts:
+                    yield join_image_path(target, f"{prefix}{chart}"), run, chart
 
 
 def resolve_images(targets: Sequence[str], theme: str | None, layout: str | None, stem: str) -> tuple[str, ...]:
@@ -144,7 +154,7 @@ class Pages:
         """The target, if it is a file."""
         return () if is_directory(self.target) else (self.target,)
 
-    def write(self, runs: Sequence[Run], progress: Progress) -> None:
+    def write(self, runs: Sequence[Run | PolicyRun], progress: Progress) -> None:
         """Write one page, or a directory with a page for each run and an index."""
         from ratelab.report.html import INDEX_STEM, Provenance, draw_pictures, render_gallery, render_page  # slow
 

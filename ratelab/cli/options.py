@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import click
 
 from ratelab.errors import InputError, install_hint, short_repr
+from ratelab.lab import CHARTS, POLICY_CHARTS, SEMANTICS
 from ratelab.quota import Quota
-from ratelab.report.charts import CHARTS, LAYOUTS, THEME_NAMES
+from ratelab.report.charts import LAYOUTS, THEME_NAMES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -31,6 +32,20 @@ THEME = click.option("--theme", type=click.Choice(THEME_NAMES), help=f"Colors of
 
 LAYOUT = click.option(
     "--layout", type=click.Choice(LAYOUTS), help=f"Layout of --plot, narrow for phones; by default {LAYOUTS[0]}."
+)
+
+
+POLICIES_OPTION = click.option(
+    "--policies",
+    "policy_file",
+    metavar="FILE",
+    help="Enforce the policies of this file together, instead of comparing algorithms at one quota.",
+)
+SEMANTICS_OPTION = click.option(
+    "--semantics",
+    multiple=True,
+    type=click.Choice(SEMANTICS),
+    help="How policies are enforced, to compare other libraries; repeatable; by default atomic.",
 )
 
 
@@ -135,7 +150,12 @@ _COMPARISON = (
         help="Write a page with all tables and charts; a directory gets a page for each run.",
     ),
     PLOT,
-    click.option("--chart", multiple=True, type=Chart(CHARTS), help=f"Chart to draw; by default {CHARTS[0]}."),
+    click.option(
+        "--chart",
+        multiple=True,
+        type=Chart(dict.fromkeys([*CHARTS, *POLICY_CHARTS])),
+        help=f"Chart to draw; by default {CHARTS[0]}, of several policies {POLICY_CHARTS[0]}.",
+    ),
     THEME,
     LAYOUT,
     click.option("--timeline", is_flag=True, help="Show when requests were admitted, delayed or denied."),

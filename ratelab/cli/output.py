@@ -47,13 +47,16 @@ from ratelab.report.summary import (
     summarize,
 )
 from ratelab.report.tables import Table, render_table
-from ratelab.report.timeline import render_timeline
+from ratelab.report.timeline import render_lines, render_timeline
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
     from ratelab.cli.artifacts import Pages, Plots
+    from ratelab.lab.policies.figures import PolicyComparison
+    from ratelab.lab.policies.requests import PolicyTraffic
+    from ratelab.report.policies import PolicyRun
 
 PROGRESS_DELAY_S = 1.0
 """Seconds of work before a progress bar or the announcement of long work appears."""
@@ -139,6 +142,19 @@ class Output:
             comparison = with_equal_protection(comparison, progress)
         return comparison
 
+    def compare_policies(
+        self, parts: Sequence[PolicyTraffic], traffic: Traffic, semantics: Sequence[str], progress: Advance
+    ) -> PolicyComparison:
+        """Replay `traffic` through several policies together; raise `InputError` for outputs that need one quota."""
+        for option, given in (("--accuracy", self.accuracy), ("--equalize", self.equalize)):
+            if given:
+                raise InputError(f"{option} compares algorithms at one quota, and not several policies: leave it out")
+        from ratelab.lab.policies.figures import compare_semantics  # only for several policies
+
+        tune_compiler(traffic, len(parts))
+        fields = ROW_FIELDS if self.events_file else FIGURE_FIELDS
+        return compare_semantics(parts, traffic, semantics, fields, progress, self.parse_client_timeout())
+
     def total(self, decisions: int) -> int | None:
         """Return the number of decisions that `compare` makes if it usually makes `decisions`; None if unknown."""
         return None if self.equalize else decisions
@@ -152,30 +168,32 @@ def tune_compiler(traffic: Traffic, replays: int) -> None:
         tune_process()
 
 
-def deliver(runs: Sequence[Run], output: Output) -> None:
+def deliver(runs: Sequence[Run | PolicyRun], output: Output) -> None:
     """Write the files of `output`, then print the JSON object or the tables."""
     labels = [dict(list(run.source.items())[:1]) for run in runs]
     comparisons = [run.comparison for run in runs]
+    if output.plots is not None:
+        output.plots.check(runs)
     if output.csv_file is not None:
         write_table(output.csv_file, zip(labels, comparisons, strict=True))
     if output.events_file is not None:
         with LateProgress("writing events", None):
             write_events(output.events_file, zip(labels if len(runs) > 1 else [{}], comparisons, strict=True))
     if output.plots is not None:
-        with LateProgress("drawing", output.plots.count(len(runs))) as progress:
+        with LateProgress("drawing", output.plots.count(runs)) as progress:
             output.plots.write(runs, progress)
     if output.pages is not None:
         with LateProgress("drawing", len(runs)) as progress:
             output.pages.write(runs, progress)
     if output.as_json:
-        objects = [serialize_comparison(run.comparison, run.source, run.most_denied) for run in runs]
+        objects = [_serialize(run) for run in runs]
         click.echo(json.dumps(objects[0] if len(runs) == 1 else {"version": 1, "runs": objects}, ensure_ascii=False))
     else:
         console = create_console()
         for number, run in enumerate(runs):
             if number:
                 console.print()
-            _print(console, run, output)
+            _print(console, run, output) if isinstance(run, Run) else _print_policies(console, run, output)
 
 
 def check_distinct(inputs: Sequence[str], files: Sequence[str | None]) -> None:
@@ -211,6 +229,14 @@ class TrimmedStdout:
         return sys.stdout.write(re.sub(" +(?=\n)", "", text))
 
 
+def _serialize(run: Run | PolicyRun) -> dict[str, Any]:
+    if isinstance(run, Run):
+        return serialize_comparison(run.comparison, run.source, run.most_denied)
+    from ratelab.report.policies import serialize_policies
+
+    return serialize_policies(run.comparison, run.source, run.most_denied)
+
+
 DEFAULT_DIFFERING_CLIENTS = 10
 """The number of clients of a scenario that the accuracy lists."""
 
@@ -241,6 +267,28 @@ def _print(console: Console, run: Run, output: Output) -> None:
     if output.timeline:
         console.print()
         console.print(render_timeline(comparison, console.width))
+
+
+def _print_policies(console: Console, run: PolicyRun, output: Output) -> None:
+    from ratelab.report import policies, policy_tables
+
+    comparison = run.comparison
+    console.print(run.title, style="bold", markup=False)
+    for line in policies.describe_policies(comparison):
+        print_text(console, line)
+    for note in [*run.notes, *policies.describe_policy_assumption(comparison)]:
+        print_text(console, note, "dim")
+    print_table(console, policy_tables.build_policies_table(comparison), with_caption=False)
+    print_sentences(console, policies.summarize_policies(comparison))
+    if run.most_denied is not None:
+        print_table(console, policy_tables.build_policy_clients_table(comparison, run.most_denied))
+    if output.all_figures:
+        print_table(console, policy_tables.build_policy_figures_table(comparison))
+        for name, figure in policies.FIGURES.items():
+            print_text(console, f"{name}: {figure.meaning}", "dim")
+    if output.timeline:
+        console.print()
+        console.print(render_lines(comparison.traffic, policies.list_timeline_rows(comparison), console.width))
 
 
 def print_table(console: Console, table: Table | None, with_caption: bool = True) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from ratelab.algorithms import build_policy, select
 from ratelab.cli import expand_paths
-from ratelab.cli.options import comparison_options, scenario_options
+from ratelab.cli.options import POLICIES_OPTION, SEMANTICS_OPTION, comparison_options, scenario_options
 from ratelab.cli.output import LateProgress, Output, deliver
-from ratelab.lab.scenarios import load_scenario
+from ratelab.errors import InputError
+from ratelab.lab.scenarios import Scenario, load_scenario
 from ratelab.report.summary import Run
 
 
@@ -18,12 +20,16 @@ from ratelab.report.summary import Run
 @click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...")
 @comparison_options
 @scenario_options
+@POLICIES_OPTION
+@SEMANTICS_OPTION
 def simulate(
     scenarios: tuple[str, ...],
     algorithms: tuple[str, ...],
     rate: str | None,
     burst: int | None,
     seed: int | None,
+    policy_file: str | None,
+    semantics: tuple[str, ...],
     **outputs: Any,
 ) -> None:
     """Replay each SCENARIO, a YAML file, through every algorithm and compare the results.
@@ -43,12 +49,26 @@ def simulate(
     output = Output(paths, **outputs)
     with LateProgress("drawing traffic", None):
         loaded = [load_scenario(path, rate, burst, seed) for path in paths]
+    if policy_file is not None or any(scenario.limits for scenario in loaded):
+        from ratelab.cli.policy_runs import simulate_policies  # only for several policies
+
+        simulate_policies(
+            loaded, output, policy_file, semantics, lambda scenario: run_scenarios([scenario], (), output)[0]
+        )
+        return
+    if semantics:
+        raise InputError("--semantics is for several policies: add --policies FILE, or policies to the scenario")
+    deliver(run_scenarios(loaded, algorithms, output), output)
+
+
+def run_scenarios(loaded: Sequence[Scenario], algorithms: Sequence[str], output: Output) -> list[Run]:
+    """Replay scenarios through each of their algorithms."""
     policies = [
         [build_policy(kind, scenario.quota) for kind in select(algorithms, scenario.algorithms)] for scenario in loaded
     ]
     total = sum(len(scenario.traffic) * (len(row) + 1) for scenario, row in zip(loaded, policies, strict=True))
     with LateProgress("replaying", output.total(total)) as progress:
-        runs = [
+        return [
             Run(
                 output.compare(row, scenario.traffic, progress),
                 {"scenario": scenario.name, "seed": scenario.seed},
@@ -57,4 +77,3 @@ def simulate(
             )
             for scenario, row in zip(loaded, policies, strict=True)
         ]
-    deliver(runs, output)

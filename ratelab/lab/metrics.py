@@ -160,10 +160,16 @@ class Result:
     """The window of `peak_in_window`; None if no request was admitted."""
 
 
-def measure(outcome: Outcome, reference: Outcome | None, client_timeout: int = DEFAULT_CLIENT_TIMEOUT) -> Result:
+def measure(
+    outcome: Outcome,
+    reference: Outcome | None,
+    client_timeout: int = DEFAULT_CLIENT_TIMEOUT,
+    let_through: Columns | None = None,
+) -> Result:
     """Compute the figures of an outcome; `reference` is that of the exact sliding log.
 
-    A delay of more than `client_timeout` nanoseconds is too long for clients.
+    A delay of more than `client_timeout` nanoseconds is too long for clients. If other policies decide too, windows
+    hold the requests that all of them let through, and when.
     The window and the burst are those of the reference's quota, if there is a reference. Figures that compare decision
     by decision are None unless both outcomes share their traffic.
     """
@@ -171,7 +177,7 @@ def measure(outcome: Outcome, reference: Outcome | None, client_timeout: int = D
     quota = policy.quota if reference is None else reference.policy.quota
     exact = reference.decisions if reference is not None and reference.traffic is traffic else None
     counts = _count(traffic, decisions, exact, client_timeout)
-    departed = departures(traffic, decisions)
+    departed = departures(traffic, decisions if let_through is None else let_through)
     fullest = fullest_window(departed, traffic.key_count, quota.window)
     peak = fullest.cost if fullest else 0
     client_offered = traffic.client_requests

@@ -191,37 +191,55 @@ def read_policies(path: str) -> PolicyFile:
     """
     document = Document(path, POLICY_FILE)
     fields = validate(document, PolicyFileFields)
-    policies = tuple(_create_policy(document, each, ("policies", n)) for n, each in enumerate(fields.policies))
-    by_name: dict[str, PolicyFields] = {}
-    for n, (policy, each) in enumerate(zip(policies, fields.policies, strict=True)):
-        if policy.name in by_name:
-            remedy = "give each policy another name"
-            raise document.error(("policies", n), f"duplicate policy name {policy.name!r}: {remedy}")
+    policies, plans = create_policies(document, fields.policies, fields.plans)
+    for n, policy in enumerate(policies):
         if policy.key == "account" and fields.account is None:
             remedy = "add account: {header: NAME}, a header that your authentication layer sets"
             raise document.error(("policies", n, "key"), f"account needs a source: {remedy}")
-        by_name[policy.name] = each
-    plans = {
-        check_plan_name(document, plan): _change(document, by_name, changes, ("plans", plan))
-        for plan, changes in fields.plans.items()
-    }
     source = fields.plan or PlanFields()
-    _check_plan_source(document, source, list(plans))
+    _check_plan_source(document, source, list(fields.plans))
     plan_file = None if source.file is None else str(Path(path).parent / source.file)
     return PolicyFile(
         path=path,
         policies=policies,
-        plans={plan: tuple(changed.get(policy.name, policy) for policy in policies) for plan, changed in plans.items()},
+        plans=plans,
         overrides={
-            client: _change(document, by_name, changes, ("overrides", client))
+            client: _change(document, _by_name(policies, fields.policies), changes, ("overrides", client))
             for client, changes in fields.overrides.items()
         },
         plan_header=source.header,
-        plan_of=None if plan_file is None else read_plan_file(plan_file, list(plans)),
+        plan_of=None if plan_file is None else read_plan_file(plan_file, list(fields.plans)),
         default_plan=source.default,
         account_header=None if fields.account is None else fields.account.header,
         files=(path,) if plan_file is None else (path, plan_file),
     )
+
+
+def create_policies(
+    document: Document, given: Sequence[PolicyFields], plans: Mapping[str, Changes]
+) -> tuple[tuple[Policy, ...], dict[str, tuple[Policy, ...]]]:
+    """Return the policies that a document has at `policies`, and those of each plan at `plans`.
+
+    Raises `InputError` for the first error, with its place.
+    """
+    policies = tuple(_create_policy(document, each, ("policies", n)) for n, each in enumerate(given))
+    names: set[str] = set()
+    for n, policy in enumerate(policies):
+        if policy.name in names:
+            remedy = "give each policy another name"
+            raise document.error(("policies", n), f"duplicate policy name {policy.name!r}: {remedy}")
+        names.add(policy.name)
+    changed = {
+        check_plan_name(document, plan): _change(document, _by_name(policies, given), changes, ("plans", plan))
+        for plan, changes in plans.items()
+    }
+    return policies, {
+        plan: tuple(changes.get(policy.name, policy) for policy in policies) for plan, changes in changed.items()
+    }
+
+
+def _by_name(policies: Sequence[Policy], given: Sequence[PolicyFields]) -> dict[str, PolicyFields]:
+    return {policy.name: fields for policy, fields in zip(policies, given, strict=True)}
 
 
 def _create_policy(document: Document, fields: PolicyFields, place: Place, change: QuotaChange | None = None) -> Policy:

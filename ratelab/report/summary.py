@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ratelab.lab import CHARTS
 from ratelab.lab.decisions import Decisions
 from ratelab.lab.metrics import Figure, Result, list_figures
 from ratelab.lab.recording import Recording, digest
@@ -50,6 +51,11 @@ class Run:
     def name(self) -> str:
         """The name of the traffic."""
         return str(next(iter(self.source.values())))
+
+    @property
+    def charts(self) -> tuple[str, ...]:
+        """The charts that can be drawn of it."""
+        return CHARTS
 
 
 def describe_run(traffic: Traffic, quota: Quota) -> str:

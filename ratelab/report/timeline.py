@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ratelab.lab.comparison import Comparison
-from ratelab.lab.decisions import Decisions
+from ratelab.lab.decisions import Columns, Decisions
 from ratelab.lab.spill import Integers
+from ratelab.lab.traffic import Traffic
 from ratelab.quota import about
 
 NO_REQUEST, ADMITTED, DELAYED, SOME_DENIED, DENIED = ".", "|", "~", "+", "x"
@@ -23,19 +26,23 @@ TIMELINE_LEGEND = (
 
 def render_timeline(comparison: Comparison, width: int) -> RenderableType:
     """Render a line for each algorithm over a common time axis, `width` columns wide in all."""
-    traffic = comparison.traffic
-    margin = max(cell_len(outcome.policy.name) for outcome in comparison.outcomes) + 1
+    rows = [(outcome.policy.name, outcome.decisions) for outcome in comparison.outcomes]
+    return render_lines(comparison.traffic, rows, width)
+
+
+def render_lines(traffic: Traffic, rows: Sequence[tuple[str, Columns]], width: int) -> RenderableType:
+    """Render a line of letters for each row, a name with decisions, over a common time axis."""
+    margin = max(cell_len(name) for name, _ in rows) + 1
     length = max(20, width - margin)
     places = (traffic.times.astype(np.float64) / traffic.duration * length).astype(np.int64).clip(0, length - 1)
     lines = [
-        Text(f"{outcome.policy.name:<{margin}}").append_text(render_letters(places, outcome.rows, length))
-        for outcome in comparison.outcomes
+        Text(f"{name:<{margin}}").append_text(render_letters(places, decisions, length)) for name, decisions in rows
     ]
     axis = Text(f"{'':<{margin}}0 s{about(traffic.duration):>{length - 3}}", style="dim")
     return Group(*lines, axis, Text(TIMELINE_LEGEND, style="dim"))
 
 
-def render_letters(places: Integers, decisions: Decisions, length: int) -> Text:
+def render_letters(places: Integers, decisions: Columns | Decisions, length: int) -> Text:
     """Render `length` letters for the decisions of requests, each of which belongs to one of these places."""
     offered = np.bincount(places, minlength=length)
     denied = np.bincount(places[~decisions["allowed"]], minlength=length)

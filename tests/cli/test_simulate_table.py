@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from cli_runner import BURST, PLAIN, SCENARIOS, get_error, get_output, run_python
+from cli_runner import BURST, PLAIN, QUOTA_SCENARIOS, SCENARIOS, get_error, get_output, run_python
 from click.testing import CliRunner
 from rich.cells import cell_len
 from slow_parameters import mark_slow
@@ -18,10 +18,8 @@ from ratelab.lab.metrics import Result, list_figures
 from ratelab.lab.scenarios import load_scenario
 from ratelab.report.numbers import format_quota, format_seconds
 
-PATHS = sorted(SCENARIOS.glob("*.yaml"))
 
-
-@pytest.mark.parametrize("path", mark_slow(PATHS, PATHS[:4]), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", mark_slow(QUOTA_SCENARIOS, QUOTA_SCENARIOS[:4]), ids=lambda path: path.stem)
 @pytest.mark.parametrize("options", [[], ["--algo", "all", "--timeline"]], ids=["table", "all"])
 def test_the_output_fits_eighty_columns_without_color(path: Path, options: list[str]) -> None:
     text = get_output("simulate", path, *options)
@@ -31,7 +29,7 @@ def test_the_output_fits_eighty_columns_without_color(path: Path, options: list[
     assert {*(ALGORITHMS if options else COMPARED)} <= first_words
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", QUOTA_SCENARIOS, ids=lambda path: path.stem)
 def test_the_output_starts_with_the_quota_and_ends_with_findings(path: Path) -> None:
     text, scenario = get_output("simulate", path), load_scenario(str(path))
     assert text.startswith(f"{path.stem}: ")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from cli_runner import QUOTA_SCENARIOS
 from durations import HOUR, SECOND
 
 from ratelab import create
@@ -21,7 +22,6 @@ from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import ROW_FIELDS
 
-SCENARIOS = sorted((Path(__file__).parents[2] / "scenarios").glob("*.yaml"))
 TESTED = re.findall(r'run\("([a-z-]+)"\)', Path(__file__).read_text(encoding="utf-8"))
 FIVE = ("token-bucket", "leaky-bucket", "fixed-window", "sliding-log", "sliding-counter")
 
@@ -57,7 +57,7 @@ class Run(NamedTuple):
 
 @cache
 def run(stem: str) -> Run:
-    scenario = load_scenario(str(SCENARIOS[0].parent / f"{stem}.yaml"))
+    scenario = load_scenario(str(QUOTA_SCENARIOS[0].parent / f"{stem}.yaml"))
     policies = [create(name, scenario.quota) for name in FIVE]
     comparison = compare(policies, scenario.traffic, fields=ROW_FIELDS)
     decisions = {outcome.policy.name: outcome.rows for outcome in comparison.outcomes}
@@ -65,7 +65,7 @@ def run(stem: str) -> Run:
     return Run(comparison, scenario.traffic, results, decisions)
 
 
-@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", QUOTA_SCENARIOS, ids=lambda path: path.stem)
 def test_a_scenario_has_a_lesson_and_runs_the_default_algorithms(path: Path) -> None:
     scenario = load_scenario(str(path))
     assert re.fullmatch(r"[A-Z].{30,}\.", scenario.lesson or "")
@@ -73,7 +73,7 @@ def test_a_scenario_has_a_lesson_and_runs_the_default_algorithms(path: Path) -> 
     assert set(FIVE) <= set(COMPARED)
 
 
-@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", QUOTA_SCENARIOS, ids=lambda path: path.stem)
 def test_every_lesson_is_tested(path: Path) -> None:
     assert path.stem in TESTED
     assert load_scenario(str(path)).name == path.stem

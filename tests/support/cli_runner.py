@@ -15,6 +15,9 @@ from ratelab.cli import ratelab_command
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 BURST = str(SCENARIOS / "burst.yaml")
+POLICY_SCENARIOS = [path for path in sorted(SCENARIOS.glob("*.yaml")) if "policies:" in path.read_text()]
+QUOTA_SCENARIOS = [path for path in sorted(SCENARIOS.glob("*.yaml")) if path not in POLICY_SCENARIOS]
+"""The scenarios with one quota, of which algorithms are compared."""
 PLAIN = {"COLUMNS": None, "FORCE_COLOR": None, "NO_COLOR": None, "TTY_COMPATIBLE": None, "TERM": "dumb"}
 
 

@@ -30,7 +30,7 @@ from ratelab.lab.partition import split_keys
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import NEVER, Algorithm
 
-__all__ = ["UnfitError", "decide", "tune_process"]
+__all__ = ["UnfitError", "check_bound", "decide", "tune_process"]
 
 
 def decide(algorithm: Algorithm, traffic: Traffic, columns: Columns, progress: Progress) -> None:
@@ -49,7 +49,7 @@ def decide(algorithm: Algorithm, traffic: Traffic, columns: Columns, progress: P
 
 
 def _decide(algorithm: Algorithm, traffic: Traffic, columns: Columns, progress: Progress) -> None:
-    _check_bound(algorithm, traffic)
+    check_bound(algorithm, traffic)
     width = len(algorithm.start(traffic.origin))
     loop = compile_loop(algorithm, width, tuple(columns), traffic.has_unit_costs)
     widths = state_widths(algorithm, width, traffic, columns)
@@ -70,7 +70,7 @@ def _decide(algorithm: Algorithm, traffic: Traffic, columns: Columns, progress: 
             progress(len(requests.keys))
 
 
-def _check_bound(algorithm: Algorithm, traffic: Traffic) -> None:
+def check_bound(algorithm: Algorithm, traffic: Traffic) -> None:
     """Raise `OverflowError` if the algorithm's declared bound, or a sum with it, may exceed 64 bits."""
     bound = traits_of(algorithm).bound
     if bound is None:

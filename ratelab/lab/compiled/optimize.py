@@ -31,6 +31,8 @@ class LongState(NamedTuple):
     """Return the number of leading integers that a key can reach with this total cost."""
     next_access: Callable[..., Any]
     """Return the position in a state that the next step will read; compiled, and only a hint."""
+    head: int
+    """The position in a state that alone records a hit of cost 1: with its former value, the hit is undone."""
 
 
 LONG_STATES: dict[type[Algorithm], LongState] = {
@@ -38,6 +40,7 @@ LONG_STATES: dict[type[Algorithm], LongState] = {
         unread=(2,),  # position of the oldest entry
         reached=lambda total_cost: 4 + total_cost,
         next_access=lambda log, state: 4 + state[0],  # noqa: ARG005  (called as a method is)
+        head=0,
     )
 }
 

@@ -32,7 +32,9 @@ class StandIn(NamedTuple):
     width: int | None
     """Integers in each state; None if it is long, so that a longer one needs no code of its own."""
     next_access: Callable[..., Any] | None
-    """See `optimize.LongState`."""
+    """See `optimize.LongState`, as for `head`."""
+    head: int | None
+    queues: bool
 
 
 STAND_INS: dict[type, StandIn] = {}
@@ -55,7 +57,13 @@ def create_stand_in(algorithm: Algorithm, width: int, complete: bool) -> Any:
     digest = blake2b(source + _read_engine(), digest_size=12).hexdigest()
     stand_in = __getattr__("-".join((kind.__name__, f"{digest}_{fixed_width}_{complete}", *names)))
     long_state = optimize.LONG_STATES.get(kind)
-    STAND_INS[stand_in] = StandIn(step, fixed_width, long_state and long_state.next_access)
+    STAND_INS[stand_in] = StandIn(
+        step,
+        fixed_width,
+        long_state and long_state.next_access,
+        long_state and long_state.head,
+        traits_of(algorithm).queues,
+    )
     return stand_in(*values)
 
 

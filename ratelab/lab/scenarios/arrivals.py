@@ -1,4 +1,4 @@
-"""Arrival times of traffic patterns, in whole nanoseconds.
+"""Arrival times of traffic patterns, in whole nanoseconds, and random costs.
 
 The same seed gives the same times on every machine. Therefore everything here is exact integer arithmetic, or uses only
 `+ - * /` and square roots on floats, which IEEE 754 rounds the same way everywhere; `log` and `sin` differ between C
@@ -171,6 +171,17 @@ def exponential(bits: np.random.PCG64, size: int) -> NDArray[np.float64]:
         series = series * (z * z) + 1.0 / power
     negative = -(exponent * 0.6931471805599453 - 0.34657359027997264 + 2.0 * (z * series))
     return np.maximum(negative, 0.0)
+
+
+def draw_costs(weights: dict[int, float], size: int, stream: str) -> Integers:
+    """Draw `size` costs by their weights."""
+    costs = np.array(list(weights), np.int64)
+    if len(costs) == 1:
+        return np.full(size, costs[0])
+    bounds = np.cumsum(np.array(list(weights.values())))
+    choices = np.searchsorted(bounds, uniform(random_bits(stream), size) * bounds[-1])
+    drawn: Integers = costs[choices]
+    return drawn
 
 
 # --- limits

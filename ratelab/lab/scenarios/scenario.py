@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from ratelab.lab.spill import Integers
 from ratelab.lab.traces import read_trace
 from ratelab.lab.traffic import Traffic
 from ratelab.quota import Quota, format_duration, spell_duration
+
+if TYPE_CHECKING:
+    from ratelab.lab.scenarios.policies import PolicyScenarioFile, ScenarioPolicies
 
 KIND = Kind("scenario", "`ratelab simulate --help`", "put traffic into a trace file, or use `ratelab replay`")
 
@@ -41,6 +45,8 @@ class Scenario:
     """The clients as written, for `describe_client`."""
     text: str
     """The content of the file."""
+    limits: ScenarioPolicies | None = None
+    """The policies, of a scenario that has several; its quota is then that of the first."""
 
 
 def load_scenario(path: str, rate: str | None = None, burst: int | None = None, seed: int | None = None) -> Scenario:
@@ -50,17 +56,42 @@ def load_scenario(path: str, rate: str | None = None, burst: int | None = None, 
     Raises `InputError` for an invalid file, with the file, the line and the path of the value.
     """
     document = Document(path, KIND)
+    if isinstance(document.value, dict) and "policies" in document.value:
+        return _load_policies(document, rate, burst, seed)
     file = validate(document, schema.ScenarioFile)
-    if file.duration < 1:
-        raise document.error(("duration",), "expected a duration above 0s, got 0s")
     seed = file.seed if seed is None else seed
+    quota = _build_quota(document, file, rate, burst)
+    return _create_scenario(document, file, seed, quota, tuple(dict.fromkeys(file.algorithms)))
+
+
+def _load_policies(document: Document, rate: str | None, burst: int | None, seed: int | None) -> Scenario:
+    """Return a scenario with several policies, each of which has its quota and its algorithm."""
+    from ratelab.lab.scenarios.policies import PolicyScenarioFile, create_content, create_limits  # only these need them
+
+    if rate is not None or burst is not None:
+        raise InputError(f"{document.path} has policies, each with its quota: leave out --rate and --burst")
+    file = validate(document, PolicyScenarioFile)
+    seed = file.seed if seed is None else seed
+    content = create_content(document, file)
+    policy = content.policies[0]
+    scenario = _create_scenario(document, file, seed, policy.quota, (policy.algorithm.name,))
+    return replace(scenario, limits=create_limits(document, file, content, scenario.traffic, seed))
+
+
+def _create_scenario(
+    document: Document,
+    file: schema.ScenarioFile | PolicyScenarioFile,
+    seed: int,
+    quota: Quota,
+    algorithms: tuple[str, ...],
+) -> Scenario:
     return Scenario(
         name=file.name,
         description=file.description,
         seed=seed,
-        quota=_build_quota(document, file, rate, burst),
-        algorithms=tuple(dict.fromkeys(file.algorithms)),
-        traffic=_draw_traffic(document, file, seed),
+        quota=quota,
+        algorithms=algorithms,
+        traffic=_draw_traffic(document, file.duration, file.clients, seed),
         lesson=file.lesson,
         chart=file.chart,
         clients=tuple(file.clients),
@@ -81,27 +112,32 @@ def _build_quota(document: Document, file: schema.ScenarioFile, rate: str | None
 # --- traffic
 
 
-def _draw_traffic(document: Document, file: schema.ScenarioFile, seed: int) -> Traffic:
-    """Draw the requests of all clients and sort them by time; requests of one time keep the order of the file."""
+def _draw_traffic(document: Document, duration: int, described: Sequence[schema.Client], seed: int) -> Traffic:
+    """Draw the requests of all clients and sort them by time; requests of one time keep the order of the file.
+
+    Raises `InputError` for a duration of 0 nanoseconds, and for a client that cannot be drawn.
+    """
+    if duration < 1:
+        raise document.error(("duration",), "expected a duration above 0s, got 0s")
     keys: dict[str, str] = {}  # by client name
     times: list[Integers] = []
     costs: list[Integers] = []
     total = 0
     read = cache(lambda path: read_trace(path).traffic.times)
-    for index, client in enumerate(file.clients):
+    for index, client in enumerate(described):
         for number in range(1, client.count + 1):
             name = client.name if client.count == 1 else f"{client.name}-{number}"
             if name in keys:
                 raise document.error(("clients", index, "name"), f"duplicate client name {name!r}")
             keys[name] = client.key or name
-            client_times = np.concatenate(_draw_client(document, file, index, f"{seed}/{name}", read))
+            client_times = np.concatenate(_draw_client(document, duration, client, index, f"{seed}/{name}", read))
             total += len(client_times)
             if total > MAX_REQUESTS:
                 raise document.error(
                     ("clients", index), f"a scenario may have at most {MAX_REQUESTS:,} requests, got more"
                 )
             times.append(np.sort(client_times, kind="stable"))
-            costs.append(_draw_costs(client.cost, len(client_times), f"{seed}/{name}/cost"))
+            costs.append(arrivals.draw_costs(client.cost, len(client_times), f"{seed}/{name}/cost"))
     key_numbers = {key: number for number, key in enumerate(dict.fromkeys(keys.values()))}
     clients = np.repeat(np.arange(len(times)), list(map(len, times)))
     order = np.argsort(np.concatenate(times), kind="stable")
@@ -111,23 +147,23 @@ def _draw_traffic(document: Document, file: schema.ScenarioFile, seed: int) -> T
         costs=np.concatenate(costs)[order],
         names=tuple(keys),
         keys=np.array([key_numbers[key] for key in keys.values()], np.int64),
-        duration=file.duration,
+        duration=duration,
     )
 
 
 def _draw_client(
-    document: Document, file: schema.ScenarioFile, client: int, stream: str, read: Callable[[str], Integers]
+    document: Document, duration: int, client: schema.Client, number: int, stream: str, read: Callable[[str], Integers]
 ) -> list[Integers]:
     """Return the times of each pattern of a client; `read` returns the times of a trace."""
     times = []
-    for index, pattern in enumerate(file.clients[client].traffic):
-        place: Place = ("clients", client, "traffic", index)
-        end = file.duration if pattern.end is None else pattern.end
-        if not pattern.begin < end <= file.duration:
+    for index, pattern in enumerate(client.traffic):
+        place: Place = ("clients", number, "traffic", index)
+        end = duration if pattern.end is None else pattern.end
+        if not pattern.begin < end <= duration:
             raise document.error(
                 place,
                 f"expected from < to <= duration, got from {format_duration(pattern.begin)}, "
-                f"to {format_duration(end)}, duration {format_duration(file.duration)}",
+                f"to {format_duration(end)}, duration {format_duration(duration)}",
             )
         try:
             if isinstance(pattern, schema.TraceFile):
@@ -156,17 +192,6 @@ def _draw_pattern(pattern: schema.DrawnPattern, span: Span, stream: str) -> Inte
             return arrivals.on_off(pattern.rate, pattern.on, pattern.off, span)
         case schema.At():
             return arrivals.sort_times(pattern.times, span)
-
-
-def _draw_costs(weights: dict[int, float], size: int, stream: str) -> Integers:
-    """Draw `size` costs by their weights."""
-    costs = np.array(list(weights), np.int64)
-    if len(costs) == 1:
-        return np.full(size, costs[0])
-    bounds = np.cumsum(np.array(list(weights.values())))
-    choices = np.searchsorted(bounds, arrivals.uniform(arrivals.random_bits(stream), size) * bounds[-1])
-    drawn: Integers = costs[choices]
-    return drawn
 
 
 # --- descriptions

@@ -146,15 +146,20 @@ class QuotaFields(Strict):
     burst: Count | None = None
 
 
-class ScenarioFile(Strict):
-    """A scenario file."""
+class ScenarioFields(Strict):
+    """Keys of every scenario file, to which each kind of file adds its `chart` and its `clients`."""
 
     name: Text
     description: Text = "(no description)"
     lesson: Text | None = None
-    chart: ChartName = CHARTS[0]
     duration: Duration
     seed: Seed = 0
+
+
+class ScenarioFile(ScenarioFields):
+    """A scenario file with one quota and several algorithms."""
+
+    chart: ChartName = CHARTS[0]
     quota: QuotaFields
     algorithms: list[AlgorithmName] = Field(list(COMPARED), min_length=1, max_length=100)
     clients: Annotated[list[Client], Field(min_length=1)]

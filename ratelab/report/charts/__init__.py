@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ratelab.lab.comparison import Comparison
+    from ratelab.lab.policies.figures import PolicyComparison
     from ratelab.lab.sweep import SweepResult
     from ratelab.lab.tune import Tuning
 
@@ -29,6 +30,9 @@ SUBJECTS = {
     "level": "The quota left to grant, over time",
     "fairness": "How much of its requests each client was denied",
     "denials": "Denials by client and time",
+    "policies": "The policies together",
+    "bound": "Requests admitted and denied over time, by the policy that bound them",
+    "left": "The quota left in each policy, over time",
 }
 """The subject of each chart, as a heading that is true of every comparison."""
 
@@ -51,23 +55,36 @@ __all__ = [
 
 
 def draw(
-    comparison: Comparison, chart: str = "comparison", theme: str = "light", caption: str = "", layout: str = "wide",
-    bare: bool = False,
+    comparison: Comparison | PolicyComparison, chart: str = "comparison", theme: str = "light", caption: str = "",
+    layout: str = "wide", bare: bool = False,
 ) -> Figure:  # fmt: skip
-    """Draw a chart of `CHARTS`: its title states the finding, `caption` describes the traffic.
+    """Draw a chart of `CHARTS`, or of `POLICY_CHARTS` for several policies.
+
+    Its title states the finding, `caption` describes the traffic.
 
     All five fields of each decision must be in memory. The figure is 8 inches wide, or 4.2 with the layout `narrow`,
     and as high as the chart needs. A `bare` one has neither a title nor a caption.
     """
+    from ratelab.lab.comparison import Comparison
     from ratelab.report.charts.canvas import MARGIN_IN, Sheet, use_chart_style
     from ratelab.report.charts.view import ComparisonView
     from ratelab.report.numbers import is_dated
     from ratelab.report.summary import describe_run, summarize
 
-    view, width = ComparisonView(comparison, theme), get_width(layout)
+    width = get_width(layout)
+    view: ComparisonView
+    if isinstance(comparison, Comparison):
+        view, findings = ComparisonView(comparison, theme), summarize(comparison)
+        conditions = describe_run(comparison.traffic, comparison.quota).replace("\n", "; ")
+    else:
+        from ratelab.report.charts.policy_view import PolicyView
+        from ratelab.report.policies import describe_policies, summarize_policies
+
+        view, findings = PolicyView.of(comparison, theme), summarize_policies(comparison)
+        conditions = "; ".join(describe_policies(comparison))
     module = import_module(f"{__name__}.{chart}")
-    title = module.compose_title(view) if len(comparison.traffic) else summarize(comparison)[0]
-    conditions = describe_run(comparison.traffic, comparison.quota).replace("\n", "; ")
+    has_denials = any(result.denied for result in view.results)
+    title = module.compose_title(view) if len(view.traffic) and (has_denials or view.has_quota) else findings[0]
     zone = "; UTC" if is_dated(comparison.traffic) else ""
     with use_chart_style():
         height = module.compute_height(view, width - 2 * MARGIN_IN)

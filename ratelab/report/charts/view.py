@@ -54,6 +54,11 @@ class ComparisonView:
     theme: str
 
     @property
+    def has_quota(self) -> bool:
+        """Whether all results have the same quota."""
+        return True
+
+    @property
     def results(self) -> tuple[Result, ...]:
         """The figures of each algorithm, in the order of drawing."""
         return self.comparison.results

@@ -41,6 +41,9 @@ from ratelab.report.tables import Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from ratelab.lab.scenarios import Scenario
+    from ratelab.report.policies import PolicyRun
+
 TEMPLATES = Path(__file__).parent / "templates"
 
 INDEX_STEM = "index"
@@ -84,16 +87,29 @@ class Picture(NamedTuple):
         return f"{self.subject}: {self.title}"
 
 
-def draw_pictures(run: Run) -> Iterator[Picture]:
+def draw_pictures(run: Run | PolicyRun) -> Iterator[Picture]:
     """Yield the pictures of a run: first the chart of its lesson, then the charts that suit every run."""
-    lesson = [run.scenario.chart] if run.scenario else []
-    clients = ["fairness"] if len(run.comparison.traffic.names) > 1 else []
-    denials = ["denials"] if clients and any(result.denied for result in run.comparison.results) else []
-    for chart in dict.fromkeys([*lesson, "comparison", "level", *clients, *denials]):
+    for chart in _list_charts(run):
         yield draw_picture(run, chart)
 
 
-def draw_picture(run: Run, chart: str) -> Picture:
+def _list_charts(run: Run | PolicyRun) -> list[str]:
+    if not isinstance(run, Run):
+        return _list_policy_charts(run)
+    lesson = [run.scenario.chart] if run.scenario and run.scenario.chart in run.charts else []
+    clients = ["fairness"] if len(run.comparison.traffic.names) > 1 else []
+    denials = ["denials"] if clients and any(result.denied for result in run.comparison.results) else []
+    return list(dict.fromkeys([*lesson, "comparison", "level", *clients, *denials]))
+
+
+def _list_policy_charts(run: PolicyRun) -> list[str]:
+    lesson = [run.scenario.chart] if run.scenario and run.scenario.chart in run.charts else []
+    clients = ["fairness"] if len(run.comparison.traffic.names) > 1 else []
+    denied = any(result.whole.result.denied for result in run.comparison.results)
+    return list(dict.fromkeys([*lesson, "policies", "left", *clients, *(["denials"] if clients and denied else [])]))
+
+
+def draw_picture(run: Run | PolicyRun, chart: str) -> Picture:
     """Draw one chart of a run for both layouts and both themes."""
     return build_picture(
         SUBJECTS[chart], lambda theme, layout: draw(run.comparison, chart, theme, layout=layout, bare=True)
@@ -134,7 +150,8 @@ class Page:
     inputs: Sequence[str]
     pictures: Sequence[Picture]
     results: Table
-    accuracy_table: Table
+    accuracy_table: Table | None
+    """None for several policies, which have no exact log to be compared with."""
     accuracy: Sequence[str]
     differing: Table | None
     equal: Table | None
@@ -149,9 +166,13 @@ class Page:
     """Address of the page that links to this one."""
 
 
-def render_page(run: Run, pictures: Sequence[Picture], provenance: Provenance, home: str | None = None) -> str:
+def render_page(
+    run: Run | PolicyRun, pictures: Sequence[Picture], provenance: Provenance, home: str | None = None
+) -> str:
     """Return the page of a run as HTML; `home` is the address of the page that links to it."""
-    return render_template("page.html", provenance, page=_build_page(run, pictures, home))
+    if isinstance(run, Run):
+        return render_template("page.html", provenance, page=_build_page(run, pictures, home))
+    return render_template("page.html", provenance, page=_build_policies_page(run, pictures, home))
 
 
 def _build_page(run: Run, pictures: Sequence[Picture], home: str | None) -> Page:
@@ -185,17 +206,50 @@ def _build_page(run: Run, pictures: Sequence[Picture], home: str | None) -> Page
     )
 
 
+def _build_policies_page(run: PolicyRun, pictures: Sequence[Picture], home: str | None) -> Page:
+    from ratelab.report import policies, policy_tables
+
+    comparison, scenario = run.comparison, run.scenario
+    heading, *findings = policies.summarize_policies(comparison)
+    inputs = [*policies.describe_policies(comparison), *(describe_clients(scenario) if scenario else [])]
+    return Page(
+        title=f"{run.title.partition(': ')[0]}: {len(comparison.parts)} policies",
+        subject=run.title,
+        heading=heading,
+        lesson=scenario.lesson if scenario else None,
+        findings=findings,
+        inputs=[*inputs, *run.notes, *policies.describe_policy_assumption(comparison)],
+        pictures=pictures,
+        results=policy_tables.build_policies_table(comparison),
+        accuracy_table=None,
+        accuracy=[],
+        differing=None,
+        equal=None,
+        equal_findings=[],
+        clients=policy_tables.build_policy_clients_table(comparison, MAX_LISTED_CLIENTS),
+        figures=policy_tables.build_policy_figures_table(comparison),
+        meanings=[
+            (name, figure.header.format(window="its window"), figure.meaning)
+            for name, figure in policies.FIGURES.items()
+        ],
+        text=scenario.text if scenario else None,
+        home=home,
+    )
+
+
 def _describe_inputs(run: Run) -> list[str]:
     """Describe the traffic and the quota, and the clients of a scenario."""
     lines = describe_run(run.comparison.traffic, run.comparison.quota).splitlines()
-    if run.scenario is None:
-        return lines
+    return lines if run.scenario is None else [*lines, *describe_clients(run.scenario)]
+
+
+def describe_clients(scenario: Scenario) -> list[str]:
+    """Describe the clients of a scenario, at most `MAX_DESCRIBED_CLIENTS`."""
     from ratelab.lab.scenarios import describe_client  # needs pydantic, which a replay does not
 
-    clients = run.scenario.clients
-    rest = len(clients) - MAX_DESCRIBED_CLIENTS
-    described = map(describe_client, clients[:MAX_DESCRIBED_CLIENTS])
-    return [*lines, *described, *([f"and {rest:,} more"] if rest > 0 else [])]
+    rest = len(scenario.clients) - MAX_DESCRIBED_CLIENTS
+    described = map(describe_client, scenario.clients[:MAX_DESCRIBED_CLIENTS])
+    return [*described, *([f"and {rest:,} more"] if rest > 0 else [])]
 
 
 # --- a gallery
@@ -212,7 +266,9 @@ class GalleryEntry(NamedTuple):
     picture: Picture
 
 
-def render_gallery(runs: Sequence[Run], stems: Sequence[str], provenance: Provenance) -> Iterator[tuple[str, str]]:
+def render_gallery(
+    runs: Sequence[Run | PolicyRun], stems: Sequence[str], provenance: Provenance
+) -> Iterator[tuple[str, str]]:
     """Yield the name and the HTML of each file: a page for each run, called after its stem, and the first page."""
     entries, home = [], f"{INDEX_STEM}.html"
     for run, stem in zip(runs, stems, strict=True):

@@ -1,0 +1,111 @@
+"""Left chart: the quota that one client has left in each policy, over time."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratelab.lab.levels import counts_remaining, sample_levels
+from ratelab.lab.policies.figures import JointResult, PolicyResult
+from ratelab.lab.spill import Integers
+from ratelab.report.charts.canvas import LABEL_PEN, Box, Sheet, measure_heading, measure_scale
+from ratelab.report.charts.policy_view import PolicyView, name_way
+from ratelab.report.charts.series import downsample, split_time
+from ratelab.report.charts.style import DASHED
+from ratelab.report.charts.view import (
+    CURVE_PARTS,
+    STRIP_GAP_IN,
+    STRIP_HEIGHT_IN,
+    STRIP_NAME_IN,
+    compute_axis_height,
+)
+from ratelab.report.numbers import format_percent, join_names
+
+MAX_CHARGES = 200_000
+"""Charges of a key that are repeated to compute its levels; the curve ends with the last of them."""
+
+
+def compose_title(view: PolicyView) -> str:
+    """State how much of the time the client had nothing left, by way to enforce the policies."""
+    parts = []
+    for result in view.policies.results:
+        shares = [(row.label, _sample(view, row)[2]) for row in _list_rows(view, result)]
+        exhausted = [f"{label} {format_percent(share)}" for label, share in shares if share >= 0.0005]
+        if exhausted:
+            way = f" ({name_way(result, view.policies)})" if len(view.policies.results) > 1 else ""
+            parts.append(f"{join_names(exhausted)}{way}")
+    if not parts:
+        return f"{view.client_name} nearly always had something left of every policy."
+    return f"The part of the time in which {view.client_name} had nothing left: {'; '.join(parts)}."
+
+
+def compute_height(view: PolicyView, width: float) -> float:
+    """Return the height of the chart in inches."""
+    count = sum(len(_list_rows(view, result)) for result in view.policies.results)
+    strips = count * (STRIP_HEIGHT_IN + STRIP_GAP_IN) - STRIP_GAP_IN
+    return measure_heading(_compose_heading(view), width) + strips + compute_axis_height(view.whole)
+
+
+def paint(sheet: Sheet, box: Box, view: PolicyView) -> None:
+    """Draw a strip for each way to enforce and each policy."""
+    rows = [(result, row) for result in view.policies.results for row in _list_rows(view, result)]
+    rest = sheet.write_heading(box, _compose_heading(view)).inset(bottom=compute_axis_height(view.whole))
+    margin = measure_scale([_get_burst(row) for _, row in rows])
+    for (result, row), strip in zip(rows, rest.split_rows(len(rows), STRIP_GAP_IN), strict=True):
+        burst, color, middle = _get_burst(row), view.colors[row.label], strip.top + LABEL_PEN.line / 2
+        times, left, share = _sample(view, row)
+        way = f"{name_way(result, view.policies)}: " if len(view.policies.results) > 1 else ""
+        note = f"nothing left for {format_percent(share)} of the time" if share >= 0.0005 else ""
+        sheet.write(strip.right, middle, note, align="right", width=strip.width)
+        name_width = strip.width - LABEL_PEN.measure(note) - 0.1
+        sheet.write(strip.left, middle, f"{way}{row.label}", LABEL_PEN, color, width=name_width)
+        axes = sheet.add_axes(strip.inset(left=margin, top=STRIP_NAME_IN), view.whole.length, 1.08 * burst)
+        sheet.set_time_ticks(axes, view.whole, labeled=strip.bottom > rest.bottom - 0.01)
+        sheet.set_count_ticks(axes, [0, burst])
+        places, values = downsample(times, left, split_time(view.whole.end, CURVE_PARTS, view.whole.begin))
+        axes.fill_between(view.whole.scale(places), values, color=color, alpha=0.3, linewidth=0)
+        axes.plot(view.whole.scale(places), values, color=color, linewidth=1.2)
+        axes.axhline(burst, color=sheet.theme.ink, linewidth=1, linestyle=DASHED)
+
+
+def _list_rows(view: PolicyView, result: JointResult) -> list[PolicyResult]:
+    """Return the policies that apply to a request of the client."""
+    rows = []
+    for row in result.policies:
+        if row.policy is not None and _find_key(view, row) is not None:
+            rows.append(row)
+    return rows
+
+
+def _get_burst(row: PolicyResult) -> int:
+    assert row.policy is not None  # noqa: S101  (`_list_rows` leaves out the whole)
+    return row.policy.asked.policy.quota.burst
+
+
+def _find_key(view: PolicyView, row: PolicyResult) -> int | None:
+    """Return the key that a policy charges for the client's first request; None without one."""
+    assert row.policy is not None  # noqa: S101
+    asked = row.policy.asked
+    clients = asked.select(view.traffic.clients == view.most_denied)
+    places = np.flatnonzero(clients)
+    return int(asked.traffic.request_keys[places[0]]) if len(places) else None
+
+
+def _sample(view: PolicyView, row: PolicyResult) -> tuple[Integers, NDArray[np.float64], float]:
+    """Return times, the quota left at each, and the part of the time in which nothing was left.
+
+    A hit that a policy does not charge leaves its state as it is, so the charged ones give the levels.
+    """
+    assert row.policy is not None  # noqa: S101
+    asked, traffic = row.policy.asked, row.policy.asked.traffic
+    charged = np.flatnonzero(row.policy.charged & (traffic.request_keys == _find_key(view, row)))[:MAX_CHARGES]
+    moments = traffic.origin + split_time(view.whole.end, 3 * CURVE_PARTS, view.whole.begin)
+    algorithm, burst = asked.policy.algorithm, asked.policy.quota.burst
+    levels = sample_levels(algorithm, traffic.clock_times[charged], traffic.costs[charged], moments)
+    left = levels.level if counts_remaining(asked.policy) else burst - levels.level
+    return levels.times - traffic.origin, np.asarray(np.clip(left, 0, burst), np.float64), levels.exhausted_ratio()
+
+
+def _compose_heading(view: PolicyView) -> str:
+    owner = view.client_name if len(view.traffic.names) > 1 else "the client"
+    return f"The quota that {owner} has left in each policy. The dashed lines are the full bursts."
