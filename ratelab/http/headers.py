@@ -85,9 +85,14 @@ class HeaderWriter:
 
 
 def format_policy(policy: Policy, name: bytes) -> bytes:
-    """Format the item of `RateLimit-Policy` for a policy whose name is already formatted."""
+    """Format the item of `RateLimit-Policy` for a policy whose name is already formatted.
+
+    `qu` is the unit of a cost other than requests; that of bytes is registered.
+    """
     size, window = min(policy.quota.burst, MAX_FIELD_INTEGER), max(1, ceil_seconds(policy.quota.window))
-    return b"%s;q=%d;w=%d" % (name, size, window)
+    unit = "content-bytes" if policy.cost == "bytes" else policy.cost
+    quota_unit = b"" if unit == "requests" else b";qu=" + format_string(unit)
+    return b"%s;q=%d%s;w=%d" % (name, size, quota_unit, window)
 
 
 def format_state(name: bytes, remaining: int, seconds: int) -> bytes:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from ratelab.algorithms import Policy
 from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_repr
@@ -34,6 +33,9 @@ from ratelab.http.scope_functions import check_function, invalid_result
 from ratelab.limiter import Decision, Row
 from ratelab.quota import NS_PER_S
 from ratelab.stores.memory import MemoryLimiter
+
+if TYPE_CHECKING:
+    from ratelab.http.file_policies import FilePolicies
 
 NS_PER_S_LESS_ONE = NS_PER_S - 1
 
@@ -71,7 +73,7 @@ class RateLimitMiddleware:
     are costs by name, in addition to `requests` and `bytes`. `account` identifies the account of a request as `key`
     does its client. `plan` and the next three arguments are those of `PlanSource`; without a plan, the quotas are those
     of the policies. `charge` is a function of the scope and the status of the response that returns whether the request
-    stays charged.
+    stays charged. `from_file` reads all this from a policy file, the `file` of a limiter.
 
     None of the functions but `plan` is awaited. Raise `InputError` for invalid arguments. A request raises it if a
     function returns an invalid value, such as a coroutine.
@@ -95,6 +97,7 @@ class RateLimitMiddleware:
         on_plan_error: str = "default",
         plan_timeout: float = 1.0,
         charge: ChargeHook | None = None,
+        file: FilePolicies | None = None,
     ) -> None:
         limiter = MemoryLimiter(limiter) if isinstance(limiter, Policy | list | tuple) else limiter
         if not callable(cost) and (type(cost) is not int or cost < 0):
@@ -112,10 +115,21 @@ class RateLimitMiddleware:
         """The keys with the most denied requests."""
         self._on_denied = on_denied
         self._identity = identity = key if isinstance(key, Identity) else Identity(key)
-        self._policy_guard: PolicyGuard | None = None
+
+        def create_rules(policies: Sequence[Policy]) -> RuleBook:
+            source = file.account if file is not None and account is None else account
+            return RuleBook(policies, identity, cost, costs, source)
+
+        def create_plan_source(plans: Iterable[str]) -> PlanSource:
+            source = file.plan if file is not None and plan is None else plan
+            default = file.content.default_plan if file is not None and default_plan is None else default_plan
+            return PlanSource(source, default, on_plan_error, plan_timeout, identity, plans)
+
+        self.policy_guard: PolicyGuard | None = None
+        """The guard of several policies; None for a limiter of one, and for a function that chooses one."""
         guard: Guard | None = None
         find_guard: Any = None
-        given = [bool(costs), *(value is not None for value in (account, plan, default_plan, charge))]
+        given = [bool(costs), *(value is not None for value in (account, plan, default_plan, charge, file))]
         if callable(limiter):
             if any(given):
                 rule = "costs, account, plan and charge need one limiter, got a function"
@@ -126,13 +140,14 @@ class RateLimitMiddleware:
             if any(given) or needs_rules(limiter):
                 if policy is not None:
                     raise InputError(f"policy must be left out, got {short_repr(policy)}: name each Policy instead")
-                self._policy_guard = PolicyGuard(
+                self.policy_guard = PolicyGuard(
                     app,
                     limiter,
                     identity,
-                    partial(RuleBook, identity=identity, cost=cost, costs=costs, account=account),
-                    partial(PlanSource, plan, default_plan, on_plan_error, plan_timeout, identity),
+                    create_rules,
+                    create_plan_source,
                     PolicyHeaderWriter(legacy),
+                    file,
                     exempt,
                     charge,
                     on_denied,
@@ -144,8 +159,8 @@ class RateLimitMiddleware:
                 guard = create_guard(limiter, legacy, policy)
         fixed_cost, cost_of = (0, cost) if callable(cost) else (cost, None)
         self._hot = (
-            self._policy_guard or app,
-            exempt if self._policy_guard is None else _exempt_all,  # the requests of a policy guard take its own path
+            self.policy_guard or app,
+            exempt if self.policy_guard is None else _exempt_all,  # the requests of a policy guard take its own path
             identity.keys_by_peer,
             identity.find,
             fixed_cost,
@@ -155,6 +170,27 @@ class RateLimitMiddleware:
             legacy != "off",
             self.counts,
         )
+
+    @classmethod
+    def from_file(
+        cls,
+        app: App,
+        path: str,
+        limiter: Callable[[Sequence[Policy]], AnyLimiter] = MemoryLimiter,
+        **arguments: Any,
+    ) -> Self:
+        """Limit requests by the policy file at `path`, and follow changes of it.
+
+        `limiter` is called with the policies, and returns a limiter that has `update`; by default, in memory. The other
+        arguments are those of the class; `plan`, `default_plan` and `account` replace those of the file.
+
+        A file that has changed is read again at the next request, at most once a second. If it is invalid, an error is
+        logged, and the policies stay in force. Raise `InputError` for an invalid file or argument.
+        """
+        from ratelab.http.file_policies import FilePolicies  # needs the libraries that read YAML
+
+        file = FilePolicies(path, watched=True)
+        return cls(app, limiter(file.content.policies), file=file, **arguments)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection: a request, a WebSocket or the lifespan."""

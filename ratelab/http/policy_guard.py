@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from inspect import isawaitable
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ratelab.algorithms import Policy
-from ratelab.errors import StoreError
+from ratelab.errors import InputError, StoreError
 from ratelab.http.asgi import App, Message, Receive, Scope, Send
 from ratelab.http.counters import Counts, PolicyCounts
+from ratelab.http.delayed_admission import running_trio
 from ratelab.http.identity import AmbiguousClientError, Identity
 from ratelab.http.offenders import Offenders
 from ratelab.http.plan_source import PlanError, PlanSource
 from ratelab.http.policy_headers import PolicyHeaderWriter, PolicyVerdict
-from ratelab.http.policy_rules import LengthRequiredError, Rule, RuleBook
+from ratelab.http.policy_rules import LengthRequiredError, RuleBook
 from ratelab.http.responses import (
     PROBLEM_HEADERS,
     DenialHook,
@@ -27,11 +28,25 @@ from ratelab.http.responses import (
     send_unavailable,
 )
 from ratelab.http.scope_functions import format_path, invalid_result
+from ratelab.stores.plans import Plans
+
+if TYPE_CHECKING:
+    from ratelab.http.file_policies import FilePolicies
 
 ChargeHook = Callable[[Scope, int], bool]
 """A function of the scope and the status of the response that returns whether the request stays charged."""
 
+T = TypeVar("T")
+
 _log = logging.getLogger("ratelab.http")
+
+
+class Setup(NamedTuple):
+    """The policies in force, and how they apply to requests; replaced as a whole."""
+
+    plans: Plans
+    rules: RuleBook
+    plan_source: PlanSource
 
 
 class PolicyGuard:
@@ -49,6 +64,7 @@ class PolicyGuard:
         create_rules: Callable[[Sequence[Policy]], RuleBook],
         create_plan_source: Callable[[Iterable[str]], PlanSource],
         headers: PolicyHeaderWriter,
+        file: FilePolicies | None,
         exempt: Callable[[Scope], bool] | None,
         charge: ChargeHook | None,
         on_denied: DenialHook | None,
@@ -67,26 +83,70 @@ class PolicyGuard:
         self._on_denied = on_denied
         self._delay = delay
         self._counts, self._offenders = counts, offenders
-        self.read_policies()
+        self._file = file
+        if file is not None:
+            plans = file.find_plans(identity)
+            if plans.plans or plans.overrides:
+                self._change_limiter(plans)
+        self._unchanging_plans = Plans(limiter.policies)  # of a limiter that cannot be changed
+        self._setup = self._prepare(self._find_plans())
+        self._start_counts()
 
-    def read_policies(self) -> None:
-        """Read the policies of the limiter, at the start and after a change; raise `InputError` for an invalid one."""
-        self._rules = self._create_rules(self._limiter.policies)
-        self._plan_source = self._create_plan_source(getattr(self._limiter, "plans", ()))
-        before = self._counts.policies
-        self._counts.policies = {
-            policy.name: before.get(policy.name) or PolicyCounts(policy.shadow) for policy in self._limiter.policies
-        }
+    def reload(self, force: bool = False) -> bool:
+        """Read the policy file again if it has changed; return whether its policies are in force now.
+
+        With `force`, read it in any case. An invalid file is logged, and changes nothing.
+        """
+        return self._file is not None and self._file.reload(self._update, force)
+
+    def _update(self) -> None:
+        """Replace the policies by those of the file; raise `InputError`, and change nothing, for invalid ones."""
+        assert self._file is not None  # noqa: S101  (it calls this)
+        plans = self._file.find_plans(self._identity)
+        self._prepare(plans)  # raises before the limiter changes
+        self._change_limiter(plans)
+        self._refresh()
+
+    def _change_limiter(self, plans: Plans) -> None:
+        if not callable(getattr(self._limiter, "update", None)):
+            raise InputError(
+                f"a {type(self._limiter).__name__} cannot change its policies: leave out plans and overrides"
+            )
+        self._limiter.update(plans.policies, plans=plans.plans, overrides=plans.overrides)
+
+    def _refresh(self) -> Setup:
+        """Return how the policies in force apply, after a change of the limiter's."""
+        plans = self._find_plans()
+        if plans is not self._setup.plans:
+            self._setup = self._prepare(plans)
+            self._start_counts()
+        return self._setup
+
+    def _find_plans(self) -> Plans:
+        plans: Plans = getattr(self._limiter, "plans", self._unchanging_plans)
+        return plans
+
+    def _prepare(self, plans: Plans) -> Setup:
+        return Setup(plans, self._create_rules(plans.policies), self._create_plan_source(plans.plans))
+
+    def _start_counts(self) -> None:
+        """Count by the policies in force; those with the same name as before keep their counts."""
+        before, self._counts.policies = self._counts.policies, {}
+        for policy in self._setup.plans.policies:
+            counts = before.get(policy.name)
+            same = counts is not None and counts.shadow == policy.shadow
+            self._counts.policies[policy.name] = counts if counts and same else PolicyCounts(policy.shadow)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
-        rules = self._find_rules(scope)
-        if not rules:
+        if self._file is not None and self._file.poll():
+            self.reload()
+        if scope["type"] != "http" or self._is_exempt(scope):
             await self._app(scope, receive, send)
             return
         counts = self._counts
         try:
-            verdict = await self._decide(scope, rules)
+            verdict = await self._decide(scope)
         except AmbiguousClientError as error:
             counts.ambiguous += 1
             await send_response(scope, send, 400, PROBLEM_HEADERS, problem(400, str(error)))
@@ -97,6 +157,9 @@ class PolicyGuard:
             counts.unavailable += 1
             await send_unavailable(scope, send, error.retry_after_ns)
         else:
+            if verdict is None:
+                await self._app(scope, receive, send)
+                return
             scope["ratelab"] = verdict.decision
             self._count(scope, verdict)
             if verdict.decision.allowed:
@@ -107,32 +170,39 @@ class PolicyGuard:
                 self._offenders.add(keys if isinstance(keys, str) else keys[verdict.decision.bound_by or ""])
                 await self._deny(scope, send, verdict)
 
-    def _find_rules(self, scope: Scope) -> Sequence[Rule]:
-        """Return the rules of the policies that apply to a request."""
-        if scope["type"] != "http":
-            return ()
-        if self._exempt is not None and (exempted := self._exempt(scope)):
-            if exempted is not True:
-                raise invalid_result("exempt must return True or False", exempted, "convert it with bool()")
-            return ()
-        return self._rules.find_rules(scope)
+    def _is_exempt(self, scope: Scope) -> bool:
+        exempted = False if self._exempt is None else self._exempt(scope)
+        if exempted and exempted is not True:
+            raise invalid_result("exempt must return True or False", exempted, "convert it with bool()")
+        return exempted
 
-    async def _decide(self, scope: Scope, rules: Sequence[Rule]) -> PolicyVerdict:
-        client = self._identity.find(scope)
-        keys, costs = self._rules.find_keys(rules, scope, client), self._rules.find_costs(rules, scope)
-        plan = await self._plan_source.find(scope, client)
+    async def _decide(self, scope: Scope) -> PolicyVerdict | None:
+        """Return the decision on a request, or None if no policy applies to it."""
+        setup = self._refresh()
+        while True:
+            rules = setup.rules.find_rules(scope)
+            if not rules:
+                return None
+            client = self._identity.find(scope)
+            plan = await setup.plan_source.find(scope, client)
+            before, setup = setup, self._refresh()
+            if setup is before:  # else the policies have changed during the await
+                break
+        keys, costs = setup.rules.find_keys(rules, scope, client), setup.rules.find_costs(rules, scope)
         hit_each = self._limiter.hit_each
         result = hit_each(keys, costs) if plan is None else hit_each(keys, costs, plan=plan)
-        decision, each = await result if isawaitable(result) else result
-        names = {rule.name for rule in rules}
-        policies = [policy for policy in self._limiter.policies if policy.name in names]
+        decision, each = await _await_store(result) if isawaitable(result) else result
+        asked = [(rule.policy, client if isinstance(keys, str) else keys[rule.policy.name]) for rule in rules]
+        policies = [setup.plans.policy_of(policy, plan, key) for policy, key in asked]
         return PolicyVerdict(decision, policies, each, keys, costs)
 
     def _count(self, scope: Scope, verdict: PolicyVerdict) -> None:
         """Count the denials of each policy, and the shadow policies that decided otherwise; log their denials."""
         allowed = verdict.decision.allowed
         for policy, decision in zip(verdict.policies, verdict.each, strict=True):
-            counts = self._counts.policies[policy.name]
+            counts = self._counts.policies.get(policy.name)
+            if counts is None:  # the policy has just been removed
+                continue
             if not decision.allowed:
                 counts.denied += 1
             if policy.shadow and decision.allowed is not allowed:
@@ -193,7 +263,7 @@ class PolicyGuard:
         try:
             result = self._limiter.refund(verdict.keys, verdict.costs)
             if isawaitable(result):
-                await result
+                await _await_store(result)
         except StoreError as error:
             _log.warning("a request that should be refunded stays charged (%s: %s)", error.kind, error)
 
@@ -205,3 +275,13 @@ class PolicyGuard:
                 status, fields, body = read_denial(answer, fields)
         await send({"type": "http.response.start", "status": status, "headers": [*fields]})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+async def _await_store(result: Awaitable[T]) -> T:
+    """Await a limiter in a store, which needs asyncio."""
+    try:
+        return await result
+    except RuntimeError as error:
+        if running_trio() is None:
+            raise
+        raise InputError("a limiter in a store needs asyncio, not Trio: run the server on asyncio") from error

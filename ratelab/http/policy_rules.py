@@ -39,8 +39,7 @@ def count_bytes(scope: Scope) -> int:
 class Rule(NamedTuple):
     """How a policy applies to requests."""
 
-    name: str
-    shadow: bool
+    policy: Policy
     route: Route | None
     """The requests that it applies to; None for all."""
     find_key: Callable[[Scope], str] | None
@@ -98,20 +97,20 @@ class RuleBook:
         """Return the keys of a request, by the names of the policies unless all have the key of the client."""
         if not self._different_keys:
             return client
-        return {rule.name: client if rule.find_key is None else rule.find_key(scope) for rule in rules}
+        return {rule.policy.name: client if rule.find_key is None else rule.find_key(scope) for rule in rules}
 
     def find_costs(self, rules: Sequence[Rule], scope: Scope) -> Costs:
         """Return the costs of a request, by the names of the policies unless all count requests."""
         if not self._different_costs:
             return rules[0].find_cost(scope)
-        return {rule.name: rule.find_cost(scope) for rule in rules}
+        return {rule.policy.name: rule.find_cost(scope) for rule in rules}
 
     def _create_rule(self, policy: Policy) -> Rule:
         if policy.cost not in self._costs:
             remedy = f"give costs={{{policy.cost!r}: a function of the scope}}"
             raise InputError(f"unknown cost {short_repr(policy.cost)} of policy {policy.name}: {remedy}")
         route = None if policy.match is None else parse_route(policy.match)
-        return Rule(policy.name, policy.shadow, route, self._choose_key(policy), self._costs[policy.cost])
+        return Rule(policy, route, self._choose_key(policy), self._costs[policy.cost])
 
     def _choose_key(self, policy: Policy) -> Callable[[Scope], str] | None:
         """Return the function that identifies the client of a policy; None for the client of the limiter."""

@@ -12,6 +12,8 @@ _COUNTED = {None: "each client", "all": "all clients together", "ip": "each addr
 
 def describe_quota(quota: Quota, queued: bool = False, units: str = "requests") -> str:
     """Describe a quota: `2 requests per second, at most 5 at once`, or its queue if requests are `queued`."""
+    if quota.calendar is not None:
+        return f"{quota.burst:,} {units} in each {quota.calendar.unit} of {quota.calendar.timezone}"
     count, _, period = quota.rate.partition("/")
     unit = units.removesuffix("s") if count == "1" else units
     burst = f"one at a time, up to {quota.burst:,} in the queue" if queued else f"at most {quota.burst:,} at once"

@@ -157,6 +157,11 @@ class MemoryLimiter:
         """The first of the policies."""
         return self.policies[0]
 
+    @property
+    def plans(self) -> Plans:
+        """The policies in force, with their quotas by plan and by key."""
+        return self._plans
+
     def hit(self, key: Keys, cost: Costs = 1, plan: str | None = None) -> Decision:
         """Decide a request of `cost` by `key` now, and charge it if it is allowed; cost 0 charges nothing.
 
