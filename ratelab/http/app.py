@@ -11,7 +11,7 @@ import json
 import time
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ratelab.http.admin import Admin, route_by_socket
 from ratelab.http.asgi import App, Message, Receive, Scope, Send
@@ -21,10 +21,13 @@ from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.http.offenders import Ranking
 from ratelab.http.prometheus import Page, metrics_page
 from ratelab.http.responses import PROBLEM_HEADERS, problem, send_response
-from ratelab.http.scope_functions import format_path
+from ratelab.http.scope_functions import decision_of, format_path
 from ratelab.limiter import Limiter
 from ratelab.stores.key_table import Stats
 from ratelab.stores.resilient import ResilientLimiter
+
+if TYPE_CHECKING:
+    from ratelab.http.file_policies import FilePolicies
 
 PROBE_INTERVAL_S = 0.25
 """Seconds between two calls of `ResilientLimiter.probe`, which decides whether the store is due for a probe."""
@@ -74,7 +77,7 @@ class Service:
     """`/ping` behind a limiter, and `/healthz`, which is never limited.
 
     If `close` is given and the server runs the app's lifespan, the service probes a failing store even when no request
-    arrives, and calls `close` at shutdown.
+    arrives, and calls `close` at shutdown. `file` has the policies of the limiter, with plans and overrides.
     """
 
     def __init__(
@@ -83,9 +86,12 @@ class Service:
         identity: Identity,
         legacy: str = "off",
         close: Callable[[], object] | None = None,
+        file: FilePolicies | None = None,
     ) -> None:
         self.limiter, self.identity = limiter, identity
-        middleware = RateLimitMiddleware(ping_app, limiter, identity, exempt=is_health_check, legacy=legacy)
+        middleware = RateLimitMiddleware(ping_app, limiter, identity, exempt=is_health_check, legacy=legacy, file=file)
+        self._guard = middleware.policy_guard
+        self._reload_forced = False
         self.counts, self.offenders = middleware.counts, middleware.offenders
         app = answer_503_on_shutdown(middleware)
         self.app: App = app if close is None else _with_lifespan(app, self._probe_store, close)
@@ -94,6 +100,18 @@ class Service:
         """Return the current counters."""
         health = self.limiter.health if isinstance(self.limiter, ResilientLimiter) else None
         return CounterValues(self.counts, self.limiter.stats, health)
+
+    def force_reload(self) -> None:
+        """Have the next `reload` read the policy file in any case; a signal handler may call this."""
+        self._reload_forced = True
+
+    def reload(self) -> str | None:
+        """Read the policy file again if it has changed; return a message if its policies are in force now."""
+        forced, self._reload_forced = self._reload_forced, False
+        if self._guard is None or not self._guard.reload(forced):
+            return None
+        names = ", ".join(policy.name for policy in self.limiter.policies)
+        return f"the policy file was read again; its policies are {names}"
 
     def read_ranking(self) -> Ranking:
         """Return the current top offenders."""
@@ -123,7 +141,9 @@ class Service:
         they are the service's own methods.
         """
         public = self.app
-        page = metrics_page(self.limiter.policy.algorithm.name, read_counters or self.read_counters)
+        page = metrics_page(
+            "+".join(policy.algorithm.name for policy in self.limiter.policies), read_counters or self.read_counters
+        )
         read = read_ranking or self.read_ranking
         offenders = lambda: (b"application/json", json.dumps(read().serialize()).encode() + b"\n")  # noqa: E731
         metrics = serve_pages({"/metrics": page, "/offenders": offenders})
@@ -213,5 +233,8 @@ def log_requests(app: App, write: Callable[[str], object]) -> App:
 
 def _format_line(scope: Scope, message: Message, seconds: float) -> str:
     limits = [value.decode() for name, value in message.get("headers", ()) if name == b"ratelimit"]
+    decision = decision_of(scope)
+    if decision is not None and decision.shadow:
+        limits.append(f"shadow denial by {', '.join(decision.shadow)}")
     time_of_day, milliseconds = time.strftime("%H:%M:%S"), f"{seconds * 1000:.1f} ms"
     return " ".join([time_of_day, scope["method"], format_path(scope), str(message["status"]), milliseconds, *limits])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -55,10 +56,13 @@ def run(
     on_stop: Callable[[int], object] = lambda _: None,
     lifespan: Literal["auto", "on", "off"] = "off",
     supervisor_pipe: int | None = None,
+    on_hangup: Callable[[], object] | None = None,
 ) -> None:
     """Serve until SIGTERM, SIGHUP, SIGINT or end of file at `supervisor_pipe`; then finish the requests in flight.
 
     `on_stop` is called with their number. Those that have not finished after `SHUTDOWN_TIMEOUT_S` are cancelled.
+
+    If `on_hangup` is given, SIGHUP calls it instead, as a signal handler, unless the terminal of the process is gone.
     """
     _raise_file_limit()
     config = uvicorn.Config(
@@ -79,8 +83,21 @@ def run(
     )
     server = UvicornServer(config, on_stop)
     server.supervisor_pipe = supervisor_pipe
-    with _handle_hangup(server.handle_exit):
+    terminals = list_terminals()
+
+    def handle_hangup(number: int, frame: FrameType | None) -> None:
+        if on_hangup is None or terminals != list_terminals():
+            server.handle_exit(number, frame)
+        else:
+            on_hangup()
+
+    with _handle_hangup(handle_hangup):
         server.run(sockets=list(listeners))
+
+
+def list_terminals() -> list[int]:
+    """Return the standard descriptors that are open terminals."""
+    return [descriptor for descriptor in range(3) if os.isatty(descriptor)]
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from socket import socket, socketpair
 from time import monotonic
 from typing import NamedTuple, Protocol, TextIO, cast
 
+from ratelab.http.server import list_terminals
+
 KILL_TIMEOUT_S = 15.0
 """Seconds after which a worker that does not stop is killed."""
 
@@ -25,6 +27,7 @@ MIN_RESTART_INTERVAL_S = 1.0
 MAX_REPORT_CHARS = 900
 """Longest line that a worker reports, so that the pipe takes it in one piece."""
 
+_HANGUP = getattr(signal, "SIGHUP", None)  # not on Windows
 _SIGNALS = tuple(number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)))
 
 
@@ -97,13 +100,19 @@ class WorkerPool:
     `work` must return at SIGTERM or at end of file at its `supervisor_pipe`, and at once at a SIGINT after that. Each
     worker has its own session, so a terminal's Ctrl-C reaches it through the supervisor alone. When this process forks,
     no thread may run in it except those of line writers, which the workers do not use. `listeners` are closed here at
-    shutdown.
+    shutdown. With `forward_hangup`, SIGHUP is passed to the workers and stops nothing, unless the terminal is gone.
     """
 
     def __init__(
-        self, count: int, work: Callable[[WorkerContext], None], listeners: Sequence[socket], monitor: Monitor
+        self,
+        count: int,
+        work: Callable[[WorkerContext], None],
+        listeners: Sequence[socket],
+        monitor: Monitor,
+        forward_hangup: bool = False,
     ) -> None:
         self._work, self._listeners, self._monitor = work, listeners, monitor
+        self._terminals = list_terminals() if forward_hangup else None
         self._running: dict[int, BaseProcess] = {}
         self._last_start = dict.fromkeys(range(count), -inf)
         self._missing = set(range(count))
@@ -169,8 +178,12 @@ class WorkerPool:
                 process.kill()
 
     def _forward(self, signal_number: int) -> None:
-        """Forward a signal to the workers; the first one always as SIGTERM, for a graceful shutdown."""
+        """Forward a signal to the workers; the first one to stop as SIGTERM, for a graceful shutdown."""
         first = self._kill_at == inf
+        if first and signal_number == _HANGUP and self._terminals == list_terminals():
+            for process in self._running.values():
+                os.kill(process.pid or 0, signal_number)
+            return
         if first:
             self._missing.clear()
             self._kill_at = monotonic() + KILL_TIMEOUT_S

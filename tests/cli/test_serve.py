@@ -21,7 +21,7 @@ from serve_process import GET, ServeProcess, run_server, send_request
 from ratelab import ManualClock, MemoryLimiter, create
 from ratelab.algorithms import ALGORITHMS
 from ratelab.cli import ratelab_command
-from ratelab.cli.serve import describe_proxies
+from ratelab.cli.serve.messages import describe_proxies
 from ratelab.http.app import Service
 from ratelab.http.identity import Identity
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from serve_process import run_server, send_request, statuses_in, wait_until
 
-from ratelab.cli.serve.runner import format_counters
+from ratelab.cli.serve.messages import format_counters
 from ratelab.http.counters import CounterValues, Counts
 from ratelab.stores.key_table import Stats
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
-from socket import socket
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from ratelab.algorithms import build_policy, find, traits_of
+from ratelab.algorithms import build_policy, find
 from ratelab.algorithms.plugins import attribute_errors
 from ratelab.cli.options import BURST_HELP, RATE_HELP, parse_quota, require
 from ratelab.errors import InputError, short_repr
-from ratelab.quota import NS_PER_S, Quota, parse_duration
+from ratelab.quota import NS_PER_S, parse_duration
 
 if TYPE_CHECKING:
     from ratelab.algorithms import Policy
@@ -40,6 +39,7 @@ def env_option(name: str, **attributes: Any) -> Callable[[Callable[..., None]], 
 @env_option("--algo", default="token-bucket", metavar="NAME|FILE.py:CLASS", help="Rate limiting algorithm.")
 @env_option("--rate", metavar="RATE", help=f"Rate granted to each client, such as 100/min; {RATE_HELP}.")
 @env_option("--burst", type=click.IntRange(min=1), help=f"Requests that a client may send at once; {BURST_HELP}.")
+@env_option("--policies", metavar="FILE", help="Policy file, instead of --algo, --rate and --burst.")
 @env_option("--key", default="ip", metavar="ip|header:NAME", help="How clients are identified.")
 @env_option("--host", default="127.0.0.1", help="Address to listen on.")
 @env_option("--port", type=click.IntRange(0, 65535), default=8000, help="Port to listen on; 0 picks a free one.")
@@ -111,6 +111,7 @@ def serve(
     algo: str,
     rate: str | None,
     burst: int | None,
+    policies: str | None,
     key: str,
     host: str,
     port: int,
@@ -136,21 +137,25 @@ def serve(
     of the hash that stands for each client; without it, a random key is used at each start. Services that share a store
     need the same one.
     """
+    check_policy_options(policies)
     quota = parse_quota(rate, burst)
     deadline = check_store(store, name, on_store_error, store_deadline)
-    check_workers(workers, store, quota)
-    check_recording(record, store, admin_socket)
+    check_workers(workers, store, str(quota) if policies is None else "each quota")
+    check_recording(record, store, policies, admin_socket)
     check_ports(host, port, metrics_host, metrics_port)
     require("serve", serve=SERVER_PACKAGES, valkey=STORE_PACKAGES.get(store, ("valkey",)))
     from ratelab.cli.serve.backend import StoreBackend, create_memory_backend, create_store_backend
+    from ratelab.cli.serve.messages import create_banner, describe_proxies
     from ratelab.cli.serve.runner import ServicePlan, run_single, run_workers
     from ratelab.http.admin import listen_admin
+    from ratelab.http.file_policies import FilePolicies
     from ratelab.http.headers import HeaderWriter
     from ratelab.http.identity import Identity
     from ratelab.http.server import listen
 
     identity = Identity(key, trusted_proxy, trusted_hops, ipv6_prefix=ipv6_prefix)
     kind = find(algo)
+    file = None if policies is None else FilePolicies(policies)
     with ExitStack() as closing:
         listeners = [closing.enter_context(listen(host, port))]
         if metrics_port is not None:
@@ -162,24 +167,27 @@ def serve(
         if admin_socket is not None:
             listeners.append(closing.enter_context(listen_admin(admin_socket)))
         with attribute_errors(kind):
-            policy = build_policy(kind, quota)
-            HeaderWriter(policy)  # rejects a name that no header can hold, before a file is created
+            enforced = (build_policy(kind, quota),) if file is None else file.content.policies
+            for policy in enforced:
+                HeaderWriter(policy)  # rejects a name that no header can hold, before a file is created
+                check_cost(policy, policies)
             if store == "memory":
-                backend = create_memory_backend(policy, max_keys, record, closing)
+                backend = create_memory_backend(enforced, max_keys, record, closing)
             else:
-                shared = StoreBackend(store, name, on_store_error, deadline, max_keys, algo, quota)
+                shared = StoreBackend(store, name, on_store_error, deadline, max_keys, enforced)
                 backend = create_store_backend(shared, identity, closing)
             extra = {**describe_proxies(trusted_proxy, trusted_hops, key), **backend.banner}
             if workers > 1:
                 extra["workers"] = f"{workers} processes"
-            banner = create_banner(policy, key, listeners, extra)
+            banner = create_banner(enforced, file, key, listeners, extra)
         plan = ServicePlan(
-            lambda: backend.create_service(identity, legacy_headers),
+            lambda: backend.create_service(identity, legacy_headers, file),
             listeners,
             access_log,
             banner,
             backend.warning,
             backend.check,
+            file is not None,
         )
         if workers > 1:
             run_workers(plan, workers)
@@ -188,6 +196,21 @@ def serve(
 
 
 # --- checks of option combinations
+
+
+def check_policy_options(policies: str | None) -> None:
+    """Reject the options of a single limit next to a policy file."""
+    context = click.get_current_context()
+    for option in ("algo", "rate", "burst"):
+        if policies is not None and context.get_parameter_source(option) is not ParameterSource.DEFAULT:
+            raise InputError(f"--{option} must be left out with --policies {policies}: write it into the file")
+
+
+def check_cost(policy: Policy, file: str | None) -> None:
+    """Reject a policy whose cost only an application can count."""
+    if policy.cost not in ("requests", "bytes"):
+        rule = f"{file}: cost of policy {policy.name} must be requests or bytes in ratelab serve"
+        raise InputError(f"{rule}, got {policy.cost}: use RateLimitMiddleware.from_file")
 
 
 def check_store(store: str, name: str | None, on_error: str, deadline: str) -> float:
@@ -220,7 +243,7 @@ def _parse_deadline(deadline: str) -> float:
     return seconds
 
 
-def check_workers(workers: int, store: str, quota: Quota) -> None:
+def check_workers(workers: int, store: str, quota: str) -> None:
     """Reject several processes without a shared store, or without `fork`."""
     if workers > 1 and store == "memory":
         raise InputError(
@@ -230,8 +253,10 @@ def check_workers(workers: int, store: str, quota: Quota) -> None:
         raise InputError("--workers must be 1 on this system: run the service several times, on different ports")
 
 
-def check_recording(record: str | None, store: str, admin_socket: str | None) -> None:
-    """Reject a recording of a limiter that others change: other processes, or `ratelab keys`."""
+def check_recording(record: str | None, store: str, policies: str | None, admin_socket: str | None) -> None:
+    """Reject a recording of several policies, or of a limiter that others change: other processes or `ratelab keys`."""
+    if record is not None and policies is not None:
+        raise InputError("--record holds the decisions of one limit, and --policies has several: leave out one")
     if record is not None and admin_socket is not None:
         raise InputError("--record must hold every decision, and --admin-socket adds looks and resets: leave out one")
     if record is not None and store != "memory":
@@ -245,46 +270,3 @@ def check_ports(host: str, port: int, metrics_host: str | None, metrics_port: in
     hosts = {"127.0.0.1" if each == "localhost" else each for each in (host, metrics_host or DEFAULT_METRICS_HOST)}
     if port and port == metrics_port and (len(hosts) == 1 or hosts & {"0.0.0.0", "::"}):  # noqa: S104  (compared)
         raise InputError(f"--metrics-port must differ from --port, got {port} for both")
-
-
-# --- the banner
-
-
-def create_banner(policy: Policy, key: str, listeners: Sequence[socket], extra: Mapping[str, str]) -> dict[str, str]:
-    """Return the lines to print at the start, by label."""
-    from ratelab.http.addresses import is_address_header
-    from ratelab.http.server import format_url
-    from ratelab.policies.description import describe_quota
-
-    url = f"{format_url(listeners[0])}/ping"
-    header = key.removeprefix("header:")
-    by_address = header == key or is_address_header(header)
-    banner = {
-        "ratelab": f"{policy.algorithm.name}, {policy.quota}",
-        "serving": url,
-    }
-    for listener in listeners[1:]:
-        address = listener.getsockname()
-        if isinstance(address, str):
-            banner["admin"] = f"ratelab keys list --socket {shlex.quote(address)}"
-        else:
-            banner["metrics"] = f"{format_url(listener)}/metrics"
-    granted = describe_quota(policy.quota, traits_of(policy.algorithm).queues)
-    banner["quota"] = f"{granted}, for each {'address' if by_address else header}"
-    if not by_address:
-        banner["note"] = f"{header} is not verified: a client that changes it counts as another client"
-    banner |= extra
-    banner["try"] = f"curl -i {url}" if by_address else f"curl -i -H '{header}: alice' {url}"
-    banner["stop"] = "Ctrl-C"
-    return banner
-
-
-def describe_proxies(proxies: Sequence[str], hops: int, key: str) -> dict[str, str]:
-    """Return a line for the banner about the proxies in front, if there are any."""
-    from ratelab.http.addresses import is_address_header
-
-    header = key.removeprefix("header:")
-    name = header if is_address_header(header) and header != key else "X-Forwarded-For"
-    if hops:
-        return {"proxies": f"always {hops} in front; {name} is counted from the right"}
-    return {"proxies": f"{name} is trusted from {', '.join(proxies)}"} if proxies else {}

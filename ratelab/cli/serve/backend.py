@@ -6,22 +6,24 @@ import asyncio
 import os
 import shlex
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from ratelab.algorithms import Policy
 from ratelab.errors import ConfigurationWarning, InputError, StoreError
 from ratelab.http.app import Service
 from ratelab.http.identity import SECRET, Identity
-from ratelab.quota import Quota
 from ratelab.stores.memory import MemoryLimiter
 from ratelab.stores.recording import RecordingLimiter
 from ratelab.stores.resilient import ON_STORE_ERROR, ResilientLimiter
 from ratelab.stores.valkey import AsyncValkeyLimiter
 from ratelab.stores.valkey.connection import redact_url
 from ratelab.stores.valkey.server import EmbeddedServer
+
+if TYPE_CHECKING:
+    from ratelab.http.file_policies import FilePolicies
 
 MIN_PING_TIMEOUT_S = 1.0
 """Seconds in which a store must answer at the start, at least: its host may have to be looked up first."""
@@ -31,11 +33,15 @@ CONFIGURATION_ERRORS = ("refused", "misconfigured")
 """Kinds of errors of a store that are mistakes of its operator or user, and no outages."""
 
 
+ServiceFactory = Callable[[Identity, str, "FilePolicies | None"], Service]
+"""Creates a service, for an identity, a style of legacy headers and the file of the policies, if there is one."""
+
+
 class Backend(NamedTuple):
     """Where a service keeps its quotas."""
 
-    create_service: Callable[[Identity, str], Service]
-    """Creates the service, for an identity and a style of legacy headers, in the process that runs it."""
+    create_service: ServiceFactory
+    """Creates the service in the process that runs it."""
     banner: dict[str, str]
     """Lines of the banner, by label."""
     warning: str | None = None
@@ -44,17 +50,18 @@ class Backend(NamedTuple):
     """Called every second; repairs the backend and returns a message if it was broken."""
 
 
-def create_memory_backend(policy: Policy, max_keys: int, record: str | None, closing: ExitStack) -> Backend:
+def create_memory_backend(policies: Sequence[Policy], max_keys: int, record: str | None, closing: ExitStack) -> Backend:
     """Keep quotas in this process, and record decisions in the new file `record` if it is given."""
     if record is None:
-        limiter = MemoryLimiter(policy, max_keys=max_keys)
-        return Backend(lambda identity, legacy: Service(limiter, identity, legacy), {})
+        limiter = MemoryLimiter(policies, max_keys=max_keys)
+        return Backend(lambda identity, legacy, file: Service(limiter, identity, legacy, file=file), {})
+    (policy,) = policies
     recording = RecordingLimiter(policy, _create_file(record), max_keys=max_keys)
     closing.callback(recording.close)
     banner = {
         "record": f"every decision to {record}; ratelab replay {shlex.quote(record)} --format recording repeats them"
     }
-    return Backend(lambda identity, legacy: Service(recording, identity, legacy), banner)
+    return Backend(lambda identity, legacy, _: Service(recording, identity, legacy), banner)
 
 
 def _create_file(name: str) -> IO[str]:
@@ -95,25 +102,24 @@ class StoreBackend(NamedTuple):
     url: str
     """URL of the store, or `embedded`."""
     name: str | None
-    """Name of the limiter; None for that of the algorithm."""
+    """Name of the limiter; None for that of its policies."""
     on_error: str
     deadline: float
     """Seconds that a decision may take."""
     max_keys: int
-    algorithm: str
-    quota: Quota
+    policies: Sequence[Policy]
 
     def create_limiter(self, min_deadline: float = 0) -> AsyncValkeyLimiter:
         """Create a limiter for one event loop; raise `InputError` if the store cannot hold the quota."""
         deadline = max(min_deadline, self.deadline)
-        return AsyncValkeyLimiter(self.url, self.algorithm, self.quota, deadline=deadline, name=self.name)
+        return AsyncValkeyLimiter(self.url, self.policies, deadline=deadline, name=self.name)
 
-    def create_service(self, identity: Identity, legacy: str) -> Service:
+    def create_service(self, identity: Identity, legacy: str, file: FilePolicies | None) -> Service:
         """Create the service for one event loop."""
         limiter = self.create_limiter()
         resilient = ResilientLimiter(limiter, self.on_error, max_keys=self.max_keys)
         with warnings.catch_warnings(action="ignore", category=ConfigurationWarning):  # the banner asks for a secret
-            return Service(resilient, identity, legacy, limiter.close)
+            return Service(resilient, identity, legacy, limiter.close, file)
 
     def describe(self, private: bool) -> dict[str, str]:
         """Return lines for the banner; other instances cannot use a `private` store, so it needs no shared secret."""

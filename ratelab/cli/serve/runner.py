@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import click
 
+from ratelab.cli.serve.messages import format_counters
 from ratelab.http.app import Service
 from ratelab.http.counters import CounterValues, SharedCounters
 from ratelab.http.line_writer import LineWriter, use_line_writers
@@ -35,6 +36,8 @@ class ServicePlan(NamedTuple):
     """A problem to report at the start."""
     check_backend: Callable[[], str | None] = lambda: None
     """Called every second; repairs the backend and returns a message if it was broken."""
+    has_policy_file: bool = False
+    """Whether the policies are those of a file, which is read again after a change and at SIGHUP."""
 
     def start(self, status: StatusLine) -> None:
         """Print the banner and the warning."""
@@ -70,9 +73,11 @@ def run_single(plan: ServicePlan) -> bool:
 
         async def update() -> None:
             status.update()
+            _report_reload(service, status.report)
 
+        on_hangup = service.force_reload if plan.has_policy_file else None
         with _log_to(status.report):
-            run(service.app, plan.listeners, update, status.report_stop, "auto")
+            run(service.app, plan.listeners, update, status.report_stop, "auto", on_hangup=on_hangup)
         return status.finish()
 
 
@@ -100,16 +105,24 @@ def run_workers(plan: ServicePlan, count: int) -> None:
 
             async def publish() -> None:
                 publish_all()
+                _report_reload(service, worker.report)
 
             plan.add_outputs(service, read_total, read_ranking)
-            run(service.app, plan.listeners, publish, worker.report_stop, "auto", worker.supervisor_pipe)
+            on_hangup = service.force_reload if plan.has_policy_file else None
+            run(service.app, plan.listeners, publish, worker.report_stop, "auto", worker.supervisor_pipe, on_hangup)
             publish_all()
 
     with use_line_writers("stdout", "stderr"):
         status = StatusLine(counters.total, not plan.access_log, plan.check_backend)
         plan.start(status)
-        WorkerPool(count, work, plan.listeners, status).run()
+        WorkerPool(count, work, plan.listeners, status, plan.has_policy_file).run()
         status.finish()
+
+
+def _report_reload(service: Service, report: Callable[[str], object]) -> None:
+    message = service.reload()
+    if message is not None:
+        report(message)
 
 
 class StatusLine:
@@ -173,22 +186,6 @@ class StatusLine:
             if self._recording.failure != self._failure:
                 self._failure = self._recording.failure
                 self.report(click.style(f"recording stopped: {self._failure}", fg="red"))
-
-
-def format_counters(values: CounterValues) -> str:
-    """Format counters as `1,204 admitted, 3 waiting, 40 denied, 2 clients in memory`."""
-    counts, stats, health = values
-    delayed = f" ({counts.delayed:,} after a wait)" if counts.delayed else ""
-    waiting = f", {counts.waiting:,} waiting" if counts.waiting else ""
-    dropped = f", {counts.dropped:,} dropped from the queue" if counts.dropped else ""
-    ambiguous = f", {counts.ambiguous:,} ambiguous" if counts.ambiguous else ""
-    if health is None:
-        end = f", {stats.keys:,} {'client' if stats.keys == 1 else 'clients'} in memory"
-    elif counts.unavailable:
-        end = f", {counts.unavailable:,} answered 503 because the store was down"
-    else:
-        end = f", {health.fallback_decisions:,} decided without the store" if health.fallback_decisions else ""
-    return f"{counts.admitted:,} admitted{delayed}{waiting}, {counts.denied:,} denied{dropped}{ambiguous}{end}"
 
 
 @contextmanager
