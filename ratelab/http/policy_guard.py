@@ -261,7 +261,7 @@ class PolicyGuard:
     async def _refund(self, verdict: PolicyVerdict) -> None:
         """Refund a request; if its store fails, it stays charged."""
         try:
-            result = self._limiter.refund(verdict.keys, verdict.costs)
+            result = self._limiter.refund(verdict.keys, verdict.list_charges())
             if isawaitable(result):
                 await _await_store(result)
         except StoreError as error:

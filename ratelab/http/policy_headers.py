@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ratelab.algorithms import Policy
@@ -31,6 +31,14 @@ class PolicyVerdict(NamedTuple):
     """Their decisions."""
     keys: Keys
     costs: Costs
+
+    def list_charges(self) -> dict[str, int]:
+        """Return the cost that an admitted request was charged by each policy; a shadow policy may have denied it."""
+        charges = {}
+        for policy, decision in zip(self.policies, self.each, strict=True):
+            cost = self.costs[policy.name] if isinstance(self.costs, Mapping) else self.costs
+            charges[policy.name] = cost if decision.allowed else 0
+        return charges
 
     def list_binding(self) -> list[tuple[Policy, Decision]]:
         """Return the enforcing policies that denied the request or, if it is admitted, have the least remaining.

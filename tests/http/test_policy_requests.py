@@ -158,6 +158,14 @@ def test_only_successes_are_charged() -> None:
     assert [call(app, path=path).status for path in ("/500", "/404", "/201", "/404")] == [500, 404, 201, 429]
 
 
+def test_a_shadow_policy_that_would_have_denied_is_not_refunded() -> None:
+    app = limited(
+        policy("login", 9), policy("tight", 1, shadow=True), app=Status(), charge=lambda _, status: status > 300
+    )
+    assert [call(app, path=path).status for path in ("/401", "/200", "/401")] == [401, 200, 401]
+    assert app.counts.policies["tight"].denied == 2
+
+
 def test_an_exception_of_the_application_counts_as_500() -> None:
     async def fail(scope: Scope, receive: Receive, send: Send) -> None:
         raise ZeroDivisionError
