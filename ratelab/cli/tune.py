@@ -161,8 +161,8 @@ def _analyze(tuning: Tuning, source: TrafficSource, check: Policy | None) -> Ana
 
 MAX_LINES = 30
 
-_AMOUNTS = ((7, 5, 3), (7, 3, 2), (5, 3, 2), (5, 2, 1), (3, 2, 1), (3, 1, 1))
-"""How many rates, outliers and notes are printed: the first for which there are at most `MAX_LINES`."""
+_AMOUNTS = ((7, 5), (7, 3), (5, 3), (5, 2), (3, 2), (3, 1))
+"""How many rates and outliers are printed: the first for which there are at most `MAX_LINES`."""
 
 
 def _print(source: TrafficSource, analysis: Analysis, warnings: list[str]) -> None:
@@ -176,12 +176,12 @@ def _print(source: TrafficSource, analysis: Analysis, warnings: list[str]) -> No
 
 
 def _print_amounts(
-    console: Any, source: TrafficSource, analysis: Analysis, warnings: list[str], amounts: tuple[int, int, int]
+    console: Any, source: TrafficSource, analysis: Analysis, warnings: list[str], amounts: tuple[int, int]
 ) -> None:
-    tuning, (rates, outliers, notes) = analysis.tuning, amounts
+    tuning, (rates, outliers) = analysis.tuning, amounts
     console.print(source.title, style="bold", markup=False)
     console.print(describe_tuned_traffic(tuning), markup=False)
-    for note in source.notes[:notes]:
+    for note in source.notes:
         print_text(console, note, "dim")
     print_table(console, build_needs_table(tuning, rates))
     print_table(console, build_outliers_table(analysis, outliers))

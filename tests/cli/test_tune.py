@@ -45,6 +45,19 @@ def test_the_report_has_at_most_30_lines_of_80_columns(log: Path) -> None:
     assert lines[-1].startswith("Next: ratelab replay ")
 
 
+def test_no_note_on_the_reading_is_left_out_in_a_narrow_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = '{} 10.0.0.5 - - [17/May/2015:10:00:{:02}] "GET / HTTP/1.1" 200 1\n'
+    lines = [line.format(f"203.0.113.{second % 7}", second * 7 % 60) for second in range(60)]
+    (tmp_path / "access.log").write_text("".join(lines) + "?\n")
+    monkeypatch.setenv("COLUMNS", "60")
+    text = " ".join(get_output("tune", tmp_path / "access.log").split())
+    for note in get_json("replay", tmp_path / "access.log", "--rate", "1/s")["notes"]:
+        assert note in text
+    assert "1 line left out" in text
+
+
 def test_the_next_command_runs(log: Path) -> None:
     command = get_output("tune", log, "--rate", "10/min", "--time-zone", "UTC").splitlines()[-1].split()[2:]
     assert "--time-zone" in command
