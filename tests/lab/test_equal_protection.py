@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cli_runner import BURST, SCENARIOS, get_error, get_json, get_output
+from drawn_rows import draw_rows
 from durations import SECOND
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -27,7 +28,7 @@ from ratelab.report.tables import render_table
 
 QUOTA = Quota(2, 7, 3)
 
-arrivals = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 1), st.sampled_from([1, 1, 1, 2])), max_size=25)
+arrivals = draw_rows(range(10), range(2), (1, 1, 1, 2), max_size=25)
 
 
 def create_traffic(drawn: list[tuple[int, int, int]]) -> Traffic:

@@ -8,6 +8,7 @@ from math import ceil, floor
 
 import numpy as np
 import pytest
+from drawn_rows import draw_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_runs import Request, count_windows, create_column, create_traffic, list_departures, runs
@@ -28,7 +29,8 @@ from ratelab.report.charts.series import (
 
 few = settings(max_examples=40)
 ends = st.integers(50, 52)
-points = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 9)), max_size=60).map(sorted)
+POINT = range(51), range(10)
+points = draw_rows(*POINT, max_size=60).map(sorted)
 
 
 def value_at(curve: Curve, time: float) -> int:
@@ -70,7 +72,7 @@ def test_a_window_peak_is_the_maximum_at_all_times_of_the_part(run: list[Request
 
 
 @few
-@given(points.filter(lambda drawn: len(drawn) > 20), ends, st.integers(1, 4))
+@given(draw_rows(*POINT, min_size=21, max_size=60).map(sorted), ends, st.integers(1, 4))
 def test_downsampling_keeps_the_first_lowest_highest_and_last_of_parts(
     drawn: list[tuple[int, int]], end: int, parts: int
 ) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from drawn_rows import draw_rows
 from durations import SECOND
 from hypothesis import strategies as st
 
@@ -31,16 +32,10 @@ class Request(NamedTuple):
 
 NAMES = ("alice", "bob", "eve", "mallory")
 KEYS = (0, 1, 1, 2)
-requests = st.builds(
-    Request,
-    gap=st.sampled_from([0, 0, 1, 3, 7, SECOND]),
-    client=st.integers(0, 2),
-    cost=st.sampled_from([1, 1, 2, 9]),
-    allowed=st.booleans(),
-    delay=st.sampled_from([0, 0, 0, 1, 5, SECOND]),
-    exact=st.booleans(),
+GAPS, DELAYS, COSTS = (0, 0, 1, 3, 7, SECOND), (0, 0, 0, 1, 5, SECOND), (1, 1, 2, 9)
+runs = draw_rows(GAPS, range(3), COSTS, (False, True), DELAYS, (False, True)).map(
+    lambda rows: [Request(*row) for row in rows]
 )
-runs = st.lists(requests, max_size=30)
 quotas = st.sampled_from([Quota(1, 1, 1), Quota(1, 1, 7), Quota(2, SECOND, 5), Quota(1, 2**62 - 1, 1)])
 
 

@@ -7,6 +7,7 @@ from math import ceil
 
 import numpy as np
 import pytest
+from drawn_rows import draw_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,9 +20,10 @@ from ratelab.quota import NS_PER_S, Quota
 Request = tuple[int, int, int]
 """Time, key and cost."""
 
-requests = st.lists(
-    st.tuples(st.integers(0, 3) | st.integers(0, 10**17), st.integers(0, 3), st.integers(1, 3) | st.integers(1, 10**6)),
-    max_size=40,
+requests = draw_rows(
+    (range(4), range(10**17)), range(10**17), range(4), (range(1, 4), range(1, 10**6)), range(10**6), max_size=40
+).map(
+    lambda rows: [(times[time % len(times)], key, costs[cost % len(costs)]) for times, time, key, costs, cost in rows]
 )
 rates = st.builds(Quota, st.integers(1, 1000), st.integers(1, 10) | st.integers(1, 10**15))
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
+from drawn_rows import draw_rows
 from hypothesis import given
-from hypothesis import strategies as st
 
 from ratelab.lab.traffic import Traffic
 from ratelab.lab.tune import measure_frontier, tune
@@ -46,7 +46,7 @@ def test_needs_belong_to_the_hour_of_the_week() -> None:
     assert [hour for _, hour in rows] == [0] + 7 * [12]
 
 
-@given(rows=st.lists(st.tuples(st.integers(0, 8 * HOUR), st.integers(0, 4)), min_size=1, max_size=60))
+@given(rows=draw_rows(range(8 * HOUR), range(5), min_size=1, max_size=60))
 def test_needs_of_an_hour_are_those_of_its_requests_alone(rows: list[tuple[int, int]]) -> None:
     traffic, rate = build_traffic(rows, 5), Quota.parse("1/h")
     largest: dict[int, int] = {}

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from drawn_rows import draw_rows
 from hypothesis import given
 from hypothesis import strategies as st
 from slow_parameters import mark_slow
@@ -49,7 +50,7 @@ def build_population(outliers: int, factor: int, seed: int = 1, clients: int = 2
     return Traffic(times[order], owners[order], ones, names, np.arange(clients), HOUR + NS_PER_S)
 
 
-requests = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 3), st.integers(1, 4)), min_size=1, max_size=40)
+requests = draw_rows(range(51), range(4), range(1, 5), min_size=1, max_size=40)
 quotas = st.builds(Quota, st.integers(1, 4), st.integers(1, 20), st.integers(1, 12))
 
 
