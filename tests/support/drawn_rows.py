@@ -16,9 +16,8 @@ def draw_rows(
     *columns: Sequence[Any], min_size: int = 0, max_size: int = 30
 ) -> st.SearchStrategy[list[tuple[Any, ...]]]:
     """Draw lists of tuples with a value of each column, such as a range; the first values are the simplest."""
-    width = (
-        prod(map(len, columns)).bit_length() // 8 + 2
-    )  # one more byte than needed, so that all values are about as likely
+    bits = prod(map(len, columns)).bit_length()
+    width = bits // 8 + 2  # one more byte than needed, so that all values are about as likely
 
     def decode(drawn: bytes) -> list[tuple[Any, ...]]:
         return [_decode_row(drawn[begin : begin + width], columns) for begin in range(0, len(drawn) - width + 1, width)]
