@@ -98,6 +98,7 @@ class Composite:
             return new, self.combine(rows)
         new = []
         remaining, retry_after_ns, reset_after_ns, delay_ns, bound_by = NEVER, 0, 0, 0, None
+        denied: dict[str, tuple[int, int]] = {}
         for step, place, name in self._named_steps:
             part = state[place]
             allowed, left, retry, reset, delay = step(part, now, cost)
@@ -108,20 +109,23 @@ class Composite:
                 reset_after_ns = reset
             if delay > delay_ns:
                 delay_ns = delay
-            if not allowed and (bound_by is None or retry > retry_after_ns):
-                bound_by, retry_after_ns = name, retry
+            if not allowed:
+                denied[name] = left, reset
+                if bound_by is None or retry > retry_after_ns:
+                    bound_by, retry_after_ns = name, retry
         if bound_by is None:
             return new, (True, remaining, 0, reset_after_ns, delay_ns, None, ())
-        new, remaining, reset_after_ns = [], NEVER, 0
-        for step, place, _ in self._named_steps:  # the quotas as they stay
-            part = state[place]
-            _, left, _, reset, _ = step(part, now, 0)
-            new += part
+        new, remaining, reset_after_ns = [*state[: self.parts[-1].end]], NEVER, 0
+        for step, place, name in self._named_steps:  # the quotas as they stay
+            if name in denied:
+                left, reset = denied[name]
+            else:
+                _, left, _, reset, _ = step(state[place], now, 0)
             if left < remaining:
                 remaining = left
             if reset > reset_after_ns:
                 reset_after_ns = reset
-        return new, (False, max(0, remaining), retry_after_ns, reset_after_ns, 0, bound_by, ())
+        return new, (False, remaining, retry_after_ns, reset_after_ns, 0, bound_by, ())
 
     def attempt(self, state: State, now: int, costs: Sequence[int | None]) -> tuple[list[int], list[Row | None], bool]:
         """Return the state after a hit, what each policy decided, and whether one denies the hit.

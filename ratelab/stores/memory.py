@@ -147,7 +147,7 @@ class MemoryLimiter:
         usual_cost: object = _NO_COST if several else ONE  # with several policies, every hit takes the other branch
         kernel, shards = self._kernel, self._table.shards
         self._hot: Any = shards, self._clock, kernel.step, kernel.size, self.policy.name, usual_cost
-        self._hot_several = shards, self._clock, kernel.composite.decide_together, kernel.size
+        self._hot_several: Any = shards, self._clock, kernel.composite.decide_together, kernel.size
         one_kind_of_key = {policy.key for policy in self.policies} == {self.policy.key} != {ALL}
         if plans or overrides or not one_kind_of_key:
             self._generalize(nested=False)
@@ -290,6 +290,11 @@ class MemoryLimiter:
             self._groups.reset({name: one for name, one in keys.items() if name not in shared})
 
     @property
+    def plans(self) -> Plans:
+        """The policies with their plans and overrides."""
+        return self._plans
+
+    @property
     def stats(self) -> Stats:
         """The current counters."""
         return self._table.stats if self._groups is None else self._groups.stats
@@ -338,11 +343,11 @@ class MemoryLimiter:
 
     def _hit_together(self, key: Keys, cost: Costs, plan: str | None = None) -> Combined:
         """Return the fields of the decision of several policies."""
-        if type(key) is str and type(cost) is int and plan is None and self._groups is None and cost >= 0:
+        if type(cost) is int and cost >= 0 and plan is None:
             shards, clock, decide, size = self._hot_several
             try:
                 entry = shards[hash(key) % SHARD_COUNT][key]
-            except KeyError:
+            except (KeyError, TypeError):
                 pass
             else:
                 state = entry.state
@@ -350,7 +355,7 @@ class MemoryLimiter:
                 state.append(new)
                 if state[size] is new:
                     entry.state = new
-                    return fields
+                    return fields  # type: ignore[no-any-return]
         return combine(self._hit_several(key, cost, plan))
 
     def _hit_several(self, key: Keys, cost: Costs, plan: str | None = None) -> Sequence[Answer]:
@@ -380,6 +385,7 @@ class MemoryLimiter:
             nowhere: list[dict[str, Any]] = [{}] * SHARD_COUNT
             self._groups = groups
             self._hot = nowhere, self._clock, self._kernel.step, 0, self.policy.name, _NO_COST
+            self._hot_several = nowhere, *self._hot_several[1:]
             groups.replace(self._table)
         return self._groups
 

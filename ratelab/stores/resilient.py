@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Hashable, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from typing import Any, NamedTuple, TypeVar
 
 from ratelab.algorithms import Policy
+from ratelab.algorithms.composite import Composite
 from ratelab.clock import Clock, monotonic
 from ratelab.errors import InputError, StoreError, short_repr
 from ratelab.limiter import AsyncLimiter, Costs, Decision, Keys
@@ -22,12 +23,19 @@ from ratelab.stores.fork import reset_in_children
 from ratelab.stores.key_table import Stats
 from ratelab.stores.memory import (
     MemoryLimiter,
-    check_cost,
-    check_key,
     default_clock,
     name_costs,
     name_keys,
     refuse_pickling,
+)
+from ratelab.stores.plans import Plans, QuotaChanges
+from ratelab.stores.tickets import (
+    DEFAULT_DEADLINE_S,
+    AsyncTicket,
+    Changes,
+    Reservation,
+    Ticket,
+    check_deadline,
 )
 
 ON_STORE_ERROR = {
@@ -171,8 +179,9 @@ class ResilientLimiter:
         self.on_store_error = on_store_error
         self._store = store
         self._clock = default_clock(store.policies) if clock is None else monotonic(clock)
-        self._local = MemoryLimiter(store.policies, clock, max_keys)
-        self._node_of: Callable[[str], Hashable] = getattr(store, "node_of", _node_of_single_server)
+        plans: Plans = getattr(store, "plans", None) or Plans(store.policies)
+        self._local = MemoryLimiter(store.policies, clock, max_keys, plans=plans.plans, overrides=plans.overrides)
+        self._node_of: Callable[[Keys], Hashable] = getattr(store, "node_of", _node_of_single_server)
         self._probe_node: Callable[[Hashable], Coroutine[Any, Any, None]] | None = getattr(store, "probe", None)
         self._nodes: dict[Hashable, _Node] = {}
         self._errors = Counter[str]()
@@ -202,46 +211,72 @@ class ResilientLimiter:
         """The counters of the `local` fallback; zero with any other."""
         return self._local.stats
 
-    async def hit_each(self, key: Keys, cost: Costs = 1) -> tuple[Decision, tuple[Decision, ...]]:
-        """Decide as `hit` does; also return the decision of each policy that was asked, in their order."""
-        decision = await self.hit(key, cost)
-        return decision, (decision,)
-
-    async def hit(self, key: Keys, cost: Costs = 1) -> Decision:
+    async def hit(self, key: Keys, cost: Costs = 1, plan: str | None = None) -> Decision:
         """Decide a request of `cost` by `key` now, and charge it if it is allowed; cost 0 charges nothing.
 
-        Raises `InputError`, and changes nothing, unless `cost` is a whole number >= 0. Raises `StoreError` only with
-        the fallback `closed`.
+        Raises `InputError`, and changes nothing, for an invalid key, cost or plan. Raises `StoreError` only with the
+        fallback `closed`.
         """
-        if not isinstance(key, str) or not isinstance(cost, int):
-            key = name_keys(self.policies, key)[self.policy.name]
-            cost = name_costs(self.policies, cost)[self.policy.name]
-        check_cost(cost)
-        name = self._node_of(key)
-        node = self._nodes.get(name) or self._nodes.setdefault(name, _Node(name))
-        epoch = node.breaker.begin(self._clock())
-        if epoch is None:
-            return self._fall_back(node, key, cost)
-        try:
-            if not node.breaker.up and self._probe_node is not None:
-                await self._call(node, epoch, self._probe_node(name))
-                epoch = node.breaker.begin(self._clock()) or epoch
-            decision = await self._call(node, epoch, self._store.hit(key, cost), cost)
-        except StoreError as error:
-            return self._fall_back(node, key, cost, error)
-        if decision.allowed and cost and self.on_store_error == "local":
-            self._local.hit(key, cost)
+        decision: Decision = await self._decide("hit", key, cost, plan)
         return decision
 
-    async def reset(self, key: str) -> None:
+    async def hit_each(
+        self, key: Keys, cost: Costs = 1, plan: str | None = None
+    ) -> tuple[Decision, tuple[Decision, ...]]:
+        """Decide as `hit` does; also return the decision of each policy that was asked, in their order."""
+        decision: Decision
+        each: tuple[Decision, ...]
+        decision, each = await self._decide("hit_each", key, cost, plan)
+        return decision, each
+
+    async def reserve(
+        self, key: Keys, cost: Costs = 1, plan: str | None = None, deadline: float = DEFAULT_DEADLINE_S
+    ) -> AsyncTicket:
+        """Decide a request whose cost is known only afterwards, and charge `cost` if it is allowed.
+
+        The ticket returns False if the store does not confirm its settlement; with the fallback `closed`, it raises
+        `StoreError`. The cost in the store is then the reserved or the actual one.
+        """
+        check_deadline(deadline)
+        ticket: Ticket | AsyncTicket = await self._decide("reserve", key, cost, plan, deadline=deadline)
+        local = ticket if isinstance(ticket, Ticket) else None
+        if local is None and ticket.allowed and self.on_store_error == "local":
+            local = self._local.reserve(key, cost, plan, deadline)
+
+        async def charge(changes: Changes) -> bool:
+            actual = {name: ticket.reserved[name] + change for name, change in changes.items()}
+            if local is not None:
+                local.settle({name: one for name, one in actual.items() if name in local.reserved})
+            return isinstance(ticket, Ticket) or await self._confirm(key, lambda: ticket.settle(actual))
+
+        return AsyncTicket(Reservation(ticket.decision, ticket.reserved, deadline, self._clock), charge)
+
+    async def refund(self, key: Keys, cost: Costs = 1) -> bool:
+        """Return `cost` to the quotas of `key`, in the store and in the fallback; return whether the store confirms it.
+
+        Raises `StoreError` if it does not with the fallback `closed`, and `InputError` if it has no method `refund`.
+        """
+        refund_in_store = self._method("refund")
+        self._local.refund(key, cost)
+        return await self._confirm(key, lambda: refund_in_store(key, cost))
+
+    def update(
+        self,
+        policies: Policy | Sequence[Policy] | None = None,
+        *,
+        plans: Mapping[str, QuotaChanges] | None = None,
+        overrides: Mapping[str, QuotaChanges] | None = None,
+    ) -> None:
+        """Replace the policies, plans or overrides, each if it is given, in the store and in the fallback."""
+        self._method("update")(policies, plans=plans, overrides=overrides)
+        self._local.update(policies, plans=plans, overrides=overrides)
+
+    async def reset(self, key: Keys) -> None:
         """Restore the full quota of `key`, in the store and in the fallback.
 
         Raises `StoreError` unless the store confirms it, and `InputError` if the store has no method `reset`.
         """
-        check_key(key)
-        reset_in_store = getattr(self._store, "reset", None)
-        if reset_in_store is None:
-            raise InputError(f"{type(self._store).__name__} has no reset: use a store such as AsyncValkeyLimiter")
+        reset_in_store = self._method("reset")
         self._local.reset(key)
         await reset_in_store(key)
 
@@ -263,7 +298,51 @@ class ResilientLimiter:
         """Forget the outages: their probes, which are in flight, belong to the parent process."""
         self._nodes.clear()
 
-    async def _call(self, node: _Node, epoch: Epoch, call: Coroutine[Any, Any, _T], cost: int = 0) -> _T:
+    def _method(self, name: str) -> Callable[..., Any]:
+        method: Callable[..., Any] | None = getattr(self._store, name, None)
+        if method is None:
+            raise InputError(f"{type(self._store).__name__} has no {name}: use a store such as AsyncValkeyLimiter")
+        return method
+
+    def _find_node(self, key: Keys) -> _Node:
+        name = self._node_of(key)
+        return self._nodes.get(name) or self._nodes.setdefault(name, _Node(name))
+
+    async def _decide(self, method: str, key: Keys, cost: Costs, plan: str | None, **options: Any) -> Any:
+        """Return the result of a method of the store, or that of the fallback."""
+        name_keys(self.policies, key)
+        charged = any(name_costs(self.policies, cost).values())
+        self._local.plans.check_plan(plan)
+        decide, planned = self._method(method), options if plan is None else {"plan": plan, **options}
+        node = self._find_node(key)
+        epoch = node.breaker.begin(self._clock())
+        if epoch is None:
+            return self._fall_back(node, method, key, cost, plan, **options)
+        try:
+            if not node.breaker.up and self._probe_node is not None:
+                await self._call(node, epoch, self._probe_node(node.name))
+                epoch = node.breaker.begin(self._clock()) or epoch
+            result = await self._call(node, epoch, decide(key, cost, **planned), charged)
+        except StoreError as error:
+            return self._fall_back(node, method, key, cost, plan, error, **options)
+        if _is_allowed(result) and charged and method != "reserve" and self.on_store_error == "local":
+            self._local.hit(key, cost, plan)
+        return result
+
+    async def _confirm(self, key: Keys, call: Callable[[], Coroutine[Any, Any, object]]) -> bool:
+        """Call the store if it is up; return whether it did its part, or raise `StoreError` if it fails closed."""
+        node = self._find_node(key)
+        epoch = node.breaker.begin(self._clock())
+        try:
+            if epoch is None:
+                raise _create_down_error()
+            return await self._call(node, epoch, call()) is not False
+        except StoreError:
+            if self.on_store_error == "closed":
+                raise
+            return False
+
+    async def _call(self, node: _Node, epoch: Epoch, call: Coroutine[Any, Any, _T], charged: bool = False) -> _T:
         """Return the result of a call of the store, and record its outcome."""
         try:
             result = await call
@@ -272,21 +351,39 @@ class ResilientLimiter:
             raise
         finally:
             node.breaker.finish(epoch)
-        wrote = cost > 0 and result.allowed if isinstance(result, Decision) else True
+        wrote = charged and _is_allowed(result) if _is_decision(result) else True
         if wrote or node.failure not in WRITE_ERRORS:
             self._record_success(node, epoch)
         return result
 
-    def _fall_back(self, node: _Node, key: str, cost: int, error: StoreError | None = None) -> Decision:
+    def _fall_back(
+        self,
+        node: _Node,
+        method: str,
+        key: Keys,
+        cost: Costs,
+        plan: str | None,
+        error: StoreError | None = None,
+        **options: Any,
+    ) -> Any:
         self._fallbacks += 1
         node.fallbacks += 1
         if self.on_store_error == "local":
-            return self._local.hit(key, cost)
+            return getattr(self._local, method)(key, cost, plan, **options)
         if self.on_store_error == "open":
-            now = self._clock()
-            row = self.policy.step(self.policy.start(now), now, cost)
-            return Decision(*row, bound_by=None if row[0] else self.policy.name)
-        raise error or StoreError("down", "the store is down and was not called", MAX_PROBE_INTERVAL_NS)
+            return self._decide_as_new(method, key, cost, plan, **options)
+        raise error or _create_down_error()
+
+    def _decide_as_new(self, method: str, key: Keys, cost: Costs, plan: str | None, **options: Any) -> Any:
+        plans, now = self._local.plans, self._clock()
+        keys, costs = name_keys(self.policies, key), name_costs(self.policies, cost)
+        asked = [policy for policy in self.policies if policy.name in keys]
+        composite = Composite.of(plans.policy_of(policy, plan, keys[policy.name]) for policy in asked)
+        _, rows = composite.decide(composite.start(now), now, [costs[policy.name] for policy in asked])
+        decision = Decision(*composite.combine(rows))
+        if method == "reserve":
+            return Ticket(Reservation(decision, costs, clock=self._clock, **options), lambda _: None)
+        return decision if method == "hit" else (decision, composite.decisions(rows))
 
     def _record_failure(self, node: _Node, epoch: Epoch, error: StoreError) -> None:
         self._errors[error.kind] += 1
@@ -322,5 +419,19 @@ class _Node:
         return f"node {':'.join(map(str, self.name))} of the store" if isinstance(self.name, tuple) else "the store"
 
 
-def _node_of_single_server(key: str) -> None:
+def _is_decision(result: object) -> bool:
+    return isinstance(result, (Decision, tuple, AsyncTicket))
+
+
+def _is_allowed(result: Any) -> bool:
+    """Return whether a decision, with those of the policies or with a ticket, admits the request."""
+    allowed: bool = result[0].allowed if type(result) is tuple else result.allowed
+    return allowed
+
+
+def _create_down_error() -> StoreError:
+    return StoreError("down", "the store is down and was not called", MAX_PROBE_INTERVAL_NS)
+
+
+def _node_of_single_server(key: Keys) -> None:
     """Return the node that decides a key, of a store that does not have several."""

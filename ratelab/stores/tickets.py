@@ -78,6 +78,11 @@ class Ticket:
         return self._reservation.decision
 
     @property
+    def reserved(self) -> Changes:
+        """The charged cost of each policy, by its name."""
+        return self._reservation.reserved
+
+    @property
     def allowed(self) -> bool:
         """Whether the request is admitted; if not, nothing was charged, and nothing can be settled."""
         return self._reservation.allowed
@@ -115,6 +120,11 @@ class AsyncTicket:
     def decision(self) -> Decision:
         """The decision on the reserved cost."""
         return self._reservation.decision
+
+    @property
+    def reserved(self) -> Changes:
+        """The charged cost of each policy, by its name."""
+        return self._reservation.reserved
 
     @property
     def allowed(self) -> bool:

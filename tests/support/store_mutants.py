@@ -7,6 +7,7 @@ from types import ModuleType
 from http_mutants import Mutant
 from mutate import rewritten
 
+from ratelab.errors import StoreError
 from ratelab.http import guard, middleware, prometheus, responses
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.http.responses import quota_exceeded
@@ -36,8 +37,8 @@ def _mutate_response(right: str, wrong: str) -> Mutant:
 
 IF_OLD = "if epoch is not self._epoch:"
 NEVER_OLD = "epoch = self._epoch\n    if False:"
-CHARGE = 'if decision.allowed and cost and self.on_store_error == "local":'
-DECIDE_AS_NEW = "Decision(*row, bound_by=None if row[0] else self.policy.name)"
+CHARGE = 'if _is_allowed(result) and charged and method != "reserve" and self.on_store_error == "local":'
+DECIDE_AS_NEW = "self._decide_as_new(method, key, cost, plan, **options)"
 FINISH = "finally:\n        node.breaker.finish(epoch)\n    "
 ANSWER = "await send_unavailable(scope, send, error.retry_after_ns)\n        return"
 
@@ -67,8 +68,8 @@ BREAKERS = {
     ),
     "an old failure counts after the recovery": _mutate_breaker("record_failure", IF_OLD, NEVER_OLD),
     "an old success ends the outage": _mutate_breaker("record_success", IF_OLD, NEVER_OLD),
-    "a request skips the probe": _mutate_limiter("hit", "if not node.breaker.up and", "if False and"),
-    "all nodes share a circuit": _mutate_limiter("hit", "name = self._node_of(key)", "name = 'any'"),
+    "a request skips the probe": _mutate_limiter("_decide", "if not node.breaker.up and", "if False and"),
+    "all nodes share a circuit": _mutate_limiter("_find_node", "name = self._node_of(key)", "name = 'any'"),
     "reads end an outage of writes": _mutate_limiter("_call", "if wrote or", "if True or"),
     "no read ends an outage": _mutate_limiter("_call", "if wrote or node.failure not in WRITE_ERRORS", "if wrote"),
     "an overload counts as a failure": _mutate_limiter("_record_failure", 'error.kind == "overload"', "False"),
@@ -77,19 +78,21 @@ BREAKERS = {
 """Bugs in when the store is called."""
 
 FALLBACKS = {
-    "the local fallback is not charged": _mutate_limiter("hit", CHARGE, "if False:"),
-    "denied requests are charged": _mutate_limiter("hit", CHARGE, CHARGE.replace("decision.allowed and ", "")),
-    "every fallback is charged": _mutate_limiter("hit", CHARGE, "if decision.allowed and cost:"),
+    "the local fallback is not charged": _mutate_limiter("_decide", CHARGE, "if False:"),
+    "denied requests are charged": _mutate_limiter("_decide", CHARGE, CHARGE.replace("_is_allowed(result) and ", "")),
+    "every fallback is charged": _mutate_limiter("_decide", CHARGE, "if _is_allowed(result) and charged:"),
     "the local fallback admits all": _mutate_limiter("_fall_back", 'self.on_store_error == "local"', "False"),
     "failing open ignores the burst": _mutate_limiter("_fall_back", DECIDE_AS_NEW, "Decision(True, 0, 0, 0, 0)"),
     "failing open denies": _mutate_limiter("_fall_back", DECIDE_AS_NEW, "self._local.hit(key, cost)"),
-    "failing closed admits": _mutate_limiter(
-        "_fall_back", "raise error or", f"now = self._clock(); return {DECIDE_AS_NEW} or"
-    ),
+    "failing closed admits": _mutate_limiter("_fall_back", "raise error or", f"return {DECIDE_AS_NEW} or"),
     "failing closed hides the reason": _mutate_limiter("_fall_back", "error or ", ""),
-    "failing closed permits an immediate retry": _mutate_limiter("_fall_back", "MAX_PROBE_INTERVAL_NS", "0"),
+    "failing closed permits an immediate retry": Mutant(
+        resilient, "_create_down_error", lambda: StoreError("down", "", 0)
+    ),
     "an invalid cost is a failure": _mutate_limiter(
-        "hit", "check_cost(cost)", "if type(cost) is not int or cost < 0: raise StoreError('other', '')"
+        "_decide",
+        "charged = any(name_costs(self.policies, cost).values())",
+        "charged = True\n    if type(cost) is not int or cost < 0: raise StoreError('other', '')",
     ),
     "any exception is a failure": _mutate_limiter(
         "_call", "except StoreError as error:", "except Exception as error:\n        error.kind = ''"

@@ -17,7 +17,7 @@ from ratelab.limiter import Costs, Decision, Keys
 from ratelab.quota import Quota
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.memory import name_costs, refuse_pickling
-from ratelab.stores.plans import QuotaChanges
+from ratelab.stores.plans import Plans, QuotaChanges
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, AsyncTicket, Reservation, check_deadline
 from ratelab.stores.valkey.composite_script import CompositeScript, create_policies
 from ratelab.stores.valkey.connection import OVERLOAD, Address, check_limits
@@ -89,6 +89,11 @@ class AsyncValkeyLimiter:
     def policies(self) -> tuple[Policy, ...]:
         """The policies that this limiter enforces together, in nanoseconds."""
         return self._script.policies
+
+    @property
+    def plans(self) -> Plans:
+        """The policies with their plans and overrides."""
+        return self._scripts.plans
 
     @property
     def name(self) -> str:

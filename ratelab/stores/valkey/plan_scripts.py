@@ -51,6 +51,11 @@ class PlanScripts:
         return script
 
     @property
+    def plans(self) -> Plans:
+        """The policies with their plans and overrides."""
+        return self._state[0]
+
+    @property
     def always_default(self) -> bool:
         """Whether a hit without a plan has the default script, whatever its key."""
         return not self._state[0].overrides
