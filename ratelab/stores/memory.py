@@ -290,11 +290,6 @@ class MemoryLimiter:
             self._groups.reset({name: one for name, one in keys.items() if name not in shared})
 
     @property
-    def plans(self) -> Plans:
-        """The policies with their plans and overrides."""
-        return self._plans
-
-    @property
     def stats(self) -> Stats:
         """The current counters."""
         return self._table.stats if self._groups is None else self._groups.stats
