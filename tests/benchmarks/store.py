@@ -22,7 +22,7 @@ from http_load import load_in_turn, request_rate
 from peers_valkey import ALGORITHM, UNREACHED_PER_SECOND, Hit, installed_peers
 from timing import Bar, Figure, median_ratio, processor_pin, rate_figure, time_in_turn
 
-from ratelab.algorithms import ALGORITHMS
+from ratelab.algorithms import ALGORITHMS, Policy
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 from ratelab.stores.valkey.server import ValkeyServer
 
@@ -36,11 +36,16 @@ SERVICE_STARTS = 2
 RATE, BURST = "20000/s", 10_000
 """A quota that one connection cannot use up, with a log of thousands."""
 
+SECOND = Policy.create(ALGORITHM, RATE, BURST, name="second")
+DAY = Policy.create("fixed-window", "100000000/day", name="day")
+
 SCRIPTED = [name for name, kind in ALGORITHMS.items() if Path(getfile(kind)).with_suffix(".lua").exists()]
 """Algorithms that can run in a store."""
 
 SCRIPT_BAR = Bar(">=", 0.85)
 LARGE_LOG_BAR = Bar("<=", 2)
+TWO_POLICIES_BAR = Bar("<=", 1.25)
+TWO_POLICIES_IN_TASKS_BAR = Bar("<=", 1.7)
 SERVICE_BAR = Bar(">=", 0.5)
 
 
@@ -48,6 +53,7 @@ def store() -> Iterator[Figure]:
     """Time decisions on an embedded server, measure its keys, and load a service that uses it if wrk is installed."""
     with _pinned_to(0), _server() as port:
         yield from _single_connection(port)
+        yield from _two_policies(port)
         yield from _concurrent_tasks(port)
         yield from _packages(port)
         yield from _key_sizes(port)
@@ -69,6 +75,32 @@ def _single_connection(port: int) -> Iterator[Figure]:
         measured, floor = median(seconds) / CALLS * 1e6, median(floors) / CALLS * 1e6
         label = f"sliding-log of {BURST:,} to {ALGORITHM}"
         yield Figure(label, measured, "us", floor, median_ratio(seconds, floors), LARGE_LOG_BAR)
+
+
+def _two_policies(port: int) -> Iterator[Figure]:
+    """Compare two policies in one call with one of them, on one connection and in tasks."""
+    with (
+        closing(ValkeyLimiter(_url(port), SECOND, deadline=1, name="one")) as one,
+        closing(ValkeyLimiter(_url(port), [SECOND, DAY], deadline=1, name="two")) as two,
+    ):
+        hits = _repeat(lambda: two.hit("client")), _repeat(lambda: one.hit("client"))
+        yield _compare_policies("two policies, one connection", *hits, TWO_POLICIES_BAR)
+    with (
+        asyncio.Runner() as runner,
+        closing(AsyncValkeyLimiter(_url(port), SECOND, name="one")) as one_in_tasks,
+        closing(AsyncValkeyLimiter(_url(port), [SECOND, DAY], name="two")) as two_in_tasks,
+    ):
+        hits_in_tasks = (
+            _repeat_in_tasks(runner, lambda: two_in_tasks.hit("client")),
+            _repeat_in_tasks(runner, lambda: one_in_tasks.hit("client")),
+        )
+        yield _compare_policies(f"two policies, {TASKS} tasks", *hits_in_tasks, TWO_POLICIES_IN_TASKS_BAR)
+
+
+def _compare_policies(label: str, two: Callable[[], None], one: Callable[[], None], bar: Bar) -> Figure:
+    seconds, floors = time_in_turn(two, one, ROUNDS)
+    measured, floor = median(seconds) / CALLS * 1e6, median(floors) / CALLS * 1e6
+    return Figure(label, measured, "us", floor, median_ratio(seconds, floors), bar)
 
 
 def _concurrent_tasks(port: int) -> Iterator[Figure]:

@@ -17,7 +17,7 @@ local MAX_SUM = 2 ^ 54  -- of the times in a slot; text of another program would
 
 local count, first = #policies, 0
 local rows = { pack('>i8i8', time[1], time[2]) }
-local values, changed, converted = { '', '' }, { false, false }, {}  -- of the keys with slots
+local values, changed, converted = { '', '' }, { false, false }, expand and {}  -- of the keys with slots
 local places, slots, ends = { 0, 0, 0, 0 }, { '', '', '', '' }, { 0, 0, 0, 0 }  -- of the policies
 
 for argument = 1, #ARGV, 2 do
@@ -51,7 +51,7 @@ for argument = 1, #ARGV, 2 do
             end
             values[place] = value
           end
-          changed[place] = converted[place]
+          changed[place] = converted and converted[place]
         end
         if own > 0 then
           key = KEYS[first + own]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
+from struct import Struct
 from typing import Any
 
 from ratelab.algorithms import BUILT_IN, Policy, create
@@ -32,16 +33,17 @@ from ratelab.stores.valkey.script import (
     unpack_reply,
 )
 
-RawRows = tuple[tuple[int, ...], ...]
-"""What each policy decided, with times in microseconds; the first number is -1 for one that was not asked."""
+ROW_SIZE = 5
+"""Numbers of a decision in a reply, with times in microseconds; the first is -1 for a policy that was not asked."""
 
 _LAST_LINE = re.compile(r"(.*)^return decide\((\w+), (\w+), (\w+)\)\s*", re.DOTALL | re.MULTILINE)
 _CONSTANTS = """local WIDTH = 40  -- of a slot
-local EMPTY = string.rep('\\0', WIDTH)
-local unpack, byte, sub = struct.unpack, string.byte, string.sub"""
+local EMPTY = '%s'
+local unpack, byte, sub = struct.unpack, string.byte, string.sub""" % (r"\0" * 40)
 _REBUILD = """local function rebuild(kind, ARGV)
   local STARTS, LENGTHS, DIGITS = '0000000000000000', '0000086400000000', 16  -- the end of a new window does not matter
   local function decide(step, read, write) return { step = step, read = read, write = write } end"""
+_STORAGE = ("read", "write")  # the functions of `decide.lua`; with others, an algorithm needs keys of its own
 _new_tuple = tuple.__new__  # skips the length check of Decision._make
 _COST_ONE = encode_bulk(1)
 
@@ -76,7 +78,9 @@ class CompositeScript:
         """The keys of its hits."""
         self._cost_limits = [policy.quota.burst + 1 for policy in policies]  # see `Script`
         self._max_cost = min(self._cost_limits)
-        self._enforced = not any(policy.shadow for policy in policies)
+        self._rows = Struct(f">{ROW_SIZE * len(policies)}q")
+        enforced = not any(policy.shadow for policy in policies)
+        self._admitted = (1,) * len(policies) if enforced else None
         self.probe_key = self.layout.place_probe
         """Return the layout and keys of no client, for a number."""
         self.place_reset = self.layout.place_reset
@@ -103,21 +107,16 @@ class CompositeScript:
     def _encode_one(self, key: bytes, cost: Any) -> bytes:
         return self.encode([key], [cost])
 
-    def decode(self, reply: bytes) -> list[RawRows]:
+    def decode(self, reply: bytes) -> list[tuple[int, ...]]:
         """Return what each policy decided, for each hit. Raises `StoreError` for an invalid reply."""
-        rows, count = unpack_reply(reply), len(self.policies)
-        return [*zip(*[rows] * count, strict=True)]
+        return [*unpack_reply(reply, self._rows)]
 
     def combine(self, rows: Any) -> Decision:
         """Return the decision of all policies together."""
-        if self._enforced:  # the usual case, which needs no conversion of each row
-            for allowed, _, _, _, _ in rows:
-                if allowed != 1:
-                    break
-            else:
-                _, remaining, _, reset, delay = zip(*rows, strict=True)
-                fields = True, min(remaining), 0, max(reset) * NS_PER_US, max(delay) * NS_PER_US, None, ()
-                return _new_tuple(Decision, fields)
+        if rows[::ROW_SIZE] == self._admitted:  # the usual case, which needs no conversion of each row
+            reset, delay = max(rows[3::ROW_SIZE]), max(rows[4::ROW_SIZE])
+            fields = True, min(rows[1::ROW_SIZE]), 0, reset * NS_PER_US, delay * NS_PER_US, None, ()
+            return _new_tuple(Decision, fields)
         return _new_tuple(Decision, combine(list_answers(self.policies, rows)))
 
     def combine_each(self, rows: Any) -> tuple[Decision, tuple[Decision, ...]]:
@@ -133,9 +132,10 @@ class CompositeScript:
         return tuple(map(min, named, self._cost_limits))
 
 
-def list_answers(policies: Sequence[Policy], rows: Iterable[Sequence[int]]) -> list[Answer]:
-    """Return what each policy that was asked decided, in nanoseconds."""
-    return [(policy, convert_row(row)) for policy, row in zip(policies, rows, strict=True) if row[0] >= 0]
+def list_answers(policies: Sequence[Policy], rows: Sequence[int]) -> list[Answer]:
+    """Return what each policy that was asked decided, in nanoseconds, from the numbers of all rows."""
+    each = [rows[start : start + ROW_SIZE] for start in range(0, len(rows), ROW_SIZE)]
+    return [(policy, convert_row(row)) for policy, row in zip(policies, each, strict=True) if row[0] >= 0]
 
 
 def create_policies(
@@ -185,7 +185,7 @@ def _choose_keys(name: str, policies: Sequence[Policy], scripts: Sequence[Script
     keys = []
     for script, one in zip(scripts, counted, strict=True):
         own = format_suffix(name, one if planned else f"{one} of {counted}")
-        has_own = _split(script.body)[-2:] != ("read", "write")
+        has_own = _split(script.body)[-2:] != _STORAGE
         keys.append(StateKeys(slots if planned or not has_own else None, own if has_own else None))
     return keys
 
@@ -224,10 +224,16 @@ def compose(
     With `charges`, the policies have the functions `charge` of their algorithms. `plans` is the text that converts the
     states of other quotas, which needs them too.
     """
-    parts = [_CONSTANTS, f"local policies = {{ {', '.join(['false'] * len(policies))} }}"]
-    for number, (policy, script) in enumerate(zip(policies, scripts, strict=True), start=1):
-        body, step, read, write = _split(script.whole_body if charges or plans else script.body)
-        fields = f"shadow = {str(policy.shadow).lower()}, step = {step}, read = {read}, write = {write}"
+    bodies = [_split(script.whole_body if charges or plans else script.body) for script in scripts]
+    has_own_keys = len(policies) == 1 or any(body[-2:] != _STORAGE for body in bodies)
+    parts = [load_lua("decide.lua")] if has_own_keys or plans else []
+    parts += [_CONSTANTS, f"local policies = {{ {', '.join(['false'] * len(policies))} }}"]
+    for number, (policy, script, (body, step, read, write)) in enumerate(
+        zip(policies, scripts, bodies, strict=True), 1
+    ):
+        fields = f"shadow = {str(policy.shadow).lower()}, step = {step}"
+        if has_own_keys or plans:
+            fields += f", read = {read}, write = {write}"
         if "\nlocal function charge(" in body:
             fields += ", charge = charge"
         parameters = ", ".join(map(str, script.parameters))

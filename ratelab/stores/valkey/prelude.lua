@@ -1,12 +1,10 @@
--- The part that all scripts share: the server's time, the state of a key, and the reply. The script of an algorithm
--- follows; `policies.lua` composes several. KEYS are the keys to decide; ARGV is the parameters of the algorithm, then
--- a cost for each key. Every number is an integer below 2^53, which is exact in Lua; times are in microseconds.
--- The reply is the server's time as TIME returns it, then allowed, remaining, retry_after, reset_after and delay for
--- each key, all as integers of eight bytes, which are faster to write and to read than digits.
+-- The part that all scripts share: the server's time, and that of a key. Every number is an integer below 2^53, which is
+-- exact in Lua; times are in microseconds. The reply to hits is the server's time as TIME returns it, then allowed,
+-- remaining, retry_after, reset_after and delay for each policy of each, all as integers of eight bytes, which are
+-- faster to write and to read than digits.
 
 local NEVER = -1
 local RESET = -2  -- a cost with which the key is deleted, and then looked at
-local MAX_DIGITS = 17  -- with a sign
 local MAX_LAG = 1000000  -- a clock that lags by more has stepped back; see ratelab.clock.monotonic
 
 local call, pcall, format, pack = redis.call, redis.pcall, string.format, struct.pack
@@ -14,25 +12,9 @@ local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
 local time = call('TIME')
 local clock = time[1] * 1000000 + time[2]
 
--- A state is `shift`, by which the key's time is ahead of the server's; `last`, its latest time; and one or two numbers
--- of the algorithm. A key that holds anything else, because another program has written it, counts as new.
+-- A key that holds anything else than a state, because another program has written it, counts as new.
 local function is_other_type(value)
   return type(value) == 'table' and string.find(value.err, 'WRONGTYPE', 1, true) ~= nil
-end
-
-local function read(key)
-  local value = pcall('GET', key)
-  if type(value) == 'string' then
-    local shift, last, a, b = string.match(value, '^(%d+) (%d+) (%-?%d+) ?(%d*)$')
-    if last and max(#shift, #last, #a, #b) <= MAX_DIGITS then return shift, last, a, b end
-  elseif value and not is_other_type(value) then
-    call('GET', key)  -- raises the error
-  end
-end
-
-local function write(key, expiry, shift, now, a, b)
-  local state = format(b and '%.0f %.0f %.0f %.0f' or '%.0f %.0f %.0f', shift, now, a, b)
-  call('SET', key, state, 'PX', expiry)
 end
 
 -- Return the shift of a key, its time now, and whether the clock has stepped back.
@@ -40,35 +22,4 @@ local function advance(shift, last)
   local lag = last - clock - shift
   if lag > MAX_LAG then return last - clock, last, true end
   return shift, lag > 0 and last or clock + shift, false
-end
-
--- `step(now, cost, last, a, b)` decides as the Python kernel does, from the latest time and the numbers of a key. For a
--- new key, the numbers are nil and `last` is `now`. It returns the five fields of a decision and the numbers to write,
--- which are not written if the hit is denied or costs nothing. A negative cost other than RESET is a probe, which
--- charges nothing and is written.
-local function decide(step, read, write)
-  local count = #KEYS
-  local rows = { pack('>i8i8', time[1], time[2]) }
-  for i = 1, count do
-    local key, cost = KEYS[i], tonumber(ARGV[#ARGV - count + i])
-    if cost == RESET then
-      call('DEL', key)
-      cost = 0
-    end
-    local shift, last, a, b = read(key)
-    local now, stepped = clock, false
-    if last then
-      last, a, b = tonumber(last), tonumber(a), tonumber(b)
-      shift, now, stepped = advance(tonumber(shift), last)
-    end
-    local allowed, remaining, retry, reset, delay, a, b, c = step(now, max(cost, 0), last or now, a, b, key)
-    if allowed and cost ~= 0 or stepped then
-      shift = shift or 0
-      write(key, format('%.0f', max(1, ceil((reset + now - shift - clock) / 1000))), shift, now, a, b, c)
-    end
-    if not allowed and remaining < 0 then remaining = 0 end  -- in debt
-    if not allowed and cost <= 0 then allowed, remaining, retry = true, 0, 0 end
-    rows[i + 1] = pack('>i8i8i8i8i8', allowed and 1 or 0, remaining, retry, reset, delay)
-  end
-  return table.concat(rows)
 end

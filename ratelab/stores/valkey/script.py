@@ -54,8 +54,9 @@ CHARGE = re.compile(r"(^--[^\n]*\n)*^local function charge\(.*(?=^return decide)
 
 _TIME_BYTES = 16  # the server's time at the start of a reply
 
-_row = Struct(">5q")
-_ROW_BYTES, _unpack_rows = _row.size, _row.iter_unpack
+ROW = Struct(">5q")
+"""The fields of a decision in a reply."""
+
 _new_tuple = tuple.__new__  # skips the length check of Decision._make
 
 
@@ -83,12 +84,12 @@ class Script:
         text = CHARGE.sub("", text)
         self.body = tables + text
         """The text of the algorithm without the function `charge`, which hits do not need."""
-        self.text = join_text(self.body)
+        self.text = join_text(load_lua("decide.lua"), self.body)
         self.sha = hash_text(self.text)
         self._evalsha = encode_bulk("EVALSHA") + encode_bulk(self.sha)
         self._eval = encode_bulk("EVAL") + encode_bulk(self.text)
         self._arguments = b"".join(map(encode_bulk, self.parameters))
-        self.counted = f"{hash_text(join_text(text))} {self.parameters}{quota.calendar or ''}"
+        self.counted = f"{hash_text(join_text(load_lua('decide.lua'), text))} {self.parameters}{quota.calendar or ''}"
         """The text that decides what the numbers of a key mean: without the tables, which are updated."""
         self.key_suffix = format_suffix(self.name, self.counted)
         """The part of its keys that is the same for every client."""
@@ -164,11 +165,11 @@ class Script:
         return decision, (decision,)
 
 
-def unpack_reply(reply: bytes) -> Iterator[tuple[int, ...]]:
+def unpack_reply(reply: bytes, row: Struct = ROW) -> Iterator[tuple[int, ...]]:
     """Return the rows of a reply, in microseconds. Raises `StoreError` for an invalid one."""
-    if type(reply) is not bytes or len(reply) % _ROW_BYTES != _TIME_BYTES:
+    if type(reply) is not bytes or len(reply) % row.size != _TIME_BYTES:
         raise StoreError("other", "unexpected reply to a script")
-    return _unpack_rows(reply[_TIME_BYTES:])
+    return row.iter_unpack(reply[_TIME_BYTES:])
 
 
 _COST_ONE = encode_bulk(1)

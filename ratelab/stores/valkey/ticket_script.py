@@ -66,7 +66,8 @@ class ReserveScript:
     def decode(self, reply: bytes) -> list[Reserved]:
         """Return the decision and the times of a reply. Raises `StoreError` for an invalid one."""
         times_at = len(reply) - 8 * len(self.policies)
-        answers = list_answers(self.policies, unpack_reply(reply[:times_at]))
+        rows = [number for row in unpack_reply(reply[:times_at]) for number in row]
+        answers = list_answers(self.policies, rows)
         decision = Decision(*combine(answers))
         charged = [policy.name for policy, row in answers if row[0] and (decision.allowed or policy.shadow)]
         times = tuple(time for (time,) in _time.iter_unpack(reply[times_at:]))
