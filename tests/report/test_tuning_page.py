@@ -107,6 +107,7 @@ def test_the_chart_states_the_recommendation(tmp_path: Path) -> None:
         drawn = (tmp_path / f"{layout}.svg").read_text(encoding="utf-8")
         assert "<title>Recommended: token-bucket, 200/min, burst 2,200. On this traffic it denies no request." in drawn
         assert "none to 1 %" in drawn
+        assert {*re.findall(r"[0-9]/(s|min|h|day)\b", drawn)} == {"min"}, "the axis has the unit of the recommendation"
 
 
 @pytest.mark.parametrize(

@@ -309,13 +309,13 @@ class Axis(NamedTuple):
         return [*selected, last]
 
 
-def build_axis(quotas: Iterable[Quota]) -> Axis:
-    """Return an axis of rates, in a unit in which they are whole numbers if possible; of bursts, if the rate is one."""
+def build_axis(quotas: Iterable[Quota], unit: str | None = None) -> Axis:
+    """Return an axis of rates, in `unit` or one in which they are whole numbers; of bursts, if the rate is one."""
     quotas = list(quotas)
     rates, bursts = {compute_rate(quota) for quota in quotas}, {quota.burst for quota in quotas}
     if len(rates) == 1 and len(bursts) > 1:
         return Axis(lambda quota: float(quota.burst), format_number, [float(burst) for burst in sorted(bursts)])
-    unit = choose_rate_unit(quotas)
+    unit = unit or choose_rate_unit(quotas)
     return Axis(
         lambda quota: float(compute_rate(quota) * UNITS[unit]),
         lambda value: f"{format_number(value)}/{unit}",
