@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from custom_algorithms import written
 from prometheus_client.parser import text_string_to_metric_families
 from serve_process import GET, ServeProcess, run_server, send_request
+from slow_parameters import mark_slow
 
 from ratelab import ManualClock, MemoryLimiter, create
 from ratelab.algorithms import ALGORITHMS
@@ -145,7 +146,7 @@ def test_health_is_never_limited(hourly_server: ServeProcess) -> None:
     assert not any("ratelimit" in response.headers for response in responses)
 
 
-@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "leaky-bucket"])
+@pytest.mark.parametrize("name", mark_slow([name for name in ALGORITHMS if name != "leaky-bucket"], ["sliding-log"]))
 def test_every_algorithm_can_be_served(name: str) -> None:
     limiter = MemoryLimiter(create(name, "3/h", burst=3), ManualClock())
     expected = [200 if limiter.hit("alice").allowed else 429 for _ in range(4)]
@@ -213,7 +214,7 @@ def test_metrics_are_only_served_to_this_machine() -> None:
             send_request("127.0.0.2", server.metrics_port, "/metrics")
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::1", "127.0.0.2"])  # noqa: S104  (as the test needs)
+@pytest.mark.parametrize("host", mark_slow(["0.0.0.0", "::", "::1", "127.0.0.2"], ["::"]))  # noqa: S104  (needed)
 def test_metrics_are_served_on_another_host_when_asked_for(host: str) -> None:
     with run_server("--metrics-port", 0, "--metrics-host", host) as server:
         own = {"0.0.0.0": "127.0.0.2", "::": "127.0.0.2"}.get(host, host)  # noqa: S104  (compared)

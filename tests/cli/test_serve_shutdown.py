@@ -10,6 +10,7 @@ import sys
 import pytest
 import uvicorn
 from serve_process import GET, read_until_closed, run_server, send_request, statuses_in, wait_until
+from slow_parameters import mark_slow
 from valkey_servers import free_port
 
 from ratelab.http.uvicorn_protocol import UvicornServer
@@ -23,7 +24,7 @@ ratelab.http.server.UvicornServer = lambda config, on_stop: uvicorn.Server(confi
 
 
 @pytest.mark.parametrize("pool", [[], pytest.param(WORKERS, marks=pytest.mark.slow)], ids=["one process", "workers"])
-@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "<&- >&-", ">&- 2>&-"])
+@pytest.mark.parametrize("closed", mark_slow(["<&- >&- 2>&-", "<&- >&-", ">&- 2>&-"], ["<&- >&- 2>&-"]))
 def test_it_serves_and_exits_cleanly_with_closed_standard_streams(closed: str, pool: list[str]) -> None:
     port = free_port()
     command = [sys.executable, "-m", "ratelab", "serve", "--access-log", "--port", str(port), *pool]

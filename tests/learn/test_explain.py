@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cli_runner import PLAIN, get_error, get_output
 from custom_algorithms import written
+from slow_parameters import mark_slow
 
 from ratelab import ALGORITHMS, Quota, traits_of
 from ratelab.learn.explain import count_greedy_admissions
@@ -79,7 +80,7 @@ def test_an_explanation_has_all_its_parts_and_fits_a_terminal(name: str) -> None
 
 
 @every_algorithm
-@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("columns", mark_slow([60, 80, 120], [60]))
 def test_the_source_is_numbered_and_keeps_every_word(name: str, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PLAIN, "COLUMNS", str(columns))
     source = teaching_source(ALGORITHMS[name]).splitlines()

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from flaky_proxy import LATE_S, run_flaky_proxy
+from slow_parameters import mark_slow
 from valkey_servers import AMPLE_DEADLINE, LARGE_BURST, charged_cost, make_async_limiter, make_limiter
 
 from ratelab import Decision
@@ -107,7 +108,7 @@ def test_a_reply_in_single_bytes_is_a_decision(store: ValkeyServer, calls: Calls
 
 
 @threads_and_tasks
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", mark_slow([1, 2], [1]))
 def test_random_faults_charge_no_request_twice(store: ValkeyServer, calls: Calls, seed: int) -> None:
     faults = ("pass", "pass", "pass", "drop", "half", "stall", "reset", "split", "delay")
     outcomes = check_charges(store, calls, faults, 200, seed)
