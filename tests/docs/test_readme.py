@@ -52,13 +52,16 @@ def test_the_test_command_follows_its_marker() -> None:
 
 
 @pytest.mark.slow
-def test_the_picture_shows_the_texts_that_its_command_draws(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["wide", "narrow"])
+def test_the_picture_shows_the_texts_that_its_command_draws(tmp_path: Path, layout: str) -> None:
     texts = re.compile(r"<title>.*</title>|<!-- .* -->")  # every text of a picture, whatever the shapes of its letters
-    sources = re.findall(r'(?:src|srcset)="(\.readme/.*?)"', README)
-    (command,) = block("sh", ".readme").splitlines()
-    assert sorted(sources) == [command.split()[-2].replace("$theme", theme).rstrip(";") for theme in ("dark", "light")]
+    sources = re.findall(rf'(?:src|srcset)="(\.readme/burst-{layout}-.*?)"', README)
+    (command,) = (line for line in block("sh", ".readme").splitlines() if ".readme" in line)
+    target = command.split()[-1].replace("$layout", layout)
+    assert sorted(sources) == [target.replace("$theme", theme) for theme in ("dark", "light")]
     named = [f"--algo={name}" for name in COMPARED]
     plotted = ["simulate", str(ROOT / "scenarios/burst.yaml"), "--plot", str(tmp_path / "drawn.svg"), *named]
+    plotted += ["--layout", layout]
     assert CliRunner().invoke(ratelab_command, plotted).exit_code == 0
     drawn = texts.findall((tmp_path / "drawn.svg").read_text(encoding="utf-8"))
     assert len(drawn) > 50
