@@ -176,13 +176,15 @@ def check_page(path: str) -> None:
     check_writable(path)
 
 
-def write_tuning_page(path: str, analysis: Analysis, title: str, notes: Sequence[str], progress: Progress) -> None:
+def write_tuning_page(
+    path: str, analysis: Analysis, title: str, notes: Sequence[str], warnings: Sequence[str], progress: Progress
+) -> None:
     """Write the page of a tuning, with the command that is running; `progress` counts its replays."""
     from ratelab.report.html import Provenance  # slow
     from ratelab.report.html.tune import render_tuning
 
     provenance = Provenance(format_command(click.get_current_context()), ratelab.__version__)
-    _write_page(path, render_tuning(analysis, title, list(notes), provenance, progress))
+    _write_page(path, render_tuning(analysis, title, notes, warnings, provenance, progress))
 
 
 def _write_page(path: str, text: str) -> None:

@@ -92,6 +92,9 @@ def _read_with_progress(paths: Sequence[str], options: TraceOptions) -> Trace:
 
 # --- notes on the reading
 
+EXAMPLE = "  "
+"""How notes begin that are examples of lines."""
+
 
 def _serialize_reading(trace: Trace) -> dict[str, Any]:
     """Return the fields of `--json` about the trace; `start` is in nanoseconds since 1970."""
@@ -119,7 +122,7 @@ def _describe_reading(trace: Trace, within_second: str) -> tuple[str, ...]:
     notes += [f"{pluralize(count, 'request')} left out by {name}" for name, count in trace.filtered]
     if trace.unparsed:
         notes.append(f"{pluralize(trace.unparsed, 'line')} left out, beginning with:")
-        notes += [f"  line {reject}" for reject in trace.rejects]
+        notes += [f"{EXAMPLE}line {reject}" for reject in trace.rejects]
     if trace.reordered:
         notes.append(f"{pluralize(trace.reordered, 'request')} out of order, sorted by time")
     notes += trace.notes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -25,19 +25,19 @@ from ratelab.cli.output import (
     print_text,
     tune_compiler,
 )
-from ratelab.cli.sources import TRACE_OPTIONS, TrafficSource, load_source, trace_options
+from ratelab.cli.sources import EXAMPLE, TRACE_OPTIONS, TrafficSource, load_source, trace_options
 from ratelab.lab.sweep import parse_quotas
 from ratelab.lab.traces.files import sum_file_sizes
 from ratelab.lab.traces.requests import read_values
 from ratelab.lab.traffic import select_keys
 from ratelab.lab.tune import Analysis, Tuning, analyze, analyze_trace
 from ratelab.lab.tune import tune as find_quotas
-from ratelab.lab.tune.tuning import MAX_DEFAULT_RATES, match_keys
+from ratelab.lab.tune.analysis import count_variation_work, measure_variation
+from ratelab.lab.tune.candidates import USUAL_REPLAYS
+from ratelab.lab.tune.tuning import count_work, match_keys
 from ratelab.report.charts import LAYOUTS, THEME_NAMES, draw_tuning
 from ratelab.report.files import check_writable, write_rows
 from ratelab.report.tune import (
-    build_needs_table,
-    build_outliers_table,
     describe_check,
     describe_gap,
     describe_holdout,
@@ -47,9 +47,8 @@ from ratelab.report.tune import (
     describe_tuned_traffic,
     describe_variation,
     list_warnings,
-    serialize_rates,
-    serialize_tuning,
 )
+from ratelab.report.tune_tables import build_needs_table, build_outliers_table, serialize_rates, serialize_tuning
 
 RATES_OF_RANGE = 7
 
@@ -129,8 +128,8 @@ def tune(
     masks = {option: match_keys(source.traffic, texts) for option, texts in lists.items()}
     warnings = [f"no client is named in the file of {option}" for option, mask in masks.items() if not mask.any()]
     traffic = select_keys(source.traffic, ~masks["--ignore"]) if ignore else source.traffic
-    tune_compiler(traffic, MAX_DEFAULT_RATES * len(kinds))
-    with LateProgress("tuning", len(traffic)) as progress:
+    tune_compiler(traffic, USUAL_REPLAYS * len(kinds))
+    with LateProgress("tuning", count_work(traffic, held_out)) as progress:
         tuning = find_quotas(traffic, quotas, tolerated, kinds, held_out, progress, masks.get("--good"))
     analysis = _analyze(tuning, source, check)
     warnings += list_warnings(analysis)
@@ -141,9 +140,8 @@ def tune(
         caption = f"{source.title}\n{describe_tuned_traffic(tuning)}"
         write_image(path, draw_tuning(tuning, theme or THEME_NAMES[0], caption, layout or LAYOUTS[0]))
     if html_file is not None:
-        notes = [*source.notes, *(f"Caution: {warning}." for warning in warnings)]
         with LateProgress("replaying limits", None) as progress:
-            write_tuning_page(html_file, analysis, source.title, notes, progress)
+            write_tuning_page(html_file, analysis, source.title, source.notes, warnings, progress)
     if as_json:
         click.echo(json.dumps(serialize_tuning(analysis, source.fields, warnings), ensure_ascii=False))
     else:
@@ -155,14 +153,40 @@ def tune(
 def _analyze(tuning: Tuning, source: TrafficSource, check: Policy | None) -> Analysis:
     if source.trace is None or source.options is None:
         return analyze(tuning, check)
+    with LateProgress("comparing times", count_variation_work(tuning, source.trace)) as progress:
+        variation = measure_variation(tuning, source.trace, source.options, progress)
     with LateProgress("looking at outliers", sum_file_sizes(source.paths)) as progress:
-        return analyze_trace(tuning, source.trace, source.paths, source.options, check, progress)
+        return analyze_trace(tuning, source.paths, source.options, variation, check, progress)
 
 
 MAX_LINES = 30
 
-_AMOUNTS = ((7, 5), (7, 3), (5, 3), (5, 2), (3, 2), (3, 1))
-"""How many rates and outliers are printed: the first for which there are at most `MAX_LINES`."""
+
+class _Amounts(NamedTuple):
+    """How much of a report is printed."""
+
+    rates: int
+    outliers: int
+    tightest: int
+    joined: bool = False
+    """Whether sentences follow each other in a line, and examples of lines that are left out are not printed."""
+    variation: bool = True
+    """Whether the days and hours are described."""
+
+
+_AMOUNTS = (
+    _Amounts(7, 5, 5),
+    _Amounts(7, 3, 5),
+    _Amounts(5, 3, 5),
+    _Amounts(5, 2, 5),
+    _Amounts(3, 2, 5),
+    _Amounts(3, 2, 3),
+    _Amounts(3, 1, 3),
+    _Amounts(3, 1, 3, joined=True),
+    _Amounts(1, 1, 1, joined=True),
+    _Amounts(1, 1, 1, joined=True, variation=False),
+)
+"""Parts of reports: the first are printed with which there are at most `MAX_LINES`."""
 
 
 def _print(source: TrafficSource, analysis: Analysis, warnings: list[str]) -> None:
@@ -176,21 +200,25 @@ def _print(source: TrafficSource, analysis: Analysis, warnings: list[str]) -> No
 
 
 def _print_amounts(
-    console: Any, source: TrafficSource, analysis: Analysis, warnings: list[str], amounts: tuple[int, int]
+    console: Any, source: TrafficSource, analysis: Analysis, warnings: list[str], amounts: _Amounts
 ) -> None:
-    tuning, (rates, outliers) = analysis.tuning, amounts
+    tuning = analysis.tuning
     console.print(source.title, style="bold", markup=False)
     console.print(describe_tuned_traffic(tuning), markup=False)
     for note in source.notes:
-        print_text(console, note, "dim")
-    print_table(console, build_needs_table(tuning, rates))
-    print_table(console, build_outliers_table(analysis, outliers))
-    sentences = [*describe_recommendation(tuning), *describe_gap(tuning), *describe_shared(analysis)]
-    sentences += [describe_tightest(tuning), *describe_variation(analysis), describe_holdout(tuning)]
-    sentences += describe_check(analysis)
-    print_sentences(console, sentences)
-    for warning in warnings:
-        print_text(console, f"Caution: {warning}.", "yellow")
+        if not (amounts.joined and note.startswith(EXAMPLE)):
+            print_text(console, note, "dim")
+    print_table(console, build_needs_table(tuning, amounts.rates))
+    print_table(console, build_outliers_table(analysis, amounts.outliers))
+    findings = [*describe_recommendation(tuning), *describe_gap(tuning), *describe_shared(analysis)]
+    details = describe_tightest(tuning, amounts.tightest)
+    details += [*(describe_variation(analysis) if amounts.variation else []), describe_holdout(tuning)]
+    cautions = [f"Caution: {warning}." for warning in warnings]
+    if amounts.joined:
+        findings, details, cautions = ([" ".join(part)] if part else [] for part in (findings, details, cautions))
+    print_sentences(console, [*findings, *details, *describe_check(analysis)])
+    for caution in cautions:
+        print_text(console, caution, "yellow")
     console.print(f"Next: {_format_next(source, analysis)}", markup=False, soft_wrap=True)
 
 

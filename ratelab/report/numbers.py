@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from math import floor, log10
 from re import compile as compile_pattern
 from textwrap import TextWrapper
@@ -50,6 +51,11 @@ def format_percent(ratio: float) -> str:
     return f"{percentage:.{digits}f}".rstrip("0").rstrip(".") + " %"
 
 
+def format_factor(factor: float) -> str:
+    """Format a factor: `1.53`, `901`, `8,387`."""
+    return f"{factor:.3g}" if factor < 1000 else f"{factor:,.0f}"
+
+
 def format_seconds(value: float) -> str:
     """Format a time in seconds for reading: `0`, `1.97 s`, `58 min 23 s`."""
     return about(round(value * 1e9)) if value else "0"
@@ -59,6 +65,12 @@ def format_rate(quota: Quota) -> str:
     """Format the rate of a quota: `2/s`, `1,000/min`."""
     count, _, period = quota.rate.partition("/")
     return f"{int(count):,}/{period}"
+
+
+def format_rate_in(quota: Quota, unit: str) -> str:
+    """Format the rate of a quota in a unit of time: `3.73/min`."""
+    count = Fraction(quota.limit * UNITS[unit], quota.period)
+    return f"{float(count):,.9f}".rstrip("0").rstrip(".") + f"/{unit}"
 
 
 def format_quota(quota: Quota) -> str:

@@ -132,7 +132,7 @@ def test_denials_in_the_log_are_counted(tmp_path: Path) -> None:
     log = write_lines(tmp_path / "a.log", line.format(1, 200), line.format(2, 429), line.format(3, 503))
     document = get_json("tune", log)
     assert document["denied_in_log"] == {"429": 1, "503": 1}
-    assert "the log already has denials (1 times 429 and 1 times 503)" in document["warnings"][0]
+    assert "requests in the log were already denied (1 with 429, 1 with 503)" in document["warnings"][0]
 
 
 def test_whole_seconds_give_an_interval(tmp_path: Path) -> None:
@@ -160,7 +160,6 @@ def test_a_scenario_can_be_tuned() -> None:
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (["--tolerate", "0"], "the tolerance must be between 0 and 100 %"),
         (["--tolerate", "110%"], "--tolerate must be a share from 0 to below 100 %, such as 0.1% or 1/3, got '110%'"),
         (["--tolerate", "1e-3"], "--tolerate must be a share"),
         (["--holdout", "1"], "--holdout must be a share"),
@@ -175,3 +174,39 @@ def test_a_scenario_can_be_tuned() -> None:
 )
 def test_an_invalid_option_is_one_line(options: list[str], line: str) -> None:
     assert line in get_error("tune", BURST, *options)
+
+
+def test_a_tolerance_of_0_denies_none_of_the_clients(log: Path) -> None:
+    document = get_json("tune", log, "--tolerate", "0")
+    assert {candidate["clients_denied"] for candidate in document["tightest"]} == {0}
+    assert invoke("tune", log, "--tolerate", "0", "--check", "token-bucket:1/min:30").exit_code == 1
+
+
+def test_a_window_algorithm_admits_the_ordinary_clients(log: Path) -> None:
+    document = get_json("tune", log, "--algo", "sliding-log")
+    assert (document["recommended"]["algorithm"], document["recommended"]["clients_denied"]) == ("sliding-log", 2)
+    assert {outlier["client"] for outlier in document["outliers"]} == {*BOTS}
+    assert "burst needed" not in get_output("tune", log, "--algo", "sliding-log")
+
+
+def test_the_longest_report_has_at_most_30_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = []
+    for day in range(9):
+        for client in range(300):
+            lines += [(day * 86400 + client * 200 + place % 2, f"192.0.2.{client % 250}") for place in range(4)]
+        for bot in ("10.0.0.7", "10.0.0.8"):
+            lines += [(day * 86400 + place * 7, bot) for place in range(400)]
+    path = tmp_path / "access.log"
+    with path.open("w", encoding="utf-8") as file:
+        for place, (second, client) in enumerate(sorted(lines)):
+            time = f"{17 + second // 86400}/May/2015:{second // 3600 % 24:02}:{second // 60 % 60:02}:{second % 60:02}"
+            status = 429 if place % 50 == 0 else 200
+            line = f'{client} - - [{time} +0000] "GET /{place} HTTP/1.1" {status} 1 "-" "agent {place % 9}"'
+            file.write(f"{'broken' if place % 999 == 9 else line}\n")
+    kinds = [option for name in ("token-bucket", "fixed-window") for option in ("--algo", name)]
+    monkeypatch.chdir(tmp_path)
+    report = invoke("tune", path.name, *kinds, "--check", "token-bucket:1/min:5").stdout
+    assert report.count("\n") <= 30
+    assert "19 lines left out" in report
+    assert report.count("Caution: ") >= 3
+    assert "Failed: token-bucket, 1/min, burst 5" in report

@@ -92,7 +92,9 @@ def test_a_moved_slider_shows_the_denials_of_its_limit(page: Path, tmp_path: Pat
     requests, clients, burst = data["requestsDenied"][0][4], data["clientsDenied"][0][4], data["bursts"][4]
     effect = re.search(r'id="effect"[^>]*>([^<]*)<', document)
     assert effect is not None
-    assert effect[1].startswith(f"{data['rates'][0]}, burst {burst} denies {requests:,} of 1,800 requests (")
+    assert effect[1].startswith(
+        f"token-bucket, {data['rates'][0]}, burst {burst}, denies {requests:,} of 1,800 requests ("
+    )
     assert effect[1].endswith(f"to {clients} of 11 clients ({format_percent(clients / 11).replace(' ', '&nbsp;')}).")
     named = [client["name"] for client in data["listed"] if client["needs"][0] > burst]
     assert {*re.findall(r"<li><bdi>([^<]*)</bdi> needs", document)} == {*named}

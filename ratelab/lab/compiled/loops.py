@@ -165,7 +165,7 @@ def _overload_prefetch_entry(algorithm: Any, state: Any) -> Callable[..., Any]: 
     return lambda algorithm, state: prefetch(state, find_place(algorithm, state))
 
 
-# --- the corners of needs, whose source is plain Python
+# --- needs, whose source is plain Python
 
 
 @overload(hulls.allocate, strict=False)
@@ -190,3 +190,9 @@ _COLUMNS: Any = numba.types.UniTuple(_INTEGERS, 3)  # type: ignore[no-untyped-ca
 def compile_corner_finder() -> Callable[..., Any]:
     """Return `hulls.find_all_corners` for columns of 64-bit integers; totals of costs must be below 2**63."""
     return compile_for(jit(hulls.find_all_corners), _COLUMNS(_INTEGERS, _INTEGERS, _INTEGERS))
+
+
+@cache
+def compile_block_finder() -> Callable[..., Any]:
+    """Return `hulls.find_block_needs` for columns of 64-bit integers; costs of a key times the period must fit."""
+    return compile_for(jit(hulls.find_block_needs), _COLUMNS(*[_INTEGERS] * 3, *[numba.int64] * 4))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -168,15 +168,14 @@ def _create_selector(clients: Collection[str]) -> Callable[[Block], Block] | Non
     """
     if not all(map(_LITERAL.fullmatch, clients)):
         return None
-    find, wanted = _create_finder(), dict.fromkeys(clients, MAX_INSPECTED_LINES)
+    keep, wanted = _choose_filter(), dict.fromkeys(clients, MAX_INSPECTED_LINES)
 
     def select(block: Block) -> Block:
         if not block.text.isascii():
             return block
         names = [name for name, rest in wanted.items() if rest > 0]
         pattern = "|".join([*map(re.escape, names), rf"\b(?:{'|'.join(DENIALS)})\b"])
-        lines = block.text.split(b"\n")
-        text = b"\n".join(lines[place] for place in find(block, lines, pattern))
+        text = keep(block, pattern)
         for name in names:
             wanted[name] -= text.count(name.encode())
         return Block(block.first_line, text)
@@ -184,18 +183,19 @@ def _create_selector(clients: Collection[str]) -> Callable[[Block], Block] | Non
     return select
 
 
-def _create_finder() -> Callable[[Block, Sequence[bytes], str], Sequence[int]]:
-    """Return a function that finds the places of the lines that a pattern matches, given the block and its lines."""
+def _choose_filter() -> Callable[[Block, str], bytes]:
+    """Return a function that returns the lines of a block in which a pattern matches."""
     if not is_arrow_installed():
-        return lambda _, lines, pattern: list(_find_lines(lines, re.compile(pattern.encode()).search))
+        return _keep_lines
     from ratelab.lab.traces import arrow
 
-    def find(block: Block, _lines: Sequence[bytes], pattern: str) -> Sequence[int]:
-        is_match = arrow.match(arrow.split_lines(block.text, block.newlines), pattern)
-        return np.flatnonzero(is_match).tolist()
+    def keep_lines(block: Block, pattern: str) -> bytes:
+        lines = arrow.split_lines(block.text, block.newlines)
+        return arrow.get_bytes(arrow.select(lines, np.flatnonzero(arrow.match(lines, pattern)))).tobytes()
 
-    return find
+    return keep_lines
 
 
-def _find_lines(lines: Sequence[bytes], search: Callable[[bytes], object]) -> Iterator[int]:
-    return (place for place, line in enumerate(lines) if search(line))
+def _keep_lines(block: Block, pattern: str) -> bytes:
+    matches = re.compile(pattern.encode()).search
+    return b"".join(line + b"\n" for line in block.text.split(b"\n") if matches(line))

@@ -1,11 +1,12 @@
 """Choice of a rate limit from traffic: what each client needs, and which quota denies few of them."""
 
 from ratelab.lab.tune.analysis import Analysis, analyze, analyze_trace
+from ratelab.lab.tune.candidates import Candidate
 from ratelab.lab.tune.difference import PolicyDifference, compare_policies
 from ratelab.lab.tune.frontier import Frontier, measure_frontier
 from ratelab.lab.tune.outliers import Outlier
 from ratelab.lab.tune.population import Gap, Population
-from ratelab.lab.tune.tuning import Candidate, Holdout, RateNeeds, Tuning, tune
+from ratelab.lab.tune.tuning import Holdout, RateNeeds, Tuning, tune
 
 __all__ = [
     "Analysis",

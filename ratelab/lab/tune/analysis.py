@@ -4,17 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from ratelab.algorithms import Policy
+from ratelab.algorithms import Policy, traits_of
+from ratelab.lab.decisions import Progress
 from ratelab.lab.traces import Trace, TraceOptions
 from ratelab.lab.traces.merge import MINUTE_NS
+from ratelab.lab.tune.blocks import measure_blocks
+from ratelab.lab.tune.candidates import Candidate, count_denials
 from ratelab.lab.tune.outliers import Outlier, find_outliers, look_again
 from ratelab.lab.tune.resampling import HourNeeds, NeedBand, compare_resolutions, measure_band, measure_hours
-from ratelab.lab.tune.tuning import Candidate, Tuning, check_policy
+from ratelab.lab.tune.tuning import Tuning
 from ratelab.quota import NS_PER_S, UNITS
 
 MIN_HOURS_NS = UNITS["day"]
 """Length from which on a trace is split by hours and days."""
+
+
+class Variation(NamedTuple):
+    """How the recommended burst depends on the times of requests; for an algorithm of windows, this is not known."""
+
+    bursts_within_second: dict[str, int] | None = None
+    """The burst by how requests are placed within whole seconds; None if times are finer, or not from a log."""
+    hours: tuple[HourNeeds, ...] = ()
+    """Needs by hour of the week; none for a trace of less than a day, and for a scenario."""
+    band: NeedBand | None = None
+
+
+UNKNOWN = Variation()
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,16 +40,12 @@ class Analysis:
 
     tuning: Tuning
     outlier_count: int
-    """Clients that need more than the recommended burst."""
+    """Clients that the recommended quota denies something."""
     outliers: list[Outlier]
     """Those of them that need most, in order."""
     denied_in_log: dict[str, int] | None = None
     """The number of requests in the log with each status of a limit; None if the log was not read twice."""
-    bursts_within_second: dict[str, int] | None = None
-    """The burst by how requests are placed within whole seconds; None if times are finer, or not from a log."""
-    hours: tuple[HourNeeds, ...] = ()
-    """Needs by hour of the week; none for a trace of less than a day, and for a scenario."""
-    band: NeedBand | None = None
+    variation: Variation = UNKNOWN
     check: Candidate | None = None
     """The denials of a policy to check."""
 
@@ -46,14 +59,14 @@ class Analysis:
 def analyze(tuning: Tuning, check: Policy | None = None) -> Analysis:
     """Find the outliers of a tuning, and count what the policy `check` denies."""
     count, outliers = find_outliers(tuning)
-    return Analysis(tuning, count, outliers, check=None if check is None else check_policy(tuning, check))
+    return Analysis(tuning, count, outliers, check=_count_checked(tuning, check))
 
 
 def analyze_trace(
     tuning: Tuning,
-    trace: Trace,
     paths: tuple[str, ...],
     options: TraceOptions,
+    variation: Variation = UNKNOWN,
     check: Policy | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Analysis:
@@ -63,18 +76,35 @@ def analyze_trace(
     if "-" not in paths:
         outliers, inspection = look_again(outliers, paths, options, progress)
         denied = inspection.denied
-    is_long = tuning.traffic.duration >= MIN_HOURS_NS
-    bursts = None
+    return Analysis(tuning, count, outliers, denied, variation, _count_checked(tuning, check))
+
+
+def _count_checked(tuning: Tuning, check: Policy | None) -> Candidate | None:
+    return None if check is None else count_denials(check, tuning.traffic, tuning.frontier)
+
+
+def measure_variation(tuning: Tuning, trace: Trace, options: TraceOptions, progress: Progress) -> Variation:
+    """Measure how the burst depends on the times of a trace.
+
+    `progress` is called with the number of further requests handled, of `count_variation_work` in all.
+    """
+    policy, is_long = tuning.recommended.policy, _is_long(tuning)
+    if not traits_of(policy.algorithm).admits_need:
+        return UNKNOWN
+    bursts, hours, band = UNKNOWN
     if trace.whole_seconds:
         unit = MINUTE_NS if any("whole minutes" in note for note in trace.notes) else NS_PER_S
-        bursts = compare_resolutions(tuning, unit, options.within_second == "spread")
-    return Analysis(
-        tuning,
-        count,
-        outliers,
-        denied_in_log=denied,
-        bursts_within_second=bursts,
-        hours=measure_hours(tuning) if is_long else (),
-        band=measure_band(tuning) if is_long else None,
-        check=None if check is None else check_policy(tuning, check),
-    )
+        bursts = compare_resolutions(tuning, unit, options.within_second == "spread", progress)
+    if is_long:
+        by_hour, by_day = measure_blocks(tuning.traffic, policy.quota, (UNITS["h"], UNITS["day"]), progress)
+        hours, band = measure_hours(tuning, by_hour), measure_band(tuning, by_day)
+    return Variation(bursts, hours, band)
+
+
+def count_variation_work(tuning: Tuning, trace: Trace) -> int:
+    """Return how many requests `measure_variation` handles."""
+    return len(tuning.traffic) * (bool(trace.whole_seconds) + _is_long(tuning))
+
+
+def _is_long(tuning: Tuning) -> bool:
+    return tuning.traffic.duration >= MIN_HOURS_NS

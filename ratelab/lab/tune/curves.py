@@ -13,17 +13,15 @@ from ratelab.algorithms.token_bucket import TokenBucket
 from ratelab.lab.decisions import Progress
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import select_keys
-from ratelab.lab.tune.tuning import Tuning, find_denied
-from ratelab.quota import UNITS, Quota
+from ratelab.lab.tune.candidates import find_denied
+from ratelab.lab.tune.tuning import Tuning
+from ratelab.quota import LARGEST, UNITS, Quota
 
 SHARES = (Fraction(0), Fraction(1, 10_000), Fraction(1, 1000), Fraction(1, 100))
 """The shares of clients that may be denied, each with a curve."""
 
 CURVE_STEPS = 61
 """Rates of a curve by default."""
-
-MIN_UNIT_COUNT = 10
-"""The smallest count of a rate in a unit, so that it can be rounded to a whole number."""
 
 MAX_GRID_STEPS = 25
 MIN_GRID_STEPS = 7
@@ -58,16 +56,29 @@ def spread_rates(tuning: Tuning, steps: int) -> tuple[Quota, ...]:
     center, reach = best.limit / best.period, 4 if len(speeds) == 1 else 1.5
     low, high = min(speeds) / reach, max(speeds) * reach
     ratio = (high / low) ** (1 / (steps - 1))
-    first = round(np.log(low / center) / np.log(ratio))
+    first, unit = round(np.log(low / center) / np.log(ratio)), choose_unit(best)
     speeds = [center * ratio ** (first + step) for step in range(steps)]
-    rates = [best if place == -first else _build_rate(speed) for place, speed in enumerate(speeds)]
-    return tuple({rate.rate: rate for rate in rates if rate is best or rate.rate != best.rate}.values())
+    rates = [best if place == -first else _build_rate(speed, unit) for place, speed in enumerate(speeds)]
+    distinct = {rate.rate: rate for rate in rates if rate is best or rate.rate != best.rate}
+    return tuple(rate for rate in distinct.values() if _is_possible(rate, best.burst))
 
 
-def _build_rate(speed: float) -> Quota:
-    """Return the rate of this many units a nanosecond, rounded to three digits and to a whole number in some unit."""
-    unit = next((UNITS[name] for name in ("s", "min", "h") if speed * UNITS[name] >= MIN_UNIT_COUNT), UNITS["day"])
-    return Quota(max(1, int(float(f"{speed * unit:.3g}"))), unit)
+def _is_possible(rate: Quota, burst: int) -> bool:
+    """Return whether a quota can have this rate and burst."""
+    return burst * rate.period <= LARGEST * rate.limit
+
+
+def choose_unit(quota: Quota) -> str:
+    """Return the unit in which all rates around that of a quota are shown: its own one."""
+    unit = quota.rate.partition("/")[2]
+    fitting = (name for name in ("s", "min", "h") if quota.limit * UNITS[name] >= quota.period)
+    return unit if unit in UNITS else next(fitting, "day")
+
+
+def _build_rate(speed: float, unit: str) -> Quota:
+    """Return the rate of this many units of cost a nanosecond, rounded to three digits in a unit of time."""
+    count = Fraction(f"{max(speed * UNITS[unit], 1e-6):.2e}")
+    return Quota(count.numerator, count.denominator * UNITS[unit])
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +100,7 @@ def measure_grid(tuning: Tuning, progress: Progress = lambda _: None) -> Grid:
     while True:
         rates = spread_rates(tuning, steps)
         needs = [tuning.frontier.find_needs(rate) for rate in rates]
-        bursts = _spread_bursts(tuning, needs, steps)
+        bursts = tuple(burst for burst in _spread_bursts(tuning, needs, steps) if _is_possible(rates[0], burst))
         requests = tuning.traffic.key_requests
         work = sum(int(requests[column > burst].sum()) for column in needs for burst in bursts)
         if work <= MAX_GRID_DECISIONS or steps <= MIN_GRID_STEPS:

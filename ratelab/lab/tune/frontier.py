@@ -82,7 +82,7 @@ def measure_frontier(traffic: Traffic, progress: Progress = lambda _: None) -> F
     counts = np.zeros(traffic.key_count, np.int64)
     found: list[tuple[Partition, _Corners]] = []
     for partition in split_keys(traffic, _INTEGERS_PER_REQUEST * len(traffic)):
-        times, costs, begins = _group(traffic, partition, len(partition.select_keys(counts)))
+        times, costs, begins = group_by_key(traffic, partition, len(partition.select_keys(counts)))
         corners = find(times, costs, begins)
         partition.select_keys(counts)[:] = corners.counts
         found.append((partition, corners))
@@ -98,7 +98,7 @@ class _Corners(NamedTuple):
     amounts: Integers
 
 
-def _group(traffic: Traffic, partition: Partition, keys: int) -> tuple[Integers, Integers, Integers]:
+def group_by_key(traffic: Traffic, partition: Partition, keys: int) -> tuple[Integers, Integers, Integers]:
     """Return the times and costs of a partition's requests, grouped by key, and where each group begins."""
     batches = [partition.select(batch) for _, batch in traffic.batches()]
     owners = np.concatenate([np.empty(0, np.uint32), *(requests.keys for requests in batches)])

@@ -1,4 +1,4 @@
-"""Corners of the need of a client, found by divide and conquer: plain integer arithmetic, which Numba can compile.
+"""Needs of clients, by plain integer arithmetic that Numba can compile: corners for every rate, and levels at one.
 
 A client that requests the costs `c_i` at the times `t_i` needs, at the rate `r`, the burst
 
@@ -7,7 +7,7 @@ A client that requests the costs `c_i` at the times `t_i` needs, at the rate `r`
 As a function of `r`, that is the support function of the points `(t_j - t_i, c_i + ... + c_j)`: only the corners of
 their upper hull count. Of the points whose span crosses a cut in time, each is the sum of a span before the cut and one
 after it, so their hull is the Minkowski sum of two hulls, whose edges only have to be merged by slope. There are
-O(n log n) steps for n requests.
+O(n log n) steps for n requests. At a single rate, one pass over the requests is enough (`find_block_needs`).
 
 In plain Python, integers have any size. Numba's have 64 bits, so it compiles `is_flatter` with products of 128 bits.
 """
@@ -178,3 +178,30 @@ def merge_hulls(
             end = push(merged_spans, merged_amounts, start, end, spans[place], amounts[place])
             left, right = (left + 1, right) if takes_left else (left, right + 1)
     return end
+
+
+def find_block_needs(
+    times: Sequence[int], costs: Sequence[int], begins: Sequence[int], limit: int, period: int, origin: int, length: int
+) -> tuple[Column, Column, Column]:
+    """Return the keys with requests in a block, these blocks, and the needs within them at `limit` per `period`.
+
+    The requests of key `n` are those from `begins[n]` to `begins[n + 1]`, in the order of time. A need is the largest
+    level of a bucket that leaks at the rate; a unit of cost fills it by `period`, and a nanosecond drains `limit`.
+    """
+    keys, blocks, needs = allocate(len(times)), allocate(len(times)), allocate(len(times))
+    end = 0
+    for key in range(len(begins) - 1):
+        level, most = 0, 0
+        for place in range(begins[key], begins[key + 1]):
+            block = (origin + times[place]) // length
+            if place == begins[key] or block != blocks[end - 1]:
+                keys[end], blocks[end] = key, block
+                level, most = 0, 0
+                end += 1
+            else:
+                elapsed = times[place] - times[place - 1]
+                level = 0 if elapsed > level // limit else level - elapsed * limit
+            level += costs[place] * period
+            most = max(most, level)
+            needs[end - 1] = -(-most // period)
+    return keys[:end], blocks[:end], needs[:end]

@@ -11,6 +11,7 @@ from ratelab.lab.spill import Integers
 from ratelab.lab.traces import TraceOptions
 from ratelab.lab.traces.inspection import Inspection, Signals, inspect_traces
 from ratelab.lab.traffic import select_keys
+from ratelab.lab.tune.candidates import find_denied_keys
 from ratelab.lab.tune.tuning import Tuning
 
 MAX_OUTLIERS = 100
@@ -24,14 +25,19 @@ MAX_REGULAR_VARIATION = 0.1
 
 MIN_REGULAR_REQUESTS = 10
 
+MIN_CRAWLER_PATHS_RATIO = 0.9
+"""Different paths for each request from which on a client looks like a crawler, which requests every page once."""
+
+MIN_CRAWLER_REQUESTS = 100
+
 
 @dataclass(frozen=True)
 class Outlier:
-    """A client that needs more than the recommended burst."""
+    """A client that the recommended quota denies something."""
 
     client: str
     need: int
-    """Its need at the recommended rate."""
+    """Its need at the recommended rate, by a token bucket."""
     requests: int
     requests_ratio: float
     """Its share of all requests."""
@@ -51,12 +57,18 @@ class Outlier:
         variation = self.gap_variation
         return self.requests >= MIN_REGULAR_REQUESTS and variation is not None and variation <= MAX_REGULAR_VARIATION
 
+    @property
+    def is_crawler(self) -> bool:
+        """Whether nearly every request has another path."""
+        ratio = None if self.signals is None else self.signals.paths_ratio
+        return self.requests >= MIN_CRAWLER_REQUESTS and ratio is not None and ratio >= MIN_CRAWLER_PATHS_RATIO
+
 
 def find_outliers(tuning: Tuning) -> tuple[int, list[Outlier]]:
-    """Return how many clients need more than the recommended burst, and those that need most, in order."""
+    """Return how many clients the recommended quota denies something, and those that need most, in order."""
     traffic, quota = tuning.traffic, tuning.recommended.policy.quota
     needs = tuning.frontier.find_needs(quota)
-    above = np.flatnonzero(needs > quota.burst)
+    above = np.flatnonzero(find_denied_keys(tuning.recommended.policy, traffic, tuning.frontier))
     keys = above[np.argsort(-needs[above], kind="stable")][:MAX_OUTLIERS]
     selected = np.zeros(len(needs), np.bool_)
     selected[keys] = True

@@ -86,20 +86,20 @@ class Population:
         """Return the smallest tolerance for which there are enough clients."""
         return Fraction(1, len(self) + 1)
 
-    def find_gap(self) -> Gap | None:
-        """Find the largest ratio between neighbouring needs of which the lower is at or above the 99th percentile.
+    def find_gap(self, share: Fraction = GAP_PERCENTILE) -> Gap | None:
+        """Find the largest ratio between neighbouring needs of which the lower is at or above a percentile.
 
         If several have that ratio, return the lowest. Return None if there are no two different needs.
         """
-        first = max(0, _ceil(GAP_PERCENTILE * len(self)) - 1)
+        first = max(0, _ceil(share * len(self)) - 1)
         values = np.unique(self.needs[first:])
         pairs = list(zip(values[:-1].tolist(), values[1:].tolist(), strict=True))
         if not pairs:
             return None
         below, above = max(pairs, key=lambda pair: Fraction(pair[1], pair[0]))
         place = int(np.searchsorted(self.needs, below, "right"))
-        share = int(self.requests[place:].sum()) / int(self.requests.sum())
-        return Gap(below, above, len(self) - place, share)
+        requests_above = int(self.requests[place:].sum()) / int(self.requests.sum())
+        return Gap(below, above, len(self) - place, requests_above)
 
     def recommend_burst(self, tolerate: Fraction, required: int = 0) -> tuple[int, int]:
         """Return the largest need to cover, and a burst that covers it with some headroom.
@@ -108,15 +108,15 @@ class Population:
         """
         gap = self.find_gap()
         ordinary = self.tolerated_burst(tolerate) or int(self.needs[-1])
-        burst = _round_up(_ceil(ordinary * HEADROOM))
+        burst = add_headroom(ordinary)
         if gap is not None and gap.ratio >= MIN_CLEAR_GAP:
-            ordinary, burst = gap.below, _add_headroom(gap.below, gap.above)
+            ordinary, burst = gap.below, add_headroom(gap.below, gap.above)
         if required > ordinary:
-            ordinary, burst = required, _add_headroom(required, self.next_above(required))
+            ordinary, burst = required, add_headroom(required, self.next_above(required))
         return ordinary, min(burst, LARGEST)
 
 
-def _add_headroom(need: int, above: int | None) -> int:
+def add_headroom(need: int, above: int | None = None) -> int:
     """Return a burst with some headroom over a need, in the middle below the next need `above` if that is near."""
     roomy = _round_up(_ceil(need * HEADROOM))
     return roomy if above is None else max(need, min(roomy, isqrt(need * above)))

@@ -7,13 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ratelab.lab.spill import Integers
+from ratelab.lab.decisions import Progress
 from ratelab.lab.traces.merge import spread
-from ratelab.lab.traffic import Traffic
-from ratelab.lab.tune.frontier import measure_frontier
+from ratelab.lab.tune.blocks import BlockNeeds
 from ratelab.lab.tune.population import Population
 from ratelab.lab.tune.tuning import PERCENTILES, Tuning, find_burst
-from ratelab.quota import UNITS, Quota
 
 MIN_BOOTSTRAP_DAYS = 7
 """Days from which on they are resampled."""
@@ -54,63 +52,51 @@ class NeedBand(NamedTuple):
     days: int
 
 
-def measure_hours(tuning: Tuning) -> tuple[HourNeeds, ...]:
-    """Measure the needs at the recommended rate within each hour of the week that has requests."""
-    traffic, rate = tuning.traffic, tuning.recommended.policy.quota
-    keys, hours, needs = _measure_blocks(traffic, rate, UNITS["h"])
-    is_covered = (tuning.frontier.find_needs(rate) <= rate.burst)[keys]
-    places = (hours + _EPOCH_WEEKDAY * 24) % _HOURS
+def measure_hours(tuning: Tuning, hours: BlockNeeds) -> tuple[HourNeeds, ...]:
+    """Summarize the needs at the recommended rate within each hour since 1970 by the hour of the week."""
+    rate = tuning.recommended.policy.quota
+    is_covered = (tuning.frontier.find_needs(rate) <= rate.burst)[hours.keys]
+    places = ((hours.blocks + _EPOCH_WEEKDAY * 24) % _HOURS).astype(np.uint8)
+    order = np.argsort(places, kind="stable")
     rows = []
-    for place in np.unique(places).tolist():
-        own = needs[places == place]
-        population = Population.sort(own, np.ones(len(own), np.int64))
-        p99 = population.percentile(PERCENTILES["p99"])
-        ordinary = int(own.max(initial=0, where=is_covered[places == place]))
-        rows.append(HourNeeds(place // 24, place % 24, len(own), p99, int(own.max()), ordinary))
+    for place, count in enumerate(np.bincount(places, minlength=_HOURS).tolist()):
+        own, order = order[:count], order[count:]
+        if count:
+            population = Population.sort(hours.needs[own], hours.needs[own])
+            ordinary = int(hours.needs[own].max(initial=0, where=is_covered[own]))
+            p99 = population.percentile(PERCENTILES["p99"])
+            rows.append(HourNeeds(place // 24, place % 24, count, p99, int(population.needs[-1]), ordinary))
     return tuple(rows)
 
 
-def measure_band(tuning: Tuning, seed: int = 0) -> NeedBand | None:
-    """Resample the days of the traffic; return the band of the bursts, or None if there are too few days.
+def measure_band(tuning: Tuning, days: BlockNeeds, seed: int = 0) -> NeedBand | None:
+    """Resample days, given the needs at the recommended rate within each day since 1970.
 
-    The need of a client in a resample is the largest of its needs within the drawn days.
+    Return the band of the bursts, or None if there are too few days. The need of a client in a resample is the largest
+    of its needs within the drawn days.
     """
-    traffic, quota = tuning.traffic, tuning.recommended.policy.quota
-    keys, days, needs = _measure_blocks(traffic, quota, UNITS["day"])
-    first, last = int(days.min()), int(days.max())
-    count = last - first + 1
+    numbers = days.blocks - days.blocks.min()
+    count = int(numbers.max()) + 1
     if count < MIN_BOOTSTRAP_DAYS:
         return None
     random = np.random.default_rng(seed)
-    begins = np.flatnonzero(np.diff(keys, prepend=-1))
+    begins = np.flatnonzero(np.diff(days.keys, prepend=-1))
+    is_good = tuning.good[days.keys[begins]]
     bursts = []
     for _ in range(RESAMPLES):
-        is_drawn = np.zeros(count, np.bool_)
-        is_drawn[random.integers(0, count, count)] = True
-        largest = np.maximum.reduceat(np.where(is_drawn[days - first], needs, 0), begins)
-        population = Population.sort(largest, largest)
-        bursts.append(population.recommend_burst(tuning.tolerate)[1])
+        is_drawn = np.zeros(count, np.int64)
+        is_drawn[random.integers(0, count, count)] = 1
+        largest = np.maximum.reduceat(is_drawn[numbers] * days.needs, begins)
+        needs = np.sort(largest[largest > 0])
+        required = int(largest.max(initial=0, where=is_good))
+        bursts.append(Population(needs, needs).recommend_burst(tuning.tolerate, required)[1])
     low, high = np.quantile(bursts, BAND, method="nearest").tolist()
     return NeedBand(int(low), int(high), count)
 
 
-def _measure_blocks(traffic: Traffic, rate: Quota, length: int) -> tuple[Integers, Integers, Integers]:
-    """Return the keys with requests in each block of time, these blocks since 1970, and the needs within them."""
-    first = traffic.origin // length
-    count = (traffic.origin + traffic.duration) // length - first + 1
-    pairs = [np.empty(0, np.int64)]
-    for _, batch in traffic.batches():
-        pairs.append(np.unique(batch.request_keys * count + batch.clock_times // length - first))
-    distinct = np.unique(np.concatenate(pairs))
-    owners = traffic.allocate(np.int64)
-    for part, batch in traffic.batches():
-        owners[part] = np.searchsorted(distinct, batch.request_keys * count + batch.clock_times // length - first)
-    names = tuple("" for _ in distinct)
-    split = replace(traffic, clients=owners, names=names, keys=np.arange(len(distinct)))
-    return distinct // count, distinct % count + first, measure_frontier(split).find_needs(rate)
-
-
-def compare_resolutions(tuning: Tuning, unit: int, is_spread: bool) -> dict[str, int]:
+def compare_resolutions(
+    tuning: Tuning, unit: int, is_spread: bool, progress: Progress = lambda _: None
+) -> dict[str, int]:
     """Return the burst at the recommended rate if the requests of each whole `unit` are spread, or all at its start.
 
     `is_spread` is how the times of the traffic are.
@@ -121,5 +107,5 @@ def compare_resolutions(tuning: Tuning, unit: int, is_spread: bool) -> dict[str,
         times[part] = (batch.clock_times - origin) // unit * unit
     if not is_spread:
         spread(times, unit)
-    other = find_burst(replace(traffic, times=times, origin=origin), rate, tuning.tolerate, tuning.good)
+    other = find_burst(replace(traffic, times=times, origin=origin), rate, tuning.tolerate, tuning.good, progress)
     return {"spread": rate.burst, "start": other} if is_spread else {"spread": other, "start": rate.burst}

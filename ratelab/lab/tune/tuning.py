@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
-from ratelab.algorithms import Policy, build_policy, traits_of
-from ratelab.algorithms.fixed_window import FixedWindow
-from ratelab.algorithms.sliding_counter import SlidingCounter
-from ratelab.algorithms.sliding_log import SlidingLog
+from ratelab.algorithms import Policy
 from ratelab.algorithms.token_bucket import TokenBucket
 from ratelab.errors import InputError
-from ratelab.lab.decisions import ADMISSION_FIELDS, Progress
-from ratelab.lab.replay import replay, suggest_compiler
+from ratelab.lab.decisions import Progress
+from ratelab.lab.replay import suggest_compiler
 from ratelab.lab.spill import Integers
 from ratelab.lab.traces.requests import create_matcher
-from ratelab.lab.traffic import Booleans, Traffic, select_keys
+from ratelab.lab.traffic import Booleans, Traffic
+from ratelab.lab.tune.blocks import measure_needs
+from ratelab.lab.tune.candidates import (
+    USUAL_REPLAYS,
+    Candidate,
+    count_denials,
+    find_denied,
+    find_tightest,
+    fit_policy,
+)
 from ratelab.lab.tune.frontier import Frontier, measure_frontier
 from ratelab.lab.tune.population import Gap, Population
 from ratelab.limiter import Algorithm
@@ -34,6 +40,9 @@ MAX_REFILL_NS = UNITS["h"]
 
 NEARLY_LEAST = Fraction(11, 10)
 """Quotas that admit up to this many times the least in any minute are as good; the fastest has the smallest burst."""
+
+MAX_TOLERATED_RATIO = 2
+"""A quota within the tolerance is preferred if it admits at most this many times the least in any minute."""
 
 MAX_DEFAULT_RATES = 7
 
@@ -56,25 +65,14 @@ class RateNeeds:
     needs: dict[str, int]
     """Needs by percentile: `p50`, `p90`, `p99`, `p999` and `max`."""
     gap: Gap | None
+    lower_gap: Gap | None
+    """The largest ratio between neighbouring needs of the upper half of the clients."""
     ordinary: int
     """The largest need that the burst is meant to cover."""
     burst: int
     """The burst that this rate would have: in the gap, if it is clear, otherwise the one within the tolerance."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A quota, and whom it denies."""
-
-    policy: Policy
-    clients_denied: int
-    clients_denied_ratio: float
-    requests_denied: int
-    requests_denied_ratio: float
-    margin_below: float | None
-    """The burst divided by the largest need that it covers; None if it covers none."""
-    margin_above: float | None
-    """The smallest need that it does not cover, divided by the burst; None if it covers all."""
+    is_tolerated: bool
+    """Whether no more clients than are tolerated need more than this burst."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +103,12 @@ class Tuning:
     rates: tuple[RateNeeds, ...]
     recommended: Candidate
     tightest: tuple[Candidate, ...]
-    """For each rate and algorithm, the smallest burst within the tolerance."""
+    """For each rate and algorithm, the smallest burst within the tolerance, unless the algorithm has none."""
     holdout: Holdout | None
     good: Booleans
     """The keys that no quota may deny."""
+    kinds: tuple[type[Algorithm], ...]
+    """The algorithms of the tightest quotas; the first is the recommended one."""
 
 
 def tune(
@@ -124,19 +124,18 @@ def tune(
 
     Without `rates`, they are chosen so that a burst refills within an hour. The first of the algorithms `kinds` is
     recommended. With `holdout`, the burst that the earlier part of the time recommends is checked on that last share
-    of it. `progress` is called with the number of further requests handled. No quota denies a key for which `good` is
-    true.
+    of it. `progress` is called with the number of further requests handled, of `count_work` in all. No quota denies a
+    key for which `good` is true.
 
-    Raises `InputError` without requests, for a tolerance that is not between 0 and 1, and for a holdout that is not at
-    least 0 and below 1.
+    Raises `InputError` without requests, and unless the tolerance and the holdout are at least 0 and below 1.
     """
     if not len(traffic):
         raise InputError("there are no requests to choose a limit from: name a trace that has some")
-    if not 0 < tolerate < 1:
-        raise InputError(f"the tolerance must be between 0 and 100 %, got {float(tolerate):.4%}: try 0.1%")
+    if not 0 <= tolerate < 1:
+        raise InputError(f"the tolerance must be at least 0 and below 1, got {tolerate}: try 1/1000")
     if not 0 <= holdout < 1:
         raise InputError(f"the holdout must be at least 0 and below 1, got {holdout}: try 1/3, or 0 for none")
-    suggest_compiler(traffic, MAX_DEFAULT_RATES)
+    suggest_compiler(traffic, USUAL_REPLAYS)
     frontier = measure_frontier(traffic, progress)
     requests = traffic.key_requests
     clients = int(np.count_nonzero(requests))
@@ -144,10 +143,8 @@ def tune(
     good = np.zeros(traffic.key_count, np.bool_) if good is None else good
     needs = measure_rates(frontier, requests, supported, rates, good)
     best = _choose_rate(needs)
-    recommended = count_denials(build_policy(kinds[0], Quota.of(best.rate, best.burst)), traffic, frontier, requests)
-    tightest = tuple(
-        _find_tightest(kind, row.rate, traffic, frontier, requests, supported, good) for row in needs for kind in kinds
-    )
+    policy = fit_policy(kinds[0], Quota.of(best.rate, best.burst), best.ordinary, traffic, frontier)
+    found = [find_tightest(kind, row.rate, traffic, frontier, supported, good) for row in needs for kind in kinds]
     return Tuning(
         traffic=traffic,
         frontier=frontier,
@@ -156,11 +153,17 @@ def tune(
         tolerate=supported,
         asked=tolerate,
         rates=needs,
-        recommended=recommended,
-        tightest=tightest,
-        holdout=_check_holdout(traffic, best.rate, tolerate, kinds[0], holdout, good) if holdout else None,
+        recommended=count_denials(policy, traffic, frontier),
+        tightest=tuple(candidate for candidate in found if candidate is not None),
+        holdout=_check_holdout(traffic, best.rate, tolerate, kinds[0], holdout, good, progress) if holdout else None,
         good=good,
+        kinds=tuple(kinds),
     )
+
+
+def count_work(traffic: Traffic, holdout: Fraction) -> int:
+    """Return how many requests `tune` handles, once for the recommendation and once for its check."""
+    return len(traffic) * (2 if holdout else 1)
 
 
 def measure_rates(
@@ -172,7 +175,7 @@ def measure_rates(
     rows, at_once = [], frontier.find_largest_at_once()
     for rate in _SERIES:
         rows.append(_measure_rate(frontier, requests, tolerate, Quota.parse(rate), good))
-        if rows[-1].needs["max"] <= at_once:
+        if rows[-1].needs["max"] <= at_once and _refill_time(rows[-1]) <= MAX_REFILL_NS:
             break  # faster rates need no less
     rows = [row for row in rows if _refill_time(row) <= MAX_REFILL_NS] or rows[-1:]
     least = rows[-1].burst
@@ -183,22 +186,34 @@ def measure_rates(
 
 
 def _measure_rate(frontier: Frontier, requests: Integers, tolerate: Fraction, rate: Quota, good: Booleans) -> RateNeeds:
-    all_needs = frontier.find_needs(rate)
-    population = Population.sort(all_needs, requests)
-    needs = {name: population.percentile(share) for name, share in PERCENTILES.items()}
-    needs["max"] = int(population.needs[-1])
-    required = int(all_needs.max(initial=0, where=good))
-    return RateNeeds(rate, needs, population.find_gap(), *population.recommend_burst(tolerate, required))
+    return _summarize(frontier.find_needs(rate), requests, tolerate, rate, good)
 
 
-def find_burst(traffic: Traffic, rate: Quota, tolerate: Fraction, good: Booleans) -> int:
-    """Return the burst that `tune` recommends for a rate."""
-    requests = traffic.key_requests
-    return _measure_rate(measure_frontier(traffic), requests, tolerate, rate, good).burst
+def _summarize(needs: Integers, requests: Integers, tolerate: Fraction, rate: Quota, good: Booleans) -> RateNeeds:
+    """Summarize the needs of all keys at a rate."""
+    population = Population.sort(needs, requests)
+    percentiles = {name: population.percentile(share) for name, share in PERCENTILES.items()}
+    percentiles["max"] = int(population.needs[-1])
+    required = int(needs.max(initial=0, where=good))
+    gaps = population.find_gap(), population.find_gap(PERCENTILES["p50"])
+    ordinary, burst = population.recommend_burst(tolerate, required)
+    is_tolerated = population.count_above(burst) <= tolerate * len(population)
+    return RateNeeds(rate, percentiles, *gaps, ordinary, burst, is_tolerated)
+
+
+def find_burst(traffic: Traffic, rate: Quota, tolerate: Fraction, good: Booleans, progress: Progress) -> int:
+    """Return the burst that `tune` recommends for a rate; `progress` counts requests."""
+    return _summarize(measure_needs(traffic, rate, progress), traffic.key_requests, tolerate, rate, good).burst
 
 
 def _choose_rate(rows: Sequence[RateNeeds]) -> RateNeeds:
-    """Return the fastest of the rates whose quotas admit about as little in any minute as the best of them does."""
+    """Return the fastest of the rates whose quotas admit about as little in any minute as the best of them does.
+
+    If that denies more clients than are tolerated, prefer rates that do not, unless they admit much more.
+    """
+    rows = [row for row in rows if _refill_time(row) <= LARGEST] or rows
+    least = min(map(_most_in_a_minute, rows))
+    rows = [row for row in rows if row.is_tolerated and _most_in_a_minute(row) <= least * MAX_TOLERATED_RATIO] or rows
     least = min(map(_most_in_a_minute, rows))
     near = [row for row in rows if _most_in_a_minute(row) <= least * NEARLY_LEAST]
     return max(near, key=lambda row: Fraction(row.rate.limit, row.rate.period))
@@ -214,62 +229,6 @@ def _most_in_a_minute(row: RateNeeds) -> Fraction:
     return row.ordinary + Fraction(row.rate.limit * UNITS["min"], row.rate.period)
 
 
-def count_denials(policy: Policy, traffic: Traffic, frontier: Frontier, requests: Integers) -> Candidate:
-    """Count whom a policy denies."""
-    burst, admits_need = policy.quota.burst, traits_of(policy.algorithm).admits_need
-    needs = frontier.find_needs(policy.quota)
-    was_denied, denied = find_denied(policy, select_keys(traffic, find_deniable(policy, frontier)))
-    clients, denied_keys = int(np.count_nonzero(requests)), int(np.count_nonzero(was_denied))
-    covered, uncovered = needs[(needs <= burst) & (needs > 0)], needs[needs > burst]
-    return Candidate(
-        policy=policy,
-        clients_denied=denied_keys,
-        clients_denied_ratio=round(denied_keys / clients, 6),
-        requests_denied=denied,
-        requests_denied_ratio=round(denied / len(traffic), 6),
-        margin_below=round(burst / int(covered.max()), 4) if admits_need and len(covered) else None,
-        margin_above=round(int(uncovered.min()) / burst, 4) if admits_need and len(uncovered) else None,
-    )
-
-
-def check_policy(tuning: Tuning, policy: Policy) -> Candidate:
-    """Count whom a given policy denies."""
-    traffic = tuning.traffic
-    requests = traffic.key_requests
-    return count_denials(policy, traffic, tuning.frontier, requests)
-
-
-def find_deniable(policy: Policy, frontier: Frontier) -> Booleans:
-    """Return the keys that a policy may deny something; all others are denied nothing.
-
-    Algorithms of windows deny nothing to a key that requests at most the burst in any two windows. That is at most its
-    need at a quarter of the rate, and the half of a burst that this rate grants in two windows.
-    """
-    quota, kind = policy.quota, type(policy.algorithm)
-    if traits_of(kind).admits_need:
-        return frontier.find_needs(quota) > quota.burst
-    if (
-        kind not in (FixedWindow, SlidingLog, SlidingCounter)
-        or quota.limit > quota.period
-        or 4 * quota.period > LARGEST
-    ):
-        return np.ones(len(frontier), np.bool_)
-    return 2 * frontier.find_needs(Quota(quota.limit, 4 * quota.period)) + 2 > quota.burst
-
-
-def find_denied(policy: Policy, traffic: Traffic) -> tuple[Booleans, int]:
-    """Replay `traffic`; return which keys are denied at least once, and how many requests are."""
-    was_denied = np.zeros(traffic.key_count, np.bool_)
-    if not len(traffic):
-        return was_denied, 0
-    allowed = replay(policy, traffic, ADMISSION_FIELDS, replays=MAX_DEFAULT_RATES).decisions["allowed"]
-    denied = 0
-    for part, batch in traffic.batches():
-        was_denied[batch.request_keys[~allowed[part]]] = True
-        denied += int(np.count_nonzero(~allowed[part]))
-    return was_denied, denied
-
-
 def match_keys(traffic: Traffic, texts: Sequence[str]) -> Booleans:
     """Return the keys of the clients whose name is one of the texts, matches a pattern of them, or is in a CIDR."""
     matches = create_matcher(tuple(texts))
@@ -279,60 +238,25 @@ def match_keys(traffic: Traffic, texts: Sequence[str]) -> Booleans:
     return selected
 
 
-def _find_tightest(
-    kind: type[Algorithm], rate: Quota, traffic: Traffic, frontier: Frontier, requests: Integers, tolerate: Fraction,
-    good: Booleans,
-) -> Candidate:  # fmt: skip
-    """Return the quota with the smallest burst that denies at most the share `tolerate` of the clients.
-
-    An algorithm that does not admit every need is tried by bisection.
-    """
-    needs = frontier.find_needs(rate)
-    population = Population.sort(needs, requests)
-    tolerated = population.tolerated_burst(tolerate) or int(population.needs[-1])
-    burst = max(tolerated, int(needs.max(initial=0, where=good)))
-    if not traits_of(kind).admits_need:
-
-        def is_tolerated(burst: int) -> bool:
-            policy = build_policy(kind, Quota.of(rate, burst))
-            was_denied, _ = find_denied(policy, select_keys(traffic, find_deniable(policy, frontier)))
-            tolerated = int(np.count_nonzero(was_denied)) <= tolerate * len(population)
-            return tolerated and not bool(was_denied[good].any())
-
-        most = 2 * max(burst, int(traffic.requested_cost.max()))
-        found = _bisect(is_tolerated, burst, most)
-        if found is None:
-            raise InputError(f"{kind.name} denies too many clients with every burst up to {most:,}: leave it out")
-        burst = found
-    return count_denials(build_policy(kind, Quota.of(rate, burst)), traffic, frontier, requests)
-
-
-def _bisect(is_enough: Callable[[int], bool], guess: int, most: int) -> int | None:
-    """Return the smallest burst that is enough, if a larger one always is; None if none up to `most` is.
-
-    `guess` is where to begin.
-    """
-    low, high = 0, guess
-    while not is_enough(high):
-        if high >= most:
-            return None
-        low, high = high, min(2 * high, most)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if is_enough(middle) else (middle, high)
-    return high
-
-
 def _check_holdout(
-    traffic: Traffic, rate: Quota, tolerate: Fraction, kind: type[Algorithm], holdout: Fraction, good: Booleans
+    traffic: Traffic,
+    rate: Quota,
+    tolerate: Fraction,
+    kind: type[Algorithm],
+    holdout: Fraction,
+    good: Booleans,
+    progress: Progress,
 ) -> Holdout | None:
     """Tune the burst on the first part of the time, and count denials in the last; None if a part has no requests."""
     cut = int(np.searchsorted(traffic.times, traffic.duration - int(traffic.duration * holdout)))
     first, last = traffic[:cut], traffic[cut:]
     if not (len(first) and len(last)):
         return None
-    tuning = tune(first, [rate], tolerate, (kind,), Fraction(0), good=good)
-    policy = tuning.recommended.policy
+    frontier, requests = measure_frontier(first, progress), first.key_requests
+    supported = max(tolerate, Fraction(1, int(np.count_nonzero(requests)) + 1))
+    row = _measure_rate(frontier, requests, supported, rate, good)
+    policy = fit_policy(kind, Quota.of(rate, row.burst), row.ordinary, first, frontier)
     was_denied, _ = find_denied(policy, last)
+    progress(len(last))
     clients, denied = int(np.count_nonzero(last.key_requests)), int(np.count_nonzero(was_denied))
     return Holdout(policy, clients, denied, round(denied / clients, 6))

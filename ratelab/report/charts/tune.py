@@ -7,7 +7,7 @@ from math import ceil, log10
 from matplotlib.ticker import NullLocator
 
 from ratelab.lab.tune import Tuning
-from ratelab.lab.tune.curves import measure_curves
+from ratelab.lab.tune.curves import choose_unit, measure_curves
 from ratelab.report.charts.canvas import (
     TICK_PEN,
     Box,
@@ -21,7 +21,6 @@ from ratelab.report.charts.canvas import (
 from ratelab.report.charts.style import assign_colors
 from ratelab.report.charts.sweep import build_axis
 from ratelab.report.numbers import format_percent
-from ratelab.report.sweep import choose_rate_unit
 
 CURVE_LABELS_IN = 1.15
 RATE_AXIS_IN = 0.25
@@ -54,7 +53,7 @@ def paint(sheet: Sheet, box: Box, tuning: Tuning) -> None:
     marks = marks if len(marks) <= MAX_MARKS else marks[::3]
     scale = measure_scale(marks)
     inner = plot.inset(left=CURVE_LABELS_IN, right=scale)
-    axis = build_axis(curves.rates, choose_rate_unit([best]))
+    axis = build_axis(curves.rates, choose_unit(best))
     axes = sheet.add_axes(inner, 1, top, MIN_BURST)
     axes.set_yscale("log")
     axes.set_ylim(MIN_BURST, top)

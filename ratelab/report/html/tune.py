@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ratelab.lab.decisions import Progress
 from ratelab.lab.tune import Analysis
-from ratelab.lab.tune.curves import Grid, measure_curves, measure_grid
+from ratelab.lab.tune.curves import Grid, choose_unit, measure_curves, measure_grid
 from ratelab.lab.tune.outliers import MAX_OUTLIERS
 from ratelab.report.charts import draw_tuning
 from ratelab.report.html.page import Provenance, build_picture, render_template
-from ratelab.report.numbers import format_percent, format_quota, format_rate
+from ratelab.report.numbers import format_percent, format_quota, format_rate_in
 from ratelab.report.tables import Cell, Table
 from ratelab.report.tune import (
     WEEKDAYS,
-    build_needs_table,
-    build_outliers_table,
     describe_check,
     describe_gap,
     describe_holdout,
@@ -27,19 +26,26 @@ from ratelab.report.tune import (
     describe_tuned_traffic,
     describe_variation,
 )
+from ratelab.report.tune_tables import build_needs_table, build_outliers_table
 
 MAX_CLIENTS_OF_PAGE = 200
 """Clients that the page can name when a slider moves: those with the largest needs at the recommended rate."""
 
 
 def render_tuning(
-    analysis: Analysis, title: str, notes: list[str], provenance: Provenance, progress: Progress = lambda _: None
+    analysis: Analysis,
+    title: str,
+    notes: Sequence[str],
+    warnings: Sequence[str],
+    provenance: Provenance,
+    progress: Progress = lambda _: None,
 ) -> str:
-    """Return the page of a tuning; `notes` are those on the source and the cautions."""
+    """Return the page of a tuning; `notes` are those on the source."""
     tuning = analysis.tuning
     heading, *findings = describe_recommendation(tuning)
-    findings += [*describe_gap(tuning), *describe_shared(analysis), describe_tightest(tuning)]
+    findings += [*describe_gap(tuning), *describe_shared(analysis), *describe_tightest(tuning)]
     findings += [*describe_variation(analysis), describe_holdout(tuning), *describe_check(analysis)]
+    findings += [f"Caution: {warning}." for warning in warnings]
     return render_template(
         "tune.html",
         provenance,
@@ -61,9 +67,9 @@ def render_tuning(
 
 def build_hours_table(analysis: Analysis) -> Table | None:
     """Return the largest need that the recommended burst covers, by hour and day; None without hours."""
-    if not analysis.hours:
+    if not analysis.variation.hours:
         return None
-    needs = {(row.weekday, row.hour): row.ordinary for row in analysis.hours}
+    needs = {(row.weekday, row.hour): row.ordinary for row in analysis.variation.hours}
     return Table(
         "Largest need below the recommended burst, by hour of the week in UTC",
         ["hour", *(weekday[:3] for weekday in WEEKDAYS)],
@@ -85,7 +91,7 @@ def _serialize_grid(analysis: Analysis, grid: Grid) -> dict[str, Any]:
     return {
         "offered": tuning.offered,
         "clients": tuning.clients,
-        "rates": [format_rate(rate) for rate in grid.rates],
+        "rates": [format_rate_in(rate, choose_unit(best)) for rate in grid.rates],
         "bursts": list(grid.bursts),
         "start": [place, grid.bursts.index(best.burst)],
         "clientsDenied": grid.clients_denied.tolist(),

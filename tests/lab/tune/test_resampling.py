@@ -6,13 +6,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
+import pytest
 from drawn_rows import draw_rows
 from hypothesis import given
+from hypothesis import strategies as st
 
+from ratelab.lab import partition
 from ratelab.lab.traffic import Traffic
-from ratelab.lab.tune import measure_frontier, tune
+from ratelab.lab.tune import blocks, measure_frontier, tune
+from ratelab.lab.tune.blocks import measure_blocks, measure_needs
 from ratelab.lab.tune.outliers import Outlier, find_outliers
-from ratelab.lab.tune.resampling import HourNeeds, compare_resolutions, measure_band, measure_hours
+from ratelab.lab.tune.resampling import HourNeeds, NeedBand, compare_resolutions, measure_band, measure_hours
+from ratelab.lab.tune.tuning import Tuning
 from ratelab.quota import NS_PER_S, UNITS, Quota
 
 DAY, HOUR, MINUTE = UNITS["day"], UNITS["h"], UNITS["min"]
@@ -37,9 +42,19 @@ def build_days(days: int, bursts: list[int]) -> Traffic:
     return build_traffic([(0, 0), *rows], 40)
 
 
+def summarize_hours(tuning: Tuning) -> tuple[HourNeeds, ...]:
+    (hours,) = measure_blocks(tuning.traffic, tuning.recommended.policy.quota, [HOUR])
+    return measure_hours(tuning, hours)
+
+
+def resample_days(tuning: Tuning) -> NeedBand | None:
+    (days,) = measure_blocks(tuning.traffic, tuning.recommended.policy.quota, [DAY])
+    return measure_band(tuning, days)
+
+
 def test_needs_belong_to_the_hour_of_the_week() -> None:
     tuning = tune(build_days(9, [2, 2, 5]), [Quota.parse("1/min")])
-    rows = {(row.weekday, row.hour): row for row in measure_hours(tuning)}
+    rows = {(row.weekday, row.hour): row for row in summarize_hours(tuning)}
     assert rows[0, 0] == HourNeeds(0, 0, 1, 1, 1, 1)
     assert rows[2, 12] == HourNeeds(2, 12, 40, 5, 5, 5)
     assert rows[1, 12] == HourNeeds(1, 12, 80, 5, 5, 5)  # two Tuesdays, one with the larger bursts
@@ -53,15 +68,15 @@ def test_needs_of_an_hour_are_those_of_its_requests_alone(rows: list[tuple[int, 
     for hour in {time // HOUR for time, _ in rows}:
         part = build_traffic([row for row in rows if row[0] // HOUR == hour], 5)
         largest[hour] = int(measure_frontier(part).find_needs(rate).max())
-    assert {row.hour: row.max for row in measure_hours(tune(traffic, [rate]))} == largest
+    assert {row.hour: row.max for row in summarize_hours(tune(traffic, [rate]))} == largest
 
 
 def test_a_band_shows_how_the_burst_depends_on_single_days() -> None:
     rate = [Quota.parse("1/min")]
     steady, varying = (tune(build_days(14, bursts), rate) for bursts in ([3], [3] * 13 + [60]))
-    assert measure_band(steady) == (5, 5, 14)
-    assert measure_band(varying) == (5, 90, 14)
-    assert measure_band(tune(build_days(6, [3]), rate)) is None
+    assert resample_days(steady) == (5, 5, 14)
+    assert resample_days(varying) == (5, 90, 14)
+    assert resample_days(tune(build_days(6, [3]), rate)) is None
 
 
 def test_both_ways_to_read_whole_seconds_give_the_burst_of_the_other_reading() -> None:
@@ -81,3 +96,48 @@ def test_regular_gaps_are_recognized() -> None:
     assert count == 1
     assert outliers == [Outlier("client-0", 50, 50, round(50 / 169, 6), 0.0)]
     assert outliers[0].is_regular
+
+
+def build_costly(rows: list[tuple[int, int, int]]) -> Traffic:
+    """Build traffic of times, clients and costs."""
+    times, owners, costs = (np.array(column, np.int64) for column in zip(*sorted(rows), strict=True))
+    names = tuple(f"client-{client}" for client in range(4))
+    return Traffic(times, owners, costs, names, np.arange(4), int(times[-1]) + 1, MONDAY)
+
+
+costly_rows = st.lists(
+    st.tuples(
+        st.integers(0, 50) | st.integers(0, 10**17), st.integers(0, 3), st.integers(1, 3) | st.integers(1, 10**9)
+    ),
+    min_size=1,
+    max_size=40,
+)
+rates = st.builds(Quota, st.integers(1, 1000), st.integers(1, 10) | st.integers(1, 10**15))
+
+
+@pytest.mark.parametrize("compiled_from", [0, 1000], ids=["compiled", "python"])
+@given(rows=costly_rows, rate=rates, length=st.sampled_from([7, NS_PER_S, HOUR]))
+def test_one_pass_finds_the_needs_of_the_frontier_in_every_block(
+    compiled_from: int, rows: list[tuple[int, int, int]], rate: Quota, length: int
+) -> None:
+    traffic = build_costly(rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "MIN_COMPILED_REQUESTS", compiled_from)
+        patch.setattr(partition, "MAX_STATE_INTEGERS", 100)
+        assert (measure_needs(traffic, rate) == measure_frontier(traffic).find_needs(rate)).all()
+        (found,) = measure_blocks(traffic, rate, [length])
+    expected = set()
+    for block in {(MONDAY + time) // length for time, _, _ in rows}:
+        part = build_costly([row for row in rows if (MONDAY + row[0]) // length == block])
+        needs = measure_frontier(part).find_needs(rate)
+        expected |= {(key, block, need) for key, need in enumerate(needs.tolist()) if need}
+    assert {*zip(*(column.tolist() for column in found), strict=True)} == expected
+    assert len(found.keys) == len(expected)
+
+
+def test_a_band_covers_the_needs_of_good_clients() -> None:
+    rows = [(day * DAY + client, client) for day in range(9) for client in range(300)]
+    rows += [(day * DAY + HOUR, 0) for day in range(9) for _ in range(80)]
+    good = np.arange(300) == 0
+    tuning = tune(build_traffic(rows, 300), [Quota.parse("1/min")], good=good)
+    assert resample_days(tuning) == (tuning.recommended.policy.quota.burst,) * 2 + (9,)

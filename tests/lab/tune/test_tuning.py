@@ -17,6 +17,8 @@ from ratelab.errors import InputError
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
 from ratelab.lab.tune import measure_frontier, tune
+from ratelab.lab.tune.outliers import find_outliers
+from ratelab.lab.tune.tuning import count_work
 from ratelab.limiter import Algorithm, Row, State
 from ratelab.quota import NS_PER_S, Quota
 
@@ -92,7 +94,7 @@ def test_an_algorithm_that_denies_everything_is_an_error() -> None:
     traffic = build_traffic([(time, time % 3, 1) for time in range(30)], 3)
     with pytest.raises(InputError) as error:
         tune(traffic, [Quota.parse("1/s")], kinds=[Deny])
-    assert str(error.value) == "deny denies too many clients with every burst up to 20: leave it out"
+    assert str(error.value) == "deny denies too many clients with every burst up to 30: leave it out"
 
 
 @pytest.mark.parametrize("outliers", [1, 10])
@@ -133,7 +135,7 @@ def test_requests_of_one_moment_have_no_holdout() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tolerate": Fraction(0)}, "the tolerance must be between 0 and 100 %, got 0.0000%: try 0.1%"),
+        ({"tolerate": Fraction(1)}, "the tolerance must be at least 0 and below 1, got 1: try 1/1000"),
         ({"holdout": Fraction(1)}, "the holdout must be at least 0 and below 1, got 1: try 1/3, or 0 for none"),
     ],
 )
@@ -163,3 +165,53 @@ def test_bots_and_a_health_check_change_the_burst_by_at_most_a_factor_of_two() -
         cleaned.policy.quota.period,
     )
     assert cleaned.policy.quota.burst <= found.policy.quota.burst <= 2 * cleaned.policy.quota.burst
+
+
+@pytest.mark.parametrize("algorithm", BUILT_IN, ids=lambda algorithm: algorithm.name)
+def test_every_algorithm_is_recommended_with_a_burst_for_the_ordinary_clients(algorithm: type[Algorithm]) -> None:
+    tuning = tune(build_population(5, 100), [Quota.parse("1/min")], kinds=[algorithm])
+    assert tuning.recommended.clients_denied == 5
+    assert find_outliers(tuning)[0] == 5
+
+
+def test_a_rate_within_the_tolerance_is_preferred() -> None:
+    # Four clients are above the gap at 10/min. At 20/min, two are, and the others need little more.
+    slow = [(place * 7 * NS_PER_S // 2, client, 1) for place in range(1000) for client in (1998, 1999)]
+    fast = [(second * NS_PER_S, client, 1) for second in range(3500) for client in (1996, 1997)]
+    rows = [(client * NS_PER_S, client, 1) for client in range(1996) for _ in range(1 + client % 5)]
+    traffic = build_traffic(rows + slow + fast, 2000)
+    rates = [Quota.parse("10/min"), Quota.parse("20/min")]
+    tuning = tune(traffic, rates, Fraction(1, 1000))
+    assert [row.is_tolerated for row in tuning.rates] == [False, True]
+    assert (tuning.recommended.policy.quota.rate, tuning.recommended.clients_denied) == ("20/min", 2)
+    assert tune(traffic, rates[:1], Fraction(1, 1000)).recommended.clients_denied == 4
+
+
+def test_an_impossible_quota_is_left_out_if_others_are_possible() -> None:
+    traffic = build_traffic([(time * NS_PER_S, time % 3, 10**6) for time in range(60)], 3)
+    tuning = tune(traffic, [Quota(1, 10**17), Quota.parse("100000/s")])
+    assert tuning.recommended.policy.quota.rate == "100000/s"
+    assert [candidate.policy.quota.rate for candidate in tuning.tightest] == ["100000/s"]
+
+
+def test_a_short_trace_gets_a_rate_that_refills_the_burst_within_an_hour() -> None:
+    quota = tune(build_traffic([(0, 0, 3), (NS_PER_S, 1, 1)], 2)).recommended.policy.quota
+    assert quota.window <= HOUR
+
+
+def test_a_jump_of_needs_below_the_99th_percentile_is_known() -> None:
+    rows = [(client * NS_PER_S, client, 1) for client in range(150)] + [(0, client, 1) for client in (0, 1, 2)] * 50
+    row = tune(build_traffic(rows, 150), [Quota.parse("1/min")]).rates[0]
+    assert row.gap is None
+    assert row.lower_gap is not None
+    assert (row.lower_gap.below, row.lower_gap.clients_above) == (1, 3)
+
+
+def test_progress_counts_the_check_on_the_last_part() -> None:
+    traffic, done = build_population(3, 30), [0]
+
+    def count(more: int) -> None:
+        done[0] += more
+
+    tune(traffic, [Quota.parse("1/s")], progress=count)
+    assert done[0] == count_work(traffic, Fraction(1, 3)) == 2 * len(traffic)

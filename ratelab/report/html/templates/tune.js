@@ -3,7 +3,11 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const rate = byId("rate"), burst = byId("burst");
-const MAX_NAMES = 20, LEFT = 60, RIGHT = 60, TOP = 12, BOTTOM = 276, WIDTH = 640;
+byId("sliders").hidden = false;
+byId("picture").hidden = true; // the same curves, without sliders
+const WIDTH = Math.max(300, Math.min(760, byId("sliders").clientWidth));
+const MAX_NAMES = 20, LEFT = 56, RIGHT = 32, TOP = 12, BOTTOM = 276, LINE = 18;
+byId("curves").setAttribute("viewBox", `0 0 ${WIDTH} 300`);
 const count = (number) => number.toLocaleString("en-US");
 function percent(part, whole) {
   const percentage = 100 * part / whole, smaller = Math.min(percentage, 100 - percentage);
@@ -32,27 +36,31 @@ for (const value of steps) {
 }
 const marks = [0, Math.floor(data.rates.length / 2), data.rates.length - 1];
 for (const place of marks) draw("text", { x: x(place), y: BOTTOM + 20, "text-anchor": "middle" }, data.rates[place]);
-const names = new Map();
 data.curves.forEach((curve, number) => {
   const points = curve.bursts.map((value, place) => `${x(place)},${y(value)}`).join(" ");
   draw("polyline", { points, class: "curve", "stroke-opacity": 1 - 0.15 * number });
-  names.set(curve.bursts[0], [...(names.get(curve.bursts[0]) ?? []), curve.name]);
 });
-for (const [value, shares] of names) {
-  const name = shares.length > 1 ? `${shares[0]} to ${shares.at(-1)}` : shares[0];
-  draw("text", { x: LEFT + 6, y: y(value) + 18 }, name);
+// The label of a line is below its beginning; lines whose labels would overlap share one.
+const labels = [];
+for (const curve of data.curves) {
+  const place = y(curve.bursts[0]) + LINE, last = labels.at(-1);
+  if (last && place - last.place < LINE) last.names.push(curve.name);
+  else labels.push({ place, names: [curve.name] });
+}
+for (const { place, names } of labels) {
+  draw("text", { x: LEFT + 6, y: place, class: "label" }, names.length > 1 ? `${names[0]} to ${names.at(-1)}` : names[0]);
 }
 const dot = draw("circle", { r: 7, class: "dot" });
 
 function show() {
   const row = Number(rate.value), column = Number(burst.value), chosen = data.bursts[column];
   const requests = data.requestsDenied[row][column], clients = data.clientsDenied[row][column];
-  const limit = `${data.rates[row]}, burst ${count(chosen)}`;
+  const limit = `token-bucket, ${data.rates[row]}, burst ${count(chosen)}`;
   byId("rate-value").textContent = data.rates[row];
   byId("burst-value").textContent = count(chosen);
   byId("effect").textContent = clients === 0
-    ? `${limit} denies nothing.`
-    : `${limit} denies ${count(requests)} of ${count(data.offered)} requests (${percent(requests, data.offered)}), `
+    ? `${limit}, denies nothing.`
+    : `${limit}, denies ${count(requests)} of ${count(data.offered)} requests (${percent(requests, data.offered)}), `
       + `to ${count(clients)} of ${count(data.clients)} clients (${percent(clients, data.clients)}).`;
   rate.setAttribute("aria-valuetext", data.rates[row]);
   burst.setAttribute("aria-valuetext", String(chosen));
@@ -80,5 +88,4 @@ burst.max = data.bursts.length - 1;
 [rate.value, burst.value] = data.start;
 rate.addEventListener("input", show);
 burst.addEventListener("input", show);
-byId("sliders").hidden = false;
 show();
