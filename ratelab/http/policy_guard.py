@@ -155,7 +155,10 @@ class PolicyGuard:
             await send_response(scope, send, 411, PROBLEM_HEADERS, problem(411, "Send the body with Content-Length."))
         except (PlanError, StoreError) as error:
             counts.unavailable += 1
-            await send_unavailable(scope, send, error.retry_after_ns)
+            if isinstance(error, StoreError) and all(policy.shadow for policy in self._limiter.policies):
+                await self._app(scope, receive, send)  # nothing may deny a request
+            else:
+                await send_unavailable(scope, send, error.retry_after_ns)
         else:
             if verdict is None:
                 await self._app(scope, receive, send)

@@ -247,9 +247,14 @@ class ResilientLimiter:
             actual = {name: ticket.reserved[name] + change for name, change in changes.items()}
             if local is not None:
                 local.settle({name: one for name, one in actual.items() if name in local.reserved})
-            return isinstance(ticket, Ticket) or await self._confirm(key, lambda: ticket.settle(actual))
+            try:
+                return isinstance(ticket, Ticket) or await self._confirm(key, lambda: ticket.settle(actual))
+            except StoreError:
+                reservation.restore()
+                raise
 
-        return AsyncTicket(Reservation(ticket.decision, ticket.reserved, deadline, self._clock), charge)
+        reservation = Reservation(ticket.decision, ticket.reserved, deadline, self._clock)
+        return AsyncTicket(reservation, charge)
 
     async def refund(self, key: Keys, cost: Costs = 1) -> bool:
         """Return `cost` to the quotas of `key`, in the store and in the fallback; return whether the store confirms it.
@@ -370,7 +375,8 @@ class ResilientLimiter:
         node.fallbacks += 1
         if self.on_store_error == "local":
             return getattr(self._local, method)(key, cost, plan, **options)
-        if self.on_store_error == "open":
+        only_shadow = all(policy.shadow for policy in self.policies)
+        if self.on_store_error == "open" or only_shadow:
             return self._decide_as_new(method, key, cost, plan, **options)
         raise error or _create_down_error()
 

@@ -13,7 +13,7 @@ import pytest
 from lua_scripts import SCRIPTED
 from valkey import Valkey
 
-from ratelab import ALGORITHMS, Decision, Quota, create
+from ratelab import ALGORITHMS, Decision, Policy, Quota, create
 from ratelab.stores.valkey import ValkeyLimiter
 from ratelab.stores.valkey.script import Script
 from ratelab.stores.valkey.server import ValkeyServer
@@ -98,3 +98,44 @@ def check_against_kernel(name: str, history: list[list[int]]) -> None:
 def test_a_limiter_with_a_race_is_caught(processes: Pool, store: ValkeyServer) -> None:
     history = histories(processes, store, "token-bucket", "racy", hit_with_race)
     assert sum(allowed for _, _, allowed, *_ in history) > BURST
+
+
+# --- several policies
+
+
+def create_pair(name: str) -> list[Policy]:
+    return [
+        Policy.create(name, RATE, BURST, name="small"),
+        Policy.create("sliding-log", RATE, 3 * BURST, name="large"),
+    ]
+
+
+def hit_policies(url: str, name: str, key: str) -> list[tuple[bool, str | None]]:
+    """Hit two policies at the same time as the other processes; return whether each hit was allowed, and what bound it.
+
+    Some hits reserve two units and settle at one.
+    """
+    outcomes = []
+    with ValkeyLimiter(url, create_pair(name), deadline=30, name="shared") as limiter:
+        globals()["barrier"].wait(30)
+        for number in range(HITS):
+            if number % 4 == 3:
+                ticket = limiter.reserve(key, 2)
+                ticket.settle(1)
+                outcomes.append((ticket.allowed, ticket.decision.bound_by))
+            else:
+                decision = limiter.hit(key)
+                outcomes.append((decision.allowed, decision.bound_by))
+    return outcomes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCRIPTED)
+def test_eight_processes_are_granted_the_smaller_of_two_quotas(name: str, processes: Pool, store: ValkeyServer) -> None:
+    each = processes.starmap(hit_policies, [(store.url, name, "alice")] * PROCESSES, chunksize=1)
+    outcomes = [outcome for one in each for outcome in one]
+    assert len(outcomes) == PROCESSES * HITS
+    assert sum(allowed for allowed, _ in outcomes) == BURST
+    assert {bound_by for _, bound_by in outcomes} == {None, "small"}
+    with ValkeyLimiter(store.url, create_pair(name), deadline=30, name="shared") as limiter:
+        assert [one.remaining for one in limiter.hit_each("alice", 0)[1]] == [0, 2 * BURST]

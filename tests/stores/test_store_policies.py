@@ -11,6 +11,8 @@ from random import Random
 from typing import Any
 
 import pytest
+from asgi import call
+from limited_apps import Handler
 from lua_scripts import CLOCK_KEY, Change, Model
 from store_setups import run_cluster
 from test_store_promises import use_scripts_with
@@ -20,6 +22,7 @@ from valkey_servers import AMPLE_DEADLINE, count_calls, send_command
 from ratelab import Decision, InputError, Policy
 from ratelab.algorithms.composite import combine, list_decisions
 from ratelab.errors import ConfigurationWarning
+from ratelab.http import RateLimitMiddleware
 from ratelab.stores.resilient import ResilientLimiter
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 from ratelab.stores.valkey.server import ValkeyServer
@@ -124,7 +127,7 @@ MUTANTS: dict[str, Change] = {
     "the wait of a queue is kept by a denied hit": ("cost, delay = 0, 0", "cost = 0"),
     "a denied hit keeps its rows": ("rows[#rows] = nil", "rows[1] = rows[1]"),
     "the slots of others are lost": ("elseif values[place] then", "elseif false then"),
-    "a step back is not written": ("cost ~= 0 or stepped then\n          if own", "cost ~= 0 then\n          if own"),
+    "a step back is not written": ("cost ~= 0 or stepped then\n          full", "cost ~= 0 then\n          full"),
     "cost 0 is charged": ("if allowed and cost ~= 0 or", "if allowed or"),
 }
 
@@ -362,6 +365,28 @@ def test_a_fallback_in_memory_enforces_every_policy() -> None:
         assert outcomes == [None, None, "second"]
 
     asyncio.run(run())
+
+
+SHADOWS = [
+    Policy.create("gcra", "1/h", name="strict", shadow=True),
+    Policy.create("sliding-log", "5/h", name="lax", key="all", shadow=True),
+]
+
+
+@pytest.mark.parametrize("fallback", ["local", "open", "closed"])
+def test_shadow_policies_deny_nothing_while_their_store_is_down(fallback: str) -> None:
+    async def run() -> None:
+        limiter = ResilientLimiter(AsyncValkeyLimiter("unix:///nowhere", SHADOWS), fallback)
+        decisions = [await limiter.hit("alice", 2) for _ in range(8)]
+        assert all(decision.allowed for decision in decisions)
+        assert (await limiter.reserve("alice", 9)).allowed
+
+    asyncio.run(run())
+
+
+def test_a_service_with_shadow_policies_answers_while_their_store_is_down() -> None:
+    app = RateLimitMiddleware(Handler(), AsyncValkeyLimiter("unix:///nowhere", SHADOWS), key=lambda _: "alice")
+    assert [call(app).status for _ in range(5)] == [200] * 5
 
 
 # --- clusters
