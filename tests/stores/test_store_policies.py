@@ -384,7 +384,8 @@ def test_shadow_policies_deny_nothing_while_their_store_is_down(fallback: str) -
     asyncio.run(run())
 
 
-def test_a_service_with_shadow_policies_answers_while_their_store_is_down() -> None:
+def test_a_service_with_shadow_policies_answers_while_their_store_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RATELAB_KEY_SECRET", "a secret of this test")
     app = RateLimitMiddleware(Handler(), AsyncValkeyLimiter("unix:///nowhere", SHADOWS), key=lambda _: "alice")
     assert [call(app).status for _ in range(5)] == [200] * 5
 
