@@ -10,7 +10,7 @@ import click
 from ratelab.algorithms import parse_policy
 from ratelab.cli.options import parse_share
 from ratelab.cli.output import LateProgress, create_console, print_sentences, print_table, tune_compiler
-from ratelab.cli.sources import load_source, trace_options
+from ratelab.cli.sources import is_scenario, load_source, trace_options
 from ratelab.lab.tune.difference import compare_policies
 from ratelab.report.difference import build_difference_table, describe_difference, serialize_difference
 from ratelab.report.summary import describe_traffic
@@ -37,14 +37,20 @@ def diff(old: str, new: str, sources: tuple[str, ...], tolerated: str, top: int,
     """Replay traffic with the limits OLD and NEW, and report the requests that only one of them denies.
 
     A limit is written ALGORITHM:RATE:BURST, such as token-bucket:100/min:40; without a burst, it is the count of the
-    rate. The exit status is 1 if NEW denies more requests that OLD admits than --max-newly-denied tolerates.
+    rate. It may also be a policy file, FILE.yaml, whose policies decide together. The exit status is 1 if NEW denies
+    more requests that OLD admits than --max-newly-denied tolerates.
     """
     share = parse_share("--max-newly-denied", tolerated)
-    policies = parse_policy(old), parse_policy(new)
-    source = load_source(sources, reading)
-    tune_compiler(source.traffic, 2)
-    with LateProgress("replaying", 2 * len(source.traffic)) as progress:
-        difference = compare_policies(*policies, source.traffic, progress)
+    if is_scenario(old) or is_scenario(new):  # by their names, policy files
+        from ratelab.cli.policy_runs import compare_files  # only for several policies
+
+        source, difference = compare_files(old, new, sources, reading)
+    else:
+        policies = parse_policy(old), parse_policy(new)
+        source = load_source(sources, reading)
+        tune_compiler(source.traffic, 2)
+        with LateProgress("replaying", 2 * len(source.traffic)) as progress:
+            difference = compare_policies(*policies, source.traffic, progress)
     if as_json:
         document = serialize_difference(difference, source.fields, float(share), top)
         click.echo(json.dumps(document, ensure_ascii=False))

@@ -8,7 +8,7 @@ import click
 
 from ratelab.algorithms import ALGORITHMS, COMPARED, build_policy, select
 from ratelab.cli import expand_paths
-from ratelab.cli.options import comparison_options
+from ratelab.cli.options import POLICIES_OPTION, SEMANTICS_OPTION, comparison_options
 from ratelab.cli.output import LateProgress, Output, deliver
 from ratelab.cli.sources import TRACE_OPTIONS, is_scenario, load_traces, reject_trace_options, trace_options
 from ratelab.errors import InputError, short_repr
@@ -26,6 +26,8 @@ from ratelab.report.summary import Run, describe_recording
     "--burst", type=click.IntRange(min=1), help="Requests admitted at once; by default the count of the rate."
 )
 @comparison_options
+@POLICIES_OPTION
+@SEMANTICS_OPTION
 @trace_options("recording")
 @click.option(
     "--top",
@@ -41,6 +43,8 @@ def replay(
     algorithms: tuple[str, ...],
     trace_format: str,
     top: int,
+    policy_file: str | None,
+    semantics: tuple[str, ...],
     **others: Any,
 ) -> None:
     """Replay TRACEs, merged into one, through every algorithm, with the quota --rate for each client.
@@ -54,8 +58,8 @@ def replay(
     reading = {"trace_format": trace_format, **{name: others.pop(name) for name in TRACE_OPTIONS if name in others}}
     output = Output(tuple(paths), **others)
     if trace_format == "recording":
-        if rate is not None or burst is not None:
-            raise InputError("a recording has its own quota: leave out --rate and --burst")
+        if rate is not None or burst is not None or policy_file is not None:
+            raise InputError("a recording has its own quota: leave out --rate, --burst and --policies")
         reject_trace_options("a recording has fixed fields")
         if len(paths) > 1:
             raise InputError(f"only one recording can be replayed at a time, got {len(paths)}: name one file")
@@ -64,6 +68,13 @@ def replay(
     for path in paths:
         if is_scenario(path) and trace_format == "auto":
             raise InputError(f"{path} is a scenario: ratelab simulate replays scenarios")
+    if policy_file is not None:
+        from ratelab.cli.policy_runs import replay_policies  # only for several policies
+
+        replay_policies(paths, reading, output, policy_file, semantics, top)
+        return
+    if semantics:
+        raise InputError("--semantics is for several policies: add --policies FILE")
     if rate is None:
         raise InputError(
             "missing --rate: give the quota of each client, such as --rate 100/min; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -28,6 +28,12 @@ from ratelab.lab.traces import (
 from ratelab.lab.traces.formats import check_format
 from ratelab.lab.traffic import Traffic
 from ratelab.report.numbers import pluralize
+
+if TYPE_CHECKING:
+    from ratelab.lab.scenarios import Scenario
+
+Advance = Callable[[int], None]
+"""Called with the number of further bytes read."""
 
 LARGE_TRACE_BYTES = 50_000_000
 """Size of a trace from which on the faster reader is recommended."""
@@ -56,21 +62,26 @@ def load_source(sources: tuple[str, ...], reading: dict[str, Any]) -> TrafficSou
     """
     if any(map(is_scenario, sources)):
         reject_trace_options("a scenario is not a trace")
-        return _load_scenario(sources)
+        return load_scenario_source(sources)[0]
     return load_traces(expand_paths(sources), reading)
 
 
-def load_traces(paths: Sequence[str], reading: dict[str, Any]) -> TrafficSource:
-    """Read traces; `reading` holds the values of `trace_options`."""
+def load_traces(
+    paths: Sequence[str],
+    reading: dict[str, Any],
+    read: Callable[[Sequence[str], TraceOptions, Advance], Trace] = read_traces,
+) -> TrafficSource:
+    """Read traces by `read`; `reading` holds the values of `trace_options`."""
     options = _create_trace_options(reading)
-    trace = _read_with_progress(paths, options)
+    trace = _read_with_progress(paths, options, read)
     fields = {"trace": ", ".join(map(make_printable, paths)), **_serialize_reading(trace)}
     title = f"{format_paths(paths)}, read as {trace.format}"
     notes = _describe_reading(trace, options.within_second)
     return TrafficSource(trace.traffic, fields, title, notes, tuple(paths), options, trace)
 
 
-def _load_scenario(sources: tuple[str, ...]) -> TrafficSource:
+def load_scenario_source(sources: tuple[str, ...]) -> tuple[TrafficSource, Scenario]:
+    """Load one scenario; raise `InputError` for several."""
     if len(sources) > 1:
         raise InputError(f"only one scenario can be loaded at a time, got {len(sources)} sources: name one file")
     from ratelab.lab.scenarios import load_scenario  # it needs YAML, which traces do not
@@ -78,16 +89,18 @@ def _load_scenario(sources: tuple[str, ...]) -> TrafficSource:
     with LateProgress("drawing traffic", None):
         scenario = load_scenario(sources[0])
     fields: dict[str, Any] = {"scenario": scenario.name, "seed": scenario.seed}
-    return TrafficSource(scenario.traffic, fields, f"{scenario.name}: {scenario.description}")
+    return TrafficSource(scenario.traffic, fields, f"{scenario.name}: {scenario.description}"), scenario
 
 
-def _read_with_progress(paths: Sequence[str], options: TraceOptions) -> Trace:
-    """Read traces as `lab.traces.read_traces` does, with a progress bar."""
+def _read_with_progress(
+    paths: Sequence[str], options: TraceOptions, read: Callable[[Sequence[str], TraceOptions, Advance], Trace]
+) -> Trace:
+    """Read traces by `read`, with a progress bar."""
     size = sum_file_sizes(paths)
     if size and size >= LARGE_TRACE_BYTES and not is_arrow_installed():
         click.echo(f"to read traces of this size faster, {install_hint('logs')}", err=True)
     with LateProgress("reading", size) as progress:
-        return read_traces(paths, options, progress)
+        return read(paths, options, progress)
 
 
 # --- notes on the reading

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -13,6 +13,7 @@ from ratelab.cli.options import (
     ALGORITHMS_OPTION,
     LAYOUT,
     PLOT,
+    POLICIES_OPTION,
     THEME,
     parse_share,
 )
@@ -26,6 +27,7 @@ from ratelab.cli.output import (
     tune_compiler,
 )
 from ratelab.cli.sources import EXAMPLE, TRACE_OPTIONS, TrafficSource, load_source, trace_options
+from ratelab.errors import InputError
 from ratelab.lab.sweep import parse_quotas
 from ratelab.lab.traces.files import sum_file_sizes
 from ratelab.lab.traces.requests import read_values
@@ -49,6 +51,9 @@ from ratelab.report.tune import (
     list_warnings,
 )
 from ratelab.report.tune_tables import build_needs_table, build_outliers_table, serialize_rates, serialize_tuning
+
+if TYPE_CHECKING:
+    from ratelab.lab.policies.figures import PolicyCheck
 
 RATES_OF_RANGE = 7
 
@@ -84,6 +89,10 @@ RATES_OF_RANGE = 7
     metavar="LIMIT",
     help="ALGORITHM:RATE:BURST: exit with status 1 if it denies too many clients.",
 )
+@POLICIES_OPTION
+@click.option(
+    "--policy", metavar="NAME", help="The policy of --policies to recommend a quota for; by default the first."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write the needs at each rate as CSV.")
 @click.option("--html", "html_file", metavar="FILE", help="Write a page with sliders for the rate and the burst.")
@@ -100,6 +109,8 @@ def tune(
     good: str | None,
     ignore: str | None,
     checked: str | None,
+    policy_file: str | None,
+    policy: str | None,
     as_json: bool,
     csv_file: str | None,
     html_file: str | None,
@@ -112,6 +123,7 @@ def tune(
 
     The traffic is TRACEs as for `ratelab replay`, or a SCENARIO, a .yaml file. Each client needs a burst at each rate:
     with less, a token bucket denies it something. The recommendation covers the ordinary clients, and lists the others.
+    With --policies, each policy of the file is checked first, and a quota is recommended for one of them.
     """
     tolerated, held_out = parse_share("--tolerate", tolerate), parse_share("--holdout", holdout)
     quotas = parse_quotas(rates, None, RATES_OF_RANGE) if rates else ()
@@ -124,7 +136,15 @@ def tune(
     check_distinct(sources, (csv_file, html_file, *images))
     if csv_file is not None:
         check_writable(csv_file)
-    source = load_source(sources, reading)
+    policy_check: PolicyCheck | None = None
+    if policy_file is not None:
+        from ratelab.cli.policy_runs import check_policies  # only for several policies
+
+        source, policy_check = check_policies(policy_file, policy, sources, reading)
+    elif policy is not None:
+        raise InputError("--policy names a policy of a file: add --policies FILE")
+    else:
+        source = load_source(sources, reading)
     masks = {option: match_keys(source.traffic, texts) for option, texts in lists.items()}
     warnings = [f"no client is named in the file of {option}" for option, mask in masks.items() if not mask.any()]
     traffic = select_keys(source.traffic, ~masks["--ignore"]) if ignore else source.traffic
@@ -143,8 +163,11 @@ def tune(
         with LateProgress("replaying limits", None) as progress:
             write_tuning_page(html_file, analysis, source.title, source.notes, warnings, progress)
     if as_json:
-        click.echo(json.dumps(serialize_tuning(analysis, source.fields, warnings), ensure_ascii=False))
+        fields = source.fields if policy_check is None else {**source.fields, **_serialize_check(policy_check)}
+        click.echo(json.dumps(serialize_tuning(analysis, fields, warnings), ensure_ascii=False))
     else:
+        if policy_check is not None:
+            _print_check(source, policy_check)
         _print(source, analysis, warnings)
     if not analysis.passed:
         raise SystemExit(1)
@@ -157,6 +180,23 @@ def _analyze(tuning: Tuning, source: TrafficSource, check: Policy | None) -> Ana
         variation = measure_variation(tuning, source.trace, source.options, progress)
     with LateProgress("looking at outliers", sum_file_sizes(source.paths)) as progress:
         return analyze_trace(tuning, source.paths, source.options, variation, check, progress)
+
+
+def _serialize_check(check: PolicyCheck) -> dict[str, Any]:
+    from ratelab.report.policy_tables import serialize_check  # only for several policies
+
+    return serialize_check(check)
+
+
+def _print_check(source: TrafficSource, check: PolicyCheck) -> None:
+    """Print the denials of each policy of a file, and those of all together."""
+    from ratelab.report.policy_tables import build_check_table, describe_policy_check
+
+    console = create_console()
+    console.print(f"{source.title}: each policy", style="bold", markup=False)
+    print_table(console, build_check_table(check), with_caption=False)
+    print_sentences(console, describe_policy_check(check))
+    console.print()
 
 
 MAX_LINES = 30
@@ -224,7 +264,11 @@ def _print_amounts(
 
 def _format_next(source: TrafficSource, analysis: Analysis) -> str:
     """Return the command that shows what the recommendation does to the traffic."""
-    policy = analysis.tuning.recommended.policy
+    policy, context = analysis.tuning.recommended.policy, click.get_current_context()
+    if file := context.params["policy_file"]:
+        command = "simulate" if "scenario" in source.fields else "replay"
+        again = format_next(context, command, ("sources", *TRACE_OPTIONS), "--policies", file)
+        return f"write rate: {policy.quota.rate} and burst: {policy.quota.burst} into {file}, then {again}"
     command = "replay" if source.trace else "simulate"
     options = ("--rate", policy.quota.rate, "--burst", str(policy.quota.burst), "--algo", policy.name)
     return format_next(click.get_current_context(), command, ("sources", *TRACE_OPTIONS), *options)

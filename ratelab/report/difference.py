@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +10,9 @@ from ratelab.algorithms import Policy
 from ratelab.lab.tune.difference import PolicyDifference
 from ratelab.report.numbers import format_part, format_percent, format_quota
 from ratelab.report.tables import Table, build_count
+
+if TYPE_CHECKING:
+    from ratelab.policies.policy_file import PolicyFile
 
 
 def serialize_difference(
@@ -49,11 +52,13 @@ def serialize_difference(
     }
 
 
-def _serialize_side(policy: Policy, denied: int, offered: int) -> dict[str, Any]:
+def _serialize_side(side: Policy | PolicyFile, denied: int, offered: int) -> dict[str, Any]:
+    if isinstance(side, Policy):
+        limit: dict[str, Any] = {"algorithm": side.name, "rate": side.quota.rate, "burst": side.quota.burst}
+    else:
+        limit = {"policy_file": side.path, "policies": [policy.name for policy in side.policies]}
     return {
-        "algorithm": policy.name,
-        "rate": policy.quota.rate,
-        "burst": policy.quota.burst,
+        **limit,
         "denied": denied,
         "denied_ratio": round(denied / max(1, offered), 6),
     }
@@ -89,8 +94,8 @@ def describe_difference(difference: PolicyDifference, tolerated: float) -> list[
     traffic, offered = difference.traffic, len(difference.traffic)
     clients = int(np.count_nonzero(traffic.client_requests))
     sentences = [
-        f"{label}: {policy.name}, {format_quota(policy.quota)}, denies {_format_part(denied, offered, 'request')}."
-        for label, policy, denied in (
+        f"{label}: {_name_side(side)} {_format_part(denied, offered, 'request')}."
+        for label, side, denied in (
             ("Old", difference.old, difference.denied_old),
             ("New", difference.new, difference.denied_new),
         )
@@ -106,6 +111,13 @@ def describe_difference(difference: PolicyDifference, tolerated: float) -> list[
         "(--max-newly-denied)."
     )
     return sentences
+
+
+def _name_side(side: Policy | PolicyFile) -> str:
+    """Return a limit, or a policy file and the number of its policies, with the verb."""
+    if isinstance(side, Policy):
+        return f"{side.name}, {format_quota(side.quota)}, denies"
+    return f"{side.path}, {len(side.policies)} policies together, denies"
 
 
 def _format_part(part: int, whole: int, noun: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from ratelab.lab.policies.figures import JointResult, PolicyComparison, PolicyResult
-from ratelab.report.numbers import pluralize
+from ratelab.lab.policies.figures import JointResult, PolicyCheck, PolicyComparison, PolicyResult
+from ratelab.report.numbers import format_part, format_quota, format_share, pluralize
 from ratelab.report.policies import FIGURES, count_bound, get_figure
 from ratelab.report.tables import Cell, Table, build_column, build_count, make_rows
 
@@ -120,3 +121,47 @@ def build_policy_clients_table(comparison: PolicyComparison, limit: int) -> Tabl
         sortable=True,
         cut_names=True,
     )
+
+
+def build_check_table(check: PolicyCheck) -> Table:
+    """Return the denials of each policy alone and together with the others."""
+    rows = check.result.policies
+    columns = {
+        "denied alone": [
+            format_share(denied, row.result.offered) for row, (denied, _) in zip(rows, check.alone, strict=True)
+        ],
+        "clients denied alone": [f"{clients:,}" for _, clients in check.alone],
+        "denied together": [format_share(row.result.denied, row.result.offered) for row in rows],
+        "bound": ["-" if row.policy is not None and row.policy.is_shadow else f"{row.bound:,}" for row in rows],
+    }
+    cells = [[Cell(text) for text in column] for column in columns.values()]
+    return Table("Requests denied by each policy", ["policy", *columns], make_rows([*map(name_policy, rows)], cells))
+
+
+def serialize_check(check: PolicyCheck) -> dict[str, Any]:
+    """Return the denials of each policy as `--json` prints them, and the policy that is tuned."""
+    policies = [
+        {
+            "policy": row.label,
+            "offered": row.result.offered,
+            "denied_alone": denied,
+            "clients_denied_alone": clients,
+            "denied": row.result.denied,
+            "bound": row.bound,
+            "shadow": row.policy is not None and row.policy.is_shadow,
+        }
+        for row, (denied, clients) in zip(check.result.policies, check.alone, strict=True)
+    ]
+    return {"policy": check.chosen and check.chosen.label, "policies": policies}
+
+
+def describe_policy_check(check: PolicyCheck) -> list[str]:
+    """Describe the denials of all policies together, and name the policy for which a quota is recommended."""
+    whole, chosen = check.result.whole.result, check.chosen
+    denied = format_part(whole.denied, whole.offered, "request") if whole.denied else "no request"
+    sentences = [f"Together, the policies deny {denied}."]
+    if chosen is not None:
+        sentences.append(
+            f"For {chosen.label}, now {chosen.policy.algorithm.name}, {format_quota(chosen.policy.quota)}:"
+        )
+    return sentences

@@ -163,7 +163,7 @@ def test_options_that_a_recording_replaces_are_rejected(tmp_path: Path) -> None:
     record(tmp_path / "live.jsonl")
     for option in ("--rate", "--burst"):
         message = get_error("replay", tmp_path / "live.jsonl", "--format", "recording", option, "5")
-        assert "leave out --rate and --burst" in message
+        assert "leave out --rate, --burst and --policies" in message
     assert "add --format recording" in get_error("replay", tmp_path / "live.jsonl", "--rate", "2/s")
     assert "missing --rate: give the quota" in get_error("replay", tmp_path / "live.jsonl")
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ratelab.lab.decisions import FIGURE_FIELDS, Outcome, Progress
+from ratelab.lab.decisions import ADMISSION_FIELDS, FIGURE_FIELDS, Outcome, Progress
 from ratelab.lab.metrics import DEFAULT_CLIENT_TIMEOUT, Result, figure, measure, sum_exactly
 from ratelab.lab.policies.outcome import JointOutcome, PolicyOutcome, replay_together
 from ratelab.lab.policies.requests import PolicyTraffic
+from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Booleans, Traffic
 
 WHOLE = "all together"
@@ -137,3 +138,25 @@ def _measure_whole(outcome: JointOutcome, policies: Sequence[PolicyResult], clie
         burned=sum(each.burned for each in enforcing),
         differing=None,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyCheck:
+    """The denials of each policy, alone and together with the others."""
+
+    result: JointResult
+    """The figures of all policies together."""
+    alone: tuple[tuple[int, int], ...]
+    """For each policy, the requests that it would deny if it were the only one, and the clients concerned."""
+    chosen: PolicyTraffic | None = None
+    """The policy for which a quota is recommended."""
+
+
+def check_parts(parts: Sequence[PolicyTraffic], traffic: Traffic, progress: Progress = lambda _: None) -> PolicyCheck:
+    """Replay `traffic` through all policies together, and through each of them alone."""
+    alone = []
+    for part in parts:
+        denied = ~replay(part.policy, part.traffic, ADMISSION_FIELDS, progress, 2 * len(parts)).decisions["allowed"]
+        alone.append((int(np.count_nonzero(denied)), len(np.unique(part.traffic.clients[denied]))))
+    result = measure_together(replay_together(parts, traffic, progress=progress))
+    return PolicyCheck(result, tuple(alone))

@@ -32,6 +32,13 @@ from ratelab.lab.traces.merge import FileRequests, Trace, build_trace
 
 _DEFAULT_OPTIONS = TraceOptions()
 
+Amend = Callable[[Format, Sequence[str], Plan], Plan]
+"""Changes how the requests of a file are read, given its format and its first lines."""
+
+
+def _keep_plan(_format: Format, _lines: Sequence[str], plan: Plan) -> Plan:
+    return plan
+
 
 def read_trace(
     path: str, options: TraceOptions = _DEFAULT_OPTIONS, progress: Callable[[int], None] | None = None
@@ -45,13 +52,15 @@ def read_traces(
     options: TraceOptions = _DEFAULT_OPTIONS,
     progress: Callable[[int], None] | None = None,
     columnar: bool | None = None,
+    amend: Amend | None = None,
 ) -> Trace:
     """Read files as one trace: text formats, plain or compressed with gzip or zstd, and Parquet; `-` is standard input.
 
     Lines that cannot be parsed are counted, blank lines are skipped. Requests are sorted by time; those of the same
     time keep their order. Too many requests for memory are kept on disk. `progress` is called now and then with
     the number of bytes read since the last call, before decompression. If `columnar`, Arrow parses a block of lines at
-    a time, with the same results; by default it does so for large files if it is installed (extra `logs`).
+    a time, with the same results; by default it does so for large files if it is installed (extra `logs`). `amend`
+    changes how each file is read.
 
     If most times of a file are whole seconds, the n requests of each second are spread evenly over it in the order of
     the file: request k, from 0, is at k/n of the second. The same applies to minutes if all times are whole minutes.
@@ -67,7 +76,7 @@ def read_traces(
     errors: list[InputError] = []
     for path in paths:
         try:
-            files.append(_read_file(path, options, progress, columnar))
+            files.append(_read_file(path, options, progress, columnar, amend or _keep_plan))
         except MissingFileError:
             raise
         except InputError as error:
@@ -99,12 +108,16 @@ def remove_repeated(paths: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _read_file(
-    path: str, options: TraceOptions, progress: Callable[[int], None] | None, columnar: bool | None
+    path: str,
+    options: TraceOptions,
+    progress: Callable[[int], None] | None,
+    columnar: bool | None,
+    amend: Amend,
 ) -> FileRequests:
     """Read a file. Raises `InputError` with its name."""
     name = format_path(path)
     try:
-        source = open_source(path, options, progress, columnar)
+        source = open_source(path, options, progress, columnar, amend)
         file = FileRequests(name, source.format, *source.explanations, BatchReader(options.strict))
         with closing(source.batches) as batches:  # ends their threads here, not at garbage collection
             for batch in batches:
@@ -138,7 +151,7 @@ def open_source(
     options: TraceOptions,
     progress: Callable[[int], None] | None,
     columnar: bool | None,
-    amend: Callable[[Format, Sequence[str], Plan], Plan] = lambda _format, _lines, plan: plan,
+    amend: Amend = _keep_plan,
     select: Callable[[Block], Block] | None = None,
 ) -> Source:
     """Open a file, or standard input for `-`.
@@ -178,7 +191,7 @@ def _open_parquet(
     path: str,
     options: TraceOptions,
     progress: Callable[[int], None] | None,
-    amend: Callable[[Format, Sequence[str], Plan], Plan],
+    amend: Amend,
 ) -> Source:
     if not is_arrow_installed():
         raise InputError(f"reading Parquet needs pyarrow: {install_hint('logs')}, or convert the file to CSV")

@@ -1,8 +1,9 @@
-"""Difference between two policies: the requests of some traffic that only one of them denies."""
+"""Difference between two policies, or policy files: the requests of some traffic that only one of them denies."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,7 +11,10 @@ from ratelab.algorithms import Policy
 from ratelab.lab.decisions import ADMISSION_FIELDS, Progress
 from ratelab.lab.replay import replay
 from ratelab.lab.spill import Integers
-from ratelab.lab.traffic import Traffic
+from ratelab.lab.traffic import Booleans, Traffic
+
+if TYPE_CHECKING:
+    from ratelab.policies.policy_file import PolicyFile
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,8 +22,8 @@ class PolicyDifference:
     """The decisions of two policies on the same traffic."""
 
     traffic: Traffic
-    old: Policy
-    new: Policy
+    old: Policy | PolicyFile
+    new: Policy | PolicyFile
     denied_old: int
     denied_new: int
     newly_denied: Integers
@@ -40,6 +44,13 @@ def compare_policies(
     before, after = (
         replay(policy, traffic, ADMISSION_FIELDS, progress, 2).decisions["allowed"] for policy in (old, new)
     )
+    return compare_decisions(old, new, before, after, traffic)
+
+
+def compare_decisions(
+    old: Policy | PolicyFile, new: Policy | PolicyFile, before: Booleans, after: Booleans, traffic: Traffic
+) -> PolicyDifference:
+    """Return the difference between the decisions of two policies, or of the policies of two files."""
     newly_denied, newly_admitted = (np.zeros(len(traffic.names), np.int64) for _ in range(2))
     denied_old = denied_new = 0
     for part, batch in traffic.batches():
