@@ -123,6 +123,19 @@ def test_a_plan_changes_the_quota_of_a_client(store: ValkeyServer) -> None:
         assert remaining(limiter, "bob", "premium") == [1000, 50]
 
 
+def test_a_plan_keeps_the_time_zone_of_a_policy(store: ValkeyServer) -> None:
+    local = Policy.create("fixed-window", "100/day", name="day", timezone="Asia/Tokyo")
+    plans: dict[str, Any] = {"premium": {"day": "1000/day"}, "trial": {"day": ("10/day", None)}}
+    memory = MemoryLimiter(local, plans=plans)
+    with make(store, local, plans=plans) as limiter:
+        for plan in (None, "premium", "trial", "premium"):
+            decisions = [one.hit("alice", 3, plan) for one in (limiter, memory)]
+            assert decisions[0].remaining == decisions[1].remaining
+            assert abs(decisions[0].reset_after - decisions[1].reset_after) < 60
+    with pytest.raises(InputError, match="a timezone needs a window of a day"):
+        MemoryLimiter(local, plans={"premium": {"day": "1000/h"}})
+
+
 def test_an_override_replaces_the_quota_of_any_plan(store: ValkeyServer) -> None:
     options: dict[str, Any] = {"plans": {"premium": {"day": "1000/day"}}, "overrides": {"acme": {"day": "5000/day"}}}
     with make(store, DAY, SECOND, **options) as limiter:

@@ -14,7 +14,7 @@ from store_setups import run_cluster
 from valkey_servers import AMPLE_DEADLINE, find_server, run_valkey, send_command
 
 import ratelab
-from ratelab import create
+from ratelab import Policy, create
 from ratelab.errors import StoreError
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 from ratelab.stores.valkey.script import Script
@@ -101,6 +101,33 @@ def test_a_reset_and_the_key_secret_need_a_few_more(guarded: ValkeyServer, algor
         with ValkeyLimiter(url, algorithm, "3/h", deadline=AMPLE_DEADLINE) as limiter:
             limiter.reset("alice")
         asyncio.run(compare(url))
+
+
+@pytest.mark.parametrize("algorithm", SCRIPTED)
+def test_tickets_plans_and_lists_need_the_documented_rights(guarded: ValkeyServer, algorithm: str) -> None:
+    send_command(guarded.url, "FLUSHALL")
+    policies = [Policy.create(algorithm, "5/h", name="one"), Policy.create("sliding-log", "5/h", name="log")]
+    tickets, plans = "`reserve`, `settle` and `refund`", "plans and overrides"
+    with (
+        user_with([guarded], rights_of(algorithm, tickets)) as url,
+        ValkeyLimiter(url, algorithm, "5/h", deadline=AMPLE_DEADLINE) as limiter,
+    ):
+        assert limiter.reserve("alice", 3).settle(1)
+        limiter.refund("alice")
+    with (
+        user_with([guarded], rights_of(algorithm) | rights_of("sliding-log", tickets)) as url,
+        ValkeyLimiter(url, policies, deadline=AMPLE_DEADLINE) as limiter,
+    ):
+        assert limiter.reserve("alice", 3).settle(1)
+        limiter.probe()
+    with (
+        user_with([guarded], rights_of(algorithm) | rights_of("sliding-log", plans)) as url,
+        ValkeyLimiter(
+            url, policies, deadline=AMPLE_DEADLINE, plans={"large": {"one": "50/h", "log": "9/h"}}
+        ) as limiter,
+    ):
+        assert limiter.hit("alice", 3).allowed
+        assert limiter.hit("alice", 3, "large").allowed
 
 
 def test_another_database_needs_one_more(guarded: ValkeyServer) -> None:
