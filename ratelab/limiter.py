@@ -101,6 +101,8 @@ class Traits(NamedTuple):
     An algorithm that declares a bound promises integers >= 0 from every step, and no delay unless it `queues`, so
     engines skip their checks. Without one, they check each row, and compiled code checks for overflow.
     """
+    counts_denials: bool = False
+    """Whether a denied hit may change later decisions, and is therefore to be kept; that of a penalty does."""
     admits_need: bool = False
     """Whether a key is denied nothing if and only if its need at the rate is at most the burst (`ratelab.lab.tune`)."""
 
@@ -129,6 +131,24 @@ class Algorithm(Protocol):
         Engines guarantee that `now` does not decrease from one step of a state to the next.
         """
         ...
+
+
+_UNDECLARED = Traits(queues=True)  # a class without traits may return delays
+
+
+def traits_of(algorithm: Algorithm | type[Algorithm]) -> Traits:
+    """Return the declared traits of an algorithm, or those that hold for any class.
+
+    Traits are inherited together with the `step` that they describe: a subclass with its own `step` declares its own.
+    """
+    kind = algorithm if isinstance(algorithm, type) else type(algorithm)
+    for base in kind.__mro__:
+        if "traits" in vars(base):
+            declared: Traits = vars(base)["traits"]
+            return declared
+        if "step" in vars(base):
+            break
+    return _UNDECLARED
 
 
 class Limiter(Protocol):

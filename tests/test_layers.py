@@ -15,7 +15,7 @@ import ratelab
 ROOT = Path(ratelab.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 MODULES = {".".join(("ratelab", *path.relative_to(ROOT).with_suffix("").parts)): path for path in FILES}
-NO_KERNELS = ("__init__", "composite", "plugins")
+NO_KERNELS = ("__init__", "composite", "penalty", "plugins")
 KERNELS = [path for path in sorted((ROOT / "algorithms").glob("*.py")) if path.stem not in NO_KERNELS]
 
 MAY_SEE = {

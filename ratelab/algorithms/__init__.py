@@ -14,12 +14,13 @@ from ratelab.algorithms.calendar_window import CalendarWindow
 from ratelab.algorithms.fixed_window import FixedWindow
 from ratelab.algorithms.gcra import Gcra
 from ratelab.algorithms.leaky_bucket import LeakyBucket
+from ratelab.algorithms.penalty import Penalized, Penalty, penalize
 from ratelab.algorithms.plugins import build_checked, entry_points_by_name, load_entry_point, load_file
 from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.algorithms.token_bucket import TokenBucket
 from ratelab.errors import InputError, short_repr
-from ratelab.limiter import Algorithm, Row, State, Traits
+from ratelab.limiter import Algorithm, Row, State, traits_of
 from ratelab.quota import Quota
 
 __all__ = [
@@ -48,6 +49,8 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
 
 _BY_CALENDAR: dict[type[Algorithm], type[Algorithm]] = {FixedWindow: CalendarWindow}
 """The algorithms that grant a quota with a calendar, by those that grant the others."""
+
+_PLAIN = {by_calendar: plain for plain, by_calendar in _BY_CALENDAR.items()}
 
 BUILT_IN = (*ALGORITHMS.values(), *_BY_CALENDAR.values())
 """The classes of the built-in algorithms."""
@@ -155,16 +158,32 @@ class Policy:
         """Return the policy of the algorithm called `algorithm` for `rate` (text or a `Quota`) and `burst`.
 
         Its name is by default that of the algorithm. With a `timezone`, its windows are days, weeks or months of the
-        calendar there. Raises `InputError` for an invalid argument.
+        calendar there. A `penalty`, a mapping or a `Penalty`, denies everything for a time after several denials.
+        Raises `InputError` for an invalid argument.
         """
+        quota, kind = Quota.of(rate, burst), find(algorithm)
         if penalty is not None:
-            raise InputError("penalty is not supported yet: leave it out")
-        quota = Quota.of(rate, burst)
-        policy = build_policy(find(algorithm), quota if timezone is None else quota.in_timezone(timezone))
+            kind = penalize(kind, Penalty.parse(penalty))
+        policy = build_policy(kind, quota if timezone is None else quota.in_timezone(timezone))
         policy = replace(policy, name=policy.name if name is None else name, key=key, cost=cost, match=match)
         policy = replace(policy, shadow=shadow)
         _check_fields(policy)
         return policy
+
+    @property
+    def counts_denials(self) -> bool:
+        """Whether a denied hit may change later decisions, as one with a penalty does."""
+        return traits_of(self.algorithm).counts_denials
+
+    def with_quota(self, rate: str | Quota, burst: int | None = None) -> Policy:
+        """Return this policy with another quota; a time zone stays, unless the quota has one, and so does a penalty.
+
+        Raises `InputError` for a quota that the algorithm cannot grant.
+        """
+        quota = Quota.of(rate, burst)
+        if self.quota.calendar is not None and (not isinstance(rate, Quota) or rate.calendar is None):
+            quota = quota.in_timezone(self.quota.calendar.timezone)
+        return replace(self, quota=quota, algorithm=build_policy(type(self.algorithm), quota).algorithm)
 
     @property
     def start(self) -> Callable[[int], list[int]]:
@@ -214,6 +233,10 @@ def build_policy(kind: type[Algorithm], quota: Quota) -> Policy:
 
     Raises `InputError` if the algorithm cannot grant the quota, or fails.
     """
+    if issubclass(kind, Penalized):
+        inner = build_policy(kind.kind, quota).algorithm
+        return Policy(kind.name, quota, penalize(type(inner), kind.penalty)(inner))
+    kind = _PLAIN.get(kind, kind)
     if quota.calendar is not None:
         kind = _find_by_calendar(kind, quota)
     built_in = kind in BUILT_IN
@@ -253,21 +276,3 @@ def parse_policy(text: str) -> Policy:
             f"a policy must look like ALGORITHM:RATE:BURST, such as token-bucket:100/min:40, got {short_repr(text)}"
         )
     return create(match["algorithm"], match["rate"], int(match["burst"]) if match["burst"] else None)
-
-
-_UNDECLARED = Traits(queues=True)  # a class without traits may return delays
-
-
-def traits_of(algorithm: Algorithm | type[Algorithm]) -> Traits:
-    """Return the declared traits of an algorithm, or those that hold for any class.
-
-    Traits are inherited together with the `step` that they describe: a subclass with its own `step` declares its own.
-    """
-    kind = algorithm if isinstance(algorithm, type) else type(algorithm)
-    for base in kind.__mro__:
-        if "traits" in vars(base):
-            declared: Traits = vars(base)["traits"]
-            return declared
-        if "step" in vars(base):
-            break
-    return _UNDECLARED

@@ -48,8 +48,9 @@ class Part(NamedTuple):
 class Composite:
     """A kernel that enforces several policies: its state is the concatenation of theirs.
 
-    A denied request changes no enforcing policy. Of these, the decision has the least `remaining`, and the greatest
-    `retry_after_ns`, `reset_after_ns` and `delay_ns`. A shadow policy decides as if it were alone, and is charged if it
+    A denied request changes no enforcing policy, except that the penalty of one that denies it counts the denial. Of
+    these, the decision has the least `remaining`, and the greatest `retry_after_ns`, `reset_after_ns` and `delay_ns`. A
+    shadow policy decides as if it were alone, and is charged if it
     would admit the request.
     """
 
@@ -58,7 +59,7 @@ class Composite:
         self.policies = tuple(part.policy for part in parts)
         self._steps = tuple((part.step, part.begin, part.end, not part.policy.shadow) for part in parts)
         self._named_steps = tuple((part.step, slice(part.begin, part.end), part.policy.name) for part in parts)
-        self._all_enforced = not any(policy.shadow for policy in self.policies)
+        self._all_alike = not any(policy.shadow or policy.counts_denials for policy in self.policies)
 
     @classmethod
     def of(cls, policies: Iterable[Policy]) -> Composite:
@@ -93,7 +94,7 @@ class Composite:
 
     def decide_together(self, state: State, now: int, cost: int) -> tuple[list[int], Combined]:
         """Return the next state and the fields of the `Decision`, as `decide` and `combine` do, in half the time."""
-        if not self._all_enforced:
+        if not self._all_alike:
             new, rows = self.decide(state, now, (cost,) * len(self.parts))
             return new, self.combine(rows)
         new = []

@@ -176,21 +176,25 @@ class RateLimitMiddleware:
         cls,
         app: App,
         path: str,
-        limiter: Callable[[Sequence[Policy]], AnyLimiter] = MemoryLimiter,
+        limiter: Callable[..., AnyLimiter] = MemoryLimiter,
+        key: str | Identity | Callable[[Scope], str | None] = "ip",
         **arguments: Any,
     ) -> Self:
         """Limit requests by the policy file at `path`, and follow changes of it.
 
-        `limiter` is called with the policies, and returns a limiter that has `update`; by default, in memory. The other
-        arguments are those of the class; `plan`, `default_plan` and `account` replace those of the file.
+        `limiter` creates the limiter, given the policies and the keyword arguments `plans` and `overrides`; by default,
+        in memory. The other arguments are those of the class; `plan`, `default_plan` and `account` replace those of the
+        file.
 
         A file that has changed is read again at the next request, at most once a second. If it is invalid, an error is
         logged, and the policies stay in force. Raise `InputError` for an invalid file or argument.
         """
         from ratelab.http.file_policies import FilePolicies  # needs the libraries that read YAML
 
-        file = FilePolicies(path, watched=True)
-        return cls(app, limiter(file.content.policies), file=file, **arguments)
+        file, identity = FilePolicies(path, watched=True), key if isinstance(key, Identity) else Identity(key)
+        plans = file.find_plans(identity)
+        created = limiter(plans.policies, plans=plans.plans, overrides=plans.overrides)
+        return cls(app, created, identity, file=file, **arguments)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection: a request, a WebSocket or the lifespan."""

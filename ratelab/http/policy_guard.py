@@ -84,10 +84,6 @@ class PolicyGuard:
         self._delay = delay
         self._counts, self._offenders = counts, offenders
         self._file = file
-        if file is not None:
-            plans = file.find_plans(identity)
-            if plans.plans or plans.overrides:
-                self._change_limiter(plans)
         self._unchanging_plans = Plans(limiter.policies)  # of a limiter that cannot be changed
         self._setup = self._prepare(self._find_plans())
         self._start_counts()
@@ -104,15 +100,8 @@ class PolicyGuard:
         assert self._file is not None  # noqa: S101  (it calls this)
         plans = self._file.find_plans(self._identity)
         self._prepare(plans)  # raises before the limiter changes
-        self._change_limiter(plans)
-        self._refresh()
-
-    def _change_limiter(self, plans: Plans) -> None:
-        if not callable(getattr(self._limiter, "update", None)):
-            raise InputError(
-                f"a {type(self._limiter).__name__} cannot change its policies: leave out plans and overrides"
-            )
         self._limiter.update(plans.policies, plans=plans.plans, overrides=plans.overrides)
+        self._refresh()
 
     def _refresh(self) -> Setup:
         """Return how the policies in force apply, after a change of the limiter's."""

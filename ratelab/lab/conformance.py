@@ -147,7 +147,9 @@ def reset_after_is_exact(algorithm: Algorithm, timeline: Timeline) -> None:
 
 
 def denied_hits_change_nothing(algorithm: Algorithm, timeline: Timeline) -> None:
-    """Let a denied request change no later decision."""
+    """Let a denied request change no later decision, unless `Traits.counts_denials`."""
+    if traits_of(algorithm).counts_denials:
+        return
     without_denied = algorithm.start(timeline.origin)  # the state without the denied hits
     for now, cost, decision, _ in run(algorithm, timeline):
         _require(decide_on_copy(algorithm, without_denied, now, cost) == decision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ratelab.algorithms import Policy, traits_of
+from ratelab.algorithms.penalty import Penalized
 from ratelab.quota import Quota
 
 _PERIODS = {"s": "per second", "min": "per minute", "h": "per hour", "day": "per day"}
@@ -21,8 +22,9 @@ def describe_quota(quota: Quota, queued: bool = False, units: str = "requests") 
 
 
 def describe_limit(policy: Policy) -> str:
-    """Describe the quota of a policy in units of its cost."""
-    return describe_quota(policy.quota, traits_of(policy.algorithm).queues, policy.cost)
+    """Describe the quota of a policy in units of its cost, and its penalty."""
+    quota = describe_quota(policy.quota, traits_of(policy.algorithm).queues, policy.cost)
+    return f"{quota}; penalty {policy.algorithm.penalty}" if isinstance(policy.algorithm, Penalized) else quota
 
 
 def describe_key(key: str | None) -> str:

@@ -16,6 +16,7 @@ from ratelab.documents import Document, Kind, Place, validate
 from ratelab.documents.validation import AlgorithmName, Count, Duration, Strict, Text, create_integer_parser, suggest
 from ratelab.errors import InputError, short_repr
 from ratelab.policies.routes import parse_route
+from ratelab.quota import format_duration
 
 POLICY_FILE = Kind("policy", "`ratelab docs policies`", "put the plans of many clients into a CSV file")
 
@@ -100,6 +101,12 @@ class PenaltyFields(Strict):
     length: Duration = Field(alias="for")
     growth: Growth = 1
     at_most: Duration | None = None
+
+    def spell(self) -> dict[str, object]:
+        """Return the values as `Policy.create` takes them, with durations as text."""
+        values = self.model_dump(by_alias=True, exclude_none=True)
+        durations = {"within", "for", "at_most"}
+        return {name: format_duration(value) if name in durations else value for name, value in values.items()}
 
 
 class PolicyFields(Strict):
@@ -247,7 +254,7 @@ def _create_policy(document: Document, fields: PolicyFields, place: Place, chang
     rate, burst = fields.rate, fields.burst
     if change is not None:
         rate, burst = (fields.rate, change.burst) if change.rate is None else (change.rate, change.burst)
-    penalty = None if fields.penalty is None else fields.penalty.model_dump(by_alias=True, exclude_none=True)
+    penalty = None if fields.penalty is None else fields.penalty.spell()
     try:
         return Policy.create(
             fields.algorithm,
@@ -262,7 +269,7 @@ def _create_policy(document: Document, fields: PolicyFields, place: Place, chang
             penalty=penalty,
         )
     except InputError as error:
-        key = str(error).split(" ", 1)[0]  # messages about an argument begin with its name
+        key = re.split(r"[ .]", str(error))[0]  # messages about an argument begin with its name
         given = (change or fields).model_fields_set
         raise document.error((*place, key) if key in given else place, str(error)) from None
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ratelab.algorithms import Policy, build_policy
+from ratelab.algorithms import Policy
+from ratelab.algorithms.penalty import Penalized
 from ratelab.errors import InputError, short_repr
 from ratelab.quota import Quota
 from ratelab.stores.versions import Kernel
@@ -66,8 +67,7 @@ def _change_quota(policy: Policy, change: QuotaChange) -> Policy:
     if isinstance(change, Policy):
         return change
     rate, burst = change if isinstance(change, tuple) else (change, None)
-    quota = Quota.of(policy.quota if rate is None else rate, burst)
-    return replace(policy, quota=quota, algorithm=build_policy(type(policy.algorithm), quota).algorithm)
+    return policy.with_quota(policy.quota if rate is None else rate, burst)
 
 
 def convert_numbers(old: Kernel, new: Kernel, numbers: list[Any], now: int) -> list[Any]:
@@ -82,12 +82,33 @@ def convert_numbers(old: Kernel, new: Kernel, numbers: list[Any], now: int) -> l
         if source is not None and source.policy.algorithm == policy.algorithm:
             converted += numbers[source.begin : source.end]
             continue
+        if source is not None and _is_same_penalty(source.policy, policy):
+            converted.append(_convert_penalized(source.policy, policy, numbers[source.begin], now))
+            continue
         state = part.start(now)
         if source is not None:
             used = _count_used(source.policy.quota, source.step(numbers[source.begin : source.end], now, 0))
             part.charge(state, now, -(-used * policy.quota.burst // source.policy.quota.burst), now)
         converted += state
     return converted
+
+
+def _is_same_penalty(old: Policy, new: Policy) -> bool:
+    return (
+        isinstance(old.algorithm, Penalized)
+        and isinstance(new.algorithm, Penalized)
+        and old.algorithm.penalty == new.algorithm.penalty
+    )
+
+
+def _convert_penalized(old: Policy, new: Policy, state: list[int], now: int) -> list[int]:
+    """Return the state of a key with a penalty, which stays in force, after a change of its quota."""
+    before, after = (replace(policy, algorithm=policy.algorithm.inner) for policy in (old, new))  # type: ignore[attr-defined]
+    first = len(state) - len(before.start(now))
+    used = _count_used(old.quota, before.step(state[first:], now, 0))
+    converted = after.start(now)
+    after.charge(converted, now, -(-used * new.quota.burst // old.quota.burst), now)
+    return [*state[:first], *converted]
 
 
 def _count_used(quota: Quota, look: tuple[bool, int, int, int, int]) -> int:

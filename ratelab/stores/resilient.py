@@ -201,6 +201,11 @@ class ResilientLimiter:
         return self._store.policies
 
     @property
+    def plans(self) -> Plans:
+        """The policies in force, with their quotas by plan and by key."""
+        return self._local.plans
+
+    @property
     def health(self) -> Health:
         """The current state of the store."""
         up = all(node.breaker.up for node in self._nodes.values())

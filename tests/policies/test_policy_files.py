@@ -9,7 +9,8 @@ import pytest
 from cli_runner import PLAIN, invoke
 from invalid_policies import INVALID_POLICY_FILES, VALID_POLICIES, InvalidPolicyFile
 
-from ratelab import InputError
+from ratelab import InputError, Policy
+from ratelab.policies.description import describe_limit
 from ratelab.policies.policy_file import read_plan_file, read_policies
 
 
@@ -99,3 +100,24 @@ def test_policies_check_prints_every_limit_in_words(tmp_path: Path, monkeypatch:
     ]
     assert plan == "plan: X-Plan, which only your authentication layer may set; without one, it is free"
     assert account == "account: X-Account, which only your authentication layer may set"
+
+
+def test_a_penalty_and_a_timezone_are_those_of_the_policy(tmp_path: Path) -> None:
+    (tmp_path / "policies.yaml").write_text(
+        "version: 1\n"
+        "policies:\n"
+        "  - {name: login, algorithm: fixed-window, rate: 5/min,\n"
+        "     penalty: {after: 3, within: 1min, for: 5min, growth: 2, at_most: 1h}}\n"
+        "  - {name: month, algorithm: fixed-window, rate: 100000/month, timezone: Europe/Berlin}\n"
+    )
+    penalty = {"after": 3, "within": "1min", "for": "5min", "growth": 2, "at_most": "1h"}
+    content = read_policies(str(tmp_path / "policies.yaml"))
+    assert content.policies == (
+        Policy.create("fixed-window", "5/min", name="login", penalty=penalty),
+        Policy.create("fixed-window", "100000/month", name="month", timezone="Europe/Berlin"),
+    )
+    login, month = map(describe_limit, content.policies)
+    assert login.endswith(
+        "penalty after 3 denials within 1 min, for 5 min, each 2 times as long as the last, up to 1 h"
+    )
+    assert month == "100,000 requests in each month of Europe/Berlin"

@@ -10,7 +10,7 @@ from calendar_model import LABELS, calendar_quota
 from lua_scripts import LIVE_LONG, MAX_LAG_US, SCRIPTED, Change, Model, ScriptedStore
 from valkey import Valkey
 
-from ratelab import InputError, Quota, create
+from ratelab import InputError, Policy, Quota, create
 from ratelab.limiter import NEVER
 from ratelab.stores.valkey import ValkeyLimiter
 from ratelab.stores.valkey.script import EXACT_LIMIT, Script
@@ -46,10 +46,11 @@ def draw_steps(random: Random, quota: Quota, count: int) -> Iterator[tuple[int, 
         yield clock, random.choice(costs)
 
 
-def check(client: Valkey, name: str, quota: Quota, count: int, *changes: Change) -> None:
+def check(client: Valkey, name: str, quota: Quota, count: int, *changes: Change, penalty: object = None) -> None:
     """Decide the same hits in the store and by the model; report the first difference."""
     steps = [*draw_steps(Random(f"{name} {quota}"), quota, count)]
-    scripted, model = ScriptedStore(client, Script(create(name, quota)), (LIVE_LONG, *changes)), Model(name, quota)
+    policy = Policy.create(name, quota, penalty=penalty)
+    scripted, model = ScriptedStore(client, Script(policy), (LIVE_LONG, *changes)), Model(policy)
     for number, (step, decision) in enumerate(zip(steps, scripted.hits(steps), strict=True)):
         assert tuple(decision) == tuple(model.hit(*step)), f"hit {number} of {quota}: {steps[: number + 1][-5:]}"
 
@@ -91,6 +92,72 @@ def test_the_script_of_the_calendar_decides_as_its_kernel(store: ValkeyServer) -
 def test_a_mutant_of_the_script_of_the_calendar_is_caught(change: Change, store: ValkeyServer) -> None:
     with Valkey.from_url(store.url) as client, pytest.raises(AssertionError, match="hit"):
         check_calendars(client, 600, change)
+
+
+PENALTIES = [
+    {"after": 3, "within": "1min", "for": "5min", "growth": 2, "at_most": "1day"},
+    {"after": 1, "within": "1s", "for": "2s"},
+    {"after": 2, "within": "10min", "for": "1h", "growth": 1.5},
+]
+
+
+def check_penalties(client: Valkey, name: str, count: int, *changes: Change) -> None:
+    for penalty in PENALTIES:
+        for text in QUOTAS[:3]:
+            check(client, name, parse_quota(text), count, *changes, penalty=penalty)
+
+
+@pytest.mark.parametrize("name", sorted({*SCRIPTED} - {"sliding-log"}))
+def test_a_penalty_decides_in_a_store_as_its_kernel(name: str, store: ValkeyServer) -> None:
+    with Valkey.from_url(store.url) as client:
+        check_penalties(client, name, 200)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("or stepped or counted then", "or stepped then"),
+        ("now < finish + length", "true"),
+        ("min(floor(length * GROWTH / DIVISOR), AT_MOST)", "length"),
+        ("now - times[AFTER] < WITHIN", "true"),
+        ("if now < finish then", "if now <= finish then"),
+        ("_, _, _, reset, _, x, y = inner_step(now, 0,", "_, _, _, reset, _, x, y = inner_step(now, cost,"),
+    ],
+)
+@pytest.mark.parametrize("server", ["valkey"], indirect=True, scope="session")
+def test_a_mutant_of_the_script_of_a_penalty_is_caught(change: Change, store: ValkeyServer) -> None:
+    with Valkey.from_url(store.url) as client, pytest.raises(AssertionError, match="hit"):
+        check_penalties(client, "token-bucket", 500, change)
+
+
+def test_a_penalty_that_a_store_cannot_hold_is_rejected() -> None:
+    with pytest.raises(InputError, match=r"sliding-log with a penalty cannot run in a store, .* use another algorithm"):
+        Script(Policy.create("sliding-log", "2/s", penalty=PENALTIES[0]))
+    with pytest.raises(InputError, match=r"penalty\.within must be a whole number of microseconds"):
+        Script(Policy.create("gcra", "2/s", penalty={**PENALTIES[0], "within": "15ns"}))
+
+
+def test_a_penalty_with_plans_in_a_store_is_rejected() -> None:
+    policy = Policy.create("gcra", "2/s", penalty=PENALTIES[0])
+    with pytest.raises(InputError, match="policy 'gcra' has a penalty, which a store cannot keep between plans"):
+        ValkeyLimiter("unix:///nowhere", policy, plans={"large": {"gcra": "4/s"}})
+
+
+def test_a_plan_in_a_store_keeps_the_timezone_and_what_is_used(store: ValkeyServer) -> None:
+    policy, plans = (
+        Policy.create("fixed-window", "2/month", timezone="Asia/Tokyo"),
+        {"large": {"fixed-window": "20/month"}},
+    )
+    with ValkeyLimiter(store.url, policy, plans=plans, deadline=30) as limiter:
+        small = limiter.hit("key")
+        large = limiter.hit("key", plan="large")
+        assert (small.remaining, large.remaining) == (1, 9)
+        assert 0 <= small.reset_after_ns - large.reset_after_ns < 60 * 10**9
+
+
+def test_penalties_do_not_share_keys() -> None:
+    scripts = [Script(Policy.create("gcra", "2/s", penalty=penalty)) for penalty in (None, *PENALTIES)]
+    assert len({script.key("a") for script in scripts}) == 4
 
 
 def test_calendars_do_not_share_keys_and_updated_zones_keep_them() -> None:

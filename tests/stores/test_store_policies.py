@@ -32,6 +32,8 @@ START_US = 1_795_453_109_478_631
 
 MAX_LAG_US = 1_000_000
 
+PENALTY = {"after": 2, "within": "3s", "for": "2s", "growth": 2, "at_most": "8s"}
+
 POLICIES = [
     Policy.create("token-bucket", "2/s", 5, name="bucket"),
     Policy.create("leaky-bucket", "3/s", 4, name="queue"),
@@ -41,6 +43,7 @@ POLICIES = [
     Policy.create("gcra", "1/s", 6, name="cells"),
     Policy.create("fixed-window", "3/2s", name="shadow", shadow=True),
     Policy.create("fixed-window", "9/day", name="calendar", timezone="Europe/Berlin"),
+    Policy.create("gcra", "2/s", 3, name="penalty", penalty=PENALTY),
 ]
 
 PAIRS = [(one, other) for one, other in combinations_with_replacement(POLICIES, 2) if one is not other]
@@ -61,7 +64,7 @@ class Models:
 
     def __init__(self, policies: Sequence[Policy]) -> None:
         self._policies = policies
-        self._models = [Model(policy.algorithm.name, policy.quota) for policy in policies]
+        self._models = [Model(policy) for policy in policies]
 
     def hit_each(self, clock: int, costs: Sequence[int]) -> tuple[Decision, tuple[Decision, ...]]:
         looks = [model.look(clock, cost) for model, cost in zip(self._models, costs, strict=True)]
@@ -127,7 +130,8 @@ MUTANTS: dict[str, Change] = {
     "the wait of a queue is kept by a denied hit": ("cost, delay = 0, 0", "cost = 0"),
     "a denied hit keeps its rows": ("rows[#rows] = nil", "rows[1] = rows[1]"),
     "the slots of others are lost": ("elseif values[place] then", "elseif false then"),
-    "a step back is not written": ("cost ~= 0 or stepped then\n          full", "cost ~= 0 then\n          full"),
+    "a step back is not written": ("or stepped or counted then\n          full", "or counted then\n          full"),
+    "a counted denial is not written": ("or counted then\n          full", "then\n          full"),
     "cost 0 is charged": ("if allowed and cost ~= 0 or", "if allowed or"),
 }
 

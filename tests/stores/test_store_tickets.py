@@ -152,13 +152,14 @@ CHARGED = [
     Policy.create("sliding-counter", "5/3s", name="counter"),
     Policy.create("gcra", "1/s", 6, name="cells"),
     Policy.create("fixed-window", "9/day", name="calendar", timezone="Europe/Berlin"),
+    Policy.create("gcra", "1/s", 4, name="penalty", penalty={"after": 2, "within": "3s", "for": "2s", "growth": 2}),
 ]
 
 
 def check_charges(url: str, policies: Sequence[Policy], count: int, *changes: Change) -> None:
     """Hit, settle and refund in the store and by the kernels; report the first difference."""
     random = Random(f"charges {name_list(policies)}")
-    models = [Model(policy.algorithm.name, policy.quota) for policy in policies]
+    models = [Model(policy) for policy in policies]
     clock, tickets = 1_795_453_109_478_631, []
     with Valkey.from_url(url) as client, use_scripts_with(*changes):
         client.flushdb()
@@ -171,8 +172,9 @@ def check_charges(url: str, policies: Sequence[Policy], count: int, *changes: Ch
                     ticket = limiter.reserve("alice", cost, deadline=10**6)
                     allowed = all(model.look(clock, cost).allowed for model in models)
                     assert ticket.allowed == allowed, f"reservation {number}"
-                    for model in models if allowed else []:
-                        model.hit(clock, cost)
+                    for model in models:
+                        if allowed or not model.look(clock, cost).allowed:  # a penalty counts its denials
+                            model.hit(clock, cost)
                     if allowed:
                         tickets.append((ticket, cost, clock))
                 elif work < 0.7 and tickets:

@@ -118,6 +118,10 @@ INVALID_POLICY_FILES = {
         f"{{{_BUCKET}, penalty: {{after: 3, within: 1min, for: 5min, atmost: 1h}}}}",
         "policies[0].penalty.atmost: unknown key; did you mean 'at_most'?",
     ),
+    "a penalty that shrinks": second(
+        f"{{{_BUCKET}, penalty: {{after: 3, within: 1min, for: 5min, at_most: 1min}}}}",
+        "policies[0].penalty: penalty.at_most must be at least that of `for`, 5min, got '1min'",
+    ),
     "a penalty for a while": second(
         f"{{{_BUCKET}, penalty: {{after: 3, within: 1min, for: a while}}}}",
         "policies[0].penalty.for: a duration must look like 10s, 0.5s or 2min",

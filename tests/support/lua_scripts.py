@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from inspect import getfile
 from pathlib import Path
 from typing import Any
 
-from ratelab import ALGORITHMS, Algorithm, Decision, Quota, create
+from ratelab import ALGORITHMS, Algorithm, Decision, Policy
+from ratelab.algorithms import build_policy
+from ratelab.algorithms.penalty import Penalized, in_microseconds
 from ratelab.limiter import NEVER
 from ratelab.stores.valkey.script import Script
 
@@ -66,8 +69,9 @@ class ScriptedStore:
 class Model:
     """A kernel in microseconds, with the store's rules: for a clock that steps back, and for unwritten states."""
 
-    def __init__(self, name: str, quota: Quota) -> None:
-        self._kernel = create(name, quota.in_microseconds()).algorithm
+    def __init__(self, policy: Policy) -> None:
+        kind = in_microseconds(type(policy.algorithm))
+        self._kernel = build_policy(kind, policy.quota.in_microseconds()).algorithm
         self._state: list[int] = []
         self._shift = self._last = 0
 
@@ -79,14 +83,18 @@ class Model:
         return decision
 
     def hit(self, clock: int, cost: int) -> Decision:
-        """Return the decision, in nanoseconds; a hit that is denied or costs nothing does not change the state."""
+        """Return the decision, in nanoseconds.
+
+        A hit that is denied or costs nothing does not change the state, unless a penalty counts the denial.
+        """
         stepped = bool(self._state) and self._last - clock - self._shift > MAX_LAG_US
         if stepped:
             self._shift = self._last - clock
         now = max(clock + self._shift, self._last) if self._state else clock
-        state = [*self._state] or self._kernel.start(now)
+        before = self._state or self._kernel.start(now)
+        state = [*before]
         allowed, remaining, retry, reset, delay = self._kernel.step(state, now, cost)
-        if (allowed and cost) or stepped:
+        if (allowed and cost) or stepped or self._has_counted(before, state):
             self._state, self._last = state, now
         retry = retry if retry == NEVER else retry * 1000
         bound_by = None if allowed else self._kernel.name
@@ -98,3 +106,10 @@ class Model:
             state = [*self._state] or self._kernel.start(clock)
             self._kernel.charge(state, clock, cost, at)  # type: ignore[attr-defined]
             self._state, self._last = state, clock
+
+    def _has_counted(self, before: Sequence[int], after: Sequence[int]) -> bool:
+        """Return whether the end or the length of a penalty, or the denials that count, have changed."""
+        if not isinstance(self._kernel, Penalized):
+            return False
+        counts = slice(1, 2 + self._kernel.penalty.after)
+        return before[counts] != after[counts]

@@ -152,6 +152,7 @@ def serve(
     from ratelab.http.headers import HeaderWriter
     from ratelab.http.identity import Identity
     from ratelab.http.server import listen
+    from ratelab.stores.plans import Plans
 
     identity = Identity(key, trusted_proxy, trusted_hops, ipv6_prefix=ipv6_prefix)
     kind = find(algo)
@@ -167,19 +168,19 @@ def serve(
         if admin_socket is not None:
             listeners.append(closing.enter_context(listen_admin(admin_socket)))
         with attribute_errors(kind):
-            enforced = (build_policy(kind, quota),) if file is None else file.content.policies
-            for policy in enforced:
+            plans = Plans((build_policy(kind, quota),)) if file is None else file.find_plans(identity)
+            for policy in plans.policies:
                 HeaderWriter(policy)  # rejects a name that no header can hold, before a file is created
                 check_cost(policy, policies)
             if store == "memory":
-                backend = create_memory_backend(enforced, max_keys, record, closing)
+                backend = create_memory_backend(plans, max_keys, record, closing)
             else:
-                shared = StoreBackend(store, name, on_store_error, deadline, max_keys, enforced)
+                shared = StoreBackend(store, name, on_store_error, deadline, max_keys, plans, file is not None)
                 backend = create_store_backend(shared, identity, closing)
             extra = {**describe_proxies(trusted_proxy, trusted_hops, key), **backend.banner}
             if workers > 1:
                 extra["workers"] = f"{workers} processes"
-            banner = create_banner(enforced, file, key, listeners, extra)
+            banner = create_banner(plans.policies, file, key, listeners, extra)
         plan = ServicePlan(
             lambda: backend.create_service(identity, legacy_headers, file),
             listeners,

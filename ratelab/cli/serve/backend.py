@@ -6,16 +6,16 @@ import asyncio
 import os
 import shlex
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-from ratelab.algorithms import Policy
 from ratelab.errors import ConfigurationWarning, InputError, StoreError
 from ratelab.http.app import Service
 from ratelab.http.identity import SECRET, Identity
 from ratelab.stores.memory import MemoryLimiter
+from ratelab.stores.plans import Plans
 from ratelab.stores.recording import RecordingLimiter
 from ratelab.stores.resilient import ON_STORE_ERROR, ResilientLimiter
 from ratelab.stores.valkey import AsyncValkeyLimiter
@@ -50,12 +50,12 @@ class Backend(NamedTuple):
     """Called every second; repairs the backend and returns a message if it was broken."""
 
 
-def create_memory_backend(policies: Sequence[Policy], max_keys: int, record: str | None, closing: ExitStack) -> Backend:
+def create_memory_backend(plans: Plans, max_keys: int, record: str | None, closing: ExitStack) -> Backend:
     """Keep quotas in this process, and record decisions in the new file `record` if it is given."""
     if record is None:
-        limiter = MemoryLimiter(policies, max_keys=max_keys)
+        limiter = MemoryLimiter(plans.policies, max_keys=max_keys, plans=plans.plans, overrides=plans.overrides)
         return Backend(lambda identity, legacy, file: Service(limiter, identity, legacy, file=file), {})
-    (policy,) = policies
+    (policy,) = plans.policies
     recording = RecordingLimiter(policy, _create_file(record), max_keys=max_keys)
     closing.callback(recording.close)
     banner = {
@@ -107,12 +107,21 @@ class StoreBackend(NamedTuple):
     deadline: float
     """Seconds that a decision may take."""
     max_keys: int
-    policies: Sequence[Policy]
+    plans: Plans
+    changes: bool
+    """Whether the policies may change, so that keys in the store do not depend on their quotas."""
 
     def create_limiter(self, min_deadline: float = 0) -> AsyncValkeyLimiter:
         """Create a limiter for one event loop; raise `InputError` if the store cannot hold the quota."""
         deadline = max(min_deadline, self.deadline)
-        return AsyncValkeyLimiter(self.url, self.policies, deadline=deadline, name=self.name)
+        return AsyncValkeyLimiter(
+            self.url,
+            self.plans.policies,
+            deadline=deadline,
+            name=self.name,
+            plans=self.plans.plans if self.changes else None,
+            overrides=self.plans.overrides if self.changes else None,
+        )
 
     def create_service(self, identity: Identity, legacy: str, file: FilePolicies | None) -> Service:
         """Create the service for one event loop."""

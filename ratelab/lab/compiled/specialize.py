@@ -97,8 +97,7 @@ def _read_fields(algorithm: Algorithm) -> tuple[tuple[str, ...], tuple[Any, ...]
 def find_largest_number(algorithm: Any) -> int:
     """Return the largest field of an algorithm; a table holds times, which a declared bound covers."""
     values = [getattr(algorithm, field.name) for field in fields(algorithm)]
-    largest: int = max(value for value in values if not isinstance(value, tuple))
-    return largest
+    return max((value for value in values if isinstance(value, int)), default=0)
 
 
 @cache

@@ -71,7 +71,8 @@ for argument = 1, #ARGV, 2 do
           if full and now >= full then last = nil end
         end
         if not last then last, a, b = now, nil, nil end
-        local allowed, remaining, retry, reset, delay, x, y, z = policy.step(now, max(cost, 0), last, a, b, key)
+        local allowed, remaining, retry, reset, delay, x, y, z, counted =
+          policy.step(now, max(cost, 0), last, a, b, key)
         if not allowed and cost <= 0 then allowed, remaining, retry = true, 0, 0 end  -- a look at a key in debt
         if not policy.shadow then
           if not allowed then
@@ -81,7 +82,7 @@ for argument = 1, #ARGV, 2 do
             _, remaining, _, reset, _, x, y, z = policy.step(now, 0, last, a, b, key)
           end
         end
-        if allowed and cost ~= 0 or stepped then
+        if allowed and cost ~= 0 or stepped or counted then
           full = min(now + reset, MAX_FULL)
           if own > 0 then
             written = written or {}

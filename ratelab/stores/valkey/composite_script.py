@@ -65,6 +65,11 @@ class CompositeScript:
         """The script of each policy alone."""
         for policy in policies:
             _check_window(policy)
+            if planned and policy.counts_denials:
+                raise InputError(
+                    f"policy {policy.name!r} has a penalty, which a store cannot keep between plans: "
+                    "leave out its penalty, or plans and overrides"
+                )
             if planned and policy.quota.burst**2 >= EXACT_LIMIT:
                 raise InputError(f"burst of policy {policy.name!r} must be below 2**26.5 with plans: use a larger unit")
         keys = _choose_keys(self.name, policies, self.scripts, planned)

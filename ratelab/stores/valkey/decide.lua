@@ -22,8 +22,8 @@ end
 
 -- `step(now, cost, last, a, b)` decides as the Python kernel does, from the latest time and the numbers of a key. For a
 -- new key, the numbers are nil and `last` is `now`. It returns the five fields of a decision and the numbers to write,
--- which are not written if the hit is denied or costs nothing. A negative cost other than RESET is a probe, which
--- charges nothing and is written.
+-- which are not written if the hit is denied or costs nothing, unless it `counted` a denial, as a penalty does. A
+-- negative cost other than RESET is a probe, which charges nothing and is written.
 local function decide(step, read, write)
   local count = #KEYS
   local rows = { pack('>i8i8', time[1], time[2]) }
@@ -39,8 +39,8 @@ local function decide(step, read, write)
       last, a, b = tonumber(last), tonumber(a), tonumber(b)
       shift, now, stepped = advance(tonumber(shift), last)
     end
-    local allowed, remaining, retry, reset, delay, a, b, c = step(now, max(cost, 0), last or now, a, b, key)
-    if allowed and cost ~= 0 or stepped then
+    local allowed, remaining, retry, reset, delay, a, b, c, counted = step(now, max(cost, 0), last or now, a, b, key)
+    if allowed and cost ~= 0 or stepped or counted then
       shift = shift or 0
       write(key, format('%.0f', max(1, ceil((reset + now - shift - clock) / 1000))), shift, now, a, b, c)
     end

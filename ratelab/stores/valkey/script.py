@@ -20,6 +20,7 @@ from urllib.parse import quote
 from weakref import finalize
 
 from ratelab.algorithms import Policy, build_policy, traits_of
+from ratelab.algorithms.penalty import Penalized, in_microseconds
 from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_repr
 from ratelab.limiter import NEVER, Algorithm, Costs, Decision, Keys, Row
 from ratelab.quota import Quota
@@ -77,7 +78,7 @@ class Script:
         """The script of each policy alone."""
         self.name = check_name(policy.name if name is None else name)
         """The name of the limiter, which is part of its keys."""
-        text = load_text(kind)
+        text = load_text(kind) if not issubclass(kind, Penalized) else _load_penalized(kind)
         self.parameters, tables = _read_fields(_build_in_microseconds(kind, quota))
         self.whole_body = tables + text
         """The text of the algorithm."""
@@ -258,6 +259,8 @@ def _read_fields(algorithm: Algorithm) -> tuple[tuple[int, ...], str]:
 
     A table is a string of numbers of `TABLE_DIGITS` characters each, since a script pays nothing for a constant.
     """
+    if isinstance(algorithm, Penalized):
+        algorithm = algorithm.inner
     values = {field.name: getattr(algorithm, field.name) for field in fields(algorithm)}  # type: ignore[arg-type]
     parameters = tuple(value for value in values.values() if not isinstance(value, tuple))
     tables = {name.upper(): value for name, value in values.items() if isinstance(value, tuple)}
@@ -281,6 +284,26 @@ def load_text(kind: type[Algorithm]) -> str:
         ) from None
 
 
+_LAST_LINE = "return decide(step, read, write)\n"
+_INNER_CHARGE = "local inner_charge = charge\n"
+
+
+def _load_penalized(kind: type[Penalized]) -> str:
+    """Return the text of an algorithm with a penalty; its function `charge` comes last, as in any other."""
+    text, penalty = load_text(kind.kind), kind.penalty.in_microseconds()
+    charge = CHARGE.search(text)
+    if not text.endswith(_LAST_LINE) or charge is None:
+        raise InputError(
+            f"{kind.name} with a penalty cannot run in a store, since it writes its states in parts: "
+            "use another algorithm, such as sliding-counter, or keep the quota in memory"
+        )
+    growth = penalty.growth
+    numbers = (penalty.after, penalty.within, penalty.length, growth.numerator, growth.denominator, penalty.at_most)
+    step = CHARGE.sub("", text).removesuffix(_LAST_LINE)
+    around = load_text(Penalized).replace(_INNER_CHARGE, charge[0] + _INNER_CHARGE)
+    return f"{step}local PENALTY = {{ {', '.join(map(str, numbers))} }}\n{around}"
+
+
 def _read_next_to(module: str, path: Path) -> str:
     """Read a file next to a module, which may be a module of a package in an archive, or a file without a package."""
     package = getattr(sys.modules[module], "__package__", None)
@@ -302,7 +325,7 @@ def _build_in_microseconds(kind: type[Algorithm], quota: Quota) -> Algorithm:
 def _build_exact(kind: type[Algorithm], quota: Quota) -> Algorithm | None:
     """Build the algorithm with times in microseconds, or return None if its numbers are not exact in Lua."""
     try:
-        algorithm = build_policy(kind, quota.in_microseconds()).algorithm
+        algorithm = build_policy(in_microseconds(kind), quota.in_microseconds()).algorithm
     except InputError:  # a number that is too large for any quota, and for Lua
         return None
     bound = traits_of(algorithm).bound
