@@ -14,7 +14,7 @@ from ratelab.limiter import Costs, Decision, Keys, Row
 from ratelab.stores.key_table import SHARD_COUNT, KeyTable, ReentrantLock, Stats
 from ratelab.stores.plans import Plans, QuotaChanges
 from ratelab.stores.policy_groups import ALL, PolicyGroups
-from ratelab.stores.tickets import DEFAULT_DEADLINE_S, Reservation, Ticket
+from ratelab.stores.tickets import DEFAULT_DEADLINE_S, Reservation, Ticket, check_deadline
 from ratelab.stores.versions import Kernel, Version
 
 ONE = 1
@@ -234,13 +234,15 @@ class MemoryLimiter:
         """
         keys, costs = name_keys(self.policies, key), name_costs(self.policies, cost)
         self._plans.check_plan(plan)
+        check_deadline(deadline)
         groups = self._generalized()
         answers, now = groups.hit(keys, costs, plan)
         decision = Decision(*combine(answers))
         charged = {policy.name for policy, row in answers if row[0] and (decision.allowed or policy.shadow)}
         reserved = {name: costs[name] for name in charged}
         reservation = Reservation(decision, reserved, deadline, self._clock)
-        return Ticket(reservation, lambda changes: groups.charge(keys, changes, now))
+        bursts = {policy.name: policy.quota.burst for policy, _ in answers}
+        return Ticket(reservation, lambda changes: groups.charge(keys, changes, now, bursts))
 
     def refund(self, key: Keys, cost: Costs = 1) -> None:
         """Return `cost` to the quotas of `key`, each up to that of a new key.
@@ -248,7 +250,7 @@ class MemoryLimiter:
         Windows and logs return their oldest charges. Settle a ticket to refund one charge exactly.
         """
         keys, costs = name_keys(self.policies, key), name_costs(self.policies, cost)
-        self._generalized().charge(keys, {name: -one for name, one in costs.items()}, None)
+        self._generalized().charge(keys, {name: -one for name, one in costs.items()})
 
     def update(
         self,

@@ -200,16 +200,28 @@ class PolicyGroups:
         now = self._change(self._find_accesses(keys, costs, plan, converts=True), decide)
         return [answers[policy.name] for policy in self._state[0].policies if policy.name in answers], now
 
-    def charge(self, keys: Mapping[str, str], costs: Mapping[str, int], at: int | None) -> None:
-        """Charge without a decision; a negative cost refunds a charge of the time `at`."""
+    def charge(
+        self,
+        keys: Mapping[str, str],
+        costs: Mapping[str, int],
+        at: int | None = None,
+        bursts: Mapping[str, int] | None = None,
+    ) -> None:
+        """Charge without a decision; a negative cost refunds a charge of the time `at`, when quotas had these `bursts`.
+
+        A refund changes in proportion to the burst, rounded down, as the charge has done.
+        """
 
         def charge(accesses: Sequence[Access], now: int) -> list[Version]:
             versions = []
             for access in accesses:
                 kernel, numbers, costs = access.convert(now)
                 new: list[Any] = []
-                for part, cost in zip(kernel.composite.parts, costs, strict=True):
+                for part, given in zip(kernel.composite.parts, costs, strict=True):
+                    cost = given
                     state = numbers[part.begin : part.end]
+                    if cost and cost < 0 and bursts is not None:
+                        cost = -(-cost * part.policy.quota.burst // bursts[part.policy.name])
                     if cost:
                         part.charge(state, now, cost, at)
                     new += state
