@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 from importlib import import_module
 from itertools import combinations
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from chart_inspection import (
     LONG_NAME,
+    compare_dated,
     compare_scenario,
     compare_unusual,
     draw_scenario,
@@ -21,41 +21,19 @@ from chart_inspection import (
     measure_extents,
     read_texts,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from slow_parameters import mark_slow
 
 from ratelab import create
 from ratelab.algorithms import COMPARED
+from ratelab.lab import POLICY_CHARTS
 from ratelab.lab.comparison import Comparison, compare
-from ratelab.lab.decisions import Outcome
-from ratelab.lab.metrics import measure
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import ROW_FIELDS
 from ratelab.report.charts import CHARTS, SUBJECTS, draw
 from ratelab.report.charts.canvas import NARROW_WIDTH_IN
 from ratelab.report.charts.style import assign_colors
-from ratelab.report.charts.time_axis import TimeAxis
 from ratelab.report.charts.view import ComparisonView
-
-
-@cache
-def compare_dated() -> Comparison:
-    """Replay three days of requests with dates: two clients in bursts an hour after each other, others at rest."""
-    start = MAY_17 - MAY_17 % 10**9
-    bursts = [(1, 3_600, 90), (2, 7_200, 60), (2, 7_300, 60), (3, 100_000, 1), (4, 250_000, 1)]
-    pairs = sorted(
-        ((begin * 10 + place * 4) * 10**8, client) for client, begin, size in bursts for place in range(size)
-    )
-    times, clients = (np.array(column, np.int64) for column in zip(*pairs, strict=True))
-    names = tuple(f"client-{number}" for number in range(5))
-    traffic = Traffic(times, clients, np.ones(len(times), np.int64), names, np.arange(5), 3 * 86400 * 10**9, start)
-    return compare([create(name, "20/30s") for name in COMPARED], traffic, fields=ROW_FIELDS)
-
-
-MAY_17 = 1_431_857_100 * 10**9
-"""10:05 UTC on 17 May 2015, in nanoseconds since 1970."""
 
 TITLES = {
     "comparison": "fixed-window let 120 through in a window of 1 min and token-bucket 61, above the quota of 60; ",
@@ -70,7 +48,8 @@ TITLES = {
 
 
 def test_the_title_of_every_chart_states_its_finding() -> None:
-    assert sorted(TITLES) == sorted(CHARTS) == sorted(SUBJECTS)
+    assert sorted(TITLES) == sorted(CHARTS)
+    assert {*CHARTS, *POLICY_CHARTS} == SUBJECTS.keys()
     view = ComparisonView(compare_scenario("boundary-burst"), "light")
     for chart, title in TITLES.items():
         assert import_module(f"ratelab.report.charts.{chart}").compose_title(view).startswith(title), chart
@@ -205,66 +184,9 @@ def test_headings_name_the_client_or_all_clients() -> None:
     assert "The lines of fixed-window and sliding-log are the same." in text
 
 
-@pytest.mark.slow
-def test_a_long_time_is_shown_around_the_fullest_window() -> None:
-    view = ComparisonView(compare_dated(), "light")
-    assert view.detail.end - view.detail.begin == 5 * 60 * 10**9  # at least 8 windows of 30 s
-    assert view.comparison.fullest is not None
-    assert view.detail.begin < view.comparison.fullest.begin < view.detail.end - view.comparison.quota.window
-    for chart in ("cumulative", "level"):
-        figure = draw(view.comparison, chart)
-        text = " ".join(read_texts(figure))
-        assert "in the 5 min around its fullest window" in text
-        assert "17 May 2015" in text
-        assert find_overlaps(figure) == []
-    lines: Any = draw(view.comparison, "cumulative").axes[0].lines[1:]
-    for result, line in zip(view.results, lines, strict=True):  # the lines count from the beginning of the part
-        assert 0 < line.get_ydata()[-1] < result.admitted
-
-
 def test_the_two_directions_of_the_timeline_have_signs() -> None:
     texts = read_texts(draw_scenario("timeline"))
     assert {"5", "0", "\N{MINUS SIGN}10"} <= {*texts}
-
-
-def label_times(begin: int, end: int, origin: int | None, width: float) -> list[str]:
-    return [tick.label for tick in TimeAxis(begin, end, origin).choose_ticks(width)]
-
-
-@pytest.mark.parametrize(
-    ("begin", "end", "origin", "labels"),
-    [
-        (0, 1.5, None, ["0", "500 ms", "1 s", "1.5 s"]),
-        (0, 10, None, ["0", "2 s", "4 s", "6 s", "8 s", "10 s"]),
-        (65, 185, None, ["90 s", "120 s", "150 s", "180 s"]),
-        (0, 3000 * 86400, None, ["0", *(f"{days:,} days" for days in range(500, 3001, 500))]),
-        (0, 20, MAY_17, ["10:05:00\n17 May 2015", "10:05:05", "10:05:10", "10:05:15", "10:05:20"]),
-        (70_000, 79_000, MAY_17, ["06:00\n18 May 2015", "07:00", "08:00"]),
-        (0, 300_000, MAY_17, ["18 May\n2015", "19 May", "20 May"]),
-        (0, 30 * 86400, MAY_17, ["18 May\n2015", "25 May", "1 Jun", "8 Jun", "15 Jun"]),
-        (0, 400 * 86400, MAY_17, ["Jul\n2015", "Oct", "Jan\n2016", "Apr"]),
-        (0, 2000 * 86400, MAY_17, ["2016", "2017", "2018", "2019", "2020"]),
-    ],
-)
-def test_times_are_round_and_have_dates_if_the_traffic_has(
-    begin: float, end: float, origin: int | None, labels: list[str]
-) -> None:
-    assert label_times(int(begin * 10**9), int(end * 10**9), origin, 4.2) == labels
-
-
-@given(
-    begin=st.integers(0, 10**18), length=st.integers(1, 10**18), origin=st.sampled_from([None, 10**18]),
-    width=st.floats(1.5, 8),
-)  # fmt: skip
-def test_labels_of_times_are_distinct_and_in_their_places(
-    begin: int, length: int, origin: int | None, width: float
-) -> None:
-    axis = TimeAxis(begin, begin + length, origin)
-    ticks = axis.choose_ticks(width)
-    places = [tick.place for tick in ticks]
-    assert all(0 <= place <= axis.length * (1 + 1e-9) for place in places)
-    assert places == sorted({*places})
-    assert len(ticks) <= width / 0.55 + 1
 
 
 def test_the_outcome_chart_has_a_number_for_each_bar() -> None:
@@ -305,63 +227,6 @@ def test_up_means_quota_left_for_every_algorithm() -> None:
         assert exhausted.max() < 1.2, outcome.policy.name
     tokens = get_axes(figure, 0).lines[0].get_ydata()
     assert min(tokens) == pytest.approx(0.06, abs=0.01)
-
-
-def test_the_fairness_chart_has_a_bar_per_client_most_denied_first() -> None:
-    figure, results = draw_scenario("fairness", "noisy-neighbour"), compare_scenario("noisy-neighbour").results
-    widths = [bar.get_width() for bar in get_axes(figure, 0).patches][11:]
-    assert widths == pytest.approx([results[0].client_admitted[0] / 1500, *[1.0] * 10])
-    assert "noisy" in read_texts(figure)
-
-
-def deny_some(count: int, every: int) -> Comparison:
-    """Return decisions on one or two requests of each of `count` clients, of which one in `every` is denied."""
-    base = compare_unusual("one")
-    clients = np.sort(np.append(np.arange(count), np.arange(0, count, 2)))
-    first = np.append(True, np.diff(clients) > 0)
-    ones, names = np.ones(len(clients), np.int64), tuple(map(str, range(count)))
-    traffic = Traffic(np.arange(len(clients)), clients, ones, names, np.arange(count), len(clients))
-    allowed = ~first | (clients % every != 0)
-    columns = {**dict.fromkeys(ROW_FIELDS, np.zeros(len(clients), np.int64)), "allowed": allowed}
-    outcomes = tuple(Outcome(outcome.policy, traffic, columns) for outcome in base.outcomes)
-    return Comparison(traffic, outcomes, None, tuple(measure(outcome, None) for outcome in outcomes))
-
-
-@pytest.mark.slow
-def test_denied_clients_of_many_are_dots_at_their_denied_share() -> None:
-    figure = draw(deny_some(10_000, 4001), "fairness")
-    dots, median = get_axes(figure, 0).lines
-    assert sorted(dots.get_xdata().tolist()) == [0.5, 0.5, 1.0]  # 1 of 2 requests, and 1 of 1
-    assert median.get_xdata().tolist() == [0.5, 0.5]
-    assert "3 (0.03 %) denied; half of them lost at least 50 %" in read_texts(figure)
-    assert str(figure.get_label()).startswith("The worst served client lost 1 of 1 requests (100 %) with token-bucket,")
-
-
-@pytest.mark.slow
-def test_many_denied_clients_are_quantiles_of_their_denied_share() -> None:
-    whole, half, median = get_axes(draw(deny_some(3_000, 3), "fairness"), 0).lines
-    assert whole.get_xdata().tolist() == half.get_xdata().tolist() == [0.5, 1.0]
-    assert median.get_xdata().tolist() == [0.75, 0.75]
-
-
-@pytest.mark.slow
-def test_the_denials_chart_has_the_time_of_each_denial_by_client() -> None:
-    comparison = compare_dated()
-    figure, texts = draw(comparison, "denials"), read_texts(draw(comparison, "denials"))
-    for number, result in enumerate(comparison.results):
-        denied = result.client_offered - result.client_admitted
-        rows = [row for row in get_axes(figure, number).collections if len(row.get_paths())]
-        assert len(rows) == np.count_nonzero(denied)
-        assert {f"{count:,}" for count in denied[denied > 0].tolist()} <= {*texts}
-    assert find_overlaps(figure) == []
-    assert texts[0].startswith("client-2 was denied most: ")
-
-
-@pytest.mark.parametrize("chart", ["fairness", "denials"])
-def test_a_chart_of_denials_without_any_is_a_sentence(chart: str) -> None:
-    figure = draw_scenario(chart, "thundering-herd")
-    assert figure.axes == []
-    assert any(text.startswith("There is nothing to show: ") for text in read_texts(figure))
 
 
 def test_waits_beyond_the_client_timeout_are_a_part_of_their_own() -> None:

@@ -1,4 +1,4 @@
-"""Forked processes, signals and event loops: a limiter works after any of them, and exceptions pass unchanged."""
+"""Forked processes, event loops and packages: a limiter works after any of them."""
 
 from __future__ import annotations
 
@@ -7,21 +7,27 @@ import gc
 import os
 import pickle
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from invalid_stores import stopped
 from slow_parameters import mark_slow
-from valkey_servers import AMPLE_DEADLINE, LARGE_BURST, charged_cost, make_async_limiter, make_limiter
+from valkey_servers import (
+    AMPLE_DEADLINE,
+    LARGE_BURST,
+    charged_cost,
+    collect_connections,
+    make_async_limiter,
+    make_limiter,
+)
 
 import ratelab
 from ratelab.errors import StoreError
@@ -50,12 +56,6 @@ def open_sockets() -> set[str]:
         with suppress(OSError):
             names.add(str(descriptor.readlink()))
     return {name for name in names if name.startswith("socket:")}
-
-
-def collect_connections() -> None:
-    """Collect connections whose loop ended before they were closed."""
-    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
-        gc.collect()
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
@@ -140,144 +140,6 @@ def test_children_and_their_parent_are_charged_for_each_hit_once(store: ValkeySe
 def test_an_error_crosses_processes_unchanged() -> None:
     error = pickle.loads(pickle.dumps(StoreError("overload", "too many", 5)))  # noqa: S301
     assert (error.kind, str(error), error.retry_after_ns) == ("overload", "too many", 5)
-
-
-# --- signals
-
-
-class SoftTimeLimitError(Exception):
-    """Raised by a task queue in the middle of a task."""
-
-
-class SignalledOSError(OSError):
-    """An exception of a signal handler that looks like one of a connection."""
-
-
-EXCEPTIONS = [
-    KeyboardInterrupt,
-    SystemExit,
-    SoftTimeLimitError,
-    TimeoutError,
-    ConnectionError,
-    SignalledOSError,
-    StoreError,
-]
-
-
-@contextmanager
-def alarm(raised: Callable[[], BaseException], after: float, every: float = 0.0) -> Iterator[None]:
-    """Raise an exception in a signal handler after some seconds, and perhaps again and again."""
-
-    def ring(*_: object) -> None:
-        raise raised()
-
-    previous = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, after, every)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
-
-
-@pytest.mark.parametrize("exception", EXCEPTIONS)
-def test_an_exception_of_a_signal_handler_during_a_hit_passes(
-    store: ValkeyServer, exception: type[BaseException]
-) -> None:
-    raised = exception("other", "by the handler") if exception is StoreError else exception("by the handler")
-    with ValkeyLimiter(store.url, "token-bucket", "1/day", LARGE_BURST, deadline=20, connections=1) as limiter:
-        limiter.hit("alice")
-        with stopped(store), alarm(lambda: raised, 0.05), pytest.raises(exception) as caught:
-            limiter.hit("alice")
-        assert caught.value is raised
-        assert limiter.hit("bob").remaining == LARGE_BURST - 1
-        assert len(limiter.pools.find(None)._idle) == 1
-
-
-@pytest.mark.parametrize("exception", [TimeoutError, SoftTimeLimitError])
-def test_an_exception_of_a_signal_handler_while_connecting_passes(exception: type[Exception]) -> None:
-    raised = exception("by the handler")
-    with socket.create_server(("127.0.0.1", 0)) as listener:  # which accepts, and never answers
-        url = f"valkey://:password@127.0.0.1:{listener.getsockname()[1]}"
-        with make_limiter(url) as limiter, alarm(lambda: raised, 0.05), pytest.raises(exception) as caught:
-            limiter.hit("alice")
-    assert caught.value is raised
-
-
-def test_an_exception_of_a_signal_handler_while_waiting_for_a_connection_passes(store: ValkeyServer) -> None:
-    raised = SoftTimeLimitError()
-    with ValkeyLimiter(store.url, "token-bucket", "1/day", LARGE_BURST, deadline=20, connections=1) as limiter:
-        limiter.hit("alice")
-        with stopped(store):
-            other = threading.Thread(target=limiter.hit, args=("alice",))
-            other.start()
-            while limiter.pools.find(None)._idle:
-                time.sleep(0.001)
-            with alarm(lambda: raised, 0.05), pytest.raises(SoftTimeLimitError) as caught:
-                limiter.hit("alice")
-        other.join()
-        assert caught.value is raised
-        assert not limiter.pools.find(None)._waiting
-        assert limiter.hit("alice").remaining == LARGE_BURST - 3
-
-
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_exceptions_of_signal_handlers_at_any_moment_lose_no_connection(store: ValkeyServer) -> None:
-    hits, interrupts = 0, 0
-    with ValkeyLimiter(store.url, "token-bucket", "1/h", LARGE_BURST * 10, deadline=20, connections=2) as limiter:
-        kept: list[BaseException] = []  # with their frames
-        while interrupts < 300:
-            try:
-                with alarm(SoftTimeLimitError, 0.0011 + interrupts % 7 * 1e-5, every=0.5):  # finalizers swallow one
-                    while True:
-                        limiter.hit("alice")
-                        hits += 1
-            except SoftTimeLimitError as error:
-                interrupts += 1
-                kept.append(error)
-        assert len(limiter.pools.find(None)._idle) == 2
-        kept.clear()
-        collect_connections()
-        assert len(limiter.pools.find(None)._idle) == 2
-        charged = LARGE_BURST * 10 - limiter.hit("alice", 0).remaining
-        assert hits <= charged <= hits + interrupts
-
-
-def test_a_hit_within_a_signal_handler_is_decided(store: ValkeyServer) -> None:
-    with make_limiter(store.url) as limiter:
-        nested: list[int] = []
-
-        def ring(*_: object) -> None:
-            nested.append(limiter.hit("nested").remaining)
-
-        previous = signal.signal(signal.SIGALRM, ring)
-        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-        try:
-            count = 0
-            while len(nested) < 50:
-                limiter.hit("alice")
-                count += 1
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, previous)
-        assert limiter.hit("alice", 0).remaining == LARGE_BURST - count
-        assert sorted(nested, reverse=True) == [LARGE_BURST - 1 - number for number in range(len(nested))]
-
-
-def test_an_exception_of_a_signal_handler_passes_through_an_event_loop(store: ValkeyServer) -> None:
-    raised = SoftTimeLimitError()
-
-    async def hit() -> None:
-        await limiter.hit("alice")
-
-    with asyncio.Runner() as runner:
-        limiter = make_async_limiter(store.url, deadline=20)
-        runner.run(hit())
-        with stopped(store), alarm(lambda: raised, 0.05), pytest.raises(SoftTimeLimitError) as caught:
-            runner.run(hit())
-        assert caught.value is raised
-        runner.run(hit())
-        limiter.close()
 
 
 # --- event loops

@@ -22,6 +22,9 @@ LONG_NAME = "a-name-that-goes-on-" * 12
 ODD_NAMES = ("用户一", "Ирина", "$x_1^2$", "[b]<svg>&amp;", "tab\there\nline", "מבקר", "🙂")
 NAMES = (LONG_NAME, *ODD_NAMES, *map(str, range(30)))
 
+MAY_17 = 1_431_857_100 * 10**9
+"""10:05 UTC on 17 May 2015, in nanoseconds since 1970."""
+
 
 @cache
 def compare_scenario(name: str) -> Comparison:
@@ -50,6 +53,20 @@ def compare_unusual(case: str) -> Comparison:
     quota = Quota.parse("2/s", burst=5)
     policies = [build_policy(kind, quota) for kind in (*ALGORITHMS.values(), *others)]
     return compare(policies, traffic, fields=ROW_FIELDS)
+
+
+@cache
+def compare_dated() -> Comparison:
+    """Replay three days of requests with dates: two clients in bursts an hour after each other, others at rest."""
+    start = MAY_17 - MAY_17 % 10**9
+    bursts = [(1, 3_600, 90), (2, 7_200, 60), (2, 7_300, 60), (3, 100_000, 1), (4, 250_000, 1)]
+    pairs = sorted(
+        ((begin * 10 + place * 4) * 10**8, client) for client, begin, size in bursts for place in range(size)
+    )
+    times, clients = (np.array(column, np.int64) for column in zip(*pairs, strict=True))
+    names = tuple(f"client-{number}" for number in range(5))
+    traffic = Traffic(times, clients, np.ones(len(times), np.int64), names, np.arange(5), 3 * 86400 * 10**9, start)
+    return compare([create(name, "20/30s") for name in COMPARED], traffic, fields=ROW_FIELDS)
 
 
 def _define_algorithm(algorithm_name: str) -> type[Algorithm]:

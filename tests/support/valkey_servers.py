@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -91,6 +93,12 @@ def count_calls(url: str, command: str) -> int:
     with Valkey.from_url(url) as client:
         statistics: dict[str, Any] = client.info("commandstats").get(f"cmdstat_{command}", {})
     return int(statistics.get("calls", 0))
+
+
+def collect_connections() -> None:
+    """Collect connections whose loop ended before they were closed."""
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        gc.collect()
 
 
 def free_port() -> int:
