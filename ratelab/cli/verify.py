@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from secrets import token_hex
+from urllib.parse import urlsplit
 
 import click
 
-from ratelab.algorithms import Policy, find
+from ratelab.algorithms import Policy, build_policy, find
 from ratelab.cli import Interrupted
 from ratelab.cli.options import require, scenario_options
 from ratelab.cli.output import LateProgress, create_console
@@ -17,9 +19,10 @@ from ratelab.errors import InputError
 from ratelab.http.identity import Identity
 from ratelab.lab.scenarios import load_scenario
 from ratelab.lab.traffic import Traffic
+from ratelab.policies.policy_file import PolicyFile, read_policies
 from ratelab.quota import Quota
 from ratelab.verify.agreement import compare_responses
-from ratelab.verify.reference import ReferenceFinder, ResponseCounter
+from ratelab.verify.reference import ReferenceFinder, ResponseCounter, combine_policies
 from ratelab.verify.report import VerifyReport, render_report, report_object
 from ratelab.verify.schedule import Response, ScheduledRequest, align_start, find_max_delay, scale_traffic
 
@@ -43,6 +46,8 @@ RESPONSE_TIMEOUT_S = 10.0
     metavar="NAME|FILE.py:CLASS",
     help="Algorithm to simulate, instead of the one that the server names.",
 )
+@click.option("--policies", metavar="FILE", help="Policy file of the server, instead of --algo, --rate and --burst.")
+@click.option("--plan", metavar="NAME", help="Plan of all clients, sent in the header that the policy file names.")
 @scenario_options
 @click.option("--speed", type=float, default=1.0, show_default=True, help="Send the requests this many times as fast.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
@@ -53,6 +58,8 @@ def verify(
     url: str,
     key: str,
     algo: str | None,
+    policies: str | None,
+    plan: str | None,
     rate: str | None,
     burst: int | None,
     seed: int | None,
@@ -67,6 +74,8 @@ def verify(
       ratelab serve --rate 2/s --burst 5 --key header:X-API-Key
       ratelab verify scenarios/burst.yaml --url http://127.0.0.1:8000/ping
 
+    With --policies, the endpoint must have the policies of that file; the quota of the scenario is not used.
+
     --speed divides all times of the scenario, and the simulation uses the same times. If the server identifies
     clients by address, use a scenario with one client.
 
@@ -77,6 +86,8 @@ def verify(
     require("verify", serve=("aiohttp",))
     if algo is not None:
         find(algo)  # rejects an unknown name before anything is sent
+    file = None if policies is None else read_policies(policies)
+    fields = _find_plan_fields(file, plan, {"--algo": algo, "--rate": rate, "--burst": burst})
     from ratelab.verify.client import check_url  # needs aiohttp
 
     check_url(url)
@@ -84,15 +95,35 @@ def verify(
     with LateProgress("drawing traffic", None):
         loaded = load_scenario(scenario, rate, burst, seed)
     quota, traffic = loaded.quota, scale_traffic(loaded.traffic, speed)
-    policy, traffic, responses = _send_traffic(url, header, quota, traffic, algo)
+    requested = None if algo is None else build_policy(find(algo), quota)
+    if file is not None:
+        clients = len({*traffic.request_keys.tolist()})
+        requested = combine_policies(file, plan, header, urlsplit(url).path or "/", clients)
+    policy, traffic, responses = _send_traffic(url, header, quota, traffic, requested, fields)
     agreement = compare_responses(policy, traffic, responses)
-    report = VerifyReport(agreement, quota, traffic, policy.name, loaded.name, loaded.seed, url, header, speed)
+    report = VerifyReport(agreement, policy, quota, traffic, loaded.name, loaded.seed, url, header, speed)
     if as_json:
         click.echo(json.dumps(report_object(report), ensure_ascii=False))
     else:
         create_console().print(render_report(report))
     if not agreement.holds:
         context.exit(1)
+
+
+def _find_plan_fields(file: PolicyFile | None, plan: str | None, others: Mapping[str, object]) -> dict[str, str]:
+    """Return the header field with the plan; raise `InputError` for options that do not fit together."""
+    if file is None:
+        if plan is not None:
+            raise InputError(f"--plan {plan} needs --policies FILE")
+        return {}
+    for option, value in others.items():
+        if value is not None:
+            raise InputError(f"{option} must be left out with --policies {file.path}: write it into the file")
+    if plan is None:
+        return {}
+    if plan not in file.plans or file.plan_header is None:
+        raise InputError(f"--plan {plan} needs a plan of this name, and plan: {{header: NAME}}, in {file.path}")
+    return {file.plan_header: plan}
 
 
 def _parse_key(key: str) -> str:
@@ -107,7 +138,7 @@ def _parse_key(key: str) -> str:
 
 
 def _send_traffic(
-    url: str, header: str, quota: Quota, traffic: Traffic, algo: str | None
+    url: str, header: str, quota: Quota, traffic: Traffic, requested: Policy | None, fields: Mapping[str, str]
 ) -> tuple[Policy, Traffic, list[Response]]:
     """Send the traffic, with keys that no other run uses.
 
@@ -115,7 +146,7 @@ def _send_traffic(
     """
     from ratelab.verify.client import is_local, send_requests  # needs aiohttp
 
-    reference = ReferenceFinder(url, quota, traffic, algo, is_local(url))
+    reference = ReferenceFinder(url, quota, traffic, requested, is_local(url))
     run = token_hex(8)
     requests = [
         ScheduledRequest(at, f"{run}-{key}")
@@ -133,8 +164,8 @@ def _send_traffic(
             progress(1)
 
         try:
-            start = partial(align_start, quota.window)
-            origin, responses = send_requests(url, header, requests, start, timeout_s, observe)
+            start = partial(align_start, (quota if requested is None else requested.quota).window)
+            origin, responses = send_requests(url, header, requests, start, timeout_s, observe, fields)
         except KeyboardInterrupt:
             raise Interrupted(f"interrupted before the comparison: {counter}") from None
     return reference.policy, replace(traffic, origin=origin), responses

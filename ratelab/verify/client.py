@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from ipaddress import ip_address
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -74,13 +75,15 @@ def send_requests(
     choose_start: Callable[[int], int],
     timeout_s: float,
     on_response: Callable[[Response], None],
+    fields: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[int, list[Response]]:
     """Send a GET for each of `requests` at its time; return the start time and the responses in the requests' order.
 
     `choose_start` gets the earliest possible start, on the clock of `read_clock`, and returns the start.
-    `header` carries the request's key. Each request has a connection ready before its time, idle or new, so that no
-    request waits for the response to another. Requests of one instant are written in their order. There are no
-    redirects, retries, cookies or proxies. A response that takes longer than `timeout_s` is an error.
+    `header` carries the request's key, and `fields` are further header fields. Each request has a connection ready
+    before its time, idle or new, so that no request waits for the response to another. Requests of one instant are
+    written in their order. There are no redirects, retries, cookies or proxies. A response that takes longer than
+    `timeout_s` is an error.
 
     `on_response` is called with each response as it arrives; an exception from it ends the run. There is no request
     to learn the policy beforehand: a server that identifies clients by address would charge it.
@@ -88,7 +91,7 @@ def send_requests(
     thresholds = gc.get_threshold()
     gc.set_threshold(*thresholds[:2], 2**31 - 1)  # a full collection would pause the schedule for too long
     try:
-        return asyncio.run(_send_all(url, header, requests, choose_start, timeout_s, on_response))
+        return asyncio.run(_send_all(url, header, requests, choose_start, timeout_s, on_response, fields))
     finally:
         gc.set_threshold(*thresholds)
 
@@ -113,13 +116,14 @@ async def _send_all(
     choose_start: Callable[[int], int],
     timeout_s: float,
     on_response: Callable[[Response], None],
+    fields: Mapping[str, str],
 ) -> tuple[int, list[Response]]:
     async with _create_session(timeout_s + CONNECT_LEAD_NS / 1e9) as session:
         start = choose_start(read_clock() + 2 * CONNECT_LEAD_NS)
         slots = [_ScheduleSlot(start + request.at_ns) for request in requests]
 
         async def send(slot: _ScheduleSlot, key: str) -> Response:
-            response = await _send(session, url, {header: key}, slot)
+            response = await _send(session, url, {**fields, header: key}, slot)
             on_response(response)
             return response
 

@@ -11,13 +11,16 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ratelab.algorithms import Policy
 from ratelab.lab.traffic import Traffic
+from ratelab.policies.description import describe_limit
 from ratelab.quota import Quota, about
 from ratelab.report.numbers import pluralize
 from ratelab.report.serialize import serialize_quota
-from ratelab.report.summary import describe_run
+from ratelab.report.summary import describe_run, describe_traffic
 from ratelab.verify.agreement import Agreement, Percentiles
 from ratelab.verify.header_checks import HEADER_ERRORS
+from ratelab.verify.reference import CombinedPolicies
 
 MAX_LISTED_DIFFERENCES = 10
 
@@ -30,10 +33,12 @@ class VerifyReport:
     """An agreement and the run that it describes."""
 
     agreement: Agreement
+    policy: Policy
+    """The policy that the endpoint was compared with."""
     quota: Quota
+    """That of the scenario."""
     traffic: Traffic
     """With its times as sent, so divided by `speed`."""
-    algorithm: str
     scenario: str
     seed: int
     url: str
@@ -46,8 +51,8 @@ def render_report(report: VerifyReport) -> RenderableType:
     """Render the report for a terminal: agreement, differences, header errors, times and advice."""
     agreement = report.agreement
     parts: list[RenderableType] = [
-        Text(f"{report.scenario} against {report.url}, {report.algorithm}", style="bold"),
-        Text(describe_run(report.traffic, report.quota)),
+        Text(f"{report.scenario} against {report.url}, {report.policy.name}", style="bold"),
+        *_describe_limits(report),
         Text(),
         Text(_summarize(agreement), style="bold red" if agreement.differences else "bold green"),
     ]
@@ -60,6 +65,17 @@ def render_report(report: VerifyReport) -> RenderableType:
     parts += [Text(line) for line in _format_times(agreement)]
     parts += [Text(f"\n{sentence}") for sentence in _advise(report)]
     return Group(*parts)
+
+
+def _describe_limits(report: VerifyReport) -> Iterator[Text]:
+    """Yield the requests and the quota, or those of several policies."""
+    algorithm = report.policy.algorithm
+    if not isinstance(algorithm, CombinedPolicies):
+        yield Text(describe_run(report.traffic, report.quota))
+        return
+    yield Text(describe_traffic(report.traffic))
+    for policy in algorithm.policies:
+        yield Text(f"{policy.name}: {describe_limit(policy)}, {policy.algorithm.name}")
 
 
 def _summarize(agreement: Agreement) -> str:
@@ -145,8 +161,8 @@ def report_object(report: VerifyReport) -> dict[str, Any]:
         "scenario": report.scenario,
         "seed": report.seed,
         "url": report.url,
-        "algorithm": report.algorithm,
-        "quota": serialize_quota(report.quota),
+        "algorithm": report.policy.name,
+        **_serialize_limits(report),
         "speed": report.speed,
         "duration": report.traffic.duration / 1e9,
         "requests": agreement.requests,
@@ -180,6 +196,14 @@ def report_object(report: VerifyReport) -> dict[str, Any]:
         "latency": _in_seconds(agreement.latency),
         "lateness": _in_seconds(agreement.lateness),
     }
+
+
+def _serialize_limits(report: VerifyReport) -> dict[str, Any]:
+    algorithm = report.policy.algorithm
+    if not isinstance(algorithm, CombinedPolicies):
+        return {"quota": serialize_quota(report.quota)}
+    limits = [(policy, serialize_quota(policy.quota)) for policy in algorithm.policies]
+    return {"policies": [{"name": each.name, "algorithm": each.algorithm.name, **quota} for each, quota in limits]}
 
 
 def _in_seconds(percentiles: Percentiles | None) -> dict[str, float] | None:

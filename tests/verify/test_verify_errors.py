@@ -14,6 +14,7 @@ from dishonest_server import RATE as DISHONEST_RATE
 from dishonest_server import run_dishonest_server
 from scripted_responses import QUOTA, create_traffic
 
+from ratelab import create
 from ratelab.errors import InputError
 from ratelab.http.headers import PolicyHeader
 from ratelab.http.server import listen
@@ -114,7 +115,7 @@ def verify_until(end: Response | KeyboardInterrupt, monkeypatch: pytest.MonkeyPa
     """Verify an endpoint that admits one request and denies another before the run ends."""
 
     def send_requests(*arguments: Any) -> None:
-        on_response = arguments[-1]
+        *_, on_response, _ = arguments
         on_response(ADMITTED)
         on_response(ADMITTED._replace(status=429))
         if isinstance(end, KeyboardInterrupt):
@@ -146,7 +147,8 @@ TRAFFIC = create_traffic(0, 0, 0, 0, 1500, 1500)
 
 def find_reference(name: str, same_machine: bool, algo: str | None = None, **changes: Any) -> str:
     """Return the algorithm found in a response whose policy has the name `name`."""
-    reference = ReferenceFinder("http://far.example/", QUOTA, TRAFFIC, algo, same_machine)
+    requested = None if algo is None else create(algo, QUOTA)
+    reference = ReferenceFinder("http://far.example/", QUOTA, TRAFFIC, requested, same_machine)
     reference.observe(Response(0, 1, 200, PolicyHeader(name, 3, 3))._replace(**changes))
     return reference.policy.name
 

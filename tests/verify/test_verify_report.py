@@ -22,8 +22,9 @@ def create_report(traffic: Traffic, change: Change = lambda _: None, late: int =
     """Create the report of a token bucket whose responses have been changed."""
     responses = respond_correctly(create_token_bucket(), traffic, late)
     change(responses)
-    agreement = compare_responses(create_token_bucket(), traffic, responses)
-    return VerifyReport(agreement, QUOTA, traffic, "token-bucket", "[b]urst", 42, "http://x/ping", "X-API-Key", 1.0)
+    policy = create_token_bucket()
+    agreement = compare_responses(policy, traffic, responses)
+    return VerifyReport(agreement, policy, QUOTA, traffic, "[b]urst", 42, "http://x/ping", "X-API-Key", 1.0)
 
 
 def render_text(report: VerifyReport) -> str:
