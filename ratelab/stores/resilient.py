@@ -252,11 +252,8 @@ class ResilientLimiter:
             actual = {name: ticket.reserved[name] + change for name, change in changes.items()}
             if local is not None:
                 local.settle({name: one for name, one in actual.items() if name in local.reserved})
-            try:
+            with reservation.retrying():
                 return isinstance(ticket, Ticket) or await self._confirm(key, lambda: ticket.settle(actual))
-            except StoreError:
-                reservation.restore()
-                raise
 
         reservation = Reservation(ticket.decision, ticket.reserved, deadline, self._clock)
         return AsyncTicket(reservation, charge)

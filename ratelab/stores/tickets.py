@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Self
 
 from ratelab.clock import Clock
@@ -52,9 +53,14 @@ class Reservation:
             return None
         return {name: cost - self.reserved[name] for name, cost in costs.items()}
 
-    def restore(self) -> None:
-        """Make a ticket settleable again whose charge has failed, or may have."""
-        self._unsettled.append(True)
+    @contextmanager
+    def retrying(self) -> Iterator[None]:
+        """Let the ticket be settled again if an exception ends the block, whose charge may have been done."""
+        try:
+            yield
+        except BaseException:
+            self._unsettled.append(True)
+            raise
 
 
 def check_deadline(deadline: float) -> None:

@@ -23,7 +23,7 @@ from ratelab import InputError, MemoryLimiter, create
 from ratelab.errors import ConfigurationWarning
 from ratelab.http import Identity, RateLimitMiddleware
 from ratelab.stores.resilient import ResilientLimiter
-from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter, async_limiter
+from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter, secret_claim
 from ratelab.stores.valkey.secret_claim import CLAIM_TTL_S
 from ratelab.stores.valkey.server import ValkeyServer
 
@@ -46,8 +46,8 @@ def run_instance(store: ValkeyServer, identity: Identity, requests: int = 1, nam
         limiter = AsyncValkeyLimiter(store.url, "token-bucket", "5/h", deadline=AMPLE_DEADLINE, name=name)
         app = RateLimitMiddleware(Handler(), ResilientLimiter(limiter), identity)
         statuses = [(await request(app, scope_of())).status for _ in range(requests)]
-        if limiter._claiming is not None:
-            await limiter._claiming
+        if limiter._secret._comparing is not None:
+            await limiter._secret._comparing
         limiter.close()
         return statuses
 
@@ -81,7 +81,7 @@ def test_limiters_of_other_names_may_have_other_secrets(store: ValkeyServer, cap
 def test_a_long_lived_instance_compares_its_secret_again(
     store: ValkeyServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(async_limiter, "_CLAIM_INTERVAL_S", 0.0)
+    monkeypatch.setattr(secret_claim, "_INTERVAL_S", 0.0)
 
     async def run() -> None:
         async with AsyncValkeyLimiter(store.url, "token-bucket", "5/h", deadline=AMPLE_DEADLINE) as limiter:
@@ -89,8 +89,8 @@ def test_a_long_lived_instance_compares_its_secret_again(
             for holder in ("mine", "other", "mine"):
                 send_command(store.url, "SET", CLAIM, holder)
                 await limiter.hit("alice")
-                assert limiter._claiming is not None
-                await limiter._claiming
+                assert limiter._secret._comparing is not None
+                await limiter._secret._comparing
 
     asyncio.run(run())
     assert caplog.messages == [DIFFER]

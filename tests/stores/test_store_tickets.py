@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,7 +21,7 @@ from ratelab import Decision, InputError, Policy
 from ratelab.errors import ConfigurationWarning, StoreError
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 from ratelab.stores.valkey.server import ValkeyServer
-from ratelab.stores.valkey.ticket_script import Reserved, TicketScripts
+from ratelab.stores.valkey.ticket_script import LATE, Reserved, TicketSessions
 
 ALGORITHMS = ("token-bucket", "leaky-bucket", "fixed-window", "sliding-log", "sliding-counter", "gcra")
 
@@ -125,12 +126,9 @@ def test_a_reserved_cost_is_final_after_the_deadline(store: ValkeyServer) -> Non
 def test_the_store_ends_a_ticket_by_its_clock(store: ValkeyServer) -> None:
     with make(store, LISTS[-1]) as limiter:
         ticket = limiter.reserve("alice", 8)
-        tickets = TicketScripts.of(limiter._script, cluster=False)
         reserved = Reserved(ticket.decision, [], (1,) * len(ALGORITHMS), began_us=1)
-        changes = dict.fromkeys(ALGORITHMS, -8)
-        assert not limiter._charge(
-            tickets, tickets.layout.place("alice"), changes, reserved, lifetime_us=10**6, ticket="late"
-        )
+        session = TicketSessions(limiter._script, limiter._slots, "alice").settle({}, reserved, deadline=1)
+        assert limiter._run(session, time.monotonic() + AMPLE_DEADLINE) == [LATE]
         assert remaining(limiter) == {12}
 
 

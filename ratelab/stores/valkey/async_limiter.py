@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -24,9 +23,9 @@ from ratelab.stores.valkey.connection import OVERLOAD, Address, check_limits
 from ratelab.stores.valkey.pipelined_connection import Connections
 from ratelab.stores.valkey.plan_scripts import PlanScripts
 from ratelab.stores.valkey.script import RESET_COST, Script, register
-from ratelab.stores.valkey.secret_claim import SecretClaim
+from ratelab.stores.valkey.secret_claim import SecretClaim, SecretWatch
 from ratelab.stores.valkey.session import Command, Hit, Lane, Request, Session, all_done, decide_hits, fail, probe_store
-from ratelab.stores.valkey.ticket_script import LATE, Charge, Reserved, TicketScripts, create_ticket
+from ratelab.stores.valkey.ticket_script import LATE, TicketSessions
 
 MAX_BATCH_HITS = 256
 """Hits of one script call; the server does nothing else during the millisecond that these take."""
@@ -34,8 +33,6 @@ MAX_BATCH_HITS = 256
 MAX_SENT_HITS = 2048
 """Hits that are sent to a server before the first of them is decided; further ones wait for their turn."""
 
-_CLAIM_INTERVAL_S = 3600.0
-_log = logging.getLogger("ratelab")
 _TIMER_SLACK_S = 0.001  # a loop that was busy may have received the replies without having read them
 
 
@@ -76,7 +73,7 @@ class AsyncValkeyLimiter:
         """Its connections, which other limiters may use."""
         self._slots = connections.slots
         self._deadline = deadline
-        self._claim: SecretClaim | None = None
+        self._secret = SecretWatch()
         self._start_over(None)
         reset_in_children(self)
 
@@ -151,18 +148,14 @@ class AsyncValkeyLimiter:
         self, key: Keys, cost: Costs = 1, plan: str | None = None, deadline: float = DEFAULT_DEADLINE_S
     ) -> AsyncTicket:
         """Decide a request whose cost is known only afterwards, as `ValkeyLimiter.reserve` does."""
-        tickets = TicketScripts.of(self._choose(key, plan), self._slots.cluster)
-        place, costs = tickets.layout.place(key), name_costs(self.policies, cost)
         check_deadline(deadline)
-        reserved = await self._run(decide_hits(tickets.reserve, self._slots, [place], [costs]))
-        ticket = create_ticket()
+        sessions = TicketSessions(self._choose(key, plan), self._slots, key)
+        costs = name_costs(self.policies, cost)
+        reserved = await self._run(sessions.reserve(costs))
 
         async def charge(changes: Mapping[str, int]) -> bool:
-            try:
-                return await self._charge(tickets, place, changes, reserved, int(deadline * 1_000_000), ticket)
-            except BaseException:
-                reservation.restore()
-                raise
+            with reservation.retrying():
+                return bool(await self._run(sessions.settle(changes, reserved, deadline)) != LATE)
 
         charged = {name: costs[name] for name in reserved.charged}
         reservation = Reservation(reserved.decision, charged, deadline, time.monotonic_ns)
@@ -170,24 +163,8 @@ class AsyncValkeyLimiter:
 
     async def refund(self, key: Keys, cost: Costs = 1) -> None:
         """Return `cost` to the quotas of `key`, as `ValkeyLimiter.refund` does."""
-        changes = {name: -one for name, one in name_costs(self.policies, cost).items()}
-        tickets = TicketScripts.of(self._choose(key, None), self._slots.cluster)
-        await self._charge(tickets, tickets.layout.place(key), changes)
-
-    async def _charge(
-        self,
-        tickets: TicketScripts,
-        place: bytes,
-        changes: Mapping[str, int],
-        reserved: Reserved | None = None,
-        lifetime_us: int = 0,
-        ticket: str = "",
-    ) -> bool:
-        """Charge without a decision; return whether it was in time."""
-        each = [changes.get(policy.name, 0) for policy in tickets.charge.policies]
-        charge = Charge(each, reserved, lifetime_us, ticket)
-        outcome = await self._run(decide_hits(tickets.charge, self._slots, [place], [charge]))
-        return bool(outcome != LATE)
+        sessions = TicketSessions(self._choose(key, None), self._slots, key)
+        await self._run(sessions.refund(name_costs(self.policies, cost)))
 
     async def probe(self, node: Address | None = None) -> None:
         """Check that the store, or a `node` of a cluster, can decide: have it write a key that belongs to no client.
@@ -201,7 +178,7 @@ class AsyncValkeyLimiter:
 
         If they differ, a warning is logged.
         """
-        self._claim, self._next_claim = self._create_claim(fingerprint, generated), 0.0
+        self._secret.watch(self._create_claim(fingerprint, generated))
 
     async def check_secret(self, fingerprint: str, generated: bool) -> None:
         """Raise `InputError` if instances that share this limiter have another secret."""
@@ -250,10 +227,9 @@ class AsyncValkeyLimiter:
     def _fail_waiting(self, error: StoreError) -> None:
         """Fail the hits that wait for their turn, unless their event loop has ended."""
         for lane in self._lanes.values():
-            while lane.waiting:
-                _, hits = lane.waiting.popleft()
-                if self._loop is not None and not self._loop.is_closed():
-                    fail(hits, error)
+            if self._loop is not None and not self._loop.is_closed():
+                lane.fail_waiting(error)
+            lane.waiting.clear()
 
     def _change_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start over in a new event loop; hits pending in the previous one will never be decided."""
@@ -268,8 +244,7 @@ class AsyncValkeyLimiter:
         self._batch: list[Hit] = []  # to be sent at the end of this iteration
         self._undecided: deque[tuple[float, Sequence[Hit]]] = deque()  # batches and when they are due, oldest first
         self._timer: asyncio.TimerHandle | None = None
-        self._next_claim = 0.0  # the loop's time
-        self._claiming: asyncio.Task[None] | None = None
+        self._secret.start_over()
 
     def _create_claim(self, fingerprint: str, generated: bool) -> SecretClaim:
         return SecretClaim(self.name, fingerprint, generated, self.policy.quota.window)
@@ -277,12 +252,6 @@ class AsyncValkeyLimiter:
     async def _send_claim(self, claim: SecretClaim) -> bool:
         """Return whether other instances have the same secret."""
         return bool(await self._run(decide_hits(claim, self._slots, [claim.key.encode()], [0])))
-
-    async def _compare_secret(self, claim: SecretClaim) -> None:
-        """Log a warning if another instance has another secret."""
-        with suppress(StoreError):  # which hits report, too
-            if not await self._send_claim(claim):
-                _log.warning("%s", claim.description)
 
     async def _run(self, session: Session) -> Any:
         """Run a session, and return its only result."""
@@ -310,9 +279,7 @@ class AsyncValkeyLimiter:
         for hit in batch:
             by_call.setdefault((self._slots.slot(hit.key), hit.script), []).append(hit)
         due = self._expect(batch)  # now, since all this takes a while for many hits
-        if self._claim is not None and due > self._next_claim:
-            self._next_claim = due + _CLAIM_INTERVAL_S
-            self._claiming = asyncio.get_running_loop().create_task(self._compare_secret(self._claim))
+        self._secret.compare_if_due(due, self._send_claim)
         for (slot, _), hits in by_call.items():
             lane = self._lanes.setdefault(self._slots.owner(slot), Lane())
             idle = not lane.waiting
@@ -381,10 +348,8 @@ class AsyncValkeyLimiter:
             asyncio.get_running_loop().call_at(lane.waiting[0][0] - self._deadline / 2, self._watch, lane)
 
     def _drop_late(self, lane: Lane) -> None:
-        latest = asyncio.get_running_loop().time() + self._deadline / 2
-        while lane.waiting and lane.waiting[0][0] <= latest:
-            _, hits = lane.waiting.popleft()
-            fail(hits, StoreError("overload", f"{OVERLOAD}: send fewer, or use a longer deadline"))
+        error = StoreError("overload", f"{OVERLOAD}: send fewer, or use a longer deadline")
+        lane.fail_waiting(error, asyncio.get_running_loop().time() + self._deadline / 2)
 
     def _fail_overdue(self) -> None:
         """Fail the hits that are due, close the connections that they wait for, and set the next timer."""

@@ -14,10 +14,12 @@ from ratelab.errors import InputError, short_repr
 from ratelab.limiter import Costs, Decision, Keys
 from ratelab.quota import NS_PER_S, Quota
 from ratelab.stores.memory import name_costs
-from ratelab.stores.valkey.key_layout import ALL, KeyLayout, StateKeys
+from ratelab.stores.policy_groups import ALL
+from ratelab.stores.valkey.key_layout import KeyLayout, StateKeys
 from ratelab.stores.valkey.resp import encode_bulk
 from ratelab.stores.valkey.script import (
     CHARGE,
+    COST_ONE,
     EXACT_LIMIT,
     MAX_TIME_US,
     NS_PER_US,
@@ -45,7 +47,6 @@ _REBUILD = """local function rebuild(kind, ARGV)
   local function decide(step, read, write) return { step = step, read = read, write = write } end"""
 _STORAGE = ("read", "write")  # the functions of `decide.lua`; with others, an algorithm needs keys of its own
 _new_tuple = tuple.__new__  # skips the length check of Decision._make
-_COST_ONE = encode_bulk(1)
 
 
 class CompositeScript:
@@ -102,7 +103,7 @@ class CompositeScript:
         arguments, places, count = [], [], 0
         for place, cost in zip(keys, costs, strict=True):
             layout, encoded, number = self.layout.split(place)
-            arguments += [layout, _COST_ONE if cost == 1 else encode_costs(cost)]
+            arguments += [layout, COST_ONE if cost == 1 else encode_costs(cost)]
             places.append(encoded)
             count += number
         return b"".join(

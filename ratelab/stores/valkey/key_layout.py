@@ -10,11 +10,9 @@ from ratelab.algorithms import Policy
 from ratelab.errors import InputError
 from ratelab.limiter import Keys
 from ratelab.stores.memory import name_keys
+from ratelab.stores.policy_groups import ALL
 from ratelab.stores.valkey.resp import encode_bulk
 from ratelab.stores.valkey.script import hash_client, probe_tag
-
-ALL = "all"
-"""The `key` of a policy that counts all clients together, and the client that it counts."""
 
 _NONE = "0"
 

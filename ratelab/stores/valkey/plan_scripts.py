@@ -10,8 +10,8 @@ from ratelab.errors import InputError
 from ratelab.limiter import Keys
 from ratelab.stores.memory import name_keys
 from ratelab.stores.plans import Plans, QuotaChanges
+from ratelab.stores.policy_groups import ALL
 from ratelab.stores.valkey.composite_script import CompositeScript, create_script
-from ratelab.stores.valkey.key_layout import ALL
 from ratelab.stores.valkey.script import Script
 
 

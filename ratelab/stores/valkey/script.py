@@ -134,7 +134,7 @@ class Script:
         max_cost, key_bulk = self._max_cost, self._key_bulk
         pieces = [b"*%d\r\n" % (3 + len(self.parameters) + 2 * len(keys)), self._evalsha if cached else self._eval]
         pieces += [encode_bulk(len(keys)), *[key_bulk % key for key in keys], self._arguments]
-        pieces += [_COST_ONE if cost == 1 else encode_bulk(min(cost, max_cost)) for cost in costs]
+        pieces += [COST_ONE if cost == 1 else encode_bulk(min(cost, max_cost)) for cost in costs]
         return b"".join(pieces)
 
     def decode(self, reply: bytes) -> list[Decision]:
@@ -173,7 +173,8 @@ def unpack_reply(reply: bytes, row: Struct = ROW) -> Iterator[tuple[int, ...]]:
     return row.iter_unpack(reply[_TIME_BYTES:])
 
 
-_COST_ONE = encode_bulk(1)
+COST_ONE = encode_bulk(1)
+"""The usual cost, encoded."""
 
 
 def probe_tag(number: int) -> bytes:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
+from ratelab.errors import StoreError
 from ratelab.quota import NS_PER_S
 from ratelab.stores.valkey.resp import encode_command
 from ratelab.stores.valkey.script import escape_name
 
 CLAIM_TTL_S = 24 * 3600
 """Seconds for which the fingerprint of a secret is kept after its last use, at least."""
+
+_INTERVAL_S = 3600.0
+_log = logging.getLogger("ratelab")
 
 
 class SecretClaim:
@@ -40,6 +47,41 @@ class SecretClaim:
     def decode(self, reply: bytes) -> list[bool]:
         """Return whether the secret is that of the other instances."""
         return [reply == self.fingerprint.encode()]
+
+
+class SecretWatch:
+    """Compare a secret with that of other instances, at the first hit and then every hour, for tasks.
+
+    If it is another one, a warning is logged.
+    """
+
+    def __init__(self) -> None:
+        self._claim: SecretClaim | None = None
+        self.start_over()
+
+    def watch(self, claim: SecretClaim) -> None:
+        """Compare the secret of a claim from the next hit on."""
+        self._claim, self._next = claim, 0.0
+
+    def start_over(self) -> None:
+        """Compare it at the next hit, in a new event loop."""
+        self._next = 0.0  # the loop's time
+        self._comparing: asyncio.Task[None] | None = None
+
+    def compare_if_due(self, now: float, send: Callable[[SecretClaim], Awaitable[bool]]) -> None:
+        """Start a task that compares the secret, if the loop's time is late enough.
+
+        `send` sends a claim, and returns whether the secret is the same.
+        """
+        if self._claim is not None and now > self._next:
+            self._next = now + _INTERVAL_S
+            self._comparing = asyncio.get_running_loop().create_task(_compare(self._claim, send))
+
+
+async def _compare(claim: SecretClaim, send: Callable[[SecretClaim], Awaitable[bool]]) -> None:
+    with suppress(StoreError):  # which hits report, too
+        if not await send(claim):
+            _log.warning("%s", claim.description)
 
 
 _CLAIM = """

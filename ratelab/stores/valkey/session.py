@@ -9,7 +9,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
-from typing import Any, NamedTuple
+from math import inf
+from typing import Any, NamedTuple, Protocol
 
 from ratelab.errors import StoreError
 from ratelab.stores.valkey.composite_script import CompositeScript
@@ -17,10 +18,6 @@ from ratelab.stores.valkey.connection import Address
 from ratelab.stores.valkey.error_kinds import classify_error
 from ratelab.stores.valkey.resp import ReplyError, encode_command
 from ratelab.stores.valkey.script import PROBE_COST, Script, probe_tag
-from ratelab.stores.valkey.secret_claim import SecretClaim
-from ratelab.stores.valkey.ticket_script import ChargeScript, ReserveScript
-
-AnyScript = Script | CompositeScript | SecretClaim | ReserveScript | ChargeScript
 
 SLOT_COUNT = 16_384
 """Slots of a cluster."""
@@ -32,6 +29,20 @@ ASKING = encode_command("ASKING")
 """The command before one that is sent to a node which is still importing the key's slot."""
 
 _LOOKUP = encode_command("CLUSTER", "SLOTS")
+
+
+class AnyScript(Protocol):
+    """A script for keys of one slot: its commands, and its replies."""
+
+    text: str
+
+    def encode(self, keys: Sequence[bytes], costs: Sequence[Any], cached: bool = True) -> bytes:
+        """Return the command that decides hits; with the text of the script unless it is `cached`."""
+        ...
+
+    def decode(self, reply: Any) -> list[Any]:
+        """Return the result of each hit; raise `StoreError` for an invalid one."""
+        ...
 
 
 class Command(NamedTuple):
@@ -248,6 +259,12 @@ class Lane:
     sent: int = 0
     waiting: deque[tuple[float, Sequence[Hit]]] = field(default_factory=deque)
     """Batches in order, each with the loop's time at which it is due."""
+
+    def fail_waiting(self, error: StoreError, latest: float = inf) -> None:
+        """Fail the waiting hits that are due until `latest`."""
+        while self.waiting and self.waiting[0][0] <= latest:
+            _, hits = self.waiting.popleft()
+            fail(hits, error)
 
 
 class Request(NamedTuple):

@@ -22,7 +22,7 @@ from ratelab.stores.valkey.resp import encode_command
 from ratelab.stores.valkey.script import RESET_COST, Script, register
 from ratelab.stores.valkey.secret_claim import SecretClaim
 from ratelab.stores.valkey.session import Session, decide_hits, probe_store
-from ratelab.stores.valkey.ticket_script import LATE, Charge, Reserved, TicketScripts, create_ticket
+from ratelab.stores.valkey.ticket_script import LATE, TicketSessions
 
 SCAN_COUNT = 1000
 """Keys of the store that one step of a scan looks at."""
@@ -193,19 +193,15 @@ class ValkeyLimiter:
         Settle the ticket with the actual cost within `deadline` seconds; later, the reserved cost is final. If settling
         raises `StoreError`, it may have been done, and may be repeated until the deadline: it is done once.
         """
-        tickets = TicketScripts.of(self._choose(key, plan), self._slots.cluster)
-        place, costs = tickets.layout.place(key), name_costs(self.policies, cost)
         check_deadline(deadline)
-        due = time.monotonic() + self._deadline
-        (reserved,) = self._run(decide_hits(tickets.reserve, self._slots, [place], [costs]), due)
-        ticket = create_ticket()
+        sessions = TicketSessions(self._choose(key, plan), self._slots, key)
+        costs = name_costs(self.policies, cost)
+        (reserved,) = self._run(sessions.reserve(costs), time.monotonic() + self._deadline)
 
         def charge(changes: Mapping[str, int]) -> bool:
-            try:
-                return self._charge(tickets, place, changes, reserved, int(deadline * 1_000_000), ticket)
-            except BaseException:
-                reservation.restore()
-                raise
+            session = sessions.settle(changes, reserved, deadline)
+            with reservation.retrying():
+                return bool(self._run(session, time.monotonic() + self._deadline) != [LATE])
 
         charged = {name: costs[name] for name in reserved.charged}
         reservation = Reservation(reserved.decision, charged, deadline, time.monotonic_ns)
@@ -216,25 +212,8 @@ class ValkeyLimiter:
 
         Raises `StoreError` unless the store confirms it within the deadline; it may have been done, but only once.
         """
-        changes = {name: -one for name, one in name_costs(self.policies, cost).items()}
-        tickets = TicketScripts.of(self._choose(key, None), self._slots.cluster)
-        self._charge(tickets, tickets.layout.place(key), changes)
-
-    def _charge(
-        self,
-        tickets: TicketScripts,
-        place: bytes,
-        changes: Mapping[str, int],
-        reserved: Reserved | None = None,
-        lifetime_us: int = 0,
-        ticket: str = "",
-    ) -> bool:
-        """Charge without a decision; return whether it was in time."""
-        each = [changes.get(policy.name, 0) for policy in tickets.charge.policies]
-        charge = Charge(each, reserved, lifetime_us, ticket)
-        session = decide_hits(tickets.charge, self._slots, [place], [charge])
-        (outcome,) = self._run(session, time.monotonic() + self._deadline)
-        return bool(outcome != LATE)
+        sessions = TicketSessions(self._choose(key, None), self._slots, key)
+        self._run(sessions.refund(name_costs(self.policies, cost)), time.monotonic() + self._deadline)
 
     def check_secret(self, fingerprint: str, generated: bool) -> None:
         """Raise `InputError` if instances that share this limiter have another secret than that of an `Identity`.

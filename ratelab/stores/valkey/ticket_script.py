@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 from ratelab.algorithms.composite import combine
 from ratelab.errors import StoreError
-from ratelab.limiter import Decision
+from ratelab.limiter import Decision, Keys
 from ratelab.stores.valkey.composite_script import CompositeScript, compose, encode_call, list_answers
 from ratelab.stores.valkey.key_layout import KeyLayout, StateKeys
 from ratelab.stores.valkey.resp import encode_bulk
 from ratelab.stores.valkey.script import Script, load_lua, unpack_reply
+from ratelab.stores.valkey.session import Session, SlotMap, decide_hits
 
 MAX_CHANGE = 2**52
 """The largest cost that is charged or refunded without a decision; a larger one counts as this."""
@@ -111,27 +112,42 @@ class ChargeScript:
         return [reply]
 
 
-class TicketScripts(NamedTuple):
-    """The scripts and keys of a limiter's tickets."""
+class TicketSessions:
+    """The sessions of a ticket, or of a refund without one, on the keys of a hit that a `script` decides."""
 
-    layout: KeyLayout
-    reserve: ReserveScript
-    charge: ChargeScript
+    def __init__(self, script: Script | CompositeScript, slots: SlotMap, key: Keys) -> None:
+        self._slots = slots
+        self._policies = script.policies
+        layout, self._reserve, self._charge = _create_scripts(script, slots.cluster)
+        self._place = layout.place(key)
+        self._ticket = token_hex(16)
 
-    @classmethod
-    @lru_cache
-    def of(cls, script: Script | CompositeScript, cluster: bool) -> TicketScripts:
-        """Return the tickets of the limiter that uses a script."""
-        if isinstance(script, Script):
-            layout = KeyLayout(script.policies, [StateKeys(None, script.key_suffix)], cluster)
-        else:
-            layout = script.layout
-        return cls(layout, ReserveScript(script, layout), ChargeScript(script, layout))
+    def reserve(self, costs: Mapping[str, int]) -> Session:
+        """Decide a hit with the cost of each policy; the result is a `Reserved`."""
+        return decide_hits(self._reserve, self._slots, [self._place], [costs])
+
+    def settle(self, changes: Mapping[str, int], reserved: Reserved, deadline: float) -> Session:
+        """Charge changes of what was reserved, once; the result is `LATE` after the deadline, in seconds."""
+        charge = Charge(self._list_changes(changes), reserved, int(deadline * 1_000_000), self._ticket)
+        return decide_hits(self._charge, self._slots, [self._place], [charge])
+
+    def refund(self, costs: Mapping[str, int]) -> Session:
+        """Refund costs without a ticket."""
+        changes = self._list_changes({name: -cost for name, cost in costs.items()})
+        return decide_hits(self._charge, self._slots, [self._place], [Charge(changes)])
+
+    def _list_changes(self, changes: Mapping[str, int]) -> list[int]:
+        return [changes.get(policy.name, 0) for policy in self._policies]
 
 
-def create_ticket() -> str:
-    """Return a name for a ticket that no other ticket has."""
-    return token_hex(16)
+@lru_cache
+def _create_scripts(script: Script | CompositeScript, cluster: bool) -> tuple[KeyLayout, ReserveScript, ChargeScript]:
+    """Return the keys and scripts of the tickets of a limiter that uses `script`."""
+    if isinstance(script, Script):
+        layout = KeyLayout(script.policies, [StateKeys(None, script.key_suffix)], cluster)
+    else:
+        layout = script.layout
+    return layout, ReserveScript(script, layout), ChargeScript(script, layout)
 
 
 def _join(layout: KeyLayout, call: bytes, place: bytes, key: bytes, *arguments: object) -> bytes:
