@@ -35,6 +35,7 @@ local function get_penalty(now)
 end
 
 local function step_with_penalty(now, cost, last, a, b, key)
+  if cost < 0 then return inner_step(now, 0, last, a, b, key) end  -- looks at the quota alone
   local finish, length, times = get_penalty(now)
   local allowed, remaining, retry, reset, delay, x, y = inner_step(now, cost, last, a, b, key)
   local counted = false

@@ -122,6 +122,7 @@ def _print(source: Source, answer: dict[str, Any], limit: int) -> None:
         click.echo(json.dumps({"version": 1, **answer, "keys": rows}))
         return
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("key", no_wrap=True)
@@ -129,8 +130,14 @@ def _print(source: Source, answer: dict[str, Any], limit: int) -> None:
         table.add_column(header, justify="right")
     for row in rows:
         remaining = "unlimited" if row["remaining"] is None else f"{row['remaining']:,}"
-        table.add_row(row["key"], _format_denied(row), remaining, about(round(row["reset_after"] * 1e9)))
+        table.add_row(row["key"], _format_denied(row), remaining, _format_reset(row))
+        for name, state in row.get("policies", {}).items():
+            table.add_row(Text(f"  {name}"), "", f"{state['remaining']:,}", _format_reset(state))
     create_console().print(table if rows else "no client has used its quota", markup=False)
+
+
+def _format_reset(state: dict[str, Any]) -> str:
+    return about(round(state["reset_after"] * 1e9))
 
 
 def _format_denied(row: dict[str, Any]) -> str:

@@ -113,17 +113,25 @@ class Admin:
         return {"keys": keys, "unlisted_at_most": ranking.unlisted}
 
     async def _show(self, key: str) -> dict[str, Any]:
+        """Return the denials of a key, its state, and with several policies its state by each, by their names."""
         known = {offender.key: offender for offender in self._read_ranking().offenders}
-        return await self._describe(known.get(key, Offender(key, 0, 0)))
+        shown = await self._describe(known.get(key, Offender(key, 0, 0)))
+        policies = getattr(self._limiter, "policies", ())
+        own = [policy.name for policy in policies if policy.key is None]
+        if len(policies) < 2 or not own:
+            return shown
+        _, each = await _wait_for(self._limiter.hit_each(dict.fromkeys(own, key), 0))
+        return {**shown, "policies": {name: _describe_state(one) for name, one in zip(own, each, strict=True)}}
 
     async def _describe(self, offender: Offender) -> dict[str, Any]:
         """Return the denials of a key and its state, which the look does not change."""
         decision: Decision = await _wait_for(self._limiter.hit(offender.key, 0))
-        return {
-            **offender._asdict(),
-            "remaining": None if decision.remaining == NEVER else decision.remaining,
-            "reset_after": decision.reset_after,
-        }
+        return {**offender._asdict(), **_describe_state(decision)}
+
+
+def _describe_state(decision: Decision) -> dict[str, Any]:
+    remaining = None if decision.remaining == NEVER else decision.remaining
+    return {"remaining": remaining, "reset_after": decision.reset_after}
 
 
 async def _wait_for(value: Any) -> Any:

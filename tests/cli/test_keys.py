@@ -132,3 +132,29 @@ def test_workers_answer_as_one_service(path: Path, store: ValkeyServer, monkeypa
         os.kill(server.process.pid, signal.SIGTERM)
         server.process.wait()
     assert not path.exists()
+
+
+POLICIES = """\
+version: 1
+policies:
+  - {name: login, algorithm: fixed-window, rate: 2/day, penalty: {after: 1, within: 1min, for: 2day}}
+  - {name: month, algorithm: fixed-window, rate: 100/month, timezone: Europe/Berlin}
+  - {name: all of them, key: all, algorithm: gcra, rate: 100/s}
+"""
+
+
+@pytest.mark.parametrize("store", [(), pytest.param(("--store", "embedded"), marks=pytest.mark.slow)])
+def test_a_service_with_several_policies_shows_each_of_them(path: Path, store: tuple[str, ...]) -> None:
+    file = path.parent / "policies.yaml"
+    file.write_text(POLICIES)
+    with run_server("--policies", file, "--key", "header:X-User", "--admin-socket", path, *store) as server:
+        assert server.get_statuses(4, X_User="alice") == [200, 200, 429, 429]
+        (alice,) = get_json("keys", "show", "alice", "--socket", path)["keys"]
+        assert alice["denied"] == 2
+        assert {name: state["remaining"] for name, state in alice["policies"].items()} == {"login": 0, "month": 98}
+        assert 4 * 86_400 - 60 < alice["policies"]["login"]["reset_after"] <= 4 * 86_400
+        assert [line.split()[0] for line in get_output("keys", "show", "alice", "--socket", path).splitlines()] == [
+            "key", alice["key"], "login", "month",
+        ]  # fmt: skip
+        get_json("keys", "reset", "alice", "--socket", path)
+        assert server.get_statuses(3, X_User="alice") == [200, 200, 429]

@@ -137,12 +137,6 @@ def test_a_penalty_that_a_store_cannot_hold_is_rejected() -> None:
         Script(Policy.create("gcra", "2/s", penalty={**PENALTIES[0], "within": "15ns"}))
 
 
-def test_a_penalty_with_plans_in_a_store_is_rejected() -> None:
-    policy = Policy.create("gcra", "2/s", penalty=PENALTIES[0])
-    with pytest.raises(InputError, match="policy 'gcra' has a penalty, which a store cannot keep between plans"):
-        ValkeyLimiter("unix:///nowhere", policy, plans={"large": {"gcra": "4/s"}})
-
-
 def test_a_plan_in_a_store_keeps_the_timezone_and_what_is_used(store: ValkeyServer) -> None:
     policy, plans = (
         Policy.create("fixed-window", "2/month", timezone="Asia/Tokyo"),

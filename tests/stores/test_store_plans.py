@@ -18,17 +18,21 @@ from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 from ratelab.stores.valkey.server import ValkeyServer
 
 ALGORITHMS = ("token-bucket", "leaky-bucket", "fixed-window", "sliding-log", "sliding-counter", "gcra")
-LISTS = [[name] for name in ALGORITHMS] + [[*ALGORITHMS[:4]], [*ALGORITHMS[2:]]]
+PENALIZED = "gcra with a penalty"
+LISTS = [[name] for name in (*ALGORITHMS, PENALIZED)]
+LISTS += [[*ALGORITHMS[:4]], [*ALGORITHMS[2:]], [PENALIZED, "sliding-log", "gcra"]]
+PENALTY = {"after": 2, "within": "3s", "for": "2s", "growth": 2, "at_most": "8s"}
 
 PLANS: dict[str, dict[str, Any]] = {
-    "premium": dict.fromkeys(ALGORITHMS, ("20/3s", 20)),
-    "trial": dict.fromkeys(ALGORITHMS, ("1/2s", 3)),
+    "premium": dict.fromkeys((*ALGORITHMS, PENALIZED), ("20/3s", 20)),
+    "trial": dict.fromkeys((*ALGORITHMS, PENALIZED), ("1/2s", 3)),
 }
 START_NS = 1_795_453_109_478_631_000
 
 
 def make_policies(names: Sequence[str]) -> list[Policy]:
-    return [Policy.create(name, "7/3s", name=name) for name in names]
+    penalized = Policy.create("gcra", "7/3s", name=PENALIZED, penalty=PENALTY)
+    return [penalized if name == PENALIZED else Policy.create(name, "7/3s", name=name) for name in names]
 
 
 def make_plans(names: Sequence[str]) -> dict[str, Any]:
@@ -76,7 +80,9 @@ MUTANTS: dict[str, Change] = {
     "the used cost is kept instead of its share": ("ceil(used * BURSTS[i] / burst)", "used"),
     "a converted key is not written": ("slots, converted\n", "slots, false\n"),
     "a debt is forgiven": ("if not allowed then used = max(", "if false then used = max("),
-    "the log of the old quota is kept": ("if old.read ~= read then call('DEL', key) end", ""),
+    "a penalty ends with its plan": ("read and not keeps_penalty then", "read then"),
+    "a penalty counts as a used quota": ("keeps_penalty and LOOK_INSIDE or 0", "0"),
+    "the log of the old quota is kept": ("if old.read ~= read and not keeps_penalty then call('DEL', key) end", ""),
     "a state is read with the new quota": (
         "if i then\n      found[i] = slot",
         "if true then\n      found[i or 1] = slot",

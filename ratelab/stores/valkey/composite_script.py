@@ -10,6 +10,7 @@ from typing import Any
 
 from ratelab.algorithms import BUILT_IN, Policy, create
 from ratelab.algorithms.composite import Answer, check_policies, combine, list_decisions
+from ratelab.algorithms.penalty import Penalized
 from ratelab.errors import InputError, short_repr
 from ratelab.limiter import Costs, Decision, Keys
 from ratelab.quota import NS_PER_S, Quota
@@ -66,11 +67,6 @@ class CompositeScript:
         """The script of each policy alone."""
         for policy in policies:
             _check_window(policy)
-            if planned and policy.counts_denials:
-                raise InputError(
-                    f"policy {policy.name!r} has a penalty, which a store cannot keep between plans: "
-                    "leave out its penalty, or plans and overrides"
-                )
             if planned and policy.quota.burst**2 >= EXACT_LIMIT:
                 raise InputError(f"burst of policy {policy.name!r} must be below 2**26.5 with plans: use a larger unit")
         keys = _choose_keys(self.name, policies, self.scripts, planned)
@@ -252,9 +248,12 @@ def _compose_plans(name: str, policies: Sequence[Policy], scripts: Sequence[Scri
     tags, kinds = [], {kind.__name__: load_text(kind) for kind in BUILT_IN}
     for policy, script in zip(policies, scripts, strict=True):
         kind, quota = type(policy.algorithm), policy.quota.in_microseconds()
-        kinds[kind.__name__] = load_text(kind)
+        text, name_of_kind = load_text(kind), kind.__name__
+        if issubclass(kind, Penalized):
+            name_of_kind += f":{hash_text(text)[:8]}"
+        kinds[name_of_kind] = text
         numbers = (policy.quota.burst, quota.limit, quota.period, *script.parameters)
-        tags.append(f"{escape_name(policy.name)} {kind.__name__} {' '.join(map(str, numbers))}")
+        tags.append(f"{escape_name(policy.name)} {name_of_kind} {' '.join(map(str, numbers))}")
     own = [repr(format_suffix(name, f"plans {policy.name}").decode()) for policy in policies]
     branches = [f"if kind == '{kind}' then\n{CHARGE.sub('', text).rstrip()}\nend" for kind, text in kinds.items()]
     tables = [

@@ -3,8 +3,10 @@
 --
 -- A value consists of a line for each slot that is not empty, a zero byte, and these slots. `TAGS` are the lines of the
 -- policies: the name, the kind of algorithm, the burst, the limit, the period, and the parameters. `OWN` are the ends of
--- the keys of algorithms that store states by functions of their own. `rebuild` returns the functions of a kind.
+-- the keys of algorithms that store states by functions of their own. `rebuild` returns the functions of a kind. The
+-- kind of an algorithm with a penalty has a colon, and that of another penalty another name; the penalty stays in force.
 
+local LOOK_INSIDE = -1  -- a cost with which a step ignores its penalty
 local BY_TAG, BY_NAME, steps = {}, {}, {}
 for i = 1, #policies do
   BY_TAG[TAGS[i]], BY_NAME[string.match(TAGS[i], '^%S+')], steps[i] = i, i, policies[i].step
@@ -28,10 +30,11 @@ local function count_used(line, slot, key)
   elseif now >= full then
     return 0, burst, shift, now
   end
-  local allowed, remaining, _, reset = old.step(now, 0, last, a, b, key)
+  local keeps_penalty = string.find(kind, ':', 1, true)
+  local allowed, remaining, _, reset = old.step(now, keeps_penalty and LOOK_INSIDE or 0, last, a, b, key)
   local used = burst - remaining
   if not allowed then used = max(used, ceil(reset * tonumber(limit) / tonumber(period))) end
-  if old.read ~= read then call('DEL', key) end
+  if old.read ~= read and not keeps_penalty then call('DEL', key) end
   return used, burst, shift, now
 end
 
@@ -39,11 +42,17 @@ end
 local function convert(i, line, slot, key)
   local policy, used, burst, shift, now = policies[i], count_used(line, slot, key)
   local cost = ceil(used * BURSTS[i] / burst)
-  if cost == 0 then return EMPTY end
+  local keeps_penalty = string.find(TAGS[i], ':', 1, true)
+  if cost == 0 and not keeps_penalty then return EMPTY end
   if policy.read ~= read then policy.read(key) end
   local step = steps[i]
   local _, remaining, _, reset, _, x, y, z = step(now, 0, now, nil, nil, key)
-  if policy.charge then
+  if cost == 0 then
+    if reset == 0 then
+      call('DEL', key)
+      return EMPTY
+    end
+  elseif policy.charge then
     x, y, z, reset = policy.charge(now, cost, now, x, y, key)
     if not reset then _, _, _, reset = step(now, 0, now, x, y, key) end
   else

@@ -78,7 +78,7 @@ class Script:
         """The script of each policy alone."""
         self.name = check_name(policy.name if name is None else name)
         """The name of the limiter, which is part of its keys."""
-        text = load_text(kind) if not issubclass(kind, Penalized) else _load_penalized(kind)
+        text = load_text(kind)
         self.parameters, tables = _read_fields(_build_in_microseconds(kind, quota))
         self.whole_body = tables + text
         """The text of the algorithm."""
@@ -275,6 +275,10 @@ def _read_fields(algorithm: Algorithm) -> tuple[tuple[int, ...], str]:
 @cache
 def load_text(kind: type[Algorithm]) -> str:
     """Return the text of an algorithm."""
+    return _load_penalized(kind) if issubclass(kind, Penalized) else _load_file(kind)
+
+
+def _load_file(kind: type[Algorithm]) -> str:
     path = Path(inspect.getfile(kind)).with_suffix(".lua")
     try:
         return _read_next_to(kind.__module__, path)
@@ -301,7 +305,7 @@ def _load_penalized(kind: type[Penalized]) -> str:
     growth = penalty.growth
     numbers = (penalty.after, penalty.within, penalty.length, growth.numerator, growth.denominator, penalty.at_most)
     step = CHARGE.sub("", text).removesuffix(_LAST_LINE)
-    around = load_text(Penalized).replace(_INNER_CHARGE, charge[0] + _INNER_CHARGE)
+    around = _load_file(Penalized).replace(_INNER_CHARGE, charge[0] + _INNER_CHARGE)
     return f"{step}local PENALTY = {{ {', '.join(map(str, numbers))} }}\n{around}"
 
 
