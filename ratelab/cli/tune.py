@@ -148,6 +148,8 @@ def tune(
     masks = {option: match_keys(source.traffic, texts) for option, texts in lists.items()}
     warnings = [f"no client is named in the file of {option}" for option, mask in masks.items() if not mask.any()]
     traffic = select_keys(source.traffic, ~masks["--ignore"]) if ignore else source.traffic
+    if ignore and not len(traffic):
+        raise InputError(f"no request is left after --ignore {ignore}: name fewer clients")
     tune_compiler(traffic, USUAL_REPLAYS * len(kinds))
     with LateProgress("tuning", count_work(traffic, held_out)) as progress:
         tuning = find_quotas(traffic, quotas, tolerated, kinds, held_out, progress, masks.get("--good"))

@@ -196,5 +196,4 @@ def _name_look(outlier: Outlier) -> str:
 
 def find_recommended_rate(tuning: Tuning) -> RateNeeds:
     """Return the needs at the recommended rate."""
-    quota = tuning.recommended.policy.quota
-    return next(row for row in tuning.rates if Quota.of(row.rate, quota.burst) == quota)
+    return next(row for row in tuning.rates if row.rate.rate == tuning.recommended.policy.quota.rate)

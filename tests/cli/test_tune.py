@@ -108,6 +108,11 @@ def test_ignored_clients_do_not_count(log: Path, tmp_path: Path) -> None:
     assert (document["clients"], document["recommended"]["clients_denied"], document["outliers"]) == (300, 0, [])
 
 
+def test_no_traffic_without_ignored_clients_is_an_error(log: Path, tmp_path: Path) -> None:
+    names = write_lines(tmp_path / "all", "*")
+    assert f"no request is left after --ignore {names}: name fewer clients" in get_error("tune", log, "--ignore", names)
+
+
 def test_good_clients_are_not_denied(log: Path, tmp_path: Path) -> None:
     document = get_json("tune", log, "--rate", "1/min", "--good", write_lines(tmp_path / "good", "10.0.0.8"))
     assert [outlier["client"] for outlier in document["outliers"]] == ["10.0.0.7"]

@@ -76,9 +76,11 @@ def choose_unit(quota: Quota) -> str:
 
 
 def _build_rate(speed: float, unit: str) -> Quota:
-    """Return the rate of this many units of cost a nanosecond, rounded to three digits in a unit of time."""
-    count = Fraction(f"{max(speed * UNITS[unit], 1e-6):.2e}")
-    return Quota(count.numerator, count.denominator * UNITS[unit])
+    """Return the rate of this many units of cost a nanosecond, if possible with three digits in a unit."""
+    rate = Fraction(f"{speed * UNITS[unit]:.2e}") / UNITS[unit]
+    if max(rate.numerator, rate.denominator) <= LARGEST:
+        return Quota(rate.numerator, rate.denominator)
+    return Quota(min(max(1, round(speed)), LARGEST), min(max(1, round(1 / speed)), LARGEST))
 
 
 @dataclass(frozen=True, eq=False)

@@ -171,7 +171,8 @@ def measure_rates(
 ) -> tuple[RateNeeds, ...]:
     """Measure the needs of the clients that sent `requests` at each rate, by default at those worth a choice."""
     if rates:
-        return tuple(_measure_rate(frontier, requests, tolerate, rate, good) for rate in rates)
+        distinct = {rate.rate: rate for rate in rates}.values()
+        return tuple(_measure_rate(frontier, requests, tolerate, rate, good) for rate in distinct)
     rows, at_once = [], frontier.find_largest_at_once()
     for rate in _SERIES:
         rows.append(_measure_rate(frontier, requests, tolerate, Quota.parse(rate), good))

@@ -17,10 +17,12 @@ from ratelab.errors import InputError
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
 from ratelab.lab.tune import measure_frontier, tune
+from ratelab.lab.tune.curves import measure_curves, measure_grid
 from ratelab.lab.tune.outliers import find_outliers
 from ratelab.lab.tune.tuning import count_work
 from ratelab.limiter import Algorithm, Row, State
-from ratelab.quota import NS_PER_S, Quota
+from ratelab.quota import LARGEST, NS_PER_S, Quota
+from ratelab.report.tune_tables import find_recommended_rate
 
 HOUR = 3600 * NS_PER_S
 
@@ -215,3 +217,16 @@ def test_progress_counts_the_check_on_the_last_part() -> None:
 
     tune(traffic, [Quota.parse("1/s")], progress=count)
     assert done[0] == count_work(traffic, Fraction(1, 3)) == 2 * len(traffic)
+
+
+def test_a_rate_counts_once() -> None:
+    rates = [Quota.parse(rate) for rate in ("60/h", "1/min", "2/min")]
+    assert len(tune(build_traffic([(0, 0, 1)], 1), rates).rates) == 2
+
+
+@pytest.mark.parametrize("rate", [Quota(1, 10**17), Quota(LARGEST, NS_PER_S), Quota(1, LARGEST)])
+def test_rates_of_extreme_size_have_curves_and_a_grid(rate: Quota) -> None:
+    tuning = tune(build_traffic([(time, time % 3, 1) for time in range(30)], 3), [rate, Quota.parse("7/min")])
+    assert len(measure_curves(tuning).rates) > 1
+    assert (measure_grid(tuning).clients_denied <= 3).all()
+    assert find_recommended_rate(tuning).rate.rate == tuning.recommended.policy.quota.rate
