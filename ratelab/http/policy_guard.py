@@ -136,18 +136,14 @@ class PolicyGuard:
         counts = self._counts
         try:
             verdict = await self._decide(scope)
-        except AmbiguousClientError as error:
-            counts.ambiguous += 1
-            await send_response(scope, send, 400, PROBLEM_HEADERS, problem(400, str(error)))
+        except (AmbiguousClientError, PlanError, StoreError) as error:
+            if self._is_enforced(scope):
+                await self._reject(scope, send, error)
+            else:  # shadow policies never deny
+                await self._app(scope, receive, send)
         except LengthRequiredError:
             counts.ambiguous += 1
             await send_response(scope, send, 411, PROBLEM_HEADERS, problem(411, "Send the body with Content-Length."))
-        except (PlanError, StoreError) as error:
-            counts.unavailable += 1
-            if isinstance(error, StoreError) and all(policy.shadow for policy in self._limiter.policies):
-                await self._app(scope, receive, send)  # nothing may deny a request
-            else:
-                await send_unavailable(scope, send, error.retry_after_ns)
         else:
             if verdict is None:
                 await self._app(scope, receive, send)
@@ -161,6 +157,19 @@ class PolicyGuard:
                 keys = verdict.keys
                 self._offenders.add(keys if isinstance(keys, str) else keys[verdict.decision.bound_by or ""])
                 await self._deny(scope, send, verdict)
+
+    def _is_enforced(self, scope: Scope) -> bool:
+        """Return whether a policy that is not a shadow policy applies to a request."""
+        return any(not rule.policy.shadow for rule in self._setup.rules.find_rules(scope))
+
+    async def _reject(self, scope: Scope, send: Send, error: AmbiguousClientError | PlanError | StoreError) -> None:
+        """Answer a request that cannot be decided."""
+        if isinstance(error, AmbiguousClientError):
+            self._counts.ambiguous += 1
+            await send_response(scope, send, 400, PROBLEM_HEADERS, problem(400, str(error)))
+        else:
+            self._counts.unavailable += 1
+            await send_unavailable(scope, send, error.retry_after_ns)
 
     def _is_exempt(self, scope: Scope) -> bool:
         exempted = False if self._exempt is None else self._exempt(scope)

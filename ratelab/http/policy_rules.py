@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import Scope
-from ratelab.http.identity import Identity
+from ratelab.http.identity import AmbiguousClientError, Identity
 from ratelab.http.scope_functions import check_function, invalid_result, route_path
 from ratelab.limiter import AsyncLimiter, Costs, Keys, Limiter
 from ratelab.policies.routes import Route, parse_route
@@ -45,6 +45,16 @@ class Rule(NamedTuple):
     find_key: Callable[[Scope], str] | None
     """None for the client of the limiter."""
     cost: Cost
+
+    def can_count(self, scope: Scope) -> bool:
+        """Return whether a request has the key and the cost that the policy counts."""
+        try:
+            if self.find_key is not None:
+                self.find_key(scope)
+            self.find_cost(scope)
+        except (AmbiguousClientError, LengthRequiredError):
+            return False
+        return True
 
     def find_cost(self, scope: Scope) -> int:
         """Return the cost of a request; raise `InputError` for an invalid one."""
@@ -87,23 +97,31 @@ class RuleBook:
         self._different_costs = any(policy.cost != "requests" for policy in policies)
 
     def find_rules(self, scope: Scope) -> Sequence[Rule]:
-        """Return the rules of the policies that apply to a request, in their order."""
-        if not self._different_keys:
+        """Return the rules of the policies that apply to a request, in their order.
+
+        A shadow policy does not apply to a request that it cannot count, so that it never causes an error.
+        """
+        if not self._different_keys and not self._different_costs:
             return self._rules
         method, path = scope["method"], route_path(scope)
-        return [rule for rule in self._rules if rule.route is None or rule.route.matches(method, path)]
+        applying = [rule for rule in self._rules if rule.route is None or rule.route.matches(method, path)]
+        return [rule for rule in applying if not rule.policy.shadow or rule.can_count(scope)]
 
     def find_keys(self, rules: Sequence[Rule], scope: Scope, client: str) -> Keys:
         """Return the keys of a request, by the names of the policies unless all have the key of the client."""
-        if not self._different_keys:
+        if not self._different_keys and len(rules) == len(self._rules):
             return client
         return {rule.policy.name: client if rule.find_key is None else rule.find_key(scope) for rule in rules}
 
     def find_costs(self, rules: Sequence[Rule], scope: Scope) -> Costs:
-        """Return the costs of a request, by the names of the policies unless all count requests."""
+        """Return the costs of a request, by the names of the policies unless all count requests.
+
+        The cost is 0 for policies that do not apply to the request, since the limiter expects one.
+        """
         if not self._different_costs:
             return rules[0].find_cost(scope)
-        return {rule.policy.name: rule.find_cost(scope) for rule in rules}
+        costs = {rule.policy.name: 0 for rule in self._rules}
+        return costs | {rule.policy.name: rule.find_cost(scope) for rule in rules}
 
     def _create_rule(self, policy: Policy) -> Rule:
         if policy.cost not in self._costs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from asgi import call
@@ -12,6 +12,7 @@ from limited_apps import Handler
 from prometheus_client.parser import text_string_to_metric_families
 
 from ratelab import Decision, InputError, ManualClock, MemoryLimiter, Policy
+from ratelab.errors import StoreError
 from ratelab.http import RateLimitMiddleware, by_route, decision_of
 from ratelab.http.asgi import Scope
 from ratelab.http.counters import CounterValues, PolicyCounts
@@ -181,6 +182,30 @@ def test_a_limiter_of_shadow_policies_alone_admits_everything_without_fields() -
     responses = [call(app) for _ in range(3)]
     assert [(response.status, response.of("ratelimit")) for response in responses] == [(200, [])] * 3
     assert app.counts.policies["strict"].denied == 2
+
+
+class Down(MemoryLimiter):
+    """A limiter whose store fails."""
+
+    def hit_each(self, *arguments: Any, **options: Any) -> Any:
+        raise StoreError("down", "no reply")
+
+
+def test_shadow_policies_never_deny_when_their_store_fails() -> None:
+    for limiter, status in ((Down([STRICT, LOOSE]), 200), (Down([STRICT, SECOND]), 503)):
+        app = RateLimitMiddleware(Handler(), limiter)
+        assert call(app).status == status
+
+
+@pytest.mark.parametrize("headers", ["X-Token: a\nX-Token: b", "Transfer-Encoding: chunked"])
+def test_a_shadow_policy_is_not_asked_about_a_request_that_it_cannot_count(headers: str) -> None:
+    counted = {"X-Token": {"key": "header:X-Token"}, "Transfer-Encoding": {"cost": "bytes"}}[headers.split(":")[0]]
+    shadow = Policy.create("gcra", "1/h", name="shadow", shadow=True, **cast("Any", counted))
+    app, _ = limited(SECOND, shadow)
+    assert [call(app, headers=headers).status for _ in range(4)] == [200, 200, 200, 429]
+    assert app.counts.policies["shadow"].denied == 0
+    alone = RateLimitMiddleware(Handler(), MemoryLimiter(shadow), key="header:X-Token")
+    assert [call(alone, headers=headers).status for _ in range(3)] == [200] * 3
 
 
 # --- arguments

@@ -91,6 +91,13 @@ def test_a_request_that_no_policy_applies_to_is_neither_limited_nor_counted() ->
     assert app.counts.admitted == 0
 
 
+def test_a_policy_with_its_own_cost_may_apply_to_one_route() -> None:
+    points = policy("points", 10, cost="points", match="POST /graphql")
+    app = limited(policy("all", 9), points, costs={"points": lambda scope: 6})
+    assert [call(app, path="/").status for _ in range(3)] == [200] * 3
+    assert [call(app, method="POST", path="/graphql").status for _ in range(2)] == [200, 429]
+
+
 # --- costs
 
 
