@@ -16,7 +16,7 @@ from ratelab.errors import InputError
 from ratelab.lab.spill import Integers
 from ratelab.lab.traces import arrow, object_columns
 from ratelab.lab.traces.arrow import StringArray
-from ratelab.lab.traces.batches import ANONYMOUS, Batch, LineError, RequestColumns, defer_lines
+from ratelab.lab.traces.batches import ANONYMOUS, Batch, LineError, RequestColumns
 from ratelab.lab.traces.choices import RequestRule, parse_cost
 from ratelab.lab.traces.clients import IPV4
 from ratelab.lab.traces.delimited import JOINED, unescape_formula
@@ -149,7 +149,7 @@ class BatchBuilder:
         left = [(first_line + row, get_line(row)) for row in np.flatnonzero(self._is_left).tolist()]
         deferred = [(number, line) for number, line in left if line]
         if not any(len(rows) for rows, *_ in self._requests):
-            return defer_lines(deferred, self._omitted)
+            return Batch(deferred=deferred, omitted=self._omitted)
         rows, times, clients, costs = (np.concatenate(column) for column in zip(*self._requests, strict=True))
         if len(self._requests) > 1:
             order = np.argsort(rows, kind="stable")

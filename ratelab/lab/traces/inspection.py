@@ -13,12 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ratelab.errors import InputError
-from ratelab.lab.traces.batches import BatchReader
 from ratelab.lab.traces.choices import Plan
 from ratelab.lab.traces.clients import ClientNames
 from ratelab.lab.traces.files import Block, is_arrow_installed, make_printable
 from ratelab.lab.traces.formats import Format, TraceOptions
-from ratelab.lab.traces.reader import open_source, remove_repeated
+from ratelab.lab.traces.reader import BatchReader, open_source, remove_repeated
 from ratelab.lab.traces.requests import Field
 
 DENIALS = ("429", "503")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,6 @@ from ratelab.lab.traces.batches import (
     COMMENT,
     MAX_REJECTS,
     REPEATED,
-    BatchReader,
-    ClientNumbers,
     Reject,
     RequestColumns,
 )
@@ -26,6 +24,9 @@ from ratelab.lab.traces.files import make_printable
 from ratelab.lab.traces.formats import TraceOptions
 from ratelab.lab.traffic import RequestSorter, Traffic, split_batches
 from ratelab.quota import LARGEST, NS_PER_S, UNITS
+
+if TYPE_CHECKING:
+    from ratelab.lab.traces.reader import BatchReader
 
 MINUTE_NS = UNITS["min"]
 
@@ -178,6 +179,14 @@ class FileRequests:
 
 
 # --- one trace
+
+
+class ClientNumbers(dict[str, int]):
+    """Client names mapped to 0, 1, 2 ... in the order of their first lookup."""
+
+    def __missing__(self, name: str) -> int:
+        self[name] = number = len(self)
+        return number
 
 
 def build_trace(files: Sequence[FileRequests], notes: Sequence[str], options: TraceOptions) -> Trace:

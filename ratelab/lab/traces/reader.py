@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from array import array
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import closing
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import NamedTuple
 
-from ratelab.errors import InputError, install_hint
+import numpy as np
+
+from ratelab.errors import InputError, install_hint, short_repr
+from ratelab.lab.spill import Integers
 from ratelab.lab.traces.batches import (
+    MAX_REJECTS,
     Batch,
-    BatchReader,
     LineError,
     LineParser,
-    defer_lines,
+    NumberedLines,
+    OmittedError,
+    Reject,
+    RequestColumns,
 )
 from ratelab.lab.traces.choices import Plan, plan_reading
 from ratelab.lab.traces.files import (
+    MAX_LINE_CHARS,
     Block,
     MissingFileError,
     format_path,
@@ -28,7 +38,7 @@ from ratelab.lab.traces.files import (
     read_blocks,
 )
 from ratelab.lab.traces.formats import Detection, Format, TraceOptions, detect_format
-from ratelab.lab.traces.merge import FileRequests, Trace, build_trace
+from ratelab.lab.traces.merge import ClientNumbers, FileRequests, Trace, build_trace
 
 _DEFAULT_OPTIONS = TraceOptions()
 
@@ -176,7 +186,7 @@ def open_source(
 
         batches = read_batches(blocks, spec, plan.rule)
     else:
-        batches = (defer_lines(list(block.lines())) for block in blocks)
+        batches = (Batch(deferred=list(block.lines())) for block in blocks)
     explanations = plan.notes, plan.anonymous_reason
     return Source(detection.format.name, explanations, plan.late_notes, _create_line_parser(plan), batches)
 
@@ -204,3 +214,83 @@ def _open_parquet(
     plan = amend(format_, sample, plan_reading(Detection(format_, (), sample, 0), options))
     batches = read_parquet_batches(format_, plan.rule, progress)
     return Source("parquet", (plan.notes, plan.anonymous_reason), plan.late_notes, _create_line_parser(plan), batches)
+
+
+# --- requests of a file
+
+
+@dataclass
+class BatchReader:
+    """Converts the batches of one file to requests, and keeps the state that spans batches."""
+
+    strict: bool
+    """Whether a line that cannot be parsed is an error."""
+    clients: ClientNumbers = field(default_factory=ClientNumbers)
+    unparsed: int = 0
+    """Lines that could not be parsed."""
+    rejects: list[Reject] = field(default_factory=list)
+    """The first of these lines, at most `MAX_REJECTS`."""
+    omitted: Counter[int | str] = field(default_factory=Counter)
+    """Lines that were left out, by kind; see `OmittedError`."""
+
+    def read(self, batch: Batch, parse_line: LineParser) -> RequestColumns:
+        """Return the requests of a batch, with clients numbered by `clients`; skip blank lines, count rejected ones.
+
+        If strict, raises `LineError` with the number, the reason and the text of the first line that cannot be parsed.
+        """
+        self.omitted.update(batch.omitted)
+        columns, names = self._parse_deferred(batch, parse_line) if batch.deferred else (batch.columns, batch.names)
+        numbers = np.fromiter(map(self.clients.__getitem__, names), np.int64, len(names))
+        return columns._replace(clients=numbers[columns.clients])
+
+    def _parse_deferred(self, batch: Batch, parse_line: LineParser) -> tuple[RequestColumns, list[str]]:
+        """Parse the remaining lines of a batch and merge them with the others, in the order of lines."""
+        clients = ClientNumbers()
+        old = np.fromiter(map(clients.__getitem__, batch.names), np.int64, len(batch.names))
+        batch = batch._replace(columns=batch.columns._replace(clients=old[batch.columns.clients]))
+        line_numbers, *columns = self._parse_lines(batch.deferred, parse_line, clients)
+        order = np.argsort(np.concatenate([batch.line_numbers, line_numbers]), kind="stable")
+        times, indices, costs = (np.concatenate(pair)[order] for pair in zip(batch.columns, columns, strict=True))
+        indices, used = renumber(indices)
+        names = list(clients)
+        return RequestColumns(times, indices, costs), [names[index] for index in used.tolist()]
+
+    def _parse_lines(
+        self, lines: NumberedLines, parse_line: LineParser, clients: ClientNumbers
+    ) -> tuple[array[int], ...]:
+        """Parse lines one at a time; return the line numbers, times, clients and costs of the requests."""
+        columns = array("q"), array("q"), array("q"), array("q")
+        add_number, add_time, add_client, add_cost = (column.append for column in columns)
+        for number, line in lines:
+            try:
+                if len(line) > MAX_LINE_CHARS:
+                    raise LineError(f"a line must have at most {MAX_LINE_CHARS} characters")
+                client, time, cost = parse_line(line)
+            except OmittedError as error:
+                self.omitted[error.kind] += 1
+                continue
+            except LineError as error:
+                if line and not line.isspace():
+                    self._reject(number, line, error)
+                continue
+            add_number(number)
+            add_time(time)
+            add_client(clients[client])
+            add_cost(cost)
+        return columns
+
+    def _reject(self, number: int, line: str, error: LineError) -> None:
+        """Count a line that cannot be parsed, and keep the first ones."""
+        self.unparsed += 1
+        if self.strict or len(self.rejects) < MAX_REJECTS:
+            reject = Reject(number, str(error), short_repr(line[:80]))
+            if self.strict:
+                raise LineError(str(reject))
+            self.rejects.append(reject)
+
+
+def renumber(numbers: Integers) -> tuple[Integers, Integers]:
+    """Renumber values in the order of their first use; return the new numbers and the distinct values."""
+    distinct, firsts, places = np.unique(numbers, return_index=True, return_inverse=True)
+    order = np.argsort(firsts)
+    return np.argsort(order)[places], distinct[order]
