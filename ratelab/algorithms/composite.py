@@ -98,8 +98,8 @@ class Composite:
             new, rows = self.decide(state, now, (cost,) * len(self.parts))
             return new, self.combine(rows)
         new = []
-        remaining, retry_after_ns, reset_after_ns, delay_ns, bound_by = NEVER, 0, 0, 0, None
-        denied: dict[str, tuple[int, int]] = {}
+        remaining, retry_after_ns, reset_after_ns, delay_ns = NEVER, 0, 0, 0
+        denied, bound_by, bound_left, bound_reset = 0, None, 0, 0
         for step, place, name in self._named_steps:
             part = state[place]
             allowed, left, retry, reset, delay = step(part, now, cost)
@@ -111,21 +111,20 @@ class Composite:
             if delay > delay_ns:
                 delay_ns = delay
             if not allowed:
-                denied[name] = left, reset
-                if bound_by is None or retry > retry_after_ns:
-                    bound_by, retry_after_ns = name, retry
-        if bound_by is None:
+                denied += 1
+                if retry > retry_after_ns:
+                    bound_by, retry_after_ns, bound_left, bound_reset = name, retry, left, reset
+        if not denied:
             return new, (True, remaining, 0, reset_after_ns, delay_ns, None, ())
-        new, remaining, reset_after_ns = [*state[: self.parts[-1].end]], NEVER, 0
-        for step, place, name in self._named_steps:  # the quotas as they stay
-            if name in denied:
-                left, reset = denied[name]
-            else:
-                _, left, _, reset, _ = step(state[place], now, 0)
-            if left < remaining:
-                remaining = left
-            if reset > reset_after_ns:
-                reset_after_ns = reset
+        if denied < len(self._named_steps):  # some would have been charged: look at all but one that was not
+            new, remaining, reset_after_ns = [*state[: self.parts[-1].end]], bound_left, bound_reset
+            for step, place, name in self._named_steps:
+                if name != bound_by:
+                    _, left, _, reset, _ = step(state[place], now, 0)
+                    if left < remaining:
+                        remaining = left
+                    if reset > reset_after_ns:
+                        reset_after_ns = reset
         return new, (False, remaining, retry_after_ns, reset_after_ns, 0, bound_by, ())
 
     def attempt(self, state: State, now: int, costs: Sequence[int | None]) -> tuple[list[int], list[Row | None], bool]:
