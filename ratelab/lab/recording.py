@@ -73,6 +73,8 @@ def digest(decisions: Decisions) -> str:
 def _parse_header(line: str) -> tuple[str, Quota]:
     """Parse the first line into the algorithm's name and the quota."""
     header = _parse_object(line) or {}
+    if "policies" in header:
+        raise InputError("a recording of several policies cannot be replayed: record one policy at a time")
     if header.get("recording") != RECORDING_VERSION or not isinstance(header.get("algorithm"), str):
         raise InputError("not a recording of version 1: give a file that `ratelab serve --record` wrote")
     quota = Quota.parse(header.get("rate", ""), header.get("burst"))

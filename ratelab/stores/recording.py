@@ -23,6 +23,17 @@ FORMAT_VERSION = 1
 """A recording is a header line with the quota, then a line for each decision."""
 
 
+SEVERAL_VERSION = 2
+"""The version of a recording of several policies."""
+
+
+def _describe(policy: Policy) -> dict[str, object]:
+    """Return the algorithm and the quota of a policy."""
+    quota = policy.quota
+    described: dict[str, object] = {"algorithm": policy.algorithm.name, "rate": quota.rate, "burst": quota.burst}
+    return described if quota.calendar is None else {**described, "timezone": quota.calendar.timezone}
+
+
 class Reading:
     """The last reading of the clock by one hit, on which its decision is based."""
 
@@ -67,16 +78,19 @@ class RecordingLimiter:
     `at_ns` is the time that the decision was based on. Hits of cost 0 charge nothing and are not recorded. Decisions by
     an overflow bucket are marked `shared`. If writing fails, recording ends, `failure` holds the reason, and hits are
     still decided. A hit that an exception interrupts may be missing. A forked child process records nothing.
+
+    With several policies, a line also has `bound_by`, `shadow`, and in `policies` the decision of each. Replays do not
+    read such a recording, which is one of version 2.
     """
 
     def __init__(
         self,
-        policy: Policy,
+        policies: Policy | Sequence[Policy],
         file: IO[str],
         clock: Clock | None = None,
         max_keys: int = 1_000_000,
     ) -> None:
-        self._limiter = ObservedLimiter(policy, clock, max_keys)
+        self._limiter = ObservedLimiter(policies, clock, max_keys)
         self._file = file
         self._lock: Any = RLock()
         # Lines of the hits within the current one, and their order.
@@ -85,11 +99,11 @@ class RecordingLimiter:
         self.failure: str | None = None
         """Why recording ended early; None while it continues."""
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        quota = policy.quota
-        header = {"recording": FORMAT_VERSION, "algorithm": policy.algorithm.name}
-        header |= {"rate": quota.rate, "burst": quota.burst}
-        if quota.calendar is not None:
-            header |= {"timezone": quota.calendar.timezone}
+        described = [_describe(one) for one in self.policies]
+        header: dict[str, object] = {"recording": FORMAT_VERSION, **described[0]}
+        if len(described) > 1:
+            names = [policy.name for policy in self.policies]
+            header = {"recording": SEVERAL_VERSION, "policies": dict(zip(names, described, strict=True))}
         self._write({**header, "started": started})
 
     @property
@@ -138,6 +152,11 @@ class RecordingLimiter:
                 decision, each = limiter.hit_each(key, cost)
                 line: dict[str, object] = {"at_ns": reading.at_ns, "key": key, "cost": cost}
                 line |= zip(ROW_FIELDS, decision, strict=False)
+                if len(self.policies) > 1:
+                    asked = [policy for policy in self.policies if isinstance(key, str) or policy.name in key]
+                    decided = zip(asked, each, strict=True)
+                    rows = {policy.name: dict(zip(ROW_FIELDS, one, strict=False)) for policy, one in decided}
+                    line |= {"bound_by": decision.bound_by, "shadow": decision.shadow, "policies": rows}
                 if reading.shared:
                     line["shared"] = True
                 if cost:

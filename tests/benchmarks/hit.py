@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from threading import Lock
 
@@ -18,6 +19,9 @@ HITS = MANY_KEYS = 100_000
 
 MAX_RATIO = Bar("<=", 3)
 
+MAX_RATIO_OF_TWO = Bar("<=", 2.2)
+"""Two policies of a key, compared with one."""
+
 Hit = Callable[[str], object]
 
 
@@ -30,6 +34,10 @@ def hit() -> Iterator[Figure]:
         seconds, floors = time_in_turn(_repeat(MemoryLimiter(policy).hit, keys), _repeat(floor, keys))
         label = "1 key" if count == 1 else f"{count:,} keys"
         yield duration_figure(f"hit, token-bucket, {label}", seconds, floors, len(keys) / 1e9, "ns", MAX_RATIO)
+    two = MemoryLimiter([replace(policy, name=name) for name in ("first", "second")])
+    keys = ["client"] * HITS
+    seconds, one = time_in_turn(_repeat(two.hit, keys), _repeat(MemoryLimiter(policy).hit, keys))
+    yield duration_figure("hit, two policies of 1 key", seconds, one, len(keys) / 1e9, "ns", MAX_RATIO_OF_TWO)
     yield from _parts(policy, ["client"] * HITS)
 
 

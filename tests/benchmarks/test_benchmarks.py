@@ -98,7 +98,8 @@ def test_a_hit_is_timed_next_to_its_floor_for_few_and_many_keys(monkeypatch: pyt
     monkeypatch.setattr("hit.time_in_turn", partial(time_in_turn, rounds=3))
     monkeypatch.setattr("hit.HITS", 10_000)
     monkeypatch.setattr("hit.MANY_KEYS", 10_000)
-    one, many, *parts = figures_of("hit")
+    one, many, two, *parts = figures_of("hit")
+    assert (two["label"], two["ratio"] > 1) == ("hit, two policies of 1 key", True)
     assert [figure["label"].rpartition(", ")[2] for figure in (one, many)] == ["1 key", "10,000 keys"]
     assert all(figure["measured"] > figure["floor"] > 0 and figure["ratio"] > 1 for figure in (one, many))
     names = [figure["label"].rpartition(": ")[2] for figure in parts]

@@ -14,7 +14,7 @@ import pytest
 from cli_runner import get_error, get_json, get_output, invoke
 from custom_algorithms import TOLL, written
 
-from ratelab import ALGORITHMS, ManualClock, Quota, create
+from ratelab import ALGORITHMS, ManualClock, Policy, Quota, create
 from ratelab.lab.recording import read_recording
 from ratelab.stores.recording import RecordingLimiter
 
@@ -219,3 +219,20 @@ def test_hits_within_a_hit_are_recorded_in_the_order_of_their_decisions(tmp_path
             limiter.hit(key)
     verdict = get_json("replay", file, "--format", "recording")["recording"]
     assert (verdict["decisions"], verdict["differing"]) == (10, 0)
+
+
+def test_several_policies_are_recorded_with_each_decision(tmp_path: Path) -> None:
+    policies = [Policy.create("gcra", "2/day", name="client"), Policy.create("gcra", "3/day", name="all", key="all")]
+    path = tmp_path / "live.jsonl"
+    with path.open("x") as file:
+        limiter = RecordingLimiter(policies, file, ManualClock(10**9))
+        for key in ("alice", "alice", "alice", "bob", "carol"):
+            limiter.hit(key)
+        limiter.hit({"client": "dave"})
+    header, *lines = map(json.loads, path.read_text().splitlines())
+    assert (header["recording"], [*header["policies"]]) == (2, ["client", "all"])
+    assert [line["bound_by"] for line in lines] == [None, None, "client", None, "all", None]
+    assert [line["policies"]["all"]["remaining"] for line in lines[:5]] == [2, 1, 1, 0, 0]
+    assert [*lines[5]["policies"]] == ["client"]
+    with pytest.raises(InputError, match="a recording of several policies cannot be replayed: record one policy"):
+        read_recording(str(path))
