@@ -14,7 +14,7 @@ import pytest
 from cli_runner import get_error, get_json, get_output, invoke
 from custom_algorithms import TOLL, written
 
-from ratelab import ALGORITHMS, ManualClock, Policy, Quota, create
+from ratelab import ALGORITHMS, InputError, ManualClock, Policy, Quota, create
 from ratelab.lab.recording import read_recording
 from ratelab.stores.recording import RecordingLimiter
 
