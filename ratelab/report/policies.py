@@ -10,7 +10,7 @@ import numpy as np
 
 from ratelab.lab import POLICY_CHARTS, SEMANTICS
 from ratelab.lab.decisions import Columns
-from ratelab.lab.metrics import Result, list_figures
+from ratelab.lab.metrics import Result, list_figures, sum_exactly
 from ratelab.lab.policies.figures import JointResult, PolicyComparison, PolicyResult
 from ratelab.lab.policies.requests import PolicyTraffic
 from ratelab.lab.spill import Integers
@@ -205,6 +205,7 @@ def summarize_policies(comparison: PolicyComparison) -> list[str]:
     sentences += [_describe_denials(result, several) for result in comparison.results]
     sentences += [sentence for result in comparison.results for sentence in _describe_burned(result, several)]
     sentences += _describe_exceeded(first)
+    sentences += [sentence for row in first.policies for sentence in _describe_settled(row)]
     return [*sentences, *(sentence for row in first.policies for sentence in _describe_shadow(row))]
 
 
@@ -276,16 +277,32 @@ def _describe_exceeded(result: JointResult) -> list[str]:
     return [f"The fullest windows hold more than the quota: {join_names(clauses)}."] if clauses else []
 
 
+def _describe_settled(row: PolicyResult) -> list[str]:
+    """Describe the cost that admitted requests reserved, and their actual cost."""
+    policy = row.policy
+    if policy is None or policy.asked.settlement is None:
+        return []
+    admitted = policy.let_through["allowed"]
+    reserved, actual = (
+        sum_exactly(costs[admitted]) for costs in (policy.asked.traffic.costs, policy.asked.settlement.actual)
+    )
+    return [f"The admitted requests reserved {reserved:,} of {row.label}, and used {actual:,}."]
+
+
 def _describe_shadow(row: PolicyResult) -> list[str]:
     """Describe the decisions of a shadow policy."""
     policy = row.policy
     if policy is None or not policy.is_shadow:
         return []
-    newly = int(np.count_nonzero(~policy.decisions["allowed"] & policy.let_through["allowed"]))
+    denies, admitted = ~policy.decisions["allowed"], policy.let_through["allowed"]
     denied = format_part(row.result.denied, row.result.offered, "request") if row.result.denied else "no request"
-    differing = f"; {row.differing:,} decisions differ from those of the others" if row.differing else ""
-    more = f", of which it would newly deny {newly:,}" if row.differing else ""
-    return [f"The shadow policy {row.label} would deny {denied}{differing}{more}."]
+    changes = {
+        "deny": (int(np.count_nonzero(denies & admitted)), "admit"),
+        "admit": (int(np.count_nonzero(~denies & ~admitted)), "deny"),
+    }
+    clauses = [f"{verb} {count:,} that the others {other}" for verb, (count, other) in changes.items() if count]
+    differing = f"; it would {join_names(clauses)}" if clauses else ""
+    return [f"The shadow policy {row.label} would deny {denied}{differing}."]
 
 
 def list_timeline_rows(comparison: PolicyComparison) -> list[tuple[str, Columns]]:

@@ -26,6 +26,7 @@ from ratelab.http.asgi import Receive, Scope, Send
 from ratelab.lab.accuracy import Accuracy
 from ratelab.lab.equal_protection import EqualResult
 from ratelab.lab.metrics import Result, list_figures
+from ratelab.lab.policies.figures import PolicyResult
 from ratelab.quota import Quota
 from ratelab.report.catalogue import describe_algorithm
 
@@ -149,7 +150,7 @@ def test_the_patterns_listed_are_those_that_a_scenario_may_have() -> None:
 def test_every_figure_is_explained_in_the_words_of_its_field() -> None:
     section = PAGES["ratelab/docs/figures.md"].partition("## Charts")[0]
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)
-    figures = [item for kind in (Result, Accuracy, EqualResult) for item in list_figures(kind).items()]
+    figures = [item for kind in (Result, Accuracy, EqualResult, PolicyResult) for item in list_figures(kind).items()]
     assert [(name, text.replace("`", "")) for name, text in rows] == [
         (name, figure.meaning) for name, figure in figures
     ]

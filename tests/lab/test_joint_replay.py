@@ -71,6 +71,12 @@ def test_a_shadow_policy_decides_as_if_alone() -> None:
     assert result.bound == result.burned == 0
 
 
+def test_a_penalty_counts_denials_as_in_the_limiter() -> None:
+    penalty = {"after": 3, "within": "1min", "for": "5min", "growth": 2}
+    first = Policy.create("token-bucket", "7/13s", 10, name="first", penalty=penalty)
+    assert_like_limiter([first, *create_policies(["fixed-window"])], traffic())
+
+
 # --- other ways to enforce
 
 
@@ -159,6 +165,14 @@ def test_compiled_code_decides_as_plain_python(algorithms: tuple[str, ...]) -> N
     policies = create_policies(algorithms)
     assert_engines_agree(apply_to_all(policies, requests), requests)
     assert_engines_agree(apply_to_some(policies, requests), requests)
+
+
+@pytest.mark.slow
+def test_compiled_code_decides_as_plain_python_by_the_calendar() -> None:
+    pytest.importorskip("numba")
+    requests = draw_traffic(QUOTA, 10**17 + 7, clients=12)
+    day = Policy.create("fixed-window", "100/day", name="day", timezone="Europe/Berlin")
+    assert_engines_agree(apply_to_all([day, *create_policies(["token-bucket"])], requests), requests)
 
 
 @pytest.mark.slow

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cli_runner import POLICY_SCENARIOS, SCENARIOS
 
-from ratelab import InputError
+from ratelab import InputError, ManualClock, MemoryLimiter
 from ratelab.lab.policies.figures import JointResult, compare_semantics
 from ratelab.lab.scenarios import Scenario, load_scenario
+from ratelab.stores.tickets import Ticket
 
 
 def run(name: str) -> tuple[Scenario, list[JointResult]]:
@@ -37,6 +39,43 @@ def test_one_user_starves_an_organisation_only_if_checked_one_by_one() -> None:
     colleagues = np.char.startswith(names, "colleague")
     assert (lost[1][colleagues] > 0.5 * scenario.traffic.client_requests[colleagues]).all()
     assert lost[1][names == "neighbour"] == 0
+
+
+def test_an_oversized_maximum_causes_denials_and_a_modest_one_does_not() -> None:
+    scenario, (result,) = run("oversized-max-tokens")
+    offered, admitted = result.whole.result.client_offered, result.whole.result.client_admitted
+    assert scenario.traffic.names == ("modest", "oversized")
+    assert admitted[0] == offered[0]
+    assert admitted[1] < 0.6 * offered[1]
+    tokens = result.policies[1]
+    assert tokens.bound == result.whole.result.denied
+    assert tokens.policy is not None
+    settlement = tokens.policy.asked.settlement
+    assert settlement is not None
+    used = settlement.actual[tokens.policy.let_through["allowed"]].sum()
+    assert used < 0.5 * 2 * 20_000 * 5  # less than half of the quota of two clients in five minutes
+
+
+def test_costs_are_settled_as_by_a_limiter() -> None:
+    scenario, (result,) = run("oversized-max-tokens")
+    assert scenario.limits is not None
+    clock = ManualClock()
+    limiter = MemoryLimiter([part.policy for part in scenario.limits.parts], clock=clock)
+    settlement = scenario.limits.parts[1].settlement
+    assert settlement is not None
+    due: list[tuple[int, int, Ticket]] = []
+    requests = zip(scenario.traffic.times.tolist(), scenario.traffic.clients.tolist(), strict=True)
+    for n, (time, client) in enumerate(requests):
+        while due and due[0][0] <= time:
+            at, place, ticket = heappop(due)
+            clock.advance(at - clock())
+            ticket.settle({"requests": 1, "tokens": int(settlement.actual[place])})
+        clock.advance(time - clock())
+        costs = {"requests": 1, "tokens": int(scenario.limits.parts[1].traffic.costs[n])}
+        ticket = limiter.reserve(str(client), costs, deadline=3600)
+        assert ticket.allowed == result.outcome.decisions["allowed"][n]
+        if ticket.allowed:
+            heappush(due, (time + int(settlement.delays[n]), n, ticket))
 
 
 @pytest.mark.parametrize("path", POLICY_SCENARIOS, ids=lambda path: path.stem)
@@ -101,6 +140,11 @@ def test_plans_routes_accounts_and_costs_select_the_requests_of_each_policy(tmp_
         ("duration: 10s", "duration: 10s\nsemantics: atomc", "semantics: expected one of atomic, sequential"),
         ("duration: 10s", "duration: 10s\nquota: {rate: 2/s}", "quota: unknown key"),
         ("duration: 10s", "duration: 10s\nchart: window", "chart: expected one of policies, bound, left"),
+        (
+            "route: POST /login",
+            "settle: {after: 2s, costs: {token: 5}}",
+            "clients[0].settle.costs.token: unknown cost 'token': add the cost to reserve to costs",
+        ),
         ("name: login", "name: second", "policies[1]: duplicate policy name 'second'"),
         ("rate: 3/min", "rate: 3", "policies[1].rate: rate must look like 2/s"),
         ("{second: {rate", "{scond: {rate", "plans.premium.scond: unknown policy 'scond'; did you mean 'second'?"),

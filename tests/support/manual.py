@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pyarrow
 import pyarrow.parquet
+from cli_runner import POLICY_SCENARIOS
 from click.testing import CliRunner, Result
 
 from ratelab.cli import ratelab_command
@@ -112,7 +113,8 @@ def output_of(page: str, line: str, folder: Path) -> str:
     command = command_of(page, line)
     assert command is not None, line
     name, *options = command.arguments
-    if name in ("simulate", "replay", "sweep") and "--algo" not in options:
+    has_policies = "--policies" in options or any(path.name in line for path in POLICY_SCENARIOS)
+    if name in ("simulate", "replay", "sweep") and "--algo" not in options and not has_policies:
         named = [word for algorithm in COMPARED for word in ("--algo", algorithm)]
         command = command._replace(arguments=(*command.arguments, *named))
     return "\n".join(text.rstrip() for text in run(command, folder).output.splitlines())

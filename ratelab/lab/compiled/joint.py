@@ -71,6 +71,8 @@ class _Lane:
         self.algorithm = part.policy.algorithm
         if traits_of(self.algorithm).bound is None:
             raise UnfitError("it declares no bound, which a replay of several policies needs")
+        if traits_of(self.algorithm).counts_denials:
+            raise UnfitError("denied requests change its state")
         try:
             check_bound(self.algorithm, part.traffic)
         except OverflowError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cache
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 import numpy as np
@@ -87,7 +89,10 @@ def decide(parts: Sequence[PolicyTraffic], traffic: Traffic, columns: JointColum
         whole, bound = np.empty(len(times), DECISION_DTYPE), columns.bound[batch]
         decided = np.zeros((len(parts), len(times)), DECISION_DTYPE)
         for n, request in enumerate(zip(times, batch_keys, batch_costs, strict=True)):
+            replay.settle(request[0])
             combined, bound[n], rows = replay.decide(*request)
+            if combined[0] and replay.has_settlements:
+                replay.reserve(batch.start + n, *request)
             whole[n] = combined[:5]
             for number, row in rows:
                 decided[number, n] = row
@@ -107,6 +112,8 @@ class _JointReplay:
         self._kernels = [_check_steps(Composite.of([part.policy]).parts[0], part) for part in parts]
         self._states: list[dict[int, State]] = [{} for _ in parts]
         self._compose = cache(self._create_composite)  # for each set of policies that apply to the same requests
+        self._settlements = {number: _Settled(part) for number, part in enumerate(parts) if part.settlement is not None}
+        self._pending: list[tuple[int, int, int, int, int, int]] = []  # by time, with what `settle` needs
 
     def _create_composite(self, asked: tuple[int, ...]) -> Composite:
         kernels, begin = [], 0
@@ -115,6 +122,25 @@ class _JointReplay:
             kernels.append(kernel._replace(begin=begin, end=begin + kernel.end))
             begin += kernel.end
         return Composite(kernels)
+
+    @property
+    def has_settlements(self) -> bool:
+        """Whether a policy charges costs that are known afterwards."""
+        return bool(self._settlements)
+
+    def reserve(self, place: int, now: int, keys: Sequence[int], costs: Sequence[int]) -> None:
+        """Note that an admitted request is to be settled."""
+        for number, settled in self._settlements.items():
+            if costs[number] != NOT_ASKED:
+                due, actual = settled.find(place, now)
+                heappush(self._pending, (due, place, number, keys[number], actual - costs[number], now))
+
+    def settle(self, now: int) -> None:
+        """Settle the requests whose actual costs are known by now."""
+        while self._pending and self._pending[0][0] <= now:
+            due, _, number, key, difference, since = heappop(self._pending)
+            if difference:
+                self._kernels[number].charge(self._states[number][key], due, difference, since)
 
     def decide(
         self, now: int, keys: Sequence[int], costs: Sequence[int]
@@ -134,6 +160,20 @@ class _JointReplay:
             if part.policy.name == combined[5]:
                 bound = number
         return combined, bound, list(zip(asked, rows, strict=True))
+
+
+class _Settled:
+    """The actual costs of a policy's requests, by their places among all."""
+
+    def __init__(self, part: PolicyTraffic) -> None:
+        assert part.settlement is not None  # noqa: S101  (only such policies are settled)
+        self._places = None if part.places is None else part.places.tolist()
+        self._actual, self._delays = part.settlement.actual.tolist(), part.settlement.delays.tolist()
+
+    def find(self, place: int, now: int) -> tuple[int, int]:
+        """Return when a request is settled, and its actual cost."""
+        n = place if self._places is None else bisect_left(self._places, place)
+        return now + self._delays[n], self._actual[n]
 
 
 def _check_steps(kernel: Part, part: PolicyTraffic) -> Part:

@@ -104,7 +104,7 @@ def _measure_policy(outcome: JointOutcome, number: int, single: Booleans, client
     """Compute the figures of a policy; `single` are the requests that exactly one policy denied."""
     policy = outcome.policies[number]
     asked, denied = policy.asked, ~policy.decisions["allowed"]
-    own = Outcome(asked.policy, asked.traffic, policy.decisions)
+    own = Outcome(asked.policy, asked.charged, policy.decisions)
     result = measure(own, None, client_timeout, policy.let_through)
     admitted = policy.let_through["allowed"]
     others_denied = policy.charged & ~admitted

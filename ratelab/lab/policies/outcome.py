@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ratelab.errors import SlowWarning
+from ratelab.errors import InputError, SlowWarning
 from ratelab.lab.decisions import FIGURE_FIELDS, Columns, Progress
 from ratelab.lab.policies import engine
 from ratelab.lab.policies.engine import NOT_BOUND, PART_FIELDS, JointColumns, allocate_joint_columns
@@ -68,6 +68,8 @@ def replay_together(
 
     Shadow policies decide as if they were alone. Raises `InputError` if a third-party algorithm fails.
     """
+    if semantics != "atomic" and any(part.settlement is not None for part in parts):
+        raise InputError(f"costs that are settled later need atomic policies, got {semantics}: leave out semantics")
     enforcing = [number for number, part in enumerate(parts) if not part.policy.shadow]
     decide = {"atomic": _decide_atomic, "sequential": _decide_sequential, "independent": _decide_independent}
     columns, asked = decide[semantics]([parts[number] for number in enforcing], traffic, fields, progress)
@@ -107,7 +109,7 @@ def _decide_compiled(
     parts: Sequence[PolicyTraffic], traffic: Traffic, columns: JointColumns, progress: Progress
 ) -> bool:
     """Let compiled code fill `columns`; return whether it could and it is worth while."""
-    if not uses_compiler(traffic, len(parts)):
+    if not uses_compiler(traffic, len(parts)) or any(part.settlement is not None for part in parts):
         return False
     from ratelab.lab.compiled import UnfitError, joint  # they need Numba, which is optional, and slow to import
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import numpy as np
@@ -30,6 +30,19 @@ MAX_PARTS = 100
 """The largest number of policies, each counted once for every quota that a plan gives to it."""
 
 
+class Settlement(NamedTuple):
+    """Costs known afterwards: each admitted request reserves its cost, and pays the actual one later."""
+
+    actual: Integers
+    """The actual cost of each request."""
+    delays: Integers
+    """Nanoseconds from each request until its actual cost is known."""
+
+    def select(self, places: Integers) -> Settlement:
+        """Return the values of some requests."""
+        return Settlement(self.actual[places], self.delays[places])
+
+
 @dataclass(frozen=True, eq=False)
 class Attributes:
     """Facts about requests that policies may need, besides those in `Traffic`.
@@ -49,6 +62,8 @@ class Attributes:
     """The plan of each group; None if requests do not name their plans."""
     costs: Mapping[str, Integers] = field(default_factory=dict)
     """Names of costs, such as `tokens`, with the cost of each request."""
+    settlements: Mapping[str, Settlement] = field(default_factory=dict)
+    """Names of costs that are reserved, and settled later."""
 
     def spread(self, values: NDArray[Any], traffic: Traffic) -> NDArray[Any]:
         """Return a value for each request, given one for each group."""
@@ -68,6 +83,13 @@ class PolicyTraffic:
     traffic: Traffic
     places: Integers | None
     """The positions of these requests among all; None if the policy applies to all."""
+    settlement: Settlement | None = None
+    """The actual costs, if they are settled after the requests."""
+
+    @property
+    def charged(self) -> Traffic:
+        """The requests with the costs that they end up with if they are admitted."""
+        return self.traffic if self.settlement is None else replace(self.traffic, costs=self.settlement.actual)
 
     @property
     def label(self) -> str:
@@ -144,14 +166,16 @@ def _charge(
     elif policy.cost != REQUEST_COST:
         known = ", ".join([REQUEST_COST, *attributes.costs])
         raise InputError(f"policy {policy.name!r} has the cost {policy.cost}, which the requests lack: use {known}")
+    settlement = attributes.settlements.get(policy.cost)
     if selected is None or selected.all():
         if clients is traffic.clients and costs is traffic.costs and keys is traffic.keys:
-            return PolicyTraffic(policy, plan, traffic, None)
-        return PolicyTraffic(policy, plan, replace(traffic, clients=clients, costs=costs, names=names, keys=keys), None)
+            return PolicyTraffic(policy, plan, traffic, None, settlement)
+        whole = replace(traffic, clients=clients, costs=costs, names=names, keys=keys)
+        return PolicyTraffic(policy, plan, whole, None, settlement)
     places = np.flatnonzero(attributes.spread(selected, traffic))
     times = traffic.times[places]
     part = replace(traffic, times=times, clients=clients[places], costs=costs[places], names=names, keys=keys)
-    return PolicyTraffic(policy, plan, part, places)
+    return PolicyTraffic(policy, plan, part, places, settlement and settlement.select(places))
 
 
 def _number_keys(texts: Sequence[str], clients: Sequence[str]) -> tuple[Integers, tuple[str, ...]]:

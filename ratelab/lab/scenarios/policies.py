@@ -10,10 +10,10 @@ import numpy as np
 from pydantic import Field, PlainValidator
 
 from ratelab.documents import Document
-from ratelab.documents.validation import Text, create_choice_parser, suggest
+from ratelab.documents.validation import Duration, Strict, Text, create_choice_parser, suggest
 from ratelab.errors import InputError, short_repr
 from ratelab.lab import POLICY_CHARTS, SEMANTICS
-from ratelab.lab.policies.requests import Attributes, PolicyTraffic, split_requests
+from ratelab.lab.policies.requests import Attributes, PolicyTraffic, Settlement, split_requests
 from ratelab.lab.scenarios import schema
 from ratelab.lab.scenarios.arrivals import draw_costs
 from ratelab.lab.spill import Integers
@@ -46,6 +46,13 @@ def parse_semantics(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(create_choice_parser(list(SEMANTICS)), given)))
 
 
+class SettleFields(Strict):
+    """The actual costs of requests, and the time after which they are known."""
+
+    after: Duration
+    costs: Annotated[dict[str, schema.CostWeights], Field(min_length=1)]
+
+
 class PolicyClient(schema.Client):
     """A client, or several similar ones, with the facts that policies may need."""
 
@@ -53,6 +60,7 @@ class PolicyClient(schema.Client):
     account: Text | None = None
     route: Annotated[str, PlainValidator(check_route)] | None = None
     costs: dict[str, schema.CostWeights] = Field({})
+    settle: SettleFields | None = None
 
 
 class PolicyScenarioFile(schema.ScenarioFields):
@@ -75,6 +83,10 @@ def create_content(document: Document, file: PolicyScenarioFile) -> PolicyFile:
         if client.plan is not None and client.plan not in plans:
             hint = suggest(client.plan, plans) if plans else "add plans"
             raise document.error(("clients", number, "plan"), f"unknown plan {short_repr(client.plan)}; {hint}")
+        for name in client.settle.costs if client.settle else ():
+            if name not in client.costs:
+                problem = f"unknown cost {short_repr(name)}: add the cost to reserve to costs"
+                raise document.error(("clients", number, "settle", "costs", name), problem)
     return PolicyFile(
         path=document.path,
         policies=policies,
@@ -114,7 +126,24 @@ def _describe_requests(described: Sequence[PolicyClient], traffic: Traffic, seed
         routes=[client.route or "GET /" for client in every] if has_routes else None,
         plans=[client.plan for client in every],
         costs={name: _draw_costs(name, every, traffic, seed) for client in described for name in client.costs},
+        settlements={
+            name: _draw_settlement(name, every, traffic, seed)
+            for client in described
+            for name in (client.settle.costs if client.settle else ())
+        },
     )
+
+
+def _draw_settlement(name: str, every: Sequence[PolicyClient], traffic: Traffic, seed: int) -> Settlement:
+    """Draw the actual costs of the clients that settle; the others pay the cost that they reserve, at once."""
+    actual, delays = _draw_costs(name, every, traffic, seed), np.zeros(len(traffic), np.int64)
+    for number, (client, full_name) in enumerate(zip(every, traffic.names, strict=True)):
+        if client.settle is not None and name in client.settle.costs:
+            places = np.flatnonzero(traffic.clients == number)
+            stream = f"{seed}/{full_name}/settle/{name}"
+            actual[places] = draw_costs(client.settle.costs[name], len(places), stream)
+            delays[places] = client.settle.after
+    return Settlement(actual, delays)
 
 
 def _draw_costs(name: str, every: Sequence[PolicyClient], traffic: Traffic, seed: int) -> Integers:

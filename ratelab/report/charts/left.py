@@ -21,8 +21,8 @@ from ratelab.report.charts.view import (
 )
 from ratelab.report.numbers import format_percent, join_names
 
-MAX_CHARGES = 200_000
-"""Charges of a key that are repeated to compute its levels; the curve ends with the last of them."""
+MAX_REPLAYED = 200_000
+"""Requests of a key that are decided again to compute its levels; the curve ends with the last of them."""
 
 
 def compose_title(view: PolicyView) -> str:
@@ -69,12 +69,12 @@ def paint(sheet: Sheet, box: Box, view: PolicyView) -> None:
 
 
 def _list_rows(view: PolicyView, result: JointResult) -> list[PolicyResult]:
-    """Return the policies that apply to a request of the client."""
-    rows = []
-    for row in result.policies:
-        if row.policy is not None and _find_key(view, row) is not None:
-            rows.append(row)
-    return rows
+    """Return the policies that apply to a request of the client, and charge it at once."""
+    return [
+        row
+        for row in result.policies
+        if row.policy is not None and row.policy.asked.settlement is None and _find_key(view, row) is not None
+    ]
 
 
 def _get_burst(row: PolicyResult) -> int:
@@ -94,14 +94,15 @@ def _find_key(view: PolicyView, row: PolicyResult) -> int | None:
 def _sample(view: PolicyView, row: PolicyResult) -> tuple[Integers, NDArray[np.float64], float]:
     """Return times, the quota left at each, and the part of the time in which nothing was left.
 
-    A hit that a policy does not charge leaves its state as it is, so the charged ones give the levels.
+    A request that only other policies denied is a hit of cost 0.
     """
     assert row.policy is not None  # noqa: S101
     asked, traffic = row.policy.asked, row.policy.asked.traffic
-    charged = np.flatnonzero(row.policy.charged & (traffic.request_keys == _find_key(view, row)))[:MAX_CHARGES]
+    places = np.flatnonzero(traffic.request_keys == _find_key(view, row))[:MAX_REPLAYED]
+    charges = np.where(row.policy.charged | ~row.policy.decisions["allowed"], traffic.costs, 0)
     moments = traffic.origin + split_time(view.whole.end, 3 * CURVE_PARTS, view.whole.begin)
     algorithm, burst = asked.policy.algorithm, asked.policy.quota.burst
-    levels = sample_levels(algorithm, traffic.clock_times[charged], traffic.costs[charged], moments)
+    levels = sample_levels(algorithm, traffic.clock_times[places], charges[places], moments)
     left = levels.level if counts_remaining(asked.policy) else burst - levels.level
     return levels.times - traffic.origin, np.asarray(np.clip(left, 0, burst), np.float64), levels.exhausted_ratio()
 
