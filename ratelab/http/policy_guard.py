@@ -269,7 +269,7 @@ class PolicyGuard:
             _log.warning("a request that should be refunded stays charged (%s: %s)", error.kind, error)
 
     async def _deny(self, scope: Scope, send: Send, verdict: PolicyVerdict) -> None:
-        status, fields, body = self._headers.build_denial(verdict)
+        status, fields, body = self._headers.format_denial(verdict)
         if self._on_denied is not None:
             answer = self._on_denied(scope, verdict.decision)
             if answer is not None:

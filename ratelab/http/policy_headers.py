@@ -88,7 +88,7 @@ class PolicyHeaderWriter:
                 described = policy.quota.burst, decision.remaining, seconds
         return self._join_fields(verdict, states, described)
 
-    def build_denial(self, verdict: PolicyVerdict) -> Denial:
+    def format_denial(self, verdict: PolicyVerdict) -> Denial:
         """Return the response to a denied request: 400 if one of the policies would never admit it, else 429."""
         states, described, names = [], (0, 0, 0), []
         for policy, decision in verdict.list_binding():
