@@ -23,6 +23,7 @@ MAX_LINE_CHARS = 65_536
 """Longest valid line. A longer line is cut, but stays longer than this, so that it is still rejected."""
 
 _BLOCK_BYTES = 2**21
+_DECODED_LINES = 1024
 _MAX_LINE_BYTES = 4 * (MAX_LINE_CHARS + 1)  # UTF-8 encodes a character in at most four bytes
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -72,8 +73,11 @@ class Block:
         return np.flatnonzero(np.frombuffer(self.text, np.uint8) == ord("\n"))
 
     def lines(self) -> Iterator[tuple[int, str]]:
-        """Yield the lines with their numbers."""
-        return enumerate(decode(self.text).split("\n"), self.first_line)
+        """Yield the lines with their numbers; decode many at a time, but not all if only the first ones are needed."""
+        number, start = self.first_line, 0
+        for end in (*self.newlines[_DECODED_LINES - 1 :: _DECODED_LINES].tolist(), len(self.text)):
+            yield from enumerate(decode(self.text[start:end]).split("\n"), number)
+            number, start = number + _DECODED_LINES, end + 1
 
 
 def read_lines(path: str, progress: Callable[[int], None] | None = None) -> Iterator[tuple[int, str]]:

@@ -17,6 +17,9 @@ from ratelab.lab.traces.requests import Field, FieldReader
 DERIVED = ("method", "path")
 """Fields that are parts of the group `request`, if there is no group of that name."""
 
+MIN_ADDRESS_CHARS = 7
+"""The length from which on a forwarded address at the end of a line is noted."""
+
 END = r"(?:[ \t\r\n]|$)"
 """The end of a pattern: text after the known fields is ignored."""
 

@@ -31,7 +31,14 @@ _AGENT = rf'(?: "(?P<referer>{_QUOTED})" "(?P<agent>{_QUOTED})")?'
 _LAST = rf'(?:(?: (?:"{_QUOTED}"|[^" \t\r\n]+))*? "(?P<forwarded>{_LIST})")?'
 
 
-_FORWARDED_END = rf'(?:" "[^"]*"|" (?:[0-9]{{3}}|-) (?:[0-9]+|-))(?: [^" \t\r\n]+)* "{_LIST}"[ \t\r\n]*$'
+_LAST_HOP = (  # each has at least `MIN_ADDRESS_CHARS`
+    rf"(?:[0-9]{{1,3}}(?:\.[0-9]{{1,3}}){{3}}{_PORT}|[0-9A-Fa-f]{{4}}:[0-9A-Fa-f:.]*:[0-9A-Fa-f.]+"
+    rf"|\[[0-9A-Fa-f:.]{{5,}}\]{_PORT})"
+)
+_FORWARDED_END = (
+    r'(?:" "[^"]*"|" (?:[0-9]{3}|-) (?:[0-9]+|-))(?: [^" \t\r\n]+)* '
+    rf'"(?:{_HOP}, ?)*{_LAST_HOP}"\r?\n?$'
+)
 _END_NOTE = "some lines end with the address of a forwarded client: --key forwarded reads it instead of the peer"
 _HEAD_NOTE = "some lines begin with two addresses: the second is the client (--key forwarded: the first)"
 
@@ -72,14 +79,19 @@ _COMBINED_SAMPLE = f'{_COMMON_SAMPLE} "{{referer}}" "{{agent}}"'
 
 
 def _create_access_log(
-    name: str, title: str, sample: str, tail: str | None = None, head: str = rf"(?:{_CLIENT}) - {_USER} "
+    name: str,
+    title: str,
+    sample: str,
+    tail: str | None = None,
+    head: str = rf"(?:{_CLIENT}) - {_USER} ",
+    shapes: tuple[Shape, ...] = _ACCESS_LOG,
 ) -> TextFormat:
     """Return a format whose lines are read like those of any access log, and recognized by their `head` and `tail`."""
     detector = "" if tail is None else f"{head}{_TIMED}{tail}[\r\n]*$"
     return TextFormat(
         name,
         title,
-        _ACCESS_LOG,
+        shapes,
         sample,
         detector,
         expected='a log line must begin HOST IDENT USER [TIME] "REQUEST" STATUS SIZE',
@@ -98,6 +110,7 @@ _ACCESS_LOGS = (
         f"shop.example:443 {_COMBINED_SAMPLE}",
         _COMBINED,
         rf"(?!{ADDRESS} ){_HOST} {ADDRESS} - {_USER} ",
+        (_ACCESS_LOG[1], _ACCESS_LOG[0], *_ACCESS_LOG[2:]),  # no line has both of these shapes
     ),
     _create_access_log(
         "nginx-main",
