@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from ratelab.algorithms import Policy
+from ratelab.algorithms import Policy, build_policy, traits_of
 from ratelab.algorithms.token_bucket import TokenBucket
 from ratelab.errors import InputError
 from ratelab.lab.decisions import Progress
@@ -253,10 +253,14 @@ def _check_holdout(
     first, last = traffic[:cut], traffic[cut:]
     if not (len(first) and len(last)):
         return None
-    frontier, requests = measure_frontier(first, progress), first.key_requests
+    requests = first.key_requests
     supported = max(tolerate, Fraction(1, int(np.count_nonzero(requests)) + 1))
-    row = _measure_rate(frontier, requests, supported, rate, good)
-    policy = fit_policy(kind, Quota.of(rate, row.burst), row.ordinary, first, frontier)
+    row = _summarize(measure_needs(first, rate, progress), requests, supported, rate, good)
+    quota = Quota.of(rate, row.burst)
+    if traits_of(kind).admits_need:
+        policy = build_policy(kind, quota)  # without the time that all corners take
+    else:
+        policy = fit_policy(kind, quota, row.ordinary, first, measure_frontier(first))
     was_denied, _ = find_denied(policy, last)
     progress(len(last))
     clients, denied = int(np.count_nonzero(last.key_requests)), int(np.count_nonzero(was_denied))

@@ -40,11 +40,14 @@ data.curves.forEach((curve, number) => {
   const points = curve.bursts.map((value, place) => `${x(place)},${y(value)}`).join(" ");
   draw("polyline", { points, class: "curve", "stroke-opacity": 1 - 0.15 * number });
 });
-// The label of a line is below its beginning; lines whose labels would overlap share one.
+// The label of a line is below its beginning; lines whose labels would overlap share that of the lowest.
 const labels = [];
 for (const curve of data.curves) {
   const place = y(curve.bursts[0]) + LINE, last = labels.at(-1);
-  if (last && place - last.place < LINE) last.names.push(curve.name);
+  if (last && place - last.place < LINE) {
+    last.names.push(curve.name);
+    last.place = place;
+  }
   else labels.push({ place, names: [curve.name] });
 }
 for (const { place, names } of labels) {
