@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import lcm
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
-from ratelab.algorithms import Policy, traits_of
+from ratelab.algorithms import Policy
 from ratelab.algorithms.composite import Answer, Combined, check_policies, combine, list_decisions
-from ratelab.clock import STEADY_CLOCKS, Clock, aligned_clock, monotonic
+from ratelab.clock import STEADY_CLOCKS, Clock, monotonic
 from ratelab.errors import InputError, short_repr
 from ratelab.limiter import Costs, Decision, Keys, Row
+from ratelab.stores.arguments import (
+    check_clock,
+    check_cost,
+    default_clock,
+    is_aligned,
+    name_costs,
+    name_keys,
+    refuse_pickling,
+)
 from ratelab.stores.key_table import SHARD_COUNT, KeyTable, ReentrantLock, Stats
 from ratelab.stores.plans import Plans, QuotaChanges
 from ratelab.stores.policy_groups import ALL, PolicyGroups
@@ -25,80 +33,6 @@ _NO_COST = object()
 _new_tuple = tuple.__new__  # skips the length check of Decision._make
 
 Result = TypeVar("Result")
-
-
-def check_cost(cost: int) -> None:
-    """Raise `InputError` unless `cost` is a whole number >= 0."""
-    if type(cost) is not int or cost < 0:
-        raise InputError(f"cost must be a whole number >= 0, got {short_repr(cost)}")
-
-
-def check_key(key: object) -> None:
-    """Raise `InputError` unless `key` is text."""
-    if not isinstance(key, str):
-        raise InputError(f"key must be text, got {short_repr(key)}: format it as a str")
-
-
-def name_keys(policies: Sequence[Policy], key: Keys) -> dict[str, str]:
-    """Return the key of each policy that a hit asks, by its name. Raises `InputError` for an invalid key or name."""
-    if isinstance(key, str):
-        return {policy.name: key for policy in policies}
-    if not isinstance(key, Mapping) or not key:
-        raise InputError(f"key must be text, got {short_repr(key)}: format it as a str")
-    _check_names("key", policies, key)
-    for one in key.values():
-        check_key(one)
-    return {policy.name: key[policy.name] for policy in policies if policy.name in key}
-
-
-def name_costs(policies: Sequence[Policy], cost: Costs) -> dict[str, int]:
-    """Return the cost of a hit for each policy by its name: 1 where a mapping has none and the policy counts requests.
-
-    Raises `InputError` for an invalid cost or name, and for a missing one.
-    """
-    if not isinstance(cost, Mapping):
-        check_cost(cost)
-        return {policy.name: cost for policy in policies}
-    _check_names("cost", policies, cost)
-    for one in cost.values():
-        check_cost(one)
-    missing = [policy for policy in policies if policy.name not in cost and policy.cost != "requests"]
-    if missing:
-        name = short_repr(missing[0].name)
-        raise InputError(f"missing cost of policy {name}, which counts {missing[0].cost}: give cost={{{name}: ...}}")
-    return {policy.name: cost.get(policy.name, 1) for policy in policies}
-
-
-def _check_names(what: str, policies: Sequence[Policy], given: Mapping[str, object]) -> None:
-    names = [policy.name for policy in policies]
-    unknown = next((name for name in given if name not in names), None)
-    if unknown is not None:
-        raise InputError(f"unknown policy {short_repr(unknown)} in {what}: choose from {', '.join(names)}")
-
-
-def check_clock(clock: Clock) -> None:
-    """Raise `InputError` unless `clock` returns a whole number, which clocks in seconds do not."""
-    now = clock() if callable(clock) else clock
-    if not isinstance(now, int):
-        rule = "clock must return whole nanoseconds, as time.monotonic_ns does"
-        raise InputError(f"{rule}, got {short_repr(now)}: convert it with int()")
-
-
-def refuse_pickling(limiter: object) -> NoReturn:
-    """Raise `TypeError`: counts belong to one process, and a copy of them would grant quota twice."""
-    raise TypeError(f"a {type(limiter).__name__} cannot be pickled or copied: create one in each process")
-
-
-def default_clock(policies: Sequence[Policy]) -> Clock:
-    """Return the clock that a limiter of `policies` reads by default: one that never goes backwards.
-
-    If the windows of a policy are aligned, it follows UTC. Otherwise, it is `time.monotonic_ns`.
-    """
-    aligned = [policy.quota for policy in policies if traits_of(policy.algorithm).aligned]
-    if not aligned:
-        return STEADY_CLOCKS[0]
-    by_calendar = any(quota.calendar is not None for quota in aligned)
-    return aligned_clock(None if by_calendar else lcm(*(quota.window for quota in aligned)))
 
 
 class MemoryLimiter:
@@ -137,7 +71,7 @@ class MemoryLimiter:
         self.policies = check_policies(policies)
         self.max_keys = max_keys
         self._plans = Plans.of(self.policies, plans or {}, overrides or {})
-        self._follows_utc = clock is not None or any(map(_is_aligned, self.policies))
+        self._follows_utc = clock is not None or any(map(is_aligned, self.policies))
         self._clock = self.choose_clock(clock)
         self._kernel = Kernel(self.policies, self._clock)
         self._table = KeyTable(self._kernel, self._clock, max_keys, self.note_shared)
@@ -266,7 +200,7 @@ class MemoryLimiter:
         policies, and for aligned windows unless the limiter has a clock for them.
         """
         checked = self.policies if policies is None else check_policies(policies)
-        if not self._follows_utc and any(map(_is_aligned, checked)):
+        if not self._follows_utc and any(map(is_aligned, checked)):
             raise InputError("aligned windows need a clock that follows UTC: create the limiter with one of them")
         current = self._plans
         changed = Plans.of(
@@ -390,10 +324,6 @@ class MemoryLimiter:
         assert self._groups is not None  # noqa: S101  (checked by the caller)
         self._groups.update(plans)
         self._plans, self.policies = plans, plans.policies
-
-
-def _is_aligned(policy: Policy) -> bool:
-    return traits_of(policy.algorithm).aligned
 
 
 def _replace_state(

@@ -15,9 +15,10 @@ from typing import IO, Any
 from ratelab.algorithms import Policy
 from ratelab.clock import Clock
 from ratelab.limiter import ROW_FIELDS, Costs, Decision, Keys
+from ratelab.stores.arguments import refuse_pickling
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.key_table import Stats
-from ratelab.stores.memory import MemoryLimiter, refuse_pickling
+from ratelab.stores.memory import MemoryLimiter
 
 FORMAT_VERSION = 1
 """A recording is a header line with the quota, then a line for each decision."""

@@ -1,6 +1,7 @@
-"""A limiter with a fallback for a shared store that fails, and the circuit breaker that decides when the store is down.
+"""A limiter with a fallback for a shared store that fails.
 
-With the fallback `closed`, the limiter raises `StoreError`, to which the HTTP middleware answers 503.
+With the fallback `closed`, it raises `StoreError`, to which the HTTP middleware answers 503. A circuit breaker
+(`ratelab.stores.circuit_breaker`) decides when the store is down and is no longer called.
 """
 
 from __future__ import annotations
@@ -19,24 +20,13 @@ from ratelab.clock import Clock, monotonic
 from ratelab.errors import InputError, StoreError, short_repr
 from ratelab.limiter import AsyncLimiter, Costs, Decision, Keys
 from ratelab.quota import NS_PER_S
+from ratelab.stores.arguments import default_clock, name_costs, name_keys, refuse_pickling
+from ratelab.stores.circuit_breaker import MAX_PROBE_INTERVAL_NS, CircuitBreaker, Epoch
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.key_table import Stats
-from ratelab.stores.memory import (
-    MemoryLimiter,
-    default_clock,
-    name_costs,
-    name_keys,
-    refuse_pickling,
-)
+from ratelab.stores.memory import MemoryLimiter
 from ratelab.stores.plans import Plans, QuotaChanges
-from ratelab.stores.tickets import (
-    DEFAULT_DEADLINE_S,
-    AsyncTicket,
-    Changes,
-    Reservation,
-    Ticket,
-    check_deadline,
-)
+from ratelab.stores.tickets import DEFAULT_DEADLINE_S, AsyncTicket, Changes, Reservation, Ticket, check_deadline
 
 ON_STORE_ERROR = {
     "local": "each process enforces the quota by itself",
@@ -47,15 +37,6 @@ ON_STORE_ERROR = {
 
 WRITE_ERRORS = {"readonly", "full", "refused", "misconfigured"}
 """Kinds of errors that do not concern hits that only read: a decision that wrote nothing does not disprove them."""
-
-MAX_FAILURES = 3
-"""Consecutive failures that open the circuit; calls that fail while in flight together count as one."""
-
-MIN_PROBE_INTERVAL_NS = NS_PER_S // 2
-"""Time from opening the circuit to the first probe, and at least from one probe to the next."""
-
-MAX_PROBE_INTERVAL_NS = NS_PER_S
-"""Time from a failed probe to the next one."""
 
 _T = TypeVar("_T")
 _log = logging.getLogger("ratelab")
@@ -70,75 +51,6 @@ class Health(NamedTuple):
     """Failed calls of the store by `StoreError.kind`."""
     fallback_decisions: int
     """Requests decided without the store; with `closed`, those rejected because the store was down."""
-
-
-@dataclass(slots=True)
-class Epoch:
-    """The time between two changes of state; outcomes of calls that began in an earlier epoch are ignored."""
-
-    down_since: int | None = None
-    failures: int = 0
-    """Consecutive failures before this epoch."""
-    next_probe: int = 0
-    probing: bool = False
-
-
-class CircuitBreaker:
-    """Allow all calls to a store that is up, and one probe at a time to a store that is down: a pure state machine.
-
-    Every call begins with `begin`, reports `record_success` or `record_failure` unless it was cancelled, and ends with
-    `finish`. A success resets the count of failures. Calls that fail while in flight together count as one failure,
-    since one lost connection fails them all. `now` must not decrease.
-    """
-
-    def __init__(self) -> None:
-        self._epoch = Epoch()
-
-    @property
-    def up(self) -> bool:
-        """Whether the circuit is closed, so that every call is allowed."""
-        return self._epoch.down_since is None
-
-    @property
-    def failing(self) -> bool:
-        """Whether the latest known outcome is a failure."""
-        return self._epoch.failures > 0 or not self.up
-
-    def begin(self, now: int) -> Epoch | None:
-        """Return the epoch in which a call begins, or None if the call is not allowed.
-
-        While the store is down, the first caller after `next_probe` gets the probe.
-        """
-        epoch = self._epoch
-        if epoch.down_since is not None:
-            if epoch.probing or now < epoch.next_probe:
-                return None
-            epoch.probing, epoch.next_probe = True, now + MIN_PROBE_INTERVAL_NS
-        return epoch
-
-    def record_failure(self, epoch: Epoch, now: int) -> bool:
-        """Record that a call failed; return whether this failure opened the circuit."""
-        if epoch is not self._epoch:
-            return False
-        if epoch.down_since is not None:
-            epoch.next_probe = now + MAX_PROBE_INTERVAL_NS
-            return False
-        failures = epoch.failures + 1
-        opens = failures >= MAX_FAILURES
-        self._epoch = Epoch(now, next_probe=now + MIN_PROBE_INTERVAL_NS) if opens else Epoch(failures=failures)
-        return opens
-
-    def record_success(self, epoch: Epoch) -> int | None:
-        """Record that a call succeeded; if this closed the circuit, return when it had opened."""
-        if epoch is not self._epoch:
-            return None
-        if epoch.failures or epoch.down_since is not None:
-            self._epoch = Epoch()
-        return epoch.down_since
-
-    def finish(self, epoch: Epoch) -> None:
-        """Record that a call is over, even if it was cancelled."""
-        epoch.probing = False
 
 
 class ResilientLimiter:
@@ -229,10 +141,8 @@ class ResilientLimiter:
         self, key: Keys, cost: Costs = 1, plan: str | None = None
     ) -> tuple[Decision, tuple[Decision, ...]]:
         """Decide as `hit` does; also return the decision of each policy that was asked, in their order."""
-        decision: Decision
-        each: tuple[Decision, ...]
-        decision, each = await self._decide("hit_each", key, cost, plan)
-        return decision, each
+        decisions: tuple[Decision, tuple[Decision, ...]] = await self._decide("hit_each", key, cost, plan)
+        return decisions
 
     async def reserve(
         self, key: Keys, cost: Costs = 1, plan: str | None = None, deadline: float = DEFAULT_DEADLINE_S
@@ -313,7 +223,7 @@ class ResilientLimiter:
 
     def _find_node(self, key: Keys) -> _Node:
         name = self._node_of(key)
-        return self._nodes.get(name) or self._nodes.setdefault(name, _Node(name))
+        return self._nodes.setdefault(name, self._nodes.get(name) or _Node(name))
 
     async def _decide(self, method: str, key: Keys, cost: Costs, plan: str | None, **options: Any) -> Any:
         """Return the result of a method of the store, or that of the fallback."""
@@ -358,7 +268,7 @@ class ResilientLimiter:
             raise
         finally:
             node.breaker.finish(epoch)
-        wrote = charged and _is_allowed(result) if _is_decision(result) else True
+        wrote = charged and _is_allowed(result) if isinstance(result, (tuple, AsyncTicket)) else True
         if wrote or node.failure not in WRITE_ERRORS:
             self._record_success(node, epoch)
         return result
@@ -425,10 +335,6 @@ class _Node:
 
     def __str__(self) -> str:
         return f"node {':'.join(map(str, self.name))} of the store" if isinstance(self.name, tuple) else "the store"
-
-
-def _is_decision(result: object) -> bool:
-    return isinstance(result, (Decision, tuple, AsyncTicket))
 
 
 def _is_allowed(result: Any) -> bool:

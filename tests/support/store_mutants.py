@@ -11,8 +11,10 @@ from ratelab.errors import StoreError
 from ratelab.http import guard, middleware, prometheus, responses
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.http.responses import quota_exceeded
-from ratelab.stores import resilient
-from ratelab.stores.resilient import CircuitBreaker, ResilientLimiter
+from ratelab.quota import NS_PER_S
+from ratelab.stores import circuit_breaker, resilient
+from ratelab.stores.circuit_breaker import CircuitBreaker
+from ratelab.stores.resilient import ResilientLimiter
 
 
 def _mutate(owner: type | ModuleType, attribute: str, right: str, wrong: str) -> Mutant:
@@ -44,7 +46,7 @@ ANSWER = "await send_unavailable(scope, send, error.retry_after_ns)\n        ret
 
 BREAKERS = {
     "the circuit never opens": _mutate_breaker("record_failure", "failures >= MAX_FAILURES", "False"),
-    "one failure opens the circuit": Mutant(resilient, "MAX_FAILURES", 1),
+    "one failure opens the circuit": Mutant(circuit_breaker, "MAX_FAILURES", 1),
     "a success does not reset the count": _mutate_breaker("record_success", "epoch.failures or ", ""),
     "failures in flight count one by one": _mutate_breaker("record_failure", IF_OLD, NEVER_OLD),
     "there are no probes": _mutate_breaker("begin", "now < epoch.next_probe", "True"),
@@ -53,7 +55,7 @@ BREAKERS = {
     "probes do not back off": _mutate_breaker(
         "record_failure", "now + MAX_PROBE_INTERVAL_NS", "now + MIN_PROBE_INTERVAL_NS"
     ),
-    "probes back off too far": Mutant(resilient, "MAX_PROBE_INTERVAL_NS", 4 * resilient.MAX_PROBE_INTERVAL_NS),
+    "probes back off too far": Mutant(circuit_breaker, "MAX_PROBE_INTERVAL_NS", 4 * NS_PER_S),
     "the first probe comes at once": _mutate_breaker(
         "record_failure", "next_probe=now + MIN_PROBE_INTERVAL_NS", "next_probe=now"
     ),

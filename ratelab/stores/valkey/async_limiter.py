@@ -14,8 +14,8 @@ from ratelab.algorithms import Policy
 from ratelab.errors import InputError, StoreError
 from ratelab.limiter import Costs, Decision, Keys
 from ratelab.quota import Quota
+from ratelab.stores.arguments import name_costs, refuse_pickling
 from ratelab.stores.fork import reset_in_children
-from ratelab.stores.memory import name_costs, refuse_pickling
 from ratelab.stores.plans import Plans, QuotaChanges
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, AsyncTicket, Reservation, check_deadline
 from ratelab.stores.valkey.composite_script import CompositeScript, create_policies

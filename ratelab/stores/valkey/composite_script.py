@@ -14,7 +14,7 @@ from ratelab.algorithms.penalty import Penalized
 from ratelab.errors import InputError, short_repr
 from ratelab.limiter import Costs, Decision, Keys
 from ratelab.quota import NS_PER_S, Quota
-from ratelab.stores.memory import name_costs
+from ratelab.stores.arguments import name_costs
 from ratelab.stores.policy_groups import ALL
 from ratelab.stores.valkey.key_layout import KeyLayout, StateKeys
 from ratelab.stores.valkey.resp import encode_bulk

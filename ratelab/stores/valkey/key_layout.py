@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError
 from ratelab.limiter import Keys
-from ratelab.stores.memory import name_keys
+from ratelab.stores.arguments import name_keys
 from ratelab.stores.policy_groups import ALL
 from ratelab.stores.valkey.resp import encode_bulk
 from ratelab.stores.valkey.script import hash_client, probe_tag

@@ -8,7 +8,7 @@ from ratelab.algorithms import Policy
 from ratelab.algorithms.composite import check_policies
 from ratelab.errors import InputError
 from ratelab.limiter import Keys
-from ratelab.stores.memory import name_keys
+from ratelab.stores.arguments import name_keys
 from ratelab.stores.plans import Plans, QuotaChanges
 from ratelab.stores.policy_groups import ALL
 from ratelab.stores.valkey.composite_script import CompositeScript, create_script

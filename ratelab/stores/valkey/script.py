@@ -24,7 +24,7 @@ from ratelab.algorithms.penalty import Penalized, in_microseconds
 from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_repr
 from ratelab.limiter import NEVER, Algorithm, Costs, Decision, Keys, Row
 from ratelab.quota import Quota
-from ratelab.stores.memory import name_costs, name_keys
+from ratelab.stores.arguments import name_costs, name_keys
 from ratelab.stores.valkey.resp import encode_bulk
 
 if TYPE_CHECKING:

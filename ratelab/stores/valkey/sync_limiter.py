@@ -10,7 +10,7 @@ from ratelab.algorithms import Policy
 from ratelab.errors import InputError, StoreError
 from ratelab.limiter import Costs, Decision, Keys
 from ratelab.quota import Quota
-from ratelab.stores.memory import name_costs, refuse_pickling
+from ratelab.stores.arguments import name_costs, refuse_pickling
 from ratelab.stores.plans import Plans, QuotaChanges
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, Reservation, Ticket, check_deadline
 from ratelab.stores.valkey.composite_script import CompositeScript, create_policies
