@@ -43,7 +43,7 @@ MAY_SEE = {
 ONLY_IN = {
     "jinja2": "ratelab.report.html.page",
     "markupsafe": "ratelab.report.html.page",
-    "yaml": "ratelab.documents.yaml_document",
+    "yaml": "ratelab.documents",
     "pyarrow": "ratelab.lab.traces.arrow",
     "prometheus_client": "ratelab.http.prometheus",
     "opentelemetry": "ratelab.http.telemetry",

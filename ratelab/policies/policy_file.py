@@ -12,8 +12,19 @@ from typing import Annotated
 from pydantic import Field, PlainValidator
 
 from ratelab.algorithms import Policy
-from ratelab.documents import Document, Kind, Place, validate
-from ratelab.documents.validation import AlgorithmName, Count, Duration, Strict, Text, create_integer_parser, suggest
+from ratelab.documents import (
+    AlgorithmName,
+    Count,
+    Document,
+    Duration,
+    Kind,
+    Place,
+    Strict,
+    Text,
+    create_integer_parser,
+    suggest,
+    validate,
+)
 from ratelab.errors import InputError, short_repr
 from ratelab.policies.routes import parse_route
 from ratelab.quota import format_duration

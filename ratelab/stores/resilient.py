@@ -229,7 +229,8 @@ class ResilientLimiter:
         """Return the result of a method of the store, or that of the fallback."""
         name_keys(self.policies, key)
         charged = any(name_costs(self.policies, cost).values())
-        self._local.plans.check_plan(plan)
+        if plan is not None:
+            self._local.plans.check_plan(plan)
         decide, planned = self._method(method), options if plan is None else {"plan": plan, **options}
         node = self._find_node(key)
         epoch = node.breaker.begin(self._clock())

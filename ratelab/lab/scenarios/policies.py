@@ -9,8 +9,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, PlainValidator
 
-from ratelab.documents import Document
-from ratelab.documents.validation import Duration, Strict, Text, create_choice_parser, suggest
+from ratelab.documents import Document, Duration, Strict, Text, create_choice_parser, suggest
 from ratelab.errors import InputError, short_repr
 from ratelab.lab import POLICY_CHARTS, SEMANTICS
 from ratelab.lab.policies.requests import Attributes, PolicyTraffic, Settlement, split_requests

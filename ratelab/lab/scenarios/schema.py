@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PlainValidator
 
 from ratelab.algorithms import COMPARED
-from ratelab.documents.validation import (
+from ratelab.documents import (
     AlgorithmName,
     Count,
     Duration,

@@ -279,7 +279,8 @@ class AsyncValkeyLimiter:
         for hit in batch:
             by_call.setdefault((self._slots.slot(hit.key), hit.script), []).append(hit)
         due = self._expect(batch)  # now, since all this takes a while for many hits
-        self._secret.compare_if_due(due, self._send_claim)
+        if due > self._secret.due:
+            self._secret.compare(due, self._send_claim)
         for (slot, _), hits in by_call.items():
             lane = self._lanes.setdefault(self._slots.owner(slot), Lane())
             idle = not lane.waiting
@@ -348,8 +349,9 @@ class AsyncValkeyLimiter:
             asyncio.get_running_loop().call_at(lane.waiting[0][0] - self._deadline / 2, self._watch, lane)
 
     def _drop_late(self, lane: Lane) -> None:
-        error = StoreError("overload", f"{OVERLOAD}: send fewer, or use a longer deadline")
-        lane.fail_waiting(error, asyncio.get_running_loop().time() + self._deadline / 2)
+        latest = asyncio.get_running_loop().time() + self._deadline / 2
+        if lane.waiting and lane.waiting[0][0] <= latest:
+            lane.fail_waiting(StoreError("overload", f"{OVERLOAD}: send fewer, or use a longer deadline"), latest)
 
     def _fail_overdue(self) -> None:
         """Fail the hits that are due, close the connections that they wait for, and set the next timer."""

@@ -35,6 +35,8 @@ class PlanScripts:
         self._cluster = cluster
         self.default: Script | CompositeScript = create_script(policies, name, cluster, self._planned)
         """The script of a hit without a plan."""
+        self.always_default = True
+        """Whether a hit without a plan has the default script, whatever its key."""
         self._use(Plans.of(policies, plans or {}, overrides or {}))
 
     def choose(self, key: Keys, plan: str | None) -> Script | CompositeScript:
@@ -54,11 +56,6 @@ class PlanScripts:
     def plans(self) -> Plans:
         """The policies with their plans and overrides."""
         return self._state[0]
-
-    @property
-    def always_default(self) -> bool:
-        """Whether a hit without a plan has the default script, whatever its key."""
-        return not self._state[0].overrides
 
     def update(
         self,
@@ -88,7 +85,7 @@ class PlanScripts:
         scripts: dict[object, Script | CompositeScript] = {(None, (None,) * len(plans.policies)): self.default}
         for changes in [*plans.plans.values(), *plans.overrides.values()] if self._planned else []:
             self._create([changes.get(policy.name, policy) for policy in plans.policies])  # to check its numbers
-        self._state = plans, scripts
+        self._state, self.always_default = (plans, scripts), not plans.overrides
 
     def _create(self, policies: Sequence[Policy]) -> CompositeScript:
         return CompositeScript(policies, self.default.name, self._cluster, planned=True)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from math import inf
 from typing import Any
 
 from ratelab.errors import StoreError
@@ -57,24 +58,26 @@ class SecretWatch:
 
     def __init__(self) -> None:
         self._claim: SecretClaim | None = None
+        self.due = inf
+        """The loop's time of the next comparison; infinite without a claim."""
         self.start_over()
 
     def watch(self, claim: SecretClaim) -> None:
         """Compare the secret of a claim from the next hit on."""
-        self._claim, self._next = claim, 0.0
+        self._claim, self.due = claim, 0.0
 
     def start_over(self) -> None:
         """Compare it at the next hit, in a new event loop."""
-        self._next = 0.0  # the loop's time
+        self.due = inf if self._claim is None else 0.0
         self._comparing: asyncio.Task[None] | None = None
 
-    def compare_if_due(self, now: float, send: Callable[[SecretClaim], Awaitable[bool]]) -> None:
-        """Start a task that compares the secret, if the loop's time is late enough.
+    def compare(self, now: float, send: Callable[[SecretClaim], Awaitable[bool]]) -> None:
+        """Start a task that compares the secret at the loop's time `now`, when it is due.
 
         `send` sends a claim, and returns whether the secret is the same.
         """
-        if self._claim is not None and now > self._next:
-            self._next = now + _INTERVAL_S
+        if self._claim is not None:
+            self.due = now + _INTERVAL_S
             self._comparing = asyncio.get_running_loop().create_task(_compare(self._claim, send))
 
 
