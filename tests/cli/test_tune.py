@@ -197,8 +197,8 @@ def test_a_window_algorithm_admits_the_ordinary_clients(log: Path) -> None:
 def test_the_longest_report_has_at_most_30_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = []
     for day in range(9):
-        for client in range(300):
-            lines += [(day * 86400 + client * 200 + place % 2, f"192.0.2.{client % 250}") for place in range(4)]
+        for number in range(300):
+            lines += [(day * 86400 + number * 200 + place % 2, f"192.0.2.{number % 250}") for place in range(4)]
         for bot in ("10.0.0.7", "10.0.0.8"):
             lines += [(day * 86400 + place * 7, bot) for place in range(400)]
     path = tmp_path / "access.log"
