@@ -18,7 +18,7 @@ def _mutate(owner: type, attribute: str, right: str, wrong: str) -> Mutant:
 
 
 POLICIES = {
-    "all policies are said to bind": _mutate(PolicyVerdict, "list_binding", "if not pair[1].allowed", ""),
+    "all policies bind": _mutate(PolicyVerdict, "list_binding", "if not pair[1].allowed", ""),
     "requests and bytes are compared": _mutate(
         PolicyVerdict, "list_binding", "least[pair[0].cost]", "min(least.values())"
     ),
@@ -39,7 +39,7 @@ POLICIES = {
     "a failure of the plan is admitted": _mutate(PlanSource, "_use", "answer.failed and self._closed", "False"),
     "an unknown plan is used": _mutate(PlanSource, "_check", "plan not in self._plans", "False"),
     "every request asks for its plan": Mutant(plan_source, "PLAN_LIFETIME_S", 0.0),
-    "a plan is kept for ever": Mutant(plan_source, "RETRY_INTERVAL_S", 10.0**9),
+    "a failed plan is not asked for again": Mutant(plan_source, "RETRY_INTERVAL_S", 10.0**9),
     "the number of kept plans grows": _mutate(PlanSource, "_keep", "len(self._answers) >= MAX_CACHED_PLANS", "False"),
     "a change of the file is not noticed": _mutate(WatchedPolicyFile, "read_changed", "stamps == self._stamps", "True"),
     "an invalid file raises": _mutate(FilePolicies, "reload", "except InputError", "except ZeroDivisionError"),
