@@ -419,3 +419,63 @@ def test_a_cluster_decides_policies_of_one_key_together() -> None:
             limiter.hit(f"client {number}", 3)
             assert remaining(limiter, f"client {number}") == [7, 17]
         limiter.probe()
+
+
+@pytest.mark.slow
+def test_two_steps_on_a_cluster_exceed_neither_quota() -> None:
+    async def decide(clients: AsyncValkeyLimiter, everyone: AsyncValkeyLimiter, client: str) -> bool:
+        ticket = await clients.reserve(client)
+        if not ticket.allowed:
+            return False
+        if (await everyone.hit("all")).allowed:
+            return True
+        assert await ticket.cancel()
+        return False
+
+    async def run(url: str) -> None:
+        clients = AsyncValkeyLimiter(url, "sliding-log", "10/day", name="client", deadline=AMPLE_DEADLINE)
+        everyone = AsyncValkeyLimiter(clients, "gcra", "25/day", name="everyone", deadline=AMPLE_DEADLINE)
+        names = [f"client {number % 4}" for number in range(60)]
+        outcomes = await asyncio.gather(*(decide(clients, everyone, name) for name in names))
+        assert sum(outcomes) == 25
+        for name in {*names}:
+            admitted = sum(allowed for allowed, other in zip(outcomes, names, strict=True) if other == name)
+            assert (await clients.hit(name, 0)).remaining == 10 - admitted
+        clients.close()
+        everyone.close()
+
+    with run_cluster(2) as cluster:
+        asyncio.run(run(cluster.url))
+
+
+@pytest.mark.slow
+def test_plans_and_tickets_work_on_a_cluster() -> None:
+    plans = {"large": {"second": "100/h", "day": "200/day"}}
+    with (
+        run_cluster(2) as cluster,
+        ValkeyLimiter(cluster.url, SECOND_AND_DAY[:2], name="api", deadline=AMPLE_DEADLINE, plans=plans) as limiter,
+    ):
+        for number in range(10):
+            ticket = limiter.reserve(f"client {number}", 5)
+            assert ticket.settle(2)
+            large = limiter.hit_each(f"client {number}", 0, "large")[1]
+            assert [one.remaining for one in large] == [80, 180]
+            limiter.refund(f"client {number}", 10)
+            assert remaining(limiter, f"client {number}") == [9, 19]
+            limiter.reset(f"client {number}")
+            assert remaining(limiter, f"client {number}") == [10, 20]
+
+
+@pytest.mark.slow
+def test_policies_of_one_key_follow_it_through_a_migration() -> None:
+    policies = [Policy.create("token-bucket", "10/h", name="second"), Policy.create("gcra", "20/day", name="day")]
+    with (
+        run_cluster(2) as cluster,
+        ValkeyLimiter(cluster.url, policies, name="api", deadline=AMPLE_DEADLINE) as limiter,
+    ):
+        limiter.hit("alice", 3)
+        slot = limiter._slots.slot(limiter._script.place("new", 0)[0])
+        owner = cluster.first_owner(slot)
+        with cluster.migrating(slot, next(node for node in cluster.nodes if node is not owner)):
+            assert limiter.hit("new", 4).remaining == 6
+            assert limiter.hit("new", 4).remaining == 2

@@ -19,17 +19,23 @@ end
 
 local function limit(number) return number and max(-LARGEST, min(number, LARGEST)) end
 
+converts = false
 for i = 1, #policies do
   local policy, change, time = policies[i], tonumber(next_change()), tonumber(next_time())
-  local step, charge, at = policy.step, policy.charge, time > 0 and time or nil
+  local at = time > 0 and time or nil
+  policy.kernel = { step = policy.step, charge = policy.charge }
   policy.step = function(now, cost, last, a, b, key)
-    local _, remaining, _, reset, _, x, y, z = step(now, 0, last, a, b, key)
-    if charge and change ~= 0 then
-      x, y, z, reset = charge(now, change, at, x, y, key)
+    local kernel, cost = policy.kernel, change
+    local _, remaining, _, reset, _, x, y, z = kernel.step(now, 0, last, a, b, key)
+    if cost < 0 and life > 0 and kernel.burst then  -- the quota has changed since, and the charge with it
+      cost = -floor(-cost * kernel.burst / BURSTS[i])
+    end
+    if kernel.charge and cost ~= 0 then
+      x, y, z, reset = kernel.charge(now, cost, at, x, y, key)
       x, y = limit(x), limit(y)
-      if not reset then _, _, _, reset = step(now, 0, now, x, y, key) end
-    elseif change > 0 then
-      _, _, _, reset, _, x, y, z = step(now, min(change, max(remaining, 0)), last, a, b, key)
+      if not reset then _, _, _, reset = kernel.step(now, 0, now, x, y, key) end
+    elseif cost > 0 then
+      _, _, _, reset, _, x, y, z = kernel.step(now, min(cost, max(remaining, 0)), last, a, b, key)
     end
     return true, 0, 0, reset, 0, x, y, z
   end

@@ -39,13 +39,12 @@ from ratelab.stores.valkey.script import (
 ROW_SIZE = 5
 """Numbers of a decision in a reply, with times in microseconds; the first is -1 for a policy that was not asked."""
 
-_LAST_LINE = re.compile(r"(.*)^return decide\((\w+), (\w+), (\w+)\)\s*", re.DOTALL | re.MULTILINE)
+_DECIDE_LINE = re.compile(r"(.*)^return decide\((\w+), (\w+), (\w+)\)\s*", re.DOTALL | re.MULTILINE)
 _CONSTANTS = """local WIDTH = 40  -- of a slot
 local EMPTY = '%s'
 local unpack, byte, sub = struct.unpack, string.byte, string.sub""" % (r"\0" * 40)
-_REBUILD = """local function rebuild(kind, ARGV)
-  local STARTS, LENGTHS, DIGITS = '0000000000000000', '0000086400000000', 16  -- the end of a new window does not matter
-  local function decide(step, read, write) return { step = step, read = read, write = write } end"""
+_REBUILD = """local function rebuild(kind, ARGV, calendar)
+  local STARTS, LENGTHS, DIGITS = calendar.starts or '0000000000000000', calendar.lengths or '0000086400000000', 16"""
 _STORAGE = ("read", "write")  # the functions of `decide.lua`; with others, an algorithm needs keys of its own
 _new_tuple = tuple.__new__  # skips the length check of Decision._make
 
@@ -203,7 +202,7 @@ def _check_window(policy: Policy) -> None:
 
 def _split(body: str) -> tuple[str, ...]:
     """Return the text of an algorithm without its last line, and the functions that this passes to `decide`."""
-    match = _LAST_LINE.fullmatch(body)
+    match = _DECIDE_LINE.fullmatch(body)
     if match is None:
         raise InputError(
             "the script of an algorithm must end with the line `return decide(step, read, write)` to decide together "
@@ -236,11 +235,13 @@ def compose(
         fields = f"shadow = {str(policy.shadow).lower()}, step = {step}"
         if has_own_keys or plans:
             fields += f", read = {read}, write = {write}"
+        if plans and "local STARTS = " in body:
+            fields += ", starts = STARTS, lengths = LENGTHS"
         if "\nlocal function charge(" in body:
             fields += ", charge = charge"
         parameters = ", ".join(map(str, script.parameters))
         parts += ["do", f"local ARGV = {{ {parameters} }}", body, f"policies[{number}] = {{ {fields} }}", "end"]
-    return join_text(*parts, plans or "local expand, shrink", before, load_lua("composite.lua"), after)
+    return join_text(*parts, plans or "local expand, shrink, converts", before, load_lua("composite.lua"), after)
 
 
 def _compose_plans(name: str, policies: Sequence[Policy], scripts: Sequence[Script]) -> str:
@@ -255,7 +256,12 @@ def _compose_plans(name: str, policies: Sequence[Policy], scripts: Sequence[Scri
         numbers = (policy.quota.burst, quota.limit, quota.period, *script.parameters)
         tags.append(f"{escape_name(policy.name)} {name_of_kind} {' '.join(map(str, numbers))}")
     own = [repr(format_suffix(name, f"plans {policy.name}").decode()) for policy in policies]
-    branches = [f"if kind == '{kind}' then\n{CHARGE.sub('', text).rstrip()}\nend" for kind, text in kinds.items()]
+    branches = []
+    for kind_name, text in kinds.items():
+        functions, step, read, write = _split(text)
+        charge = ", charge = charge" if CHARGE.search(text) else ""
+        result = f"return {{ step = {step}, read = {read}, write = {write}{charge} }}"
+        branches.append(f"if kind == '{kind_name}' then\n{functions}{result}\nend")
     tables = [
         f"local TAGS = {{ {', '.join(map(repr, tags))} }}",
         f"local OWN = {{ {', '.join(own)} }}",
