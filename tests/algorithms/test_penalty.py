@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from asgi import call
 from contracts import build_or_reject, timelines
-from engine_comparison import draw_traffic
+from engine_comparison import assert_same, draw_traffic
 from hypothesis import given
 from hypothesis import strategies as st
 from limited_apps import Handler
@@ -18,7 +18,6 @@ from response_headers import parse_limits
 from ratelab import ALGORITHMS, NEVER, Algorithm, InputError, ManualClock, MemoryLimiter, Policy, Quota, traits_of
 from ratelab.algorithms.penalty import Penalty, penalize
 from ratelab.http.middleware import RateLimitMiddleware
-from ratelab.lab.compiled import UnfitError
 from ratelab.lab.conformance import CONTRACTS, Timeline, run
 from ratelab.lab.replay import replay
 
@@ -228,11 +227,19 @@ def test_a_plan_keeps_the_timezone_and_what_is_used() -> None:
     assert (decision.remaining, decision.reset_after_ns) == (9, 23 * 60 * MINUTE)
 
 
-def test_compiled_code_leaves_penalties_to_plain_python() -> None:
-    from ratelab.lab import compiled
+@pytest.mark.parametrize(
+    "name", ["gcra", *(pytest.param(name, marks=pytest.mark.slow) for name in ALGORITHMS if name != "gcra")]
+)
+def test_compiled_penalties_equal_those_of_plain_python(name: str) -> None:
+    for penalty in [GROWING, {"after": 1, "within": "1s", "for": "2s"}]:
+        policy = Policy.create(name, "7/13s", 10, penalty=penalty)
+        assert_same(policy.algorithm, draw_traffic(policy.quota))
 
-    with pytest.raises(UnfitError):
-        compiled.decide(Policy.create("gcra", "1/s", penalty=GROWING).algorithm, draw_traffic(Quota(1, 5)), {}, print)
+
+@pytest.mark.slow
+def test_a_compiled_penalty_of_a_calendar_window_equals_that_of_plain_python() -> None:
+    policy = Policy.create("fixed-window", "7/day", timezone="Europe/Berlin", penalty={**GROWING, "after": 8})
+    assert_same(policy.algorithm, draw_traffic(policy.quota, 1_700_000_000_123_456_789))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ratelab.algorithms import traits_of
-from ratelab.lab.compiled import optimize, overflow_checks
+from ratelab.algorithms.penalty import Penalized
+from ratelab.lab.compiled import optimize, overflow_checks, penalized
 from ratelab.lab.compiled.states import MIN_LONG_STATE
 from ratelab.lab.compiled.step_source import UnfitError
 from ratelab.limiter import NEVER, Algorithm
@@ -48,6 +49,8 @@ def create_stand_in(algorithm: Algorithm, width: int, complete: bool) -> Any:
     cannot be compiled.
     """
     kind = type(algorithm)
+    if isinstance(algorithm, Penalized):
+        return _create_penalized(algorithm, width)
     names, values = _read_fields(algorithm)
     step, source, divisors = _rewrite(kind, names, _read_globals(kind), complete)
     for divisor in divisors:
@@ -65,6 +68,18 @@ def create_stand_in(algorithm: Algorithm, width: int, complete: bool) -> Any:
         traits_of(algorithm).queues,
     )
     return stand_in(*values)
+
+
+def _create_penalized(algorithm: Penalized, width: int) -> Any:
+    """Return the tuple that stands in for an algorithm with a penalty, which may depend on all fields of a decision."""
+    inner = create_stand_in(algorithm.inner, width - 2 - algorithm.penalty.after, complete=True)
+    fixed_width = width if width < MIN_LONG_STATE else None
+    name = f"{type(inner).__name__.replace('-', '_')}_penalized_{fixed_width}"
+    stand_in = __getattr__("-".join(("Penalized", name, *penalized.FIELDS)))
+    if stand_in not in STAND_INS:
+        known = STAND_INS[type(inner)]
+        STAND_INS[stand_in] = StandIn(penalized.wrap_step(known.step), fixed_width, None, None, known.queues)
+    return stand_in(*penalized.read_values(algorithm, inner))
 
 
 @cache
@@ -96,6 +111,8 @@ def _read_fields(algorithm: Algorithm) -> tuple[tuple[str, ...], tuple[Any, ...]
 
 def find_largest_number(algorithm: Any) -> int:
     """Return the largest field of an algorithm; a table holds times, which a declared bound covers."""
+    if isinstance(algorithm, Penalized):
+        return find_largest_number(algorithm.inner)
     values = [getattr(algorithm, field.name) for field in fields(algorithm)]
     return max((value for value in values if isinstance(value, int)), default=0)
 
