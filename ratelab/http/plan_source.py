@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import Scope
+from ratelab.http.delayed_admission import running_trio
 from ratelab.http.identity import AmbiguousClientError, Identity, header_field, read_header
+from ratelab.http.scope_functions import invalid_result
 from ratelab.quota import NS_PER_S
 
 ON_PLAN_ERROR = {"default": "the default plan applies", "closed": "the request is answered 503"}
@@ -127,6 +129,8 @@ class PlanSource:
                 return self._use(self._keep(key, self._fail(error)))
             if not isawaitable(result):
                 return self._use(self._keep(key, self._check(result)))
+            if running_trio() is not None:
+                raise invalid_result("a plan function on Trio must return text or None", result, "it needs asyncio")
             call = self._calls[key] = asyncio.ensure_future(self._await(result, key))
         await asyncio.wait({call}, timeout=self._timeout)
         if not call.done():

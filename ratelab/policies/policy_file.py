@@ -37,7 +37,7 @@ VERSION = "1"
 MAX_POLICIES = 32
 """Policies of a file: each request is decided by all of them."""
 
-MAX_PLANNED_CLIENTS = 1_000_000
+MAX_PLANNED_CLIENTS = 100_000
 """Clients of a file of plans, which are kept in memory."""
 
 PLAN_FILE_HEADER = ["key", "plan"]
@@ -340,7 +340,9 @@ def read_plan_file(path: str, plans: Sequence[str]) -> dict[str, str]:
                 if plan_of.setdefault(key, plan) != plan:
                     raise InputError(f"{place}: duplicate key {short_repr(key)}: keep one of its plans")
                 if len(plan_of) > MAX_PLANNED_CLIENTS:
-                    raise InputError(f"{place}: at most {MAX_PLANNED_CLIENTS:,} keys are kept, got more")
+                    raise InputError(
+                        f"{place}: at most {MAX_PLANNED_CLIENTS:,} keys are kept, got more: use plan: {{header: NAME}}"
+                    )
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}: name a CSV file with lines such as alice,premium") from None
     except UnicodeDecodeError as error:

@@ -152,6 +152,10 @@ def test_options_of_a_single_limit_are_rejected(path: Path, options: tuple[objec
 
 
 EDITS: list[tuple[Callable[[str], str], str]] = [
+    (
+        lambda text: text.replace("key: ip", "key: header:X-Forwarded-For"),
+        "X-Forwarded-For can be forged by clients: use ip with trusted_proxies",
+    ),
     (lambda text: text.replace("3/h", "3"), "{path}:3: policies[0].rate: rate must look like 2/s, 100/min or"),
     (
         lambda text: text.replace("rate: 3/h", "rate: 3/h, cost: tokens"),

@@ -14,6 +14,7 @@ import test_policy_plans as plans
 import test_policy_requests as requests
 import test_watched_files as files
 from asgi import call
+from invalid_policies import VALID_POLICIES
 from policy_mutants import POLICIES
 
 from ratelab.http import file_policies, plan_source
@@ -47,7 +48,7 @@ def change_file(folder: Path) -> None:
 
 def report_invalid_file(folder: Path) -> None:
     path = folder / "policies.yaml"
-    file = file_policies.FilePolicies(files.write(path, plans.VALID_POLICIES, 1))
+    file = file_policies.FilePolicies(files.write(path, VALID_POLICIES, 1))
     files.write(path, "version: 2", 2)
     try:
         assert not file.reload(lambda: None)

@@ -172,6 +172,19 @@ def test_a_cancelled_request_does_not_cancel_the_call_that_others_wait_for() -> 
     assert asyncio.run(run()) == [PREMIUM]
 
 
+def test_on_trio_a_plain_function_works_and_an_asynchronous_one_is_rejected() -> None:
+    trio = pytest.importorskip("trio")
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    trio.run(limited(plan=lambda scope: "premium"), scope_of(), None, send)
+    assert (b"ratelimit-policy", PREMIUM.encode()) in sent[0]["headers"]
+    with pytest.raises(InputError, match="a plan function on Trio must return text or None, got <coroutine"):
+        trio.run(limited(plan=fail_later), scope_of(), None, send)
+
+
 def test_the_number_of_kept_plans_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_source, "MAX_CACHED_PLANS", 3)
     calls: list[str] = []

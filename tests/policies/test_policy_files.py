@@ -121,3 +121,11 @@ def test_a_penalty_and_a_timezone_are_those_of_the_policy(tmp_path: Path) -> Non
         "penalty after 3 denials within 1 min, for 5 min, each 2 times as long as the last, up to 1 h"
     )
     assert month == "100,000 requests in each month of Europe/Berlin"
+
+
+def test_a_file_of_plans_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ratelab.policies.policy_file.MAX_PLANNED_CLIENTS", 2)
+    path = tmp_path / "plans.csv"
+    path.write_text("a,free\nb,free\nc,free\n")
+    with pytest.raises(InputError, match=r":3: a file of plans may have at most 2 keys, got more: use plan: {header"):
+        read_plan_file(str(path), ["free"])

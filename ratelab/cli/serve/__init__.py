@@ -151,6 +151,7 @@ def serve(
     from ratelab.http.file_policies import FilePolicies
     from ratelab.http.headers import HeaderWriter
     from ratelab.http.identity import Identity
+    from ratelab.http.policy_rules import RuleBook
     from ratelab.http.server import listen
     from ratelab.stores.plans import Plans
 
@@ -172,6 +173,8 @@ def serve(
             for policy in plans.policies:
                 HeaderWriter(policy)  # rejects a name that no header can hold, before a file is created
                 check_cost(policy, policies)
+            if file is not None:
+                RuleBook(plans.policies, identity, 1, {}, file.account)  # rejects a key that clients can forge
             if store == "memory":
                 backend = create_memory_backend(plans, max_keys, record, closing)
             else:
