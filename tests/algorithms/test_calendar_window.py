@@ -87,6 +87,7 @@ def test_a_window_lasts_as_long_as_its_date(rate: str, zone: str, at: int, hours
     assert limiter.hit("key").allowed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", LABELS)
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "Australia/Lord_Howe"])
 def test_compiled_replay_of_calendar_windows_equals_plain_python(zone: str, unit: str) -> None:

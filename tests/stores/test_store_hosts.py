@@ -112,7 +112,7 @@ def test_server_and_sentinels_have_their_own_passwords_and_the_server_its_databa
 def test_connections_to_sentinels_and_server_are_encrypted_alike() -> None:
     for scheme, expected in (("valkeys+sentinel", "SSLConnection"), ("redis+sentinel", "Connection")):
         url = StoreUrl(f"{scheme}://a,b:7/limits", asynchronous=False)
-        connections = [url.connection(None), url._connection_to_sentinel(("a", 26_379))]
+        connections = [url.connection(None), url._create(("a", 26_379), None, {})]
         assert [type(connection).__name__ for connection in connections] == [expected] * 2
 
 

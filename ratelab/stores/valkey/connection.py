@@ -97,11 +97,14 @@ class StoreUrl:
 
         `timeout` is in seconds.
         """
+        return self._create(address, timeout, {"valkey_connect_func": lambda _: None})
+
+    def _create(self, address: Address | None, timeout: float | None, more: dict[str, Any]) -> Any:
         host, port = address or ("", 0)
         node = {**({"host": host} if host else {}), **({"port": port} if port else {})}
         limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-        silent = {"valkey_connect_func": lambda _: None, "lib_name": "", "lib_version": ""}  # a Unix socket needs all
-        return self._connection_class(**silent, **limits, **{**self._options, **node})
+        nameless = {"lib_name": "", "lib_version": ""}  # the client would send them, even to a Unix socket
+        return self._connection_class(**nameless, **limits, **{**self._options, **more, **node})
 
     def open_socket(self, address: Address | None, timeout: float) -> Any:
         """Connect within `timeout` seconds and return the socket; the client's own reader has no total deadline."""
@@ -130,7 +133,7 @@ class StoreUrl:
         for waiting, sentinel in zip(range(len(self._sentinels), 0, -1), self._sentinels, strict=True):
             self._move(sentinel, first=False)
             timeout = max(0.001, (due - time.monotonic()) / (waiting + 1))  # the rest is for the master
-            connection = self._connection_to_sentinel(sentinel, timeout)
+            connection = self._create(sentinel, timeout, self._sentinel_login)
             try:
                 connection.connect()
                 connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._master)
@@ -152,7 +155,7 @@ class StoreUrl:
         failure: Exception | None = None
         for sentinel in self._sentinels:
             self._move(sentinel, first=False)
-            connection = self._connection_to_sentinel(sentinel)
+            connection = self._create(sentinel, None, self._sentinel_login)
             try:
                 await connection.connect()
                 await connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._master)
@@ -168,12 +171,6 @@ class StoreUrl:
                 self._move(sentinel, first=True)
                 return _read_address(reply)
         raise self._explain(failure)
-
-    def _connection_to_sentinel(self, address: Address, timeout: float | None = None) -> Any:
-        node = {"host": address[0], "port": address[1]}
-        limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-        options = {**self._options, **self._sentinel_login, **limits, **node}
-        return self._connection_class(lib_name="", lib_version="", **options)
 
     def _move(self, sentinel: Address, first: bool) -> None:
         """Move a Sentinel to the first place, or to the last while it has not answered."""
