@@ -172,6 +172,12 @@ def test_an_override_replaces_the_quota_of_any_plan(store: ValkeyServer) -> None
         assert remaining(limiter, "alice") == [100, 8]
 
 
+def test_thousands_of_overrides_share_the_scripts_of_their_quotas() -> None:
+    overrides = {f"client {number}": {"day": f"{1000 * (1 + number % 3)}/day"} for number in range(5_000)}
+    limiter = ValkeyLimiter("unix:///nowhere", [DAY, SECOND], overrides=overrides)
+    assert len({limiter._scripts.choose(key, None) for key in overrides}) == 3
+
+
 def test_a_policy_for_all_clients_keeps_its_count_among_plans(store: ValkeyServer) -> None:
     everyone = Policy.create("sliding-log", "50/day", name="everyone", key="all")
     with make(store, SECOND, everyone, plans={"premium": {"second": "50/h"}}) as limiter:

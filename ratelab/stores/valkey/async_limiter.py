@@ -112,20 +112,15 @@ class AsyncValkeyLimiter:
 
     async def hit(self, key: Keys, cost: Costs = 1, plan: str | None = None) -> Decision:
         """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision within the deadline."""
-        script = self._choose(key, plan)
+        script = self._scripts.choose(key, plan)
         return script.combine(await self._add_to_batch(script, *script.place(key, cost)))
 
     async def hit_each(
         self, key: Keys, cost: Costs = 1, plan: str | None = None
     ) -> tuple[Decision, tuple[Decision, ...]]:
         """Decide as `Limiter.hit_each` does; raise `StoreError` if there is no decision within the deadline."""
-        script = self._choose(key, plan)
+        script = self._scripts.choose(key, plan)
         return script.combine_each(await self._add_to_batch(script, *script.place(key, cost)))
-
-    def _choose(self, key: Keys, plan: str | None) -> Script | CompositeScript:
-        """Return the script of a hit."""
-        scripts = self._scripts
-        return scripts.default if plan is None and scripts.always_default else scripts.choose(key, plan)
 
     async def reset(self, key: Keys) -> None:
         """Restore the full quota of `key`; raise `StoreError` unless the store confirms it within the deadline.
@@ -149,7 +144,7 @@ class AsyncValkeyLimiter:
     ) -> AsyncTicket:
         """Decide a request whose cost is known only afterwards, as `ValkeyLimiter.reserve` does."""
         check_deadline(deadline)
-        sessions = TicketSessions(self._choose(key, plan), self._slots, key)
+        sessions = TicketSessions(self._scripts.choose(key, plan), self._slots, key)
         costs = name_costs(self.policies, cost)
         reserved = await self._run(sessions.reserve(costs))
 
@@ -163,7 +158,7 @@ class AsyncValkeyLimiter:
 
     async def refund(self, key: Keys, cost: Costs = 1) -> None:
         """Return `cost` to the quotas of `key`, as `ValkeyLimiter.refund` does."""
-        sessions = TicketSessions(self._choose(key, None), self._slots, key)
+        sessions = TicketSessions(self._scripts.choose(key, None), self._slots, key)
         await self._run(sessions.refund(name_costs(self.policies, cost)))
 
     async def probe(self, node: Address | None = None) -> None:

@@ -35,12 +35,12 @@ class PlanScripts:
         self._cluster = cluster
         self.default: Script | CompositeScript = create_script(policies, name, cluster, self._planned)
         """The script of a hit without a plan."""
-        self.always_default = True
-        """Whether a hit without a plan has the default script, whatever its key."""
         self._use(Plans.of(policies, plans or {}, overrides or {}))
 
     def choose(self, key: Keys, plan: str | None) -> Script | CompositeScript:
         """Return the script of a hit; raise `InputError` if there is no such plan, or for an invalid key."""
+        if plan is None and self._always_default:
+            return self.default
         plans, scripts = self._state
         plans.check_plan(plan)
         named = name_keys(plans.policies, key) if plans.overrides else {}
@@ -48,8 +48,8 @@ class PlanScripts:
         quotas = plan, tuple(one if one in plans.overrides else None for one in keys)
         script = scripts.get(quotas)
         if script is None:
-            policies = [plans.policy_of(policy, plan, one) for policy, one in zip(plans.policies, keys, strict=True)]
-            script = scripts[quotas] = self._create(policies)
+            changed = zip(plans.policies, keys, strict=True)
+            script = scripts[quotas] = self._find(tuple(plans.policy_of(policy, plan, one) for policy, one in changed))
         return script
 
     @property
@@ -83,9 +83,18 @@ class PlanScripts:
 
     def _use(self, plans: Plans) -> None:
         scripts: dict[object, Script | CompositeScript] = {(None, (None,) * len(plans.policies)): self.default}
-        for changes in [*plans.plans.values(), *plans.overrides.values()] if self._planned else []:
-            self._create([changes.get(policy.name, policy) for policy in plans.policies])  # to check its numbers
-        self._state, self.always_default = (plans, scripts), not plans.overrides
+        changed = [*plans.plans.values(), *plans.overrides.values()] if self._planned else []
+        for policy in {policy for changes in changed for policy in changes.values()}:
+            CompositeScript([policy], self.default.name, self._cluster, planned=True)  # checks its numbers
+        self._by_policies: dict[tuple[Policy, ...], CompositeScript] = {}
+        self._state, self._always_default = (plans, scripts), not plans.overrides  # then a key changes nothing
+
+    def _find(self, policies: tuple[Policy, ...]) -> CompositeScript:
+        """Return the script of policies, which all hits with these quotas share."""
+        script = self._by_policies.get(policies)
+        if script is None:
+            script = self._by_policies[policies] = self._create(policies)
+        return script
 
     def _create(self, policies: Sequence[Policy]) -> CompositeScript:
         return CompositeScript(policies, self.default.name, self._cluster, planned=True)

@@ -103,18 +103,13 @@ class ValkeyLimiter:
 
         An exception that a signal handler raises meanwhile propagates unchanged.
         """
-        script = self._choose(key, plan)
+        script = self._scripts.choose(key, plan)
         return script.combine(self._decide(script, key, cost))
 
     def hit_each(self, key: Keys, cost: Costs = 1, plan: str | None = None) -> tuple[Decision, tuple[Decision, ...]]:
         """Decide as `Limiter.hit_each` does; raise `StoreError` if there is no decision within the deadline."""
-        script = self._choose(key, plan)
+        script = self._scripts.choose(key, plan)
         return script.combine_each(self._decide(script, key, cost))
-
-    def _choose(self, key: Keys, plan: str | None) -> Script | CompositeScript:
-        """Return the script of a hit."""
-        scripts = self._scripts
-        return scripts.default if plan is None and scripts.always_default else scripts.choose(key, plan)
 
     def _decide(self, script: Script | CompositeScript, key: Keys, cost: Costs) -> Any:
         """Return the decoded reply to a hit."""
@@ -194,7 +189,7 @@ class ValkeyLimiter:
         raises `StoreError`, it may have been done, and may be repeated until the deadline: it is done once.
         """
         check_deadline(deadline)
-        sessions = TicketSessions(self._choose(key, plan), self._slots, key)
+        sessions = TicketSessions(self._scripts.choose(key, plan), self._slots, key)
         costs = name_costs(self.policies, cost)
         (reserved,) = self._run(sessions.reserve(costs), time.monotonic() + self._deadline)
 
@@ -212,7 +207,7 @@ class ValkeyLimiter:
 
         Raises `StoreError` unless the store confirms it within the deadline; it may have been done, but only once.
         """
-        sessions = TicketSessions(self._choose(key, None), self._slots, key)
+        sessions = TicketSessions(self._scripts.choose(key, None), self._slots, key)
         self._run(sessions.refund(name_costs(self.policies, cost)), time.monotonic() + self._deadline)
 
     def check_secret(self, fingerprint: str, generated: bool) -> None:
