@@ -340,9 +340,7 @@ def read_plan_file(path: str, plans: Sequence[str]) -> dict[str, str]:
                 if plan_of.setdefault(key, plan) != plan:
                     raise InputError(f"{place}: duplicate key {short_repr(key)}: keep one of its plans")
                 if len(plan_of) > MAX_PLANNED_CLIENTS:
-                    raise InputError(
-                        f"{place}: at most {MAX_PLANNED_CLIENTS:,} keys are kept, got more: use plan: {{header: NAME}}"
-                    )
+                    raise InputError(f"{place}: more than {MAX_PLANNED_CLIENTS:,} keys: use plan: {{header: NAME}}")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}: name a CSV file with lines such as alice,premium") from None
     except UnicodeDecodeError as error:

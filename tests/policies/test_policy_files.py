@@ -127,5 +127,5 @@ def test_a_file_of_plans_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("ratelab.policies.policy_file.MAX_PLANNED_CLIENTS", 2)
     path = tmp_path / "plans.csv"
     path.write_text("a,free\nb,free\nc,free\n")
-    with pytest.raises(InputError, match=r":3: a file of plans may have at most 2 keys, got more: use plan: {header"):
+    with pytest.raises(InputError, match=r":3: more than 2 keys: use plan: {header: NAME}"):
         read_plan_file(str(path), ["free"])

@@ -11,7 +11,7 @@ import sys
 
 BEFORE = {name.partition(".")[0] for name in sys.modules}
 
-from ratelab import ManualClock, MemoryLimiter, create  # noqa: E402  (after the names loaded before)
+from ratelab import ManualClock, MemoryLimiter, Policy, create  # noqa: E402  (after the names loaded before)
 from ratelab.http import Identity, RateLimitMiddleware  # noqa: E402
 from ratelab.http.asgi import Message, Receive, Scope, Send  # noqa: E402
 from ratelab.stores import memory, resilient  # noqa: E402, F401  (main checks their imports, too)
@@ -45,6 +45,12 @@ def main() -> None:
     assert [limiter.hit("alice").allowed for _ in range(4)] == [True, True, True, False]
     app = RateLimitMiddleware(application, limiter, key=Identity("ip"))
     assert asyncio.run(statuses(app, 4)) == [200, 200, 200, 429]
+    policies = [
+        Policy.create("gcra", "2/s", burst=3, name="second"),
+        Policy.create("gcra", "2/day", key="all", name="day"),
+    ]
+    several = RateLimitMiddleware(application, policies, plan=lambda _: None, charge=lambda _, status: status == 200)
+    assert asyncio.run(statuses(several, 3)) == [200, 200, 429]
     own = {"ratelab", "__mp_main__"}  # multiprocessing's name for this module
     third_party = {name.partition(".")[0] for name in sys.modules} - BEFORE - sys.stdlib_module_names - own
     assert not third_party, f"importing ratelab loaded {third_party}"
