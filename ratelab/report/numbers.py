@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from fractions import Fraction
 from math import floor, log10
 from re import compile as compile_pattern
@@ -46,14 +47,14 @@ def format_percent(ratio: float) -> str:
     percentage = 100 * ratio
     smaller = min(percentage, 100 - percentage)
     if smaller <= 0:
-        return f"{percentage:,.3g} %" if percentage < 1000 else f"{percentage:,.0f} %"
+        return f"{format_factor(percentage)} %"
     digits = 1 if 10 <= percentage <= 99 else max(2, 1 - floor(log10(smaller)))
     return f"{percentage:.{digits}f}".rstrip("0").rstrip(".") + " %"
 
 
 def format_factor(factor: float) -> str:
-    """Format a factor: `1.53`, `901`, `8,387`."""
-    return f"{factor:.3g}" if factor < 1000 else f"{factor:,.0f}"
+    """Format a factor with three digits, or as a whole number: `0.000083`, `1.53`, `901`, `8,387`."""
+    return f"{Decimal(f'{factor:.3g}'):,f}" if factor < 1000 else f"{factor:,.0f}"
 
 
 def format_seconds(value: float) -> str:

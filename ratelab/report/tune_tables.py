@@ -11,7 +11,7 @@ from ratelab.lab.traces.inspection import Signals
 from ratelab.lab.tune import Analysis, Candidate, Gap, Outlier, RateNeeds, Tuning
 from ratelab.lab.tune.tuning import MAX_DEFAULT_RATES
 from ratelab.quota import Quota
-from ratelab.report.numbers import format_percent, format_rate
+from ratelab.report.numbers import format_factor, format_percent, format_rate
 from ratelab.report.tables import Cell, Table
 
 MIN_STRIKING_RATIO = 0.5
@@ -172,7 +172,7 @@ def _build_outlier_cells(outlier: Outlier) -> list[Cell]:
         Cell(f"{outlier.need:,}"),
         Cell(f"{outlier.requests:,}"),
         Cell("-" if errors is None else format_percent(errors)),
-        Cell("-" if paths is None else f"{paths:.2g}"),
+        Cell("-" if paths is None else format_factor(float(f"{paths:.2g}"))),
         Cell("-" if agents is None else f"{agents:,}"),
         Cell(_name_look(outlier), is_name=True),
     ]

@@ -12,6 +12,7 @@ from cli_runner import BURST, SCENARIOS, get_error, get_json, get_output, invoke
 
 from ratelab.lab.traces import read_trace
 from ratelab.lab.tune import tune
+from ratelab.report.numbers import format_factor, format_percent
 
 BOTS = {"10.0.0.7": 300, "10.0.0.8": 200}
 
@@ -215,3 +216,11 @@ def test_the_longest_report_has_at_most_30_lines(tmp_path: Path, monkeypatch: py
     assert "19 lines left out" in report
     assert report.count("Caution: ") >= 3
     assert "Failed: token-bucket, 1/min, burst 5" in report
+
+
+@pytest.mark.parametrize(
+    ("factor", "text"), [(8.3e-5, "0.000083"), (1.5312, "1.53"), (999.7, "1,000"), (8387.2, "8,387"), (2, "2")]
+)
+def test_a_factor_has_no_exponent(factor: float, text: str) -> None:
+    assert format_factor(factor) == text
+    assert format_percent(1 + factor).count("e") == 0
