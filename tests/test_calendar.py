@@ -45,7 +45,7 @@ def test_windows_begin_when_the_local_date_changes(zone: str, unit: str) -> None
 
 @pytest.mark.parametrize("zone", [*ZONES, "America/Asuncion", "Africa/Casablanca", "America/Toronto", "Asia/Gaza"])
 def test_days_begin_to_the_minute_where_the_clock_changes(zone: str) -> None:
-    for change in find_changes(zone, 1971, 2040)[-24:]:
+    for change in find_changes(zone, 2007, 2016)[:16]:
         first, last = change - 2 * DAY, change + 2 * DAY
         expected = walk(zone, "day", range(first, last, 60))
         assert list_beginnings(Calendar("day", zone), first, last - 60) == expected, change

@@ -65,6 +65,17 @@ class Penalty:
         within, length, at_most = (time // UNITS["us"] for time in times.values())
         return Penalty(self.after, within, length, self.growth, at_most)
 
+    def spell(self) -> dict[str, object]:
+        """Return the mapping that `parse` reads as this penalty."""
+        growth = self.growth
+        return {
+            "after": self.after,
+            "within": format_duration(self.within),
+            "for": format_duration(self.length),
+            "growth": growth.numerator if growth.denominator == 1 else float(growth),
+            "at_most": format_duration(self.at_most),
+        }
+
     def __str__(self) -> str:
         denials = f"{self.after} denials" if self.after > 1 else "a denial"
         growth = f", each {float(self.growth):g} times as long as the last, up to {spell_duration(self.at_most)}"

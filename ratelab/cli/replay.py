@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from ratelab.algorithms import ALGORITHMS, COMPARED, build_policy, select
+from ratelab.algorithms.penalty import penalize
 from ratelab.cli import expand_paths
 from ratelab.cli.options import POLICIES_OPTION, SEMANTICS_OPTION, comparison_options
 from ratelab.cli.output import LateProgress, Output, deliver
@@ -90,7 +91,7 @@ def replay(
 def _replay_recording(path: str, algorithms: tuple[str, ...], output: Output, top: int) -> None:
     with LateProgress("reading", sum_file_sizes([path])) as progress:
         recording = read_recording(path, progress)
-    kinds = select(algorithms, COMPARED)
+    kinds = select(algorithms, COMPARED if recording.quota.calendar is None else [recording.algorithm])
     if recording.algorithm not in (kind.name for kind in kinds):
         if recording.algorithm not in ALGORITHMS:  # a data file must not choose code to run
             raise InputError(
@@ -99,6 +100,8 @@ def _replay_recording(path: str, algorithms: tuple[str, ...], output: Output, to
             )
         kinds = [ALGORITHMS[recording.algorithm], *kinds]
     with LateProgress("replaying", output.total(len(recording.traffic) * (len(kinds) + 1))) as progress:
+        if recording.penalty is not None:
+            kinds = [penalize(kind, recording.penalty) for kind in kinds]
         policies = [build_policy(kind, recording.quota) for kind in kinds]
         comparison = output.compare(policies, recording.traffic, progress, complete=True)
     replayed = comparison.outcome(recording.algorithm).rows

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ratelab.algorithms.penalty import Penalty
 from ratelab.errors import InputError, short_repr
 from ratelab.lab.decisions import DECISION_DTYPE, Decisions
 from ratelab.lab.traces import format_path, make_printable
@@ -41,6 +42,7 @@ class Recording:
     """Decisions on buckets that keys shared because the limiter was full; a replay by key cannot reproduce them."""
     truncated: bool
     """Whether the last line is incomplete and left out."""
+    penalty: Penalty | None = None
 
 
 def read_recording(path: str, progress: Callable[[int], None] | None = None) -> Recording:
@@ -52,12 +54,12 @@ def read_recording(path: str, progress: Callable[[int], None] | None = None) -> 
     file = format_path(path)
     try:
         lines = read_lines(path, progress)
-        algorithm, quota = _parse_header(next(lines, (1, ""))[1])
+        algorithm, quota, penalty = _parse_header(next(lines, (1, ""))[1])
         builder = _RecordingBuilder()
         truncated = builder.add_lines((number, line) for number, line in lines if line)
         if not builder.clients:
             raise InputError("the recording has no decisions: send requests to the service first")
-        return Recording(algorithm, quota, builder.traffic(), builder.decisions(), builder.shared, truncated)
+        return Recording(algorithm, quota, builder.traffic(), builder.decisions(), builder.shared, truncated, penalty)
     except LineError as error:
         raise InputError(f"{file}:{error}") from None
     except InputError as error:
@@ -70,15 +72,16 @@ def digest(decisions: Decisions) -> str:
     return sha256("".join(rows).encode()).hexdigest()
 
 
-def _parse_header(line: str) -> tuple[str, Quota]:
-    """Parse the first line into the algorithm's name and the quota."""
+def _parse_header(line: str) -> tuple[str, Quota, Penalty | None]:
+    """Parse the first line into the algorithm's name, the quota and the penalty."""
     header = _parse_object(line) or {}
     if "policies" in header:
         raise InputError("a recording of several policies cannot be replayed: record one policy at a time")
     if header.get("recording") != RECORDING_VERSION or not isinstance(header.get("algorithm"), str):
         raise InputError("not a recording of version 1: give a file that `ratelab serve --record` wrote")
     quota = Quota.parse(header.get("rate", ""), header.get("burst"))
-    return header["algorithm"], quota.in_timezone(header["timezone"]) if "timezone" in header else quota
+    quota = quota.in_timezone(header["timezone"]) if "timezone" in header else quota
+    return header["algorithm"], quota, Penalty.parse(header["penalty"]) if "penalty" in header else None
 
 
 def _parse_object(line: str) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from threading import RLock
 from typing import IO, Any
 
 from ratelab.algorithms import Policy
+from ratelab.algorithms.penalty import Penalized
 from ratelab.clock import Clock
 from ratelab.limiter import ROW_FIELDS, Costs, Decision, Keys
 from ratelab.stores.arguments import refuse_pickling
@@ -29,10 +30,14 @@ SEVERAL_VERSION = 2
 
 
 def _describe(policy: Policy) -> dict[str, object]:
-    """Return the algorithm and the quota of a policy."""
+    """Return the algorithm, the quota and the penalty of a policy."""
     quota = policy.quota
     described: dict[str, object] = {"algorithm": policy.algorithm.name, "rate": quota.rate, "burst": quota.burst}
-    return described if quota.calendar is None else {**described, "timezone": quota.calendar.timezone}
+    if quota.calendar is not None:
+        described["timezone"] = quota.calendar.timezone
+    if isinstance(policy.algorithm, Penalized):
+        described["penalty"] = policy.algorithm.penalty.spell()
+    return described
 
 
 class Reading:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pickle
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
 from asgi import call
+from cli_runner import get_json
 from contracts import build_or_reject, timelines
 from engine_comparison import assert_same, draw_traffic
 from hypothesis import given
@@ -20,6 +22,7 @@ from ratelab.algorithms.penalty import Penalty, penalize
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.lab.conformance import CONTRACTS, Timeline, run
 from ratelab.lab.replay import replay
+from ratelab.stores.recording import RecordingLimiter
 
 SECOND = 10**9
 MINUTE = 60 * SECOND
@@ -267,3 +270,16 @@ def test_an_invalid_penalty_is_rejected_in_one_line(penalty: object, message: st
         Policy.create("gcra", "1/s", penalty=penalty)
     assert message in str(rejected.value)
     assert "\n" not in str(rejected.value)
+
+
+@pytest.mark.parametrize("timezone", [None, "Europe/Berlin"])
+def test_a_recording_with_a_penalty_is_repeated(tmp_path: Path, timezone: str | None) -> None:
+    path, clock = tmp_path / "recording.jsonl", ManualClock(1_700_000_000 * SECOND)
+    policy = Policy.create("fixed-window", "4/day", timezone=timezone, penalty={**GROWING, "growth": 1.5})
+    with path.open("w") as file:
+        limiter = RecordingLimiter(policy, file, clock)
+        for _ in range(60):
+            limiter.hit("key")
+            clock.advance(2 * 3600 * SECOND // 5)
+    result = get_json("replay", path, "--format", "recording", "--algo", "fixed-window")
+    assert result["recording"]["differing"] == 0

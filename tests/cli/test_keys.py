@@ -64,6 +64,7 @@ def test_a_service_lists_shows_and_resets_its_clients(path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_the_socket_of_a_killed_service_is_replaced(path: Path) -> None:
     with run_server("--admin-socket", path) as server:
         error = get_error("serve", "--port", "0", "--admin-socket", path)
