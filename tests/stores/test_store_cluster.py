@@ -13,6 +13,7 @@ from serve_process import wait_until
 from store_setups import Cluster, run_cluster
 from valkey_mutants import MOVED
 from valkey_servers import (
+    AMPLE_DEADLINE,
     LARGE_BURST,
     count_calls,
     make_async_limiter,
@@ -21,6 +22,7 @@ from valkey_servers import (
 )
 
 from ratelab.errors import StoreError
+from ratelab.stores.valkey import ValkeyLimiter
 from ratelab.stores.valkey.server import ValkeyServer
 from ratelab.stores.valkey.session import SLOT_COUNT, SlotMap
 
@@ -151,3 +153,13 @@ def test_the_other_nodes_decide_when_the_node_of_the_url_dies(pair: Cluster) -> 
     wait_until(lambda: decides(kept[0]))
     assert all(decides(key) for key in kept)
     limiter.close()
+
+
+@pytest.mark.slow
+def test_a_scan_lists_the_clients_of_every_node() -> None:
+    with run_cluster(3) as cluster, ValkeyLimiter(cluster.url, "gcra", "2/day", deadline=AMPLE_DEADLINE) as limiter:
+        for number in range(50):
+            limiter.hit(f"client {number}")
+        listed = dict(limiter.scan())
+    assert len(listed) == 50
+    assert {decision.remaining for decision in listed.values()} == {1}
