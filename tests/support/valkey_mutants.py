@@ -44,7 +44,7 @@ MUTANTS: dict[str, Mutants] = {
         BlockingConnection, "_set_timeout", "rest = due - time.monotonic()", "rest = 5.0"
     ),
     "waiting for a connection has no deadline": _mutate(ConnectionPool, "_take", "until -", "until + 0.2 -"),
-    "tasks fail late": (Mutant(async_limiter, "_TIMER_SLACK_S", 0.2),),
+    "tasks fail late": (Mutant(session, "_TIMER_SLACK_S", 0.2),),
     "connecting blocks the loop": _mutate(
         PipelinedConnection, "_open", "try:", "__import__('time').sleep(0.06)\n    try:"
     ),

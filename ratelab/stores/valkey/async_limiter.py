@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -24,7 +23,19 @@ from ratelab.stores.valkey.pipelined_connection import Connections
 from ratelab.stores.valkey.plan_scripts import PlanScripts
 from ratelab.stores.valkey.script import RESET_COST, Script, register
 from ratelab.stores.valkey.secret_claim import SecretClaim, SecretWatch
-from ratelab.stores.valkey.session import Command, Hit, Lane, Request, Session, all_done, decide_hits, fail, probe_store
+from ratelab.stores.valkey.session import (
+    Command,
+    DueHits,
+    Hit,
+    Lane,
+    Request,
+    Session,
+    current_loop,
+    decide,
+    decide_hits,
+    fail,
+    probe_store,
+)
 from ratelab.stores.valkey.ticket_script import LATE, TicketSessions
 
 MAX_BATCH_HITS = 256
@@ -32,8 +43,6 @@ MAX_BATCH_HITS = 256
 
 MAX_SENT_HITS = 2048
 """Hits that are sent to a server before the first of them is decided; further ones wait for their turn."""
-
-_TIMER_SLACK_S = 0.001  # a loop that was busy may have received the replies without having read them
 
 
 class AsyncValkeyLimiter:
@@ -193,7 +202,7 @@ class AsyncValkeyLimiter:
         """Fail the pending hits, and close the connections unless another limiter uses them."""
         self._forget()
         loop = self._loop
-        if loop is not None and loop.is_running() and loop is not _current_loop():
+        if loop is not None and loop.is_running() and loop is not current_loop():
             with suppress(RuntimeError):  # the loop has ended in this moment
                 loop.call_soon_threadsafe(self._close_in_loop)
         else:
@@ -237,8 +246,7 @@ class AsyncValkeyLimiter:
         self._lanes: dict[Address | None, Lane] = {}
         self._lookups: dict[Address | None, list[Request]] = {}  # that wait for one reply to `CLUSTER SLOTS`
         self._batch: list[Hit] = []  # to be sent at the end of this iteration
-        self._undecided: deque[tuple[float, Sequence[Hit]]] = deque()  # batches and when they are due, oldest first
-        self._timer: asyncio.TimerHandle | None = None
+        self._undecided = DueHits(self._deadline, self.connections.close_overdue)
         self._secret.start_over()
 
     def _create_claim(self, fingerprint: str, generated: bool) -> SecretClaim:
@@ -254,18 +262,9 @@ class AsyncValkeyLimiter:
         if loop is not self._loop:
             self._change_loop(loop)
         hits = [Hit(b"", 0, loop.create_future(), self._script)]
-        due = self._expect(hits)
+        due = self._undecided.expect(hits)
         self._send(next(session), Request(session, hits, due, Lane()))
         return await hits[0].decision
-
-    def _expect(self, hits: Sequence[Hit]) -> float:
-        """Fail hits if they are undecided at the deadline, which is returned, in the loop's time."""
-        loop = asyncio.get_running_loop()
-        due = loop.time() + self._deadline
-        self._undecided.append((due, hits))
-        if self._timer is None:
-            self._timer = loop.call_at(due + _TIMER_SLACK_S, self._fail_overdue)
-        return due
 
     def _send_batch(self) -> None:
         """Send the hits of this iteration, with a script call for each slot, or have them wait for their turn."""
@@ -273,7 +272,7 @@ class AsyncValkeyLimiter:
         by_call: dict[tuple[int, object], list[Hit]] = {}
         for hit in batch:
             by_call.setdefault((self._slots.slot(hit.key), hit.script), []).append(hit)
-        due = self._expect(batch)  # now, since all this takes a while for many hits
+        due = self._undecided.expect(batch)  # now, since all this takes a while for many hits
         if due > self._secret.due:
             self._secret.compare(due, self._send_claim)
         for (slot, _), hits in by_call.items():
@@ -307,14 +306,8 @@ class AsyncValkeyLimiter:
         try:
             command = session.throw(reply) if isinstance(reply, Exception) else session.send(reply)
         except StopIteration as done:
-            for hit, decision in zip(hits, done.value, strict=True):
-                if not hit.decision.done():
-                    if isinstance(decision, StoreError):
-                        hit.decision.set_exception(decision)
-                    else:
-                        hit.decision.set_result(decision)
-            while self._undecided and all_done(self._undecided[0][1]):
-                self._undecided.popleft()
+            decide(hits, done.value)
+            self._undecided.drop_decided()
         except Exception as error:
             fail(hits, error)
         else:
@@ -347,21 +340,3 @@ class AsyncValkeyLimiter:
         latest = asyncio.get_running_loop().time() + self._deadline / 2
         if lane.waiting and lane.waiting[0][0] <= latest:
             lane.fail_waiting(StoreError("overload", f"{OVERLOAD}: send fewer, or use a longer deadline"), latest)
-
-    def _fail_overdue(self) -> None:
-        """Fail the hits that are due, close the connections that they wait for, and set the next timer."""
-        self._timer = None
-        loop = asyncio.get_running_loop()
-        now, undecided = loop.time(), self._undecided
-        while undecided and (all_done(undecided[0][1]) or undecided[0][0] <= now):
-            fail(undecided.popleft()[1], StoreError("timeout", "the store did not answer in time"))
-        if undecided:
-            self._timer = loop.call_at(undecided[0][0] + _TIMER_SLACK_S, self._fail_overdue)
-        self.connections.close_overdue(now)
-
-
-def _current_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

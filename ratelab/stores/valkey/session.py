@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from binascii import crc_hqx
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
@@ -243,6 +243,9 @@ def _find_number(slot: int) -> int:
 # --- hits of tasks
 
 
+_TIMER_SLACK_S = 0.001  # a loop that was busy may have received the replies without having read them
+
+
 class Hit(NamedTuple):
     """A hit that waits for its decision."""
 
@@ -267,6 +270,43 @@ class Lane:
             fail(hits, error)
 
 
+class DueHits:
+    """Hits of one event loop that must be decided within `deadline` seconds.
+
+    `close_overdue` is called with the loop's time when hits are overdue, to close the connections that they wait for.
+    """
+
+    def __init__(self, deadline: float, close_overdue: Callable[[float], object]) -> None:
+        self._deadline, self._close_overdue = deadline, close_overdue
+        self._batches: deque[tuple[float, Sequence[Hit]]] = deque()  # and when they are due, oldest first
+        self._timer: asyncio.TimerHandle | None = None
+
+    def expect(self, hits: Sequence[Hit]) -> float:
+        """Fail hits if they are undecided at the deadline, which is returned, in the loop's time."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._deadline
+        self._batches.append((due, hits))
+        if self._timer is None:
+            self._timer = loop.call_at(due + _TIMER_SLACK_S, self._fail_overdue)
+        return due
+
+    def drop_decided(self) -> None:
+        """Forget the oldest batches whose hits are all decided."""
+        while self._batches and _all_done(self._batches[0][1]):
+            self._batches.popleft()
+
+    def _fail_overdue(self) -> None:
+        """Fail the hits that are due, and set the next timer."""
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        now, batches = loop.time(), self._batches
+        while batches and (_all_done(batches[0][1]) or batches[0][0] <= now):
+            fail(batches.popleft()[1], StoreError("timeout", "the store did not answer in time"))
+        if batches:
+            self._timer = loop.call_at(batches[0][0] + _TIMER_SLACK_S, self._fail_overdue)
+        self._close_overdue(now)
+
+
 class Request(NamedTuple):
     """Hits that one session decides."""
 
@@ -277,9 +317,18 @@ class Request(NamedTuple):
     lane: Lane
 
 
-def all_done(hits: Sequence[Hit]) -> bool:
-    """Return whether every hit has its decision, or an error in its place."""
+def _all_done(hits: Sequence[Hit]) -> bool:
     return all(hit.decision.done() for hit in hits)
+
+
+def decide(hits: Sequence[Hit], results: Sequence[Any]) -> None:
+    """Pass each hit without a decision its result, or let it raise a `StoreError` in place of one."""
+    for hit, result in zip(hits, results, strict=True):
+        if not hit.decision.done():
+            if isinstance(result, StoreError):
+                hit.decision.set_exception(result)
+            else:
+                hit.decision.set_result(result)
 
 
 def fail(hits: Sequence[Hit], error: Exception) -> None:
@@ -287,3 +336,11 @@ def fail(hits: Sequence[Hit], error: Exception) -> None:
     for hit in hits:
         if not hit.decision.done():
             hit.decision.set_exception(error)
+
+
+def current_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the running event loop of this thread, or None."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
