@@ -20,7 +20,7 @@ from ratelab.http.offenders import Offender, Ranking
 from ratelab.http.responses import PROBLEM_HEADERS, problem, send_response
 from ratelab.limiter import NEVER, Decision
 
-MAX_SOCKET_PATH_BYTES = 100
+MAX_ADMIN_PATH_BYTES = 100
 """Length of the longest path of a Unix socket that every system accepts."""
 
 _JSON = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
@@ -35,8 +35,8 @@ def listen_admin(path: str) -> Iterator[socket.socket]:
     file = Path(path)
     if not hasattr(socket, "AF_UNIX"):
         raise InputError("--admin-socket needs Unix sockets, which this system has not: leave it out")
-    if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
-        rule = f"--admin-socket must have at most {MAX_SOCKET_PATH_BYTES} bytes"
+    if len(os.fsencode(path)) > MAX_ADMIN_PATH_BYTES:
+        rule = f"--admin-socket must have at most {MAX_ADMIN_PATH_BYTES} bytes"
         raise InputError(f"{rule}, got {short_repr(path)}: use a shorter path")
     _remove_stale(file)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

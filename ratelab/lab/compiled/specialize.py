@@ -13,13 +13,15 @@ from functools import cache
 from hashlib import blake2b
 from inspect import getfile
 from pathlib import Path
+from types import FunctionType
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 
 from ratelab.algorithms import traits_of
 from ratelab.algorithms.penalty import Penalized
-from ratelab.lab.compiled import optimize, overflow_checks, penalized
+from ratelab.lab.compiled import optimize, overflow_checks
 from ratelab.lab.compiled.states import MIN_LONG_STATE
 from ratelab.lab.compiled.step_source import UnfitError
 from ratelab.limiter import NEVER, Algorithm
@@ -40,6 +42,9 @@ class StandIn(NamedTuple):
 
 STAND_INS: dict[type, StandIn] = {}
 """By class of tuples."""
+
+PENALTY_FIELDS = ("after", "within", "length", "growth", "divisor", "at_most", "inner")
+"""The fields of a tuple that stands in for an algorithm with a penalty."""
 
 
 def create_stand_in(algorithm: Algorithm, width: int, complete: bool) -> Any:
@@ -75,11 +80,11 @@ def _create_penalized(algorithm: Penalized, width: int) -> Any:
     inner = create_stand_in(algorithm.inner, width - 2 - algorithm.penalty.after, complete=True)
     fixed_width = width if width < MIN_LONG_STATE else None
     name = f"{type(inner).__name__.replace('-', '_')}_penalized_{fixed_width}"
-    stand_in = __getattr__("-".join(("Penalized", name, *penalized.FIELDS)))
+    stand_in = __getattr__("-".join(("Penalized", name, *PENALTY_FIELDS)))
     if stand_in not in STAND_INS:
         known = STAND_INS[type(inner)]
-        STAND_INS[stand_in] = StandIn(penalized.wrap_step(known.step), fixed_width, None, None, known.queues)
-    return stand_in(*penalized.read_values(algorithm, inner))
+        STAND_INS[stand_in] = StandIn(_wrap_step(known.step), fixed_width, None, None, known.queues)
+    return stand_in(*_read_penalty(algorithm, inner))
 
 
 @cache
@@ -145,3 +150,58 @@ def _read_globals(kind: type[Algorithm]) -> str:
 def _read_engine() -> bytes:
     """Return the source of the compiled engine."""
     return b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+
+
+# --- penalties: a step around the rewritten step of an algorithm
+
+
+def _read_penalty(algorithm: Penalized, inner: Any) -> tuple[Any, ...]:
+    """Return the values of the fields, of which the last stands in for the algorithm within."""
+    penalty = algorithm.penalty
+    growth = penalty.growth
+    return (
+        penalty.after, penalty.within, penalty.length, growth.numerator, growth.denominator, penalty.at_most, inner,
+    )  # fmt: skip
+
+
+def _wrap_step(inner_step: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the step of a penalty around `inner_step`."""
+    names = {**globals(), "inner_step": numba.njit(inner_step)}
+    return FunctionType(_step_with_penalty.__code__, names, _step_with_penalty.__name__)
+
+
+def inner_step(self: Any, state: Any, now: int, cost: int) -> tuple[bool, int, int, int, int]:
+    """Decide a hit by the algorithm within; `_wrap_step` replaces this name."""
+    raise NotImplementedError
+
+
+def _step_with_penalty(self: Any, state: Any, now: int, cost: int) -> tuple[bool, int, int, int, int]:
+    first, end, length = 2 + self.after, state[1], state[2]
+    part = state[first:]
+    if now < end:
+        _, _, retry_after, _, _ = inner_step(self.inner, part.copy(), now, cost)
+        _, _, _, reset_after, _ = inner_step(self.inner, part, now, 0)
+        allowed, remaining, delay = cost == 0, 0, 0
+        retry_after = 0 if allowed else max(retry_after, end - now)
+    else:
+        allowed, remaining, retry_after, reset_after, delay = inner_step(self.inner, part, now, cost)
+        if not allowed and cost > 0 and retry_after != NEVER:
+            oldest = state[first - 1] if first > 3 else now
+            if now - oldest < self.within:
+                is_known = length > 0 and now < end + length
+                length = min(length * self.growth // self.divisor, self.at_most) if is_known else self.length
+                end, remaining, retry_after = now + length, 0, max(retry_after, length)
+                for n in range(3, first):
+                    state[n] = now - self.within
+            elif first > 3:
+                for n in range(first - 1, 3, -1):
+                    state[n] = state[n - 1]
+                state[3] = now
+    state[0] = now
+    state[1] = end
+    state[2] = length
+    if length > 0:
+        reset_after = max(reset_after, end + length - now)
+    if first > 3:
+        reset_after = max(reset_after, state[3] + self.within - now)
+    return allowed, remaining, retry_after, reset_after, delay

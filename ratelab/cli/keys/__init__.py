@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from heapq import nsmallest
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import click
 
+from ratelab.cli.keys.sources import Pages, StorePages, ask_service
 from ratelab.cli.options import add_options, parse_quota, require
 from ratelab.cli.output import create_console
-from ratelab.errors import InputError, StoreError, short_repr
-from ratelab.limiter import NEVER, Decision
+from ratelab.errors import InputError
 from ratelab.quota import about
 
-if TYPE_CHECKING:
-    from ratelab.stores.valkey import ValkeyLimiter
-
 DEFAULT_LISTED = 20
-SOCKET_TIMEOUT_S = 10
 STORE_DEADLINE_S = 5.0
-
-Pages = Callable[[str, str], dict[str, Any]]
-"""Answers a method, such as `GET`, for a page, such as `/keys`, as the service does."""
 
 _OPTIONS = (
     click.option("--socket", metavar="PATH", help="The --admin-socket of a running service."),
@@ -43,7 +35,7 @@ def _source_options(command: Callable[..., None]) -> Callable[..., None]:
     return add_options(command, _OPTIONS)
 
 
-class Source(NamedTuple):
+class KeySource(NamedTuple):
     """A running service or a store, as the options name it."""
 
     socket: str | None
@@ -60,7 +52,7 @@ class Source(NamedTuple):
         """Return a function that answers pages; raise `InputError` unless the options name one source."""
         if (self.socket is None) == (self.store is None):
             raise InputError("ratelab keys needs a running service or its store: give --socket PATH or --store URL")
-        return _ask_service(self.socket) if self.socket is not None else self._ask_store()
+        return ask_service(self.socket) if self.socket is not None else self._ask_store()
 
     def _ask_store(self) -> Pages:
         require("keys", valkey=("valkey",))
@@ -69,7 +61,7 @@ class Source(NamedTuple):
 
         quota = parse_quota(self.rate, self.burst)
         limiter = ValkeyLimiter(self.store or "", self.algo, quota, deadline=STORE_DEADLINE_S, name=self.name)
-        return _StorePages(limiter, Identity(self.key, ipv6_prefix=self.ipv6_prefix))
+        return StorePages(limiter, Identity(self.key, ipv6_prefix=self.ipv6_prefix))
 
 
 @click.group()
@@ -86,7 +78,7 @@ def keys() -> None:
 @_source_options
 def list_keys(limit: int, **options: Any) -> None:
     """List the clients with the most denied requests, or in a store those with the least quota left."""
-    source = Source(**options)
+    source = KeySource(**options)
     _print(source, source.open()("GET", f"/keys?limit={limit}"), limit)
 
 
@@ -96,7 +88,7 @@ def list_keys(limit: int, **options: Any) -> None:
 @_source_options
 def show(client: str, hashed: bool, **options: Any) -> None:
     """Show the quota of CLIENT: an address, or the value of its header. This charges nothing."""
-    source = Source(**options)
+    source = KeySource(**options)
     _print(source, {"keys": [source.open()("GET", _path(client, hashed))]}, 1)
 
 
@@ -106,7 +98,7 @@ def show(client: str, hashed: bool, **options: Any) -> None:
 @_source_options
 def reset(client: str, hashed: bool, **options: Any) -> None:
     """Restore the full quota of CLIENT."""
-    source = Source(**options)
+    source = KeySource(**options)
     _print(source, {"keys": [source.open()("DELETE", _path(client, hashed))]}, 1)
 
 
@@ -116,7 +108,7 @@ def _path(client: str, hashed: bool) -> str:
     return f"/{'keys' if hashed else 'clients'}/{quote(client, safe='')}"
 
 
-def _print(source: Source, answer: dict[str, Any], limit: int) -> None:
+def _print(source: KeySource, answer: dict[str, Any], limit: int) -> None:
     rows = answer["keys"][:limit]
     if source.as_json:
         click.echo(json.dumps({"version": 1, **answer, "keys": rows}))
@@ -146,76 +138,3 @@ def _format_denied(row: dict[str, Any]) -> str:
         return "-"
     least = row["denied"] - row["error"]
     return f"{least:,}" if not row["error"] else f"{least:,} to {row['denied']:,}"
-
-
-# --- a running service
-
-
-def _ask_service(path: str) -> Pages:
-    """Return a function that asks the service that listens at `path`."""
-    import socket
-    from http.client import HTTPConnection, HTTPException
-
-    class UnixConnection(HTTPConnection):
-        def connect(self) -> None:
-            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.sock.settimeout(self.timeout)
-            self.sock.connect(path)
-
-    def ask(method: str, page: str) -> dict[str, Any]:
-        connection = UnixConnection("ratelab", timeout=SOCKET_TIMEOUT_S)
-        try:
-            connection.request(method, page)
-            response = connection.getresponse()
-            answer: dict[str, Any] = json.loads(response.read())
-        except (OSError, HTTPException, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise InputError(
-                f"no answer at {short_repr(path)} ({reason}): start ratelab serve --admin-socket {path}, as this user"
-            ) from None
-        finally:
-            connection.close()
-        if response.status != 200:
-            raise InputError(f"the service at {path} answers {response.status}: {answer.get('detail')}")
-        return answer
-
-    return ask
-
-
-# --- a store
-
-
-class _StorePages:
-    """Answers pages from a store."""
-
-    def __init__(self, limiter: ValkeyLimiter, identity: Any) -> None:
-        self._limiter, self._identity = limiter, identity
-
-    def __call__(self, method: str, page: str) -> dict[str, Any]:
-        """Answer a page."""
-        from urllib.parse import unquote
-
-        _, kind, *name = page.partition("?")[0].split("/")
-        limiter = self._limiter
-        try:
-            if not name:
-                limit = int(page.rpartition("=")[2])
-                return {"keys": [_describe(*found) for found in self._find_most_limited(limit)]}
-            if kind == "clients" and self._identity.secret_generated:
-                raise InputError("RATELAB_KEY_SECRET is not set, so no client can be found: set that of the service")
-            if kind == "keys":
-                raise InputError("a key in a store is hashed again, so --hashed needs --socket: name the client")
-            key = self._identity.key_of(unquote(name[0]))
-            if method == "DELETE":
-                limiter.reset(key)
-            return _describe(key, limiter.hit(key, 0))
-        except StoreError as error:
-            raise InputError(f"the store failed ({error.kind}): {error}") from None
-
-    def _find_most_limited(self, limit: int) -> Sequence[tuple[str, Decision]]:
-        return nsmallest(limit, self._limiter.scan(), key=lambda found: (found[1].remaining, -found[1].reset_after_ns))
-
-
-def _describe(key: str, decision: Decision) -> dict[str, Any]:
-    remaining = None if decision.remaining == NEVER else decision.remaining
-    return {"key": key, "denied": None, "error": 0, "remaining": remaining, "reset_after": decision.reset_after}
