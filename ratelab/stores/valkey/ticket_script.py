@@ -127,7 +127,7 @@ class TicketSessions:
         return decide_hits(self._reserve, self._slots, [self._place], [costs])
 
     def settle(self, changes: Mapping[str, int], reserved: Reserved, deadline: float) -> Session:
-        """Charge changes of what was reserved, once; the result is `LATE` after the deadline, in seconds."""
+        """Charge changes of a reservation, once; the result is `LATE` after the deadline, in seconds."""
         charge = Charge(self._list_changes(changes), reserved, int(deadline * 1_000_000), self._ticket)
         return decide_hits(self._charge, self._slots, [self._place], [charge])
 
