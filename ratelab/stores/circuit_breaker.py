@@ -39,24 +39,25 @@ class CircuitBreaker:
     """
 
     def __init__(self) -> None:
-        self._epoch = Epoch()
+        self.epoch = Epoch()
+        """The current epoch; while the store is up, calls may begin in it without `begin`."""
 
     @property
     def up(self) -> bool:
         """Whether the circuit is closed, so that every call is allowed."""
-        return self._epoch.down_since is None
+        return self.epoch.down_since is None
 
     @property
     def failing(self) -> bool:
         """Whether the latest known outcome is a failure."""
-        return self._epoch.failures > 0 or not self.up
+        return self.epoch.failures > 0 or not self.up
 
     def begin(self, now: int) -> Epoch | None:
         """Return the epoch in which a call begins, or None if the call is not allowed.
 
         While the store is down, the first caller after `next_probe` gets the probe.
         """
-        epoch = self._epoch
+        epoch = self.epoch
         if epoch.down_since is not None:
             if epoch.probing or now < epoch.next_probe:
                 return None
@@ -65,22 +66,22 @@ class CircuitBreaker:
 
     def record_failure(self, epoch: Epoch, now: int) -> bool:
         """Record that a call failed; return whether this failure opened the circuit."""
-        if epoch is not self._epoch:
+        if epoch is not self.epoch:
             return False
         if epoch.down_since is not None:
             epoch.next_probe = now + MAX_PROBE_INTERVAL_NS
             return False
         failures = epoch.failures + 1
         opens = failures >= MAX_FAILURES
-        self._epoch = Epoch(now, next_probe=now + MIN_PROBE_INTERVAL_NS) if opens else Epoch(failures=failures)
+        self.epoch = Epoch(now, next_probe=now + MIN_PROBE_INTERVAL_NS) if opens else Epoch(failures=failures)
         return opens
 
     def record_success(self, epoch: Epoch) -> int | None:
         """Record that a call succeeded; if this closed the circuit, return when it had opened."""
-        if epoch is not self._epoch:
+        if epoch is not self.epoch:
             return None
         if epoch.failures or epoch.down_since is not None:
-            self._epoch = Epoch()
+            self.epoch = Epoch()
         return epoch.down_since
 
     def finish(self, epoch: Epoch) -> None:

@@ -227,17 +227,22 @@ class ResilientLimiter:
 
     async def _decide(self, method: str, key: Keys, cost: Costs, plan: str | None, **options: Any) -> Any:
         """Return the result of a method of the store, or that of the fallback."""
-        name_keys(self.policies, key)
-        charged = any(name_costs(self.policies, cost).values())
+        if type(key) is str and type(cost) is int and cost >= 0:
+            charged = cost > 0
+        else:
+            name_keys(self.policies, key)
+            charged = any(name_costs(self.policies, cost).values())
         if plan is not None:
             self._local.plans.check_plan(plan)
         decide, planned = self._method(method), options if plan is None else {"plan": plan, **options}
         node = self._find_node(key)
-        epoch = node.breaker.begin(self._clock())
+        epoch: Epoch | None = node.breaker.epoch
+        if node.breaker.epoch.down_since is not None:
+            epoch = node.breaker.begin(self._clock())
         if epoch is None:
             return self._fall_back(node, method, key, cost, plan, **options)
         try:
-            if not node.breaker.up and self._probe_node is not None:
+            if epoch.down_since is not None and self._probe_node is not None:
                 await self._call(node, epoch, self._probe_node(node.name))
                 epoch = node.breaker.begin(self._clock()) or epoch
             result = await self._call(node, epoch, decide(key, cost, **planned), charged)
@@ -268,9 +273,12 @@ class ResilientLimiter:
             self._record_failure(node, epoch, error)
             raise
         finally:
-            node.breaker.finish(epoch)
+            if epoch.probing:
+                node.breaker.finish(epoch)
         wrote = charged and _is_allowed(result) if isinstance(result, (tuple, AsyncTicket)) else True
-        if wrote or node.failure not in WRITE_ERRORS:
+        current = node.breaker.epoch
+        failing = current.failures > 0 or current.down_since is not None
+        if failing and (wrote or node.failure not in WRITE_ERRORS):
             self._record_success(node, epoch)
         return result
 

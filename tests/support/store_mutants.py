@@ -37,11 +37,11 @@ def _mutate_response(right: str, wrong: str) -> Mutant:
     return Mutant(middleware, "send_unavailable", rewritten(responses.send_unavailable, right, wrong))
 
 
-IF_OLD = "if epoch is not self._epoch:"
-NEVER_OLD = "epoch = self._epoch\n    if False:"
+IF_OLD = "if epoch is not self.epoch:"
+NEVER_OLD = "epoch = self.epoch\n    if False:"
 CHARGE = 'if _is_allowed(result) and charged and method != "reserve" and self.on_store_error == "local":'
 DECIDE_AS_NEW = "self._decide_as_new(method, key, cost, plan, **options)"
-FINISH = "finally:\n        node.breaker.finish(epoch)\n    "
+FINISH = "finally:\n        if epoch.probing:\n            node.breaker.finish(epoch)\n    "
 ANSWER = "await send_unavailable(scope, send, error.retry_after_ns)\n        return"
 
 BREAKERS = {
@@ -63,17 +63,17 @@ BREAKERS = {
     "probe calls a store that is up": _mutate_limiter("probe", "None if node.breaker.up else ", ""),
     "probe charges a key": _mutate_limiter("probe", '"", 0', '"", 1'),
     "a success does not close the circuit": _mutate_breaker(
-        "record_success", "self._epoch = Epoch()", "self._epoch = self._epoch"
+        "record_success", "self.epoch = Epoch()", "self.epoch = self.epoch"
     ),
     "failures survive a recovery": _mutate_breaker(
-        "record_success", "self._epoch = Epoch()", "self._epoch = Epoch(failures=2)"
+        "record_success", "self.epoch = Epoch()", "self.epoch = Epoch(failures=2)"
     ),
     "an old failure counts after the recovery": _mutate_breaker("record_failure", IF_OLD, NEVER_OLD),
     "an old success ends the outage": _mutate_breaker("record_success", IF_OLD, NEVER_OLD),
-    "a request skips the probe": _mutate_limiter("_decide", "if not node.breaker.up and", "if False and"),
+    "a request skips the probe": _mutate_limiter("_decide", "if epoch.down_since is not None and", "if False and"),
     "all nodes share a circuit": _mutate_limiter("_find_node", "name = self._node_of(key)", "name = 'any'"),
-    "reads end an outage of writes": _mutate_limiter("_call", "if wrote or", "if True or"),
-    "no read ends an outage": _mutate_limiter("_call", "if wrote or node.failure not in WRITE_ERRORS", "if wrote"),
+    "reads end an outage of writes": _mutate_limiter("_call", "(wrote or", "(True or"),
+    "no read ends an outage": _mutate_limiter("_call", "(wrote or node.failure not in WRITE_ERRORS)", "wrote"),
     "an overload counts as a failure": _mutate_limiter("_record_failure", 'error.kind == "overload"', "False"),
     "a clock set back stops the probes": _mutate_limiter("__init__", "monotonic(clock)", "clock"),
 }
