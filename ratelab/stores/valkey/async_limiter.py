@@ -121,7 +121,8 @@ class AsyncValkeyLimiter:
 
     async def hit(self, key: Keys, cost: Costs = 1, plan: str | None = None) -> Decision:
         """Decide as `Limiter.hit` does; raise `StoreError` if there is no decision within the deadline."""
-        script = self._scripts.choose(key, plan)
+        scripts = self._scripts
+        script = scripts.default if plan is None and scripts.always_default else scripts.choose(key, plan)
         return script.combine(await self._add_to_batch(script, *script.place(key, cost)))
 
     async def hit_each(

@@ -35,11 +35,13 @@ class PlanScripts:
         self._cluster = cluster
         self.default: Script | CompositeScript = create_script(policies, name, cluster, self._planned)
         """The script of a hit without a plan."""
+        self.always_default = True
+        """Whether a hit without a plan has that script, whatever its key."""
         self._use(Plans.of(policies, plans or {}, overrides or {}))
 
     def choose(self, key: Keys, plan: str | None) -> Script | CompositeScript:
         """Return the script of a hit; raise `InputError` if there is no such plan, or for an invalid key."""
-        if plan is None and self._always_default:
+        if plan is None and self.always_default:
             return self.default
         plans, scripts = self._state
         plans.check_plan(plan)
@@ -87,7 +89,7 @@ class PlanScripts:
         for policy in {policy for changes in changed for policy in changes.values()}:
             CompositeScript([policy], self.default.name, self._cluster, planned=True)  # checks its numbers
         self._by_policies: dict[tuple[Policy, ...], CompositeScript] = {}
-        self._state, self._always_default = (plans, scripts), not plans.overrides  # then a key changes nothing
+        self._state, self.always_default = (plans, scripts), not plans.overrides
 
     def _find(self, policies: tuple[Policy, ...]) -> CompositeScript:
         """Return the script of policies, which all hits with these quotas share."""
