@@ -234,8 +234,9 @@ def create_format(pattern: str) -> TextFormat:
             "write them as (?P<client>...) and (?P<time>...)"
         )
     default_key = "ip" if {"client", "ip"} & set(groups) else "forwarded"
+    pattern = rf"(?m)\A{pattern[1:]}" if pattern.startswith("^") else f"(?m){pattern}"  # RE2 is faster with \A
     return TextFormat(
-        "pattern", "lines described by --pattern", (Shape(f"(?m){pattern}"),), "", default_key=default_key, is_re2=True
+        "pattern", "lines described by --pattern", (Shape(pattern),), "", default_key=default_key, is_re2=True
     )
 
 
