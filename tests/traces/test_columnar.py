@@ -16,7 +16,16 @@ from mutate import rewritten
 from trace_reading import read_both_ways
 
 from ratelab import InputError
-from ratelab.lab.traces import TraceOptions, columnar, files, object_columns, parse_filters, read_traces, time_columns
+from ratelab.lab.traces import (
+    ClientRule,
+    TraceOptions,
+    columnar,
+    files,
+    object_columns,
+    parse_filters,
+    read_traces,
+    time_columns,
+)
 from ratelab.lab.traces.batches import LineError
 from ratelab.lab.traces.timestamps import TimeRule
 
@@ -322,6 +331,15 @@ def test_many_ports_are_read_alike_by_both_readers(name: str, key: str | None, t
     path.write_text(header + "".join(lines))
     trace = read_both_ways([path], TraceOptions(name, key, lenient=True))
     assert not any(":40" in client for client in trace.traffic.names)
+
+
+def test_clients_with_forwarded_addresses_are_numbered_in_the_order_of_lines(tmp_path: Path) -> None:
+    pairs = [("10.0.0.1", "192.0.2.1"), ("10.0.0.2", "192.0.2.2, -"), ("10.0.0.1", "192.0.2.3"), ("10.0.0.2", "-")]
+    path = tmp_path / "trace"
+    path.write_text("".join(f'time={n} ip={peer} fwd="{forwarded}"\n' for n, (peer, forwarded) in enumerate(pairs)))
+    rule = ClientRule(trusted_proxies=("10.0.0.0/8",))
+    trace = read_both_ways([path], TraceOptions("logfmt", clients=rule))
+    assert trace.traffic.names == ("192.0.2.1", "10.0.0.2", "192.0.2.3")
 
 
 @pytest.mark.parametrize("rows", ["plain", "quoted later", "quoted"])

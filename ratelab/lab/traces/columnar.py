@@ -175,7 +175,7 @@ def renumber_used(numbers: Integers, count: int) -> tuple[Integers, Integers]:
 
 
 def _number_clients(columns: Sequence[StringArray], rule: RequestRule) -> tuple[Integers, list[tuple[str, ...]]]:
-    """Return each row's index in a list of the distinct tuples of texts, and this list."""
+    """Return each row's index in a list of the distinct tuples of texts, and this list in the order of first rows."""
     indices, texts = _number_texts(columns[-1], rule.fields[rule.clients - 1])
     tuples: list[tuple[str, ...]] = list(zip(texts))
     if all(map(rule.names.depends_on_last, texts)):
@@ -183,7 +183,8 @@ def _number_clients(columns: Sequence[StringArray], rule: RequestRule) -> tuple[
     for column, item in reversed(list(zip(columns[:-1], rule.fields, strict=False))):
         more, texts = _number_texts(column, item)
         pairs, indices = np.unique(more * len(tuples) + indices, return_inverse=True)
-        tuples = [(texts[pair // len(tuples)], *tuples[pair % len(tuples)]) for pair in pairs.tolist()]
+        indices, used = renumber_used(indices, len(pairs))
+        tuples = [(texts[pair // len(tuples)], *tuples[pair % len(tuples)]) for pair in pairs[used].tolist()]
     return indices, tuples
 
 
