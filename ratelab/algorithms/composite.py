@@ -50,8 +50,7 @@ class Composite:
 
     A denied request changes no enforcing policy, except that the penalty of one that denies it counts the denial. Of
     these, the decision has the least `remaining`, and the greatest `retry_after_ns`, `reset_after_ns` and `delay_ns`. A
-    shadow policy decides as if it were alone, and is charged if it
-    would admit the request.
+    shadow policy decides as if it were alone, and is charged if it would admit the request.
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:

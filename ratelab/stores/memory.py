@@ -76,6 +76,7 @@ class MemoryLimiter:
         self._kernel = Kernel(self.policies, self._clock)
         self._table = KeyTable(self._kernel, self._clock, max_keys, self.note_shared)
         self._groups: PolicyGroups | None = None  # for all that hits of one key by one kernel cannot do
+        self._created: list[PolicyGroups] = []
         self._lock = ReentrantLock()  # for changes of the policies
         several = len(self.policies) > 1
         usual_cost: object = _NO_COST if several else ONE  # with several policies, every hit takes the other branch
@@ -314,10 +315,12 @@ class MemoryLimiter:
         if self._groups is None:
             groups = PolicyGroups(self._plans, self._clock, self.max_keys, self.note_shared)
             nowhere: list[dict[str, Any]] = [{}] * SHARD_COUNT
-            self._groups = groups
+            groups.replace(self._table)
+            self._created.append(groups)
+            self._groups = groups = self._created[0]  # not that of a hit within this one, if it was first
             self._hot = nowhere, self._clock, self._kernel.step, 0, self.policy.name, _NO_COST
             self._hot_several = nowhere, *self._hot_several[1:]
-            groups.replace(self._table)
+            groups.move_all()
         return self._groups
 
     def _update(self, nested: bool, plans: Plans) -> None:  # noqa: ARG002  (the signature for `ReentrantLock.call`)

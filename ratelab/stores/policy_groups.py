@@ -99,14 +99,17 @@ class Group:
         return entry
 
     def replace(self, table: KeyTable) -> None:
-        """Move all keys of a table here, with their used quotas, while others may hit them."""
-        table.retire()
+        """Take over the keys of a table with their used quotas: each moves at its next hit, or by `move_all`."""
         self.replaced = table
+        table.retire()
         for number, bucket in [*table.overflow.items()]:
             moved = self._close(table, bucket)
             if moved is not None:
                 self.table.overflow.setdefault(number, Entry("", moved))
-        for shard in table.shards:
+
+    def move_all(self) -> None:
+        """Move the keys that are left in the replaced table, while others may hit them."""
+        for shard in [] if self.replaced is None else self.replaced.shards:
             for key in [*shard]:
                 self.find(key)
         self.replaced = None
@@ -174,8 +177,13 @@ class PolicyGroups:
         self._groups = groups
 
     def replace(self, table: KeyTable) -> None:
-        """Move all keys of a table into the first group; if there are several, the table must be empty."""
+        """Take over the keys of a table for the first group; if there are several, the table must be empty."""
         next(iter(self._groups.values())).replace(table)
+
+    def move_all(self) -> None:
+        """Move the keys that are left in a replaced table."""
+        for group in self._groups.values():
+            group.move_all()
 
     @property
     def stats(self) -> Stats:

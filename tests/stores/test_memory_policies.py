@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import combinations_with_replacement, count
@@ -199,6 +200,29 @@ every_interrupt = pytest.mark.parametrize("key", ["alice", "bob", None])
 @pytest.mark.parametrize("known", [True, False])
 def test_an_interrupted_hit_of_several_keys_charges_all_or_none(known: bool, key: str | None) -> None:
     hit_everywhere(known, key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["alice", "bob", "new", None])
+def test_an_interrupted_first_change_of_policies_grants_nothing(key: str | None) -> None:
+    policy = Policy.create("token-bucket", f"{BURST}/day")
+    for moment in count(0, 29):
+        limiter, outcomes = MemoryLimiter(policy, ManualClock(NOW), max_keys=2), list[bool]()
+        for name in ("alice", "bob", "carol"):  # the last shares a bucket
+            limiter.hit(name)
+        error = interrupts.Interrupted()
+        act = partial(interrupts.throw, error) if key is None else lambda: outcomes.append(limiter.hit(key).allowed)  # noqa: B023
+        interrupter = interrupts.Interrupter(moment, act)
+        with suppress(interrupts.Interrupted):
+            interrupter.run(partial(limiter.update, policy))
+        limiter.update(policy)
+        assert not outcomes or outcomes[0]
+        used = {name: 1 + (name == key) * len(outcomes) for name in ("alice", "bob")}
+        assert [limiter.hit(name, 0).remaining for name in used] == [BURST - one for one in used.values()]
+        assert limiter.hit("carol", 0).remaining <= BURST - 1
+        if not interrupter.acted:
+            assert moment > 50
+            return
 
 
 def commit_one_by_one(changes: Any) -> bool:
