@@ -58,6 +58,8 @@ def watch(
     if interactive:
         _check_terminal_width()
     loaded = load_scenario(scenario, rate, burst, seed)
+    if loaded.limits is not None:
+        raise InputError(f"{scenario} has several policies, which watch does not show: use ratelab simulate")
     kinds = select(algorithms, loaded.algorithms)
     policies = [build_policy(kind, loaded.quota) for kind in kinds]
     comparison = compare(policies, loaded.traffic, fields=ROW_FIELDS)

@@ -177,6 +177,12 @@ def describe_policies(comparison: PolicyComparison) -> list[str]:
     return [describe_traffic(comparison.traffic), *map(_describe_policy, comparison.parts)]
 
 
+def list_conditions(comparison: PolicyComparison) -> list[str]:
+    """Return the traffic and the quota of each policy, as short as captions of charts need them."""
+    quotas = (f"{part.label} {format_quota(part.policy.quota)}" for part in comparison.parts)
+    return [describe_traffic(comparison.traffic), *quotas]
+
+
 def _describe_policy(part: PolicyTraffic) -> str:
     policy = part.policy
     cost = "" if policy.cost == "requests" else f" of {policy.cost}"
@@ -200,8 +206,8 @@ def summarize_policies(comparison: PolicyComparison) -> list[str]:
     if not len(comparison.traffic):
         return ["There were no requests, so there is nothing to compare."]
     several = len(comparison.results) > 1
-    first, *others = comparison.results
-    sentences = [_describe_loss(first, other) for other in others]
+    first = next((each for each in comparison.results if each.outcome.semantics == "atomic"), comparison.results[0])
+    sentences = [_describe_loss(first, other) for other in comparison.results if other is not first]
     sentences += [_describe_denials(result, several) for result in comparison.results]
     sentences += [sentence for result in comparison.results for sentence in _describe_burned(result, several)]
     sentences += _describe_exceeded(first)

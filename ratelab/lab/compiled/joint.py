@@ -20,7 +20,7 @@ from ratelab.lab.partition import Partition, split_keys
 from ratelab.lab.policies.engine import JointColumns, expand_costs, expand_keys
 from ratelab.lab.policies.requests import PolicyTraffic
 from ratelab.lab.spill import Integers
-from ratelab.lab.traffic import Traffic
+from ratelab.lab.traffic import BATCH_REQUESTS, Traffic
 
 
 def decide(parts: Sequence[PolicyTraffic], traffic: Traffic, columns: JointColumns, progress: Progress) -> None:
@@ -39,22 +39,21 @@ def decide(parts: Sequence[PolicyTraffic], traffic: Traffic, columns: JointColum
     total = traffic.key_count * sum(lane.width for lane in lanes)
     for partition in split_keys(traffic, total) if share_keys else [Partition(0, 0)]:
         places, states = _create_states(lanes, partition, traffic.origin, share_keys)
-        scratch = np.empty(len(lanes) * MIN_LONG_STATE, np.int64)
+        buffers = _Buffers(lanes, share_keys, min(len(traffic), BATCH_REQUESTS))
         for part, batch in traffic.batches():
             selected = partition.select(batch)
             rows, count = selected.places, len(selected.keys)
-            keys = np.empty((1 if share_keys else len(lanes), count + STATE_PREFETCH), np.uint32)
+            keys = buffers.keys[:, : count + STATE_PREFETCH]
             for row, lane in zip(keys, lanes, strict=False):
                 row[:count] = selected.keys if share_keys else lane.keys[part][rows]
                 row[count:] = row[count - 1] if count else 0
             costs = None if unit_costs else np.array([lane.costs[part][rows] for lane in lanes])
-            verdicts = np.empty((len(lanes), count), np.bool_)
-            delays = np.empty((len(lanes), count if any(lane.queues for lane in lanes) else 0), np.int64)
+            verdicts, delays = buffers.verdicts[:, :count], buffers.delays[:, :count]
             whole = [*columns.whole.values(), columns.bound]
             in_place = isinstance(rows, slice)
             filled = [column[part] if in_place else np.empty(count, column.dtype) for column in whole]
-            times = selected.times + traffic.origin
-            loop(stand_ins, places, states, scratch, keys, times, costs, *filled, verdicts, delays)
+            times = np.add(selected.times, traffic.origin, out=buffers.times[:count])
+            loop(stand_ins, places, states, buffers.scratch, keys, times, costs, *filled, verdicts, delays)
             for column, values in zip(whole, filled, strict=True) if not in_place else ():
                 column[part][rows] = values
             for number, (lane, each) in enumerate(zip(lanes, columns.parts, strict=True)):
@@ -62,6 +61,17 @@ def decide(parts: Sequence[PolicyTraffic], traffic: Traffic, columns: JointColum
                 if lane.queues:
                     each["delay_ns"][part][rows] = delays[number]
             progress(count)
+
+
+class _Buffers:
+    """Columns of a batch, which later batches use again."""
+
+    def __init__(self, lanes: Sequence[_Lane], share_keys: bool, size: int) -> None:
+        self.keys = np.empty((1 if share_keys else len(lanes), size + STATE_PREFETCH), np.uint32)
+        self.times = np.empty(size, np.int64)
+        self.verdicts = np.empty((len(lanes), size), np.bool_)
+        self.delays = np.empty((len(lanes), size if any(lane.queues for lane in lanes) else 0), np.int64)
+        self.scratch = np.empty(len(lanes) * MIN_LONG_STATE, np.int64)
 
 
 class _Lane:

@@ -47,8 +47,8 @@ def _compile(stand_ins: Any, complete: bool, unit_costs: bool) -> Any:
     places = numba.types.UniTuple(numba.types.UniTuple(numba.int64, 2), len(stand_ins))  # type: ignore[no-untyped-call]
     costs = numba.none if unit_costs else numba.int64[:, ::1]
     whole = [numba.boolean[::1], *[integers] * (4 if complete else 1)]
-    outputs = [*whole, numba.int8[::1], numba.boolean[:, ::1], numba.int64[:, ::1]]
-    types = [stand_ins, places, integers, integers, numba.uint32[:, ::1], times, costs, *outputs]
+    outputs = [*whole, numba.int8[::1], numba.boolean[:, :], numba.int64[:, :]]
+    types = [stand_ins, places, integers, integers, numba.uint32[:, :], times, costs, *outputs]
     return compile_for(_DECIDE_COMPLETE if complete else _DECIDE_FIGURED, numba.void(*types))
 
 
@@ -139,18 +139,16 @@ def _overload_attempt(
             admitted and fits,
             complete,
         )
-        if all_fit:
-            remaining, reset_after = keep_hit(algorithm, state, copy, now, cost, remaining, reset_after)
-        elif looks_again and fits:
+        remaining, reset_after = keep_hit(algorithm, state, copy, now, cost, all_fit, remaining, reset_after)
+        if looks_again and fits and not all_fit:
             _, remaining, _, reset_after, _ = try_hit(algorithm, state, copy, now, 0)
         verdicts[number, n] = fits
         delay = delay if all_fit else 0
         if queues:
             delays[number, n] = delay
-        if not fits:
-            denials += 1
-            if not looks_again or bound == NOT_BOUND or retry_after >= longest:
-                bound, longest = number, retry_after
+        denials += not fits
+        binds = not fits and (not looks_again or bound == NOT_BOUND or retry_after >= longest)
+        bound, longest = number if binds else bound, retry_after if binds else longest
         return all_fit, min(least, remaining), longest, max(reset, reset_after), max(wait, delay), bound, denials
 
     count, looks_again = len(policies), complete != numba.none
@@ -295,25 +293,32 @@ def _overload_try_hit(algorithm: Any, state: Any, copy: Any, now: Any, cost: Any
 
 
 def keep_hit(
-    algorithm: Any, state: Any, copy: Any, now: Any, cost: Any, remaining: Any, reset_after: Any
+    algorithm: Any, state: Any, copy: Any, now: Any, cost: Any, admitted: Any, remaining: Any, reset_after: Any
 ) -> tuple[int, int]:
-    """Charge the hit that `try_hit` has decided; return `remaining` and `reset_after_ns` after it."""
+    """Charge the hit that `try_hit` has decided, if it is admitted; return `remaining` and `reset_after_ns` then.
+
+    Without a jump for short states, since whether a request is admitted is not predictable.
+    """
     raise NotImplementedError
 
 
 @overload(keep_hit, strict=False, jit_options=_INLINED)
 def _overload_keep_hit(
-    algorithm: Any, state: Any, copy: Any, now: Any, cost: Any, remaining: Any, reset_after: Any
+    algorithm: Any, state: Any, copy: Any, now: Any, cost: Any, admitted: Any, remaining: Any, reset_after: Any
 ) -> Callable[..., Any]:
-    def keep_short(algorithm: Any, state: Any, copy: Any, now: Any, cost: Any, remaining: Any, reset_after: Any) -> Any:
+    def keep_short(
+        algorithm: Any, state: Any, copy: Any, now: Any, cost: Any, admitted: Any, remaining: Any, reset_after: Any
+    ) -> Any:
         for place in range(width):
-            state[place] = copy[place]
+            state[place] = copy[place] if admitted else state[place]
         return remaining, reset_after
 
-    def keep_long(algorithm: Any, state: Any, copy: Any, now: Any, cost: Any, remaining: Any, reset_after: Any) -> Any:
+    def keep_long(
+        algorithm: Any, state: Any, copy: Any, now: Any, cost: Any, admitted: Any, remaining: Any, reset_after: Any
+    ) -> Any:
         if cost <= 1:
-            state[head] = copy[0]
-        else:
+            state[head] = copy[0] if admitted else state[head]
+        elif admitted:
             _, remaining, _, reset_after, _ = take_step(algorithm, state, now, cost)
         return remaining, reset_after
 

@@ -72,7 +72,8 @@ def replay_together(
         raise InputError(f"costs that are settled later need atomic policies, got {semantics}: leave out semantics")
     enforcing = [number for number, part in enumerate(parts) if not part.policy.shadow]
     decide = {"atomic": _decide_atomic, "sequential": _decide_sequential, "independent": _decide_independent}
-    columns, asked = decide[semantics]([parts[number] for number in enforcing], traffic, fields, progress)
+    way = decide[semantics] if enforcing else _decide_independent
+    columns, asked = way([parts[number] for number in enforcing], traffic, fields, progress)
     numbers = np.array([*enforcing, NOT_BOUND], np.int8)  # the last is that of -1
     whole = {name: columns.whole[name] for name in PART_FIELDS}
     outcomes = []

@@ -78,10 +78,10 @@ def draw(
         conditions = describe_run(comparison.traffic, comparison.quota).replace("\n", "; ")
     else:
         from ratelab.report.charts.policy_view import PolicyView
-        from ratelab.report.policies import describe_policies, summarize_policies
+        from ratelab.report.policies import list_conditions, summarize_policies
 
         view, findings = PolicyView.of(comparison, theme), summarize_policies(comparison)
-        conditions = "; ".join(describe_policies(comparison))
+        conditions = "; ".join(list_conditions(comparison))
     module = import_module(f"{__name__}.{chart}")
     has_denials = any(result.denied for result in view.results)
     title = module.compose_title(view) if len(view.traffic) and (has_denials or view.has_quota) else findings[0]
