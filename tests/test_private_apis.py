@@ -32,7 +32,7 @@ LIBRARIES = {*BOUNDED, "llvmlite"}
 PRIVATE_NAMES = {
     "http/uvicorn_protocol.py": {"_start_asgi_task"},
     "lab/compiled/intrinsics.py": {"_add_alias", "_getvalue"},
-    "stores/memory.py": {"_is_owned"},  # of `threading.RLock`; `threading.Condition` uses it, too
+    "stores/key_table.py": {"_is_owned"},  # of `threading.RLock`; `threading.Condition` uses it, too
     "stores/recording.py": {"_is_owned"},
     "stores/valkey/connection.py": {"_reader", "_sock", "_writer"},
     "stores/valkey/server.py": {"_binary"},

@@ -117,7 +117,7 @@ def test_an_error_shows_no_password_of_a_url(arguments: list[str]) -> None:
 
 def test_only_these_options_hold_several_values() -> None:
     repeatable = {option.opts[0] for _, option in VALUED_OPTIONS if option.multiple}
-    assert repeatable == {"--algo", "--plot", "--chart", "--trusted-proxy", "--only", "--exclude"}
+    assert repeatable == {"--algo", "--plot", "--chart", "--semantics", "--trusted-proxy", "--only", "--exclude"}
 
 
 def test_a_misspelled_option_is_reported_with_similar_ones() -> None:
