@@ -14,6 +14,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from socket import socket, socketpair
 from time import monotonic
+from types import FrameType
 from typing import NamedTuple, Protocol, TextIO, cast
 
 from ratelab.http.server import list_terminals
@@ -157,7 +158,8 @@ class WorkerPool:
         signal.set_wakeup_fd(-1)
         for signal_number in _SIGNALS:
             if signal.getsignal(signal_number) is not signal.SIG_IGN:
-                signal.signal(signal_number, signal.SIG_DFL)
+                forwarded = signal_number == _HANGUP and self._terminals is not None
+                signal.signal(signal_number, _do_nothing if forwarded else signal.SIG_DFL)  # until `work` handles it
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         worker = WorkerContext(number, self._supervisor_pipe, self._report_pipe)
         sys.stderr = cast("TextIO", ReportStream(worker.report))
@@ -215,6 +217,10 @@ class WorkerPool:
             how = signal.Signals(-code).name if code < 0 else f"status {code}"
             self._monitor.report(f"worker {number + 1} exited ({how}); restarting")
             self._missing.add(number)
+
+
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    """Handle a signal whose usual effect would end the process."""
 
 
 @contextmanager
