@@ -12,6 +12,7 @@ from cli_runner import POLICY_SCENARIOS, SCENARIOS
 from ratelab import InputError, ManualClock, MemoryLimiter
 from ratelab.lab.policies.figures import JointResult, compare_semantics
 from ratelab.lab.scenarios import Scenario, load_scenario
+from ratelab.lab.scenarios.policies import PolicyClient, describe_facts
 from ratelab.stores.tickets import Ticket
 
 
@@ -128,6 +129,14 @@ def test_plans_routes_accounts_and_costs_select_the_requests_of_each_policy(tmp_
     (result,) = compare_semantics(scenario.limits.parts, scenario.traffic).results
     assert result.policies[2].result.admitted == 3
     assert result.policies[3].differing
+
+
+def test_the_facts_about_a_client_are_described(tmp_path: Path) -> None:
+    alice, bob = load(VALID, tmp_path).clients
+    assert isinstance(alice, PolicyClient)
+    assert isinstance(bob, PolicyClient)
+    assert describe_facts(alice) == " (plan premium, account acme, POST /login, 10 to 500 tokens)"
+    assert describe_facts(bob) == " (account acme)"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic
 from ratelab.policies.policy_file import Changes, Name, PolicyFields, PolicyFile, create_policies
 from ratelab.policies.routes import parse_route
+from ratelab.quota import spell_duration
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,26 @@ class PolicyClient(schema.Client):
     route: Annotated[str, PlainValidator(check_route)] | None = None
     costs: dict[str, schema.CostWeights] = Field({})
     settle: SettleFields | None = None
+
+
+def describe_facts(client: PolicyClient) -> str:
+    """Return the facts about a client that policies may need, as the end of its description."""
+    facts = [
+        *([f"plan {client.plan}"] if client.plan else []),
+        *([f"account {client.account}"] if client.account else []),
+        *([client.route] if client.route else []),
+        *(f"{_format_costs(costs)} {name}" for name, costs in client.costs.items()),
+    ]
+    if client.settle is not None:
+        actual = " and ".join(f"{_format_costs(costs)} {name}" for name, costs in client.settle.costs.items())
+        facts.append(f"settled as {actual} after {spell_duration(client.settle.after)}")
+    return f" ({', '.join(facts)})" if facts else ""
+
+
+def _format_costs(weights: dict[int, float]) -> str:
+    """Format a cost, or the smallest and the largest of several: `150 to 450`."""
+    low, high = min(weights), max(weights)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 class PolicyScenarioFile(schema.ScenarioFields):

@@ -35,7 +35,7 @@ def compose_title(view: PolicyView) -> str:
             way = f" ({name_way(result, view.policies)})" if len(view.policies.results) > 1 else ""
             parts.append(f"{join_names(exhausted)}{way}")
     if not parts:
-        return f"{view.client_name} nearly always had something left of every policy."
+        return f"{view.client_name} nearly always had something left of {_name_drawn(view)}."
     return f"The part of the time in which {view.client_name} had nothing left: {'; '.join(parts)}."
 
 
@@ -107,6 +107,12 @@ def _sample(view: PolicyView, row: PolicyResult) -> tuple[Integers, NDArray[np.f
     return levels.times - traffic.origin, np.asarray(np.clip(left, 0, burst), np.float64), levels.exhausted_ratio()
 
 
+def _name_drawn(view: PolicyView) -> str:
+    """Name the policies that are drawn: those whose costs are settled later are not."""
+    settled = any(part.settlement is not None for part in view.policies.parts)
+    return "every policy that charges at once" if settled else "every policy"
+
+
 def _compose_heading(view: PolicyView) -> str:
     owner = view.client_name if len(view.traffic.names) > 1 else "the client"
-    return f"The quota that {owner} has left in each policy. The dashed lines are the full bursts."
+    return f"The quota that {owner} has left in {_name_drawn(view)}. The dashed lines are the full bursts."

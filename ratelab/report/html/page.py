@@ -248,7 +248,13 @@ def describe_clients(scenario: Scenario) -> list[str]:
     from ratelab.lab.scenarios import describe_client  # needs pydantic, which a replay does not
 
     rest = len(scenario.clients) - MAX_DESCRIBED_CLIENTS
-    described = map(describe_client, scenario.clients[:MAX_DESCRIBED_CLIENTS])
+    clients = scenario.clients[:MAX_DESCRIBED_CLIENTS]
+    described = [describe_client(client) for client in clients]
+    if scenario.limits is not None:
+        from ratelab.lab.scenarios.policies import PolicyClient, describe_facts
+
+        facts = [describe_facts(client) if isinstance(client, PolicyClient) else "" for client in clients]
+        described = [f"{text}{more}" for text, more in zip(described, facts, strict=True)]
     return [*described, *([f"and {rest:,} more"] if rest > 0 else [])]
 
 
