@@ -244,18 +244,19 @@ def _note_lines(lines: StringArray, rows: Integers, number: int, watch: Watch | 
     if note := watch.shape_notes[number]:
         watch.notes.add(note)
     elif watch.end_note not in watch.notes:
-        rows = rows[_may_end_with_address(lines)[rows]]
+        rows = _select_ends(lines, rows)
         if len(rows) and arrow.match(arrow.select(lines, rows), watch.end).any():
             watch.notes.add(watch.end_note)
 
 
-def _may_end_with_address(lines: StringArray) -> Booleans:
-    """Return which lines may end with an address in quotes; much faster than a pattern."""
+def _select_ends(lines: StringArray, rows: Integers) -> Integers:
+    """Return the rows of lines that may end with an address in quotes; much faster than a pattern."""
     data, ends = arrow.get_bytes(lines), np.cumsum(arrow.count_bytes(lines))
-    ends -= data[np.maximum(ends - 1, 0)] == ord("\n")
-    quote, digit = (data[np.maximum(ends - place, 0)] for place in (1, 1 + MIN_ADDRESS_CHARS))
-    may_end: Booleans = (quote == ord("\r")) | (quote == ord('"')) & _IS_IN_ADDRESS[digit]
-    return may_end
+    ends[:-1] -= 1  # the newline, which the last line lacks
+    rows = rows[_IS_IN_ADDRESS[data[np.maximum(ends[rows] - 1 - MIN_ADDRESS_CHARS, 0)]]]
+    last = data[np.maximum(ends[rows] - 1, 0)]
+    quoted: Integers = rows[(last == ord('"')) | (last == ord("\r"))]
+    return quoted
 
 
 def _get_column(groups: dict[str, StringArray], group: str | None, size: int, spec: PatternSpec) -> StringArray:
