@@ -6,6 +6,7 @@ import json
 import logging
 from typing import Any, cast
 
+import http_sf
 import pytest
 from asgi import call
 from limited_apps import Handler
@@ -86,6 +87,21 @@ def test_legacy_fields_describe_the_binding_policy(legacy: str) -> None:
     app, _ = limited(SECOND, DAY, legacy=legacy)
     assert [call(app).of("x-ratelimit-remaining") for _ in range(4)] == [["2"], ["1"], ["0"], ["0"]]
     assert call(app).of("x-ratelimit-limit") == ["3"]
+
+
+def test_header_fields_are_lists_of_strings_with_integers_and_units() -> None:
+    quoted = Policy.create("gcra", "2/h", burst=2, name='a "b" \\c', cost="bytes")
+    app, _ = limited(SECOND, quoted)
+    for headers, size in (("Content-Length: 2", 1), ("Content-Length: 1", 2)):
+        response = call(app, headers=headers)
+        policies: Any = http_sf.parse(response.of("ratelimit-policy")[0].encode(), tltype="list")
+        assert policies == [
+            ("second", {"q": 3, "w": 1}),
+            ('a "b" \\c', {"q": 2, "qu": "content-bytes", "w": 3600}),
+        ]
+        states: Any = http_sf.parse(response.of("ratelimit")[0].encode(), tltype="list")
+        assert all(type(number) is int for _, state in states for number in state.values())
+        assert [[*state] for _, state in states] == [["r", "t"]] * (2 if size == 1 else 1)
 
 
 def test_head_gets_no_body_and_other_protocols_and_exempt_requests_pass() -> None:
