@@ -21,7 +21,7 @@ from ratelab.errors import InputError
 from ratelab.lab.comparison import Comparison, compare, with_accuracy, with_equal_protection
 from ratelab.lab.decisions import FIGURE_FIELDS
 from ratelab.lab.decisions import Progress as Advance
-from ratelab.lab.metrics import Result, list_figures
+from ratelab.lab.metrics import Figure, Result, list_figures
 from ratelab.lab.replay import uses_compiler
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import ROW_FIELDS
@@ -36,7 +36,6 @@ from ratelab.report.accuracy import (
 from ratelab.report.equal_protection import build_equal_table, describe_equal_protection
 from ratelab.report.files import check_events_writable, check_writable, write_events, write_table
 from ratelab.report.numbers import wrap_text
-from ratelab.report.serialize import serialize_comparison
 from ratelab.report.summary import (
     Run,
     build_clients_table,
@@ -54,8 +53,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from ratelab.cli.artifacts import Pages, Plots
-    from ratelab.lab.policies.figures import PolicyComparison
-    from ratelab.lab.policies.requests import PolicyTraffic
     from ratelab.report.policies import PolicyRun
 
 PROGRESS_DELAY_S = 1.0
@@ -142,19 +139,6 @@ class Output:
             comparison = with_equal_protection(comparison, progress)
         return comparison
 
-    def compare_policies(
-        self, parts: Sequence[PolicyTraffic], traffic: Traffic, semantics: Sequence[str], progress: Advance
-    ) -> PolicyComparison:
-        """Replay `traffic` through several policies together; raise `InputError` for outputs that need one quota."""
-        for option, given in (("--accuracy", self.accuracy), ("--equalize", self.equalize)):
-            if given:
-                raise InputError(f"{option} compares algorithms at one quota, and not several policies: leave it out")
-        from ratelab.lab.policies.figures import compare_semantics  # only for several policies
-
-        tune_compiler(traffic, len(parts))
-        fields = ROW_FIELDS if self.events_file else FIGURE_FIELDS
-        return compare_semantics(parts, traffic, semantics, fields, progress, self.parse_client_timeout())
-
     def total(self, decisions: int) -> int | None:
         """Return the number of decisions that `compare` makes if it usually makes `decisions`; None if unknown."""
         return None if self.equalize else decisions
@@ -186,7 +170,7 @@ def deliver(runs: Sequence[Run | PolicyRun], output: Output) -> None:
         with LateProgress("drawing", len(runs)) as progress:
             output.pages.write(runs, progress)
     if output.as_json:
-        objects = [_serialize(run) for run in runs]
+        objects = [run.serialize() for run in runs]
         click.echo(json.dumps(objects[0] if len(runs) == 1 else {"version": 1, "runs": objects}, ensure_ascii=False))
     else:
         console = create_console()
@@ -229,14 +213,6 @@ class TrimmedStdout:
         return sys.stdout.write(re.sub(" +(?=\n)", "", text))
 
 
-def _serialize(run: Run | PolicyRun) -> dict[str, Any]:
-    if isinstance(run, Run):
-        return serialize_comparison(run.comparison, run.source, run.most_denied)
-    from ratelab.report.policies import serialize_policies
-
-    return serialize_policies(run.comparison, run.source, run.most_denied)
-
-
 DEFAULT_DIFFERING_CLIENTS = 10
 """The number of clients of a scenario that the accuracy lists."""
 
@@ -252,9 +228,7 @@ def _print(console: Console, run: Run, output: Output) -> None:
     if run.most_denied is not None:
         print_table(console, build_clients_table(comparison, run.most_denied))
     if output.all_figures:
-        print_table(console, build_figures_table(comparison))
-        for name, figure in list_figures(Result).items():
-            print_text(console, f"{name}: {figure.meaning}", "dim")
+        _print_figures(console, build_figures_table(comparison), list_figures(Result))
     if output.accuracy:
         print_table(console, build_accuracy_table(comparison))
         for explanation in explain_figures():
@@ -283,12 +257,16 @@ def _print_policies(console: Console, run: PolicyRun, output: Output) -> None:
     if run.most_denied is not None:
         print_table(console, policy_tables.build_policy_clients_table(comparison, run.most_denied))
     if output.all_figures:
-        print_table(console, policy_tables.build_policy_figures_table(comparison))
-        for name, figure in policies.FIGURES.items():
-            print_text(console, f"{name}: {figure.meaning}", "dim")
+        _print_figures(console, policy_tables.build_policy_figures_table(comparison), policies.FIGURES)
     if output.timeline:
         console.print()
         console.print(render_lines(comparison.traffic, policies.list_timeline_rows(comparison), console.width))
+
+
+def _print_figures(console: Console, table: Table, figures: dict[str, Figure]) -> None:
+    print_table(console, table)
+    for name, figure in figures.items():
+        print_text(console, f"{name}: {figure.meaning}", "dim")
 
 
 def print_table(console: Console, table: Table | None, with_caption: bool = True) -> None:

@@ -21,8 +21,8 @@ from ratelab.cli.sources import (
     reject_trace_options,
 )
 from ratelab.errors import InputError, short_repr
-from ratelab.lab.decisions import ADMISSION_FIELDS
-from ratelab.lab.policies.figures import PolicyCheck, check_parts
+from ratelab.lab.decisions import ADMISSION_FIELDS, FIGURE_FIELDS, Progress
+from ratelab.lab.policies.figures import PolicyCheck, PolicyComparison, check_parts, compare_semantics
 from ratelab.lab.policies.outcome import replay_together
 from ratelab.lab.policies.requests import Attributes, PolicyTraffic, split_requests
 from ratelab.lab.policies.trace import read_policy_traces
@@ -31,6 +31,7 @@ from ratelab.lab.scenarios import Scenario
 from ratelab.lab.traces import Trace, TraceOptions, make_printable
 from ratelab.lab.traffic import Traffic
 from ratelab.lab.tune.difference import PolicyDifference, compare_decisions
+from ratelab.limiter import ROW_FIELDS
 from ratelab.policies.policy_file import PolicyFile, read_policies
 from ratelab.report.policies import PolicyRun
 from ratelab.report.summary import Run
@@ -55,7 +56,8 @@ def simulate_policies(
         attributes = limits.attributes if limits else describe_clients(scenario.traffic)
         parts = limits.parts if limits and file is None else ()
         with LateProgress("replaying", None) as progress:
-            comparison = output.compare_policies(
+            comparison = _compare(
+                output,
                 parts or split(file, scenario.traffic, attributes),
                 scenario.traffic,
                 semantics or (limits.semantics if limits else ("atomic",)),
@@ -64,6 +66,18 @@ def simulate_policies(
         source = {"scenario": scenario.name, "seed": scenario.seed}
         runs.append(PolicyRun(comparison, source, f"{scenario.name}: {scenario.description}", scenario=scenario))
     deliver(runs, output)
+
+
+def _compare(
+    output: Output, parts: Sequence[PolicyTraffic], traffic: Traffic, semantics: Sequence[str], progress: Progress
+) -> PolicyComparison:
+    """Replay `traffic` through several policies together; raise `InputError` for outputs that need one quota."""
+    for option, given in (("--accuracy", output.accuracy), ("--equalize", output.equalize)):
+        if given:
+            raise InputError(f"{option} compares algorithms at one quota, and not several policies: leave it out")
+    tune_compiler(traffic, len(parts))
+    fields = ROW_FIELDS if output.events_file else FIGURE_FIELDS
+    return compare_semantics(parts, traffic, semantics, fields, progress, output.parse_client_timeout())
 
 
 def replay_policies(
@@ -75,7 +89,7 @@ def replay_policies(
     source, attributes = load_policy_traces(paths, reading, file)
     parts = split(file, source.traffic, attributes)
     with LateProgress("replaying", None) as progress:
-        comparison = output.compare_policies(parts, source.traffic, semantics or ("atomic",), progress)
+        comparison = _compare(output, parts, source.traffic, semantics or ("atomic",), progress)
     fields = {**source.fields, "policy_file": make_printable(path)}
     deliver([PolicyRun(comparison, fields, source.title, source.notes, top)], output)
 

@@ -46,6 +46,10 @@ class PolicyRun:
         """The charts that can be drawn of it."""
         return POLICY_CHARTS
 
+    def serialize(self) -> dict[str, Any]:
+        """Return the JSON object of the run."""
+        return serialize_policies(self.comparison, self.source, self.most_denied)
+
 
 FIGURES = {**list_figures(Result), **list_figures(PolicyResult)}
 """The figures of a policy, and of the whole, by name."""

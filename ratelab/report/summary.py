@@ -25,6 +25,7 @@ from ratelab.report.numbers import (
     join_names,
     pluralize,
 )
+from ratelab.report.serialize import serialize_comparison
 from ratelab.report.tables import SIGNS, Cell, Table, build_column, build_count, make_rows, select_columns
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ class Run:
     def charts(self) -> tuple[str, ...]:
         """The charts that can be drawn of it."""
         return CHARTS
+
+    def serialize(self) -> dict[str, Any]:
+        """Return the JSON object of the run."""
+        return serialize_comparison(self.comparison, self.source, self.most_denied)
 
 
 def describe_run(traffic: Traffic, quota: Quota) -> str:
