@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from ratelab.algorithms import Policy
 from ratelab.algorithms.composite import Answer, Combined, check_policies, combine, list_decisions
-from ratelab.clock import STEADY_CLOCKS, Clock, monotonic
+from ratelab.clock import STEADY_CLOCKS, Clock, aligned_clock, monotonic
 from ratelab.errors import InputError, short_repr
 from ratelab.limiter import Costs, Decision, Keys, Row
 from ratelab.stores.arguments import (
@@ -71,7 +71,8 @@ class MemoryLimiter:
         self.policies = check_policies(policies)
         self.max_keys = max_keys
         self._plans = Plans.of(self.policies, plans or {}, overrides or {})
-        self._follows_utc = clock is not None or any(map(is_aligned, self.policies))
+        may_change = plans is not None or overrides is not None  # to policies with aligned windows
+        self._follows_utc = clock is not None or may_change or any(map(is_aligned, self.policies))
         self._clock = self.choose_clock(clock)
         self._kernel = Kernel(self.policies, self._clock)
         self._table = KeyTable(self._kernel, self._clock, max_keys, self.note_shared)
@@ -236,7 +237,8 @@ class MemoryLimiter:
     def choose_clock(self, clock: Clock | None) -> Clock:
         """Return the clock that hits read, which never goes backwards."""
         if clock is None:
-            return default_clock(self.policies)
+            aligned = any(map(is_aligned, self.policies))
+            return aligned_clock(None) if self._follows_utc and not aligned else default_clock(self.policies)
         check_clock(clock)
         return clock if clock in STEADY_CLOCKS else monotonic(clock)
 

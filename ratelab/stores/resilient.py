@@ -184,9 +184,17 @@ class ResilientLimiter:
         plans: Mapping[str, QuotaChanges] | None = None,
         overrides: Mapping[str, QuotaChanges] | None = None,
     ) -> None:
-        """Replace the policies, plans or overrides, each if it is given, in the store and in the fallback."""
-        self._method("update")(policies, plans=plans, overrides=overrides)
+        """Replace the policies, plans or overrides, each if it is given, in the store and in the fallback.
+
+        Raises `InputError`, and changes nothing, if one of them rejects a policy.
+        """
+        update, before = self._method("update"), self._local.plans
         self._local.update(policies, plans=plans, overrides=overrides)
+        try:
+            update(policies, plans=plans, overrides=overrides)
+        except InputError:
+            self._local.update(before.policies, plans=before.plans, overrides=before.overrides)
+            raise
 
     async def reset(self, key: Keys) -> None:
         """Restore the full quota of `key`, in the store and in the fallback.

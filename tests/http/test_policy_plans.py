@@ -265,6 +265,16 @@ def test_a_policy_may_be_added_and_removed_while_requests_are_served(tmp_path: P
     assert [*app.counts.policies] == ["a", "b"]
 
 
+def test_a_policy_with_aligned_windows_may_be_added_later(tmp_path: Path, clock: list[float]) -> None:
+    path = tmp_path / "policies.yaml"
+    text = "version: 1\npolicies:\n- {name: a, algorithm: gcra, rate: 1/min}\n"
+    app = RateLimitMiddleware.from_file(Handler(), write(path, text, 1))
+    call(app)
+    write(path, f"{text}- {{name: day, algorithm: fixed-window, rate: 5/day}}\n", 2)
+    clock[0] += file_policies.CHECK_INTERVAL_S
+    assert call(app).of("ratelimit-policy") == ['"a";q=1;w=60, "day";q=5;w=86400']
+
+
 def test_arguments_replace_the_sources_of_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "policies.yaml", VALID_POLICIES, 1)
     app = RateLimitMiddleware.from_file(Handler(), path, plan=lambda scope: "premium", cost=5)

@@ -177,3 +177,21 @@ def test_an_invalid_argument_is_rejected_at_once(options: dict[str, Any], messag
 def test_a_limiter_that_blocks_is_not_a_store() -> None:
     with pytest.raises(InputError, match="store must be an asynchronous limiter"):
         ResilientLimiter(cast("Any", MemoryLimiter(create("gcra", "2/s"))))
+
+
+class Unchangeable(MemoryLimiter):
+    """A store that rejects every change of its policies."""
+
+    async def hit(self, *arguments: object, **options: object) -> Decision:  # type: ignore[override]
+        raise StoreError("down", "no reply")
+
+    def update(self, *arguments: object, **options: object) -> None:
+        raise InputError("no")
+
+
+def test_a_change_that_the_store_rejects_does_not_change_the_fallback() -> None:
+    first, second = (create("gcra", rate) for rate in ("1/s", "2/s"))
+    limiter = ResilientLimiter(cast("Any", Unchangeable(first)))
+    with pytest.raises(InputError, match="no"):
+        limiter.update(second)
+    assert limiter.plans.policies == (first,)
