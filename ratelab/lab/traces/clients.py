@@ -40,11 +40,11 @@ class ClientNames(dict[tuple[str, ...], str]):
     """Texts of a client's fields mapped to its name, which is computed at the first lookup."""
 
     def __init__(
-        self, name: Callable[[tuple[str, ...]], str], depends_on_last: Callable[[str], bool] = lambda _: False
+        self, name: Callable[[tuple[str, ...]], str], depends_on_last: Callable[[str], object] = lambda _: None
     ) -> None:
         self._name = name
         self.depends_on_last = depends_on_last
-        """Whether the text of the last field decides the name, whatever the others are."""
+        """Return a true value if the text of the last field decides the name, whatever the others are."""
 
     def __missing__(self, texts: tuple[str, ...]) -> str:
         if len(self) >= MAX_CACHED_NAMES:
@@ -89,11 +89,9 @@ class ClientRule:
         """
         if not forwarded:
             return ClientNames(lambda texts: self._name_text(texts[0]))
-        return ClientNames(self._create_forwarded_namer(), self._is_enough)
-
-    def _is_enough(self, forwarded: str) -> bool:
-        """Return whether the client is the only address in a list, whatever the peer is."""
-        return not self.trusted_proxies and self.trusted_hops <= 1 and bool(_COMMON_ADDRESS.fullmatch(forwarded))
+        is_any_peer_trusted = not self.trusted_proxies and self.trusted_hops <= 1
+        is_enough: Callable[[str], object] = _COMMON_ADDRESS.fullmatch if is_any_peer_trusted else lambda _: None
+        return ClientNames(self._create_forwarded_namer(is_enough), is_enough)
 
     def _name_text(self, text: str) -> str:
         text = text.strip()
@@ -111,13 +109,16 @@ class ClientRule:
             return str(IPv4Address(identity))
         return f"{IPv6Address(identity.ljust(16, bytes(1)))}/{self.ipv6_prefix}"
 
-    def _create_forwarded_namer(self) -> Callable[[tuple[str, ...]], str]:
-        """Walk the addresses as the live service does; without proxies to trust, leave out private addresses."""
+    def _create_forwarded_namer(self, is_enough: Callable[[str], object]) -> Callable[[tuple[str, ...]], str]:
+        """Walk the addresses as the live service does; without proxies to trust, leave out private addresses.
+
+        `is_enough` returns a true value for a list with only the client, whatever the peer is.
+        """
         proxies = Proxies(self.trusted_proxies)
 
         def name_forwarded(texts: tuple[str, ...]) -> str:
             peer, forwarded = texts
-            if self._is_enough(forwarded):
+            if is_enough(forwarded):
                 return forwarded.partition(":")[0]
             hops = read_forwarded([forwarded.encode("latin-1", "replace")])
             address: IPAddress | None = None
