@@ -93,11 +93,13 @@ class PlanSource:
         elif isinstance(source, str):
             self._field = header_field(source, _RULE)
         elif isinstance(source, Mapping):
+            if not all(isinstance(client, str) for client in source):
+                raise InputError(f"{_RULE}; clients must be text, got {short_repr(source)}")
             self._plan_of = {identity.key_of(client): plan for client, plan in source.items()}
         elif source is not None:
             raise InputError(f"{_RULE}, got {short_repr(source)}")
         for plan in (*self._plan_of.values(), *([] if default_plan is None else [default_plan])):
-            if plan not in self._plans:
+            if not self._is_known(plan):
                 known = ", ".join(map(str, self._plans)) or "none"
                 raise InputError(f"unknown plan {short_repr(plan)}: choose one of {known}")
         self._answers: dict[str, Answer] = {}  # by client, oldest first
@@ -155,9 +157,12 @@ class PlanSource:
         self._answers[key] = answer
         return answer
 
+    def _is_known(self, plan: object) -> bool:
+        return isinstance(plan, str) and plan in self._plans
+
     def _check(self, plan: object) -> Answer:
         """Return the answer for the name of a plan, or None for the default one."""
-        if plan is not None and plan not in self._plans:
+        if plan is not None and not self._is_known(plan):
             return self._fail(InputError(f"unknown plan {short_repr(plan)}"))
         return Answer(monotonic() + PLAN_LIFETIME_S, self._default if plan is None else str(plan), False)
 

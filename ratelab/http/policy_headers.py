@@ -76,7 +76,7 @@ class PolicyHeaderWriter:
             raise InputError(f"legacy headers must be one of {', '.join(LEGACY)}, got {short_repr(legacy)}")
         self._legacy = legacy
         self._items: dict[int, Item] = {}  # by the id of the policy, which its item keeps alive
-        self._descriptions: dict[tuple[int, ...], bytes] = {}
+        self._descriptions: dict[tuple[int, ...], tuple[Sequence[Policy], bytes]] = {}  # which keep theirs alive
 
     def format_admitted(self, verdict: PolicyVerdict) -> list[Field]:
         """Return the header fields of an admitted request, which has already been delayed."""
@@ -112,11 +112,13 @@ class PolicyHeaderWriter:
         if not states:
             return []
         key = tuple(map(id, verdict.policies))
-        description = self._descriptions.get(key)
-        if description is None:
+        described_policies = self._descriptions.get(key)
+        if described_policies is None:
             items = [self._find_item(policy).description for policy in verdict.policies if not policy.shadow]
-            description = self._descriptions[key] = b", ".join(items)
-        fields = [(b"ratelimit-policy", description), (b"ratelimit", b", ".join(states))]
+            if len(self._descriptions) >= MAX_CACHED_HEADERS:
+                self._descriptions.clear()
+            described_policies = self._descriptions[key] = verdict.policies, b", ".join(items)
+        fields = [(b"ratelimit-policy", described_policies[1]), (b"ratelimit", b", ".join(states))]
         if wait is not None:
             fields.append((b"retry-after", b"%d" % wait))
         return [*fields, *format_legacy(self._legacy, *described)]
@@ -126,7 +128,6 @@ class PolicyHeaderWriter:
         if item is None:
             if len(self._items) >= MAX_CACHED_HEADERS:
                 self._items.clear()
-                self._descriptions.clear()
             name = format_string(policy.name)
             item = self._items[id(policy)] = Item(policy, name, format_policy(policy, name))
         return item

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ Cost = int | Callable[[Scope], int]
 
 
 AnyLimiter = Limiter | AsyncLimiter
+
+_log = logging.getLogger("ratelab.http")
 
 
 class LengthRequiredError(Exception):
@@ -53,6 +56,9 @@ class Rule(NamedTuple):
                 self.find_key(scope)
             self.find_cost(scope)
         except (AmbiguousClientError, LengthRequiredError):
+            return False
+        except Exception as error:  # a shadow policy never denies, also if a function of its key or cost fails
+            _log.warning("shadow: %s cannot count a request (%s: %s)", self.policy.name, type(error).__name__, error)
             return False
         return True
 
@@ -95,13 +101,15 @@ class RuleBook:
         self._rules = [self._create_rule(policy) for policy in policies]
         self._different_keys = any(rule.find_key or rule.route for rule in self._rules)
         self._different_costs = any(policy.cost != "requests" for policy in policies)
+        only_shadows = all(policy.shadow for policy in policies)
+        self._all_apply = not (self._different_keys or self._different_costs or (only_shadows and callable(cost)))
 
     def find_rules(self, scope: Scope) -> Sequence[Rule]:
         """Return the rules of the policies that apply to a request, in their order.
 
         A shadow policy does not apply to a request that it cannot count, so that it never causes an error.
         """
-        if not self._different_keys and not self._different_costs:
+        if self._all_apply:
             return self._rules
         method, path = scope["method"], route_path(scope)
         applying = [rule for rule in self._rules if rule.route is None or rule.route.matches(method, path)]

@@ -224,6 +224,37 @@ def test_a_shadow_policy_is_not_asked_about_a_request_that_it_cannot_count(heade
     assert [call(alone, headers=headers).status for _ in range(3)] == [200] * 3
 
 
+def fail(scope: Scope) -> int:
+    raise ValueError("no cost")
+
+
+@pytest.mark.parametrize("result", [fail, lambda scope: -1])
+def test_a_shadow_policy_whose_function_fails_is_logged_and_never_denies(
+    result: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def shadow(**fields: Any) -> Policy:
+        return Policy.create("gcra", "1/h", name="shadow", shadow=True, **fields)
+
+    app, _ = limited(SECOND, shadow(cost="points"), costs={"points": result})
+    assert [call(app).status for _ in range(4)] == [200, 200, 200, 429]
+    by_account, _ = limited(SECOND, shadow(key="account"), account=fail)
+    alone, _ = limited(shadow(), cost=result)
+    assert [call(each).status for each in (by_account, alone)] == [200, 200]
+    assert [*{each.getMessage().partition(" (")[0] for each in caplog.records}] == [
+        "shadow: shadow cannot count a request"
+    ]
+
+
+def test_header_fields_describe_the_policies_of_each_request_after_changes() -> None:
+    """Python gives the identity of a freed policy to a later one."""
+    limiter = MemoryLimiter([SECOND, DAY], ManualClock())
+    app = RateLimitMiddleware(Handler(), limiter, cost=0)
+    for number in range(30):
+        limiter.update([SECOND, Policy.create("gcra", "9/s", name=f"{number}", shadow=number % 3 < 2)])
+        expected = ['"second";q=3;w=1'] + [f'"{number}";q=9;w=1'] * (number % 3 == 2)
+        assert call(app).of("ratelimit-policy") == [", ".join(expected)]
+
+
 # --- arguments
 
 INVALID: list[tuple[dict[str, Any], str]] = [
@@ -232,7 +263,10 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"plan": "X-Plan"}, "plan must be header:NAME, a mapping of clients or a function of the scope, got 'X-Plan'"),
     ({"plan": 5}, "plan must be header:NAME, a mapping of clients or a function of the scope, got 5"),
     ({"plan": {"alice": "gold"}}, "unknown plan 'gold': choose one of "),
+    ({"plan": {"alice": ["gold"]}}, "unknown plan ['gold']: choose one of "),
+    ({"plan": {5: "gold"}}, "plan must be header:NAME, a mapping of clients or a function of the scope; clients must"),
     ({"default_plan": "gold"}, "unknown plan 'gold': choose one of "),
+    ({"default_plan": ["gold"]}, "unknown plan ['gold']: choose one of "),
     ({"plan": "header:X-Plan", "on_plan_error": "open"}, "on_plan_error must be one of default, closed, got 'open'"),
     ({"plan": "header:X-Plan", "plan_timeout": 0}, "plan_timeout must be a number of seconds above 0, got 0"),
     ({"charge": 5}, "charge must be a function of the scope, got 5"),

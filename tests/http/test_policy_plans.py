@@ -125,7 +125,7 @@ async def fail_later(scope: Scope) -> str:
     raise ZeroDivisionError
 
 
-FAILURES = [hang, hang_on, fail, fail_later, lambda scope: "gold", lambda scope: 5]
+FAILURES = [hang, hang_on, fail, fail_later, lambda scope: "gold", lambda scope: 5, lambda scope: ["premium"]]
 
 
 @pytest.mark.parametrize("find", FAILURES)

@@ -37,7 +37,7 @@ POLICIES = {
     "shadow policies deny while their store is down": Mutant(PolicyGuard, "_is_enforced", lambda *_: True),
     "successes are charged": _mutate(PolicyGuard, "_charge_by_status", "if not charged:", "if False:"),
     "a failure of the plan is admitted": _mutate(PlanSource, "_use", "answer.failed and self._closed", "False"),
-    "an unknown plan is used": _mutate(PlanSource, "_check", "plan not in self._plans", "False"),
+    "an unknown plan is used": _mutate(PlanSource, "_check", "not self._is_known(plan)", "False"),
     "every request asks for its plan": Mutant(plan_source, "PLAN_LIFETIME_S", 0.0),
     "a failed plan is not asked for again": Mutant(plan_source, "RETRY_INTERVAL_S", 10.0**9),
     "the number of kept plans grows": _mutate(PlanSource, "_keep", "len(self._answers) >= MAX_CACHED_PLANS", "False"),
