@@ -74,7 +74,7 @@ class Document:
             mark = error.problem_mark or error.context_mark
             raise InputError(f"{path}:{mark.line + 1 if mark else 1}: invalid YAML: {error.problem}") from None
         except yaml.YAMLError as error:
-            raise InputError(f"{path}: invalid YAML: {str(error).splitlines()[0]}") from None
+            raise InputError(f"{path}: invalid YAML: {str(error).splitlines()[0]}: remove it") from None
         except RecursionError:
             raise InputError(f"{path}: invalid {kind.name} file: it is nested too deeply") from None
         if root is None:
@@ -127,7 +127,9 @@ def _read_text(path: str, kind: Kind) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: invalid UTF-8: byte {data[error.start]:#04x} at offset {error.start}") from None
+        raise InputError(
+            f"{path}: invalid UTF-8: byte {data[error.start]:#04x} at offset {error.start}: save the file as UTF-8"
+        ) from None
 
 
 # --- values

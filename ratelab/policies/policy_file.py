@@ -56,7 +56,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/-]{0,99}")
 def check_name(value: str) -> str:
     """Return the name of a policy, plan or cost, which header fields and metrics can hold."""
     if type(value) is not str or not _NAME.fullmatch(value):
-        raise InputError(f"expected a name of letters, digits and ._:/-, got {short_repr(value)}")
+        rule = "expected a name of at most 100 letters, digits, spaces and ._:/-, a letter or digit first"
+        raise InputError(f"{rule}, got {short_repr(value)}")
     return value
 
 
@@ -216,6 +217,8 @@ def read_policies(path: str) -> PolicyFile:
             raise document.error(("policies", n, "key"), f"account needs a source: {remedy}")
     source = fields.plan or PlanFields()
     _check_plan_source(document, source, list(fields.plans))
+    if "" in fields.overrides:
+        raise document.error(("overrides", ""), "expected a header value or an address, got ''")
     plan_file = None if source.file is None else str(Path(path).parent / source.file)
     return PolicyFile(
         path=path,

@@ -33,8 +33,11 @@ class Plans:
     ) -> Plans:
         """Return plans and overrides whose quotas are given as text; raise `InputError` for an invalid one."""
         named = {policy.name: policy for policy in policies}
+        for what, given in (("plans", plans), ("overrides", overrides)):
+            if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+                raise InputError(f"{what} must be a mapping of names to quotas, got {short_repr(given)}")
         changed = [
-            {name: _apply(named, what, name, changes) for name, changes in given.items()}
+            {name: _apply(named, f"{what} {short_repr(name)}", changes) for name, changes in given.items()}
             for what, given in (("plan", plans), ("override", overrides))
         ]
         return cls(tuple(policies), *changed)
@@ -47,25 +50,33 @@ class Plans:
 
     def check_plan(self, plan: str | None) -> None:
         """Raise `InputError` unless there is such a plan."""
-        if plan is not None and plan not in self.plans:
+        if plan is not None and (not isinstance(plan, str) or plan not in self.plans):
             choice = f"choose from {', '.join(self.plans)}" if self.plans else "pass plans= to the limiter"
             raise InputError(f"unknown plan {short_repr(plan)}: {choice}")
 
 
-def _apply(named: Mapping[str, Policy], what: str, name: str, changes: QuotaChanges) -> dict[str, Policy]:
+def _apply(named: Mapping[str, Policy], place: str, changes: QuotaChanges) -> dict[str, Policy]:
     """Return the changed policies by name."""
     if not isinstance(changes, Mapping):
+        if not isinstance(changes, Sequence) or not all(isinstance(policy, Policy) for policy in changes):
+            rule = f"{place} must be a mapping of policies to quotas, or a list of policies"
+            raise InputError(f"{rule}, got {short_repr(changes)}")
         changes = {policy.name: policy for policy in changes}
     unknown = next((policy for policy in changes if policy not in named), None)
     if unknown is not None:
-        place = f"{what} {short_repr(name)}"
         raise InputError(f"unknown policy {short_repr(unknown)} in {place}: choose from {', '.join(named)}")
-    return {policy: _change_quota(named[policy], change) for policy, change in changes.items()}
+    return {name: _change_quota(named[name], change, place) for name, change in changes.items()}
 
 
-def _change_quota(policy: Policy, change: QuotaChange) -> Policy:
+def _change_quota(policy: Policy, change: QuotaChange, place: str) -> Policy:
     if isinstance(change, Policy):
+        if replace(change, quota=policy.quota, algorithm=policy.algorithm) != policy:
+            got = short_repr(change)
+            raise InputError(f"policy {policy.name!r} in {place} may only have another quota, got {got}: pass a rate")
         return change
+    if isinstance(change, tuple) and len(change) != 2:
+        got = short_repr(change)
+        raise InputError(f"the quota of policy {policy.name!r} in {place} must be a rate or (rate, burst), got {got}")
     rate, burst = change if isinstance(change, tuple) else (change, None)
     return policy.with_quota(policy.quota if rate is None else rate, burst)
 

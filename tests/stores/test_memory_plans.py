@@ -50,6 +50,25 @@ def test_an_override_replaces_the_quota_of_any_plan() -> None:
         ({"overrides": {"alice": {"hour": "1/s"}}}, "unknown policy 'hour' in override 'alice': choose from"),
         ({"plans": {"premium": {"second": "fast"}}}, "rate must look like 2/s, 100/min or 5/2.5s, got 'fast'"),
         ({"plans": {"premium": {"second": ("2/s", 0)}}}, "burst must be a whole number"),
+        ({"plans": ["premium"]}, "plans must be a mapping of names to quotas, got"),
+        ({"overrides": {5: {"second": "1/s"}}}, "overrides must be a mapping of names to quotas, got {5:"),
+        (
+            {"plans": {"premium": "2/s"}},
+            "plan 'premium' must be a mapping of policies to quotas, or a list of policies",
+        ),
+        ({"overrides": {"alice": ["2/s"]}}, "override 'alice' must be a mapping of policies to quotas, or a list"),
+        (
+            {"plans": {"premium": {"second": ("2/s", 1, 1)}}},
+            r"the quota of policy 'second' in plan 'premium' must be a rate or \(rate, burst\), got",
+        ),
+        (
+            {"plans": {"premium": {"second": Policy.create("token-bucket", "9/s", name="fast")}}},
+            "policy 'second' in plan 'premium' may only have another quota, got Policy",
+        ),
+        (
+            {"overrides": {"alice": [Policy.create("fixed-window", "9/day", name="day", shadow=True)]}},
+            "policy 'day' in override 'alice' may only have another quota, got Policy",
+        ),
     ],
 )
 def test_invalid_plans_are_rejected_and_change_nothing(options: Any, message: str) -> None:
@@ -64,6 +83,8 @@ def test_invalid_plans_are_rejected_and_change_nothing(options: Any, message: st
 def test_an_unknown_plan_is_rejected() -> None:
     with pytest.raises(InputError, match="unknown plan 'gold': pass plans= to the limiter"):
         create(ManualClock(NOW)).hit("alice", plan="gold")
+    with pytest.raises(InputError, match="unknown plan \\['gold'\\]: pass plans= to the limiter"):
+        create(ManualClock(NOW)).hit("alice", plan=["gold"])  # type: ignore[arg-type]
     with pytest.raises(InputError, match="unknown plan 'gold': choose from free, premium"):
         create(ManualClock(NOW), plans={"free": {}, "premium": {}}).hit("alice", plan="gold")
 

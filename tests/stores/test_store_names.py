@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from valkey import Valkey
 
-from ratelab import InputError, create
+from ratelab import InputError, Policy, create
 from ratelab.errors import ConfigurationWarning
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 from ratelab.stores.valkey.script import MAX_NAME_CHARS, Script
@@ -92,6 +92,12 @@ def test_names_neither_collide_nor_change_the_slot(name: str, other: str) -> Non
 def test_an_invalid_name_is_rejected(limiter: Any, name: object) -> None:
     with pytest.raises(InputError, match="name must be a text of 1 to 100 characters, got "):
         limiter("valkey://host", "gcra", "5/h", name=name)
+
+
+def test_policies_whose_names_are_too_long_together_need_a_name() -> None:
+    policies = [Policy.create("gcra", "5/h", name=f"policy {number}") for number in range(32)]
+    with pytest.raises(InputError, match=r"1 to 100 characters, got 'policy 0.* its policies: give name="):
+        ValkeyLimiter("valkey://host", policies)
 
 
 # --- two limiters of one name in a process

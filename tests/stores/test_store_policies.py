@@ -405,6 +405,8 @@ def test_policies_with_different_keys_are_rejected_on_a_cluster() -> None:
     for kind in (ValkeyLimiter, AsyncValkeyLimiter):
         with pytest.raises(InputError, match=REASON):
             kind(url, SECOND_AND_DAY)
+        with pytest.raises(InputError, match=REASON):
+            kind(url, [SECOND_AND_DAY[0], Policy.create("gcra", "5/s", name="address", key="ip")])
     with pytest.raises(InputError, match=REASON):
         ValkeyLimiter(url, SECOND_AND_DAY[:2]).hit({"second": "alice", "day": "acme"})
 

@@ -47,7 +47,9 @@ INVALID_POLICY_FILES = {
     # The document
     "empty": InvalidPolicyFile(b"", ": the file is empty: see `ratelab docs policies`"),
     "no YAML": InvalidPolicyFile(b"version: [1\n", ":2: invalid YAML: "),
-    "not UTF-8": InvalidPolicyFile(b"version: \xff\n", ": invalid UTF-8: byte 0xff at offset 9"),
+    "not UTF-8": InvalidPolicyFile(
+        b"version: \xff\n", ": invalid UTF-8: byte 0xff at offset 9: save the file as UTF-8"
+    ),
     "a list": InvalidPolicyFile(b"- 1\n", ":1: expected keys and values, got ['1']"),
     "a scenario": InvalidPolicyFile(b"name: burst\nduration: 10s\n", ":1: missing key 'version'"),
     "too large": InvalidPolicyFile(b"#" * 300_000, ": a policy file may have at most 250 kB: put the plans of many"),
@@ -93,7 +95,10 @@ INVALID_POLICY_FILES = {
         ":4: policies[1]: duplicate policy name 'gcra'",
     ),
     "a name with a quote": second(
-        "{name: 'a\"b', algorithm: gcra, rate: 1/s}", "policies[0].name: expected a name of letters, digits and", 'a"b'
+        "{name: 'a\"b', algorithm: gcra, rate: 1/s}", "policies[0].name: expected a name of at most 100 letters", 'a"b'
+    ),
+    "a name of 101 characters": second(
+        f"{{name: {'a' * 101}, algorithm: gcra, rate: 1/s}}", "policies[0].name: expected a name of at most 100 letters"
     ),
     "an unknown kind of key": second(
         f"{{{_BUCKET}, key: cookie}}", "policies[0].key: expected one of ip, header:NAME, account, all, got 'cookie'"
@@ -103,7 +108,7 @@ INVALID_POLICY_FILES = {
         b"version: 1\npolicies:\n- {algorithm: gcra, rate: 1/s, key: account}\n",
         ":3: policies[0].key: account needs a source: add account: {header: NAME}",
     ),
-    "a cost that is a number": second(f"{{{_BUCKET}, cost: [5]}}", "policies[0].cost: expected a name of letters"),
+    "a cost that is a number": second(f"{{{_BUCKET}, cost: [5]}}", "policies[0].cost: expected a name of at most 100"),
     "a match without a slash": second(
         f"{{{_BUCKET}, match: login}}", "policies[0].match: a route must be a path, such as /search", "got 'login'"
     ),
@@ -156,13 +161,14 @@ INVALID_POLICY_FILES = {
     ),
     "a rate of a plan": edit("20000/day", "20000/dy", ":10: plans.premium.day.rate: rate must look like", "20000/dy"),
     "a plan of text": edit("free: {}", "free: all", ":9: plans.free: expected keys and values, got 'all'"),
-    "a plan with a name of a quote": edit("free: {}", "'f\"': {}", ':9: plans.f": expected a name of letters'),
+    "a plan with a name of a quote": edit("free: {}", "'f\"': {}", ':9: plans.f": expected a name of at most 100'),
     # Overrides
     "an override of an unknown policy": edit(
         "{second: {burst: 40}}",
         "{hour: {burst: 40}}",
         ":12: overrides.alice.hour: unknown policy 'hour'; choose",
     ),
+    "an override of no client": edit("alice: {", "'': {", ":12: overrides.: expected a header value or an address"),
     "an override of 0": edit("burst: 40", "burst: 0", f":12: overrides.alice.second.burst: {_WHOLE}0"),
     # The first error in the file is reported
     "two errors": edit("10/s", "x", "")._replace(

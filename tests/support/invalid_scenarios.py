@@ -58,11 +58,11 @@ NOT_YAML = {
     "a word": InvalidScenario(b"hello\n", ":1: expected keys and values, got 'hello'"),
     "null": InvalidScenario(b"~\n", ":1: expected keys and values, got '~'"),
     "binary": InvalidScenario(bytes(range(256)), ": invalid UTF-8: byte 0x80 at offset 128"),
-    "zeros": InvalidScenario(bytes(1000), ": invalid YAML: unacceptable character #x0000"),
+    "zeros": InvalidScenario(bytes(1000), ": invalid YAML: unacceptable character #x0000", "remove it"),
     "Latin-1": edit("alice", "Ren\xe9e", ": invalid UTF-8: byte 0xe9 at offset")._replace(
         content=VALID.replace("alice", "Ren\xe9e").encode("latin-1")
     ),
-    "UTF-16": InvalidScenario(VALID.encode("utf-16"), ": invalid UTF-8: byte 0xff at offset 0"),
+    "UTF-16": InvalidScenario(VALID.encode("utf-16"), ": invalid UTF-8: byte 0xff at offset 0: save the file as UTF-8"),
     "over a megabyte": InvalidScenario(
         b"# x\n" * 300_000, ": a scenario file may have at most 250 kB", "put traffic into a trace file"
     ),

@@ -60,7 +60,7 @@ class CompositeScript:
         self, policies: Sequence[Policy], name: str | None = None, cluster: bool = False, planned: bool = False
     ) -> None:
         self.policies = tuple(policies)
-        self.name = check_name(".".join(policy.name for policy in policies) if name is None else name)
+        self.name = check_name(name, policies)
         """The name of the limiter, which is part of its keys."""
         self.scripts = [Script(policy, self.name) for policy in policies]
         """The script of each policy alone."""

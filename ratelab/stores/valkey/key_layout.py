@@ -38,6 +38,8 @@ class KeyLayout:
         self._shared = [policy.key == ALL for policy in policies]
         if cluster and len({*self._shared}) > 1:
             raise _reject_slots("policies with and without the key `all`")
+        if cluster and len({policy.key for policy in policies}) > 1:
+            raise _reject_slots("policies that count different clients")
         self._width = len(encode_bulk("00" * len(keys)))
         self._key_bytes = len(_encode_key(hash_client(""), keys[0].slots or keys[0].own or b""))
         self._place_text = lru_cache(maxsize=4096)(self._place_one)

@@ -76,7 +76,7 @@ class Script:
         """See `CompositeScript`."""
         self.scripts = [self]
         """The script of each policy alone."""
-        self.name = check_name(policy.name if name is None else name)
+        self.name = check_name(name, [policy])
         """The name of the limiter, which is part of its keys."""
         text = load_text(kind)
         self.parameters, tables = _read_fields(_build_in_microseconds(kind, quota))
@@ -182,11 +182,13 @@ def probe_tag(number: int) -> bytes:
     return b"probe%027d" % number
 
 
-def check_name(name: str) -> str:
-    """Return the name of a limiter; raise `InputError` if it is invalid."""
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_CHARS:
-        raise InputError(f"name must be a text of 1 to {MAX_NAME_CHARS} characters, got {short_repr(name)}")
-    return name
+def check_name(name: str | None, policies: Sequence[Policy]) -> str:
+    """Return the name of a limiter, by default that of its policies; raise `InputError` if it is invalid."""
+    used = ".".join(policy.name for policy in policies) if name is None else name
+    if not isinstance(used, str) or not 0 < len(used) <= MAX_NAME_CHARS:
+        remedy = ", the names of its policies: give name=" if name is None else ""
+        raise InputError(f"name must be a text of 1 to {MAX_NAME_CHARS} characters, got {short_repr(used)}{remedy}")
+    return used
 
 
 def escape_name(name: str) -> str:
