@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError
 
 from ratelab.algorithms import find
-from ratelab.errors import InputError, short_repr
+from ratelab.errors import InputError, format_reason, short_repr
 from ratelab.quota import Quota, parse_duration
 
 if TYPE_CHECKING:
@@ -120,16 +120,14 @@ def _read_text(path: str, kind: Kind) -> str:
     try:
         with Path(path).open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}: name a {kind.name} file") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte
+        raise InputError(f"{path}: {format_reason(error)}: name a {kind.name} file") from None
     if len(data) > MAX_FILE_BYTES:
         raise InputError(f"{path}: a {kind.name} file may have at most {MAX_FILE_BYTES // 1000} kB: {kind.remedy}")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: invalid UTF-8: byte {data[error.start]:#04x} at offset {error.start}: save the file as UTF-8"
-        ) from None
+        raise InputError(f"{path}: {format_reason(error)}: save the file as UTF-8") from None
 
 
 # --- values

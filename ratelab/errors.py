@@ -57,6 +57,13 @@ def short_repr(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def format_reason(error: Exception) -> str:
+    """Return why a file or an address cannot be used, without the number and the path that the system adds."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"invalid UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}"
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
 def install_hint(*extras: str) -> str:
     """Return the command that installs ratelab with the optional dependencies `extras`."""
     target = f"'.[{','.join(extras)}]'" if extras else "."

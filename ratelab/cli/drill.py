@@ -13,7 +13,7 @@ from ratelab.algorithms import ALGORITHMS, find
 from ratelab.cli.artifacts import resolve_images, write_image
 from ratelab.cli.options import PLOT, THEME
 from ratelab.cli.output import check_distinct, create_console
-from ratelab.errors import InputError
+from ratelab.errors import InputError, format_reason
 from ratelab.learn.drill import exercise, grade
 from ratelab.learn.questions import QUESTIONS
 from ratelab.learn.verdict import render_verdict
@@ -67,7 +67,7 @@ def _grade(algorithm: str, path: str, plot: tuple[str, ...], theme: str | None) 
     try:
         source = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = format_reason(error)
         raise InputError(f"cannot read {path} ({reason}): start with ratelab drill {algorithm} > {path}") from None
     verdict = grade(algorithm, source)
     console = create_console()

@@ -72,7 +72,9 @@ def _remove_stale(file: Path) -> None:
             except ConnectionRefusedError:
                 file.unlink()
             except OSError as error:
-                raise InputError(f"--admin-socket {file} cannot be used: {error.strerror}") from None
+                raise InputError(
+                    f"--admin-socket {file} cannot be used ({error.strerror}): choose another path"
+                ) from None
             else:
                 raise InputError(f"--admin-socket {file} is in use by another process: choose another path")
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import uvicorn
 
-from ratelab.errors import InputError, short_repr
+from ratelab.errors import InputError, format_reason, short_repr
 from ratelab.http.asgi import App
 from ratelab.http.uvicorn_protocol import IDLE_TIMEOUT_S, GuardedProtocol, UvicornServer
 
@@ -36,9 +36,8 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:  # UnicodeError: not a possible host name
         port_problem = isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES)
         remedy = "choose another port, or 0 for a free one" if port_problem else "give an address of this machine"
-        reason = (isinstance(error, OSError) and error.strerror) or error
         name = short_repr(host)[1:-1] or "an empty host"
-        raise InputError(f"cannot listen on port {port} of {name} ({reason}): {remedy}") from None
+        raise InputError(f"cannot listen on port {port} of {name} ({format_reason(error)}): {remedy}") from None
     return listener
 
 

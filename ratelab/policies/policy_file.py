@@ -25,7 +25,7 @@ from ratelab.documents import (
     suggest,
     validate,
 )
-from ratelab.errors import InputError, short_repr
+from ratelab.errors import InputError, format_reason, short_repr
 from ratelab.policies.routes import parse_route
 from ratelab.quota import format_duration
 
@@ -347,7 +347,7 @@ def read_plan_file(path: str, plans: Sequence[str]) -> dict[str, str]:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}: name a CSV file with lines such as alice,premium") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: invalid UTF-8 at offset {error.start}: save the file as UTF-8") from None
+        raise InputError(f"{path}: {format_reason(error)}: save the file as UTF-8") from None
     except csv.Error as error:
         raise InputError(f"{path}:{rows.line_num}: invalid CSV ({error}): write lines such as alice,premium") from None
     return plan_of

@@ -18,7 +18,7 @@ import aiohttp
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
-from ratelab.errors import InputError, short_repr
+from ratelab.errors import InputError, format_reason, short_repr
 from ratelab.http.headers import read_policy, read_state
 from ratelab.verify.schedule import Response, ScheduledRequest
 
@@ -63,8 +63,9 @@ def is_local(url: str) -> bool:
         with socket.create_connection((parts.hostname, port), timeout=_CONNECT_TIMEOUT_S) as connection:
             local, peer = connection.getsockname()[0], connection.getpeername()[0]
     except (OSError, UnicodeError) as error:
-        reason = isinstance(error, OSError) and error.strerror
-        raise InputError(f"cannot connect to {url} ({reason or error}): start the service or correct the URL") from None
+        raise InputError(
+            f"cannot connect to {url} ({format_reason(error)}): start the service or correct the URL"
+        ) from None
     return local == peer or ip_address(peer.partition("%")[0]).is_loopback
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
+from pathlib import Path
 
 import click
 import pytest
@@ -113,6 +114,35 @@ def test_an_error_shows_no_password_of_a_url(arguments: list[str]) -> None:
     error = get_error("serve", *arguments)
     assert "valkey://u:***@h" in error
     assert "pass" not in error
+
+
+NAMING_A_FILE = [
+    ("simulate",),
+    ("watch",),
+    ("policies", "check"),
+    ("drill", "gcra"),
+    ("tune", BURST, "--good"),
+    ("tune", BURST, "--ignore"),
+    ("tune", BURST, "--policies"),
+    ("replay", "--rate", "1/s"),
+    ("replay", "--format", "recording"),
+    ("serve", "--policies"),
+    ("verify", "--url", "http://127.0.0.1:1/"),
+]
+
+
+@pytest.mark.parametrize("fault", ["missing", "a folder", "Latin-1"])
+@pytest.mark.parametrize("command", NAMING_A_FILE, ids=" ".join)
+def test_an_unreadable_file_is_reported_in_words(tmp_path: Path, command: tuple[str, ...], fault: str) -> None:
+    path = tmp_path / "file"
+    if fault == "a folder":
+        path.mkdir()
+    elif fault == "Latin-1":
+        path.write_bytes("Ren\xe9e\n".encode("latin-1"))
+    error = get_error(*command, path)
+    assert error.count(str(path)) == 1 + (command[0] == "drill")  # the remedy of `drill` is a command
+    assert "Errno" not in error
+    assert "codec" not in error
 
 
 def test_only_these_options_hold_several_values() -> None:

@@ -173,7 +173,10 @@ def test_a_scenario_can_be_tuned() -> None:
         (["--rate", "5"], "rate must look like 2/s, 100/min or 5/2.5s, got '5'"),
         (["--check", "token-bucket"], "a policy must look like ALGORITHM:RATE:BURST, such as token-bucket:100/min:40"),
         (["--check", "leaky:1/s"], "unknown algorithm 'leaky'"),
-        (["--good", "missing"], "missing cannot be read"),
+        (
+            ["--good", "missing"],
+            "missing cannot be read (No such file or directory): name a file with a value in each line",
+        ),
         (["--csv", BURST], "would be overwritten"),
         (["--key", "user"], "a scenario is not a trace: leave out --key"),
     ],

@@ -134,7 +134,7 @@ def test_the_report_counts_what_each_filter_left_out(tmp_path: Path) -> None:
         ("path", "--only must look like FIELD=VALUE, such as path=/health, got 'path'"),
         ("=x", "--only must look like FIELD=VALUE"),
         ("pth=/x", "did you mean --only path?"),
-        ("path=@none", "none cannot be read"),
+        ("path=@none", "none cannot be read (No such file or directory): name a file with a value in each line"),
     ],
 )
 def test_an_invalid_filter_is_a_one_line_error(tmp_path: Path, option: str, message: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Any
 
-from ratelab.errors import InputError, StoreError, short_repr
+from ratelab.errors import InputError, StoreError, format_reason, short_repr
 from ratelab.limiter import NEVER, Decision
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def ask_service(path: str) -> Pages:
             response = connection.getresponse()
             answer: dict[str, Any] = json.loads(response.read())
         except (OSError, HTTPException, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
+            reason = format_reason(error)
             raise InputError(
                 f"no answer at {short_repr(path)} ({reason}): start ratelab serve --admin-socket {path}, as this user"
             ) from None

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-from ratelab.errors import ConfigurationWarning, InputError, StoreError
+from ratelab.errors import ConfigurationWarning, InputError, StoreError, format_reason
 from ratelab.http.app import Service
 from ratelab.http.identity import SECRET, Identity
 from ratelab.stores.memory import MemoryLimiter
@@ -74,8 +74,7 @@ def _create_file(name: str) -> IO[str]:
     except FileNotFoundError:
         raise InputError(f"cannot write {name}: there is no directory {Path(name).parent}") from None
     except (OSError, ValueError) as error:
-        reason = isinstance(error, OSError) and error.strerror
-        raise InputError(f"cannot write {name}: {reason or error}") from None
+        raise InputError(f"cannot write {name}: {format_reason(error)}") from None
 
 
 def create_store_backend(backend: StoreBackend, identity: Identity, closing: ExitStack) -> Backend:

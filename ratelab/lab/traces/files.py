@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ratelab.errors import InputError, install_hint
+from ratelab.errors import InputError, format_reason, install_hint
 from ratelab.lab.spill import Integers
 
 MAX_LINE_CHARS = 65_536
@@ -149,10 +149,10 @@ def _open(path: str) -> BinaryIO:
         return Path(path).open("rb")
     except FileNotFoundError as error:
         raise MissingFileError(
-            f"it cannot be opened ({_format_reason(error)}): name a log, JSON lines or CSV file"
+            f"it cannot be opened ({format_reason(error)}): name a log, JSON lines or CSV file"
         ) from None
     except (OSError, ValueError) as error:
-        raise InputError(f"it cannot be opened ({_format_reason(error)}): name a log, JSON lines or CSV file") from None
+        raise InputError(f"it cannot be opened ({format_reason(error)}): name a log, JSON lines or CSV file") from None
 
 
 def _read_block(file: BinaryIO) -> bytes:
@@ -160,7 +160,7 @@ def _read_block(file: BinaryIO) -> bytes:
     try:
         return file.read(_BLOCK_BYTES)
     except (OSError, ValueError) as error:
-        raise InputError(f"it cannot be read ({_format_reason(error)}): name a log, JSON lines or CSV file") from None
+        raise InputError(f"it cannot be read ({format_reason(error)}): name a log, JSON lines or CSV file") from None
 
 
 def _decompress_gzip(blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -190,12 +190,7 @@ def _decompress_zstd(blocks: Iterator[bytes]) -> Iterator[bytes]:
     try:
         yield from arrow.decompress_zstd(blocks, _BLOCK_BYTES)
     except OSError as error:
-        raise InputError(f"invalid zstd data ({_format_reason(error)}): copy or compress the file again") from None
-
-
-def _format_reason(error: Exception) -> str:
-    """Return the message of an error without the path that the system puts in front."""
-    return (isinstance(error, OSError) and error.strerror) or str(error)
+        raise InputError(f"invalid zstd data ({format_reason(error)}): copy or compress the file again") from None
 
 
 def is_parquet(path: str) -> bool:

@@ -12,7 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ratelab.errors import InputError, short_repr
+from ratelab.errors import InputError, format_reason, short_repr
 from ratelab.http.addresses import parse_address
 
 
@@ -110,7 +110,9 @@ def read_values(path: str) -> list[str]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}): name a file with a value in each line") from None
+        raise InputError(
+            f"{path} cannot be read ({format_reason(error)}): name a file with a value in each line"
+        ) from None
     values = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not values:
         raise InputError(f"{path} has no values: write one in each line")
