@@ -58,7 +58,11 @@ class Composite:
         self.policies = tuple(part.policy for part in parts)
         self._steps = tuple((part.step, part.begin, part.end, not part.policy.shadow) for part in parts)
         self._named_steps = tuple((part.step, slice(part.begin, part.end), part.policy.name) for part in parts)
-        self._all_alike = not any(policy.shadow or policy.counts_denials for policy in self.policies)
+        alike = not any(policy.shadow or policy.counts_denials for policy in self.policies)
+        self.decide_together: Callable[[State, int, int], tuple[list[int], Combined]] = (
+            (self._decide_two if len(parts) == 2 else self._decide_alike) if alike else self._decide_any
+        )
+        """Return the next state and the fields of the `Decision`, as `decide` and `combine` do, in half the time."""
 
     @classmethod
     def of(cls, policies: Iterable[Policy]) -> Composite:
@@ -91,12 +95,33 @@ class Composite:
             self.withdraw(state, now, new, rows)
         return new, rows  # type: ignore[return-value]
 
-    def decide_together(self, state: State, now: int, cost: int) -> tuple[list[int], Combined]:
-        """Return the next state and the fields of the `Decision`, as `decide` and `combine` do, in half the time."""
-        if not self._all_alike:
-            new, rows = self.decide(state, now, (cost,) * len(self.parts))
-            return new, self.combine(rows)
-        new = []
+    def _decide_any(self, state: State, now: int, cost: int) -> tuple[list[int], Combined]:
+        """Decide by any policies, for `decide_together`."""
+        new, rows = self.decide(state, now, (cost,) * len(self.parts))
+        return new, self.combine(rows)
+
+    def _decide_two(self, state: State, now: int, cost: int) -> tuple[list[int], Combined]:
+        """Decide by two policies without shadows and penalties, for `decide_together`."""
+        (step1, place1, name1), (step2, place2, name2) = self._named_steps
+        new1, new2 = state[place1], state[place2]
+        allowed1, left1, retry1, reset1, delay1 = step1(new1, now, cost)
+        allowed2, left2, retry2, reset2, delay2 = step2(new2, now, cost)
+        if allowed1 != allowed2:  # charge neither
+            new1, new2 = state[place1], state[place2]
+            if allowed1:
+                _, left1, _, reset1, _ = step1(state[place1], now, 0)
+            else:
+                _, left2, _, reset2, _ = step2(state[place2], now, 0)
+        remaining = left2 if left2 < left1 else left1
+        reset_after_ns = reset2 if reset2 > reset1 else reset1
+        if allowed1 and allowed2:
+            return [*new1, *new2], (True, remaining, 0, reset_after_ns, delay2 if delay2 > delay1 else delay1, None, ())
+        bound_by, retry_after_ns = (name2, retry2) if retry2 > retry1 else (name1, retry1)
+        return [*new1, *new2], (False, remaining, retry_after_ns, reset_after_ns, 0, bound_by, ())
+
+    def _decide_alike(self, state: State, now: int, cost: int) -> tuple[list[int], Combined]:
+        """Decide by policies without shadows and penalties, for `decide_together`."""
+        new: list[int] = []
         remaining, retry_after_ns, reset_after_ns, delay_ns = NEVER, 0, 0, 0
         denied, bound_by, bound_left, bound_reset = 0, None, 0, 0
         for step, place, name in self._named_steps:
