@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -39,17 +40,7 @@ from ratelab.lab.tune.candidates import USUAL_REPLAYS
 from ratelab.lab.tune.tuning import count_work, match_keys
 from ratelab.report.charts import LAYOUTS, THEME_NAMES, draw_tuning
 from ratelab.report.files import check_writable, write_rows
-from ratelab.report.tune import (
-    describe_check,
-    describe_gap,
-    describe_holdout,
-    describe_recommendation,
-    describe_shared,
-    describe_tightest,
-    describe_tuned_traffic,
-    describe_variation,
-    list_warnings,
-)
+from ratelab.report.tune import describe_tuned_traffic, describe_tuning, list_warnings
 from ratelab.report.tune_tables import build_needs_table, build_outliers_table, serialize_rates, serialize_tuning
 
 if TYPE_CHECKING:
@@ -252,13 +243,9 @@ def _print_amounts(
             print_text(console, note, "dim")
     print_table(console, build_needs_table(tuning, amounts.rates))
     print_table(console, build_outliers_table(analysis, amounts.outliers))
-    findings = [*describe_recommendation(tuning), *describe_gap(tuning), *describe_shared(analysis)]
-    details = describe_tightest(tuning, amounts.tightest)
-    details += [*(describe_variation(analysis) if amounts.variation else []), describe_holdout(tuning)]
-    cautions = [f"Caution: {warning}." for warning in warnings]
-    if amounts.joined:
-        findings, details, cautions = ([" ".join(part)] if part else [] for part in (findings, details, cautions))
-    print_sentences(console, [*findings, *details, *describe_check(analysis)])
+    report = describe_tuning(analysis, warnings, amounts.tightest, amounts.variation)
+    *findings, cautions = ([" ".join(part)] if part else [] for part in report) if amounts.joined else report
+    print_sentences(console, list(chain(*findings)))
     for caution in cautions:
         print_text(console, caution, "yellow")
     console.print(f"Next: {_format_next(source, analysis)}", markup=False, soft_wrap=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from ratelab.algorithms import Policy
 from ratelab.lab.tune import Analysis, Tuning
@@ -32,6 +34,32 @@ MAX_BURST_FACTOR = 2
 
 MAX_TIGHTEST = 5
 """How many of the tightest quotas are listed."""
+
+
+class Report(NamedTuple):
+    """The sentences of a report on a tuning, by part, in their order."""
+
+    recommendation: list[str]
+    details: list[str]
+    check: list[str]
+    cautions: list[str]
+
+
+def describe_tuning(
+    analysis: Analysis, warnings: Sequence[str], tightest: int = MAX_TIGHTEST, variation: bool = True
+) -> Report:
+    """Describe a tuning, with so many of the tightest quotas, and the days and hours only with `variation`."""
+    tuning = analysis.tuning
+    return Report(
+        [*describe_recommendation(tuning), *describe_gap(tuning), *describe_shared(analysis)],
+        [
+            *describe_tightest(tuning, tightest),
+            *(describe_variation(analysis) if variation else []),
+            describe_holdout(tuning),
+        ],
+        describe_check(analysis),
+        [f"Caution: {warning}." for warning in warnings],
+    )
 
 
 def describe_tuned_traffic(tuning: Tuning) -> str:
@@ -114,7 +142,7 @@ def describe_variation(analysis: Analysis) -> list[str]:
     return sentences
 
 
-def describe_tightest(tuning: Tuning, most: int = MAX_TIGHTEST) -> list[str]:
+def describe_tightest(tuning: Tuning, most: int) -> list[str]:
     """List the smallest bursts within the tolerance, about `most`."""
     kinds = {candidate.policy.name for candidate in tuning.tightest}
     if not kinds:

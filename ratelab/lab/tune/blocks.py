@@ -16,10 +16,9 @@ from ratelab.lab.replay import has_compiler
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic
 from ratelab.lab.tune import hulls
-from ratelab.lab.tune.frontier import MIN_COMPILED_REQUESTS, group_by_key
+from ratelab.lab.tune.frontier import MAX_INTEGER, MIN_COMPILED_REQUESTS, group_by_key
 from ratelab.quota import Quota
 
-_MAX_INTEGER = 2**63 - 1
 _INTEGERS_PER_REQUEST = 12  # of a partition: its times, costs and keys, their order, and the needs of one length
 
 
@@ -35,7 +34,7 @@ class BlockNeeds(NamedTuple):
 def measure_needs(traffic: Traffic, rate: Quota, progress: Progress = lambda _: None) -> Integers:
     """Return the need of each key at a rate; 0 for a key without requests."""
     needs = np.zeros(traffic.key_count, np.int64)
-    (found,) = measure_blocks(traffic, rate, [_MAX_INTEGER], progress)
+    (found,) = measure_blocks(traffic, rate, [MAX_INTEGER], progress)
     np.maximum.at(needs, found.keys, found.needs)
     return needs
 
@@ -65,7 +64,7 @@ def _choose_loop(costs: Integers, begins: Integers, rate: Quota) -> Callable[...
     totals = np.concatenate([[0], np.cumsum(costs)])[begins]
     if (
         len(costs) >= MIN_COMPILED_REQUESTS
-        and int(np.diff(totals).max()) * rate.period <= _MAX_INTEGER // 2
+        and int(np.diff(totals).max()) * rate.period <= MAX_INTEGER // 2
         and has_compiler()
     ):
         from ratelab.lab.compiled.loops import compile_block_finder  # it needs Numba, which is slow to import

@@ -21,8 +21,8 @@ from ratelab.quota import Quota
 MIN_COMPILED_REQUESTS = 20_000
 """Requests from which on loading the compiler takes less time than it saves."""
 
-_MAX_INTEGER = 2**63 - 1
-_INTEGERS_PER_REQUEST = 48  # of a partition, while its hulls are merged; about four times as many as are in use
+MAX_INTEGER = 2**63 - 1
+_HULL_INTEGERS_PER_REQUEST = 48  # of a partition, while its hulls are merged; about four times as many as are in use
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +67,9 @@ class Frontier:
 
 def _grant(rate: Quota, spans: Integers) -> Integers:
     """Return the whole units that a rate grants within each span; more than 64 bits hold are cut off."""
-    if int(spans.max()) * rate.limit <= _MAX_INTEGER:
+    if int(spans.max()) * rate.limit <= MAX_INTEGER:
         return spans * rate.limit // rate.period
-    granted = (min(span * rate.limit // rate.period, _MAX_INTEGER) for span in spans.tolist())
+    granted = (min(span * rate.limit // rate.period, MAX_INTEGER) for span in spans.tolist())
     return np.fromiter(granted, np.int64, len(spans))
 
 
@@ -81,7 +81,7 @@ def measure_frontier(traffic: Traffic, progress: Progress = lambda _: None) -> F
     find = _load_compiled() if len(traffic) >= MIN_COMPILED_REQUESTS and has_compiler() else _find_in_python
     counts = np.zeros(traffic.key_count, np.int64)
     found: list[tuple[Partition, _Corners]] = []
-    for partition in split_keys(traffic, _INTEGERS_PER_REQUEST * len(traffic)):
+    for partition in split_keys(traffic, _HULL_INTEGERS_PER_REQUEST * len(traffic)):
         times, costs, begins = group_by_key(traffic, partition, len(partition.select_keys(counts)))
         corners = find(times, costs, begins)
         partition.select_keys(counts)[:] = corners.counts
@@ -106,8 +106,8 @@ def group_by_key(traffic: Traffic, partition: Partition, keys: int) -> tuple[Int
     begins = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=keys))]).astype(np.int64)
     times = np.concatenate([np.empty(0, np.int64), *(requests.times for requests in batches)])[order]
     costs = np.concatenate([np.empty(0, np.int64), *(requests.costs for requests in batches)])[order]
-    if float(costs.sum(dtype=np.float64)) > _MAX_INTEGER // 2:
-        raise InputError(f"costs must add up to at most {_MAX_INTEGER // 2:,}: use a larger unit of cost")
+    if float(costs.sum(dtype=np.float64)) > MAX_INTEGER // 2:
+        raise InputError(f"costs must add up to at most {MAX_INTEGER // 2:,}: use a larger unit of cost")
     return times, costs, begins
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,17 +16,7 @@ from ratelab.report.charts import draw_tuning
 from ratelab.report.html.page import Provenance, build_picture, render_template
 from ratelab.report.numbers import format_percent, format_quota, format_rate_in
 from ratelab.report.tables import Cell, Table
-from ratelab.report.tune import (
-    WEEKDAYS,
-    describe_check,
-    describe_gap,
-    describe_holdout,
-    describe_recommendation,
-    describe_shared,
-    describe_tightest,
-    describe_tuned_traffic,
-    describe_variation,
-)
+from ratelab.report.tune import WEEKDAYS, describe_tuned_traffic, describe_tuning
 from ratelab.report.tune_tables import build_needs_table, build_outliers_table
 
 MAX_CLIENTS_OF_PAGE = 200
@@ -42,10 +33,7 @@ def render_tuning(
 ) -> str:
     """Return the page of a tuning; `notes` are those on the source."""
     tuning = analysis.tuning
-    heading, *findings = describe_recommendation(tuning)
-    findings += [*describe_gap(tuning), *describe_shared(analysis), *describe_tightest(tuning)]
-    findings += [*describe_variation(analysis), describe_holdout(tuning), *describe_check(analysis)]
-    findings += [f"Caution: {warning}." for warning in warnings]
+    heading, *findings = chain(*describe_tuning(analysis, warnings))
     return render_template(
         "tune.html",
         provenance,
