@@ -11,7 +11,8 @@ from click.core import ParameterSource
 
 from ratelab.algorithms import parse_policy
 from ratelab.cli import expand_paths
-from ratelab.cli.output import LateProgress, Output, deliver, tune_compiler
+from ratelab.cli.output import Output, deliver, tune_compiler
+from ratelab.cli.progress import LateProgress
 from ratelab.cli.sources import (
     Advance,
     TrafficSource,

@@ -48,7 +48,7 @@ class Report(NamedTuple):
 def describe_tuning(
     analysis: Analysis, warnings: Sequence[str], tightest: int = MAX_TIGHTEST, variation: bool = True
 ) -> Report:
-    """Describe a tuning, with so many of the tightest quotas, and the days and hours only with `variation`."""
+    """Describe a tuning: at most `tightest` of the tightest quotas, and days and hours only with `variation`."""
     tuning = analysis.tuning
     return Report(
         [*describe_recommendation(tuning), *describe_gap(tuning), *describe_shared(analysis)],
