@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 
+from ratelab.errors import StoreError
 from ratelab.quota import NS_PER_S
 
 MAX_FAILURES = 3
@@ -17,6 +19,10 @@ MIN_PROBE_INTERVAL_NS = NS_PER_S // 2
 
 MAX_PROBE_INTERVAL_NS = NS_PER_S
 """Time from a failed probe to the next one."""
+
+
+WRITE_ERRORS = {"readonly", "full", "refused", "misconfigured"}
+"""Kinds of errors that do not concern hits that only read: a decision that wrote nothing does not disprove them."""
 
 
 @dataclass(slots=True)
@@ -87,3 +93,23 @@ class CircuitBreaker:
     def finish(self, epoch: Epoch) -> None:
         """Record that a call is over, even if it was cancelled."""
         epoch.probing = False
+
+
+@dataclass(slots=True)
+class Node:
+    """A server of the store: its circuit breaker and its latest failure."""
+
+    name: Hashable
+    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    failure: str = ""
+    """The kind of the latest failure."""
+    fallbacks: int = 0
+    """Requests decided without the node since it began to fail."""
+
+    def __str__(self) -> str:
+        return f"node {':'.join(map(str, self.name))} of the store" if isinstance(self.name, tuple) else "the store"
+
+
+def create_down_error() -> StoreError:
+    """Return the error of a store that was not called."""
+    return StoreError("down", "the store is down and was not called", MAX_PROBE_INTERVAL_NS)

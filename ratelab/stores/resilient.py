@@ -10,7 +10,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,7 +20,7 @@ from ratelab.errors import InputError, StoreError, short_repr
 from ratelab.limiter import AsyncLimiter, Costs, Decision, Keys
 from ratelab.quota import NS_PER_S
 from ratelab.stores.arguments import default_clock, name_costs, name_keys, refuse_pickling
-from ratelab.stores.circuit_breaker import MAX_PROBE_INTERVAL_NS, CircuitBreaker, Epoch
+from ratelab.stores.circuit_breaker import WRITE_ERRORS, Epoch, Node, create_down_error
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.key_table import Stats
 from ratelab.stores.memory import MemoryLimiter
@@ -34,9 +33,6 @@ ON_STORE_ERROR = {
     "closed": "every request is denied",
 }
 """The fallbacks for a store that is down, each with its meaning."""
-
-WRITE_ERRORS = {"readonly", "full", "refused", "misconfigured"}
-"""Kinds of errors that do not concern hits that only read: a decision that wrote nothing does not disprove them."""
 
 _T = TypeVar("_T")
 _log = logging.getLogger("ratelab")
@@ -95,7 +91,7 @@ class ResilientLimiter:
         self._local = MemoryLimiter(store.policies, clock, max_keys, plans=plans.plans, overrides=plans.overrides)
         self._node_of: Callable[[Keys], Hashable] = getattr(store, "node_of", _node_of_single_server)
         self._probe_node: Callable[[Hashable], Coroutine[Any, Any, None]] | None = getattr(store, "probe", None)
-        self._nodes: dict[Hashable, _Node] = {}
+        self._nodes: dict[Hashable, Node] = {}
         self._errors = Counter[str]()
         self._fallbacks = 0
         reset_in_children(self)
@@ -229,9 +225,9 @@ class ResilientLimiter:
             raise InputError(f"{type(self._store).__name__} has no {name}: use a store such as AsyncValkeyLimiter")
         return method
 
-    def _find_node(self, key: Keys) -> _Node:
+    def _find_node(self, key: Keys) -> Node:
         name = self._node_of(key)
-        return self._nodes.setdefault(name, self._nodes.get(name) or _Node(name))
+        return self._nodes.setdefault(name, self._nodes.get(name) or Node(name))
 
     async def _decide(self, method: str, key: Keys, cost: Costs, plan: str | None, **options: Any) -> Any:
         """Return the result of a method of the store, or that of the fallback."""
@@ -266,14 +262,14 @@ class ResilientLimiter:
         epoch = node.breaker.begin(self._clock())
         try:
             if epoch is None:
-                raise _create_down_error()
+                raise create_down_error()
             return await self._call(node, epoch, call()) is not False
         except StoreError:
             if self.on_store_error == "closed":
                 raise
             return False
 
-    async def _call(self, node: _Node, epoch: Epoch, call: Coroutine[Any, Any, _T], charged: bool = False) -> _T:
+    async def _call(self, node: Node, epoch: Epoch, call: Coroutine[Any, Any, _T], charged: bool = False) -> _T:
         """Return the result of a call of the store, and record its outcome."""
         try:
             result = await call
@@ -292,7 +288,7 @@ class ResilientLimiter:
 
     def _fall_back(
         self,
-        node: _Node,
+        node: Node,
         method: str,
         key: Keys,
         cost: Costs,
@@ -307,7 +303,7 @@ class ResilientLimiter:
         only_shadow = all(policy.shadow for policy in self.policies)
         if self.on_store_error == "open" or only_shadow:
             return self._decide_as_new(method, key, cost, plan, **options)
-        raise error or _create_down_error()
+        raise error or create_down_error()
 
     def _decide_as_new(self, method: str, key: Keys, cost: Costs, plan: str | None, **options: Any) -> Any:
         plans, now = self._local.plans, self._clock()
@@ -320,7 +316,7 @@ class ResilientLimiter:
             return Ticket(Reservation(decision, costs, clock=self._clock, **options), lambda _: None)
         return decision if method == "hit" else (decision, composite.decisions(rows))
 
-    def _record_failure(self, node: _Node, epoch: Epoch, error: StoreError) -> None:
+    def _record_failure(self, node: Node, epoch: Epoch, error: StoreError) -> None:
         self._errors[error.kind] += 1
         if error.kind == "overload":
             return
@@ -331,7 +327,7 @@ class ResilientLimiter:
             reason, meanwhile = " ".join(str(error).split()), ON_STORE_ERROR[self.on_store_error]
             _log.warning("%s is down (%s: %s); meanwhile, %s", node, error.kind, reason, meanwhile)
 
-    def _record_success(self, node: _Node, epoch: Epoch) -> None:
+    def _record_success(self, node: Node, epoch: Epoch) -> None:
         since = node.breaker.record_success(epoch)
         if since is not None:
             seconds = (self._clock() - since) / NS_PER_S
@@ -339,29 +335,10 @@ class ResilientLimiter:
             _log.warning("%s is back after %.1f s; requests %s: %d", node, seconds, outcome, node.fallbacks)
 
 
-@dataclass(slots=True)
-class _Node:
-    """A server of the store: its circuit breaker and its latest failure."""
-
-    name: Hashable
-    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
-    failure: str = ""
-    """The kind of the latest failure."""
-    fallbacks: int = 0
-    """Requests decided without the node since it began to fail."""
-
-    def __str__(self) -> str:
-        return f"node {':'.join(map(str, self.name))} of the store" if isinstance(self.name, tuple) else "the store"
-
-
 def _is_allowed(result: Any) -> bool:
     """Return whether a decision, with those of the policies or with a ticket, admits the request."""
     allowed: bool = result[0].allowed if type(result) is tuple else result.allowed
     return allowed
-
-
-def _create_down_error() -> StoreError:
-    return StoreError("down", "the store is down and was not called", MAX_PROBE_INTERVAL_NS)
 
 
 def _node_of_single_server(key: Keys) -> None:

@@ -23,7 +23,7 @@ from valkey import Valkey
 from valkey_servers import AMPLE_DEADLINE
 
 from ratelab import ALGORITHMS, Algorithm, ManualClock, Policy
-from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter, composite_script, script
+from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter, composite_script, lua_text, script
 from ratelab.stores.valkey.server import ValkeyServer
 
 TICK_NS = 1000
@@ -53,7 +53,7 @@ class ServerClock(ManualClock):
 @contextmanager
 def use_scripts_with(*changes: Change) -> Iterator[None]:
     """Have limiters that are created in the block use changed scripts."""
-    join_text = script.join_text
+    join_text = lua_text.join_text
 
     missing = {*changes}
 

@@ -89,7 +89,7 @@ FALLBACKS = {
     "failing closed admits": _mutate_limiter("_fall_back", "raise error or", f"return {DECIDE_AS_NEW} or"),
     "failing closed hides the reason": _mutate_limiter("_fall_back", "error or ", ""),
     "failing closed permits an immediate retry": Mutant(
-        resilient, "_create_down_error", lambda: StoreError("down", "", 0)
+        resilient, "create_down_error", lambda: StoreError("down", "", 0)
     ),
     "an invalid cost is a failure": _mutate_limiter(
         "_decide",

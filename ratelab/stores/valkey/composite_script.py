@@ -17,9 +17,9 @@ from ratelab.quota import NS_PER_S, Quota
 from ratelab.stores.arguments import name_costs
 from ratelab.stores.policy_groups import ALL
 from ratelab.stores.valkey.key_layout import KeyLayout, StateKeys
+from ratelab.stores.valkey.lua_text import CHARGE, join_text, load_lua, load_text
 from ratelab.stores.valkey.resp import encode_bulk
 from ratelab.stores.valkey.script import (
-    CHARGE,
     COST_ONE,
     EXACT_LIMIT,
     MAX_TIME_US,
@@ -30,9 +30,6 @@ from ratelab.stores.valkey.script import (
     escape_name,
     format_suffix,
     hash_text,
-    join_text,
-    load_lua,
-    load_text,
     unpack_reply,
 )
 

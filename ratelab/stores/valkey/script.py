@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-import re
-import sys
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from fractions import Fraction
-from functools import cache, lru_cache
+from functools import lru_cache
 from hashlib import blake2b, sha1
-from importlib import resources
-from pathlib import Path
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -25,6 +20,7 @@ from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_r
 from ratelab.limiter import NEVER, Algorithm, Costs, Decision, Keys, Row
 from ratelab.quota import Quota
 from ratelab.stores.arguments import name_costs, name_keys
+from ratelab.stores.valkey.lua_text import CHARGE, join_text, load_lua, load_text
 from ratelab.stores.valkey.resp import encode_bulk
 
 if TYPE_CHECKING:
@@ -49,9 +45,6 @@ MAX_NAME_CHARS = 100
 """Length of the longest name of a limiter."""
 
 NS_PER_US = 1000
-
-CHARGE = re.compile(r"(^--[^\n]*\n)*^local function charge\(.*(?=^return decide)", re.DOTALL | re.MULTILINE)
-"""The function `charge` of an algorithm, with its comment."""
 
 _TIME_BYTES = 16  # the server's time at the start of a reply
 
@@ -246,17 +239,6 @@ def register(limiter: object, store: Hashable, script: Script | CompositeScript)
     return forget
 
 
-def join_text(*parts: str) -> str:
-    """Return the text of a script: the prelude that all scripts share, and its other parts."""
-    return "\n".join([load_lua("prelude.lua"), *parts])
-
-
-@cache
-def load_lua(name: str) -> str:
-    """Return the text of a file of this package."""
-    return resources.files("ratelab.stores.valkey").joinpath(name).read_text(encoding="utf-8")
-
-
 def _read_fields(algorithm: Algorithm) -> tuple[tuple[int, ...], str]:
     """Return the fields of an algorithm: its parameters, and Lua code that defines its tables.
 
@@ -272,50 +254,6 @@ def _read_fields(algorithm: Algorithm) -> tuple[tuple[int, ...], str]:
     lines = [f"local DIGITS = {TABLE_DIGITS}"]
     lines += [f"local {name} = '{''.join(f'%0{TABLE_DIGITS}d' % n for n in table)}'" for name, table in tables.items()]
     return parameters, "".join(f"{line}\n" for line in lines)
-
-
-@cache
-def load_text(kind: type[Algorithm]) -> str:
-    """Return the text of an algorithm."""
-    return _load_penalized(kind) if issubclass(kind, Penalized) else _load_file(kind)
-
-
-def _load_file(kind: type[Algorithm]) -> str:
-    path = Path(inspect.getfile(kind)).with_suffix(".lua")
-    try:
-        return _read_next_to(kind.__module__, path)
-    except OSError:
-        raise InputError(
-            f"{kind.name} cannot run in a store without a script {path.name} next to {path.stem}.py: "
-            "write one, or keep the quota in memory"
-        ) from None
-
-
-_LAST_LINE = "return decide(step, read, write)\n"
-_INNER_CHARGE = "local inner_charge = charge\n"
-
-
-def _load_penalized(kind: type[Penalized]) -> str:
-    """Return the text of an algorithm with a penalty; its function `charge` comes last, as in any other."""
-    text, penalty = load_text(kind.kind), kind.penalty.in_microseconds()
-    charge = CHARGE.search(text)
-    if not text.endswith(_LAST_LINE) or charge is None:
-        raise InputError(
-            f"{kind.name} with a penalty cannot run in a store, since it writes its states in parts: "
-            "use another algorithm, such as sliding-counter, or keep the quota in memory"
-        )
-    growth = penalty.growth
-    numbers = (penalty.after, penalty.within, penalty.length, growth.numerator, growth.denominator, penalty.at_most)
-    step = CHARGE.sub("", text).removesuffix(_LAST_LINE)
-    around = _load_file(Penalized).replace(_INNER_CHARGE, charge[0] + _INNER_CHARGE)
-    return f"{step}local PENALTY = {{ {', '.join(map(str, numbers))} }}\n{around}"
-
-
-def _read_next_to(module: str, path: Path) -> str:
-    """Read a file next to a module, which may be a module of a package in an archive, or a file without a package."""
-    package = getattr(sys.modules[module], "__package__", None)
-    folder = resources.files(package) if package in sys.modules else path.parent
-    return folder.joinpath(path.name).read_text(encoding="utf-8")
 
 
 def _build_in_microseconds(kind: type[Algorithm], quota: Quota) -> Algorithm:
