@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ratelab.clock import Clock
 from ratelab.errors import InputError, short_repr
 from ratelab.limiter import Costs, Decision
 from ratelab.quota import NS_PER_S
+
+if TYPE_CHECKING:
+    from asyncio import Future
 
 DEFAULT_DEADLINE_S = 300.0
 """Seconds after which a reserved cost is final."""
@@ -116,6 +119,9 @@ class Ticket:
         pass
 
 
+_settlements: set[Future[Any]] = set()  # which the loop alone would not keep
+
+
 class AsyncTicket:
     """A `Ticket` of a limiter whose states are kept elsewhere; an asynchronous context manager."""
 
@@ -140,13 +146,19 @@ class AsyncTicket:
     async def settle(self, actual: Costs) -> bool:
         """Replace the reserved cost by the actual one, as `Ticket.settle` does.
 
+        If the task is cancelled meanwhile, as by a client that disconnects, the settlement is completed without it.
         Raises `StoreError` if the store does not confirm it. The cost is then the reserved or the actual one, and the
         ticket remains settled, so that nothing is charged twice.
         """
+        from asyncio import ensure_future, shield  # not needed in memory, and slow to import
+
         changes = self._reservation.take(actual)
         if changes is None:
             return False
-        return await self._charge(changes) is not False
+        settlement = ensure_future(self._charge(changes))
+        _settlements.add(settlement)
+        settlement.add_done_callback(_settlements.discard)
+        return await shield(settlement) is not False
 
     async def cancel(self) -> bool:
         """Return the whole reserved cost, as `settle(0)` does."""

@@ -19,6 +19,7 @@ from valkey_servers import AMPLE_DEADLINE
 
 from ratelab import Decision, InputError, Policy
 from ratelab.errors import ConfigurationWarning, StoreError
+from ratelab.stores.resilient import ResilientLimiter
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 from ratelab.stores.valkey.server import ValkeyServer
 from ratelab.stores.valkey.ticket_script import LATE, Reserved, TicketSessions
@@ -108,6 +109,33 @@ def test_tickets_work_in_tasks(store: ValkeyServer) -> None:
         limiter.close()
 
     asyncio.run(run())
+
+
+def test_a_settlement_is_completed_when_its_task_is_cancelled(store: ValkeyServer) -> None:
+    """A client that disconnects cancels the task that answers it."""
+
+    async def run(shared: AsyncValkeyLimiter, limiter: AsyncValkeyLimiter | ResilientLimiter) -> int:
+        for turns in (1, 2):
+            ticket = await limiter.reserve("alice", 8)
+            settling = asyncio.ensure_future(ticket.settle(3))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            settling.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await settling
+            while others := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(others)
+            assert not await ticket.settle(0)
+        return (await shared.hit("alice", 0)).remaining
+
+    async def run_both() -> list[int]:
+        limiters = [AsyncValkeyLimiter(store.url, "gcra", "20/day", name=f"tickets {n}") for n in range(2)]
+        left = [await run(limiters[0], limiters[0]), await run(limiters[1], ResilientLimiter(limiters[1]))]
+        for limiter in limiters:
+            limiter.close()
+        return left
+
+    assert asyncio.run(run_both()) == [14, 14]
 
 
 @pytest.mark.parametrize("deadline", [0, -1, "5", None, float("nan")])
