@@ -204,12 +204,7 @@ class MemoryLimiter:
         checked = self.policies if policies is None else check_policies(policies)
         if not self._follows_utc and any(map(is_aligned, checked)):
             raise InputError("aligned windows need a clock that follows UTC: create the limiter with one of them")
-        current = self._plans
-        changed = Plans.of(
-            checked,
-            current.plans if plans is None else plans,
-            current.overrides if overrides is None else overrides,
-        )
+        changed = self._plans.change(checked, plans, overrides)
         self._generalized()
         self._lock.call(self._update, changed)
 

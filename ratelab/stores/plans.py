@@ -42,6 +42,23 @@ class Plans:
         ]
         return cls(tuple(policies), *changed)
 
+    def change(
+        self,
+        policies: Sequence[Policy] | None,
+        plans: Mapping[str, QuotaChanges] | None,
+        overrides: Mapping[str, QuotaChanges] | None,
+    ) -> Plans:
+        """Return these with policies, plans or overrides replaced, each if it is given; others keep their quotas."""
+        kept_plans, kept_overrides = (
+            {name: {policy: one.quota for policy, one in changes.items()} for name, changes in given.items()}
+            for given in (self.plans, self.overrides)
+        )
+        return Plans.of(
+            self.policies if policies is None else policies,
+            kept_plans if plans is None else plans,
+            kept_overrides if overrides is None else overrides,
+        )
+
     def policy_of(self, policy: Policy, plan: str | None, key: str | None) -> Policy:
         """Return the policy of a plan, or of a key with overrides, which replace those of any plan."""
         overridden = self.overrides.get(key, {}) if key is not None else {}

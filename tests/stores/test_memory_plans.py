@@ -80,6 +80,18 @@ def test_invalid_plans_are_rejected_and_change_nothing(options: Any, message: st
     assert remaining(limiter) == [10, 100]
 
 
+def test_plans_keep_their_quotas_when_policies_change() -> None:
+    limiter = create(ManualClock(NOW), plans={"premium": {"second": "50/s"}}, overrides={"bob": {"day": "7/day"}})
+    changed = Policy.create("gcra", "3/s", name="second", match="/items"), Policy.create("gcra", "9/day", name="day")
+    limiter.update(changed)
+    assert (remaining(limiter), remaining(limiter, "premium"), remaining(limiter, key="bob")) == (
+        [3, 9],
+        [50, 9],
+        [3, 7],
+    )
+    assert limiter.plans.plans["premium"]["second"] == changed[0].with_quota("50/s")
+
+
 def test_an_unknown_plan_is_rejected() -> None:
     with pytest.raises(InputError, match="unknown plan 'gold': pass plans= to the limiter"):
         create(ManualClock(NOW)).hit("alice", plan="gold")

@@ -70,11 +70,7 @@ class PlanScripts:
             raise InputError("the keys of this limiter depend on its quotas: create it with plans={} to change them")
         current = self._state[0]
         checked = current.policies if policies is None else check_policies(policies)
-        changed = Plans.of(
-            checked,
-            current.plans if plans is None else plans,
-            current.overrides if overrides is None else overrides,
-        )
+        changed = current.change(checked, plans, overrides)
         before = self.default
         self.default = self._create(checked)
         try:
