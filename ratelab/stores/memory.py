@@ -79,11 +79,9 @@ class MemoryLimiter:
         self._groups: PolicyGroups | None = None  # for all that hits of one key by one kernel cannot do
         self._created: list[PolicyGroups] = []
         self._lock = ReentrantLock()  # for changes of the policies
-        several = len(self.policies) > 1
-        usual_cost: object = _NO_COST if several else ONE  # with several policies, every hit takes the other branch
         kernel, shards = self._kernel, self._table.shards
-        self._hot: Any = shards, self._clock, kernel.step, kernel.size, self.policy.name, usual_cost
-        self._hot_several: Any = shards, self._clock, kernel.composite.decide_together, kernel.size
+        self._hot: Any = shards, self._clock, kernel.decide, kernel.size, kernel.admitted, kernel.denied, ONE
+        self._hot_row: Any = shards, self._clock, kernel.step, kernel.size, ONE
         one_kind_of_key = {policy.key for policy in self.policies} == {self.policy.key} != {ALL}
         if plans or overrides or not one_kind_of_key:
             self._generalize(nested=False)
@@ -107,10 +105,10 @@ class MemoryLimiter:
         Raises `InputError`, and changes nothing, unless each key is text, each cost is a whole number >= 0, and each
         name that of a policy or plan.
         """
-        shards, clock, step, size, name, usual_cost = self._hot  # one attribute lookup instead of six
+        shards, clock, decide, size, admitted, denied, usual_cost = self._hot  # one attribute lookup instead of seven
         if cost is not usual_cost or plan is not None:
             if type(cost) is not int or usual_cost is _NO_COST or plan is not None:
-                return _new_tuple(Decision, self._hit_together(key, cost, plan))
+                return _new_tuple(Decision, combine(self._hit_several(key, cost, plan)))
             check_cost(cost)
         try:
             entry = shards[hash(key) % SHARD_COUNT][key]
@@ -119,17 +117,12 @@ class MemoryLimiter:
         else:
             state = entry.state
             new = [*state]
-            # read the clock after the state, so that no step goes back in time
-            allowed, remaining, retry_after_ns, reset_after_ns, delay_ns = step(new, clock(), cost)
+            row = decide(new, clock(), cost)  # read after the state, so that no step goes back in time
             state.append(new)
             if state[size] is new:
                 entry.state = new
-                bound_by = None if allowed else name
-                return _new_tuple(
-                    Decision, (allowed, remaining, retry_after_ns, reset_after_ns, delay_ns, bound_by, ())
-                )
-        row = self._hit_slowly(key, cost)
-        return Decision(row[0], row[1], row[2], row[3], row[4], None if row[0] else name)
+                return _new_tuple(Decision, row + admitted if row[0] else row + denied)
+        return _new_tuple(Decision, self._hit_slowly(key, cost))
 
     def hit_each(self, key: Keys, cost: Costs = 1, plan: str | None = None) -> tuple[Decision, tuple[Decision, ...]]:
         """Decide as `hit` does; also return the decision of each policy that was asked, in their order.
@@ -141,10 +134,10 @@ class MemoryLimiter:
 
     def hit_row(self, key: Keys, cost: Costs = 1) -> Row:
         """Decide as `hit` does, and return the first five fields as a plain tuple, which is faster."""
-        shards, clock, step, size, _, usual_cost = self._hot
+        shards, clock, step, size, usual_cost = self._hot_row
         if cost is not usual_cost:
             if type(cost) is not int or usual_cost is _NO_COST:
-                return self._hit_together(key, cost)[:5]
+                return combine(self._hit_several(key, cost))[:5]
             check_cost(cost)
         row: Row
         try:
@@ -159,7 +152,7 @@ class MemoryLimiter:
             if state[size] is new:
                 entry.state = new
                 return row
-        return self._hit_slowly(key, cost)
+        return self._hit_slowly(key, cost)[:5]
 
     def reserve(
         self, key: Keys, cost: Costs = 1, plan: str | None = None, deadline: float = DEFAULT_DEADLINE_S
@@ -242,14 +235,14 @@ class MemoryLimiter:
 
     # --- one key and one kernel
 
-    def _hit_slowly(self, key: Keys, cost: int) -> Row:
+    def _hit_slowly(self, key: Keys, cost: int) -> Combined:
         """Decide a hit of a new key, or one that another hit of the same key has overtaken."""
         if isinstance(key, str) and self._groups is None:
-            step = self._kernel.step
-            row = self._hit_table(key, lambda state, now: step(state, now, cost))
-            if row is not None:
-                return row
-        return combine(self._hit_several(key, cost))[:5]
+            kernel = self._kernel
+            fields = self._hit_table(key, lambda state, now: kernel.decide(state, now, cost))
+            if fields is not None:
+                return fields + (kernel.admitted if fields[0] else kernel.denied)  # type: ignore[no-any-return]
+        return combine(self._hit_several(key, cost))
 
     def _hit_table(self, key: str, change: Callable[[Version, int], Result]) -> Result | None:
         """Return what `change` returns for the state of a key; None if the keys were moved to the groups."""
@@ -269,23 +262,6 @@ class MemoryLimiter:
                 return None
 
     # --- several policies
-
-    def _hit_together(self, key: Keys, cost: Costs, plan: str | None = None) -> Combined:
-        """Return the fields of the decision of several policies."""
-        if type(cost) is int and cost >= 0 and plan is None:
-            shards, clock, decide, size = self._hot_several
-            try:
-                entry = shards[hash(key) % SHARD_COUNT][key]
-            except (KeyError, TypeError):
-                pass
-            else:
-                state = entry.state
-                new, fields = decide(state, clock(), cost)
-                state.append(new)
-                if state[size] is new:
-                    entry.state = new
-                    return fields  # type: ignore[no-any-return]
-        return combine(self._hit_several(key, cost, plan))
 
     def _hit_several(self, key: Keys, cost: Costs, plan: str | None = None) -> Sequence[Answer]:
         """Decide a hit by several policies; return what each of those that are asked decided."""
@@ -315,8 +291,8 @@ class MemoryLimiter:
             groups.replace(self._table)
             self._created.append(groups)
             self._groups = groups = self._created[0]  # not that of a hit within this one, if it was first
-            self._hot = nowhere, self._clock, self._kernel.step, 0, self.policy.name, _NO_COST
-            self._hot_several = nowhere, *self._hot_several[1:]
+            self._hot = nowhere, *self._hot[1:-1], _NO_COST
+            self._hot_row = nowhere, *self._hot_row[1:-1], _NO_COST
             groups.move_all()
         return self._groups
 

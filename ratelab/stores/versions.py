@@ -54,10 +54,19 @@ class Kernel:
         for policy in policies:
             parts.append(_create_part(policy, parts[-1].end if parts else 0))
         self.composite = Composite(parts)
-        one = parts[0] if len(parts) == 1 else self.composite
-        self.start: Callable[[int], Version] = one.start
-        self.step: Callable[[Version, int, int], Row] = one.step
         self.size = parts[-1].end
+        self.start: Callable[[int], Version] = self.composite.start
+        self.step: Callable[[Version, int, int], Row] = self._step_together
+        self.decide: Callable[[Version, int, int], Any] = self.composite.decide_together
+        """Return the fields of a `Decision` but those of `admitted` or `denied`, which end it."""
+        self.admitted: tuple[Any, ...] = ()
+        self.denied: tuple[Any, ...] = ()
+        if len(parts) == 1:
+            self.start, self.step = parts[0].start, parts[0].step
+            self.decide, self.admitted, self.denied = self.step, (None, ()), (policies[0].name, ())
+
+    def _step_together(self, state: Version, now: int, cost: int) -> Row:
+        return self.composite.decide_together(state, now, cost)[:5]
 
     def is_new(self, state: Version, now: int) -> bool:
         """Return whether every policy would decide by `state` as by that of a new key."""

@@ -14,9 +14,10 @@ from reference_models import MODELS, decide
 
 from ratelab import ALGORITHMS, NEVER, Policy, Quota, State
 from ratelab.algorithms import composite
-from ratelab.algorithms.composite import Composite, combine
+from ratelab.algorithms.composite import Composite, Part, combine
 from ratelab.lab import conformance
 from ratelab.lab.conformance import MOVES, ORIGINS, Timeline, run
+from ratelab.limiter import Row
 
 PAIRS = [*combinations_with_replacement(ALGORITHMS, 2)]
 TRIPLES = [*combinations_with_replacement(ALGORITHMS, 3)]
@@ -105,15 +106,42 @@ def test_the_order_of_policies_does_not_matter() -> None:
             assert all(decisions == runs[0] for decisions in runs)
 
 
-@pytest.mark.parametrize("names", [*PAIRS, *TRIPLES[::6]], ids=" and ".join)
-def test_the_fast_decision_equals_the_combined_one(names: tuple[str, ...]) -> None:
-    for policies, timeline in draw_settings(names, 2):
+def check_fast_decision(names: Sequence[str], count: int) -> None:
+    """Check that the fast decision is the combined one, whatever earlier requests made it expect."""
+    for policies, timeline in draw_settings(names, count, 30):
         kernel = Composite.of(policies)
         states: list[State] = [kernel.start(timeline.origin) for _ in range(2)]
         for now, cost, _, _ in run(kernel, timeline):  # type: ignore[arg-type]
             states[0], rows = kernel.decide(states[0], now, [cost] * len(policies))
-            states[1], fields = kernel.decide_together(states[1], now, cost)
-            assert fields == kernel.combine(rows)
+            assert kernel.decide_together(states[1], now, cost) == kernel.combine(rows)
+
+
+@pytest.mark.parametrize("names", [*PAIRS, *TRIPLES[::6]], ids=" and ".join)
+def test_the_fast_decision_equals_the_combined_one(names: tuple[str, ...]) -> None:
+    check_fast_decision(names, 4)
+
+
+@pytest.mark.parametrize("bursts", [(9, 9), (2, 2), (2, 9), (9, 2)])
+def test_every_further_decision_of_two_policies_takes_one_step_of_each(bursts: tuple[int, int]) -> None:
+    steps = 0
+
+    def count(part: Part) -> Part:
+        def step(state: State, now: int, cost: int) -> Row:
+            nonlocal steps
+            steps += 1
+            return part.step(state, now, cost)
+
+        return part._replace(step=step)
+
+    policies = [Policy.create("gcra", "1/day", burst, name=f"{place}") for place, burst in enumerate(bursts)]
+    kernel = Composite([count(part) for part in Composite.of(policies).parts])
+    state = kernel.start(0)
+    for _ in range(3):
+        kernel.decide_together(state, 0, 1)
+    steps = 0
+    decisions = [kernel.decide_together(state, 0, 1) for _ in range(5)]
+    assert all(allowed == (bursts == (9, 9)) for allowed, *_ in decisions)
+    assert steps == 10
 
 
 @pytest.mark.parametrize("shadows", [(True, False), (False, True), (True, True)])
@@ -273,3 +301,34 @@ def test_a_mutant_of_the_combined_fields_fails(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(composite, "combine", rewritten(combine, right, wrong))
     with pytest.raises((AssertionError, conformance.ContractError)):
         check_pairs()
+
+
+def check_fast_decisions() -> None:
+    for names in [*PAIRS, *TRIPLES[::6]]:
+        check_fast_decision(names, 4)
+
+
+FAST = {
+    "the other of two is charged": ("_decide_two", "part, delay = state[place], 0", "delay = 0"),
+    "the other of two is not looked at": ("_decide_two", "step(part, now, 0)", "(True, left, 0, reset, 0)"),
+    "the other of two is assumed to admit": ("_decide_two", "if tried else cost > other_left", "if tried else False"),
+    "the other of two is assumed to deny": ("_decide_two", "admitted if tried else", "False if tried else"),
+    "the other of two is charged where both denied": ("_decide_two", "other_part = state[other_place]", "pass"),
+    "a tie is bound by the policy that is asked first": ("_decide_two", "if other_retry == retry", "if False"),
+    "the shorter wait of two is enough": ("_decide_two", "if other_retry > retry", "if other_retry < retry"),
+    "the greater quota of two remains": ("_decide_two", "if other_left < left", "if other_left > left"),
+    "the first of two resets both": ("_decide_two", "if other_reset > reset", "if False"),
+    "the first of two delays": ("_decide_two", "if other_delay > delay", "if False"),
+    "one of three is charged": ("_decide_alike", "if 0 < denied < len(self._named_steps):", "if False:"),
+    "one of three is not looked at": ("_decide_alike", "if name != bound_by:", "if False:"),
+    "a denied request of three is delayed": ("_decide_alike", "0 if denied else delay_ns", "delay_ns"),
+}
+
+
+@pytest.mark.parametrize(("method", "right", "wrong"), FAST.values(), ids=FAST)
+def test_a_mutant_of_the_fast_decision_fails(
+    monkeypatch: pytest.MonkeyPatch, method: str, right: str, wrong: str
+) -> None:
+    monkeypatch.setattr(Composite, method, rewritten(getattr(Composite, method), right, wrong))
+    with pytest.raises(AssertionError):
+        check_fast_decisions()

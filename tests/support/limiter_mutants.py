@@ -24,7 +24,9 @@ class CommitsBlindly(MemoryLimiter):
 class ChangesStatesInPlace(MemoryLimiter):
     """Decides on the state itself, so that an interrupt may leave half of a change."""
 
-    hit = rewritten(MemoryLimiter.hit, "step(new, clock(), cost)", "step(state, clock(), cost); new[:] = state[:size]")
+    hit = rewritten(
+        MemoryLimiter.hit, "decide(new, clock(), cost)", "decide(state, clock(), cost); new[:] = state[:size]"
+    )
 
 
 class MutatedTable(MemoryLimiter):
