@@ -61,7 +61,7 @@ class Kernel:
         """Return the fields of a `Decision` but those of `admitted` or `denied`, which end it."""
         self.admitted: tuple[Any, ...] = ()
         self.denied: tuple[Any, ...] = ()
-        if len(parts) == 1:
+        if len(parts) == 1 and not policies[0].shadow:
             self.start, self.step = parts[0].start, parts[0].step
             self.decide, self.admitted, self.denied = self.step, (None, ()), (policies[0].name, ())
 

@@ -55,6 +55,10 @@ def test_a_shadow_policy_never_denies() -> None:
         decisions.append(limiter.hit("alice"))
     assert all(decision.allowed for decision in decisions)
     assert [decision.shadow for decision in decisions] == [()] * 5 + [("minute",)] * 2
+    alone = MemoryLimiter(Policy.create("gcra", "1/h", name="alone", shadow=True), clock)
+    assert [alone.hit("alice").shadow for _ in range(3)] == [(), ("alone",), ("alone",)]
+    assert alone.hit("alice").allowed
+    assert alone.hit_row("alice")[0]
 
 
 def test_policies_need_different_names() -> None:
