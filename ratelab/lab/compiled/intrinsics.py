@@ -20,8 +20,8 @@ from numba.extending import intrinsic
 from numba.np import arrayobj as _arrayobj
 
 __all__ = [
-    "CompilerError", "TypingError", "compile_for", "divide_ceil", "divide_floor", "jit", "multiply_less_equal",
-    "prefetch", "slice_unchecked", "tune_process",
+    "CompilerError", "TypingError", "allocate_on_stack", "compile_for", "divide_ceil", "divide_floor", "jit",
+    "multiply_less_equal", "prefetch", "slice_unchecked", "tune_process",
 ]  # fmt: skip
 
 CompilerError = NumbaError
@@ -69,6 +69,9 @@ def compile_for(function: Any, signature: Any) -> Callable[..., Any]:
 
 # --- memory
 
+STACK_INTEGERS = 8
+"""Integers in an array on the stack, as many as a short state may have."""
+
 
 def _prefetch(typing_context: Any, states: Any, place: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
     """Fetch the integer at this position of `states` into the cache, to be written there."""
@@ -99,11 +102,26 @@ def _slice_unchecked(typing_context: Any, states: Any, begin: Any, size: Any) ->
     return states(states, types.intp, types.intp), generate
 
 
+def _allocate_on_stack(typing_context: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
+    """Return an array of `STACK_INTEGERS` integers on the stack, of which the compiler may make registers."""
+    kind = types.int64[::1]
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        array = context.make_array(kind)(context, builder)
+        data = cgutils.alloca_once(builder, _WORD, size=STACK_INTEGERS)
+        size, width = (context.get_constant(types.intp, number) for number in (STACK_INTEGERS, 8))
+        arrayobj.populate_array(array, data, [size], [width], width, meminfo=None)
+        return array._getvalue()
+
+    return kind(), generate
+
+
 def _declare_alias(result: str, arguments: Any, aliases: Any, aliases_of_arguments: Any) -> None:
     """Declare that a write to a slice is a write to the array, so that Numba does not remove it as dead code."""
     ir_utils._add_alias(result, arguments[0].name, aliases, aliases_of_arguments)
 
 
+allocate_on_stack: Any = intrinsic(_allocate_on_stack)
 prefetch: Any = intrinsic(_prefetch)
 slice_unchecked: Any = intrinsic(_slice_unchecked)
 ir_utils.alias_func_extensions[_slice_unchecked.__name__, __name__] = _declare_alias

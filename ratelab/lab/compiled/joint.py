@@ -6,12 +6,14 @@ All states are in one array: side by side if the policies have the same keys, ot
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ratelab.algorithms import traits_of
 from ratelab.lab.compiled import check_bound
-from ratelab.lab.compiled.joint_loops import compile_joint_loop
+from ratelab.lab.compiled.joint_loops import Lane, compile_joint_loop
 from ratelab.lab.compiled.optimize import LONG_STATES
 from ratelab.lab.compiled.states import MIN_LONG_STATE, STATE_PREFETCH
 from ratelab.lab.compiled.step_source import UnfitError
@@ -20,7 +22,10 @@ from ratelab.lab.partition import Partition, split_keys
 from ratelab.lab.policies.engine import JointColumns, expand_costs, expand_keys
 from ratelab.lab.policies.requests import PolicyTraffic
 from ratelab.lab.spill import Integers
-from ratelab.lab.traffic import BATCH_REQUESTS, Traffic
+from ratelab.lab.traffic import Traffic
+
+HUGE_PAGE_INTEGERS = 1 << 18
+"""Integers in a huge page of memory, 2 MB."""
 
 
 def decide(parts: Sequence[PolicyTraffic], traffic: Traffic, columns: JointColumns, progress: Progress) -> None:
@@ -30,51 +35,67 @@ def decide(parts: Sequence[PolicyTraffic], traffic: Traffic, columns: JointColum
     Otherwise the states of all keys are in memory, since a shared counter couples them. Raises `UnfitError` if plain
     Python must decide the requests.
     """
-    lanes = [_Lane(part, traffic) for part in parts]
-    unit_costs = all(lane.unit_costs for lane in lanes)
+    policies = [_Policy(part, traffic) for part in parts]
+    unit_costs = all(policy.unit_costs for policy in policies)
+    share_keys = all(policy.has_client_keys for policy in policies)
+    several_queue = sum(policy.queues for policy in policies) > 1
+    whole = [column if several_queue or name != "delay_ns" else None for name, column in columns.whole.items()]
+    own = [
+        (each["allowed"], each["delay_ns"] if policy.queues else None)
+        for policy, each in zip(policies, columns.parts, strict=True)
+    ]
     stand_ins, loop = compile_joint_loop(
-        [(lane.algorithm, lane.width) for lane in lanes], is_complete(columns.whole), unit_costs
+        [(policy.algorithm, policy.width) for policy in policies], is_complete(columns.whole), unit_costs, share_keys
     )
-    share_keys = all(lane.has_client_keys for lane in lanes)
-    total = traffic.key_count * sum(lane.width for lane in lanes)
+    total = traffic.key_count * sum(policy.width for policy in policies)
     for partition in split_keys(traffic, total) if share_keys else [Partition(0, 0)]:
-        places, states = _create_states(lanes, partition, traffic.origin, share_keys)
-        buffers = _Buffers(lanes, share_keys, min(len(traffic), BATCH_REQUESTS))
+        places, states = _create_states(policies, partition, traffic.origin, share_keys)
         for part, batch in traffic.batches():
             selected = partition.select(batch)
-            rows, count = selected.places, len(selected.keys)
-            keys = buffers.keys[:, : count + STATE_PREFETCH]
-            for row, lane in zip(keys, lanes, strict=False):
-                row[:count] = selected.keys if share_keys else lane.keys[part][rows]
-                row[count:] = row[count - 1] if count else 0
-            costs = None if unit_costs else np.array([lane.costs[part][rows] for lane in lanes])
-            verdicts, delays = buffers.verdicts[:, :count], buffers.delays[:, :count]
-            whole = [*columns.whole.values(), columns.bound]
-            in_place = isinstance(rows, slice)
-            filled = [column[part] if in_place else np.empty(count, column.dtype) for column in whole]
-            times = np.add(selected.times, traffic.origin, out=buffers.times[:count])
-            loop(stand_ins, places, states, buffers.scratch, keys, times, costs, *filled, verdicts, delays)
-            for column, values in zip(whole, filled, strict=True) if not in_place else ():
-                column[part][rows] = values
-            for number, (lane, each) in enumerate(zip(lanes, columns.parts, strict=True)):
-                each["allowed"][part][rows] = verdicts[number]
-                if lane.queues:
-                    each["delay_ns"][part][rows] = delays[number]
-            progress(count)
+            outputs = _Outputs(part, selected.places, len(selected.keys))
+            lanes = []
+            for number, policy in enumerate(policies):
+                keys = selected.keys if share_keys else policy.keys[part]
+                lanes.append(
+                    Lane(
+                        stand_ins[number],
+                        *places[number],
+                        None if share_keys and number else _pad(keys),
+                        None if unit_costs else np.ascontiguousarray(policy.costs[part][selected.places]),
+                        *map(outputs.add, own[number]),
+                    )
+                )
+            loop(tuple(lanes), states, selected.times, traffic.origin, *map(outputs.add, [*whole, columns.bound]))
+            outputs.write()
+            progress(len(selected.keys))
 
 
-class _Buffers:
-    """Columns of a batch, which later batches use again."""
+class _Outputs:
+    """The parts of columns for the requests of a partition in a batch."""
 
-    def __init__(self, lanes: Sequence[_Lane], share_keys: bool, size: int) -> None:
-        self.keys = np.empty((1 if share_keys else len(lanes), size + STATE_PREFETCH), np.uint32)
-        self.times = np.empty(size, np.int64)
-        self.verdicts = np.empty((len(lanes), size), np.bool_)
-        self.delays = np.empty((len(lanes), size if any(lane.queues for lane in lanes) else 0), np.int64)
-        self.scratch = np.empty(len(lanes) * MIN_LONG_STATE, np.int64)
+    def __init__(self, part: slice, places: slice | Integers, size: int) -> None:
+        self._part, self._places, self._size = part, places, size
+        self._filled: list[tuple[NDArray[Any], NDArray[Any]]] = []
+
+    def add(self, column: NDArray[Any] | None) -> NDArray[Any] | None:
+        """Return an array to fill for a column, if there is one."""
+        if column is None or isinstance(self._places, slice):
+            return None if column is None else column[self._part]
+        self._filled.append((column[self._part], np.empty(self._size, column.dtype)))
+        return self._filled[-1][1]
+
+    def write(self) -> None:
+        """Write the filled arrays to their columns."""
+        for column, values in self._filled:
+            column[self._places] = values
 
 
-class _Lane:
+def _pad(keys: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Append a key for each request that the loop looks ahead at the end."""
+    return np.append(keys, np.repeat(keys[-1:], STATE_PREFETCH))
+
+
+class _Policy:
     """A policy, with its key and its cost of each request."""
 
     def __init__(self, part: PolicyTraffic, traffic: Traffic) -> None:
@@ -98,15 +119,24 @@ class _Lane:
 
 
 def _create_states(
-    lanes: Sequence[_Lane], partition: Partition, now: int, share_keys: bool
+    policies: Sequence[_Policy], partition: Partition, now: int, share_keys: bool
 ) -> tuple[tuple[tuple[int, int], ...], Integers]:
     """Return the states of new keys in one array, with the begin of each policy's first state and their distance."""
-    starts = [np.array(lane.algorithm.start(now), np.int64) for lane in lanes]
-    counts = [len(range(lane.key_count)[partition.number :: 1 << partition.bits]) for lane in lanes]
+    starts = [np.array(policy.algorithm.start(now), np.int64) for policy in policies]
+    counts = [len(range(policy.key_count)[partition.number :: 1 << partition.bits]) for policy in policies]
     if share_keys:
         row = np.concatenate(starts)
         begins = np.cumsum([0, *map(len, starts)]).tolist()
-        return tuple((begin, len(row)) for begin in begins[:-1]), np.tile(row, max(counts))
+        states = _allocate_aligned(max(counts) * len(row))
+        states.reshape(-1, len(row))[:] = row
+        return tuple((begin, len(row)) for begin in begins[:-1]), states
     tables = [np.tile(start, count) for start, count in zip(starts, counts, strict=True)]
     begins = np.cumsum([0, *map(len, tables)]).tolist()
     return tuple((begin, len(start)) for begin, start in zip(begins, starts, strict=False)), np.concatenate(tables)
+
+
+def _allocate_aligned(size: int) -> Integers:
+    """Allocate integers on huge pages where the system has them: NumPy asks for these from 4 MB on."""
+    integers = np.empty(size + 2 * HUGE_PAGE_INTEGERS, np.int64)
+    begin = -integers.ctypes.data // integers.itemsize % HUGE_PAGE_INTEGERS
+    return integers[begin : begin + size]

@@ -1,21 +1,28 @@
 """Joint loops over columns: the steps of several algorithms in one loop, compiled by Numba.
 
-The step of a short state runs on a copy, which replaces the state if all policies admit the request. A hit of cost 1 on
-a long state is undone if another policy denies it. For a larger cost, a hit of cost 0 shows whether it fits.
+The step of a short state runs on a copy, for which the compiler has registers. It replaces the state if all policies
+admit the request. A hit of cost 1 on a long state is undone if another policy denies it. For a larger cost, a hit of
+cost 0 shows whether it fits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 from numba.extending import overload
-from numpy.typing import NDArray
 
-from ratelab.lab.compiled.intrinsics import CompilerError, compile_for, jit, prefetch, slice_unchecked
-from ratelab.lab.compiled.loops import prefetch_entry, step
+from ratelab.lab.compiled.intrinsics import (
+    CompilerError,
+    allocate_on_stack,
+    compile_for,
+    jit,
+    prefetch,
+    slice_unchecked,
+)
+from ratelab.lab.compiled.loops import get_cost, prefetch_entry, step
 from ratelab.lab.compiled.specialize import STAND_INS, create_stand_in
 from ratelab.lab.compiled.states import ENTRY_PREFETCH, MIN_LONG_STATE, STATE_PREFETCH
 from ratelab.lab.compiled.step_source import UnfitError
@@ -24,75 +31,101 @@ from ratelab.lab.policies.requests import NOT_ASKED
 from ratelab.limiter import NEVER, Algorithm
 
 
+class Lane(NamedTuple):
+    """The columns and the states of a policy in a loop."""
+
+    algorithm: Any
+    """A stand-in."""
+    begin: int
+    """The position of the first state among all."""
+    distance: int
+    """The distance of the states of two keys."""
+    keys: Any
+    """The key of each request; None if it is that of the first policy."""
+    costs: Any
+    """The cost of each request, `NOT_ASKED` where the policy does not apply; None if each is 1."""
+    verdicts: Any
+    """The column to fill with its own verdicts."""
+    delays: Any
+    """The column to fill with its delays; None if it does not queue."""
+
+
 def compile_joint_loop(
-    algorithms: Sequence[tuple[Algorithm, int]], complete: bool, unit_costs: bool
+    algorithms: Sequence[tuple[Algorithm, int]], complete: bool, unit_costs: bool, share_keys: bool
 ) -> tuple[tuple[Any, ...], Callable[..., None]]:
     """Return stand-ins and the loop for algorithms with states of these widths.
 
     Raises `UnfitError` if a step cannot be compiled.
     """
     stand_ins = tuple(
-        create_stand_in(algorithm, width, complete or width >= MIN_LONG_STATE) for algorithm, width in algorithms
+        create_stand_in(algorithm, width, complete or (width >= MIN_LONG_STATE and not unit_costs))
+        for algorithm, width in algorithms
     )
     try:
-        return stand_ins, _compile(numba.typeof(stand_ins), complete, unit_costs)  # type: ignore[no-untyped-call]
+        types = tuple(numba.typeof(stand_in) for stand_in in stand_ins)  # type: ignore[no-untyped-call]
+        return stand_ins, _compile(types, complete, unit_costs, share_keys)
     except CompilerError as error:
         raise UnfitError("their steps cannot be compiled together") from error
 
 
 @cache
-def _compile(stand_ins: Any, complete: bool, unit_costs: bool) -> Any:
+def _compile(stand_ins: Any, complete: bool, unit_costs: bool, share_keys: bool) -> Any:
     """Compile the loop for types of stand-ins."""
-    integers, times = numba.int64[::1], numba.types.Array(numba.int64, 1, "C", readonly=True)
-    places = numba.types.UniTuple(numba.types.UniTuple(numba.int64, 2), len(stand_ins))  # type: ignore[no-untyped-call]
-    costs = numba.none if unit_costs else numba.int64[:, ::1]
-    whole = [numba.boolean[::1], *[integers] * (4 if complete else 1)]
-    outputs = [*whole, numba.int8[::1], numba.boolean[:, :], numba.int64[:, :]]
-    types = [stand_ins, places, integers, integers, numba.uint32[:, :], times, costs, *outputs]
-    return compile_for(_DECIDE_COMPLETE if complete else _DECIDE_FIGURED, numba.void(*types))
+    integers, booleans = numba.int64[::1], numba.boolean[::1]
+    keys, times = (numba.types.Array(kind, 1, "C", readonly=True) for kind in (numba.uint32, numba.int64))
+    lanes = []
+    for number, stand_in in enumerate(stand_ins):
+        delays = integers if STAND_INS[stand_in.instance_class].queues else numba.none
+        own_keys = numba.none if share_keys and number else keys
+        costs = numba.none if unit_costs else integers
+        types = (stand_in, numba.int64, numba.int64, own_keys, costs, booleans, delays)
+        lanes.append(numba.types.NamedTuple(types, Lane))  # type: ignore[no-untyped-call]
+    waits = integers if sum(lane.types[-1] is integers for lane in lanes) > 1 else numba.none
+    whole = [booleans, *[integers] * (3 if complete else 0), waits, numba.int8[::1]]
+    all_lanes = numba.types.Tuple(tuple(lanes))  # type: ignore[no-untyped-call]
+    return compile_for(
+        _DECIDE_COMPLETE if complete else _DECIDE_FIGURED, numba.void(all_lanes, integers, times, numba.int64, *whole)
+    )
 
 
-# --- the loops; `policies` are stand-ins, and `costs` may be None
+# --- the loops, which fill columns; `waits` may be None
 
 
-def _decide_figured(
-    policies: Any, places: Any, states: Any, scratch: Any, keys: Any, times: Any, costs: Any,
-    allowed: Any, waits: Any, bound: Any, verdicts: Any, delays: Any,
-) -> None:  # fmt: skip
+def _decide_figured(lanes: Any, states: Any, times: Any, origin: Any, allowed: Any, waits: Any, bound: Any) -> None:
     for n in range(len(times)):
-        prefetch_states(policies, places, states, keys, n)
-        allowed[n], _, _, _, waits[n], bound[n], denials = attempt(
-            policies, places, states, scratch, keys, costs, verdicts, delays, times[n], n, True, None
-        )
+        now = times[n] + origin
+        prefetch_states(lanes, states, 0, 0, n)
+        allowed[n], _, _, _, wait, bound[n], denials = attempt(lanes, states, 0, now, n, 0, True, None)
+        set_value(waits, n, wait)
         if denials > 1:
-            bound[n] = find_binding(policies, places, states, scratch, keys, costs, verdicts, times[n], n)[0]
+            bound[n] = find_binding(lanes, states, 0, now, n, 0)[0]
 
 
 def _decide_complete(
-    policies: Any, places: Any, states: Any, scratch: Any, keys: Any, times: Any, costs: Any,
-    allowed: Any, remaining: Any, retry_afters: Any, reset_afters: Any, waits: Any, bound: Any, verdicts: Any,
-    delays: Any,
+    lanes: Any, states: Any, times: Any, origin: Any,
+    allowed: Any, remaining: Any, retry_afters: Any, reset_afters: Any, waits: Any, bound: Any,
 ) -> None:  # fmt: skip
     for n in range(len(times)):
-        prefetch_states(policies, places, states, keys, n)
-        allowed[n], remaining[n], retry_afters[n], reset_afters[n], waits[n], bound[n], _ = attempt(
-            policies, places, states, scratch, keys, costs, verdicts, delays, times[n], n, True, 0
-        )
+        now = times[n] + origin
+        prefetch_states(lanes, states, 0, 0, n)
+        row = attempt(lanes, states, 0, now, n, 0, True, 0)
+        allowed[n], remaining[n], retry_afters[n], reset_afters[n], wait, bound[n], _ = row
+        set_value(waits, n, wait)
 
 
 _DECIDE_FIGURED, _DECIDE_COMPLETE = jit(_decide_figured), jit(_decide_complete)
 
 
-# --- functions of the loops, which call themselves with the rest of the policies
+# --- functions of the loops, which call themselves with the rest of the lanes; `row` is the place of the shared key
 
 _INLINED: Any = {"forceinline": True}
 
+LINE_INTEGERS = 8
+"""Integers in a cache line, with which the states begin."""
 
-def attempt(
-    policies: Any, places: Any, states: Any, scratch: Any, keys: Any, costs: Any, verdicts: Any, delays: Any, now: Any,
-    n: Any, admitted: Any, complete: Any,
-) -> Any:  # fmt: skip
-    """Decide request `n` by these policies, the last of all; charge all of them or none.
+
+def attempt(lanes: Any, states: Any, row: Any, now: Any, n: Any, number: Any, admitted: Any, complete: Any) -> Any:
+    """Decide request `n` by these policies, from `number` to the last; charge all of them or none.
 
     `admitted` is the verdict of the policies before. Return the row, the binding policy and the number of denials.
     Unless `complete`, only `allowed` and `delay_ns` of the row are right, and the binding policy is the first that
@@ -103,108 +136,88 @@ def attempt(
 
 @overload(attempt, strict=False, jit_options=_INLINED)
 def _overload_attempt(
-    policies: Any, places: Any, states: Any, scratch: Any, keys: Any, costs: Any, verdicts: Any, delays: Any, now: Any,
-    n: Any, admitted: Any, complete: Any,
-) -> Callable[..., Any]:  # fmt: skip
+    lanes: Any, states: Any, row: Any, now: Any, n: Any, number: Any, admitted: Any, complete: Any
+) -> Callable[..., Any]:
     def attempt_none(
-        policies: Any, places: Any, states: Any, scratch: Any, keys: Any, costs: Any, verdicts: Any, delays: Any,
-        now: Any, n: Any, admitted: Any, complete: Any,
-    ) -> Any:  # fmt: skip
+        lanes: Any, states: Any, row: Any, now: Any, n: Any, number: Any, admitted: Any, complete: Any
+    ) -> Any:
         return admitted, NEVER, 0, 0, 0, NOT_BOUND, 0
 
     def attempt_first(
-        policies: Any, places: Any, states: Any, scratch: Any, keys: Any, costs: Any, verdicts: Any, delays: Any,
-        now: Any, n: Any, admitted: Any, complete: Any,
-    ) -> Any:  # fmt: skip
-        number = len(verdicts) - count
-        cost = get_policy_cost(costs, number, n)
+        lanes: Any, states: Any, row: Any, now: Any, n: Any, number: Any, admitted: Any, complete: Any
+    ) -> Any:
+        lane = lanes[0]
+        row = find_row(lane, row, n)
+        cost = get_cost(lane.costs, n)
         if cost == NOT_ASKED:
-            return attempt(
-                policies[1:], places[1:], states, scratch, keys, costs, verdicts, delays, now, n, admitted, complete
-            )
-        algorithm = policies[0]
-        state, copy = get_states(algorithm, places[0], states, scratch, keys, number, n)
+            set_value(lane.delays, n, 0)
+            return attempt(lanes[1:], states, row, now, n, number + 1, admitted, complete)
+        algorithm = lane.algorithm
+        state, copy = slice_unchecked(states, lane.begin + row, lane.distance), allocate_on_stack()
         fits, remaining, retry_after, reset_after, delay = try_hit(algorithm, state, copy, now, cost)
         all_fit, least, longest, reset, wait, bound, denials = attempt(
-            policies[1:],
-            places[1:],
-            states,
-            scratch,
-            keys,
-            costs,
-            verdicts,
-            delays,
-            now,
-            n,
-            admitted and fits,
-            complete,
+            lanes[1:], states, row, now, n, number + 1, admitted and fits, complete
         )
         remaining, reset_after = keep_hit(algorithm, state, copy, now, cost, all_fit, remaining, reset_after)
         if looks_again and fits and not all_fit:
             _, remaining, _, reset_after, _ = try_hit(algorithm, state, copy, now, 0)
-        verdicts[number, n] = fits
+        lane.verdicts[n] = fits
         delay = delay if all_fit else 0
-        if queues:
-            delays[number, n] = delay
+        set_value(lane.delays, n, delay)
         denials += not fits
         binds = not fits and (not looks_again or bound == NOT_BOUND or retry_after >= longest)
         bound, longest = number if binds else bound, retry_after if binds else longest
         return all_fit, min(least, remaining), longest, max(reset, reset_after), max(wait, delay), bound, denials
 
-    count, looks_again = len(policies), complete != numba.none
-    queues = count > 0 and STAND_INS[policies[0].instance_class].queues
-    return attempt_first if count else attempt_none
+    looks_again = complete != numba.none
+    return attempt_first if len(lanes) else attempt_none
 
 
-def find_binding(
-    policies: Any, places: Any, states: Any, scratch: Any, keys: Any, costs: Any, verdicts: Any, now: Any, n: Any
-) -> Any:
+def find_binding(lanes: Any, states: Any, row: Any, now: Any, n: Any, number: Any) -> Any:
     """Return the policy that denied request `n` with the longest `retry_after_ns`, the first of several, and that."""
     raise NotImplementedError
 
 
 @overload(find_binding, strict=False, jit_options=_INLINED)
-def _overload_find_binding(
-    policies: Any, places: Any, states: Any, scratch: Any, keys: Any, costs: Any, verdicts: Any, now: Any, n: Any
-) -> Callable[..., Any]:
-    def find_none(
-        policies: Any, places: Any, states: Any, scratch: Any, keys: Any, costs: Any, verdicts: Any, now: Any, n: Any
-    ) -> Any:
+def _overload_find_binding(lanes: Any, states: Any, row: Any, now: Any, n: Any, number: Any) -> Callable[..., Any]:
+    def find_none(lanes: Any, states: Any, row: Any, now: Any, n: Any, number: Any) -> Any:
         return NOT_BOUND, NOT_BOUND
 
-    def find_first(
-        policies: Any, places: Any, states: Any, scratch: Any, keys: Any, costs: Any, verdicts: Any, now: Any, n: Any
-    ) -> Any:
-        bound, longest = find_binding(policies[1:], places[1:], states, scratch, keys, costs, verdicts, now, n)
-        number = len(verdicts) - count
-        cost = get_policy_cost(costs, number, n)
-        if cost == NOT_ASKED or verdicts[number, n]:
+    def find_first(lanes: Any, states: Any, row: Any, now: Any, n: Any, number: Any) -> Any:
+        lane = lanes[0]
+        row = find_row(lane, row, n)
+        bound, longest = find_binding(lanes[1:], states, row, now, n, number + 1)
+        cost = get_cost(lane.costs, n)
+        if cost == NOT_ASKED or lane.verdicts[n]:
             return bound, longest
-        state, copy = get_states(policies[0], places[0], states, scratch, keys, number, n)
-        _, _, retry_after, _, _ = try_hit(policies[0], state, copy, now, cost)
+        state = slice_unchecked(states, lane.begin + row, lane.distance)
+        _, _, retry_after, _, _ = try_hit(lane.algorithm, state, allocate_on_stack(), now, cost)
         return (number, retry_after) if retry_after >= longest else (bound, longest)
 
-    count = len(policies)
-    return find_first if count else find_none
+    return find_first if len(lanes) else find_none
 
 
-def prefetch_states(policies: Any, places: Any, states: Any, keys: Any, n: Any) -> None:
-    """Fetch the states of later requests into the cache."""
+def prefetch_states(lanes: Any, states: Any, row: Any, next_row: Any, n: Any) -> None:
+    """Fetch the states of later requests into the cache; those of `row` side by side come together."""
     raise NotImplementedError
 
 
 @overload(prefetch_states, strict=False, jit_options=_INLINED)
-def _overload_prefetch_states(policies: Any, places: Any, states: Any, keys: Any, n: Any) -> Callable[..., Any]:
-    def prefetch_first(policies: Any, places: Any, states: Any, keys: Any, n: Any) -> None:
-        row = max(0, len(keys) - count)
-        begin, distance = places[0]
-        if len(keys) > 1 or begin == 0:  # states side by side come with the first
-            prefetch(states, begin + distance * keys[row, n + STATE_PREFETCH])
-        prefetch_long(policies[0], states, begin + distance * keys[row, n + ENTRY_PREFETCH], distance)
-        prefetch_states(policies[1:], places[1:], states, keys, n)
+def _overload_prefetch_states(lanes: Any, states: Any, row: Any, next_row: Any, n: Any) -> Callable[..., Any]:
+    def prefetch_first(lanes: Any, states: Any, row: Any, next_row: Any, n: Any) -> None:
+        lane = lanes[0]
+        row = find_row(lane, row, n + STATE_PREFETCH)
+        next_row = find_row(lane, next_row, n + ENTRY_PREFETCH)
+        if is_first or LINE_INTEGERS % lane.distance:  # the end of a row may be on another cache line
+            prefetch(states, lane.begin + row + place)
+        prefetch_long(lane.algorithm, states, lane.begin + next_row, lane.distance)
+        prefetch_states(lanes[1:], states, row, next_row, n)
 
-    count = len(policies)
-    return prefetch_first if count else lambda policies, places, states, keys, n: None
+    if not len(lanes):
+        return lambda lanes, states, row, next_row, n: None
+    width, is_first = STAND_INS[lanes[0].types[0].instance_class].width, lanes[0].types[3] != numba.none
+    place = 0 if is_first or width is None else width - 1
+    return prefetch_first
 
 
 def prefetch_long(algorithm: Any, states: Any, begin: Any, distance: Any) -> None:
@@ -222,33 +235,29 @@ def _overload_prefetch_long(algorithm: Any, states: Any, begin: Any, distance: A
     return lambda algorithm, states, begin, distance: None
 
 
-def get_policy_cost(costs: Any, number: Any, n: Any) -> int:
-    """Return the cost of request `n` for a policy; without `costs`, each is 1."""
+def find_row(lane: Any, row: Any, n: Any) -> int:
+    """Return the place of the key of request `n`, which is `row` if the lane has no keys of its own."""
     raise NotImplementedError
 
 
-@overload(get_policy_cost, strict=False, jit_options=_INLINED)
-def _overload_get_policy_cost(costs: Any, number: Any, n: Any) -> Callable[..., Any]:
-    return (lambda costs, number, n: 1) if costs == numba.none else (lambda costs, number, n: costs[number, n])
+@overload(find_row, strict=False, jit_options=_INLINED)
+def _overload_find_row(lane: Any, row: Any, n: Any) -> Callable[..., Any]:
+    if lane.types[3] == numba.none:
+        return lambda lane, row, n: row
+    return lambda lane, row, n: lane.distance * lane.keys[n]
 
 
-def get_states(
-    algorithm: Any, place: Any, states: Any, scratch: Any, keys: Any, number: Any, n: Any
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the state of the key of request `n`, and room for a copy."""
+def set_value(column: Any, n: Any, value: Any) -> None:
+    """Write a value to a column, if there is one."""
     raise NotImplementedError
 
 
-@overload(get_states, strict=False, jit_options=_INLINED)
-def _overload_get_states(
-    algorithm: Any, place: Any, states: Any, scratch: Any, keys: Any, number: Any, n: Any
-) -> Callable[..., Any]:
-    def get_both(algorithm: Any, place: Any, states: Any, scratch: Any, keys: Any, number: Any, n: Any) -> Any:
-        begin, distance = place
-        state = slice_unchecked(states, begin + distance * keys[number if len(keys) > 1 else 0, n], distance)
-        return state, slice_unchecked(scratch, number * MIN_LONG_STATE, MIN_LONG_STATE)
+@overload(set_value, strict=False, jit_options=_INLINED)
+def _overload_set_value(column: Any, n: Any, value: Any) -> Callable[..., Any]:
+    def write(column: Any, n: Any, value: Any) -> None:
+        column[n] = value
 
-    return get_both
+    return (lambda column, n, value: None) if column == numba.none else write
 
 
 # --- a hit on one policy, which is kept only if all admit it

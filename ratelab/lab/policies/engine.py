@@ -41,7 +41,8 @@ class JointColumns(NamedTuple):
 def allocate_joint_columns(parts: Sequence[PolicyTraffic], traffic: Traffic, fields: Sequence[str]) -> JointColumns:
     """Allocate the columns of a joint replay, with these fields of the whole decision.
 
-    The delays of a policy that does not queue are a read-only column of zeros.
+    The delays of a policy that does not queue are a read-only column of zeros. Where at most one queues, the delays of
+    the whole decision are its delays, in the same column.
     """
 
     def allocate(names: Sequence[str], queues: bool = True) -> Columns:
@@ -49,11 +50,11 @@ def allocate_joint_columns(parts: Sequence[PolicyTraffic], traffic: Traffic, fie
 
     none = np.broadcast_to(np.int64(0), len(traffic))
     queues = [traits_of(part.policy.algorithm).queues for part in parts]
-    return JointColumns(
-        allocate(fields),
-        traffic.allocate(np.int8),
-        tuple({"delay_ns": none, **allocate(PART_FIELDS, q)} for q in queues),
-    )
+    own = tuple({"delay_ns": none, **allocate(PART_FIELDS, q)} for q in queues)
+    delays = [each["delay_ns"] for each, q in zip(own, queues, strict=True) if q] or [none]
+    shared = {"delay_ns": delays[0]} if parts and len(delays) == 1 else {}
+    whole = {name: shared[name] if name in shared else traffic.allocate(DECISION_DTYPE[name]) for name in fields}
+    return JointColumns(whole, traffic.allocate(np.int8), own)
 
 
 def expand_keys(part: PolicyTraffic, traffic: Traffic) -> NDArray[np.uint32]:
@@ -96,12 +97,10 @@ def decide(parts: Sequence[PolicyTraffic], traffic: Traffic, columns: JointColum
             whole[n] = combined[:5]
             for number, row in rows:
                 decided[number, n] = row
-        for field, column in columns.whole.items():
-            column[batch] = whole[field]
-        for part_columns, part_rows in zip(columns.parts, decided, strict=True):
-            for field, column in part_columns.items():
+        for some_columns, some_rows in zip((columns.whole, *columns.parts), (whole, *decided), strict=True):
+            for field, column in some_columns.items():
                 if column.flags.writeable:
-                    column[batch] = part_rows[field]
+                    column[batch] = some_rows[field]
         progress(len(times))
 
 

@@ -74,7 +74,9 @@ def replay_together(
     decide = {"atomic": _decide_atomic, "sequential": _decide_sequential, "independent": _decide_independent}
     way = decide[semantics] if enforcing else _decide_independent
     columns, asked = way([parts[number] for number in enforcing], traffic, fields, progress)
-    numbers = np.array([*enforcing, NOT_BOUND], np.int8)  # the last is that of -1
+    bound = columns.bound
+    if len(enforcing) < len(parts):
+        bound = np.array([*enforcing, NOT_BOUND], np.int8)[bound]  # the last is that of -1
     whole = {name: columns.whole[name] for name in PART_FIELDS}
     outcomes = []
     decided = iter(zip(asked, columns.parts, strict=True))
@@ -86,7 +88,7 @@ def replay_together(
         through = whole if part.places is None else {name: column[part.places] for name, column in whole.items()}
         charges = through if semantics == "atomic" and not part.policy.shadow else own
         outcomes.append(PolicyOutcome(part, own, through, charges["allowed"]))
-    return JointOutcome(semantics, traffic, columns.whole, numbers[columns.bound], tuple(outcomes))
+    return JointOutcome(semantics, traffic, columns.whole, bound, tuple(outcomes))
 
 
 Decided = tuple[JointColumns, Sequence[PolicyTraffic]]
