@@ -29,13 +29,13 @@ local function write_log(key, expiry, shift, now, head, count, added)
   local numbers = pack('>I8I8I8I8', shift, now, head, count)
   if new then
     call('SET', key, numbers .. times(added, now), 'PX', expiry)
-  else  -- SETRANGE keeps the key's time to live
-    call('PEXPIRE', key, expiry)
+  else
     call('SETRANGE', key, 0, numbers)
     local first = place(head + count - added)
     local fit = min(added, (place(-1) + WIDTH - first) / WIDTH)
     call('SETRANGE', key, first, times(fit, now))
     if fit < added then call('SETRANGE', key, HEAD, times(added - fit, now)) end
+    call('PEXPIRE', key, expiry)  -- last: if the time has passed, this deletes the key, which SETRANGE would restore
   end
 end
 

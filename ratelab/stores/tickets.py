@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 DEFAULT_DEADLINE_S = 300.0
 """Seconds after which a reserved cost is final."""
 
+MAX_CHANGE = 2**52
+"""The largest cost that is charged or refunded without a decision; a larger one counts as this."""
+
 Changes = Mapping[str, int]
 """What to charge to each policy by its name; a negative number is a refund."""
 
@@ -54,7 +57,7 @@ class Reservation:
             return None
         if not unsettled or self._clock() > self._due:
             return None
-        return {name: cost - self.reserved[name] for name, cost in costs.items()}
+        return {name: min(cost - self.reserved[name], MAX_CHANGE) for name, cost in costs.items()}
 
     @contextmanager
     def retrying(self) -> Iterator[None]:

@@ -276,6 +276,8 @@ def test_decisions_in_a_store_are_timed_and_keys_are_measured() -> None:
     assert [(figure["label"], figure["unit"]) for figure in figures] == [
         *((f"{name}, one connection", "/s") for name in SCRIPTED),
         ("sliding-log of 10,000 to token-bucket", "us"),
+        ("two policies, one connection", "us"),
+        ("two policies, 50 tasks", "us"),
         *((f"{name}, a key", "bytes") for name in SCRIPTED),
         ("ratelab serve with a store: requests", "/s"),
     ]

@@ -69,6 +69,14 @@ def test_a_key_that_outlives_its_reset_is_caught(name: str, change: Change, clie
         check_expiry(client, name, change)
 
 
+def test_a_log_that_expires_while_it_is_written_is_not_kept(client: Any) -> None:
+    script = Script(create("sliding-log", "2/day"))
+    sha = client.script_load(change_script(script.text, ("'PEXPIRE', key, expiry", "'PEXPIRE', key, 0")))
+    for _ in range(2):
+        client.evalsha(sha, 1, "alice", *script.parameters, 1)
+    assert client.pttl("alice") == -2  # there is no such key
+
+
 def test_the_store_is_empty_when_all_keys_are_replenished(client: Any) -> None:
     for name in SCRIPTED:
         script = Script(create(name, "1000/s", burst=100))

@@ -11,15 +11,13 @@ from typing import NamedTuple
 from ratelab.algorithms.composite import combine
 from ratelab.errors import StoreError
 from ratelab.limiter import Decision, Keys
+from ratelab.stores.tickets import MAX_CHANGE
 from ratelab.stores.valkey.composite_script import CompositeScript, compose, encode_call, list_answers
 from ratelab.stores.valkey.key_layout import KeyLayout, StateKeys
 from ratelab.stores.valkey.lua_text import load_lua
 from ratelab.stores.valkey.resp import encode_bulk
 from ratelab.stores.valkey.script import Script, unpack_reply
 from ratelab.stores.valkey.session import Session, SlotMap, decide_hits
-
-MAX_CHANGE = 2**52
-"""The largest cost that is charged or refunded without a decision; a larger one counts as this."""
 
 LATE = 0
 """The reply to a charge after the deadline of its ticket."""
