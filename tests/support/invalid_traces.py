@@ -64,7 +64,7 @@ INVALID_TRACES = {
     # Missing fields
     "an unknown field of a log": InvalidTrace(
         VALID_LINE,
-        "it has no field usr, only ip, user, status, referer, agent, forwarded, host, method, path: "
+        "it has no field usr, only ip, user, status, bytes, referer, agent, forwarded, host, method, path: "
         "name another field; did you mean --key user?",
         {"key": "usr"},
     ),

@@ -139,7 +139,7 @@ def traces(draw: st.DrawFn) -> tuple[bytes, TraceOptions, int]:
     common, uncommon = LINES[name][:9], LINES[name][9:]
     content = b"".join(draw(st.lists(st.sampled_from(common * 9 + uncommon), min_size=1, max_size=40)))
     header = b"time,ip,size,more\n" if name == "csv" else b""
-    cost = None if name == "log" else draw(st.sampled_from([None, "size"]))
+    cost = draw(st.sampled_from([None, "bytes" if name == "log" else "size"]))
     unit, strict = draw(st.sampled_from(["s", "ms", "ns"])), draw(st.integers(0, 9)) == 0
     filters = draw(st.sampled_from([(), parse_filters(["ip=10.0.0.0/30"], ["ip=*.3"]), parse_filters([], ["ip=a"])]))
     options = TraceOptions(

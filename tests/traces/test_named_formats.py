@@ -35,6 +35,40 @@ def test_requests_are_filtered_by_path_and_status(read: Read, name: str, real: R
     assert len(trace.traffic) == 1
 
 
+SIZES = {
+    **dict.fromkeys(["combined", "common", "vhost_combined", "nginx-main", "ingress-nginx", "kong", "traefik"], 612),
+    "istio": 135,
+    "envoy": 154,
+    "haproxy": 2750,
+    "aws-alb": 366,
+    "aws-elb": 29,
+    "aws-s3": 113,
+    "squid": 507,
+    "heroku": 1548,
+}
+"""The size of the response in each real line that has one."""
+
+
+@pytest.mark.parametrize(("name", "size"), SIZES.items(), ids=SIZES.keys())
+def test_the_size_of_a_response_is_its_cost(read: Read, name: str, size: int) -> None:
+    trace = read(REAL_LINES[name].line.encode() + b"\n", format=name, cost="bytes")
+    assert (trace.traffic.costs.tolist(), trace.unparsed) == ([size], 0)
+    assert any("the cost is the size of the response" in note for note in trace.notes)
+
+
+@pytest.mark.parametrize("size", ["-", "0"])
+def test_a_response_without_a_body_costs_1_but_keeps_its_size(read: Read, size: str) -> None:
+    line = REAL_LINES["combined"].line.replace(" 612 ", f" {size} ")
+    trace = read(line.encode() + b"\n", cost="bytes", filters=parse_filters([f"bytes={size}"], []))
+    assert trace.traffic.costs.tolist() == [1]
+
+
+def test_a_log_without_sizes_has_no_field_of_them(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text(REAL_LINES["uvicorn"].line + "\n")
+    error = get_error("replay", tmp_path / "a.log", "--rate", "1/s", "--cost", "bytes")
+    assert "its lines have no field bytes: leave out --cost" in error
+
+
 def test_every_format_has_a_real_line() -> None:
     assert {*REAL_LINES, *NO_OWN_LINE} == {*FORMATS}
 

@@ -13,7 +13,7 @@ from ratelab.lab.traces.batches import ANONYMOUS, LineError, OmittedError, Parse
 from ratelab.lab.traces.clients import ClientNames, is_private
 from ratelab.lab.traces.delimited import JOINED, DelimitedFormat
 from ratelab.lab.traces.formats import MAX_SAMPLE_LINES, Detection, Format, TraceOptions
-from ratelab.lab.traces.patterns import TextFormat
+from ratelab.lab.traces.patterns import SIZE, TextFormat
 from ratelab.lab.traces.requests import Field, FieldReader, Filter
 from ratelab.lab.traces.text_formats import ADDRESS
 from ratelab.lab.traces.timestamps import (
@@ -88,6 +88,8 @@ def plan_reading(detection: Detection, options: TraceOptions) -> Plan:
     client_notes: list[str] = []
     clients, is_forwarded = _choose_client(format_, lines, options, client_notes)
     cost = [Field("cost", format_.resolve(options.cost))] if options.cost else []
+    if options.cost == SIZE and isinstance(format_, TextFormat) and not format_.is_re2:
+        notes.append("the cost is the size of the response, at least 1; the log has no sizes of requests (--cost)")
     filters = [Field(filter_.option, format_.resolve(filter_.field), optional=True) for filter_ in options.filters]
     format_.bind([field._replace(optional=False) for field in filters], lines)  # reports a missing field
     fields = (*clients, time, *cost, *filters)

@@ -17,6 +17,9 @@ from ratelab.lab.traces.requests import Field, FieldReader
 DERIVED = ("method", "path")
 """Fields that are parts of the group `request`, if there is no group of that name."""
 
+SIZE = "bytes"
+"""The field of the size of the response."""
+
 MIN_ADDRESS_CHARS = 7
 """The length from which on a forwarded address at the end of a line is noted."""
 
@@ -121,7 +124,8 @@ class TextFormat:
                 raise InputError(self._explain_missing(option, names))
             group = "request" if name in DERIVED and not self._has_group(name) else name
             groups.append(group)
-            converters.append(_CONVERTERS.get((group, name)) if name else None)
+            is_size = (option, name) == ("cost", SIZE) and not self.is_re2
+            converters.append(_convert_size if is_size else _CONVERTERS.get((group, name)) if name else None)
         spec = self._create_spec(groups, converters)
         if self.is_re2:
             return FieldReader(_create_re2_reader(spec), spec)
@@ -262,6 +266,11 @@ def clean_path(url: str) -> str:
     url = url.strip()
     path = _ORIGIN.sub("", url, count=1) if "://" in url else url
     return path.partition("?")[0] or ("/" if url else "")
+
+
+def _convert_size(size: str) -> str:
+    """Return the cost of a response of a size: one without a body costs 1, since a cost is at least 1."""
+    return "1" if size in ("-", "-1", "0") else size.removeprefix("+")  # HAProxy: still being sent
 
 
 _CONVERTERS: dict[tuple[str | None, str], Callable[[str], str]] = {

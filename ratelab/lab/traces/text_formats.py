@@ -25,7 +25,7 @@ DATE_TIME = (
 
 # --- access logs: common, combined, and with more fields in front or at the end
 
-_REQUESTED = rf'"(?P<request>{_QUOTED})" (?P<status>[0-9]{{3}}|-) (?:[0-9]+|-)'
+_REQUESTED = rf'"(?P<request>{_QUOTED})" (?P<status>[0-9]{{3}}|-) (?P<bytes>[0-9]+|-)'
 _TIMED = rf'\[(?P<time>[^\]"]+)\] ?{_REQUESTED}'
 _AGENT = rf'(?: "(?P<referer>{_QUOTED})" "(?P<agent>{_QUOTED})")?'
 _LAST = rf'(?:(?: (?:"{_QUOTED}"|[^" \t\r\n]+))*? "(?P<forwarded>{_LIST})")?'
@@ -157,6 +157,7 @@ _AWS_REQUEST = rf'(?: "(?P<request>{_QUOTED})" "(?P<agent>{_QUOTED})")?'
 _ENVOY_START = (
     rf'\[(?P<time>{_ISO})\] "(?P<method>[^ "]+) (?P<path>[^ "]*) [^"]*" (?P<status>[0-9]{{1,3}}) [^ ]+ '
 )  # fmt: skip
+_ENVOY_AMOUNTS = rf"{_AMOUNT} (?P<bytes>{_AMOUNT}) {_AMOUNT} {_AMOUNT}"
 _ENVOY_END = rf'"(?P<forwarded>[^"]*)" "(?P<agent>{_QUOTED})" "[^"]*" "(?P<host>[^"]*)" "[^"]*"'
 
 
@@ -166,7 +167,7 @@ def _create_heroku_shape(head: str) -> Shape:
         rf"{head}(?P<time>{_ISO}) h(?:ost h)?eroku(?:\[router\]:| router -) at=[^ ]+ "
         rf'(?:code=[^ ]+ )?(?:desc="[^"]*" )?method=(?P<method>[^ ]+) path="(?P<path>[^"]*)" '
         rf'host=(?P<host>[^ ]+) (?:request_id=[^ ]+ )?fwd="(?P<forwarded>[^"]*)"',
-        rf"(?: dyno=[^ ]* (?:{_NONBLANK} )*?status=(?P<status>[0-9]+))?",
+        rf"(?: dyno=[^ ]* (?:{_NONBLANK} )*?status=(?P<status>[0-9]+)(?: bytes=(?P<bytes>[0-9]+))?)?",
     )
 
 
@@ -177,7 +178,7 @@ TEXT_FORMATS = (
         "Istio and Envoy with the long default format",
         (
             Shape(
-                rf'{_ENVOY_START}[^ ]+ [^ ]+ "[^"]*" {_AMOUNT} {_AMOUNT} {_AMOUNT} {_AMOUNT} {_ENVOY_END}'
+                rf'{_ENVOY_START}[^ ]+ [^ ]+ "[^"]*" {_ENVOY_AMOUNTS} {_ENVOY_END}'
                 rf" [^ ]+ [^ ]+ [^ ]+ (?P<ip>{_NONBLANK})"
             ),
         ),
@@ -190,7 +191,7 @@ TEXT_FORMATS = (
     TextFormat(
         "envoy",
         "Envoy, default format",
-        (Shape(rf"{_ENVOY_START}{_AMOUNT} {_AMOUNT} {_AMOUNT} {_AMOUNT} {_ENVOY_END}"),),
+        (Shape(rf"{_ENVOY_START}{_ENVOY_AMOUNTS} {_ENVOY_END}"),),
         '[{iso_time}] "{method} {url} HTTP/1.1" {status} - 0 {size} 12 11 "{ip}" "{agent}" "{id}" "shop.example" '
         '"10.0.0.9:8080"',
         default_key="forwarded",
@@ -201,8 +202,8 @@ TEXT_FORMATS = (
         "HAProxy, option httplog",
         (
             Shape(
-                rf"(?P<ip>{ADDRESS}) \[(?P<time>[^\]]+)\] [^ ]+ [^ ]+ [0-9+/-]+ (?P<status>[0-9]{{3}}|-1) [0-9+]+ "
-                r"[^ ]+ [^ ]+ [^ ]{4} [0-9+/]+ [0-9+/]+",
+                rf"(?P<ip>{ADDRESS}) \[(?P<time>[^\]]+)\] [^ ]+ [^ ]+ [0-9+/-]+ (?P<status>[0-9]{{3}}|-1) "
+                r"(?P<bytes>[0-9+]+) [^ ]+ [^ ]+ [^ ]{4} [0-9+/]+ [0-9+/]+",
                 rf'(?:(?: \{{[^}}]*\}}){{0,2}} "(?P<request>{_QUOTED})")?',
             ),
         ),
@@ -216,7 +217,7 @@ TEXT_FORMATS = (
         (
             Shape(
                 rf"(?:https?|h2|wss?|grpcs?) (?P<time>{_ISO}) [^ ]+ (?P<ip>[^ ]+) [^ ]+ {_AMOUNT} {_AMOUNT} {_AMOUNT} "
-                rf"(?P<status>[0-9]+|-) [^ ]+ {_AMOUNT} {_AMOUNT}",
+                rf"(?P<status>[0-9]+|-) [^ ]+ {_AMOUNT} (?P<bytes>{_AMOUNT})",
                 _AWS_REQUEST,
             ),
         ),
@@ -232,7 +233,7 @@ TEXT_FORMATS = (
         (
             Shape(
                 rf"(?P<time>{_ISO}) [^ ]+ (?P<ip>{ADDRESS}) [^ ]+ {_AMOUNT} {_AMOUNT} {_AMOUNT} (?P<status>[0-9]+|-) "
-                rf"[^ ]+ {_AMOUNT} {_AMOUNT}",
+                rf"[^ ]+ {_AMOUNT} (?P<bytes>{_AMOUNT})",
                 _AWS_REQUEST,
             ),
         ),
@@ -246,7 +247,8 @@ TEXT_FORMATS = (
         (
             Shape(
                 rf"[0-9a-f-]+ [^ ]+ \[(?P<time>[^\]]+)\] (?P<ip>[^ ]+) (?P<user>[^ ]+) [^ ]+ [A-Z0-9_.]+ [^ ]+ "
-                rf'(?:"(?P<request>{_QUOTED})"|-) (?P<status>[0-9]{{3}}|-) [^ ]+ [^ ]+ [^ ]+ [^ ]+ {_NONBLANK}',
+                rf'(?:"(?P<request>{_QUOTED})"|-) (?P<status>[0-9]{{3}}|-) [^ ]+ (?P<bytes>[^ ]+) [^ ]+ [^ ]+ '
+                rf"{_NONBLANK}",
                 rf'(?: (?:"(?P<referer>{_QUOTED})"|-) (?:"(?P<agent>{_QUOTED})"|-))?',
             ),
         ),
@@ -259,8 +261,8 @@ TEXT_FORMATS = (
         "Squid, native format",
         (
             Shape(
-                r"(?P<time>[0-9]{9,10}\.[0-9]{3}) +-?[0-9]+ (?P<ip>[^ ]+) [A-Z_]+/(?P<status>[0-9]{3}) [0-9]+ "
-                r"(?P<method>[A-Z_-]+) (?P<path>[^ ]+) (?P<user>[^ ]+) [A-Z_]+/[^ \t\r\n]+"
+                r"(?P<time>[0-9]{9,10}\.[0-9]{3}) +-?[0-9]+ (?P<ip>[^ ]+) [A-Z_]+/(?P<status>[0-9]{3}) "
+                r"(?P<bytes>[0-9]+) (?P<method>[A-Z_-]+) (?P<path>[^ ]+) (?P<user>[^ ]+) [A-Z_]+/[^ \t\r\n]+"
             ),
         ),
         "{epoch_ms}     12 {ip} TCP_MISS/{status} {size} {method} http://shop.example{url} - HIER_DIRECT/10.0.0.9 "
