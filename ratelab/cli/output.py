@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import click
 
 from ratelab.algorithms import Policy
-from ratelab.cli.progress import LateProgress
+from ratelab.cli.progress_bar import LateProgress
 from ratelab.errors import InputError
 from ratelab.lab.comparison import Comparison, compare, with_accuracy, with_equal_protection
 from ratelab.lab.decisions import FIGURE_FIELDS, Progress

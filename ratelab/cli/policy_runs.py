@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from ratelab.algorithms import parse_policy
 from ratelab.cli import expand_paths
 from ratelab.cli.output import Output, deliver, tune_compiler
-from ratelab.cli.progress import LateProgress
+from ratelab.cli.progress_bar import LateProgress
 from ratelab.cli.sources import (
     Advance,
     TrafficSource,

@@ -15,7 +15,7 @@ from ratelab.algorithms import Policy, build_policy, find
 from ratelab.cli import Interrupted
 from ratelab.cli.options import require, scenario_options
 from ratelab.cli.output import create_console
-from ratelab.cli.progress import LateProgress
+from ratelab.cli.progress_bar import LateProgress
 from ratelab.errors import InputError
 from ratelab.http.identity import Identity
 from ratelab.lab.scenarios import load_scenario

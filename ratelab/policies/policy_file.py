@@ -247,8 +247,7 @@ def create_policies(
     names: set[str] = set()
     for n, policy in enumerate(policies):
         if policy.name in names:
-            remedy = "give each policy another name"
-            raise document.error(("policies", n), f"duplicate policy name {policy.name!r}: {remedy}")
+            raise document.error(("policies", n), f"duplicate policy name {policy.name!r}: give each another name")
         names.add(policy.name)
     changed = {
         check_plan_name(document, plan): _change(document, _by_name(policies, given), changes, ("plans", plan))
@@ -344,10 +343,8 @@ def read_plan_file(path: str, plans: Sequence[str]) -> dict[str, str]:
                     raise InputError(f"{place}: duplicate key {short_repr(key)}: keep one of its plans")
                 if len(plan_of) > MAX_PLANNED_CLIENTS:
                     raise InputError(f"{place}: more than {MAX_PLANNED_CLIENTS:,} keys: use plan: {{header: NAME}}")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}: name a CSV file with lines such as alice,premium") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: {format_reason(error)}: save the file as UTF-8") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {format_reason(error)}: name a CSV file in UTF-8 with lines alice,premium") from None
     except csv.Error as error:
         raise InputError(f"{path}:{rows.line_num}: invalid CSV ({error}): write lines such as alice,premium") from None
     return plan_of

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ratelab.algorithms import traits_of
 from ratelab.lab.compiled import check_bound
-from ratelab.lab.compiled.joint_loops import Lane, compile_joint_loop
+from ratelab.lab.compiled.joint_loops import PolicyLane, compile_joint_loop
 from ratelab.lab.compiled.optimize import LONG_STATES
 from ratelab.lab.compiled.states import MIN_LONG_STATE, STATE_PREFETCH
 from ratelab.lab.compiled.step_source import UnfitError
@@ -57,7 +57,7 @@ def decide(parts: Sequence[PolicyTraffic], traffic: Traffic, columns: JointColum
             for number, policy in enumerate(policies):
                 keys = selected.keys if share_keys else policy.keys[part]
                 lanes.append(
-                    Lane(
+                    PolicyLane(
                         stand_ins[number],
                         *places[number],
                         None if share_keys and number else _pad(keys),

@@ -31,7 +31,7 @@ from ratelab.lab.policies.requests import NOT_ASKED
 from ratelab.limiter import NEVER, Algorithm
 
 
-class Lane(NamedTuple):
+class PolicyLane(NamedTuple):
     """The columns and the states of a policy in a loop."""
 
     algorithm: Any
@@ -79,7 +79,7 @@ def _compile(stand_ins: Any, complete: bool, unit_costs: bool, share_keys: bool)
         own_keys = numba.none if share_keys and number else keys
         costs = numba.none if unit_costs else integers
         types = (stand_in, numba.int64, numba.int64, own_keys, costs, booleans, delays)
-        lanes.append(numba.types.NamedTuple(types, Lane))  # type: ignore[no-untyped-call]
+        lanes.append(numba.types.NamedTuple(types, PolicyLane))  # type: ignore[no-untyped-call]
     waits = integers if sum(lane.types[-1] is integers for lane in lanes) > 1 else numba.none
     whole = [booleans, *[integers] * (3 if complete else 0), waits, numba.int8[::1]]
     all_lanes = numba.types.Tuple(tuple(lanes))  # type: ignore[no-untyped-call]
