@@ -147,7 +147,10 @@ def reset_after_is_exact(algorithm: Algorithm, timeline: Timeline) -> None:
 
 
 def denied_hits_change_nothing(algorithm: Algorithm, timeline: Timeline) -> None:
-    """Let a denied request change no later decision, unless `Traits.counts_denials`."""
+    """Let a denied request change no later decision.
+
+    An algorithm that declares `counts_denials` is excepted.
+    """
     if traits_of(algorithm).counts_denials:
         return
     without_denied = algorithm.start(timeline.origin)  # the state without the denied hits
