@@ -9,8 +9,7 @@ import click
 
 from ratelab.algorithms import parse_policy
 from ratelab.cli.options import parse_share
-from ratelab.cli.output import create_console, print_sentences, print_table, tune_compiler
-from ratelab.cli.progress_bar import LateProgress
+from ratelab.cli.output import LateProgress, create_console, print_sentences, print_table, tune_compiler
 from ratelab.cli.sources import is_scenario, load_source, trace_options
 from ratelab.lab.tune.difference import compare_policies
 from ratelab.report.difference import build_difference_table, describe_difference, serialize_difference

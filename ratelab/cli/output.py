@@ -1,20 +1,22 @@
-"""Output of commands: comparisons as tables, JSON and files."""
+"""Output of commands: comparisons as tables, JSON and files, and the progress of slow work."""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os.path import realpath
-from typing import IO, TYPE_CHECKING, Any, cast
+from threading import Event, Thread
+from time import monotonic
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Self, TextIO, cast
 
 import click
 
 from ratelab.algorithms import Policy
-from ratelab.cli.progress_bar import LateProgress
 from ratelab.errors import InputError
 from ratelab.lab.comparison import Comparison, compare, with_accuracy, with_equal_protection
 from ratelab.lab.decisions import FIGURE_FIELDS, Progress
@@ -22,7 +24,7 @@ from ratelab.lab.metrics import Figure, Result, list_figures
 from ratelab.lab.replay import uses_compiler
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import ROW_FIELDS
-from ratelab.quota import parse_duration
+from ratelab.quota import NS_PER_S, about, parse_duration
 from ratelab.report.accuracy import (
     build_accuracy_table,
     build_differing_table,
@@ -43,16 +45,23 @@ from ratelab.report.summary import (
     summarize,
 )
 from ratelab.report.tables import Table, render_table
-from ratelab.report.timeline import render_lines, render_timeline
+from ratelab.report.timeline import render_timeline
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress as ProgressBar
 
     from ratelab.cli.artifacts import Pages, Plots
     from ratelab.report.policies import PolicyRun
 
 MIN_COLUMNS = 60
 """Width that tables have even in a narrower terminal."""
+
+PROGRESS_DELAY_S = 1.0
+"""Seconds of work before a progress bar or the announcement of long work appears."""
+
+ANNOUNCED_WORK_S = 10.0
+"""Seconds of further work from which on a line announces it, without a terminal."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +151,43 @@ def tune_compiler(traffic: Traffic, replays: int) -> None:
         tune_process()
 
 
-def deliver(runs: Sequence[Run | PolicyRun], output: Output) -> None:
-    """Write the files of `output`, then print the JSON object or the tables."""
+DEFAULT_DIFFERING_CLIENTS = 10
+"""The number of clients of a scenario that the accuracy lists."""
+
+
+def print_run(console: Console, run: Run, output: Output) -> None:
+    """Print the tables and sentences on a run."""
+    comparison, many_clients = run.comparison, run.most_denied is not None
+    console.print(run.title, style="bold", markup=False)
+    console.print(describe_run(comparison.traffic, comparison.quota), markup=False)
+    for note in [*run.notes, *describe_assumption(comparison)]:
+        print_text(console, note, "dim")
+    print_table(console, build_comparison_table(comparison), with_caption=False)
+    print_sentences(console, summarize(comparison, many_clients))
+    if run.most_denied is not None:
+        print_table(console, build_clients_table(comparison, run.most_denied))
+    if output.all_figures:
+        print_figures(console, build_figures_table(comparison), list_figures(Result))
+    if output.accuracy:
+        print_table(console, build_accuracy_table(comparison))
+        for explanation in explain_figures():
+            print_text(console, explanation, "dim")
+        print_sentences(console, [*describe_differences(comparison), *describe_estimate(comparison)])
+        print_table(console, build_differing_table(comparison, run.most_denied or DEFAULT_DIFFERING_CLIENTS))
+    if comparison.equal_protection is not None:
+        print_table(console, build_equal_table(comparison))
+        print_sentences(console, describe_equal_protection(comparison, comparison.equal_protection))
+    if output.timeline:
+        console.print()
+        console.print(render_timeline(comparison, console.width))
+
+
+Show = Callable[["Console", Any, Output], None]
+"""Prints a run."""
+
+
+def deliver(runs: Sequence[Run | PolicyRun], output: Output, show: Show = print_run) -> None:
+    """Write the files of `output`, then print the JSON object, or each run by `show`."""
     labels = [dict(list(run.source.items())[:1]) for run in runs]
     comparisons = [run.comparison for run in runs]
     if output.plots is not None:
@@ -167,7 +211,7 @@ def deliver(runs: Sequence[Run | PolicyRun], output: Output) -> None:
         for number, run in enumerate(runs):
             if number:
                 console.print()
-            _print(console, run, output) if isinstance(run, Run) else _print_policies(console, run, output)
+            show(console, run, output)
 
 
 def check_distinct(inputs: Sequence[str], files: Sequence[str | None]) -> None:
@@ -203,57 +247,8 @@ class TrimmedStdout:
         return sys.stdout.write(re.sub(" +(?=\n)", "", text))
 
 
-DEFAULT_DIFFERING_CLIENTS = 10
-"""The number of clients of a scenario that the accuracy lists."""
-
-
-def _print(console: Console, run: Run, output: Output) -> None:
-    comparison, many_clients = run.comparison, run.most_denied is not None
-    console.print(run.title, style="bold", markup=False)
-    console.print(describe_run(comparison.traffic, comparison.quota), markup=False)
-    for note in [*run.notes, *describe_assumption(comparison)]:
-        print_text(console, note, "dim")
-    print_table(console, build_comparison_table(comparison), with_caption=False)
-    print_sentences(console, summarize(comparison, many_clients))
-    if run.most_denied is not None:
-        print_table(console, build_clients_table(comparison, run.most_denied))
-    if output.all_figures:
-        _print_figures(console, build_figures_table(comparison), list_figures(Result))
-    if output.accuracy:
-        print_table(console, build_accuracy_table(comparison))
-        for explanation in explain_figures():
-            print_text(console, explanation, "dim")
-        print_sentences(console, [*describe_differences(comparison), *describe_estimate(comparison)])
-        print_table(console, build_differing_table(comparison, run.most_denied or DEFAULT_DIFFERING_CLIENTS))
-    if comparison.equal_protection is not None:
-        print_table(console, build_equal_table(comparison))
-        print_sentences(console, describe_equal_protection(comparison, comparison.equal_protection))
-    if output.timeline:
-        console.print()
-        console.print(render_timeline(comparison, console.width))
-
-
-def _print_policies(console: Console, run: PolicyRun, output: Output) -> None:
-    from ratelab.report import policies, policy_tables
-
-    comparison = run.comparison
-    console.print(run.title, style="bold", markup=False)
-    for line in policies.describe_policies(comparison):
-        print_text(console, line)
-    for note in [*run.notes, *policies.describe_policy_assumption(comparison)]:
-        print_text(console, note, "dim")
-    print_table(console, policy_tables.build_policies_table(comparison), with_caption=False)
-    print_sentences(console, policies.summarize_policies(comparison))
-    if run.most_denied is not None:
-        print_table(console, policy_tables.build_policy_clients_table(comparison, run.most_denied))
-    if output.all_figures:
-        _print_figures(console, policy_tables.build_policy_figures_table(comparison), policies.FIGURES)
-    if output.timeline:
-        console.print()
-        console.print(render_lines(comparison.traffic, policies.list_timeline_rows(comparison), console.width))
-
-
-def _print_figures(console: Console, table: Table, figures: dict[str, Figure]) -> None:
+def print_figures(console: Console, table: Table, figures: dict[str, Figure]) -> None:
+    """Print a table of figures, and the meaning of each."""
     print_table(console, table)
     for name, figure in figures.items():
         print_text(console, f"{name}: {figure.meaning}", "dim")
@@ -276,3 +271,72 @@ def print_text(console: Console, text: str, style: str = "") -> None:
     """Print text on lines that do not end between a number and its unit."""
     for line in wrap_text(text, console.width) or [""]:
         console.print(line, style=style, markup=False)
+
+
+# --- progress
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether `stream` is a terminal; unlike `Console.is_terminal`, whatever FORCE_COLOR says."""
+    return stream is not None and stream.isatty()
+
+
+class LateProgress:
+    """A progress bar on the terminal's standard error that appears after `PROGRESS_DELAY_S`.
+
+    If standard error is not a terminal, a line announces work that will take more than `ANNOUNCED_WORK_S`. Call it with
+    the amount of further work done. Without a `total`, the bar only pulses.
+    """
+
+    def __init__(self, label: str, total: int | None) -> None:
+        self._label, self._total, self._done = label, total, 0
+        self._first: tuple[float, int] | None = None  # when work was first reported, and how much
+        self._bar: ProgressBar | None = None
+        self._ended = Event()
+        self._watcher = Thread(target=self._watch, daemon=True)
+
+    def __call__(self, more: int) -> None:
+        """Add `more` to the work done."""
+        self._done += more
+        self._first = self._first or (monotonic(), self._done)
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=self._done)
+
+    def _watch(self) -> None:
+        """Show the progress, or each time the delay has passed, check whether the rest takes long."""
+        shown = False
+        while not (shown or self._ended.wait(PROGRESS_DELAY_S)):
+            shown = self._draw_bar() if is_terminal(sys.stderr) else self._announce()
+
+    def _draw_bar(self) -> bool:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        bar = Progress(console=Console(stderr=True), transient=True)
+        bar.add_task(self._label, total=self._total, completed=self._done)
+        bar.start()
+        self._bar = bar
+        return True
+
+    def _announce(self) -> bool:
+        """Print how long the rest will take, judging by the work since it was first reported; return whether it did."""
+        if self._first is None or self._total is None:
+            return False
+        since, before = self._first
+        rest = (self._total - self._done) * (monotonic() - since) / max(1, self._done - before)
+        if self._done == before or rest <= ANNOUNCED_WORK_S:
+            return False
+        click.echo(f"{self._label}: about {about(round(rest) * NS_PER_S)} left", err=True)
+        return True
+
+    def __enter__(self) -> Self:
+        self._watcher.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._watcher.join()
+        if self._bar is not None:
+            self._bar.stop()

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from ratelab.algorithms import parse_policy
 from ratelab.cli import expand_paths
-from ratelab.cli.output import Output, deliver, tune_compiler
-from ratelab.cli.progress_bar import LateProgress
+from ratelab.cli.output import (
+    LateProgress,
+    Output,
+    deliver,
+    print_figures,
+    print_run,
+    print_sentences,
+    print_table,
+    print_text,
+    tune_compiler,
+)
 from ratelab.cli.sources import (
     Advance,
     TrafficSource,
@@ -36,6 +45,10 @@ from ratelab.limiter import ROW_FIELDS
 from ratelab.policies.policy_file import PolicyFile, read_policies
 from ratelab.report.policies import PolicyRun
 from ratelab.report.summary import Run
+from ratelab.report.timeline import render_lines
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def simulate_policies(
@@ -66,7 +79,7 @@ def simulate_policies(
             )
         source = {"scenario": scenario.name, "seed": scenario.seed}
         runs.append(PolicyRun(comparison, source, f"{scenario.name}: {scenario.description}", scenario=scenario))
-    deliver(runs, output)
+    deliver(runs, output, _show)
 
 
 def _compare(
@@ -92,7 +105,7 @@ def replay_policies(
     with LateProgress("replaying", None) as progress:
         comparison = _compare(output, parts, source.traffic, semantics or ("atomic",), progress)
     fields = {**source.fields, "policy_file": make_printable(path)}
-    deliver([PolicyRun(comparison, fields, source.title, source.notes, top)], output)
+    deliver([PolicyRun(comparison, fields, source.title, source.notes, top)], output, _show)
 
 
 def compare_files(
@@ -203,3 +216,30 @@ def reject_options(*names: str) -> None:
     ]
     if given:
         raise InputError(f"each policy has its algorithm and its quota: leave out {' and '.join(given)}")
+
+
+def _show(console: Console, run: Run | PolicyRun, output: Output) -> None:
+    if isinstance(run, Run):
+        print_run(console, run, output)
+    else:
+        _print_policies(console, run, output)
+
+
+def _print_policies(console: Console, run: PolicyRun, output: Output) -> None:
+    from ratelab.report import policies, policy_tables
+
+    comparison = run.comparison
+    console.print(run.title, style="bold", markup=False)
+    for line in policies.describe_policies(comparison):
+        print_text(console, line)
+    for note in [*run.notes, *policies.describe_policy_assumption(comparison)]:
+        print_text(console, note, "dim")
+    print_table(console, policy_tables.build_policies_table(comparison), with_caption=False)
+    print_sentences(console, policies.summarize_policies(comparison))
+    if run.most_denied is not None:
+        print_table(console, policy_tables.build_policy_clients_table(comparison, run.most_denied))
+    if output.all_figures:
+        print_figures(console, policy_tables.build_policy_figures_table(comparison), policies.FIGURES)
+    if output.timeline:
+        console.print()
+        console.print(render_lines(comparison.traffic, policies.list_timeline_rows(comparison), console.width))

@@ -10,8 +10,7 @@ from ratelab.algorithms import ALGORITHMS, COMPARED, build_policy, select
 from ratelab.algorithms.penalty import penalize
 from ratelab.cli import expand_paths
 from ratelab.cli.options import POLICIES_OPTION, SEMANTICS_OPTION, comparison_options
-from ratelab.cli.output import Output, deliver
-from ratelab.cli.progress_bar import LateProgress
+from ratelab.cli.output import LateProgress, Output, deliver
 from ratelab.cli.sources import TRACE_OPTIONS, is_scenario, load_traces, reject_trace_options, trace_options
 from ratelab.errors import InputError, short_repr
 from ratelab.lab.recording import read_recording

@@ -8,7 +8,7 @@ from typing import IO
 import click
 
 from ratelab.cli.options import Seed
-from ratelab.cli.progress_bar import LateProgress
+from ratelab.cli.output import LateProgress
 from ratelab.cli.sources import TraceFormat
 from ratelab.errors import InputError
 from ratelab.lab.traces.synthetic import MAX_SAMPLE_HEAD_BYTES, is_sample, sample_lines

@@ -10,8 +10,7 @@ import click
 from ratelab.algorithms import build_policy, select
 from ratelab.cli import expand_paths
 from ratelab.cli.options import POLICIES_OPTION, SEMANTICS_OPTION, comparison_options, scenario_options
-from ratelab.cli.output import Output, deliver
-from ratelab.cli.progress_bar import LateProgress
+from ratelab.cli.output import LateProgress, Output, deliver
 from ratelab.errors import InputError
 from ratelab.lab.scenarios import Scenario, load_scenario
 from ratelab.report.summary import Run

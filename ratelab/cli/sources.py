@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from ratelab.cli import expand_paths
 from ratelab.cli.options import Command, add_options
-from ratelab.cli.progress_bar import LateProgress
+from ratelab.cli.output import LateProgress
 from ratelab.errors import InputError, install_hint
 from ratelab.lab.traces import (
     ClientRule,

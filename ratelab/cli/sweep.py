@@ -15,8 +15,7 @@ from ratelab.cli.options import (
     PLOT,
     THEME,
 )
-from ratelab.cli.output import check_distinct, create_console, print_sentences, print_table, tune_compiler
-from ratelab.cli.progress_bar import LateProgress
+from ratelab.cli.output import LateProgress, check_distinct, create_console, print_sentences, print_table, tune_compiler
 from ratelab.cli.sources import TrafficSource, load_source, trace_options
 from ratelab.lab.sweep import SweepResult, build_policies, parse_quotas
 from ratelab.lab.sweep import sweep as sweep_policies

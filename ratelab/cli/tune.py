@@ -18,8 +18,15 @@ from ratelab.cli.options import (
     THEME,
     parse_share,
 )
-from ratelab.cli.output import check_distinct, create_console, print_sentences, print_table, print_text, tune_compiler
-from ratelab.cli.progress_bar import LateProgress
+from ratelab.cli.output import (
+    LateProgress,
+    check_distinct,
+    create_console,
+    print_sentences,
+    print_table,
+    print_text,
+    tune_compiler,
+)
 from ratelab.cli.sources import EXAMPLE, TRACE_OPTIONS, TrafficSource, load_source, trace_options
 from ratelab.errors import InputError
 from ratelab.lab.sweep import parse_quotas

@@ -14,8 +14,7 @@ import click
 from ratelab.algorithms import Policy, build_policy, find
 from ratelab.cli import Interrupted
 from ratelab.cli.options import require, scenario_options
-from ratelab.cli.output import create_console
-from ratelab.cli.progress_bar import LateProgress
+from ratelab.cli.output import LateProgress, create_console
 from ratelab.errors import InputError
 from ratelab.http.identity import Identity
 from ratelab.lab.scenarios import load_scenario

@@ -16,8 +16,7 @@ from rich.live import Live
 
 from ratelab.algorithms import build_policy, select
 from ratelab.cli.options import ALGORITHMS_OPTION, scenario_options
-from ratelab.cli.output import create_console
-from ratelab.cli.progress_bar import is_terminal
+from ratelab.cli.output import create_console, is_terminal
 from ratelab.errors import InputError
 from ratelab.lab.comparison import compare
 from ratelab.lab.scenarios import load_scenario

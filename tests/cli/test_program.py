@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import ratelab
 from ratelab.cli import COMMANDS, ratelab_command
-from ratelab.cli.progress_bar import LateProgress
+from ratelab.cli.output import LateProgress
 
 
 def test_python_m_ratelab_is_the_same_program() -> None:
@@ -23,7 +23,7 @@ def test_python_m_ratelab_is_the_same_program() -> None:
 
 @pytest.mark.parametrize("force_color", ["", "1"])
 def test_no_progress_bar_is_drawn_without_a_terminal(monkeypatch: pytest.MonkeyPatch, force_color: str) -> None:
-    monkeypatch.setattr("ratelab.cli.progress_bar.PROGRESS_DELAY_S", 0.001)
+    monkeypatch.setattr("ratelab.cli.output.PROGRESS_DELAY_S", 0.001)
     environment = {**PLAIN, "FORCE_COLOR": force_color}  # which makes rich treat a pipe as a terminal
     done = CliRunner(env=environment).invoke(ratelab_command, ["simulate", BURST])
     assert (done.exit_code, done.stderr) == (0, "")
@@ -190,7 +190,7 @@ def test_long_work_is_announced_without_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, total: int | None, done: int, notice: str
 ) -> None:
     now = iter([5.0, 6.0])
-    monkeypatch.setattr("ratelab.cli.progress_bar.monotonic", lambda: next(now))
+    monkeypatch.setattr("ratelab.cli.output.monotonic", lambda: next(now))
     progress = LateProgress("replaying", total)
     for part in (10, done):  # the first part may take longer, since modules are loaded
         progress(part)
