@@ -9,7 +9,7 @@ from hypothesis import reject
 from hypothesis import strategies as st
 from reference_models import MODELS, decide
 
-from ratelab import Algorithm, InputError, Quota
+from ratelab import ALGORITHMS, Algorithm, InputError, Quota
 from ratelab.lab import conformance
 from ratelab.lab.conformance import MOVES, ORIGINS, QUOTAS, Timeline, run
 
@@ -20,6 +20,9 @@ def decides_as_its_model(algorithm: Algorithm, timeline: Timeline) -> None:
         for now, cost, made, _ in run(algorithm, timeline):
             assert made == decide(model, timeline.quota, now, cost)
 
+
+CHARGED = [name for name, kind in ALGORITHMS.items() if hasattr(kind, "charge")]
+"""The built-in algorithms that can be charged without a decision."""
 
 CONTRACTS = [*conformance.CONTRACTS, decides_as_its_model]
 

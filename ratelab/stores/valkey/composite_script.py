@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from struct import Struct
 from typing import Any
@@ -243,7 +244,10 @@ def compose(
 
 def _compose_plans(name: str, policies: Sequence[Policy], scripts: Sequence[Script]) -> str:
     """Return the text that converts the states of other quotas into those of policies."""
-    tags, kinds = [], {kind.__name__: load_text(kind) for kind in BUILT_IN}
+    tags, kinds = [], {}
+    for kind in BUILT_IN:
+        with suppress(InputError):  # no key of a store has a state of an algorithm without a script
+            kinds[kind.__name__] = load_text(kind)
     for policy, script in zip(policies, scripts, strict=True):
         kind, quota = type(policy.algorithm), policy.quota.in_microseconds()
         text, name_of_kind = load_text(kind), kind.__name__
