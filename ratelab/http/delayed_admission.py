@@ -8,6 +8,7 @@ from collections import deque
 from typing import Any
 
 from ratelab.http.asgi import Message, Receive
+from ratelab.http.counters import Counts
 
 MAX_BUFFERED_BODY_BYTES = 65_536
 """How much of a request's body is buffered while the request is delayed; beyond that, a disconnect goes unnoticed."""
@@ -32,6 +33,21 @@ async def delay_request(delay_ns: int, receive: Receive) -> Receive | None:
         return buffered.popleft() if buffered else await receive()
 
     return receive_buffered
+
+
+async def delay_and_count(delay_ns: int, receive: Receive, counts: Counts) -> Receive | None:
+    """Delay a request as `delay_request` does, and count it."""
+    delayed_receive = None
+    counts.waiting += 1
+    try:
+        delayed_receive = await delay_request(delay_ns, receive)
+    finally:
+        counts.waiting -= 1
+        if delayed_receive is None:
+            counts.dropped += 1
+        else:
+            counts.delayed += 1
+    return delayed_receive
 
 
 async def _sleep(seconds: float, receive: Receive, buffered: deque[Message]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -11,14 +11,13 @@ from ratelab.algorithms import Policy
 from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_repr
 from ratelab.http.asgi import App, Field, Message, Receive, Scope, Send
 from ratelab.http.counters import Counts
-from ratelab.http.delayed_admission import delay_request, running_trio
+from ratelab.http.delayed_admission import delay_and_count, running_trio
 from ratelab.http.guard import Guard, GuardFinder, check_limiter, create_guard
 from ratelab.http.identity import SECRET, AmbiguousClientError, Identity
 from ratelab.http.offenders import Offenders
-from ratelab.http.plan_source import AnyPlanSource, PlanSource
-from ratelab.http.policy_guard import ChargeHook, PolicyGuard
-from ratelab.http.policy_headers import PolicyHeaderWriter
-from ratelab.http.policy_rules import AnyLimiter, Cost, RuleBook, needs_rules
+from ratelab.http.plan_source import AnyPlanSource
+from ratelab.http.policy_guard import ChargeHook, PolicyGuard, PolicyOptions
+from ratelab.http.policy_rules import AnyLimiter, Cost, needs_rules
 from ratelab.http.responses import (
     PROBLEM_HEADERS,
     DenialHook,
@@ -100,61 +99,42 @@ class RateLimitMiddleware:
         file: FilePolicies | None = None,
     ) -> None:
         limiter = MemoryLimiter(limiter) if isinstance(limiter, Policy | list | tuple) else limiter
-        if not callable(cost) and (type(cost) is not int or cost < 0):
-            raise InputError(f"cost must be a whole number >= 0 or a function of the scope, got {short_repr(cost)}")
-        hooks = {"exempt": exempt, "on_denied": on_denied, "charge": charge}
-        for name, hook in hooks.items():
-            if hook is not None and not callable(hook):
-                raise InputError(f"{name} must be a function of the scope, got {short_repr(hook)}")
-        functions = {"limiter": limiter, "key": key, "cost": cost, "account": account, **hooks}
-        for name, function in functions.items():
-            check_function(name, function)
+        _check_functions(limiter, key, cost, account, {"exempt": exempt, "on_denied": on_denied, "charge": charge})
         self.app = app
         self.counts = Counts()
         self.offenders = Offenders()
         """The keys with the most denied requests."""
         self._on_denied = on_denied
         self._identity = identity = key if isinstance(key, Identity) else Identity(key)
-
-        def create_rules(policies: Sequence[Policy]) -> RuleBook:
-            source = file.account if file is not None and account is None else account
-            return RuleBook(policies, identity, cost, costs, source)
-
-        def create_plan_source(plans: Iterable[str]) -> PlanSource:
-            source = file.plan if file is not None and plan is None else plan
-            default = file.content.default_plan if file is not None and default_plan is None else default_plan
-            return PlanSource(source, default, on_plan_error, plan_timeout, identity, plans)
-
+        options = PolicyOptions(
+            cost=cost,
+            costs=costs,
+            account=account,
+            plan=plan,
+            default_plan=default_plan,
+            on_plan_error=on_plan_error,
+            plan_timeout=plan_timeout,
+            legacy=legacy,
+            exempt=exempt,
+            charge=charge,
+            on_denied=on_denied,
+            file=file,
+        )
         self.policy_guard: PolicyGuard | None = None
         """The guard of several policies; None for a limiter of one, and for a function that chooses one."""
         guard: Guard | None = None
         find_guard: Any = None
-        given = [bool(costs), *(value is not None for value in (account, plan, default_plan, charge, file))]
         if callable(limiter):
-            if any(given):
+            if options.needs_policies():
                 rule = "costs, account, plan and charge need one limiter, got a function"
                 raise InputError(f"{rule}: use match in the policies of the limiter")
             find_guard = GuardFinder(limiter, self._check_limiter, legacy, policy, self.counts).find
         else:
             self._check_limiter(limiter)
-            if any(given) or needs_rules(limiter):
+            if options.needs_policies() or needs_rules(limiter):
                 if policy is not None:
                     raise InputError(f"policy must be left out, got {short_repr(policy)}: name each Policy instead")
-                self.policy_guard = PolicyGuard(
-                    app,
-                    limiter,
-                    identity,
-                    create_rules,
-                    create_plan_source,
-                    PolicyHeaderWriter(legacy),
-                    file,
-                    exempt,
-                    charge,
-                    on_denied,
-                    self._delay,
-                    self.counts,
-                    self.offenders,
-                )
+                self.policy_guard = PolicyGuard(app, limiter, identity, options, self.counts, self.offenders)
             else:
                 guard = create_guard(limiter, legacy, policy)
         fixed_cost, cost_of = (0, cost) if callable(cost) else (cost, None)
@@ -245,7 +225,7 @@ class RateLimitMiddleware:
             await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
             return
         if delay_ns and cost:
-            delayed_receive = await self._delay(delay_ns, receive)
+            delayed_receive = await delay_and_count(delay_ns, receive, counts)
             if delayed_receive is None:
                 await send_dropped(scope, send)
                 return
@@ -272,20 +252,6 @@ class RateLimitMiddleware:
 
         await app(scope, receive, send_with_headers)
 
-    async def _delay(self, delay_ns: int, receive: Receive) -> Receive | None:
-        """Delay a request as `delay_request` does, and count it."""
-        counts, delayed_receive = self.counts, None
-        counts.waiting += 1
-        try:
-            delayed_receive = await delay_request(delay_ns, receive)
-        finally:
-            counts.waiting -= 1
-            if delayed_receive is None:
-                counts.dropped += 1
-            else:
-                counts.delayed += 1
-        return delayed_receive
-
     def _check_limiter(self, limiter: AnyLimiter) -> None:
         """Raise `InputError` unless requests can be limited; have a limiter in a store compare the secret of others."""
         check_limiter(limiter)
@@ -294,6 +260,20 @@ class RateLimitMiddleware:
             if self._identity.secret_generated:
                 warnings.warn(_NO_SECRET, ConfigurationWarning, stacklevel=3)
             use_secret(self._identity.fingerprint, self._identity.secret_generated)
+
+
+def _check_functions(
+    limiter: object, key: object, cost: object, account: object, hooks: Mapping[str, Callable[..., object] | None]
+) -> None:
+    """Raise `InputError` for an invalid cost, a hook that is not a function, or a function that would be awaited."""
+    if not callable(cost) and (type(cost) is not int or cost < 0):
+        raise InputError(f"cost must be a whole number >= 0 or a function of the scope, got {short_repr(cost)}")
+    for name, hook in hooks.items():
+        if hook is not None and not callable(hook):
+            raise InputError(f"{name} must be a function of the scope, got {short_repr(hook)}")
+    functions = {"limiter": limiter, "key": key, "cost": cost, "account": account, **hooks}
+    for name, function in functions.items():
+        check_function(name, function)
 
 
 def _exempt_all(scope: Scope) -> bool:  # noqa: ARG001  (the signature of `exempt`)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -11,12 +11,12 @@ from ratelab.algorithms import Policy
 from ratelab.errors import InputError, StoreError
 from ratelab.http.asgi import App, Message, Receive, Scope, Send
 from ratelab.http.counters import Counts, PolicyCounts
-from ratelab.http.delayed_admission import running_trio
+from ratelab.http.delayed_admission import delay_and_count, running_trio
 from ratelab.http.identity import AmbiguousClientError, Identity
 from ratelab.http.offenders import Offenders
-from ratelab.http.plan_source import PlanError, PlanSource
+from ratelab.http.plan_source import AnyPlanSource, PlanError, PlanSource
 from ratelab.http.policy_headers import PolicyHeaderWriter, PolicyVerdict
-from ratelab.http.policy_rules import LengthRequiredError, RuleBook
+from ratelab.http.policy_rules import Cost, LengthRequiredError, RuleBook
 from ratelab.http.responses import (
     PROBLEM_HEADERS,
     DenialHook,
@@ -41,6 +41,43 @@ T = TypeVar("T")
 _log = logging.getLogger("ratelab.http")
 
 
+class PolicyOptions(NamedTuple):
+    """Arguments of `RateLimitMiddleware` that a limiter of several policies uses."""
+
+    cost: Cost
+    costs: Mapping[str, Cost]
+    account: str | Callable[[Scope], str | None] | None
+    plan: AnyPlanSource | None
+    default_plan: str | None
+    on_plan_error: str
+    plan_timeout: float
+    legacy: str
+    exempt: Callable[[Scope], bool] | None
+    charge: ChargeHook | None
+    on_denied: DenialHook | None
+    file: FilePolicies | None
+
+    def needs_policies(self) -> bool:
+        """Return whether an argument is given that only a limiter of several policies uses."""
+        values = (self.account, self.plan, self.default_plan, self.charge, self.file)
+        return bool(self.costs) or any(value is not None for value in values)
+
+    def create_rules(self, policies: Sequence[Policy], identity: Identity) -> RuleBook:
+        """Create the rules of policies; an argument replaces the account of the file."""
+        account = self.account
+        if self.file is not None and account is None:
+            account = self.file.account
+        return RuleBook(policies, identity, self.cost, self.costs, account)
+
+    def create_plan_source(self, plans: Iterable[str], identity: Identity) -> PlanSource:
+        """Create the source of plans; arguments replace the source and the default plan of the file."""
+        source, default = self.plan, self.default_plan
+        if self.file is not None:
+            source = self.file.plan if source is None else source
+            default = self.file.content.default_plan if default is None else default
+        return PlanSource(source, default, self.on_plan_error, self.plan_timeout, identity, plans)
+
+
 class Setup(NamedTuple):
     """The policies in force, and how they apply to requests; replaced as a whole."""
 
@@ -61,29 +98,17 @@ class PolicyGuard:
         app: App,
         limiter: Any,
         identity: Identity,
-        create_rules: Callable[[Sequence[Policy]], RuleBook],
-        create_plan_source: Callable[[Iterable[str]], PlanSource],
-        headers: PolicyHeaderWriter,
-        file: FilePolicies | None,
-        exempt: Callable[[Scope], bool] | None,
-        charge: ChargeHook | None,
-        on_denied: DenialHook | None,
-        delay: Callable[[int, Receive], Awaitable[Receive | None]],
+        options: PolicyOptions,
         counts: Counts,
         offenders: Offenders,
     ) -> None:
         self._app = app
         self._limiter = limiter
         self._identity = identity
-        self._create_rules = create_rules
-        self._create_plan_source = create_plan_source
-        self._headers = headers
-        self._charge = charge
-        self._exempt = exempt
-        self._on_denied = on_denied
-        self._delay = delay
+        self._options = options
+        self._headers = PolicyHeaderWriter(options.legacy)
         self._counts, self._offenders = counts, offenders
-        self._file = file
+        self._file = options.file
         self._unchanging_plans = Plans(limiter.policies)  # of a limiter that cannot be changed
         self._setup = self._prepare(self._find_plans())
         self._start_counts()
@@ -116,7 +141,8 @@ class PolicyGuard:
         return plans
 
     def _prepare(self, plans: Plans) -> Setup:
-        return Setup(plans, self._create_rules(plans.policies), self._create_plan_source(plans.plans))
+        rules = self._options.create_rules(plans.policies, self._identity)
+        return Setup(plans, rules, self._options.create_plan_source(plans.plans, self._identity))
 
     def _start_counts(self) -> None:
         """Count by the policies in force; those with the same name as before keep their counts."""
@@ -172,7 +198,8 @@ class PolicyGuard:
             await send_unavailable(scope, send, error.retry_after_ns)
 
     def _is_exempt(self, scope: Scope) -> bool:
-        exempted = False if self._exempt is None else self._exempt(scope)
+        exempt = self._options.exempt
+        exempted = False if exempt is None else exempt(scope)
         if exempted and exempted is not True:
             raise invalid_result("exempt must return True or False", exempted, "convert it with bool()")
         return exempted
@@ -220,17 +247,17 @@ class PolicyGuard:
         delay_ns = verdict.decision.delay_ns
         costs = verdict.costs
         if delay_ns and (costs if isinstance(costs, int) else any(costs.values())):
-            delayed_receive = await self._delay(delay_ns, receive)
+            delayed_receive = await delay_and_count(delay_ns, receive, self._counts)
             if delayed_receive is None:
                 await send_dropped(scope, send)
                 return
             receive = delayed_receive
         self._counts.admitted += 1
         send = join_on_send(send, self._headers.format_admitted(verdict))
-        if self._charge is None:
+        if self._options.charge is None:
             await self._app(scope, receive, send)
         else:
-            await self._charge_by_status(self._charge, scope, receive, send, verdict)
+            await self._charge_by_status(self._options.charge, scope, receive, send, verdict)
 
     async def _charge_by_status(
         self, charge: ChargeHook, scope: Scope, receive: Receive, send: Send, verdict: PolicyVerdict
@@ -270,8 +297,8 @@ class PolicyGuard:
 
     async def _deny(self, scope: Scope, send: Send, verdict: PolicyVerdict) -> None:
         status, fields, body = self._headers.format_denial(verdict)
-        if self._on_denied is not None:
-            answer = self._on_denied(scope, verdict.decision)
+        if self._options.on_denied is not None:
+            answer = self._options.on_denied(scope, verdict.decision)
             if answer is not None:
                 status, fields, body = read_denial(answer, fields)
         await send({"type": "http.response.start", "status": status, "headers": [*fields]})

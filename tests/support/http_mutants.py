@@ -43,7 +43,7 @@ def _mutate_call(right: str, wrong: str) -> Mutant:
 
 
 def _mutate_delay(right: str, wrong: str) -> Mutant:
-    return Mutant(middleware, "delay_request", rewritten(delayed_admission.delay_request, right, wrong))
+    return Mutant(delayed_admission, "delay_request", rewritten(delayed_admission.delay_request, right, wrong))
 
 
 def _mutate_guard(right: str, wrong: str) -> Mutant:
