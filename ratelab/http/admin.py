@@ -17,7 +17,7 @@ from ratelab.errors import InputError, StoreError, short_repr
 from ratelab.http.asgi import App, Receive, Scope, Send
 from ratelab.http.identity import Identity
 from ratelab.http.offenders import Offender, Ranking
-from ratelab.http.responses import PROBLEM_HEADERS, problem, send_response
+from ratelab.http.responses import send_problem, send_response
 from ratelab.limiter import NEVER, Decision
 
 MAX_ADMIN_PATH_BYTES = 100
@@ -105,9 +105,9 @@ class Admin:
                 await _send_json(scope, send, await self._show(key))
             else:
                 detail = "Ask for GET /keys, or for GET or DELETE of /keys/KEY or /clients/CLIENT."
-                await send_response(scope, send, 404, PROBLEM_HEADERS, problem(404, detail))
+                await send_problem(scope, send, 404, detail)
         except StoreError as error:
-            await send_response(scope, send, 503, PROBLEM_HEADERS, problem(503, f"The store failed: {error}."))
+            await send_problem(scope, send, 503, f"The store failed: {error}.")
 
     async def _list(self) -> dict[str, Any]:
         ranking = self._read_ranking()

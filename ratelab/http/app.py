@@ -20,7 +20,7 @@ from ratelab.http.identity import Identity
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.http.offenders import Ranking
 from ratelab.http.prometheus import Page, metrics_page
-from ratelab.http.responses import PROBLEM_HEADERS, problem, send_response
+from ratelab.http.responses import send_problem
 from ratelab.http.scope_functions import decision_of, format_path
 from ratelab.limiter import Limiter
 from ratelab.stores.key_table import Stats
@@ -42,10 +42,9 @@ def serve_pages(pages: Mapping[str, Page]) -> App:
             return
         page = pages.get(scope["path"])
         if page is None:
-            await send_response(scope, send, 404, PROBLEM_HEADERS, problem(404, f"Ask for {known}."))
+            await send_problem(scope, send, 404, f"Ask for {known}.")
         elif scope["method"] not in ("GET", "HEAD"):
-            fields = (*PROBLEM_HEADERS, (b"allow", b"GET, HEAD"))
-            await send_response(scope, send, 405, fields, problem(405, "Use GET or HEAD."))
+            await send_problem(scope, send, 405, "Use GET or HEAD.", (b"allow", b"GET, HEAD"))
         else:
             content_type, body = page()
             headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
@@ -185,8 +184,8 @@ def answer_503_on_shutdown(app: App) -> App:
         except CancelledError:
             if started:
                 raise
-            fields = (*PROBLEM_HEADERS, (b"retry-after", b"1"), (b"connection", b"close"))
-            await send_response(scope, send, 503, fields, problem(503, "The service is stopping."))
+            fields = (b"retry-after", b"1"), (b"connection", b"close")
+            await send_problem(scope, send, 503, "The service is stopping.", *fields)
 
     return app_with_503
 

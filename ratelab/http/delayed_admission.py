@@ -7,6 +7,7 @@ import sys
 from collections import deque
 from typing import Any
 
+from ratelab.errors import InputError
 from ratelab.http.asgi import Message, Receive
 from ratelab.http.counters import Counts
 
@@ -86,6 +87,11 @@ def running_trio() -> Any:
     except RuntimeError:
         return None
     return trio
+
+
+def create_trio_error() -> InputError:
+    """Return the error for a limiter in a store that is awaited on Trio."""
+    return InputError("a limiter in a store needs asyncio, not Trio: run the server on asyncio")
 
 
 async def _watch_disconnect(receive: Receive, buffered: deque[Message]) -> bool:

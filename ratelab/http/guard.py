@@ -12,7 +12,7 @@ from ratelab.http.asgi import Field, Scope
 from ratelab.http.counters import Counts
 from ratelab.http.headers import HeaderWriter, ceil_seconds
 from ratelab.http.policy_rules import AnyLimiter, needs_rules
-from ratelab.http.responses import Denial, build_denial, problem, quota_exceeded
+from ratelab.http.responses import Denial, build_denial, cost_above_burst, quota_exceeded
 from ratelab.http.scope_functions import invalid_result, is_deferred
 from ratelab.limiter import NEVER, Limiter, Row
 from ratelab.quota import NS_PER_S
@@ -68,8 +68,8 @@ def create_guard(limiter: AnyLimiter, legacy: str, policy_name: str | None) -> G
     def deny(remaining: int, retry_after_ns: int, reset_after_ns: int) -> Denial:
         if retry_after_ns != NEVER:
             return cached_deny_for(-(-retry_after_ns // NS_PER_S))
-        detail = f"A cost above {writer.burst} is never granted: ask for less at once."
-        return build_denial(400, writer.format(remaining, ceil_seconds(reset_after_ns), False), problem(400, detail))
+        headers = writer.format(remaining, ceil_seconds(reset_after_ns), False)
+        return build_denial(400, headers, cost_above_burst(writer.burst))
 
     awaited = is_deferred(limiter.hit)
     cache: dict[tuple[int, int], list[Field]] = {} if legacy == "epoch" else writer.cache

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import Field
 from ratelab.limiter import NEVER, Decision
+from ratelab.quota import NS_PER_S
 
 if TYPE_CHECKING:
     from ratelab.algorithms import Policy
-from ratelab.quota import NS_PER_S
 
 LEGACY = ("off", "delta", "epoch")
 """Whether to write `X-RateLimit-*`, with a `Reset` in seconds from now or in seconds since 1970."""
@@ -26,6 +26,13 @@ MAX_CACHED_HEADERS = 4096
 """Sets of headers that a `HeaderWriter` keeps formatted."""
 
 _LEGACY_FIELDS = (b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset")
+
+
+def check_legacy(legacy: str) -> str:
+    """Return a style of legacy headers; raise `InputError` for an unknown one."""
+    if legacy not in LEGACY:
+        raise InputError(f"legacy headers must be one of {', '.join(LEGACY)}, got {short_repr(legacy)}")
+    return legacy
 
 
 def ceil_seconds(nanoseconds: int) -> int:
@@ -47,12 +54,10 @@ class HeaderWriter:
     """
 
     def __init__(self, policy: Policy, legacy: str = "off", name: str | None = None) -> None:
-        if legacy not in LEGACY:
-            raise InputError(f"legacy headers must be one of {', '.join(LEGACY)}, got {short_repr(legacy)}")
         self.burst = policy.quota.burst
         self._name = format_string(policy.name if name is None else name)
         self._policy = format_policy(policy, self._name)
-        self._legacy = legacy
+        self._legacy = check_legacy(legacy)
         self.cache: dict[tuple[int, int], list[Field]] = {}
         """Header fields of admitted requests by `remaining` and `t`, but for `epoch`, whose reset changes with time."""
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ratelab.algorithms import Policy
 from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_repr
 from ratelab.http.asgi import App, Field, Message, Receive, Scope, Send
 from ratelab.http.counters import Counts
-from ratelab.http.delayed_admission import delay_and_count, running_trio
+from ratelab.http.delayed_admission import create_trio_error, delay_and_count, running_trio
 from ratelab.http.guard import Guard, GuardFinder, check_limiter, create_guard
 from ratelab.http.identity import SECRET, AmbiguousClientError, Identity
 from ratelab.http.offenders import Offenders
@@ -19,16 +19,14 @@ from ratelab.http.plan_source import AnyPlanSource
 from ratelab.http.policy_guard import ChargeHook, PolicyGuard, PolicyOptions
 from ratelab.http.policy_rules import AnyLimiter, Cost, needs_rules
 from ratelab.http.responses import (
-    PROBLEM_HEADERS,
     DenialHook,
     join_on_send,
-    problem,
     read_denial,
     send_dropped,
-    send_response,
+    send_problem,
     send_unavailable,
 )
-from ratelab.http.scope_functions import check_function, invalid_result
+from ratelab.http.scope_functions import check_bool, check_cost, check_function
 from ratelab.limiter import Decision, Row
 from ratelab.quota import NS_PER_S
 from ratelab.stores.memory import MemoryLimiter
@@ -180,7 +178,7 @@ class RateLimitMiddleware:
         """Serve one ASGI connection: a request, a WebSocket or the lifespan."""
         app, exempt, keys_by_peer, find_key, cost, cost_of, guard, find_guard, legacy, counts = self._hot
         if scope["type"] != "http" or (
-            exempt is not None and (exempted := exempt(scope)) and (exempted is True or _reject_exempt(exempted))
+            exempt is not None and (exempted := exempt(scope)) and (exempted is True or check_bool("exempt", exempted))
         ):
             await app(scope, receive, send)
             return
@@ -195,13 +193,11 @@ class RateLimitMiddleware:
                 key = find_key(scope)
             except AmbiguousClientError as error:
                 counts.ambiguous += 1
-                await send_response(scope, send, 400, PROBLEM_HEADERS, problem(400, str(error)))
+                await send_problem(scope, send, 400, str(error))
                 return
         decide, awaited, cache, format_headers, deny, name = guard or find_guard(scope)
         if cost_of is not None:
-            cost = cost_of(scope)
-            if type(cost) is not int or cost < 0:
-                raise invalid_result("cost must be a whole number >= 0", cost, "convert it with int()")
+            cost = check_cost(cost_of(scope))
         try:
             row: Row = (await decide(key, cost))[:5] if awaited else decide(key, cost)
         except StoreError as error:
@@ -211,7 +207,7 @@ class RateLimitMiddleware:
         except RuntimeError as error:
             if not awaited or running_trio() is None:
                 raise
-            raise InputError("a limiter in a store needs asyncio, not Trio: run the server on asyncio") from error
+            raise create_trio_error() from error
         allowed, remaining, retry_after_ns, reset_after_ns, delay_ns = row
         if not allowed:
             counts.denied += 1
@@ -279,7 +275,3 @@ def _check_functions(
 def _exempt_all(scope: Scope) -> bool:  # noqa: ARG001  (the signature of `exempt`)
     """Return True."""
     return True
-
-
-def _reject_exempt(value: object) -> NoReturn:
-    raise invalid_result("exempt must return True or False", value, "convert it with bool()")

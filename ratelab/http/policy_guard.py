@@ -8,26 +8,24 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ratelab.algorithms import Policy
-from ratelab.errors import InputError, StoreError
+from ratelab.errors import StoreError
 from ratelab.http.asgi import App, Message, Receive, Scope, Send
 from ratelab.http.counters import Counts, PolicyCounts
-from ratelab.http.delayed_admission import delay_and_count, running_trio
+from ratelab.http.delayed_admission import create_trio_error, delay_and_count, running_trio
 from ratelab.http.identity import AmbiguousClientError, Identity
 from ratelab.http.offenders import Offenders
 from ratelab.http.plan_source import AnyPlanSource, PlanError, PlanSource
 from ratelab.http.policy_headers import PolicyHeaderWriter, PolicyVerdict
 from ratelab.http.policy_rules import Cost, LengthRequiredError, RuleBook
 from ratelab.http.responses import (
-    PROBLEM_HEADERS,
     DenialHook,
     join_on_send,
-    problem,
     read_denial,
     send_dropped,
-    send_response,
+    send_problem,
     send_unavailable,
 )
-from ratelab.http.scope_functions import format_path, invalid_result
+from ratelab.http.scope_functions import check_bool, format_path
 from ratelab.stores.plans import Plans
 
 if TYPE_CHECKING:
@@ -169,7 +167,7 @@ class PolicyGuard:
                 await self._app(scope, receive, send)
         except LengthRequiredError:
             counts.ambiguous += 1
-            await send_response(scope, send, 411, PROBLEM_HEADERS, problem(411, "Send the body with Content-Length."))
+            await send_problem(scope, send, 411, "Send the body with Content-Length.")
         else:
             if verdict is None:
                 await self._app(scope, receive, send)
@@ -192,17 +190,14 @@ class PolicyGuard:
         """Answer a request that cannot be decided."""
         if isinstance(error, AmbiguousClientError):
             self._counts.ambiguous += 1
-            await send_response(scope, send, 400, PROBLEM_HEADERS, problem(400, str(error)))
+            await send_problem(scope, send, 400, str(error))
         else:
             self._counts.unavailable += 1
             await send_unavailable(scope, send, error.retry_after_ns)
 
     def _is_exempt(self, scope: Scope) -> bool:
-        exempt = self._options.exempt
-        exempted = False if exempt is None else exempt(scope)
-        if exempted and exempted is not True:
-            raise invalid_result("exempt must return True or False", exempted, "convert it with bool()")
-        return exempted
+        exempted = self._options.exempt is not None and self._options.exempt(scope)
+        return bool(exempted) and check_bool("exempt", exempted)
 
     async def _decide(self, scope: Scope) -> PolicyVerdict | None:
         """Return the decision on a request, or None if no policy applies to it."""
@@ -266,9 +261,7 @@ class PolicyGuard:
         started = False
 
         async def settle(status: int) -> None:
-            charged = charge(scope, status)
-            if charged is not True and charged is not False:
-                raise invalid_result("charge must return True or False", charged, "convert it with bool()")
+            charged = check_bool("charge", charge(scope, status))
             if not charged:
                 await self._refund(verdict)
 
@@ -312,4 +305,4 @@ async def _await_store(result: Awaitable[T]) -> T:
     except RuntimeError as error:
         if running_trio() is None:
             raise
-        raise InputError("a limiter in a store needs asyncio, not Trio: run the server on asyncio") from error
+        raise create_trio_error() from error

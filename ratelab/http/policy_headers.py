@@ -6,18 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ratelab.algorithms import Policy
-from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import Field
 from ratelab.http.headers import (
-    LEGACY,
     MAX_CACHED_HEADERS,
     ceil_seconds,
+    check_legacy,
     format_legacy,
     format_policy,
     format_state,
     format_string,
 )
-from ratelab.http.responses import Denial, build_denial, problem, quota_exceeded
+from ratelab.http.responses import Denial, build_denial, cost_above_burst, quota_exceeded
 from ratelab.limiter import NEVER, Costs, Decision, Keys
 
 
@@ -72,9 +71,7 @@ class PolicyHeaderWriter:
     """
 
     def __init__(self, legacy: str) -> None:
-        if legacy not in LEGACY:
-            raise InputError(f"legacy headers must be one of {', '.join(LEGACY)}, got {short_repr(legacy)}")
-        self._legacy = legacy
+        self._legacy = check_legacy(legacy)
         self._items: dict[int, Item] = {}  # by the id of the policy, which its item keeps alive
         self._descriptions: dict[tuple[int, ...], tuple[Sequence[Policy], bytes]] = {}  # which keep theirs alive
 
@@ -100,8 +97,7 @@ class PolicyHeaderWriter:
             if policy.name == verdict.decision.bound_by:
                 described = policy.quota.burst, remaining, seconds
         if verdict.decision.retry_after_ns == NEVER:
-            detail = f"A cost above {described[0]} is never granted: ask for less at once."
-            return build_denial(400, self._join_fields(verdict, states, described), problem(400, detail))
+            return build_denial(400, self._join_fields(verdict, states, described), cost_above_burst(described[0]))
         wait = ceil_seconds(verdict.decision.retry_after_ns)
         return build_denial(429, self._join_fields(verdict, states, described, wait), quota_exceeded(names, wait))
 

@@ -10,7 +10,7 @@ from ratelab.algorithms import Policy
 from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import Scope
 from ratelab.http.identity import AmbiguousClientError, Identity
-from ratelab.http.scope_functions import check_function, invalid_result, route_path
+from ratelab.http.scope_functions import check_cost, check_function, route_path
 from ratelab.limiter import AsyncLimiter, Costs, Keys, Limiter
 from ratelab.policies.routes import Route, parse_route
 
@@ -64,10 +64,7 @@ class Rule(NamedTuple):
 
     def find_cost(self, scope: Scope) -> int:
         """Return the cost of a request; raise `InputError` for an invalid one."""
-        cost = self.cost(scope) if callable(self.cost) else self.cost
-        if type(cost) is not int or cost < 0:
-            raise invalid_result("cost must be a whole number >= 0", cost, "convert it with int()")
-        return cost
+        return check_cost(self.cost(scope) if callable(self.cost) else self.cost)
 
 
 def needs_rules(limiter: AnyLimiter) -> bool:

@@ -34,6 +34,11 @@ async def send_response(scope: Scope, send: Send, status: int, fields: Iterable[
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 
+async def send_problem(scope: Scope, send: Send, status: int, detail: str, *fields: Field) -> None:
+    """Send a problem document, with further header fields."""
+    await send_response(scope, send, status, (*PROBLEM_HEADERS, *fields), problem(status, detail))
+
+
 def problem(status: int, detail: str) -> bytes:
     """Return a problem document (RFC 9457) without a type, titled after its status."""
     return _encode({"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail})
@@ -50,6 +55,11 @@ def quota_exceeded(policies: Sequence[str], wait: int) -> bytes:
             "violated-policies": [*policies],
         }
     )
+
+
+def cost_above_burst(burst: int) -> bytes:
+    """Return the problem of a request that costs more than the burst."""
+    return problem(400, f"A cost above {burst} is never granted: ask for less at once.")
 
 
 def reduced_capacity(wait: int) -> bytes:
@@ -116,4 +126,4 @@ async def send_unavailable(scope: Scope, send: Send, retry_after_ns: int) -> Non
 async def send_dropped(scope: Scope, send: Send) -> None:
     """Answer a client that has disconnected, which middleware outside and access logs expect."""
     with suppress(OSError):  # by which some servers report the disconnect (ASGI, version 2.4)
-        await send_response(scope, send, 503, PROBLEM_HEADERS, problem(503, "The client left the queue."))
+        await send_problem(scope, send, 503, "The client left the queue.")

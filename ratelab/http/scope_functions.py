@@ -42,6 +42,20 @@ def invalid_result(rule: str, value: object, remedy: str) -> InputError:
     return InputError(f"{rule}, got {short_repr(value)}: {remedy}")
 
 
+def check_cost(value: object) -> int:
+    """Return the cost that a function returned; raise `InputError` unless it is a whole number >= 0."""
+    if type(value) is not int or value < 0:
+        raise invalid_result("cost must be a whole number >= 0", value, "convert it with int()")
+    return value
+
+
+def check_bool(name: str, value: object) -> bool:
+    """Return the result of the function `name`; raise `InputError` unless it is True or False."""
+    if value is not True and value is not False:
+        raise invalid_result(f"{name} must return True or False", value, "convert it with bool()")
+    return value
+
+
 def decision_of(scope: Scope) -> Decision | None:
     """Return the decision on a request, or None if it was not limited; with several limiters, that of the innermost.
 

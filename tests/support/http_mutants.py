@@ -151,7 +151,7 @@ PASSAGES = {
     "a delay is cut short": _mutate_delay("-(-delay_ns // NS_PER_MS)", "delay_ns // NS_PER_MS"),
     "exempt requests are charged": _mutate_call(UNLIMITED, f"{CHARGE}\n        {UNLIMITED}"),
     "exempt requests are limited": _mutate_call("exempt(scope)", "False"),
-    "any true value exempts": _mutate_call("exempted is True or _reject_exempt(exempted)", "True"),
+    "any true value exempts": _mutate_call('exempted is True or check_bool("exempt", exempted)', "True"),
     "a request that names two clients is charged": _mutate_call(IDENTIFY, f"guard[0]('', 1)\n    {IDENTIFY}"),
     "other protocols are limited": _mutate_call('scope["type"] != "http" or', ""),
     "a denied request reaches the application": _mutate_call(DENY, DENY.replace("return", "pass")),
