@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableSequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, cast
 
 from ratelab.quota import Quota
 
@@ -103,6 +103,8 @@ class Traits(NamedTuple):
     """
     counts_denials: bool = False
     """Whether a denied hit may change later decisions, and is therefore to be kept; that of a penalty does."""
+    charges: bool = False
+    """Whether the class is a `ChargingAlgorithm`: has a method `charge`."""
     admits_need: bool = False
     """Whether a key is denied nothing if and only if its need at the rate is at most the burst (`ratelab.lab.tune`)."""
 
@@ -133,6 +135,17 @@ class Algorithm(Protocol):
         ...
 
 
+class ChargingAlgorithm(Algorithm, Protocol):
+    """An algorithm that declares `Traits.charges`."""
+
+    def charge(self, state: State, now: int, cost: int, at: int | None = None) -> None:
+        """Charge `cost` without a decision, even below zero; if it is negative, refund a charge of the time `at`.
+
+        A refund leaves at most the quota of a new key.
+        """
+        ...
+
+
 _UNDECLARED = Traits(queues=True)  # a class without traits may return delays
 
 
@@ -149,6 +162,18 @@ def traits_of(algorithm: Algorithm | type[Algorithm]) -> Traits:
         if "step" in vars(base):
             break
     return _UNDECLARED
+
+
+def charge_without_decision(algorithm: Algorithm, state: State, now: int, cost: int, at: int | None) -> None:
+    """Charge or refund `cost` as `ChargingAlgorithm.charge` does.
+
+    Another algorithm is charged up to its remaining quota, and refunds nothing.
+    """
+    if traits_of(algorithm).charges:
+        cast("ChargingAlgorithm", algorithm).charge(state, now, cost, at)
+    elif cost > 0:
+        _, remaining, _, _, _ = algorithm.step(state, now, 0)
+        algorithm.step(state, now, min(cost, remaining))
 
 
 class Limiter(Protocol):

@@ -20,7 +20,7 @@ from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.algorithms.token_bucket import TokenBucket
 from ratelab.errors import InputError, short_repr
-from ratelab.limiter import Algorithm, Row, State, traits_of
+from ratelab.limiter import Algorithm, Row, State, charge_without_decision, traits_of
 from ratelab.quota import Quota
 
 __all__ = [
@@ -196,17 +196,12 @@ class Policy:
         return self.algorithm.step
 
     def charge(self, state: State, now: int, cost: int, at: int | None = None) -> None:
-        """Charge `cost` without a decision, even below zero; if it is negative, refund a charge made `at` a time.
+        """Charge `cost` without a decision, even below zero; if it is negative, refund a charge of the time `at`.
 
-        A refund leaves at most the quota of a new key. A third-party algorithm without a method `charge` is charged up
-        to its remaining quota, and refunds nothing.
+        A refund leaves at most the quota of a new key. An algorithm that does not declare `Traits.charges` is charged
+        up to its remaining quota, and refunds nothing.
         """
-        charge = getattr(self.algorithm, "charge", None)
-        if charge is not None:
-            charge(state, now, cost, at)
-        elif cost > 0:
-            _, remaining, _, _, _ = self.step(state, now, 0)
-            self.step(state, now, min(cost, remaining))
+        charge_without_decision(self.algorithm, state, now, cost, at)
 
 
 def _check_fields(policy: Policy) -> None:

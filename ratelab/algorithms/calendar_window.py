@@ -24,6 +24,7 @@ class CalendarWindow:
         at_most=(3, 0),  # a short day or February fits into the average window, with a part of both neighbours
         aligned=True,
         level=Level("used in this window", lambda counter, state, now: state[1]),
+        charges=True,
         bound=lambda counter, latest, cost, idle: max(latest + 2 * max(counter.lengths), counter.burst + cost),
     )
 
@@ -64,7 +65,7 @@ class CalendarWindow:
         return allowed, burst - used, retry_after, left if used > 0 else 0, 0
 
     def charge(self, state: State, now: int, cost: int, at: int | None = None) -> None:
-        """Charge `cost` without a decision; if it is negative, refund a charge made at `at`.
+        """Charge `cost` without a decision; if it is negative, refund a charge of the time `at`.
 
         A window that has ended has nothing to refund.
         """

@@ -28,6 +28,7 @@ class FixedWindow:
         at_most=(2, 0),
         aligned=True,
         level=Level("used in this window", lambda counter, state, now: state[1]),
+        charges=True,
         bound=lambda counter, latest, cost, idle: max(latest + counter.window, counter.burst + cost),
     )
 

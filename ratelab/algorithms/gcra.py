@@ -30,6 +30,7 @@ class Gcra:
         level=Level(
             "booked ahead of the clock", lambda gcra, state, now: max(0, state[0] - now * gcra.limit) / gcra.period
         ),
+        charges=True,
         admits_need=True,
         bound=lambda gcra, latest, cost, idle: max(latest, gcra.tolerance + cost * gcra.period, idle * gcra.limit),
     )

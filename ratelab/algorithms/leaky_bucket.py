@@ -28,6 +28,7 @@ class LeakyBucket:
         at_most=(1, 1),
         queues=True,
         level=Level("cost in the queue", lambda queue, state, now: state[0] / queue.period),
+        charges=True,
         admits_need=True,
         bound=lambda queue, latest, cost, idle: max(latest, queue.capacity + cost * queue.period, idle * queue.limit),
     )

@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any, ClassVar, NoReturn, Self
 
 from ratelab.errors import InputError, short_repr
-from ratelab.limiter import NEVER, Algorithm, Level, Row, State, Traits, traits_of
+from ratelab.limiter import NEVER, Algorithm, Level, Row, State, Traits, charge_without_decision, traits_of
 from ratelab.quota import UNITS, Quota, format_duration, parse_duration, spell_duration
 
 MAX_COUNTED_DENIALS = 100
@@ -181,15 +181,10 @@ class Penalized:
         return min(length * growth.numerator // growth.denominator, self.penalty.at_most)
 
     def charge(self, state: State, now: int, cost: int, at: int | None = None) -> None:
-        """Charge the algorithm without a decision, as its method of this name does; denials stay counted."""
+        """Charge the algorithm without a decision, also while a penalty is in force; denials stay counted."""
         first = 2 + self.penalty.after
         part = [*state[first:]]
-        charge = getattr(self.inner, "charge", None)
-        if charge is not None:
-            charge(part, max(now, state[0]), cost, at)
-        elif cost > 0:
-            _, remaining, _, _, _ = self.inner.step(part, max(now, state[0]), 0)
-            self.inner.step(part, max(now, state[0]), min(cost, remaining))
+        charge_without_decision(self.inner, part, max(now, state[0]), cost, at)
         state[first:] = part
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -220,6 +215,7 @@ def penalize(kind: type[Algorithm], penalty: Penalty) -> type[Penalized]:
             ),
             admits_need=False,
             counts_denials=True,
+            charges=True,
         ),
     }
     return type(f"Penalized{kind.__name__}", (Penalized,), attributes)

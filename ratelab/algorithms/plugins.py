@@ -116,6 +116,8 @@ def _check_class(candidate: Any, origin: str) -> type[Algorithm]:
         value = getattr(traits, field)
         if not holds(value):
             raise InputError(f"{origin}: traits.{field} must be {rule}, got {short_repr(value)}")
+    if traits.charges and not callable(getattr(candidate, "charge", None)):
+        raise InputError(f"{origin}: traits.charges = True needs a method charge(state, now, cost, at)")
     if isinstance(getattr(candidate, "at_most", None), (tuple, list)):
         declared = short_repr(candidate.at_most)  # type: ignore[attr-defined]  # getattr() above
         raise InputError(
@@ -132,6 +134,7 @@ _TRAIT_RULES: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
     ("state", "a tuple of names", lambda value: type(value) is tuple and all(isinstance(name, str) for name in value)),
     ("at_most", "None or two whole numbers (factor >= 0, extra)", lambda value: value is None or _is_pair(value)),
     ("queues", "True or False", lambda value: isinstance(value, bool)),
+    ("charges", "True or False", lambda value: isinstance(value, bool)),
     (
         "level",
         "None or a ratelab.limiter.Level of a text and a function",

@@ -28,6 +28,7 @@ class SlidingCounter:
         at_most=(2, -1),
         aligned=True,
         level=Level("estimated in the window", lambda counter, state, now: counter.estimate(state, now)),
+        charges=True,
         bound=lambda counter, latest, cost, idle: max(
             latest + 2 * counter.window, (counter.burst + cost) * counter.window
         ),

@@ -31,6 +31,7 @@ class SlidingLog:
         state=("head", "time", "oldest", "a ring of burst + 1 times"),
         at_most=(1, 0),
         level=Level("in the log", lambda log, state, now: (state[0] - state[2]) % (log.burst + 1)),
+        charges=True,
         bound=lambda log, latest, cost, idle: max(latest + log.window, log.burst + cost),
     )
 

@@ -26,6 +26,7 @@ class TokenBucket:
         state=("tokens", "time"),
         at_most=(2, -1),
         level=Level("tokens in the bucket", lambda bucket, state, now: state[0] / bucket.period),
+        charges=True,
         admits_need=True,
         bound=lambda bucket, latest, cost, idle: max(
             latest, bucket.capacity + idle * bucket.limit, cost * bucket.period

@@ -91,6 +91,8 @@ CANNOT_BE_USED = {
     "a bound of three numbers": (TRAITS, "Traits(at_most=(1, 2, 3))", "(factor >= 0, extra), got (1, 2, 3)\n"),
     "a bound of floats": (TRAITS, "Traits(at_most=(1.5, 0))", "(factor >= 0, extra), got (1.5, 0)\n"),
     "a queue that is text": (TRAITS, "Traits(queues='yes')", "traits.queues must be True or False, got 'yes'"),
+    "charges that are text": (TRAITS, "Traits(charges='yes')", "traits.charges must be True or False, got 'yes'"),
+    "charges without a method": (TRAITS, "Traits(charges=True)", "traits.charges = True needs a method charge("),
     "a level that is text": (TRAITS, "Traits(level='x')", "traits.level must be None or a ratelab.limiter.Level"),
     "a level that is none": (TRAITS, "Traits(level=Level('x', lambda *_: None))", "level.read must return a number"),
     "a level that fails": (TRAITS, "Traits(level=Level('x', lambda *_: 1 // 0))", "toll failed: ZeroDivisionError"),

@@ -9,9 +9,10 @@ from hypothesis import reject
 from hypothesis import strategies as st
 from reference_models import MODELS, decide
 
-from ratelab import ALGORITHMS, Algorithm, InputError, Quota
+from ratelab import ALGORITHMS, Algorithm, InputError, Quota, traits_of
 from ratelab.lab import conformance
-from ratelab.lab.conformance import MOVES, ORIGINS, QUOTAS, Timeline, run
+from ratelab.lab.conformance import MOVES, ORIGINS, QUOTAS, Timeline, decide_on_copy, run
+from ratelab.limiter import charge_without_decision
 
 
 def decides_as_its_model(algorithm: Algorithm, timeline: Timeline) -> None:
@@ -21,10 +22,22 @@ def decides_as_its_model(algorithm: Algorithm, timeline: Timeline) -> None:
             assert made == decide(model, timeline.quota, now, cost)
 
 
-CHARGED = [name for name, kind in ALGORITHMS.items() if hasattr(kind, "charge")]
+def refunds_a_charge(algorithm: Algorithm, timeline: Timeline) -> None:
+    """Take a charge from the remaining quota, and return it by a refund, if the algorithm declares `Traits.charges`."""
+    if not traits_of(algorithm).charges:
+        return
+    for now, cost, decision, after in run(algorithm, timeline):
+        state, charged = list(after), min(cost, decision.remaining)
+        charge_without_decision(algorithm, state, now, charged, None)
+        assert decide_on_copy(algorithm, state, now, 0).remaining == decision.remaining - charged
+        charge_without_decision(algorithm, state, now, -charged, now)
+        assert decide_on_copy(algorithm, state, now, 0) == decide_on_copy(algorithm, after, now, 0)
+
+
+CHARGED = [name for name, kind in ALGORITHMS.items() if traits_of(kind).charges]
 """The built-in algorithms that can be charged without a decision."""
 
-CONTRACTS = [*conformance.CONTRACTS, decides_as_its_model]
+CONTRACTS = [*conformance.CONTRACTS, decides_as_its_model, refunds_a_charge]
 
 
 def find_broken_contracts(

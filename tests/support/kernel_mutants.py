@@ -6,7 +6,7 @@ from collections.abc import Callable
 from math import ceil
 from typing import Any, NamedTuple, cast
 
-from contracts import decides_as_its_model
+from contracts import decides_as_its_model, refunds_a_charge
 from mutate import rewritten
 
 from ratelab import NEVER, Algorithm, State, traits_of
@@ -48,6 +48,13 @@ class UndeclaredQueue(LeakyBucket):
     """Returns delays although its traits deny them."""
 
     traits = LeakyBucket.traits._replace(queues=False)
+
+
+class MissingRefund(TokenBucket):
+    """Refunds nothing although its traits declare it."""
+
+    def charge(self, state: State, now: int, cost: int, at: int | None = None) -> None:
+        super().charge(state, now, max(0, cost), at)
 
 
 class Mutant(NamedTuple):
@@ -94,6 +101,7 @@ KERNELS = {
         backward_steps_grant_nothing, TokenBucket, "now if now > last else last", "now; last = min(last, now)"
     ),
     "token bucket: true division": _mutant(returns_valid_fields, TokenBucket, "tokens // period", "tokens / period"),
+    "token bucket: no refund": Mutant(refunds_a_charge, TokenBucket, MissingRefund),
     "leaky bucket: a queue that serves at once": _mutant(
         decides_as_its_model, LeakyBucket, "wait if allowed else 0", "0"
     ),

@@ -10,7 +10,7 @@ from typing import Any
 from ratelab import ALGORITHMS, Algorithm, Decision, Policy
 from ratelab.algorithms import build_policy
 from ratelab.algorithms.penalty import Penalized, in_microseconds
-from ratelab.limiter import NEVER
+from ratelab.limiter import NEVER, charge_without_decision
 from ratelab.stores.valkey.script import Script
 
 MAX_LAG_US = 1_000_000
@@ -104,7 +104,7 @@ class Model:
         """Charge without a decision, on a clock that does not step back."""
         if cost:
             state = [*self._state] or self._kernel.start(clock)
-            self._kernel.charge(state, clock, cost, at)  # type: ignore[attr-defined]
+            charge_without_decision(self._kernel, state, clock, cost, at)
             self._state, self._last = state, clock
 
     def _has_counted(self, before: Sequence[int], after: Sequence[int]) -> bool:
