@@ -75,14 +75,11 @@ def check_deadline(deadline: float) -> None:
         raise InputError(f"deadline must be a number of seconds above 0, got {short_repr(deadline)}")
 
 
-class Ticket:
-    """A reserved cost: settle it once the actual cost is known; without that, the reserved cost stays charged.
+class _BaseTicket:
+    """The properties of a ticket."""
 
-    As a context manager, it yields itself. A block that does not settle it keeps the reserved cost, also if it raises.
-    """
-
-    def __init__(self, reservation: Reservation, charge: Callable[[Changes], object]) -> None:
-        self._reservation, self._charge = reservation, charge
+    def __init__(self, reservation: Reservation) -> None:
+        self._reservation = reservation
 
     @property
     def decision(self) -> Decision:
@@ -98,6 +95,17 @@ class Ticket:
     def allowed(self) -> bool:
         """Whether the request is admitted; if not, nothing was charged, and nothing can be settled."""
         return self._reservation.allowed
+
+
+class Ticket(_BaseTicket):
+    """A reserved cost: settle it once the actual cost is known; without that, the reserved cost stays charged.
+
+    As a context manager, it yields itself. A block that does not settle it keeps the reserved cost, also if it raises.
+    """
+
+    def __init__(self, reservation: Reservation, charge: Callable[[Changes], object]) -> None:
+        super().__init__(reservation)
+        self._charge = charge
 
     def settle(self, actual: Costs) -> bool:
         """Replace the reserved cost by the actual one, for all policies or by their names; return whether it was done.
@@ -125,26 +133,12 @@ class Ticket:
 _settlements: set[Future[Any]] = set()  # which the loop alone would not keep
 
 
-class AsyncTicket:
+class AsyncTicket(_BaseTicket):
     """A `Ticket` of a limiter whose states are kept elsewhere; an asynchronous context manager."""
 
     def __init__(self, reservation: Reservation, charge: Callable[[Changes], Awaitable[Any]]) -> None:
-        self._reservation, self._charge = reservation, charge
-
-    @property
-    def decision(self) -> Decision:
-        """The decision on the reserved cost."""
-        return self._reservation.decision
-
-    @property
-    def reserved(self) -> Changes:
-        """The charged cost of each policy, by its name."""
-        return self._reservation.reserved
-
-    @property
-    def allowed(self) -> bool:
-        """Whether the request is admitted; if not, nothing was charged, and nothing can be settled."""
-        return self._reservation.allowed
+        super().__init__(reservation)
+        self._charge = charge
 
     async def settle(self, actual: Costs) -> bool:
         """Replace the reserved cost by the actual one, as `Ticket.settle` does.
