@@ -144,8 +144,8 @@ class AsyncTicket(_BaseTicket):
         """Replace the reserved cost by the actual one, as `Ticket.settle` does.
 
         If the task is cancelled meanwhile, as by a client that disconnects, the settlement is completed without it.
-        Raises `StoreError` if the store does not confirm it. The cost is then the reserved or the actual one, and the
-        ticket remains settled, so that nothing is charged twice.
+        Raises `StoreError` if the store does not confirm it. It may then have been done, and may be repeated until the
+        deadline: it is done once.
         """
         from asyncio import ensure_future, shield  # not needed in memory, and slow to import
 
