@@ -18,7 +18,7 @@ from limiter_suite import (
     call_in_threads,
     reset_restores_the_full_quota_of_one_key,
 )
-from lua_scripts import CLOCK_KEY, LIVE_LONG, READ_CLOCK, Change, change_script, has_script
+from lua_scripts import CLOCK_KEY, LIVE_LONG, READ_CLOCK, Change, change_script
 from valkey import Valkey
 from valkey_servers import AMPLE_DEADLINE
 
@@ -98,7 +98,7 @@ def async_limiter(url: str, policy: Policy, start: int, *changes: Change) -> Ite
 def test_a_valkey_limiter_keeps_every_promise(
     make: StoreFactory, promise: Promise, kind: type[Algorithm], store: ValkeyServer
 ) -> None:
-    if not has_script(kind):
+    if not lua_text.has_text(kind):
         pytest.skip(f"{kind.name} has no script")
     promise(partial(make, store.url), kind)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from inspect import getfile
-from pathlib import Path
 from typing import Any
 
-from ratelab import ALGORITHMS, Algorithm, Decision, Policy
+from ratelab import ALGORITHMS, Decision, Policy
 from ratelab.algorithms import build_policy
 from ratelab.algorithms.penalty import Penalized, in_microseconds
 from ratelab.limiter import NEVER, charge_without_decision
+from ratelab.stores.valkey.lua_text import has_text
 from ratelab.stores.valkey.script import Script
 
 MAX_LAG_US = 1_000_000
@@ -27,11 +26,7 @@ Change = tuple[str, str]
 """A part of a script, and its replacement."""
 
 
-def has_script(kind: type[Algorithm]) -> bool:
-    return Path(getfile(kind)).with_suffix(".lua").exists()
-
-
-SCRIPTED = [name for name, kind in ALGORITHMS.items() if has_script(kind)]
+SCRIPTED = [name for name, kind in ALGORITHMS.items() if has_text(kind)]
 """The names of the built-in algorithms that can run in a store."""
 
 

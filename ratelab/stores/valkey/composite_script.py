@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import lru_cache
 from struct import Struct
 from typing import Any
@@ -18,7 +17,7 @@ from ratelab.quota import NS_PER_S, Quota
 from ratelab.stores.arguments import name_costs
 from ratelab.stores.policy_groups import ALL
 from ratelab.stores.valkey.key_layout import KeyLayout, StateKeys
-from ratelab.stores.valkey.lua_text import CHARGE, join_text, load_lua, load_text
+from ratelab.stores.valkey.lua_text import CHARGE, has_text, join_text, load_lua, load_text
 from ratelab.stores.valkey.resp import encode_bulk
 from ratelab.stores.valkey.script import (
     COST_ONE,
@@ -244,10 +243,8 @@ def compose(
 
 def _compose_plans(name: str, policies: Sequence[Policy], scripts: Sequence[Script]) -> str:
     """Return the text that converts the states of other quotas into those of policies."""
-    tags, kinds = [], {}
-    for kind in BUILT_IN:
-        with suppress(InputError):  # no key of a store has a state of an algorithm without a script
-            kinds[kind.__name__] = load_text(kind)
+    tags = []
+    kinds = {kind.__name__: load_text(kind) for kind in BUILT_IN if has_text(kind)}  # of the states of a store
     for policy, script in zip(policies, scripts, strict=True):
         kind, quota = type(policy.algorithm), policy.quota.in_microseconds()
         text, name_of_kind = load_text(kind), kind.__name__

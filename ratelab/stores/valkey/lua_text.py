@@ -8,10 +8,14 @@ import sys
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ratelab.algorithms.penalty import Penalized
 from ratelab.errors import InputError
 from ratelab.limiter import Algorithm
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 CHARGE = re.compile(r"(^--[^\n]*\n)*^local function charge\(.*(?=^return decide)", re.DOTALL | re.MULTILINE)
 """The function `charge` of an algorithm, with its comment."""
@@ -37,15 +41,29 @@ def load_text(kind: type[Algorithm]) -> str:
     return _load_penalized(kind) if issubclass(kind, Penalized) else _load_file(kind)
 
 
+@cache
+def has_text(kind: type[Algorithm]) -> bool:
+    """Return whether an algorithm has a script next to it."""
+    return _find_file(kind).is_file()
+
+
 def _load_file(kind: type[Algorithm]) -> str:
-    path = Path(inspect.getfile(kind)).with_suffix(".lua")
+    file = _find_file(kind)
     try:
-        return _read_next_to(kind.__module__, path)
+        return file.read_text(encoding="utf-8")
     except OSError:
         raise InputError(
-            f"{kind.name} cannot run in a store without a script {path.name} next to {path.stem}.py: "
-            "write one, or keep the quota in memory"
+            f"{kind.name} cannot run in a store without a script {file.name} next to "
+            f"{file.name.removesuffix('.lua')}.py: write one, or keep the quota in memory"
         ) from None
+
+
+def _find_file(kind: type[Algorithm]) -> Traversable:
+    """Return the script next to a class, whose module may be one of a package in an archive, or have no package."""
+    path = Path(inspect.getfile(kind)).with_suffix(".lua")
+    package = getattr(sys.modules[kind.__module__], "__package__", None)
+    folder = resources.files(package) if package in sys.modules else path.parent
+    return folder.joinpath(path.name)
 
 
 def _load_penalized(kind: type[Penalized]) -> str:
@@ -62,10 +80,3 @@ def _load_penalized(kind: type[Penalized]) -> str:
     step = CHARGE.sub("", text).removesuffix(_LAST_LINE)
     around = _load_file(Penalized).replace(_INNER_CHARGE, charge[0] + _INNER_CHARGE)
     return f"{step}local PENALTY = {{ {', '.join(map(str, numbers))} }}\n{around}"
-
-
-def _read_next_to(module: str, path: Path) -> str:
-    """Read a file next to a module, which may be a module of a package in an archive, or a file without a package."""
-    package = getattr(sys.modules[module], "__package__", None)
-    folder = resources.files(package) if package in sys.modules else path.parent
-    return folder.joinpath(path.name).read_text(encoding="utf-8")
