@@ -5,23 +5,19 @@ A new store needs one factory, as in test_limiter_suite.py and, for a server, te
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from random import Random
 from typing import Any
 
 import pytest
 from durations import DAY, HOUR, SECOND
+from limiter_subjects import Factory, Subject
 
-from ratelab import NEVER, Algorithm, Decision, InputError, Limiter, ManualClock, Policy, Quota
+from ratelab import NEVER, Algorithm, InputError, Policy, Quota
 from ratelab.algorithms import build_policy
 from ratelab.clock import MAX_CLOCK_LAG_NS
-from ratelab.errors import StoreError
 from ratelab.lab.conformance import Timeline, decide_on_copy, run
-from ratelab.limiter import AsyncLimiter
 
 START = 1_700_000_000 * SECOND
 """The time at which the clock of a factory is to start: the beginning of a window of each quota below."""
@@ -33,89 +29,10 @@ QUOTAS = [QUOTA, Quota.parse("10/min", burst=3), Quota.parse("1/day"), Quota.par
 INVALID_COSTS: list[Any] = [-1, True, 1.0, 1.5, float("nan"), "1", None, [1]]
 INVALID_KEYS: list[Any] = [1, True, 1.5, None, b"1", ("1",), ["1"], {}]
 KEYS = ["alice", "", " ", "two\nlines", "ключ", "\0", "{alice}", "\ud800", "k" * 100_000]
-CALLERS = 64
-
-
-@dataclass
-class Subject:
-    """A limiter under test, the clock that it reads, and functions that call it."""
-
-    policy: Policy
-    clock: ManualClock
-    hit: Callable[[str, int], Decision]
-    hit_concurrently: Callable[[str, int], Sequence[Decision]]
-    """Hit a key a number of times, at the same time."""
-    tick: int = 1
-    """The limiter's resolution of time, in nanoseconds."""
-    reset: Callable[[str], object] | None = None
-    """Reset a key, if the limiter can."""
-
-    def reference(self) -> Reference:
-        """Return the reference for a new key."""
-        return Reference(self.policy, self.clock, self.tick)
-
-
-Factory = Callable[[Policy, int], AbstractContextManager[Subject]]
-"""Makes a limiter for a policy, and a clock that starts at a time."""
 
 
 def make_subject(make: Factory, kind: type[Algorithm], quota: Quota = QUOTA) -> AbstractContextManager[Subject]:
     return make(build_policy(kind, quota), START)
-
-
-@contextmanager
-def call_in_threads(limiter: Limiter, clock: ManualClock, tick: int = 1) -> Iterator[Subject]:
-    """Yield the subject for a limiter that blocks."""
-
-    def hit_concurrently(key: str, count: int) -> list[Decision]:
-        with ThreadPoolExecutor(CALLERS) as pool:
-            return list(pool.map(lambda _: limiter.hit(key), range(count)))
-
-    yield Subject(limiter.policy, clock, limiter.hit, hit_concurrently, tick, getattr(limiter, "reset", None))
-
-
-@contextmanager
-def call_in_tasks(
-    limiter: AsyncLimiter, clock: ManualClock, tick: int = 1, close: Callable[[], object] = lambda: None
-) -> Iterator[Subject]:
-    """Yield the subject for a limiter that is awaited; `close` it in its event loop."""
-
-    async def hit_all(key: str, count: int) -> list[Decision]:
-        return await asyncio.gather(*(limiter.hit(key) for _ in range(count)))
-
-    async def reset(key: str) -> None:
-        with suppress(StoreError):  # a fallback resets the key all the same
-            await limiter.reset(key)  # type: ignore[attr-defined]
-
-    async def close_in_loop() -> None:
-        close()
-
-    with asyncio.Runner() as runner:
-        yield Subject(
-            limiter.policy,
-            clock,
-            lambda key, cost: runner.run(limiter.hit(key, cost)),
-            lambda key, count: runner.run(hit_all(key, count)),
-            tick,
-            lambda key: runner.run(reset(key)),
-        )
-        runner.run(close_in_loop())
-
-
-class Reference:
-    """The decisions of a policy's algorithm for one key, with durations rounded up to a limiter's resolution."""
-
-    def __init__(self, policy: Policy, clock: ManualClock, tick: int) -> None:
-        self._policy, self._clock, self._tick = policy, clock, tick
-        self._state = policy.start(clock())
-
-    def hit(self, cost: int) -> Decision:
-        allowed, remaining, *durations = self._policy.step(self._state, self._clock(), cost)
-        retry, reset, delay = map(self._round_up, durations)
-        return Decision(allowed, remaining, retry, reset, delay, None if allowed else self._policy.name)
-
-    def _round_up(self, duration: int) -> int:
-        return duration if duration == NEVER else -(-duration // self._tick) * self._tick
 
 
 # --- decisions

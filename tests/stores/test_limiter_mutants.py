@@ -13,7 +13,8 @@ import test_memory
 import test_memory_capacity
 import test_memory_interrupts as interrupts
 import test_memory_threads
-from limiter_suite import Factory, Promise, Subject, TimelinePromise, call_in_threads
+from limiter_subjects import Factory, Subject, call_in_threads
+from limiter_suite import Promise, TimelinePromise
 
 from ratelab import ALGORITHMS, ManualClock, MemoryLimiter, Policy
 from ratelab.lab.conformance import MOVES, ORIGINS, QUOTAS, Timeline

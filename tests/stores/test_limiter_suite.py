@@ -9,16 +9,8 @@ import pytest
 from contracts import build_or_reject, timelines
 from failing_stores import FlakyStore
 from hypothesis import given
-from limiter_suite import (
-    CLOCK_PROMISES,
-    PROMISES,
-    Factory,
-    Promise,
-    Subject,
-    TimelinePromise,
-    call_in_tasks,
-    call_in_threads,
-)
+from limiter_subjects import Factory, Subject, call_in_tasks, call_in_threads
+from limiter_suite import CLOCK_PROMISES, PROMISES, Promise, TimelinePromise
 
 from ratelab import Algorithm, ManualClock, MemoryLimiter, Policy
 from ratelab.lab.conformance import Timeline

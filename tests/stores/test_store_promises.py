@@ -8,14 +8,12 @@ from functools import partial
 from unittest.mock import patch
 
 import pytest
+from limiter_subjects import Subject, call_in_tasks, call_in_threads
 from limiter_suite import (
     PROMISES,
     Promise,
-    Subject,
     a_clock_set_back_extends_no_wait,
     a_jittering_clock_grants_nothing,
-    call_in_tasks,
-    call_in_threads,
     reset_restores_the_full_quota_of_one_key,
 )
 from lua_scripts import CLOCK_KEY, LIVE_LONG, READ_CLOCK, Change, change_script
