@@ -52,6 +52,10 @@ class Counts:
     """The decisions of each of several policies, by name and in order."""
 
 
+OUTCOMES = ("admitted", "denied", "dropped", "ambiguous", "unavailable")
+"""The fields of `Counts` that are outcomes of requests."""
+
+
 class CounterValues(NamedTuple):
     """The counters of a service at one moment."""
 
@@ -64,10 +68,10 @@ class CounterValues(NamedTuple):
         """Flatten to integers, as for a service with a shared store: the gauges, then the counters."""
         up, errors, fallbacks = self.health or Health(True, {}, 0)
         keys, evictions, overflow_hits = self.stats
-        *outcomes, waiting = (getattr(self.counts, name) for name in _OUTCOMES)
+        *ended, waiting = (getattr(self.counts, name) for name in _REQUEST_COUNTS)
         policies = [(each.denied, each.stricter, each.looser) for each in self.counts.policies.values()]
         decided = [count for each in policies[:MAX_COUNTED_POLICIES] for count in each]
-        counters = (*outcomes, evictions, overflow_hits, fallbacks, *(errors.get(kind, 0) for kind in STORE_ERRORS))
+        counters = (*ended, evictions, overflow_hits, fallbacks, *(errors.get(kind, 0) for kind in STORE_ERRORS))
         return [not up, keys, waiting, *counters, *decided, *[0] * (_POLICY_COLUMNS - len(decided))]
 
     @classmethod
@@ -82,18 +86,20 @@ class CounterValues(NamedTuple):
             for name, shadow in islice(shadows.items(), MAX_COUNTED_POLICIES)
         }
         down, keys, waiting, *counters = row[:-_POLICY_COLUMNS]
-        evictions, overflow_hits, fallbacks, *errors = counters[_OUTCOME_COLUMNS:]
+        evictions, overflow_hits, fallbacks, *errors = counters[_REQUEST_COLUMNS:]
         failed = {kind: count for kind, count in zip(STORE_ERRORS, errors, strict=True) if count}
         health = Health(not down, failed, fallbacks)
-        counts = Counts(**dict(zip(_OUTCOMES, [*counters[:_OUTCOME_COLUMNS], waiting], strict=True)), policies=policies)
+        counts = Counts(
+            **dict(zip(_REQUEST_COUNTS, [*counters[:_REQUEST_COLUMNS], waiting], strict=True)), policies=policies
+        )
         return cls(counts, Stats(keys, evictions, overflow_hits), health)
 
 
-_OUTCOMES = tuple(each.name for each in fields(Counts) if each.name != "policies")
+_REQUEST_COUNTS = tuple(each.name for each in fields(Counts) if each.name != "policies")
 _GAUGE_COLUMNS = 3  # down, keys, waiting: they belong to one process, and end with it
-_OUTCOME_COLUMNS = len(_OUTCOMES) - 1  # all but `waiting`
+_REQUEST_COLUMNS = len(_REQUEST_COUNTS) - 1  # all but `waiting`
 _POLICY_COLUMNS = 3 * MAX_COUNTED_POLICIES
-_ROW_COLUMNS = _GAUGE_COLUMNS + _OUTCOME_COLUMNS + 3 + len(STORE_ERRORS) + _POLICY_COLUMNS
+_ROW_COLUMNS = _GAUGE_COLUMNS + _REQUEST_COLUMNS + 3 + len(STORE_ERRORS) + _POLICY_COLUMNS
 
 
 class SharedCounters:

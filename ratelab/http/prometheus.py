@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from ratelab.http.counters import CounterValues, PolicyCounts
+from ratelab.http.counters import OUTCOMES, CounterValues, PolicyCounts
 from ratelab.stores.resilient import Health
 
 Page = Callable[[], tuple[bytes, bytes]]
@@ -32,16 +32,9 @@ class CounterCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every metric with its current value."""
         counts, stats, health = self._read_counters()
-        outcomes = {
-            "admitted": counts.admitted,
-            "denied": counts.denied,
-            "dropped": counts.dropped,
-            "ambiguous": counts.ambiguous,
-            "unavailable": counts.unavailable,
-        }
         requests = CounterMetricFamily("ratelab_requests", "Requests by outcome.", labels=("algorithm", "outcome"))
-        for outcome, count in outcomes.items():
-            requests.add_metric((self._algorithm, outcome), count)
+        for outcome in OUTCOMES:
+            requests.add_metric((self._algorithm, outcome), getattr(counts, outcome))
         yield requests
         yield from _collect_policies(counts.policies)
         yield CounterMetricFamily("ratelab_delayed", "Admitted requests that had to queue.", counts.delayed)

@@ -13,11 +13,9 @@ from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
 from ratelab.http.asgi import Scope
+from ratelab.http.counters import OUTCOMES
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.limiter import NEVER, Decision
-
-OUTCOMES = ("admitted", "denied", "dropped", "ambiguous", "unavailable")
-"""The fields of `Counts` that are outcomes of requests."""
 
 
 def observe_middleware(
