@@ -87,21 +87,16 @@ def test_a_changed_file_is_read_again(path: Path, name: str) -> None:
             plans.write_text("x,premium\n")
         else:
             path.write_text(path.read_text().replace("3/h", "4/h"))
-        wait_until(lambda: server.get("/healthz").status == 200 and "again" in server_stderr(server))
+        wait_until(lambda: server.get("/healthz").status == 200 and "again" in server.read_stderr())
         assert policies_of(server) == '"hour";q=4;w=3600, "day";q=5;w=86400'
         assert server.stop().stderr.startswith("the policy file was read again; its policies are hour, day, tight\n")
-
-
-def server_stderr(server: ServeProcess) -> str:
-    """Return the current standard error of a server."""
-    return os.pread(server._stderr.fileno(), 10_000, 0).decode()
 
 
 @pytest.mark.slow
 def test_an_invalid_new_file_is_reported_and_the_policies_stay(path: Path) -> None:
     with run_server("--policies", path, *WITH_KEY) as server:
         path.write_text(FILE.replace("3/h", "3"))
-        wait_until(lambda: "stay in force" in server_stderr(server))
+        wait_until(lambda: "stay in force" in server.read_stderr())
         assert policies_of(server) == '"hour";q=3;w=3600, "day";q=5;w=86400'
         (line,) = server.stop().stderr.splitlines()[:-1]
         assert line.startswith(f"{path}:3: policies[0].rate: rate must look like 2/s, 100/min or 5/2.5s, got '3'")
@@ -117,7 +112,7 @@ def test_sighup_reads_the_file_again_and_stops_nothing(path: Path, workers: int)
 
         def have_reloaded() -> bool:
             server.process.send_signal(signal.SIGHUP)  # again, since a worker may have just started
-            return all(f"{name}the policy file was read again" in server_stderr(server) for name in names)
+            return all(f"{name}the policy file was read again" in server.read_stderr() for name in names)
 
         wait_until(have_reloaded)
         assert server.get().status == 200

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ratelab import MemoryLimiter, create
 from ratelab.http.middleware import RateLimitMiddleware
-from ratelab.http.offenders import MAX_PUBLISHED, Offenders, Ranking, SharedOffenders
+from ratelab.http.offenders import MAX_PUBLISHED, Offender, Offenders, Ranking, SharedOffenders
 
 streams = st.lists(st.sampled_from("aaaabbbcdefghij"), max_size=300)
 
@@ -76,8 +76,9 @@ def test_a_worker_adds_to_the_ranking_of_its_predecessor() -> None:
 
 def test_the_longest_ranking_fits_its_slot() -> None:
     shared = SharedOffenders(1)
-    shared.publish(Ranking([("f" * 32, 10**18, 10**18)] * MAX_PUBLISHED, 10**18))  # type: ignore[list-item]
-    assert len(shared.total().offenders) == 1
+    longest = [Offender(f"{number:032x}", 10**18, 10**18) for number in range(MAX_PUBLISHED)]
+    shared.publish(Ranking(longest, 10**18))
+    assert shared.total().offenders == longest
 
 
 def test_the_middleware_counts_denials_by_hashed_key() -> None:

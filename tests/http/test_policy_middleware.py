@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from typing import Any, cast
@@ -56,7 +57,7 @@ def test_a_denial_names_the_violated_policies_and_waits_for_the_longest() -> Non
     assert call(app).of("ratelimit-policy") == both.of("ratelimit-policy")
 
 
-def test_two_violated_policies_are_both_named_and_no_wait_is_after_retry_after() -> None:
+def test_two_violated_policies_are_both_named_and_the_longer_wait_is_sent() -> None:
     app, _ = limited(SECOND, Policy.create("gcra", "1/min", burst=3, name="minute"))
     for _ in range(3):
         call(app)
@@ -105,11 +106,16 @@ def test_header_fields_are_lists_of_strings_with_integers_and_units() -> None:
 
 
 def test_head_gets_no_body_and_other_protocols_and_exempt_requests_pass() -> None:
-    app, _ = limited(SECOND, DAY, exempt=by_route({"/healthz": True}, default=False))
+    handler = Handler()
+    exempt = by_route({"/healthz": True}, default=False)
+    app = RateLimitMiddleware(handler, MemoryLimiter([SECOND, DAY]), exempt=exempt)
     assert [call(app, path="/healthz").of("ratelimit") for _ in range(9)] == [[]] * 9
     for _ in range(3):
         call(app)
     assert call(app, method="HEAD").body == b""
+    connection: Any = ({"type": "websocket"}, None, None)
+    asyncio.run(app(*connection))
+    assert handler.calls[-1] == connection
 
 
 def test_on_denied_gets_the_decision_with_the_policy_that_bound() -> None:

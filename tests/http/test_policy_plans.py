@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from asgi import call, request, scope_of
 from invalid_policies import VALID_POLICIES
 from limited_apps import Handler
+from test_watched_files import write
 
 from ratelab import InputError, ManualClock, MemoryLimiter, Policy
 from ratelab.http import RateLimitMiddleware, file_policies, plan_source
@@ -195,13 +195,6 @@ def test_the_number_of_kept_plans_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
 
 
 # --- policy files
-
-
-def write(path: Path, text: str, seconds: int) -> str:
-    """Write a file that changed at a time; return its path."""
-    path.write_text(text)
-    os.utime(path, (seconds, seconds))
-    return str(path)
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def test_a_denial_is_an_event_of_the_current_span() -> None:
     assert event.name == "ratelab.denied"
     assert event.attributes is not None
     assert 0 < float(str(event.attributes["ratelab.retry_after"])) <= 86_400
-    assert event.attributes.get("ratelab.policy", "fixed-window") == "fixed-window"
+    assert event.attributes["ratelab.policy"] == "fixed-window"
     assert PEER not in denied.to_json()
 
 

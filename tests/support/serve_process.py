@@ -122,6 +122,10 @@ class ServeProcess:
         folder = Path(f"/proc/{self.process.pid}/fd")
         return len([*folder.iterdir()]) if folder.exists() else 0
 
+    def read_stderr(self) -> str:
+        """Return the beginning of the server's standard error so far."""
+        return os.pread(self._stderr.fileno(), 10_000, 0).decode()
+
     def stop(self, number: int = signal.SIGTERM) -> ExitResult:
         """Send a signal, and wait until the server has exited."""
         self.process.send_signal(number)
