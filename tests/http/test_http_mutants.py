@@ -16,8 +16,9 @@ import test_middleware as middleware
 import test_middleware_arguments as arguments
 import test_middleware_passthrough as passthrough
 import test_scope_functions as functions
-from http_mutants import IDENTITIES, PASSAGES, RESPONSES, Mutant
+from http_mutants import IDENTITIES, PASSAGES, RESPONSES
 from identity_table import TABLE
+from mutate import Mutant
 
 from ratelab import ALGORITHMS, Decision, Quota
 

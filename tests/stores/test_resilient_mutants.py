@@ -12,7 +12,7 @@ import test_middleware_store as http
 import test_resilient as fallback
 import test_resilient_probes as probes
 import test_resilient_reports as reports
-from http_mutants import Mutant
+from mutate import Mutant
 from store_mutants import BREAKERS, FALLBACKS, RESPONSES
 
 from ratelab import ALGORITHMS

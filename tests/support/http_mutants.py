@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import NamedTuple
-
-from mutate import rewritten
+from mutate import Mutant, mutate, rewritten
 
 from ratelab.http import addresses, delayed_admission, guard, headers, identity, middleware, responses, scope_functions
 from ratelab.http.addresses import Proxies
@@ -18,20 +15,8 @@ from ratelab.http.responses import PROBLEM_HEADERS
 from ratelab.quota import NS_PER_S
 
 
-class Mutant(NamedTuple):
-    """A buggy object, and the attribute that it replaces."""
-
-    owner: type | ModuleType
-    attribute: str
-    replacement: object
-
-
-def _mutate(owner: type | ModuleType, attribute: str, right: str, wrong: str) -> Mutant:
-    return Mutant(owner, attribute, rewritten(getattr(owner, attribute), right, wrong))
-
-
 def _mutate_value(right: str, wrong: str) -> Mutant:
-    return _mutate(Identity, "_find_by_value", right, wrong)
+    return mutate(Identity, "_find_by_value", right, wrong)
 
 
 def _mutate_forwarded(right: str, wrong: str) -> Mutant:
@@ -39,7 +24,7 @@ def _mutate_forwarded(right: str, wrong: str) -> Mutant:
 
 
 def _mutate_call(right: str, wrong: str) -> Mutant:
-    return _mutate(RateLimitMiddleware, "__call__", right, wrong)
+    return mutate(RateLimitMiddleware, "__call__", right, wrong)
 
 
 def _mutate_delay(right: str, wrong: str) -> Mutant:
@@ -64,21 +49,19 @@ IDENTITIES = {
     "the leftmost address is taken": _mutate_forwarded("reversed(entries)", "iter(entries)"),
     "only the last of several lines is read": _mutate_forwarded('b",".join(lines)', 'b"".join([*lines][-1:])'),
     "whitespace around an address is kept": _mutate_forwarded('.strip(b" \\t")', ""),
-    "any forwarding header is read": _mutate(
+    "any forwarding header is read": mutate(
         Identity, "_read_forwarded", "== self._forwarded_field", 'in (b"x-forwarded-for", b"x-real-ip")'
     ),
     "empty elements count": _mutate_forwarded("if text:", "if True:"),
-    "every peer is trusted": _mutate(Identity, "_find_by_address", "elif _peer_host(scope) in self._proxies:", "else:"),
-    "one hop too many is trusted": _mutate(Identity, "_find_by_address", "self._hops - 1", "self._hops"),
-    "entries that are not addresses are skipped": _mutate(Proxies, "first_untrusted", "is None or", "is not None and"),
+    "every peer is trusted": mutate(Identity, "_find_by_address", "elif _peer_host(scope) in self._proxies:", "else:"),
+    "one hop too many is trusted": mutate(Identity, "_find_by_address", "self._hops - 1", "self._hops"),
+    "entries that are not addresses are skipped": mutate(Proxies, "first_untrusted", "is None or", "is not None and"),
     "a mapped address is not unwrapped": Mutant(
         identity, "parse_address", rewritten(addresses.parse_address, "address.ipv4_mapped or ", "")
     ),
-    "a proxy's mapped address is not unwrapped": _mutate(addresses, "parse_address", "address.ipv4_mapped or ", ""),
-    "a mapped network is not unwrapped": _mutate(addresses, "_parse_network", "network.subnet_of(_MAPPED)", "False"),
-    "a trusted network may cover all addresses": _mutate(
-        addresses, "_parse_network", "network.prefixlen == 0", "False"
-    ),
+    "a proxy's mapped address is not unwrapped": mutate(addresses, "parse_address", "address.ipv4_mapped or ", ""),
+    "a mapped network is not unwrapped": mutate(addresses, "_parse_network", "network.subnet_of(_MAPPED)", "False"),
+    "a trusted network may cover all addresses": mutate(addresses, "_parse_network", "network.prefixlen == 0", "False"),
     "each address of a /64 is a client": Mutant(identity, "client_bytes", lambda address, _: address.packed),
     "neighboring /64 networks are one client": Mutant(
         identity, "client_bytes", rewritten(addresses.client_bytes, "128 - ipv6_prefix", "72")
@@ -86,47 +69,47 @@ IDENTITIES = {
     "all clients behind NAT64 are one": Mutant(
         identity, "client_bytes", rewritten(addresses.client_bytes, "address in _NAT64", "False")
     ),
-    "the prefix of an IPv6 network is ignored": _mutate(Identity, "_key_of_address", ", self._ipv6_prefix", ""),
+    "the prefix of an IPv6 network is ignored": mutate(Identity, "_key_of_address", ", self._ipv6_prefix", ""),
     "a header with an address is a plain key": Mutant(identity, "is_address_header", lambda _: False),
-    "whitespace around a value is kept": _mutate(identity, "read_header", '.strip(b" \\t")', ""),
-    "the case of a value is ignored": _mutate(identity, "read_header", ".strip(", ".lower().strip("),
-    "the first of two values counts": _mutate(identity, "read_header", "len(values) > 1", "False"),
+    "whitespace around a value is kept": mutate(identity, "read_header", '.strip(b" \\t")', ""),
+    "the case of a value is ignored": mutate(identity, "read_header", ".strip(", ".lower().strip("),
+    "the first of two values counts": mutate(identity, "read_header", "len(values) > 1", "False"),
     "a value may have any length": _mutate_value(" <= MAX_HEADER_VALUE_BYTES", ""),
     "the longest value is ignored": _mutate_value("<= MAX_HEADER_VALUE_BYTES", "< MAX_HEADER_VALUE_BYTES"),
     "an empty value is a client": _mutate_value("0 < len", "0 <= len"),
     "a request without a value is unlimited": _mutate_value("self._find_by_address(scope)", "os.urandom(16).hex()"),
     "the name and the value are ambiguous": _mutate_value("%s:%s", "%s|%s"),
     "the same value of all headers is one client": _mutate_value("(self._kind, value)", "(b'', value)"),
-    "the hash has no key": _mutate(Identity, "__init__", ", key=_derive_hash_key(secret)", ""),
-    "a key reveals the client": _mutate(Identity, "_hash", "state.hexdigest()", "name.decode('latin-1')"),
+    "the hash has no key": mutate(Identity, "__init__", ", key=_derive_hash_key(secret)", ""),
+    "a key reveals the client": mutate(Identity, "_hash", "state.hexdigest()", "name.decode('latin-1')"),
 }
 """Bugs in the identification of clients."""
 
 RESPONSES = {
     "a wait is rounded down": _mutate_guard("-(-retry_after_ns // NS_PER_S)", "retry_after_ns // NS_PER_S"),
     "a wait is a second too long": _mutate_guard("-(-retry_after_ns // NS_PER_S)", "retry_after_ns // NS_PER_S + 1"),
-    "the wait of a decision is rounded down": _mutate(
+    "the wait of a decision is rounded down": mutate(
         HeaderWriter, "format_decision", "ceil_seconds(retry_after_ns)", "retry_after_ns // NS_PER_S"
     ),
     "a reset is rounded down": _mutate_call("reset_after_ns + NS_PER_S_LESS_ONE", "reset_after_ns"),
-    "the reset of a decision is rounded down": _mutate(
+    "the reset of a decision is rounded down": mutate(
         HeaderWriter, "format_decision", "ceil_seconds(reset_after_ns)", "reset_after_ns // NS_PER_S"
     ),
     "a denied request has quota left": _mutate_guard("format(0, wait", "format(1, wait"),
-    "the decision of a denied request has quota left": _mutate(
+    "the decision of a denied request has quota left": mutate(
         HeaderWriter, "format_decision", "(0, ceil_seconds", "(remaining, ceil_seconds"
     ),
-    "an infinite wait is sent": _mutate(
+    "an infinite wait is sent": mutate(
         HeaderWriter, "format_decision", "allowed or retry_after_ns == NEVER", "allowed"
     ),
-    "a denial has no Retry-After": _mutate(HeaderWriter, "_format", "if denied:", "if False:"),
-    "huge numbers are not clamped": _mutate(headers, "format_state", "min(remaining, MAX_FIELD_INTEGER)", "remaining"),
-    "headers are cached without a bound": _mutate(HeaderWriter, "format", "self.cache.clear()", "pass"),
+    "a denial has no Retry-After": mutate(HeaderWriter, "_format", "if denied:", "if False:"),
+    "huge numbers are not clamped": mutate(headers, "format_state", "min(remaining, MAX_FIELD_INTEGER)", "remaining"),
+    "headers are cached without a bound": mutate(HeaderWriter, "format", "self.cache.clear()", "pass"),
     "the window of a policy is rounded down": Mutant(headers, "ceil_seconds", lambda window: window // NS_PER_S),
-    "an epoch is rounded down": _mutate(headers, "format_legacy", "ceil(time", "int(time"),
-    "an epoch is cached": _mutate(HeaderWriter, "format", 'denied or self._legacy == "epoch"', "denied"),
+    "an epoch is rounded down": mutate(headers, "format_legacy", "ceil(time", "int(time"),
+    "an epoch is cached": mutate(HeaderWriter, "format", 'denied or self._legacy == "epoch"', "denied"),
     "the epoch of a denial is cached": _mutate_guard('deny_for if legacy == "epoch"', "deny_for if False"),
-    "quotes are not escaped": _mutate(headers, "format_string", ".replace('\"', '\\\\\"')", ""),
+    "quotes are not escaped": mutate(headers, "format_string", ".replace('\"', '\\\\\"')", ""),
     "a cache may store a denial": Mutant(responses, "PROBLEM_HEADERS", PROBLEM_HEADERS[:1]),
     "a denial has no headers": _mutate_guard("429, writer.format(0, wait, True)", "429, ()"),
     "the text of a denial has another wait": _mutate_guard(
@@ -155,9 +138,9 @@ PASSAGES = {
     "a request that names two clients is charged": _mutate_call(IDENTIFY, f"guard[0]('', 1)\n    {IDENTIFY}"),
     "other protocols are limited": _mutate_call('scope["type"] != "http" or', ""),
     "a denied request reaches the application": _mutate_call(DENY, DENY.replace("return", "pass")),
-    "the first limiter chosen decides all requests": _mutate(
+    "the first limiter chosen decides all requests": mutate(
         GuardFinder, "find", "self._guards.get(id(limiter))", "next(iter(self._guards.values()), None)"
     ),
-    "an overridden hit is not called": _mutate(guard, "_row_function", "is MemoryLimiter.hit", "is not None"),
+    "an overridden hit is not called": mutate(guard, "_row_function", "is MemoryLimiter.hit", "is not None"),
 }
 """Bugs in the requests and messages that pass through the middleware."""

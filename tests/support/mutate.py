@@ -1,4 +1,4 @@
-"""Mutants: functions compiled from their source with one change."""
+"""Mutants: objects with one mistake, such as functions compiled from their source with one change."""
 
 from __future__ import annotations
 
@@ -6,7 +6,21 @@ import sys
 from collections.abc import Callable
 from inspect import getsource
 from textwrap import dedent
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
+
+
+class Mutant(NamedTuple):
+    """A buggy object, and the attribute that it replaces."""
+
+    owner: type | ModuleType
+    attribute: str
+    replacement: object
+
+
+def mutate(owner: type | ModuleType, attribute: str, right: str, wrong: str) -> Mutant:
+    """Return the mutant of a function with `wrong` in place of `right`."""
+    return Mutant(owner, attribute, rewritten(getattr(owner, attribute), right, wrong))
 
 
 def rewritten(function: Callable[..., Any], right: str, wrong: str) -> Any:

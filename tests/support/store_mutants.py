@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
-from http_mutants import Mutant
-from mutate import rewritten
+from mutate import Mutant, mutate, rewritten
 
 from ratelab.errors import StoreError
 from ratelab.http import guard, middleware, prometheus, responses
@@ -17,20 +14,16 @@ from ratelab.stores.circuit_breaker import CircuitBreaker
 from ratelab.stores.resilient import ResilientLimiter
 
 
-def _mutate(owner: type | ModuleType, attribute: str, right: str, wrong: str) -> Mutant:
-    return Mutant(owner, attribute, rewritten(getattr(owner, attribute), right, wrong))
-
-
 def _mutate_breaker(method: str, right: str, wrong: str) -> Mutant:
-    return _mutate(CircuitBreaker, method, right, wrong)
+    return mutate(CircuitBreaker, method, right, wrong)
 
 
 def _mutate_limiter(method: str, right: str, wrong: str) -> Mutant:
-    return _mutate(ResilientLimiter, method, right, wrong)
+    return mutate(ResilientLimiter, method, right, wrong)
 
 
 def _mutate_middleware(right: str, wrong: str) -> Mutant:
-    return _mutate(RateLimitMiddleware, "__call__", right, wrong)
+    return mutate(RateLimitMiddleware, "__call__", right, wrong)
 
 
 def _mutate_response(right: str, wrong: str) -> Mutant:
@@ -129,8 +122,8 @@ RESPONSES = {
     "a blocking limiter is accepted": Mutant(
         middleware, "check_limiter", rewritten(guard.check_limiter, 'getattr(limiter, "blocking", False)', "False")
     ),
-    "metrics report a store that is down as up": _mutate(prometheus, "_collect_store_health", "int(health.up)", "1"),
-    "metrics omit unavailable requests": _mutate(
+    "metrics report a store that is down as up": mutate(prometheus, "_collect_store_health", "int(health.up)", "1"),
+    "metrics omit unavailable requests": mutate(
         prometheus.CounterCollector, "collect", '"unavailable": counts.unavailable,', ""
     ),
 }

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from http_mutants import Mutant
-from mutate import rewritten
+from mutate import Mutant, mutate, rewritten
 
 from ratelab.stores.valkey import async_limiter, script, session, sync_limiter
 from ratelab.stores.valkey.async_limiter import AsyncValkeyLimiter
@@ -16,7 +15,7 @@ Mutants = tuple[Mutant, ...]
 
 
 def _mutate(owner: type | ModuleType, attribute: str, right: str, wrong: str) -> Mutants:
-    return (Mutant(owner, attribute, rewritten(getattr(owner, attribute), right, wrong)),)
+    return (mutate(owner, attribute, right, wrong),)
 
 
 def _mutate_session(right: str, wrong: str) -> Mutants:
