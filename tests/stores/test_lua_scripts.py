@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 from calendar_model import LABELS, calendar_quota
-from lua_scripts import LIVE_LONG, MAX_LAG_US, SCRIPTED, Change, Model, ScriptedStore
+from lua_scripts import LIVE_LONG, MAX_LAG_US, SCRIPTED, Change, Model, ScriptedStore, only_on_valkey
 from valkey import Valkey
 
 from ratelab import InputError, Policy, Quota, create
@@ -88,7 +88,7 @@ def test_the_script_of_the_calendar_decides_as_its_kernel(store: ValkeyServer) -
         ("finish - now", "finish - last"),
     ],
 )
-@pytest.mark.parametrize("server", ["valkey"], indirect=True, scope="session")
+@only_on_valkey
 def test_a_mutant_of_the_script_of_the_calendar_is_caught(change: Change, store: ValkeyServer) -> None:
     with Valkey.from_url(store.url) as client, pytest.raises(AssertionError, match="hit"):
         check_calendars(client, 600, change)
@@ -124,7 +124,7 @@ def test_a_penalty_decides_in_a_store_as_its_kernel(name: str, store: ValkeyServ
         ("_, _, _, reset, _, x, y = inner_step(now, 0,", "_, _, _, reset, _, x, y = inner_step(now, cost,"),
     ],
 )
-@pytest.mark.parametrize("server", ["valkey"], indirect=True, scope="session")
+@only_on_valkey
 def test_a_mutant_of_the_script_of_a_penalty_is_caught(change: Change, store: ValkeyServer) -> None:
     with Valkey.from_url(store.url) as client, pytest.raises(AssertionError, match="hit"):
         check_penalties(client, "token-bucket", 500, change)
@@ -189,7 +189,7 @@ MUTANTS = {
 }
 
 
-@pytest.mark.parametrize("server", ["valkey"], indirect=True, scope="session")
+@only_on_valkey
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_mutant_of_a_script_is_caught(mutant: str, store: ValkeyServer) -> None:
     name, change = MUTANTS[mutant]

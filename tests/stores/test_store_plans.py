@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from lua_scripts import CLOCK_KEY, Change
+from lua_scripts import CLOCK_KEY, Change, only_on_valkey
 from test_store_promises import use_scripts_with
 from valkey import Valkey
 from valkey_servers import AMPLE_DEADLINE
@@ -116,7 +116,7 @@ def check_all_plans(url: str, *changes: Change) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("server", ["valkey"], indirect=True, scope="session")
+@only_on_valkey
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_mutant_of_a_conversion_is_caught(mutant: str, store: ValkeyServer) -> None:
     with pytest.raises(AssertionError, match="hit"):

@@ -16,7 +16,7 @@ from limiter_suite import (
     a_jittering_clock_grants_nothing,
     reset_restores_the_full_quota_of_one_key,
 )
-from lua_scripts import CLOCK_KEY, LIVE_LONG, READ_CLOCK, Change, change_script
+from lua_scripts import CLOCK_KEY, LIVE_LONG, READ_CLOCK, Change, change_script, only_on_valkey
 from valkey import Valkey
 from valkey_servers import AMPLE_DEADLINE
 
@@ -117,7 +117,7 @@ MUTANTS: dict[str, tuple[Promise, str, Change]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("server", ["valkey"], indirect=True, scope="session")
+@only_on_valkey
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_wrong_script_is_caught(mutant: str, store: ValkeyServer) -> None:
     promise, name, change = MUTANTS[mutant]

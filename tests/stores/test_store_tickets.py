@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from flaky_proxy import run_flaky_proxy
-from lua_scripts import CLOCK_KEY, Change, Model
+from lua_scripts import CLOCK_KEY, Change, Model, only_on_valkey
 from test_store_promises import use_scripts_with
 from valkey import Valkey
 from valkey_servers import AMPLE_DEADLINE
@@ -247,7 +247,7 @@ MUTANTS: dict[str, Change] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("server", ["valkey"], indirect=True, scope="session")
+@only_on_valkey
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_mutant_of_a_charge_is_caught(mutant: str, store: ValkeyServer) -> None:
     with pytest.raises(AssertionError, match=r"reservation|settlement|look"):

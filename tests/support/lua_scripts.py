@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from ratelab import ALGORITHMS, Decision, Policy
 from ratelab.algorithms import build_policy
 from ratelab.algorithms.penalty import Penalized, in_microseconds
@@ -24,6 +26,9 @@ LIVE_LONG = ("1, ceil((", "86400000, ceil((")
 
 Change = tuple[str, str]
 """A part of a script, and its replacement."""
+
+only_on_valkey = pytest.mark.parametrize("server", ["valkey"], indirect=True, scope="session")
+"""Runs a test of a changed script on Valkey alone, as one server is enough to notice the change."""
 
 
 SCRIPTED = [name for name, kind in ALGORITHMS.items() if has_text(kind)]
