@@ -108,7 +108,7 @@ def test_header_fields_are_lists_of_strings_with_integers_and_units() -> None:
 def test_head_gets_no_body_and_other_protocols_and_exempt_requests_pass() -> None:
     handler = Handler()
     exempt = by_route({"/healthz": True}, default=False)
-    app = RateLimitMiddleware(handler, MemoryLimiter([SECOND, DAY]), exempt=exempt)
+    app = RateLimitMiddleware(handler, MemoryLimiter([SECOND, DAY], ManualClock()), exempt=exempt)
     assert [call(app, path="/healthz").of("ratelimit") for _ in range(9)] == [[]] * 9
     for _ in range(3):
         call(app)
