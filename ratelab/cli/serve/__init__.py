@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,8 @@ from ratelab.quota import NS_PER_S, parse_duration
 
 if TYPE_CHECKING:
     from ratelab.algorithms import Policy
+    from ratelab.http.file_policies import FilePolicies
+    from ratelab.http.identity import Identity
 
 DEFAULT_ON_STORE_ERROR = "local"
 DEFAULT_STORE_DEADLINE = "100ms"
@@ -146,35 +148,20 @@ def serve(
     require("serve", serve=SERVER_PACKAGES, valkey=STORE_PACKAGES.get(store, ("valkey",)))
     from ratelab.cli.serve.backend import StoreBackend, create_memory_backend, create_store_backend
     from ratelab.cli.serve.messages import create_banner, describe_proxies
-    from ratelab.cli.serve.runner import ServicePlan, run_single, run_workers
-    from ratelab.http.admin import listen_admin
+    from ratelab.cli.serve.runner import ServicePlan, open_listeners, run_single, run_workers
     from ratelab.http.file_policies import FilePolicies
-    from ratelab.http.headers import HeaderWriter
     from ratelab.http.identity import Identity
-    from ratelab.http.policy_rules import RuleBook
-    from ratelab.http.server import listen
     from ratelab.stores.plans import Plans
 
     identity = Identity(key, trusted_proxy, trusted_hops, ipv6_prefix=ipv6_prefix)
     kind = find(algo)
     file = None if policies is None else FilePolicies(policies)
     with ExitStack() as closing:
-        listeners = [closing.enter_context(listen(host, port))]
-        if metrics_port is not None:
-            listeners.append(
-                closing.enter_context(
-                    listen(DEFAULT_METRICS_HOST if metrics_host is None else metrics_host, metrics_port)
-                )
-            )
-        if admin_socket is not None:
-            listeners.append(closing.enter_context(listen_admin(admin_socket)))
+        metrics_host = DEFAULT_METRICS_HOST if metrics_host is None else metrics_host
+        listeners = open_listeners(host, port, metrics_host, metrics_port, admin_socket, closing)
         with attribute_errors(kind):
             plans = Plans((build_policy(kind, quota),)) if file is None else file.find_plans(identity)
-            for policy in plans.policies:
-                HeaderWriter(policy)  # rejects a name that no header can hold, before a file is created
-                check_cost(policy, policies)
-            if file is not None:
-                RuleBook(plans.policies, identity, 1, {}, file.account)  # rejects a key that clients can forge
+            check_policies(plans.policies, file, identity)
             if store == "memory":
                 backend = create_memory_backend(plans, max_keys, record, closing)
             else:
@@ -210,11 +197,18 @@ def check_policy_options(policies: str | None) -> None:
             raise InputError(f"--{option} must be left out with --policies {policies}: write it into the file")
 
 
-def check_cost(policy: Policy, file: str | None) -> None:
-    """Reject a policy whose cost only an application can count."""
-    if policy.cost not in ("requests", "bytes"):
-        rule = f"{file}: cost of policy {policy.name} must be requests or bytes in ratelab serve"
-        raise InputError(f"{rule}, got {policy.cost}: use RateLimitMiddleware.from_file")
+def check_policies(policies: Sequence[Policy], file: FilePolicies | None, identity: Identity) -> None:
+    """Reject policies that the service cannot enforce, before it creates files or processes."""
+    from ratelab.http.headers import HeaderWriter
+    from ratelab.http.policy_rules import RuleBook
+
+    for policy in policies:
+        HeaderWriter(policy)  # rejects a name that no header can hold
+        if file is not None and policy.cost not in ("requests", "bytes"):  # only an application can count others
+            rule = f"{file.content.path}: cost of policy {policy.name} must be requests or bytes in ratelab serve"
+            raise InputError(f"{rule}, got {policy.cost}: use RateLimitMiddleware.from_file")
+    if file is not None:
+        RuleBook(policies, identity, 1, {}, file.account)  # rejects a key that clients can forge
 
 
 def check_store(store: str, name: str | None, on_error: str, deadline: str) -> float:

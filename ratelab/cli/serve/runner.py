@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from os import get_terminal_size
 from socket import socket
 from typing import NamedTuple
@@ -13,11 +13,12 @@ from typing import NamedTuple
 import click
 
 from ratelab.cli.serve.messages import format_counters
+from ratelab.http.admin import listen_admin
 from ratelab.http.app import Service
 from ratelab.http.counters import CounterValues, SharedCounters
 from ratelab.http.line_writer import LineWriter, use_line_writers
 from ratelab.http.offenders import Ranking, SharedOffenders
-from ratelab.http.server import run
+from ratelab.http.server import listen, run
 from ratelab.http.workers import WorkerContext, WorkerPool
 from ratelab.stores.recording import RecordingLimiter
 
@@ -60,6 +61,21 @@ class ServicePlan(NamedTuple):
                 service.serve_admin(address, read_ranking)
             else:
                 service.serve_metrics(address, read_counters, read_ranking)
+
+
+def open_listeners(
+    host: str, port: int, metrics_host: str, metrics_port: int | None, admin_socket: str | None, closing: ExitStack
+) -> list[socket]:
+    """Open the socket of a service, that of its metrics if they have a port, and that of its admin pages if any.
+
+    `closing` closes them. Raises `InputError` for an address or a path that cannot be used.
+    """
+    listeners = [closing.enter_context(listen(host, port))]
+    if metrics_port is not None:
+        listeners.append(closing.enter_context(listen(metrics_host, metrics_port)))
+    if admin_socket is not None:
+        listeners.append(closing.enter_context(listen_admin(admin_socket)))
+    return listeners
 
 
 def run_single(plan: ServicePlan) -> bool:
