@@ -123,15 +123,16 @@ class Admin:
         if len(policies) < 2 or not own:
             return shown
         _, each = await _wait_for(self._limiter.hit_each(dict.fromkeys(own, key), 0))
-        return {**shown, "policies": {name: _describe_state(one) for name, one in zip(own, each, strict=True)}}
+        return {**shown, "policies": {name: describe_state(decision) for name, decision in zip(own, each, strict=True)}}
 
     async def _describe(self, offender: Offender) -> dict[str, Any]:
         """Return the denials of a key and its state, which the look does not change."""
         decision: Decision = await _wait_for(self._limiter.hit(offender.key, 0))
-        return {**offender._asdict(), **_describe_state(decision)}
+        return {**offender._asdict(), **describe_state(decision)}
 
 
-def _describe_state(decision: Decision) -> dict[str, Any]:
+def describe_state(decision: Decision) -> dict[str, Any]:
+    """Return the state of a key as JSON values; an unlimited key has no number of remaining requests."""
     remaining = None if decision.remaining == NEVER else decision.remaining
     return {"remaining": remaining, "reset_after": decision.reset_after}
 

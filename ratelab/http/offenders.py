@@ -102,7 +102,10 @@ class Ranking(NamedTuple):
             for key, count, least in ranking.offenders:
                 denied[key] = denied.get(key, unlisted) + count - ranking.unlisted
                 error[key] = error.get(key, unlisted) + least - ranking.unlisted
-        merged = sorted((Offender(key, denied[key], error[key]) for key in denied), key=lambda one: (-one[1], one[0]))
+        merged = sorted(
+            (Offender(key, denied[key], error[key]) for key in denied),
+            key=lambda offender: (-offender.denied, offender.key),
+        )
         rest = [offender.denied for offender in merged[MAX_PUBLISHED:]]
         return cls(merged[:MAX_PUBLISHED], max([unlisted, *rest]))
 

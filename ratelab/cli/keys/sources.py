@@ -8,7 +8,7 @@ from heapq import nsmallest
 from typing import TYPE_CHECKING, Any
 
 from ratelab.errors import InputError, StoreError, format_reason, short_repr
-from ratelab.limiter import NEVER, Decision
+from ratelab.limiter import Decision
 
 if TYPE_CHECKING:
     from ratelab.stores.valkey import ValkeyLimiter
@@ -82,5 +82,6 @@ class StorePages:
 
 
 def _describe(key: str, decision: Decision) -> dict[str, Any]:
-    remaining = None if decision.remaining == NEVER else decision.remaining
-    return {"key": key, "denied": None, "error": 0, "remaining": remaining, "reset_after": decision.reset_after}
+    from ratelab.http.admin import describe_state
+
+    return {"key": key, "denied": None, "error": 0, **describe_state(decision)}
