@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import click
 
-from ratelab.cli.keys.sources import Pages, StorePages, ask_service
+from ratelab.cli.keys.sources import ServiceSource, Source, StoreSource
 from ratelab.cli.options import add_options, parse_quota, require
 from ratelab.cli.output import create_console
 from ratelab.errors import InputError
@@ -35,7 +34,7 @@ def _source_options(command: Callable[..., None]) -> Callable[..., None]:
     return add_options(command, _OPTIONS)
 
 
-class KeySource(NamedTuple):
+class SourceOptions(NamedTuple):
     """A running service or a store, as the options name it."""
 
     socket: str | None
@@ -46,22 +45,21 @@ class KeySource(NamedTuple):
     name: str | None
     key: str
     ipv6_prefix: int
-    as_json: bool
 
-    def open(self) -> Pages:
-        """Return a function that answers pages; raise `InputError` unless the options name one source."""
+    def create_source(self) -> Source:
+        """Create the source; raise `InputError` unless the options name one."""
         if (self.socket is None) == (self.store is None):
             raise InputError("ratelab keys needs a running service or its store: give --socket PATH or --store URL")
-        return ask_service(self.socket) if self.socket is not None else self._ask_store()
+        return self._create_store_source() if self.socket is None else ServiceSource(self.socket)
 
-    def _ask_store(self) -> Pages:
+    def _create_store_source(self) -> StoreSource:
         require("keys", valkey=("valkey",))
         from ratelab.http.identity import Identity
         from ratelab.stores.valkey import ValkeyLimiter
 
         quota = parse_quota(self.rate, self.burst)
         limiter = ValkeyLimiter(self.store or "", self.algo, quota, deadline=STORE_DEADLINE_S, name=self.name)
-        return StorePages(limiter, Identity(self.key, ipv6_prefix=self.ipv6_prefix))
+        return StoreSource(limiter, Identity(self.key, ipv6_prefix=self.ipv6_prefix))
 
 
 @click.group()
@@ -76,43 +74,44 @@ def keys() -> None:
 @keys.command("list")
 @click.option("--limit", type=click.IntRange(min=1), default=DEFAULT_LISTED, show_default=True, help="Keys to list.")
 @_source_options
-def list_keys(limit: int, **options: Any) -> None:
+def list_keys(limit: int, as_json: bool, **options: Any) -> None:
     """List the clients with the most denied requests, or in a store those with the least quota left."""
-    source = KeySource(**options)
-    _print(source, source.open()("GET", f"/keys?limit={limit}"), limit)
+    source = SourceOptions(**options).create_source()
+    _print(source.list(limit), as_json)
 
 
 @keys.command()
 @click.argument("client")
 @click.option("--hashed", is_flag=True, help="CLIENT is a key from the list.")
 @_source_options
-def show(client: str, hashed: bool, **options: Any) -> None:
+def show(client: str, hashed: bool, as_json: bool, **options: Any) -> None:
     """Show the quota of CLIENT: an address, or the value of its header. This charges nothing."""
-    source = KeySource(**options)
-    _print(source, {"keys": [source.open()("GET", _path(client, hashed))]}, 1)
+    source = SourceOptions(**options).create_source()
+    _print({"keys": [source.show(_check_client(client), hashed)]}, as_json)
 
 
 @keys.command()
 @click.argument("client")
 @click.option("--hashed", is_flag=True, help="CLIENT is a key from the list.")
 @_source_options
-def reset(client: str, hashed: bool, **options: Any) -> None:
+def reset(client: str, hashed: bool, as_json: bool, **options: Any) -> None:
     """Restore the full quota of CLIENT."""
-    source = KeySource(**options)
-    _print(source, {"keys": [source.open()("DELETE", _path(client, hashed))]}, 1)
+    source = SourceOptions(**options).create_source()
+    _print({"keys": [source.reset(_check_client(client), hashed)]}, as_json)
 
 
-def _path(client: str, hashed: bool) -> str:
+def _check_client(client: str) -> str:
     if not client:
         raise InputError("CLIENT must not be empty: name an address, or the value of the client's header")
-    return f"/{'keys' if hashed else 'clients'}/{quote(client, safe='')}"
+    return client
 
 
-def _print(source: KeySource, answer: dict[str, Any], limit: int) -> None:
-    rows = answer["keys"][:limit]
-    if source.as_json:
-        click.echo(json.dumps({"version": 1, **answer, "keys": rows}))
+def _print(answer: dict[str, Any], as_json: bool) -> None:
+    """Print keys with their states, as a table or as JSON."""
+    if as_json:
+        click.echo(json.dumps({"version": 1, **answer}))
         return
+    rows = answer["keys"]
     from rich.table import Table
     from rich.text import Text
 
