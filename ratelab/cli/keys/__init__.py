@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from ratelab.cli.keys.sources import ServiceSource, Source, StoreSource
+from ratelab.cli.keys.sources import KeySource, ServiceSource, StoreSource
 from ratelab.cli.options import add_options, parse_quota, require
 from ratelab.cli.output import create_console
 from ratelab.errors import InputError
@@ -46,7 +46,7 @@ class SourceOptions(NamedTuple):
     key: str
     ipv6_prefix: int
 
-    def create_source(self) -> Source:
+    def create_source(self) -> KeySource:
         """Create the source; raise `InputError` unless the options name one."""
         if (self.socket is None) == (self.store is None):
             raise InputError("ratelab keys needs a running service or its store: give --socket PATH or --store URL")

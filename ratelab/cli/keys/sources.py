@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SOCKET_TIMEOUT_S = 10
 
 
-class Source(Protocol):
+class KeySource(Protocol):
     """A source of keys and their states; methods raise `InputError` if it cannot answer."""
 
     def list(self, limit: int) -> dict[str, Any]:
