@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from secrets import token_hex
 from urllib.parse import urlsplit
 
@@ -148,20 +149,21 @@ def _send_traffic(
 
     reference = ReferenceFinder(url, quota, traffic, requested, is_local(url))
     run = token_hex(8)
+    times = traffic.times.tolist()
     requests = [
-        ScheduledRequest(at, f"{run}-{key}")
-        for at, key in zip(traffic.times.tolist(), traffic.request_keys.tolist(), strict=True)
+        ScheduledRequest(at, f"{run}-{key}") for at, key in zip(times, traffic.request_keys.tolist(), strict=True)
     ]
+    pauses = (later - earlier for earlier, later in pairwise([times[0], *times]))
     counter = ResponseCounter(url, len(requests))
     timeout_s = RESPONSE_TIMEOUT_S + max(
         (find_max_delay(policy, traffic) for policy in reference.candidates), default=0
     )
-    with LateProgress("sending", len(requests)) as progress:
+    with LateProgress("sending", times[-1] - times[0]) as progress:
 
         def observe(response: Response) -> None:
             reference.observe(response)
             counter.count(response)
-            progress(1)
+            progress(next(pauses, 0))  # by time, since requests come in bursts
 
         try:
             start = partial(align_start, (quota if requested is None else requested.quota).window)

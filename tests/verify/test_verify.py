@@ -16,6 +16,7 @@ from dishonest_server import run_dishonest_server
 from serve_process import run_server
 
 from ratelab import ALGORITHMS
+from ratelab.cli.output import LateProgress
 
 KEY = ("--key", "header:X-API-Key")
 SHORT = """\
@@ -157,3 +158,17 @@ def test_failures_are_differences(dishonest_url: str, tmp_path: Path) -> None:
     scenario = write_scenario(tmp_path, DISHONEST)
     status, report = verify_json(scenario, *options_for(dishonest_url, "failing"))
     assert (status, report["errors"], report["differing"][0]["answered"]) == (1, 2, "status 503")
+
+
+def test_progress_follows_the_times_of_requests(
+    dishonest_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, immediate_start: None
+) -> None:
+    done: list[int] = []
+
+    class Recorder(LateProgress):
+        def __call__(self, more: int) -> None:
+            done.append(more)
+
+    monkeypatch.setattr("ratelab.cli.verify.LateProgress", Recorder)
+    invoke("verify", write_scenario(tmp_path, DISHONEST), "--url", dishonest_url)
+    assert done == [0, 25_000_000, 25_000_000, 25_000_000]
