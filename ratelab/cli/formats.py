@@ -9,7 +9,7 @@ from ratelab.lab.traces.formats import FORMATS
 
 @click.command()
 def formats() -> None:
-    """List the formats that replay and sweep read, by the names for --format; they are detected without it.
+    """List the formats that can be read, by the names for --format. Without --format, they are detected.
 
     Lines may be wrapped by syslog, journald, Docker, Kubernetes or grep. For other lines, give a --pattern.
     """

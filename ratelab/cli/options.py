@@ -154,7 +154,7 @@ _COMPARISON = (
         "--chart",
         multiple=True,
         type=Chart(dict.fromkeys([*CHARTS, *POLICY_CHARTS])),
-        help=f"Chart to draw; by default {CHARTS[0]}, of several policies {POLICY_CHARTS[0]}.",
+        help=f"Chart to draw; by default {CHARTS[0]}, or for several policies, {POLICY_CHARTS[0]}.",
     ),
     THEME,
     LAYOUT,

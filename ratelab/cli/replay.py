@@ -52,7 +52,7 @@ def replay(
 
     A TRACE is an access log, JSON lines, CSV (plain or compressed with gzip or zstd) or Parquet; - is standard input,
     and a pattern such as 'logs/*.gz' is every file that matches. Without --algo, five algorithms are compared.
-    A recording has its own quota, and is replayed through its own algorithm as well: the exit status is 1 if the
+    A recording has its own quota, and is always replayed through its own algorithm: the exit status is 1 if those
     decisions differ from those of the live service.
     """
     paths = expand_paths(traces)

@@ -227,7 +227,7 @@ _TRACE = (
     click.option(
         "--pattern",
         metavar="REGEX",
-        help="Instead: a pattern of the lines, with (?P<client>...) and (?P<time>...).",
+        help="Instead of --format: a pattern of the lines, with (?P<client>...) and (?P<time>...).",
     ),
     click.option(
         "--key",
@@ -244,7 +244,7 @@ _TRACE = (
     ),
     click.option("--time-format", metavar="FORMAT", help="How times are written, such as '%d.%m.%Y %H:%M:%S'."),
     click.option(
-        "--time-zone", default="UTC", show_default=True, metavar="ZONE", help="The zone of times that name none."
+        "--time-zone", default="UTC", show_default=True, metavar="ZONE", help="The zone of times without one."
     ),
     click.option("--cost", "cost_field", metavar="FIELD", help="The field that holds the cost; by default 1."),
     click.option(

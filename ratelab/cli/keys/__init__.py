@@ -19,13 +19,17 @@ STORE_DEADLINE_S = 5.0
 
 _OPTIONS = (
     click.option("--socket", metavar="PATH", help="The --admin-socket of a running service."),
-    click.option("--store", metavar="URL", help="Instead, the store of a service, with its options."),
-    click.option("--algo", default="token-bucket", show_default=True, metavar="NAME", help="With --store."),
-    click.option("--rate", metavar="RATE", help="With --store."),
-    click.option("--burst", type=click.IntRange(min=1), help="With --store."),
-    click.option("--name", metavar="NAME", help="With --store."),
-    click.option("--key", default="ip", show_default=True, metavar="ip|header:NAME", help="With --store."),
-    click.option("--ipv6-prefix", type=click.IntRange(48, 64), default=64, show_default=True, help="With --store."),
+    click.option("--store", metavar="URL", help="Instead, the store of a service, with the options of that service."),
+    click.option(
+        "--algo", default="token-bucket", show_default=True, metavar="NAME", help="With --store, its algorithm."
+    ),
+    click.option("--rate", metavar="RATE", help="With --store, its rate."),
+    click.option("--burst", type=click.IntRange(min=1), help="With --store, its burst."),
+    click.option("--name", metavar="NAME", help="With --store, its `--name`."),
+    click.option("--key", default="ip", show_default=True, metavar="ip|header:NAME", help="With --store, its `--key`."),
+    click.option(
+        "--ipv6-prefix", type=click.IntRange(48, 64), default=64, show_default=True, help="With --store, its prefix."
+    ),
     click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
 )
 
@@ -71,7 +75,7 @@ def keys() -> None:
     """
 
 
-@keys.command("list")
+@keys.command("list", short_help="List the most limited clients.")
 @click.option("--limit", type=click.IntRange(min=1), default=DEFAULT_LISTED, show_default=True, help="Keys to list.")
 @_source_options
 def list_keys(limit: int, as_json: bool, **options: Any) -> None:
