@@ -81,7 +81,7 @@ def test_the_login_limits_failures_by_account_and_by_address(tmp_path: Path) -> 
 def test_the_search_has_a_limit_for_a_client_and_a_queue_for_all(tmp_path: Path) -> None:
     app = limit(save(tmp_path, "name: index"))
     assert [call(app, path="/search").status for _ in range(11)] == [200] * 10 + [429]
-    assert call(app, path="/").of("ratelimit-policy") == ['"other";q=200;w=2']
+    assert call(app, path="/").of("ratelimit-policy") == ['"total";q=200;w=2']
 
 
 def test_graphql_points_are_those_of_the_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
