@@ -1,4 +1,4 @@
-"""Guards: the functions that requests need of a limiter of one policy."""
+"""Guards: the parts of a limiter of one policy that the middleware uses."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ Guard = tuple[
     Callable[[int, int, int], Denial],
     str,
 ]
-"""What requests need of a limiter: the function that decides, whether to await it, `cache` and `format` of its
-`HeaderWriter`, a function that returns the denial for `remaining`, `retry_after_ns` and `reset_after_ns`, and the name
-of the policy.
+"""The parts of a limiter that a request uses: the function that decides, whether to await it, `cache` and `format` of
+its `HeaderWriter`, a function that returns the denial for `remaining`, `retry_after_ns` and `reset_after_ns`, and the
+name of the policy.
 
 A plain tuple, because that is fastest to unpack.
 """

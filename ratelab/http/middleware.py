@@ -70,7 +70,7 @@ class RateLimitMiddleware:
     are costs by name, in addition to `requests` and `bytes`. `account` identifies the account of a request as `key`
     does its client. `plan` and the next three arguments are those of `PlanSource`; without a plan, the quotas are those
     of the policies. `charge` is a function of the scope and the status of the response that returns whether the request
-    stays charged. `from_file` reads all this from a policy file, the `file` of a limiter.
+    stays charged. `from_file` creates the limiter from a policy file, which is then the argument `file`.
 
     None of the functions but `plan` is awaited. Raise `InputError` for invalid arguments. A request raises it if a
     function returns an invalid value, such as a coroutine.

@@ -10,7 +10,7 @@ from struct import Struct
 from typing import NamedTuple, Self
 
 MAX_OFFENDERS = 1000
-"""Keys that are counted; a new one then replaces the one with the least count."""
+"""Keys that are counted; a further one replaces the key with the least count."""
 
 MAX_PUBLISHED = 100
 """Offenders that a worker shares with the others."""

@@ -127,7 +127,7 @@ class PolicyGuard:
         self._refresh()
 
     def _refresh(self) -> Setup:
-        """Return how the policies in force apply, after a change of the limiter's."""
+        """Return the setup in force; prepare it again if the policies of the limiter have changed."""
         plans = self._find_plans()
         if plans is not self._setup.plans:
             self._setup = self._prepare(plans)

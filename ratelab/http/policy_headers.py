@@ -21,7 +21,7 @@ from ratelab.limiter import NEVER, Costs, Decision, Keys
 
 
 class PolicyVerdict(NamedTuple):
-    """The decision on a request, together and by each policy."""
+    """The joint decision on a request, and the decision of each policy."""
 
     decision: Decision
     policies: Sequence[Policy]

@@ -17,7 +17,6 @@ from ratelab.policies.routes import Route, parse_route
 Cost = int | Callable[[Scope], int]
 """The cost of a request: a whole number >= 0, or a function of the scope that returns one."""
 
-
 AnyLimiter = Limiter | AsyncLimiter
 
 _log = logging.getLogger("ratelab.http")

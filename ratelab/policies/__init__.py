@@ -1,1 +1,1 @@
-"""Policies as files and as parts of an HTTP service: the YAML file, routes and plans."""
+"""Policies as users write and read them: the YAML file, routes, and descriptions in words."""

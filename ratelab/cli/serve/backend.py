@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 MIN_PING_TIMEOUT_S = 1.0
 """Seconds in which a store must answer at the start, at least: its host may have to be looked up first."""
 
-
 CONFIGURATION_ERRORS = ("refused", "misconfigured")
 """Kinds of errors of a store that are mistakes of its operator or user, and no outages."""
-
 
 ServiceFactory = Callable[[Identity, str, "FilePolicies | None"], Service]
 """Creates a service, for an identity, a style of legacy headers and the file of the policies, if there is one."""

@@ -59,7 +59,7 @@ def _describe_policy(policy: Policy, client: str) -> str:
 
 
 def _describe_sources(file: FilePolicies) -> dict[str, str]:
-    """Return a line about the headers that are believed, and must therefore not come from clients."""
+    """Return a line about the trusted headers, if there are any: clients must not be able to set them."""
     content = file.content
     headers = [header for header in (content.plan_header, content.account_header) if header is not None]
     return {"trusted": f"{' and '.join(headers)}, which a proxy must remove from requests"} if headers else {}
