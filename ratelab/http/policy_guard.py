@@ -116,12 +116,11 @@ class PolicyGuard:
 
         With `force`, read it in any case. An invalid file is logged, and changes nothing.
         """
-        return self._file is not None and self._file.reload(self._update, force)
+        file = self._file
+        return file is not None and file.reload(lambda: self._update(file.find_plans(self._identity)), force)
 
-    def _update(self) -> None:
-        """Replace the policies by those of the file; raise `InputError`, and change nothing, for invalid ones."""
-        assert self._file is not None  # noqa: S101  (it calls this)
-        plans = self._file.find_plans(self._identity)
+    def _update(self, plans: Plans) -> None:
+        """Replace the policies of the limiter; raise `InputError`, and change nothing, for invalid ones."""
         self._prepare(plans)  # raises before the limiter changes
         self._limiter.update(plans.policies, plans=plans.plans, overrides=plans.overrides)
         self._refresh()
