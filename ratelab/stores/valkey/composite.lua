@@ -1,7 +1,7 @@
 -- Several policies in one decision: try all, then take from all or from none.
 --
 -- `policies` are those of the limiter. A client has one key, which holds a slot for each policy: `full`, the time at
--- which the state is fully replenished, then shift, last, a and b as in the prelude, as integers of eight bytes. An
+-- which the state is fully replenished, then shift, last, a and b as in `state.lua`, as integers of eight bytes. An
 -- algorithm with its own `read` and `write` has a key of its own for each client. In a limiter with plans, it has a
 -- slot, too, and `expand` and `shrink` convert the value of a key from and to its form in the store.
 --

@@ -42,7 +42,7 @@ local EMPTY = '%s'
 local unpack, byte, sub = struct.unpack, string.byte, string.sub""" % (r"\0" * 40)
 _REBUILD = """local function rebuild(kind, ARGV, calendar)
   local STARTS, LENGTHS, DIGITS = calendar.starts or '0000000000000000', calendar.lengths or '0000086400000000', 16"""
-_STORAGE = ("read", "write")  # the functions of `decide.lua`; with others, an algorithm needs keys of its own
+_STORAGE = ("read", "write")  # the functions of `state.lua`; with others, an algorithm needs keys of its own
 _new_tuple = tuple.__new__  # skips the length check of Decision._make
 
 
@@ -224,7 +224,7 @@ def compose(
     """
     bodies = [_split(script.whole_body if charges or plans else script.body) for script in scripts]
     has_own_keys = len(policies) == 1 or any(body[-2:] != _STORAGE for body in bodies)
-    parts = [load_lua("decide.lua")] if has_own_keys or plans else []
+    parts = [load_lua("state.lua")] if has_own_keys or plans else []
     parts += [_CONSTANTS, f"local policies = {{ {', '.join(['false'] * len(policies))} }}"]
     for number, (policy, script, (body, step, read, write)) in enumerate(
         zip(policies, scripts, bodies, strict=True), 1

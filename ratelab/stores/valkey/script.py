@@ -78,12 +78,12 @@ class Script:
         text = CHARGE.sub("", text)
         self.body = tables + text
         """The text of the algorithm without the function `charge`, which hits do not need."""
-        self.text = join_text(load_lua("decide.lua"), self.body)
+        self.text = _compose(self.body)
         self.sha = hash_text(self.text)
         self._evalsha = encode_bulk("EVALSHA") + encode_bulk(self.sha)
         self._eval = encode_bulk("EVAL") + encode_bulk(self.text)
         self._arguments = b"".join(map(encode_bulk, self.parameters))
-        self.counted = f"{hash_text(join_text(load_lua('decide.lua'), text))} {self.parameters}{quota.calendar or ''}"
+        self.counted = f"{hash_text(_compose(text))} {self.parameters}{quota.calendar or ''}"
         """The text that decides what the numbers of a key mean: without the tables, which are updated."""
         self.key_suffix = format_suffix(self.name, self.counted)
         """The part of its keys that is the same for every client."""
@@ -157,6 +157,11 @@ class Script:
     def combine_each(self, decision: Any) -> tuple[Decision, tuple[Decision, ...]]:
         """Return the decision of all policies together, and that of each that was asked."""
         return decision, (decision,)
+
+
+def _compose(body: str) -> str:
+    """Return the text of a script that decides by the algorithm of a `body`."""
+    return join_text(load_lua("state.lua"), load_lua("decide.lua"), body)
 
 
 def unpack_reply(reply: bytes, row: Struct = ROW) -> Iterator[tuple[int, ...]]:
