@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -36,40 +36,18 @@ class StoreUrl:
     """A parsed store URL, which opens connections. Raises `InputError` if the URL is invalid."""
 
     def __init__(self, url: str, asynchronous: bool) -> None:
+        connections, parsed = _import_connections(asynchronous), _split_url(url)
         try:
-            from valkey import connection
-        except ImportError:
-            raise InputError(f"a store needs the package valkey: {install_hint('valkey')}") from None
-        from valkey.asyncio import connection as connection_async
-        from valkey.exceptions import ValkeyError
-
-        parsed = _split_url(url)
-        try:
-            pool = (connection_async if asynchronous else connection).ConnectionPool.from_url(parsed.first)
+            pool = connections.ConnectionPool.from_url(parsed.first)
         except ValueError as error:
             raise _invalid_url(url, re.sub("'.*'", "...", str(error))) from None  # which may quote a password
-        permitted = _SENTINEL_PARAMETERS if parsed.master else _PARAMETERS
-        query = parse_qs(urlsplit(parsed.first).query)
-        unknown = [name for name in query if name not in permitted and not name.startswith("ssl_")]
-        if unknown:
-            raise _invalid_url(url, f"it may not set {unknown[0]}")
         options: dict[str, Any] = dict(pool.connection_kwargs)
-        path = options.get("path")
-        if parsed.scheme == "unix" and not path:
-            raise _invalid_url(url, "the path of the socket is missing")
-        cluster, database = options.pop("cluster", "false"), options.pop("db", 0)
-        if database < 0 or (parsed.scheme != "unix" and not re.fullmatch("/?[0-9]*", urlsplit(parsed.first).path)):
-            raise _invalid_url(url, "a database must be a whole number >= 0")
-        if cluster not in ("true", "false") or (cluster == "true" and (database or parsed.scheme == "unix")):
-            raise _invalid_url(url, "cluster must be true or false, and a cluster has no databases and no sockets")
-        if len(parsed.addresses) > 1 and cluster == "false" and not parsed.master:
-            raise _invalid_url(url, "several hosts need ?cluster=true or a scheme such as valkey+sentinel")
+        _check_options(url, parsed, options)
         if pool.connection_class.__name__.startswith("SSL"):  # by default, the client accepts a certificate of any host
             options.setdefault("ssl_check_hostname", options.get("ssl_cert_reqs") != "none")
         user, password = options.pop("username", None), options.pop("password", None)
-        if user is not None and password is None:
-            raise _invalid_url(url, "a user needs a password, as in user:password@; :password@ has no user")
-        self.cluster = cluster == "true"
+        database = options.pop("db", 0)
+        self.cluster = options.pop("cluster", "false") == "true"
         """Whether the URL names a node of a cluster, as `valkey://node:6379?cluster=true` does."""
         self.seeds: tuple[Address | None, ...] = parsed.addresses if self.cluster and parsed.addresses[1:] else (None,)
         """The nodes of a cluster that the URL names; None stands for the server of the URL."""
@@ -83,9 +61,15 @@ class StoreUrl:
         """Commands to send first on a connection."""
         address = str(options.get("host", "localhost")).lower(), options.get("port", DEFAULT_PORT)
         hosts = frozenset(parsed.addresses) if parsed.master or self.seeds != (None,) else address
-        self.store: tuple[Hashable, ...] = (path or hosts, parsed.master, database)
+        self.store: tuple[Hashable, ...] = (options.get("path") or hosts, parsed.master, database)
         """The address and database, by which two URLs of one store are recognized."""
         self._connection_class, self._options = pool.connection_class, options
+        self._check_connection(url)
+
+    def _check_connection(self, url: str) -> None:
+        """Raise `InputError` unless the client library accepts the options of the URL."""
+        from valkey.exceptions import ValkeyError
+
         try:
             self.connection(None)
         except (TypeError, ValkeyError) as error:
@@ -186,6 +170,17 @@ class StoreUrl:
         return StoreError(kind, f"no Sentinel names the master {self._master}: {reason}")
 
 
+def _import_connections(asynchronous: bool) -> Any:
+    """Return the client library's module of connections; raise `InputError` if it is not installed."""
+    try:
+        from valkey import connection
+    except ImportError:
+        raise InputError(f"a store needs the package valkey: {install_hint('valkey')}") from None
+    from valkey.asyncio import connection as connection_async
+
+    return connection_async if asynchronous else connection
+
+
 @contextmanager
 def _system_errors() -> Iterator[None]:
     """Raise errors of the system instead of those of the client library."""
@@ -251,6 +246,26 @@ def _split_url(url: str) -> _SplitUrl:
         raise _invalid_url(url, "a host is missing")
     first = f"{scheme}://{login}{at}{hosts.partition(',')[0]}/{path.removeprefix('/')}{'?' if query else ''}{query}"
     return _SplitUrl(scheme, first, addresses, unquote(master))
+
+
+def _check_options(url: str, parsed: _SplitUrl, options: Mapping[str, Any]) -> None:
+    """Raise `InputError` for invalid parts of a URL, given the options that the client library reads from it."""
+    first, is_socket = urlsplit(parsed.first), parsed.scheme == "unix"
+    permitted = _SENTINEL_PARAMETERS if parsed.master else _PARAMETERS
+    unknown = [name for name in parse_qs(first.query) if name not in permitted and not name.startswith("ssl_")]
+    if unknown:
+        raise _invalid_url(url, f"it may not set {unknown[0]}")
+    if is_socket and not options.get("path"):
+        raise _invalid_url(url, "the path of the socket is missing")
+    cluster, database = options.get("cluster", "false"), options.get("db", 0)
+    if database < 0 or (not is_socket and not re.fullmatch("/?[0-9]*", first.path)):
+        raise _invalid_url(url, "a database must be a whole number >= 0")
+    if cluster not in ("true", "false") or (cluster == "true" and (database or is_socket)):
+        raise _invalid_url(url, "cluster must be true or false, and a cluster has no databases and no sockets")
+    if len(parsed.addresses) > 1 and cluster == "false" and not parsed.master:
+        raise _invalid_url(url, "several hosts need ?cluster=true or a scheme such as valkey+sentinel")
+    if options.get("username") is not None and options.get("password") is None:
+        raise _invalid_url(url, "a user needs a password, as in user:password@; :password@ has no user")
 
 
 def redact_url(url: str) -> str:
