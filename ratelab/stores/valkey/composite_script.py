@@ -13,7 +13,7 @@ from ratelab.algorithms.composite import Answer, check_policies, combine, list_d
 from ratelab.algorithms.penalty import Penalized
 from ratelab.errors import InputError, short_repr
 from ratelab.limiter import Costs, Decision, Keys
-from ratelab.quota import NS_PER_S, Quota
+from ratelab.quota import NS_PER_S, NS_PER_US, Quota
 from ratelab.stores.arguments import name_costs
 from ratelab.stores.policy_groups import ALL
 from ratelab.stores.valkey.key_layout import KeyLayout, StateKeys
@@ -23,7 +23,6 @@ from ratelab.stores.valkey.script import (
     COST_ONE,
     EXACT_LIMIT,
     MAX_TIME_US,
-    NS_PER_US,
     Script,
     check_name,
     convert_row,
