@@ -79,7 +79,7 @@ def default_clock(policies: Sequence[Policy]) -> Clock:
 
     If the windows of a policy are aligned, it follows UTC. Otherwise, it is `time.monotonic_ns`.
     """
-    aligned = [policy.quota for policy in policies if traits_of(policy.algorithm).aligned]
+    aligned = [policy.quota for policy in policies if is_aligned(policy)]
     if not aligned:
         return STEADY_CLOCKS[0]
     by_calendar = any(quota.calendar is not None for quota in aligned)
