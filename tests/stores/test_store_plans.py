@@ -28,7 +28,6 @@ PLANS: dict[str, dict[str, Any]] = {
     "premium": {**dict.fromkeys((*ALGORITHMS, PENALIZED), ("20/3s", 20)), CALENDAR: "20/day"},
     "trial": {**dict.fromkeys((*ALGORITHMS, PENALIZED), ("1/2s", 3)), CALENDAR: "3/day"},
 }
-WAITS_NS = (0, 0, 1_000, 333_333_000, 999_999_000, 2_000_000_000, 9_000_000_000, 20_000_000_000_000)
 START_NS = 1_795_453_109_478_631_000
 
 
