@@ -28,6 +28,7 @@ PLANS: dict[str, dict[str, Any]] = {
     "premium": {**dict.fromkeys((*ALGORITHMS, PENALIZED), ("20/3s", 20)), CALENDAR: "20/day"},
     "trial": {**dict.fromkeys((*ALGORITHMS, PENALIZED), ("1/2s", 3)), CALENDAR: "3/day"},
 }
+WAITS_NS = (0, 0, 1_000, 333_333_000, 999_999_000, 2_000_000_000, 9_000_000_000, 20_000_000_000_000)
 START_NS = 1_795_453_109_478_631_000
 
 
@@ -60,11 +61,7 @@ def check_plans(url: str, names: Sequence[str], count: int, *changes: Change) ->
         with ValkeyLimiter(url, policies, name="api", deadline=AMPLE_DEADLINE, plans=plans) as limiter:
             plan = None
             for number in range(count):
-                clock.advance(
-                    random.choice(
-                        (0, 0, 1_000, 333_333_000, 999_999_000, 2_000_000_000, 9_000_000_000, 20_000_000_000_000)
-                    )
-                )
+                clock.advance(random.choice(WAITS_NS))
                 client.set(CLOCK_KEY, clock() // 1000)
                 if random.random() < 0.2:
                     plan = random.choice((None, "premium", "trial"))
