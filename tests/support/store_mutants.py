@@ -124,7 +124,7 @@ RESPONSES = {
     ),
     "metrics report a store that is down as up": mutate(prometheus, "_collect_store_health", "int(health.up)", "1"),
     "metrics omit unavailable requests": mutate(
-        prometheus.CounterCollector, "collect", '"unavailable": counts.unavailable,', ""
+        prometheus.CounterCollector, "collect", "for outcome in OUTCOMES:", "for outcome in OUTCOMES[:-1]:"
     ),
 }
 """Bugs in responses and metrics."""
