@@ -69,11 +69,12 @@ def test_a_child_shares_no_socket_and_has_all_connections(store: ValkeyServer) -
     before = open_sockets()
     with ValkeyLimiter(store.url, "token-bucket", "1/day", LARGE_BURST, deadline=5, connections=2) as limiter:
         limiter.hit("alice")
+        pool = limiter.pools.find(None)
         with stopped(store):
             threads = [threading.Thread(target=lambda: limiter.hit("alice")) for _ in range(5)]
             for thread in threads:
                 thread.start()
-            while len(limiter.pools.find(None)._waiting) < 3:
+            while len(pool._waiting) < 3 or sum(each._socket is not None for each in [*pool._connections]) < 2:
                 time.sleep(0.001)
             inherited = open_sockets() - before
 
@@ -81,7 +82,7 @@ def test_a_child_shares_no_socket_and_has_all_connections(store: ValkeyServer) -
                 if open_sockets() & inherited:
                     return False
                 os.kill(store.pid, signal.SIGCONT)
-                return all(limiter.hit("bob").allowed for _ in range(3)) and len(limiter.pools.find(None)._idle) == 2
+                return all(limiter.hit("bob").allowed for _ in range(3)) and len(pool._idle) == 2
 
             assert len(inherited) == 2
             assert run_in_child(work)
