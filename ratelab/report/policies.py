@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,32 +18,14 @@ from ratelab.policies.description import describe_key
 from ratelab.quota import about
 from ratelab.report.numbers import format_part, format_quota, format_seconds, join_names, pluralize
 from ratelab.report.serialize import serialize_quota
-from ratelab.report.summary import describe_traffic
-
-if TYPE_CHECKING:
-    from ratelab.lab.scenarios import Scenario
+from ratelab.report.summary import BaseRun, describe_traffic
 
 
-@dataclass(frozen=True, eq=False)
-class PolicyRun:
-    """A comparison of policies and its source; a `Run` for several policies together."""
+class PolicyRun(BaseRun):
+    """A comparison of several policies together."""
 
     comparison: PolicyComparison
-    source: dict[str, Any]
-    title: str
-    notes: tuple[str, ...] = ()
-    most_denied: int | None = None
-    scenario: Scenario | None = None
-
-    @property
-    def name(self) -> str:
-        """The name of the traffic."""
-        return str(next(iter(self.source.values())))
-
-    @property
-    def charts(self) -> tuple[str, ...]:
-        """The charts that can be drawn of it."""
-        return POLICY_CHARTS
+    charts = POLICY_CHARTS
 
     def serialize(self) -> dict[str, Any]:
         """Return the JSON object of the run."""

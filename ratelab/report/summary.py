@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class BaseRun:
     """A comparison and its source, as commands and pages show it."""
 
-    comparison: Comparison
+    comparison: Any
     source: dict[str, Any]
     """The first items of the JSON object; the very first is the name of the traffic."""
     title: str
@@ -53,10 +53,12 @@ class Run:
         """The name of the traffic."""
         return str(next(iter(self.source.values())))
 
-    @property
-    def charts(self) -> tuple[str, ...]:
-        """The charts that can be drawn of it."""
-        return CHARTS
+
+class Run(BaseRun):
+    """A comparison of algorithms at one quota."""
+
+    comparison: Comparison
+    charts = CHARTS
 
     def serialize(self) -> dict[str, Any]:
         """Return the JSON object of the run."""
