@@ -82,10 +82,6 @@ class Population:
         rank = _ceil((len(self) + 1) * (1 - tolerate))
         return int(self.needs[max(1, rank) - 1]) if rank <= len(self) else None
 
-    def supported_tolerance(self) -> Fraction:
-        """Return the smallest tolerance for which there are enough clients."""
-        return Fraction(1, len(self) + 1)
-
     def find_gap(self, share: Fraction = GAP_PERCENTILE) -> Gap | None:
         """Find the largest ratio between neighbouring needs of which the lower is at or above a percentile.
 
@@ -114,6 +110,11 @@ class Population:
         if required > ordinary:
             ordinary, burst = required, add_headroom(required, self.next_above(required))
         return ordinary, min(burst, LARGEST)
+
+
+def limit_tolerance(tolerate: Fraction, clients: int) -> Fraction:
+    """Return the tolerance, or the smallest for which there are enough clients if that is larger."""
+    return max(tolerate, Fraction(1, clients + 1))
 
 
 def add_headroom(need: int, above: int | None = None) -> int:

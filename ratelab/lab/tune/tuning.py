@@ -26,7 +26,7 @@ from ratelab.lab.tune.candidates import (
     fit_policy,
 )
 from ratelab.lab.tune.frontier import Frontier, measure_frontier
-from ratelab.lab.tune.population import Gap, Population
+from ratelab.lab.tune.population import Gap, Population, limit_tolerance
 from ratelab.limiter import Algorithm
 from ratelab.quota import LARGEST, UNITS, Quota
 
@@ -139,7 +139,7 @@ def tune(
     frontier = measure_frontier(traffic, progress)
     requests = traffic.key_requests
     clients = int(np.count_nonzero(requests))
-    supported = max(tolerate, Fraction(1, clients + 1))
+    supported = limit_tolerance(tolerate, clients)
     good = np.zeros(traffic.key_count, np.bool_) if good is None else good
     needs = measure_rates(frontier, requests, supported, rates, good)
     best = _choose_rate(needs)
@@ -254,7 +254,7 @@ def _check_holdout(
     if not (len(first) and len(last)):
         return None
     requests = first.key_requests
-    supported = max(tolerate, Fraction(1, int(np.count_nonzero(requests)) + 1))
+    supported = limit_tolerance(tolerate, int(np.count_nonzero(requests)))
     row = _summarize(measure_needs(first, rate, progress), requests, supported, rate, good)
     quota = Quota.of(rate, row.burst)
     if traits_of(kind).admits_need:
