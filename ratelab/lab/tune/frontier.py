@@ -59,11 +59,6 @@ class Frontier:
         """Return the most that a key requests at one time, which is the largest need at every fast rate."""
         return int(self.amounts[self.spans == 0].max(initial=0))
 
-    def list_corners(self, key: int) -> list[tuple[int, int]]:
-        """Return the corners of a key as pairs of a span and an amount."""
-        part = slice(self.begins[key], self.begins[key + 1])
-        return list(zip(self.spans[part].tolist(), self.amounts[part].tolist(), strict=True))
-
 
 def _grant(rate: Quota, spans: Integers) -> Integers:
     """Return the whole units that a rate grants within each span; more than 64 bits hold are cut off."""
