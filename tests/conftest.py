@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,11 @@ for variable in [*os.environ]:
     if variable in CALLERS_OWN or variable.startswith("RATELAB_"):
         del os.environ[variable]
 os.environ["TERM"] = "dumb"
+
+# `nohup`, and a shell that starts the tests in the background, ignore signals that services must react to.
+for each in (signal.SIGINT, *([signal.SIGHUP] if sys.platform != "win32" else [])):
+    if signal.getsignal(each) is signal.SIG_IGN:
+        signal.signal(each, signal.SIG_DFL)
 
 settings.register_profile("exact", derandomize=True, deadline=None, database=None, max_examples=100)
 settings.load_profile("exact")
