@@ -11,12 +11,13 @@ from ratelab.errors import InputError
 from ratelab.http.asgi import Field, Scope
 from ratelab.http.counters import Counts
 from ratelab.http.headers import HeaderWriter, ceil_seconds
-from ratelab.http.policy_rules import AnyLimiter, needs_rules
+from ratelab.http.policy_rules import AnyLimiter, find_plans, needs_rules
 from ratelab.http.responses import Denial, build_denial, cost_above_burst, quota_exceeded
 from ratelab.http.scope_functions import invalid_result, is_deferred
 from ratelab.limiter import NEVER, Limiter, Row
 from ratelab.quota import NS_PER_S
 from ratelab.stores.memory import MemoryLimiter
+from ratelab.stores.plans import Plans, Preparation
 
 MAX_GUARDS = 256
 """Limiters that a function of the scope may choose among, each kept with its `Guard`."""
@@ -52,6 +53,13 @@ def check_limiter(limiter: AnyLimiter) -> None:
     if getattr(limiter, "blocking", False):
         name = type(limiter).__name__
         raise InputError(f"limiter must not block the event loop, got {name}: use AsyncValkeyLimiter")
+
+
+def follow_updates(limiter: AnyLimiter, prepare: Preparation) -> None:
+    """Call a method before each change of a limiter, if that can change."""
+    on_update = getattr(limiter, "on_update", None)
+    if on_update is not None:
+        on_update(prepare)
 
 
 def create_guard(limiter: AnyLimiter, legacy: str, policy_name: str | None) -> Guard:
@@ -108,15 +116,22 @@ class GuardFinder:
         guard = self._guards.get(id(limiter))
         if guard is None:
             self._check(limiter)
-            if needs_rules(limiter):
-                remedy = "use match in the policies of one limiter"
-                raise InputError(f"a function cannot choose a limiter of several policies, got {limiter!r}: {remedy}")
+            self._follow(find_plans(limiter))
+            follow_updates(limiter, self._follow)
             guard = create_guard(limiter, *self._options)
             if len(self._guards) >= MAX_GUARDS:
                 self._guards.clear()
             self._guards[id(limiter)] = guard
             self._watch_limiters()
         return guard
+
+    def _follow(self, plans: Plans) -> Callable[[], None]:
+        """Return a function that creates the guards again after a change of a limiter."""
+        if needs_rules(plans):
+            names = ", ".join(policy.name for policy in plans.policies)
+            rule = f"a function cannot choose a limiter of several policies, got one of {names}"
+            raise InputError(f"{rule}: use match in the policies of one limiter")
+        return self._guards.clear
 
     def _watch_limiters(self) -> None:
         """Log a warning, once, if the function creates a limiter for each request, which never denies any."""

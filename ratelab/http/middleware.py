@@ -12,12 +12,13 @@ from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_r
 from ratelab.http.asgi import App, Field, Message, Receive, Scope, Send
 from ratelab.http.counters import Counts
 from ratelab.http.delayed_admission import create_trio_error, delay_and_count, running_trio
-from ratelab.http.guard import Guard, GuardFinder, check_limiter, create_guard
+from ratelab.http.guard import Guard, GuardFinder, check_limiter, create_guard, follow_updates
+from ratelab.http.headers import HeaderWriter
 from ratelab.http.identity import SECRET, AmbiguousClientError, Identity
 from ratelab.http.offenders import Offenders
 from ratelab.http.plan_source import AnyPlanSource
-from ratelab.http.policy_guard import ChargeHook, PolicyGuard, PolicyOptions
-from ratelab.http.policy_rules import AnyLimiter, Cost, needs_rules
+from ratelab.http.policy_guard import ChargeHook, PolicyGuard, PolicyOptions, prepare
+from ratelab.http.policy_rules import AnyLimiter, Cost, find_plans, needs_rules
 from ratelab.http.responses import (
     DenialHook,
     join_on_send,
@@ -30,6 +31,7 @@ from ratelab.http.scope_functions import check_bool, check_cost, check_function
 from ratelab.limiter import Decision, Row
 from ratelab.quota import NS_PER_S
 from ratelab.stores.memory import MemoryLimiter
+from ratelab.stores.plans import Plans
 
 if TYPE_CHECKING:
     from ratelab.http.file_policies import FilePolicies
@@ -103,8 +105,8 @@ class RateLimitMiddleware:
         self.offenders = Offenders()
         """The keys with the most denied requests."""
         self._on_denied = on_denied
-        self._identity = identity = key if isinstance(key, Identity) else Identity(key)
-        options = PolicyOptions(
+        self._identity = key if isinstance(key, Identity) else Identity(key)
+        self._options = options = PolicyOptions(
             cost=cost,
             costs=costs,
             account=account,
@@ -120,34 +122,17 @@ class RateLimitMiddleware:
         )
         self.policy_guard: PolicyGuard | None = None
         """The guard of several policies; None for a limiter of one, and for a function that chooses one."""
-        guard: Guard | None = None
-        find_guard: Any = None
+        self._limiter: Any = limiter
+        self._policy = policy
         if callable(limiter):
             if options.needs_policies():
                 rule = "costs, account, plan and charge need one limiter, got a function"
                 raise InputError(f"{rule}: use match in the policies of the limiter")
-            find_guard = GuardFinder(limiter, self._check_limiter, legacy, policy, self.counts).find
+            self._use(None, GuardFinder(limiter, self._check_limiter, legacy, policy, self.counts).find)
         else:
             self._check_limiter(limiter)
-            if options.needs_policies() or needs_rules(limiter):
-                if policy is not None:
-                    raise InputError(f"policy must be left out, got {short_repr(policy)}: name each Policy instead")
-                self.policy_guard = PolicyGuard(app, limiter, identity, options, self.counts, self.offenders)
-            else:
-                guard = create_guard(limiter, legacy, policy)
-        fixed_cost, cost_of = (0, cost) if callable(cost) else (cost, None)
-        self._hot = (
-            self.policy_guard or app,
-            exempt if self.policy_guard is None else _exempt_all,  # the requests of a policy guard take its own path
-            identity.keys_by_peer,
-            identity.find,
-            fixed_cost,
-            cost_of,
-            guard,
-            find_guard,
-            legacy != "off",
-            self.counts,
-        )
+            self._follow(find_plans(limiter))()
+            follow_updates(limiter, self._follow)
 
     @classmethod
     def from_file(
@@ -247,6 +232,43 @@ class RateLimitMiddleware:
             return send(message)
 
         await app(scope, receive, send_with_headers)
+
+    def _follow(self, plans: Plans) -> Callable[[], None]:
+        """Return a function that limits requests by the policies that the limiter then has; it checks them first."""
+        if self.policy_guard is None and not self._options.needs_policies() and not needs_rules(plans):
+            HeaderWriter(plans.policies[0], name=self._policy)
+            return self._use_guard
+        if self._policy is not None:
+            raise InputError(f"policy must be left out, got {short_repr(self._policy)}: name each Policy instead")
+        prepare(plans, self._options, self._identity)
+        return self._use_policy_guard
+
+    def _use_guard(self) -> None:
+        self._use(create_guard(self._limiter, self._options.legacy, self._policy))
+
+    def _use_policy_guard(self) -> None:
+        if self.policy_guard is None:
+            options, counts, offenders = self._options, self.counts, self.offenders
+            self.policy_guard = PolicyGuard(self.app, self._limiter, self._identity, options, counts, offenders)
+        self._use(None)
+
+    def _use(self, guard: Guard | None, find_guard: Any = None) -> None:
+        """Decide the requests from now on by a guard, or that of several policies; a request reads all fields once."""
+        cost, identity = self._options.cost, self._identity
+        fixed_cost, cost_of = (0, cost) if callable(cost) else (cost, None)
+        self._hot = (
+            self.policy_guard or self.app,
+            # the requests of a policy guard take its own path
+            self._options.exempt if self.policy_guard is None else _exempt_all,
+            identity.keys_by_peer,
+            identity.find,
+            fixed_cost,
+            cost_of,
+            guard,
+            find_guard,
+            self._options.legacy != "off",
+            self.counts,
+        )
 
     def _check_limiter(self, limiter: AnyLimiter) -> None:
         """Raise `InputError` unless requests can be limited; have a limiter in a store compare the secret of others."""

@@ -8,10 +8,11 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ratelab.algorithms import Policy
-from ratelab.errors import StoreError
+from ratelab.errors import InputError, StoreError
 from ratelab.http.asgi import App, Message, Receive, Scope, Send
 from ratelab.http.counters import Counts, PolicyCounts
 from ratelab.http.delayed_admission import create_trio_error, delay_and_count, running_trio
+from ratelab.http.headers import format_policy, format_string
 from ratelab.http.identity import AmbiguousClientError, Identity
 from ratelab.http.offenders import Offenders
 from ratelab.http.plan_source import AnyPlanSource, PlanError, PlanSource
@@ -84,6 +85,14 @@ class Setup(NamedTuple):
     plan_source: PlanSource
 
 
+def prepare(plans: Plans, options: PolicyOptions, identity: Identity) -> Setup:
+    """Prepare to decide requests by policies; raise `InputError` if a key, cost, route, name or plan is unusable."""
+    for policy in plans.policies:
+        format_policy(policy, format_string(policy.name))
+    rules = options.create_rules(plans.policies, identity)
+    return Setup(plans, rules, options.create_plan_source(plans.plans, identity))
+
+
 class PolicyGuard:
     """Decide requests by several policies, for `RateLimitMiddleware`.
 
@@ -108,7 +117,7 @@ class PolicyGuard:
         self._counts, self._offenders = counts, offenders
         self._file = options.file
         self._unchanging_plans = Plans(limiter.policies)  # of a limiter that cannot be changed
-        self._setup = self._prepare(self._find_plans())
+        self._setup = prepare(self._find_plans(), options, identity)
         self._start_counts()
 
     def reload(self, force: bool = False) -> bool:
@@ -121,7 +130,7 @@ class PolicyGuard:
 
     def _update(self, plans: Plans) -> None:
         """Replace the policies of the limiter; raise `InputError`, and change nothing, for invalid ones."""
-        self._prepare(plans)  # raises before the limiter changes
+        prepare(plans, self._options, self._identity)  # raises before the limiter changes
         self._limiter.update(plans.policies, plans=plans.plans, overrides=plans.overrides)
         self._refresh()
 
@@ -129,17 +138,13 @@ class PolicyGuard:
         """Return the setup in force; prepare it again if the policies of the limiter have changed."""
         plans = self._find_plans()
         if plans is not self._setup.plans:
-            self._setup = self._prepare(plans)
+            self._setup = prepare(plans, self._options, self._identity)
             self._start_counts()
         return self._setup
 
     def _find_plans(self) -> Plans:
         plans: Plans = getattr(self._limiter, "plans", self._unchanging_plans)
         return plans
-
-    def _prepare(self, plans: Plans) -> Setup:
-        rules = self._options.create_rules(plans.policies, self._identity)
-        return Setup(plans, rules, self._options.create_plan_source(plans.plans, self._identity))
 
     def _start_counts(self) -> None:
         """Count by the policies in force; those with the same name as before keep their counts."""
@@ -212,8 +217,15 @@ class PolicyGuard:
                 break
         keys, costs = setup.rules.find_keys(rules, scope, client), setup.rules.find_costs(rules, scope)
         hit_each = self._limiter.hit_each
-        result = hit_each(keys, costs) if plan is None else hit_each(keys, costs, plan=plan)
-        decision, each = await _await_store(result) if isawaitable(result) else result
+        try:
+            result = hit_each(keys, costs) if plan is None else hit_each(keys, costs, plan=plan)
+            decision, each = await _await_store(result) if isawaitable(result) else result
+        except InputError:
+            if self._find_plans() is setup.plans:
+                raise
+            return await self._decide(scope)  # another thread has changed the policies, and nothing was charged
+        if len(each) != len(rules):  # decided by policies of a later change: without header fields
+            return PolicyVerdict(decision, (), (), keys, costs)
         asked = [(rule.policy, client if isinstance(keys, str) else keys[rule.policy.name]) for rule in rules]
         policies = [setup.plans.policy_of(policy, plan, key) for policy, key in asked]
         return PolicyVerdict(decision, policies, each, keys, costs)

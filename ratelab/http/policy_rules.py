@@ -13,6 +13,7 @@ from ratelab.http.identity import AmbiguousClientError, Identity
 from ratelab.http.scope_functions import check_cost, check_function, route_path
 from ratelab.limiter import AsyncLimiter, Costs, Keys, Limiter
 from ratelab.policies.routes import Route, parse_route
+from ratelab.stores.plans import Plans
 
 Cost = int | Callable[[Scope], int]
 """The cost of a request: a whole number >= 0, or a function of the scope that returns one."""
@@ -66,11 +67,18 @@ class Rule(NamedTuple):
         return check_cost(self.cost(scope) if callable(self.cost) else self.cost)
 
 
-def needs_rules(limiter: AnyLimiter) -> bool:
-    """Return whether a limiter has several policies, or one that does not apply to all requests in the same way."""
-    policies: Sequence[Policy] = getattr(limiter, "policies", ())
-    usual = all((each.key, each.match, each.cost, each.shadow) == (None, None, "requests", False) for each in policies)
-    return len(policies) > 1 or not usual
+def find_plans(limiter: AnyLimiter) -> Plans:
+    """Return the policies of a limiter, with their plans and overrides if it has any."""
+    plans: Plans | None = getattr(limiter, "plans", None)
+    return Plans(tuple(getattr(limiter, "policies", (limiter.policy,)))) if plans is None else plans
+
+
+def needs_rules(plans: Plans) -> bool:
+    """Return whether there are several policies, or one that does not apply to all requests in the same way."""
+    usual = all(
+        (each.key, each.match, each.cost, each.shadow) == (None, None, "requests", False) for each in plans.policies
+    )
+    return len(plans.policies) > 1 or not usual or bool(plans.overrides)
 
 
 class RuleBook:

@@ -20,7 +20,7 @@ from ratelab.stores.arguments import (
     refuse_pickling,
 )
 from ratelab.stores.key_table import SHARD_COUNT, KeyTable, ReentrantLock, Stats
-from ratelab.stores.plans import Plans, QuotaChanges
+from ratelab.stores.plans import Followers, Plans, Preparation, QuotaChanges
 from ratelab.stores.policy_groups import ALL, PolicyGroups
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, Reservation, Ticket, check_deadline
 from ratelab.stores.versions import Kernel, Version
@@ -79,6 +79,7 @@ class MemoryLimiter:
         self._groups: PolicyGroups | None = None  # for all that hits of one key by one kernel cannot do
         self._created: list[PolicyGroups] = []
         self._lock = ReentrantLock()  # for changes of the policies
+        self._followers = Followers()
         kernel, shards = self._kernel, self._table.shards
         self._hot: Any = shards, self._clock, kernel.decide, kernel.size, kernel.admitted, kernel.denied, ONE
         self._hot_row: Any = shards, self._clock, kernel.step, kernel.size, ONE
@@ -198,8 +199,14 @@ class MemoryLimiter:
         if not self._follows_utc and any(map(is_aligned, checked)):
             raise InputError("aligned windows need a clock that follows UTC: create the limiter with one of them")
         changed = self._plans.change(checked, plans, overrides)
+        finish = self._followers.prepare(changed)
         self._generalized()
         self._lock.call(self._update, changed)
+        finish()
+
+    def on_update(self, prepare: Preparation) -> None:
+        """Call the method `prepare` before each `update`, which raises the `InputError` of a method that refuses it."""
+        self._followers.add(prepare)
 
     def reset(self, key: Keys) -> None:
         """Restore the full quota of `key`, or of its overflow bucket if there is no room for a separate state.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakMethod
 
 from ratelab.algorithms import Policy
 from ratelab.algorithms.penalty import Penalized
@@ -70,6 +71,34 @@ class Plans:
         if plan is not None and (not isinstance(plan, str) or plan not in self.plans):
             choice = f"choose from {', '.join(self.plans)}" if self.plans else "pass plans= to the limiter"
             raise InputError(f"unknown plan {short_repr(plan)}: {choice}")
+
+
+Preparation = Callable[[Plans], Callable[[], object]]
+"""A method that prepares for other policies before a limiter has them, and returns a function to call afterwards.
+
+It raises `InputError` to refuse them.
+"""
+
+
+class Followers:
+    """The methods by which others follow the changes of a limiter; each is kept as long as its object."""
+
+    def __init__(self) -> None:
+        self._methods: list[WeakMethod[Preparation]] = []
+
+    def add(self, prepare: Preparation) -> None:
+        """Call `prepare` before each change from now on."""
+        self._methods = [*(method for method in self._methods if method() is not None), WeakMethod(prepare)]
+
+    def prepare(self, plans: Plans) -> Callable[[], None]:
+        """Have all prepare for a change; return a function to call after it. Raises `InputError` if one refuses it."""
+        prepared = [prepare(plans) for method in self._methods if (prepare := method()) is not None]
+
+        def finish() -> None:
+            for follow in prepared:
+                follow()
+
+        return finish
 
 
 def _apply(named: Mapping[str, Policy], place: str, changes: QuotaChanges) -> dict[str, Policy]:

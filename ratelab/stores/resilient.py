@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,7 +25,7 @@ from ratelab.stores.circuit_breaker import WRITE_ERRORS, Epoch, Node, create_dow
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.key_table import Stats
 from ratelab.stores.memory import MemoryLimiter
-from ratelab.stores.plans import Plans, QuotaChanges
+from ratelab.stores.plans import Plans, Preparation, QuotaChanges
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, AsyncTicket, Changes, Reservation, Ticket, check_deadline
 
 ON_STORE_ERROR = {
@@ -89,11 +90,14 @@ class ResilientLimiter:
         self._clock = default_clock(store.policies) if clock is None else monotonic(clock)
         plans: Plans = getattr(store, "plans", None) or Plans(store.policies)
         self._local = MemoryLimiter(store.policies, clock, max_keys, plans=plans.plans, overrides=plans.overrides)
-        self._node_of: Callable[[Keys], Hashable] = getattr(store, "node_of", _node_of_single_server)
+        self._node_of: Callable[[Keys], Hashable] = getattr(store, "node_of", lambda _: None)
         self._probe_node: Callable[[Hashable], Coroutine[Any, Any, None]] | None = getattr(store, "probe", None)
         self._nodes: dict[Hashable, Node] = {}
         self._errors = Counter[str]()
         self._fallbacks = 0
+        self.on_update: Callable[[Preparation], None] = getattr(store, "on_update", self._local.on_update)
+        """Call a method before each `update`, as `MemoryLimiter.on_update` does."""
+        self.on_update(self._follow)
         reset_in_children(self)
 
     __reduce__ = refuse_pickling
@@ -191,6 +195,10 @@ class ResilientLimiter:
         except InputError:
             self._local.update(before.policies, plans=before.plans, overrides=before.overrides)
             raise
+
+    def _follow(self, plans: Plans) -> Callable[[], object]:
+        update = partial(self._local.update, plans.policies, plans=plans.plans, overrides=plans.overrides)
+        return lambda: self._local.plans == plans or update()
 
     async def reset(self, key: Keys) -> None:
         """Restore the full quota of `key`, in the store and in the fallback.
@@ -339,7 +347,3 @@ def _is_allowed(result: Any) -> bool:
     """Return whether a decision, with those of the policies or with a ticket, admits the request."""
     allowed: bool = result[0].allowed if type(result) is tuple else result.allowed
     return allowed
-
-
-def _node_of_single_server(key: Keys) -> None:
-    """Return the node that decides a key, of a store that does not have several."""

@@ -15,7 +15,7 @@ from ratelab.limiter import Costs, Decision, Keys
 from ratelab.quota import Quota
 from ratelab.stores.arguments import name_costs, refuse_pickling
 from ratelab.stores.fork import reset_in_children
-from ratelab.stores.plans import Plans, QuotaChanges
+from ratelab.stores.plans import Plans, Preparation, QuotaChanges
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, AsyncTicket, Reservation, check_deadline
 from ratelab.stores.valkey.composite_script import CompositeScript, create_policies
 from ratelab.stores.valkey.connection import OVERLOAD, Address, check_limits
@@ -148,6 +148,10 @@ class AsyncValkeyLimiter:
     ) -> None:
         """Replace the policies, plans or overrides, as `ValkeyLimiter.update` does."""
         self._scripts.update(policies, plans, overrides)
+
+    def on_update(self, prepare: Preparation) -> None:
+        """Call the method `prepare` before each `update`, which raises the `InputError` of a method that refuses it."""
+        self._scripts.followers.add(prepare)
 
     async def reserve(
         self, key: Keys, cost: Costs = 1, plan: str | None = None, deadline: float = DEFAULT_DEADLINE_S

@@ -9,7 +9,7 @@ from ratelab.algorithms.composite import check_policies
 from ratelab.errors import InputError
 from ratelab.limiter import Keys
 from ratelab.stores.arguments import name_keys
-from ratelab.stores.plans import Plans, QuotaChanges
+from ratelab.stores.plans import Followers, Plans, QuotaChanges
 from ratelab.stores.policy_groups import ALL
 from ratelab.stores.valkey.composite_script import CompositeScript, create_script
 from ratelab.stores.valkey.script import Script
@@ -33,6 +33,8 @@ class PlanScripts:
     ) -> None:
         self._planned = plans is not None or overrides is not None
         self._cluster = cluster
+        self.followers = Followers()
+        """Those that follow its changes."""
         self.default: Script | CompositeScript = create_script(policies, name, cluster, self._planned)
         """The script of a hit without a plan."""
         self.always_default = True
@@ -71,6 +73,7 @@ class PlanScripts:
         current = self._state[0]
         checked = current.policies if policies is None else check_policies(policies)
         changed = current.change(checked, plans, overrides)
+        finish = self.followers.prepare(changed)
         before = self.default
         self.default = self._create(checked)
         try:
@@ -78,6 +81,7 @@ class PlanScripts:
         except InputError:
             self.default = before
             raise
+        finish()
 
     def _use(self, plans: Plans) -> None:
         scripts: dict[object, Script | CompositeScript] = {(None, (None,) * len(plans.policies)): self.default}

@@ -11,7 +11,7 @@ from ratelab.errors import InputError, StoreError
 from ratelab.limiter import Costs, Decision, Keys
 from ratelab.quota import Quota
 from ratelab.stores.arguments import name_costs, refuse_pickling
-from ratelab.stores.plans import Plans, QuotaChanges
+from ratelab.stores.plans import Plans, Preparation, QuotaChanges
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, Reservation, Ticket, check_deadline
 from ratelab.stores.valkey.composite_script import CompositeScript, create_policies
 from ratelab.stores.valkey.connection import Address, check_limits
@@ -179,6 +179,10 @@ class ValkeyLimiter:
         Instances that share the limiter must all be updated: until then, each hit converts the key to its own quotas.
         """
         self._scripts.update(policies, plans, overrides)
+
+    def on_update(self, prepare: Preparation) -> None:
+        """Call the method `prepare` before each `update`, which raises the `InputError` of a method that refuses it."""
+        self._scripts.followers.add(prepare)
 
     def reserve(
         self, key: Keys, cost: Costs = 1, plan: str | None = None, deadline: float = DEFAULT_DEADLINE_S
