@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ratelab.cli.output import create_console
+from ratelab.errors import InputError
 from ratelab.policies.description import describe_key, describe_limit
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ def check(file: str) -> None:
 
     The table lists the policies, and those that differ in a plan or for a client.
 
+    Below it are the sources of plans and accounts, and what the policies need that is not in the file.
+
     An error names the file, the line, the path of the value and the remedy, and the exit status is 2.
     """
     from ratelab.policies.policy_file import read_policies
@@ -35,7 +38,7 @@ def check(file: str) -> None:
     content = read_policies(file)
     console = create_console()
     console.print(_build_table(content))
-    for line in _describe_sources(content):
+    for line in (*_describe_sources(content), *_describe_needs(content)):
         console.print(line, markup=False)
 
 
@@ -58,6 +61,27 @@ def _build_table(content: PolicyFile) -> Table:
         cells = (name, policy.algorithm.name, describe_limit(policy), subject, policy.match or "all")
         table.add_row(*map(Text, cells))
     return table
+
+
+def _describe_needs(content: PolicyFile) -> Iterator[str]:
+    """Yield a line for each thing that the policies need and the file cannot have."""
+    from ratelab.http.addresses import is_address_header
+    from ratelab.policies.policy_file import COSTS
+    from ratelab.stores.valkey.plan_scripts import PlanScripts
+
+    costs = dict.fromkeys(policy.cost for policy in content.policies if policy.cost not in COSTS)
+    if costs:
+        yield f"costs: {', '.join(costs)}, which an application counts; ratelab serve cannot"
+    keys = [policy.key or "" for policy in content.policies]
+    headers = [key.removeprefix("header:") for key in keys if key.startswith("header:")]
+    if "account" in keys:
+        headers.append(content.account_header or "")
+    for header in dict.fromkeys(filter(is_address_header, headers)):
+        yield f"proxies: {header} needs the proxies that set it, as --trusted-proxy or trusted_proxies"
+    try:
+        PlanScripts(content.policies, content.plans, content.overrides, None, cluster=False)
+    except InputError as error:
+        yield f"store: refused, since {error}"
 
 
 def _describe_sources(content: PolicyFile) -> Iterator[str]:

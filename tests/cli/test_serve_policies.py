@@ -155,7 +155,11 @@ def test_options_of_a_single_limit_are_rejected(path: Path, options: tuple[objec
 EDITS: list[tuple[Callable[[str], str], str]] = [
     (
         lambda text: text.replace("key: ip", "key: header:X-Forwarded-For"),
-        "X-Forwarded-For can be forged by clients: use ip with trusted_proxies",
+        "{path}:4: policies[1].key: X-Forwarded-For can be forged by clients: use the key ip",
+    ),
+    (
+        lambda text: text.replace("key: ip", "key: header:CF-Connecting-IP"),
+        "CF-Connecting-IP can be forged by clients: name the proxies that set it with trusted_proxies",
     ),
     (lambda text: text.replace("3/h", "3"), "{path}:3: policies[0].rate: rate must look like 2/s, 100/min or"),
     (

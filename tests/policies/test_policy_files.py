@@ -6,12 +6,19 @@ import re
 from pathlib import Path
 
 import pytest
+from asgi import call
 from cli_runner import PLAIN, invoke
 from invalid_policies import INVALID_POLICY_FILES, VALID_POLICIES, InvalidPolicyFile
+from limited_apps import Handler
 
 from ratelab import InputError, Policy
+from ratelab.cli.serve import check_policies
+from ratelab.http import RateLimitMiddleware
+from ratelab.http.file_policies import FilePolicies
+from ratelab.http.identity import Identity
 from ratelab.policies.description import describe_limit
-from ratelab.policies.policy_file import read_plan_file, read_policies
+from ratelab.policies.plan_file import read_plan_file
+from ratelab.policies.policy_file import read_policies
 
 
 @pytest.mark.parametrize("invalid", INVALID_POLICY_FILES.values(), ids=INVALID_POLICY_FILES.keys())
@@ -124,8 +131,65 @@ def test_a_penalty_and_a_timezone_are_those_of_the_policy(tmp_path: Path) -> Non
 
 
 def test_a_file_of_plans_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ratelab.policies.policy_file.MAX_PLANNED_CLIENTS", 2)
+    monkeypatch.setattr("ratelab.policies.plan_file.MAX_PLANNED_CLIENTS", 2)
     path = tmp_path / "plans.csv"
     path.write_text("a,free\nb,free\nc,free\n")
     with pytest.raises(InputError, match=r":3: more than 2 keys: use plan: {header: NAME}"):
         read_plan_file(str(path), ["free"])
+
+
+ODD_POLICIES = [
+    "name: 1, algorithm: gcra, rate: 1/s",
+    f"name: {'a' * 100}, algorithm: gcra, rate: 1/s",
+    "name: all, algorithm: gcra, rate: 1/s, key: all",
+    "name: 'a b/c:d.e_f-g', algorithm: gcra, rate: ' 5 / s '",
+    "algorithm: gcra, rate: 1/s, key: 'header:x-api-key'",
+    "algorithm: gcra, rate: 1/s, key: 'header:Host'",
+    "algorithm: gcra, rate: 1/s, key: 'header:CF-Connecting-IP'",
+    "algorithm: gcra, rate: 1/s, key: account",
+    "algorithm: gcra, rate: 1/s, match: /",
+    "algorithm: gcra, rate: 1/s, match: 'FOO /caf\u00e9/{a}/{a}'",
+    "algorithm: gcra, rate: 1/s, cost: bytes",
+    "algorithm: gcra, rate: 1/s, cost: bytes, shadow: true",
+    "algorithm: gcra, rate: 1/s, key: all, penalty: {after: 3, within: 1min, for: 5min}",
+    "algorithm: leaky-bucket, rate: 7/0.3333s, penalty: {after: 3, within: 1min, for: 5min}",
+    "algorithm: sliding-log, rate: 1000000/day",
+    "algorithm: token-bucket, rate: 1000000000000000000/s",
+    "algorithm: fixed-window, rate: 1/36500day",
+    "algorithm: gcra, rate: 1/50000day",
+    "algorithm: fixed-window, rate: 5/month",
+    "algorithm: fixed-window, rate: 5/week, timezone: Pacific/Apia",
+]
+
+
+@pytest.mark.parametrize("fields", ODD_POLICIES)
+def test_a_file_that_the_check_accepts_is_accepted_by_services(tmp_path: Path, fields: str) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(f"version: 1\npolicies:\n  - {{{fields}}}\naccount: {{header: X-Account}}\n", encoding="utf-8")
+    assert invoke("policies", "check", path).exit_code == 0
+    identity = Identity(trusted_proxies=["10.0.0.1"])
+    file = FilePolicies(str(path))
+    check_policies(file.find_plans(identity).policies, file, identity)
+    app = RateLimitMiddleware.from_file(Handler(), str(path), key=identity)
+    assert call(app).status == 200
+
+
+def test_the_check_prints_what_the_policies_need_besides_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PLAIN, "COLUMNS", "250")
+    path = tmp_path / "needs.yaml"
+    path.write_text(
+        "version: 1\n"
+        "policies:\n"
+        "  - {name: a, algorithm: gcra, rate: 1/50000day, key: 'header:CF-Connecting-IP', cost: points}\n"
+        "  - {name: b, algorithm: gcra, rate: 1/s, key: account, cost: tokens}\n"
+        "account: {header: X-Real-IP}\n"
+    )
+    *_, account, costs, first, second, store = invoke("policies", "check", path).stdout.splitlines()
+    assert account == "account: X-Real-IP, which only your authentication layer may set"
+    assert costs == "costs: points, tokens, which an application counts; ratelab serve cannot"
+    assert first == "proxies: CF-Connecting-IP needs the proxies that set it, as --trusted-proxy or trusted_proxies"
+    assert second == "proxies: X-Real-IP needs the proxies that set it, as --trusted-proxy or trusted_proxies"
+    assert store.startswith("store: refused, since gcra with 1/50000day, burst 1 needs numbers of 2**53 or more")
+    assert store.endswith("the nearest quota that fits is 1/2978420050.954405s, burst 1")

@@ -41,6 +41,8 @@ def second(fields: str, message: str, other_part: str = "") -> InvalidPolicyFile
 
 
 _WHOLE = "expected a whole number from 1 to 1000000000, got "
+_COST = "expected requests, bytes or a name, a letter first and not a word such as true"
+_FORGED = "can be forged by clients: use the key ip, and name the trusted proxies"
 _BUCKET = "name: second, algorithm: token-bucket, rate: 10/s"
 
 INVALID_POLICY_FILES = {
@@ -109,6 +111,29 @@ INVALID_POLICY_FILES = {
         ":3: policies[0].key: account needs a source: add account: {header: NAME}",
     ),
     "a cost that is a number": second(f"{{{_BUCKET}, cost: [5]}}", "policies[0].cost: expected a name of at most 100"),
+    "a cost of three": second(f"{{{_BUCKET}, cost: 3}}", f"policies[0].cost: {_COST}, got '3': a number is the cost="),
+    "a cost of a decimal": second(f"{{{_BUCKET}, cost: 1.5}}", f"policies[0].cost: {_COST}, got '1.5'"),
+    "a cost in hexadecimal": second(f"{{{_BUCKET}, cost: 0x10}}", f"policies[0].cost: {_COST}, got '0x10'"),
+    "a cost below 0": second(f"{{{_BUCKET}, cost: -1}}", "policies[0].cost: expected a name of at most 100", "'-1'"),
+    "a cost with its number": second(f"{{{_BUCKET}, cost: 3 tokens}}", f"policies[0].cost: {_COST}, got '3 tokens'"),
+    "a cost of nothing": second(f"{{{_BUCKET}, cost: null}}", f"policies[0].cost: {_COST}, got 'null'"),
+    "a cost that is true": second(f"{{{_BUCKET}, cost: True}}", f"policies[0].cost: {_COST}, got 'True'"),
+    "an infinite cost": second(f"{{{_BUCKET}, cost: inf}}", f"policies[0].cost: {_COST}, got 'inf'"),
+    "a cost in capitals": second(
+        f"{{{_BUCKET}, cost: Requests}}", "policies[0].cost: unknown cost 'Requests'; did you mean 'requests'?"
+    ),
+    "a cost of one byte": second(
+        f"{{{_BUCKET}, cost: byte}}", "policies[0].cost: unknown cost 'byte'; did you mean 'bytes'?"
+    ),
+    "a key that clients can forge": second(
+        f"{{{_BUCKET}, key: 'header:X-Forwarded-For'}}", f"policies[0].key: X-Forwarded-For {_FORGED}"
+    ),
+    "another key that clients can forge": second(
+        f"{{{_BUCKET}, key: 'header:forwarded'}}", f"policies[0].key: forwarded {_FORGED}"
+    ),
+    "an account that clients can forge": edit(
+        "X-Account", "X-FORWARDED-FOR", f":6: account.header: X-FORWARDED-FOR {_FORGED}"
+    ),
     "a match without a slash": second(
         f"{{{_BUCKET}, match: login}}", "policies[0].match: a route must be a path, such as /search", "got 'login'"
     ),

@@ -182,7 +182,7 @@ def check_name(name: str | None, policies: Sequence[Policy]) -> str:
     """Return the name of a limiter, by default that of its policies; raise `InputError` if it is invalid."""
     used = ".".join(policy.name for policy in policies) if name is None else name
     if not isinstance(used, str) or not 0 < len(used) <= MAX_NAME_CHARS:
-        remedy = ", the names of its policies: give name=" if name is None else ""
+        remedy = ", the names of its policies: give name= or --name" if name is None else ""
         raise InputError(f"name must be a text of 1 to {MAX_NAME_CHARS} characters, got {short_repr(used)}{remedy}")
     return used
 
@@ -287,13 +287,19 @@ def _build_exact(kind: type[Algorithm], quota: Quota) -> Algorithm | None:
 
 
 def _find_nearest(kind: type[Algorithm], quota: Quota) -> Quota:
-    """Return the quota with the largest burst that fits; if none does, round the rate until one does."""
+    """Return the quota with the largest burst that fits; if none does, round the rate until one does.
+
+    A rate that is too low is raised in steps of 1 %.
+    """
     if quota.calendar is not None:
         return Quota((EXACT_LIMIT >> 1) - 1, quota.calendar.nominal, calendar=quota.calendar)
     interval, digits = Fraction(quota.period, quota.limit * NS_PER_US), 15  # microseconds for each unit of cost
     while _build_exact(kind, Quota(quota.limit, quota.period, 1)) is None:
         digits -= 1
-        rounded = max(interval.limit_denominator(10**digits), Fraction(1, 10**digits))
+        if digits >= 0:
+            rounded = max(interval.limit_denominator(10**digits), Fraction(1, 10**digits))
+        else:
+            rounded = interval = Fraction(interval * 99 // 100)
         with suppress(InputError):  # still too many digits for a quota
             quota = Quota(rounded.denominator, rounded.numerator * NS_PER_US, quota.burst)
     low, high = 1, quota.burst + 1
