@@ -118,19 +118,26 @@ def format_legacy(legacy: str, burst: int, remaining: int, seconds: int) -> list
 
 
 def join_legacy(fields: Iterable[Field], added: Iterable[Field]) -> list[Field]:
-    """Append fields with `X-RateLimit-*` to those of a response.
+    """Append fields to those of a response, so that one set of `X-RateLimit-*` is left.
 
-    If the response has such fields already, as those of another limiter, only the set with the lower `Remaining` is
-    kept: unlike `RateLimit`, they can describe one limit alone. A set without a number is kept.
+    If both have such fields, as those of two limiters, only the set with the lower `Remaining` is kept: unlike
+    `RateLimit`, they can describe one limit alone. A set of the response without a number is kept.
     """
     fields, added = [*fields], [*added]
-    values = [dict(each).get(b"x-ratelimit-remaining", b"") for each in (fields, added)]
-    if not any(name in _LEGACY_FIELDS for name, _ in fields):
+    if not (_has_legacy(fields) and _has_legacy(added)):
         return [*fields, *added]
-    if values[0].isdigit() and int(values[1]) < int(values[0]):
-        fields = [field for field in fields if field[0] not in _LEGACY_FIELDS]
-        return [*fields, *added]
-    return [*fields, *(field for field in added if field[0] not in _LEGACY_FIELDS)]
+    before, after = (dict(each).get(b"x-ratelimit-remaining", b"") for each in (fields, added))
+    if before.isdigit() and int(after) < float(before):  # a float, since an application may send any number of digits
+        return [*_without_legacy(fields), *added]
+    return [*fields, *_without_legacy(added)]
+
+
+def _has_legacy(fields: list[Field]) -> bool:
+    return any(name in _LEGACY_FIELDS for name, _ in fields)
+
+
+def _without_legacy(fields: list[Field]) -> list[Field]:
+    return [field for field in fields if field[0] not in _LEGACY_FIELDS]
 
 
 def format_string(text: str) -> bytes:

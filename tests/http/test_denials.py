@@ -8,7 +8,7 @@ import pytest
 from asgi import call
 from limited_apps import Handler, Watched
 
-from ratelab import Decision, InputError
+from ratelab import Decision, InputError, ManualClock, MemoryLimiter, Policy
 from ratelab.http import RateLimitMiddleware
 from ratelab.http.asgi import Field, Message, Scope
 from ratelab.http.headers import join_legacy
@@ -105,6 +105,29 @@ def test_of_two_limiters_the_tightest_is_shown(inner: int, outer: int, tightest:
 def test_fields_without_a_number_are_kept(theirs: list[Field], kept: bytes) -> None:
     added = ((b"ratelimit", b"a"), (b"x-ratelimit-limit", b"5"), (b"x-ratelimit-remaining", b"4"))
     assert join_legacy(theirs, added) == [*theirs, (b"ratelimit", b"a")]
+
+
+@pytest.mark.parametrize("legacy", ["off", "delta", "epoch"])
+@pytest.mark.parametrize(
+    "policies",
+    [
+        [Policy.create("gcra", "5/s", name="a"), Policy.create("gcra", "9/s", name="b")],
+        [Policy.create("gcra", "5/s", name="shadow", shadow=True)],
+        [Policy.create("gcra", "5/s", name="elsewhere", match="/elsewhere")],
+    ],
+    ids=["two policies", "a shadow policy", "a policy of another route"],
+)
+def test_an_application_may_send_fields_of_its_own(policies: list[Policy], legacy: str) -> None:
+    theirs = [(b"x-ratelimit-limit", b"60"), (b"x-ratelimit-remaining", b"2"), (b"x-ratelimit-reset", b"1")]
+    handler = Handler()
+    handler.start = {**handler.start, "headers": theirs}
+    app = RateLimitMiddleware(handler, MemoryLimiter(policies, ManualClock()), legacy=legacy)
+    assert [field for field in call(app).fields if field[0].startswith(b"x-ratelimit")] == theirs
+
+
+def test_remaining_of_any_length_is_compared() -> None:
+    added = [(b"x-ratelimit-limit", b"5"), (b"x-ratelimit-remaining", b"4")]
+    assert join_legacy([(b"x-ratelimit-remaining", b"9" * 5000)], added) == added
 
 
 def test_the_applications_message_is_not_changed() -> None:
