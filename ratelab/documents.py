@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -72,7 +73,10 @@ class Document:
             root = yaml.compose(self.text, Loader=yaml.BaseLoader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            raise InputError(f"{path}:{mark.line + 1 if mark else 1}: invalid YAML: {error.problem}") from None
+            problem = str(error.problem)
+            if problem.startswith("but "):
+                problem = f"{error.context}, {problem}"
+            raise InputError(f"{path}:{mark.line + 1 if mark else 1}: invalid YAML: {problem}") from None
         except yaml.YAMLError as error:
             raise InputError(f"{path}: invalid YAML: {str(error).splitlines()[0]}: remove it") from None
         except RecursionError:
@@ -166,6 +170,20 @@ def create_choice_parser(choices: Sequence[str]) -> Callable[[str], str]:
     return parse
 
 
+def parse_switch(value: str) -> bool:
+    """Parse `true` or `false`."""
+    if value not in ("true", "false"):
+        raise InputError(f"expected true or false, got {short_repr(value)}")
+    return value == "true"
+
+
+def parse_number(value: str) -> float:
+    """Parse a decimal number."""
+    if type(value) is not str or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
+        raise InputError(f"expected a number such as 2 or 1.5, got {short_repr(value)}")
+    return float(value)
+
+
 def parse_rate(value: str) -> Quota:
     """Parse a rate; the burst of the quota is not used."""
     return Quota.parse(value)
@@ -175,11 +193,13 @@ def check_algorithm(value: str) -> str:
     """Return the name of an installed algorithm; reject a file, since reading a document must not run code."""
     if type(value) is not str or ".py:" in value:
         raise InputError(f"expected the name of an algorithm, got {short_repr(value)}; give a file with --algo")
-    find(value)
+    find(value, from_file=False)
     return value
 
 
 Count = Annotated[int, PlainValidator(create_integer_parser(1))]
+Number = Annotated[float, PlainValidator(parse_number)]
+Switch = Annotated[bool, PlainValidator(parse_switch)]
 Text = Annotated[str, PlainValidator(parse_text)]
 AlgorithmName = Annotated[str, PlainValidator(check_algorithm)]
 Rate = Annotated[Quota, PlainValidator(parse_rate)]

@@ -67,22 +67,23 @@ def available() -> dict[str, type[Algorithm]]:
     return {**{name: load_entry_point(entry) for name, entry in entry_points_by_name().items()}, **ALGORITHMS}
 
 
-def find(name: str) -> type[Algorithm]:
-    """Return the algorithm called `name`, or the class that `path/to/file.py:Class` names.
+def find(name: str, from_file: bool = True) -> type[Algorithm]:
+    """Return the algorithm called `name` or, with `from_file`, the class that `path/to/file.py:Class` names.
 
     Raises `InputError` for an unknown name, with the nearest known one.
     """
     if name in ALGORITHMS:
         return ALGORITHMS[name]
-    if ".py:" in name:
+    if from_file and ".py:" in name:
         return load_file(name)
     plugins = entry_points_by_name()
     if name in plugins:
         return load_entry_point(plugins[name])
     names = [*ALGORITHMS, *plugins]
     near = _find_similar_names(name, names)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(names)}, or FILE.py:CLASS"
-    if name.endswith(".py"):
+    choices = ", ".join(names) + (", or FILE.py:CLASS" if from_file else "")
+    hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {choices}"
+    if from_file and name.endswith(".py"):
         hint = f"name its class, too, as in {name}:CLASS"
     raise InputError(f"unknown algorithm {short_repr(name)}: {hint}")
 

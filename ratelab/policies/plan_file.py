@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ratelab.documents import suggest
-from ratelab.errors import InputError, format_reason, short_repr
+from ratelab.errors import InputError, short_repr
 
 MAX_PLANNED_CLIENTS = 100_000
 """Clients of a file of plans, which are kept in memory."""
@@ -17,7 +17,10 @@ PLAN_FILE_HEADER = ["key", "plan"]
 
 
 def read_plan_file(path: str, plans: Sequence[str]) -> dict[str, str]:
-    """Return the plan of each client of a file; raise `InputError` with the line of the first error."""
+    """Return the plan of each client of a file; raise `InputError` with the line of the first error.
+
+    Raises `OSError` or `UnicodeDecodeError` for a file that cannot be read.
+    """
     plan_of: dict[str, str] = {}
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
@@ -35,8 +38,6 @@ def read_plan_file(path: str, plans: Sequence[str]) -> dict[str, str]:
                     raise InputError(f"{place}: duplicate key {short_repr(key)}: keep one of its plans")
                 if len(plan_of) > MAX_PLANNED_CLIENTS:
                     raise InputError(f"{place}: more than {MAX_PLANNED_CLIENTS:,} keys: use plan: {{header: NAME}}")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {format_reason(error)}: name a CSV file in UTF-8 with lines alice,premium") from None
     except csv.Error as error:
         raise InputError(f"{path}:{rows.line_num}: invalid CSV ({error}): write lines such as alice,premium") from None
     return plan_of

@@ -17,14 +17,15 @@ from ratelab.documents import (
     Document,
     Duration,
     Kind,
+    Number,
     Place,
     Strict,
+    Switch,
     Text,
-    create_integer_parser,
     suggest,
     validate,
 )
-from ratelab.errors import InputError, short_repr
+from ratelab.errors import InputError, format_reason, short_repr
 from ratelab.policies.plan_file import read_plan_file
 from ratelab.policies.routes import parse_route
 from ratelab.quota import format_duration
@@ -50,6 +51,7 @@ _NO_COSTS = ("true", "false", "yes", "no", "on", "off", "null", "none", "inf", "
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/-]{0,99}")
+_CAUSE = re.compile(r"\b(?:rate|burst|timezone|penalty(?:\.[a-z_]+)?)\b")  # in messages of `Policy.create`
 
 
 # --- values
@@ -111,19 +113,10 @@ def check_match(value: str) -> str:
     return value
 
 
-def parse_switch(value: str) -> bool:
-    """Parse `true` or `false`."""
-    if value not in ("true", "false"):
-        raise InputError(f"expected true or false, got {short_repr(value)}")
-    return value == "true"
-
-
 Name = Annotated[str, PlainValidator(check_name)]
 CostName = Annotated[str, PlainValidator(check_cost)]
 HeaderName = Annotated[str, PlainValidator(check_header)]
 IdentifyingHeaderName = Annotated[str, PlainValidator(check_identifying_header)]
-Switch = Annotated[bool, PlainValidator(parse_switch)]
-Growth = Annotated[int, PlainValidator(create_integer_parser(1, 1000))]
 
 
 # --- objects
@@ -135,7 +128,7 @@ class PenaltyFields(Strict):
     after: Count
     within: Duration
     length: Duration = Field(alias="for")
-    growth: Growth = 1
+    growth: Number = 1
     at_most: Duration | None = None
 
     def spell(self) -> dict[str, object]:
@@ -244,6 +237,11 @@ def read_policies(path: str) -> PolicyFile:
     if "" in fields.overrides:
         raise document.error(("overrides", ""), "expected a header value or an address, got ''")
     plan_file = None if source.file is None else str(Path(path).parent / source.file)
+    try:
+        plan_of = None if plan_file is None else read_plan_file(plan_file, list(fields.plans))
+    except (OSError, UnicodeDecodeError) as error:
+        problem = f"{plan_file}: {format_reason(error)}: name a CSV file in UTF-8 with lines alice,premium"
+        raise document.error(("plan", "file"), problem) from None
     return PolicyFile(
         path=path,
         policies=policies,
@@ -253,7 +251,7 @@ def read_policies(path: str) -> PolicyFile:
             for client, changes in fields.overrides.items()
         },
         plan_header=source.header,
-        plan_of=None if plan_file is None else read_plan_file(plan_file, list(fields.plans)),
+        plan_of=plan_of,
         default_plan=source.default,
         account_header=None if fields.account is None else fields.account.header,
         files=(path,) if plan_file is None else (path, plan_file),
@@ -306,9 +304,10 @@ def _create_policy(document: Document, fields: PolicyFields, place: Place, chang
             penalty=penalty,
         )
     except InputError as error:
-        key = re.split(r"[ .]", str(error))[0]  # messages about an argument begin with its name
         given = (change or fields).model_fields_set
-        raise document.error((*place, key) if key in given else place, str(error)) from None
+        causes = [found.split(".") for found in _CAUSE.findall(str(error))]
+        cause = next((found for found in causes if found[0] in given), [])
+        raise document.error((*place, *cause), str(error)) from None
 
 
 def _change(

@@ -27,8 +27,7 @@ def test_an_invalid_policy_file_is_a_one_line_error(tmp_path: Path, invalid: Inv
     path.write_bytes(invalid.content)
     result = invoke("policies", "check", path)
     assert (result.exit_code, result.stdout) == (2, ""), result.exception
-    message = f"Error: {path}{invalid.message}" if invalid.message else f"Error: {tmp_path}"
-    assert result.stderr.startswith(message)
+    assert result.stderr.startswith(f"Error: {path}{invalid.message}")
     assert invalid.other_part in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert len(result.stderr) < 500
@@ -114,10 +113,10 @@ def test_a_penalty_and_a_timezone_are_those_of_the_policy(tmp_path: Path) -> Non
         "version: 1\n"
         "policies:\n"
         "  - {name: login, algorithm: fixed-window, rate: 5/min,\n"
-        "     penalty: {after: 3, within: 1min, for: 5min, growth: 2, at_most: 1h}}\n"
+        "     penalty: {after: 3, within: 1min, for: 5min, growth: 1.5, at_most: 1h}}\n"
         "  - {name: month, algorithm: fixed-window, rate: 100000/month, timezone: Europe/Berlin}\n"
     )
-    penalty = {"after": 3, "within": "1min", "for": "5min", "growth": 2, "at_most": "1h"}
+    penalty = {"after": 3, "within": "1min", "for": "5min", "growth": 1.5, "at_most": "1h"}
     content = read_policies(str(tmp_path / "policies.yaml"))
     assert content.policies == (
         Policy.create("fixed-window", "5/min", name="login", penalty=penalty),
@@ -125,7 +124,7 @@ def test_a_penalty_and_a_timezone_are_those_of_the_policy(tmp_path: Path) -> Non
     )
     login, month = map(describe_limit, content.policies)
     assert login.endswith(
-        "penalty after 3 denials within 1 min, for 5 min, each 2 times as long as the last, up to 1 h"
+        "penalty after 3 denials within 1 min, for 5 min, each 1.5 times as long as the last, up to 1 h"
     )
     assert month == "100,000 requests in each month of Europe/Berlin"
 

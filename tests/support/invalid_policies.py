@@ -49,6 +49,10 @@ INVALID_POLICY_FILES = {
     # The document
     "empty": InvalidPolicyFile(b"", ": the file is empty: see `ratelab docs policies`"),
     "no YAML": InvalidPolicyFile(b"version: [1\n", ":2: invalid YAML: "),
+    "two documents": InvalidPolicyFile(
+        f"{VALID_POLICIES}---\n".encode(),
+        ":13: invalid YAML: expected a single document in the stream, but",
+    ),
     "not UTF-8": InvalidPolicyFile(
         b"version: \xff\n", ": invalid UTF-8: byte 0xff at offset 9: save the file as UTF-8"
     ),
@@ -74,6 +78,11 @@ INVALID_POLICY_FILES = {
         "{name: second, algorithm: tokenbucket, rate: 10/s}",
         "policies[0].algorithm: unknown algorithm 'tokenbucket': did you mean token-bucket?",
     ),
+    "no name of an algorithm": second(
+        "{name: second, algorithm: null, rate: 10/s}",
+        "policies[0].algorithm: unknown algorithm 'null': choose one of token-bucket",
+        "gcra\n",  # and no file, which must not run
+    ),
     "an algorithm in a file": second(
         "{name: second, algorithm: 'mine.py:Mine', rate: 10/s}", "policies[0].algorithm: expected the name of an algo"
     ),
@@ -86,7 +95,7 @@ INVALID_POLICY_FILES = {
     "a burst in words": second(f"{{{_BUCKET}, burst: many}}", f"policies[0].burst: {_WHOLE}'many'"),
     "a burst too large for the log": second(
         "{name: second, algorithm: sliding-log, rate: 10/s, burst: 2000000}",
-        "policies[0]: sliding-log keeps the time of every admission",
+        "policies[0].burst: sliding-log keeps the time of every admission",
         "lower the burst",
     ),
     "a name twice": edit(
@@ -150,13 +159,38 @@ INVALID_POLICY_FILES = {
     ),
     "a penalty that shrinks": second(
         f"{{{_BUCKET}, penalty: {{after: 3, within: 1min, for: 5min, at_most: 1min}}}}",
-        "policies[0].penalty: penalty.at_most must be at least that of `for`, 5min, got '1min'",
+        "policies[0].penalty.at_most: penalty.at_most must be at least that of `for`, 5min, got '1min'",
     ),
     "a penalty for a while": second(
         f"{{{_BUCKET}, penalty: {{after: 3, within: 1min, for: a while}}}}",
         "policies[0].penalty.for: a duration must look like 10s, 0.5s or 2min",
     ),
+    "a penalty after too many denials": second(
+        f"{{{_BUCKET}, penalty: {{after: 101, within: 1min, for: 5min}}}}",
+        "policies[0].penalty.after: penalty.after must be a whole number from 1 to 100, got 101",
+    ),
+    "a growth in words": second(
+        f"{{{_BUCKET}, penalty: {{after: 3, within: 1min, for: 5min, growth: twice}}}}",
+        "policies[0].penalty.growth: expected a number such as 2 or 1.5, got 'twice'",
+    ),
+    "a growth below 1": second(
+        f"{{{_BUCKET}, penalty: {{after: 3, within: 1min, for: 5min, growth: 0.5}}}}",
+        "policies[0].penalty.growth: penalty.growth must be a number from 1 to 1000",
+    ),
+    "a month of a bucket": second(
+        "{name: second, algorithm: gcra, rate: 10/month}", "policies[0].rate: gcra needs a period of fixed length"
+    ),
+    "a time zone of a second": second(
+        f"{{{_BUCKET}, timezone: UTC}}", "policies[0].timezone: a timezone needs a window of a day"
+    ),
+    "an unknown time zone": second(
+        "{name: second, algorithm: fixed-window, rate: 1/day, timezone: Europe/Berln}",
+        "policies[0].timezone: unknown timezone 'Europe/Berln': did you mean Europe/Berlin?",
+    ),
     # Plans
+    "a month of a bucket in a plan": edit(
+        "{rate: 50/s, burst: 100}", "{rate: 50/month}", ":10: plans.premium.second.rate: token-bucket needs a period"
+    ),
     "two sources of the plan": edit(
         "header: X-Plan", "header: X-Plan, file: plans.csv", ":7: plan: expected header or file, got both: remove one"
     ),
@@ -170,8 +204,11 @@ INVALID_POLICY_FILES = {
         b"version: 1\npolicies:\n- {algorithm: gcra, rate: 1/s}\nplan: {header: X-Plan}\n",
         ":4: plan: expected the plans that it chooses from, got none: add plans",
     ),
-    "a file of plans that is missing": edit("header: X-Plan", "file: no.csv", "no.csv: No such file")._replace(
-        message=""
+    "a file of plans that is missing": edit(
+        "header: X-Plan", "file: no.csv", ":7: plan.file: ", "no.csv: No such file or directory: name a CSV file"
+    ),
+    "a folder of plans": edit(
+        "header: X-Plan", "file: /", ":7: plan.file: /: Is a directory: name a CSV file in UTF-8 with lines alice,"
     ),
     "a plan that changes an unknown policy": edit(
         "day: {rate: 20000/day}",

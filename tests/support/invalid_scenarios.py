@@ -69,7 +69,7 @@ NOT_YAML = {
     "50 megabytes of one line": InvalidScenario(b"x" * 50_000_000, ": a scenario file may have at most 250 kB"),
     "a tab": edit("  - name", "\t- name", ":7: invalid YAML: found character '\\t' that cannot start any token"),
     "an open bracket": edit("gcra]", "gcra", ":6: invalid YAML: "),
-    "two documents": InvalidScenario(f"{VALID}---\n{VALID}".encode(), ":11: invalid YAML: but found another document"),
+    "two documents": InvalidScenario(f"{VALID}---\n{VALID}".encode(), ":11: invalid YAML: expected a single document"),
     "an unknown anchor": edit("2/s, burst: 5", "*rate", ":4: invalid YAML: found undefined alias 'rate'"),
     "a bomb of anchors": InvalidScenario(_ANCHOR_BOMB.encode(), ":1: a", "more than 100,000 values"),
     "an anchor within itself": edit("[token-bucket, gcra]", "&a [*a]", ":5: algorithms", "more than 20 levels"),
