@@ -306,7 +306,7 @@ def _create_policy(document: Document, fields: PolicyFields, place: Place, chang
     except InputError as error:
         given = (change or fields).model_fields_set
         causes = [found.split(".") for found in _CAUSE.findall(str(error))]
-        cause = next((found for found in causes if found[0] in given), [])
+        cause: list[str] = next((found for found in causes if found[0] in given), [])
         raise document.error((*place, *cause), str(error)) from None
 
 

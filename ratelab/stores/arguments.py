@@ -1,8 +1,8 @@
-"""Checks of the arguments of limiters, and their default clock."""
+"""Checks of the arguments of limiters, their default clock, and their fallback."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import lcm
 from typing import NoReturn
 
@@ -89,3 +89,8 @@ def default_clock(policies: Sequence[Policy]) -> Clock:
 def is_aligned(policy: Policy) -> bool:
     """Return whether the windows of a policy follow the wall clock."""
     return traits_of(policy.algorithm).aligned
+
+
+def choose_fallback(on_store_error: str, policies: Iterable[Policy]) -> str:
+    """Return the fallback for policies: shadow policies alone never deny, so `open` replaces `closed` for them."""
+    return "open" if on_store_error == "closed" and all(policy.shadow for policy in policies) else on_store_error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
+from collections.abc import Callable, Container, Coroutine, Hashable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from inspect import iscoroutinefunction
@@ -20,7 +20,7 @@ from ratelab.clock import Clock, monotonic
 from ratelab.errors import InputError, StoreError, short_repr
 from ratelab.limiter import AsyncLimiter, Costs, Decision, Keys
 from ratelab.quota import NS_PER_S
-from ratelab.stores.arguments import default_clock, name_costs, name_keys, refuse_pickling
+from ratelab.stores.arguments import choose_fallback, default_clock, name_costs, name_keys, refuse_pickling
 from ratelab.stores.circuit_breaker import WRITE_ERRORS, Epoch, Node, create_down_error
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.key_table import Stats
@@ -252,7 +252,7 @@ class ResilientLimiter:
         if node.breaker.epoch.down_since is not None:
             epoch = node.breaker.begin(self._clock())
         if epoch is None:
-            return self._fall_back(node, method, key, cost, plan, **options)
+            return self._fall_back(node, method, key, cost, plan, create_down_error(), **options)
         try:
             if epoch.down_since is not None and self._probe_node is not None:
                 await self._call(node, epoch, self._probe_node(node.name))
@@ -273,7 +273,7 @@ class ResilientLimiter:
                 raise create_down_error()
             return await self._call(node, epoch, call()) is not False
         except StoreError:
-            if self.on_store_error == "closed":
+            if self._find_fallback(name_keys(self.policies, key)) == "closed":
                 raise
             return False
 
@@ -295,23 +295,20 @@ class ResilientLimiter:
         return result
 
     def _fall_back(
-        self,
-        node: Node,
-        method: str,
-        key: Keys,
-        cost: Costs,
-        plan: str | None,
-        error: StoreError | None = None,
-        **options: Any,
+        self, node: Node, method: str, key: Keys, cost: Costs, plan: str | None, error: StoreError, **options: Any
     ) -> Any:
         self._fallbacks += 1
         node.fallbacks += 1
-        if self.on_store_error == "local":
-            return getattr(self._local, method)(key, cost, plan, **options)
-        only_shadow = all(policy.shadow for policy in self.policies)
-        if self.on_store_error == "open" or only_shadow:
+        fallback = self._find_fallback(name_keys(self.policies, key))
+        if fallback == "closed":
+            raise error
+        if fallback == "open":
             return self._decide_as_new(method, key, cost, plan, **options)
-        raise error or create_down_error()
+        return getattr(self._local, method)(key, cost, plan, **options)
+
+    def _find_fallback(self, asked: Container[str] | None = None) -> str:
+        """Return the fallback for the policies with these names, by default all."""
+        return choose_fallback(self.on_store_error, (p for p in self.policies if asked is None or p.name in asked))
 
     def _decide_as_new(self, method: str, key: Keys, cost: Costs, plan: str | None, **options: Any) -> Any:
         plans, now = self._local.plans, self._clock()
@@ -332,14 +329,16 @@ class ResilientLimiter:
             node.fallbacks = 0
         node.failure = error.kind
         if node.breaker.record_failure(epoch, self._clock()):
-            reason, meanwhile = " ".join(str(error).split()), ON_STORE_ERROR[self.on_store_error]
+            reason, meanwhile = " ".join(str(error).split()), ON_STORE_ERROR[self._find_fallback()]
             _log.warning("%s is down (%s: %s); meanwhile, %s", node, error.kind, reason, meanwhile)
 
     def _record_success(self, node: Node, epoch: Epoch) -> None:
         since = node.breaker.record_success(epoch)
         if since is not None:
             seconds = (self._clock() - since) / NS_PER_S
-            outcome = "rejected because the store was down" if self.on_store_error == "closed" else "decided without it"
+            outcome = (
+                "rejected because the store was down" if self._find_fallback() == "closed" else "decided without it"
+            )
             _log.warning("%s is back after %.1f s; requests %s: %d", node, seconds, outcome, node.fallbacks)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,8 @@ from contextlib import contextmanager
 import pytest
 from failing_stores import MS, SECOND, Call, FlakyStore, PendingStore, decide
 
-from ratelab import ManualClock
+from ratelab import ManualClock, MemoryLimiter, Policy
+from ratelab.errors import StoreError
 from ratelab.stores.resilient import ResilientLimiter
 
 
@@ -59,6 +61,35 @@ def test_an_outage_and_its_end_are_logged_once_each(on_store_error: str, meanwhi
         f"the store is down (timeout: no answer in 100 ms); meanwhile, {meanwhile}",
         f"the store is back after 2.8 s; requests {outcome}: 2000",
     ]
+
+
+@pytest.mark.parametrize("on_store_error", ["open", "closed"])
+def test_shadow_policies_alone_deny_nothing_during_an_outage(on_store_error: str) -> None:
+    store = FlakyStore(Policy.create("gcra", "1/h", name="shadow", shadow=True))
+    limiter = ResilientLimiter(store, on_store_error, clock := ManualClock())
+    store.fail()
+    with captured_log() as records:
+        assert all(decide(limiter).allowed for _ in range(3))
+        store.recover()
+        clock.advance(SECOND)
+        assert decide(limiter).allowed
+    down, back = (record.getMessage() for record in records)
+    assert down.endswith("meanwhile, every key is treated as new")
+    assert back.endswith("requests decided without it: 3")
+
+
+@pytest.mark.parametrize("asked", ["shadow", "enforced"])
+def test_with_closed_a_hit_of_shadow_policies_alone_is_admitted(asked: str) -> None:
+    shadow = Policy.create("gcra", "1/h", name="shadow", shadow=True)
+    store = FlakyStore()
+    store.memory = MemoryLimiter([shadow, Policy.create("gcra", "1/h", name="enforced")], ManualClock())
+    limiter = ResilientLimiter(store, "closed", ManualClock())
+    store.fail()
+    if asked == "shadow":
+        assert asyncio.run(limiter.hit({"shadow": "canary"})).allowed
+    else:
+        with pytest.raises(StoreError, match="no answer"):
+            asyncio.run(limiter.hit({"shadow": "canary", "enforced": "canary"}))
 
 
 def test_an_error_message_is_logged_in_one_line() -> None:

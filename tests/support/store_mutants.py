@@ -76,11 +76,11 @@ FALLBACKS = {
     "the local fallback is not charged": _mutate_limiter("_decide", CHARGE, "if False:"),
     "denied requests are charged": _mutate_limiter("_decide", CHARGE, CHARGE.replace("_is_allowed(result) and ", "")),
     "every fallback is charged": _mutate_limiter("_decide", CHARGE, "if _is_allowed(result) and charged:"),
-    "the local fallback admits all": _mutate_limiter("_fall_back", 'self.on_store_error == "local"', "False"),
+    "the local fallback admits all": _mutate_limiter("_fall_back", 'fallback == "open"', "True"),
     "failing open ignores the burst": _mutate_limiter("_fall_back", DECIDE_AS_NEW, "Decision(True, 0, 0, 0, 0)"),
     "failing open denies": _mutate_limiter("_fall_back", DECIDE_AS_NEW, "self._local.hit(key, cost)"),
-    "failing closed admits": _mutate_limiter("_fall_back", "raise error or", f"return {DECIDE_AS_NEW} or"),
-    "failing closed hides the reason": _mutate_limiter("_fall_back", "error or ", ""),
+    "failing closed admits": _mutate_limiter("_fall_back", "raise error", f"return {DECIDE_AS_NEW}"),
+    "failing closed hides the reason": _mutate_limiter("_fall_back", "raise error", "raise create_down_error()"),
     "failing closed permits an immediate retry": Mutant(
         resilient, "create_down_error", lambda: StoreError("down", "", 0)
     ),

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from ratelab.errors import ConfigurationWarning, InputError, StoreError, format_reason
 from ratelab.http.app import Service
 from ratelab.http.identity import SECRET, Identity
+from ratelab.stores.arguments import choose_fallback
 from ratelab.stores.memory import MemoryLimiter
 from ratelab.stores.plans import Plans
 from ratelab.stores.recording import RecordingLimiter
@@ -129,8 +130,7 @@ class StoreBackend(NamedTuple):
 
     def describe(self, private: bool) -> dict[str, str]:
         """Return lines for the banner; other instances cannot use a `private` store, so it needs no shared secret."""
-        fallback = ON_STORE_ERROR[self.on_error]
-        lines = {"store": f"shared quotas at {redact_url(self.url)}; while it is down, {fallback}"}
+        lines = {"store": f"shared quotas at {redact_url(self.url)}; while it is down, {self._meanwhile}"}
         if not private and SECRET not in os.environ:
             lines["secret"] = f"set the same {SECRET} for all instances to share quotas"
         return lines
@@ -146,8 +146,13 @@ class StoreBackend(NamedTuple):
         except StoreError as error:
             if error.kind in CONFIGURATION_ERRORS:
                 raise InputError(f"the store at {redact_url(self.url)} cannot be used: {error}") from None
-            return f"the store does not answer ({error.kind}: {error}); until it does, {ON_STORE_ERROR[self.on_error]}"
+            return f"the store does not answer ({error.kind}: {error}); until it does, {self._meanwhile}"
         return None
+
+    @property
+    def _meanwhile(self) -> str:
+        """The meaning of the fallback."""
+        return ON_STORE_ERROR[choose_fallback(self.on_error, self.plans.policies)]
 
     async def _probe(self, identity: Identity) -> None:
         limiter = self.create_limiter(MIN_PING_TIMEOUT_S)
