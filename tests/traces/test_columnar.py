@@ -158,7 +158,7 @@ def traces(draw: st.DrawFn) -> tuple[bytes, TraceOptions, int]:
 def assert_same_results(content: bytes, options: TraceOptions, block_bytes: int) -> None:
     """Read a file in both ways, in blocks of this size."""
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "_BLOCK_BYTES", block_bytes)
+        patch.setattr(files, "BLOCK_BYTES", block_bytes)
         path = Path(folder) / "trace"
         path.write_bytes(content)
         with suppress(InputError):

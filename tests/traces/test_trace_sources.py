@@ -194,7 +194,7 @@ def test_an_error_without_arrow_has_the_install_command(
 def test_a_large_file_is_read_with_arrow_or_a_hint_is_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
 ) -> None:
-    monkeypatch.setattr(files, "_BLOCK_BYTES", 200)
+    monkeypatch.setattr(files, "BLOCK_BYTES", 200)
     monkeypatch.setattr("ratelab.cli.sources.LARGE_TRACE_BYTES", 500)
     if not installed:
         monkeypatch.setattr(NO_ARROW, lambda name: None)

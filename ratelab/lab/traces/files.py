@@ -22,7 +22,8 @@ from ratelab.lab.spill import Integers
 MAX_LINE_CHARS = 65_536
 """Longest valid line. A longer line is cut, but stays longer than this, so that it is still rejected."""
 
-_BLOCK_BYTES = 2**21
+BLOCK_BYTES = 2**21
+"""Bytes that are read, and usually parsed, at a time."""
 _DECODED_LINES = 1024
 _MAX_LINE_BYTES = 4 * (MAX_LINE_CHARS + 1)  # UTF-8 encodes a character in at most four bytes
 
@@ -158,13 +159,13 @@ def _open(path: str) -> BinaryIO:
 def _read_block(file: BinaryIO) -> bytes:
     """Read the next block of an open file."""
     try:
-        return file.read(_BLOCK_BYTES)
+        return file.read(BLOCK_BYTES)
     except (OSError, ValueError) as error:
         raise InputError(f"it cannot be read ({format_reason(error)}): name a log, JSON lines or CSV file") from None
 
 
 def _decompress_gzip(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Decompress gzip into blocks of at most `_BLOCK_BYTES`; several members and zero padding are valid (RFC 1952)."""
+    """Decompress gzip into blocks of at most `BLOCK_BYTES`; several members and zero padding are valid (RFC 1952)."""
     member = zlib.decompressobj(wbits=31)
     for block in blocks:
         while block:
@@ -173,7 +174,7 @@ def _decompress_gzip(blocks: Iterator[bytes]) -> Iterator[bytes]:
                 member = zlib.decompressobj(wbits=31) if block else member
                 continue
             try:
-                yield member.decompress(block, _BLOCK_BYTES)
+                yield member.decompress(block, BLOCK_BYTES)
             except zlib.error as error:
                 raise InputError(f"invalid gzip data ({error}): compress the file again") from None
             block = member.unconsumed_tail or member.unused_data
@@ -188,7 +189,7 @@ def _decompress_zstd(blocks: Iterator[bytes]) -> Iterator[bytes]:
     from ratelab.lab.traces import arrow
 
     try:
-        yield from arrow.decompress_zstd(blocks, _BLOCK_BYTES)
+        yield from arrow.decompress_zstd(blocks, BLOCK_BYTES)
     except OSError as error:
         raise InputError(f"invalid zstd data ({format_reason(error)}): copy or compress the file again") from None
 

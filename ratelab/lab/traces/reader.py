@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -162,7 +162,7 @@ def open_source(
     progress: Callable[[int], None] | None,
     columnar: bool | None,
     amend: Amend = _keep_plan,
-    select: Callable[[Block], Block] | None = None,
+    select: Callable[[Iterable[Block]], Iterator[Block]] | None = None,
 ) -> Source:
     """Open a file, or standard input for `-`.
 
@@ -177,7 +177,7 @@ def open_source(
     detection, blocks = detect_format(path, chain(first_blocks, blocks), options)
     plan = amend(detection.format, detection.lines, plan_reading(detection, options))
     if select is not None:
-        blocks = map(select, blocks)
+        blocks = select(blocks)
     spec = plan.reader.columns
     if columnar is None:
         columnar = len(first_blocks) > 1 and is_arrow_installed()
