@@ -169,9 +169,10 @@ def fill_missing(texts: StringArray) -> StringArray:
 
 def have_values(columns: Sequence[StringArray]) -> NDArray[np.bool_]:
     """Return the rows in which no column is missing."""
-    is_complete: NDArray[np.bool_] = np.logical_and.reduce(
-        [column.is_valid().to_numpy(zero_copy_only=False) for column in columns]
-    )
+    is_complete = np.ones(len(columns[0]), np.bool_)
+    for column in columns:
+        if column.null_count:
+            is_complete &= column.is_valid().to_numpy(zero_copy_only=False)
     return is_complete
 
 
@@ -193,11 +194,13 @@ def are_in(texts: StringArray, values: Sequence[str]) -> NDArray[np.bool_]:
     return is_in
 
 
-def differ_from(columns: Sequence[StringArray], text: str) -> NDArray[np.bool_]:
-    """Return the rows in which no column has this text."""
-    equal = [pc.equal(column, text).fill_null(False).to_numpy(zero_copy_only=False) for column in columns]
-    differs: NDArray[np.bool_] = ~np.logical_or.reduce(equal)
-    return differs
+def have_no_zero(columns: Sequence[ArrowArray]) -> NDArray[np.bool_]:
+    """Return the rows in which no column of integers has a zero."""
+    has_none = np.ones(len(columns[0]), np.bool_)
+    for column in columns:
+        if pa.types.is_integer(column.type):
+            has_none &= pc.not_equal(column, 0).fill_null(True).to_numpy(zero_copy_only=False)
+    return has_none
 
 
 def encode(texts: StringArray) -> tuple[Integers, StringArray]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ratelab.lab.spill import Integers
 from ratelab.lab.traces import arrow
 from ratelab.lab.traces.arrow import FieldTree, StringArray
+from ratelab.lab.traces.files import CACHED_BYTES
 from ratelab.lab.traces.jsonl import ObjectSpec
 from ratelab.lab.traces.requests import Field
 
@@ -35,14 +36,11 @@ def parse_fields(lines: StringArray, rows: Integers, spec: ObjectSpec) -> tuple[
         for column, item, path in zip(columns, spec.fields, shape.paths, strict=True)
         if not item.optional or (path and len(item.names) > 1)
     ]
-    are_times = [
-        item.option == "time" and arrow.is_decimal(column) for item, column in zip(spec.fields, columns, strict=True)
-    ]
+    places = np.flatnonzero(arrow.have_values(required) & arrow.have_no_zero(columns))  # -0 is read as 0
     columns = [
-        column if is_time else arrow.cast_to_text(column) for column, is_time in zip(columns, are_times, strict=True)
+        column if item.option == "time" and arrow.is_decimal(column) else arrow.cast_to_text(column)
+        for column, item in zip(columns, spec.fields, strict=True)
     ]
-    texts = [column for column, is_time in zip(columns, are_times, strict=True) if not is_time]
-    places = np.flatnonzero(arrow.have_values(required) & arrow.differ_from(texts, "0"))  # -0 is read as 0
     return rows[places], [arrow.fill_missing(arrow.select(column, places)) for column in columns]
 
 
@@ -66,7 +64,6 @@ def _end_with_brace(lines: StringArray) -> NDArray[np.bool_]:
 
 
 _MAX_BRACKETS = 400
-_PART_BYTES = 1 << 17  # small enough for the cache of a processor
 _WINDOW_BYTES = 1 << 10
 
 
@@ -75,7 +72,7 @@ def _may_nest_deeply(text: NDArray[np.uint8], lengths: Integers) -> bool:
     longest = int(lengths.max(initial=0))
     if longest < 2 * _MAX_BRACKETS:
         return False
-    parts = [_count_by_window(text[begin : begin + _PART_BYTES]) for begin in range(0, len(text), _PART_BYTES)]
+    parts = [_count_by_window(text[begin : begin + CACHED_BYTES]) for begin in range(0, len(text), CACHED_BYTES)]
     totals = np.cumsum(np.concatenate([[0], *parts]))
     windows = min(longest // _WINDOW_BYTES + 2, len(totals) - 1)  # that a line may touch
     return bool((totals[windows:] - totals[:-windows]).max() >= _MAX_BRACKETS)
