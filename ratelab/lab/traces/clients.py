@@ -40,11 +40,16 @@ class ClientNames(dict[tuple[str, ...], str]):
     """Texts of a client's fields mapped to its name, which is computed at the first lookup."""
 
     def __init__(
-        self, name: Callable[[tuple[str, ...]], str], depends_on_last: Callable[[str], object] = lambda _: None
+        self,
+        name: Callable[[tuple[str, ...]], str],
+        depends_on_last: Callable[[str], object] = lambda _: None,
+        keeps_ipv4: bool = False,
     ) -> None:
         self._name = name
         self.depends_on_last = depends_on_last
         """Return a true value if the text of the last field decides the name, whatever the others are."""
+        self.keeps_ipv4 = keeps_ipv4
+        """Whether an IPv4 address as the text of the last field is the name, whatever the others are."""
 
     def __missing__(self, texts: tuple[str, ...]) -> str:
         if len(self) >= MAX_CACHED_NAMES:
@@ -88,10 +93,10 @@ class ClientRule:
         If `forwarded`, it maps pairs: the text of the peer and the list of forwarded addresses.
         """
         if not forwarded:
-            return ClientNames(lambda texts: self._name_text(texts[0]))
+            return ClientNames(lambda texts: self._name_text(texts[0]), keeps_ipv4=True)
         is_any_peer_trusted = not self.trusted_proxies and self.trusted_hops <= 1
         is_enough: Callable[[str], object] = _COMMON_ADDRESS.fullmatch if is_any_peer_trusted else lambda _: None
-        return ClientNames(self._create_forwarded_namer(is_enough), is_enough)
+        return ClientNames(self._create_forwarded_namer(is_enough), is_enough, is_any_peer_trusted)
 
     def _name_text(self, text: str) -> str:
         text = text.strip()

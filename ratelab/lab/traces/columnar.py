@@ -29,6 +29,8 @@ from ratelab.lab.traces.time_columns import Booleans, parse_times
 
 _ADDRESS_AND_PORT = rf"^({IPV4}|\[[0-9A-Fa-f:.]+\]):[0-9]{{1,5}}$"
 
+_WHOLE_IPV4 = f"^{IPV4}$"
+
 _IS_IN_ADDRESS = np.isin(np.arange(256), list(b"0123456789ABCDEFabcdef.:[]"))
 
 ColumnSpec = PatternSpec | ObjectSpec | PairSpec
@@ -116,8 +118,7 @@ class BatchBuilder:
             rows, columns = self._omit(number, rows, columns, accepted)
         if not len(rows):
             return
-        indices, texts = _number_clients(columns[: rule.clients], rule)
-        names = list(map(rule.names.__getitem__, texts))
+        indices, names = _name_clients(columns[: rule.clients], rule)
         if not all(names):
             is_named = np.array([bool(name) for name in names], np.bool_)[indices]
             indices = indices[is_named]
@@ -174,22 +175,27 @@ def renumber_used(numbers: Integers, count: int) -> tuple[Integers, Integers]:
     return places[numbers], used
 
 
-def _number_clients(columns: Sequence[StringArray], rule: RequestRule) -> tuple[Integers, list[tuple[str, ...]]]:
-    """Return each row's index in a list of the distinct tuples of texts, and this list in the order of first rows."""
-    indices, texts = _number_texts(columns[-1], rule.fields[rule.clients - 1])
+def _name_clients(columns: Sequence[StringArray], rule: RequestRule) -> tuple[Integers, list[str]]:
+    """Return each row's index in a list of names, and this list, in the order of first rows; names may be repeated."""
+    indices, last = _number_texts(columns[-1], rule.fields[rule.clients - 1])
+    texts = last.to_pylist()
+    others = np.flatnonzero(~arrow.match(last, _WHOLE_IPV4)).tolist() if rule.names.keeps_ipv4 else range(len(texts))
+    if len(columns) == 1 or all(rule.names.depends_on_last(texts[place]) for place in others):
+        for place in others:
+            texts[place] = rule.names[(*[""] * (len(columns) - 1), texts[place])]
+        return indices, texts
     tuples: list[tuple[str, ...]] = list(zip(texts))
-    if all(map(rule.names.depends_on_last, texts)):
-        return indices, [("",) * (len(columns) - 1) + texts for texts in tuples]
     for column, item in reversed(list(zip(columns[:-1], rule.fields, strict=False))):
-        more, texts = _number_texts(column, item)
+        more, distinct = _number_texts(column, item)
+        texts = distinct.to_pylist()
         pairs, indices = np.unique(more * len(tuples) + indices, return_inverse=True)
         indices, used = renumber_used(indices, len(pairs))
         tuples = [(texts[pair // len(tuples)], *tuples[pair % len(tuples)]) for pair in pairs[used].tolist()]
-    return indices, tuples
+    return indices, list(map(rule.names.__getitem__, tuples))
 
 
-def _number_texts(column: StringArray, item: Field) -> tuple[Integers, list[str]]:
-    """Return each text's index in a list of the distinct texts, and this list.
+def _number_texts(column: StringArray, item: Field) -> tuple[Integers, StringArray]:
+    """Return each text's index in an array of the distinct texts, and this array.
 
     Ports of addresses are removed if most texts differ, since the name of each distinct text takes time.
     """
@@ -197,7 +203,7 @@ def _number_texts(column: StringArray, item: Field) -> tuple[Integers, list[str]
     if 2 * len(texts) > len(column) and {"ip", "forwarded"} & set(item.names) and arrow.contains(texts, ":"):
         places, texts = arrow.encode(arrow.replace(texts, _ADDRESS_AND_PORT, r"\1"))
         indices = places[indices]
-    return indices, texts.to_pylist()
+    return indices, texts
 
 
 def _map_distinct(texts: StringArray, convert: Callable[[str], Any], kind: type) -> NDArray[Any]:
