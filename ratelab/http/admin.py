@@ -6,13 +6,14 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from ratelab.algorithms import Policy
 from ratelab.errors import InputError, StoreError, short_repr
 from ratelab.http.asgi import App, Receive, Scope, Send
 from ratelab.http.identity import Identity
@@ -22,6 +23,8 @@ from ratelab.limiter import NEVER, Decision
 
 MAX_ADMIN_PATH_BYTES = 100
 """Length of the longest path of a Unix socket that every system accepts."""
+
+_UNLIMITED = Decision(True, NEVER, 0, 0, 0)
 
 _JSON = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 
@@ -117,24 +120,50 @@ class Admin:
     async def _show(self, key: str) -> dict[str, Any]:
         """Return the denials of a key, its state, and with several policies its state by each, by their names."""
         known = {offender.key: offender for offender in self._read_ranking().offenders}
-        shown = await self._describe(known.get(key, Offender(key, 0, 0)))
-        policies = getattr(self._limiter, "policies", ())
-        own = [policy.name for policy in policies if policy.key is None]
-        if len(policies) < 2 or not own:
-            return shown
-        _, each = await _wait_for(self._limiter.hit_each(dict.fromkeys(own, key), 0))
-        return {**shown, "policies": {name: describe_state(decision) for name, decision in zip(own, each, strict=True)}}
+        offender = known.get(key, Offender(key, 0, 0))
+        own = [policy for policy in getattr(self._limiter, "policies", ()) if policy.key is None]
+        if len(self._limiter.policies) < 2 or not own:
+            return await self._describe(offender)
+        _, each = await _wait_for(self._limiter.hit_each(dict.fromkeys((policy.name for policy in own), key), 0))
+        return {**offender._asdict(), **describe_states([*zip(own, each, strict=True)])}
 
     async def _describe(self, offender: Offender) -> dict[str, Any]:
         """Return the denials of a key and its state, which the look does not change."""
-        decision: Decision = await _wait_for(self._limiter.hit(offender.key, 0))
-        return {**offender._asdict(), **describe_state(decision)}
+        policies = getattr(self._limiter, "policies", ())
+        if len(policies) < 2:
+            decision: Decision = await _wait_for(self._limiter.hit(offender.key, 0))
+            return {**offender._asdict(), **describe_state(decision)}
+        _, each = await _wait_for(self._limiter.hit_each(offender.key, 0))
+        states = describe_states([*zip(policies, each, strict=True)])
+        del states["policies"]
+        return {**offender._asdict(), **states}
 
 
 def describe_state(decision: Decision) -> dict[str, Any]:
     """Return the state of a key as JSON values; an unlimited key has no number of remaining requests."""
     remaining = None if decision.remaining == NEVER else decision.remaining
     return {"remaining": remaining, "reset_after": decision.reset_after}
+
+
+def describe_states(states: Sequence[tuple[Policy, Decision]]) -> dict[str, Any]:
+    """Return the states of a key by several policies as JSON values, and together.
+
+    The policy that binds is the one with the least remaining quota of those that the key has used. Shadow policies
+    never bind.
+    """
+    enforcing = [(policy.name, decision) for policy, decision in states if not policy.shadow]
+    used = [pair for pair in enforcing if pair[1].reset_after_ns]
+    bound_by, least = min(used, key=_rank, default=(None, min(enforcing, key=_rank, default=(None, _UNLIMITED))[1]))
+    longest = max((decision.reset_after_ns for _, decision in enforcing), default=0)
+    return {
+        **describe_state(least._replace(reset_after_ns=longest)),
+        "bound_by": bound_by,
+        "policies": {policy.name: {**describe_state(one), "shadow": policy.shadow} for policy, one in states},
+    }
+
+
+def _rank(named: tuple[str, Decision]) -> tuple[int, int]:
+    return named[1].remaining, -named[1].reset_after_ns
 
 
 async def _wait_for(value: Any) -> Any:

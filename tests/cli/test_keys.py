@@ -159,3 +159,97 @@ def test_a_service_with_several_policies_shows_each_of_them(path: Path, store: t
         ]  # fmt: skip
         get_json("keys", "reset", "alice", "--socket", path)
         assert server.get_statuses(3, X_User="alice") == [200, 200, 429]
+
+
+IN_A_STORE = """\
+version: 1
+policies:
+  - {name: minute, algorithm: token-bucket, rate: 10/day}
+  - {name: day, algorithm: sliding-log, rate: 20/day}
+  - {name: address, algorithm: fixed-window, rate: 40/day, key: ip}
+  - {name: account, algorithm: gcra, rate: 30/day, key: account}
+  - {name: global, algorithm: gcra, rate: 5/day, key: all, shadow: true}
+account: {header: X-Account}
+plan: {header: X-Plan, default: free}
+plans:
+  free: {}
+  premium: {minute: {rate: 100/day}}
+overrides:
+  carol: {minute: {rate: 3/day}}
+"""
+
+
+def test_policies_in_a_store_are_listed_shown_and_reset(
+    path: Path, store: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SECRET, "secret")
+    file = path.parent / "policies.yaml"
+    file.write_text(IN_A_STORE)
+    options = ("--policies", file, "--store", store.url, "--key", "header:X-User")
+    with run_server(*options, **{SECRET: "secret"}) as server:
+        assert server.get_statuses(11, X_User="alice", X_Account="acme")[-2:] == [200, 429]
+        for _ in range(7):
+            server.get(X_User="bob", X_Plan="premium")
+    before = get_json("keys", "show", "bob", *options)
+    listed = get_json("keys", "list", *options)["keys"]
+    found = {(row["bound_by"], row["remaining"], row["denied"]) for row in listed}
+    assert found == {
+        ("minute", 0, None), ("day", 13, None), ("account", 20, None), ("address", 23, None), (None, None, None),
+    }  # fmt: skip
+    assert listed[0]["bound_by"] == "minute"
+    assert [row["key"] for row in listed if row["remaining"] is None] == ["all"]
+    assert get_json("keys", "list", *options, "--limit", "1")["keys"][0]["key"] == listed[0]["key"]
+
+    (alice,) = get_json("keys", "show", "alice", *options)["keys"]
+    assert (alice["remaining"], alice["bound_by"]) == (0, "minute")
+    assert {name: state["remaining"] for name, state in alice["policies"].items()} == {"minute": 0, "day": 10}
+    (bob,) = before["keys"]
+    assert {name: state["remaining"] for name, state in bob["policies"].items()} == {"minute": 93, "day": 13}
+    (carol,) = get_json("keys", "show", "carol", *options)["keys"]
+    assert {name: state["remaining"] for name, state in carol["policies"].items()} == {"minute": 3, "day": 20}
+    assert carol["bound_by"] is None
+
+    def show(client: str, policy: str, command: str = "show") -> int:
+        (row,) = get_json("keys", command, client, *options, "--policy", policy)["keys"]
+        assert [*row["policies"]] == [policy]
+        remaining: int = row["policies"][policy]["remaining"]
+        return remaining
+
+    assert [show("127.0.0.1", "address"), show("acme", "account"), show("all", "global")] == [23, 20, 0]
+    assert show("bob", "day", "reset") == 20
+    assert show("bob", "minute") == 93
+    assert show("all", "global", "reset") == 5
+    get_json("keys", "reset", "alice", *options)
+    with run_server(*options, **{SECRET: "secret"}) as server:
+        assert server.get_statuses(11, X_User="alice", X_Account="acme")[-2:] == [200, 429]
+    table = get_output("keys", "show", "alice", *options).splitlines()
+    assert [table[0].split()[-2:], table[1].split()[-1]] == [["bound", "by"], "minute"]
+    assert [line.split()[0] for line in table[2:]] == ["minute", "day"]
+
+
+def test_invalid_uses_of_a_policy_file_are_rejected_in_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SECRET, "secret")
+    file = path.parent / "policies.yaml"
+    file.write_text(IN_A_STORE)
+    nowhere = ("--policies", file, "--store", "valkey://127.0.0.1:1")
+    assert get_error("keys", "list", "--policies", file, "--socket", path).startswith(
+        f"--policies {file} needs --store"
+    )
+    assert "--policy day needs the file" in get_error("keys", "list", "--policy", "day", *nowhere[2:])
+    assert "--rate must be left out with --policies" in get_error("keys", "list", *nowhere, "--rate", "2/s")
+    assert "has no policy 'dya': choose one of minute, day," in get_error("keys", "list", *nowhere, "--policy", "dya")
+    one_counter = get_error("keys", "reset", "alice", *nowhere, "--policy", "global")
+    assert one_counter == "policy global has one counter for all clients, got 'alice': name all\n"
+    assert "--hashed needs --socket" in get_error("keys", "show", "alice", "--hashed", *nowhere)
+    file.write_text(
+        IN_A_STORE.replace("rate: 10/day", "rate: 10/day, key: account").replace(
+            "rate: 20/day", "rate: 9/s, key: account"
+        )
+    )
+    by_user = ("--key", "header:X-User")
+    assert "counts clients by header:x-user: choose one with --policy" in get_error(
+        "keys", "show", "x", *nowhere, *by_user
+    )
+    assert "the store failed (unreachable)" in get_error("keys", "list", *nowhere)
+    monkeypatch.delenv(SECRET)
+    assert f"{SECRET} is not set" in get_error("keys", "show", "acme", *nowhere, "--policy", "day")

@@ -21,6 +21,7 @@ from valkey_servers import (
     send_command,
 )
 
+from ratelab import Policy
 from ratelab.errors import StoreError
 from ratelab.stores.valkey import ValkeyLimiter
 from ratelab.stores.valkey.server import ValkeyServer
@@ -162,4 +163,18 @@ def test_a_scan_lists_the_clients_of_every_node() -> None:
             limiter.hit(f"client {number}")
         listed = dict(limiter.scan())
     assert len(listed) == 50
-    assert {decision.remaining for decision in listed.values()} == {1}
+    assert {states["gcra"].remaining for states in listed.values()} == {1}
+
+
+@pytest.mark.slow
+def test_a_scan_lists_the_policies_of_clients_on_every_node() -> None:
+    policies = [Policy.create("gcra", "2/day", name="few"), Policy.create("sliding-log", "9/day", name="many")]
+    with run_cluster(3) as cluster:
+        with ValkeyLimiter(cluster.url, policies, deadline=AMPLE_DEADLINE, plans={"more": {"few": "4/day"}}) as limiter:
+            for number in range(50):
+                limiter.hit(f"client {number}", plan="more" if number % 2 else None)
+            listed = dict(limiter.scan())
+            look = limiter.look("client 1")
+        assert sorted(states["few"].remaining for states in listed.values()) == [1] * 25 + [3] * 25
+        assert {states["many"].remaining for states in listed.values()} == {8}
+        assert [decision.remaining for decision in look.values()] == [3, 8]

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import click
 
-from ratelab.cli.keys.sources import KeySource, ServiceSource, StoreSource
+from ratelab.cli.keys.sources import KeySource, PolicySource, ServiceSource, StoreSource
 from ratelab.cli.options import add_options, parse_quota, require
 from ratelab.cli.output import create_console
+from ratelab.cli.serve import check_policy_options
 from ratelab.errors import InputError
 from ratelab.quota import about
 
@@ -25,6 +26,8 @@ _OPTIONS = (
     ),
     click.option("--rate", metavar="RATE", help="With --store, its rate."),
     click.option("--burst", type=click.IntRange(min=1), help="With --store, its burst."),
+    click.option("--policies", metavar="FILE", help="With --store, its policy file, instead of these three."),
+    click.option("--policy", metavar="NAME", help="With --policies, only this policy; it has its own key."),
     click.option("--name", metavar="NAME", help="With --store, its `--name`."),
     click.option("--key", default="ip", show_default=True, metavar="ip|header:NAME", help="With --store, its `--key`."),
     click.option(
@@ -46,6 +49,8 @@ class SourceOptions(NamedTuple):
     algo: str
     rate: str | None
     burst: int | None
+    policies: str | None
+    policy: str | None
     name: str | None
     key: str
     ipv6_prefix: int
@@ -54,15 +59,41 @@ class SourceOptions(NamedTuple):
         """Create the source; raise `InputError` unless the options name one."""
         if (self.socket is None) == (self.store is None):
             raise InputError("ratelab keys needs a running service or its store: give --socket PATH or --store URL")
-        return self._create_store_source() if self.socket is None else ServiceSource(self.socket)
+        if self.policy is not None and self.policies is None:
+            raise InputError(f"--policy {self.policy} needs the file of the policy: give --policies FILE")
+        if self.socket is None:
+            require("keys", valkey=("valkey",))
+            return self._create_store_source() if self.policies is None else self._create_policy_source(self.policies)
+        if self.policies is not None:
+            raise InputError(f"--policies {self.policies} needs --store URL: a service at --socket has its policies")
+        return ServiceSource(self.socket)
+
+    def _create_policy_source(self, path: str) -> PolicySource:
+        from ratelab.http.file_policies import FilePolicies
+        from ratelab.http.identity import Identity
+        from ratelab.stores.valkey import ValkeyLimiter
+
+        check_policy_options(path)
+        file, identity = FilePolicies(path), Identity(self.key, ipv6_prefix=self.ipv6_prefix)
+        plans = file.find_plans(identity)
+        limiter = ValkeyLimiter(
+            self.store or "",
+            plans.policies,
+            deadline=STORE_DEADLINE_S,
+            name=self.name,
+            plans=plans.plans,
+            overrides=plans.overrides,
+        )
+        click.get_current_context().call_on_close(limiter.close)
+        return PolicySource(limiter, identity, self.key, file.content, self.policy)
 
     def _create_store_source(self) -> StoreSource:
-        require("keys", valkey=("valkey",))
         from ratelab.http.identity import Identity
         from ratelab.stores.valkey import ValkeyLimiter
 
         quota = parse_quota(self.rate, self.burst)
         limiter = ValkeyLimiter(self.store or "", self.algo, quota, deadline=STORE_DEADLINE_S, name=self.name)
+        click.get_current_context().call_on_close(limiter.close)
         return StoreSource(limiter, Identity(self.key, ipv6_prefix=self.ipv6_prefix))
 
 
@@ -123,11 +154,20 @@ def _print(answer: dict[str, Any], as_json: bool) -> None:
     table.add_column("key", no_wrap=True)
     for header in ("denied", "remaining", "full in"):
         table.add_column(header, justify="right")
+    bound = any("bound_by" in row for row in rows)
+    if bound:
+        table.add_column("bound by")
     for row in rows:
         remaining = "unlimited" if row["remaining"] is None else f"{row['remaining']:,}"
-        table.add_row(row["key"], _format_denied(row), remaining, _format_reset(row))
+        binding = [Text(row.get("bound_by") or "-")] if bound else []
+        table.add_row(row["key"], _format_denied(row), remaining, _format_reset(row), *binding)
         for name, state in row.get("policies", {}).items():
-            table.add_row(Text(f"  {name}"), "", f"{state['remaining']:,}", _format_reset(state))
+            table.add_row(
+                Text(f"  {name} (shadow)" if state["shadow"] else f"  {name}"),
+                "",
+                f"{state['remaining']:,}",
+                _format_reset(state),
+            )
     create_console().print(table if rows else "no client has used its quota", markup=False)
 
 

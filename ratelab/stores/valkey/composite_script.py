@@ -65,7 +65,7 @@ class CompositeScript:
             if planned and policy.quota.burst**2 >= EXACT_LIMIT:
                 raise InputError(f"burst of policy {policy.name!r} must be below 2**26.5 with plans: use a larger unit")
         keys = _choose_keys(self.name, policies, self.scripts, planned)
-        self.plans = _compose_plans(self.name, policies, self.scripts) if planned else ""
+        self.plans = _compose_plans(self.name, policies) if planned else ""
         """The text that converts states of other quotas; empty if the keys depend on the quotas."""
         self.text = compose(policies, self.scripts, plans=self.plans)
         self.sha = hash_text(self.text)
@@ -240,18 +240,25 @@ def compose(
     return join_text(*parts, plans or "local expand, shrink, converts", before, load_lua("composite.lua"), after)
 
 
-def _compose_plans(name: str, policies: Sequence[Policy], scripts: Sequence[Script]) -> str:
+@lru_cache(maxsize=4096)
+def format_tag(policy: Policy) -> str:
+    """Return the line that stands for a policy and its quota in the keys of a limiter with plans."""
+    quota = policy.quota.in_microseconds()
+    numbers = policy.quota.burst, quota.limit, quota.period, *Script(policy, "any").parameters
+    return f"{escape_name(policy.name)} {_name_kind(policy)} {' '.join(map(str, numbers))}"
+
+
+def _name_kind(policy: Policy) -> str:
+    kind = type(policy.algorithm)
+    text = load_text(kind)
+    return f"{kind.__name__}:{hash_text(text)[:8]}" if issubclass(kind, Penalized) else kind.__name__
+
+
+def _compose_plans(name: str, policies: Sequence[Policy]) -> str:
     """Return the text that converts the states of other quotas into those of policies."""
-    tags = []
     kinds = {kind.__name__: load_text(kind) for kind in BUILT_IN if has_text(kind)}  # of the states of a store
-    for policy, script in zip(policies, scripts, strict=True):
-        kind, quota = type(policy.algorithm), policy.quota.in_microseconds()
-        text, name_of_kind = load_text(kind), kind.__name__
-        if issubclass(kind, Penalized):
-            name_of_kind += f":{hash_text(text)[:8]}"
-        kinds[name_of_kind] = text
-        numbers = (policy.quota.burst, quota.limit, quota.period, *script.parameters)
-        tags.append(f"{escape_name(policy.name)} {name_of_kind} {' '.join(map(str, numbers))}")
+    kinds |= {_name_kind(policy): load_text(type(policy.algorithm)) for policy in policies}
+    tags = [format_tag(policy) for policy in policies]
     own = [repr(format_suffix(name, f"plans {policy.name}").decode()) for policy in policies]
     branches = []
     for kind_name, text in kinds.items():

@@ -40,6 +40,8 @@ class KeyLayout:
             raise _reject_slots("policies with and without the key `all`")
         if cluster and len({policy.key for policy in policies}) > 1:
             raise _reject_slots("policies that count different clients")
+        self.slots = keys[0].slots or b""
+        """The end of the keys that have a slot for each policy; with plans, all policies have one."""
         self._width = len(encode_bulk("00" * len(keys)))
         self._key_bytes = len(_encode_key(hash_client(""), keys[0].slots or keys[0].own or b""))
         self._place_text = lru_cache(maxsize=4096)(self._place_one)
@@ -58,7 +60,7 @@ class KeyLayout:
 
     def place_probe(self, number: int) -> bytes:
         """Return the layout and one of the keys that belong to no client."""
-        return self._place_tags((b"rl:{" + probe_tag(number) + b"}",) * len(self._keys))
+        return self.place_tags((b"rl:{" + probe_tag(number) + b"}",) * len(self._keys))
 
     def split(self, place: bytes) -> tuple[bytes, bytes, int]:
         """Return the encoded layout of a hit, its encoded keys, and their number."""
@@ -79,9 +81,18 @@ class KeyLayout:
         return self._place_clients(tuple(ALL if shared else client for shared in self._shared))
 
     def _place_each(self, clients: tuple[str | None, ...]) -> bytes:
-        return self._place_tags([None if client is None else hash_client(client) for client in clients])
+        return self.place_tags([None if client is None else hash_client(client) for client in clients])
 
-    def _place_tags(self, tags: Sequence[bytes | None]) -> bytes:
+    def find_tags(self, key: Keys) -> list[bytes | None]:
+        """Return the part of the keys of each policy that stands for its client; None for one that is not asked."""
+        named = name_keys(self.policies, key)
+        clients = [
+            ALL if shared else named.get(one.name) for one, shared in zip(self.policies, self._shared, strict=True)
+        ]
+        asked = [policy.name in named for policy in self.policies]
+        return [hash_client(one) if one and ask else None for one, ask in zip(clients, asked, strict=True)]
+
+    def place_tags(self, tags: Sequence[bytes | None]) -> bytes:
         """Return the layout of a hit by the parts of its keys that stand for clients, and then the keys."""
         keys: dict[bytes, int] = {}
         layout = ""

@@ -1,18 +1,48 @@
-"""The scripts of a limiter by plan and by key."""
+"""The scripts of a limiter by plan and by key, and looks at keys with the quotas that these have."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ratelab.algorithms import Policy
 from ratelab.algorithms.composite import check_policies
-from ratelab.errors import InputError
-from ratelab.limiter import Keys
+from ratelab.errors import InputError, StoreError
+from ratelab.limiter import Decision, Keys
+from ratelab.quota import NS_PER_US, Quota
 from ratelab.stores.arguments import name_keys
 from ratelab.stores.plans import Followers, Plans, QuotaChanges
 from ratelab.stores.policy_groups import ALL
-from ratelab.stores.valkey.composite_script import CompositeScript, create_script
-from ratelab.stores.valkey.script import Script
+from ratelab.stores.valkey.composite_script import CompositeScript, create_script, encode_call, format_tag
+from ratelab.stores.valkey.resp import encode_bulk
+from ratelab.stores.valkey.script import RESET_COST, Script, escape_name
+from ratelab.stores.valkey.session import Session, SlotMap, decide_hits
+
+
+class ValueReader:
+    """Encode the reading of keys as commands that run a script. It is used like a `Script`.
+
+    A script needs no other rights than those of hits.
+    """
+
+    text = "local values = {}\nfor i = 1, #KEYS do values[i] = redis.call('GET', KEYS[i]) end\nreturn values"
+
+    def encode(self, keys: Sequence[bytes], costs: Sequence[Any], cached: bool = True) -> bytes:  # noqa: ARG002
+        """Return the command that reads keys."""
+        parts = [encode_call(self.text)[cached], encode_bulk(len(keys)), *(encode_bulk(key.decode()) for key in keys)]
+        return b"*%d\r\n" % (3 + len(keys)) + b"".join(parts)
+
+    def decode(self, reply: Any) -> list[Any]:
+        """Return the value of each key; raise `StoreError` for an invalid reply."""
+        if type(reply) is not list:
+            raise StoreError("other", "unexpected reply to a script")
+        return reply
+
+
+def read_tags(value: object) -> dict[str, str]:
+    """Return the lines of a value, as `plans.lua` describes them, by the escaped names of their policies."""
+    lines = value.partition(b"\0")[0].decode(errors="replace").splitlines() if isinstance(value, bytes) else []
+    return {line.partition(" ")[0]: line for line in lines}
 
 
 class PlanScripts:
@@ -83,6 +113,97 @@ class PlanScripts:
             raise
         finish()
 
+    # --- looks
+
+    @property
+    def scanned_suffix(self) -> bytes:
+        """The end of the keys that name the clients of the limiter."""
+        if isinstance(self.default, Script):
+            return self.default.key_suffix
+        if not self._planned:
+            raise InputError(
+                "keys of several policies are listed only for a limiter with plans: create it with plans={}"
+            )
+        return self.default.layout.slots
+
+    def look(self, slots: SlotMap, key: Keys, plan: str | None) -> Session:
+        """Look at a key with the quotas of its last hit; a policy without a state has that of `plan`.
+
+        The result is the decision of each policy by name.
+        """
+        script = self.choose(key, plan)
+        if isinstance(script, CompositeScript) and self._planned:
+            return self._look_at(slots, [script.layout.find_tags(key)], script.policies, only_used=False)
+        return self._look_without_plans(script, slots, key)
+
+    def reset(self, slots: SlotMap, key: Keys) -> Session:
+        """Restore the full quota of a key; with a mapping, the states of other policies keep their quotas."""
+        script = self.default
+        if isinstance(script, CompositeScript) and self._planned and not isinstance(key, str):
+            tags = script.layout.find_tags(key)
+            return self._look_at(slots, [tags], script.policies, only_used=False, cost=RESET_COST)
+        return decide_hits(script, slots, [script.place_reset(key)], [RESET_COST])
+
+    def look_at(self, slots: SlotMap, keys: Sequence[bytes]) -> Session:
+        """Look at keys of a scan, as `look` does; the results have the policies that have a state."""
+        if isinstance(self.default, Script):
+            return self._look_by_one(self.default, slots, keys)
+        clients = [[key[: key.index(b"}") + 1]] * len(self.default.policies) for key in keys]
+        return self._look_at(slots, clients, self.default.policies, only_used=True)
+
+    def _look_without_plans(self, script: Script | CompositeScript, slots: SlotMap, key: Keys) -> Session:
+        place, cost = script.place(key, 0)
+        (rows,) = yield from decide_hits(script, slots, [place], [cost])
+        return [dict(zip(name_keys(script.policies, key), script.combine_each(rows)[1], strict=True))]
+
+    def _look_by_one(self, script: Script, slots: SlotMap, keys: Sequence[bytes]) -> Session:
+        decisions = yield from decide_hits(script, slots, keys, [0] * len(keys))
+        return [one if isinstance(one, StoreError) else {script.policies[0].name: one} for one in decisions]
+
+    def _look_at(
+        self,
+        slots: SlotMap,
+        clients: Sequence[Sequence[bytes | None]],
+        policies: Sequence[Policy],
+        *,
+        only_used: bool,
+        cost: int = 0,
+    ) -> Session:
+        """Look at each of `clients`, given as the parts of the keys of all policies that stand for it."""
+        keys = {tag: tag + self.scanned_suffix for tags in clients for tag in tags if tag is not None}
+        values = yield from decide_hits(ValueReader(), slots, [*keys.values()], [0] * len(keys))
+        lines = {tag: read_tags(value) for tag, value in zip(keys, values, strict=True)}
+        known = {format_tag(policy): policy for policy in self._list_policies()}
+        calls: dict[tuple[Policy, ...], list[tuple[int, list[bytes | None]]]] = {}
+        for number, tags in enumerate(clients):
+            quotas, asked = [], []
+            here = [lines[tag] for tag in tags if tag is not None]
+            for policy, tag in zip(policies, tags, strict=True):
+                name = escape_name(
+                    policy.name
+                )  # also of a policy that is not asked, so that its state is not converted
+                line = next((found[name] for found in (here if tag is None else [lines[tag]]) if name in found), None)
+                quotas.append(policy if line is None else find_policy(policy, line, known))
+                asked.append(tag if line is not None or not only_used else None)
+            if any(asked):
+                calls.setdefault(tuple(quotas), []).append((number, asked))
+        results: list[dict[str, Decision]] = [{} for _ in clients]
+        for same_quotas, group in calls.items():
+            script = self._find(same_quotas)
+            places = [script.layout.place_tags(asked) for _, asked in group]
+            decided = yield from decide_hits(script, slots, places, [cost] * len(places))
+            for (number, asked), rows in zip(group, decided, strict=True):
+                if isinstance(rows, StoreError):
+                    raise rows
+                names = [policy.name for policy, tag in zip(policies, asked, strict=True) if tag is not None]
+                results[number] = dict(zip(names, script.combine_each(rows)[1], strict=True))
+        return results
+
+    def _list_policies(self) -> set[Policy]:
+        plans = self._state[0]
+        changed = [*plans.plans.values(), *plans.overrides.values()]
+        return {*plans.policies, *(policy for changes in changed for policy in changes.values())}
+
     def _use(self, plans: Plans) -> None:
         scripts: dict[object, Script | CompositeScript] = {(None, (None,) * len(plans.policies)): self.default}
         changed = [*plans.plans.values(), *plans.overrides.values()] if self._planned else []
@@ -100,3 +221,15 @@ class PlanScripts:
 
     def _create(self, policies: Sequence[Policy]) -> CompositeScript:
         return CompositeScript(policies, self.default.name, self._cluster, planned=True)
+
+
+def find_policy(policy: Policy, line: str, known: Mapping[str, Policy]) -> Policy:
+    """Return the policy whose quota a line in the store describes; `policy`, if that has become another one."""
+    if line in known:
+        return known[line]
+    try:
+        burst, limit, period = map(int, line.split(" ")[2:5])
+        changed = policy.with_quota(Quota(limit, period * NS_PER_US, burst, policy.quota.calendar))
+        return changed if format_tag(changed) == line else policy
+    except (InputError, ValueError):
+        return policy

@@ -12,6 +12,7 @@ from ratelab.limiter import Costs, Decision, Keys
 from ratelab.quota import Quota
 from ratelab.stores.arguments import name_costs, refuse_pickling
 from ratelab.stores.plans import Plans, Preparation, QuotaChanges
+from ratelab.stores.policy_groups import ALL
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, Reservation, Ticket, check_deadline
 from ratelab.stores.valkey.composite_script import CompositeScript, create_policies
 from ratelab.stores.valkey.connection import Address, check_limits
@@ -19,7 +20,7 @@ from ratelab.stores.valkey.connection_pool import ConnectionPools
 from ratelab.stores.valkey.error_kinds import classify_error
 from ratelab.stores.valkey.plan_scripts import PlanScripts
 from ratelab.stores.valkey.resp import encode_command
-from ratelab.stores.valkey.script import RESET_COST, Script, register
+from ratelab.stores.valkey.script import Script, hash_client, register
 from ratelab.stores.valkey.secret_claim import SecretClaim
 from ratelab.stores.valkey.session import Session, decide_hits, probe_store
 from ratelab.stores.valkey.ticket_script import LATE, TicketSessions
@@ -136,19 +137,26 @@ class ValkeyLimiter:
 
         Of several policies, those with the key `all` are not reset unless a mapping of keys names them.
         """
-        session = decide_hits(self._script, self._slots, [self._script.place_reset(key)], [RESET_COST])
-        self._run(session, time.monotonic() + self._deadline)
+        self._run(self._scripts.reset(self._slots, key), time.monotonic() + self._deadline)
 
-    def scan(self) -> Iterator[tuple[str, Decision]]:
-        """Yield the hashed key of every client that has a state in the store, and its state, in no order.
+    def look(self, key: Keys, plan: str | None = None) -> dict[str, Decision]:
+        """Return the decision of each policy on a hit of cost 0, by its name.
 
-        Clients that come or go meanwhile may be missing. This takes a `SCAN` of all keys of the store, which must be
-        permitted; each step has the deadline. Raises `StoreError` if one fails, and `InputError` unless the limiter has
-        a single policy.
+        With plans, a policy has the quota under which it decided the last hit of its key, and that of `plan` without
+        one; a look converts no state, except of another algorithm. Raises `StoreError` if there is no decision within
+        the deadline.
         """
-        if not isinstance(self._script, Script):
-            raise InputError("keys of several policies cannot be listed: name one of the clients")
-        _, _, suffix = self._script.key("").decode().partition("}")
+        (decisions,) = self._run(self._scripts.look(self._slots, key, plan), time.monotonic() + self._deadline)
+        return decisions  # type: ignore[no-any-return]
+
+    def scan(self) -> Iterator[tuple[str, dict[str, Decision]]]:
+        """Yield the hashed key of every client that has a state in the store, and its states by the names of policies.
+
+        They are in no order; `all` is the key of policies with one counter for all clients. Clients that come or go
+        meanwhile may be missing. This takes a `SCAN` of all keys of the store, which must be permitted; each step has
+        the deadline. Raises `StoreError` if one fails, and `InputError` for several policies without plans.
+        """
+        suffix = self._scripts.scanned_suffix.decode()
         self.probe()  # of a cluster, this finds the nodes
         nodes: list[Address | None] = [*self._slots.nodes]
         for node in nodes or [None]:
@@ -161,11 +169,13 @@ class ValkeyLimiter:
                     raise classify_error(error) from error
                 cursor = int(following) or None
                 for batch in [[key] for key in keys] if self._slots.cluster else [keys] if keys else []:
-                    looks = decide_hits(self._script, self._slots, batch, [0] * len(batch))
-                    for key, decision in zip(batch, self._run(looks, time.monotonic() + self._deadline), strict=True):
-                        if isinstance(decision, StoreError):
-                            raise decision
-                        yield key[len(b"rl:{") : key.index(b"}")].decode(), decision
+                    looks = self._scripts.look_at(self._slots, batch)
+                    for key, found in zip(batch, self._run(looks, time.monotonic() + self._deadline), strict=True):
+                        if isinstance(found, StoreError):
+                            raise found
+                        if found:
+                            tag = key[: key.index(b"}") + 1]
+                            yield ALL if tag == hash_client(ALL) else tag[len(b"rl:{") : -1].decode(), found
 
     def update(
         self,
