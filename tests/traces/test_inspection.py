@@ -10,7 +10,10 @@ import pytest
 from cli_runner import get_output
 from slow_parameters import COMMON_FORMATS, mark_slow
 
-from ratelab.lab.traces import TraceOptions, read_trace
+from ratelab.lab.traces import TraceOptions, columnar, files, read_trace
+from ratelab.lab.traces.batches import Batch
+from ratelab.lab.traces.choices import RequestRule
+from ratelab.lab.traces.files import Block
 from ratelab.lab.traces.formats import FORMATS
 from ratelab.lab.traces.inspection import inspect_traces
 
@@ -52,6 +55,47 @@ def test_a_log_without_a_field_has_no_signal_of_it(tmp_path: Path, columnar: boo
     log.write_text("ip,time,status\n192.0.2.1,2026-11-01T00:00:00Z,200\n", encoding="utf-8")
     signals = inspect_traces([str(log)], TraceOptions(), ["192.0.2.1"], columnar=columnar).clients["192.0.2.1"]
     assert (signals.client_errors_ratio, signals.paths_ratio, signals.agent_count) == (0, None, None)
+
+
+IPV6_TEXTS = (
+    "2001:db8:a::1",
+    "2001:0DB8:000A:0:1::",
+    "[2001:db8:a::ffff:1]:443",
+    "2001:db8:A:0:0:0:0:2",
+    "2001:db8:a::%eth0",
+)
+"""Texts of addresses in 2001:db8:a::/64."""
+
+
+@pytest.mark.parametrize("columnar", [False, True])
+def test_every_text_of_an_ipv6_address_counts(tmp_path: Path, columnar: bool) -> None:
+    log, others = tmp_path / "a.log", ("2001:db8:b::1", "2001:db8::a", "192.0.2.9", "localhost")
+    lines = [LINE.format(text, 1, "/", 200, "-") for text in (*IPV6_TEXTS, *others)]
+    log.write_text("".join(lines), encoding="utf-8")
+    clients = ["2001:db8:a::/64", "2001:db8::/64", "192.0.2.9", "localhost"]
+    found = inspect_traces([str(log)], TraceOptions(), clients, columnar=columnar).clients
+    assert [found[client].requests for client in clients] == [len(IPV6_TEXTS), 1, 1, 1]
+
+
+@pytest.mark.parametrize("client", ["192.0.2.7", "2001:db8:7::/64"])
+def test_kept_lines_of_many_blocks_are_parsed_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: str
+) -> None:
+    log, text = tmp_path / "a.log", client.replace("/64", "1")
+    addresses = [text if number % 10 == 0 else f"10.0.0.{number}" for number in range(100)]
+    rows = [LINE.format(address, number % 60, f"/{number}", 200, "-") for number, address in enumerate(addresses)]
+    log.write_text("".join(rows), encoding="utf-8")
+    monkeypatch.setattr(files, "BLOCK_BYTES", 500)
+    sizes: list[int] = []
+    parse_block = columnar.parse_block
+
+    def parse_and_count(block: Block, spec: columnar.ColumnSpec, rule: RequestRule) -> Batch:
+        sizes.append(block.text.count(b"\n"))
+        return parse_block(block, spec, rule)
+
+    monkeypatch.setattr(columnar, "parse_block", parse_and_count)
+    found = inspect_traces([str(log)], TraceOptions(), [client]).clients[client]
+    assert (sizes, found.requests, len(found.paths)) == ([10], 10, 10)
 
 
 def test_a_file_that_has_gone_is_left_out(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv6Network
 from threading import Lock
 from typing import NamedTuple
 
@@ -161,36 +162,53 @@ class _Namer(ClientNames):
 
 
 def _create_selector(clients: Collection[str]) -> Callable[[Iterable[Block]], Iterator[Block]] | None:
-    """Return a function that keeps the lines with one of the names or statuses; None if names may differ in text.
+    """Return a function that keeps the lines with one of the names or statuses; None if a name has no pattern.
 
     After `MAX_INSPECTED_LINES` lines with a name, further ones are not kept. The kept lines of several blocks are
     yielded as one block, since parsing a block has a fixed cost: RE2 compiles the patterns for each.
     """
-    if not all(map(_LITERAL.fullmatch, clients)):
+    patterns = [_create_pattern(client) for client in clients]
+    if not all(patterns):
         return None
-    keep, wanted = _choose_filter(), dict.fromkeys(clients, MAX_INSPECTED_LINES)
+    keep, wanted = _choose_filter(), dict.fromkeys(patterns, MAX_INSPECTED_LINES)
 
     def select(block: Block) -> bytes:
         if not block.text.isascii():
             return block.text
-        names = [name for name, rest in wanted.items() if rest > 0]
-        pattern = "|".join([*map(re.escape, names), rf"\b(?:{'|'.join(DENIALS)})\b"])
-        text = keep(block, pattern)
-        for name in names:
-            wanted[name] -= text.count(name.encode())
+        names = [pattern for pattern, rest in wanted.items() if rest > 0]
+        text = keep(block, "|".join([*names, rf"\b(?:{'|'.join(DENIALS)})\b"]))
+        for pattern in names:
+            wanted[pattern] -= len(re.findall(pattern.encode(), text))
         return text
 
     def select_lines(blocks: Iterable[Block]) -> Iterator[Block]:
-        texts, size = [], 0
+        text = bytearray()
         for block in blocks:
-            texts.append(select(block).removesuffix(b"\n"))
-            size += len(texts[-1])
-            if size >= BLOCK_BYTES:
-                yield Block(1, b"\n".join(texts))
-                texts, size = [], 0
-        yield Block(1, b"\n".join(texts))
+            if kept := select(block):
+                text += kept.removesuffix(b"\n") + b"\n"
+            if len(text) >= BLOCK_BYTES:
+                yield Block(1, bytes(text))
+                text.clear()
+        yield Block(1, bytes(text))
 
     return select_lines
+
+
+def _create_pattern(client: str) -> str:
+    """Return a pattern that matches in every line of a client, for RE2 and Python; "" if its text may vary too much.
+
+    The text of an IPv6 address begins with the hextets of its network up to the first that is zero.
+    """
+    if _LITERAL.fullmatch(client):
+        return re.escape(client)
+    try:
+        network = IPv6Network(client)
+    except ValueError:
+        return ""
+    hextets = network.network_address.exploded.split(":")[: network.prefixlen // 16]
+    digits = [hextet.lstrip("0") for hextet in hextets]
+    leading = digits[: digits.index("")] if "" in digits else digits
+    return f"(?i:{':0*'.join(leading)}:)" if leading else ""
 
 
 def _choose_filter() -> Callable[[Block, str], bytes]:
