@@ -15,7 +15,7 @@ from ratelab import InputError, MemoryLimiter, Quota, create
 from ratelab.calendar import Calendar, find_runs, load_zone
 from ratelab.clock import aligned_clock
 from ratelab.http.headers import HeaderWriter
-from ratelab.lab.recording import read_recording
+from ratelab.lab.recording import RecordingLines, read_recording
 from ratelab.report.numbers import format_quota
 from ratelab.report.serialize import serialize_quota
 from ratelab.stores.recording import RecordingLimiter
@@ -195,7 +195,7 @@ def test_recordings_and_results_keep_the_timezone(tmp_path: Path) -> None:
     quota, path = calendar_quota(2, "week", "Asia/Kathmandu"), tmp_path / "decisions.jsonl"
     with path.open("w") as file:
         RecordingLimiter(create("fixed-window", quota), file).hit("key")
-    assert read_recording(str(path)).quota == quota
+    assert read_recording(RecordingLines(str(path))).quota == quota
     assert serialize_quota(quota) == {"rate": "2/week", "burst": 2, "window": 604_800.0, "timezone": "Asia/Kathmandu"}
     assert format_quota(quota) == "2/week in Asia/Kathmandu"
 

@@ -79,33 +79,45 @@ def simulate_policies(
             )
         source = {"scenario": scenario.name, "seed": scenario.seed}
         runs.append(PolicyRun(comparison, source, f"{scenario.name}: {scenario.description}", scenario=scenario))
-    deliver(runs, output, _show)
+    deliver(runs, output, show_run)
 
 
 def _compare(
     output: Output, parts: Sequence[PolicyTraffic], traffic: Traffic, semantics: Sequence[str], progress: Progress
 ) -> PolicyComparison:
     """Replay `traffic` through several policies together; raise `InputError` for outputs that need one quota."""
-    for option, given in (("--accuracy", output.accuracy), ("--equalize", output.equalize)):
-        if given:
-            raise InputError(f"{option} compares algorithms at one quota, and not several policies: leave it out")
+    check_output(output)
     tune_compiler(traffic, len(parts))
     fields = ROW_FIELDS if output.events_file else FIGURE_FIELDS
     return compare_semantics(parts, traffic, semantics, fields, progress, output.parse_client_timeout())
 
 
+def check_output(output: Output) -> None:
+    """Raise `InputError` for outputs that need one quota."""
+    for option, given in (("--accuracy", output.accuracy), ("--equalize", output.equalize)):
+        if given:
+            raise InputError(f"{option} compares algorithms at one quota, and not several policies: leave it out")
+
+
 def replay_policies(
-    paths: Sequence[str], reading: dict[str, Any], output: Output, path: str, semantics: tuple[str, ...], top: int
+    load: Callable[[PolicyFile], tuple[TrafficSource, Attributes]],
+    output: Output,
+    path: str,
+    semantics: tuple[str, ...],
+    top: int,
 ) -> None:
-    """Replay traces through the policies of the file at `path`; list the `top` most denied clients."""
+    """Replay traffic through the policies of the file at `path`, for which `load` loads it.
+
+    List the `top` most denied clients.
+    """
     reject_options("algorithms", "rate", "burst")
     file = read_policies(path)
-    source, attributes = load_policy_traces(paths, reading, file)
+    source, attributes = load(file)
     parts = split(file, source.traffic, attributes)
     with LateProgress("replaying", None) as progress:
         comparison = _compare(output, parts, source.traffic, semantics or ("atomic",), progress)
     fields = {**source.fields, "policy_file": make_printable(path)}
-    deliver([PolicyRun(comparison, fields, source.title, source.notes, top)], output, _show)
+    deliver([PolicyRun(comparison, fields, source.title, source.notes, top)], output, show_run)
 
 
 def compare_files(
@@ -218,7 +230,8 @@ def reject_options(*names: str) -> None:
         raise InputError(f"each policy has its algorithm and its quota: leave out {' and '.join(given)}")
 
 
-def _show(console: Console, run: Run | PolicyRun, output: Output) -> None:
+def show_run(console: Console, run: Run | PolicyRun, output: Output) -> None:
+    """Print a run of one quota, or of several policies."""
     if isinstance(run, Run):
         print_run(console, run, output)
     else:

@@ -9,10 +9,9 @@ import numpy as np
 
 from ratelab.lab.accuracy import Accuracy
 from ratelab.lab.comparison import Comparison
-from ratelab.lab.decisions import Decisions
 from ratelab.lab.equal_protection import EqualProtection
 from ratelab.lab.metrics import Result, list_figures
-from ratelab.lab.recording import Recording, digest
+from ratelab.lab.recording import RecordingCheck, digest
 from ratelab.lab.spill import Integers
 from ratelab.quota import Quota
 
@@ -102,14 +101,14 @@ def serialize_equal_protection(protection: EqualProtection) -> dict[str, Any]:
     }
 
 
-def serialize_recording(recording: Recording, replayed: Decisions) -> dict[str, Any]:
+def serialize_recording(check: RecordingCheck) -> dict[str, Any]:
     """Return the comparison of a recording with its replay for `--json`."""
+    recorded, replayed = check.recorded, check.replayed
     return {
-        "algorithm": recording.algorithm,
         "decisions": len(replayed),
-        "differing": int(np.count_nonzero(recording.decisions != replayed)),
-        "shared": recording.shared,
-        "unfinished": recording.truncated,
-        "recorded_sha256": digest(recording.decisions),
+        "differing": len(check.differing),
+        "shared": recorded.shared,
+        "unfinished": recorded.truncated,
+        "recorded_sha256": digest(recorded.rows),
         "replayed_sha256": digest(replayed),
     }

@@ -11,7 +11,7 @@ import numpy as np
 from ratelab.lab import CHARTS
 from ratelab.lab.decisions import Decisions
 from ratelab.lab.metrics import Figure, Result, list_figures
-from ratelab.lab.recording import Recording, digest
+from ratelab.lab.recording import RecordingCheck, digest
 from ratelab.lab.traffic import Traffic
 from ratelab.quota import Quota, about
 from ratelab.report.numbers import (
@@ -188,26 +188,34 @@ def _list_shares(denied: Sequence[tuple[int, str]], whole: int, adverb: str = ""
     )
 
 
-def describe_recording(recording: Recording, replayed: Decisions) -> tuple[str, ...]:
+def describe_recording(check: RecordingCheck) -> tuple[str, ...]:
     """Return the comparison as text: both digests, the number of differences and the first of them."""
-    count = pluralize(len(replayed), "decision")
-    notes = [f"sha256 recorded {digest(recording.decisions)}", f"sha256 replayed {digest(replayed)}"]
-    differing = np.flatnonzero(recording.decisions != replayed)
-    if len(differing):
-        first = int(differing[0])
-        notes.append(f"{len(differing):,} of {count} by {recording.algorithm} differ, the first in line {first + 2}:")
-        notes.append(f"  recorded: {_format_decision(recording.decisions, first)}")
-        notes.append(f"  replayed: {_format_decision(replayed, first)}")
+    recorded, replayed = check.recorded, check.replayed
+    count, names = pluralize(len(replayed), "decision"), join_names(check.names)
+    notes = [f"sha256 recorded {digest(recorded.rows)}", f"sha256 replayed {digest(replayed)}"]
+    if len(check.differing):
+        first = int(check.differing[0])
+        was, is_now = check.first or (_format_decision(recorded.rows, first), _format_decision(replayed, first))
+        line = int(recorded.lines[first])
+        notes.append(f"{len(check.differing):,} of {count} by {names} differ, the first in line {line}:")
+        notes += [f"  recorded: {was}", f"  replayed: {is_now}"]
     else:
-        notes.append(f"{count} by {recording.algorithm} replayed, no differences")
-    if recording.shared:
+        notes.append(f"{count} by {names} replayed, no differences")
+    if recorded.shared:
         notes.append(
-            f"{pluralize(recording.shared, 'decision')} on buckets that keys shared because the limiter was full "
+            f"{pluralize(recorded.shared, 'decision')} on buckets that keys shared because the limiter was full "
             "(serve --max-keys); a replay by key cannot reproduce them"
         )
-    if recording.truncated:
+    if recorded.truncated:
         notes.append("last line incomplete, left out")
     return tuple(notes)
+
+
+def describe_other_calls(check: RecordingCheck) -> tuple[str, ...]:
+    """Return a note on settlements and refunds, if there are any."""
+    if not check.other_calls:
+        return ()
+    return (f"settlements and refunds: {check.other_calls:,}; the figures count the costs before them",)
 
 
 def _format_decision(decisions: Decisions, index: int) -> str:

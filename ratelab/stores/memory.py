@@ -162,17 +162,24 @@ class MemoryLimiter:
 
         Settle the ticket with the actual cost within `deadline` seconds; later, the reserved cost is final.
         """
+        return self.reserve_each(key, cost, plan, deadline)[0]
+
+    def reserve_each(
+        self, key: Keys, cost: Costs = 1, plan: str | None = None, deadline: float = DEFAULT_DEADLINE_S
+    ) -> tuple[Ticket, tuple[Decision, ...]]:
+        """Reserve as `reserve` does; also return the decision of each policy that was asked, in their order."""
         keys, costs = name_keys(self.policies, key), name_costs(self.policies, cost)
         self._plans.check_plan(plan)
         check_deadline(deadline)
         groups = self._generalized()
         answers, now = groups.hit(keys, costs, plan)
         decision = Decision(*combine(answers))
-        charged = {policy.name for policy, row in answers if row[0] and (decision.allowed or policy.shadow)}
+        charged = [policy.name for policy, row in answers if row[0] and (decision.allowed or policy.shadow)]
         reserved = {name: costs[name] for name in charged}
-        reservation = Reservation(decision, reserved, deadline, self._clock)
+        reservation = Reservation(decision, reserved, deadline, self._clock, now)
         bursts = {policy.name: policy.quota.burst for policy, _ in answers}
-        return Ticket(reservation, lambda changes: groups.charge(keys, changes, now, bursts))
+        ticket = Ticket(reservation, lambda changes: groups.charge(keys, changes, now, bursts))
+        return ticket, list_decisions(answers)
 
     def refund(self, key: Keys, cost: Costs = 1) -> None:
         """Return `cost` to the quotas of `key`, each up to that of a new key.

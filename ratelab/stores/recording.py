@@ -4,40 +4,32 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
 from operator import itemgetter
 from threading import RLock
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from ratelab.algorithms import Policy
-from ratelab.algorithms.penalty import Penalized
 from ratelab.clock import Clock
 from ratelab.limiter import ROW_FIELDS, Costs, Decision, Keys
-from ratelab.stores.arguments import refuse_pickling
+from ratelab.stores.arguments import name_costs, refuse_pickling
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.key_table import Stats
 from ratelab.stores.memory import MemoryLimiter
+from ratelab.stores.plans import Plans, QuotaChanges
+from ratelab.stores.recorded_calls import describe_decision, describe_plans, describe_quota, is_plain
+from ratelab.stores.tickets import DEFAULT_DEADLINE_S, Changes, Reservation, Ticket
+
+T = TypeVar("T")
 
 FORMAT_VERSION = 1
 """A recording is a header line with the quota, then a line for each decision."""
 
-
 SEVERAL_VERSION = 2
-"""The version of a recording of several policies."""
-
-
-def _describe(policy: Policy) -> dict[str, object]:
-    """Return the algorithm, the quota and the penalty of a policy."""
-    quota = policy.quota
-    described: dict[str, object] = {"algorithm": policy.algorithm.name, "rate": quota.rate, "burst": quota.burst}
-    if quota.calendar is not None:
-        described["timezone"] = quota.calendar.timezone
-    if isinstance(policy.algorithm, Penalized):
-        described["penalty"] = policy.algorithm.penalty.spell()
-    return described
+"""The version of a recording of several policies, or of one with plans (`ratelab.stores.recorded_calls`)."""
 
 
 class Reading:
@@ -54,11 +46,18 @@ class Reading:
 class ObservedLimiter(MemoryLimiter):
     """A `MemoryLimiter` that notes the reading of each hit."""
 
-    def __init__(self, policies: Policy | Sequence[Policy], clock: Clock | None, max_keys: int) -> None:
+    def __init__(
+        self,
+        policies: Policy | Sequence[Policy],
+        clock: Clock | None,
+        max_keys: int,
+        plans: Mapping[str, QuotaChanges] | None,
+        overrides: Mapping[str, QuotaChanges] | None,
+    ) -> None:
         self.reading: Reading | None = None
         """That of the current hit."""
         self._readings = count()
-        super().__init__(policies, clock, max_keys)
+        super().__init__(policies, clock, max_keys, plans=plans, overrides=overrides)
 
     def choose_clock(self, clock: Clock | None) -> Clock:
         """Return a clock that notes every reading."""
@@ -71,6 +70,10 @@ class ObservedLimiter(MemoryLimiter):
             return now
 
         return read_and_note
+
+    def read_clock(self) -> int:
+        """Return the time."""
+        return self._clock()
 
     def note_shared(self) -> None:
         """Note that the hit is decided by its overflow bucket."""
@@ -85,8 +88,10 @@ class RecordingLimiter:
     an overflow bucket are marked `shared`. If writing fails, recording ends, `failure` holds the reason, and hits are
     still decided. A hit that an exception interrupts may be missing. A forked child process records nothing.
 
-    With several policies, a line also has `bound_by`, `shadow`, and in `policies` the decision of each. Replays do not
-    read such a recording, which is one of version 2.
+    With several policies, or with `plans` or `overrides`, a recording has version 2. A line then also has the `plan`,
+    `bound_by`, `shadow`, and in `policies` the decision of each; hits of cost 0 are recorded too, since they convert
+    the used quota of a key that has another plan than before. With every version, settlements, refunds and updates have
+    lines of their own, so that a replay charges the same costs at the same times.
     """
 
     def __init__(
@@ -95,22 +100,28 @@ class RecordingLimiter:
         file: IO[str],
         clock: Clock | None = None,
         max_keys: int = 1_000_000,
+        *,
+        plans: Mapping[str, QuotaChanges] | None = None,
+        overrides: Mapping[str, QuotaChanges] | None = None,
     ) -> None:
-        self._limiter = ObservedLimiter(policies, clock, max_keys)
+        self._limiter = ObservedLimiter(policies, clock, max_keys, plans, overrides)
         self._file = file
         self._lock: Any = RLock()
-        # Lines of the hits within the current one, and their order.
-        self._lines: list[tuple[tuple[int, int], dict[str, object]]] = []
+        # Lines of the calls within the current one, and their order.
+        self._lines: list[tuple[tuple[int, int], list[dict[str, object]]]] = []
+        self._tickets = count(1)
         reset_in_children(self)
         self.failure: str | None = None
         """Why recording ended early; None while it continues."""
+        self._has_details = plans is not None or overrides is not None or not is_plain(self.policies)
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        described = [_describe(one) for one in self.policies]
-        header: dict[str, object] = {"recording": FORMAT_VERSION, **described[0]}
-        if len(described) > 1:
-            names = [policy.name for policy in self.policies]
-            header = {"recording": SEVERAL_VERSION, "policies": dict(zip(names, described, strict=True))}
-        self._write({**header, "started": started})
+        if self._has_details:
+            header, *more = describe_plans(self.plans)
+            self._write({"recording": SEVERAL_VERSION, **header, "started": started})
+            for line in more:
+                self._write(line)
+        else:
+            self._write({"recording": FORMAT_VERSION, **describe_quota(self.policy), "started": started})
 
     @property
     def policy(self) -> Policy:
@@ -121,6 +132,11 @@ class RecordingLimiter:
     def policies(self) -> tuple[Policy, ...]:
         """The policies that this limiter enforces together."""
         return self._limiter.policies
+
+    @property
+    def plans(self) -> Plans:
+        """The policies in force, with their quotas by plan and by key."""
+        return self._limiter.plans
 
     @property
     def stats(self) -> Stats:
@@ -144,30 +160,101 @@ class RecordingLimiter:
                 os.dup2(null, descriptor, inheritable=False)
                 os.close(null)
 
-    def hit(self, key: Keys, cost: Costs = 1) -> Decision:
+    def hit(self, key: Keys, cost: Costs = 1, plan: str | None = None) -> Decision:
         """Decide as `MemoryLimiter.hit` does, and record the decision."""
-        return self.hit_each(key, cost)[0]
+        return self.hit_each(key, cost, plan)[0]
 
-    def hit_each(self, key: Keys, cost: Costs = 1) -> tuple[Decision, tuple[Decision, ...]]:
+    def hit_each(self, key: Keys, cost: Costs = 1, plan: str | None = None) -> tuple[Decision, tuple[Decision, ...]]:
         """Decide as `MemoryLimiter.hit_each` does, and record the decision."""
+        return self._record(
+            lambda: self._limiter.hit_each(key, cost, plan),
+            lambda result, reading: self._describe_hit(key, cost, plan, reading, *result),
+        )
+
+    def reserve(
+        self, key: Keys, cost: Costs = 1, plan: str | None = None, deadline: float = DEFAULT_DEADLINE_S
+    ) -> Ticket:
+        """Decide and charge as `MemoryLimiter.reserve` does; record the decision, and the settlement of the ticket."""
+        limiter, number = self._limiter, next(self._tickets)
+        self._has_details = True
+        ticket, _ = self._record(
+            lambda: limiter.reserve_each(key, cost, plan, deadline),
+            lambda result, reading: [
+                {**line, "ticket": number}
+                for line in self._describe_hit(key, cost, plan, reading, result[0].decision, result[1])
+            ],
+        )
+
+        def settle(changes: Changes) -> bool:
+            actual = {name: ticket.reserved[name] + change for name, change in changes.items()}
+            return self._record(
+                lambda: ticket.settle(actual),
+                lambda done, reading: [{"at_ns": reading.at_ns, "ticket": number, "settled": actual}] if done else [],
+            )
+
+        return Ticket(Reservation(ticket.decision, ticket.reserved, deadline, limiter.read_clock), settle)
+
+    def refund(self, key: Keys, cost: Costs = 1) -> None:
+        """Return `cost` to the quotas of `key` as `MemoryLimiter.refund` does, and record it."""
+        self._has_details = True
+        self._record(
+            lambda: self._limiter.refund(key, cost),
+            lambda _, reading: [{"at_ns": reading.at_ns, "key": _copy(key), "refund": _copy(cost)}],
+        )
+
+    def update(
+        self,
+        policies: Policy | Sequence[Policy] | None = None,
+        *,
+        plans: Mapping[str, QuotaChanges] | None = None,
+        overrides: Mapping[str, QuotaChanges] | None = None,
+    ) -> None:
+        """Replace the policies, plans or overrides as `MemoryLimiter.update` does, and record them."""
+
+        def update() -> None:
+            self._limiter.update(policies, plans=plans, overrides=overrides)
+            self._limiter.read_clock()  # notes the time, which orders the lines
+
+        self._has_details = True
+        self._record(update, lambda *_: [*describe_plans(self.plans)])
+
+    def _describe_hit(
+        self,
+        key: Keys,
+        cost: Costs,
+        plan: str | None,
+        reading: Reading,
+        decision: Decision,
+        each: Sequence[Decision],
+    ) -> list[dict[str, object]]:
+        """Return the line of a hit, unless it need not be recorded."""
+        if self._has_details:
+            asked = [policy.name for policy in self.policies if isinstance(key, str) or policy.name in key]
+            line = {"at_ns": reading.at_ns, "key": _copy(key), "cost": _copy(cost)}
+            line |= ({} if plan is None else {"plan": plan}) | describe_decision(decision, each, asked)
+        else:
+            if not isinstance(key, str):
+                (key,) = key.values()
+            if not isinstance(cost, int):
+                (cost,) = name_costs(self.policies, cost).values()
+            if not cost:
+                return []
+            line = {"at_ns": reading.at_ns, "key": key, "cost": cost}
+            line |= zip(ROW_FIELDS, decision, strict=False)
+        if reading.shared:
+            line["shared"] = True
+        return [line]
+
+    def _record(self, call: Callable[[], T], describe: Callable[[T, Reading], list[dict[str, object]]]) -> T:
+        """Return the result of a call, and write the lines that describe it."""
         with self._lock:
             limiter, reading = self._limiter, Reading()
             outer = limiter.reading
             try:
                 limiter.reading = reading
-                decision, each = limiter.hit_each(key, cost)
-                line: dict[str, object] = {"at_ns": reading.at_ns, "key": key, "cost": cost}
-                line |= zip(ROW_FIELDS, decision, strict=False)
-                if len(self.policies) > 1:
-                    asked = [policy for policy in self.policies if isinstance(key, str) or policy.name in key]
-                    decided = zip(asked, each, strict=True)
-                    rows = {policy.name: dict(zip(ROW_FIELDS, one, strict=False)) for policy, one in decided}
-                    line |= {"bound_by": decision.bound_by, "shadow": decision.shadow, "policies": rows}
-                if reading.shared:
-                    line["shared"] = True
-                if cost:
-                    self._lines.append(((reading.at_ns, reading.number), line))
-                return decision, each
+                result = call()
+                self._lines.append(((reading.at_ns, reading.number), describe(result, reading)))
+                return result
             finally:
                 limiter.reading = outer
                 if outer is None:
@@ -190,11 +277,12 @@ class RecordingLimiter:
                 self._fail(error)
 
     def _write_lines(self) -> None:
-        """Write the lines of a hit and of those within it, in the order of their decisions."""
+        """Write the lines of a call and of those within it, in the order of their times."""
         while self._lines:
             first = min(self._lines, key=itemgetter(0))
             self._lines.remove(first)
-            self._write(first[1])
+            for line in first[1]:
+                self._write(line)
 
     def _write(self, line: dict[str, object]) -> None:
         if self.failure is None:
@@ -205,3 +293,8 @@ class RecordingLimiter:
 
     def _fail(self, error: OSError | ValueError) -> None:
         self.failure = self.failure or (isinstance(error, OSError) and error.strerror) or str(error)
+
+
+def _copy(given: Keys | Costs) -> object:
+    """Return a key or a cost as JSON can hold it."""
+    return dict(given) if isinstance(given, Mapping) else given

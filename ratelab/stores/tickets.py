@@ -27,14 +27,16 @@ Changes = Mapping[str, int]
 class Reservation:
     """A reserved cost, which is charged already, until it is settled or its deadline has passed."""
 
-    def __init__(self, decision: Decision, reserved: Changes, deadline: float, clock: Clock) -> None:
+    def __init__(
+        self, decision: Decision, reserved: Changes, deadline: float, clock: Clock, now: int | None = None
+    ) -> None:
         check_deadline(deadline)
         self.decision = decision
         """The decision on the reserved cost."""
         self.reserved = dict(reserved)
         """The charged cost of each policy, by its name."""
         self._clock = clock
-        self._due = clock() + int(deadline * NS_PER_S)
+        self._due = (clock() if now is None else now) + int(deadline * NS_PER_S)
         self._unsettled = [decision.allowed]  # an item can be taken once, whatever interrupts the call
 
     @property

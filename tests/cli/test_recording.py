@@ -14,8 +14,8 @@ import pytest
 from cli_runner import get_error, get_json, get_output, invoke
 from custom_algorithms import TOLL, written
 
-from ratelab import ALGORITHMS, InputError, ManualClock, Policy, Quota, create
-from ratelab.lab.recording import read_recording
+from ratelab import ALGORITHMS, ManualClock, Quota, create
+from ratelab.lab.recording import RecordingLines, read_recording
 from ratelab.stores.recording import RecordingLimiter
 
 QUOTA = Quota.parse("2/s", 5)
@@ -163,7 +163,7 @@ def test_options_that_a_recording_replaces_are_rejected(tmp_path: Path) -> None:
     record(tmp_path / "live.jsonl")
     for option in ("--rate", "--burst"):
         message = get_error("replay", tmp_path / "live.jsonl", "--format", "recording", option, "5")
-        assert "leave out --rate, --burst and --policies" in message
+        assert "leave out --rate and --burst" in message
     assert "add --format recording" in get_error("replay", tmp_path / "live.jsonl", "--rate", "2/s")
     assert "missing --rate: give the quota" in get_error("replay", tmp_path / "live.jsonl")
 
@@ -190,7 +190,7 @@ def test_the_recorded_time_is_the_time_of_the_decision(tmp_path: Path) -> None:
         limiter = RecordingLimiter(create("token-bucket", QUOTA), file, lambda: next(times))
         for _ in range(9):
             limiter.hit("alice")
-    recording = read_recording(str(tmp_path / "live.jsonl"))
+    recording = read_recording(RecordingLines(str(tmp_path / "live.jsonl")))
     assert (recording.traffic.origin, recording.traffic.times.tolist()) == (10**9 + 4, [*range(9)])
 
 
@@ -219,20 +219,3 @@ def test_hits_within_a_hit_are_recorded_in_the_order_of_their_decisions(tmp_path
             limiter.hit(key)
     verdict = get_json("replay", file, "--format", "recording")["recording"]
     assert (verdict["decisions"], verdict["differing"]) == (10, 0)
-
-
-def test_several_policies_are_recorded_with_each_decision(tmp_path: Path) -> None:
-    policies = [Policy.create("gcra", "2/day", name="client"), Policy.create("gcra", "3/day", name="all", key="all")]
-    path = tmp_path / "live.jsonl"
-    with path.open("x") as file:
-        limiter = RecordingLimiter(policies, file, ManualClock(10**9))
-        for key in ("alice", "alice", "alice", "bob", "carol"):
-            limiter.hit(key)
-        limiter.hit({"client": "dave"})
-    header, *lines = map(json.loads, path.read_text().splitlines())
-    assert (header["recording"], [*header["policies"]]) == (2, ["client", "all"])
-    assert [line["bound_by"] for line in lines] == [None, None, "client", None, "all", None]
-    assert [line["policies"]["all"]["remaining"] for line in lines[:5]] == [2, 1, 1, 0, 0]
-    assert [*lines[5]["policies"]] == ["client"]
-    with pytest.raises(InputError, match="a recording of several policies cannot be replayed: record one policy"):
-        read_recording(str(path))

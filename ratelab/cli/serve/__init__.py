@@ -143,7 +143,7 @@ def serve(
     quota = parse_quota(rate, burst)
     deadline = check_store(store, name, on_store_error, store_deadline)
     check_workers(workers, store, str(quota) if policies is None else "each quota")
-    check_recording(record, store, policies, admin_socket)
+    check_recording(record, store, admin_socket)
     check_ports(host, port, metrics_host, metrics_port)
     require("serve", serve=SERVER_PACKAGES, valkey=STORE_PACKAGES.get(store, ("valkey",)))
     from ratelab.cli.serve.backend import StoreBackend, create_memory_backend, create_store_backend
@@ -163,7 +163,7 @@ def serve(
             plans = Plans((build_policy(kind, quota),)) if file is None else file.find_plans(identity)
             check_policies(plans.policies, file, identity)
             if store == "memory":
-                backend = create_memory_backend(plans, max_keys, record, closing)
+                backend = create_memory_backend(plans, file is not None, max_keys, record, closing)
             else:
                 shared = StoreBackend(store, name, on_store_error, deadline, max_keys, plans, file is not None)
                 backend = create_store_backend(shared, identity, closing)
@@ -251,10 +251,8 @@ def check_workers(workers: int, store: str, quota: str) -> None:
         raise InputError("--workers must be 1 on this system: run the service several times, on different ports")
 
 
-def check_recording(record: str | None, store: str, policies: str | None, admin_socket: str | None) -> None:
-    """Reject a recording of several policies, or of a limiter that others change: other processes or `ratelab keys`."""
-    if record is not None and policies is not None:
-        raise InputError("--record holds the decisions of one limit, and --policies has several: leave out one")
+def check_recording(record: str | None, store: str, admin_socket: str | None) -> None:
+    """Reject a recording of a limiter that others change: other processes or `ratelab keys`."""
     if record is not None and admin_socket is not None:
         raise InputError("--record must hold every decision, and --admin-socket adds looks and resets: leave out one")
     if record is not None and store != "memory":

@@ -49,18 +49,29 @@ class Backend(NamedTuple):
     """Called every second; repairs the backend and returns a message if it was broken."""
 
 
-def create_memory_backend(plans: Plans, max_keys: int, record: str | None, closing: ExitStack) -> Backend:
-    """Keep quotas in this process, and record decisions in the new file `record` if it is given."""
+def create_memory_backend(
+    plans: Plans, changes: bool, max_keys: int, record: str | None, closing: ExitStack
+) -> Backend:
+    """Keep quotas in this process, and record decisions in the new file `record` if it is given.
+
+    With `changes`, the policies are those of a file, which may change.
+    """
+    limiter: MemoryLimiter | RecordingLimiter
+    banner = {}
     if record is None:
         limiter = MemoryLimiter(plans.policies, max_keys=max_keys, plans=plans.plans, overrides=plans.overrides)
-        return Backend(lambda identity, legacy, file: Service(limiter, identity, legacy, file=file), {})
-    (policy,) = plans.policies
-    recording = RecordingLimiter(policy, _create_file(record), max_keys=max_keys)
-    closing.callback(recording.close)
-    banner = {
-        "record": f"every decision to {record}; ratelab replay {shlex.quote(record)} --format recording repeats them"
-    }
-    return Backend(lambda identity, legacy, _: Service(recording, identity, legacy), banner)
+    else:
+        limiter = RecordingLimiter(
+            plans.policies,
+            _create_file(record),
+            max_keys=max_keys,
+            plans=plans.plans if changes else None,
+            overrides=plans.overrides if changes else None,
+        )
+        closing.callback(limiter.close)
+        command = f"ratelab replay {shlex.quote(record)} --format recording"
+        banner["record"] = f"every decision to {record}; {command} repeats them"
+    return Backend(lambda identity, legacy, file: Service(limiter, identity, legacy, file=file), banner)
 
 
 def _create_file(name: str) -> IO[str]:

@@ -58,6 +58,8 @@ class Attributes:
     """Names of keys, such as `account`, with the key of each group; empty if it has none."""
     routes: Sequence[str] | None = None
     """The method and the path of each group, such as `POST /login`; None if routes are unknown."""
+    matches: Mapping[str, Sequence[bool]] = field(default_factory=dict)
+    """Values of `match`, with whether each group matches, for requests whose routes are unknown."""
     plans: Sequence[str | None] | None = None
     """The plan of each group; None if requests do not name their plans."""
     costs: Mapping[str, Integers] = field(default_factory=dict)
@@ -128,15 +130,22 @@ def split_requests(file: PolicyFile, traffic: Traffic, attributes: Attributes) -
                 selected = on_plan if selected is None else selected & on_plan
             plan = ", ".join(names) if len(versions) > 1 else None
             parts.append(_charge(version, plan, selected, traffic, attributes))
-    if len(parts) > MAX_PARTS:
-        raise InputError(f"there may be at most {MAX_PARTS} policies, counted for each quota, got {len(parts)}")
+    check_part_count(len(parts))
     return parts
+
+
+def check_part_count(count: int) -> None:
+    """Raise `InputError` for too many policies, each counted once for every quota."""
+    if count > MAX_PARTS:
+        raise InputError(f"there may be at most {MAX_PARTS} policies, counted for each quota, got {count}")
 
 
 def _match_groups(policy: Policy, attributes: Attributes) -> Booleans | None:
     """Return the groups of requests that match a policy; None if all do."""
     if policy.match is None:
         return None
+    if policy.match in attributes.matches:
+        return np.array(attributes.matches[policy.match], np.bool_)
     if attributes.routes is None:
         raise InputError(
             f"policy {policy.name!r} applies to {policy.match}, but the requests have no routes: leave out its match"
