@@ -19,7 +19,7 @@ from ratelab.stores.arguments import name_costs, refuse_pickling
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.key_table import Stats
 from ratelab.stores.memory import MemoryLimiter
-from ratelab.stores.plans import Plans, QuotaChanges
+from ratelab.stores.plans import Plans, Preparation, QuotaChanges
 from ratelab.stores.recorded_calls import describe_decision, describe_plans, describe_quota, is_plain
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, Changes, Reservation, Ticket
 
@@ -110,6 +110,8 @@ class RecordingLimiter:
         # Lines of the calls within the current one, and their order.
         self._lines: list[tuple[tuple[int, int], list[dict[str, object]]]] = []
         self._tickets = count(1)
+        self.on_update: Callable[[Preparation], None] = self._limiter.on_update
+        """Call a method before each `update`, as `MemoryLimiter.on_update` does."""
         reset_in_children(self)
         self.failure: str | None = None
         """Why recording ended early; None while it continues."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from limited_apps import Handler
 from ratelab import InputError, ManualClock, MemoryLimiter, Policy
 from ratelab.http import RateLimitMiddleware
 from ratelab.http.identity import Identity
+from ratelab.stores.recording import RecordingLimiter
 from ratelab.stores.resilient import ResilientLimiter
 from ratelab.stores.valkey import AsyncValkeyLimiter
 
@@ -30,6 +32,10 @@ def quotas(app: RateLimitMiddleware, headers: str = "X-API-Key: alice") -> str:
 
 def in_memory(*policies: Policy) -> MemoryLimiter:
     return MemoryLimiter(policies, ManualClock(), plans={"free": {}})
+
+
+def recorded(*policies: Policy) -> RecordingLimiter:
+    return RecordingLimiter(policies, io.StringIO(), ManualClock(), plans={"free": {}})
 
 
 def in_store(*policies: Policy) -> AsyncValkeyLimiter:
@@ -50,7 +56,7 @@ UNUSABLE: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize("create", [in_memory, in_store, with_fallback])
+@pytest.mark.parametrize("create", [in_memory, recorded, in_store, with_fallback])
 @pytest.mark.parametrize("before", [[SECOND], [SECOND, Policy.create("gcra", "1/s", key="ip")]])
 @pytest.mark.parametrize(("fields", "message"), UNUSABLE)
 def test_an_update_to_policies_that_the_middleware_cannot_apply_is_refused(
@@ -67,7 +73,7 @@ def test_an_update_to_policies_that_the_middleware_cannot_apply_is_refused(
         assert call(app).status == 200
 
 
-@pytest.mark.parametrize("create", [in_memory, in_store, with_fallback])
+@pytest.mark.parametrize("create", [in_memory, recorded, in_store, with_fallback])
 def test_an_update_without_the_default_plan_is_refused(create: Callable[..., Any]) -> None:
     limiter = create(SECOND)
     app = RateLimitMiddleware(Handler(), limiter, IDENTITY, default_plan="free")
