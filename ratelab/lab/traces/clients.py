@@ -33,23 +33,19 @@ _BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 IPV4 = rf"{_BYTE}\.{_BYTE}\.{_BYTE}\.{_BYTE}"
 """An IPv4 address, in the syntax that RE2 and Python share."""
 
-_COMMON_ADDRESS = re.compile(rf"({IPV4})(?::[0-9]{{1,5}})?")
+IPV4_AND_PORT = rf"{IPV4}(?::[0-9]{{1,5}})?"
+"""An IPv4 address with or without a port."""
+
+_COMMON_ADDRESS = re.compile(IPV4_AND_PORT)
 
 
 class ClientNames(dict[tuple[str, ...], str]):
     """Texts of a client's fields mapped to its name, which is computed at the first lookup."""
 
-    def __init__(
-        self,
-        name: Callable[[tuple[str, ...]], str],
-        depends_on_last: Callable[[str], object] = lambda _: None,
-        keeps_ipv4: bool = False,
-    ) -> None:
+    def __init__(self, name: Callable[[tuple[str, ...]], str], keeps_ipv4: bool = False) -> None:
         self._name = name
-        self.depends_on_last = depends_on_last
-        """Return a true value if the text of the last field decides the name, whatever the others are."""
         self.keeps_ipv4 = keeps_ipv4
-        """Whether an IPv4 address as the text of the last field is the name, whatever the others are."""
+        """Whether an IPv4 address in the last field, without its port, is the name, whatever the other fields are."""
 
     def __missing__(self, texts: tuple[str, ...]) -> str:
         if len(self) >= MAX_CACHED_NAMES:
@@ -95,13 +91,12 @@ class ClientRule:
         if not forwarded:
             return ClientNames(lambda texts: self._name_text(texts[0]), keeps_ipv4=True)
         is_any_peer_trusted = not self.trusted_proxies and self.trusted_hops <= 1
-        is_enough: Callable[[str], object] = _COMMON_ADDRESS.fullmatch if is_any_peer_trusted else lambda _: None
-        return ClientNames(self._create_forwarded_namer(is_enough), is_enough, is_any_peer_trusted)
+        return ClientNames(self._create_forwarded_namer(is_any_peer_trusted), keeps_ipv4=is_any_peer_trusted)
 
     def _name_text(self, text: str) -> str:
         text = text.strip()
-        if match := _COMMON_ADDRESS.fullmatch(text):
-            return match[1]
+        if _COMMON_ADDRESS.fullmatch(text):
+            return text.partition(":")[0]
         if text in MISSING:
             return ""
         address = parse_address(text)
@@ -114,16 +109,13 @@ class ClientRule:
             return str(IPv4Address(identity))
         return f"{IPv6Address(identity.ljust(16, bytes(1)))}/{self.ipv6_prefix}"
 
-    def _create_forwarded_namer(self, is_enough: Callable[[str], object]) -> Callable[[tuple[str, ...]], str]:
-        """Walk the addresses as the live service does; without proxies to trust, leave out private addresses.
-
-        `is_enough` returns a true value for a list with only the client, whatever the peer is.
-        """
+    def _create_forwarded_namer(self, is_any_peer_trusted: bool) -> Callable[[tuple[str, ...]], str]:
+        """Walk the addresses as the live service does; without proxies to trust, leave out private addresses."""
         proxies = Proxies(self.trusted_proxies)
 
         def name_forwarded(texts: tuple[str, ...]) -> str:
             peer, forwarded = texts
-            if is_enough(forwarded):
+            if is_any_peer_trusted and _COMMON_ADDRESS.fullmatch(forwarded):
                 return forwarded.partition(":")[0]
             hops = read_forwarded([forwarded.encode("latin-1", "replace")])
             address: IPAddress | None = None

@@ -18,7 +18,7 @@ from ratelab.lab.traces import arrow, object_columns
 from ratelab.lab.traces.arrow import StringArray
 from ratelab.lab.traces.batches import ANONYMOUS, Batch, LineError, RequestColumns
 from ratelab.lab.traces.choices import RequestRule, parse_cost
-from ratelab.lab.traces.clients import IPV4
+from ratelab.lab.traces.clients import IPV4, IPV4_AND_PORT
 from ratelab.lab.traces.delimited import JOINED, unescape_formula
 from ratelab.lab.traces.files import MAX_LINE_CHARS, Block, decode
 from ratelab.lab.traces.jsonl import ObjectSpec
@@ -29,7 +29,7 @@ from ratelab.lab.traces.time_columns import Booleans, parse_times
 
 _ADDRESS_AND_PORT = rf"^({IPV4}|\[[0-9A-Fa-f:.]+\]):[0-9]{{1,5}}$"
 
-_WHOLE_IPV4 = f"^{IPV4}$"
+_IPV4_AND_PORT = f"^{IPV4_AND_PORT}$"
 
 _IS_IN_ADDRESS = np.isin(np.arange(256), list(b"0123456789ABCDEFabcdef.:[]"))
 
@@ -179,11 +179,12 @@ def _name_clients(columns: Sequence[StringArray], rule: RequestRule) -> tuple[In
     """Return each row's index in a list of names, and this list, in the order of first rows; names may be repeated."""
     indices, last = _number_texts(columns[-1], rule.fields[rule.clients - 1])
     texts = last.to_pylist()
-    others = np.flatnonzero(~arrow.match(last, _WHOLE_IPV4)).tolist() if rule.names.keeps_ipv4 else range(len(texts))
-    if len(columns) == 1 or all(rule.names.depends_on_last(texts[place]) for place in others):
-        for place in others:
-            texts[place] = rule.names[(*[""] * (len(columns) - 1), texts[place])]
+    is_ipv4 = arrow.match(last, _IPV4_AND_PORT) if rule.names.keeps_ipv4 else np.zeros(len(texts), np.bool_)
+    if is_ipv4.all() and not arrow.contains(last, ":"):
         return indices, texts
+    if is_ipv4.all() or len(columns) == 1:
+        known = zip(texts, is_ipv4.tolist(), strict=True)
+        return indices, [text.partition(":")[0] if is_known else rule.names[(text,)] for text, is_known in known]
     tuples: list[tuple[str, ...]] = list(zip(texts))
     for column, item in reversed(list(zip(columns[:-1], rule.fields, strict=False))):
         more, distinct = _number_texts(column, item)
