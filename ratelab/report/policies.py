@@ -164,16 +164,21 @@ def describe_policies(comparison: PolicyComparison) -> list[str]:
 
 def list_conditions(comparison: PolicyComparison) -> list[str]:
     """Return the traffic and the quota of each policy, as short as captions of charts need them."""
-    quotas = (f"{part.label} {format_quota(part.policy.quota)}" for part in comparison.parts)
-    return [describe_traffic(comparison.traffic), *quotas]
+    quotas = [f"{part.label} {format_quota(part.policy.quota)}{_describe_unit(part)}" for part in comparison.parts]
+    shadows = [" (shadow)" if part.policy.shadow else "" for part in comparison.parts]
+    return [describe_traffic(comparison.traffic), *map("".join, zip(quotas, shadows, strict=True))]
+
+
+def _describe_unit(part: PolicyTraffic) -> str:
+    """Return the unit of a cost other than requests, after a quota."""
+    return "" if part.policy.cost == "requests" else f" of {part.policy.cost}"
 
 
 def _describe_policy(part: PolicyTraffic) -> str:
     policy = part.policy
-    cost = "" if policy.cost == "requests" else f" of {policy.cost}"
     match = f", for {policy.match}" if policy.match else ""
     shadow = "; a shadow, which only counts" if policy.shadow else ""
-    quota = f"{format_quota(policy.quota)}{cost} (window {about(policy.quota.window)})"
+    quota = f"{format_quota(policy.quota)}{_describe_unit(part)} (window {about(policy.quota.window)})"
     return f"{part.label}: {policy.algorithm.name}, {quota}, for {describe_key(policy.key)}{match}{shadow}"
 
 
@@ -258,11 +263,11 @@ def _describe_loss(first: JointResult, other: JointResult) -> str:
 
 
 def _describe_exceeded(result: JointResult) -> list[str]:
-    """Describe the policies whose windows held more than their burst."""
+    """Describe the enforcing policies whose windows held more than their burst."""
     clauses = [
         f"{row.result.peak_in_window:,} for {row.label} in {about(policy.asked.policy.quota.window)} "
         f"(its quota is {policy.asked.policy.quota.burst:,})"
-        for row in result.policies
+        for row in list_enforcing(result)
         if (policy := row.policy) is not None and row.result.peak_in_window > policy.asked.policy.quota.burst
     ]
     return [f"The fullest windows hold more than the quota: {join_names(clauses)}."] if clauses else []

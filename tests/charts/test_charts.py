@@ -184,6 +184,12 @@ def test_headings_name_the_client_or_all_clients() -> None:
     assert "The lines of fixed-window and sliding-log are the same." in text
 
 
+@pytest.mark.parametrize("chart", mark_slow([*CHARTS], ["denials"]))
+def test_a_chart_describes_its_colors_for_either_theme(chart: str) -> None:
+    words = {word for text in read_texts(draw_scenario(chart, "noisy-neighbour", "dark")) for word in text.split()}
+    assert not words & {"dark", "darker", "light", "lighter", "black", "white"}
+
+
 def test_the_two_directions_of_the_timeline_have_signs() -> None:
     texts = read_texts(draw_scenario("timeline"))
     assert {"5", "0", "\N{MINUS SIGN}10"} <= {*texts}

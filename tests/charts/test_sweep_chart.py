@@ -160,6 +160,13 @@ def test_a_narrow_sweep_has_no_overlapping_texts(name: str) -> None:
     assert find_overlaps(figure) == []
 
 
+@pytest.mark.parametrize("bursts", [None, "5"])
+def test_a_narrow_sweep_names_its_bursts_in_full(bursts: str | None) -> None:
+    texts = read_texts(draw_sweep(create_result(parse_quotas("10/min..100000/min", bursts, 5), 9), layout="narrow"))
+    assert [text for text in texts if text.endswith("\N{HORIZONTAL ELLIPSIS}")] == []
+    assert ("burst 5" if bursts else "bursts of 10 to 100,000, by rate") in texts
+
+
 def test_a_sweep_without_requests_has_a_chart() -> None:
     result = create_result(parse_quotas("1/s,2/s", "5", 2), 0)
     assert draw_sweep(result).get_label() == "There were no requests, so there is nothing to deny."

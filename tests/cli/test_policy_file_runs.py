@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,22 @@ def test_a_log_is_replayed_through_the_policies_that_apply_to_each_request(log: 
     assert {row["client"]: row["bound"]["login"] for row in document["results"][0]["per_client"]} == {
         "192.0.2.1": 0, "192.0.2.2": 2,
     }  # fmt: skip
+
+
+def test_what_a_shadow_policy_lets_through_is_no_breach_of_its_quota(log: Path, policies: Path) -> None:
+    strict = "  - {name: strict, algorithm: gcra, rate: 1/min, shadow: true}"
+    policies.write_text(f"{POLICIES}{strict}\n")
+    document = get_json("replay", log, "--policies", policies)
+    whole, *each = document["results"][0]["policies"]
+    assert each[-1]["peak_in_window"] > 1
+    assert "quota is 1)" not in get_output("replay", log, "--policies", policies)
+    assert whole["peak_in_window"] == max(each[:2], key=lambda row: row["overshoot"])["peak_in_window"]
+
+
+def test_captions_of_charts_name_shadow_policies_and_units(log: Path, policies: Path, tmp_path: Path) -> None:
+    get_output("replay", log, "--policies", policies, "--plot", tmp_path / "chart.svg", "--chart", "bound")
+    caption = " ".join(re.findall("<!-- (.*) -->", (tmp_path / "chart.svg").read_text()))
+    assert "bytes 1,000/s, burst 5,000 of bytes (shadow)" in caption
 
 
 def test_accounts_and_plans_come_from_the_fields_of_a_log(tmp_path: Path) -> None:

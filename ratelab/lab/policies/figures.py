@@ -23,7 +23,7 @@ class PolicyResult:
     """Figures of one policy, or of the whole.
 
     Those of `result` count a policy's own decisions on the requests that it was asked about. Its windows hold what all
-    policies let through. For the whole, they are those of the policy that was exceeded most.
+    policies let through. For the whole, they are those of the enforcing policy that was exceeded most.
     """
 
     policy: PolicyOutcome | None
@@ -119,10 +119,10 @@ def _measure_policy(outcome: JointOutcome, number: int, single: Booleans, client
 
 
 def _measure_whole(outcome: JointOutcome, policies: Sequence[PolicyResult], client_timeout: int) -> PolicyResult:
-    worst = max((each.result for each in policies), key=lambda result: result.overshoot)
+    enforcing = [each for each in policies if each.policy is not None and not each.policy.is_shadow]
+    worst = max((each.result for each in enforcing or policies), key=lambda result: result.overshoot)
     first = outcome.policies[0].asked.policy
     result = measure(Outcome(first, outcome.traffic, outcome.decisions), None, client_timeout)
-    enforcing = [each for each in policies if each.policy is not None and not each.policy.is_shadow]
     return PolicyResult(
         policy=None,
         result=replace(

@@ -52,7 +52,7 @@ def compute_height(view: ComparisonView, width: float) -> float:
 
 
 def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
-    """Draw a panel for each algorithm, with a row for each client: the darker, the more requests were denied."""
+    """Draw a panel for each algorithm, with a row for each client: the stronger a color, the more denials."""
     rows, edges = _list_rows(view), view.whole.split()
     if not rows:
         sheet.write_heading(box, _compose_heading(view))
@@ -122,6 +122,6 @@ def _compose_heading(view: ComparisonView) -> str:
         return "There is nothing to show: every request was admitted."
     length = about(view.whole.part_length)
     return (
-        f"Requests denied to the clients that were denied most, in parts of {length}: the darker, the more. "
+        f"Requests denied to the clients that were denied most, in parts of {length}: the stronger a color, the more. "
         "The numbers at the right are totals."
     )

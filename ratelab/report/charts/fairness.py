@@ -90,15 +90,15 @@ def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:
 def _compose_heading(view: ComparisonView) -> str:
     clients = len(_rank_clients(view))
     if clients <= MAX_NAMED_CLIENTS:
-        return "The part of each client's requests that was admitted (color) and denied (gray)."
+        return "The part of each client's requests that was admitted (left) and denied (right)."
     if not any(result.denied for result in view.results):
         return f"There is nothing to show: all requests of {clients:,} clients were admitted."
     denied = "clients that were denied at least once, by the part of their requests that was denied"
     if max(result.clients_denied for result in view.results) <= MAX_CLIENT_DOTS:
         return f"The {denied}: a dot for each client, and a line at the median of these clients."
     return (
-        f"The {denied}: the thin line holds all of these clients, the thick one half of them, and the dark one is "
-        "their median."
+        f"The {denied}: the thin line holds all of these clients, the thick one half of them, and the upright one "
+        "is their median."
     )
 
 

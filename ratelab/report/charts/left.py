@@ -20,6 +20,7 @@ from ratelab.report.charts.view import (
     compute_axis_height,
 )
 from ratelab.report.numbers import format_percent, join_names
+from ratelab.report.policy_tables import name_policy
 
 MAX_REPLAYED = 200_000
 """Requests of a key that are decided again to compute its levels; the curve ends with the last of them."""
@@ -55,10 +56,10 @@ def paint(sheet: Sheet, box: Box, view: PolicyView) -> None:
         burst, color, middle = _get_burst(row), view.colors[row.label], strip.top + LABEL_PEN.line / 2
         times, left, share = _sample(view, row)
         way = f"{name_way(result, view.policies)}: " if len(view.policies.results) > 1 else ""
-        note = f"nothing left for {format_percent(share)} of the time" if share >= 0.0005 else ""
+        note = f"empty {format_percent(share)} of the time" if share >= 0.0005 else ""
         sheet.write(strip.right, middle, note, align="right", width=strip.width)
         name_width = strip.width - LABEL_PEN.measure(note) - 0.1
-        sheet.write(strip.left, middle, f"{way}{row.label}", LABEL_PEN, color, width=name_width)
+        sheet.write(strip.left, middle, f"{way}{name_policy(row)}", LABEL_PEN, color, width=name_width)
         axes = sheet.add_axes(strip.inset(left=margin, top=STRIP_NAME_IN), view.whole.length, 1.08 * burst)
         sheet.set_time_ticks(axes, view.whole, labeled=strip.bottom > rest.bottom - 0.01)
         sheet.set_count_ticks(axes, [0, burst])

@@ -157,7 +157,7 @@ class _SweepDrawing:
         panels = inner.inset(top=COLUMN_HEADING_IN, bottom=QUOTA_AXIS_IN).split_rows(len(self.rows), PANEL_GAP_IN)
         for row, panel in zip(self.rows, panels, strict=True):
             middle, plot = panel.top + LABEL_PEN.line / 2, panel.inset(top=LABEL_PEN.line + 0.05)
-            self.sheet.write(plot.left, middle, row.name, LABEL_PEN, self.sheet.theme.ink, width=plot.width)
+            self.sheet.write(plot.left, middle, row.name, LABEL_PEN, self.sheet.theme.ink, width=box.right - plot.left)
             axes = self._add_axes(plot, axis, limits, column.goal, labeled=row is self.rows[-1])
             ends = self._draw_lines(axes, axis, row, ratios)
             if with_names:
@@ -247,7 +247,7 @@ def build_rows(quotas: Iterable[Quota], named: Quota | None) -> list[QuotaRow]:
     if len(bursts) > 1 and len(rates) == 1:
         return [QuotaRow(f"rate {format_rate(ordered[0])}, by burst", tuple(ordered))]
     if len(bursts) > 1 and len(rates) == len(ordered):
-        return [QuotaRow(f"bursts of {bursts[0]:,} to {bursts[-1]:,}, one for each rate", tuple(ordered))]
+        return [QuotaRow(f"bursts of {bursts[0]:,} to {bursts[-1]:,}, by rate", tuple(ordered))]
     shown = _select_bursts(bursts, named.burst if named else bursts[0])
     return [QuotaRow(f"burst {burst:,}", tuple(quota for quota in ordered if quota.burst == burst)) for burst in shown]
 

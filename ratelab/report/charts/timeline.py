@@ -209,5 +209,5 @@ class _Histograms:
         if any(result.delayed for result in self._view.results):
             arrows = any(histogram.has_arrows and len(histogram.arrivals) for histogram in self.histograms.values())
             waits = "arrows lead to their departures" if arrows else "the line counts departures"
-            sentences.append(f"Delayed ones are light; {waits}.")
+            sentences.append(f"Delayed ones are faint; {waits}.")
         return " ".join(sentences)
