@@ -94,7 +94,7 @@ def _compile(stand_ins: Any, complete: bool, unit_costs: bool, share_keys: bool)
 def _decide_figured(lanes: Any, states: Any, times: Any, origin: Any, allowed: Any, waits: Any, bound: Any) -> None:
     for n in range(len(times)):
         now = times[n] + origin
-        prefetch_states(lanes, states, 0, 0, n)
+        prefetch_states(lanes, lanes, states, 0, 0, n)
         allowed[n], _, _, _, wait, bound[n], denials = attempt(lanes, states, 0, now, n, 0, True, None)
         set_value(waits, n, wait)
         if denials > 1:
@@ -107,7 +107,7 @@ def _decide_complete(
 ) -> None:  # fmt: skip
     for n in range(len(times)):
         now = times[n] + origin
-        prefetch_states(lanes, states, 0, 0, n)
+        prefetch_states(lanes, lanes, states, 0, 0, n)
         row = attempt(lanes, states, 0, now, n, 0, True, 0)
         allowed[n], remaining[n], retry_afters[n], reset_afters[n], wait, bound[n], _ = row
         set_value(waits, n, wait)
@@ -153,14 +153,15 @@ def _overload_attempt(
             set_value(lane.delays, n, 0)
             return attempt(lanes[1:], states, row, now, n, number + 1, admitted, complete)
         algorithm = lane.algorithm
-        state, copy = slice_unchecked(states, lane.begin + row, lane.distance), allocate_on_stack()
-        fits, remaining, retry_after, reset_after, delay = try_hit(algorithm, state, copy, now, cost)
+        state = slice_unchecked(states, lane.begin + row, lane.distance)
+        before, after = allocate_on_stack(), allocate_on_stack()
+        fits, remaining, retry_after, reset_after, delay = try_hit(algorithm, state, before, after, now, cost)
         all_fit, least, longest, reset, wait, bound, denials = attempt(
             lanes[1:], states, row, now, n, number + 1, admitted and fits, complete
         )
-        remaining, reset_after = keep_hit(algorithm, state, copy, now, cost, all_fit, remaining, reset_after)
+        remaining, reset_after = keep_hit(algorithm, state, before, after, now, cost, all_fit, remaining, reset_after)
         if looks_again and fits and not all_fit:
-            _, remaining, _, reset_after, _ = try_hit(algorithm, state, copy, now, 0)
+            _, remaining, _, reset_after, _ = try_hit(algorithm, state, before, after, now, 0)
         lane.verdicts[n] = fits
         delay = delay if all_fit else 0
         set_value(lane.delays, n, delay)
@@ -191,32 +192,37 @@ def _overload_find_binding(lanes: Any, states: Any, row: Any, now: Any, n: Any, 
         if cost == NOT_ASKED or lane.verdicts[n]:
             return bound, longest
         state = slice_unchecked(states, lane.begin + row, lane.distance)
-        _, _, retry_after, _, _ = try_hit(lane.algorithm, state, allocate_on_stack(), now, cost)
+        before, after = allocate_on_stack(), allocate_on_stack()
+        _, _, retry_after, _, _ = try_hit(lane.algorithm, state, before, after, now, cost)
         return (number, retry_after) if retry_after >= longest else (bound, longest)
 
     return find_first if len(lanes) else find_none
 
 
-def prefetch_states(lanes: Any, states: Any, row: Any, next_row: Any, n: Any) -> None:
-    """Fetch the states of later requests into the cache; those of `row` side by side come together."""
+def prefetch_states(lanes: Any, all_lanes: Any, states: Any, row: Any, next_row: Any, n: Any) -> None:
+    """Fetch the states of later requests into the cache; those of `row` on one line come together."""
     raise NotImplementedError
 
 
 @overload(prefetch_states, strict=False, jit_options=_INLINED)
-def _overload_prefetch_states(lanes: Any, states: Any, row: Any, next_row: Any, n: Any) -> Callable[..., Any]:
-    def prefetch_first(lanes: Any, states: Any, row: Any, next_row: Any, n: Any) -> None:
+def _overload_prefetch_states(
+    lanes: Any, all_lanes: Any, states: Any, row: Any, next_row: Any, n: Any
+) -> Callable[..., Any]:
+    def prefetch_first(lanes: Any, all_lanes: Any, states: Any, row: Any, next_row: Any, n: Any) -> None:
         lane = lanes[0]
         row = find_row(lane, row, n + STATE_PREFETCH)
         next_row = find_row(lane, next_row, n + ENTRY_PREFETCH)
-        if is_first or LINE_INTEGERS % lane.distance:  # the end of a row may be on another cache line
+        if is_apart:
             prefetch(states, lane.begin + row + place)
         prefetch_long(lane.algorithm, states, lane.begin + next_row, lane.distance)
-        prefetch_states(lanes[1:], states, row, next_row, n)
+        prefetch_states(lanes[1:], all_lanes, states, row, next_row, n)
 
     if not len(lanes):
-        return lambda lanes, states, row, next_row, n: None
-    width, is_first = STAND_INS[lanes[0].types[0].instance_class].width, lanes[0].types[3] != numba.none
-    place = 0 if is_first or width is None else width - 1
+        return lambda lanes, all_lanes, states, row, next_row, n: None
+    widths = [STAND_INS[lane.types[0].instance_class].width for lane in all_lanes]
+    width, has_keys = widths[-len(lanes)], lanes[0].types[3] != numba.none
+    is_apart = has_keys or None in widths or LINE_INTEGERS % sum(filter(None, widths)) > 0
+    place = 0 if has_keys or width is None else width - 1  # the end of a row may be on another cache line
     return prefetch_first
 
 
@@ -273,24 +279,24 @@ def _overload_take_step(algorithm: Any, state: Any, now: Any, cost: Any) -> Call
     return lambda algorithm, state, now, cost: step(algorithm, state, now, cost)
 
 
-def try_hit(algorithm: Any, state: Any, copy: Any, now: Any, cost: Any) -> Any:
-    """Decide a hit without a charge: a short state changes in its copy only."""
+def try_hit(algorithm: Any, state: Any, before: Any, after: Any, now: Any, cost: Any) -> Any:
+    """Decide a hit without a charge: a short state changes in `after` only."""
     raise NotImplementedError
 
 
 @overload(try_hit, strict=False, jit_options=_INLINED)
-def _overload_try_hit(algorithm: Any, state: Any, copy: Any, now: Any, cost: Any) -> Callable[..., Any]:
-    def try_short(algorithm: Any, state: Any, copy: Any, now: Any, cost: Any) -> Any:
+def _overload_try_hit(algorithm: Any, state: Any, before: Any, after: Any, now: Any, cost: Any) -> Callable[..., Any]:
+    def try_short(algorithm: Any, state: Any, before: Any, after: Any, now: Any, cost: Any) -> Any:
         for place in range(width):
-            copy[place] = state[place]
-        return take_step(algorithm, copy, now, cost)
+            before[place] = after[place] = state[place]
+        return take_step(algorithm, after, now, cost)
 
-    def try_long(algorithm: Any, state: Any, copy: Any, now: Any, cost: Any) -> Any:
+    def try_long(algorithm: Any, state: Any, before: Any, after: Any, now: Any, cost: Any) -> Any:
         if cost <= 1:
-            before = state[head]
+            before[0] = state[head]
             row = take_step(algorithm, state, now, cost)
-            copy[0] = state[head]
-            state[head] = before
+            after[0] = state[head]
+            state[head] = before[0]
             return row
         row = take_step(algorithm, state, now, 0)
         return row if cost <= row[1] else take_step(algorithm, state, now, cost)
@@ -302,7 +308,15 @@ def _overload_try_hit(algorithm: Any, state: Any, copy: Any, now: Any, cost: Any
 
 
 def keep_hit(
-    algorithm: Any, state: Any, copy: Any, now: Any, cost: Any, admitted: Any, remaining: Any, reset_after: Any
+    algorithm: Any,
+    state: Any,
+    before: Any,
+    after: Any,
+    now: Any,
+    cost: Any,
+    admitted: Any,
+    remaining: Any,
+    reset_after: Any,
 ) -> tuple[int, int]:
     """Charge the hit that `try_hit` has decided, if it is admitted; return `remaining` and `reset_after_ns` then.
 
@@ -313,20 +327,44 @@ def keep_hit(
 
 @overload(keep_hit, strict=False, jit_options=_INLINED)
 def _overload_keep_hit(
-    algorithm: Any, state: Any, copy: Any, now: Any, cost: Any, admitted: Any, remaining: Any, reset_after: Any
+    algorithm: Any,
+    state: Any,
+    before: Any,
+    after: Any,
+    now: Any,
+    cost: Any,
+    admitted: Any,
+    remaining: Any,
+    reset_after: Any,
 ) -> Callable[..., Any]:
     def keep_short(
-        algorithm: Any, state: Any, copy: Any, now: Any, cost: Any, admitted: Any, remaining: Any, reset_after: Any
+        algorithm: Any,
+        state: Any,
+        before: Any,
+        after: Any,
+        now: Any,
+        cost: Any,
+        admitted: Any,
+        remaining: Any,
+        reset_after: Any,
     ) -> Any:
         for place in range(width):
-            state[place] = copy[place] if admitted else state[place]
+            state[place] = after[place] if admitted else before[place]
         return remaining, reset_after
 
     def keep_long(
-        algorithm: Any, state: Any, copy: Any, now: Any, cost: Any, admitted: Any, remaining: Any, reset_after: Any
+        algorithm: Any,
+        state: Any,
+        before: Any,
+        after: Any,
+        now: Any,
+        cost: Any,
+        admitted: Any,
+        remaining: Any,
+        reset_after: Any,
     ) -> Any:
         if cost <= 1:
-            state[head] = copy[0] if admitted else state[head]
+            state[head] = after[0] if admitted else before[0]
         elif admitted:
             _, remaining, _, reset_after, _ = take_step(algorithm, state, now, cost)
         return remaining, reset_after
