@@ -20,8 +20,8 @@ from numba.extending import intrinsic
 from numba.np import arrayobj as _arrayobj
 
 __all__ = [
-    "CompilerError", "TypingError", "allocate_on_stack", "compile_for", "divide_ceil", "divide_floor", "jit",
-    "multiply_less_equal", "prefetch", "slice_unchecked", "tune_process",
+    "LINE_INTEGERS", "CompilerError", "TypingError", "allocate_on_stack", "compile_for", "divide_ceil", "divide_floor",
+    "jit", "multiply_less_equal", "prefetch", "slice_unchecked", "tune_process",
 ]  # fmt: skip
 
 CompilerError = NumbaError
@@ -68,6 +68,9 @@ def compile_for(function: Any, signature: Any) -> Callable[..., Any]:
 
 
 # --- memory
+
+LINE_INTEGERS = 8
+"""Integers in a cache line."""
 
 STACK_INTEGERS = 8
 """Integers in an array on the stack, as many as a short state may have."""

@@ -15,6 +15,7 @@ import numba
 from numba.extending import overload
 
 from ratelab.lab.compiled.intrinsics import (
+    LINE_INTEGERS,
     CompilerError,
     allocate_on_stack,
     compile_for,
@@ -22,9 +23,9 @@ from ratelab.lab.compiled.intrinsics import (
     prefetch,
     slice_unchecked,
 )
-from ratelab.lab.compiled.loops import get_cost, prefetch_entry, step
+from ratelab.lab.compiled.loops import get_cost, prefetch_columns, prefetch_entry, step
 from ratelab.lab.compiled.specialize import STAND_INS, create_stand_in
-from ratelab.lab.compiled.states import ENTRY_PREFETCH, MIN_LONG_STATE, STATE_PREFETCH
+from ratelab.lab.compiled.states import COLUMN_BLOCK, COLUMN_PREFETCH, ENTRY_PREFETCH, MIN_LONG_STATE, STATE_PREFETCH
 from ratelab.lab.compiled.step_source import UnfitError
 from ratelab.lab.policies.engine import NOT_BOUND
 from ratelab.lab.policies.requests import NOT_ASKED
@@ -93,8 +94,10 @@ def _compile(stand_ins: Any, complete: bool, unit_costs: bool, share_keys: bool)
 
 def _decide_figured(lanes: Any, states: Any, times: Any, origin: Any, allowed: Any, waits: Any, bound: Any) -> None:
     for n in range(len(times)):
+        if n % COLUMN_BLOCK == 0:
+            prefetch_columns((lanes, times, allowed, waits, bound), n + COLUMN_PREFETCH)
         now = times[n] + origin
-        prefetch_states(lanes, lanes, states, 0, 0, n)
+        prefetch_rows(lanes, lanes, states, 0, 0, n)
         allowed[n], _, _, _, wait, bound[n], denials = attempt(lanes, states, 0, now, n, 0, True, None)
         set_value(waits, n, wait)
         if denials > 1:
@@ -106,8 +109,11 @@ def _decide_complete(
     allowed: Any, remaining: Any, retry_afters: Any, reset_afters: Any, waits: Any, bound: Any,
 ) -> None:  # fmt: skip
     for n in range(len(times)):
+        if n % COLUMN_BLOCK == 0:
+            whole = times, allowed, remaining, retry_afters, reset_afters, waits, bound
+            prefetch_columns((lanes, whole), n + COLUMN_PREFETCH)
         now = times[n] + origin
-        prefetch_states(lanes, lanes, states, 0, 0, n)
+        prefetch_rows(lanes, lanes, states, 0, 0, n)
         row = attempt(lanes, states, 0, now, n, 0, True, 0)
         allowed[n], remaining[n], retry_afters[n], reset_afters[n], wait, bound[n], _ = row
         set_value(waits, n, wait)
@@ -119,9 +125,6 @@ _DECIDE_FIGURED, _DECIDE_COMPLETE = jit(_decide_figured), jit(_decide_complete)
 # --- functions of the loops, which call themselves with the rest of the lanes; `row` is the place of the shared key
 
 _INLINED: Any = {"forceinline": True}
-
-LINE_INTEGERS = 8
-"""Integers in a cache line, with which the states begin."""
 
 
 def attempt(lanes: Any, states: Any, row: Any, now: Any, n: Any, number: Any, admitted: Any, complete: Any) -> Any:
@@ -154,14 +157,14 @@ def _overload_attempt(
             return attempt(lanes[1:], states, row, now, n, number + 1, admitted, complete)
         algorithm = lane.algorithm
         state = slice_unchecked(states, lane.begin + row, lane.distance)
-        before, after = allocate_on_stack(), allocate_on_stack()
-        fits, remaining, retry_after, reset_after, delay = try_hit(algorithm, state, before, after, now, cost)
+        copies = allocate_on_stack(), allocate_on_stack()
+        fits, remaining, retry_after, reset_after, delay = try_hit(algorithm, state, copies, now, cost)
         all_fit, least, longest, reset, wait, bound, denials = attempt(
             lanes[1:], states, row, now, n, number + 1, admitted and fits, complete
         )
-        remaining, reset_after = keep_hit(algorithm, state, before, after, now, cost, all_fit, remaining, reset_after)
+        remaining, reset_after = keep_hit(algorithm, state, copies, now, cost, all_fit, remaining, reset_after)
         if looks_again and fits and not all_fit:
-            _, remaining, _, reset_after, _ = try_hit(algorithm, state, before, after, now, 0)
+            _, remaining, _, reset_after, _ = try_hit(algorithm, state, copies, now, 0)
         lane.verdicts[n] = fits
         delay = delay if all_fit else 0
         set_value(lane.delays, n, delay)
@@ -192,35 +195,33 @@ def _overload_find_binding(lanes: Any, states: Any, row: Any, now: Any, n: Any, 
         if cost == NOT_ASKED or lane.verdicts[n]:
             return bound, longest
         state = slice_unchecked(states, lane.begin + row, lane.distance)
-        before, after = allocate_on_stack(), allocate_on_stack()
-        _, _, retry_after, _, _ = try_hit(lane.algorithm, state, before, after, now, cost)
+        copies = allocate_on_stack(), allocate_on_stack()
+        _, _, retry_after, _, _ = try_hit(lane.algorithm, state, copies, now, cost)
         return (number, retry_after) if retry_after >= longest else (bound, longest)
 
     return find_first if len(lanes) else find_none
 
 
-def prefetch_states(lanes: Any, all_lanes: Any, states: Any, row: Any, next_row: Any, n: Any) -> None:
-    """Fetch the states of later requests into the cache; those of `row` on one line come together."""
+def prefetch_rows(rest: Any, lanes: Any, states: Any, row: Any, next_row: Any, n: Any) -> None:
+    """Fetch states of later requests, for the `rest` of the lanes, into the cache: for a row on one line only once."""
     raise NotImplementedError
 
 
-@overload(prefetch_states, strict=False, jit_options=_INLINED)
-def _overload_prefetch_states(
-    lanes: Any, all_lanes: Any, states: Any, row: Any, next_row: Any, n: Any
-) -> Callable[..., Any]:
-    def prefetch_first(lanes: Any, all_lanes: Any, states: Any, row: Any, next_row: Any, n: Any) -> None:
-        lane = lanes[0]
+@overload(prefetch_rows, strict=False, jit_options=_INLINED)
+def _overload_prefetch_rows(rest: Any, lanes: Any, states: Any, row: Any, next_row: Any, n: Any) -> Callable[..., Any]:
+    def prefetch_first(rest: Any, lanes: Any, states: Any, row: Any, next_row: Any, n: Any) -> None:
+        lane = rest[0]
         row = find_row(lane, row, n + STATE_PREFETCH)
         next_row = find_row(lane, next_row, n + ENTRY_PREFETCH)
         if is_apart:
             prefetch(states, lane.begin + row + place)
         prefetch_long(lane.algorithm, states, lane.begin + next_row, lane.distance)
-        prefetch_states(lanes[1:], all_lanes, states, row, next_row, n)
+        prefetch_rows(rest[1:], lanes, states, row, next_row, n)
 
-    if not len(lanes):
-        return lambda lanes, all_lanes, states, row, next_row, n: None
-    widths = [STAND_INS[lane.types[0].instance_class].width for lane in all_lanes]
-    width, has_keys = widths[-len(lanes)], lanes[0].types[3] != numba.none
+    if not len(rest):
+        return lambda rest, lanes, states, row, next_row, n: None
+    widths = [STAND_INS[lane.types[0].instance_class].width for lane in lanes]
+    width, has_keys = widths[-len(rest)], rest[0].types[3] != numba.none
     is_apart = has_keys or None in widths or LINE_INTEGERS % sum(filter(None, widths)) > 0
     place = 0 if has_keys or width is None else width - 1  # the end of a row may be on another cache line
     return prefetch_first
@@ -279,19 +280,21 @@ def _overload_take_step(algorithm: Any, state: Any, now: Any, cost: Any) -> Call
     return lambda algorithm, state, now, cost: step(algorithm, state, now, cost)
 
 
-def try_hit(algorithm: Any, state: Any, before: Any, after: Any, now: Any, cost: Any) -> Any:
-    """Decide a hit without a charge: a short state changes in `after` only."""
+def try_hit(algorithm: Any, state: Any, copies: Any, now: Any, cost: Any) -> Any:
+    """Decide a hit without a charge; `copies` are to hold what a charge replaces, and the replacement."""
     raise NotImplementedError
 
 
 @overload(try_hit, strict=False, jit_options=_INLINED)
-def _overload_try_hit(algorithm: Any, state: Any, before: Any, after: Any, now: Any, cost: Any) -> Callable[..., Any]:
-    def try_short(algorithm: Any, state: Any, before: Any, after: Any, now: Any, cost: Any) -> Any:
+def _overload_try_hit(algorithm: Any, state: Any, copies: Any, now: Any, cost: Any) -> Callable[..., Any]:
+    def try_short(algorithm: Any, state: Any, copies: Any, now: Any, cost: Any) -> Any:
+        before, after = copies
         for place in range(width):
             before[place] = after[place] = state[place]
         return take_step(algorithm, after, now, cost)
 
-    def try_long(algorithm: Any, state: Any, before: Any, after: Any, now: Any, cost: Any) -> Any:
+    def try_long(algorithm: Any, state: Any, copies: Any, now: Any, cost: Any) -> Any:
+        before, after = copies
         if cost <= 1:
             before[0] = state[head]
             row = take_step(algorithm, state, now, cost)
@@ -308,15 +311,7 @@ def _overload_try_hit(algorithm: Any, state: Any, before: Any, after: Any, now: 
 
 
 def keep_hit(
-    algorithm: Any,
-    state: Any,
-    before: Any,
-    after: Any,
-    now: Any,
-    cost: Any,
-    admitted: Any,
-    remaining: Any,
-    reset_after: Any,
+    algorithm: Any, state: Any, copies: Any, now: Any, cost: Any, admitted: Any, remaining: Any, reset_after: Any
 ) -> tuple[int, int]:
     """Charge the hit that `try_hit` has decided, if it is admitted; return `remaining` and `reset_after_ns` then.
 
@@ -327,42 +322,20 @@ def keep_hit(
 
 @overload(keep_hit, strict=False, jit_options=_INLINED)
 def _overload_keep_hit(
-    algorithm: Any,
-    state: Any,
-    before: Any,
-    after: Any,
-    now: Any,
-    cost: Any,
-    admitted: Any,
-    remaining: Any,
-    reset_after: Any,
+    algorithm: Any, state: Any, copies: Any, now: Any, cost: Any, admitted: Any, remaining: Any, reset_after: Any
 ) -> Callable[..., Any]:
     def keep_short(
-        algorithm: Any,
-        state: Any,
-        before: Any,
-        after: Any,
-        now: Any,
-        cost: Any,
-        admitted: Any,
-        remaining: Any,
-        reset_after: Any,
+        algorithm: Any, state: Any, copies: Any, now: Any, cost: Any, admitted: Any, remaining: Any, reset_after: Any
     ) -> Any:
+        before, after = copies
         for place in range(width):
             state[place] = after[place] if admitted else before[place]
         return remaining, reset_after
 
     def keep_long(
-        algorithm: Any,
-        state: Any,
-        before: Any,
-        after: Any,
-        now: Any,
-        cost: Any,
-        admitted: Any,
-        remaining: Any,
-        reset_after: Any,
+        algorithm: Any, state: Any, copies: Any, now: Any, cost: Any, admitted: Any, remaining: Any, reset_after: Any
     ) -> Any:
+        before, after = copies
         if cost <= 1:
             state[head] = after[0] if admitted else before[0]
         elif admitted:

@@ -14,6 +14,7 @@ import numpy as np
 from numba.extending import overload, register_jitable
 
 from ratelab.lab.compiled.intrinsics import (
+    LINE_INTEGERS,
     CompilerError,
     compile_for,
     jit,
@@ -22,7 +23,7 @@ from ratelab.lab.compiled.intrinsics import (
     slice_unchecked,
 )
 from ratelab.lab.compiled.specialize import STAND_INS, create_stand_in
-from ratelab.lab.compiled.states import ENTRY_PREFETCH, STATE_PREFETCH
+from ratelab.lab.compiled.states import COLUMN_BLOCK, ENTRY_PREFETCH, STATE_PREFETCH
 from ratelab.lab.compiled.step_source import UnfitError
 from ratelab.lab.decisions import ADMISSION_FIELDS, FIGURE_FIELDS, is_complete
 from ratelab.lab.spill import Integers
@@ -163,6 +164,30 @@ def _overload_prefetch_entry(algorithm: Any, state: Any) -> Callable[..., Any]: 
         return lambda algorithm, state: None  # noqa: ARG005
     find_place = numba.njit(next_access)
     return lambda algorithm, state: prefetch(state, find_place(algorithm, state))
+
+
+def prefetch_columns(columns: Any, n: Any) -> None:
+    """Fetch a block of requests from `n` on into the cache, of each array in nested tuples."""
+    raise NotImplementedError
+
+
+@overload(prefetch_columns, strict=False, jit_options={"forceinline": True})
+def _overload_prefetch_columns(columns: Any, n: Any) -> Callable[..., Any]:  # noqa: ARG001  (only types count)
+    def prefetch_lines(columns: Any, n: Any) -> None:
+        for place in range(n, n + COLUMN_BLOCK, line):
+            prefetch(columns, place)
+
+    def prefetch_each(columns: Any, n: Any) -> None:
+        prefetch_columns(columns[0], n)
+        prefetch_columns(columns[1:], n)
+
+    if isinstance(columns, numba.types.Array):
+        line = 64 * LINE_INTEGERS // getattr(columns.dtype, "bitwidth", 8)  # that of a boolean has no width
+        return prefetch_lines
+    is_stand_in = getattr(columns, "instance_class", None) in STAND_INS
+    if isinstance(columns, numba.types.BaseTuple) and len(columns) and not is_stand_in:
+        return prefetch_each
+    return lambda columns, n: None  # noqa: ARG005
 
 
 # --- needs, whose source is plain Python

@@ -26,6 +26,12 @@ MIN_LONG_STATE = 8
 STATE_PREFETCH, ENTRY_PREFETCH = 96, 48
 """Requests in advance at which the state of a key is fetched into the cache, and an entry within a long state."""
 
+COLUMN_BLOCK, COLUMN_PREFETCH = 64, 128
+"""Requests whose values in columns are fetched into the cache together, and how many in advance.
+
+A processor does so itself, but no longer when it also accesses more states than fit in its cache.
+"""
+
 
 def state_widths(algorithm: Algorithm, width: int, traffic: Traffic, columns: Columns) -> Integers:
     """Return how many integers of each key's state, of `width` in all, `columns` can depend on."""
