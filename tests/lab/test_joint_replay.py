@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations, combinations_with_replacement
 
 import numpy as np
@@ -142,29 +143,54 @@ def test_a_policy_lets_no_more_through_than_alone() -> None:
 # --- compiled code
 
 
-def assert_engines_agree(parts: Sequence[PolicyTraffic], requests: Traffic) -> None:
+def assert_engines_agree(
+    parts: Sequence[PolicyTraffic], requests: Traffic, fields: Sequence[str] = FIGURE_FIELDS
+) -> None:
     from ratelab.lab.compiled import joint
 
-    for fields in (FIGURE_FIELDS, ROW_FIELDS):
-        expected, compiled = (allocate_joint_columns(parts, requests, fields) for _ in range(2))
-        engine.decide(parts, requests, expected, ignore_progress)
-        joint.decide(parts, requests, compiled, ignore_progress)
-        assert compiled.bound.tolist() == expected.bound.tolist()
-        for field in fields:
-            assert compiled.whole[field].tolist() == expected.whole[field].tolist(), field
-        for part, one, other in zip(parts, compiled.parts, expected.parts, strict=True):
-            for field in one:
-                assert part.select(one[field]).tolist() == part.select(other[field]).tolist(), (part.label, field)
+    expected, compiled = (allocate_joint_columns(parts, requests, fields) for _ in range(2))
+    engine.decide(parts, requests, expected, ignore_progress)
+    joint.decide(parts, requests, compiled, ignore_progress)
+    assert compiled.bound.tolist() == expected.bound.tolist()
+    for field in fields:
+        assert compiled.whole[field].tolist() == expected.whole[field].tolist(), field
+    for part, one, other in zip(parts, compiled.parts, expected.parts, strict=True):
+        for field in one:
+            assert part.select(one[field]).tolist() == part.select(other[field]).tolist(), (part.label, field)
+
+
+# Each algorithm is the first of one pair and the second of another, since the compiler takes seconds for each pair.
+CYCLE = list(zip(ALGORITHMS, [*list(ALGORITHMS)[1:], next(iter(ALGORITHMS))], strict=True))
+COMPILED = [*CYCLE, ("leaky-bucket", "leaky-bucket"), ("sliding-log", "gcra", "sliding-log")]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithms", [*PAIRS[::2], *TRIPLES[::7]], ids="+".join)
-def test_compiled_code_decides_as_plain_python(algorithms: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("algorithms", COMPILED, ids="+".join)
+def test_compiled_code_decides_costs_of_1_as_plain_python(algorithms: tuple[str, ...]) -> None:
     pytest.importorskip("numba")
     requests = draw_traffic(QUOTA, 10**15 + 7, clients=12)
-    policies = create_policies(algorithms)
-    assert_engines_agree(apply_to_all(policies, requests), requests)
-    assert_engines_agree(apply_to_some(policies, requests), requests)
+    requests = replace(requests, costs=np.ones_like(requests.costs))
+    assert_engines_agree(apply_to_all(create_policies(algorithms), requests), requests)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithms", COMPILED[::2], ids="+".join)
+def test_compiled_code_decides_as_plain_python_with_several_costs(algorithms: tuple[str, ...]) -> None:
+    pytest.importorskip("numba")
+    requests = draw_traffic(QUOTA, 10**15 + 7, clients=12)
+    assert_engines_agree(apply_to_all(create_policies(algorithms), requests), requests, ROW_FIELDS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("algorithms", "fields"), zip(COMPILED[1::2], [ROW_FIELDS, FIGURE_FIELDS] * 2, strict=True), ids=str
+)
+def test_compiled_code_decides_as_plain_python_with_several_keys(
+    algorithms: tuple[str, ...], fields: tuple[str, ...]
+) -> None:
+    pytest.importorskip("numba")
+    requests = draw_traffic(QUOTA, 10**15 + 7, clients=12)
+    assert_engines_agree(apply_to_some(create_policies(algorithms), requests), requests, fields)
 
 
 @pytest.mark.slow
