@@ -44,6 +44,7 @@ def tune_process() -> None:
     """
     if platform.machine() in ("x86_64", "AMD64") and config.CPU_FEATURES is None:
         binding.set_option("ratelab", "-x86-cmov-converter=false")
+        binding.set_option("ratelab", "-jump-is-expensive")
         config.CPU_FEATURES = f"{binding.get_host_cpu_features().flatten()},-idivq-to-divl"
 
 

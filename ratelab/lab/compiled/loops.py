@@ -23,7 +23,7 @@ from ratelab.lab.compiled.intrinsics import (
     slice_unchecked,
 )
 from ratelab.lab.compiled.specialize import STAND_INS, create_stand_in
-from ratelab.lab.compiled.states import COLUMN_BLOCK, ENTRY_PREFETCH, STATE_PREFETCH
+from ratelab.lab.compiled.states import COLUMN_BLOCK, COLUMN_PREFETCH, ENTRY_PREFETCH, STATE_PREFETCH
 from ratelab.lab.compiled.step_source import UnfitError
 from ratelab.lab.decisions import ADMISSION_FIELDS, FIGURE_FIELDS, is_complete
 from ratelab.lab.spill import Integers
@@ -66,6 +66,8 @@ def _describe(error: CompilerError, algorithm: Algorithm) -> str:
 
 def _decide_admitted(algorithm: Any, states: Any, begins: Any, keys: Any, times: Any, costs: Any, allowed: Any) -> None:
     for n in range(len(times)):
+        if n % COLUMN_BLOCK == 0:
+            prefetch_columns((keys, times, costs, allowed), n + COLUMN_PREFETCH)
         _prefetch(algorithm, states, begins, keys, n)
         state = _get_state(algorithm, states, begins, keys[n])
         allowed[n], _, _, _, _ = step(algorithm, state, times[n], get_cost(costs, n))
@@ -75,6 +77,8 @@ def _decide_figured(
     algorithm: Any, states: Any, begins: Any, keys: Any, times: Any, costs: Any, allowed: Any, delays: Any
 ) -> None:
     for n in range(len(times)):
+        if n % COLUMN_BLOCK == 0:
+            prefetch_columns((keys, times, costs, allowed, delays), n + COLUMN_PREFETCH)
         _prefetch(algorithm, states, begins, keys, n)
         state = _get_state(algorithm, states, begins, keys[n])
         allowed[n], _, _, _, delays[n] = step(algorithm, state, times[n], get_cost(costs, n))
@@ -85,6 +89,8 @@ def _decide_complete(
     allowed: Any, remaining: Any, retry_afters: Any, reset_afters: Any, delays: Any,
 ) -> None:  # fmt: skip
     for n in range(len(times)):
+        if n % COLUMN_BLOCK == 0:
+            prefetch_columns((keys, times, costs, allowed, remaining, retry_afters, reset_afters, delays), n + COLUMN_PREFETCH)
         _prefetch(algorithm, states, begins, keys, n)
         state = _get_state(algorithm, states, begins, keys[n])
         row = step(algorithm, state, times[n], get_cost(costs, n))
@@ -181,7 +187,7 @@ def _overload_prefetch_columns(columns: Any, n: Any) -> Callable[..., Any]:  # n
         prefetch_columns(columns[0], n)
         prefetch_columns(columns[1:], n)
 
-    if isinstance(columns, numba.types.Array):
+    if isinstance(columns, numba.types.Array) and columns.layout == "C":
         line = 64 * LINE_INTEGERS // getattr(columns.dtype, "bitwidth", 8)  # that of a boolean has no width
         return prefetch_lines
     is_stand_in = getattr(columns, "instance_class", None) in STAND_INS
