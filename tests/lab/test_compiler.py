@@ -73,7 +73,7 @@ def test_the_library_leaves_the_options_of_the_process_alone() -> None:
     "arguments", [("simulate", BURST), ("sweep", BURST, "--rate", "1/s")], ids=["simulate", "sweep"]
 )
 def test_a_command_tunes_its_process(arguments: tuple[str, ...]) -> None:
-    tuned = ["-x86-cmov-converter=false", "CPU_FEATURES"]
+    tuned = ["-x86-cmov-converter=false", "-jump-is-expensive", "CPU_FEATURES"]
     assert changed_options(COMMAND.format(arguments=arguments)) == tuned
 
 
@@ -129,6 +129,7 @@ def test_a_type_error_of_the_compiler_is_a_compiler_error() -> None:
 def test_the_options_that_tuning_sets_exist() -> None:
     options = run_python("-c", "from llvmlite import binding; binding.set_option('ratelab', '--help-list-hidden')")
     assert "--x86-cmov-converter " in options
+    assert "--jump-is-expensive " in options
     assert "CPU_FEATURES" in vars(intrinsics.config)
     tune = "from ratelab.lab.compiled import tune_process; tune_process()"
     run_python("-c", f"{tune}; import numba; numba.njit(lambda n: n // 3)(7)")  # LLVM reports an unknown feature

@@ -36,11 +36,11 @@ arrayobj: Any = _arrayobj
 
 
 def tune_process() -> None:
-    """Turn off two optimizations for x86 that slow down replays, for all code that Numba compiles in this process.
+    """Turn off three optimizations that slow down replays on x86, for all code that Numba compiles in this process.
 
-    One turns selects into jumps, the other tests before each division whether 32 bits suffice. Both expect a branch to
-    be predictable, and whether a request is admitted is not. Only a program may call this, before anything is compiled:
-    a library must leave such settings alone.
+    They turn selects into jumps, split `a and b` into two jumps, and test before each division whether 32 bits suffice.
+    All expect a branch to be predictable, and whether a request is admitted is not. Only a program may call this,
+    before anything is compiled: a library must leave such settings alone.
     """
     if platform.machine() in ("x86_64", "AMD64") and config.CPU_FEATURES is None:
         binding.set_option("ratelab", "-x86-cmov-converter=false")

@@ -25,7 +25,7 @@ from ratelab.lab.compiled.intrinsics import (
 )
 from ratelab.lab.compiled.loops import get_cost, prefetch_columns, prefetch_entry, step
 from ratelab.lab.compiled.specialize import STAND_INS, create_stand_in
-from ratelab.lab.compiled.states import COLUMN_BLOCK, COLUMN_PREFETCH, ENTRY_PREFETCH, MIN_LONG_STATE, STATE_PREFETCH
+from ratelab.lab.compiled.states import ENTRY_PREFETCH, MIN_LONG_STATE, STATE_PREFETCH
 from ratelab.lab.compiled.step_source import UnfitError
 from ratelab.lab.policies.engine import NOT_BOUND
 from ratelab.lab.policies.requests import NOT_ASKED
@@ -94,8 +94,7 @@ def _compile(stand_ins: Any, complete: bool, unit_costs: bool, share_keys: bool)
 
 def _decide_figured(lanes: Any, states: Any, times: Any, origin: Any, allowed: Any, waits: Any, bound: Any) -> None:
     for n in range(len(times)):
-        if n % COLUMN_BLOCK == 0:
-            prefetch_columns((lanes, times, allowed, waits, bound), n + COLUMN_PREFETCH)
+        prefetch_columns((lanes, times, allowed, waits, bound), n)
         now = times[n] + origin
         prefetch_rows(lanes, lanes, states, 0, 0, n)
         allowed[n], _, _, _, wait, bound[n], denials = attempt(lanes, states, 0, now, n, 0, True, None)
@@ -109,9 +108,7 @@ def _decide_complete(
     allowed: Any, remaining: Any, retry_afters: Any, reset_afters: Any, waits: Any, bound: Any,
 ) -> None:  # fmt: skip
     for n in range(len(times)):
-        if n % COLUMN_BLOCK == 0:
-            whole = times, allowed, remaining, retry_afters, reset_afters, waits, bound
-            prefetch_columns((lanes, whole), n + COLUMN_PREFETCH)
+        prefetch_columns((lanes, times, allowed, remaining, retry_afters, reset_afters, waits, bound), n)
         now = times[n] + origin
         prefetch_rows(lanes, lanes, states, 0, 0, n)
         row = attempt(lanes, states, 0, now, n, 0, True, 0)

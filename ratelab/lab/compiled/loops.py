@@ -66,8 +66,7 @@ def _describe(error: CompilerError, algorithm: Algorithm) -> str:
 
 def _decide_admitted(algorithm: Any, states: Any, begins: Any, keys: Any, times: Any, costs: Any, allowed: Any) -> None:
     for n in range(len(times)):
-        if n % COLUMN_BLOCK == 0:
-            prefetch_columns((keys, times, costs, allowed), n + COLUMN_PREFETCH)
+        prefetch_columns((keys, times, costs, allowed), n)
         _prefetch(algorithm, states, begins, keys, n)
         state = _get_state(algorithm, states, begins, keys[n])
         allowed[n], _, _, _, _ = step(algorithm, state, times[n], get_cost(costs, n))
@@ -77,8 +76,7 @@ def _decide_figured(
     algorithm: Any, states: Any, begins: Any, keys: Any, times: Any, costs: Any, allowed: Any, delays: Any
 ) -> None:
     for n in range(len(times)):
-        if n % COLUMN_BLOCK == 0:
-            prefetch_columns((keys, times, costs, allowed, delays), n + COLUMN_PREFETCH)
+        prefetch_columns((keys, times, costs, allowed, delays), n)
         _prefetch(algorithm, states, begins, keys, n)
         state = _get_state(algorithm, states, begins, keys[n])
         allowed[n], _, _, _, delays[n] = step(algorithm, state, times[n], get_cost(costs, n))
@@ -89,8 +87,7 @@ def _decide_complete(
     allowed: Any, remaining: Any, retry_afters: Any, reset_afters: Any, delays: Any,
 ) -> None:  # fmt: skip
     for n in range(len(times)):
-        if n % COLUMN_BLOCK == 0:
-            prefetch_columns((keys, times, costs, allowed, remaining, retry_afters, reset_afters, delays), n + COLUMN_PREFETCH)
+        prefetch_columns((keys, times, costs, allowed, remaining, retry_afters, reset_afters, delays), n)
         _prefetch(algorithm, states, begins, keys, n)
         state = _get_state(algorithm, states, begins, keys[n])
         row = step(algorithm, state, times[n], get_cost(costs, n))
@@ -172,20 +169,27 @@ def _overload_prefetch_entry(algorithm: Any, state: Any) -> Callable[..., Any]: 
     return lambda algorithm, state: prefetch(state, find_place(algorithm, state))
 
 
+@numba.njit(inline="always")
 def prefetch_columns(columns: Any, n: Any) -> None:
-    """Fetch a block of requests from `n` on into the cache, of each array in nested tuples."""
+    """Fetch later requests than `n` into the cache, a block at a time."""
+    if n % COLUMN_BLOCK == 0:
+        prefetch_block(columns, n + COLUMN_PREFETCH)
+
+
+def prefetch_block(columns: Any, n: Any) -> None:
+    """Fetch a block of requests, from `n` on, of each array in nested tuples."""
     raise NotImplementedError
 
 
-@overload(prefetch_columns, strict=False, jit_options={"forceinline": True})
-def _overload_prefetch_columns(columns: Any, n: Any) -> Callable[..., Any]:  # noqa: ARG001  (only types count)
+@overload(prefetch_block, strict=False, jit_options={"forceinline": True})
+def _overload_prefetch_block(columns: Any, n: Any) -> Callable[..., Any]:  # noqa: ARG001  (only types count)
     def prefetch_lines(columns: Any, n: Any) -> None:
         for place in range(n, n + COLUMN_BLOCK, line):
             prefetch(columns, place)
 
     def prefetch_each(columns: Any, n: Any) -> None:
-        prefetch_columns(columns[0], n)
-        prefetch_columns(columns[1:], n)
+        prefetch_block(columns[0], n)
+        prefetch_block(columns[1:], n)
 
     if isinstance(columns, numba.types.Array) and columns.layout == "C":
         line = 64 * LINE_INTEGERS // getattr(columns.dtype, "bitwidth", 8)  # that of a boolean has no width
