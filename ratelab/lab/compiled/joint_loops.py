@@ -278,7 +278,7 @@ def _overload_take_step(algorithm: Any, state: Any, now: Any, cost: Any) -> Call
 
 
 def try_hit(algorithm: Any, state: Any, copies: Any, now: Any, cost: Any) -> Any:
-    """Decide a hit without a charge; `copies` are to hold what a charge replaces, and the replacement."""
+    """Decide a hit without a charge; fill `copies` with the state before and after a charge."""
     raise NotImplementedError
 
 
