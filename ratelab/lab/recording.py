@@ -232,7 +232,7 @@ class CheckBuilder:
     """The check of a recording of several policies, built line by line."""
 
     def __init__(self) -> None:
-        self._columns = [[array("q") for _ in ROW_FIELDS] for _ in range(2)]
+        self._recorded, self._replayed = array("q"), array("q")  # the rows of decisions
         self._lines, self._differing = array("q"), array("q")
         self._first: tuple[str, str] | None = None
         self._shared = self._other_calls = 0
@@ -246,9 +246,8 @@ class CheckBuilder:
         problem = check_row(line)
         if problem:
             raise InputError(problem)
-        for columns, fields in zip(self._columns, (line, replayed), strict=True):
-            for column, name in zip(columns, ROW_FIELDS, strict=True):
-                column.append(fields[name])
+        for rows, fields in ((self._recorded, line), (self._replayed, replayed)):
+            rows.extend([fields[name] for name in ROW_FIELDS])
         differences = list(_list_differences(line, replayed))
         if differences:
             self._differing.append(len(self._lines))
@@ -258,7 +257,10 @@ class CheckBuilder:
 
     def build(self, names: Sequence[str], truncated: bool) -> RecordingCheck:
         """Return the check of the policies with these names."""
-        recorded, replayed = map(_stack, self._columns)
+        recorded, replayed = (
+            _stack([rows[n :: len(ROW_FIELDS)] for n in range(len(ROW_FIELDS))])
+            for rows in (self._recorded, self._replayed)
+        )
         decisions = RecordedDecisions(recorded, np.frombuffer(self._lines, np.int64), self._shared, truncated)
         differing = np.array(self._differing, np.int64)
         return RecordingCheck((*names,), decisions, replayed, differing, self._first, self._other_calls)
@@ -274,10 +276,12 @@ def _stack(columns: Sequence[array[int]]) -> Decisions:
 def _list_differences(
     recorded: Mapping[str, Any], replayed: Mapping[str, Any], place: str = ""
 ) -> Iterator[tuple[str, str]]:
-    """Yield the fields that a recorded line has with another value, and the value as recorded and as replayed."""
-    for name, value in replayed.items():
-        was = recorded.get(name, value)
-        if isinstance(was, dict) and isinstance(value, dict):
-            yield from _list_differences(was, value, f"{place}{name}.")
-        elif was != value:
-            yield f"{place}{name} {short_repr(was)}", f"{place}{name} {short_repr(value)}"
+    """Yield each field with different values, as recorded and as replayed; a line may lack the details of a hit."""
+    for name in {**replayed, **recorded} if place else [name for name in replayed if name in recorded]:
+        was, is_now = recorded.get(name), replayed.get(name)
+        if was == is_now:
+            continue
+        if isinstance(was, dict) and isinstance(is_now, dict):
+            yield from _list_differences(was, is_now, f"{place}{name}.")
+        else:
+            yield f"{place}{name} {short_repr(was)}", f"{place}{name} {short_repr(is_now)}"

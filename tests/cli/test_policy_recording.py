@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,6 +14,7 @@ from cli_runner import get_error, get_json, get_output, invoke
 from custom_algorithms import written
 
 from ratelab import ManualClock, Policy
+from ratelab.policies.policy_file import read_policies
 from ratelab.stores.plans import QuotaChanges
 from ratelab.stores.recording import RecordingLimiter
 
@@ -149,6 +151,13 @@ def test_a_changed_number_of_one_policy_is_found(tmp_path: Path, lines: list[dic
     assert (result.exit_code, "policies.minute.remaining" in result.stdout) == (1, True)
 
 
+def test_a_policy_that_was_asked_but_is_not_recorded_is_found(tmp_path: Path, lines: list[dict[str, Any]]) -> None:
+    number = [*list_hits(lines)][50]
+    del lines[number]["policies"]["minute"]
+    result = invoke("replay", write(tmp_path / "other.jsonl", lines), *AS_RECORDING)
+    assert (result.exit_code, "recorded: policies.minute None" in result.stdout) == (1, True)
+
+
 def test_a_lost_line_is_found(tmp_path: Path, lines: list[dict[str, Any]]) -> None:
     lost = next(n for n, line in enumerate(lines) if line.get("settled", {}).get("minute") == 4)
     del lines[lost]
@@ -159,6 +168,67 @@ def test_an_incomplete_last_line_is_left_out(tmp_path: Path, recording: Path) ->
     (tmp_path / "cut.jsonl").write_bytes(recording.read_bytes()[:-20])
     verdict = get_json("replay", tmp_path / "cut.jsonl", *AS_RECORDING)["recording"]
     assert (verdict["differing"], verdict["unfinished"]) == (0, True)
+
+
+SAME_FILE = """\
+version: 1
+policies:
+  - {name: minute, algorithm: token-bucket, rate: 10/min}
+  - {name: all, algorithm: sliding-counter, rate: 300/h, key: all}
+  - {name: login, algorithm: leaky-bucket, rate: 5/min, key: header:X-User, match: POST /login, cost: tokens}
+  - {name: strict, algorithm: gcra, rate: 3/min, shadow: true}
+plans: {premium: {minute: {rate: 20/min}}}
+"""
+
+
+def test_the_engine_of_the_lab_makes_the_recorded_decisions(tmp_path: Path) -> None:
+    (tmp_path / "policies.yaml").write_text(SAME_FILE)
+    content = read_policies(str(tmp_path / "policies.yaml"))
+    random, clock, path = Random(3), ManualClock(1_700_000_000 * SECOND), tmp_path / "live.jsonl"
+    with path.open("x") as stream:
+        limiter = RecordingLimiter(content.policies, stream, clock, plans=content.plans)
+        for _ in range(400):
+            clock.advance(random.choice([0, 1, SECOND, 5 * SECOND]))
+            number = random.randrange(6)
+            keys = {"minute": f"key-{number}", "all": f"key-{number}", "strict": f"key-{number}"}
+            login = {"login": f"user-{random.randrange(3)}"} if random.random() < 0.5 else {}
+            plan = "premium" if number % 2 else None  # that of a client stays
+            limiter.hit(keys | login, {"login": random.randrange(4)}, plan)
+    recorded = get_json("replay", path, *AS_RECORDING)["results"]
+    replayed = get_json("replay", path, *AS_RECORDING, "--policies", tmp_path / "policies.yaml")["results"]
+    wholes, clients = ([result[0][part] for result in (recorded, replayed)] for part in ("policies", "per_client"))
+    assert 0 < wholes[0][0]["denied"] < 400
+    for name in ("offered", "admitted", "denied", "bound", "delayed", "mean_delay"):
+        assert wholes[0][0][name] == wholes[1][0][name]
+    parts = [[(row["policy"], row["bound"]) for row in whole[1:]] for whole in wholes]
+    assert parts[0] == parts[1]
+    assert clients[0] == clients[1]
+
+
+def test_hits_of_several_threads_are_recorded_in_their_order(tmp_path: Path) -> None:
+    path = tmp_path / "live.jsonl"
+    with path.open("x") as stream:
+        limiter = RecordingLimiter(POLICIES, stream, plans=PLANS)
+
+        def work(number: int) -> None:
+            for n in range(60):
+                ticket = limiter.reserve(f"key-{n % 3}", 2, "premium" if number % 2 else None)
+                limiter.hit(f"key-{n % 3}")
+                ticket.settle(n % 4)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(4)))
+    verdict = get_json("replay", path, *AS_RECORDING)["recording"]
+    assert (verdict["decisions"], verdict["differing"]) == (480, 0)
+
+
+def test_decisions_on_shared_buckets_are_counted(tmp_path: Path) -> None:
+    with (tmp_path / "live.jsonl").open("x") as stream:
+        limiter = RecordingLimiter(POLICIES[:2], stream, ManualClock(SECOND), max_keys=1)
+        for number in range(20):
+            limiter.hit(f"key-{number}")
+    result = invoke("replay", tmp_path / "live.jsonl", *AS_RECORDING, "--json")
+    assert json.loads(result.stdout)["recording"]["shared"] > 0
 
 
 FILE = """\

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,8 +21,10 @@ from ratelab.lab.traffic import Traffic
 from ratelab.limiter import ROW_FIELDS, Decision
 
 
-def _create_columns(count: int) -> Callable[[], list[array[int]]]:
-    return lambda: [array("q") for _ in range(count)]
+def _split_columns(rows: array[int], count: int) -> list[Integers]:
+    """Return the columns of a table whose rows follow each other."""
+    table = np.frombuffer(rows, np.int64).reshape(-1, count)
+    return [np.ascontiguousarray(column) for column in table.T]
 
 
 @dataclass(eq=False)
@@ -32,8 +34,8 @@ class _Part:
     number: int
     plans: dict[str, None] = field(default_factory=dict)
     keys: dict[str, int] = field(default_factory=dict)
-    columns: list[array[int]] = field(default_factory=_create_columns(5))
-    """Their places among all, their keys and costs, and whether the policy itself allows them, and the delay."""
+    rows: array[int] = field(default_factory=lambda: array("q"))
+    """For each, its place among all, its key and cost, and the policy's own decision: allowed, and the delay."""
 
 
 class RecordedRequests:
@@ -43,14 +45,15 @@ class RecordedRequests:
     """
 
     def __init__(self) -> None:
-        self._requests = [array("q") for _ in range(4)]  # time, group, cost, number of the part that bound it
-        self._decided = [array("q") for _ in ROW_FIELDS]
+        self._rows = array("q")  # for each request, time, group, cost, the part that bound it, and the decision
+        self._count = self._denied = 0
         self._costs: dict[str, array[int]] = {}  # of other costs than requests
         self._groups: dict[tuple[Any, ...], int] = {}
         self._parts: dict[Policy, _Part] = {}
+        self._known: dict[int, tuple[Policy, _Part]] = {}  # by the id of the policy, whose hash takes long
 
     def __len__(self) -> int:
-        return len(self._requests[0])
+        return self._count
 
     def add(
         self,
@@ -74,27 +77,30 @@ class RecordedRequests:
             cost = costs[policy.name]
             if not cost:
                 continue
-            part = self._parts.get(policy)
-            if part is None:
-                part = self._parts[policy] = _Part(len(self._parts))
-                check_part_count(len(self._parts))
+            part = self._find_part(policy)
             part.plans[plan or "no plan"] = None
             key = part.keys.setdefault(keys[policy.name], len(part.keys))
-            for column, value in zip(part.columns, (place, key, cost, own.allowed, own.delay_ns), strict=True):
-                column.append(value)
+            part.rows.extend((place, key, cost, own.allowed, own.delay_ns))
             if policy.name == decision.bound_by:
                 bound = part.number
         group = self._groups.setdefault(_find_group(keys, plan, policies), len(self._groups))
-        for column, value in zip(self._requests, (at_ns, group, by_cost.get(REQUEST_COST) or 1, bound), strict=True):
-            column.append(value)
-        for column, number in zip(self._decided, decision.row, strict=True):
-            column.append(number)
+        self._rows.extend((at_ns, group, by_cost.pop(REQUEST_COST, 0) or 1, bound, *decision.row))
+        self._count += 1
+        self._denied += not decision.allowed
         for name in by_cost.keys() | self._costs.keys():
             self._costs.setdefault(name, array("q", [0]) * place).append(by_cost.get(name, 0))
 
+    def _find_part(self, policy: Policy) -> _Part:
+        known = self._known.get(id(policy))
+        if known is None:
+            part = self._parts.setdefault(policy, _Part(len(self._parts)))
+            check_part_count(len(self._parts))
+            known = self._known[id(policy)] = policy, part
+        return known[1]
+
     def create_traffic(self) -> tuple[Traffic, Attributes]:
         """Return the requests of all clients, and the facts about them that policies may need."""
-        times, groups, costs, _ = (np.frombuffer(column, np.int64) for column in self._requests)
+        times, groups, costs, *_ = _split_columns(self._rows, 4 + len(ROW_FIELDS))
         clients = [client for client, *_ in self._groups]
         numbers = {client: number for number, client in enumerate(dict.fromkeys(clients))}
         names = tuple(map(make_printable, numbers))
@@ -121,7 +127,7 @@ class RecordedRequests:
     @property
     def denied(self) -> int:
         """The number of denied requests."""
-        return self._decided[0].count(0)
+        return self._denied
 
     @property
     def algorithms(self) -> set[str]:
@@ -130,9 +136,9 @@ class RecordedRequests:
 
     def create_outcome(self, traffic: Traffic, names: Sequence[str]) -> JointOutcome:
         """Return the decisions, and those of each policy in the order of `names`, once for each of its quotas."""
+        _, _, _, bound, *decided = _split_columns(self._rows, 4 + len(ROW_FIELDS))
         whole: Columns = {
-            name: np.frombuffer(column, np.int64).astype(DECISION_DTYPE[name])
-            for name, column in zip(ROW_FIELDS, self._decided, strict=True)
+            name: column.astype(DECISION_DTYPE[name]) for name, column in zip(ROW_FIELDS, decided, strict=True)
         }
         order = sorted(self._parts.items(), key=lambda item: names.index(item[0].name))
         labels = _label_parts(order)
@@ -142,8 +148,7 @@ class RecordedRequests:
             _create_outcome(policy, label, part, traffic, whole)
             for (policy, part), label in zip(order, labels, strict=True)
         )
-        bound = positions[np.frombuffer(self._requests[3], np.int64)]
-        return JointOutcome("atomic", traffic, whole, bound, tuple(policies))
+        return JointOutcome("atomic", traffic, whole, positions[bound], tuple(policies))
 
 
 def _find_group(keys: Mapping[str, str], plan: str | None, policies: Sequence[Policy]) -> tuple[Any, ...]:
@@ -169,7 +174,7 @@ def _label_parts(parts: Sequence[tuple[Policy, _Part]]) -> list[str | None]:
 
 
 def _create_outcome(policy: Policy, label: str | None, part: _Part, traffic: Traffic, whole: Columns) -> PolicyOutcome:
-    places, keys, costs, allowed, delays = (np.frombuffer(column, np.int64) for column in part.columns)
+    places, keys, costs, allowed, delays = _split_columns(part.rows, 5)
     own: Columns = {"allowed": allowed.astype(np.bool_), "delay_ns": delays}
     asked = replace(traffic, times=traffic.times[places], clients=traffic.clients[places], costs=costs)
     if policy.key == ALL_KEYS:
