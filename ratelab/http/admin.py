@@ -19,7 +19,7 @@ from ratelab.http.asgi import App, Receive, Scope, Send
 from ratelab.http.identity import Identity
 from ratelab.http.offenders import Offender, Ranking
 from ratelab.http.responses import send_problem, send_response
-from ratelab.limiter import NEVER, Decision
+from ratelab.limiter import NEVER, Decision, Keys
 
 MAX_ADMIN_PATH_BYTES = 100
 """Length of the longest path of a Unix socket that every system accepts."""
@@ -121,22 +121,25 @@ class Admin:
         """Return the denials of a key, its state, and with several policies its state by each, by their names."""
         known = {offender.key: offender for offender in self._read_ranking().offenders}
         offender = known.get(key, Offender(key, 0, 0))
-        own = [policy for policy in getattr(self._limiter, "policies", ()) if policy.key is None]
+        own = [policy for policy in self._limiter.policies if policy.key is None]
         if len(self._limiter.policies) < 2 or not own:
             return await self._describe(offender)
-        _, each = await _wait_for(self._limiter.hit_each(dict.fromkeys((policy.name for policy in own), key), 0))
-        return {**offender._asdict(), **describe_states([*zip(own, each, strict=True)])}
+        decisions = await self._look({policy.name: key for policy in own})
+        return {**offender._asdict(), **describe_states([(policy, decisions[policy.name]) for policy in own])}
 
     async def _describe(self, offender: Offender) -> dict[str, Any]:
         """Return the denials of a key and its state, which the look does not change."""
-        policies = getattr(self._limiter, "policies", ())
+        policies = self._limiter.policies
+        decisions = await self._look(offender.key)
         if len(policies) < 2:
-            decision: Decision = await _wait_for(self._limiter.hit(offender.key, 0))
-            return {**offender._asdict(), **describe_state(decision)}
-        _, each = await _wait_for(self._limiter.hit_each(offender.key, 0))
-        states = describe_states([*zip(policies, each, strict=True)])
+            return {**offender._asdict(), **describe_state(*decisions.values())}
+        states = describe_states([(policy, decisions[policy.name]) for policy in policies])
         del states["policies"]
         return {**offender._asdict(), **states}
+
+    async def _look(self, key: Keys) -> dict[str, Decision]:
+        decisions: dict[str, Decision] = await _wait_for(self._limiter.look(key))
+        return decisions
 
 
 def describe_state(decision: Decision) -> dict[str, Any]:

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ratelab.errors import StoreError
 from ratelab.quota import NS_PER_S
@@ -108,6 +109,17 @@ class Node:
 
     def __str__(self) -> str:
         return f"node {':'.join(map(str, self.name))} of the store" if isinstance(self.name, tuple) else "the store"
+
+
+class Health(NamedTuple):
+    """The state of a store, as seen by a `ResilientLimiter`."""
+
+    up: bool
+    """Whether every request calls the store; if not, only probes do."""
+    errors: Mapping[str, int]
+    """Failed calls of the store by `StoreError.kind`."""
+    fallback_decisions: int
+    """Requests decided without the store; with `closed`, those rejected because the store was down."""
 
 
 def create_down_error() -> StoreError:

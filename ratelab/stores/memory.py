@@ -133,6 +133,18 @@ class MemoryLimiter:
         answers = self._hit_several(key, cost, plan)
         return Decision(*combine(answers)), list_decisions(answers)
 
+    def look(self, key: Keys, plan: str | None = None) -> dict[str, Decision]:
+        """Return the decision of each policy on a hit of cost 0, by its name, and change nothing.
+
+        A policy has the quota under which it decided the last hit of its key; without one, that of `plan`.
+        """
+        keys = name_keys(self.policies, key)
+        self._plans.check_plan(plan)
+        if self._groups is None and isinstance(key, str):
+            return dict(zip(keys, self.hit_each(key, 0)[1], strict=True))
+        answers = self._generalized().look(keys, plan)
+        return {policy.name: one for (policy, _), one in zip(answers, list_decisions(answers), strict=True)}
+
     def hit_row(self, key: Keys, cost: Costs = 1) -> Row:
         """Decide as `hit` does, and return the first five fields as a plain tuple, which is faster."""
         shards, clock, step, size, usual_cost = self._hot_row

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from ratelab.algorithms import Policy
 from ratelab.algorithms.composite import Answer
@@ -27,8 +27,6 @@ ALL = "all"
 """The `key` of a policy with one counter for all clients, and the key of that counter."""
 
 _KERNEL, _NUMBERS, _SIZE = 0, 1, 2  # items of a version
-
-Result = TypeVar("Result")
 
 
 class Pending:
@@ -208,6 +206,19 @@ class PolicyGroups:
         now = self._change(self._find_accesses(keys, costs, plan, converts=True), decide)
         return [answers[policy.name] for policy in self._state[0].policies if policy.name in answers], now
 
+    def look(self, keys: Mapping[str, str], plan: str | None) -> list[Answer]:
+        """Return what each policy with a key decides at cost 0, with the quota of the last hit of its key."""
+        answers: dict[str, Answer] = {}
+        for access in self._find_accesses(keys, {}, plan, converts=True):
+            access.read()
+            if access.entry is not None and access.kernel is not None:
+                known = {policy.name: policy for policy in access.version[_KERNEL].composite.policies}
+                kept = [known.get(policy.name, policy) for policy in access.kernel.composite.policies]
+                access.kernel = Kernel(kept, self._clock)
+            kernel, numbers, costs = access.convert(now := self._clock())
+            answers |= _name_answers(kernel, kernel.composite.attempt(numbers, now, costs)[1])
+        return [answers[policy.name] for policy in self._state[0].policies if policy.name in answers]
+
     def charge(
         self,
         keys: Mapping[str, str],
@@ -262,9 +273,8 @@ class PolicyGroups:
                     kernel = kernels.get((policy.key, *quotas))
                     if kernel is None:
                         changed = [plans.policy_of(one, *quotas) for one in group.policies]
-                        unchanged = changed == [*group.policies]
-                        kernel = group.chain.numbers if unchanged else Kernel(changed, self._clock)
-                        kernel = kernels.setdefault((policy.key, *quotas), kernel)
+                        created = group.chain.numbers if changed == [*group.policies] else Kernel(changed, self._clock)
+                        kernel = kernels.setdefault((policy.key, *quotas), created)
                 access = accesses[policy.key, key] = Access(group, key, {}, kernel)
             access.costs[policy.name] = costs.get(policy.name, 0)
         return [*accesses.values()]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Container, Coroutine, Hashable, Mapping, S
 from contextlib import suppress
 from functools import partial
 from inspect import iscoroutinefunction
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from ratelab.algorithms import Policy
 from ratelab.algorithms.composite import Composite
@@ -21,7 +21,7 @@ from ratelab.errors import InputError, StoreError, short_repr
 from ratelab.limiter import AsyncLimiter, Costs, Decision, Keys
 from ratelab.quota import NS_PER_S
 from ratelab.stores.arguments import choose_fallback, default_clock, name_costs, name_keys, refuse_pickling
-from ratelab.stores.circuit_breaker import WRITE_ERRORS, Epoch, Node, create_down_error
+from ratelab.stores.circuit_breaker import WRITE_ERRORS, Epoch, Health, Node, create_down_error
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.key_table import Stats
 from ratelab.stores.memory import MemoryLimiter
@@ -37,17 +37,6 @@ ON_STORE_ERROR = {
 
 _T = TypeVar("_T")
 _log = logging.getLogger("ratelab")
-
-
-class Health(NamedTuple):
-    """The state of a store, as seen by a `ResilientLimiter`."""
-
-    up: bool
-    """Whether every request calls the store; if not, only probes do."""
-    errors: Mapping[str, int]
-    """Failed calls of the store by `StoreError.kind`."""
-    fallback_decisions: int
-    """Requests decided without the store; with `closed`, those rejected because the store was down."""
 
 
 class ResilientLimiter:
@@ -142,6 +131,18 @@ class ResilientLimiter:
     ) -> tuple[Decision, tuple[Decision, ...]]:
         """Decide as `hit` does; also return the decision of each policy that was asked, in their order."""
         decisions: tuple[Decision, tuple[Decision, ...]] = await self._decide("hit_each", key, cost, plan)
+        return decisions
+
+    async def look(self, key: Keys, plan: str | None = None) -> dict[str, Decision]:
+        """Look at a key as `MemoryLimiter.look` does; while the store is down, at the fallback `local`."""
+        try:
+            if not self.health.up:
+                raise create_down_error()
+            decisions: dict[str, Decision] = await self._method("look")(key, plan)
+        except StoreError:
+            if self.on_store_error != "local":
+                raise
+            return self._local.look(key, plan)
         return decisions
 
     async def reserve(

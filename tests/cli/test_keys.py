@@ -161,6 +161,32 @@ def test_a_service_with_several_policies_shows_each_of_them(path: Path, store: t
         assert server.get_statuses(3, X_User="alice") == [200, 200, 429]
 
 
+PLANS = """\
+version: 1
+policies:
+  - {name: minute, algorithm: token-bucket, rate: 10/day}
+  - {name: tiny, algorithm: gcra, rate: 1/day, key: ip, match: /other}
+plan: {header: X-Plan}
+plans:
+  premium: {minute: {rate: 1000/day}}
+"""
+
+
+@pytest.mark.parametrize("store", [(), pytest.param(("--store", "embedded"), marks=pytest.mark.slow)])
+def test_a_look_at_a_client_of_a_plan_charges_nothing(path: Path, store: tuple[str, ...]) -> None:
+    file = path.parent / "policies.yaml"
+    file.write_text(PLANS)
+    with run_server("--policies", file, "--key", "header:X-User", "--admin-socket", path, *store) as server:
+        server.get_statuses(2, X_User="alice", X_Plan="premium")
+        server.get_statuses(11, X_User="bob")
+        for _ in range(3):
+            (alice,) = get_json("keys", "show", "alice", "--socket", path)["keys"]
+            assert (alice["remaining"], alice["bound_by"]) == (998, "minute")
+            (bob,) = get_json("keys", "list", "--socket", path)["keys"]
+            assert (bob["denied"], bob["remaining"], bob["bound_by"]) == (1, 0, "minute")
+        assert server.get(X_User="alice", X_Plan="premium").headers["ratelimit"].startswith('"minute";r=997;')
+
+
 IN_A_STORE = """\
 version: 1
 policies:

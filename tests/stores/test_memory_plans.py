@@ -196,3 +196,30 @@ def test_a_mutant_of_a_change_fails(monkeypatch: pytest.MonkeyPatch, right: str,
     monkeypatch.setattr(policy_groups, "convert_numbers", rewritten(plans.convert_numbers, right, wrong))
     with pytest.raises(AssertionError):
         test_the_used_share_of_a_burst_stays_used()
+
+
+# --- looks
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_look_has_the_quotas_of_the_last_hit_and_changes_nothing(name: str) -> None:
+    policies = [Policy.create(name, "10/h", name="hour"), Policy.create(name, "20/h", name="other", key="ip")]
+    clock = ManualClock(NOW)
+    limiter = MemoryLimiter(policies, clock, plans={"premium": {"hour": "100/h"}, "trial": {"hour": "3/h"}})
+    limiter.hit("alice", 7, "premium")
+    for _ in range(3):
+        found = limiter.look("alice"), limiter.look({"hour": "alice"}, "trial"), limiter.look({"other": "bob"})
+        left = [{policy: one.remaining for policy, one in look.items()} for look in found]
+        assert left == [{"hour": 93, "other": 13}, {"hour": 93}, {"other": 20}]
+    assert limiter.look("bob", "trial")["hour"].remaining == 3
+    limiter.update([policies[0].with_quota("50/h"), Policy.create("gcra", "5/h", name="new")])
+    assert {policy: one.remaining for policy, one in limiter.look("alice").items()} == {"hour": 93, "new": 5}
+    assert limiter.hit_each("alice", 0, "premium")[1][0].remaining == 93
+
+
+def test_a_look_at_a_limiter_without_plans_is_a_hit_of_cost_0() -> None:
+    limiter = create(ManualClock(NOW))
+    limiter.hit("alice", 3)
+    assert [*limiter.look("alice").values()] == [*limiter.hit_each("alice", 0)[1]]
+    with pytest.raises(InputError, match="unknown plan 'gold'"):
+        limiter.look("alice", "gold")

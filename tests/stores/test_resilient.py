@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from ratelab.algorithms import build_policy
 from ratelab.errors import StoreError
 from ratelab.limiter import Costs, Keys
 from ratelab.stores.resilient import ResilientLimiter
+from ratelab.stores.valkey import AsyncValkeyLimiter
 
 
 def raised_error(limiter: ResilientLimiter, key: str = "alice", cost: int = 1) -> StoreError:
@@ -195,3 +197,19 @@ def test_a_change_that_the_store_rejects_does_not_change_the_fallback() -> None:
     with pytest.raises(InputError, match="no"):
         limiter.update(second)
     assert limiter.plans.policies == (first,)
+
+
+@pytest.mark.parametrize("fallback", ["local", "open", "closed"])
+def test_a_look_while_the_store_is_down_is_one_at_the_local_fallback(fallback: str) -> None:
+    async def look() -> int:
+        store = AsyncValkeyLimiter("unix:///nowhere", "gcra", "5/h", plans={"more": {"gcra": "9/h"}})
+        limiter = ResilientLimiter(store, fallback)
+        if fallback == "local":
+            await limiter.hit("alice", 2, plan="more")
+        return (await limiter.look("alice"))["gcra"].remaining
+
+    if fallback == "local":
+        assert asyncio.run(look()) == 7
+    else:
+        with pytest.raises(StoreError):
+            asyncio.run(look())

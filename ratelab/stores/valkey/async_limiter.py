@@ -75,12 +75,11 @@ class AsyncValkeyLimiter:
     ) -> None:
         check_limits(deadline)
         connections = store.connections if isinstance(store, AsyncValkeyLimiter) else Connections(store)
-        policies = create_policies(algorithm, rate, burst)
-        self._scripts = PlanScripts(policies, plans, overrides, name, connections.slots.cluster)
+        self._slots, policies = connections.slots, create_policies(algorithm, rate, burst)
+        self._scripts = PlanScripts(policies, plans, overrides, name, self._slots.cluster)
         self._forget = register(self, connections.url.store, self._script)
         self.connections: Connections = connections.add_user(self)
         """Its connections, which other limiters may use."""
-        self._slots = connections.slots
         self._deadline = deadline
         self._secret = SecretWatch()
         self._start_over(None)
@@ -132,12 +131,19 @@ class AsyncValkeyLimiter:
         script = self._scripts.choose(key, plan)
         return script.combine_each(await self._add_to_batch(script, *script.place(key, cost)))
 
+    async def look(self, key: Keys, plan: str | None = None) -> dict[str, Decision]:
+        """Look at a key as `ValkeyLimiter.look` does."""
+        return await self._run(self._scripts.look(self._slots, key, plan))  # type: ignore[no-any-return]
+
     async def reset(self, key: Keys) -> None:
         """Restore the full quota of `key`; raise `StoreError` unless the store confirms it within the deadline.
 
         Of several policies, those with the key `all` are not reset unless a mapping of keys names them.
         """
-        await self._add_to_batch(self._script, self._script.place_reset(key), RESET_COST)
+        if self._scripts.planned and not isinstance(key, str):
+            await self._run(self._scripts.reset(self._slots, key))
+        else:
+            await self._add_to_batch(self._script, self._script.place_reset(key), RESET_COST)
 
     def update(
         self,
@@ -187,11 +193,11 @@ class AsyncValkeyLimiter:
 
         If they differ, a warning is logged.
         """
-        self._secret.watch(self._create_claim(fingerprint, generated))
+        self._secret.watch(SecretClaim(self.name, fingerprint, generated, self.policy.quota.window))
 
     async def check_secret(self, fingerprint: str, generated: bool) -> None:
         """Raise `InputError` if instances that share this limiter have another secret."""
-        claim = self._create_claim(fingerprint, generated)
+        claim = SecretClaim(self.name, fingerprint, generated, self.policy.quota.window)
         if not await self._send_claim(claim):
             raise InputError(claim.description)
 
@@ -253,9 +259,6 @@ class AsyncValkeyLimiter:
         self._batch: list[Hit] = []  # to be sent at the end of this iteration
         self._undecided = DueHits(self._deadline, self.connections.close_overdue)
         self._secret.start_over()
-
-    def _create_claim(self, fingerprint: str, generated: bool) -> SecretClaim:
-        return SecretClaim(self.name, fingerprint, generated, self.policy.quota.window)
 
     async def _send_claim(self, claim: SecretClaim) -> bool:
         """Return whether other instances have the same secret."""

@@ -61,11 +61,12 @@ class PlanScripts:
         name: str | None,
         cluster: bool,
     ) -> None:
-        self._planned = plans is not None or overrides is not None
+        self.planned = plans is not None or overrides is not None
+        """Whether it can be changed, and a state has the quota of its last hit."""
         self._cluster = cluster
         self.followers = Followers()
         """Those that follow its changes."""
-        self.default: Script | CompositeScript = create_script(policies, name, cluster, self._planned)
+        self.default: Script | CompositeScript = create_script(policies, name, cluster, self.planned)
         """The script of a hit without a plan."""
         self.always_default = True
         """Whether a hit without a plan has that script, whatever its key."""
@@ -98,7 +99,7 @@ class PlanScripts:
         overrides: Mapping[str, QuotaChanges] | None,
     ) -> None:
         """Replace the policies, plans or overrides, each if it is given; change nothing if one is invalid."""
-        if not self._planned:
+        if not self.planned:
             raise InputError("the keys of this limiter depend on its quotas: create it with plans={} to change them")
         current = self._state[0]
         checked = current.policies if policies is None else check_policies(policies)
@@ -120,7 +121,7 @@ class PlanScripts:
         """The end of the keys that name the clients of the limiter."""
         if isinstance(self.default, Script):
             return self.default.key_suffix
-        if not self._planned:
+        if not self.planned:
             raise InputError(
                 "keys of several policies are listed only for a limiter with plans: create it with plans={}"
             )
@@ -132,14 +133,14 @@ class PlanScripts:
         The result is the decision of each policy by name.
         """
         script = self.choose(key, plan)
-        if isinstance(script, CompositeScript) and self._planned:
+        if isinstance(script, CompositeScript) and self.planned:
             return self._look_at(slots, [script.layout.find_tags(key)], script.policies, only_used=False)
         return self._look_without_plans(script, slots, key)
 
     def reset(self, slots: SlotMap, key: Keys) -> Session:
         """Restore the full quota of a key; with a mapping, the states of other policies keep their quotas."""
         script = self.default
-        if isinstance(script, CompositeScript) and self._planned and not isinstance(key, str):
+        if isinstance(script, CompositeScript) and self.planned and not isinstance(key, str):
             tags = script.layout.find_tags(key)
             return self._look_at(slots, [tags], script.policies, only_used=False, cost=RESET_COST)
         return decide_hits(script, slots, [script.place_reset(key)], [RESET_COST])
@@ -206,7 +207,7 @@ class PlanScripts:
 
     def _use(self, plans: Plans) -> None:
         scripts: dict[object, Script | CompositeScript] = {(None, (None,) * len(plans.policies)): self.default}
-        changed = [*plans.plans.values(), *plans.overrides.values()] if self._planned else []
+        changed = [*plans.plans.values(), *plans.overrides.values()] if self.planned else []
         for policy in {policy for changes in changed for policy in changes.values()}:
             CompositeScript([policy], self.default.name, self._cluster, planned=True)  # checks its numbers
         self._by_policies: dict[tuple[Policy, ...], CompositeScript] = {}
