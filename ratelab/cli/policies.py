@@ -66,10 +66,10 @@ def _build_table(content: PolicyFile) -> Table:
 def _describe_needs(content: PolicyFile) -> Iterator[str]:
     """Yield a line for each thing that the policies need and the file cannot have."""
     from ratelab.http.addresses import is_address_header
-    from ratelab.policies.policy_file import COSTS
+    from ratelab.policies.values import COUNTED_COSTS
     from ratelab.stores.valkey.plan_scripts import PlanScripts
 
-    costs = dict.fromkeys(policy.cost for policy in content.policies if policy.cost not in COSTS)
+    costs = dict.fromkeys(policy.cost for policy in content.policies if policy.cost not in COUNTED_COSTS)
     if costs:
         yield f"costs: {', '.join(costs)}, which an application counts; ratelab serve cannot"
     keys = [policy.key or "" for policy in content.policies]

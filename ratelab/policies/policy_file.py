@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, PlainValidator
+from pydantic import Field
 
 from ratelab.algorithms import Policy
 from ratelab.documents import (
@@ -26,97 +27,30 @@ from ratelab.documents import (
     validate,
 )
 from ratelab.errors import InputError, format_reason, short_repr
-from ratelab.policies.plan_file import read_plan_file
-from ratelab.policies.routes import parse_route
+from ratelab.policies.values import (
+    CostName,
+    HeaderName,
+    IdentifyingHeaderName,
+    KeyName,
+    Name,
+    RouteText,
+    Version,
+    check_name,
+)
 from ratelab.quota import format_duration
 
 POLICY_FILE = Kind("policy", "`ratelab docs policies`", "put the plans of many clients into a CSV file")
 
-VERSION = "1"
-"""The version of the format."""
-
 MAX_POLICIES = 32
 """Policies of a file: each request is decided by all of them."""
 
-KEYS = ("ip", "header:NAME", "account", "all")
-"""The values of `key`."""
+MAX_PLANNED_CLIENTS = 100_000
+"""Clients of a file of plans, which are kept in memory."""
 
-COSTS = ("requests", "bytes")
-"""The costs that the middleware can count without functions of the application."""
+PLAN_FILE_HEADER = ["key", "plan"]
+"""The first line of a file of plans; it may be missing."""
 
-FORGEABLE_HEADERS = ("x-forwarded-for", "forwarded")
-"""Headers that never identify a client: proxies add to a list of addresses that the client may begin."""
-
-_NO_COSTS = ("true", "false", "yes", "no", "on", "off", "null", "none", "inf", "infinity", "nan")  # words of YAML
-
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/-]{0,99}")
 _CAUSE = re.compile(r"\b(?:rate|burst|timezone|penalty(?:\.[a-z_]+)?)\b")  # in messages of `Policy.create`
-
-
-# --- values
-
-
-def check_name(value: str) -> str:
-    """Return the name of a policy, plan or cost, which header fields and metrics can hold."""
-    if type(value) is not str or not _NAME.fullmatch(value):
-        rule = "expected a name of at most 100 letters, digits, spaces and ._:/-, a letter or digit first"
-        raise InputError(f"{rule}, got {short_repr(value)}")
-    return value
-
-
-def check_version(value: str) -> str:
-    """Return the version of the format."""
-    if value != VERSION:
-        raise InputError(f"expected {VERSION}, the version of this format, got {short_repr(value)}")
-    return value
-
-
-def check_cost(value: str) -> str:
-    """Return the name of a cost; reject numbers, other values of YAML, and other spellings of `COSTS`."""
-    meant = next((cost for cost in COSTS if check_name(value).lower() in (cost, cost.removesuffix("s"))), value)
-    if meant != value:
-        raise InputError(f"unknown cost {short_repr(value)}; did you mean {meant!r}?")
-    if not value[0].isalpha() or value.lower() in _NO_COSTS:
-        rule = "expected requests, bytes or a name, a letter first and not a word such as true"
-        raise InputError(f"{rule}, got {short_repr(value)}: a number is the cost= of RateLimitMiddleware")
-    return value
-
-
-def check_header(value: str) -> str:
-    """Return the name of a header."""
-    if type(value) is not str or not _HEADER_NAME.fullmatch(value):
-        raise InputError(f"expected the name of a header, such as X-Plan, got {short_repr(value)}")
-    return value
-
-
-def check_identifying_header(value: str) -> str:
-    """Return the name of a header that identifies a client or an account."""
-    if check_header(value).lower() in FORGEABLE_HEADERS:
-        raise InputError(f"{value} can be forged by clients: use the key ip, and name the trusted proxies")
-    return value
-
-
-def check_key(value: str) -> str:
-    """Return the kind of clients that a policy counts."""
-    kind, _, name = value.partition(":") if type(value) is str else ("", "", "")
-    if (value not in KEYS and not (kind == "header" and _HEADER_NAME.fullmatch(name))) or value == "header:NAME":
-        raise InputError(f"expected one of {', '.join(KEYS)}, got {short_repr(value)}")
-    if kind == "header":
-        check_identifying_header(name)
-    return value
-
-
-def check_match(value: str) -> str:
-    """Return a route."""
-    parse_route(value)
-    return value
-
-
-Name = Annotated[str, PlainValidator(check_name)]
-CostName = Annotated[str, PlainValidator(check_cost)]
-HeaderName = Annotated[str, PlainValidator(check_header)]
-IdentifyingHeaderName = Annotated[str, PlainValidator(check_identifying_header)]
 
 
 # --- objects
@@ -145,9 +79,9 @@ class PolicyFields(Strict):
     algorithm: AlgorithmName
     rate: Text
     burst: Count | None = None
-    key: Annotated[str, PlainValidator(check_key)] | None = None
+    key: KeyName | None = None
     cost: CostName = "requests"
-    match: Annotated[str, PlainValidator(check_match)] | None = None
+    match: RouteText | None = None
     shadow: Switch = False
     timezone: Text | None = None
     penalty: PenaltyFields | None = None
@@ -181,7 +115,7 @@ Changes = dict[str, QuotaChange]
 class PolicyFileFields(Strict):
     """A policy file."""
 
-    version: Annotated[str, PlainValidator(check_version)]
+    version: Version
     policies: Annotated[list[PolicyFields], Field(min_length=1, max_length=MAX_POLICIES)]
     account: AccountFields | None = None
     plan: PlanFields | None = None
@@ -342,3 +276,33 @@ def _check_plan_source(document: Document, source: PlanFields, plans: list[str])
     if source.default is not None and source.default not in plans:
         problem = f"unknown plan {short_repr(source.default)}"
         raise document.error((*place, "default"), f"{problem}; {suggest(source.default, plans)}")
+
+
+# --- files of plans
+
+
+def read_plan_file(path: str, plans: Sequence[str]) -> dict[str, str]:
+    """Return the plan of each client of a file; raise `InputError` with the line of the first error.
+
+    Raises `OSError` or `UnicodeDecodeError` for a file that cannot be read.
+    """
+    plan_of: dict[str, str] = {}
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, strict=True)
+            for row in rows:
+                if not row or (rows.line_num == 1 and row == PLAN_FILE_HEADER):
+                    continue
+                place = f"{path}:{rows.line_num}"
+                if len(row) != len(PLAN_FILE_HEADER) or not all(row):
+                    raise InputError(f"{place}: expected KEY,PLAN, got {short_repr(','.join(row))}")
+                key, plan = (value.strip() for value in row)
+                if plan not in plans:
+                    raise InputError(f"{place}: unknown plan {short_repr(plan)}; {suggest(plan, plans)}")
+                if plan_of.setdefault(key, plan) != plan:
+                    raise InputError(f"{place}: duplicate key {short_repr(key)}: keep one of its plans")
+                if len(plan_of) > MAX_PLANNED_CLIENTS:
+                    raise InputError(f"{place}: more than {MAX_PLANNED_CLIENTS:,} keys: use plan: {{header: NAME}}")
+    except csv.Error as error:
+        raise InputError(f"{path}:{rows.line_num}: invalid CSV ({error}): write lines such as alice,premium") from None
+    return plan_of

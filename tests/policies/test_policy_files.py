@@ -17,8 +17,7 @@ from ratelab.http import RateLimitMiddleware
 from ratelab.http.file_policies import FilePolicies
 from ratelab.http.identity import Identity
 from ratelab.policies.description import describe_limit
-from ratelab.policies.plan_file import read_plan_file
-from ratelab.policies.policy_file import read_policies
+from ratelab.policies.policy_file import read_plan_file, read_policies
 
 
 @pytest.mark.parametrize("invalid", INVALID_POLICY_FILES.values(), ids=INVALID_POLICY_FILES.keys())
@@ -130,7 +129,7 @@ def test_a_penalty_and_a_timezone_are_those_of_the_policy(tmp_path: Path) -> Non
 
 
 def test_a_file_of_plans_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ratelab.policies.plan_file.MAX_PLANNED_CLIENTS", 2)
+    monkeypatch.setattr("ratelab.policies.policy_file.MAX_PLANNED_CLIENTS", 2)
     path = tmp_path / "plans.csv"
     path.write_text("a,free\nb,free\nc,free\n")
     with pytest.raises(InputError, match=r":3: more than 2 keys: use plan: {header: NAME}"):

@@ -17,8 +17,9 @@ from ratelab.lab.scenarios import schema
 from ratelab.lab.scenarios.arrivals import draw_costs
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic
-from ratelab.policies.policy_file import Changes, Name, PolicyFields, PolicyFile, create_policies
+from ratelab.policies.policy_file import Changes, PolicyFields, PolicyFile, create_policies
 from ratelab.policies.routes import parse_route
+from ratelab.policies.values import Name
 from ratelab.quota import spell_duration
 
 
