@@ -49,7 +49,7 @@ def _build_table(content: PolicyFile) -> Table:
 
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for header in ("policy", "algorithm", "limit", "for", "requests"):
-        table.add_column(header)
+        table.add_column(header, overflow="fold", no_wrap=header == "algorithm")
     rows = [(policy, describe_key(policy.key)) for policy in content.policies]
     for plan, policies in content.plans.items():
         changed = [policy for policy in policies if policy not in content.policies]

@@ -14,14 +14,18 @@ from ratelab.lab.decisions import Columns, Decisions
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic
 from ratelab.quota import about
+from ratelab.report.numbers import wrap_text
 
 NO_REQUEST, ADMITTED, DELAYED, SOME_DENIED, DENIED = ".", "|", "~", "+", "x"
 _LETTER_STYLES = {NO_REQUEST: "dim", ADMITTED: "green", DELAYED: "yellow", SOME_DENIED: "magenta", DENIED: "red"}
 
-TIMELINE_LEGEND = (
-    f"{ADMITTED} admitted  {DELAYED} some delayed  {SOME_DENIED} some denied  {DENIED} all denied  "
-    f"{NO_REQUEST} no request"
-)
+_MEANINGS = {
+    ADMITTED: "admitted",
+    DELAYED: "some delayed",
+    SOME_DENIED: "some denied",
+    DENIED: "all denied",
+    NO_REQUEST: "no request",
+}
 
 
 def render_timeline(comparison: Comparison, width: int) -> RenderableType:
@@ -39,7 +43,13 @@ def render_lines(traffic: Traffic, rows: Sequence[tuple[str, Columns]], width: i
         Text(f"{name:<{margin}}").append_text(render_letters(places, decisions, length)) for name, decisions in rows
     ]
     axis = Text(f"{'':<{margin}}0 s{about(traffic.duration):>{length - 3}}", style="dim")
-    return Group(*lines, axis, Text(TIMELINE_LEGEND, style="dim"))
+    return Group(*lines, axis, render_legend(width))
+
+
+def render_legend(width: int) -> Text:
+    """Render the meanings of the letters, on lines that do not end within one."""
+    entries = [f"{letter} {meaning}".replace(" ", "\N{NO-BREAK SPACE}") for letter, meaning in _MEANINGS.items()]
+    return Text("\n".join(wrap_text("  ".join(entries), width)), style="dim")
 
 
 def render_letters(places: Integers, decisions: Columns | Decisions, length: int) -> Text:

@@ -19,7 +19,7 @@ from ratelab.lab.levels import create_level_reader, describe_level
 from ratelab.quota import UNITS
 from ratelab.report.charts.view import ComparisonView
 from ratelab.report.numbers import format_seconds
-from ratelab.report.timeline import TIMELINE_LEGEND, render_letters
+from ratelab.report.timeline import render_legend, render_letters
 
 
 class Snapshot(NamedTuple):
@@ -100,7 +100,7 @@ def render_frame(playback: Playback, view: ComparisonView, width: int, ascii_onl
     heading = Text(
         f"level{client}, and the requests of the last {format_seconds(_shown_span(view) / 1e9)}", style="dim"
     )
-    return Group(heading, *rows, Text(), Text(TIMELINE_LEGEND, style="dim"))
+    return Group(heading, *rows, Text(), render_legend(width))
 
 
 BAR_COLUMNS = 24

@@ -132,6 +132,12 @@ def test_a_timeline_has_a_letter_for_each_part_of_a_common_axis() -> None:
     assert legend == "| admitted  ~ some delayed  + some denied  x all denied  . no request"
 
 
+def test_no_line_of_the_legend_ends_within_a_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PLAIN, "COLUMNS", "60")
+    lines = get_output("simulate", BURST, "--timeline").splitlines()
+    assert lines[-2:] == ["| admitted  ~ some delayed  + some denied  x all denied", ". no request"]
+
+
 def choose_letter(cell: list[tuple[bool, int]]) -> str:
     """Return the letter for the decisions of some requests, given as (allowed, delay)."""
     denied = [not allowed for allowed, _ in cell]

@@ -107,6 +107,17 @@ def test_policies_check_prints_every_limit_in_words(tmp_path: Path, monkeypatch:
     assert account == "account: X-Account, which only your authentication layer may set"
 
 
+def test_policies_check_truncates_nothing_in_a_narrow_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PLAIN, "COLUMNS", "60")
+    path = tmp_path / "policies.yaml"
+    day = "rate: 1/day, timezone: Europe/Berlin, match: '/a/{b:path}'}"
+    path.write_text(VALID_POLICIES.replace("rate: 1000/day}", day))
+    output = invoke("policies", "check", path).stdout
+    assert "\N{HORIZONTAL ELLIPSIS}" not in output
+    assert max(map(len, output.splitlines())) <= 60
+    assert {"token-bucket", "fixed-window"} <= {*output.split()}
+
+
 def test_a_penalty_and_a_timezone_are_those_of_the_policy(tmp_path: Path) -> None:
     (tmp_path / "policies.yaml").write_text(
         "version: 1\n"
