@@ -43,7 +43,7 @@ class Counts:
     dropped: int = 0
     """Left the queue, because the client disconnected or the service stopped; still charged."""
     ambiguous: int = 0
-    """Answered 400, because the request named two clients; not charged."""
+    """Answered 400, because the request named two clients, or 411, because its length is unknown; not charged."""
     unavailable: int = 0
     """Answered 503, because the limiter's store made no decision."""
     waiting: int = 0
