@@ -281,7 +281,8 @@ def _list_differences(
         was, is_now = recorded.get(name), replayed.get(name)
         if was == is_now:
             continue
+        field = place + make_printable(name)
         if isinstance(was, dict) and isinstance(is_now, dict):
-            yield from _list_differences(was, is_now, f"{place}{name}.")
+            yield from _list_differences(was, is_now, f"{field}.")
         else:
-            yield f"{place}{name} {short_repr(was)}", f"{place}{name} {short_repr(is_now)}"
+            yield f"{field} {short_repr(was)}", f"{field} {short_repr(is_now)}"

@@ -158,6 +158,15 @@ def test_a_policy_that_was_asked_but_is_not_recorded_is_found(tmp_path: Path, li
     assert (result.exit_code, "recorded: policies.minute None" in result.stdout) == (1, True)
 
 
+def test_names_in_a_recording_are_printed_without_control_characters(
+    tmp_path: Path, lines: list[dict[str, Any]]
+) -> None:
+    lines[[*list_hits(lines)][50]]["policies"]["\x1b[1m"] = "\x1b[1m"
+    result = invoke("replay", write(tmp_path / "other.jsonl", lines), *AS_RECORDING)
+    assert (result.exit_code, "\x1b" in result.stdout) == (1, False)
+    assert "recorded: policies.\\x1b[1m '\\x1b[1m'" in result.stdout
+
+
 def test_a_lost_line_is_found(tmp_path: Path, lines: list[dict[str, Any]]) -> None:
     lost = next(n for n, line in enumerate(lines) if line.get("settled", {}).get("minute") == 4)
     del lines[lost]
