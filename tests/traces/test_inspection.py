@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 import pytest
 from cli_runner import get_output
 from slow_parameters import COMMON_FORMATS, mark_slow
 
-from ratelab.lab.traces import TraceOptions, columnar, files, read_trace
+from ratelab.lab.traces import TraceOptions, columnar, files, inspection, read_trace
 from ratelab.lab.traces.batches import Batch
 from ratelab.lab.traces.choices import RequestRule
 from ratelab.lab.traces.files import Block
@@ -57,24 +58,24 @@ def test_a_log_without_a_field_has_no_signal_of_it(tmp_path: Path, columnar: boo
     assert (signals.client_errors_ratio, signals.paths_ratio, signals.agent_count) == (0, None, None)
 
 
-IPV6_TEXTS = (
-    "2001:db8:a::1",
-    "2001:0DB8:000A:0:1::",
-    "[2001:db8:a::ffff:1]:443",
-    "2001:db8:A:0:0:0:0:2",
-    "2001:db8:a::%eth0",
-)
-"""Texts of addresses in 2001:db8:a::/64."""
+IPV6_TEXTS = {
+    "2001:db8:a:b::/64": ("2001:db8:a:b::1", "2001:0DB8:000A:000B:0:1::", "[2001:db8:a:b::ffff:1]:443"),
+    "2001:db8:0:b::/64": ("2001:db8:0:b::1", "2001:DB8::B:0:0:0:1", "2001:db8:0000:b:1::", "2001:db8::00b:1:2:3:4"),
+    "2001:0:0:b::/64": ("2001::b:0:0:0:1", "2001:0:0:b::", "2001:0::b:1:2:3:4"),
+    "2001:db8::/64": ("2001:db8::1", "2001:db8:0::1", "2001:db8:0:0:0:0:0:2", "2001:0db8::%eth0"),
+    "::/64": ("::1", "0:0:0:0:1::"),
+}
+"""Texts of addresses in some networks."""
 
 
 @pytest.mark.parametrize("columnar", [False, True])
-def test_every_text_of_an_ipv6_address_counts(tmp_path: Path, columnar: bool) -> None:
-    log, others = tmp_path / "a.log", ("2001:db8:b::1", "2001:db8::a", "192.0.2.9", "localhost")
-    lines = [LINE.format(text, 1, "/", 200, "-") for text in (*IPV6_TEXTS, *others)]
-    log.write_text("".join(lines), encoding="utf-8")
-    clients = ["2001:db8:a::/64", "2001:db8::/64", "192.0.2.9", "localhost"]
-    found = inspect_traces([str(log)], TraceOptions(), clients, columnar=columnar).clients
-    assert [found[client].requests for client in clients] == [len(IPV6_TEXTS), 1, 1, 1]
+@pytest.mark.parametrize("client", IPV6_TEXTS)
+def test_every_text_of_an_ipv6_address_counts(tmp_path: Path, client: str, columnar: bool) -> None:
+    log, others = tmp_path / "a.log", ("192.0.2.9", "localhost")
+    texts = [*chain(*IPV6_TEXTS.values()), *others]
+    log.write_text("".join(LINE.format(text, 1, "/", 200, "-") for text in texts), encoding="utf-8")
+    found = inspect_traces([str(log)], TraceOptions(), [client, *others], columnar=columnar).clients
+    assert [found[name].requests for name in (client, *others)] == [len(IPV6_TEXTS[client]), 1, 1]
 
 
 @pytest.mark.parametrize("client", ["192.0.2.7", "2001:db8:7::/64"])
@@ -96,6 +97,21 @@ def test_kept_lines_of_many_blocks_are_parsed_together(
     monkeypatch.setattr(columnar, "parse_block", parse_and_count)
     found = inspect_traces([str(log)], TraceOptions(), [client]).clients[client]
     assert (sizes, found.requests, len(found.paths)) == ([10], 10, 10)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_lines_of_a_client_are_skipped_after_the_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    log, block_lines = tmp_path / "a.log", 10
+    row = LINE.format("192.0.2.7", 1, "/192.0.2.7", 200, "-")
+    log.write_text(row * 100 + LINE.format("192.0.2.99", 2, "/", 200, "-"), encoding="utf-8")
+    monkeypatch.setattr(files, "BLOCK_BYTES", block_lines * len(row))
+    monkeypatch.setattr(inspection, "MAX_INSPECTED_LINES", 12)
+    if not installed:
+        monkeypatch.setattr("ratelab.lab.traces.files.find_spec", lambda name: None)
+    found = inspect_traces([str(log)], TraceOptions(), ["192.0.2.7", "192.0.2.99"]).clients
+    assert [found[client].requests for client in ("192.0.2.7", "192.0.2.99")] == [20, 1]
 
 
 def test_a_file_that_has_gone_is_left_out(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ MAX_INSPECTED_LINES = 10_000
 EMPTY_AGENTS = ("", "-")
 
 _LITERAL = re.compile(r"[0-9A-Za-z._@-]+")
+_WORD_END = r'[^ ,;\t"]*[ ,;\t"]?'
 _COUNTED_FIELDS = ("status", "path", "agent")
 
 
@@ -176,9 +177,9 @@ def _create_selector(clients: Collection[str]) -> Callable[[Iterable[Block]], It
         if not block.text.isascii():
             return block.text
         names = [pattern for pattern, rest in wanted.items() if rest > 0]
-        text = keep(block, "|".join([*names, rf"\b(?:{'|'.join(DENIALS)})\b"]))
+        text, words = keep(block, "|".join([*names, rf"\b(?:{'|'.join(DENIALS)})\b"]), "|".join(names))
         for pattern in names:
-            wanted[pattern] -= len(re.findall(pattern.encode(), text))
+            wanted[pattern] -= len(re.findall(pattern.encode(), words))
         return text
 
     def select_lines(blocks: Iterable[Block]) -> Iterator[Block]:
@@ -197,7 +198,8 @@ def _create_selector(clients: Collection[str]) -> Callable[[Iterable[Block]], It
 def _create_pattern(client: str) -> str:
     """Return a pattern that matches in every line of a client, for RE2 and Python; "" if its text may vary too much.
 
-    The text of an IPv6 address begins with the hextets of its network up to the first that is zero.
+    The text of an IPv6 address begins with the hextets of its network. `::` may stand for some of those that are zero,
+    and each may have leading zeros. A network whose first hextet is zero has no pattern.
     """
     if _LITERAL.fullmatch(client):
         return re.escape(client)
@@ -206,24 +208,33 @@ def _create_pattern(client: str) -> str:
     except ValueError:
         return ""
     hextets = network.network_address.exploded.split(":")[: network.prefixlen // 16]
-    digits = [hextet.lstrip("0") for hextet in hextets]
-    leading = digits[: digits.index("")] if "" in digits else digits
-    return f"(?i:{':0*'.join(leading)}:)" if leading else ""
+    beginning = "".join(f"{hextet.lstrip('0')}:" for hextet in hextets)
+    if not beginning or beginning.startswith(":"):
+        return ""
+    pattern = re.sub("::+", ":[0:]*:", beginning)
+    return f"(?i:{re.sub(':(?=[1-9a-f])', ':0*', pattern)})"
 
 
-def _choose_filter() -> Callable[[Block, str], bytes]:
-    """Return a function that returns the lines of a block in which a pattern matches."""
+def _choose_filter() -> Callable[[Block, str, str], tuple[bytes, bytes]]:
+    """Return a function that returns the lines of a block in which a pattern matches, and words of these lines.
+
+    The words are the first in each line that another pattern matches: from there on, with the character after it.
+    """
     if not is_arrow_installed():
         return _keep_lines
     from ratelab.lab.traces import arrow
 
-    def keep_lines(block: Block, pattern: str) -> bytes:
+    def keep_lines(block: Block, pattern: str, word_pattern: str) -> tuple[bytes, bytes]:
         lines = arrow.split_lines(block.text, block.newlines)
-        return arrow.get_bytes(arrow.select(lines, np.flatnonzero(arrow.match(lines, pattern)))).tobytes()
+        lines = arrow.select(lines, np.flatnonzero(arrow.match(lines, pattern)))
+        words, _ = arrow.extract_group(lines, rf"(?P<word>(?:{word_pattern}){_WORD_END})")
+        return arrow.get_bytes(lines).tobytes(), arrow.get_bytes(words).tobytes()
 
     return keep_lines
 
 
-def _keep_lines(block: Block, pattern: str) -> bytes:
-    matches = re.compile(pattern.encode()).search
-    return b"".join(line + b"\n" for line in block.text.split(b"\n") if matches(line))
+def _keep_lines(block: Block, pattern: str, word_pattern: str) -> tuple[bytes, bytes]:
+    search = re.compile(pattern.encode()).search
+    search_word = re.compile(rf"(?:{word_pattern}){_WORD_END}".encode()).search
+    lines = [line + b"\n" for line in block.text.split(b"\n") if search(line)]
+    return b"".join(lines), b"".join(word[0] for word in map(search_word, lines) if word)
