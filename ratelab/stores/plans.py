@@ -88,7 +88,8 @@ class Followers:
 
     def add(self, prepare: Preparation) -> None:
         """Call `prepare` before each change from now on."""
-        self._methods = [*(method for method in self._methods if method() is not None), WeakMethod(prepare)]
+        others = [method for method in self._methods if method() not in (None, prepare)]
+        self._methods = [*others, WeakMethod(prepare)]
 
     def prepare(self, plans: Plans) -> Callable[[], None]:
         """Have all prepare for a change; return a function to call after it. Raises `InputError` if one refuses it."""

@@ -241,6 +241,9 @@ def test_policies_in_a_store_are_listed_shown_and_reset(
         remaining: int = row["policies"][policy]["remaining"]
         return remaining
 
+    by_proxy = (*options[:-1], "header:CF-Connecting-IP")
+    (address,) = get_json("keys", "show", "127.0.0.1", *by_proxy)["keys"]
+    assert address["policies"]["address"]["remaining"] == 23
     assert [show("127.0.0.1", "address"), show("acme", "account"), show("all", "global")] == [23, 20, 0]
     assert show("bob", "day", "reset") == 20
     assert show("bob", "minute") == 93

@@ -13,7 +13,7 @@ from asgi import call
 from limited_apps import Handler
 
 from ratelab import InputError, ManualClock, MemoryLimiter, Policy
-from ratelab.http import RateLimitMiddleware
+from ratelab.http import RateLimitMiddleware, guard
 from ratelab.http.identity import Identity
 from ratelab.stores.recording import RecordingLimiter
 from ratelab.stores.resilient import ResilientLimiter
@@ -113,6 +113,19 @@ def test_a_limiter_that_a_function_chooses_may_be_changed_to_one_other_policy() 
     with pytest.raises(InputError, match="a function cannot choose a limiter of several policies, got one of second, "):
         limiter.update([SECOND, Policy.create("gcra", "1/s")])
     assert quotas(app, "") == '"second";q=100;w=2'
+
+
+def test_a_middleware_follows_a_limiter_once_however_often_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    limiter = in_memory(SECOND)
+    app = RateLimitMiddleware(Handler(), lambda scope: limiter)
+    checked: list[object] = []
+    monkeypatch.setattr(guard, "needs_rules", lambda plans: checked.append(plans))
+    for count in range(1, 6):
+        limiter.update(SECOND.with_quota(f"{count}/s"))
+        assert quotas(app).startswith(f'"second";q={count};')
+    checked.clear()
+    limiter.update(SECOND)
+    assert len(checked) == 1
 
 
 def test_a_middleware_that_is_gone_refuses_nothing() -> None:

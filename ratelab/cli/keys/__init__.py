@@ -18,6 +18,8 @@ from ratelab.quota import about
 DEFAULT_LISTED = 20
 STORE_DEADLINE_S = 5.0
 
+_ANY_PROXIES = ("127.0.0.1",)  # those of the service do not change the key of a client that is named
+
 _OPTIONS = (
     click.option("--socket", metavar="PATH", help="The --admin-socket of a running service."),
     click.option("--store", metavar="URL", help="Instead, the store of a service, with the options of that service."),
@@ -74,7 +76,7 @@ class SourceOptions(NamedTuple):
         from ratelab.stores.valkey import ValkeyLimiter
 
         check_policy_options(path)
-        file, identity = FilePolicies(path), Identity(self.key, ipv6_prefix=self.ipv6_prefix)
+        file, identity = FilePolicies(path), Identity(self.key, _ANY_PROXIES, ipv6_prefix=self.ipv6_prefix)
         plans = file.find_plans(identity)
         limiter = ValkeyLimiter(
             self.store or "",
@@ -94,7 +96,7 @@ class SourceOptions(NamedTuple):
         quota = parse_quota(self.rate, self.burst)
         limiter = ValkeyLimiter(self.store or "", self.algo, quota, deadline=STORE_DEADLINE_S, name=self.name)
         click.get_current_context().call_on_close(limiter.close)
-        return StoreSource(limiter, Identity(self.key, ipv6_prefix=self.ipv6_prefix))
+        return StoreSource(limiter, Identity(self.key, _ANY_PROXIES, ipv6_prefix=self.ipv6_prefix))
 
 
 @click.group()
