@@ -152,15 +152,16 @@ def describe_states(states: Sequence[tuple[Policy, Decision]]) -> dict[str, Any]
     """Return the states of a key by several policies as JSON values, and together.
 
     The policy that binds is the one with the least remaining quota of those that the key has used. Shadow policies
-    never bind.
+    never bind, and are left out of the joint state unless there are no others.
     """
     enforcing = [(policy.name, decision) for policy, decision in states if not policy.shadow]
     used = [pair for pair in enforcing if pair[1].reset_after_ns]
-    bound_by, least = min(used, key=_rank, default=(None, min(enforcing, key=_rank, default=(None, _UNLIMITED))[1]))
-    longest = max((decision.reset_after_ns for _, decision in enforcing), default=0)
+    described = enforcing or [(policy.name, decision) for policy, decision in states]
+    least = min(used or described, key=_rank, default=("", _UNLIMITED))[1]
+    longest = max((decision.reset_after_ns for _, decision in described), default=0)
     return {
         **describe_state(least._replace(reset_after_ns=longest)),
-        "bound_by": bound_by,
+        "bound_by": min(used, key=_rank)[0] if used else None,
         "policies": {policy.name: {**describe_state(one), "shadow": policy.shadow} for policy, one in states},
     }
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from heapq import nsmallest
-from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
@@ -197,9 +196,8 @@ def _check_client(hashed: bool, identity: Identity) -> None:
         raise InputError("RATELAB_KEY_SECRET is not set, so no client can be found: set that of the service")
 
 
-def _rank(row: Mapping[str, Any]) -> tuple[float, float]:
-    remaining = row["remaining"]
-    return inf if remaining is None else remaining, -row["reset_after"]
+def _rank(row: Mapping[str, Any]) -> tuple[bool, int, float]:
+    return row["bound_by"] is None, row["remaining"], -row["reset_after"]
 
 
 @contextmanager
