@@ -262,6 +262,22 @@ def test_a_recording_is_replayed_through_the_policies_of_a_file(tmp_path: Path, 
     assert "the recorded limits denied" in text
 
 
+def test_only_requests_that_cost_nothing_are_left_out_of_the_report(tmp_path: Path) -> None:
+    policies = [
+        Policy.create("gcra", "5/day", name="requests"),
+        Policy.create("gcra", "9/day", name="t", cost="tokens"),
+    ]
+    with (tmp_path / "live.jsonl").open("x") as stream:
+        limiter = RecordingLimiter(policies, stream, ManualClock(SECOND))
+        for costs in ({"t": 0}, {"t": 4}, {"requests": 0, "t": 4}, {"requests": 0, "t": 0}, {"t": 3}):
+            limiter.hit("alice", costs)
+    file = tmp_path / "policies.yaml"
+    file.write_text("version: 1\npolicies: [{name: more, algorithm: fixed-window, rate: 11/day, cost: tokens}]\n")
+    for arguments, admitted in (((), 3), (("--policies", file), 4)):
+        whole, *_ = get_json("replay", tmp_path / "live.jsonl", *AS_RECORDING, *arguments)["results"][0]["policies"]
+        assert (whole["offered"], whole["admitted"]) == (4, admitted)
+
+
 def test_a_route_that_was_not_recorded_is_refused(tmp_path: Path, recording: Path) -> None:
     file = tmp_path / "policies.yaml"
     file.write_text(FILE.replace("POST /login", "GET /"))

@@ -39,10 +39,7 @@ class _Part:
 
 
 class RecordedRequests:
-    """Requests with their decisions, added in the order of time. A request that costs nothing is left out.
-
-    A policy is not asked about a request that costs it nothing.
-    """
+    """Requests with their decisions, added in the order of time; one that costs no policy anything is left out."""
 
     def __init__(self) -> None:
         self._rows = array("q")  # for each request, time, group, cost, the part that bound it, and the decision
@@ -69,18 +66,17 @@ class RecordedRequests:
 
         Raises `InputError` for too many quotas.
         """
-        by_cost = {policy.cost: costs[policy.name] for policy in policies}
+        by_cost: dict[str, int] = {}
+        for policy in policies:
+            by_cost[policy.cost] = max(by_cost.get(policy.cost, 0), costs[policy.name])
         if not any(by_cost.values()):
             return
         place, bound = len(self), NOT_BOUND
         for policy, own in zip(policies, each, strict=True):
-            cost = costs[policy.name]
-            if not cost:
-                continue
             part = self._find_part(policy)
             part.plans[plan or "no plan"] = None
             key = part.keys.setdefault(keys[policy.name], len(part.keys))
-            part.rows.extend((place, key, cost, own.allowed, own.delay_ns))
+            part.rows.extend((place, key, costs[policy.name], own.allowed, own.delay_ns))
             if policy.name == decision.bound_by:
                 bound = part.number
         group = self._groups.setdefault(_find_group(keys, plan, policies), len(self._groups))
