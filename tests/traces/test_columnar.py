@@ -219,6 +219,8 @@ MUTANTS = {
         "len(objects) == len(rows)",
         "len(objects) >= len(rows)",
     ),
+    "takes any text for an address": ("log", columnar, "_name_clients", "arrow.match(last, ", "~arrow.match(last, "),
+    "keeps the port of a client": ("log", columnar, "_name_clients", 'text.partition(":")[0]', "text"),
     "accepts lines that are not objects": (
         "jsonl",
         object_columns,
@@ -330,6 +332,24 @@ def test_many_ports_are_read_alike_by_both_readers(name: str, key: str | None, t
     path.write_text(header + "".join(lines))
     trace = read_both_ways([path], TraceOptions(name, key, lenient=True))
     assert not any(":40" in client for client in trace.traffic.names)
+
+
+def test_numbers_as_clients_keep_the_sign_of_zero(tmp_path: Path) -> None:
+    path = tmp_path / "trace"
+    path.write_text("".join(f'{{"time": {n}, "ip": {number}}}\n' for n, number in enumerate(["7", "0", "-0", "-7"])))
+    trace = read_both_ways([path], TraceOptions("jsonl"))
+    assert trace.traffic.names == ("7", "0", "-0", "-7")
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "192.0.2.1:80", "2001:db8::1", "[2001:db8::1]:80", " 192.0.2.1", "-"])
+@pytest.mark.parametrize("other", ["192.0.2.2", "2001:db8::2", "unknown"])
+@pytest.mark.parametrize("key", ["ip", "forwarded"])
+def test_addresses_of_several_kinds_are_read_alike(key: str, other: str, address: str, tmp_path: Path) -> None:
+    path = tmp_path / "trace"
+    lines = [f'{{"time": {n}, "ip": "{other}", "x_forwarded_for": "{other}"}}\n' for n in range(3)]
+    path.write_text("".join(lines) + lines[0].replace(other, address))
+    trace = read_both_ways([path], TraceOptions("jsonl", key, lenient=True))
+    assert (trace.lines, trace.unparsed) == (4, 0)
 
 
 def test_clients_with_forwarded_addresses_are_numbered_in_the_order_of_lines(tmp_path: Path) -> None:

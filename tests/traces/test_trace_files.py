@@ -15,7 +15,7 @@ from invalid_traces import VALID_LINE
 from trace_reading import Read
 
 from ratelab import InputError
-from ratelab.lab.traces import read_trace
+from ratelab.lab.traces import files, read_trace
 
 
 class Pipe(io.RawIOBase):
@@ -85,6 +85,14 @@ def test_lines_may_end_with_lf_or_crlf(read: Read, end: bytes) -> None:
     content = end.join([b"", b"time,ip", b"", b"1,a", b" ", b"2,a"])
     for text in (content, content + end, b"\xef\xbb\xbf" + content):
         assert (read(text).lines, read(text).unparsed, read(text).traffic.names) == (2, 0, ("a",))
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"\n", b"abc", b"abcd", b"abc\n", b"abcd\n", b"\n\n\n\n\n\n", b"a\nbcde\nfghi\nj"]
+)
+def test_newlines_are_found_wherever_parts_of_a_block_end(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
+    monkeypatch.setattr(files, "CACHED_BYTES", 4)
+    assert files.Block(1, text).newlines.tolist() == [place for place, byte in enumerate(text) if byte == ord("\n")]
 
 
 def test_bytes_that_are_not_utf_8_are_read_as_latin_1(read: Read) -> None:
