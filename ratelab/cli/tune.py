@@ -161,7 +161,8 @@ def tune(
     else:
         if policy_check is not None:
             _print_check(source, policy_check)
-        _print(source, analysis, warnings)
+        part = policy_check and policy_check.chosen
+        _print(source, analysis, warnings, part.policy if part else None)
     if not analysis.passed:
         raise SystemExit(1)
 
@@ -222,18 +223,24 @@ _AMOUNTS = (
 """Parts of reports: the first are printed with which there are at most `MAX_LINES`."""
 
 
-def _print(source: TrafficSource, analysis: Analysis, warnings: list[str]) -> None:
+def _print(source: TrafficSource, analysis: Analysis, warnings: list[str], chosen: Policy | None) -> None:
+    """Print a report; `chosen` is the policy of a file for which a quota is recommended."""
     console = create_console()
     for amounts in _AMOUNTS:
         with console.capture() as capture:
-            _print_amounts(console, source, analysis, warnings, amounts)
+            _print_amounts(console, source, analysis, warnings, amounts, chosen)
         if capture.get().count("\n") <= MAX_LINES:
             break
-    _print_amounts(console, source, analysis, warnings, amounts)
+    _print_amounts(console, source, analysis, warnings, amounts, chosen)
 
 
 def _print_amounts(
-    console: Any, source: TrafficSource, analysis: Analysis, warnings: list[str], amounts: _Amounts
+    console: Any,
+    source: TrafficSource,
+    analysis: Analysis,
+    warnings: list[str],
+    amounts: _Amounts,
+    chosen: Policy | None,
 ) -> None:
     tuning = analysis.tuning
     console.print(source.title, style="bold", markup=False)
@@ -248,16 +255,20 @@ def _print_amounts(
     print_sentences(console, list(chain(*findings)))
     for caution in cautions:
         print_text(console, caution, "yellow")
-    console.print(f"Next: {_format_next(source, analysis)}", markup=False, soft_wrap=True)
+    console.print(f"Next: {_format_next(source, analysis, chosen)}", markup=False, soft_wrap=True)
 
 
-def _format_next(source: TrafficSource, analysis: Analysis) -> str:
-    """Return the command that shows what the recommendation does to the traffic."""
+def _format_next(source: TrafficSource, analysis: Analysis, chosen: Policy | None) -> str:
+    """Return the command that shows what the recommendation does to the traffic, after a change of a policy file."""
     policy, context = analysis.tuning.recommended.policy, click.get_current_context()
-    if file := context.params["policy_file"]:
+    if chosen is not None:
+        file = context.params["policy_file"]
         command = "simulate" if "scenario" in source.fields else "replay"
         again = format_next(context, command, ("sources", *TRACE_OPTIONS), "--policies", file)
-        return f"write rate: {policy.quota.rate} and burst: {policy.quota.burst} into {file}, then {again}"
+        algorithm = "" if chosen.algorithm.name == policy.name else f"algorithm: {policy.name}, "
+        timezone = "" if chosen.quota.calendar is None else " without a timezone"
+        quota = f"{algorithm}rate: {policy.quota.rate}, burst: {policy.quota.burst}"
+        return f"in {file}, give {chosen.name} {quota}{timezone}; then {again}"
     command = "replay" if source.trace else "simulate"
     options = ("--rate", policy.quota.rate, "--burst", str(policy.quota.burst), "--algo", policy.name)
     return format_next(click.get_current_context(), command, ("sources", *TRACE_OPTIONS), *options)

@@ -117,7 +117,20 @@ def test_tune_checks_each_policy_alone_and_together(log: Path, policies: Path) -
     text = " ".join(get_output("tune", log, "--policies", policies).split())
     assert "Together, the policies deny 2 of 20 requests (10 %)." in text
     assert "For second, now token-bucket, 1/s, burst 4:" in text
-    assert f"into {policies}, then ratelab replay {log} --policies {policies}" in text
+    assert re.search(rf"in {policies}, give second rate: \S+, burst: \d+; then ratelab replay {log} --policies", text)
+
+
+def test_the_advice_of_tune_is_a_valid_change_of_any_policy(log: Path, policies: Path) -> None:
+    day = "{name: day, algorithm: fixed-window, rate: 100/day, timezone: Europe/Berlin}"
+    policies.write_text(f"{POLICIES}  - {day}\n")
+    text = get_output("tune", log, "--policies", policies, "--policy", "day")
+    advice = re.search("give day (algorithm: token-bucket, rate: .*, burst: .*) without a timezone; then", text)
+    assert advice is not None
+    policies.write_text(f"{POLICIES}  - {{name: day, {advice[1]}}}\n")
+    get_output("policies", "check", policies)
+    assert "give login algorithm: token-bucket, " in get_output(
+        "tune", log, "--policies", policies, "--policy", "login"
+    )
 
 
 def test_diff_compares_policy_files_and_limits(log: Path, policies: Path) -> None:
