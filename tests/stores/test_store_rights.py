@@ -107,7 +107,7 @@ def test_a_reset_and_the_key_secret_need_a_few_more(guarded: ValkeyServer, algor
 def test_tickets_plans_and_lists_need_the_documented_rights(guarded: ValkeyServer, algorithm: str) -> None:
     send_command(guarded.url, "FLUSHALL")
     policies = [Policy.create(algorithm, "5/h", name="one"), Policy.create("sliding-log", "5/h", name="log")]
-    tickets, plans = "`reserve`, `settle` and `refund`", "plans and overrides"
+    tickets, plans, scan = "`reserve`, `settle` and `refund`", "plans and overrides", "`scan` and `ratelab keys list`"
     with (
         user_with([guarded], rights_of(algorithm, tickets)) as url,
         ValkeyLimiter(url, algorithm, "5/h", deadline=AMPLE_DEADLINE) as limiter,
@@ -121,13 +121,15 @@ def test_tickets_plans_and_lists_need_the_documented_rights(guarded: ValkeyServe
         assert limiter.reserve("alice", 3).settle(1)
         limiter.probe()
     with (
-        user_with([guarded], rights_of(algorithm) | rights_of("sliding-log", plans)) as url,
+        user_with([guarded], rights_of(algorithm) | rights_of("sliding-log", plans, scan)) as url,
         ValkeyLimiter(
             url, policies, deadline=AMPLE_DEADLINE, plans={"large": {"one": "50/h", "log": "9/h"}}
         ) as limiter,
     ):
         assert limiter.hit("alice", 3).allowed
         assert limiter.hit("alice", 3, "large").allowed
+        assert [*limiter.look("alice")] == [*next(limiter.scan())[1]] == ["one", "log"]
+        limiter.reset({"log": "alice"})
 
 
 def test_another_database_needs_one_more(guarded: ValkeyServer) -> None:
