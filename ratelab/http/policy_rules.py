@@ -75,10 +75,8 @@ def find_plans(limiter: AnyLimiter) -> Plans:
 
 def needs_rules(plans: Plans) -> bool:
     """Return whether there are several policies, or one that does not apply to all requests in the same way."""
-    usual = all(
-        (each.key, each.match, each.cost, each.shadow) == (None, None, "requests", False) for each in plans.policies
-    )
-    return len(plans.policies) > 1 or not usual or bool(plans.overrides)
+    kinds = {(each.key, each.match, each.cost, each.shadow) for each in plans.policies}
+    return len(plans.policies) > 1 or kinds != {(None, None, "requests", False)} or bool(plans.overrides)
 
 
 class RuleBook:
@@ -99,8 +97,7 @@ class RuleBook:
     ) -> None:
         for name, function in costs.items():
             check_function(f"costs[{name!r}]", function)
-        self._identity = identity
-        self._account = account
+        self._identity, self._account = identity, account
         self._costs: Mapping[str, Cost] = {"bytes": count_bytes, **costs, "requests": cost}
         self._rules = [self._create_rule(policy) for policy in policies]
         self._different_keys = any(rule.find_key or rule.route for rule in self._rules)
@@ -146,9 +143,8 @@ class RuleBook:
         """Return the function that identifies the client of a policy; None for the client of the limiter."""
         if policy.key is None or policy.key == "all":  # the limiter has one counter for all
             return None
-        if policy.key == "account":
-            if self._account is None:
-                remedy = "give account='header:NAME' or a function of the scope"
-                raise InputError(f"policy {policy.name} counts accounts, and no account is given: {remedy}")
-            return self._identity.with_key(self._account).find
-        return self._identity.with_key(policy.key).find
+        key = self._account if policy.key == "account" else policy.key
+        if key is None:
+            remedy = "give account='header:NAME' or a function of the scope"
+            raise InputError(f"policy {policy.name} counts accounts, and no account is given: {remedy}")
+        return self._identity.with_key(key).find

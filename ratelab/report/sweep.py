@@ -99,14 +99,8 @@ def describe_sweep(result: SweepResult) -> str:
 
 def find_sufficient_quota(result: SweepResult) -> Quota | None:
     """Return the lowest quota with which every algorithm denies few requests; None if there is none."""
-    return next(
-        (
-            quota
-            for quota, rows in _group_by_quota(result).items()
-            if max(row.denied_ratio for row in rows) <= MAX_DENIED_RATIO
-        ),
-        None,
-    )
+    groups = _group_by_quota(result).items()
+    return next((quota for quota, rows in groups if all(row.denied_ratio <= MAX_DENIED_RATIO for row in rows)), None)
 
 
 def choose_rate_unit(quotas: Iterable[Quota]) -> str:
