@@ -154,6 +154,9 @@ class RateLimitMiddleware:
         """
         from ratelab.http.file_policies import FilePolicies  # needs the libraries that read YAML
 
+        if not callable(limiter):
+            rule = "limiter must be a function that creates the limiter of the policies of the file"
+            raise InputError(f"{rule}, got {short_repr(limiter)}: see `ratelab docs policies`")
         file, identity = FilePolicies(path, watched=True), key if isinstance(key, Identity) else Identity(key)
         plans = file.find_plans(identity)
         created = limiter(plans.policies, plans=plans.plans, overrides=plans.overrides)

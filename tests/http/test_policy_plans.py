@@ -216,6 +216,13 @@ def test_a_policy_file_has_plans_overrides_and_accounts(tmp_path: Path) -> None:
     assert [first, second] == ['"second";r=19;t=1', '"second";r=18;t=1']
 
 
+def test_a_limiter_instead_of_a_function_that_creates_one_is_rejected(tmp_path: Path) -> None:
+    path = write(tmp_path / "policies.yaml", VALID_POLICIES, 1)
+    limiter: Any = MemoryLimiter(Policy.create("gcra", "1/s"))
+    with pytest.raises(InputError, match="limiter must be a function that creates the limiter of the policies"):
+        RateLimitMiddleware.from_file(Handler(), path, limiter=limiter)
+
+
 def test_a_changed_file_applies_to_later_requests_and_grants_nothing(tmp_path: Path, clock: list[float]) -> None:
     path = tmp_path / "policies.yaml"
     create = partial(MemoryLimiter, clock=ManualClock())
