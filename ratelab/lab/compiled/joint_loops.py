@@ -154,14 +154,14 @@ def _overload_attempt(
             return attempt(lanes[1:], states, row, now, n, number + 1, admitted, complete)
         algorithm = lane.algorithm
         state = slice_unchecked(states, lane.begin + row, lane.distance)
-        copies = allocate_on_stack(), allocate_on_stack()
-        fits, remaining, retry_after, reset_after, delay = try_hit(algorithm, state, copies, now, cost)
+        saved = allocate_on_stack(), allocate_on_stack()
+        fits, remaining, retry_after, reset_after, delay = try_hit(algorithm, state, saved, now, cost, complete)
         all_fit, least, longest, reset, wait, bound, denials = attempt(
             lanes[1:], states, row, now, n, number + 1, admitted and fits, complete
         )
-        remaining, reset_after = keep_hit(algorithm, state, copies, now, cost, all_fit, remaining, reset_after)
+        remaining, reset_after = keep_hit(algorithm, state, saved, now, cost, all_fit, remaining, reset_after)
         if looks_again and fits and not all_fit:
-            _, remaining, _, reset_after, _ = try_hit(algorithm, state, copies, now, 0)
+            _, remaining, _, reset_after, _ = try_hit(algorithm, state, saved, now, 0, complete)
         lane.verdicts[n] = fits
         delay = delay if all_fit else 0
         set_value(lane.delays, n, delay)
@@ -192,8 +192,8 @@ def _overload_find_binding(lanes: Any, states: Any, row: Any, now: Any, n: Any, 
         if cost == NOT_ASKED or lane.verdicts[n]:
             return bound, longest
         state = slice_unchecked(states, lane.begin + row, lane.distance)
-        copies = allocate_on_stack(), allocate_on_stack()
-        _, _, retry_after, _, _ = try_hit(lane.algorithm, state, copies, now, cost)
+        saved = allocate_on_stack(), allocate_on_stack()
+        _, _, retry_after, _, _ = try_hit(lane.algorithm, state, saved, now, cost, 0)
         return (number, retry_after) if retry_after >= longest else (bound, longest)
 
     return find_first if len(lanes) else find_none
@@ -267,48 +267,53 @@ def _overload_set_value(column: Any, n: Any, value: Any) -> Callable[..., Any]:
 # --- a hit on one policy, which is kept only if all admit it
 
 
-def take_step(algorithm: Any, state: Any, now: Any, cost: Any) -> Any:
-    """Decide a hit by one algorithm: `step` as a function of its own, which may be called several times in another."""
+def take_step(algorithm: Any, state: Any, now: Any, cost: Any, complete: Any) -> Any:
+    """Decide a hit by a `step`; without `complete`, compute its verdict and delay only, which takes fewer jumps."""
     raise NotImplementedError
 
 
 @overload(take_step, strict=False, jit_options=_INLINED)
-def _overload_take_step(algorithm: Any, state: Any, now: Any, cost: Any) -> Callable[..., Any]:
-    return lambda algorithm, state, now, cost: step(algorithm, state, now, cost)
+def _overload_take_step(algorithm: Any, state: Any, now: Any, cost: Any, complete: Any) -> Callable[..., Any]:
+    def decide_briefly(algorithm: Any, state: Any, now: Any, cost: Any, complete: Any) -> Any:
+        allowed, _, _, _, delay = step(algorithm, state, now, cost)
+        return allowed, NEVER, 0, 0, delay
+
+    if complete == numba.none:
+        return decide_briefly
+    return lambda algorithm, state, now, cost, complete: step(algorithm, state, now, cost)
 
 
-def try_hit(algorithm: Any, state: Any, copies: Any, now: Any, cost: Any) -> Any:
-    """Decide a hit without a charge; fill `copies` with the state before and after a charge."""
+def try_hit(algorithm: Any, state: Any, saved: Any, now: Any, cost: Any, complete: Any) -> Any:
+    """Decide a hit without a charge; fill `saved` with the state before and after a charge."""
     raise NotImplementedError
 
 
 @overload(try_hit, strict=False, jit_options=_INLINED)
-def _overload_try_hit(algorithm: Any, state: Any, copies: Any, now: Any, cost: Any) -> Callable[..., Any]:
-    def try_short(algorithm: Any, state: Any, copies: Any, now: Any, cost: Any) -> Any:
-        before, after = copies
+def _overload_try_hit(algorithm: Any, state: Any, saved: Any, now: Any, cost: Any, complete: Any) -> Callable[..., Any]:
+    def try_short(algorithm: Any, state: Any, saved: Any, now: Any, cost: Any, complete: Any) -> Any:
+        before, after = saved
         for place in range(width):
             before[place] = after[place] = state[place]
-        return take_step(algorithm, after, now, cost)
+        return take_step(algorithm, after, now, cost, complete)
 
-    def try_long(algorithm: Any, state: Any, copies: Any, now: Any, cost: Any) -> Any:
-        before, after = copies
+    def try_long(algorithm: Any, state: Any, saved: Any, now: Any, cost: Any, complete: Any) -> Any:
+        before, after = saved
         if cost <= 1:
             before[0] = state[head]
-            row = take_step(algorithm, state, now, cost)
+            row = take_step(algorithm, state, now, cost, complete)
             after[0] = state[head]
             state[head] = before[0]
             return row
-        row = take_step(algorithm, state, now, 0)
-        return row if cost <= row[1] else take_step(algorithm, state, now, cost)
+        row = take_step(algorithm, state, now, 0, 0)
+        return row if cost <= row[1] else take_step(algorithm, state, now, cost, 0)
 
-    stand_in = STAND_INS[algorithm.instance_class]
-    width: Any = stand_in.width
-    head = stand_in.head
+    stand_in: Any = STAND_INS[algorithm.instance_class]
+    width, head = stand_in.width, stand_in.head
     return try_long if width is None else try_short
 
 
 def keep_hit(
-    algorithm: Any, state: Any, copies: Any, now: Any, cost: Any, admitted: Any, remaining: Any, reset_after: Any
+    algorithm: Any, state: Any, saved: Any, now: Any, cost: Any, admitted: Any, remaining: Any, reset_after: Any
 ) -> tuple[int, int]:
     """Charge the hit that `try_hit` has decided, if it is admitted; return `remaining` and `reset_after_ns` then.
 
@@ -319,27 +324,26 @@ def keep_hit(
 
 @overload(keep_hit, strict=False, jit_options=_INLINED)
 def _overload_keep_hit(
-    algorithm: Any, state: Any, copies: Any, now: Any, cost: Any, admitted: Any, remaining: Any, reset_after: Any
+    algorithm: Any, state: Any, saved: Any, now: Any, cost: Any, admitted: Any, remaining: Any, reset_after: Any
 ) -> Callable[..., Any]:
     def keep_short(
-        algorithm: Any, state: Any, copies: Any, now: Any, cost: Any, admitted: Any, remaining: Any, reset_after: Any
+        algorithm: Any, state: Any, saved: Any, now: Any, cost: Any, admitted: Any, remaining: Any, reset_after: Any
     ) -> Any:
-        before, after = copies
+        before, after = saved
         for place in range(width):
             state[place] = after[place] if admitted else before[place]
         return remaining, reset_after
 
     def keep_long(
-        algorithm: Any, state: Any, copies: Any, now: Any, cost: Any, admitted: Any, remaining: Any, reset_after: Any
+        algorithm: Any, state: Any, saved: Any, now: Any, cost: Any, admitted: Any, remaining: Any, reset_after: Any
     ) -> Any:
-        before, after = copies
+        before, after = saved
         if cost <= 1:
             state[head] = after[0] if admitted else before[0]
         elif admitted:
-            _, remaining, _, reset_after, _ = take_step(algorithm, state, now, cost)
+            _, remaining, _, reset_after, _ = take_step(algorithm, state, now, cost, 0)
         return remaining, reset_after
 
-    stand_in = STAND_INS[algorithm.instance_class]
-    width: Any = stand_in.width
-    head = stand_in.head
+    stand_in: Any = STAND_INS[algorithm.instance_class]
+    width, head = stand_in.width, stand_in.head
     return keep_long if width is None else keep_short
