@@ -300,7 +300,7 @@ def _overload_try_hit(algorithm: Any, state: Any, saved: Any, now: Any, cost: An
         before, after = saved
         if cost <= 1:
             before[0] = state[head]
-            row = take_step(algorithm, state, now, cost, complete)
+            row = take_step(algorithm, state, now, cost, 0)  # a whole row takes fewer jumps of a sliding log
             after[0] = state[head]
             state[head] = before[0]
             return row
