@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -80,15 +81,10 @@ def load_zone(name: str) -> tzinfo:
     if name == "UTC":
         return UTC
     if isinstance(name, str):
-        try:
+        with suppress(LookupError, ValueError, OSError):  # an unknown name, an absolute path, a folder
             return ZoneInfo(name)
-        except (LookupError, ValueError, OSError):  # an unknown name, an absolute path, a folder
-            pass
-    known = available_timezones()
-    if not known:
-        raise InputError(
-            f"timezone {short_repr(name)} needs a time zone database, and this system has none: pip install tzdata"
-        )
+    if not (known := available_timezones()):
+        raise InputError(f"timezone {short_repr(name)} needs a time zone database: pip install tzdata")
     raise InputError(f"unknown timezone {short_repr(name)}: {_suggest(name, known)}")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from json import dumps, loads
 from typing import NamedTuple
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType, group
 from rich.table import Table
 from rich.text import Text
 
@@ -106,12 +106,9 @@ def format_signed_time(time_ns: int) -> str:
 # --- the verdict on a terminal
 
 
-def render_verdict(verdict: Verdict) -> RenderableType:
+@group()
+def render_verdict(verdict: Verdict) -> Iterator[RenderableType]:
     """Render a verdict for the terminal: the error, the failing timeline and the promises."""
-    return Group(*_sections(verdict))
-
-
-def _sections(verdict: Verdict) -> Iterator[RenderableType]:
     if verdict.correct:
         yield Text(f"{verdict.algorithm}: {verdict.message}", style="bold green")
         yield Text("Every decision equals that of the exact algorithm in all five fields, and every promise holds:\n")

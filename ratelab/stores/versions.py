@@ -37,8 +37,7 @@ class Entry:
     __slots__ = ("key", "state")
 
     def __init__(self, key: str, state: Version) -> None:
-        self.key = key
-        self.state = state
+        self.key, self.state = key, state
 
 
 class Kernel:
@@ -59,8 +58,7 @@ class Kernel:
         self.step: Callable[[Version, int, int], Row] = self._step_together
         self.decide: Callable[[Version, int, int], Any] = self.composite.decide_together
         """Return the fields of a `Decision` but those of `admitted` or `denied`, which end it."""
-        self.admitted: tuple[Any, ...] = ()
-        self.denied: tuple[Any, ...] = ()
+        self.admitted, self.denied = tuple[Any, ...](), tuple[Any, ...]()
         if len(parts) == 1 and not policies[0].shadow:
             self.start, self.step = parts[0].start, parts[0].step
             self.decide, self.admitted, self.denied = self.step, (None, ()), (policies[0].name, ())

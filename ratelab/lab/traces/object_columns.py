@@ -31,11 +31,9 @@ def parse_fields(lines: StringArray, rows: Integers, spec: ObjectSpec) -> tuple[
     else:
         return None
     columns = [arrow.get_member(objects, path) if path else arrow.repeat("", len(rows)) for path in shape.paths]
-    required = [  # another name may have the value that an optional field lacks
-        column
-        for column, item, path in zip(columns, spec.fields, shape.paths, strict=True)
-        if not item.optional or (path and len(item.names) > 1)
-    ]
+    fields = zip(columns, spec.fields, shape.paths, strict=True)
+    # Another name may have the value that an optional field lacks.
+    required = [column for column, item, path in fields if not item.optional or (path and len(item.names) > 1)]
     places = np.flatnonzero(arrow.have_values(required) & arrow.have_no_zero(columns))  # -0 is read as 0
     columns = [
         column if item.option == "time" and arrow.is_decimal(column) else arrow.cast_to_text(column)
@@ -91,17 +89,12 @@ def _count_by_window(text: NDArray[np.uint8]) -> Integers:
 
 
 def _propose_shapes(lines: StringArray, spec: ObjectSpec) -> Iterator[ObjectShape]:
-    """Yield the shape of an earlier block, then that of the first lines."""
+    """Yield the shape of an earlier block, then that of the first objects that has the most fields."""
     yield from spec.shapes[:]
-    shape = _find_fullest_shape(lines[:_SHAPE_LINES].to_pylist(), spec.fields)
-    if shape is not None and shape not in spec.shapes:
-        yield shape
-
-
-def _find_fullest_shape(lines: Sequence[str], fields: Sequence[Field]) -> ObjectShape | None:
-    """Return the shape of the first objects that has the most fields."""
-    shapes = [shape for line in lines if (shape := find_shape(line, fields))]
-    return max(shapes, key=lambda shape: sum(map(bool, shape.paths)), default=None)
+    shapes = [shape for line in lines[:_SHAPE_LINES].to_pylist() if (shape := find_shape(line, spec.fields))]
+    fullest = max(shapes, key=lambda shape: sum(map(bool, shape.paths)), default=None)
+    if fullest is not None and fullest not in spec.shapes:
+        yield fullest
 
 
 class ObjectShape(NamedTuple):
