@@ -37,7 +37,7 @@ def test_a_small_trace_runs_through_at_most_28_files(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a store does not run on Windows")
 def test_a_request_to_a_store_runs_through_at_most_13_files() -> None:
-    quota = ("--store", "embedded", "--rate", "100000/s", "--burst", "100")  # full again at each request
+    quota = ("--store", "embedded", "--rate", "100/s", "--burst", "100")
     entered = list_entered_files("--port", str(free_port()), "serve", *quota)
     assert {"http/middleware.py", "stores/valkey/session.py"} <= {*entered}
     assert len(entered) <= 13, entered

@@ -70,9 +70,8 @@ class MemoryLimiter:
             raise InputError(f"max_keys must be a whole number >= 1, got {short_repr(max_keys)}")
         self.policies = check_policies(policies)
         self.max_keys = max_keys
-        self._plans = Plans.of(self.policies, plans or {}, overrides or {})
-        may_change = plans is not None or overrides is not None  # to policies with aligned windows
-        self._follows_utc = clock is not None or may_change or any(map(is_aligned, self.policies))
+        self._plans = Plans.of(self.policies, plans, overrides)
+        self._follows_utc = clock is not None or self._plans.may_change or any(map(is_aligned, self.policies))
         self._clock = self.choose_clock(clock)
         self._kernel = Kernel(self.policies, self._clock)
         self._table = KeyTable(self._kernel, self._clock, max_keys, self.note_shared)

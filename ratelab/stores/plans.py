@@ -27,21 +27,31 @@ class Plans:
     policies: tuple[Policy, ...]
     plans: Mapping[str, Mapping[str, Policy]] = field(default_factory=dict)
     overrides: Mapping[str, Mapping[str, Policy]] = field(default_factory=dict)
+    may_change: bool = field(default=True, compare=False)
+    """Whether others may replace them while a limiter is in use, such as policies with aligned windows."""
 
     @classmethod
     def of(
-        cls, policies: Sequence[Policy], plans: Mapping[str, QuotaChanges], overrides: Mapping[str, QuotaChanges]
+        cls,
+        policies: Sequence[Policy],
+        plans: Mapping[str, QuotaChanges] | None,
+        overrides: Mapping[str, QuotaChanges] | None,
     ) -> Plans:
-        """Return plans and overrides whose quotas are given as text; raise `InputError` for an invalid one."""
+        """Return plans and overrides whose quotas are given as text; they may change if one is given, even if empty.
+
+        Raises `InputError` for an invalid one.
+        """
+        may_change = plans is not None or overrides is not None
+        plans, overrides = {} if plans is None else plans, {} if overrides is None else overrides
         named = {policy.name: policy for policy in policies}
         for what, given in (("plans", plans), ("overrides", overrides)):
             if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
                 raise InputError(f"{what} must be a mapping of names to quotas, got {short_repr(given)}")
-        changed = [
+        changed_plans, changed_overrides = (
             {name: _apply(named, f"{what} {short_repr(name)}", changes) for name, changes in given.items()}
             for what, given in (("plan", plans), ("override", overrides))
-        ]
-        return cls(tuple(policies), *changed)
+        )
+        return cls(tuple(policies), changed_plans, changed_overrides, may_change)
 
     def change(
         self,

@@ -78,7 +78,8 @@ class ResilientLimiter:
         self._store = store
         self._clock = default_clock(store.policies) if clock is None else monotonic(clock)
         plans: Plans = getattr(store, "plans", None) or Plans(store.policies)
-        self._local = MemoryLimiter(store.policies, clock, max_keys, plans=plans.plans, overrides=plans.overrides)
+        others: dict[str, Any] = {"plans": plans.plans, "overrides": plans.overrides} if plans.may_change else {}
+        self._local = MemoryLimiter(store.policies, clock, max_keys, **others)
         self._node_of: Callable[[Keys], Hashable] = getattr(store, "node_of", lambda _: None)
         self._probe_node: Callable[[Hashable], Coroutine[Any, Any, None]] | None = getattr(store, "probe", None)
         self._nodes: dict[Hashable, Node] = {}

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from ratelab.errors import ConfigurationWarning, InputError, StoreError, format_reason
 from ratelab.http.app import Service
@@ -58,16 +58,11 @@ def create_memory_backend(
     """
     limiter: MemoryLimiter | RecordingLimiter
     banner = {}
+    others: dict[str, Any] = {"plans": plans.plans, "overrides": plans.overrides} if changes else {}
     if record is None:
-        limiter = MemoryLimiter(plans.policies, max_keys=max_keys, plans=plans.plans, overrides=plans.overrides)
+        limiter = MemoryLimiter(plans.policies, max_keys=max_keys, **others)
     else:
-        limiter = RecordingLimiter(
-            plans.policies,
-            _create_file(record),
-            max_keys=max_keys,
-            plans=plans.plans if changes else None,
-            overrides=plans.overrides if changes else None,
-        )
+        limiter = RecordingLimiter(plans.policies, _create_file(record), max_keys=max_keys, **others)
         closing.callback(limiter.close)
         command = f"ratelab replay {shlex.quote(record)} --format recording"
         banner["record"] = f"every decision to {record}; {command} repeats them"

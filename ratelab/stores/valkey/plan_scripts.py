@@ -61,7 +61,8 @@ class PlanScripts:
         name: str | None,
         cluster: bool,
     ) -> None:
-        self.planned = plans is not None or overrides is not None
+        given = Plans.of(policies, plans, overrides)
+        self.planned = given.may_change
         """Whether it can be changed, and a state has the quota of its last hit."""
         self._cluster = cluster
         self.followers = Followers()
@@ -70,7 +71,7 @@ class PlanScripts:
         """The script of a hit without a plan."""
         self.always_default = True
         """Whether a hit without a plan has that script, whatever its key."""
-        self._use(Plans.of(policies, plans or {}, overrides or {}))
+        self._use(given)
 
     def choose(self, key: Keys, plan: str | None) -> Script | CompositeScript:
         """Return the script of a hit; raise `InputError` if there is no such plan, or for an invalid key."""
