@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace as replace_fields
 from functools import partial
 from statistics import median
@@ -14,10 +14,12 @@ from timing import Bar, Figure, duration_figure, time_in_turn
 
 from ratelab.algorithms import ALGORITHMS, create, traits_of
 from ratelab.lab.decisions import ADMISSION_FIELDS, FIGURE_FIELDS
+from ratelab.lab.policies.engine import allocate_joint_columns
+from ratelab.lab.policies.requests import PolicyTraffic
 from ratelab.lab.replay import allocate_columns, decide_in_python, has_compiler
 from ratelab.lab.replay import replay as replay_policy
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import ROW_FIELDS
+from ratelab.limiter import ROW_FIELDS, Algorithm
 
 PLAIN_REQUESTS = 500_000
 COMPILED_REQUESTS = 10_000_000
@@ -39,6 +41,7 @@ COMPILED_BARS = {
     "sliding-counter": Bar("<=", 5.6),
     "gcra": Bar("<=", 2.2),
 }
+JOINT_BAR = Bar("<=", 1.2)
 
 
 def replay() -> Iterator[Figure]:
@@ -80,13 +83,40 @@ def _compiled() -> Iterator[Figure]:
     costs = {}
     for name in ALGORITHMS:
         algorithm = create(name, RATE, burst=BURSTS.get(name, peers_memory.BURST)).algorithm
-        columns = allocate_columns(traffic, FIGURE_FIELDS if traits_of(algorithm).queues else ADMISSION_FIELDS)
-        work = partial(compiled.decide, algorithm, traffic, columns, lambda _: None)
-        seconds, floors = time_in_turn(work, floor, clock=time.process_time)
+        seconds, floors = time_in_turn(_prepare(algorithm, traffic), floor, clock=time.process_time)
         bar = COMPILED_BARS.get(name)
         yield duration_figure(f"compiled {name}", seconds, floors, COMPILED_REQUESTS / 1e9, "ns", bar)
         costs[name] = median(seconds) / COMPILED_REQUESTS
+    yield from _compiled_pairs(traffic)
     yield from _peers(traffic, costs)
+
+
+def _prepare(algorithm: Algorithm, traffic: Traffic) -> Callable[[], None]:
+    """Return a compiled replay whose columns are allocated."""
+    from ratelab.lab import compiled  # it needs Numba
+
+    columns = allocate_columns(traffic, FIGURE_FIELDS if traits_of(algorithm).queues else ADMISSION_FIELDS)
+    return partial(compiled.decide, algorithm, traffic, columns, lambda _: None)
+
+
+def _call_all(functions: Sequence[Callable[[], None]]) -> None:
+    for function in functions:
+        function()
+
+
+def _compiled_pairs(traffic: Traffic) -> Iterator[Figure]:
+    """Time two policies together against both one after the other, for each algorithm and the next."""
+    from ratelab.lab.compiled import joint  # it needs Numba
+
+    for names in zip(ALGORITHMS, [*ALGORITHMS, *ALGORITHMS][1:], strict=False):
+        bursts = [factor * BURSTS.get(name, peers_memory.BURST) for factor, name in enumerate(names, 1)]
+        policies = [create(name, RATE, burst=burst) for name, burst in zip(names, bursts, strict=True)]
+        parts = [PolicyTraffic(policy, None, traffic, None) for policy in policies]
+        columns = allocate_joint_columns(parts, traffic, FIGURE_FIELDS)
+        together = partial(joint.decide, parts, traffic, columns, lambda _: None)
+        alone = [_prepare(policy.algorithm, traffic) for policy in policies]
+        seconds, floors = time_in_turn(together, partial(_call_all, alone), clock=time.process_time)
+        yield duration_figure(" and ".join(names), seconds, floors, COMPILED_REQUESTS / 1e9, "ns", JOINT_BAR)
 
 
 def _peers(traffic: Traffic, costs: dict[str, float]) -> Iterator[Figure]:

@@ -151,6 +151,7 @@ def test_replays_and_peers_are_timed_next_to_their_floors(monkeypatch: pytest.Mo
         "plain gcra",
         "drawing the requests",
         "compiled gcra",
+        "gcra and gcra",
         "other",
     ]
     assert all(figure["measured"] > 0 and figure["floor"] > 0 for figure in figures)
