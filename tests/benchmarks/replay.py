@@ -115,7 +115,7 @@ def _compiled_pairs(traffic: Traffic) -> Iterator[Figure]:
         columns = allocate_joint_columns(parts, traffic, FIGURE_FIELDS)
         together = partial(joint.decide, parts, traffic, columns, lambda _: None)
         alone = [_prepare(policy.algorithm, traffic) for policy in policies]
-        seconds, floors = time_in_turn(together, partial(_call_all, alone), clock=time.process_time)
+        seconds, floors = time_in_turn(together, partial(_call_all, alone), rounds=3, clock=time.process_time)
         yield duration_figure(" and ".join(names), seconds, floors, COMPILED_REQUESTS / 1e9, "ns", JOINT_BAR)
 
 
