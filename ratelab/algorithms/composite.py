@@ -17,12 +17,12 @@ Answer = tuple[Policy, Row]
 
 
 def check_policies(policies: object) -> tuple[Policy, ...]:
-    """Return one policy, or a sequence of them, as a tuple.
+    """Return one policy, or a sequence of them, as a tuple; an object that wraps a policy is one, too.
 
     Raises `InputError` unless there is at least one, and each has another name.
     """
-    given = (policies,) if isinstance(policies, Policy) else policies
-    if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(one, Policy) for one in given):
+    given: Sequence[Any] = policies if isinstance(policies, Sequence) else (policies,)
+    if isinstance(given, str) or not all(map(_is_policy, given)):
         remedy = "create one with Policy.create"
         raise InputError(f"policies must be a Policy or a list of them, got {short_repr(policies)}: {remedy}")
     names = [policy.name for policy in given]
@@ -32,6 +32,10 @@ def check_policies(policies: object) -> tuple[Policy, ...]:
     if twice is not None:
         raise InputError(f"policies must have different names, got {short_repr(twice)} twice: set name=")
     return tuple(given)
+
+
+def _is_policy(given: object) -> bool:
+    return isinstance(given, Policy) or all(hasattr(given, name) for name in ("quota", "algorithm", "start", "step"))
 
 
 class Part(NamedTuple):

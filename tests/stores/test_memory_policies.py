@@ -61,6 +61,20 @@ def test_a_shadow_policy_never_denies() -> None:
     assert alone.hit_row("alice")[0]
 
 
+def test_an_object_that_wraps_a_policy_is_enforced_as_one() -> None:
+    class Wrapper:
+        def __init__(self, policy: Policy) -> None:
+            self._policy = policy
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._policy, name)
+
+    wrapped: Any = Wrapper(Policy.create("token-bucket", "2/s", name="second"))
+    for policies in (wrapped, [wrapped], [wrapped, Policy.create("token-bucket", "1/min", 5, name="minute")]):
+        limiter = MemoryLimiter(policies, ManualClock())
+        assert [limiter.hit("alice").bound_by for _ in range(3)] == [None, None, "second"]
+
+
 def test_policies_need_different_names() -> None:
     with pytest.raises(InputError, match="policies must have different names, got 'gcra' twice: set name="):
         MemoryLimiter([Policy.create("gcra", "1/s"), Policy.create("gcra", "9/min")])
