@@ -8,10 +8,11 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier, Thread
+from threading import Barrier, Event, Thread, current_thread, main_thread
 from types import FrameType
 from typing import TypeVar
 
+import pytest
 from durations import DAY
 
 from ratelab import Algorithm, ManualClock, MemoryLimiter, Quota, State, create
@@ -92,6 +93,39 @@ def test_a_thousand_tasks_get_exactly_the_quota() -> None:
         return await asyncio.gather(*(request() for _ in range(1000)))
 
     assert sum(asyncio.run(request_all())) == 100
+
+
+def test_an_interrupt_ends_the_wait_for_another_thread() -> None:
+    """New keys are started one at a time, so the second one waits until the clock has been read for the first."""
+    reading, finish = Event(), Event()
+
+    def clock() -> int:
+        if current_thread() is not main_thread():
+            reading.set()
+            finish.wait()
+        return 0
+
+    def interrupt(_: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    def hit_until_alarm() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        limited.hit("bob")
+
+    limited = MemoryLimiter(create("token-bucket", "100/s"), clock)
+    other = Thread(target=limited.hit, args=("alice",))
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        other.start()
+        reading.wait()
+        with pytest.raises(KeyboardInterrupt):
+            hit_until_alarm()
+    finally:
+        finish.set()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+        other.join()
+    assert limited.hit("bob").remaining == 99
 
 
 def test_an_interrupt_never_leaves_the_lock_held() -> None:

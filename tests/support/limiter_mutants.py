@@ -142,7 +142,7 @@ class DeniesWhenFull(MutatedTable):
 class ForgetsOverflow(MutatedTable):
     """Gives a key that gets a separate state a fresh quota, whatever it used of a shared one."""
 
-    methods: ClassVar = {"start_new": rewritten(KeyTable.start_new, "if state is None", "if True")}
+    methods: ClassVar = {"_start_new": rewritten(KeyTable._start_new, "if state is None", "if True")}
 
 
 class KeepsUnusedKeys(MemoryLimiter):
