@@ -15,7 +15,7 @@ from ratelab.algorithms import traits_of
 from ratelab.lab.compiled import check_bound
 from ratelab.lab.compiled.joint_loops import PolicyLane, compile_joint_loop
 from ratelab.lab.compiled.optimize import LONG_STATES
-from ratelab.lab.compiled.states import MIN_LONG_STATE, STATE_PREFETCH
+from ratelab.lab.compiled.states import MIN_LONG_STATE, look_ahead
 from ratelab.lab.compiled.step_source import UnfitError
 from ratelab.lab.decisions import Progress, is_complete
 from ratelab.lab.partition import Partition, split_keys
@@ -53,19 +53,23 @@ def decide(parts: Sequence[PolicyTraffic], traffic: Traffic, columns: JointColum
         for part, batch in traffic.batches():
             selected = partition.select(batch)
             outputs = _Outputs(part, selected.places, len(selected.keys))
-            lanes = []
-            for number, policy in enumerate(policies):
-                keys = selected.keys if share_keys else policy.keys[part]
-                lanes.append(
+            filled = [[outputs.add(column) for column in each] for each in (*own, (*whole, columns.bound))]
+            costs = [
+                None if unit_costs else np.ascontiguousarray(policy.costs[part][selected.places]) for policy in policies
+            ]
+            all_keys = [selected.keys] if share_keys else [policy.keys[part] for policy in policies]
+            for looks in zip(*map(look_ahead, all_keys), strict=True):
+                some = looks[0][0]
+                lanes = tuple(
                     PolicyLane(
                         stand_ins[number],
                         *places[number],
-                        None if share_keys and number else _pad(keys),
-                        None if unit_costs else np.ascontiguousarray(policy.costs[part][selected.places]),
-                        *map(outputs.add, own[number]),
+                        None if share_keys and number else looks[number][1],
+                        *_slice_all([costs[number], *filled[number]], some),
                     )
+                    for number in range(len(policies))
                 )
-            loop(tuple(lanes), states, selected.times, traffic.origin, *map(outputs.add, [*whole, columns.bound]))
+                loop(lanes, states, selected.times[some], traffic.origin, *_slice_all(filled[-1], some))
             outputs.write()
             progress(len(selected.keys))
 
@@ -90,9 +94,9 @@ class _Outputs:
             column[self._places] = values
 
 
-def _pad(keys: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Append a key for each request that the loop looks ahead at the end."""
-    return np.append(keys, np.repeat(keys[-1:], STATE_PREFETCH))
+def _slice_all(columns: Sequence[NDArray[Any] | None], some: slice) -> list[NDArray[Any] | None]:
+    """Return these values of each column, if there is one."""
+    return [None if column is None else column[some] for column in columns]
 
 
 class _Policy:

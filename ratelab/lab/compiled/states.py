@@ -106,16 +106,18 @@ def _fill(first: Any, begins: Any, states: Any) -> None:
 _FILL = jit(_fill)
 
 
+def look_ahead(keys: NDArray[np.uint32]) -> Iterator[tuple[slice, NDArray[np.uint32]]]:
+    """Yield slices of requests with their keys, which the `STATE_PREFETCH` further keys that the loops read follow."""
+    last = max(0, len(keys) - STATE_PREFETCH)
+    rest = keys[last:]
+    yield slice(0, last), keys
+    yield slice(last, None), np.append(rest, np.repeat(rest[-1:], STATE_PREFETCH))
+
+
 def prepare_requests(
     requests: Requests, origin: int, unit_costs: bool
 ) -> Iterator[tuple[slice, tuple[NDArray[Any] | None, ...]]]:
-    """Yield slices of the requests with the keys, the clock times and, unless all are 1, the costs of each.
-
-    The loops look `STATE_PREFETCH` requests ahead, so that many further keys follow those of a slice.
-    """
+    """Yield slices of the requests with the keys, the clock times and, unless all are 1, the costs of each."""
     times = requests.times + origin if origin else requests.times
-    last = max(0, len(requests.keys) - STATE_PREFETCH)
-    rest = requests.keys[last:]
-    padded = np.append(rest, np.repeat(rest[-1:], STATE_PREFETCH))
-    for some, keys in ((slice(0, last), requests.keys), (slice(last, None), padded)):
+    for some, keys in look_ahead(requests.keys):
         yield some, (keys, times[some], None if unit_costs else requests.costs[some])
