@@ -155,7 +155,8 @@ def _clean_up_when_terminated() -> Iterator[None]:
     """Raise `Terminated` at SIGTERM and SIGHUP, and then end with the usual status of the signal.
 
     A signal that is ignored, as by nohup, stays ignored. A second signal ends the program at once, and so does a
-    cleanup that takes more than `CLEANUP_TIMEOUT_S`.
+    cleanup that takes more than `CLEANUP_TIMEOUT_S`. Python drops an exception that a handler raises within a
+    finalizer or the callback of a weak reference: it is raised again a moment later, and so is a dropped Ctrl-C.
     """
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     handled = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
@@ -169,13 +170,33 @@ def _clean_up_when_terminated() -> Iterator[None]:
             signal.alarm(CLEANUP_TIMEOUT_S)
         raise Terminated
 
+    report_unraisable = sys.unraisablehook
+
+    def raise_again(dropped: sys.UnraisableHookArgs) -> None:
+        if not (hasattr(signal, "setitimer") and issubclass(dropped.exc_type, (Terminated, KeyboardInterrupt))):
+            report_unraisable(dropped)
+            return
+        error = dropped.exc_type
+
+        def interrupt(*_: object) -> None:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            if error is Terminated:
+                signal.alarm(CLEANUP_TIMEOUT_S)
+            raise error
+
+        signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+
     for number in handled:
         signal.signal(number, terminate)
+    sys.unraisablehook = raise_again
     try:
         yield
     except Terminated:
         os.kill(os.getpid(), received[0])
         raise SystemExit(128 + received[0]) from None  # the process with ID 1 ignores the signal
+    finally:
+        sys.unraisablehook = report_unraisable
 
 
 def _discard_output() -> None:

@@ -60,6 +60,42 @@ def read_mappings(pid: int) -> list[str]:
         return []
 
 
+DROPPED = """
+import signal, threading, weakref
+import ratelab.cli as cli
+
+class Item:
+    pass
+
+def interrupted(_):
+    signal.raise_signal(signal.{0})
+
+class Finalized:
+    def __del__(self):
+        signal.raise_signal(signal.{0})
+
+def work(**_):
+    item = Item()
+    reference = weakref.ref(item, interrupted)
+    try:
+        {1}
+        threading.Event().wait(30)
+    finally:
+        print("cleaned up", flush=True)
+
+cli.ratelab_command = work
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("drop", ["del item", "Finalized()"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_signal_within_a_finalizer_is_not_lost(name: str, drop: str) -> None:
+    done = subprocess.run([sys.executable, "-c", DROPPED.format(name, drop)], capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (-getattr(signal, name), b"cleaned up\n")
+    assert b"ignored" not in done.stderr
+
+
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
     command = f"trap '' HUP; exec {sys.executable} -m ratelab sample {tmp_path / 'a.log'} --lines 400000"
     with subprocess.Popen(["bash", "-c", command]) as process:  # noqa: S607
