@@ -46,11 +46,13 @@ A plain tuple, because that is fastest to unpack.
 _log = logging.getLogger("ratelab.http")
 
 
-def check_limiter(limiter: AnyLimiter) -> None:
-    """Raise `InputError` for an object that is not a limiter, or blocks on its store."""
+def check_limiter(limiter: AnyLimiter, blocking: bool = False) -> None:
+    """Raise `InputError` for an object that is not a limiter, or cannot be used by a door that is `blocking` or not."""
     if not callable(getattr(limiter, "hit", None)):
         raise invalid_result("limiter must be a limiter, such as MemoryLimiter(policy)", limiter, "it has no hit()")
-    if getattr(limiter, "blocking", False):
+    if blocking and is_deferred(limiter.hit):
+        raise InputError(f"limiter must not be awaited, got {type(limiter).__name__}: use ValkeyLimiter")
+    if not blocking and getattr(limiter, "blocking", False):
         name = type(limiter).__name__
         raise InputError(f"limiter must not block the event loop, got {name}: use AsyncValkeyLimiter")
 

@@ -2,49 +2,35 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Awaitable, Callable, Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Awaitable, Callable
+from typing import Any, Self, Unpack
 
 from ratelab.algorithms import Policy
-from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_repr
+from ratelab.errors import StoreError
 from ratelab.http.asgi import App, Field, Message, Receive, Scope, Send
-from ratelab.http.counters import Counts
 from ratelab.http.delayed_admission import create_trio_error, delay_and_count, running_trio
-from ratelab.http.guard import Guard, GuardFinder, check_limiter, create_guard, follow_updates
-from ratelab.http.headers import HeaderWriter
-from ratelab.http.identity import SECRET, AmbiguousClientError, Identity
-from ratelab.http.offenders import Offenders
-from ratelab.http.plan_source import AnyPlanSource
-from ratelab.http.policy_guard import ChargeHook, PolicyGuard, PolicyOptions, prepare
-from ratelab.http.policy_rules import AnyLimiter, Cost, find_plans, needs_rules
+from ratelab.http.gate import Gate, PolicyArguments, create_from_file
+from ratelab.http.identity import AmbiguousClientError, Identity
+from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import (
     DenialHook,
+    Ruling,
     join_on_send,
     read_denial,
+    send_denial,
     send_dropped,
     send_problem,
     send_unavailable,
 )
-from ratelab.http.scope_functions import check_bool, check_cost, check_function
+from ratelab.http.scope_functions import check_bool, check_cost
 from ratelab.limiter import Decision, Row
 from ratelab.quota import NS_PER_S
 from ratelab.stores.memory import MemoryLimiter
-from ratelab.stores.plans import Plans
-
-if TYPE_CHECKING:
-    from ratelab.http.file_policies import FilePolicies
 
 NS_PER_S_LESS_ONE = NS_PER_S - 1
 
-_NO_SECRET = (
-    f"{SECRET} is not set: a client counts as another one on other machines and after a restart, and is granted the "
-    "whole quota again; set the same secret for all instances"
-)
 
-
-class RateLimitMiddleware:
+class RateLimitMiddleware(Gate):
     """Limit the requests of each client: `app = RateLimitMiddleware(app, MemoryLimiter(policy))`.
 
     `limiter` may be sync or async, or a function of the ASGI scope that returns one of a few long-lived limiters. A
@@ -88,51 +74,10 @@ class RateLimitMiddleware:
         legacy: str = "off",
         policy: str | None = None,
         on_denied: DenialHook | None = None,
-        *,
-        costs: Mapping[str, Cost] = MappingProxyType({}),
-        account: str | Callable[[Scope], str | None] | None = None,
-        plan: AnyPlanSource | None = None,
-        default_plan: str | None = None,
-        on_plan_error: str = "default",
-        plan_timeout: float = 1.0,
-        charge: ChargeHook | None = None,
-        file: FilePolicies | None = None,
+        **policy_arguments: Unpack[PolicyArguments],
     ) -> None:
-        limiter = MemoryLimiter(limiter) if isinstance(limiter, Policy | list | tuple) else limiter
-        _check_functions(limiter, key, cost, account, {"exempt": exempt, "on_denied": on_denied, "charge": charge})
         self.app = app
-        self.counts = Counts()
-        self.offenders = Offenders()
-        """The keys with the most denied requests."""
-        self._on_denied = on_denied
-        self._identity = key if isinstance(key, Identity) else Identity(key)
-        self._options = options = PolicyOptions(
-            cost=cost,
-            costs=costs,
-            account=account,
-            plan=plan,
-            default_plan=default_plan,
-            on_plan_error=on_plan_error,
-            plan_timeout=plan_timeout,
-            legacy=legacy,
-            exempt=exempt,
-            charge=charge,
-            on_denied=on_denied,
-            file=file,
-        )
-        self.policy_guard: PolicyGuard | None = None
-        """The guard of several policies; None for a limiter of one, and for a function that chooses one."""
-        self._limiter: Any = limiter
-        self._policy = policy
-        if callable(limiter):
-            if options.needs_policies():
-                rule = "costs, account, plan and charge need one limiter, got a function"
-                raise InputError(f"{rule}: use match in the policies of the limiter")
-            self._use(None, GuardFinder(limiter, self._check_limiter, legacy, policy, self.counts).find)
-        else:
-            self._check_limiter(limiter)
-            self._follow(find_plans(limiter))()
-            follow_updates(limiter, self._follow)
+        super().__init__(limiter, key, cost, exempt, legacy, policy, on_denied, **policy_arguments)
 
     @classmethod
     def from_file(
@@ -152,14 +97,7 @@ class RateLimitMiddleware:
         A file that has changed is read again at the next request, at most once a second. If it is invalid, an error is
         logged, and the policies stay in force. Raise `InputError` for an invalid file or argument.
         """
-        from ratelab.http.file_policies import FilePolicies  # needs the libraries that read YAML
-
-        if not callable(limiter):
-            rule = "limiter must be a function that creates the limiter of the policies of the file"
-            raise InputError(f"{rule}, got {short_repr(limiter)}: see `ratelab docs policies`")
-        file, identity = FilePolicies(path, watched=True), key if isinstance(key, Identity) else Identity(key)
-        plans = file.find_plans(identity)
-        created = limiter(plans.policies, plans=plans.plans, overrides=plans.overrides)
+        created, identity, file = create_from_file(path, limiter, key)
         return cls(app, created, identity, file=file, **arguments)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -236,67 +174,48 @@ class RateLimitMiddleware:
 
         await app(scope, receive, send_with_headers)
 
-    def _follow(self, plans: Plans) -> Callable[[], None]:
-        """Return a function that limits requests by the policies that the limiter then has; it checks them first."""
-        if self.policy_guard is None and not self._options.needs_policies() and not needs_rules(plans):
-            HeaderWriter(plans.policies[0], name=self._policy)
-            return self._use_guard
-        if self._policy is not None:
-            raise InputError(f"policy must be left out, got {short_repr(self._policy)}: name each Policy instead")
-        prepare(plans, self._options, self._identity)
-        return self._use_policy_guard
+    def _unguarded(self) -> App:
+        return self.app if self.policy_guard is None else self._serve_by_policies
 
-    def _use_guard(self) -> None:
-        self._use(create_guard(self._limiter, self._options.legacy, self._policy))
+    async def _serve_by_policies(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection that several policies decide."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        ruling = await self.rule(scope)
+        if ruling.answer is not None:
+            await send_denial(scope, send, ruling.answer)
+            return
+        if ruling.decision is None:
+            await self.app(scope, receive, send)
+            return
+        if ruling.delay_ns:
+            delayed_receive = await delay_and_count(ruling.delay_ns, receive, self.counts)
+            if delayed_receive is None:
+                await send_dropped(scope, send)
+                return
+            receive = delayed_receive
+        self.counts.admitted += 1
+        send = join_on_send(send, ruling.fields)
+        if self._charge is None:
+            await self.app(scope, receive, send)
+        else:
+            await self._settle_by_status(scope, receive, send, ruling)
 
-    def _use_policy_guard(self) -> None:
-        if self.policy_guard is None:
-            options, counts, offenders = self._options, self.counts, self.offenders
-            self.policy_guard = PolicyGuard(self.app, self._limiter, self._identity, options, counts, offenders)
-        self._use(None)
+    async def _settle_by_status(self, scope: Scope, receive: Receive, send: Send, ruling: Ruling) -> None:
+        """Refund a request whose status is not charged, before its response starts."""
+        started = False
 
-    def _use(self, guard: Guard | None, find_guard: Any = None) -> None:
-        """Decide the requests from now on by a guard, or that of several policies; a request reads all fields once."""
-        cost, identity = self._options.cost, self._identity
-        fixed_cost, cost_of = (0, cost) if callable(cost) else (cost, None)
-        self._hot = (
-            self.policy_guard or self.app,
-            # the requests of a policy guard take its own path
-            self._options.exempt if self.policy_guard is None else _exempt_all,
-            identity.keys_by_peer,
-            identity.find,
-            fixed_cost,
-            cost_of,
-            guard,
-            find_guard,
-            self._options.legacy != "off",
-            self.counts,
-        )
+        async def send_and_settle(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start" and not started:
+                started = True
+                await self.settle(scope, ruling, message["status"])
+            await send(message)
 
-    def _check_limiter(self, limiter: AnyLimiter) -> None:
-        """Raise `InputError` unless requests can be limited; have a limiter in a store compare the secret of others."""
-        check_limiter(limiter)
-        use_secret = getattr(limiter, "use_secret", None)
-        if use_secret is not None:
-            if self._identity.secret_generated:
-                warnings.warn(_NO_SECRET, ConfigurationWarning, stacklevel=3)
-            use_secret(self._identity.fingerprint, self._identity.secret_generated)
-
-
-def _check_functions(
-    limiter: object, key: object, cost: object, account: object, hooks: Mapping[str, Callable[..., object] | None]
-) -> None:
-    """Raise `InputError` for an invalid cost, a hook that is not a function, or a function that would be awaited."""
-    if not callable(cost) and (type(cost) is not int or cost < 0):
-        raise InputError(f"cost must be a whole number >= 0 or a function of the scope, got {short_repr(cost)}")
-    for name, hook in hooks.items():
-        if hook is not None and not callable(hook):
-            raise InputError(f"{name} must be a function of the scope, got {short_repr(hook)}")
-    functions = {"limiter": limiter, "key": key, "cost": cost, "account": account, **hooks}
-    for name, function in functions.items():
-        check_function(name, function)
-
-
-def _exempt_all(scope: Scope) -> bool:  # noqa: ARG001  (the signature of `exempt`)
-    """Return True."""
-    return True
+        try:
+            await self.app(scope, receive, send_and_settle)
+        except Exception:
+            if not started:  # the server answers 500
+                await self.settle(scope, ruling, 500)
+            raise

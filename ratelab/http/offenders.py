@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from heapq import heapify, heapreplace
 from mmap import mmap
 from struct import Struct
+from threading import RLock
 from typing import NamedTuple, Self
 
 MAX_OFFENDERS = 1000
@@ -42,11 +43,19 @@ class Offenders:
         self._counts: dict[str, int] = {}
         self._errors: dict[str, int] = {}
         self._heap: list[tuple[int, str]] = []  # of each key, with a count that it once had
+        self._lock = RLock()  # a finalizer may count within `add`
 
     def add(self, key: str, count: int = 1) -> None:
         """Count denials of a key."""
+        try:  # no other thread runs between reading and writing a count
+            self._counts[key] += count
+        except KeyError:
+            with self._lock:
+                self._add_new(key, count)
+
+    def _add_new(self, key: str, count: int) -> None:
         counts = self._counts
-        if key in counts:
+        if key in counts:  # another thread has just added it
             counts[key] += count
             return
         least = 0
@@ -62,8 +71,9 @@ class Offenders:
 
     def top(self, limit: int = MAX_PUBLISHED) -> list[Offender]:
         """Return the keys with the most denials; keys with the same count in their order."""
-        ordered = sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
-        return [Offender(key, count, self._errors[key]) for key, count in ordered[:limit]]
+        with self._lock:
+            ordered = sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
+            return [Offender(key, count, self._errors[key]) for key, count in ordered[:limit]]
 
     def unlisted(self, limit: int = MAX_PUBLISHED) -> int:
         """Return the largest count that a key which `top` leaves out can have."""

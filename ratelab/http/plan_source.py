@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from inspect import isawaitable
+from threading import RLock
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -103,6 +104,7 @@ class PlanSource:
                 known = ", ".join(map(str, self._plans)) or "none"
                 raise InputError(f"unknown plan {short_repr(plan)}: choose one of {known}")
         self._answers: dict[str, Answer] = {}  # by client, oldest first
+        self._lock = RLock()
         self._calls: dict[str, asyncio.Task[None]] = {}  # that requests of the same client wait for together
         self._next_warning = 0.0
 
@@ -151,10 +153,11 @@ class PlanSource:
         self._keep(key, answer)
 
     def _keep(self, key: str, answer: Answer) -> Answer:
-        self._answers.pop(key, None)
-        if len(self._answers) >= MAX_CACHED_PLANS:
-            del self._answers[next(iter(self._answers))]
-        self._answers[key] = answer
+        with self._lock:
+            self._answers.pop(key, None)
+            if len(self._answers) >= MAX_CACHED_PLANS:
+                del self._answers[next(iter(self._answers))]
+            self._answers[key] = answer
         return answer
 
     def _is_known(self, plan: object) -> bool:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from inspect import isawaitable
+from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError, StoreError
-from ratelab.http.asgi import App, Message, Receive, Scope, Send
+from ratelab.http.asgi import Scope
 from ratelab.http.counters import Counts, PolicyCounts
-from ratelab.http.delayed_admission import create_trio_error, delay_and_count, running_trio
+from ratelab.http.delayed_admission import create_trio_error, running_trio
 from ratelab.http.headers import format_policy, format_string
 from ratelab.http.identity import AmbiguousClientError, Identity
 from ratelab.http.offenders import Offenders
@@ -19,14 +21,17 @@ from ratelab.http.plan_source import AnyPlanSource, PlanError, PlanSource
 from ratelab.http.policy_headers import PolicyHeaderWriter, PolicyVerdict
 from ratelab.http.policy_rules import Cost, LengthRequiredError, RuleBook
 from ratelab.http.responses import (
+    NOT_LIMITED,
+    Denial,
     DenialHook,
-    join_on_send,
+    Ruling,
+    build_denial,
+    build_unavailable,
+    problem,
     read_denial,
-    send_dropped,
-    send_problem,
-    send_unavailable,
 )
 from ratelab.http.scope_functions import check_bool, format_path
+from ratelab.limiter import Costs, Keys
 from ratelab.stores.plans import Plans
 
 if TYPE_CHECKING:
@@ -94,7 +99,7 @@ def prepare(plans: Plans, options: PolicyOptions, identity: Identity) -> Setup:
 
 
 class PolicyGuard:
-    """Decide requests by several policies, for `RateLimitMiddleware`.
+    """Decide requests by several policies.
 
     Each policy has its own key, cost and route. A plan changes the quotas of a request. A request that no policy
     applies to is not limited. Shadow policies are counted and logged, and are not part of the header fields.
@@ -102,14 +107,12 @@ class PolicyGuard:
 
     def __init__(
         self,
-        app: App,
         limiter: Any,
         identity: Identity,
         options: PolicyOptions,
         counts: Counts,
         offenders: Offenders,
     ) -> None:
-        self._app = app
         self._limiter = limiter
         self._identity = identity
         self._options = options
@@ -117,6 +120,7 @@ class PolicyGuard:
         self._counts, self._offenders = counts, offenders
         self._file = options.file
         self._unchanging_plans = Plans(limiter.policies)  # of a limiter that cannot be changed
+        self._lock = RLock()
         self._setup = prepare(self._find_plans(), options, identity)
         self._start_counts()
 
@@ -126,7 +130,10 @@ class PolicyGuard:
         With `force`, read it in any case. An invalid file is logged, and changes nothing.
         """
         file = self._file
-        return file is not None and file.reload(lambda: self._update(file.find_plans(self._identity)), force)
+        if file is None:
+            return False
+        with self._lock:
+            return file.reload(lambda: self._update(file.find_plans(self._identity)), force)
 
     def _update(self, plans: Plans) -> None:
         """Replace the policies of the limiter; raise `InputError`, and change nothing, for invalid ones."""
@@ -136,10 +143,12 @@ class PolicyGuard:
 
     def _refresh(self) -> Setup:
         """Return the setup in force; prepare it again if the policies of the limiter have changed."""
-        plans = self._find_plans()
-        if plans is not self._setup.plans:
-            self._setup = prepare(plans, self._options, self._identity)
-            self._start_counts()
+        if self._find_plans() is not self._setup.plans:
+            with self._lock:
+                plans = self._find_plans()
+                if plans is not self._setup.plans:
+                    self._setup = prepare(plans, self._options, self._identity)
+                    self._start_counts()
         return self._setup
 
     def _find_plans(self) -> Plans:
@@ -154,50 +163,46 @@ class PolicyGuard:
             same = counts is not None and counts.shadow == policy.shadow
             self._counts.policies[policy.name] = counts if counts and same else PolicyCounts(policy.shadow)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI connection."""
+    async def rule(self, scope: Scope) -> Ruling:
+        """Rule what to do with an HTTP request."""
         if self._file is not None and self._file.poll():
             self.reload()
-        if scope["type"] != "http" or self._is_exempt(scope):
-            await self._app(scope, receive, send)
-            return
-        counts = self._counts
+        if self._is_exempt(scope):
+            return NOT_LIMITED
         try:
             verdict = await self._decide(scope)
         except (AmbiguousClientError, PlanError, StoreError) as error:
-            if self._is_enforced(scope):
-                await self._reject(scope, send, error)
-            else:  # shadow policies never deny
-                await self._app(scope, receive, send)
+            # shadow policies never deny
+            return Ruling(self._reject(error)) if self._is_enforced(scope) else NOT_LIMITED
         except LengthRequiredError:
-            counts.ambiguous += 1
-            await send_problem(scope, send, 411, "Send the body with Content-Length.")
-        else:
-            if verdict is None:
-                await self._app(scope, receive, send)
-                return
-            scope["ratelab"] = verdict.decision
-            self._count(scope, verdict)
-            if verdict.decision.allowed:
-                await self._admit(scope, receive, send, verdict)
-            else:
-                counts.denied += 1
-                keys = verdict.keys
-                self._offenders.add(keys if isinstance(keys, str) else keys[verdict.decision.bound_by or ""])
-                await self._deny(scope, send, verdict)
+            self._counts.ambiguous += 1
+            return Ruling(build_denial(411, (), problem(411, "Send the body with Content-Length.")))
+        if verdict is None:
+            return NOT_LIMITED
+        decision = scope["ratelab"] = verdict.decision
+        self._count(scope, verdict)
+        if not decision.allowed:
+            keys = verdict.keys
+            self._counts.denied += 1
+            self._offenders.add(keys if isinstance(keys, str) else keys[decision.bound_by or ""])
+            return Ruling(self._deny(scope, verdict), decision=decision)
+        refund_request = partial(refund, self._limiter, verdict.keys, verdict.list_charges())
+        costs = verdict.costs
+        delay_ns = decision.delay_ns if (costs if isinstance(costs, int) else any(costs.values())) else 0
+        refuse = partial(self._refuse, verdict)
+        return Ruling(None, self._headers.format_admitted(verdict), decision, delay_ns, refund_request, refuse)
 
     def _is_enforced(self, scope: Scope) -> bool:
         """Return whether a policy that is not a shadow policy applies to a request."""
         return any(not rule.policy.shadow for rule in self._setup.rules.find_rules(scope))
 
-    async def _reject(self, scope: Scope, send: Send, error: AmbiguousClientError | PlanError | StoreError) -> None:
-        """Answer a request that cannot be decided."""
+    def _reject(self, error: AmbiguousClientError | PlanError | StoreError) -> Denial:
+        """Return the response to a request that cannot be decided."""
         if isinstance(error, AmbiguousClientError):
             self._counts.ambiguous += 1
-            await send_problem(scope, send, 400, str(error))
-        else:
-            self._counts.unavailable += 1
-            await send_unavailable(scope, send, error.retry_after_ns)
+            return build_denial(400, (), problem(400, str(error)))
+        self._counts.unavailable += 1
+        return build_unavailable(error.retry_after_ns)
 
     def _is_exempt(self, scope: Scope) -> bool:
         exempted = self._options.exempt is not None and self._options.exempt(scope)
@@ -219,7 +224,7 @@ class PolicyGuard:
         hit_each = self._limiter.hit_each
         try:
             result = hit_each(keys, costs) if plan is None else hit_each(keys, costs, plan=plan)
-            decision, each = await _await_store(result) if isawaitable(result) else result
+            decision, each = await await_store(result) if isawaitable(result) else result
         except InputError:
             if self._find_plans() is setup.plans:
                 raise
@@ -248,68 +253,37 @@ class PolicyGuard:
             names = ", ".join(verdict.decision.shadow)
             _log.info("shadow: %s would have denied %s %s", names, scope["method"], format_path(scope))
 
-    async def _admit(self, scope: Scope, receive: Receive, send: Send, verdict: PolicyVerdict) -> None:
-        """Delay a request if it must queue, and pass it to the application with the header fields added."""
-        delay_ns = verdict.decision.delay_ns
-        costs = verdict.costs
-        if delay_ns and (costs if isinstance(costs, int) else any(costs.values())):
-            delayed_receive = await delay_and_count(delay_ns, receive, self._counts)
-            if delayed_receive is None:
-                await send_dropped(scope, send)
-                return
-            receive = delayed_receive
-        self._counts.admitted += 1
-        send = join_on_send(send, self._headers.format_admitted(verdict))
-        if self._options.charge is None:
-            await self._app(scope, receive, send)
-        else:
-            await self._charge_by_status(self._options.charge, scope, receive, send, verdict)
+    def _deny(self, scope: Scope, verdict: PolicyVerdict) -> Denial:
+        usual = self._headers.format_denial(verdict)
+        answer = None if self._options.on_denied is None else self._options.on_denied(scope, verdict.decision)
+        return usual if answer is None else read_denial(answer, usual[1])
 
-    async def _charge_by_status(
-        self, charge: ChargeHook, scope: Scope, receive: Receive, send: Send, verdict: PolicyVerdict
-    ) -> None:
-        """Refund a request whose status is not charged, before its response starts."""
-        started = False
-
-        async def settle(status: int) -> None:
-            charged = check_bool("charge", charge(scope, status))
-            if not charged:
-                await self._refund(verdict)
-
-        async def send_and_settle(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start" and not started:
-                started = True
-                await settle(message["status"])
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_and_settle)
-        except Exception:
-            if not started:  # the server answers 500
-                await settle(500)
-            raise
-
-    async def _refund(self, verdict: PolicyVerdict) -> None:
-        """Refund a request; if its store fails, it stays charged."""
-        try:
-            result = self._limiter.refund(verdict.keys, verdict.list_charges())
-            if isawaitable(result):
-                await _await_store(result)
-        except StoreError as error:
-            _log.warning("a request that should be refunded stays charged (%s: %s)", error.kind, error)
-
-    async def _deny(self, scope: Scope, send: Send, verdict: PolicyVerdict) -> None:
-        status, fields, body = self._headers.format_denial(verdict)
-        if self._options.on_denied is not None:
-            answer = self._options.on_denied(scope, verdict.decision)
-            if answer is not None:
-                status, fields, body = read_denial(answer, fields)
-        await send({"type": "http.response.start", "status": status, "headers": [*fields]})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+    def _refuse(self, verdict: PolicyVerdict, longest_ns: int) -> Denial:
+        """Return the denial of an admitted request whose delay is above `longest_ns`."""
+        each = [
+            one._replace(allowed=False, remaining=0, retry_after_ns=one.delay_ns - longest_ns)
+            if one.allowed and one.delay_ns > longest_ns
+            else one
+            for one in verdict.each
+        ]
+        enforcing = [pair for pair in zip(verdict.policies, each, strict=True) if not pair[0].shadow]
+        name = max(enforcing, key=lambda pair: pair[1].delay_ns)[0].name if enforcing else None
+        wait = verdict.decision.delay_ns - longest_ns
+        decision = verdict.decision._replace(allowed=False, remaining=0, retry_after_ns=wait, bound_by=name)
+        return self._headers.format_denial(verdict._replace(decision=decision, each=each))
 
 
-async def _await_store(result: Awaitable[T]) -> T:
+async def refund(limiter: Any, keys: Keys, costs: Costs) -> None:
+    """Refund a request; if its store fails, it stays charged."""
+    try:
+        result = limiter.refund(keys, costs)
+        if isawaitable(result):
+            await await_store(result)
+    except StoreError as error:
+        _log.warning("a request that should be refunded stays charged (%s: %s)", error.kind, error)
+
+
+async def await_store(result: Awaitable[T]) -> T:
     """Await a limiter in a store, which needs asyncio."""
     try:
         return await result

@@ -1,13 +1,13 @@
-"""Responses of the middleware: problem documents, denials, and complete messages."""
+"""Responses of a limiter's doors: problem documents, denials, complete messages, and the ruling on a request."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from ratelab.http.asgi import Field, Headers, Message, Scope, Send
 from ratelab.http.headers import ceil_seconds, join_legacy
@@ -20,23 +20,49 @@ PROBLEM_HEADERS: Headers = ((b"content-type", b"application/problem+json"), (b"c
 _PROBLEM_TYPES = "https://iana.org/assignments/http-problem-types"
 
 Denial = tuple[int, Headers, bytes]
-"""Status, headers and body of the response to a denied request."""
+"""Status, headers and body of the response to a request that does not reach the application."""
 
 DenialHook = Callable[[Scope, Decision], tuple[int, Iterable[Field], bytes] | None]
 """A function of the scope and the decision that returns status, headers and body of the response to a denied request,
 or None for the usual response."""
 
 
-async def send_response(scope: Scope, send: Send, status: int, fields: Iterable[Field], body: bytes) -> None:
+class Ruling(NamedTuple):
+    """What a door does with a request: answer it, or pass it on and add header fields to the response."""
+
+    answer: Denial | None = None
+    """The response to send instead of that of the application."""
+    fields: Sequence[Field] = ()
+    """Header fields to add to the response of the application."""
+    decision: Decision | None = None
+    """None if the request is not limited."""
+    delay_ns: int = 0
+    """Time to wait before the request is passed on."""
+    refund: Callable[[], Coroutine[Any, Any, None]] | None = None
+    """Return the charge of an admitted request."""
+    refuse: Callable[[int], Denial] | None = None
+    """Return the denial of a request that has a delay, given the longest delay in ns that the door holds."""
+
+
+NOT_LIMITED = Ruling()
+"""The ruling on a request that is exempt, or that no policy applies to."""
+
+
+async def send_denial(scope: Scope, send: Send, answer: Denial) -> None:
     """Send a complete response; leave out the body for HEAD."""
-    length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": status, "headers": [*fields, length]})
+    status, fields, body = answer
+    await send({"type": "http.response.start", "status": status, "headers": [*fields]})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+async def send_response(scope: Scope, send: Send, status: int, fields: Iterable[Field], body: bytes) -> None:
+    """Send a complete response, to which `Content-Length` is added; leave out the body for HEAD."""
+    await send_denial(scope, send, (status, (*fields, (b"content-length", b"%d" % len(body))), body))
 
 
 async def send_problem(scope: Scope, send: Send, status: int, detail: str, *fields: Field) -> None:
     """Send a problem document, with further header fields."""
-    await send_response(scope, send, status, (*PROBLEM_HEADERS, *fields), problem(status, detail))
+    await send_denial(scope, send, build_denial(status, fields, problem(status, detail)))
 
 
 def problem(status: int, detail: str) -> bytes:
@@ -82,8 +108,14 @@ def _encode(members: dict[str, object]) -> bytes:
 
 
 def build_denial(status: int, headers: Iterable[Field], body: bytes) -> Denial:
-    """Return the denial with all its header fields."""
+    """Return a problem document as a response with all its header fields."""
     return status, (*PROBLEM_HEADERS, *headers, (b"content-length", b"%d" % len(body))), body
+
+
+def build_unavailable(retry_after_ns: int) -> Denial:
+    """Return the response 503 to a request that cannot be decided now."""
+    wait = max(1, ceil_seconds(retry_after_ns))
+    return build_denial(503, [(b"retry-after", b"%d" % wait)], reduced_capacity(wait))
 
 
 def join_on_send(send: Send, headers: Iterable[Field]) -> Send:
@@ -119,8 +151,7 @@ def read_denial(answer: Any, usual: Headers) -> Denial:
 
 async def send_unavailable(scope: Scope, send: Send, retry_after_ns: int) -> None:
     """Answer 503; the text of the error is for the operator only."""
-    wait = max(1, ceil_seconds(retry_after_ns))
-    await send_response(scope, send, 503, (*PROBLEM_HEADERS, (b"retry-after", b"%d" % wait)), reduced_capacity(wait))
+    await send_denial(scope, send, build_unavailable(retry_after_ns))
 
 
 async def send_dropped(scope: Scope, send: Send) -> None:

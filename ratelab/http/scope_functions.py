@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import isasyncgenfunction, isawaitable, iscoroutinefunction, isgeneratorfunction
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import Scope
@@ -90,8 +90,30 @@ def route_path(scope: Scope) -> str:
     return path or "/"
 
 
+class RouteChoice(Generic[T]):
+    """Choose by the route of a request, given its scope; `by_route` explains the arguments."""
+
+    def __init__(self, choices: Mapping[str, T], default: T) -> None:
+        routes = [(parse_route(text), choice) for text, choice in choices.items()]
+        self._exact = {(route.method, route.path): choice for route, choice in routes if route.pattern is None}
+        self._patterns = [(route.method, route.pattern.fullmatch, choice) for route, choice in routes if route.pattern]
+        self._default = default
+
+    def __call__(self, scope: Scope) -> T:
+        """Return the choice for a request."""
+        path, method = normalize_path(route_path(scope)), scope.get("method", "")
+        method = "GET" if method == "HEAD" else method
+        for key in ((method, path), ("", path)):
+            if key in self._exact:
+                return self._exact[key]
+        for only_method, matches, choice in self._patterns:
+            if only_method in ("", method) and (matches(path) or matches(f"{path}/")):
+                return choice
+        return self._default
+
+
 def by_route(choices: Mapping[str, T], default: T) -> Callable[[Scope], T]:
-    """Return a function that chooses by the route of a request, for `limiter`, `cost` or `exempt` of the middleware.
+    """Return a function that chooses by the route of a request, for `limiter`, `cost` or `exempt` of a door.
 
     The keys of `choices` are routes as in Starlette and FastAPI: `/search`, `/items/{id}`, `/files/{name:path}`, or
     with a method, `POST /login`. They are compared with `route_path(scope)`, in which a slash at the end and repeated
@@ -99,19 +121,4 @@ def by_route(choices: Mapping[str, T], default: T) -> Callable[[Scope], T]:
 
     Raise `InputError` for an invalid route.
     """
-    routes = [(parse_route(text), choice) for text, choice in choices.items()]
-    exact = {(route.method, route.path): choice for route, choice in routes if route.pattern is None}
-    patterns = [(route.method, route.pattern.fullmatch, choice) for route, choice in routes if route.pattern]
-
-    def choose(scope: Scope) -> T:
-        path, method = normalize_path(route_path(scope)), scope.get("method", "")
-        method = "GET" if method == "HEAD" else method
-        for key in ((method, path), ("", path)):
-            if key in exact:
-                return exact[key]
-        for only_method, matches, choice in patterns:
-            if only_method in ("", method) and (matches(path) or matches(f"{path}/")):
-                return choice
-        return default
-
-    return choose
+    return RouteChoice(choices, default)

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from mutate import Mutant, mutate, rewritten
 
-from ratelab.http import addresses, delayed_admission, guard, headers, identity, middleware, responses, scope_functions
+from ratelab.http import (
+    addresses,
+    delayed_admission,
+    gate,
+    guard,
+    headers,
+    identity,
+    middleware,
+    responses,
+    scope_functions,
+)
 from ratelab.http.addresses import Proxies
 from ratelab.http.asgi import Scope, Send
 from ratelab.http.guard import GuardFinder
@@ -32,7 +42,7 @@ def _mutate_delay(right: str, wrong: str) -> Mutant:
 
 
 def _mutate_guard(right: str, wrong: str) -> Mutant:
-    return Mutant(middleware, "create_guard", rewritten(guard.create_guard, right, wrong))
+    return Mutant(gate, "create_guard", rewritten(guard.create_guard, right, wrong))
 
 
 async def _send_nothing(scope: Scope, send: Send) -> None: ...
@@ -127,7 +137,7 @@ PASSAGES = {
         'message["type"] == "http.response.start":', '"headers" in message:'
     ),
     "a client that leaves the queue gets no response": Mutant(middleware, "send_dropped", _send_nothing),
-    "a coroutine function is accepted": Mutant(middleware, "check_function", lambda *_: None),
+    "a coroutine function is accepted": Mutant(gate, "check_function", lambda *_: None),
     "a mount point is part of the path": Mutant(scope_functions, "route_path", lambda scope: scope["path"]),
     "two limiters send two sets of fields": Mutant(responses, "join_legacy", lambda fields, added: [*fields, *added]),
     "a delay is not slept": _mutate_call("if delay_ns and cost:", "if False:"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutate import Mutant, mutate
 
 from ratelab.http import file_policies, plan_source, policy_guard
+from ratelab.http.gate import Gate
 from ratelab.http.file_policies import FilePolicies, WatchedPolicyFile
 from ratelab.http.plan_source import PlanSource
 from ratelab.http.policy_guard import PolicyGuard
@@ -29,7 +30,9 @@ POLICIES = {
     ),
     "a shadow policy rejects requests that it cannot count": Mutant(Rule, "can_count", lambda *_: True),
     "shadow policies deny while their store is down": Mutant(PolicyGuard, "_is_enforced", lambda *_: True),
-    "successes are charged": mutate(PolicyGuard, "_charge_by_status", "if not charged:", "if False:"),
+    "successes are charged": mutate(
+        Gate, "settle", 'if not check_bool("charge", self._charge(scope, status)):', "if False:"
+    ),
     "a failure of the plan is admitted": mutate(PlanSource, "_use", "answer.failed and self._closed", "False"),
     "an unknown plan is used": mutate(PlanSource, "_check", "not self._is_known(plan)", "False"),
     "every request asks for its plan": Mutant(plan_source, "PLAN_LIFETIME_S", 0.0),

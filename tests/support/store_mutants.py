@@ -5,7 +5,7 @@ from __future__ import annotations
 from mutate import Mutant, mutate, rewritten
 
 from ratelab.errors import StoreError
-from ratelab.http import guard, middleware, prometheus, responses
+from ratelab.http import gate, guard, middleware, prometheus, responses
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.http.responses import quota_exceeded
 from ratelab.quota import NS_PER_S
@@ -27,7 +27,7 @@ def _mutate_middleware(right: str, wrong: str) -> Mutant:
 
 
 def _mutate_response(right: str, wrong: str) -> Mutant:
-    return Mutant(middleware, "send_unavailable", rewritten(responses.send_unavailable, right, wrong))
+    return Mutant(responses, "build_unavailable", rewritten(responses.build_unavailable, right, wrong))
 
 
 IF_OLD = "if epoch is not self.epoch:"
@@ -112,7 +112,7 @@ RESPONSES = {
     "Retry-After is rounded down": _mutate_response("ceil_seconds(retry_after_ns)", "retry_after_ns // 10**9"),
     "Retry-After may be zero": _mutate_response("max(1, ceil_seconds(retry_after_ns))", "ceil_seconds(retry_after_ns)"),
     "a failure has no Retry-After": _mutate_response('(b"retry-after", b"%d" % wait)', ""),
-    "a failure may be cached": _mutate_response("*PROBLEM_HEADERS", "PROBLEM_HEADERS[0]"),
+    "a failure may be cached": Mutant(responses, "PROBLEM_HEADERS", responses.PROBLEM_HEADERS[:1]),
     "a failure reveals its message": _mutate_response("reduced_capacity(wait)", "problem(503, str(retry_after_ns))"),
     "a failure violates a policy": Mutant(responses, "reduced_capacity", lambda wait: quota_exceeded("", wait)),
     "a failure admits": _mutate_middleware(ANSWER, "row = (True, 0, 0, 0, 0)"),
@@ -120,7 +120,7 @@ RESPONSES = {
     "a failure is counted as a denial": _mutate_middleware("counts.unavailable += 1", "counts.denied += 1"),
     "a failure is not answered": _mutate_middleware("except StoreError", "except ZeroDivisionError"),
     "a blocking limiter is accepted": Mutant(
-        middleware, "check_limiter", rewritten(guard.check_limiter, 'getattr(limiter, "blocking", False)', "False")
+        gate, "check_limiter", rewritten(guard.check_limiter, 'getattr(limiter, "blocking", False)', "False")
     ),
     "metrics report a store that is down as up": mutate(prometheus, "_collect_store_health", "int(health.up)", "1"),
     "metrics omit unavailable requests": mutate(

@@ -1,0 +1,166 @@
+"""Gates for doors other than the ASGI middleware: those that block a thread for each request, and those that await."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, TypeVar, Unpack
+
+from ratelab.algorithms import Policy
+from ratelab.errors import InputError, short_repr
+from ratelab.http.asgi import Field, Scope
+from ratelab.http.delayed_admission import running_trio
+from ratelab.http.gate import Gate, GateArguments
+from ratelab.http.headers import join_legacy
+from ratelab.http.policy_rules import AnyLimiter
+from ratelab.http.responses import Denial, Ruling
+from ratelab.quota import NS_PER_S
+from ratelab.stores.memory import MemoryLimiter
+
+T = TypeVar("T")
+
+DEFAULT_ALGORITHM = "token-bucket"
+"""The algorithm of limits that are given as text."""
+
+MAX_DELAY_S = 10.0
+"""Seconds for which a door holds a thread, unless it is told otherwise."""
+
+NS_PER_MS = 10**6
+
+Limits = str | Policy | Sequence[str | Policy] | AnyLimiter | Callable[[Any], AnyLimiter]
+"""Limits of a door: rates such as `5/minute`, policies, a limiter, or a function that returns one."""
+
+
+def create_limiter(
+    limits: Limits, store: str | None = None, name: str | None = None, blocking: bool = False
+) -> AnyLimiter | Callable[[Any], AnyLimiter]:
+    """Return the limiter of a door: in memory, or in the store at a URL.
+
+    Rates are granted by token buckets, which are named after them; `name` precedes the names, so that limits of the
+    same rate do not share a quota in a store. A limiter is returned as it is. The limiter of a door that is not
+    `blocking` is awaited if it is in a store. Raise `InputError` for an invalid argument.
+    """
+    given: list[Any] = [*limits] if isinstance(limits, Sequence) and not isinstance(limits, str) else [limits]
+    if not given or not all(isinstance(limit, str | Policy) for limit in given):
+        if store is None and len(given) == 1:
+            return given[0]  # type: ignore[no-any-return]
+        rule = "limits must be rates such as '5/minute' or policies" + (", with a store" if store else "")
+        raise InputError(f"{rule}, got {short_repr(limits)}")
+    policies = [_create_policy(limit, name) if isinstance(limit, str) else limit for limit in given]
+    if store is None:
+        return MemoryLimiter(policies)
+    from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
+
+    return ValkeyLimiter(store, policies) if blocking else AsyncValkeyLimiter(store, policies)
+
+
+def _create_policy(rate: str, name: str | None) -> Policy:
+    return Policy.create(DEFAULT_ALGORITHM, rate, name=rate if name is None else f"{name} {rate}")
+
+
+class BlockingGate(Gate):
+    """A gate for a door that blocks a thread for each request.
+
+    A request that would be delayed by more than `max_delay` seconds is refunded and denied. Raise `InputError` for a
+    limiter or a plan that is awaited, and for an invalid `max_delay`.
+    """
+
+    blocking = True
+
+    def __init__(
+        self,
+        limiter: AnyLimiter | Policy | list[Policy] | tuple[Policy, ...] | Callable[[Any], AnyLimiter],
+        max_delay: float = MAX_DELAY_S,
+        subject: str | None = None,
+        **arguments: Unpack[GateArguments],
+    ) -> None:
+        if isinstance(max_delay, bool) or not isinstance(max_delay, int | float) or not 0 <= max_delay < float("inf"):
+            raise InputError(f"max_delay must be a number of seconds >= 0, got {short_repr(max_delay)}")
+        self._max_delay_ns = round(max_delay * NS_PER_S)
+        super().__init__(limiter, subject=subject, **arguments)
+
+    def admit(self, scope: Scope) -> Ruling:
+        """Rule what to do with an HTTP request, after its delay; count it."""
+        ruling = run_now(self.rule(scope))
+        if ruling.delay_ns > self._max_delay_ns and ruling.refund is not None and ruling.refuse is not None:
+            run_now(ruling.refund())
+            self.counts.denied += 1
+            decision = ruling.decision and ruling.decision._replace(allowed=False)
+            ruling = Ruling(ruling.refuse(self._max_delay_ns), decision=decision)
+        elif ruling.delay_ns:
+            self.counts.waiting += 1
+            try:
+                time.sleep(_round_up(ruling.delay_ns))
+            finally:
+                self.counts.waiting -= 1
+            self.counts.delayed += 1
+        return _finish(self, scope, ruling)
+
+    def settle_now(self, scope: Scope, ruling: Ruling, status: int) -> None:
+        """Refund an admitted request unless `charge` says that its status stays charged."""
+        run_now(self.settle(scope, ruling, status))
+
+
+class AwaitingGate(Gate):
+    """A gate for a door that awaits the decision on each request."""
+
+    async def admit(self, scope: Scope) -> Ruling:
+        """Rule what to do with an HTTP request, after its delay; count it."""
+        ruling = await self.rule(scope)
+        if ruling.delay_ns:
+            self.counts.waiting += 1
+            try:
+                await (running_trio() or asyncio).sleep(_round_up(ruling.delay_ns))
+            except BaseException:
+                self.counts.dropped += 1
+                raise
+            finally:
+                self.counts.waiting -= 1
+            self.counts.delayed += 1
+        return _finish(self, scope, ruling)
+
+
+def _finish(gate: Gate, scope: Scope, ruling: Ruling) -> Ruling:
+    """Count an admitted request; leave out the body of a response to HEAD."""
+    if ruling.answer is None:
+        gate.counts.admitted += ruling.decision is not None
+    elif scope["method"] == "HEAD":
+        status, fields, _ = ruling.answer
+        return ruling._replace(answer=(status, fields, b""))
+    return ruling
+
+
+def _round_up(delay_ns: int) -> float:
+    """Return a delay in seconds, rounded up to milliseconds."""
+    return -(-delay_ns // NS_PER_MS) / 1000
+
+
+def run_now(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that waits for nothing; raise `InputError` if it does."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    coroutine.close()
+    raise InputError("a door that blocks a thread cannot await a limiter or a function: use those that block")
+
+
+# --- header fields as text
+
+
+def decode_fields(fields: Iterable[Field]) -> list[tuple[str, str]]:
+    """Return header fields as text, as WSGI and most frameworks have them."""
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
+
+
+def merge_fields(present: Iterable[tuple[str, str]], added: Iterable[Field]) -> list[tuple[str, str]]:
+    """Append the fields of a ruling to those of a response, so that one set of `X-RateLimit-*` is left."""
+    fields = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in present]
+    return decode_fields(join_legacy(fields, added))
+
+
+def decode_denial(denial: Denial) -> tuple[int, list[tuple[str, str]], bytes]:
+    """Return a denial with header fields as text."""
+    status, fields, body = denial
+    return status, decode_fields(fields), body

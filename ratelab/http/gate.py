@@ -1,0 +1,275 @@
+"""The gate of a door: it decides requests by a limiter, and rules what the door does with them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
+
+from ratelab.algorithms import Policy
+from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_repr
+from ratelab.http.asgi import Scope
+from ratelab.http.counters import Counts
+from ratelab.http.guard import Guard, GuardFinder, check_limiter, create_guard, follow_updates
+from ratelab.http.headers import HeaderWriter, ceil_seconds
+from ratelab.http.identity import SECRET, AmbiguousClientError, Identity
+from ratelab.http.offenders import Offenders
+from ratelab.http.plan_source import AnyPlanSource
+from ratelab.http.policy_guard import ChargeHook, PolicyGuard, PolicyOptions, await_store, prepare, refund
+from ratelab.http.policy_rules import AnyLimiter, find_plans, needs_rules
+from ratelab.http.responses import (
+    NOT_LIMITED,
+    DenialHook,
+    Ruling,
+    build_denial,
+    build_unavailable,
+    problem,
+    read_denial,
+)
+from ratelab.http.scope_functions import RouteChoice, check_bool, check_cost, check_function
+from ratelab.limiter import Decision, Row
+from ratelab.stores.memory import MemoryLimiter
+from ratelab.stores.plans import Plans
+
+if TYPE_CHECKING:
+    from ratelab.http.file_policies import FilePolicies
+
+_NO_SECRET = (
+    f"{SECRET} is not set: a client counts as another one on other machines and after a restart, and is granted the "
+    "whole quota again; set the same secret for all instances"
+)
+
+
+class PolicyArguments(TypedDict, total=False):
+    """Arguments of a `Gate` for limiters of several policies, which the page `policies` of the manual explains."""
+
+    costs: Mapping[str, int | Callable[[Any], int]]
+    account: str | Callable[[Any], str | None] | None
+    plan: AnyPlanSource | None
+    default_plan: str | None
+    on_plan_error: str
+    plan_timeout: float
+    charge: Callable[[Any, int], bool] | None
+    file: FilePolicies | None
+
+
+class GateArguments(PolicyArguments, total=False):
+    """Arguments of a `Gate` other than its limiter."""
+
+    key: str | Identity | Callable[[Any], str | None]
+    cost: int | Callable[[Any], int]
+    exempt: Callable[[Any], bool] | None
+    legacy: str
+    policy: str | None
+    on_denied: Callable[[Any, Decision], Any] | None
+
+
+class Gate:
+    """Decide the requests of a door by a limiter.
+
+    The arguments are those of `ratelab.http.RateLimitMiddleware`. Functions among them take the ASGI scope of a request
+    or, with a `subject`, the entry of the scope with that name: the request of a framework. Those that `by_route` made
+    always take the scope. Raise `InputError` for invalid arguments.
+    """
+
+    blocking: ClassVar[bool] = False
+    """Whether the door blocks a thread for each request, so that nothing can be awaited."""
+
+    def __init__(
+        self,
+        limiter: AnyLimiter | Policy | list[Policy] | tuple[Policy, ...] | Callable[[Any], AnyLimiter],
+        key: str | Identity | Callable[[Any], str | None] = "ip",
+        cost: int | Callable[[Any], int] = 1,
+        exempt: Callable[[Any], bool] | None = None,
+        legacy: str = "off",
+        policy: str | None = None,
+        on_denied: Callable[[Any, Decision], Any] | None = None,
+        *,
+        costs: Mapping[str, int | Callable[[Any], int]] = MappingProxyType({}),
+        account: str | Callable[[Any], str | None] | None = None,
+        plan: AnyPlanSource | None = None,
+        default_plan: str | None = None,
+        on_plan_error: str = "default",
+        plan_timeout: float = 1.0,
+        charge: Callable[[Any, int], bool] | None = None,
+        file: FilePolicies | None = None,
+        subject: str | None = None,
+    ) -> None:
+        limiter = MemoryLimiter(limiter) if isinstance(limiter, Policy | list | tuple) else limiter
+        _check_functions(limiter, key, cost, account, {"exempt": exempt, "on_denied": on_denied, "charge": charge})
+        if self.blocking:
+            check_function("plan", plan)
+        for name, function in costs.items():
+            check_function(f"costs[{name!r}]", function)
+        adapt = partial(_adapt, subject)
+        self.counts = Counts()
+        self.offenders = Offenders()
+        """The keys with the most denied requests."""
+        self._on_denied: DenialHook | None = adapt(on_denied)
+        self._charge: ChargeHook | None = adapt(charge)
+        self._identity = key if isinstance(key, Identity) else Identity(adapt(key))
+        self._options = options = PolicyOptions(
+            cost=adapt(cost),
+            costs={name: adapt(each) for name, each in costs.items()},
+            account=adapt(account),
+            plan=adapt(plan),
+            default_plan=default_plan,
+            on_plan_error=on_plan_error,
+            plan_timeout=plan_timeout,
+            legacy=legacy,
+            exempt=adapt(exempt),
+            charge=self._charge,
+            on_denied=self._on_denied,
+            file=file,
+        )
+        self.policy_guard: PolicyGuard | None = None
+        """The guard of several policies; None for a limiter of one, and for a function that chooses one."""
+        self._limiter: Any = adapt(limiter)
+        self._policy = policy
+        if callable(limiter):
+            if options.needs_policies():
+                rule = "costs, account, plan and charge need one limiter, got a function"
+                raise InputError(f"{rule}: use match in the policies of the limiter")
+            self._use(None, GuardFinder(self._limiter, self._check_limiter, legacy, policy, self.counts).find)
+        else:
+            self._check_limiter(limiter)
+            self._follow(find_plans(limiter))()
+            follow_updates(limiter, self._follow)
+
+    async def rule(self, scope: Scope) -> Ruling:
+        """Rule what to do with an HTTP request; count it, unless it is admitted."""
+        if self.policy_guard is not None:
+            return await self.policy_guard.rule(scope)
+        _, exempt, _, find_key, cost, cost_of, guard, find_guard, _, counts = self._hot
+        if exempt is not None and check_bool("exempt", exempt(scope)):
+            return NOT_LIMITED
+        try:
+            key = find_key(scope)
+        except AmbiguousClientError as error:
+            counts.ambiguous += 1
+            return Ruling(build_denial(400, (), problem(400, str(error))))
+        decide, awaited, _, format_headers, deny, name = guard or find_guard(scope)
+        if cost_of is not None:
+            cost = check_cost(cost_of(scope))
+        try:
+            row: Row = (await await_store(decide(key, cost)))[:5] if awaited else decide(key, cost)
+        except StoreError as error:
+            counts.unavailable += 1
+            return Ruling(build_unavailable(error.retry_after_ns))
+        allowed, remaining, retry_after_ns, reset_after_ns, delay_ns = row
+        scope["ratelab"] = row
+        if not allowed:
+            counts.denied += 1
+            self.offenders.add(key)
+            decision = Decision(*row, bound_by=name)
+            denial = deny(remaining, retry_after_ns, reset_after_ns)
+            answer = None if self._on_denied is None else self._on_denied(scope, decision)
+            return Ruling(denial if answer is None else read_denial(answer, denial[1]), decision=decision)
+        fields = format_headers(remaining, ceil_seconds(reset_after_ns - (delay_ns if cost else 0)), False)
+        if not (delay_ns and cost):
+            return Ruling(None, fields, Decision(*row))
+        limiter = self._limiter(scope) if callable(self._limiter) else self._limiter
+        refuse = lambda longest_ns: deny(0, delay_ns - longest_ns, reset_after_ns)  # noqa: E731
+        return Ruling(None, fields, Decision(*row), delay_ns, partial(refund, limiter, key, cost), refuse)
+
+    async def settle(self, scope: Scope, ruling: Ruling, status: int) -> None:
+        """Refund an admitted request unless `charge` says that its status stays charged."""
+        if self._charge is None or ruling.refund is None:
+            return
+        if not check_bool("charge", self._charge(scope, status)):
+            await ruling.refund()
+
+    def _follow(self, plans: Plans) -> Callable[[], None]:
+        """Return a function that limits requests by the policies that the limiter then has; it checks them first."""
+        if self.policy_guard is None and not self._options.needs_policies() and not needs_rules(plans):
+            HeaderWriter(plans.policies[0], name=self._policy)
+            return self._use_guard
+        if self._policy is not None:
+            raise InputError(f"policy must be left out, got {short_repr(self._policy)}: name each Policy instead")
+        prepare(plans, self._options, self._identity)
+        return self._use_policy_guard
+
+    def _use_guard(self) -> None:
+        self._use(create_guard(self._limiter, self._options.legacy, self._policy))
+
+    def _use_policy_guard(self) -> None:
+        if self.policy_guard is None:
+            options, counts, offenders = self._options, self.counts, self.offenders
+            self.policy_guard = PolicyGuard(self._limiter, self._identity, options, counts, offenders)
+        self._use(None)
+
+    def _use(self, guard: Guard | None, find_guard: Any = None) -> None:
+        """Decide the requests from now on by a guard, or that of several policies; a request reads all fields once."""
+        cost, identity = self._options.cost, self._identity
+        fixed_cost, cost_of = (0, cost) if callable(cost) else (cost, None)
+        self._hot = (
+            self._unguarded(),
+            # an application behind several policies is one of its own
+            self._options.exempt if self.policy_guard is None else _exempt_all,
+            identity.keys_by_peer,
+            identity.find,
+            fixed_cost,
+            cost_of,
+            guard,
+            find_guard,
+            self._options.legacy != "off",
+            self.counts,
+        )
+
+    def _unguarded(self) -> Any:
+        """Return the ASGI application of requests that are exempt, or that the guard of one policy cannot decide."""
+        return None
+
+    def _check_limiter(self, limiter: AnyLimiter) -> None:
+        """Raise `InputError` unless requests can be limited; have a limiter in a store compare the secret of others."""
+        check_limiter(limiter, self.blocking)
+        use_secret = getattr(limiter, "use_secret", None)
+        if use_secret is not None:
+            if self._identity.secret_generated:
+                warnings.warn(_NO_SECRET, ConfigurationWarning, stacklevel=4)
+            use_secret(self._identity.fingerprint, self._identity.secret_generated)
+
+
+def _check_functions(
+    limiter: object, key: object, cost: object, account: object, hooks: Mapping[str, Callable[..., object] | None]
+) -> None:
+    """Raise `InputError` for an invalid cost, a hook that is not a function, or a function that would be awaited."""
+    if not callable(cost) and (type(cost) is not int or cost < 0):
+        raise InputError(f"cost must be a whole number >= 0 or a function of the scope, got {short_repr(cost)}")
+    for name, hook in hooks.items():
+        if hook is not None and not callable(hook):
+            raise InputError(f"{name} must be a function of the scope, got {short_repr(hook)}")
+    functions = {"limiter": limiter, "key": key, "cost": cost, "account": account, **hooks}
+    for name, function in functions.items():
+        check_function(name, function)
+
+
+def _adapt(subject: str | None, function: Any) -> Any:
+    """Return a function of the scope that calls one of the scope's entry `subject`; other values as they are."""
+    if subject is None or not callable(function) or isinstance(function, Identity | RouteChoice):
+        return function
+    return lambda scope, *arguments: function(scope[subject], *arguments)
+
+
+def _exempt_all(scope: Scope) -> bool:  # noqa: ARG001  (the signature of `exempt`)
+    """Return True."""
+    return True
+
+
+def create_from_file(
+    path: str, create: Callable[..., AnyLimiter], key: str | Identity | Callable[[Any], str | None]
+) -> tuple[AnyLimiter, Identity, FilePolicies]:
+    """Return the limiter that `create` makes of the policies of a file, the identity of clients, and the file.
+
+    Raises `InputError` for an invalid file or argument.
+    """
+    from ratelab.http.file_policies import FilePolicies  # needs the libraries that read YAML
+
+    if not callable(create):
+        rule = "limiter must be a function that creates the limiter of the policies of the file"
+        raise InputError(f"{rule}, got {short_repr(create)}: see `ratelab docs policies`")
+    file, identity = FilePolicies(path, watched=True), key if isinstance(key, Identity) else Identity(key)
+    plans = file.find_plans(identity)
+    return create(plans.policies, plans=plans.plans, overrides=plans.overrides), identity, file
