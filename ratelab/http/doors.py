@@ -10,7 +10,7 @@ from typing import Any, TypeVar, Unpack
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import Field, Scope
-from ratelab.http.delayed_admission import running_trio
+from ratelab.http.delayed_admission import NS_PER_MS, running_trio
 from ratelab.http.gate import Gate, GateArguments
 from ratelab.http.headers import join_legacy
 from ratelab.http.policy_rules import AnyLimiter
@@ -25,8 +25,6 @@ DEFAULT_ALGORITHM = "token-bucket"
 
 MAX_DELAY_S = 10.0
 """Seconds for which a door holds a thread, unless it is told otherwise."""
-
-NS_PER_MS = 10**6
 
 Limits = str | Policy | Sequence[str | Policy] | AnyLimiter | Callable[[Any], AnyLimiter]
 """Limits of a door: rates such as `5/minute`, policies, a limiter, or a function that returns one."""
@@ -98,7 +96,7 @@ class BlockingGate(Gate):
         return _finish(self, scope, ruling)
 
     def settle_now(self, scope: Scope, ruling: Ruling, status: int) -> None:
-        """Refund an admitted request unless `charge` says that its status stays charged."""
+        """Refund an admitted request unless it stays charged by `charge`."""
         run_now(self.settle(scope, ruling, status))
 
 

@@ -175,7 +175,7 @@ class Gate:
         return Ruling(None, fields, Decision(*row), delay_ns, partial(refund, limiter, key, cost), refuse)
 
     async def settle(self, scope: Scope, ruling: Ruling, status: int) -> None:
-        """Refund an admitted request unless `charge` says that its status stays charged."""
+        """Refund an admitted request unless it stays charged by `charge`."""
         if self._charge is None or ruling.refund is None:
             return
         if not check_bool("charge", self._charge(scope, status)):

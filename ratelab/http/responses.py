@@ -28,7 +28,7 @@ or None for the usual response."""
 
 
 class Ruling(NamedTuple):
-    """What a door does with a request: answer it, or pass it on and add header fields to the response."""
+    """The ruling on a request: the door answers it, or passes it on and adds header fields to the response."""
 
     answer: Denial | None = None
     """The response to send instead of that of the application."""

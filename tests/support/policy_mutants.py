@@ -5,8 +5,8 @@ from __future__ import annotations
 from mutate import Mutant, mutate
 
 from ratelab.http import file_policies, plan_source, policy_guard
-from ratelab.http.gate import Gate
 from ratelab.http.file_policies import FilePolicies, WatchedPolicyFile
+from ratelab.http.gate import Gate
 from ratelab.http.plan_source import PlanSource
 from ratelab.http.policy_guard import PolicyGuard
 from ratelab.http.policy_headers import PolicyHeaderWriter, PolicyVerdict

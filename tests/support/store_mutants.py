@@ -5,7 +5,7 @@ from __future__ import annotations
 from mutate import Mutant, mutate, rewritten
 
 from ratelab.errors import StoreError
-from ratelab.http import gate, guard, middleware, prometheus, responses
+from ratelab.http import gate, guard, prometheus, responses
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.http.responses import quota_exceeded
 from ratelab.quota import NS_PER_S
