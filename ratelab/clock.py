@@ -135,3 +135,20 @@ def aligned_clock(window: int | None, wall: Clock = time.time_ns, steady: Clock 
             state = current
 
     return read
+
+
+class DefaultClocks:
+    """The clocks of limiters that are given none. Tests replace them before they create limiters."""
+
+    def __init__(self) -> None:
+        self.steady: Clock = time.monotonic_ns
+        self.aligned: Callable[[int | None], Clock] = aligned_clock
+        """Returns a clock that follows UTC, for windows of this length."""
+        self.wall: Clock = wall_clock
+        """The nanoseconds since 1970-01-01 UTC, for dates in responses."""
+        self.on_jump: list[Callable[[], object]] = []
+        """Functions to call when these clocks have jumped, such as one that wakes waiting clients."""
+
+
+default_clocks = DefaultClocks()
+"""The default clocks of this process."""

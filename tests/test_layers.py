@@ -31,7 +31,7 @@ MAY_SEE = {
     "lab": {"errors", "quota", "limiter", "algorithms", "documents", "policies", "http"},
     "report": {"errors", "quota", "limiter", "algorithms", "policies", "lab"},
     "learn": {"errors", "quota", "limiter", "algorithms", "lab", "report"},
-    "http": {"errors", "limiter", "quota", "algorithms", "stores", "policies"},
+    "http": {"errors", "clock", "limiter", "quota", "algorithms", "stores", "policies"},
     "verify": {"errors", "quota", "limiter", "algorithms", "policies", "lab", "report", "http"},
     "cli": {"", "errors", "quota", "limiter", "algorithms", "stores", "policies"}
     | {"lab", "learn", "verify", "report", "http"},

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterable
-from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
+from ratelab.clock import default_clocks
 from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import Field
 from ratelab.limiter import NEVER, Decision
@@ -109,7 +108,7 @@ def format_legacy(legacy: str, burst: int, remaining: int, seconds: int) -> list
     """Format `X-RateLimit-*`, unless `legacy` is `off`."""
     if legacy == "off":
         return []
-    reset = seconds if legacy == "delta" else ceil(time.time()) + seconds
+    reset = seconds if legacy == "delta" else ceil_seconds(default_clocks.wall()) + seconds
     return [
         (b"x-ratelimit-limit", b"%d" % burst),
         (b"x-ratelimit-remaining", b"%d" % remaining),

@@ -7,7 +7,7 @@ from math import lcm
 from typing import NoReturn
 
 from ratelab.algorithms import Policy, traits_of
-from ratelab.clock import STEADY_CLOCKS, Clock, aligned_clock
+from ratelab.clock import Clock, default_clocks
 from ratelab.errors import InputError, short_repr
 from ratelab.limiter import Costs, Keys
 
@@ -81,9 +81,9 @@ def default_clock(policies: Sequence[Policy]) -> Clock:
     """
     aligned = [policy.quota for policy in policies if is_aligned(policy)]
     if not aligned:
-        return STEADY_CLOCKS[0]
+        return default_clocks.steady
     by_calendar = any(quota.calendar is not None for quota in aligned)
-    return aligned_clock(None if by_calendar else lcm(*(quota.window for quota in aligned)))
+    return default_clocks.aligned(None if by_calendar else lcm(*(quota.window for quota in aligned)))
 
 
 def is_aligned(policy: Policy) -> bool:

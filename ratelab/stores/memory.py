@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from ratelab.algorithms import Policy
 from ratelab.algorithms.composite import Answer, Combined, check_policies, combine, list_decisions
-from ratelab.clock import STEADY_CLOCKS, Clock, aligned_clock, monotonic
+from ratelab.clock import STEADY_CLOCKS, Clock, default_clocks, monotonic
 from ratelab.errors import InputError, short_repr
 from ratelab.limiter import Costs, Decision, Keys, Row
 from ratelab.stores.arguments import (
@@ -251,7 +251,7 @@ class MemoryLimiter:
         """Return the clock that hits read, which never goes backwards."""
         if clock is None:
             aligned = any(map(is_aligned, self.policies))
-            return aligned_clock(None) if self._follows_utc and not aligned else default_clock(self.policies)
+            return default_clocks.aligned(None) if self._follows_utc and not aligned else default_clock(self.policies)
         check_clock(clock)
         return clock if clock in STEADY_CLOCKS else monotonic(clock)
 

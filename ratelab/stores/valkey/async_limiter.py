@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Self
 
 from ratelab.algorithms import Policy
+from ratelab.clock import default_clocks
 from ratelab.errors import InputError, StoreError
 from ratelab.limiter import Costs, Decision, Keys
 from ratelab.quota import Quota
@@ -173,7 +173,7 @@ class AsyncValkeyLimiter:
                 return bool(await self._run(sessions.settle(changes, reserved, deadline)) != LATE)
 
         charged = {name: costs[name] for name in reserved.charged}
-        reservation = Reservation(reserved.decision, charged, deadline, time.monotonic_ns)
+        reservation = Reservation(reserved.decision, charged, deadline, default_clocks.steady)
         return AsyncTicket(reservation, charge)
 
     async def refund(self, key: Keys, cost: Costs = 1) -> None:

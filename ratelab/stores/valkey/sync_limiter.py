@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from ratelab.algorithms import Policy
+from ratelab.clock import default_clocks
 from ratelab.errors import InputError, StoreError
 from ratelab.limiter import Costs, Decision, Keys
 from ratelab.quota import Quota
@@ -213,7 +214,7 @@ class ValkeyLimiter:
                 return bool(self._run(session, time.monotonic() + self._deadline) != [LATE])
 
         charged = {name: costs[name] for name in reserved.charged}
-        reservation = Reservation(reserved.decision, charged, deadline, time.monotonic_ns)
+        reservation = Reservation(reserved.decision, charged, deadline, default_clocks.steady)
         return Ticket(reservation, charge)
 
     def refund(self, key: Keys, cost: Costs = 1) -> None:
