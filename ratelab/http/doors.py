@@ -24,7 +24,7 @@ DEFAULT_ALGORITHM = "token-bucket"
 """The algorithm of limits that are given as text."""
 
 MAX_DELAY_S = 10.0
-"""Seconds for which a door holds a thread, unless it is told otherwise."""
+"""Seconds for which a door holds a thread, by default."""
 
 Limits = str | Policy | Sequence[str | Policy] | AnyLimiter | Callable[[Any], AnyLimiter]
 """Limits of a door: rates such as `5/minute`, policies, a limiter, or a function that returns one."""
