@@ -32,6 +32,7 @@ MAY_SEE = {
     "report": {"errors", "quota", "limiter", "algorithms", "policies", "lab"},
     "learn": {"errors", "quota", "limiter", "algorithms", "lab", "report"},
     "http": {"errors", "clock", "limiter", "quota", "algorithms", "stores", "policies"},
+    "wsgi": {"errors", "limiter", "algorithms", "stores", "http"},
     "verify": {"errors", "quota", "limiter", "algorithms", "policies", "lab", "report", "http"},
     "cli": {"", "errors", "quota", "limiter", "algorithms", "stores", "policies"}
     | {"lab", "learn", "verify", "report", "http"},

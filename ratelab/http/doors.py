@@ -83,13 +83,14 @@ class BlockingGate(Gate):
         ruling = run_now(self.rule(scope))
         if ruling.delay_ns > self._max_delay_ns and ruling.refund is not None and ruling.refuse is not None:
             run_now(ruling.refund())
-            self.counts.denied += 1
-            decision = ruling.decision and ruling.decision._replace(allowed=False)
-            ruling = Ruling(ruling.refuse(self._max_delay_ns), decision=decision)
+            ruling = ruling.refuse(self._max_delay_ns)
         elif ruling.delay_ns:
             self.counts.waiting += 1
             try:
                 time.sleep(_round_up(ruling.delay_ns))
+            except BaseException:
+                self.counts.dropped += 1
+                raise
             finally:
                 self.counts.waiting -= 1
             self.counts.delayed += 1
@@ -154,6 +155,9 @@ def decode_fields(fields: Iterable[Field]) -> list[tuple[str, str]]:
 
 def merge_fields(present: Iterable[tuple[str, str]], added: Iterable[Field]) -> list[tuple[str, str]]:
     """Append the fields of a ruling to those of a response, so that one set of `X-RateLimit-*` is left."""
+    present = [*present]
+    if not any(name.lower().startswith("x-ratelimit-") for name, _ in present):
+        return [*present, *decode_fields(added)]
     fields = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in present]
     return decode_fields(join_legacy(fields, added))
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+from ratelab.http.addresses import MAX_HOPS, parse_address
 
 ENVIRON = "wsgi.environ"
 """The entry of an `EnvironScope` that holds the environment."""
+
+_WITH_COMMAS = re.compile(
+    r"HTTP_(ACCEPT|AUTHORIZATION|COOKIE|DATE|DIGEST|FROM|IF_|PROXY_AUTHORIZATION|REFERER|SEC_|SIGNATURE|USER_AGENT)"
+)
+"""Fields in which commas are usual, or which a server joins in another way."""
 
 _WITHOUT_PREFIX = {"CONTENT_TYPE": b"content-type", "CONTENT_LENGTH": b"content-length"}
 
@@ -14,17 +22,12 @@ class EnvironScope(dict[str, Any]):
     """The scope of a request, from its WSGI environment (PEP 3333); the header fields are read when they are needed.
 
     The peer is `REMOTE_ADDR`, which must be that of the socket. A server joins repeated header fields with commas, so
-    that a repeated header which identifies the client counts as one value.
+    that the parts of a value with commas are separate fields here, unless commas are usual in the field.
     """
 
     def __init__(self, environ: dict[str, Any]) -> None:
-        host = environ.get("REMOTE_ADDR")
-        super().__init__(
-            type="http",
-            method=environ["REQUEST_METHOD"],
-            client=(host, _read_port(environ.get("REMOTE_PORT"))) if host else None,
-        )
-        self[ENVIRON] = environ
+        super().__init__({"type": "http", "method": environ["REQUEST_METHOD"], ENVIRON: environ})
+        self["client"] = _read_peer(environ)
 
     def __missing__(self, name: str) -> Any:
         """Return an entry that is read from the environment on first use."""
@@ -58,9 +61,10 @@ class EnvironScope(dict[str, Any]):
 def _read_fields(environ: dict[str, Any]) -> list[tuple[bytes, bytes]]:
     """Return the header fields of an environment, as those of ASGI."""
     fields = [
-        (name[5:].replace("_", "-").lower().encode("latin-1"), value.encode("latin-1"))
+        (name[5:].replace("_", "-").lower().encode("latin-1"), line.encode("latin-1"))
         for name, value in environ.items()
         if name.startswith("HTTP_") and isinstance(value, str)
+        for line in ((value,) if "," not in value or _WITH_COMMAS.match(name) else value.split(","))
     ]
     extra = [(field, environ.get(name)) for name, field in _WITHOUT_PREFIX.items()]
     return [*fields, *((field, value.encode("latin-1")) for field, value in extra if value)]
@@ -71,6 +75,29 @@ def _decode(path: str) -> str:
     return path.encode("latin-1").decode(errors="surrogateescape")
 
 
-def _read_port(text: object) -> int | None:
-    """Return the port of a peer; None if the server does not give it."""
-    return int(text) if isinstance(text, str) and text.isdecimal() else None
+def _read_peer(environ: dict[str, Any]) -> tuple[str, int | None] | None:
+    """Return the host and port of the peer, None for a Unix socket; the port is 0 if the server replaced the host."""
+    host, port = environ.get("REMOTE_ADDR"), environ.get("REMOTE_PORT")
+    if not host or (host == "localhost" and port == "None"):  # as Waitress has it for a Unix socket
+        return None
+    if "HTTP_X_FORWARDED_FOR" in environ and _is_replaced(host, environ):
+        return host, 0
+    return host, int(port) if isinstance(port, str) and port.isdecimal() else None
+
+
+def _is_replaced(host: str, environ: dict[str, Any]) -> bool:
+    """Return whether a server or middleware has probably taken the peer from `X-Forwarded-For`.
+
+    The middleware of Werkzeug keeps the peer of the socket. Otherwise, a peer that is an entry of the list counts,
+    unless it is the local host, where clients and proxies have the same address.
+    """
+    original = environ.get("werkzeug.proxy_fix.orig")
+    if isinstance(original, dict):
+        return bool(original.get("REMOTE_ADDR") != host)
+    forwarded = environ["HTTP_X_FORWARDED_FOR"]
+    if host not in forwarded or host.startswith("127.") or host == "::1":
+        return False
+    around = [*forwarded.split(",", MAX_HOPS)[:MAX_HOPS], *forwarded.rsplit(",", MAX_HOPS)[1:]]
+    entries = [entry.strip(' \t"') for entry in around]
+    address = parse_address(host)
+    return any(entry == host if address is None else parse_address(entry) == address for entry in entries)

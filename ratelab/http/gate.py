@@ -21,6 +21,7 @@ from ratelab.http.policy_guard import ChargeHook, PolicyGuard, PolicyOptions, aw
 from ratelab.http.policy_rules import AnyLimiter, find_plans, needs_rules
 from ratelab.http.responses import (
     NOT_LIMITED,
+    Denial,
     DenialHook,
     Ruling,
     build_denial,
@@ -109,7 +110,7 @@ class Gate:
         """The keys with the most denied requests."""
         self._on_denied: DenialHook | None = adapt(on_denied)
         self._charge: ChargeHook | None = adapt(charge)
-        self._identity = key if isinstance(key, Identity) else Identity(adapt(key))
+        self._identity = _adapt_identity(adapt, key) if isinstance(key, Identity) else Identity(adapt(key))
         self._options = options = PolicyOptions(
             cost=adapt(cost),
             costs={name: adapt(each) for name, each in costs.items()},
@@ -158,21 +159,27 @@ class Gate:
         except StoreError as error:
             counts.unavailable += 1
             return Ruling(build_unavailable(error.retry_after_ns))
-        allowed, remaining, retry_after_ns, reset_after_ns, delay_ns = row
+        allowed, remaining, _, reset_after_ns, delay_ns = row
         scope["ratelab"] = row
         if not allowed:
-            counts.denied += 1
-            self.offenders.add(key)
-            decision = Decision(*row, bound_by=name)
-            denial = deny(remaining, retry_after_ns, reset_after_ns)
-            answer = None if self._on_denied is None else self._on_denied(scope, decision)
-            return Ruling(denial if answer is None else read_denial(answer, denial[1]), decision=decision)
+            return self._deny(scope, key, Decision(*row, bound_by=name), deny)
         fields = format_headers(remaining, ceil_seconds(reset_after_ns - (delay_ns if cost else 0)), False)
         if not (delay_ns and cost):
             return Ruling(None, fields, Decision(*row))
         limiter = self._limiter(scope) if callable(self._limiter) else self._limiter
-        refuse = lambda longest_ns: deny(0, delay_ns - longest_ns, reset_after_ns)  # noqa: E731
+
+        def refuse(longest_ns: int) -> Ruling:
+            return self._deny(scope, key, Decision(False, 0, delay_ns - longest_ns, reset_after_ns, 0, name), deny)
+
         return Ruling(None, fields, Decision(*row), delay_ns, partial(refund, limiter, key, cost), refuse)
+
+    def _deny(self, scope: Scope, key: str, decision: Decision, deny: Callable[[int, int, int], Denial]) -> Ruling:
+        """Return the ruling on a request that the guard of one policy denies, and count it."""
+        self.counts.denied += 1
+        self.offenders.add(key)
+        denial = deny(decision.remaining, decision.retry_after_ns, decision.reset_after_ns)
+        answer = None if self._on_denied is None else self._on_denied(scope, decision)
+        return Ruling(denial if answer is None else read_denial(answer, denial[1]), decision=decision)
 
     async def settle(self, scope: Scope, ruling: Ruling, status: int) -> None:
         """Refund an admitted request unless it stays charged by `charge`."""
@@ -251,6 +258,12 @@ def _adapt(subject: str | None, function: Any) -> Any:
     if subject is None or not callable(function) or isinstance(function, Identity | RouteChoice):
         return function
     return lambda scope, *arguments: function(scope[subject], *arguments)
+
+
+def _adapt_identity(adapt: Callable[[Any], Any], identity: Identity) -> Identity:
+    """Return an identity whose key, if it is a function, is adapted as the other functions are."""
+    function = adapt(identity.key)
+    return identity if function is identity.key else identity.with_key(function)
 
 
 def _exempt_all(scope: Scope) -> bool:  # noqa: ARG001  (the signature of `exempt`)

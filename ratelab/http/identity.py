@@ -107,6 +107,7 @@ class Identity:
 
     def choose_key(self, key: str | Callable[[Scope], str | None]) -> None:
         """Identify clients by `key` from now on."""
+        self.key = key
         self._forwarded_field = _address_field(key, self._proxies)
         self._kind, self._read_name = _name_reader("ip" if self._forwarded_field != _FORWARDED_FOR else key)
         self.keys_by_peer: dict[str, str] | None = None
@@ -225,8 +226,9 @@ class ProxyWatch:
             self._warned_of_server = True
             _log.warning(
                 "the server replaces the client's address by X-Forwarded-For, which local clients can forge: "
-                "run uvicorn with --no-proxy-headers, gunicorn with --forwarded-allow-ips '', others without their "
-                "proxy middleware, and name your proxies with trusted_proxies"
+                "run uvicorn with --no-proxy-headers, gunicorn with --forwarded-allow-ips '', waitress without "
+                "trusted_proxy, others without their proxy middleware such as ProxyFix, and name your proxies with "
+                "trusted_proxies"
             )
 
     def _warn_of_proxy(self, host: str) -> None:

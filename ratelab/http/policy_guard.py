@@ -182,14 +182,11 @@ class PolicyGuard:
         decision = scope["ratelab"] = verdict.decision
         self._count(scope, verdict)
         if not decision.allowed:
-            keys = verdict.keys
-            self._counts.denied += 1
-            self._offenders.add(keys if isinstance(keys, str) else keys[decision.bound_by or ""])
-            return Ruling(self._deny(scope, verdict), decision=decision)
+            return self._deny(scope, verdict)
         refund_request = partial(refund, self._limiter, verdict.keys, verdict.list_charges())
         costs = verdict.costs
         delay_ns = decision.delay_ns if (costs if isinstance(costs, int) else any(costs.values())) else 0
-        refuse = partial(self._refuse, verdict)
+        refuse = partial(self._refuse, scope, verdict)
         return Ruling(None, self._headers.format_admitted(verdict), decision, delay_ns, refund_request, refuse)
 
     def _is_enforced(self, scope: Scope) -> bool:
@@ -253,13 +250,19 @@ class PolicyGuard:
             names = ", ".join(verdict.decision.shadow)
             _log.info("shadow: %s would have denied %s %s", names, scope["method"], format_path(scope))
 
-    def _deny(self, scope: Scope, verdict: PolicyVerdict) -> Denial:
+    def _deny(self, scope: Scope, verdict: PolicyVerdict) -> Ruling:
+        """Return the ruling on a request that is denied, and count it."""
+        decision, keys = verdict.decision, verdict.keys
+        self._counts.denied += 1
+        key = keys if isinstance(keys, str) else keys.get(decision.bound_by or "")
+        if key is not None:  # unless its policy has just been removed
+            self._offenders.add(key)
         usual = self._headers.format_denial(verdict)
-        answer = None if self._options.on_denied is None else self._options.on_denied(scope, verdict.decision)
-        return usual if answer is None else read_denial(answer, usual[1])
+        answer = None if self._options.on_denied is None else self._options.on_denied(scope, decision)
+        return Ruling(usual if answer is None else read_denial(answer, usual[1]), decision=decision)
 
-    def _refuse(self, verdict: PolicyVerdict, longest_ns: int) -> Denial:
-        """Return the denial of an admitted request whose delay is above `longest_ns`."""
+    def _refuse(self, scope: Scope, verdict: PolicyVerdict, longest_ns: int) -> Ruling:
+        """Return the ruling on an admitted request whose delay is above `longest_ns`; it has been refunded."""
         each = [
             one._replace(allowed=False, remaining=0, retry_after_ns=one.delay_ns - longest_ns)
             if one.allowed and one.delay_ns > longest_ns
@@ -267,10 +270,13 @@ class PolicyGuard:
             for one in verdict.each
         ]
         enforcing = [pair for pair in zip(verdict.policies, each, strict=True) if not pair[0].shadow]
+        for policy, one in enforcing:
+            if not one.allowed and policy.name in self._counts.policies:
+                self._counts.policies[policy.name].denied += 1
         name = max(enforcing, key=lambda pair: pair[1].delay_ns)[0].name if enforcing else None
         wait = verdict.decision.delay_ns - longest_ns
         decision = verdict.decision._replace(allowed=False, remaining=0, retry_after_ns=wait, bound_by=name)
-        return self._headers.format_denial(verdict._replace(decision=decision, each=each))
+        return self._deny(scope, verdict._replace(decision=decision, each=each))
 
 
 async def refund(limiter: Any, keys: Keys, costs: Costs) -> None:

@@ -116,7 +116,9 @@ RESPONSES = {
     "huge numbers are not clamped": mutate(headers, "format_state", "min(remaining, MAX_FIELD_INTEGER)", "remaining"),
     "headers are cached without a bound": mutate(HeaderWriter, "format", "self.cache.clear()", "pass"),
     "the window of a policy is rounded down": Mutant(headers, "ceil_seconds", lambda window: window // NS_PER_S),
-    "an epoch is rounded down": mutate(headers, "format_legacy", "ceil(time", "int(time"),
+    "an epoch is rounded down": mutate(
+        headers, "format_legacy", "ceil_seconds(default_clocks.wall())", "default_clocks.wall() // NS_PER_S"
+    ),
     "an epoch is cached": mutate(HeaderWriter, "format", 'denied or self._legacy == "epoch"', "denied"),
     "the epoch of a denial is cached": _mutate_guard('deny_for if legacy == "epoch"', "deny_for if False"),
     "quotes are not escaped": mutate(headers, "format_string", ".replace('\"', '\\\\\"')", ""),
