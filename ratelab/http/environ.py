@@ -22,7 +22,7 @@ class EnvironScope(dict[str, Any]):
     """The scope of a request, from its WSGI environment (PEP 3333); the header fields are read when they are needed.
 
     The peer is `REMOTE_ADDR`, which must be that of the socket. A server joins repeated header fields with commas, so
-    that the parts of a value with commas are separate fields here, unless commas are usual in the field.
+    that a value with a comma becomes two fields here, unless commas are usual in the field.
     """
 
     def __init__(self, environ: dict[str, Any]) -> None:
@@ -64,7 +64,7 @@ def _read_fields(environ: dict[str, Any]) -> list[tuple[bytes, bytes]]:
         (name[5:].replace("_", "-").lower().encode("latin-1"), line.encode("latin-1"))
         for name, value in environ.items()
         if name.startswith("HTTP_") and isinstance(value, str)
-        for line in ((value,) if "," not in value or _WITH_COMMAS.match(name) else value.split(","))
+        for line in ((value,) if "," not in value or _WITH_COMMAS.match(name) else value.split(",", 1))
     ]
     extra = [(field, environ.get(name)) for name, field in _WITHOUT_PREFIX.items()]
     return [*fields, *((field, value.encode("latin-1")) for field, value in extra if value)]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from typing import Any, NamedTuple
 from wsgiref.types import WSGIApplication
-from wsgiref.util import setup_testing_defaults
+from wsgiref.util import FileWrapper, setup_testing_defaults
 from wsgiref.validate import validator
 
 PEER = "192.0.2.1"
@@ -31,6 +31,7 @@ def environ_of(
     """Create the environment of a request as a server does; repeated lines of `headers` are joined with commas."""
     environ: dict[str, Any] = {"REMOTE_ADDR": peer or "", "REMOTE_PORT": "50000", "QUERY_STRING": ""}
     environ |= {"REQUEST_METHOD": method, "PATH_INFO": path, "SCRIPT_NAME": root, "wsgi.input": io.BytesIO()}
+    environ["wsgi.file_wrapper"] = FileWrapper
     for line in filter(None, headers.split("\n")):
         name, _, value = line.partition(": ")
         field = f"HTTP_{name.upper().replace('-', '_')}".replace("HTTP_CONTENT_", "CONTENT_")
