@@ -101,6 +101,15 @@ def limiter() -> type[MemoryLimiter]:
     return MemoryLimiter
 
 
+@pytest.fixture(params=[False, True], ids=["awaited", "blocking"])
+def both_forms(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run a test of a resilient limiter with one that is awaited, and with one that blocks."""
+    from failing_stores import limiters_that_block
+
+    with limiters_that_block(request.param):
+        yield
+
+
 @pytest.fixture
 def read(tmp_path: Path) -> Read:
     """Write a trace to a file and read it, by lines and by columns."""

@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import NamedTuple, Self
 
 from ratelab.errors import STORE_ERRORS
-from ratelab.stores.circuit_breaker import Health
 from ratelab.stores.key_table import Stats
+from ratelab.stores.outages import Health
 
 MAX_COUNTED_POLICIES = 32
 """Policies that are counted; further ones are not."""

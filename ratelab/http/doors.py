@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any, TypeVar, Unpack
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Unpack
 
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError, short_repr
@@ -17,8 +17,7 @@ from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import Denial, Ruling
 from ratelab.quota import NS_PER_S
 from ratelab.stores.memory import MemoryLimiter
-
-T = TypeVar("T")
+from ratelab.stores.resilient_base import run_now
 
 DEFAULT_ALGORITHM = "token-bucket"
 """The algorithm of limits that are given as text."""
@@ -133,16 +132,6 @@ def _finish(gate: Gate, scope: Scope, ruling: Ruling) -> Ruling:
 def _round_up(delay_ns: int) -> float:
     """Return a delay in seconds, rounded up to milliseconds."""
     return -(-delay_ns // NS_PER_MS) / 1000
-
-
-def run_now(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that waits for nothing; raise `InputError` if it does."""
-    try:
-        coroutine.send(None)
-    except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
-    coroutine.close()
-    raise InputError("a door that blocks a thread cannot await a limiter or a function: use those that block")
 
 
 # --- header fields as text

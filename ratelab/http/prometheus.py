@@ -10,7 +10,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from ratelab.http.counters import OUTCOMES, CounterValues, PolicyCounts
-from ratelab.stores.circuit_breaker import Health
+from ratelab.stores.outages import Health
 
 Page = Callable[[], tuple[bytes, bytes]]
 """Returns the content type and the body of a page."""

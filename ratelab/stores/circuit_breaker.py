@@ -1,15 +1,13 @@
 """A circuit breaker as a pure state machine: callers pass in the time and report the outcome of each call.
 
-`ratelab.stores.resilient` asks it before each call of a store, and uses the fallback if the call is not allowed.
+`ratelab.stores.outages` asks it before each call of a store, which is skipped if it is not allowed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
+from weakref import ref
 
-from ratelab.errors import StoreError
 from ratelab.quota import NS_PER_S
 
 MAX_FAILURES = 3
@@ -22,19 +20,14 @@ MAX_PROBE_INTERVAL_NS = NS_PER_S
 """Time from a failed probe to the next one."""
 
 
-WRITE_ERRORS = {"readonly", "full", "refused", "misconfigured"}
-"""Kinds of errors that do not concern hits that only read: a decision that wrote nothing does not disprove them."""
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Epoch:
-    """The time between two changes of state; outcomes of calls that began in an earlier epoch are ignored."""
+    """The time between two changes of state, or one probe; outcomes of calls that began earlier are ignored."""
 
     down_since: int | None = None
     failures: int = 0
     """Consecutive failures before this epoch."""
     next_probe: int = 0
-    probing: bool = False
 
 
 class CircuitBreaker:
@@ -48,6 +41,7 @@ class CircuitBreaker:
     def __init__(self) -> None:
         self.epoch = Epoch()
         """The current epoch; while the store is up, calls may begin in it without `begin`."""
+        self._probe: ref[Epoch] | None = None  # weak: a probe also ends with the only caller that holds it
 
     @property
     def up(self) -> bool:
@@ -65,18 +59,21 @@ class CircuitBreaker:
         While the store is down, the first caller after `next_probe` gets the probe.
         """
         epoch = self.epoch
-        if epoch.down_since is not None:
-            if epoch.probing or now < epoch.next_probe:
-                return None
-            epoch.probing, epoch.next_probe = True, now + MIN_PROBE_INTERVAL_NS
-        return epoch
+        if epoch.down_since is None:
+            return epoch
+        if self._find_probe() is not None or now < epoch.next_probe:
+            return None
+        epoch.next_probe = now + MIN_PROBE_INTERVAL_NS
+        probe = Epoch(epoch.down_since)
+        self._probe = ref(probe)
+        return probe
 
     def record_failure(self, epoch: Epoch, now: int) -> bool:
         """Record that a call failed; return whether this failure opened the circuit."""
-        if epoch is not self.epoch:
+        if not self._is_current(epoch):
             return False
         if epoch.down_since is not None:
-            epoch.next_probe = now + MAX_PROBE_INTERVAL_NS
+            self.epoch.next_probe = now + MAX_PROBE_INTERVAL_NS
             return False
         failures = epoch.failures + 1
         opens = failures >= MAX_FAILURES
@@ -85,43 +82,19 @@ class CircuitBreaker:
 
     def record_success(self, epoch: Epoch) -> int | None:
         """Record that a call succeeded; if this closed the circuit, return when it had opened."""
-        if epoch is not self.epoch:
+        if not self._is_current(epoch):
             return None
         if epoch.failures or epoch.down_since is not None:
-            self.epoch = Epoch()
+            self.epoch, self._probe = Epoch(), None
         return epoch.down_since
 
     def finish(self, epoch: Epoch) -> None:
         """Record that a call is over, even if it was cancelled."""
-        epoch.probing = False
+        if epoch is self._find_probe():
+            self._probe = None
 
+    def _find_probe(self) -> Epoch | None:
+        return None if self._probe is None else self._probe()
 
-@dataclass(slots=True)
-class Node:
-    """A server of the store: its circuit breaker and its latest failure."""
-
-    name: Hashable
-    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
-    failure: str = ""
-    """The kind of the latest failure."""
-    fallbacks: int = 0
-    """Requests decided without the node since it began to fail."""
-
-    def __str__(self) -> str:
-        return f"node {':'.join(map(str, self.name))} of the store" if isinstance(self.name, tuple) else "the store"
-
-
-class Health(NamedTuple):
-    """The state of a store, as seen by a `ResilientLimiter`."""
-
-    up: bool
-    """Whether every request calls the store; if not, only probes do."""
-    errors: Mapping[str, int]
-    """Failed calls of the store by `StoreError.kind`."""
-    fallback_decisions: int
-    """Requests decided without the store; with `closed`, those rejected because the store was down."""
-
-
-def create_down_error() -> StoreError:
-    """Return the error of a store that was not called."""
-    return StoreError("down", "the store is down and was not called", MAX_PROBE_INTERVAL_NS)
+    def _is_current(self, epoch: Epoch) -> bool:
+        return epoch is self.epoch or epoch is self._find_probe()

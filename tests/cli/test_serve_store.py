@@ -19,7 +19,7 @@ from serve_process import ServeProcess, has_exited, read_proc_file, run_server, 
 from store_setups import run_cluster
 from valkey_servers import free_port, run_valkey, send_command
 
-from ratelab.stores.resilient import ON_STORE_ERROR
+from ratelab.stores.fallback import ON_STORE_ERROR
 from ratelab.stores.valkey.server import ValkeyServer
 
 pytestmark = pytest.mark.slow

@@ -9,6 +9,7 @@ from failing_stores import (
     Call,
     FlakyStore,
     Service,
+    create_limiter,
     decide,
     limiter_with_store_down,
     probe,
@@ -19,7 +20,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ratelab import Decision, ManualClock
-from ratelab.stores.resilient import ResilientLimiter
 
 HOUR = 3600 * SECOND
 
@@ -43,7 +43,7 @@ TIMELINES = {
 def check_timeline(timeline: str) -> None:
     """Check that the store is called exactly for the requests that are not skipped."""
     store, clock = FlakyStore(), ManualClock()
-    limiter = ResilientLimiter(store, "open", clock)
+    limiter = create_limiter(store, "open", clock)
     for event in timeline.split(", "):
         at, outcome = event.split()
         clock.now = int(at) * MS
@@ -53,6 +53,7 @@ def check_timeline(timeline: str) -> None:
         assert len(store.calls) == (outcome != "skipped"), event
 
 
+@pytest.mark.usefixtures("both_forms")
 @pytest.mark.parametrize("name", TIMELINES)
 def test_a_failing_store_is_called_as_documented(name: str) -> None:
     check_timeline(TIMELINES[name])
@@ -154,6 +155,7 @@ def test_a_success_from_before_the_outage_counts_but_does_not_end_it() -> None:
 # --- without requests
 
 
+@pytest.mark.usefixtures("both_forms")
 def test_probe_detects_a_recovery_without_requests() -> None:
     store, clock = FlakyStore(), ManualClock()
     limiter = limiter_with_store_down(store, "closed", clock)

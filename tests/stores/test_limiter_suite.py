@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 from contracts import build_or_reject, timelines
-from failing_stores import FlakyStore
+from failing_stores import BlockingStore, FlakyStore
 from hypothesis import given
 from limiter_subjects import Factory, Subject, call_in_tasks, call_in_threads
 from limiter_suite import CLOCK_PROMISES, PROMISES, Promise, TimelinePromise
@@ -15,7 +15,7 @@ from limiter_suite import CLOCK_PROMISES, PROMISES, Promise, TimelinePromise
 from ratelab import Algorithm, ManualClock, MemoryLimiter, Policy
 from ratelab.lab.conformance import Timeline
 from ratelab.stores.recording import RecordingLimiter
-from ratelab.stores.resilient import ResilientLimiter
+from ratelab.stores.resilient import BlockingResilientLimiter, ResilientLimiter
 
 
 def memory(policy: Policy, start: int) -> AbstractContextManager[Subject]:
@@ -40,7 +40,27 @@ def resilient_without_store(policy: Policy, start: int) -> AbstractContextManage
     return call_in_tasks(ResilientLimiter(store, "local", clock), clock)
 
 
-IN_PROCESS: list[Factory] = [memory, recording, resilient_with_store, resilient_without_store]
+def blocking_with_store(policy: Policy, start: int) -> AbstractContextManager[Subject]:
+    clock = ManualClock(start)
+    store = BlockingStore(FlakyStore(policy, clock))
+    return call_in_threads(BlockingResilientLimiter(store, clock=clock), clock)
+
+
+def blocking_without_store(policy: Policy, start: int) -> AbstractContextManager[Subject]:
+    clock = ManualClock(start)
+    store = FlakyStore(policy, clock)
+    store.fail()
+    return call_in_threads(BlockingResilientLimiter(BlockingStore(store), "local", clock), clock)
+
+
+IN_PROCESS: list[Factory] = [
+    memory,
+    recording,
+    resilient_with_store,
+    resilient_without_store,
+    blocking_with_store,
+    blocking_without_store,
+]
 
 every_promise = pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
 every_limiter_in_process = pytest.mark.parametrize("make", IN_PROCESS, ids=lambda make: make.__name__)

@@ -12,6 +12,7 @@ import test_middleware_store as http
 import test_resilient as fallback
 import test_resilient_probes as probes
 import test_resilient_reports as reports
+import test_resilient_threads as threads
 from mutate import Mutant
 from store_mutants import BREAKERS, FALLBACKS, RESPONSES
 
@@ -53,7 +54,8 @@ CAUGHT_BY: dict[str, Check] = {
     "probes do not back off": timeline("later probes come after a second"),
     "probes back off too far": breaker.test_the_shared_state_is_back_within_two_seconds_of_the_store,
     "the first probe comes at once": OPENS,
-    "a cancelled probe blocks all others": breaker.test_a_cancelled_probe_permits_another,
+    "a probe whose error is kept blocks all others": fallback.test_an_error_that_a_caller_keeps_does_not_keep_the_probe,
+    "a probe that was interrupted blocks all others": threads.test_an_interrupted_probe_permits_another,
     "probe calls a store that is up": PROBES,
     "probe charges a key": PROBES,
     "a success does not close the circuit": CLOSES,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
-from failing_stores import MS, SECOND, FlakyStore, decide, probe
+from failing_stores import MS, SECOND, FlakyStore, create_limiter, decide, probe
 
 from ratelab import Decision, ManualClock, create
 from ratelab.errors import StoreError
 from ratelab.limiter import Costs, Keys
-from ratelab.stores.resilient import ResilientLimiter
+
+pytestmark = pytest.mark.usefixtures("both_forms")
 
 
 class ProbedStore(FlakyStore):
@@ -41,9 +43,9 @@ class ProbedStore(FlakyStore):
         return self.memory.hit(key, cost)
 
 
-def start_outage(*nodes: str, kind: str = "readonly") -> tuple[ResilientLimiter, ProbedStore, ManualClock]:
+def start_outage(*nodes: str, kind: str = "readonly") -> tuple[Any, ProbedStore, ManualClock]:
     store, clock = ProbedStore(), ManualClock()
-    limiter = ResilientLimiter(store, clock=clock)
+    limiter = create_limiter(store, clock=clock)
     store.errors = dict.fromkeys(nodes, kind)
     for node in nodes:
         for _ in range(3):
@@ -95,7 +97,7 @@ def test_keys_of_other_nodes_are_decided_by_the_store() -> None:
 @pytest.mark.parametrize("kind_of_error", ["readonly", "full", "refused", "misconfigured"])
 def test_reads_do_not_disprove_that_a_store_cannot_write(kind_of_error: str) -> None:
     store = ProbedStore()
-    limiter = ResilientLimiter(store, clock=ManualClock())
+    limiter = create_limiter(store, clock=ManualClock())
     store.errors, store.readable = {"a": kind_of_error}, {"a"}
     for _ in range(3):
         decide(limiter, "a", 0)
@@ -106,7 +108,7 @@ def test_reads_do_not_disprove_that_a_store_cannot_write(kind_of_error: str) -> 
 @pytest.mark.parametrize("kind_of_error", ["timeout", "unreachable"])
 def test_reads_disprove_that_a_store_is_unreachable(kind_of_error: str) -> None:
     store = ProbedStore()
-    limiter = ResilientLimiter(store, clock=ManualClock())
+    limiter = create_limiter(store, clock=ManualClock())
     for _ in range(9):
         store.errors = {"a": kind_of_error}
         decide(limiter, "a", 1)
@@ -117,7 +119,7 @@ def test_reads_disprove_that_a_store_is_unreachable(kind_of_error: str) -> None:
 
 def test_too_many_hits_at_once_do_not_mean_that_the_store_is_down() -> None:
     store = ProbedStore()
-    limiter = ResilientLimiter(store, clock=ManualClock())
+    limiter = create_limiter(store, clock=ManualClock())
     store.errors = {"a": "overload"}
     for _ in range(9):
         assert decide(limiter, "a").allowed
@@ -126,7 +128,7 @@ def test_too_many_hits_at_once_do_not_mean_that_the_store_is_down() -> None:
 
 def test_closed_counts_a_rejected_request_once() -> None:
     store, clock = ProbedStore(), ManualClock()
-    limiter = ResilientLimiter(store, "closed", clock)
+    limiter = create_limiter(store, "closed", clock)
     store.errors = {"a": "full"}
     for number in range(1, 8):
         with pytest.raises(StoreError):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from failing_stores import MS, SECOND, Call, FlakyStore, PendingStore, decide
+from failing_stores import MS, SECOND, Call, FlakyStore, PendingStore, create_limiter, decide, finish
 
 from ratelab import ManualClock, MemoryLimiter, Policy
 from ratelab.errors import StoreError
@@ -26,9 +25,10 @@ def captured_log() -> Iterator[list[logging.LogRecord]]:
     logger.removeHandler(handler)
 
 
+@pytest.mark.usefixtures("both_forms")
 def test_failures_are_counted_by_kind_and_fallback_decisions_one_by_one() -> None:
     store, clock = FlakyStore(), ManualClock()
-    limiter = ResilientLimiter(store, "open", clock)
+    limiter = create_limiter(store, "open", clock)
     for kind in ("timeout", "unreachable", "timeout", "full", "full"):
         store.fail(kind)
         decide(limiter)
@@ -63,10 +63,11 @@ def test_an_outage_and_its_end_are_logged_once_each(on_store_error: str, meanwhi
     ]
 
 
+@pytest.mark.usefixtures("both_forms")
 @pytest.mark.parametrize("on_store_error", ["open", "closed"])
 def test_shadow_policies_alone_deny_nothing_during_an_outage(on_store_error: str) -> None:
     store = FlakyStore(Policy.create("gcra", "1/h", name="shadow", shadow=True))
-    limiter = ResilientLimiter(store, on_store_error, clock := ManualClock())
+    limiter = create_limiter(store, on_store_error, clock := ManualClock())
     store.fail()
     with captured_log() as records:
         assert all(decide(limiter).allowed for _ in range(3))
@@ -78,23 +79,25 @@ def test_shadow_policies_alone_deny_nothing_during_an_outage(on_store_error: str
     assert back.endswith("requests decided without it: 3")
 
 
+@pytest.mark.usefixtures("both_forms")
 @pytest.mark.parametrize("asked", ["shadow", "enforced"])
 def test_with_closed_a_hit_of_shadow_policies_alone_is_admitted(asked: str) -> None:
     shadow = Policy.create("gcra", "1/h", name="shadow", shadow=True)
     store = FlakyStore()
     store.memory = MemoryLimiter([shadow, Policy.create("gcra", "1/h", name="enforced")], ManualClock())
-    limiter = ResilientLimiter(store, "closed", ManualClock())
+    limiter = create_limiter(store, "closed", ManualClock())
     store.fail()
     if asked == "shadow":
-        assert asyncio.run(limiter.hit({"shadow": "canary"})).allowed
+        assert finish(limiter.hit({"shadow": "canary"})).allowed
     else:
         with pytest.raises(StoreError, match="no answer"):
-            asyncio.run(limiter.hit({"shadow": "canary", "enforced": "canary"}))
+            finish(limiter.hit({"shadow": "canary", "enforced": "canary"}))
 
 
+@pytest.mark.usefixtures("both_forms")
 def test_an_error_message_is_logged_in_one_line() -> None:
     store = FlakyStore()
-    limiter = ResilientLimiter(store, "open", ManualClock())
+    limiter = create_limiter(store, "open", ManualClock())
     store.fail("other", "ERR\r\nforged: line\n")
     with captured_log() as records:
         for _ in range(3):

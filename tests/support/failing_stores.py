@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from inspect import iscoroutine, iscoroutinefunction
 from typing import Any, NamedTuple, Self
 
 from ratelab import Clock, Decision, ManualClock, MemoryLimiter, Policy, create
 from ratelab.errors import StoreError
 from ratelab.limiter import AsyncLimiter, Costs, Keys
-from ratelab.stores.resilient import ResilientLimiter
+from ratelab.stores.resilient import BlockingResilientLimiter, ResilientLimiter
+from ratelab.stores.resilient_base import run_now
 
 MS, SECOND = 10**6, 10**9
 
@@ -101,29 +103,68 @@ class Call:
             self.pending, self.outcome = False, error
 
 
-def decide(limiter: AsyncLimiter, key: str = "alice", cost: int = 1) -> Decision:
-    """Return the decision of a limiter that does not wait."""
-    coroutine: Any = limiter.hit(key, cost)
+# --- limiters with such a store, in both forms
+
+
+class BlockingStore:
+    """A store that blocks where another one, which does not make a caller wait, is awaited."""
+
+    def __init__(self, store: AsyncLimiter) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._store, name)
+        if not iscoroutinefunction(value):
+            return value
+        return lambda *arguments, **options: run_now(value(*arguments, **options))
+
+
+_blocking = [False]
+
+
+@contextmanager
+def limiters_that_block(blocking: bool) -> Iterator[None]:
+    """Have `create_limiter` create limiters that block, or not, during the block."""
+    before, _blocking[0] = _blocking[0], blocking
     try:
-        coroutine.send(None)
+        yield
+    finally:
+        _blocking[0] = before
+
+
+def create_limiter(
+    store: AsyncLimiter, on_store_error: str = "local", clock: Clock | None = None, **options: Any
+) -> Any:
+    """Return the resilient limiter of a store, in the form of which tests make use."""
+    if _blocking[0]:
+        return BlockingResilientLimiter(BlockingStore(store), on_store_error, clock, **options)
+    return ResilientLimiter(store, on_store_error, clock, **options)
+
+
+def finish(result: Any) -> Any:
+    """Return the result of a method of a limiter, which does not wait."""
+    if not iscoroutine(result):
+        return result
+    try:
+        result.send(None)
     except StopIteration as done:
-        return Decision(*done.value)
+        return done.value
     raise AssertionError("the limiter waits")
 
 
-def probe(limiter: ResilientLimiter) -> None:
+def decide(limiter: Any, key: str = "alice", cost: int = 1) -> Decision:
+    """Return the decision of a limiter that does not wait."""
+    return Decision(*finish(limiter.hit(key, cost)))
+
+
+def probe(limiter: Any) -> None:
     """Have a limiter probe a store that does not make it wait."""
-    coroutine: Any = limiter.probe()
-    with suppress(StopIteration):
-        coroutine.send(None)
-        raise AssertionError("the limiter waits")
+    finish(limiter.probe())
 
 
-def limiter_with_store_down(
-    store: FlakyStore, on_store_error: str = "local", clock: ManualClock | None = None
-) -> ResilientLimiter:
+def limiter_with_store_down(store: FlakyStore, on_store_error: str = "local", clock: ManualClock | None = None) -> Any:
     """Return a limiter whose store has just gone down, after three requests of cost 0."""
-    limiter = ResilientLimiter(store, on_store_error, clock or ManualClock())
+    limiter = create_limiter(store, on_store_error, clock or ManualClock())
     store.fail()
     for _ in range(3):
         with suppress(StoreError):
@@ -131,6 +172,9 @@ def limiter_with_store_down(
     assert not limiter.health.up
     store.calls.clear()
     return limiter
+
+
+# --- calls in flight
 
 
 class Service(NamedTuple):

@@ -46,7 +46,12 @@ def call_in_threads(limiter: Limiter, clock: ManualClock, tick: int = 1) -> Iter
         with ThreadPoolExecutor(CALLERS) as pool:
             return list(pool.map(lambda _: limiter.hit(key), range(count)))
 
-    yield Subject(limiter.policy, clock, limiter.hit, hit_concurrently, tick, getattr(limiter, "reset", None))
+    def reset(key: str) -> None:
+        with suppress(StoreError):  # a fallback resets the key all the same
+            limiter.reset(key)  # type: ignore[attr-defined]
+
+    can_reset = hasattr(limiter, "reset")
+    yield Subject(limiter.policy, clock, limiter.hit, hit_concurrently, tick, reset if can_reset else None)
 
 
 @contextmanager

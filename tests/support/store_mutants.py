@@ -9,9 +9,11 @@ from ratelab.http import gate, guard, prometheus, responses
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.http.responses import quota_exceeded
 from ratelab.quota import NS_PER_S
-from ratelab.stores import circuit_breaker, resilient
+from ratelab.stores import circuit_breaker, outages
 from ratelab.stores.circuit_breaker import CircuitBreaker
-from ratelab.stores.resilient import ResilientLimiter
+from ratelab.stores.fallback import Fallback
+from ratelab.stores.outages import Outages
+from ratelab.stores.resilient_base import BaseResilientLimiter
 
 
 def _mutate_breaker(method: str, right: str, wrong: str) -> Mutant:
@@ -19,7 +21,15 @@ def _mutate_breaker(method: str, right: str, wrong: str) -> Mutant:
 
 
 def _mutate_limiter(method: str, right: str, wrong: str) -> Mutant:
-    return mutate(ResilientLimiter, method, right, wrong)
+    return mutate(BaseResilientLimiter, method, right, wrong)
+
+
+def _mutate_outages(method: str, right: str, wrong: str) -> Mutant:
+    return mutate(Outages, method, right, wrong)
+
+
+def _mutate_fallback(method: str, right: str, wrong: str) -> Mutant:
+    return mutate(Fallback, method, right, wrong)
 
 
 def _mutate_middleware(right: str, wrong: str) -> Mutant:
@@ -30,11 +40,11 @@ def _mutate_response(right: str, wrong: str) -> Mutant:
     return Mutant(responses, "build_unavailable", rewritten(responses.build_unavailable, right, wrong))
 
 
-IF_OLD = "if epoch is not self.epoch:"
+IF_OLD = "if not self._is_current(epoch):"
 NEVER_OLD = "epoch = self.epoch\n    if False:"
-CHARGE = 'if _is_allowed(result) and charged and method != "reserve" and self.on_store_error == "local":'
+CHARGE = 'if charged and _is_allowed(result) and method != "reserve":'
 DECIDE_AS_NEW = "self._decide_as_new(method, key, cost, plan, **options)"
-FINISH = "finally:\n        if epoch.probing:\n            node.breaker.finish(epoch)\n    "
+FINISH = "self._outages.finish(node, epoch)"
 ANSWER = "await send_unavailable(scope, send, error.retry_after_ns)\n        return"
 
 BREAKERS = {
@@ -43,8 +53,8 @@ BREAKERS = {
     "a success does not reset the count": _mutate_breaker("record_success", "epoch.failures or ", ""),
     "failures in flight count one by one": _mutate_breaker("record_failure", IF_OLD, NEVER_OLD),
     "there are no probes": _mutate_breaker("begin", "now < epoch.next_probe", "True"),
-    "all requests probe": _mutate_breaker("begin", "epoch.probing or ", ""),
-    "a probe follows another at once": _mutate_breaker("begin", ", now + MIN_PROBE_INTERVAL_NS", ", now"),
+    "all requests probe": _mutate_breaker("begin", "self._find_probe() is not None or ", ""),
+    "a probe follows another at once": _mutate_breaker("begin", "= now + MIN_PROBE_INTERVAL_NS", "= now"),
     "probes do not back off": _mutate_breaker(
         "record_failure", "now + MAX_PROBE_INTERVAL_NS", "now + MIN_PROBE_INTERVAL_NS"
     ),
@@ -52,58 +62,55 @@ BREAKERS = {
     "the first probe comes at once": _mutate_breaker(
         "record_failure", "next_probe=now + MIN_PROBE_INTERVAL_NS", "next_probe=now"
     ),
-    "a cancelled probe blocks all others": _mutate_limiter("_call", FINISH, ""),
-    "probe calls a store that is up": _mutate_limiter("probe", "None if node.breaker.up else ", ""),
-    "probe charges a key": _mutate_limiter("probe", '"", 0', '"", 1'),
-    "a success does not close the circuit": _mutate_breaker(
-        "record_success", "self.epoch = Epoch()", "self.epoch = self.epoch"
-    ),
-    "failures survive a recovery": _mutate_breaker(
-        "record_success", "self.epoch = Epoch()", "self.epoch = Epoch(failures=2)"
-    ),
+    "a probe whose error is kept blocks all others": _mutate_limiter("_call", FINISH, "pass"),
+    "a probe that was interrupted blocks all others": _mutate_breaker("begin", "ref(probe)", "lambda: probe"),
+    "probe calls a store that is up": _mutate_limiter("_probe", "if not node.breaker.up:", "if True:"),
+    "probe charges a key": _mutate_limiter("_probe", '"", 0', '"", 1'),
+    "a success does not close the circuit": _mutate_breaker("record_success", "= Epoch(), None", "= self.epoch, None"),
+    "failures survive a recovery": _mutate_breaker("record_success", "= Epoch(), None", "= Epoch(failures=2), None"),
     "an old failure counts after the recovery": _mutate_breaker("record_failure", IF_OLD, NEVER_OLD),
     "an old success ends the outage": _mutate_breaker("record_success", IF_OLD, NEVER_OLD),
-    "a request skips the probe": _mutate_limiter("_decide", "if epoch.down_since is not None and", "if False and"),
-    "all nodes share a circuit": _mutate_limiter("_find_node", "name = self._node_of(key)", "name = 'any'"),
-    "reads end an outage of writes": _mutate_limiter("_call", "(wrote or", "(True or"),
-    "no read ends an outage": _mutate_limiter("_call", "(wrote or node.failure not in WRITE_ERRORS)", "wrote"),
-    "an overload counts as a failure": _mutate_limiter("_record_failure", 'error.kind == "overload"', "False"),
+    "a request skips the probe": _mutate_limiter("_ask", "if epoch.down_since is not None and", "if False and"),
+    "all nodes share a circuit": _mutate_outages("find", "return ", "name = 'any'\n    return "),
+    "reads end an outage of writes": _mutate_outages("_record_success", "wrote or", "True or"),
+    "no read ends an outage": _mutate_outages("_record_success", "wrote or node.failure not in WRITE_ERRORS", "wrote"),
+    "an overload counts as a failure": _mutate_outages("_record_failure", 'error.kind == "overload"', "False"),
     "a clock set back stops the probes": _mutate_limiter("__init__", "monotonic(clock)", "clock"),
 }
 """Bugs in when the store is called."""
 
 FALLBACKS = {
-    "the local fallback is not charged": _mutate_limiter("_decide", CHARGE, "if False:"),
-    "denied requests are charged": _mutate_limiter("_decide", CHARGE, CHARGE.replace("_is_allowed(result) and ", "")),
-    "every fallback is charged": _mutate_limiter("_decide", CHARGE, "if _is_allowed(result) and charged:"),
-    "the local fallback admits all": _mutate_limiter("_fall_back", 'fallback == "open"', "True"),
-    "failing open ignores the burst": _mutate_limiter("_fall_back", DECIDE_AS_NEW, "Decision(True, 0, 0, 0, 0)"),
-    "failing open denies": _mutate_limiter("_fall_back", DECIDE_AS_NEW, "self._local.hit(key, cost)"),
-    "failing closed admits": _mutate_limiter("_fall_back", "raise error", f"return {DECIDE_AS_NEW}"),
-    "failing closed hides the reason": _mutate_limiter("_fall_back", "raise error", "raise create_down_error()"),
+    "the local fallback is not charged": _mutate_limiter("_ask", CHARGE, "if False:"),
+    "denied requests are charged": _mutate_limiter("_ask", CHARGE, CHARGE.replace("_is_allowed(result) and ", "")),
+    "every fallback is charged": _mutate_fallback("charge", 'self._on_store_error == "local"', "True"),
+    "the local fallback admits all": _mutate_fallback("decide", 'fallback == "open"', "True"),
+    "failing open ignores the burst": _mutate_fallback("decide", DECIDE_AS_NEW, "Decision(True, 0, 0, 0, 0)"),
+    "failing open denies": _mutate_fallback("decide", DECIDE_AS_NEW, "self._local.hit(key, cost)"),
+    "failing closed admits": _mutate_fallback("decide", "raise error", f"return {DECIDE_AS_NEW}"),
+    "failing closed hides the reason": _mutate_fallback("decide", "raise error", "raise StoreError('down', '')"),
     "failing closed permits an immediate retry": Mutant(
-        resilient, "create_down_error", lambda: StoreError("down", "", 0)
+        outages, "create_down_error", lambda: StoreError("down", "", 0)
     ),
     "an invalid cost is a failure": _mutate_limiter(
-        "_decide",
+        "_ask",
         "charged = any(name_costs(self.policies, cost).values())",
         "charged = True\n    if type(cost) is not int or cost < 0: raise StoreError('other', '')",
     ),
     "any exception is a failure": _mutate_limiter(
         "_call", "except StoreError as error:", "except Exception as error:\n        error.kind = ''"
     ),
-    "all failures are of one kind": _mutate_limiter("_record_failure", "error.kind]", "'other']"),
-    "fallback decisions are not counted": _mutate_limiter("_fall_back", "self._fallbacks += 1", "pass"),
-    "every failure is logged": _mutate_limiter(
-        "_record_failure", "if node.breaker.record_failure(epoch, self._clock()):", "if True:"
+    "all failures are of one kind": _mutate_outages("_record_failure", "error.kind]", "'other']"),
+    "fallback decisions are not counted": _mutate_outages("_count_fallback", "self._fallbacks += 1", "pass"),
+    "every failure is logged": _mutate_outages(
+        "record_failure", "if self._lock.call(self._record_failure, node, epoch, error):", "if True:"
     ),
-    "an error is logged in several lines": _mutate_limiter(
-        "_record_failure", '" ".join(str(error).split())', "str(error)"
+    "an error is logged in several lines": _mutate_outages(
+        "record_failure", '" ".join(str(error).split())', "str(error)"
     ),
-    "failures before the circuit opened are left out": _mutate_limiter(
+    "failures before the circuit opened are left out": _mutate_outages(
         "_record_failure", "not node.breaker.failing", "node.breaker.up"
     ),
-    "the recovery is not logged": _mutate_limiter("_record_success", "since is not None", "False"),
+    "the recovery is not logged": _mutate_outages("record_success", "since is not None", "False"),
 }
 """Bugs in decisions without the store, and in reports of them."""
 

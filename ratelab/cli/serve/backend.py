@@ -15,10 +15,11 @@ from ratelab.errors import ConfigurationWarning, InputError, StoreError, format_
 from ratelab.http.app import Service
 from ratelab.http.identity import SECRET, Identity
 from ratelab.stores.arguments import choose_fallback
+from ratelab.stores.fallback import ON_STORE_ERROR
 from ratelab.stores.memory import MemoryLimiter
 from ratelab.stores.plans import Plans
 from ratelab.stores.recording import RecordingLimiter
-from ratelab.stores.resilient import ON_STORE_ERROR, ResilientLimiter
+from ratelab.stores.resilient import ResilientLimiter
 from ratelab.stores.valkey import AsyncValkeyLimiter
 from ratelab.stores.valkey.connection import redact_url
 from ratelab.stores.valkey.server import EmbeddedServer
