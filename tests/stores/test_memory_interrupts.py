@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -38,12 +39,14 @@ class Interrupter:
         self._rest, self._act = moment, act
 
     def run(self, call: Callable[[], Result]) -> Result:
-        """Return the result of `call`."""
+        """Return the result of `call`, whose bytecodes are not mixed with those of finalizers of other objects."""
+        gc.disable()
         sys.settrace(self._trace)
         try:
             return call()
         finally:
             sys.settrace(None)
+            gc.enable()
 
     def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
         if not frame.f_code.co_filename.startswith((PACKAGE, "<string>")):
