@@ -30,13 +30,18 @@ Limits = str | Policy | Sequence[str | Policy] | AnyLimiter | Callable[[Any], An
 
 
 def create_limiter(
-    limits: Limits, store: str | None = None, name: str | None = None, blocking: bool = False
+    limits: Limits,
+    store: str | None = None,
+    name: str | None = None,
+    blocking: bool = False,
+    on_store_error: str = "local",
 ) -> AnyLimiter | Callable[[Any], AnyLimiter]:
     """Return the limiter of a door: in memory, or in the store at a URL.
 
     Rates are granted by token buckets, which are named after them; `name` precedes the names, so that limits of the
     same rate do not share a quota in a store. A limiter is returned as it is. The limiter of a door that is not
-    `blocking` is awaited if it is in a store. Raise `InputError` for an invalid argument.
+    `blocking` is awaited if it is in a store. While the store is down, requests are decided as `on_store_error` says
+    for a `ResilientLimiter`. Raise `InputError` for an invalid argument.
     """
     given: list[Any] = [*limits] if isinstance(limits, Sequence) and not isinstance(limits, str) else [limits]
     if not given or not all(isinstance(limit, str | Policy) for limit in given):
@@ -47,9 +52,12 @@ def create_limiter(
     policies = [_create_policy(limit, name) if isinstance(limit, str) else limit for limit in given]
     if store is None:
         return MemoryLimiter(policies)
+    from ratelab.stores.resilient import BlockingResilientLimiter, ResilientLimiter
     from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 
-    return ValkeyLimiter(store, policies) if blocking else AsyncValkeyLimiter(store, policies)
+    if blocking:
+        return BlockingResilientLimiter(ValkeyLimiter(store, policies), on_store_error)
+    return ResilientLimiter(AsyncValkeyLimiter(store, policies), on_store_error)
 
 
 def _create_policy(rate: str, name: str | None) -> Policy:

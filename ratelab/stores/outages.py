@@ -94,11 +94,6 @@ class Outages:
     def _begin(self, nested: bool, node: Node) -> Epoch | None:  # noqa: ARG002  (the signature of `ReentrantLock.call`)
         return node.breaker.begin(self._clock())
 
-    def finish(self, node: Node, epoch: Epoch) -> None:
-        """Record that a call is over, even if it was cancelled."""
-        if epoch.down_since is not None:
-            node.breaker.finish(epoch)
-
     def count_fallback(self, node: Node) -> None:
         """Count a request that is decided without a node."""
         self._lock.call(self._count_fallback, node)
@@ -124,9 +119,6 @@ class Outages:
 
     def record_success(self, node: Node, epoch: Epoch, wrote: bool) -> None:
         """Record that a call of a node succeeded, and whether it wrote; log it if that ends an outage."""
-        current = node.breaker.epoch
-        if not current.failures and current.down_since is None:
-            return
         since = self._lock.call(self._record_success, node, epoch, wrote)
         if since is not None:
             seconds = (self._clock() - since) / NS_PER_S

@@ -216,13 +216,16 @@ class BaseResilientLimiter:
             result = call()
             if not self.blocking:
                 result = await result
-            wrote = charged and _is_allowed(result) if isinstance(result, (tuple, Ticket, AsyncTicket)) else True
-            self._outages.record_success(node, epoch, wrote)
+            current = node.breaker.epoch
+            if current.failures or current.down_since is not None:
+                wrote = charged and _is_allowed(result) if isinstance(result, (tuple, Ticket, AsyncTicket)) else True
+                self._outages.record_success(node, epoch, wrote)
         except StoreError as error:
             self._outages.record_failure(node, epoch, error)
             raise
         finally:
-            self._outages.finish(node, epoch)
+            if epoch.down_since is not None:
+                node.breaker.finish(epoch)
         return result
 
     async def _wait_for(self, result: Any) -> Any:

@@ -22,8 +22,9 @@ from valkey_servers import AMPLE_DEADLINE, free_port, send_command
 from ratelab import InputError, MemoryLimiter, create
 from ratelab.errors import ConfigurationWarning
 from ratelab.http import Identity, RateLimitMiddleware
-from ratelab.stores.resilient import ResilientLimiter
-from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter, secret_claim
+from ratelab.http.doors import BlockingGate
+from ratelab.stores.resilient import BlockingResilientLimiter, ResilientLimiter
+from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter, secret_claim, sync_limiter
 from ratelab.stores.valkey.secret_claim import CLAIM_TTL_S
 from ratelab.stores.valkey.server import ValkeyServer
 
@@ -81,7 +82,7 @@ def test_limiters_of_other_names_may_have_other_secrets(store: ValkeyServer, cap
 def test_a_long_lived_instance_compares_its_secret_again(
     store: ValkeyServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(secret_claim, "_INTERVAL_S", 0.0)
+    monkeypatch.setattr(secret_claim, "COMPARISON_INTERVAL_S", 0.0)
 
     async def run() -> None:
         async with AsyncValkeyLimiter(store.url, "token-bucket", "5/h", deadline=AMPLE_DEADLINE) as limiter:
@@ -124,6 +125,45 @@ def test_a_secret_is_replaced_after_its_fingerprint_is_deleted(
     for _ in range(2):
         run_instance(store, keyed("new"))
     assert caplog.messages == []
+
+
+# --- doors that block
+
+
+def run_blocking_instance(store: ValkeyServer, identity: Identity, requests: int) -> list[bool]:
+    """Run an instance with a gate that blocks, and return whether it admits each of some requests by one client."""
+    with ValkeyLimiter(store.url, "token-bucket", "5/h", deadline=AMPLE_DEADLINE) as limiter:
+        gate = BlockingGate(BlockingResilientLimiter(limiter), key=identity)
+        return [gate.admit(scope_of()).answer is None for _ in range(requests)]
+
+
+def test_instances_that_block_share_a_quota_with_the_same_secret_alone(
+    store: ValkeyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert [run_blocking_instance(store, keyed("a"), 3) for _ in range(2)] == [[True] * 3, [True, True, False]]
+    assert caplog.messages == []
+    assert run_blocking_instance(store, keyed("b"), 6) == [True] * 5 + [False]
+    assert caplog.messages == [DIFFER]
+
+
+def test_a_long_lived_instance_that_blocks_compares_its_secret_again(
+    store: ValkeyServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync_limiter, "COMPARISON_INTERVAL_S", 0.0)
+    with ValkeyLimiter(store.url, "token-bucket", "5/h", deadline=AMPLE_DEADLINE) as limiter:
+        limiter.use_secret("mine", False)
+        for holder in ("mine", "other", "mine"):
+            send_command(store.url, "SET", CLAIM, holder)
+            limiter.hit("alice")
+    assert caplog.messages == [DIFFER]
+
+
+def test_a_generated_secret_of_a_door_that_blocks_is_warned_about(
+    store: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RATELAB_KEY_SECRET", raising=False)
+    with pytest.warns(ConfigurationWarning, match=NOT_SET):
+        run_blocking_instance(store, Identity(), 1)
 
 
 # --- without a configured secret

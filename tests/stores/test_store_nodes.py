@@ -14,7 +14,7 @@ from store_setups import Cluster, run_cluster
 from valkey_servers import LARGE_BURST, make_async_limiter, make_limiter, send_command
 
 from ratelab.errors import StoreError
-from ratelab.stores.resilient import ResilientLimiter
+from ratelab.stores.resilient import BlockingResilientLimiter, ResilientLimiter
 from ratelab.stores.valkey import AsyncValkeyLimiter
 from ratelab.stores.valkey.server import ValkeyServer
 from ratelab.stores.valkey.session import SLOT_COUNT, SlotMap
@@ -183,6 +183,27 @@ def test_clients_of_healthy_nodes_are_decided_by_the_store(stop: signal.Signals)
                 assert limiter.health.up
 
         asyncio.run(hit_all())
+
+
+def test_threads_of_clients_of_healthy_nodes_are_decided_by_the_store() -> None:
+    with run_cluster(3) as cluster, make_limiter(cluster.url, deadline=0.5) as store:
+        failing = cluster.nodes[0]
+        lost = keys_of(cluster, failing)
+        kept = [key for key in KEYS if key not in lost]
+        limiter = BlockingResilientLimiter(store)
+        for key in KEYS:
+            limiter.hit(key)
+        assert (limiter.health.up, limiter.health.fallback_decisions) == (True, 0)
+        os.kill(failing.pid, signal.SIGKILL)
+        for _ in range(4):
+            limiter.hit(lost[0])
+        assert not limiter.health.up
+        before = limiter.health.fallback_decisions
+        for key in kept:
+            limiter.hit(key)
+        assert limiter.health.fallback_decisions == before
+        limiter.hit(lost[0])
+        assert limiter.health.fallback_decisions == before + 1
 
 
 def test_threads_on_a_node_that_hangs_leave_connections_to_others() -> None:

@@ -44,7 +44,7 @@ IF_OLD = "if not self._is_current(epoch):"
 NEVER_OLD = "epoch = self.epoch\n    if False:"
 CHARGE = 'if charged and _is_allowed(result) and method != "reserve":'
 DECIDE_AS_NEW = "self._decide_as_new(method, key, cost, plan, **options)"
-FINISH = "self._outages.finish(node, epoch)"
+FINISH = "node.breaker.finish(epoch)"
 ANSWER = "await send_unavailable(scope, send, error.retry_after_ns)\n        return"
 
 BREAKERS = {

@@ -17,7 +17,9 @@ from ratelab.stores.valkey.script import escape_name
 CLAIM_TTL_S = 24 * 3600
 """Seconds for which the fingerprint of a secret is kept after its last use, at least."""
 
-_INTERVAL_S = 3600.0
+COMPARISON_INTERVAL_S = 3600.0
+"""Seconds from one comparison of secrets to the next."""
+
 _log = logging.getLogger("ratelab")
 
 
@@ -77,7 +79,7 @@ class SecretWatch:
         `send` sends a claim, and returns whether the secret is the same.
         """
         if self._claim is not None:
-            self.due = now + _INTERVAL_S
+            self.due = now + COMPARISON_INTERVAL_S
             self._comparing = asyncio.get_running_loop().create_task(_compare(self._claim, send))
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from math import inf
 from typing import Any, ClassVar, Self
 
 from ratelab.algorithms import Policy
@@ -22,12 +25,14 @@ from ratelab.stores.valkey.error_kinds import classify_error
 from ratelab.stores.valkey.plan_scripts import PlanScripts
 from ratelab.stores.valkey.resp import encode_command
 from ratelab.stores.valkey.script import Script, hash_client, register
-from ratelab.stores.valkey.secret_claim import SecretClaim
+from ratelab.stores.valkey.secret_claim import COMPARISON_INTERVAL_S, SecretClaim
 from ratelab.stores.valkey.session import Session, decide_hits, probe_store
 from ratelab.stores.valkey.ticket_script import LATE, TicketSessions
 
 SCAN_COUNT = 1000
 """Keys of the store that one step of a scan looks at."""
+
+_log = logging.getLogger("ratelab")
 
 
 class ValkeyLimiter:
@@ -75,6 +80,7 @@ class ValkeyLimiter:
         """Its connections, which other limiters may use."""
         self._slots = pools.slots
         self._deadline = deadline
+        self._secret_due = inf  # the time of the next comparison of secrets, without one infinite
 
     @property
     def policy(self) -> Policy:
@@ -95,6 +101,10 @@ class ValkeyLimiter:
     def name(self) -> str:
         """The name by which limiters share a counter."""
         return self._script.name
+
+    def node_of(self, key: Keys) -> Address | None:
+        """Return the node that decides the hits of a key, as far as known; None for a single server."""
+        return self._slots.owner(self._slots.slot(self._script.place(key, 0)[0])) if self._slots.cluster else None
 
     @property
     def _script(self) -> Script | CompositeScript:
@@ -126,11 +136,15 @@ class ValkeyLimiter:
             except Exception as error:
                 failed = error
             else:
+                if due > self._secret_due:
+                    self._compare_secret(due)
                 return script.decode(reply)[0]
         session = decide_hits(script, self._slots, [place], [costs])
         (decided,) = self._run(session, due, failed)
         if isinstance(decided, StoreError):
             raise decided
+        if due > self._secret_due:
+            self._compare_secret(due)
         return decided
 
     def reset(self, key: Keys) -> None:
@@ -225,16 +239,34 @@ class ValkeyLimiter:
         sessions = TicketSessions(self._scripts.choose(key, None), self._slots, key)
         self._run(sessions.refund(name_costs(self.policies, cost)), time.monotonic() + self._deadline)
 
+    def use_secret(self, fingerprint: str, generated: bool) -> None:
+        """Compare the secret of an `Identity` with that of other instances: after the next hit, and then every hour.
+
+        If they differ, a warning is logged.
+        """
+        self._secret = SecretClaim(self.name, fingerprint, generated, self.policy.quota.window)
+        self._secret_due = 0.0
+
+    def _compare_secret(self, now: float) -> None:
+        self._secret_due = now + COMPARISON_INTERVAL_S  # first, so that one thread compares
+        with suppress(StoreError):  # which hits report, too
+            if not self._send_claim(self._secret):
+                _log.warning("%s", self._secret.description)
+
     def check_secret(self, fingerprint: str, generated: bool) -> None:
         """Raise `InputError` if instances that share this limiter have another secret than that of an `Identity`.
 
         Raises `StoreError` if the store does not answer.
         """
         claim = SecretClaim(self.name, fingerprint, generated, self.policy.quota.window)
+        if not self._send_claim(claim):
+            raise InputError(claim.description)
+
+    def _send_claim(self, claim: SecretClaim) -> bool:
+        """Return whether other instances have the same secret."""
         session = decide_hits(claim, self._slots, [claim.key.encode()], [0])
         (shared,) = self._run(session, time.monotonic() + self._deadline)
-        if not shared:
-            raise InputError(claim.description)
+        return bool(shared)
 
     def probe(self, node: Address | None = None) -> None:
         """Check that the store, or a `node` of a cluster, can decide: have it write a key that belongs to no client.
