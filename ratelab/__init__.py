@@ -2,7 +2,7 @@
 
 from ratelab.algorithms import ALGORITHMS, Policy, create, traits_of
 from ratelab.clock import Clock, ManualClock
-from ratelab.errors import InputError
+from ratelab.errors import InputError, RateLimitExceeded
 from ratelab.limiter import NEVER, Algorithm, Decision, Level, Limiter, State, Traits
 from ratelab.quota import Quota
 from ratelab.stores.key_table import Stats
@@ -23,6 +23,7 @@ __all__ = [
     "MemoryLimiter",
     "Policy",
     "Quota",
+    "RateLimitExceeded",
     "State",
     "Stats",
     "Traits",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 Clock = Callable[[], int]
 """A function that returns nanoseconds since a fixed origin, such as `time.monotonic_ns`."""
@@ -28,19 +28,64 @@ def wall_clock() -> int:
     return time.time_ns()
 
 
+class AlarmClock(Protocol):
+    """A clock that calls functions at its times: waiting for a limiter that reads it takes its time, not real time."""
+
+    def __call__(self) -> int:
+        """Return the time in nanoseconds."""
+        ...
+
+    def call_at(self, when: int, wake: Callable[[], object]) -> Callable[[], object]:
+        """Call `wake` once the clock shows `when` or later, from any thread; return a function that cancels this.
+
+        If that is so already, `wake` is called at once. It never blocks, and may be called more often than once.
+        """
+        ...
+
+
 class ManualClock:
-    """A clock that moves only when it is set or advanced; `clock()` returns `now`, in nanoseconds."""
+    """A clock that moves only when it is set or advanced; `clock()` returns `now`, in nanoseconds.
+
+    It is an `AlarmClock`: a thread or a task that waits for a limiter with this clock continues when the clock is moved
+    far enough. `next_alarm` is the earliest time for which one waits.
+    """
 
     def __init__(self, now: int = 0) -> None:
+        self._alarms: dict[object, tuple[int, Callable[[], object]]] = {}
         self.now = now
 
     def __call__(self) -> int:
         """Return the time in nanoseconds."""
         return self.now
 
+    @property
+    def now(self) -> int:
+        """The time in nanoseconds."""
+        return self._now
+
+    @now.setter
+    def now(self, now: int) -> None:
+        self._now = now
+        for when, wake in sorted([*self._alarms.values()], key=lambda alarm: alarm[0]):
+            if when <= now:
+                wake()
+
+    @property
+    def next_alarm(self) -> int | None:
+        """The earliest time for which a thread or a task waits; None if there is none."""
+        return min((when for when, _ in [*self._alarms.values()]), default=None)
+
     def advance(self, nanoseconds: int) -> None:
         """Move the clock by `nanoseconds`, which may be negative."""
         self.now += nanoseconds
+
+    def call_at(self, when: int, wake: Callable[[], object]) -> Callable[[], object]:
+        """Call `wake` once the clock shows `when` or later; return a function that cancels this."""
+        alarm = object()
+        self._alarms[alarm] = when, wake
+        if when <= self.now:
+            wake()
+        return lambda: self._alarms.pop(alarm, None)
 
 
 def monotonic(clock: Clock) -> Clock:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ratelab.limiter import Decision
+
 
 class InputError(ValueError):
     """Invalid user input; the message states the value, the rule and the remedy."""
@@ -46,6 +51,27 @@ class StoreError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the arguments of the constructor, so that the error crosses processes unchanged."""
         return type(self), (self.kind, str(self), self.retry_after_ns), self.__dict__
+
+
+class RateLimitExceeded(Exception):  # noqa: N818  (the name that users of other libraries expect)
+    """A request was denied, or would have had to wait for too long; nothing was charged.
+
+    `decision` is the denial: its `retry_after` is the shortest wait that was known to be necessary. `key` is the key of
+    the request, which the message leaves out because it may be a secret.
+    """
+
+    def __init__(self, decision: Decision, key: object) -> None:
+        super().__init__(decision, key)  # the arguments with which `pickle` creates the exception again
+        self.decision = decision
+        self.key = key
+
+    def __str__(self) -> str:
+        """Return the policy that denied the request, and the wait in seconds, rounded up to milliseconds."""
+        decision = self.decision
+        policy = f" by policy {decision.bound_by!r}" if decision.bound_by else ""
+        if decision.retry_after == float("inf"):
+            return f"rate limit exceeded{policy}: the request costs more than its burst, so no wait is enough"
+        return f"rate limit exceeded{policy}: retry after {-(-decision.retry_after_ns // 10**6) / 1000:g} s"
 
 
 def short_repr(value: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableSequence
+from collections.abc import Callable, Generator, Mapping, MutableSequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, cast
 
 from ratelab.quota import Quota
@@ -70,6 +70,22 @@ class Decision(NamedTuple):
 
 ROW_FIELDS = Decision._fields[:5]
 """The names of the fields of a `Row`."""
+
+
+class Admission(Decision):
+    """The type of the result of `wait`: a `Decision`, which may also be awaited.
+
+    A limiter's method `wait` blocks in a thread, and returns the decision. Where an event loop runs, it returns an
+    awaitable instead, which has no other use than to be awaited. This one type lets type checkers accept both
+    `limiter.wait(key).remaining` and `(await limiter.wait(key)).remaining`.
+    """
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, Decision]:
+        """Return the decision at once."""
+        yield from ()
+        return self
 
 
 class Level(NamedTuple):
@@ -217,4 +233,24 @@ class AsyncLimiter(Protocol):
 
     async def hit_each(self, key: Keys, cost: Costs = 1) -> tuple[Decision, tuple[Decision, ...]]:
         """Decide as `Limiter.hit_each` does; raise `StoreError` if the store returned no decision."""
+        ...
+
+
+class WaitingLimiter(Limiter, Protocol):
+    """A `Limiter` for which requests can wait."""
+
+    def wait(self, key: Keys, cost: Costs = 1, timeout: float | None = None) -> Admission:
+        """Wait until a request of `cost` by `key` is admitted and may go, and return the decision.
+
+        In a thread, this blocks; where an event loop runs, it returns an awaitable. Raises `RateLimitExceeded` as soon
+        as it is certain that this takes more than `timeout` seconds, and charges nothing.
+        """
+        ...
+
+
+class AsyncWaitingLimiter(AsyncLimiter, Protocol):
+    """An `AsyncLimiter` for which requests can wait."""
+
+    async def wait(self, key: Keys, cost: Costs = 1, timeout: float | None = None) -> Decision:
+        """Wait as `WaitingLimiter.wait` does; raise `StoreError` if the store returned no decision."""
         ...

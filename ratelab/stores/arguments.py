@@ -9,7 +9,8 @@ from typing import NoReturn
 from ratelab.algorithms import Policy, traits_of
 from ratelab.clock import Clock, default_clocks
 from ratelab.errors import InputError, short_repr
-from ratelab.limiter import Costs, Keys
+from ratelab.limiter import NEVER, Costs, Keys
+from ratelab.quota import NS_PER_S
 
 
 def check_cost(cost: int) -> None:
@@ -59,6 +60,16 @@ def _check_names(what: str, policies: Sequence[Policy], given: Mapping[str, obje
     unknown = next((name for name in given if name not in names), None)
     if unknown is not None:
         raise InputError(f"unknown policy {short_repr(unknown)} in {what}: choose from {', '.join(names)}")
+
+
+def parse_timeout(timeout: float | None) -> int | None:
+    """Return a time-out in nanoseconds; None if there is none, or an infinite one. Raises `InputError`."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:  # nor NaN
+        got = short_repr(timeout)
+        raise InputError(f"timeout must be a number of seconds >= 0, got {got}: leave it out to wait without limit")
+    return None if timeout > NEVER // NS_PER_S else round(timeout * NS_PER_S)
 
 
 def check_clock(clock: Clock) -> None:

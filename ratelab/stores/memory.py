@@ -9,7 +9,7 @@ from ratelab.algorithms import Policy
 from ratelab.algorithms.composite import Answer, Combined, check_policies, combine, list_decisions
 from ratelab.clock import STEADY_CLOCKS, Clock, default_clocks, monotonic
 from ratelab.errors import InputError, short_repr
-from ratelab.limiter import Costs, Decision, Keys, Row
+from ratelab.limiter import Admission, Costs, Decision, Keys, Row
 from ratelab.stores.arguments import (
     check_clock,
     check_cost,
@@ -19,9 +19,11 @@ from ratelab.stores.arguments import (
     name_keys,
     refuse_pickling,
 )
+from ratelab.stores.forecast import Forecast, forecast_groups, forecast_key
 from ratelab.stores.key_table import SHARD_COUNT, KeyTable, ReentrantLock, Stats
 from ratelab.stores.plans import Followers, Plans, Preparation, QuotaChanges
 from ratelab.stores.policy_groups import ALL, PolicyGroups
+from ratelab.stores.sleepers import Waiting
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, Reservation, Ticket, check_deadline
 from ratelab.stores.versions import Kernel, Version
 
@@ -78,7 +80,7 @@ class MemoryLimiter:
         self._groups: PolicyGroups | None = None  # for all that hits of one key by one kernel cannot do
         self._created: list[PolicyGroups] = []
         self._lock = ReentrantLock()  # for changes of the policies
-        self._followers = Followers()
+        self._followers, self._waiting = Followers(), Waiting(clock)
         kernel, shards = self._kernel, self._table.shards
         self._hot: Any = shards, self._clock, kernel.decide, kernel.size, kernel.admitted, kernel.denied, ONE
         self._hot_row: Any = shards, self._clock, kernel.step, kernel.size, ONE
@@ -123,6 +125,20 @@ class MemoryLimiter:
                 entry.state = new
                 return _new_tuple(Decision, row + admitted if row[0] else row + denied)
         return _new_tuple(Decision, self._hit_slowly(key, cost))
+
+    def wait(self, key: Keys, cost: Costs = 1, timeout: float | None = None, plan: str | None = None) -> Admission:
+        """Wait until a request is admitted and may go, and return the decision; in a task, `await` the result.
+
+        Requests of a key take their turns in the order of their arrival. Raises `RateLimitExceeded`, and charges
+        nothing, as soon as it is certain that this takes more than `timeout` seconds; with 0, it never sleeps.
+        """
+        return self._waiting.wait(self, key, cost, timeout, plan, self.forecast)
+
+    def forecast(self, keys: Mapping[str, str], plan: str | None) -> Forecast:
+        """Return a copy of the current states of the keys of policies, in which hits can be tried."""
+        if self._groups is None and len(keys) == len(self.policies) and len({*keys.values()}) == 1:
+            return forecast_key(self._table, next(iter(keys.values())), self._clock)
+        return forecast_groups(self._generalized(), keys, plan, self._clock)
 
     def hit_each(self, key: Keys, cost: Costs = 1, plan: str | None = None) -> tuple[Decision, tuple[Decision, ...]]:
         """Decide as `hit` does; also return the decision of each policy that was asked, in their order.

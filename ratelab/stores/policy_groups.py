@@ -203,13 +203,13 @@ class PolicyGroups:
                 answers.update(_name_answers(kernel, rows))
             return [[kernel, new] for (kernel, _, _), (new, _, _) in zip(given, results, strict=True)]
 
-        now = self._change(self._find_accesses(keys, costs, plan, converts=True), decide)
+        now = self._change(self.find_accesses(keys, costs, plan, converts=True), decide)
         return [answers[policy.name] for policy in self._state[0].policies if policy.name in answers], now
 
     def look(self, keys: Mapping[str, str], plan: str | None) -> list[Answer]:
         """Return what each policy with a key decides at cost 0, with the quota of the last hit of its key."""
         answers: dict[str, Answer] = {}
-        for access in self._find_accesses(keys, {}, plan, converts=True):
+        for access in self.find_accesses(keys, {}, plan, converts=True):
             access.read()
             if access.entry is not None and access.kernel is not None:
                 known = {policy.name: policy for policy in access.version[_KERNEL].composite.policies}
@@ -247,24 +247,24 @@ class PolicyGroups:
                 versions.append([kernel, new])
             return versions
 
-        self._change(self._find_accesses(keys, costs, None, converts=False), charge)
+        self._change(self.find_accesses(keys, costs, None, converts=False), charge)
 
     def reset(self, keys: Mapping[str, str]) -> None:
         """Restore the full quota of the key of each policy."""
-        for access in self._find_accesses(keys, {}, None, converts=False):
+        for access in self.find_accesses(keys, {}, None, converts=False):
             access.group.find(access.key)
             access.group.table.reset(access.key)
 
-    def _find_accesses(
+    def find_accesses(
         self, keys: Mapping[str, str], costs: Mapping[str, int], plan: str | None, *, converts: bool
     ) -> list[Access]:
+        """Return the parts of a hit or a charge, with the quotas of a plan if it `converts` the keys to them."""
         plans, groups, kernels = self._state
         accesses: dict[tuple[str | None, str], Access] = {}
         for policy in plans.policies:
-            key = keys.get(policy.name)
-            if key is None:
+            if policy.name not in keys:
                 continue
-            key = ALL if policy.key == ALL else key
+            key = ALL if policy.key == ALL else keys[policy.name]
             access = accesses.get((policy.key, key))
             if access is None:
                 group, kernel = groups[policy.key], None

@@ -14,13 +14,14 @@ from typing import IO, Any, TypeVar
 
 from ratelab.algorithms import Policy
 from ratelab.clock import Clock
-from ratelab.limiter import ROW_FIELDS, Costs, Decision, Keys
+from ratelab.limiter import ROW_FIELDS, Admission, Costs, Decision, Keys
 from ratelab.stores.arguments import name_costs, refuse_pickling
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.key_table import Stats
 from ratelab.stores.memory import MemoryLimiter
 from ratelab.stores.plans import Plans, Preparation, QuotaChanges
 from ratelab.stores.recorded_calls import describe_decision, describe_plans, describe_quota, is_plain
+from ratelab.stores.sleepers import Waiting
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, Changes, Reservation, Ticket
 
 T = TypeVar("T")
@@ -110,6 +111,7 @@ class RecordingLimiter:
         # Lines of the calls within the current one, and their order.
         self._lines: list[tuple[tuple[int, int], list[dict[str, object]]]] = []
         self._tickets = count(1)
+        self._waiting = Waiting(clock)
         self.on_update: Callable[[Preparation], None] = self._limiter.on_update
         """Call a method before each `update`, as `MemoryLimiter.on_update` does."""
         reset_in_children(self)
@@ -172,6 +174,10 @@ class RecordingLimiter:
             lambda: self._limiter.hit_each(key, cost, plan),
             lambda result, reading: self._describe_hit(key, cost, plan, reading, *result),
         )
+
+    def wait(self, key: Keys, cost: Costs = 1, timeout: float | None = None, plan: str | None = None) -> Admission:
+        """Wait as `MemoryLimiter.wait` does, and record the hit that is admitted."""
+        return self._waiting.wait(self, key, cost, timeout, plan, self._limiter.forecast)
 
     def reserve(
         self, key: Keys, cost: Costs = 1, plan: str | None = None, deadline: float = DEFAULT_DEADLINE_S

@@ -10,7 +10,7 @@ from inspect import iscoroutinefunction
 
 from ratelab.clock import Clock
 from ratelab.errors import InputError, StoreError, short_repr
-from ratelab.limiter import AsyncLimiter, Costs, Decision, Keys, Limiter
+from ratelab.limiter import Admission, AsyncLimiter, Costs, Decision, Keys, Limiter
 from ratelab.stores.resilient_base import BaseResilientLimiter, run_now
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, AsyncTicket, Ticket
 
@@ -61,6 +61,10 @@ class ResilientLimiter(BaseResilientLimiter):
             return await self._ask("hit", key, cost, plan)  # type: ignore[no-any-return]
         except StoreError as error:
             return self._fall_back(error, "hit", key, cost, plan)  # type: ignore[no-any-return]
+
+    async def wait(self, key: Keys, cost: Costs = 1, timeout: float | None = None, plan: str | None = None) -> Decision:
+        """Wait as `ValkeyLimiter.wait` does, for the store or the fallback, whichever decides at the time."""
+        return await self._waiting.wait_async(self, key, cost, timeout, plan)
 
     async def hit_each(
         self, key: Keys, cost: Costs = 1, plan: str | None = None
@@ -132,6 +136,10 @@ class BlockingResilientLimiter(BaseResilientLimiter):
             return run_now(self._ask("hit", key, cost, plan))  # type: ignore[no-any-return]
         except StoreError as error:
             return self._fall_back(error, "hit", key, cost, plan)  # type: ignore[no-any-return]
+
+    def wait(self, key: Keys, cost: Costs = 1, timeout: float | None = None, plan: str | None = None) -> Admission:
+        """Wait as `ResilientLimiter.wait` does; in a task, threads call the store."""
+        return self._waiting.wait(self, key, cost, timeout, plan)
 
     def hit_each(self, key: Keys, cost: Costs = 1, plan: str | None = None) -> tuple[Decision, tuple[Decision, ...]]:
         """Decide as `hit` does; also return the decision of each policy that was asked, in their order."""

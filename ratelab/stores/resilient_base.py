@@ -19,6 +19,7 @@ from ratelab.stores.key_table import Stats
 from ratelab.stores.memory import MemoryLimiter
 from ratelab.stores.outages import Health, Node, Outages, create_down_error
 from ratelab.stores.plans import Plans, Preparation, QuotaChanges
+from ratelab.stores.sleepers import Waiting
 from ratelab.stores.tickets import AsyncTicket, Changes, Reservation, Ticket, check_deadline
 
 _T = TypeVar("_T")
@@ -46,6 +47,7 @@ class BaseResilientLimiter:
         self.on_update: Callable[[Preparation], None] = getattr(store, "on_update", self._local.on_update)
         """Call a method before each `update`, as `MemoryLimiter.on_update` does."""
         self.on_update(self._follow)
+        self._waiting = Waiting(clock)
         reset_in_children(self)
 
     __reduce__ = refuse_pickling

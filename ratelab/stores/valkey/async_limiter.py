@@ -16,6 +16,7 @@ from ratelab.quota import Quota
 from ratelab.stores.arguments import name_costs, refuse_pickling
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.plans import Plans, Preparation, QuotaChanges
+from ratelab.stores.sleepers import Waiting
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, AsyncTicket, Reservation, check_deadline
 from ratelab.stores.valkey.composite_script import CompositeScript, create_policies
 from ratelab.stores.valkey.connection import OVERLOAD, Address, check_limits
@@ -80,9 +81,9 @@ class AsyncValkeyLimiter:
         self._forget = register(self, connections.url.store, self._script)
         self.connections: Connections = connections.add_user(self)
         """Its connections, which other limiters may use."""
-        self._deadline = deadline
+        self._deadline, self._waiting = deadline, Waiting()
         self._secret = SecretWatch()
-        self._start_over(None)
+        self.reset_after_fork()
         reset_in_children(self)
 
     @property
@@ -123,6 +124,10 @@ class AsyncValkeyLimiter:
         scripts = self._scripts
         script = scripts.default if plan is None and scripts.always_default else scripts.choose(key, plan)
         return script.combine(await self._add_to_batch(script, *script.place(key, cost)))
+
+    async def wait(self, key: Keys, cost: Costs = 1, timeout: float | None = None, plan: str | None = None) -> Decision:
+        """Wait as `ValkeyLimiter.wait` does; the charge of a task that is cancelled during its hit is refunded."""
+        return await self._waiting.wait_async(self, key, cost, timeout, plan)
 
     async def hit_each(
         self, key: Keys, cost: Costs = 1, plan: str | None = None
@@ -212,16 +217,11 @@ class AsyncValkeyLimiter:
     def close(self) -> None:
         """Fail the pending hits, and close the connections unless another limiter uses them."""
         self._forget()
-        loop = self._loop
-        if loop is not None and loop.is_running() and loop is not current_loop():
+        if (loop := self._loop) is not None and loop.is_running() and loop is not current_loop():
             with suppress(RuntimeError):  # the loop has ended in this moment
                 loop.call_soon_threadsafe(self._close_in_loop)
         else:
             self._close_in_loop()
-
-    def reset_after_fork(self) -> None:
-        """Forget the pending hits, which belong to the parent process."""
-        self._start_over(None)
 
     def _add_to_batch(self, script: Script | CompositeScript, place: bytes, costs: Any) -> asyncio.Future[Any]:
         """Return the decoded reply to a hit, which is decided with the others of this iteration."""
@@ -250,9 +250,10 @@ class AsyncValkeyLimiter:
         """Start over in a new event loop; hits pending in the previous one will never be decided."""
         self.connections.move_to(loop)
         self._fail_waiting(StoreError("unreachable", "the event loop has ended"))
-        self._start_over(loop)
+        self.reset_after_fork(loop)
 
-    def _start_over(self, loop: asyncio.AbstractEventLoop | None) -> None:
+    def reset_after_fork(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Start over without hits, in an event loop; those of a parent process or another loop are not decided."""
         self._loop = loop
         self._lanes: dict[Address | None, Lane] = {}
         self._lookups: dict[Address | None, list[Request]] = {}  # that wait for one reply to `CLUSTER SLOTS`
@@ -333,9 +334,8 @@ class AsyncValkeyLimiter:
             hits = [hit for hit in batch if not hit.decision.done()]
             if hits:
                 lane.sent += len(hits)
-                session = decide_hits(
-                    hits[0].script, self._slots, [hit.key for hit in hits], [hit.cost for hit in hits]
-                )
+                keys, costs = [hit.key for hit in hits], [hit.cost for hit in hits]
+                session = decide_hits(hits[0].script, self._slots, keys, costs)
                 self._send(next(session), Request(session, hits, due, lane))
 
     def _watch(self, lane: Lane) -> None:
