@@ -1,6 +1,7 @@
 """Rate limiting that people can see, prove and ship."""
 
 from ratelab.algorithms import ALGORITHMS, Policy, create, traits_of
+from ratelab.calls import limited
 from ratelab.clock import Clock, ManualClock
 from ratelab.errors import InputError, RateLimitExceeded
 from ratelab.limiter import NEVER, Algorithm, Decision, Level, Limiter, State, Traits
@@ -28,5 +29,6 @@ __all__ = [
     "Stats",
     "Traits",
     "create",
+    "limited",
     "traits_of",
 ]

@@ -26,6 +26,7 @@ MAY_SEE = {
     "clock": set(),
     "algorithms": {"errors", "quota", "limiter"},
     "stores": {"errors", "quota", "limiter", "clock", "algorithms"},
+    "calls": {"errors", "limiter", "stores"},
     "documents": {"errors", "quota", "algorithms"},
     "policies": {"errors", "quota", "limiter", "algorithms", "documents"},
     "lab": {"errors", "quota", "limiter", "algorithms", "documents", "policies", "http"},
@@ -36,7 +37,7 @@ MAY_SEE = {
     "verify": {"errors", "quota", "limiter", "algorithms", "policies", "lab", "report", "http"},
     "cli": {"", "errors", "quota", "limiter", "algorithms", "stores", "policies"}
     | {"lab", "learn", "verify", "report", "http"},
-    "__init__": {"errors", "quota", "limiter", "clock", "algorithms", "stores"},
+    "__init__": {"errors", "quota", "limiter", "clock", "algorithms", "stores", "calls"},
     "__main__": {"cli", "errors"},
 }
 """The parts of `ratelab` that each part may import, in addition to itself; the empty name is `ratelab`."""

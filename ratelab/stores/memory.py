@@ -80,7 +80,7 @@ class MemoryLimiter:
         self._groups: PolicyGroups | None = None  # for all that hits of one key by one kernel cannot do
         self._created: list[PolicyGroups] = []
         self._lock = ReentrantLock()  # for changes of the policies
-        self._followers, self._waiting = Followers(), Waiting(clock)
+        self._followers, self.waiting = Followers(), Waiting(clock)
         kernel, shards = self._kernel, self._table.shards
         self._hot: Any = shards, self._clock, kernel.decide, kernel.size, kernel.admitted, kernel.denied, ONE
         self._hot_row: Any = shards, self._clock, kernel.step, kernel.size, ONE
@@ -132,7 +132,7 @@ class MemoryLimiter:
         Requests of a key take their turns in the order of their arrival. Raises `RateLimitExceeded`, and charges
         nothing, as soon as it is certain that this takes more than `timeout` seconds; with 0, it never sleeps.
         """
-        return self._waiting.wait(self, key, cost, timeout, plan, self.forecast)
+        return self.waiting.wait(self, key, cost, timeout, plan, self.forecast)
 
     def forecast(self, keys: Mapping[str, str], plan: str | None) -> Forecast:
         """Return a copy of the current states of the keys of policies, in which hits can be tried."""

@@ -111,7 +111,7 @@ class RecordingLimiter:
         # Lines of the calls within the current one, and their order.
         self._lines: list[tuple[tuple[int, int], list[dict[str, object]]]] = []
         self._tickets = count(1)
-        self._waiting = Waiting(clock)
+        self.waiting = Waiting(clock)
         self.on_update: Callable[[Preparation], None] = self._limiter.on_update
         """Call a method before each `update`, as `MemoryLimiter.on_update` does."""
         reset_in_children(self)
@@ -177,7 +177,7 @@ class RecordingLimiter:
 
     def wait(self, key: Keys, cost: Costs = 1, timeout: float | None = None, plan: str | None = None) -> Admission:
         """Wait as `MemoryLimiter.wait` does, and record the hit that is admitted."""
-        return self._waiting.wait(self, key, cost, timeout, plan, self._limiter.forecast)
+        return self.waiting.wait(self, key, cost, timeout, plan, self._limiter.forecast)
 
     def reserve(
         self, key: Keys, cost: Costs = 1, plan: str | None = None, deadline: float = DEFAULT_DEADLINE_S

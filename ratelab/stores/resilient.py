@@ -64,7 +64,7 @@ class ResilientLimiter(BaseResilientLimiter):
 
     async def wait(self, key: Keys, cost: Costs = 1, timeout: float | None = None, plan: str | None = None) -> Decision:
         """Wait as `ValkeyLimiter.wait` does, for the store or the fallback, whichever decides at the time."""
-        return await self._waiting.wait_async(self, key, cost, timeout, plan)
+        return await self.waiting.wait_async(self, key, cost, timeout, plan)
 
     async def hit_each(
         self, key: Keys, cost: Costs = 1, plan: str | None = None
@@ -139,7 +139,7 @@ class BlockingResilientLimiter(BaseResilientLimiter):
 
     def wait(self, key: Keys, cost: Costs = 1, timeout: float | None = None, plan: str | None = None) -> Admission:
         """Wait as `ResilientLimiter.wait` does; in a task, threads call the store."""
-        return self._waiting.wait(self, key, cost, timeout, plan)
+        return self.waiting.wait(self, key, cost, timeout, plan)
 
     def hit_each(self, key: Keys, cost: Costs = 1, plan: str | None = None) -> tuple[Decision, tuple[Decision, ...]]:
         """Decide as `hit` does; also return the decision of each policy that was asked, in their order."""

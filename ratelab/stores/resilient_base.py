@@ -47,7 +47,7 @@ class BaseResilientLimiter:
         self.on_update: Callable[[Preparation], None] = getattr(store, "on_update", self._local.on_update)
         """Call a method before each `update`, as `MemoryLimiter.on_update` does."""
         self.on_update(self._follow)
-        self._waiting = Waiting(clock)
+        self.waiting = Waiting(clock)
         reset_in_children(self)
 
     __reduce__ = refuse_pickling

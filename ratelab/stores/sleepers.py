@@ -87,8 +87,11 @@ class TaskSleeper:
         return True
 
     async def sleep(self, seconds: float | None) -> None:
-        """Sleep until `wake` is called, for at most a number of seconds."""
-        timer = None if seconds is None else self._loop.call_later(seconds, self._awake.set)
+        """Sleep until `wake` is called, for at most a number of seconds, rounded up to milliseconds.
+
+        Some event loops end a sleep up to half a millisecond early.
+        """
+        timer = None if seconds is None else self._loop.call_later(ceil(seconds * 1000) / 1000, self._awake.set)
         try:
             await self._awake.wait()
         finally:
@@ -129,6 +132,12 @@ def running_trio() -> Any:
     except RuntimeError:
         return None
     return trio
+
+
+def create_sleeper() -> TaskSleeper | TrioSleeper:
+    """Return the sleeper of this task."""
+    trio = running_trio()
+    return TaskSleeper() if trio is None else TrioSleeper(trio)
 
 
 def in_event_loop() -> bool:
@@ -187,6 +196,20 @@ class Waiting:
         finally:
             steps.close()
 
+    def pause(self, nanoseconds: int) -> None:
+        """Let this thread sleep through the delay of an admitted request, by the time of the limiter."""
+        sleeper, until = ThreadSleeper(), self._lines.now() + nanoseconds
+        while self._lines.now() < until:
+            with self._alarm(Sleep(until), sleeper.wake) as seconds:
+                sleeper.sleep(seconds)
+
+    async def pause_async(self, nanoseconds: int) -> None:
+        """Let this task sleep through the delay of an admitted request, by the time of the limiter."""
+        sleeper, until = create_sleeper(), self._lines.now() + nanoseconds
+        while self._lines.now() < until:
+            with self._alarm(Sleep(until), sleeper.wake) as seconds:
+                await sleeper.sleep(seconds)
+
     async def wait_async(
         self, limiter: Chargeable, key: Keys, cost: Costs, timeout: float | None, plan: str | None
     ) -> Decision:
@@ -232,8 +255,7 @@ class Waiting:
         hit: Callable[[Costs], Awaitable[Decision]],
         give_back: Callable[[], object],
     ) -> Decision:
-        trio = running_trio()
-        sleeper: Any = TaskSleeper() if trio is None else TrioSleeper(trio)
+        sleeper = create_sleeper()
         waiter = self._lines.create_waiter(key, cost, timeout, plan, limiter.plans, look, sleeper.wake, give_back)
         steps, decision = self._lines.admit(waiter), None
         try:
@@ -244,8 +266,7 @@ class Waiting:
                     decision = await hit(step.cost)
                 else:
                     with self._alarm(step, sleeper.wake) as seconds:
-                        # Rounded up: some event loops end a sleep up to a millisecond early.
-                        await sleeper.sleep(seconds if seconds is None else ceil(seconds * 1000) / 1000)
+                        await sleeper.sleep(seconds)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
         finally:

@@ -81,7 +81,7 @@ class AsyncValkeyLimiter:
         self._forget = register(self, connections.url.store, self._script)
         self.connections: Connections = connections.add_user(self)
         """Its connections, which other limiters may use."""
-        self._deadline, self._waiting = deadline, Waiting()
+        self._deadline, self.waiting = deadline, Waiting()
         self._secret = SecretWatch()
         self.reset_after_fork()
         reset_in_children(self)
@@ -127,7 +127,7 @@ class AsyncValkeyLimiter:
 
     async def wait(self, key: Keys, cost: Costs = 1, timeout: float | None = None, plan: str | None = None) -> Decision:
         """Wait as `ValkeyLimiter.wait` does; the charge of a task that is cancelled during its hit is refunded."""
-        return await self._waiting.wait_async(self, key, cost, timeout, plan)
+        return await self.waiting.wait_async(self, key, cost, timeout, plan)
 
     async def hit_each(
         self, key: Keys, cost: Costs = 1, plan: str | None = None

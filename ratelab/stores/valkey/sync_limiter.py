@@ -81,7 +81,7 @@ class ValkeyLimiter:
         """Its connections, which other limiters may use."""
         self._slots = pools.slots
         self._deadline = deadline
-        self._waiting = Waiting()
+        self.waiting = Waiting()
         self._secret_due = inf  # the time of the next comparison of secrets, without one infinite
 
     @property
@@ -126,7 +126,7 @@ class ValkeyLimiter:
         Each process hits the store for its first in line alone, and later than it could by up to a tenth of the wait,
         at most 1 s, at random: clients of many processes do not come at once. In a task, threads hit the store.
         """
-        return self._waiting.wait(self, key, cost, timeout, plan)
+        return self.waiting.wait(self, key, cost, timeout, plan)
 
     def hit_each(self, key: Keys, cost: Costs = 1, plan: str | None = None) -> tuple[Decision, tuple[Decision, ...]]:
         """Decide as `Limiter.hit_each` does; raise `StoreError` if there is no decision within the deadline."""
