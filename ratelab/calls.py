@@ -17,7 +17,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 OnDeny = str | Callable[..., Any]
-"""What a denied call does: `raise`, `wait`, or a function whose result it returns."""
+"""The reaction to a denial: `raise`, `wait`, or a function whose result the call returns."""
 
 
 class Decorator(Protocol):
@@ -42,10 +42,10 @@ def limited(
     `key`, `cost` and `plan` are those of `hit`, or functions that return them for the arguments of a call, `self`
     among them. Without a `key`, all calls of the function have one: its module and qualified name.
 
-    `on_deny` chooses what a denied call does:
+    `on_deny` chooses the reaction to a denial:
 
-    * `raise`: it raises `RateLimitExceeded`.
-    * `wait`: it waits for its turn, as `limiter.wait` does, for at most `timeout` seconds.
+    * `raise`: the call raises `RateLimitExceeded`.
+    * `wait`: the call waits for its turn, as `limiter.wait` does, for at most `timeout` seconds.
     * A function: the call returns `on_deny(decision, *arguments)`, after waiting for at most `timeout` seconds if one
       is given. For an asynchronous function, an awaitable result is awaited.
 
