@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import deque
 from typing import Any
 
 from ratelab.errors import InputError
 from ratelab.http.asgi import Message, Receive
 from ratelab.http.counters import Counts
+from ratelab.stores.sleepers import running_trio
 
 MAX_BUFFERED_BODY_BYTES = 65_536
 """How much of a request's body is buffered while the request is delayed; beyond that, a disconnect goes unnoticed."""
@@ -75,18 +75,6 @@ async def _sleep_trio(trio: Any, seconds: float, receive: Receive, buffered: deq
             return True
     await trio.sleep_until(end)  # at once, unless the watch ended early because of a large body
     return False
-
-
-def running_trio() -> Any:
-    """Return the module `trio` if it runs the current task, else None; it is never imported here."""
-    trio = sys.modules.get("trio")
-    if trio is None:
-        return None
-    try:
-        trio.lowlevel.current_task()
-    except RuntimeError:
-        return None
-    return trio
 
 
 def create_trio_error() -> InputError:

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import Field, Scope
-from ratelab.http.delayed_admission import NS_PER_MS, running_trio
+from ratelab.http.delayed_admission import NS_PER_MS
 from ratelab.http.gate import Gate, GateArguments
 from ratelab.http.headers import join_legacy
 from ratelab.http.policy_rules import AnyLimiter
@@ -18,6 +18,7 @@ from ratelab.http.responses import Denial, Ruling
 from ratelab.quota import NS_PER_S
 from ratelab.stores.memory import MemoryLimiter
 from ratelab.stores.resilient_base import run_now
+from ratelab.stores.sleepers import running_trio
 
 DEFAULT_ALGORITHM = "token-bucket"
 """The algorithm of limits that are given as text."""

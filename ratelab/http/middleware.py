@@ -8,7 +8,7 @@ from typing import Any, Self, Unpack
 from ratelab.algorithms import Policy
 from ratelab.errors import StoreError
 from ratelab.http.asgi import App, Field, Message, Receive, Scope, Send
-from ratelab.http.delayed_admission import create_trio_error, delay_and_count, running_trio
+from ratelab.http.delayed_admission import create_trio_error, delay_and_count
 from ratelab.http.gate import Gate, PolicyArguments, create_from_file
 from ratelab.http.identity import AmbiguousClientError, Identity
 from ratelab.http.policy_rules import AnyLimiter
@@ -26,6 +26,7 @@ from ratelab.http.scope_functions import check_bool, check_cost
 from ratelab.limiter import Decision, Row
 from ratelab.quota import NS_PER_S
 from ratelab.stores.memory import MemoryLimiter
+from ratelab.stores.sleepers import running_trio
 
 NS_PER_S_LESS_ONE = NS_PER_S - 1
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import Scope
-from ratelab.http.delayed_admission import running_trio
 from ratelab.http.identity import AmbiguousClientError, Identity, header_field, read_header
 from ratelab.http.scope_functions import invalid_result
 from ratelab.quota import NS_PER_S
+from ratelab.stores.sleepers import running_trio
 
 ON_PLAN_ERROR = {"default": "the default plan applies", "closed": "the request is answered 503"}
 """What happens to a request whose plan cannot be found."""

@@ -13,7 +13,7 @@ from ratelab.algorithms import Policy
 from ratelab.errors import InputError, StoreError
 from ratelab.http.asgi import Scope
 from ratelab.http.counters import Counts, PolicyCounts
-from ratelab.http.delayed_admission import create_trio_error, running_trio
+from ratelab.http.delayed_admission import create_trio_error
 from ratelab.http.headers import format_policy, format_string
 from ratelab.http.identity import AmbiguousClientError, Identity
 from ratelab.http.offenders import Offenders
@@ -33,6 +33,7 @@ from ratelab.http.responses import (
 from ratelab.http.scope_functions import check_bool, format_path
 from ratelab.limiter import Costs, Keys
 from ratelab.stores.plans import Plans
+from ratelab.stores.sleepers import running_trio
 
 if TYPE_CHECKING:
     from ratelab.http.file_policies import FilePolicies

@@ -16,6 +16,7 @@ from ratelab.algorithms import Policy
 from ratelab.clock import Clock
 from ratelab.limiter import ROW_FIELDS, Admission, Costs, Decision, Keys
 from ratelab.stores.arguments import name_costs, refuse_pickling
+from ratelab.stores.forecast import Forecast
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.key_table import Stats
 from ratelab.stores.memory import MemoryLimiter
@@ -177,7 +178,16 @@ class RecordingLimiter:
 
     def wait(self, key: Keys, cost: Costs = 1, timeout: float | None = None, plan: str | None = None) -> Admission:
         """Wait as `MemoryLimiter.wait` does, and record the hit that is admitted."""
-        return self.waiting.wait(self, key, cost, timeout, plan, self._limiter.forecast)
+        return self.waiting.wait(self, key, cost, timeout, plan, self._forecast)
+
+    def _forecast(self, keys: Mapping[str, str], plan: str | None) -> Forecast:
+        with self._lock:
+            limiter = self._limiter
+            outer, limiter.reading = limiter.reading, None  # of a hit that this call interrupts
+            try:
+                return limiter.forecast(keys, plan)
+            finally:
+                limiter.reading = outer
 
     def reserve(
         self, key: Keys, cost: Costs = 1, plan: str | None = None, deadline: float = DEFAULT_DEADLINE_S
