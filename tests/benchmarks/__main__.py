@@ -48,10 +48,10 @@ def benchmarks(names: tuple[str, ...], as_json: bool) -> None:
     replay  processor time of a replay, in Python and compiled
     read    speed of the trace readers
     tune    processor time and memory of the needs of clients
-    http    processor time that the middleware adds to a request; needs wrk
+    http    processor time that doors add to a request; needs wrk
     store   speed and size of decisions in a store
 
-    The default is all but http and store, about three minutes. These two take two to three minutes each.
+    The default is all but http and store, about three minutes. store takes as long, and http ten minutes.
     replay, http and store also measure other packages, if they are installed.
     """  # noqa: D301  (click's mark for lines that stay as they are)
     try:

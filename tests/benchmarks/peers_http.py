@@ -1,84 +1,32 @@
-"""Applications for the HTTP benchmark: bare ones, and ones behind ratelab's or another package's middleware.
-
-Other packages are measured if they are installed, with a limit that is never reached.
-"""
+"""The applications of `http_apps` behind other packages, each with a limit that is never reached."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
-from typing import Any, NamedTuple
+from itertools import count
+from typing import Any
 
-from ratelab.algorithms import create
-from ratelab.http.app import ping_app
+from http_apps import UNREACHED_PER_MINUTE, asgi, django, fastapi, flask, litestar, rest, starlette
+
 from ratelab.http.asgi import App, Receive, Scope, Send
-from ratelab.http.identity import Identity
-from ratelab.http.middleware import RateLimitMiddleware
-from ratelab.stores.memory import MemoryLimiter
-from ratelab.stores.resilient import ResilientLimiter
-from ratelab.stores.valkey import AsyncValkeyLimiter
 
-UNREACHED_PER_MINUTE = 1_000_000_000
-
-
-class HttpPeer(NamedTuple):
-    """Another package's middleware."""
-
-    module: str
-    """The name by which it is imported."""
-    bare: Callable[[], App]
-    """Makes the application without the middleware."""
-    limited: Callable[[], App]
-    """Makes the application behind the middleware."""
-
-
-def bare() -> App:
-    """Make the application of `ratelab serve`, without a limiter."""
-    return ping_app
-
-
-def admitted() -> App:
-    """Make the application behind a quota that is never used up."""
-    return RateLimitMiddleware(ping_app, MemoryLimiter(create("token-bucket", f"{UNREACHED_PER_MINUTE}/min")))
-
-
-def denied() -> App:
-    """Make the application behind a quota that is used up by the first request."""
-    return RateLimitMiddleware(ping_app, MemoryLimiter(create("token-bucket", "1/day")))
-
-
-def stored(url: str) -> App:
-    """Make the application behind a quota in a store, which is never used up."""
-    store = AsyncValkeyLimiter(url, "token-bucket", f"{UNREACHED_PER_MINUTE}/min")
-    identity = Identity(secret="a text for benchmarks")  # noqa: S106  (nothing to protect)
-    return RateLimitMiddleware(ping_app, ResilientLimiter(store), identity)
-
-
-def starlette() -> Any:
-    """Make the same service with Starlette."""
-    route = import_module("starlette.routing").Route
-    response = import_module("starlette.responses").JSONResponse
-
-    async def ping(request: object) -> Any:
-        return response({"message": "pong"})
-
-    return import_module("starlette.applications").Starlette(routes=[route("/ping", ping)])
+PER_MINUTE = f"{UNREACHED_PER_MINUTE}/minute"
+REST_CLIENTS = 1_000
+"""Clients of the throttle of the REST framework, which keeps the time of each request of a client."""
 
 
 def slowapi() -> App:
     """Limit the Starlette service with slowapi's ASGI middleware, with headers."""
     module, app = import_module("slowapi"), starlette()
     address = import_module("slowapi.util").get_remote_address
-    limits = [f"{UNREACHED_PER_MINUTE}/minute"]
-    app.state.limiter = module.Limiter(address, default_limits=limits, headers_enabled=True)
+    app.state.limiter = module.Limiter(address, default_limits=[PER_MINUTE], headers_enabled=True)
     app.add_middleware(import_module("slowapi.middleware").SlowAPIASGIMiddleware)
     return app  # type: ignore[no-any-return]
 
 
-def bare_public_client() -> App:
+def public_client() -> App:
     """Make the bare service with clients of a public address; `client_ip` of asgi-ratelimit rejects others."""
-    return _with_public_client(ping_app)
+    return _with_public_client(asgi())
 
 
 def asgi_ratelimit() -> App:
@@ -87,7 +35,7 @@ def asgi_ratelimit() -> App:
     backend = import_module("ratelimit.backends.simple").MemoryBackend()
     client_ip = import_module("ratelimit.auths.ip").client_ip
     rules = {"^/ping$": [module.Rule(minute=UNREACHED_PER_MINUTE)]}
-    return _with_public_client(module.RateLimitMiddleware(ping_app, client_ip, backend, rules))
+    return _with_public_client(module.RateLimitMiddleware(asgi(), client_ip, backend, rules))
 
 
 def _with_public_client(app: App) -> App:
@@ -96,6 +44,13 @@ def _with_public_client(app: App) -> App:
         await app(scope, receive, send)
 
     return replace_client
+
+
+def public_client_limited() -> App:
+    """Limit that service with ratelab's middleware."""
+    from http_apps import asgi_admitted
+
+    return _with_public_client(asgi_admitted())
 
 
 def traffik() -> App:
@@ -112,31 +67,78 @@ def traffik() -> App:
     return app  # type: ignore[no-any-return]
 
 
-def litestar(*middleware: Any) -> App:
-    """Make the same service with Litestar."""
-    module = import_module("litestar")
-
-    async def ping() -> dict[str, str]:
-        return {"message": "pong"}
-
-    return module.Litestar([module.get("/ping")(ping)], middleware=middleware, openapi_config=None)  # type: ignore[no-any-return]
-
-
-def litestar_limited() -> App:
+def litestar_own() -> App:
     """Limit the Litestar service with the middleware that Litestar includes."""
     config = import_module("litestar.middleware.rate_limit").RateLimitConfig(("minute", UNREACHED_PER_MINUTE))
     return litestar(config.middleware)
 
 
-PEERS = {
-    "slowapi": HttpPeer("slowapi", starlette, slowapi),
-    "asgi-ratelimit": HttpPeer("ratelimit", bare_public_client, asgi_ratelimit),
-    "traffik": HttpPeer("traffik", starlette, traffik),
-    "litestar": HttpPeer("litestar", litestar, litestar_limited),
-}
-"""Middleware by the name of its package."""
+def fastapi_limiter() -> App:
+    """Limit the FastAPI route with fastapi-limiter's dependency and pyrate-limiter's bucket in memory."""
+    module = import_module("pyrate_limiter")
+    limiter = module.Limiter(module.Rate(UNREACHED_PER_MINUTE, module.Duration.MINUTE))
+    return fastapi(import_module("fastapi_limiter.depends").RateLimiter(limiter=limiter))  # type: ignore[no-any-return]
 
 
-def installed_peers() -> dict[str, HttpPeer]:
-    """Return the peers that are installed."""
-    return {name: peer for name, peer in PEERS.items() if find_spec(peer.module) is not None}
+def flask_limiter() -> Any:
+    """Limit the Flask view with Flask-Limiter, with headers."""
+    module = import_module("flask_limiter")
+    address = import_module("flask_limiter.util").get_remote_address
+    limiter = module.Limiter(address, storage_uri="memory://", headers_enabled=True)
+    app = flask(limiter.limit(PER_MINUTE))
+    limiter.init_app(app)
+    return app
+
+
+def throttled() -> Any:
+    """Limit the Flask view with throttled-py, by the address of the client; it adds no headers."""
+    module, request = import_module("throttled"), import_module("flask").request
+    throttle = module.Throttled(using="token_bucket", quota=module.per_min(UNREACHED_PER_MINUTE))
+
+    def decorate(view: Any) -> Any:
+        def limited_view() -> Any:
+            if throttle.limit(request.remote_addr).limited:
+                return "too many requests", 429
+            return view()
+
+        return limited_view
+
+    return flask(decorate)
+
+
+def django_ratelimit() -> Any:
+    """Limit the Django view with django-ratelimit and Django's cache in memory; it adds no headers."""
+    silenced = ["django_ratelimit.E003", "django_ratelimit.W001"]
+    return django(
+        lambda view: import_module("django_ratelimit.decorators").ratelimit(key="ip", rate=f"{UNREACHED_PER_MINUTE}/m")(
+            view
+        ),
+        SILENCED_SYSTEM_CHECKS=silenced,
+    )
+
+
+def django_smart_ratelimit() -> Any:
+    """Limit the Django view with django-smart-ratelimit, its memory backend and its fastest algorithm."""
+    return django(
+        lambda view: import_module("django_smart_ratelimit").rate_limit(
+            key="ip", rate=f"{UNREACHED_PER_MINUTE}/m", algorithm="fixed_window"
+        )(view),
+        INSTALLED_APPS=["django_smart_ratelimit"],
+    )
+
+
+def rest_own() -> Any:
+    """Limit the REST view with the framework's own throttle, for many clients, whose histories are short."""
+    numbers = count()
+
+    def create_throttle() -> Any:
+        class Throttle(import_module("rest_framework.throttling").SimpleRateThrottle):  # type: ignore[misc]
+            rate = PER_MINUTE
+
+            def get_cache_key(self, request: object, view: object) -> str:
+                return f"throttle_{next(numbers) % REST_CLIENTS}"
+
+        return Throttle
+
+    cache = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 10 * REST_CLIENTS}}
+    return rest(create_throttle, CACHES={"default": cache})

@@ -141,9 +141,9 @@ def _service() -> Figure:
     with ExitStack() as stack:
         with _pinned_to(1):
             port = stack.enter_context(_server())
-        stored = f"serve stored {_url(port)}"
-        loads = load_in_turn([stored, "serve bare"], SERVICE_STARTS)
-    return request_rate("ratelab serve with a store: requests", loads[stored], loads["serve bare"], SERVICE_BAR)
+        stored, bare = ("serve", "http_apps.asgi_stored", _url(port)), ("serve", "http_apps.asgi")
+        loads = load_in_turn([stored, bare], SERVICE_STARTS)
+    return request_rate("ratelab serve with a store: requests", loads[stored], loads[bare], SERVICE_BAR)
 
 
 def _hit_rate(label: str, hit: Hit, other: Hit, bar: Bar) -> Figure:

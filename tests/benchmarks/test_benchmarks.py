@@ -12,15 +12,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import http_apps
 import http_server
 import numpy as np
-import peers_http
 import peers_valkey
 import pytest
 import uvicorn
 import workload
 from click.testing import CliRunner, Result
-from http_load import Load
+from http_load import ADDED_BAR, GROUPS, SHARE_BAR, Group, Limited, Load, Peer, load_in_turn
 from peers_memory import MemoryPeer
 from peers_valkey import Hit, StorePeer
 from store import SCRIPTED
@@ -43,11 +43,16 @@ def run(*arguments: str) -> Result:
 
 def figures_of(name: str) -> list[dict[str, Any]]:
     """Run a benchmark; return its figures."""
+    figures, lines = figures_and_lines_of(name)
+    assert lines == [f"{name}: {figure['label']}" for figure in figures]
+    return figures
+
+
+def figures_and_lines_of(name: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Run a benchmark; return its figures and the lines on standard error."""
     result = run(name, "--json")
     assert result.exit_code == 0, result.output
-    figures: list[dict[str, Any]] = json.loads(result.stdout)["figures"]
-    assert result.stderr.splitlines() == [f"{name}: {figure['label']}" for figure in figures]
-    return figures
+    return json.loads(result.stdout)["figures"], result.stderr.splitlines()
 
 
 # --- the command
@@ -205,35 +210,61 @@ def small_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "wrk").write_text(WRK.format(python=sys.executable))
     (tmp_path / "wrk").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    for name in ("ROUNDS", "STARTS", "SERVE_STARTS", "PEER_STARTS"):
+    for name in ("ROUNDS", "STARTS", "FURTHER_STARTS"):
         monkeypatch.setattr(f"http_load.{name}", 1)
 
 
+SMALL_GROUPS = (
+    Group(
+        "uvicorn",
+        "http_apps.litestar",
+        (Limited("Litestar", "http_apps.litestar_limited", ADDED_BAR),),
+        (Peer("litestar", "peers_http.litestar_own", "litestar"), Peer("missing-one", "peers_http.traffik", "no_such")),
+    ),
+    Group(
+        "waitress",
+        "http_apps.wsgi",
+        (Limited("WSGI", "http_apps.wsgi_admitted", share=SHARE_BAR), Limited("other", "none", needs=("no.such",))),
+    ),
+    Group("uvicorn", "http_apps.fastapi", (Limited("none", "none", needs=("no_such",)),)),
+    Group("granian", "http_apps.asgi", (Limited("none", "none"),), needs=("no_such",)),
+)
+
+
 @pytest.mark.usefixtures("small_load")
-def test_the_middleware_and_peers_are_measured_next_to_bare_services(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("http_load.installed_peers", lambda: {"litestar": peers_http.PEERS["litestar"]})
-    *figures, peer = figures_of("http")
-    assert [(figure["label"], figure["unit"], figure["bar"]) for figure in (*figures, peer)] == [
-        ("uvicorn, admitted: requests", "/s", None),
-        ("uvicorn, denied: requests", "/s", None),
-        ("uvicorn, admitted: 99th percentile", "us", None),
-        ("uvicorn, denied: 99th percentile", "us", None),
-        ("uvicorn, admitted: added", "us", "<= 22%"),
-        ("uvicorn, denied: added", "us", "<= 22%"),
-        ("ratelab serve, admitted: added", "us", None),
-        ("ratelab serve, denied: added", "us", None),
+def test_doors_and_peers_are_measured_next_to_bare_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("http_load.GROUPS", SMALL_GROUPS)
+    figures, lines = figures_and_lines_of("http")
+    assert [(figure["label"], figure["unit"], figure["bar"]) for figure in figures] == [
+        ("uvicorn, Litestar: requests", "/s", None),
+        ("uvicorn, Litestar: 99th percentile", "us", None),
+        ("uvicorn, Litestar: added", "us", "<= 22%"),
         ("uvicorn, litestar: added", "us", ">= 3x ratelab's"),
+        ("waitress, WSGI: requests", "/s", ">= 0.85x"),
+        ("waitress, WSGI: added", "us", None),
     ]
-    assert all(figure["floor"] > 0 for figure in figures)
-    assert all(figure["measured"] > 0 for figure in figures[:4])
-    assert {figure["ratio_unit"] for figure in figures[4:]} == {"%"}
+    assert [line for line in lines if "not measured" in line] == [
+        "http: uvicorn, missing-one is not measured, install missing-one",
+        "http: uvicorn, none is not measured, install no_such",
+        "http: granian, none is not measured, install no_such",
+    ]
+    assert all(figure["measured"] > 0 and figure["floor"] > 0 for figure in figures[:2])
+
+
+@pytest.mark.usefixtures("small_load")
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no gunicorn")
+def test_servers_that_fork_report_the_processor_time_of_the_worker() -> None:
+    apps = {"granian": "http_apps.asgi", "gunicorn gthread": "http_apps.wsgi"}
+    for (load,) in load_in_turn([*apps.items()], 1).values():
+        assert load.rate > 0
+        assert 0 < load.cost_s < 1
 
 
 def test_the_measured_server_is_a_stock_uvicorn(monkeypatch: pytest.MonkeyPatch) -> None:
     servers: list[uvicorn.Server] = []
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: servers.append(server))
     with socket.socket() as listener:
-        http_server.run_uvicorn(peers_http.bare(), listener)
+        http_server.run_uvicorn(http_apps.asgi(), listener)
     (server,) = servers
     server.config.load()
     assert type(server) is uvicorn.Server
@@ -241,9 +272,16 @@ def test_the_measured_server_is_a_stock_uvicorn(monkeypatch: pytest.MonkeyPatch)
     assert server.config.get_loop_factory() is import_module("uvloop").new_event_loop
 
 
-@pytest.mark.parametrize("app", ["bare", "admitted", "denied", "bare_public_client", "litestar", "litestar_limited"])
+def test_every_application_of_a_group_exists() -> None:
+    for group in GROUPS:
+        for app in (group.bare, *(each.app for each in group.limited), *(peer.app for peer in group.peers)):
+            module, _, function = app.partition(".")
+            assert callable(getattr(import_module(module), function))
+
+
+@pytest.mark.parametrize("app", ["asgi", "asgi_admitted", "starlette_limited", "litestar", "litestar_limited"])
 def test_uvicorn_calls_each_application_as_asgi_3(app: str) -> None:
-    config = uvicorn.Config(getattr(peers_http, app)())
+    config = uvicorn.Config(getattr(http_apps, app)())
     config.load()
     assert config.interface == "asgi3"
 
