@@ -8,15 +8,19 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from ratelab.algorithms import Policy
+from ratelab.errors import StoreError
 from ratelab.http.asgi import Field
 from ratelab.http.doors import MAX_DELAY_S, BlockingGate, decode_denial, decode_fields, merge_fields
 from ratelab.http.environ import ENVIRON, EnvironScope
 from ratelab.http.gate import PolicyArguments, create_from_file
+from ratelab.http.guard import Guard
+from ratelab.http.headers import MAX_CACHED_HEADERS
 from ratelab.http.identity import Identity
 from ratelab.http.policy_rules import AnyLimiter
-from ratelab.http.responses import Denial
+from ratelab.http.responses import Denial, Ruling
 from ratelab.http.scope_functions import check_function
-from ratelab.limiter import Decision
+from ratelab.limiter import Decision, Row
+from ratelab.quota import NS_PER_S
 from ratelab.stores.memory import MemoryLimiter
 
 if TYPE_CHECKING:
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     ErrorInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 DECISION = "ratelab.decision"
-"""The entry of the environment that holds the decision on a request."""
+"""The entry of the environment that holds the fields of the decision on a request."""
 
 DenialHook = Callable[[dict[str, Any], Decision], tuple[int, Iterable[tuple[str, str]], bytes] | None]
 """A function of the environment and the decision that returns status, header fields and body of the response to a
@@ -95,8 +99,54 @@ class RateLimitMiddleware(BlockingGate):
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        scope = EnvironScope(environ)
-        ruling = self.admit(scope)
+        keys, cost, guard, cache, counts = self._hot_peers
+        key = keys.get(environ.get("REMOTE_ADDR", ""))
+        if key is None:
+            scope = EnvironScope(environ)
+            return self._respond(scope, start_response, self.admit(scope))
+        try:
+            row: Row = guard[0](key, cost)
+        except StoreError as error:
+            scope = EnvironScope(environ)
+            return self._respond(scope, start_response, self._hold(scope, self._rule_undecided(error)))
+        allowed, remaining, _, reset_after_ns, delay_ns = row
+        if not allowed or (delay_ns and cost):
+            scope = EnvironScope(environ)
+            ruling = self._hold(scope, self._rule_decided(scope, guard, key, cost, row))
+            return self._respond(scope, start_response, ruling)
+        counts.admitted += 1
+        environ[DECISION] = row
+        seconds = -(-reset_after_ns // NS_PER_S)
+        fields = cache.get((remaining, seconds))
+        if fields is None:
+            if len(cache) >= MAX_CACHED_HEADERS:
+                cache.clear()
+            fields = cache[remaining, seconds] = decode_fields(guard[3](remaining, seconds, False))
+
+        # default arguments take less time than a closure
+        def start(
+            status: str,
+            headers: list[tuple[str, str]],
+            exc_info: ErrorInfo | None = None,
+            start_response: StartResponse = start_response,
+            fields: list[tuple[str, str]] = fields,
+        ) -> Callable[[bytes], object]:
+            return start_response(status, [*headers, *fields], exc_info)
+
+        return self.app(environ, start)
+
+    def _use(self, guard: Guard | None, find_guard: Any = None) -> None:
+        super()._use(guard, find_guard)
+        _, exempt, keys, _, cost, cost_of, _, _, merges, counts = self._hot
+        if guard is None or keys is None or exempt is not None or cost_of is not None or merges:
+            keys = {}
+        cache: dict[tuple[int, int], list[tuple[str, str]]] = {}
+        self._hot_peers: Any = (keys, cost, guard, cache, counts)
+        # for a request of a known peer, if only its key, a fixed cost and one policy count
+
+    def _respond(self, scope: EnvironScope, start_response: StartResponse, ruling: Ruling) -> Iterable[bytes]:
+        """Respond to a request as ruled, or pass it on to the application."""
+        environ = scope[ENVIRON]
         if ruling.decision is not None:
             environ[DECISION] = ruling.decision
         if ruling.answer is not None:
@@ -114,7 +164,8 @@ def decision_of(environ: dict[str, Any]) -> Decision | None:
 
     An application may ask for it, for example to show the remaining quota. The request has already been delayed.
     """
-    return environ.get(DECISION)
+    decided = environ.get(DECISION)
+    return None if decided is None else Decision(*decided)
 
 
 def _start_with_fields(

@@ -33,7 +33,7 @@ MAY_SEE = {
     "report": {"errors", "quota", "limiter", "algorithms", "policies", "lab"},
     "learn": {"errors", "quota", "limiter", "algorithms", "lab", "report"},
     "http": {"errors", "clock", "limiter", "quota", "algorithms", "stores", "policies"},
-    "wsgi": {"errors", "limiter", "algorithms", "stores", "http"},
+    "wsgi": {"errors", "limiter", "quota", "algorithms", "stores", "http"},
     "flask": {"errors", "limiter", "algorithms", "stores", "http", "wsgi"},
     "verify": {"errors", "quota", "limiter", "algorithms", "policies", "lab", "report", "http"},
     "cli": {"", "errors", "quota", "limiter", "algorithms", "stores", "policies"}

@@ -88,7 +88,10 @@ class BlockingGate(Gate):
 
     def admit(self, scope: Scope) -> Ruling:
         """Rule what to do with an HTTP request, after its delay; count it."""
-        ruling = run_now(self.rule(scope))
+        return self._hold(scope, run_now(self.rule(scope)))
+
+    def _hold(self, scope: Scope, ruling: Ruling) -> Ruling:
+        """Hold the thread of a request for its delay, or deny it; count it."""
         if ruling.delay_ns > self._max_delay_ns and ruling.refund is not None and ruling.refuse is not None:
             run_now(ruling.refund())
             ruling = ruling.refuse(self._max_delay_ns)

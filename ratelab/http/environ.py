@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from ratelab.http.addresses import MAX_HOPS, parse_address
@@ -61,13 +62,19 @@ class EnvironScope(dict[str, Any]):
 def _read_fields(environ: dict[str, Any]) -> list[tuple[bytes, bytes]]:
     """Return the header fields of an environment, as those of ASGI."""
     fields = [
-        (name[5:].replace("_", "-").lower().encode("latin-1"), line.encode("latin-1"))
+        (_field_name(name), line.encode("latin-1"))
         for name, value in environ.items()
         if name.startswith("HTTP_") and isinstance(value, str)
         for line in ((value,) if "," not in value or _WITH_COMMAS.match(name) else value.split(",", 1))
     ]
     extra = [(field, environ.get(name)) for name, field in _WITHOUT_PREFIX.items()]
     return [*fields, *((field, value.encode("latin-1")) for field, value in extra if value)]
+
+
+@lru_cache(maxsize=1024)
+def _field_name(name: str) -> bytes:
+    """Return the name of the header field that an entry holds."""
+    return name[5:].replace("_", "-").lower().encode("latin-1")
 
 
 def _decode(path: str) -> str:

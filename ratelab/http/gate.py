@@ -151,14 +151,24 @@ class Gate:
         except AmbiguousClientError as error:
             counts.ambiguous += 1
             return Ruling(build_denial(400, (), problem(400, str(error))))
-        decide, awaited, _, format_headers, deny, name = guard or find_guard(scope)
+        guard = guard or find_guard(scope)
+        decide, awaited, *_ = guard
         if cost_of is not None:
             cost = check_cost(cost_of(scope))
         try:
             row: Row = (await await_store(decide(key, cost)))[:5] if awaited else decide(key, cost)
         except StoreError as error:
-            counts.unavailable += 1
-            return Ruling(build_unavailable(error.retry_after_ns))
+            return self._rule_undecided(error)
+        return self._rule_decided(scope, guard, key, cost, row)
+
+    def _rule_undecided(self, error: StoreError) -> Ruling:
+        """Return the ruling on a request that the limiter's store made no decision on, and count it."""
+        self.counts.unavailable += 1
+        return Ruling(build_unavailable(error.retry_after_ns))
+
+    def _rule_decided(self, scope: Scope, guard: Guard, key: str, cost: int, row: Row) -> Ruling:
+        """Return the ruling on a request that the guard of one policy has decided; count it, unless it is admitted."""
+        _, _, _, format_headers, deny, name = guard
         allowed, remaining, _, reset_after_ns, delay_ns = row
         scope["ratelab"] = row
         if not allowed:
