@@ -191,8 +191,8 @@ class DefaultClocks:
         """Returns a clock that follows UTC, for windows of this length."""
         self.wall: Clock = wall_clock
         """The nanoseconds since 1970-01-01 UTC, for dates in responses."""
-        self.on_jump: list[Callable[[], object]] = []
-        """Functions to call when these clocks have jumped, such as one that wakes waiting clients."""
+        self.alarms: AlarmClock | None = None
+        """The clock by which clients wait for limiters with these clocks; None for real time."""
 
 
 default_clocks = DefaultClocks()

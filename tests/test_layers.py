@@ -35,6 +35,8 @@ MAY_SEE = {
     "http": {"errors", "clock", "limiter", "quota", "algorithms", "stores", "policies"},
     "wsgi": {"errors", "limiter", "quota", "algorithms", "stores", "http"},
     "flask": {"errors", "limiter", "algorithms", "stores", "http", "wsgi"},
+    "testing": {"errors", "quota", "clock", "stores"},
+    "pytest_plugin": {"errors", "testing"},
     "verify": {"errors", "quota", "limiter", "algorithms", "policies", "lab", "report", "http"},
     "cli": {"", "errors", "quota", "limiter", "algorithms", "stores", "policies"}
     | {"lab", "learn", "verify", "report", "http"},
@@ -56,6 +58,7 @@ ONLY_IN = {
     "flask": "ratelab.flask",
     "werkzeug": "ratelab.flask",
     "llvmlite": "ratelab.lab.compiled.intrinsics",
+    "pytest": "ratelab.pytest_plugin",
 }
 """The one file that may import a library."""
 

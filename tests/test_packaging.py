@@ -6,6 +6,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,11 @@ def test_the_libraries_of_the_command_line_are_the_dependencies() -> None:
     distributions = {module: names[0].lower() for module, names in packages_distributions().items()}
     libraries = sorted(distributions[module] for module in COMMAND_LINE_LIBRARIES)
     assert libraries == sorted(package(requirement) for requirement in METADATA["dependencies"])
+
+
+def test_pytest_finds_the_plugin_by_its_entry_point() -> None:
+    assert METADATA["entry-points"] == {"pytest11": {"ratelab": "ratelab.pytest_plugin"}}
+    assert {"ratelab_clock", "ratelab_store"} <= vars(import_module("ratelab.pytest_plugin")).keys()
 
 
 # --- advice on what to install

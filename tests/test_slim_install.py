@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 import venv
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,8 +20,9 @@ FULL_INSTALL = "ratelab: the command line needs click: run pip install . in a ra
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
-def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+def run(*command: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**ENVIRONMENT, **variables}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +57,15 @@ def test_the_pages_of_the_manual_are_installed(scripts: Path) -> None:
     names = "(page.name for page in (files('ratelab') / 'docs').iterdir())"
     done = run(scripts / "python", "-I", "-c", f"from importlib.resources import files; print(*{names})")
     assert sorted(done.stdout.split()) == sorted(page.name for page in (ROOT / "ratelab" / "docs").glob("*.md"))
+
+
+def test_pytest_loads_the_plugin_of_an_installed_wheel(scripts: Path, tmp_path: Path) -> None:
+    lines = [
+        "import ratelab",
+        "def test_clock(ratelab_clock):",
+        f"    assert {str(scripts.parent)!r} in ratelab.__file__",
+    ]
+    (tmp_path / "test_clock.py").write_text("\n".join(lines))
+    pytest_home = sysconfig.get_path("purelib")
+    done = run(scripts / "python", "-P", "-m", "pytest", "-p", "no:cacheprovider", tmp_path, PYTHONPATH=pytest_home)
+    assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout + done.stderr

@@ -10,7 +10,7 @@ from math import ceil
 from threading import TIMEOUT_MAX, Lock, Thread
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from ratelab.clock import Clock, default_clocks
+from ratelab.clock import Clock
 from ratelab.errors import InputError, StoreError
 from ratelab.limiter import Admission, Costs, Decision, Keys
 from ratelab.quota import NS_PER_S
@@ -21,18 +21,6 @@ if TYPE_CHECKING:
     from asyncio import Future
 
 _background: set[Future[Any]] = set()  # which the loop alone would not keep
-
-_asleep: set[Callable[[], bool]] = set()
-"""The functions that wake those who sleep for a time."""
-
-
-def _wake_all() -> None:
-    """Have all who sleep look at the clock again."""
-    for wake in [*_asleep]:
-        wake()
-
-
-default_clocks.on_jump.append(_wake_all)
 
 
 class Chargeable(Protocol):
@@ -279,11 +267,7 @@ class Waiting:
         if step.until is None:
             yield None
         elif alarms is None:
-            _asleep.add(wake)
-            try:
-                yield max(0, step.until - self._lines.now()) / NS_PER_S
-            finally:
-                _asleep.discard(wake)
+            yield max(0, step.until - self._lines.now()) / NS_PER_S
         else:
             cancel = alarms.call_at(step.until, wake)
             try:

@@ -10,7 +10,6 @@ all that wait, at most one is charged, and this charge is refunded if it is canc
 from __future__ import annotations
 
 import random
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
@@ -145,7 +144,7 @@ class WaitingLine:
             self.offset = now - forecast.now
             self.behind = self.behind[self.charged :]
         elif forecast is None:
-            first, utc = self.behind.pop(0), time.time_ns()
+            first, utc = self.behind.pop(0), default_clocks.wall()
             bound_by = None if self.denial is None else self.denial.bound_by
             forecast = best_case(waiter.plans, first.keys, first.plan, first.costs, utc, bound_by)
             self.offset = self.soonest - utc - STORE_TICK_NS
@@ -172,7 +171,7 @@ class Lines:
 
     def alarms(self) -> AlarmClock | None:
         """Return the clock by which waiters sleep; None for real time."""
-        clock: Any = self._clock
+        clock: Any = default_clocks.alarms if self._clock is None else self._clock
         return clock if hasattr(clock, "call_at") else None
 
     def now(self) -> int:

@@ -78,7 +78,7 @@ class AsyncValkeyLimiter:
         connections = store.connections if isinstance(store, AsyncValkeyLimiter) else Connections(store)
         self._slots, policies = connections.slots, create_policies(algorithm, rate, burst)
         self._scripts = PlanScripts(policies, plans, overrides, name, self._slots.cluster)
-        self._forget = register(self, connections.url.store, self._script)
+        self._forget = register(self, connections.url, self._script)
         self.connections: Connections = connections.add_user(self)
         """Its connections, which other limiters may use."""
         self._deadline, self.waiting = deadline, Waiting()

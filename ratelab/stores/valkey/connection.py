@@ -63,6 +63,8 @@ class StoreUrl:
         hosts = frozenset(parsed.addresses) if parsed.master or self.seeds != (None,) else address
         self.store: tuple[Hashable, ...] = (options.get("path") or hosts, parsed.master, database)
         """The address and database, by which two URLs of one store are recognized."""
+        self.connected = False
+        """Whether a connection has been opened."""
         self._connection_class, self._options = pool.connection_class, options
         self._check_connection(url)
 
@@ -99,6 +101,7 @@ class StoreUrl:
         with _system_errors():
             connection.connect()
         opened, connection._sock = connection._sock, None
+        self.connected = True
         return opened
 
     async def open_writer(self, address: Address | None) -> Any:
@@ -109,6 +112,7 @@ class StoreUrl:
         with _system_errors():
             await connection.connect()
         opened, connection._reader, connection._writer = connection._writer, None, None
+        self.connected = True
         return opened
 
     def _find_master(self, due: float) -> Address:

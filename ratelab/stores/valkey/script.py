@@ -25,6 +25,7 @@ from ratelab.stores.valkey.resp import encode_bulk
 
 if TYPE_CHECKING:
     from ratelab.stores.valkey.composite_script import CompositeScript
+    from ratelab.stores.valkey.connection import StoreUrl
 
 EXACT_LIMIT = 2**53
 """Numbers in Lua are floating point; integers below this are exact."""
@@ -219,24 +220,29 @@ def hash_text(text: str) -> str:
     return sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-_live: dict[int, tuple[Hashable, ...]] = {}
-"""The counters of every limiter in this process that is neither closed nor collected, by the limiter's `id`."""
+_live: dict[int, tuple[StoreUrl, tuple[Hashable, ...]]] = {}
+"""The store and counters of every limiter in this process that is neither closed nor collected, by its `id`."""
 
 
-def register(limiter: object, store: Hashable, script: Script | CompositeScript) -> Callable[[], object]:
-    """Warn if another limiter of this process uses the same counters of a `store`, which is usually a mistake.
+def list_connected() -> list[tuple[Hashable, str]]:
+    """Return the address of the store and the name of each of these limiters that has connected to its store."""
+    return [(url.store[0], str(name)) for url, (_, name, *_) in _live.copy().values() if url.connected]
+
+
+def register(limiter: object, url: StoreUrl, script: Script | CompositeScript) -> Callable[[], object]:
+    """Warn if another limiter of this process uses the same counters of a store, which is usually a mistake.
 
     Return a function that removes the limiter from the register, as its collection does.
     """
-    counters = store, script.name, script.sha, script.parameters
-    if counters in [*_live.copy().values()]:  # copied at once, since other threads create limiters, too
+    counters = url.store, script.name, script.sha, script.parameters
+    if counters in [other for _, other in _live.copy().values()]:  # copied, since other threads create limiters, too
         warnings.warn(
             f"two limiters named {script.name!r} for {script.policies[0].quota} share one counter in the store: "
             'give each its own name, as in name="login", or use one limiter for both',
             ConfigurationWarning,
             stacklevel=3,
         )
-    _live[id(limiter)] = counters
+    _live[id(limiter)] = url, counters
     forget = finalize(limiter, _live.pop, id(limiter), None)
     forget.atexit = False
     return forget

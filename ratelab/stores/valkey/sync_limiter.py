@@ -76,7 +76,7 @@ class ValkeyLimiter:
         pools = store.pools if isinstance(store, ValkeyLimiter) else ConnectionPools(store, connections)
         policies = create_policies(algorithm, rate, burst)
         self._scripts = PlanScripts(policies, plans, overrides, name, pools.slots.cluster)
-        self._forget = register(self, pools.url.store, self._script)
+        self._forget = register(self, pools.url, self._script)
         self.pools: ConnectionPools = pools.add_user(self)
         """Its connections, which other limiters may use."""
         self._slots = pools.slots
