@@ -143,6 +143,11 @@ class Waiting:
     def __init__(self, clock: Clock | None = None) -> None:
         self._lines = Lines(clock)
 
+    @property
+    def count(self) -> int:
+        """How many requests wait at the moment."""
+        return self._lines.count
+
     def wait(
         self,
         limiter: Chargeable,
@@ -183,6 +188,7 @@ class Waiting:
             return Admission(*done.value)
         finally:
             steps.close()
+            self._lines.leave(waiter)  # in case an exception of a signal handler has interrupted its own call of this
 
     def pause(self, nanoseconds: int) -> None:
         """Let this thread sleep through the delay of an admitted request, by the time of the limiter."""
@@ -259,6 +265,7 @@ class Waiting:
             return done.value  # type: ignore[no-any-return]
         finally:
             steps.close()
+            self._lines.leave(waiter)
 
     @contextmanager
     def _alarm(self, step: Sleep, wake: Callable[[], bool]) -> Iterator[float | None]:

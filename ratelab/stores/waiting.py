@@ -13,6 +13,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any, NamedTuple
@@ -53,7 +54,7 @@ Look = Callable[[Mapping[str, str], str | None], Forecast]
 """A method that returns a copy of the current states of the keys of policies in a plan."""
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False)
 class Waiter:
     """A request that waits."""
 
@@ -75,8 +76,9 @@ class Waiter:
     """Refund its hit, without waiting for another waiter."""
     refusal: Decision | None = None
     """The decision because of which it no longer waits for its turn."""
+    may_be_in_line: bool = False
 
-    @property
+    @cached_property
     def line(self) -> object:
         """The name of its line: its key, if that is the key of all policies."""
         distinct = {*self.keys.values()}
@@ -114,6 +116,8 @@ class WaitingLine:
     waiters: OrderedDict[Waiter, None] = field(default_factory=OrderedDict)
     turn: Waiter | None = None
     """The first of them."""
+    passes: bool = False
+    """Whether the turn passes to the next at the moment."""
     due: int | None = None
     """The time until which it sleeps; None while it asks."""
     soonest: int = 0
@@ -169,6 +173,11 @@ class Lines:
         """Forget the waiters of the parent process."""
         self._lines = {}
 
+    @property
+    def count(self) -> int:
+        """How many waiters there are."""
+        return sum(len(line.waiters) for line in [*self._lines.values()])
+
     def alarms(self) -> AlarmClock | None:
         """Return the clock by which waiters sleep; None for real time."""
         clock: Any = default_clocks.alarms if self._clock is None else self._clock
@@ -206,9 +215,10 @@ class Lines:
             if decision.allowed:
                 return decision
             waiter.check(decision, self.now())
-        name, admitted = waiter.line, False
+        admitted = False
         try:
-            line: WaitingLine = self._lock.call(self._join, name, waiter)
+            waiter.may_be_in_line = True
+            line: WaitingLine = self._lock.call(self._join, waiter)
             while line.turn is not waiter:
                 overdue = waiter.deadline is not None and self.now() > waiter.deadline
                 refusal = waiter.refusal or (line.denial if overdue else None)
@@ -218,8 +228,13 @@ class Lines:
             decision = yield from self._take_turn(waiter, line)
             admitted = True
         finally:
-            self._leave_surely(name, waiter, admitted)
+            self.leave(waiter, admitted)
         return decision
+
+    def leave(self, waiter: Waiter, admitted: bool = False) -> None:
+        """Give the place of a waiter to the next, if it has one."""
+        if waiter.may_be_in_line:
+            self._lock.call(self._leave, waiter, admitted)
 
     def _take_turn(self, waiter: Waiter, line: WaitingLine) -> Steps:
         """Ask until the waiter is admitted, and sleep meanwhile."""
@@ -273,11 +288,11 @@ class Lines:
 
     # --- while no other thread changes a line
 
-    def _join(self, nested: bool, name: object, waiter: Waiter) -> WaitingLine:  # noqa: ARG002  (the signature for `ReentrantLock.call`)
+    def _join(self, nested: bool, waiter: Waiter) -> WaitingLine:  # noqa: ARG002  (the signature for `ReentrantLock.call`)
         """Add a waiter to its line, unless it is certain that it cannot be admitted in time."""
-        line = self._lines.get(name)
+        line = self._lines.get(waiter.line)
         if line is None:
-            line = self._lines[name] = WaitingLine()
+            line = self._lines[waiter.line] = WaitingLine()
         if waiter.deadline is not None:
             if line.due is not None and line.denial is not None:
                 now = self.now()
@@ -301,26 +316,21 @@ class Lines:
                 waiter.refusal = denial
                 waiter.wake()
 
-    def _leave_surely(self, name: object, waiter: Waiter, admitted: bool) -> None:
-        """Leave a line, even if an exception of a signal handler interrupts this."""
-        try:
-            self._lock.call(self._leave, name, waiter, admitted)
-        except BaseException:
-            self._lock.call(self._leave, name, waiter, admitted)
-            raise
-
-    def _leave(self, nested: bool, name: object, waiter: Waiter, admitted: bool) -> None:  # noqa: ARG002
-        """Remove a waiter from its line, and wake the next if it was its turn."""
-        line = self._lines.get(name)
-        if line is None:
-            return
-        if waiter in line.waiters:
-            del line.waiters[waiter]
-            line.forecast = line.forecast if admitted else None
-        while line.turn is None or line.turn not in line.waiters:
-            line.due, line.charged, line.denial, line.turn = None, False, None, next(iter(line.waiters), None)
-            if line.turn is None:
-                del self._lines[name]
-                return
-            if not line.turn.wake():
-                del line.waiters[line.turn]  # its event loop has ended
+    def _leave(self, nested: bool, waiter: Waiter, admitted: bool) -> None:  # noqa: ARG002
+        """Remove a waiter from its line, and wake the next if it was its turn; do the rest if this was interrupted."""
+        line = self._lines.get(waiter.line)
+        if line is not None:
+            if waiter in line.waiters:
+                del line.waiters[waiter]
+                line.forecast = line.forecast if admitted else None
+            line.passes = line.passes or line.turn is None or line.turn is waiter
+            while line.passes:
+                line.due, line.charged, line.denial, line.turn = None, False, None, next(iter(line.waiters), None)
+                if line.turn is None:
+                    del self._lines[waiter.line]
+                    break
+                if line.turn.wake():
+                    line.passes = False
+                else:  # its event loop has ended
+                    del line.waiters[line.turn]
+        waiter.may_be_in_line = False

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import math
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from waiting_runs import Outcome, finish, pass_time, predict, run, settle
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from waiting_runs import Arrival, Outcome, finish, follow, note, pass_time, predict, run, schedule, settle
 
 from ratelab import (
     ALGORITHMS,
@@ -213,3 +218,187 @@ def test_cancelled_requests_give_their_places_back(algorithm: str) -> None:
 
     for cancelled in [(1,), (2,), (5,), (1, 2), (2, 4), (1, 2, 3, 4, 5)]:
         run(main(cancelled))
+
+
+# --- arrivals, time-outs and cancellations at any time
+
+
+def find_refused(policies: list[Policy], arrivals: list[Arrival]) -> set[int]:
+    """Return the numbers of the requests whose time-out is too short, as far as that is known when they arrive."""
+    refused: set[int] = set()
+    for number, arrival in enumerate(arrivals):
+        if arrival.timeout is not None:
+            known = [
+                replace(one, cancelled_at=None if (one.cancelled_at or 0) > arrival.at else one.cancelled_at)
+                for n, one in enumerate(arrivals[: number + 1])
+                if n not in refused
+            ]
+            known[-1].cancelled_at = None
+            if schedule(policies, 0, known)[-1] > arrival.at + arrival.timeout:
+                refused.add(number)
+    return refused
+
+
+def draw_arrivals(rows: list[tuple[int, int, int | None, int | None]]) -> list[Arrival]:
+    arrivals, at = [], 0
+    for gap, cost, timeout, patience in rows:
+        at += gap
+        arrivals.append(Arrival(at, cost, timeout, None if patience is None else at + patience))
+    return arrivals
+
+
+MS = 10**6
+rows_of_arrivals = st.lists(
+    st.tuples(
+        st.sampled_from([0, 0, 1, 100 * MS, 333 * MS, 2_500 * MS]),
+        st.integers(1, 3),
+        st.one_of(st.none(), st.integers(0, 6 * S)),
+        st.one_of(st.none(), st.none(), st.integers(0, 3 * S)),
+    ),
+    min_size=1,
+    max_size=9,
+)
+POLICIES = {name: [(name, "2/s", 3)] for name in ALGORITHMS} | {
+    "two": [("token-bucket", "2/s", 3), ("sliding-log", "9/3s", 9)],
+    "queue and window": [("leaky-bucket", "2/s", 4), ("fixed-window", "5/s", 5)],
+}
+
+
+@settings(max_examples=25)
+@given(rows=rows_of_arrivals)
+@pytest.mark.parametrize("names", POLICIES.values(), ids=POLICIES)
+def test_arrivals_timeouts_and_cancellations_are_those_of_the_model(
+    names: list[tuple[str, str, int]], rows: list[tuple[int, int, int | None, int | None]]
+) -> None:
+    policies = [Policy.create(algorithm, rate, burst) for algorithm, rate, burst in names]
+    arrivals = draw_arrivals(rows)
+    clock = ManualClock()
+    limiter = MemoryLimiter(policies, clock)
+    outcomes = run(follow(limiter, clock, arrivals))
+    refused = find_refused(policies, arrivals)
+    kept = [number for number in range(len(arrivals)) if number not in refused]
+    expected = dict(zip(kept, schedule(policies, 0, [arrivals[number] for number in kept]), strict=True))
+    for number, (arrival, outcome) in enumerate(zip(arrivals, outcomes, strict=True)):
+        if number in refused:
+            assert isinstance(outcome.result, RateLimitExceeded)
+            assert outcome.at == arrival.at
+            continue
+        assert outcome.at == expected[number]
+        if isinstance(outcome.result, asyncio.CancelledError):
+            assert expected[number] == arrival.cancelled_at
+        else:
+            assert outcome.result.allowed
+    assert limiter.waiting.count == 0
+
+
+# --- several policies, plans, and the calls of other clients
+
+
+def test_keys_and_costs_may_be_mappings_and_each_combination_has_a_line() -> None:
+    clock = ManualClock()
+    policies = [Policy.create("gcra", "1/s", 2, name="user"), Policy.create("gcra", "1/min", 9, name="team")]
+    limiter = MemoryLimiter(policies, clock)
+    ann, bob = {"user": "ann", "team": "red"}, {"user": "bob", "team": "red"}
+
+    async def main() -> list[Outcome]:
+        calls = [limiter.wait(key, {"user": 2, "team": 1}) for key in (ann, ann, bob, bob, {"user": "cid"})]
+        return await finish(clock, calls)
+
+    assert times(run(main())) == [0, 2 * S, 0, 2 * S, 0]
+
+
+def test_a_plan_gives_its_quota_to_those_that_wait() -> None:
+    clock = ManualClock()
+    limiter = MemoryLimiter(Policy.create("gcra", "1/s", 1), clock, plans={"pro": {"gcra": ("10/s", 10)}})
+
+    async def main() -> list[Outcome]:
+        ann = [limiter.wait("ann", 5, 0.5, plan="pro") for _ in range(4)]
+        return await finish(clock, [*ann, limiter.wait("bob"), limiter.wait("bob")])
+
+    outcomes = run(main())
+    assert times([*outcomes[:3], *outcomes[4:]]) == [0, 0, S // 2, 0, S]
+    assert refusal(outcomes[3]).retry_after_ns == S
+    with pytest.raises(InputError, match="unknown plan"):
+        limiter.wait("ann", plan="none")
+
+
+def test_a_hit_between_takes_quota_and_the_first_waits_again() -> None:
+    async def main() -> None:
+        clock = ManualClock()
+        limiter = MemoryLimiter(Policy.create("token-bucket", "1/s", 2), clock)
+        limiter.hit("alice", 2)
+        task = asyncio.ensure_future(note(clock, limiter.wait("alice", 2, 3)))
+        await pass_time(clock, S)
+        assert limiter.hit("alice", 1).allowed
+        await pass_time(clock, 2 * S)
+        assert not task.done()
+        await pass_time(clock, 3 * S)
+        assert (await task).at == 3 * S
+
+    run(main())
+
+
+def test_waiting_is_not_counted_as_a_denial_by_a_penalty() -> None:
+    clock = ManualClock()
+    penalty = {"after": 2, "within": "1min", "for": "1h"}
+    limiter = MemoryLimiter(Policy.create("token-bucket", "1/s", 1, penalty=penalty), clock)
+
+    async def main() -> list[Outcome]:
+        return await finish(clock, [limiter.wait("alice") for _ in range(6)])
+
+    assert times(run(main())) == [number * S for number in range(6)]
+
+
+def test_a_cancelled_delay_is_refunded_and_the_next_takes_the_place() -> None:
+    async def main() -> None:
+        clock = ManualClock()
+        limiter = MemoryLimiter(Policy.create("leaky-bucket", "1/s", 3), clock)
+        tasks = [asyncio.ensure_future(note(clock, limiter.wait("alice"))) for _ in range(3)]
+        await pass_time(clock, S // 2)
+        tasks[1].cancel()
+        await pass_time(clock, 3 * S)
+        assert [(await task).at for task in tasks] == [0, S // 2, S]
+        assert limiter.hit("alice", 3).allowed
+
+    run(main())
+
+
+def test_a_recording_of_requests_that_waited_has_their_admissions_alone() -> None:
+    clock, file = ManualClock(), io.StringIO()
+    limiter = RecordingLimiter(Policy.create("token-bucket", "1/s", 1), file, clock)
+
+    async def main() -> None:
+        await finish(clock, [limiter.wait("alice", 1, 2) for _ in range(5)])
+
+    run(main())
+    lines = [json.loads(line) for line in file.getvalue().splitlines()[1:]]
+    assert [(line["at_ns"], line["allowed"]) for line in lines] == [(0, True), (S, True), (2 * S, True)]
+
+
+def test_a_request_without_cost_does_not_wait() -> None:
+    async def main() -> None:
+        clock = ManualClock()
+        limiter = MemoryLimiter(Policy.create("leaky-bucket", "1/s", 2), clock)
+        waiting = [asyncio.ensure_future(limiter.wait("alice")) for _ in range(3)]
+        await settle()
+        assert (await limiter.wait("alice", 0)).allowed
+        for one in waiting:
+            one.cancel()
+
+    run(main())
+
+
+def test_waiting_for_a_limiter_with_another_clock_takes_real_time() -> None:
+    limiter = MemoryLimiter(Policy.create("token-bucket", "500/s", 1), time.time_ns)
+    assert [limiter.wait("alice").allowed for _ in range(3)] == [True] * 3
+
+
+def test_a_clock_may_jump_to_the_time_that_a_thread_waits_for() -> None:
+    class Jumping(ManualClock):
+        def call_at(self, when: int, wake: Callable[[], object]) -> Callable[[], object]:
+            self.now = max(self.now, when)
+            return super().call_at(when, wake)
+
+    clock = Jumping()
+    limiter = MemoryLimiter(Policy.create("token-bucket", "1/min", 1), clock)
+    assert [(limiter.wait("alice").allowed, clock.now) for _ in range(3)] == [(True, n * 60 * S) for n in range(3)]
