@@ -79,6 +79,7 @@ def test_every_command_runs_as_written(command: Command, workspace: Path) -> Non
 @pytest.mark.parametrize("source", [one.text for one in blocks("python")])
 def test_python_examples_run_as_written(source: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workspace)
+    monkeypatch.setenv("RATELAB_KEY_SECRET", "change-me")  # which limits in a store need
     module = ModuleType("example")
     monkeypatch.setitem(sys.modules, "example", module)  # a dataclass looks its module up
     exec(compile(source, "example", "exec"), vars(module))  # noqa: S102  (our own text)
@@ -86,7 +87,7 @@ def test_python_examples_run_as_written(source: str, workspace: Path, monkeypatc
 
 def test_the_application_shown_limits_each_route_as_written() -> None:
     names: dict[str, Any] = {}
-    exec(compile(block("python", '"/export"'), "shop.py", "exec"), names)  # noqa: S102  (our own text)
+    exec(compile(block("python", '"/export": 10'), "shop.py", "exec"), names)  # noqa: S102  (our own text)
     searches = [call(names["app"], path="/search") for _ in range(6)]
     assert [one.status for one in searches] == [200] * 5 + [429]
     assert searches[0].of("ratelimit-policy") == ['"sliding-log";q=5;w=60']

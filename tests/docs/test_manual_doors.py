@@ -1,0 +1,48 @@
+"""The applications of the pages about frameworks, and the responses that those pages show."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from types import ModuleType
+from typing import Any
+
+import pytest
+import wsgi
+from manual import PAGES
+
+from ratelab import ManualClock
+from ratelab.clock import default_clocks
+
+
+def shown(page: str) -> list[list[str]]:
+    """Return the lines of each response that a page shows."""
+    (text,) = re.findall(r"^```text\n(HTTP/1.1 .*?)^```", PAGES[f"ratelab/docs/{page}.md"], re.DOTALL | re.MULTILINE)
+    return [response.splitlines() for response in re.split(r"(?m)^HTTP/1.1 ", text)[1:]]
+
+
+def lines_of(response: wsgi.WsgiResponse, body: str) -> list[str]:
+    """Return the lines of a response that `grep` lets pass."""
+    fields = [f"{name}: {value}" for name, value in response.fields if "rate" in name or "retry" in name]
+    text = [line for line in response.body.decode().splitlines() if body and body in line]
+    return [f"{response.status} {HTTPStatus(response.status).phrase}", *fields, *text]
+
+
+@pytest.mark.parametrize(("page", "path", "body"), [("wsgi", "/", ""), ("flask", "/search", "left")])
+def test_the_responses_shown_are_those_of_the_first_application(
+    page: str, path: str, body: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ManualClock()
+    monkeypatch.setattr(default_clocks, "steady", clock)
+    module = ModuleType("shop")
+    source = re.findall(r"^```python\n(.*?)^```", PAGES[f"ratelab/docs/{page}.md"], re.DOTALL | re.MULTILINE)[0]
+    exec(compile(source, "shop.py", "exec"), vars(module))  # noqa: S102  (our own text)
+    app: Any = module.__dict__["app"]
+    responses = [wsgi.call(app, path=path) for _ in range(3)]
+    clock.advance(5 * 10**9)
+    responses.append(wsgi.call(app, path=path))
+    for response, lines in zip(responses, shown(page), strict=True):
+        printed = [line.lower() for line in lines_of(response, body)]
+        assert [line.lower() for line in lines] == [
+            line for line in printed if "rate" in lines[1] or "rate" not in line
+        ]
