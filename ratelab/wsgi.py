@@ -69,7 +69,6 @@ class RateLimitMiddleware(BlockingGate):
         **policy_arguments: Unpack[PolicyArguments],
     ) -> None:
         self.app = app
-        self._merges = legacy != "off"
         check_function("on_denied", on_denied)
         super().__init__(
             limiter,
@@ -153,7 +152,7 @@ class RateLimitMiddleware(BlockingGate):
             return _answer(ruling.answer, start_response)
         if ruling.decision is None:
             return self.app(environ, start_response)
-        start = partial(_start_with_fields, start_response, ruling.fields, self._merges)
+        start = partial(_start_with_fields, start_response, ruling.fields, self.writes_legacy)
         if self._charge is None:
             return self.app(environ, start)
         return _ChargedResponse(start, partial(self.settle_now, scope, ruling)).respond(self.app, environ)

@@ -105,6 +105,8 @@ class Gate:
         for name, function in costs.items():
             check_function(f"costs[{name!r}]", function)
         adapt = partial(_adapt, subject)
+        self.writes_legacy = legacy != "off"
+        """Whether `X-RateLimit-*` fields are written, of which a response has one set."""
         self.counts = Counts()
         self.offenders = Offenders()
         """The keys with the most denied requests."""
@@ -231,7 +233,7 @@ class Gate:
             cost_of,
             guard,
             find_guard,
-            self._options.legacy != "off",
+            self.writes_legacy,
             self.counts,
         )
 

@@ -75,18 +75,19 @@ def starlette_limited() -> Any:
     return app
 
 
-def fastapi(dependency: Callable[..., Any] | None = None) -> Any:
-    """Make the service with FastAPI, whose route has a dependency, by default an empty one."""
-    module = import_module("fastapi")
+def fastapi(dependency: Callable[..., Any] | None = None, decorate: Callable[[Any], Any] = lambda route: route) -> Any:
+    """Make the service with FastAPI, whose route has a dependency, by default an empty one, and decorate the route."""
+    module, request = import_module("fastapi"), import_module("starlette.requests").Request
     app = module.FastAPI()
 
     async def empty() -> None:
         pass
 
-    async def ping() -> dict[str, str]:
+    async def ping(request: object) -> dict[str, str]:
         return MESSAGE
 
-    app.get("/ping", dependencies=[module.Depends(dependency or empty)])(ping)
+    ping.__annotations__["request"] = request
+    app.get("/ping", dependencies=[module.Depends(dependency or empty)])(decorate(ping))
     return app
 
 

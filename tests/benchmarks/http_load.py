@@ -69,15 +69,10 @@ class Limited(NamedTuple):
 class Peer(NamedTuple):
     """An application behind another package, which is compared with the first one behind ratelab."""
 
-    label: str
+    package: str
     app: str
     module: str
     """The name by which the package is imported."""
-
-    @property
-    def package(self) -> str:
-        """The name by which the package is installed."""
-        return self.label.split()[0]
 
 
 class Group(NamedTuple):
@@ -139,7 +134,10 @@ GROUPS = (
         "uvicorn",
         "http_apps.fastapi",
         (Limited("FastAPI dependency", "http_apps.fastapi_limited", DEPENDENCY_BAR, needs=("ratelab.fastapi",)),),
-        (Peer("fastapi-limiter", "peers_http.fastapi_limiter", "fastapi_limiter"),),
+        (
+            Peer("fastapi-limiter", "peers_http.fastapi_limiter", "fastapi_limiter"),
+            Peer("throttled-py", "peers_http.throttled_fastapi", "throttled.asyncio.contrib.fastapi"),
+        ),
         ("fastapi",),
     ),
     _wsgi_group("gunicorn gthread", SHARE_BAR),
@@ -155,7 +153,7 @@ GROUPS = (
         ),
         (
             Peer("flask-limiter", "peers_http.flask_limiter", "flask_limiter"),
-            Peer("throttled-py", "peers_http.throttled", "throttled"),
+            Peer("throttled-py", "peers_http.throttled_flask", "throttled.contrib.flask"),
         ),
         ("flask",),
     ),
@@ -235,7 +233,7 @@ def _measure(group: Group, starts: int) -> Iterator[Figure]:
         return
     for peer in group.peers:
         if peer not in peers:
-            _report_missing(f"{group.server}, {peer.label}", [peer.package])
+            _report_missing(f"{group.server}, {peer.package}", [peer.package])
     apps = [group.bare, *(each.app for each in limited), *(peer.app for peer in peers)]
     loads = load_in_turn([(group.server, app) for app in apps], starts)
     bare = loads[group.server, group.bare]
@@ -250,7 +248,7 @@ def _measure(group: Group, starts: int) -> Iterator[Figure]:
     for peer in peers:
         peer_added = _added_us(loads[group.server, peer.app], bare)
         ratio = peer_added / added if peer_added and added else None
-        yield Figure(f"{server}, {peer.label}: added", peer_added, "us", added, ratio, PEER_BAR)
+        yield Figure(f"{server}, {peer.package}: added", peer_added, "us", added, ratio, PEER_BAR)
 
 
 def _find_missing(*modules: str) -> list[str]:

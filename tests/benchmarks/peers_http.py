@@ -90,20 +90,24 @@ def flask_limiter() -> Any:
     return app
 
 
-def throttled() -> Any:
-    """Limit the Flask view with throttled-py, by the address of the client; it adds no headers."""
-    module, request = import_module("throttled"), import_module("flask").request
-    throttle = module.Throttled(using="token_bucket", quota=module.per_min(UNREACHED_PER_MINUTE))
+def throttled_flask() -> Any:
+    """Limit the Flask view with throttled-py, with headers."""
+    module, store = import_module("throttled.contrib.flask"), import_module("throttled").MemoryStore()
+    quota = import_module("throttled").per_min(UNREACHED_PER_MINUTE)
+    limiter = module.Limiter(quota, store=store, key_func=module.get_remote_address)
+    app = flask(limiter.limit())
+    limiter.init_app(app)
+    return app
 
-    def decorate(view: Any) -> Any:
-        def limited_view() -> Any:
-            if throttle.limit(request.remote_addr).limited:
-                return "too many requests", 429
-            return view()
 
-        return limited_view
-
-    return flask(decorate)
+def throttled_fastapi() -> Any:
+    """Limit the FastAPI route with throttled-py, with headers."""
+    module, asynchronous = import_module("throttled.asyncio.contrib.fastapi"), import_module("throttled.asyncio")
+    quota = import_module("throttled").per_min(UNREACHED_PER_MINUTE)
+    limiter = module.Limiter(quota, store=asynchronous.MemoryStore(), key_func=module.get_remote_address)
+    app = fastapi(decorate=limiter.limit())
+    app.add_middleware(module.RateLimitMiddleware)
+    return app
 
 
 def django_ratelimit() -> Any:
