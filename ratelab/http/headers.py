@@ -123,7 +123,7 @@ def join_legacy(fields: Iterable[Field], added: Iterable[Field]) -> list[Field]:
     `RateLimit`, they can describe one limit alone. A set of the response without a number is kept.
     """
     fields, added = [*fields], [*added]
-    if not (_has_legacy(fields) and _has_legacy(added)):
+    if not (_has_legacy(added) and _has_legacy(fields)):
         return [*fields, *added]
     before, after = (dict(each).get(b"x-ratelimit-remaining", b"") for each in (fields, added))
     if before.isdigit() and int(after) < float(before):  # a float, since an application may send any number of digits

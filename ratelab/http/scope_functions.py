@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import isasyncgenfunction, isawaitable, iscoroutinefunction, isgeneratorfunction
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import Scope
@@ -122,3 +122,14 @@ def by_route(choices: Mapping[str, T], default: T) -> Callable[[Scope], T]:
     Raise `InputError` for an invalid route.
     """
     return RouteChoice(choices, default)
+
+
+class ScopeEntry:
+    """A function of the scope that returns its entry `name`, which a door puts there for each request."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, scope: Scope) -> Any:
+        """Return the entry."""
+        return scope[self._name]

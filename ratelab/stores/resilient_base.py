@@ -109,6 +109,12 @@ class BaseResilientLimiter:
         """Forget the outages: their probes, which are in flight, belong to the parent process."""
         self._outages.forget()
 
+    def close(self) -> None:
+        """Close the connections of the store, if it has any."""
+        close = getattr(self._store, "close", None)
+        if close is not None:
+            close()
+
     def _method(self, name: str) -> Callable[..., Any]:
         method: Callable[..., Any] | None = getattr(self._store, name, None)
         if method is None:

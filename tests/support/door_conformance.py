@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from ratelab.http.asgi import Field
 from ratelab.limiter import Decision
 
-DOORS = ("asgi", "wsgi", "flask")
+DOORS = ("asgi", "wsgi", "flask", "fastapi_route", "fastapi_app")
 """The names of the doors."""
 
 PEER = "192.0.2.1"

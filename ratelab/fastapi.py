@@ -1,0 +1,302 @@
+"""Rate limits for FastAPI: a dependency of routes, routers, applications and WebSockets.
+
+Importing this module extends two methods of `FastAPI`, since a dependency sees neither the response nor the schema:
+`build_middleware_stack` adds the header fields of limits to every response, and `openapi` documents the status 429.
+"""
+
+# without `from __future__ import annotations`: FastAPI needs the classes themselves
+import json
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from functools import partial, wraps
+from inspect import Parameter, Signature
+from typing import Any, Self, Unpack
+
+from fastapi import FastAPI, HTTPException, params, routing
+from fastapi.exception_handlers import http_exception_handler
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from ratelab.errors import InputError, short_repr
+from ratelab.http.asgi import App, Field, Message, Receive, Scope, Send
+from ratelab.http.doors import AwaitingGate, Limits, create_limiter
+from ratelab.http.gate import GateArguments, create_from_file
+from ratelab.http.headers import join_legacy
+from ratelab.http.identity import Identity
+from ratelab.http.policy_rules import AnyLimiter
+from ratelab.http.responses import Denial
+from ratelab.http.scope_functions import ScopeEntry, check_function, invalid_result, is_deferred
+from ratelab.limiter import Decision
+from ratelab.stores.memory import MemoryLimiter
+
+_CONNECTION = "ratelab.connection"
+"""The entry of the scope that functions of a `RateLimit` take."""
+
+_ADMITTED = "ratelab.admitted"
+"""The entry of the scope in which limits leave their rulings and stores to `LimitedResponses`."""
+
+_INJECTED = ("key", "cost", "account", "plan")
+"""Arguments of `RateLimit` that may be dependencies."""
+
+_POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013
+"""Close codes of WebSockets (https://www.iana.org/assignments/websocket)."""
+
+_DENIAL = {
+    "description": "Too many requests",
+    "headers": {
+        "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}},
+        "RateLimit": {"description": "Remaining quota, and seconds to its reset", "schema": {"type": "string"}},
+        "RateLimit-Policy": {"description": "Quota, and its window in seconds", "schema": {"type": "string"}},
+    },
+    "content": {
+        "application/problem+json": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "type": {"type": "string", "format": "uri"},
+                    "title": {"type": "string"},
+                    "status": {"type": "integer"},
+                    "detail": {"type": "string"},
+                    "violated-policies": {"type": "array", "items": {"type": "string"}},
+                },
+            }
+        }
+    },
+}
+"""The response to a denied request in an OpenAPI schema."""
+
+
+class RequestDenied(HTTPException):
+    """A request, or a message of a WebSocket, that a `RateLimit` denies.
+
+    The application answers with `response`, a problem document, unless it has a handler for this class, `HTTPException`
+    or the status. A WebSocket is refused with that response, or with 403 by servers that can send no other. Once
+    accepted, it is closed with code 1013.
+    """
+
+    def __init__(self, response: Response, decision: Decision | None) -> None:
+        headers = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
+        super().__init__(response.status_code, _read_detail(bytes(response.body)), headers)
+        self.response = response
+        self.decision = decision
+        """None if the limiter made none."""
+
+
+def _read_detail(body: bytes) -> str | None:
+    """Return the detail of a problem document; None for another body."""
+    try:
+        return str(json.loads(body)["detail"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+class RateLimit:
+    """Limit the requests of each client: `Depends(RateLimit("5/minute"))` on a route, a router or an application.
+
+    `limits` are rates such as `5/minute`, which token buckets grant, policies, which are enforced together, a limiter,
+    or a function that chooses one. Routes with the same `RateLimit` share its quota, and charge a request once. With
+    `store`, the quota is kept in the store at that URL. All limits there that have the same policies and `name` share
+    it, in all processes; while it is down, requests are decided as `on_store_error` says for a `ResilientLimiter`.
+
+    `key` identifies the client: `ip`, `header:NAME`, an `Identity`, or a function. The other arguments are those of
+    `ratelab.http.RateLimitMiddleware`, with functions of the `Request` or `WebSocket`. `on_denied` returns a `Response`
+    that gets the header fields, or None. `key`, `cost`, `account` and `plan` may also be dependencies that return the
+    value: `key=Depends(user_name)`.
+
+    The dependency returns the `Decision`, which is also `request.state.ratelimit`; both are None for requests that are
+    not limited. A request with a delay waits. A denied request raises `RequestDenied`.
+
+    A limit may also be called: `await limit(websocket)` decides one message, `await limit(websocket, key=name)` if the
+    key is a dependency.
+
+    Raise `InputError` for invalid arguments.
+    """
+
+    def __init__(
+        self,
+        *limits: Limits,
+        store: str | None = None,
+        name: str | None = None,
+        on_store_error: str = "local",
+        **arguments: Unpack[GateArguments],
+    ) -> None:
+        on_denied = arguments.pop("on_denied", None)
+        if on_denied is not None and not callable(on_denied):
+            raise InputError(f"on_denied must be a function of the request, got {short_repr(on_denied)}")
+        check_function("on_denied", on_denied)
+        limiter: Any = create_limiter(limits, store, name, on_store_error=on_store_error)  # type: ignore[arg-type]
+        given: dict[str, Any] = {**arguments}
+        injected = {each: given[each] for each in _INJECTED if isinstance(given.get(each), params.Depends)}
+        given |= {each: ScopeEntry(each) for each in injected}
+        self.gate = AwaitingGate(limiter, subject=_CONNECTION, **given)
+        """The gate that decides, with its counts."""
+        self._on_denied = on_denied
+        self._store = limiter if store is not None else None
+        self._derives_scope = any(
+            callable(value) for value in (limiter, *given.values(), *given.get("costs", {}).values())
+        )
+        connection = Parameter("connection", Parameter.POSITIONAL_OR_KEYWORD, annotation=HTTPConnection)
+        values = [Parameter(each, Parameter.KEYWORD_ONLY, default=value) for each, value in injected.items()]
+        self.__signature__ = Signature([connection, *values])  # by which FastAPI passes the arguments of a call
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str,
+        limiter: Callable[..., AnyLimiter] = MemoryLimiter,
+        key: str | Identity | Callable[[Any], str | None] = "ip",
+        **arguments: Any,
+    ) -> Self:
+        """Limit requests by the policy file at `path`, as `from_file` of `ratelab.http.RateLimitMiddleware` does."""
+        created, identity, file = create_from_file(path, limiter, key)
+        return cls(created, key=identity, file=file, **arguments)
+
+    async def __call__(self, connection: HTTPConnection, **values: Any) -> Decision | None:
+        """Return the decision on a request or a message; raise `RequestDenied` if it is denied."""
+        scope = given = connection.scope
+        if self._derives_scope or scope["type"] != "http":
+            given = {"method": "GET", **scope, _CONNECTION: connection, **values}
+        ruling = await self.gate.admit(given)
+        decision = ruling.decision
+        scope.setdefault("state", {})["ratelimit"] = decision
+        if given is not scope:
+            scope["ratelab"] = decision
+        if ruling.answer is not None:
+            raise RequestDenied(self._create_response(ruling.answer, connection, decision), decision)
+        if _ADMITTED in scope and decision is not None:
+            fields, settlements, stores = scope[_ADMITTED]
+            if scope["type"] == "http":
+                fields[:] = join_legacy(fields, ruling.fields) if fields else ruling.fields
+                if ruling.refund is not None:
+                    settlements.append(partial(self.gate.settle, given, ruling))
+            if self._store is not None:
+                stores.add(self._store)
+        return decision
+
+    def _create_response(self, answer: Denial, connection: HTTPConnection, decision: Decision | None) -> Response:
+        """Create the response to a request that is not admitted."""
+        status, fields, body = answer
+        if self._on_denied is not None and decision is not None:
+            response = self._on_denied(connection, decision)
+            if response is not None:
+                if not isinstance(response, Response):
+                    raise invalid_result(
+                        "on_denied must return a Response or None", response, "such as JSONResponse({})"
+                    )
+                present = {name for name, _ in response.raw_headers} | {b"content-type", b"content-length"}
+                response.raw_headers += [field for field in fields if field[0] not in present]
+                return response
+        response = Response(body, status)
+        response.raw_headers = [*fields]
+        return response
+
+
+# --- the application
+
+
+class LimitedResponses:
+    """ASGI middleware around an application: the part of its limits that sees the responses.
+
+    It adds header fields to the responses to admitted requests, and refunds those that `charge` does not charge. At the
+    shutdown of the application, it closes the connections of its limits to stores.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._stores: set[Any] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection: a request, a WebSocket or the lifespan."""
+        if scope["type"] == "lifespan":
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                while self._stores:
+                    self._stores.pop().close()
+            return
+        if _ADMITTED in scope:  # by an application in which this one is mounted
+            await self._app(scope, receive, send)
+            return
+        added: list[Field] = []
+        settlements: list[Callable[[int], Awaitable[None]]] = []
+        scope[_ADMITTED] = added, settlements, self._stores
+
+        def send_with_fields(message: Message) -> Awaitable[None]:
+            if added and message["type"] == "http.response.start":
+                present = message.get("headers", ())
+                # the two fields of one limit are never `X-RateLimit-*`
+                fields = [*present, *added] if len(added) == 2 else join_legacy(present, added)
+                message = {**message, "headers": fields}
+                if settlements:
+                    return _settle_and_send(settlements, message, send)
+            return send(message)
+
+        await self._app(scope, receive, send_with_fields)
+
+
+async def _settle_and_send(settlements: list[Callable[[int], Awaitable[None]]], message: Message, send: Send) -> None:
+    """Refund requests whose status is not charged, before the response starts."""
+    while settlements:
+        await settlements.pop()(message["status"])
+    await send(message)
+
+
+async def _answer(usual: Any, connection: HTTPConnection, denied: RequestDenied) -> Response | None:
+    """Answer a denied request, or refuse or close a denied WebSocket.
+
+    `usual` is the handler of the application for `HTTPException`; if it is not FastAPI's, it answers requests.
+    """
+    if isinstance(connection, WebSocket):
+        accepted = connection.application_state is WebSocketState.CONNECTED
+        if accepted or "websocket.http.response" not in connection.scope.get("extensions", {}):
+            with suppress(WebSocketDisconnect):
+                await connection.close(_TRY_AGAIN_LATER if accepted else _POLICY_VIOLATION, denied.detail)
+            return None
+    elif usual is not http_exception_handler:
+        answer = usual(connection, denied) if is_deferred(usual) else run_in_threadpool(usual, connection, denied)
+        return await answer  # type: ignore[no-any-return]
+    return denied.response
+
+
+def document_limits(schema: dict[str, Any], routes: Iterable[Any]) -> None:
+    """Add the status 429 to the operations of an OpenAPI schema that have a limit, unless they document it.
+
+    `FastAPI.openapi` calls it. An application with an `openapi` of its own calls it with `app.routes`.
+    """
+    iterate = getattr(routing, "iter_route_contexts", iter)  # of releases that keep included routers apart
+    for route in iterate(routes):
+        limited = _is_limited(getattr(route, "dependant", None))
+        for method in (getattr(route, "methods", None) or ()) if limited else ():
+            operation = schema.get("paths", {}).get(route.path_format, {}).get(method.lower())
+            if operation is not None:
+                operation["responses"].setdefault("429", _DENIAL)
+
+
+def _is_limited(dependant: Any) -> bool:
+    """Return whether a `RateLimit` is among the dependencies of a route, and their dependencies."""
+    needed = [] if dependant is None else dependant.dependencies
+    return any(isinstance(each.call, RateLimit) or _is_limited(each) for each in needed)
+
+
+_build_middleware_stack, _openapi = FastAPI.build_middleware_stack, FastAPI.openapi
+
+
+@wraps(_build_middleware_stack)
+def _build_limited_stack(self: FastAPI) -> App:
+    handlers: Any = self.exception_handlers
+    usual = next(handlers[each] for each in RequestDenied.__mro__[1:] if each in handlers)
+    handlers.setdefault(RequestDenied, partial(_answer, usual))
+    return LimitedResponses(_build_middleware_stack(self))
+
+
+@wraps(_openapi)
+def _document_limits(self: FastAPI) -> dict[str, Any]:
+    schema = _openapi(self)
+    document_limits(schema, self.routes)
+    return schema
+
+
+FastAPI.build_middleware_stack = _build_limited_stack  # type: ignore[method-assign]
+FastAPI.openapi = _document_limits  # type: ignore[method-assign]
