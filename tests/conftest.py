@@ -22,7 +22,7 @@ from ratelab.lab.traces import Trace, TraceOptions
 if TYPE_CHECKING:
     from ratelab.stores.valkey.server import ValkeyServer
 
-pytest.register_assert_rewrite("contracts", "cli_runner", "limiter_suite")
+pytest.register_assert_rewrite("contracts", "cli_runner", "door_conformance", "flask_apps", "limiter_suite")
 
 collect_ignore_glob = (
     ["stores/test_store_*.py", "stores/test_lua_*.py", "stores/test_valkey_*.py", "stores/test_embedded_server.py"]

@@ -2,49 +2,58 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from unittest.mock import patch
 
 import pytest
 from limited_apps import Watched
 from wsgi import WsgiResponse, call, environ_of, run
+from wsgi_apps import TEXT, Body, Environ, failing_late, hello
 
 from ratelab import Decision, InputError, ManualClock, MemoryLimiter, Policy, create
-from ratelab.http import Identity
+from ratelab.errors import StoreError
+from ratelab.http import by_route
+from ratelab.http.environ import EnvironScope
+from ratelab.limiter import Costs, Keys, Row
 from ratelab.stores.valkey import AsyncValkeyLimiter
 from ratelab.wsgi import RateLimitMiddleware, decision_of
 
-Environ = dict[str, Any]
 LIMIT = [("ratelimit-policy", '"token-bucket";q=5;w=3'), ("ratelimit", '"token-bucket";r=4;t=1')]
-TEXT = [("content-type", "text/plain")]
 DAY = Policy.create("fixed-window", "5/day", name="day")
 
 
-def hello(environ: Environ, start_response: Any) -> list[bytes]:
-    start_response("200 OK", TEXT)
-    return [b"hello"]
+class Create(Protocol):
+    """Create the middleware with a limit of 2/s and burst 5."""
+
+    def __call__(self, app: Any, burst: int = 5, **arguments: Any) -> RateLimitMiddleware: ...
 
 
-class Body:
-    """A body that remembers whether it was closed."""
+def create_new(app: Any, burst: int = 5, **arguments: Any) -> RateLimitMiddleware:
+    """Create it before it has seen the peer."""
+    return RateLimitMiddleware(app, Watched(burst=burst), **arguments)
 
-    def __init__(self, *parts: bytes) -> None:
-        self.parts, self.closed = parts, 0
 
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self.parts)
+def create_known(app: Any, burst: int = 5, **arguments: Any) -> RateLimitMiddleware:
+    """Create it, and let it see the peer, whose quota is then restored."""
+    limiter = Watched(burst=burst)
+    middleware = RateLimitMiddleware(app, limiter, **arguments)
+    middleware.admit(EnvironScope(environ_of()))
+    limiter.reset(limiter.asked.pop()[0])
+    middleware.counts.admitted = 0
+    return middleware
 
-    def close(self) -> None:
-        self.closed += 1
+
+@pytest.fixture(params=[create_new, create_known], ids=["new peer", "known peer"])
+def create_limited(request: pytest.FixtureRequest) -> Create:
+    return request.param  # type: ignore[no-any-return]
 
 
 # --- how a response starts
 
 
-def test_the_application_receives_the_environment_of_the_server() -> None:
+def test_the_application_receives_the_environment_of_the_server(create_limited: Create) -> None:
     seen: list[Environ] = []
 
     def app(environ: Environ, start_response: Any) -> list[bytes]:
@@ -52,58 +61,46 @@ def test_the_application_receives_the_environment_of_the_server() -> None:
         return hello(environ, start_response)
 
     environ = environ_of()
-    run(RateLimitMiddleware(app, Watched()), environ)
+    run(create_limited(app), environ)
     assert seen[0] is environ
     assert decision_of(environ) == Decision(True, 4, 0, 500_000_000, 0)
 
 
-def test_the_body_of_the_application_is_not_wrapped() -> None:
+def test_the_body_of_the_application_is_not_wrapped(create_limited: Create) -> None:
     body = Body(b"hello")
 
     def app(environ: Environ, start_response: Any) -> Body:
         start_response("200 OK", TEXT)
         return body
 
-    assert RateLimitMiddleware(app, Watched())(environ_of(), lambda *arguments: lambda data: None) is body
+    assert create_limited(app)(environ_of(), lambda *arguments: lambda data: None) is body
 
 
-def test_a_list_of_fields_may_be_used_again() -> None:
-    app = RateLimitMiddleware(hello, Watched())
+def test_a_list_of_fields_may_be_used_again(create_limited: Create) -> None:
+    app = create_limited(hello)
     assert call(app) == (200, [*TEXT, *LIMIT], b"hello")
-    assert len(call(app).fields) == len(TEXT) + len(LIMIT)
+    assert call(app).of("ratelimit") == ['"token-bucket";r=3;t=1']
     assert TEXT == [("content-type", "text/plain")]
 
 
-def test_a_response_may_be_written_in_the_old_way() -> None:
+def test_a_response_may_be_written_in_the_old_way(create_limited: Create) -> None:
     def app(environ: Environ, start_response: Any) -> list[bytes]:
         write = start_response("200 OK", TEXT)
         write(b"old ")
         return [b"and new"]
 
-    assert call(RateLimitMiddleware(app, Watched())) == (200, [*TEXT, *LIMIT], b"old and new")
+    assert call(create_limited(app)) == (200, [*TEXT, *LIMIT], b"old and new")
 
 
-def failing_late(environ: Environ, start_response: Any) -> Iterable[bytes]:
-    """Replace a response that has not started by an error."""
-    import sys
-
-    start_response("200 OK", TEXT)
-    try:
-        raise RuntimeError("failed")
-    except RuntimeError:
-        start_response("500 Internal Server Error", TEXT, sys.exc_info())
-    yield b"failed"
+def test_a_response_may_be_replaced_before_its_first_part(create_limited: Create) -> None:
+    assert call(create_limited(failing_late)) == (500, [*TEXT, *LIMIT], b"failed")
 
 
-def test_a_response_may_be_replaced_before_its_first_part() -> None:
-    assert call(RateLimitMiddleware(failing_late, Watched())) == (500, [*TEXT, *LIMIT], b"failed")
-
-
-def test_exceptions_of_the_application_pass_through() -> None:
+def test_exceptions_of_the_application_pass_through(create_limited: Create) -> None:
     def app(environ: Environ, start_response: Any) -> list[bytes]:
         raise KeyboardInterrupt
 
-    middleware = RateLimitMiddleware(app, Watched())
+    middleware = create_limited(app)
     with pytest.raises(KeyboardInterrupt):
         call(middleware)
     assert middleware.counts.admitted == 1
@@ -129,11 +126,11 @@ def test_a_status_without_a_phrase_is_sent() -> None:
     assert [call(app).status for _ in range(2)] == [200, 499]
 
 
-def test_fields_of_a_custom_denial_may_be_bytes_or_text() -> None:
+def test_fields_of_a_custom_denial_may_be_bytes_or_text(create_limited: Create) -> None:
     def answer(environ: Environ, decision: Decision) -> Any:
         return 429, [(b"X-A", b"1"), ("X-B", "caf\xe9"), ("Content-Type", "text/plain")], b"no"
 
-    app = RateLimitMiddleware(hello, Watched(burst=1), on_denied=answer)
+    app = create_limited(hello, burst=1, on_denied=answer)
     denied = [call(app) for _ in range(2)][1]
     assert [denied.of(name) for name in ("x-a", "x-b")] == [["1"], ["caf\xe9"]]
 
@@ -154,177 +151,47 @@ def test_counts_and_offenders_are_kept() -> None:
     assert [offender[1] for offender in app.offenders.top()] == [1]
 
 
-# --- peers
+def test_the_fields_of_a_known_peer_follow_its_quota_and_time() -> None:
+    clock = ManualClock()
+    app = RateLimitMiddleware(hello, MemoryLimiter(create("token-bucket", "1/10s", 4), clock))
+    found = []
+    for seconds in (0, 0, 0, 7, 30, 0):
+        clock.advance(seconds * 10**9)
+        found += call(app).of("ratelimit")
+    states = ["r=3;t=10", "r=2;t=20", "r=1;t=30", "r=0;t=33", "r=2;t=13", "r=1;t=23"]
+    assert found == [f'"token-bucket";{state}' for state in states]
 
 
-@pytest.mark.parametrize(("address", "port"), [("", None), (None, None), ("localhost", "None")])
-def test_a_unix_socket_is_one_client_unless_it_is_trusted(address: str | None, port: str | None) -> None:
-    environ = environ_of(headers="X-Forwarded-For: 192.0.2.7")
-    environ |= {"REMOTE_ADDR": address, "REMOTE_PORT": port}
-    if address is None:
-        del environ["REMOTE_ADDR"], environ["REMOTE_PORT"]
-    limiter = Watched()
-    identity = Identity(trusted_proxies=["unix"])
-    run(RateLimitMiddleware(hello, limiter, identity), environ)
-    assert limiter.asked == [(identity.key_of("192.0.2.7"), 1)]
+def test_a_policy_that_changes_applies_to_known_peers() -> None:
+    limiter = MemoryLimiter(create("token-bucket", "5/h"), plans={})
+    app = RateLimitMiddleware(hello, limiter)
+    assert [call(app).status for _ in range(2)] == [200, 200]
+    limiter.update(create("token-bucket", "9/h"))
+    assert call(app).of("ratelimit-policy") == ['"token-bucket";q=9;w=3600']
 
 
-def admitted(app: RateLimitMiddleware, **changes: str) -> int:
-    """Return how many of 50 requests with made-up addresses are admitted."""
-    found = 0
-    for number in range(50):
-        environ = environ_of("127.0.0.1", f"X-Forwarded-For: 203.0.113.{number}")
-        environ |= {name: value.format(number) for name, value in changes.items()}
-        found += run(app, environ).status == 200
-    return found
+def test_a_known_peer_without_a_decision_is_answered_503() -> None:
+    class Failing(Watched):
+        def hit_row(self, key: Keys, cost: Costs = 1) -> Row:
+            if len(self.asked) > 1:
+                raise StoreError("timeout", "no answer")
+            return super().hit_row(key, cost)
+
+    app = RateLimitMiddleware(hello, Failing())
+    assert [call(app).status for _ in range(3)] == [200, 200, 503]
+    assert call(app, method="HEAD").body == b""
+    assert app.counts.unavailable == 2
 
 
-def test_a_local_peer_cannot_name_itself() -> None:
-    assert admitted(RateLimitMiddleware(hello, Watched())) == 5
+# --- mount points
 
 
-@pytest.mark.parametrize("peer", ["203.0.113.{}", "2001:db8:{}::1"])
-@pytest.mark.parametrize("port", [True, False], ids=["with a port", "without"])
-def test_a_server_that_replaces_the_peer_is_reported_once(
-    caplog: pytest.LogCaptureFixture, peer: str, port: bool
-) -> None:
-    entry = peer if not port else f"{peer}:4711" if "." in peer else f"[{peer}]:4711"
-    changes = {"REMOTE_ADDR": peer, "HTTP_X_FORWARDED_FOR": f"{entry}"}
-    with caplog.at_level(logging.WARNING, "ratelab"):
-        assert admitted(RateLimitMiddleware(hello, Watched()), **changes) == 50
-    (record,) = caplog.records
-    assert all(remedy in record.getMessage() for remedy in ("waitress without trusted_proxy", "ProxyFix", "gunicorn"))
+def test_a_mounted_application_has_the_routes_of_its_own_paths() -> None:
+    from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-
-def test_the_middleware_of_werkzeug_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
-    from werkzeug.middleware.proxy_fix import ProxyFix
-
-    app: Any = ProxyFix(RateLimitMiddleware(hello, Watched()), x_for=1)
-    with caplog.at_level(logging.WARNING, "ratelab"):
-        assert admitted(app) == 50
-        assert [run(app, environ_of("127.0.0.1", "X-Forwarded-For: 127.0.0.9")).status] == [200]
-    assert len(caplog.records) == 1
-
-
-@pytest.mark.parametrize(
-    ("peer", "header"),
-    [
-        ("127.0.0.1", "X-Forwarded-For: 127.0.0.1"),
-        ("::1", "X-Forwarded-For: ::1"),
-        ("203.0.113.9", "X-Forwarded-For: 203.0.113.99"),
-        ("203.0.113.9", "X-Forwarded-For: 192.0.2.7"),
-        ("10.0.0.1", ""),
-    ],
-)
-def test_peers_of_the_socket_are_not_reported(caplog: pytest.LogCaptureFixture, peer: str, header: str) -> None:
-    with caplog.at_level(logging.WARNING, "ratelab"):
-        call(RateLimitMiddleware(hello, Watched()), peer, header)
-    assert caplog.records == []
-
-
-@pytest.mark.parametrize("name", ["User-Agent", "Authorization", "Cookie", "Accept-Language", "Sec-CH-UA"])
-def test_commas_are_usual_in_some_fields(name: str) -> None:
-    app = RateLimitMiddleware(hello, Watched(), key=f"header:{name}")
-    assert call(app, headers=f"{name}: a, b").status == 200
-
-
-def test_functions_of_an_identity_receive_the_environment() -> None:
-    limiter = Watched()
-    identity = Identity(lambda environ: environ["REMOTE_USER"], secret="s")  # noqa: S106
-    run(RateLimitMiddleware(hello, limiter, identity), environ_of() | {"REMOTE_USER": "alice"})
-    assert limiter.asked == [(identity.key_of("alice"), 1)]
-
-
-# --- refunds by status
-
-
-def charges(app: Any, **changes: Any) -> tuple[list[int], int]:
-    """Return the statuses that `charge` is asked about in one request, and the remaining quota when it starts."""
-    asked: list[int] = []
-    limiter = MemoryLimiter([DAY], ManualClock())
-
-    def charge(environ: Environ, status: int) -> bool:
-        asked.append(status)
-        return False
-
-    started: list[int] = []
-
-    def start_response(*arguments: Any) -> Callable[[bytes], object]:
-        return lambda data: started.append(limiter.hit(key, cost=0).remaining)
-
-    identity = Identity()
-    key = identity.key_of("192.0.2.1")
-    body = RateLimitMiddleware(app, limiter, identity, charge=charge)(environ_of() | changes, start_response)
-    try:
-        for part in body:
-            if part:
-                started.append(limiter.hit(key, cost=0).remaining)
-    finally:
-        if hasattr(body, "close"):
-            body.close()
-    return asked, started[0] if started else limiter.hit(key, cost=0).remaining
-
-
-def writing(environ: Environ, start_response: Any) -> list[bytes]:
-    write = start_response("201 Created", TEXT)
-    write(b"old")
-    return []
-
-
-def streaming(environ: Environ, start_response: Any) -> Iterator[bytes]:
-    start_response("202 Accepted", TEXT)
-    yield b""
-    yield b"one"
-    yield b"two"
-
-
-def empty(environ: Environ, start_response: Any) -> Body:
-    start_response("204 No Content", [])
-    return Body()
-
-
-def sending_file(environ: Environ, start_response: Any) -> Any:
-    import io
-
-    start_response("200 OK", TEXT)
-    return environ["wsgi.file_wrapper"](io.BytesIO(b"file"))
-
-
-@pytest.mark.parametrize(
-    ("app", "status"),
-    [(hello, 200), (writing, 201), (streaming, 202), (empty, 204), (sending_file, 200), (failing_late, 500)],
-)
-def test_a_request_is_refunded_by_its_last_status_before_the_response(app: Any, status: int) -> None:
-    assert charges(app) == ([status], 5)
-
-
-def test_a_response_that_fails_before_its_first_part_counts_as_500() -> None:
-    def failing(environ: Environ, start_response: Any) -> Iterator[bytes]:
-        start_response("200 OK", TEXT)
-        yield b""
-        raise RuntimeError("failed")
-
-    app = RateLimitMiddleware(failing, MemoryLimiter([DAY], ManualClock()), charge=lambda environ, status: status < 500)
-    for _ in range(9):
-        with pytest.raises(RuntimeError):
-            call(app)
-
-
-def test_a_body_that_a_server_never_reads_is_settled_and_closed() -> None:
-    body = Body(b"unread")
-    asked: list[int] = []
-
-    def app(environ: Environ, start_response: Any) -> Body:
-        start_response("304 Not Modified", [])
-        return body
-
-    def charge(environ: Environ, status: int) -> bool:
-        asked.append(status)
-        return True
-
-    middleware = RateLimitMiddleware(app, MemoryLimiter([DAY]), charge=charge)
-    middleware(environ_of(), lambda *arguments: lambda data: None).close()  # type: ignore[attr-defined]
-    assert (asked, body.closed) == ([304], 1)
+    limited = RateLimitMiddleware(hello, Watched(), cost=by_route({"/search": 5}, default=1))
+    app: Any = DispatcherMiddleware(hello, {"/api": limited})
+    assert [call(app, path=path).status for path in ("/search", "/api/search", "/api/search")] == [200, 200, 429]
 
 
 # --- delays

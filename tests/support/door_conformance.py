@@ -1,4 +1,4 @@
-"""Doors of HTTP: one application behind the limits of each framework, for `tests/doors/test_conformance.py`.
+"""Doors of HTTP: one application behind the limits of each framework, for `test_conformance.py`.
 
 To register a door, write a module `NAME_door.py` next to this one that has `DOOR = Door(...)`, and add its name to
 `DOORS`. `serve` creates an application with the pages of `PAGES` in the framework, behind one limit with the given
@@ -9,9 +9,12 @@ suite need not know the framework.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
+
+import pytest
 
 from ratelab.http.asgi import Field
 from ratelab.limiter import Decision
@@ -88,7 +91,22 @@ class Door(NamedTuple):
     """Whether the door holds a thread for each request, so that `max_delay` bounds a delay, and nothing is awaited."""
 
 
-def find_door(name: str) -> Door:
-    """Return the door with this name."""
-    door: Door = import_module(f"{name}_door").DOOR
-    return door
+@pytest.fixture(params=DOORS, scope="module")
+def door(request: pytest.FixtureRequest) -> Door:
+    """Run a test for each door."""
+    found: Door = import_module(f"{request.param}_door").DOOR
+    return found
+
+
+def statuses(client: Client, *requests: Request) -> list[int]:
+    """Send requests one after the other; return the statuses."""
+    return [client(request).status for request in requests]
+
+
+def problem_of(reply: Reply) -> dict[str, Any]:
+    """Return the problem in a reply; check its type, its status and its length."""
+    problem: dict[str, Any] = json.loads(reply.body)
+    assert reply.of("content-type") == ["application/problem+json"]
+    assert reply.of("content-length") == [str(len(reply.body))]
+    assert problem["status"] == reply.status
+    return problem
