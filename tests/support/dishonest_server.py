@@ -14,7 +14,7 @@ from ratelab.http.asgi import Field, Message, Receive, Scope, Send
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.http.server import format_url, listen, run
 
-RATE, BURST = "2/1.5s", 2
+RATE, BURST = "2/30s", 2
 
 _numbers = count()
 
@@ -34,9 +34,9 @@ def falsify(error: str, fields: Iterable[Field]) -> Iterator[Field]:
             case "rising", b"ratelimit":
                 yield name, b'"sliding-log";r=%d;t=1' % next(_numbers)
             case "file-name", b"ratelimit-policy":
-                yield name, b'"toll.py:Toll";q=2;w=2'
+                yield name, b'"toll.py:Toll";q=2;w=30'
             case "unknown-name", b"ratelimit-policy":
-                yield name, b'"tolken-bucket";q=2;w=2'
+                yield name, b'"tolken-bucket";q=2;w=30'
             case _:
                 yield name, value
     if error == "redirecting":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,8 @@ from serve_process import run_server
 
 from ratelab import ALGORITHMS
 from ratelab.cli.output import LateProgress
+from ratelab.verify import client
+from ratelab.verify.schedule import Response
 
 KEY = ("--key", "header:X-API-Key")
 SHORT = """\
@@ -56,6 +59,18 @@ def immediate_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start without waiting for a clock window, which a sliding log does not have."""
     monkeypatch.setattr("ratelab.verify.schedule.MAX_ALIGNMENT_NS", 0)
     monkeypatch.setattr("ratelab.verify.client.CONNECT_LEAD_NS", 50_000_000)
+
+
+@pytest.fixture
+def in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send each request after the response to the one before, so that a busy server cannot change their order."""
+    lock, send = asyncio.Lock(), client._send
+
+    async def send_in_turn(*arguments: Any) -> Response:
+        async with lock:
+            return await send(*arguments)
+
+    monkeypatch.setattr(client, "_send", send_in_turn)
 
 
 def write_scenario(folder: Path, text: str) -> str:
@@ -131,7 +146,7 @@ def options_for(url: str, error: str) -> tuple[str, ...]:
     return ("--url", f"{url}?{error}", "--key", "header:X-Client")
 
 
-@pytest.mark.usefixtures("immediate_start")
+@pytest.mark.usefixtures("immediate_start", "in_turn")
 @pytest.mark.parametrize(
     ("error", "found"),
     [
@@ -153,7 +168,7 @@ def test_each_error_of_a_dishonest_server_is_found(
     assert (report["agreeing"], status) == (4, int(bool(found)))
 
 
-@pytest.mark.usefixtures("immediate_start")
+@pytest.mark.usefixtures("immediate_start", "in_turn")
 def test_failures_are_differences(dishonest_url: str, tmp_path: Path) -> None:
     scenario = write_scenario(tmp_path, DISHONEST)
     status, report = verify_json(scenario, *options_for(dishonest_url, "failing"))

@@ -54,7 +54,7 @@ def dishonest_url() -> Iterator[str]:
         (
             "/ping?none",
             (),
-            "the server grants q=2;w=2, the scenario 2/s, burst 5 (q=5;w=3): run ratelab serve --rate 2/s --burst 5, "
+            "the server grants q=2;w=30, the scenario 2/s, burst 5 (q=5;w=3): run ratelab serve --rate 2/s --burst 5, "
             "or pass the server's --rate and --burst here",
         ),
     ],
