@@ -162,7 +162,7 @@ def test_a_closed_terminal_stops_the_service(path: Path) -> None:
             shown += os.read(terminal, 4096)
         os.close(terminal)
         process.send_signal(signal.SIGHUP)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=60) == 0
 
 
 INVALID: list[tuple[tuple[object, ...], str]] = [

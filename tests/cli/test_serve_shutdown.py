@@ -32,7 +32,7 @@ def test_it_serves_and_exits_cleanly_with_closed_standard_streams(closed: str, p
         wait_until(lambda: answers(port))
         assert send_request("127.0.0.1", port, "/ping").status == 200
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def answers(port: int) -> bool:

@@ -108,7 +108,7 @@ def test_a_full_pipe_delays_neither_responses_nor_the_end(pool: list[str]) -> No
     with serve(*ENDLESS, *pool, "--access-log", stdout=writer, stderr=writer) as process:
         os.close(writer)
         port = read_port(reader)
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             for _ in range(4):
                 connection.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
                 answered = 0
@@ -178,7 +178,7 @@ def test_a_signal_during_the_start_removes_the_folder_of_the_store(tmp_path: Pat
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
         wait_until(lambda: any(tmp_path.iterdir()))
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(60)
     wait_until(lambda: not any(tmp_path.iterdir()))  # its supervisor removes it if this process is killed
 
 

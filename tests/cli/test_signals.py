@@ -32,7 +32,7 @@ def test_a_signal_removes_the_temporary_file_of_an_output(tmp_path: Path, number
     with subprocess.Popen([*COMMAND, "sample", str(tmp_path / "big.log"), "--lines", str(10**9)]) as process:
         wait_until(lambda: any(path.stat().st_size for path in tmp_path.glob(".ratelab-*")))
         process.send_signal(number)
-        assert process.wait(30) == -number
+        assert process.wait(60) == -number
     assert list(tmp_path.iterdir()) == []
 
 
@@ -48,7 +48,7 @@ def test_a_signal_removes_the_temporary_files_of_large_traffic(
     with subprocess.Popen(arguments, env=environment) as process:
         wait_until(lambda: any(str(folder) in link for link in read_mappings(process.pid)))
         process.send_signal(number)
-        assert process.wait(30) == -number
+        assert process.wait(60) == -number
     assert list(folder.iterdir()) == []
 
 

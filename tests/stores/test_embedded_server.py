@@ -37,7 +37,7 @@ def send_command(url: str, *words: str) -> str:
     host, _, port = url.removeprefix("valkey://").partition(":")
     unix = url.startswith("unix://")
     with socket.socket(socket.AF_UNIX if unix else socket.AF_INET) as connection:
-        connection.settimeout(10)
+        connection.settimeout(60)
         connection.connect(url.removeprefix("unix://") if unix else (host, int(port)))
         connection.sendall(" ".join(words).encode() + b"\r\n")
         return connection.recv(65536).decode()
@@ -124,7 +124,7 @@ def test_the_supervisor_ends_without_a_traceback_if_its_user_ends_first() -> Non
         supervisor.stdin.close()
         supervisor.stdout.close()
         assert supervisor.stderr is not None
-        assert (supervisor.stderr.read(), supervisor.wait(30)) == (b"", 0)
+        assert (supervisor.stderr.read(), supervisor.wait(60)) == (b"", 0)
     assert not Path(directory).exists()
 
 

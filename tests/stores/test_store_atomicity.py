@@ -45,7 +45,7 @@ def hit(url: str, name: str, key: str) -> list[bytes]:
         return decode(script, reply)
 
     with patch.object(Script, "decode", decode_and_keep), ValkeyLimiter(url, name, RATE, BURST, deadline=30) as limiter:
-        globals()["barrier"].wait(30)
+        globals()["barrier"].wait(120)
         for _ in range(HITS):
             limiter.hit(key)
     return replies
@@ -57,7 +57,7 @@ def hit_with_race(url: str, name: str, key: str) -> list[bytes]:
     kernel = ALGORITHMS[name].from_quota(Quota.parse(RATE, BURST))
     replies = []
     with Valkey.from_url(url) as client:
-        globals()["barrier"].wait(30)
+        globals()["barrier"].wait(120)
         for _ in range(HITS):
             stored: Any = client.get(script.key(key))
             state = [*map(int, stored.split())] if stored else kernel.start(0)
@@ -117,7 +117,7 @@ def hit_policies(url: str, name: str, key: str) -> list[tuple[bool, str | None]]
     """
     outcomes = []
     with ValkeyLimiter(url, create_pair(name), deadline=30, name="shared") as limiter:
-        globals()["barrier"].wait(30)
+        globals()["barrier"].wait(120)
         for number in range(HITS):
             if number % 4 == 3:
                 ticket = limiter.reserve(key, 2)

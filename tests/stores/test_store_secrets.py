@@ -65,7 +65,7 @@ def monitor(server: ValkeyServer) -> Iterator[list[str]]:
 
     thread = Thread(target=listen)
     thread.start()
-    listening.wait(10)
+    listening.wait(60)
     try:
         yield commands
     finally:

@@ -46,7 +46,7 @@ class Recorder:
 def send_requests(port: int, recorder: Recorder, found: list[set[str]]) -> None:
     """Send requests to a service of this process, and add the files of each to `found`; then stop the service."""
     while len(found) < WARM_UP_REQUESTS + 5:
-        connection = HTTPConnection("127.0.0.1", port, timeout=30)
+        connection = HTTPConnection("127.0.0.1", port, timeout=60)
         recorder.active = True
         try:
             connection.request("GET", "/ping")

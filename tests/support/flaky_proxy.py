@@ -154,7 +154,7 @@ def run_flaky_proxy(
     thread = Thread(target=lambda: asyncio.run(proxy.run(port)))
     thread.start()
     try:
-        yield f"valkey://127.0.0.1:{port.result(timeout=10)}", proxy
+        yield f"valkey://127.0.0.1:{port.result(timeout=60)}", proxy
     finally:
         proxy.stop()
         thread.join()

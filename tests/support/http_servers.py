@@ -27,13 +27,13 @@ class UnixConnection(HTTPConnection):
     """A connection to a Unix socket."""
 
     def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=30)
+        super().__init__("localhost", timeout=60)
         self.path = path
 
     def connect(self) -> None:
         """Connect to the socket."""
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(30)
+        self.sock.settimeout(60)
         self.sock.connect(self.path)
 
 
@@ -52,7 +52,7 @@ class Server:
         if isinstance(self.address, str):
             connection: HTTPConnection = UnixConnection(self.address)
         else:
-            connection = HTTPConnection("127.0.0.1", self.address, timeout=30)
+            connection = HTTPConnection("127.0.0.1", self.address, timeout=60)
         with closing(connection):
             connection.request(method, path, headers={**(headers or {})})
             response = connection.getresponse()

@@ -26,7 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families
 GET = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
 MALFORMED = b"NONSENSE\r\n\r\n"
 
-MAX_SERVER_LIFE_S = 120
+MAX_SERVER_LIFE_S = 1200
 """Seconds after which a server that was not stopped is killed."""
 
 MAX_CONNECTION_S = 15
@@ -91,8 +91,8 @@ class ServeProcess:
         return {next(iter([*s.labels.values()][-1:]), s.name.removeprefix("ratelab_")): s.value for s in samples}
 
     def connect(self) -> socket.socket:
-        """Open a connection with a timeout of 30 s."""
-        return socket.create_connection((self.host, self.port), timeout=30)
+        """Open a connection with a timeout of 60 s."""
+        return socket.create_connection((self.host, self.port), timeout=60)
 
     def send(self, *pieces: bytes) -> bytes:
         """Send pieces on a new connection; return all responses until the server closes it."""
@@ -133,7 +133,7 @@ class ServeProcess:
 
     def wait(self) -> ExitResult:
         """Wait until the server has exited."""
-        stdout, _ = self.process.communicate(timeout=30)
+        stdout, _ = self.process.communicate(timeout=120)
         self._stderr.seek(0)
         return ExitResult(self.process.returncode, stdout, self._stderr.read())
 
@@ -167,7 +167,7 @@ def run_server(*options: object, first: str = "", **environment: str) -> Iterato
 
 def send_request(host: str, port: int, path: str, method: str = "GET", **headers: str) -> HttpResponse:
     """Send a request on a new connection; `X_API_Key="a"` is a header."""
-    with closing(HTTPConnection(host, port, timeout=30)) as connection:
+    with closing(HTTPConnection(host, port, timeout=60)) as connection:
         connection.request(method, path, headers={name.replace("_", "-"): text for name, text in headers.items()})
         response = connection.getresponse()
         return HttpResponse(
@@ -180,7 +180,7 @@ def statuses_in(responses: bytes) -> list[int]:
     return [*map(int, re.findall(rb"HTTP/1\.1 (\d{3}) ", responses))]
 
 
-def read_until_closed(connection: socket.socket, timeout: float = 30) -> bytes:
+def read_until_closed(connection: socket.socket, timeout: float = 60) -> bytes:
     """Read until the other side closes or resets the connection; raise `TimeoutError` if it takes longer."""
     received, deadline = bytearray(), time.monotonic() + timeout
     while (rest := deadline - time.monotonic()) > 0:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import shlex
-import socket
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 from serve_process import wait_until
-from valkey_servers import find_server, free_port, run_valkey, send_command
+from valkey_servers import find_server, free_port, is_free, run_valkey, send_command
 
 from ratelab.stores.valkey.server import ValkeyServer
 from ratelab.stores.valkey.session import SLOT_COUNT
 
 BUS_OFFSET = 10_000
 """Distance from a node's port to the port for other nodes; the option for another came with version 7."""
-
-MAX_PORT = 65_535
 
 MASTER_NAME = "limits"
 
@@ -92,15 +89,9 @@ def _is_ready(node: ValkeyServer, size: int) -> bool:
 
 def _free_port_of_node() -> int:
     """Return a free port whose port for other nodes is free too."""
-    while (port := free_port()) + BUS_OFFSET > MAX_PORT or not _is_free(port + BUS_OFFSET):
+    while not is_free((port := free_port()) + BUS_OFFSET):
         pass
     return port
-
-
-def _is_free(port: int) -> bool:
-    with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-        return True
-    return False
 
 
 # --- Sentinels

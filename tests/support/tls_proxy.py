@@ -48,7 +48,7 @@ def run_tls_proxy(url: str, host: str, authority: trustme.CA) -> Iterator[int]:
     started, loop = Future[tuple[int, asyncio.Event]](), asyncio.new_event_loop()
     thread = Thread(target=lambda: loop.run_until_complete(_serve(url.removeprefix("unix://"), context, started)))
     thread.start()
-    port, stopping = started.result(timeout=10)
+    port, stopping = started.result(timeout=60)
     try:
         yield port
     finally:

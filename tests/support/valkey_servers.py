@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import platform
+import secrets
 import socket
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
@@ -24,6 +25,11 @@ from ratelab.stores.valkey.server import ValkeyServer, find_program
 
 LARGE_BURST = 10_000
 """A burst that no test exhausts, at a rate that restores nothing during a test."""
+
+TEST_PORTS = range(12_000, 22_000)
+"""Ports of servers of tests. The bus of a cluster's node has a port 10,000 above."""
+
+_reservations: list[socket.socket] = []
 
 AMPLE_DEADLINE = 30
 """Seconds within which any machine gets a reply, for errors that come at once."""
@@ -102,8 +108,25 @@ def collect_connections() -> None:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 on which no process listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
+    """Return a port of 127.0.0.1 on which no process listens, and which no other test gets.
+
+    A UDP socket on the same port, open until this process ends, reserves it. The port is below those from which systems
+    choose, so that no connection takes it either.
+    """
+    while True:
+        port, reservation = secrets.choice(TEST_PORTS), socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            reservation.bind(("127.0.0.1", port))
+        except OSError:
+            reservation.close()
+            continue
+        _reservations.append(reservation)
+        if is_free(port):
+            return port
+
+
+def is_free(port: int) -> bool:
+    """Return whether a server could listen on this port of 127.0.0.1."""
+    with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        return True
+    return False

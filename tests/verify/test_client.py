@@ -108,7 +108,7 @@ def test_no_request_waits_for_the_response_to_another() -> None:
     all_arrived = Barrier(3)
 
     def reply_after_all_arrived(_: int) -> bytes:
-        all_arrived.wait(timeout=30)
+        all_arrived.wait(timeout=60)
         return OK
 
     with run_server(reply_after_all_arrived) as server:
@@ -125,7 +125,7 @@ def test_a_request_is_not_resent_after_its_connection_is_closed() -> None:
 
 def test_a_response_after_the_timeout_is_an_error() -> None:
     released = Event()
-    with run_server(lambda _: OK if released.wait(timeout=30) else b"") as server:
+    with run_server(lambda _: OK if released.wait(timeout=60) else b"") as server:
         _, (response,) = send(server, (0, "a"), timeout_s=0.1)
         released.set()
     assert (response.status, response.error) == (0, "timed out")
