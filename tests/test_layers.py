@@ -33,6 +33,7 @@ MAY_SEE = {
     "report": {"errors", "quota", "limiter", "algorithms", "policies", "lab"},
     "learn": {"errors", "quota", "limiter", "algorithms", "lab", "report"},
     "http": {"errors", "clock", "limiter", "quota", "algorithms", "stores", "policies"},
+    "django": {"errors", "limiter", "quota", "algorithms", "stores", "http"},
     "wsgi": {"errors", "limiter", "quota", "algorithms", "stores", "http"},
     "flask": {"errors", "limiter", "algorithms", "stores", "http", "wsgi"},
     "testing": {"errors", "quota", "clock", "stores"},
@@ -52,6 +53,7 @@ ONLY_IN = {
     "yaml": "ratelab.documents",
     "pyarrow": "ratelab.lab.traces.arrow",
     "prometheus_client": "ratelab.http.prometheus",
+    "rest_framework": "ratelab.django.rest",
     "opentelemetry": "ratelab.http.telemetry",
     "aiohttp": "ratelab.verify.client",
     "valkey": "ratelab.stores.valkey.connection",
@@ -73,6 +75,8 @@ PARTS_WITH = {
     "click": {"cli"},
     "matplotlib": {"report", "learn"},
     "uvicorn": {"http"},
+    "django": {"django"},
+    "asgiref": {"django"},
 }
 """The parts that may import a library that several need."""
 

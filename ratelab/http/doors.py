@@ -13,6 +13,7 @@ from ratelab.http.asgi import Field, Scope
 from ratelab.http.delayed_admission import NS_PER_MS
 from ratelab.http.gate import Gate, GateArguments
 from ratelab.http.headers import join_legacy
+from ratelab.http.policy_guard import refund
 from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import Denial, Ruling
 from ratelab.quota import NS_PER_S
@@ -106,6 +107,15 @@ class BlockingGate(Gate):
                 self.counts.waiting -= 1
             self.counts.delayed += 1
         return _finish(self, scope, ruling)
+
+    def refund_now(self, scope: Scope, ruling: Ruling) -> None:
+        """Refund an admitted request."""
+        if ruling.refund is not None:
+            run_now(ruling.refund())
+        elif ruling.decision is not None:
+            find_key, cost, cost_of = self._hot[3:6]
+            limiter = self._limiter(scope) if callable(self._limiter) else self._limiter
+            run_now(refund(limiter, find_key(scope), cost if cost_of is None else cost_of(scope)))
 
     def settle_now(self, scope: Scope, ruling: Ruling, status: int) -> None:
         """Refund an admitted request unless it stays charged by `charge`."""

@@ -112,6 +112,8 @@ class Gate:
         """The keys with the most denied requests."""
         self._on_denied: DenialHook | None = adapt(on_denied)
         self._charge: ChargeHook | None = adapt(charge)
+        self.refunds = charge is not None
+        """Whether `settle` may refund a request."""
         self._identity = _adapt_identity(adapt, key) if isinstance(key, Identity) else Identity(adapt(key))
         self._options = options = PolicyOptions(
             cost=adapt(cost),

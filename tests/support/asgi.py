@@ -54,7 +54,9 @@ async def request(app: App, scope: Scope) -> AsgiResponse:
     start, *rest = sent
     kinds = {part["type"] for part in rest}
     assert (start["type"], kinds) == ("http.response.start", {"http.response.body"})
-    return AsgiResponse(start["status"], list(start.get("headers", ())), b"".join(part["body"] for part in rest))
+    return AsgiResponse(
+        start["status"], list(start.get("headers", ())), b"".join(part.get("body", b"") for part in rest)
+    )
 
 
 def call(

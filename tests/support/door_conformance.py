@@ -19,7 +19,7 @@ import pytest
 from ratelab.http.asgi import Field
 from ratelab.limiter import Decision
 
-DOORS = ("asgi", "wsgi", "flask", "fastapi_route", "fastapi_app")
+DOORS = ("asgi", "wsgi", "flask", "fastapi_route", "fastapi_app", "django", "django_asgi")
 """The names of the doors."""
 
 PEER = "192.0.2.1"

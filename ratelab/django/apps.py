@@ -1,0 +1,146 @@
+"""The Django application `ratelab.django`: system checks of the setting `RATELAB`, of proxies and of workers."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from ipaddress import ip_network
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004  (Django's name)
+
+from ratelab.django.settings import LIMITS, USER, Options, Place, create_gate, read_options
+from ratelab.errors import InputError
+from ratelab.http.addresses import UNIX
+from ratelab.http.doors import BlockingGate
+
+MIDDLEWARE = "ratelab.django.RateLimitMiddleware"
+AUTHENTICATION = "AuthenticationMiddleware"
+CORS = "CorsMiddleware"
+
+PROXY_SETTINGS = ("USE_X_FORWARDED_HOST", "USE_X_FORWARDED_PORT", "SECURE_PROXY_SSL_HEADER")
+"""Settings of Django that only a project behind a proxy needs."""
+
+MIN_PREFIX_BITS = {4: 8, 6: 16}
+"""Bits of the widest networks that are trusted without a warning, by the version of IP."""
+
+_WORKERS = re.compile(r"(?:^|\s)(?:-w|--workers)[ =]?(\d+)")
+
+
+class RatelabConfig(AppConfig):  # type: ignore[misc]
+    """Register the system checks: list `ratelab.django` in `INSTALLED_APPS`."""
+
+    name = "ratelab.django"
+    label = "ratelab"
+    verbose_name = "Rate limits"
+
+    def ready(self) -> None:
+        """Register the checks."""
+        register(check_settings, Tags.security)
+        register(check_deployment, Tags.security, deploy=True)
+
+
+def check_settings(**_: object) -> list[CheckMessage]:
+    """Check the setting, the order of middleware, the proxies and the store."""
+    try:
+        options = read_options()
+        if _find_middleware(MIDDLEWARE) or options.keys() & {*LIMITS}:
+            create_gate({**options, "STORE": None}, BlockingGate, Place("check"))
+    except InputError as error:
+        return [Error(f"RATELAB: {error}", id="ratelab.E001")]
+    checks = (_check_order, _check_proxies, _check_trust, _check_workers)
+    return [message for check in checks for message in check(options)]
+
+
+def check_deployment(**_: object) -> list[CheckMessage]:
+    """Check, for `check --deploy` only, that the quotas of a project that may have several workers are in a store."""
+    try:
+        options = read_options()
+    except InputError:
+        return []  # reported by `check_settings`
+    if _is_shared(options) or _find_workers() is not None:
+        return []
+    hint = "Set RATELAB['STORE'], or run one process."
+    return [
+        Warning("RATELAB has no STORE: each process of the server grants the whole quota.", hint, id="ratelab.W004")
+    ]
+
+
+def _check_order(options: Options) -> Iterator[CheckMessage]:
+    """Check the order of the middleware."""
+    places = _find_middleware(MIDDLEWARE)
+    if not places:
+        return
+    if len(places) > 1:
+        yield Warning(
+            "MIDDLEWARE has RateLimitMiddleware more than once, so a request is charged each time.",
+            "Remove all but one.",
+            id="ratelab.W005",
+        )
+    if options.get("KEY") in USER and any(place > places[0] for place in _find_middleware(AUTHENTICATION)):
+        yield Error(
+            "RATELAB['KEY'] is 'user', and RateLimitMiddleware comes before AuthenticationMiddleware.",
+            "Move RateLimitMiddleware below AuthenticationMiddleware.",
+            id="ratelab.E002",
+        )
+    if any(place > places[0] for place in _find_middleware(CORS)):
+        yield Warning(
+            "RateLimitMiddleware comes before CorsMiddleware, so browsers cannot read its responses.",
+            "Move CorsMiddleware above RateLimitMiddleware.",
+            id="ratelab.W006",
+        )
+
+
+def _check_proxies(options: Options) -> Iterator[CheckMessage]:
+    """Check that a project behind a proxy names it, since all clients would share one quota."""
+    if "TRUSTED_PROXIES" in options or "TRUSTED_HOPS" in options or options.get("KEY", "ip") not in ("ip", *USER):
+        return
+    names = [name for name in PROXY_SETTINGS if getattr(settings, name, None)]
+    if names:
+        yield Warning(
+            f"{names[0]} is set, as behind a proxy, but RATELAB trusts no proxy: its clients share one quota.",
+            "Set RATELAB['TRUSTED_PROXIES'] to the addresses of your proxies, or RATELAB['TRUSTED_HOPS'].",
+            id="ratelab.W001",
+        )
+
+
+def _check_trust(options: Options) -> Iterator[CheckMessage]:
+    """Check that few peers may name the client of a request."""
+    networks = [ip_network(str(text), strict=False) for text in options.get("TRUSTED_PROXIES", ()) if text != UNIX]
+    wide = [network for network in networks if network.prefixlen < MIN_PREFIX_BITS[network.version]]
+    if wide:
+        yield Warning(
+            f"RATELAB['TRUSTED_PROXIES'] has {wide[0]}, which covers more than the network of one operator.",
+            "Name the networks of your proxies only: clients there can claim any address.",
+            id="ratelab.W002",
+        )
+
+
+def _check_workers(options: Options) -> Iterator[CheckMessage]:
+    """Check that the quotas of several workers are in a store."""
+    workers = _find_workers()
+    if workers is not None and workers > 1 and not _is_shared(options):
+        yield Warning(
+            f"{workers} workers grant {workers} times the quota, because RATELAB has no STORE.",
+            "Set RATELAB['STORE'] to the URL of a Valkey or Redis server.",
+            id="ratelab.W003",
+        )
+
+
+def _find_workers() -> int | None:
+    """Return the number of workers that the environment gives to gunicorn or uvicorn; None if it gives none."""
+    found = _WORKERS.search(os.environ.get("GUNICORN_CMD_ARGS", ""))
+    text = found[1] if found else os.environ.get("WEB_CONCURRENCY", "")
+    return int(text) if text.isdecimal() else None
+
+
+def _is_shared(options: Options) -> bool:
+    """Return whether the quotas of a project are in a store, or it has none of its own."""
+    return "STORE" in options or "LIMITER" in options or not (options or _find_middleware(MIDDLEWARE))
+
+
+def _find_middleware(path: str) -> list[int]:
+    """Return the positions of a middleware."""
+    return [place for place, one in enumerate(settings.MIDDLEWARE) if one == path or one.endswith(f".{path}")]

@@ -1,0 +1,147 @@
+"""Rate limits for views of Django."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial, wraps
+from threading import Lock
+from typing import Any, TypedDict, TypeVar, Unpack
+
+from asgiref.sync import iscoroutinefunction
+
+from ratelab.algorithms import Policy
+from ratelab.django.door import Door
+from ratelab.django.settings import NAMES, Place, check_names, create_policies, read_shared_options
+from ratelab.errors import InputError, short_repr
+from ratelab.http.policy_rules import AnyLimiter
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+class ViewOptions(TypedDict, total=False):
+    """Options of a limit of views; see the page `django` of the manual."""
+
+    key: Any
+    burst: int | None
+    algorithm: str | None
+    store: str | None
+    on_store_error: str
+    name: str
+    policy: str
+    cost: Any
+    costs: Any
+    exempt: Any
+    charge: Any
+    on_denied: Any
+    account: Any
+    plan: Any
+    plans: Any
+    default_plan: str
+    on_plan_error: str
+    plan_timeout: float
+    overrides: Any
+    legacy: str
+    max_delay: float
+    max_keys: int
+    trusted_proxies: Any
+    trusted_hops: int
+    ipv6_prefix: int
+    secret: str
+
+
+def ratelimit(
+    *limits: str | Policy | AnyLimiter | Callable[[Any], AnyLimiter], **options: Unpack[ViewOptions]
+) -> Callable[[View], View]:
+    """Limit the requests of each client to a view: `@ratelimit("5/minute")`.
+
+    `limits` are rates, policies, which are enforced together, a limiter, or a function of the request that returns
+    one. Each view has its own quota; give a limiter to several views to share one. The options are those of the
+    setting `RATELAB`, in lower case; the client, the store and some others are by default those of the setting.
+
+    The decorator is for functions, coroutine functions, classes and their methods, also through `method_decorator`.
+    `request.ratelimit` is the `Decision` on a request that was limited. A denied request gets the same response as from
+    `RateLimitMiddleware`.
+
+    Raise `InputError` for an invalid limit, or an unknown option.
+    """
+    return _ViewLimit(limits, dict(options)).decorate
+
+
+class _ViewLimit:
+    """A limit of views, with a quota for each."""
+
+    def __init__(self, limits: tuple[Any, ...], options: dict[str, Any]) -> None:
+        check_names(options, [name.lower() for name in NAMES], "option of ratelimit")
+        self._options = {name.upper(): value for name, value in options.items()} | _name_limits(limits)
+        if "LIMITER" not in self._options:
+            create_policies(self._options)
+        self._doors: dict[Place, Door] = {}
+        self._lock = Lock()
+
+    def decorate(self, view: View) -> View:
+        """Return the view behind the limit; a class is changed."""
+        if isinstance(view, type):
+            if not callable(getattr(view, "dispatch", None)):
+                raise InputError(f"ratelimit needs a view with dispatch(), got {short_repr(view)}")
+            view.dispatch = self._wrap(view.dispatch)  # type: ignore[attr-defined]
+            return view
+        return self._wrap(view)  # type: ignore[return-value]
+
+    def _wrap(self, view: Callable[..., Any]) -> Callable[..., Any]:
+        if iscoroutinefunction(view):
+
+            @wraps(view)
+            async def limited_view(*args: Any, **kwargs: Any) -> Any:
+                door, request = self._find_door(view, args)
+                return await door.pass_on_awaiting(request, view, *args, **kwargs)
+
+        else:
+
+            @wraps(view)
+            def limited_view(*args: Any, **kwargs: Any) -> Any:
+                door, request = self._find_door(view, args)
+                pass_on = door.pass_on_awaiting if _is_async(_find_owner(view, args)) else door.pass_on
+                return pass_on(request, view, *args, **kwargs)
+
+        return limited_view
+
+    def _find_door(self, view: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Door, Any]:
+        """Return the door of a view, and the request among its arguments."""
+        place = _find_place(view, _find_owner(view, args))
+        door = self._doors.get(place)
+        if door is None:
+            with self._lock:
+                door = self._doors.setdefault(place, Door(self._collect, place))
+        return door, next(argument for argument in args if hasattr(argument, "META"))
+
+    def _collect(self) -> dict[str, Any]:
+        return read_shared_options() | self._options
+
+
+def _name_limits(limits: tuple[Any, ...]) -> dict[str, Any]:
+    """Return limits as options."""
+    if limits and all(isinstance(limit, str | Policy | Mapping) for limit in limits):
+        return {"RATE": limits[0]} if len(limits) == 1 and isinstance(limits[0], str) else {"POLICIES": limits}
+    if len(limits) != 1:
+        raise InputError(f"ratelimit needs rates, policies or one limiter, got {short_repr(limits)}")
+    return {"POLICIES" if isinstance(limits[0], list | tuple) else "LIMITER": limits[0]}
+
+
+def _find_owner(view: Callable[..., Any], args: tuple[Any, ...]) -> object:
+    """Return the object of a class-based view whose method is called; None for a function."""
+    if isinstance(view, partial):  # of `method_decorator`
+        return getattr(view.func, "__self__", None)
+    return args[0] if args and not hasattr(args[0], "META") else None
+
+
+def _is_async(owner: object) -> bool:
+    return owner is not None and bool(getattr(owner, "view_is_async", False))
+
+
+def _find_place(view: Callable[..., Any], owner: object) -> Place:
+    """Return the place of a view, in ASCII: its module and its name."""
+    kind = getattr(view, "view_class", view) if owner is None else type(owner)
+    method = "" if owner is None or view.__name__ == "dispatch" else f".{view.__name__}"
+    names = f"{kind.__module__}.{kind.__qualname__}{method}", f"{kind.__name__}{method}"
+    path, label = (name.encode("ascii", "backslashreplace").decode() for name in names)
+    return Place(path, label, f"ratelimit of {path}")

@@ -1,0 +1,115 @@
+"""Requests and responses of Django as a gate needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.http import Http404, HttpResponse
+
+from ratelab.http.asgi import Field, Scope
+from ratelab.http.doors import merge_fields
+from ratelab.http.environ import EnvironScope
+from ratelab.http.responses import Denial
+
+REQUEST = "django.request"
+"""The entry of a scope that holds the request of Django."""
+
+_NAMES = {
+    b"ratelimit": "RateLimit",
+    b"ratelimit-policy": "RateLimit-Policy",
+    b"x-ratelimit-limit": "X-RateLimit-Limit",
+    b"x-ratelimit-remaining": "X-RateLimit-Remaining",
+    b"x-ratelimit-reset": "X-RateLimit-Reset",
+}
+_LISTS = ("RateLimit", "RateLimit-Policy")
+_LEGACY = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
+_STATUS_BY_ERROR = ((Http404, 404), (PermissionDenied, 403), ((SuspiciousOperation, BadRequest), 400))
+
+
+def create_scope(request: Any) -> Scope:
+    """Return the scope of a request, with the path that Django resolves."""
+    plain = getattr(request, "_request", request)  # of Django REST framework
+    scope: Scope
+    if hasattr(plain, "environ"):
+        scope = EnvironScope(plain.environ)
+    elif hasattr(plain, "scope"):
+        scope = dict(plain.scope)
+    else:
+        scope = EnvironScope({"REQUEST_METHOD": plain.method or "GET", **plain.META})
+    scope["path"], scope["root_path"], scope[REQUEST] = plain.path_info or "/", "", request
+    return scope
+
+
+def find_host(request: Any) -> Any:
+    """Return the address of the peer of a request."""
+    scope = getattr(request, "scope", None)
+    return request.META.get("REMOTE_ADDR") if scope is None else (scope.get("client") or (None,))[0]
+
+
+def is_asgi(request: Any) -> bool:
+    """Return whether a request came by ASGI, so that it may run in an event loop."""
+    return hasattr(getattr(request, "_request", request), "scope")
+
+
+async def load_user(request: Any) -> None:
+    """Load the user of a request, so that functions may read it in an event loop."""
+    if hasattr(request, "auser"):  # since Django 5.0
+        request.user = await request.auser()
+    elif hasattr(request, "user"):
+        await sync_to_async(bool)(request.user)
+
+
+def find_status(error: Exception) -> int:
+    """Return the status of the response to an exception that a view has raised."""
+    return next((status for kinds, status in _STATUS_BY_ERROR if isinstance(error, kinds)), 500)
+
+
+# --- responses
+
+
+def keep_response(hook: Any) -> Any:
+    """Return `on_denied` for a gate; it keeps a response of Django for `create_response`."""
+    if not callable(hook):
+        return hook
+
+    def answer(request: Any, decision: Any) -> Any:
+        response = hook(request, decision)
+        if not isinstance(response, HttpResponse):
+            return response
+        if callable(getattr(response, "render", None)):
+            response = response.render()
+        request.ratelimit_response = response
+        return response.status_code, (), response.content
+
+    return answer
+
+
+def create_response(request: Any, denial: Denial) -> Any:
+    """Return the response to a request that does not reach the view."""
+    status, fields, body = denial
+    response = request.__dict__.pop("ratelimit_response", None)
+    if response is None:
+        response = HttpResponse(body, status=status)
+        del response.headers["Content-Type"]
+    for name, value in fields:
+        response.headers.setdefault(_name(name), value.decode("latin-1"))
+    return response
+
+
+def join_fields(headers: Any, fields: Sequence[Field]) -> None:
+    """Add the fields of a limit to the headers of a response; those of several limits are joined."""
+    if len(fields) > len(_LISTS) and (present := [(name, headers[name]) for name in _LEGACY if name in headers]):
+        merged = dict(merge_fields(present, fields))  # one set of X-RateLimit-* is left
+        fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in merged.items()]
+    for name, value in fields:
+        text = _NAMES[name]
+        other = headers.get(text) if text in _LISTS else None
+        headers[text] = value.decode("latin-1") if other is None else f"{other}, {value.decode('latin-1')}"
+
+
+def _name(field: bytes) -> str:
+    """Return the usual spelling of the name of a field."""
+    return _NAMES.get(field) or field.decode("latin-1").title()

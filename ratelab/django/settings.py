@@ -1,0 +1,255 @@
+"""The setting `RATELAB` of a Django project: its names and values, and the gates that are created from it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from inspect import signature
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakValueDictionary
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from ratelab.algorithms import Policy
+from ratelab.django.responses import REQUEST, keep_response
+from ratelab.errors import InputError, short_repr
+from ratelab.http.doors import DEFAULT_ALGORITHM, AwaitingGate, BlockingGate
+from ratelab.http.gate import create_from_file
+from ratelab.http.identity import SECRET, Identity
+from ratelab.http.scope_functions import by_route, check_function
+from ratelab.stores.memory import MemoryLimiter
+
+AnyGate = TypeVar("AnyGate", BlockingGate, AwaitingGate)
+
+Options = Mapping[str, Any]
+"""Values of the setting by name."""
+
+LIMITS = ("RATE", "POLICIES", "FILE", "LIMITER")
+"""The names of limits, of which a door has one."""
+
+SHARED = (
+    *("KEY", "TRUSTED_PROXIES", "TRUSTED_HOPS", "IPV6_PREFIX", "SECRET", "ACCOUNT"),
+    *("STORE", "ON_STORE_ERROR", "MAX_KEYS", "MAX_DELAY", "LEGACY", "ON_DENIED"),
+)
+"""The names of options that decorators and throttles take from the setting, unless they have others."""
+
+NAMES = (
+    *LIMITS,
+    *("BURST", "ALGORITHM", "NAME", "PLANS", "OVERRIDES", "PLAN", "DEFAULT_PLAN", "ON_PLAN_ERROR", "PLAN_TIMEOUT"),
+    *("COST", "COSTS", "EXEMPT", "CHARGE", "POLICY"),
+    *SHARED,
+)
+"""The names of all options."""
+
+_FUNCTIONS = ("ACCOUNT", "CHARGE", "COST", "EXEMPT", "KEY", "ON_DENIED", "PLAN")
+_PASSED_ON = ("DEFAULT_PLAN", "ON_PLAN_ERROR", "PLAN_TIMEOUT", "LEGACY", "POLICY", "ON_DENIED", "CHARGE", "PLAN")
+USER = ("user", "user_or_ip")
+"""Keys that name the user of a request, or its address without a user."""
+
+_POLICY_FIELDS = tuple(signature(Policy.create).parameters)
+
+_connected: WeakValueDictionary[tuple[str, bool], Any] = WeakValueDictionary()  # limiters whose connections are shared
+
+
+class InvalidSettingError(InputError, ImproperlyConfigured):  # type: ignore[misc]
+    """An invalid value of the setting, of a decorator or of a throttle."""
+
+
+def read_options() -> dict[str, Any]:
+    """Return the setting `RATELAB`, empty if it is missing; raise `InputError` for an unknown name."""
+    options = getattr(settings, "RATELAB", {})
+    if not isinstance(options, Mapping):
+        raise InputError(f"RATELAB must be a dictionary, got {short_repr(options)}: write {{'RATE': '5/minute'}}")
+    check_names(options, NAMES, "setting of RATELAB")
+    return dict(options)
+
+
+def read_shared_options() -> dict[str, Any]:
+    """Return the options of the setting that decorators and throttles share."""
+    return {name: value for name, value in read_options().items() if name in SHARED}
+
+
+def check_names(given: Iterable[object], known: Sequence[str], kind: str) -> None:
+    """Raise `InputError` for a name that is not known, with the nearest one."""
+    for name in given:
+        if name not in known:
+            raise InputError(f"unknown {kind} {short_repr(name)}: {_suggest(name, known)}")
+
+
+def _suggest(name: object, known: Sequence[str]) -> str:
+    from difflib import get_close_matches  # slow to import
+
+    text = str(name)
+    near = get_close_matches(text.upper() if known[0].isupper() else text.lower(), known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}"
+
+
+# --- gates
+
+
+class Place(NamedTuple):
+    """The place of a limit in a project."""
+
+    name: str
+    """It separates the quota in a store from those of other places."""
+    label: str | None = None
+    """It precedes the names of policies that are named after their rates."""
+    what: str = "RATELAB"
+    """The subject of the error for an invalid option."""
+
+
+def create_gate(options: Options, kind: type[AnyGate], place: Place) -> AnyGate:
+    """Create the gate of a door; raise `InputError` for an invalid option."""
+    options = {option: _load(option, value) for option, value in options.items() if value is not None}
+    for option in ("ACCOUNT", "ON_DENIED"):  # which the gate may not see as they are
+        check_function(option.lower(), options.get(option))
+    identity = create_identity(options)
+    limiter, file = _create_limiter(options, identity, kind.blocking, place)
+    arguments = {option.lower(): options[option] for option in _PASSED_ON if option in options}
+    if "ON_DENIED" in options:
+        arguments["on_denied"] = keep_response(options["ON_DENIED"])
+    cost, exempt, account = options.get("COST", 1), options.get("EXEMPT"), options.get("ACCOUNT")
+    arguments["cost"] = by_route(cost, 1) if isinstance(cost, Mapping) else cost
+    if isinstance(exempt, list | tuple):
+        exempt = by_route(dict.fromkeys(exempt, True), default=False)
+    counts_accounts = file is None and any(policy.key == "account" for policy in getattr(limiter, "policies", ()))
+    if counts_accounts or (account is not None and file is not None):
+        arguments["account"] = find_user if account is None or account in USER else account
+    if "COSTS" in options:
+        arguments["costs"] = {one: load_function(value) for one, value in options["COSTS"].items()}
+    if "MAX_DELAY" in options and kind.blocking:
+        arguments["max_delay"] = options["MAX_DELAY"]
+    return kind(limiter, subject=REQUEST, key=identity, exempt=exempt, file=file, **arguments)
+
+
+def create_identity(options: Options) -> Identity:
+    """Create the identity of clients; without another secret, the key of the hash is derived from `SECRET_KEY`."""
+    key = options.get("KEY", "ip")
+    if isinstance(key, Identity):
+        return key
+    secret = options.get("SECRET", os.environ.get(SECRET))
+    if secret is None:
+        secret = settings.SECRET_KEY if isinstance(settings.SECRET_KEY, str) else settings.SECRET_KEY.decode("latin-1")
+    names = ("TRUSTED_PROXIES", "TRUSTED_HOPS", "IPV6_PREFIX")
+    return Identity(_read_key(key), secret=secret, **{name.lower(): options[name] for name in names if name in options})
+
+
+def _read_key(key: Any) -> Any:
+    if key in USER:
+        key = find_user
+    if callable(key):
+        return key
+    if key != "ip" and not str(key).startswith("header:"):
+        rule = "KEY must be ip, user, header:NAME or a function of the request"
+        raise InputError(f"{rule}, got {short_repr(key)}: {_suggest(key, ('ip', 'user', 'header:X-API-Key'))}")
+    return key
+
+
+def find_user(request: Any) -> str | None:
+    """Return the primary key of the user of a request; None if the user is not authenticated."""
+    try:
+        user = request.user
+    except AttributeError:
+        remedy = "put RateLimitMiddleware after AuthenticationMiddleware"
+        raise InputError(f"the key user needs a request with a user: {remedy}") from None
+    return str(user.pk) if user is not None and user.is_authenticated else None
+
+
+# --- limiters
+
+
+def _create_limiter(options: Options, identity: Identity, blocking: bool, place: Place) -> tuple[Any, Any]:
+    """Return the limiter of a door, and its policy file if there is one."""
+    given = [option for option in LIMITS if option in options]
+    if len(given) != 1:
+        raise InputError(f"expected one of {', '.join(LIMITS)}, got {', '.join(given) or 'none'}")
+    if "RATE" not in options and (extra := options.keys() & {"BURST", "ALGORITHM"}):
+        raise InputError(f"{min(extra)} needs RATE, got {given[0]}: give each policy its own")
+    create: Any = partial(MemoryLimiter, max_keys=_max_keys(options))
+    if "STORE" in options:
+        create = partial(_connect, options, blocking, place.name)
+    if "LIMITER" in options:
+        return options["LIMITER"], None
+    if "FILE" in options:
+        limiter, _, file = create_from_file(os.fspath(options["FILE"]), create, identity)
+        return limiter, file
+    changes = {option.lower(): options[option] for option in ("PLANS", "OVERRIDES") if option in options}
+    if "overrides" in changes:
+        changes["overrides"] = {identity.key_of(client): one for client, one in changes["overrides"].items()}
+    return create(create_policies(options, place.label), **changes), None
+
+
+def create_policies(options: Options, label: str | None = None) -> list[Policy]:
+    """Return the policies of `RATE` or `POLICIES`; raise `InputError` for an invalid one."""
+    if "RATE" in options:
+        rate = options["RATE"]
+        given: Any = [{"rate": rate, "burst": options.get("BURST"), "algorithm": options.get("ALGORITHM")}]
+    else:
+        given = options["POLICIES"]
+        if not isinstance(given, list | tuple) or not given:
+            raise InputError(f"POLICIES must be a list of policies, got {short_repr(given)}: write ['5/s', '100/hour']")
+    return [_create_policy(each, label) for each in given]
+
+
+def _create_policy(given: Any, label: str | None) -> Policy:
+    if isinstance(given, Policy):
+        return given
+    given = {"rate": given} if isinstance(given, str) else given
+    if not isinstance(given, Mapping):
+        raise InputError(f"a policy must be a rate, a dictionary or a Policy, got {short_repr(given)}")
+    check_names(given, _POLICY_FIELDS, "field of a policy")
+    fields: dict[str, Any] = {"algorithm": None, "name": None, **given}
+    if not isinstance(fields.get("rate"), str):
+        raise InputError(f"rate must be text such as '5/minute', got {short_repr(fields.get('rate'))}")
+    fields["algorithm"] = fields["algorithm"] or DEFAULT_ALGORITHM
+    fields["name"] = fields["name"] or (fields["rate"] if label is None else f"{label} {fields['rate']}")
+    if fields["rate"].endswith("/m"):  # a minute, as in Django REST framework
+        fields["rate"] += "in"
+    return Policy.create(**fields)
+
+
+def _connect(options: Options, blocking: bool, name: str, policies: Sequence[Policy], **changes: Any) -> Any:
+    """Return a limiter in a store; limiters of one store share their connections."""
+    from ratelab.stores.resilient import BlockingResilientLimiter, ResilientLimiter
+    from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
+
+    kind: Any = ValkeyLimiter if blocking else AsyncValkeyLimiter
+    resilient: Any = BlockingResilientLimiter if blocking else ResilientLimiter
+    store = options["STORE"]
+    limiter = kind(_connected.get((store, blocking), store), policies, name=options.get("NAME", name), **changes)
+    _connected.setdefault((store, blocking), limiter)
+    return resilient(limiter, options.get("ON_STORE_ERROR", "local"), max_keys=_max_keys(options))
+
+
+def _max_keys(options: Options) -> Any:
+    return options.get("MAX_KEYS", 1_000_000)
+
+
+# --- functions
+
+
+def _load(option: str, value: Any) -> Any:
+    """Return the value of an option; if it is the path of an object, that object."""
+    if option == "LIMITER" or (option in _FUNCTIONS and isinstance(value, str)):
+        return load_function(value)
+    return value
+
+
+def load_function(value: Any) -> Any:
+    """Return the object at a dotted path; other values as they are."""
+    if not isinstance(value, str) or "." not in value or value.startswith("header:"):
+        return value
+    try:
+        return import_string(value)
+    except ImportError as error:
+        raise InputError(f"cannot import {value!r} ({error}): write the path as package.module.name") from None
+
+
+def may_read_user(options: Options) -> bool:
+    """Return whether a function of the request, or a key, may read its user."""
+    values = [*(options.get(option) for option in _FUNCTIONS), *dict(options.get("COSTS") or {}).values()]
+    dotted = any(isinstance(value, str) and "." in value and not value.startswith("header:") for value in values)
+    return dotted or any(callable(value) or value in USER for value in values) or callable(options.get("LIMITER"))
