@@ -194,7 +194,8 @@ class ProxyWatch:
     """Check the first requests of each peer, and log one warning for each of two problems.
 
     * The server has replaced the peer's address by one of `X-Forwarded-For`, as uvicorn does by default for peers on
-      the loopback interface. Such a peer has port 0, or the address and port of an entry.
+      the loopback interface. Such a peer has port 0, or the address and port of an entry. Port 0 without the header
+      is that of a test client.
     * A local peer names different clients, so it is a proxy. All of its clients share one quota.
     """
 
@@ -206,7 +207,7 @@ class ProxyWatch:
     def check(self, host: str, port: object, fields: Iterable[Field]) -> bool:
         """Check a request of a peer that is not trusted; return whether to check its next request, too."""
         claims = [(name, value) for name, value in fields if name in _FORWARDING]
-        if host != UNIX and (port == 0 or _is_claimed(host, port, claims)):
+        if host != UNIX and claims and (port == 0 or _is_claimed(host, port, claims)):
             self._warn_of_server()
             return False
         requests, clients = self._peers.get(host, (0, set()))

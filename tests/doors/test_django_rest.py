@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import django_project
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
+from django_project import override
 from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory, force_authenticate
 from rest_framework.views import APIView
@@ -21,15 +21,13 @@ factory = APIRequestFactory()
 
 
 class User:
-    is_authenticated = True
-
-    def __init__(self, pk: int) -> None:
-        self.pk = pk
+    def __init__(self, pk: int | None) -> None:
+        self.pk, self.is_authenticated = pk, pk is not None
 
 
 @pytest.fixture(autouse=True)
 def shared_options() -> Iterator[None]:
-    with override_settings(RATELAB={}):
+    with override():
         yield
 
 

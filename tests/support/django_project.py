@@ -6,6 +6,7 @@ from typing import Any
 
 import django
 from django.conf import settings
+from django.test import override_settings
 
 MIDDLEWARE = "ratelab.django.RateLimitMiddleware"
 
@@ -28,3 +29,8 @@ if not settings.configured:
 def configure(**options: Any) -> None:
     """Set `RATELAB` for handlers that are created from now on; those that exist keep their limits."""
     settings.RATELAB = options
+
+
+def override(**options: Any) -> override_settings:
+    """Override `RATELAB` in a block, as the tests of a project do."""
+    return override_settings(RATELAB=options)

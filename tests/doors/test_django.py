@@ -1,0 +1,281 @@
+"""The Django middleware and the decorator of views: kinds of views, users, several limits, and overrides."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import iscoroutinefunction
+from django.core.exceptions import ImproperlyConfigured
+from django.http import Http404, HttpResponse, JsonResponse
+from django.template.response import TemplateResponse
+from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory
+from django.utils.decorators import method_decorator
+from django.views import View
+from django_project import override
+
+from ratelab import InputError, ManualClock, MemoryLimiter, Policy, create
+from ratelab.django import RateLimitMiddleware, ratelimit
+
+factory, async_factory = RequestFactory(), AsyncRequestFactory()
+
+
+class User:
+    def __init__(self, pk: int | None) -> None:
+        self.pk, self.is_authenticated = pk, pk is not None
+
+
+@pytest.fixture(autouse=True)
+def shared_options() -> Iterator[None]:
+    with override():
+        yield
+
+
+def hello(request: Any) -> HttpResponse:
+    return HttpResponse("hello")
+
+
+async def hello_later(request: Any) -> HttpResponse:
+    return HttpResponse("hello")
+
+
+def get(view: Callable[..., Any], user: Any = None, **headers: Any) -> Any:
+    request = factory.get("/", **headers)
+    request.user = User(None) if user is None else user
+    response = view(request)
+    return asyncio.run(response) if asyncio.iscoroutine(response) else response
+
+
+def get_in_loop(view: Callable[..., Any]) -> Any:
+    return asyncio.run(view(async_factory.get("/")))
+
+
+def statuses(view: Callable[..., Any], count: int, *arguments: Any, **headers: Any) -> list[int]:
+    return [get(view, *arguments, **headers).status_code for _ in range(count)]
+
+
+# --- kinds of views
+
+
+class Page(View):
+    def get(self, request: Any, *arguments: Any) -> HttpResponse:
+        return HttpResponse("page")
+
+
+class LaterPage(View):
+    async def get(self, request: Any) -> HttpResponse:
+        return HttpResponse("page")
+
+
+def views_of(page: type) -> list[Any]:
+    """Return views of a class, limited in each way."""
+    decorated, named, method = (type(page.__name__, (page,), {}) for _ in range(3))
+    method.get = method_decorator(ratelimit("2/min"))(page.get)
+    direct = type("Direct", (page,), {"get": ratelimit("2/min")(page.get)})
+    return [
+        ratelimit("2/min")(page.as_view()),
+        ratelimit("2/min")(decorated).as_view(),
+        method_decorator(ratelimit("2/min"), name="dispatch")(named).as_view(),
+        method.as_view(),
+        direct.as_view(),
+    ]
+
+
+@pytest.mark.parametrize("view", [ratelimit("2/min")(hello), ratelimit("2/min")(hello_later), *views_of(Page)])
+def test_a_view_is_limited_under_wsgi(view: Any) -> None:
+    responses = [get(view) for _ in range(3)]
+    assert [response.status_code for response in responses] == [200, 200, 429]
+    assert responses[0]["RateLimit-Policy"].endswith(' 2/min";q=2;w=60')
+    assert responses[2]["Retry-After"] == "30"
+    assert responses[2]["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("view", [ratelimit("2/min")(hello_later), *views_of(LaterPage)])
+def test_a_coroutine_view_stays_one_and_is_limited_under_asgi(view: Any) -> None:
+    assert iscoroutinefunction(view)
+    assert [get_in_loop(view).status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_each_view_of_a_decorator_has_its_own_quota() -> None:
+    limit = ratelimit("1/min")
+    pages = [type(name, (Page,), {}) for name in ("First", "Second")]
+    for page in pages:
+        method_decorator(limit, name="dispatch")(page)
+    views = [limit(hello), limit(hello_later), *(page.as_view() for page in pages)]
+    assert [statuses(view, 2) for view in views] == [[200, 429]] * 4
+
+
+def test_a_subclass_of_a_limited_view_has_its_own_quota() -> None:
+    base = ratelimit("1/min")(type("Base", (Page,), {}))
+    below = type("Below", (base,), {})
+    assert [statuses(page.as_view(), 2) for page in (base, below)] == [[200, 429]] * 2
+
+
+def test_views_share_the_quota_of_a_limiter() -> None:
+    limiter = MemoryLimiter(create("token-bucket", "2/min"), ManualClock())
+    views = [ratelimit(limiter)(view) for view in (hello, hello_later)]
+    assert [get(view).status_code for view in [*views, *views]] == [200, 200, 429, 429]
+
+
+def test_arguments_of_the_route_reach_the_view() -> None:
+    view = ratelimit("5/min")(lambda request, number, *, name: HttpResponse(f"{number} {name}"))
+    assert view(factory.get("/"), 7, name="seven").content == b"7 seven"
+
+
+def test_a_template_response_is_limited_before_it_is_rendered() -> None:
+    response = get(ratelimit("5/min")(lambda request: TemplateResponse(request, "missing.html")))
+    assert "RateLimit" in response
+    assert not response.is_rendered
+
+
+# --- clients
+
+
+@pytest.mark.parametrize("view", [hello, hello_later])
+def test_users_and_addresses_without_a_user_have_quotas_of_their_own(view: Any) -> None:
+    limited = ratelimit("1/min", key="user")(view)
+    assert statuses(limited, 2, User(1)) == [200, 429]
+    assert statuses(limited, 2, User(2)) == [200, 429]
+    assert statuses(limited, 2) == [200, 429]
+    assert statuses(limited, 2, REMOTE_ADDR="192.0.2.9") == [200, 429]
+
+
+def test_an_api_key_or_a_function_identifies_the_client() -> None:
+    for key in ("header:X-API-Key", lambda request: request.headers.get("X-API-Key")):
+        view = ratelimit("1/min", key=key)(hello)
+        assert statuses(view, 2, HTTP_X_API_KEY="alice") == [200, 429]
+        assert statuses(view, 2, HTTP_X_API_KEY="bob") == [200, 429]
+
+
+def test_policies_by_account_count_the_user() -> None:
+    team = Policy.create("token-bucket", "2/min", name="team", key="account")
+    view = ratelimit(team, "3/min")(hello)
+    assert statuses(view, 3, User(1)) == [200, 200, 429]
+    assert statuses(view, 2, User(2)) == [200, 429]
+
+
+def test_a_key_user_without_users_names_the_middleware_to_add() -> None:
+    view = ratelimit("1/min", key="user")(hello)
+    with pytest.raises(InputError, match="put RateLimitMiddleware after AuthenticationMiddleware"):
+        view(factory.get("/"))
+
+
+def test_users_are_loaded_before_functions_run_in_an_event_loop() -> None:
+    loaded = []
+
+    async def load() -> User:
+        loaded.append(1)
+        return User(7)
+
+    class Lazy:
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError("the user was loaded in the event loop")
+
+    view = ratelimit("1/min", key=lambda request: str(request.user.pk))(hello_later)
+    for expected in (200, 429):
+        request = async_factory.get("/")
+        request.user, request.auser = Lazy(), load
+        assert asyncio.run(view(request)).status_code == expected
+    assert loaded == [1, 1]
+
+
+# --- several limits, and responses
+
+
+def test_the_fields_of_middleware_and_decorator_are_joined() -> None:
+    with override(RATE="100/hour", LEGACY="delta"):
+        view = RateLimitMiddleware(ratelimit("1/min")(hello))
+        admitted, denied = get(view), get(view)
+    assert admitted["RateLimit-Policy"] == '"hello 1/min";q=1;w=60, "100/hour";q=100;w=3600'
+    assert admitted["RateLimit"] == '"hello 1/min";r=0;t=60, "100/hour";r=99;t=36'
+    assert denied["RateLimit"] == '"hello 1/min";r=0;t=60, "100/hour";r=98;t=72'
+    assert [denied[f"X-RateLimit-{name}"] for name in ("Limit", "Remaining", "Reset")] == ["1", "0", "60"]
+
+
+def test_the_decision_of_the_innermost_limit_is_on_the_request() -> None:
+    seen = []
+
+    def view(request: Any) -> HttpResponse:
+        seen.append(request.ratelimit.remaining)
+        return HttpResponse()
+
+    with override(RATE="100/hour"):
+        get(RateLimitMiddleware(view))
+        get(RateLimitMiddleware(ratelimit("5/min")(view)))
+    assert seen == [99, 4]
+
+
+@pytest.mark.parametrize("response_kind", [HttpResponse, JsonResponse])
+def test_a_custom_response_to_denied_requests_gets_the_fields(response_kind: Any) -> None:
+    def answer(request: Any, decision: Any) -> Any:
+        response = response_kind({"error": decision.bound_by}, status=420, headers={"Cache-Control": "private"})
+        response.set_cookie("seen", "1")
+        return response
+
+    view = ratelimit("1/min", on_denied=answer)(hello)
+    _, denied = get(view), get(view)
+    assert (type(denied), denied.status_code, denied["Cache-Control"]) == (response_kind, 420, "private")
+    assert (denied["Retry-After"], denied["RateLimit"]) == ("60", '"hello 1/min";r=0;t=60')
+    assert denied.cookies["seen"].value == "1"
+
+
+@pytest.mark.parametrize("view", [hello, hello_later])
+def test_requests_are_refunded_by_the_status_of_their_response(view: Any) -> None:
+    limited = ratelimit("2/min", charge=lambda request, status: status != 200)(view)
+    assert statuses(limited, 4) == [200] * 4
+
+
+@pytest.mark.parametrize(("error", "status"), [(Http404(), 404), (ImproperlyConfigured(), 500)])
+def test_an_exception_of_a_view_counts_as_its_status(error: Exception, status: int) -> None:
+    found = []
+
+    def view(request: Any) -> HttpResponse:
+        raise error
+
+    def charge(request: Any, status: int) -> bool:
+        found.append(status)
+        return False
+
+    limited = ratelimit("1/min", charge=charge)(view)
+    for _ in range(2):
+        with pytest.raises(type(error)):
+            get(limited)
+    assert found == [status] * 2
+
+
+def test_routes_choose_the_cost_and_exemptions() -> None:
+    with override(RATE="1/min", EXEMPT=["/healthz"], COST={"/export": 2}):
+        view = RateLimitMiddleware(hello)
+        found = [view(factory.get(path)).status_code for path in ("/healthz", "/export", "/a", "/b", "/healthz")]
+    assert found == [200, 400, 200, 429, 200]
+
+
+# --- overrides of settings
+
+
+def test_an_override_of_the_settings_takes_effect_and_ends() -> None:
+    client = Client()
+    with override(RATE="1/min"):
+        assert [client.get("/ping").status_code for _ in range(2)] == [200, 429]
+        with override(RATE="2/min"):
+            assert [client.get("/ping").status_code for _ in range(3)] == [200, 200, 429]
+        assert [client.get("/ping").status_code for _ in range(2)] == [200, 429]
+
+
+def test_an_override_changes_the_client_of_decorated_views() -> None:
+    view = ratelimit("1/min")(hello)
+    assert statuses(view, 2, HTTP_X_API_KEY="alice") == [200, 429]
+    with override(KEY="header:X-API-Key"):
+        assert [get(view, HTTP_X_API_KEY=key).status_code for key in ("alice", "bob", "bob")] == [200, 200, 429]
+
+
+def test_the_test_clients_of_django_are_limited_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    async def send() -> list[int]:
+        client = AsyncClient()
+        return [(await client.get("/ping")).status_code for _ in range(2)]
+
+    with override(RATE="1/min"):
+        assert asyncio.run(send()) == [200, 429]
+    assert "replaces the client" not in caplog.text
