@@ -59,21 +59,25 @@ def statuses(view: Callable[..., Any], count: int, *arguments: Any, **headers: A
 # --- kinds of views
 
 
-class Page(View):
+class Page(View):  # type: ignore[misc]
     def get(self, request: Any, *arguments: Any) -> HttpResponse:
         return HttpResponse("page")
 
 
-class LaterPage(View):
+class LaterPage(View):  # type: ignore[misc]
     async def get(self, request: Any) -> HttpResponse:
         return HttpResponse("page")
 
 
-def views_of(page: type) -> list[Any]:
+def subclass(page: Any, name: str = "Search", **attributes: Any) -> Any:
+    return type(name, (page,), attributes)
+
+
+def views_of(page: Any) -> list[Any]:
     """Return views of a class, limited in each way."""
-    decorated, named, method = (type(page.__name__, (page,), {}) for _ in range(3))
+    decorated, named, method = (subclass(page) for _ in range(3))
     method.get = method_decorator(ratelimit("2/min"))(page.get)
-    direct = type("Direct", (page,), {"get": ratelimit("2/min")(page.get)})
+    direct = subclass(page, get=ratelimit("2/min")(page.get))
     return [
         ratelimit("2/min")(page.as_view()),
         ratelimit("2/min")(decorated).as_view(),
@@ -100,7 +104,7 @@ def test_a_coroutine_view_stays_one_and_is_limited_under_asgi(view: Any) -> None
 
 def test_each_view_of_a_decorator_has_its_own_quota() -> None:
     limit = ratelimit("1/min")
-    pages = [type(name, (Page,), {}) for name in ("First", "Second")]
+    pages = [subclass(Page, name) for name in ("First", "Second")]
     for page in pages:
         method_decorator(limit, name="dispatch")(page)
     views = [limit(hello), limit(hello_later), *(page.as_view() for page in pages)]
@@ -108,8 +112,8 @@ def test_each_view_of_a_decorator_has_its_own_quota() -> None:
 
 
 def test_a_subclass_of_a_limited_view_has_its_own_quota() -> None:
-    base = ratelimit("1/min")(type("Base", (Page,), {}))
-    below = type("Below", (base,), {})
+    base = ratelimit("1/min")(subclass(Page))
+    below = subclass(base, "Below")
     assert [statuses(page.as_view(), 2) for page in (base, below)] == [[200, 429]] * 2
 
 
@@ -120,7 +124,7 @@ def test_views_share_the_quota_of_a_limiter() -> None:
 
 
 def test_arguments_of_the_route_reach_the_view() -> None:
-    view = ratelimit("5/min")(lambda request, number, *, name: HttpResponse(f"{number} {name}"))
+    view: Any = ratelimit("5/min")(lambda request, number, *, name: HttpResponse(f"{number} {name}"))
     assert view(factory.get("/"), 7, name="seven").content == b"7 seven"
 
 

@@ -36,7 +36,8 @@ def view_with(*throttles: type, **attributes: Any) -> Any:
         return Response("ok")
 
     fields = {"throttle_classes": throttles, "get": get, "authentication_classes": (), "permission_classes": ()}
-    return type("View", (APIView,), fields | attributes).as_view()
+    view: Any = type("View", (APIView,), fields | attributes)
+    return view.as_view()
 
 
 def call(view: Any, user: User | None = None, **headers: Any) -> Any:
