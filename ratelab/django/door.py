@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -14,17 +13,43 @@ from django.core.signals import setting_changed
 from ratelab.django.responses import (
     create_response,
     create_scope,
-    find_host,
+    decode_lists,
     find_status,
     is_asgi,
     join_fields,
     load_user,
 )
 from ratelab.django.settings import InvalidSettingError, Options, Place, create_gate, may_read_user, read_options
-from ratelab.errors import InputError
+from ratelab.errors import InputError, StoreError
+from ratelab.http.asgi import Scope
 from ratelab.http.doors import AwaitingGate, BlockingGate
+from ratelab.http.guard import Guard
+from ratelab.http.headers import MAX_CACHED_HEADERS
+from ratelab.http.responses import Ruling
+from ratelab.limiter import Decision, Row
+from ratelab.quota import NS_PER_S
 
 _WATCHED = ("RATELAB", "SECRET_KEY", "REST_FRAMEWORK")
+
+
+class PeerGate(BlockingGate):
+    """A gate that prepares the decisions on requests of known peers, if only their address and one policy count."""
+
+    def rule_decided(self, scope: Scope, guard: Guard, key: str, cost: int, row: Row) -> Ruling:
+        """Rule what to do with a request that the guard of a known peer has decided, after its delay; count it."""
+        return self._hold(scope, self._rule_decided(scope, guard, key, cost, row))
+
+    def rule_undecided(self, scope: Scope, error: StoreError) -> Ruling:
+        """Rule what to do with a request of a known peer that the store made no decision on; count it."""
+        return self._hold(scope, self._rule_undecided(error))
+
+    def _use(self, guard: Guard | None, find_guard: Any = None) -> None:
+        super()._use(guard, find_guard)
+        _, exempt, keys, _, cost, cost_of, _, _, writes_legacy, counts = self._hot
+        if guard is None or keys is None or exempt is not None or cost_of is not None or writes_legacy:
+            keys = {}
+        self.known_peers: Any = (keys, cost, guard, {}, counts)
+        """Their keys, the cost, the guard, header fields as text by `remaining` and `t`, and the counters."""
 
 
 class Door:
@@ -38,17 +63,17 @@ class Door:
         self._collect = collect
         self._place = place
         self._lock = Lock()
-        self._blocking: BlockingGate | None = None
+        self._blocking: PeerGate | None = None
         self._awaiting: AwaitingGate | None = None
         self._loads_user = False
         setting_changed.connect(self._follow)
 
-    def find_blocking(self) -> BlockingGate:
+    def find_blocking(self) -> PeerGate:
         """Return the gate for requests that block a thread; raise `InvalidSettingError` for an invalid option."""
         gate = self._blocking
         if gate is None:
             with self._lock:
-                gate = self._blocking = self._blocking or self._create(BlockingGate)
+                gate = self._blocking = self._blocking or self._create(PeerGate)
         return gate
 
     def find_awaiting(self) -> AwaitingGate:
@@ -75,23 +100,56 @@ class Door:
     def pass_on(self, request: Any, respond: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Return the response to a request, after its delay: that of `respond(*args)`, unless it is denied."""
         gate = self._blocking or self.find_blocking()
-        answer, fields, decision, *_ = ruling = gate.admit_from(find_host(request), partial(create_scope, request))
-        if answer is not None:
-            return create_response(request, answer)
-        if decision is None:
+        keys, cost, guard, cache, counts = gate.known_peers
+        key = keys.get(request.META.get("REMOTE_ADDR", ""))
+        if key is None:
+            scope = create_scope(request)
+            return self._pass_on_ruled(gate.admit(scope), scope, request, respond, *args, **kwargs)
+        try:
+            row: Row = guard[0](key, cost)
+        except StoreError as error:
+            scope = create_scope(request)
+            return self._pass_on_ruled(gate.rule_undecided(scope, error), scope, request, respond, *args, **kwargs)
+        allowed, remaining, _, reset_after_ns, delay_ns = row
+        if not allowed or (delay_ns and cost):
+            scope = create_scope(request)
+            ruling = gate.rule_decided(scope, guard, key, cost, row)
+            return self._pass_on_ruled(ruling, scope, request, respond, *args, **kwargs)
+        counts.admitted += 1
+        request.ratelimit = Decision(*row)
+        response = respond(*args, **kwargs)
+        seconds = -(-reset_after_ns // NS_PER_S)
+        fields = cache.get((remaining, seconds))
+        if fields is None:
+            if len(cache) >= MAX_CACHED_HEADERS:
+                cache.clear()
+            fields = cache[remaining, seconds] = decode_lists(guard[3](remaining, seconds, False))
+        headers = response.headers
+        for name, value in fields:
+            other = headers.get(name)
+            headers[name] = value if other is None else f"{other}, {value}"
+        return response
+
+    def _pass_on_ruled(
+        self, ruling: Ruling, scope: Scope, request: Any, respond: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Return the response to a request as ruled."""
+        if ruling.answer is not None:
+            return create_response(request, ruling.answer)
+        if ruling.decision is None:
             return respond(*args, **kwargs)
-        request.ratelimit = decision
+        request.ratelimit = ruling.decision
+        gate = self.find_blocking()
         if not gate.refunds:
             response = respond(*args, **kwargs)
         else:
-            scope = create_scope(request)
             try:
                 response = respond(*args, **kwargs)
             except Exception as error:
                 gate.settle_now(scope, ruling, find_status(error))
                 raise
             gate.settle_now(scope, ruling, response.status_code)
-        join_fields(response.headers, fields)
+        join_fields(response.headers, ruling.fields)
         return response
 
     async def pass_on_awaiting(self, request: Any, respond: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -36,17 +36,17 @@ def create_scope(request: Any) -> Scope:
     if hasattr(plain, "environ"):
         scope = EnvironScope(plain.environ)
     elif hasattr(plain, "scope"):
-        scope = dict(plain.scope)
+        scope = {**plain.scope, "client": _find_peer(plain)}
     else:
         scope = EnvironScope({"REQUEST_METHOD": plain.method or "GET", **plain.META})
     scope["path"], scope["root_path"], scope[REQUEST] = plain.path_info or "/", "", request
     return scope
 
 
-def find_host(request: Any) -> Any:
-    """Return the address of the peer of a request."""
-    scope = getattr(request, "scope", None)
-    return request.META.get("REMOTE_ADDR") if scope is None else (scope.get("client") or (None,))[0]
+def _find_peer(request: Any) -> tuple[str, int | None] | None:
+    """Return the peer of a request that came by ASGI; as under WSGI, middleware may change its `REMOTE_ADDR`."""
+    host, peer = request.META.get("REMOTE_ADDR"), request.scope.get("client")
+    return peer if not host or (peer and peer[0] == host) else (host, None)
 
 
 def is_asgi(request: Any) -> bool:
@@ -108,6 +108,11 @@ def join_fields(headers: Any, fields: Sequence[Field]) -> None:
         text = _NAMES[name]
         other = headers.get(text) if text in _LISTS else None
         headers[text] = value.decode("latin-1") if other is None else f"{other}, {value.decode('latin-1')}"
+
+
+def decode_lists(fields: Iterable[Field]) -> list[tuple[str, str]]:
+    """Return `RateLimit-Policy` and `RateLimit` as text."""
+    return [(_NAMES[name], value.decode("latin-1")) for name, value in fields]
 
 
 def _name(field: bytes) -> str:

@@ -22,7 +22,7 @@ from ratelab.http.identity import SECRET, Identity
 from ratelab.http.scope_functions import by_route, check_function
 from ratelab.stores.memory import MemoryLimiter
 
-AnyGate = TypeVar("AnyGate", BlockingGate, AwaitingGate)
+AnyGate = TypeVar("AnyGate", bound=BlockingGate | AwaitingGate)
 
 Options = Mapping[str, Any]
 """Values of the setting by name."""
