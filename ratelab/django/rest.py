@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from django.core.exceptions import ImproperlyConfigured
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.settings import api_settings
-from rest_framework.throttling import BaseThrottle
 
 from ratelab.django.door import Door
 from ratelab.django.responses import create_scope, join_fields
@@ -33,7 +32,7 @@ class UndecidedRequest(APIException):  # type: ignore[misc]
         self.wait = wait
 
 
-class RateThrottle(BaseThrottle):  # type: ignore[misc]
+class RateThrottle:
     """Limit the requests of each user, and of each address without a user: `rate = "5/minute"`.
 
     Without a `rate`, that of the `scope` in `DEFAULT_THROTTLE_RATES` is enforced; None limits nothing. All views share
@@ -42,6 +41,8 @@ class RateThrottle(BaseThrottle):  # type: ignore[misc]
 
     A request that one throttle of a view denies is refunded by the others of this module. The header fields of all are
     added to the response. Raise `ImproperlyConfigured` for invalid attributes.
+
+    It has the interface of `rest_framework.throttling.BaseThrottle`, which needs settings when it is imported.
     """
 
     rate: ClassVar[str | None] = None
