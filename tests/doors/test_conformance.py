@@ -17,7 +17,7 @@ pytest_plugins = ("door_conformance",)
 
 SECRET = "a secret"  # noqa: S105
 PREFLIGHT = "Origin: https://elsewhere.example\nAccess-Control-Request-Method: POST"
-LIMIT_FIELDS = ("ratelimit-policy", "ratelimit", "retry-after", "cache-control", "content-type")
+LIMIT_FIELDS = ("ratelimit-policy", "ratelimit", "retry-after", "cache-control", "content-type", "content-length")
 
 
 # --- admitted or denied

@@ -77,10 +77,16 @@ def test_the_body_of_the_application_is_not_wrapped(create_limited: Create) -> N
 
 
 def test_a_list_of_fields_may_be_used_again(create_limited: Create) -> None:
-    app = create_limited(hello)
-    assert call(app) == (200, [*TEXT, *LIMIT], b"hello")
-    assert call(app).of("ratelimit") == ['"token-bucket";r=3;t=1']
-    assert TEXT == [("content-type", "text/plain")]
+    fields = [*TEXT]
+
+    def app(environ: Environ, start_response: Any) -> list[bytes]:
+        start_response("200 OK", fields)
+        return [b""]
+
+    limited = create_limited(app)
+    assert call(limited).fields == [*TEXT, *LIMIT]
+    assert call(limited).of("ratelimit") == ['"token-bucket";r=3;t=1']
+    assert fields == TEXT
 
 
 def test_a_response_may_be_written_in_the_old_way(create_limited: Create) -> None:

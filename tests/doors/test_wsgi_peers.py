@@ -49,8 +49,8 @@ def test_a_server_that_replaces_the_peer_is_reported_once(
     changes = {"REMOTE_ADDR": peer, "HTTP_X_FORWARDED_FOR": f"{entry}"}
     with caplog.at_level(logging.WARNING, "ratelab"):
         assert admitted(RateLimitMiddleware(hello, Watched()), **changes) == 50
-    (record,) = caplog.records
-    assert all(remedy in record.getMessage() for remedy in ("waitress without trusted_proxy", "ProxyFix", "gunicorn"))
+    assert len(caplog.records) == 1
+    assert all(remedy in caplog.text for remedy in ("waitress without trusted_proxy", "ProxyFix", "gunicorn"))
 
 
 def test_the_middleware_of_werkzeug_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -58,8 +58,7 @@ def test_the_middleware_of_werkzeug_is_reported_once(caplog: pytest.LogCaptureFi
 
     app: Any = ProxyFix(RateLimitMiddleware(hello, Watched()), x_for=1)
     with caplog.at_level(logging.WARNING, "ratelab"):
-        assert admitted(app) == 50
-        assert [run(app, environ_of("127.0.0.1", "X-Forwarded-For: 127.0.0.9")).status] == [200]
+        assert admitted(app, HTTP_X_FORWARDED_FOR="127.0.0.{}") == 50
     assert len(caplog.records) == 1
 
 
@@ -87,6 +86,6 @@ def test_commas_are_usual_in_some_fields(name: str) -> None:
 
 def test_functions_of_an_identity_receive_the_environment() -> None:
     limiter = Watched()
-    identity = Identity(lambda environ: environ["REMOTE_USER"], secret="s")  # noqa: S106
+    identity = Identity(lambda environ: environ.get("REMOTE_USER"), secret="s")  # noqa: S106
     run(RateLimitMiddleware(hello, limiter, identity), environ_of() | {"REMOTE_USER": "alice"})
     assert limiter.asked == [(identity.key_of("alice"), 1)]

@@ -103,3 +103,10 @@ def test_a_body_that_a_server_never_reads_is_settled_and_closed() -> None:
     middleware = RateLimitMiddleware(app, MemoryLimiter([DAY]), charge=charge)
     middleware(environ_of(), lambda *arguments: lambda data: None).close()  # type: ignore[attr-defined]
     assert (asked, body.closed) == ([304], 1)
+
+
+def test_a_file_is_sent_by_the_server_as_without_a_refund() -> None:
+    app = RateLimitMiddleware(sending_file, MemoryLimiter([DAY]), charge=lambda environ, status: True)
+    environ = environ_of()
+    body = app(environ, lambda *arguments: lambda data: None)
+    assert isinstance(body, environ["wsgi.file_wrapper"])
