@@ -43,6 +43,9 @@ _INJECTED = ("key", "cost", "account", "plan")
 _POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013
 """Close codes of WebSockets (https://www.iana.org/assignments/websocket)."""
 
+MAX_CLOSE_REASON_BYTES = 123
+"""Length of the reason for which a WebSocket is closed (RFC 6455, section 5.5)."""
+
 _DENIAL = {
     "description": "Too many requests",
     "headers": {
@@ -78,18 +81,18 @@ class RequestDenied(HTTPException):
 
     def __init__(self, response: Response, decision: Decision | None) -> None:
         headers = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
-        super().__init__(response.status_code, _read_detail(bytes(response.body)), headers)
+        super().__init__(response.status_code, _read_detail(getattr(response, "body", b"")), headers)
         self.response = response
         self.decision = decision
         """None if the limiter made none."""
 
 
-def _read_detail(body: bytes) -> str | None:
-    """Return the detail of a problem document; None for another body."""
+def _read_detail(body: bytes) -> str:
+    """Return the detail of a problem document, or a general one for another body."""
     try:
         return str(json.loads(body)["detail"])
     except (KeyError, TypeError, ValueError):
-        return None
+        return "Denied by a rate limit."
 
 
 class RateLimit:
@@ -249,15 +252,23 @@ async def _answer(usual: Any, connection: HTTPConnection, denied: RequestDenied)
     `usual` is the handler of the application for `HTTPException`; if it is not FastAPI's, it answers requests.
     """
     if isinstance(connection, WebSocket):
-        accepted = connection.application_state is WebSocketState.CONNECTED
-        if accepted or "websocket.http.response" not in connection.scope.get("extensions", {}):
-            with suppress(WebSocketDisconnect):
-                await connection.close(_TRY_AGAIN_LATER if accepted else _POLICY_VIOLATION, denied.detail)
-            return None
-    elif usual is not http_exception_handler:
-        answer = usual(connection, denied) if is_deferred(usual) else run_in_threadpool(usual, connection, denied)
-        return await answer  # type: ignore[no-any-return]
-    return denied.response
+        with suppress(WebSocketDisconnect):
+            await _close(connection, denied)
+        return None
+    if usual is http_exception_handler:
+        return denied.response
+    answer = usual(connection, denied) if is_deferred(usual) else run_in_threadpool(usual, connection, denied)
+    return await answer  # type: ignore[no-any-return]
+
+
+async def _close(websocket: WebSocket, denied: RequestDenied) -> None:
+    """Refuse or close a denied WebSocket."""
+    accepted = websocket.application_state is WebSocketState.CONNECTED
+    if not accepted and "websocket.http.response" in websocket.scope.get("extensions", {}):
+        await websocket.send_denial_response(denied.response)
+        return
+    reason = denied.detail.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
+    await websocket.close(_TRY_AGAIN_LATER if accepted else _POLICY_VIOLATION, reason)
 
 
 def document_limits(schema: dict[str, Any], routes: Iterable[Any]) -> None:

@@ -66,6 +66,29 @@ def call(
     return asyncio.run(request(app, scope_of(peer, headers, method, path)))
 
 
+async def converse(app: App, *texts: str, path: str = "/ws", refusable: bool = False) -> list[Message]:
+    """Open a WebSocket, send texts, and disconnect; return the messages of the application.
+
+    If it is `refusable`, the server can send a complete response instead of the handshake.
+    """
+    received: list[Message] = [{"type": "websocket.receive", "text": text} for text in texts]
+    messages = iter([{"type": "websocket.connect"}, *received, {"type": "websocket.disconnect", "code": 1000}])
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return next(messages)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {**scope_of(path=path), "type": "websocket", "scheme": "ws", "subprotocols": []}
+    del scope["method"]
+    if refusable:
+        scope["extensions"] = {"websocket.http.response": {}}
+    await app(scope, receive, send)
+    return sent
+
+
 @asynccontextmanager
 async def started(app: App) -> AsyncIterator[None]:
     """Run the lifespan of an application around the block, as a server does."""
