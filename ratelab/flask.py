@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from functools import cached_property, partial, wraps
+from functools import cache, cached_property, partial, wraps
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
@@ -16,6 +17,7 @@ from ratelab.algorithms import Policy
 from ratelab.errors import InputError, short_repr
 from ratelab.http.doors import MAX_DELAY_S, BlockingGate, create_limiter, decode_denial, decode_fields, merge_fields
 from ratelab.http.environ import EnvironScope
+from ratelab.http.identity import SECRET, Identity
 from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import Denial, Ruling
 from ratelab.http.scope_functions import check_function
@@ -77,6 +79,9 @@ class limit:  # noqa: N801  (a decorator)
         if on_denied is not None and not callable(on_denied):
             raise InputError(f"on_denied must be a function of the request, got {short_repr(on_denied)}")
         check_function("on_denied", on_denied)
+        key = arguments.get("key", "ip")
+        if not isinstance(key, Identity):
+            arguments["key"] = _find_identity(os.environ.get(SECRET)).with_key(key)
         self._limits: Any = limits[0] if len(limits) == 1 else limits
         self._store, self._name, self._on_store_error = store, name, on_store_error
         self._max_delay, self._arguments = max_delay, arguments
@@ -109,6 +114,12 @@ class limit:  # noqa: N801  (a decorator)
         name = None if self._store is None else name  # a limit in memory shares its quota with no other
         limiter = create_limiter(self._limits, self._store, name, True, self._on_store_error)
         return BlockingGate(limiter, self._max_delay, _REQUEST, **self._arguments)
+
+
+@cache
+def _find_identity(secret: str | None) -> Identity:
+    """Return the identity from which those of limits are derived, so that they share warnings and known addresses."""
+    return Identity(secret=secret)
 
 
 def _name_of(view: Callable[..., Any]) -> str:

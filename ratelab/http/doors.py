@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any, Unpack
 
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import Field, Scope
 from ratelab.http.delayed_admission import NS_PER_MS
+from ratelab.http.environ import ENVIRON
 from ratelab.http.gate import Gate, GateArguments
 from ratelab.http.headers import join_legacy
 from ratelab.http.policy_guard import refund
@@ -26,6 +29,8 @@ DEFAULT_ALGORITHM = "token-bucket"
 
 MAX_DELAY_S = 10.0
 """Seconds for which a door holds a thread, by default."""
+
+_log = logging.getLogger("ratelab.http")
 
 Limits = str | Policy | Sequence[str | Policy] | AnyLimiter | Callable[[Any], AnyLimiter]
 """Limits of a door: rates such as `5/minute`, policies, a limiter, or a function that returns one."""
@@ -85,10 +90,15 @@ class BlockingGate(Gate):
         if isinstance(max_delay, bool) or not isinstance(max_delay, int | float) or not 0 <= max_delay < float("inf"):
             raise InputError(f"max_delay must be a number of seconds >= 0, got {short_repr(max_delay)}")
         self._max_delay_ns = round(max_delay * NS_PER_S)
+        self._checks_processes = isinstance(limiter, MemoryLimiter | Policy | list | tuple)
         super().__init__(limiter, subject=subject, **arguments)
 
     def admit(self, scope: Scope) -> Ruling:
         """Rule what to do with an HTTP request, after its delay; count it."""
+        if self._checks_processes:
+            self._checks_processes = False  # at the first request alone
+            if scope.get(ENVIRON, {}).get("wsgi.multiprocess"):
+                _warn_of_processes()
         return self._hold(scope, run_now(self.rule(scope)))
 
     def _hold(self, scope: Scope, ruling: Ruling) -> Ruling:
@@ -139,6 +149,15 @@ class AwaitingGate(Gate):
                 self.counts.waiting -= 1
             self.counts.delayed += 1
         return _finish(self, scope, ruling)
+
+
+@cache
+def _warn_of_processes() -> None:
+    """Log a warning, once in a process."""
+    _log.warning(
+        "each process of the server has its own quota in memory, so clients are granted several times the limit: "
+        "use a limiter in a store, such as ValkeyLimiter"
+    )
 
 
 def _finish(gate: Gate, scope: Scope, ruling: Ruling) -> Ruling:

@@ -126,12 +126,17 @@ def test_a_store_is_shared_by_applications(
 ) -> None:
     monkeypatch.setenv("RATELAB_KEY_SECRET", "a secret")
     other = Flask("shop")
+    limiters: list[Any] = []
     for each in (app, other):
         for name in ("page", "search"):
-            each.add_url_rule(f"/{name}", name, limit("2/hour", store=store.url, name=name)(lambda: "ok"))
+            view: Any = limit("2/hour", store=store.url, name=name)(lambda: "ok")
+            each.add_url_rule(f"/{name}", name, view)
+            limiters.append(view.gate._limiter)
     clients = [client, other.test_client()]
     assert [each.get("/page").status_code for _ in range(2) for each in clients] == [200, 200, 429, 429]
     assert statuses(client, "/search") == [200]
+    for limiter in limiters:
+        limiter.close()
 
 
 def test_a_store_without_a_secret_is_warned_about() -> None:

@@ -14,7 +14,7 @@ from wsgi_apps import TEXT, Body, Environ, failing_late, hello
 
 from ratelab import Decision, InputError, ManualClock, MemoryLimiter, Policy, create
 from ratelab.errors import StoreError
-from ratelab.http import by_route
+from ratelab.http import by_route, doors
 from ratelab.http.environ import EnvironScope
 from ratelab.limiter import Costs, Keys, Row
 from ratelab.stores.valkey import AsyncValkeyLimiter
@@ -233,6 +233,20 @@ def test_on_denied_is_asked_about_a_delay_above_the_bound() -> None:
 def test_an_invalid_longest_delay_is_rejected(max_delay: Any) -> None:
     with pytest.raises(InputError, match="max_delay must be a number of seconds"):
         RateLimitMiddleware(hello, Watched(), max_delay=max_delay)
+
+
+# --- several processes
+
+
+@pytest.mark.parametrize(("limits", "multiprocess", "warnings"), [([DAY], True, 1), (DAY, True, 1), (DAY, False, 0)])
+def test_several_processes_with_quotas_in_memory_are_warned_about_once(
+    limits: Any, multiprocess: bool, warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    doors._warn_of_processes.cache_clear()
+    for app in (RateLimitMiddleware(hello, limits), RateLimitMiddleware(hello, MemoryLimiter(limits))):
+        run(app, environ_of() | {"wsgi.multiprocess": multiprocess})
+        run(app, environ_of() | {"wsgi.multiprocess": multiprocess})
+    assert caplog.text.count("each process of the server has its own quota in memory") == warnings
 
 
 # --- other arguments
