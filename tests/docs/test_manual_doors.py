@@ -7,8 +7,11 @@ from http import HTTPStatus
 from types import ModuleType
 from typing import Any
 
+import asgi
 import pytest
 import wsgi
+from door_conformance import Reply
+from fastapi import FastAPI
 from manual import PAGES
 
 from ratelab import ManualClock
@@ -21,14 +24,24 @@ def shown(page: str) -> list[list[str]]:
     return [response.splitlines() for response in re.split(r"(?m)^HTTP/1.1 ", text)[1:]]
 
 
-def lines_of(response: wsgi.WsgiResponse, body: str) -> list[str]:
+def send(app: Any, path: str) -> Reply:
+    """Send a request to an application of WSGI or, with FastAPI, of ASGI."""
+    if not isinstance(app, FastAPI):
+        return Reply(*wsgi.call(app, path=path))
+    status, fields, body = asgi.call(app, path=path)
+    return Reply(status, [(name.decode(), value.decode()) for name, value in fields], body)
+
+
+def lines_of(response: Reply, body: str) -> list[str]:
     """Return the lines of a response that `grep` lets pass."""
     fields = [f"{name}: {value}" for name, value in response.fields if "rate" in name or "retry" in name]
     text = [line for line in response.body.decode().splitlines() if body and body in line]
     return [f"{response.status} {HTTPStatus(response.status).phrase}", *fields, *text]
 
 
-@pytest.mark.parametrize(("page", "path", "body"), [("wsgi", "/", ""), ("flask", "/search", "left")])
+@pytest.mark.parametrize(
+    ("page", "path", "body"), [("wsgi", "/", ""), ("flask", "/search", "left"), ("fastapi", "/search", "left")]
+)
 def test_the_responses_shown_are_those_of_the_first_application(
     page: str, path: str, body: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -38,9 +51,9 @@ def test_the_responses_shown_are_those_of_the_first_application(
     source = re.findall(r"^```python\n(.*?)^```", PAGES[f"ratelab/docs/{page}.md"], re.DOTALL | re.MULTILINE)[0]
     exec(compile(source, "shop.py", "exec"), vars(module))  # noqa: S102  (our own text)
     app: Any = module.__dict__["app"]
-    responses = [wsgi.call(app, path=path) for _ in range(3)]
+    responses = [send(app, path) for _ in range(3)]
     clock.advance(5 * 10**9)
-    responses.append(wsgi.call(app, path=path))
+    responses.append(send(app, path))
     for response, lines in zip(responses, shown(page), strict=True):
         printed = [line.lower() for line in lines_of(response, body)]
         assert [line.lower() for line in lines] == [
