@@ -102,9 +102,12 @@ class Waiter:
         """Return the exception for a request that would have to wait for `wait` nanoseconds."""
         return RateLimitExceeded(self.deny(decision, wait), self.key)
 
-    def check(self, decision: Decision, now: int) -> None:
+    def check(self, decision: Decision, now: int, forecast: Forecast | None = None) -> None:
         """Raise `RateLimitExceeded` if it cannot wait for as long as it must from `now` on."""
         wait = wait_of(decision)
+        if forecast is not None and self.deadline is not None and 0 < wait < NEVER:
+            after = forecast.admit(self.costs)  # it may have a delay, too
+            wait = NEVER if after is None else after.now - forecast.now
         if wait >= NEVER or (self.deadline is not None and wait > 0 and now + wait > self.deadline):
             raise self.refuse(decision, wait)
 
@@ -240,9 +243,7 @@ class Lines:
         """Ask until the waiter is admitted, and sleep meanwhile."""
         while True:
             now = self.now()
-            decision = yield from self._look(waiter)
-            if decision is not None:
-                waiter.check(decision, now)
+            decision = yield from self._look(waiter, now)
             if decision is None or decision.allowed:
                 decision = yield Attempt(waiter.cost)
             if self.alarms() is None:  # else, the clock may have been moved since the decision
@@ -258,14 +259,17 @@ class Lines:
             yield from self._sleep(waiter, line, soonest, due, decision)
             line.due = None
 
-    def _look(self, waiter: Waiter) -> Generator[Attempt, Any, Decision | None]:
-        """Return how a hit would be decided, as far as that is to be known before it is charged."""
+    def _look(self, waiter: Waiter, now: int) -> Generator[Attempt, Any, Decision | None]:
+        """Return how a hit would be decided, as far as that is to be known before it is charged, and check it."""
+        decision: Decision | None = None
         if waiter.look is not None:
-            return waiter.look(waiter.keys, waiter.plan).hit(waiter.costs)[0]
-        if waiter.deadline is not None and may_queue(waiter.plans.policies):
-            decision: Decision = yield Attempt(0)
-            return decision
-        return None
+            forecast = waiter.look(waiter.keys, waiter.plan)
+            decision, _ = forecast.hit(waiter.costs)
+            waiter.check(decision, now, forecast)
+        elif waiter.deadline is not None and may_queue(waiter.plans.policies):
+            decision = yield Attempt(0)
+            waiter.check(decision, now)
+        return decision
 
     def _queue(self, waiter: Waiter, line: WaitingLine, decision: Decision, now: int) -> Generator[Sleep, Any, None]:
         """Sleep through the delay with which a waiter was admitted; give its charge back if it cannot."""

@@ -229,7 +229,7 @@ def find_refused(policies: list[Policy], arrivals: list[Arrival]) -> set[int]:
     for number, arrival in enumerate(arrivals):
         if arrival.timeout is not None:
             known = [
-                replace(one, cancelled_at=None if (one.cancelled_at or 0) > arrival.at else one.cancelled_at)
+                replace(one, cancelled_at=None if (one.cancelled_at or 0) >= arrival.at else one.cancelled_at)
                 for n, one in enumerate(arrivals[: number + 1])
                 if n not in refused
             ]

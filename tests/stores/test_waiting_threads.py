@@ -16,6 +16,7 @@ from test_memory_interrupts import Interrupted, Interrupter
 from waiting_runs import finish_in_threads, predict, wait_until
 
 from ratelab import ALGORITHMS, Decision, ManualClock, MemoryLimiter, Policy, RateLimitExceeded
+from ratelab.clock import default_clocks
 from ratelab.stores import sleepers
 
 S = 10**9
@@ -182,18 +183,12 @@ def test_a_child_process_does_not_wait_for_requests_of_its_parent() -> None:
     waiting.join()
 
 
-def test_a_sleep_by_default_clocks_ends_when_they_jump(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = ManualClock()
-    monkeypatch.setattr("ratelab.clock.default_clocks.steady", lambda: now.now)
+def test_limiters_without_a_clock_wait_by_the_default_alarms(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = ManualClock()
+    monkeypatch.setattr(default_clocks, "steady", clock)
+    monkeypatch.setattr(default_clocks, "alarms", clock)
     limiter = MemoryLimiter(Policy.create("token-bucket", "1/day", 1))
-    limiter.hit("alice")
-    waiting = threading.Thread(target=lambda: limiter.wait("alice"))
-    waiting.start()
-    wait_until(lambda: bool(sleepers._asleep))
-    now.advance(86_400 * S)
-    sleepers._wake_all()
-    waiting.join()
-    assert not sleepers._asleep
+    assert finish_in_threads(limiter, clock, [1, 1]) == [(0, 0), (1, 86_400 * S)]
 
 
 def test_a_task_on_trio_waits_in_the_same_line() -> None:
