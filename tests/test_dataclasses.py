@@ -31,7 +31,7 @@ DATACLASSES = {
     f"{value.__module__}.{value.__qualname__}": value
     for module in MODULES
     for value in vars(module).values()
-    if isinstance(value, type) and is_dataclass(value) and value.__module__.startswith("ratelab.")
+    if issubclass(type(value), type) and is_dataclass(value) and value.__module__.startswith("ratelab.")
 }
 
 
