@@ -134,8 +134,9 @@ class RateLimitMiddleware(BlockingGate):
 
         return self.app(environ, start)
 
-    def _use(self, guard: Guard | None, find_guard: Any = None) -> None:
-        super()._use(guard, find_guard)
+    def use(self, guard: Guard | None, find_guard: Any = None) -> None:
+        """Decide the requests from now on as `Gate.use` does, those of known peers without their scope."""
+        super().use(guard, find_guard)
         _, exempt, keys, _, cost, cost_of, _, _, merges, counts = self._hot
         if guard is None or keys is None or exempt is not None or cost_of is not None or merges:
             keys = {}

@@ -56,10 +56,10 @@ STANDARD_LIBRARY = {"_asdict", "_exit", "_fields", "_make", "_replace"}
 
 
 def private_names(tree: ast.Module) -> Iterator[str]:
-    """Yield the names with a leading underscore that a module imports, or reads from anything but its own objects."""
+    """Yield the names with a leading underscore that a module imports, or reads from anything but `self` and `cls`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
-            if is_private(node.attr) and ast.unparse(node.value) not in ("self", "cls", "super()"):
+            if is_private(node.attr) and ast.unparse(node.value) not in ("self", "cls"):
                 yield node.attr
         elif isinstance(node, ast.ImportFrom):
             yield from filter(is_private, [*str(node.module).split("."), *(alias.name for alias in node.names)])

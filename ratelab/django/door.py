@@ -43,8 +43,9 @@ class PeerGate(BlockingGate):
         """Rule what to do with a request of a known peer that the store made no decision on; count it."""
         return self._hold(scope, self._rule_undecided(error))
 
-    def _use(self, guard: Guard | None, find_guard: Any = None) -> None:
-        super()._use(guard, find_guard)
+    def use(self, guard: Guard | None, find_guard: Any = None) -> None:
+        """Decide the requests from now on as `Gate.use` does, those of known peers without their scope."""
+        super().use(guard, find_guard)
         _, exempt, keys, _, cost, cost_of, _, _, writes_legacy, counts = self._hot
         if guard is None or keys is None or exempt is not None or cost_of is not None or writes_legacy:
             keys = {}

@@ -137,7 +137,7 @@ class Gate:
             if options.needs_policies():
                 rule = "costs, account, plan and charge need one limiter, got a function"
                 raise InputError(f"{rule}: use match in the policies of the limiter")
-            self._use(None, GuardFinder(self._limiter, self._check_limiter, legacy, policy, self.counts).find)
+            self.use(None, GuardFinder(self._limiter, self._check_limiter, legacy, policy, self.counts).find)
         else:
             self._check_limiter(limiter)
             self._follow(find_plans(limiter))()
@@ -213,15 +213,15 @@ class Gate:
         return self._use_policy_guard
 
     def _use_guard(self) -> None:
-        self._use(create_guard(self._limiter, self._options.legacy, self._policy))
+        self.use(create_guard(self._limiter, self._options.legacy, self._policy))
 
     def _use_policy_guard(self) -> None:
         if self.policy_guard is None:
             options, counts, offenders = self._options, self.counts, self.offenders
             self.policy_guard = PolicyGuard(self._limiter, self._identity, options, counts, offenders)
-        self._use(None)
+        self.use(None)
 
-    def _use(self, guard: Guard | None, find_guard: Any = None) -> None:
+    def use(self, guard: Guard | None, find_guard: Any = None) -> None:
         """Decide the requests from now on by a guard, or that of several policies; a request reads all fields once."""
         cost, identity = self._options.cost, self._identity
         fixed_cost, cost_of = (0, cost) if callable(cost) else (cost, None)
