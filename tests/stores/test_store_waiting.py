@@ -1,0 +1,341 @@
+"""Waiting for limiters in a store: a real server, and stores that answer late or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from failing_stores import FlakyStore
+from valkey_servers import AMPLE_DEADLINE, charged_cost, make_async_limiter
+from waiting_runs import Outcome, finish, note, pass_time, run, settle, wait_until
+
+from ratelab import ALGORITHMS, Decision, InputError, ManualClock, MemoryLimiter, Policy, RateLimitExceeded
+from ratelab.errors import StoreError
+from ratelab.limiter import NEVER, Costs, Keys
+from ratelab.stores.resilient import BlockingResilientLimiter, ResilientLimiter
+from ratelab.stores.sleepers import Waiting
+from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
+from ratelab.stores.valkey.server import ValkeyServer
+from ratelab.stores.waiting import MAX_JITTER_NS, Attempt, Lines, Sleep
+
+S, MS = 10**9, 10**6
+NOWHERE = "valkey://127.0.0.1:1"
+MINUTE = "1/min"
+
+
+class Awaited:
+    """A limiter whose `wait` is awaited, with a method that blocks."""
+
+    def __init__(self, limiter: Any, runner: asyncio.Runner) -> None:
+        self._limiter, self._runner = limiter, runner
+
+    def wait(self, *arguments: Any) -> Any:
+        async def call() -> Any:
+            return await self._limiter.wait(*arguments)
+
+        return self._runner.run(call())
+
+
+async def close(limiter: AsyncValkeyLimiter) -> None:
+    limiter.close()
+
+
+@contextmanager
+def blocking(url: str, algorithm: str, rate: str, burst: int) -> Iterator[Any]:
+    with ValkeyLimiter(url, algorithm, rate, burst, AMPLE_DEADLINE) as limiter:
+        yield limiter
+
+
+@contextmanager
+def blocking_in_task(url: str, algorithm: str, rate: str, burst: int) -> Iterator[Any]:
+    with ValkeyLimiter(url, algorithm, rate, burst, AMPLE_DEADLINE) as limiter, asyncio.Runner() as runner:
+        yield Awaited(limiter, runner)
+
+
+@contextmanager
+def awaited(url: str, algorithm: str, rate: str, burst: int) -> Iterator[Any]:
+    with asyncio.Runner() as runner:
+        limiter = AsyncValkeyLimiter(url, algorithm, rate, burst, AMPLE_DEADLINE)
+        yield Awaited(limiter, runner)
+        runner.run(close(limiter))
+
+
+@contextmanager
+def resilient(url: str, algorithm: str, rate: str, burst: int) -> Iterator[Any]:
+    with asyncio.Runner() as runner:
+        limiter = AsyncValkeyLimiter(url, algorithm, rate, burst, AMPLE_DEADLINE)
+        yield Awaited(ResilientLimiter(limiter), runner)
+        runner.run(close(limiter))
+
+
+@contextmanager
+def blocking_resilient(url: str, algorithm: str, rate: str, burst: int) -> Iterator[Any]:
+    with ValkeyLimiter(url, algorithm, rate, burst, AMPLE_DEADLINE) as limiter:
+        yield BlockingResilientLimiter(limiter)
+
+
+LIMITERS: list[Callable[..., Any]] = [blocking, blocking_in_task, awaited, resilient, blocking_resilient]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("create", LIMITERS)
+def test_a_store_admits_the_burst_and_refuses_the_others(create: Any, algorithm: str, store: ValkeyServer) -> None:
+    with create(store.url, algorithm, "2/h", 2) as limiter:
+        admitted = 1 if algorithm == "leaky-bucket" else 2
+        assert [limiter.wait("alice", 1, 0).allowed for _ in range(admitted)] == [True] * admitted
+        for timeout in (0, 0.5):
+            with pytest.raises(RateLimitExceeded) as raised:
+                limiter.wait("alice", 1, timeout)
+            assert raised.value.key == "alice"
+            assert not raised.value.decision.allowed
+            assert 0 < raised.value.decision.retry_after_ns < NEVER
+        with pytest.raises(RateLimitExceeded, match="no wait is enough"):
+            limiter.wait("bob", 3)
+        assert limiter.wait("bob", 2, 0).allowed
+        with pytest.raises(InputError, match="timeout must be"):
+            limiter.wait("carol", 1, -1)
+
+
+@pytest.mark.parametrize("algorithm", ["token-bucket", "leaky-bucket"])
+@pytest.mark.parametrize("create", LIMITERS)
+def test_requests_wait_for_a_store_for_as_long_as_it_says(create: Any, algorithm: str, store: ValkeyServer) -> None:
+    with create(store.url, algorithm, "500/s", 1) as limiter:
+        assert all(limiter.wait("alice").allowed for _ in range(4))
+
+
+def test_tasks_of_several_processes_get_exactly_the_quota(store: ValkeyServer) -> None:
+    async def main() -> list[Outcome]:
+        limiters = [AsyncValkeyLimiter(store.url, "token-bucket", "1/day", 7, AMPLE_DEADLINE) for _ in range(3)]
+        calls = [note(ManualClock(), limiters[number % 3].wait("alice", 1, 0)) for number in range(30)]
+        outcomes = await asyncio.gather(*calls)
+        for limiter in limiters:
+            limiter.close()
+        return outcomes
+
+    results = [outcome.result for outcome in run(main())]
+    assert sum(isinstance(result, Decision) for result in results) == 7
+    assert sum(isinstance(result, RateLimitExceeded) for result in results) == 23
+
+
+def test_tasks_are_admitted_in_order_by_a_store(store: ValkeyServer) -> None:
+    async def main() -> list[int]:
+        limiter = AsyncValkeyLimiter(store.url, "token-bucket", "500/s", 3, AMPLE_DEADLINE)
+        ended: list[int] = []
+
+        async def wait(number: int) -> None:
+            await limiter.wait("alice", 3 if number % 4 == 0 else 1)
+            ended.append(number)
+
+        await asyncio.gather(*map(wait, range(8)))
+        limiter.close()
+        return ended
+
+    assert run(main()) == [*range(8)]
+
+
+def test_threads_behind_others_are_refused_as_soon_as_it_is_certain(store: ValkeyServer) -> None:
+    with ValkeyLimiter(store.url, "token-bucket", MINUTE, 2, AMPLE_DEADLINE) as limiter:
+        limiter.hit("alice", 2)
+        behind: list[BaseException | None] = []
+
+        def wait() -> None:
+            try:
+                limiter.wait("alice", 1, 100)
+            except RateLimitExceeded as error:
+                behind.append(error)
+
+        first = threading.Thread(target=wait, daemon=True)
+        first.start()
+        wait_until(lambda: any(line.due for line in [*limiter.waiting._lines._lines.values()]))
+        for timeout in (59, 119):
+            with pytest.raises(RateLimitExceeded) as raised:
+                limiter.wait("alice", 1, timeout)
+            assert 119 * S < raised.value.decision.retry_after_ns <= 120 * S
+        assert limiter.waiting.count == 1
+        assert limiter.hit("alice", 0).remaining == 0
+
+
+# --- the spread of the clients of many processes
+
+
+def start_waiting(
+    lines: Lines, policy: Policy, retry_after_ns: int, timeout: float | None = None
+) -> tuple[int, int, int]:
+    """Return the time until which a denied request sleeps, and the times before and after it was told so."""
+    plans = MemoryLimiter(policy, ManualClock()).plans
+    waiter = lines.create_waiter("alice", 1, timeout, None, plans, None, lambda: True, lambda: None)
+    steps = lines.admit(waiter)
+    assert next(steps) == Attempt(1)
+    before = lines.now()
+    step = steps.send(Decision(False, 0, retry_after_ns, retry_after_ns, 0, policy.name))
+    after = lines.now()
+    steps.close()
+    assert isinstance(step, Sleep)
+    assert step.until is not None
+    return step.until, before, after
+
+
+@pytest.mark.parametrize("seconds", [1, 9, 60, 3600])
+def test_a_client_of_a_store_comes_later_by_a_tenth_and_a_second_at_most(seconds: int) -> None:
+    lines, policy, wait = Lines(None), Policy.create("token-bucket", MINUTE, 1), seconds * S
+    spread = []
+    for _ in range(50):
+        until, before, after = start_waiting(lines, policy, wait)
+        assert before + wait <= until <= after + wait + min(wait // 10, MAX_JITTER_NS)
+        spread.append(until - after - wait)
+    assert max(spread) - min(spread) > min(wait // 10, MAX_JITTER_NS) // 2
+
+
+def test_a_spread_leaves_time_until_the_deadline() -> None:
+    lines, policy = Lines(None), Policy.create("token-bucket", MINUTE, 1)
+    for _ in range(20):
+        until, before, _ = start_waiting(lines, policy, 60 * S, 60.001)
+        assert until <= before + 60_001 * MS + 10 * S // 1000
+
+
+def test_clients_of_a_limiter_in_memory_are_not_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ratelab.stores.waiting.random.randint", lambda *_: pytest.fail("spread"))
+    limiter = MemoryLimiter(Policy.create("token-bucket", "500/s", 1))
+    assert all(limiter.wait("alice").allowed for _ in range(3))
+
+
+# --- stores that fail or answer late
+
+
+def test_an_error_of_the_store_passes_through_and_the_next_asks() -> None:
+    async def main() -> None:
+        clock = ManualClock()
+        store = FlakyStore(Policy.create("token-bucket", "1/s", 1), clock)
+        limiter = ResilientLimiter(store, "closed", clock)
+        await limiter.wait("alice")
+        tasks = [asyncio.ensure_future(note(clock, limiter.wait("alice"))) for _ in range(2)]
+        await settle()
+        store.fail()
+        await pass_time(clock, S)
+        await settle()
+        assert [type((await task).result) for task in tasks] == [StoreError, StoreError]
+        assert limiter.waiting.count == 0
+
+    run(main())
+
+
+def test_the_fallback_decides_for_those_who_wait_when_the_store_fails() -> None:
+    async def main() -> None:
+        clock = ManualClock()
+        store = FlakyStore(Policy.create("token-bucket", "1/s", 1), clock)
+        limiter = ResilientLimiter(store, "local", clock)
+        await limiter.wait("alice")
+        tasks = [asyncio.ensure_future(note(clock, limiter.wait("alice"))) for _ in range(2)]
+        await settle()
+        store.fail()
+        await pass_time(clock, 5 * S)
+        await settle()
+        assert [(await task).at for task in tasks] == [S, 2 * S]
+
+    run(main())
+
+
+@pytest.mark.parametrize("in_task", [True, False])
+def test_a_store_that_is_unreachable_raises_as_a_hit_does(in_task: bool) -> None:
+    limiter = ValkeyLimiter(NOWHERE, "token-bucket", "1/s")
+
+    async def main() -> None:
+        await limiter.wait("alice")
+
+    with pytest.raises(StoreError):
+        run(main()) if in_task else limiter.wait("alice")
+    assert limiter.waiting.count == 0
+
+
+class LateStore(FlakyStore):
+    """A store that decides once the test lets it, and counts what was charged and refunded."""
+
+    def __init__(self, policy: Policy, clock: ManualClock) -> None:
+        super().__init__(policy, clock)
+        self.answers = asyncio.Event()
+        self.charged = 0
+
+    async def hit(self, key: Keys, cost: Costs = 1) -> Decision:
+        await self.answers.wait()
+        decision = await super().hit(key, cost)
+        self.charged += decision.allowed and cost != 0
+        return decision
+
+    async def refund(self, key: Keys, cost: Costs = 1) -> None:
+        self.charged -= 1
+        self.memory.refund(key, cost)
+
+
+def test_a_task_that_is_cancelled_during_its_hit_loses_nothing() -> None:
+    async def main() -> None:
+        clock = ManualClock()
+        store = LateStore(Policy.create("token-bucket", "1/day", 1), clock)
+        limiter = ResilientLimiter(store, "closed", clock)
+        first, second = (asyncio.ensure_future(note(clock, limiter.wait("alice", 1, 0))) for _ in range(2))
+        await settle()
+        first.cancel()
+        await settle()
+        store.answers.set()
+        await settle()
+        assert isinstance((await first).result, asyncio.CancelledError)
+        assert store.charged == isinstance((await second).result, Decision)
+        assert limiter.waiting.count == 0
+        assert await limiter.wait("alice", 1, 0) if not store.charged else True
+
+    run(main())
+
+
+def test_a_task_that_is_cancelled_before_its_reply_is_refunded_by_a_server(store: ValkeyServer) -> None:
+    async def main() -> None:
+        limiter = make_async_limiter(store.url)
+        await limiter.wait("alice")
+        tasks = [asyncio.ensure_future(limiter.wait("alice")) for _ in range(5)]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(result, asyncio.CancelledError) for result in results)
+        for _ in range(50):
+            await limiter.hit("bob")  # replies come in order
+        assert (await limiter.hit("alice", 0)).remaining == (await limiter.hit("carol")).remaining
+        limiter.close()
+
+    run(main())
+    assert charged_cost(store.url) == 1
+
+
+def test_requests_with_a_timeout_of_zero_go_one_after_the_other_if_the_quota_is_there() -> None:
+    async def main() -> None:
+        clock = ManualClock()
+        store = LateStore(Policy.create("token-bucket", "1/day", 3), clock)
+        limiter = ResilientLimiter(store, "closed", clock)
+        tasks = [asyncio.ensure_future(note(clock, limiter.wait("alice", 1, 0))) for _ in range(5)]
+        await settle()
+        store.answers.set()
+        outcomes = await asyncio.gather(*tasks)
+        assert [isinstance(outcome.result, Decision) for outcome in outcomes] == [True] * 3 + [False] * 2
+
+    run(main())
+
+
+def test_a_queue_in_a_store_is_not_joined_if_its_delay_is_too_long() -> None:
+    async def main() -> None:
+        clock = ManualClock()
+        store = LateStore(Policy.create("leaky-bucket", "1/s", 9), clock)
+        store.answers.set()
+        limiter = ResilientLimiter(store, "closed", clock)
+        await store.hit("alice", 3)
+        outcomes = await finish(clock, [limiter.wait("alice", 1, 2.999999999), limiter.wait("alice", 1, 3)])
+        assert isinstance(outcomes[0].result, RateLimitExceeded)
+        assert outcomes[0].result.decision.retry_after_ns == 3 * S
+        assert (outcomes[1].at, store.charged) == (3 * S, 2)
+
+    run(main())
+
+
+def test_an_awaited_limiter_counts_those_who_wait() -> None:
+    assert isinstance(AsyncValkeyLimiter(NOWHERE, "token-bucket", "1/s").waiting, Waiting)
