@@ -19,17 +19,23 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from ratelab.errors import InputError, short_repr
+from ratelab.errors import InputError, StoreError, short_repr
 from ratelab.http.asgi import App, Field, Message, Receive, Scope, Send
 from ratelab.http.doors import AwaitingGate, Limits, create_limiter
 from ratelab.http.gate import GateArguments, create_from_file
+from ratelab.http.guard import Guard
 from ratelab.http.headers import join_legacy
 from ratelab.http.identity import Identity
 from ratelab.http.policy_rules import AnyLimiter
-from ratelab.http.responses import Denial
+from ratelab.http.responses import Denial, Ruling
 from ratelab.http.scope_functions import ScopeEntry, check_function, invalid_result, is_deferred
-from ratelab.limiter import Decision
+from ratelab.limiter import Decision, Row
+from ratelab.quota import NS_PER_S
 from ratelab.stores.memory import MemoryLimiter
+
+_create_decision = partial(tuple.__new__, Decision)  # takes half the time of the class
+
+_NO_PEER = ("",)
 
 _CONNECTION = "ratelab.connection"
 """The entry of the scope that functions of a `RateLimit` take."""
@@ -95,7 +101,7 @@ def _read_detail(body: bytes) -> str:
         return "Denied by a rate limit."
 
 
-class RateLimit:
+class RateLimit(AwaitingGate):
     """Limit the requests of each client: `Depends(RateLimit("5/minute"))` on a route, a router or an application.
 
     `limits` are rates such as `5/minute`, which token buckets grant, policies, which are enforced together, a limiter,
@@ -133,13 +139,11 @@ class RateLimit:
         given: dict[str, Any] = {**arguments}
         injected = {each: given[each] for each in _INJECTED if isinstance(given.get(each), params.Depends)}
         given |= {each: ScopeEntry(each) for each in injected}
-        self.gate = AwaitingGate(limiter, subject=_CONNECTION, **given)
-        """The gate that decides, with its counts."""
-        self._on_denied = on_denied
+        self._derives_scope = any(map(_takes_connection, (limiter, *given.values(), *given.get("costs", {}).values())))
+        super().__init__(limiter, subject=_CONNECTION, **given)
+        self._injected = injected.keys()
+        self._respond = on_denied
         self._store = limiter if store is not None else None
-        self._derives_scope = any(
-            callable(value) for value in (limiter, *given.values(), *given.get("costs", {}).values())
-        )
         connection = Parameter("connection", Parameter.POSITIONAL_OR_KEYWORD, annotation=HTTPConnection)
         values = [Parameter(each, Parameter.KEYWORD_ONLY, default=value) for each, value in injected.items()]
         self.__signature__ = Signature([connection, *values])  # by which FastAPI passes the arguments of a call
@@ -158,31 +162,67 @@ class RateLimit:
 
     async def __call__(self, connection: HTTPConnection, **values: Any) -> Decision | None:
         """Return the decision on a request or a message; raise `RequestDenied` if it is denied."""
-        scope = given = connection.scope
-        if self._derives_scope or scope["type"] != "http":
-            given = {"method": "GET", **scope, _CONNECTION: connection, **values}
-        ruling = await self.gate.admit(given)
-        decision = ruling.decision
+        scope = connection.scope
+        keys, cost, guard, counts = self._hot_peers
+        key = keys.get((scope.get("client") or _NO_PEER)[0])
+        if key is None or scope["type"] != "http":
+            return await self._decide(connection, values)
+        try:
+            row: Row = guard[0](key, cost)
+        except StoreError as error:
+            return await self._finish(connection, scope, self._rule_undecided(error))
+        allowed, remaining, _, reset_after_ns, delay_ns = row
+        if not allowed or (delay_ns and cost):
+            return await self._finish(connection, scope, self._rule_decided(scope, guard, key, cost, row))
+        counts.admitted += 1
+        decision = scope["ratelab"] = _create_decision((*row, None, ()))
         scope.setdefault("state", {})["ratelimit"] = decision
-        if given is not scope:
-            scope["ratelab"] = decision
-        if ruling.answer is not None:
-            raise RequestDenied(self._create_response(ruling.answer, connection, decision), decision)
+        if _ADMITTED in scope:
+            seconds = -(-reset_after_ns // NS_PER_S)
+            scope[_ADMITTED][0].extend(guard[2].get((remaining, seconds)) or guard[3](remaining, seconds, False))
+        return decision
+
+    async def _decide(self, connection: HTTPConnection, values: dict[str, Any]) -> Decision | None:
+        """Decide on a request or a message, by the arguments and values."""
+        if values.keys() != self._injected:
+            names = ", ".join(sorted(self._injected)) or "no values"
+            raise InputError(f"a call of this limit takes {names}, which are dependencies, got {[*values]}")
+        given = connection.scope
+        if self._derives_scope or given["type"] != "http":
+            given = {"method": "GET", **given, _CONNECTION: connection, **values}
+        return await self._finish(connection, given, await self.rule(given))
+
+    async def _finish(self, connection: HTTPConnection, given: Scope, ruling: Ruling) -> Decision | None:
+        """Return the decision on an admitted request, after its delay, or raise `RequestDenied`."""
+        answer, added, decision, *_ = await self._hold(given, ruling)
+        scope = connection.scope
+        scope["ratelab"] = decision
+        scope.setdefault("state", {})["ratelimit"] = decision
+        if answer is not None:
+            raise RequestDenied(self._create_response(answer, connection, decision), decision)
         if _ADMITTED in scope and decision is not None:
             fields, settlements, stores = scope[_ADMITTED]
             if scope["type"] == "http":
-                fields[:] = join_legacy(fields, ruling.fields) if fields else ruling.fields
+                fields[:] = join_legacy(fields, added) if fields else added
                 if ruling.refund is not None:
-                    settlements.append(partial(self.gate.settle, given, ruling))
+                    settlements.append(partial(self.settle, given, ruling))
             if self._store is not None:
                 stores.add(self._store)
         return decision
 
+    def _use(self, guard: Guard | None, find_guard: Any = None) -> None:
+        super()._use(guard, find_guard)
+        _, _, keys, _, cost, _, _, _, _, counts = self._hot
+        if keys is None or guard is None or guard[1] or self._derives_scope or self.writes_legacy:
+            keys = {}
+        self._hot_peers: Any = (keys, cost, guard, counts)
+        # for a request of a known peer, if only its key, a fixed cost and one policy in memory count
+
     def _create_response(self, answer: Denial, connection: HTTPConnection, decision: Decision | None) -> Response:
         """Create the response to a request that is not admitted."""
         status, fields, body = answer
-        if self._on_denied is not None and decision is not None:
-            response = self._on_denied(connection, decision)
+        if self._respond is not None and decision is not None:
+            response = self._respond(connection, decision)
             if response is not None:
                 if not isinstance(response, Response):
                     raise invalid_result(
@@ -194,6 +234,11 @@ class RateLimit:
         response = Response(body, status)
         response.raw_headers = [*fields]
         return response
+
+
+def _takes_connection(argument: object) -> bool:
+    """Return whether an argument of a `RateLimit` is a function, or an identity by one."""
+    return callable(argument.key if isinstance(argument, Identity) else argument)
 
 
 # --- the application

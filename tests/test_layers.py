@@ -38,7 +38,7 @@ MAY_SEE = {
     "flask": {"errors", "limiter", "algorithms", "stores", "http", "wsgi"},
     "testing": {"errors", "quota", "clock", "stores"},
     "pytest_plugin": {"errors", "testing"},
-    "fastapi": {"errors", "limiter", "algorithms", "stores", "http"},
+    "fastapi": {"errors", "limiter", "quota", "algorithms", "stores", "http"},
     "verify": {"errors", "quota", "limiter", "algorithms", "policies", "lab", "report", "http"},
     "cli": {"", "errors", "quota", "limiter", "algorithms", "stores", "policies"}
     | {"lab", "learn", "verify", "report", "http"},

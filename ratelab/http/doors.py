@@ -137,7 +137,10 @@ class AwaitingGate(Gate):
 
     async def admit(self, scope: Scope) -> Ruling:
         """Rule what to do with an HTTP request, after its delay; count it."""
-        ruling = await self.rule(scope)
+        return await self._hold(scope, await self.rule(scope))
+
+    async def _hold(self, scope: Scope, ruling: Ruling) -> Ruling:
+        """Hold a request for its delay; count it."""
         if ruling.delay_ns:
             self.counts.waiting += 1
             try:

@@ -102,7 +102,7 @@ def test_the_endpoint_receives_the_decision() -> None:
     @app.get("/ping")
     def ping(request: Request, decision: Annotated[Decision, Depends(limit)]) -> list[int]:
         assert request.state.ratelimit == decision == decision_of(request.scope)
-        return [decision.remaining, limit.gate.counts.admitted]
+        return [decision.remaining, limit.counts.admitted]
 
     assert [call(app).body for _ in range(2)] == [b"[4,1]", b"[3,2]"]
 
@@ -369,6 +369,18 @@ def test_a_limit_may_be_called_in_the_endpoint() -> None:
     replies = [call(app, path=f"/ping/{name}") for name in ("a", "b", "a")]
     assert [reply.status for reply in replies] == [200, 200, 429]
     assert {len(reply.of("ratelimit")) for reply in replies} == {1}
+
+
+@pytest.mark.parametrize("values", [{}, {"key": "a", "cost": 1}, {"name": "a"}])
+def test_a_call_without_the_value_of_a_dependency_is_reported(values: dict[str, Any]) -> None:
+    limit, app = RateLimit("1/h", key=Depends(user_name)), FastAPI()
+
+    @app.get("/ping")
+    async def ping(request: Request) -> None:
+        await limit(request, **values)
+
+    with pytest.raises(InputError, match="takes key, which are dependencies"):
+        call(app)
 
 
 def test_policies_of_a_file_apply(tmp_path: Path) -> None:
