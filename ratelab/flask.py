@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 View = TypeVar("View", bound=Callable[..., Any])
 
-_REQUEST = "flask.request"
+_FLASK_REQUEST = "flask.request"
 """The entry of the scope that the functions of a limit take."""
 
 
@@ -113,7 +113,7 @@ class limit:  # noqa: N801  (a decorator)
     def _create_gate(self, name: str | None) -> BlockingGate:
         name = None if self._store is None else name  # a limit in memory shares its quota with no other
         limiter = create_limiter(self._limits, self._store, name, True, self._on_store_error)
-        return BlockingGate(limiter, self._max_delay, _REQUEST, **self._arguments)
+        return BlockingGate(limiter, self._max_delay, _FLASK_REQUEST, **self._arguments)
 
 
 @cache
@@ -139,7 +139,7 @@ def _admit(
     """
     environ = request.environ
     scope = EnvironScope(environ)
-    scope[_REQUEST] = request
+    scope[_FLASK_REQUEST] = request
     ruling = gate.admit(scope)
     decision = ruling.decision
     if decision is not None:

@@ -15,7 +15,7 @@ from ratelab.http.environ import ENVIRON, EnvironScope
 from ratelab.http.gate import PolicyArguments, create_from_file
 from ratelab.http.guard import Guard
 from ratelab.http.headers import MAX_CACHED_HEADERS
-from ratelab.http.identity import Identity
+from ratelab.http.identity import AmbiguousClientError, Identity
 from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import Denial, Ruling
 from ratelab.http.scope_functions import check_function
@@ -98,11 +98,16 @@ class RateLimitMiddleware(BlockingGate):
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        keys, cost, guard, cache, counts = self._hot_peers
+        keys, find_key, cost, guard, cache, counts = self._hot_plain
         key = keys.get(environ.get("REMOTE_ADDR", ""))
         if key is None:
             scope = EnvironScope(environ)
-            return self._respond(scope, start_response, self.admit(scope))
+            if guard is None or self._checks_processes:
+                return self._respond(scope, start_response, self.admit(scope))
+            try:
+                key = find_key(scope)
+            except AmbiguousClientError:
+                return self._respond(scope, start_response, self.admit(scope))
         try:
             row: Row = guard[0](key, cost)
         except StoreError as error:
@@ -135,14 +140,16 @@ class RateLimitMiddleware(BlockingGate):
         return self.app(environ, start)
 
     def use(self, guard: Guard | None, find_guard: Any = None) -> None:
-        """Decide the requests from now on as `Gate.use` does, those of known peers without their scope."""
+        """Decide the requests from now on as `Gate.use` does, the plain ones faster."""
         super().use(guard, find_guard)
-        _, exempt, keys, _, cost, cost_of, _, _, merges, counts = self._hot
-        if guard is None or keys is None or exempt is not None or cost_of is not None or merges:
+        _, exempt, keys, find_key, cost, cost_of, _, _, merges, counts = self._hot
+        if exempt is not None or cost_of is not None or merges:
+            guard = None
+        if guard is None or keys is None:
             keys = {}
         cache: dict[tuple[int, int], list[tuple[str, str]]] = {}
-        self._hot_peers: Any = (keys, cost, guard, cache, counts)
-        # for a request of a known peer, if only its key, a fixed cost and one policy count
+        # without a guard, a request needs more than its key, a fixed cost and one policy
+        self._hot_plain: Any = (keys, find_key, cost, guard, cache, counts)
 
     def _respond(self, scope: EnvironScope, start_response: StartResponse, ruling: Ruling) -> Iterable[bytes]:
         """Respond to a request as ruled, or pass it on to the application."""

@@ -27,14 +27,19 @@ class EnvironScope(dict[str, Any]):
     """
 
     def __init__(self, environ: dict[str, Any]) -> None:
-        super().__init__({"type": "http", "method": environ["REQUEST_METHOD"], ENVIRON: environ})
-        self["client"] = _read_peer(environ)
+        self[ENVIRON] = environ
 
     def __missing__(self, name: str) -> Any:
         """Return an entry that is read from the environment on first use."""
         environ = self[ENVIRON]
         if name == "headers":
             value: Any = _read_fields(environ)
+        elif name == "client":
+            value = _read_peer(environ)
+        elif name == "method":
+            value = environ["REQUEST_METHOD"]
+        elif name == "type":
+            value = "http"
         elif name == "path":
             # ASGI has the mount point in both, and text in UTF-8, which PEP 3333 has as Latin-1
             value = _decode(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""))
