@@ -52,6 +52,14 @@ _POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013
 MAX_CLOSE_REASON_BYTES = 123
 """Length of the reason for which a WebSocket is closed (RFC 6455, section 5.5)."""
 
+_PROBLEM = {
+    "type": "object",
+    "properties": {
+        **{name: {"type": "string"} for name in ("type", "title", "detail")},
+        "status": {"type": "integer"},
+        "violated-policies": {"type": "array", "items": {"type": "string"}},
+    },
+}
 _DENIAL = {
     "description": "Too many requests",
     "headers": {
@@ -59,25 +67,12 @@ _DENIAL = {
         "RateLimit": {"description": "Remaining quota, and seconds to its reset", "schema": {"type": "string"}},
         "RateLimit-Policy": {"description": "Quota, and its window in seconds", "schema": {"type": "string"}},
     },
-    "content": {
-        "application/problem+json": {
-            "schema": {
-                "type": "object",
-                "properties": {
-                    "type": {"type": "string", "format": "uri"},
-                    "title": {"type": "string"},
-                    "status": {"type": "integer"},
-                    "detail": {"type": "string"},
-                    "violated-policies": {"type": "array", "items": {"type": "string"}},
-                },
-            }
-        }
-    },
+    "content": {"application/problem+json": {"schema": _PROBLEM}},
 }
 """The response to a denied request in an OpenAPI schema."""
 
 
-class RequestDenied(HTTPException):
+class RateLimitDenied(HTTPException):
     """A request, or a message of a WebSocket, that a `RateLimit` denies.
 
     The application answers with `response`, a problem document, unless it has a handler for this class, `HTTPException`
@@ -115,7 +110,7 @@ class RateLimit(AwaitingGate):
     value: `key=Depends(user_name)`.
 
     The dependency returns the `Decision`, which is also `request.state.ratelimit`; both are None for requests that are
-    not limited. A request with a delay waits. A denied request raises `RequestDenied`.
+    not limited. A request with a delay waits. A denied request raises `RateLimitDenied`.
 
     A limit may also be called: `await limit(websocket)` decides one message, `await limit(websocket, key=name)` if the
     key is a dependency.
@@ -161,7 +156,7 @@ class RateLimit(AwaitingGate):
         return cls(created, key=identity, file=file, **arguments)
 
     async def __call__(self, connection: HTTPConnection, **values: Any) -> Decision | None:
-        """Return the decision on a request or a message; raise `RequestDenied` if it is denied."""
+        """Return the decision on a request or a message; raise `RateLimitDenied` if it is denied."""
         scope = connection.scope
         keys, cost, guard, counts = self._hot_peers
         key = keys.get((scope.get("client") or _NO_PEER)[0])
@@ -193,13 +188,13 @@ class RateLimit(AwaitingGate):
         return await self._finish(connection, given, await self.rule(given))
 
     async def _finish(self, connection: HTTPConnection, given: Scope, ruling: Ruling) -> Decision | None:
-        """Return the decision on an admitted request, after its delay, or raise `RequestDenied`."""
+        """Return the decision on an admitted request, after its delay, or raise `RateLimitDenied`."""
         answer, added, decision, *_ = await self._hold(given, ruling)
         scope = connection.scope
         scope["ratelab"] = decision
         scope.setdefault("state", {})["ratelimit"] = decision
         if answer is not None:
-            raise RequestDenied(self._create_response(answer, connection, decision), decision)
+            raise RateLimitDenied(self._create_response(answer, connection, decision), decision)
         if _ADMITTED in scope and decision is not None:
             fields, settlements, stores = scope[_ADMITTED]
             if scope["type"] == "http":
@@ -210,29 +205,26 @@ class RateLimit(AwaitingGate):
                 stores.add(self._store)
         return decision
 
-    def _use(self, guard: Guard | None, find_guard: Any = None) -> None:
-        super()._use(guard, find_guard)
+    def use(self, guard: Guard | None, find_guard: Any = None) -> None:
+        """Decide the requests from now on as `Gate.use` does, those of known peers by its parts."""
+        super().use(guard, find_guard)
         _, _, keys, _, cost, _, _, _, _, counts = self._hot
         if keys is None or guard is None or guard[1] or self._derives_scope or self.writes_legacy:
             keys = {}
         self._hot_peers: Any = (keys, cost, guard, counts)
-        # for a request of a known peer, if only its key, a fixed cost and one policy in memory count
 
     def _create_response(self, answer: Denial, connection: HTTPConnection, decision: Decision | None) -> Response:
         """Create the response to a request that is not admitted."""
         status, fields, body = answer
-        if self._respond is not None and decision is not None:
-            response = self._respond(connection, decision)
-            if response is not None:
-                if not isinstance(response, Response):
-                    raise invalid_result(
-                        "on_denied must return a Response or None", response, "such as JSONResponse({})"
-                    )
-                present = {name for name, _ in response.raw_headers} | {b"content-type", b"content-length"}
-                response.raw_headers += [field for field in fields if field[0] not in present]
-                return response
-        response = Response(body, status)
-        response.raw_headers = [*fields]
+        response = None if self._respond is None or decision is None else self._respond(connection, decision)
+        if response is None:
+            response = Response(body, status)
+            response.raw_headers = [*fields]
+            return response
+        if not isinstance(response, Response):
+            raise invalid_result("on_denied must return a Response or None", response, "such as JSONResponse({})")
+        present = {name for name, _ in response.raw_headers} | {b"content-type", b"content-length"}
+        response.raw_headers += [field for field in fields if field[0] not in present]
         return response
 
 
@@ -272,7 +264,7 @@ class LimitedResponses:
         scope[_ADMITTED] = added, settlements, self._stores
 
         def send_with_fields(message: Message) -> Awaitable[None]:
-            if added and message["type"] == "http.response.start":
+            if (added or settlements) and message["type"] == "http.response.start":
                 present = message.get("headers", ())
                 # the two fields of one limit are never `X-RateLimit-*`
                 fields = [*present, *added] if len(added) == 2 else join_legacy(present, added)
@@ -291,7 +283,7 @@ async def _settle_and_send(settlements: list[Callable[[int], Awaitable[None]]], 
     await send(message)
 
 
-async def _answer(usual: Any, connection: HTTPConnection, denied: RequestDenied) -> Response | None:
+async def _answer(usual: Any, connection: HTTPConnection, denied: RateLimitDenied) -> Response | None:
     """Answer a denied request, or refuse or close a denied WebSocket.
 
     `usual` is the handler of the application for `HTTPException`; if it is not FastAPI's, it answers requests.
@@ -306,7 +298,7 @@ async def _answer(usual: Any, connection: HTTPConnection, denied: RequestDenied)
     return await answer  # type: ignore[no-any-return]
 
 
-async def _close(websocket: WebSocket, denied: RequestDenied) -> None:
+async def _close(websocket: WebSocket, denied: RateLimitDenied) -> None:
     """Refuse or close a denied WebSocket."""
     accepted = websocket.application_state is WebSocketState.CONNECTED
     if not accepted and "websocket.http.response" in websocket.scope.get("extensions", {}):
@@ -342,8 +334,8 @@ _build_middleware_stack, _openapi = FastAPI.build_middleware_stack, FastAPI.open
 @wraps(_build_middleware_stack)
 def _build_limited_stack(self: FastAPI) -> App:
     handlers: Any = self.exception_handlers
-    usual = next(handlers[each] for each in RequestDenied.__mro__[1:] if each in handlers)
-    handlers.setdefault(RequestDenied, partial(_answer, usual))
+    usual = next(handlers[each] for each in RateLimitDenied.__mro__[1:] if each in handlers)
+    handlers.setdefault(RateLimitDenied, partial(_answer, usual))
     return LimitedResponses(_build_middleware_stack(self))
 
 

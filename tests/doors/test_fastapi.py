@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from asgi import call
+from asgi import call, scope_of
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import (
@@ -23,8 +23,8 @@ from response_headers import parse_limits
 from starlette.middleware.cors import CORSMiddleware
 
 from ratelab import Decision, InputError, ManualClock, MemoryLimiter, Policy
-from ratelab.fastapi import RateLimit, RequestDenied, document_limits
-from ratelab.http import RateLimitMiddleware, by_route, decision_of
+from ratelab.fastapi import RateLimit, RateLimitDenied, document_limits
+from ratelab.http import Identity, RateLimitMiddleware, by_route, decision_of
 from ratelab.http.asgi import App
 
 ORIGIN = "https://elsewhere.example"
@@ -260,7 +260,7 @@ def render_in_thread(request: Request, error: Any) -> Response:
 
 
 @pytest.mark.parametrize("handler", [render, render_in_thread])
-@pytest.mark.parametrize("denied", [RequestDenied, HTTPException, HTTPException.__mro__[1], 429])
+@pytest.mark.parametrize("denied", [RateLimitDenied, HTTPException, HTTPException.__mro__[1], 429])
 def test_a_handler_of_the_application_renders_denials(denied: Any, handler: Any) -> None:
     app = limited(RateLimit(fixed()))
     app.add_exception_handler(denied, handler)
@@ -369,6 +369,15 @@ def test_a_limit_may_be_called_in_the_endpoint() -> None:
     replies = [call(app, path=f"/ping/{name}") for name in ("a", "b", "a")]
     assert [reply.status for reply in replies] == [200, 200, 429]
     assert {len(reply.of("ratelimit")) for reply in replies} == {1}
+
+
+def test_a_shadow_policy_is_refunded_by_the_status() -> None:
+    shadow = Policy.create("fixed-window", "9/day", name="day", shadow=True)
+    limiter = MemoryLimiter([shadow], ManualClock())
+    app = limited(RateLimit(limiter, charge=lambda request, status: status != 403), refuses)
+    replies = [call(app) for _ in range(3)]
+    assert [(reply.status, reply.of("ratelimit")) for reply in replies] == [(403, [])] * 3
+    assert limiter.hit_each(Identity("ip")(scope_of()), 0)[0].remaining == 9
 
 
 @pytest.mark.parametrize("values", [{}, {"key": "a", "cost": 1}, {"name": "a"}])

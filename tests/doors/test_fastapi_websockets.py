@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, FastAPI, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse, Response
 
 from ratelab import ManualClock, MemoryLimiter, Policy
-from ratelab.fastapi import RateLimit, RequestDenied
+from ratelab.fastapi import RateLimit, RateLimitDenied
 from ratelab.http.asgi import Message
 
 
@@ -82,7 +82,7 @@ def test_an_application_may_keep_the_connection_of_a_denied_message() -> None:
         async for text in websocket.iter_text():
             try:
                 await limit(websocket)
-            except RequestDenied as denied:
+            except RateLimitDenied as denied:
                 text = denied.detail
             await websocket.send_text(text)
 
@@ -144,7 +144,7 @@ def test_a_hook_responds_to_a_refused_connection() -> None:
 
 def test_a_handler_of_requests_does_not_answer_websockets() -> None:
     app = chat(RateLimit(fixed(1)))
-    app.add_exception_handler(RequestDenied.__mro__[1], lambda request, error: Response(status_code=418))
+    app.add_exception_handler(RateLimitDenied.__mro__[1], lambda request, error: Response(status_code=418))
     assert kinds(talk(app, "a", "b")) == ["accept", "send", "close"]
 
 
