@@ -30,7 +30,7 @@ end"""
 
 SHUTDOWN_POLL_S = 0.05
 
-_RECEIVE_BYTES = 1 << 16
+_CHUNK_BYTES = 1 << 16
 
 
 class EmbeddedStore:
@@ -56,7 +56,7 @@ class EmbeddedStore:
         """Delete all keys."""
         with self.connect() as connection:
             connection.sendall(b"FLUSHALL\r\n")
-            connection.recv(_RECEIVE_BYTES)
+            connection.recv(_CHUNK_BYTES)
 
     def connect(self) -> socket.socket:
         """Return a connection to the server itself."""
@@ -116,7 +116,7 @@ def _create_proxy(store: EmbeddedStore) -> socketserver.ThreadingUnixStreamServe
 def _copy(source: socket.socket, target: socket.socket) -> None:
     """Copy bytes until one of the connections is closed."""
     with suppress(OSError):
-        while data := source.recv(_RECEIVE_BYTES):
+        while data := source.recv(_CHUNK_BYTES):
             target.sendall(data)
         target.shutdown(socket.SHUT_RDWR)
 

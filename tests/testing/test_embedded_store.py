@@ -127,6 +127,7 @@ def test_a_limiter_used_before_the_clock_stopped_follows(embedded: EmbeddedStore
     limiter.close()
 
 
+@pytest.mark.slow
 def test_other_processes_follow(embedded: EmbeddedStore, clock: LimiterClock) -> None:
     limiter = connect(embedded, create("gcra", "1/day"))
     exhaust(limiter)
