@@ -377,7 +377,7 @@ def test_a_shadow_policy_is_refunded_by_the_status() -> None:
     app = limited(RateLimit(limiter, charge=lambda request, status: status != 403), refuses)
     replies = [call(app) for _ in range(3)]
     assert [(reply.status, reply.of("ratelimit")) for reply in replies] == [(403, [])] * 3
-    assert limiter.hit_each(Identity("ip")(scope_of()), 0)[0].remaining == 9
+    assert limiter.hit_each(Identity("ip")(scope_of()), 0)[1][0].remaining == 9
 
 
 @pytest.mark.parametrize("values", [{}, {"key": "a", "cost": 1}, {"name": "a"}])
