@@ -10,12 +10,13 @@ from functools import cache
 from typing import Any, Unpack
 
 from ratelab.algorithms import Policy
-from ratelab.errors import InputError, short_repr
+from ratelab.errors import InputError, StoreError, short_repr
 from ratelab.http.asgi import Field, Scope
 from ratelab.http.delayed_admission import NS_PER_MS
 from ratelab.http.environ import ENVIRON
 from ratelab.http.gate import Gate, GateArguments
-from ratelab.http.headers import join_legacy
+from ratelab.http.guard import Guard
+from ratelab.http.headers import MAX_CACHED_HEADERS, join_legacy
 from ratelab.http.policy_guard import refund
 from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import Denial, Ruling
@@ -71,6 +72,11 @@ def _create_policy(rate: str, name: str | None) -> Policy:
     return Policy.create(DEFAULT_ALGORITHM, rate, name=rate if name is None else f"{name} {rate}")
 
 
+def decode_fields(fields: Iterable[Field]) -> list[tuple[str, str]]:
+    """Return header fields as text, as WSGI and most frameworks have them."""
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
+
+
 class BlockingGate(Gate):
     """A gate for a door that blocks a thread for each request.
 
@@ -100,6 +106,43 @@ class BlockingGate(Gate):
             if scope.get(ENVIRON, {}).get("wsgi.multiprocess"):
                 _warn_of_processes()
         return self._hold(scope, run_now(self.rule(scope)))
+
+    def admit_from(self, peer: object, create_scope: Callable[[], Scope]) -> tuple[Any, Any, Any, Ruling | None]:
+        """Admit a request from a peer as `admit` does; create its scope only if that is needed.
+
+        Return the row of the decision and the header fields as text for a request of a known peer that is admitted at
+        once, if only the peer and one policy count. For others, return None twice, the scope and the ruling.
+        """
+        keys, cost, guard, cache, counts = self._known_peers
+        key = keys.get(peer)
+        if key is None:
+            scope = create_scope()
+            return None, None, scope, self.admit(scope)
+        try:
+            row = guard[0](key, cost)
+        except StoreError as error:
+            scope = create_scope()
+            return None, None, scope, self._hold(scope, self._rule_undecided(error))
+        allowed, remaining, _, reset_after_ns, delay_ns = row
+        if not allowed or (delay_ns and cost):
+            scope = create_scope()
+            return None, None, scope, self._hold(scope, self._rule_decided(scope, guard, key, cost, row))
+        counts.admitted += 1
+        seconds = -(-reset_after_ns // NS_PER_S)
+        fields = cache.get((remaining, seconds))
+        if fields is None:
+            if len(cache) >= MAX_CACHED_HEADERS:
+                cache.clear()
+            fields = cache[remaining, seconds] = decode_fields(guard[3](remaining, seconds, False))
+        return row, fields, None, None
+
+    def use(self, guard: Guard | None, find_guard: Any = None) -> None:
+        """Decide the requests from now on as `Gate.use` does, those of known peers without their scope."""
+        super().use(guard, find_guard)
+        _, exempt, keys, _, cost, cost_of, _, _, writes_legacy, counts = self._hot
+        if guard is None or keys is None or exempt is not None or cost_of is not None or writes_legacy:
+            keys = {}
+        self._known_peers: Any = (keys, cost, guard, {}, counts)
 
     def _hold(self, scope: Scope, ruling: Ruling) -> Ruling:
         """Hold the thread of a request for its delay, or deny it; count it."""
@@ -178,12 +221,7 @@ def _round_up(delay_ns: int) -> float:
     return -(-delay_ns // NS_PER_MS) / 1000
 
 
-# --- header fields as text
-
-
-def decode_fields(fields: Iterable[Field]) -> list[tuple[str, str]]:
-    """Return header fields as text, as WSGI and most frameworks have them."""
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
+# --- responses with header fields as text
 
 
 def merge_fields(present: Iterable[tuple[str, str]], added: Iterable[Field]) -> list[tuple[str, str]]:

@@ -239,7 +239,7 @@ def _measure(group: Group, starts: int) -> Iterator[Figure]:
     bare = loads[group.server, group.bare]
     server = "ratelab serve" if group.server == "serve" else group.server
     for each in limited:
-        yield request_rate(f"{server}, {each.label}: requests", loads[group.server, each.app], bare, each.share)
+        yield _throughput(f"{server}, {each.label}: requests", loads[group.server, each.app], bare, each.share)
     for each in limited if group is GROUPS[0] else ():
         yield _latency(f"{server}, {each.label}: 99th percentile", loads[group.server, each.app], bare)
     for each in limited:
@@ -290,6 +290,12 @@ def load_in_turn(servers: Sequence[Arguments], starts: int) -> dict[Arguments, l
 def request_rate(label: str, loads: Sequence[Load], floors: Sequence[Load], bar: Bar | None = None) -> Figure:
     """Compare the requests per second of two servers that were loaded in turn."""
     rates, floor_rates = [load.rate for load in loads], [load.rate for load in floors]
+    return Figure(label, median(rates), "/s", median(floor_rates), median_ratio(rates, floor_rates), bar)
+
+
+def _throughput(label: str, loads: Sequence[Load], floors: Sequence[Load], bar: Bar | None) -> Figure:
+    """Compare the requests per second of processor time, which other programs on the machine do not take away."""
+    rates, floor_rates = [1 / load.cost_s for load in loads], [1 / load.cost_s for load in floors]
     return Figure(label, median(rates), "/s", median(floor_rates), median_ratio(rates, floor_rates), bar)
 
 
