@@ -108,6 +108,7 @@ class Identity:
     def choose_key(self, key: str | Callable[[Scope], str | None]) -> None:
         """Identify clients by `key` from now on."""
         self.key = key
+        """The key by which clients are identified."""
         self._forwarded_field = _address_field(key, self._proxies)
         self._kind, self._read_name = _name_reader("ip" if self._forwarded_field != _FORWARDED_FOR else key)
         self.keys_by_peer: dict[str, str] | None = None

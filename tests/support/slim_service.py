@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 BEFORE = {name.partition(".")[0] for name in sys.modules}
 
@@ -15,6 +17,7 @@ from ratelab import ManualClock, MemoryLimiter, Policy, create  # noqa: E402  (a
 from ratelab.http import Identity, RateLimitMiddleware  # noqa: E402
 from ratelab.http.asgi import Message, Receive, Scope, Send  # noqa: E402
 from ratelab.stores import memory, resilient  # noqa: E402, F401  (main checks their imports, too)
+from ratelab.wsgi import RateLimitMiddleware as WsgiMiddleware  # noqa: E402
 
 
 async def application(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -39,6 +42,22 @@ async def statuses(app: RateLimitMiddleware, requests: int) -> list[int]:
     return [message["status"] for message in sent if message["type"] == "http.response.start"]
 
 
+def wsgi_application(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """Answer every request with 200."""
+    start_response("200 OK", [])
+    return [b"pong"]
+
+
+def wsgi_statuses(app: WsgiMiddleware, requests: int) -> list[str]:
+    """Send requests from one client; return the status of each response."""
+    found: list[str] = []
+    for _ in range(requests):
+        environ: dict[str, Any] = {"REMOTE_ADDR": "192.0.2.1"}
+        setup_testing_defaults(environ)
+        app(environ, lambda status, *_: found.append(status[:3]))  # type: ignore[arg-type]
+    return found
+
+
 def main() -> None:
     """Limit a client through the limiter and through the middleware."""
     limiter = MemoryLimiter(create("token-bucket", "2/s", burst=3), clock=ManualClock())
@@ -51,6 +70,8 @@ def main() -> None:
     ]
     several = RateLimitMiddleware(application, policies, plan=lambda _: None, charge=lambda _, status: status == 200)
     assert asyncio.run(statuses(several, 3)) == [200, 200, 429]
+    wsgi_app = WsgiMiddleware(wsgi_application, MemoryLimiter(create("gcra", "2/h")))
+    assert wsgi_statuses(wsgi_app, 3) == ["200", "200", "429"]
     own = {"ratelab", "__mp_main__"}  # multiprocessing's name for this module
     third_party = {name.partition(".")[0] for name in sys.modules} - BEFORE - sys.stdlib_module_names - own
     assert not third_party, f"importing ratelab loaded {third_party}"
