@@ -1,25 +1,18 @@
 """Limits of FastAPI in a store: instances, the lifespan, and outages."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from asgi import AsgiResponse, call, request, scope_of, started
 from fastapi import Depends, FastAPI
 from response_headers import parse_limits
-from valkey_servers import collect_connections, run_valkey
+from valkey_servers import collect_connections
 
 from ratelab.errors import ConfigurationWarning
 from ratelab.fastapi import RateLimit
 from ratelab.http.identity import SECRET
 from ratelab.stores.valkey.server import ValkeyServer
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ValkeyServer]:
-    with run_valkey() as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -40,30 +33,30 @@ async def send(app: FastAPI, count: int) -> list[AsgiResponse]:
         return [await request(app, scope_of()) for _ in range(count)]
 
 
-def test_instances_share_a_quota_and_close_their_connections(server: ValkeyServer) -> None:
-    apps = [limited("3/h", store=server.url, name="shared") for _ in range(2)]
+def test_instances_share_a_quota_and_close_their_connections(store: ValkeyServer) -> None:
+    apps = [limited("3/h", store=store.url, name="shared") for _ in range(2)]
     replies = [reply for app in apps for reply in asyncio.run(send(app, 2))]
     assert [reply.status for reply in replies] == [200, 200, 200, 429]
     assert [parse_limits(reply.fields).r for reply in replies] == [2, 1, 0, 0]
 
 
-def test_an_application_may_start_again(server: ValkeyServer) -> None:
-    app = limited("3/h", store=server.url, name="again")
+def test_an_application_may_start_again(store: ValkeyServer) -> None:
+    app = limited("3/h", store=store.url, name="again")
     replies = [reply for _ in range(2) for reply in asyncio.run(send(app, 2))]
     assert [reply.status for reply in replies] == [200, 200, 200, 429]
 
 
-def test_several_limits_in_a_store_decide_together(server: ValkeyServer) -> None:
-    app = limited("2/s", "3/day", store=server.url, name="several", key=Depends(lambda: "alice"))
+def test_several_limits_in_a_store_decide_together(store: ValkeyServer) -> None:
+    app = limited("2/s", "3/day", store=store.url, name="several", key=Depends(lambda: "alice"))
     replies = asyncio.run(send(app, 3))
     assert [reply.status for reply in replies] == [200, 200, 429]
     assert replies[0].of("ratelimit-policy") == ['"several 2/s";q=2;w=1, "several 3/day";q=3;w=86400']
 
 
-def test_two_limits_with_one_name_are_a_warning(server: ValkeyServer) -> None:
-    first = RateLimit("7/h", store=server.url)
+def test_two_limits_with_one_name_are_a_warning(store: ValkeyServer) -> None:
+    first = RateLimit("7/h", store=store.url)
     with pytest.warns(ConfigurationWarning, match="give each its own name"):
-        RateLimit("7/h", store=server.url)
+        RateLimit("7/h", store=store.url)
     assert first.policy_guard is None
 
 
@@ -81,8 +74,8 @@ def test_a_store_that_is_down_is_replaced_by_the_fallback(on_store_error: str, e
     assert on_store_error != "closed" or replies[0].of("retry-after")
 
 
-def test_a_limit_in_a_store_works_without_a_lifespan(server: ValkeyServer) -> None:
-    app = limited("1/h", store=server.url, name="no lifespan")
+def test_a_limit_in_a_store_works_without_a_lifespan(store: ValkeyServer) -> None:
+    app = limited("1/h", store=store.url, name="no lifespan")
 
     async def run() -> list[int]:
         return [(await request(app, scope_of())).status for _ in range(2)]
