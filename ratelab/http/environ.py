@@ -42,7 +42,10 @@ class EnvironScope(dict[str, Any]):
             value = "http"
         elif name == "path":
             # ASGI has the mount point in both, and text in UTF-8, which PEP 3333 has as Latin-1
-            value = _decode(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""))
+            path = environ.get("PATH_INFO", "")
+            if path and not path.startswith("/"):  # to frameworks, it is the same path with a slash
+                path = f"/{path}"
+            value = _decode(environ.get("SCRIPT_NAME", "") + path)
         elif name == "root_path":
             value = _decode(environ.get("SCRIPT_NAME", ""))
         elif name == "query_string":

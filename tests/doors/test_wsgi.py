@@ -200,6 +200,15 @@ def test_a_mounted_application_has_the_routes_of_its_own_paths() -> None:
     assert [call(app, path=path).status for path in ("/search", "/api/search", "/api/search")] == [200, 200, 429]
 
 
+@pytest.mark.parametrize(
+    ("root", "path"),
+    [("", "/search"), ("/api", "/search"), ("/api/", "search"), ("/api", "search"), ("/api", "//search")],
+)
+def test_a_route_is_the_path_below_the_mount_point_however_it_is_split(root: str, path: str) -> None:
+    app = RateLimitMiddleware(hello, Watched(), cost=by_route({"/search": 5}, default=1))
+    assert run(app, environ_of(path=path, root=root)).of("ratelimit") == ['"token-bucket";r=0;t=3']
+
+
 # --- delays
 
 
