@@ -230,6 +230,14 @@ def test_several_limits_decide_together() -> None:
     assert json.loads(replies[2].body)["violated-policies"] == ["2/s"]
 
 
+def test_a_delayed_request_is_counted() -> None:
+    limit = RateLimit(MemoryLimiter(Policy.create("leaky-bucket", "100/s", 3), ManualClock()))
+    app = limited(limit)
+    assert statuses(app, *["/ping"] * 4) == [200, 200, 200, 429]
+    counts = limit.counts
+    assert (counts.admitted, counts.delayed, counts.waiting, counts.denied) == (3, 2, 0, 1)
+
+
 def test_legacy_fields_of_several_limits_are_one_set() -> None:
     app = FastAPI(dependencies=[Depends(RateLimit("3/h", legacy="delta"))])
     app.get("/ping", dependencies=[Depends(RateLimit("2/h", legacy="delta"))])(pong)

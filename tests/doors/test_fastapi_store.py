@@ -7,7 +7,7 @@ import pytest
 from asgi import AsgiResponse, call, request, scope_of, started
 from fastapi import Depends, FastAPI
 from response_headers import parse_limits
-from valkey_servers import collect_connections
+from valkey_servers import collect_connections, send_command
 
 from ratelab.errors import ConfigurationWarning
 from ratelab.fastapi import RateLimit
@@ -38,6 +38,28 @@ def test_instances_share_a_quota_and_close_their_connections(store: ValkeyServer
     replies = [reply for app in apps for reply in asyncio.run(send(app, 2))]
     assert [reply.status for reply in replies] == [200, 200, 200, 429]
     assert [parse_limits(reply.fields).r for reply in replies] == [2, 1, 0, 0]
+
+
+@pytest.mark.parametrize("mounted", [False, True])
+def test_connections_are_closed_at_the_shutdown(store: ValkeyServer, mounted: bool) -> None:
+    app = limited("3/h", store=store.url)
+    outer = FastAPI()
+    outer.mount("/v1", app)
+
+    async def run() -> None:
+        async with started(outer if mounted else app):
+            served = outer if mounted else app
+            assert (await request(served, scope_of(path="/v1/ping" if mounted else "/ping"))).status == 200
+            assert count_clients(store) == 2
+        while count_clients(store) > 1:  # of the commands of this test
+            await asyncio.sleep(0.001)
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def count_clients(store: ValkeyServer) -> int:
+    """Return how many clients are connected to a store, with the one that asks."""
+    return len(send_command(store.url, "CLIENT", "LIST").splitlines())
 
 
 def test_an_application_may_start_again(store: ValkeyServer) -> None:

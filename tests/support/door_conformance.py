@@ -15,12 +15,16 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 import pytest
+from slow_parameters import mark_slow
 
 from ratelab.http.asgi import Field
 from ratelab.limiter import Decision
 
 DOORS = ("asgi", "wsgi", "flask", "fastapi_route", "fastapi_app", "django", "django_asgi")
 """The names of the doors."""
+
+FAST_DOORS = [name for name in DOORS if name != "fastapi_app"]
+"""Those that the fast run tests; the others have the code of one of these."""
 
 PEER = "192.0.2.1"
 
@@ -91,7 +95,7 @@ class Door(NamedTuple):
     """Whether the door holds a thread for each request, so that `max_delay` bounds a delay, and nothing is awaited."""
 
 
-@pytest.fixture(params=DOORS, scope="module")
+@pytest.fixture(params=mark_slow(DOORS, FAST_DOORS), scope="module")
 def door(request: pytest.FixtureRequest) -> Door:
     """Run a test for each door."""
     found: Door = import_module(f"{request.param}_door").DOOR
