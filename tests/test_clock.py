@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import time_machine
 from hypothesis import given
 from hypothesis import strategies as st
 from mutate import rewritten
+from waiting_runs import wait_until
 
 from ratelab import Clock, ManualClock, MemoryLimiter, Policy, create
 from ratelab.clock import MAX_WALL_CLOCK_AGE_NS, aligned_clock, wall_clock
@@ -65,8 +66,14 @@ def test_a_limiter_on_the_wall_clock_follows_the_time_of_a_test(
     assert advance(limiter) == [True, False, True, False]
 
 
-@pytest.mark.parametrize("advance", [advance_frozen, advance_travelled])
-@pytest.mark.parametrize("name", ["token-bucket", "fixed-window"])
+@pytest.mark.parametrize(
+    ("advance", "name"),
+    [
+        (advance_frozen, "token-bucket"),
+        (advance_frozen, "fixed-window"),
+        (advance_travelled, "token-bucket"),
+    ],
+)
 def test_the_default_clock_is_not_affected_by_the_time_of_a_test(
     name: str, advance: Callable[[MemoryLimiter], list[bool]]
 ) -> None:
@@ -77,6 +84,14 @@ def test_the_default_clock_is_not_affected_by_the_time_of_a_test(
     for limiter in created:
         assert advance(limiter) == [True, False, False, False]
         assert limiter.hit("alice").retry_after <= 86_400
+
+
+def test_time_machine_moves_windows_that_follow_utc_forward_and_not_back() -> None:
+    limiter = MemoryLimiter(create("fixed-window", "1/day"))
+    limiter.hit("alice")
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=1)):
+        wait_until(lambda: limiter.hit("alice").allowed)
+    assert not limiter.hit("alice").allowed
 
 
 # --- windows that follow the wall clock

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent
@@ -21,27 +21,6 @@ from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 from ratelab.stores.valkey.server import ValkeyServer
 from ratelab.testing import LimiterClock
 from ratelab.testing.store import EmbeddedStore, run_store
-
-CLOCK = LimiterClock()
-
-
-@pytest.fixture(scope="module")
-def _embedded() -> Iterator[EmbeddedStore]:
-    with run_store(lambda: CLOCK.utc_ns) as store:
-        CLOCK.stores.add(store.path)
-        yield store
-
-
-@pytest.fixture
-def embedded(_embedded: EmbeddedStore) -> EmbeddedStore:
-    _embedded.flush()
-    return _embedded
-
-
-@pytest.fixture
-def clock() -> Iterator[LimiterClock]:
-    with CLOCK.stop():
-        yield CLOCK
 
 
 def connect(store: EmbeddedStore, *policies: Policy, **options: object) -> ValkeyLimiter:
@@ -65,20 +44,18 @@ POLICIES = {
 def test_a_client_is_admitted_after_the_promised_wait_and_not_before(
     policies: list[Policy], embedded: EmbeddedStore, clock: LimiterClock
 ) -> None:
-    limiter = connect(embedded, *policies)
-    wait = exhaust(limiter)
-    clock.advance(f"{wait - 1}us")
-    assert not limiter.hit("alice").allowed
-    clock.advance("1us")
-    assert limiter.hit("alice").allowed
-    limiter.close()
+    with closing(connect(embedded, *policies)) as limiter:
+        wait = exhaust(limiter)
+        clock.advance(f"{wait - 1}us")
+        assert not limiter.hit("alice").allowed
+        clock.advance("1us")
+        assert limiter.hit("alice").allowed
 
 
 def test_time_stands_still_and_no_key_expires(embedded: EmbeddedStore, clock: LimiterClock) -> None:
     for name in ALGORITHMS:
-        limiter = connect(embedded, create(name, "1000/s", burst=1))
-        assert [limiter.hit("alice").allowed for _ in range(30)] == [True] + [False] * 29
-        limiter.close()
+        with closing(connect(embedded, create(name, "1000/s", burst=1))) as limiter:
+            assert [limiter.hit("alice").allowed for _ in range(30)] == [True] + [False] * 29
     with Valkey.from_url(embedded.url) as client:
         assert {client.pttl(key) for key in client.scan_iter()} == {-1}
 
@@ -117,12 +94,12 @@ def test_a_waiting_client_is_admitted_exactly_when_promised(embedded: EmbeddedSt
     limiter.close()
 
 
-def test_a_limiter_used_before_the_clock_stopped_follows(embedded: EmbeddedStore) -> None:
+def test_a_limiter_used_before_the_clock_stopped_follows(embedded: EmbeddedStore, process: LimiterClock) -> None:
     limiter = connect(embedded, create("gcra", "5/day"))
     exhaust(limiter)
-    with CLOCK.stop():
+    with process.stop():
         assert exhaust(limiter) > 0
-        CLOCK.advance("2 days")
+        process.advance("2 days")
         assert limiter.hit("alice").remaining == 4
     limiter.close()
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from django.test import Client
 from django_project import override
 from failing_stores import FlakyStore
@@ -19,14 +17,6 @@ from ratelab.fastapi import RateLimit
 from ratelab.flask import limit
 from ratelab.stores.resilient import ResilientLimiter
 from ratelab.testing import LimiterClock, assert_limited
-from ratelab.testing.clock import limiter_clock
-
-
-@pytest.fixture
-def clock() -> Iterator[LimiterClock]:
-    limiter_clock.install()
-    with limiter_clock.stop():
-        yield limiter_clock
 
 
 def check_clients(send: Any, clock: LimiterClock) -> None:

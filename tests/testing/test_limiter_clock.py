@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -25,22 +24,6 @@ from ratelab.testing import LimiterClock
 
 SECOND = 10**9
 HOUR = 3600 * SECOND
-
-
-@pytest.fixture
-def process() -> Iterator[LimiterClock]:
-    """Let the limiters of a test follow a clock of its own."""
-    before, clock = dict(vars(default_clocks)), LimiterClock()
-    clock.install()
-    yield clock
-    vars(default_clocks).update(before)
-
-
-@pytest.fixture
-def clock(process: LimiterClock) -> Iterator[LimiterClock]:
-    """Return a clock that is stopped."""
-    with process.stop():
-        yield process
 
 
 def exhaust(limiter: MemoryLimiter | RecordingLimiter, key: str = "alice") -> int:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from textwrap import dedent
 
 import pytest
 from manual import blocks
 
-from ratelab.clock import default_clocks
 from ratelab.errors import InputError
 from ratelab.stores.valkey import server
 from ratelab.testing import store  # noqa: F401  (or each run of pytest would load it again)
@@ -26,11 +24,7 @@ ALONE = ("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly")
 EXAMPLES = [one.text for one in blocks("python") if one.page == "ratelab/docs/testing.md"]
 
 
-@pytest.fixture(autouse=True)
-def _restored_clocks() -> Iterator[None]:
-    before = dict(vars(default_clocks))
-    yield
-    vars(default_clocks).update(before)
+pytestmark = pytest.mark.usefixtures("process")  # restores the clocks that a run of pytest replaces
 
 
 def run(pytester: pytest.Pytester, *options: str, **files: str) -> pytest.RunResult:
