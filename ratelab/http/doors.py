@@ -31,6 +31,9 @@ DEFAULT_ALGORITHM = "token-bucket"
 MAX_DELAY_S = 10.0
 """Seconds for which a door holds a thread, by default."""
 
+DJANGO_TEST_SERVER = "testserver"
+"""The server of requests that the tests of Django projects make, which claims to have several processes."""
+
 _log = logging.getLogger("ratelab.http")
 
 Limits = str | Policy | Sequence[str | Policy] | AnyLimiter | Callable[[Any], AnyLimiter]
@@ -103,7 +106,8 @@ class BlockingGate(Gate):
         """Rule what to do with an HTTP request, after its delay; count it."""
         if self._checks_processes:
             self._checks_processes = False  # at the first request alone
-            if scope.get(ENVIRON, {}).get("wsgi.multiprocess"):
+            environ = scope.get(ENVIRON, {})
+            if environ.get("wsgi.multiprocess") and environ.get("SERVER_NAME") != DJANGO_TEST_SERVER:
                 _warn_of_processes()
         return self._hold(scope, run_now(self.rule(scope)))
 

@@ -282,4 +282,5 @@ def test_the_test_clients_of_django_are_limited_without_a_warning(caplog: pytest
 
     with override(RATE="1/min"):
         assert asyncio.run(send()) == [200, 429]
-    assert "replaces the client" not in caplog.text
+        assert [client.get("/ping").status_code for client in [Client()] * 2] == [200, 429]
+    assert [record for record in caplog.records if record.name.startswith("ratelab")] == []
