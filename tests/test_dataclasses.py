@@ -7,7 +7,7 @@ import sys
 from dataclasses import is_dataclass
 from importlib import import_module
 from pkgutil import walk_packages
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args
 
 import numpy as np
 import pytest
@@ -18,6 +18,11 @@ from ratelab import ALGORITHMS, Quota
 from ratelab.lab.equal_protection import EqualResult
 from ratelab.lab.metrics import Result
 from ratelab.lab.traffic import Traffic
+
+
+def is_class(value: object) -> TypeGuard[type]:
+    return issubclass(type(value), type)  # `isinstance` would load the settings of Django
+
 
 MODULES = [
     import_module(found.name)
@@ -31,7 +36,7 @@ DATACLASSES = {
     f"{value.__module__}.{value.__qualname__}": value
     for module in MODULES
     for value in vars(module).values()
-    if issubclass(type(value), type) and is_dataclass(value) and value.__module__.startswith("ratelab.")
+    if is_class(value) and is_dataclass(value) and value.__module__.startswith("ratelab.")
 }
 
 

@@ -87,7 +87,7 @@ class RateThrottle:
         if door is None:
             name = f"{kind.__module__}.{kind.__qualname__}" if scope is None else f"throttle {scope}"
             place = Place(name, kind.__name__ if scope is None else scope, kind.__name__)
-            door = _doors.setdefault((kind, scope), Door(self._collect, place))
+            door = _doors.setdefault((kind, scope), Door(self.collect, place))
         return door
 
     def _find_limit(self) -> Any:
@@ -102,8 +102,8 @@ class RateThrottle:
             raise ImproperlyConfigured(f"no rate of the scope {self.scope!r}: add it to DEFAULT_THROTTLE_RATES")
         return rates[self.scope]
 
-    def _collect(self) -> dict[str, Any]:
-        """Return the options of the class, and those that the setting shares."""
+    def collect(self) -> dict[str, Any]:
+        """Return the options of the class, and those that the setting shares, for a gate."""
         shared = {name: value for name, value in read_shared_options().items() if name not in ("KEY", "ON_DENIED")}
         hops = api_settings.NUM_PROXIES
         if hops is not None and not {"TRUSTED_PROXIES", "TRUSTED_HOPS"} & shared.keys():
