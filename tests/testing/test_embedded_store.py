@@ -22,6 +22,8 @@ from ratelab.stores.valkey.server import ValkeyServer
 from ratelab.testing import LimiterClock
 from ratelab.testing.store import EmbeddedStore, run_store
 
+pytest_plugins = ["clock_fixtures"]
+
 
 def connect(store: EmbeddedStore, *policies: Policy, **options: object) -> ValkeyLimiter:
     return ValkeyLimiter(store.url, policies, deadline=AMPLE_DEADLINE, **options)  # type: ignore[arg-type]

@@ -18,6 +18,8 @@ from ratelab.flask import limit
 from ratelab.stores.resilient import ResilientLimiter
 from ratelab.testing import LimiterClock, assert_limited
 
+pytest_plugins = ["clock_fixtures"]
+
 
 def check_clients(send: Any, clock: LimiterClock) -> None:
     """Check that five requests are admitted, then one after twelve seconds, then five after a minute."""

@@ -22,6 +22,8 @@ from ratelab.stores.arguments import default_clock
 from ratelab.stores.recording import RecordingLimiter
 from ratelab.testing import LimiterClock
 
+pytest_plugins = ["clock_fixtures"]
+
 SECOND = 10**9
 HOUR = 3600 * SECOND
 

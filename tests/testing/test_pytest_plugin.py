@@ -13,7 +13,7 @@ from ratelab.errors import InputError
 from ratelab.stores.valkey import server
 from ratelab.testing import store  # noqa: F401  (or each run of pytest would load it again)
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["clock_fixtures", "pytester"]
 
 PLUGIN = ("-p", "no:ratelab", "-p", "ratelab.pytest_plugin")
 """Loads the plugin of this checkout, whatever is installed."""

@@ -14,6 +14,8 @@ from mutate import Mutant, mutate
 from ratelab.testing import LimiterClock, store
 from ratelab.testing.store import EmbeddedStore
 
+pytest_plugins = ["clock_fixtures"]
+
 pytestmark = pytest.mark.slow
 
 MUTANTS: dict[str, tuple[Mutant, Callable[..., Any], dict[str, Any]]] = {

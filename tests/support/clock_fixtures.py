@@ -1,4 +1,4 @@
-"""A clock that moves the limiters of one test alone, and a store that decides by it."""
+"""Fixtures: a clock that moves the limiters of one test alone, and a store that decides by it."""
 
 from __future__ import annotations
 
