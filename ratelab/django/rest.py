@@ -81,9 +81,9 @@ class RateThrottle:
     def _find_door(self) -> Door | None:
         """Return the door of the class and the scope; None if it limits nothing."""
         kind, scope = type(self), self.scope
-        if self._find_limit() is None:
-            return None
         door = _doors.get((kind, scope))
+        if (door is None or kind.rate is None) and self._find_limit() is None:
+            return None
         if door is None:
             name = f"{kind.__module__}.{kind.__qualname__}" if scope is None else f"throttle {scope}"
             place = Place(name, kind.__name__ if scope is None else scope, kind.__name__)
