@@ -191,12 +191,11 @@ def _start_with_fields(
 def _answer(answer: Denial, start_response: StartResponse) -> Iterable[bytes]:
     """Respond instead of the application."""
     status, fields, body = decode_denial(answer)
-    phrase = HTTPStatus(status).phrase if status in _STATUSES else "Unknown"
-    start_response(f"{status} {phrase}", fields)
+    start_response(_STATUS_LINES.get(status) or f"{status} Unknown", fields)
     return [body]
 
 
-_STATUSES = frozenset(HTTPStatus)
+_STATUS_LINES = {int(status): f"{int(status)} {status.phrase}" for status in HTTPStatus}
 
 
 def _encode_answer(on_denied: DenialHook, environ: dict[str, Any], decision: Decision) -> Any:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Unpack
 
 from ratelab.algorithms import Policy
@@ -15,7 +15,7 @@ from ratelab.http.asgi import Field, Scope
 from ratelab.http.delayed_admission import NS_PER_MS
 from ratelab.http.environ import ENVIRON
 from ratelab.http.gate import Gate, GateArguments
-from ratelab.http.guard import Guard
+from ratelab.http.guard import MAX_CACHED_DENIALS, Guard
 from ratelab.http.headers import MAX_CACHED_HEADERS, join_legacy
 from ratelab.http.policy_guard import refund
 from ratelab.http.policy_rules import AnyLimiter
@@ -240,4 +240,9 @@ def merge_fields(present: Iterable[tuple[str, str]], added: Iterable[Field]) -> 
 def decode_denial(denial: Denial) -> tuple[int, list[tuple[str, str]], bytes]:
     """Return a denial with header fields as text."""
     status, fields, body = denial
-    return status, decode_fields(fields), body
+    return status, [*_decode_fields_of_denial(fields)], body
+
+
+@lru_cache(maxsize=MAX_CACHED_DENIALS)
+def _decode_fields_of_denial(fields: tuple[Field, ...]) -> list[tuple[str, str]]:
+    return decode_fields(fields)
