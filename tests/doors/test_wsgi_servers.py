@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 from collections import Counter
@@ -155,6 +157,18 @@ def test_processes_forked_after_the_limit_was_made_share_a_quota_in_a_store(
     environment = {"STORE": store.url, "RATE": "100/h", "RATELAB_KEY_SECRET": "a secret"}
     with started(TCP[name], tmp_path, ("--workers", "3", "--preload"), environment) as server:
         assert send_all(server, 160) == {200: 100, 429: 60}
+
+
+@slow
+@unix
+def test_a_reload_keeps_the_quota_in_a_store(tmp_path: Path, store: ValkeyServer) -> None:
+    environment = {"STORE": store.url, "RATELAB_KEY_SECRET": "a secret"}
+    with started(TCP["gthread"], tmp_path, environment=environment) as server:
+        before = [server.status("/ping") for _ in range(3)]
+        os.kill(server.pid, signal.SIGHUP)
+        server.wait_for_output("Worker exiting", 1)
+        after = [server.status("/ping") for _ in range(3)]
+    assert (before, after) == ([200] * 3, [200, 200, 429])
 
 
 @slow

@@ -40,8 +40,8 @@ class UnixConnection(HTTPConnection):
 class Server:
     """A running server, at a port or at the path of a Unix socket."""
 
-    def __init__(self, address: int | str, output: Path) -> None:
-        self.address, self.output = address, output
+    def __init__(self, address: int | str, output: Path, pid: int = 0) -> None:
+        self.address, self.output, self.pid = address, output, pid
 
     def status(self, path: str = "/", forwarded_for: str | None = None) -> int:
         """Send a request on a new connection; return the status of the response."""
@@ -62,6 +62,13 @@ class Server:
     def admitted(self) -> int:
         """Return how many of the requests with made-up addresses are admitted."""
         return [self.status(forwarded_for=address) for address in FORGED].count(200)
+
+    def wait_for_output(self, text: str, times: int) -> None:
+        """Wait until the server has printed a text this often."""
+        deadline = time.monotonic() + STARTUP_TIMEOUT_S
+        while self.output.read_text(encoding="utf-8").count(text) < times:
+            assert time.monotonic() < deadline, self.output.read_text(encoding="utf-8")
+            time.sleep(0.05)
 
     def warnings(self) -> int:
         """Return the number of warnings that name the remedies for servers that replace the peer."""
@@ -90,6 +97,7 @@ def started(
         process = subprocess.Popen(
             [sys.executable, *command], stdout=output, stderr=output, cwd=folder, env=variables, start_new_session=True
         )
+        server.pid = process.pid
     try:
         deadline = time.monotonic() + STARTUP_TIMEOUT_S
         while True:
