@@ -1,0 +1,17 @@
+"""An application of Flask for real servers: the pages of the suite of doors, each with a limit of its own."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import flask_door
+from flask import Flask
+
+from ratelab.flask import limit
+
+app = Flask(__name__)
+app.add_url_rule("/healthz", "healthz", lambda: "ok")
+for page in flask_door.PAGES:
+    limited: Any = limit(os.environ.get("RATE", "5/h"), store=os.environ.get("STORE"))(page)
+    app.add_url_rule(f"/{page.__name__}", view_func=limited)
