@@ -17,7 +17,10 @@ from ratelab.testing.denials import assert_limited
 if TYPE_CHECKING:
     from ratelab.testing.store import EmbeddedStore
 
-limiter_clock.install()  # at once, since other plugins and conftest.py may create limiters
+
+def pytest_addoption() -> None:
+    """Install the clock: pytest calls this first of all, before other plugins and conftest.py create limiters."""
+    limiter_clock.install()
 
 
 @pytest.fixture
