@@ -4,10 +4,10 @@ import asyncio
 from typing import Any
 
 import pytest
-from asgi import AsgiResponse, call, request, scope_of, started
+from asgi import AsgiResponse, request, scope_of, started
 from fastapi import Depends, FastAPI
 from response_headers import parse_limits
-from valkey_servers import collect_connections, send_command
+from valkey_servers import collect_connections, run_valkey, send_command
 
 from ratelab.errors import ConfigurationWarning
 from ratelab.fastapi import RateLimit
@@ -41,25 +41,24 @@ def test_instances_share_a_quota_and_close_their_connections(store: ValkeyServer
 
 
 @pytest.mark.parametrize("mounted", [False, True])
-def test_connections_are_closed_at_the_shutdown(store: ValkeyServer, mounted: bool) -> None:
-    app = limited("3/h", store=store.url)
-    outer = FastAPI()
-    outer.mount("/v1", app)
-
-    async def run() -> None:
-        async with started(outer if mounted else app):
-            served = outer if mounted else app
+def test_connections_are_closed_at_the_shutdown(mounted: bool) -> None:
+    async def run(url: str) -> None:
+        app = limited("3/h", store=url)
+        served = FastAPI() if mounted else app
+        served.mount("/v1", app)
+        async with started(served):
             assert (await request(served, scope_of(path="/v1/ping" if mounted else "/ping"))).status == 200
-            assert count_clients(store) == 2
-        while count_clients(store) > 1:  # of the commands of this test
+            assert count_clients(url) == 2
+        while count_clients(url) > 1:
             await asyncio.sleep(0.001)
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    with run_valkey() as server:
+        asyncio.run(asyncio.wait_for(run(server.url), 30))
 
 
-def count_clients(store: ValkeyServer) -> int:
+def count_clients(url: str) -> int:
     """Return how many clients are connected to a store, with the one that asks."""
-    return len(send_command(store.url, "CLIENT", "LIST").splitlines())
+    return len(send_command(url, "CLIENT", "LIST").splitlines())
 
 
 def test_an_application_may_start_again(store: ValkeyServer) -> None:
@@ -97,11 +96,9 @@ def test_a_store_that_is_down_is_replaced_by_the_fallback(on_store_error: str, e
 
 
 def test_a_limit_in_a_store_works_without_a_lifespan(store: ValkeyServer) -> None:
-    app = limited("1/h", store=store.url, name="no lifespan")
-
-    async def run() -> list[int]:
+    async def ask(app: FastAPI) -> list[int]:
         return [(await request(app, scope_of())).status for _ in range(2)]
 
-    assert asyncio.run(run()) == [200, 429]
-    assert call(app).status == 429
+    statuses = asyncio.run(ask(limited("1/h", store=store.url, name="no lifespan")))
     collect_connections()
+    assert statuses == [200, 429]
