@@ -328,20 +328,18 @@ def _is_limited(dependant: Any) -> bool:
     return any(isinstance(each.call, RateLimit) or _is_limited(each) for each in needed)
 
 
-_build_middleware_stack, _openapi = FastAPI.build_middleware_stack, FastAPI.openapi
-
-
-@wraps(_build_middleware_stack)
-def _build_limited_stack(self: FastAPI) -> App:
+# default arguments keep the methods that are extended, also when the module is reloaded
+@wraps(FastAPI.build_middleware_stack)
+def _build_limited_stack(self: FastAPI, build: Callable[[FastAPI], App] = FastAPI.build_middleware_stack) -> App:
     handlers: Any = self.exception_handlers
     usual = next(handlers[each] for each in RateLimitDenied.__mro__[1:] if each in handlers)
     handlers.setdefault(RateLimitDenied, partial(_answer, usual))
-    return LimitedResponses(_build_middleware_stack(self))
+    return LimitedResponses(build(self))
 
 
-@wraps(_openapi)
-def _document_limits(self: FastAPI) -> dict[str, Any]:
-    schema = _openapi(self)
+@wraps(FastAPI.openapi)
+def _document_limits(self: FastAPI, openapi: Callable[[FastAPI], dict[str, Any]] = FastAPI.openapi) -> dict[str, Any]:
+    schema = openapi(self)
     document_limits(schema, self.routes)
     return schema
 

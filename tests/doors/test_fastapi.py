@@ -1,6 +1,7 @@
 """Limits as dependencies of FastAPI: where they apply, the responses they change, and the schema."""
 
 # without `from __future__ import annotations`: FastAPI would not find the local variables in them
+import importlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from fastapi.responses import (
 from response_headers import parse_limits
 from starlette.middleware.cors import CORSMiddleware
 
+import ratelab.fastapi
 from ratelab import Decision, InputError, ManualClock, MemoryLimiter, Policy
 from ratelab.fastapi import RateLimit, RateLimitDenied, document_limits
 from ratelab.http import Identity, RateLimitMiddleware, by_route, decision_of
@@ -141,6 +143,19 @@ def test_an_override_replaces_a_limit_in_tests() -> None:
     app = limited(limit)
     app.dependency_overrides[limit] = lambda: None
     assert statuses(app, *["/ping"] * 3) == [200] * 3
+
+
+def test_a_reloaded_module_limits_as_before() -> None:
+    before = FastAPI.build_middleware_stack, FastAPI.openapi
+    names = dict(vars(ratelab.fastapi))
+    try:
+        app = limited(importlib.reload(ratelab.fastapi).RateLimit("1/h"))
+        replies = [call(app) for _ in range(2)]
+    finally:
+        FastAPI.build_middleware_stack, FastAPI.openapi = before  # type: ignore[method-assign]
+        vars(ratelab.fastapi).update(names)
+    assert [reply.status for reply in replies] == [200, 429]
+    assert [len(reply.of("ratelimit")) for reply in replies] == [1, 1]
 
 
 # --- responses
@@ -340,6 +355,15 @@ def test_functions_take_the_request() -> None:
     app.api_route("/{team}", methods=["GET", "POST"], dependencies=[Depends(limit)])(lambda team: team)
     assert statuses(app, "/a", "/b", "/a", "/a") == [200, 200, 200, 429]
     assert call(app, path="/a", method="POST").status == 200
+
+
+def test_a_function_of_an_identity_takes_the_request() -> None:
+    def team(request: Any) -> str:
+        return str(request.path_params["team"])
+
+    app = FastAPI()
+    app.get("/{team}", dependencies=[Depends(RateLimit("1/h", key=Identity(team)))])(pong)
+    assert statuses(app, "/a", "/b", "/a") == [200, 200, 429]
 
 
 def test_costs_and_plans_may_be_dependencies() -> None:
