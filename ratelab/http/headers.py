@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from ratelab.clock import default_clocks
@@ -158,26 +158,42 @@ class PolicyHeader(NamedTuple):
 
 
 # an Item of a structured field (RFC 9651): a String or a Token, then parameters; other items follow a comma
-_ITEM = re.compile(r'\s*(?:"((?:[^"\\]|\\["\\])*)"|([A-Za-z*][^\s;,"]*))((?:\s*;[^;,]*)*)\s*(?:,.*)?')
+_STRING = r'"(?:[^"\\]|\\["\\])*"'
+_ITEM = re.compile(rf'\s*(?:({_STRING})|([A-Za-z*][^\s;,"]*))((?:\s*;(?:{_STRING}|[^;,"])*)*)\s*(,|$)')
 _PARAMETER = re.compile(r";\s*([a-z])=(\d{1,15})\s*(?=;|$)")
+
+Item = tuple[str, dict[str, int]]
+"""The name of a policy, and those of its parameters that are integers >= 0."""
 
 
 def read_policy(text: str) -> PolicyHeader | None:
     """Parse the first policy of `RateLimit-Policy`; return None if it is malformed."""
-    item = _parse_item(text)
+    item = next(_parse_items(text), None)
     return item and PolicyHeader(item[0], item[1].get("q"), item[1].get("w"))
 
 
 def read_state(text: str) -> tuple[int, int] | None:
     """Parse `r` and `t` of the first policy in `RateLimit`; return None unless it has both."""
-    _, parameters = _parse_item(text) or ("", {})
+    _, parameters = next(_parse_items(text), None) or ("", {})
     return (parameters["r"], parameters["t"]) if parameters.keys() >= {"r", "t"} else None
 
 
-def _parse_item(text: str) -> tuple[str, dict[str, int]] | None:
-    item = _ITEM.fullmatch(text)
-    if item is None:
-        return None
-    string, token, parameters = item.groups()
-    name = token if string is None else re.sub(r"\\(.)", r"\1", string)
-    return name, {key: int(value) for key, value in _PARAMETER.findall(parameters)}
+def read_items(text: str, required: str) -> list[Item]:
+    """Parse every policy of a field; return none if one is malformed or lacks the parameter `required`."""
+    items = [*_parse_items(text)]
+    return [item for item in items if item is not None] if all(item and required in item[1] for item in items) else []
+
+
+def _parse_items(text: str) -> Iterator[Item | None]:
+    """Yield the policies of a field, and None in place of one that is malformed, after which the rest is unknown."""
+    start, separator = 0, ","
+    while separator:
+        match = _ITEM.match(text, start)
+        if match is None:
+            yield None
+            return
+        string, token, parameters, separator = match.groups()
+        name = token if string is None else re.sub(r"\\(.)", r"\1", string[1:-1])
+        numbers = _PARAMETER.findall(re.sub(_STRING, "", parameters))
+        yield name, {key: int(value) for key, value in numbers}
+        start = match.end()

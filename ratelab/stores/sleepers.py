@@ -168,7 +168,7 @@ class Waiting:
 
             async def hit(cost: Costs) -> Decision:
                 call = partial(limiter.hit, key, cost, plan)
-                decision: Decision = call() if look is not None else await _call_in_thread(call)
+                decision: Decision = call() if look is not None else await call_in_thread(call)
                 return decision
 
             return cast("Admission", self._wait_in_task(limiter, key, cost, timeout, plan, look, hit, give_back))
@@ -283,7 +283,7 @@ class Waiting:
                 cancel()
 
 
-async def _call_in_thread(call: Callable[[], Any]) -> Any:
+async def call_in_thread(call: Callable[[], Any]) -> Any:
     """Return the result of a call that blocks."""
     trio = running_trio()
     if trio is not None:

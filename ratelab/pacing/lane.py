@@ -1,0 +1,171 @@
+"""Requests that wait for their time, in one lane for each key: first come, first served."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Generator
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+from ratelab.errors import RateLimitExceeded
+from ratelab.limiter import Decision
+from ratelab.pacing.advice import Headers, RateAdvice, read_advice
+from ratelab.pacing.pace import LearnedPace, Sent
+from ratelab.pacing.state import Action, PaceState
+from ratelab.quota import NS_PER_S
+from ratelab.stores.sleepers import in_event_loop
+from ratelab.stores.waiting import Sleep
+
+MAX_NAP_NS = NS_PER_S
+"""The longest sleep of the first request before another look at a store, which other processes change."""
+
+
+Steps = Generator[Action[Any] | Sleep, Any, Sent]
+"""The steps of a request that waits: a change of the pace, whose result is sent back, or a sleep."""
+
+
+@dataclass(eq=False, slots=True)
+class Turn:
+    """A request that waits for its time."""
+
+    deadline: int | None
+    sleeper: Any
+    until: int | None = None
+    """The time until which it sleeps; None unless it is the first."""
+    taken: Sent | None = None
+    """The request, once its time is taken and until it is sent."""
+    left: bool = False
+
+
+class RequestLane:
+    """The requests with one key: the pace of all, and those that wait.
+
+    Only the first sleeps until its time; the others sleep until they are first.
+    """
+
+    def __init__(self, key: str, state: PaceState) -> None:
+        self.key = key
+        self.state = state
+        self._lock = Lock()
+        self._turns: OrderedDict[Turn, None] = OrderedDict()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request waits or is in flight."""
+        return not self._turns and not self.state.pace.in_flight
+
+    def admit(self, turn: Turn) -> Steps:
+        """Return the request once it is to be sent; raise `RateLimitExceeded` as soon as that is certain to be late.
+
+        If this is closed earlier, the request gives its place or its time back.
+        """
+        try:
+            with self._lock:
+                ahead = len(self._turns)
+                self._turns[turn] = None
+            self._check(turn, ahead)
+            while True:
+                if next(iter(self._turns)) is not turn:
+                    yield Sleep(turn.deadline)
+                    self._check(turn, late=turn.deadline is not None and self.state.clock() >= turn.deadline)
+                    continue
+                at = yield self._take(turn)
+                if turn.taken is not None:
+                    break
+                self._check(turn)
+                limits = (turn.deadline, self.state.clock() + MAX_NAP_NS if self.state.blocking else None)
+                yield Sleep(min(at, *(limit for limit in limits if limit is not None)) if any(limits) else at)
+                self._check(turn)
+            self._leave(turn)
+            while self.state.clock() < turn.taken.at:  # a time that was taken from a store
+                yield Sleep(turn.taken.at)
+            sent, turn.taken = turn.taken, None
+            return sent
+        finally:
+            turn.left = True
+            self._leave(turn)
+            self.settle(turn)
+
+    def _take(self, turn: Turn) -> Action[int]:
+        def action(pace: LearnedPace, now: int) -> int:
+            turn.until = at = pace.ready_at(now)
+            turn.taken = pace.send(at) if at <= now + self.state.ahead else None
+            return at
+
+        return action
+
+    def _check(self, turn: Turn, ahead: int = 0, late: bool = False) -> None:
+        """Raise `RateLimitExceeded` if a request cannot be sent in time, with a number of requests before it."""
+        if turn.deadline is not None:
+            now, pace = self.state.clock(), self.state.pace
+            at = pace.due(now) + int(ahead * pace.spacing)
+            if late or at > turn.deadline:
+                wait = max(1, at - now)
+                raise RateLimitExceeded(Decision(False, 0, wait, wait, 0), self.key)
+
+    def _leave(self, turn: Turn) -> None:
+        with self._lock:
+            self._turns.pop(turn, None)
+            following = next(iter(self._turns), None)
+        if following is not None and following.until is None:
+            following.sleeper.wake()
+
+    def settle(self, turn: Turn) -> None:
+        """Give back the time of a request that has left without being sent."""
+        with self._lock:
+            taken, turn.taken = turn.taken, None
+        if taken is not None:
+            self._change_pace(lambda pace, _: pace.give_back(taken))
+
+    def observe(self, sent: Sent, advice: RateAdvice) -> None:
+        """Learn from a response."""
+        self._change_pace(lambda pace, now: pace.observe(sent, now, advice), advice.denied)
+
+    def abandon(self) -> None:
+        """Count a request that has no response."""
+        self._change_pace(lambda pace, _: pace.abandon())
+
+    def _change_pace(self, action: Action[None], denied: bool = False) -> None:
+        """Change the pace, in another thread if this must wait for a store within an event loop."""
+
+        def change(pace: LearnedPace, now: int) -> None:
+            action(pace, now)
+            self._wake(pace.ready_at(now), pace.due(now) if denied else 0)
+
+        if self.state.blocking and in_event_loop():
+            self.state.change_later(change)
+        else:
+            self.state.change(change)
+
+    def _wake(self, ready_at: int, due: int) -> None:
+        """Wake the first request if it can be sent earlier, and those whose deadline is before `due`."""
+        with self._lock:
+            first = next(iter(self._turns), None)
+            awake = [first] if first is not None and first.until is not None and ready_at < first.until else []
+            if due:
+                awake += [turn for turn in self._turns if turn.deadline is not None and turn.deadline < due]
+        for turn in awake:
+            turn.sleeper.wake()
+
+
+class Permit:
+    """A request that may be sent now. Pass its response to `observe`, or call `abandon` if there is none."""
+
+    def __init__(self, lane: RequestLane, sent: Sent) -> None:
+        self._lane, self._sent = lane, sent
+        self._open = True
+
+    def observe(self, status: int, headers: Headers = ()) -> RateAdvice:
+        """Learn from the status and the header fields of the response, and return the limits in them."""
+        advice = read_advice(status, headers)
+        if self._open:
+            self._open = False
+            self._lane.observe(self._sent, advice)
+        return advice
+
+    def abandon(self) -> None:
+        """Give up the request, unless its response was observed."""
+        if self._open:
+            self._open = False
+            self._lane.abandon()

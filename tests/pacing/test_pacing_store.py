@@ -1,0 +1,137 @@
+"""A pace in a store that processes share."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from virtual_loop import run_virtually
+
+from ratelab import InputError, MemoryLimiter, RateLimitExceeded, create
+from ratelab.errors import StoreError
+from ratelab.pacing import Pacer
+from ratelab.quota import NS_PER_S
+
+SECOND = {"RateLimit-Policy": '"a";q=20;w=20', "RateLimit": '"a";r=19;t=20'}
+
+
+class DictStore:
+    """A store in memory, which can fail."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+        self.down = False
+
+    def exchange(self, key: str, expected: str, new: str) -> str:
+        if self.down:
+            raise StoreError("unreachable", "down")
+        if self.texts.get(key, "") == expected:
+            self.texts[key] = new
+        return self.texts.get(key, "")
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def test_two_pacers_with_one_store_share_a_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def call(work: Callable[[], Any]) -> Any:
+        return work()
+
+    monkeypatch.setattr("ratelab.pacing.pacer.call_in_thread", call)
+    monkeypatch.setattr(
+        "ratelab.pacing.shared_state.SharedState.change_later", lambda state, action: state.change(action)
+    )
+
+    async def main(clock: Callable[[], int]) -> tuple[int, int]:
+        limiter, store = MemoryLimiter(create("token-bucket", "10/s", 5), clock), DictStore()
+        counts = [0, 0]
+
+        async def work(pacer: Pacer) -> None:
+            while clock() < 120 * NS_PER_S:
+                async with pacer.request() as permit:
+                    await asyncio.sleep(0.02)
+                    decision = limiter.hit("client")
+                    counts[not decision.allowed] += clock() >= 60 * NS_PER_S
+                    await asyncio.sleep(0.02)
+                    permit.observe(200 if decision.allowed else 429)
+
+        pacers = [Pacer(clock=clock, store=store) for _ in range(2)]
+        await asyncio.gather(*(work(pacer) for pacer in pacers for _ in range(15)))
+        return counts[0], counts[1]
+
+    admitted, denied = run_virtually(main)
+    assert admitted >= 0.95 * 600
+    assert denied <= 0.01 * admitted
+
+
+def test_a_process_starts_at_the_pace_that_another_has_learned() -> None:
+    store = DictStore()
+    with Pacer(store=store).request("host") as permit:
+        permit.observe(200, SECOND)
+    with pytest.raises(RateLimitExceeded, match="retry after"):
+        Pacer(store=store, timeout=0.5).acquire("host")
+    Pacer(store=store, timeout=0.5).acquire("other")
+    Pacer(timeout=0.5).acquire("host")
+
+
+def test_a_pacer_whose_store_is_down_paces_alone() -> None:
+    store, now = DictStore(), [NS_PER_S]
+    store.down = True
+    pacer = Pacer(store=store, timeout=0.5, clock=lambda: now[0])
+    with pacer.request() as permit:
+        permit.observe(200, SECOND)
+    with pytest.raises(RateLimitExceeded, match="retry after"):
+        pacer.acquire()
+    store.down = False
+    now[0] += 5 * NS_PER_S
+    pacer.acquire().observe(200, SECOND)
+    assert store.texts
+
+
+def test_a_text_of_another_version_is_replaced() -> None:
+    store = DictStore()
+    store.texts[""] = "from the future"
+    with Pacer(store=store).request() as permit:
+        permit.observe(200, SECOND)
+    assert store.texts[""].startswith("{")
+
+
+def test_observing_in_an_event_loop_does_not_wait_for_the_store() -> None:
+    store = DictStore()
+
+    async def main() -> None:
+        pacer = Pacer(store=store)
+        async with pacer.request() as permit:
+            permit.observe(200, SECOND)
+        with pytest.raises(RateLimitExceeded, match="retry after"):
+            await pacer.acquire_async(timeout=0.1)
+
+    asyncio.run(main())
+    assert '"in_flight":0' in store.texts[""]
+
+
+PROGRAM = """
+import sys
+from ratelab.pacing import Pacer
+from ratelab.pacing.shared_state import SharedState
+with Pacer(store=sys.argv[1], timeout=0.5) as pacer:
+    with pacer.request("host") as permit:
+        permit.observe(200, {"RateLimit-Policy": '"a";q=2;w=60', "RateLimit": '"a";r=1;t=60'})
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no server")
+def test_processes_share_a_pace_in_valkey(store: Any) -> None:
+    first = subprocess.run([sys.executable, "-c", PROGRAM, store.url], capture_output=True, text=True, timeout=60)
+    assert (first.returncode, first.stderr) == (0, "")
+    second = subprocess.run([sys.executable, "-c", PROGRAM, store.url], capture_output=True, text=True, timeout=60)
+    assert "RateLimitExceeded: rate limit exceeded: retry after" in second.stderr
+
+
+def test_a_cluster_is_refused() -> None:
+    with pytest.raises(InputError, match="a pacer cannot keep its state in a cluster"):
+        Pacer(store="valkey://127.0.0.1:1?cluster=true")
