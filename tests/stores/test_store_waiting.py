@@ -165,7 +165,7 @@ def test_threads_behind_others_are_refused_as_soon_as_it_is_certain(store: Valke
 def start_waiting(
     lines: Lines, policy: Policy, retry_after_ns: int, timeout: float | None = None
 ) -> tuple[int, int, int]:
-    """Return the time until which a denied request sleeps, and the times before and after it was told so."""
+    """Return the time until which a denied request sleeps, and the times before and after its denial."""
     plans = MemoryLimiter(policy, ManualClock()).plans
     waiter = lines.create_waiter("alice", 1, timeout, None, plans, None, lambda: True, lambda: None)
     steps = lines.admit(waiter)
@@ -252,7 +252,7 @@ def test_a_store_that_is_unreachable_raises_as_a_hit_does(in_task: bool) -> None
 
 
 class LateStore(FlakyStore):
-    """A store that decides once the test lets it, and counts what was charged and refunded."""
+    """A store that decides once the test lets it, and counts the charges that were not refunded."""
 
     def __init__(self, policy: Policy, clock: ManualClock) -> None:
         super().__init__(policy, clock)

@@ -97,13 +97,11 @@ def test_the_first_in_line_waits_for_exactly_the_timeout_or_not_at_all(algorithm
         assert limiter.hit("alice", 4).allowed
         return clock, limiter
 
-    clock, limiter = spent()
-    with pytest.raises(RateLimitExceeded) as raised:
-        limiter.wait("alice", 4, (wait - 1) / S)
-    assert raised.value.decision.retry_after_ns == wait
-    assert raised.value.key == "alice"
-    clock, limiter = spent()
-    (outcome,) = run(finish_one(clock, limiter, wait))
+    (refused,) = run(finish_one(*spent(), wait - 1))
+    assert refused.at == 0
+    assert refusal(refused).retry_after_ns == wait
+    assert refused.result.key == "alice"
+    (outcome,) = run(finish_one(*spent(), wait))
     assert outcome.at == wait
 
 
@@ -211,7 +209,7 @@ def test_cancelled_requests_give_their_places_back(algorithm: str) -> None:
             tasks[number].cancel()
         await pass_time(clock, 60 * S)
         kept = [number for number in tasks if number not in cancelled]
-        assert times(first) + [ended[number] for number in kept] == predict(
+        assert times(first) + [ended.get(number) for number in kept] == predict(
             policy, 0, [costs[0], *(costs[number] for number in kept)]
         )
         assert [*ended] == kept
@@ -336,6 +334,79 @@ def test_a_hit_between_takes_quota_and_the_first_waits_again() -> None:
         assert (await task).at == 3 * S
 
     run(main())
+
+
+def test_a_hit_between_refuses_those_who_can_no_longer_be_in_time() -> None:
+    async def main() -> None:
+        clock = ManualClock()
+        limiter = MemoryLimiter(Policy.create("token-bucket", "1/s", 3), clock)
+        limiter.hit("alice", 3)
+        first = asyncio.ensure_future(note(clock, limiter.wait("alice", 2)))
+        second = asyncio.ensure_future(note(clock, limiter.wait("alice", 1, 3)))
+        await pass_time(clock, S)
+        assert limiter.hit("alice", 1).allowed
+        await pass_time(clock, 2 * S)
+        assert limiter.hit("alice", 1).allowed
+        await pass_time(clock, 3 * S)
+        assert limiter.hit("alice", 1).allowed
+        await pass_time(clock, 3 * S + 1)
+        assert (await second).at <= 3 * S
+        assert refusal(await second).retry_after_ns > 0
+        await pass_time(clock, 5 * S)
+        assert (await first).at == 5 * S
+
+    run(main())
+
+
+def test_a_timeout_counts_the_delay_after_a_denial() -> None:
+    clock = ManualClock()
+    limiter = MemoryLimiter(Policy.create("leaky-bucket", "1/s", 2), clock)
+    limiter.hit("alice", 2)
+
+    async def main() -> list[Outcome]:
+        return await finish(clock, [limiter.wait("alice", 1, 1.999999999), limiter.wait("alice", 1, 2)])
+
+    refused, admitted = run(main())
+    assert (refused.at, refusal(refused).retry_after_ns, admitted.at) == (0, 2 * S, 2 * S)
+
+
+def test_a_timeout_counts_nobody_who_has_left() -> None:
+    async def main() -> None:
+        clock = ManualClock()
+        limiter = MemoryLimiter(Policy.create("token-bucket", "1/s", 5), clock)
+        limiter.hit("alice", 5)
+        first, second, third = (asyncio.ensure_future(limiter.wait("alice", cost, 99)) for cost in (1, 5, 1))
+        await settle()
+        second.cancel()
+        await settle()
+        (outcome,) = await finish(clock, [limiter.wait("alice", 1, 3)])
+        assert times([outcome]) == [3 * S]
+        assert (await first).allowed
+        assert (await third).allowed
+
+    run(main())
+
+
+def test_a_request_asks_again_at_the_time_that_it_was_given() -> None:
+    hits: list[int] = []
+
+    class Counting(MemoryLimiter):
+        def forecast(self, *arguments: Any) -> Any:
+            hits.append(self._clock())
+            return super().forecast(*arguments)
+
+    async def main() -> None:
+        clock = ManualClock()
+        limiter = Counting(Policy.create("token-bucket", "1/s", 1), clock)
+        limiter.hit("alice")
+        task = asyncio.ensure_future(limiter.wait("alice"))
+        await pass_time(clock, S - 1)
+        clock.call_at(S, lambda: None)
+        await pass_time(clock, S)
+        assert (await task).allowed
+
+    run(main())
+    assert hits == [0, S]
 
 
 def test_waiting_is_not_counted_as_a_denial_by_a_penalty() -> None:

@@ -13,6 +13,9 @@ from ratelab import NEVER, ManualClock, MemoryLimiter, Policy, RateLimitExceeded
 
 Result = TypeVar("Result")
 
+PATIENCE_S = 60
+"""Seconds within which any machine lets other threads act."""
+
 SETTLING_STEPS = 12
 """Iterations of an event loop in which a task that was woken reaches its next sleep."""
 
@@ -128,7 +131,7 @@ async def follow(limiter: MemoryLimiter, clock: ManualClock, arrivals: Sequence[
 
 def run(call: Coroutine[Any, Any, Result]) -> Result:
     """Run a coroutine in an event loop of its own."""
-    return asyncio.run(call)
+    return asyncio.run(asyncio.wait_for(call, PATIENCE_S))
 
 
 # --- threads
@@ -136,7 +139,7 @@ def run(call: Coroutine[Any, Any, Result]) -> Result:
 
 def wait_until(condition: Callable[[], bool]) -> None:
     """Return once a condition that other threads bring about holds."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, "nothing happened"
         time.sleep(0.0002)
