@@ -15,6 +15,7 @@ from ratelab.django.settings import LIMITS, USER, Options, Place, create_gate, r
 from ratelab.errors import InputError
 from ratelab.http.addresses import UNIX
 from ratelab.http.doors import BlockingGate
+from ratelab.http.identity import Identity
 
 MIDDLEWARE = "ratelab.django.RateLimitMiddleware"
 AUTHENTICATION = "AuthenticationMiddleware"
@@ -95,7 +96,8 @@ def _check_order(options: Options) -> Iterator[CheckMessage]:
 
 def _check_proxies(options: Options) -> Iterator[CheckMessage]:
     """Check that a project behind a proxy names it, since all clients would share one quota."""
-    if "TRUSTED_PROXIES" in options or "TRUSTED_HOPS" in options or options.get("KEY", "ip") not in ("ip", *USER):
+    trusts = options.get("TRUSTED_PROXIES") or options.get("TRUSTED_HOPS")
+    if trusts or isinstance(options.get("KEY"), Identity) or (options.get("KEY") or "ip") not in ("ip", *USER):
         return
     names = [name for name in PROXY_SETTINGS if getattr(settings, name, None)]
     if names:
@@ -108,7 +110,7 @@ def _check_proxies(options: Options) -> Iterator[CheckMessage]:
 
 def _check_trust(options: Options) -> Iterator[CheckMessage]:
     """Check that few peers may name the client of a request."""
-    networks = [ip_network(str(text), strict=False) for text in options.get("TRUSTED_PROXIES", ()) if text != UNIX]
+    networks = [ip_network(str(text), strict=False) for text in options.get("TRUSTED_PROXIES") or () if text != UNIX]
     wide = [network for network in networks if network.prefixlen < MIN_PREFIX_BITS[network.version]]
     if wide:
         yield Warning(
@@ -138,7 +140,7 @@ def _find_workers() -> int | None:
 
 def _is_shared(options: Options) -> bool:
     """Return whether the quotas of a project are in a store, or it has none of its own."""
-    return "STORE" in options or "LIMITER" in options or not (options or _find_middleware(MIDDLEWARE))
+    return bool(options.get("STORE") or options.get("LIMITER")) or not (options or _find_middleware(MIDDLEWARE))
 
 
 def _find_middleware(path: str) -> list[int]:

@@ -195,12 +195,14 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({}, {}, []),
         ({"USE_X_FORWARDED_HOST": True}, {}, ["ratelab.W001"]),
+        ({"USE_X_FORWARDED_HOST": True}, {"TRUSTED_PROXIES": [], "TRUSTED_HOPS": 0, "KEY": None}, ["ratelab.W001"]),
         ({"USE_X_FORWARDED_PORT": True}, {"KEY": "user"}, ["ratelab.W001"]),
         ({"SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https")}, {}, ["ratelab.W001"]),
         ({"USE_X_FORWARDED_HOST": True}, {"TRUSTED_PROXIES": ["10.0.0.0/8"]}, []),
         ({"USE_X_FORWARDED_HOST": True}, {"TRUSTED_HOPS": 1}, []),
         ({"USE_X_FORWARDED_HOST": True}, {"KEY": "header:X-API-Key"}, []),
         ({}, {"TRUSTED_PROXIES": ["0.0.0.0/1", "10.0.0.0/8"]}, ["ratelab.W002"]),
+        ({"USE_X_FORWARDED_HOST": True}, {"KEY": Identity("ip", ["10.0.0.0/8"])}, []),
         ({}, {"TRUSTED_PROXIES": ["2000::/3"]}, ["ratelab.W002"]),
         ({}, {"TRUSTED_PROXIES": ["unix", "10.0.0.0/8", "2001:db8::/32"]}, []),
         ({"MIDDLEWARE": [MIDDLEWARE, AUTHENTICATION]}, {"KEY": "user"}, ["ratelab.E002"]),
@@ -234,7 +236,7 @@ def test_the_checks_find_quotas_of_several_workers_outside_a_store(
     variable: str, value: str, found: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, value)
-    assert check({}) == found
+    assert check({}) == check({"STORE": None}) == found
     assert check({"STORE": "valkey://store"}) == []
 
 
