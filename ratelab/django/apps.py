@@ -48,7 +48,7 @@ def check_settings(**_: object) -> list[CheckMessage]:
     try:
         options = read_options()
         if _find_middleware(MIDDLEWARE) or options.keys() & {*LIMITS}:
-            create_gate({**options, "STORE": None}, BlockingGate, Place("check"))
+            create_gate({**options, "NAME": "system check"}, BlockingGate, Place("check"))  # it connects to no store
     except InputError as error:
         return [Error(f"RATELAB: {error}", id="ratelab.E001")]
     checks = (_check_order, _check_proxies, _check_trust, _check_workers)
@@ -63,9 +63,12 @@ def check_deployment(**_: object) -> list[CheckMessage]:
         return []  # reported by `check_settings`
     if _is_shared(options) or _find_workers() is not None:
         return []
-    hint = "Set RATELAB['STORE'], or run one process."
     return [
-        Warning("RATELAB has no STORE: each process of the server grants the whole quota.", hint, id="ratelab.W004")
+        Warning(
+            "RATELAB has no STORE, so each process of the server grants the whole quota.",
+            "Set RATELAB['STORE'] to the URL of a Valkey or Redis server, or WEB_CONCURRENCY=1 for a single process.",
+            id="ratelab.W004",
+        )
     ]
 
 

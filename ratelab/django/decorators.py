@@ -26,6 +26,7 @@ class ViewOptions(TypedDict, total=False):
     algorithm: str | None
     store: str | None
     on_store_error: str
+    deadline: float
     name: str
     policy: str
     cost: Any

@@ -32,7 +32,7 @@ LIMITS = ("RATE", "POLICIES", "FILE", "LIMITER")
 
 SHARED = (
     *("KEY", "TRUSTED_PROXIES", "TRUSTED_HOPS", "IPV6_PREFIX", "SECRET", "ACCOUNT"),
-    *("STORE", "ON_STORE_ERROR", "MAX_KEYS", "MAX_DELAY", "LEGACY", "ON_DENIED"),
+    *("STORE", "ON_STORE_ERROR", "DEADLINE", "MAX_KEYS", "MAX_DELAY", "LEGACY", "ON_DENIED"),
 )
 """The names of options that decorators and throttles take from the setting, unless they have others."""
 
@@ -219,6 +219,7 @@ def _connect(options: Options, blocking: bool, name: str, policies: Sequence[Pol
     kind: Any = ValkeyLimiter if blocking else AsyncValkeyLimiter
     resilient: Any = BlockingResilientLimiter if blocking else ResilientLimiter
     store = options["STORE"]
+    changes |= {"deadline": options["DEADLINE"]} if "DEADLINE" in options else {}
     limiter = kind(_connected.get((store, blocking), store), policies, name=options.get("NAME", name), **changes)
     _connected.setdefault((store, blocking), limiter)
     return resilient(limiter, options.get("ON_STORE_ERROR", "local"), max_keys=_max_keys(options))

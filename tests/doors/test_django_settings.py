@@ -134,6 +134,9 @@ INVALID: dict[str, dict[str, Any]] = {
     "max_keys must be": {"RATE": "5/s", "MAX_KEYS": 0},
     "max_delay must be": {"RATE": "5/s", "MAX_DELAY": "long"},
     "on_denied must be a function": {"RATE": "5/s", "ON_DENIED": 429},
+    "invalid store URL": {"RATE": "5/s", "STORE": "localhost"},
+    "deadline must be": {"RATE": "5/s", "STORE": "valkey://localhost", "DEADLINE": 0},
+    "on_store_error must be one of": {"RATE": "5/s", "STORE": "valkey://localhost", "ON_STORE_ERROR": "ignore"},
     "unknown plan": {"RATE": "5/s", "PLAN": "header:X-Plan", "DEFAULT_PLAN": "pro"},
 }
 
