@@ -172,6 +172,12 @@ def test_functions_receive_the_request(app: Flask, client: FlaskClient) -> None:
     assert statuses(client, "/?user=b", "/?user=a&staff=1") == [200, 200]
 
 
+def test_a_function_may_choose_the_limiter(app: Flask, client: FlaskClient) -> None:
+    few, many = (MemoryLimiter(create("token-bucket", rate)) for rate in ("1/hour", "2/hour"))
+    app.add_url_rule("/", "page", limit(lambda request: many if "paid" in request.args else few)(lambda: "ok"))
+    assert statuses(client, "/", "/", "/?paid=1", "/?paid=1", "/?paid=1") == [200, 429, 200, 200, 429]
+
+
 def test_clients_behind_a_proxy_have_their_own_quotas(app: Flask, client: FlaskClient) -> None:
     identity = Identity(trusted_proxies=["127.0.0.1"])
     app.add_url_rule("/", "page", limit("1/hour", key=identity)(lambda: "ok"))

@@ -6,18 +6,23 @@ import sys
 from typing import Any
 
 import pytest
+import wsgi
 from asgi import PEER, call
 from cli_runner import run_python
+from flask import Flask
 from limited_apps import Handler
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from wsgi_apps import hello
 
 from ratelab import MemoryLimiter, create
+from ratelab.flask import limit
 from ratelab.http.middleware import RateLimitMiddleware
 from ratelab.http.telemetry import observe_middleware, trace_denial
+from ratelab.wsgi import RateLimitMiddleware as WsgiMiddleware
 
 
 def read_metrics(reader: InMemoryMetricReader) -> dict[tuple[str, Any], int | float]:
@@ -43,6 +48,21 @@ def test_the_counters_of_a_middleware_are_exported() -> None:
     assert metrics["ratelab.waiting", ("api",)] == metrics["ratelab.delayed", ("api",)] == 0
     call(app)
     assert read_metrics(reader)["ratelab.requests", ("api", "denied")] == 4
+
+
+def test_the_counters_of_other_doors_are_exported_too() -> None:
+    site = Flask("shop")
+    view: Any = limit("1/day", on_denied=trace_denial)(lambda: "ok")
+    site.add_url_rule("/ping", "ping", view)
+    middleware = WsgiMiddleware(hello, MemoryLimiter(create("gcra", "1/day")), on_denied=trace_denial)
+    provider = MeterProvider([reader := InMemoryMetricReader()])
+    observe_middleware(middleware, provider, name="wsgi")
+    observe_middleware(view.gate, provider, name="flask")
+    for app in (middleware, site):
+        assert [wsgi.call(app).status for _ in range(3)] == [200, 429, 429]
+    metrics = read_metrics(reader)
+    for name in ("wsgi", "flask"):
+        assert [metrics["ratelab.requests", (name, outcome)] for outcome in ("admitted", "denied")] == [1, 2]
 
 
 def test_a_denial_is_an_event_of_the_current_span() -> None:
