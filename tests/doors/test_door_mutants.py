@@ -9,6 +9,7 @@ from unittest.mock import patch
 import pytest
 import test_conformance as conformance
 import test_conformance_limits as limits
+import test_flask as flask
 import test_flask_denials as denials
 import test_wsgi as wsgi
 import test_wsgi_peers as peers
@@ -40,6 +41,7 @@ UNREAD = refunds.test_a_body_that_a_server_never_reads_is_settled_and_closed
 LEGACY = partial(limits.test_legacy_fields_are_one_set, WSGI)
 SETTLED = refunds.test_a_request_is_refunded_by_its_last_status_before_the_response
 
+FIELDS = with_site(flask.test_the_fields_of_a_known_client_follow_its_quota_and_time)
 RENDERED = with_site(denials.test_an_error_handler_renders_a_denial_with_the_fields_of_the_limit)
 
 CAUGHT: dict[str, Check] = {
@@ -72,6 +74,9 @@ CAUGHT: dict[str, Check] = {
     ),
     "a mount point is part of the path": partial(conformance.test_routes_are_those_below_the_mount_point, WSGI),
     "a function of an identity takes the scope": peers.test_functions_of_an_identity_receive_the_environment,
+    "a known client of a view is not denied": FIELDS,
+    "a known client of a view is not delayed": with_site(flask.test_a_known_client_waits_for_its_turn_in_a_queue),
+    "fields of another client are sent": FIELDS,
     "an error handler's response lacks the fields": RENDERED,
     "the default response has its fields twice": partial(
         conformance.test_a_denied_request_gets_a_problem_that_no_cache_stores, FLASK

@@ -278,3 +278,23 @@ def test_threads_share_the_quota_of_a_view(app: Flask) -> None:
     for thread in threads:
         thread.join()
     assert (found.count(200), found.count(429)) == (20, 12)
+
+
+# --- clients that are known by their address
+
+
+def test_the_fields_of_a_known_client_follow_its_quota_and_time(app: Flask, client: FlaskClient) -> None:
+    client.environ_base["REMOTE_ADDR"] = "192.0.2.1"
+    limiter = Watched(burst=3)  # of 2/s
+    app.add_url_rule("/", "page", limit(limiter)(lambda: "ok"))
+    fields = [client.get("/").headers["RateLimit"].partition(";")[2] for _ in range(4)]
+    assert fields == ["r=2;t=1", "r=1;t=1", "r=0;t=2", "r=0;t=1"]
+    assert statuses(client, "/") == [429]
+
+
+def test_a_known_client_waits_for_its_turn_in_a_queue(app: Flask, client: FlaskClient) -> None:
+    client.environ_base["REMOTE_ADDR"] = "192.0.2.1"
+    view = limit(MemoryLimiter(create("leaky-bucket", "200/s", 5)))(lambda: "ok")
+    app.add_url_rule("/", "page", view)
+    assert statuses(client, *"////") == [200] * 4
+    assert cast("Any", view).gate.counts.delayed > 0

@@ -62,6 +62,11 @@ MUTANTS = {
     "a mount point is part of the path": mutate(environ.EnvironScope, "__missing__", 'name == "root_path"', "False"),
     "a function of an identity takes the scope": mutate(gate, "_adapt_identity", "adapt(identity.key)", "identity.key"),
     # Flask
+    "a known client of a view is not denied": mutate(BlockingGate, "admit_from", "not allowed or (", "False or ("),
+    "a known client of a view is not delayed": mutate(BlockingGate, "admit_from", "or (delay_ns and cost)", ""),
+    "fields of another client are sent": mutate(
+        BlockingGate, "admit_from", "cache.get((remaining, seconds))", "next(iter(cache.values()), None)"
+    ),
     "an error handler's response lacks the fields": mutate(
         flask, "_complete", "value not in response.headers.getlist(name)", "False"
     ),
