@@ -9,6 +9,7 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.http import Http404, HttpResponse
 from django.http.response import ResponseHeaders
+from django.utils.functional import LazyObject
 
 from ratelab.http.asgi import Field, Scope
 from ratelab.http.doors import merge_fields
@@ -57,10 +58,9 @@ def is_asgi(request: Any) -> bool:
 
 async def load_user(request: Any) -> None:
     """Load the user of a request, so that functions may read it in an event loop."""
-    if hasattr(request, "auser"):  # since Django 5.0
-        request.user = await request.auser()
-    elif hasattr(request, "user"):
-        await sync_to_async(bool)(request.user)
+    user = getattr(request, "user", None)
+    if isinstance(user, LazyObject):
+        await sync_to_async(bool)(user)
 
 
 def find_status(error: Exception) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from inspect import signature
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
@@ -133,8 +133,20 @@ def create_identity(options: Options) -> Identity:
     secret = options.get("SECRET", os.environ.get(SECRET))
     if secret is None:
         secret = settings.SECRET_KEY if isinstance(settings.SECRET_KEY, str) else settings.SECRET_KEY.decode("latin-1")
-    names = ("TRUSTED_PROXIES", "TRUSTED_HOPS", "IPV6_PREFIX")
-    return Identity(_read_key(key), secret=secret, **{name.lower(): options[name] for name in names if name in options})
+    given = {name.lower(): options[name] for name in ("TRUSTED_HOPS", "IPV6_PREFIX") if name in options}
+    proxies = options.get("TRUSTED_PROXIES", ())
+    proxies = tuple(proxies) if isinstance(proxies, list | set) else proxies
+    try:
+        shared = _share_identity(trusted_proxies=proxies, secret=secret, **given)
+    except TypeError:  # a value that cannot be hashed, which is invalid
+        shared = Identity("ip", proxies, secret=secret, **given)
+    return shared.with_key(_read_key(key))
+
+
+@lru_cache(maxsize=16, typed=True)
+def _share_identity(**arguments: Any) -> Identity:
+    """Return an identity that is the same for all doors of a project, so that it warns once."""
+    return Identity("ip", **arguments)
 
 
 def _read_key(key: Any) -> Any:
@@ -241,7 +253,7 @@ def _load(option: str, value: Any) -> Any:
 
 def load_function(value: Any) -> Any:
     """Return the object at a dotted path; other values as they are."""
-    if not isinstance(value, str) or "." not in value or value.startswith("header:"):
+    if not _is_path(value):
         return value
     try:
         return import_string(value)
@@ -249,8 +261,16 @@ def load_function(value: Any) -> Any:
         raise InputError(f"cannot import {value!r} ({error}): write the path as package.module.name") from None
 
 
+def _is_path(value: object) -> bool:
+    """Return whether a value is the dotted path of an object."""
+    return isinstance(value, str) and "." in value and not value.startswith("header:")
+
+
 def may_read_user(options: Options) -> bool:
-    """Return whether a function of the request, or a key, may read its user."""
-    values = [*(options.get(option) for option in _FUNCTIONS), *dict(options.get("COSTS") or {}).values()]
-    dotted = any(isinstance(value, str) and "." in value and not value.startswith("header:") for value in values)
-    return dotted or any(callable(value) or value in USER for value in values) or callable(options.get("LIMITER"))
+    """Return whether a key, or a function of the request, may read its user."""
+    values = [*(options.get(option) for option in (*_FUNCTIONS, "LIMITER")), *dict(options.get("COSTS") or {}).values()]
+    if any(callable(value) or value in USER or _is_path(value) for value in values):
+        return True
+    policies = getattr(options.get("LIMITER"), "policies", None) or options.get("POLICIES") or ()
+    keys = [each.get("key") if isinstance(each, Mapping) else getattr(each, "key", None) for each in policies]
+    return "account" in keys

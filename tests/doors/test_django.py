@@ -14,6 +14,7 @@ from django.http import Http404, HttpResponse, JsonResponse
 from django.template.response import TemplateResponse
 from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory
 from django.utils.decorators import method_decorator
+from django.utils.functional import SimpleLazyObject
 from django.views import View
 from django_project import override
 
@@ -168,22 +169,31 @@ def test_a_key_user_without_users_names_the_middleware_to_add() -> None:
         view(factory.get("/"))
 
 
-def test_users_are_loaded_before_functions_run_in_an_event_loop() -> None:
+COUNTS_USERS: list[dict[str, Any]] = [
+    {"RATE": "1/min", "KEY": "user"},
+    {"RATE": "1/min", "KEY": lambda request: str(request.user.pk)},
+    {"RATE": "1/min", "EXEMPT": lambda request: request.user.pk == 8},
+    {"POLICIES": [{"rate": "1/min", "key": "account"}]},
+    {"LIMITER": MemoryLimiter(Policy.create("gcra", "1/min", key="account"))},
+]
+
+
+@pytest.mark.parametrize("options", COUNTS_USERS)
+def test_users_are_loaded_before_functions_run_in_an_event_loop(options: dict[str, Any]) -> None:
     loaded = []
 
-    async def load() -> User:
+    def load() -> User:
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()
         loaded.append(1)
         return User(7)
 
-    class Lazy:
-        def __getattr__(self, name: str) -> Any:
-            raise AssertionError("the user was loaded in the event loop")
-
-    view = ratelimit("1/min", key=lambda request: str(request.user.pk))(hello_later)
-    for expected in (200, 429):
-        request = async_factory.get("/")
-        request.user, request.auser = Lazy(), load
-        assert asyncio.run(view(request)).status_code == expected
+    with override(**options):
+        view = RateLimitMiddleware(hello_later)
+        for expected in (200, 429):
+            request = async_factory.get("/")
+            request.user = SimpleLazyObject(load)
+            assert asyncio.run(view(request)).status_code == expected
     assert loaded == [1, 1]
 
 

@@ -128,6 +128,7 @@ INVALID: dict[str, dict[str, Any]] = {
     "must not cover all addresses": {"RATE": "5/s", "TRUSTED_PROXIES": ["0.0.0.0/0"]},
     "trusted_proxies must be a list": {"RATE": "5/s", "TRUSTED_PROXIES": "10.0.0.1"},
     "trusted_hops must be": {"RATE": "5/s", "TRUSTED_HOPS": "1"},
+    "trusted_hops must be a whole number from 0 to": {"RATE": "5/s", "TRUSTED_HOPS": [1]},
     "legacy headers must be one of off, delta, epoch": {"RATE": "5/s", "LEGACY": "on"},
     "exempt must be a function": {"RATE": "5/s", "EXEMPT": "/healthz"},
     "cost must be": {"RATE": "5/s", "COST": -1},

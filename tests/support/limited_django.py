@@ -7,6 +7,7 @@ from typing import Any
 
 import django_pages
 import django_project
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse
@@ -42,6 +43,6 @@ django_project.configure(
     EXEMPT=["/healthz"],
     TRUSTED_PROXIES=os.environ.get("TRUSTED", "").split(),
 )
-django_project.settings.ROOT_URLCONF = "limited_django"
+settings.ROOT_URLCONF = "limited_django"
 wsgi = get_wsgi_application()
 asgi = get_asgi_application()
