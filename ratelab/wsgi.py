@@ -8,19 +8,15 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from ratelab.algorithms import Policy
-from ratelab.errors import StoreError
 from ratelab.http.asgi import Field
 from ratelab.http.doors import MAX_DELAY_S, BlockingGate, decode_denial, decode_fields, merge_fields
 from ratelab.http.environ import ENVIRON, EnvironScope
 from ratelab.http.gate import PolicyArguments, create_from_file
-from ratelab.http.guard import Guard
-from ratelab.http.headers import MAX_CACHED_HEADERS
-from ratelab.http.identity import AmbiguousClientError, Identity
+from ratelab.http.identity import Identity
 from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import Denial, Ruling
 from ratelab.http.scope_functions import check_function
-from ratelab.limiter import Decision, Row
-from ratelab.quota import NS_PER_S
+from ratelab.limiter import Decision
 from ratelab.stores.memory import MemoryLimiter
 
 if TYPE_CHECKING:
@@ -98,34 +94,10 @@ class RateLimitMiddleware(BlockingGate):
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        keys, find_key, cost, guard, cache, counts = self._hot_plain
-        key = keys.get(environ.get("REMOTE_ADDR", ""))
-        if key is None:
-            scope = EnvironScope(environ)
-            if guard is None or self._checks_processes:
-                return self._respond(scope, start_response, self.admit(scope))
-            try:
-                key = find_key(scope)
-            except AmbiguousClientError:
-                return self._respond(scope, start_response, self.admit(scope))
-        try:
-            row: Row = guard[0](key, cost)
-        except StoreError as error:
-            scope = EnvironScope(environ)
-            return self._respond(scope, start_response, self._hold(scope, self._rule_undecided(error)))
-        allowed, remaining, _, reset_after_ns, delay_ns = row
-        if not allowed or (delay_ns and cost):
-            scope = EnvironScope(environ)
-            ruling = self._hold(scope, self._rule_decided(scope, guard, key, cost, row))
+        row, fields, scope, ruling = self.admit_from(environ.get("REMOTE_ADDR", ""), partial(EnvironScope, environ))
+        if ruling is not None:
             return self._respond(scope, start_response, ruling)
-        counts.admitted += 1
         environ[DECISION] = row
-        seconds = -(-reset_after_ns // NS_PER_S)
-        fields = cache.get((remaining, seconds))
-        if fields is None:
-            if len(cache) >= MAX_CACHED_HEADERS:
-                cache.clear()
-            fields = cache[remaining, seconds] = decode_fields(guard[3](remaining, seconds, False))
 
         # default arguments take less time than a closure
         def start(
@@ -138,18 +110,6 @@ class RateLimitMiddleware(BlockingGate):
             return start_response(status, [*headers, *fields], exc_info)
 
         return self.app(environ, start)
-
-    def use(self, guard: Guard | None, find_guard: Any = None) -> None:
-        """Decide the requests from now on as `Gate.use` does, the plain ones faster."""
-        super().use(guard, find_guard)
-        _, exempt, keys, find_key, cost, cost_of, _, _, merges, counts = self._hot
-        if exempt is not None or cost_of is not None or merges:
-            guard = None
-        if guard is None or keys is None:
-            keys = {}
-        cache: dict[tuple[int, int], list[tuple[str, str]]] = {}
-        # without a guard, a request needs more than its key, a fixed cost and one policy
-        self._hot_plain: Any = (keys, find_key, cost, guard, cache, counts)
 
     def _respond(self, scope: EnvironScope, start_response: StartResponse, ruling: Ruling) -> Iterable[bytes]:
         """Respond to a request as ruled, or pass it on to the application."""

@@ -17,6 +17,7 @@ from ratelab.http.environ import ENVIRON
 from ratelab.http.gate import Gate, GateArguments
 from ratelab.http.guard import MAX_CACHED_DENIALS, Guard
 from ratelab.http.headers import MAX_CACHED_HEADERS, join_legacy
+from ratelab.http.identity import AmbiguousClientError
 from ratelab.http.policy_guard import refund
 from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import Denial, Ruling
@@ -114,22 +115,27 @@ class BlockingGate(Gate):
     def admit_from(self, peer: object, create_scope: Callable[[], Scope]) -> tuple[Any, Any, Any, Ruling | None]:
         """Admit a request from a peer as `admit` does; create its scope only if that is needed.
 
-        Return the row of the decision and the header fields as text for a request of a known peer that is admitted at
-        once, if only the peer and one policy count. For others, return None twice, the scope and the ruling.
+        Return the row of the decision and the header fields as text for a request that is admitted at once, if only its
+        key, a fixed cost and one policy count. For others, return None twice, the scope and the ruling.
         """
-        keys, cost, guard, cache, counts = self._known_peers
-        key = keys.get(peer)
+        keys, find_key, cost, guard, cache, counts = self._plain
+        key, scope = keys.get(peer), None
         if key is None:
             scope = create_scope()
-            return None, None, scope, self.admit(scope)
+            if guard is None or self._checks_processes:
+                return None, None, scope, self.admit(scope)
+            try:
+                key = find_key(scope)
+            except AmbiguousClientError:
+                return None, None, scope, self.admit(scope)
         try:
             row = guard[0](key, cost)
         except StoreError as error:
-            scope = create_scope()
+            scope = scope or create_scope()
             return None, None, scope, self._hold(scope, self._rule_undecided(error))
         allowed, remaining, _, reset_after_ns, delay_ns = row
         if not allowed or (delay_ns and cost):
-            scope = create_scope()
+            scope = scope or create_scope()
             return None, None, scope, self._hold(scope, self._rule_decided(scope, guard, key, cost, row))
         counts.admitted += 1
         seconds = -(-reset_after_ns // NS_PER_S)
@@ -141,12 +147,14 @@ class BlockingGate(Gate):
         return row, fields, None, None
 
     def use(self, guard: Guard | None, find_guard: Any = None) -> None:
-        """Decide the requests from now on as `Gate.use` does, those of known peers without their scope."""
+        """Decide the requests from now on as `Gate.use` does, and prepare for those that `admit_from` decides."""
         super().use(guard, find_guard)
-        _, exempt, keys, _, cost, cost_of, _, _, writes_legacy, counts = self._hot
-        if guard is None or keys is None or exempt is not None or cost_of is not None or writes_legacy:
+        _, exempt, keys, find_key, cost, cost_of, _, _, writes_legacy, counts = self._hot
+        if exempt is not None or cost_of is not None or writes_legacy:
+            guard = None
+        if guard is None or keys is None:
             keys = {}
-        self._known_peers: Any = (keys, cost, guard, {}, counts)
+        self._plain: Any = (keys, find_key, cost, guard, {}, counts)
 
     def _hold(self, scope: Scope, ruling: Ruling) -> Ruling:
         """Hold the thread of a request for its delay, or deny it; count it."""

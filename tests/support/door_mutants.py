@@ -14,6 +14,10 @@ def _mutate_call(right: str, wrong: str) -> Mutant:
     return mutate(RateLimitMiddleware, "__call__", right, wrong)
 
 
+def _mutate_admission(right: str, wrong: str) -> Mutant:
+    return mutate(BlockingGate, "admit_from", right, wrong)
+
+
 def _mutate_charged(attribute: str, right: str, wrong: str) -> Mutant:
     return mutate(wsgi._ChargedResponse, attribute, right, wrong)
 
@@ -22,9 +26,9 @@ MUTANTS = {
     # the middleware
     "the fields of the application change": _mutate_call("[*headers, *fields]", "headers.__iadd__(fields)"),
     "an error cannot replace a response": _mutate_call("exc_info)", "None)"),
-    "a known peer is not delayed": _mutate_call("not allowed or (delay_ns and cost)", "not allowed"),
-    "a known peer is not denied": _mutate_call("not allowed or (", "False or ("),
-    "fields of another time are sent": _mutate_call(
+    "a known peer is not delayed": _mutate_admission("or (delay_ns and cost)", ""),
+    "a known peer is not denied": _mutate_admission("not allowed or (", "False or ("),
+    "fields of another time are sent": _mutate_admission(
         "cache.get((remaining, seconds))", "next(iter(cache.values()), None)"
     ),
     "a denied request reaches the application": mutate(
