@@ -135,11 +135,12 @@ class Pacer:
     @contextmanager
     def _alarm(self, step: Sleep, wake: Callable[[], object]) -> Iterator[float | None]:
         """Yield the seconds after which a sleep ends by itself, or None; an `AlarmClock` wakes it at its time."""
-        clock: Any = self._clock
-        if step.until is None or not hasattr(clock, "call_at"):
+        clock = self._clock
+        alarms: Any = default_clocks.alarms if clock in _DEFAULT_CLOCKS else clock
+        if step.until is None or not hasattr(alarms, "call_at"):
             yield None if step.until is None else max(0, step.until - clock()) / NS_PER_S
         else:
-            cancel = clock.call_at(step.until, wake)
+            cancel = alarms.call_at(alarms() + step.until - clock(), wake)
             try:
                 yield None
             finally:
@@ -201,3 +202,6 @@ def _read_steady_clock() -> int:
 
 def _read_wall_clock() -> int:
     return default_clocks.wall()
+
+
+_DEFAULT_CLOCKS = _read_steady_clock, _read_wall_clock

@@ -11,12 +11,14 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from test_limiter_clock import check_paced_request
 from valkey import Valkey
 from valkey_servers import AMPLE_DEADLINE
 
 from ratelab import Policy, create
 from ratelab.algorithms import ALGORITHMS
 from ratelab.errors import ConfigurationWarning
+from ratelab.pacing import Pacer
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 from ratelab.stores.valkey.server import ValkeyServer
 from ratelab.testing import LimiterClock
@@ -94,6 +96,11 @@ def test_a_waiting_client_is_admitted_exactly_when_promised(embedded: EmbeddedSt
     assert limiter.wait("alice").allowed
     assert clock.now - before == timedelta(microseconds=wait)
     limiter.close()
+
+
+def test_a_request_whose_pace_is_shared_waits_by_the_clock(embedded: EmbeddedStore, clock: LimiterClock) -> None:
+    with Pacer(timeout=None, store=embedded.url) as pacer:
+        check_paced_request(pacer, clock)
 
 
 def test_a_limiter_used_before_the_clock_stopped_follows(embedded: EmbeddedStore, process: LimiterClock) -> None:

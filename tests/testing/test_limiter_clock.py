@@ -18,6 +18,7 @@ from ratelab.algorithms import ALGORITHMS
 from ratelab.clock import default_clocks, wall_clock
 from ratelab.errors import InputError
 from ratelab.http.headers import HeaderWriter
+from ratelab.pacing import Pacer
 from ratelab.stores.arguments import default_clock
 from ratelab.stores.recording import RecordingLimiter
 from ratelab.testing import LimiterClock
@@ -259,6 +260,20 @@ def test_no_wait_lasts_without_end(clock: LimiterClock, monkeypatch: pytest.Monk
 
 async def wait_for_quota(limiter: MemoryLimiter) -> Decision:
     return await limiter.wait("alice")
+
+
+def check_paced_request(pacer: Pacer, clock: LimiterClock) -> None:
+    """Check that a request waits in the time of the clock until the date that a denied one was given."""
+    before = clock.now
+    with pacer.request() as permit:
+        permit.observe(429, {"Retry-After": "30"})
+    with pacer.request() as permit:
+        permit.observe(200)
+    assert timedelta(seconds=30) <= clock.now - before <= timedelta(seconds=40)
+
+
+def test_a_paced_request_waits_by_the_clock(clock: LimiterClock) -> None:
+    check_paced_request(Pacer(timeout=None), clock)
 
 
 def test_a_wait_that_outlasts_the_test_ends_in_real_time(process: LimiterClock) -> None:
