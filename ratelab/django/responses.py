@@ -26,7 +26,8 @@ _NAMES = {
     b"x-ratelimit-remaining": "X-RateLimit-Remaining",
     b"x-ratelimit-reset": "X-RateLimit-Reset",
 }
-_LISTS = ("RateLimit", "RateLimit-Policy")
+_LIST_FIELDS = (b"ratelimit", b"ratelimit-policy")
+_LISTS = {"ratelimit": "RateLimit", "ratelimit-policy": "RateLimit-Policy"}
 _LEGACY = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 _STATUS_BY_ERROR = ((Http404, 404), (PermissionDenied, 403), ((SuspiciousOperation, BadRequest), 400))
 
@@ -102,33 +103,28 @@ def create_response(request: Any, denial: Denial) -> Any:
 
 def join_fields(headers: Any, fields: Sequence[Field]) -> None:
     """Add the fields of a limit to the headers of a response; those of several limits are joined."""
-    if len(fields) > len(_LISTS) and (present := [(name, headers[name]) for name in _LEGACY if name in headers]):
+    if len(fields) > len(_LIST_FIELDS) and (present := [(name, headers[name]) for name in _LEGACY if name in headers]):
         merged = dict(merge_fields(present, fields))  # one set of X-RateLimit-* is left
         fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in merged.items()]
     for name, value in fields:
         text = _NAMES[name]
-        other = headers.get(text) if text in _LISTS else None
+        other = headers.get(text) if name in _LIST_FIELDS else None
         headers[text] = value.decode("latin-1") if other is None else f"{other}, {value.decode('latin-1')}"
 
 
-def decode_lists(fields: Iterable[Field]) -> list[tuple[str, tuple[str, str]]]:
-    """Return `RateLimit-Policy` and `RateLimit` as text, by their names in lower case."""
-    return [(_NAMES[name].lower(), (_NAMES[name], value.decode("latin-1"))) for name, value in fields]
-
-
-def join_lists(headers: Any, fields: Iterable[tuple[str, tuple[str, str]]]) -> None:
-    """Add the fields of `decode_lists` to the headers of a response, as `join_fields` does."""
+def join_text(headers: Any, fields: Iterable[tuple[str, str]]) -> None:
+    """Add `RateLimit-Policy` and `RateLimit`, as text, to the headers of a response, as `join_fields` does."""
     if type(headers) is not ResponseHeaders or not _KNOWS_STORE:
-        join_fields(headers, [(key.encode(), value.encode("latin-1")) for key, (_, value) in fields])
+        join_fields(headers, [(name.encode(), value.encode("latin-1")) for name, value in fields])
         return
     store = headers._store  # to set an item through `headers` takes as long as half of the rest
-    for key, field in fields:
-        other = store.get(key)
-        store[key] = field if other is None else (field[0], f"{other[1]}, {field[1]}")
+    for name, value in fields:
+        other = store.get(name)
+        store[name] = _LISTS[name], value if other is None else f"{other[1]}, {value}"
 
 
 def knows_store() -> bool:
-    """Return whether the headers of this version of Django are kept as those that `join_lists` sets."""
+    """Return whether the headers of this version of Django are kept as `join_text` sets them."""
     headers = ResponseHeaders({})
     headers["RateLimit"] = "text"
     return getattr(headers, "_store", None) == {"ratelimit": ("RateLimit", "text")}

@@ -19,7 +19,7 @@ from django.views import View
 from django_project import override
 
 from ratelab import InputError, ManualClock, MemoryLimiter, Policy, create
-from ratelab.django import RateLimitMiddleware, ratelimit
+from ratelab.django import RateLimitMiddleware, ratelimit, responses
 
 factory, async_factory = RequestFactory(), AsyncRequestFactory()
 
@@ -208,6 +208,23 @@ def test_the_fields_of_middleware_and_decorator_are_joined() -> None:
     assert admitted["RateLimit"] == '"hello 1/min";r=0;t=60, "100/hour";r=99;t=36'
     assert denied["RateLimit"] == '"hello 1/min";r=0;t=60, "100/hour";r=98;t=72'
     assert [denied[f"X-RateLimit-{name}"] for name in ("Limit", "Remaining", "Reset")] == ["1", "0", "60"]
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_fields_are_joined_with_those_of_the_application(direct: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(responses, "_KNOWS_STORE", direct)
+    present = {"ratelimit-policy": '"mine";q=9', "RATELIMIT": '"mine";r=8;t=7', "X-Else": "kept"}
+    view = ratelimit("5/min")(lambda request: HttpResponse(headers=present if "HTTP_X_MINE" in request.META else None))
+    for _ in range(2):  # the second time as a known peer
+        plain, joined = get(view), get(view, HTTP_X_MINE="1")
+    assert plain["RateLimit-Policy"] == '"<lambda> 5/min";q=5;w=60'
+    assert joined["RateLimit-Policy"] == '"mine";q=9, "<lambda> 5/min";q=5;w=60'
+    assert joined["RateLimit"] == '"mine";r=8;t=7, "<lambda> 5/min";r=1;t=48'
+    assert (joined["X-Else"], plain["RateLimit"]) == ("kept", '"<lambda> 5/min";r=2;t=36')
+
+
+def test_the_headers_of_this_version_of_django_are_known() -> None:
+    assert responses.knows_store()
 
 
 def test_the_decision_of_the_innermost_limit_is_on_the_request() -> None:
