@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ratelab.clock import default_clocks
 from ratelab.http.headers import read_items
@@ -23,7 +23,15 @@ _EPOCH_UNITS = ((10**14, 10**6), (10**11, 1000), (10**8, 1))
 """The least value that is a time since 1970 in microseconds, milliseconds and seconds; smaller ones are delays."""
 
 
-Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+class HasItems(Protocol):
+    """A mapping of header fields, or a class like that of `urllib.request`, in which names may occur repeatedly."""
+
+    def items(self) -> Iterable[tuple[str, str]]:
+        """Return pairs of names and values."""
+        ...
+
+
+Headers = HasItems | Iterable[tuple[str, str]]
 """The header fields of a response, or pairs of their names and values."""
 
 
@@ -48,9 +56,7 @@ class RateAdvice(NamedTuple):
     """Whether the response came from a cache, so that it shows nothing about the service."""
 
 
-def read_advice(
-    status: int, headers: Mapping[str, str] | Iterable[tuple[str, str]], now: float | None = None
-) -> RateAdvice:
+def read_advice(status: int, headers: Headers, now: float | None = None) -> RateAdvice:
     """Read the status and the header fields of a response.
 
     `now` is the time in seconds since 1970, by default that of the system; a `Date` field replaces it, so that the
@@ -75,7 +81,8 @@ def read_advice(
 def _join_fields(headers: Headers) -> dict[str, str]:
     """Return the values by lower-case name, several fields of one name joined (RFC 9110, section 5.3)."""
     fields: dict[str, str] = {}
-    for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+    pairs: Iterable[tuple[str, str]] = headers.items() if hasattr(headers, "items") else headers
+    for name, value in pairs:
         key = name.lower()
         fields[key] = f"{fields[key]}, {value}" if key in fields else value
     return fields

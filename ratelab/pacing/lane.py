@@ -35,6 +35,8 @@ class Turn:
     """The time until which it sleeps; None unless it is the first."""
     taken: Sent | None = None
     """The request, once its time is taken and until it is sent."""
+    waited: bool = False
+    """Whether its time had not come when it asked."""
     left: bool = False
 
 
@@ -67,6 +69,7 @@ class RequestLane:
             self._check(turn, ahead)
             while True:
                 if next(iter(self._turns)) is not turn:
+                    turn.waited = True
                     yield Sleep(turn.deadline)
                     self._check(turn, late=turn.deadline is not None and self.state.clock() >= turn.deadline)
                     continue
@@ -90,7 +93,10 @@ class RequestLane:
     def _take(self, turn: Turn) -> Action[int]:
         def action(pace: LearnedPace, now: int) -> int:
             turn.until = at = pace.ready_at(now)
-            turn.taken = pace.send(at) if at <= now + self.state.ahead else None
+            if at <= now + self.state.ahead:
+                turn.taken = pace.send(at, turn.waited)
+            else:
+                turn.taken, turn.waited = None, True
             return at
 
         return action

@@ -24,8 +24,8 @@ MAX_SETTLING = 2000
 ADMISSIONS_PER_LOST = 80
 """The same for each request that could not be sent during the wait after a denial."""
 
-MAX_CATCH_UP_NS = 5_000_000
-"""How late a request may be sent without delaying the next ones, since timers are late."""
+MAX_LATENESS_NS = 5_000_000
+"""How late a request may be sent, beyond one interval, without delaying the next ones: timers are late."""
 
 FIRST_PAUSE_NS = 50_000_000
 PAUSE_FACTOR = 1.5
@@ -118,15 +118,16 @@ class LearnedPace:
         """The time between two requests; 0 until it is known."""
         return max(self.interval, self.advertised.floor)
 
-    def send(self, now: int) -> Sent:
-        """Count a request that is sent now, not before `ready_at`."""
+    def send(self, now: int, waited: bool) -> Sent:
+        """Count a request that is sent now, not before `ready_at`, after it has `waited` for its time or not."""
         self.since = self.since or now
         spacing = self.spacing
-        paced = self.interval >= self.advertised.floor and now <= self.next_at + spacing + MAX_CATCH_UP_NS
-        base = max(self.next_at, self.blocked_until, self.advertised.blocked_until)
-        self.next_at = (base if now - base < MAX_CATCH_UP_NS else now) + spacing
+        due = max(self.next_at, self.blocked_until, self.advertised.blocked_until)
+        late = now - due
+        self.next_at = (due if waited and late < MAX_LATENESS_NS + spacing else now) + spacing
         self.in_flight += 1
         self.last_sent = now
+        paced = waited and self.interval >= self.advertised.floor
         return Sent(now, self.changes, paced if self.interval else self.in_flight * 2 > self.window)
 
     def abandon(self) -> None:

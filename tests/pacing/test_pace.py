@@ -23,7 +23,7 @@ def send_ready(pace: LearnedPace, now: int, most: int = 100) -> list[Sent]:
     """Send all requests that are ready at `now`."""
     sent: list[Sent] = []
     while len(sent) < most and pace.ready_at(now) <= now:
-        sent.append(pace.send(now))
+        sent.append(pace.send(now, waited=True))
     return sent
 
 
@@ -79,7 +79,7 @@ def test_requests_of_a_known_quota_are_spaced() -> None:
     times = []
     for _ in range(5):
         times.append(pace.ready_at(0))
-        pace.send(times[-1])
+        pace.send(times[-1], waited=True)
     assert {later - earlier for earlier, later in pairwise(times)} == {NS_PER_S}
 
 
@@ -118,7 +118,7 @@ def test_denials_of_requests_in_flight_count_as_one() -> None:
     sent = []
     for _ in range(10):
         now = max(now, pace.ready_at(now))
-        sent.append(pace.send(now))
+        sent.append(pace.send(now, waited=True))
     interval_after = set()
     for one in sent:
         pace.observe(one, now, DENIED)
@@ -129,7 +129,7 @@ def test_denials_of_requests_in_flight_count_as_one() -> None:
 def test_a_cached_response_shows_nothing() -> None:
     pace, fresh = LearnedPace(), LearnedPace()
     sent, *_ = send_ready(pace, NS_PER_S, most=1)
-    fresh.send(NS_PER_S)
+    fresh.send(NS_PER_S, waited=True)
     fresh.abandon()
     pace.observe(sent, NS_PER_S, RateAdvice(False, None, (Allowance(1, NS_PER_S, 0, NS_PER_S),), cached=True))
     assert pace == fresh
@@ -138,7 +138,7 @@ def test_a_cached_response_shows_nothing() -> None:
 def test_requests_that_come_seldom_do_not_raise_the_rate() -> None:
     pace, now = LearnedPace(interval=100.0 * MS), NS_PER_S
     for _ in range(1000):
-        sent = pace.send(pace.ready_at(now))
+        sent = pace.send(pace.ready_at(now), waited=False)
         pace.observe(sent, now, ADMITTED)
         now += NS_PER_S
     assert pace.interval == 100 * MS
@@ -151,7 +151,7 @@ def test_a_fixed_window_that_others_use_is_spread_over_the_rest_of_its_time() ->
         now += NS_PER_S
         in_window = second % 60
         remaining = 99 if in_window == 0 else remaining - (3 if in_window < 20 else 1)
-        sent = pace.send(max(now, pace.ready_at(now)))
+        sent = pace.send(max(now, pace.ready_at(now)), waited=True)
         pace.observe(sent, now, allowance(100, 60, max(remaining, 0), 60 - in_window))
         spacing = pace.spacing
     assert pace.advertised.fixed

@@ -111,12 +111,12 @@ def simulate(
     while True:
         ready, client = min((pace.ready_at(now) if idle[i] else START_NS * 2, i) for i, pace in enumerate(clients))
         if not events or events[0][0] > ready:
-            now = max(now, ready)
+            waited, now = ready > now, max(now, ready)
             if now >= START_NS + seconds * NS_PER_S:
                 break
             number += 1
             idle[client] -= 1
-            heappush(events, (now + latency // 2, number, client, clients[client].send(now), None))
+            heappush(events, (now + latency // 2, number, client, clients[client].send(now, waited), None))
             continue
         now, _, client, sent, decision = heappop(events)
         service.clock.now = now
