@@ -6,7 +6,7 @@ from email.utils import formatdate
 
 import pytest
 
-from ratelab.pacing import RateAdvice, read_advice
+from ratelab.pacing import RateAdvice, advice
 from ratelab.pacing.advice import Allowance
 from ratelab.quota import NS_PER_S
 
@@ -17,7 +17,7 @@ S = NS_PER_S
 
 def read(status: int, *lines: str) -> RateAdvice:
     pairs = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
-    return read_advice(status, pairs, NOW)
+    return advice.read_advice(status, pairs, NOW)
 
 
 def x(limit: str, remaining: str, reset: str) -> tuple[str, ...]:
@@ -91,14 +91,14 @@ def test_allowances_are_read_and_malformed_fields_ignored(lines: tuple[str, ...]
 def test_denials_are_recognized_with_their_wait(
     status: int, lines: tuple[str, ...], denied: bool, wait_s: int | None
 ) -> None:
-    advice = read(status, *lines)
-    assert (advice.denied, advice.wait_ns) == (denied, None if wait_s is None else wait_s * S)
+    found = read(status, *lines)
+    assert (found.denied, found.wait_ns) == (denied, None if wait_s is None else wait_s * S)
 
 
 def test_times_count_from_the_date_of_the_response() -> None:
     lines = (DATE, *x("60", "0", str(NOW + 30)))
-    advice = read_advice(429, [tuple(line.split(": ")) for line in lines], NOW + 5000)  # type: ignore[misc]
-    assert advice.wait_ns == 30 * S
+    found = advice.read_advice(429, [tuple(line.split(": ")) for line in lines], NOW + 5000)  # type: ignore[misc]
+    assert found.wait_ns == 30 * S
 
 
 def test_a_response_from_a_cache_shows_nothing() -> None:
@@ -107,4 +107,4 @@ def test_a_response_from_a_cache_shows_nothing() -> None:
 
 
 def test_names_of_fields_may_have_any_case_and_come_as_a_mapping() -> None:
-    assert read_advice(429, {"RETRY-after": "3"}).wait_ns == 3 * S
+    assert advice.read_advice(429, {"RETRY-after": "3"}).wait_ns == 3 * S

@@ -87,13 +87,13 @@ def test_of_several_policies_the_slowest_sets_the_pace() -> None:
     pace = LearnedPace()
     sent, *_ = send_ready(pace, NS_PER_S, most=1)
     slow, fast = Allowance(60, 60 * NS_PER_S), Allowance(10, NS_PER_S, 9, NS_PER_S)
-    pace.observe(sent, NS_PER_S, RateAdvice(False, None, (fast, slow)))
+    pace.observe(sent, NS_PER_S, RateAdvice(False, None, (slow, fast)))
     assert pace.spacing == NS_PER_S
 
 
 def test_no_request_is_sent_before_the_wait_of_a_denial_ends() -> None:
     pace = LearnedPace()
-    sent, *_ = send_ready(pace, NS_PER_S)
+    sent, *_ = send_ready(pace, NS_PER_S, most=1)
     pace.observe(sent, 2 * NS_PER_S, RateAdvice(True, 7 * NS_PER_S))
     assert pace.ready_at(2 * NS_PER_S) >= 9 * NS_PER_S
 
@@ -124,6 +124,7 @@ def test_denials_of_requests_in_flight_count_as_one() -> None:
         pace.observe(one, now, DENIED)
         interval_after.add(pace.interval)
     assert len(interval_after) == 1
+    assert pace.streak == 1
 
 
 def test_a_cached_response_shows_nothing() -> None:
@@ -142,6 +143,17 @@ def test_requests_that_come_seldom_do_not_raise_the_rate() -> None:
         pace.observe(sent, now, ADMITTED)
         now += NS_PER_S
     assert pace.interval == 100 * MS
+
+
+def test_a_rate_that_was_denied_is_tried_again_only_after_enough_admissions() -> None:
+    pace, now = LearnedPace(interval=100.0 * MS, step=0.02), NS_PER_S
+    pace.observe(pace.send(now, waited=True), now, DENIED)
+    shortest = []
+    for _ in range(900):
+        now = max(now, pace.ready_at(now))
+        pace.observe(pace.send(now, waited=True), now, ADMITTED)
+        shortest.append(pace.interval)
+    assert min(shortest[:200]) > 100 * MS > min(shortest)
 
 
 def test_a_fixed_window_that_others_use_is_spread_over_the_rest_of_its_time() -> None:

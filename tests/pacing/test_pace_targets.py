@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from paced_service import DIALECTS, Service, simulate
+from slow_parameters import mark_slow
 
 from ratelab import ALGORITHMS
 from ratelab.pacing.pace import LearnedPace
@@ -17,7 +18,7 @@ def check(algorithm: str, rate: int, burst: int, dialect: str, workers: int, sec
     assert result.used >= 0.95, result
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", mark_slow(DIALECTS, ("ietf", "bare")))
 @pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "gcra"])
 def test_sixty_workers_use_a_quota_that_they_do_not_know(algorithm: str, dialect: str) -> None:
     check(algorithm, 10, 5, dialect, MANY, seconds=180)

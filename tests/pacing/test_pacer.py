@@ -34,7 +34,7 @@ def test_sixty_tasks_use_a_quota_and_are_seldom_denied() -> None:
         counts = [0, 0]
 
         async def work() -> None:
-            while clock() < 180 * NS_PER_S:
+            while clock() < 120 * NS_PER_S:
                 async with pacer.request() as permit:
                     await asyncio.sleep(0.02)
                     decision = limiter.hit("client")
@@ -46,7 +46,7 @@ def test_sixty_tasks_use_a_quota_and_are_seldom_denied() -> None:
         return counts[0], counts[1]
 
     admitted, denied = run_virtually(main)
-    assert admitted >= 0.95 * 1200
+    assert admitted >= 0.95 * 600
     assert denied <= 0.01 * admitted
 
 
@@ -145,15 +145,16 @@ def test_keys_have_paces_of_their_own() -> None:
 def test_the_keys_that_were_not_used_for_longest_are_forgotten() -> None:
     async def main(clock: Clock) -> list[int]:
         pacer, waits = Pacer(clock=clock, max_keys=2), []
-        for key in ("a", "b", "b", "c"):
-            await learn(pacer, key)
-        for key in ("b", "a"):
+        for key, window in (("forgotten", 50), ("a", 20), ("b", 20)):
+            async with pacer.request(key) as permit:
+                permit.observe(200, {"RateLimit-Policy": f'"one";q=1;w={window}'})
+        for key in ("a", "forgotten"):
             start = clock()
             await pacer.acquire_async(key)
             waits.append(round((clock() - start) / NS_PER_S))
         return waits
 
-    assert run_virtually(main) == [1, 0]
+    assert run_virtually(main) == [20, 0]
 
 
 def test_threads_are_paced_by_the_clock() -> None:
@@ -201,8 +202,8 @@ def test_threads_in_real_time_keep_to_the_limit_that_they_learn() -> None:
             return decision.allowed
 
     with ThreadPoolExecutor(20) as pool:
-        allowed = sum(pool.map(work, range(60)))
-    assert allowed >= 30
+        allowed = sum(pool.map(work, range(30)))
+    assert allowed >= 15
 
 
 @pytest.mark.parametrize(

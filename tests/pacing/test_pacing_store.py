@@ -51,7 +51,7 @@ def test_two_pacers_with_one_store_share_a_quota(monkeypatch: pytest.MonkeyPatch
         counts = [0, 0]
 
         async def work(pacer: Pacer) -> None:
-            while clock() < 120 * NS_PER_S:
+            while clock() < 90 * NS_PER_S:
                 async with pacer.request() as permit:
                     await asyncio.sleep(0.02)
                     decision = limiter.hit("client")
@@ -64,7 +64,7 @@ def test_two_pacers_with_one_store_share_a_quota(monkeypatch: pytest.MonkeyPatch
         return counts[0], counts[1]
 
     admitted, denied = run_virtually(main)
-    assert admitted >= 0.95 * 600
+    assert admitted >= 0.95 * 300
     assert denied <= 0.01 * admitted
 
 

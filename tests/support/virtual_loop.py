@@ -47,4 +47,7 @@ def run_virtually(main: Any) -> Any:
         coroutine: Coroutine[Any, Any, Any] = main(loop.clock)
         return loop.run_until_complete(coroutine)
     finally:
+        for task in asyncio.all_tasks(loop):  # of a test that failed
+            task.cancel()
+            loop.run_until_complete(asyncio.wait([task]))
         loop.close()
