@@ -76,7 +76,7 @@ class _ViewLimit:
         self._options = {name.upper(): value for name, value in options.items()} | _name_limits(limits)
         if "LIMITER" not in self._options:
             create_policies(self._options)
-        self._doors: dict[Place, Door] = {}
+        self._doors: dict[object, Door] = {}
         self._lock = Lock()
 
     def decorate(self, view: View) -> View:
@@ -89,31 +89,38 @@ class _ViewLimit:
         return self._wrap(view)  # type: ignore[return-value]
 
     def _wrap(self, view: Callable[..., Any]) -> Callable[..., Any]:
+        owner = getattr(view.func, "__self__", None) if isinstance(view, partial) else None  # of `method_decorator`
+        door = self._find_door(view, owner)
+
         if iscoroutinefunction(view):
 
             @wraps(view)
-            async def limited_view(*args: Any, **kwargs: Any) -> Any:
-                door, request = self._find_door(view, args)
-                return await door.pass_on_awaiting(request, view, *args, **kwargs)
+            async def limited_view(first: Any, *args: Any, **kwargs: Any) -> Any:
+                if hasattr(first, "META"):
+                    return await door.pass_on_awaiting(first, view, first, *args, **kwargs)
+                return await self._find_door(view, first).pass_on_awaiting(args[0], view, first, *args, **kwargs)
 
         else:
+            pass_on = door.pass_on_awaiting if _is_async(owner) else door.pass_on
 
             @wraps(view)
-            def limited_view(*args: Any, **kwargs: Any) -> Any:
-                door, request = self._find_door(view, args)
-                pass_on = door.pass_on_awaiting if _is_async(_find_owner(view, args)) else door.pass_on
-                return pass_on(request, view, *args, **kwargs)
+            def limited_view(first: Any, *args: Any, **kwargs: Any) -> Any:
+                if hasattr(first, "META"):
+                    return pass_on(first, view, first, *args, **kwargs)
+                found = self._find_door(view, first)  # of a method: the request follows its object
+                pass_on_method = found.pass_on_awaiting if _is_async(first) else found.pass_on
+                return pass_on_method(args[0], view, first, *args, **kwargs)
 
         return limited_view
 
-    def _find_door(self, view: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Door, Any]:
-        """Return the door of a view, and the request among its arguments."""
-        place = _find_place(view, _find_owner(view, args))
-        door = self._doors.get(place)
+    def _find_door(self, view: Callable[..., Any], owner: object) -> Door:
+        """Return the door of a function, or of the method of an object, which is that of its class."""
+        key: object = view if owner is None else (type(owner), view.__name__)
+        door = self._doors.get(key)
         if door is None:
             with self._lock:
-                door = self._doors.setdefault(place, Door(self._collect, place))
-        return door, next(argument for argument in args if hasattr(argument, "META"))
+                door = self._doors.setdefault(key, Door(self._collect, _find_place(view, owner)))
+        return door
 
     def _collect(self) -> dict[str, Any]:
         return read_shared_options() | self._options
@@ -128,13 +135,6 @@ def _name_limits(limits: tuple[Any, ...]) -> dict[str, Any]:
     return {"POLICIES" if isinstance(limits[0], list | tuple) else "LIMITER": limits[0]}
 
 
-def _find_owner(view: Callable[..., Any], args: tuple[Any, ...]) -> object:
-    """Return the object of a class-based view whose method is called; None for a function."""
-    if isinstance(view, partial):  # of `method_decorator`
-        return getattr(view.func, "__self__", None)
-    return args[0] if args and not hasattr(args[0], "META") else None
-
-
 def _is_async(owner: object) -> bool:
     return owner is not None and bool(getattr(owner, "view_is_async", False))
 
@@ -142,7 +142,10 @@ def _is_async(owner: object) -> bool:
 def _find_place(view: Callable[..., Any], owner: object) -> Place:
     """Return the place of a view, in ASCII: its module and its name."""
     kind = getattr(view, "view_class", view) if owner is None else type(owner)
-    method = "" if owner is None or view.__name__ == "dispatch" else f".{view.__name__}"
+    if not hasattr(kind, "__qualname__"):  # an object that can be called, such as a partial
+        kind = getattr(kind, "func", type(kind))
+    name = getattr(view, "__name__", "")
+    method = "" if owner is None or name == "dispatch" else f".{name}"
     names = f"{kind.__module__}.{kind.__qualname__}{method}", f"{kind.__name__}{method}"
     path, label = (name.encode("ascii", "backslashreplace").decode() for name in names)
     return Place(path, label, f"ratelimit of {path}")

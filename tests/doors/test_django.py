@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import django
@@ -40,6 +41,10 @@ def shared_options() -> Iterator[None]:
 
 def hello(request: Any) -> HttpResponse:
     return HttpResponse("hello")
+
+
+def grün(request: Any) -> HttpResponse:
+    return HttpResponse("green")
 
 
 async def hello_later(request: Any) -> HttpResponse:
@@ -106,6 +111,17 @@ def test_a_view_is_limited_under_wsgi(view: Any) -> None:
 def test_a_coroutine_view_stays_one_and_is_limited_under_asgi(view: Any) -> None:
     assert iscoroutinefunction(view)
     assert [get_in_loop(view).status_code for _ in range(3)] == [200, 200, 429]
+
+
+class Callee:
+    def __call__(self, request: Any) -> HttpResponse:
+        return HttpResponse("called")
+
+
+@pytest.mark.parametrize(("view", "name"), [(Callee(), "Callee"), (partial(hello), "hello"), (grün, r"gr\\xfcn")])
+def test_any_object_that_can_be_called_is_a_view(view: Any, name: str) -> None:
+    limited = ratelimit("2/min")(view)
+    assert [get(limited)["RateLimit-Policy"] for _ in range(2)] == [f'"{name} 2/min";q=2;w=60'] * 2
 
 
 def test_each_view_of_a_decorator_has_its_own_quota() -> None:

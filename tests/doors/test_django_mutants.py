@@ -15,7 +15,7 @@ from django_door import DOOR as WSGI
 from django_project import MIDDLEWARE, override
 from mutate import Mutant, mutate
 
-from ratelab.django import apps, decorators, door, responses, settings
+from ratelab.django import apps, door, responses, settings
 from ratelab.django.decorators import _ViewLimit
 from ratelab.django.door import Door
 from ratelab.django.rest import RateThrottle, _Taken
@@ -128,7 +128,7 @@ MUTANTS: dict[str, tuple[Mutant, Callable[[], None]]] = {
     ),
     # the decorator
     "views of a decorator share a quota": (
-        mutate(decorators, "_find_place", '{kind.__qualname__}{method}", f"{kind.__name__}', 'x", f"x'),
+        mutate(_ViewLimit, "_find_door", "view if owner is None else (type(owner), view.__name__)", "1"),
         views.test_each_view_of_a_decorator_has_its_own_quota,
     ),
     "a decorator ignores the settings": (
