@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -12,7 +12,7 @@ from django.http.response import ResponseHeaders
 from django.utils.functional import LazyObject
 
 from ratelab.http.asgi import Field, Scope
-from ratelab.http.doors import merge_fields
+from ratelab.http.doors import decode_fields, merge_fields
 from ratelab.http.environ import EnvironScope
 from ratelab.http.responses import Denial
 
@@ -20,14 +20,13 @@ REQUEST = "django.request"
 """The entry of a scope that holds the request of Django."""
 
 _NAMES = {
-    b"ratelimit": "RateLimit",
-    b"ratelimit-policy": "RateLimit-Policy",
-    b"x-ratelimit-limit": "X-RateLimit-Limit",
-    b"x-ratelimit-remaining": "X-RateLimit-Remaining",
-    b"x-ratelimit-reset": "X-RateLimit-Reset",
+    "ratelimit": "RateLimit",
+    "ratelimit-policy": "RateLimit-Policy",
+    "x-ratelimit-limit": "X-RateLimit-Limit",
+    "x-ratelimit-remaining": "X-RateLimit-Remaining",
+    "x-ratelimit-reset": "X-RateLimit-Reset",
 }
-_LIST_FIELDS = (b"ratelimit", b"ratelimit-policy")
-_LISTS = {"ratelimit": "RateLimit", "ratelimit-policy": "RateLimit-Policy"}
+_LISTS = ("ratelimit", "ratelimit-policy")
 _LEGACY = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 _STATUS_BY_ERROR = ((Http404, 404), (PermissionDenied, 403), ((SuspiciousOperation, BadRequest), 400))
 
@@ -103,24 +102,23 @@ def create_response(request: Any, denial: Denial) -> Any:
 
 def join_fields(headers: Any, fields: Sequence[Field]) -> None:
     """Add the fields of a limit to the headers of a response; those of several limits are joined."""
-    if len(fields) > len(_LIST_FIELDS) and (present := [(name, headers[name]) for name in _LEGACY if name in headers]):
-        merged = dict(merge_fields(present, fields))  # one set of X-RateLimit-* is left
-        fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in merged.items()]
-    for name, value in fields:
-        text = _NAMES[name]
-        other = headers.get(text) if name in _LIST_FIELDS else None
-        headers[text] = value.decode("latin-1") if other is None else f"{other}, {value.decode('latin-1')}"
+    join_text(headers, decode_fields(fields))
 
 
-def join_text(headers: Any, fields: Iterable[tuple[str, str]]) -> None:
-    """Add `RateLimit-Policy` and `RateLimit`, as text, to the headers of a response, as `join_fields` does."""
-    if type(headers) is not ResponseHeaders or not _KNOWS_STORE:
-        join_fields(headers, [(name.encode(), value.encode("latin-1")) for name, value in fields])
+def join_text(headers: Any, fields: Sequence[tuple[str, str]]) -> None:
+    """Add the fields of a limit, as text, to the headers of a response, as `join_fields` does."""
+    if type(headers) is ResponseHeaders and _KNOWS_STORE and len(fields) == len(_LISTS):
+        store = headers._store  # to set an item through `headers` takes as long as half of the rest
+        for name, value in fields:
+            other = store.get(name)
+            store[name] = _NAMES[name], value if other is None else f"{other[1]}, {value}"
         return
-    store = headers._store  # to set an item through `headers` takes as long as half of the rest
+    if len(fields) > len(_LISTS) and (present := [(name, headers[name]) for name in _LEGACY if name in headers]):
+        added = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
+        fields = [*dict(merge_fields(present, added)).items()]  # one set of X-RateLimit-* is left
     for name, value in fields:
-        other = store.get(name)
-        store[name] = _LISTS[name], value if other is None else f"{other[1]}, {value}"
+        other = headers.get(_NAMES[name]) if name in _LISTS else None
+        headers[_NAMES[name]] = value if other is None else f"{other}, {value}"
 
 
 def knows_store() -> bool:
@@ -135,4 +133,5 @@ _KNOWS_STORE = knows_store()
 
 def _name(field: bytes) -> str:
     """Return the usual spelling of the name of a field."""
-    return _NAMES.get(field) or field.decode("latin-1").title()
+    name = field.decode("latin-1")
+    return _NAMES.get(name) or name.title()

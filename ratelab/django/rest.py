@@ -8,17 +8,21 @@ from functools import partial
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.settings import api_settings
 
 from ratelab.django.door import Door
-from ratelab.django.responses import create_scope, join_fields
+from ratelab.django.responses import create_scope, join_text
 from ratelab.django.settings import LIMITS, NAMES, Place, find_user, read_shared_options
 from ratelab.http.asgi import Field
+from ratelab.http.doors import BlockingGate, decode_fields
+from ratelab.http.responses import Ruling
+from ratelab.limiter import Decision, Row
 
 TOO_MANY = 429
 
-_doors: dict[tuple[type, str | None], Door] = {}
+_doors: dict[tuple[type, str | None], Door | None] = {}
 
 
 class UndecidedRequest(APIException):  # type: ignore[misc]
@@ -58,17 +62,24 @@ class RateThrottle:
         door = self._find_door()
         if door is None:
             return True
-        gate, scope = door.find_blocking(), create_scope(request)
-        ruling = gate.admit(scope)
-        if ruling.decision is None and ruling.answer is None:
+        gate, plain = door.find_blocking(), getattr(request, "_request", request)
+        peer = plain.META.get("REMOTE_ADDR", "")
+        row, known_fields, scope, ruling = gate.admit_from(peer, partial(create_scope, request))
+        taken = request.__dict__.get("ratelimit_taken")
+        if taken is None:
+            taken = request.ratelimit_taken = _Taken()
+        if ruling is None:
+            request.ratelimit = Decision(*row)
+            taken.add(view, known_fields, partial(_refund_known, gate, request, row))
             return True
-        request.ratelimit = ruling.decision
-        taken: _Taken = request.__dict__.setdefault("ratelimit_taken", _Taken())
+        if ruling.decision is not None:
+            request.ratelimit = ruling.decision
         if ruling.answer is None:
-            taken.add(view, ruling.fields, partial(gate.refund_now, scope, ruling))
+            if ruling.decision is not None:
+                taken.add(view, decode_fields(ruling.fields), partial(gate.refund_now, scope, ruling))
             return True
         status, fields, body = ruling.answer
-        taken.deny(view, fields)
+        taken.deny(view, decode_fields(fields))
         if status != TOO_MANY:
             raise _create_error(status, fields, body)
         self._wait = next((int(value) for name, value in fields if name == b"retry-after"), None)
@@ -81,14 +92,14 @@ class RateThrottle:
     def _find_door(self) -> Door | None:
         """Return the door of the class and the scope; None if it limits nothing."""
         kind, scope = type(self), self.scope
-        door = _doors.get((kind, scope))
-        if (door is None or kind.rate is None) and self._find_limit() is None:
-            return None
-        if door is None:
-            name = f"{kind.__module__}.{kind.__qualname__}" if scope is None else f"throttle {scope}"
-            place = Place(name, kind.__name__ if scope is None else scope, kind.__name__)
-            door = _doors.setdefault((kind, scope), Door(self.collect, place))
-        return door
+        try:
+            return _doors[kind, scope]
+        except KeyError:
+            pass
+        name = f"{kind.__module__}.{kind.__qualname__}" if scope is None else f"throttle {scope}"
+        place = Place(name, kind.__name__ if scope is None else scope, kind.__name__)
+        door = None if self._find_limit() is None else Door(self.collect, place)
+        return _doors.setdefault((kind, scope), door)
 
     def _find_limit(self) -> Any:
         """Return the limit of the class, or the rate of its scope."""
@@ -146,7 +157,7 @@ class _Taken:
         self._refunds: list[Callable[[], None]] = []
         self._denied = False
 
-    def add(self, view: Any, fields: Iterable[Field], refund: Callable[[], None]) -> None:
+    def add(self, view: Any, fields: Iterable[tuple[str, str]], refund: Callable[[], None]) -> None:
         """Add the charge of a throttle that admits the request."""
         if self._denied:
             refund()
@@ -154,7 +165,7 @@ class _Taken:
             self._refunds.append(refund)
             _join(view, fields)
 
-    def deny(self, view: Any, fields: Iterable[Field]) -> None:
+    def deny(self, view: Any, fields: Iterable[tuple[str, str]]) -> None:
         """Refund the charges of other throttles; from now on, only those that deny the request report a state."""
         if not self._denied:
             self._denied = True
@@ -165,9 +176,23 @@ class _Taken:
         _join(view, fields)
 
 
-def _join(view: Any, fields: Iterable[Field]) -> None:
+def _join(view: Any, fields: Iterable[tuple[str, str]]) -> None:
     """Add the fields of a limit to the response that a view will return."""
-    join_fields(view.headers, [field for field in fields if b"ratelimit" in field[0]])
+    join_text(view.headers, [field for field in fields if "ratelimit" in field[0]])
+
+
+def _refund_known(gate: BlockingGate, request: Any, row: Row) -> None:
+    """Refund a request that was admitted without a scope."""
+    gate.refund_now(create_scope(request), Ruling(decision=Decision(*row)))
+
+
+def _forget_rates(*, setting: str, **_: object) -> None:
+    """Read the rates again after a change of the settings of the framework, as in a test."""
+    if setting == "REST_FRAMEWORK":
+        _doors.clear()
+
+
+setting_changed.connect(_forget_rates)
 
 
 def _create_error(status: int, fields: Iterable[Field], body: bytes) -> APIException:

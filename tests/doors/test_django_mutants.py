@@ -95,7 +95,7 @@ MUTANTS: dict[str, tuple[Mutant, Callable[[], None]]] = {
         partial(join, True),
     ),
     "two limits send two sets of legacy fields": (
-        mutate(door, "join_fields", "merge_fields(present, fields)", "present"),
+        mutate(responses, "join_text", "merge_fields(present, added)", "present"),
         JOINED,
     ),
     "a custom denial has no fields": (
