@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -157,15 +157,15 @@ class _Taken:
         self._refunds: list[Callable[[], None]] = []
         self._denied = False
 
-    def add(self, view: Any, fields: Iterable[tuple[str, str]], refund: Callable[[], None]) -> None:
+    def add(self, view: Any, fields: Sequence[tuple[str, str]], refund: Callable[[], None]) -> None:
         """Add the charge of a throttle that admits the request."""
         if self._denied:
             refund()
         else:
             self._refunds.append(refund)
-            _join(view, fields)
+            join_text(view.headers, fields)
 
-    def deny(self, view: Any, fields: Iterable[tuple[str, str]]) -> None:
+    def deny(self, view: Any, fields: Sequence[tuple[str, str]]) -> None:
         """Refund the charges of other throttles; from now on, only those that deny the request report a state."""
         if not self._denied:
             self._denied = True
@@ -173,12 +173,7 @@ class _Taken:
             view.headers["Cache-Control"] = "no-store"
         while self._refunds:
             self._refunds.pop()()
-        _join(view, fields)
-
-
-def _join(view: Any, fields: Iterable[tuple[str, str]]) -> None:
-    """Add the fields of a limit to the response that a view will return."""
-    join_text(view.headers, [field for field in fields if "ratelimit" in field[0]])
+        join_text(view.headers, [field for field in fields if "ratelimit" in field[0]])
 
 
 def _refund_known(gate: BlockingGate, request: Any, row: Row) -> None:

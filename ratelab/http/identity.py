@@ -113,12 +113,11 @@ class Identity:
         self._kind, self._read_name = _name_reader("ip" if self._forwarded_field != _FORWARDED_FOR else key)
         self.keys_by_peer: dict[str, str] | None = None
         """Keys of known peers by host, if the peer is always the client; other keys are found by `find`."""
-        if self._kind:
-            self.find = self._find_by_value
-        elif self._proxies or self._hops:
-            self.find = self._find_by_address
-        else:
-            self.find, self.keys_by_peer = self._key_of_peer, self._keys_by_host
+        behind_proxies = bool(self._proxies or self._hops)
+        self._find_address = self._find_by_address if behind_proxies else self._key_of_peer
+        if not (self._kind or behind_proxies):
+            self.keys_by_peer = self._keys_by_host
+        self.find = self._find_by_value if self._kind else self._find_address
         """Return the key of an HTTP request; faster than calling the object."""
 
     def __call__(self, scope: Scope) -> str:
@@ -151,7 +150,7 @@ class Identity:
     def _find_by_value(self, scope: Scope) -> str:
         value = self._read_name(scope)
         if not 0 < len(value) <= MAX_HEADER_VALUE_BYTES:
-            return self._find_by_address(scope)
+            return self._find_address(scope)
         return self._hash(b"%s:%s" % (self._kind, value))  # header names have no colon
 
     def _key_of_peer(self, scope: Scope) -> str:

@@ -87,7 +87,7 @@ IDENTITIES = {
     "a value may have any length": _mutate_value(" <= MAX_HEADER_VALUE_BYTES", ""),
     "the longest value is ignored": _mutate_value("<= MAX_HEADER_VALUE_BYTES", "< MAX_HEADER_VALUE_BYTES"),
     "an empty value is a client": _mutate_value("0 < len", "0 <= len"),
-    "a request without a value is unlimited": _mutate_value("self._find_by_address(scope)", "os.urandom(16).hex()"),
+    "a request without a value is unlimited": _mutate_value("self._find_address(scope)", "os.urandom(16).hex()"),
     "the name and the value are ambiguous": _mutate_value("%s:%s", "%s|%s"),
     "the same value of all headers is one client": _mutate_value("(self._kind, value)", "(b'', value)"),
     "the hash has no key": mutate(Identity, "__init__", ", key=_derive_hash_key(secret)", ""),
