@@ -102,8 +102,11 @@ def bound_interval(allowance: Allowance) -> tuple[float, float]:
     limit, window, remaining = allowance.limit or 1, allowance.window_ns or 0, allowance.remaining
     longest = window / limit
     shortest = longest if window >= EXACT_WINDOW_NS else (window - NS_PER_S) / limit
-    to_load = (limit if remaining is None else remaining) - limit / 2
-    if window > FRONT_LOAD_NS and to_load > 0:
-        longest = min(longest, FRONT_LOAD_NS / to_load)
+    if window > FRONT_LOAD_NS:
+        to_load = (limit if remaining is None else remaining) - limit / 2
+        if to_load > 0:
+            longest = min(longest, FRONT_LOAD_NS / to_load)
+        if remaining and allowance.reset_ns:  # less time is left for it than a whole window
+            longest = min(longest, allowance.reset_ns / remaining)
         shortest = min(shortest, longest)
     return shortest, longest

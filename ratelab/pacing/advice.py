@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from ratelab.clock import default_clocks
@@ -64,13 +65,12 @@ def read_advice(status: int, headers: Headers, now: float | None = None) -> Rate
     `MAX_ADVISED_S` ahead, are ignored, and so are the rate-limit fields of a cached response (`Age` above 0).
     """
     fields = _join_fields(headers)
-    date = _read_date(fields.get("date"))
-    now = date if date is not None else default_clocks.wall() / NS_PER_S if now is None else now
     age = _COUNT.fullmatch(fields.get("age", ""))
     if age and int(age[1]):
         return RateAdvice(status in DENIAL_STATUSES, cached=True)
-    allowances = (*_read_policies(fields), *_read_legacy(fields, now))
-    retry_after = _read_retry_after(fields.get("retry-after"), now)
+    read_now = partial(_read_now, fields, now)
+    allowances = (*_read_policies(fields), *_read_legacy(fields, read_now))
+    retry_after = _read_retry_after(fields.get("retry-after"), read_now)
     exhausted = [each for each in allowances if each.remaining == 0]
     denied = status in DENIAL_STATUSES or (status == 403 and bool(retry_after or exhausted))
     if retry_after is None:
@@ -88,6 +88,12 @@ def _join_fields(headers: Headers) -> dict[str, str]:
     return fields
 
 
+def _read_now(fields: Mapping[str, str], now: float | None) -> float:
+    """Return the time of a response, in seconds since 1970."""
+    date = _read_date(fields.get("date"))
+    return date if date is not None else default_clocks.wall() / NS_PER_S if now is None else now
+
+
 def _read_policies(fields: Mapping[str, str]) -> list[Allowance]:
     """Read `RateLimit` and `RateLimit-Policy`; a policy without a state is taken to be unused."""
     quotas = dict(read_items(fields.get("ratelimit-policy", ""), "q"))
@@ -103,17 +109,19 @@ def _read_policies(fields: Mapping[str, str]) -> list[Allowance]:
     ]
 
 
-def _read_legacy(fields: Mapping[str, str], now: float) -> list[Allowance]:
+def _read_legacy(fields: Mapping[str, str], read_now: Callable[[], float]) -> list[Allowance]:
     """Read `X-RateLimit-Limit`, `-Remaining` and `-Reset`, or the same names with another prefix."""
     for prefix in _LEGACY_PREFIXES:
+        if f"{prefix}remaining" not in fields:
+            continue
         limit, remaining = (_COUNT.fullmatch(fields.get(prefix + name, "")) for name in ("limit", "remaining"))
         if remaining:
-            reset = _read_reset(fields.get(f"{prefix}reset", ""), now)
+            reset = _read_reset(fields.get(f"{prefix}reset", ""), read_now)
             return [Allowance(int(limit[1]) if limit else None, None, int(remaining[1]), reset)]
     return []
 
 
-def _read_reset(text: str, now: float) -> int | None:
+def _read_reset(text: str, read_now: Callable[[], float]) -> int | None:
     """Return the nanoseconds until a reset, which is a delay or a time since 1970, in whichever unit is plausible."""
     match = _SECONDS.fullmatch(text)
     if match is None:
@@ -121,12 +129,12 @@ def _read_reset(text: str, now: float) -> int | None:
     value = float(match[1])
     for least, unit in _EPOCH_UNITS:
         if value >= least:
-            delay = value / unit - now
+            delay = value / unit - read_now()
             return _to_ns(max(0.0, delay)) if delay > -2 else None  # both times may be rounded down
     return _to_ns(value)
 
 
-def _read_retry_after(text: str | None, now: float) -> int | None:
+def _read_retry_after(text: str | None, read_now: Callable[[], float]) -> int | None:
     """Return the nanoseconds to wait, if that is a positive and plausible time."""
     if text is None:
         return None
@@ -134,7 +142,8 @@ def _read_retry_after(text: str | None, now: float) -> int | None:
     if match:
         return _to_ns(int(match[1])) or None
     date = _read_date(text)
-    return None if date is None or date <= now else _to_ns(date - now)
+    delay = 0.0 if date is None else date - read_now()
+    return _to_ns(delay) if delay > 0 else None
 
 
 def _read_date(text: str | None) -> float | None:

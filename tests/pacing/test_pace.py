@@ -61,8 +61,16 @@ def test_an_abandoned_request_holds_no_others() -> None:
         (allowance(100, None, 50, 10), 200),
         (allowance(5000, 3600, 4999, 3600), 60_000 / 2499),  # half of it within a minute
         (allowance(5000, 3600, 2000, 1440), 720),
+        (allowance(5000, 3600, 2000, 600), 300),
     ],
-    ids=["a minute", "a minute, partly used", "only the rest is known", "an hour", "the second half of an hour"],
+    ids=[
+        "a minute",
+        "a minute, partly used",
+        "only the rest is known",
+        "an hour",
+        "the second half of an hour",
+        "the end of an hour",
+    ],
 )
 def test_the_first_response_with_a_quota_sets_the_pace(advice: RateAdvice, interval_ms: float) -> None:
     pace = LearnedPace()

@@ -48,7 +48,7 @@ MUTANTS: dict[str, Callable[[], Mutant]] = {
     "an epoch is read as a delay": lambda: mutate(advice, "_read_reset", "if value >= least:", "if False:"),
     "an epoch in the past is believed": lambda: mutate(advice, "_read_reset", "if delay > -2 else None", ""),
     "the clock of the client counts": lambda: mutate(
-        advice, "read_advice", "now = date if date is not None else", "now ="
+        advice, "_read_now", "return date if date is not None else", "return"
     ),
     "a huge time is believed": lambda: mutate(advice, "_to_ns", "or seconds > MAX_ADVISED_S", ""),
     "a malformed policy is skipped": lambda: mutate(
