@@ -68,7 +68,7 @@ class RequestLane:
                 self._turns[turn] = None
             self._check(turn, ahead)
             while True:
-                if next(iter(self._turns)) is not turn:
+                if not self._is_first(turn):
                     turn.waited = True
                     yield Sleep(turn.deadline)
                     self._check(turn, late=turn.deadline is not None and self.state.clock() >= turn.deadline)
@@ -77,8 +77,8 @@ class RequestLane:
                 if turn.taken is not None:
                     break
                 self._check(turn)
-                limits = (turn.deadline, self.state.clock() + MAX_NAP_NS if self.state.blocking else None)
-                yield Sleep(min(at, *(limit for limit in limits if limit is not None)) if any(limits) else at)
+                until = at if turn.deadline is None else min(at, turn.deadline)
+                yield Sleep(min(until, self.state.clock() + MAX_NAP_NS) if self.state.blocking else until)
                 self._check(turn)
             self._leave(turn)
             while self.state.clock() < turn.taken.at:  # a time that was taken from a store
@@ -89,6 +89,10 @@ class RequestLane:
             turn.left = True
             self._leave(turn)
             self.settle(turn)
+
+    def _is_first(self, turn: Turn) -> bool:
+        with self._lock:
+            return next(iter(self._turns)) is turn
 
     def _take(self, turn: Turn) -> Action[int]:
         def action(pace: LearnedPace, now: int) -> int:

@@ -16,6 +16,7 @@ BEFORE = {name.partition(".")[0] for name in sys.modules}
 from ratelab import ManualClock, MemoryLimiter, Policy, create  # noqa: E402  (after the names loaded before)
 from ratelab.http import Identity, RateLimitMiddleware  # noqa: E402
 from ratelab.http.asgi import Message, Receive, Scope, Send  # noqa: E402
+from ratelab.pacing import Pacer  # noqa: E402
 from ratelab.stores import memory, resilient  # noqa: E402, F401  (main checks their imports, too)
 from ratelab.wsgi import RateLimitMiddleware as WsgiMiddleware  # noqa: E402
 
@@ -59,7 +60,9 @@ def wsgi_statuses(app: WsgiMiddleware, requests: int) -> list[str]:
 
 
 def main() -> None:
-    """Limit a client through the limiter and through the middleware."""
+    """Limit a client through the limiter and through the middleware, and pace a client."""
+    with Pacer().request() as permit:
+        assert permit.observe(429, {"Retry-After": "1"}).denied
     limiter = MemoryLimiter(create("token-bucket", "2/s", burst=3), clock=ManualClock())
     assert [limiter.hit("alice").allowed for _ in range(4)] == [True, True, True, False]
     app = RateLimitMiddleware(application, limiter, key=Identity("ip"))
