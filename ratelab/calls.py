@@ -53,7 +53,7 @@ def limited(
     arguments; when it decorates a generator, a class, a synchronous function with an asynchronous limiter, or an
     asynchronous one with a limiter that blocks; and when a synchronous function would have to sleep in an event loop.
     """
-    if not callable(getattr(limiter, "hit", None)):
+    if isinstance(limiter, type) or not callable(getattr(limiter, "hit", None)):
         raise InputError(f"limiter must be a limiter, such as a MemoryLimiter, got {short_repr(limiter)}")
     if on_deny not in ("raise", "wait") and not callable(on_deny):
         raise InputError(f"on_deny must be raise, wait or a function, got {short_repr(on_deny)}")

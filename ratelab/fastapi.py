@@ -6,7 +6,7 @@ Importing this module extends two methods of `FastAPI`, since a dependency sees 
 
 # without `from __future__ import annotations`: FastAPI needs the classes themselves
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial, wraps
 from inspect import Parameter, Signature
@@ -134,7 +134,7 @@ class RateLimit(AwaitingGate):
         given: dict[str, Any] = {**arguments}
         injected = {each: given[each] for each in _INJECTED if isinstance(given.get(each), params.Depends)}
         given |= {each: ScopeEntry(each) for each in injected}
-        self._derives_scope = any(map(_takes_connection, (limiter, *given.values(), *given.get("costs", {}).values())))
+        self._derives_scope = any(map(_takes_connection, (limiter, *given.values(), *_values_of(given.get("costs")))))
         super().__init__(limiter, subject=_CONNECTION, **given)
         self._injected = injected.keys()
         self._respond = on_denied
@@ -226,6 +226,10 @@ class RateLimit(AwaitingGate):
         present = {name for name, _ in response.raw_headers} | {b"content-type", b"content-length"}
         response.raw_headers += [field for field in fields if field[0] not in present]
         return response
+
+
+def _values_of(costs: object) -> Iterable[object]:
+    return costs.values() if isinstance(costs, Mapping) else ()
 
 
 def _takes_connection(argument: object) -> bool:

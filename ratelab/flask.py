@@ -91,7 +91,8 @@ class limit:  # noqa: N801  (a decorator)
         """Return the view behind the limit; its attribute `gate` has the counts."""
         if isinstance(view, type) or not callable(view):
             raise InputError(f"a limit is for a function, got {short_repr(view)}: give a class decorators=[limit(...)]")
-        gate, is_async = self._create_gate(self._name or _name_of(view)), iscoroutinefunction(view)
+        gate = self._create_gate(_name_of(view) if self._name is None else self._name)
+        is_async = iscoroutinefunction(view)
 
         @wraps(view)
         def limited_view(*args: Any, **kwargs: Any) -> Any:

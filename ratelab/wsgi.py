@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from ratelab.algorithms import Policy
+from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import Field
 from ratelab.http.doors import MAX_DELAY_S, BlockingGate, decode_denial, decode_fields, merge_fields
 from ratelab.http.environ import ENVIRON, EnvironScope
@@ -64,6 +65,8 @@ class RateLimitMiddleware(BlockingGate):
         max_delay: float = MAX_DELAY_S,
         **policy_arguments: Unpack[PolicyArguments],
     ) -> None:
+        if not callable(app):
+            raise InputError(f"app must be a WSGI application, got {short_repr(app)}: pass the application itself")
         self.app = app
         check_function("on_denied", on_denied)
         super().__init__(

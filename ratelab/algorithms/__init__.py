@@ -72,6 +72,8 @@ def find(name: str, from_file: bool = True) -> type[Algorithm]:
 
     Raises `InputError` for an unknown name, with the nearest known one.
     """
+    if not isinstance(name, str):
+        raise InputError(f"algorithm must be the name of one, such as token-bucket, got {short_repr(name)}")
     if name in ALGORITHMS:
         return ALGORITHMS[name]
     if from_file and ".py:" in name:

@@ -19,7 +19,9 @@ from ratelab.errors import InputError, short_repr
 from ratelab.http.doors import DEFAULT_ALGORITHM, AwaitingGate, BlockingGate
 from ratelab.http.gate import create_from_file
 from ratelab.http.identity import SECRET, Identity
+from ratelab.http.policy_rules import check_account
 from ratelab.http.scope_functions import by_route, check_function
+from ratelab.stores.fallback import check_on_store_error
 from ratelab.stores.memory import MemoryLimiter
 
 AnyGate = TypeVar("AnyGate", bound=BlockingGate | AwaitingGate)
@@ -62,8 +64,8 @@ def read_options() -> dict[str, Any]:
     """Return the setting `RATELAB`, empty if it is missing; raise `InputError` for an unknown name."""
     options = getattr(settings, "RATELAB", {})
     if not isinstance(options, Mapping):
-        raise InputError(f"RATELAB must be a dictionary, got {short_repr(options)}: write {{'RATE': '5/minute'}}")
-    check_names(options, NAMES, "setting of RATELAB")
+        raise InputError(f"the setting must be a dictionary, got {short_repr(options)}: write {{'RATE': '5/minute'}}")
+    check_names(options, NAMES, "name")
     return dict(options)
 
 
@@ -104,8 +106,10 @@ class Place(NamedTuple):
 def create_gate(options: Options, kind: type[AnyGate], place: Place) -> AnyGate:
     """Create the gate of a door; raise `InputError` for an invalid option."""
     options = {option: _load(option, value) for option, value in options.items() if value is not None}
-    for option in ("ACCOUNT", "ON_DENIED"):  # which the gate may not see as they are
-        check_function(option.lower(), options.get(option))
+    check_function("on_denied", options.get("ON_DENIED"))  # which the gate does not see as it is
+    if options.get("ACCOUNT") not in USER:
+        check_account(options.get("ACCOUNT"))
+    check_on_store_error(options.get("ON_STORE_ERROR", "local"))
     identity = create_identity(options)
     limiter, file = _create_limiter(options, identity, kind.blocking, place)
     arguments = {option.lower(): options[option] for option in _PASSED_ON if option in options}
@@ -119,7 +123,9 @@ def create_gate(options: Options, kind: type[AnyGate], place: Place) -> AnyGate:
     if counts_accounts or (account is not None and file is not None):
         arguments["account"] = find_user if account is None or account in USER else account
     if "COSTS" in options:
-        arguments["costs"] = {one: load_function(value) for one, value in options["COSTS"].items()}
+        costs = options["COSTS"]
+        is_mapping = isinstance(costs, Mapping)
+        arguments["costs"] = {one: load_function(value) for one, value in costs.items()} if is_mapping else costs
     if "MAX_DELAY" in options and kind.blocking:
         arguments["max_delay"] = options["MAX_DELAY"]
     return kind(limiter, subject=REQUEST, key=identity, exempt=exempt, file=file, **arguments)
@@ -186,10 +192,10 @@ def _create_limiter(options: Options, identity: Identity, blocking: bool, place:
     if "LIMITER" in options:
         return options["LIMITER"], None
     if "FILE" in options:
-        limiter, _, file = create_from_file(os.fspath(options["FILE"]), create, identity)
+        limiter, _, file = create_from_file(options["FILE"], create, identity)
         return limiter, file
     changes = {option.lower(): options[option] for option in ("PLANS", "OVERRIDES") if option in options}
-    if "overrides" in changes:
+    if isinstance(changes.get("overrides"), Mapping):
         changes["overrides"] = {identity.key_of(client): one for client, one in changes["overrides"].items()}
     return create(create_policies(options, place.label), **changes), None
 
@@ -266,9 +272,13 @@ def _is_path(value: object) -> bool:
     return isinstance(value, str) and "." in value and not value.startswith("header:")
 
 
+def _values_of(costs: Any) -> Iterable[Any]:
+    return costs.values() if isinstance(costs, Mapping) else ()
+
+
 def may_read_user(options: Options) -> bool:
     """Return whether a key, or a function of the request, may read its user."""
-    values = [*(options.get(option) for option in (*_FUNCTIONS, "LIMITER")), *dict(options.get("COSTS") or {}).values()]
+    values = [*(options.get(option) for option in (*_FUNCTIONS, "LIMITER")), *_values_of(options.get("COSTS"))]
     if any(callable(value) or value in USER or _is_path(value) for value in values):
         return True
     policies = getattr(options.get("LIMITER"), "policies", None) or options.get("POLICIES") or ()

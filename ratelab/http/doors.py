@@ -22,6 +22,7 @@ from ratelab.http.policy_guard import refund
 from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import Denial, Ruling
 from ratelab.quota import NS_PER_S
+from ratelab.stores.fallback import check_on_store_error
 from ratelab.stores.memory import MemoryLimiter
 from ratelab.stores.resilient_base import run_now
 from ratelab.stores.sleepers import running_trio
@@ -55,6 +56,9 @@ def create_limiter(
     `blocking` is awaited if it is in a store. While the store is down, requests are decided as `on_store_error` says
     for a `ResilientLimiter`. Raise `InputError` for an invalid argument.
     """
+    check_on_store_error(on_store_error)
+    if name is not None and (not isinstance(name, str) or not name):
+        raise InputError(f"name must be text such as 'search', got {short_repr(name)}")
     given: list[Any] = [*limits] if isinstance(limits, Sequence) and not isinstance(limits, str) else [limits]
     if not given or not all(isinstance(limit, str | Policy) for limit in given):
         if store is None and len(given) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,12 +14,12 @@ from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_r
 from ratelab.http.asgi import Scope
 from ratelab.http.counters import Counts
 from ratelab.http.guard import Guard, GuardFinder, check_limiter, create_guard, follow_updates
-from ratelab.http.headers import HeaderWriter, ceil_seconds
+from ratelab.http.headers import HeaderWriter, ceil_seconds, format_string
 from ratelab.http.identity import SECRET, AmbiguousClientError, Identity
 from ratelab.http.offenders import Offenders
-from ratelab.http.plan_source import AnyPlanSource
+from ratelab.http.plan_source import AnyPlanSource, check_plan_errors
 from ratelab.http.policy_guard import ChargeHook, PolicyGuard, PolicyOptions, await_store, prepare, refund
-from ratelab.http.policy_rules import AnyLimiter, find_plans, needs_rules
+from ratelab.http.policy_rules import AnyLimiter, check_account, find_plans, needs_rules
 from ratelab.http.responses import (
     NOT_LIMITED,
     Denial,
@@ -97,13 +98,23 @@ class Gate:
         charge: Callable[[Any, int], bool] | None = None,
         file: FilePolicies | None = None,
         subject: str | None = None,
+        **unknown: object,
     ) -> None:
+        if unknown:
+            known = ", ".join(sorted(GateArguments.__annotations__))
+            raise TypeError(f"unknown argument {min(unknown)!r}: choose one of {known}")
         limiter = MemoryLimiter(limiter) if isinstance(limiter, Policy | list | tuple) else limiter
-        _check_functions(limiter, key, cost, account, {"exempt": exempt, "on_denied": on_denied, "charge": charge})
+        _check_functions(limiter, key, cost, {"exempt": exempt, "on_denied": on_denied, "charge": charge})
+        check_account(account)
+        check_plan_errors(on_plan_error, plan_timeout)
         if self.blocking:
             check_function("plan", plan)
-        for name, function in costs.items():
-            check_function(f"costs[{name!r}]", function)
+        if not isinstance(costs, Mapping):
+            raise InputError(f"costs must be a mapping of names to costs, got {short_repr(costs)}")
+        for name, one in costs.items():
+            _check_cost(f"costs[{name!r}]", one)
+        if policy is not None:
+            format_string(policy)
         adapt = partial(_adapt, subject)
         self.writes_legacy = legacy != "off"
         """Whether `X-RateLimit-*` fields are written, of which a response has one set."""
@@ -133,7 +144,7 @@ class Gate:
         """The guard of several policies; None for a limiter of one, and for a function that chooses one."""
         self._limiter: Any = adapt(limiter)
         self._policy = policy
-        if callable(limiter):
+        if callable(limiter) and not isinstance(limiter, type):
             if options.needs_policies():
                 rule = "costs, account, plan and charge need one limiter, got a function"
                 raise InputError(f"{rule}: use match in the policies of the limiter")
@@ -254,17 +265,22 @@ class Gate:
 
 
 def _check_functions(
-    limiter: object, key: object, cost: object, account: object, hooks: Mapping[str, Callable[..., object] | None]
+    limiter: object, key: object, cost: object, hooks: Mapping[str, Callable[..., object] | None]
 ) -> None:
     """Raise `InputError` for an invalid cost, a hook that is not a function, or a function that would be awaited."""
-    if not callable(cost) and (type(cost) is not int or cost < 0):
-        raise InputError(f"cost must be a whole number >= 0 or a function of the scope, got {short_repr(cost)}")
+    _check_cost("cost", cost)
     for name, hook in hooks.items():
         if hook is not None and not callable(hook):
-            raise InputError(f"{name} must be a function of the scope, got {short_repr(hook)}")
-    functions = {"limiter": limiter, "key": key, "cost": cost, "account": account, **hooks}
+            raise InputError(f"{name} must be a function of the request, got {short_repr(hook)}")
+    functions = {"limiter": limiter, "key": key, **hooks}
     for name, function in functions.items():
         check_function(name, function)
+
+
+def _check_cost(name: str, cost: object) -> None:
+    check_function(name, cost)
+    if not callable(cost) and (type(cost) is not int or cost < 0):
+        raise InputError(f"{name} must be a whole number >= 0 or a function of the request, got {short_repr(cost)}")
 
 
 def _adapt(subject: str | None, function: Any) -> Any:
@@ -286,7 +302,7 @@ def _exempt_all(scope: Scope) -> bool:  # noqa: ARG001  (the signature of `exemp
 
 
 def create_from_file(
-    path: str, create: Callable[..., AnyLimiter], key: str | Identity | Callable[[Any], str | None]
+    path: str | os.PathLike[str], create: Callable[..., AnyLimiter], key: str | Identity | Callable[[Any], str | None]
 ) -> tuple[AnyLimiter, Identity, FilePolicies]:
     """Return the limiter that `create` makes of the policies of a file, the identity of clients, and the file.
 
@@ -297,6 +313,8 @@ def create_from_file(
     if not callable(create):
         rule = "limiter must be a function that creates the limiter of the policies of the file"
         raise InputError(f"{rule}, got {short_repr(create)}: see `ratelab docs policies`")
-    file, identity = FilePolicies(path, watched=True), key if isinstance(key, Identity) else Identity(key)
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"path must be the path of a policy file, got {short_repr(path)}")
+    file, identity = FilePolicies(os.fspath(path), watched=True), key if isinstance(key, Identity) else Identity(key)
     plans = file.find_plans(identity)
     return create(plans.policies, plans=plans.plans, overrides=plans.overrides), identity, file

@@ -48,7 +48,7 @@ _log = logging.getLogger("ratelab.http")
 
 def check_limiter(limiter: AnyLimiter, blocking: bool = False) -> None:
     """Raise `InputError` for an object that is not a limiter, or cannot be used by a door that is `blocking` or not."""
-    if not callable(getattr(limiter, "hit", None)):
+    if isinstance(limiter, type) or not callable(getattr(limiter, "hit", None)):
         raise invalid_result("limiter must be a limiter, such as MemoryLimiter(policy)", limiter, "it has no hit()")
     if blocking and is_deferred(limiter.hit):
         raise InputError(f"limiter must not be awaited, got {type(limiter).__name__}: use ValkeyLimiter")

@@ -141,7 +141,7 @@ def _without_legacy(fields: list[Field]) -> list[Field]:
 
 def format_string(text: str) -> bytes:
     """Format a String of a structured field (RFC 9651, section 4.1.6)."""
-    if not text or not text.isascii() or not text.isprintable():
+    if not isinstance(text, str) or not text or not text.isascii() or not text.isprintable():
         raise InputError(f"a header field cannot hold the name {short_repr(text)} of a policy: use printable ASCII")
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'.encode()

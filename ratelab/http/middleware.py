@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Self, Unpack
 
 from ratelab.algorithms import Policy
-from ratelab.errors import StoreError
+from ratelab.errors import InputError, StoreError, short_repr
 from ratelab.http.asgi import App, Field, Message, Receive, Scope, Send
 from ratelab.http.delayed_admission import create_trio_error, delay_and_count
 from ratelab.http.gate import Gate, PolicyArguments, create_from_file
@@ -77,6 +77,8 @@ class RateLimitMiddleware(Gate):
         on_denied: DenialHook | None = None,
         **policy_arguments: Unpack[PolicyArguments],
     ) -> None:
+        if not callable(app):
+            raise InputError(f"app must be an ASGI application, got {short_repr(app)}: pass the application itself")
         self.app = app
         super().__init__(limiter, key, cost, exempt, legacy, policy, on_denied, **policy_arguments)
 

@@ -35,9 +35,18 @@ MAX_CACHED_PLANS = 10_000
 AnyPlanSource = str | Mapping[str, str] | Callable[[Scope], Any]
 """`header:NAME`, the plans of clients, or a function of the scope, which is awaited if it is asynchronous."""
 
-_RULE = "plan must be header:NAME, a mapping of clients or a function of the scope"
+_RULE = "plan must be header:NAME, a mapping of clients or a function of the request"
 
 _log = logging.getLogger("ratelab.http")
+
+
+def check_plan_errors(on_plan_error: object, plan_timeout: object) -> None:
+    """Raise `InputError` for an invalid choice or time-out."""
+    if not isinstance(on_plan_error, str) or on_plan_error not in ON_PLAN_ERROR:
+        got = short_repr(on_plan_error)
+        raise InputError(f"on_plan_error must be one of {', '.join(ON_PLAN_ERROR)}, got {got}")
+    if isinstance(plan_timeout, bool) or not isinstance(plan_timeout, int | float) or not plan_timeout > 0:
+        raise InputError(f"plan_timeout must be a number of seconds above 0, got {short_repr(plan_timeout)}")
 
 
 class PlanError(Exception):
@@ -65,7 +74,7 @@ class PlanSource:
     kept for `PLAN_LIFETIME_S`. If it raises, hangs or returns an unknown plan, `on_plan_error` applies, and the
     function is called again after `RETRY_INTERVAL_S`. A function that blocks the event loop cannot be stopped.
 
-    Raise `InputError` for an invalid argument.
+    Raise `InputError` for an invalid argument; `check_plan_errors` has checked `on_plan_error` and `plan_timeout`.
     """
 
     def __init__(
@@ -77,11 +86,6 @@ class PlanSource:
         identity: Identity,
         plans: Iterable[str],
     ) -> None:
-        if on_plan_error not in ON_PLAN_ERROR:
-            got = short_repr(on_plan_error)
-            raise InputError(f"on_plan_error must be one of {', '.join(ON_PLAN_ERROR)}, got {got}")
-        if not isinstance(plan_timeout, int | float) or not plan_timeout > 0:
-            raise InputError(f"plan_timeout must be a number of seconds above 0, got {short_repr(plan_timeout)}")
         self._plans = {*plans}
         self._default = default_plan
         self._closed = on_plan_error == "closed"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import Scope
-from ratelab.http.identity import AmbiguousClientError, Identity
+from ratelab.http.identity import AmbiguousClientError, Identity, header_field
 from ratelab.http.scope_functions import check_cost, check_function, route_path
 from ratelab.limiter import AsyncLimiter, Costs, Keys, Limiter
 from ratelab.policies.routes import Route, parse_route
@@ -79,6 +79,13 @@ def needs_rules(plans: Plans) -> bool:
     return len(plans.policies) > 1 or kinds != {(None, None, "requests", False)} or bool(plans.overrides)
 
 
+def check_account(account: object) -> None:
+    """Raise `InputError` unless `account` is None, `ip`, `header:NAME` or a plain function."""
+    check_function("account", account)
+    if account is not None and account != "ip" and not callable(account):
+        header_field(account, "account must be header:NAME or a function of the request")
+
+
 class RuleBook:
     """The rules of a limiter's policies.
 
@@ -134,7 +141,7 @@ class RuleBook:
 
     def _create_rule(self, policy: Policy) -> Rule:
         if policy.cost not in self._costs:
-            remedy = f"give costs={{{policy.cost!r}: a function of the scope}}"
+            remedy = f"give costs={{{policy.cost!r}: a function of the request}}"
             raise InputError(f"unknown cost {short_repr(policy.cost)} of policy {policy.name}: {remedy}")
         route = None if policy.match is None else parse_route(policy.match)
         return Rule(policy, route, self._choose_key(policy), self._costs[policy.cost])
@@ -145,6 +152,6 @@ class RuleBook:
             return None
         key = self._account if policy.key == "account" else policy.key
         if key is None:
-            remedy = "give account='header:NAME' or a function of the scope"
+            remedy = "give account='header:NAME' or a function of the request"
             raise InputError(f"policy {policy.name} counts accounts, and no account is given: {remedy}")
         return self._identity.with_key(key).find

@@ -7,7 +7,7 @@ from typing import Any
 
 from ratelab.algorithms.composite import Composite
 from ratelab.clock import Clock
-from ratelab.errors import StoreError
+from ratelab.errors import InputError, StoreError, short_repr
 from ratelab.limiter import Costs, Decision, Keys
 from ratelab.stores.arguments import choose_fallback, name_costs, name_keys
 from ratelab.stores.memory import MemoryLimiter
@@ -19,6 +19,12 @@ ON_STORE_ERROR = {
     "closed": "every request is denied",
 }
 """The fallbacks for a store that is down, each with its meaning."""
+
+
+def check_on_store_error(name: object) -> None:
+    """Raise `InputError` unless `name` is that of a fallback."""
+    if not isinstance(name, str) or name not in ON_STORE_ERROR:
+        raise InputError(f"on_store_error must be one of {', '.join(ON_STORE_ERROR)}, got {short_repr(name)}")
 
 
 class Fallback:

@@ -9,11 +9,11 @@ from typing import Any, ClassVar, TypeVar
 
 from ratelab.algorithms import Policy
 from ratelab.clock import Clock, monotonic
-from ratelab.errors import InputError, StoreError, short_repr
+from ratelab.errors import InputError, StoreError
 from ratelab.limiter import AsyncLimiter, Costs, Decision, Keys, Limiter
 from ratelab.stores.arguments import default_clock, name_costs, name_keys, refuse_pickling
 from ratelab.stores.circuit_breaker import Epoch
-from ratelab.stores.fallback import ON_STORE_ERROR, Fallback
+from ratelab.stores.fallback import Fallback, check_on_store_error
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.key_table import Stats
 from ratelab.stores.memory import MemoryLimiter
@@ -31,9 +31,7 @@ class BaseResilientLimiter:
     blocking: ClassVar[bool]
 
     def __init__(self, store: AsyncLimiter | Limiter, on_store_error: str, clock: Clock | None, max_keys: int) -> None:
-        if on_store_error not in ON_STORE_ERROR:
-            got = short_repr(on_store_error)
-            raise InputError(f"on_store_error must be one of {', '.join(ON_STORE_ERROR)}, got {got}")
+        check_on_store_error(on_store_error)
         self.on_store_error = on_store_error
         self._store = store
         self._clock = default_clock(store.policies) if clock is None else monotonic(clock)

@@ -107,9 +107,9 @@ def test_keys_are_the_same_in_all_processes_of_a_project(monkeypatch: pytest.Mon
 # --- invalid options
 
 INVALID: dict[str, dict[str, Any]] = {
-    "unknown setting of RATELAB 'RATES': did you mean 'RATE'": {"RATES": "5/minute"},
-    "unknown setting of RATELAB 'rate': did you mean 'RATE'": {"rate": "5/minute"},
-    "unknown setting of RATELAB 'TRUSTED_PROXY': did you mean 'TRUSTED_PROXIES'": {"TRUSTED_PROXY": []},
+    "unknown name 'RATES': did you mean 'RATE'": {"RATES": "5/minute"},
+    "unknown name 'rate': did you mean 'RATE'": {"rate": "5/minute"},
+    "unknown name 'TRUSTED_PROXY': did you mean 'TRUSTED_PROXIES'": {"TRUSTED_PROXY": []},
     "expected one of RATE, POLICIES, FILE, LIMITER, got none": {"KEY": "ip"},
     "expected one of RATE, POLICIES, FILE, LIMITER, got RATE, FILE": {"RATE": "5/s", "FILE": "x"},
     "rate must look like": {"RATE": "often"},
@@ -138,6 +138,14 @@ INVALID: dict[str, dict[str, Any]] = {
     "invalid store URL": {"RATE": "5/s", "STORE": "localhost"},
     "deadline must be": {"RATE": "5/s", "STORE": "valkey://localhost", "DEADLINE": 0},
     "on_store_error must be one of": {"RATE": "5/s", "STORE": "valkey://localhost", "ON_STORE_ERROR": "ignore"},
+    "on_store_error must be one of local, open, closed, got 5": {"RATE": "5/s", "ON_STORE_ERROR": 5},
+    "path must be the path of a policy file, got 5": {"FILE": 5},
+    "overrides must be a mapping of names to quotas, got 5": {"RATE": "5/s", "OVERRIDES": 5},
+    "costs must be a mapping of names to costs, got 'export'": {"RATE": "5/s", "COSTS": "export"},
+    "algorithm must be the name of one, such as token-bucket, got 5": {"RATE": "5/s", "ALGORITHM": 5},
+    "a header field cannot hold the name 5 of a policy": {"RATE": "5/s", "POLICY": 5},
+    "account must be header:NAME or a function of the request, got 'users'": {"RATE": "5/s", "ACCOUNT": "users"},
+    "plan_timeout must be a number of seconds above 0, got 'long'": {"RATE": "5/s", "PLAN_TIMEOUT": "long"},
     "unknown plan": {"RATE": "5/s", "PLAN": "header:X-Plan", "DEFAULT_PLAN": "pro"},
 }
 
@@ -154,7 +162,8 @@ def test_an_invalid_option_is_reported_in_one_line_at_start_and_by_the_check(rul
 
 
 def test_a_setting_that_is_no_dictionary_is_reported() -> None:
-    with override_settings(RATELAB="5/minute"), pytest.raises(InputError, match="RATELAB must be a dictionary"):
+    rule = "RATELAB: the setting must be a dictionary"
+    with override_settings(RATELAB="5/minute"), pytest.raises(InputError, match=rule):
         RateLimitMiddleware(hello)
 
 

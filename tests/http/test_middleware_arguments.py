@@ -17,7 +17,7 @@ from ratelab.http.guard import MAX_GUARDS, MIN_NEW_LIMITERS
 from ratelab.http.identity import Identity
 from ratelab.http.middleware import RateLimitMiddleware
 
-BAD_COST = "cost must be a whole number >= 0 or a function of the scope, got "
+BAD_COST = "cost must be a whole number >= 0 or a function of the request, got "
 INVALID_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"cost": -1}, f"{BAD_COST}-1"),
     ({"cost": True}, f"{BAD_COST}True"),
@@ -153,7 +153,7 @@ def test_an_object_without_hit_and_a_number_as_exempt_are_rejected() -> None:
     for invalid in (None, "token-bucket", 5):
         with pytest.raises(InputError, match="limiter must be a limiter, such as MemoryLimiter"):
             RateLimitMiddleware(Handler(), cast("Any", invalid))
-    with pytest.raises(InputError, match="exempt must be a function of the scope, got 3"):
+    with pytest.raises(InputError, match="exempt must be a function of the request, got 3"):
         RateLimitMiddleware(Handler(), Watched("gcra"), exempt=cast("Any", 3))
 
 

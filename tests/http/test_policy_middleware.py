@@ -266,16 +266,19 @@ def test_header_fields_describe_the_policies_of_each_request_after_changes() -> 
 INVALID: list[tuple[dict[str, Any], str]] = [
     ({"policy": "api"}, "policy must be left out, got 'api': name each Policy instead"),
     ({"legacy": "on"}, "legacy headers must be one of off, delta, epoch, got 'on'"),
-    ({"plan": "X-Plan"}, "plan must be header:NAME, a mapping of clients or a function of the scope, got 'X-Plan'"),
-    ({"plan": 5}, "plan must be header:NAME, a mapping of clients or a function of the scope, got 5"),
+    ({"plan": "X-Plan"}, "plan must be header:NAME, a mapping of clients or a function of the request, got 'X-Plan'"),
+    ({"plan": 5}, "plan must be header:NAME, a mapping of clients or a function of the request, got 5"),
     ({"plan": {"alice": "gold"}}, "unknown plan 'gold': choose one of "),
     ({"plan": {"alice": ["gold"]}}, "unknown plan ['gold']: choose one of "),
-    ({"plan": {5: "gold"}}, "plan must be header:NAME, a mapping of clients or a function of the scope; clients must"),
+    (
+        {"plan": {5: "gold"}},
+        "plan must be header:NAME, a mapping of clients or a function of the request; clients must",
+    ),
     ({"default_plan": "gold"}, "unknown plan 'gold': choose one of "),
     ({"default_plan": ["gold"]}, "unknown plan ['gold']: choose one of "),
     ({"plan": "header:X-Plan", "on_plan_error": "open"}, "on_plan_error must be one of default, closed, got 'open'"),
     ({"plan": "header:X-Plan", "plan_timeout": 0}, "plan_timeout must be a number of seconds above 0, got 0"),
-    ({"charge": 5}, "charge must be a function of the scope, got 5"),
+    ({"charge": 5}, "charge must be a function of the request, got 5"),
 ]
 
 
