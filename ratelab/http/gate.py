@@ -104,6 +104,8 @@ class Gate:
             known = ", ".join(sorted(GateArguments.__annotations__))
             raise TypeError(f"unknown argument {min(unknown)!r}: choose one of {known}")
         limiter = MemoryLimiter(limiter) if isinstance(limiter, Policy | list | tuple) else limiter
+        if isinstance(limiter, type):  # which is callable, too
+            check_limiter(limiter)
         _check_functions(limiter, key, cost, {"exempt": exempt, "on_denied": on_denied, "charge": charge})
         check_account(account)
         check_plan_errors(on_plan_error, plan_timeout)
@@ -144,7 +146,7 @@ class Gate:
         """The guard of several policies; None for a limiter of one, and for a function that chooses one."""
         self._limiter: Any = adapt(limiter)
         self._policy = policy
-        if callable(limiter) and not isinstance(limiter, type):
+        if callable(limiter):
             if options.needs_policies():
                 rule = "costs, account, plan and charge need one limiter, got a function"
                 raise InputError(f"{rule}: use match in the policies of the limiter")

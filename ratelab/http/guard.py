@@ -46,7 +46,7 @@ A plain tuple, because that is fastest to unpack.
 _log = logging.getLogger("ratelab.http")
 
 
-def check_limiter(limiter: AnyLimiter, blocking: bool = False) -> None:
+def check_limiter(limiter: Any, blocking: bool = False) -> None:
     """Raise `InputError` for an object that is not a limiter, or cannot be used by a door that is `blocking` or not."""
     if isinstance(limiter, type) or not callable(getattr(limiter, "hit", None)):
         raise invalid_result("limiter must be a limiter, such as MemoryLimiter(policy)", limiter, "it has no hit()")

@@ -28,6 +28,8 @@ def assert_limited(call: Callable[[], Any], after: int, status: int | None = Non
     Raises `AssertionError` with the number and result of the call that differs. Other exceptions of calls propagate.
     """
     __tracebackhide__ = True
+    if not callable(call):
+        raise InputError(f"call must be a function of no arguments, got {short_repr(call)}: write lambda: ...")
     if type(after) is not int or after < 0:
         raise InputError(f"after must be a whole number >= 0, got {short_repr(after)}")
     for number in range(1, after + 2):
@@ -88,7 +90,8 @@ def _describe(result: Any) -> str:
     if code is None:
         return f"raised {result}" if isinstance(result, RateLimitExceeded) else f"returned {_format_result(result)}"
     headers = getattr(result, "headers", None) or {}
-    fields = [f"{name}: {headers[name]}" for name in headers if str(name).lower().startswith(RATE_LIMIT_FIELDS)]
+    # those of Flask yield pairs, not names
+    fields = [f"{name}: {value}" for name, value in headers.items() if name.lower().startswith(RATE_LIMIT_FIELDS)]
     return f"status {code}, " + (", ".join(fields) or "without rate limit headers")
 
 

@@ -121,6 +121,11 @@ def test_other_exceptions_propagate() -> None:
         assert_limited(returned_in_turn(Response(200), ZeroDivisionError()), after=5)
 
 
+def test_the_call_must_be_a_function(limiter: MemoryLimiter) -> None:
+    with pytest.raises(InputError, match="call must be a function of no arguments, got Decision"):
+        assert_limited(limiter.hit("alice"), after=1)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("after", [-1, True, 1.5, "5"])
 def test_the_number_of_calls_must_be_whole(after: Any) -> None:
     with pytest.raises(InputError, match=r"after must be a whole number >= 0, got "):

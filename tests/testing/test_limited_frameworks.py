@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from django.test import Client
 from django_project import override
 from failing_stores import FlakyStore
@@ -22,12 +23,17 @@ pytest_plugins = ["clock_fixtures"]
 
 
 def check_clients(send: Any, clock: LimiterClock) -> None:
-    """Check that five requests are admitted, then one after twelve seconds, then five after a minute."""
+    """Check that five requests are admitted, then one after twelve seconds, then five after a minute.
+
+    Another number of requests is an error that shows the header fields.
+    """
     assert assert_limited(send, after=5).headers["Retry-After"] == "12"
     clock.advance(12)
     assert_limited(send, after=1)
     clock.advance("1min")
     assert_limited(send, after=5)
+    with pytest.raises(AssertionError, match=r"(?i)status 429, ratelimit-policy: .*, ratelimit: .*, retry-after: 12"):
+        assert_limited(send, after=5)
 
 
 def test_flask(clock: LimiterClock) -> None:
