@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -33,7 +34,7 @@ class EnvironScope(dict[str, Any]):
         """Return an entry that is read from the environment on first use."""
         environ = self[ENVIRON]
         if name == "headers":
-            value: Any = _read_fields(environ)
+            value: Any = EnvironFields(environ)
         elif name == "client":
             value = _read_peer(environ)
         elif name == "method":
@@ -67,22 +68,40 @@ class EnvironScope(dict[str, Any]):
             return default
 
 
-def _read_fields(environ: dict[str, Any]) -> list[tuple[bytes, bytes]]:
-    """Return the header fields of an environment, as those of ASGI."""
-    fields = [
-        (_field_name(name), line.encode("latin-1"))
-        for name, value in environ.items()
-        if name.startswith("HTTP_") and isinstance(value, str)
-        for line in ((value,) if "," not in value or _WITH_COMMAS.match(name) else value.split(",", 1))
-    ]
-    extra = [(field, environ.get(name)) for name, field in _WITHOUT_PREFIX.items()]
-    return [*fields, *((field, value.encode("latin-1")) for field, value in extra if value)]
+class EnvironFields:
+    """The header fields of an environment, as pairs of a name in lower case and a value."""
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        self._environ = environ
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        for name, value in self._environ.items():
+            if name.startswith("HTTP_") and isinstance(value, str):
+                field = name[5:].replace("_", "-").lower().encode("latin-1")
+                yield from ((field, line) for line in _split(name, value))
+        for name, field in _WITHOUT_PREFIX.items():
+            if self._environ.get(name):
+                yield field, self._environ[name].encode("latin-1")
+
+    def list_values(self, field: bytes) -> list[bytes]:
+        """Return the values of a field; faster than a search among all fields."""
+        name = _entry_of(field)
+        value = self._environ.get(name)
+        return _split(name, value) if isinstance(value, str) else []
+
+
+def _split(name: str, value: str) -> list[bytes]:
+    """Return the lines that a server may have joined: two, if a value has a comma that is not usual."""
+    if "," not in value or _WITH_COMMAS.match(name):
+        return [value.encode("latin-1")]
+    return [line.encode("latin-1") for line in value.split(",", 1)]
 
 
 @lru_cache(maxsize=1024)
-def _field_name(name: str) -> bytes:
-    """Return the name of the header field that an entry holds."""
-    return name[5:].replace("_", "-").lower().encode("latin-1")
+def _entry_of(field: bytes) -> str:
+    """Return the name of the entry that holds a header field."""
+    name = field.decode("latin-1").upper().replace("-", "_")
+    return name if name in _WITHOUT_PREFIX else f"HTTP_{name}"
 
 
 def _decode(path: str) -> str:

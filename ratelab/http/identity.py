@@ -26,6 +26,7 @@ from ratelab.http.addresses import (
     read_forwarded,
 )
 from ratelab.http.asgi import Field, Scope
+from ratelab.http.environ import EnvironFields
 from ratelab.http.scope_functions import check_function, invalid_result
 
 MAX_HEADER_VALUE_BYTES = 256
@@ -145,7 +146,10 @@ class Identity:
         return self._key_of_peer(scope) if address is None else self._key_of_address(address)
 
     def _read_forwarded(self, scope: Scope) -> Iterator[IPAddress | None]:
-        return read_forwarded([value for name, value in scope["headers"] if name == self._forwarded_field])
+        fields, wanted = scope["headers"], self._forwarded_field
+        if type(fields) is EnvironFields:
+            return read_forwarded(fields.list_values(wanted))
+        return read_forwarded([value for name, value in fields if name == wanted])
 
     def _find_by_value(self, scope: Scope) -> str:
         value = self._read_name(scope)
@@ -297,7 +301,11 @@ def _encode_text(value: object) -> bytes:
 
 def read_header(scope: Scope, field: bytes) -> bytes:
     """Return the value of a header, empty if missing, without the whitespace that some servers leave around it."""
-    values: list[bytes] = [value for name, value in scope["headers"] if name == field]
+    fields = scope["headers"]
+    if type(fields) is EnvironFields:
+        values = fields.list_values(field)
+    else:
+        values = [value for name, value in fields if name == field]
     if len(values) > 1:
         raise AmbiguousClientError(f"{field.decode()} must be sent once, not {len(values)} times")
     return values[0].strip(b" \t") if values else b""

@@ -55,8 +55,8 @@ MUTANTS = {
     "a delay is not slept": mutate(BlockingGate, "_hold", "time.sleep(_round_up(ruling.delay_ns))", "pass"),
     "an interrupted delay is not counted": mutate(BlockingGate, "_hold", "self.counts.dropped += 1", "pass"),
     # peers and headers
-    "joined headers are one client": mutate(environ, "_read_fields", 'value.split(",", 1)', "(value,)"),
-    "commas are never usual": mutate(environ, "_read_fields", "_WITH_COMMAS.match(name)", "False"),
+    "joined headers are one client": mutate(environ, "_split", 'value.split(",", 1)', "(value,)"),
+    "commas are never usual": mutate(environ, "_split", "_WITH_COMMAS.match(name)", "False"),
     "a replaced peer goes unnoticed": mutate(environ, "_is_replaced", "return any(", "return not any("),
     "Werkzeug's peer of the socket is not looked at": mutate(
         environ, "_is_replaced", "isinstance(original, dict)", "False"

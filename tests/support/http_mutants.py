@@ -60,7 +60,7 @@ IDENTITIES = {
     "only the last of several lines is read": _mutate_forwarded('b",".join(lines)', 'b"".join([*lines][-1:])'),
     "whitespace around an address is kept": _mutate_forwarded('.strip(b" \\t")', ""),
     "any forwarding header is read": mutate(
-        Identity, "_read_forwarded", "== self._forwarded_field", 'in (b"x-forwarded-for", b"x-real-ip")'
+        Identity, "_read_forwarded", "if name == wanted", 'if name in (wanted, b"x-real-ip")'
     ),
     "empty elements count": _mutate_forwarded("if text:", "if True:"),
     "every peer is trusted": mutate(Identity, "_find_by_address", "elif _peer_host(scope) in self._proxies:", "else:"),
