@@ -17,7 +17,7 @@ def host_of(request: ClientRequest) -> str:
 
 
 class PacedMiddleware:
-    """LearnedPace the requests of an `aiohttp.ClientSession(middlewares=[PacedMiddleware()])`.
+    """Pace the requests of an `aiohttp.ClientSession(middlewares=[PacedMiddleware()])`.
 
     The arguments are those of `PacedTransport`. The time-outs of aiohttp include the wait of a request.
     """

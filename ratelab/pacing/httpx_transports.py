@@ -18,7 +18,7 @@ def host_of(request: httpx.Request) -> str:
 
 
 class PacedTransport(httpx.BaseTransport):
-    """LearnedPace the requests of an `httpx.Client`: `httpx.Client(transport=PacedTransport())`.
+    """Pace the requests of an `httpx.Client`: `httpx.Client(transport=PacedTransport())`.
 
     `transport` sends the requests. Requests with one `key`, by default their host, share a limit; several transports
     with one `pacer` share one pace. A response that denies a request, such as a 429, is returned to the caller.
@@ -57,7 +57,7 @@ class PacedTransport(httpx.BaseTransport):
 
 
 class AsyncPacedTransport(httpx.AsyncBaseTransport):
-    """LearnedPace the requests of an `httpx.AsyncClient`, on asyncio or Trio, as `PacedTransport` does."""
+    """Pace the requests of an `httpx.AsyncClient`, on asyncio or Trio, as `PacedTransport` does."""
 
     def __init__(
         self,

@@ -30,7 +30,7 @@ Timeout = float | None | EllipsisType
 
 
 class Pacer:
-    """LearnedPace requests to rate-limited services, whose limits it learns from their responses.
+    """Pace requests to rate-limited services, whose limits it learns from their responses.
 
     Requests with the same `key`, such as the name of a host or a host with an API key, share a limit. They are sent in
     the order in which they came, from threads and tasks alike. Of more than `max_keys` keys, those that were not used

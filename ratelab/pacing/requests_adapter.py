@@ -19,7 +19,7 @@ def host_of(request: requests.PreparedRequest) -> str:
 
 
 class PacedAdapter(HTTPAdapter):
-    """LearnedPace the requests of a `requests.Session`: `session.mount("https://", PacedAdapter())`.
+    """Pace the requests of a `requests.Session`: `session.mount("https://", PacedAdapter())`.
 
     The arguments are those of `PacedTransport`; `options` are those of `HTTPAdapter`. Its `max_retries` are for failed
     connections, `retries` for denied requests.
