@@ -91,10 +91,10 @@ class Advertised:
     def _spread(self, now: int, remaining: int, in_flight: int) -> None:
         """Spread the rest of a fixed window over its time, which other clients may have shortened."""
         left = self.reset_at - now
-        if self.fixed and left > RESET_ERROR_NS:
+        if self.fixed and left > 5 * RESET_ERROR_NS:  # else, the error would be a large part of it
             self.floor = max(self.floor, left / max(1, remaining - in_flight + 1))
-            if not remaining:
-                self.blocked_until = max(self.blocked_until, self.reset_at)
+        if self.fixed and left > 2 * RESET_ERROR_NS and not remaining:
+            self.blocked_until = max(self.blocked_until, self.reset_at)
 
 
 def bound_interval(allowance: Allowance) -> tuple[float, float]:

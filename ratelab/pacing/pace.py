@@ -27,6 +27,10 @@ ADMISSIONS_PER_LOST = 80
 MAX_LATENESS_NS = 5_000_000
 """How late a request may be sent, beyond one interval, without delaying the next ones: timers are late."""
 
+MIN_INTERVAL_NS = 1000
+MAX_INTERVAL_NS = 3600 * NS_PER_S
+"""Limits of an interval that is searched for; one that a quota asks for may be longer."""
+
 FIRST_PAUSE_NS = 50_000_000
 PAUSE_FACTOR = 1.5
 MAX_PAUSE_NS = 60 * NS_PER_S
@@ -199,7 +203,7 @@ class LearnedPace:
         lost = (sent.at - self.denied_at) / self.interval if waited and self.interval else 0.0
         self.cycle, self.cycle_admitted = sent.at - self.since, self.admitted
         longest = self.cycle / self.admitted
-        shortest = (self.last_denied - self.since) / self.admitted
+        shortest = max(1, self.last_denied - self.since) / self.admitted
         if not self.interval:
             self._change(longest, rising=False)
         elif self.ordered_ns >= 2 * NS_PER_S if self.ordered_ns else self.streak > 2:
@@ -241,6 +245,7 @@ class LearnedPace:
         self._change(self.interval * (1 + 1.5 * self.step), rising=False)
 
     def _change(self, interval: float, rising: bool) -> None:
+        interval = min(max(interval, MIN_INTERVAL_NS), MAX_INTERVAL_NS)
         self.next_at = max(0.0, self.next_at - self.interval + interval)
         self.interval, self.rising = interval, rising
         self.changes += 1
