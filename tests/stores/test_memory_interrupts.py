@@ -51,14 +51,17 @@ class Interrupter:
     def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
         if not frame.f_code.co_filename.startswith((PACKAGE, "<string>")):
             return None
-        frame.f_trace_opcodes = True
+        frame.f_trace_lines, frame.f_trace_opcodes = False, True
+        return self._count
+
+    def _count(self, frame: FrameType, event: str, argument: object) -> Any:
         if event == "opcode":
             self._rest -= 1
             if self._rest < 0:
                 self.acted = True
                 sys.settrace(None)  # `act` itself is not interrupted
                 self._act()
-        return self._trace
+        return self._count
 
 
 def can_lock(limiter: MemoryLimiter) -> bool:

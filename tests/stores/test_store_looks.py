@@ -23,9 +23,10 @@ def read_all(url: str) -> dict[bytes, object]:
 
 @pytest.mark.parametrize("names", LISTS)
 def test_a_look_has_the_quotas_of_the_last_hit_and_changes_nothing(names: list[str], store: ValkeyServer) -> None:
-    policies = make_policies(names)
+    unit = "h"  # so that no quota is restored during the test
+    policies, plans = make_policies(names, unit), make_plans(names, unit)
     with (
-        make(store, *policies, plans=make_plans(names)) as limiter,
+        make(store, *policies, plans=plans) as limiter,
         make(store, *(one.with_quota("9/day") for one in policies), plans={}) as later,
     ):
         limiter.hit("alice", 3, plan="premium")

@@ -39,8 +39,11 @@ def cluster(running: Cluster) -> Cluster:
     return running
 
 
+SCRIPT = make_limiter("valkey://nowhere")._script
+
+
 def slot_of(key: str) -> int:
-    return SlotMap(cluster=True).slot(make_limiter("valkey://nowhere")._script.place(key, 0)[0])
+    return SlotMap(cluster=True).slot(SCRIPT.place(key, 0)[0])
 
 
 def keys_of(cluster: Cluster, node: ValkeyServer) -> list[str]:
@@ -67,7 +70,7 @@ MIGRANTS = keys_in_one_slot()
 
 
 def migrate_key(cluster: Cluster, key: str, source: ValkeyServer, target: ValkeyServer) -> None:
-    store_key = make_limiter("valkey://nowhere")._script.place(key, 0)[0].decode()
+    store_key = SCRIPT.place(key, 0)[0].decode()
     host, _, port = target.url.rpartition("/")[2].partition(":")
     send_command(source.url, "MIGRATE", host, int(port), store_key, 0, 5000)
 

@@ -24,24 +24,24 @@ LISTS = [[name] for name in (*ALGORITHMS, PENALIZED, CALENDAR)]
 LISTS += [[*ALGORITHMS[:4]], [*ALGORITHMS[2:], CALENDAR], [PENALIZED, "sliding-log", "gcra"]]
 PENALTY = {"after": 2, "within": "3s", "for": "2s", "growth": 2, "at_most": "8s"}
 
-PLANS: dict[str, dict[str, Any]] = {
-    "premium": {**dict.fromkeys((*ALGORITHMS, PENALIZED), ("20/3s", 20)), CALENDAR: "20/day"},
-    "trial": {**dict.fromkeys((*ALGORITHMS, PENALIZED), ("1/2s", 3)), CALENDAR: "3/day"},
-}
 WAITS_NS = (0, 0, 1_000, 333_333_000, 999_999_000, 2_000_000_000, 9_000_000_000, 20_000_000_000_000)
 START_NS = 1_795_453_109_478_631_000
 
 
-def make_policies(names: Sequence[str]) -> list[Policy]:
+def make_policies(names: Sequence[str], unit: str = "s") -> list[Policy]:
     special = {
         CALENDAR: Policy.create("fixed-window", "7/day", name=CALENDAR, timezone="America/New_York"),
-        PENALIZED: Policy.create("gcra", "7/3s", name=PENALIZED, penalty=PENALTY),
+        PENALIZED: Policy.create("gcra", f"7/3{unit}", name=PENALIZED, penalty=PENALTY),
     }
-    return [special.get(name) or Policy.create(name, "7/3s", name=name) for name in names]
+    return [special.get(name) or Policy.create(name, f"7/3{unit}", name=name) for name in names]
 
 
-def make_plans(names: Sequence[str]) -> dict[str, Any]:
-    return {plan: {name: changes[name] for name in names} for plan, changes in PLANS.items()}
+def make_plans(names: Sequence[str], unit: str = "s") -> dict[str, Any]:
+    plans: dict[str, dict[str, Any]] = {
+        "premium": {**dict.fromkeys((*ALGORITHMS, PENALIZED), (f"20/3{unit}", 20)), CALENDAR: "20/day"},
+        "trial": {**dict.fromkeys((*ALGORITHMS, PENALIZED), (f"1/2{unit}", 3)), CALENDAR: "3/day"},
+    }
+    return {plan: {name: changes[name] for name in names} for plan, changes in plans.items()}
 
 
 def round_up(decision: Decision) -> Decision:
