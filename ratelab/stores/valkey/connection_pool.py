@@ -29,8 +29,8 @@ class BlockingConnection:
     `due` is the deadline of a call, as a time of `time.monotonic`.
     """
 
-    def __init__(self, pool: ConnectionPool, url: StoreUrl, address: Address | None) -> None:
-        self._pool: Callable[[], ConnectionPool | None] = ref(pool)
+    def __init__(self, pool: ConnectionPool | None, url: StoreUrl, address: Address | None) -> None:
+        self._pool: Callable[[], ConnectionPool | None] = _no_pool if pool is None else ref(pool)
         self._url, self._address = url, address
         self._socket: Any = None
         self._has_data: Callable[[], object] = bool
@@ -66,14 +66,10 @@ class BlockingConnection:
             self._socket.close()
             self._socket = None
 
-    def hand_over(self, other: BlockingConnection) -> None:
-        """Pass the socket to another connection, and leave the pool to it."""
-        other.take_over(self._socket, self._has_data, self._timeout)
-        self._socket, self._pool = None, _no_pool
-
-    def take_over(self, opened: Any, has_data: Callable[[], object], timeout: float) -> None:
-        """Use the socket of another connection; `has_data` and `timeout` are its own."""
-        self._socket, self._has_data, self._timeout = opened, has_data, timeout
+    def take_over(self, other: BlockingConnection) -> None:
+        """Take the socket of another connection, and its place in the pool; no signal handler runs in between."""
+        self._has_data, self._timeout = other._has_data, other._timeout
+        self._socket, self._pool, other._socket, other._pool = other._socket, other._pool, None, _no_pool
 
     def leave_pool(self) -> None:
         """Close the connection; it will not be replaced."""
@@ -188,9 +184,9 @@ class ConnectionPool:
 
         That is necessary after an exception, whose frames keep the replaced one from being collected.
         """
-        connection = BlockingConnection(self, self._url, self._address)
+        connection = BlockingConnection(self if replaced is None else None, self._url, self._address)
         if replaced is not None:
-            replaced.hand_over(connection)
+            connection.take_over(replaced)
         self._connections.add(connection)
         self._idle.append(connection)
         self._pass_on()
