@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import ip_network
 
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004  (Django's name)
+from django.urls import get_resolver
 
+from ratelab.django.decorators import doors
+from ratelab.django.door import Door
 from ratelab.django.settings import LIMITS, USER, Options, Place, create_gate, read_options
 from ratelab.errors import InputError
 from ratelab.http.addresses import UNIX
-from ratelab.http.doors import BlockingGate
+from ratelab.http.doors import AwaitingGate, BlockingGate
 from ratelab.http.identity import Identity
 
 MIDDLEWARE = "ratelab.django.RateLimitMiddleware"
@@ -44,13 +48,17 @@ class RatelabConfig(AppConfig):  # type: ignore[misc]
 
 
 def check_settings(**_: object) -> list[CheckMessage]:
-    """Check the setting, the order of middleware, the proxies and the store."""
+    """Check the setting, the options of decorators, the order of middleware, the proxies and the workers."""
     try:
         options = read_options()
-        if _find_middleware(MIDDLEWARE) or options.keys() & {*LIMITS}:
-            create_gate({**options, "NAME": "system check"}, BlockingGate, Place("check"))  # it connects to no store
     except InputError as error:
-        return [Error(f"RATELAB: {error}", id="ratelab.E001")]
+        return [_create_error(f"RATELAB: {error}")]
+    needs_limit = bool(_find_middleware(MIDDLEWARE) or options.keys() & {*LIMITS})
+    errors = {_find_error(options if needs_limit else {**options, "RATE": "1/s"}, Place("check"))}
+    if errors == {None}:
+        errors = {_find_error(door.collect(), door.place) for door in _find_doors()}
+    if found := sorted(filter(None, errors)):
+        return [_create_error(error) for error in found]
     checks = (_check_order, _check_proxies, _check_trust, _check_workers)
     return [message for check in checks for message in check(options)]
 
@@ -70,6 +78,30 @@ def check_deployment(**_: object) -> list[CheckMessage]:
             id="ratelab.W004",
         )
     ]
+
+
+def _create_error(text: str) -> CheckMessage:
+    return Error(text, id="ratelab.E001")
+
+
+def _find_error(options: Options, place: Place) -> str | None:
+    """Return the error in the options of a limit, which connects to no store; None if WSGI or ASGI can serve it."""
+    errors = []
+    for kind in (BlockingGate, AwaitingGate) if options.keys() & {"LIMITER", "PLAN"} else (BlockingGate,):
+        try:
+            create_gate({**options, "NAME": "system check"}, kind, place)
+        except InputError as error:
+            errors.append(f"{place.what}: {error}")
+        else:
+            return None
+    return errors[0]
+
+
+def _find_doors() -> list[Door]:
+    """Return the doors of the views of the project."""
+    with suppress(Exception):  # Django has a check of its own for them
+        get_resolver().url_patterns  # noqa: B018  (it imports the views)
+    return [*doors]
 
 
 def _check_order(options: Options) -> Iterator[CheckMessage]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from threading import Lock
 from typing import Any, TypedDict, TypeVar, Unpack
+from weakref import WeakSet
 
 from asgiref.sync import iscoroutinefunction
 
@@ -16,6 +17,9 @@ from ratelab.errors import InputError, short_repr
 from ratelab.http.policy_rules import AnyLimiter
 
 View = TypeVar("View", bound=Callable[..., Any])
+
+doors: WeakSet[Door] = WeakSet()
+"""The doors of decorated views, for the system checks."""
 
 
 class ViewOptions(TypedDict, total=False):
@@ -120,6 +124,7 @@ class _ViewLimit:
         if door is None:
             with self._lock:
                 door = self._doors.setdefault(key, Door(self._collect, _find_place(view, owner)))
+                doors.add(door)
         return door
 
     def _collect(self) -> dict[str, Any]:

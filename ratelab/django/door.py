@@ -36,8 +36,8 @@ class Door:
     """
 
     def __init__(self, collect: Callable[[], Options], place: Place) -> None:
-        self._collect = collect
-        self._place = place
+        self.collect = collect
+        self.place = place
         self._lock = Lock()
         self._blocking: BlockingGate | None = None
         self._awaiting: AwaitingGate | None = None
@@ -62,11 +62,11 @@ class Door:
 
     def _create(self, kind: Any) -> Any:
         try:
-            options = self._collect()
+            options = self.collect()
             self._loads_user = may_read_user(options)
-            return create_gate(options, kind, self._place)
+            return create_gate(options, kind, self.place)
         except InputError as error:
-            raise InvalidSettingError(f"{self._place.what}: {error}") from None
+            raise InvalidSettingError(f"{self.place.what}: {error}") from None
 
     def _follow(self, *, setting: str, **_: object) -> None:
         """Create the gates again after a change of a setting, as in a test."""
@@ -83,11 +83,12 @@ class Door:
             response = respond(*args, **kwargs)
             join_text(response.headers, known_fields)
             return response
+        if ruling.decision is not None:
+            request.ratelimit = ruling.decision
         if ruling.answer is not None:
             return create_response(request, ruling.answer)
         if ruling.decision is None:
             return respond(*args, **kwargs)
-        request.ratelimit = ruling.decision
         if not gate.refunds:
             response = respond(*args, **kwargs)
         else:
@@ -108,11 +109,12 @@ class Door:
             await load_user(request)
         scope = create_scope(request)
         ruling = await gate.admit(scope) if in_loop else gate.admit(scope)
+        if ruling.decision is not None:
+            request.ratelimit = ruling.decision
         if ruling.answer is not None:
             return create_response(request, ruling.answer)
         if ruling.decision is None:
             return await respond(*args, **kwargs)
-        request.ratelimit = ruling.decision
         if not gate.refunds:
             response = await respond(*args, **kwargs)
         else:

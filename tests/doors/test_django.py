@@ -259,6 +259,15 @@ def test_the_decision_of_the_innermost_limit_is_on_the_request() -> None:
     assert seen == [99, 98, 4, 3]
 
 
+@pytest.mark.parametrize("view", [hello, hello_later])
+def test_the_decision_is_on_a_denied_request_for_middleware_around(view: Any) -> None:
+    limited, request = ratelimit("1/min")(view), factory.get("/")
+    responses = [limited(request) for _ in range(2)]
+    if view is hello_later:
+        responses = [asyncio.run(response) for response in responses]
+    assert (responses[1].status_code, request.ratelimit.allowed) == (429, False)
+
+
 @pytest.mark.parametrize("response_kind", [HttpResponse, JsonResponse])
 def test_a_custom_response_to_denied_requests_gets_the_fields(response_kind: Any) -> None:
     def answer(request: Any, decision: Any) -> Any:

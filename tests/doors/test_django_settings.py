@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ratelab import InputError, MemoryLimiter, Policy, create
 from ratelab.django import RateLimitMiddleware, ratelimit
 from ratelab.django.apps import check_deployment, check_settings
 from ratelab.http import Identity
+from ratelab.stores.valkey import AsyncValkeyLimiter
 
 factory = RequestFactory()
 LIMITER = MemoryLimiter(create("gcra", "1/min"))
@@ -159,6 +161,23 @@ def test_an_invalid_option_is_reported_in_one_line_at_start_and_by_the_check(rul
     assert rule in str(caught.value)
     assert "\n" not in str(caught.value)
     assert (message.id, message.msg) == ("ratelab.E001", str(caught.value))
+
+
+def test_an_invalid_option_of_decorators_is_found_by_the_check() -> None:
+    with override(KEY="users"):
+        (message,) = check_settings()
+    assert message.msg.startswith("RATELAB: KEY must be")
+    view = ratelimit("5/s", key="users")(hello)
+    with override(RATE="5/s"):
+        (message,) = check_settings()
+    assert message.msg.startswith(f"ratelimit of {__name__}.hello: KEY must be")
+    del view
+    gc.collect()  # so that other tests do not find it
+
+
+def test_the_check_accepts_what_only_asgi_can_serve() -> None:
+    with override(LIMITER=AsyncValkeyLimiter("valkey://localhost", create("gcra", "1/s"))):
+        assert check_settings() == []
 
 
 def test_a_setting_that_is_no_dictionary_is_reported() -> None:
