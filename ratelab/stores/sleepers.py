@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from functools import partial
 from math import ceil
 from threading import TIMEOUT_MAX, Lock, Thread
@@ -159,7 +160,8 @@ class Waiting:
     ) -> Admission:
         """Wait for a limiter that blocks: in this thread or, if an event loop runs in it, in the task that awaits this.
 
-        In a task, a limiter without `look`, which keeps its states in a store, is called in worker threads.
+        In a task, a limiter without `look`, which keeps its states in a store, is called in worker threads. If the task
+        is cancelled during a hit, a charge is refunded.
         """
         give_back: Callable[[], object] = partial(_refund, limiter, key, cost)
         if in_event_loop():
@@ -168,7 +170,7 @@ class Waiting:
 
             async def hit(cost: Costs) -> Decision:
                 call = partial(limiter.hit, key, cost, plan)
-                decision: Decision = call() if look is not None else await call_in_thread(call)
+                decision: Decision = call() if look is not None else await _hit_in_thread(call, cost, give_back)
                 return decision
 
             return cast("Admission", self._wait_in_task(limiter, key, cost, timeout, plan, look, hit, give_back))
@@ -211,7 +213,7 @@ class Waiting:
 
         If the task is cancelled during a hit, which may then be charged or not, a charge is refunded.
         """
-        from asyncio import CancelledError, ensure_future, shield  # slow to import where only threads wait
+        from asyncio import ensure_future  # slow to import where only threads wait
 
         def in_background(call: Any) -> Future[Any]:
             task: Future[Any] = ensure_future(call)
@@ -223,20 +225,13 @@ class Waiting:
             with suppress(StoreError, InputError):
                 await limiter.refund(key, cost)
 
-        def refund_charge(hit: Future[Decision]) -> None:
-            if not hit.cancelled() and hit.exception() is None and hit.result().allowed:
-                in_background(refund())
+        def give_back() -> object:
+            return in_background(refund())
 
         async def hit(cost: Costs) -> Decision:
-            call: Future[Decision] = in_background(limiter.hit(key, cost, plan))
-            try:
-                return await shield(call)
-            except CancelledError:
-                if cost:
-                    call.add_done_callback(refund_charge)
-                raise
+            return await _await_hit(in_background(limiter.hit(key, cost, plan)), cost, give_back)
 
-        return await self._wait_in_task(limiter, key, cost, timeout, plan, None, hit, lambda: in_background(refund()))
+        return await self._wait_in_task(limiter, key, cost, timeout, plan, None, hit, give_back)
 
     async def _wait_in_task(
         self,
@@ -289,6 +284,31 @@ async def call_in_thread(call: Callable[[], Any]) -> Any:
     if trio is not None:
         return await trio.to_thread.run_sync(call)
     return await sys.modules["asyncio"].to_thread(call)
+
+
+async def _hit_in_thread(call: Callable[[], Decision], cost: Costs, refund: Callable[[], object]) -> Decision:
+    """Return the decision of a hit that blocks; refund a charge that this task, once cancelled, does not get."""
+    if running_trio() is not None:  # it cancels no task that waits for a thread
+        decision: Decision = await call_in_thread(call)
+        return decision
+    loop = sys.modules["asyncio"].get_running_loop()
+    return await _await_hit(loop.run_in_executor(None, copy_context().run, call), cost, refund)
+
+
+async def _await_hit(hit: Future[Decision], cost: Costs, refund: Callable[[], object]) -> Decision:
+    """Return the decision of a hit; if this task is cancelled meanwhile, refund the charge once the hit is decided."""
+    from asyncio import CancelledError, shield  # slow to import where only threads wait
+
+    def refund_charge(hit: Future[Decision]) -> None:
+        if not hit.cancelled() and hit.exception() is None and hit.result().allowed:
+            refund()
+
+    try:
+        return await shield(hit)
+    except CancelledError:
+        if cost:
+            hit.add_done_callback(refund_charge)
+        raise
 
 
 def _refund(limiter: Chargeable, key: Keys, cost: Costs) -> None:

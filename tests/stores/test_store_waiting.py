@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from failing_stores import FlakyStore
 from valkey_servers import AMPLE_DEADLINE, charged_cost, make_async_limiter
-from waiting_runs import Outcome, finish, note, pass_time, run, settle, wait_until
+from waiting_runs import PATIENCE_S, Outcome, finish, note, pass_time, run, settle, wait_until
 
 from ratelab import ALGORITHMS, Decision, InputError, ManualClock, MemoryLimiter, Policy, RateLimitExceeded
 from ratelab.errors import StoreError
@@ -285,6 +285,41 @@ def test_a_task_that_is_cancelled_during_its_hit_loses_nothing() -> None:
         assert store.charged == isinstance((await second).result, Decision)
         assert limiter.waiting.count == 0
         assert await limiter.wait("alice", 1, 0) if not store.charged else True
+
+    run(main())
+
+
+class BlockingLateStore(MemoryLimiter):
+    """A store that blocks until the test lets it decide."""
+
+    def __init__(self, policy: Policy, clock: ManualClock) -> None:
+        super().__init__(policy, clock)
+        self.called, self.answers, self.refunded = (threading.Event() for _ in range(3))
+
+    def hit(self, key: Keys, cost: Costs = 1, plan: str | None = None) -> Decision:
+        self.called.set()
+        self.answers.wait()
+        return super().hit(key, cost, plan)
+
+    def wait(self, key: Keys, cost: Costs = 1, timeout: float | None = None, plan: str | None = None) -> Any:
+        return self.waiting.wait(self, key, cost, timeout, plan)
+
+    def refund(self, key: Keys, cost: Costs = 1) -> None:
+        super().refund(key, cost)
+        self.refunded.set()
+
+
+def test_a_task_that_is_cancelled_while_a_thread_hits_is_refunded() -> None:
+    async def main() -> None:
+        limiter = BlockingLateStore(Policy.create("token-bucket", "1/day", 1), ManualClock())
+        task = asyncio.ensure_future(limiter.wait("alice"))
+        await asyncio.to_thread(limiter.called.wait)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        limiter.answers.set()
+        assert await asyncio.to_thread(limiter.refunded.wait, PATIENCE_S)
+        assert limiter.hit("alice", 0).remaining == 1
+        assert limiter.waiting.count == 0
 
     run(main())
 
