@@ -12,7 +12,7 @@ from asgiref.sync import iscoroutinefunction
 
 from ratelab.algorithms import Policy
 from ratelab.django.door import Door
-from ratelab.django.settings import NAMES, Place, check_names, create_policies, read_shared_options
+from ratelab.django.settings import NAMES, Place, check_names, create_policies, share_options
 from ratelab.errors import InputError, short_repr
 from ratelab.http.policy_rules import AnyLimiter
 
@@ -128,7 +128,7 @@ class _ViewLimit:
         return door
 
     def _collect(self) -> dict[str, Any]:
-        return read_shared_options() | self._options
+        return share_options(self._options)
 
 
 def _name_limits(limits: tuple[Any, ...]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from rest_framework.settings import api_settings
 
 from ratelab.django.door import Door
 from ratelab.django.responses import create_scope, join_text
-from ratelab.django.settings import LIMITS, NAMES, Place, find_user, read_shared_options
+from ratelab.django.settings import LIMITS, NAMES, Place, find_user, share_options
 from ratelab.http.asgi import Field
 from ratelab.http.doors import BlockingGate, decode_fields
 from ratelab.http.responses import Ruling
@@ -115,13 +115,15 @@ class RateThrottle:
 
     def collect(self) -> dict[str, Any]:
         """Return the options of the class, and those that the setting shares, for a gate."""
-        shared = {name: value for name, value in read_shared_options().items() if name not in ("KEY", "ON_DENIED")}
-        hops = api_settings.NUM_PROXIES
-        if hops is not None and not {"TRUSTED_PROXIES", "TRUSTED_HOPS"} & shared.keys():
-            shared["TRUSTED_HOPS"] = hops
         given = {name: getattr(type(self), name.lower(), None) for name in NAMES}
-        options = shared | {name: value for name, value in given.items() if value is not None}
-        return options if options.keys() & set(LIMITS) else options | {"RATE": self._find_limit()}
+        own = {name: value for name, value in given.items() if value is not None}
+        if not own.keys() & {*LIMITS}:
+            own["RATE"] = self._find_limit()
+        options = share_options({"ON_DENIED": None, **own})
+        hops = api_settings.NUM_PROXIES
+        if hops is not None and not {"TRUSTED_PROXIES", "TRUSTED_HOPS"} & options.keys():
+            options["TRUSTED_HOPS"] = hops
+        return options
 
 
 class AnonRateThrottle(RateThrottle):

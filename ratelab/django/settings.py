@@ -69,9 +69,17 @@ def read_options() -> dict[str, Any]:
     return dict(options)
 
 
-def read_shared_options() -> dict[str, Any]:
-    """Return the options of the setting that decorators and throttles share."""
-    return {name: value for name, value in read_options().items() if name in SHARED}
+def share_options(own: Options) -> dict[str, Any]:
+    """Return the options of a decorator or a throttle, and those of the setting that all share.
+
+    Another key keeps the proxies of an `Identity` in the setting.
+    """
+    shared = {name: value for name, value in read_options().items() if name in SHARED}
+    identity, key = shared.get("KEY"), own.get("KEY")
+    options: dict[str, Any] = {**shared, **own}
+    if isinstance(identity, Identity) and key is not None and not isinstance(key, Identity):
+        options["KEY"] = identity.with_key(_read_key(load_function(key)))
+    return options
 
 
 def check_names(given: Iterable[object], known: Sequence[str], kind: str) -> None:

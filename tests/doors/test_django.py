@@ -21,6 +21,7 @@ from django_project import override
 
 from ratelab import InputError, ManualClock, MemoryLimiter, Policy, create
 from ratelab.django import RateLimitMiddleware, ratelimit, responses
+from ratelab.http import Identity
 
 PEER = "192.0.2.1"
 """A peer that is known from its second request on, since it is not local."""
@@ -330,6 +331,15 @@ def test_an_override_changes_the_client_of_decorated_views() -> None:
     assert statuses(view, 2, HTTP_X_API_KEY="alice") == [200, 429]
     with override(KEY="header:X-API-Key"):
         assert [get(view, HTTP_X_API_KEY=key).status_code for key in ("alice", "bob", "bob")] == [200, 200, 429]
+
+
+def test_another_key_of_a_view_keeps_the_proxies_of_the_project() -> None:
+    for proxies in ({"KEY": Identity("ip", [PEER])}, {"TRUSTED_PROXIES": [PEER]}):
+        with override(**proxies):
+            view = ratelimit("1/min", key="user")(hello)
+            found = [get(view, HTTP_X_FORWARDED_FOR=client).status_code for client in ("1.2.3.4", "5.6.7.8", "1.2.3.4")]
+            assert found == [200, 200, 429]
+            assert statuses(view, 2, User(1), HTTP_X_FORWARDED_FOR="1.2.3.4") == [200, 429]
 
 
 def test_the_test_clients_of_django_are_limited_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:

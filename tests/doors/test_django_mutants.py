@@ -132,7 +132,7 @@ MUTANTS: dict[str, tuple[Mutant, Callable[[], None]]] = {
         views.test_each_view_of_a_decorator_has_its_own_quota,
     ),
     "a decorator ignores the settings": (
-        mutate(_ViewLimit, "_collect", "read_shared_options() | ", ""),
+        mutate(_ViewLimit, "_collect", "share_options(self._options)", "self._options"),
         views.test_an_override_changes_the_client_of_decorated_views,
     ),
     # the throttles

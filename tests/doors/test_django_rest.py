@@ -16,6 +16,7 @@ from rest_framework.views import APIView
 from ratelab import ManualClock, MemoryLimiter, create
 from ratelab.django.rest import AnonRateThrottle, RateThrottle, ScopedRateThrottle, UserRateThrottle
 from ratelab.errors import StoreError
+from ratelab.http import Identity
 
 factory = APIRequestFactory()
 
@@ -164,6 +165,14 @@ def test_functions_of_a_throttle_take_the_request() -> None:
 def test_forged_addresses_are_not_clients() -> None:
     view = view_with(throttle(rate="1/min"))
     assert [call(view, HTTP_X_FORWARDED_FOR=f"192.0.2.{n}").status_code for n in (1, 2)] == [200, 429]
+
+
+def test_the_proxies_of_the_project_are_respected() -> None:
+    for proxies in ({"KEY": Identity("ip", ["127.0.0.1"])}, {"TRUSTED_PROXIES": ["127.0.0.1"]}, {"TRUSTED_HOPS": 1}):
+        with override(**proxies), override_settings(REST_FRAMEWORK={"NUM_PROXIES": 0}):
+            view = view_with(throttle(rate="1/min"))
+            found = [call(view, HTTP_X_FORWARDED_FOR=f"192.0.2.{n}").status_code for n in (1, 2, 1)]
+        assert found == [200, 200, 429]
 
 
 def test_the_number_of_proxies_of_the_framework_is_respected() -> None:
