@@ -9,6 +9,7 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from ratelab.clock import default_clocks
+from ratelab.errors import InputError, short_repr
 from ratelab.http.headers import read_items
 from ratelab.quota import NS_PER_S
 
@@ -63,7 +64,10 @@ def read_advice(status: int, headers: Headers, now: float | None = None) -> Rate
     `now` is the time in seconds since 1970, by default that of the system; a `Date` field replaces it, so that the
     clocks of client and service may differ. Fields that are malformed, or name a time in the past or more than
     `MAX_ADVISED_S` ahead, are ignored, and so are the rate-limit fields of a cached response (`Age` above 0).
+    Raises `InputError` if the status is no whole number, or the header fields are neither a mapping nor pairs.
     """
+    if isinstance(status, bool) or not isinstance(status, int):
+        raise InputError(f"status must be a whole number such as 429, got {short_repr(status)}")
     fields = _join_fields(headers)
     age = _COUNT.fullmatch(fields.get("age", ""))
     if age and int(age[1]):
@@ -82,6 +86,8 @@ def _join_fields(headers: Headers) -> dict[str, str]:
     """Return the values by lower-case name, several fields of one name joined (RFC 9110, section 5.3)."""
     fields: dict[str, str] = {}
     pairs: Iterable[tuple[str, str]] = headers.items() if hasattr(headers, "items") else headers
+    if isinstance(pairs, str) or not isinstance(pairs, Iterable):
+        raise InputError(f"headers must be a mapping or pairs of names and values, got {short_repr(headers)}")
     for name, value in pairs:
         key = name.lower()
         fields[key] = f"{fields[key]}, {value}" if key in fields else value

@@ -8,7 +8,7 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from aiohttp.payload import BytesPayload
 
 from ratelab.pacing.pacer import Pacer
-from ratelab.pacing.retries import check_retries, may_resend
+from ratelab.pacing.retries import check_key, check_retries, choose_pacer, may_resend
 
 
 def host_of(request: ClientRequest) -> str:
@@ -29,8 +29,8 @@ class PacedMiddleware:
         key: Callable[[ClientRequest], str] = host_of,
         retries: int = 0,
     ) -> None:
-        self.pacer = Pacer() if pacer is None else pacer
-        self._key, self._retries = key, check_retries(retries)
+        self.pacer = choose_pacer(pacer)
+        self._key, self._retries = check_key(key), check_retries(retries)
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send a request at its time, and learn from the response."""

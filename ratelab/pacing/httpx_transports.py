@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 
+from ratelab.errors import InputError, short_repr
 from ratelab.pacing.pacer import Pacer
-from ratelab.pacing.retries import check_retries, may_resend
+from ratelab.pacing.retries import check_key, check_retries, choose_pacer, may_resend
 
 Key = Callable[[httpx.Request], str]
 
@@ -36,9 +38,9 @@ class PacedTransport(httpx.BaseTransport):
         key: Key = host_of,
         retries: int = 0,
     ) -> None:
-        self._transport = httpx.HTTPTransport() if transport is None else transport
-        self.pacer = Pacer() if pacer is None else pacer
-        self._key, self._retries = key, check_retries(retries)
+        self._transport = _check_transport(transport, "handle_request") or httpx.HTTPTransport()
+        self.pacer = choose_pacer(pacer)
+        self._key, self._retries = check_key(key), check_retries(retries)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request at its time, and learn from the response."""
@@ -67,9 +69,9 @@ class AsyncPacedTransport(httpx.AsyncBaseTransport):
         key: Key = host_of,
         retries: int = 0,
     ) -> None:
-        self._transport = httpx.AsyncHTTPTransport() if transport is None else transport
-        self.pacer = Pacer() if pacer is None else pacer
-        self._key, self._retries = key, check_retries(retries)
+        self._transport = _check_transport(transport, "handle_async_request") or httpx.AsyncHTTPTransport()
+        self.pacer = choose_pacer(pacer)
+        self._key, self._retries = check_key(key), check_retries(retries)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request at its time, and learn from the response."""
@@ -85,6 +87,13 @@ class AsyncPacedTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close the transport that sends the requests."""
         await self._transport.aclose()
+
+
+def _check_transport(transport: Any, method: str) -> Any:
+    """Return a transport, or None; raise `InputError` for one without the method that sends requests."""
+    if transport is not None and not callable(getattr(transport, method, None)):
+        raise InputError(f"transport must have the method {method}, got {short_repr(transport)}: pass one of httpx")
+    return transport
 
 
 def _in_memory(request: httpx.Request) -> bool:

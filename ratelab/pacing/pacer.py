@@ -54,6 +54,8 @@ class Pacer:
     ) -> None:
         if isinstance(max_keys, bool) or not isinstance(max_keys, int) or max_keys < 1:
             raise InputError(f"max_keys must be a whole number >= 1, got {short_repr(max_keys)}")
+        if not isinstance(name, str) or not name:
+            raise InputError(f"name must be text such as 'pacer', got {short_repr(name)}")
         parse_timeout(timeout)
         if clock is not None:
             check_clock(clock)
@@ -147,6 +149,8 @@ class Pacer:
                 cancel()
 
     def _enter(self, key: str, timeout: Timeout, sleeper: Any) -> tuple[RequestLane, Turn]:
+        if not isinstance(key, str):
+            raise InputError(f"key must be text, got {short_repr(key)}: format it as a str")
         limit = parse_timeout(self._timeout if isinstance(timeout, EllipsisType) else timeout)
         deadline = None if limit is None else self._clock() + limit
         with self._lock:

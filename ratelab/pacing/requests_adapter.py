@@ -10,7 +10,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from ratelab.pacing.pacer import Pacer
-from ratelab.pacing.retries import check_retries, may_resend
+from ratelab.pacing.retries import check_key, check_retries, choose_pacer, may_resend
 
 
 def host_of(request: requests.PreparedRequest) -> str:
@@ -33,8 +33,8 @@ class PacedAdapter(HTTPAdapter):
         retries: int = 0,
         **options: Any,
     ) -> None:
-        self.pacer = Pacer() if pacer is None else pacer
-        self._key, self._denied_retries = key, check_retries(retries)
+        self.pacer = choose_pacer(pacer)
+        self._key, self._denied_retries = check_key(key), check_retries(retries)
         super().__init__(**options)
 
     def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:

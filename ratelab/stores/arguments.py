@@ -75,7 +75,7 @@ def parse_timeout(timeout: float | None) -> int | None:
 def check_clock(clock: Clock) -> None:
     """Raise `InputError` unless `clock` returns a whole number, which clocks in seconds do not."""
     now = clock() if callable(clock) else clock
-    if not isinstance(now, int):
+    if not callable(clock) or not isinstance(now, int):
         rule = "clock must return whole nanoseconds, as time.monotonic_ns does"
         raise InputError(f"{rule}, got {short_repr(now)}: convert it with int()")
 

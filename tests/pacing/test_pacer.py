@@ -214,11 +214,38 @@ def test_threads_in_real_time_keep_to_the_limit_that_they_learn() -> None:
         ({"max_keys": 0}, "max_keys must be a whole number >= 1, got 0"),
         ({"max_keys": True}, "max_keys must be a whole number >= 1, got True"),
         ({"clock": lambda: 1.5}, "clock must return whole nanoseconds"),
+        ({"clock": 5}, "clock must return whole nanoseconds, as time.monotonic_ns does, got 5"),
+        ({"name": 5}, "name must be text such as 'pacer', got 5"),
+        ({"name": ""}, "name must be text such as 'pacer', got ''"),
     ],
 )
 def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Pacer(**arguments)
+
+
+def test_an_invalid_key_is_refused() -> None:
+    with pytest.raises(InputError, match="key must be text, got 5"):
+        Pacer().acquire(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        (("429",), "status must be a whole number such as 429, got '429'"),
+        ((True,), "status must be a whole number such as 429, got True"),
+        ((429, None), "headers must be a mapping or pairs of names and values, got None"),
+        ((429, "Retry-After: 5"), "headers must be a mapping or pairs of names and values, got 'Retry-After: 5'"),
+    ],
+)
+def test_an_invalid_response_is_refused_and_may_be_observed_again(response: Any, message: str) -> None:
+    pacer = Pacer(clock=ManualClock())
+    permit = pacer.acquire()
+    with pytest.raises(InputError, match=f"^{message}$"):
+        permit.observe(*response)
+    permit.observe(429, {"Retry-After": "99"})
+    with pytest.raises(RateLimitExceeded):
+        pacer.acquire(timeout=98)
 
 
 def test_an_adapter_whose_package_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

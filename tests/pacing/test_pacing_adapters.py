@@ -157,3 +157,18 @@ def test_hosts_are_paced_apart_and_keys_can_be_chosen() -> None:
 def test_invalid_retries_are_refused(adapter: Any, retries: Any) -> None:
     with pytest.raises(InputError, match="retries must be a whole number >= 0, got"):
         adapter(retries=retries)
+
+
+@pytest.mark.parametrize("adapter", [PacedTransport, AsyncPacedTransport, PacedAdapter, PacedMiddleware])
+def test_adapters_refuse_invalid_arguments(adapter: Any) -> None:
+    with pytest.raises(InputError, match=r"pacer must be a Pacer, got 5: create it with Pacer\(\)"):
+        adapter(pacer=5)
+    with pytest.raises(InputError, match="key must be a function of the request that returns text, got 'host'"):
+        adapter(key="host")
+
+
+def test_a_transport_must_be_of_the_same_kind() -> None:
+    with pytest.raises(InputError, match=r"transport must have the method handle_request, got <httpx.AsyncHTTPTransp"):
+        PacedTransport(httpx.AsyncHTTPTransport())  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="transport must have the method handle_async_request, got 5: pass one of"):
+        AsyncPacedTransport(5)  # type: ignore[arg-type]
