@@ -19,7 +19,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from ratelab.errors import InputError, StoreError, short_repr
+from ratelab.errors import InputError, StoreError
 from ratelab.http.asgi import App, Field, Message, Receive, Scope, Send
 from ratelab.http.doors import AwaitingGate, Limits, create_limiter
 from ratelab.http.gate import GateArguments, create_from_file
@@ -28,7 +28,7 @@ from ratelab.http.headers import join_legacy
 from ratelab.http.identity import Identity
 from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import Denial, Ruling
-from ratelab.http.scope_functions import ScopeEntry, check_function, invalid_result, is_deferred
+from ratelab.http.scope_functions import ScopeEntry, check_hook, invalid_result, is_deferred
 from ratelab.limiter import Decision, Row
 from ratelab.quota import NS_PER_S
 from ratelab.stores.memory import MemoryLimiter
@@ -127,9 +127,7 @@ class RateLimit(AwaitingGate):
         **arguments: Unpack[GateArguments],
     ) -> None:
         on_denied = arguments.pop("on_denied", None)
-        if on_denied is not None and not callable(on_denied):
-            raise InputError(f"on_denied must be a function of the request, got {short_repr(on_denied)}")
-        check_function("on_denied", on_denied)
+        check_hook("on_denied", on_denied)
         limiter: Any = create_limiter(limits, store, name, on_store_error=on_store_error)  # type: ignore[arg-type]
         given: dict[str, Any] = {**arguments}
         injected = {each: given[each] for each in _INJECTED if isinstance(given.get(each), params.Depends)}

@@ -20,7 +20,7 @@ from ratelab.http.environ import EnvironScope
 from ratelab.http.identity import SECRET, Identity
 from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import Denial, Ruling
-from ratelab.http.scope_functions import check_function
+from ratelab.http.scope_functions import check_hook
 from ratelab.limiter import Decision
 from ratelab.wsgi import DECISION, decision_of
 
@@ -76,9 +76,7 @@ class limit:  # noqa: N801  (a decorator)
         **arguments: Unpack[GateArguments],
     ) -> None:
         on_denied = arguments.pop("on_denied", None)
-        if on_denied is not None and not callable(on_denied):
-            raise InputError(f"on_denied must be a function of the request, got {short_repr(on_denied)}")
-        check_function("on_denied", on_denied)
+        check_hook("on_denied", on_denied)
         key = arguments.get("key", "ip")
         if not isinstance(key, Identity):
             arguments["key"] = _find_identity(os.environ.get(SECRET)).with_key(key)

@@ -30,7 +30,7 @@ from ratelab.http.responses import (
     problem,
     read_denial,
 )
-from ratelab.http.scope_functions import RouteChoice, ScopeEntry, check_bool, check_cost, check_function
+from ratelab.http.scope_functions import RouteChoice, ScopeEntry, check_bool, check_cost, check_function, check_hook
 from ratelab.limiter import Decision, Row
 from ratelab.stores.memory import MemoryLimiter
 from ratelab.stores.plans import Plans
@@ -272,11 +272,9 @@ def _check_functions(
     """Raise `InputError` for an invalid cost, a hook that is not a function, or a function that would be awaited."""
     _check_cost("cost", cost)
     for name, hook in hooks.items():
-        if hook is not None and not callable(hook):
-            raise InputError(f"{name} must be a function of the request, got {short_repr(hook)}")
-    functions = {"limiter": limiter, "key": key, **hooks}
-    for name, function in functions.items():
-        check_function(name, function)
+        check_hook(name, hook)
+    check_function("limiter", limiter)
+    check_function("key", key)
 
 
 def _check_cost(name: str, cost: object) -> None:

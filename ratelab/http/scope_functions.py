@@ -23,6 +23,13 @@ def check_function(name: str, function: object) -> None:
         raise InputError(f"{name} must be a plain function, got {short_repr(function)}: it is not awaited")
 
 
+def check_hook(name: str, hook: object) -> None:
+    """Raise `InputError` unless `hook` is None or a plain function."""
+    if hook is not None and not callable(hook):
+        raise InputError(f"{name} must be a function of the request, got {short_repr(hook)}")
+    check_function(name, hook)
+
+
 def is_deferred(function: object) -> bool:
     """Return whether a call of `function`, or of an object's `__call__`, returns a coroutine or a generator."""
     while isinstance(function, partial):
