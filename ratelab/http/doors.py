@@ -140,7 +140,8 @@ class BlockingGate(Gate):
         allowed, remaining, _, reset_after_ns, delay_ns = row
         if not allowed or (delay_ns and cost):
             scope = scope or create_scope()
-            return None, None, scope, self._hold(scope, self._rule_decided(scope, guard, key, cost, row))
+            ruling = self._rule_decided(scope, guard, key, cost, row)
+            return None, None, scope, self._hold(scope, ruling) if allowed else _finish(self, scope, ruling)
         counts.admitted += 1
         seconds = -(-reset_after_ns // NS_PER_S)
         fields = cache.get((remaining, seconds))

@@ -189,7 +189,7 @@ class Gate:
         allowed, remaining, _, reset_after_ns, delay_ns = row
         scope["ratelab"] = row
         if not allowed:
-            return self._deny(scope, key, Decision(*row, bound_by=name), deny)
+            return self._deny(scope, key, Decision(*row, name), deny)
         fields = format_headers(remaining, ceil_seconds(reset_after_ns - (delay_ns if cost else 0)), False)
         if not (delay_ns and cost):
             return Ruling(None, fields, Decision(*row))
@@ -206,7 +206,7 @@ class Gate:
         self.offenders.add(key)
         denial = deny(decision.remaining, decision.retry_after_ns, decision.reset_after_ns)
         answer = None if self._on_denied is None else self._on_denied(scope, decision)
-        return Ruling(denial if answer is None else read_denial(answer, denial[1]), decision=decision)
+        return Ruling(denial if answer is None else read_denial(answer, denial[1]), (), decision)
 
     async def settle(self, scope: Scope, ruling: Ruling, status: int) -> None:
         """Refund an admitted request unless it stays charged by `charge`."""
