@@ -26,9 +26,9 @@ def documented_algorithm() -> str:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy the project and add the documented algorithm to it."""
+    """Copy the project, with machine code that is compiled already, and add the documented algorithm to it."""
     tree = tmp_path_factory.mktemp("seventh") / "ratelab"
-    ignored = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info")
+    ignored = shutil.ignore_patterns(".git", ".venv", "*.pyc", ".*_cache", ".hypothesis", "*.egg-info")
     shutil.copytree(ROOT, tree, ignore=ignored)
     (tree / "ratelab" / "algorithms" / "cooldown.py").write_text(documented_algorithm(), encoding="utf-8")
     registry = tree / REGISTRY
