@@ -28,7 +28,7 @@ from ratelab.http.headers import join_legacy
 from ratelab.http.identity import Identity
 from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import Denial, Ruling
-from ratelab.http.scope_functions import ScopeEntry, check_hook, invalid_result, is_deferred
+from ratelab.http.scope_functions import ScopeEntry, check_hook, decision_of, invalid_result, is_deferred
 from ratelab.limiter import Decision, Row
 from ratelab.quota import NS_PER_S
 from ratelab.stores.memory import MemoryLimiter
@@ -109,11 +109,10 @@ class RateLimit(AwaitingGate):
     that gets the header fields, or None. `key`, `cost`, `account` and `plan` may also be dependencies that return the
     value: `key=Depends(user_name)`.
 
-    The dependency returns the `Decision`, which is also `request.state.ratelimit`; both are None for requests that are
-    not limited. A request with a delay waits. A denied request raises `RateLimitDenied`.
-
-    A limit may also be called: `await limit(websocket)` decides one message, `await limit(websocket, key=name)` if the
-    key is a dependency.
+    The dependency returns the `Decision`, or None for an exempt request. `request.state.ratelimit` is the decision of
+    the innermost limit that made one. A request with a delay waits. A denied request raises `RateLimitDenied`. A limit
+    may also be called: `await limit(websocket)` decides one message, `await limit(websocket, key=name)` if the key is a
+    dependency.
 
     Raise `InputError` for invalid arguments.
     """
@@ -189,8 +188,9 @@ class RateLimit(AwaitingGate):
         """Return the decision on an admitted request, after its delay, or raise `RateLimitDenied`."""
         answer, added, decision, *_ = await self._hold(given, ruling)
         scope = connection.scope
-        scope["ratelab"] = decision
-        scope.setdefault("state", {})["ratelimit"] = decision
+        if decision is not None:
+            scope["ratelab"] = decision
+        scope.setdefault("state", {})["ratelimit"] = decision_of(scope)  # without one, that of an outer limit
         if answer is not None:
             raise RateLimitDenied(self._create_response(answer, connection, decision), decision)
         if _ADMITTED in scope and decision is not None:

@@ -120,6 +120,16 @@ def test_an_exempt_request_has_no_decision() -> None:
     assert [(reply.body, reply.of("ratelimit")) for reply in replies] == [(b"true", [])] * 2
 
 
+def test_an_exemption_from_an_inner_limit_keeps_the_decision_of_the_outer_one() -> None:
+    app = FastAPI(dependencies=[Depends(RateLimit("5/h"))])
+
+    @app.get("/ping")
+    def ping(request: Request, decision: Annotated[Any, Depends(RateLimit("1/h", exempt=lambda _: True))]) -> list[Any]:
+        return [decision, request.state.ratelimit.remaining, decision_of(request.scope) == request.state.ratelimit]
+
+    assert call(app).body == b"[null,4,true]"
+
+
 def test_paths_and_methods_without_a_route_are_not_limited() -> None:
     app = FastAPI(dependencies=[Depends(RateLimit("1/h"))])
     app.get("/ping")(pong)
