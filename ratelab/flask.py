@@ -33,7 +33,7 @@ _FLASK_REQUEST = "flask.request"
 """The entry of the scope that the functions of a limit take."""
 
 
-class RequestDenied(TooManyRequests):
+class RateLimitDenied(TooManyRequests):
     """A request that a limit denies: `@app.errorhandler(429)` may render it.
 
     `response` is the complete default response, a problem document. Its header fields about the limit are added to the
@@ -57,8 +57,8 @@ class limit:  # noqa: N801  (a decorator)
     `check` limits all requests of a blueprint or an application: `blueprint.before_request(limit("100/minute").check)`.
 
     The other arguments are those of `ratelab.wsgi.RateLimitMiddleware`, whose functions take the request.
-    `on_denied(request, decision)` returns anything that a view may return, or None to raise `RequestDenied`. A request
-    that cannot be decided raises another exception of Werkzeug, such as `ServiceUnavailable`.
+    `on_denied(request, decision)` returns anything that a view may return, or None to raise `RateLimitDenied`. A
+    request that cannot be decided raises another exception of Werkzeug, such as `ServiceUnavailable`.
 
     `g.ratelimit` is the `Decision`, None for a request that is not limited. The header fields of limits are added to
     every response, also to errors that the view raises.
@@ -134,7 +134,7 @@ def _admit(
 ) -> ResponseReturnValue | None:
     """Decide the current request; return None if it is admitted, and the response of `on_denied` if it is denied.
 
-    Raises `RequestDenied`, or another exception for a request that cannot be decided.
+    Raises `RateLimitDenied`, or another exception for a request that cannot be decided.
     """
     environ = request.environ
 
@@ -178,7 +178,7 @@ def _create_response(answer: Denial) -> Response:
 
 def _create_error(response: Response, decision: Decision | None) -> HTTPException:
     if response.status_code == TooManyRequests.code and decision is not None:
-        return RequestDenied(decision, response)
+        return RateLimitDenied(decision, response)
     return default_exceptions[response.status_code](response=response)
 
 

@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException, NotFound, TooManyRequests
 
 from ratelab import ManualClock, MemoryLimiter, Policy
 from ratelab.errors import ConfigurationWarning
-from ratelab.flask import RequestDenied, limit
+from ratelab.flask import RateLimitDenied, limit
 from ratelab.limiter import Decision
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ pytest_plugins = ("flask_apps",)
 def test_an_error_handler_renders_a_denial_with_the_fields_of_the_limit(app: Flask, client: FlaskClient) -> None:
     @app.errorhandler(429)
     def render(error: TooManyRequests) -> tuple[str, int]:
-        assert isinstance(error, RequestDenied)
+        assert isinstance(error, RateLimitDenied)
         assert error.decision.bound_by == "1/hour"
         return f"{error.description} {g.ratelimit.retry_after:.0f} {error.retry_after}", 429
 
@@ -61,8 +61,8 @@ def test_a_handler_of_all_errors_may_change_the_default_response(app: Flask, cli
 
 
 def test_a_handler_may_set_its_own_fields(app: Flask, client: FlaskClient) -> None:
-    @app.errorhandler(RequestDenied)
-    def render(error: RequestDenied) -> tuple[str, int, dict[str, str]]:
+    @app.errorhandler(RateLimitDenied)
+    def render(error: RateLimitDenied) -> tuple[str, int, dict[str, str]]:
         return "", 503, {"Retry-After": "7", "Cache-Control": "private"}
 
     app.add_url_rule("/", "page", limit("1/hour")(lambda: "ok"))
