@@ -138,14 +138,16 @@ class WaitingLine:
     behind: list[Waiter] = field(default_factory=list)
     """The waiters after them."""
 
-    def predict(self, waiter: Waiter, now: int) -> int:
-        """Return a time before which a waiter that joins the line is certainly not admitted."""
-        assert self.due is not None  # noqa: S101  (checked by the caller)
+    def predict(self, waiter: Waiter, due: int, now: int) -> int:
+        """Return a time before which a waiter that joins the line is certainly not admitted.
+
+        The first in line sleeps until `due`; if it has woken up meanwhile, it may have changed the states.
+        """
         forecast = self.forecast
         if forecast is None:
             self.behind = [*self.waiters]
         if any(other.plan != waiter.plan for other in self.behind):
-            return self.due
+            return due
         if forecast is None and waiter.look is not None:
             forecast = waiter.look(waiter.keys, waiter.plan)
             self.offset = now - forecast.now
@@ -157,9 +159,11 @@ class WaitingLine:
             self.offset = self.soonest - utc - STORE_TICK_NS
         for other in self.behind:
             forecast = forecast.admit(other.costs) or forecast
-        self.forecast, self.behind = forecast, []
         after = forecast.admit(waiter.costs)
-        return self.due if after is None else max(self.due, after.now + self.offset)
+        if self.due != due or after is None:
+            return due
+        self.forecast, self.behind = forecast, []
+        return max(due, after.now + self.offset)
 
 
 class Lines:
@@ -298,11 +302,12 @@ class Lines:
         if line is None:
             line = self._lines[waiter.line] = WaitingLine()
         if waiter.deadline is not None:
-            if line.due is not None and line.denial is not None:
+            due, denial = line.due, line.denial
+            if due is not None and denial is not None:
                 now = self.now()
-                soonest = line.predict(waiter, now)
+                soonest = line.predict(waiter, due, now)
                 if soonest > waiter.deadline:
-                    raise waiter.refuse(line.denial, soonest - now)
+                    raise waiter.refuse(denial, soonest - now)
             heappush(line.deadlines, (waiter.deadline, next(self._numbers), waiter))
         line.waiters[waiter] = None
         line.turn = line.turn or waiter

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from failing_stores import FlakyStore
 from valkey_servers import AMPLE_DEADLINE, charged_cost, make_async_limiter
-from waiting_runs import PATIENCE_S, Outcome, finish, note, pass_time, run, settle, wait_until
+from waiting_runs import PATIENCE_S, Outcome, finish, note, pass_time, run, settle
 
 from ratelab import ALGORITHMS, Decision, InputError, ManualClock, MemoryLimiter, Policy, RateLimitExceeded
 from ratelab.errors import StoreError
@@ -137,26 +137,27 @@ def test_tasks_are_admitted_in_order_by_a_store(store: ValkeyServer) -> None:
     assert run(main()) == [*range(8)]
 
 
-def test_threads_behind_others_are_refused_as_soon_as_it_is_certain(store: ValkeyServer) -> None:
-    with ValkeyLimiter(store.url, "token-bucket", MINUTE, 2, AMPLE_DEADLINE) as limiter:
-        limiter.hit("alice", 2)
-        behind: list[BaseException | None] = []
+def test_requests_behind_others_are_refused_as_soon_as_it_is_certain(store: ValkeyServer) -> None:
+    async def main() -> None:
+        with ValkeyLimiter(store.url, "token-bucket", MINUTE, 2, AMPLE_DEADLINE) as limiter:
+            limiter.hit("alice", 2)
+            first = asyncio.ensure_future(limiter.wait("alice"))
+            while not any(line.due for line in limiter.waiting._lines._lines.values()):
+                await asyncio.sleep(0.001)
+            for timeout in (59, 119):
+                with pytest.raises(RateLimitExceeded) as raised:
+                    await limiter.wait("alice", 1, timeout)
+                assert 119 * S < raised.value.decision.retry_after_ns <= 120 * S
+            second = asyncio.ensure_future(limiter.wait("alice", 1, 121))
+            await settle()
+            assert limiter.waiting.count == 2
+            assert limiter.hit("alice", 0).remaining == 0
+            first.cancel()
+            second.cancel()
+            await asyncio.gather(first, second, return_exceptions=True)
+            assert limiter.waiting.count == 0
 
-        def wait() -> None:
-            try:
-                limiter.wait("alice", 1, 100)
-            except RateLimitExceeded as error:
-                behind.append(error)
-
-        first = threading.Thread(target=wait, daemon=True)
-        first.start()
-        wait_until(lambda: any(line.due for line in [*limiter.waiting._lines._lines.values()]))
-        for timeout in (59, 119):
-            with pytest.raises(RateLimitExceeded) as raised:
-                limiter.wait("alice", 1, timeout)
-            assert 119 * S < raised.value.decision.retry_after_ns <= 120 * S
-        assert limiter.waiting.count == 1
-        assert limiter.hit("alice", 0).remaining == 0
+    run(main())
 
 
 # --- the spread of the clients of many processes

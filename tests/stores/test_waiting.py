@@ -370,6 +370,36 @@ def test_a_timeout_counts_the_delay_after_a_denial() -> None:
     assert (refused.at, refusal(refused).retry_after_ns, admitted.at) == (0, 2 * S, 2 * S)
 
 
+def test_a_forecast_is_not_trusted_if_the_first_has_been_admitted_meanwhile() -> None:
+    class Racing(MemoryLimiter):
+        races = False
+
+        def forecast(self, *arguments: Any) -> Any:
+            forecast = super().forecast(*arguments)
+            if self.races:  # as if the thread of the first had woken up, and hit the limiter
+                for line in self.waiting._lines._lines.values():
+                    line.due = None
+                charged = forecast.admit({"token-bucket": 1})
+                assert charged is not None
+                return replace(forecast, parts=charged.parts)
+            return forecast
+
+    async def main() -> None:
+        clock = ManualClock()
+        limiter = Racing(Policy.create("token-bucket", "1/s", 1), clock)
+        limiter.hit("alice")
+        first = asyncio.ensure_future(note(clock, limiter.wait("alice")))
+        await settle()
+        limiter.races = True
+        second = asyncio.ensure_future(note(clock, limiter.wait("alice", 1, 2.5)))
+        await settle()
+        limiter.races = False
+        await pass_time(clock, 2 * S)
+        assert times([await first, await second]) == [S, 2 * S]
+
+    run(main())
+
+
 def test_a_timeout_counts_nobody_who_has_left() -> None:
     async def main() -> None:
         clock = ManualClock()

@@ -54,6 +54,9 @@ CAUGHT_BY: dict[str, Check] = {
     "a cancelled delay stays charged": in_memory.test_a_cancelled_delay_is_refunded_and_the_next_takes_the_place,
     "a refused request has been charged": in_memory.test_waiting_is_not_counted_as_a_denial_by_a_penalty,
     "a forecast survives a cancellation": in_memory.test_a_timeout_counts_nobody_who_has_left,
+    "a forecast is trusted although the first has woken up": (
+        in_memory.test_a_forecast_is_not_trusted_if_the_first_has_been_admitted_meanwhile
+    ),
     "a cost above the burst waits for its turn": lambda: (
         in_memory.test_a_cost_above_the_burst_raises_at_once_behind_others("token-bucket")
     ),

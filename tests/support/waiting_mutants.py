@@ -19,15 +19,16 @@ MUTANTS: dict[str, Mutant] = {
     "a time-out is one nanosecond longer": mutate(
         Waiter, "check", "now + wait > self.deadline", "now + wait > self.deadline + 1"
     ),
-    "a time-out does not count those ahead": mutate(
-        WaitingLine, "predict", "max(self.due, after.now + self.offset)", "self.due"
-    ),
+    "a time-out does not count those ahead": mutate(WaitingLine, "predict", "max(due, after.now + self.offset)", "due"),
     "a time-out does not count a later delay": mutate(Waiter, "check", "forecast is not None", "False"),
     "those behind wait longer than they can": mutate(Lines, "_postpone", "[0][0] < due", "[0][0] < 0"),
     "a delay is not slept": mutate(Lines, "_queue", "if decision.delay_ns:", "if False:"),
     "a cancelled delay stays charged": mutate(Lines, "_queue", "waiter.give_back()", "pass"),
     "a refused request has been charged": mutate(Lines, "_look", "if waiter.look is not None:", "if False:"),
     "a forecast survives a cancellation": mutate(Lines, "_leave", "if admitted else None", ""),
+    "a forecast is trusted although the first has woken up": mutate(
+        WaitingLine, "predict", "self.due != due or after is None", "after is None"
+    ),
     "a cost above the burst waits for its turn": mutate(Waiter, "needs_turn", "return fits and", "return"),
     "a client of a store comes early": mutate(
         Lines, "_take_turn", "due += random.randint(0,", "due -= random.randint(0,"
