@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from inspect import signature
 from typing import Any, NamedTuple, TypeVar
-from weakref import WeakValueDictionary
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -16,7 +15,7 @@ from django.utils.module_loading import import_string
 from ratelab.algorithms import Policy
 from ratelab.django.responses import REQUEST, keep_response
 from ratelab.errors import InputError, short_repr
-from ratelab.http.doors import DEFAULT_ALGORITHM, AwaitingGate, BlockingGate
+from ratelab.http.doors import DEFAULT_ALGORITHM, AwaitingGate, BlockingGate, connect_limiter
 from ratelab.http.gate import create_from_file
 from ratelab.http.identity import SECRET, Identity
 from ratelab.http.policy_rules import check_account
@@ -52,8 +51,6 @@ USER = ("user", "user_or_ip")
 """Keys that name the user of a request, or its address without a user."""
 
 _POLICY_FIELDS = tuple(signature(Policy.create).parameters)
-
-_connected: WeakValueDictionary[tuple[str, bool], Any] = WeakValueDictionary()  # limiters whose connections are shared
 
 
 class InvalidSettingError(InputError, ImproperlyConfigured):  # type: ignore[misc]
@@ -238,17 +235,11 @@ def _create_policy(given: Any, label: str | None) -> Policy:
 
 
 def _connect(options: Options, blocking: bool, name: str, policies: Sequence[Policy], **changes: Any) -> Any:
-    """Return a limiter in a store; limiters of one store share their connections."""
-    from ratelab.stores.resilient import BlockingResilientLimiter, ResilientLimiter
-    from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
-
-    kind: Any = ValkeyLimiter if blocking else AsyncValkeyLimiter
-    resilient: Any = BlockingResilientLimiter if blocking else ResilientLimiter
-    store = options["STORE"]
+    """Return a limiter in the store."""
     changes |= {"deadline": options["DEADLINE"]} if "DEADLINE" in options else {}
-    limiter = kind(_connected.get((store, blocking), store), policies, name=options.get("NAME", name), **changes)
-    _connected.setdefault((store, blocking), limiter)
-    return resilient(limiter, options.get("ON_STORE_ERROR", "local"), max_keys=_max_keys(options))
+    on_store_error, name = options.get("ON_STORE_ERROR", "local"), options.get("NAME", name)
+    store, max_keys = options["STORE"], _max_keys(options)
+    return connect_limiter(store, policies, blocking, on_store_error, max_keys, name=name, **changes)
 
 
 def _max_keys(options: Options) -> Any:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
 from typing import Any, Unpack
+from weakref import WeakValueDictionary
 
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError, StoreError, short_repr
@@ -37,6 +38,9 @@ DJANGO_TEST_SERVER = "testserver"
 """The server of requests that the tests of Django projects make, which claims to have several processes."""
 
 _log = logging.getLogger("ratelab.http")
+
+_connected: WeakValueDictionary[tuple[str, bool], Any] = WeakValueDictionary()
+"""The newest limiter in each store that shares its connections, by URL and whether it blocks."""
 
 Limits = str | Policy | Sequence[str | Policy] | AnyLimiter | Callable[[Any], AnyLimiter]
 """Limits of a door: rates such as `5/minute`, policies, a limiter, or a function that returns one."""
@@ -68,12 +72,34 @@ def create_limiter(
     policies = [_create_policy(limit, name) if isinstance(limit, str) else limit for limit in given]
     if store is None:
         return MemoryLimiter(policies)
+    return connect_limiter(store, policies, blocking, on_store_error, shares=blocking)
+
+
+def connect_limiter(
+    store: str,
+    policies: Sequence[Policy],
+    blocking: bool,
+    on_store_error: str,
+    max_keys: int = 1_000_000,
+    *,
+    shares: bool = True,
+    **options: Any,
+) -> AnyLimiter:
+    """Return a limiter in the store at a URL, with `options` such as `name` and `deadline`.
+
+    If it `shares` its connections, it uses those of other such limiters in this store. Limiters that are awaited must
+    then be used in one event loop.
+    """
     from ratelab.stores.resilient import BlockingResilientLimiter, ResilientLimiter
     from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 
-    if blocking:
-        return BlockingResilientLimiter(ValkeyLimiter(store, policies), on_store_error)
-    return ResilientLimiter(AsyncValkeyLimiter(store, policies), on_store_error)
+    kind: Any = ValkeyLimiter if blocking else AsyncValkeyLimiter
+    resilient: Any = BlockingResilientLimiter if blocking else ResilientLimiter
+    connected = _connected.get((store, blocking)) if shares else None
+    limiter = kind(store if connected is None else connected, policies, **options)
+    if shares:
+        _connected[store, blocking] = limiter  # the newest is not collected before the others
+    return resilient(limiter, on_store_error, max_keys=max_keys)  # type: ignore[no-any-return]
 
 
 def _create_policy(rate: str, name: str | None) -> Policy:

@@ -46,6 +46,11 @@ def test_a_door_fails_open_or_closed_if_that_is_asked_for(blocking: bool, on_sto
     assert statuses(blocking, 5, on_store_error=on_store_error) == [status] * 5
 
 
+def test_limits_that_block_share_the_connections_to_their_store() -> None:
+    limiters: list[Any] = [create_limiter("2/hour", NOWHERE, name, True) for name in ("one", "other")]
+    assert limiters[0]._store.pools is limiters[1]._store.pools
+
+
 @both_gates
 def test_an_unknown_fallback_is_rejected_when_the_door_is_created(blocking: bool) -> None:
     with pytest.raises(InputError, match="on_store_error must be one of local, open, closed, got 'ignore'"):
