@@ -502,3 +502,17 @@ def test_a_clock_may_jump_to_the_time_that_a_thread_waits_for() -> None:
     clock = Jumping()
     limiter = MemoryLimiter(Policy.create("token-bucket", "1/min", 1), clock)
     assert [(limiter.wait("alice").allowed, clock.now) for _ in range(3)] == [(True, n * 60 * S) for n in range(3)]
+
+
+def test_the_result_has_one_type_in_threads_and_in_tasks() -> None:
+    limiter = MemoryLimiter(Policy.create("token-bucket", "1/s", 3), ManualClock())
+    in_thread: Decision = limiter.wait("alice")  # mypy checks these lines, too
+
+    async def main() -> tuple[Decision, Decision]:
+        return await limiter.wait("alice"), await in_thread_again
+
+    in_thread_again = limiter.wait("alice")
+    in_task, awaited = run(main())
+    assert [in_thread.remaining, in_thread_again.remaining, in_task.remaining] == [2, 1, 0]
+    assert awaited == in_thread_again
+    assert type(in_task) is Decision
