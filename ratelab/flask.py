@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import cache, cached_property, partial, wraps
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, isfunction, signature
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from flask import Response, after_this_request, current_app, g, request
@@ -77,6 +77,10 @@ class limit:  # noqa: N801  (a decorator)
     ) -> None:
         on_denied = arguments.pop("on_denied", None)
         check_hook("on_denied", on_denied)
+        if len(limits) == 1 and isfunction(limits[0]) and not signature(limits[0]).parameters:
+            raise InputError(
+                f"a limit needs a rate, got {short_repr(limits[0])}: write @limit('5/minute') above a view"
+            )
         key = arguments.get("key", "ip")
         if not isinstance(key, Identity):
             arguments["key"] = _find_identity(os.environ.get(SECRET)).with_key(key)
@@ -85,8 +89,10 @@ class limit:  # noqa: N801  (a decorator)
         self._max_delay, self._arguments = max_delay, arguments
         self._on_denied = on_denied
 
-    def __call__(self, view: View) -> View:
+    def __call__(self, view: View = None) -> View:  # type: ignore[assignment]
         """Return the view behind the limit; its attribute `gate` has the counts."""
+        if view is None:
+            raise InputError("a limit is for a function, got none: write limit(...).check for before_request")
         if isinstance(view, type) or not callable(view):
             raise InputError(f"a limit is for a function, got {short_repr(view)}: give a class decorators=[limit(...)]")
         gate = self._create_gate(_name_of(view) if self._name is None else self._name)

@@ -12,7 +12,7 @@ from asgiref.sync import iscoroutinefunction
 
 from ratelab.algorithms import Policy
 from ratelab.django.door import Door
-from ratelab.django.settings import NAMES, Place, check_names, create_policies, share_options
+from ratelab.django.settings import LIMITS, NAMES, Place, check_limit, check_names, create_policies, share_options
 from ratelab.errors import InputError, short_repr
 from ratelab.http.policy_rules import AnyLimiter
 
@@ -25,6 +25,10 @@ doors: WeakSet[Door] = WeakSet()
 class ViewOptions(TypedDict, total=False):
     """Options of a limit of views; see the page `django` of the manual."""
 
+    rate: str
+    policies: Any
+    file: str
+    limiter: Any
     key: Any
     burst: int | None
     algorithm: str | None
@@ -61,7 +65,8 @@ def ratelimit(
 
     `limits` are rates, policies, which are enforced together, a limiter, or a function of the request that returns
     one. Each view has its own quota; give a limiter to several views to share one. The options are those of the
-    setting `RATELAB`, in lower case; the client, the store and some others are by default those of the setting.
+    setting `RATELAB`, in lower case, of which `rate`, `policies`, `file` and `limiter` replace `limits`; the client,
+    the store and some others are by default those of the setting.
 
     The decorator is for functions, coroutine functions, classes and their methods, also through `method_decorator`.
     `request.ratelimit` is the `Decision` on a request that was limited. A denied request gets the same response as from
@@ -77,8 +82,12 @@ class _ViewLimit:
 
     def __init__(self, limits: tuple[Any, ...], options: dict[str, Any]) -> None:
         check_names(options, [name.lower() for name in NAMES], "option of ratelimit")
-        self._options = {name.upper(): value for name, value in options.items()} | _name_limits(limits)
-        if "LIMITER" not in self._options:
+        named = {name.upper(): value for name, value in options.items()}
+        if limits and (twice := named.keys() & LIMITS):
+            raise InputError(f"ratelimit needs one limit, got {short_repr(limits[0])} and {min(twice).lower()}")
+        self._options = named if named.keys() & LIMITS else named | _name_limits(limits)
+        check_limit(self._options)
+        if self._options.keys() & {"RATE", "POLICIES"}:
             create_policies(self._options)
         self._doors: dict[object, Door] = {}
         self._lock = Lock()
@@ -90,6 +99,8 @@ class _ViewLimit:
                 raise InputError(f"ratelimit needs a view with dispatch(), got {short_repr(view)}")
             view.dispatch = self._wrap(view.dispatch)  # type: ignore[attr-defined]
             return view
+        if not callable(view):
+            raise InputError(f"ratelimit needs a view, got {short_repr(view)}: write @ratelimit('5/minute') above it")
         return self._wrap(view)  # type: ignore[return-value]
 
     def _wrap(self, view: Callable[..., Any]) -> Callable[..., Any]:

@@ -186,11 +186,7 @@ def find_user(request: Any) -> str | None:
 
 def _create_limiter(options: Options, identity: Identity, blocking: bool, place: Place) -> tuple[Any, Any]:
     """Return the limiter of a door, and its policy file if there is one."""
-    given = [option for option in LIMITS if option in options]
-    if len(given) != 1:
-        raise InputError(f"expected one of {', '.join(LIMITS)}, got {', '.join(given) or 'none'}")
-    if "RATE" not in options and (extra := options.keys() & {"BURST", "ALGORITHM"}):
-        raise InputError(f"{min(extra)} needs RATE, got {given[0]}: give each policy its own")
+    check_limit(options)
     create: Any = partial(MemoryLimiter, max_keys=_max_keys(options))
     if "STORE" in options:
         create = partial(_connect, options, blocking, place.name)
@@ -203,6 +199,15 @@ def _create_limiter(options: Options, identity: Identity, blocking: bool, place:
     if isinstance(changes.get("overrides"), Mapping):
         changes["overrides"] = {identity.key_of(client): one for client, one in changes["overrides"].items()}
     return create(create_policies(options, place.label), **changes), None
+
+
+def check_limit(options: Options) -> None:
+    """Raise `InputError` unless there is one limit, with the options that it takes."""
+    given = [option for option in LIMITS if option in options]
+    if len(given) != 1:
+        raise InputError(f"expected one of {', '.join(LIMITS)}, got {', '.join(given) or 'none'}")
+    if "RATE" not in options and (extra := options.keys() & {"BURST", "ALGORITHM"}):
+        raise InputError(f"{min(extra)} needs RATE, got {given[0]}: give each policy its own")
 
 
 def create_policies(options: Options, label: str | None = None) -> list[Policy]:

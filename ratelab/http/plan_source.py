@@ -105,8 +105,9 @@ class PlanSource:
             raise InputError(f"{_RULE}, got {short_repr(source)}")
         for plan in (*self._plan_of.values(), *([] if default_plan is None else [default_plan])):
             if not self._is_known(plan):
-                known = ", ".join(map(str, self._plans)) or "none"
-                raise InputError(f"unknown plan {short_repr(plan)}: choose one of {known}")
+                known = ", ".join(map(str, self._plans))
+                remedy = f"choose one of {known}" if known else "give the limiter plans"
+                raise InputError(f"unknown plan {short_repr(plan)}: {remedy}")
         self._answers: dict[str, Answer] = {}  # by client, oldest first
         self._lock = RLock()
         self._calls: dict[str, asyncio.Task[None]] = {}  # that requests of the same client wait for together

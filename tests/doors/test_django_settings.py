@@ -148,7 +148,7 @@ INVALID: dict[str, dict[str, Any]] = {
     "a header field cannot hold the name 5 of a policy": {"RATE": "5/s", "POLICY": 5},
     "account must be header:NAME or a function of the request, got 'users'": {"RATE": "5/s", "ACCOUNT": "users"},
     "plan_timeout must be a number of seconds above 0, got 'long'": {"RATE": "5/s", "PLAN_TIMEOUT": "long"},
-    "unknown plan": {"RATE": "5/s", "PLAN": "header:X-Plan", "DEFAULT_PLAN": "pro"},
+    "unknown plan 'pro': give the limiter plans": {"RATE": "5/s", "PLAN": "header:X-Plan", "DEFAULT_PLAN": "pro"},
 }
 
 
@@ -193,6 +193,10 @@ def test_a_setting_that_is_no_dictionary_is_reported() -> None:
         (("often",), {}, "rate must look like"),
         (("5/s",), {"keys": "ip"}, "unknown option of ratelimit 'keys': did you mean 'key'"),
         (("5/s", LIMITER), {}, "ratelimit needs rates, policies or one limiter"),
+        (("5/s",), {"rate": "4/s"}, "ratelimit needs one limit, got '5/s' and rate"),
+        (("5/s",), {"limiter": LIMITER}, "ratelimit needs one limit, got '5/s' and limiter"),
+        ((), {"rate": "5/s", "file": "x"}, "expected one of RATE, POLICIES, FILE, LIMITER, got RATE, FILE"),
+        (("5/s", "9/min"), {"burst": 3}, "BURST needs RATE, got POLICIES"),
     ],
 )
 def test_an_invalid_decorator_is_reported_where_it_is_written(arguments: Any, options: Any, rule: str) -> None:
@@ -204,6 +208,16 @@ def test_an_invalid_decorator_is_reported_where_it_is_written(arguments: Any, op
 def test_a_decorator_needs_a_view() -> None:
     with pytest.raises(InputError, match="needs a view"):
         ratelimit("5/s")(int)
+    with pytest.raises(
+        InputError, match=r"ratelimit needs a view, got <WSGIRequest: .*: write @ratelimit\('5/minute'\)"
+    ):
+        ratelimit(hello)(RequestFactory().get("/"))
+
+
+def test_a_limit_may_be_named() -> None:
+    with override(RATE="5/s"):
+        response = ratelimit(rate="2/min", burst=1)(hello)(RequestFactory().get("/"))
+    assert response.headers["RateLimit-Policy"] == '"hello 2/min";q=1;w=30'
 
 
 # --- system checks

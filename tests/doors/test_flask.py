@@ -298,3 +298,13 @@ def test_a_known_client_waits_for_its_turn_in_a_queue(app: Flask, client: FlaskC
     app.add_url_rule("/", "page", view)
     assert statuses(client, *"////") == [200] * 4
     assert cast("Any", view).gate.counts.delayed > 0
+
+
+def test_a_decorator_without_its_rate_is_one_line() -> None:
+    with pytest.raises(InputError, match=r"a limit needs a rate, got <function .*: write @limit\('5/minute'\) above a"):
+        limit(lambda: "a view")  # type: ignore[arg-type, misc]
+
+
+def test_a_limit_of_all_requests_is_called_by_its_check() -> None:
+    with pytest.raises(InputError, match=r"got none: write limit\(...\)\.check for before_request"):
+        limit("5/minute")()
