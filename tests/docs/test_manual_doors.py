@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from http import HTTPStatus
 from types import ModuleType
@@ -12,7 +13,8 @@ import pytest
 import wsgi
 from door_conformance import Reply
 from fastapi import FastAPI
-from manual import PAGES
+from httpx import ASGITransport, AsyncClient
+from manual import PAGES, block
 
 from ratelab import ManualClock
 from ratelab.clock import default_clocks
@@ -59,3 +61,21 @@ def test_the_responses_shown_are_those_of_the_first_application(
         assert [line.lower() for line in lines] == [
             line for line in printed if "rate" in lines[1] or "rate" not in line
         ]
+
+
+def test_a_cost_that_the_client_names_is_checked() -> None:
+    module = ModuleType("shop")
+    exec(compile(block("python", "def count_rows("), "shop.py", "exec"), vars(module))  # noqa: S102  (our own text)
+
+    async def export(*rows: object) -> list[tuple[int, str]]:
+        transport = ASGITransport(module.__dict__["app"])
+        async with AsyncClient(transport=transport, base_url="http://shop", auth=("ann", "secret")) as client:
+            responses = [await client.get("/export", params={"rows": str(each)}) for each in rows]
+        return [(one.status_code, re.sub(";t=[0-9]+", "", one.headers["RateLimit"])) for one in responses]
+
+    assert asyncio.run(export(5, 0, "many", 16)) == [
+        (200, '"100/minute";r=99, "20/hour";r=15'),
+        (422, '"100/minute";r=98'),
+        (422, '"100/minute";r=97'),
+        (429, '"20/hour";r=0, "100/minute";r=96'),
+    ]
