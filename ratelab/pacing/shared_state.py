@@ -87,7 +87,7 @@ class SharedState:
         """Apply an action in another thread, together with others that come meanwhile."""
         with self._later_lock:
             self._later.append(action)
-            if self._worker is None:
+            if self._worker is None or not self._worker.is_alive():  # an exception may have ended it
                 self._worker = Thread(target=self._work, name="ratelab-pacing")
                 self._worker.start()
 

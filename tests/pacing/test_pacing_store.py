@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from virtual_loop import run_virtually
+from waiting_runs import PATIENCE_S
 
-from ratelab import InputError, MemoryLimiter, RateLimitExceeded, create
+from ratelab import InputError, ManualClock, MemoryLimiter, RateLimitExceeded, create
 from ratelab.errors import StoreError
 from ratelab.pacing import Pacer
+from ratelab.pacing.shared_state import SharedState
 from ratelab.quota import NS_PER_S
 
 SECOND = {"RateLimit-Policy": '"a";q=20;w=20', "RateLimit": '"a";r=19;t=20'}
@@ -35,6 +38,26 @@ class DictStore:
 
     def close(self) -> None:
         """Do nothing."""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_changes_continue_after_a_store_of_the_user_has_failed_in_their_thread() -> None:
+    class Broken(DictStore):
+        failed = False
+
+        def exchange(self, key: str, expected: str, new: str) -> str:
+            if not self.failed:
+                self.failed = True
+                raise RuntimeError
+            return super().exchange(key, expected, new)
+
+    state, made = SharedState(ManualClock(), Broken(), "host"), threading.Event()
+    state.change_later(lambda pace, now: None)
+    worker = state._worker
+    if worker is not None:
+        worker.join()
+    state.change_later(lambda pace, now: made.set())
+    assert made.wait(PATIENCE_S)
 
 
 def test_two_pacers_with_one_store_share_a_quota(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +140,7 @@ def test_observing_in_an_event_loop_does_not_wait_for_the_store() -> None:
 PROGRAM = """
 import sys
 from ratelab.pacing import Pacer
+from ratelab.pacing.shared_state import SharedState
 from ratelab.pacing.shared_state import SharedState
 with Pacer(store=sys.argv[1], timeout=0.5) as pacer:
     with pacer.request("host") as permit:
