@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from typing import Any, Unpack
 from weakref import WeakValueDictionary
@@ -13,6 +14,7 @@ from weakref import WeakValueDictionary
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError, StoreError, short_repr
 from ratelab.http.asgi import Field, Scope
+from ratelab.http.counters import Counts
 from ratelab.http.delayed_admission import NS_PER_MS
 from ratelab.http.environ import ENVIRON
 from ratelab.http.gate import Gate, GateArguments
@@ -193,15 +195,8 @@ class BlockingGate(Gate):
             run_now(ruling.refund())
             ruling = ruling.refuse(self._max_delay_ns)
         elif ruling.delay_ns:
-            self.counts.waiting += 1
-            try:
+            with _count_delay(self.counts):
                 time.sleep(_round_up(ruling.delay_ns))
-            except BaseException:
-                self.counts.dropped += 1
-                raise
-            finally:
-                self.counts.waiting -= 1
-            self.counts.delayed += 1
         return _finish(self, scope, ruling)
 
     def refund_now(self, scope: Scope, ruling: Ruling) -> None:
@@ -228,15 +223,8 @@ class AwaitingGate(Gate):
     async def _hold(self, scope: Scope, ruling: Ruling) -> Ruling:
         """Hold a request for its delay; count it."""
         if ruling.delay_ns:
-            self.counts.waiting += 1
-            try:
+            with _count_delay(self.counts):
                 await (running_trio() or asyncio).sleep(_round_up(ruling.delay_ns))
-            except BaseException:
-                self.counts.dropped += 1
-                raise
-            finally:
-                self.counts.waiting -= 1
-            self.counts.delayed += 1
         return _finish(self, scope, ruling)
 
 
@@ -247,6 +235,20 @@ def _warn_of_processes() -> None:
         "each process of the server has its own quota in memory, so clients are granted several times the limit: "
         "use a limiter in a store, such as ValkeyLimiter"
     )
+
+
+@contextmanager
+def _count_delay(counts: Counts) -> Iterator[None]:
+    """Count a request that is delayed during the block, or dropped if the block raises an exception."""
+    counts.waiting += 1
+    try:
+        yield
+    except BaseException:
+        counts.dropped += 1
+        raise
+    finally:
+        counts.waiting -= 1
+    counts.delayed += 1
 
 
 def _finish(gate: Gate, scope: Scope, ruling: Ruling) -> Ruling:

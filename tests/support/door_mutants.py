@@ -53,7 +53,7 @@ MUTANTS = {
     "a delay has no bound": mutate(BlockingGate, "_hold", "ruling.delay_ns > self._max_delay_ns", "False"),
     "a delay above the bound stays charged": mutate(BlockingGate, "_hold", "run_now(ruling.refund())", "pass"),
     "a delay is not slept": mutate(BlockingGate, "_hold", "time.sleep(_round_up(ruling.delay_ns))", "pass"),
-    "an interrupted delay is not counted": mutate(BlockingGate, "_hold", "self.counts.dropped += 1", "pass"),
+    "an interrupted delay is not counted": mutate(doors, "_count_delay", "counts.dropped += 1", "pass"),
     # peers and headers
     "joined headers are one client": mutate(environ, "_split", 'value.split(",", 1)', "(value,)"),
     "commas are never usual": mutate(environ, "_split", "_WITH_COMMAS.match(name)", "False"),
