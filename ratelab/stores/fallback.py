@@ -46,11 +46,6 @@ class Fallback:
             return self._decide_as_new(method, key, cost, plan, **options)
         return getattr(self._local, method)(key, cost, plan, **options)
 
-    def charge(self, key: Keys, cost: Costs, plan: str | None) -> None:
-        """Charge a request that the store has admitted, so that no client starts an outage with a fresh quota."""
-        if self._on_store_error == "local":
-            self._local.hit(key, cost, plan)
-
     def choose(self, asked: Container[str] | None = None) -> str:
         """Return the fallback for the policies with these names, by default all."""
         policies = self._local.policies

@@ -36,6 +36,14 @@ class Node:
         return f"node {':'.join(map(str, self.name))} of the store" if isinstance(self.name, tuple) else "the store"
 
 
+class Nodes(dict[Hashable, Node]):
+    """The nodes of a store that were called, by name."""
+
+    def __missing__(self, name: Hashable) -> Node:
+        """Return the node of a new name."""
+        return self.setdefault(name, Node(name))
+
+
 class Health(NamedTuple):
     """The state of a store, as seen by a resilient limiter."""
 
@@ -61,25 +69,16 @@ class Outages:
     def __init__(self, clock: Clock, choose_fallback: Callable[[], str]) -> None:
         self._clock = clock
         self._choose_fallback = choose_fallback
-        self._nodes: dict[Hashable, Node] = {}
+        self.nodes = Nodes()
         self._errors = Counter[str]()
         self._fallbacks = 0
         self._lock = ReentrantLock()  # for all changes; while the store is up, hits only read
 
     @property
-    def nodes(self) -> list[Node]:
-        """The nodes that were called."""
-        return [*self._nodes.values()]
-
-    @property
     def health(self) -> Health:
         """The current state of the store."""
-        up = all(node.breaker.up for node in self.nodes)
+        up = all(node.breaker.up for node in [*self.nodes.values()])
         return Health(up, self._errors.copy(), self._fallbacks)
-
-    def find(self, name: Hashable) -> Node:
-        """Return the node of this name."""
-        return self._nodes.get(name) or self._nodes.setdefault(name, Node(name))
 
     def begin(self, node: Node) -> Epoch:
         """Return the epoch in which a call of a node begins; raise the error `down` if it may not be called."""
@@ -133,4 +132,4 @@ class Outages:
 
     def forget(self) -> None:
         """Forget the outages."""
-        self._nodes.clear()
+        self.nodes.clear()

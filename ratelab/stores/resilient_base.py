@@ -134,21 +134,23 @@ class BaseResilientLimiter:
             self._local.plans.check_plan(plan)
             options["plan"] = plan
         decide = partial(self._method(method), key, cost, **options)
-        node = self._outages.find(self._node_of(key))
-        epoch = self._outages.begin(node)
-        if epoch.down_since is not None and self._probe_node is not None:
-            await self._call(node, epoch, partial(self._probe_node, node.name))
+        node = self._outages.nodes[self._node_of(key)]
+        epoch = node.breaker.epoch
+        if epoch.down_since is not None:
             epoch = self._outages.begin(node)
+            if self._probe_node is not None:
+                await self._call(node, epoch, partial(self._probe_node, node.name))
+                epoch = self._outages.begin(node)
         result = await self._call(node, epoch, decide, charged)
-        if charged and _is_allowed(result) and method != "reserve":
-            self._fallback.charge(key, cost, plan)
+        if charged and _is_allowed(result) and method != "reserve" and self.on_store_error == "local":
+            self._local.hit(key, cost, plan)  # so that no client starts an outage with a fresh quota
         return result
 
     def _fall_back(
         self, error: StoreError, method: str, key: Keys, cost: Costs, plan: str | None, **options: object
     ) -> Any:
         """Return the result of a method of the fallback; raise `error` if that is `closed`."""
-        self._outages.count_fallback(self._outages.find(self._node_of(key)))
+        self._outages.count_fallback(self._outages.nodes[self._node_of(key)])
         return self._fallback.decide(error, method, key, cost, plan, **options)
 
     async def _look(self, key: Keys, plan: str | None) -> dict[str, Decision]:
@@ -198,7 +200,7 @@ class BaseResilientLimiter:
         await self._wait_for(reset_in_store(key))
 
     async def _probe(self) -> None:
-        for node in self._outages.nodes:
+        for node in [*self._outages.nodes.values()]:
             if not node.breaker.up:
                 call = partial(self._store.hit, "", 0)
                 if self._probe_node is not None:
@@ -208,7 +210,7 @@ class BaseResilientLimiter:
 
     async def _confirm(self, key: Keys, call: Callable[[], Any]) -> bool:
         """Call the store if it is up; return whether it did its part, or raise `StoreError` if it fails closed."""
-        node = self._outages.find(self._node_of(key))
+        node = self._outages.nodes[self._node_of(key)]
         try:
             return await self._call(node, self._outages.begin(node), call) is not False
         except StoreError:

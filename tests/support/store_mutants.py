@@ -42,7 +42,7 @@ def _mutate_response(right: str, wrong: str) -> Mutant:
 
 IF_OLD = "if not self._is_current(epoch):"
 NEVER_OLD = "epoch = self.epoch\n    if False:"
-CHARGE = 'if charged and _is_allowed(result) and method != "reserve":'
+CHARGE = 'if charged and _is_allowed(result) and method != "reserve" and self.on_store_error == "local":'
 DECIDE_AS_NEW = "self._decide_as_new(method, key, cost, plan, **options)"
 FINISH = "node.breaker.finish(epoch)"
 ANSWER = "await send_unavailable(scope, send, error.retry_after_ns)\n        return"
@@ -70,8 +70,8 @@ BREAKERS = {
     "failures survive a recovery": _mutate_breaker("record_success", "= Epoch(), None", "= Epoch(failures=2), None"),
     "an old failure counts after the recovery": _mutate_breaker("record_failure", IF_OLD, NEVER_OLD),
     "an old success ends the outage": _mutate_breaker("record_success", IF_OLD, NEVER_OLD),
-    "a request skips the probe": _mutate_limiter("_ask", "if epoch.down_since is not None and", "if False and"),
-    "all nodes share a circuit": _mutate_outages("find", "return ", "name = 'any'\n    return "),
+    "a request skips the probe": _mutate_limiter("_ask", "if self._probe_node is not None:", "if False:"),
+    "all nodes share a circuit": _mutate_limiter("_ask", "self._node_of(key)", "None"),
     "reads end an outage of writes": _mutate_outages("_record_success", "wrote or", "True or"),
     "no read ends an outage": _mutate_outages("_record_success", "wrote or node.failure not in WRITE_ERRORS", "wrote"),
     "an overload counts as a failure": _mutate_outages("_record_failure", 'error.kind == "overload"', "False"),
@@ -82,7 +82,7 @@ BREAKERS = {
 FALLBACKS = {
     "the local fallback is not charged": _mutate_limiter("_ask", CHARGE, "if False:"),
     "denied requests are charged": _mutate_limiter("_ask", CHARGE, CHARGE.replace("_is_allowed(result) and ", "")),
-    "every fallback is charged": _mutate_fallback("charge", 'self._on_store_error == "local"', "True"),
+    "every fallback is charged": _mutate_limiter("_ask", 'self.on_store_error == "local"', "True"),
     "the local fallback admits all": _mutate_fallback("decide", 'fallback == "open"', "True"),
     "failing open ignores the burst": _mutate_fallback("decide", DECIDE_AS_NEW, "Decision(True, 0, 0, 0, 0)"),
     "failing open denies": _mutate_fallback("decide", DECIDE_AS_NEW, "self._local.hit(key, cost)"),
