@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from http import HTTPStatus
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from ratelab.algorithms import Policy
@@ -16,7 +17,7 @@ from ratelab.http.gate import PolicyArguments, create_from_file
 from ratelab.http.identity import Identity
 from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import Denial, Ruling
-from ratelab.http.scope_functions import check_function
+from ratelab.http.scope_functions import check_function, invalid_result
 from ratelab.limiter import Decision
 from ratelab.stores.memory import MemoryLimiter
 
@@ -162,13 +163,20 @@ _STATUS_LINES = {int(status): f"{int(status)} {status.phrase}" for status in HTT
 
 
 def _encode_answer(on_denied: DenialHook, environ: dict[str, Any], decision: Decision) -> Any:
-    """Call a function that returns header fields as text; return them as bytes, or an invalid answer unchanged."""
+    """Call a function that returns header fields as text or bytes; return them as bytes."""
     answer = on_denied(environ, decision)
+    if answer is None:
+        return None
     try:
-        status, fields, body = answer  # type: ignore[misc]
-        return status, [(_encode(name), _encode(value)) for name, value in fields], body
+        status, fields, body = answer
+        encoded = [(_encode(name), _encode(value)) for name, value in fields]
+        valid = all(isinstance(part, bytes) for part in (body, *chain.from_iterable(encoded)))
     except (TypeError, ValueError):
-        return answer
+        valid = False
+    if not valid:
+        rule = "on_denied must return None, or a status, header fields of text, and a body of bytes"
+        raise invalid_result(rule, answer, "such as (429, [], b'')")
+    return status, encoded, body
 
 
 def _encode(text: Any) -> Any:
