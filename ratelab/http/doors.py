@@ -136,7 +136,7 @@ class BlockingGate(Gate):
         super().__init__(limiter, subject=subject, **arguments)
 
     def admit(self, scope: Scope) -> Ruling:
-        """Rule what to do with an HTTP request, after its delay; count it."""
+        """Decide what to do with an HTTP request, after its delay; count it."""
         if self._checks_processes:
             self._checks_processes = False  # at the first request alone
             environ = scope.get(ENVIRON, {})
@@ -217,7 +217,7 @@ class AwaitingGate(Gate):
     """A gate for a door that awaits the decision on each request."""
 
     async def admit(self, scope: Scope) -> Ruling:
-        """Rule what to do with an HTTP request, after its delay; count it."""
+        """Decide what to do with an HTTP request, after its delay; count it."""
         return await self._hold(scope, await self.rule(scope))
 
     async def _hold(self, scope: Scope, ruling: Ruling) -> Ruling:

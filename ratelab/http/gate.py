@@ -1,4 +1,4 @@
-"""The gate of a door: it decides requests by a limiter, and rules what the door does with them."""
+"""The gate of a door: it decides requests by a limiter, and what the door does with them."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ class Gate:
             follow_updates(limiter, self._follow)
 
     async def rule(self, scope: Scope) -> Ruling:
-        """Rule what to do with an HTTP request; count it, unless it is admitted."""
+        """Decide what to do with an HTTP request; count it, unless it is admitted."""
         if self.policy_guard is not None:
             return await self.policy_guard.rule(scope)
         _, exempt, _, find_key, cost, cost_of, guard, find_guard, _, counts = self._hot

@@ -165,7 +165,7 @@ class PolicyGuard:
             self._counts.policies[policy.name] = counts if counts and same else PolicyCounts(policy.shadow)
 
     async def rule(self, scope: Scope) -> Ruling:
-        """Rule what to do with an HTTP request."""
+        """Decide what to do with an HTTP request."""
         if self._file is not None and self._file.poll():
             self.reload()
         if self._is_exempt(scope):
