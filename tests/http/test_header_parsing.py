@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ratelab import create
-from ratelab.http.headers import HeaderWriter, PolicyHeader, read_policy, read_state
+from ratelab.http.headers import HeaderWriter, PolicyHeader, read_items, read_policy, read_state
 from ratelab.limiter import Decision
 
 
@@ -29,6 +29,13 @@ from ratelab.limiter import Decision
 )
 def test_the_first_policy_is_parsed(text: str, policy: PolicyHeader | None) -> None:
     assert read_policy(text) == policy
+
+
+@pytest.mark.parametrize(
+    "text", ["; " * 1000 + '"', ";" * 1000 + '"', " " * 1000 + '"', ('; "' * 999), "; \t" * 1000 + "\\,"]
+)
+def test_a_malformed_field_is_rejected_without_trying_every_split(text: str) -> None:
+    assert read_items(f'"a"{text}', "q") == []
 
 
 @pytest.mark.parametrize(
