@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from typing import Any, Unpack
-from weakref import WeakValueDictionary
+from weakref import WeakSet
 
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError, StoreError, short_repr
@@ -41,8 +41,8 @@ DJANGO_TEST_SERVER = "testserver"
 
 _log = logging.getLogger("ratelab.http")
 
-_connected: WeakValueDictionary[tuple[str, bool], Any] = WeakValueDictionary()
-"""The newest limiter in each store that shares its connections, by URL and whether it blocks."""
+_sharing: dict[tuple[str, bool], WeakSet[Any]] = {}
+"""The limiters in each store that share their connections, by its URL and whether they block."""
 
 Limits = str | Policy | Sequence[str | Policy] | AnyLimiter | Callable[[Any], AnyLimiter]
 """Limits of a door: rates such as `5/minute`, policies, a limiter, or a function that returns one."""
@@ -97,10 +97,9 @@ def connect_limiter(
 
     kind: Any = ValkeyLimiter if blocking else AsyncValkeyLimiter
     resilient: Any = BlockingResilientLimiter if blocking else ResilientLimiter
-    connected = _connected.get((store, blocking)) if shares else None
-    limiter = kind(store if connected is None else connected, policies, **options)
-    if shares:
-        _connected[store, blocking] = limiter  # the newest is not collected before the others
+    sharing = _sharing.setdefault((store, blocking), WeakSet()) if shares else WeakSet()
+    limiter = kind(next(iter(sharing), store), policies, **options)
+    sharing.add(limiter)
     return resilient(limiter, on_store_error, max_keys=max_keys)  # type: ignore[no-any-return]
 
 

@@ -47,8 +47,11 @@ def test_a_door_fails_open_or_closed_if_that_is_asked_for(blocking: bool, on_sto
 
 
 def test_limits_that_block_share_the_connections_to_their_store() -> None:
-    limiters: list[Any] = [create_limiter("2/hour", NOWHERE, name, True) for name in ("one", "other")]
-    assert limiters[0]._store.pools is limiters[1]._store.pools
+    limiters: list[Any] = [create_limiter("2/hour", NOWHERE, name, True) for name in ("one", "two", "three")]
+    pools = {limiter._store.pools for limiter in limiters}
+    del limiters[::2]  # the others continue to share
+    limiters.append(create_limiter("2/hour", NOWHERE, "four", True))
+    assert pools == {limiter._store.pools for limiter in limiters}
 
 
 @both_gates
