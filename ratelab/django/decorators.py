@@ -69,8 +69,8 @@ def ratelimit(
     the store and some others are by default those of the setting.
 
     The decorator is for functions, coroutine functions, classes and their methods, also through `method_decorator`.
-    `request.ratelimit` is the `Decision` on a request that was limited. A denied request gets the same response as from
-    `RateLimitMiddleware`.
+    `request.ratelimit` is the `Decision` on a request, None if it is exempt. A denied request gets the same response as
+    from `RateLimitMiddleware`.
 
     Raise `InputError` for an invalid limit, or an unknown option.
     """

@@ -83,7 +83,7 @@ class Door:
             response = respond(*args, **kwargs)
             join_text(response.headers, known_fields)
             return response
-        if ruling.decision is not None:
+        if ruling.decision is not None or not hasattr(request, "ratelimit"):
             request.ratelimit = ruling.decision
         if ruling.answer is not None:
             return create_response(request, ruling.answer)
@@ -109,7 +109,7 @@ class Door:
             await load_user(request)
         scope = create_scope(request)
         ruling = await gate.admit(scope) if in_loop else gate.admit(scope)
-        if ruling.decision is not None:
+        if ruling.decision is not None or not hasattr(request, "ratelimit"):
             request.ratelimit = ruling.decision
         if ruling.answer is not None:
             return create_response(request, ruling.answer)
@@ -132,7 +132,7 @@ class RateLimitMiddleware:
     """Limit the requests of each client: list `ratelab.django.RateLimitMiddleware` in `MIDDLEWARE`.
 
     The setting `RATELAB` has the limits, such as `{"RATE": "5/minute"}`; the page `django` of the manual explains it.
-    `request.ratelimit` is the `Decision` on a request that was limited. Raise `ImproperlyConfigured` for invalid
+    `request.ratelimit` is the `Decision` on a request, None if it is exempt. Raise `ImproperlyConfigured` for invalid
     settings.
     """
 

@@ -72,7 +72,7 @@ class RateThrottle:
             request.ratelimit = Decision(*row)
             taken.add(view, known_fields, partial(_refund_known, gate, request, row))
             return True
-        if ruling.decision is not None:
+        if ruling.decision is not None or not hasattr(request, "ratelimit"):
             request.ratelimit = ruling.decision
         if ruling.answer is None:
             if ruling.decision is not None:

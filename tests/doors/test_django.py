@@ -269,6 +269,14 @@ def test_the_decision_is_on_a_denied_request_for_middleware_around(view: Any) ->
     assert (responses[1].status_code, request.ratelimit.allowed) == (429, False)
 
 
+def test_the_decision_on_an_exempt_request_is_none_or_that_of_another_limit() -> None:
+    exempt = ratelimit("5/min", exempt=lambda request: True)
+    view = exempt(lambda request: JsonResponse([request.ratelimit and request.ratelimit.remaining], safe=False))
+    assert get(view).content == b"[null]"
+    with override(RATE="100/hour"):
+        assert get(RateLimitMiddleware(view)).content == b"[99]"
+
+
 @pytest.mark.parametrize("response_kind", [HttpResponse, JsonResponse])
 def test_a_custom_response_to_denied_requests_gets_the_fields(response_kind: Any) -> None:
     def answer(request: Any, decision: Any) -> Any:
