@@ -5,7 +5,6 @@ Importing this module extends two methods of `FastAPI`, since a dependency sees 
 """
 
 # without `from __future__ import annotations`: FastAPI needs the classes themselves
-import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial, wraps
@@ -24,10 +23,10 @@ from ratelab.http.asgi import App, Field, Message, Receive, Scope, Send
 from ratelab.http.doors import AwaitingGate, Limits, create_limiter
 from ratelab.http.gate import GateArguments, create_from_file
 from ratelab.http.guard import Guard
-from ratelab.http.headers import join_legacy
+from ratelab.http.headers import complete_fields, join_legacy
 from ratelab.http.identity import Identity
 from ratelab.http.policy_rules import AnyLimiter
-from ratelab.http.responses import Denial, Ruling
+from ratelab.http.responses import Denial, Ruling, read_detail
 from ratelab.http.scope_functions import ScopeEntry, check_hook, decision_of, invalid_result, is_deferred
 from ratelab.limiter import Decision, Row
 from ratelab.quota import NS_PER_S
@@ -82,18 +81,10 @@ class RateLimitDenied(HTTPException):
 
     def __init__(self, response: Response, decision: Decision | None) -> None:
         headers = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
-        super().__init__(response.status_code, _read_detail(getattr(response, "body", b"")), headers)
+        super().__init__(response.status_code, read_detail(getattr(response, "body", b"")), headers)
         self.response = response
         self.decision = decision
         """None if the limiter made none."""
-
-
-def _read_detail(body: bytes) -> str:
-    """Return the detail of a problem document, or a general one for another body."""
-    try:
-        return str(json.loads(body)["detail"])
-    except (KeyError, TypeError, ValueError):
-        return "Denied by a rate limit."
 
 
 class RateLimit(AwaitingGate):
@@ -131,7 +122,8 @@ class RateLimit(AwaitingGate):
         given: dict[str, Any] = {**arguments}
         injected = {each: given[each] for each in _INJECTED if isinstance(given.get(each), params.Depends)}
         given |= {each: ScopeEntry(each) for each in injected}
-        self._derives_scope = any(map(_takes_connection, (limiter, *given.values(), *_values_of(given.get("costs")))))
+        costs = given["costs"].values() if isinstance(given.get("costs"), Mapping) else ()
+        self._derives_scope = any(map(_takes_connection, (limiter, *given.values(), *costs)))
         super().__init__(limiter, subject=_CONNECTION, **given)
         self._injected = injected.keys()
         self._respond = on_denied
@@ -192,9 +184,12 @@ class RateLimit(AwaitingGate):
             scope["ratelab"] = decision
         scope.setdefault("state", {})["ratelimit"] = decision_of(scope)  # without one, that of an outer limit
         if answer is not None:
-            raise RateLimitDenied(self._create_response(answer, connection, decision), decision)
+            response = self._create_response(answer, connection, decision)
+            if _ADMITTED in scope:
+                scope[_ADMITTED][3].append(response)
+            raise RateLimitDenied(response, decision)
         if _ADMITTED in scope and decision is not None:
-            fields, settlements, stores = scope[_ADMITTED]
+            fields, settlements, stores, _ = scope[_ADMITTED]
             if scope["type"] == "http":
                 fields[:] = join_legacy(fields, added) if fields else added
                 if ruling.refund is not None:
@@ -226,10 +221,6 @@ class RateLimit(AwaitingGate):
         return response
 
 
-def _values_of(costs: object) -> Iterable[object]:
-    return costs.values() if isinstance(costs, Mapping) else ()
-
-
 def _takes_connection(argument: object) -> bool:
     """Return whether an argument of a `RateLimit` is a function, or an identity by one."""
     return callable(argument.key if isinstance(argument, Identity) else argument)
@@ -241,8 +232,8 @@ def _takes_connection(argument: object) -> bool:
 class LimitedResponses:
     """ASGI middleware around an application: the part of its limits that sees the responses.
 
-    It adds header fields to the responses to admitted requests, and refunds those that `charge` does not charge. At the
-    shutdown of the application, it closes the connections of its limits to stores.
+    It adds the header fields that responses lack, and refunds requests that `charge` does not charge. At the shutdown
+    of the application, it closes the connections of its limits to stores.
     """
 
     def __init__(self, app: App) -> None:
@@ -261,13 +252,15 @@ class LimitedResponses:
         if _ADMITTED in scope:  # by an application in which this one is mounted
             await self._app(scope, receive, send)
             return
-        added: list[Field] = []
+        added, denials = list[Field](), list[Response]()  # one denial, unless the application catches the exception
         settlements: list[Callable[[int], Awaitable[None]]] = []
-        scope[_ADMITTED] = added, settlements, self._stores
+        scope[_ADMITTED] = added, settlements, self._stores, denials
 
         def send_with_fields(message: Message) -> Awaitable[None]:
-            if (added or settlements) and message["type"] == "http.response.start":
+            if (added or settlements or denials) and message["type"] == "http.response.start":
                 present = message.get("headers", ())
+                if denials and denials[-1].status_code == message["status"]:
+                    present = complete_fields(present, denials[-1].raw_headers)
                 # the two fields of one limit are never `X-RateLimit-*`
                 fields = [*present, *added] if len(added) == 2 else join_legacy(present, added)
                 message = {**message, "headers": fields}

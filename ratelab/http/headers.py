@@ -139,6 +139,19 @@ def _without_legacy(fields: list[Field]) -> list[Field]:
     return [field for field in fields if field[0] not in _LEGACY_FIELDS]
 
 
+def complete_fields(present: Iterable[Field], usual: Iterable[Field]) -> list[Field]:
+    """Return the fields of a response, and those of the usual response to a denied request that it lacks."""
+    fields = [*present]
+    names = {name for name, _ in fields}
+    missing = [
+        (name, value)
+        for name, value in usual
+        if ((name, value) not in fields if name.startswith(b"ratelimit") else name not in names)
+        and not name.startswith(b"content-")
+    ]
+    return [*fields, *missing]
+
+
 def format_string(text: str) -> bytes:
     """Format a String of a structured field (RFC 9651, section 4.1.6)."""
     if not isinstance(text, str) or not text or not text.isascii() or not text.isprintable():

@@ -146,6 +146,14 @@ def read_denial(answer: Any, usual: Headers) -> Denial:
     return status, (*fields, *kept, (b"content-length", b"%d" % len(body))), body
 
 
+def read_detail(body: bytes) -> str:
+    """Return the detail of a problem document, or a general one for another body."""
+    try:
+        return str(json.loads(body)["detail"])
+    except (KeyError, TypeError, ValueError):
+        return "Denied by a rate limit."
+
+
 # --- complete responses
 
 

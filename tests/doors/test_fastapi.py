@@ -304,6 +304,22 @@ def test_a_handler_of_the_application_renders_denials(denied: Any, handler: Any)
     assert (parse_limits(denied.fields).retry_after, denied.of("cache-control")) == (3600, ["no-store"])
 
 
+@pytest.mark.parametrize("denied", [RateLimitDenied, HTTPException, HTTPException.__mro__[1], 429])
+def test_a_handler_may_leave_out_the_header_fields(denied: Any) -> None:
+    app = limited(RateLimit(fixed(), legacy="delta"))
+    app.add_exception_handler(denied, lambda request, error: Response("slow", error.status_code, {"Retry-After": "9"}))
+    _, reply = call(app), call(app)
+    assert (reply.status, reply.of("retry-after"), reply.of("cache-control")) == (429, ["9"], ["no-store"])
+    assert len(reply.of("ratelimit")) == len(reply.of("ratelimit-policy")) == len(reply.of("x-ratelimit-limit")) == 1
+
+
+def test_a_handler_may_answer_with_another_status() -> None:
+    app = limited(RateLimit(fixed()))
+    app.add_exception_handler(RateLimitDenied, lambda request, error: Response("cached", 200))
+    _, reply = call(app), call(app)
+    assert (reply.status, reply.of("retry-after"), reply.of("ratelimit")) == (200, [], [])
+
+
 def test_a_hook_responds_to_denied_requests_or_leaves_it() -> None:
     def hook(request: Request, decision: Decision) -> Response | None:
         name = request.headers.get("X-Name")

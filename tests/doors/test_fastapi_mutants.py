@@ -41,7 +41,7 @@ MUTANTS: dict[str, tuple[Mutant, Callable[[], None]]] = {
         partial(limits.test_legacy_fields_are_one_set, DOOR),
     ),
     "a shadow policy is never refunded": (
-        mutate(LimitedResponses, "__call__", "(added or settlements)", "added"),
+        mutate(LimitedResponses, "__call__", "(added or settlements or denials)", "added or denials"),
         http.test_a_shadow_policy_is_refunded_by_the_status,
     ),
     "a handler of the application is not called": (
