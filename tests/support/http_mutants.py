@@ -139,7 +139,7 @@ PASSAGES = {
         'message["type"] == "http.response.start":', '"headers" in message:'
     ),
     "a client that leaves the queue gets no response": Mutant(middleware, "send_dropped", _send_nothing),
-    "a coroutine function is accepted": Mutant(gate, "check_function", lambda *_: None),
+    "a coroutine function is accepted": Mutant(scope_functions, "is_deferred", lambda _: False),
     "a mount point is part of the path": Mutant(scope_functions, "route_path", lambda scope: scope["path"]),
     "two limiters send two sets of fields": Mutant(responses, "join_legacy", lambda fields, added: [*fields, *added]),
     "a delay is not slept": _mutate_call("if delay_ns and cost:", "if False:"),
