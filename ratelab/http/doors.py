@@ -25,9 +25,9 @@ from ratelab.http.policy_guard import refund
 from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import Denial, Ruling
 from ratelab.quota import NS_PER_S
+from ratelab.stores.blocking_resilient import run_now
 from ratelab.stores.fallback import check_on_store_error
 from ratelab.stores.memory import MemoryLimiter
-from ratelab.stores.resilient_base import run_now
 from ratelab.stores.sleepers import running_trio
 
 DEFAULT_ALGORITHM = "token-bucket"
@@ -92,7 +92,8 @@ def connect_limiter(
     If it `shares` its connections, it uses those of other such limiters in this store. Limiters that are awaited must
     then be used in one event loop.
     """
-    from ratelab.stores.resilient import BlockingResilientLimiter, ResilientLimiter
+    from ratelab.stores.blocking_resilient import BlockingResilientLimiter
+    from ratelab.stores.resilient import ResilientLimiter
     from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 
     kind: Any = ValkeyLimiter if blocking else AsyncValkeyLimiter

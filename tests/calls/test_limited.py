@@ -14,7 +14,8 @@ from waiting_runs import finish, run
 
 from ratelab import Decision, InputError, ManualClock, MemoryLimiter, Policy, RateLimitExceeded, limited
 from ratelab.limiter import Costs, Keys
-from ratelab.stores.resilient import BlockingResilientLimiter, ResilientLimiter
+from ratelab.stores.blocking_resilient import BlockingResilientLimiter
+from ratelab.stores.resilient import ResilientLimiter
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 
 S = 10**9

@@ -14,8 +14,9 @@ from limiter_suite import CLOCK_PROMISES, PROMISES, Promise, TimelinePromise
 
 from ratelab import Algorithm, ManualClock, MemoryLimiter, Policy
 from ratelab.lab.conformance import Timeline
+from ratelab.stores.blocking_resilient import BlockingResilientLimiter
 from ratelab.stores.recording import RecordingLimiter
-from ratelab.stores.resilient import BlockingResilientLimiter, ResilientLimiter
+from ratelab.stores.resilient import ResilientLimiter
 
 
 def memory(policy: Policy, start: int) -> AbstractContextManager[Subject]:

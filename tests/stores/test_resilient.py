@@ -20,7 +20,8 @@ from ratelab import NEVER, Algorithm, Decision, InputError, ManualClock, MemoryL
 from ratelab.algorithms import build_policy
 from ratelab.errors import StoreError
 from ratelab.limiter import Costs, Keys
-from ratelab.stores.resilient import BlockingResilientLimiter, ResilientLimiter
+from ratelab.stores.blocking_resilient import BlockingResilientLimiter
+from ratelab.stores.resilient import ResilientLimiter
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 
 

@@ -21,7 +21,7 @@ from test_resilient_reports import captured_log
 
 from ratelab import Decision, ManualClock, create
 from ratelab.limiter import Costs, Keys
-from ratelab.stores.resilient import BlockingResilientLimiter
+from ratelab.stores.blocking_resilient import BlockingResilientLimiter
 
 
 class SlowStore(FlakyStore):

@@ -23,7 +23,8 @@ from ratelab import InputError, MemoryLimiter, create
 from ratelab.errors import ConfigurationWarning
 from ratelab.http import Identity, RateLimitMiddleware
 from ratelab.http.doors import BlockingGate
-from ratelab.stores.resilient import BlockingResilientLimiter, ResilientLimiter
+from ratelab.stores.blocking_resilient import BlockingResilientLimiter
+from ratelab.stores.resilient import ResilientLimiter
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter, secret_claim, sync_limiter
 from ratelab.stores.valkey.secret_claim import CLAIM_TTL_S
 from ratelab.stores.valkey.server import ValkeyServer

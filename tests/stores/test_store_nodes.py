@@ -14,7 +14,8 @@ from store_setups import Cluster, run_cluster
 from valkey_servers import LARGE_BURST, make_async_limiter, make_limiter, send_command
 
 from ratelab.errors import StoreError
-from ratelab.stores.resilient import BlockingResilientLimiter, ResilientLimiter
+from ratelab.stores.blocking_resilient import BlockingResilientLimiter
+from ratelab.stores.resilient import ResilientLimiter
 from ratelab.stores.valkey import AsyncValkeyLimiter
 from ratelab.stores.valkey.server import ValkeyServer
 from ratelab.stores.valkey.session import SLOT_COUNT, SlotMap

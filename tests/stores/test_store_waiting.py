@@ -16,7 +16,8 @@ from waiting_runs import PATIENCE_S, Outcome, finish, note, pass_time, run, sett
 from ratelab import ALGORITHMS, Decision, InputError, ManualClock, MemoryLimiter, Policy, RateLimitExceeded
 from ratelab.errors import StoreError
 from ratelab.limiter import NEVER, Costs, Keys
-from ratelab.stores.resilient import BlockingResilientLimiter, ResilientLimiter
+from ratelab.stores.blocking_resilient import BlockingResilientLimiter
+from ratelab.stores.resilient import ResilientLimiter
 from ratelab.stores.sleepers import Waiting
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 from ratelab.stores.valkey.server import ValkeyServer

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple, Self
 from ratelab import Clock, Decision, ManualClock, MemoryLimiter, Policy, create
 from ratelab.errors import StoreError
 from ratelab.limiter import AsyncLimiter, Costs, Keys
-from ratelab.stores.resilient import BlockingResilientLimiter, ResilientLimiter
-from ratelab.stores.resilient_base import run_now
-
+from ratelab.stores.blocking_resilient import BlockingResilientLimiter, run_now
+from ratelab.stores.resilient import ResilientLimiter
 MS, SECOND = 10**6, 10**9
 
 

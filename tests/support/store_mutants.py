@@ -13,7 +13,7 @@ from ratelab.stores import circuit_breaker, outages
 from ratelab.stores.circuit_breaker import CircuitBreaker
 from ratelab.stores.fallback import Fallback
 from ratelab.stores.outages import Outages
-from ratelab.stores.resilient_base import BaseResilientLimiter
+from ratelab.stores.resilient import BaseResilientLimiter
 
 
 def _mutate_breaker(method: str, right: str, wrong: str) -> Mutant:
