@@ -74,7 +74,7 @@ def test_a_child_shares_no_socket_and_has_all_connections(store: ValkeyServer) -
             threads = [threading.Thread(target=lambda: limiter.hit("alice")) for _ in range(5)]
             for thread in threads:
                 thread.start()
-            while len(pool._waiting) < 3 or sum(each._socket is not None for each in [*pool._connections]) < 2:
+            while len(pool._waiting) < 3 or sum(each.socket is not None for each in [*pool._connections]) < 2:
                 time.sleep(0.001)
             inherited = open_sockets() - before
 

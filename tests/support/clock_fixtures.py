@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from ratelab.clock import default_clocks
+from ratelab.stores.valkey import script
 from ratelab.testing import LimiterClock
 from ratelab.testing.store import EmbeddedStore, run_store
 
@@ -14,8 +15,12 @@ CLOCK = LimiterClock()
 
 
 @pytest.fixture
-def process() -> Iterator[LimiterClock]:
-    """Let the limiters of a test follow a clock that runs."""
+def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[LimiterClock]:
+    """Let the limiters of a test follow a clock that runs.
+
+    Limiters in stores that the caches of frameworks keep from other tests are forgotten: the clock would warn of them.
+    """
+    monkeypatch.setattr(script, "_live", {})
     before = dict(vars(default_clocks))
     CLOCK.install()
     yield CLOCK

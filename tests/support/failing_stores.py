@@ -12,6 +12,7 @@ from ratelab.errors import StoreError
 from ratelab.limiter import AsyncLimiter, Costs, Keys
 from ratelab.stores.blocking_resilient import BlockingResilientLimiter, run_now
 from ratelab.stores.resilient import ResilientLimiter
+
 MS, SECOND = 10**6, 10**9
 
 

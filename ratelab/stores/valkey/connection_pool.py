@@ -30,16 +30,20 @@ class BlockingConnection:
     """
 
     def __init__(self, pool: ConnectionPool | None, url: StoreUrl, address: Address | None) -> None:
-        self._pool: Callable[[], ConnectionPool | None] = _no_pool if pool is None else ref(pool)
         self._url, self._address = url, address
-        self._socket: Any = None
-        self._has_data: Callable[[], object] = bool
-        self._timeout = 0.0
+        self.pool: Callable[[], ConnectionPool | None] = _no_pool if pool is None else ref(pool)
+        """Return the pool in which it has a place; None if it has none."""
+        self.socket: Any = None
+        """The open socket."""
+        self.has_data: Callable[[], object] = bool
+        """Return whether the socket has unexpected data, or is closed by the store."""
+        self.timeout = 0.0
+        """The timeout of the socket in seconds; 0 before it is set."""
 
     def __del__(self) -> None:
         """Replace a connection that no thread returned, because a signal handler raised an exception in between."""
         self.close()
-        if (pool := self._pool()) is not None:
+        if (pool := self.pool()) is not None:
             pool.add_connection()
 
     def exchange(self, command: bytes, due: float, reconnect: bool = False, asking: bool = False) -> Any:
@@ -47,10 +51,10 @@ class BlockingConnection:
 
         Raises `ReplyError` for an error reply, and `TimeoutError` at `due`.
         """
-        if self._socket is None or reconnect or self._has_data():
+        if self.socket is None or reconnect or self.has_data():
             self._open(due)
         try:
-            reply = self._exchange(self._socket, ASKING + command if asking else command, due, asking)
+            reply = self._exchange(self.socket, ASKING + command if asking else command, due, asking)
         except BaseException:
             self.close()  # a late reply would be taken for that to the next command
             raise
@@ -62,25 +66,25 @@ class BlockingConnection:
 
     def close(self) -> None:
         """Close the connection."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
 
     def take_over(self, other: BlockingConnection) -> None:
         """Take the socket of another connection, and its place in the pool; no signal handler runs in between."""
-        self._has_data, self._timeout = other._has_data, other._timeout
-        self._socket, self._pool, other._socket, other._pool = other._socket, other._pool, None, _no_pool
+        self.has_data, self.timeout = other.has_data, other.timeout
+        self.socket, self.pool, other.socket, other.pool = other.socket, other.pool, None, _no_pool
 
     def leave_pool(self) -> None:
         """Close the connection; it will not be replaced."""
-        self._pool = _no_pool
+        self.pool = _no_pool
         self.close()
 
     def _open(self, due: float) -> None:
         self.close()
         opened = self._url.open_socket(self._address, timeout=max(0.001, due - time.monotonic()))
         try:
-            self._timeout = 0.0
+            self.timeout = 0.0
             for command in self._url.handshake:
                 reply = self._exchange(opened, command, due)
                 if isinstance(reply, Exception):
@@ -89,7 +93,7 @@ class BlockingConnection:
         except BaseException:
             opened.close()  # or the next hit would use it without authentication, or in the wrong database
             raise
-        self._socket, self._has_data = opened, has_data
+        self.socket, self.has_data = opened, has_data
 
     def _exchange(self, opened: Any, command: bytes, due: float, skip_first: bool = False) -> Any:
         self._set_timeout(opened, due)
@@ -114,9 +118,9 @@ class BlockingConnection:
         rest = due - time.monotonic()
         if rest <= 0:
             raise TimeoutError
-        if abs(rest - self._timeout) > _TIMEOUT_RESOLUTION_S:
+        if abs(rest - self.timeout) > _TIMEOUT_RESOLUTION_S:
             opened.settimeout(rest)
-            self._timeout = rest
+            self.timeout = rest
 
 
 def _no_pool() -> None:
