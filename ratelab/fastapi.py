@@ -183,19 +183,18 @@ class RateLimit(AwaitingGate):
         if decision is not None:
             scope["ratelab"] = decision
         scope.setdefault("state", {})["ratelimit"] = decision_of(scope)  # without one, that of an outer limit
+        received: Any = scope.get(_ADMITTED) or ([], [], set(), [])
+        fields, settlements, stores, denials = received
+        if self._store is not None:
+            stores.add(self._store)
         if answer is not None:
             response = self._create_response(answer, connection, decision)
-            if _ADMITTED in scope:
-                scope[_ADMITTED][3].append(response)
+            denials.append(response)
             raise RateLimitDenied(response, decision)
-        if _ADMITTED in scope and decision is not None:
-            fields, settlements, stores, _ = scope[_ADMITTED]
-            if scope["type"] == "http":
-                fields[:] = join_legacy(fields, added) if fields else added
-                if ruling.refund is not None:
-                    settlements.append(partial(self.settle, given, ruling))
-            if self._store is not None:
-                stores.add(self._store)
+        if decision is not None and scope["type"] == "http":
+            fields[:] = join_legacy(fields, added) if fields else added
+            if ruling.refund is not None:
+                settlements.append(partial(self.settle, given, ruling))
         return decision
 
     def use(self, guard: Guard | None, find_guard: Any = None) -> None:

@@ -40,14 +40,18 @@ def test_instances_share_a_quota_and_close_their_connections(store: ValkeyServer
     assert [parse_limits(reply.fields).r for reply in replies] == [2, 1, 0, 0]
 
 
-@pytest.mark.parametrize("mounted", [False, True])
-def test_connections_are_closed_at_the_shutdown(mounted: bool) -> None:
+@pytest.mark.parametrize(("mounted", "denied"), [(False, False), (True, False), (False, True)])
+def test_connections_are_closed_at_the_shutdown(mounted: bool, denied: bool) -> None:
     async def run(url: str) -> None:
+        if denied:
+            await send(limited("3/h", store=url), 3)
         app = limited("3/h", store=url)
         served = FastAPI() if mounted else app
         served.mount("/v1", app)
         async with started(served):
-            assert (await request(served, scope_of(path="/v1/ping" if mounted else "/ping"))).status == 200
+            assert (await request(served, scope_of(path="/v1/ping" if mounted else "/ping"))).status == (
+                429 if denied else 200
+            )
             assert count_clients(url) == 2
         while count_clients(url) > 1:
             await asyncio.sleep(0.001)
