@@ -101,7 +101,7 @@ def limiter() -> type[MemoryLimiter]:
     return MemoryLimiter
 
 
-@pytest.fixture(params=[False, True], ids=["awaited", "blocking"])
+@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["awaited", "blocking"])
 def both_forms(request: pytest.FixtureRequest) -> Iterator[None]:
     """Run a test of a resilient limiter with one that is awaited, and with one that blocks."""
     from failing_stores import limiters_that_block

@@ -8,6 +8,7 @@ import pytest
 from prose import ROOT, Finding, find_phrases, project_files
 
 
+@pytest.mark.slow
 def test_every_file_is_written_in_plain_english() -> None:
     findings = {path.relative_to(ROOT).as_posix(): find_phrases(path) for path in project_files()}
     assert {path: found for path, found in findings.items() if found} == {}

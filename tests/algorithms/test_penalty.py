@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from limited_apps import Handler
 from response_headers import parse_limits
+from slow_parameters import mark_slow
 
 from ratelab import ALGORITHMS, NEVER, Algorithm, InputError, ManualClock, MemoryLimiter, Policy, Quota, traits_of
 from ratelab.algorithms.penalty import Penalty, penalize
@@ -37,7 +38,7 @@ PENALTIES = [
 ]
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", mark_slow(ALGORITHMS, ("token-bucket", "leaky-bucket", "sliding-counter")))
 @given(timeline=timelines, penalty=st.sampled_from(PENALTIES))
 def test_a_penalty_keeps_the_contracts(name: str, timeline: Timeline, penalty: Penalty) -> None:
     for contract in CONTRACTS:

@@ -104,6 +104,7 @@ def test_a_denial_is_returned_unless_retries_are_asked_for(call: Any, service: A
     assert len(service.seen["/429,429,200"]) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CLIENTS)
 @pytest.mark.parametrize(
     ("method", "path", "status"),

@@ -11,6 +11,7 @@ from failing_stores import BlockingStore, FlakyStore
 from hypothesis import given
 from limiter_subjects import Factory, Subject, call_in_tasks, call_in_threads
 from limiter_suite import CLOCK_PROMISES, PROMISES, Promise, TimelinePromise
+from slow_parameters import mark_slow
 
 from ratelab import Algorithm, ManualClock, MemoryLimiter, Policy
 from ratelab.lab.conformance import Timeline
@@ -64,7 +65,9 @@ IN_PROCESS: list[Factory] = [
 ]
 
 every_promise = pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
-every_limiter_in_process = pytest.mark.parametrize("make", IN_PROCESS, ids=lambda make: make.__name__)
+FAST = [make for make in IN_PROCESS if not make.__name__.startswith("blocking")]  # whose core is that of resilient
+
+every_limiter_in_process = pytest.mark.parametrize("make", mark_slow(IN_PROCESS, FAST), ids=lambda make: make.__name__)
 every_clock_promise = pytest.mark.parametrize("promise", CLOCK_PROMISES, ids=lambda promise: promise.__name__)
 
 

@@ -274,7 +274,8 @@ def test_a_key_that_another_program_wrote_counts_as_new(algorithm: str, store: V
     asyncio.run(hit_all(key))
 
 
-@pytest.mark.parametrize("name", ["valkey", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHER_SERVERS)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["valkey", *OTHER_SERVERS])
 def test_a_node_of_a_cluster_needs_a_url_that_mentions_it(name: str) -> None:
     with run_cluster(1, name) as cluster:
         plain = cluster.nodes[0].url

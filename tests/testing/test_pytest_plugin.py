@@ -105,6 +105,7 @@ def test_the_plugin_loads_little_when_pytest_starts() -> None:
     assert loaded & {"asyncio", "socket", "ssl", "subprocess", "ratelab.http", "ratelab.stores.valkey"} == set()
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_manual_pass(pytester: pytest.Pytester) -> None:
     result = run(pytester, **{f"test_{number}": text for number, text in enumerate(EXAMPLES)})
     result.assert_outcomes(passed=len(EXAMPLES))

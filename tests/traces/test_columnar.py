@@ -239,6 +239,7 @@ MUTANTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS.values(), ids=MUTANTS.keys())
 def test_a_mutant_of_the_columnar_reader_is_detected(monkeypatch: pytest.MonkeyPatch, mutant: Any) -> None:
     name, place, function, original, replacement = mutant

@@ -130,6 +130,7 @@ def test_a_custom_algorithm_of_the_server_must_be_named(toll: str, tmp_path: Pat
     assert (status, report["algorithm"], report["agreeing"]) == (0, "toll", 9)
 
 
+@pytest.mark.slow
 def test_clients_with_one_address_are_advised_to_use_a_header(short: str) -> None:
     with run_server("--rate", "6/s", "--burst", 3) as server:
         result = invoke("verify", short, "--url", server.banner["serving"])

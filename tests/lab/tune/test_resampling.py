@@ -115,6 +115,7 @@ costly_rows = st.lists(
 rates = st.builds(Quota, st.integers(1, 1000), st.integers(1, 10) | st.integers(1, 10**15))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled_from", [0, 1000], ids=["compiled", "python"])
 @given(rows=costly_rows, rate=rates, length=st.sampled_from([7, NS_PER_S, HOUR]))
 def test_one_pass_finds_the_needs_of_the_frontier_in_every_block(

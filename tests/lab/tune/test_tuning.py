@@ -147,6 +147,7 @@ def test_an_option_out_of_range_is_rejected(options: dict[str, Fraction], messag
     assert str(error.value) == message
 
 
+@pytest.mark.slow
 def test_bots_and_a_health_check_change_the_burst_by_at_most_a_factor_of_two() -> None:
     random = np.random.default_rng(1)
     rows = []
@@ -169,6 +170,7 @@ def test_bots_and_a_health_check_change_the_burst_by_at_most_a_factor_of_two() -
     assert cleaned.policy.quota.burst <= found.policy.quota.burst <= 2 * cleaned.policy.quota.burst
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", BUILT_IN, ids=lambda algorithm: algorithm.name)
 def test_every_algorithm_is_recommended_with_a_burst_for_the_ordinary_clients(algorithm: type[Algorithm]) -> None:
     tuning = tune(build_population(5, 100), [Quota.parse("1/min")], kinds=[algorithm])
