@@ -84,6 +84,7 @@ def hinted_extras() -> Iterator[str]:
                 yield from (str(one.value) for one in node.args if isinstance(one, ast.Constant))
 
 
+@pytest.mark.slow
 def test_install_hints_name_extras_that_exist() -> None:
     named = {*hinted_extras()}
     assert {"fast", "logs", "valkey"} <= named <= EXTRAS.keys()

@@ -36,6 +36,7 @@ def hit_unreachable_store() -> bool:
     return ValkeyLimiter("valkey://127.0.0.1:1", "token-bucket", "5/s").hit("alice").allowed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", get_all_start_methods())
 def test_a_process_pool_returns_the_error_of_a_store_and_keeps_working(method: str) -> None:
     with ProcessPoolExecutor(1, mp_context=get_context(method)) as pool:

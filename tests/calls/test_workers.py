@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import signal
 import sys
 import time
@@ -114,8 +115,18 @@ def test_arq_repeats_a_denied_job_when_it_can_be_admitted(store: ValkeyServer) -
     asyncio.run(check())
 
 
+@pytest.fixture
+def logs() -> Iterator[None]:
+    """Restore the root logger, which a worker of Celery configures."""
+    root = logging.getLogger()
+    level, handlers = root.level, [*root.handlers]
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
+
+
 @pytest.mark.slow
-def test_celery_repeats_a_denied_task_when_it_can_be_admitted(store: ValkeyServer, signals: None) -> None:
+def test_celery_repeats_a_denied_task_when_it_can_be_admitted(store: ValkeyServer, signals: None, logs: None) -> None:
     from celery.contrib.testing.worker import start_worker
 
     mailer = load("from celery import", store.url, "4/s")

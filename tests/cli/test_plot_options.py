@@ -22,6 +22,7 @@ def draw_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str, str
     return calls
 
 
+@pytest.mark.slow
 def test_a_suffix_selects_the_image_format(tmp_path: Path) -> None:
     paths = {file_format: tmp_path / f"chart.{file_format.upper()}" for file_format in SIGNATURES}
     options = [part for path in paths.values() for part in ("--plot", path)]

@@ -97,6 +97,7 @@ def test_accounts_and_plans_come_from_the_fields_of_a_log(tmp_path: Path) -> Non
     assert "lines have no X-Plan: each client has the default plan" in text
 
 
+@pytest.mark.slow
 def test_both_readers_find_the_same_requests(tmp_path: Path, policies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pyarrow")
     log = tmp_path / "access.log"

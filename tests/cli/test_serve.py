@@ -74,6 +74,7 @@ def test_the_banner_shows_quota_url_and_a_command_to_try() -> None:
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "quota"),
     [
@@ -87,6 +88,7 @@ def test_the_burst_is_that_of_the_rate_unless_it_is_given(options: list[object],
         assert server.banner["quota"] == quota
 
 
+@pytest.mark.slow
 def test_the_banner_shows_where_decisions_are_recorded(tmp_path: Path) -> None:
     with run_server("--record", tmp_path / "live.jsonl") as server:
         assert server.banner["record"].startswith(f"every decision to {tmp_path / 'live.jsonl'}")
@@ -172,6 +174,7 @@ def test_a_custom_algorithm_can_be_served(toll: str) -> None:
         assert server.get().headers["ratelimit"] == '"toll";r=0;t=1'
 
 
+@pytest.mark.slow
 def test_every_option_can_be_set_in_the_environment(tmp_path: Path) -> None:
     recording = tmp_path / "recording"
     options = {"ALGO": "fixed-window", "RATE": "3/h", "BURST": "2", "KEY": "header:X-User", "LEGACY_HEADERS": "delta"}
@@ -214,6 +217,7 @@ def test_metrics_are_only_served_to_this_machine() -> None:
             send_request("127.0.0.2", server.metrics_port, "/metrics")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", mark_slow(["0.0.0.0", "::", "::1", "127.0.0.2"], ["::"]))  # noqa: S104  (needed)
 def test_metrics_are_served_on_another_host_when_asked_for(host: str) -> None:
     with run_server("--metrics-port", 0, "--metrics-host", host) as server:
@@ -247,6 +251,7 @@ def test_the_access_log_has_a_line_for_each_request() -> None:
     assert result.stderr == "stopped: 6 admitted, 1 denied, 2 clients in memory\n"
 
 
+@pytest.mark.slow
 def test_the_service_continues_when_the_log_has_no_reader() -> None:
     with run_server("--access-log") as server:
         assert server.process.stdout is not None
@@ -256,6 +261,7 @@ def test_the_service_continues_when_the_log_has_no_reader() -> None:
         assert server.stop().stderr == "stopped: 3 admitted, 0 denied, 1 client in memory\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_prints_one_line_and_exits_with_status_0(number: int) -> None:
     with run_server() as server:
@@ -277,6 +283,7 @@ def test_a_recording_contains_every_decision(tmp_path: Path) -> None:
     assert [line["at_ns"] for line in lines] == sorted(line["at_ns"] for line in lines)
 
 
+@pytest.mark.slow
 def test_the_service_continues_when_the_recording_fails(tmp_path: Path) -> None:
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))"
     with run_server("--burst", 99, "--record", tmp_path / "recording", first=limit) as server:

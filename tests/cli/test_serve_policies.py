@@ -63,6 +63,7 @@ def test_each_policy_binds_in_its_turn_and_the_banner_has_them_in_words(path: Pa
         assert stopped.stdout.count("shadow denial by tight\n") == 5
 
 
+@pytest.mark.slow
 def test_a_recording_of_several_policies_replays_to_the_same_decisions(path: Path, tmp_path: Path) -> None:
     recording = tmp_path / "live.jsonl"
     with run_server("--policies", path, *WITH_KEY, "--record", recording) as server:

@@ -161,6 +161,7 @@ def test_log_records_of_every_library_are_lines_of_standard_error() -> None:
     assert "UserWarning: noisexxx" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", mark_slow([signal.SIGTERM, signal.SIGHUP], [signal.SIGTERM]))
 @each_pool
 def test_a_signal_stops_the_service_and_removes_its_folder(pool: list[str], number: int, tmp_path: Path) -> None:
@@ -182,6 +183,7 @@ def test_a_signal_during_the_start_removes_the_folder_of_the_store(tmp_path: Pat
     wait_until(lambda: not any(tmp_path.iterdir()))  # its supervisor removes it if this process is killed
 
 
+@pytest.mark.slow
 def test_a_service_without_a_terminal_survives_its_hangup() -> None:
     with run_server(first="import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)") as server:
         server.process.send_signal(signal.SIGHUP)

@@ -198,6 +198,7 @@ def test_a_window_algorithm_admits_the_ordinary_clients(log: Path) -> None:
     assert "burst needed" not in get_output("tune", log, "--algo", "sliding-log")
 
 
+@pytest.mark.slow
 def test_the_longest_report_has_at_most_30_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = []
     for day in range(9):

@@ -78,6 +78,7 @@ def test_the_login_limits_failures_by_account_and_by_address(tmp_path: Path) -> 
     assert statuses("carol", "192.0.2.1", 1) == [429]
 
 
+@pytest.mark.slow
 def test_the_search_has_a_limit_for_a_client_and_a_queue_for_all(tmp_path: Path) -> None:
     app = limit(save(tmp_path, "name: index"))
     assert [call(app, path="/search").status for _ in range(11)] == [200] * 10 + [429]

@@ -217,6 +217,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_without_a_secret_a_process_shares_its_keys_with_its_children_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -59,6 +59,7 @@ def test_each_line_arrives_or_is_counted_once_the_reader_is_back(pipe: tuple[int
     assert arrived[-1] == "back"
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_stalled_does_not_delay_the_end(pipe: tuple[int, int]) -> None:
     lines = LineWriter(pipe[1])
     lines.write("x" * 1_000_000)

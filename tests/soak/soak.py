@@ -27,7 +27,7 @@ from faults import MAX_SHUTDOWN_S, Faults, Service, Services
 from loads import BURST, LOADS, RATE_PER_S, RESPONSE_TIMEOUT_S, Counts
 from serve_process import has_exited
 from store_setups import run_cluster
-from valkey_servers import run_valkey, send_command
+from valkey_servers import count_reserved_ports, run_valkey, send_command
 
 from ratelab.stores.valkey.server import ValkeyServer
 
@@ -152,7 +152,7 @@ def _own_resources() -> Counter[str]:
     return Counter(
         processes=sum(not has_exited(int(child)) for child in children),
         threads=threading.active_count(),
-        files=len([*Path("/proc/self/fd").iterdir()]),
+        files=len([*Path("/proc/self/fd").iterdir()]) - count_reserved_ports(),
     )
 
 

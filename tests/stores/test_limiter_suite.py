@@ -77,6 +77,7 @@ def test_a_limiter_in_process_keeps_every_promise(make: Factory, promise: Promis
     promise(make, kind)
 
 
+@pytest.mark.slow
 @given(timeline=timelines)
 def test_no_clock_makes_the_memory_limiter_break_a_contract(kind: type[Algorithm], timeline: Timeline) -> None:
     for promise in CLOCK_PROMISES:

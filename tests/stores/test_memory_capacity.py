@@ -92,6 +92,7 @@ def test_idle_keys_are_evicted_while_there_is_room(limiter: type[MemoryLimiter])
     assert limited.stats == (50, 100, 0)
 
 
+@pytest.mark.slow
 def test_evicting_idle_keys_changes_no_decision(limiter: type[MemoryLimiter], kind: type[Algorithm]) -> None:
     clock, policy = ManualClock(), build_policy(kind, Quota.parse("2/s", burst=3))
     small, large = limiter(policy, clock, 100), MemoryLimiter(policy, clock)

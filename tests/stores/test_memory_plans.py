@@ -139,6 +139,7 @@ def test_windows_of_utc_need_a_clock_that_follows_it() -> None:
     assert limiter.hit("alice").allowed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_thousand_changes_under_load_grant_nothing(name: str) -> None:
     """However quotas change, no more is admitted than the larger of them grants in the whole time."""

@@ -107,6 +107,7 @@ def test_a_reply_in_single_bytes_is_a_decision(store: ValkeyServer, calls: Calls
     assert error_kinds(outcomes) == set()
 
 
+@pytest.mark.slow
 @threads_and_tasks
 @pytest.mark.parametrize("seed", mark_slow([1, 2], [1]))
 def test_random_faults_charge_no_request_twice(store: ValkeyServer, calls: Calls, seed: int) -> None:

@@ -51,6 +51,7 @@ def stepping(request: pytest.FixtureRequest) -> Iterator[SteppingServer]:
         yield started
 
 
+@pytest.mark.slow
 def test_the_clock_of_a_store_that_is_set_locks_no_client_out(stepping: SteppingServer) -> None:
     with ValkeyLimiter(stepping.server.url, "token-bucket", "2/s", 2, deadline=30) as limiter:
         for offset in (-HOUR_S, 24 * HOUR_S, 0, -48 * HOUR_S):

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from failing_stores import FlakyStore
+from lua_scripts import SCRIPTED
 from valkey_servers import AMPLE_DEADLINE, charged_cost, make_async_limiter
 from waiting_runs import PATIENCE_S, Outcome, finish, note, pass_time, run, settle
 
-from ratelab import ALGORITHMS, Decision, InputError, ManualClock, MemoryLimiter, Policy, RateLimitExceeded
+from ratelab import Decision, InputError, ManualClock, MemoryLimiter, Policy, RateLimitExceeded
 from ratelab.errors import StoreError
 from ratelab.limiter import NEVER, Costs, Keys
 from ratelab.stores.blocking_resilient import BlockingResilientLimiter
@@ -82,7 +83,7 @@ def blocking_resilient(url: str, algorithm: str, rate: str, burst: int) -> Itera
 LIMITERS: list[Callable[..., Any]] = [blocking, blocking_in_task, awaited, resilient, blocking_resilient]
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", SCRIPTED)
 @pytest.mark.parametrize("create", LIMITERS)
 def test_a_store_admits_the_burst_and_refuses_the_others(create: Any, algorithm: str, store: ValkeyServer) -> None:
     with create(store.url, algorithm, "2/h", 2) as limiter:

@@ -125,6 +125,11 @@ def free_port() -> int:
             return port
 
 
+def count_reserved_ports() -> int:
+    """Return the number of sockets that `free_port` keeps open."""
+    return len(_reservations)
+
+
 def is_free(port: int) -> bool:
     """Return whether a server could listen on this port of 127.0.0.1."""
     with suppress(OSError), socket.create_server(("127.0.0.1", port)):

@@ -11,12 +11,12 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from lua_scripts import SCRIPTED
 from test_limiter_clock import check_paced_request
 from valkey import Valkey
 from valkey_servers import AMPLE_DEADLINE
 
 from ratelab import Policy, create
-from ratelab.algorithms import ALGORITHMS
 from ratelab.errors import ConfigurationWarning
 from ratelab.pacing import Pacer
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
@@ -38,7 +38,7 @@ def exhaust(limiter: ValkeyLimiter) -> int:
 
 
 POLICIES = {
-    **{name: [create(name, "5/min")] for name in ALGORITHMS},
+    **{name: [create(name, "5/min")] for name in SCRIPTED},
     "calendar": [Policy.create("fixed-window", "5/day", timezone="Europe/Berlin")],
     "several": [Policy.create("gcra", "5/min", name="a"), Policy.create("sliding-log", "7/day", name="b")],
 }
@@ -57,7 +57,7 @@ def test_a_client_is_admitted_after_the_promised_wait_and_not_before(
 
 
 def test_time_stands_still_and_no_key_expires(embedded: EmbeddedStore, clock: LimiterClock) -> None:
-    for name in ALGORITHMS:
+    for name in SCRIPTED:
         with closing(connect(embedded, create(name, "1000/s", burst=1))) as limiter:
             assert [limiter.hit("alice").allowed for _ in range(30)] == [True] + [False] * 29
     with Valkey.from_url(embedded.url) as client:

@@ -75,6 +75,7 @@ def test_gzip_may_have_several_members_and_padding(read: Read) -> None:
     assert (read(content).lines, read(content).unparsed) == (3, 0)
 
 
+@pytest.mark.slow
 def test_large_gzip_content_is_read_in_blocks(read: Read) -> None:
     lines = VALID_LINE * 100_000
     assert len(read(gzip.compress(lines)).traffic) == 100_000
@@ -125,6 +126,7 @@ def test_lines_that_are_too_long_do_not_decide_the_format(read: Read) -> None:
     assert (trace.format, trace.lines, trace.unparsed) == (read(VALID_LINE).format, 5, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("character", ["a", "é", "\N{MUSICAL SYMBOL G CLEF}"])
 def test_a_line_may_have_65536_characters_in_any_alphabet(read: Read, character: str) -> None:
     long, longest = (f"1,{character * count}\n".encode() for count in (60_000, 65_534))
