@@ -234,23 +234,3 @@ class AsyncLimiter(Protocol):
     async def hit_each(self, key: Keys, cost: Costs = 1) -> tuple[Decision, tuple[Decision, ...]]:
         """Decide as `Limiter.hit_each` does; raise `StoreError` if the store returned no decision."""
         ...
-
-
-class WaitingLimiter(Limiter, Protocol):
-    """A `Limiter` for which requests can wait."""
-
-    def wait(self, key: Keys, cost: Costs = 1, timeout: float | None = None) -> Admission:
-        """Wait until a request of `cost` by `key` is admitted and may go, and return the decision.
-
-        In a thread, this blocks; where an event loop runs, it returns an awaitable. Raises `RateLimitExceeded` as soon
-        as it is certain that this takes more than `timeout` seconds, and charges nothing.
-        """
-        ...
-
-
-class AsyncWaitingLimiter(AsyncLimiter, Protocol):
-    """An `AsyncLimiter` for which requests can wait."""
-
-    async def wait(self, key: Keys, cost: Costs = 1, timeout: float | None = None) -> Decision:
-        """Wait as `WaitingLimiter.wait` does; raise `StoreError` if the store returned no decision."""
-        ...
