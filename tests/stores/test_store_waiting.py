@@ -15,6 +15,7 @@ from valkey_servers import AMPLE_DEADLINE, charged_cost, make_async_limiter
 from waiting_runs import PATIENCE_S, Outcome, finish, note, pass_time, run, settle
 
 from ratelab import Decision, InputError, ManualClock, MemoryLimiter, Policy, RateLimitExceeded
+from ratelab.clock import default_clocks
 from ratelab.errors import StoreError
 from ratelab.limiter import NEVER, Costs, Keys
 from ratelab.stores.blocking_resilient import BlockingResilientLimiter
@@ -165,39 +166,43 @@ def test_requests_behind_others_are_refused_as_soon_as_it_is_certain(store: Valk
 # --- the spread of the clients of many processes
 
 
-def start_waiting(
-    lines: Lines, policy: Policy, retry_after_ns: int, timeout: float | None = None
-) -> tuple[int, int, int]:
-    """Return the time until which a denied request sleeps, and the times before and after its denial."""
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop the time by which the clients of a store wait."""
+    monkeypatch.setattr(default_clocks, "steady", ManualClock())
+
+
+def start_waiting(wait: int, timeout: float | None = None) -> int:
+    """Return how long a denied request of a store sleeps, in nanoseconds."""
+    lines, policy = Lines(None), Policy.create("token-bucket", MINUTE, 1)
     plans = MemoryLimiter(policy, ManualClock()).plans
     waiter = lines.create_waiter("alice", 1, timeout, None, plans, None, lambda: True, lambda: None)
     steps = lines.admit(waiter)
     assert next(steps) == Attempt(1)
-    before = lines.now()
-    step = steps.send(Decision(False, 0, retry_after_ns, retry_after_ns, 0, policy.name))
-    after = lines.now()
+    step = steps.send(Decision(False, 0, wait, wait, 0, policy.name))
+    now = lines.now()
     steps.close()
     assert isinstance(step, Sleep)
     assert step.until is not None
-    return step.until, before, after
+    return step.until - now
 
 
+@pytest.mark.usefixtures("stopped")
 @pytest.mark.parametrize("seconds", [1, 9, 60, 3600])
 def test_a_client_of_a_store_comes_later_by_a_tenth_and_a_second_at_most(seconds: int) -> None:
-    lines, policy, wait = Lines(None), Policy.create("token-bucket", MINUTE, 1), seconds * S
-    spread = []
-    for _ in range(50):
-        until, before, after = start_waiting(lines, policy, wait)
-        assert before + wait <= until <= after + wait + min(wait // 10, MAX_JITTER_NS)
-        spread.append(until - after - wait)
-    assert max(spread) - min(spread) > min(wait // 10, MAX_JITTER_NS) // 2
+    wait = seconds * S
+    most = min(wait // 10, MAX_JITTER_NS)
+    spread = [start_waiting(wait) - wait for _ in range(50)]
+    assert min(spread) >= 0
+    assert max(spread) <= most
+    assert max(spread) - min(spread) > most // 2
 
 
+@pytest.mark.usefixtures("stopped")
 def test_a_spread_leaves_time_until_the_deadline() -> None:
-    lines, policy = Lines(None), Policy.create("token-bucket", MINUTE, 1)
-    for _ in range(20):
-        until, before, _ = start_waiting(lines, policy, 60 * S, 60.001)
-        assert until <= before + 60_001 * MS + 10 * S // 1000
+    sleeps = [start_waiting(60 * S, 60.001) for _ in range(20)]
+    assert min(sleeps) >= 60 * S
+    assert max(sleeps) == 60 * S + 1 * MS
 
 
 def test_clients_of_a_limiter_in_memory_are_not_spread(monkeypatch: pytest.MonkeyPatch) -> None:
