@@ -122,7 +122,7 @@ class Behavior:
     """The requests of a serial client; None for any number."""
     timeout: int | None = None
     """How long a client waits for the answer to a try."""
-    retry: Retry = Retry()  # noqa: RUF009  (it is frozen)
+    retry: Retry = Retry()
     breaker: Breaker | None = None
     adaptive: Throttle | None = None
     hedge: Hedge | None = None
@@ -139,7 +139,7 @@ class Server:
 
     workers: int | None = None
     """The requests that it serves at a time; None for any number."""
-    service: Delay = Delay(0)  # noqa: RUF009  (it is frozen)
+    service: Delay = Delay(0)
     queue: int | None = None
     """The requests that may wait for a worker; None for any number."""
     order: Literal["fifo", "lifo"] = "fifo"
