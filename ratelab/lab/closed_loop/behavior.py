@@ -65,6 +65,8 @@ class Retry:
     multiplier: Fraction = Fraction(2)
     attempts: int | None = 3
     """The most tries of a request, the first included; None for any number."""
+    deadline: int | None = None
+    """How long after the start of a request a try may still be sent; None for any time."""
     budget: Budget | None = None
     honors: Literal["none", "retry-after", "ratelimit"] = "none"
     jitter: Literal["none", "equal", "full"] = "none"
@@ -107,6 +109,7 @@ class Aimd:
     rate: int
     increase: int = 1_000_000
     decrease: Fraction = Fraction(1, 2)
+    """The factor by which a denial multiplies the rate."""
 
 
 @dataclass(frozen=True)
