@@ -1,0 +1,145 @@
+"""Engine of a closed loop in plain Python, and the growth of its memory."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratelab.algorithms import Policy, traits_of
+from ratelab.algorithms.plugins import check_row
+from ratelab.errors import InputError
+from ratelab.lab.closed_loop import loop, state, tables
+from ratelab.lab.closed_loop.behavior import Population
+from ratelab.lab.closed_loop.schedule import schedule
+from ratelab.lab.closed_loop.state import MAX_ROWS, NONE, World
+from ratelab.limiter import Algorithm, Row, State
+
+ROW_COLUMNS = {
+    "row_times": ("q", 0), "row_clients": ("q", 0), "row_costs": ("q", 0), "row_requests": ("q", 0),
+    "row_numbers": ("i", 0), "row_sent": ("q", 0), "row_ended": ("q", NONE), "row_results": ("b", state.PENDING),
+    "row_served": ("q", NONE), "row_wasted": ("b", 0), "row_allowed": ("b", 0), "row_remaining": ("q", 0),
+    "row_retry_afters": ("q", 0), "row_reset_afters": ("q", 0), "row_delays": ("q", 0),
+}  # fmt: skip
+"""Columns of the tries: the type of each, and the value before anything is known."""
+
+REQUEST_COLUMNS = {
+    "request_clients": ("q", 0), "request_started": ("q", 0), "request_ended": ("q", NONE),
+    "request_tries": ("i", 0), "request_results": ("b", state.PENDING),
+}  # fmt: skip
+"""Columns of the requests."""
+
+BOOLEANS = ("row_wasted", "row_allowed")
+
+
+class Engine(Protocol):
+    """Runs the event loop over its own kind of memory."""
+
+    world: World
+
+    def run(self, events: int) -> int:
+        """Process up to this many events; return why it stopped, as `loop.run` does."""
+        ...
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Return a column of the tries or the requests."""
+        ...
+
+
+class PythonLimiter:
+    """A policy's algorithm, and the states of all keys."""
+
+    def __init__(self, algorithm: Algorithm) -> None:
+        self._algorithm = algorithm
+        self._states: dict[int, State] = {}
+        self._step: Callable[[State, int, int], Row] = algorithm.step
+        if traits_of(algorithm).bound is None:
+            self._step = lambda state, now, cost: check_row(algorithm.step(state, now, cost))
+
+    def decide(self, key: int, now: int, cost: int) -> Row:
+        """Decide a hit; a new key begins at its first."""
+        own = self._states.get(key)
+        if own is None:
+            own = self._states[key] = self._algorithm.start(now)
+        return self._step(own, now, cost)
+
+    def restart(self) -> None:
+        """Begin every key again."""
+        self._states.clear()
+
+
+class PythonEngine:
+    """Runs the event loop over lists."""
+
+    def __init__(self, policy: Policy | None, population: Population) -> None:
+        initial = tables.create_tables(population)
+        times, clients, costs = tables.list_first_tries(population)
+        columns = {name: array(kind) for name, (kind, _) in (ROW_COLUMNS | REQUEST_COLUMNS).items()}
+        self._limiter = None if policy is None else PythonLimiter(policy.algorithm)
+        server = tables.find_server(population)
+        self.world = World(
+            totals=tables.create_totals(len(initial.clients)),
+            behaviors=initial.behaviors.tolist(),
+            delays=initial.delays.rows,
+            chances=initial.delays.chances,
+            values=initial.delays.values,
+            backoffs=initial.backoffs,
+            clients=initial.clients.tolist(),
+            requests=[[0] * len(state.REQUEST_FIELDS) for _ in range(len(initial.clients))],
+            tries=[],
+            windows=initial.windows.tolist(),
+            streams=initial.streams.tolist(),
+            changes=initial.changes,
+            server=initial.server,
+            heap=[],
+            limiter=self._limiter,
+            error_chance=0.0 if server is None else float(server.errors),
+            duration=population.duration,
+            origin=population.first_tries.origin,
+            first_times=array("q", times.astype(np.int64).tobytes()),
+            first_clients=array("q", clients.astype(np.int64).tobytes()),
+            first_costs=array("q", costs.astype(np.int64).tobytes()),
+            **columns,
+        )
+        for time, client in tables.draw_starts(population, self.world.streams):
+            schedule(self.world, time, state.START_DUE, client)
+
+    def run(self, events: int) -> int:
+        """Process up to this many events; return why it stopped, as `loop.run` does."""
+        self._grow(events)
+        status = loop.run(self.world, events)
+        if status == loop.RESTARTED and self._limiter is not None:
+            self._limiter.restart()
+        return status
+
+    def _grow(self, events: int) -> None:
+        """Make room for what this many events may add."""
+        world, totals = self.world, self.world.totals
+        for rows, used, width in (
+            (world.tries, totals[state.USED_TRIES], len(state.TRY_FIELDS)),
+            (world.requests, totals[state.USED_REQUESTS], len(state.REQUEST_FIELDS)),
+        ):
+            check_rows(used)
+            rows.extend([NONE] * width for _ in range(used + events - len(rows)))
+        for columns, used in ((ROW_COLUMNS, totals[state.TRY_ROWS]), (REQUEST_COLUMNS, totals[state.REQUEST_ROWS])):
+            for name, (kind, fill) in columns.items():
+                column: array[int] = getattr(world, name)
+                column.extend(array(kind, [fill]) * max(0, used + events - len(column)))
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Return a column of the tries or the requests."""
+        used = self.world.totals[state.TRY_ROWS if name in ROW_COLUMNS else state.REQUEST_ROWS]
+        values = np.array(getattr(self.world, name)[:used])
+        return values.astype(np.bool_) if name in BOOLEANS else values
+
+
+def check_rows(used: int) -> None:
+    """Raise `InputError` if an event could not name a row."""
+    if used > MAX_ROWS - 100_000:
+        raise InputError(
+            f"a closed loop may have at most {MAX_ROWS - 100_000:,} clients, and requests and tries in progress, "
+            f"got {used:,}: have fewer clients, limit the queue of the server or shorten the duration"
+        )

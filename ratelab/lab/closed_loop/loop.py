@@ -1,0 +1,295 @@
+"""Event loop of a closed loop: clients that send requests, meet a limiter and a server, and try again.
+
+The source runs as it is over lists, and compiled over arrays. Events are processed in the order of their time, those of
+one time in the order in which they were scheduled; a first try of an open client precedes other events of its time,
+and an expiry follows them. Without a network, a try reaches the limiter when it is sent, and the client knows a denial
+at once, and without a server also a success; these are one event.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ratelab.lab.closed_loop import gates, service
+from ratelab.lab.closed_loop import state as at
+from ratelab.lab.closed_loop.answers import expire, free_try, leave, read_wait, receive, settle, watch
+from ratelab.lab.closed_loop.schedule import first_event, first_time, remove_first, schedule
+from ratelab.lab.closed_loop.state import World
+from ratelab.lab.closed_loop.streams import COST, STREAMS, draw_delay
+
+FINISHED, PAUSED, RESTARTED = range(3)
+"""Why `run` returns: no event is left before the end, it processed as many as asked, or the limiter restarts."""
+
+
+def run(world: World, events: int) -> int:
+    """Process up to this many events; return `FINISHED`, `PAUSED` or `RESTARTED`."""
+    totals, heap, first_times = world.totals, world.heap, world.first_times
+    firsts, duration = len(first_times), world.duration
+    change, last_change = totals[at.CHANGE], len(world.changes) - 1
+    change_time = world.changes[change + 1][at.CHANGE_TIME] if change < last_change else duration
+    place = totals[at.NEXT_FIRST]
+    first_due = first_times[place] if place < firsts else duration
+    for _ in range(events):
+        if totals[at.REPLACES_FIRST]:
+            totals[at.REPLACES_FIRST] = 0
+            remove_first(heap, totals)
+        time = first_time(heap, totals)
+        is_first = time < 0 or first_due <= time
+        if is_first:
+            time = first_due
+        if time >= change_time:
+            if change_time >= duration:
+                return FINISHED
+            totals[at.CHANGE] = change = change + 1
+            restarts = world.changes[change][at.RESTARTS]
+            change_time = world.changes[change + 1][at.CHANGE_TIME] if change < last_change else duration
+            if restarts:
+                return RESTARTED
+            continue
+        totals[at.EVENTS] += 1
+        if time > totals[at.NOW]:
+            totals[at.NOW] = time
+            totals[at.STALLED] = 0
+        else:
+            totals[at.STALLED] += 1
+        if is_first:
+            place += 1
+            totals[at.NEXT_FIRST] = place
+            first_due = first_times[place] if place < firsts else duration
+            row = take_request(world)
+            begin_request(world, row, world.first_clients[place - 1], world.first_costs[place - 1], time)
+            continue
+        event = first_event(heap)
+        totals[at.REPLACES_FIRST] = 1
+        kind, row = event >> at.KIND_SHIFT & at.KIND_MASK, event & at.ROW_MASK
+        if kind == at.RETRY_DUE:
+            send(world, row, at.NONE, time)
+        elif kind == at.START_DUE:
+            begin_serial(world, row, time)
+        elif kind == at.ANSWER:
+            receive(world, row, time)
+        elif kind == at.ARRIVAL:
+            reach_limiter(world, row, time)
+        elif kind == at.SERVED:
+            service.finish(world, row, time)
+        elif kind == at.AT_SERVER:
+            service.reach(world, row, time)
+        elif kind == at.EXPIRY:
+            expire(world, row, time, (event >> at.ORDER_SHIFT) - at.EXPIRY_ORDER)
+        elif kind == at.WRITE:
+            service.write(world, row, time)
+        elif kind == at.HEDGE_DUE:
+            hedge(world, row, time, event)
+        else:
+            take_over(world, row, time)
+    return PAUSED
+
+
+# --- requests
+
+
+def begin_serial(world: World, client: int, now: int) -> None:
+    """Begin the next request of a serial client."""
+    behavior = world.behaviors[world.clients[client][at.BEHAVIOR]]
+    cost = draw_delay(
+        world.delays[behavior[at.COST_DELAY]], world.chances, world.values, world.streams, client * STREAMS + COST
+    )
+    begin_request(world, client, client, cost, now)
+
+
+def take_request(world: World) -> int:
+    """Return an unused row of `requests`."""
+    row: int = world.totals[at.FREE_REQUESTS]
+    if row == at.NONE:
+        row = world.totals[at.USED_REQUESTS]
+        world.totals[at.USED_REQUESTS] = row + 1
+    else:
+        world.totals[at.FREE_REQUESTS] = world.requests[row][at.FIRST_TRY]
+    return row
+
+
+def begin_request(world: World, row: int, client: int, cost: int, now: int) -> None:
+    """Begin a request and send its first try."""
+    request, state = world.requests[row], world.clients[client]
+    behavior = world.behaviors[state[at.BEHAVIOR]]
+    number = world.totals[at.REQUEST_ROWS]
+    world.totals[at.REQUEST_ROWS] = number + 1
+    world.request_clients[number] = client
+    world.request_started[number] = now
+    request[at.REQUEST_CLIENT] = client
+    request[at.REQUEST_COST] = cost
+    request[at.REQUEST_NUMBER] = number
+    request[at.START_TIME] = now
+    request[at.TRIES] = request[at.RETRIES] = request[at.HEDGES] = 0
+    request[at.PREVIOUS_WAIT] = behavior[at.BASE]
+    request[at.HEDGE_ORDER] = request[at.FIRST_TRY] = at.NONE
+    state[at.STARTED] += 1
+    if behavior[at.RATIO] and not behavior[at.PAID_BY_SUCCESS]:
+        gates.deposit(state, behavior)
+    if behavior[at.BREAKER] == at.STOPS_RETRIES:
+        gates.count_calls(world, state, behavior, 1, 0, now)
+    send(world, row, at.NONE, now)
+
+
+# --- tries
+
+
+def send(world: World, row: int, waiting: int, now: int) -> None:
+    """Send a try of a request, unless the client holds it back; `waiting` is its row if it has had its turn."""
+    request = world.requests[row]
+    client = request[at.REQUEST_CLIENT]
+    state = world.clients[client]
+    behavior = world.behaviors[state[at.BEHAVIOR]]
+    if behavior[at.AIMD_RATE] and waiting == at.NONE:
+        turn = gates.take_turn(state, now)
+        if turn > now:
+            schedule(world, turn, at.TURN_DUE, add_try(world, row))
+            return
+    request[at.TRIES] += 1
+    world.request_tries[request[at.REQUEST_NUMBER]] = request[at.TRIES]
+    is_probe = 0
+    if behavior[at.BREAKER] == at.STOPS_CALLS or behavior[at.THROTTLE_K]:
+        throttled = behavior[at.THROTTLE_K] and gates.throttles(world, client, now)
+        breaker = gates.find_breaker_state(state, now)
+        if throttled or breaker == gates.OPEN:
+            world.totals[at.REJECTED] += 1
+            if waiting != at.NONE:
+                leave(world, waiting, at.LOCAL, now)
+                free_try(world, waiting)
+            settle(world, row, at.LOCAL, 0, now)
+            return
+        if breaker == gates.HALF_OPEN:
+            state[at.PROBING] = is_probe = 1
+    number = world.totals[at.TRY_COUNT]
+    world.totals[at.TRY_COUNT] = number + 1
+    if behavior[at.LATENCY] == at.NONE:
+        place = decide(world, client, request, now)
+        allowed = world.row_allowed[place]
+        if not allowed or (not world.row_delays[place] and not world.server[at.WORKERS]):
+            result = at.SUCCESS if allowed else at.DENIED
+            if allowed:
+                world.row_served[place] = now
+            world.row_ended[place] = now
+            world.row_results[place] = result
+            if waiting != at.NONE:
+                leave(world, waiting, result, now)
+                free_try(world, waiting)
+            gates.learn(world, state, behavior, result, is_probe, now)
+            settle(world, row, result, 0 if allowed else read_wait(world, behavior, place), now)
+            return
+    else:
+        place = at.NONE
+    sent = add_try(world, row) if waiting == at.NONE else waiting
+    entry = world.tries[sent]
+    entry[at.NUMBER] = request[at.TRIES]
+    entry[at.ROW] = place
+    entry[at.SENT_TIME] = now
+    entry[at.TRY_ID] = number
+    entry[at.IS_PROBE] = is_probe
+    if behavior[at.TIMEOUT] != at.NONE:
+        watch(world, sent, now + behavior[at.TIMEOUT])
+    if behavior[at.HEDGE_AFTER] != at.NONE and request[at.HEDGES] < behavior[at.MAX_HEDGES]:
+        request[at.HEDGE_ORDER] = schedule(world, now + behavior[at.HEDGE_AFTER], at.HEDGE_DUE, row)
+    if place == at.NONE:
+        schedule(world, now + service.draw_latency(world, client, behavior), at.ARRIVAL, sent)
+    elif world.row_delays[place]:
+        schedule(world, now + world.row_delays[place], at.AT_SERVER, sent)
+    else:
+        service.reach(world, sent, now)
+
+
+def add_try(world: World, row: int) -> int:
+    """Return a new try of a request that awaits its answer."""
+    added: int = world.totals[at.FREE_TRIES]
+    if added == at.NONE:
+        added = world.totals[at.USED_TRIES]
+        world.totals[at.USED_TRIES] = added + 1
+    else:
+        world.totals[at.FREE_TRIES] = world.tries[added][at.SIBLING]
+    entry, request = world.tries[added], world.requests[row]
+    entry[at.OWNER] = row
+    entry[at.IS_AWAITED] = 1
+    entry[at.TRY_CLIENT] = request[at.REQUEST_CLIENT]
+    entry[at.TRY_COST] = request[at.REQUEST_COST]
+    entry[at.TRY_REQUEST] = request[at.REQUEST_NUMBER]
+    entry[at.ROW] = entry[at.TRY_ID] = at.NONE
+    entry[at.OUTCOME] = at.PENDING
+    entry[at.WAIT] = 0
+    entry[at.EXPIRY_TIME] = at.NONE
+    entry[at.IS_PROBE] = 0
+    entry[at.SIBLING] = request[at.FIRST_TRY]
+    request[at.FIRST_TRY] = added
+    return added
+
+
+def take_over(world: World, row: int, now: int) -> None:
+    """Send a try whose turn has come, unless its request has ended."""
+    if world.tries[row][at.IS_AWAITED]:
+        send(world, world.tries[row][at.OWNER], row, now)
+    else:
+        free_try(world, row)
+
+
+def hedge(world: World, row: int, now: int, event: int) -> None:
+    """Send a further try of a request that still waits for its last one."""
+    request = world.requests[row]
+    if request[at.HEDGE_ORDER] == event:
+        request[at.HEDGE_ORDER] = at.NONE
+        request[at.HEDGES] += 1
+        send(world, row, at.NONE, now)
+
+
+# --- the limiter
+
+
+def reach_limiter(world: World, row: int, now: int) -> None:
+    """Let the limiter decide a try that arrives."""
+    entry = world.tries[row]
+    client = entry[at.TRY_CLIENT]
+    place = record(world, client, entry[at.TRY_REQUEST], entry[at.NUMBER], entry[at.SENT_TIME], entry[at.TRY_COST], now)
+    entry[at.ROW] = place
+    if not entry[at.IS_AWAITED]:
+        world.row_ended[place] = entry[at.END_TIME]
+        world.row_results[place] = entry[at.OUTCOME]
+    behavior = world.behaviors[world.clients[client][at.BEHAVIOR]]
+    if not world.row_allowed[place]:
+        if entry[at.IS_AWAITED]:
+            entry[at.WAIT] = read_wait(world, behavior, place)
+            service.answer(world, row, at.DENIED, now)
+        else:
+            free_try(world, row)
+    elif world.row_delays[place]:
+        schedule(world, now + world.row_delays[place], at.AT_SERVER, row)
+    else:
+        service.reach(world, row, now)
+
+
+def decide(world: World, client: int, request: Any, now: int) -> int:
+    """Let the limiter decide the try of a request that is sent and arrives now; return its place in the columns."""
+    return record(world, client, request[at.REQUEST_NUMBER], request[at.TRIES], now, request[at.REQUEST_COST], now)
+
+
+def record(world: World, client: int, request: int, number: int, sent: int, cost: int, now: int) -> int:
+    """Let the limiter decide a try, and write it into the columns; return its place there."""
+    place: int = world.totals[at.TRY_ROWS]
+    world.totals[at.TRY_ROWS] = place + 1
+    allowed, remaining, retry_after, reset_after, delay = decide_hit(
+        world.limiter, world.clients[client][at.KEY], now + world.origin, cost
+    )
+    world.row_times[place] = now
+    world.row_clients[place] = client
+    world.row_costs[place] = cost
+    world.row_requests[place] = request
+    world.row_numbers[place] = number
+    world.row_sent[place] = sent
+    world.row_allowed[place] = allowed
+    world.row_remaining[place] = remaining
+    world.row_retry_afters[place] = retry_after
+    world.row_reset_afters[place] = reset_after
+    world.row_delays[place] = delay
+    return place
+
+
+def decide_hit(limiter: Any, key: int, now: int, cost: int) -> Any:
+    """Decide a hit; without a limiter, everything is allowed."""
+    return (1, 0, 0, 0, 0) if limiter is None else limiter.decide(key, now, cost)

@@ -1,0 +1,165 @@
+"""Outcome of a closed loop: every try, every request, and the decisions of the limiter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratelab.algorithms import Policy
+from ratelab.algorithms.plugins import FAILURES, attributed_error
+from ratelab.errors import InputError
+from ratelab.lab.closed_loop import loop, state
+from ratelab.lab.closed_loop.behavior import Population
+from ratelab.lab.closed_loop.engine import Engine, PythonEngine
+from ratelab.lab.decisions import Columns, Outcome, Progress
+from ratelab.lab.spill import Integers
+from ratelab.lab.traffic import Traffic
+from ratelab.limiter import ROW_FIELDS
+
+MAX_TRIES = 20_000_000
+"""Tries of a closed loop, with those that clients reject themselves."""
+
+MAX_STALLED_EVENTS = 1_000_000
+"""Events at one time, in addition to some for each client."""
+
+STALLED_EVENTS_PER_CLIENT = 20
+
+FIRST_EVENTS, MOST_EVENTS = 1_000, 50_000
+"""Events between two looks at the memory, at first and later."""
+
+SUCCESS, DENIED, ERROR, SHED, TIMEOUT, PENDING, ABANDONED = range(7)
+"""Results of a try. A hedged try is abandoned when another try of its request succeeds."""
+
+GAVE_UP = state.GAVE_UP
+"""The result of a request that did not succeed; others are `SUCCESS` and `PENDING`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tries:
+    """The tries that reached the limiter, as columns in the order of their arrival there."""
+
+    requests: Integers
+    """The request of each try, as an index into the columns of `Requests`."""
+    numbers: NDArray[np.int32]
+    """The number of each among the tries of its request, from 1; those that the client rejected itself count."""
+    sent: Integers
+    """Time at which the client sent it."""
+    ended: Integers
+    """Time at which the client knew its result, or gave it up; -1 if it still waits."""
+    results: NDArray[np.int8]
+    """`SUCCESS`, `DENIED`, `ERROR`, `SHED`, `TIMEOUT`, `PENDING` or `ABANDONED`."""
+    served: Integers
+    """Time at which the server had finished it, with success or an error; -1 if it did not."""
+    wasted: NDArray[np.bool_]
+    """Whether it was served with success after its client had left."""
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+
+@dataclass(frozen=True, eq=False)
+class Requests:
+    """The requests of all clients, as columns in the order in which they began."""
+
+    clients: Integers
+    """The client of each, as an index into the names of the traffic."""
+    started: Integers
+    """Time of the first try."""
+    ended: Integers
+    """Time at which the client knew of a success, or gave up; -1 if it is pending."""
+    tries: NDArray[np.int32]
+    """The number of tries, with those that the client rejected itself."""
+    results: NDArray[np.int8]
+    """`SUCCESS`, `GAVE_UP` or `PENDING`."""
+
+    def __len__(self) -> int:
+        return len(self.clients)
+
+
+@dataclass(frozen=True, eq=False)
+class LoopOutcome:
+    """What became of the requests of a population."""
+
+    policy: Policy | None
+    """The policy of the limiter; None without one."""
+    population: Population
+    traffic: Traffic
+    """The tries as they reach the limiter."""
+    decisions: Columns
+    """The decision on each try."""
+    tries: Tries
+    requests: Requests
+    locally_rejected: int
+    """Tries that clients did not send, because of adaptive throttling or an open breaker."""
+    events: int
+    """Events that were processed."""
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """The tries at the limiter as the outcome of a replay; raise `ValueError` without a limiter."""
+        if self.policy is None:
+            raise ValueError("there is no limiter")
+        return Outcome(self.policy, self.traffic, self.decisions)
+
+
+def run_loop(policy: Policy | None, population: Population, progress: Progress = lambda _: None) -> LoopOutcome:
+    """Let the clients of a population send requests until its end; without a policy, nothing limits them.
+
+    `progress` is called with the simulated nanoseconds that have passed since its last call, of `population.duration`
+    in all. Raises `InputError` if there are more than `MAX_TRIES` tries, if events never end at one time, or if a
+    third-party algorithm fails.
+    """
+    engine: Engine = PythonEngine(policy, population)
+    try:
+        for passed in _advance(engine, population):
+            progress(passed)
+    except FAILURES as error:
+        if policy is None or isinstance(error, InputError):
+            raise
+        raise attributed_error(error, policy.algorithm) from error
+    return _create_outcome(engine, policy, population)
+
+
+def _advance(engine: Engine, population: Population) -> Iterator[int]:
+    """Process all events; yield the simulated time that has passed, from time to time."""
+    events, now, status = FIRST_EVENTS, 0, loop.PAUSED
+    firsts = len(engine.world.first_times)
+    most_stalled = MAX_STALLED_EVENTS + STALLED_EVENTS_PER_CLIENT * (len(population.behavior_of) + firsts)
+    while status != loop.FINISHED:
+        status = engine.run(events)
+        events = min(2 * events, MOST_EVENTS)
+        totals = engine.world.totals
+        if totals[state.TRY_COUNT] + totals[state.REJECTED] > MAX_TRIES:
+            raise InputError(
+                f"a closed loop may have at most {MAX_TRIES:,} tries, got more: "
+                "shorten the duration, have fewer clients or fewer retries"
+            )
+        if totals[state.STALLED] > most_stalled:
+            raise InputError(
+                f"clients must not try again without end at one time, got more than {most_stalled:,} events "
+                f"at {totals[state.NOW]} ns: give them a think time, a retry base or fewer attempts"
+            )
+        yield int(totals[state.NOW]) - now
+        now = int(totals[state.NOW])
+    yield population.duration - now
+
+
+def _create_outcome(engine: Engine, policy: Policy | None, population: Population) -> LoopOutcome:
+    column = engine.column
+    traffic = replace(
+        population.first_tries, times=column("row_times"), clients=column("row_clients"), costs=column("row_costs")
+    )
+    return LoopOutcome(
+        policy=policy,
+        population=population,
+        traffic=traffic,
+        decisions={name: column(f"row_{state.DECISION_COLUMNS[name]}") for name in ROW_FIELDS},
+        tries=Tries(*(column(f"row_{name}") for name in Tries.__dataclass_fields__)),
+        requests=Requests(*(column(f"request_{name}") for name in Requests.__dataclass_fields__)),
+        locally_rejected=int(engine.world.totals[state.REJECTED]),
+        events=int(engine.world.totals[state.EVENTS]),
+    )

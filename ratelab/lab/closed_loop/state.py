@@ -1,0 +1,155 @@
+"""State of a closed loop: tables of integers, one row for each client, request and try in progress.
+
+The event loop reads and writes these tables, whether they are lists or arrays. A field is a position in a row.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+NONE = -1
+"""No row, no time or no limit."""
+
+UNLIMITED = 2**62
+
+# --- rows of `behaviors`
+
+BEHAVIOR_FIELDS = (
+    IS_SERIAL, THINK_DELAY, PACE, MAX_REQUESTS, TIMEOUT, LATENCY, COST_DELAY,
+    RETRY_POLICY, BASE, CAP, ATTEMPTS, DEADLINE, BACKOFFS, BACKOFFS_END, HONORS, JITTER, RETRIED,
+    RATIO, PAID_BY_SUCCESS, MAX_TOKENS, TOKENS_PER_RETRY,
+    BREAKER, BREAKER_SHARE, BREAKER_WIDTH, PAUSE, THROTTLE_K, THROTTLE_WIDTH,
+    HEDGE_AFTER, MAX_HEDGES, AIMD_RATE, AIMD_INCREASE, AIMD_DECREASE,
+) = range(32)  # fmt: skip
+"""Fields of a behavior. `THINK_DELAY`, `LATENCY` and `COST_DELAY` are rows of `delays`; shares, tokens and rates are in
+millionths; `BACKOFFS` are positions of the waits of its retries; `RETRIED` has a bit for each failure."""
+
+RETRY_POLICIES = ("none", "immediate", "fixed", "exponential", "equal-jitter", "full-jitter", "decorrelated-jitter",
+                  "retry-after")  # fmt: skip
+NO_RETRY, IMMEDIATE, FIXED, BACKOFF, EQUAL_JITTER, FULL_JITTER, DECORRELATED, RETRY_AFTER = range(8)
+NO_HONOR, HONOR_RETRY_AFTER, HONOR_RATELIMIT = range(3)
+NO_JITTER, ADD_HALF, ADD_FULL = range(3)
+NO_BREAKER, STOPS_RETRIES, STOPS_CALLS = range(3)
+
+# --- rows of `clients`
+
+CLIENT_FIELDS = (
+    BEHAVIOR, KEY, STARTED, TOKENS, CALLS, FAILED, BREAKER_WINDOW, OPEN_UNTIL, PROBING, THROTTLE_WINDOW,
+    TURN, RATE, RAISED_AT, LOWERED_AT,
+) = range(14)  # fmt: skip
+"""Fields of a client. `STARTED` counts requests; `OPEN_UNTIL` is `NONE` while the breaker is closed."""
+
+# --- rows of `requests`: the requests in progress; serial clients have the row of their own number
+
+REQUEST_FIELDS = (
+    REQUEST_CLIENT, REQUEST_COST, REQUEST_NUMBER, START_TIME, TRIES, RETRIES, PREVIOUS_WAIT, HEDGES, HEDGE_ORDER,
+    FIRST_TRY,
+) = range(10)  # fmt: skip
+"""Fields of a request. `REQUEST_NUMBER` is its place in the columns; `FIRST_TRY` the first of its unanswered tries."""
+
+# --- rows of `tries`: the tries in progress, until both the client and the server have finished with them
+
+TRY_FIELDS = (
+    OWNER, IS_AWAITED, TRY_CLIENT, TRY_COST, TRY_REQUEST, NUMBER, ROW, SENT_TIME, TRY_ID, OUTCOME, END_TIME, ANSWERED,
+    WAIT, IS_PROBE, EXPIRY_TIME, TIMER, TIMER_ID, SIBLING, QUEUED_AT, OLDER, NEWER, VERSION,
+) = range(22)  # fmt: skip
+"""Fields of a try. `OWNER` is its row of `requests` while it `IS_AWAITED`; `ROW` its place in the columns."""
+
+# --- totals
+
+TOTALS = (
+    NOW, SEQUENCE, TRY_ROWS, REQUEST_ROWS, TRY_COUNT, REJECTED, FREE_TRIES, USED_TRIES,
+    FREE_REQUESTS, USED_REQUESTS, NEXT_FIRST, EVENTS, STALLED, CHANGE,
+    IN_SERVICE, WAITING, OLDEST, NEWEST, ROW_VERSION, HEAP_SIZE, REPLACES_FIRST,
+) = range(21)  # fmt: skip
+"""Fields of `totals`. `FREE_TRIES` and `FREE_REQUESTS` are the first rows given back, linked by `SIBLING` and
+`FIRST_TRY`; rows from `USED_TRIES` and `USED_REQUESTS` on have never been used."""
+
+# --- rows of `changes`: what faults make of the world from a time on
+
+CHANGE_FIELDS = CHANGE_TIME, REJECTS, HOLDS_UNTIL, SLOWNESS, SPIKE, RESTARTS = range(6)
+"""Fields of a change."""
+
+# --- `server`
+
+SERVER_FIELDS = WORKERS, SERVICE_DELAY, QUEUE, IS_LIFO, DROP, DROP_LIMIT, SLOWDOWN, IS_OPTIMISTIC = range(8)
+"""Fields of the server; there is none if `WORKERS` is 0."""
+
+NO_DROP, DROP_STALE, DROP_LATE, DROP_OLDEST = range(4)
+
+# --- results
+
+RESULTS = ("success", "denied", "error", "shed", "timeout", "pending", "abandoned", "local")
+SUCCESS, DENIED, FAULT, SHED, TIMED_OUT, PENDING, ABANDONED, LOCAL = range(8)
+"""Results of a try; a request ends as `SUCCESS`, `GAVE_UP` or not at all."""
+
+GAVE_UP = DENIED
+
+# --- events
+
+EVENT_KINDS = START_DUE, RETRY_DUE, ARRIVAL, AT_SERVER, SERVED, WRITE, ANSWER, HEDGE_DUE, TURN_DUE, EXPIRY = range(10)
+"""Kinds of events; a row of `clients`, `requests` or `tries` belongs to each."""
+
+ORDER_SHIFT, KIND_SHIFT, KIND_MASK, ROW_MASK = 28, 24, 15, 2**24 - 1
+"""Parts of an event: its order among those of one time, its kind and its row."""
+
+EXPIRY_ORDER = 2**34
+"""Added to the order of expiries, which follow all other events of their time."""
+
+MAX_ROWS = 2**24
+
+
+class World(NamedTuple):
+    """Everything that the event loop reads and writes."""
+
+    totals: Any
+    behaviors: Any
+    delays: Any
+    chances: Any
+    values: Any
+    backoffs: Any
+    clients: Any
+    requests: Any
+    tries: Any
+    windows: Any
+    streams: Any
+    changes: Any
+    server: Any
+    heap: Any
+    limiter: Any
+    error_chance: float
+    duration: int
+    origin: int
+    first_times: Any
+    first_clients: Any
+    first_costs: Any
+    row_times: Any
+    row_clients: Any
+    row_costs: Any
+    row_requests: Any
+    row_numbers: Any
+    row_sent: Any
+    row_ended: Any
+    row_results: Any
+    row_served: Any
+    row_wasted: Any
+    row_allowed: Any
+    row_remaining: Any
+    row_retry_afters: Any
+    row_reset_afters: Any
+    row_delays: Any
+    request_clients: Any
+    request_started: Any
+    request_ended: Any
+    request_tries: Any
+    request_results: Any
+
+
+DECISION_COLUMNS = {
+    "allowed": "allowed",
+    "remaining": "remaining",
+    "retry_after_ns": "retry_afters",
+    "reset_after_ns": "reset_afters",
+    "delay_ns": "delays",
+}
+"""The columns of a `World` that hold the fields of a decision, without the prefix `row_`."""
