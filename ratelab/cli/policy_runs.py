@@ -64,6 +64,7 @@ def simulate_policies(
     runs: list[Run | PolicyRun] = []
     for scenario in scenarios:
         limits = scenario.limits
+        scenario.check_open_loop()
         if file is None and limits is None:
             runs.append(compare(scenario))
             continue

@@ -64,7 +64,8 @@ def simulate(
 def run_scenarios(loaded: Sequence[Scenario], algorithms: Sequence[str], output: Output) -> list[Run]:
     """Replay scenarios through each of their algorithms."""
     policies = [
-        [build_policy(kind, scenario.quota) for kind in select(algorithms, scenario.algorithms)] for scenario in loaded
+        [build_policy(kind, scenario.open_loop_quota) for kind in select(algorithms, scenario.algorithms)]
+        for scenario in loaded
     ]
     total = sum(len(scenario.traffic) * (len(row) + 1) for scenario, row in zip(loaded, policies, strict=True))
     with LateProgress("replaying", output.total(total)) as progress:

@@ -88,6 +88,7 @@ def load_scenario_source(sources: tuple[str, ...]) -> tuple[TrafficSource, Scena
 
     with LateProgress("drawing traffic", None):
         scenario = load_scenario(sources[0])
+    scenario.check_open_loop()
     fields: dict[str, Any] = {"scenario": scenario.name, "seed": scenario.seed}
     return TrafficSource(scenario.traffic, fields, f"{scenario.name}: {scenario.description}"), scenario
 

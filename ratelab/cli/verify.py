@@ -95,7 +95,7 @@ def verify(
     header = _parse_key(key)
     with LateProgress("drawing traffic", None):
         loaded = load_scenario(scenario, rate, burst, seed)
-    quota, traffic = loaded.quota, scale_traffic(loaded.traffic, speed)
+    quota, traffic = loaded.open_loop_quota, scale_traffic(loaded.traffic, speed)
     requested = None if algo is None else build_policy(find(algo), quota)
     if file is not None:
         clients = len({*traffic.request_keys.tolist()})

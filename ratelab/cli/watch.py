@@ -60,12 +60,12 @@ def watch(
     loaded = load_scenario(scenario, rate, burst, seed)
     if loaded.limits is not None:
         raise InputError(f"{scenario} has several policies, which watch does not show: use ratelab simulate")
-    kinds = select(algorithms, loaded.algorithms)
-    policies = [build_policy(kind, loaded.quota) for kind in kinds]
+    kinds, quota = select(algorithms, loaded.algorithms), loaded.open_loop_quota
+    policies = [build_policy(kind, quota) for kind in kinds]
     comparison = compare(policies, loaded.traffic, fields=ROW_FIELDS)
     view = ComparisonView(comparison, "dark")
     console.print(f"{loaded.name}: {loaded.description}", style="bold", markup=False)
-    console.print(describe_run(loaded.traffic, loaded.quota), markup=False)
+    console.print(describe_run(loaded.traffic, quota), markup=False)
     console.print()
     if interactive:
         _play(console, view, Pace(speed or max(1.0, view.end / 1e9 / DEFAULT_MAX_PLAYBACK_S)))

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ratelab.documents import Document, Kind, Place, validate
+from ratelab.documents import Document, Kind, Place, Value, keys_of, validate
 from ratelab.errors import InputError
 from ratelab.lab.scenarios import arrivals, schema
 from ratelab.lab.scenarios.arrivals import MAX_REQUESTS, Span
@@ -22,7 +23,9 @@ from ratelab.lab.traffic import Traffic
 from ratelab.quota import Quota, format_duration, spell_duration
 
 if TYPE_CHECKING:
+    from ratelab.lab.closed_loop.behavior import Population
     from ratelab.lab.scenarios.policies import PolicyScenarioFile, ScenarioPolicies
+    from ratelab.lab.scenarios.population import LoopScenarioFile
 
 KIND = Kind("scenario", "`ratelab simulate --help`", "put traffic into a trace file, or use `ratelab replay`")
 
@@ -34,9 +37,11 @@ class Scenario:
     name: str
     description: str
     seed: int
-    quota: Quota
+    quota: Quota | None
+    """The quota of each key; None without a limiter, which only a closed loop may lack."""
     algorithms: tuple[str, ...]
     traffic: Traffic
+    """All requests; in a closed loop, the first tries of the open clients."""
     lesson: str | None
     """The effect that the scenario shows, in a sentence."""
     chart: str
@@ -47,6 +52,23 @@ class Scenario:
     """The content of the file."""
     limits: ScenarioPolicies | None = None
     """The policies, of a scenario that has several; its quota is then that of the first."""
+    population: Population | None = None
+    """The clients of a closed loop, and what they meet; None if clients do not react to their answers."""
+
+    @property
+    def open_loop_quota(self) -> Quota:
+        """The quota of a scenario whose requests do not depend on it; raises `InputError` for a closed loop."""
+        self.check_open_loop()
+        assert self.quota is not None  # noqa: S101  (without a quota, there is a population)
+        return self.quota
+
+    def check_open_loop(self) -> None:
+        """Raise `InputError` for a closed loop."""
+        if self.population is not None:
+            raise InputError(
+                f"the clients of {self.name} react to their answers, or meet a server or a fault: "
+                "only ratelab simulate runs closed loops"
+            )
 
 
 def load_scenario(path: str, rate: str | None = None, burst: int | None = None, seed: int | None = None) -> Scenario:
@@ -58,18 +80,58 @@ def load_scenario(path: str, rate: str | None = None, burst: int | None = None, 
     document = Document(path, KIND)
     if isinstance(document.value, dict) and "policies" in document.value:
         return _load_policies(document, rate, burst, seed)
+    if _find_further_keys(document.value, schema.ScenarioFile, schema.Client):
+        return _load_closed_loop(document, rate, burst, seed)
     file = validate(document, schema.ScenarioFile)
     seed = file.seed if seed is None else seed
-    quota = _build_quota(document, file, rate, burst)
+    quota = _build_quota(document, file.quota, rate, burst)
     return _create_scenario(document, file, seed, quota, tuple(dict.fromkeys(file.algorithms)))
+
+
+def _find_further_keys(value: Value, file: type[schema.ScenarioFields], client: type[schema.Client]) -> list[Place]:
+    """Return the keys of a file, and of its clients, that two models do not have."""
+    if not isinstance(value, dict):
+        return []
+    clients = value.get("clients")
+    further: list[Place] = [(key,) for key in value if key not in keys_of(file)]
+    return further + [
+        ("clients", number, key)
+        for number, each in enumerate(clients if isinstance(clients, list) else [])
+        for key in (each if isinstance(each, dict) else ())
+        if key not in keys_of(client)
+    ]
+
+
+def _load_closed_loop(document: Document, rate: str | None, burst: int | None, seed: int | None) -> Scenario:
+    """Return a scenario whose clients may react to their answers."""
+    from ratelab.lab.scenarios import clients, population  # only these need them
+
+    document.value = clients.expand_presets(document.value)
+    file = validate(document, population.LoopScenarioFile)
+    population.check_file(document, file)
+    seed = file.seed if seed is None else seed
+    quota = None
+    if file.quota is not None or rate is not None:
+        quota = _build_quota(document, file.quota, rate, burst)
+    elif burst is not None:
+        raise InputError(f"{document.path} has no quota: give --rate, or leave out --burst")
+    algorithms = () if quota is None else tuple(dict.fromkeys(file.algorithms))
+    scenario = _create_scenario(document, file, seed, quota, algorithms)
+    return replace(scenario, population=population.create_population(document, file, scenario.traffic, seed))
 
 
 def _load_policies(document: Document, rate: str | None, burst: int | None, seed: int | None) -> Scenario:
     """Return a scenario with several policies, each of which has its quota and its algorithm."""
-    from ratelab.lab.scenarios.policies import PolicyScenarioFile, create_content, create_limits  # only these need them
+    from ratelab.lab.scenarios.policies import (  # only these need them
+        PolicyClient,
+        PolicyScenarioFile,
+        create_content,
+        create_limits,
+    )
 
     if rate is not None or burst is not None:
         raise InputError(f"{document.path} has policies, each with its quota: leave out --rate and --burst")
+    _reject_closed_loop(document, PolicyScenarioFile, PolicyClient)
     file = validate(document, PolicyScenarioFile)
     seed = file.seed if seed is None else seed
     content = create_content(document, file)
@@ -78,11 +140,25 @@ def _load_policies(document: Document, rate: str | None, burst: int | None, seed
     return replace(scenario, limits=create_limits(document, file, content, scenario.traffic, seed))
 
 
+def _reject_closed_loop(document: Document, file: type[schema.ScenarioFields], client: type[schema.Client]) -> None:
+    """Raise `InputError` for a key of a closed loop in a scenario with several policies."""
+    further = _find_further_keys(document.value, file, client)
+    if further:
+        from ratelab.lab.scenarios.clients import LoopClient
+        from ratelab.lab.scenarios.population import LoopScenarioFile
+
+        for place in further:
+            plain, full = (schema.ScenarioFile, LoopScenarioFile) if len(place) == 1 else (schema.Client, LoopClient)
+            if place[-1] in {*keys_of(full)} - {*keys_of(plain)}:
+                remedy = f"remove {place[-1]}, or replace policies by a quota"
+                raise document.error(place, f"clients that react to answers take no policies yet: {remedy}")
+
+
 def _create_scenario(
     document: Document,
-    file: schema.ScenarioFile | PolicyScenarioFile,
+    file: schema.ScenarioFile | PolicyScenarioFile | LoopScenarioFile,
     seed: int,
-    quota: Quota,
+    quota: Quota | None,
     algorithms: tuple[str, ...],
 ) -> Scenario:
     return Scenario(
@@ -99,10 +175,11 @@ def _create_scenario(
     )
 
 
-def _build_quota(document: Document, file: schema.ScenarioFile, rate: str | None, burst: int | None) -> Quota:
-    base = file.quota.rate if rate is None else Quota.parse(rate)
+def _build_quota(document: Document, fields: schema.QuotaFields | None, rate: str | None, burst: int | None) -> Quota:
+    """Return the quota of a file, or that of `rate`, of which there must be one."""
+    base = fields.rate if fields is not None and rate is None else Quota.parse(str(rate))
     try:
-        return Quota.of(base, file.quota.burst if burst is None else burst)
+        return Quota.of(base, fields.burst if fields is not None and burst is None else burst)
     except InputError as error:
         if rate is None and burst is None:
             raise document.error(("quota",), str(error)) from None
@@ -120,26 +197,33 @@ def _draw_traffic(document: Document, duration: int, described: Sequence[schema.
     if duration < 1:
         raise document.error(("duration",), "expected a duration above 0s, got 0s")
     keys: dict[str, str] = {}  # by client name
-    times: list[Integers] = []
-    costs: list[Integers] = []
+    owners: list[int] = []  # the client of each item of the next two
+    times: list[Integers] = [np.empty(0, np.int64)]
+    costs: list[Integers] = [np.empty(0, np.int64)]
     total = 0
     read = cache(lambda path: read_trace(path).traffic.times)
     for index, client in enumerate(described):
-        for number in range(1, client.count + 1):
-            name = client.name if client.count == 1 else f"{client.name}-{number}"
-            if name in keys:
-                raise document.error(("clients", index, "name"), f"duplicate client name {name!r}")
-            keys[name] = client.key or name
-            client_times = np.concatenate(_draw_client(document, duration, client, index, f"{seed}/{name}", read))
-            total += len(client_times)
+        names = _name_copies(client)
+        if not keys.keys().isdisjoint(names):
+            twice = next(name for name in names if name in keys)
+            raise document.error(("clients", index, "name"), f"duplicate client name {twice!r}")
+        first = len(keys)
+        keys.update(zip(names, names if client.key is None else repeat(client.key), strict=False))
+        drawn: Integers | None = None  # the times of the last copy
+        for number, name in enumerate(names if client.traffic else ()):
+            if drawn is None or any(isinstance(pattern, schema.Poisson) for pattern in client.traffic):
+                drawn = np.concatenate(_draw_client(document, duration, client, index, f"{seed}/{name}", read))
+                drawn.sort(kind="stable")
+            total += len(drawn)
             if total > MAX_REQUESTS:
                 raise document.error(
                     ("clients", index), f"a scenario may have at most {MAX_REQUESTS:,} requests, got more"
                 )
-            times.append(np.sort(client_times, kind="stable"))
-            costs.append(arrivals.draw_costs(client.cost, len(client_times), f"{seed}/{name}/cost"))
+            owners.append(first + number)
+            times.append(drawn)
+            costs.append(arrivals.draw_costs(client.cost, len(drawn), f"{seed}/{name}/cost"))
     key_numbers = {key: number for number, key in enumerate(dict.fromkeys(keys.values()))}
-    clients = np.repeat(np.arange(len(times)), list(map(len, times)))
+    clients = np.repeat(np.array(owners, np.int64), list(map(len, times[1:])))
     order = np.argsort(np.concatenate(times), kind="stable")
     return Traffic(
         times=np.concatenate(times)[order],
@@ -149,6 +233,11 @@ def _draw_traffic(document: Document, duration: int, described: Sequence[schema.
         keys=np.array([key_numbers[key] for key in keys.values()], np.int64),
         duration=duration,
     )
+
+
+def _name_copies(client: schema.Client) -> list[str]:
+    """Return the names of a client's copies."""
+    return [client.name] if client.count == 1 else [f"{client.name}-{number}" for number in range(1, client.count + 1)]
 
 
 def _draw_client(
@@ -204,7 +293,9 @@ def describe_client(client: schema.Client) -> str:
         first, last = (_isolate(f"{client.name}-{number}") for number in (1, client.count))
         subject = f"{client.count:,} clients, {first} to {last}, each"
     key = f" (on the key {_isolate(client.key)})" if client.key and client.key != client.name else ""
-    return f"{subject}{key}: {'; and '.join(map(_describe_pattern, client.traffic))}{_describe_costs(client.cost)}"
+    traffic, behavior = "; and ".join(map(_describe_pattern, client.traffic)), client.describe_behavior()
+    separator = "; " if traffic and behavior else ""
+    return f"{subject}{key}: {traffic}{separator}{behavior}{_describe_costs(client.cost)}"
 
 
 def _isolate(name: str) -> str:

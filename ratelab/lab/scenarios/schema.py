@@ -30,7 +30,7 @@ def parse_costs(value: str | dict[str, str]) -> dict[int, float]:
     parse_cost = create_integer_parser(1)
     if not isinstance(value, dict):
         return {parse_cost(value): 1.0}
-    weights = {parse_cost(cost): _parse_weight(weight) for cost, weight in value.items()}
+    weights = {parse_cost(cost): parse_weight(weight) for cost, weight in value.items()}
     if len(weights) < len(value):
         raise InputError(f"duplicate cost in {short_repr(value)}")
     if not sum(weights.values()):
@@ -38,7 +38,8 @@ def parse_costs(value: str | dict[str, str]) -> dict[int, float]:
     return weights
 
 
-def _parse_weight(value: str) -> float:
+def parse_weight(value: str) -> float:
+    """Parse the weight of a value in a random draw."""
     digits = value.replace(".", "", 1) if type(value) is str and len(value) <= 30 else ""
     if not (digits.isascii() and digits.isdecimal()):
         raise InputError(f"expected a weight such as 0.9, got {short_repr(value)}")
@@ -127,6 +128,7 @@ class TraceFile(_Pattern):
 
 DrawnPattern = Steady | Burst | Poisson | Ramp | Wave | OnOff | At
 Pattern = DrawnPattern | TraceFile
+Patterns = Annotated[list[Annotated[Pattern, Field(discriminator="pattern")]], Field(min_length=1)]
 
 
 class Client(Strict):
@@ -135,8 +137,12 @@ class Client(Strict):
     name: Text
     count: ClientCount = 1
     key: Text | None = None
-    traffic: Annotated[list[Annotated[Pattern, Field(discriminator="pattern")]], Field(min_length=1)]
+    traffic: Patterns
     cost: CostWeights = Field({1: 1.0})
+
+    def describe_behavior(self) -> str:
+        """Return in words how the client reacts to its answers; an open loop ignores them."""
+        return ""
 
 
 class QuotaFields(Strict):

@@ -1,0 +1,101 @@
+"""Scenarios whose clients react to their answers: the schema of their files, and the population that they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from ratelab.algorithms import COMPARED
+from ratelab.documents import AlgorithmName, Document, Place
+from ratelab.lab import CHARTS
+from ratelab.lab.closed_loop.behavior import Behavior, Population
+from ratelab.lab.scenarios import schema
+from ratelab.lab.scenarios.backend import (
+    AnyFault,
+    ServerFields,
+    check_faults,
+    check_server,
+    create_fault,
+    create_server,
+)
+from ratelab.lab.scenarios.clients import MAX_CLIENTS, LoopClient, create_behavior, find_problems, repeats_at_once
+from ratelab.lab.traffic import Traffic
+
+Problem = tuple[Place, str]
+
+
+class LoopScenarioFile(schema.ScenarioFields):
+    """A scenario file with clients that react to their answers, a server or faults."""
+
+    chart: schema.ChartName = CHARTS[0]
+    quota: schema.QuotaFields | None = None
+    algorithms: list[AlgorithmName] = Field(list(COMPARED), min_length=1, max_length=100)
+    server: ServerFields | None = None
+    faults: list[Annotated[AnyFault, Field(discriminator="fault")]] = Field([], max_length=100)
+    clients: Annotated[list[LoopClient], Field(min_length=1)]
+
+
+def check_file(document: Document, file: LoopScenarioFile) -> None:
+    """Raise `InputError` for the first keys that contradict others."""
+    for place, problem in _find_problems(file):
+        raise document.error(place, problem)
+
+
+def _find_problems(file: LoopScenarioFile) -> Iterator[Problem]:
+    for number, client in enumerate(file.clients):
+        for place, problem in find_problems(client):
+            yield ("clients", number, *place), problem
+        yield from _check_progress(file, client, number)
+    total = sum(client.count for client in file.clients)
+    if total > MAX_CLIENTS:
+        yield ("clients",), f"a scenario may have at most {MAX_CLIENTS:,} clients, got {total:,}: lower count"
+    if file.quota is None:
+        if file.server is None:
+            yield (), "missing key 'quota'; only a scenario with a server may have no limiter"
+        if "algorithms" in file.model_fields_set:
+            yield ("algorithms",), "algorithms need a quota: add it, or remove algorithms"
+    if file.server is not None:
+        yield from check_server(file.server, any(client.timeout is not None for client in file.clients))
+    faults = [create_fault(fault) for fault in file.faults]
+    yield from check_faults(faults, file.duration, file.quota is not None, file.server is not None)
+
+
+def _check_progress(file: LoopScenarioFile, client: LoopClient, number: int) -> Iterator[Problem]:
+    """Yield a client that may send without end at one time."""
+    match repeats_at_once(client):
+        case "retry":
+            remedy = "add network: {latency: 10ms}, a base, or a number of attempts"
+            yield ("clients", number, "retry"), f"retries at once and without a limit never end: {remedy}"
+        case "think":
+            server = file.server
+            is_served = file.quota is None and server is not None and server.service.mean > 0 and server.queue is None
+            if not is_served or client.breaker is not None or client.adaptive is not None:
+                place: Place = ("clients", number, "think") if client.think else ("clients", number)
+                yield place, "requests without a pause between them never end: add think: 1s, pace or network latency"
+
+
+def create_population(document: Document, file: LoopScenarioFile, traffic: Traffic, seed: int) -> Population | None:
+    """Return the population of a scenario; None if its clients do not react to answers and meet no server.
+
+    `traffic` has the first tries of the open clients. Raises `InputError` for a spike of nothing.
+    """
+    behaviors = tuple(create_behavior(client) for client in file.clients)
+    faults = tuple(create_fault(fault) for fault in file.faults)
+    if file.server is None and not faults and all(behavior == Behavior() for behavior in behaviors):
+        return None
+    is_serial = any(client.loop == "serial" for client in file.clients)
+    for number, fault in enumerate(faults):
+        begin, end = np.searchsorted(traffic.times, [fault.begin, fault.end])
+        if fault.kind == "spike" and begin == end and not is_serial:
+            raise document.error(("faults", number), "no request begins during the spike: move it")
+    return Population(
+        first_tries=traffic,
+        behaviors=behaviors,
+        behavior_of=np.repeat(np.arange(len(behaviors)), [client.count for client in file.clients]),
+        seed=seed,
+        server=None if file.server is None else create_server(file.server),
+        faults=faults,
+    )
