@@ -277,7 +277,7 @@ def _strip(kind: Any) -> Any:
     while get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     members = [member for member in get_args(kind) if member is not type(None)]
-    return members[0] if len(members) == 1 and type(None) in get_args(kind) else kind
+    return _strip(members[0]) if len(members) == 1 and type(None) in get_args(kind) else kind
 
 
 def tagged_models(kind: Any) -> dict[str, type[BaseModel]]:

@@ -12,8 +12,8 @@ from pydantic import Field, PlainValidator
 from ratelab.documents import Duration, Place, Strict, Value, create_choice_parser, create_integer_parser
 from ratelab.errors import InputError, short_repr
 from ratelab.lab.closed_loop.behavior import Delay, Fault, Server
-from ratelab.lab.scenarios.durations import DrawnDuration, LongDuration, parse_limit, parse_share
-from ratelab.quota import format_duration, parse_duration
+from ratelab.lab.scenarios.durations import DrawnDuration, LongDuration, parse_limit, parse_positive, parse_share
+from ratelab.quota import format_duration
 
 Problem = tuple[Place, str]
 """The path of a value, and the rule that it breaks."""
@@ -37,7 +37,7 @@ def parse_drop(value: Value) -> Drop:
         return Drop("count", create_integer_parser(1)(limit))
     if not limit:
         raise InputError(f"expected none, stale, over 100ms or over 200, got {short_repr(value)}")
-    return Drop("wait", parse_duration(limit))
+    return Drop("wait", parse_positive(limit))
 
 
 class ServerFields(Strict):
