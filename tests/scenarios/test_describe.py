@@ -27,15 +27,15 @@ BEHAVIORS = {
     "timeout: 2s, retry: {policy: fixed, base: 1s}": "waits 2 s for an answer; retries after 1 s, 3 tries at most",
     "retry: {policy: immediate}": "retries at once, 3 tries at most",
     "retry: {policy: immediate, honors: ratelimit}": "retries at once, or after RateLimit if that is longer, 3 tries",
-    "retry: {policy: exponential, jitter: equal}": "retries after 100 ms, doubling up to 20 s with equal jitter, 3 tries",
-    "retry: {policy: equal-jitter, multiplier: 3}": "100 ms, times 3 up to 20 s, of which half is random (equal jitter)",
-    "retry: {policy: full-jitter}": "retries after at most 100 ms, doubling up to 20 s, at random (full jitter), 3 tries",
-    "retry: {policy: decorrelated-jitter}": "after 100 ms to three times the last wait, up to 20 s, at random (decorrelated",
-    "retry: {policy: retry-after, jitter: full}": "retries after Retry-After with full jitter, or without one after 100 ms,",
+    "retry: {policy: exponential, jitter: equal}": "after 100 ms, doubling up to 20 s with equal jitter, 3 tries",
+    "retry: {policy: equal-jitter, multiplier: 3}": "times 3 up to 20 s, of which half is random (equal jitter)",
+    "retry: {policy: full-jitter}": "after at most 100 ms, doubling up to 20 s, at random (full jitter)",
+    "retry: {policy: decorrelated-jitter}": "after 100 ms to three times the last wait, up to 20 s, at random",
+    "retry: {policy: retry-after, jitter: full}": "after Retry-After with full jitter, or without one after 100 ms",
     "retry: {policy: full-jitter, attempts: unlimited, deadline: 2min}": "without a limit, until 2 min after the first",
     "retry: {policy: full-jitter, retry_on: [shed, denied]}": "3 tries at most, after denials and full queues",
     "retry: {policy: full-jitter, budget: 10%}": "a budget of 10 % of the first tries (up to 10 tokens)",
-    "retry: {policy: fixed, budget: {ratio: 5%, on: success, cost: 2}}": "5 % of the successes (up to 10 tokens, 2 for each",
+    "retry: {policy: fixed, budget: {ratio: 5%, on: success, cost: 2}}": "5 % of the successes (up to 10 tokens, 2 for",
     "breaker: {failures: 10%}": "stops for 5 s once more than 10 % fail in 10 s",
     "retry: {policy: fixed}, breaker: {failures: 1%, stops: retries}": "stops retries while more than 1 % fail",
     "adaptive: {k: 1.1}": "rejects tries itself beyond 1.1 times those accepted in 2 min",
@@ -53,14 +53,14 @@ BACKENDS = {
     "server: {}": "server: workers without a limit, 0 s a request",
     "server: {workers: 1, service: 50ms}": "server: 1 worker, 50 ms a request, a queue without a limit",
     "server: {workers: 40, service: {mean: 50ms, cv: 1}, queue: 200, order: lifo, drop: over 100}": (
-        "server: 40 workers, 50 ms on average (coefficient of variation 1) a request, a queue of 200, last in first out, "
-        "drops the oldest while over 100 wait"
+        "server: 40 workers, 50 ms on average (coefficient of variation 1) a request, a queue of 200, last in "
+        "first out, drops the oldest while over 100 wait"
     ),
     "server: {workers: 4, service: 1s, drop: over 2s, slowdown: 10ms, errors: 50%}": (
         "server: 4 workers, 1 s a request, 10 ms more for each in service, a queue without a limit, "
         "drops requests that waited over 2 s, 50 % fail"
     ),
-    "server: {contention: optimistic}": "each request reads a row and writes it, and fails if another wrote it in between",
+    "server: {contention: optimistic}": "each request reads a row and writes it, and fails if another wrote it",
     "server: {}\nfaults: [{fault: outage, at: 1s, for: 2s}]": "fault: outage from 1 s to 3 s: requests fail",
     "server: {}\nfaults: [{fault: outage, at: 1s, for: 2s, requests: hold}]": "to 3 s: requests wait until it ends",
     "server: {}\nfaults: [{fault: slow, at: 1s, for: 2s, by: 9}]": "service takes 9 times as long from 1 s to 3 s",

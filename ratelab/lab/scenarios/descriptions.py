@@ -134,7 +134,7 @@ def describe_delay(delay: Delay) -> str:
 
 
 def describe_server(server: Server) -> str:
-    """Return what a server can do, such as `40 workers, 50 ms a request, a queue of 200`."""
+    """Return the capacity of a server, such as `40 workers, 50 ms a request, a queue of 200`."""
     return ", ".join(_list_server(server))
 
 

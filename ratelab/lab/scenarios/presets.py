@@ -1,4 +1,4 @@
-"""What common HTTP clients do by default when a request fails, as keys of scenario files."""
+"""Default reactions of common HTTP clients to failures, as keys of scenario files."""
 
 from __future__ import annotations
 

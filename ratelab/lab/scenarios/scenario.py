@@ -53,7 +53,7 @@ class Scenario:
     limits: ScenarioPolicies | None = None
     """The policies, of a scenario that has several; its quota is then that of the first."""
     population: Population | None = None
-    """The clients of a closed loop, and what they meet; None if clients do not react to their answers."""
+    """The clients of a closed loop, their server and its faults; None if clients do not react to their answers."""
 
     @property
     def open_loop_quota(self) -> Quota:
