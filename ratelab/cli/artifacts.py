@@ -19,13 +19,12 @@ from ratelab.errors import InputError
 from ratelab.lab.decisions import Progress
 from ratelab.report.charts import CHARTS, IMAGE_FORMATS, LAYOUTS, THEME_NAMES, draw, render_figure
 from ratelab.report.files import check_writable, write_bytes, write_text
-from ratelab.report.summary import Run
+from ratelab.report.runs import BaseRun
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ratelab.lab.tune import Analysis
-    from ratelab.report.policies import PolicyRun
 
 PAGE_SUFFIXES = (".html", ".htm")
 
@@ -56,7 +55,7 @@ class Plots:
         """The targets that are files."""
         return tuple(target for target in self.targets if not is_directory(target))
 
-    def check(self, runs: Sequence[Run | PolicyRun]) -> None:
+    def check(self, runs: Sequence[BaseRun]) -> None:
         """Raise `InputError` for a chart that cannot be drawn of a run."""
         for run in runs:
             for chart in self.charts:
@@ -66,18 +65,18 @@ class Plots:
                         f"--chart {chart} shows {shown}, unlike {run.name}: choose one of {', '.join(run.charts)}"
                     )
 
-    def count(self, runs: Sequence[Run | PolicyRun]) -> int:
+    def count(self, runs: Sequence[BaseRun]) -> int:
         """Return the number of images that `write` writes for these runs."""
         return sum(1 for _ in self._list_images(runs))
 
-    def write(self, runs: Sequence[Run | PolicyRun], progress: Progress) -> None:
+    def write(self, runs: Sequence[BaseRun], progress: Progress) -> None:
         """Draw and write the charts of each run."""
         for path, run, chart in self._list_images(runs):
             theme, layout = self.theme or THEME_NAMES[0], self.layout or LAYOUTS[0]
             write_image(path, draw(run.comparison, chart, theme, run.title, layout))
             progress(1)
 
-    def _list_images(self, runs: Sequence[Run | PolicyRun]) -> Iterator[tuple[str, Run | PolicyRun, str]]:
+    def _list_images(self, runs: Sequence[BaseRun]) -> Iterator[tuple[str, BaseRun, str]]:
         """Yield the path of each image, its run and its chart."""
         prefixes = [f"{stem}-" for stem in make_stems([run.name for run in runs])] if self.runs > 1 else [""]
         for target in self.targets:
@@ -154,7 +153,7 @@ class Pages:
         """The target, if it is a file."""
         return () if is_directory(self.target) else (self.target,)
 
-    def write(self, runs: Sequence[Run | PolicyRun], progress: Progress) -> None:
+    def write(self, runs: Sequence[BaseRun], progress: Progress) -> None:
         """Write one page, or a directory with a page for each run and an index."""
         from ratelab.report.html import INDEX_STEM, Provenance, draw_pictures, render_gallery, render_page  # slow
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os.path import realpath
@@ -20,7 +20,7 @@ from ratelab.algorithms import Policy
 from ratelab.errors import InputError
 from ratelab.lab.comparison import Comparison, compare, with_accuracy, with_equal_protection
 from ratelab.lab.decisions import FIGURE_FIELDS, Progress
-from ratelab.lab.metrics import Figure, Result, list_figures
+from ratelab.lab.metrics import Figure
 from ratelab.lab.replay import uses_compiler
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import ROW_FIELDS
@@ -33,26 +33,16 @@ from ratelab.report.accuracy import (
     explain_figures,
 )
 from ratelab.report.equal_protection import build_equal_table, describe_equal_protection
-from ratelab.report.files import check_events_writable, check_writable, write_events, write_table
+from ratelab.report.files import check_events_writable, check_writable, write_events, write_rows
 from ratelab.report.numbers import wrap_text
-from ratelab.report.summary import (
-    Run,
-    build_clients_table,
-    build_comparison_table,
-    build_figures_table,
-    describe_assumption,
-    describe_run,
-    summarize,
-)
+from ratelab.report.runs import BaseRun, Run
 from ratelab.report.tables import Table, render_table
-from ratelab.report.timeline import render_timeline
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as ProgressBar
 
     from ratelab.cli.artifacts import Pages, Plots
-    from ratelab.report.policies import PolicyRun
 
 MIN_COLUMNS = 60
 """Width that tables have even in a narrower terminal."""
@@ -155,19 +145,29 @@ DEFAULT_DIFFERING_CLIENTS = 10
 """The number of clients of a scenario that the accuracy lists."""
 
 
-def print_run(console: Console, run: Run, output: Output) -> None:
+def print_run(console: Console, run: BaseRun, output: Output) -> None:
     """Print the tables and sentences on a run."""
-    comparison, many_clients = run.comparison, run.most_denied is not None
     console.print(run.title, style="bold", markup=False)
-    console.print(describe_run(comparison.traffic, comparison.quota), markup=False)
-    for note in [*run.notes, *describe_assumption(comparison)]:
+    for line in run.describe():
+        print_text(console, line)
+    for note in [*run.notes, *run.list_assumptions()]:
         print_text(console, note, "dim")
-    print_table(console, build_comparison_table(comparison), with_caption=False)
-    print_sentences(console, summarize(comparison, many_clients))
+    print_table(console, run.build_table(), with_caption=False)
+    print_sentences(console, run.summarize())
     if run.most_denied is not None:
-        print_table(console, build_clients_table(comparison, run.most_denied))
+        print_table(console, run.build_clients_table(run.most_denied))
     if output.all_figures:
-        print_figures(console, build_figures_table(comparison), list_figures(Result))
+        print_figures(console, run.build_figures_table(), run.figures)
+    if isinstance(run, Run):
+        _print_accuracy(console, run, output)
+    if output.timeline:
+        console.print()
+        console.print(run.render_timeline(console.width))
+
+
+def _print_accuracy(console: Console, run: Run, output: Output) -> None:
+    """Print the comparison with the exact log and at equal protection, as far as the options ask for it."""
+    comparison = run.comparison
     if output.accuracy:
         print_table(console, build_accuracy_table(comparison))
         for explanation in explain_figures():
@@ -177,26 +177,19 @@ def print_run(console: Console, run: Run, output: Output) -> None:
     if comparison.equal_protection is not None:
         print_table(console, build_equal_table(comparison))
         print_sentences(console, describe_equal_protection(comparison, comparison.equal_protection))
-    if output.timeline:
-        console.print()
-        console.print(render_timeline(comparison, console.width))
 
 
-Show = Callable[["Console", Any, Output], None]
-"""Prints a run."""
-
-
-def deliver(runs: Sequence[Run | PolicyRun], output: Output, show: Show = print_run) -> None:
-    """Write the files of `output`, then print the JSON object, or each run by `show`."""
+def deliver(runs: Sequence[BaseRun], output: Output) -> None:
+    """Write the files of `output`, then print the JSON object, or each run."""
     labels = [dict(list(run.source.items())[:1]) for run in runs]
-    comparisons = [run.comparison for run in runs]
     if output.plots is not None:
         output.plots.check(runs)
     if output.csv_file is not None:
-        write_table(output.csv_file, zip(labels, comparisons, strict=True))
+        rows = [{**label, **row} for label, run in zip(labels, runs, strict=True) for row in run.list_rows()]
+        write_rows(output.csv_file, rows)
     if output.events_file is not None:
         with LateProgress("writing events", None):
-            write_events(output.events_file, zip(labels if len(runs) > 1 else [{}], comparisons, strict=True))
+            _write_events(output.events_file, runs, labels if len(runs) > 1 else [{}])
     if output.plots is not None:
         with LateProgress("drawing", output.plots.count(runs)) as progress:
             output.plots.write(runs, progress)
@@ -211,7 +204,14 @@ def deliver(runs: Sequence[Run | PolicyRun], output: Output, show: Show = print_
         for number, run in enumerate(runs):
             if number:
                 console.print()
-            show(console, run, output)
+            print_run(console, run, output)
+
+
+def _write_events(path: str, runs: Sequence[BaseRun], labels: Sequence[dict[str, Any]]) -> None:
+    """Write the events of all runs, each after its label."""
+    labelled = list(zip(labels, runs, strict=True))
+    columns = dict.fromkeys(name for label, run in labelled for name in (*label, *run.event_columns))
+    write_events(path, [*columns], ({**label, **event} for label, run in labelled for event in run.list_events()))
 
 
 def check_distinct(inputs: Sequence[str], files: Sequence[str | None]) -> None:
@@ -247,7 +247,7 @@ class TrimmedStdout:
         return sys.stdout.write(re.sub(" +(?=\n)", "", text))
 
 
-def print_figures(console: Console, table: Table, figures: dict[str, Figure]) -> None:
+def print_figures(console: Console, table: Table, figures: Mapping[str, Figure]) -> None:
     """Print a table of figures, and the meaning of each."""
     print_table(console, table)
     for name, figure in figures.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -15,11 +15,6 @@ from ratelab.cli.output import (
     LateProgress,
     Output,
     deliver,
-    print_figures,
-    print_run,
-    print_sentences,
-    print_table,
-    print_text,
     tune_compiler,
 )
 from ratelab.cli.sources import (
@@ -43,12 +38,8 @@ from ratelab.lab.traffic import Traffic
 from ratelab.lab.tune.difference import PolicyDifference, compare_decisions
 from ratelab.limiter import ROW_FIELDS
 from ratelab.policies.policy_file import PolicyFile, read_policies
-from ratelab.report.policies import PolicyRun
-from ratelab.report.summary import Run
-from ratelab.report.timeline import render_lines
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from ratelab.report.policy_run import PolicyRun
+from ratelab.report.runs import BaseRun
 
 
 def simulate_policies(
@@ -56,12 +47,12 @@ def simulate_policies(
     output: Output,
     path: str | None,
     semantics: tuple[str, ...],
-    compare: Callable[[Scenario], Run],
+    compare: Callable[[Scenario], BaseRun],
 ) -> None:
     """Replay scenarios through their policies, or those of the file at `path`; `compare` runs one without policies."""
     reject_options("algorithms", "rate", "burst")
     file = None if path is None else read_policies(path)
-    runs: list[Run | PolicyRun] = []
+    runs: list[BaseRun] = []
     for scenario in scenarios:
         limits = scenario.limits
         scenario.check_open_loop()
@@ -80,7 +71,7 @@ def simulate_policies(
             )
         source = {"scenario": scenario.name, "seed": scenario.seed}
         runs.append(PolicyRun(comparison, source, f"{scenario.name}: {scenario.description}", scenario=scenario))
-    deliver(runs, output, show_run)
+    deliver(runs, output)
 
 
 def _compare(
@@ -118,7 +109,7 @@ def replay_policies(
     with LateProgress("replaying", None) as progress:
         comparison = _compare(output, parts, source.traffic, semantics or ("atomic",), progress)
     fields = {**source.fields, "policy_file": make_printable(path)}
-    deliver([PolicyRun(comparison, fields, source.title, source.notes, top)], output, show_run)
+    deliver([PolicyRun(comparison, fields, source.title, source.notes, top)], output)
 
 
 def compare_files(
@@ -229,31 +220,3 @@ def reject_options(*names: str) -> None:
     ]
     if given:
         raise InputError(f"each policy has its algorithm and its quota: leave out {' and '.join(given)}")
-
-
-def show_run(console: Console, run: Run | PolicyRun, output: Output) -> None:
-    """Print a run of one quota, or of several policies."""
-    if isinstance(run, Run):
-        print_run(console, run, output)
-    else:
-        _print_policies(console, run, output)
-
-
-def _print_policies(console: Console, run: PolicyRun, output: Output) -> None:
-    from ratelab.report import policies, policy_tables
-
-    comparison = run.comparison
-    console.print(run.title, style="bold", markup=False)
-    for line in policies.describe_policies(comparison):
-        print_text(console, line)
-    for note in [*run.notes, *policies.describe_policy_assumption(comparison)]:
-        print_text(console, note, "dim")
-    print_table(console, policy_tables.build_policies_table(comparison), with_caption=False)
-    print_sentences(console, policies.summarize_policies(comparison))
-    if run.most_denied is not None:
-        print_table(console, policy_tables.build_policy_clients_table(comparison, run.most_denied))
-    if output.all_figures:
-        print_figures(console, policy_tables.build_policy_figures_table(comparison), policies.FIGURES)
-    if output.timeline:
-        console.print()
-        console.print(render_lines(comparison.traffic, policies.list_timeline_rows(comparison), console.width))

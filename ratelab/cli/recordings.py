@@ -21,8 +21,9 @@ from ratelab.lab.recording import (
 )
 from ratelab.lab.traces import format_path, make_printable, sum_file_sizes
 from ratelab.report.numbers import format_part
+from ratelab.report.runs import Run
 from ratelab.report.serialize import serialize_recording
-from ratelab.report.summary import Run, describe_other_calls, describe_recording
+from ratelab.report.summary import describe_other_calls, describe_recording
 
 if TYPE_CHECKING:
     from ratelab.lab.policies.recorded import RecordedRequests
@@ -117,9 +118,9 @@ def _describe_source(path: str) -> tuple[dict[str, Any], str]:
 
 def _show_policies(recording: Repeated, path: str, output: Output, top: int) -> RecordingCheck:
     """Show the decisions of several policies as they were repeated, and what differs."""
-    from ratelab.cli.policy_runs import check_output, show_run  # only for several policies
+    from ratelab.cli.policy_runs import check_output  # only for several policies
     from ratelab.lab.policies.figures import PolicyComparison, measure_together
-    from ratelab.report.policies import PolicyRun
+    from ratelab.report.policy_run import PolicyRun
 
     check_output(output)
     check = recording.check
@@ -131,7 +132,7 @@ def _show_policies(recording: Repeated, path: str, output: Output, top: int) -> 
     fields, title = _describe_source(path)
     fields["recording"] = {**serialize_recording(check), "settlements_and_refunds": check.other_calls}
     notes = (*describe_recording(check), *describe_other_calls(check))
-    deliver([PolicyRun(comparison, fields, title, notes, top)], output, show_run)
+    deliver([PolicyRun(comparison, fields, title, notes, top)], output)
     return check
 
 

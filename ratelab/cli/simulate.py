@@ -13,7 +13,7 @@ from ratelab.cli.options import POLICIES_OPTION, SEMANTICS_OPTION, comparison_op
 from ratelab.cli.output import LateProgress, Output, deliver
 from ratelab.errors import InputError
 from ratelab.lab.scenarios import Scenario, load_scenario
-from ratelab.report.summary import Run
+from ratelab.report.runs import Run
 
 
 @click.command()

@@ -12,36 +12,11 @@ from io import TextIOWrapper
 from pathlib import Path
 from secrets import token_hex
 from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from ratelab.errors import InputError
-from ratelab.lab.comparison import Comparison
-from ratelab.limiter import ROW_FIELDS
-from ratelab.report.serialize import serialize_results
-
-if TYPE_CHECKING:
-    from ratelab.lab.policies.figures import PolicyComparison
-
-EVENT_COLUMNS = ("at_ns", "client", "cost", "algorithm", *ROW_FIELDS)
-"""The columns of a row of events, one for each request and algorithm."""
-
-POLICY_EVENT_COLUMNS = ("at_ns", "client", "cost", "semantics", *ROW_FIELDS, "bound_by", "denied_by")
-"""The columns of a row of events of several policies, one for each request and way to enforce them."""
 
 Row = dict[str, Any]
-
-
-def write_table(path: str, labelled: Iterable[tuple[Row, Comparison | PolicyComparison]]) -> None:
-    """Write one CSV row for each result, after the columns of its label, which name the run."""
-    write_rows(path, [{**label, **row} for label, comparison in labelled for row in _list_results(comparison)])
-
-
-def _list_results(comparison: Comparison | PolicyComparison) -> list[Row]:
-    if isinstance(comparison, Comparison):
-        return serialize_results(comparison)
-    from ratelab.report.policies import list_rows
-
-    return list_rows(comparison)
 
 
 def write_rows(path: str, rows: Sequence[Row]) -> None:
@@ -50,18 +25,10 @@ def write_rows(path: str, rows: Sequence[Row]) -> None:
     write_text(path, lambda file: _write_csv(file, columns, rows))
 
 
-def write_events(path: str, labelled: Iterable[tuple[Row, Comparison | PolicyComparison]]) -> None:
-    """Write every request with every algorithm's decision, in the order of arrival, after the columns of its label."""
-    labelled = list(labelled)
-    columns = tuple(
-        dict.fromkeys(
-            name
-            for label, comparison in labelled
-            for name in (*label, *(EVENT_COLUMNS if isinstance(comparison, Comparison) else POLICY_EVENT_COLUMNS))
-        )
-    )
+def write_events(path: str, columns: Sequence[str], events: Iterable[Row]) -> None:
+    """Write events with these columns, in the format of the name's suffix."""
     write = _EVENT_WRITERS[Path(path).suffix]
-    write_text(path, lambda file: write(file, columns, _list_events(labelled)))
+    write_text(path, lambda file: write(file, tuple(columns), events))
 
 
 def check_events_writable(path: str) -> None:
@@ -69,24 +36,6 @@ def check_events_writable(path: str) -> None:
     if Path(path).suffix not in _EVENT_WRITERS:
         raise InputError(f"the events file must end in .csv or .jsonl, got {path!r}")
     check_writable(path)
-
-
-def _list_events(labelled: Iterable[tuple[Row, Comparison | PolicyComparison]]) -> Iterator[Row]:
-    for label, comparison in labelled:
-        if not isinstance(comparison, Comparison):
-            from ratelab.report.policies import list_events
-
-            yield from ({**label, **event} for event in list_events(comparison))
-            continue
-        traffic, outcomes = comparison.traffic, comparison.outcomes
-        columns = [traffic.clock_times, traffic.clients, traffic.costs, *(outcome.rows for outcome in outcomes)]
-        for start in range(0, len(traffic), 10_000):
-            batch = [column[start : start + 10_000].tolist() for column in columns]
-            for at_ns, client, cost, *decisions in zip(*batch, strict=True):
-                request = {**label, "at_ns": at_ns, "client": traffic.names[client], "cost": cost}
-                for outcome, decision in zip(outcomes, decisions, strict=True):
-                    fields = dict(zip(ROW_FIELDS, decision, strict=True))
-                    yield {**request, "algorithm": outcome.policy.name, **fields}
 
 
 def _write_csv(file: IO[str], columns: tuple[str, ...], rows: Iterable[Row]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ratelab.lab import POLICY_CHARTS, SEMANTICS
+from ratelab.lab import SEMANTICS
 from ratelab.lab.decisions import Columns
 from ratelab.lab.metrics import Result, list_figures, sum_exactly
 from ratelab.lab.policies.figures import JointResult, PolicyComparison, PolicyResult
@@ -17,20 +17,11 @@ from ratelab.limiter import ROW_FIELDS
 from ratelab.policies.description import describe_key
 from ratelab.quota import about
 from ratelab.report.numbers import format_part, format_quota, format_seconds, join_names, pluralize
-from ratelab.report.serialize import serialize_quota
-from ratelab.report.summary import BaseRun, describe_traffic
+from ratelab.report.serialize import EVENT_BATCH, serialize_quota
+from ratelab.report.summary import describe_traffic
 
-
-class PolicyRun(BaseRun):
-    """A comparison of several policies together."""
-
-    comparison: PolicyComparison
-    charts = POLICY_CHARTS
-
-    def serialize(self) -> dict[str, Any]:
-        """Return the JSON object of the run."""
-        return serialize_policies(self.comparison, self.source, self.most_denied)
-
+POLICY_EVENT_COLUMNS = ("at_ns", "client", "cost", "semantics", *ROW_FIELDS, "bound_by", "denied_by")
+"""The columns of a row of events of several policies, one for each request and way to enforce them."""
 
 FIGURES = {**list_figures(Result), **list_figures(PolicyResult)}
 """The figures of a policy, and of the whole, by name."""
@@ -124,8 +115,8 @@ def count_bound(result: JointResult) -> list[Integers]:
 def list_events(comparison: PolicyComparison) -> Iterator[dict[str, Any]]:
     """Yield every request with the decision by all policies, the policy that bound it and all that denied it."""
     traffic = comparison.traffic
-    for start in range(0, len(traffic), 10_000):
-        part = slice(start, min(start + 10_000, len(traffic)))
+    for start in range(0, len(traffic), EVENT_BATCH):
+        part = slice(start, min(start + EVENT_BATCH, len(traffic)))
         requests = [column[part].tolist() for column in (traffic.clock_times, traffic.clients, traffic.costs)]
         decided = [list(_list_decisions(result, part)) for result in comparison.results]
         for at_ns, client, cost, *decisions in zip(*requests, *decided, strict=True):

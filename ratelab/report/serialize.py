@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +14,14 @@ from ratelab.lab.equal_protection import EqualProtection
 from ratelab.lab.metrics import Result, list_figures
 from ratelab.lab.recording import RecordingCheck, digest
 from ratelab.lab.spill import Integers
+from ratelab.limiter import ROW_FIELDS
 from ratelab.quota import Quota
+
+EVENT_COLUMNS = ("at_ns", "client", "cost", "algorithm", *ROW_FIELDS)
+"""The columns of a row of events, one for each request and algorithm."""
+
+EVENT_BATCH = 10_000
+"""Requests whose events are listed at a time."""
 
 
 def serialize_comparison(
@@ -81,6 +89,18 @@ def serialize_clients(comparison: Comparison, number: int, max_clients: int | No
         }
         for index in clients
     ]
+
+
+def list_events(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """Yield every request with every algorithm's decision, in the order of arrival."""
+    traffic, outcomes = comparison.traffic, comparison.outcomes
+    columns = [traffic.clock_times, traffic.clients, traffic.costs, *(outcome.rows for outcome in outcomes)]
+    for start in range(0, len(traffic), EVENT_BATCH):
+        batch = [column[start : start + EVENT_BATCH].tolist() for column in columns]
+        for at_ns, client, cost, *decisions in zip(*batch, strict=True):
+            request = {"at_ns": at_ns, "client": traffic.names[client], "cost": cost}
+            for outcome, decision in zip(outcomes, decisions, strict=True):
+                yield {**request, "algorithm": outcome.policy.name, **dict(zip(ROW_FIELDS, decision, strict=True))}
 
 
 def serialize_equal_protection(protection: EqualProtection) -> dict[str, Any]:

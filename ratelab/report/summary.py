@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ratelab.lab import CHARTS
 from ratelab.lab.decisions import Decisions
 from ratelab.lab.metrics import Figure, Result, list_figures
 from ratelab.lab.recording import RecordingCheck, digest
@@ -25,44 +24,10 @@ from ratelab.report.numbers import (
     join_names,
     pluralize,
 )
-from ratelab.report.serialize import serialize_comparison
 from ratelab.report.tables import SIGNS, Cell, Table, build_column, build_count, make_rows, select_columns
 
 if TYPE_CHECKING:
     from ratelab.lab.comparison import Comparison
-    from ratelab.lab.scenarios import Scenario
-
-
-@dataclass(frozen=True, eq=False)
-class BaseRun:
-    """A comparison and its source, as commands and pages show it."""
-
-    comparison: Any
-    source: dict[str, Any]
-    """The first items of the JSON object; the very first is the name of the traffic."""
-    title: str
-    notes: tuple[str, ...] = ()
-    """Notes on the source, one to a line."""
-    most_denied: int | None = None
-    """The number of most-denied clients to list; None for a scenario, whose clients are all in the JSON."""
-    scenario: Scenario | None = None
-    """The scenario, unless the traffic was recorded."""
-
-    @property
-    def name(self) -> str:
-        """The name of the traffic."""
-        return str(next(iter(self.source.values())))
-
-
-class Run(BaseRun):
-    """A comparison of algorithms at one quota."""
-
-    comparison: Comparison
-    charts = CHARTS
-
-    def serialize(self) -> dict[str, Any]:
-        """Return the JSON object of the run."""
-        return serialize_comparison(self.comparison, self.source, self.most_denied)
 
 
 def describe_run(traffic: Traffic, quota: Quota) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -13,10 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ratelab.lab.accuracy import Accuracy
-from ratelab.lab.equal_protection import EqualResult
-from ratelab.lab.metrics import Result, list_figures
-from ratelab.quota import about
 from ratelab.report.accuracy import (
     build_accuracy_table,
     build_differing_table,
@@ -26,23 +22,15 @@ from ratelab.report.accuracy import (
 from ratelab.report.charts import LAYOUTS, SUBJECTS, THEME_NAMES, draw, render_figure
 from ratelab.report.charts.style import THEMES
 from ratelab.report.equal_protection import build_equal_table, describe_equal_protection
-from ratelab.report.numbers import bind_units, format_quota
-from ratelab.report.summary import (
-    Run,
-    build_clients_table,
-    build_comparison_table,
-    build_figures_table,
-    describe_assumption,
-    describe_run,
-    summarize,
-)
+from ratelab.report.numbers import bind_units
+from ratelab.report.runs import BaseRun, Run
 from ratelab.report.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from ratelab.lab.comparison import Comparison
     from ratelab.lab.scenarios import Scenario
-    from ratelab.report.policies import PolicyRun
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -87,29 +75,13 @@ class Picture(NamedTuple):
         return f"{self.subject}: {self.title}"
 
 
-def draw_pictures(run: Run | PolicyRun) -> Iterator[Picture]:
+def draw_pictures(run: BaseRun) -> Iterator[Picture]:
     """Yield the pictures of a run: first the chart of its lesson, then the charts that suit every run."""
-    for chart in _list_charts(run):
+    for chart in run.list_page_charts():
         yield draw_picture(run, chart)
 
 
-def _list_charts(run: Run | PolicyRun) -> list[str]:
-    if not isinstance(run, Run):
-        return _list_policy_charts(run)
-    lesson = [run.scenario.chart] if run.scenario and run.scenario.chart in run.charts else []
-    clients = ["fairness"] if len(run.comparison.traffic.names) > 1 else []
-    denials = ["denials"] if clients and any(result.denied for result in run.comparison.results) else []
-    return list(dict.fromkeys([*lesson, "comparison", "level", *clients, *denials]))
-
-
-def _list_policy_charts(run: PolicyRun) -> list[str]:
-    lesson = [run.scenario.chart] if run.scenario and run.scenario.chart in run.charts else []
-    clients = ["fairness"] if len(run.comparison.traffic.names) > 1 else []
-    denied = any(result.whole.result.denied for result in run.comparison.results)
-    return list(dict.fromkeys([*lesson, "policies", "left", *clients, *(["denials"] if clients and denied else [])]))
-
-
-def draw_picture(run: Run | PolicyRun, chart: str) -> Picture:
+def draw_picture(run: BaseRun, chart: str) -> Picture:
     """Draw one chart of a run for both layouts and both themes."""
     return build_picture(
         SUBJECTS[chart], lambda theme, layout: draw(run.comparison, chart, theme, layout=layout, bare=True)
@@ -150,12 +122,6 @@ class Page:
     inputs: Sequence[str]
     pictures: Sequence[Picture]
     results: Table
-    accuracy_table: Table | None
-    """None for several policies, which have no exact log to be compared with."""
-    accuracy: Sequence[str]
-    differing: Table | None
-    equal: Table | None
-    equal_findings: Sequence[str]
     clients: Table | None
     figures: Table
     meanings: Sequence[tuple[str, str, str]]
@@ -164,83 +130,52 @@ class Page:
     """The scenario file."""
     home: str | None
     """Address of the page that links to this one."""
+    accuracy_table: Table | None = None
+    """None for runs that have no exact log to be compared with."""
+    accuracy: Sequence[str] = ()
+    differing: Table | None = None
+    equal: Table | None = None
+    equal_findings: Sequence[str] = ()
 
 
-def render_page(
-    run: Run | PolicyRun, pictures: Sequence[Picture], provenance: Provenance, home: str | None = None
-) -> str:
+def render_page(run: BaseRun, pictures: Sequence[Picture], provenance: Provenance, home: str | None = None) -> str:
     """Return the page of a run as HTML; `home` is the address of the page that links to it."""
-    if isinstance(run, Run):
-        return render_template("page.html", provenance, page=_build_page(run, pictures, home))
-    return render_template("page.html", provenance, page=_build_policies_page(run, pictures, home))
+    return render_template("page.html", provenance, page=_build_page(run, pictures, home))
 
 
-def _build_page(run: Run, pictures: Sequence[Picture], home: str | None) -> Page:
-    comparison, scenario = run.comparison, run.scenario
-    protection = comparison.equal_protection
-    kinds = [Result, Accuracy, *([EqualResult] if protection else [])]
-    heading, *findings = summarize(comparison, many_clients=run.most_denied is not None)
-    return Page(
-        title=f"{run.title.partition(': ')[0]} at {format_quota(comparison.quota)}",
+def _build_page(run: BaseRun, pictures: Sequence[Picture], home: str | None) -> Page:
+    scenario = run.scenario
+    heading, *findings = run.summarize()
+    clients = describe_clients(scenario) if scenario else []
+    page = Page(
+        title=run.subject,
         subject=run.title,
         heading=heading,
         lesson=scenario.lesson if scenario else None,
         findings=findings,
-        inputs=[*_describe_inputs(run), *run.notes, *describe_assumption(comparison)],
+        inputs=[*run.describe(), *clients, *run.notes, *run.list_assumptions()],
         pictures=pictures,
-        results=build_comparison_table(comparison),
+        results=run.build_table(),
+        clients=run.build_page_clients_table(MAX_LISTED_CLIENTS),
+        figures=run.build_figures_table(),
+        meanings=run.list_meanings(),
+        text=scenario.text if scenario else None,
+        home=home,
+    )
+    return _add_accuracy(page, run.comparison) if isinstance(run, Run) else page
+
+
+def _add_accuracy(page: Page, comparison: Comparison) -> Page:
+    """Add the comparison with the exact log, and that at equal protection if there is one."""
+    protection = comparison.equal_protection
+    return replace(
+        page,
         accuracy_table=build_accuracy_table(comparison),
         accuracy=[*describe_differences(comparison), *describe_estimate(comparison)],
         differing=build_differing_table(comparison, MAX_LISTED_CLIENTS),
         equal=build_equal_table(comparison),
         equal_findings=describe_equal_protection(comparison, protection) if protection else [],
-        clients=build_clients_table(comparison, MAX_LISTED_CLIENTS, denied_only=False),
-        figures=build_figures_table(comparison),
-        meanings=[
-            (name, figure.header.format(window=about(comparison.quota.window)), figure.meaning)
-            for kind in kinds
-            for name, figure in list_figures(kind).items()
-        ],
-        text=scenario.text if scenario else None,
-        home=home,
     )
-
-
-def _build_policies_page(run: PolicyRun, pictures: Sequence[Picture], home: str | None) -> Page:
-    from ratelab.report import policies, policy_tables
-
-    comparison, scenario = run.comparison, run.scenario
-    heading, *findings = policies.summarize_policies(comparison)
-    inputs = [*policies.describe_policies(comparison), *(describe_clients(scenario) if scenario else [])]
-    return Page(
-        title=f"{run.title.partition(': ')[0]}: {len(comparison.parts)} policies",
-        subject=run.title,
-        heading=heading,
-        lesson=scenario.lesson if scenario else None,
-        findings=findings,
-        inputs=[*inputs, *run.notes, *policies.describe_policy_assumption(comparison)],
-        pictures=pictures,
-        results=policy_tables.build_policies_table(comparison),
-        accuracy_table=None,
-        accuracy=[],
-        differing=None,
-        equal=None,
-        equal_findings=[],
-        clients=policy_tables.build_policy_clients_table(comparison, MAX_LISTED_CLIENTS),
-        figures=policy_tables.build_policy_figures_table(comparison),
-        meanings=[
-            (name, figure.header.format(window="its window"), figure.meaning)
-            for name, figure in policies.FIGURES.items()
-        ],
-        text=scenario.text if scenario else None,
-        home=home,
-    )
-
-
-def _describe_inputs(run: Run) -> list[str]:
-    """Describe the traffic and the quota, and the clients of a scenario."""
-    lines = describe_run(run.comparison.traffic, run.comparison.quota).splitlines()
-    return lines if run.scenario is None else [*lines, *describe_clients(run.scenario)]
 
 
 def describe_clients(scenario: Scenario) -> list[str]:
@@ -272,9 +207,7 @@ class GalleryEntry(NamedTuple):
     picture: Picture
 
 
-def render_gallery(
-    runs: Sequence[Run | PolicyRun], stems: Sequence[str], provenance: Provenance
-) -> Iterator[tuple[str, str]]:
+def render_gallery(runs: Sequence[BaseRun], stems: Sequence[str], provenance: Provenance) -> Iterator[tuple[str, str]]:
     """Yield the name and the HTML of each file: a page for each run, called after its stem, and the first page."""
     entries, home = [], f"{INDEX_STEM}.html"
     for run, stem in zip(runs, stems, strict=True):
