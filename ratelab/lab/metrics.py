@@ -23,7 +23,7 @@ from ratelab.quota import NS_PER_S
 DEFAULT_CLIENT_TIMEOUT = 10 * NS_PER_S
 """Nanoseconds after which many clients give up waiting for a response."""
 
-Unit = Literal["count", "ratio", "percent", "seconds", "name"]
+Unit = Literal["count", "ratio", "percent", "seconds", "rate", "flag", "name"]
 
 
 Condition = Literal["clients", "delays", "no timeouts", "timeouts", "accuracy"]
@@ -35,7 +35,7 @@ class Figure(NamedTuple):
 
     meaning: str
     unit: Unit
-    """The unit of its value; a `percent` is a ratio that tables show as a percentage."""
+    """The unit of its value; a `percent` is a ratio that tables show as a percentage, a `rate` is per second."""
     header: str
     """The header of its column in tables, in which `{window}` stands for the quota's window; empty for no column."""
     part_of: str
@@ -46,6 +46,8 @@ class Figure(NamedTuple):
     """A value beyond which no value is better."""
     only_with: Condition | None
     """The property of a run without which the figure has no column."""
+    source: str = ""
+    """The publication that defines it."""
 
 
 def figure(
@@ -56,9 +58,10 @@ def figure(
     better: Literal["lower", "higher"] | None = None,
     target: float | None = None,
     only_with: Condition | None = None,
+    source: str = "",
 ) -> dict[str, Figure]:
     """Return the metadata of a dataclass field that is a figure."""
-    return {"figure": Figure(meaning, unit, header, part_of, better, target, only_with)}
+    return {"figure": Figure(meaning, unit, header, part_of, better, target, only_with, source)}
 
 
 def list_figures(kind: type) -> dict[str, Figure]:

@@ -62,6 +62,11 @@ def format_seconds(value: float) -> str:
     return about(round(value * 1e9)) if value else "0"
 
 
+def format_per_second(value: float) -> str:
+    """Format a number of things a second: `0.35/s`, `421/s`, `1,004/s`."""
+    return f"{format_factor(value)}/s"
+
+
 def format_rate(quota: Quota) -> str:
     """Format the rate of a quota: `2/s`, `1,000/min`."""
     count, _, period = quota.rate.partition("/")

@@ -15,7 +15,7 @@ from rich.text import Text
 from ratelab.lab.comparison import Comparison
 from ratelab.lab.metrics import Condition, Figure, Unit, list_figures
 from ratelab.quota import about
-from ratelab.report.numbers import format_percent, format_seconds, format_share, wrap_text
+from ratelab.report.numbers import format_per_second, format_percent, format_seconds, format_share, wrap_text
 
 Mark = Literal["", "best", "worst", "above"]
 SIGNS: dict[Mark, str] = {"": "", "best": "*", "worst": "!", "above": "!"}
@@ -70,6 +70,8 @@ FORMATTERS: dict[Unit, Callable[[Any], str]] = {
     "ratio": "{:.2f}".format,
     "percent": format_percent,
     "seconds": format_seconds,
+    "rate": format_per_second,
+    "flag": lambda value: "yes" if value else "no",
     "name": str,
 }
 """The format of a figure by its unit."""
