@@ -1,7 +1,8 @@
-"""Clients that react to answers, servers and faults in words."""
+"""Clients, servers and faults in words."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -17,6 +18,7 @@ from ratelab.lab.closed_loop.behavior import (
     Retry,
     Server,
 )
+from ratelab.lab.scenarios import schema
 from ratelab.quota import spell_duration
 
 FAILURES: dict[Failure, str] = {
@@ -26,6 +28,69 @@ FAILURES: dict[Failure, str] = {
     "shed": "full queues",
     "local": "local rejections",
 }
+
+
+# --- clients
+
+
+def describe_client(client: schema.Client) -> str:
+    """Return the traffic of a client in words, such as `alice: 1/s, evenly; and 20 requests at once at 3s`."""
+    subject = _isolate(client.name)
+    if client.count > 1:
+        first, last = (_isolate(f"{client.name}-{number}") for number in (1, client.count))
+        subject = f"{client.count:,} clients, {first} to {last}, each"
+    key = f" (on the key {_isolate(client.key)})" if client.key and client.key != client.name else ""
+    traffic, behavior = "; and ".join(map(_describe_pattern, client.traffic)), client.describe_behavior()
+    separator = "; " if traffic and behavior else ""
+    return f"{subject}{key}: {traffic}{separator}{behavior}{_describe_costs(client.cost)}"
+
+
+def _isolate(name: str) -> str:
+    """Enclose a name in Unicode isolates, so that right-to-left text does not reorder the words around it."""
+    return name if name.isascii() else f"\u2068{name}\u2069"
+
+
+def _describe_pattern(pattern: schema.Pattern) -> str:
+    begin = f", from {spell_duration(pattern.begin)} on" if pattern.begin else ""
+    end = f", until {spell_duration(pattern.end)}" if pattern.end is not None else ""
+    return f"{_describe_requests(pattern)}{begin}{end}"
+
+
+def _describe_requests(pattern: schema.Pattern) -> str:
+    match pattern:
+        case schema.Steady():
+            return f"{pattern.rate.rate}, evenly"
+        case schema.Burst():
+            spacing = f"{spell_duration(pattern.spacing)} apart" if pattern.spacing else "at once"
+            return f"{pattern.size:,} requests {spacing} at {spell_duration(pattern.at)}"
+        case schema.Poisson():
+            return f"{pattern.rate.rate} on average, at random"
+        case schema.Ramp():
+            return f"from {pattern.start.rate} to {pattern.finish.rate}, changing evenly"
+        case schema.Wave():
+            cycle = spell_duration(pattern.cycle)
+            return f"{pattern.mean.rate}, varying by {pattern.amplitude.rate} in a cycle of {cycle}"
+        case schema.OnOff():
+            on, off = spell_duration(pattern.on), spell_duration(pattern.off)
+            return f"{pattern.rate.rate} for {on}, then none for {off}, repeatedly"
+        case schema.At():
+            counts = Counter(pattern.times)
+            times = ", ".join(f"{count} at {spell_duration(at)}" for at, count in list(counts.items())[:10])
+            return f"{times}{' and so on' if len(counts) > 10 else ''}"
+        case schema.TraceFile():
+            return f"the requests recorded in {pattern.file}"
+
+
+def _describe_costs(weights: dict[int, float]) -> str:
+    if len(weights) == 1:
+        (cost,) = weights
+        return "" if cost == 1 else f"; each request costs {cost:,}"
+    total = sum(weights.values())
+    shares = ", ".join(f"{100 * weight / total:.3g} % cost {cost:,}" for cost, weight in weights.items())
+    return f"; of the requests, {shares}"
+
+
+# --- behavior
 
 
 def describe_behavior(behavior: Behavior) -> str:
@@ -131,6 +196,9 @@ def describe_delay(delay: Delay) -> str:
             total = sum(delay.weights)
             rows = zip(delay.values, delay.weights, strict=True)
             return _join([f"{spell_duration(value)} ({100 * weight / total:.3g} %)" for value, weight in rows], "or")
+
+
+# --- servers and faults
 
 
 def describe_server(server: Server) -> str:

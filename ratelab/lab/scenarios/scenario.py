@@ -1,9 +1,8 @@
-"""Scenarios: a quota and traffic described in YAML. Loads them, draws their requests and describes their clients."""
+"""Scenarios: a quota and traffic described in YAML. Loads them and draws their requests."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,12 +14,12 @@ import numpy as np
 
 from ratelab.documents import Document, Kind, Place, Value, keys_of, validate
 from ratelab.errors import InputError
-from ratelab.lab.scenarios import arrivals, schema
+from ratelab.lab.scenarios import arrivals, schema, variants
 from ratelab.lab.scenarios.arrivals import MAX_REQUESTS, Span
 from ratelab.lab.spill import Integers
 from ratelab.lab.traces import read_trace
 from ratelab.lab.traffic import Traffic
-from ratelab.quota import Quota, format_duration, spell_duration
+from ratelab.quota import Quota, format_duration
 
 if TYPE_CHECKING:
     from ratelab.lab.closed_loop.behavior import Population
@@ -52,6 +51,8 @@ class Scenario:
     """The content of the file."""
     limits: ScenarioPolicies | None = None
     """The policies, of a scenario that has several; its quota is then that of the first."""
+    variant: str | None = None
+    """The name of its changes to the file, of a variant."""
     population: Population | None = None
     """The clients of a closed loop, their server and its faults; None if clients do not react to their answers."""
 
@@ -78,6 +79,23 @@ def load_scenario(path: str, rate: str | None = None, burst: int | None = None, 
     Raises `InputError` for an invalid file, with the file, the line and the path of the value.
     """
     document = Document(path, KIND)
+    if isinstance(document.value, dict) and variants.KEY in document.value:
+        document = variants.without_variants(document)
+    return _load_document(document, rate, burst, seed)
+
+
+def load_variants(
+    path: str, rate: str | None = None, burst: int | None = None, seed: int | None = None
+) -> list[Scenario]:
+    """Read the scenario file at `path` as `load_scenario` does; return its variants, or itself without any."""
+    document = Document(path, KIND)
+    changed = variants.list_variants(document)
+    if not changed:
+        return [_load_document(document, rate, burst, seed)]
+    return [replace(_load_document(each, rate, burst, seed), variant=name) for name, each in changed.items()]
+
+
+def _load_document(document: Document, rate: str | None, burst: int | None, seed: int | None) -> Scenario:
     if isinstance(document.value, dict) and "policies" in document.value:
         return _load_policies(document, rate, burst, seed)
     if _find_further_keys(document.value, schema.ScenarioFile, schema.Client):
@@ -281,63 +299,3 @@ def _draw_pattern(pattern: schema.DrawnPattern, span: Span, stream: str) -> Inte
             return arrivals.on_off(pattern.rate, pattern.on, pattern.off, span)
         case schema.At():
             return arrivals.sort_times(pattern.times, span)
-
-
-# --- descriptions
-
-
-def describe_client(client: schema.Client) -> str:
-    """Return the traffic of a client in words, such as `alice: 1/s, evenly; and 20 requests at once at 3s`."""
-    subject = _isolate(client.name)
-    if client.count > 1:
-        first, last = (_isolate(f"{client.name}-{number}") for number in (1, client.count))
-        subject = f"{client.count:,} clients, {first} to {last}, each"
-    key = f" (on the key {_isolate(client.key)})" if client.key and client.key != client.name else ""
-    traffic, behavior = "; and ".join(map(_describe_pattern, client.traffic)), client.describe_behavior()
-    separator = "; " if traffic and behavior else ""
-    return f"{subject}{key}: {traffic}{separator}{behavior}{_describe_costs(client.cost)}"
-
-
-def _isolate(name: str) -> str:
-    """Enclose a name in Unicode isolates, so that right-to-left text does not reorder the words around it."""
-    return name if name.isascii() else f"\u2068{name}\u2069"
-
-
-def _describe_pattern(pattern: schema.Pattern) -> str:
-    begin = f", from {spell_duration(pattern.begin)} on" if pattern.begin else ""
-    end = f", until {spell_duration(pattern.end)}" if pattern.end is not None else ""
-    return f"{_describe_requests(pattern)}{begin}{end}"
-
-
-def _describe_requests(pattern: schema.Pattern) -> str:
-    match pattern:
-        case schema.Steady():
-            return f"{pattern.rate.rate}, evenly"
-        case schema.Burst():
-            spacing = f"{spell_duration(pattern.spacing)} apart" if pattern.spacing else "at once"
-            return f"{pattern.size:,} requests {spacing} at {spell_duration(pattern.at)}"
-        case schema.Poisson():
-            return f"{pattern.rate.rate} on average, at random"
-        case schema.Ramp():
-            return f"from {pattern.start.rate} to {pattern.finish.rate}, changing evenly"
-        case schema.Wave():
-            cycle = spell_duration(pattern.cycle)
-            return f"{pattern.mean.rate}, varying by {pattern.amplitude.rate} in a cycle of {cycle}"
-        case schema.OnOff():
-            on, off = spell_duration(pattern.on), spell_duration(pattern.off)
-            return f"{pattern.rate.rate} for {on}, then none for {off}, repeatedly"
-        case schema.At():
-            counts = Counter(pattern.times)
-            times = ", ".join(f"{count} at {spell_duration(at)}" for at, count in list(counts.items())[:10])
-            return f"{times}{' and so on' if len(counts) > 10 else ''}"
-        case schema.TraceFile():
-            return f"the requests recorded in {pattern.file}"
-
-
-def _describe_costs(weights: dict[int, float]) -> str:
-    if len(weights) == 1:
-        (cost,) = weights
-        return "" if cost == 1 else f"; each request costs {cost:,}"
-    total = sum(weights.values())
-    shares = ", ".join(f"{100 * weight / total:.3g} % cost {cost:,}" for cost, weight in weights.items())
-    return f"; of the requests, {shares}"
