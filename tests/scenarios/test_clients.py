@@ -69,7 +69,8 @@ def test_clients_that_do_not_react_are_an_open_loop(tmp_path: Path, more: str) -
         ("", {"think": Delay(0), "latency": Delay(10 * MS)}),
         ("think: 2s", {"think": Delay(2 * NS_PER_S)}),
         ("think: {exponential: 1s}", {"think": Delay(NS_PER_S, "exponential")}),
-        ("pace: 100ms", {"pace": 100 * MS, "think": None}),
+        ("pace: 100ms", {"pace": Delay(100 * MS), "think": None}),
+        ("pace: {exponential: 1s}", {"pace": Delay(NS_PER_S, "exponential")}),
         ("requests: 7", {"requests": 7}),
         ("timeout: 3s", {"timeout": 3 * NS_PER_S}),
         ("cost: {1: 0.9, 10: 0.1}", {"costs": ((1, 0.9), (10, 0.1))}),
@@ -113,7 +114,11 @@ def test_a_key_describes_a_behavior(tmp_path: Path, keys: str, expected: dict[st
         ("policy: equal-jitter, budget: 10%", Retry("equal-jitter", budget=Budget(Fraction(1, 10)))),
         (
             "policy: decorrelated-jitter, budget: {ratio: 10%, on: success, cap: 5, cost: 2}",
-            Retry("decorrelated-jitter", budget=Budget(Fraction(1, 10), "success", 5, 2)),
+            Retry("decorrelated-jitter", budget=Budget(Fraction(1, 10), "success", Fraction(5), Fraction(2))),
+        ),
+        (
+            "policy: fixed, budget: {ratio: 10%, cap: 4.9}",
+            Retry("fixed", budget=Budget(Fraction(1, 10), cap=Fraction(49, 10))),
         ),
         ("policy: retry-after", Retry("retry-after", honors="retry-after")),
         (
@@ -221,6 +226,8 @@ def test_keys_of_a_client_override_those_of_its_preset(tmp_path: Path) -> None:
         "{name: b, loop: serial, think: 1s, preset: botocore-standard, retry: {attempts: 5, budget: 10%}}, "
         "{name: c, loop: serial, think: 1s, preset: botocore-standard, retry: {policy: fixed, base: 2s}}",
     ).behaviors
-    assert first.retry == Retry("full-jitter", NS_PER_S, budget=Budget(Fraction(1), "success", 500, 5))
+    assert first.retry == Retry(
+        "full-jitter", NS_PER_S, budget=Budget(Fraction(1), "success", Fraction(500), Fraction(5))
+    )
     assert second.retry == Retry("full-jitter", NS_PER_S, attempts=5, budget=Budget(Fraction(1, 10)))
     assert third.retry == Retry("fixed", 2 * NS_PER_S, budget=first.retry.budget)

@@ -146,12 +146,14 @@ def end_request(world: World, row: int, result: int, now: int) -> None:
     if state[at.STARTED] >= behavior[at.MAX_REQUESTS]:
         return
     spike = world.changes[world.totals[at.CHANGE]][at.SPIKE]
-    start = now
+    start, stream = now, client * STREAMS + THINK
     if behavior[at.THINK_DELAY] != at.NONE:
         delay = world.delays[behavior[at.THINK_DELAY]]
-        start += draw_delay(delay, world.chances, world.values, world.streams, client * STREAMS + THINK) // spike
-    if behavior[at.PACE] != at.NONE:
-        start = max(start, request[at.START_TIME] + behavior[at.PACE] // spike)
+        start += draw_delay(delay, world.chances, world.values, world.streams, stream) // spike
+    if behavior[at.PACE_DELAY] != at.NONE:
+        delay = world.delays[behavior[at.PACE_DELAY]]
+        pace = draw_delay(delay, world.chances, world.values, world.streams, stream) // spike
+        start = max(start, request[at.START_TIME] + pace)
     schedule(world, start, at.START_DUE, client)
 
 

@@ -49,9 +49,9 @@ class Budget:
     ratio: Fraction
     """Tokens for each first try, or for each success."""
     on: Literal["start", "success"] = "start"
-    cap: int = 10
+    cap: Fraction = Fraction(10)
     """Tokens that it holds."""
-    cost: int = 1
+    cost: Fraction = Fraction(1)
     """Tokens for a retry."""
 
 
@@ -119,7 +119,7 @@ class Behavior:
     loop: Literal["open", "serial"] = "open"
     think: Delay | None = None
     """From the end of a request to the start of the next; for serial clients."""
-    pace: int | None = None
+    pace: Delay | None = None
     """From the start of a request to that of the next, unless it takes longer; for serial clients."""
     requests: int | None = None
     """The requests of a serial client; None for any number."""

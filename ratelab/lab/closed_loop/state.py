@@ -15,14 +15,15 @@ UNLIMITED = 2**62
 # --- rows of `behaviors`
 
 BEHAVIOR_FIELDS = (
-    IS_SERIAL, THINK_DELAY, PACE, MAX_REQUESTS, TIMEOUT, LATENCY, COST_DELAY,
+    IS_SERIAL, THINK_DELAY, PACE_DELAY, MAX_REQUESTS, TIMEOUT, LATENCY, COST_DELAY,
     RETRY_POLICY, BASE, CAP, ATTEMPTS, DEADLINE, BACKOFFS, BACKOFFS_END, HONORS, JITTER, RETRIED,
     RATIO, PAID_BY_SUCCESS, MAX_TOKENS, TOKENS_PER_RETRY,
     BREAKER, BREAKER_SHARE, BREAKER_WIDTH, PAUSE, THROTTLE_K, THROTTLE_WIDTH,
     HEDGE_AFTER, MAX_HEDGES, AIMD_RATE, AIMD_INCREASE, AIMD_DECREASE,
 ) = range(32)  # fmt: skip
-"""Fields of a behavior. `THINK_DELAY`, `LATENCY` and `COST_DELAY` are rows of `delays`; shares, tokens and rates are in
-millionths; `BACKOFFS` are positions of the waits of its retries; `RETRIED` has a bit for each failure."""
+"""Fields of a behavior. `THINK_DELAY`, `PACE_DELAY`, `LATENCY` and `COST_DELAY` are rows of `delays`; shares, tokens
+and rates are in millionths; `BACKOFFS` are positions of the waits of its retries; `RETRIED` has a bit for each
+failure."""
 
 RETRY_POLICIES = ("none", "immediate", "fixed", "exponential", "equal-jitter", "full-jitter", "decorrelated-jitter",
                   "retry-after")  # fmt: skip

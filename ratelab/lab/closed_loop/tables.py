@@ -116,7 +116,7 @@ def describe_behavior(behavior: Behavior, delays: DelayTable, backoffs: list[int
                   weights=tuple(weight for _, weight in behavior.costs))  # fmt: skip
     row[state.IS_SERIAL] = int(behavior.loop == "serial")
     row[state.THINK_DELAY] = delays.add(behavior.think)
-    row[state.PACE] = _or_none(behavior.pace)
+    row[state.PACE_DELAY] = delays.add(behavior.pace)
     row[state.MAX_REQUESTS] = UNLIMITED if behavior.requests is None else behavior.requests
     row[state.TIMEOUT] = _or_none(behavior.timeout)
     row[state.LATENCY] = delays.add(behavior.latency)
@@ -159,8 +159,8 @@ def _describe_retry(row: list[int], retry: Retry, backoffs: list[int]) -> None:
     if retry.budget is not None:
         row[state.RATIO] = to_millionths(retry.budget.ratio)
         row[state.PAID_BY_SUCCESS] = int(retry.budget.on == "success")
-        row[state.MAX_TOKENS] = retry.budget.cap * MILLION
-        row[state.TOKENS_PER_RETRY] = retry.budget.cost * MILLION
+        row[state.MAX_TOKENS] = to_millionths(retry.budget.cap)
+        row[state.TOKENS_PER_RETRY] = to_millionths(retry.budget.cost)
 
 
 def list_backoffs(retry: Retry) -> list[int]:
@@ -291,11 +291,10 @@ def draw_starts(population: Population, columns: Any) -> list[tuple[int, int]]:
 
 
 def _draw_start(behavior: Behavior, columns: Any, stream: int) -> int:
-    think = behavior.think
-    if behavior.pace is None and think is not None and think.kind == "exponential":
-        return int(think.mean * streams.draw_exponential(columns, stream))
-    span = (0 if think is None else think.mean) if behavior.pace is None else behavior.pace
-    return int(span * (1.0 - streams.draw_uniform(columns, stream))) if span else 0
+    wait = behavior.pace or behavior.think or Delay(0)
+    if wait.kind == "exponential":
+        return int(wait.mean * streams.draw_exponential(columns, stream))
+    return int(wait.mean * (1.0 - streams.draw_uniform(columns, stream))) if wait.mean else 0
 
 
 def create_totals(clients: int) -> list[int]:

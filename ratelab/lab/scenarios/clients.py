@@ -122,8 +122,8 @@ class BudgetFields(Strict):
 
     ratio: Annotated[Fraction, PlainValidator(parse_share(1000))]
     on: Annotated[Literal["start", "success"], _choose("start", "success")] = "start"
-    cap: Count = 10
-    cost: Count = 1
+    cap: Annotated[Fraction, PlainValidator(parse_factor(1, 10**6))] = Fraction(10)
+    cost: Annotated[Fraction, PlainValidator(parse_factor(1, 10**6))] = Fraction(1)
 
 
 class RetryFields(Strict):
@@ -185,7 +185,7 @@ class LoopClient(schema.Client):
     traffic: schema.Patterns = Field([])
     loop: Annotated[Literal["open", "serial"], _choose("open", "serial")] = "open"
     think: DrawnDuration | None = None
-    pace: LongDuration | None = None
+    pace: DrawnDuration | None = None
     requests: Count | None = None
     timeout: LongDuration | None = None
     retry: RetryFields | None = None
@@ -251,8 +251,8 @@ def _check_retry(retry: RetryFields) -> Iterator[Problem]:
         given = "cap" if "cap" in retry.model_fields_set else "base"
         yield ("retry", given), f"expected a cap of at least the base of {base}, got {cap}: give a higher cap"
     if retry.budget is not None and retry.budget.cost > retry.budget.cap:
-        tokens, cost = retry.budget.cap, retry.budget.cost
-        yield ("retry", "budget"), f"a budget of at most {tokens} tokens never pays a cost of {cost}: raise its cap"
+        tokens, cost = float(retry.budget.cap), float(retry.budget.cost)
+        yield ("retry", "budget"), f"a budget of at most {tokens:g} tokens never pays a cost of {cost:g}: raise its cap"
 
 
 def repeats_at_once(client: LoopClient) -> str | None:
@@ -262,7 +262,7 @@ def repeats_at_once(client: LoopClient) -> str | None:
     retry = client.retry
     if retry is not None and retry.policy == "immediate" and retry.attempts is None and not _base(retry):
         return "retry"
-    waits = client.pace is not None or (client.think is not None and client.think.mean > 0)
+    waits = any(delay is not None and delay.mean > 0 for delay in (client.pace, client.think))
     return "think" if client.loop == "serial" and client.requests is None and not waits else None
 
 

@@ -125,7 +125,7 @@ def _list_behavior(behavior: Behavior) -> Iterator[str]:
 def _describe_loop(behavior: Behavior) -> str:
     end = f", {behavior.requests:,} in all" if behavior.requests is not None else ""
     if behavior.pace is not None:
-        return f"one request at a time, {spell_duration(behavior.pace)} after the start of the last{end}"
+        return f"one request at a time, {describe_delay(behavior.pace)} after the start of the last{end}"
     think = behavior.think or Delay(0)
     pause = f"{describe_delay(think)} after the end of the last" if think.mean else "without a pause"
     return f"one request at a time, {pause}{end}"
@@ -168,8 +168,8 @@ def _describe_waits(retry: Retry) -> str:
 
 def _describe_budget(budget: Budget) -> str:
     earned = {"start": "of the first tries", "success": "of the successes"}[budget.on]
-    cost = f", {budget.cost} for each retry" if budget.cost != 1 else ""
-    return f"a budget of {_format_share(budget.ratio)} {earned} (up to {budget.cap:,} tokens{cost})"
+    cost = f", {_format_number(budget.cost)} for each retry" if budget.cost != 1 else ""
+    return f"a budget of {_format_share(budget.ratio)} {earned} (up to {_format_number(budget.cap)} tokens{cost})"
 
 
 def _describe_breaker(breaker: Breaker) -> str:
