@@ -16,20 +16,19 @@ MAX_WAIT = 2**60
 """The longest wait that a client takes from a denial, in nanoseconds; it is beyond the end of any run."""
 
 
-def receive(world: World, row: int, now: int) -> None:
-    """Let a client receive the answer to a try, unless it has left."""
+def receive(world: World, row: int, now: int) -> int:
+    """Let a client receive the answer to a try; return the result, pending if the client has left."""
     entry = world.tries[row]
-    if not entry[at.IS_AWAITED]:
-        if world.row_served[entry[at.ROW]] != at.NONE and entry[at.ANSWERED] == at.SUCCESS:
-            world.row_wasted[entry[at.ROW]] = 1
-        free_try(world, row)
-        return
-    result, owner = entry[at.ANSWERED], entry[at.OWNER]
-    leave(world, row, result, now)
+    result: int = at.PENDING
+    if entry[at.IS_AWAITED]:
+        request = world.requests[entry[at.OWNER]]
+        request[at.ASKED], request[at.PROBES] = entry[at.WAIT], entry[at.IS_PROBE]
+        result = entry[at.ANSWERED]
+        leave(world, row, result, now)
+    elif entry[at.ANSWERED] == at.SUCCESS:
+        world.row_wasted[entry[at.ROW]] = 1
     free_try(world, row)
-    state = world.clients[entry[at.TRY_CLIENT]]
-    gates.learn(world, state, world.behaviors[state[at.BEHAVIOR]], result, entry[at.IS_PROBE], now)
-    settle(world, owner, result, entry[at.WAIT], now)
+    return result
 
 
 def watch(world: World, row: int, time: int) -> None:
@@ -42,22 +41,21 @@ def watch(world: World, row: int, time: int) -> None:
         schedule_expiry(world, time, entry[at.TRY_ID], row)
 
 
-def expire(world: World, row: int, now: int, number: int) -> None:
-    """Let a client give up a try whose timeout has passed."""
+def expire(world: World, row: int, now: int, number: int) -> int:
+    """Return that a try has timed out, and let its client leave; return that it is pending if it has not."""
     entry = world.tries[row]
     if entry[at.TIMER] != now or entry[at.TIMER_ID] != number:
-        return
+        return at.PENDING
     entry[at.TIMER] = at.NONE
-    if not entry[at.IS_AWAITED] or entry[at.TRY_ID] == at.NONE or entry[at.EXPIRY_TIME] == at.NONE:
-        return
+    if not entry[at.IS_AWAITED] or entry[at.EXPIRY_TIME] == at.NONE:
+        return at.PENDING
     if entry[at.TRY_ID] != number:
         watch(world, row, entry[at.EXPIRY_TIME])
-        return
-    owner = entry[at.OWNER]
+        return at.PENDING
+    request = world.requests[entry[at.OWNER]]
+    request[at.ASKED], request[at.PROBES] = 0, entry[at.IS_PROBE]
     leave(world, row, at.TIMED_OUT, now)
-    state = world.clients[entry[at.TRY_CLIENT]]
-    gates.learn(world, state, world.behaviors[state[at.BEHAVIOR]], at.TIMED_OUT, entry[at.IS_PROBE], now)
-    settle(world, owner, at.TIMED_OUT, 0, now)
+    return at.TIMED_OUT
 
 
 def leave(world: World, row: int, result: int, now: int) -> None:
@@ -90,41 +88,41 @@ def free_try(world: World, row: int) -> None:
 # --- success or failure
 
 
-def settle(world: World, row: int, result: int, wait: int, now: int) -> None:
-    """End a request after a success; after a failure, try again or give up, once none of its tries is unanswered.
-
-    `wait` is the wait that a denial asks for, or 0.
-    """
+def settle(world: World, row: int, result: int, now: int) -> None:
+    """End a request after a success; after a failure, try again or give up, once none of its tries is unanswered."""
     request = world.requests[row]
+    state = world.clients[request[at.REQUEST_CLIENT]]
+    behavior = world.behaviors[state[at.BEHAVIOR]]
+    if behavior[at.LEARNS] and result != at.LOCAL:
+        gates.learn(world, state, behavior, result, request[at.PROBES], now)
     if result == at.SUCCESS:
-        state = world.clients[request[at.REQUEST_CLIENT]]
-        behavior = world.behaviors[state[at.BEHAVIOR]]
-        if behavior[at.RATIO] and behavior[at.PAID_BY_SUCCESS]:
+        if behavior[at.PAID_BY_SUCCESS]:
             gates.deposit(state, behavior)
         end_request(world, row, at.SUCCESS, now)
     elif request[at.FIRST_TRY] == at.NONE:
         request[at.HEDGE_ORDER] = at.NONE
-        retry(world, row, result, wait, now)
+        if not retry(world, row, result, now):
+            end_request(world, row, at.GAVE_UP, now)
 
 
-def retry(world: World, row: int, failure: int, wait: int, now: int) -> None:
-    """Schedule a further try, if the client may make one; otherwise end the request."""
+def retry(world: World, row: int, failure: int, now: int) -> bool:
+    """Schedule a further try, and return whether the client may make one."""
     request = world.requests[row]
     client = request[at.REQUEST_CLIENT]
     state = world.clients[client]
     behavior = world.behaviors[state[at.BEHAVIOR]]
-    if (
-        request[at.TRIES] < behavior[at.ATTEMPTS]
-        and behavior[at.RETRIED] >> failure & 1
-        and not (behavior[at.BREAKER] == at.STOPS_RETRIES and gates.exceeds_share(world, state, behavior, 0, now))
-    ):
-        due = now + find_wait(world, client, request, behavior, wait)
-        is_late = behavior[at.DEADLINE] != at.NONE and due > request[at.START_TIME] + behavior[at.DEADLINE]
-        if not is_late and (not behavior[at.RATIO] or gates.pay_retry(state, behavior)):
-            request[at.RETRIES] += 1
-            schedule(world, due, at.RETRY_DUE, row)
-            return
-    end_request(world, row, at.GAVE_UP, now)
+    if request[at.TRIES] >= behavior[at.ATTEMPTS] or not behavior[at.RETRIED] >> failure & 1:
+        return False
+    if behavior[at.BREAKER] == at.STOPS_RETRIES and gates.exceeds_share(world, state, behavior, 0, now):
+        return False
+    due = now + find_wait(world, client, request, behavior)
+    if behavior[at.DEADLINE] != at.NONE and due > request[at.START_TIME] + behavior[at.DEADLINE]:
+        return False
+    if behavior[at.RATIO] and not gates.pay_retry(state, behavior):
+        return False
+    request[at.RETRIES] += 1
+    schedule(world, due, at.RETRY_DUE, row)
+    return True
 
 
 def end_request(world: World, row: int, result: int, now: int) -> None:
@@ -172,11 +170,12 @@ def read_wait(world: World, behavior: Any, place: int) -> int:
     return min(-(-min(wait, MAX_WAIT) // NS_PER_S) * NS_PER_S, MAX_WAIT)
 
 
-def find_wait(world: World, client: int, request: Any, behavior: Any, asked: int) -> int:
-    """Return the wait before the next retry of a request, if the denial `asked` for a wait, or 0."""
+def find_wait(world: World, client: int, request: Any, behavior: Any) -> int:
+    """Return the wait before the next retry of a request."""
     streams, stream = world.streams, client * STREAMS + RETRY
     policy, jitter = behavior[at.RETRY_POLICY], behavior[at.JITTER]
     base: int = behavior[at.BASE]
+    asked: int = request[at.ASKED]
     wait: int
     if policy == at.RETRY_AFTER and asked:
         return add_jitter(jitter, asked, streams, stream)

@@ -52,36 +52,46 @@ def run(world: World, events: int) -> int:
             totals[at.STALLED] = 0
         else:
             totals[at.STALLED] += 1
+        sender = owner = waiting = at.NONE
+        result = at.PENDING
         if is_first:
             place += 1
             totals[at.NEXT_FIRST] = place
             first_due = first_times[place] if place < firsts else duration
-            row = take_request(world)
-            begin_request(world, row, world.first_clients[place - 1], world.first_costs[place - 1], time)
-            continue
-        event = first_event(heap)
-        totals[at.REPLACES_FIRST] = 1
-        kind, row = event >> at.KIND_SHIFT & at.KIND_MASK, event & at.ROW_MASK
-        if kind == at.RETRY_DUE:
-            send(world, row, at.NONE, time)
-        elif kind == at.START_DUE:
-            begin_serial(world, row, time)
-        elif kind == at.ANSWER:
-            receive(world, row, time)
-        elif kind == at.ARRIVAL:
-            reach_limiter(world, row, time)
-        elif kind == at.SERVED:
-            service.finish(world, row, time)
-        elif kind == at.AT_SERVER:
-            service.reach(world, row, time)
-        elif kind == at.EXPIRY:
-            expire(world, row, time, (event >> at.ORDER_SHIFT) - at.EXPIRY_ORDER)
-        elif kind == at.WRITE:
-            service.write(world, row, time)
-        elif kind == at.HEDGE_DUE:
-            hedge(world, row, time, event)
+            sender = take_request(world)
+            begin_request(world, sender, world.first_clients[place - 1], world.first_costs[place - 1], time)
         else:
-            take_over(world, row, time)
+            event = first_event(heap)
+            totals[at.REPLACES_FIRST] = 1
+            kind, row = event >> at.KIND_SHIFT & at.KIND_MASK, event & at.ROW_MASK
+            if kind == at.RETRY_DUE:
+                sender = row
+            elif kind == at.START_DUE:
+                begin_serial(world, row, time)
+                sender = row
+            elif kind == at.ANSWER:
+                result = receive(world, row, time)
+            elif kind == at.ARRIVAL:
+                reach_limiter(world, row, time)
+            elif kind == at.SERVED:
+                service.finish(world, row, time)
+            elif kind == at.AT_SERVER:
+                service.reach(world, row, time)
+            elif kind == at.EXPIRY:
+                result = expire(world, row, time, (event >> at.ORDER_SHIFT) - at.EXPIRY_ORDER)
+            elif kind == at.WRITE:
+                service.write(world, row, time)
+            elif kind == at.HEDGE_DUE:
+                sender = hedge(world, row, event)
+            else:
+                sender, waiting = take_over(world, row), row
+            if result != at.PENDING:
+                owner = world.tries[row][at.OWNER]
+        if sender != at.NONE:
+            owner = sender
+            result = send(world, sender, waiting, time)
+        if result != at.PENDING:
+            settle(world, owner, result, time)
     return PAUSED
 
 
@@ -89,7 +99,7 @@ def run(world: World, events: int) -> int:
 
 
 def begin_serial(world: World, client: int, now: int) -> None:
-    """Begin the next request of a serial client."""
+    """Begin the next request of a serial client; its first try is to be sent."""
     behavior = world.behaviors[world.clients[client][at.BEHAVIOR]]
     cost = draw_delay(
         world.delays[behavior[at.COST_DELAY]], world.chances, world.values, world.streams, client * STREAMS + COST
@@ -109,7 +119,7 @@ def take_request(world: World) -> int:
 
 
 def begin_request(world: World, row: int, client: int, cost: int, now: int) -> None:
-    """Begin a request and send its first try."""
+    """Begin a request; its first try is to be sent."""
     request, state = world.requests[row], world.clients[client]
     behavior = world.behaviors[state[at.BEHAVIOR]]
     number = world.totals[at.REQUEST_ROWS]
@@ -128,14 +138,16 @@ def begin_request(world: World, row: int, client: int, cost: int, now: int) -> N
         gates.deposit(state, behavior)
     if behavior[at.BREAKER] == at.STOPS_RETRIES:
         gates.count_calls(world, state, behavior, 1, 0, now)
-    send(world, row, at.NONE, now)
 
 
 # --- tries
 
 
-def send(world: World, row: int, waiting: int, now: int) -> None:
-    """Send a try of a request, unless the client holds it back; `waiting` is its row if it has had its turn."""
+def send(world: World, row: int, waiting: int, now: int) -> int:
+    """Send a try of a request, unless the client holds it back; return its result if that is known at once.
+
+    `waiting` is its row of `tries` if it has had its turn.
+    """
     request = world.requests[row]
     client = request[at.REQUEST_CLIENT]
     state = world.clients[client]
@@ -144,58 +156,68 @@ def send(world: World, row: int, waiting: int, now: int) -> None:
         turn = gates.take_turn(state, now)
         if turn > now:
             schedule(world, turn, at.TURN_DUE, add_try(world, row))
-            return
+            return at.PENDING
     request[at.TRIES] += 1
+    request[at.ASKED] = request[at.PROBES] = 0
     world.request_tries[request[at.REQUEST_NUMBER]] = request[at.TRIES]
-    is_probe = 0
-    if behavior[at.BREAKER] == at.STOPS_CALLS or behavior[at.THROTTLE_K]:
-        throttled = behavior[at.THROTTLE_K] and gates.throttles(world, client, now)
-        breaker = gates.find_breaker_state(state, now)
-        if throttled or breaker == gates.OPEN:
-            world.totals[at.REJECTED] += 1
-            if waiting != at.NONE:
-                leave(world, waiting, at.LOCAL, now)
-                free_try(world, waiting)
-            settle(world, row, at.LOCAL, 0, now)
-            return
-        if breaker == gates.HALF_OPEN:
-            state[at.PROBING] = is_probe = 1
-    number = world.totals[at.TRY_COUNT]
-    world.totals[at.TRY_COUNT] = number + 1
-    if behavior[at.LATENCY] == at.NONE:
-        place = decide(world, client, request, now)
-        allowed = world.row_allowed[place]
-        if not allowed or (not world.row_delays[place] and not world.server[at.WORKERS]):
-            result = at.SUCCESS if allowed else at.DENIED
-            if allowed:
+    result = at.PENDING
+    place = number = at.NONE
+    delay = 0
+    if behavior[at.HAS_GATES] and is_held_back(world, client, request, now):
+        result = at.LOCAL
+    else:
+        number = world.totals[at.TRY_COUNT]
+        world.totals[at.TRY_COUNT] = number + 1
+        if behavior[at.LATENCY] == at.NONE:
+            place = record(
+                world, client, request[at.REQUEST_NUMBER], request[at.TRIES], now, request[at.REQUEST_COST], now
+            )
+            delay = world.row_delays[place]
+            if not world.row_allowed[place]:
+                result = at.DENIED
+                request[at.ASKED] = read_wait(world, behavior, place)
+            elif not delay and not world.server[at.WORKERS]:
+                result = at.SUCCESS
                 world.row_served[place] = now
+    if result != at.PENDING:
+        if place != at.NONE:
             world.row_ended[place] = now
             world.row_results[place] = result
-            if waiting != at.NONE:
-                leave(world, waiting, result, now)
-                free_try(world, waiting)
-            gates.learn(world, state, behavior, result, is_probe, now)
-            settle(world, row, result, 0 if allowed else read_wait(world, behavior, place), now)
-            return
-    else:
-        place = at.NONE
+        if waiting != at.NONE:
+            leave(world, waiting, result, now)
+            free_try(world, waiting)
+        return result
     sent = add_try(world, row) if waiting == at.NONE else waiting
     entry = world.tries[sent]
     entry[at.NUMBER] = request[at.TRIES]
     entry[at.ROW] = place
     entry[at.SENT_TIME] = now
     entry[at.TRY_ID] = number
-    entry[at.IS_PROBE] = is_probe
+    entry[at.IS_PROBE] = request[at.PROBES]
     if behavior[at.TIMEOUT] != at.NONE:
         watch(world, sent, now + behavior[at.TIMEOUT])
     if behavior[at.HEDGE_AFTER] != at.NONE and request[at.HEDGES] < behavior[at.MAX_HEDGES]:
         request[at.HEDGE_ORDER] = schedule(world, now + behavior[at.HEDGE_AFTER], at.HEDGE_DUE, row)
     if place == at.NONE:
         schedule(world, now + service.draw_latency(world, client, behavior), at.ARRIVAL, sent)
-    elif world.row_delays[place]:
-        schedule(world, now + world.row_delays[place], at.AT_SERVER, sent)
+    elif delay:
+        schedule(world, now + delay, at.AT_SERVER, sent)
     else:
         service.reach(world, sent, now)
+    return at.PENDING
+
+
+def is_held_back(world: World, client: int, request: Any, now: int) -> bool:
+    """Return whether the client rejects a try itself; otherwise note whether it is the probe of a breaker."""
+    state = world.clients[client]
+    throttled = world.behaviors[state[at.BEHAVIOR]][at.THROTTLE_K] and gates.throttles(world, client, now)
+    breaker = gates.find_breaker_state(state, now)
+    if throttled or breaker == gates.OPEN:
+        world.totals[at.REJECTED] += 1
+        return True
+    if breaker == gates.HALF_OPEN:
+        state[at.PROBING] = request[at.PROBES] = 1
+    return False
 
 
 def add_try(world: World, row: int) -> int:
@@ -222,21 +244,23 @@ def add_try(world: World, row: int) -> int:
     return added
 
 
-def take_over(world: World, row: int, now: int) -> None:
-    """Send a try whose turn has come, unless its request has ended."""
-    if world.tries[row][at.IS_AWAITED]:
-        send(world, world.tries[row][at.OWNER], row, now)
-    else:
+def take_over(world: World, row: int) -> int:
+    """Return the request of a try whose turn has come, and which is to be sent unless its request has ended."""
+    owner: int = world.tries[row][at.OWNER]
+    if not world.tries[row][at.IS_AWAITED]:
         free_try(world, row)
+        owner = at.NONE
+    return owner
 
 
-def hedge(world: World, row: int, now: int, event: int) -> None:
-    """Send a further try of a request that still waits for its last one."""
+def hedge(world: World, row: int, event: int) -> int:
+    """Return a request that still waits for its last try, of which a further try is to be sent."""
     request = world.requests[row]
-    if request[at.HEDGE_ORDER] == event:
-        request[at.HEDGE_ORDER] = at.NONE
-        request[at.HEDGES] += 1
-        send(world, row, at.NONE, now)
+    if request[at.HEDGE_ORDER] != event:
+        return at.NONE
+    request[at.HEDGE_ORDER] = at.NONE
+    request[at.HEDGES] += 1
+    return row
 
 
 # --- the limiter
@@ -262,11 +286,6 @@ def reach_limiter(world: World, row: int, now: int) -> None:
         schedule(world, now + world.row_delays[place], at.AT_SERVER, row)
     else:
         service.reach(world, row, now)
-
-
-def decide(world: World, client: int, request: Any, now: int) -> int:
-    """Let the limiter decide the try of a request that is sent and arrives now; return its place in the columns."""
-    return record(world, client, request[at.REQUEST_NUMBER], request[at.TRIES], now, request[at.REQUEST_COST], now)
 
 
 def record(world: World, client: int, request: int, number: int, sent: int, cost: int, now: int) -> int:

@@ -20,10 +20,11 @@ BEHAVIOR_FIELDS = (
     RATIO, PAID_BY_SUCCESS, MAX_TOKENS, TOKENS_PER_RETRY,
     BREAKER, BREAKER_SHARE, BREAKER_WIDTH, PAUSE, THROTTLE_K, THROTTLE_WIDTH,
     HEDGE_AFTER, MAX_HEDGES, AIMD_RATE, AIMD_INCREASE, AIMD_DECREASE,
-) = range(32)  # fmt: skip
+    HAS_GATES, LEARNS,
+) = range(34)  # fmt: skip
 """Fields of a behavior. `THINK_DELAY`, `PACE_DELAY`, `LATENCY` and `COST_DELAY` are rows of `delays`; shares, tokens
-and rates are in millionths; `BACKOFFS` are positions of the waits of its retries; `RETRIED` has a bit for each
-failure."""
+and rates are in millionths; `BACKOFFS` are positions of the waits of its retries; `RETRIED` has a bit for each failure.
+`HAS_GATES` is whether a client may reject tries itself, `LEARNS` whether results matter to its later tries."""
 
 RETRY_POLICIES = ("none", "immediate", "fixed", "exponential", "equal-jitter", "full-jitter", "decorrelated-jitter",
                   "retry-after")  # fmt: skip
@@ -44,9 +45,10 @@ CLIENT_FIELDS = (
 
 REQUEST_FIELDS = (
     REQUEST_CLIENT, REQUEST_COST, REQUEST_NUMBER, START_TIME, TRIES, RETRIES, PREVIOUS_WAIT, HEDGES, HEDGE_ORDER,
-    FIRST_TRY,
-) = range(10)  # fmt: skip
-"""Fields of a request. `REQUEST_NUMBER` is its place in the columns; `FIRST_TRY` the first of its unanswered tries."""
+    FIRST_TRY, ASKED, PROBES,
+) = range(12)  # fmt: skip
+"""Fields of a request. `REQUEST_NUMBER` is its place in the columns; `FIRST_TRY` the first of its unanswered tries.
+`ASKED` is the wait that its last denial asks for, or 0; `PROBES` whether its last try was a probe."""
 
 # --- rows of `tries`: the tries in progress, until both the client and the server have finished with them
 

@@ -139,6 +139,9 @@ def describe_behavior(behavior: Behavior, delays: DelayTable, backoffs: list[int
         row[state.AIMD_RATE] = min(behavior.aimd.rate, MAX_RATE)
         row[state.AIMD_INCREASE] = behavior.aimd.increase
         row[state.AIMD_DECREASE] = to_millionths(behavior.aimd.decrease)
+    stops_calls = row[state.BREAKER] == state.STOPS_CALLS
+    row[state.HAS_GATES] = int(stops_calls or row[state.THROTTLE_K] > 0)
+    row[state.LEARNS] = int(row[state.BREAKER] > 0 or row[state.THROTTLE_K] > 0 or row[state.AIMD_RATE] > 0)
     return row
 
 
