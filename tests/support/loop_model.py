@@ -114,10 +114,10 @@ class Client:
         retry, breaker = behavior.retry, behavior.breaker
         self.started = 0
         self.tokens = Fraction(retry.budget.cap) if retry.budget else Fraction(0)
-        self.calls, self.failed = (Counts(breaker and breaker.window) for _ in range(2))
+        self.calls, self.failed = (Counts(breaker.window if breaker else None) for _ in range(2))
         self.open_until: int | None = None
         self.probing = False
-        self.asked, self.accepted = (Counts(behavior.adaptive and behavior.adaptive.window) for _ in range(2))
+        self.asked, self.accepted = (Counts(behavior.adaptive.window if behavior.adaptive else None) for _ in range(2))
         self.turn = 0
         self.rate = behavior.aimd.rate if behavior.aimd else 0
         self.raised = self.lowered = -SECOND

@@ -136,7 +136,8 @@ class PopulationDrawer:
         columns = np.array(times, np.int64).reshape(-1, 3).T
         names = tuple(f"client-{number}" for number in range(len(behavior_of)))
         keys = np.arange(len(names)) // self.choose((1, 2, 10))
-        return Traffic(*map(np.ascontiguousarray, columns), names, keys, self.duration, self.choose((0, 10**18)))
+        arrivals, clients, costs = map(np.ascontiguousarray, columns)
+        return Traffic(arrivals, clients, costs, names, keys, self.duration, self.choose((0, 10**18)))
 
     def population(self) -> Population:
         behaviors = [self.behavior() for _ in range(self.choose((1, 2, 3)))]
