@@ -120,6 +120,17 @@ class Document:
         return values
 
 
+class OptionDocument(Document):
+    """The values of an option of a command, which have no lines."""
+
+    def __init__(self, option: str, value: Value) -> None:
+        self.path, self.text, self.lines, self.value = option, "", {(): 0}, value
+
+    def error(self, place: Place, problem: str, line: int = 0) -> DocumentError:
+        """Return an error with the option and the key of the value at `place`."""
+        return DocumentError(f"{self.path}: {': '.join([*map(str, place[-1:]), problem])}", line)
+
+
 def _read_text(path: str, kind: Kind) -> str:
     try:
         with Path(path).open("rb") as file:

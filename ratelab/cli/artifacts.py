@@ -16,8 +16,9 @@ from click.core import ParameterSource
 
 import ratelab
 from ratelab.errors import InputError
+from ratelab.lab import CHARTS, LOOP_CHARTS, POLICY_CHARTS
 from ratelab.lab.decisions import Progress
-from ratelab.report.charts import CHARTS, IMAGE_FORMATS, LAYOUTS, THEME_NAMES, draw, render_figure
+from ratelab.report.charts import IMAGE_FORMATS, LAYOUTS, THEME_NAMES, draw, render_figure
 from ratelab.report.files import check_writable, write_bytes, write_text
 from ratelab.report.runs import BaseRun
 
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
 PAGE_SUFFIXES = (".html", ".htm")
 
 logging.getLogger("matplotlib").setLevel(logging.ERROR)  # before its import: no notices about its cache on stderr
+
+
+_CHART_SUBJECTS = (
+    (CHARTS, "one quota"),
+    (POLICY_CHARTS, "several policies"),
+    (LOOP_CHARTS, "clients that react to answers"),
+)
+"""Kinds of charts, and the subject of each kind."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class Plots:
         for run in runs:
             for chart in self.charts:
                 if chart not in run.charts:
-                    shown = "one quota" if chart in CHARTS else "several policies"
+                    shown = next(subject for charts, subject in _CHART_SUBJECTS if chart in charts)
                     raise InputError(
                         f"--chart {chart} shows {shown}, unlike {run.name}: choose one of {', '.join(run.charts)}"
                     )

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from ratelab.errors import InputError, install_hint, short_repr
-from ratelab.lab import CHARTS, POLICY_CHARTS, SEMANTICS
+from ratelab.lab import CHARTS, LOOP_CHARTS, POLICY_CHARTS, SEMANTICS
 from ratelab.quota import Quota
 from ratelab.report.charts import LAYOUTS, THEME_NAMES
 
@@ -153,8 +153,8 @@ _COMPARISON = (
     click.option(
         "--chart",
         multiple=True,
-        type=Chart(dict.fromkeys([*CHARTS, *POLICY_CHARTS])),
-        help=f"Chart to draw; by default {CHARTS[0]}, or for several policies, {POLICY_CHARTS[0]}.",
+        type=Chart(dict.fromkeys([*CHARTS, *POLICY_CHARTS, *LOOP_CHARTS])),
+        help=f"Chart to draw; by default {CHARTS[0]}, {POLICY_CHARTS[0]} or {LOOP_CHARTS[0]}.",
     ),
     THEME,
     LAYOUT,

@@ -55,10 +55,13 @@ def simulate_policies(
     runs: list[BaseRun] = []
     for scenario in scenarios:
         limits = scenario.limits
-        scenario.check_open_loop()
         if file is None and limits is None:
             runs.append(compare(scenario))
             continue
+        if scenario.population is not None:
+            raise InputError(
+                f"the clients of {scenario.name} react to answers and take no policies: leave out --policies"
+            )
         attributes = limits.attributes if limits else describe_clients(scenario.traffic)
         parts = limits.parts if limits and file is None else ()
         with LateProgress("replaying", None) as progress:

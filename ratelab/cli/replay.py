@@ -34,6 +34,12 @@ if TYPE_CHECKING:
 @click.option(
     "--burst", type=click.IntRange(min=1), help="Requests admitted at once; by default the count of the rate."
 )
+@click.option(
+    "--retry",
+    "retry_text",
+    metavar="POLICY,KEY=VALUE,...",
+    help="Let denied clients try again, for example with full-jitter,base=1s,attempts=5.",
+)
 @comparison_options
 @POLICIES_OPTION
 @SEMANTICS_OPTION
@@ -49,6 +55,7 @@ def replay(
     traces: tuple[str, ...],
     rate: str | None,
     burst: int | None,
+    retry_text: str | None,
     algorithms: tuple[str, ...],
     trace_format: str,
     top: int,
@@ -62,6 +69,7 @@ def replay(
     and a pattern such as 'logs/*.gz' is every file that matches. Without --algo, five algorithms are compared.
     A recording has its own quotas, and is always replayed through its own algorithms: the exit status is 1 if those
     decisions differ from those of the live service. With --policies, it is replayed through those of the file instead.
+    With --retry, each request of the trace is a first try of a client that reacts to its answers.
     """
     paths = expand_paths(traces)
     reading = {"trace_format": trace_format, **{name: others.pop(name) for name in TRACE_OPTIONS if name in others}}
@@ -69,6 +77,9 @@ def replay(
     if semantics and policy_file is None:
         raise InputError("--semantics is for several policies: add --policies FILE")
     recorded = trace_format == "recording"
+    if retry_text is not None and (recorded or policy_file is not None):
+        other = "--format recording" if recorded else "--policies"
+        raise InputError(f"--retry is for algorithms at one quota: leave out --retry or {other}")
     if recorded:
         if rate is not None or burst is not None:
             raise InputError("a recording has its own quotas: leave out --rate and --burst")
@@ -96,8 +107,16 @@ def replay(
             "missing --rate: give the quota of each client, such as --rate 100/min; "
             "a recording has its own, with --format recording"
         )
-    quota, kinds = Quota.parse(rate, burst), select(algorithms, COMPARED)
+    quota = Quota.parse(rate, burst)
+    policies = [build_policy(kind, quota) for kind in select(algorithms, COMPARED)]
+    if retry_text is not None:
+        from ratelab.cli import loop_runs  # only for clients that react
+
+        loop_runs.check_output(output)
+        behavior = loop_runs.parse_retry(retry_text, output.parse_client_timeout())
+        deliver([loop_runs.run_log(load_traces(paths, reading), policies, behavior, output, top)], output)
+        return
     source = load_traces(paths, reading)
-    with LateProgress("replaying", output.total(len(source.traffic) * (len(kinds) + 1))) as progress:
-        comparison = output.compare([build_policy(kind, quota) for kind in kinds], source.traffic, progress)
+    with LateProgress("replaying", output.total(len(source.traffic) * (len(policies) + 1))) as progress:
+        comparison = output.compare(policies, source.traffic, progress)
     deliver([Run(comparison, source.fields, source.title, source.notes, top)], output)

@@ -12,8 +12,8 @@ from ratelab.cli import expand_paths
 from ratelab.cli.options import POLICIES_OPTION, SEMANTICS_OPTION, comparison_options, scenario_options
 from ratelab.cli.output import LateProgress, Output, deliver
 from ratelab.errors import InputError
-from ratelab.lab.scenarios import Scenario, load_scenario
-from ratelab.report.runs import Run
+from ratelab.lab.scenarios import Scenario, load_variants
+from ratelab.report.runs import BaseRun, Run
 
 
 @click.command()
@@ -48,20 +48,36 @@ def simulate(
     paths = tuple(path for argument in scenarios for path in expand_paths([argument]))
     output = Output(paths, **outputs)
     with LateProgress("drawing traffic", None):
-        loaded = [load_scenario(path, rate, burst, seed) for path in paths]
+        files = [load_variants(path, rate, burst, seed) for path in paths]
+    loaded = [variants[0] for variants in files]
     if policy_file is not None or any(scenario.limits for scenario in loaded):
         from ratelab.cli.policy_runs import simulate_policies  # only for several policies
 
-        simulate_policies(
-            loaded, output, policy_file, semantics, lambda scenario: run_scenarios([scenario], (), output)[0]
-        )
+        def compare(scenario: Scenario) -> BaseRun:
+            return run_scenarios([variants for variants in files if variants[0] is scenario], (), output)[0]
+
+        simulate_policies(loaded, output, policy_file, semantics, compare)
         return
     if semantics:
         raise InputError("--semantics is for several policies: add --policies FILE, or policies to the scenario")
-    deliver(run_scenarios(loaded, algorithms, output), output)
+    deliver(run_scenarios(files, algorithms, output), output)
 
 
-def run_scenarios(loaded: Sequence[Scenario], algorithms: Sequence[str], output: Output) -> list[Run]:
+def run_scenarios(files: Sequence[Sequence[Scenario]], algorithms: Sequence[str], output: Output) -> Sequence[BaseRun]:
+    """Run scenarios, each given by its variants, against each of their algorithms."""
+    if all(len(variants) == 1 and variants[0].population is None for variants in files):
+        return _replay_scenarios([scenario for (scenario,) in files], algorithms, output)
+    from ratelab.cli.loop_runs import is_loop, run_variants  # only for clients that react
+
+    return [
+        run_variants(variants, algorithms, output)
+        if is_loop(variants)
+        else _replay_scenarios(variants, algorithms, output)[0]
+        for variants in files
+    ]
+
+
+def _replay_scenarios(loaded: Sequence[Scenario], algorithms: Sequence[str], output: Output) -> list[Run]:
     """Replay scenarios through each of their algorithms."""
     policies = [
         [build_policy(kind, scenario.open_loop_quota) for kind in select(algorithms, scenario.algorithms)]

@@ -6,6 +6,9 @@ CHARTS = ("comparison", "cumulative", "timeline", "window", "outcome", "level", 
 POLICY_CHARTS = ("policies", "bound", "left", "fairness", "denials")
 """Charts of several policies together. The first combines the next with the counts of each policy."""
 
+LOOP_CHARTS = ("loop", "goodput", "attempts", "time-to-success")
+"""Charts of closed loops. The first combines the others."""
+
 SEMANTICS = {
     "atomic": "a request is charged to all policies, or to none",
     "sequential": "policies are asked in order, and keep their charge if a later one denies the request",

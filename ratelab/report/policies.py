@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ratelab.lab import SEMANTICS
-from ratelab.lab.decisions import Columns
 from ratelab.lab.metrics import Result, list_figures, sum_exactly
 from ratelab.lab.policies.figures import JointResult, PolicyComparison, PolicyResult
 from ratelab.lab.policies.requests import PolicyTraffic
@@ -19,6 +18,7 @@ from ratelab.quota import about
 from ratelab.report.numbers import format_part, format_quota, format_seconds, join_names, pluralize
 from ratelab.report.serialize import EVENT_BATCH, serialize_quota
 from ratelab.report.summary import describe_traffic
+from ratelab.report.timeline import TimelineRow
 
 POLICY_EVENT_COLUMNS = ("at_ns", "client", "cost", "semantics", *ROW_FIELDS, "bound_by", "denied_by")
 """The columns of a row of events of several policies, one for each request and way to enforce them."""
@@ -292,14 +292,15 @@ def _describe_shadow(row: PolicyResult) -> list[str]:
     return [f"The shadow policy {row.label} would deny {denied}{differing}."]
 
 
-def list_timeline_rows(comparison: PolicyComparison) -> list[tuple[str, Columns]]:
+def list_timeline_rows(comparison: PolicyComparison) -> list[TimelineRow]:
     """Return rows for a timeline: the decisions by all policies, and the denials that each policy bound."""
-    rows: list[tuple[str, Columns]] = []
+    rows: list[TimelineRow] = []
     for result in comparison.results:
         outcome = result.outcome
-        rows.append((outcome.semantics if len(comparison.results) > 1 else result.whole.label, outcome.decisions))
+        name = outcome.semantics if len(comparison.results) > 1 else result.whole.label
+        rows.append(TimelineRow(name, comparison.traffic, outcome.decisions))
         for number, row in enumerate(result.policies):
             if row.policy is not None and not row.policy.is_shadow:
                 denials = {"allowed": outcome.bound != number, "delay_ns": np.zeros(len(outcome.bound), np.int64)}
-                rows.append((f"- {row.label}", denials))
+                rows.append(TimelineRow(f"- {row.label}", comparison.traffic, denials))
     return rows

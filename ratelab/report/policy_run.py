@@ -68,7 +68,7 @@ class PolicyRun(BaseRun):
 
     def render_timeline(self, width: int) -> RenderableType:
         """Render a line for each way to enforce the policies, and for each policy."""
-        return render_lines(self.comparison.traffic, policies.list_timeline_rows(self.comparison), width)
+        return render_lines(policies.list_timeline_rows(self.comparison), width)
 
     def list_meanings(self) -> list[tuple[str, str, str]]:
         """Return the name, the header and the meaning of each figure."""
@@ -77,8 +77,8 @@ class PolicyRun(BaseRun):
             for name, figure in policies.FIGURES.items()
         ]
 
-    def list_general_charts(self) -> list[str]:
-        """Return the policies and what is left of each; with several clients, those of the clients too."""
+    def list_page_charts(self) -> list[str]:
+        """Return the charts of the policies and, with several clients, those of the clients."""
         clients = ["fairness"] if len(self.comparison.traffic.names) > 1 else []
         denied = any(result.whole.result.denied for result in self.comparison.results)
-        return ["policies", "left", *clients, *(["denials"] if clients and denied else [])]
+        return self.put_lesson_first(["policies", "left", *clients, *(["denials"] if clients and denied else [])])

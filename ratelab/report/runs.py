@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from ratelab.report.tables import Table
 
 
+MAX_DESCRIBED_CLIENTS = 30
+"""Clients of a scenario that are described in words."""
+
+
 @dataclass(frozen=True, eq=False)
 class BaseRun(ABC):
     """A comparison and its source, as commands and pages show it."""
@@ -41,8 +45,6 @@ class BaseRun(ABC):
 
     charts: ClassVar[tuple[str, ...]]
     """The charts that show such a run; the first by default."""
-    event_columns: ClassVar[tuple[str, ...]]
-    """The names in each event."""
     figures: ClassVar[Mapping[str, Figure]]
     """The figures of all rows, by name."""
 
@@ -54,9 +56,14 @@ class BaseRun(ABC):
     @property
     @abstractmethod
     def subject(self) -> str:
-        """The title and what is compared, for the title of a window."""
+        """The title and the subject of the comparison, for the title of a window."""
 
     # --- plain values
+
+    @property
+    @abstractmethod
+    def event_columns(self) -> tuple[str, ...]:
+        """The names in each event."""
 
     @abstractmethod
     def serialize(self) -> dict[str, Any]:
@@ -76,9 +83,13 @@ class BaseRun(ABC):
     def describe(self) -> list[str]:
         """Describe the traffic and its limits, a line for each."""
 
+    def describe_clients(self) -> list[str]:
+        """Describe the clients of a scenario for a page."""
+        return describe_clients(self.scenario) if self.scenario else []
+
     @abstractmethod
     def list_assumptions(self) -> list[str]:
-        """Describe what the comparison assumes, a line for each assumption."""
+        """Describe the assumptions of the comparison, a line for each."""
 
     @abstractmethod
     def summarize(self) -> list[str]:
@@ -110,14 +121,29 @@ class BaseRun(ABC):
 
     # --- charts
 
-    def list_page_charts(self) -> list[str]:
-        """Return the charts of a page: the chart of the lesson, then those that suit every run."""
-        lesson = [self.scenario.chart] if self.scenario and self.scenario.chart in self.charts else []
-        return list(dict.fromkeys([*lesson, *self.list_general_charts()]))
-
     @abstractmethod
-    def list_general_charts(self) -> list[str]:
-        """Return the charts that suit every run of this kind."""
+    def list_page_charts(self) -> list[str]:
+        """Return the charts of a page: the chart of the lesson, then those that suit every run of this kind."""
+
+    def put_lesson_first(self, charts: Iterable[str]) -> list[str]:
+        """Return charts after that of the scenario's lesson, if it shows such a run."""
+        lesson = [self.scenario.chart] if self.scenario and self.scenario.chart in self.charts else []
+        return list(dict.fromkeys([*lesson, *charts]))
+
+
+def describe_clients(scenario: Scenario) -> list[str]:
+    """Describe the clients of a scenario, at most `MAX_DESCRIBED_CLIENTS`."""
+    from ratelab.lab.scenarios import describe_client  # needs pydantic, which a replay does not
+
+    rest = len(scenario.clients) - MAX_DESCRIBED_CLIENTS
+    clients = scenario.clients[:MAX_DESCRIBED_CLIENTS]
+    described = [describe_client(client) for client in clients]
+    if scenario.limits is not None:
+        from ratelab.lab.scenarios.policies import PolicyClient, describe_facts
+
+        facts = [describe_facts(client) if isinstance(client, PolicyClient) else "" for client in clients]
+        described = [f"{text}{more}" for text, more in zip(described, facts, strict=True)]
+    return [*described, *([f"and {rest:,} more"] if rest > 0 else [])]
 
 
 class Run(BaseRun):
@@ -187,8 +213,8 @@ class Run(BaseRun):
             for name, figure in list_figures(kind).items()
         ]
 
-    def list_general_charts(self) -> list[str]:
+    def list_page_charts(self) -> list[str]:
         """Return the comparison and the level; with several clients, those of the clients too."""
         clients = ["fairness"] if len(self.comparison.traffic.names) > 1 else []
         denials = ["denials"] if clients and any(result.denied for result in self.comparison.results) else []
-        return ["comparison", "level", *clients, *denials]
+        return self.put_lesson_first(["comparison", "level", *clients, *denials])

@@ -68,8 +68,14 @@ def summarize(comparison: Comparison, many_clients: bool = False) -> list[str]:
 
 def describe_protection(comparison: Comparison) -> str:
     """Describe how well the quota was kept: name every algorithm that let more through."""
-    burst, window = comparison.quota.burst, about(comparison.quota.window)
-    peaks = [(result.algorithm, result.peak_in_window) for result in comparison.results]
+    return describe_peaks(
+        comparison.quota, [(result.algorithm, result.peak_in_window) for result in comparison.results]
+    )
+
+
+def describe_peaks(quota: Quota, peaks: Sequence[tuple[str, int]]) -> str:
+    """Describe the largest cost that each algorithm let through in a window, compared with the quota."""
+    burst, window = quota.burst, about(quota.window)
     peak = max(peak for _, peak in peaks)
     if peak == 0:
         return f"No algorithm let any request through; the quota is {burst:,} in a window of {window}."

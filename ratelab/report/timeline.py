@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from rich.cells import cell_len
@@ -30,19 +31,28 @@ _MEANINGS = {
 
 def render_timeline(comparison: Comparison, width: int) -> RenderableType:
     """Render a line for each algorithm over a common time axis, `width` columns wide in all."""
-    rows = [(outcome.policy.name, outcome.decisions) for outcome in comparison.outcomes]
-    return render_lines(comparison.traffic, rows, width)
+    rows = [TimelineRow(outcome.policy.name, outcome.traffic, outcome.decisions) for outcome in comparison.outcomes]
+    return render_lines(rows, width)
 
 
-def render_lines(traffic: Traffic, rows: Sequence[tuple[str, Columns]], width: int) -> RenderableType:
-    """Render a line of letters for each row, a name with decisions, over a common time axis."""
-    margin = max(cell_len(name) for name, _ in rows) + 1
+class TimelineRow(NamedTuple):
+    """A line of a timeline."""
+
+    name: str
+    traffic: Traffic
+    """The requests, whose duration is that of the other lines."""
+    decisions: Columns
+
+
+def render_lines(rows: Sequence[TimelineRow], width: int) -> RenderableType:
+    """Render a line of letters for each row over a common time axis."""
+    margin = max(cell_len(row.name) for row in rows) + 1
     length = max(20, width - margin)
-    places = (traffic.times.astype(np.float64) / traffic.duration * length).astype(np.int64).clip(0, length - 1)
-    lines = [
-        Text(f"{name:<{margin}}").append_text(render_letters(places, decisions, length)) for name, decisions in rows
-    ]
-    axis = Text(f"{'':<{margin}}0 s{about(traffic.duration):>{length - 3}}", style="dim")
+    lines = []
+    for name, traffic, decisions in rows:
+        places = (traffic.times.astype(np.float64) / traffic.duration * length).astype(np.int64).clip(0, length - 1)
+        lines.append(Text(f"{name:<{margin}}").append_text(render_letters(places, decisions, length)))
+    axis = Text(f"{'':<{margin}}0 s{about(rows[0].traffic.duration):>{length - 3}}", style="dim")
     return Group(*lines, axis, render_legend(width))
 
 

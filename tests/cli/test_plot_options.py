@@ -87,7 +87,7 @@ def test_an_invalid_target_is_rejected_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ratelab.cli.simulate.load_scenario", lambda *_: pytest.fail("loaded a scenario"))
+    monkeypatch.setattr("ratelab.cli.simulate.load_variants", lambda *_: pytest.fail("loaded a scenario"))
     Path("file.png").touch()
     Path("gone").symlink_to("nowhere")
     Path("in.svg").write_bytes(Path(BURST).read_bytes())

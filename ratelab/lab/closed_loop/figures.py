@@ -32,10 +32,27 @@ _OVERLOAD = 'Beyer et al., "Site Reliability Engineering" (2016), chapter 21'
 
 
 @dataclass(frozen=True, eq=False)
+class LoopCase:
+    """Clients, and the policies that limit them, one at a time."""
+
+    population: Population
+    policies: tuple[Policy, ...]
+    """Empty without a limiter."""
+    variant: str | None = None
+    """The name of a variant of a scenario."""
+
+
+@dataclass(frozen=True, eq=False)
 class LoopResult:
     """Figures of one outcome of a closed loop. To add one, add a field here, and compute it in `measure_loop`."""
 
     algorithm: str
+    variant: str | None
+    """The name of the variant of the scenario, if it has several."""
+    label: str
+    """The name of the row: that of the algorithm, of the variant or of both."""
+    population: Population
+    policy: Policy | None
     first_tries: int = field(metadata=figure("requests that clients began", header="requests"))
     attempts: int = field(metadata=figure("tries that reached the limiter, first tries included", header="tries"))
     amplification: float = field(
@@ -82,14 +99,17 @@ class LoopResult:
         metadata=figure(
             "the median time from the first try to success, in seconds",
             "seconds",
-            "time to success p50",
+            "half within",
             better="lower",
         )
     )
     """None without successes, like the next."""
     time_to_success_p99: float | None = field(
         metadata=figure(
-            "the 99th percentile of that time, by the nearest rank, in seconds", "seconds", "p99", better="lower"
+            "the 99th percentile of that time, by the nearest rank, in seconds",
+            "seconds",
+            "99 % within",
+            better="lower",
         )
     )
     herd_peak: float | None = field(
@@ -158,42 +178,51 @@ class LoopResult:
 
 @dataclass(frozen=True, eq=False)
 class LoopComparison:
-    """The figures of the same clients against several policies, or without a limiter. Each has traffic of its own."""
+    """Figures of clients that react: against several policies, or in several variants. Each has traffic of its own."""
 
-    population: Population
-    quota: Quota | None
-    """None without a limiter."""
+    cases: tuple[LoopCase, ...]
     results: tuple[LoopResult, ...]
+    """Those of all policies of the first case, then of the next."""
     outcomes: tuple[LoopOutcome, ...] = ()
-    """The tries against each policy; empty unless they were kept."""
+    """The tries behind each result; empty unless they were kept."""
+
+    @property
+    def quotas(self) -> list[Quota]:
+        """The distinct quotas, without those of runs that have no limiter."""
+        return list(dict.fromkeys(policy.quota for case in self.cases for policy in case.policies))
+
+    @property
+    def duration(self) -> int:
+        """The longest duration in nanoseconds."""
+        return max(case.population.duration for case in self.cases)
 
     @property
     def has_same_requests(self) -> bool:
-        """Whether clients began as many requests against each policy, as those with an open loop do."""
+        """Whether clients began as many requests in each run, as those with an open loop do."""
         return len({result.first_tries for result in self.results}) == 1
 
 
-def compare_loops(
-    policies: Sequence[Policy], population: Population, progress: Progress = lambda _: None, keep: bool = False
-) -> LoopComparison:
-    """Run the clients against each of `policies`, or without a limiter if there is none; keep the tries if `keep`.
+def compare_loops(cases: Sequence[LoopCase], progress: Progress = lambda _: None, keep: bool = False) -> LoopComparison:
+    """Run the clients of each case against each of its policies; keep the tries if `keep`.
 
-    Raises `InputError` if two policies have the same name.
+    Raises `InputError` if two policies of a case have the same name.
     """
-    check_names(policy.name for policy in policies)
     results, outcomes = [], []
-    runs: Sequence[Policy | None] = policies or [None]
-    for policy in runs:
-        outcome = run_loop(policy, population, progress)
-        results.append(measure_loop(outcome))
-        if keep:
-            outcomes.append(outcome)
-    quota = policies[0].quota if policies else None
-    return LoopComparison(population, quota, tuple(results), tuple(outcomes))
+    for case in cases:
+        check_names(policy.name for policy in case.policies)
+        runs: Sequence[Policy | None] = case.policies or (None,)
+        for policy in runs:
+            outcome = run_loop(policy, case.population, progress)
+            algorithm = NO_LIMIT if policy is None else policy.name
+            names = [case.variant, *([algorithm] if len(runs) > 1 else [])] if case.variant else [algorithm]
+            results.append(measure_loop(outcome, ", ".join(names), case.variant))
+            if keep:
+                outcomes.append(outcome)
+    return LoopComparison(tuple(cases), tuple(results), tuple(outcomes))
 
 
-def measure_loop(outcome: LoopOutcome) -> LoopResult:
-    """Compute the figures of an outcome."""
+def measure_loop(outcome: LoopOutcome, label: str = "", variant: str | None = None) -> LoopResult:
+    """Compute the figures of an outcome; by default, its label is the name of the algorithm."""
     policy, traffic, population = outcome.policy, outcome.traffic, outcome.population
     requests, tries, duration = outcome.requests, outcome.tries, population.duration
     done, gave_up = requests.results == SUCCESS, requests.results == GAVE_UP
@@ -218,6 +247,10 @@ def measure_loop(outcome: LoopOutcome) -> LoopResult:
     counts = {name: np.bincount(column, minlength=len(traffic.names)) for name, column in clients.items()}
     return LoopResult(
         algorithm=NO_LIMIT if policy is None else policy.name,
+        variant=variant,
+        label=label or (NO_LIMIT if policy is None else policy.name),
+        population=population,
+        policy=policy,
         first_tries=len(requests),
         attempts=len(tries),
         amplification=round(len(tries) / max(1, len(requests)), 4),

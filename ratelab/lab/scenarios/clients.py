@@ -66,10 +66,11 @@ def expand_presets(value: Value) -> Value:
     clients = value.get("clients") if isinstance(value, dict) else None
     if not isinstance(value, dict) or not isinstance(clients, list):
         return value
-    return {**value, "clients": [_expand(client) for client in clients]}
+    return {**value, "clients": [expand_preset(client) for client in clients]}
 
 
-def _expand(client: Value) -> Value:
+def expand_preset(client: Value) -> Value:
+    """Return a client in which the keys of its preset are written out; its own keys come first."""
     name = client.get("preset") if isinstance(client, dict) else None
     if not isinstance(client, dict) or not isinstance(name, str) or name not in PRESETS:
         return client

@@ -1,17 +1,27 @@
-"""Scenarios whose clients react to their answers: the schema of their files, and the population that they describe."""
+"""Populations of clients that react to their answers: those of scenario files, and those of a log."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, get_args
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PlainValidator
 
 from ratelab.algorithms import COMPARED
-from ratelab.documents import AlgorithmName, Document, Place
-from ratelab.lab import CHARTS
-from ratelab.lab.closed_loop.behavior import Behavior, Population
+from ratelab.documents import (
+    AlgorithmName,
+    Document,
+    OptionDocument,
+    Place,
+    Value,
+    create_choice_parser,
+    suggest,
+    validate,
+)
+from ratelab.errors import InputError, short_repr
+from ratelab.lab import LOOP_CHARTS
+from ratelab.lab.closed_loop.behavior import Behavior, Population, RetryPolicy
 from ratelab.lab.scenarios import schema
 from ratelab.lab.scenarios.backend import (
     AnyFault,
@@ -21,7 +31,15 @@ from ratelab.lab.scenarios.backend import (
     create_fault,
     create_server,
 )
-from ratelab.lab.scenarios.clients import MAX_CLIENTS, LoopClient, create_behavior, find_problems, repeats_at_once
+from ratelab.lab.scenarios.clients import (
+    MAX_CLIENTS,
+    LoopClient,
+    create_behavior,
+    expand_preset,
+    find_problems,
+    repeats_at_once,
+)
+from ratelab.lab.scenarios.presets import PRESETS
 from ratelab.lab.traffic import Traffic
 
 Problem = tuple[Place, str]
@@ -30,7 +48,7 @@ Problem = tuple[Place, str]
 class LoopScenarioFile(schema.ScenarioFields):
     """A scenario file with clients that react to their answers, a server or faults."""
 
-    chart: schema.ChartName = CHARTS[0]
+    chart: Annotated[str, PlainValidator(create_choice_parser(LOOP_CHARTS))] = LOOP_CHARTS[0]
     quota: schema.QuotaFields | None = None
     algorithms: list[AlgorithmName] = Field(list(COMPARED), min_length=1, max_length=100)
     server: ServerFields | None = None
@@ -99,3 +117,62 @@ def create_population(document: Document, file: LoopScenarioFile, traffic: Traff
         server=None if file.server is None else create_server(file.server),
         faults=faults,
     )
+
+
+# --- clients that all react alike
+
+RETRY_EXAMPLE = "full-jitter,base=1s,attempts=5"
+
+ANY_TRAFFIC: list[Value] = [{"pattern": "at", "times": ["0s"]}]
+"""Traffic that stands for that of a log."""
+
+
+def create_uniform_population(traffic: Traffic, behavior: Behavior, seed: int = 0) -> Population:
+    """Return the clients of `traffic`, whose requests are first tries, and who all react as `behavior` describes."""
+    return Population(traffic, (behavior,), np.zeros(len(traffic.names), np.int64), seed)
+
+
+def parse_behavior(option: str, text: str) -> Behavior:
+    """Parse a policy or a preset, then keys and values, as the option called `option` takes them.
+
+    The keys are those of `retry` in a scenario, and `timeout`. The failures of `retry_on` are joined by `+`. Raises
+    `InputError` for an unknown policy, and for keys and values that a scenario would not accept.
+    """
+    document = OptionDocument(option, expand_preset(_parse_client(option, text)))
+    client = validate(document, LoopClient)
+    for place, problem in find_problems(client):
+        raise document.error(place, problem)
+    if repeats_at_once(client):
+        raise document.error((), "retries at once and without a limit never end: give a base or a number of attempts")
+    return create_behavior(client)
+
+
+def _parse_client(option: str, text: str) -> dict[str, Value]:
+    """Return the keys of a client in a scenario that stand for the text."""
+    name, *items = text.split(",")
+    retry = _parse_items(option, items)
+    client: dict[str, Value] = {"name": "client", "traffic": ANY_TRAFFIC}
+    if "timeout" in retry:
+        client["timeout"] = retry.pop("timeout")
+    if name in PRESETS:
+        return {**client, "preset": name, **({"retry": retry} if retry else {})}
+    _check_policy(option, name)
+    return {**client, "retry": {"policy": name, **retry}}
+
+
+def _parse_items(option: str, items: list[str]) -> dict[str, Value]:
+    values: dict[str, Value] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise InputError(f"{option}: expected key=value, got {short_repr(item)}: write it as in {RETRY_EXAMPLE}")
+        if key in values:
+            raise InputError(f"{option}: {key} is given twice: remove one")
+        values[key] = [*value.split("+")] if key == "retry_on" else value
+    return values
+
+
+def _check_policy(option: str, name: str) -> None:
+    policies: tuple[str, ...] = get_args(RetryPolicy)
+    if name not in policies:
+        raise InputError(f"{option}: unknown policy {short_repr(name)}; {suggest(name, [*policies, *PRESETS])}")

@@ -14,10 +14,13 @@ from ratelab.lab import CHARTS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from ratelab.lab.closed_loop.figures import LoopComparison
     from ratelab.lab.comparison import Comparison
     from ratelab.lab.policies.figures import PolicyComparison
     from ratelab.lab.sweep import SweepResult
     from ratelab.lab.tune import Tuning
+    from ratelab.report.charts.loop_view import LoopView
+    from ratelab.report.charts.view import ComparisonView
 
 THEME_NAMES = ("light", "dark")
 
@@ -33,6 +36,10 @@ SUBJECTS = {
     "policies": "The policies together",
     "bound": "Requests admitted and denied over time, by the policy that bound them",
     "left": "The quota left in each policy, over time",
+    "loop": "Clients that react to their answers",
+    "goodput": "Tries that arrive and successes, over time",
+    "attempts": "What became of the requests, by their number of tries",
+    "time-to-success": "Time from the first try of a request to its success",
 }
 """The subject of each chart, as a heading that is true of every comparison."""
 
@@ -55,43 +62,61 @@ __all__ = [
 
 
 def draw(
-    comparison: Comparison | PolicyComparison, chart: str = "comparison", theme: str = "light", caption: str = "",
-    layout: str = "wide", bare: bool = False,
+    comparison: Comparison | PolicyComparison | LoopComparison, chart: str = "comparison", theme: str = "light",
+    caption: str = "", layout: str = "wide", bare: bool = False,
 ) -> Figure:  # fmt: skip
-    """Draw a chart of `CHARTS`, or of `POLICY_CHARTS` for several policies.
+    """Draw a chart of `CHARTS`, of `POLICY_CHARTS` for several policies, or of `LOOP_CHARTS` for a closed loop.
 
     Its title states the finding, `caption` describes the traffic.
 
     All five fields of each decision must be in memory. The figure is 8 inches wide, or 4.2 with the layout `narrow`,
     and as high as the chart needs. A `bare` one has neither a title nor a caption.
     """
-    from ratelab.lab.comparison import Comparison
     from ratelab.report.charts.canvas import MARGIN_IN, Sheet, use_chart_style
-    from ratelab.report.charts.view import ComparisonView
-    from ratelab.report.numbers import is_dated
-    from ratelab.report.summary import describe_run, summarize
 
     width = get_width(layout)
-    view: ComparisonView
-    if isinstance(comparison, Comparison):
-        view, findings = ComparisonView(comparison, theme), summarize(comparison)
-        conditions = describe_run(comparison.traffic, comparison.quota).replace("\n", "; ")
-    else:
-        from ratelab.report.charts.policy_view import PolicyView
-        from ratelab.report.policies import list_conditions, summarize_policies
-
-        view, findings = PolicyView.of(comparison, theme), summarize_policies(comparison)
-        conditions = "; ".join(list_conditions(comparison))
-    module = import_module(f"{__name__}.{chart}")
-    has_denials = any(result.denied for result in view.results)
-    title = module.compose_title(view) if len(view.traffic) and (has_denials or view.has_quota) else findings[0]
-    zone = "; UTC" if is_dated(comparison.traffic) else ""
+    module = import_module(f"{__name__}.{chart.replace('-', '_')}")
+    view, conditions, empty = _open_view(comparison, theme)
+    title = empty or module.compose_title(view)
     with use_chart_style():
         height = module.compute_height(view, width - 2 * MARGIN_IN)
-        lines = "" if bare else f"{caption}\n{conditions}{zone}".strip()
+        lines = "" if bare else f"{caption}\n{conditions}".strip()
         sheet = Sheet(title, lines, height, theme, width, bare)
         module.paint(sheet, sheet.body, view)
     return sheet.figure
+
+
+def _open_view(
+    comparison: Comparison | PolicyComparison | LoopComparison, theme: str
+) -> tuple[ComparisonView | LoopView, str, str]:
+    """Return the view of a comparison, its conditions and, if there is nothing to compare, a title that states it."""
+    from ratelab.lab.comparison import Comparison
+    from ratelab.report.numbers import is_dated
+
+    if isinstance(comparison, Comparison):
+        from ratelab.report.charts.view import ComparisonView
+        from ratelab.report.summary import describe_run, summarize
+
+        zone = "; UTC" if is_dated(comparison.traffic) else ""
+        conditions = describe_run(comparison.traffic, comparison.quota).replace("\n", "; ")
+        empty = "" if len(comparison.traffic) else summarize(comparison)[0]
+        return ComparisonView(comparison, theme), conditions + zone, empty
+    from ratelab.lab.policies.figures import PolicyComparison  # only for several policies
+
+    if isinstance(comparison, PolicyComparison):
+        from ratelab.report.charts.policy_view import PolicyView
+        from ratelab.report.policies import list_conditions, summarize_policies
+
+        zone = "; UTC" if is_dated(comparison.traffic) else ""
+        policies = PolicyView.of(comparison, theme)
+        has_denials = any(result.denied for result in policies.results)
+        empty = "" if len(comparison.traffic) and has_denials else summarize_policies(comparison)[0]
+        return policies, "; ".join(list_conditions(comparison)) + zone, empty
+    from ratelab.report.charts.loop_view import LoopView, list_loop_conditions
+    from ratelab.report.loop_findings import summarize_loops
+
+    empty = "" if any(result.first_tries for result in comparison.results) else summarize_loops(comparison)[0]
+    return LoopView(comparison, theme), "; ".join(list_loop_conditions(comparison)), empty
 
 
 def draw_sweep(result: SweepResult, theme: str = "light", caption: str = "", layout: str = "wide") -> Figure:

@@ -25,7 +25,7 @@ def compose_title(view: PolicyView) -> str:
 def compute_height(view: PolicyView, width: float) -> float:
     """Return the height of the chart in inches."""
     legend = measure_legend([name for name, _ in _list_entries(view, "")], width)
-    return legend + compute_strips_height(view, view.whole, _compose_heading(view), width, STRIP_HEIGHT_IN)
+    return legend + compute_strips_height(len(view.results), view.whole, _compose_heading(view), width, STRIP_HEIGHT_IN)
 
 
 def paint(sheet: Sheet, box: Box, view: PolicyView) -> None:

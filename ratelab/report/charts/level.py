@@ -31,7 +31,7 @@ def compose_title(view: ComparisonView) -> str:
 
 def compute_height(view: ComparisonView, width: float) -> float:
     """Return the height of the chart in inches."""
-    return compute_strips_height(view, view.detail, _compose_heading(view), width)
+    return compute_strips_height(len(view.results), view.detail, _compose_heading(view), width)
 
 
 def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:

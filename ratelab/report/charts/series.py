@@ -27,6 +27,11 @@ def count_in_parts(chosen: NDArray[np.bool_], times: Integers, edges: Integers) 
     return np.diff(total[_find_places(times, edges)])
 
 
+def count_times(times: Integers, edges: Integers) -> Integers:
+    """Count the times in each part between `edges`; the last part includes its end. `times` are in order."""
+    return np.diff(_find_places(times, edges))
+
+
 class Curve(NamedTuple):
     """A step function: from `times[i]` to the next time, it is `values[i]`."""
 

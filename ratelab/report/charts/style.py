@@ -64,6 +64,12 @@ def assign_colors(algorithms: Sequence[str], theme: str) -> dict[str, str]:
     return assigned
 
 
+def assign_variant_colors(variants: Sequence[str]) -> dict[str, str]:
+    """Return the color of each variant, in their order; beyond eleven, colors are repeated."""
+    colors = (*_BUILT_IN_COLORS.values(), *_OTHER_COLORS)
+    return {name: colors[place % len(colors)] for place, name in enumerate(variants)}
+
+
 @cache
 def make_readable(color: str, theme: Theme) -> str:
     """Return the color of text: `color`, mixed with as much ink as the contrast with the paper requires."""

@@ -50,7 +50,7 @@ def compose_title(view: ComparisonView) -> str:
 
 def compute_height(view: ComparisonView, width: float, strip_height: float = HEIGHT_IN) -> float:
     """Return the height of the chart in inches."""
-    return compute_strips_height(view, view.whole, _Histograms(view, width).heading, width, strip_height)
+    return compute_strips_height(len(view.results), view.whole, _Histograms(view, width).heading, width, strip_height)
 
 
 def choose_time(view: ComparisonView) -> TimeAxis:

@@ -217,11 +217,11 @@ def compute_axis_height(time: TimeAxis) -> float:
 
 
 def compute_strips_height(
-    view: ComparisonView, time: TimeAxis, heading: str, width: float, strip_height: float = STRIP_HEIGHT_IN
+    strips: int, time: TimeAxis, heading: str, width: float, strip_height: float = STRIP_HEIGHT_IN
 ) -> float:
-    """Return the height of all strips in inches, with their heading and time axis."""
-    strips = len(view.results) * (strip_height + STRIP_GAP_IN) - STRIP_GAP_IN
-    return measure_heading(heading, width) + strips + compute_axis_height(time)
+    """Return the height of this many strips in inches, with their heading and time axis."""
+    height = strips * (strip_height + STRIP_GAP_IN) - STRIP_GAP_IN
+    return measure_heading(heading, width) + height + compute_axis_height(time)
 
 
 class Strip(NamedTuple):
@@ -239,16 +239,28 @@ def add_strips(
 
     The scale has ticks at `counts`.
     """
+    names = [(result.algorithm, view.colors[result.algorithm]) for result in view.results]
+    axes = add_named_strips(sheet, box, names, time, heading, notes, counts, limits)
+    return map(Strip, view.results, axes)
+
+
+def add_named_strips(
+    sheet: Sheet, box: Box, names: Sequence[tuple[str, str]], time: TimeAxis, heading: str, notes: Sequence[str],
+    counts: Sequence[float], limits: tuple[float, float],
+) -> Iterator[Axes]:  # fmt: skip
+    """Write the heading, and yield the axes of a strip for each name, given with its color, below it and its note.
+
+    The scale has ticks at `counts`.
+    """
     rest = sheet.write_heading(box, heading).inset(bottom=compute_axis_height(time))
     bottom, top = limits
-    rows = rest.split_rows(len(view.results), STRIP_GAP_IN)
-    for result, row, note in zip(view.results, rows, notes, strict=True):
+    rows = rest.split_rows(len(names), STRIP_GAP_IN)
+    for (name, color), row, note in zip(names, rows, notes, strict=True):
         middle = row.top + LABEL_PEN.line / 2
         sheet.write(row.right, middle, note, align="right", width=row.width)
-        name_width = row.width - LABEL_PEN.measure(note) - 0.1
-        sheet.write(row.left, middle, result.algorithm, LABEL_PEN, view.colors[result.algorithm], width=name_width)
+        sheet.write(row.left, middle, name, LABEL_PEN, color, width=row.width - LABEL_PEN.measure(note) - 0.1)
         inner = row.inset(left=measure_scale(counts), top=STRIP_NAME_IN)
         axes = sheet.add_axes(inner, time.length, top, bottom)
         sheet.set_time_ticks(axes, time, labeled=row is rows[-1])
         sheet.set_count_ticks(axes, counts)
-        yield Strip(result, axes)
+        yield axes

@@ -31,7 +31,7 @@ def compose_title(view: ComparisonView) -> str:
 
 def compute_height(view: ComparisonView, width: float, strip_height: float = STRIP_HEIGHT_IN) -> float:
     """Return the height of the chart in inches."""
-    return compute_strips_height(view, choose_time(view), _compose_heading(view), width, strip_height)
+    return compute_strips_height(len(view.results), choose_time(view), _compose_heading(view), width, strip_height)
 
 
 def paint(sheet: Sheet, box: Box, view: ComparisonView) -> None:

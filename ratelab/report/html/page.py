@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ratelab.lab.comparison import Comparison
-    from ratelab.lab.scenarios import Scenario
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -39,9 +38,6 @@ INDEX_STEM = "index"
 
 MAX_LISTED_CLIENTS = 1000
 """Clients that a table of a page lists, so that the page stays small."""
-
-MAX_DESCRIBED_CLIENTS = 30
-"""Clients of a scenario that a page describes in words."""
 
 
 class Provenance(NamedTuple):
@@ -146,14 +142,13 @@ def render_page(run: BaseRun, pictures: Sequence[Picture], provenance: Provenanc
 def _build_page(run: BaseRun, pictures: Sequence[Picture], home: str | None) -> Page:
     scenario = run.scenario
     heading, *findings = run.summarize()
-    clients = describe_clients(scenario) if scenario else []
     page = Page(
         title=run.subject,
         subject=run.title,
         heading=heading,
         lesson=scenario.lesson if scenario else None,
         findings=findings,
-        inputs=[*run.describe(), *clients, *run.notes, *run.list_assumptions()],
+        inputs=[*run.describe(), *run.describe_clients(), *run.notes, *run.list_assumptions()],
         pictures=pictures,
         results=run.build_table(),
         clients=run.build_page_clients_table(MAX_LISTED_CLIENTS),
@@ -176,21 +171,6 @@ def _add_accuracy(page: Page, comparison: Comparison) -> Page:
         equal=build_equal_table(comparison),
         equal_findings=describe_equal_protection(comparison, protection) if protection else [],
     )
-
-
-def describe_clients(scenario: Scenario) -> list[str]:
-    """Describe the clients of a scenario, at most `MAX_DESCRIBED_CLIENTS`."""
-    from ratelab.lab.scenarios import describe_client  # needs pydantic, which a replay does not
-
-    rest = len(scenario.clients) - MAX_DESCRIBED_CLIENTS
-    clients = scenario.clients[:MAX_DESCRIBED_CLIENTS]
-    described = [describe_client(client) for client in clients]
-    if scenario.limits is not None:
-        from ratelab.lab.scenarios.policies import PolicyClient, describe_facts
-
-        facts = [describe_facts(client) if isinstance(client, PolicyClient) else "" for client in clients]
-        described = [f"{text}{more}" for text, more in zip(described, facts, strict=True)]
-    return [*described, *([f"and {rest:,} more"] if rest > 0 else [])]
 
 
 # --- a gallery

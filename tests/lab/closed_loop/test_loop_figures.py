@@ -11,6 +11,7 @@ from ratelab.errors import InputError
 from ratelab.lab.closed_loop.behavior import Behavior, Fault, Population, Retry
 from ratelab.lab.closed_loop.figures import (
     NO_LIMIT,
+    LoopCase,
     compare_loops,
     compute_herd_peak,
     compute_recovery_time,
@@ -135,22 +136,29 @@ def make_population() -> Population:
 
 
 def test_each_policy_meets_traffic_of_its_own() -> None:
-    policies = [create(name, "2/s", 2) for name in ("token-bucket", "leaky-bucket")]
+    policies = tuple(create(name, "2/s", 2) for name in ("token-bucket", "leaky-bucket"))
     passed: list[int] = []
-    comparison = compare_loops(policies, make_population(), passed.append, keep=True)
+    comparison = compare_loops([LoopCase(make_population(), policies)], passed.append, keep=True)
     assert comparison.has_same_requests
-    assert comparison.quota == policies[0].quota
-    assert [result.algorithm for result in comparison.results] == ["token-bucket", "leaky-bucket"]
+    assert comparison.quotas == [policies[0].quota]
+    assert [result.label for result in comparison.results] == ["token-bucket", "leaky-bucket"]
     assert [result.attempts for result in comparison.results] == [len(each.tries) for each in comparison.outcomes]
     assert sum(passed) == 2 * 10**10
 
 
+def test_a_row_is_called_after_its_variant_and_its_algorithm() -> None:
+    both = tuple(create(name, "2/s", 2) for name in ("token-bucket", "leaky-bucket"))
+    cases = [LoopCase(make_population(), both, "a"), LoopCase(make_population(), both[:1], "b")]
+    labels = [result.label for result in compare_loops(cases).results]
+    assert labels == ["a, token-bucket", "a, leaky-bucket", "b"]
+
+
 def test_without_a_quota_there_is_one_run_without_a_limiter() -> None:
-    comparison = compare_loops([], make_population())
-    assert [(result.algorithm, result.denied) for result in comparison.results] == [(NO_LIMIT, 0)]
-    assert (comparison.quota, comparison.outcomes) == (None, ())
+    comparison = compare_loops([LoopCase(make_population(), ())])
+    assert [(result.label, result.denied) for result in comparison.results] == [(NO_LIMIT, 0)]
+    assert (comparison.quotas, comparison.outcomes) == ([], ())
 
 
 def test_two_algorithms_of_one_name_are_rejected() -> None:
     with pytest.raises(InputError, match="two algorithms are called 'gcra'"):
-        compare_loops([create("gcra", "2/s")] * 2, make_population())
+        compare_loops([LoopCase(make_population(), (create("gcra", "2/s"),) * 2)])

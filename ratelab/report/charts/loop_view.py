@@ -1,0 +1,50 @@
+"""View of a closed loop for its charts: a color for each run, and a common time axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from ratelab.lab.closed_loop.figures import NO_LIMIT, LoopComparison, LoopResult
+from ratelab.report.charts.style import THEMES, assign_colors, assign_variant_colors
+from ratelab.report.charts.time_axis import TimeAxis
+from ratelab.report.loop_findings import describe_case, describe_cases
+from ratelab.report.loops import create_loop_axis
+
+
+@dataclass(frozen=True, eq=False)
+class LoopView:
+    """A comparison of runs of a closed loop, with the values that its charts share."""
+
+    comparison: LoopComparison
+    theme: str
+
+    @property
+    def results(self) -> tuple[LoopResult, ...]:
+        """The figures of each run, in the order of drawing."""
+        return self.comparison.results
+
+    @cached_property
+    def colors(self) -> dict[str, str]:
+        """The color of each run, by its label."""
+        labels = [result.label for result in self.results]
+        if self.results[0].variant is not None:
+            return assign_variant_colors(labels)
+        return {**assign_colors(labels, self.theme), NO_LIMIT: THEMES[self.theme].ink}
+
+    @property
+    def names(self) -> list[tuple[str, str]]:
+        """The label and the color of each run."""
+        return [(result.label, self.colors[result.label]) for result in self.results]
+
+    @cached_property
+    def whole(self) -> TimeAxis:
+        """The whole time of the longest run."""
+        return create_loop_axis(self.results[0].population.first_tries, self.comparison.duration)
+
+
+def list_loop_conditions(comparison: LoopComparison) -> list[str]:
+    """Return the first tries, the quota, the server and the faults, as short as captions of charts need them."""
+    described = [describe_case(case, with_clients=False) for case in comparison.cases]
+    zone = ["UTC"] if LoopView(comparison, "light").whole.origin is not None else []
+    return [*describe_cases(comparison, described), *zone]
