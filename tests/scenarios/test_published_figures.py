@@ -267,7 +267,7 @@ def test_a_token_limit_admits_what_is_reserved(variant: str, admitted: int, used
         ("Retry-After with jitter", 0.67, 0.001),
     ],
 )
-def test_clients_of_one_quota_are_denied_least_if_they_wait_longer_than_told(
+def test_clients_of_one_quota_are_denied_least_with_jitter_on_top_of_retry_after(
     variant: str, denials: float, gave_up: float
 ) -> None:
     result = run_variant("retries-at-a-shared-limit", variant)[1]
