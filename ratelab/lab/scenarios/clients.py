@@ -25,7 +25,7 @@ from ratelab.lab.scenarios.durations import (
 from ratelab.lab.scenarios.presets import PRESETS, Keys
 from ratelab.quota import NS_PER_S, Quota, format_duration
 
-MAX_CLIENTS = 1_000_000
+MAX_LOOP_CLIENTS = 1_000_000
 """Clients of a closed loop."""
 
 MAX_ATTEMPTS = 1000
@@ -182,7 +182,7 @@ class NetworkFields(Strict):
 class LoopClient(schema.Client):
     """A client that reacts to its answers, or several similar ones."""
 
-    count: Annotated[int, PlainValidator(create_integer_parser(1, MAX_CLIENTS))] = 1
+    count: Annotated[int, PlainValidator(create_integer_parser(1, MAX_LOOP_CLIENTS))] = 1
     traffic: schema.Patterns = Field([])
     loop: Annotated[Literal["open", "serial"], _choose("open", "serial")] = "open"
     think: DrawnDuration | None = None

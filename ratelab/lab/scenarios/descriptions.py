@@ -21,7 +21,7 @@ from ratelab.lab.closed_loop.behavior import (
 from ratelab.lab.scenarios import schema
 from ratelab.quota import spell_duration
 
-FAILURES: dict[Failure, str] = {
+FAILURE_WORDS: dict[Failure, str] = {
     "denied": "denials",
     "error": "errors",
     "timeout": "timeouts",
@@ -137,7 +137,11 @@ def _describe_retry(retry: Retry) -> str:
         f"retries {_describe_waits(retry)}",
         attempts,
         *([f"until {spell_duration(retry.deadline)} after the first"] if retry.deadline is not None else []),
-        *([f"after {_join([FAILURES[failure] for failure in retry.retry_on])}"] if retry.retry_on != RETRIED else []),
+        *(
+            [f"after {_join([FAILURE_WORDS[failure] for failure in retry.retry_on])}"]
+            if retry.retry_on != RETRIED
+            else []
+        ),
         *([_describe_budget(retry.budget)] if retry.budget is not None else []),
     ]
     return ", ".join(facts)

@@ -25,6 +25,7 @@ from ratelab.lab.closed_loop.behavior import Behavior, Population, RetryPolicy
 from ratelab.lab.scenarios import schema
 from ratelab.lab.scenarios.backend import (
     AnyFault,
+    Problem,
     ServerFields,
     check_faults,
     check_server,
@@ -32,7 +33,7 @@ from ratelab.lab.scenarios.backend import (
     create_server,
 )
 from ratelab.lab.scenarios.clients import (
-    MAX_CLIENTS,
+    MAX_LOOP_CLIENTS,
     LoopClient,
     create_behavior,
     expand_preset,
@@ -41,8 +42,6 @@ from ratelab.lab.scenarios.clients import (
 )
 from ratelab.lab.scenarios.presets import PRESETS
 from ratelab.lab.traffic import Traffic
-
-Problem = tuple[Place, str]
 
 
 class LoopScenarioFile(schema.ScenarioFields):
@@ -68,8 +67,8 @@ def _find_problems(file: LoopScenarioFile) -> Iterator[Problem]:
             yield ("clients", number, *place), problem
         yield from _check_progress(file, client, number)
     total = sum(client.count for client in file.clients)
-    if total > MAX_CLIENTS:
-        yield ("clients",), f"a scenario may have at most {MAX_CLIENTS:,} clients, got {total:,}: lower count"
+    if total > MAX_LOOP_CLIENTS:
+        yield ("clients",), f"a scenario may have at most {MAX_LOOP_CLIENTS:,} clients, got {total:,}: lower count"
     if file.quota is None:
         if file.server is None:
             yield (), "missing key 'quota'; only a scenario with a server may have no limiter"

@@ -1,0 +1,78 @@
+"""The manual page about clients that retry: its scenarios, its presets and the lessons that it quotes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from loop_scenarios import PUBLISHED_SCENARIOS, RETRY_SCENARIOS, load_by_variant
+from manual import PAGES, blocks
+
+from ratelab.documents import Document, Kind
+from ratelab.lab.scenarios import load_variants
+from ratelab.lab.scenarios.clients import LoopClient
+from ratelab.lab.scenarios.presets import PRESETS
+
+PAGE = "ratelab/docs/clients.md"
+TEXT = PAGES[PAGE]
+
+
+def read_table(header: str) -> list[list[str]]:
+    """Return the cells of the table that begins with a header."""
+    _, _, rest = TEXT.partition(f"| {header}")
+    assert rest, header
+    rows = rest.partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in re.split(r" \| ", row.strip("| "))] for row in rows]
+
+
+@pytest.mark.parametrize("text", [block.text for block in blocks("yaml") if block.page == PAGE])
+def test_every_scenario_on_the_page_is_valid(tmp_path: Path, text: str) -> None:
+    (tmp_path / "page.yaml").write_text(text, encoding="utf-8")
+    assert all(scenario.population is not None for scenario in load_variants(str(tmp_path / "page.yaml")))
+
+
+def test_the_table_of_presets_has_their_keys_and_sources(tmp_path: Path) -> None:
+    rows = {name.strip("`"): others for name, *others in read_table("preset | keys")}
+    assert list(rows) == list(PRESETS)
+    for name, (keys, left_out, source) in rows.items():
+        path = tmp_path / "keys.yaml"
+        path.write_text(f"{{{keys.strip('`')}}}", encoding="utf-8")
+        assert Document(str(path), Kind("preset", "", "")).value == PRESETS[name].keys
+        assert left_out == (PRESETS[name].left_out or "-")
+        assert re.sub(r"\[(.*)\]\((.*)\)", r"\1: \2", source) == PRESETS[name].source
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_names_a_version_and_a_public_address(name: str) -> None:
+    title, address = PRESETS[name].source.rsplit(": ", 1)
+    assert address.startswith("https://")
+    assert len(title.split()) > 1
+
+
+def test_the_page_describes_every_key_of_a_client() -> None:
+    described = {cell for name, *_ in read_table("key of a client") for cell in re.findall(r"`([a-z]+)`", name)}
+    plain = {"name", "count", "key", "traffic", "cost"}
+    assert described == LoopClient.model_fields.keys() - plain
+
+
+def test_the_page_quotes_the_lessons_of_the_scenarios() -> None:
+    rows = dict(read_table("scenario | lesson"))
+    assert [name.strip("`") for name in rows] == [
+        "herd-after-a-window",
+        "retry-storm",
+        "serial-or-open",
+        "metastable-outage",
+        "retry-after-jitter",
+        "retry-budget",
+    ]
+    assert {name.strip("`") for name in rows} == {path.stem for path in RETRY_SCENARIOS}
+    for name, quoted in rows.items():
+        (lesson,) = {scenario.lesson for scenario in load_by_variant(name.strip("`")).values()}
+        words = re.findall(r"[\w-]+", quoted.lower())
+        assert set(words[:6]) <= set(re.findall(r"[\w-]+", str(lesson).lower())), name
+
+
+def test_the_page_lists_every_scenario_of_published_figures() -> None:
+    listed = {name for cell, _ in read_table("scenario | source") for name in re.findall(r"`([a-z-]+)`", cell)}
+    assert listed == {path.stem for path in PUBLISHED_SCENARIOS}
