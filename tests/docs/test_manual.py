@@ -36,7 +36,7 @@ LIVE = ("serve", "verify", "watch", "keys")
 OMITTED = ("--html", "charts/", "mostly-quiet", "big.log", "--format recording")
 """Parts of commands that take long or need a recording; only their options are checked here."""
 
-SLOW = ("--plot", "drill", "scenarios/*.yaml")
+SLOW = ("--plot", "drill", "scenarios/*.yaml", "retry-storm")
 """Parts of commands that only the slow run executes."""
 
 RUN = [one for one in commands() if one.arguments[0] not in LIVE and not any(part in one.text for part in OMITTED)]

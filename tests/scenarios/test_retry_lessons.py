@@ -31,12 +31,12 @@ def test_a_scenario_has_a_tested_lesson_and_variants(path: Path) -> None:
 
 def test_clients_of_a_fixed_window_return_together_unless_they_add_jitter() -> None:
     fixed, token = (run_all("herd-after-a-window", name) for name in ("fixed-window", "token-bucket"))
-    assert fixed["without jitter"].herd_peak is not None
-    assert fixed["without jitter"].herd_peak > 20
-    for result in (fixed["with jitter"], token["without jitter"], token["with jitter"]):
+    assert fixed["plain"].herd_peak is not None
+    assert fixed["plain"].herd_peak > 20
+    for result in (fixed["jitter"], token["plain"], token["jitter"]):
         assert result.herd_peak is not None
         assert result.herd_peak < 5
-    assert fixed["without jitter"].successes == fixed["with jitter"].successes == 12 * 600
+    assert fixed["plain"].successes == fixed["jitter"].successes == 12 * 600
 
 
 @pytest.mark.slow
@@ -76,7 +76,7 @@ def test_one_retry_keeps_a_service_down_after_a_short_outage() -> None:
 
 def test_jitter_on_top_of_retry_after_saves_a_third_of_the_denials() -> None:
     results = run_all("retry-after-jitter")
-    plain, equal, full = (results[name] for name in ("without jitter", "equal jitter", "full jitter"))
+    plain, equal, full = (results[name] for name in ("no jitter", "equal jitter", "full jitter"))
     assert full.denied < equal.denied < plain.denied
     assert full.denied == pytest.approx(plain.denied * 2 / 3, rel=0.05)
     assert plain.successes == equal.successes == full.successes

@@ -149,25 +149,26 @@ def _describe_retry(retry: Retry) -> str:
 
 def _describe_waits(retry: Retry) -> str:
     base, cap = spell_duration(retry.base), spell_duration(retry.cap)
-    growth = f"{'doubling' if retry.multiplier == 2 else f'times {_format_number(retry.multiplier)}'} up to {cap}"
+    factor = "doubling" if retry.multiplier == 2 else f"times {_format_number(retry.multiplier)}"
+    growth = "" if retry.attempts == 2 or retry.cap == retry.base else f", {factor} up to {cap}"
     jitter = "" if retry.jitter == "none" else f" with {retry.jitter} jitter"
     honored = {"none": "", "retry-after": "Retry-After", "ratelimit": "RateLimit"}[retry.honors]
-    longer = f", or after {honored}{jitter} if that is longer" if honored else ""
+    longer = f", or as {honored} asks{jitter} if that is longer" if honored else ""
     match retry.policy:
         case "immediate":
             return f"{f'after {base}' if retry.base else 'at once'}{longer}"
         case "fixed":
             return f"after {base}{jitter}{longer}"
         case "exponential":
-            return f"after {base}, {growth}{jitter}{longer}"
+            return f"after {base}{growth}{jitter}{longer}"
         case "equal-jitter":
-            return f"after {base}, {growth}, of which half is random (equal jitter){longer}"
+            return f"after {base}{growth}, of which half is random (equal jitter){longer}"
         case "full-jitter":
-            return f"after at most {base}, {growth}, at random (full jitter){longer}"
+            return f"after at most {base}{growth}, at random (full jitter){longer}"
         case "decorrelated-jitter":
             return f"after {base} to three times the last wait, up to {cap}, at random (decorrelated jitter){longer}"
         case _:
-            return f"after {honored}{jitter}, or without one after {base}, {growth}"
+            return f"as {honored} asks{jitter}, or without one after {base}{growth}"
 
 
 def _describe_budget(budget: Budget) -> str:
