@@ -14,7 +14,6 @@ from ratelab.algorithms.plugins import check_row
 from ratelab.errors import InputError
 from ratelab.lab.closed_loop import loop, state, tables
 from ratelab.lab.closed_loop.behavior import Population
-from ratelab.lab.closed_loop.schedule import schedule
 from ratelab.lab.closed_loop.state import MAX_ROWS, NONE, World
 from ratelab.limiter import Algorithm, Row, State
 
@@ -75,37 +74,23 @@ class PythonEngine:
     """Runs the event loop over lists."""
 
     def __init__(self, policy: Policy | None, population: Population) -> None:
-        initial = tables.create_tables(population)
-        times, clients, costs = tables.list_first_tries(population)
-        columns = {name: array(kind) for name, (kind, _) in (ROW_COLUMNS | REQUEST_COLUMNS).items()}
+        fields = tables.create_world_fields(population)
+        count = len(fields["clients"])
+        for name in ("behaviors", "clients", "windows", "streams"):
+            fields[name] = fields[name].tolist()
+        for name in ("first_times", "first_clients", "first_costs"):
+            fields[name] = array("q", fields[name].astype(np.int64).tobytes())
+        times, events = fields["heap"]
+        fields["heap"] = list(zip(times.tolist(), events.tolist(), strict=True))  # in order, it is a heap
         self._limiter = None if policy is None else PythonLimiter(policy.algorithm)
-        server = tables.find_server(population)
+        columns: dict[str, Any] = {name: array(kind) for name, (kind, _) in (ROW_COLUMNS | REQUEST_COLUMNS).items()}
         self.world = World(
-            totals=tables.create_totals(len(initial.clients)),
-            behaviors=initial.behaviors.tolist(),
-            delays=initial.delays.rows,
-            chances=initial.delays.chances,
-            values=initial.delays.values,
-            backoffs=initial.backoffs,
-            clients=initial.clients.tolist(),
-            requests=[[0] * len(state.REQUEST_FIELDS) for _ in range(len(initial.clients))],
+            **fields,
+            requests=[[0] * len(state.REQUEST_FIELDS) for _ in range(count)],
             tries=[],
-            windows=initial.windows.tolist(),
-            streams=initial.streams.tolist(),
-            changes=initial.changes,
-            server=initial.server,
-            heap=[],
             limiter=self._limiter,
-            error_chance=0.0 if server is None else float(server.errors),
-            duration=population.duration,
-            origin=population.first_tries.origin,
-            first_times=array("q", times.astype(np.int64).tobytes()),
-            first_clients=array("q", clients.astype(np.int64).tobytes()),
-            first_costs=array("q", costs.astype(np.int64).tobytes()),
             **columns,
         )
-        for time, client in tables.draw_starts(population, self.world.streams):
-            schedule(self.world, time, state.START_DUE, client)
 
     def run(self, events: int) -> int:
         """Process up to this many events; return why it stopped, as `loop.run` does."""

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ratelab.lab.spill import Integers
+
 PURPOSES = THINK, RETRY, NETWORK, SERVICE, ERROR, THROTTLE, START, COST = range(8)
 """The streams of a client, one after the other in the column of all streams."""
 
@@ -49,6 +51,14 @@ def mix_all(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return mixed
 
 
+def draw_uniforms(streams: NDArray[np.uint64], places: Integers) -> NDArray[np.float64]:
+    """Draw as `draw_uniform` does, once from each of the streams at `places`."""
+    words = streams[places] + np.uint64(GAMMA)
+    streams[places] = words
+    drawn: NDArray[np.float64] = ((mix_all(words) >> np.uint64(11)) + np.uint64(1)).astype(np.float64) * 2.0**-53
+    return drawn
+
+
 def draw_uniform(streams: MutableSequence[int], stream: int) -> float:
     """Draw from the uniform distribution on (0, 1], in steps of 2**-53."""
     word = streams[stream] = (streams[stream] + GAMMA) & MASK
@@ -58,7 +68,7 @@ def draw_uniform(streams: MutableSequence[int], stream: int) -> float:
 
 
 def negative_log(number: float) -> float:
-    """Return the negative logarithm of a number in (0, 1], by the series of `scenarios.arrivals.exponential`."""
+    """Return the negative logarithm of a number in (0, 1], by the series of `arrivals.negative_logs`."""
     mantissa, exponent = math.frexp(number)
     z = (mantissa - 0.7071067811865476) / (mantissa + 0.7071067811865476)
     square = z * z

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from ratelab.lab.closed_loop.behavior import Behavior, Delay, Fault, Population,
 from ratelab.lab.closed_loop.gates import MAX_RATE, MILLION
 from ratelab.lab.closed_loop.state import NONE, RETRY_POLICIES, UNLIMITED
 from ratelab.lab.closed_loop.windows import WINDOW_WIDTH, bucket_width
+from ratelab.lab.scenarios.arrivals import negative_logs
 from ratelab.lab.spill import Integers
 from ratelab.quota import NS_PER_S
 
@@ -68,35 +69,39 @@ class DelayTable:
         return [streams.PHASES, int(mean / (2.0 * first)), int(mean / (2.0 * (1.0 - first))), begin, begin]
 
 
-class Tables(NamedTuple):
-    """The tables of a population at the beginning."""
+def create_world_fields(population: Population) -> dict[str, Any]:
+    """Return what the world of a population is at the beginning, by the name of its field, but for what grows.
 
-    behaviors: NDArray[np.int64]
-    clients: NDArray[np.int64]
-    windows: NDArray[np.int64]
-    delays: DelayTable
-    backoffs: list[int]
-    server: list[int]
-    changes: list[list[int]]
-    streams: NDArray[np.uint64]
-
-
-def create_tables(population: Population) -> Tables:
-    """Return the tables of a population at the beginning."""
+    `heap` has two columns, the times and the events.
+    """
     delays = DelayTable()
     backoffs: list[int] = []
     behaviors = np.array([describe_behavior(each, delays, backoffs) for each in population.behaviors], np.int64)
     clients, windows = create_clients(population, behaviors)
-    return Tables(
-        behaviors=behaviors,
-        clients=clients,
-        windows=windows,
-        delays=delays,
-        backoffs=backoffs or [0],
-        server=describe_server(find_server(population), delays),
-        changes=list_changes(population.faults),
-        streams=streams.create_streams(population.seed, population.first_tries.names),
-    )
+    server = find_server(population)
+    columns = streams.create_streams(population.seed, population.first_tries.names)
+    heap = list_starts(population, columns)
+    first_times, first_clients, first_costs = list_first_tries(population)
+    return {
+        "totals": create_totals(len(clients)),
+        "behaviors": behaviors,
+        "clients": clients,
+        "windows": windows,
+        "server": describe_server(server, delays),
+        "delays": delays.rows,
+        "chances": delays.chances,
+        "values": delays.values,
+        "backoffs": backoffs or [0],
+        "changes": list_changes(population.faults),
+        "streams": columns,
+        "heap": heap,
+        "error_chance": 0.0 if server is None else float(server.errors),
+        "duration": population.duration,
+        "origin": population.first_tries.origin,
+        "first_times": first_times,
+        "first_clients": first_clients,
+        "first_costs": first_costs,
+    }
 
 
 def find_server(population: Population) -> Server | None:
@@ -283,26 +288,38 @@ def _copy_tries(
     return all_times[order], all_clients[order], all_costs[order]
 
 
-def draw_starts(population: Population, columns: Any) -> list[tuple[int, int]]:
-    """Return the times of the first requests of serial clients, each with its client, in the order of the clients."""
-    starts = []
-    for client, number in enumerate(population.behavior_of.tolist()):
-        behavior = population.behaviors[number]
+def draw_starts(population: Population, columns: NDArray[np.uint64]) -> tuple[Integers, Integers]:
+    """Return the times of the first requests of serial clients, and the clients, in their order."""
+    starts = np.full(len(population.behavior_of), NONE, np.int64)
+    for number, behavior in enumerate(population.behaviors):
         if behavior.loop == "serial" and behavior.requests != 0:
-            starts.append((_draw_start(behavior, columns, client * streams.STREAMS + streams.START), client))
-    return starts
+            clients = np.flatnonzero(population.behavior_of == number)
+            starts[clients] = _draw_starts(behavior, columns, clients * streams.STREAMS + streams.START)
+    clients = np.flatnonzero(starts != NONE)
+    return starts[clients], clients
 
 
-def _draw_start(behavior: Behavior, columns: Any, stream: int) -> int:
+def _draw_starts(behavior: Behavior, columns: NDArray[np.uint64], places: Integers) -> Integers:
     wait = behavior.pace or behavior.think or Delay(0)
-    if wait.kind == "exponential":
-        return int(wait.mean * streams.draw_exponential(columns, stream))
-    return int(wait.mean * (1.0 - streams.draw_uniform(columns, stream))) if wait.mean else 0
+    if not wait.mean:
+        return np.zeros(len(places), np.int64)
+    uniform = streams.draw_uniforms(columns, places)
+    shares = negative_logs(uniform) if wait.kind == "exponential" else 1.0 - uniform
+    return (wait.mean * shares).astype(np.int64)
+
+
+def list_starts(population: Population, columns: NDArray[np.uint64]) -> tuple[Integers, Integers]:
+    """Return the times and the events of the first requests of serial clients, in the order of the schedule."""
+    times, clients = draw_starts(population, columns)
+    events = np.arange(len(clients)) << state.ORDER_SHIFT | state.START_DUE << state.KIND_SHIFT | clients
+    order = np.argsort(times, kind="stable")
+    order = order[times[order] < population.duration]
+    return times[order], events[order]
 
 
 def create_totals(clients: int) -> list[int]:
     """Return the totals at the beginning."""
     totals = [0] * len(state.TOTALS)
     totals[state.FREE_TRIES] = totals[state.FREE_REQUESTS] = totals[state.OLDEST] = totals[state.NEWEST] = NONE
-    totals[state.USED_REQUESTS] = clients
+    totals[state.USED_REQUESTS] = totals[state.SEQUENCE] = clients
     return totals

@@ -159,11 +159,16 @@ def uniform(bits: np.random.PCG64, size: int) -> NDArray[np.float64]:
 
 
 def exponential(bits: np.random.PCG64, size: int) -> NDArray[np.float64]:
-    """Draw `size` floats from the exponential distribution of mean 1: the negative logarithms of uniform floats.
+    """Draw `size` floats from the exponential distribution of mean 1."""
+    return negative_logs(uniform(bits, size))
+
+
+def negative_logs(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the negative logarithms of numbers in (0, 1], which are exponential if the numbers are uniform.
 
     ln(m * 2**e) = e ln 2 + ln c + 2 artanh((m - c) / (m + c)), c = sqrt(1/2); the series ends below 2**-53.
     """
-    mantissa, exponent = np.frexp(uniform(bits, size))
+    mantissa, exponent = np.frexp(numbers)
     root_half = 0.7071067811865476
     z = (mantissa - root_half) / (mantissa + root_half)
     series = np.zeros_like(z)
