@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any
 
@@ -56,7 +56,7 @@ def compare_runs(seed: int, run: Run = run_loop) -> tuple[Tables, Tables] | None
     return list_model_rows(model), list_rows(run(policy, population))
 
 
-def find_differences(seeds: range, run: Run = run_loop) -> list[int]:
+def find_differences(seeds: Iterable[int], run: Run = run_loop) -> list[int]:
     """Return the seeds whose populations the loop treats otherwise than the model."""
     compared = ((seed, compare_runs(seed, run)) for seed in seeds)
     return [seed for seed, rows in compared if rows is not None and rows[0] != rows[1]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,14 +12,16 @@ from numpy.typing import NDArray
 
 from ratelab.algorithms import Policy
 from ratelab.algorithms.plugins import FAILURES, attributed_error
-from ratelab.errors import InputError
+from ratelab.errors import InputError, SlowWarning
 from ratelab.lab.closed_loop import loop, state
 from ratelab.lab.closed_loop.behavior import Population
 from ratelab.lab.closed_loop.engine import Engine, PythonEngine
 from ratelab.lab.decisions import Columns, Outcome, Progress
+from ratelab.lab.replay import has_compiler
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import ROW_FIELDS
+from ratelab.quota import NS_PER_S
 
 MAX_TRIES = 20_000_000
 """Tries of a closed loop, with those that clients reject themselves."""
@@ -27,6 +30,12 @@ MAX_STALLED_EVENTS = 1_000_000
 """Events at one time, in addition to some for each client."""
 
 STALLED_EVENTS_PER_CLIENT = 20
+
+MIN_COMPILED_TRIES = 500_000
+"""Estimated tries from which on loading the compiled loop takes less time than it saves."""
+
+MIN_GAP = NS_PER_S // 1000
+"""The shortest time between two requests of a client that an estimate assumes, in nanoseconds."""
 
 FIRST_EVENTS, MOST_EVENTS = 1_000, 50_000
 """Events between two looks at the memory, at first and later."""
@@ -113,7 +122,39 @@ def run_loop(policy: Policy | None, population: Population, progress: Progress =
     in all. Raises `InputError` if there are more than `MAX_TRIES` tries, if events never end at one time, or if a
     third-party algorithm fails.
     """
-    engine: Engine = PythonEngine(policy, population)
+    engine = create_engine(policy, population, estimate_tries(population) >= MIN_COMPILED_TRIES and has_compiler())
+    return advance(engine, policy, population, progress)
+
+
+def create_engine(policy: Policy | None, population: Population, compiled: bool) -> Engine:
+    """Return the engine that runs a population: compiled, if it can be compiled and should be, or in plain Python."""
+    if compiled:
+        from ratelab.lab.compiled import UnfitError  # it needs Numba, which is optional, and slow to import
+        from ratelab.lab.compiled.closed_loops import CompiledEngine
+
+        try:
+            return CompiledEngine(policy, population)
+        except UnfitError as error:
+            name = "the loop" if policy is None else policy.algorithm.name
+            warnings.warn(f"{name} runs in plain Python, ten times slower: {error}", SlowWarning, stacklevel=4)
+    return PythonEngine(policy, population)
+
+
+def estimate_tries(population: Population) -> int:
+    """Return about how many tries there are without retries."""
+    tries = len(population.first_tries)
+    for number, behavior in enumerate(population.behaviors):
+        if behavior.loop == "serial":
+            clients = int(np.count_nonzero(population.behavior_of == number))
+            delays = (behavior.think, behavior.pace, behavior.latency)
+            gap = max(MIN_GAP, *(delay.mean for delay in delays if delay is not None), 0)
+            most = population.duration // gap
+            tries += clients * (most if behavior.requests is None else min(most, behavior.requests))
+    return tries
+
+
+def advance(engine: Engine, policy: Policy | None, population: Population, progress: Progress) -> LoopOutcome:
+    """Run an engine to the end, and return the outcome; see `run_loop`."""
     try:
         for passed in _advance(engine, population):
             progress(passed)

@@ -20,8 +20,8 @@ from numba.extending import intrinsic
 from numba.np import arrayobj as _arrayobj
 
 __all__ = [
-    "LINE_INTEGERS", "CompilerError", "TypingError", "allocate_on_stack", "compile_for", "divide_ceil", "divide_floor",
-    "jit", "multiply_less_equal", "prefetch", "slice_unchecked", "tune_process",
+    "LINE_INTEGERS", "CompilerError", "TypingError", "allocate_on_stack", "compile_for", "create_viewer", "divide_ceil",
+    "divide_floor", "jit", "multiply_less_equal", "prefetch", "slice_unchecked", "tune_process",
 ]  # fmt: skip
 
 CompilerError = NumbaError
@@ -118,6 +118,31 @@ def _allocate_on_stack(typing_context: Any) -> tuple[Any, Callable[..., Any]]:  
         return array._getvalue()
 
     return kind(), generate
+
+
+def create_viewer(kind: Any, width: int) -> Any:
+    """Return an intrinsic that views memory as an array of this type; if it has rows, they have `width` items.
+
+    The address and the length of the memory are in an array of integers, at a position and the next.
+    """
+
+    def _view(typing_context: Any, directory: Any, position: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            entries = context.make_array(signature.args[0])(context, builder, arguments[0])
+            address = builder.load(builder.gep(entries.data, [arguments[1]]))
+            length = builder.load(builder.gep(entries.data, [builder.add(arguments[1], _WORD(1))]))
+            part = context.make_array(kind)(context, builder)
+            item = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+            shape, strides = ([length], [_WORD(item)]) if kind.ndim == 1 else ([length, _WORD(width)], None)
+            data = builder.inttoptr(address, part.data.type)
+            arrayobj.populate_array(
+                part, data, shape, strides or [_WORD(item * width), _WORD(item)], _WORD(item), meminfo=None
+            )
+            return part._getvalue()
+
+        return kind(directory, types.intp), generate
+
+    return intrinsic(_view)
 
 
 def _declare_alias(result: str, arguments: Any, aliases: Any, aliases_of_arguments: Any) -> None:

@@ -1,0 +1,317 @@
+"""Compiled engine of closed loops: the event loop of `closed_loop.loop` as machine code, over arrays.
+
+Numba compiles the source that runs in plain Python. Only what differs between lists and arrays is written again here:
+the heap of events, the draws of 64-bit integers, and the step of the algorithm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numba.extending import overload, overload_attribute, register_jitable
+from numpy.typing import NDArray
+
+from ratelab.algorithms import Policy, traits_of
+from ratelab.lab.closed_loop import answers, gates, loop, schedule, service, state, streams, tables, windows
+from ratelab.lab.closed_loop.behavior import Population
+from ratelab.lab.closed_loop.engine import BOOLEANS, REQUEST_COLUMNS, ROW_COLUMNS, check_rows
+from ratelab.lab.closed_loop.state import NONE, World
+from ratelab.lab.compiled import check_bound, specialize
+from ratelab.lab.compiled.intrinsics import CompilerError, compile_for, create_viewer, jit, slice_unchecked
+from ratelab.lab.compiled.loops import find_begin, step
+from ratelab.lab.compiled.specialize import create_stand_in
+from ratelab.lab.compiled.states import MIN_LONG_STATE
+from ratelab.lab.compiled.step_source import UnfitError
+from ratelab.limiter import Algorithm
+
+MAX_STATE_INTEGERS = 1 << 28
+"""Integers in the states of all keys, 2 GB."""
+
+PUSHES_PER_EVENT = 5
+"""Events that one event schedules at most, not counting those of tries that leave the queue."""
+
+HEAP_BEGIN = 3
+"""Place of the first event in the heap, so that four siblings lie in one line of the cache."""
+
+
+MEMORY_KINDS: dict[str, tuple[str, int]] = {
+    **dict.fromkeys(World._fields, ("int64", 0)),
+    **{name: ({"q": "int64", "i": "int32", "b": "int8"}[kind], 0)
+       for name, (kind, _) in (ROW_COLUMNS | REQUEST_COLUMNS).items()},
+    "streams": ("uint64", 0), "chances": ("float64", 0),
+    "behaviors": ("int64", len(state.BEHAVIOR_FIELDS)), "clients": ("int64", len(state.CLIENT_FIELDS)),
+    "requests": ("int64", len(state.REQUEST_FIELDS)), "tries": ("int64", len(state.TRY_FIELDS)),
+    "delays": ("int64", len(streams.DELAY_FIELDS)), "windows": ("int64", windows.WINDOW_WIDTH),
+    "changes": ("int64", len(state.CHANGE_FIELDS)),
+}  # fmt: skip
+"""The type of each field of a world, and the number of integers in its rows, 0 for a column."""
+
+SCALARS = ("limiter", "error_chance", "duration", "origin")
+"""The fields that are passed as they are; of all others, the directory has the address and the length."""
+
+MEMORY = {name: kind for name, kind in MEMORY_KINDS.items() if name not in SCALARS}
+
+
+class CompiledEngine:
+    """Runs the event loop over arrays. Raises `UnfitError` if plain Python must run it."""
+
+    def __init__(self, policy: Policy | None, population: Population) -> None:
+        fields = tables.create_world_fields(population)
+        fields["totals"][state.HEAP_SIZE] = len(fields["heap"][0])
+        pairs = np.stack(fields.pop("heap"), axis=1).astype(np.int64)
+        self._limiter = None if policy is None else CompiledLimiter(policy.algorithm, population)
+        fields["limiter"] = self._limiter and self._limiter.arrays
+        for name, (kind, width) in MEMORY.items():
+            column = np.array(fields.get(name, ()), kind)
+            fields[name] = column.reshape(-1, width) if width else column
+        fields["heap"] = _align(pairs)
+        self.world = World(**fields)
+        self._directory = np.zeros(2 * len(MEMORY), np.int64)
+        self._passed = _find_world_class()(self._directory, *(fields[name] for name in SCALARS))
+        try:
+            self._run = _compile_run(numba.typeof(self._passed))  # type: ignore[no-untyped-call]
+        except CompilerError as error:
+            raise UnfitError("its step cannot be compiled") from error
+
+    def run(self, events: int) -> int:
+        """Process up to this many events; return why it stopped, as `loop.run` does."""
+        self._grow(events)
+        for place, name in enumerate(MEMORY):
+            column = getattr(self.world, name)
+            self._directory[2 * place : 2 * place + 2] = column.ctypes.data, len(column)
+        status: int = self._run(self._passed, events)
+        if status == loop.RESTARTED and self._limiter is not None:
+            self._limiter.restart()
+        return status
+
+    def _grow(self, events: int) -> None:
+        """Make room for what this many events may add."""
+        world, totals = self.world, self.world.totals
+        grown: dict[str, Any] = {}
+        for name, used in (("tries", state.USED_TRIES), ("requests", state.USED_REQUESTS)):
+            check_rows(int(totals[used]))
+            grown[name] = _extend(getattr(world, name), int(totals[used]) + events, NONE)
+        for columns, used in ((ROW_COLUMNS, state.TRY_ROWS), (REQUEST_COLUMNS, state.REQUEST_ROWS)):
+            for name, (_, fill) in columns.items():
+                grown[name] = _extend(getattr(world, name), int(totals[used]) + events, fill)
+        size = int(totals[state.HEAP_SIZE]) + PUSHES_PER_EVENT * events + int(totals[state.WAITING])
+        if 2 * (size + HEAP_BEGIN) > len(world.heap):
+            grown["heap"] = _align(world.heap.reshape(-1, 2)[HEAP_BEGIN:], size + size // 2)
+        self.world = world._replace(**grown)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Return a column of the tries or the requests."""
+        used = int(self.world.totals[state.TRY_ROWS if name in ROW_COLUMNS else state.REQUEST_ROWS])
+        values: NDArray[Any] = getattr(self.world, name)[:used]
+        return values.view(np.bool_) if name in BOOLEANS else values
+
+
+def _extend(column: NDArray[Any], size: int, fill: int) -> NDArray[Any]:
+    """Return a column, or rows, with room for `size` values; the room grows by half, filled with `fill`."""
+    if size <= len(column):
+        return column
+    extended = np.full((size + size // 2, *column.shape[1:]), fill, column.dtype)
+    extended[: len(column)] = column
+    return extended
+
+
+def _align(pairs: NDArray[np.int64], size: int = 0) -> NDArray[np.int64]:
+    """Return a heap with these pairs of time and event, which begins at a line of the cache."""
+    length = 2 * (HEAP_BEGIN + max(size, len(pairs)))
+    memory = np.zeros(length + 8, np.int64)
+    begin = -(memory.ctypes.data // 8) % 8
+    heap = memory[begin : begin + length]
+    heap[2 * HEAP_BEGIN : 2 * (HEAP_BEGIN + len(pairs))] = pairs.ravel()
+    return heap
+
+
+class CompiledLimiter:
+    """The stand-in of an algorithm, and the states of all keys in one array."""
+
+    def __init__(self, algorithm: Algorithm, population: Population) -> None:
+        if traits_of(algorithm).bound is None:
+            raise UnfitError("it declares no bound of its integers")
+        traffic = population.first_tries
+        drawn = [cost for behavior in population.behaviors for cost, _ in behavior.costs]
+        costs = np.array([*drawn, traffic.max_cost], np.int64)
+        try:
+            check_bound(algorithm, replace(traffic, times=costs, clients=costs, costs=costs))
+        except OverflowError as error:
+            raise UnfitError("integer overflow: values exceed 2**63 - 1") from error
+        self._first = np.array(algorithm.start(traffic.origin), np.int64)
+        width, keys = len(self._first), traffic.key_count
+        if width * keys > MAX_STATE_INTEGERS:
+            raise UnfitError(f"the states of {keys:,} keys have {width * keys:,} integers")
+        begins = None if width < MIN_LONG_STATE else np.arange(keys + 1) * width
+        self._states = np.tile(self._first, keys)
+        self.arrays = (create_stand_in(algorithm, width, complete=True), self._states, begins)
+
+    def restart(self) -> None:
+        """Begin every key again."""
+        self._states.reshape(-1, len(self._first))[:] = self._first
+
+
+# --- compilation
+
+
+@cache
+def _find_world_class() -> Any:
+    """Return the class of worlds, whose name has a digest of the sources, for the cache of machine code."""
+    folders = Path(loop.__file__).parent, Path(__file__).parent
+    source = b"".join(path.read_bytes() for folder in folders for path in sorted(folder.glob("*.py")))
+    digest = blake2b(source, digest_size=12).hexdigest()
+    return specialize.__getattr__("-".join(("World", digest, "directory", *SCALARS)))
+
+
+@cache
+def _compile_run(world: Any) -> Callable[[Any, int], int]:
+    """Compile the event loop for a type of worlds."""
+    return compile_for(jit(loop.run), numba.int64(world, numba.int64))
+
+
+for _function in (
+    streams.negative_log, streams.draw_exponential, streams.draw_normal, streams.draw_delay, streams.draw_part,
+    windows.advance, windows.count, windows.clear, schedule.schedule, schedule.schedule_expiry,
+    gates.throttles, gates.find_breaker_state, gates.count_calls, gates.exceeds_share, gates.trip, gates.learn,
+    gates.adapt_rate, gates.take_turn, gates.deposit, gates.pay_retry,
+    service.reach, service.succeed, service.answer, service.draw_latency, service.begin_service, service.finish,
+    service.enqueue, service.unlink, service.dequeue, service.read, service.write,
+    answers.receive, answers.watch, answers.expire, answers.leave, answers.free_try, answers.settle, answers.retry,
+    answers.end_request, answers.read_wait, answers.find_wait, answers.add_jitter,
+    loop.begin_serial, loop.take_request, loop.begin_request, loop.send, loop.is_held_back, loop.add_try,
+    loop.take_over, loop.hedge, loop.reach_limiter, loop.record,
+):  # fmt: skip
+    register_jitable(_function)
+
+
+def _declare_memory(name: str, place: int, kind: str, width: int) -> None:
+    """Let compiled code read a field of a world as an array."""
+    array = numba.types.Array(getattr(numba, kind), 2 if width else 1, "C")
+    view, position = create_viewer(array, width), 2 * place
+
+    @overload_attribute(numba.types.NamedTuple, name, strict=False)  # type: ignore[call-arg]
+    def _overload_field(world: Any) -> Callable[..., Any]:  # noqa: ARG001
+        return lambda world: view(world.directory, position)
+
+
+for _place, (_name, (_kind, _width)) in enumerate(MEMORY.items()):
+    _declare_memory(_name, _place, _kind, _width)
+
+
+# --- what is written again
+
+
+@overload(loop.decide_hit, strict=False, jit_options={"forceinline": True})
+def _overload_decide_hit(limiter: Any, key: Any, now: Any, cost: Any) -> Callable[..., Any]:  # noqa: ARG001
+    if limiter == numba.none:
+        return lambda limiter, key, now, cost: (True, 0, 0, 0, 0)  # noqa: ARG005
+
+    def decide(limiter: Any, key: Any, now: Any, cost: Any) -> Any:
+        algorithm, states, begins = limiter
+        begin = find_begin(algorithm, begins, key)
+        own = slice_unchecked(states, begin, find_begin(algorithm, begins, key + 1) - begin)
+        return step(algorithm, own, now, cost)
+
+    return decide
+
+
+@overload(streams.draw_uniform, strict=False)
+def _overload_draw_uniform(streams: Any, stream: Any) -> Callable[..., Any]:  # noqa: ARG001
+    gamma, first, second = (np.uint64(word) for word in (_STREAMS.GAMMA, _STREAMS.FIRST_FACTOR, _STREAMS.SECOND_FACTOR))
+
+    def draw(streams: Any, stream: Any) -> Any:
+        word = streams[stream] + gamma
+        streams[stream] = word
+        word = (word ^ (word >> np.uint64(30))) * first
+        word = (word ^ (word >> np.uint64(27))) * second
+        return float(((word ^ (word >> np.uint64(31))) >> np.uint64(11)) + np.uint64(1)) * 2.0**-53
+
+    return draw
+
+
+_STREAMS = streams
+
+
+@overload(schedule.first_time, strict=False, jit_options={"forceinline": True})
+def _overload_first_time(heap: Any, totals: Any) -> Callable[..., Any]:  # noqa: ARG001
+    size, first = state.HEAP_SIZE, 2 * HEAP_BEGIN
+    return lambda heap, totals: heap[first] if totals[size] else -1
+
+
+@overload(schedule.first_event, strict=False, jit_options={"forceinline": True})
+def _overload_first_event(heap: Any) -> Callable[..., Any]:  # noqa: ARG001
+    return lambda heap: heap[2 * HEAP_BEGIN + 1]
+
+
+@overload(schedule.remove_first, strict=False)
+def _overload_remove_first(heap: Any, totals: Any) -> Callable[..., Any]:  # noqa: ARG001
+    heap_size = state.HEAP_SIZE
+
+    def remove(heap: Any, totals: Any) -> None:
+        size = totals[heap_size] - 1
+        totals[heap_size] = size
+        last = 2 * (HEAP_BEGIN + size)
+        sift_down(heap, size, heap[last], heap[last + 1])
+
+    return remove
+
+
+@overload(schedule.push, strict=False)
+def _overload_push(heap: Any, totals: Any, time: Any, event: Any) -> Callable[..., Any]:  # noqa: ARG001
+    heap_size, replaces_first = state.HEAP_SIZE, state.REPLACES_FIRST
+
+    def push(heap: Any, totals: Any, time: Any, event: Any) -> None:
+        size = totals[heap_size]
+        if totals[replaces_first]:
+            totals[replaces_first] = 0
+            sift_down(heap, size, time, event)
+        else:
+            totals[heap_size] = size + 1
+            sift_up(heap, size, time, event)
+
+    return push
+
+
+@register_jitable
+def sift_down(heap: Any, size: Any, time: Any, event: Any) -> None:
+    """Replace the first of `size` events, and move it down to its place in the heap, which has four children a node."""
+    place = 0
+    while True:
+        child = 4 * place + 1
+        if child >= size:
+            break
+        best = 2 * (HEAP_BEGIN + child)
+        best_time, best_event = heap[best], heap[best + 1]
+        for other in range(2 * (HEAP_BEGIN + child + 1), 2 * (HEAP_BEGIN + min(child + 4, size)), 2):
+            other_time, other_event = heap[other], heap[other + 1]
+            if other_time < best_time or (other_time == best_time and other_event < best_event):
+                best, best_time, best_event = other, other_time, other_event
+        if time < best_time or (time == best_time and event < best_event):
+            break
+        heap[2 * (HEAP_BEGIN + place)] = best_time
+        heap[2 * (HEAP_BEGIN + place) + 1] = best_event
+        place = best // 2 - HEAP_BEGIN
+    heap[2 * (HEAP_BEGIN + place)] = time
+    heap[2 * (HEAP_BEGIN + place) + 1] = event
+
+
+@register_jitable
+def sift_up(heap: Any, place: Any, time: Any, event: Any) -> None:
+    """Add an event at the end of the heap, and move it up to its place."""
+    while place > 0:
+        parent = (place - 1) // 4
+        parent_time, parent_event = heap[2 * (HEAP_BEGIN + parent)], heap[2 * (HEAP_BEGIN + parent) + 1]
+        if parent_time < time or (parent_time == time and parent_event < event):
+            break
+        heap[2 * (HEAP_BEGIN + place)] = parent_time
+        heap[2 * (HEAP_BEGIN + place) + 1] = parent_event
+        place = parent
+    heap[2 * (HEAP_BEGIN + place)] = time
+    heap[2 * (HEAP_BEGIN + place) + 1] = event
