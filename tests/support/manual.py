@@ -114,7 +114,8 @@ def output_of(page: str, line: str, folder: Path) -> str:
     assert command is not None, line
     name, *options = command.arguments
     has_policies = "--policies" in options or any(path.name in line for path in POLICY_SCENARIOS)
-    if name in ("simulate", "replay", "sweep") and "--algo" not in options and not has_policies:
+    names_algorithms = has_policies or "clients-that-retry" in line
+    if name in ("simulate", "replay", "sweep") and "--algo" not in options and not names_algorithms:
         named = [word for algorithm in COMPARED for word in ("--algo", algorithm)]
         command = command._replace(arguments=(*command.arguments, *named))
     return "\n".join(text.rstrip() for text in run(command, folder).output.splitlines())
