@@ -1,0 +1,71 @@
+"""Named bugs in the event loop of closed loops, each of which the comparison with the model must catch."""
+
+from __future__ import annotations
+
+from mutate import Mutant, mutate
+
+from ratelab.lab.closed_loop import answers, gates, loop, service, windows
+from ratelab.lab.closed_loop.engine import PythonLimiter
+
+LOOPS = {
+    "a client tries once too often": mutate(answers, "retry", ">= behavior[at.ATTEMPTS]", "> behavior[at.ATTEMPTS]"),
+    "every failure is retried": mutate(answers, "retry", " or not behavior[at.RETRIED] >> failure & 1", ""),
+    "a deadline is ignored": mutate(
+        answers, "retry", "due > request[at.START_TIME] + behavior[at.DEADLINE]", "False"
+    ),
+    "a retry comes before its Retry-After": mutate(answers, "find_wait", "asked > wait", "False"),
+    "jitter replaces a wait": mutate(answers, "add_jitter", "return wait + draw_part", "return draw_part"),
+    "decorrelated jitter forgets its last wait": mutate(
+        answers, "find_wait", "request[at.PREVIOUS_WAIT] = wait", "pass"
+    ),
+    "a budget never ends": mutate(
+        gates, "pay_retry", "client[at.TOKENS] < behavior[at.TOKENS_PER_RETRY]", "False"
+    ),
+    "an answer at its timeout is too late": mutate(
+        answers, "schedule_expiry", "order = at.EXPIRY_ORDER + number", "order = number"
+    ),
+    "a client receives what it no longer awaits": mutate(loop, "receive", "if entry[at.IS_AWAITED]:", "if True:"),
+    "an answer that comes too late is not wasted": mutate(
+        loop, "receive", "entry[at.ANSWERED] == at.SUCCESS", "False"
+    ),
+    "a try inherits the timeout of another": mutate(loop, "expire", "entry[at.TRY_ID] != number", "False"),
+    "the newest is served last": mutate(
+        service, "dequeue", "totals[at.NEWEST] if server[at.IS_LIFO] else totals[at.OLDEST]", "totals[at.OLDEST]"
+    ),
+    "stale work is served": mutate(service, "dequeue", "server[at.DROP] == at.DROP_STALE", "False"),
+    "the queue has a further place": mutate(service, "reach", ">= server[at.QUEUE]", "> server[at.QUEUE]"),
+    "an outage holds nothing": mutate(service, "reach", "change[at.HOLDS_UNTIL] > now", "False"),
+    "a write overwrites another": mutate(
+        service, "write", "entry[at.VERSION] != world.totals[at.ROW_VERSION]", "False"
+    ),
+    "all clients draw the same latencies": mutate(
+        service, "draw_latency", "client * STREAMS + NETWORK", "NETWORK"
+    ),
+    "an abandoned probe blocks a breaker": mutate(
+        answers, "leave", "result == at.ABANDONED and entry[at.IS_PROBE]", "False"
+    ),
+    "a breaker stays open": mutate(
+        gates, "find_breaker_state", "now < client[at.OPEN_UNTIL] or client[at.PROBING]", "True"
+    ),
+    "a breaker remembers old failures": mutate(gates, "trip", "client[at.CALLS] = client[at.FAILED] = 0", "pass"),
+    "a window never slides": Mutant(windows, "advance", lambda window, bucket: None),
+    "adaptive throttling counts only what it sends": mutate(
+        gates, "throttles", "windows.count(window, bucket, 1, 0)", "pass"
+    ),
+    "a rate falls at every denial": mutate(
+        gates, "adapt_rate", "now >= client[at.LOWERED_AT] + NS_PER_S", "True"
+    ),
+    "a turn is taken twice": mutate(
+        gates, "take_turn", "turn + NS_PER_S * MILLION // client[at.RATE]", "turn"
+    ),
+    "hedges have no limit": mutate(loop, "send", "request[at.HEDGES] < behavior[at.MAX_HEDGES]", "True"),
+    "a failure does not wait for a hedge": mutate(
+        loop, "settle", "elif request[at.FIRST_TRY] == at.NONE:", "else:"
+    ),
+    "a spike leaves think times": mutate(
+        answers, "end_request", "spike = world.changes[world.totals[at.CHANGE]][at.SPIKE]", "spike = 1"
+    ),
+    "a first try follows other events of its time": mutate(loop, "run", "first_due <= time", "first_due < time"),
+    "a limiter that restarts keeps its keys": Mutant(PythonLimiter, "restart", lambda self: None),
+}  # fmt: skip
+"""Bugs in clients, the server, gates and the order of events."""
