@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 from ratelab.documents import Document, Place, Value, parse_text, suggest
-from ratelab.errors import short_repr
+from ratelab.errors import InputError, short_repr
 
 MAX_VARIANTS = 100
 
@@ -33,7 +33,14 @@ def list_variants(document: Document) -> dict[str, Document]:
         problem = f"expected 1 to {MAX_VARIANTS} names, each with changes to the file, got {short_repr(variants)}"
         raise document.error((KEY,), problem)
     plain = without_variants(document)
-    return {parse_text(name): _change_file(plain, (KEY, name), changes) for name, changes in variants.items()}
+    return {_check_name(plain, name): _change_file(plain, (KEY, name), changes) for name, changes in variants.items()}
+
+
+def _check_name(plain: Document, name: str) -> str:
+    try:
+        return parse_text(name)
+    except InputError as error:
+        raise plain.error((KEY, name), str(error)) from None
 
 
 def _change_file(plain: Document, source: Place, changes: Value) -> Document:
