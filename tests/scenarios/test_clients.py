@@ -74,14 +74,17 @@ def test_clients_that_do_not_react_are_an_open_loop(tmp_path: Path, more: str) -
         ("requests: 7", {"requests": 7}),
         ("timeout: 3s", {"timeout": 3 * NS_PER_S}),
         ("cost: {1: 0.9, 10: 0.1}", {"costs": ((1, 0.9), (10, 0.1))}),
-        ("breaker: {failures: 10%}", {"breaker": Breaker(Fraction(1, 10), 10 * NS_PER_S, "calls", 5 * NS_PER_S)}),
-        ("breaker: {failures: 0.5%, window: all}", {"breaker": Breaker(Fraction(1, 200), None)}),
+        (
+            "think: 1s, breaker: {failures: 10%}",
+            {"breaker": Breaker(Fraction(1, 10), 10 * NS_PER_S, "calls", 5 * NS_PER_S)},
+        ),
+        ("think: 1s, breaker: {failures: 0.5%, window: all}", {"breaker": Breaker(Fraction(1, 200), None)}),
         (
             "retry: {policy: fixed}, breaker: {failures: 10%, stops: retries}",
             {"breaker": Breaker(Fraction(1, 10), None, "retries")},
         ),
-        ("adaptive: {}", {"adaptive": Throttle(Fraction(2), 120 * NS_PER_S)}),
-        ("adaptive: {k: 1.1, window: 1min}", {"adaptive": Throttle(Fraction(11, 10), 60 * NS_PER_S)}),
+        ("think: 1s, adaptive: {}", {"adaptive": Throttle(Fraction(2), 120 * NS_PER_S)}),
+        ("think: 1s, adaptive: {k: 1.1, window: 1min}", {"adaptive": Throttle(Fraction(11, 10), 60 * NS_PER_S)}),
         ("hedge: {after: 100ms}", {"hedge": Hedge(100 * MS, 1)}),
         ("aimd: {rate: 10/s}", {"aimd": Aimd(10_000_000, 1_000_000, Fraction(1, 2))}),
         (

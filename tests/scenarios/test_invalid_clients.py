@@ -127,6 +127,8 @@ FAULTS = {
     "{fault: spike, at: 1s, for: 2s, by: 2}": "[0]: no request begins during the spike: move it",
 }
 
+LOCAL = "breaker: {failures: 10%}, network: {latency: 1ms}"
+OUTAGE = "{fault: outage, at: 1s, for: 1s}"
 RESTART = "{fault: limiter-restart, at: 1s}"
 SLOW = "{fault: slow, at: 1s, for: 1s, by: 2}"
 MANY = "{name: a, count: 600000, loop: serial, think: 1s}"
@@ -139,6 +141,8 @@ FILES = {
     "server: {}\nclients: [{name: a, loop: serial}]": ":4: clients[0]: requests without a pause between them never end",
     f"{LIMITED}\n{SERVED}\nclients: [{{name: a, loop: serial, think: 0s}}]": ":5: clients[0].think: requests without",
     f"{SERVED}\nclients: [{{name: a, loop: serial, adaptive: {{}}}}]": ":4: clients[0]: requests without a pause",
+    f"{SERVED}\nclients: [{{name: a, loop: serial, {LOCAL}}}]": ":4: clients[0]: requests without a pause",
+    f"{SERVED}\nfaults: [{OUTAGE}]\nclients: [{{name: a, loop: serial}}]": ":5: clients[0]: requests without a pause",
     f"{LIMITED}\nclients: [{{name: a, timeout: 1s}}]": ":4: clients[0]: missing key 'traffic'; add it, or loop: serial",
     f"{SERVED}\nalgorithms: [gcra]\n{CLIENT}": ":4: algorithms: algorithms need a quota: add it, or remove algorithms",
     f"{SERVED}\nfaults: [{RESTART}]\n{CLIENT}": ":4: faults[0]: there is no limiter to restart: add quota",

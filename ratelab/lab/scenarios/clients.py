@@ -258,13 +258,18 @@ def _check_retry(retry: RetryFields) -> Iterator[Problem]:
 
 def repeats_at_once(client: LoopClient) -> str | None:
     """Return the key of a client that may send tries without end and without a wait between them, if there is one."""
-    if client.network is not None and client.network.latency.mean:
-        return None
-    retry = client.retry
+    retry, has_latency = client.retry, client.network is not None and client.network.latency.mean > 0
     if retry is not None and retry.policy == "immediate" and retry.attempts is None and not _base(retry):
-        return "retry"
+        return None if has_latency else "retry"
     waits = any(delay is not None and delay.mean > 0 for delay in (client.pace, client.think))
-    return "think" if client.loop == "serial" and client.requests is None and not waits else None
+    if client.loop == "open" or client.requests is not None or waits:
+        return None
+    return "think" if rejects_locally(client) or not has_latency else None
+
+
+def rejects_locally(client: LoopClient) -> bool:
+    """Return whether a client may reject its own tries, which takes no time."""
+    return client.adaptive is not None or (client.breaker is not None and client.breaker.stops == "calls")
 
 
 # --- behavior

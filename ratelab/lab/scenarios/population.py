@@ -25,6 +25,7 @@ from ratelab.lab.closed_loop.behavior import Behavior, Population, RetryPolicy
 from ratelab.lab.scenarios import schema
 from ratelab.lab.scenarios.backend import (
     AnyFault,
+    Outage,
     Problem,
     ServerFields,
     check_faults,
@@ -38,6 +39,7 @@ from ratelab.lab.scenarios.clients import (
     create_behavior,
     expand_preset,
     find_problems,
+    rejects_locally,
     repeats_at_once,
 )
 from ratelab.lab.scenarios.presets import PRESETS
@@ -87,11 +89,18 @@ def _check_progress(file: LoopScenarioFile, client: LoopClient, number: int) -> 
             remedy = "add network: {latency: 10ms}, a base, or a number of attempts"
             yield ("clients", number, "retry"), f"retries at once and without a limit never end: {remedy}"
         case "think":
-            server = file.server
-            is_served = file.quota is None and server is not None and server.service.mean > 0 and server.queue is None
-            if not is_served or client.breaker is not None or client.adaptive is not None:
+            if rejects_locally(client) or not _takes_time(file):
                 place: Place = ("clients", number, "think") if client.think else ("clients", number)
-                yield place, "requests without a pause between them never end: add think: 1s, pace or network latency"
+                more = "" if rejects_locally(client) else " or network latency"
+                yield place, f"requests without a pause between them never end: add think: 1s, or pace{more}"
+
+
+def _takes_time(file: LoopScenarioFile) -> bool:
+    """Return whether every answer takes time: nothing is denied or shed at once."""
+    server = file.server
+    if file.quota is not None or server is None or server.queue is not None or not server.service.mean:
+        return False
+    return not any(isinstance(fault, Outage) and fault.requests == "fail" for fault in file.faults)
 
 
 def create_population(document: Document, file: LoopScenarioFile, traffic: Traffic, seed: int) -> Population | None:
