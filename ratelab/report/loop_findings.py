@@ -71,27 +71,22 @@ def _describe_behaviors(population: Population) -> list[str]:
 
 
 def describe_cases(comparison: LoopComparison, described: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines that describe every case, then after the name of each variant those of its own.
+    """Return the lines that describe every case, then after the names of variants those of them alone.
 
-    Of a line that begins alike in all cases, only the rest is repeated.
+    Of lines that begin alike in all cases, only the rest is repeated.
     """
+    variants = [str(case.variant) for case in comparison.cases]
     if len({len(lines) for lines in described}) > 1:
-        return [f"{case.variant}: {line}" for case, lines in _pair(comparison, described) for line in lines]
-    common: list[str] = []
-    rests: list[list[str]] = [[] for _ in described]
+        return [f"{name}: {line}" for name, lines in zip(variants, described, strict=True) for line in lines]
+    common, special = [], []
     for lines in zip(*described, strict=True):
         clauses = [line.split("; ") for line in lines]
-        same = next(
-            (n for n, parts in enumerate(zip(*clauses, strict=False)) if len({*parts}) > 1), min(map(len, clauses))
-        )
+        differing = (place for place, parts in enumerate(zip(*clauses, strict=False)) if len({*parts}) > 1)
+        same = next(differing, min(map(len, clauses)))
         common += ["; ".join(clauses[0][:same])] if same else []
-        for rest, parts in zip(rests, clauses, strict=True):
-            rest += ["; ".join(parts[same:])] if parts[same:] else []
-    return [*common, *(f"{case.variant}: {line}" for case, rest in _pair(comparison, rests) for line in rest)]
-
-
-def _pair(comparison: LoopComparison, described: Sequence[Sequence[str]]) -> list[tuple[LoopCase, Sequence[str]]]:
-    return list(zip(comparison.cases, described, strict=True))
+        rests = ["; ".join(parts[same:]) for parts in clauses]
+        special += [f"{names}: {text}" for text, names in _group(variants, rests) if text]
+    return [*common, *special]
 
 
 def describe_loop_assumption(comparison: LoopComparison) -> list[str]:
@@ -135,8 +130,8 @@ def describe_recovery(comparison: LoopComparison) -> list[str]:
     if len(results) == 1 and failed:
         return [f"Goodput {stayed}"]
     ordered = sorted(results, key=lambda result: (result.recovery_time is None, result.recovery_time or 0))
-    back = _list_runs(ordered, [_format_recovery(result) for result in ordered])
-    metastable = [f"Goodput {_get_preposition(results)} {join_names(failed)} {stayed}"] if failed else []
+    back = _list_runs(ordered, [_format_recovery(result) for result in ordered], every=True)
+    metastable = [f"Goodput{_attribute(results, join_names(failed))} {stayed}"] if failed else []
     return [f"After the {noun}, goodput was back at 90 % of that before {back}.", *metastable]
 
 
@@ -154,17 +149,20 @@ def describe_served(comparison: LoopComparison) -> str:
         part = format_part(first.successes, first.first_tries, "request")
         verb = "was" if part.startswith("the only") else "were"
         return f"{part[:1].upper()}{part[1:]} {verb} served, {format_per_second(first.goodput)} on average."
-    same = comparison.has_same_requests
-    offered = first.first_tries
-    served = [f"{result.successes:,} ({format_percent(result.successes / max(1, offered))})" for result in ordered]
+    same, offered = comparison.has_same_requests, first.first_tries
+    shares = [format_percent(result.successes / max(1, offered)) for result in ordered]
+    served = [f"{result.successes:,} ({share})" for result, share in zip(ordered, shares, strict=True)]
     rates = [format_per_second(result.goodput) for result in ordered]
-    (most, names), *others = _group(ordered, served if same else rates)
+    labels = [result.label for result in ordered]
+    (most, names), *others = _group(labels, served if same else rates)
     if not others:
         part = format_part(first.successes, offered, "request") if same else most
         return f"Every {name_rows(comparison)} served {part}."
+    whole = f"Of {pluralize(offered, 'request')}, " if same else ""
+    if _is_named_by_variant(ordered):
+        return f"{whole}{_list_runs(ordered, shares if same else rates, ' were served', other='only ')}."
     fewest, last = others[-1]
     superlative = ("the fewest, " if same else "the least, ") if len(others) > 1 else ""
-    whole = f"Of {pluralize(offered, 'request')}, " if same else ""
     return f"{whole}{names} served {most}, {last} {superlative}{fewest}."
 
 
@@ -205,13 +203,9 @@ def _describe_wasted(comparison: LoopComparison) -> list[str]:
     if not wasteful:
         return []
     ordered = sorted(wasteful, key=lambda result: result.wasted / result.attempts)
-    groups = _group(ordered, [format_percent(result.wasted / result.attempts) for result in ordered])
-    preposition = _get_preposition(comparison.results)
-    clauses = [
-        f"{text} of the tries {preposition} {names}" if preposition else f"{text} of the tries"
-        for text, names in groups
-    ]
-    return [f"{join_names(clauses)} were served after the caller had left."]
+    shares = [format_percent(result.wasted / result.attempts) for result in ordered]
+    listed = _list_runs(ordered, shares, " of the tries", of=comparison.results)
+    return [f"{listed} were served after the caller had left."]
 
 
 def _describe_herds(comparison: LoopComparison) -> list[str]:
@@ -220,10 +214,9 @@ def _describe_herds(comparison: LoopComparison) -> list[str]:
     if not herds:
         return []
     ordered = sorted((result for result, _ in herds), key=lambda result: result.herd_peak or 0)
-    groups = _group(ordered, [f"{format_factor(result.herd_peak or 0)} times their mean" for result in ordered])
-    preposition = _get_preposition(comparison.results)
-    clauses = [f"{text} {preposition} {names}" if preposition else text for text, names in groups]
-    return [f"Retries came in herds: within 100 ms, tries rose to {join_names(clauses)}."]
+    peaks = [f"{format_factor(result.herd_peak or 0)} times their mean" for result in ordered]
+    listed = _list_runs(ordered, peaks, of=comparison.results)
+    return [f"Retries came in herds: within 100 ms, tries rose to {listed}."]
 
 
 def has_herd(result: LoopResult) -> bool:
@@ -238,35 +231,50 @@ def _describe_quota(comparison: LoopComparison) -> list[str]:
     known = [(name, peak) for name, peak in peaks if peak is not None]
     if len(comparison.quotas) != 1 or len(known) < len(peaks):
         return []
-    return [describe_peaks(comparison.quotas[0], known)]
+    (quota,) = comparison.quotas
+    if not _is_named_by_variant(comparison.results):
+        return [describe_peaks(quota, known)]
+    peak, window = max(peak for _, peak in known), about(quota.window)
+    place = "above" if peak > quota.burst else "within"
+    return [f"At most {peak:,} were let through in any window of {window}, {place} the quota of {quota.burst:,}."]
 
 
-def _list_runs(results: Sequence[LoopResult], texts: Sequence[str], unit: str = "") -> str:
-    """List texts with the runs that they are true of, of more than two the first and the last: `5 s under a`."""
-    (first, names), *others = _group(results, texts)
-    preposition = _get_preposition(results)
-    if not others:
-        every = "" if len(results) == 1 else f" {preposition} every {_name_row(results[0])}"
-        return f"{first}{unit}{every}"
-    last, last_names = others[-1]
-    up_to = "up to " if len(others) > 1 and last[0].isdigit() else ""
-    return f"{first}{unit} {preposition} {names}, and {up_to}{last} {preposition} {last_names}"
+def _list_runs(
+    results: Sequence[LoopResult],
+    texts: Sequence[str],
+    unit: str = "",
+    every: bool = False,
+    other: str = "up to ",
+    of: Sequence[LoopResult] | None = None,
+) -> str:
+    """List texts with the runs that they are true of: of more than two texts, the first and the last unless `every`.
+
+    `other` is a word before the last. The runs are all, or some `of` others.
+    """
+    whole = results if of is None else of
+    (first, names), *others = _group([result.label for result in results], texts)
+    if not others and len(results) == len(whole):
+        noun = "in every variant" if whole[0].variant is not None else "under every algorithm"
+        return f"{first}{unit}{f' {noun}' if len(whole) > 1 else ''}"
+    listed = [f"{first}{unit}{_attribute(whole, names)}"]
+    if len(others) > 1 and not every:
+        text, names = others[-1]
+        return f"{listed[0]}, and {other if text[0].isdigit() else ''}{text}{_attribute(whole, names)}"
+    listed += [f"{text}{_attribute(whole, names)}" for text, names in others]
+    return f"{', '.join(listed[:-1])}, and {listed[-1]}" if others else listed[0]
 
 
-def _name_row(result: LoopResult) -> str:
-    return "algorithm" if result.variant is None else "variant"
+def _attribute(results: Sequence[LoopResult], names: str) -> str:
+    """Return the names of runs as words after a value that is true of them."""
+    return f" ({names})" if _is_named_by_variant(results) else f" under {names}"
 
 
-def _get_preposition(results: Sequence[LoopResult]) -> str:
-    """Return the word in front of the names of runs; nothing if there is only one."""
-    if len(results) == 1:
-        return ""
-    return "under" if results[0].variant is None else "with"
+def _is_named_by_variant(results: Sequence[LoopResult]) -> bool:
+    """Return whether rows have the names of variants alone, which may be any words."""
+    return results[0].label == results[0].variant
 
 
-def _group(results: Sequence[LoopResult], texts: Sequence[str]) -> list[tuple[str, str]]:
-    """Return each text with the joined names of the algorithms that it is true of."""
-    return [
-        (text, join_names([result.label for result, other in zip(results, texts, strict=True) if other == text]))
-        for text in dict.fromkeys(texts)
-    ]
+def _group(names: Sequence[str], texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Return each text with the joined names of the runs or variants that it is true of."""
+    pairs = list(zip(names, texts, strict=True))
+    return [(text, join_names([name for name, other in pairs if other == text])) for text in dict.fromkeys(texts)]

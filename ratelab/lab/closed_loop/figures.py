@@ -214,8 +214,10 @@ def compare_loops(cases: Sequence[LoopCase], progress: Progress = lambda _: None
         for policy in runs:
             outcome = run_loop(policy, case.population, progress)
             algorithm = NO_LIMIT if policy is None else policy.name
-            names = [case.variant, *([algorithm] if len(runs) > 1 else [])] if case.variant else [algorithm]
-            results.append(measure_loop(outcome, ", ".join(names), case.variant))
+            label = algorithm
+            if case.variant is not None:
+                label = f"{algorithm} ({case.variant})" if len(runs) > 1 else case.variant
+            results.append(measure_loop(outcome, label, case.variant))
             if keep:
                 outcomes.append(outcome)
     return LoopComparison(tuple(cases), tuple(results), tuple(outcomes))

@@ -150,7 +150,7 @@ def test_a_row_is_called_after_its_variant_and_its_algorithm() -> None:
     both = tuple(create(name, "2/s", 2) for name in ("token-bucket", "leaky-bucket"))
     cases = [LoopCase(make_population(), both, "a"), LoopCase(make_population(), both[:1], "b")]
     labels = [result.label for result in compare_loops(cases).results]
-    assert labels == ["a, token-bucket", "a, leaky-bucket", "b"]
+    assert labels == ["token-bucket (a)", "leaky-bucket (a)", "b"]
 
 
 def test_without_a_quota_there_is_one_run_without_a_limiter() -> None:
