@@ -70,14 +70,17 @@ def _describe_behaviors(population: Population) -> list[str]:
     return lines
 
 
-def describe_cases(comparison: LoopComparison, described: Sequence[Sequence[str]]) -> list[str]:
+def describe_cases(
+    comparison: LoopComparison, described: Sequence[Sequence[str]], with_variants: bool = True
+) -> list[str]:
     """Return the lines that describe every case, then after the names of variants those of them alone.
 
     Of lines that begin alike in all cases, only the rest is repeated.
     """
     variants = [str(case.variant) for case in comparison.cases]
     if len({len(lines) for lines in described}) > 1:
-        return [f"{name}: {line}" for name, lines in zip(variants, described, strict=True) for line in lines]
+        listed = zip(variants, described, strict=True)
+        return [f"{name}: {line}" for name, lines in listed for line in lines] if with_variants else []
     common, special = [], []
     for lines in zip(*described, strict=True):
         clauses = [line.split("; ") for line in lines]
@@ -86,7 +89,7 @@ def describe_cases(comparison: LoopComparison, described: Sequence[Sequence[str]
         common += ["; ".join(clauses[0][:same])] if same else []
         rests = ["; ".join(parts[same:]) for parts in clauses]
         special += [f"{names}: {text}" for text, names in _group(variants, rests) if text]
-    return [*common, *special]
+    return [*common, *special] if with_variants else common
 
 
 def describe_loop_assumption(comparison: LoopComparison) -> list[str]:
@@ -123,21 +126,23 @@ def describe_recovery(comparison: LoopComparison) -> list[str]:
     if not all(len(result.succeeded) and result.succeeded[0] < begin for result in results):
         return []
     nouns = dict.fromkeys(FAULT_NOUNS[fault.kind] for fault in faults)
-    noun, verb = join_names([*nouns]), "was" if len(faults) == 1 else "were"
-    noun = f"{noun}s" if len(faults) > 1 and len(nouns) == 1 else noun
-    failed = [result.label for result in results if result.metastable]
-    stayed = f"stayed under half of that before although the {noun} {verb} over: a metastable failure."
-    if len(results) == 1 and failed:
-        return [f"Goodput {stayed}"]
-    ordered = sorted(results, key=lambda result: (result.recovery_time is None, result.recovery_time or 0))
-    back = _list_runs(ordered, [_format_recovery(result) for result in ordered], every=True)
-    metastable = [f"Goodput{_attribute(results, join_names(failed))} {stayed}"] if failed else []
-    return [f"After the {noun}, goodput was back at 90 % of that before {back}.", *metastable]
+    noun = f"{join_names([*nouns])}{'s' if len(faults) > 1 and len(nouns) == 1 else ''}"
+    ordered = sorted(results, key=_rank_recovery)
+    back = f"back {_list_runs(ordered, [_format_recovery(result) for result in ordered], every=True)}"
+    for first, words in (("back never", "never back"), ("back not by the end", "not back by the end")):
+        back = back.replace(first, words)
+    failure = ": a metastable failure" if ordered[-1].metastable else ""
+    return [f"After the {noun}, goodput was {back}{failure}."]
+
+
+def _rank_recovery(result: LoopResult) -> tuple[bool, bool, float]:
+    """Return a key that sorts runs: the first to recover first, metastable failures last."""
+    return result.metastable, result.recovery_time is None, result.recovery_time or 0
 
 
 def _format_recovery(result: LoopResult) -> str:
     if result.recovery_time is None:
-        return "not by the end"
+        return "never" if result.metastable else "not by the end"
     return f"after {format_seconds(result.recovery_time)}" if result.recovery_time else "at once"
 
 
@@ -160,7 +165,9 @@ def describe_served(comparison: LoopComparison) -> str:
         return f"Every {name_rows(comparison)} served {part}."
     whole = f"Of {pluralize(offered, 'request')}, " if same else ""
     if _is_named_by_variant(ordered):
-        return f"{whole}{_list_runs(ordered, shares if same else rates, ' were served', other='only ')}."
+        numbers = [format_factor(result.goodput) for result in ordered]
+        unit = " were served" if same else " requests a second were served"
+        return f"{whole}{_list_runs(ordered, shares if same else numbers, unit, other='only ')}."
     fewest, last = others[-1]
     superlative = ("the fewest, " if same else "the least, ") if len(others) > 1 else ""
     return f"{whole}{names} served {most}, {last} {superlative}{fewest}."
@@ -172,7 +179,7 @@ def describe_tries(comparison: LoopComparison) -> list[str]:
     if all(result.attempts <= result.first_tries and not result.gave_up for result in results):
         return []
     ordered = sorted(results, key=lambda result: result.amplification)
-    took = _list_runs(ordered, [_format_tries(result.amplification) for result in ordered])
+    took = _list_runs(ordered, [format_tries(result.amplification) for result in ordered])
     ordered = sorted(results, key=lambda result: result.gave_up / max(1, result.first_tries))
     if not ordered[-1].gave_up:
         return [f"On average, a request took {took}; clients gave up no request."]
@@ -181,7 +188,8 @@ def describe_tries(comparison: LoopComparison) -> list[str]:
     return [f"On average, a request took {took}; clients gave up {gave_up}."]
 
 
-def _format_tries(number: float) -> str:
+def format_tries(number: float) -> str:
+    """Format a mean number of tries: `1 try`, `1.62 tries`."""
     text = format_factor(number)
     return f"{text} {'try' if text == '1' else 'tries'}"
 

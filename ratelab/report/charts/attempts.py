@@ -17,7 +17,7 @@ OPACITIES = (1.0, 0.68, 0.46, 0.32, 0.22)
 """Opacities of the color for requests served after one try, two and so on; the last for all further tries."""
 
 BAR_HEIGHT_IN = 0.26
-NAME_WIDTH_IN, COUNT_WIDTH_IN, MIN_BAR_WIDTH_IN = 1.45, 0.85, 1.5
+NAME_WIDTH_IN, MAX_NAME_WIDTH_IN, COUNT_WIDTH_IN, MIN_BAR_WIDTH_IN = 1.45, 2.2, 0.85, 1.5
 COUNTS = ("tries each", "at first", "served", "gave up")
 
 
@@ -28,14 +28,14 @@ def compose_title(view: LoopView) -> str:
 
 def compute_height(view: LoopView, width: float) -> float:
     """Return the height of the chart in inches."""
-    rows = len(view.results) * (1 if _fits_beside(width) else 2)
+    rows = len(view.results) * (1 if _fits_beside(view, width) else 2)
     return measure_heading(_compose_heading(view), width) + LABEL_PEN.line + 0.1 + BAR_HEIGHT_IN * rows
 
 
 def paint(sheet: Sheet, box: Box, view: LoopView) -> None:
     """Draw a bar for each run, and its figures to the right or, if the sheet is narrow, above it."""
     inner = sheet.write_heading(box, _compose_heading(view))
-    beside = _fits_beside(box.width)
+    beside, name_width = _fits_beside(view, box.width), _measure_names(view)
     width = COUNT_WIDTH_IN if beside else (box.width - 1.1) / len(COUNTS)
     rights = [box.right - columns * width for columns in reversed(range(len(COUNTS)))]
     for right, label in zip(rights, COUNTS, strict=True):
@@ -43,9 +43,9 @@ def paint(sheet: Sheet, box: Box, view: LoopView) -> None:
     rows = inner.inset(top=LABEL_PEN.line + 0.1).split_rows(len(view.results))
     for result, (name, color), row in zip(view.results, view.names, rows, strict=True):
         line = row if beside else row.split_rows(2)[0]
-        bar = row.inset(NAME_WIDTH_IN, 0.03, len(COUNTS) * width, 0.03) if beside else row.split_rows(2)[1]
+        bar = row.inset(name_width, 0.03, len(COUNTS) * width, 0.03) if beside else row.split_rows(2)[1]
         middle = line.top + line.height / 2
-        sheet.write(row.left, middle, name, LABEL_PEN, color, width=NAME_WIDTH_IN - 0.1)
+        sheet.write(row.left, middle, name, LABEL_PEN, color, width=name_width - 0.1)
         for right, text in zip(rights, _list_figures(result), strict=True):
             sheet.write(right, middle, text, LABEL_PEN, sheet.theme.ink, "right", width)
         axes = sheet.add_axes(bar if beside else bar.inset(bottom=0.08), max(1, result.first_tries), 1)
@@ -75,9 +75,15 @@ def _list_figures(result: LoopResult) -> list[str]:
     return [format_factor(result.amplification), *(format_percent(count / whole) for count in shares)]
 
 
-def _fits_beside(width: float) -> bool:
+def _measure_names(view: LoopView) -> float:
+    """Return the width of the names next to the bars."""
+    longest = max(LABEL_PEN.measure(name) for name, _ in view.names)
+    return min(max(NAME_WIDTH_IN, longest + 0.15), MAX_NAME_WIDTH_IN)
+
+
+def _fits_beside(view: LoopView, width: float) -> bool:
     """Return whether the figures fit next to the bars."""
-    return width - NAME_WIDTH_IN - len(COUNTS) * COUNT_WIDTH_IN >= MIN_BAR_WIDTH_IN
+    return width - _measure_names(view) - len(COUNTS) * COUNT_WIDTH_IN >= MIN_BAR_WIDTH_IN
 
 
 def _compose_heading(view: LoopView) -> str:

@@ -14,8 +14,8 @@ from ratelab.report.charts.canvas import Box, Sheet, round_down
 from ratelab.report.charts.loop_view import LoopView
 from ratelab.report.charts.series import count_times
 from ratelab.report.charts.view import add_named_strips, compute_strips_height
-from ratelab.report.loop_findings import FAULT_NOUNS, describe_recovery, describe_served
-from ratelab.report.numbers import format_factor, format_per_second, join_names
+from ratelab.report.loop_findings import FAULT_NOUNS, describe_recovery, describe_served, format_tries
+from ratelab.report.numbers import format_per_second, join_names
 
 STRIP_HEIGHT_IN, SINGLE_STRIP_HEIGHT_IN = 0.85, 1.6
 ARRIVALS_OPACITY = 0.3
@@ -39,7 +39,7 @@ def paint(sheet: Sheet, box: Box, view: LoopView) -> None:
     rates = [[_count_rate(times, edges) for times in _list_times(result)] for result in view.results]
     top = max(1e-9, *(float(rate.max(initial=0)) for row in rates for rate in row))
     notes = [
-        f"{format_per_second(result.goodput)} served, {format_factor(result.amplification)} tries per request"
+        f"{format_per_second(result.goodput)} served, {format_tries(result.amplification)} per request"
         for result in view.results
     ]
     counts = [0, round_down(int(top))] if top >= 1 else [0, top]

@@ -44,7 +44,7 @@ class LoopView:
 
 
 def list_loop_conditions(comparison: LoopComparison) -> list[str]:
-    """Return the first tries, the quota, the server and the faults, as short as captions of charts need them."""
+    """Return the first tries, the quota, the server and the faults that all cases share, for the caption of a chart."""
     described = [describe_case(case, with_clients=False) for case in comparison.cases]
     zone = ["UTC"] if LoopView(comparison, "light").whole.origin is not None else []
-    return [*describe_cases(comparison, described), *zone]
+    return [*describe_cases(comparison, described, with_variants=False), *zone]
