@@ -24,6 +24,7 @@ from ratelab.cli import ratelab_command
 from ratelab.http import RateLimitMiddleware
 from ratelab.http.asgi import Receive, Scope, Send
 from ratelab.lab.accuracy import Accuracy
+from ratelab.lab.closed_loop.figures import LoopResult
 from ratelab.lab.equal_protection import EqualResult
 from ratelab.lab.metrics import Result, list_figures
 from ratelab.lab.policies.figures import PolicyResult
@@ -149,11 +150,15 @@ def test_the_patterns_listed_are_those_that_a_scenario_may_have() -> None:
 
 
 def test_every_figure_is_explained_in_the_words_of_its_field() -> None:
-    section = PAGES["ratelab/docs/figures.md"].partition("## Charts")[0]
+    section, _, others = PAGES["ratelab/docs/figures.md"].partition("## Charts")[0].partition("## Clients that react")
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)
     figures = [item for kind in (Result, Accuracy, EqualResult, PolicyResult) for item in list_figures(kind).items()]
     assert [(name, text.replace("`", "")) for name, text in rows] == [
         (name, figure.meaning) for name, figure in figures
+    ]
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", others, re.MULTILINE)
+    assert [(name, text.replace("`", ""), source) for name, text, source in rows] == [
+        (name, figure.meaning, figure.source or "-") for name, figure in list_figures(LoopResult).items()
     ]
 
 
