@@ -100,17 +100,17 @@ class Run(NamedTuple):
 def replay_scenario(name: str, *algorithms: str) -> Run:
     """Replay a scenario of the repository through the named algorithms."""
     scenario = _load(name)
-    policies = [create(algorithm, scenario.quota) for algorithm in algorithms]
+    policies = [create(algorithm, scenario.open_loop_quota) for algorithm in algorithms]
     comparison = compare(policies, scenario.traffic, fields=ROW_FIELDS)
     decisions = {outcome.policy.name: outcome.rows for outcome in comparison.outcomes}
     results = {result.algorithm: result for result in comparison.results}
-    return Run(comparison, scenario.quota, scenario.traffic, results, decisions)
+    return Run(comparison, scenario.open_loop_quota, scenario.traffic, results, decisions)
 
 
 def estimate_counter(name: str) -> Estimate:
     """Compare the estimate of a sliding counter with the exact count in a scenario."""
     scenario = _load(name)
-    return measure_estimate(scenario.quota, scenario.traffic)
+    return measure_estimate(scenario.open_loop_quota, scenario.traffic)
 
 
 def sweep_quotas(algorithm: str, rates: str, bursts: str, traffic: Traffic) -> SweepResult:

@@ -26,7 +26,7 @@ from slow_parameters import mark_slow
 
 from ratelab import create
 from ratelab.algorithms import COMPARED
-from ratelab.lab import POLICY_CHARTS
+from ratelab.lab import LOOP_CHARTS, POLICY_CHARTS
 from ratelab.lab.comparison import Comparison, compare
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import ROW_FIELDS
@@ -49,7 +49,7 @@ TITLES = {
 
 def test_the_title_of_every_chart_states_its_finding() -> None:
     assert sorted(TITLES) == sorted(CHARTS)
-    assert {*CHARTS, *POLICY_CHARTS} == SUBJECTS.keys()
+    assert {*CHARTS, *POLICY_CHARTS, *LOOP_CHARTS} == SUBJECTS.keys()
     view = ComparisonView(compare_scenario("boundary-burst"), "light")
     for chart, title in TITLES.items():
         assert import_module(f"ratelab.report.charts.{chart}").compose_title(view).startswith(title), chart

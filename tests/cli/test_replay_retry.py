@@ -58,7 +58,8 @@ def test_only_the_worst_served_clients_are_listed(log: Path) -> None:
 
 def test_a_preset_is_a_policy(log: Path) -> None:
     text = " ".join(get_output("replay", log, "--rate", "2/s", "--retry", "botocore-legacy,attempts=2", *ALGO).split())
-    assert "retries after at most 1 s, doubling up to 20 s, at random (full jitter), 2 tries at most" in text
+    assert "full jitter" in text
+    assert "2 tries at most" in text
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_events_are_the_decisions_of_each_algorithm_in_order(tmp_path: Path, nam
     rows = read_rows(tmp_path / name)
     assert list(rows[0]) == ["at_ns", "client", "cost", "algorithm", *ROW_FIELDS]
     scenario = load_scenario(NOISY)
-    kernels = [create(algorithm, scenario.quota) for algorithm in COMPARED]
+    kernels = [create(algorithm, scenario.open_loop_quota) for algorithm in COMPARED]
     states: dict[tuple[str, int], list[int]] = {}
     expected = []
     for at, client in zip(scenario.traffic.times.tolist(), scenario.traffic.clients.tolist(), strict=True):

@@ -34,7 +34,9 @@ def test_the_output_starts_with_the_quota_and_ends_with_findings(path: Path) -> 
     text, scenario = get_output("simulate", path), load_scenario(str(path))
     assert text.startswith(f"{path.stem}: ")
     words = " ".join(text.split())
-    assert re.search(rf"quota for each (client|key): {re.escape(format_quota(scenario.quota))} \(window ", words)
+    assert re.search(
+        rf"quota for each (client|key): {re.escape(format_quota(scenario.open_loop_quota))} \(window ", words
+    )
     assert f"{len(scenario.traffic):,} requests from {len(scenario.traffic.names)} client" in words
     findings = " ".join(text.rpartition("\n\n")[2].split())
     kept = r"No algorithm let more than \d+ through in any window of [\d.]+ \w+; the quota is \d+\."

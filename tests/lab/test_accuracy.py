@@ -68,11 +68,11 @@ def test_clients_are_compared_only_with_a_reference_for_the_same_traffic(run: li
 @pytest.mark.parametrize("stem", ["costly-requests", "global-counter", "overload"])
 def test_the_exact_log_is_exact_and_every_declared_bound_holds(stem: str, kind: type[Algorithm]) -> None:
     scenario = load_scenario(str(SCENARIOS / f"{stem}.yaml"))
-    comparison = with_accuracy(compare([build_policy(kind, scenario.quota)], scenario.traffic))
+    comparison = with_accuracy(compare([build_policy(kind, scenario.open_loop_quota)], scenario.traffic))
     (result,), (found,) = comparison.results, comparison.accuracy
     assert found.at_most is None or 0 < result.peak_in_window <= found.at_most
     if kind.name == "sliding-log":
-        assert (found.unearned, found.withheld, result.peak_in_window) == (0, 0, scenario.quota.burst)
+        assert (found.unearned, found.withheld, result.peak_in_window) == (0, 0, scenario.open_loop_quota.burst)
     if kind.name in ("token-bucket", "gcra", "leaky-bucket"):
         assert found.withheld == 0  # a bucket holds at least what the window has left
 

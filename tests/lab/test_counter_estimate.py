@@ -57,7 +57,7 @@ def test_the_estimate_equals_a_count_one_by_one(run: list[Request], quota: Quota
 @cache
 def run_scenario(stem: str) -> Comparison:
     scenario = load_scenario(str(CLAIM[0].parent / f"{stem}.yaml"))
-    policies = [create(name, scenario.quota) for name in scenario.algorithms]
+    policies = [create(name, scenario.open_loop_quota) for name in scenario.algorithms]
     return with_accuracy(compare(policies, scenario.traffic))
 
 
@@ -73,7 +73,7 @@ def compute_wrong_ratios(stem: str) -> tuple[float, float]:
 
 def test_the_claim_holds_on_even_traffic_mostly_far_below_the_limit() -> None:
     scenario = load_scenario(str(CLAIM[0].parent / "mostly-quiet.yaml"))
-    found = measure_estimate(scenario.quota, scenario.traffic)
+    found = measure_estimate(scenario.open_loop_quota, scenario.traffic)
     assert len(scenario.traffic.names) == 270
     assert len(scenario.traffic) == pytest.approx(400_000, rel=0.01)
     assert found.wrong_ratio == pytest.approx(CLAIMED_WRONG, rel=0.5)

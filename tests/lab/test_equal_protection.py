@@ -137,8 +137,8 @@ def test_the_table_names_algorithms_that_no_burst_fits_and_waits() -> None:
 
 def test_figures_too_long_for_a_line_are_on_two(capsys: pytest.CaptureFixture[str]) -> None:
     scenario = load_scenario(BURST)
-    comparison = compare([create(name, scenario.quota) for name in COMPARED], scenario.traffic)
-    found = find_equal_protection(scenario.traffic, scenario.quota)
+    comparison = compare([create(name, scenario.open_loop_quota) for name in COMPARED], scenario.traffic)
+    found = find_equal_protection(scenario.traffic, scenario.open_loop_quota)
     results = [
         replace(
             equal,

@@ -72,7 +72,7 @@ def get_paper_color(image: Image.Image) -> str:
 
 def run_scenario(path: Path) -> Run:
     scenario = load_scenario(str(path))
-    policies = [create(name, scenario.quota) for name in COMPARED]
+    policies = [create(name, scenario.open_loop_quota) for name in COMPARED]
     comparison = with_accuracy(compare(policies, scenario.traffic))
     return Run(comparison, {"scenario": scenario.name}, scenario.name, scenario=scenario)
 

@@ -58,7 +58,7 @@ class Run(NamedTuple):
 @cache
 def run(stem: str) -> Run:
     scenario = load_scenario(str(QUOTA_SCENARIOS[0].parent / f"{stem}.yaml"))
-    policies = [create(name, scenario.quota) for name in FIVE]
+    policies = [create(name, scenario.open_loop_quota) for name in FIVE]
     comparison = compare(policies, scenario.traffic, fields=ROW_FIELDS)
     decisions = {outcome.policy.name: outcome.rows for outcome in comparison.outcomes}
     results = {result.algorithm: result for result in comparison.results}

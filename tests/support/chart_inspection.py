@@ -30,7 +30,7 @@ MAY_17 = 1_431_857_100 * 10**9
 def compare_scenario(name: str) -> Comparison:
     """Replay a scenario of the repository through the default algorithms."""
     scenario = load_scenario(str(SCENARIOS / f"{name}.yaml"))
-    policies = [create(algorithm, scenario.quota) for algorithm in COMPARED]
+    policies = [create(algorithm, scenario.open_loop_quota) for algorithm in COMPARED]
     return compare(policies, scenario.traffic, fields=ROW_FIELDS)
 
 
