@@ -22,6 +22,9 @@ from ratelab.report.numbers import (
 )
 from ratelab.report.summary import describe_peaks, describe_traffic
 
+MAX_VARIANT_LINES = 12
+"""Differences between variants that are described."""
+
 MIN_HERD_PEAK, MIN_HERD_FACTOR = 3, 2
 """The herd peak from which on herds are reported, by itself and compared with that of the first tries."""
 
@@ -89,6 +92,8 @@ def describe_cases(
         common += ["; ".join(clauses[0][:same])] if same else []
         rests = ["; ".join(parts[same:]) for parts in clauses]
         special += [f"{names}: {text}" for text, names in _group(variants, rests) if text]
+    rest = len(special) - MAX_VARIANT_LINES
+    special[MAX_VARIANT_LINES:] = [f"and {pluralize(rest, 'further difference')}"] if rest > 0 else []
     return [*common, *special] if with_variants else common
 
 
@@ -155,6 +160,8 @@ def describe_served(comparison: LoopComparison) -> str:
         verb = "was" if part.startswith("the only") else "were"
         return f"{part[:1].upper()}{part[1:]} {verb} served, {format_per_second(first.goodput)} on average."
     same, offered = comparison.has_same_requests, first.first_tries
+    if not same and all(result.successes == result.first_tries for result in ordered):
+        return f"Every {name_rows(comparison)} served all of its requests."
     shares = [format_percent(result.successes / max(1, offered)) for result in ordered]
     served = [f"{result.successes:,} ({share})" for result, share in zip(ordered, shares, strict=True)]
     rates = [format_per_second(result.goodput) for result in ordered]

@@ -17,6 +17,7 @@ from ratelab.lab.closed_loop.behavior import Behavior, Fault, Population, Retry,
 from ratelab.lab.closed_loop.figures import LoopCase, LoopComparison, compare_loops
 from ratelab.lab.traffic import Traffic
 from ratelab.report.charts import LAYOUTS, draw
+from ratelab.report.charts.loop_view import LoopView
 from ratelab.report.loop_findings import summarize_loops
 
 S = 10**9
@@ -42,7 +43,7 @@ def compare(kind: str) -> LoopComparison:
             faults = (Fault("outage", 20 * S, 30 * S),)
             return compare_loops([LoopCase(make_population(server=Server(), faults=faults), ())])
         case "variants":
-            names = [LONG_NAME, *(f"variant-{number}" for number in range(7))]
+            names = [LONG_NAME, *(f"variant-{number}" for number in range(17))]
             return compare_loops([LoopCase(make_population(), policies[:1], name) for name in names])
     return compare_loops([LoopCase(make_population(0), policies[:2])])
 
@@ -89,6 +90,15 @@ def test_curves_of_times_end_at_the_part_of_the_requests_that_succeeded() -> Non
         shares = line.get_ydata()
         assert shares[-1] == pytest.approx(result.goodput_ratio, abs=1e-6)
         assert (np.diff(shares) >= 0).all()
+
+
+def test_the_time_ends_when_all_is_over() -> None:
+    times = np.arange(10) * S // 5
+    traffic = Traffic(times, np.zeros(10, np.int64), np.ones(10, np.int64), ("alice",), np.arange(1), 600 * S)
+    population = Population(traffic, (Behavior(),), np.zeros(1, np.int64), 1)
+    view = LoopView(compare_loops([LoopCase(population, (create("gcra", "1/s"),))]), "light")
+    assert (view.whole.begin, view.whole.end) == (0, 2 * S)
+    assert LoopView(compare("algorithms"), "light").whole.end == 60 * S
 
 
 @pytest.mark.parametrize("case", mark_slow(["algorithms", "outage", "variants", "none"], ["outage"]))

@@ -63,8 +63,14 @@ def test_equal_results_are_those_of_every_algorithm() -> None:
     assert served == "Every algorithm served all 10 requests."
 
 
+def test_runs_that_serve_all_of_their_requests_are_equal() -> None:
+    one = measure_loop(make_outcome([Request(0, 0, 0, 1, SUCCESS)], [Try(0, 0, 1, SUCCESS)], 10 * S), "one")
+    assert summarize_loops(compare(make_result("many", 10), one))[0] == "Every algorithm served all of its requests."
+
+
 def test_requests_that_depend_on_answers_are_compared_by_goodput() -> None:
-    few = measure_loop(make_outcome([Request(0, 0, 0, 1, SUCCESS)], [Try(0, 0, 1, SUCCESS)], 10 * S), "few")
+    requests = [Request(0, 0, 0, 1, SUCCESS), Request(0, 0, 0, 1, GAVE_UP)]
+    few = measure_loop(make_outcome(requests, [Try(0, 0, 1, SUCCESS)], 10 * S), "few")
     served = summarize_loops(compare(make_result("many", 10), few))[0]
     assert served == "many served 1/s, few 0.1/s."
 

@@ -35,7 +35,8 @@ def compute_height(view: LoopView, width: float) -> float:
 def paint(sheet: Sheet, box: Box, view: LoopView) -> None:
     """Draw a bar for each run, and its figures to the right or, if the sheet is narrow, above it."""
     inner = sheet.write_heading(box, _compose_heading(view))
-    beside, name_width = _fits_beside(view, box.width), _measure_names(view)
+    beside = _fits_beside(view, box.width)
+    name_width = _measure_names(view) if beside else NAME_WIDTH_IN
     width = COUNT_WIDTH_IN if beside else (box.width - 1.1) / len(COUNTS)
     rights = [box.right - columns * width for columns in reversed(range(len(COUNTS)))]
     for right, label in zip(rights, COUNTS, strict=True):

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from ratelab.lab.closed_loop.figures import NO_LIMIT, LoopComparison, LoopResult
 from ratelab.report.charts.style import THEMES, assign_colors, assign_variant_colors
-from ratelab.report.charts.time_axis import TimeAxis
+from ratelab.report.charts.time_axis import TimeAxis, choose_step
 from ratelab.report.loop_findings import describe_case, describe_cases
 from ratelab.report.loops import create_loop_axis
 
@@ -39,8 +39,15 @@ class LoopView:
 
     @cached_property
     def whole(self) -> TimeAxis:
-        """The whole time of the longest run."""
-        return create_loop_axis(self.results[0].population.first_tries, self.comparison.duration)
+        """The time of the longest run; if all is over before half of it, only until then."""
+        traffic, duration = self.results[0].population.first_tries, self.comparison.duration
+        last = max(
+            int(times[-1]) for each in self.results for times in (each.arrived, each.succeeded, [0]) if len(times)
+        )
+        faults = [fault.end for result in self.results for fault in result.population.faults]
+        used = max(last, 1, *faults)
+        step = choose_step(used, 10)
+        return create_loop_axis(traffic, duration if used > duration // 2 else min(duration, step * (used // step + 1)))
 
 
 def list_loop_conditions(comparison: LoopComparison) -> list[str]:

@@ -61,7 +61,8 @@ def compose_title(view: LoopView) -> str:
 
 def compute_height(view: LoopView, width: float) -> float:
     """Return the height of the chart in inches."""
-    return measure_heading(_compose_heading(view), width) + CURVES_HEIGHT_IN + TIME_AXIS_IN
+    labels = len(view.results) * LABEL_PEN.line
+    return measure_heading(_compose_heading(view), width) + max(CURVES_HEIGHT_IN, labels) + TIME_AXIS_IN
 
 
 def paint(sheet: Sheet, box: Box, view: LoopView) -> None:
