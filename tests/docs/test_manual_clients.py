@@ -76,3 +76,17 @@ def test_the_page_quotes_the_lessons_of_the_scenarios() -> None:
 def test_the_page_lists_every_scenario_of_published_figures() -> None:
     listed = {name for cell, _ in read_table("scenario | source") for name in re.findall(r"`([a-z-]+)`", cell)}
     assert listed == {path.stem for path in PUBLISHED_SCENARIOS}
+
+
+def test_presets_agree_with_installed_libraries() -> None:
+    requests, urllib3 = pytest.importorskip("requests"), pytest.importorskip("urllib3")
+    assert requests.adapters.DEFAULT_RETRIES == 0
+    assert PRESETS["requests"].keys == {"retry": {"policy": "none"}}
+    default = urllib3.util.Retry.DEFAULT
+    retry = PRESETS["urllib3"].keys["retry"]
+    assert isinstance(retry, dict)
+    assert int(str(retry["attempts"])) == default.total + 1
+    assert default.respect_retry_after_header
+    assert default.backoff_factor == 0
+    assert default.is_retry("GET", 429, has_retry_after=True)
+    assert not default.is_retry("GET", 500)
