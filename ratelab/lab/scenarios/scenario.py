@@ -79,7 +79,7 @@ def load_scenario(path: str, rate: str | None = None, burst: int | None = None, 
     Raises `InputError` for an invalid file, with the file, the line and the path of the value.
     """
     document = Document(path, KIND)
-    if isinstance(document.value, dict) and variants.KEY in document.value:
+    if _has_variants(document):
         document = variants.without_variants(document)
     return _load_document(document, rate, burst, seed)
 
@@ -89,10 +89,14 @@ def load_variants(
 ) -> list[Scenario]:
     """Read the scenario file at `path` as `load_scenario` does; return its variants, or itself without any."""
     document = Document(path, KIND)
-    changed = variants.list_variants(document)
-    if not changed:
+    if not _has_variants(document):
         return [_load_document(document, rate, burst, seed)]
+    changed = variants.list_variants(document)
     return [replace(_load_document(each, rate, burst, seed), variant=name) for name, each in changed.items()]
+
+
+def _has_variants(document: Document) -> bool:
+    return isinstance(document.value, dict) and variants.KEY in document.value
 
 
 def _load_document(document: Document, rate: str | None, burst: int | None, seed: int | None) -> Scenario:

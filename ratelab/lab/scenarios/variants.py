@@ -14,21 +14,18 @@ KEY = "variants"
 
 def without_variants(document: Document) -> Document:
     """Return a file without its variants."""
-    if not isinstance(document.value, dict) or KEY not in document.value:
-        return document
     plain = copy.copy(document)
-    plain.value = {key: value for key, value in document.value.items() if key != KEY}
+    if isinstance(document.value, dict):
+        plain.value = {key: value for key, value in document.value.items() if key != KEY}
     return plain
 
 
 def list_variants(document: Document) -> dict[str, Document]:
-    """Return the file with the changes of each variant, by name; nothing if it has none.
+    """Return the file with the changes of each variant, by name.
 
     Raises `InputError` for changes that are not keys and values, and for a client that the file does not have.
     """
-    if not isinstance(document.value, dict) or KEY not in document.value:
-        return {}
-    variants = document.value[KEY]
+    variants = document.value[KEY] if isinstance(document.value, dict) else None
     if not isinstance(variants, dict) or not 1 <= len(variants) <= MAX_VARIANTS:
         problem = f"expected 1 to {MAX_VARIANTS} names, each with changes to the file, got {short_repr(variants)}"
         raise document.error((KEY,), problem)
