@@ -22,6 +22,7 @@ BENCHMARKS = {
     "replay": "replay",
     "read": "read",
     "tune": "tune",
+    "loop": "event_loop",
     "http": "http_load",
     "store": "store",
 }
@@ -48,10 +49,11 @@ def benchmarks(names: tuple[str, ...], as_json: bool) -> None:
     replay  processor time of a replay, in Python and compiled
     read    speed of the trace readers
     tune    processor time and memory of the needs of clients
+    loop    speed and memory of clients that react to answers
     http    processor time that doors add to a request; needs wrk
     store   speed and size of decisions in a store
 
-    The default is all but http and store, about three minutes. store takes as long, and http ten minutes.
+    The default is all but http and store, about four minutes. store takes as long, and http ten minutes.
     replay, http and store also measure other packages, if they are installed.
     """  # noqa: D301  (click's mark for lines that stay as they are)
     try:

@@ -143,6 +143,24 @@ def test_needs_are_timed_and_their_memory_is_measured(monkeypatch: pytest.Monkey
     assert min(every["measured"], given["measured"], memory["measured"]) >= 0
 
 
+# --- loop
+
+
+def test_events_of_closed_loops_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("CLIENTS", 50), ("MANY_CLIENTS", 200), ("EVENTS_PER_RUN", 100)):
+        monkeypatch.setattr(f"event_loop.{name}", value)
+    for name in ("PLAIN_EVENTS", "COMPILED_EVENTS"):
+        monkeypatch.setattr(f"event_loop.{name}", 500)
+    figures = figures_of("loop")
+    assert [figure["label"] for figure in figures] == [
+        "plain events",
+        "compiled events",
+        "compiled, 200 clients, events",
+        "memory, 200 clients",
+    ]
+    assert min(figure["measured"] for figure in figures) > 0
+
+
 # --- replay
 
 

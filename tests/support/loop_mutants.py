@@ -24,7 +24,7 @@ LOOPS = {
     "an answer at its timeout is too late": mutate(
         answers, "schedule_expiry", "order = at.EXPIRY_ORDER + number", "order = number"
     ),
-    "a client receives what it no longer awaits": mutate(loop, "receive", "if entry[at.IS_AWAITED]:", "if True:"),
+    "a client receives answers that it no longer awaits": mutate(loop, "receive", "if entry[at.IS_AWAITED]:", "if True:"),
     "an answer that comes too late is not wasted": mutate(
         loop, "receive", "entry[at.ANSWERED] == at.SUCCESS", "False"
     ),
@@ -49,7 +49,7 @@ LOOPS = {
     ),
     "a breaker remembers old failures": mutate(gates, "trip", "client[at.CALLS] = client[at.FAILED] = 0", "pass"),
     "a window never slides": Mutant(windows, "advance", lambda window, bucket: None),
-    "adaptive throttling counts only what it sends": mutate(
+    "adaptive throttling counts only tries that are sent": mutate(
         gates, "throttles", "windows.count(window, bucket, 1, 0)", "pass"
     ),
     "a rate falls at every denial": mutate(

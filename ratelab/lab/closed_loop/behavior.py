@@ -1,4 +1,4 @@
-"""How clients react to answers, and what the server behind the limiter can do. Durations are in nanoseconds."""
+"""Clients that react to answers, the server behind the limiter, and faults. Durations are in nanoseconds."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class Behavior:
 
 @dataclass(frozen=True)
 class Server:
-    """What is behind the limiter."""
+    """The server behind the limiter."""
 
     workers: int | None = None
     """The requests that it serves at a time; None for any number."""
@@ -173,7 +173,7 @@ class Fault:
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """All clients of a closed loop, and what they meet."""
+    """All clients of a closed loop, the server and its faults."""
 
     first_tries: Traffic
     """The first tries of the open clients. Its names and keys are those of all clients."""

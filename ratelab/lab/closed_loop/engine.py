@@ -51,23 +51,23 @@ class Engine(Protocol):
 class PythonLimiter:
     """A policy's algorithm, and the states of all keys."""
 
-    def __init__(self, algorithm: Algorithm) -> None:
+    def __init__(self, algorithm: Algorithm, keys: int) -> None:
         self._algorithm = algorithm
-        self._states: dict[int, State] = {}
+        self._states: list[State | None] = [None] * keys
         self._step: Callable[[State, int, int], Row] = algorithm.step
         if traits_of(algorithm).bound is None:
             self._step = lambda state, now, cost: check_row(algorithm.step(state, now, cost))
 
     def decide(self, key: int, now: int, cost: int) -> Row:
         """Decide a hit; a new key begins at its first."""
-        own = self._states.get(key)
+        own = self._states[key]
         if own is None:
             own = self._states[key] = self._algorithm.start(now)
         return self._step(own, now, cost)
 
     def restart(self) -> None:
         """Begin every key again."""
-        self._states.clear()
+        self._states = [None] * len(self._states)
 
 
 class PythonEngine:
@@ -82,7 +82,7 @@ class PythonEngine:
             fields[name] = array("q", fields[name].astype(np.int64).tobytes())
         times, events = fields["heap"]
         fields["heap"] = list(zip(times.tolist(), events.tolist(), strict=True))  # in order, it is a heap
-        self._limiter = None if policy is None else PythonLimiter(policy.algorithm)
+        self._limiter = None if policy is None else PythonLimiter(policy.algorithm, population.first_tries.key_count)
         columns: dict[str, Any] = {name: array(kind) for name, (kind, _) in (ROW_COLUMNS | REQUEST_COLUMNS).items()}
         self.world = World(
             **fields,

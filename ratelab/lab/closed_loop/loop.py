@@ -32,7 +32,7 @@ def run(world: World, events: int) -> int:
     for _ in range(events):
         if totals[at.REPLACES_FIRST]:
             totals[at.REPLACES_FIRST] = 0
-            remove_first(heap, totals)
+            remove_first(world)
         time = first_time(heap, totals)
         is_first = time < 0 or first_due <= time
         if is_first:

@@ -9,8 +9,9 @@ from ratelab.lab.closed_loop import state as at
 from ratelab.lab.closed_loop.state import World
 
 
-def push(heap: Any, totals: Any, time: int, event: int) -> None:
+def push(world: World, time: int, event: int) -> None:
     """Add an event; it takes the place of the first one if that was just processed."""
+    heap, totals = world.heap, world.totals
     if totals[at.REPLACES_FIRST]:
         totals[at.REPLACES_FIRST] = 0
         heapreplace(heap, (time, event))
@@ -18,12 +19,12 @@ def push(heap: Any, totals: Any, time: int, event: int) -> None:
         heappush(heap, (time, event))
 
 
-def remove_first(heap: Any, totals: Any) -> None:  # noqa: ARG001  (the compiled heap counts its events there)
+def remove_first(world: World) -> None:
     """Remove the first event."""
-    heappop(heap)
+    heappop(world.heap)
 
 
-def first_time(heap: Any, totals: Any) -> int:  # noqa: ARG001
+def first_time(heap: Any, totals: Any) -> int:  # noqa: ARG001  (the compiled heap counts its events there)
     """Return the time of the first event; -1 without one."""
     return heap[0][0] if heap else -1
 
@@ -44,7 +45,7 @@ def schedule(world: World, time: int, kind: int, row: int) -> int:
     totals[at.SEQUENCE] = order + 1
     event: int = order << at.ORDER_SHIFT | kind << at.KIND_SHIFT | row
     if time < world.duration:
-        push(world.heap, totals, time, event)
+        push(world, time, event)
     return event
 
 
@@ -52,4 +53,4 @@ def schedule_expiry(world: World, time: int, number: int, row: int) -> None:
     """Schedule the expiry of the try of this number; expiries of a time are in the order of these numbers."""
     order = at.EXPIRY_ORDER + number
     if time < world.duration:
-        push(world.heap, world.totals, time, order << at.ORDER_SHIFT | at.EXPIRY << at.KIND_SHIFT | row)
+        push(world, time, order << at.ORDER_SHIFT | at.EXPIRY << at.KIND_SHIFT | row)

@@ -5,7 +5,8 @@ The event loop reads and writes these tables, whether they are lists or arrays. 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 NONE = -1
 """No row, no time or no limit."""
@@ -102,7 +103,8 @@ EXPIRY_ORDER = 2**34
 MAX_ROWS = 2**24
 
 
-class World(NamedTuple):
+@dataclass(slots=True)
+class World:
     """Everything that the event loop reads and writes."""
 
     totals: Any

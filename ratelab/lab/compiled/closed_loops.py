@@ -6,8 +6,9 @@ the heap of events, the draws of 64-bit integers, and the step of the algorithm.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -24,7 +25,15 @@ from ratelab.lab.closed_loop.behavior import Population
 from ratelab.lab.closed_loop.engine import BOOLEANS, REQUEST_COLUMNS, ROW_COLUMNS, check_rows
 from ratelab.lab.closed_loop.state import NONE, World
 from ratelab.lab.compiled import check_bound, specialize
-from ratelab.lab.compiled.intrinsics import CompilerError, compile_for, create_viewer, jit, slice_unchecked
+from ratelab.lab.compiled.intrinsics import (
+    LINE_INTEGERS,
+    CompilerError,
+    compile_for,
+    create_viewer,
+    jit,
+    prefetch,
+    slice_unchecked,
+)
 from ratelab.lab.compiled.loops import find_begin, step
 from ratelab.lab.compiled.specialize import create_stand_in
 from ratelab.lab.compiled.states import MIN_LONG_STATE
@@ -37,17 +46,26 @@ MAX_STATE_INTEGERS = 1 << 28
 PUSHES_PER_EVENT = 5
 """Events that one event schedules at most, not counting those of tries that leave the queue."""
 
+NEAR_TOP = 5, 21
+"""Places in the heap, those of its third level, at which the rows of an event are fetched into the cache."""
+
 HEAP_BEGIN = 3
 """Place of the first event in the heap, so that four siblings lie in one line of the cache."""
 
 
+CLIENT_WIDTH, REQUEST_WIDTH, TRY_WIDTH = (
+    -(-len(fields) // LINE_INTEGERS) * LINE_INTEGERS
+    for fields in (state.CLIENT_FIELDS, state.REQUEST_FIELDS, state.TRY_FIELDS)
+)
+"""Integers in the rows of the tables that are accessed at random, which are whole lines of the cache."""
+
 MEMORY_KINDS: dict[str, tuple[str, int]] = {
-    **dict.fromkeys(World._fields, ("int64", 0)),
+    **dict.fromkeys((field.name for field in dataclasses.fields(World)), ("int64", 0)),
     **{name: ({"q": "int64", "i": "int32", "b": "int8"}[kind], 0)
        for name, (kind, _) in (ROW_COLUMNS | REQUEST_COLUMNS).items()},
     "streams": ("uint64", 0), "chances": ("float64", 0),
-    "behaviors": ("int64", len(state.BEHAVIOR_FIELDS)), "clients": ("int64", len(state.CLIENT_FIELDS)),
-    "requests": ("int64", len(state.REQUEST_FIELDS)), "tries": ("int64", len(state.TRY_FIELDS)),
+    "behaviors": ("int64", len(state.BEHAVIOR_FIELDS)), "clients": ("int64", CLIENT_WIDTH),
+    "requests": ("int64", REQUEST_WIDTH), "tries": ("int64", TRY_WIDTH),
     "delays": ("int64", len(streams.DELAY_FIELDS)), "windows": ("int64", windows.WINDOW_WIDTH),
     "changes": ("int64", len(state.CHANGE_FIELDS)),
 }  # fmt: skip
@@ -69,9 +87,8 @@ class CompiledEngine:
         self._limiter = None if policy is None else CompiledLimiter(policy.algorithm, population)
         fields["limiter"] = self._limiter and self._limiter.arrays
         for name, (kind, width) in MEMORY.items():
-            column = np.array(fields.get(name, ()), kind)
-            fields[name] = column.reshape(-1, width) if width else column
-        fields["heap"] = _align(pairs)
+            fields[name] = _align(np.array(fields.get(name, ()), kind), width)
+        fields["heap"] = _align_heap(pairs)
         self.world = World(**fields)
         self._directory = np.zeros(2 * len(MEMORY), np.int64)
         self._passed = _find_world_class()(self._directory, *(fields[name] for name in SCALARS))
@@ -94,17 +111,15 @@ class CompiledEngine:
     def _grow(self, events: int) -> None:
         """Make room for what this many events may add."""
         world, totals = self.world, self.world.totals
-        grown: dict[str, Any] = {}
         for name, used in (("tries", state.USED_TRIES), ("requests", state.USED_REQUESTS)):
             check_rows(int(totals[used]))
-            grown[name] = _extend(getattr(world, name), int(totals[used]) + events, NONE)
+            setattr(world, name, _extend(getattr(world, name), int(totals[used]) + events, NONE))
         for columns, used in ((ROW_COLUMNS, state.TRY_ROWS), (REQUEST_COLUMNS, state.REQUEST_ROWS)):
             for name, (_, fill) in columns.items():
-                grown[name] = _extend(getattr(world, name), int(totals[used]) + events, fill)
+                setattr(world, name, _extend(getattr(world, name), int(totals[used]) + events, fill))
         size = int(totals[state.HEAP_SIZE]) + PUSHES_PER_EVENT * events + int(totals[state.WAITING])
         if 2 * (size + HEAP_BEGIN) > len(world.heap):
-            grown["heap"] = _align(world.heap.reshape(-1, 2)[HEAP_BEGIN:], size + size // 2)
-        self.world = world._replace(**grown)
+            world.heap = _align_heap(world.heap.reshape(-1, 2)[HEAP_BEGIN:], size + size // 2)
 
     def column(self, name: str) -> NDArray[Any]:
         """Return a column of the tries or the requests."""
@@ -113,21 +128,34 @@ class CompiledEngine:
         return values.view(np.bool_) if name in BOOLEANS else values
 
 
+def _allocate(shape: tuple[int, ...], kind: Any, fill: int = 0) -> NDArray[Any]:
+    """Allocate an array that begins at a line of the cache."""
+    item = np.dtype(kind).itemsize
+    memory = np.full(math.prod(shape) + 64 // item, fill, kind)
+    begin = -(memory.ctypes.data // item) % (64 // item)
+    return memory[begin : begin + math.prod(shape)].reshape(shape)
+
+
+def _align(values: NDArray[Any], width: int) -> NDArray[Any]:
+    """Return values in memory of their own, as rows of `width` if it is not 0."""
+    aligned = _allocate((len(values), width) if width else (len(values),), values.dtype)
+    if len(values):
+        aligned[..., : values.shape[-1]] = values
+    return aligned
+
+
 def _extend(column: NDArray[Any], size: int, fill: int) -> NDArray[Any]:
     """Return a column, or rows, with room for `size` values; the room grows by half, filled with `fill`."""
     if size <= len(column):
         return column
-    extended = np.full((size + size // 2, *column.shape[1:]), fill, column.dtype)
+    extended = _allocate((size + size // 2, *column.shape[1:]), column.dtype, fill)
     extended[: len(column)] = column
     return extended
 
 
-def _align(pairs: NDArray[np.int64], size: int = 0) -> NDArray[np.int64]:
-    """Return a heap with these pairs of time and event, which begins at a line of the cache."""
-    length = 2 * (HEAP_BEGIN + max(size, len(pairs)))
-    memory = np.zeros(length + 8, np.int64)
-    begin = -(memory.ctypes.data // 8) % 8
-    heap = memory[begin : begin + length]
+def _align_heap(pairs: NDArray[np.int64], size: int = 0) -> NDArray[np.int64]:
+    """Return a heap with these pairs of time and event, and room for `size`."""
+    heap = _allocate((2 * (HEAP_BEGIN + max(size, len(pairs))),), np.int64)
     heap[2 * HEAP_BEGIN : 2 * (HEAP_BEGIN + len(pairs))] = pairs.ravel()
     return heap
 
@@ -142,7 +170,7 @@ class CompiledLimiter:
         drawn = [cost for behavior in population.behaviors for cost, _ in behavior.costs]
         costs = np.array([*drawn, traffic.max_cost], np.int64)
         try:
-            check_bound(algorithm, replace(traffic, times=costs, clients=costs, costs=costs))
+            check_bound(algorithm, dataclasses.replace(traffic, times=costs, clients=costs, costs=costs))
         except OverflowError as error:
             raise UnfitError("integer overflow: values exceed 2**63 - 1") from error
         self._first = np.array(algorithm.start(traffic.origin), np.int64)
@@ -164,8 +192,9 @@ class CompiledLimiter:
 @cache
 def _find_world_class() -> Any:
     """Return the class of worlds, whose name has a digest of the sources, for the cache of machine code."""
-    folders = Path(loop.__file__).parent, Path(__file__).parent
-    source = b"".join(path.read_bytes() for folder in folders for path in sorted(folder.glob("*.py")))
+    modules = (answers, gates, loop, schedule, service, state, streams, windows)
+    files = [Path(module.__file__ or "") for module in modules] + sorted(Path(__file__).parent.glob("*.py"))
+    source = b"".join(path.read_bytes() for path in files)
     digest = blake2b(source, digest_size=12).hexdigest()
     return specialize.__getattr__("-".join(("World", digest, "directory", *SCALARS)))
 
@@ -205,7 +234,7 @@ for _place, (_name, (_kind, _width)) in enumerate(MEMORY.items()):
     _declare_memory(_name, _place, _kind, _width)
 
 
-# --- what is written again
+# --- the heap, draws and steps over arrays
 
 
 @overload(loop.decide_hit, strict=False, jit_options={"forceinline": True})
@@ -251,27 +280,29 @@ def _overload_first_event(heap: Any) -> Callable[..., Any]:  # noqa: ARG001
 
 
 @overload(schedule.remove_first, strict=False)
-def _overload_remove_first(heap: Any, totals: Any) -> Callable[..., Any]:  # noqa: ARG001
+def _overload_remove_first(world: Any) -> Callable[..., Any]:  # noqa: ARG001
     heap_size = state.HEAP_SIZE
 
-    def remove(heap: Any, totals: Any) -> None:
+    def remove(world: Any) -> None:
+        heap, totals = world.heap, world.totals
         size = totals[heap_size] - 1
         totals[heap_size] = size
         last = 2 * (HEAP_BEGIN + size)
-        sift_down(heap, size, heap[last], heap[last + 1])
+        sift_down(world, heap, size, heap[last], heap[last + 1])
 
     return remove
 
 
 @overload(schedule.push, strict=False)
-def _overload_push(heap: Any, totals: Any, time: Any, event: Any) -> Callable[..., Any]:  # noqa: ARG001
+def _overload_push(world: Any, time: Any, event: Any) -> Callable[..., Any]:  # noqa: ARG001
     heap_size, replaces_first = state.HEAP_SIZE, state.REPLACES_FIRST
 
-    def push(heap: Any, totals: Any, time: Any, event: Any) -> None:
+    def push(world: Any, time: Any, event: Any) -> None:
+        heap, totals = world.heap, world.totals
         size = totals[heap_size]
         if totals[replaces_first]:
             totals[replaces_first] = 0
-            sift_down(heap, size, time, event)
+            sift_down(world, heap, size, time, event)
         else:
             totals[heap_size] = size + 1
             sift_up(heap, size, time, event)
@@ -280,8 +311,11 @@ def _overload_push(heap: Any, totals: Any, time: Any, event: Any) -> Callable[..
 
 
 @register_jitable
-def sift_down(heap: Any, size: Any, time: Any, event: Any) -> None:
-    """Replace the first of `size` events, and move it down to its place in the heap, which has four children a node."""
+def sift_down(world: Any, heap: Any, size: Any, time: Any, event: Any) -> None:
+    """Replace the first of `size` events, and move it down to its place in the heap, which has four children a node.
+
+    Fetch the rows of an event that comes near the top into the cache.
+    """
     place = 0
     while True:
         child = 4 * place + 1
@@ -289,17 +323,34 @@ def sift_down(heap: Any, size: Any, time: Any, event: Any) -> None:
             break
         best = 2 * (HEAP_BEGIN + child)
         best_time, best_event = heap[best], heap[best + 1]
-        for other in range(2 * (HEAP_BEGIN + child + 1), 2 * (HEAP_BEGIN + min(child + 4, size)), 2):
+        for other in range(best + 2, 2 * (HEAP_BEGIN + min(child + 4, size)), 2):
             other_time, other_event = heap[other], heap[other + 1]
             if other_time < best_time or (other_time == best_time and other_event < best_event):
                 best, best_time, best_event = other, other_time, other_event
         if time < best_time or (time == best_time and event < best_event):
             break
+        if NEAR_TOP[0] <= place < NEAR_TOP[1]:
+            fetch_rows(world, best_event)
         heap[2 * (HEAP_BEGIN + place)] = best_time
         heap[2 * (HEAP_BEGIN + place) + 1] = best_event
         place = best // 2 - HEAP_BEGIN
     heap[2 * (HEAP_BEGIN + place)] = time
     heap[2 * (HEAP_BEGIN + place) + 1] = event
+
+
+@register_jitable
+def fetch_rows(world: Any, event: Any) -> None:
+    """Fetch the rows that an event will access into the cache."""
+    kind, row = event >> state.KIND_SHIFT & state.KIND_MASK, event & state.ROW_MASK
+    if kind == state.RETRY_DUE or kind == state.START_DUE:
+        prefetch(world.requests, REQUEST_WIDTH * row)
+        prefetch(world.requests, REQUEST_WIDTH * row + LINE_INTEGERS)
+        if row < len(world.clients):
+            prefetch(world.clients, CLIENT_WIDTH * row)
+            prefetch(world.streams, streams.STREAMS * row)
+    else:
+        for line in range(TRY_WIDTH * row, TRY_WIDTH * (row + 1), LINE_INTEGERS):
+            prefetch(world.tries, line)
 
 
 @register_jitable
