@@ -24,7 +24,7 @@ LOOPS = {
     "an answer at its timeout is too late": mutate(
         answers, "schedule_expiry", "order = at.EXPIRY_ORDER + number", "order = number"
     ),
-    "a client receives answers that it no longer awaits": mutate(loop, "receive", "if entry[at.IS_AWAITED]:", "if True:"),
+    "a client receives answers it no longer awaits": mutate(loop, "receive", "if entry[at.IS_AWAITED]:", "if True:"),
     "an answer that comes too late is not wasted": mutate(
         loop, "receive", "entry[at.ANSWERED] == at.SUCCESS", "False"
     ),
