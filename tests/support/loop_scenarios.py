@@ -14,8 +14,8 @@ from ratelab.lab.closed_loop.outcome import (
     advance,
     create_engine,
     estimate_tries,
-    has_compiler,
 )
+from ratelab.lab.replay import has_compiler
 from ratelab.lab.scenarios import Scenario, load_variants
 from ratelab.quota import NS_PER_S
 
