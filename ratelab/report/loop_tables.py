@@ -15,14 +15,14 @@ from ratelab.report.loops import LOOP_FIGURES, name_rows
 from ratelab.report.numbers import format_percent, pluralize
 from ratelab.report.tables import SIGNS, Cell, Table, build_column, build_count, make_rows
 
-COLUMNS = (
+LOOP_COLUMNS = (
     *("successes", "goodput", "amplification", "gave_up", "time_to_success_p50", "time_to_success_p99"),
     *("recovery_time", "denied", "errors", "shed", "timeouts", "locally_rejected", "wasted", "herd_peak"),
     "peak_in_window",
 )
 """The figures that have a column, in order; those of tries have one only if there are such tries."""
 
-ALWAYS = ("successes", "goodput", "amplification", "time_to_success_p50", "time_to_success_p99")
+SHOWN_IF_ZERO = ("successes", "goodput", "amplification", "time_to_success_p50", "time_to_success_p99")
 """Figures that have a column even if they are 0."""
 
 
@@ -31,7 +31,7 @@ def build_loops_table(comparison: LoopComparison) -> Table:
     results = comparison.results
     columns = {
         format_loop_header(name, comparison): _build_column(name, comparison)
-        for name in COLUMNS
+        for name in LOOP_COLUMNS
         if _has_column(name, comparison)
     }
     return Table(
@@ -68,7 +68,7 @@ def _has_column(name: str, comparison: LoopComparison) -> bool:
         return any(result.population.faults for result in comparison.results)
     if name == "herd_peak":
         return any(has_herd(result) for result in comparison.results)
-    return name in ALWAYS or any(getattr(result, name) for result in comparison.results)
+    return name in SHOWN_IF_ZERO or any(getattr(result, name) for result in comparison.results)
 
 
 def _build_column(name: str, comparison: LoopComparison) -> list[Cell]:

@@ -10,15 +10,15 @@ from ratelab.lab.closed_loop.figures import LoopResult
 from ratelab.lab.closed_loop.outcome import GAVE_UP, PENDING, SUCCESS
 from ratelab.report.charts.canvas import LABEL_PEN, Box, Sheet, measure_heading
 from ratelab.report.charts.loop_view import LoopView
+from ratelab.report.charts.outcome import BAR_HEIGHT_IN
 from ratelab.report.loop_findings import describe_served, describe_tries
 from ratelab.report.numbers import format_factor, format_percent
 
 OPACITIES = (1.0, 0.68, 0.46, 0.32, 0.22)
 """Opacities of the color for requests served after one try, two and so on; the last for all further tries."""
 
-BAR_HEIGHT_IN = 0.26
 NAME_WIDTH_IN, MAX_NAME_WIDTH_IN, COUNT_WIDTH_IN, MIN_BAR_WIDTH_IN = 1.45, 2.2, 0.85, 1.5
-COUNTS = ("tries each", "at first", "served", "gave up")
+BAR_FIGURES = ("tries each", "at first", "served", "gave up")
 
 
 def compose_title(view: LoopView) -> str:
@@ -37,14 +37,14 @@ def paint(sheet: Sheet, box: Box, view: LoopView) -> None:
     inner = sheet.write_heading(box, _compose_heading(view))
     beside = _fits_beside(view, box.width)
     name_width = _measure_names(view) if beside else NAME_WIDTH_IN
-    width = COUNT_WIDTH_IN if beside else (box.width - 1.1) / len(COUNTS)
-    rights = [box.right - columns * width for columns in reversed(range(len(COUNTS)))]
-    for right, label in zip(rights, COUNTS, strict=True):
+    width = COUNT_WIDTH_IN if beside else (box.width - 1.1) / len(BAR_FIGURES)
+    rights = [box.right - columns * width for columns in reversed(range(len(BAR_FIGURES)))]
+    for right, label in zip(rights, BAR_FIGURES, strict=True):
         sheet.write(right, inner.top + LABEL_PEN.line / 2, label, align="right", width=width)
     rows = inner.inset(top=LABEL_PEN.line + 0.1).split_rows(len(view.results))
     for result, (name, color), row in zip(view.results, view.names, rows, strict=True):
         line = row if beside else row.split_rows(2)[0]
-        bar = row.inset(name_width, 0.03, len(COUNTS) * width, 0.03) if beside else row.split_rows(2)[1]
+        bar = row.inset(name_width, 0.03, len(BAR_FIGURES) * width, 0.03) if beside else row.split_rows(2)[1]
         middle = line.top + line.height / 2
         sheet.write(row.left, middle, name, LABEL_PEN, color, width=name_width - 0.1)
         for right, text in zip(rights, _list_figures(result), strict=True):
@@ -84,7 +84,7 @@ def _measure_names(view: LoopView) -> float:
 
 def _fits_beside(view: LoopView, width: float) -> bool:
     """Return whether the figures fit next to the bars."""
-    return width - _measure_names(view) - len(COUNTS) * COUNT_WIDTH_IN >= MIN_BAR_WIDTH_IN
+    return width - _measure_names(view) - len(BAR_FIGURES) * COUNT_WIDTH_IN >= MIN_BAR_WIDTH_IN
 
 
 def _compose_heading(view: LoopView) -> str:

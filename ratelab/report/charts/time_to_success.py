@@ -24,7 +24,7 @@ from ratelab.report.charts.view import TIME_AXIS_IN
 from ratelab.report.loop_findings import describe_served, describe_times
 from ratelab.report.numbers import format_percent
 
-CURVES_HEIGHT_IN = 2.2
+TIMES_HEIGHT_IN = 2.2
 MAX_LABELS_PART = 0.45
 """The part of the width that labels take at most."""
 
@@ -62,7 +62,7 @@ def compose_title(view: LoopView) -> str:
 def compute_height(view: LoopView, width: float) -> float:
     """Return the height of the chart in inches."""
     labels = len(view.results) * LABEL_PEN.line
-    return measure_heading(_compose_heading(view), width) + max(CURVES_HEIGHT_IN, labels) + TIME_AXIS_IN
+    return measure_heading(_compose_heading(view), width) + max(TIMES_HEIGHT_IN, labels) + TIME_AXIS_IN
 
 
 def paint(sheet: Sheet, box: Box, view: LoopView) -> None:
