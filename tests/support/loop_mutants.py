@@ -24,7 +24,9 @@ LOOPS = {
     "an answer at its timeout is too late": mutate(
         answers, "schedule_expiry", "order = at.EXPIRY_ORDER + number", "order = number"
     ),
-    "a client receives answers it no longer awaits": mutate(loop, "receive", "if entry[at.IS_AWAITED]:", "if True:"),
+    "an answer is sent to a client that has left": mutate(
+        service, "answer", "if not entry[at.IS_AWAITED]:", "if False:"
+    ),
     "an answer that comes too late is not wasted": mutate(
         loop, "receive", "entry[at.ANSWERED] == at.SUCCESS", "False"
     ),
@@ -41,9 +43,6 @@ LOOPS = {
     "all clients draw the same latencies": mutate(
         service, "draw_latency", "client * STREAMS + NETWORK", "NETWORK"
     ),
-    "an abandoned probe blocks a breaker": mutate(
-        answers, "leave", "result == at.ABANDONED and entry[at.IS_PROBE]", "False"
-    ),
     "a breaker stays open": mutate(
         gates, "find_breaker_state", "now < client[at.OPEN_UNTIL] or client[at.PROBING]", "True"
     ),
@@ -59,8 +58,8 @@ LOOPS = {
         gates, "take_turn", "turn + NS_PER_S * MILLION // client[at.RATE]", "turn"
     ),
     "hedges have no limit": mutate(loop, "send", "request[at.HEDGES] < behavior[at.MAX_HEDGES]", "True"),
-    "a failure does not wait for a hedge": mutate(
-        loop, "settle", "elif request[at.FIRST_TRY] == at.NONE:", "else:"
+    "a hedge that failed is the last": mutate(
+        loop, "settle", "elif request[at.FIRST_TRY] == at.NONE:", "elif False:"
     ),
     "a spike leaves think times": mutate(
         answers, "end_request", "spike = world.changes[world.totals[at.CHANGE]][at.SPIKE]", "spike = 1"
