@@ -35,7 +35,8 @@ from ratelab.report.accuracy import (
 from ratelab.report.equal_protection import build_equal_table, describe_equal_protection
 from ratelab.report.files import check_events_writable, check_writable, write_events, write_rows
 from ratelab.report.numbers import wrap_text
-from ratelab.report.runs import BaseRun, Run
+from ratelab.report.runs import BaseRun
+from ratelab.report.summary import Run
 from ratelab.report.tables import Table, render_table
 
 if TYPE_CHECKING:

@@ -11,19 +11,20 @@ from ratelab.algorithms.plugins import FAILURES, attributed_error
 from ratelab.cli.output import LateProgress, Output, deliver
 from ratelab.cli.sources import TrafficSource
 from ratelab.errors import InputError, short_repr
+from ratelab.lab.decisions import Decisions
 from ratelab.lab.recording import (
     CheckBuilder,
     OtherCallError,
     Recording,
     RecordingCheck,
     RecordingLines,
+    digest,
     read_recording,
 )
 from ratelab.lab.traces import format_path, make_printable, sum_file_sizes
-from ratelab.report.numbers import format_part
-from ratelab.report.runs import Run
+from ratelab.report.numbers import format_part, join_names, pluralize
 from ratelab.report.serialize import serialize_recording
-from ratelab.report.summary import describe_other_calls, describe_recording
+from ratelab.report.summary import Run
 
 if TYPE_CHECKING:
     from ratelab.lab.policies.recorded import RecordedRequests
@@ -159,3 +160,39 @@ def _compare_algorithms(
     fields["recording"] = {"algorithm": recording.algorithm, **serialize_recording(check)}
     deliver([Run(comparison, fields, title, describe_recording(check), top)], output)
     return check
+
+
+def describe_recording(check: RecordingCheck) -> tuple[str, ...]:
+    """Return the comparison as text: both digests, the number of differences and the first of them."""
+    recorded, replayed = check.recorded, check.replayed
+    count, names = pluralize(len(replayed), "decision"), join_names(check.names)
+    notes = [f"sha256 recorded {digest(recorded.rows)}", f"sha256 replayed {digest(replayed)}"]
+    if len(check.differing):
+        first = int(check.differing[0])
+        was, is_now = check.first or (_format_decision(recorded.rows, first), _format_decision(replayed, first))
+        line = int(recorded.lines[first])
+        notes.append(f"{len(check.differing):,} of {count} by {names} differ, the first in line {line}:")
+        notes += [f"  recorded: {was}", f"  replayed: {is_now}"]
+    else:
+        notes.append(f"{count} by {names} replayed, no differences")
+    if recorded.shared:
+        notes.append(
+            f"{pluralize(recorded.shared, 'decision')} on buckets that keys shared because the limiter was full "
+            "(serve --max-keys); a replay by key cannot reproduce them"
+        )
+    if recorded.truncated:
+        notes.append("last line incomplete, left out")
+    return tuple(notes)
+
+
+def describe_other_calls(check: RecordingCheck) -> tuple[str, ...]:
+    """Return a note on settlements and refunds, if there are any."""
+    if not check.other_calls:
+        return ()
+    return (f"settlements and refunds: {check.other_calls:,}; the figures count the costs before them",)
+
+
+def _format_decision(decisions: Decisions, index: int) -> str:
+    allowed, remaining, retry_after_ns, _, delay_ns = decisions[index].tolist()
+    decision = "admitted" if allowed else "denied"
+    return f"{decision}, remaining {remaining}, retry after {retry_after_ns} ns, delay {delay_ns} ns"

@@ -21,7 +21,7 @@ from ratelab.cli.sources import (
 )
 from ratelab.errors import InputError
 from ratelab.quota import Quota
-from ratelab.report.runs import Run
+from ratelab.report.summary import Run
 
 if TYPE_CHECKING:
     from ratelab.lab.policies.requests import Attributes

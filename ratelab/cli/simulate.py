@@ -13,7 +13,8 @@ from ratelab.cli.options import POLICIES_OPTION, SEMANTICS_OPTION, comparison_op
 from ratelab.cli.output import LateProgress, Output, deliver
 from ratelab.errors import InputError
 from ratelab.lab.scenarios import Scenario, load_variants
-from ratelab.report.runs import BaseRun, Run
+from ratelab.report.runs import BaseRun
+from ratelab.report.summary import Run
 
 
 @click.command()

@@ -7,19 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ratelab.lab import CHARTS
-from ratelab.lab.accuracy import Accuracy
-from ratelab.lab.equal_protection import EqualResult
-from ratelab.lab.metrics import Figure, Result, list_figures
-from ratelab.quota import about
-from ratelab.report import serialize, summary
-from ratelab.report.numbers import format_quota
-from ratelab.report.timeline import render_timeline
+from ratelab.lab.metrics import Figure
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ratelab.lab.comparison import Comparison
     from ratelab.lab.scenarios import Scenario
     from ratelab.report.tables import Table
 
@@ -144,77 +136,3 @@ def describe_clients(scenario: Scenario) -> list[str]:
         facts = [describe_facts(client) if isinstance(client, PolicyClient) else "" for client in clients]
         described = [f"{text}{more}" for text, more in zip(described, facts, strict=True)]
     return [*described, *([f"and {rest:,} more"] if rest > 0 else [])]
-
-
-class Run(BaseRun):
-    """A comparison of algorithms at one quota."""
-
-    comparison: Comparison
-    charts = CHARTS
-    event_columns = serialize.EVENT_COLUMNS
-    figures = list_figures(Result)
-
-    @property
-    def subject(self) -> str:
-        """The title and the quota."""
-        return f"{self.title.partition(': ')[0]} at {format_quota(self.comparison.quota)}"
-
-    def serialize(self) -> dict[str, Any]:
-        """Return the JSON object of the run."""
-        return serialize.serialize_comparison(self.comparison, self.source, self.most_denied)
-
-    def list_rows(self) -> list[dict[str, Any]]:
-        """Return a row for each algorithm."""
-        return serialize.serialize_results(self.comparison)
-
-    def list_events(self) -> Iterator[dict[str, Any]]:
-        """Yield every request with every algorithm's decision."""
-        return serialize.list_events(self.comparison)
-
-    def describe(self) -> list[str]:
-        """Describe the traffic and the quota."""
-        return summary.describe_run(self.comparison.traffic, self.comparison.quota).splitlines()
-
-    def list_assumptions(self) -> list[str]:
-        """Describe what the comparison assumes about denied clients."""
-        return summary.describe_assumption(self.comparison)
-
-    def summarize(self) -> list[str]:
-        """Return the findings: how well the quota was kept, and what that cost the clients."""
-        return summary.summarize(self.comparison, many_clients=self.most_denied is not None)
-
-    def build_table(self) -> Table:
-        """Return the figures of each algorithm that matter to the choice."""
-        return summary.build_comparison_table(self.comparison)
-
-    def build_figures_table(self) -> Table:
-        """Return all figures of all algorithms."""
-        return summary.build_figures_table(self.comparison)
-
-    def build_clients_table(self, limit: int) -> Table | None:
-        """Return the denials of each client that was denied, by each algorithm."""
-        return summary.build_clients_table(self.comparison, limit)
-
-    def build_page_clients_table(self, limit: int) -> Table | None:
-        """Return the denials of each client, also of those that were not denied."""
-        return summary.build_clients_table(self.comparison, limit, denied_only=False)
-
-    def render_timeline(self, width: int) -> RenderableType:
-        """Render a line for each algorithm."""
-        return render_timeline(self.comparison, width)
-
-    def list_meanings(self) -> list[tuple[str, str, str]]:
-        """Return the name, the header and the meaning of each figure, also of those that pages add."""
-        kinds = [Result, Accuracy, *([EqualResult] if self.comparison.equal_protection else [])]
-        window = about(self.comparison.quota.window)
-        return [
-            (name, figure.header.format(window=window), figure.meaning)
-            for kind in kinds
-            for name, figure in list_figures(kind).items()
-        ]
-
-    def list_page_charts(self) -> list[str]:
-        """Return the comparison and the level; with several clients, those of the clients too."""
-        clients = ["fairness"] if len(self.comparison.traffic.names) > 1 else []
-        denials = ["denials"] if clients and any(result.denied for result in self.comparison.results) else []
-        return self.put_lesson_first(["comparison", "level", *clients, *denials])

@@ -1,18 +1,20 @@
-"""Summaries of comparisons: the traffic, the quota and the findings as sentences, and the figures as tables."""
+"""Comparisons at one quota: the traffic, the quota and the findings as sentences, the figures as tables, and runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratelab.lab.decisions import Decisions
+from ratelab.lab import CHARTS
+from ratelab.lab.accuracy import Accuracy
+from ratelab.lab.equal_protection import EqualResult
 from ratelab.lab.metrics import Figure, Result, list_figures
-from ratelab.lab.recording import RecordingCheck, digest
 from ratelab.lab.traffic import Traffic
 from ratelab.quota import Quota, about
+from ratelab.report import serialize
 from ratelab.report.numbers import (
     format_moment,
     format_part,
@@ -24,9 +26,13 @@ from ratelab.report.numbers import (
     join_names,
     pluralize,
 )
+from ratelab.report.runs import BaseRun
 from ratelab.report.tables import SIGNS, Cell, Table, build_column, build_count, make_rows, select_columns
+from ratelab.report.timeline import render_timeline
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from ratelab.lab.comparison import Comparison
 
 
@@ -159,42 +165,6 @@ def _list_shares(denied: Sequence[tuple[int, str]], whole: int, adverb: str = ""
     )
 
 
-def describe_recording(check: RecordingCheck) -> tuple[str, ...]:
-    """Return the comparison as text: both digests, the number of differences and the first of them."""
-    recorded, replayed = check.recorded, check.replayed
-    count, names = pluralize(len(replayed), "decision"), join_names(check.names)
-    notes = [f"sha256 recorded {digest(recorded.rows)}", f"sha256 replayed {digest(replayed)}"]
-    if len(check.differing):
-        first = int(check.differing[0])
-        was, is_now = check.first or (_format_decision(recorded.rows, first), _format_decision(replayed, first))
-        line = int(recorded.lines[first])
-        notes.append(f"{len(check.differing):,} of {count} by {names} differ, the first in line {line}:")
-        notes += [f"  recorded: {was}", f"  replayed: {is_now}"]
-    else:
-        notes.append(f"{count} by {names} replayed, no differences")
-    if recorded.shared:
-        notes.append(
-            f"{pluralize(recorded.shared, 'decision')} on buckets that keys shared because the limiter was full "
-            "(serve --max-keys); a replay by key cannot reproduce them"
-        )
-    if recorded.truncated:
-        notes.append("last line incomplete, left out")
-    return tuple(notes)
-
-
-def describe_other_calls(check: RecordingCheck) -> tuple[str, ...]:
-    """Return a note on settlements and refunds, if there are any."""
-    if not check.other_calls:
-        return ()
-    return (f"settlements and refunds: {check.other_calls:,}; the figures count the costs before them",)
-
-
-def _format_decision(decisions: Decisions, index: int) -> str:
-    allowed, remaining, retry_after_ns, _, delay_ns = decisions[index].tolist()
-    decision = "admitted" if allowed else "denied"
-    return f"{decision}, remaining {remaining}, retry after {retry_after_ns} ns, delay {delay_ns} ns"
-
-
 # --- tables
 
 
@@ -276,3 +246,80 @@ def build_clients_table(comparison: Comparison, limit: int, denied_only: bool = 
         sortable=True,
         cut_names=True,
     )
+
+
+# --- runs
+
+
+class Run(BaseRun):
+    """A comparison of algorithms at one quota."""
+
+    comparison: Comparison
+    charts = CHARTS
+    event_columns = serialize.EVENT_COLUMNS
+    figures = list_figures(Result)
+
+    @property
+    def subject(self) -> str:
+        """The title and the quota."""
+        return f"{self.title.partition(': ')[0]} at {format_quota(self.comparison.quota)}"
+
+    def serialize(self) -> dict[str, Any]:
+        """Return the JSON object of the run."""
+        return serialize.serialize_comparison(self.comparison, self.source, self.most_denied)
+
+    def list_rows(self) -> list[dict[str, Any]]:
+        """Return a row for each algorithm."""
+        return serialize.serialize_results(self.comparison)
+
+    def list_events(self) -> Iterator[dict[str, Any]]:
+        """Yield every request with every algorithm's decision."""
+        return serialize.list_events(self.comparison)
+
+    def describe(self) -> list[str]:
+        """Describe the traffic and the quota."""
+        return describe_run(self.comparison.traffic, self.comparison.quota).splitlines()
+
+    def list_assumptions(self) -> list[str]:
+        """Describe what the comparison assumes about denied clients."""
+        return describe_assumption(self.comparison)
+
+    def summarize(self) -> list[str]:
+        """Return the findings: how well the quota was kept, and what that cost the clients."""
+        return summarize(self.comparison, many_clients=self.most_denied is not None)
+
+    def build_table(self) -> Table:
+        """Return the figures of each algorithm that matter to the choice."""
+        return build_comparison_table(self.comparison)
+
+    def build_figures_table(self) -> Table:
+        """Return all figures of all algorithms."""
+        return build_figures_table(self.comparison)
+
+    def build_clients_table(self, limit: int) -> Table | None:
+        """Return the denials of each client that was denied, by each algorithm."""
+        return build_clients_table(self.comparison, limit)
+
+    def build_page_clients_table(self, limit: int) -> Table | None:
+        """Return the denials of each client, also of those that were not denied."""
+        return build_clients_table(self.comparison, limit, denied_only=False)
+
+    def render_timeline(self, width: int) -> RenderableType:
+        """Render a line for each algorithm."""
+        return render_timeline(self.comparison, width)
+
+    def list_meanings(self) -> list[tuple[str, str, str]]:
+        """Return the name, the header and the meaning of each figure, also of those that pages add."""
+        kinds = [Result, Accuracy, *([EqualResult] if self.comparison.equal_protection else [])]
+        window = about(self.comparison.quota.window)
+        return [
+            (name, figure.header.format(window=window), figure.meaning)
+            for kind in kinds
+            for name, figure in list_figures(kind).items()
+        ]
+
+    def list_page_charts(self) -> list[str]:
+        """Return the comparison and the level; with several clients, those of the clients too."""
+        clients = ["fairness"] if len(self.comparison.traffic.names) > 1 else []
+        denials = ["denials"] if clients and any(result.denied for result in self.comparison.results) else []
+        return self.put_lesson_first(["comparison", "level", *clients, *denials])

@@ -29,7 +29,7 @@ from ratelab.report.charts.style import THEMES
 from ratelab.report.html import Provenance, render_page
 from ratelab.report.html.page import Image as PageImage
 from ratelab.report.html.page import Picture
-from ratelab.report.runs import Run
+from ratelab.report.summary import Run
 
 HOSTILE = (
     "<script>document.title = 'robbed'</script>",

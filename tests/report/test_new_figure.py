@@ -25,7 +25,7 @@ from ratelab.algorithms import create
 from ratelab.lab.comparison import compare, with_accuracy
 from ratelab.lab.scenarios import load_scenario
 from ratelab.report.html.page import Provenance, render_page
-from ratelab.report.runs import Run
+from ratelab.report.summary import Run
 
 scenario = load_scenario({BURST!r})
 comparison = with_accuracy(compare([create("gcra", scenario.quota)], scenario.traffic))

@@ -23,7 +23,8 @@ from ratelab.report.charts import LAYOUTS, SUBJECTS, THEME_NAMES, draw, render_f
 from ratelab.report.charts.style import THEMES
 from ratelab.report.equal_protection import build_equal_table, describe_equal_protection
 from ratelab.report.numbers import bind_units
-from ratelab.report.runs import BaseRun, Run
+from ratelab.report.runs import BaseRun
+from ratelab.report.summary import Run
 from ratelab.report.tables import Table
 
 if TYPE_CHECKING:
