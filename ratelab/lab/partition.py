@@ -18,7 +18,7 @@ MAX_BITS = 12
 """Binary logarithm of the largest number of partitions."""
 
 
-class Requests(NamedTuple):
+class KeyRequests(NamedTuple):
     """Requests of a partition's keys in a batch of traffic, in the order of arrival."""
 
     keys: NDArray[np.uint32]
@@ -39,13 +39,13 @@ class Partition(NamedTuple):
         """Return the values of these keys, given one value for each key."""
         return values[self.number :: 1 << self.bits]
 
-    def select(self, batch: Traffic) -> Requests:
+    def select(self, batch: Traffic) -> KeyRequests:
         """Return the requests of these keys."""
         keys = batch.request_keys
         if not self.bits:
-            return Requests(keys, batch.times, batch.costs, slice(None))
+            return KeyRequests(keys, batch.times, batch.costs, slice(None))
         places = np.flatnonzero(keys & np.uint32((1 << self.bits) - 1) == self.number)
-        return Requests(keys[places] >> np.uint32(self.bits), batch.times[places], batch.costs[places], places)
+        return KeyRequests(keys[places] >> np.uint32(self.bits), batch.times[places], batch.costs[places], places)
 
 
 def split_keys(traffic: Traffic, integers: int) -> Iterator[Partition]:

@@ -18,7 +18,7 @@ from ratelab.algorithms.plugins import check_row
 from ratelab.errors import InputError
 from ratelab.lab.closed_loop import answers, gates, loop, schedule, service, state, tables
 from ratelab.lab.closed_loop.behavior import Population
-from ratelab.lab.closed_loop.state import MAX_ROWS, NONE, World
+from ratelab.lab.closed_loop.state import MAX_WORLD_ROWS, NONE, World
 from ratelab.limiter import Algorithm, Row, State
 
 ROW_COLUMNS = {
@@ -158,8 +158,8 @@ class PythonEngine:
 
 def check_rows(used: int) -> None:
     """Raise `InputError` if an event could not name a row."""
-    if used > MAX_ROWS - 100_000:
+    if used > MAX_WORLD_ROWS - 100_000:
         raise InputError(
-            f"a closed loop may have at most {MAX_ROWS - 100_000:,} clients, and requests and tries in progress, "
+            f"a closed loop may have at most {MAX_WORLD_ROWS - 100_000:,} clients, and requests and tries in progress, "
             f"got {used:,}: have fewer clients, limit the queue of the server or shorten the duration"
         )

@@ -16,6 +16,7 @@ from ratelab.errors import InputError, SlowWarning
 from ratelab.lab.closed_loop import loop, state
 from ratelab.lab.closed_loop.behavior import Population
 from ratelab.lab.closed_loop.engine import Engine, PythonEngine
+from ratelab.lab.closed_loop.state import GAVE_UP as GAVE_UP  # also for those who read outcomes
 from ratelab.lab.decisions import Columns, Outcome, Progress
 from ratelab.lab.replay import has_compiler
 from ratelab.lab.spill import Integers
@@ -41,10 +42,8 @@ FIRST_EVENTS, MOST_EVENTS = 1_000, 50_000
 """Events between two looks at the memory, at first and later."""
 
 SUCCESS, DENIED, ERROR, SHED, TIMEOUT, PENDING, ABANDONED = range(7)
-"""Results of a try. A hedged try is abandoned when another try of its request succeeds."""
-
-GAVE_UP = state.GAVE_UP
-"""The result of a request that did not succeed; others are `SUCCESS` and `PENDING`."""
+"""Results of a try. A hedged try is abandoned when another try of its request succeeds. A request ends with `SUCCESS`
+or `GAVE_UP`, or is `PENDING`."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -100,7 +100,7 @@ ORDER_SHIFT, KIND_SHIFT, KIND_MASK, ROW_MASK = 28, 24, 15, 2**24 - 1
 EXPIRY_ORDER = 2**34
 """Added to the order of expiries, which follow all other events of their time."""
 
-MAX_ROWS = 2**24
+MAX_WORLD_ROWS = 2**24
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from ratelab.lab.compiled.intrinsics import compile_for, jit
 from ratelab.lab.compiled.optimize import LONG_STATES
 from ratelab.lab.compiled.step_source import UnfitError
 from ratelab.lab.decisions import Columns, is_complete
-from ratelab.lab.partition import Requests
+from ratelab.lab.partition import KeyRequests
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm
@@ -58,7 +58,7 @@ class States:
         self._states: Integers | None = None
         self._begins: Integers | None = None
 
-    def start(self, requests: Requests, origin: int) -> tuple[Integers, Integers | None]:
+    def start(self, requests: KeyRequests, origin: int) -> tuple[Integers, Integers | None]:
         """Start the keys of `requests`; return all states, and the position of each if they are long."""
         if self._states is None:
             self._states = self._allocate(origin + int(requests.times[0]) if len(requests.times) else origin)
@@ -77,7 +77,7 @@ class States:
         _compile_fill()(first, self._begins, states)
         return states
 
-    def _start_keys(self, states: Integers, requests: Requests, origin: int) -> None:
+    def _start_keys(self, states: Integers, requests: KeyRequests, origin: int) -> None:
         """Start the keys that have their first request."""
         new = np.flatnonzero(~self._started[requests.keys])
         keys, firsts = np.unique(requests.keys[new], return_index=True)
@@ -115,7 +115,7 @@ def look_ahead(keys: NDArray[np.uint32]) -> Iterator[tuple[slice, NDArray[np.uin
 
 
 def prepare_requests(
-    requests: Requests, origin: int, unit_costs: bool
+    requests: KeyRequests, origin: int, unit_costs: bool
 ) -> Iterator[tuple[slice, tuple[NDArray[Any] | None, ...]]]:
     """Yield slices of the requests with the keys, the clock times and, unless all are 1, the costs of each."""
     times = requests.times + origin if origin else requests.times

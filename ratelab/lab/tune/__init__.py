@@ -5,18 +5,18 @@ from ratelab.lab.tune.candidates import Candidate
 from ratelab.lab.tune.difference import PolicyDifference, compare_policies
 from ratelab.lab.tune.frontier import Frontier, measure_frontier
 from ratelab.lab.tune.outliers import Outlier
-from ratelab.lab.tune.population import Gap, Population
+from ratelab.lab.tune.population import ClientNeeds, Gap
 from ratelab.lab.tune.tuning import Holdout, RateNeeds, Tuning, tune
 
 __all__ = [
     "Analysis",
     "Candidate",
+    "ClientNeeds",
     "Frontier",
     "Gap",
     "Holdout",
     "Outlier",
     "PolicyDifference",
-    "Population",
     "RateNeeds",
     "Tuning",
     "analyze",

@@ -17,7 +17,7 @@ from ratelab.lab.decisions import ADMISSION_FIELDS
 from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Booleans, Traffic, select_keys
 from ratelab.lab.tune.frontier import Frontier
-from ratelab.lab.tune.population import Population, add_headroom
+from ratelab.lab.tune.population import ClientNeeds, add_headroom
 from ratelab.limiter import Algorithm
 from ratelab.quota import LARGEST, Quota
 
@@ -105,7 +105,7 @@ def find_tightest(
     An algorithm of windows is tried by bisection. Return None if the algorithm grants no such quota.
     """
     needs = frontier.find_needs(rate)
-    population = Population.sort(needs, traffic.key_requests)
+    population = ClientNeeds.sort(needs, traffic.key_requests)
     tolerated = population.tolerated_burst(tolerate) or int(population.needs[-1])
     burst = max(tolerated, int(needs.max(initial=0, where=good)))
 

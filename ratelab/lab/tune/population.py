@@ -41,7 +41,7 @@ class Gap(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Population:
+class ClientNeeds:
     """The needs of clients in order, and the requests of each."""
 
     needs: Integers
@@ -50,7 +50,7 @@ class Population:
     """The number of requests of the client with each need."""
 
     @classmethod
-    def sort(cls, needs: Integers, requests: Integers) -> Population:
+    def sort(cls, needs: Integers, requests: Integers) -> ClientNeeds:
         """Sort the clients that sent requests by their needs."""
         order = np.argsort(needs, kind="stable")
         order = order[requests[order] > 0]

@@ -10,7 +10,7 @@ import numpy as np
 from ratelab.lab.decisions import Progress
 from ratelab.lab.traces.merge import spread
 from ratelab.lab.tune.blocks import BlockNeeds
-from ratelab.lab.tune.population import Population
+from ratelab.lab.tune.population import ClientNeeds
 from ratelab.lab.tune.tuning import PERCENTILES, Tuning, find_burst
 
 MIN_BOOTSTRAP_DAYS = 7
@@ -62,7 +62,7 @@ def measure_hours(tuning: Tuning, hours: BlockNeeds) -> tuple[HourNeeds, ...]:
     for place, count in enumerate(np.bincount(places, minlength=_HOURS).tolist()):
         own, order = order[:count], order[count:]
         if count:
-            population = Population.sort(hours.needs[own], hours.needs[own])
+            population = ClientNeeds.sort(hours.needs[own], hours.needs[own])
             ordinary = int(hours.needs[own].max(initial=0, where=is_covered[own]))
             p99 = population.percentile(PERCENTILES["p99"])
             rows.append(HourNeeds(place // 24, place % 24, count, p99, int(population.needs[-1]), ordinary))
@@ -89,7 +89,7 @@ def measure_band(tuning: Tuning, days: BlockNeeds, seed: int = 0) -> NeedBand | 
         largest = np.maximum.reduceat(is_drawn[numbers] * days.needs, begins)
         needs = np.sort(largest[largest > 0])
         required = int(largest.max(initial=0, where=is_good))
-        bursts.append(Population(needs, needs).recommend_burst(tuning.tolerate, required)[1])
+        bursts.append(ClientNeeds(needs, needs).recommend_burst(tuning.tolerate, required)[1])
     low, high = np.quantile(bursts, BAND, method="nearest").tolist()
     return NeedBand(int(low), int(high), count)
 

@@ -26,7 +26,7 @@ from ratelab.lab.tune.candidates import (
     fit_policy,
 )
 from ratelab.lab.tune.frontier import Frontier, measure_frontier
-from ratelab.lab.tune.population import Gap, Population, limit_tolerance
+from ratelab.lab.tune.population import ClientNeeds, Gap, limit_tolerance
 from ratelab.limiter import Algorithm
 from ratelab.quota import LARGEST, UNITS, Quota
 
@@ -192,7 +192,7 @@ def _measure_rate(frontier: Frontier, requests: Integers, tolerate: Fraction, ra
 
 def _summarize(needs: Integers, requests: Integers, tolerate: Fraction, rate: Quota, good: Booleans) -> RateNeeds:
     """Summarize the needs of all keys at a rate."""
-    population = Population.sort(needs, requests)
+    population = ClientNeeds.sort(needs, requests)
     percentiles = {name: population.percentile(share) for name, share in PERCENTILES.items()}
     percentiles["max"] = int(population.needs[-1])
     required = int(needs.max(initial=0, where=good))

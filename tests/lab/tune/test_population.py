@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratelab.lab.tune.population import Gap, Population, limit_tolerance
+from ratelab.lab.tune.population import ClientNeeds, Gap, limit_tolerance
 
 
-def build(needs: list[int]) -> Population:
-    return Population.sort(np.array(needs, np.int64), np.array(needs, np.int64))
+def build(needs: list[int]) -> ClientNeeds:
+    return ClientNeeds.sort(np.array(needs, np.int64), np.array(needs, np.int64))
 
 
 def test_clients_without_requests_do_not_count() -> None:

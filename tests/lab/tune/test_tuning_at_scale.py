@@ -16,7 +16,7 @@ from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
 from ratelab.lab.tune import measure_frontier, tune
 from ratelab.lab.tune.candidates import find_deniable
-from ratelab.lab.tune.population import Population
+from ratelab.lab.tune.population import ClientNeeds
 from ratelab.quota import LARGEST, NS_PER_S, UNITS, Quota
 
 HOUR = UNITS["h"]
@@ -86,7 +86,7 @@ def test_the_denied_share_of_further_clients_keeps_its_guarantee(clients: int, t
     shares = []
     for seed in range(200):
         needs = np.ceil(np.random.default_rng(seed).pareto(1.2, clients) * 1000).astype(np.int64) + 1
-        burst = Population.sort(needs, np.ones(clients, np.int64)).tolerated_burst(tolerate)
+        burst = ClientNeeds.sort(needs, np.ones(clients, np.int64)).tolerated_burst(tolerate)
         assert burst is not None
         shares.append(float((1 + (burst - 1) / 1000) ** -1.2))  # the tail of the population beyond the burst
     mean, rank = float(np.mean(shares)), ceil((clients + 1) * (1 - tolerate))
