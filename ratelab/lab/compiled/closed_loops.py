@@ -128,10 +128,10 @@ class CompiledEngine:
         return values.view(np.bool_) if name in BOOLEANS else values
 
 
-def _allocate(shape: tuple[int, ...], kind: Any, fill: int = 0) -> NDArray[Any]:
+def _allocate(shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
     """Allocate an array that begins at a line of the cache."""
     item = np.dtype(kind).itemsize
-    memory = np.full(math.prod(shape) + 64 // item, fill, kind)
+    memory = np.empty(math.prod(shape) + 64 // item, kind)
     begin = -(memory.ctypes.data // item) % (64 // item)
     return memory[begin : begin + math.prod(shape)].reshape(shape)
 
@@ -139,17 +139,19 @@ def _allocate(shape: tuple[int, ...], kind: Any, fill: int = 0) -> NDArray[Any]:
 def _align(values: NDArray[Any], width: int) -> NDArray[Any]:
     """Return values in memory of their own, as rows of `width` if it is not 0."""
     aligned = _allocate((len(values), width) if width else (len(values),), values.dtype)
+    aligned.fill(0)
     if len(values):
         aligned[..., : values.shape[-1]] = values
     return aligned
 
 
 def _extend(column: NDArray[Any], size: int, fill: int) -> NDArray[Any]:
-    """Return a column, or rows, with room for `size` values; the room grows by half, filled with `fill`."""
+    """Return a column, or rows, with room for `size` values; the room doubles, filled with `fill`."""
     if size <= len(column):
         return column
-    extended = _allocate((size + size // 2, *column.shape[1:]), column.dtype, fill)
+    extended = _allocate((2 * size, *column.shape[1:]), column.dtype)
     extended[: len(column)] = column
+    extended[len(column) :] = fill
     return extended
 
 
