@@ -24,17 +24,24 @@ def is_loop(variants: Sequence[Scenario]) -> bool:
     return len(variants) > 1 or any(variant.population is not None for variant in variants)
 
 
-def run_variants(variants: Sequence[Scenario], algorithms: Sequence[str], output: Output) -> LoopRun:
-    """Run the clients of a scenario, or of each of its variants, against their algorithms.
-
-    Raises `InputError` for options that need the same requests for all algorithms.
-    """
+def simulate_variants(variants: Sequence[Scenario], algorithms: Sequence[str], output: Output) -> LoopRun:
+    """Run variants as `run_variants` does; raise `InputError` for options that need the same requests for all."""
     check_output(output)
     reject_client_timeout("the timeout of a client is its key timeout")
+    return run_variants(variants, algorithms, keeps_outcomes(output))
+
+
+def keeps_outcomes(output: Output) -> bool:
+    """Return whether an output needs every try."""
+    return bool(output.events_file or output.timeline)
+
+
+def run_variants(variants: Sequence[Scenario], algorithms: Sequence[str], keep: bool) -> LoopRun:
+    """Run the clients of a scenario, or of each of its variants, against their algorithms; keep the tries if `keep`."""
     first = variants[0]
     cases = [_create_case(scenario, algorithms) for scenario in variants]
     return LoopRun(
-        _compare(cases, output),
+        _compare(cases, keep),
         {"scenario": first.name, "seed": first.seed},
         f"{first.name}: {first.description}",
         scenario=first,
@@ -57,13 +64,13 @@ def run_log(source: TrafficSource, policies: Sequence[Policy], behavior: Behavio
     traffic = replace(source.traffic, duration=source.traffic.duration + 1)  # nothing happens at the end itself
     case = LoopCase(create_uniform_population(traffic, behavior), tuple(policies))
     notes = (*source.notes, "each request of the log is a first try; tries end with the log")
-    return LoopRun(_compare([case], output), source.fields, source.title, notes, top)
+    return LoopRun(_compare([case], keeps_outcomes(output)), source.fields, source.title, notes, top)
 
 
-def _compare(cases: Sequence[LoopCase], output: Output) -> LoopComparison:
+def _compare(cases: Sequence[LoopCase], keep: bool) -> LoopComparison:
     total = sum(case.population.duration * max(1, len(case.policies)) for case in cases)
     with LateProgress("simulating", total) as progress:
-        return compare_loops(cases, progress, keep=bool(output.events_file or output.timeline))
+        return compare_loops(cases, progress, keep)
 
 
 def check_output(output: Output) -> None:

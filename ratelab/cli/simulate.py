@@ -68,10 +68,10 @@ def run_scenarios(files: Sequence[Sequence[Scenario]], algorithms: Sequence[str]
     """Run scenarios, each given by its variants, against each of their algorithms."""
     if all(len(variants) == 1 and variants[0].population is None for variants in files):
         return _replay_scenarios([scenario for (scenario,) in files], algorithms, output)
-    from ratelab.cli.loop_runs import is_loop, run_variants  # only for clients that react
+    from ratelab.cli.loop_runs import is_loop, simulate_variants  # only for clients that react
 
     return [
-        run_variants(variants, algorithms, output)
+        simulate_variants(variants, algorithms, output)
         if is_loop(variants)
         else _replay_scenarios(variants, algorithms, output)[0]
         for variants in files

@@ -5,25 +5,31 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from shutil import get_terminal_size
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from ratelab.algorithms import build_policy, select
+from ratelab.cli.loop_runs import is_loop, run_variants
 from ratelab.cli.options import ALGORITHMS_OPTION, scenario_options
-from ratelab.cli.output import create_console, is_terminal
+from ratelab.cli.output import create_console, is_terminal, print_sentences, print_text
 from ratelab.errors import InputError
 from ratelab.lab.comparison import compare
-from ratelab.lab.scenarios import load_scenario
+from ratelab.lab.scenarios import Scenario, load_variants
 from ratelab.limiter import ROW_FIELDS
+from ratelab.report.charts.time_axis import TimeAxis
 from ratelab.report.charts.view import ComparisonView
 from ratelab.report.summary import describe_run, summarize
 from ratelab.report.watch import Playback, format_requests, render_frame, render_status
+
+if TYPE_CHECKING:
+    from ratelab.report.loop_watch import LoopPlayback
 
 FRAME_INTERVAL_S = 0.05
 MIN_TERMINAL_COLUMNS = 80
@@ -50,31 +56,68 @@ def watch(
 ) -> None:
     """Play SCENARIO, a YAML file, in the terminal: levels, arriving requests and counts of decisions.
 
+    Of clients that try again, it shows the goodput, the tries, the server and its queue, and how many requests wait to
+    be tried again.
+
     Keys: space pauses and resumes, s steps to the next request, + and - change the speed, q quits. If the output is
-    not a terminal, each request is one line.
+    not a terminal, each request, or each try, is one line.
     """
     console = create_console()
     interactive = is_terminal(sys.stdout) and not console.is_dumb_terminal
     if interactive:
         _check_terminal_width()
-    loaded = load_scenario(scenario, rate, burst, seed)
+    variants = load_variants(scenario, rate, burst, seed)
+    loaded = variants[0]
     if loaded.limits is not None:
         raise InputError(f"{scenario} has several policies, which watch does not show: use ratelab simulate")
+    show = _run_loops(variants, algorithms) if is_loop(variants) else _replay(loaded, algorithms)
+    console.print(f"{loaded.name}: {loaded.description}", style="bold", markup=False)
+    for line in show.description:
+        print_text(console, line)
+    console.print()
+    if interactive:
+        _play(console, show, Pace(speed or max(1.0, show.axis.end / 1e9 / DEFAULT_MAX_PLAYBACK_S)))
+    else:
+        for line in show.lines:
+            click.echo(line)
+    print_sentences(console, show.findings)
+
+
+class Show(NamedTuple):
+    """A playback: in a terminal its frames, otherwise its lines."""
+
+    description: Sequence[str]
+    playback: Playback | LoopPlayback
+    axis: TimeAxis
+    render: Callable[[int, bool], RenderableType]
+    """Renders a frame of a width, with ASCII characters only or not."""
+    lines: Iterator[str]
+    findings: Sequence[str]
+
+
+def _replay(loaded: Scenario, algorithms: Sequence[str]) -> Show:
     kinds, quota = select(algorithms, loaded.algorithms), loaded.open_loop_quota
     policies = [build_policy(kind, quota) for kind in kinds]
     comparison = compare(policies, loaded.traffic, fields=ROW_FIELDS)
     view = ComparisonView(comparison, "dark")
-    console.print(f"{loaded.name}: {loaded.description}", style="bold", markup=False)
-    console.print(describe_run(loaded.traffic, quota), markup=False)
-    console.print()
-    if interactive:
-        _play(console, view, Pace(speed or max(1.0, view.end / 1e9 / DEFAULT_MAX_PLAYBACK_S)))
-    else:
-        for line in format_requests(view):
-            click.echo(line)
-    console.print()
-    for sentence in summarize(comparison):
-        console.print(sentence, markup=False)
+    playback = Playback(comparison, view.focused)
+    return Show(
+        describe_run(loaded.traffic, quota).splitlines(),
+        playback,
+        view.whole,
+        lambda width, ascii_only: render_frame(playback, view, width, ascii_only),
+        format_requests(view),
+        summarize(comparison),
+    )
+
+
+def _run_loops(variants: Sequence[Scenario], algorithms: Sequence[str]) -> Show:
+    from ratelab.report.charts.loop_view import LoopView
+    from ratelab.report.loop_watch import LoopPlayback, format_tries
+
+    run = run_variants(variants, algorithms, keep=True)
+    playback = LoopPlayback(LoopView(run.comparison, "dark"))
+    return Show(run.describe(), playback, playback.view.whole, playback.render, format_tries(playback), run.summarize())
 
 
 def _check_terminal_width() -> None:
@@ -116,21 +159,21 @@ class Pace:
         return now if self.paused else now + int(elapsed_s * self.speed * 1e9)
 
 
-def _play(console: Console, view: ComparisonView, pace: Pace) -> None:
+def _play(console: Console, show: Show, pace: Pace) -> None:
     """Play the scenario to its end, or until the user quits."""
-    playback = Playback(view.comparison, view.focused)
+    playback, end = show.playback, show.axis.end
 
     def render() -> RenderableType:
-        status = render_status(playback, view, pace.speed, pace.paused)
-        return Group(status, render_frame(playback, view, console.width, console.options.ascii_only))
+        status = render_status(playback.now, show.axis, pace.speed, pace.paused)
+        return Group(status, show.render(console.width, console.options.ascii_only))
 
     with open_keyboard() as read_keys, Live(console=console, auto_refresh=False) as live:
         before = time.monotonic()
-        while not pace.ended and (playback.now < view.end or pace.paused):
+        while not pace.ended and (playback.now < end or pace.paused):
             live.update(render(), refresh=True)
             pace.press(read_keys(FRAME_INTERVAL_S))
             now = time.monotonic()
-            playback.advance(min(view.end, pace.next_time(playback.now, playback.next_request(), now - before)))
+            playback.advance(min(end, pace.next_time(playback.now, playback.next_request(), now - before)))
             before = now
         live.update(render(), refresh=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -56,9 +56,9 @@ def render_lines(rows: Sequence[TimelineRow], width: int) -> RenderableType:
     return Group(*lines, axis, render_legend(width))
 
 
-def render_legend(width: int) -> Text:
+def render_legend(width: int, meanings: Mapping[str, str] = _MEANINGS) -> Text:
     """Render the meanings of the letters, on lines that do not end within one."""
-    entries = [f"{letter} {meaning}".replace(" ", "\N{NO-BREAK SPACE}") for letter, meaning in _MEANINGS.items()]
+    entries = [f"{letter} {meaning}".replace(" ", "\N{NO-BREAK SPACE}") for letter, meaning in meanings.items()]
     return Text("\n".join(wrap_text("  ".join(entries), width)), style="dim")
 
 

@@ -17,6 +17,7 @@ from ratelab.lab.comparison import Comparison
 from ratelab.lab.decisions import Outcome
 from ratelab.lab.levels import create_level_reader, describe_level
 from ratelab.quota import UNITS
+from ratelab.report.charts.time_axis import TimeAxis
 from ratelab.report.charts.view import ComparisonView
 from ratelab.report.numbers import format_seconds
 from ratelab.report.timeline import render_legend, render_letters
@@ -84,10 +85,10 @@ class Playback:
         return int(times[index]) if index < len(times) else None
 
 
-def render_status(playback: Playback, view: ComparisonView, speed: float, paused: bool) -> Text:
+def render_status(now: int, axis: TimeAxis, speed: float, paused: bool) -> Text:
     """Render the time, the speed and the keys."""
-    unit = view.whole.unit
-    at = f"{playback.now / UNITS[unit]:7.2f} of {view.end / UNITS[unit]:.4g} {unit}"
+    unit = axis.unit
+    at = f"{now / UNITS[unit]:7.2f} of {axis.end / UNITS[unit]:.4g} {unit}"
     state = "paused" if paused else f"at {np.format_float_positional(speed, 3, fractional=False, trim='-')}x"
     keys = f"space {'resume' if paused else 'pause'}  s step  + - speed  q quit"
     return Text.assemble((at, "bold"), f"  {state:8}  ", (keys, "dim"))
@@ -117,7 +118,7 @@ def _render_outcome(
     snapshot, burst = playback.snapshot(policy), policy.quota.burst
     color = view.colors[policy.name]
     name = Text(policy.name[:17].ljust(17), style=f"bold {color}")
-    bar = Text(_format_bar(snapshot.level / burst, ascii_only), style=color)
+    bar = Text(format_bar(snapshot.level / burst, ascii_only), style=color)
     level = Text(f" {snapshot.level:,.1f} of {burst:,} {describe_level(policy.algorithm)}")
     first = Text.assemble(name, "[", bar, "]", level)
     first.truncate(width)
@@ -126,7 +127,8 @@ def _render_outcome(
     return Group(Text(), first, second)
 
 
-def _format_bar(share: float, ascii_only: bool) -> str:
+def format_bar(share: float, ascii_only: bool) -> str:
+    """Format a bar that is filled to a share of its columns."""
     eighths = round(max(0.0, min(1.0, share)) * BAR_COLUMNS * 8)
     if ascii_only:
         return ("#" * round(eighths / 8)).ljust(BAR_COLUMNS)

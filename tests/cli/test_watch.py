@@ -61,7 +61,9 @@ def render_burst(now: int, ascii_only: bool = False) -> list[str]:
     console = Console(width=80, color_system=None)
     with console.capture() as capture:
         console.print(
-            render_status(playback, view, 2, paused=False), render_frame(playback, view, 80, ascii_only), sep="\n"
+            render_status(playback.now, view.whole, 2, paused=False),
+            render_frame(playback, view, 80, ascii_only),
+            sep="\n",
         )
     return capture.get().splitlines()
 
@@ -86,7 +88,7 @@ def test_an_ascii_frame_has_only_ascii_characters() -> None:
 )
 def test_speed_is_shown_without_an_exponent(speed: float, text: str) -> None:
     view = ComparisonView(compare_scenario("burst"), "dark")
-    assert f" at {text} " in str(render_status(Playback(view.comparison, view.focused), view, speed, paused=False))
+    assert f" at {text} " in str(render_status(0, view.whole, speed, paused=False))
 
 
 # --- keys

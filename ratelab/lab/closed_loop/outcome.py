@@ -41,6 +41,9 @@ MIN_GAP = NS_PER_S // 1000
 FIRST_EVENTS, MOST_EVENTS = 1_000, 50_000
 """Events between two looks at the memory, at first and later."""
 
+MAX_OBSERVATIONS = 100_000
+"""Observations of the server, about."""
+
 SUCCESS, DENIED, ERROR, SHED, TIMEOUT, PENDING, ABANDONED = range(7)
 """Results of a try. A hedged try is abandoned when another try of its request succeeds. A request ends with `SUCCESS`
 or `GAVE_UP`, or is `PENDING`."""
@@ -137,6 +140,20 @@ def create_engine(policy: Policy | None, population: Population, compiled: bool)
             name = "the loop" if policy is None else policy.algorithm.name
             warnings.warn(f"{name} runs in plain Python, ten times slower: {error}", SlowWarning, stacklevel=4)
     return PythonEngine(policy, population)
+
+
+def observe_server(outcome: LoopOutcome) -> Integers:
+    """Return the times at which the server was observed, and the numbers of tries in service and in the queue then.
+
+    The run is repeated. Up to `MAX_OBSERVATIONS` events, the server is observed after each of them.
+    """
+    engine = create_engine(outcome.policy, outcome.population, outcome.events >= MIN_COMPILED_TRIES and has_compiler())
+    totals, events = engine.world.totals, -(-outcome.events // MAX_OBSERVATIONS)
+    rows, status = [(0, 0, 0)], loop.PAUSED
+    while status != loop.FINISHED:
+        status = engine.run(max(1, events))
+        rows.append((totals[state.NOW], totals[state.IN_SERVICE], totals[state.WAITING]))
+    return np.array(rows, np.int64).T
 
 
 def estimate_tries(population: Population) -> int:
