@@ -164,6 +164,7 @@ def print_run(console: Console, run: BaseRun, output: Output) -> None:
     if output.timeline:
         console.print()
         console.print(run.render_timeline(console.width))
+    print_table(console, run.build_checks_table())
 
 
 def _print_accuracy(console: Console, run: Run, output: Output) -> None:
@@ -181,7 +182,10 @@ def _print_accuracy(console: Console, run: Run, output: Output) -> None:
 
 
 def deliver(runs: Sequence[BaseRun], output: Output) -> None:
-    """Write the files of `output`, then print the JSON object, or each run."""
+    """Write the files of `output`, then print the JSON object, or each run.
+
+    The exit status is 1 if a run does not meet an expectation of its scenario.
+    """
     labels = [dict(list(run.source.items())[:1]) for run in runs]
     if output.plots is not None:
         output.plots.check(runs)
@@ -198,7 +202,7 @@ def deliver(runs: Sequence[BaseRun], output: Output) -> None:
         with LateProgress("drawing", len(runs)) as progress:
             output.pages.write(runs, progress)
     if output.as_json:
-        objects = [run.serialize() for run in runs]
+        objects = [run.serialize_all() for run in runs]
         click.echo(json.dumps(objects[0] if len(runs) == 1 else {"version": 1, "runs": objects}, ensure_ascii=False))
     else:
         console = create_console()
@@ -206,6 +210,11 @@ def deliver(runs: Sequence[BaseRun], output: Output) -> None:
             if number:
                 console.print()
             print_run(console, run, output)
+    failures = [line for run in runs for line in run.describe_failures()]
+    for line in failures:
+        click.echo(line, err=True)
+    if failures:
+        raise SystemExit(1)
 
 
 def _write_events(path: str, runs: Sequence[BaseRun], labels: Sequence[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -61,7 +62,17 @@ def simulate(
         return
     if semantics:
         raise InputError("--semantics is for several policies: add --policies FILE, or policies to the scenario")
-    deliver(run_scenarios(files, algorithms, output), output)
+    runs = run_scenarios(files, algorithms, output)
+    deliver([_check(run, variants) for run, variants in zip(runs, files, strict=True)], output)
+
+
+def _check(run: BaseRun, variants: Sequence[Scenario]) -> BaseRun:
+    """Return a run with the values of its scenario's expectations; raise `InputError` if an algorithm did not run."""
+    if not any(scenario.expectations for scenario in variants):
+        return run
+    from ratelab.lab.scenarios.expectations import check_results  # only scenarios with expectations need it
+
+    return replace(run, checks=tuple(check_results(run.comparison.results, variants)))
 
 
 def run_scenarios(files: Sequence[Sequence[Scenario]], algorithms: Sequence[str], output: Output) -> Sequence[BaseRun]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ratelab.lab.scenarios import Scenario
+    from ratelab.lab.scenarios.expectations import Check
     from ratelab.report.tables import Table
 
 
@@ -34,6 +35,8 @@ class BaseRun(ABC):
     """The number of most-denied clients to list; None for a scenario, whose clients are all in the JSON."""
     scenario: Scenario | None = None
     """The scenario, unless the traffic was recorded."""
+    checks: tuple[Check, ...] = ()
+    """The expectations of the scenario, with the values of each row."""
 
     charts: ClassVar[tuple[str, ...]]
     """The charts that show such a run; the first by default."""
@@ -69,6 +72,14 @@ class BaseRun(ABC):
     def list_events(self) -> Iterator[dict[str, Any]]:
         """Yield every request with its decisions, in the order of arrival."""
 
+    def serialize_all(self) -> dict[str, Any]:
+        """Return the JSON object of the run, with the expectations if there are any."""
+        if not self.checks:
+            return self.serialize()
+        from ratelab.report.expectations import serialize_checks  # it needs pydantic, which a replay does not
+
+        return {**self.serialize(), "expectations": serialize_checks(self.checks)}
+
     # --- sentences and tables
 
     @abstractmethod
@@ -94,6 +105,22 @@ class BaseRun(ABC):
     @abstractmethod
     def build_figures_table(self) -> Table:
         """Return all figures: a row for each, with its name in JSON and CSV."""
+
+    def build_checks_table(self) -> Table | None:
+        """Return the expectations of the scenario, with the values of each row; None without any."""
+        if not self.checks:
+            return None
+        from ratelab.report.expectations import build_checks_table  # it needs pydantic, which a replay does not
+
+        return build_checks_table(self.checks, self.figures)
+
+    def describe_failures(self) -> list[str]:
+        """Describe the expectations that are not met, with their places in the file."""
+        if not self.checks:
+            return []
+        from ratelab.report.expectations import describe_failures  # it needs pydantic, which a replay does not
+
+        return describe_failures(self.checks, self.figures)
 
     @abstractmethod
     def build_clients_table(self, limit: int) -> Table | None:

@@ -54,6 +54,7 @@ class LoopScenarioFile(schema.ScenarioFields):
     algorithms: list[AlgorithmName] = Field(list(COMPARED), min_length=1, max_length=100)
     server: ServerFields | None = None
     faults: list[Annotated[AnyFault, Field(discriminator="fault")]] = Field([], max_length=100)
+    expect: schema.Expectations = Field([])
     clients: Annotated[list[LoopClient], Field(min_length=1)]
 
 

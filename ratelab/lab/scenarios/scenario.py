@@ -16,6 +16,8 @@ from ratelab.documents import Document, Kind, Place, Value, keys_of, validate
 from ratelab.errors import InputError
 from ratelab.lab.scenarios import arrivals, schema, variants
 from ratelab.lab.scenarios.arrivals import MAX_REQUESTS, Span
+from ratelab.lab.scenarios.expectations import KEY as EXPECT_KEY
+from ratelab.lab.scenarios.expectations import Expectation, check_expectations, place_expectations
 from ratelab.lab.spill import Integers
 from ratelab.lab.traces import read_trace
 from ratelab.lab.traffic import Traffic
@@ -55,6 +57,8 @@ class Scenario:
     """The name of its changes to the file, of a variant."""
     population: Population | None = None
     """The clients of a closed loop, their server and its faults; None if clients do not react to their answers."""
+    expectations: tuple[Expectation, ...] = ()
+    """Limits for figures of its runs."""
 
     @property
     def open_loop_quota(self) -> Quota:
@@ -80,7 +84,7 @@ def load_scenario(path: str, rate: str | None = None, burst: int | None = None, 
     """
     document = Document(path, KIND)
     if _has_variants(document):
-        document = variants.without_variants(document)
+        return _load_document(variants.without_variants(document), rate, burst, seed, is_variant=True)
     return _load_document(document, rate, burst, seed)
 
 
@@ -92,18 +96,34 @@ def load_variants(
     if not _has_variants(document):
         return [_load_document(document, rate, burst, seed)]
     changed = variants.list_variants(document)
-    return [replace(_load_document(each, rate, burst, seed), variant=name) for name, each in changed.items()]
+    loaded = [_load_document(each, rate, burst, seed, is_variant=len(changed) > 1) for each in changed.values()]
+    return [replace(scenario, variant=name) for name, scenario in zip(changed, loaded, strict=True)]
 
 
 def _has_variants(document: Document) -> bool:
     return isinstance(document.value, dict) and variants.KEY in document.value
 
 
-def _load_document(document: Document, rate: str | None, burst: int | None, seed: int | None) -> Scenario:
+def _load_document(
+    document: Document, rate: str | None, burst: int | None, seed: int | None, is_variant: bool = False
+) -> Scenario:
+    """Return a scenario; variants have the figures of closed loops, whether or not their clients react."""
     if isinstance(document.value, dict) and "policies" in document.value:
         return _load_policies(document, rate, burst, seed)
-    if _find_further_keys(document.value, schema.ScenarioFile, schema.Client):
-        return _load_closed_loop(document, rate, burst, seed)
+    is_open = not _find_further_keys(document.value, schema.ScenarioFile, schema.Client)
+    scenario = (_load_open_loop if is_open else _load_closed_loop)(document, rate, burst, seed)
+    check_expectations(
+        document,
+        scenario.expectations,
+        scenario.algorithms,
+        is_loop=is_variant or scenario.population is not None,
+        has_faults=scenario.population is not None and bool(scenario.population.faults),
+    )
+    return scenario
+
+
+def _load_open_loop(document: Document, rate: str | None, burst: int | None, seed: int | None) -> Scenario:
+    """Return a scenario whose clients do not react to their answers."""
     file = validate(document, schema.ScenarioFile)
     seed = file.seed if seed is None else seed
     quota = _build_quota(document, file.quota, rate, burst)
@@ -153,6 +173,8 @@ def _load_policies(document: Document, rate: str | None, burst: int | None, seed
 
     if rate is not None or burst is not None:
         raise InputError(f"{document.path} has policies, each with its quota: leave out --rate and --burst")
+    if isinstance(document.value, dict) and EXPECT_KEY in document.value:
+        raise document.error((EXPECT_KEY,), "several policies take no expectations yet: remove expect")
     _reject_closed_loop(document, PolicyScenarioFile, PolicyClient)
     file = validate(document, PolicyScenarioFile)
     seed = file.seed if seed is None else seed
@@ -194,6 +216,7 @@ def _create_scenario(
         chart=file.chart,
         clients=tuple(file.clients),
         text=document.text,
+        expectations=place_expectations(document, getattr(file, EXPECT_KEY, ())),
     )
 
 

@@ -21,6 +21,7 @@ from ratelab.documents import (
 )
 from ratelab.errors import InputError, short_repr
 from ratelab.lab import CHARTS
+from ratelab.lab.scenarios.expectations import MAX_EXPECTATIONS, Expectation, parse_expectation
 
 # --- values
 
@@ -53,6 +54,9 @@ ClientCount = Annotated[int, PlainValidator(create_integer_parser(1, MAX_CLIENT_
 Seed = Annotated[int, PlainValidator(create_integer_parser(0, 2**63 - 1))]
 ChartName = Annotated[str, PlainValidator(create_choice_parser(CHARTS))]
 CostWeights = Annotated[dict[int, float], PlainValidator(parse_costs)]
+Expectations = Annotated[
+    list[Annotated[Expectation, PlainValidator(parse_expectation)]], Field(min_length=1, max_length=MAX_EXPECTATIONS)
+]
 
 
 # --- objects
@@ -168,6 +172,7 @@ class ScenarioFile(ScenarioFields):
     chart: ChartName = CHARTS[0]
     quota: QuotaFields
     algorithms: list[AlgorithmName] = Field(list(COMPARED), min_length=1, max_length=100)
+    expect: Expectations = Field([])
     clients: Annotated[list[Client], Field(min_length=1)]
 
 

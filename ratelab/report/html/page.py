@@ -127,6 +127,7 @@ class Page:
     """The scenario file."""
     home: str | None
     """Address of the page that links to this one."""
+    expectations: Table | None = None
     accuracy_table: Table | None = None
     """None for runs that have no exact log to be compared with."""
     accuracy: Sequence[str] = ()
@@ -157,6 +158,7 @@ def _build_page(run: BaseRun, pictures: Sequence[Picture], home: str | None) -> 
         meanings=run.list_meanings(),
         text=scenario.text if scenario else None,
         home=home,
+        expectations=run.build_checks_table(),
     )
     return _add_accuracy(page, run.comparison) if isinstance(run, Run) else page
 
