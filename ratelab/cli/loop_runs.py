@@ -14,6 +14,7 @@ from ratelab.cli.sources import TrafficSource
 from ratelab.errors import InputError
 from ratelab.lab.closed_loop.behavior import Behavior
 from ratelab.lab.closed_loop.figures import LoopCase, LoopComparison, compare_loops
+from ratelab.lab.closed_loop.verdict import Verdict, judge
 from ratelab.lab.scenarios import Scenario
 from ratelab.lab.scenarios.population import create_uniform_population, parse_behavior
 from ratelab.report.loop_run import LoopRun
@@ -28,7 +29,8 @@ def simulate_variants(variants: Sequence[Scenario], algorithms: Sequence[str], o
     """Run variants as `run_variants` does; raise `InputError` for options that need the same requests for all."""
     check_output(output)
     reject_client_timeout("the timeout of a client is its key timeout")
-    return run_variants(variants, algorithms, keeps_outcomes(output))
+    run = run_variants(variants, algorithms, keeps_outcomes(output))
+    return replace(run, verdicts=_judge(run.comparison))
 
 
 def keeps_outcomes(output: Output) -> bool:
@@ -64,13 +66,19 @@ def run_log(source: TrafficSource, policies: Sequence[Policy], behavior: Behavio
     traffic = replace(source.traffic, duration=source.traffic.duration + 1)  # nothing happens at the end itself
     case = LoopCase(create_uniform_population(traffic, behavior), tuple(policies))
     notes = (*source.notes, "each request of the log is a first try; tries end with the log")
-    return LoopRun(_compare([case], keeps_outcomes(output)), source.fields, source.title, notes, top)
+    comparison = _compare([case], keeps_outcomes(output))
+    return LoopRun(comparison, source.fields, source.title, notes, top, verdicts=_judge(comparison))
 
 
 def _compare(cases: Sequence[LoopCase], keep: bool) -> LoopComparison:
     total = sum(case.population.duration * max(1, len(case.policies)) for case in cases)
     with LateProgress("simulating", total) as progress:
         return compare_loops(cases, progress, keep)
+
+
+def _judge(comparison: LoopComparison) -> tuple[Verdict, ...]:
+    with LateProgress("trying changes", None):
+        return judge(comparison.results)
 
 
 def check_output(output: Output) -> None:

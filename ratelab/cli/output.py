@@ -155,6 +155,8 @@ def print_run(console: Console, run: BaseRun, output: Output) -> None:
         print_text(console, note, "dim")
     print_table(console, run.build_table(), with_caption=False)
     print_sentences(console, run.summarize())
+    for line in run.list_verdict_lines(console.width):
+        console.print(line, markup=False)
     if run.most_denied is not None:
         print_table(console, run.build_clients_table(run.most_denied))
     if output.all_figures:
@@ -182,10 +184,7 @@ def _print_accuracy(console: Console, run: Run, output: Output) -> None:
 
 
 def deliver(runs: Sequence[BaseRun], output: Output) -> None:
-    """Write the files of `output`, then print the JSON object, or each run.
-
-    The exit status is 1 if a run does not meet an expectation of its scenario.
-    """
+    """Write the files of `output`, then print the JSON object, or each run; exit with 1 for a failed expectation."""
     labels = [dict(list(run.source.items())[:1]) for run in runs]
     if output.plots is not None:
         output.plots.check(runs)

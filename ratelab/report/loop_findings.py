@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ratelab.lab.closed_loop.behavior import Population
-from ratelab.lab.closed_loop.figures import LoopCase, LoopComparison, LoopResult, compute_herd_peak
+from ratelab.lab.closed_loop.diagnoses import has_herd
+from ratelab.lab.closed_loop.figures import LoopCase, LoopComparison, LoopResult
 from ratelab.quota import about
 from ratelab.report.loops import name_rows
 from ratelab.report.numbers import (
@@ -24,9 +25,6 @@ from ratelab.report.summary import describe_peaks, describe_traffic
 
 MAX_VARIANT_LINES = 12
 """Differences between variants that are described."""
-
-MIN_HERD_PEAK, MIN_HERD_FACTOR = 3, 2
-"""The herd peak from which on herds are reported, by itself and compared with that of the first tries."""
 
 FAULT_NOUNS = {"outage": "outage", "slow": "slow phase", "spike": "spike", "limiter-restart": "restart of the limiter"}
 
@@ -232,13 +230,6 @@ def _describe_herds(comparison: LoopComparison) -> list[str]:
     peaks = [f"{format_factor(result.herd_peak or 0)} times their mean" for result in ordered]
     listed = _list_runs(ordered, peaks, of=comparison.results)
     return [f"Retries came in herds: within 100 ms, tries rose to {listed}."]
-
-
-def has_herd(result: LoopResult) -> bool:
-    """Return whether tries come in herds that the first tries do not form."""
-    first = compute_herd_peak(result.started, result.population.duration)
-    peak = result.herd_peak
-    return peak is not None and first is not None and peak >= max(MIN_HERD_PEAK, MIN_HERD_FACTOR * first)
 
 
 def _describe_quota(comparison: LoopComparison) -> list[str]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ratelab.lab import LOOP_CHARTS
 from ratelab.lab.closed_loop.figures import LoopComparison
-from ratelab.report import loop_findings, loop_tables, loops
+from ratelab.lab.closed_loop.verdict import Verdict
+from ratelab.report import loop_findings, loop_tables, loops, verdicts
 from ratelab.report.numbers import format_quota
 from ratelab.report.runs import BaseRun, describe_clients
 from ratelab.report.timeline import TimelineRow, render_lines
@@ -27,6 +28,8 @@ class LoopRun(BaseRun):
     comparison: LoopComparison
     variants: tuple[Scenario, ...] = ()
     """The scenario of each case, unless the traffic was recorded."""
+    verdicts: tuple[Verdict, ...] = ()
+    """The verdict on each row."""
 
     charts = LOOP_CHARTS
     figures = loops.LOOP_FIGURES
@@ -47,7 +50,10 @@ class LoopRun(BaseRun):
 
     def serialize(self) -> dict[str, Any]:
         """Return the JSON object of the run."""
-        return loops.serialize_loops(self.comparison, self.source, self.most_denied)
+        document = loops.serialize_loops(self.comparison, self.source, self.most_denied)
+        for row, verdict in zip(document["results"], self.verdicts, strict=False):
+            row["verdict"] = verdicts.serialize_verdict(verdict)
+        return document
 
     def list_rows(self) -> list[dict[str, Any]]:
         """Return a row for each algorithm."""
@@ -75,6 +81,15 @@ class LoopRun(BaseRun):
     def summarize(self) -> list[str]:
         """Return the findings: recovery, requests served, tries, times to success, wasted work and the quota."""
         return loop_findings.summarize_loops(self.comparison)
+
+    def describe_verdicts(self) -> list[verdicts.VerdictText]:
+        """Describe the faults of each row, and the changes that help."""
+        return verdicts.describe_verdicts(self.verdicts)
+
+    def list_verdict_lines(self, width: int) -> list[str]:
+        """Return the verdicts as lines of a terminal, after a blank line and a heading."""
+        lines = [line for text in self.describe_verdicts() for line in verdicts.list_lines(text, width)]
+        return ["", "Verdict", *lines] if lines else []
 
     def build_table(self) -> Table:
         """Return the figures of each algorithm that matter to the choice."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ratelab.lab.closed_loop.diagnoses import has_herd
 from ratelab.lab.closed_loop.figures import LoopComparison, LoopResult
 from ratelab.quota import about
-from ratelab.report.loop_findings import has_herd
 from ratelab.report.loops import LOOP_FIGURES, name_rows
 from ratelab.report.numbers import format_percent, pluralize
 from ratelab.report.tables import SIGNS, Cell, Table, build_column, build_count, make_rows

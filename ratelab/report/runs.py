@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ratelab.lab.scenarios import Scenario
     from ratelab.lab.scenarios.expectations import Check
     from ratelab.report.tables import Table
+    from ratelab.report.verdicts import VerdictText
 
 
 MAX_DESCRIBED_CLIENTS = 30
@@ -97,6 +98,14 @@ class BaseRun(ABC):
     @abstractmethod
     def summarize(self) -> list[str]:
         """Return the findings as sentences, the main one first."""
+
+    def describe_verdicts(self) -> list[VerdictText]:
+        """Return the verdicts on clients that react to their answers; nothing for others."""
+        return []
+
+    def list_verdict_lines(self, width: int) -> list[str]:  # noqa: ARG002
+        """Return the verdicts as lines of a terminal; nothing without any."""
+        return []
 
     @abstractmethod
     def build_table(self) -> Table:

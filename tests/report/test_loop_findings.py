@@ -6,10 +6,11 @@ import numpy as np
 from loop_outcomes import MS, Request, Try, make_outcome, make_policy
 
 from ratelab.lab.closed_loop.behavior import Behavior, Population, Retry, Server
+from ratelab.lab.closed_loop.diagnoses import has_herd
 from ratelab.lab.closed_loop.figures import LoopCase, LoopComparison, LoopResult, measure_loop
 from ratelab.lab.closed_loop.outcome import DENIED, GAVE_UP, SUCCESS, TIMEOUT
 from ratelab.lab.traffic import Traffic
-from ratelab.report.loop_findings import describe_case, describe_cases, has_herd, summarize_loops
+from ratelab.report.loop_findings import describe_case, describe_cases, summarize_loops
 from ratelab.report.loop_tables import build_loop_clients_table, build_loop_figures_table, build_loops_table
 from ratelab.report.loops import LOOP_FIGURES, serialize_series
 

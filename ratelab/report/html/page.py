@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ratelab.lab.comparison import Comparison
+    from ratelab.report.verdicts import VerdictText
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -127,6 +128,8 @@ class Page:
     """The scenario file."""
     home: str | None
     """Address of the page that links to this one."""
+    verdicts: Sequence[VerdictText] = ()
+    """Empty for clients that do not react to their answers."""
     expectations: Table | None = None
     accuracy_table: Table | None = None
     """None for runs that have no exact log to be compared with."""
@@ -158,6 +161,7 @@ def _build_page(run: BaseRun, pictures: Sequence[Picture], home: str | None) -> 
         meanings=run.list_meanings(),
         text=scenario.text if scenario else None,
         home=home,
+        verdicts=run.describe_verdicts(),
         expectations=run.build_checks_table(),
     )
     return _add_accuracy(page, run.comparison) if isinstance(run, Run) else page

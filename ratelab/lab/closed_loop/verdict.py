@@ -1,0 +1,129 @@
+"""Verdict on a closed loop: faults that its figures show, and changes that repair them, each tried by running it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ratelab.errors import InputError
+from ratelab.lab.closed_loop.changes import Change, list_changes
+from ratelab.lab.closed_loop.diagnoses import Diagnosis, diagnose
+from ratelab.lab.closed_loop.figures import LoopResult, measure_loop
+from ratelab.lab.closed_loop.outcome import run_loop
+from ratelab.lab.decisions import Progress
+
+MAX_TRIAL_TRIES = 300_000
+"""Tries of all changes that are tried for a comparison: some seconds of plain Python."""
+
+MAX_CHANGES = 12
+"""Changes that are tried for a row."""
+
+MIN_GAIN = 0.02
+"""The least gain of goodput of a change that helps, relative to that before; also the largest loss of any other."""
+
+EASED_RATIO = 0.5
+"""The share of its measure to which a change must bring a fault to ease it."""
+
+MEASURES = {"dead-requests": "wasted", "herd": "herd_peak", "tight-limit": "denied"}
+"""The figures that measure faults."""
+
+MAX_OVERSHOOT_RISE = 1.1
+"""The factor by which a change may raise the overshoot above 1."""
+
+
+class Trial(NamedTuple):
+    """A change that helps."""
+
+    change: str
+    """In words, as after `with`."""
+    result: LoopResult
+    cured: tuple[str, ...]
+    """The faults that it removes."""
+    eased: tuple[str, ...]
+    """Other faults, whose measure it brings to half or less."""
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """Diagnoses of one row of a comparison, and the changes that help."""
+
+    result: LoopResult
+    diagnoses: tuple[Diagnosis, ...]
+    """The most fundamental first; empty for a healthy run."""
+    trials: tuple[Trial, ...] = ()
+    """The best first."""
+    tried: int = 0
+    left_out: int = 0
+    """Changes that were not tried, since they would have taken too many tries."""
+
+
+def judge(
+    results: Sequence[LoopResult], progress: Progress = lambda _: None, limit: int = MAX_TRIAL_TRIES
+) -> tuple[Verdict, ...]:
+    """Return a verdict on each row; all changes together take about `limit` tries at most.
+
+    `progress` is called with the simulated nanoseconds that have passed since its last call.
+    """
+    diagnosed = [(result, diagnose(result)) for result in results]
+    faulty = sum(bool(diagnoses) for _, diagnoses in diagnosed)
+    return tuple(
+        _try_changes(result, diagnoses, progress, limit // faulty) if diagnoses else Verdict(result, ())
+        for result, diagnoses in diagnosed
+    )
+
+
+def _try_changes(result: LoopResult, diagnoses: tuple[Diagnosis, ...], progress: Progress, limit: int) -> Verdict:
+    """Run the population with each change, until the trials are likely to take more than `limit` tries.
+
+    A change that helps takes fewer tries than the run itself; half of them are assumed.
+    """
+    names = [diagnosis.name for diagnosis in diagnoses]
+    changes = list_changes(result.population, result.policy, names)[:MAX_CHANGES]
+    spent, tried, trials = 0, 0, []
+    for change in changes:
+        if spent + max(result.first_tries, (result.attempts + result.locally_rejected) // 2) > limit:
+            break
+        tried += 1
+        changed = _run(change, progress)
+        if changed is None:
+            continue
+        spent += changed.attempts + changed.locally_rejected
+        after = [diagnosis.name for diagnosis in diagnose(changed)]
+        cured = tuple(name for name in names if name not in after)
+        eased = tuple(name for name in after if name in names and _is_eased(name, result, changed))
+        if _helps(result, changed, cured + eased) and not {*after} - {*names}:
+            trials.append(Trial(change.name, changed, cured, eased))
+    trials.sort(key=lambda trial: _rank(result, trial))
+    return Verdict(result, diagnoses, tuple(trials), tried, len(changes) - tried)
+
+
+def _run(change: Change, progress: Progress) -> LoopResult | None:
+    """Return the figures with a change; None if it cannot run."""
+    try:
+        return measure_loop(run_loop(change.policy, change.population, progress))
+    except InputError:
+        return None
+
+
+def _is_eased(name: str, before: LoopResult, after: LoopResult) -> bool:
+    measure = MEASURES.get(name)
+    if measure is None:
+        return False
+    was: float = getattr(before, measure)
+    return bool(getattr(after, measure) <= EASED_RATIO * was)
+
+
+def _helps(before: LoopResult, after: LoopResult, better: Sequence[str]) -> bool:
+    """Return whether a change raises goodput, or makes faults better without lowering it, and keeps to the quota."""
+    if before.overshoot is not None and (after.overshoot or 0) > MAX_OVERSHOOT_RISE * max(1, before.overshoot):
+        return False
+    if after.goodput >= (1 + MIN_GAIN) * before.goodput and after.successes > before.successes:
+        return True
+    return bool(better) and after.goodput >= (1 - MIN_GAIN) * before.goodput
+
+
+def _rank(before: LoopResult, trial: Trial) -> tuple[int, int, float]:
+    """Return a key that sorts changes: most goodput first, in steps of `MIN_GAIN`, then most faults removed."""
+    step = MIN_GAIN * max(before.goodput, 1e-9)
+    return -round(trial.result.goodput / step), -len(trial.cured), trial.result.amplification
