@@ -66,7 +66,7 @@ def _describe(verdict: Verdict, label: str) -> VerdictText:
 
 
 def describe_trial(verdict: Verdict, trial: Trial) -> str:
-    """Describe what a change gained: `with full jitter: goodput 61 % to 97 %, no retry storm`."""
+    """Describe the gain of a change: `with full jitter: goodput 61 % to 97 %, no retry storm`."""
     before, after = verdict.result, trial.result
     if before.first_tries == after.first_tries:
         goodput = [format_percent(result.goodput_ratio) for result in (before, after)]

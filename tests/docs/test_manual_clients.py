@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from cli_runner import SCENARIOS, get_output
 from loop_scenarios import PUBLISHED_SCENARIOS, RETRY_SCENARIOS, load_by_variant
 from manual import PAGES, blocks
 
@@ -13,6 +14,7 @@ from ratelab.documents import Document, Kind
 from ratelab.lab.scenarios import load_variants
 from ratelab.lab.scenarios.clients import LoopClient
 from ratelab.lab.scenarios.presets import PRESETS
+from ratelab.report.verdicts import FAULTS
 
 PAGE = "ratelab/docs/clients.md"
 TEXT = PAGES[PAGE]
@@ -71,6 +73,16 @@ def test_the_page_quotes_the_lessons_of_the_scenarios() -> None:
         (lesson,) = {scenario.lesson for scenario in load_by_variant(name.strip("`")).values()}
         words = re.findall(r"[\w-]+", quoted.lower())
         assert set(words[:6]) <= set(re.findall(r"[\w-]+", str(lesson).lower())), name
+
+
+def test_the_verdict_on_the_page_is_the_one_that_is_printed() -> None:
+    (shown,) = [block.text for block in blocks("text") if block.page == PAGE]
+    assert get_output("simulate", SCENARIOS / "clients-that-retry" / "serial-or-open.yaml").endswith(shown)
+
+
+def test_the_page_lists_every_fault_of_a_verdict() -> None:
+    rows = read_table("fault | `name`")
+    assert {name.strip("`") for _, name, _ in rows} == FAULTS.keys()
 
 
 def test_the_page_lists_every_scenario_of_published_figures() -> None:
