@@ -28,6 +28,7 @@ from ratelab.errors import InputError, SlowWarning, short_repr
 COMMANDS = {
     "tune": "Find the limit that fits your traffic.",
     "simulate": "Replay scenarios through each algorithm.",
+    "compare": "Compare two scenarios side by side.",
     "replay": "Replay recorded traffic: what would a limit have done to it?",
     "sweep": "Try many quotas on the same traffic: how much would each deny?",
     "diff": "Compare two limits on the same traffic: whom would the new one deny?",
