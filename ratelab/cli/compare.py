@@ -132,7 +132,7 @@ def _join(compared: Compared) -> LoopComparison:
     for number, run in enumerate(compared.runs):
         name = compared.names[number]
         for pair in compared.pairs:
-            row = pair[1 + number]
+            row = pair.second if number else pair.first
             label = name if len(compared.pairs) == 1 else f"{pair.label} ({name})"
             results.append(replace(row, label=label, variant=name))
         cases += [replace(case, variant=name) for case in run.comparison.cases]

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from ratelab.lab import LOOP_CHARTS
 from ratelab.lab.closed_loop.figures import LoopComparison
 from ratelab.lab.closed_loop.verdict import Verdict
-from ratelab.report import loop_findings, loop_tables, loops, verdicts
+from ratelab.report import loop_findings, loop_tables, loops
 from ratelab.report.numbers import format_quota
 from ratelab.report.runs import BaseRun, describe_clients
 from ratelab.report.timeline import TimelineRow, render_lines
+from ratelab.report.verdicts import VerdictText, describe_verdicts, list_lines, serialize_verdict
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -52,7 +53,7 @@ class LoopRun(BaseRun):
         """Return the JSON object of the run."""
         document = loops.serialize_loops(self.comparison, self.source, self.most_denied)
         for row, verdict in zip(document["results"], self.verdicts, strict=False):
-            row["verdict"] = verdicts.serialize_verdict(verdict)
+            row["verdict"] = serialize_verdict(verdict)
         return document
 
     def list_rows(self) -> list[dict[str, Any]]:
@@ -82,13 +83,13 @@ class LoopRun(BaseRun):
         """Return the findings: recovery, requests served, tries, times to success, wasted work and the quota."""
         return loop_findings.summarize_loops(self.comparison)
 
-    def describe_verdicts(self) -> list[verdicts.VerdictText]:
+    def describe_verdicts(self) -> list[VerdictText]:
         """Describe the faults of each row, and the changes that help."""
-        return verdicts.describe_verdicts(self.verdicts)
+        return describe_verdicts(self.verdicts)
 
     def list_verdict_lines(self, width: int) -> list[str]:
         """Return the verdicts as lines of a terminal, after a blank line and a heading."""
-        lines = [line for text in self.describe_verdicts() for line in verdicts.list_lines(text, width)]
+        lines = [line for text in self.describe_verdicts() for line in list_lines(text, width)]
         return ["", "Verdict", *lines] if lines else []
 
     def build_table(self) -> Table:
