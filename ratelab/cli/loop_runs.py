@@ -14,7 +14,7 @@ from ratelab.cli.sources import TrafficSource
 from ratelab.errors import InputError
 from ratelab.lab.closed_loop.behavior import Behavior
 from ratelab.lab.closed_loop.figures import LoopCase, LoopComparison, compare_loops
-from ratelab.lab.closed_loop.verdict import Verdict, judge
+from ratelab.lab.closed_loop.verdict import LoopVerdict, judge
 from ratelab.lab.scenarios import Scenario
 from ratelab.lab.scenarios.population import create_uniform_population, parse_behavior
 from ratelab.report.loop_run import LoopRun
@@ -76,7 +76,7 @@ def _compare(cases: Sequence[LoopCase], keep: bool) -> LoopComparison:
         return compare_loops(cases, progress, keep)
 
 
-def _judge(comparison: LoopComparison) -> tuple[Verdict, ...]:
+def _judge(comparison: LoopComparison) -> tuple[LoopVerdict, ...]:
     with LateProgress("trying changes", None):
         return judge(comparison.results)
 

@@ -14,6 +14,7 @@ from ratelab.cli.options import POLICIES_OPTION, SEMANTICS_OPTION, comparison_op
 from ratelab.cli.output import LateProgress, Output, deliver
 from ratelab.errors import InputError
 from ratelab.lab.scenarios import Scenario, load_variants
+from ratelab.report.expectations import describe_failures
 from ratelab.report.runs import BaseRun
 from ratelab.report.summary import Run
 
@@ -36,7 +37,8 @@ def simulate(
 ) -> None:
     """Replay each SCENARIO, a YAML file, through every algorithm and compare the results.
 
-    Without --algo, the scenario names the algorithms. A scenario has at least:
+    Without --algo, the scenario names the algorithms. The exit status is 1 if a figure is not as `expect` in a
+    scenario demands. A scenario has at least:
 
     \b
       name: lunch
@@ -63,7 +65,13 @@ def simulate(
     if semantics:
         raise InputError("--semantics is for several policies: add --policies FILE, or policies to the scenario")
     runs = run_scenarios(files, algorithms, output)
-    deliver([_check(run, variants) for run, variants in zip(runs, files, strict=True)], output)
+    runs = [_check(run, variants) for run, variants in zip(runs, files, strict=True)]
+    deliver(runs, output)
+    failures = [line for run in runs for line in describe_failures(run.checks, run.figures)]
+    for line in failures:
+        click.echo(line, err=True)
+    if failures:
+        raise SystemExit(1)
 
 
 def _check(run: BaseRun, variants: Sequence[Scenario]) -> BaseRun:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ratelab.lab.metrics import Figure
-from ratelab.lab.scenarios.expectations import RECOVERY, Check
 from ratelab.report.numbers import format_percent
 from ratelab.report.tables import FORMATTERS, Cell, Table
 
+if TYPE_CHECKING:
+    from ratelab.lab.scenarios.expectations import Check
 
-def build_checks_table(checks: Sequence[Check], figures: Mapping[str, Figure]) -> Table:
-    """Return a row for each expectation and each row of the results."""
+
+def build_checks_table(checks: Sequence[Check], figures: Mapping[str, Figure]) -> Table | None:
+    """Return a row for each expectation and each row of the results; None without expectations."""
+    if not checks:
+        return None
     rows = []
     for check in checks:
         names = [Cell(check.label, is_name=True)]
@@ -47,7 +51,7 @@ def serialize_checks(checks: Sequence[Check]) -> list[dict[str, Any]]:
 
 def _format_value(check: Check, figures: Mapping[str, Figure]) -> str:
     if check.value is None:
-        return "never" if check.expectation.figure == RECOVERY else "none"
+        return "never" if check.expectation.figure == "recovery_time" else "none"
     if check.expectation.is_percentage:
         return format_percent(check.value)
     return FORMATTERS[figures[check.expectation.figure].unit](check.value)

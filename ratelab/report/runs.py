@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ratelab.lab.metrics import Figure
+from ratelab.report.expectations import serialize_checks
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -75,11 +76,7 @@ class BaseRun(ABC):
 
     def serialize_all(self) -> dict[str, Any]:
         """Return the JSON object of the run, with the expectations if there are any."""
-        if not self.checks:
-            return self.serialize()
-        from ratelab.report.expectations import serialize_checks  # it needs pydantic, which a replay does not
-
-        return {**self.serialize(), "expectations": serialize_checks(self.checks)}
+        return {**self.serialize(), **({"expectations": serialize_checks(self.checks)} if self.checks else {})}
 
     # --- sentences and tables
 
@@ -114,22 +111,6 @@ class BaseRun(ABC):
     @abstractmethod
     def build_figures_table(self) -> Table:
         """Return all figures: a row for each, with its name in JSON and CSV."""
-
-    def build_checks_table(self) -> Table | None:
-        """Return the expectations of the scenario, with the values of each row; None without any."""
-        if not self.checks:
-            return None
-        from ratelab.report.expectations import build_checks_table  # it needs pydantic, which a replay does not
-
-        return build_checks_table(self.checks, self.figures)
-
-    def describe_failures(self) -> list[str]:
-        """Describe the expectations that are not met, with their places in the file."""
-        if not self.checks:
-            return []
-        from ratelab.report.expectations import describe_failures  # it needs pydantic, which a replay does not
-
-        return describe_failures(self.checks, self.figures)
 
     @abstractmethod
     def build_clients_table(self, limit: int) -> Table | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ratelab.lab.closed_loop.figures import LoopResult
-from ratelab.lab.closed_loop.verdict import MEASURES, Trial, Verdict
+from ratelab.lab.closed_loop.verdict import MEASURES, LoopVerdict, Trial
 from ratelab.report.loops import LOOP_FIGURES
 from ratelab.report.numbers import (
     format_factor,
@@ -39,7 +39,7 @@ class VerdictText(NamedTuple):
     """Changes that were not tried, or that none helps."""
 
 
-def describe_verdicts(verdicts: Sequence[Verdict]) -> list[VerdictText]:
+def describe_verdicts(verdicts: Sequence[LoopVerdict]) -> list[VerdictText]:
     """Describe the verdict of each row with a fault, and then the rows without one."""
     faulty = [verdict for verdict in verdicts if verdict.diagnoses]
     texts = [_describe(verdict, verdict.result.label if len(verdicts) > 1 else "") for verdict in faulty]
@@ -51,7 +51,7 @@ def describe_verdicts(verdicts: Sequence[Verdict]) -> list[VerdictText]:
     return [*texts, VerdictText("", [f"No fault was found{rows}."], [])]
 
 
-def _describe(verdict: Verdict, label: str) -> VerdictText:
+def _describe(verdict: LoopVerdict, label: str) -> VerdictText:
     faults = [FAULTS[diagnosis.name].describe(diagnosis.evidence) for diagnosis in verdict.diagnoses]
     changes = [describe_trial(verdict, trial) for trial in verdict.trials]
     left_out = verdict.left_out
@@ -65,7 +65,7 @@ def _describe(verdict: Verdict, label: str) -> VerdictText:
     return VerdictText(label, faults, changes, " ".join(notes))
 
 
-def describe_trial(verdict: Verdict, trial: Trial) -> str:
+def describe_trial(verdict: LoopVerdict, trial: Trial) -> str:
     """Describe the gain of a change: `with full jitter: goodput 61 % to 97 %, no retry storm`."""
     before, after = verdict.result, trial.result
     if before.first_tries == after.first_tries:
@@ -99,7 +99,7 @@ def list_lines(text: VerdictText, width: int) -> Iterator[str]:
         yield from (f"{indent}  {line}" for line in others)
 
 
-def serialize_verdict(verdict: Verdict) -> dict[str, Any]:
+def serialize_verdict(verdict: LoopVerdict) -> dict[str, Any]:
     """Return a verdict for JSON; `tried` and `left_out` count changes."""
     return {
         "healthy": not verdict.diagnoses,
@@ -110,7 +110,7 @@ def serialize_verdict(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _serialize_trial(verdict: Verdict, trial: Trial) -> dict[str, Any]:
+def _serialize_trial(verdict: LoopVerdict, trial: Trial) -> dict[str, Any]:
     names = ("goodput", "goodput_ratio", "amplification", "denied", "herd_peak", "wasted", "fairness")
     return {
         "change": trial.change,
@@ -127,7 +127,7 @@ def _serialize_trial(verdict: Verdict, trial: Trial) -> dict[str, Any]:
 Evidence = Mapping[str, float]
 
 
-class Fault(NamedTuple):
+class FaultWords(NamedTuple):
     """A fault in words."""
 
     noun: str
@@ -152,8 +152,9 @@ def _describe_metastable_failure(evidence: Evidence) -> str:
 
 def _describe_storm(evidence: Evidence) -> str:
     served = format_per_second(evidence["goodput"]) if evidence["goodput"] else "none"
+    begin = format_seconds(evidence["begin"]) if evidence["begin"] else "the start"
     return (
-        f"Retry storm: from {format_seconds(evidence['begin'])} on, {format_per_second(evidence['first_tries_per_s'])} "
+        f"Retry storm: from {begin} on, {format_per_second(evidence['first_tries_per_s'])} "
         f"first tries became {format_per_second(evidence['tries_per_s'])} tries for "
         f"{format_seconds(evidence['seconds'])}, and {served} succeeded."
     )
@@ -177,7 +178,7 @@ def _describe_starvation(evidence: Evidence) -> str:
     return (
         f"Starvation: {pluralize(int(evidence['clients']), 'client')} got "
         f"{format_percent(evidence['goodput_ratio'])} of their requests served, "
-        f"{pluralize(int(evidence['others']), 'other')} {format_percent(evidence['goodput_ratio_of_others'])}, "
+        f"{pluralize(int(evidence['others']), 'other')} {format_percent(evidence['goodput_ratio_of_others'])} "
         f"with {format_percent(evidence['tries_of_others'])} of the tries."
     )
 
@@ -192,12 +193,12 @@ def _describe_tight_limit(evidence: Evidence) -> str:
 
 
 FAULTS = {
-    "overload-without-shedding": Fault("overload", _describe_overload),
-    "metastable-failure": Fault("metastable failure", _describe_metastable_failure),
-    "retry-storm": Fault("retry storm", _describe_storm),
-    "dead-requests": Fault("queue of dead requests", _describe_dead_requests),
-    "herd": Fault("herd", _describe_herd),
-    "starvation": Fault("starvation", _describe_starvation),
-    "tight-limit": Fault("denial of honest clients", _describe_tight_limit),
+    "overload-without-shedding": FaultWords("overload", _describe_overload),
+    "metastable-failure": FaultWords("metastable failure", _describe_metastable_failure),
+    "retry-storm": FaultWords("retry storm", _describe_storm),
+    "dead-requests": FaultWords("queue of dead requests", _describe_dead_requests),
+    "herd": FaultWords("herd", _describe_herd),
+    "starvation": FaultWords("starvation", _describe_starvation),
+    "tight-limit": FaultWords("denial of honest clients", _describe_tight_limit),
 }
 """The faults by their names in JSON."""

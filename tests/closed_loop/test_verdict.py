@@ -14,7 +14,7 @@ from ratelab.lab.closed_loop import diagnoses, verdict
 from ratelab.lab.closed_loop.changes import REMEDIES, list_changes
 from ratelab.lab.closed_loop.diagnoses import diagnose
 from ratelab.lab.closed_loop.figures import LoopCase, LoopResult, compare_loops
-from ratelab.lab.closed_loop.verdict import Verdict, judge
+from ratelab.lab.closed_loop.verdict import LoopVerdict, judge
 from ratelab.lab.scenarios import load_scenario
 from ratelab.report.verdicts import FAULTS, describe_verdicts
 
@@ -133,7 +133,7 @@ def test_every_diagnosis_has_a_case_words_and_remedies() -> None:
     assert set(FAULTY) == set(FAULTS) == set(REMEDIES)
 
 
-def judge_fault(tmp_path: Path, name: str) -> Verdict:
+def judge_fault(tmp_path: Path, name: str) -> LoopVerdict:
     (judged,) = judge(run(tmp_path, *FAULTY[name]))
     return judged
 

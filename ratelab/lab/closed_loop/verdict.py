@@ -45,7 +45,7 @@ class Trial(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Verdict:
+class LoopVerdict:
     """Diagnoses of one row of a comparison, and the changes that help."""
 
     result: LoopResult
@@ -60,7 +60,7 @@ class Verdict:
 
 def judge(
     results: Sequence[LoopResult], progress: Progress = lambda _: None, limit: int = MAX_TRIAL_TRIES
-) -> tuple[Verdict, ...]:
+) -> tuple[LoopVerdict, ...]:
     """Return a verdict on each row; all changes together take about `limit` tries at most.
 
     `progress` is called with the simulated nanoseconds that have passed since its last call.
@@ -68,12 +68,12 @@ def judge(
     diagnosed = [(result, diagnose(result)) for result in results]
     faulty = sum(bool(diagnoses) for _, diagnoses in diagnosed)
     return tuple(
-        _try_changes(result, diagnoses, progress, limit // faulty) if diagnoses else Verdict(result, ())
+        _try_changes(result, diagnoses, progress, limit // faulty) if diagnoses else LoopVerdict(result, ())
         for result, diagnoses in diagnosed
     )
 
 
-def _try_changes(result: LoopResult, diagnoses: tuple[Diagnosis, ...], progress: Progress, limit: int) -> Verdict:
+def _try_changes(result: LoopResult, diagnoses: tuple[Diagnosis, ...], progress: Progress, limit: int) -> LoopVerdict:
     """Run the population with each change, until the trials are likely to take more than `limit` tries.
 
     A change that helps takes fewer tries than the run itself; half of them are assumed.
@@ -95,7 +95,7 @@ def _try_changes(result: LoopResult, diagnoses: tuple[Diagnosis, ...], progress:
         if _helps(result, changed, cured + eased) and not {*after} - {*names}:
             trials.append(Trial(change.name, changed, cured, eased))
     trials.sort(key=lambda trial: _rank(result, trial))
-    return Verdict(result, diagnoses, tuple(trials), tried, len(changes) - tried)
+    return LoopVerdict(result, diagnoses, tuple(trials), tried, len(changes) - tried)
 
 
 def _run(change: Change, progress: Progress) -> LoopResult | None:

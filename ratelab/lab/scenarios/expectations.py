@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from ratelab.lab.closed_loop.figures import LoopResult
     from ratelab.lab.scenarios.scenario import Scenario
 
-KEY = "expect"
+EXPECT_KEY = "expect"
 
 MAX_EXPECTATIONS = 100
 
-EXAMPLE = "goodput >= 90%"
+EXAMPLE_EXPECTATION = "goodput >= 90%"
 
 OPERATORS: dict[str, Callable[[Fraction, Fraction], bool]] = {
     "<=": operator.le,
@@ -78,7 +78,7 @@ def parse_expectation(value: Value) -> Expectation:
 
 def _parse_comparison(text: Value) -> Expectation:
     if not isinstance(text, str):
-        raise InputError(f"expected a comparison such as {EXAMPLE}, got {short_repr(text)}")
+        raise InputError(f"expected a comparison such as {EXAMPLE_EXPECTATION}, got {short_repr(text)}")
     words = " ".join(text.split())
     if words in ("metastable", "not metastable"):
         return Expectation(words, "metastable", "=", Fraction(words == "metastable"))
@@ -86,7 +86,7 @@ def _parse_comparison(text: Value) -> Expectation:
         return Expectation(words, RECOVERY, "<=", _parse_seconds(words.removeprefix("recovers within ")))
     match = re.fullmatch(r"(\w+) ?(<=|>=|==|<|>|=) ?(.+)", words)
     if match is None:
-        raise InputError(f"expected a comparison such as {EXAMPLE}, got {short_repr(text)}")
+        raise InputError(f"expected a comparison such as {EXAMPLE_EXPECTATION}, got {short_repr(text)}")
     name, sign, limit = match.groups()
     figures = list_all_figures()
     numeric = [each for each, figure in figures.items() if figure.unit != "flag"]
@@ -153,7 +153,7 @@ def list_loop_figures() -> dict[str, Figure]:
 
 def place_expectations(document: Document, expectations: Sequence[Expectation]) -> tuple[Expectation, ...]:
     """Return expectations with their lines in the file."""
-    lines = [document.lines.get((KEY, number), 0) for number in range(len(expectations))]
+    lines = [document.lines.get((EXPECT_KEY, number), 0) for number in range(len(expectations))]
     pairs = zip(expectations, lines, strict=True)
     return tuple(replace(each, line=line, path=document.path) for each, line in pairs)
 
@@ -168,7 +168,7 @@ def check_expectations(
     """Raise `InputError` for an expectation that the runs of a scenario cannot meet or fail."""
     for number, each in enumerate(expectations):
         for problem in _find_problems(each, algorithms, is_loop, has_faults):
-            raise document.error((KEY, number), problem)
+            raise document.error((EXPECT_KEY, number), problem)
 
 
 def _find_problems(each: Expectation, algorithms: Sequence[str], is_loop: bool, has_faults: bool) -> Iterator[str]:

@@ -16,8 +16,7 @@ from ratelab.documents import Document, Kind, Place, Value, keys_of, validate
 from ratelab.errors import InputError
 from ratelab.lab.scenarios import arrivals, schema, variants
 from ratelab.lab.scenarios.arrivals import MAX_REQUESTS, Span
-from ratelab.lab.scenarios.expectations import KEY as EXPECT_KEY
-from ratelab.lab.scenarios.expectations import Expectation, check_expectations, place_expectations
+from ratelab.lab.scenarios.expectations import EXPECT_KEY, Expectation, check_expectations, place_expectations
 from ratelab.lab.spill import Integers
 from ratelab.lab.traces import read_trace
 from ratelab.lab.traffic import Traffic

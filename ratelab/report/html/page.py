@@ -22,6 +22,7 @@ from ratelab.report.accuracy import (
 from ratelab.report.charts import LAYOUTS, SUBJECTS, THEME_NAMES, draw, render_figure
 from ratelab.report.charts.style import THEMES
 from ratelab.report.equal_protection import build_equal_table, describe_equal_protection
+from ratelab.report.expectations import build_checks_table
 from ratelab.report.numbers import bind_units
 from ratelab.report.runs import BaseRun
 from ratelab.report.summary import Run
@@ -162,7 +163,7 @@ def _build_page(run: BaseRun, pictures: Sequence[Picture], home: str | None) -> 
         text=scenario.text if scenario else None,
         home=home,
         verdicts=run.describe_verdicts(),
-        expectations=run.build_checks_table(),
+        expectations=build_checks_table(run.checks, run.figures),
     )
     return _add_accuracy(page, run.comparison) if isinstance(run, Run) else page
 
