@@ -17,12 +17,14 @@ from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 from PIL import Image
 from ratelab import ALGORITHMS, Quota, create
+from ratelab.cli.loop_runs import create_case
 from ratelab.http.asgi import App, Message, Scope
+from ratelab.lab.closed_loop.figures import LoopComparison, compare_loops
 from ratelab.lab.comparison import Comparison, compare
 from ratelab.lab.counter_estimate import Estimate, measure_estimate
 from ratelab.lab.decisions import Decisions
 from ratelab.lab.metrics import Result
-from ratelab.lab.scenarios import Scenario, load_scenario
+from ratelab.lab.scenarios import Scenario, load_scenario, load_variants
 from ratelab.lab.sweep import SweepResult, build_policies, parse_quotas, sweep
 from ratelab.lab.traffic import Traffic
 from ratelab.learn.chart import draw_verdict
@@ -35,6 +37,8 @@ from rich.console import Console
 
 ROOT = Path(__file__).parent.parent
 """The root of the repository, where commands run."""
+
+RETRIES = ROOT / "scenarios" / "clients-that-retry"
 
 FIVE = ("token-bucket", "leaky-bucket", "fixed-window", "sliding-log", "sliding-counter")
 BUILT_IN = (*FIVE, "gcra")
@@ -105,6 +109,12 @@ def replay_scenario(name: str, *algorithms: str) -> Run:
     decisions = {outcome.policy.name: outcome.rows for outcome in comparison.outcomes}
     results = {result.algorithm: result for result in comparison.results}
     return Run(comparison, scenario.open_loop_quota, scenario.traffic, results, decisions)
+
+
+def run_clients(name: str) -> LoopComparison:
+    """Run the clients of a scenario in `clients-that-retry`."""
+    variants = load_variants(str(RETRIES / f"{name}.yaml"))
+    return compare_loops([create_case(scenario, ()) for scenario in variants])
 
 
 def estimate_counter(name: str) -> Estimate:

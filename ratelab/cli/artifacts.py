@@ -164,14 +164,14 @@ class Pages:
 
     def write(self, runs: Sequence[BaseRun], progress: Progress) -> None:
         """Write one page, or a directory with a page for each run and an index."""
-        from ratelab.report.html import INDEX_STEM, Provenance, draw_pictures, render_gallery, render_page  # slow
+        from ratelab.report.html import RESERVED_STEMS, Provenance, draw_pictures, render_gallery, render_page  # slow
 
         provenance = Provenance(format_command(click.get_current_context()), ratelab.__version__)
         if not is_directory(self.target):
             _write_page(self.target, render_page(runs[0], list(draw_pictures(runs[0])), provenance))
             return
         Path(self.target).mkdir(exist_ok=True)
-        stems = make_stems([run.name for run in runs], reserved=[INDEX_STEM])
+        stems = make_stems([run.name for run in runs], reserved=RESERVED_STEMS)
         for name, text in render_gallery(runs, stems, provenance):
             _write_page(str(Path(self.target) / name), text)
             progress(1)

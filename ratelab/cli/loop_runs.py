@@ -41,7 +41,7 @@ def keeps_outcomes(output: Output) -> bool:
 def run_variants(variants: Sequence[Scenario], algorithms: Sequence[str], keep: bool) -> LoopRun:
     """Run the clients of a scenario, or of each of its variants, against their algorithms; keep the tries if `keep`."""
     first = variants[0]
-    cases = [_create_case(scenario, algorithms) for scenario in variants]
+    cases = [create_case(scenario, algorithms) for scenario in variants]
     return LoopRun(
         _compare(cases, keep),
         {"scenario": first.name, "seed": first.seed},
@@ -51,7 +51,8 @@ def run_variants(variants: Sequence[Scenario], algorithms: Sequence[str], keep: 
     )
 
 
-def _create_case(scenario: Scenario, algorithms: Sequence[str]) -> LoopCase:
+def create_case(scenario: Scenario, algorithms: Sequence[str]) -> LoopCase:
+    """Return the clients of a scenario with the policies of its algorithms, or of those named."""
     quota, population = scenario.quota, scenario.population
     if quota is None and algorithms:
         raise InputError(f"{scenario.name} has no quota: give --rate, or leave out --algo")

@@ -184,4 +184,16 @@ print('with the new time:', limiter.hit('alice').retry_after, 's to wait')
 \"""",
         r"locked out for 3601 s with the new time: 0\.5 s to wait",
     ),
+    Question(
+        "The network of a service fails for ten seconds. It gets 80 requests a second and can serve 100, yet minutes "
+        "later nearly all of them still fail. How can that be, and what prevents it?",
+        "Retries. While the network fails, requests queue up; after that, the service answers requests whose callers "
+        "have timed out. Each of them tries again, so 160 tries a second meet a capacity of 100, and the queue never "
+        "shrinks: a metastable failure, which outlives its trigger. Without retries, or at half the load, it recovers; "
+        "at once if the queue serves the latest first. Let clients back off with jitter, obey Retry-After, "
+        "and pay for retries from a budget. Let the service deny early and drop requests whose callers have left.",
+        "ratelab simulate scenarios/clients-that-retry/metastable-outage.yaml",
+        r"After the outage, goodput was back at once \(last in first out\), after 39 s \(no retry\), after 45 s "
+        r"\(half the load\), and never \(one retry\): a metastable failure",
+    ),
 )

@@ -26,6 +26,9 @@ from ratelab.report.summary import describe_peaks, describe_traffic
 MAX_VARIANT_LINES = 12
 """Differences between variants that are described."""
 
+MAX_NAMED_RUNS = 6
+"""Runs up to which a finding names all that are equal."""
+
 FAULT_NOUNS = {"outage": "outage", "slow": "slow phase", "spike": "spike", "limiter-restart": "restart of the limiter"}
 
 
@@ -168,6 +171,8 @@ def describe_served(comparison: LoopComparison) -> str:
     if not others:
         part = format_part(first.successes, offered, "request") if same else most
         return f"Every {name_rows(comparison)} served {part}."
+    if same and len(ordered) > MAX_NAMED_RUNS and not _is_named_by_variant(ordered):
+        return _describe_ends(comparison.results)
     whole = f"Of {pluralize(offered, 'request')}, " if same else ""
     if _is_named_by_variant(ordered):
         numbers = [format_factor(result.goodput) for result in ordered]
@@ -176,6 +181,17 @@ def describe_served(comparison: LoopComparison) -> str:
     fewest, last = others[-1]
     superlative = ("the fewest, " if same else "the least, ") if len(others) > 1 else ""
     return f"{whole}{names} served {most}, {last} {superlative}{fewest}."
+
+
+def _describe_ends(results: Sequence[LoopResult]) -> str:
+    """Name the run that served most, of equals that with the fewest tries, and the run that served least."""
+    ranked = sorted(results, key=lambda result: (-result.successes, result.attempts))
+    clauses = [
+        f"{result.label} served {rank}, {format_part(result.successes, result.first_tries, 'request')}, "
+        f"in {format_factor(result.amplification)} tries each"
+        for result, rank in ((ranked[0], "most"), (ranked[-1], "least"))
+    ]
+    return f"{'; '.join(clauses)}."
 
 
 def describe_tries(comparison: LoopComparison) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cli_runner import SCENARIOS, get_output
-from loop_scenarios import PUBLISHED_SCENARIOS, RETRY_SCENARIOS, load_by_variant
+from loop_scenarios import RETRY_SCENARIOS, load_by_variant
 from manual import PAGES, blocks
 
 from ratelab.documents import Document, Kind
@@ -83,11 +83,6 @@ def test_the_verdict_on_the_page_is_the_one_that_is_printed() -> None:
 def test_the_page_lists_every_fault_of_a_verdict() -> None:
     rows = read_table("fault | `name`")
     assert {name.strip("`") for _, name, _ in rows} == FAULTS.keys()
-
-
-def test_the_page_lists_every_scenario_of_published_figures() -> None:
-    listed = {name for cell, _ in read_table("scenario | source") for name in re.findall(r"`([a-z-]+)`", cell)}
-    assert listed == {path.stem for path in PUBLISHED_SCENARIOS}
 
 
 def test_presets_agree_with_installed_libraries() -> None:

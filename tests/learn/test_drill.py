@@ -168,7 +168,7 @@ def test_an_invalid_drill_is_rejected_in_one_line(tmp_path: Path) -> None:
 def test_there_is_an_exercise_for_each_algorithm_and_ten_questions() -> None:
     assert re.findall("ratelab drill ([a-z-]+) > answer.py", get_output("drill")) == list(ALGORITHMS)
     without, with_answers = get_output("drill", "--questions"), get_output("drill", "--answers")
-    assert len(re.findall(r"^\d+\. ", without, re.MULTILINE)) == len(QUESTIONS) == 10
+    assert len(re.findall(r"^\d+\. ", without, re.MULTILINE)) == len(QUESTIONS) == 11
     assert all(one.command in with_answers and one.command not in without for one in QUESTIONS)
 
 

@@ -266,14 +266,27 @@ def test_a_gallery_has_a_page_for_each_scenario_and_an_index(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("without_charts")
+def test_a_gallery_of_published_figures_has_a_page_that_compares_them(tmp_path: Path) -> None:
+    path = SCENARIOS / "published-figures" / "retries-of-an-outage.yaml"
+    get_output("simulate", path, BURST, "--html", f"{tmp_path / 'gallery'}/")
+    pages = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "gallery").iterdir()}
+    assert {*pages} == {"index.html", "published.html", "retries-of-an-outage.html", "burst.html"}
+    assert "published.html" in [link["href"] for link in Elements(pages["index.html"]).all("a")]
+    links = [str(link["href"]) for link in Elements(pages["published.html"]).all("a")]
+    assert [link for link in links if not link.startswith("https:")] == ["index.html", "retries-of-an-outage.html"]
+    manual = (Path(ratelab.__file__).parent / "docs" / "published.md").read_text(encoding="utf-8")
+    assert len(Elements(pages["published.html"]).all("table")) == manual.count("\n## ")
+
+
+@pytest.mark.usefixtures("without_charts")
 def test_no_page_of_a_gallery_overwrites_another(tmp_path: Path) -> None:
     paths = []
-    for number, name in enumerate(("Index", "burst", "BURST", "burst")):
+    for number, name in enumerate(("Published", "Index", "burst", "BURST", "burst")):
         paths.append(tmp_path / f"{number}.yaml")
         paths[-1].write_text(Path(BURST).read_text(encoding="utf-8").replace("name: burst", f"name: {name}"))
     get_output("simulate", *paths, "--html", f"{tmp_path / 'all'}/")
     pages = {path.stem: path.read_text(encoding="utf-8") for path in (tmp_path / "all").iterdir()}
-    assert {*pages} == {"index", "Index~2", "burst", "BURST~2", "burst~3"}
+    assert {*pages} == {"index", "Published~2", "Index~2", "burst", "BURST~2", "burst~3"}
     assert Elements(pages["index"]).text("h1") == ["Rate limiting, lesson by lesson"]
     assert Elements(pages["Index~2"]).text("title") == ["Index at 2/s, burst 5"]
 

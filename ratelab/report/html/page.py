@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ratelab.report.accuracy import (
     build_accuracy_table,
@@ -26,7 +28,7 @@ from ratelab.report.expectations import build_checks_table
 from ratelab.report.numbers import bind_units
 from ratelab.report.runs import BaseRun
 from ratelab.report.summary import Run
-from ratelab.report.tables import Table
+from ratelab.report.tables import Cell, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +39,13 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 
 INDEX_STEM = "index"
-"""File stem of the first page of a gallery; no run may have it."""
+"""File stem of the first page of a gallery."""
+
+PUBLISHED_STEM = "published"
+"""File stem of the page of published figures, and the name of that page of the manual."""
+
+RESERVED_STEMS = INDEX_STEM, PUBLISHED_STEM
+"""File stems in a gallery that no run may have."""
 
 MAX_LISTED_CLIENTS = 1000
 """Clients that a table of a page lists, so that the page stays small."""
@@ -196,7 +204,10 @@ class GalleryEntry(NamedTuple):
 
 
 def render_gallery(runs: Sequence[BaseRun], stems: Sequence[str], provenance: Provenance) -> Iterator[tuple[str, str]]:
-    """Yield the name and the HTML of each file: a page for each run, called after its stem, and the first page."""
+    """Yield the name and the HTML of each file: a page for each run, called after its stem, and the first page.
+
+    Runs of published figures are followed by a page that compares these.
+    """
     entries, home = [], f"{INDEX_STEM}.html"
     for run, stem in zip(runs, stems, strict=True):
         pictures, page = list(draw_pictures(run)), f"{stem}.html"
@@ -204,7 +215,65 @@ def render_gallery(runs: Sequence[BaseRun], stems: Sequence[str], provenance: Pr
         lesson = run.scenario.lesson if run.scenario else None
         entries.append(GalleryEntry(run.name, page, lesson, description, pictures[0]))
         yield page, render_page(run, pictures, provenance, home)
-    yield home, render_template("gallery.html", provenance, entries=entries)
+    introduction, *sections = read_sections()
+    pages = {entry.name: entry.page for entry in entries}
+    published = f"{PUBLISHED_STEM}.html" if any(section.scenario in pages for section in sections) else None
+    if published:
+        yield (
+            published,
+            render_template(
+                "published.html", provenance, home=home, pages=pages, introduction=introduction, sections=sections
+            ),
+        )
+    yield home, render_template("gallery.html", provenance, entries=entries, published=published)
+
+
+# --- published figures
+
+
+class Section(NamedTuple):
+    """A source and its figures."""
+
+    title: str
+    scenario: str
+    """The name of the scenario that reproduces the figures; empty for the introduction."""
+    paragraphs: list[Markup]
+    table: Table | None
+
+
+def read_sections() -> list[Section]:
+    """Return the introduction and the sections of the manual page."""
+    text = (files("ratelab") / "docs" / f"{PUBLISHED_STEM}.md").read_text(encoding="utf-8")
+    return [_read_section(part) for part in re.split(r"^##? ", text, flags=re.MULTILINE)[1:]]
+
+
+def _read_section(text: str) -> Section:
+    title, *blocks = text.strip().split("\n\n")
+    scenario = re.search(r"`([\w-]+)\.yaml`", text)
+    table = next((block for block in blocks if block.startswith("|")), "")
+    return Section(
+        title,
+        scenario[1] if scenario else "",
+        [_format_inline(block) for block in blocks if not block.startswith(("|", "```"))],
+        _read_table(table) if table else None,
+    )
+
+
+def _read_table(text: str) -> Table:
+    headers, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines())
+    names = {number for number, header in enumerate(headers) if header in ("run", "figure")}
+    return Table(
+        "Figures of the source and of ratelab",
+        headers,
+        [(row[0], [Cell(text, is_name=number in names) for number, text in enumerate(row[1:], 1)]) for row in rows],
+    )
+
+
+def _format_inline(text: str) -> Markup:
+    """Return a paragraph of Markdown with its code and its links as HTML."""
+    html = str(escape(" ".join(text.split())))
+    html = re.sub(r"`([^`]+)`", r"<code>\1</code>", html)
+    return Markup(re.sub(r"\[([^]]+)\]\(([^)]+)\)", r'<a href="\2">\1</a>', html))  # noqa: S704  (escaped above)
 
 
 # --- templates
