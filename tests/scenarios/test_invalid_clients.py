@@ -208,10 +208,9 @@ def test_contradictions_of_a_file_are_a_one_line_error(tmp_path: Path, content: 
     assert find_error(tmp_path, content).startswith(message)
 
 
-@pytest.mark.parametrize("command", ["watch", "tune"])
-def test_other_commands_reject_a_closed_loop(tmp_path: Path, command: str) -> None:
+def test_tune_rejects_a_closed_loop(tmp_path: Path) -> None:
     path = tmp_path / "loop.yaml"
     path.write_text("name: loop\nduration: 60s\nserver: {}\nclients: [{name: a, loop: serial, think: 1s}]\n")
-    result = invoke(command, path)
+    result = invoke("tune", path)
     assert result.exit_code == 2
     assert "the clients of loop react to their answers" in result.stderr

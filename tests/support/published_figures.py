@@ -57,8 +57,8 @@ def read_rows(text: str) -> Iterator[Row]:
 
 
 def format_number(value: float) -> str:
-    """Format a figure with at least three digits."""
-    if abs(value) >= 1000:
+    """Format a figure with at least three digits; a whole number as it is."""
+    if abs(value) >= 1000 or value.is_integer():
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 20 else f"{value:.3f}"
 
@@ -68,7 +68,7 @@ def format_found(row: Row) -> tuple[str, str]:
     if row.scenario == "metastable-database":
         return recovers(row.run, row.figure), "exact"
     value, tolerance = MEASURES[row.scenario](row.run, row.figure)
-    return format_number(value), f"{tolerance:.2g}" if tolerance else "exact"
+    return format_number(value), f"{float(f'{tolerance:.2g}'):,g}" if tolerance else "exact"
 
 
 def is_within(row: Row) -> bool:
@@ -76,7 +76,7 @@ def is_within(row: Row) -> bool:
     if row.published in ("yes", "no"):
         return row.found == row.published
     low, _, high = row.published.replace(",", "").partition(" to ")
-    tolerance = 0.0 if row.tolerance == "exact" else float(row.tolerance)
+    tolerance = 0.0 if row.tolerance == "exact" else float(row.tolerance.replace(",", ""))
     return float(low) - tolerance <= float(row.found.replace(",", "")) <= float(high or low) + tolerance
 
 
