@@ -156,7 +156,7 @@ def print_run(console: Console, run: BaseRun, output: Output) -> None:
         print_text(console, note, "dim")
     print_table(console, run.build_table(), with_caption=False)
     print_sentences(console, run.summarize())
-    for line in run.list_verdict_lines(console.width):
+    for line in run.list_verdict_lines(console.width) if run.verdicts else ():
         console.print(line, markup=False)
     if run.most_denied is not None:
         print_table(console, run.build_clients_table(run.most_denied))
@@ -167,7 +167,7 @@ def print_run(console: Console, run: BaseRun, output: Output) -> None:
     if output.timeline:
         console.print()
         console.print(run.render_timeline(console.width))
-    print_table(console, build_checks_table(run.checks, run.figures))
+    print_table(console, build_checks_table(run.checks, run.figures) if run.checks else None)
 
 
 def _print_accuracy(console: Console, run: Run, output: Output) -> None:

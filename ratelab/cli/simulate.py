@@ -67,7 +67,7 @@ def simulate(
     runs = run_scenarios(files, algorithms, output)
     runs = [_check(run, variants) for run, variants in zip(runs, files, strict=True)]
     deliver(runs, output)
-    failures = [line for run in runs for line in describe_failures(run.checks, run.figures)]
+    failures = [line for run in runs if run.checks for line in describe_failures(run.checks, run.figures)]
     for line in failures:
         click.echo(line, err=True)
     if failures:

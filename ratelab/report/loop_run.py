@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ratelab.lab import LOOP_CHARTS
 from ratelab.lab.closed_loop.figures import LoopComparison
-from ratelab.lab.closed_loop.verdict import LoopVerdict
 from ratelab.report import loop_findings, loop_tables, loops
 from ratelab.report.numbers import format_quota
 from ratelab.report.runs import BaseRun, describe_clients
@@ -29,8 +28,6 @@ class LoopRun(BaseRun):
     comparison: LoopComparison
     variants: tuple[Scenario, ...] = ()
     """The scenario of each case, unless the traffic was recorded."""
-    verdicts: tuple[LoopVerdict, ...] = ()
-    """The verdict on each row."""
 
     charts = LOOP_CHARTS
     figures = loops.LOOP_FIGURES

@@ -13,6 +13,7 @@ from ratelab.report.expectations import serialize_checks
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from ratelab.lab.closed_loop.verdict import LoopVerdict
     from ratelab.lab.scenarios import Scenario
     from ratelab.lab.scenarios.expectations import Check
     from ratelab.report.tables import Table
@@ -39,6 +40,8 @@ class BaseRun(ABC):
     """The scenario, unless the traffic was recorded."""
     checks: tuple[Check, ...] = ()
     """The expectations of the scenario, with the values of each row."""
+    verdicts: tuple[LoopVerdict, ...] = ()
+    """The verdict on each row, if clients react to their answers."""
 
     charts: ClassVar[tuple[str, ...]]
     """The charts that show such a run; the first by default."""

@@ -111,13 +111,14 @@ def _load_document(
         return _load_policies(document, rate, burst, seed)
     is_open = not _find_further_keys(document.value, schema.ScenarioFile, schema.Client)
     scenario = (_load_open_loop if is_open else _load_closed_loop)(document, rate, burst, seed)
-    check_expectations(
-        document,
-        scenario.expectations,
-        scenario.algorithms,
-        is_loop=is_variant or scenario.population is not None,
-        has_faults=scenario.population is not None and bool(scenario.population.faults),
-    )
+    if scenario.expectations:
+        check_expectations(
+            document,
+            scenario.expectations,
+            scenario.algorithms,
+            is_loop=is_variant or scenario.population is not None,
+            has_faults=scenario.population is not None and bool(scenario.population.faults),
+        )
     return scenario
 
 
@@ -204,6 +205,7 @@ def _create_scenario(
     quota: Quota | None,
     algorithms: tuple[str, ...],
 ) -> Scenario:
+    expected = getattr(file, EXPECT_KEY, ())
     return Scenario(
         name=file.name,
         description=file.description,
@@ -215,7 +217,7 @@ def _create_scenario(
         chart=file.chart,
         clients=tuple(file.clients),
         text=document.text,
-        expectations=place_expectations(document, getattr(file, EXPECT_KEY, ())),
+        expectations=place_expectations(document, expected) if expected else (),
     )
 
 
