@@ -85,6 +85,10 @@ HEALTHY = {
         ["quota: {rate: 2/20s}", "algorithms: [fixed-window]"],
         ["traffic: [{pattern: steady, rate: 1/s, from: 1s, to: 9s}], retry: {policy: retry-after, attempts: 2}"],
     ),
+    "serial clients that have done their work": (
+        [SERVER, OUTAGE],
+        ["count: 4, loop: serial, think: 100ms, requests: 120, retry: {policy: fixed, base: 1s, attempts: 8}"],
+    ),
     "no requests": ([SERVER], ["traffic: [{pattern: burst, at: 59s, size: 1}]"]),
 }
 """Scenarios in which nothing needs to be changed."""
@@ -227,6 +231,9 @@ def test_mutants_of_diagnoses_die(name: str, tmp_path: Path, monkeypatch: pytest
 ALARMS = {
     "a server that sheds": mutate(diagnoses, "_find_overload", "server.queue is not None or ", ""),
     "an outage without retries": mutate(diagnoses, "_find_storm", "(tries >= STORM_FACTOR * usual) & ", ""),
+    "serial clients that have done their work": mutate(
+        diagnoses, "_find_metastable_failure", " or 2 * max(begun, tries) * begin < before * rest", ""
+    ),
     "few clients that come together": mutate(diagnoses, "has_herd", "peak * result.attempts", "10**20 * peak"),
     "a greedy client with a quota of its own": mutate(
         diagnoses, "_find_tight_limit", "(demand * quota.period <= quota.limit * population.duration)", "True"

@@ -16,6 +16,9 @@ from ratelab.quota import NS_PER_S
 MIN_SERVED_RATIO = 0.9
 """The goodput ratio from which on a server is not overloaded: the share of goodput at which a service has recovered."""
 
+MIN_SUCCESSES = 20
+"""Successes before the faults from which on later ones are compared with them."""
+
 STORM_FACTOR = 1.5
 """Tries for each first try in a storm: budgets allow 10 to 20 % of retries, so half as many again is far beyond."""
 
@@ -94,7 +97,12 @@ def _find_metastable_failure(result: LoopResult) -> dict[str, float]:
     begin, end = min(fault.begin for fault in faults), max(fault.end for fault in faults)
     rest = (duration - end) // 4
     before = int(np.searchsorted(result.succeeded, begin))
-    late = len(result.succeeded) - int(np.searchsorted(result.succeeded, duration - rest))
+    late, begun, tries = (
+        len(times) - int(np.searchsorted(times, duration - rest))
+        for times in (result.succeeded, result.started, result.arrived)
+    )
+    if before < MIN_SUCCESSES or 2 * max(begun, tries) * begin < before * rest:  # clients may have no more requests
+        return {}
     return {
         "goodput_before": round(before * NS_PER_S / max(1, begin), 4),
         "goodput_late": round(late * NS_PER_S / max(1, rest), 4),
