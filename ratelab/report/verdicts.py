@@ -74,7 +74,9 @@ def describe_trial(verdict: LoopVerdict, trial: Trial) -> str:
         goodput = [format_per_second(result.goodput) for result in (before, after)]
     gained = f"goodput {' to '.join(goodput)}" if goodput[0] != goodput[1] else f"goodput still {goodput[0]}"
     eased = [_describe_easing(MEASURES[name], before, after) for name in trial.eased]
-    return ", ".join([f"with {trial.change}: {gained}", *eased, *(f"no {FAULTS[name].noun}" for name in trial.cured)])
+    cured = [f"no {FAULTS[name].noun.removeprefix('a ')}" for name in trial.cured]
+    brought = [f"but {FAULTS[name].noun}" for name in trial.brought]
+    return ", ".join([f"with {trial.change}: {gained}", *eased, *cured, *brought])
 
 
 def _describe_easing(name: str, before: LoopResult, after: LoopResult) -> str:
@@ -116,6 +118,7 @@ def _serialize_trial(verdict: LoopVerdict, trial: Trial) -> dict[str, Any]:
         "change": trial.change,
         "cured": list(trial.cured),
         "eased": list(trial.eased),
+        "brought": list(trial.brought),
         "before": {name: getattr(verdict.result, name) for name in names},
         "after": {name: getattr(trial.result, name) for name in names},
     }
@@ -131,6 +134,7 @@ class FaultWords(NamedTuple):
     """A fault in words."""
 
     noun: str
+    """With its article."""
     describe: Callable[[Evidence], str]
 
 
@@ -194,10 +198,10 @@ def _describe_tight_limit(evidence: Evidence) -> str:
 
 FAULTS = {
     "overload-without-shedding": FaultWords("overload", _describe_overload),
-    "metastable-failure": FaultWords("metastable failure", _describe_metastable_failure),
-    "retry-storm": FaultWords("retry storm", _describe_storm),
-    "dead-requests": FaultWords("queue of dead requests", _describe_dead_requests),
-    "herd": FaultWords("herd", _describe_herd),
+    "metastable-failure": FaultWords("a metastable failure", _describe_metastable_failure),
+    "retry-storm": FaultWords("a retry storm", _describe_storm),
+    "dead-requests": FaultWords("a queue of dead requests", _describe_dead_requests),
+    "herd": FaultWords("a herd", _describe_herd),
     "starvation": FaultWords("starvation", _describe_starvation),
     "tight-limit": FaultWords("denial of honest clients", _describe_tight_limit),
 }

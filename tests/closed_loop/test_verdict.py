@@ -16,7 +16,7 @@ from ratelab.lab.closed_loop.diagnoses import diagnose
 from ratelab.lab.closed_loop.figures import LoopCase, LoopResult, compare_loops
 from ratelab.lab.closed_loop.verdict import LoopVerdict, judge
 from ratelab.lab.scenarios import load_scenario
-from ratelab.report.verdicts import FAULTS, describe_verdicts
+from ratelab.report.verdicts import FAULTS, describe_trial, describe_verdicts
 
 OPEN = "traffic: [{pattern: poisson, rate: RATE}]"
 
@@ -253,3 +253,9 @@ def test_a_change_that_does_not_help_is_not_listed(tmp_path: Path, monkeypatch: 
     judged = judge_fault(tmp_path, "starvation")
     monkeypatch.setattr(*mutate(verdict, "_helps", "bool(better)", "True"))
     assert len(judge_fault(tmp_path, "starvation").trials) > len(judged.trials)
+
+
+def test_a_change_that_brings_a_fault_names_it(tmp_path: Path) -> None:
+    judged = judge_fault(tmp_path, "dead-requests")
+    trial = judged.trials[0]._replace(brought=("herd",))
+    assert describe_trial(judged, trial) == f"{describe_trial(judged, judged.trials[0])}, but a herd"

@@ -230,13 +230,8 @@ def _with_keys(population: Population, shared: bool) -> Population:
 REMEDIES: dict[str, tuple[Callable[[Population, Policy | None], Changes], ...]] = {
     "overload-without-shedding": (_bound_queue, _drop_stale, _serve_newest, _add_limiter, _add_budget),
     "metastable-failure": (
-        _add_budget,
-        _spread_widely,
-        _drop_stale,
-        _serve_newest,
-        _bound_queue,
-        _try_less,
-        _add_limiter,
+        *(_add_budget, _drop_stale, _serve_newest, _bound_queue),
+        *(_try_less, _spread_widely, _add_limiter),
     ),
     "retry-storm": (
         *(_add_budget, _spread_retries, _spread_widely, _try_less),

@@ -42,6 +42,8 @@ class Trial(NamedTuple):
     """The faults that it removes."""
     eased: tuple[str, ...]
     """Other faults, whose measure it brings to half or less."""
+    brought: tuple[str, ...]
+    """Faults that it brings; it removes more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,14 +63,16 @@ class LoopVerdict:
 def judge(
     results: Sequence[LoopResult], progress: Progress = lambda _: None, limit: int = MAX_TRIAL_TRIES
 ) -> tuple[LoopVerdict, ...]:
-    """Return a verdict on each row; all changes together take about `limit` tries at most.
+    """Return a verdict on each row; all changes together take about `limit` tries at most, shared by size.
 
     `progress` is called with the simulated nanoseconds that have passed since its last call.
     """
     diagnosed = [(result, diagnose(result)) for result in results]
-    faulty = sum(bool(diagnoses) for _, diagnoses in diagnosed)
+    total = sum(result.attempts for result, diagnoses in diagnosed if diagnoses)
     return tuple(
-        _try_changes(result, diagnoses, progress, limit // faulty) if diagnoses else LoopVerdict(result, ())
+        _try_changes(result, diagnoses, progress, limit * result.attempts // max(1, total))
+        if diagnoses
+        else LoopVerdict(result, ())
         for result, diagnoses in diagnosed
     )
 
@@ -92,8 +96,9 @@ def _try_changes(result: LoopResult, diagnoses: tuple[Diagnosis, ...], progress:
         after = [diagnosis.name for diagnosis in diagnose(changed)]
         cured = tuple(name for name in names if name not in after)
         eased = tuple(name for name in after if name in names and _is_eased(name, result, changed))
-        if _helps(result, changed, cured + eased) and not {*after} - {*names}:
-            trials.append(Trial(change.name, changed, cured, eased))
+        brought = tuple(name for name in after if name not in names)
+        if _helps(result, changed, cured + eased) and (not brought or len(after) < len(names)):
+            trials.append(Trial(change.name, changed, cured, eased, brought))
     trials.sort(key=lambda trial: _rank(result, trial))
     return LoopVerdict(result, diagnoses, tuple(trials), tried, len(changes) - tried)
 
