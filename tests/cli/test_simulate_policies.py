@@ -103,3 +103,9 @@ def test_charts_and_pages_show_each_policy(tmp_path: Path) -> None:
 )
 def test_options_that_need_one_quota_are_rejected(arguments: tuple[str, ...], message: str) -> None:
     assert message in get_error("simulate", *arguments)
+
+
+def test_a_chart_of_what_is_left_needs_no_policy_that_charges_at_once(tmp_path: Path) -> None:
+    scenario = SCENARIOS / "published-figures" / "tokens-charged-afterwards.yaml"
+    get_output("simulate", scenario, "--plot", tmp_path / "left.svg", "--chart", "left")
+    assert (tmp_path / "left.svg").read_text(encoding="utf-8").endswith("</svg>\n")

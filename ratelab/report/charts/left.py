@@ -28,6 +28,8 @@ MAX_REPLAYED = 200_000
 
 def compose_title(view: PolicyView) -> str:
     """State how much of the time the client had nothing left, by way to enforce the policies."""
+    if not any(_list_rows(view, result) for result in view.policies.results):
+        return "No policy charges costs at once, so what it has left is not shown."
     parts = []
     for result in view.policies.results:
         shares = [(row.label, _sample(view, row)[2]) for row in _list_rows(view, result)]
@@ -43,7 +45,7 @@ def compose_title(view: PolicyView) -> str:
 def compute_height(view: PolicyView, width: float) -> float:
     """Return the height of the chart in inches."""
     count = sum(len(_list_rows(view, result)) for result in view.policies.results)
-    strips = count * (STRIP_HEIGHT_IN + STRIP_GAP_IN) - STRIP_GAP_IN
+    strips = max(0, count * (STRIP_HEIGHT_IN + STRIP_GAP_IN) - STRIP_GAP_IN)
     return measure_heading(_compose_heading(view), width) + strips + compute_axis_height(view.whole)
 
 
@@ -51,6 +53,8 @@ def paint(sheet: Sheet, box: Box, view: PolicyView) -> None:
     """Draw a strip for each way to enforce and each policy."""
     rows = [(result, row) for result in view.policies.results for row in _list_rows(view, result)]
     rest = sheet.write_heading(box, _compose_heading(view)).inset(bottom=compute_axis_height(view.whole))
+    if not rows:
+        return
     margin = measure_scale([_get_burst(row) for _, row in rows])
     for (result, row), strip in zip(rows, rest.split_rows(len(rows), STRIP_GAP_IN), strict=True):
         burst, color, middle = _get_burst(row), view.colors[row.label], strip.top + LABEL_PEN.line / 2
