@@ -26,6 +26,7 @@ from ratelab.stores.valkey.server import ValkeyServer
 from ratelab.stores.waiting import MAX_JITTER_NS, Attempt, Lines, Sleep
 
 S, MS = 10**9, 10**6
+DAY_S = 86_400
 NOWHERE = "valkey://127.0.0.1:1"
 MINUTE = "1/min"
 
@@ -142,16 +143,16 @@ def test_tasks_are_admitted_in_order_by_a_store(store: ValkeyServer) -> None:
 
 def test_requests_behind_others_are_refused_as_soon_as_it_is_certain(store: ValkeyServer) -> None:
     async def main() -> None:
-        with ValkeyLimiter(store.url, "token-bucket", MINUTE, 2, AMPLE_DEADLINE) as limiter:
+        with ValkeyLimiter(store.url, "token-bucket", "1/day", 2, AMPLE_DEADLINE) as limiter:
             limiter.hit("alice", 2)
             first = asyncio.ensure_future(limiter.wait("alice"))
             while not any(line.due for line in limiter.waiting._lines._lines.values()):
                 await asyncio.sleep(0.001)
-            for timeout in (59, 119):
+            for days in (0.5, 1.5):
                 with pytest.raises(RateLimitExceeded) as raised:
-                    await limiter.wait("alice", 1, timeout)
-                assert 119 * S < raised.value.decision.retry_after_ns <= 120 * S
-            second = asyncio.ensure_future(limiter.wait("alice", 1, 121))
+                    await limiter.wait("alice", 1, days * DAY_S)
+                assert 1.5 * DAY_S * S < raised.value.decision.retry_after_ns <= 2 * DAY_S * S
+            second = asyncio.ensure_future(limiter.wait("alice", 1, 2.5 * DAY_S))
             await settle()
             assert limiter.waiting.count == 2
             assert limiter.hit("alice", 0).remaining == 0
