@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException, TooManyRequests, default_exceptio
 
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError, short_repr
-from ratelab.http.doors import MAX_DELAY_S, BlockingGate, create_limiter, decode_denial, decode_fields, merge_fields
+from ratelab.http.doors import BlockingGate, create_limiter, decode_denial, decode_fields, merge_fields
 from ratelab.http.environ import EnvironScope
 from ratelab.http.identity import SECRET, Identity
 from ratelab.http.policy_rules import AnyLimiter
@@ -72,7 +72,6 @@ class limit:  # noqa: N801  (a decorator)
         store: str | None = None,
         name: str | None = None,
         on_store_error: str = "local",
-        max_delay: float = MAX_DELAY_S,
         **arguments: Unpack[GateArguments],
     ) -> None:
         on_denied = arguments.pop("on_denied", None)
@@ -86,7 +85,7 @@ class limit:  # noqa: N801  (a decorator)
             arguments["key"] = _find_identity(os.environ.get(SECRET)).with_key(key)
         self._limits: Any = limits[0] if len(limits) == 1 else limits
         self._store, self._name, self._on_store_error = store, name, on_store_error
-        self._max_delay, self._arguments = max_delay, arguments
+        self._arguments = arguments
         self._on_denied = on_denied
 
     def __call__(self, view: View = None) -> View:  # type: ignore[assignment]
@@ -118,7 +117,7 @@ class limit:  # noqa: N801  (a decorator)
     def _create_gate(self, name: str | None) -> BlockingGate:
         name = None if self._store is None else name  # a limit in memory shares its quota with no other
         limiter = create_limiter(self._limits, self._store, name, True, self._on_store_error)
-        return BlockingGate(limiter, self._max_delay, _FLASK_REQUEST, **self._arguments)
+        return BlockingGate(limiter, _FLASK_REQUEST, **self._arguments)
 
 
 @cache

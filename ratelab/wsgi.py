@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import Field
-from ratelab.http.doors import MAX_DELAY_S, BlockingGate, decode_denial, decode_fields, merge_fields
+from ratelab.http.doors import BlockingGate, decode_denial, decode_fields, merge_fields
 from ratelab.http.environ import ENVIRON, EnvironScope
 from ratelab.http.gate import PolicyArguments, create_from_file
 from ratelab.http.identity import Identity
@@ -42,7 +42,7 @@ class RateLimitMiddleware(BlockingGate):
     environment; those that `by_route` makes choose by route as there. `on_denied` returns header fields as text. The
     limiter blocks, such as `ValkeyLimiter`: one that is awaited is rejected.
 
-    A request with a delay holds its thread meanwhile, for at most `max_delay` seconds; one with a longer delay is
+    A request with a delay holds its thread meanwhile, for at most `max_delay` seconds, by default 10; one with more is
     refunded and answered 429. `charge` is asked before the response starts, with the status 500 if `app` fails first.
     The iterable of `app` is returned as it is, unless `charge` is given.
 
@@ -63,7 +63,6 @@ class RateLimitMiddleware(BlockingGate):
         legacy: str = "off",
         policy: str | None = None,
         on_denied: DenialHook | None = None,
-        max_delay: float = MAX_DELAY_S,
         **policy_arguments: Unpack[PolicyArguments],
     ) -> None:
         if not callable(app):
@@ -72,7 +71,6 @@ class RateLimitMiddleware(BlockingGate):
         check_function("on_denied", on_denied)
         super().__init__(
             limiter,
-            max_delay,
             ENVIRON,
             key=key,
             cost=cost,

@@ -46,7 +46,10 @@ NAMES = (
 """The names of all options."""
 
 _FUNCTIONS = ("ACCOUNT", "CHARGE", "COST", "EXEMPT", "KEY", "ON_DENIED", "PLAN")
-_PASSED_ON = ("DEFAULT_PLAN", "ON_PLAN_ERROR", "PLAN_TIMEOUT", "LEGACY", "POLICY", "ON_DENIED", "CHARGE", "PLAN")
+_PASSED_ON = (
+    *("DEFAULT_PLAN", "ON_PLAN_ERROR", "PLAN_TIMEOUT", "LEGACY", "POLICY"),
+    *("ON_DENIED", "CHARGE", "PLAN", "MAX_DELAY"),
+)
 USER = ("user", "user_or_ip")
 """Keys that name the user of a request, or its address without a user."""
 
@@ -131,8 +134,6 @@ def create_gate(options: Options, kind: type[AnyGate], place: Place) -> AnyGate:
         costs = options["COSTS"]
         is_mapping = isinstance(costs, Mapping)
         arguments["costs"] = {one: load_function(value) for one, value in costs.items()} if is_mapping else costs
-    if "MAX_DELAY" in options and kind.blocking:
-        arguments["max_delay"] = options["MAX_DELAY"]
     return kind(limiter, subject=REQUEST, key=identity, exempt=exempt, file=file, **arguments)
 
 

@@ -33,7 +33,7 @@ from ratelab.stores.sleepers import running_trio
 DEFAULT_ALGORITHM = "token-bucket"
 """The algorithm of limits that are given as text."""
 
-MAX_DELAY_S = 10.0
+MAX_DELAY_S = 10
 """Seconds for which a door holds a thread, by default."""
 
 DJANGO_TEST_SERVER = "testserver"
@@ -116,22 +116,19 @@ def decode_fields(fields: Iterable[Field]) -> list[tuple[str, str]]:
 class BlockingGate(Gate):
     """A gate for a door that blocks a thread for each request.
 
-    A request that would be delayed by more than `max_delay` seconds is refunded and denied. Raise `InputError` for a
-    limiter or a plan that is awaited, and for an invalid `max_delay`.
+    A request that would be delayed by more than `max_delay` seconds, by default `MAX_DELAY_S`, is refunded and denied.
+    Raise `InputError` for a limiter or a plan that is awaited.
     """
 
     blocking = True
+    default_max_delay_ns = MAX_DELAY_S * NS_PER_S
 
     def __init__(
         self,
         limiter: AnyLimiter | Policy | list[Policy] | tuple[Policy, ...] | Callable[[Any], AnyLimiter],
-        max_delay: float = MAX_DELAY_S,
         subject: str | None = None,
         **arguments: Unpack[GateArguments],
     ) -> None:
-        if isinstance(max_delay, bool) or not isinstance(max_delay, int | float) or not 0 <= max_delay < float("inf"):
-            raise InputError(f"max_delay must be a number of seconds >= 0, got {short_repr(max_delay)}")
-        self._max_delay_ns = round(max_delay * NS_PER_S)
         self._checks_processes = isinstance(limiter, MemoryLimiter | Policy | list | tuple)
         super().__init__(limiter, subject=subject, **arguments)
 
@@ -191,10 +188,9 @@ class BlockingGate(Gate):
 
     def _hold(self, scope: Scope, ruling: Ruling) -> Ruling:
         """Hold the thread of a request for its delay, or deny it; count it."""
-        if ruling.delay_ns > self._max_delay_ns and ruling.refund is not None and ruling.refuse is not None:
-            run_now(ruling.refund())
-            ruling = ruling.refuse(self._max_delay_ns)
-        elif ruling.delay_ns:
+        if ruling.delay_ns:
+            ruling = run_now(self.bound_delay(ruling))
+        if ruling.delay_ns:
             with _count_delay(self.counts):
                 time.sleep(_round_up(ruling.delay_ns))
         return _finish(self, scope, ruling)
@@ -221,7 +217,9 @@ class AwaitingGate(Gate):
         return await self._hold(scope, await self.rule(scope))
 
     async def _hold(self, scope: Scope, ruling: Ruling) -> Ruling:
-        """Hold a request for its delay; count it."""
+        """Hold a request for its delay, or deny it; count it."""
+        if ruling.delay_ns:
+            ruling = await self.bound_delay(ruling)
         if ruling.delay_ns:
             with _count_delay(self.counts):
                 await (running_trio() or asyncio).sleep(_round_up(ruling.delay_ns))

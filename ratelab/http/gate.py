@@ -18,7 +18,7 @@ from ratelab.http.headers import HeaderWriter, ceil_seconds, format_string
 from ratelab.http.identity import SECRET, AmbiguousClientError, Identity
 from ratelab.http.offenders import Offenders
 from ratelab.http.plan_source import AnyPlanSource, check_plan_errors
-from ratelab.http.policy_guard import ChargeHook, PolicyGuard, PolicyOptions, await_store, prepare, refund
+from ratelab.http.policy_guard import ChargeHook, PolicyGuard, PolicyOptions, await_store, look, prepare, refund
 from ratelab.http.policy_rules import AnyLimiter, check_account, find_plans, needs_rules
 from ratelab.http.responses import (
     NOT_LIMITED,
@@ -31,7 +31,8 @@ from ratelab.http.responses import (
     read_denial,
 )
 from ratelab.http.scope_functions import RouteChoice, ScopeEntry, check_bool, check_cost, check_function, check_hook
-from ratelab.limiter import Decision, Row
+from ratelab.limiter import NEVER, Decision, Row
+from ratelab.quota import NS_PER_S
 from ratelab.stores.memory import MemoryLimiter
 from ratelab.stores.plans import Plans
 
@@ -44,8 +45,11 @@ _NO_SECRET = (
 )
 
 
+_DEFAULT = object()
+
+
 class PolicyArguments(TypedDict, total=False):
-    """Arguments of a `Gate` for limiters of several policies, which the page `policies` of the manual explains."""
+    """Arguments of a `Gate` that the constructors of doors pass on; the page `policies` of the manual explains most."""
 
     costs: Mapping[str, int | Callable[[Any], int]]
     account: str | Callable[[Any], str | None] | None
@@ -55,6 +59,7 @@ class PolicyArguments(TypedDict, total=False):
     plan_timeout: float
     charge: Callable[[Any, int], bool] | None
     file: FilePolicies | None
+    max_delay: float
 
 
 class GateArguments(PolicyArguments, total=False):
@@ -78,6 +83,8 @@ class Gate:
 
     blocking: ClassVar[bool] = False
     """Whether the door blocks a thread for each request, so that nothing can be awaited."""
+    default_max_delay_ns: ClassVar[int] = NEVER
+    """The longest delay for which the door holds a request, unless `max_delay` is given in seconds."""
 
     def __init__(
         self,
@@ -97,6 +104,7 @@ class Gate:
         plan_timeout: float = 1.0,
         charge: Callable[[Any, int], bool] | None = None,
         file: FilePolicies | None = None,
+        max_delay: Any = _DEFAULT,
         subject: str | None = None,
         **unknown: object,
     ) -> None:
@@ -109,6 +117,7 @@ class Gate:
         _check_functions(limiter, key, cost, {"exempt": exempt, "on_denied": on_denied, "charge": charge})
         check_account(account)
         check_plan_errors(on_plan_error, plan_timeout)
+        self._max_delay_ns = self.default_max_delay_ns if max_delay is _DEFAULT else _parse_delay(max_delay)
         if self.blocking:
             check_function("plan", plan)
         if not isinstance(costs, Mapping):
@@ -195,10 +204,19 @@ class Gate:
             return Ruling(None, fields, Decision(*row))
         limiter = self._limiter(scope) if callable(self._limiter) else self._limiter
 
-        def refuse(longest_ns: int) -> Ruling:
-            return self._deny(scope, key, Decision(False, 0, delay_ns - longest_ns, reset_after_ns, 0, name), deny)
+        async def refuse(longest_ns: int) -> Ruling:
+            await refund(limiter, key, cost)
+            left, _ = await look(limiter, key) or (Decision(*row), ())
+            wait = delay_ns - longest_ns
+            return self._deny(scope, key, Decision(False, 0, wait, left.reset_after_ns, 0, name), deny)
 
         return Ruling(None, fields, Decision(*row), delay_ns, partial(refund, limiter, key, cost), refuse)
+
+    async def bound_delay(self, ruling: Ruling) -> Ruling:
+        """Return a ruling, or that on a request whose delay is above `max_delay`: it is refunded and denied."""
+        if ruling.delay_ns <= self._max_delay_ns or ruling.refuse is None:
+            return ruling
+        return await ruling.refuse(self._max_delay_ns)
 
     def _deny(self, scope: Scope, key: str, decision: Decision, deny: Callable[[int, int, int], Denial]) -> Ruling:
         """Return the ruling on a request that the guard of one policy denies, and count it."""
@@ -281,6 +299,13 @@ def _check_cost(name: str, cost: object) -> None:
     check_function(name, cost)
     if not callable(cost) and (type(cost) is not int or cost < 0):
         raise InputError(f"{name} must be a whole number >= 0 or a function of the request, got {short_repr(cost)}")
+
+
+def _parse_delay(seconds: object) -> int:
+    """Return `max_delay` in nanoseconds; raise `InputError` unless it is a number of seconds >= 0."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
+        raise InputError(f"max_delay must be a number of seconds >= 0, got {short_repr(seconds)}")
+    return round(seconds * NS_PER_S)
 
 
 def _adapt(subject: str | None, function: Any) -> Any:

@@ -53,7 +53,8 @@ class RateLimitMiddleware(Gate):
     response.
 
     An admitted request with a delay waits before it reaches `app`, unless it costs nothing. It stays charged if its
-    client disconnects, and is then answered 503. `decision_of(scope)` returns the decision, for use in `app`.
+    client disconnects, and is then answered 503. One with a delay of more than `max_delay` seconds is refunded and
+    answered 429; by default, no delay is too long. `decision_of(scope)` returns the decision, for use in `app`.
 
     The other arguments are for limiters of several policies, which the page `policies` of the manual explains. `costs`
     are costs by name, in addition to `requests` and `bytes`. `account` identifies the account of a request as `key`
@@ -124,7 +125,8 @@ class RateLimitMiddleware(Gate):
                 counts.ambiguous += 1
                 await send_problem(scope, send, 400, str(error))
                 return
-        decide, awaited, cache, format_headers, deny, name = guard or find_guard(scope)
+        guard = guard or find_guard(scope)
+        decide, awaited, cache, format_headers, deny, name = guard
         if cost_of is not None:
             cost = check_cost(cost_of(scope))
         try:
@@ -150,11 +152,8 @@ class RateLimitMiddleware(Gate):
             await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
             return
         if delay_ns and cost:
-            delayed_receive = await delay_and_count(delay_ns, receive, counts)
-            if delayed_receive is None:
-                await send_dropped(scope, send)
-                return
-            receive, reset_after_ns = delayed_receive, reset_after_ns - delay_ns
+            await self._serve_ruled(scope, receive, send, self._rule_decided(scope, guard, key, cost, row))
+            return
         counts.admitted += 1
         scope["ratelab"] = row  # `decision_of` makes it a Decision, for applications that want one
         seconds = (reset_after_ns + NS_PER_S_LESS_ONE) // NS_PER_S  # rounded up
@@ -185,7 +184,12 @@ class RateLimitMiddleware(Gate):
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        ruling = await self.rule(scope)
+        await self._serve_ruled(scope, receive, send, await self.rule(scope))
+
+    async def _serve_ruled(self, scope: Scope, receive: Receive, send: Send, ruling: Ruling) -> None:
+        """Serve a request as ruled, after its delay."""
+        if ruling.delay_ns:
+            ruling = await self.bound_delay(ruling)
         if ruling.answer is not None:
             await send_denial(scope, send, ruling.answer)
             return

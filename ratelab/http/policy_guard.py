@@ -31,7 +31,7 @@ from ratelab.http.responses import (
     read_denial,
 )
 from ratelab.http.scope_functions import check_bool, format_path
-from ratelab.limiter import Costs, Keys
+from ratelab.limiter import Costs, Decision, Keys
 from ratelab.stores.plans import Plans
 from ratelab.stores.sleepers import running_trio
 
@@ -228,10 +228,10 @@ class PolicyGuard:
                 raise
             return await self._decide(scope)  # another thread has changed the policies, and nothing was charged
         if len(each) != len(rules):  # decided by policies of a later change: without header fields
-            return PolicyVerdict(decision, (), (), keys, costs)
+            return PolicyVerdict(decision, (), (), keys, costs, plan)
         asked = [(rule.policy, client if isinstance(keys, str) else keys[rule.policy.name]) for rule in rules]
         policies = [setup.plans.policy_of(policy, plan, key) for policy, key in asked]
-        return PolicyVerdict(decision, policies, each, keys, costs)
+        return PolicyVerdict(decision, policies, each, keys, costs, plan)
 
     def _count(self, scope: Scope, verdict: PolicyVerdict) -> None:
         """Count the denials of each policy, and the shadow policies that decided otherwise; log their denials."""
@@ -262,13 +262,17 @@ class PolicyGuard:
         answer = None if self._options.on_denied is None else self._options.on_denied(scope, decision)
         return Ruling(usual if answer is None else read_denial(answer, usual[1]), decision=decision)
 
-    def _refuse(self, scope: Scope, verdict: PolicyVerdict, longest_ns: int) -> Ruling:
-        """Return the ruling on an admitted request whose delay is above `longest_ns`; it has been refunded."""
+    async def _refuse(self, scope: Scope, verdict: PolicyVerdict, longest_ns: int) -> Ruling:
+        """Refund an admitted request whose delay is above `longest_ns`, and return the ruling that denies it."""
+        await refund(self._limiter, verdict.keys, verdict.list_charges())
+        left = await look(self._limiter, verdict.keys, verdict.plan)
+        if left is None or len(left[1]) != len(verdict.each):  # the policies have changed meanwhile
+            left = verdict.decision, tuple(verdict.each)
         each = [
-            one._replace(allowed=False, remaining=0, retry_after_ns=one.delay_ns - longest_ns)
+            now._replace(allowed=False, remaining=0, retry_after_ns=one.delay_ns - longest_ns)
             if one.allowed and one.delay_ns > longest_ns
-            else one
-            for one in verdict.each
+            else now._replace(allowed=one.allowed, retry_after_ns=one.retry_after_ns)
+            for one, now in zip(verdict.each, left[1], strict=True)
         ]
         enforcing = [pair for pair in zip(verdict.policies, each, strict=True) if not pair[0].shadow]
         for policy, one in enforcing:
@@ -276,18 +280,29 @@ class PolicyGuard:
                 self._counts.policies[policy.name].denied += 1
         name = max(enforcing, key=lambda pair: pair[1].delay_ns)[0].name if enforcing else None
         wait = verdict.decision.delay_ns - longest_ns
-        decision = verdict.decision._replace(allowed=False, remaining=0, retry_after_ns=wait, bound_by=name)
-        return self._deny(scope, verdict._replace(decision=decision, each=each))
+        denial = Decision(False, 0, wait, left[0].reset_after_ns, 0, name, verdict.decision.shadow)
+        return self._deny(scope, verdict._replace(decision=denial, each=each))
 
 
 async def refund(limiter: Any, keys: Keys, costs: Costs) -> None:
-    """Refund a request; if its store fails, it stays charged."""
+    """Refund a request; if its store fails, or the limiter cannot refund, it stays charged."""
+    give_back = getattr(limiter, "refund", None)
     try:
-        result = limiter.refund(keys, costs)
+        result = None if give_back is None else give_back(keys, costs)
         if isawaitable(result):
             await await_store(result)
     except StoreError as error:
         _log.warning("a request that should be refunded stays charged (%s: %s)", error.kind, error)
+
+
+async def look(limiter: Any, keys: Keys, plan: str | None = None) -> tuple[Decision, tuple[Decision, ...]] | None:
+    """Return the joint decision on a hit of cost 0, and that of each policy; None if the limiter makes none."""
+    try:
+        result = limiter.hit_each(keys, 0) if plan is None else limiter.hit_each(keys, 0, plan=plan)
+        looked: tuple[Decision, tuple[Decision, ...]] = await await_store(result) if isawaitable(result) else result
+    except (InputError, StoreError):  # it may have other policies or plans since
+        return None
+    return looked
 
 
 async def await_store(result: Awaitable[T]) -> T:

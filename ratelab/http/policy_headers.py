@@ -30,6 +30,7 @@ class PolicyVerdict(NamedTuple):
     """Their decisions."""
     keys: Keys
     costs: Costs
+    plan: str | None = None
 
     def list_charges(self) -> dict[str, int]:
         """Return the cost that an admitted request was charged by each policy; a shadow policy may have denied it."""

@@ -40,8 +40,8 @@ class Ruling(NamedTuple):
     """Time to wait before the request is passed on."""
     refund: Callable[[], Coroutine[Any, Any, None]] | None = None
     """Return the charge of an admitted request."""
-    refuse: Callable[[int], Ruling] | None = None
-    """Deny a request that has a delay and has been refunded, given the longest delay in ns that the door holds."""
+    refuse: Callable[[int], Coroutine[Any, Any, Ruling]] | None = None
+    """Refund and deny a request that has a delay, given the longest delay in ns for which the door holds it."""
 
 
 NOT_LIMITED = Ruling()

@@ -7,6 +7,7 @@ from mutate import Mutant, mutate, rewritten
 from ratelab import flask, wsgi
 from ratelab.http import doors, environ, gate
 from ratelab.http.doors import BlockingGate
+from ratelab.http.gate import Gate
 from ratelab.wsgi import RateLimitMiddleware
 
 
@@ -50,8 +51,8 @@ MUTANTS = {
     "an unread body is never settled": _mutate_charged("close", "self._settle_once()", "pass"),
     "a request is settled twice": _mutate_charged("_settle_once", "self._settled = True", "pass"),
     # delays
-    "a delay has no bound": mutate(BlockingGate, "_hold", "ruling.delay_ns > self._max_delay_ns", "False"),
-    "a delay above the bound stays charged": mutate(BlockingGate, "_hold", "run_now(ruling.refund())", "pass"),
+    "a delay has no bound": mutate(Gate, "bound_delay", "ruling.delay_ns <= self._max_delay_ns", "True"),
+    "a delay above the bound stays charged": mutate(Gate, "_rule_decided", "await refund(limiter, key, cost)", "pass"),
     "a delay is not slept": mutate(BlockingGate, "_hold", "time.sleep(_round_up(ruling.delay_ns))", "pass"),
     "an interrupted delay is not counted": mutate(doors, "_count_delay", "counts.dropped += 1", "pass"),
     # peers and headers
