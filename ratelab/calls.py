@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from ratelab.errors import InputError, RateLimitExceeded, StoreError, short_repr
 from ratelab.limiter import AsyncLimiter, Costs, Decision, Keys, Limiter
-from ratelab.stores.arguments import name_costs, parse_timeout
+from ratelab.stores.arguments import name_costs, name_keys, parse_timeout
 from ratelab.stores.forecast import may_queue
 from ratelab.stores.sleepers import Waiting, in_event_loop
 
@@ -56,11 +56,12 @@ def limited(
       is given. For an asynchronous function, an awaitable result is awaited.
 
     A call that a leaky bucket admits with a delay sleeps before the function runs; if it is cancelled or interrupted
-    meanwhile, it is refunded. Raises `InputError` for invalid
-    arguments; when it decorates a generator, a class, a synchronous function with an asynchronous limiter, or an
-    asynchronous one with a limiter that blocks; and when a synchronous function would have to sleep in an event loop.
+    meanwhile, it is refunded. Raises `InputError` for invalid arguments; when it decorates a generator, a class, a
+    synchronous function with an asynchronous limiter, or an asynchronous one with a limiter that blocks; and when a
+    synchronous function would have to sleep in an event loop.
     """
     _check_options(limiter, on_deny, timeout)
+    _check_constants(limiter, key, cost, plan)
 
     def decorate(function: Callable[..., Any]) -> Any:
         if isinstance(function, (classmethod, staticmethod)):
@@ -200,6 +201,16 @@ def _check_options(limiter: Any, on_deny: Any, timeout: float | None) -> None:
         raise InputError(f"timeout must not be given with on_deny='raise', got {timeout}: use on_deny='wait'")
     if (on_deny == "wait" or timeout is not None) and not callable(getattr(limiter, "wait", None)):
         raise InputError(f"{type(limiter).__name__} has no wait: use a limiter such as MemoryLimiter")
+
+
+def _check_constants(limiter: Any, key: Any, cost: Any, plan: Any) -> None:
+    """Raise `InputError` for a key, a cost or a plan that is neither valid for `hit` nor a function."""
+    if key is not None and not callable(key):
+        name_keys(limiter.policies, key)
+    if not callable(cost):
+        name_costs(limiter.policies, cost)
+    if plan is not None and not isinstance(plan, str) and not callable(plan):
+        raise InputError(f"plan must be the name of a plan or a function, got {short_repr(plan)}")
 
 
 def _check_function(function: Any) -> str:

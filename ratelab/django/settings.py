@@ -127,6 +127,9 @@ def create_gate(options: Options, kind: type[AnyGate], place: Place) -> AnyGate:
     arguments["cost"] = by_route(cost, 1) if isinstance(cost, Mapping) else cost
     if isinstance(exempt, list | tuple):
         exempt = by_route(dict.fromkeys(exempt, True), default=False)
+    elif exempt is not None and not callable(exempt):
+        remedy = f"write [{exempt!r}]" if isinstance(exempt, str) else "write ['/healthz']"
+        raise InputError(f"EXEMPT must be a list of routes or a function, got {short_repr(exempt)}: {remedy}")
     counts_accounts = file is None and any(policy.key == "account" for policy in getattr(limiter, "policies", ()))
     if counts_accounts or (account is not None and file is not None):
         arguments["account"] = find_user if account is None or account in USER else account

@@ -67,10 +67,10 @@ def create_limiter(
         raise InputError(f"name must be text such as 'search', got {short_repr(name)}")
     given: list[Any] = [*limits] if isinstance(limits, Sequence) and not isinstance(limits, str) else [limits]
     if not given or not all(isinstance(limit, str | Policy) for limit in given):
-        if store is None and len(given) == 1:
+        if store is None and len(given) == 1 and (callable(given[0]) or hasattr(given[0], "hit")):
             return given[0]  # type: ignore[no-any-return]
-        rule = "limits must be rates such as '5/minute' or policies" + (", with a store" if store else "")
-        raise InputError(f"{rule}, got {short_repr(limits)}")
+        kinds = " or policies in a store" if store else ", policies or one limiter"
+        raise InputError(f"limits must be rates such as '5/minute'{kinds}, got {short_repr(limits)}")
     policies = [_create_policy(limit, name) if isinstance(limit, str) else limit for limit in given]
     if store is None:
         return MemoryLimiter(policies)

@@ -30,7 +30,17 @@ from ratelab.http.responses import (
     problem,
     read_denial,
 )
-from ratelab.http.scope_functions import RouteChoice, ScopeEntry, check_bool, check_cost, check_function, check_hook
+from ratelab.http.scope_functions import (
+    RouteChoice,
+    ScopeEntry,
+    check_bool,
+    check_choices,
+    check_cost,
+    check_cost_argument,
+    check_function,
+    check_functions,
+    unknown_argument,
+)
 from ratelab.limiter import NEVER, Decision, Row
 from ratelab.quota import NS_PER_S
 from ratelab.stores.memory import MemoryLimiter
@@ -109,12 +119,12 @@ class Gate:
         **unknown: object,
     ) -> None:
         if unknown:
-            known = ", ".join(sorted(GateArguments.__annotations__))
-            raise TypeError(f"unknown argument {min(unknown)!r}: choose one of {known}")
+            raise unknown_argument(min(unknown), GateArguments.__annotations__.keys() - {"file"})
         limiter = MemoryLimiter(limiter) if isinstance(limiter, Policy | list | tuple) else limiter
         if isinstance(limiter, type):  # which is callable, too
             check_limiter(limiter)
-        _check_functions(limiter, key, cost, {"exempt": exempt, "on_denied": on_denied, "charge": charge})
+        check_choices(limiter, partial(check_limiter, blocking=self.blocking))
+        check_functions(limiter, key, cost, {"exempt": exempt, "on_denied": on_denied, "charge": charge})
         check_account(account)
         check_plan_errors(on_plan_error, plan_timeout)
         self._max_delay_ns = self.default_max_delay_ns if max_delay is _DEFAULT else _parse_delay(max_delay)
@@ -123,7 +133,7 @@ class Gate:
         if not isinstance(costs, Mapping):
             raise InputError(f"costs must be a mapping of names to costs, got {short_repr(costs)}")
         for name, one in costs.items():
-            _check_cost(f"costs[{name!r}]", one)
+            check_cost_argument(f"costs[{name!r}]", one)
         if policy is not None:
             format_string(policy)
         adapt = partial(_adapt, subject)
@@ -282,23 +292,6 @@ class Gate:
             if self._identity.secret_generated:
                 warnings.warn(_NO_SECRET, ConfigurationWarning, stacklevel=4)
             use_secret(self._identity.fingerprint, self._identity.secret_generated)
-
-
-def _check_functions(
-    limiter: object, key: object, cost: object, hooks: Mapping[str, Callable[..., object] | None]
-) -> None:
-    """Raise `InputError` for an invalid cost, a hook that is not a function, or a function that would be awaited."""
-    _check_cost("cost", cost)
-    for name, hook in hooks.items():
-        check_hook(name, hook)
-    check_function("limiter", limiter)
-    check_function("key", key)
-
-
-def _check_cost(name: str, cost: object) -> None:
-    check_function(name, cost)
-    if not callable(cost) and (type(cost) is not int or cost < 0):
-        raise InputError(f"{name} must be a whole number >= 0 or a function of the request, got {short_repr(cost)}")
 
 
 def _parse_delay(seconds: object) -> int:

@@ -27,7 +27,7 @@ from ratelab.http.addresses import (
 )
 from ratelab.http.asgi import Field, Scope
 from ratelab.http.environ import EnvironFields
-from ratelab.http.scope_functions import check_function, invalid_result
+from ratelab.http.scope_functions import RouteChoice, check_function, invalid_result
 
 MAX_HEADER_VALUE_BYTES = 256
 """Length of the longest header value, or text of a function, that identifies a client."""
@@ -277,10 +277,12 @@ def _name_reader(key: str | Callable[[Scope], str | None]) -> tuple[bytes, Calla
     """Return the prefix of the names that `key` selects, empty for `ip`, and a function that reads a request's name."""
     if callable(key):
         check_function("key", key)
+        if isinstance(key, RouteChoice):
+            raise InputError("key must not be by_route(...): give each policy a key of its own")
         return b"function", lambda scope: _encode_text(key(scope))
     if key == "ip":
         return b"", lambda _: b""
-    field = header_field(key, "key must be ip or header:NAME, such as header:X-API-Key")
+    field = header_field(key, "key must be ip, header:NAME such as header:X-API-Key, or in code a function")
     return b"header|" + field, lambda scope: read_header(scope, field)
 
 

@@ -281,6 +281,11 @@ def test_only_a_limiter_can_limit(limiter: Any) -> None:
         ({"timeout": 1}, "timeout must not be given with on_deny='raise'"),
         ({"on_deny": "wait", "timeout": -1}, "timeout must be a number of seconds >= 0, got -1"),
         ({"on_deny": "wait", "timeout": True}, "timeout must be a number of seconds >= 0, got True"),
+        ({"key": 5}, "key must be text, got 5"),
+        ({"key": {"other": "alice"}}, "unknown policy 'other' in key"),
+        ({"cost": -1}, "cost must be a whole number >= 0, got -1"),
+        ({"cost": "2"}, "cost must be a whole number >= 0, got '2'"),
+        ({"plan": 5}, "plan must be the name of a plan or a function, got 5"),
     ],
 )
 def test_invalid_options_are_rejected_at_decoration(options: dict[str, Any], message: str) -> None:

@@ -132,7 +132,7 @@ INVALID: dict[str, dict[str, Any]] = {
     "trusted_hops must be": {"RATE": "5/s", "TRUSTED_HOPS": "1"},
     "trusted_hops must be a whole number from 0 to": {"RATE": "5/s", "TRUSTED_HOPS": [1]},
     "legacy headers must be one of off, delta, epoch": {"RATE": "5/s", "LEGACY": "on"},
-    "exempt must be a function": {"RATE": "5/s", "EXEMPT": "/healthz"},
+    "EXEMPT must be a list of routes or a function, got '/healthz'": {"RATE": "5/s", "EXEMPT": "/healthz"},
     "cost must be": {"RATE": "5/s", "COST": -1},
     "max_keys must be": {"RATE": "5/s", "MAX_KEYS": 0},
     "max_delay must be": {"RATE": "5/s", "MAX_DELAY": "long"},

@@ -12,7 +12,9 @@ import ratelab.flask
 import ratelab.wsgi
 from ratelab import InputError, MemoryLimiter, create, limited
 from ratelab.fastapi import RateLimit
-from ratelab.http import RateLimitMiddleware
+from ratelab.http import RateLimitMiddleware, by_route
+
+LIMITER = MemoryLimiter(create("token-bucket", "5/min"))
 
 
 def hello(*arguments: Any) -> Any:
@@ -65,8 +67,46 @@ def test_every_door_rejects_an_invalid_argument_at_once(
 
 @pytest.mark.parametrize("door", DOORS)
 def test_an_argument_that_no_door_has_is_named_with_the_others(door: Callable[..., Any]) -> None:
-    with pytest.raises(TypeError, match=r"^unknown argument 'burst': choose one of account, charge, cost, "):
-        door(MemoryLimiter(create("token-bucket", "5/min")), burst=5)
+    with pytest.raises(TypeError, match=r"^unknown argument 'times': choose one of account, charge, cost, "):
+        door(MemoryLimiter(create("token-bucket", "5/min")), times=5)
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("burst", "Policy.create"), ("trusted_proxies", "Identity"), ("plans", "the limiter, such as MemoryLimiter")],
+)
+def test_the_error_for_an_argument_of_another_object_names_that_object(
+    door: Callable[..., Any], name: str, remedy: str
+) -> None:
+    with pytest.raises(TypeError, match=rf"^unknown argument '{name}': give it to {remedy}"):
+        door(MemoryLimiter(create("token-bucket", "5/min")), **{name: 5})
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(
+    ("name", "choices", "default", "message"),
+    [
+        ("cost", {"/export": "10"}, 1, "cost must be a whole number >= 0, got '10'"),
+        ("cost", {"/export": 10}, -1, "cost must be a whole number >= 0, got -1"),
+        ("exempt", {"/healthz": 1}, False, "exempt must return True or False, got 1"),
+        ("exempt", {"/healthz": True}, None, "exempt must return True or False, got None"),
+        ("limiter", {"/search": "5/min"}, LIMITER, "limiter must be a limiter, such as MemoryLimiter(policy), got '5/"),
+        ("limiter", {"/search": LIMITER}, None, "limiter must be a limiter, such as MemoryLimiter(policy), got None"),
+        ("key", {"/search": "ip"}, "header:X-API-Key", "key must not be by_route(...)"),
+    ],
+)
+def test_every_door_rejects_an_invalid_choice_by_route_at_once(
+    door: Callable[..., Any], name: str, choices: dict[str, Any], default: Any, message: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(message)}"):
+        door(**{"limiter": LIMITER, name: by_route(choices, default)})
+
+
+@pytest.mark.parametrize("choices", [["/search"], "/search", None])
+def test_choices_by_route_are_a_mapping(choices: Any) -> None:
+    with pytest.raises(InputError, match=r"choices of by_route must be a mapping such as {'/search': 10}, got "):
+        by_route(choices, default=1)
 
 
 @pytest.mark.parametrize("door", [*DOORS, lambda limiter: limited(limiter)(hello)])

@@ -464,7 +464,7 @@ def test_policies_of_a_file_apply(tmp_path: Path) -> None:
         ((), {}, "limits must be rates"),
         (("5/minuet",), {}, "5/minuet"),
         (("5/minute", fixed()), {}, "limits must be rates"),
-        (("5/minute",), {"key": "header:"}, "key must be ip or header:NAME"),
+        (("5/minute",), {"key": "header:"}, "key must be ip, header:NAME such as"),
         (("5/minute",), {"key": pong}, "key must be a plain function"),
         (("5/minute",), {"cost": -1}, "cost must be a whole number"),
         (("5/minute",), {"on_denied": 429}, "on_denied must be a function of the request"),

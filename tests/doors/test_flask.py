@@ -237,8 +237,8 @@ def test_the_counts_of_a_view_are_those_of_its_gate(app: Flask, client: FlaskCli
     [
         ({"limits": ()}, "limits must be rates"),
         ({"limits": ("5 apples",)}, "rate must look like"),
-        ({"limits": (5,)}, "limiter must be a limiter"),
-        ({"key": "cookie:id"}, "key must be ip or header:NAME"),
+        ({"limits": (5,)}, "limits must be rates such as '5/minute', policies or one limiter, got 5"),
+        ({"key": "cookie:id"}, "key must be ip, header:NAME such as"),
         ({"cost": -1}, "cost must be a whole number"),
         ({"max_delay": -1}, "max_delay must be a number of seconds"),
         ({"on_denied": "no"}, "on_denied must be a function of the request, got 'no'"),
