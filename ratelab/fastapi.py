@@ -20,8 +20,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from ratelab.errors import InputError, StoreError
 from ratelab.http.asgi import App, Field, Message, Receive, Scope, Send
-from ratelab.http.doors import AwaitingGate, Limits, create_limiter
-from ratelab.http.gate import GateArguments, create_from_file
+from ratelab.http.doors import AwaitingGate, DoorArguments, Limits, choose_store, create_limiter, take_store_options
+from ratelab.http.gate import create_from_file
 from ratelab.http.guard import Guard
 from ratelab.http.headers import complete_fields, join_legacy
 from ratelab.http.identity import Identity
@@ -30,7 +30,6 @@ from ratelab.http.responses import Denial, Ruling, read_detail
 from ratelab.http.scope_functions import ScopeEntry, check_hook, decision_of, invalid_result, is_deferred
 from ratelab.limiter import Decision, Row
 from ratelab.quota import NS_PER_S
-from ratelab.stores.memory import MemoryLimiter
 
 _create_decision = partial(tuple.__new__, Decision)  # takes half the time of the class
 
@@ -93,7 +92,8 @@ class RateLimit(AwaitingGate):
     `limits` are rates such as `5/minute`, which token buckets grant, policies, which are enforced together, a limiter,
     or a function that chooses one. Routes with the same `RateLimit` share its quota, and charge a request once. With
     `store`, the quota is kept in the store at that URL. All limits there that have the same policies and `name` share
-    it, in all processes; while it is down, requests are decided as `on_store_error` says for a `ResilientLimiter`.
+    it, in all processes, and one connection. `on_store_error`, `deadline` and `max_keys` are as for a
+    `ResilientLimiter`.
 
     `key` identifies the client: `ip`, `header:NAME`, an `Identity`, or a function. The other arguments are those of
     `ratelab.http.RateLimitMiddleware`, with functions of the `Request` or `WebSocket`. `on_denied` returns a `Response`
@@ -111,14 +111,13 @@ class RateLimit(AwaitingGate):
     def __init__(
         self,
         *limits: Limits,
-        store: str | None = None,
         name: str | None = None,
-        on_store_error: str = "local",
-        **arguments: Unpack[GateArguments],
+        **arguments: Unpack[DoorArguments],
     ) -> None:
+        options = take_store_options(arguments)
         on_denied = arguments.pop("on_denied", None)
         check_hook("on_denied", on_denied)
-        limiter: Any = create_limiter(limits, store, name, on_store_error=on_store_error)  # type: ignore[arg-type]
+        limiter: Any = create_limiter(limits, name=name, **options)  # type: ignore[arg-type]
         given: dict[str, Any] = {**arguments}
         injected = {each: given[each] for each in _INJECTED if isinstance(given.get(each), params.Depends)}
         given |= {each: ScopeEntry(each) for each in injected}
@@ -127,7 +126,7 @@ class RateLimit(AwaitingGate):
         super().__init__(limiter, subject=_CONNECTION, **given)
         self._injected = injected.keys()
         self._respond = on_denied
-        self._store = limiter if store is not None else None
+        self._store = limiter if options.get("store") is not None else None
         connection = Parameter("connection", Parameter.POSITIONAL_OR_KEYWORD, annotation=HTTPConnection)
         values = [Parameter(each, Parameter.KEYWORD_ONLY, default=value) for each, value in injected.items()]
         self.__signature__ = Signature([connection, *values])  # by which FastAPI passes the arguments of a call
@@ -136,13 +135,21 @@ class RateLimit(AwaitingGate):
     def from_file(
         cls,
         path: str,
-        limiter: Callable[..., AnyLimiter] = MemoryLimiter,
+        limiter: Callable[..., AnyLimiter] | None = None,
         key: str | Identity | Callable[[Any], str | None] = "ip",
+        name: str | None = None,
         **arguments: Any,
     ) -> Self:
-        """Limit requests by the policy file at `path`, as `from_file` of `ratelab.http.RateLimitMiddleware` does."""
-        created, identity, file = create_from_file(path, limiter, key)
-        return cls(created, key=identity, file=file, **arguments)
+        """Limit requests by the policy file at `path`, as `from_file` of `ratelab.http.RateLimitMiddleware` does.
+
+        Without a function `limiter`, the limiter is in the `store`, if one is given, under its `name`.
+        """
+        options = take_store_options(arguments)
+        create = choose_store(False, name, **options)
+        created, identity, file = create_from_file(path, create if limiter is None else limiter, key)
+        limit = cls(created, **{**arguments, "key": identity, "file": file})
+        limit._store = created if limiter is None and options.get("store") is not None else None
+        return limit
 
     async def __call__(self, connection: HTTPConnection, **values: Any) -> Decision | None:
         """Return the decision on a request or a message; raise `RateLimitDenied` if it is denied."""

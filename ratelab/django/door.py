@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -28,6 +28,18 @@ from ratelab.limiter import Decision
 _WATCHED = ("RATELAB", "SECRET_KEY", "REST_FRAMEWORK")
 
 
+TEST_SERVER = "testserver"
+"""The server of requests that the tests of a project make, which claims to have several processes."""
+
+
+class ThreadGate(BlockingGate):
+    """A gate for requests that block a thread."""
+
+    def has_processes(self, environ: Mapping[str, Any]) -> bool:
+        """Return whether the server of a request has several processes."""
+        return super().has_processes(environ) and environ.get("SERVER_NAME") != TEST_SERVER
+
+
 class Door:
     """Pass requests on unless a limit denies them.
 
@@ -49,7 +61,7 @@ class Door:
         gate = self._blocking
         if gate is None:
             with self._lock:
-                gate = self._blocking = self._blocking or self._create(BlockingGate)
+                gate = self._blocking = self._blocking or self._create(ThreadGate)
         return gate
 
     def find_awaiting(self) -> AwaitingGate:

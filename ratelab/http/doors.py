@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache, lru_cache
-from typing import Any, Unpack
+from functools import cache, lru_cache, partial
+from typing import Any, TypedDict, Unpack
 from weakref import WeakSet
 
 from ratelab.algorithms import Policy
@@ -25,6 +25,7 @@ from ratelab.http.policy_guard import refund
 from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import Denial, Ruling
 from ratelab.quota import NS_PER_S
+from ratelab.stores.arguments import MAX_NAME_CHARS, check_limits, check_max_keys
 from ratelab.stores.blocking_resilient import run_now
 from ratelab.stores.fallback import check_on_store_error
 from ratelab.stores.memory import MemoryLimiter
@@ -36,9 +37,6 @@ DEFAULT_ALGORITHM = "token-bucket"
 MAX_DELAY_S = 10
 """Seconds for which a door holds a thread, by default."""
 
-DJANGO_TEST_SERVER = "testserver"
-"""The server of requests that the tests of Django projects make, which claims to have several processes."""
-
 _log = logging.getLogger("ratelab.http")
 
 _sharing: dict[tuple[str, bool], WeakSet[Any]] = {}
@@ -48,60 +46,90 @@ Limits = str | Policy | Sequence[str | Policy] | AnyLimiter | Callable[[Any], An
 """Limits of a door: rates such as `5/minute`, policies, a limiter, or a function that returns one."""
 
 
+class StoreOptions(TypedDict, total=False):
+    """Options of a door that creates its limiter; `choose_store` explains them."""
+
+    store: str | None
+    on_store_error: str
+    deadline: float
+    max_keys: int
+
+
+class DoorArguments(GateArguments, StoreOptions, total=False):
+    """Arguments of a door that creates its limiter."""
+
+
+def take_store_options(arguments: Any) -> dict[str, Any]:
+    """Remove the options of a store from the arguments of a door, and return them."""
+    return {name: arguments.pop(name) for name in StoreOptions.__annotations__ if name in arguments}
+
+
 def create_limiter(
-    limits: Limits,
-    store: str | None = None,
-    name: str | None = None,
-    blocking: bool = False,
-    on_store_error: str = "local",
+    limits: Limits, store: str | None = None, name: str | None = None, blocking: bool = False, **options: Any
 ) -> AnyLimiter | Callable[[Any], AnyLimiter]:
-    """Return the limiter of a door: in memory, or in the store at a URL.
+    """Return the limiter of a door: in memory, or in a store.
 
     Rates are granted by token buckets, which are named after them; `name` precedes the names, so that limits of the
-    same rate do not share a quota in a store. A limiter is returned as it is. The limiter of a door that is not
-    `blocking` is awaited if it is in a store. While the store is down, requests are decided as `on_store_error` says
-    for a `ResilientLimiter`. Raise `InputError` for an invalid argument.
+    same rate do not share a quota in a store. A limiter is returned as it is. Raise `InputError` for an invalid
+    argument.
     """
-    check_on_store_error(on_store_error)
-    if name is not None and (not isinstance(name, str) or not name):
-        raise InputError(f"name must be text such as 'search', got {short_repr(name)}")
+    create = choose_store(blocking, store=store, **options)
+    check_name(name)
     given: list[Any] = [*limits] if isinstance(limits, Sequence) and not isinstance(limits, str) else [limits]
     if not given or not all(isinstance(limit, str | Policy) for limit in given):
         if store is None and len(given) == 1 and (callable(given[0]) or hasattr(given[0], "hit")):
             return given[0]  # type: ignore[no-any-return]
         kinds = " or policies in a store" if store else ", policies or one limiter"
         raise InputError(f"limits must be rates such as '5/minute'{kinds}, got {short_repr(limits)}")
-    policies = [_create_policy(limit, name) if isinstance(limit, str) else limit for limit in given]
-    if store is None:
-        return MemoryLimiter(policies)
-    return connect_limiter(store, policies, blocking, on_store_error, shares=blocking)
+    return create([_create_policy(limit, name) if isinstance(limit, str) else limit for limit in given])
 
 
-def connect_limiter(
-    store: str,
-    policies: Sequence[Policy],
+def choose_store(
     blocking: bool,
-    on_store_error: str,
-    max_keys: int = 1_000_000,
+    name: str | None = None,
     *,
-    shares: bool = True,
-    **options: Any,
-) -> AnyLimiter:
-    """Return a limiter in the store at a URL, with `options` such as `name` and `deadline`.
+    store: str | None = None,
+    on_store_error: str = "local",
+    deadline: float = 0.1,
+    max_keys: int = 1_000_000,
+) -> Callable[..., AnyLimiter]:
+    """Return the function that creates limiters of policies: in memory or, under a `name`, in the store at a URL.
 
-    If it `shares` its connections, it uses those of other such limiters in this store. Limiters that are awaited must
-    then be used in one event loop.
+    The limiter of a door that is not `blocking` is awaited if it is in a store. While the store is down, requests are
+    decided as `on_store_error` says for a `ResilientLimiter`. A decision has `deadline` seconds. At most `max_keys`
+    keys are kept in memory. Limiters share the connections to their store. Raise `InputError` for an invalid argument,
+    also for one that is of no use without a store.
     """
+    check_name(name)
+    check_on_store_error(on_store_error)
+    check_limits(deadline)
+    check_max_keys(max_keys)
+    if store is None:
+        return partial(MemoryLimiter, max_keys=max_keys)
     from ratelab.stores.blocking_resilient import BlockingResilientLimiter
     from ratelab.stores.resilient import ResilientLimiter
     from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
+    from ratelab.stores.valkey.connection import StoreUrl
 
+    StoreUrl(store, asynchronous=not blocking)  # checks it
     kind: Any = ValkeyLimiter if blocking else AsyncValkeyLimiter
     resilient: Any = BlockingResilientLimiter if blocking else ResilientLimiter
-    sharing = _sharing.setdefault((store, blocking), WeakSet()) if shares else WeakSet()
-    limiter = kind(next(iter(sharing), store), policies, **options)
-    sharing.add(limiter)
-    return resilient(limiter, on_store_error, max_keys=max_keys)  # type: ignore[no-any-return]
+
+    def connect(policies: Sequence[Policy], **changes: Any) -> AnyLimiter:
+        sharing = _sharing.setdefault((store, blocking), WeakSet())
+        limiter = kind(next(iter(sharing), store), policies, deadline=deadline, name=name, **changes)
+        sharing.add(limiter)
+        return resilient(limiter, on_store_error, max_keys=max_keys)  # type: ignore[no-any-return]
+
+    return connect
+
+
+def check_name(name: str | None) -> None:
+    """Raise `InputError` unless the name of a limit is None or text."""
+    if name is not None and (not isinstance(name, str) or not name):
+        raise InputError(f"name must be text such as 'search', got {short_repr(name)}")
+    if name is not None and len(name) > MAX_NAME_CHARS:
+        raise InputError(f"name must have at most {MAX_NAME_CHARS} characters, got {len(name)}: choose a shorter one")
 
 
 def _create_policy(rate: str, name: str | None) -> Policy:
@@ -136,10 +164,13 @@ class BlockingGate(Gate):
         """Decide what to do with an HTTP request, after its delay; count it."""
         if self._checks_processes:
             self._checks_processes = False  # at the first request alone
-            environ = scope.get(ENVIRON, {})
-            if environ.get("wsgi.multiprocess") and environ.get("SERVER_NAME") != DJANGO_TEST_SERVER:
+            if self.has_processes(scope.get(ENVIRON, {})):
                 _warn_of_processes()
         return self._hold(scope, run_now(self.rule(scope)))
+
+    def has_processes(self, environ: Mapping[str, Any]) -> bool:
+        """Return whether the server of a request has several processes."""
+        return bool(environ.get("wsgi.multiprocess"))
 
     def admit_from(self, peer: object, create_scope: Callable[[], Scope]) -> tuple[Any, Any, Any, Ruling | None]:
         """Admit a request from a peer as `admit` does; create its scope only if that is needed.

@@ -12,8 +12,8 @@ from ratelab.errors import InputError, StoreError
 from ratelab.pacing.pace import LearnedPace
 from ratelab.pacing.state import Action, Result
 from ratelab.quota import NS_PER_S
+from ratelab.stores.arguments import check_limits
 from ratelab.stores.fork import reset_in_children
-from ratelab.stores.valkey.connection import check_limits
 from ratelab.stores.valkey.connection_pool import ConnectionPools
 from ratelab.stores.valkey.error_kinds import classify_error
 from ratelab.stores.valkey.resp import encode_command

@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 from ratelab.algorithms import Policy
 from ratelab.algorithms.composite import Answer, Combined, check_policies, combine, list_decisions
 from ratelab.clock import STEADY_CLOCKS, Clock, default_clocks, monotonic
-from ratelab.errors import InputError, short_repr
+from ratelab.errors import InputError
 from ratelab.limiter import Admission, Costs, Decision, Keys, Row
 from ratelab.stores.arguments import (
     check_clock,
     check_cost,
+    check_max_keys,
     default_clock,
     is_aligned,
     name_costs,
@@ -68,8 +69,7 @@ class MemoryLimiter:
         plans: Mapping[str, QuotaChanges] | None = None,
         overrides: Mapping[str, QuotaChanges] | None = None,
     ) -> None:
-        if type(max_keys) is not int or max_keys < 1:
-            raise InputError(f"max_keys must be a whole number >= 1, got {short_repr(max_keys)}")
+        check_max_keys(max_keys)
         self.policies = check_policies(policies)
         self.max_keys = max_keys
         self._plans = Plans.of(self.policies, plans, overrides)

@@ -1,18 +1,35 @@
-"""Invalid arguments of doors: each door rejects them when it is created, in one line."""
+"""Arguments of doors: all have the same, and reject invalid ones when they are created, in one line."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import asgi
 import pytest
+import wsgi
+from django.http import HttpResponse
+from django.test import RequestFactory
+from django_project import override
+from fastapi import Depends, FastAPI
+from flask import Flask
+from valkey_servers import AMPLE_DEADLINE, collect_connections
 
+import ratelab.django
 import ratelab.flask
 import ratelab.wsgi
-from ratelab import InputError, MemoryLimiter, create, limited
+from ratelab import InputError, MemoryLimiter, Policy, create, limited
+from ratelab.django.decorators import ViewOptions
+from ratelab.django.settings import NAMES
 from ratelab.fastapi import RateLimit
 from ratelab.http import RateLimitMiddleware, by_route
+from ratelab.http.doors import DoorArguments
+from ratelab.http.gate import GateArguments
+from ratelab.http.identity import SECRET
+from ratelab.stores.valkey.server import ValkeyServer
 
 LIMITER = MemoryLimiter(create("token-bucket", "5/min"))
 
@@ -37,7 +54,74 @@ def create_fastapi(limiter: Any, **arguments: Any) -> Any:
     return RateLimit(limiter, **arguments)
 
 
+def create_django(limiter: Any, **arguments: Any) -> Any:
+    limits = {"RATE": limiter} if isinstance(limiter, str) else {"LIMITER": limiter}
+    with override(**limits, **{name.upper(): value for name, value in arguments.items()}):
+        return ratelab.django.RateLimitMiddleware(hello)
+
+
+def create_django_view(limiter: Any, **arguments: Any) -> Any:
+    with override():
+        return ratelab.django.ratelimit(limiter, **arguments)(lambda _: HttpResponse())(RequestFactory().get("/"))
+
+
 DOORS = [create_asgi, create_wsgi, create_flask, create_fastapi]
+DJANGO = [create_django, create_django_view]
+CREATING = [create_flask, create_fastapi, *DJANGO]
+"""The doors that create limiters, in memory or in a store; the others are given one."""
+
+VALID: dict[str, Any] = {
+    "key": "header:X-API-Key",
+    "cost": 2,
+    "costs": {"rows": 3},
+    "account": "header:X-Account",
+    "exempt": lambda _: True,
+    "legacy": "delta",
+    "policy": "pages",
+    "on_denied": lambda *_: None,
+    "charge": lambda *_: False,
+    "plan": lambda _: None,
+    "default_plan": "pro",
+    "on_plan_error": "closed",
+    "plan_timeout": 2.5,
+    "max_delay": 0,
+    "file": None,
+}
+"""A value of each argument of all doors; the file of a door in Django is a path, and replaces its limiter."""
+
+VALID_WITH_STORE: dict[str, Any] = {
+    "store": "unix:///nowhere",
+    "name": "search",
+    "on_store_error": "open",
+    "deadline": 0.5,
+    "max_keys": 10,
+}
+"""A value of each argument of the doors that create limiters."""
+
+
+def test_the_table_of_arguments_is_complete() -> None:
+    assert VALID.keys() == GateArguments.__annotations__.keys()
+    assert VALID.keys() | VALID_WITH_STORE.keys() == DoorArguments.__annotations__.keys() | {"name"}
+    in_django = {name.lower() for name in NAMES}
+    assert in_django >= VALID.keys() | VALID_WITH_STORE.keys()
+    assert in_django == ViewOptions.__annotations__.keys()
+
+
+@pytest.mark.parametrize("door", [*DOORS, *DJANGO])
+@pytest.mark.parametrize("name", sorted(VALID.keys() - {"file"}))
+def test_every_door_has_every_argument(door: Callable[..., Any], name: str) -> None:
+    policy = Policy.create("token-bucket", "5/min")
+    door(MemoryLimiter(policy, plans={"pro": {policy.name: "9/min"}}), **{name: VALID[name]})
+
+
+@pytest.mark.parametrize("door", CREATING)
+@pytest.mark.parametrize("name", VALID_WITH_STORE)
+def test_every_door_that_creates_limiters_has_the_arguments_of_a_store(
+    door: Callable[..., Any], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SECRET, "a secret")
+    door("5/min", **{name: VALID_WITH_STORE[name]})
+
 
 INVALID: list[tuple[dict[str, Any], str]] = [
     ({"account": 5}, "account must be header:NAME or a function of the request, got 5"),
@@ -46,7 +130,12 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"cost": "2"}, "cost must be a whole number >= 0 or a function of the request, got '2'"),
     ({"costs": 5}, "costs must be a mapping of names to costs, got 5"),
     ({"costs": {"a": "2"}}, "costs['a'] must be a whole number >= 0 or a function of the request, got '2'"),
+    ({"default_plan": "pro"}, "unknown plan 'pro': give the limiter plans"),
     ({"exempt": "/x"}, "exempt must be a function of the request, got '/x'"),
+    ({"key": "cookie"}, "key must be ip, header:NAME such as header:X-API-Key, or in code a function, got 'cookie'"),
+    ({"legacy": "yes"}, "legacy headers must be one of off, delta, epoch, got 'yes'"),
+    ({"max_delay": -1}, "max_delay must be a number of seconds >= 0, got -1"),
+    ({"max_delay": None}, "max_delay must be a number of seconds >= 0, got None"),
     ({"on_denied": 5}, "on_denied must be a function of the request, got 5"),
     ({"on_plan_error": "x"}, "on_plan_error must be one of default, closed, got 'x'"),
     ({"plan_timeout": -1}, "plan_timeout must be a number of seconds above 0, got -1"),
@@ -63,6 +152,24 @@ def test_every_door_rejects_an_invalid_argument_at_once(
     with pytest.raises(InputError) as rejected:
         door(MemoryLimiter(create("token-bucket", "5/min")), **arguments)
     assert str(rejected.value) == message
+
+
+VALID_IN_DJANGO: list[dict[str, Any]] = [{"account": "user"}, {"max_delay": None}]
+"""The user of a request counts as an account, and None stands for the default."""
+
+INVALID_IN_DJANGO = [each for each in INVALID if each[0] not in VALID_IN_DJANGO]
+
+
+@pytest.mark.parametrize("door", DJANGO)
+@pytest.mark.parametrize(("arguments", "message"), INVALID_IN_DJANGO, ids=str)
+def test_django_rejects_an_invalid_argument_with_its_place(
+    door: Callable[..., Any], arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=r"^(RATELAB|ratelimit of .*): ") as rejected:
+        door(MemoryLimiter(create("token-bucket", "5/min")), **arguments)
+    shown = str(rejected.value).partition(": ")[2]
+    (name,) = arguments  # of which Django takes further values if the message has it in capitals
+    assert shown == message or shown.startswith(f"{name.upper()} must be ")
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -115,7 +222,8 @@ def test_a_class_is_no_limiter(door: Callable[..., Any]) -> None:
         door(MemoryLimiter)
 
 
-@pytest.mark.parametrize("door", [create_flask, create_fastapi])
+@pytest.mark.parametrize("door", CREATING)
+@pytest.mark.parametrize("store", [{}, {"store": "unix:///nowhere"}], ids=["in memory", "in a store"])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -123,13 +231,18 @@ def test_a_class_is_no_limiter(door: Callable[..., Any]) -> None:
         ({"on_store_error": []}, "on_store_error must be one of local, open, closed, got []"),
         ({"name": 5}, "name must be text such as 'search', got 5"),
         ({"name": ""}, "name must be text such as 'search', got ''"),
+        ({"name": "n" * 101}, "name must have at most 100 characters, got 101: choose a shorter one"),
+        ({"deadline": 0}, "deadline must be above 0 and at most 60 seconds, got 0"),
+        ({"deadline": "soon"}, "deadline must be above 0 and at most 60 seconds, got 'soon'"),
+        ({"max_keys": 0}, "max_keys must be a whole number >= 1, got 0"),
+        ({"max_keys": True}, "max_keys must be a whole number >= 1, got True"),
     ],
 )
-def test_arguments_for_a_store_are_checked_without_one(
-    door: Callable[..., Any], arguments: dict[str, Any], message: str
+def test_arguments_for_a_store_are_checked_with_and_without_one(
+    door: Callable[..., Any], store: dict[str, str], arguments: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(InputError, match=f"^{re.escape(message)}"):
-        door("5/min", **({"store": "valkey://localhost"} if "name" in arguments else {}), **arguments)
+    with pytest.raises(InputError, match=f"{re.escape(message)}$"):
+        door("5/min", **store, **arguments)
 
 
 @pytest.mark.parametrize("middleware", [RateLimitMiddleware, ratelab.wsgi.RateLimitMiddleware])
@@ -138,3 +251,94 @@ def test_a_middleware_needs_an_application_and_the_path_of_a_file(middleware: An
         middleware(None, MemoryLimiter(create("token-bucket", "5/min")))
     with pytest.raises(InputError, match="path must be the path of a policy file, got 5"):
         middleware.from_file(hello, 5)
+
+
+# --- policy files
+
+POLICIES = "version: 1\npolicies: [{name: pings, rate: 2/h, algorithm: token-bucket, match: /ping}]\n"
+
+
+def serve_asgi(path: str, **store: Any) -> list[int]:
+    app = RateLimitMiddleware.from_file(asgi_hello, path, **store)
+    return [asgi.call(app, path=page).status for page in PAGES]
+
+
+def serve_wsgi(path: str, **store: Any) -> list[int]:
+    app = ratelab.wsgi.RateLimitMiddleware.from_file(wsgi_hello, path, **store)
+    return [wsgi.call(app, path=page).status for page in PAGES]
+
+
+def serve_flask(path: str, **store: Any) -> list[int]:
+    app = Flask("pages")
+    app.before_request(ratelab.flask.limit.from_file(path, **store).check)
+    for page in {*PAGES}:
+        app.add_url_rule(page, page, lambda: "hello")
+    return [app.test_client().get(page).status_code for page in PAGES]
+
+
+def serve_fastapi(path: str, **store: Any) -> list[int]:
+    app = FastAPI(dependencies=[Depends(RateLimit.from_file(path, **store))])
+    for page in {*PAGES}:
+        app.get(page)(lambda: "hello")
+
+    async def send() -> list[int]:
+        async with asgi.started(app):
+            return [(await asgi.request(app, asgi.scope_of(path=page))).status for page in PAGES]
+
+    return asyncio.run(send())
+
+
+def serve_django(path: str, **store: Any) -> list[int]:
+    with override(FILE=path, **{name.upper(): value for name, value in store.items()}):
+        view = ratelab.django.RateLimitMiddleware(lambda _: HttpResponse())
+        return [view(RequestFactory().get(page)).status_code for page in PAGES]
+
+
+def serve_django_view(path: str, **store: Any) -> list[int]:
+    with override():
+        view: Any = ratelab.django.ratelimit(file=path, **store)(lambda _: HttpResponse())
+        return [view(RequestFactory().get(page)).status_code for page in PAGES]
+
+
+PAGES = ("/ping", "/free", "/ping", "/free", "/ping")
+GIVEN_LIMITERS = [serve_asgi, serve_wsgi]
+WITH_STORE = [serve_flask, serve_fastapi, serve_django, serve_django_view]
+
+
+async def asgi_hello(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+def wsgi_hello(environ: Any, start_response: Any) -> list[bytes]:
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"hello"]
+
+
+@pytest.mark.parametrize("serve", [*GIVEN_LIMITERS, *WITH_STORE])
+def test_every_door_enforces_a_policy_file(serve: Callable[..., list[int]], tmp_path: Path) -> None:
+    path = tmp_path / "policies.yaml"
+    path.write_text(POLICIES)
+    assert serve(str(path)) == [200, 200, 200, 200, 429]
+
+
+@pytest.mark.parametrize("serve", WITH_STORE)
+def test_the_policies_of_a_file_may_be_in_a_store(
+    serve: Callable[..., list[int]], tmp_path: Path, store: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SECRET, "a secret")
+    path = tmp_path / "policies.yaml"
+    path.write_text(POLICIES)
+    options = {"store": store.url, "name": f"file of {serve.__name__}", "deadline": AMPLE_DEADLINE}
+    assert serve(str(path), **options) == [200, 200, 200, 200, 429]
+    collect_connections()
+    assert serve(str(path), **options) == [429, 200, 429, 200, 429]
+    collect_connections()
+
+
+@pytest.mark.parametrize("serve", WITH_STORE)
+def test_options_of_a_store_are_checked_with_a_policy_file(serve: Callable[..., list[int]], tmp_path: Path) -> None:
+    path = tmp_path / "policies.yaml"
+    path.write_text(POLICIES)
+    with pytest.raises(InputError, match="deadline must be above 0 and at most 60 seconds, got 0"):
+        serve(str(path), deadline=0)

@@ -60,6 +60,35 @@ def test_connections_are_closed_at_the_shutdown(mounted: bool, denied: bool) -> 
         asyncio.run(asyncio.wait_for(run(server.url), 30))
 
 
+def test_limits_in_one_store_share_a_connection() -> None:
+    async def run(url: str) -> None:
+        limits = [RateLimit("3/h", store=url, name=name) for name in ("outer", "inner")]
+        unused = RateLimit("3/h", store=url, name="unused")
+        app = FastAPI(dependencies=[Depends(each) for each in limits])
+        app.get("/ping")(lambda: "pong")
+        async with started(app):
+            assert [(await request(app, scope_of())).status for _ in range(4)] == [200, 200, 200, 429]
+            assert count_clients(url) == 2
+        while count_clients(url) > 1:
+            await asyncio.sleep(0.001)
+        assert unused.counts.admitted == 0
+
+    with run_valkey() as server:
+        asyncio.run(asyncio.wait_for(run(server.url), 30))
+
+
+def test_applications_in_two_event_loops_at_once_have_a_connection_each(store: ValkeyServer) -> None:
+    apps = [limited("3/h", store=store.url, name="two loops") for _ in range(2)]
+
+    async def run() -> list[int]:
+        async with started(apps[0]):
+            first = [(await request(apps[0], scope_of())).status for _ in range(2)]
+            others = await asyncio.to_thread(lambda: asyncio.run(send(apps[1], 2)))
+            return [*first, *(reply.status for reply in others)]
+
+    assert asyncio.run(run()) == [200, 200, 200, 429]
+
+
 def count_clients(url: str) -> int:
     """Return how many clients are connected to a store, with the one that asks."""
     return len(send_command(url, "CLIENT", "LIST").splitlines())

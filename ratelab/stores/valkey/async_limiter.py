@@ -13,13 +13,13 @@ from ratelab.clock import default_clocks
 from ratelab.errors import InputError, StoreError
 from ratelab.limiter import Costs, Decision, Keys
 from ratelab.quota import Quota
-from ratelab.stores.arguments import name_costs, refuse_pickling
+from ratelab.stores.arguments import check_limits, name_costs, refuse_pickling
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.plans import Plans, Preparation, QuotaChanges
 from ratelab.stores.sleepers import Waiting
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, AsyncTicket, Reservation, check_deadline
 from ratelab.stores.valkey.composite_script import CompositeScript, create_policies
-from ratelab.stores.valkey.connection import OVERLOAD, Address, check_limits
+from ratelab.stores.valkey.connection import OVERLOAD, Address
 from ratelab.stores.valkey.pipelined_connection import Connections
 from ratelab.stores.valkey.plan_scripts import PlanScripts
 from ratelab.stores.valkey.script import RESET_COST, Script, register
@@ -59,7 +59,8 @@ class AsyncValkeyLimiter:
     has waited for half of the deadline gets a `StoreError` of kind `overload`, and is not charged.
 
     Raises as `ValkeyLimiter` does. Call `close` at the end, from any thread or loop; it never raises. In another event
-    loop the limiter starts over; a second loop at the same time gets a `RuntimeError`.
+    loop the limiter starts over; a second loop at the same time gets a `RuntimeError`, or connections of its own if the
+    other one has only used limiters that share them.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class AsyncValkeyLimiter:
         self._slots, policies = connections.slots, create_policies(algorithm, rate, burst)
         self._scripts = PlanScripts(policies, plans, overrides, name, self._slots.cluster)
         self._forget = register(self, connections.url, self._script)
-        self.connections: Connections = connections.add_user(self)
+        self.connections: Connections = connections
         """Its connections, which other limiters may use."""
         self._deadline, self.waiting = deadline, Waiting()
         self._secret = SecretWatch()
@@ -248,7 +249,10 @@ class AsyncValkeyLimiter:
 
     def _change_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start over in a new event loop; hits pending in the previous one will never be decided."""
+        if self.connections.are_used_outside(loop) and (self._loop is None or not self._loop.is_running()):
+            self.connections = self.connections.copy()
         self.connections.move_to(loop)
+        self.connections.add_user(self)
         self._fail_waiting(StoreError("unreachable", "the event loop has ended"))
         self.reset_after_fork(loop)
 

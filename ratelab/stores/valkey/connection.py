@@ -13,9 +13,6 @@ from ratelab.errors import InputError, StoreError, install_hint, short_repr
 from ratelab.stores.valkey.error_kinds import describe_error, find_signal_exception
 from ratelab.stores.valkey.resp import encode_command
 
-MAX_DEADLINE_S = 60
-"""The longest deadline of a decision, in seconds."""
-
 DEFAULT_PORT = 6379
 
 OVERLOAD = "too many hits at once, this one was not sent and not charged"
@@ -276,14 +273,6 @@ def redact_url(url: str) -> str:
     """Replace the password in a URL, even in an invalid one."""
     redacted = re.sub(r"^((?:[^/]*//)?[^:/@]*):.*@", r"\1:***@", url, flags=re.DOTALL)
     return re.sub(r"(password=)[^&]*", r"\1***", redacted, flags=re.IGNORECASE)
-
-
-def check_limits(deadline: float, connections: int = 1) -> None:
-    """Raise `InputError` for an invalid deadline, in seconds, or number of connections."""
-    if type(deadline) not in (int, float) or not 0 < deadline <= MAX_DEADLINE_S:
-        raise InputError(f"deadline must be above 0 and at most {MAX_DEADLINE_S} seconds, got {short_repr(deadline)}")
-    if type(connections) is not int or connections < 1:
-        raise InputError(f"connections must be a whole number >= 1, got {short_repr(connections)}")
 
 
 def _invalid_url(url: str, reason: str) -> InputError:

@@ -19,7 +19,7 @@ from ratelab.algorithms.penalty import Penalized, in_microseconds
 from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_repr
 from ratelab.limiter import NEVER, Algorithm, Costs, Decision, Keys, Row
 from ratelab.quota import NS_PER_US, Quota
-from ratelab.stores.arguments import name_costs, name_keys
+from ratelab.stores.arguments import MAX_NAME_CHARS, name_costs, name_keys
 from ratelab.stores.valkey.lua_text import CHARGE, join_text, load_lua, load_text
 from ratelab.stores.valkey.resp import encode_bulk
 
@@ -41,9 +41,6 @@ RESET_COST = -2
 
 TABLE_DIGITS = 16
 """Characters of a number in a table, which is below `EXACT_LIMIT`."""
-
-MAX_NAME_CHARS = 100
-"""Length of the longest name of a limiter."""
 
 _TIME_BYTES = 16  # the server's time at the start of a reply
 
