@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from threading import Lock, Thread
@@ -39,6 +40,9 @@ if stored ~= ARGV[1] then return stored end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return ARGV[2]
 """
+
+
+_log = logging.getLogger("ratelab")
 
 
 class PaceStore(Protocol):
@@ -142,7 +146,8 @@ class ValkeyPaceStore:
     """Texts by key, each replaced only if it has not changed. Keys are hashed before they are sent.
 
     `store` is a URL, or a `ValkeyLimiter` whose connections are used. An exchange takes at most `deadline` seconds.
-    Raises `InputError` for an invalid URL, and for a cluster.
+    The log reports when the server goes down, and when it is back. Raises `InputError` for an invalid URL, and for a
+    cluster.
     """
 
     def __init__(self, store: str | ValkeyLimiter, name: str, deadline: float = 0.1, connections: int = 4) -> None:
@@ -153,6 +158,7 @@ class ValkeyPaceStore:
         self._pools = pools.add_user(self)
         self._suffix = f":{escape_name(name)}:pace".encode()
         self._deadline = deadline
+        self._is_down = False
 
     def exchange(self, key: str, expected: str, new: str) -> str:
         """Replace the text of `key` as `PaceStore.exchange` does; raise `StoreError` if the store does not answer."""
@@ -162,7 +168,15 @@ class ValkeyPaceStore:
                 command, time.monotonic() + self._deadline, self._deadline / 4, False, False
             )
         except Exception as error:
-            raise classify_error(error) from error
+            failure = classify_error(error)
+            if isinstance(failure, StoreError) and failure.kind != "overload" and not self._is_down:
+                self._is_down = True
+                reason, meanwhile = " ".join(str(failure).split()), "each process has a pace of its own"
+                _log.warning("the store of a pacer is down (%s: %s); meanwhile, %s", failure.kind, reason, meanwhile)
+            raise failure from error
+        if self._is_down:
+            self._is_down = False
+            _log.warning("the store of a pacer is back; its processes share a pace")
         return bytes(reply).decode()
 
     def close(self) -> None:

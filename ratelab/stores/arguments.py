@@ -88,7 +88,7 @@ def parse_timeout(timeout: float | None) -> int | None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:  # nor NaN
         got = short_repr(timeout)
-        raise InputError(f"timeout must be a number of seconds >= 0, got {got}: leave it out to wait without limit")
+        raise InputError(f"timeout must be a number of seconds >= 0, got {got}: pass None to wait without limit")
     return None if timeout > NEVER // NS_PER_S else round(timeout * NS_PER_S)
 
 

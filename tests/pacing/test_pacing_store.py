@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from waiting_runs import PATIENCE_S
 from ratelab import InputError, ManualClock, MemoryLimiter, RateLimitExceeded, create
 from ratelab.errors import StoreError
 from ratelab.pacing import Pacer
-from ratelab.pacing.shared_state import SharedState
+from ratelab.pacing.shared_state import SharedState, ValkeyPaceStore
 from ratelab.quota import NS_PER_S
 
 SECOND = {"RateLimit-Policy": '"a";q=20;w=20', "RateLimit": '"a";r=19;t=20'}
@@ -140,8 +140,8 @@ def test_observing_in_an_event_loop_does_not_wait_for_the_store() -> None:
 PROGRAM = """
 import sys
 from ratelab.pacing import Pacer
-from ratelab.pacing.shared_state import SharedState
-from ratelab.pacing.shared_state import SharedState
+from ratelab.pacing.shared_state import SharedState, ValkeyPaceStore
+from ratelab.pacing.shared_state import SharedState, ValkeyPaceStore
 with Pacer(store=sys.argv[1], timeout=0.5) as pacer:
     with pacer.request("host") as permit:
         permit.observe(200, {"RateLimit-Policy": '"a";q=2;w=60', "RateLimit": '"a";r=1;t=60'})
@@ -154,6 +154,33 @@ def test_processes_share_a_pace_in_valkey(store: Any) -> None:
     assert (first.returncode, first.stderr) == (0, "")
     second = subprocess.run([sys.executable, "-c", PROGRAM, store.url], capture_output=True, text=True, timeout=60)
     assert "RateLimitExceeded: rate limit exceeded: retry after" in second.stderr
+
+
+def test_the_log_reports_once_that_a_store_is_down_and_back(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Pools:
+        replies: Iterator[bytes | Exception] = iter([ConnectionRefusedError("no"), ConnectionRefusedError("no"), b"{}"])
+
+        def find(self, slot: None) -> Any:
+            return self
+
+        def exchange(self, *arguments: object) -> bytes:
+            reply = next(self.replies)
+            if isinstance(reply, Exception):
+                raise reply
+            return reply
+
+    store = ValkeyPaceStore("valkey://127.0.0.1:1", "pacer")
+    monkeypatch.setattr(store, "_pools", Pools())
+    for key in ("a", "b"):
+        with pytest.raises(StoreError):
+            store.exchange(key, "", "{}")
+    assert store.exchange("a", "", "{}") == "{}"
+    assert caplog.messages == [
+        "the store of a pacer is down (unreachable: no); meanwhile, each process has a pace of its own",
+        "the store of a pacer is back; its processes share a pace",
+    ]
 
 
 def test_a_cluster_is_refused() -> None:
