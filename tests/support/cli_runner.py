@@ -24,6 +24,15 @@ ANNOUNCEMENT = re.compile(r"^[a-z ]+: about .+ left\n", re.MULTILINE)
 """A line about the time left, which a busy machine may cause."""
 
 
+REMEDY = re.compile(
+    r"did you mean|choose one of|such as|takes? one of|expected (one of|a whole number|a name of|true or false)"
+    r"|must be (above|at least|at most|a whole number|a number|of|\{name\})|must look like"
+    r"|[:,;] (add|call|change|choose|compare|give|keep|lower|move|name|put)"
+    r"|[:,;] (raise|remove|rename|save|see|shorten|use|write)"
+)
+"""The part of an error message that states the remedy, or a rule that is one."""
+
+
 def invoke(*arguments: str | Path, stdin: bytes = b"") -> Result:
     """Run a command in this process, without variables that change the look of its output."""
     return CliRunner(env=PLAIN).invoke(ratelab_command, [*map(str, arguments)], input=stdin)

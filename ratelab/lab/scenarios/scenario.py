@@ -118,7 +118,7 @@ def _draw_traffic(document: Document, duration: int, described: Sequence[schema.
     Raises `InputError` for a duration of 0 nanoseconds, and for a client that cannot be drawn.
     """
     if duration < 1:
-        raise document.error(("duration",), "expected a duration above 0s, got 0s")
+        raise document.error(("duration",), "expected a duration above 0s, got 0s: write one such as 10s")
     keys: dict[str, str] = {}  # by client name
     times: list[Integers] = []
     costs: list[Integers] = []
@@ -128,13 +128,14 @@ def _draw_traffic(document: Document, duration: int, described: Sequence[schema.
         for number in range(1, client.count + 1):
             name = client.name if client.count == 1 else f"{client.name}-{number}"
             if name in keys:
-                raise document.error(("clients", index, "name"), f"duplicate client name {name!r}")
+                raise document.error(("clients", index, "name"), f"duplicate client name {name!r}: rename one")
             keys[name] = client.key or name
             client_times = np.concatenate(_draw_client(document, duration, client, index, f"{seed}/{name}", read))
             total += len(client_times)
             if total > MAX_REQUESTS:
                 raise document.error(
-                    ("clients", index), f"a scenario may have at most {MAX_REQUESTS:,} requests, got more"
+                    ("clients", index),
+                    f"a scenario may have at most {MAX_REQUESTS:,} requests, got more: lower rates",
                 )
             times.append(np.sort(client_times, kind="stable"))
             costs.append(arrivals.draw_costs(client.cost, len(client_times), f"{seed}/{name}/cost"))
@@ -163,7 +164,7 @@ def _draw_client(
             raise document.error(
                 place,
                 f"expected from < to <= duration, got from {format_duration(pattern.begin)}, "
-                f"to {format_duration(end)}, duration {format_duration(duration)}",
+                f"to {format_duration(end)}, duration {format_duration(duration)}: change one of them",
             )
         try:
             if isinstance(pattern, schema.TraceFile):
