@@ -262,7 +262,7 @@ def _warn_of_processes() -> None:
     """Log a warning, once in a process."""
     _log.warning(
         "each process of the server has its own quota in memory, so clients are granted several times the limit: "
-        "use a limiter in a store, such as ValkeyLimiter"
+        "use a store, by a limiter such as ValkeyLimiter, the option store or the setting STORE"
     )
 
 

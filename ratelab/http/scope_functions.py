@@ -33,7 +33,8 @@ def check_function(name: str, function: object) -> None:
 def check_hook(name: str, hook: object) -> None:
     """Raise `InputError` unless `hook` is None or a plain function."""
     if hook is not None and not callable(hook):
-        raise InputError(f"{name} must be a function of the request, got {short_repr(hook)}")
+        remedy = ": by_route makes one of routes" if name == "exempt" else ""
+        raise InputError(f"{name} must be a function of the request, got {short_repr(hook)}{remedy}")
     check_function(name, hook)
 
 

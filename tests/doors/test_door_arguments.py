@@ -131,7 +131,7 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"costs": 5}, "costs must be a mapping of names to costs, got 5"),
     ({"costs": {"a": "2"}}, "costs['a'] must be a whole number >= 0 or a function of the request, got '2'"),
     ({"default_plan": "pro"}, "unknown plan 'pro': give the limiter plans"),
-    ({"exempt": "/x"}, "exempt must be a function of the request, got '/x'"),
+    ({"exempt": "/x"}, "exempt must be a function of the request, got '/x': by_route makes one of routes"),
     ({"key": "cookie"}, "key must be ip, header:NAME such as header:X-API-Key, or in code a function, got 'cookie'"),
     ({"legacy": "yes"}, "legacy headers must be one of off, delta, epoch, got 'yes'"),
     ({"max_delay": -1}, "max_delay must be a number of seconds >= 0, got -1"),
