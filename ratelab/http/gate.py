@@ -326,8 +326,11 @@ def create_from_file(
 
     Raises `InputError` for an invalid file or argument.
     """
-    from ratelab.http.file_policies import FilePolicies  # needs the libraries that read YAML
-
+    try:
+        from ratelab.http.file_policies import FilePolicies
+    except ModuleNotFoundError as error:  # of a slim install
+        remedy = "run pip install pyyaml pydantic"
+        raise InputError(f"a policy file needs the package {error.name}: {remedy}") from None
     if not callable(create):
         rule = "limiter must be a function that creates the limiter of the policies of the file"
         raise InputError(f"{rule}, got {short_repr(create)}: see `ratelab docs policies`")
