@@ -19,7 +19,8 @@ from ratelab.pacing import Pacer
 from ratelab.pacing.shared_state import SharedState, ValkeyPaceStore
 from ratelab.quota import NS_PER_S
 
-SECOND = {"RateLimit-Policy": '"a";q=20;w=20', "RateLimit": '"a";r=19;t=20'}
+HOUR = {"RateLimit-Policy": '"a";q=20;w=72000', "RateLimit": '"a";r=19;t=72000'}
+"""The header fields of a service that permits one request per hour."""
 
 
 class DictStore:
@@ -94,7 +95,7 @@ def test_two_pacers_with_one_store_share_a_quota(monkeypatch: pytest.MonkeyPatch
 def test_a_process_starts_at_the_pace_that_another_has_learned() -> None:
     store = DictStore()
     with Pacer(store=store).request("host") as permit:
-        permit.observe(200, SECOND)
+        permit.observe(200, HOUR)
     with pytest.raises(RateLimitExceeded, match="retry after"):
         Pacer(store=store, timeout=0.5).acquire("host")
     Pacer(store=store, timeout=0.5).acquire("other")
@@ -106,12 +107,12 @@ def test_a_pacer_whose_store_is_down_paces_alone() -> None:
     store.down = True
     pacer = Pacer(store=store, timeout=0.5, clock=lambda: now[0])
     with pacer.request() as permit:
-        permit.observe(200, SECOND)
+        permit.observe(200, HOUR)
     with pytest.raises(RateLimitExceeded, match="retry after"):
         pacer.acquire()
     store.down = False
-    now[0] += 5 * NS_PER_S
-    pacer.acquire().observe(200, SECOND)
+    now[0] += 5 * 3600 * NS_PER_S
+    pacer.acquire().observe(200, HOUR)
     assert store.texts
 
 
@@ -119,7 +120,7 @@ def test_a_text_of_another_version_is_replaced() -> None:
     store = DictStore()
     store.texts[""] = "from the future"
     with Pacer(store=store).request() as permit:
-        permit.observe(200, SECOND)
+        permit.observe(200, HOUR)
     assert store.texts[""].startswith("{")
 
 
@@ -129,7 +130,7 @@ def test_observing_in_an_event_loop_does_not_wait_for_the_store() -> None:
     async def main() -> None:
         pacer = Pacer(store=store)
         async with pacer.request() as permit:
-            permit.observe(200, SECOND)
+            permit.observe(200, HOUR)
         with pytest.raises(RateLimitExceeded, match="retry after"):
             await pacer.acquire_async(timeout=0.1)
 
@@ -140,11 +141,11 @@ def test_observing_in_an_event_loop_does_not_wait_for_the_store() -> None:
 PROGRAM = """
 import sys
 from ratelab.pacing import Pacer
-from ratelab.pacing.shared_state import SharedState, ValkeyPaceStore
-from ratelab.pacing.shared_state import SharedState, ValkeyPaceStore
+from ratelab.pacing.shared_state import ValkeyPaceStore
+ValkeyPaceStore.__init__.__defaults__ = 30, 4  # seconds and connections: a busy machine exceeds no deadline
 with Pacer(store=sys.argv[1], timeout=0.5) as pacer:
     with pacer.request("host") as permit:
-        permit.observe(200, {"RateLimit-Policy": '"a";q=2;w=60', "RateLimit": '"a";r=1;t=60'})
+        permit.observe(200, {"RateLimit-Policy": '"a";q=2;w=7200', "RateLimit": '"a";r=1;t=7200'})
 """
 
 
