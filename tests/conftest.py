@@ -145,9 +145,11 @@ def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
 
 
 @pytest.fixture
-def store(server: ValkeyServer) -> ValkeyServer:
-    """Return the store without keys, scripts or statistics."""
-    from valkey_servers import send_command
+def store(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> ValkeyServer:
+    """Return the store without keys, scripts or statistics; no limiter in it has a short deadline by default."""
+    from valkey_servers import extend_default_deadlines, send_command
+
+    extend_default_deadlines(monkeypatch)
 
     for words in (("FLUSHALL",), ("SCRIPT", "FLUSH"), ("CONFIG", "RESETSTAT")):
         send_command(server.url, *words)

@@ -7,7 +7,7 @@ import pytest
 from asgi import AsgiResponse, request, scope_of, started
 from fastapi import Depends, FastAPI
 from response_headers import parse_limits
-from valkey_servers import collect_connections, run_valkey, send_command
+from valkey_servers import collect_connections, extend_default_deadlines, run_valkey, send_command
 
 from ratelab.errors import ConfigurationWarning
 from ratelab.fastapi import RateLimit
@@ -41,7 +41,7 @@ def test_instances_share_a_quota_and_close_their_connections(store: ValkeyServer
 
 
 @pytest.mark.parametrize(("mounted", "denied"), [(False, False), (True, False), (False, True)])
-def test_connections_are_closed_at_the_shutdown(mounted: bool, denied: bool) -> None:
+def test_connections_are_closed_at_the_shutdown(mounted: bool, denied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     async def run(url: str) -> None:
         if denied:
             await send(limited("3/h", store=url), 3)
@@ -56,6 +56,7 @@ def test_connections_are_closed_at_the_shutdown(mounted: bool, denied: bool) -> 
         while count_clients(url) > 1:
             await asyncio.sleep(0.001)
 
+    extend_default_deadlines(monkeypatch)
     with run_valkey() as server:
         asyncio.run(asyncio.wait_for(run(server.url), 30))
 
@@ -101,10 +102,10 @@ def test_an_application_may_start_again(store: ValkeyServer) -> None:
 
 
 def test_several_limits_in_a_store_decide_together(store: ValkeyServer) -> None:
-    app = limited("2/s", "3/day", store=store.url, name="several", key=Depends(lambda: "alice"))
+    app = limited("2/h", "3/day", store=store.url, name="several", key=Depends(lambda: "alice"))
     replies = asyncio.run(send(app, 3))
     assert [reply.status for reply in replies] == [200, 200, 429]
-    assert replies[0].of("ratelimit-policy") == ['"several 2/s";q=2;w=1, "several 3/day";q=3;w=86400']
+    assert replies[0].of("ratelimit-policy") == ['"several 2/h";q=2;w=3600, "several 3/day";q=3;w=86400']
 
 
 def test_two_limits_with_one_name_are_a_warning(store: ValkeyServer) -> None:

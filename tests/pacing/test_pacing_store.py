@@ -142,7 +142,7 @@ PROGRAM = """
 import sys
 from ratelab.pacing import Pacer
 from ratelab.pacing.shared_state import ValkeyPaceStore
-ValkeyPaceStore.__init__.__defaults__ = 30, 4  # seconds and connections: a busy machine exceeds no deadline
+ValkeyPaceStore.__init__.__defaults__ = 30, 4  # seconds, which a busy machine does not exceed, and connections
 with Pacer(store=sys.argv[1], timeout=0.5) as pacer:
     with pacer.request("host") as permit:
         permit.observe(200, {"RateLimit-Policy": '"a";q=2;w=7200', "RateLimit": '"a";r=1;t=7200'})

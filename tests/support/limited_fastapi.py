@@ -2,12 +2,15 @@
 
 import os
 
+import pytest
 from fastapi import Depends, FastAPI, WebSocket
 from fastapi_route_door import METHODS, PAGES
+from valkey_servers import extend_default_deadlines
 
 from ratelab.fastapi import RateLimit
 
 STORE = os.environ.get("STORE")
+extend_default_deadlines(pytest.MonkeyPatch())
 
 app = FastAPI()
 pages = RateLimit(os.environ.get("RATE", "5/h"), store=STORE, name="pages")
