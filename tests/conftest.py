@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
@@ -127,6 +128,20 @@ def toll(tmp_path: Path) -> str:
     """Write a third-party algorithm to a file, and return its `FILE.py:CLASS`."""
     (tmp_path / "toll.py").write_text(TOLL)
     return f"{tmp_path / 'toll.py'}:Toll"
+
+
+@pytest.fixture
+def in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a live run send each request after the response to the one before, so that a server cannot reorder them."""
+    from ratelab.verify import client
+
+    lock, send = asyncio.Lock(), client._send
+
+    async def send_in_turn(*arguments: Any) -> Any:
+        async with lock:
+            return await send(*arguments)
+
+    monkeypatch.setattr(client, "_send", send_in_turn)
 
 
 def pytest_collection_finish() -> None:

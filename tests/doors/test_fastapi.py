@@ -248,11 +248,11 @@ def test_a_denial_is_that_of_the_middleware() -> None:
 
 
 def test_several_limits_decide_together() -> None:
-    app = limited(RateLimit("2/s", Policy.create("fixed-window", "3/day", name="day")))
+    app = limited(RateLimit("2/h", Policy.create("fixed-window", "3/day", name="day")))
     replies = [call(app) for _ in range(3)]
-    assert replies[0].of("ratelimit-policy") == ['"2/s";q=2;w=1, "day";q=3;w=86400']
+    assert replies[0].of("ratelimit-policy") == ['"2/h";q=2;w=3600, "day";q=3;w=86400']
     assert [reply.status for reply in replies] == [200, 200, 429]
-    assert json.loads(replies[2].body)["violated-policies"] == ["2/s"]
+    assert json.loads(replies[2].body)["violated-policies"] == ["2/h"]
 
 
 def test_a_delayed_request_is_counted() -> None:
