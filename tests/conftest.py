@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,10 +136,11 @@ def in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a live run send each request after the response to the one before, so that a server cannot reorder them."""
     from ratelab.verify import client
 
-    lock, send = asyncio.Lock(), client._send
+    send = client._send
+    locks: dict[Any, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def send_in_turn(*arguments: Any) -> Any:
-        async with lock:
+        async with locks[asyncio.get_running_loop()]:
             return await send(*arguments)
 
     monkeypatch.setattr(client, "_send", send_in_turn)
