@@ -20,9 +20,16 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from ratelab.errors import InputError, StoreError
 from ratelab.http.asgi import App, Field, Message, Receive, Scope, Send
-from ratelab.http.doors import AwaitingGate, DoorArguments, Limits, choose_store, create_limiter, take_store_options
+from ratelab.http.doors import (
+    AwaitingGate,
+    DoorArguments,
+    Limits,
+    choose_store,
+    create_decision,
+    create_limiter,
+    take_store_options,
+)
 from ratelab.http.gate import create_from_file
-from ratelab.http.guard import Guard
 from ratelab.http.headers import complete_fields, join_legacy
 from ratelab.http.identity import Identity
 from ratelab.http.policy_rules import AnyLimiter
@@ -30,8 +37,6 @@ from ratelab.http.responses import Denial, Ruling, read_detail
 from ratelab.http.scope_functions import ScopeEntry, check_hook, decision_of, invalid_result, is_deferred
 from ratelab.limiter import Decision, Row
 from ratelab.quota import NS_PER_S
-
-_create_decision = partial(tuple.__new__, Decision)  # takes half the time of the class
 
 _NO_PEER = ("",)
 
@@ -127,6 +132,9 @@ class RateLimit(AwaitingGate):
         self._injected = injected.keys()
         self._respond = on_denied
         self._store = limiter if options.get("store") is not None else None
+        uses_peer = self._is_plain and not self._derives_scope and self._keys_by_peer is not None
+        self._known_keys: Any = self._keys_by_peer if uses_peer else {}
+        """Keys of known peers whose requests need only the decision of the guard."""
         connection = Parameter("connection", Parameter.POSITIONAL_OR_KEYWORD, annotation=HTTPConnection)
         values = [Parameter(each, Parameter.KEYWORD_ONLY, default=value) for each, value in injected.items()]
         self.__signature__ = Signature([connection, *values])  # by which FastAPI passes the arguments of a call
@@ -154,23 +162,23 @@ class RateLimit(AwaitingGate):
     async def __call__(self, connection: HTTPConnection, **values: Any) -> Decision | None:
         """Return the decision on a request or a message; raise `RateLimitDenied` if it is denied."""
         scope = connection.scope
-        keys, cost, guard, counts = self._hot_peers
-        key = keys.get((scope.get("client") or _NO_PEER)[0])
-        if key is None or scope["type"] != "http":
+        guard, cost = self._guard, self._cost
+        key = self._known_keys.get((scope.get("client") or _NO_PEER)[0])
+        if key is None or guard is None or guard.awaited or scope["type"] != "http":
             return await self._decide(connection, values)
         try:
-            row: Row = guard[0](key, cost)
+            row: Row = guard.decide(key, cost)
         except StoreError as error:
             return await self._finish(connection, scope, self._rule_undecided(error))
         allowed, remaining, _, reset_after_ns, delay_ns = row
         if not allowed or (delay_ns and cost):
             return await self._finish(connection, scope, self._rule_decided(scope, guard, key, cost, row))
-        counts.admitted += 1
-        decision = scope["ratelab"] = _create_decision((*row, None, ()))
+        self.counts.admitted += 1
+        decision = scope["ratelab"] = create_decision((*row, None, ()))
         scope.setdefault("state", {})["ratelimit"] = decision
         if _ADMITTED in scope:
             seconds = -(-reset_after_ns // NS_PER_S)
-            scope[_ADMITTED][0].extend(guard[2].get((remaining, seconds)) or guard[3](remaining, seconds, False))
+            scope[_ADMITTED][0].extend(guard.format(remaining, seconds, False))
         return decision
 
     async def _decide(self, connection: HTTPConnection, values: dict[str, Any]) -> Decision | None:
@@ -203,14 +211,6 @@ class RateLimit(AwaitingGate):
             if ruling.refund is not None:
                 settlements.append(partial(self.settle, given, ruling))
         return decision
-
-    def use(self, guard: Guard | None, find_guard: Any = None) -> None:
-        """Decide the requests from now on as `Gate.use` does, those of known peers by its parts."""
-        super().use(guard, find_guard)
-        _, _, keys, _, cost, _, _, _, _, counts = self._hot
-        if keys is None or guard is None or guard[1] or self._derives_scope or self.writes_legacy:
-            keys = {}
-        self._hot_peers: Any = (keys, cost, guard, counts)
 
     def _create_response(self, answer: Denial, connection: HTTPConnection, decision: Decision | None) -> Response:
         """Create the response to a request that is not admitted."""

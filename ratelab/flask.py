@@ -15,22 +15,22 @@ from werkzeug.exceptions import HTTPException, TooManyRequests, default_exceptio
 
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError, short_repr
+from ratelab.http.asgi import Scope
 from ratelab.http.doors import (
     BlockingGate,
     DoorArguments,
     check_name,
     choose_store,
     create_limiter,
-    decode_denial,
-    decode_fields,
     merge_fields,
     take_store_options,
 )
 from ratelab.http.environ import EnvironScope
 from ratelab.http.gate import create_from_file
+from ratelab.http.headers import decode_fields
 from ratelab.http.identity import SECRET, Identity
 from ratelab.http.policy_rules import AnyLimiter
-from ratelab.http.responses import Denial, Ruling
+from ratelab.http.responses import Ruling, TextDenial
 from ratelab.http.scope_functions import check_hook
 from ratelab.limiter import Decision
 from ratelab.wsgi import DECISION, decision_of
@@ -173,16 +173,12 @@ def _admit(
     Raises `RateLimitDenied`, or another exception for a request that cannot be decided.
     """
     environ = request.environ
-
-    def create_scope() -> EnvironScope:
-        scope = EnvironScope(environ)
-        scope[_FLASK_REQUEST] = request
-        return scope
-
-    row, fields, scope, ruling = gate.admit_from(environ.get("REMOTE_ADDR", ""), create_scope)
-    if ruling is None:
-        environ[DECISION] = row
-        g.ratelimit = Decision(*row)
+    peer, method = environ.get("REMOTE_ADDR", ""), environ.get("REQUEST_METHOD")
+    decision, fields, denial, ruled = gate.admit_from(request, _create_scope, peer, method)
+    if decision is not None:
+        environ[DECISION] = decision
+    g.ratelimit = decision_of(environ) if decision is None else decision
+    if denial is None and ruled is None:
 
         def add_fields(response: Response) -> Response:
             for name, value in fields:  # one by one: `extend` takes twice as long
@@ -191,15 +187,11 @@ def _admit(
 
         after_this_request(add_fields)
         return None
-    decision = ruling.decision
-    if decision is not None:
-        environ[DECISION] = decision
-    g.ratelimit = decision_of(environ) if decision is None else decision
-    if ruling.answer is None:
-        if decision is not None:
-            after_this_request(partial(_complete_admitted, gate, scope, ruling))
+    if denial is None:
+        if decision is not None and ruled is not None:
+            after_this_request(partial(_complete_admitted, gate, *ruled))
         return None
-    response = _create_response(ruling.answer)
+    response = _create_response(denial)
     after_this_request(partial(_complete, response))
     answer = None if decision is None or on_denied is None else on_denied(request, decision)
     if answer is not None:
@@ -207,8 +199,14 @@ def _admit(
     raise _create_error(response, decision)
 
 
-def _create_response(answer: Denial) -> Response:
-    status, fields, body = decode_denial(answer)
+def _create_scope(of: Any) -> EnvironScope:
+    scope = EnvironScope(of.environ)
+    scope[_FLASK_REQUEST] = of
+    return scope
+
+
+def _create_response(denial: TextDenial) -> Response:
+    status, fields, body = denial
     return current_app.response_class([body], status, Headers(fields))  # a list keeps Content-Length for HEAD
 
 
@@ -221,7 +219,7 @@ def _create_error(response: Response, decision: Decision | None) -> HTTPExceptio
 # --- functions that are called after a request
 
 
-def _complete_admitted(gate: BlockingGate, scope: EnvironScope, ruling: Ruling, response: Response) -> Response:
+def _complete_admitted(gate: BlockingGate, scope: Scope, ruling: Ruling, response: Response) -> Response:
     """Add the fields of an admitted request, and refund it unless it stays charged."""
     if gate.writes_legacy and any(name in response.headers for name in ("X-RateLimit-Remaining", "X-RateLimit-Limit")):
         response.headers = Headers(merge_fields(response.headers.items(), ruling.fields))

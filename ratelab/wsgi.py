@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError, short_repr
-from ratelab.http.asgi import Field
-from ratelab.http.doors import BlockingGate, decode_denial, decode_fields, merge_fields
+from ratelab.http.asgi import Field, Scope
+from ratelab.http.doors import BlockingGate, merge_fields
 from ratelab.http.environ import ENVIRON, EnvironScope
 from ratelab.http.gate import PolicyArguments, create_from_file
+from ratelab.http.headers import decode_fields
 from ratelab.http.identity import Identity
 from ratelab.http.policy_rules import AnyLimiter
-from ratelab.http.responses import Denial, Ruling
+from ratelab.http.responses import Ruling, TextDenial
 from ratelab.http.scope_functions import check_function, invalid_result
 from ratelab.limiter import Decision
 from ratelab.stores.memory import MemoryLimiter
@@ -96,10 +97,14 @@ class RateLimitMiddleware(BlockingGate):
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        row, fields, scope, ruling = self.admit_from(environ.get("REMOTE_ADDR", ""), partial(EnvironScope, environ))
-        if ruling is not None:
-            return self._respond(scope, start_response, ruling)
-        environ[DECISION] = row
+        peer, method = environ.get("REMOTE_ADDR", ""), environ.get("REQUEST_METHOD")
+        decision, fields, denial, ruled = self.admit_from(environ, EnvironScope, peer, method)
+        if decision is not None:
+            environ[DECISION] = decision
+        if denial is not None:
+            return _answer(denial, start_response)
+        if ruled is not None:
+            return self._pass_on(*ruled, start_response)
 
         # default arguments take less time than a closure
         def start(
@@ -107,19 +112,15 @@ class RateLimitMiddleware(BlockingGate):
             headers: list[tuple[str, str]],
             exc_info: ErrorInfo | None = None,
             start_response: StartResponse = start_response,
-            fields: list[tuple[str, str]] = fields,
+            fields: Sequence[tuple[str, str]] = fields,
         ) -> Callable[[bytes], object]:
             return start_response(status, [*headers, *fields], exc_info)
 
         return self.app(environ, start)
 
-    def _respond(self, scope: EnvironScope, start_response: StartResponse, ruling: Ruling) -> Iterable[bytes]:
-        """Respond to a request as ruled, or pass it on to the application."""
+    def _pass_on(self, scope: Scope, ruling: Ruling, start_response: StartResponse) -> Iterable[bytes]:
+        """Pass a request on to the application as ruled."""
         environ = scope[ENVIRON]
-        if ruling.decision is not None:
-            environ[DECISION] = ruling.decision
-        if ruling.answer is not None:
-            return _answer(ruling.answer, start_response)
         if ruling.decision is None:
             return self.app(environ, start_response)
         start = partial(_start_with_fields, start_response, ruling.fields, self.writes_legacy)
@@ -150,10 +151,10 @@ def _start_with_fields(
     return start_response(status, fields, exc_info)
 
 
-def _answer(answer: Denial, start_response: StartResponse) -> Iterable[bytes]:
+def _answer(denial: TextDenial, start_response: StartResponse) -> Iterable[bytes]:
     """Respond instead of the application."""
-    status, fields, body = decode_denial(answer)
-    start_response(_STATUS_LINES.get(status) or f"{status} Unknown", fields)
+    status, fields, body = denial
+    start_response(_STATUS_LINES.get(status) or f"{status} Unknown", [*fields])
     return [body]
 
 

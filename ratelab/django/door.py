@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -17,13 +16,13 @@ from ratelab.django.responses import (
     find_status,
     is_asgi,
     join_fields,
-    join_text,
     load_user,
 )
 from ratelab.django.settings import InvalidSettingError, Options, Place, create_gate, may_read_user, read_options
 from ratelab.errors import InputError
 from ratelab.http.doors import AwaitingGate, BlockingGate
-from ratelab.limiter import Decision
+from ratelab.http.headers import decode_fields
+from ratelab.http.responses import decode_denial
 
 _WATCHED = ("RATELAB", "SECRET_KEY", "REST_FRAMEWORK")
 
@@ -89,28 +88,23 @@ class Door:
         """Return the response to a request, after its delay: that of `respond(*args)`, unless it is denied."""
         gate = self._blocking or self.find_blocking()
         peer = request.META.get("REMOTE_ADDR", "")
-        row, known_fields, scope, ruling = gate.admit_from(peer, partial(create_scope, request))
-        if ruling is None:
-            request.ratelimit = Decision(*row)
-            response = respond(*args, **kwargs)
-            join_text(response.headers, known_fields)
-            return response
-        if ruling.decision is not None or not hasattr(request, "ratelimit"):
-            request.ratelimit = ruling.decision
-        if ruling.answer is not None:
-            return create_response(request, ruling.answer)
-        if ruling.decision is None:
+        decision, fields, denial, ruled = gate.admit_from(request, create_scope, peer, request.method)
+        if decision is not None or not hasattr(request, "ratelimit"):
+            request.ratelimit = decision
+        if denial is not None:
+            return create_response(request, denial)
+        if decision is None:
             return respond(*args, **kwargs)
-        if not gate.refunds:
+        if ruled is None or not gate.refunds:
             response = respond(*args, **kwargs)
         else:
             try:
                 response = respond(*args, **kwargs)
             except Exception as error:
-                gate.settle_now(scope, ruling, find_status(error))
+                gate.settle_now(*ruled, find_status(error))
                 raise
-            gate.settle_now(scope, ruling, response.status_code)
-        join_fields(response.headers, ruling.fields)
+            gate.settle_now(*ruled, response.status_code)
+        join_fields(response.headers, fields)
         return response
 
     async def pass_on_awaiting(self, request: Any, respond: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -124,7 +118,7 @@ class Door:
         if ruling.decision is not None or not hasattr(request, "ratelimit"):
             request.ratelimit = ruling.decision
         if ruling.answer is not None:
-            return create_response(request, ruling.answer)
+            return create_response(request, decode_denial(ruling.answer))
         if ruling.decision is None:
             return await respond(*args, **kwargs)
         if not gate.refunds:
@@ -136,7 +130,7 @@ class Door:
                 await gate.settle(scope, ruling, find_status(error))
                 raise
             await gate.settle(scope, ruling, response.status_code)
-        join_fields(response.headers, ruling.fields)
+        join_fields(response.headers, decode_fields(ruling.fields))
         return response
 
 

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from typing import Any, TypedDict, Unpack
 from weakref import WeakSet
 
@@ -17,13 +17,13 @@ from ratelab.http.asgi import Field, Scope
 from ratelab.http.counters import Counts
 from ratelab.http.delayed_admission import NS_PER_MS
 from ratelab.http.environ import ENVIRON
-from ratelab.http.gate import Gate, GateArguments
-from ratelab.http.guard import MAX_CACHED_DENIALS, Guard
-from ratelab.http.headers import MAX_CACHED_HEADERS, join_legacy
-from ratelab.http.identity import AmbiguousClientError
+from ratelab.http.gate import Gate, GateArguments, takes_subject
+from ratelab.http.headers import TextFields, decode_fields, join_legacy
+from ratelab.http.identity import AmbiguousClientError, Identity
 from ratelab.http.policy_guard import refund
 from ratelab.http.policy_rules import AnyLimiter
-from ratelab.http.responses import Denial, Ruling
+from ratelab.http.responses import Ruling, TextDenial, decode_denial
+from ratelab.limiter import NEVER, Decision
 from ratelab.quota import NS_PER_S
 from ratelab.stores.arguments import MAX_NAME_CHARS, check_limits, check_max_keys
 from ratelab.stores.blocking_resilient import run_now
@@ -136,9 +136,14 @@ def _create_policy(rate: str, name: str | None) -> Policy:
     return Policy.create(DEFAULT_ALGORITHM, rate, name=rate if name is None else f"{name} {rate}")
 
 
-def decode_fields(fields: Iterable[Field]) -> list[tuple[str, str]]:
-    """Return header fields as text, as WSGI and most frameworks have them."""
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
+create_decision = partial(tuple.__new__, Decision)
+"""Create a `Decision` from a tuple of all its fields, in half the time that the class takes."""
+
+Admission = tuple[Decision | None, Sequence[tuple[str, str]], TextDenial | None, tuple[Scope, Ruling] | None]
+"""The decision on a request, the fields to add to the response, and the response to a request that is not passed on.
+
+The last item is the scope of a request and the ruling on it, for `settle_now` and `refund_now`, if it has a scope.
+"""
 
 
 class BlockingGate(Gate):
@@ -159,63 +164,83 @@ class BlockingGate(Gate):
     ) -> None:
         self._checks_processes = isinstance(limiter, MemoryLimiter | Policy | list | tuple)
         super().__init__(limiter, subject=subject, **arguments)
+        key: Any = arguments.get("key", "ip")
+        key = key.key if isinstance(key, Identity) else key
+        self._read_name: Callable[[Any], Any] | None = None
+        """The function of the subject that identifies clients."""
+        self._known_keys: Any = {} if self._identity.keys_by_peer is None else self._identity.keys_by_peer
+        """Keys of known peers whose requests need no scope."""
+        if takes_subject(key):
+            self._read_name, self._known_keys = key, self._identity.keys_by_address
 
     def admit(self, scope: Scope) -> Ruling:
         """Decide what to do with an HTTP request, after its delay; count it."""
+        self._check_processes(scope)
+        return self._hold(scope, run_now(self.rule(scope)))
+
+    def admit_from(
+        self, subject: Any, create_scope: Callable[[Any], Scope], peer: object, method: str | None
+    ) -> Admission:
+        """Admit a request from a peer as `admit` does; create its scope from `subject` only if that is needed.
+
+        Functions of the request take the subject.
+        """
+        guard, scope = self._guard, None
+        if guard is None or not self._is_plain:
+            return self._admit_slowly(create_scope(subject))
+        key, find_key = None, self._find_key
+        if self._read_name is not None:
+            key, find_key = self._identity.find_named(self._read_name(subject)), self._identity.find_address
+        if key is None:
+            key = self._known_keys.get(peer)
+        if key is None or self._checks_processes:
+            scope = create_scope(subject)
+            self._check_processes(scope)
+            try:
+                key = key or find_key(scope)
+            except AmbiguousClientError:
+                return self._admit_slowly(scope)
+        cost = self._cost
+        try:
+            row = guard.decide(key, cost)
+        except StoreError as error:
+            return self._finish_slowly(scope or create_scope(subject), self._rule_undecided(error))
+        allowed, remaining, retry_after_ns, reset_after_ns, delay_ns = row
+        if allowed and not (delay_ns and cost):
+            self.counts.admitted += 1
+            fields = guard.format_text(remaining, -(-reset_after_ns // NS_PER_S))
+            return create_decision((*row, None, ())), fields, None, None
+        if allowed or self._on_denied is not None or retry_after_ns == NEVER:
+            scope = scope or create_scope(subject)
+            return self._finish_slowly(scope, self._rule_decided(scope, guard, key, cost, row))
+        self.counts.denied += 1
+        self.offenders.add(key)
+        status, fields, body = guard.deny_text(retry_after_ns)
+        denial = status, fields, b"" if method == "HEAD" else body
+        return create_decision((*row, guard.name, ())), (), denial, None
+
+    def _check_processes(self, scope: Scope) -> None:
+        """Warn, at the first request, if each process has its own quota."""
         if self._checks_processes:
-            self._checks_processes = False  # at the first request alone
+            self._checks_processes = False
             if self.has_processes(scope.get(ENVIRON, {})):
                 _warn_of_processes()
-        return self._hold(scope, run_now(self.rule(scope)))
 
     def has_processes(self, environ: Mapping[str, Any]) -> bool:
         """Return whether the server of a request has several processes."""
         return bool(environ.get("wsgi.multiprocess"))
 
-    def admit_from(self, peer: object, create_scope: Callable[[], Scope]) -> tuple[Any, Any, Any, Ruling | None]:
-        """Admit a request from a peer as `admit` does; create its scope only if that is needed.
+    def _admit_slowly(self, scope: Scope) -> Admission:
+        return self._describe(scope, self.admit(scope))
 
-        Return the row of the decision and the header fields as text for a request that is admitted at once, if only its
-        key, a fixed cost and one policy count. For others, return None twice, the scope and the ruling.
-        """
-        keys, find_key, cost, guard, cache, counts = self._plain
-        key, scope = keys.get(peer), None
-        if key is None:
-            scope = create_scope()
-            if guard is None or self._checks_processes:
-                return None, None, scope, self.admit(scope)
-            try:
-                key = find_key(scope)
-            except AmbiguousClientError:
-                return None, None, scope, self.admit(scope)
-        try:
-            row = guard[0](key, cost)
-        except StoreError as error:
-            scope = scope or create_scope()
-            return None, None, scope, self._hold(scope, self._rule_undecided(error))
-        allowed, remaining, _, reset_after_ns, delay_ns = row
-        if not allowed or (delay_ns and cost):
-            scope = scope or create_scope()
-            ruling = self._rule_decided(scope, guard, key, cost, row)
-            return None, None, scope, self._hold(scope, ruling) if allowed else _finish(self, scope, ruling)
-        counts.admitted += 1
-        seconds = -(-reset_after_ns // NS_PER_S)
-        fields = cache.get((remaining, seconds))
-        if fields is None:
-            if len(cache) >= MAX_CACHED_HEADERS:
-                cache.clear()
-            fields = cache[remaining, seconds] = decode_fields(guard[3](remaining, seconds, False))
-        return row, fields, None, None
+    def _finish_slowly(self, scope: Scope, ruling: Ruling) -> Admission:
+        return self._describe(scope, self._hold(scope, ruling))
 
-    def use(self, guard: Guard | None, find_guard: Any = None) -> None:
-        """Decide the requests from now on as `Gate.use` does, and prepare for those that `admit_from` decides."""
-        super().use(guard, find_guard)
-        _, exempt, keys, find_key, cost, cost_of, _, _, writes_legacy, counts = self._hot
-        if exempt is not None or cost_of is not None or writes_legacy:
-            guard = None
-        if guard is None or keys is None:
-            keys = {}
-        self._plain: Any = (keys, find_key, cost, guard, {}, counts)
+    def _describe(self, scope: Scope, ruling: Ruling) -> Admission:
+        """Return the ruling on a request as an admission."""
+        if ruling.answer is None:
+            return ruling.decision, decode_fields(ruling.fields), None, (scope, ruling)
+        return ruling.decision, (), decode_denial(ruling.answer), None
 
     def _hold(self, scope: Scope, ruling: Ruling) -> Ruling:
         """Hold the thread of a request for its delay, or deny it; count it."""
@@ -231,9 +256,9 @@ class BlockingGate(Gate):
         if ruling.refund is not None:
             run_now(ruling.refund())
         elif ruling.decision is not None:
-            find_key, cost, cost_of = self._hot[3:6]
             limiter = self._limiter(scope) if callable(self._limiter) else self._limiter
-            run_now(refund(limiter, find_key(scope), cost if cost_of is None else cost_of(scope)))
+            cost = self._cost if self._cost_of is None else self._cost_of(scope)
+            run_now(refund(limiter, self._find_key(scope), cost))
 
     def settle_now(self, scope: Scope, ruling: Ruling, status: int) -> None:
         """Refund an admitted request unless it stays charged by `charge`."""
@@ -298,21 +323,10 @@ def _round_up(delay_ns: int) -> float:
 # --- responses with header fields as text
 
 
-def merge_fields(present: Iterable[tuple[str, str]], added: Iterable[Field]) -> list[tuple[str, str]]:
+def merge_fields(present: Iterable[tuple[str, str]], added: Iterable[Field]) -> TextFields:
     """Append the fields of a ruling to those of a response, so that one set of `X-RateLimit-*` is left."""
     present = [*present]
     if not any(name.lower().startswith("x-ratelimit-") for name, _ in present):
         return [*present, *decode_fields(added)]
     fields = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in present]
     return decode_fields(join_legacy(fields, added))
-
-
-def decode_denial(denial: Denial) -> tuple[int, list[tuple[str, str]], bytes]:
-    """Return a denial with header fields as text."""
-    status, fields, body = denial
-    return status, [*_decode_fields_of_denial(fields)], body
-
-
-@lru_cache(maxsize=MAX_CACHED_DENIALS)
-def _decode_fields_of_denial(fields: tuple[Field, ...]) -> list[tuple[str, str]]:
-    return decode_fields(fields)

@@ -22,7 +22,6 @@ from ratelab.http.policy_guard import ChargeHook, PolicyGuard, PolicyOptions, aw
 from ratelab.http.policy_rules import AnyLimiter, check_account, find_plans, needs_rules
 from ratelab.http.responses import (
     NOT_LIMITED,
-    Denial,
     DenialHook,
     Ruling,
     build_denial,
@@ -164,12 +163,22 @@ class Gate:
         self.policy_guard: PolicyGuard | None = None
         """The guard of several policies; None for a limiter of one, and for a function that chooses one."""
         self._limiter: Any = adapt(limiter)
+        self._exempt = options.exempt
+        self._keys_by_peer, self._find_key = self._identity.keys_by_peer, self._identity.find
+        self._cost = 0 if callable(options.cost) else options.cost
+        self._cost_of = options.cost if callable(options.cost) else None
+        self._is_plain = exempt is None and legacy == "off" and self._cost_of is None
+        """Whether a request of a known client needs nothing but the decision of the guard."""
+        self._guard: Guard | None = None
+        """The guard of a limiter of one policy, which is replaced when the limiter changes."""
+        self._find_guard: Callable[[Scope], Guard] | None = None
+        """Return the guard of a request, if a function chooses its limiter."""
         self._policy = policy
         if callable(limiter):
             if options.needs_policies():
                 rule = "costs, account, plan and charge need one limiter, got a function"
                 raise InputError(f"{rule}: use match in the policies of the limiter")
-            self.use(None, GuardFinder(self._limiter, self._check_limiter, legacy, policy, self.counts).find)
+            self._find_guard = GuardFinder(self._limiter, self._check_limiter, legacy, policy, self.counts).find
         else:
             self._check_limiter(limiter)
             self._follow(find_plans(limiter))()
@@ -179,23 +188,26 @@ class Gate:
         """Decide what to do with an HTTP request; count it, unless it is admitted."""
         if self.policy_guard is not None:
             return await self.policy_guard.rule(scope)
-        _, exempt, _, find_key, cost, cost_of, guard, find_guard, _, counts = self._hot
-        if exempt is not None and check_bool("exempt", exempt(scope)):
+        if self._exempt is not None and check_bool("exempt", self._exempt(scope)):
             return NOT_LIMITED
         try:
-            key = find_key(scope)
+            key = self._find_key(scope)
         except AmbiguousClientError as error:
-            counts.ambiguous += 1
+            self.counts.ambiguous += 1
             return Ruling(build_denial(400, (), problem(400, str(error))))
-        guard = guard or find_guard(scope)
-        decide, awaited, *_ = guard
-        if cost_of is not None:
-            cost = check_cost(cost_of(scope))
+        guard = self._guard or self._choose_guard(scope)
+        cost = self._cost if self._cost_of is None else check_cost(self._cost_of(scope))
         try:
-            row: Row = (await await_store(decide(key, cost)))[:5] if awaited else decide(key, cost)
+            result = guard.decide(key, cost)
+            row: Row = (await await_store(result))[:5] if guard.awaited else result
         except StoreError as error:
             return self._rule_undecided(error)
         return self._rule_decided(scope, guard, key, cost, row)
+
+    def _choose_guard(self, scope: Scope) -> Guard:
+        """Return the guard of the limiter that a function chooses for a request."""
+        assert self._find_guard is not None  # noqa: S101  (else there is a guard for all requests)
+        return self._find_guard(scope)
 
     def _rule_undecided(self, error: StoreError) -> Ruling:
         """Return the ruling on a request that the limiter's store made no decision on, and count it."""
@@ -204,12 +216,11 @@ class Gate:
 
     def _rule_decided(self, scope: Scope, guard: Guard, key: str, cost: int, row: Row) -> Ruling:
         """Return the ruling on a request that the guard of one policy has decided; count it, unless it is admitted."""
-        _, _, _, format_headers, deny, name = guard
         allowed, remaining, _, reset_after_ns, delay_ns = row
         scope["ratelab"] = row
         if not allowed:
-            return self._deny(scope, key, Decision(*row, name), deny)
-        fields = format_headers(remaining, ceil_seconds(reset_after_ns - (delay_ns if cost else 0)), False)
+            return self._deny(scope, guard, key, Decision(*row, guard.name))
+        fields = guard.format(remaining, ceil_seconds(reset_after_ns - (delay_ns if cost else 0)), False)
         if not (delay_ns and cost):
             return Ruling(None, fields, Decision(*row))
         limiter = self._limiter(scope) if callable(self._limiter) else self._limiter
@@ -218,7 +229,7 @@ class Gate:
             await refund(limiter, key, cost)
             left, _ = await look(limiter, key) or (Decision(*row), ())
             wait = delay_ns - longest_ns
-            return self._deny(scope, key, Decision(False, 0, wait, left.reset_after_ns, 0, name), deny)
+            return self._deny(scope, guard, key, Decision(False, 0, wait, left.reset_after_ns, 0, guard.name))
 
         return Ruling(None, fields, Decision(*row), delay_ns, partial(refund, limiter, key, cost), refuse)
 
@@ -228,11 +239,11 @@ class Gate:
             return ruling
         return await ruling.refuse(self._max_delay_ns)
 
-    def _deny(self, scope: Scope, key: str, decision: Decision, deny: Callable[[int, int, int], Denial]) -> Ruling:
+    def _deny(self, scope: Scope, guard: Guard, key: str, decision: Decision) -> Ruling:
         """Return the ruling on a request that the guard of one policy denies, and count it."""
         self.counts.denied += 1
         self.offenders.add(key)
-        denial = deny(decision.remaining, decision.retry_after_ns, decision.reset_after_ns)
+        denial = guard.deny(decision.remaining, decision.retry_after_ns, decision.reset_after_ns)
         answer = None if self._on_denied is None else self._on_denied(scope, decision)
         return Ruling(denial if answer is None else read_denial(answer, denial[1]), (), decision)
 
@@ -254,35 +265,13 @@ class Gate:
         return self._use_policy_guard
 
     def _use_guard(self) -> None:
-        self.use(create_guard(self._limiter, self._options.legacy, self._policy))
+        self._guard = create_guard(self._limiter, self._options.legacy, self._policy)
 
     def _use_policy_guard(self) -> None:
         if self.policy_guard is None:
             options, counts, offenders = self._options, self.counts, self.offenders
             self.policy_guard = PolicyGuard(self._limiter, self._identity, options, counts, offenders)
-        self.use(None)
-
-    def use(self, guard: Guard | None, find_guard: Any = None) -> None:
-        """Decide the requests from now on by a guard, or that of several policies; a request reads all fields once."""
-        cost, identity = self._options.cost, self._identity
-        fixed_cost, cost_of = (0, cost) if callable(cost) else (cost, None)
-        self._hot = (
-            self._unguarded(),
-            # an application behind several policies is one of its own
-            self._options.exempt if self.policy_guard is None else _exempt_all,
-            identity.keys_by_peer,
-            identity.find,
-            fixed_cost,
-            cost_of,
-            guard,
-            find_guard,
-            self.writes_legacy,
-            self.counts,
-        )
-
-    def _unguarded(self) -> Any:
-        """Return the ASGI application of requests that are exempt, or that the guard of one policy cannot decide."""
-        return None
+        self._guard = None
 
     def _check_limiter(self, limiter: AnyLimiter) -> None:
         """Raise `InputError` unless requests can be limited; have a limiter in a store compare the secret of others."""
@@ -301,9 +290,14 @@ def _parse_delay(seconds: object) -> int:
     return round(seconds * NS_PER_S)
 
 
+def takes_subject(function: object) -> bool:
+    """Return whether an argument is a function that takes the request of a framework instead of the scope."""
+    return callable(function) and not isinstance(function, Identity | RouteChoice | ScopeEntry)
+
+
 def _adapt(subject: str | None, function: Any) -> Any:
     """Return a function of the scope that calls one of the scope's entry `subject`; other values as they are."""
-    if subject is None or not callable(function) or isinstance(function, Identity | RouteChoice | ScopeEntry):
+    if subject is None or not takes_subject(function):
         return function
     return lambda scope, *arguments: function(scope[subject], *arguments)
 
@@ -312,11 +306,6 @@ def _adapt_identity(adapt: Callable[[Any], Any], identity: Identity) -> Identity
     """Return an identity whose key, if it is a function, is adapted as the other functions are."""
     function = adapt(identity.key)
     return identity if function is identity.key else identity.with_key(function)
-
-
-def _exempt_all(scope: Scope) -> bool:  # noqa: ARG001  (the signature of `exempt`)
-    """Return True."""
-    return True
 
 
 def create_from_file(

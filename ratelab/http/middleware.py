@@ -106,13 +106,17 @@ class RateLimitMiddleware(Gate):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection: a request, a WebSocket or the lifespan."""
-        app, exempt, keys_by_peer, find_key, cost, cost_of, guard, find_guard, legacy, counts = self._hot
+        app, exempt, guard = self.app, self._exempt, self._guard
+        if guard is None and self.policy_guard is not None:
+            await self._serve_by_policies(scope, receive, send)
+            return
         if scope["type"] != "http" or (
             exempt is not None and (exempted := exempt(scope)) and (exempted is True or check_bool("exempt", exempted))
         ):
             await app(scope, receive, send)
             return
         key: str | None = None
+        counts, keys_by_peer = self.counts, self._keys_by_peer
         if keys_by_peer is not None:
             try:  # noqa: SIM105  (faster than `suppress`)
                 key = keys_by_peer[scope["client"][0]]
@@ -120,32 +124,31 @@ class RateLimitMiddleware(Gate):
                 pass
         if key is None:
             try:
-                key = find_key(scope)
+                key = self._find_key(scope)
             except AmbiguousClientError as error:
                 counts.ambiguous += 1
                 await send_problem(scope, send, 400, str(error))
                 return
-        guard = guard or find_guard(scope)
-        decide, awaited, cache, format_headers, deny, name = guard
-        if cost_of is not None:
-            cost = check_cost(cost_of(scope))
+        guard = guard or self._choose_guard(scope)
+        decide, cost_of = guard.decide, self._cost_of
+        cost = self._cost if cost_of is None else check_cost(cost_of(scope))
         try:
-            row: Row = (await decide(key, cost))[:5] if awaited else decide(key, cost)
+            row: Row = (await decide(key, cost))[:5] if guard.awaited else decide(key, cost)
         except StoreError as error:
             counts.unavailable += 1
             await send_unavailable(scope, send, error.retry_after_ns)
             return
         except RuntimeError as error:
-            if not awaited or running_trio() is None:
+            if not guard.awaited or running_trio() is None:
                 raise
             raise create_trio_error() from error
         allowed, remaining, retry_after_ns, reset_after_ns, delay_ns = row
         if not allowed:
             counts.denied += 1
             self.offenders.add(key)
-            status, denial_headers, body = deny(remaining, retry_after_ns, reset_after_ns)
+            status, denial_headers, body = guard.deny(remaining, retry_after_ns, reset_after_ns)
             if self._on_denied is not None:
-                answer = self._on_denied(scope, Decision(*row, bound_by=name))
+                answer = self._on_denied(scope, Decision(*row, bound_by=guard.name))
                 if answer is not None:
                     status, denial_headers, body = read_denial(answer, denial_headers)
             await send({"type": "http.response.start", "status": status, "headers": [*denial_headers]})
@@ -158,11 +161,11 @@ class RateLimitMiddleware(Gate):
         scope["ratelab"] = row  # `decision_of` makes it a Decision, for applications that want one
         seconds = (reset_after_ns + NS_PER_S_LESS_ONE) // NS_PER_S  # rounded up
         try:
-            headers = cache[remaining, seconds]
+            headers = guard.cache[remaining, seconds]
         except KeyError:
-            headers = format_headers(remaining, seconds, False)
+            headers = guard.format(remaining, seconds, False)
 
-        if legacy:
+        if self.writes_legacy:
             await app(scope, receive, join_on_send(send, headers))
             return
 
@@ -175,9 +178,6 @@ class RateLimitMiddleware(Gate):
             return send(message)
 
         await app(scope, receive, send_with_headers)
-
-    def _unguarded(self) -> App:
-        return self.app if self.policy_guard is None else self._serve_by_policies
 
     async def _serve_by_policies(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection that several policies decide."""

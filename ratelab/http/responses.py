@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from ratelab.http.asgi import Field, Headers, Message, Scope, Send
-from ratelab.http.headers import ceil_seconds, join_legacy
+from ratelab.http.headers import TextFields, ceil_seconds, decode_fields, join_legacy
 from ratelab.http.scope_functions import invalid_result
 from ratelab.limiter import Decision
 
@@ -21,6 +21,9 @@ _PROBLEM_TYPES = "https://iana.org/assignments/http-problem-types"
 
 Denial = tuple[int, Headers, bytes]
 """Status, headers and body of the response to a request that does not reach the application."""
+
+TextDenial = tuple[int, TextFields, bytes]
+"""A denial with header fields as text."""
 
 DenialHook = Callable[[Scope, Decision], tuple[int, Iterable[Field], bytes] | None]
 """A function of the scope and the decision that returns status, headers and body of the response to a denied request,
@@ -110,6 +113,12 @@ def _encode(members: dict[str, object]) -> bytes:
 def build_denial(status: int, headers: Iterable[Field], body: bytes) -> Denial:
     """Return a problem document as a response with all its header fields."""
     return status, (*PROBLEM_HEADERS, *headers, (b"content-length", b"%d" % len(body))), body
+
+
+def decode_denial(denial: Denial) -> TextDenial:
+    """Return a denial with header fields as text."""
+    status, fields, body = denial
+    return status, decode_fields(fields), body
 
 
 def build_unavailable(retry_after_ns: int) -> Denial:
