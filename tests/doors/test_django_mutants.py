@@ -58,7 +58,7 @@ def join(direct: bool) -> None:
 MUTANTS: dict[str, tuple[Mutant, Callable[[], None]]] = {
     # the middleware
     "a denied request reaches the view": (
-        mutate(Door, "pass_on", "ruling.answer is not None", "False"),
+        mutate(Door, "pass_on", "denial is not None", "False"),
         partial(DENIED, WSGI),
     ),
     "a denied request reaches the coroutine view": (
@@ -66,15 +66,15 @@ MUTANTS: dict[str, tuple[Mutant, Callable[[], None]]] = {
         partial(DENIED, ASGI),
     ),
     "the decision is not on the request": (
-        mutate(Door, "pass_on", "request.ratelimit = Decision(*row)", "pass"),
+        mutate(Door, "pass_on", "request.ratelimit = decision", "pass"),
         views.test_the_decision_of_the_innermost_limit_is_on_the_request,
     ),
     "a failed view stays charged": (
-        mutate(Door, "pass_on", "gate.settle_now(scope, ruling, find_status(error))", "pass"),
+        mutate(Door, "pass_on", "gate.settle_now(*ruled, find_status(error))", "pass"),
         partial(views.test_an_exception_of_a_view_counts_as_its_status, Http404(), 404),
     ),
     "a response is not refunded": (
-        mutate(Door, "pass_on", "gate.settle_now(scope, ruling, response.status_code)", "pass"),
+        mutate(Door, "pass_on", "gate.settle_now(*ruled, response.status_code)", "pass"),
         partial(views.test_requests_are_refunded_by_the_status_of_their_response, views.hello),
     ),
     "an override of the settings has no effect": (
@@ -91,11 +91,11 @@ MUTANTS: dict[str, tuple[Mutant, Callable[[], None]]] = {
     ),
     # header fields and responses
     "fields of the application are replaced": (
-        mutate(door, "join_text", "other is None", "True"),
+        mutate(door, "join_fields", "other is None", "True"),
         partial(join, True),
     ),
     "two limits send two sets of legacy fields": (
-        mutate(responses, "join_text", "merge_fields(present, added)", "present"),
+        mutate(door, "join_fields", "merge_fields(present, added)", "present"),
         JOINED,
     ),
     "a custom denial has no fields": (

@@ -39,10 +39,7 @@ MUTANTS = {
     "an offender is not listed": _mutate_admission("self.offenders.add(key)", "pass"),
     "the response to HEAD has a body": _mutate_admission('b"" if method == "HEAD" else body', "body"),
     "on_denied is not asked": _mutate_admission("or self._on_denied is not None", ""),
-    "a cost above the burst is answered 429": _mutate_admission("or retry_after_ns == NEVER", ""),
-    "a wait is rounded down": mutate(
-        Guard, "deny_text", "-(-retry_after_ns // NS_PER_S)", "retry_after_ns // NS_PER_S"
-    ),
+    "the denial of another time is sent": mutate(Guard, "deny_text", "-(-retry_after_ns // NS_PER_S)", "0"),
     "the text of a function may have any length": mutate(
         Identity, "find_named", "0 < len(value) <= MAX_HEADER_VALUE_BYTES", "value"
     ),
