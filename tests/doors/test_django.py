@@ -189,12 +189,15 @@ def test_a_key_user_without_users_names_the_middleware_to_add() -> None:
         view(factory.get("/"))
 
 
+MEMBERS, VISITORS = MemoryLimiter(Policy.create("gcra", "1/min")), MemoryLimiter(Policy.create("gcra", "9/min"))
+
 COUNTS_USERS: list[dict[str, Any]] = [
     {"RATE": "1/min", "KEY": "user"},
     {"RATE": "1/min", "KEY": lambda request: str(request.user.pk)},
     {"RATE": "1/min", "EXEMPT": lambda request: request.user.pk == 8},
     {"POLICIES": [{"rate": "1/min", "key": "account"}]},
     {"LIMITER": MemoryLimiter(Policy.create("gcra", "1/min", key="account"))},
+    {"LIMITER": lambda request: MEMBERS if request.user.is_authenticated else VISITORS},
 ]
 
 
