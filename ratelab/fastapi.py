@@ -33,7 +33,7 @@ from ratelab.http.gate import create_from_file
 from ratelab.http.headers import complete_fields, join_legacy
 from ratelab.http.identity import Identity
 from ratelab.http.policy_rules import AnyLimiter
-from ratelab.http.responses import Denial, Ruling, read_detail
+from ratelab.http.responses import OPENAPI_DENIAL, Denial, Ruling, read_detail
 from ratelab.http.scope_functions import ScopeEntry, check_hook, decision_of, invalid_result, is_deferred
 from ratelab.limiter import Decision, Row
 from ratelab.quota import NS_PER_S
@@ -55,24 +55,9 @@ _POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013
 MAX_CLOSE_REASON_BYTES = 123
 """Length of the reason for which a WebSocket is closed (RFC 6455, section 5.5)."""
 
-_PROBLEM = {
-    "type": "object",
-    "properties": {
-        **{name: {"type": "string"} for name in ("type", "title", "detail")},
-        "status": {"type": "integer"},
-        "violated-policies": {"type": "array", "items": {"type": "string"}},
-    },
-}
-_DENIAL = {
-    "description": "Too many requests",
-    "headers": {
-        "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}},
-        "RateLimit": {"description": "Remaining quota, and seconds to its reset", "schema": {"type": "string"}},
-        "RateLimit-Policy": {"description": "Quota, and its window in seconds", "schema": {"type": "string"}},
-    },
-    "content": {"application/problem+json": {"schema": _PROBLEM}},
-}
-"""The response to a denied request in an OpenAPI schema."""
+_WITHOUT_DEPENDS = "a limit must be a dependency, got a RateLimit alone: write Depends(RateLimit('5/minute'))"
+
+_iterate = getattr(routing, "iter_route_contexts", iter)  # of releases that keep included routers apart
 
 
 class RateLimitDenied(HTTPException):
@@ -158,6 +143,11 @@ class RateLimit(AwaitingGate):
         limit = cls(created, **{**arguments, "key": identity, "file": file})
         limit._store = created if limiter is None and options.get("store") is not None else None
         return limit
+
+    @property
+    def dependency(self) -> Any:
+        """Raise `InputError`: FastAPI reads this attribute of `Depends`, which is missing around the limit."""
+        raise InputError(_WITHOUT_DEPENDS)
 
     async def __call__(self, connection: HTTPConnection, **values: Any) -> Decision | None:
         """Return the decision on a request or a message; raise `RateLimitDenied` if it is denied."""
@@ -309,18 +299,28 @@ async def _close(websocket: WebSocket, denied: RateLimitDenied) -> None:
     await websocket.close(_TRY_AGAIN_LATER if accepted else _POLICY_VIOLATION, reason)
 
 
+def _check_routes(routes: Iterable[Any]) -> None:
+    """Raise `InputError` for a limit without `Depends`, which would be a parameter of the request, or be ignored."""
+    for route in _iterate(routes):
+        dependant = getattr(route, "dependant", None)
+        for kind in ("query_params", "body_params"):
+            for field in getattr(dependant, kind, ()):
+                info = field.field_info
+                if any(isinstance(each, RateLimit) for each in (info.default, *info.metadata)):
+                    raise InputError(f"{route.path}: {_WITHOUT_DEPENDS}")
+
+
 def document_limits(schema: dict[str, Any], routes: Iterable[Any]) -> None:
     """Add the status 429 to the operations of an OpenAPI schema that have a limit, unless they document it.
 
     `FastAPI.openapi` calls it. An application with an `openapi` of its own calls it with `app.routes`.
     """
-    iterate = getattr(routing, "iter_route_contexts", iter)  # of releases that keep included routers apart
-    for route in iterate(routes):
+    for route in _iterate(routes):
         limited = _is_limited(getattr(route, "dependant", None))
         for method in (getattr(route, "methods", None) or ()) if limited else ():
             operation = schema.get("paths", {}).get(route.path_format, {}).get(method.lower())
             if operation is not None:
-                operation["responses"].setdefault("429", _DENIAL)
+                operation["responses"].setdefault("429", OPENAPI_DENIAL)
 
 
 def _is_limited(dependant: Any) -> bool:
@@ -332,6 +332,7 @@ def _is_limited(dependant: Any) -> bool:
 # default arguments keep the methods that are extended, also when the module is reloaded
 @wraps(FastAPI.build_middleware_stack)
 def _build_limited_stack(self: FastAPI, build: Callable[[FastAPI], App] = FastAPI.build_middleware_stack) -> App:
+    _check_routes(self.routes)
     handlers: Any = self.exception_handlers
     usual = next(handlers[each] for each in RateLimitDenied.__mro__[1:] if each in handlers)
     handlers.setdefault(RateLimitDenied, partial(_answer, usual))

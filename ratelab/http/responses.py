@@ -175,3 +175,25 @@ async def send_dropped(scope: Scope, send: Send) -> None:
     """Answer a client that has disconnected, which middleware outside and access logs expect."""
     with suppress(OSError):  # by which some servers report the disconnect (ASGI, version 2.4)
         await send_problem(scope, send, 503, "The client left the queue.")
+
+
+# --- OpenAPI
+
+_PROBLEM_SCHEMA = {
+    "type": "object",
+    "properties": {
+        **{name: {"type": "string"} for name in ("type", "title", "detail")},
+        "status": {"type": "integer"},
+        "violated-policies": {"type": "array", "items": {"type": "string"}},
+    },
+}
+OPENAPI_DENIAL = {
+    "description": "Too many requests",
+    "headers": {
+        "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}},
+        "RateLimit": {"description": "Remaining quota, and seconds to its reset", "schema": {"type": "string"}},
+        "RateLimit-Policy": {"description": "Quota, and its window in seconds", "schema": {"type": "string"}},
+    },
+    "content": {"application/problem+json": {"schema": _PROBLEM_SCHEMA}},
+}
+"""The response to a denied request in an OpenAPI schema."""
