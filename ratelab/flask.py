@@ -140,7 +140,7 @@ class limit:  # noqa: N801  (a decorator)
 
     def _create_gate(self, name: str | None) -> BlockingGate:
         if self._options.get("store") is None:
-            check_name(name)
+            check_name(self._name)
             name = None  # a limit in memory shares its quota with no other
         limiter = create_limiter(self._limits, name=name, blocking=True, **self._options)
         return BlockingGate(limiter, _FLASK_REQUEST, **self._arguments)
