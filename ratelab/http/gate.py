@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from ratelab.algorithms import Policy
-from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_repr
+from ratelab.errors import InputError, StoreError, short_repr, warn_of_configuration
 from ratelab.http.asgi import Scope
 from ratelab.http.counters import Counts
 from ratelab.http.guard import Guard, GuardFinder, check_limiter, create_guard, follow_updates
@@ -279,7 +278,7 @@ class Gate:
         use_secret = getattr(limiter, "use_secret", None)
         if use_secret is not None:
             if self._identity.secret_generated:
-                warnings.warn(_NO_SECRET, ConfigurationWarning, stacklevel=4)
+                warn_of_configuration(_NO_SECRET)
             use_secret(self._identity.fingerprint, self._identity.secret_generated)
 
 

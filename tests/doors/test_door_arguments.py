@@ -24,11 +24,13 @@ import ratelab.wsgi
 from ratelab import InputError, MemoryLimiter, Policy, create, limited
 from ratelab.django.decorators import ViewOptions
 from ratelab.django.settings import NAMES
+from ratelab.errors import ConfigurationWarning
 from ratelab.fastapi import RateLimit
 from ratelab.http import RateLimitMiddleware, by_route
 from ratelab.http.doors import DoorArguments
 from ratelab.http.gate import GateArguments
 from ratelab.http.identity import SECRET
+from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 from ratelab.stores.valkey.server import ValkeyServer
 
 LIMITER = MemoryLimiter(create("token-bucket", "5/min"))
@@ -63,6 +65,10 @@ def create_django(limiter: Any, **arguments: Any) -> Any:
 def create_django_view(limiter: Any, **arguments: Any) -> Any:
     with override():
         return ratelab.django.ratelimit(limiter, **arguments)(lambda _: HttpResponse())(RequestFactory().get("/"))
+
+
+def check_flask(limiter: Any) -> Any:
+    return ratelab.flask.limit(limiter).check
 
 
 DOORS = [create_asgi, create_wsgi, create_flask, create_fastapi]
@@ -342,3 +348,27 @@ def test_options_of_a_store_are_checked_with_a_policy_file(serve: Callable[..., 
     path.write_text(POLICIES)
     with pytest.raises(InputError, match="deadline must be above 0 and at most 60 seconds, got 0"):
         serve(str(path), deadline=0)
+
+
+@pytest.mark.parametrize("door", [*DOORS, check_flask])
+def test_a_warning_of_every_door_names_a_line_of_the_user(
+    door: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RATELAB_KEY_SECRET", raising=False)
+    kind = AsyncValkeyLimiter if door in (create_asgi, create_fastapi) else ValkeyLimiter
+    limiter = kind("valkey://127.0.0.1:1", "gcra", "5/min", name=door.__name__)
+    with pytest.warns(ConfigurationWarning, match="RATELAB_KEY_SECRET is not set") as warned:
+        door(limiter)
+    assert {warning.filename for warning in warned} == {__file__}
+
+
+@pytest.mark.parametrize("door", [create_flask, create_fastapi])
+def test_two_limits_that_share_a_counter_are_reported_at_the_line_of_the_second(
+    door: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RATELAB_KEY_SECRET", "secret")
+    first = door("5/min", store="valkey://127.0.0.1:1", name=f"twice {door.__name__}")
+    with pytest.warns(ConfigurationWarning, match="share one counter in the store") as warned:
+        second = door("5/min", store="valkey://127.0.0.1:1", name=f"twice {door.__name__}")
+    assert [warning.filename for warning in warned] == [__file__]
+    assert first is not second

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields
@@ -16,7 +15,7 @@ from weakref import finalize
 
 from ratelab.algorithms import Policy, build_policy, traits_of
 from ratelab.algorithms.penalty import Penalized, in_microseconds
-from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_repr
+from ratelab.errors import InputError, StoreError, short_repr, warn_of_configuration
 from ratelab.limiter import NEVER, Algorithm, Costs, Decision, Keys, Row
 from ratelab.quota import NS_PER_US, Quota
 from ratelab.stores.arguments import MAX_NAME_CHARS, name_costs, name_keys
@@ -233,11 +232,9 @@ def register(limiter: object, url: StoreUrl, script: Script | CompositeScript) -
     """
     counters = url.store, script.name, script.sha, script.parameters
     if counters in [other for _, other in _live.copy().values()]:  # copied, since other threads create limiters, too
-        warnings.warn(
+        warn_of_configuration(
             f"two limiters named {script.name!r} for {script.policies[0].quota} share one counter in the store: "
-            'give each its own name, as in name="login", or use one limiter for both',
-            ConfigurationWarning,
-            stacklevel=3,
+            'give each its own name, as in name="login", or use one limiter for both'
         )
     _live[id(limiter)] = url, counters
     forget = finalize(limiter, _live.pop, id(limiter), None)
