@@ -17,7 +17,8 @@ T = TypeVar("T")
 _REMEDIES = {
     **dict.fromkeys(("algorithm", "burst"), "give it to Policy.create, and the policy in place of a rate"),
     **dict.fromkeys(("ipv6_prefix", "secret", "trusted_hops", "trusted_proxies"), "give it to Identity, as the key"),
-    **dict.fromkeys(("deadline", "max_keys", "overrides", "plans"), "give it to the limiter, such as MemoryLimiter"),
+    **dict.fromkeys(("max_keys", "overrides", "plans"), "give it to the limiter, such as MemoryLimiter"),
+    **dict.fromkeys(("deadline", "name", "on_store_error", "store"), "give it to the limiter, such as ValkeyLimiter"),
 }
 """Where arguments belong that doors do not have."""
 

@@ -216,6 +216,13 @@ def test_every_door_rejects_an_invalid_choice_by_route_at_once(
         door(**{"limiter": LIMITER, name: by_route(choices, default)})
 
 
+@pytest.mark.parametrize("door", [create_asgi, create_wsgi])
+@pytest.mark.parametrize("name", ["deadline", "name", "on_store_error", "store"])
+def test_a_middleware_takes_no_store_but_a_limiter_in_one(door: Callable[..., Any], name: str) -> None:
+    with pytest.raises(TypeError, match=f"^unknown argument '{name}': give it to the limiter, such as ValkeyLimiter$"):
+        door(LIMITER, **{name: 1})
+
+
 @pytest.mark.parametrize("choices", [["/search"], "/search", None])
 def test_choices_by_route_are_a_mapping(choices: Any) -> None:
     with pytest.raises(InputError, match=r"choices of by_route must be a mapping such as {'/search': 10}, got "):
