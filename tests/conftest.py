@@ -17,8 +17,9 @@ from custom_algorithms import TOLL
 from hypothesis import settings
 from trace_reading import Read, read_both_ways
 
-from ratelab import MemoryLimiter
+from ratelab import ManualClock, MemoryLimiter
 from ratelab.algorithms import available, find
+from ratelab.clock import default_clocks
 from ratelab.lab.traces import Trace, TraceOptions
 
 if TYPE_CHECKING:
@@ -129,6 +130,12 @@ def toll(tmp_path: Path) -> str:
     """Write a third-party algorithm to a file, and return its `FILE.py:CLASS`."""
     (tmp_path / "toll.py").write_text(TOLL)
     return f"{tmp_path / 'toll.py'}:Toll"
+
+
+@pytest.fixture
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop the time of limiters in memory that a test creates, except of those whose windows follow UTC."""
+    monkeypatch.setattr(default_clocks, "steady", ManualClock())
 
 
 @pytest.fixture

@@ -264,7 +264,7 @@ def test_a_low_limit_of_open_files_is_raised() -> None:
 
 def test_data_after_an_upgrade_request_is_not_parsed_as_requests() -> None:
     upgrade = b"GET /ping HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
-    with run_server() as server, server.connect() as connection:
+    with run_server("--rate", "5/h") as server, server.connect() as connection:
         connection.sendall(upgrade + b"x" * 1500 + b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n")
         response = read_until_closed(connection)
         assert (statuses_in(response), b"connection: close" in response) == ([200], True)

@@ -63,6 +63,7 @@ def test_the_responses_shown_are_those_of_the_first_application(
         ]
 
 
+@pytest.mark.usefixtures("stopped_clock")
 def test_a_cost_that_the_client_names_is_checked() -> None:
     module = ModuleType("shop")
     exec(compile(block("python", "def count_rows("), "shop.py", "exec"), vars(module))  # noqa: S102  (our own text)

@@ -23,6 +23,8 @@ from ratelab import InputError, ManualClock, MemoryLimiter, Policy, create
 from ratelab.django import RateLimitMiddleware, ratelimit, responses
 from ratelab.http import Identity
 
+pytestmark = pytest.mark.usefixtures("stopped_clock")
+
 PEER = "192.0.2.1"
 """A peer that is known from its second request on, since it is not local."""
 

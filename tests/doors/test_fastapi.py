@@ -18,6 +18,8 @@ from ratelab import Decision, InputError, ManualClock, MemoryLimiter, Policy
 from ratelab.fastapi import RateLimit
 from ratelab.http import Identity, by_route, decision_of
 
+pytestmark = pytest.mark.usefixtures("stopped_clock")
+
 ORIGIN = "https://elsewhere.example"
 
 # --- routes, routers and applications

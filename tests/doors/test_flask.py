@@ -19,6 +19,8 @@ from ratelab.http import Identity, by_route
 from ratelab.limiter import Decision
 from ratelab.wsgi import RateLimitMiddleware, decision_of
 
+pytestmark = pytest.mark.usefixtures("stopped_clock")
+
 pytest_plugins = ("flask_apps",)
 
 
