@@ -77,6 +77,6 @@ def test_standard_streams_may_be_missing() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import sys; sys.stdout = None; from ratelab.cli import main; main()", "algorithms"],
         stderr=subprocess.PIPE,
-        timeout=60,
+        timeout=300,
     )
     assert (done.returncode, done.stderr) == (0, b"")

@@ -151,9 +151,9 @@ with Pacer(store=sys.argv[1], timeout=0.5) as pacer:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no server")
 def test_processes_share_a_pace_in_valkey(store: Any) -> None:
-    first = subprocess.run([sys.executable, "-c", PROGRAM, store.url], capture_output=True, text=True, timeout=60)
+    first = subprocess.run([sys.executable, "-c", PROGRAM, store.url], capture_output=True, text=True, timeout=300)
     assert (first.returncode, first.stderr) == (0, "")
-    second = subprocess.run([sys.executable, "-c", PROGRAM, store.url], capture_output=True, text=True, timeout=60)
+    second = subprocess.run([sys.executable, "-c", PROGRAM, store.url], capture_output=True, text=True, timeout=300)
     assert "RateLimitExceeded: rate limit exceeded: retry after" in second.stderr
 
 

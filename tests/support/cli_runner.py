@@ -71,6 +71,6 @@ def run_python(*arguments: str, **environment: str) -> str:
     """Run Python in another process and return its output; only announcements may be on standard error."""
     command = [sys.executable, *arguments]
     env = {name: value for name, value in os.environ.items() if name not in PLAIN} | environment
-    completed = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    completed = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert (completed.returncode, ANNOUNCEMENT.sub("", completed.stderr)) == (0, "")
     return completed.stdout

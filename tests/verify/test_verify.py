@@ -87,7 +87,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[dict[s
             with run_server("--algo", name, "--rate", "1/s", "--burst", 3, *KEY) as server:
                 command = [sys.executable, "-m", "ratelab", "verify", scenario, "--json"]
                 done = subprocess.run(
-                    [*command, "--url", server.banner["serving"]], capture_output=True, text=True, timeout=60
+                    [*command, "--url", server.banner["serving"]], capture_output=True, text=True, timeout=300
                 )
             report: dict[str, Any] = json.loads(done.stdout)
             if not report["differing"] or report["lateness"]["max"] + report["latency"]["max"] < SPACING_S:
