@@ -159,7 +159,7 @@ def test_a_closed_terminal_stops_the_service(path: Path) -> None:
         shown = b""
         while b"stop " not in shown:
             shown += os.read(terminal, 4096)
-        (port,) = re.findall(rb"127\.0\.0\.1:(\d+)/ping\s", shown)
+        port = re.findall(rb"127\.0\.0\.1:(\d+)/ping", shown)[0]
         assert send_request("127.0.0.1", int(port), "/healthz").status == 200  # from now on, it also handles signals
         process.send_signal(signal.SIGHUP)
         while b"the policy file was read again" not in shown:
