@@ -14,7 +14,7 @@ from ratelab.policies.routes import normalize_path, parse_route
 
 T = TypeVar("T")
 
-_REMEDIES = {
+_PLACES = {
     **dict.fromkeys(("algorithm", "burst"), "give it to Policy.create, and the policy in place of a rate"),
     **dict.fromkeys(("ipv6_prefix", "secret", "trusted_hops", "trusted_proxies"), "give it to Identity, as the key"),
     **dict.fromkeys(("max_keys", "overrides", "plans"), "give it to the limiter, such as MemoryLimiter"),
@@ -94,7 +94,7 @@ def check_choices(function: object, check: Callable[[Any], object]) -> None:
 
 def unknown_argument(name: str, known: Iterable[str]) -> TypeError:
     """Return the error for an argument that no door has."""
-    remedy = _REMEDIES.get(name) or f"choose one of {', '.join(sorted(known))}"
+    remedy = _PLACES.get(name) or f"choose one of {', '.join(sorted(known))}"
     return TypeError(f"unknown argument {name!r}: {remedy}")
 
 
