@@ -195,7 +195,7 @@ class WorkerPool:
 
     def _send_signal(self, number: int) -> None:
         for process in self._running.values():
-            with suppress(ProcessLookupError):  # the start of another process has removed what was left of this one
+            with suppress(ProcessLookupError):  # the start of another process has reaped this one
                 os.kill(process.pid or 0, number)
 
     def _read_reports(self) -> None:
