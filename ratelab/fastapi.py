@@ -5,7 +5,7 @@ Importing this module extends two methods of `FastAPI`, since a dependency sees 
 """
 
 # without `from __future__ import annotations`: FastAPI needs the classes themselves
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial, wraps
 from inspect import Parameter, Signature
@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from ratelab.errors import InputError, StoreError
-from ratelab.http.asgi import App, Field, Message, Receive, Scope, Send
+from ratelab.http.asgi import App, Scope
 from ratelab.http.doors import (
     AwaitingGate,
     DoorArguments,
@@ -30,10 +30,11 @@ from ratelab.http.doors import (
     take_store_options,
 )
 from ratelab.http.gate import create_from_file
-from ratelab.http.headers import complete_fields, join_legacy
+from ratelab.http.headers import join_legacy
 from ratelab.http.identity import Identity
+from ratelab.http.limited_responses import ADMITTED, LimitedResponses, refund_all
 from ratelab.http.policy_rules import AnyLimiter
-from ratelab.http.responses import OPENAPI_DENIAL, Denial, Ruling, read_detail
+from ratelab.http.responses import DENIED, OPENAPI_DENIAL, Denial, Ruling, read_detail
 from ratelab.http.scope_functions import ScopeEntry, check_hook, decision_of, invalid_result, is_deferred
 from ratelab.limiter import Decision, Row
 from ratelab.quota import NS_PER_S
@@ -42,9 +43,6 @@ _NO_PEER = ("",)
 
 _CONNECTION = "ratelab.connection"
 """The entry of the scope that functions of a `RateLimit` take."""
-
-_ADMITTED = "ratelab.admitted"
-"""The entry of the scope in which limits leave their rulings and stores to `LimitedResponses`."""
 
 _INJECTED = ("key", "cost", "account", "plan")
 """Arguments of `RateLimit` that may be dependencies."""
@@ -166,9 +164,11 @@ class RateLimit(AwaitingGate):
         self.counts.admitted += 1
         decision = scope["ratelab"] = create_decision((*row, None, ()))
         scope.setdefault("state", {})["ratelimit"] = decision
-        if _ADMITTED in scope:
+        if ADMITTED in scope:
             seconds = -(-reset_after_ns // NS_PER_S)
-            scope[_ADMITTED][0].extend(guard.format(remaining, seconds, False))
+            added, admitted, *_ = scope[ADMITTED]
+            added.extend(guard.format(remaining, seconds, False))
+            admitted.append((self, None, None))
         return decision
 
     async def _decide(self, connection: HTTPConnection, values: dict[str, Any]) -> Decision | None:
@@ -188,18 +188,19 @@ class RateLimit(AwaitingGate):
         if decision is not None:
             scope["ratelab"] = decision
         scope.setdefault("state", {})["ratelimit"] = decision_of(scope)  # without one, that of an outer limit
-        received: Any = scope.get(_ADMITTED) or ([], [], set(), [])
-        fields, settlements, stores, denials = received
+        received: Any = scope.get(ADMITTED) or ([], [], set(), [])
+        fields, admitted, stores, denials = received
         if self._store is not None:
             stores.add(self._store)
         if answer is not None:
             response = self._create_response(answer, connection, decision)
             denials.append(response)
+            scope[DENIED] = response.status_code
             raise RateLimitDenied(response, decision)
         if decision is not None and scope["type"] == "http":
             fields[:] = join_legacy(fields, added) if fields else added
-            if ruling.refund is not None:
-                settlements.append(partial(self.settle, given, ruling))
+        if decision is not None and not _is_accepted(connection):
+            admitted.append((self, given, ruling))
         return decision
 
     def _create_response(self, answer: Denial, connection: HTTPConnection, decision: Decision | None) -> Response:
@@ -222,56 +223,12 @@ def _takes_connection(argument: object) -> bool:
     return callable(argument.key if isinstance(argument, Identity) else argument)
 
 
+def _is_accepted(connection: HTTPConnection) -> bool:
+    """Return whether a connection is a WebSocket that has been accepted, so that its messages are limited."""
+    return isinstance(connection, WebSocket) and connection.application_state is WebSocketState.CONNECTED
+
+
 # --- the application
-
-
-class LimitedResponses:
-    """ASGI middleware around an application: the part of its limits that sees the responses.
-
-    It adds the header fields that responses lack, and refunds requests that `charge` does not charge. At the shutdown
-    of the application, it closes the connections of its limits to stores.
-    """
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-        self._stores: set[Any] = set()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI connection: a request, a WebSocket or the lifespan."""
-        if scope["type"] == "lifespan":
-            try:
-                await self._app(scope, receive, send)
-            finally:
-                while self._stores:
-                    self._stores.pop().close()
-            return
-        if _ADMITTED in scope:  # by an application in which this one is mounted
-            await self._app(scope, receive, send)
-            return
-        added, denials = list[Field](), list[Response]()  # one denial, unless the application catches the exception
-        settlements: list[Callable[[int], Awaitable[None]]] = []
-        scope[_ADMITTED] = added, settlements, self._stores, denials
-
-        def send_with_fields(message: Message) -> Awaitable[None]:
-            if (added or settlements or denials) and message["type"] == "http.response.start":
-                present = message.get("headers", ())
-                if denials and denials[-1].status_code == message["status"]:
-                    present = complete_fields(present, denials[-1].raw_headers)
-                # the two fields of one limit are never `X-RateLimit-*`
-                fields = [*present, *added] if len(added) == 2 else join_legacy(present, added)
-                message = {**message, "headers": fields}
-                if settlements:
-                    return _settle_and_send(settlements, message, send)
-            return send(message)
-
-        await self._app(scope, receive, send_with_fields)
-
-
-async def _settle_and_send(settlements: list[Callable[[int], Awaitable[None]]], message: Message, send: Send) -> None:
-    """Refund requests whose status is not charged, before the response starts."""
-    while settlements:
-        await settlements.pop()(message["status"])
-    await send(message)
 
 
 async def _answer(usual: Any, connection: HTTPConnection, denied: RateLimitDenied) -> Response | None:
@@ -291,7 +248,9 @@ async def _answer(usual: Any, connection: HTTPConnection, denied: RateLimitDenie
 
 async def _close(websocket: WebSocket, denied: RateLimitDenied) -> None:
     """Refuse or close a denied WebSocket."""
-    accepted = websocket.application_state is WebSocketState.CONNECTED
+    accepted = _is_accepted(websocket)
+    if not accepted and ADMITTED in websocket.scope:
+        await refund_all(websocket.scope, websocket.scope[ADMITTED][1])
     if not accepted and "websocket.http.response" in websocket.scope.get("extensions", {}):
         await websocket.send_denial_response(denied.response)
         return

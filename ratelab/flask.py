@@ -25,14 +25,15 @@ from ratelab.http.doors import (
     merge_fields,
     take_store_options,
 )
-from ratelab.http.environ import EnvironScope
+from ratelab.http.environ import ENVIRON, EnvironScope
 from ratelab.http.gate import create_from_file
 from ratelab.http.headers import decode_fields
 from ratelab.http.identity import SECRET, Identity
 from ratelab.http.policy_rules import AnyLimiter
-from ratelab.http.responses import Ruling, TextDenial
+from ratelab.http.responses import DENIED, Ruling, TextDenial, was_denied
 from ratelab.http.scope_functions import check_hook
 from ratelab.limiter import Decision
+from ratelab.stores.blocking_resilient import run_now
 from ratelab.wsgi import DECISION, decision_of
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -181,7 +182,10 @@ def _admit(
     if denial is None and ruled is None:
 
         def add_fields(response: Response) -> Response:
-            for name, value in fields:  # one by one: `extend` takes twice as long
+            added = fields
+            if was_denied(environ, response.status_code):
+                added = gate.withdraw_now(_create_scope(request))
+            for name, value in added:  # one by one: `extend` takes twice as long
                 response.headers.add(name, value)
             return response
 
@@ -191,6 +195,7 @@ def _admit(
         if decision is not None and ruled is not None:
             after_this_request(partial(_complete_admitted, gate, *ruled))
         return None
+    environ[DENIED] = True  # the status is that of any error handler
     response = _create_response(denial)
     after_this_request(partial(_complete, response))
     answer = None if decision is None or on_denied is None else on_denied(request, decision)
@@ -221,11 +226,16 @@ def _create_error(response: Response, decision: Decision | None) -> HTTPExceptio
 
 def _complete_admitted(gate: BlockingGate, scope: Scope, ruling: Ruling, response: Response) -> Response:
     """Add the fields of an admitted request, and refund it unless it stays charged."""
+    fields = ruling.fields
+    denied = was_denied(scope[ENVIRON], response.status_code)
+    if denied:
+        fields = run_now(gate.withdraw(scope, ruling))
     if gate.writes_legacy and any(name in response.headers for name in ("X-RateLimit-Remaining", "X-RateLimit-Limit")):
-        response.headers = Headers(merge_fields(response.headers.items(), ruling.fields))
+        response.headers = Headers(merge_fields(response.headers.items(), fields))
     else:
-        response.headers.extend(decode_fields(ruling.fields))
-    gate.settle_now(scope, ruling, response.status_code)
+        response.headers.extend(decode_fields(fields))
+    if not denied:
+        gate.settle_now(scope, ruling, response.status_code)
     return response
 
 

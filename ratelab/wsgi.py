@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError, short_repr
-from ratelab.http.asgi import Field, Scope
+from ratelab.http.asgi import Scope
 from ratelab.http.doors import BlockingGate, merge_fields
 from ratelab.http.environ import ENVIRON, EnvironScope
 from ratelab.http.gate import PolicyArguments, create_from_file
 from ratelab.http.headers import decode_fields
 from ratelab.http.identity import Identity
 from ratelab.http.policy_rules import AnyLimiter
-from ratelab.http.responses import Ruling, TextDenial
+from ratelab.http.responses import DENIED, Ruling, TextDenial, was_denied
 from ratelab.http.scope_functions import check_function, invalid_result
 from ratelab.limiter import Decision
+from ratelab.stores.blocking_resilient import run_now
 from ratelab.stores.memory import MemoryLimiter
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class RateLimitMiddleware(BlockingGate):
         if decision is not None:
             environ[DECISION] = decision
         if denial is not None:
+            environ[DENIED] = denial[0]
             return _answer(denial, start_response)
         if ruled is not None:
             return self._pass_on(*ruled, start_response)
@@ -113,7 +115,10 @@ class RateLimitMiddleware(BlockingGate):
             exc_info: ErrorInfo | None = None,
             start_response: StartResponse = start_response,
             fields: Sequence[tuple[str, str]] = fields,
+            environ: WSGIEnvironment = environ,
         ) -> Callable[[bytes], object]:
+            if DENIED in environ and was_denied(environ, int(status[:3])):
+                fields = self.withdraw_now(EnvironScope(environ))
             return start_response(status, [*headers, *fields], exc_info)
 
         return self.app(environ, start)
@@ -123,10 +128,33 @@ class RateLimitMiddleware(BlockingGate):
         environ = scope[ENVIRON]
         if ruling.decision is None:
             return self.app(environ, start_response)
-        start = partial(_start_with_fields, start_response, ruling.fields, self.writes_legacy)
+        start = partial(self._start_with_fields, scope, ruling, start_response)
         if self._charge is None:
             return self.app(environ, start)
-        return _ChargedResponse(start, partial(self.settle_now, scope, ruling)).respond(self.app, environ)
+        return _ChargedResponse(start, partial(self._settle, scope, ruling)).respond(self.app, environ)
+
+    def _settle(self, scope: Scope, ruling: Ruling, status: int) -> None:
+        if not was_denied(scope[ENVIRON], status):
+            self.settle_now(scope, ruling, status)
+
+    def _start_with_fields(
+        self,
+        scope: Scope,
+        ruling: Ruling,
+        start_response: StartResponse,
+        status: str,
+        headers: list[tuple[str, str]],
+        exc_info: ErrorInfo | None = None,
+    ) -> Callable[[bytes], object]:
+        """Start a response with the fields of an admitted request; refund the request if an inner limit denies it.
+
+        The fields are in a new list: an application may pass the same list again.
+        """
+        added = ruling.fields
+        if was_denied(scope[ENVIRON], int(status[:3])):
+            added = run_now(self.withdraw(scope, ruling))
+        fields = merge_fields(headers, added) if self.writes_legacy else [*headers, *decode_fields(added)]
+        return start_response(status, fields, exc_info)
 
 
 def decision_of(environ: dict[str, Any]) -> Decision | None:
@@ -136,19 +164,6 @@ def decision_of(environ: dict[str, Any]) -> Decision | None:
     """
     decided = environ.get(DECISION)
     return None if decided is None else Decision(*decided)
-
-
-def _start_with_fields(
-    start_response: StartResponse,
-    added: Sequence[Field],
-    merges: bool,
-    status: str,
-    headers: list[tuple[str, str]],
-    exc_info: ErrorInfo | None = None,
-) -> Callable[[bytes], object]:
-    """Start a response with further header fields, in a new list: an application may pass the same list again."""
-    fields = merge_fields(headers, added) if merges else [*headers, *decode_fields(added)]
-    return start_response(status, fields, exc_info)
 
 
 def _answer(denial: TextDenial, start_response: StartResponse) -> Iterable[bytes]:

@@ -15,8 +15,10 @@ from ratelab.django.responses import (
     create_scope,
     find_status,
     is_asgi,
+    is_denied,
     join_fields,
     load_user,
+    note_denial,
 )
 from ratelab.django.settings import InvalidSettingError, Options, Place, create_gate, may_read_user, read_options
 from ratelab.errors import InputError
@@ -92,17 +94,22 @@ class Door:
         if decision is not None or not hasattr(request, "ratelimit"):
             request.ratelimit = decision
         if denial is not None:
+            note_denial(request)
             return create_response(request, denial)
         if decision is None:
             return respond(*args, **kwargs)
-        if ruled is None or not gate.refunds:
+        scope, ruling = ruled or (None, None)
+        try:
             response = respond(*args, **kwargs)
-        else:
-            try:
-                response = respond(*args, **kwargs)
-            except Exception as error:
+        except Exception as error:
+            if is_denied(request):
+                gate.refund_now(scope or create_scope(request), ruling)
+            elif ruled is not None and gate.refunds:
                 gate.settle_now(*ruled, find_status(error))
-                raise
+            raise
+        if is_denied(request):
+            fields = gate.withdraw_now(scope or create_scope(request), ruling)
+        elif ruled is not None and gate.refunds:
             gate.settle_now(*ruled, response.status_code)
         join_fields(response.headers, fields)
         return response
@@ -118,19 +125,24 @@ class Door:
         if ruling.decision is not None or not hasattr(request, "ratelimit"):
             request.ratelimit = ruling.decision
         if ruling.answer is not None:
+            note_denial(request)
             return create_response(request, decode_denial(ruling.answer))
         if ruling.decision is None:
             return await respond(*args, **kwargs)
-        if not gate.refunds:
+        try:
             response = await respond(*args, **kwargs)
-        else:
-            try:
-                response = await respond(*args, **kwargs)
-            except Exception as error:
+        except Exception as error:
+            if is_denied(request):
+                await gate.refund_request(scope, ruling)
+            else:
                 await gate.settle(scope, ruling, find_status(error))
-                raise
+            raise
+        fields = ruling.fields
+        if is_denied(request):
+            fields = await gate.withdraw(scope, ruling)
+        else:
             await gate.settle(scope, ruling, response.status_code)
-        join_fields(response.headers, decode_fields(ruling.fields))
+        join_fields(response.headers, decode_fields(fields))
         return response
 
 

@@ -14,7 +14,7 @@ from django.utils.functional import LazyObject
 from ratelab.http.asgi import Scope
 from ratelab.http.doors import merge_fields
 from ratelab.http.environ import EnvironScope
-from ratelab.http.responses import TextDenial
+from ratelab.http.responses import DENIED, TextDenial
 
 REQUEST = "django.request"
 """The entry of a scope that holds the request of Django."""
@@ -66,6 +66,18 @@ async def load_user(request: Any) -> None:
 def find_status(error: Exception) -> int:
     """Return the status of the response to an exception that a view has raised."""
     return next((status for kinds, status in _STATUS_BY_ERROR if isinstance(error, kinds)), 500)
+
+
+def note_denial(request: Any) -> None:
+    """Note for outer limits, also those of middleware around the application, that a limit has denied a request."""
+    request.META[DENIED] = True
+    if is_asgi(request):
+        getattr(request, "_request", request).scope[DENIED] = True
+
+
+def is_denied(request: Any) -> bool:
+    """Return whether an inner limit has denied a request."""
+    return DENIED in request.META
 
 
 # --- responses

@@ -13,7 +13,7 @@ from rest_framework.exceptions import APIException, ParseError
 from rest_framework.settings import api_settings
 
 from ratelab.django.door import Door
-from ratelab.django.responses import create_scope, join_fields
+from ratelab.django.responses import create_scope, join_fields, note_denial
 from ratelab.django.settings import LIMITS, NAMES, Place, find_user, share_options
 from ratelab.http.asgi import Scope
 from ratelab.http.doors import BlockingGate
@@ -77,6 +77,7 @@ class RateThrottle:
             taken.add(view, fields, partial(_refund, gate, request, decision, ruled))
             return True
         status, fields, body = denial
+        note_denial(request)
         taken.deny(view, fields)
         if status != TOO_MANY:
             raise _create_error(status, fields, body)

@@ -20,7 +20,6 @@ from ratelab.http.environ import ENVIRON
 from ratelab.http.gate import Gate, GateArguments, takes_subject
 from ratelab.http.headers import TextFields, decode_fields, join_legacy
 from ratelab.http.identity import AmbiguousClientError, Identity
-from ratelab.http.policy_guard import refund
 from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import Ruling, TextDenial, decode_denial
 from ratelab.limiter import NEVER, Decision
@@ -251,14 +250,13 @@ class BlockingGate(Gate):
                 time.sleep(_round_up(ruling.delay_ns))
         return _finish(self, scope, ruling)
 
-    def refund_now(self, scope: Scope, ruling: Ruling) -> None:
+    def refund_now(self, scope: Scope, ruling: Ruling | None = None) -> None:
         """Refund an admitted request."""
-        if ruling.refund is not None:
-            run_now(ruling.refund())
-        elif ruling.decision is not None:
-            limiter = self._limiter(scope) if callable(self._limiter) else self._limiter
-            cost = self._cost if self._cost_of is None else self._cost_of(scope)
-            run_now(refund(limiter, self._find_key(scope), cost))
+        run_now(self.refund_request(scope, ruling))
+
+    def withdraw_now(self, scope: Scope, ruling: Ruling | None = None) -> TextFields:
+        """Refund an admitted request that an inner limit has denied, and return header fields as `withdraw` does."""
+        return decode_fields(run_now(self.withdraw(scope, ruling)))
 
     def settle_now(self, scope: Scope, ruling: Ruling, status: int) -> None:
         """Refund an admitted request unless it stays charged by `charge`."""

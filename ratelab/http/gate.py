@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError, StoreError, short_repr, warn_of_configuration
-from ratelab.http.asgi import Scope
+from ratelab.http.asgi import Field, Scope
 from ratelab.http.counters import Counts
 from ratelab.http.guard import Guard, GuardFinder, check_limiter, create_guard, follow_updates
 from ratelab.http.headers import HeaderWriter, ceil_seconds, format_string
@@ -230,7 +230,7 @@ class Gate:
             wait = delay_ns - longest_ns
             return self._deny(scope, guard, key, Decision(False, 0, wait, left.reset_after_ns, 0, guard.name))
 
-        return Ruling(None, fields, Decision(*row), delay_ns, partial(refund, limiter, key, cost), refuse)
+        return Ruling(None, fields, Decision(*row), delay_ns, partial(refund, limiter, key, cost), None, refuse)
 
     async def bound_delay(self, ruling: Ruling) -> Ruling:
         """Return a ruling, or that on a request whose delay is above `max_delay`: it is refunded and denied."""
@@ -245,6 +245,25 @@ class Gate:
         denial = guard.deny(decision.remaining, decision.retry_after_ns, decision.reset_after_ns)
         answer = None if self._on_denied is None else self._on_denied(scope, decision)
         return Ruling(denial if answer is None else read_denial(answer, denial[1]), (), decision)
+
+    async def refund_request(self, scope: Scope, ruling: Ruling | None = None) -> None:
+        """Refund a request that was admitted, by a ruling or by the decision of one policy."""
+        if ruling is not None and ruling.refund is not None:
+            await ruling.refund()
+        elif self.policy_guard is None:
+            limiter = self._limiter(scope) if callable(self._limiter) else self._limiter
+            cost = self._cost if self._cost_of is None else self._cost_of(scope)
+            await refund(limiter, self._find_key(scope), cost)
+
+    async def withdraw(self, scope: Scope, ruling: Ruling | None = None) -> Sequence[Field]:
+        """Refund an admitted request that an inner limit has denied; return the header fields of the state after it."""
+        await self.refund_request(scope, ruling)
+        if self.policy_guard is not None:
+            return () if ruling is None or ruling.restate is None else await ruling.restate()
+        limiter = self._limiter(scope) if callable(self._limiter) else self._limiter
+        left = await look(limiter, self._find_key(scope))
+        guard = self._guard or self._choose_guard(scope)
+        return () if left is None else guard.format(left[0].remaining, ceil_seconds(left[0].reset_after_ns), False)
 
     async def settle(self, scope: Scope, ruling: Ruling, status: int) -> None:
         """Refund an admitted request unless it stays charged by `charge`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self, Unpack
 
 from ratelab.algorithms import Policy
@@ -13,6 +13,7 @@ from ratelab.http.gate import Gate, PolicyArguments, create_from_file
 from ratelab.http.identity import AmbiguousClientError, Identity
 from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import (
+    DENIED,
     DenialHook,
     Ruling,
     join_on_send,
@@ -21,6 +22,7 @@ from ratelab.http.responses import (
     send_dropped,
     send_problem,
     send_unavailable,
+    was_denied,
 )
 from ratelab.http.scope_functions import check_bool, check_cost
 from ratelab.limiter import Decision, Row
@@ -127,6 +129,7 @@ class RateLimitMiddleware(Gate):
                 key = self._find_key(scope)
             except AmbiguousClientError as error:
                 counts.ambiguous += 1
+                scope[DENIED] = 400
                 await send_problem(scope, send, 400, str(error))
                 return
         guard = guard or self._choose_guard(scope)
@@ -136,6 +139,7 @@ class RateLimitMiddleware(Gate):
             row: Row = (await decide(key, cost))[:5] if guard.awaited else decide(key, cost)
         except StoreError as error:
             counts.unavailable += 1
+            scope[DENIED] = 503
             await send_unavailable(scope, send, error.retry_after_ns)
             return
         except RuntimeError as error:
@@ -151,6 +155,7 @@ class RateLimitMiddleware(Gate):
                 answer = self._on_denied(scope, Decision(*row, bound_by=guard.name))
                 if answer is not None:
                     status, denial_headers, body = read_denial(answer, denial_headers)
+            scope[DENIED] = status
             await send({"type": "http.response.start", "status": status, "headers": [*denial_headers]})
             await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
             return
@@ -166,12 +171,16 @@ class RateLimitMiddleware(Gate):
             headers = guard.format(remaining, seconds, False)
 
         if self.writes_legacy:
-            await app(scope, receive, join_on_send(send, headers))
+            await app(scope, receive, self._add_fields(scope, send, headers))
             return
 
         # default arguments take less time than a closure
-        def send_with_headers(message: Message, send: Send = send, headers: list[Field] = headers) -> Awaitable[None]:
+        def send_with_headers(
+            message: Message, send: Send = send, headers: list[Field] = headers, scope: Scope = scope
+        ) -> Awaitable[None]:
             if message["type"] == "http.response.start":
+                if DENIED in scope:
+                    return self._add_fields(scope, send, headers)(message)
                 message = dict(message)  # a copy, since an application may send the same message again
                 fields = message.get("headers", ())
                 message["headers"] = fields + headers if type(fields) is list else [*fields, *headers]
@@ -191,6 +200,7 @@ class RateLimitMiddleware(Gate):
         if ruling.delay_ns:
             ruling = await self.bound_delay(ruling)
         if ruling.answer is not None:
+            scope[DENIED] = ruling.answer[0]
             await send_denial(scope, send, ruling.answer)
             return
         if ruling.decision is None:
@@ -203,11 +213,22 @@ class RateLimitMiddleware(Gate):
                 return
             receive = delayed_receive
         self.counts.admitted += 1
-        send = join_on_send(send, ruling.fields)
+        send = self._add_fields(scope, send, ruling.fields, ruling)
         if self._charge is None:
             await self.app(scope, receive, send)
         else:
             await self._settle_by_status(scope, receive, send, ruling)
+
+    def _add_fields(self, scope: Scope, send: Send, fields: Sequence[Field], ruling: Ruling | None = None) -> Send:
+        """Wrap `send` to add the header fields of an admitted request; refund it if an inner limit denies it."""
+
+        async def send_with_fields(message: Message) -> None:
+            added = fields
+            if message["type"] == "http.response.start" and was_denied(scope, message["status"]):
+                added = await self.withdraw(scope, ruling)
+            await join_on_send(send, added)(message)
+
+        return send_with_fields
 
     async def _settle_by_status(self, scope: Scope, receive: Receive, send: Send, ruling: Ruling) -> None:
         """Refund a request whose status is not charged, before its response starts."""
@@ -217,7 +238,8 @@ class RateLimitMiddleware(Gate):
             nonlocal started
             if message["type"] == "http.response.start" and not started:
                 started = True
-                await self.settle(scope, ruling, message["status"])
+                if not was_denied(scope, message["status"]):
+                    await self.settle(scope, ruling, message["status"])
             await send(message)
 
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError, StoreError
-from ratelab.http.asgi import Scope
+from ratelab.http.asgi import Field, Scope
 from ratelab.http.counters import Counts, PolicyCounts
 from ratelab.http.delayed_admission import create_trio_error
 from ratelab.http.headers import format_policy, format_string
@@ -188,7 +188,8 @@ class PolicyGuard:
         costs = verdict.costs
         delay_ns = decision.delay_ns if (costs if isinstance(costs, int) else any(costs.values())) else 0
         refuse = partial(self._refuse, scope, verdict)
-        return Ruling(None, self._headers.format_admitted(verdict), decision, delay_ns, refund_request, refuse)
+        fields, restate = self._headers.format_admitted(verdict), partial(self._restate, verdict)
+        return Ruling(None, fields, decision, delay_ns, refund_request, restate, refuse)
 
     def _is_enforced(self, scope: Scope) -> bool:
         """Return whether a policy that is not a shadow policy applies to a request."""
@@ -261,6 +262,13 @@ class PolicyGuard:
         usual = self._headers.format_denial(verdict)
         answer = None if self._options.on_denied is None else self._options.on_denied(scope, decision)
         return Ruling(usual if answer is None else read_denial(answer, usual[1]), decision=decision)
+
+    async def _restate(self, verdict: PolicyVerdict) -> Sequence[Field]:
+        """Return the header fields of the present state of the policies that have decided a request."""
+        left = await look(self._limiter, verdict.keys, verdict.plan)
+        if left is None or len(left[1]) != len(verdict.each):  # the policies have changed meanwhile
+            return ()
+        return self._headers.format_admitted(verdict._replace(decision=left[0], each=left[1]))
 
     async def _refuse(self, scope: Scope, verdict: PolicyVerdict, longest_ns: int) -> Ruling:
         """Refund an admitted request whose delay is above `longest_ns`, and return the ruling that denies it."""

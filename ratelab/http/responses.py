@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from itertools import chain
@@ -43,6 +43,8 @@ class Ruling(NamedTuple):
     """Time to wait before the request is passed on."""
     refund: Callable[[], Coroutine[Any, Any, None]] | None = None
     """Return the charge of an admitted request."""
+    restate: Callable[[], Coroutine[Any, Any, Sequence[Field]]] | None = None
+    """Return the header fields of several policies after a refund."""
     refuse: Callable[[int], Coroutine[Any, Any, Ruling]] | None = None
     """Refund and deny a request that has a delay, given the longest delay in ns for which the door holds it."""
 
@@ -108,6 +110,18 @@ def _encode(members: dict[str, object]) -> bytes:
 
 
 # --- denials
+
+DENIED = "ratelab.denied"
+"""The entry of a scope, an environment or a request with the status by which a limit has answered the request.
+
+Outer limits that have admitted the request refund it when they see the response; True stands for any status.
+"""
+
+
+def was_denied(request: Mapping[str, Any], status: int) -> bool:
+    """Return whether the response to a request with this entry is that of an inner limit."""
+    denied = request.get(DENIED)
+    return denied is True or denied == status
 
 
 def build_denial(status: int, headers: Iterable[Field], body: bytes) -> Denial:

@@ -78,5 +78,5 @@ def test_a_cost_that_the_client_names_is_checked() -> None:
         (200, '"100/minute";r=99, "20/hour";r=15'),
         (422, '"100/minute";r=98'),
         (422, '"100/minute";r=97'),
-        (429, '"20/hour";r=0, "100/minute";r=96'),
+        (429, '"20/hour";r=0, "100/minute";r=97'),
     ]

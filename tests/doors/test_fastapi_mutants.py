@@ -14,7 +14,8 @@ from fastapi_route_door import DOOR
 from mutate import Mutant, mutate
 
 from ratelab import fastapi
-from ratelab.fastapi import LimitedResponses, RateLimit
+from ratelab.fastapi import RateLimit
+from ratelab.http.limited_responses import LimitedResponses
 
 MUTANTS: dict[str, tuple[Mutant, Callable[[], None]]] = {
     "a known peer is not denied": (
@@ -30,7 +31,7 @@ MUTANTS: dict[str, tuple[Mutant, Callable[[], None]]] = {
         http.test_the_endpoint_receives_the_decision,
     ),
     "fields of several limits replace each other": (
-        mutate(RateLimit, "__call__", "scope[_ADMITTED][0].extend(", "scope[_ADMITTED][0].__init__("),
+        mutate(RateLimit, "__call__", "added.extend(", "added.__init__("),
         http.test_limits_of_several_levels_add_their_fields,
     ),
     "a response lacks the fields": (
@@ -42,7 +43,7 @@ MUTANTS: dict[str, tuple[Mutant, Callable[[], None]]] = {
         partial(limits.test_legacy_fields_are_one_set, DOOR),
     ),
     "a shadow policy is never refunded": (
-        mutate(LimitedResponses, "__call__", "(added or settlements or denials)", "added or denials"),
+        mutate(LimitedResponses, "__call__", "any(limit.refunds for limit, *_ in admitted)", "False"),
         responses.test_a_shadow_policy_is_refunded_by_the_status,
     ),
     "a handler of the application is not called": (

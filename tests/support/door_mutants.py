@@ -44,7 +44,9 @@ MUTANTS = {
         Identity, "find_named", "0 < len(value) <= MAX_HEADER_VALUE_BYTES", "value"
     ),
     "the body is wrapped": mutate(RateLimitMiddleware, "_pass_on", "self._charge is None", "False"),
-    "two limiters send two sets of fields": mutate(wsgi, "_start_with_fields", "if merges", "if False"),
+    "two limiters send two sets of fields": mutate(
+        RateLimitMiddleware, "_start_with_fields", "if self.writes_legacy", "if False"
+    ),
     "field names of the application are changed": Mutant(
         wsgi, "merge_fields", rewritten(doors.merge_fields, "if not any(", "if False and any(")
     ),
