@@ -194,7 +194,7 @@ def test_the_store_may_start_later_and_its_password_is_hidden() -> None:
             wait_until(lambda: server.get(X_User="alice").status == 200)
             store.stop()
             first, *lines = server.stop().stderr.splitlines()
-    reason = "unreachable: Connection refused"
+    reason = f"unreachable: cannot connect to 127.0.0.1:{port}: Connection refused"
     assert first == f"the store does not answer ({reason}); until it does, {ON_STORE_ERROR['closed']}"
     assert "hush" not in "".join([first, *lines])
 

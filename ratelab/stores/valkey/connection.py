@@ -95,7 +95,7 @@ class StoreUrl:
         if address is None and self._sentinels:
             address = self._find_master(due)
         connection = self.connection(address, max(0.001, due - time.monotonic()))
-        with _system_errors():
+        with _system_errors(connection):
             connection.connect()
         opened, connection._sock = connection._sock, None
         self.connected = True
@@ -106,7 +106,7 @@ class StoreUrl:
         if address is None and self._sentinels:
             address = await self._find_master_async()
         connection = self.connection(address)
-        with _system_errors():
+        with _system_errors(connection):
             await connection.connect()
         opened, connection._reader, connection._writer = connection._writer, None, None
         self.connected = True
@@ -183,14 +183,25 @@ def _import_connections(asynchronous: bool) -> Any:
 
 
 @contextmanager
-def _system_errors() -> Iterator[None]:
-    """Raise errors of the system instead of those of the client library."""
+def _system_errors(connection: Any) -> Iterator[None]:
+    """Raise errors of the system instead of those of the client library; that of a connection names the server."""
     from valkey.exceptions import ValkeyError
 
     try:
         yield
     except ValkeyError as error:
-        raise _translate(error) from error
+        failure = _translate(error)
+        if isinstance(failure, ConnectionError):
+            failure = ConnectionError(f"cannot connect to {_name_server(connection)}: {failure}")
+        raise failure from error
+
+
+def _name_server(connection: Any) -> str:
+    """Return the path of the socket of a connection, or its host and port."""
+    if path := getattr(connection, "path", None):
+        return str(path)
+    host = f"[{connection.host}]" if ":" in connection.host else connection.host
+    return f"{host}:{connection.port}"
 
 
 def _translate(error: Exception) -> Exception:
