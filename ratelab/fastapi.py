@@ -25,8 +25,8 @@ from ratelab.http.doors import (
     DoorArguments,
     Limits,
     choose_store,
-    create_decision,
     create_limiter,
+    finish,
     take_store_options,
 )
 from ratelab.http.gate import create_from_file
@@ -34,7 +34,7 @@ from ratelab.http.headers import join_legacy
 from ratelab.http.identity import Identity
 from ratelab.http.limited_responses import ADMITTED, LimitedResponses, refund_all
 from ratelab.http.policy_rules import AnyLimiter
-from ratelab.http.responses import DENIED, OPENAPI_DENIAL, Denial, Ruling, read_detail
+from ratelab.http.responses import DENIED, OPENAPI_DENIAL, Denial, Ruling, create_decision, read_detail
 from ratelab.http.scope_functions import ScopeEntry, check_hook, decision_of, invalid_result, is_deferred
 from ratelab.limiter import Decision, Row
 from ratelab.quota import NS_PER_S
@@ -183,11 +183,12 @@ class RateLimit(AwaitingGate):
 
     async def _finish(self, connection: HTTPConnection, given: Scope, ruling: Ruling) -> Decision | None:
         """Return the decision on an admitted request, after its delay, or raise `RateLimitDenied`."""
-        answer, added, decision, *_ = await self._hold(given, ruling)
+        ruling = await self._hold(given, ruling) if ruling.delay_ns else finish(self, given, ruling)
+        answer, added, decision, *_ = ruling
         scope = connection.scope
         if decision is not None:
             scope["ratelab"] = decision
-        scope.setdefault("state", {})["ratelimit"] = decision_of(scope)  # without one, that of an outer limit
+        scope.setdefault("state", {})["ratelimit"] = decision or decision_of(scope)  # of an outer limit
         received: Any = scope.get(ADMITTED) or ([], [], set(), [])
         fields, admitted, stores, denials = received
         if self._store is not None:
@@ -198,7 +199,7 @@ class RateLimit(AwaitingGate):
             scope[DENIED] = response.status_code
             raise RateLimitDenied(response, decision)
         if decision is not None and scope["type"] == "http":
-            fields[:] = join_legacy(fields, added) if fields else added
+            fields[:] = join_legacy(fields, added) if self.writes_legacy and fields else [*fields, *added]
         if decision is not None and not _is_accepted(connection):
             admitted.append((self, given, ruling))
         return decision

@@ -102,7 +102,7 @@ def create_guard(limiter: AnyLimiter, legacy: str, policy_name: str | None) -> G
 
     def deny_for(wait: int) -> Denial:
         """Return the denial of a request that may be repeated after `wait` seconds."""
-        return build_denial(429, writer.format(0, wait, True), quota_exceeded([policy_name], wait))
+        return build_denial(429, writer.format(0, wait, True), quota_exceeded((policy_name,), wait))
 
     cached_deny_for = deny_for if legacy == "epoch" else lru_cache(maxsize=MAX_CACHED_DENIALS)(deny_for)
 

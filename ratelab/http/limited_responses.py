@@ -51,11 +51,12 @@ class LimitedResponses:
                 if denials and denials[-1].status_code == message["status"]:
                     return _send_denial(scope, admitted, denials[-1], message, send)
                 present = message.get("headers", ())
-                # the two fields of one limit are never `X-RateLimit-*`
-                fields = [*present, *added] if len(added) == 2 else join_legacy(present, added)
+                # each limit adds two fields, and one of them may add the three of `X-RateLimit-*`
+                fields = join_legacy(present, added) if len(added) % 2 else [*present, *added]
                 message = {**message, "headers": fields}
-                if any(limit.refunds for limit, *_ in admitted):
-                    return _settle_and_send(scope, admitted, message, send)
+                for limit, _, _ in admitted:
+                    if limit.refunds:
+                        return _settle_and_send(scope, admitted, message, send)
                 admitted.clear()
             return send(message)
 

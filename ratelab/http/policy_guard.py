@@ -10,6 +10,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ratelab.algorithms import Policy
+from ratelab.algorithms.composite import combine, list_decisions
 from ratelab.errors import InputError, StoreError
 from ratelab.http.asgi import Field, Scope
 from ratelab.http.counters import Counts, PolicyCounts
@@ -27,11 +28,14 @@ from ratelab.http.responses import (
     Ruling,
     build_denial,
     build_unavailable,
+    create_decision,
+    create_ruling,
     problem,
     read_denial,
 )
-from ratelab.http.scope_functions import check_bool, format_path
+from ratelab.http.scope_functions import check_bool, check_cost, format_path
 from ratelab.limiter import Costs, Decision, Keys
+from ratelab.stores.memory import MemoryLimiter
 from ratelab.stores.plans import Plans
 from ratelab.stores.sleepers import running_trio
 
@@ -89,6 +93,10 @@ class Setup(NamedTuple):
     plans: Plans
     rules: RuleBook
     plan_source: PlanSource
+    is_uniform: bool
+    """Whether the policies decide every request together, with the same key and cost, and enforce their decisions."""
+    fields: dict[tuple[int, ...], list[Field]]
+    """Header fields of requests that such policies admitted."""
 
 
 def prepare(plans: Plans, options: PolicyOptions, identity: Identity) -> Setup:
@@ -96,7 +104,10 @@ def prepare(plans: Plans, options: PolicyOptions, identity: Identity) -> Setup:
     for policy in plans.policies:
         format_policy(policy, format_string(policy.name))
     rules = options.create_rules(plans.policies, identity)
-    return Setup(plans, rules, options.create_plan_source(plans.plans, identity))
+    source = options.create_plan_source(plans.plans, identity)
+    shadow = any(policy.shadow for policy in plans.policies)
+    is_uniform = rules.all_apply and not (shadow or plans.overrides or source.may_find_plans)
+    return Setup(plans, rules, source, is_uniform, {})
 
 
 class PolicyGuard:
@@ -115,6 +126,8 @@ class PolicyGuard:
         offenders: Offenders,
     ) -> None:
         self._limiter = limiter
+        hit_each = getattr(limiter.hit_each, "__func__", None)
+        self._decides_in_memory = hit_each is MemoryLimiter.hit_each
         self._identity = identity
         self._options = options
         self._headers = PolicyHeaderWriter(options.legacy)
@@ -171,7 +184,13 @@ class PolicyGuard:
         if self._is_exempt(scope):
             return NOT_LIMITED
         try:
-            verdict = await self._decide(scope)
+            setup = self._refresh()
+            if self._decides_in_memory and setup.is_uniform:
+                ruling, verdict = self._decide_together(scope, setup)
+                if ruling is not None:
+                    return ruling
+            else:
+                verdict = await self._decide(scope)
         except (AmbiguousClientError, PlanError, StoreError) as error:
             # shadow policies never deny
             return Ruling(self._reject(error)) if self._is_enforced(scope) else NOT_LIMITED
@@ -206,6 +225,19 @@ class PolicyGuard:
     def _is_exempt(self, scope: Scope) -> bool:
         exempted = self._options.exempt is not None and self._options.exempt(scope)
         return bool(exempted) and check_bool("exempt", exempted)
+
+    def _decide_together(self, scope: Scope, setup: Setup) -> tuple[Ruling | None, PolicyVerdict | None]:
+        """Return the ruling on a request that uniform policies in memory admit at once, else their decision."""
+        key, cost = self._identity.find(scope), check_cost(setup.rules.find_cost(scope))
+        answers = self._limiter.hit_policies(key, cost)
+        decision = create_decision(combine(answers))
+        if decision[0] and not decision[4]:
+            scope["ratelab"] = decision
+            fields = self._headers.format_together(answers, decision[1], setup.fields)
+            refund_request = None if self._options.charge is None else partial(refund, self._limiter, key, cost)
+            return create_ruling((None, fields, decision, 0, refund_request, None)), None
+        policies = [policy for policy, _ in answers]
+        return None, PolicyVerdict(decision, policies, list_decisions(answers), key, cost)
 
     async def _decide(self, scope: Scope) -> PolicyVerdict | None:
         """Return the decision on a request, or None if no policy applies to it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache, partial
 from http import HTTPStatus
 from itertools import chain
 from typing import Any, NamedTuple
@@ -16,6 +17,9 @@ from ratelab.limiter import Decision
 
 PROBLEM_HEADERS: Headers = ((b"content-type", b"application/problem+json"), (b"cache-control", b"no-store"))
 """Header fields of a problem document, which no cache may store (RFC 6585, section 4, for 429)."""
+
+MAX_CACHED_PROBLEMS = 1024
+"""Problem documents of denied requests that are kept encoded."""
 
 _PROBLEM_TYPES = "https://iana.org/assignments/http-problem-types"
 
@@ -49,6 +53,10 @@ class Ruling(NamedTuple):
     """Refund and deny a request that has a delay, given the longest delay in ns for which the door holds it."""
 
 
+create_decision: Callable[[tuple[Any, ...]], Decision] = partial(tuple.__new__, Decision)
+create_ruling: Callable[[tuple[Any, ...]], Ruling] = partial(tuple.__new__, Ruling)
+"""Create a `Decision` or a `Ruling` from all its fields, in half the time that the class takes."""
+
 NOT_LIMITED = Ruling()
 """The ruling on a request that is exempt, or that no policy applies to."""
 
@@ -75,7 +83,8 @@ def problem(status: int, detail: str) -> bytes:
     return _encode({"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail})
 
 
-def quota_exceeded(policies: Sequence[str], wait: int) -> bytes:
+@lru_cache(maxsize=MAX_CACHED_PROBLEMS)
+def quota_exceeded(policies: tuple[str, ...], wait: int) -> bytes:
     """Return the problem of a denied request (draft-ietf-httpapi-ratelimit-headers-10, section 5.1)."""
     return _encode(
         {
@@ -83,7 +92,7 @@ def quota_exceeded(policies: Sequence[str], wait: int) -> bytes:
             "title": "Request cannot be satisfied as assigned quota has been exceeded",
             "status": 429,
             "detail": f"Try again in {wait} s.",
-            "violated-policies": [*policies],
+            "violated-policies": policies,
         }
     )
 

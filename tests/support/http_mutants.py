@@ -125,7 +125,7 @@ RESPONSES = {
     "a cache may store a denial": Mutant(responses, "PROBLEM_HEADERS", PROBLEM_HEADERS[:1]),
     "a denial has no headers": _mutate_guard("429, writer.format(0, wait, True)", "429, ()"),
     "the text of a denial has another wait": _mutate_guard(
-        "quota_exceeded([policy_name], wait)", "quota_exceeded([policy_name], wait - 1)"
+        "quota_exceeded((policy_name,), wait)", "quota_exceeded((policy_name,), wait - 1)"
     ),
     "a cost above the burst is answered 429": _mutate_guard("retry_after_ns != NEVER", "True"),
     "the response to HEAD has a body": _mutate_call('b"" if scope["method"] == "HEAD" else body', "body"),
