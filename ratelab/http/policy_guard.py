@@ -118,12 +118,7 @@ class PolicyGuard:
     """
 
     def __init__(
-        self,
-        limiter: Any,
-        identity: Identity,
-        options: PolicyOptions,
-        counts: Counts,
-        offenders: Offenders,
+        self, limiter: Any, identity: Identity, options: PolicyOptions, counts: Counts, offenders: Offenders
     ) -> None:
         self._limiter = limiter
         hit_each = getattr(limiter.hit_each, "__func__", None)
@@ -185,18 +180,16 @@ class PolicyGuard:
             return NOT_LIMITED
         try:
             setup = self._refresh()
-            if self._decides_in_memory and setup.is_uniform:
-                ruling, verdict = self._decide_together(scope, setup)
-                if ruling is not None:
-                    return ruling
-            else:
-                verdict = await self._decide(scope)
+            together = self._decides_in_memory and setup.is_uniform
+            verdict = self._decide_together(scope, setup) if together else await self._decide(scope)
         except (AmbiguousClientError, PlanError, StoreError) as error:
             # shadow policies never deny
             return Ruling(self._reject(error)) if self._is_enforced(scope) else NOT_LIMITED
         except LengthRequiredError:
             self._counts.ambiguous += 1
             return Ruling(build_denial(411, (), problem(411, "Send the body with Content-Length.")))
+        if isinstance(verdict, Ruling):
+            return verdict
         if verdict is None:
             return NOT_LIMITED
         decision = scope["ratelab"] = verdict.decision
@@ -226,18 +219,17 @@ class PolicyGuard:
         exempted = self._options.exempt is not None and self._options.exempt(scope)
         return bool(exempted) and check_bool("exempt", exempted)
 
-    def _decide_together(self, scope: Scope, setup: Setup) -> tuple[Ruling | None, PolicyVerdict | None]:
+    def _decide_together(self, scope: Scope, setup: Setup) -> Ruling | PolicyVerdict:
         """Return the ruling on a request that uniform policies in memory admit at once, else their decision."""
         key, cost = self._identity.find(scope), check_cost(setup.rules.find_cost(scope))
         answers = self._limiter.hit_policies(key, cost)
         decision = create_decision(combine(answers))
-        if decision[0] and not decision[4]:
-            scope["ratelab"] = decision
-            fields = self._headers.format_together(answers, decision[1], setup.fields)
-            refund_request = None if self._options.charge is None else partial(refund, self._limiter, key, cost)
-            return create_ruling((None, fields, decision, 0, refund_request, None)), None
-        policies = [policy for policy, _ in answers]
-        return None, PolicyVerdict(decision, policies, list_decisions(answers), key, cost)
+        if not decision[0] or decision[4]:
+            return PolicyVerdict(decision, [policy for policy, _ in answers], list_decisions(answers), key, cost)
+        scope["ratelab"] = decision
+        fields = self._headers.format_together(answers, decision[1], setup.fields)
+        restate = partial(self._restate, PolicyVerdict(decision, setup.plans.policies, (), key, cost))
+        return create_ruling((None, fields, decision, 0, partial(refund, self._limiter, key, cost), restate, None))
 
     async def _decide(self, scope: Scope) -> PolicyVerdict | None:
         """Return the decision on a request, or None if no policy applies to it."""
@@ -298,7 +290,7 @@ class PolicyGuard:
     async def _restate(self, verdict: PolicyVerdict) -> Sequence[Field]:
         """Return the header fields of the present state of the policies that have decided a request."""
         left = await look(self._limiter, verdict.keys, verdict.plan)
-        if left is None or len(left[1]) != len(verdict.each):  # the policies have changed meanwhile
+        if left is None or len(left[1]) != len(verdict.policies):  # the policies have changed meanwhile
             return ()
         return self._headers.format_admitted(verdict._replace(decision=left[0], each=left[1]))
 

@@ -47,7 +47,7 @@ POLICIES = {
     "only the least remaining quota counts": mutate(
         PolicyHeaderWriter, "format_together", "-(-row[3] // NS_PER_S) if row[1] == remaining else -1", "0"
     ),
-    "a request of several policies is not delayed": mutate(PolicyGuard, "_decide_together", "and not decision[4]", ""),
+    "a request of several policies is not delayed": mutate(PolicyGuard, "_decide_together", "or decision[4]", ""),
     "shadow denials are not logged": mutate(PolicyGuard, "_count", "verdict.decision.shadow and", "False and"),
     "shadow denials are not counted": Mutant(policy_guard, "PolicyCounts", lambda shadow: None),
 }
