@@ -7,12 +7,14 @@ from unittest.mock import patch
 import pytest
 import test_conformance as conformance
 import test_django as views
+import test_django_clients as clients
 import test_django_rest as throttles
 import test_django_settings as options
 from django.http import Http404, HttpResponse
 from django_asgi_door import DOOR as ASGI
 from django_door import DOOR as WSGI
 from django_project import MIDDLEWARE, override
+from django_views import hello
 from mutate import Mutant, mutate
 
 from ratelab.django import apps, door, responses, settings
@@ -75,7 +77,7 @@ MUTANTS: dict[str, tuple[Mutant, Callable[[], None]]] = {
     ),
     "a response is not refunded": (
         mutate(Door, "pass_on", "gate.settle_now(*ruled, response.status_code)", "pass"),
-        partial(views.test_requests_are_refunded_by_the_status_of_their_response, views.hello),
+        partial(views.test_requests_are_refunded_by_the_status_of_their_response, hello),
     ),
     "an override of the settings has no effect": (
         mutate(Door, "_follow", "setting in _WATCHED", "False"),
@@ -83,11 +85,11 @@ MUTANTS: dict[str, tuple[Mutant, Callable[[], None]]] = {
     ),
     "the user is loaded in the event loop": (
         mutate(Door, "pass_on_awaiting", "self._loads_user", "False"),
-        partial(views.test_users_are_loaded_before_functions_run_in_an_event_loop, views.COUNTS_USERS[0]),
+        partial(clients.test_users_are_loaded_before_functions_run_in_an_event_loop, clients.COUNTS_USERS[0]),
     ),
     "users of accounts are loaded in the event loop": (
         mutate(door, "may_read_user", 'return "account" in keys', "return False"),
-        partial(views.test_users_are_loaded_before_functions_run_in_an_event_loop, views.COUNTS_USERS[3]),
+        partial(clients.test_users_are_loaded_before_functions_run_in_an_event_loop, clients.COUNTS_USERS[3]),
     ),
     # header fields and responses
     "fields of the application are replaced": (
@@ -124,7 +126,7 @@ MUTANTS: dict[str, tuple[Mutant, Callable[[], None]]] = {
     ),
     "policies by account count addresses": (
         mutate(door, "create_gate", "find_user if account is None", "(lambda request: None) if account is None"),
-        views.test_policies_by_account_count_the_user,
+        clients.test_policies_by_account_count_the_user,
     ),
     # the decorator
     "views of a decorator share a quota": (
