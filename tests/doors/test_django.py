@@ -16,14 +16,15 @@ from django.test import AsyncClient, Client
 from django.utils.decorators import method_decorator
 from django.views import View
 from django_project import override
-from django_views import PEER, User, factory, get, get_in_loop, hello, hello_later, statuses
+from django_views import PEER, User, factory, get, get_in_loop, hello, hello_later, statuses, without_options
 
 from ratelab import ManualClock, MemoryLimiter, create
 from ratelab.django import RateLimitMiddleware, ratelimit, responses
 from ratelab.http import Identity
 
-pytest_plugins = ("django_views",)
-pytestmark = pytest.mark.usefixtures("stopped_clock", "shared_options")
+pytestmark = pytest.mark.usefixtures("stopped_clock")
+
+no_options = pytest.fixture(autouse=True)(without_options)
 
 
 def grün(request: Any) -> HttpResponse:

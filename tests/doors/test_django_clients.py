@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from django.utils.functional import SimpleLazyObject
 from django_project import override
-from django_views import User, async_factory, factory, hello, hello_later, statuses
+from django_views import User, async_factory, factory, hello, hello_later, statuses, without_options
 
 from ratelab import InputError, MemoryLimiter, Policy
 from ratelab.django import RateLimitMiddleware, ratelimit
 
-pytest_plugins = ("django_views",)
-pytestmark = pytest.mark.usefixtures("stopped_clock", "shared_options")
+pytestmark = pytest.mark.usefixtures("stopped_clock")
+
+no_options = pytest.fixture(autouse=True)(without_options)
 
 
 @pytest.mark.parametrize("view", [hello, hello_later])

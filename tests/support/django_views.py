@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import pytest
 from django.http import HttpResponse
 from django.test import AsyncRequestFactory, RequestFactory
 from django_project import override
@@ -22,8 +21,8 @@ class User:
         self.pk, self.is_authenticated = pk, pk is not None
 
 
-@pytest.fixture
-def shared_options() -> Iterator[None]:
+def without_options() -> Iterator[None]:
+    """Leave the setting `RATELAB` empty during a test, as a fixture."""
     with override():
         yield
 
