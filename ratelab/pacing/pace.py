@@ -103,7 +103,7 @@ class LearnedPace:
 
     def due(self, now: int) -> int:
         """Return the earliest time to send the next request, without regard to those in flight."""
-        at = max(now, self.blocked_until, self.advertised.blocked_until)
+        at = max(now, self.held_until)
         return max(at, int(self.next_at)) if self.interval else at
 
     def ready_at(self, now: int) -> int:
@@ -118,6 +118,11 @@ class LearnedPace:
         return at
 
     @property
+    def held_until(self) -> int:
+        """The time before which no request is sent, whatever the pace."""
+        return max(self.blocked_until, self.advertised.blocked_until)
+
+    @property
     def spacing(self) -> float:
         """The time between two requests; 0 until it is known."""
         return max(self.interval, self.advertised.floor)
@@ -126,7 +131,7 @@ class LearnedPace:
         """Count a request that is sent now, not before `ready_at`, after it has `waited` for its time or not."""
         self.since = self.since or now
         spacing = self.spacing
-        due = max(self.next_at, self.blocked_until, self.advertised.blocked_until)
+        due = max(self.next_at, self.held_until)
         late = now - due
         self.next_at = (due if waited and late < MAX_LATENESS_NS + spacing else now) + spacing
         self.in_flight += 1

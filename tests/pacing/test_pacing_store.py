@@ -42,7 +42,7 @@ class DictStore:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_changes_continue_after_a_store_of_the_user_has_failed_in_their_thread() -> None:
+def test_changes_continue_after_a_store_of_the_user_has_failed_in_their_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(DictStore):
         failed = False
 
@@ -52,24 +52,29 @@ def test_changes_continue_after_a_store_of_the_user_has_failed_in_their_thread()
                 raise RuntimeError
             return super().exchange(key, expected, new)
 
+    monkeypatch.setattr("ratelab.pacing.shared_state.in_event_loop", lambda: True)
     state, made = SharedState(ManualClock(), Broken(), "host"), threading.Event()
-    state.change_later(lambda pace, now: None)
+    state.learn(lambda pace, now: None)
     worker = state._worker
     if worker is not None:
         worker.join()
-    state.change_later(lambda pace, now: made.set())
+    state.learn(lambda pace, now: made.set())
     assert made.wait(PATIENCE_S)
 
 
-def test_two_pacers_with_one_store_share_a_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_worker_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a store be asked at once, since virtual time does not pass in other threads."""
+
     async def call(work: Callable[[], Any]) -> Any:
         return work()
 
     monkeypatch.setattr("ratelab.pacing.pacer.call_in_thread", call)
-    monkeypatch.setattr(
-        "ratelab.pacing.shared_state.SharedState.change_later", lambda state, action: state.change(action)
-    )
+    monkeypatch.setattr("ratelab.pacing.shared_state.in_event_loop", lambda: False)
 
+
+@pytest.mark.usefixtures("no_worker_threads")
+def test_two_pacers_with_one_store_share_a_quota() -> None:
     async def main(clock: Callable[[], int]) -> tuple[int, int]:
         limiter, store = MemoryLimiter(create("token-bucket", "10/s", 5), clock), DictStore()
         counts = [0, 0]
@@ -90,6 +95,54 @@ def test_two_pacers_with_one_store_share_a_quota(monkeypatch: pytest.MonkeyPatch
     admitted, denied = run_virtually(main)
     assert admitted >= 0.95 * 300
     assert denied <= 0.01 * admitted
+
+
+@pytest.mark.usefixtures("no_worker_threads")
+def test_a_denial_gives_back_the_times_that_were_taken_before_it() -> None:
+    async def main(clock: Callable[[], int]) -> tuple[list[int], float]:
+        pacer, sent = Pacer(clock=clock, store=DictStore()), []
+        denied, learned = await pacer.acquire_async(), await pacer.acquire_async()
+        learned.observe(200, {"RateLimit-Policy": '"a";q=2000;w=20', "RateLimit": '"a";r=1999;t=20'})
+
+        async def send(number: int) -> None:
+            await pacer.acquire_async()
+            sent.append(number)
+            times.append(clock())
+
+        times: list[int] = []
+        tasks = [asyncio.ensure_future(send(number)) for number in range(20)]
+        await asyncio.sleep(0.035)
+        start, already_sent = clock(), len(sent)
+        denied.observe(429, {"Retry-After": "5"})
+        await asyncio.gather(*tasks)
+        return sent, (times[already_sent] - start) / NS_PER_S
+
+    sent, waited = run_virtually(main)
+    assert sent == [*range(20)]
+    assert waited >= 5
+
+
+def test_lessons_from_the_time_without_a_store_reach_it() -> None:
+    store, now = DictStore(), [NS_PER_S]
+    pacer = Pacer(store=store, clock=lambda: now[0])
+    permits = [pacer.acquire(), pacer.acquire()]
+    assert '"in_flight":2' in store.texts[""]
+    store.down = True
+    for permit in permits:
+        permit.observe(200, SECOND)
+    store.down = False
+    now[0] += 5 * NS_PER_S
+    pacer.acquire().abandon()
+    assert '"in_flight":0' in store.texts[""]
+
+
+def test_a_store_that_was_emptied_gets_the_pace_of_its_clients() -> None:
+    store, now = DictStore(), [NS_PER_S]
+    pacer = Pacer(store=store, timeout=0.5, clock=lambda: now[0])
+    pacer.acquire().observe(200, SECOND)
+    store.texts.clear()
+    with pytest.raises(RateLimitExceeded, match="retry after"):
+        pacer.acquire()
 
 
 def test_a_process_starts_at_the_pace_that_another_has_learned() -> None:
