@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 from threading import Lock
 from typing import Any
 
@@ -23,8 +23,15 @@ MAX_NAP_NS = NS_PER_S
 
 _numbers = count()
 
-Steps = Generator[Action[Any] | Sleep, Any, Sent]
-"""The steps of a request that waits: a change of the pace, whose result is sent back, or a sleep."""
+MAX_BATCH = 100
+"""How many requests take their times in one change of a pace."""
+
+
+class Take:
+    """A step of a request that waits: take the times of the first requests."""
+
+
+Steps = Generator[Take | Sleep, Any, Sent]
 
 
 @dataclass(eq=False, slots=True)
@@ -39,7 +46,6 @@ class Turn:
     """The request, once its time is taken and until it is sent."""
     waited: bool = False
     """Whether its time had not come when it asked."""
-    left: bool = False
     number: int = field(default_factory=lambda: next(_numbers))
 
 
@@ -72,18 +78,8 @@ class RequestLane:
                 self._turns[turn] = None
             self._check(turn, ahead)
             while True:
-                if not self._is_first(turn):
-                    turn.waited = True
-                    yield Sleep(turn.deadline)
-                    self._check(turn, late=turn.deadline is not None and self.state.clock() >= turn.deadline)
-                    continue
-                at = yield self._take(turn)
-                if turn.taken is None:
-                    self._check(turn)
-                    until = at if turn.deadline is None else min(at, turn.deadline)
-                    yield Sleep(min(until, self.state.clock() + MAX_NAP_NS) if self.state.blocking else until)
-                    self._check(turn)
-                    continue
+                while turn.taken is None:
+                    yield from self._approach(turn)
                 self._leave(turn)
                 while self.state.clock() < turn.taken.at:  # a time that was taken from a store
                     yield Sleep(turn.taken.at)
@@ -93,27 +89,64 @@ class RequestLane:
                 self.settle(turn)
                 self._return(turn)
         finally:
-            turn.left = True
             self._leave(turn)
             self.settle(turn)
 
+    def _approach(self, turn: Turn) -> Generator[Take | Sleep, Any, None]:
+        """Take times if this is the first request, and sleep without one; raise `RateLimitExceeded` if it is late."""
+        late = False
+        if not self._is_first(turn):
+            turn.waited = True
+            yield Sleep(turn.deadline)
+            late = turn.deadline is not None and self.state.clock() >= turn.deadline
+        else:
+            yield Take()
+            if turn.taken is None and turn.until is not None:
+                turn.waited = True
+                self._check(turn)
+                until = turn.until if turn.deadline is None else min(turn.until, turn.deadline)
+                nap = self.state.clock() + MAX_NAP_NS
+                yield Sleep(min(until - self.state.ahead // 2, nap) if self.state.blocking else until)
+        if turn.taken is None:
+            self._check(turn, late=late)
+
     def _is_first(self, turn: Turn) -> bool:
         with self._lock:
-            is_first = next(iter(self._turns)) is turn
+            is_first = next(iter(self._turns), None) is turn
             if not is_first:
                 turn.until = None
             return is_first
 
-    def _take(self, turn: Turn) -> Action[int]:
-        def action(pace: LearnedPace, now: int) -> int:
-            turn.until = at = pace.ready_at(now)
-            if at <= now + self.state.ahead:
-                turn.taken = pace.send(at, turn.waited or at > now)
-            else:
-                turn.taken, turn.waited = None, True
-            return at
+    def take(self) -> None:
+        """Take the times of the first requests, as far as these are near."""
+        with self._lock:
+            turns = [*islice(self._turns, MAX_BATCH)]
 
-        return action
+        def take_near(pace: LearnedPace, now: int) -> list[tuple[int, Sent | None]]:
+            times: list[tuple[int, Sent | None]] = []
+            for turn in turns:
+                at = pace.ready_at(now)
+                takes = at <= now + self.state.ahead and (turn.deadline is None or at <= turn.deadline)
+                waited = turn.waited or at > now or turn is not turns[0]
+                times.append((at, pace.send(at, waited) if takes else None))
+                if not takes:
+                    break
+            return times
+
+        times = self.state.change(take_near)
+        unused = []
+        with self._lock:
+            for turn, (at, sent) in zip(turns, times, strict=False):
+                if sent is None:
+                    turn.until = at if turn is turns[0] else None  # another first has to ask before it sleeps
+                elif turn in self._turns:
+                    del self._turns[turn]
+                    turn.taken = sent
+                    turn.sleeper.wake()
+                else:  # it was cancelled meanwhile
+                    unused.append(sent)
+        for sent in unused:
+            self._give_back(sent)
 
     def _check(self, turn: Turn, ahead: int = 0, late: bool = False) -> None:
         """Raise `RateLimitExceeded` if a request cannot be sent in time, with a number of requests before it."""
@@ -142,7 +175,10 @@ class RequestLane:
         with self._lock:
             taken, turn.taken = turn.taken, None
         if taken is not None:
-            self._learn(lambda pace, _: pace.give_back(taken))
+            self._give_back(taken)
+
+    def _give_back(self, sent: Sent) -> None:
+        self._learn(lambda pace, _: pace.give_back(sent))
 
     def observe(self, sent: Sent, advice: RateAdvice) -> None:
         """Learn from a response."""

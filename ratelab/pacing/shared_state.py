@@ -116,7 +116,7 @@ class SharedState:
         with self._lock:
             actions = self._take_later()
             if actions:
-                self._change(actions, lambda pace, now: None)
+                self._change(actions, lambda *_: None)
 
     def _take_later(self) -> list[Action[None]]:
         with self._later_lock:
@@ -169,7 +169,9 @@ class ValkeyPaceStore:
     cluster.
     """
 
-    def __init__(self, store: str | ValkeyLimiter, name: str, deadline: float = STORE_DEADLINE_S, connections: int = 4) -> None:
+    def __init__(
+        self, store: str | ValkeyLimiter, name: str, deadline: float = STORE_DEADLINE_S, connections: int = 4
+    ) -> None:
         check_limits(deadline, connections)
         pools = store.pools if isinstance(store, ValkeyLimiter) else ConnectionPools(store, connections)
         if pools.slots.cluster:
@@ -181,7 +183,9 @@ class ValkeyPaceStore:
 
     def exchange(self, key: str, expected: str, new: str) -> str:
         """Replace the text of `key` as `PaceStore.exchange` does; raise `StoreError` if the store does not answer."""
-        command = encode_command("EVAL", EXCHANGE, 1, hash_client(key).decode() + self._suffix, expected, new, STATE_TTL_MS)
+        command = encode_command(
+            "EVAL", EXCHANGE, 1, hash_client(key).decode() + self._suffix, expected, new, STATE_TTL_MS
+        )
         try:
             reply = self._pools.find(None).exchange(
                 command, time.monotonic() + self._deadline, self._deadline / 4, False, False

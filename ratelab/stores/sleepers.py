@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import copy_context
 from functools import partial
 from math import ceil
 from threading import TIMEOUT_MAX, Lock, Thread
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from ratelab.clock import Clock
+from ratelab.clock import AlarmClock, Clock
 from ratelab.errors import InputError, StoreError
 from ratelab.limiter import Admission, Costs, Decision, Keys
 from ratelab.quota import NS_PER_S
 from ratelab.stores.plans import Plans
-from ratelab.stores.waiting import Attempt, Lines, Look, Sleep
+from ratelab.stores.waiting import Forecaster, Lines, Sleep
 
 if TYPE_CHECKING:
     from asyncio import Future
+
+Result = TypeVar("Result")
+SetAlarm = Callable[[Sleep, Callable[[], object]], AbstractContextManager[float | None]]
+"""A method that yields the seconds after which a sleep ends by itself, or None if only a call of the function ends it.
+
+An `AlarmClock` calls the function at the end of the sleep.
+"""
 
 _background: set[Future[Any]] = set()  # which the loop alone would not keep
 
@@ -138,6 +145,66 @@ def in_event_loop() -> bool:
     return running_trio() is not None
 
 
+def run_in_thread(
+    steps: Generator[Any, Any, Result], sleeper: ThreadSleeper, set_alarm: SetAlarm, act: Callable[[Any], Any]
+) -> Result:
+    """Run the steps of a request that waits: sleep in this thread, and send back the result of `act` for the others."""
+    result = None
+    try:
+        while True:
+            step = steps.send(result)
+            result = None
+            if isinstance(step, Sleep):
+                with set_alarm(step, sleeper.wake) as seconds:
+                    sleeper.sleep(seconds)
+            else:
+                result = act(step)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    finally:
+        steps.close()
+
+
+async def run_in_task(
+    steps: Generator[Any, Any, Result],
+    sleeper: TaskSleeper | TrioSleeper,
+    set_alarm: SetAlarm,
+    act: Callable[[Any], Awaitable[Any]],
+) -> Result:
+    """Run the steps of a request that waits, in this task, as `run_in_thread` does in a thread."""
+    result = None
+    try:
+        while True:
+            step = steps.send(result)
+            result = None
+            if isinstance(step, Sleep):
+                with set_alarm(step, sleeper.wake) as seconds:
+                    await sleeper.sleep(seconds)
+            else:
+                result = await act(step)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    finally:
+        steps.close()
+
+
+@contextmanager
+def set_alarm(
+    sleep: Sleep, wake: Callable[[], object], clock: Clock, alarms: AlarmClock | None
+) -> Iterator[float | None]:
+    """Do as `SetAlarm` describes, for a sleep until a time of `clock`."""
+    if sleep.until is None:
+        yield None
+    elif alarms is None:
+        yield max(0, sleep.until - clock()) / NS_PER_S
+    else:
+        cancel = alarms.call_at(alarms() + sleep.until - clock(), wake)
+        try:
+            yield None
+        finally:
+            cancel()
+
+
 class Waiting:
     """The requests that wait for a limiter that reads `clock`."""
 
@@ -156,54 +223,50 @@ class Waiting:
         cost: Costs,
         timeout: float | None,
         plan: str | None,
-        look: Look | None = None,
+        forecast: Forecaster | None = None,
     ) -> Admission:
         """Wait for a limiter that blocks: in this thread or, if an event loop runs in it, in the task that awaits this.
 
-        In a task, a limiter without `look`, which keeps its states in a store, is called in worker threads. If the task
-        is cancelled during a hit, a charge is refunded.
+        In a task, a limiter without `forecast`, which keeps its states in a store, is called in worker threads. If the
+        task is cancelled during a hit, a charge is refunded.
         """
         give_back: Callable[[], object] = partial(_refund, limiter, key, cost)
         if in_event_loop():
-            if look is None:
+            if forecast is None:
                 give_back = Thread(target=give_back).start
 
             async def hit(cost: Costs) -> Decision:
                 call = partial(limiter.hit, key, cost, plan)
-                decision: Decision = call() if look is not None else await _hit_in_thread(call, cost, give_back)
+                decision: Decision = call() if forecast is not None else await _hit_in_thread(call, cost, give_back)
                 return decision
 
-            return cast("Admission", self._wait_in_task(limiter, key, cost, timeout, plan, look, hit, give_back))
+            return cast("Admission", self._wait_in_task(limiter, key, cost, timeout, plan, forecast, hit, give_back))
         sleeper = ThreadSleeper()
-        waiter = self._lines.create_waiter(key, cost, timeout, plan, limiter.plans, look, sleeper.wake, give_back)
-        steps, decision = self._lines.admit(waiter), None
+        waiter = self._lines.create_waiter(key, cost, timeout, plan, limiter.plans, forecast, sleeper.wake, give_back)
         try:
-            while True:
-                step = steps.send(decision)
-                decision = None
-                if isinstance(step, Attempt):
-                    decision = limiter.hit(key, step.cost, plan)
-                else:
-                    with self._alarm(step, sleeper.wake) as seconds:
-                        sleeper.sleep(seconds)
-        except StopIteration as done:
-            return Admission(*done.value)
+            return Admission(
+                *run_in_thread(
+                    self._lines.admit(waiter),
+                    sleeper,
+                    self._set_alarm,
+                    lambda attempt: limiter.hit(key, attempt.cost, plan),
+                )
+            )
         finally:
-            steps.close()
             self._lines.leave(waiter)  # in case an exception of a signal handler has interrupted its own call of this
 
     def pause(self, nanoseconds: int) -> None:
         """Let this thread sleep through the delay of an admitted request, by the time of the limiter."""
         sleeper, until = ThreadSleeper(), self._lines.now() + nanoseconds
         while self._lines.now() < until:
-            with self._alarm(Sleep(until), sleeper.wake) as seconds:
+            with self._set_alarm(Sleep(until), sleeper.wake) as seconds:
                 sleeper.sleep(seconds)
 
     async def pause_async(self, nanoseconds: int) -> None:
         """Let this task sleep through the delay of an admitted request, by the time of the limiter."""
         sleeper, until = create_sleeper(), self._lines.now() + nanoseconds
         while self._lines.now() < until:
-            with self._alarm(Sleep(until), sleeper.wake) as seconds:
+            with self._set_alarm(Sleep(until), sleeper.wake) as seconds:
                 await sleeper.sleep(seconds)
 
     async def wait_async(
@@ -240,42 +303,21 @@ class Waiting:
         cost: Costs,
         timeout: float | None,
         plan: str | None,
-        look: Look | None,
+        forecast: Forecaster | None,
         hit: Callable[[Costs], Awaitable[Decision]],
         give_back: Callable[[], object],
     ) -> Decision:
         sleeper = create_sleeper()
-        waiter = self._lines.create_waiter(key, cost, timeout, plan, limiter.plans, look, sleeper.wake, give_back)
-        steps, decision = self._lines.admit(waiter), None
+        waiter = self._lines.create_waiter(key, cost, timeout, plan, limiter.plans, forecast, sleeper.wake, give_back)
         try:
-            while True:
-                step = steps.send(decision)
-                decision = None
-                if isinstance(step, Attempt):
-                    decision = await hit(step.cost)
-                else:
-                    with self._alarm(step, sleeper.wake) as seconds:
-                        await sleeper.sleep(seconds)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
+            return await run_in_task(
+                self._lines.admit(waiter), sleeper, self._set_alarm, lambda attempt: hit(attempt.cost)
+            )
         finally:
-            steps.close()
             self._lines.leave(waiter)
 
-    @contextmanager
-    def _alarm(self, step: Sleep, wake: Callable[[], bool]) -> Iterator[float | None]:
-        """Yield the seconds after which a sleep ends by itself, or None; an `AlarmClock` wakes it at its time."""
-        alarms = self._lines.alarms()
-        if step.until is None:
-            yield None
-        elif alarms is None:
-            yield max(0, step.until - self._lines.now()) / NS_PER_S
-        else:
-            cancel = alarms.call_at(step.until, wake)
-            try:
-                yield None
-            finally:
-                cancel()
+    def _set_alarm(self, sleep: Sleep, wake: Callable[[], object]) -> AbstractContextManager[float | None]:
+        return set_alarm(sleep, wake, self._lines.now, self._lines.alarms())
 
 
 async def call_in_thread(call: Callable[[], Any]) -> Any:

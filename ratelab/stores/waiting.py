@@ -50,8 +50,8 @@ class Sleep(NamedTuple):
 Steps = Generator[Attempt | Sleep, Any, Decision]
 """The steps of a waiter; it returns the decision that admits it."""
 
-Look = Callable[[Mapping[str, str], str | None], Forecast]
-"""A method that returns a copy of the current states of the keys of policies in a plan."""
+Forecaster = Callable[[Mapping[str, str], str | None], Forecast]
+"""A method that returns a forecast from the current states of the keys of policies in a plan."""
 
 
 @dataclass(eq=False)
@@ -68,7 +68,7 @@ class Waiter:
     deadline: int | None
     """The last time of `Lines.now` at which it may go."""
     plans: Plans
-    look: Look | None
+    forecast: Forecaster | None
     """The limiter's method, if it keeps its states in memory."""
     wake: Callable[[], bool]
     """End its sleep, from any thread; return whether it can continue."""
@@ -148,8 +148,8 @@ class WaitingLine:
             self.behind = [*self.waiters]
         if any(other.plan != waiter.plan for other in self.behind):
             return due
-        if forecast is None and waiter.look is not None:
-            forecast = waiter.look(waiter.keys, waiter.plan)
+        if forecast is None and waiter.forecast is not None:
+            forecast = waiter.forecast(waiter.keys, waiter.plan)
             self.offset = now - forecast.now
             self.behind = self.behind[self.charged :]
         elif forecast is None:
@@ -201,7 +201,7 @@ class Lines:
         timeout: float | None,
         plan: str | None,
         plans: Plans,
-        look: Look | None,
+        forecast: Forecaster | None,
         wake: Callable[[], bool],
         give_back: Callable[[], object],
     ) -> Waiter:
@@ -210,7 +210,7 @@ class Lines:
         plans.check_plan(plan)
         limit = parse_timeout(timeout)
         deadline = None if limit is None else self.now() + limit
-        return Waiter(key, cost, plan, keys, costs, deadline, plans, look, wake, give_back)
+        return Waiter(key, cost, plan, keys, costs, deadline, plans, forecast, wake, give_back)
 
     def admit(self, waiter: Waiter) -> Steps:
         """Return the decision that admits a waiter, once it may go; raise `RateLimitExceeded` as soon as it cannot.
@@ -247,7 +247,7 @@ class Lines:
         """Ask until the waiter is admitted, and sleep meanwhile."""
         while True:
             now = self.now()
-            decision = yield from self._look(waiter, now)
+            decision = yield from self._preview(waiter, now)
             if decision is None or decision.allowed:
                 decision = yield Attempt(waiter.cost)
             if self.alarms() is None:  # else, the clock may have been moved since the decision
@@ -257,17 +257,17 @@ class Lines:
                 return decision
             waiter.check(decision, now)
             soonest = due = now + decision.retry_after_ns
-            if waiter.look is None and self.alarms() is None:
+            if waiter.forecast is None and self.alarms() is None:
                 due += random.randint(0, min((due - now) // 10, MAX_JITTER_NS))
                 due = due if waiter.deadline is None else min(due, max(soonest, waiter.deadline))
             yield from self._sleep(waiter, line, soonest, due, decision)
             line.due = None
 
-    def _look(self, waiter: Waiter, now: int) -> Generator[Attempt, Any, Decision | None]:
+    def _preview(self, waiter: Waiter, now: int) -> Generator[Attempt, Any, Decision | None]:
         """Return how a hit would be decided, as far as that is to be known before it is charged, and check it."""
         decision: Decision | None = None
-        if waiter.look is not None:
-            forecast = waiter.look(waiter.keys, waiter.plan)
+        if waiter.forecast is not None:
+            forecast = waiter.forecast(waiter.keys, waiter.plan)
             decision, _ = forecast.hit(waiter.costs)
             waiter.check(decision, now, forecast)
         elif waiter.deadline is not None and may_queue(waiter.plans.policies):

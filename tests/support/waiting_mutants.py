@@ -24,7 +24,7 @@ MUTANTS: dict[str, Mutant] = {
     "those behind wait longer than they can": mutate(Lines, "_postpone", "[0][0] < due", "[0][0] < 0"),
     "a delay is not slept": mutate(Lines, "_queue", "if decision.delay_ns:", "if False:"),
     "a cancelled delay stays charged": mutate(Lines, "_queue", "waiter.give_back()", "pass"),
-    "a refused request has been charged": mutate(Lines, "_look", "if waiter.look is not None:", "if False:"),
+    "a refused request has been charged": mutate(Lines, "_preview", "if waiter.forecast is not None:", "if False:"),
     "a forecast survives a cancellation": mutate(Lines, "_leave", "if admitted else None", ""),
     "a forecast is trusted although the first has woken up": mutate(
         WaitingLine, "predict", "self.due != due or after is None", "after is None"
