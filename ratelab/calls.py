@@ -12,7 +12,8 @@ from ratelab.errors import InputError, RateLimitExceeded, StoreError, short_repr
 from ratelab.limiter import AsyncLimiter, Costs, Decision, Keys, Limiter
 from ratelab.stores.arguments import name_costs, name_keys, parse_timeout
 from ratelab.stores.forecast import may_queue
-from ratelab.stores.sleepers import Waiting, in_event_loop
+from ratelab.stores.sleepers import in_event_loop
+from ratelab.stores.waiting import Waiting
 
 if TYPE_CHECKING:
     from asyncio import Future

@@ -15,7 +15,7 @@ from ratelab.pacing.advice import Headers, RateAdvice, read_advice
 from ratelab.pacing.pace import LearnedPace, Sent
 from ratelab.pacing.state import Action, PaceState
 from ratelab.quota import NS_PER_S
-from ratelab.stores.waiting import Sleep
+from ratelab.stores.waiting_lines import Sleep
 
 MAX_NAP_NS = NS_PER_S
 """The longest sleep of the first request before another look at a store, which other processes change."""

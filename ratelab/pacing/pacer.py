@@ -23,7 +23,7 @@ from ratelab.stores.sleepers import (
     run_in_thread,
     set_alarm,
 )
-from ratelab.stores.waiting import Sleep
+from ratelab.stores.waiting_lines import Sleep
 
 DEFAULT_TIMEOUT_S = 300.0
 """The longest wait of a request, unless its caller names another."""

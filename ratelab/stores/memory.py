@@ -24,9 +24,9 @@ from ratelab.stores.forecast import Forecast, forecast_groups, forecast_key
 from ratelab.stores.key_table import SHARD_COUNT, KeyTable, ReentrantLock, Stats
 from ratelab.stores.plans import Followers, Plans, Preparation, QuotaChanges
 from ratelab.stores.policy_groups import ALL, PolicyGroups
-from ratelab.stores.sleepers import Waiting
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, Reservation, Ticket, check_deadline
 from ratelab.stores.versions import Kernel, Version
+from ratelab.stores.waiting import Waiting
 
 ONE = 1
 """CPython caches small ints, so `cost is ONE` skips validation in the common case."""

@@ -12,7 +12,7 @@ from waiting_runs import finish, pass_time, run, settle
 from ratelab import InputError, ManualClock, MemoryLimiter, Policy, RateLimitExceeded, limited
 from ratelab.errors import StoreError
 from ratelab.limiter import Costs, Keys
-from ratelab.stores.sleepers import Waiting
+from ratelab.stores.waiting import Waiting
 
 S = 10**9
 

@@ -16,7 +16,6 @@ from ratelab.quota import Quota
 from ratelab.stores.arguments import check_limits, name_costs, refuse_pickling
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.plans import Plans, Preparation, QuotaChanges
-from ratelab.stores.sleepers import Waiting
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, AsyncTicket, Reservation, check_deadline
 from ratelab.stores.valkey.composite_script import CompositeScript, create_policies
 from ratelab.stores.valkey.connection import OVERLOAD, Address
@@ -38,6 +37,7 @@ from ratelab.stores.valkey.session import (
     probe_store,
 )
 from ratelab.stores.valkey.ticket_script import LATE, TicketSessions
+from ratelab.stores.waiting import Waiting
 
 MAX_BATCH_HITS = 256
 """Hits of one script call; the server does nothing else during the millisecond that these take."""
