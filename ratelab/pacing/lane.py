@@ -23,7 +23,7 @@ MAX_NAP_NS = NS_PER_S
 
 _numbers = count()
 
-MAX_BATCH = 100
+MAX_TIMES_TAKEN = 100
 """How many requests take their times in one change of a pace."""
 
 
@@ -120,7 +120,7 @@ class RequestLane:
     def take(self) -> None:
         """Take the times of the first requests, as far as these are near."""
         with self._lock:
-            turns = [*islice(self._turns, MAX_BATCH)]
+            turns = [*islice(self._turns, MAX_TIMES_TAKEN)]
 
         def take_near(pace: LearnedPace, now: int) -> list[tuple[int, Sent | None]]:
             times: list[tuple[int, Sent | None]] = []

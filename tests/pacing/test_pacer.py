@@ -252,7 +252,7 @@ def test_an_invalid_response_is_refused_and_may_be_observed_again(response: Any,
 
 def test_an_adapter_whose_package_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "httpx", None)
-    monkeypatch.delitem(sys.modules, "ratelab.pacing.httpx_transports", raising=False)
+    monkeypatch.delitem(sys.modules, "ratelab.pacing.adapters.httpx", raising=False)
     with pytest.raises(
         ImportError, match=r"^PacedTransport needs httpx, which is not installed: run pip install httpx$"
     ):
