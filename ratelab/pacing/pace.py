@@ -47,7 +47,7 @@ class Sent(NamedTuple):
     change: int
     """The number of changes of the pace before it."""
     paced: bool
-    """Whether the pace held it back, so that its admission shows that the limit permits this pace."""
+    """Whether the pace alone held it back, so that its admission shows that the limit permits this pace."""
 
 
 @dataclass
@@ -132,11 +132,11 @@ class LearnedPace:
         self.since = self.since or now
         spacing = self.spacing
         due = max(self.next_at, self.held_until)
-        late = now - due
-        self.next_at = (due if waited and late < MAX_LATENESS_NS + spacing else now) + spacing
+        on_time = waited and now - due < MAX_LATENESS_NS + spacing
+        self.next_at = (due if on_time else now) + spacing
         self.in_flight += 1
         self.last_sent = now
-        paced = waited and self.interval >= self.advertised.floor
+        paced = on_time and self.interval >= self.advertised.floor
         return Sent(now, self.changes, paced if self.interval else self.in_flight * 2 > self.window)
 
     def abandon(self) -> None:

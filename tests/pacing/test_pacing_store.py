@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -62,15 +63,36 @@ def test_changes_continue_after_a_store_of_the_user_has_failed_in_their_thread(m
     assert made.wait(PATIENCE_S)
 
 
-@pytest.fixture
-def no_worker_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a store be asked at once, since virtual time does not pass in other threads."""
+def ask_at_once(monkeypatch: pytest.MonkeyPatch, seconds: float = 0) -> None:
+    """Let no worker thread ask a store, since virtual time does not pass there; let the answer take some time."""
 
     async def call(work: Callable[[], Any]) -> Any:
+        await asyncio.sleep(seconds)
         return work()
 
     monkeypatch.setattr("ratelab.pacing.pacer.call_in_thread", call)
     monkeypatch.setattr("ratelab.pacing.shared_state.in_event_loop", lambda: False)
+
+
+@pytest.fixture
+def no_worker_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    ask_at_once(monkeypatch)
+
+
+def test_a_slow_store_does_not_delay_requests() -> None:
+    async def main(clock: Callable[[], int]) -> list[float]:
+        pacer, times = Pacer(clock=clock, store=DictStore()), []
+        (await pacer.acquire_async()).observe(200, {"RateLimit-Policy": '"a";q=30;w=60'})
+        for _ in range(5):
+            async with pacer.request():
+                times.append(clock() / NS_PER_S)
+        return times
+
+    with pytest.MonkeyPatch.context() as patches:
+        ask_at_once(patches, seconds=0.04)
+        times = run_virtually(main)
+    assert [later - earlier for earlier, later in pairwise(times)] == pytest.approx([2.0] * 4, abs=0.01)
+    assert times[0] == pytest.approx(3.04, abs=0.01)
 
 
 @pytest.mark.usefixtures("no_worker_threads")
@@ -123,26 +145,24 @@ def test_a_denial_gives_back_the_times_that_were_taken_before_it() -> None:
 
 
 def test_lessons_from_the_time_without_a_store_reach_it() -> None:
-    store, now = DictStore(), [NS_PER_S]
-    pacer = Pacer(store=store, clock=lambda: now[0])
-    permits = [pacer.acquire(), pacer.acquire()]
-    assert '"in_flight":2' in store.texts[""]
+    store, clock = DictStore(), ManualClock(NS_PER_S)
+    state = SharedState(clock, store, "host")
+    state.change(lambda pace, now: pace.send(now, waited=True))
+    assert '"in_flight":1' in store.texts["host"]
     store.down = True
-    for permit in permits:
-        permit.observe(200, SECOND)
+    state.learn(lambda pace, _: pace.abandon())
     store.down = False
-    now[0] += 5 * NS_PER_S
-    pacer.acquire().abandon()
-    assert '"in_flight":0' in store.texts[""]
+    clock.now += 5 * NS_PER_S
+    state.change(lambda *_: None)
+    assert '"in_flight":0' in store.texts["host"]
 
 
 def test_a_store_that_was_emptied_gets_the_pace_of_its_clients() -> None:
-    store, now = DictStore(), [NS_PER_S]
-    pacer = Pacer(store=store, timeout=0.5, clock=lambda: now[0])
-    pacer.acquire().observe(200, SECOND)
+    store = DictStore()
+    state = SharedState(ManualClock(NS_PER_S), store, "host")
+    learned = state.change(lambda pace, now: pace.send(now, waited=True).at)
     store.texts.clear()
-    with pytest.raises(RateLimitExceeded, match="retry after"):
-        pacer.acquire()
+    assert state.change(lambda pace, _: pace.last_sent) == learned
 
 
 def test_a_process_starts_at_the_pace_that_another_has_learned() -> None:
