@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from mutate import mutate
 from test_limited import Remote, create
 from waiting_runs import finish, pass_time, run, settle
 
 from ratelab import InputError, ManualClock, MemoryLimiter, Policy, RateLimitExceeded, limited
+from ratelab.calls import _Call
 from ratelab.errors import StoreError
 from ratelab.limiter import Costs, Keys
 from ratelab.stores.waiting import Waiting
@@ -162,3 +165,9 @@ def test_a_call_whose_thread_is_interrupted_in_its_delay_is_refunded(
     with pytest.raises(error):
         call(2)
     assert limiter.hit("all", 0).remaining == 2
+
+
+def test_a_cancelled_call_that_stays_charged_is_found() -> None:
+    mutant = mutate(_Call, "_refunding", "if refund is not None:", "if False:")
+    with patch.object(mutant.owner, mutant.attribute, mutant.replacement), pytest.raises(AssertionError):
+        test_a_call_that_is_cancelled_in_its_delay_is_refunded_if_it_can_be(None, 4)
