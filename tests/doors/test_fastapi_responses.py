@@ -1,12 +1,13 @@
 """Limits as dependencies of FastAPI: the responses that they change, handlers of denials, and the schema."""
 
 # without `from __future__ import annotations`: FastAPI would not find the local variables in them
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated, Any
 
 import pytest
-from asgi import call, scope_of
+from asgi import call, request, scope_of
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import (
@@ -122,6 +123,24 @@ def test_a_delayed_request_is_counted() -> None:
     assert statuses(app, *["/ping"] * 4) == [200, 200, 200, 429]
     counts = limit.counts
     assert (counts.admitted, counts.delayed, counts.waiting, counts.denied) == (3, 2, 0, 1)
+
+
+def test_a_request_that_is_cancelled_during_its_delay_stays_charged() -> None:
+    limit = RateLimit(MemoryLimiter(Policy.create("leaky-bucket", "1/day", 2), ManualClock()))
+    app = limited(limit)
+
+    async def send() -> list[int]:
+        first = await request(app, scope_of())
+        delayed = asyncio.ensure_future(request(app, scope_of()))
+        while not limit.counts.waiting:
+            await asyncio.sleep(0)
+        delayed.cancel()
+        await asyncio.wait([delayed])
+        assert delayed.cancelled()
+        return [first.status, (await request(app, scope_of())).status]
+
+    assert asyncio.run(send()) == [200, 429]
+    assert (limit.counts.admitted, limit.counts.dropped, limit.counts.waiting) == (1, 1, 0)
 
 
 def test_a_shadow_policy_is_refunded_by_the_status() -> None:

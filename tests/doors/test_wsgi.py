@@ -243,6 +243,8 @@ def test_a_delay_that_is_interrupted_is_counted_as_dropped() -> None:
     with patch("time.sleep", side_effect=SoftTimeLimitExceededError), pytest.raises(SoftTimeLimitExceededError):
         call(app)
     assert (app.counts.admitted, app.counts.dropped, app.counts.waiting) == (1, 1, 0)
+    with patch("time.sleep"):
+        assert [call(app).status for _ in range(2)] == [200, 429]  # the interrupted request stays charged
 
 
 def test_on_denied_is_asked_about_a_delay_above_the_bound() -> None:
