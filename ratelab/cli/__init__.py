@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
-import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,7 +13,6 @@ from difflib import get_close_matches
 from glob import glob, has_magic
 from importlib import import_module
 from pathlib import Path
-from types import FrameType
 from typing import Any, TextIO
 from warnings import catch_warnings, formatwarning
 
@@ -23,6 +20,7 @@ import click
 from click.core import ParameterSource
 
 import ratelab
+from ratelab.cli.process import clean_up_when_terminated, discard_output, open_standard_descriptors
 from ratelab.errors import InputError, SlowWarning, short_repr
 
 COMMANDS = {
@@ -44,9 +42,6 @@ COMMANDS = {
     "docs": "Print a page of the manual.",
 }
 """Summaries of the commands in the order of the help, which imports no command."""
-
-CLEANUP_TIMEOUT_S = 5
-"""Seconds that a command has to remove its temporary files after SIGTERM."""
 
 OLD_SPELLINGS = {"equalise": "equalize"}
 """Former names of options, which are accepted but not listed in the help."""
@@ -126,85 +121,17 @@ def ratelab_command() -> None:
 
 def main() -> None:
     """Run the command line."""
-    _open_standard_descriptors()
+    open_standard_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # the terminal's encoding may not have all characters of a name
     try:
-        with _clean_up_when_terminated():
+        with clean_up_when_terminated():
             ratelab_command(prog_name="ratelab")
     except SystemExit as end:
         if end.code == OutputClosed.exit_status:
-            _discard_output()
+            discard_output()
         raise
-
-
-def _open_standard_descriptors() -> None:
-    """Open closed standard descriptors on the null device, so that no socket gets their numbers; libuv aborts then."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(descriptor, True)
-    os.close(descriptor)
-
-
-class Terminated(BaseException):
-    """SIGTERM or SIGHUP: an exception, so that temporary files are removed and the terminal is restored."""
-
-
-@contextmanager
-def _clean_up_when_terminated() -> Iterator[None]:
-    """Raise `Terminated` at SIGTERM and SIGHUP, and then end with the usual status of the signal.
-
-    A signal that is ignored, as by nohup, stays ignored. A second signal ends the program at once, and so does a
-    cleanup that takes more than `CLEANUP_TIMEOUT_S`. Python drops an exception that a handler raises within a
-    finalizer or the callback of a weak reference: it is raised again a moment later, and so is a dropped Ctrl-C.
-    """
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    handled = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
-    received: list[int] = []
-
-    def terminate(number: int, _: FrameType | None) -> None:
-        for each in handled:
-            signal.signal(each, signal.SIG_DFL)
-        received.append(number)
-        if hasattr(signal, "alarm"):
-            signal.alarm(CLEANUP_TIMEOUT_S)
-        raise Terminated
-
-    report_unraisable = sys.unraisablehook
-
-    def raise_again(dropped: sys.UnraisableHookArgs) -> None:
-        if not (hasattr(signal, "setitimer") and issubclass(dropped.exc_type, (Terminated, KeyboardInterrupt))):
-            report_unraisable(dropped)
-            return
-        error = dropped.exc_type
-
-        def interrupt(*_: object) -> None:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            if error is Terminated:
-                signal.alarm(CLEANUP_TIMEOUT_S)
-            raise error
-
-        signal.signal(signal.SIGALRM, interrupt)
-        signal.setitimer(signal.ITIMER_REAL, 0.01)
-
-    for number in handled:
-        signal.signal(number, terminate)
-    sys.unraisablehook = raise_again
-    try:
-        yield
-    except Terminated:
-        os.kill(os.getpid(), received[0])
-        raise SystemExit(128 + received[0]) from None  # the process with ID 1 ignores the signal
-    finally:
-        sys.unraisablehook = report_unraisable
-
-
-def _discard_output() -> None:
-    """Let the rest of the output, whose reader is gone, go nowhere: Python would report an error at exit."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            os.dup2(null, stream.fileno())
 
 
 def _reject_repeated_options(command: click.Command, args: Sequence[str], parent: click.Context) -> None:

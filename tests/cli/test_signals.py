@@ -96,6 +96,28 @@ def test_a_signal_within_a_finalizer_is_not_lost(name: str, drop: str) -> None:
     assert b"ignored" not in done.stderr
 
 
+STALLING = """
+import signal, time
+
+set_timer = signal.setitimer
+
+def set_timer_and_stall(*arguments):
+    signal.setitimer = set_timer
+    set_timer(*arguments)
+    time.sleep(0.1)
+
+signal.setitimer = set_timer_and_stall
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_within_a_finalizer_is_not_lost_if_the_process_stalls_then(name: str) -> None:
+    program = STALLING + DROPPED.format(name, "Finalized()")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=300)
+    assert (done.returncode, done.stdout) == (-getattr(signal, name), b"cleaned up\n")
+    assert b"ignored" not in done.stderr
+
+
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
     command = f"trap '' HUP; exec {sys.executable} -m ratelab sample {tmp_path / 'a.log'} --lines 400000"
     with subprocess.Popen(["bash", "-c", command]) as process:  # noqa: S607
