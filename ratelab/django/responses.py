@@ -114,6 +114,9 @@ def create_response(request: Any, denial: TextDenial) -> Any:
 
 def join_fields(headers: Any, fields: Sequence[tuple[str, str]]) -> None:
     """Add the fields of a limit to the headers of a response; those of several limits are joined."""
+    if not headers:  # of a view of Django REST framework, usually
+        headers.update([(_NAMES[name], value) for name, value in fields])
+        return
     if type(headers) is ResponseHeaders and _KNOWS_STORE and len(fields) == len(_LISTS):
         store = headers._store  # to set an item through `headers` takes as long as half of the rest
         for name, value in fields:

@@ -22,6 +22,7 @@ from ratelab.http.headers import TextFields, decode_fields, join_legacy
 from ratelab.http.identity import AmbiguousClientError, Identity
 from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import Ruling, TextDenial, create_decision, decode_denial
+from ratelab.http.scope_functions import check_bool
 from ratelab.limiter import NEVER, Decision
 from ratelab.quota import NS_PER_S
 from ratelab.stores.arguments import MAX_NAME_CHARS, check_limits, check_max_keys
@@ -166,6 +167,10 @@ class BlockingGate(Gate):
         """The function of the subject that identifies clients."""
         self._known_keys: Any = {} if self._identity.keys_by_peer is None else self._identity.keys_by_peer
         """Keys of known peers whose requests need no scope."""
+        exempt: Any = arguments.get("exempt")
+        self._exempts: Callable[[Any], Any] | None = exempt if takes_subject(exempt) else None
+        """The function of the subject that exempts requests."""
+        self._needs_no_scope = self._is_plain and (self._exempt is None or self._exempts is not None)
         if takes_subject(key):
             self._read_name, self._known_keys = key, self._identity.keys_by_address
 
@@ -182,8 +187,10 @@ class BlockingGate(Gate):
         Functions of the request take the subject.
         """
         guard, scope = self._guard, None
-        if guard is None or not self._is_plain:
+        if guard is None or not self._needs_no_scope:
             return self._admit_slowly(create_scope(subject))
+        if self._exempts is not None and check_bool("exempt", self._exempts(subject)):
+            return None, (), None, None
         key, find_key = None, self._find_key
         if self._read_name is not None:
             key, find_key = self._identity.find_named(self._read_name(subject)), self._identity.find_address

@@ -166,8 +166,8 @@ class Gate:
         self._keys_by_peer, self._find_key = self._identity.keys_by_peer, self._identity.find
         self._cost = 0 if callable(options.cost) else options.cost
         self._cost_of = options.cost if callable(options.cost) else None
-        self._is_plain = exempt is None and legacy == "off" and self._cost_of is None
-        """Whether a request of a known client needs nothing but the decision of the guard."""
+        self._is_plain = legacy == "off" and self._cost_of is None
+        """Whether a request of a known client that is not exempt needs nothing but the decision of the guard."""
         self._guard: Guard | None = None
         """The guard of a limiter of one policy, which is replaced when the limiter changes."""
         self._find_guard: Callable[[Scope], Guard] | None = None

@@ -45,12 +45,12 @@ def create_known(app: Any, burst: int = 5, **arguments: Any) -> RateLimitMiddlew
     return middleware
 
 
-def create_exempting(app: Any, burst: int = 5, **arguments: Any) -> RateLimitMiddleware:
+def create_costly(app: Any, burst: int = 5, **arguments: Any) -> RateLimitMiddleware:
     """Create it with a function of the request, which needs its scope."""
-    return RateLimitMiddleware(app, Watched(burst=burst), exempt=lambda environ: False, **arguments)
+    return RateLimitMiddleware(app, Watched(burst=burst), cost=lambda environ: 1, **arguments)
 
 
-@pytest.fixture(params=[create_new, create_known, create_exempting], ids=["new peer", "known peer", "function"])
+@pytest.fixture(params=[create_new, create_known, create_costly], ids=["new peer", "known peer", "function"])
 def create_limited(request: pytest.FixtureRequest) -> Create:
     return request.param  # type: ignore[no-any-return]
 
@@ -160,6 +160,12 @@ def test_counts_and_offenders_are_kept() -> None:
         call(app, path=path)
     assert (app.counts.admitted, app.counts.denied) == (2, 1)
     assert [offender[1] for offender in app.offenders.top()] == [1]
+
+
+def test_exempt_returns_true_or_false() -> None:
+    app = RateLimitMiddleware(hello, Watched(), exempt=lambda environ: "yes")  # type: ignore[arg-type, return-value]
+    with pytest.raises(InputError, match=r"exempt must return True or False, got 'yes'"):
+        call(app)
 
 
 def test_denials_of_a_known_peer_are_counted() -> None:

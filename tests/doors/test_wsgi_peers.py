@@ -84,11 +84,11 @@ def test_commas_are_usual_in_some_fields(name: str) -> None:
     assert call(app, headers=f"{name}: a, b").status == 200
 
 
-@pytest.mark.parametrize("exempt", [None, lambda environ: False], ids=["at once", "with its scope"])
-def test_functions_of_an_identity_receive_the_environment(exempt: Any) -> None:
+@pytest.mark.parametrize("cost", [1, lambda environ: 1], ids=["at once", "with its scope"])
+def test_functions_of_an_identity_receive_the_environment(cost: Any) -> None:
     limiter = Watched()
     identity = Identity(lambda environ: environ.get("REMOTE_USER"), secret="s")  # noqa: S106
-    run(RateLimitMiddleware(hello, limiter, identity, exempt=exempt), environ_of() | {"REMOTE_USER": "alice"})
+    run(RateLimitMiddleware(hello, limiter, identity, cost), environ_of() | {"REMOTE_USER": "alice"})
     assert limiter.asked == [(identity.key_of("alice"), 1)]
 
 

@@ -38,6 +38,10 @@ MUTANTS = {
     "a denied request is not counted": _mutate_admission("self.counts.denied += 1", "pass"),
     "an offender is not listed": _mutate_admission("self.offenders.add(key)", "pass"),
     "the response to HEAD has a body": _mutate_admission('b"" if method == "HEAD" else body', "body"),
+    "exempt requests are limited": _mutate_admission("self._exempts is not None", "False"),
+    "any true value exempts": _mutate_admission(
+        'check_bool("exempt", self._exempts(subject))', "self._exempts(subject)"
+    ),
     "on_denied is not asked": _mutate_admission("or self._on_denied is not None", ""),
     "the denial of another time is sent": mutate(Guard, "deny_text", "-(-retry_after_ns // NS_PER_S)", "0"),
     "the text of a function may have any length": mutate(
