@@ -100,6 +100,8 @@ class LearnedPace:
     ordered_ns: int = 0
     """The wait that the server ordered with the last denial; 0 without one."""
     advertised: Advertised = field(default_factory=Advertised)
+    stamp: str = ""
+    """Of a pace in a store: a text of the last change alone, since two processes may make the same change."""
 
     def due(self, now: int) -> int:
         """Return the earliest time to send the next request, without regard to those in flight."""

@@ -7,6 +7,7 @@ import random
 import time
 from threading import Lock, Thread
 from typing import Any, ClassVar, Protocol
+from uuid import uuid4
 
 from ratelab.clock import Clock
 from ratelab.errors import InputError, StoreError
@@ -144,7 +145,8 @@ class SharedState:
             pace, now = _load(self._text or self.pace.dump()), self.clock()  # a store that was emptied learns from us
             for each in learned:
                 each(pace, now)
-            result, text = action(pace, now), pace.dump()
+            result, pace.stamp = action(pace, now), uuid4().hex
+            text = pace.dump()
             stored = self._store.exchange(self._key, self._text, text)
             self._text = stored
             if stored == text:

@@ -76,6 +76,7 @@ CAUGHT_BY: dict[str, Check] = {
     ),
     "a time is taken only when it has come": (partial(virtually, stores.test_a_slow_store_does_not_delay_requests)),
     "lessons are lost while a store is down": stores.test_lessons_from_the_time_without_a_store_reach_it,
+    "two processes take the same time": stores.test_two_processes_never_take_the_same_time,
     "a store that was emptied is learned again": stores.test_a_store_that_was_emptied_gets_the_pace_of_its_clients,
     "changes of other processes are overwritten": stores.test_a_process_starts_at_the_pace_that_another_has_learned,
 }

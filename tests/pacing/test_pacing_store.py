@@ -16,7 +16,7 @@ from waiting_runs import PATIENCE_S
 
 from ratelab import InputError, ManualClock, MemoryLimiter, RateLimitExceeded, create
 from ratelab.errors import StoreError
-from ratelab.pacing import Pacer
+from ratelab.pacing import Pacer, read_advice
 from ratelab.pacing.shared_state import SharedState, ValkeyPaceStore
 from ratelab.quota import NS_PER_S
 
@@ -142,6 +142,16 @@ def test_a_denial_gives_back_the_times_that_were_taken_before_it() -> None:
     sent, waited = run_virtually(main)
     assert sent == [*range(20)]
     assert waited >= 5
+
+
+def test_two_processes_never_take_the_same_time() -> None:
+    store, clock = DictStore(), ManualClock(NS_PER_S)
+    states = [SharedState(clock, store, "host") for _ in range(2)]
+    states[0].change(lambda pace, _: pace.observe(pace.send(0, waited=True), 0, read_advice(200, HOUR)))
+    for state in states:
+        state.learn(lambda pace, _: pace.abandon())
+    times = [state.change(lambda pace, now: pace.send(pace.ready_at(now), waited=True).at) for state in states]
+    assert times[1] - times[0] >= NS_PER_S
 
 
 def test_lessons_from_the_time_without_a_store_reach_it() -> None:

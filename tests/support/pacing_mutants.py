@@ -85,6 +85,7 @@ MUTANTS: dict[str, Callable[[], Mutant]] = {
     "lessons are lost while a store is down": lambda: mutate(
         SharedState, "_change", "[*self._missed, *learned][:MAX_MISSED]", "[]"
     ),
+    "two processes take the same time": lambda: mutate(SharedState, "_change_stored", "uuid4().hex", '""'),
     "a store that was emptied is learned again": lambda: mutate(
         SharedState, "_change_stored", "self._text or self.pace.dump()", "self._text"
     ),
