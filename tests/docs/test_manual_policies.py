@@ -14,6 +14,7 @@ from limited_apps import Handler
 from manual import block, blocks
 
 from ratelab import ManualClock, MemoryLimiter
+from ratelab.clock import default_clocks
 from ratelab.http import RateLimitMiddleware
 from ratelab.http.asgi import App, Message, Receive, Scope, Send
 from ratelab.policies.policy_file import read_policies
@@ -40,8 +41,8 @@ def test_every_policy_file_shown_is_valid(text: str, tmp_path: Path) -> None:
     assert read_policies(str(tmp_path / "policies.yaml")).policies
 
 
-@pytest.mark.usefixtures("stopped_clock")
 def test_the_application_shown_has_the_plans_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(default_clocks, "aligned", lambda window: ManualClock())
     save(tmp_path, "name: global")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
