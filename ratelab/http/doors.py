@@ -90,19 +90,20 @@ def choose_store(
     *,
     store: str | None = None,
     on_store_error: str = "local",
-    deadline: float = 0.1,
+    deadline: float | None = None,
     max_keys: int = 1_000_000,
 ) -> Callable[..., AnyLimiter]:
     """Return the function that creates limiters of policies: in memory or, under a `name`, in the store at a URL.
 
     The limiter of a door that is not `blocking` is awaited if it is in a store. While the store is down, requests are
-    decided as `on_store_error` says for a `ResilientLimiter`. A decision has `deadline` seconds. At most `max_keys`
-    keys are kept in memory. Limiters share the connections to their store. Raise `InputError` for an invalid argument,
-    also for one that is of no use without a store.
+    decided as `on_store_error` says for a `ResilientLimiter`. A decision has `deadline` seconds, by default those of
+    the limiter. At most `max_keys` keys are kept in memory. Limiters share the connections to their store. Raise
+    `InputError` for an invalid argument, also for one that is of no use without a store.
     """
     check_name(name)
     check_on_store_error(on_store_error)
-    check_limits(deadline)
+    given: Any = {} if deadline is None else {"deadline": deadline}
+    check_limits(**given)
     check_max_keys(max_keys)
     if store is None:
         return partial(MemoryLimiter, max_keys=max_keys)
@@ -117,7 +118,7 @@ def choose_store(
 
     def connect(policies: Sequence[Policy], **changes: Any) -> AnyLimiter:
         sharing = _sharing.setdefault((store, blocking), WeakSet())
-        limiter = kind(next(iter(sharing), store), policies, deadline=deadline, name=name, **changes)
+        limiter = kind(next(iter(sharing), store), policies, name=name, **given, **changes)
         sharing.add(limiter)
         return resilient(limiter, on_store_error, max_keys=max_keys)  # type: ignore[no-any-return]
 

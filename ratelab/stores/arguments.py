@@ -31,7 +31,7 @@ def check_max_keys(max_keys: int) -> None:
         raise InputError(f"max_keys must be a whole number >= 1, got {short_repr(max_keys)}")
 
 
-def check_limits(deadline: float, connections: int = 1) -> None:
+def check_limits(deadline: float = MAX_DEADLINE_S, connections: int = 1) -> None:
     """Raise `InputError` for an invalid deadline of a store, in seconds, or number of connections."""
     if type(deadline) not in (int, float) or not 0 < deadline <= MAX_DEADLINE_S:
         raise InputError(f"deadline must be above 0 and at most {MAX_DEADLINE_S} seconds, got {short_repr(deadline)}")
