@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from valkey import Valkey
 
+from ratelab.http.doors import choose_store
 from ratelab.pacing.shared_state import ValkeyPaceStore
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 from ratelab.stores.valkey.server import ValkeyServer, find_program
@@ -94,6 +95,9 @@ def extend_default_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
     for create in (ValkeyLimiter.__init__, AsyncValkeyLimiter.__init__, ValkeyPaceStore.__init__):
         defaults = [AMPLE_DEADLINE if value == DEFAULT_DEADLINE else value for value in create.__defaults__ or ()]
         monkeypatch.setattr(create, "__defaults__", tuple(defaults))
+    monkeypatch.setattr(
+        choose_store, "__kwdefaults__", {**(choose_store.__kwdefaults__ or {}), "deadline": AMPLE_DEADLINE}
+    )
 
 
 def charged_cost(url: str, key: str = "alice") -> int:
