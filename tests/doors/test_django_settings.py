@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -13,7 +14,7 @@ from django.test import RequestFactory, override_settings
 from django_project import MIDDLEWARE, override
 
 from ratelab import InputError, MemoryLimiter, Policy, create
-from ratelab.django import RateLimitMiddleware, ratelimit
+from ratelab.django import RateLimitMiddleware, apps, decorators, ratelimit
 from ratelab.django.apps import check_deployment, check_settings
 from ratelab.http import Identity
 from ratelab.stores.valkey import AsyncValkeyLimiter
@@ -26,6 +27,8 @@ LIMITER = MemoryLimiter(create("gcra", "1/min"))
 def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WEB_CONCURRENCY", "GUNICORN_CMD_ARGS"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(decorators, "doors", WeakSet())  # without the views of other tests
+    monkeypatch.setattr(apps, "doors", decorators.doors)
 
 
 def hello(request: Any) -> HttpResponse:
