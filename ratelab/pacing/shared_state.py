@@ -26,7 +26,7 @@ from ratelab.stores.valkey.sync_limiter import ValkeyLimiter
 RESERVE_AHEAD_NS = NS_PER_S // 10
 """How early a process takes the time of a request from a store, so that processes do not compete for each."""
 
-STORE_DEADLINE_S = 0.5
+SHARED_STATE_DEADLINE_S = 0.5
 """The longest time of an exchange with a store: a busy machine may need a good part of it."""
 
 STORE_RETRY_NS = NS_PER_S
@@ -172,7 +172,7 @@ class ValkeyPaceStore:
     """
 
     def __init__(
-        self, store: str | ValkeyLimiter, name: str, deadline: float = STORE_DEADLINE_S, connections: int = 4
+        self, store: str | ValkeyLimiter, name: str, deadline: float = SHARED_STATE_DEADLINE_S, connections: int = 4
     ) -> None:
         check_limits(deadline, connections)
         pools = store.pools if isinstance(store, ValkeyLimiter) else ConnectionPools(store, connections)

@@ -59,8 +59,7 @@ class AsyncValkeyLimiter:
     has waited for half of the deadline gets a `StoreError` of kind `overload`, and is not charged.
 
     Raises as `ValkeyLimiter` does. Call `close` at the end, from any thread or loop; it never raises. In another event
-    loop the limiter starts over; a second loop at the same time gets a `RuntimeError`, or connections of its own if the
-    other one has only used limiters that share them.
+    loop the limiter starts over; a second loop at the same time gets a `RuntimeError`.
     """
 
     def __init__(
@@ -77,13 +76,11 @@ class AsyncValkeyLimiter:
     ) -> None:
         check_limits(deadline)
         connections = store.connections if isinstance(store, AsyncValkeyLimiter) else Connections(store)
-        self._slots, policies = connections.slots, create_policies(algorithm, rate, burst)
+        self.connections: Connections = connections  # other limiters may use them, too
+        self._slots, policies = self.connections.slots, create_policies(algorithm, rate, burst)
         self._scripts = PlanScripts(policies, plans, overrides, name, self._slots.cluster)
-        self._forget = register(self, connections.url, self._script)
-        self.connections: Connections = connections
-        """Its connections, which other limiters may use."""
-        self._deadline, self.waiting = deadline, Waiting()
-        self._secret = SecretWatch()
+        self._forget = register(self, self.connections.url, self._script)
+        self._deadline, self.waiting, self._secret = deadline, Waiting(), SecretWatch()
         self.reset_after_fork()
         reset_in_children(self)
 
@@ -251,8 +248,7 @@ class AsyncValkeyLimiter:
         """Start over in a new event loop; hits pending in the previous one will never be decided."""
         if self.connections.are_used_outside(loop) and (self._loop is None or not self._loop.is_running()):
             self.connections = self.connections.copy()
-        self.connections.move_to(loop)
-        self.connections.add_user(self)
+        self.connections.move_to(loop, self)
         self._fail_waiting(StoreError("unreachable", "the event loop has ended"))
         self.reset_after_fork(loop)
 

@@ -165,10 +165,6 @@ class Connections:
         """Return connections to the same servers for another event loop."""
         return Connections(self.url, self.slots)
 
-    def add_user(self, limiter: object) -> None:
-        """Keep the connections open until `limiter`, too, is removed or collected."""
-        self._users.add(limiter)
-
     def remove_user(self, limiter: object, error: StoreError) -> None:
         """Close the connections if no other limiter uses them; pending commands fail with `error`."""
         self._users.discard(limiter)
@@ -179,13 +175,17 @@ class Connections:
         """Return whether another event loop uses the connections at the moment."""
         return self._loop is not None and self._loop is not loop and self._loop.is_running()
 
-    def move_to(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start over in another event loop; commands pending in the previous one never get a reply."""
+    def move_to(self, loop: asyncio.AbstractEventLoop, limiter: object) -> None:
+        """Start over in another event loop; commands pending in the previous one never get a reply.
+
+        The connections stay open until `limiter`, too, is removed or collected.
+        """
         if loop is not self._loop:
             if self.are_used_outside(loop):
                 raise RuntimeError("this limiter is in use in another event loop: create one limiter for each loop")
             self._close(StoreError("unreachable", "the event loop has ended"))
             self._loop = loop
+        self._users.add(limiter)
 
     def send(self, command: Command, on_reply: OnReply, due: float, deadline: float) -> None:
         """Send a command as `PipelinedConnection.send` does.
