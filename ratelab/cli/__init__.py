@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import errno
-import re
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from copy import copy
 from difflib import get_close_matches
 from glob import glob, has_magic
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Any, TextIO
 from warnings import catch_warnings, formatwarning
 
 import click
-from click.core import ParameterSource
 
 import ratelab
-from ratelab.cli.process import clean_up_when_terminated, discard_output, open_standard_descriptors
+from ratelab.cli.usage_errors import Interrupted, OutputClosed, UsageError, format_usage_error, hide_passwords
 from ratelab.errors import InputError, SlowWarning, short_repr
 
 COMMANDS = {
@@ -45,6 +46,9 @@ COMMANDS = {
 
 OLD_SPELLINGS = {"equalise": "equalize"}
 """Former names of options, which are accepted but not listed in the help."""
+
+CLEANUP_TIMEOUT_S = 5
+"""Seconds that a command has to remove its temporary files after SIGTERM."""
 
 
 class LazyGroup(click.Group):
@@ -121,16 +125,16 @@ def ratelab_command() -> None:
 
 def main() -> None:
     """Run the command line."""
-    open_standard_descriptors()
+    _open_standard_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # the terminal's encoding may not have all characters of a name
     try:
-        with clean_up_when_terminated():
+        with _clean_up_when_terminated():
             ratelab_command(prog_name="ratelab")
     except SystemExit as end:
         if end.code == OutputClosed.exit_status:
-            discard_output()
+            _discard_output()
         raise
 
 
@@ -152,13 +156,8 @@ def _reject_repeated_options(command: click.Command, args: Sequence[str], parent
     for option in single:
         given = values.get(str(option.name)) or ()
         if len(given) > 1:
-            shown = _hide_passwords(", ".join(map(repr, given)))
+            shown = hide_passwords(", ".join(map(repr, given)))
             raise InputError(f"{option.opts[0]} can be given once, got {shown}: keep one of them")
-
-
-def _hide_passwords(text: str) -> str:
-    """Replace the passwords of URLs in arguments."""
-    return re.sub(r"(://[^\s/:@]*):[^\s@]*@", r"\1:***@", text)
 
 
 def expand_paths(paths: Sequence[str]) -> list[str]:
@@ -174,37 +173,6 @@ def expand_paths(paths: Sequence[str]) -> list[str]:
             raise InputError(f"no file matches {path}: check the pattern")
         files |= dict.fromkeys(matches)
     return list(files)
-
-
-class UsageError(click.ClickException):
-    """An error in the user's input: print one red line and exit with status 2."""
-
-    exit_code = 2
-
-    def show(self, file: object = None) -> None:  # noqa: ARG002  (click's signature)
-        """Print the message on one line, whatever characters it contains."""
-        line = "".join(character if character.isprintable() else " " for character in self.message)
-        with suppress(OSError):  # the reader of standard error is gone
-            click.secho(f"Error: {line}", fg="red", err=True)
-
-
-class OutputClosed(click.exceptions.Exit):
-    """The reader of the output has closed it, as `head` does: exit as a program that SIGPIPE ends."""
-
-    exit_status = 128 + 13
-
-    def __init__(self) -> None:
-        super().__init__(self.exit_status)
-
-
-class Interrupted(click.ClickException):
-    """Ctrl-C: print a message and exit with status 130."""
-
-    exit_code = 130
-
-    def show(self, file: object = None) -> None:  # noqa: ARG002  (click's signature)
-        """Print the message."""
-        click.echo(self.message, err=True)
 
 
 def _show_warning(
@@ -235,43 +203,80 @@ def _one_line_errors() -> Iterator[None]:
     except click.exceptions.NoArgsIsHelpError:
         raise
     except click.UsageError as error:
-        raise UsageError(_format_usage_error(error)) from error
+        raise UsageError(format_usage_error(error)) from error
 
 
-def _format_usage_error(error: click.UsageError) -> str:
-    text = error.format_message()
-    if isinstance(error, click.NoSuchOption):
-        near = f" (did you mean {error.possibilities[0]}?)" if error.possibilities else ""
-        text = f"unknown option {error.option_name!r}{near}"
-    if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
-        text = f"{_name_parameter(error)}: {_describe_bad_value(error)}"
-    return f"{_hide_passwords(text).removesuffix('.')}; see {_find_command_path(error)} --help"
+# --- the process: its standard descriptors, and its end by a signal
 
 
-def _find_command_path(error: click.UsageError) -> str:
-    """Return the called command, which click's error lacks for an option without its value."""
-    if error.ctx is not None:
-        return error.ctx.command_path
-    context = click.get_current_context(silent=True)
-    return f"ratelab {(context and context.invoked_subcommand) or ''}".rstrip()
+def _open_standard_descriptors() -> None:
+    """Open closed standard descriptors on the null device, so that no socket gets their numbers; libuv aborts then."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
 
 
-def _name_parameter(error: click.BadParameter) -> str:
-    """Return the source of an invalid value: an option, an argument or an environment variable."""
-    parameter, context = error.param, error.ctx
-    if parameter is None or context is None:
-        return error.param_hint if isinstance(error.param_hint, str) else "the command line"
-    if context.get_parameter_source(parameter.name or "") is ParameterSource.ENVIRONMENT:
-        return str(parameter.envvar)
-    return parameter.get_error_hint(context).strip("'")
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP: an exception, so that temporary files are removed and the terminal is restored."""
 
 
-def _describe_bad_value(error: click.BadParameter) -> str:
-    """Describe an invalid value; for a number, state the rule: `0 is not a whole number >= 1`."""
-    kind = error.param.type if error.param else None
-    if not isinstance(kind, (click.types.IntParamType, click.types.FloatParamType)):
-        return error.message
-    low, high = getattr(kind, "min", None), getattr(kind, "max", None)
-    allowed = "" if low is None else f" >= {low}" if high is None else f" from {low} to {high}"
-    number = "a whole number" if isinstance(kind, click.types.IntParamType) else "a number"
-    return f"{error.message.rpartition(' is not ')[0]} is not {number}{allowed}"
+@contextmanager
+def _clean_up_when_terminated() -> Iterator[None]:
+    """Raise `Terminated` at SIGTERM and SIGHUP, and then end with the usual status of the signal.
+
+    A signal that is ignored, as by nohup, stays ignored. A second signal ends the program at once, and so does a
+    cleanup that takes more than `CLEANUP_TIMEOUT_S`. Python drops an exception that a handler raises within a
+    finalizer or the callback of a weak reference: it is raised again a moment later, and so is a dropped Ctrl-C.
+    """
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    handled = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    received: list[int] = []
+
+    def terminate(number: int, _: FrameType | None) -> None:
+        for each in handled:
+            signal.signal(each, signal.SIG_DFL)
+        received.append(number)
+        if hasattr(signal, "alarm"):
+            signal.alarm(CLEANUP_TIMEOUT_S)
+        raise Terminated
+
+    report_unraisable = sys.unraisablehook
+
+    def raise_again(dropped: sys.UnraisableHookArgs) -> None:
+        if not (hasattr(signal, "setitimer") and issubclass(dropped.exc_type, (Terminated, KeyboardInterrupt))):
+            report_unraisable(dropped)
+            return
+        error = dropped.exc_type
+
+        def interrupt(_: int, frame: FrameType | None) -> None:
+            while frame is not None and frame.f_code is not raise_again.__code__:
+                frame = frame.f_back
+            if frame is not None:  # after a stall: raised in here, the exception would be dropped again
+                signal.setitimer(signal.ITIMER_REAL, 0.01)
+                return
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            if error is Terminated:
+                signal.alarm(CLEANUP_TIMEOUT_S)
+            raise error
+
+        signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+
+    for number in handled:
+        signal.signal(number, terminate)
+    sys.unraisablehook = raise_again
+    try:
+        yield
+    except Terminated:
+        os.kill(os.getpid(), received[0])
+        raise SystemExit(128 + received[0]) from None  # the process with ID 1 ignores the signal
+    finally:
+        sys.unraisablehook = report_unraisable
+
+
+def _discard_output() -> None:
+    """Let the rest of the output, whose reader is gone, go nowhere: Python would report an error at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            os.dup2(null, stream.fileno())
