@@ -233,9 +233,8 @@ def test_a_plan_keeps_the_timezone_and_what_is_used() -> None:
     assert (decision.remaining, decision.reset_after_ns) == (9, 23 * 60 * MINUTE)
 
 
-@pytest.mark.parametrize(
-    "name", ["gcra", *(pytest.param(name, marks=pytest.mark.slow) for name in ALGORITHMS if name != "gcra")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALGORITHMS)
 def test_compiled_penalties_equal_those_of_plain_python(name: str) -> None:
     for penalty in [GROWING, {"after": 1, "within": "1s", "for": "2s"}]:
         policy = Policy.create(name, "7/13s", 10, penalty=penalty)

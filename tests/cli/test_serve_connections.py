@@ -150,6 +150,7 @@ def test_a_large_head_gets_a_431_that_the_client_can_read(large: bytes, ample: S
     assert statuses_in(ample.send(large[:20_000], bytes(100_000_000))) == [431]
 
 
+@pytest.mark.slow
 def test_a_mutant_without_a_limit_on_heads_is_detected() -> None:
     with run_server(*UNLIMITED_RATE, first=UNLIMITED_HEADS) as server:
         assert [statuses_in(server.send(large)) for large in LARGE_HEADS.values()] == [[200]] * len(LARGE_HEADS)
@@ -227,6 +228,7 @@ def test_each_pipelined_response_has_its_own_headers() -> None:
     assert (statuses_in(responses), remaining) == ([200, 200, 200, 429], [b"2", b"1", b"0", b"0"])
 
 
+@pytest.mark.slow
 def test_a_thousand_idle_connections_delay_no_request() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # inherited by the server

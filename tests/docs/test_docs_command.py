@@ -81,6 +81,7 @@ def printed(topic: str, width: int) -> str:
     return file.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [60, 80, 140])
 @pytest.mark.parametrize("topic", ["django", "fastapi", "flask", "testing", "wsgi"])
 def test_no_cell_of_a_table_is_cut_off(topic: str, width: int) -> None:

@@ -93,6 +93,7 @@ def test_every_door_enforces_a_policy_file(serve: Callable[..., list[int]], tmp_
     assert serve(str(path)) == [200, 200, 200, 200, 429]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("serve", WITH_STORE)
 def test_the_policies_of_a_file_may_be_in_a_store(
     serve: Callable[..., list[int]], tmp_path: Path, store: ValkeyServer, monkeypatch: pytest.MonkeyPatch
