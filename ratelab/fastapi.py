@@ -114,7 +114,8 @@ class RateLimit(AwaitingGate):
         super().__init__(limiter, subject=_CONNECTION, **given)
         self._injected = injected.keys()
         self._respond = on_denied
-        self._store = limiter if options.get("store") is not None else None
+        self.owned_limiter: Any = limiter if options.get("store") is not None else None
+        """The limiter in a store that the application closes at its end; None if there is none."""
         uses_peer = self._is_plain and not self._derives_scope and self._keys_by_peer is not None
         self._known_keys: Any = self._keys_by_peer if uses_peer else {}
         """Keys of known peers whose requests need only the decision of the guard."""
@@ -139,7 +140,7 @@ class RateLimit(AwaitingGate):
         create = choose_store(False, name, **options)
         created, identity, file = create_from_file(path, create if limiter is None else limiter, key)
         limit = cls(created, **{**arguments, "key": identity, "file": file})
-        limit._store = created if limiter is None and options.get("store") is not None else None
+        limit.owned_limiter = created if limiter is None and options.get("store") is not None else None
         return limit
 
     @property
@@ -191,8 +192,8 @@ class RateLimit(AwaitingGate):
         scope.setdefault("state", {})["ratelimit"] = decision or decision_of(scope)  # of an outer limit
         received: Any = scope.get(ADMITTED) or ([], [], set(), [])
         fields, admitted, stores, denials = received
-        if self._store is not None:
-            stores.add(self._store)
+        if self.owned_limiter is not None:
+            stores.add(self.owned_limiter)
         if answer is not None:
             response = self._create_response(answer, connection, decision)
             denials.append(response)
