@@ -76,11 +76,12 @@ class Document:
             problem = str(error.problem)
             if problem.startswith("but "):
                 problem = f"{error.context}, {problem}"
-            raise InputError(f"{path}:{mark.line + 1 if mark else 1}: invalid YAML: {problem}") from None
+            line = mark.line + 1 if mark else 1
+            raise InputError(f"{path}:{line}: invalid YAML: {problem}: compare with {kind.example}") from None
         except yaml.YAMLError as error:
             raise InputError(f"{path}: invalid YAML: {str(error).splitlines()[0]}: remove it") from None
         except RecursionError:
-            raise InputError(f"{path}: invalid {kind.name} file: it is nested too deeply") from None
+            raise InputError(f"{path}: invalid {kind.name} file: it is nested too deeply: remove brackets") from None
         if root is None:
             raise InputError(f"{path}: the file is empty: see {kind.example} for an example")
         self.value = self._convert(root, ())
@@ -96,25 +97,23 @@ class Document:
     def _convert(self, node: yaml.Node, place: Place) -> Value:
         """Convert a node to plain values, and store the line of each."""
         if len(self.lines) >= MAX_VALUES or len(place) > MAX_DEPTH:
-            raise self.error(
-                place, f"more than {MAX_VALUES:,} values, or more than {MAX_DEPTH} levels, with anchors expanded"
-            )
+            rule = f"more than {MAX_VALUES:,} values, or more than {MAX_DEPTH} levels, with anchors expanded"
+            raise self.error(place, f"{rule}: write fewer")
         self.lines[place] = node.start_mark.line + 1
         if isinstance(node, yaml.SequenceNode):
             return [self._convert(item, (*place, index)) for index, item in enumerate(node.value)]
         if not isinstance(node, yaml.MappingNode):
             if len(node.value) > MAX_VALUE_CHARS:
-                raise self.error(
-                    place, f"a value may have at most {MAX_VALUE_CHARS} characters, got {len(node.value):,}"
-                )
+                rule = f"a value may have at most {MAX_VALUE_CHARS} characters, got {len(node.value):,}"
+                raise self.error(place, f"{rule}: shorten it")
             return str(node.value)
         values: dict[str, Value] = {}
         for key, item in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                raise self.error(place, "a key must be plain text", line)
+                raise self.error(place, "a key must be plain text: write a word without brackets", line)
             if key.value in values:
-                raise self.error((*place, key.value), "duplicate key", line)
+                raise self.error((*place, key.value), "duplicate key: remove one of them", line)
             values[key.value] = self._convert(item, (*place, key.value))
             self.lines[(*place, key.value)] = line
         return values
@@ -166,7 +165,7 @@ def parse_text(value: str) -> str:
     """Return text on one line; reject blank text and control characters."""
     line = " ".join(value.split()) if type(value) is str else ""
     if not line or not line.isprintable():
-        raise InputError(f"expected printable text, got {short_repr(value)}")
+        raise InputError(f"expected printable text, got {short_repr(value)}: write a line of letters or digits")
     return line
 
 
@@ -208,13 +207,19 @@ def check_algorithm(value: str) -> str:
     return value
 
 
-Count = Annotated[int, PlainValidator(create_integer_parser(1))]
+class Example(NamedTuple):
+    """An example of a value, for the error that its key is missing; of several for one key, the last counts."""
+
+    text: str
+
+
+Count = Annotated[int, PlainValidator(create_integer_parser(1)), Example("5")]
 Number = Annotated[float, PlainValidator(parse_number)]
 Switch = Annotated[bool, PlainValidator(parse_switch)]
-Text = Annotated[str, PlainValidator(parse_text)]
-AlgorithmName = Annotated[str, PlainValidator(check_algorithm)]
-Rate = Annotated[Quota, PlainValidator(parse_rate)]
-Duration = Annotated[int, PlainValidator(parse_duration)]
+Text = Annotated[str, PlainValidator(parse_text), Example("text")]
+AlgorithmName = Annotated[str, PlainValidator(check_algorithm), Example("token-bucket")]
+Rate = Annotated[Quota, PlainValidator(parse_rate), Example("10/s")]
+Duration = Annotated[int, PlainValidator(parse_duration), Example("10s")]
 """Nanoseconds."""
 
 
@@ -247,7 +252,7 @@ def _format_error(model: type[BaseModel], details: ErrorDetails) -> tuple[Place,
         case "value_error":
             return place, str(context["error"])
         case "missing":
-            return place[:-1], f"missing key {place[-1]!r}"
+            return place[:-1], f"missing key {place[-1]!r}: add {place[-1]}: {_find_example(kind, str(place[-1]))}"
         case "extra_forbidden":
             return place, f"unknown key; {suggest(str(place[-1]), keys_of(kind))}"
         case "union_tag_not_found":
@@ -256,13 +261,13 @@ def _format_error(model: type[BaseModel], details: ErrorDetails) -> tuple[Place,
             name, tag = context["discriminator"].strip("'"), context["tag"]
             return (*place, name), f"unknown {name} {short_repr(tag)}; {suggest(tag, tagged_models(kind))}"
         case "too_long":
-            return place, f"expected at most {context['max_length']}, got more"
+            return place, f"expected at most {context['max_length']}, got more: remove some"
         case "too_short":
-            return place, "expected at least one, got an empty list"
+            return place, "expected at least one, got an empty list: add one"
         case "list_type":
-            return place, f"expected a list, got {short_repr(details['input'])}"
+            return place, f"expected a list, got {short_repr(details['input'])}: put its items in brackets"
         case _:
-            return place, f"expected keys and values, got {short_repr(details['input'])}"
+            return place, f"expected keys and values, got {short_repr(details['input'])}: write them as {{key: value}}"
 
 
 def _locate(kind: Any, loc: Place) -> tuple[Place, Any]:
@@ -301,6 +306,12 @@ def tagged_models(kind: Any) -> dict[str, type[BaseModel]]:
                 models[values[0]] = model
                 break
     return models
+
+
+def _find_example(model: type[BaseModel], key: str) -> str:
+    """Return the example of the value of a key."""
+    field = next(field for name, field in model.model_fields.items() if (field.alias or name) == key)
+    return [each.text for each in field.metadata if isinstance(each, Example)][-1]
 
 
 def keys_of(model: type[BaseModel]) -> list[str]:

@@ -16,6 +16,17 @@ class ConfigurationWarning(UserWarning):
     """A limiter works, but probably not as intended; the message states the remedy."""
 
 
+def warn_of_configuration(message: str) -> None:
+    """Show a `ConfigurationWarning` at the line of the user that led to it."""
+    import inspect
+    import warnings
+
+    level, frame, passed_by = 1, inspect.currentframe(), {"ratelab", "contextlib", "functools"}
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in passed_by:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, ConfigurationWarning, stacklevel=level)
+
+
 class SlowWarning(UserWarning):
     """A slower code path was taken; results are unaffected."""
 

@@ -5,7 +5,7 @@ Importing this module extends two methods of `FastAPI`, since a dependency sees 
 """
 
 # without `from __future__ import annotations`: FastAPI needs the classes themselves
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial, wraps
 from inspect import Parameter, Signature
@@ -19,28 +19,30 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from ratelab.errors import InputError, StoreError
-from ratelab.http.asgi import App, Field, Message, Receive, Scope, Send
-from ratelab.http.doors import AwaitingGate, Limits, create_limiter
-from ratelab.http.gate import GateArguments, create_from_file
-from ratelab.http.guard import Guard
-from ratelab.http.headers import complete_fields, join_legacy
+from ratelab.http.asgi import App, Scope
+from ratelab.http.doors import (
+    AwaitingGate,
+    DoorArguments,
+    Limits,
+    choose_store,
+    create_limiter,
+    finish,
+    take_store_options,
+)
+from ratelab.http.gate import create_from_file
+from ratelab.http.headers import join_legacy
 from ratelab.http.identity import Identity
+from ratelab.http.limited_responses import ADMITTED, LimitedResponses, refund_all
 from ratelab.http.policy_rules import AnyLimiter
-from ratelab.http.responses import Denial, Ruling, read_detail
+from ratelab.http.responses import DENIED, OPENAPI_DENIAL, Denial, Ruling, create_decision, read_detail
 from ratelab.http.scope_functions import ScopeEntry, check_hook, decision_of, invalid_result, is_deferred
 from ratelab.limiter import Decision, Row
 from ratelab.quota import NS_PER_S
-from ratelab.stores.memory import MemoryLimiter
-
-_create_decision = partial(tuple.__new__, Decision)  # takes half the time of the class
 
 _NO_PEER = ("",)
 
 _CONNECTION = "ratelab.connection"
 """The entry of the scope that functions of a `RateLimit` take."""
-
-_ADMITTED = "ratelab.admitted"
-"""The entry of the scope in which limits leave their rulings and stores to `LimitedResponses`."""
 
 _INJECTED = ("key", "cost", "account", "plan")
 """Arguments of `RateLimit` that may be dependencies."""
@@ -51,24 +53,9 @@ _POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013
 MAX_CLOSE_REASON_BYTES = 123
 """Length of the reason for which a WebSocket is closed (RFC 6455, section 5.5)."""
 
-_PROBLEM = {
-    "type": "object",
-    "properties": {
-        **{name: {"type": "string"} for name in ("type", "title", "detail")},
-        "status": {"type": "integer"},
-        "violated-policies": {"type": "array", "items": {"type": "string"}},
-    },
-}
-_DENIAL = {
-    "description": "Too many requests",
-    "headers": {
-        "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}},
-        "RateLimit": {"description": "Remaining quota, and seconds to its reset", "schema": {"type": "string"}},
-        "RateLimit-Policy": {"description": "Quota, and its window in seconds", "schema": {"type": "string"}},
-    },
-    "content": {"application/problem+json": {"schema": _PROBLEM}},
-}
-"""The response to a denied request in an OpenAPI schema."""
+_WITHOUT_DEPENDS = "a limit must be a dependency, got a RateLimit alone: write Depends(RateLimit('5/minute'))"
+
+_iterate = getattr(routing, "iter_route_contexts", iter)  # of releases that keep included routers apart
 
 
 class RateLimitDenied(HTTPException):
@@ -93,7 +80,8 @@ class RateLimit(AwaitingGate):
     `limits` are rates such as `5/minute`, which token buckets grant, policies, which are enforced together, a limiter,
     or a function that chooses one. Routes with the same `RateLimit` share its quota, and charge a request once. With
     `store`, the quota is kept in the store at that URL. All limits there that have the same policies and `name` share
-    it, in all processes; while it is down, requests are decided as `on_store_error` says for a `ResilientLimiter`.
+    it, in all processes, and one connection. `on_store_error`, `deadline` and `max_keys` are as for a
+    `ResilientLimiter`.
 
     `key` identifies the client: `ip`, `header:NAME`, an `Identity`, or a function. The other arguments are those of
     `ratelab.http.RateLimitMiddleware`, with functions of the `Request` or `WebSocket`. `on_denied` returns a `Response`
@@ -111,14 +99,13 @@ class RateLimit(AwaitingGate):
     def __init__(
         self,
         *limits: Limits,
-        store: str | None = None,
         name: str | None = None,
-        on_store_error: str = "local",
-        **arguments: Unpack[GateArguments],
+        **arguments: Unpack[DoorArguments],
     ) -> None:
+        options = take_store_options(arguments)
         on_denied = arguments.pop("on_denied", None)
         check_hook("on_denied", on_denied)
-        limiter: Any = create_limiter(limits, store, name, on_store_error=on_store_error)  # type: ignore[arg-type]
+        limiter: Any = create_limiter(limits, name=name, **options)  # type: ignore[arg-type]
         given: dict[str, Any] = {**arguments}
         injected = {each: given[each] for each in _INJECTED if isinstance(given.get(each), params.Depends)}
         given |= {each: ScopeEntry(each) for each in injected}
@@ -127,7 +114,11 @@ class RateLimit(AwaitingGate):
         super().__init__(limiter, subject=_CONNECTION, **given)
         self._injected = injected.keys()
         self._respond = on_denied
-        self._store = limiter if store is not None else None
+        self.owned_limiter: Any = limiter if options.get("store") is not None else None
+        """The limiter in a store that the application closes at its end; None if there is none."""
+        uses_peer = self._is_plain and not self._derives_scope and self._keys_by_peer is not None
+        self._known_keys: Any = self._keys_by_peer if uses_peer else {}
+        """Keys of known peers whose requests need only the decision of the guard."""
         connection = Parameter("connection", Parameter.POSITIONAL_OR_KEYWORD, annotation=HTTPConnection)
         values = [Parameter(each, Parameter.KEYWORD_ONLY, default=value) for each, value in injected.items()]
         self.__signature__ = Signature([connection, *values])  # by which FastAPI passes the arguments of a call
@@ -136,34 +127,49 @@ class RateLimit(AwaitingGate):
     def from_file(
         cls,
         path: str,
-        limiter: Callable[..., AnyLimiter] = MemoryLimiter,
+        limiter: Callable[..., AnyLimiter] | None = None,
         key: str | Identity | Callable[[Any], str | None] = "ip",
+        name: str | None = None,
         **arguments: Any,
     ) -> Self:
-        """Limit requests by the policy file at `path`, as `from_file` of `ratelab.http.RateLimitMiddleware` does."""
-        created, identity, file = create_from_file(path, limiter, key)
-        return cls(created, key=identity, file=file, **arguments)
+        """Limit requests by the policy file at `path`, as `from_file` of `ratelab.http.RateLimitMiddleware` does.
+
+        Without a function `limiter`, the limiter is in the `store`, if one is given, under its `name`.
+        """
+        options = take_store_options(arguments)
+        create = choose_store(False, name, **options)
+        created, identity, file = create_from_file(path, create if limiter is None else limiter, key)
+        limit = cls(created, **{**arguments, "key": identity, "file": file})
+        limit.owned_limiter = created if limiter is None and options.get("store") is not None else None
+        return limit
+
+    @property
+    def dependency(self) -> Any:
+        """Raise `InputError`: FastAPI reads this attribute of `Depends`, which is missing around the limit."""
+        raise InputError(_WITHOUT_DEPENDS)
 
     async def __call__(self, connection: HTTPConnection, **values: Any) -> Decision | None:
         """Return the decision on a request or a message; raise `RateLimitDenied` if it is denied."""
         scope = connection.scope
-        keys, cost, guard, counts = self._hot_peers
-        key = keys.get((scope.get("client") or _NO_PEER)[0])
-        if key is None or scope["type"] != "http":
+        guard, cost = self._guard, self._cost
+        key = self._known_keys.get((scope.get("client") or _NO_PEER)[0])
+        if key is None or guard is None or guard.awaited or scope["type"] != "http":
             return await self._decide(connection, values)
         try:
-            row: Row = guard[0](key, cost)
+            row: Row = guard.decide(key, cost)
         except StoreError as error:
             return await self._finish(connection, scope, self._rule_undecided(error))
         allowed, remaining, _, reset_after_ns, delay_ns = row
         if not allowed or (delay_ns and cost):
             return await self._finish(connection, scope, self._rule_decided(scope, guard, key, cost, row))
-        counts.admitted += 1
-        decision = scope["ratelab"] = _create_decision((*row, None, ()))
+        self.counts.admitted += 1
+        decision = scope["ratelab"] = create_decision((*row, None, ()))
         scope.setdefault("state", {})["ratelimit"] = decision
-        if _ADMITTED in scope:
+        if ADMITTED in scope:
             seconds = -(-reset_after_ns // NS_PER_S)
-            scope[_ADMITTED][0].extend(guard[2].get((remaining, seconds)) or guard[3](remaining, seconds, False))
+            added, admitted, *_ = scope[ADMITTED]
+            added.extend(guard.format(remaining, seconds, False))
+            admitted.append((self, None, None))
         return decision
 
     async def _decide(self, connection: HTTPConnection, values: dict[str, Any]) -> Decision | None:
@@ -178,32 +184,26 @@ class RateLimit(AwaitingGate):
 
     async def _finish(self, connection: HTTPConnection, given: Scope, ruling: Ruling) -> Decision | None:
         """Return the decision on an admitted request, after its delay, or raise `RateLimitDenied`."""
-        answer, added, decision, *_ = await self._hold(given, ruling)
+        ruling = await self._hold(given, ruling) if ruling.delay_ns else finish(self, given, ruling)
+        answer, added, decision, *_ = ruling
         scope = connection.scope
         if decision is not None:
             scope["ratelab"] = decision
-        scope.setdefault("state", {})["ratelimit"] = decision_of(scope)  # without one, that of an outer limit
-        received: Any = scope.get(_ADMITTED) or ([], [], set(), [])
-        fields, settlements, stores, denials = received
-        if self._store is not None:
-            stores.add(self._store)
+        scope.setdefault("state", {})["ratelimit"] = decision or decision_of(scope)  # of an outer limit
+        received: Any = scope.get(ADMITTED) or ([], [], set(), [])
+        fields, admitted, stores, denials = received
+        if self.owned_limiter is not None:
+            stores.add(self.owned_limiter)
         if answer is not None:
             response = self._create_response(answer, connection, decision)
             denials.append(response)
+            scope[DENIED] = response.status_code
             raise RateLimitDenied(response, decision)
         if decision is not None and scope["type"] == "http":
-            fields[:] = join_legacy(fields, added) if fields else added
-            if ruling.refund is not None:
-                settlements.append(partial(self.settle, given, ruling))
+            fields[:] = join_legacy(fields, added) if self.writes_legacy and fields else [*fields, *added]
+        if decision is not None and not _is_accepted(connection):
+            admitted.append((self, given, ruling))
         return decision
-
-    def use(self, guard: Guard | None, find_guard: Any = None) -> None:
-        """Decide the requests from now on as `Gate.use` does, those of known peers by its parts."""
-        super().use(guard, find_guard)
-        _, _, keys, _, cost, _, _, _, _, counts = self._hot
-        if keys is None or guard is None or guard[1] or self._derives_scope or self.writes_legacy:
-            keys = {}
-        self._hot_peers: Any = (keys, cost, guard, counts)
 
     def _create_response(self, answer: Denial, connection: HTTPConnection, decision: Decision | None) -> Response:
         """Create the response to a request that is not admitted."""
@@ -225,56 +225,12 @@ def _takes_connection(argument: object) -> bool:
     return callable(argument.key if isinstance(argument, Identity) else argument)
 
 
+def _is_accepted(connection: HTTPConnection) -> bool:
+    """Return whether a connection is a WebSocket that has been accepted, so that its messages are limited."""
+    return isinstance(connection, WebSocket) and connection.application_state is WebSocketState.CONNECTED
+
+
 # --- the application
-
-
-class LimitedResponses:
-    """ASGI middleware around an application: the part of its limits that sees the responses.
-
-    It adds the header fields that responses lack, and refunds requests that `charge` does not charge. At the shutdown
-    of the application, it closes the connections of its limits to stores.
-    """
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-        self._stores: set[Any] = set()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI connection: a request, a WebSocket or the lifespan."""
-        if scope["type"] == "lifespan":
-            try:
-                await self._app(scope, receive, send)
-            finally:
-                while self._stores:
-                    self._stores.pop().close()
-            return
-        if _ADMITTED in scope:  # by an application in which this one is mounted
-            await self._app(scope, receive, send)
-            return
-        added, denials = list[Field](), list[Response]()  # one denial, unless the application catches the exception
-        settlements: list[Callable[[int], Awaitable[None]]] = []
-        scope[_ADMITTED] = added, settlements, self._stores, denials
-
-        def send_with_fields(message: Message) -> Awaitable[None]:
-            if (added or settlements or denials) and message["type"] == "http.response.start":
-                present = message.get("headers", ())
-                if denials and denials[-1].status_code == message["status"]:
-                    present = complete_fields(present, denials[-1].raw_headers)
-                # the two fields of one limit are never `X-RateLimit-*`
-                fields = [*present, *added] if len(added) == 2 else join_legacy(present, added)
-                message = {**message, "headers": fields}
-                if settlements:
-                    return _settle_and_send(settlements, message, send)
-            return send(message)
-
-        await self._app(scope, receive, send_with_fields)
-
-
-async def _settle_and_send(settlements: list[Callable[[int], Awaitable[None]]], message: Message, send: Send) -> None:
-    """Refund requests whose status is not charged, before the response starts."""
-    while settlements:
-        await settlements.pop()(message["status"])
-    await send(message)
 
 
 async def _answer(usual: Any, connection: HTTPConnection, denied: RateLimitDenied) -> Response | None:
@@ -294,7 +250,9 @@ async def _answer(usual: Any, connection: HTTPConnection, denied: RateLimitDenie
 
 async def _close(websocket: WebSocket, denied: RateLimitDenied) -> None:
     """Refuse or close a denied WebSocket."""
-    accepted = websocket.application_state is WebSocketState.CONNECTED
+    accepted = _is_accepted(websocket)
+    if not accepted and ADMITTED in websocket.scope:
+        await refund_all(websocket.scope, websocket.scope[ADMITTED][1])
     if not accepted and "websocket.http.response" in websocket.scope.get("extensions", {}):
         await websocket.send_denial_response(denied.response)
         return
@@ -302,18 +260,28 @@ async def _close(websocket: WebSocket, denied: RateLimitDenied) -> None:
     await websocket.close(_TRY_AGAIN_LATER if accepted else _POLICY_VIOLATION, reason)
 
 
+def _check_routes(routes: Iterable[Any]) -> None:
+    """Raise `InputError` for a limit without `Depends`, which would be a parameter of the request, or be ignored."""
+    for route in _iterate(routes):
+        dependant = getattr(route, "dependant", None)
+        for kind in ("query_params", "body_params"):
+            for field in getattr(dependant, kind, ()):
+                info = field.field_info
+                if any(isinstance(each, RateLimit) for each in (info.default, *info.metadata)):
+                    raise InputError(f"{route.path}: {_WITHOUT_DEPENDS}")
+
+
 def document_limits(schema: dict[str, Any], routes: Iterable[Any]) -> None:
     """Add the status 429 to the operations of an OpenAPI schema that have a limit, unless they document it.
 
     `FastAPI.openapi` calls it. An application with an `openapi` of its own calls it with `app.routes`.
     """
-    iterate = getattr(routing, "iter_route_contexts", iter)  # of releases that keep included routers apart
-    for route in iterate(routes):
+    for route in _iterate(routes):
         limited = _is_limited(getattr(route, "dependant", None))
         for method in (getattr(route, "methods", None) or ()) if limited else ():
             operation = schema.get("paths", {}).get(route.path_format, {}).get(method.lower())
             if operation is not None:
-                operation["responses"].setdefault("429", _DENIAL)
+                operation["responses"].setdefault("429", OPENAPI_DENIAL)
 
 
 def _is_limited(dependant: Any) -> bool:
@@ -325,6 +293,7 @@ def _is_limited(dependant: Any) -> bool:
 # default arguments keep the methods that are extended, also when the module is reloaded
 @wraps(FastAPI.build_middleware_stack)
 def _build_limited_stack(self: FastAPI, build: Callable[[FastAPI], App] = FastAPI.build_middleware_stack) -> App:
+    _check_routes(self.routes)
     handlers: Any = self.exception_handlers
     usual = next(handlers[each] for each in RateLimitDenied.__mro__[1:] if each in handlers)
     handlers.setdefault(RateLimitDenied, partial(_answer, usual))

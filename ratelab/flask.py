@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from functools import cache, cached_property, partial, wraps
 from inspect import iscoroutinefunction, isfunction, signature
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 from flask import Response, after_this_request, current_app, g, request
 from flask.typing import ResponseReturnValue
@@ -15,17 +15,26 @@ from werkzeug.exceptions import HTTPException, TooManyRequests, default_exceptio
 
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError, short_repr
-from ratelab.http.doors import MAX_DELAY_S, BlockingGate, create_limiter, decode_denial, decode_fields, merge_fields
-from ratelab.http.environ import EnvironScope
+from ratelab.http.asgi import Scope
+from ratelab.http.doors import (
+    BlockingGate,
+    DoorArguments,
+    check_name,
+    choose_store,
+    create_limiter,
+    merge_fields,
+    take_store_options,
+)
+from ratelab.http.environ import ENVIRON, EnvironScope
+from ratelab.http.gate import create_from_file
+from ratelab.http.headers import decode_fields
 from ratelab.http.identity import SECRET, Identity
 from ratelab.http.policy_rules import AnyLimiter
-from ratelab.http.responses import Denial, Ruling
+from ratelab.http.responses import DENIED, Ruling, TextDenial, was_denied
 from ratelab.http.scope_functions import check_hook
 from ratelab.limiter import Decision
+from ratelab.stores.blocking_resilient import run_now
 from ratelab.wsgi import DECISION, decision_of
-
-if TYPE_CHECKING:
-    from ratelab.http.gate import GateArguments
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -51,8 +60,8 @@ class limit:  # noqa: N801  (a decorator)
 
     `limits` are rates such as `5/minute`, which token buckets grant, policies, which are enforced together, a limiter,
     or a function that chooses one. Each view has its own quota; give a limiter to several views to share one. With
-    `store`, the quota is kept in the store at that URL, under the name of the view or `name`, for all processes; while
-    it is down, requests are decided as `on_store_error` says for a `ResilientLimiter`.
+    `store`, the quota is kept in the store at that URL, under the name of the view or `name`, for all processes;
+    `on_store_error`, `deadline` and `max_keys` are those of a `BlockingResilientLimiter`.
 
     `check` limits all requests of a blueprint or an application: `blueprint.before_request(limit("100/minute").check)`.
 
@@ -69,12 +78,10 @@ class limit:  # noqa: N801  (a decorator)
     def __init__(
         self,
         *limits: str | Policy | AnyLimiter | Callable[[Any], AnyLimiter],
-        store: str | None = None,
         name: str | None = None,
-        on_store_error: str = "local",
-        max_delay: float = MAX_DELAY_S,
-        **arguments: Unpack[GateArguments],
+        **arguments: Unpack[DoorArguments],
     ) -> None:
+        self._options = take_store_options(arguments)
         on_denied = arguments.pop("on_denied", None)
         check_hook("on_denied", on_denied)
         if len(limits) == 1 and isfunction(limits[0]) and not signature(limits[0]).parameters:
@@ -82,12 +89,29 @@ class limit:  # noqa: N801  (a decorator)
                 f"a limit needs a rate, got {short_repr(limits[0])}: write @limit('5/minute') above a view"
             )
         key = arguments.get("key", "ip")
-        if not isinstance(key, Identity):
-            arguments["key"] = _find_identity(os.environ.get(SECRET)).with_key(key)
+        arguments["key"] = _with_secret(key)
         self._limits: Any = limits[0] if len(limits) == 1 else limits
-        self._store, self._name, self._on_store_error = store, name, on_store_error
-        self._max_delay, self._arguments = max_delay, arguments
+        self._name = name
+        self._arguments: Any = arguments
         self._on_denied = on_denied
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str,
+        limiter: Callable[..., AnyLimiter] | None = None,
+        key: str | Identity | Callable[[Any], str | None] = "ip",
+        name: str | None = None,
+        **arguments: Any,
+    ) -> Self:
+        """Limit requests by the policy file at `path`, as `from_file` of `ratelab.http.RateLimitMiddleware` does.
+
+        Without a function `limiter`, the limiter is in the `store`, if one is given, under its `name`. All views of the
+        decorator share it.
+        """
+        create = choose_store(True, name, **take_store_options(arguments))
+        created, identity, file = create_from_file(path, create if limiter is None else limiter, _with_secret(key))
+        return cls(created, **{**arguments, "key": identity, "file": file})
 
     def __call__(self, view: View = None) -> View:  # type: ignore[assignment]
         """Return the view behind the limit; its attribute `gate` has the counts."""
@@ -111,14 +135,21 @@ class limit:  # noqa: N801  (a decorator)
     @cached_property
     def check(self) -> Callable[[], ResponseReturnValue | None]:
         """A function for `before_request`, which returns None for a request that is admitted."""
-        if self._store is not None and self._name is None:
+        if self._options.get("store") is not None and self._name is None:
             raise InputError("name must be given with a store, got None: the quota there needs one")
         return partial(_admit, self._create_gate(self._name), self._on_denied)
 
     def _create_gate(self, name: str | None) -> BlockingGate:
-        name = None if self._store is None else name  # a limit in memory shares its quota with no other
-        limiter = create_limiter(self._limits, self._store, name, True, self._on_store_error)
-        return BlockingGate(limiter, self._max_delay, _FLASK_REQUEST, **self._arguments)
+        if self._options.get("store") is None:
+            check_name(self._name)
+            name = None  # a limit in memory shares its quota with no other
+        limiter = create_limiter(self._limits, name=name, blocking=True, **self._options)
+        return BlockingGate(limiter, _FLASK_REQUEST, **self._arguments)
+
+
+def _with_secret(key: str | Identity | Callable[[Any], str | None]) -> Identity:
+    """Return the identity of clients by a key."""
+    return key if isinstance(key, Identity) else _find_identity(os.environ.get(SECRET)).with_key(key)
 
 
 @cache
@@ -143,33 +174,29 @@ def _admit(
     Raises `RateLimitDenied`, or another exception for a request that cannot be decided.
     """
     environ = request.environ
-
-    def create_scope() -> EnvironScope:
-        scope = EnvironScope(environ)
-        scope[_FLASK_REQUEST] = request
-        return scope
-
-    row, fields, scope, ruling = gate.admit_from(environ.get("REMOTE_ADDR", ""), create_scope)
-    if ruling is None:
-        environ[DECISION] = row
-        g.ratelimit = Decision(*row)
+    peer, method = environ.get("REMOTE_ADDR", ""), environ.get("REQUEST_METHOD")
+    decision, fields, denial, ruled = gate.admit_from(request, _create_scope, peer, method)
+    if decision is not None:
+        environ[DECISION] = decision
+    g.ratelimit = decision_of(environ) if decision is None else decision
+    if denial is None and ruled is None:
 
         def add_fields(response: Response) -> Response:
-            for name, value in fields:  # one by one: `extend` takes twice as long
+            added = fields
+            if was_denied(environ, response.status_code):
+                added = gate.withdraw_now(_create_scope(request))
+            for name, value in added:  # one by one: `extend` takes twice as long
                 response.headers.add(name, value)
             return response
 
         after_this_request(add_fields)
         return None
-    decision = ruling.decision
-    if decision is not None:
-        environ[DECISION] = decision
-    g.ratelimit = decision_of(environ) if decision is None else decision
-    if ruling.answer is None:
-        if decision is not None:
-            after_this_request(partial(_complete_admitted, gate, scope, ruling))
+    if denial is None:
+        if decision is not None and ruled is not None:
+            after_this_request(partial(_complete_admitted, gate, *ruled))
         return None
-    response = _create_response(ruling.answer)
+    environ[DENIED] = True  # the status is that of any error handler
+    response = _create_response(denial)
     after_this_request(partial(_complete, response))
     answer = None if decision is None or on_denied is None else on_denied(request, decision)
     if answer is not None:
@@ -177,8 +204,14 @@ def _admit(
     raise _create_error(response, decision)
 
 
-def _create_response(answer: Denial) -> Response:
-    status, fields, body = decode_denial(answer)
+def _create_scope(of: Any) -> EnvironScope:
+    scope = EnvironScope(of.environ)
+    scope[_FLASK_REQUEST] = of
+    return scope
+
+
+def _create_response(denial: TextDenial) -> Response:
+    status, fields, body = denial
     return current_app.response_class([body], status, Headers(fields))  # a list keeps Content-Length for HEAD
 
 
@@ -191,13 +224,18 @@ def _create_error(response: Response, decision: Decision | None) -> HTTPExceptio
 # --- functions that are called after a request
 
 
-def _complete_admitted(gate: BlockingGate, scope: EnvironScope, ruling: Ruling, response: Response) -> Response:
+def _complete_admitted(gate: BlockingGate, scope: Scope, ruling: Ruling, response: Response) -> Response:
     """Add the fields of an admitted request, and refund it unless it stays charged."""
+    fields = ruling.fields
+    denied = was_denied(scope[ENVIRON], response.status_code)
+    if denied:
+        fields = run_now(gate.withdraw(scope, ruling))
     if gate.writes_legacy and any(name in response.headers for name in ("X-RateLimit-Remaining", "X-RateLimit-Limit")):
-        response.headers = Headers(merge_fields(response.headers.items(), ruling.fields))
+        response.headers = Headers(merge_fields(response.headers.items(), fields))
     else:
-        response.headers.extend(decode_fields(ruling.fields))
-    gate.settle_now(scope, ruling, response.status_code)
+        response.headers.extend(decode_fields(fields))
+    if not denied:
+        gate.settle_now(scope, ruling, response.status_code)
     return response
 
 

@@ -217,20 +217,31 @@ def _rate(text: str) -> tuple[Fraction, Fraction, Calendar | None]:
     """Parse a rate into its count and its period in nanoseconds, both above 0, and its calendar."""
     count_text, slash, period_text = text.partition("/") if type(text) is str else ("", "", "")
     if not slash or not _NUMBER.fullmatch(count_text.strip()):
-        raise InputError(f"rate must look like 2/s, 100/min or 5/2.5s, got {short_repr(text)}")
+        raise _invalid_rate(text)
     calendar = None
     try:
         if period_text.strip() in _MONTHS:
             calendar = Calendar("month")
         period = _duration(period_text, number="1") if calendar is None else Fraction(calendar.nominal)
     except InputError as error:
-        raise InputError(f"rate must look like 2/s, 100/min or 5/2.5s, got {short_repr(text)}: {error}") from None
+        raise _invalid_rate(text, str(error)) from None
     count = Fraction(count_text.strip())
     if not count or not period:
         raise InputError(f"rate must be above 0, got {short_repr(text)}")
     if calendar is not None and count.denominator != 1:
         raise InputError(f"a rate per month must be a whole number, got {short_repr(text)}: round it")
     return count, period, calendar
+
+
+def _invalid_rate(text: object, reason: str = "") -> InputError:
+    """Return the error for a rate, with the remedy if it is written as other packages write rates."""
+    written = str(text)
+    if per := re.fullmatch(r"\s*(\d+)\s+per\s+(?:(\d+)\s+)?([a-z]+)\s*", written):
+        reason = f"write {per[1]}/{per[2] or ''}{per[3]}"
+    elif len(parts := re.split("[;,]", written)) > 1 and all("/" in part for part in parts):
+        reason = "give each rate by itself"
+    message = f"rate must look like 2/s, 100/min or 5/2.5s, got {short_repr(text)}"
+    return InputError(f"{message}: {reason}" if reason else message)
 
 
 def _duration(text: str, number: str = "") -> Fraction:

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from ratelab.algorithms import Policy
 from ratelab.errors import InputError, short_repr
-from ratelab.http.asgi import Field
-from ratelab.http.doors import MAX_DELAY_S, BlockingGate, decode_denial, decode_fields, merge_fields
+from ratelab.http.asgi import Scope
+from ratelab.http.doors import BlockingGate, merge_fields
 from ratelab.http.environ import ENVIRON, EnvironScope
 from ratelab.http.gate import PolicyArguments, create_from_file
+from ratelab.http.headers import decode_fields
 from ratelab.http.identity import Identity
 from ratelab.http.policy_rules import AnyLimiter
-from ratelab.http.responses import Denial, Ruling
+from ratelab.http.responses import DENIED, Ruling, TextDenial, was_denied
 from ratelab.http.scope_functions import check_function, invalid_result
 from ratelab.limiter import Decision
+from ratelab.stores.blocking_resilient import run_now
 from ratelab.stores.memory import MemoryLimiter
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class RateLimitMiddleware(BlockingGate):
     environment; those that `by_route` makes choose by route as there. `on_denied` returns header fields as text. The
     limiter blocks, such as `ValkeyLimiter`: one that is awaited is rejected.
 
-    A request with a delay holds its thread meanwhile, for at most `max_delay` seconds; one with a longer delay is
+    A request with a delay holds its thread meanwhile, for at most `max_delay` seconds, by default 10; one with more is
     refunded and answered 429. `charge` is asked before the response starts, with the status 500 if `app` fails first.
     The iterable of `app` is returned as it is, unless `charge` is given.
 
@@ -63,7 +65,6 @@ class RateLimitMiddleware(BlockingGate):
         legacy: str = "off",
         policy: str | None = None,
         on_denied: DenialHook | None = None,
-        max_delay: float = MAX_DELAY_S,
         **policy_arguments: Unpack[PolicyArguments],
     ) -> None:
         if not callable(app):
@@ -72,7 +73,6 @@ class RateLimitMiddleware(BlockingGate):
         check_function("on_denied", on_denied)
         super().__init__(
             limiter,
-            max_delay,
             ENVIRON,
             key=key,
             cost=cost,
@@ -98,10 +98,15 @@ class RateLimitMiddleware(BlockingGate):
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        row, fields, scope, ruling = self.admit_from(environ.get("REMOTE_ADDR", ""), partial(EnvironScope, environ))
-        if ruling is not None:
-            return self._respond(scope, start_response, ruling)
-        environ[DECISION] = row
+        peer, method = environ.get("REMOTE_ADDR", ""), environ.get("REQUEST_METHOD")
+        decision, fields, denial, ruled = self.admit_from(environ, EnvironScope, peer, method)
+        if decision is not None:
+            environ[DECISION] = decision
+        if denial is not None:
+            environ[DENIED] = denial[0]
+            return _answer(denial, start_response)
+        if ruled is not None:
+            return self._pass_on(*ruled, start_response)
 
         # default arguments take less time than a closure
         def start(
@@ -109,25 +114,47 @@ class RateLimitMiddleware(BlockingGate):
             headers: list[tuple[str, str]],
             exc_info: ErrorInfo | None = None,
             start_response: StartResponse = start_response,
-            fields: list[tuple[str, str]] = fields,
+            fields: Sequence[tuple[str, str]] = fields,
+            environ: WSGIEnvironment = environ,
         ) -> Callable[[bytes], object]:
+            if DENIED in environ and was_denied(environ, int(status[:3])):
+                fields = self.withdraw_now(EnvironScope(environ))
             return start_response(status, [*headers, *fields], exc_info)
 
         return self.app(environ, start)
 
-    def _respond(self, scope: EnvironScope, start_response: StartResponse, ruling: Ruling) -> Iterable[bytes]:
-        """Respond to a request as ruled, or pass it on to the application."""
+    def _pass_on(self, scope: Scope, ruling: Ruling, start_response: StartResponse) -> Iterable[bytes]:
+        """Pass a request on to the application as ruled."""
         environ = scope[ENVIRON]
-        if ruling.decision is not None:
-            environ[DECISION] = ruling.decision
-        if ruling.answer is not None:
-            return _answer(ruling.answer, start_response)
         if ruling.decision is None:
             return self.app(environ, start_response)
-        start = partial(_start_with_fields, start_response, ruling.fields, self.writes_legacy)
+        start = partial(self._start_with_fields, scope, ruling, start_response)
         if self._charge is None:
             return self.app(environ, start)
-        return _ChargedResponse(start, partial(self.settle_now, scope, ruling)).respond(self.app, environ)
+        return _ChargedResponse(start, partial(self._settle, scope, ruling)).respond(self.app, environ)
+
+    def _settle(self, scope: Scope, ruling: Ruling, status: int) -> None:
+        if not was_denied(scope[ENVIRON], status):
+            self.settle_now(scope, ruling, status)
+
+    def _start_with_fields(
+        self,
+        scope: Scope,
+        ruling: Ruling,
+        start_response: StartResponse,
+        status: str,
+        headers: list[tuple[str, str]],
+        exc_info: ErrorInfo | None = None,
+    ) -> Callable[[bytes], object]:
+        """Start a response with the fields of an admitted request; refund the request if an inner limit denies it.
+
+        The fields are in a new list: an application may pass the same list again.
+        """
+        added = ruling.fields
+        if was_denied(scope[ENVIRON], int(status[:3])):
+            added = run_now(self.withdraw(scope, ruling))
+        fields = merge_fields(headers, added) if self.writes_legacy else [*headers, *decode_fields(added)]
+        return start_response(status, fields, exc_info)
 
 
 def decision_of(environ: dict[str, Any]) -> Decision | None:
@@ -139,23 +166,10 @@ def decision_of(environ: dict[str, Any]) -> Decision | None:
     return None if decided is None else Decision(*decided)
 
 
-def _start_with_fields(
-    start_response: StartResponse,
-    added: Sequence[Field],
-    merges: bool,
-    status: str,
-    headers: list[tuple[str, str]],
-    exc_info: ErrorInfo | None = None,
-) -> Callable[[bytes], object]:
-    """Start a response with further header fields, in a new list: an application may pass the same list again."""
-    fields = merge_fields(headers, added) if merges else [*headers, *decode_fields(added)]
-    return start_response(status, fields, exc_info)
-
-
-def _answer(answer: Denial, start_response: StartResponse) -> Iterable[bytes]:
+def _answer(denial: TextDenial, start_response: StartResponse) -> Iterable[bytes]:
     """Respond instead of the application."""
-    status, fields, body = decode_denial(answer)
-    start_response(_STATUS_LINES.get(status) or f"{status} Unknown", fields)
+    status, fields, body = denial
+    start_response(_STATUS_LINES.get(status) or f"{status} Unknown", [*fields])
     return [body]
 
 

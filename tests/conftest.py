@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +17,9 @@ from custom_algorithms import TOLL
 from hypothesis import settings
 from trace_reading import Read, read_both_ways
 
-from ratelab import MemoryLimiter
+from ratelab import ManualClock, MemoryLimiter
 from ratelab.algorithms import available, find
+from ratelab.clock import default_clocks
 from ratelab.lab.traces import Trace, TraceOptions
 
 if TYPE_CHECKING:
@@ -129,6 +132,27 @@ def toll(tmp_path: Path) -> str:
     return f"{tmp_path / 'toll.py'}:Toll"
 
 
+@pytest.fixture
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop the time of limiters in memory that a test creates, except of those whose windows follow UTC."""
+    monkeypatch.setattr(default_clocks, "steady", ManualClock())
+
+
+@pytest.fixture
+def in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a live run send each request after the response to the one before, so that a server cannot reorder them."""
+    from ratelab.verify import client
+
+    send = client._send
+    locks: dict[Any, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def send_in_turn(*arguments: Any) -> Any:
+        async with locks[asyncio.get_running_loop()]:
+            return await send(*arguments)
+
+    monkeypatch.setattr(client, "_send", send_in_turn)
+
+
 def pytest_collection_finish() -> None:
     """Exclude all loaded objects from garbage collection, whose pauses would exceed the deadlines under test."""
     gc.collect()
@@ -145,9 +169,11 @@ def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
 
 
 @pytest.fixture
-def store(server: ValkeyServer) -> ValkeyServer:
-    """Return the store without keys, scripts or statistics."""
-    from valkey_servers import send_command
+def store(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> ValkeyServer:
+    """Return the store without keys, scripts or statistics; no limiter in it has a short deadline by default."""
+    from valkey_servers import extend_default_deadlines, send_command
+
+    extend_default_deadlines(monkeypatch)
 
     for words in (("FLUSHALL",), ("SCRIPT", "FLUSH"), ("CONFIG", "RESETSTAT")):
         send_command(server.url, *words)

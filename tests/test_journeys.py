@@ -16,7 +16,7 @@ from valkey_servers import free_port
 def list_entered_files(*arguments: str | Path) -> list[str]:
     """Return the files of ratelab in which a command, run in another process, calls functions."""
     command = [sys.executable, entered_files.__file__, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     entered: list[str] = json.loads(done.stdout)
     return entered

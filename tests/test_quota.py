@@ -114,6 +114,25 @@ def test_what_is_no_rate_is_refused_with_examples(rate: str) -> None:
     assert repr(rate)[:50] in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("rate", "remedy"),
+    [
+        ("5 per minute", "write 5/minute"),
+        ("10 per 2 hours", "write 10/2hours"),
+        ("5/minute;100/day", "give each rate by itself"),
+        ("5/minute, 100/day", "give each rate by itself"),
+    ],
+)
+def test_a_rate_as_other_packages_write_it_is_refused_with_the_remedy(rate: str, remedy: str) -> None:
+    with pytest.raises(InputError, match=f"got '{rate}': {remedy}$"):
+        Quota.parse(rate)
+
+
+@pytest.mark.parametrize("rate", ["5/minute", "10/2hours"])
+def test_the_remedies_for_such_rates_are_rates(rate: str) -> None:
+    assert Quota.parse(rate)
+
+
 @pytest.mark.parametrize("rate", ["0/s", "0.0/s", "1/0s", "0/0s", "1/0.0ns"])
 def test_a_rate_of_nothing_is_refused(rate: str) -> None:
     with pytest.raises(InputError, match=f"rate must be above 0, got '{rate}'"):

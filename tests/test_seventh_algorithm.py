@@ -44,7 +44,7 @@ def run_in(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(tree)}
     environment.pop("PYTEST_XDIST_WORKER", None)
     command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=1200)
+    return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=3600)
 
 
 @pytest.mark.slow

@@ -17,6 +17,9 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 SLIM_SERVICE = Path(__file__).parent / "support" / "slim_service.py"
 FULL_INSTALL = "ratelab: the command line needs click: run pip install . in a ratelab checkout\n"
+LAB = {"click", "jinja2", "matplotlib", "numpy", "pydantic", "rich", "yaml"}
+"""The libraries of the lab, which a slim install lacks."""
+
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
@@ -44,6 +47,15 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_limiter_and_middleware_run_on_the_standard_library_alone(scripts: Path) -> None:
     done = run(scripts / "python", "-I", SLIM_SERVICE)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("door", ["flask", "django", "fastapi"])
+def test_a_door_needs_only_its_framework(door: str) -> None:
+    framework = run(sys.executable, "-c", f"import sys, {door}; print(*{{*sys.modules}} & {LAB})").stdout.split()
+    absent = sorted(LAB - {*framework, "jinja2", "click"})  # which Flask imports late
+    program = f"import sys; sys.modules.update(dict.fromkeys({absent})); import ratelab.{door}"
+    done = run(sys.executable, "-c", program, PYTHONPATH=str(ROOT))
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("command", [["ratelab"], ["ratelab", "--help"], ["python", "-m", "ratelab", "simulate"]])

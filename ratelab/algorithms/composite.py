@@ -101,9 +101,13 @@ class Composite:
             self.withdraw(state, now, new, rows)
         return new, rows  # type: ignore[return-value]
 
+    def decide_in_place(self, state: Any, now: int, costs: Sequence[int]) -> list[Row]:
+        """Update a state, and return what each policy decided, as `decide` does."""
+        state[:], rows = self.decide(state, now, costs)
+        return rows
+
     def _decide_and_combine(self, state: State, now: int, cost: int) -> Combined:
-        state[:], rows = self.decide(state, now, (cost,) * len(self.parts))
-        return self.combine(rows)
+        return self.combine(self.decide_in_place(state, now, (cost,) * len(self.parts)))
 
     def _decide_alike(self, state: State, now: int, cost: int) -> Combined:
         """Do as `decide_together` for policies that enforce, and that denials do not change."""

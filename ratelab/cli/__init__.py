@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from copy import copy
 from difflib import get_close_matches
 from glob import glob, has_magic
@@ -20,9 +19,9 @@ from typing import Any, TextIO
 from warnings import catch_warnings, formatwarning
 
 import click
-from click.core import ParameterSource
 
 import ratelab
+from ratelab.cli.usage_errors import Interrupted, OutputClosed, UsageError, format_usage_error, hide_passwords
 from ratelab.errors import InputError, SlowWarning, short_repr
 
 COMMANDS = {
@@ -46,11 +45,11 @@ COMMANDS = {
 }
 """Summaries of the commands in the order of the help, which imports no command."""
 
-CLEANUP_TIMEOUT_S = 5
-"""Seconds that a command has to remove its temporary files after SIGTERM."""
-
 OLD_SPELLINGS = {"equalise": "equalize"}
 """Former names of options, which are accepted but not listed in the help."""
+
+CLEANUP_TIMEOUT_S = 5
+"""Seconds that a command has to remove its temporary files after SIGTERM."""
 
 
 class LazyGroup(click.Group):
@@ -140,6 +139,77 @@ def main() -> None:
         raise
 
 
+def _reject_repeated_options(command: click.Command, args: Sequence[str], parent: click.Context) -> None:
+    """Reject a second value of an option that holds one, of which click would keep only the last.
+
+    Other errors in `args` are left to the command.
+    """
+    options = [copy(option) for option in command.params if isinstance(option, click.Option)]
+    single = [option for option in options if not (option.multiple or option.is_flag or option.count)]
+    for option in single:
+        option.multiple = True  # the parser collects all values
+    probe = click.Command(command.name, params=[*options])
+    context = click.Context(probe, parent=parent)
+    try:
+        values, _, _ = probe.make_parser(context).parse_args([*args])
+    except click.UsageError:
+        return
+    for option in single:
+        given = values.get(str(option.name)) or ()
+        if len(given) > 1:
+            shown = hide_passwords(", ".join(map(repr, given)))
+            raise InputError(f"{option.opts[0]} can be given once, got {shown}: keep one of them")
+
+
+def expand_paths(paths: Sequence[str]) -> list[str]:
+    """Return the files that arguments name, each once; `*`, `?`, `[]` and `**` match paths, which are sorted.
+
+    Raises `InputError` for a pattern that matches nothing.
+    """
+    files: dict[str, None] = {}
+    for path in paths:
+        is_pattern = has_magic(path) and not Path(path).exists()
+        matches = sorted(glob(path, recursive=True)) if is_pattern else [path]  # noqa: PTH207  (a path may be absolute)
+        if not matches:
+            raise InputError(f"no file matches {path}: check the pattern")
+        files |= dict.fromkeys(matches)
+    return list(files)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,  # noqa: ARG001  (the signature of warnings.showwarning)
+    line: str | None = None,
+) -> None:
+    """Print a `SlowWarning`, which is meant for users, as one line, and any other warning as Python does."""
+    if issubclass(category, SlowWarning):
+        click.secho(f"Warning: {message}", fg="yellow", err=True)
+    else:
+        click.echo(formatwarning(message, category, filename, lineno, line), nl=False, err=True)
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Convert click's usage errors to `UsageError`, except a command line without arguments, which gets the help.
+
+    Convert the error of an output that its reader has closed to `OutputClosed`.
+    """
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise OutputClosed from error
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        raise UsageError(format_usage_error(error)) from error
+
+
+# --- the process: its standard descriptors, and its end by a signal
+
+
 def _open_standard_descriptors() -> None:
     """Open closed standard descriptors on the null device, so that no socket gets their numbers; libuv aborts then."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
@@ -179,7 +249,12 @@ def _clean_up_when_terminated() -> Iterator[None]:
             return
         error = dropped.exc_type
 
-        def interrupt(*_: object) -> None:
+        def interrupt(_: int, frame: FrameType | None) -> None:
+            while frame is not None and frame.f_code is not raise_again.__code__:
+                frame = frame.f_back
+            if frame is not None:  # after a stall: raised in here, the exception would be dropped again
+                signal.setitimer(signal.ITIMER_REAL, 0.01)
+                return
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             if error is Terminated:
                 signal.alarm(CLEANUP_TIMEOUT_S)
@@ -206,146 +281,3 @@ def _discard_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             os.dup2(null, stream.fileno())
-
-
-def _reject_repeated_options(command: click.Command, args: Sequence[str], parent: click.Context) -> None:
-    """Reject a second value of an option that holds one, of which click would keep only the last.
-
-    Other errors in `args` are left to the command.
-    """
-    options = [copy(option) for option in command.params if isinstance(option, click.Option)]
-    single = [option for option in options if not (option.multiple or option.is_flag or option.count)]
-    for option in single:
-        option.multiple = True  # the parser collects all values
-    probe = click.Command(command.name, params=[*options])
-    context = click.Context(probe, parent=parent)
-    try:
-        values, _, _ = probe.make_parser(context).parse_args([*args])
-    except click.UsageError:
-        return
-    for option in single:
-        given = values.get(str(option.name)) or ()
-        if len(given) > 1:
-            shown = _hide_passwords(", ".join(map(repr, given)))
-            raise InputError(f"{option.opts[0]} can be given once, got {shown}: keep one of them")
-
-
-def _hide_passwords(text: str) -> str:
-    """Replace the passwords of URLs in arguments."""
-    return re.sub(r"(://[^\s/:@]*):[^\s@]*@", r"\1:***@", text)
-
-
-def expand_paths(paths: Sequence[str]) -> list[str]:
-    """Return the files that arguments name, each once; `*`, `?`, `[]` and `**` match paths, which are sorted.
-
-    Raises `InputError` for a pattern that matches nothing.
-    """
-    files: dict[str, None] = {}
-    for path in paths:
-        is_pattern = has_magic(path) and not Path(path).exists()
-        matches = sorted(glob(path, recursive=True)) if is_pattern else [path]  # noqa: PTH207  (a path may be absolute)
-        if not matches:
-            raise InputError(f"no file matches {path}: check the pattern")
-        files |= dict.fromkeys(matches)
-    return list(files)
-
-
-class UsageError(click.ClickException):
-    """An error in the user's input: print one red line and exit with status 2."""
-
-    exit_code = 2
-
-    def show(self, file: object = None) -> None:  # noqa: ARG002  (click's signature)
-        """Print the message on one line, whatever characters it contains."""
-        line = "".join(character if character.isprintable() else " " for character in self.message)
-        with suppress(OSError):  # the reader of standard error is gone
-            click.secho(f"Error: {line}", fg="red", err=True)
-
-
-class OutputClosed(click.exceptions.Exit):
-    """The reader of the output has closed it, as `head` does: exit as a program that SIGPIPE ends."""
-
-    exit_status = 128 + 13
-
-    def __init__(self) -> None:
-        super().__init__(self.exit_status)
-
-
-class Interrupted(click.ClickException):
-    """Ctrl-C: print a message and exit with status 130."""
-
-    exit_code = 130
-
-    def show(self, file: object = None) -> None:  # noqa: ARG002  (click's signature)
-        """Print the message."""
-        click.echo(self.message, err=True)
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,  # noqa: ARG001  (the signature of warnings.showwarning)
-    line: str | None = None,
-) -> None:
-    """Print a `SlowWarning`, which is meant for users, as one line, and any other warning as Python does."""
-    if issubclass(category, SlowWarning):
-        click.secho(f"Warning: {message}", fg="yellow", err=True)
-    else:
-        click.echo(formatwarning(message, category, filename, lineno, line), nl=False, err=True)
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """Convert click's usage errors to `UsageError`, except a command line without arguments, which gets the help.
-
-    Convert the error of an output that its reader has closed to `OutputClosed`.
-    """
-    try:
-        yield
-    except BrokenPipeError as error:
-        raise OutputClosed from error
-    except click.exceptions.NoArgsIsHelpError:
-        raise
-    except click.UsageError as error:
-        raise UsageError(_format_usage_error(error)) from error
-
-
-def _format_usage_error(error: click.UsageError) -> str:
-    text = error.format_message()
-    if isinstance(error, click.NoSuchOption):
-        near = f" (did you mean {error.possibilities[0]}?)" if error.possibilities else ""
-        text = f"unknown option {error.option_name!r}{near}"
-    if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
-        text = f"{_name_parameter(error)}: {_describe_bad_value(error)}"
-    return f"{_hide_passwords(text).removesuffix('.')}; see {_find_command_path(error)} --help"
-
-
-def _find_command_path(error: click.UsageError) -> str:
-    """Return the called command, which click's error lacks for an option without its value."""
-    if error.ctx is not None:
-        return error.ctx.command_path
-    context = click.get_current_context(silent=True)
-    return f"ratelab {(context and context.invoked_subcommand) or ''}".rstrip()
-
-
-def _name_parameter(error: click.BadParameter) -> str:
-    """Return the source of an invalid value: an option, an argument or an environment variable."""
-    parameter, context = error.param, error.ctx
-    if parameter is None or context is None:
-        return error.param_hint if isinstance(error.param_hint, str) else "the command line"
-    if context.get_parameter_source(parameter.name or "") is ParameterSource.ENVIRONMENT:
-        return str(parameter.envvar)
-    return parameter.get_error_hint(context).strip("'")
-
-
-def _describe_bad_value(error: click.BadParameter) -> str:
-    """Describe an invalid value; for a number, state the rule: `0 is not a whole number >= 1`."""
-    kind = error.param.type if error.param else None
-    if not isinstance(kind, (click.types.IntParamType, click.types.FloatParamType)):
-        return error.message
-    low, high = getattr(kind, "min", None), getattr(kind, "max", None)
-    allowed = "" if low is None else f" >= {low}" if high is None else f" from {low} to {high}"
-    number = "a whole number" if isinstance(kind, click.types.IntParamType) else "a number"
-    return f"{error.message.rpartition(' is not ')[0]} is not {number}{allowed}"

@@ -5,17 +5,22 @@ from __future__ import annotations
 import sys
 from difflib import get_close_matches
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import click
 
 from ratelab.errors import InputError, short_repr
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from importlib.resources.abc import Traversable
 
+    from rich.console import Console, ConsoleOptions
+    from rich.segment import Segment
+    from rich.table import Table
+
 MAX_WIDTH = 100
-"""Columns of a page on a wide terminal; longer lines are hard to read."""
+"""Columns of text on a wide terminal; longer lines are hard to read."""
 
 
 def manual_pages() -> dict[str, Traversable]:
@@ -48,11 +53,49 @@ def docs(topic: str | None, plain: bool) -> None:
         click.echo(text, nl=False)
         return
     from rich.console import Console
-    from rich.markdown import Markdown
 
-    console = Console()
-    console.width = min(console.width, MAX_WIDTH)
-    console.print(Markdown(text, hyperlinks=False))  # most links are to other pages
+    print_page(text, Console())
+
+
+def print_page(text: str, console: Console) -> None:
+    """Print a page of Markdown; no cell of a table is cut off, and code is not indented, so that it can be copied."""
+    from rich.markdown import CodeBlock, Markdown, TableElement
+    from rich.measure import measure_renderables
+    from rich.syntax import Syntax
+
+    class Code(CodeBlock):
+        """A code block whose lines are broken only if the terminal is too narrow."""
+
+        def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+            code = str(self.text).rstrip()
+            longest = max(map(len, code.splitlines()), default=0)
+            width = min(max(options.max_width, longest), console.width)
+            syntax = Syntax(code, self.lexer_name, theme=self.theme, word_wrap=True, padding=(1, 0))
+            yield from console.render(syntax, options.update(width=width))
+
+    class WholeCells(TableElement):
+        """A table whose words are broken only if the terminal is too narrow, and never cut off."""
+
+        def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+            for table in cast("Iterator[Table]", super().__rich_console__(console, options)):
+                columns = [
+                    (column, measure_renderables(console, options, [column.header, *column.cells]))
+                    for column in table.columns
+                ]
+                spare = options.max_width - sum(size.minimum + 2 for _, size in columns)
+                columns.sort(key=lambda pair: pair[1].span)
+                for number, (column, size) in enumerate(columns):
+                    column.overflow = "fold"
+                    if spare >= 0:  # narrow columns get all that they need, and wide ones the rest
+                        extra = min(size.span, spare // (len(columns) - number))
+                        column.width = size.minimum + extra
+                        spare -= extra
+                yield table
+
+    class Page(Markdown):
+        elements: ClassVar = {**Markdown.elements, "fence": Code, "table_open": WholeCells}
+
+    console.print(Page(text, hyperlinks=False), width=MAX_WIDTH)  # most links are to other pages
 
 
 def _list_topics(pages: dict[str, Traversable]) -> None:

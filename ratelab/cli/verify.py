@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import click
 
 from ratelab.algorithms import Policy, build_policy, find
-from ratelab.cli import Interrupted
 from ratelab.cli.options import require, scenario_options
 from ratelab.cli.output import LateProgress, create_console
+from ratelab.cli.usage_errors import Interrupted
 from ratelab.errors import InputError
 from ratelab.http.identity import Identity
 from ratelab.lab.scenarios import load_scenario

@@ -18,7 +18,7 @@ from ratelab.django.door import Door
 from ratelab.django.settings import LIMITS, USER, Options, Place, create_gate, read_options
 from ratelab.errors import InputError
 from ratelab.http.addresses import UNIX
-from ratelab.http.doors import AwaitingGate, BlockingGate
+from ratelab.http.doors import AwaitingGate, BlockingGate, check_name
 from ratelab.http.identity import Identity
 
 MIDDLEWARE = "ratelab.django.RateLimitMiddleware"
@@ -89,6 +89,7 @@ def _find_error(options: Options, place: Place) -> str | None:
     errors = []
     for kind in (BlockingGate, AwaitingGate) if options.keys() & {"LIMITER", "PLAN"} else (BlockingGate,):
         try:
+            check_name(options.get("NAME"))
             create_gate({**options, "NAME": "system check"}, kind, place)
         except InputError as error:
             errors.append(f"{place.what}: {error}")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Any
 
@@ -16,16 +15,30 @@ from ratelab.django.responses import (
     create_scope,
     find_status,
     is_asgi,
+    is_denied,
     join_fields,
-    join_text,
     load_user,
+    note_denial,
 )
 from ratelab.django.settings import InvalidSettingError, Options, Place, create_gate, may_read_user, read_options
 from ratelab.errors import InputError
 from ratelab.http.doors import AwaitingGate, BlockingGate
-from ratelab.limiter import Decision
+from ratelab.http.headers import decode_fields
+from ratelab.http.responses import decode_denial
 
 _WATCHED = ("RATELAB", "SECRET_KEY", "REST_FRAMEWORK")
+
+
+TEST_SERVER = "testserver"
+"""The server of requests that the tests of a project make, which claims to have several processes."""
+
+
+class ThreadGate(BlockingGate):
+    """A gate for requests that block a thread."""
+
+    def has_processes(self, environ: Mapping[str, Any]) -> bool:
+        """Return whether the server of a request has several processes."""
+        return super().has_processes(environ) and environ.get("SERVER_NAME") != TEST_SERVER
 
 
 class Door:
@@ -49,7 +62,7 @@ class Door:
         gate = self._blocking
         if gate is None:
             with self._lock:
-                gate = self._blocking = self._blocking or self._create(BlockingGate)
+                gate = self._blocking = self._blocking or self._create(ThreadGate)
         return gate
 
     def find_awaiting(self) -> AwaitingGate:
@@ -77,28 +90,28 @@ class Door:
         """Return the response to a request, after its delay: that of `respond(*args)`, unless it is denied."""
         gate = self._blocking or self.find_blocking()
         peer = request.META.get("REMOTE_ADDR", "")
-        row, known_fields, scope, ruling = gate.admit_from(peer, partial(create_scope, request))
-        if ruling is None:
-            request.ratelimit = Decision(*row)
-            response = respond(*args, **kwargs)
-            join_text(response.headers, known_fields)
-            return response
-        if ruling.decision is not None or not hasattr(request, "ratelimit"):
-            request.ratelimit = ruling.decision
-        if ruling.answer is not None:
-            return create_response(request, ruling.answer)
-        if ruling.decision is None:
+        decision, fields, denial, ruled = gate.admit_from(request, create_scope, peer, request.method)
+        if decision is not None or not hasattr(request, "ratelimit"):
+            request.ratelimit = decision
+        if denial is not None:
+            note_denial(request)
+            return create_response(request, denial)
+        if decision is None:
             return respond(*args, **kwargs)
-        if not gate.refunds:
+        scope, ruling = ruled or (None, None)
+        try:
             response = respond(*args, **kwargs)
-        else:
-            try:
-                response = respond(*args, **kwargs)
-            except Exception as error:
-                gate.settle_now(scope, ruling, find_status(error))
-                raise
-            gate.settle_now(scope, ruling, response.status_code)
-        join_fields(response.headers, ruling.fields)
+        except Exception as error:
+            if is_denied(request):
+                gate.refund_now(scope or create_scope(request), ruling)
+            elif ruled is not None and gate.refunds:
+                gate.settle_now(*ruled, find_status(error))
+            raise
+        if is_denied(request):
+            fields = gate.withdraw_now(scope or create_scope(request), ruling)
+        elif ruled is not None and gate.refunds:
+            gate.settle_now(*ruled, response.status_code)
+        join_fields(response.headers, fields)
         return response
 
     async def pass_on_awaiting(self, request: Any, respond: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -112,19 +125,24 @@ class Door:
         if ruling.decision is not None or not hasattr(request, "ratelimit"):
             request.ratelimit = ruling.decision
         if ruling.answer is not None:
-            return create_response(request, ruling.answer)
+            note_denial(request)
+            return create_response(request, decode_denial(ruling.answer))
         if ruling.decision is None:
             return await respond(*args, **kwargs)
-        if not gate.refunds:
+        try:
             response = await respond(*args, **kwargs)
-        else:
-            try:
-                response = await respond(*args, **kwargs)
-            except Exception as error:
+        except Exception as error:
+            if is_denied(request):
+                await gate.refund_request(scope, ruling)
+            else:
                 await gate.settle(scope, ruling, find_status(error))
-                raise
+            raise
+        fields = ruling.fields
+        if is_denied(request):
+            fields = await gate.withdraw(scope, ruling)
+        else:
             await gate.settle(scope, ruling, response.status_code)
-        join_fields(response.headers, ruling.fields)
+        join_fields(response.headers, decode_fields(fields))
         return response
 
 

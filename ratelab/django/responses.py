@@ -11,10 +11,10 @@ from django.http import Http404, HttpResponse
 from django.http.response import ResponseHeaders
 from django.utils.functional import LazyObject
 
-from ratelab.http.asgi import Field, Scope
-from ratelab.http.doors import decode_fields, merge_fields
+from ratelab.http.asgi import Scope
+from ratelab.http.doors import merge_fields
 from ratelab.http.environ import EnvironScope
-from ratelab.http.responses import Denial
+from ratelab.http.responses import DENIED, TextDenial
 
 REQUEST = "django.request"
 """The entry of a scope that holds the request of Django."""
@@ -68,6 +68,18 @@ def find_status(error: Exception) -> int:
     return next((status for kinds, status in _STATUS_BY_ERROR if isinstance(error, kinds)), 500)
 
 
+def note_denial(request: Any) -> None:
+    """Note for outer limits, also those of middleware around the application, that a limit has denied a request."""
+    request.META[DENIED] = True
+    if is_asgi(request):
+        getattr(request, "_request", request).scope[DENIED] = True
+
+
+def is_denied(request: Any) -> bool:
+    """Return whether an inner limit has denied a request."""
+    return DENIED in request.META
+
+
 # --- responses
 
 
@@ -88,7 +100,7 @@ def keep_response(hook: Any) -> Any:
     return answer
 
 
-def create_response(request: Any, denial: Denial) -> Any:
+def create_response(request: Any, denial: TextDenial) -> Any:
     """Return the response to a request that does not reach the view."""
     status, fields, body = denial
     response = request.__dict__.pop("ratelimit_response", None)
@@ -96,17 +108,15 @@ def create_response(request: Any, denial: Denial) -> Any:
         response = HttpResponse(body, status=status)
         del response.headers["Content-Type"]
     for name, value in fields:
-        response.headers.setdefault(_name(name), value.decode("latin-1"))
+        response.headers.setdefault(_NAMES.get(name) or name.title(), value)
     return response
 
 
-def join_fields(headers: Any, fields: Sequence[Field]) -> None:
+def join_fields(headers: Any, fields: Sequence[tuple[str, str]]) -> None:
     """Add the fields of a limit to the headers of a response; those of several limits are joined."""
-    join_text(headers, decode_fields(fields))
-
-
-def join_text(headers: Any, fields: Sequence[tuple[str, str]]) -> None:
-    """Add the fields of a limit, as text, to the headers of a response, as `join_fields` does."""
+    if not headers:  # of a view of Django REST framework, usually
+        headers.update([(_NAMES[name], value) for name, value in fields])
+        return
     if type(headers) is ResponseHeaders and _KNOWS_STORE and len(fields) == len(_LISTS):
         store = headers._store  # to set an item through `headers` takes as long as half of the rest
         for name, value in fields:
@@ -122,16 +132,10 @@ def join_text(headers: Any, fields: Sequence[tuple[str, str]]) -> None:
 
 
 def knows_store() -> bool:
-    """Return whether the headers of this version of Django are kept as `join_text` sets them."""
+    """Return whether the headers of this version of Django are kept as `join_fields` sets them."""
     headers = ResponseHeaders({})
     headers["RateLimit"] = "text"
     return getattr(headers, "_store", None) == {"ratelimit": ("RateLimit", "text")}
 
 
 _KNOWS_STORE = knows_store()
-
-
-def _name(field: bytes) -> str:
-    """Return the usual spelling of the name of a field."""
-    name = field.decode("latin-1")
-    return _NAMES.get(name) or name.title()

@@ -13,12 +13,12 @@ from rest_framework.exceptions import APIException, ParseError
 from rest_framework.settings import api_settings
 
 from ratelab.django.door import Door
-from ratelab.django.responses import create_scope, join_text
+from ratelab.django.responses import create_scope, join_fields, note_denial
 from ratelab.django.settings import LIMITS, NAMES, Place, find_user, share_options
-from ratelab.http.asgi import Field
-from ratelab.http.doors import BlockingGate, decode_fields
+from ratelab.http.asgi import Scope
+from ratelab.http.doors import BlockingGate
 from ratelab.http.responses import Ruling
-from ratelab.limiter import Decision, Row
+from ratelab.limiter import Decision
 
 TOO_MANY = 429
 
@@ -64,25 +64,24 @@ class RateThrottle:
             return True
         gate, plain = door.find_blocking(), getattr(request, "_request", request)
         peer = plain.META.get("REMOTE_ADDR", "")
-        row, known_fields, scope, ruling = gate.admit_from(peer, partial(create_scope, request))
-        taken = request.__dict__.get("ratelimit_taken")
+        decision, fields, denial, ruled = gate.admit_from(request, create_scope, peer, plain.method)
+        attributes = request.__dict__
+        if decision is not None or not hasattr(request, "ratelimit"):
+            attributes["ratelimit"] = decision
+        if denial is None and decision is None:
+            return True
+        taken = attributes.get("ratelimit_taken")
         if taken is None:
-            taken = request.ratelimit_taken = _Taken()
-        if ruling is None:
-            request.ratelimit = Decision(*row)
-            taken.add(view, known_fields, partial(_refund_known, gate, request, row))
+            taken = attributes["ratelimit_taken"] = _Taken()
+        if denial is None:
+            taken.add(view, fields, partial(_refund, gate, request, decision, ruled))
             return True
-        if ruling.decision is not None or not hasattr(request, "ratelimit"):
-            request.ratelimit = ruling.decision
-        if ruling.answer is None:
-            if ruling.decision is not None:
-                taken.add(view, decode_fields(ruling.fields), partial(gate.refund_now, scope, ruling))
-            return True
-        status, fields, body = ruling.answer
-        taken.deny(view, decode_fields(fields))
+        status, fields, body = denial
+        note_denial(request)
+        taken.deny(view, fields)
         if status != TOO_MANY:
             raise _create_error(status, fields, body)
-        self._wait = next((int(value) for name, value in fields if name == b"retry-after"), None)
+        self._wait = next((int(value) for name, value in fields if name == "retry-after"), None)
         return False
 
     def wait(self) -> int | None:
@@ -165,7 +164,7 @@ class _Taken:
             refund()
         else:
             self._refunds.append(refund)
-            join_text(view.headers, fields)
+            join_fields(view.headers, fields)
 
     def deny(self, view: Any, fields: Sequence[tuple[str, str]]) -> None:
         """Refund the charges of other throttles; from now on, only those that deny the request report a state."""
@@ -175,12 +174,13 @@ class _Taken:
             view.headers["Cache-Control"] = "no-store"
         while self._refunds:
             self._refunds.pop()()
-        join_text(view.headers, [field for field in fields if "ratelimit" in field[0]])
+        join_fields(view.headers, [field for field in fields if "ratelimit" in field[0]])
 
 
-def _refund_known(gate: BlockingGate, request: Any, row: Row) -> None:
-    """Refund a request that was admitted without a scope."""
-    gate.refund_now(create_scope(request), Ruling(decision=Decision(*row)))
+def _refund(gate: BlockingGate, request: Any, decision: Decision | None, ruled: tuple[Scope, Ruling] | None) -> None:
+    """Refund a request that was admitted."""
+    scope, ruling = (create_scope(request), Ruling(decision=decision)) if ruled is None else ruled
+    gate.refund_now(scope, ruling)
 
 
 def _forget_rates(*, setting: str, **_: object) -> None:
@@ -192,9 +192,9 @@ def _forget_rates(*, setting: str, **_: object) -> None:
 setting_changed.connect(_forget_rates)
 
 
-def _create_error(status: int, fields: Iterable[Field], body: bytes) -> APIException:
+def _create_error(status: int, fields: Iterable[tuple[str, str]], body: bytes) -> APIException:
     """Return the exception for a request that cannot be decided, or that no wait can admit."""
     detail = json.loads(body)["detail"]
     if status != UndecidedRequest.status_code:
         return ParseError(detail)
-    return UndecidedRequest(detail, int(dict(fields)[b"retry-after"]))
+    return UndecidedRequest(detail, int(dict(fields)["retry-after"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from inspect import signature
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,25 +15,26 @@ from django.utils.module_loading import import_string
 from ratelab.algorithms import Policy
 from ratelab.django.responses import REQUEST, keep_response
 from ratelab.errors import InputError, short_repr
-from ratelab.http.doors import DEFAULT_ALGORITHM, AwaitingGate, BlockingGate, connect_limiter
+from ratelab.http.doors import DEFAULT_ALGORITHM, AwaitingGate, BlockingGate, choose_store
 from ratelab.http.gate import create_from_file
 from ratelab.http.identity import SECRET, Identity
 from ratelab.http.policy_rules import check_account
 from ratelab.http.scope_functions import by_route, check_function
-from ratelab.stores.fallback import check_on_store_error
-from ratelab.stores.memory import MemoryLimiter
 
 AnyGate = TypeVar("AnyGate", bound=BlockingGate | AwaitingGate)
 
 Options = Mapping[str, Any]
 """Values of the setting by name."""
 
+STORE_OPTIONS = ("STORE", "ON_STORE_ERROR", "DEADLINE", "MAX_KEYS")
+"""The names of options of stores."""
+
 LIMITS = ("RATE", "POLICIES", "FILE", "LIMITER")
 """The names of limits, of which a door has one."""
 
 SHARED = (
     *("KEY", "TRUSTED_PROXIES", "TRUSTED_HOPS", "IPV6_PREFIX", "SECRET", "ACCOUNT"),
-    *("STORE", "ON_STORE_ERROR", "DEADLINE", "MAX_KEYS", "MAX_DELAY", "LEGACY", "ON_DENIED"),
+    *(*STORE_OPTIONS, "MAX_DELAY", "LEGACY", "ON_DENIED"),
 )
 """The names of options that decorators and throttles take from the setting, unless they have others."""
 
@@ -46,7 +47,10 @@ NAMES = (
 """The names of all options."""
 
 _FUNCTIONS = ("ACCOUNT", "CHARGE", "COST", "EXEMPT", "KEY", "ON_DENIED", "PLAN")
-_PASSED_ON = ("DEFAULT_PLAN", "ON_PLAN_ERROR", "PLAN_TIMEOUT", "LEGACY", "POLICY", "ON_DENIED", "CHARGE", "PLAN")
+_PASSED_ON = (
+    *("DEFAULT_PLAN", "ON_PLAN_ERROR", "PLAN_TIMEOUT", "LEGACY", "POLICY"),
+    *("ON_DENIED", "CHARGE", "PLAN", "MAX_DELAY"),
+)
 USER = ("user", "user_or_ip")
 """Keys that name the user of a request, or its address without a user."""
 
@@ -114,7 +118,6 @@ def create_gate(options: Options, kind: type[AnyGate], place: Place) -> AnyGate:
     check_function("on_denied", options.get("ON_DENIED"))  # which the gate does not see as it is
     if options.get("ACCOUNT") not in USER:
         check_account(options.get("ACCOUNT"))
-    check_on_store_error(options.get("ON_STORE_ERROR", "local"))
     identity = create_identity(options)
     limiter, file = _create_limiter(options, identity, kind.blocking, place)
     arguments = {option.lower(): options[option] for option in _PASSED_ON if option in options}
@@ -124,6 +127,9 @@ def create_gate(options: Options, kind: type[AnyGate], place: Place) -> AnyGate:
     arguments["cost"] = by_route(cost, 1) if isinstance(cost, Mapping) else cost
     if isinstance(exempt, list | tuple):
         exempt = by_route(dict.fromkeys(exempt, True), default=False)
+    elif exempt is not None and not callable(exempt):
+        remedy = f"write [{exempt!r}]" if isinstance(exempt, str) else "write ['/healthz']"
+        raise InputError(f"EXEMPT must be a list of routes or a function, got {short_repr(exempt)}: {remedy}")
     counts_accounts = file is None and any(policy.key == "account" for policy in getattr(limiter, "policies", ()))
     if counts_accounts or (account is not None and file is not None):
         arguments["account"] = find_user if account is None or account in USER else account
@@ -131,16 +137,12 @@ def create_gate(options: Options, kind: type[AnyGate], place: Place) -> AnyGate:
         costs = options["COSTS"]
         is_mapping = isinstance(costs, Mapping)
         arguments["costs"] = {one: load_function(value) for one, value in costs.items()} if is_mapping else costs
-    if "MAX_DELAY" in options and kind.blocking:
-        arguments["max_delay"] = options["MAX_DELAY"]
     return kind(limiter, subject=REQUEST, key=identity, exempt=exempt, file=file, **arguments)
 
 
 def create_identity(options: Options) -> Identity:
     """Create the identity of clients; without another secret, the key of the hash is derived from `SECRET_KEY`."""
     key = options.get("KEY", "ip")
-    if isinstance(key, Identity):
-        return key
     secret = options.get("SECRET", os.environ.get(SECRET))
     if secret is None:
         secret = settings.SECRET_KEY if isinstance(settings.SECRET_KEY, str) else settings.SECRET_KEY.decode("latin-1")
@@ -151,7 +153,7 @@ def create_identity(options: Options) -> Identity:
         shared = _share_identity(trusted_proxies=proxies, secret=secret, **given)
     except TypeError:  # a value that cannot be hashed, which is invalid
         shared = Identity("ip", proxies, secret=secret, **given)
-    return shared.with_key(_read_key(key))
+    return key if isinstance(key, Identity) else shared.with_key(_read_key(key))
 
 
 @lru_cache(maxsize=16, typed=True)
@@ -187,9 +189,8 @@ def find_user(request: Any) -> str | None:
 def _create_limiter(options: Options, identity: Identity, blocking: bool, place: Place) -> tuple[Any, Any]:
     """Return the limiter of a door, and its policy file if there is one."""
     check_limit(options)
-    create: Any = partial(MemoryLimiter, max_keys=_max_keys(options))
-    if "STORE" in options:
-        create = partial(_connect, options, blocking, place.name)
+    given: Any = {name.lower(): options[name] for name in STORE_OPTIONS if name in options}
+    create = choose_store(blocking, options.get("NAME", place.name if "STORE" in options else None), **given)
     if "LIMITER" in options:
         return options["LIMITER"], None
     if "FILE" in options:
@@ -206,6 +207,11 @@ def check_limit(options: Options) -> None:
     given = [option for option in LIMITS if option in options]
     if len(given) != 1:
         raise InputError(f"expected one of {', '.join(LIMITS)}, got {', '.join(given) or 'none'}")
+    if "LIMITER" in options or "FILE" in options:
+        extra = options.keys() & {"PLANS", "OVERRIDES"}
+        if extra:
+            remedy = "write them into the file" if "FILE" in options else "give them to the limiter"
+            raise InputError(f"{min(extra)} needs RATE or POLICIES, got {given[0]}: {remedy}")
     if "RATE" not in options and (extra := options.keys() & {"BURST", "ALGORITHM"}):
         raise InputError(f"{min(extra)} needs RATE, got {given[0]}: give each policy its own")
 
@@ -237,18 +243,6 @@ def _create_policy(given: Any, label: str | None) -> Policy:
     if fields["rate"].endswith("/m"):  # a minute, as in Django REST framework
         fields["rate"] += "in"
     return Policy.create(**fields)
-
-
-def _connect(options: Options, blocking: bool, name: str, policies: Sequence[Policy], **changes: Any) -> Any:
-    """Return a limiter in the store."""
-    changes |= {"deadline": options["DEADLINE"]} if "DEADLINE" in options else {}
-    on_store_error, name = options.get("ON_STORE_ERROR", "local"), options.get("NAME", name)
-    store, max_keys = options["STORE"], _max_keys(options)
-    return connect_limiter(store, policies, blocking, on_store_error, max_keys, name=name, **changes)
-
-
-def _max_keys(options: Options) -> Any:
-    return options.get("MAX_KEYS", 1_000_000)
 
 
 # --- functions

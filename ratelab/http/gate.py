@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from ratelab.algorithms import Policy
-from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_repr
-from ratelab.http.asgi import Scope
+from ratelab.errors import InputError, StoreError, short_repr, warn_of_configuration
+from ratelab.http.asgi import Field, Scope
 from ratelab.http.counters import Counts
 from ratelab.http.guard import Guard, GuardFinder, check_limiter, create_guard, follow_updates
 from ratelab.http.headers import HeaderWriter, ceil_seconds, format_string
 from ratelab.http.identity import SECRET, AmbiguousClientError, Identity
 from ratelab.http.offenders import Offenders
 from ratelab.http.plan_source import AnyPlanSource, check_plan_errors
-from ratelab.http.policy_guard import ChargeHook, PolicyGuard, PolicyOptions, await_store, prepare, refund
+from ratelab.http.policy_guard import ChargeHook, PolicyGuard, PolicyOptions, await_store, look, prepare, refund
 from ratelab.http.policy_rules import AnyLimiter, check_account, find_plans, needs_rules
 from ratelab.http.responses import (
     NOT_LIMITED,
-    Denial,
     DenialHook,
     Ruling,
     build_denial,
@@ -30,8 +28,19 @@ from ratelab.http.responses import (
     problem,
     read_denial,
 )
-from ratelab.http.scope_functions import RouteChoice, ScopeEntry, check_bool, check_cost, check_function, check_hook
-from ratelab.limiter import Decision, Row
+from ratelab.http.scope_functions import (
+    RouteChoice,
+    ScopeEntry,
+    check_bool,
+    check_choices,
+    check_cost,
+    check_cost_argument,
+    check_function,
+    check_functions,
+    unknown_argument,
+)
+from ratelab.limiter import NEVER, Decision, Row
+from ratelab.quota import NS_PER_S
 from ratelab.stores.memory import MemoryLimiter
 from ratelab.stores.plans import Plans
 
@@ -44,8 +53,11 @@ _NO_SECRET = (
 )
 
 
+_DEFAULT = object()
+
+
 class PolicyArguments(TypedDict, total=False):
-    """Arguments of a `Gate` for limiters of several policies, which the page `policies` of the manual explains."""
+    """Arguments of a `Gate` that the constructors of doors pass on; the page `policies` of the manual explains most."""
 
     costs: Mapping[str, int | Callable[[Any], int]]
     account: str | Callable[[Any], str | None] | None
@@ -55,6 +67,7 @@ class PolicyArguments(TypedDict, total=False):
     plan_timeout: float
     charge: Callable[[Any, int], bool] | None
     file: FilePolicies | None
+    max_delay: float
 
 
 class GateArguments(PolicyArguments, total=False):
@@ -78,6 +91,8 @@ class Gate:
 
     blocking: ClassVar[bool] = False
     """Whether the door blocks a thread for each request, so that nothing can be awaited."""
+    default_max_delay_ns: ClassVar[int] = NEVER
+    """The longest delay for which the door holds a request, unless `max_delay` is given in seconds."""
 
     def __init__(
         self,
@@ -97,24 +112,26 @@ class Gate:
         plan_timeout: float = 1.0,
         charge: Callable[[Any, int], bool] | None = None,
         file: FilePolicies | None = None,
+        max_delay: Any = _DEFAULT,
         subject: str | None = None,
         **unknown: object,
     ) -> None:
         if unknown:
-            known = ", ".join(sorted(GateArguments.__annotations__))
-            raise TypeError(f"unknown argument {min(unknown)!r}: choose one of {known}")
+            raise unknown_argument(min(unknown), GateArguments.__annotations__.keys() - {"file"})
         limiter = MemoryLimiter(limiter) if isinstance(limiter, Policy | list | tuple) else limiter
         if isinstance(limiter, type):  # which is callable, too
             check_limiter(limiter)
-        _check_functions(limiter, key, cost, {"exempt": exempt, "on_denied": on_denied, "charge": charge})
+        check_choices(limiter, partial(check_limiter, blocking=self.blocking))
+        check_functions(limiter, key, cost, {"exempt": exempt, "on_denied": on_denied, "charge": charge})
         check_account(account)
         check_plan_errors(on_plan_error, plan_timeout)
+        self._max_delay_ns = self.default_max_delay_ns if max_delay is _DEFAULT else _parse_delay(max_delay)
         if self.blocking:
             check_function("plan", plan)
         if not isinstance(costs, Mapping):
             raise InputError(f"costs must be a mapping of names to costs, got {short_repr(costs)}")
         for name, one in costs.items():
-            _check_cost(f"costs[{name!r}]", one)
+            check_cost_argument(f"costs[{name!r}]", one)
         if policy is not None:
             format_string(policy)
         adapt = partial(_adapt, subject)
@@ -145,12 +162,22 @@ class Gate:
         self.policy_guard: PolicyGuard | None = None
         """The guard of several policies; None for a limiter of one, and for a function that chooses one."""
         self._limiter: Any = adapt(limiter)
+        self._exempt = options.exempt
+        self._keys_by_peer, self._find_key = self._identity.keys_by_peer, self._identity.find
+        self._cost = 0 if callable(options.cost) else options.cost
+        self._cost_of = options.cost if callable(options.cost) else None
+        self._is_plain = legacy == "off" and self._cost_of is None
+        """Whether a request of a known client that is not exempt needs nothing but the decision of the guard."""
+        self._guard: Guard | None = None
+        """The guard of a limiter of one policy, which is replaced when the limiter changes."""
+        self._find_guard: Callable[[Scope], Guard] | None = None
+        """Return the guard of a request, if a function chooses its limiter."""
         self._policy = policy
         if callable(limiter):
             if options.needs_policies():
                 rule = "costs, account, plan and charge need one limiter, got a function"
                 raise InputError(f"{rule}: use match in the policies of the limiter")
-            self.use(None, GuardFinder(self._limiter, self._check_limiter, legacy, policy, self.counts).find)
+            self._find_guard = GuardFinder(self._limiter, self._check_limiter, legacy, policy, self.counts).find
         else:
             self._check_limiter(limiter)
             self._follow(find_plans(limiter))()
@@ -160,23 +187,26 @@ class Gate:
         """Decide what to do with an HTTP request; count it, unless it is admitted."""
         if self.policy_guard is not None:
             return await self.policy_guard.rule(scope)
-        _, exempt, _, find_key, cost, cost_of, guard, find_guard, _, counts = self._hot
-        if exempt is not None and check_bool("exempt", exempt(scope)):
+        if self._exempt is not None and check_bool("exempt", self._exempt(scope)):
             return NOT_LIMITED
         try:
-            key = find_key(scope)
+            key = self._find_key(scope)
         except AmbiguousClientError as error:
-            counts.ambiguous += 1
+            self.counts.ambiguous += 1
             return Ruling(build_denial(400, (), problem(400, str(error))))
-        guard = guard or find_guard(scope)
-        decide, awaited, *_ = guard
-        if cost_of is not None:
-            cost = check_cost(cost_of(scope))
+        guard = self._guard or self._choose_guard(scope)
+        cost = self._cost if self._cost_of is None else check_cost(self._cost_of(scope))
         try:
-            row: Row = (await await_store(decide(key, cost)))[:5] if awaited else decide(key, cost)
+            result = guard.decide(key, cost)
+            row: Row = (await await_store(result))[:5] if guard.awaited else result
         except StoreError as error:
             return self._rule_undecided(error)
         return self._rule_decided(scope, guard, key, cost, row)
+
+    def _choose_guard(self, scope: Scope) -> Guard:
+        """Return the guard of the limiter that a function chooses for a request."""
+        assert self._find_guard is not None  # noqa: S101  (else there is a guard for all requests)
+        return self._find_guard(scope)
 
     def _rule_undecided(self, error: StoreError) -> Ruling:
         """Return the ruling on a request that the limiter's store made no decision on, and count it."""
@@ -185,28 +215,55 @@ class Gate:
 
     def _rule_decided(self, scope: Scope, guard: Guard, key: str, cost: int, row: Row) -> Ruling:
         """Return the ruling on a request that the guard of one policy has decided; count it, unless it is admitted."""
-        _, _, _, format_headers, deny, name = guard
         allowed, remaining, _, reset_after_ns, delay_ns = row
         scope["ratelab"] = row
         if not allowed:
-            return self._deny(scope, key, Decision(*row, name), deny)
-        fields = format_headers(remaining, ceil_seconds(reset_after_ns - (delay_ns if cost else 0)), False)
+            return self._deny(scope, guard, key, Decision(*row, guard.name))
+        fields = guard.format(remaining, ceil_seconds(reset_after_ns - (delay_ns if cost else 0)), False)
         if not (delay_ns and cost):
             return Ruling(None, fields, Decision(*row))
         limiter = self._limiter(scope) if callable(self._limiter) else self._limiter
 
-        def refuse(longest_ns: int) -> Ruling:
-            return self._deny(scope, key, Decision(False, 0, delay_ns - longest_ns, reset_after_ns, 0, name), deny)
+        async def refuse(longest_ns: int) -> Ruling:
+            await refund(limiter, key, cost)
+            left, _ = await look(limiter, key) or (Decision(*row), ())
+            wait = delay_ns - longest_ns
+            return self._deny(scope, guard, key, Decision(False, 0, wait, left.reset_after_ns, 0, guard.name))
 
-        return Ruling(None, fields, Decision(*row), delay_ns, partial(refund, limiter, key, cost), refuse)
+        return Ruling(None, fields, Decision(*row), delay_ns, partial(refund, limiter, key, cost), None, refuse)
 
-    def _deny(self, scope: Scope, key: str, decision: Decision, deny: Callable[[int, int, int], Denial]) -> Ruling:
+    async def bound_delay(self, ruling: Ruling) -> Ruling:
+        """Return a ruling, or that on a request whose delay is above `max_delay`: it is refunded and denied."""
+        if ruling.delay_ns <= self._max_delay_ns or ruling.refuse is None:
+            return ruling
+        return await ruling.refuse(self._max_delay_ns)
+
+    def _deny(self, scope: Scope, guard: Guard, key: str, decision: Decision) -> Ruling:
         """Return the ruling on a request that the guard of one policy denies, and count it."""
         self.counts.denied += 1
         self.offenders.add(key)
-        denial = deny(decision.remaining, decision.retry_after_ns, decision.reset_after_ns)
+        denial = guard.deny(decision.remaining, decision.retry_after_ns, decision.reset_after_ns)
         answer = None if self._on_denied is None else self._on_denied(scope, decision)
         return Ruling(denial if answer is None else read_denial(answer, denial[1]), (), decision)
+
+    async def refund_request(self, scope: Scope, ruling: Ruling | None = None) -> None:
+        """Refund a request that was admitted, by a ruling or by the decision of one policy."""
+        if ruling is not None and ruling.refund is not None:
+            await ruling.refund()
+        elif self.policy_guard is None:
+            limiter = self._limiter(scope) if callable(self._limiter) else self._limiter
+            cost = self._cost if self._cost_of is None else self._cost_of(scope)
+            await refund(limiter, self._find_key(scope), cost)
+
+    async def withdraw(self, scope: Scope, ruling: Ruling | None = None) -> Sequence[Field]:
+        """Refund an admitted request that an inner limit has denied; return the header fields of the state after it."""
+        await self.refund_request(scope, ruling)
+        if self.policy_guard is not None:
+            return () if ruling is None or ruling.restate is None else await ruling.restate()
+        limiter = self._limiter(scope) if callable(self._limiter) else self._limiter
+        left = await look(limiter, self._find_key(scope))
+        guard = self._guard or self._choose_guard(scope)
+        return () if left is None else guard.format(left[0].remaining, ceil_seconds(left[0].reset_after_ns), False)
 
     async def settle(self, scope: Scope, ruling: Ruling, status: int) -> None:
         """Refund an admitted request unless it stays charged by `charge`."""
@@ -226,35 +283,13 @@ class Gate:
         return self._use_policy_guard
 
     def _use_guard(self) -> None:
-        self.use(create_guard(self._limiter, self._options.legacy, self._policy))
+        self._guard = create_guard(self._limiter, self._options.legacy, self._policy)
 
     def _use_policy_guard(self) -> None:
         if self.policy_guard is None:
             options, counts, offenders = self._options, self.counts, self.offenders
             self.policy_guard = PolicyGuard(self._limiter, self._identity, options, counts, offenders)
-        self.use(None)
-
-    def use(self, guard: Guard | None, find_guard: Any = None) -> None:
-        """Decide the requests from now on by a guard, or that of several policies; a request reads all fields once."""
-        cost, identity = self._options.cost, self._identity
-        fixed_cost, cost_of = (0, cost) if callable(cost) else (cost, None)
-        self._hot = (
-            self._unguarded(),
-            # an application behind several policies is one of its own
-            self._options.exempt if self.policy_guard is None else _exempt_all,
-            identity.keys_by_peer,
-            identity.find,
-            fixed_cost,
-            cost_of,
-            guard,
-            find_guard,
-            self.writes_legacy,
-            self.counts,
-        )
-
-    def _unguarded(self) -> Any:
-        """Return the ASGI application of requests that are exempt, or that the guard of one policy cannot decide."""
-        return None
+        self._guard = None
 
     def _check_limiter(self, limiter: AnyLimiter) -> None:
         """Raise `InputError` unless requests can be limited; have a limiter in a store compare the secret of others."""
@@ -262,30 +297,25 @@ class Gate:
         use_secret = getattr(limiter, "use_secret", None)
         if use_secret is not None:
             if self._identity.secret_generated:
-                warnings.warn(_NO_SECRET, ConfigurationWarning, stacklevel=4)
+                warn_of_configuration(_NO_SECRET)
             use_secret(self._identity.fingerprint, self._identity.secret_generated)
 
 
-def _check_functions(
-    limiter: object, key: object, cost: object, hooks: Mapping[str, Callable[..., object] | None]
-) -> None:
-    """Raise `InputError` for an invalid cost, a hook that is not a function, or a function that would be awaited."""
-    _check_cost("cost", cost)
-    for name, hook in hooks.items():
-        check_hook(name, hook)
-    check_function("limiter", limiter)
-    check_function("key", key)
+def _parse_delay(seconds: object) -> int:
+    """Return `max_delay` in nanoseconds; raise `InputError` unless it is a number of seconds >= 0."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
+        raise InputError(f"max_delay must be a number of seconds >= 0, got {short_repr(seconds)}")
+    return round(seconds * NS_PER_S)
 
 
-def _check_cost(name: str, cost: object) -> None:
-    check_function(name, cost)
-    if not callable(cost) and (type(cost) is not int or cost < 0):
-        raise InputError(f"{name} must be a whole number >= 0 or a function of the request, got {short_repr(cost)}")
+def takes_subject(function: object) -> bool:
+    """Return whether an argument is a function that takes the request of a framework instead of the scope."""
+    return callable(function) and not isinstance(function, Identity | RouteChoice | ScopeEntry)
 
 
 def _adapt(subject: str | None, function: Any) -> Any:
     """Return a function of the scope that calls one of the scope's entry `subject`; other values as they are."""
-    if subject is None or not callable(function) or isinstance(function, Identity | RouteChoice | ScopeEntry):
+    if subject is None or not takes_subject(function):
         return function
     return lambda scope, *arguments: function(scope[subject], *arguments)
 
@@ -296,11 +326,6 @@ def _adapt_identity(adapt: Callable[[Any], Any], identity: Identity) -> Identity
     return identity if function is identity.key else identity.with_key(function)
 
 
-def _exempt_all(scope: Scope) -> bool:  # noqa: ARG001  (the signature of `exempt`)
-    """Return True."""
-    return True
-
-
 def create_from_file(
     path: str | os.PathLike[str], create: Callable[..., AnyLimiter], key: str | Identity | Callable[[Any], str | None]
 ) -> tuple[AnyLimiter, Identity, FilePolicies]:
@@ -308,8 +333,11 @@ def create_from_file(
 
     Raises `InputError` for an invalid file or argument.
     """
-    from ratelab.http.file_policies import FilePolicies  # needs the libraries that read YAML
-
+    try:
+        from ratelab.http.file_policies import FilePolicies
+    except ModuleNotFoundError as error:  # of a slim install
+        remedy = "run pip install pyyaml pydantic"
+        raise InputError(f"a policy file needs the package {error.name}: {remedy}") from None
     if not callable(create):
         rule = "limiter must be a function that creates the limiter of the policies of the file"
         raise InputError(f"{rule}, got {short_repr(create)}: see `ratelab docs policies`")

@@ -10,9 +10,9 @@ from typing import Any, cast
 from ratelab.errors import InputError
 from ratelab.http.asgi import Field, Scope
 from ratelab.http.counters import Counts
-from ratelab.http.headers import HeaderWriter, ceil_seconds
+from ratelab.http.headers import MAX_CACHED_HEADERS, HeaderWriter, TextFields, ceil_seconds, decode_fields
 from ratelab.http.policy_rules import AnyLimiter, find_plans, needs_rules
-from ratelab.http.responses import Denial, build_denial, cost_above_burst, quota_exceeded
+from ratelab.http.responses import Denial, TextDenial, build_denial, cost_above_burst, decode_denial, quota_exceeded
 from ratelab.http.scope_functions import invalid_result, is_deferred
 from ratelab.limiter import NEVER, Limiter, Row
 from ratelab.quota import NS_PER_S
@@ -28,22 +28,53 @@ MAX_CACHED_DENIALS = 1024
 MIN_NEW_LIMITERS = 10
 """Requests, each with another limiter, after which a function counts as one that creates a limiter each time."""
 
-Guard = tuple[
-    Callable[[str, int], Any],
-    bool,
-    dict[tuple[int, int], list[Field]],
-    Callable[[int, int, bool], list[Field]],
-    Callable[[int, int, int], Denial],
-    str,
-]
-"""The parts of a limiter that a request uses: the function that decides, whether to await it, `cache` and `format` of
-its `HeaderWriter`, a function that returns the denial for `remaining`, `retry_after_ns` and `reset_after_ns`, and the
-name of the policy.
-
-A plain tuple, because that is fastest to unpack.
-"""
-
 _log = logging.getLogger("ratelab.http")
+
+
+class Guard:
+    """The parts of a limiter of one policy that a request uses, and the texts of its responses."""
+
+    __slots__ = ("awaited", "cache", "decide", "deny", "format", "name", "text_denials", "text_fields")
+
+    def __init__(
+        self,
+        decide: Callable[[str, int], Any],
+        awaited: bool,
+        cache: dict[tuple[int, int], list[Field]],
+        format_fields: Callable[[int, int, bool], list[Field]],
+        deny: Callable[[int, int, int], Denial],
+        name: str,
+    ) -> None:
+        self.decide = decide
+        """Decide a hit of a key with a cost; the result is awaited if it is `awaited`."""
+        self.awaited = awaited
+        self.cache, self.format = cache, format_fields
+        """`cache` and `format` of the `HeaderWriter`."""
+        self.deny = deny
+        """Return the denial for `remaining`, `retry_after_ns` and `reset_after_ns`."""
+        self.name = name
+        """The name of the policy."""
+        self.text_fields: dict[tuple[int, int], TextFields] = {}
+        self.text_denials: dict[int, TextDenial] = {}
+
+    def format_text(self, remaining: int, seconds: int) -> TextFields:
+        """Return the header fields of an admitted request as text."""
+        fields = self.text_fields.get((remaining, seconds))
+        if fields is None:
+            if len(self.text_fields) >= MAX_CACHED_HEADERS:
+                self.text_fields.clear()
+            fields = self.text_fields[remaining, seconds] = decode_fields(self.format(remaining, seconds, False))
+        return fields
+
+    def deny_text(self, retry_after_ns: int) -> TextDenial:
+        """Return the denial of a request that may be repeated, with header fields as text."""
+        seconds = -(-retry_after_ns // NS_PER_S)
+        denial = self.text_denials.get(seconds)
+        if denial is None:
+            if len(self.text_denials) >= MAX_CACHED_DENIALS:
+                self.text_denials.clear()
+            denial = self.text_denials[seconds] = decode_denial(self.deny(0, retry_after_ns, 0))
+        return denial
 
 
 def check_limiter(limiter: Any, blocking: bool = False) -> None:
@@ -71,7 +102,7 @@ def create_guard(limiter: AnyLimiter, legacy: str, policy_name: str | None) -> G
 
     def deny_for(wait: int) -> Denial:
         """Return the denial of a request that may be repeated after `wait` seconds."""
-        return build_denial(429, writer.format(0, wait, True), quota_exceeded([policy_name], wait))
+        return build_denial(429, writer.format(0, wait, True), quota_exceeded((policy_name,), wait))
 
     cached_deny_for = deny_for if legacy == "epoch" else lru_cache(maxsize=MAX_CACHED_DENIALS)(deny_for)
 
@@ -84,7 +115,7 @@ def create_guard(limiter: AnyLimiter, legacy: str, policy_name: str | None) -> G
     awaited = is_deferred(limiter.hit)
     cache: dict[tuple[int, int], list[Field]] = {} if legacy == "epoch" else writer.cache
     decide = limiter.hit if awaited else _row_function(cast(Limiter, limiter))
-    return decide, awaited, cache, writer.format, deny, limiter.policy.name
+    return Guard(decide, awaited, cache, writer.format, deny, limiter.policy.name)
 
 
 def _row_function(limiter: Limiter) -> Callable[[str, int], Row]:

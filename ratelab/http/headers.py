@@ -116,6 +116,15 @@ def format_legacy(legacy: str, burst: int, remaining: int, seconds: int) -> list
     ]
 
 
+TextFields = list[tuple[str, str]]
+"""Header fields as text, as WSGI and most frameworks have them."""
+
+
+def decode_fields(fields: Iterable[Field]) -> TextFields:
+    """Return header fields as text."""
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
+
+
 def join_legacy(fields: Iterable[Field], added: Iterable[Field]) -> list[Field]:
     """Append fields to those of a response, so that one set of `X-RateLimit-*` is left.
 

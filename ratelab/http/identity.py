@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from hashlib import blake2b
 from itertools import islice
@@ -27,7 +27,7 @@ from ratelab.http.addresses import (
 )
 from ratelab.http.asgi import Field, Scope
 from ratelab.http.environ import EnvironFields
-from ratelab.http.scope_functions import check_function, invalid_result
+from ratelab.http.scope_functions import RouteChoice, check_function, invalid_result
 
 MAX_HEADER_VALUE_BYTES = 256
 """Length of the longest header value, or text of a function, that identifies a client."""
@@ -115,10 +115,13 @@ class Identity:
         self.keys_by_peer: dict[str, str] | None = None
         """Keys of known peers by host, if the peer is always the client; other keys are found by `find`."""
         behind_proxies = bool(self._proxies or self._hops)
-        self._find_address = self._find_by_address if behind_proxies else self._key_of_peer
+        self.find_address = self._find_by_address if behind_proxies else self._key_of_peer
+        """Return the key of the address of an HTTP request."""
+        self.keys_by_address: Mapping[str, str] = {} if behind_proxies else self._keys_by_host
+        """Keys of known peers by host, if the address of a request is its peer."""
         if not (self._kind or behind_proxies):
             self.keys_by_peer = self._keys_by_host
-        self.find = self._find_by_value if self._kind else self._find_address
+        self.find = self._find_by_value if self._kind else self.find_address
         """Return the key of an HTTP request; faster than calling the object."""
 
     def __call__(self, scope: Scope) -> str:
@@ -137,6 +140,11 @@ class Identity:
             return self._hash(b"%s:%s" % (self._kind, client.encode(errors="surrogatepass")))
         return self._key_of_host(client)
 
+    def find_named(self, name: object) -> str | None:
+        """Return the key of a client by the text that a function returned; None if its address identifies it."""
+        value = _encode_text(name)
+        return self._hash(b"%s:%s" % (self._kind, value)) if 0 < len(value) <= MAX_HEADER_VALUE_BYTES else None
+
     def _find_by_address(self, scope: Scope) -> str:
         address: IPAddress | None = None
         if self._hops:
@@ -154,7 +162,7 @@ class Identity:
     def _find_by_value(self, scope: Scope) -> str:
         value = self._read_name(scope)
         if not 0 < len(value) <= MAX_HEADER_VALUE_BYTES:
-            return self._find_address(scope)
+            return self.find_address(scope)
         return self._hash(b"%s:%s" % (self._kind, value))  # header names have no colon
 
     def _key_of_peer(self, scope: Scope) -> str:
@@ -277,10 +285,12 @@ def _name_reader(key: str | Callable[[Scope], str | None]) -> tuple[bytes, Calla
     """Return the prefix of the names that `key` selects, empty for `ip`, and a function that reads a request's name."""
     if callable(key):
         check_function("key", key)
+        if isinstance(key, RouteChoice):
+            raise InputError("key must not be by_route(...): give each policy a key of its own")
         return b"function", lambda scope: _encode_text(key(scope))
     if key == "ip":
         return b"", lambda _: b""
-    field = header_field(key, "key must be ip or header:NAME, such as header:X-API-Key")
+    field = header_field(key, "key must be ip, header:NAME such as header:X-API-Key, or in code a function")
     return b"header|" + field, lambda scope: read_header(scope, field)
 
 

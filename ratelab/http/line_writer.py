@@ -73,6 +73,15 @@ class LineWriter:
         self._queue.put(None)
         stalled = self._writing_since
         self._thread.join(max(0, (stalled or monotonic()) + CLOSE_TIMEOUT_S - monotonic()))
+        while self._thread.is_alive() and self._is_writable():  # this process has stalled, not the reader
+            self._thread.join(CLOSE_TIMEOUT_S / 10)
+
+    def _is_writable(self) -> bool:
+        """Return whether the reader would take text; False where that is not known."""
+        try:
+            return bool(select([], [self._descriptor], [], 0)[1])
+        except (OSError, ValueError):  # not a socket on Windows, or a descriptor that `select` cannot take
+            return False
 
     def _run(self) -> None:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self, Unpack
 
 from ratelab.algorithms import Policy
@@ -13,6 +13,7 @@ from ratelab.http.gate import Gate, PolicyArguments, create_from_file
 from ratelab.http.identity import AmbiguousClientError, Identity
 from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import (
+    DENIED,
     DenialHook,
     Ruling,
     join_on_send,
@@ -21,6 +22,7 @@ from ratelab.http.responses import (
     send_dropped,
     send_problem,
     send_unavailable,
+    was_denied,
 )
 from ratelab.http.scope_functions import check_bool, check_cost
 from ratelab.limiter import Decision, Row
@@ -53,7 +55,8 @@ class RateLimitMiddleware(Gate):
     response.
 
     An admitted request with a delay waits before it reaches `app`, unless it costs nothing. It stays charged if its
-    client disconnects, and is then answered 503. `decision_of(scope)` returns the decision, for use in `app`.
+    client disconnects, and is then answered 503. One with a delay of more than `max_delay` seconds is refunded and
+    answered 429; by default, no delay is too long. `decision_of(scope)` returns the decision, for use in `app`.
 
     The other arguments are for limiters of several policies, which the page `policies` of the manual explains. `costs`
     are costs by name, in addition to `requests` and `bytes`. `account` identifies the account of a request as `key`
@@ -105,13 +108,17 @@ class RateLimitMiddleware(Gate):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection: a request, a WebSocket or the lifespan."""
-        app, exempt, keys_by_peer, find_key, cost, cost_of, guard, find_guard, legacy, counts = self._hot
+        app, exempt, guard = self.app, self._exempt, self._guard
+        if guard is None and self.policy_guard is not None:
+            await self._serve_by_policies(scope, receive, send)
+            return
         if scope["type"] != "http" or (
             exempt is not None and (exempted := exempt(scope)) and (exempted is True or check_bool("exempt", exempted))
         ):
             await app(scope, receive, send)
             return
         key: str | None = None
+        counts, keys_by_peer = self.counts, self._keys_by_peer
         if keys_by_peer is not None:
             try:  # noqa: SIM105  (faster than `suppress`)
                 key = keys_by_peer[scope["client"][0]]
@@ -119,57 +126,61 @@ class RateLimitMiddleware(Gate):
                 pass
         if key is None:
             try:
-                key = find_key(scope)
+                key = self._find_key(scope)
             except AmbiguousClientError as error:
                 counts.ambiguous += 1
+                scope[DENIED] = 400
                 await send_problem(scope, send, 400, str(error))
                 return
-        decide, awaited, cache, format_headers, deny, name = guard or find_guard(scope)
-        if cost_of is not None:
-            cost = check_cost(cost_of(scope))
+        guard = guard or self._choose_guard(scope)
+        decide, cost_of = guard.decide, self._cost_of
+        cost = self._cost if cost_of is None else check_cost(cost_of(scope))
         try:
-            row: Row = (await decide(key, cost))[:5] if awaited else decide(key, cost)
+            row: Row = (await decide(key, cost))[:5] if guard.awaited else decide(key, cost)
         except StoreError as error:
             counts.unavailable += 1
+            scope[DENIED] = 503
             await send_unavailable(scope, send, error.retry_after_ns)
             return
         except RuntimeError as error:
-            if not awaited or running_trio() is None:
+            if not guard.awaited or running_trio() is None:
                 raise
             raise create_trio_error() from error
         allowed, remaining, retry_after_ns, reset_after_ns, delay_ns = row
         if not allowed:
             counts.denied += 1
             self.offenders.add(key)
-            status, denial_headers, body = deny(remaining, retry_after_ns, reset_after_ns)
+            status, denial_headers, body = guard.deny(remaining, retry_after_ns, reset_after_ns)
             if self._on_denied is not None:
-                answer = self._on_denied(scope, Decision(*row, bound_by=name))
+                answer = self._on_denied(scope, Decision(*row, bound_by=guard.name))
                 if answer is not None:
                     status, denial_headers, body = read_denial(answer, denial_headers)
+            scope[DENIED] = status
             await send({"type": "http.response.start", "status": status, "headers": [*denial_headers]})
             await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
             return
         if delay_ns and cost:
-            delayed_receive = await delay_and_count(delay_ns, receive, counts)
-            if delayed_receive is None:
-                await send_dropped(scope, send)
-                return
-            receive, reset_after_ns = delayed_receive, reset_after_ns - delay_ns
+            await self._serve_ruled(scope, receive, send, self._rule_decided(scope, guard, key, cost, row))
+            return
         counts.admitted += 1
         scope["ratelab"] = row  # `decision_of` makes it a Decision, for applications that want one
         seconds = (reset_after_ns + NS_PER_S_LESS_ONE) // NS_PER_S  # rounded up
         try:
-            headers = cache[remaining, seconds]
+            headers = guard.cache[remaining, seconds]
         except KeyError:
-            headers = format_headers(remaining, seconds, False)
+            headers = guard.format(remaining, seconds, False)
 
-        if legacy:
-            await app(scope, receive, join_on_send(send, headers))
+        if self.writes_legacy:
+            await app(scope, receive, self._add_fields(scope, send, headers))
             return
 
         # default arguments take less time than a closure
-        def send_with_headers(message: Message, send: Send = send, headers: list[Field] = headers) -> Awaitable[None]:
+        def send_with_headers(
+            message: Message, send: Send = send, headers: list[Field] = headers, scope: Scope = scope
+        ) -> Awaitable[None]:
             if message["type"] == "http.response.start":
+                if DENIED in scope:
+                    return self._add_fields(scope, send, headers)(message)
                 message = dict(message)  # a copy, since an application may send the same message again
                 fields = message.get("headers", ())
                 message["headers"] = fields + headers if type(fields) is list else [*fields, *headers]
@@ -177,16 +188,19 @@ class RateLimitMiddleware(Gate):
 
         await app(scope, receive, send_with_headers)
 
-    def _unguarded(self) -> App:
-        return self.app if self.policy_guard is None else self._serve_by_policies
-
     async def _serve_by_policies(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection that several policies decide."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        ruling = await self.rule(scope)
+        await self._serve_ruled(scope, receive, send, await self.rule(scope))
+
+    async def _serve_ruled(self, scope: Scope, receive: Receive, send: Send, ruling: Ruling) -> None:
+        """Serve a request as ruled, after its delay."""
+        if ruling.delay_ns:
+            ruling = await self.bound_delay(ruling)
         if ruling.answer is not None:
+            scope[DENIED] = ruling.answer[0]
             await send_denial(scope, send, ruling.answer)
             return
         if ruling.decision is None:
@@ -199,11 +213,22 @@ class RateLimitMiddleware(Gate):
                 return
             receive = delayed_receive
         self.counts.admitted += 1
-        send = join_on_send(send, ruling.fields)
+        send = self._add_fields(scope, send, ruling.fields, ruling)
         if self._charge is None:
             await self.app(scope, receive, send)
         else:
             await self._settle_by_status(scope, receive, send, ruling)
+
+    def _add_fields(self, scope: Scope, send: Send, fields: Sequence[Field], ruling: Ruling | None = None) -> Send:
+        """Wrap `send` to add the header fields of an admitted request; refund it if an inner limit denies it."""
+
+        async def send_with_fields(message: Message) -> None:
+            added = fields
+            if message["type"] == "http.response.start" and was_denied(scope, message["status"]):
+                added = await self.withdraw(scope, ruling)
+            await join_on_send(send, added)(message)
+
+        return send_with_fields
 
     async def _settle_by_status(self, scope: Scope, receive: Receive, send: Send, ruling: Ruling) -> None:
         """Refund a request whose status is not charged, before its response starts."""
@@ -213,7 +238,8 @@ class RateLimitMiddleware(Gate):
             nonlocal started
             if message["type"] == "http.response.start" and not started:
                 started = True
-                await self.settle(scope, ruling, message["status"])
+                if not was_denied(scope, message["status"]):
+                    await self.settle(scope, ruling, message["status"])
             await send(message)
 
         try:

@@ -108,6 +108,8 @@ class PlanSource:
                 known = ", ".join(map(str, self._plans))
                 remedy = f"choose one of {known}" if known else "give the limiter plans"
                 raise InputError(f"unknown plan {short_repr(plan)}: {remedy}")
+        self.may_find_plans = source is not None or default_plan is not None
+        """Whether a request may have a plan."""
         self._answers: dict[str, Answer] = {}  # by client, oldest first
         self._lock = RLock()
         self._calls: dict[str, asyncio.Task[None]] = {}  # that requests of the same client wait for together

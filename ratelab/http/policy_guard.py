@@ -10,8 +10,9 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ratelab.algorithms import Policy
+from ratelab.algorithms.composite import combine, list_decisions
 from ratelab.errors import InputError, StoreError
-from ratelab.http.asgi import Scope
+from ratelab.http.asgi import Field, Scope
 from ratelab.http.counters import Counts, PolicyCounts
 from ratelab.http.delayed_admission import create_trio_error
 from ratelab.http.headers import format_policy, format_string
@@ -27,11 +28,14 @@ from ratelab.http.responses import (
     Ruling,
     build_denial,
     build_unavailable,
+    create_decision,
+    create_ruling,
     problem,
     read_denial,
 )
-from ratelab.http.scope_functions import check_bool, format_path
-from ratelab.limiter import Costs, Keys
+from ratelab.http.scope_functions import check_bool, check_cost, format_path
+from ratelab.limiter import Costs, Decision, Keys
+from ratelab.stores.memory import MemoryLimiter
 from ratelab.stores.plans import Plans
 from ratelab.stores.sleepers import running_trio
 
@@ -89,6 +93,10 @@ class Setup(NamedTuple):
     plans: Plans
     rules: RuleBook
     plan_source: PlanSource
+    is_uniform: bool
+    """Whether the policies decide every request together, with the same key and cost, and enforce their decisions."""
+    fields: dict[tuple[int, ...], list[Field]]
+    """Header fields of requests that such policies admitted."""
 
 
 def prepare(plans: Plans, options: PolicyOptions, identity: Identity) -> Setup:
@@ -96,7 +104,10 @@ def prepare(plans: Plans, options: PolicyOptions, identity: Identity) -> Setup:
     for policy in plans.policies:
         format_policy(policy, format_string(policy.name))
     rules = options.create_rules(plans.policies, identity)
-    return Setup(plans, rules, options.create_plan_source(plans.plans, identity))
+    source = options.create_plan_source(plans.plans, identity)
+    shadow = any(policy.shadow for policy in plans.policies)
+    is_uniform = rules.all_apply and not (shadow or plans.overrides or source.may_find_plans)
+    return Setup(plans, rules, source, is_uniform, {})
 
 
 class PolicyGuard:
@@ -107,14 +118,11 @@ class PolicyGuard:
     """
 
     def __init__(
-        self,
-        limiter: Any,
-        identity: Identity,
-        options: PolicyOptions,
-        counts: Counts,
-        offenders: Offenders,
+        self, limiter: Any, identity: Identity, options: PolicyOptions, counts: Counts, offenders: Offenders
     ) -> None:
         self._limiter = limiter
+        hit_each = getattr(limiter.hit_each, "__func__", None)
+        self._decides_in_memory = hit_each is MemoryLimiter.hit_each
         self._identity = identity
         self._options = options
         self._headers = PolicyHeaderWriter(options.legacy)
@@ -171,13 +179,17 @@ class PolicyGuard:
         if self._is_exempt(scope):
             return NOT_LIMITED
         try:
-            verdict = await self._decide(scope)
+            setup = self._refresh()
+            together = self._decides_in_memory and setup.is_uniform
+            verdict = self._decide_together(scope, setup) if together else await self._decide(scope)
         except (AmbiguousClientError, PlanError, StoreError) as error:
             # shadow policies never deny
             return Ruling(self._reject(error)) if self._is_enforced(scope) else NOT_LIMITED
         except LengthRequiredError:
             self._counts.ambiguous += 1
             return Ruling(build_denial(411, (), problem(411, "Send the body with Content-Length.")))
+        if isinstance(verdict, Ruling):
+            return verdict
         if verdict is None:
             return NOT_LIMITED
         decision = scope["ratelab"] = verdict.decision
@@ -188,7 +200,8 @@ class PolicyGuard:
         costs = verdict.costs
         delay_ns = decision.delay_ns if (costs if isinstance(costs, int) else any(costs.values())) else 0
         refuse = partial(self._refuse, scope, verdict)
-        return Ruling(None, self._headers.format_admitted(verdict), decision, delay_ns, refund_request, refuse)
+        fields, restate = self._headers.format_admitted(verdict), partial(self._restate, verdict)
+        return Ruling(None, fields, decision, delay_ns, refund_request, restate, refuse)
 
     def _is_enforced(self, scope: Scope) -> bool:
         """Return whether a policy that is not a shadow policy applies to a request."""
@@ -205,6 +218,18 @@ class PolicyGuard:
     def _is_exempt(self, scope: Scope) -> bool:
         exempted = self._options.exempt is not None and self._options.exempt(scope)
         return bool(exempted) and check_bool("exempt", exempted)
+
+    def _decide_together(self, scope: Scope, setup: Setup) -> Ruling | PolicyVerdict:
+        """Return the ruling on a request that uniform policies in memory admit at once, else their decision."""
+        key, cost = self._identity.find(scope), check_cost(setup.rules.find_cost(scope))
+        answers = self._limiter.hit_policies(key, cost)
+        decision = create_decision(combine(answers))
+        if not decision[0] or decision[4]:
+            return PolicyVerdict(decision, [policy for policy, _ in answers], list_decisions(answers), key, cost)
+        scope["ratelab"] = decision
+        fields = self._headers.format_together(answers, decision[1], setup.fields)
+        restate = partial(self._restate, PolicyVerdict(decision, setup.plans.policies, (), key, cost))
+        return create_ruling((None, fields, decision, 0, partial(refund, self._limiter, key, cost), restate, None))
 
     async def _decide(self, scope: Scope) -> PolicyVerdict | None:
         """Return the decision on a request, or None if no policy applies to it."""
@@ -228,10 +253,10 @@ class PolicyGuard:
                 raise
             return await self._decide(scope)  # another thread has changed the policies, and nothing was charged
         if len(each) != len(rules):  # decided by policies of a later change: without header fields
-            return PolicyVerdict(decision, (), (), keys, costs)
+            return PolicyVerdict(decision, (), (), keys, costs, plan)
         asked = [(rule.policy, client if isinstance(keys, str) else keys[rule.policy.name]) for rule in rules]
         policies = [setup.plans.policy_of(policy, plan, key) for policy, key in asked]
-        return PolicyVerdict(decision, policies, each, keys, costs)
+        return PolicyVerdict(decision, policies, each, keys, costs, plan)
 
     def _count(self, scope: Scope, verdict: PolicyVerdict) -> None:
         """Count the denials of each policy, and the shadow policies that decided otherwise; log their denials."""
@@ -262,13 +287,24 @@ class PolicyGuard:
         answer = None if self._options.on_denied is None else self._options.on_denied(scope, decision)
         return Ruling(usual if answer is None else read_denial(answer, usual[1]), decision=decision)
 
-    def _refuse(self, scope: Scope, verdict: PolicyVerdict, longest_ns: int) -> Ruling:
-        """Return the ruling on an admitted request whose delay is above `longest_ns`; it has been refunded."""
+    async def _restate(self, verdict: PolicyVerdict) -> Sequence[Field]:
+        """Return the header fields of the present state of the policies that have decided a request."""
+        left = await look(self._limiter, verdict.keys, verdict.plan)
+        if left is None or len(left[1]) != len(verdict.policies):  # the policies have changed meanwhile
+            return ()
+        return self._headers.format_admitted(verdict._replace(decision=left[0], each=left[1]))
+
+    async def _refuse(self, scope: Scope, verdict: PolicyVerdict, longest_ns: int) -> Ruling:
+        """Refund an admitted request whose delay is above `longest_ns`, and return the ruling that denies it."""
+        await refund(self._limiter, verdict.keys, verdict.list_charges())
+        left = await look(self._limiter, verdict.keys, verdict.plan)
+        if left is None or len(left[1]) != len(verdict.each):  # the policies have changed meanwhile
+            left = verdict.decision, tuple(verdict.each)
         each = [
-            one._replace(allowed=False, remaining=0, retry_after_ns=one.delay_ns - longest_ns)
+            now._replace(allowed=False, remaining=0, retry_after_ns=one.delay_ns - longest_ns)
             if one.allowed and one.delay_ns > longest_ns
-            else one
-            for one in verdict.each
+            else now._replace(allowed=one.allowed, retry_after_ns=one.retry_after_ns)
+            for one, now in zip(verdict.each, left[1], strict=True)
         ]
         enforcing = [pair for pair in zip(verdict.policies, each, strict=True) if not pair[0].shadow]
         for policy, one in enforcing:
@@ -276,18 +312,29 @@ class PolicyGuard:
                 self._counts.policies[policy.name].denied += 1
         name = max(enforcing, key=lambda pair: pair[1].delay_ns)[0].name if enforcing else None
         wait = verdict.decision.delay_ns - longest_ns
-        decision = verdict.decision._replace(allowed=False, remaining=0, retry_after_ns=wait, bound_by=name)
-        return self._deny(scope, verdict._replace(decision=decision, each=each))
+        denial = Decision(False, 0, wait, left[0].reset_after_ns, 0, name, verdict.decision.shadow)
+        return self._deny(scope, verdict._replace(decision=denial, each=each))
 
 
 async def refund(limiter: Any, keys: Keys, costs: Costs) -> None:
-    """Refund a request; if its store fails, it stays charged."""
+    """Refund a request; if its store fails, or the limiter cannot refund, it stays charged."""
+    give_back = getattr(limiter, "refund", None)
     try:
-        result = limiter.refund(keys, costs)
+        result = None if give_back is None else give_back(keys, costs)
         if isawaitable(result):
             await await_store(result)
     except StoreError as error:
         _log.warning("a request that should be refunded stays charged (%s: %s)", error.kind, error)
+
+
+async def look(limiter: Any, keys: Keys, plan: str | None = None) -> tuple[Decision, tuple[Decision, ...]] | None:
+    """Return the joint decision on a hit of cost 0, and that of each policy; None if the limiter makes none."""
+    try:
+        result = limiter.hit_each(keys, 0) if plan is None else limiter.hit_each(keys, 0, plan=plan)
+        looked: tuple[Decision, tuple[Decision, ...]] = await await_store(result) if isawaitable(result) else result
+    except (InputError, StoreError):  # it may have other policies or plans since
+        return None
+    return looked
 
 
 async def await_store(result: Awaitable[T]) -> T:

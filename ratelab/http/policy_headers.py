@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ratelab.algorithms import Policy
+from ratelab.algorithms.composite import Answer, combine, list_decisions
 from ratelab.http.asgi import Field
 from ratelab.http.headers import (
     MAX_CACHED_HEADERS,
@@ -18,6 +19,7 @@ from ratelab.http.headers import (
 )
 from ratelab.http.responses import Denial, build_denial, cost_above_burst, quota_exceeded
 from ratelab.limiter import NEVER, Costs, Decision, Keys
+from ratelab.quota import NS_PER_S
 
 
 class PolicyVerdict(NamedTuple):
@@ -30,6 +32,7 @@ class PolicyVerdict(NamedTuple):
     """Their decisions."""
     keys: Keys
     costs: Costs
+    plan: str | None = None
 
     def list_charges(self) -> dict[str, int]:
         """Return the cost that an admitted request was charged by each policy; a shadow policy may have denied it."""
@@ -85,6 +88,24 @@ class PolicyHeaderWriter:
                 described = policy.quota.burst, decision.remaining, seconds
         return self._join_fields(verdict, states, described)
 
+    def format_together(
+        self, answers: Sequence[Answer], remaining: int, cache: dict[tuple[int, ...], list[Field]]
+    ) -> list[Field]:
+        """Return the header fields of a request that policies with the same unit admitted at once.
+
+        `remaining` is the least of their remaining quotas; `cache` keeps the fields of these policies.
+        """
+        key = (remaining, *[-(-row[3] // NS_PER_S) if row[1] == remaining else -1 for _, row in answers])
+        fields = cache.get(key)
+        if fields is None:
+            policies, each = [policy for policy, _ in answers], list_decisions(answers)
+            fields = self.format_admitted(PolicyVerdict(Decision(*combine(answers)), policies, each, "", 0))
+            if self._legacy != "epoch":
+                if len(cache) >= MAX_CACHED_HEADERS:
+                    cache.clear()
+                cache[key] = fields
+        return fields
+
     def format_denial(self, verdict: PolicyVerdict) -> Denial:
         """Return the response to a denied request: 400 if one of the policies would never admit it, else 429."""
         states, described, names = [], (0, 0, 0), []
@@ -99,7 +120,7 @@ class PolicyHeaderWriter:
         if verdict.decision.retry_after_ns == NEVER:
             return build_denial(400, self._join_fields(verdict, states, described), cost_above_burst(described[0]))
         wait = ceil_seconds(verdict.decision.retry_after_ns)
-        return build_denial(429, self._join_fields(verdict, states, described, wait), quota_exceeded(names, wait))
+        return build_denial(429, self._join_fields(verdict, states, described, wait), quota_exceeded((*names,), wait))
 
     def _join_fields(
         self, verdict: PolicyVerdict, states: list[bytes], described: tuple[int, int, int], wait: int | None = None

@@ -110,14 +110,19 @@ class RuleBook:
         self._different_keys = any(rule.find_key or rule.route for rule in self._rules)
         self._different_costs = any(policy.cost != "requests" for policy in policies)
         only_shadows = all(policy.shadow for policy in policies)
-        self._all_apply = not (self._different_keys or self._different_costs or (only_shadows and callable(cost)))
+        self.all_apply = not (self._different_keys or self._different_costs or (only_shadows and callable(cost)))
+
+    def find_cost(self, scope: Scope) -> int:
+        """Return the cost of a request, in requests; its function may return any value."""
+        cost = self._costs["requests"]
+        return cost(scope) if callable(cost) else cost
 
     def find_rules(self, scope: Scope) -> Sequence[Rule]:
         """Return the rules of the policies that apply to a request, in their order.
 
         A shadow policy does not apply to a request that it cannot count, so that it never causes an error.
         """
-        if self._all_apply:
+        if self.all_apply:
             return self._rules
         method, path = scope["method"], route_path(scope)
         applying = [rule for rule in self._rules if rule.route is None or rule.route.matches(method, path)]

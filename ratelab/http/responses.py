@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache, partial
 from http import HTTPStatus
 from itertools import chain
 from typing import Any, NamedTuple
 
 from ratelab.http.asgi import Field, Headers, Message, Scope, Send
-from ratelab.http.headers import ceil_seconds, join_legacy
+from ratelab.http.headers import TextFields, ceil_seconds, decode_fields, join_legacy
 from ratelab.http.scope_functions import invalid_result
 from ratelab.limiter import Decision
 
 PROBLEM_HEADERS: Headers = ((b"content-type", b"application/problem+json"), (b"cache-control", b"no-store"))
 """Header fields of a problem document, which no cache may store (RFC 6585, section 4, for 429)."""
 
+MAX_CACHED_PROBLEMS = 1024
+"""Problem documents of denied requests that are kept encoded."""
+
 _PROBLEM_TYPES = "https://iana.org/assignments/http-problem-types"
 
 Denial = tuple[int, Headers, bytes]
 """Status, headers and body of the response to a request that does not reach the application."""
+
+TextDenial = tuple[int, TextFields, bytes]
+"""A denial with header fields as text."""
 
 DenialHook = Callable[[Scope, Decision], tuple[int, Iterable[Field], bytes] | None]
 """A function of the scope and the decision that returns status, headers and body of the response to a denied request,
@@ -40,9 +47,15 @@ class Ruling(NamedTuple):
     """Time to wait before the request is passed on."""
     refund: Callable[[], Coroutine[Any, Any, None]] | None = None
     """Return the charge of an admitted request."""
-    refuse: Callable[[int], Ruling] | None = None
-    """Deny a request that has a delay and has been refunded, given the longest delay in ns that the door holds."""
+    restate: Callable[[], Coroutine[Any, Any, Sequence[Field]]] | None = None
+    """Return the header fields of several policies after a refund."""
+    refuse: Callable[[int], Coroutine[Any, Any, Ruling]] | None = None
+    """Refund and deny a request that has a delay, given the longest delay in ns for which the door holds it."""
 
+
+create_decision: Callable[[tuple[Any, ...]], Decision] = partial(tuple.__new__, Decision)
+create_ruling: Callable[[tuple[Any, ...]], Ruling] = partial(tuple.__new__, Ruling)
+"""Create a `Decision` or a `Ruling` from all its fields, in half the time that the class takes."""
 
 NOT_LIMITED = Ruling()
 """The ruling on a request that is exempt, or that no policy applies to."""
@@ -70,7 +83,8 @@ def problem(status: int, detail: str) -> bytes:
     return _encode({"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail})
 
 
-def quota_exceeded(policies: Sequence[str], wait: int) -> bytes:
+@lru_cache(maxsize=MAX_CACHED_PROBLEMS)
+def quota_exceeded(policies: tuple[str, ...], wait: int) -> bytes:
     """Return the problem of a denied request (draft-ietf-httpapi-ratelimit-headers-10, section 5.1)."""
     return _encode(
         {
@@ -78,7 +92,7 @@ def quota_exceeded(policies: Sequence[str], wait: int) -> bytes:
             "title": "Request cannot be satisfied as assigned quota has been exceeded",
             "status": 429,
             "detail": f"Try again in {wait} s.",
-            "violated-policies": [*policies],
+            "violated-policies": policies,
         }
     )
 
@@ -106,10 +120,28 @@ def _encode(members: dict[str, object]) -> bytes:
 
 # --- denials
 
+DENIED = "ratelab.denied"
+"""The entry of a scope, an environment or a request with the status by which a limit has answered the request.
+
+Outer limits that have admitted the request refund it when they see the response; True stands for any status.
+"""
+
+
+def was_denied(request: Mapping[str, Any], status: int) -> bool:
+    """Return whether the response to a request with this entry is that of an inner limit."""
+    denied = request.get(DENIED)
+    return denied is True or denied == status
+
 
 def build_denial(status: int, headers: Iterable[Field], body: bytes) -> Denial:
     """Return a problem document as a response with all its header fields."""
     return status, (*PROBLEM_HEADERS, *headers, (b"content-length", b"%d" % len(body))), body
+
+
+def decode_denial(denial: Denial) -> TextDenial:
+    """Return a denial with header fields as text."""
+    status, fields, body = denial
+    return status, decode_fields(fields), body
 
 
 def build_unavailable(retry_after_ns: int) -> Denial:
@@ -166,3 +198,25 @@ async def send_dropped(scope: Scope, send: Send) -> None:
     """Answer a client that has disconnected, which middleware outside and access logs expect."""
     with suppress(OSError):  # by which some servers report the disconnect (ASGI, version 2.4)
         await send_problem(scope, send, 503, "The client left the queue.")
+
+
+# --- OpenAPI
+
+_PROBLEM_SCHEMA = {
+    "type": "object",
+    "properties": {
+        **{name: {"type": "string"} for name in ("type", "title", "detail")},
+        "status": {"type": "integer"},
+        "violated-policies": {"type": "array", "items": {"type": "string"}},
+    },
+}
+OPENAPI_DENIAL = {
+    "description": "Too many requests",
+    "headers": {
+        "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}},
+        "RateLimit": {"description": "Remaining quota, and seconds to its reset", "schema": {"type": "string"}},
+        "RateLimit-Policy": {"description": "Quota, and its window in seconds", "schema": {"type": "string"}},
+    },
+    "content": {"application/problem+json": {"schema": _PROBLEM_SCHEMA}},
+}
+"""The response to a denied request in an OpenAPI schema."""

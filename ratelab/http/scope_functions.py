@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from inspect import isasyncgenfunction, isawaitable, iscoroutinefunction, isgeneratorfunction
 from typing import Any, Generic, TypeVar
@@ -13,6 +13,14 @@ from ratelab.limiter import Decision
 from ratelab.policies.routes import normalize_path, parse_route
 
 T = TypeVar("T")
+
+_PLACES = {
+    **dict.fromkeys(("algorithm", "burst"), "give it to Policy.create, and the policy in place of a rate"),
+    **dict.fromkeys(("ipv6_prefix", "secret", "trusted_hops", "trusted_proxies"), "give it to Identity, as the key"),
+    **dict.fromkeys(("max_keys", "overrides", "plans"), "give it to the limiter, such as MemoryLimiter"),
+    **dict.fromkeys(("deadline", "name", "on_store_error", "store"), "give it to the limiter, such as ValkeyLimiter"),
+}
+"""Where arguments belong that doors do not have."""
 
 # --- checks
 
@@ -26,7 +34,8 @@ def check_function(name: str, function: object) -> None:
 def check_hook(name: str, hook: object) -> None:
     """Raise `InputError` unless `hook` is None or a plain function."""
     if hook is not None and not callable(hook):
-        raise InputError(f"{name} must be a function of the request, got {short_repr(hook)}")
+        remedy = ": by_route makes one of routes" if name == "exempt" else ""
+        raise InputError(f"{name} must be a function of the request, got {short_repr(hook)}{remedy}")
     check_function(name, hook)
 
 
@@ -54,6 +63,39 @@ def check_cost(value: object) -> int:
     if type(value) is not int or value < 0:
         raise invalid_result("cost must be a whole number >= 0", value, "convert it with int()")
     return value
+
+
+def check_functions(
+    limiter: object, key: object, cost: object, hooks: Mapping[str, Callable[..., object] | None]
+) -> None:
+    """Raise `InputError` for an invalid argument of a door: a cost, a hook, or a function that would be awaited."""
+    check_cost_argument("cost", cost)
+    for name, hook in hooks.items():
+        check_hook(name, hook)
+    check_choices(hooks["exempt"], partial(check_bool, "exempt"))
+    check_function("limiter", limiter)
+    check_function("key", key)
+
+
+def check_cost_argument(name: str, cost: object) -> None:
+    """Raise `InputError` unless `cost` is a whole number >= 0, or a plain function."""
+    check_function(name, cost)
+    check_choices(cost, check_cost)
+    if not callable(cost) and (type(cost) is not int or cost < 0):
+        raise InputError(f"{name} must be a whole number >= 0 or a function of the request, got {short_repr(cost)}")
+
+
+def check_choices(function: object, check: Callable[[Any], object]) -> None:
+    """Call `check` with each result that a function of `by_route` can have; do nothing for any other function."""
+    if isinstance(function, RouteChoice):
+        for value in function.values:
+            check(value)
+
+
+def unknown_argument(name: str, known: Iterable[str]) -> TypeError:
+    """Return the error for an argument that no door has."""
+    remedy = _PLACES.get(name) or f"choose one of {', '.join(sorted(known))}"
+    return TypeError(f"unknown argument {name!r}: {remedy}")
 
 
 def check_bool(name: str, value: object) -> bool:
@@ -101,6 +143,10 @@ class RouteChoice(Generic[T]):
     """Choose by the route of a request, given its scope; `by_route` explains the arguments."""
 
     def __init__(self, choices: Mapping[str, T], default: T) -> None:
+        if not isinstance(choices, Mapping):
+            rule = "choices of by_route must be a mapping such as {'/search': 10}"
+            raise InputError(f"{rule}, got {short_repr(choices)}")
+        self.values = [*choices.values(), default]
         routes = [(parse_route(text), choice) for text, choice in choices.items()]
         self._exact = {(route.method, route.path): choice for route, choice in routes if route.pattern is None}
         self._patterns = [(route.method, route.pattern.fullmatch, choice) for route, choice in routes if route.pattern]

@@ -183,8 +183,7 @@ class WorkerPool:
         """Forward a signal to the workers; the first one to stop as SIGTERM, for a graceful shutdown."""
         first = self._kill_at == inf
         if first and signal_number == _HANGUP and self._terminals == list_terminals():
-            for process in self._running.values():
-                os.kill(process.pid or 0, signal_number)
+            self._send_signal(signal_number)
             return
         if first:
             self._missing.clear()
@@ -192,8 +191,12 @@ class WorkerPool:
             for listener in self._listeners:
                 listener.close()
         at_once = signal_number == signal.SIGINT and not first
+        self._send_signal(signal.SIGINT if at_once else signal.SIGTERM)
+
+    def _send_signal(self, number: int) -> None:
         for process in self._running.values():
-            os.kill(process.pid or 0, signal.SIGINT if at_once else signal.SIGTERM)
+            with suppress(ProcessLookupError):  # the start of another process has reaped this one
+                os.kill(process.pid or 0, number)
 
     def _read_reports(self) -> None:
         """Pass the workers' lines to the monitor, and the requests in flight once every worker has reported them."""

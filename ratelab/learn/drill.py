@@ -19,7 +19,7 @@ from ratelab.learn.source import field_lines
 from ratelab.learn.verdict import FAILURE_MARK, Verdict, parse_verdict
 from ratelab.limiter import Algorithm
 
-GRADER_TIMEOUT_S = 10.0
+GRADER_TIMEOUT_S = 30.0
 
 TEMPLATE = '''\
 """{name}: {meaning}

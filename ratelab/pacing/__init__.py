@@ -8,9 +8,9 @@ from ratelab.pacing.lane import Permit
 from ratelab.pacing.pacer import Pacer
 
 if TYPE_CHECKING:
-    from ratelab.pacing.aiohttp_middleware import PacedMiddleware
-    from ratelab.pacing.httpx_transports import AsyncPacedTransport, PacedTransport
-    from ratelab.pacing.requests_adapter import PacedAdapter
+    from ratelab.pacing.adapters.aiohttp import PacedMiddleware
+    from ratelab.pacing.adapters.httpx import AsyncPacedTransport, PacedTransport
+    from ratelab.pacing.adapters.requests import PacedAdapter
 
 __all__ = [
     "AsyncPacedTransport",
@@ -24,20 +24,20 @@ __all__ = [
 ]
 
 _ADAPTERS = {
-    "PacedTransport": ("httpx_transports", "httpx"),
-    "AsyncPacedTransport": ("httpx_transports", "httpx"),
-    "PacedAdapter": ("requests_adapter", "requests"),
-    "PacedMiddleware": ("aiohttp_middleware", "aiohttp"),
+    "PacedTransport": "httpx",
+    "AsyncPacedTransport": "httpx",
+    "PacedAdapter": "requests",
+    "PacedMiddleware": "aiohttp",
 }
-"""The module of each adapter, and the package that it is for."""
+"""The package that each adapter is for, which is also the name of its module."""
 
 
 def __getattr__(name: str) -> Any:
     """Import an adapter when it is first used, so that the others need no package."""
     if name not in _ADAPTERS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, package = _ADAPTERS[name]
+    package = _ADAPTERS[name]
     try:
-        return getattr(import_module(f"{__name__}.{module}"), name)
+        return getattr(import_module(f"{__name__}.adapters.{package}"), name)
     except ModuleNotFoundError as error:
         raise ImportError(f"{name} needs {package}, which is not installed: run pip install {package}") from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count, islice
 from threading import Lock
 from typing import Any
 
@@ -14,15 +15,23 @@ from ratelab.pacing.advice import Headers, RateAdvice, read_advice
 from ratelab.pacing.pace import LearnedPace, Sent
 from ratelab.pacing.state import Action, PaceState
 from ratelab.quota import NS_PER_S
-from ratelab.stores.sleepers import in_event_loop
-from ratelab.stores.waiting import Sleep
+from ratelab.stores.waiting_lines import Sleep
 
 MAX_NAP_NS = NS_PER_S
 """The longest sleep of the first request before another look at a store, which other processes change."""
 
 
-Steps = Generator[Action[Any] | Sleep, Any, Sent]
-"""The steps of a request that waits: a change of the pace, whose result is sent back, or a sleep."""
+_numbers = count()
+
+MAX_TIMES_TAKEN = 100
+"""How many requests take their times in one change of a pace."""
+
+
+class Take:
+    """A step of a request that waits: take the times of the first requests."""
+
+
+Steps = Generator[Take | Sleep, Any, Sent]
 
 
 @dataclass(eq=False, slots=True)
@@ -37,13 +46,14 @@ class Turn:
     """The request, once its time is taken and until it is sent."""
     waited: bool = False
     """Whether its time had not come when it asked."""
-    left: bool = False
+    number: int = field(default_factory=lambda: next(_numbers))
 
 
 class RequestLane:
     """The requests with one key: the pace of all, and those that wait.
 
-    Only the first sleeps until its time; the others sleep until they are first.
+    Only the first sleeps until its time; the others sleep until they are first. A request whose time was taken early
+    sleeps outside the lane, and comes back to its place if requests are held until later by then.
     """
 
     def __init__(self, key: str, state: PaceState) -> None:
@@ -68,42 +78,75 @@ class RequestLane:
                 self._turns[turn] = None
             self._check(turn, ahead)
             while True:
-                if not self._is_first(turn):
-                    turn.waited = True
-                    yield Sleep(turn.deadline)
-                    self._check(turn, late=turn.deadline is not None and self.state.clock() >= turn.deadline)
-                    continue
-                at = yield self._take(turn)
-                if turn.taken is not None:
-                    break
-                self._check(turn)
-                until = at if turn.deadline is None else min(at, turn.deadline)
-                yield Sleep(min(until, self.state.clock() + MAX_NAP_NS) if self.state.blocking else until)
-                self._check(turn)
-            self._leave(turn)
-            while self.state.clock() < turn.taken.at:  # a time that was taken from a store
-                yield Sleep(turn.taken.at)
-            sent, turn.taken = turn.taken, None
-            return sent
+                while turn.taken is None:
+                    yield from self._approach(turn)
+                self._leave(turn)
+                while self.state.clock() < turn.taken.at:  # a time that was taken from a store
+                    yield Sleep(turn.taken.at)
+                if self.state.pace.held_until <= turn.taken.at:
+                    sent, turn.taken = turn.taken, None
+                    return sent
+                self.settle(turn)
+                self._return(turn)
         finally:
-            turn.left = True
             self._leave(turn)
             self.settle(turn)
 
+    def _approach(self, turn: Turn) -> Generator[Take | Sleep, Any, None]:
+        """Take times if this is the first request, and sleep without one; raise `RateLimitExceeded` if it is late."""
+        late = False
+        if not self._is_first(turn):
+            turn.waited = True
+            yield Sleep(turn.deadline)
+            late = turn.deadline is not None and self.state.clock() >= turn.deadline
+        else:
+            yield Take()
+            if turn.taken is None and turn.until is not None:
+                turn.waited = True
+                self._check(turn)
+                until = turn.until if turn.deadline is None else min(turn.until, turn.deadline)
+                nap = self.state.clock() + MAX_NAP_NS
+                yield Sleep(min(until - self.state.ahead // 2, nap) if self.state.blocking else until)
+        if turn.taken is None:
+            self._check(turn, late=late)
+
     def _is_first(self, turn: Turn) -> bool:
         with self._lock:
-            return next(iter(self._turns)) is turn
+            is_first = next(iter(self._turns), None) is turn
+            if not is_first:
+                turn.until = None
+            return is_first
 
-    def _take(self, turn: Turn) -> Action[int]:
-        def action(pace: LearnedPace, now: int) -> int:
-            turn.until = at = pace.ready_at(now)
-            if at <= now + self.state.ahead:
-                turn.taken = pace.send(at, turn.waited)
-            else:
-                turn.taken, turn.waited = None, True
-            return at
+    def take(self) -> None:
+        """Take the times of the first requests, as far as these are near."""
+        with self._lock:
+            turns = [*islice(self._turns, MAX_TIMES_TAKEN)]
 
-        return action
+        def take_near(pace: LearnedPace, now: int) -> list[tuple[int, Sent | None]]:
+            times: list[tuple[int, Sent | None]] = []
+            for turn in turns:
+                at = pace.ready_at(now)
+                takes = at <= now + self.state.ahead and (turn.deadline is None or at <= turn.deadline)
+                waited = turn.waited or at > now or turn is not turns[0]
+                times.append((at, pace.send(at, waited) if takes else None))
+                if not takes:
+                    break
+            return times
+
+        times = self.state.change(take_near)
+        unused = []
+        with self._lock:
+            for turn, (at, sent) in zip(turns, times, strict=False):
+                if sent is None:
+                    turn.until = at if turn is turns[0] else None  # another first has to ask before it sleeps
+                elif turn in self._turns:
+                    del self._turns[turn]
+                    turn.taken = sent
+                    turn.sleeper.wake()
+                else:  # it was cancelled meanwhile
+                    unused.append(sent)
+        for sent in unused:
+            self._give_back(sent)
 
     def _check(self, turn: Turn, ahead: int = 0, late: bool = False) -> None:
         """Raise `RateLimitExceeded` if a request cannot be sent in time, with a number of requests before it."""
@@ -118,35 +161,41 @@ class RequestLane:
         with self._lock:
             self._turns.pop(turn, None)
             following = next(iter(self._turns), None)
-        if following is not None and following.until is None:
+            wakes = following is not None and following.until is None
+        if following is not None and wakes:
             following.sleeper.wake()
+
+    def _return(self, turn: Turn) -> None:
+        """Put a request back before those that came later."""
+        with self._lock:
+            self._turns = OrderedDict.fromkeys(sorted([*self._turns, turn], key=lambda each: each.number))
 
     def settle(self, turn: Turn) -> None:
         """Give back the time of a request that has left without being sent."""
         with self._lock:
             taken, turn.taken = turn.taken, None
         if taken is not None:
-            self._change_pace(lambda pace, _: pace.give_back(taken))
+            self._give_back(taken)
+
+    def _give_back(self, sent: Sent) -> None:
+        self._learn(lambda pace, _: pace.give_back(sent))
 
     def observe(self, sent: Sent, advice: RateAdvice) -> None:
         """Learn from a response."""
-        self._change_pace(lambda pace, now: pace.observe(sent, now, advice), advice.denied)
+        self._learn(lambda pace, now: pace.observe(sent, now, advice), advice.denied)
 
     def abandon(self) -> None:
         """Count a request that has no response."""
-        self._change_pace(lambda pace, _: pace.abandon())
+        self._learn(lambda pace, _: pace.abandon())
 
-    def _change_pace(self, action: Action[None], denied: bool = False) -> None:
-        """Change the pace, in another thread if this must wait for a store within an event loop."""
+    def _learn(self, action: Action[None], denied: bool = False) -> None:
+        now = self.state.clock()
 
-        def change(pace: LearnedPace, now: int) -> None:
+        def learn(pace: LearnedPace, _: int) -> None:
             action(pace, now)
             self._wake(pace.ready_at(now), pace.due(now) if denied else 0)
 
-        if self.state.blocking and in_event_loop():
-            self.state.change_later(change)
-        else:
-            self.state.change(change)
+        self.state.learn(learn)
 
     def _wake(self, ready_at: int, due: int) -> None:
         """Wake the first request if it can be sent earlier, and those whose deadline is before `due`."""

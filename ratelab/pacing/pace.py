@@ -47,7 +47,7 @@ class Sent(NamedTuple):
     change: int
     """The number of changes of the pace before it."""
     paced: bool
-    """Whether the pace held it back, so that its admission shows that the limit permits this pace."""
+    """Whether the pace alone held it back, so that its admission shows that the limit permits this pace."""
 
 
 @dataclass
@@ -100,10 +100,12 @@ class LearnedPace:
     ordered_ns: int = 0
     """The wait that the server ordered with the last denial; 0 without one."""
     advertised: Advertised = field(default_factory=Advertised)
+    stamp: str = ""
+    """Of a pace in a store: a text of the last change alone, since two processes may make the same change."""
 
     def due(self, now: int) -> int:
         """Return the earliest time to send the next request, without regard to those in flight."""
-        at = max(now, self.blocked_until, self.advertised.blocked_until)
+        at = max(now, self.held_until)
         return max(at, int(self.next_at)) if self.interval else at
 
     def ready_at(self, now: int) -> int:
@@ -118,6 +120,11 @@ class LearnedPace:
         return at
 
     @property
+    def held_until(self) -> int:
+        """The time before which no request is sent, whatever the pace."""
+        return max(self.blocked_until, self.advertised.blocked_until)
+
+    @property
     def spacing(self) -> float:
         """The time between two requests; 0 until it is known."""
         return max(self.interval, self.advertised.floor)
@@ -126,12 +133,12 @@ class LearnedPace:
         """Count a request that is sent now, not before `ready_at`, after it has `waited` for its time or not."""
         self.since = self.since or now
         spacing = self.spacing
-        due = max(self.next_at, self.blocked_until, self.advertised.blocked_until)
-        late = now - due
-        self.next_at = (due if waited and late < MAX_LATENESS_NS + spacing else now) + spacing
+        due = max(self.next_at, self.held_until)
+        on_time = waited and now - due < MAX_LATENESS_NS + spacing
+        self.next_at = (due if on_time else now) + spacing
         self.in_flight += 1
         self.last_sent = now
-        paced = waited and self.interval >= self.advertised.floor
+        paced = on_time and self.interval >= self.advertised.floor
         return Sent(now, self.changes, paced if self.interval else self.in_flight * 2 > self.window)
 
     def abandon(self) -> None:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from threading import Lock
 from types import EllipsisType
 from typing import Any, Self
 
 from ratelab.clock import Clock, default_clocks
 from ratelab.errors import InputError, short_repr
-from ratelab.pacing.lane import Permit, RequestLane, Turn
+from ratelab.pacing.lane import Permit, RequestLane, Take, Turn
 from ratelab.pacing.state import LocalState, PaceState
-from ratelab.quota import NS_PER_S
 from ratelab.stores.arguments import check_clock, parse_timeout
 from ratelab.stores.fork import reset_in_children
-from ratelab.stores.sleepers import ThreadSleeper, call_in_thread, create_sleeper
-from ratelab.stores.waiting import Sleep
+from ratelab.stores.sleepers import (
+    ThreadSleeper,
+    call_in_thread,
+    create_sleeper,
+    run_in_task,
+    run_in_thread,
+    set_alarm,
+)
+from ratelab.stores.waiting_lines import Sleep
 
 DEFAULT_TIMEOUT_S = 300.0
 """The longest wait of a request, unless its caller names another."""
@@ -93,60 +99,24 @@ class Pacer:
         """
         sleeper = ThreadSleeper()
         lane, turn = self._enter(key, timeout, sleeper)
-        steps, result = lane.admit(turn), None
-        try:
-            while True:
-                step = steps.send(result)
-                result = None
-                if not isinstance(step, Sleep):
-                    result = lane.state.change(step)
-                else:
-                    with self._alarm(step, sleeper.wake) as seconds:
-                        sleeper.sleep(seconds)
-        except StopIteration as done:
-            return Permit(lane, done.value)
-        finally:
-            steps.close()
+        return Permit(lane, run_in_thread(lane.admit(turn), sleeper, self._set_alarm, lambda _: lane.take()))
 
     async def acquire_async(self, key: str = "", timeout: Timeout = ...) -> Permit:
         """Wait in this task, of asyncio or Trio, as `acquire` does in a thread."""
         sleeper = create_sleeper()
         lane, turn = self._enter(key, timeout, sleeper)
-        steps, result = lane.admit(turn), None
 
-        def change_stored() -> Any:
-            changed = lane.state.change(step)  # type: ignore[arg-type]
-            if turn.left:  # the task was cancelled
-                lane.settle(turn)
-            return changed
+        async def take(_: Take) -> None:
+            if lane.state.blocking:
+                await call_in_thread(lane.take)
+            else:
+                lane.take()
 
-        try:
-            while True:
-                step = steps.send(result)
-                result = None
-                if not isinstance(step, Sleep):
-                    result = await call_in_thread(change_stored) if lane.state.blocking else lane.state.change(step)
-                else:
-                    with self._alarm(step, sleeper.wake) as seconds:
-                        await sleeper.sleep(seconds)
-        except StopIteration as done:
-            return Permit(lane, done.value)
-        finally:
-            steps.close()
+        return Permit(lane, await run_in_task(lane.admit(turn), sleeper, self._set_alarm, take))
 
-    @contextmanager
-    def _alarm(self, step: Sleep, wake: Callable[[], object]) -> Iterator[float | None]:
-        """Yield the seconds after which a sleep ends by itself, or None; an `AlarmClock` wakes it at its time."""
-        clock = self._clock
-        alarms: Any = default_clocks.alarms if clock in _DEFAULT_CLOCKS else clock
-        if step.until is None or not hasattr(alarms, "call_at"):
-            yield None if step.until is None else max(0, step.until - clock()) / NS_PER_S
-        else:
-            cancel = alarms.call_at(alarms() + step.until - clock(), wake)
-            try:
-                yield None
-            finally:
-                cancel()
+    def _set_alarm(self, sleep: Sleep, wake: Callable[[], object]) -> AbstractContextManager[float | None]:
+        alarms: Any = default_clocks.alarms if self._clock in _DEFAULT_CLOCKS else self._clock
+        return set_alarm(sleep, wake, self._clock, alarms if hasattr(alarms, "call_at") else None)
 
     def _enter(self, key: str, timeout: Timeout, sleeper: Any) -> tuple[RequestLane, Turn]:
         if not isinstance(key, str):

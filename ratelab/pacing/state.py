@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Lock
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 from ratelab.clock import Clock
 from ratelab.pacing.pace import LearnedPace
@@ -30,8 +30,8 @@ class PaceState(Protocol):
         """Apply an action, and return its result."""
         ...
 
-    def change_later(self, action: Action[Any]) -> None:
-        """Apply an action soon, without waiting for a store."""
+    def learn(self, action: Action[None]) -> None:
+        """Apply an action, perhaps later; in an event loop, without waiting for a store."""
         ...
 
 
@@ -57,6 +57,6 @@ class LocalState:
         with self._lock:
             return action(self.pace, self.clock())
 
-    def change_later(self, action: Action[Any]) -> None:
-        """Apply an action soon, without waiting for a store."""
+    def learn(self, action: Action[None]) -> None:
+        """Apply an action."""
         self.change(action)

@@ -17,6 +17,7 @@ from ratelab.documents import (
     Count,
     Document,
     Duration,
+    Example,
     Kind,
     Number,
     Place,
@@ -77,7 +78,7 @@ class PolicyFields(Strict):
 
     name: Name | None = None
     algorithm: AlgorithmName
-    rate: Text
+    rate: Annotated[Text, Example("10/s")]
     burst: Count | None = None
     key: KeyName | None = None
     cost: CostName = "requests"
@@ -108,6 +109,8 @@ class AccountFields(Strict):
     header: IdentifyingHeaderName
 
 
+A_POLICY = Example("[{algorithm: token-bucket, rate: 10/s}]")
+
 Changes = dict[str, QuotaChange]
 """Changes of quotas, by the names of policies."""
 
@@ -116,7 +119,7 @@ class PolicyFileFields(Strict):
     """A policy file."""
 
     version: Version
-    policies: Annotated[list[PolicyFields], Field(min_length=1, max_length=MAX_POLICIES)]
+    policies: Annotated[list[PolicyFields], Field(min_length=1, max_length=MAX_POLICIES), A_POLICY]
     account: AccountFields | None = None
     plan: PlanFields | None = None
     plans: dict[str, Changes] = Field({})
@@ -169,7 +172,7 @@ def read_policies(path: str) -> PolicyFile:
     source = fields.plan or PlanFields()
     _check_plan_source(document, source, list(fields.plans))
     if "" in fields.overrides:
-        raise document.error(("overrides", ""), "expected a header value or an address, got ''")
+        raise document.error(("overrides", ""), "expected a header value or an address, got '': name the client")
     plan_file = None if source.file is None else str(Path(path).parent / source.file)
     try:
         plan_of = None if plan_file is None else read_plan_file(plan_file, list(fields.plans))
@@ -253,7 +256,7 @@ def _change(
         if name not in policies:
             raise document.error((*place, name), f"unknown policy {short_repr(name)}; {suggest(name, policies)}")
         if change.rate is None and change.burst is None:
-            raise document.error((*place, name), "expected a rate or a burst, got neither")
+            raise document.error((*place, name), "expected a rate or a burst, got neither: add one")
         changed[name] = _create_policy(document, policies[name], (*place, name), change)
     return changed
 
@@ -295,7 +298,8 @@ def read_plan_file(path: str, plans: Sequence[str]) -> dict[str, str]:
                     continue
                 place = f"{path}:{rows.line_num}"
                 if len(row) != len(PLAN_FILE_HEADER) or not all(row):
-                    raise InputError(f"{place}: expected KEY,PLAN, got {short_repr(','.join(row))}")
+                    got = short_repr(",".join(row))
+                    raise InputError(f"{place}: expected KEY,PLAN, got {got}: write lines such as alice,premium")
                 key, plan = (value.strip() for value in row)
                 if plan not in plans:
                     raise InputError(f"{place}: unknown plan {short_repr(plan)}; {suggest(plan, plans)}")

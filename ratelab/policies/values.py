@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import PlainValidator
 
+from ratelab.documents import Example
 from ratelab.errors import InputError, short_repr
 from ratelab.policies.routes import parse_route
 
@@ -39,7 +40,8 @@ def check_name(value: str) -> str:
 def check_version(value: str) -> str:
     """Return the version of the format."""
     if value != VERSION:
-        raise InputError(f"expected {VERSION}, the version of this format, got {short_repr(value)}")
+        rule = f"expected {VERSION}, the version of this format"
+        raise InputError(f"{rule}, got {short_repr(value)}: write version: {VERSION}")
     return value
 
 
@@ -86,8 +88,8 @@ def check_match(value: str) -> str:
 
 Name = Annotated[str, PlainValidator(check_name)]
 CostName = Annotated[str, PlainValidator(check_cost)]
-HeaderName = Annotated[str, PlainValidator(check_header)]
-IdentifyingHeaderName = Annotated[str, PlainValidator(check_identifying_header)]
+HeaderName = Annotated[str, PlainValidator(check_header), Example("X-Plan")]
+IdentifyingHeaderName = Annotated[str, PlainValidator(check_identifying_header), Example("X-Account")]
 KeyName = Annotated[str, PlainValidator(check_key)]
 RouteText = Annotated[str, PlainValidator(check_match)]
-Version = Annotated[str, PlainValidator(check_version)]
+Version = Annotated[str, PlainValidator(check_version), Example(VERSION)]

@@ -12,11 +12,31 @@ from ratelab.errors import InputError, short_repr
 from ratelab.limiter import NEVER, Costs, Keys
 from ratelab.quota import NS_PER_S
 
+MAX_NAME_CHARS = 100
+"""Length of the longest name of a limiter in a store."""
+
+MAX_DEADLINE_S = 60
+"""The longest deadline of a decision by a store."""
+
 
 def check_cost(cost: int) -> None:
     """Raise `InputError` unless `cost` is a whole number >= 0."""
     if type(cost) is not int or cost < 0:
         raise InputError(f"cost must be a whole number >= 0, got {short_repr(cost)}")
+
+
+def check_max_keys(max_keys: int) -> None:
+    """Raise `InputError` unless the number of keys that are kept in memory is a whole number >= 1."""
+    if type(max_keys) is not int or max_keys < 1:
+        raise InputError(f"max_keys must be a whole number >= 1, got {short_repr(max_keys)}")
+
+
+def check_limits(deadline: float = MAX_DEADLINE_S, connections: int = 1) -> None:
+    """Raise `InputError` for an invalid deadline of a store, in seconds, or number of connections."""
+    if type(deadline) not in (int, float) or not 0 < deadline <= MAX_DEADLINE_S:
+        raise InputError(f"deadline must be above 0 and at most {MAX_DEADLINE_S} seconds, got {short_repr(deadline)}")
+    if type(connections) is not int or connections < 1:
+        raise InputError(f"connections must be a whole number >= 1, got {short_repr(connections)}")
 
 
 def check_key(key: object) -> None:
@@ -68,7 +88,7 @@ def parse_timeout(timeout: float | None) -> int | None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:  # nor NaN
         got = short_repr(timeout)
-        raise InputError(f"timeout must be a number of seconds >= 0, got {got}: leave it out to wait without limit")
+        raise InputError(f"timeout must be a number of seconds >= 0, got {got}: pass None to wait without limit")
     return None if timeout > NEVER // NS_PER_S else round(timeout * NS_PER_S)
 
 

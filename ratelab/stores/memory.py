@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 from ratelab.algorithms import Policy
 from ratelab.algorithms.composite import Answer, Combined, check_policies, combine, list_decisions
 from ratelab.clock import STEADY_CLOCKS, Clock, default_clocks, monotonic
-from ratelab.errors import InputError, short_repr
+from ratelab.errors import InputError
 from ratelab.limiter import Admission, Costs, Decision, Keys, Row
 from ratelab.stores.arguments import (
     check_clock,
     check_cost,
+    check_max_keys,
     default_clock,
     is_aligned,
     name_costs,
@@ -23,9 +24,9 @@ from ratelab.stores.forecast import Forecast, forecast_groups, forecast_key
 from ratelab.stores.key_table import SHARD_COUNT, KeyTable, ReentrantLock, Stats
 from ratelab.stores.plans import Followers, Plans, Preparation, QuotaChanges
 from ratelab.stores.policy_groups import ALL, PolicyGroups
-from ratelab.stores.sleepers import Waiting
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, Reservation, Ticket, check_deadline
 from ratelab.stores.versions import Kernel, Version
+from ratelab.stores.waiting import Waiting
 
 ONE = 1
 """CPython caches small ints, so `cost is ONE` skips validation in the common case."""
@@ -68,8 +69,7 @@ class MemoryLimiter:
         plans: Mapping[str, QuotaChanges] | None = None,
         overrides: Mapping[str, QuotaChanges] | None = None,
     ) -> None:
-        if type(max_keys) is not int or max_keys < 1:
-            raise InputError(f"max_keys must be a whole number >= 1, got {short_repr(max_keys)}")
+        check_max_keys(max_keys)
         self.policies = check_policies(policies)
         self.max_keys = max_keys
         self._plans = Plans.of(self.policies, plans, overrides)
@@ -110,7 +110,7 @@ class MemoryLimiter:
         shards, clock, decide, size, admitted, denied, usual_cost = self._hot  # one attribute lookup instead of seven
         if cost is not usual_cost or plan is not None:
             if type(cost) is not int or usual_cost is _NO_COST or plan is not None:
-                return _new_tuple(Decision, combine(self._hit_several(key, cost, plan)))
+                return _new_tuple(Decision, combine(self.hit_policies(key, cost, plan)))
             check_cost(cost)
         try:
             entry = shards[hash(key) % SHARD_COUNT][key]
@@ -145,7 +145,7 @@ class MemoryLimiter:
 
         If another policy denies the request, a policy that would admit it returns its quota as it stays.
         """
-        answers = self._hit_several(key, cost, plan)
+        answers = self.hit_policies(key, cost, plan)
         return Decision(*combine(answers)), list_decisions(answers)
 
     def look(self, key: Keys, plan: str | None = None) -> dict[str, Decision]:
@@ -165,7 +165,7 @@ class MemoryLimiter:
         shards, clock, step, size, usual_cost = self._hot_row
         if cost is not usual_cost:
             if type(cost) is not int or usual_cost is _NO_COST:
-                return combine(self._hit_several(key, cost))[:5]
+                return combine(self.hit_policies(key, cost))[:5]
             check_cost(cost)
         row: Row
         try:
@@ -283,7 +283,7 @@ class MemoryLimiter:
             fields = self._hit_table(key, lambda state, now: kernel.decide(state, now, cost))
             if fields is not None:
                 return fields + (kernel.admitted if fields[0] else kernel.denied)  # type: ignore[no-any-return]
-        return combine(self._hit_several(key, cost))
+        return combine(self.hit_policies(key, cost))
 
     def _hit_table(self, key: str, change: Callable[[Version, int], Result]) -> Result | None:
         """Return what `change` returns for the state of a key; None if the keys were moved to the groups."""
@@ -304,7 +304,7 @@ class MemoryLimiter:
 
     # --- several policies
 
-    def _hit_several(self, key: Keys, cost: Costs, plan: str | None = None) -> Sequence[Answer]:
+    def hit_policies(self, key: Keys, cost: Costs, plan: str | None = None) -> Sequence[Answer]:
         """Decide a hit by several policies; return what each of those that are asked decided."""
         policies = self.policies
         if type(cost) is int and cost >= 0:
@@ -312,8 +312,14 @@ class MemoryLimiter:
         else:
             costs = tuple(name_costs(policies, cost).values())
         if type(key) is str and plan is None and self._groups is None:
-            decide = self._kernel.composite.decide
-            rows = self._hit_table(key, lambda state, now: _replace_state(decide, state, now, costs))
+            composite = self._kernel.composite
+            entry, rows = self._table.get(key), None
+            if entry is not None:
+                state = entry.state
+                new, decided = composite.decide(state, self._clock(), costs)  # reads the time after the state
+                if self._kernel.commit(state, new):
+                    entry.state, rows = new, decided
+            rows = rows or self._hit_table(key, lambda state, now: composite.decide_in_place(state, now, costs))
             if rows is not None:
                 return [*zip(policies, rows, strict=True)]
         keys = name_keys(policies, key)
@@ -341,10 +347,3 @@ class MemoryLimiter:
         assert self._groups is not None  # noqa: S101  (checked by the caller)
         self._groups.update(plans)
         self._plans, self.policies = plans, plans.policies
-
-
-def _replace_state(
-    decide: Callable[..., tuple[Version, list[Row]]], state: Version, now: int, costs: Sequence[int]
-) -> list[Row]:
-    state[:], rows = decide(state, now, costs)
-    return rows

@@ -22,8 +22,8 @@ from ratelab.stores.key_table import Stats
 from ratelab.stores.memory import MemoryLimiter
 from ratelab.stores.plans import Plans, Preparation, QuotaChanges
 from ratelab.stores.recorded_calls import describe_decision, describe_plans, describe_quota, is_plain
-from ratelab.stores.sleepers import Waiting
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, Changes, Reservation, Ticket
+from ratelab.stores.waiting import Waiting
 
 T = TypeVar("T")
 

@@ -24,8 +24,8 @@ from ratelab.stores.key_table import Stats
 from ratelab.stores.memory import MemoryLimiter
 from ratelab.stores.outages import Health, Node, Outages, create_down_error
 from ratelab.stores.plans import Plans, Preparation, QuotaChanges
-from ratelab.stores.sleepers import Waiting
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, AsyncTicket, Changes, Reservation, Ticket, check_deadline
+from ratelab.stores.waiting import Waiting
 
 
 class BaseResilientLimiter:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,7 +13,7 @@ from math import inf, isfinite, nextafter
 from threading import RLock, Timer, get_ident
 
 from ratelab.clock import STEADY_CLOCKS, Clock, default_clocks, wall_clock
-from ratelab.errors import ConfigurationWarning, InputError, short_repr
+from ratelab.errors import InputError, short_repr, warn_of_configuration
 from ratelab.quota import NS_PER_S, NS_PER_US, UNITS, parse_duration
 from ratelab.stores.sleepers import in_event_loop
 
@@ -146,11 +145,9 @@ class LimiterClock:
     def _move(self, nanoseconds: int) -> None:
         self._check_stopped()
         for name in sorted(self._find_other_limiters()):
-            warnings.warn(
+            warn_of_configuration(
                 f"the limiter {name} decides by the clock of its store, which ratelab_clock does not move: "
-                "use the fixture ratelab_store",
-                ConfigurationWarning,
-                stacklevel=3,
+                "use the fixture ratelab_store"
             )
         self._reach(self._stopped_at + nanoseconds, len(self._utc[1]))
 

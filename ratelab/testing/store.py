@@ -98,10 +98,15 @@ def _create_proxy(store: EmbeddedStore) -> socketserver.ThreadingUnixStreamServe
         """One connection of a client."""
 
         def handle(self) -> None:
-            with store.connect() as server, suppress(OSError):  # either side may close the connection
-                Thread(target=_copy, args=(server, self.connection), daemon=True).start()
-                while command := _read_command(self.rfile):
-                    server.sendall(_encode(store.rewrite(command)))
+            with store.connect() as server:
+                replies = Thread(target=_copy, args=(server, self.connection), daemon=True)
+                replies.start()
+                with suppress(OSError):  # either side may close the connection
+                    while command := _read_command(self.rfile):
+                        server.sendall(_encode(store.rewrite(command)))
+                for connection in (server, self.connection):
+                    _shut_down(connection)
+                replies.join()  # or it might read the replies of the next connection, whose descriptor is the same
 
     class Proxy(socketserver.ThreadingUnixStreamServer):
         """A thread for each connection; those that are open do not keep the program from ending."""
@@ -118,7 +123,13 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
     with suppress(OSError):
         while data := source.recv(_CHUNK_BYTES):
             target.sendall(data)
-        target.shutdown(socket.SHUT_RDWR)
+    _shut_down(target)
+
+
+def _shut_down(connection: socket.socket) -> None:
+    """End a connection, so that no thread waits for it."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _read_command(file: BufferedIOBase) -> list[bytes]:

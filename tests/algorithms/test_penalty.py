@@ -183,12 +183,14 @@ def test_a_shadow_policy_is_penalized_for_itself() -> None:
 
 
 def test_the_wait_is_in_the_headers() -> None:
-    app = RateLimitMiddleware(Handler(), MemoryLimiter(Policy.create("gcra", "1/s", penalty={**GROWING, "after": 2})))
+    app = RateLimitMiddleware(
+        Handler(), MemoryLimiter(Policy.create("gcra", "1/s", penalty={**GROWING, "after": 2}), ManualClock())
+    )
     responses = [call(app) for _ in range(4)]
     assert [response.status for response in responses] == [200, 429, 429, 429]
     assert responses[1].of("retry-after") == ["1"]
     assert responses[2].of("retry-after") == ["300"]
-    assert parse_limits(responses[3].fields).t in (299, 300)
+    assert parse_limits(responses[3].fields).t == 300
 
 
 def test_a_replay_decides_as_a_limiter() -> None:
@@ -231,9 +233,8 @@ def test_a_plan_keeps_the_timezone_and_what_is_used() -> None:
     assert (decision.remaining, decision.reset_after_ns) == (9, 23 * 60 * MINUTE)
 
 
-@pytest.mark.parametrize(
-    "name", ["gcra", *(pytest.param(name, marks=pytest.mark.slow) for name in ALGORITHMS if name != "gcra")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALGORITHMS)
 def test_compiled_penalties_equal_those_of_plain_python(name: str) -> None:
     for penalty in [GROWING, {"after": 1, "within": "1s", "for": "2s"}]:
         policy = Policy.create(name, "7/13s", 10, penalty=penalty)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import pickle
@@ -10,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from waiting_runs import finish, run
+from waiting_runs import run
 
 from ratelab import Decision, InputError, ManualClock, MemoryLimiter, Policy, RateLimitExceeded, limited
 from ratelab.limiter import Costs, Keys
@@ -205,86 +204,6 @@ def test_an_exception_of_the_function_passes_through() -> None:
     assert raised.value.key == "mine"
 
 
-def test_calls_that_wait_go_in_order_at_the_rate() -> None:
-    limiter, clock = create("1/s", 2)
-
-    @limited(limiter, "all", on_deny="wait", timeout=3)
-    async def number_of(number: int) -> int:
-        return number
-
-    async def main() -> None:
-        outcomes = await finish(clock, [number_of(number) for number in range(6)])
-        assert [outcome.at for outcome in outcomes] == [0, 0, S, 2 * S, 3 * S, 0]
-        assert [outcome.result for outcome in outcomes[:5]] == [0, 1, 2, 3, 4]
-        assert isinstance(outcomes[5].result, RateLimitExceeded)
-
-    run(main())
-
-
-def test_a_function_on_deny_may_be_called_after_a_timeout() -> None:
-    limiter, clock = create("1/s", 1)
-
-    @limited(limiter, "all", on_deny=lambda decision, number: -number, timeout=1.5)
-    async def double(number: int) -> int:
-        return 2 * number
-
-    async def main() -> None:
-        outcomes = await finish(clock, [double(number) for number in (1, 2, 3)])
-        assert [tuple(outcome) for outcome in outcomes] == [(0, 2), (S, 4), (0, -3)]
-
-    run(main())
-
-
-@pytest.mark.parametrize("options", [{}, {"on_deny": "wait"}, {"on_deny": lambda _: None}])
-def test_the_delay_of_a_leaky_bucket_is_slept_before_the_function_runs(options: dict[str, Any]) -> None:
-    limiter, clock = create("1/s", 3, "leaky-bucket")
-
-    @limited(limiter, "all", **options)
-    async def now() -> int:
-        return clock.now
-
-    async def main() -> None:
-        outcomes = await finish(clock, [now() for _ in range(3)])
-        assert [outcome.result for outcome in outcomes] == [0, S, 2 * S]
-
-    run(main())
-
-
-def test_a_synchronous_function_sleeps_through_a_delay_in_its_thread() -> None:
-    limiter, clock = create("1/s", 3, "leaky-bucket")
-
-    @limited(limiter)
-    def now() -> int:
-        return clock.now
-
-    async def main() -> None:
-        threads = [asyncio.to_thread(now) for _ in range(3)]
-        tasks = [asyncio.ensure_future(thread) for thread in threads]
-        while not all(task.done() for task in tasks):
-            await asyncio.sleep(0.001)
-            if clock.next_alarm is not None:
-                clock.now = max(clock.now, clock.next_alarm)
-        assert sorted(task.result() for task in tasks) == [0, S, 2 * S]
-
-    run(main())
-
-
-@pytest.mark.parametrize(("algorithm", "on_deny"), [("token-bucket", "wait"), ("leaky-bucket", "raise")])
-def test_a_synchronous_function_that_would_sleep_in_an_event_loop_is_rejected(algorithm: str, on_deny: str) -> None:
-    limiter, _ = create("1/s", 3, algorithm)
-
-    @limited(limiter, "all", on_deny=on_deny)
-    def function() -> None:
-        pass
-
-    async def main() -> None:
-        with pytest.raises(InputError, match="would block the event loop"):
-            function()
-
-    run(main())
-    assert limiter.stats.keys == 0
-
-
 def test_an_awaited_limiter_limits_asynchronous_functions_only() -> None:
     remote = Remote(create()[0])
 
@@ -362,6 +281,11 @@ def test_only_a_limiter_can_limit(limiter: Any) -> None:
         ({"timeout": 1}, "timeout must not be given with on_deny='raise'"),
         ({"on_deny": "wait", "timeout": -1}, "timeout must be a number of seconds >= 0, got -1"),
         ({"on_deny": "wait", "timeout": True}, "timeout must be a number of seconds >= 0, got True"),
+        ({"key": 5}, "key must be text, got 5"),
+        ({"key": {"other": "alice"}}, "unknown policy 'other' in key"),
+        ({"cost": -1}, "cost must be a whole number >= 0, got -1"),
+        ({"cost": "2"}, "cost must be a whole number >= 0, got '2'"),
+        ({"plan": 5}, "plan must be the name of a plan or a function, got 5"),
     ],
 )
 def test_invalid_options_are_rejected_at_decoration(options: dict[str, Any], message: str) -> None:

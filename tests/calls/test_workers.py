@@ -105,9 +105,17 @@ def test_arq_repeats_a_denied_job_when_it_can_be_admitted(store: ValkeyServer) -
         jobs = [await pool.enqueue_job("send_mail", "alice@example.org") for _ in range(3)]
         options = {name: value for name, value in vars(mailer.WorkerSettings).items() if not name.startswith("_")}
         worker = Worker(**options, redis_pool=pool, burst=True, poll_delay=0.01, handle_signals=False)
+        hit, denials = mailer.limiter.hit, []
+
+        async def count_denials(*arguments: Any) -> Any:
+            decision = await hit(*arguments)
+            denials.extend([decision] * (not decision.allowed))
+            return decision
+
+        mailer.limiter.hit = count_denials
         await worker.async_run()
         assert [await job.result() for job in jobs if job] == ["sent to alice@example.org"] * 3
-        assert worker.jobs_retried >= 2
+        assert worker.jobs_retried == len(denials)  # two or more, unless this machine delays jobs
         assert worker.jobs_failed == 0
         mailer.limiter.close()
         await worker.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
-from cli_runner import BURST, PLAIN, get_error, get_output, invoke, run_python
+from cli_runner import BURST, PLAIN, get_error, get_output, invoke, run_python, without_announcements
 from click.testing import CliRunner
 
 import ratelab
@@ -25,7 +25,8 @@ def test_python_m_ratelab_is_the_same_program() -> None:
 def test_no_progress_bar_is_drawn_without_a_terminal(monkeypatch: pytest.MonkeyPatch, force_color: str) -> None:
     monkeypatch.setattr("ratelab.cli.output.PROGRESS_DELAY_S", 0.001)
     environment = {**PLAIN, "FORCE_COLOR": force_color}  # which makes rich treat a pipe as a terminal
-    done = CliRunner(env=environment).invoke(ratelab_command, ["simulate", BURST])
+    with without_announcements():
+        done = CliRunner(env=environment).invoke(ratelab_command, ["simulate", BURST])
     assert (done.exit_code, done.stderr) == (0, "")
 
 
@@ -191,6 +192,7 @@ def test_long_work_is_announced_without_a_terminal(
 ) -> None:
     now = iter([5.0, 6.0])
     monkeypatch.setattr("ratelab.cli.output.monotonic", lambda: next(now))
+    monkeypatch.setattr("ratelab.cli.output.ANNOUNCED_WORK_S", 10)
     progress = LateProgress("replaying", total)
     for part in (10, done):  # the first part may take longer, since modules are loaded
         progress(part)

@@ -50,7 +50,7 @@ def test_a_dash_is_standard_input() -> None:
     stdin = "".join(CROWD).encode()
     assert get_json("replay", "-", "--rate", "10/min", stdin=stdin)["trace"] == "-"
     command = [sys.executable, "-m", "ratelab", "replay", "-", "--rate", "10/min", "--json"]
-    process = subprocess.run(command, input=gzip.compress(stdin), capture_output=True, timeout=60)
+    process = subprocess.run(command, input=gzip.compress(stdin), capture_output=True, timeout=300)
     assert (process.returncode, process.stderr) == (0, b"")
     assert json.loads(process.stdout) == get_json("replay", "-", "--rate", "10/min", stdin=stdin)
 

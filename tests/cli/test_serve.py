@@ -32,7 +32,7 @@ INVALID_OPTIONS = {
     "--port {port}": "cannot listen on port {port} of 127.0.0.1 (Address already in use): choose another port",
     "--metrics-port {port}": "cannot listen on port {port} of 127.0.0.1 (Address already in use): choose another port",
     "--host a..b": "cannot listen on port 0 of a..b (",
-    "--key header:": "key must be ip or header:NAME, such as header:X-API-Key, got 'header:'",
+    "--key header:": "key must be ip, header:NAME such as header:X-API-Key, or in code a function, got 'header:'",
     "--key header:X-Forwarded-For": "X-Forwarded-For can be forged by clients: use ip with trusted_proxies",
     "--key header:CF-Connecting-IP": "CF-Connecting-IP can be forged by clients: name the proxies that set it with",
     "--ipv6-prefix 128": "--ipv6-prefix: 128 is not a whole number from 48 to 64; see ratelab serve --help",

@@ -134,6 +134,8 @@ class Load:
     honest: int = HONEST
     cycles: int = CYCLES
     statuses: Counter[int] = field(default_factory=Counter)
+    busy: int = 0
+    """Requests of busy clients, without junk."""
     junk: Counter[str] = field(default_factory=Counter)
     unexpected: list[tuple[str, list[int]]] = field(default_factory=list)
     denied_again: list[tuple[int, int, int]] = field(default_factory=list)
@@ -174,11 +176,12 @@ class Load:
             self.unexpected.append((kind, statuses))
 
     async def run_busy_client(self, session: ClientSession, number: int, honest: asyncio.Future[list[None]]) -> None:
-        """Send requests under changing keys, and some junk, until the honest clients have finished."""
+        """Send requests under changing keys, and each kind of junk, until the honest clients have finished."""
         chance, until = random.Random(number), time.monotonic() + self.min_seconds
-        while time.monotonic() < until or not honest.done():
+        while time.monotonic() < until or not honest.done() or self.junk.keys() != JUNK.keys():
             if chance.randrange(JUNK_EVERY):
                 await self.send_ping(session, f"busy {chance.randrange(2000)}")
+                self.busy += 1
             else:
                 await self.send_junk(chance.choice([*JUNK]))
             await asyncio.sleep(0.005)
@@ -222,7 +225,7 @@ def load(running_load: Future[Load]) -> Load:
 
 
 def test_a_mutant_with_a_short_retry_after_is_detected() -> None:
-    with run_server(*ONE_BY_ONE, "--rate", "1/1.5s", first=HALVED_WAITS) as server:
+    with run_server(*ONE_BY_ONE, "--rate", "1/8s", first=HALVED_WAITS) as server:
         load = Load(server, min_seconds=0, honest=5, cycles=1)
         asyncio.run(load.run())
     assert (load.waited, len(load.denied_again)) == (5, 5)
@@ -235,9 +238,8 @@ def test_a_client_that_waits_for_retry_after_is_admitted(load: Load) -> None:
 def test_requests_are_answered_and_junk_is_rejected(load: Load) -> None:
     assert load.seconds >= LOAD_SECONDS
     assert {*load.statuses} == {200, 429}
-    assert {*load.junk} == {*JUNK}
     assert load.unexpected == []
-    assert 0.02 < load.junk.total() / (load.junk.total() + load.statuses.total()) < 0.08
+    assert 0.02 < load.junk.total() / (load.junk.total() + load.busy) < 0.08
 
 
 def test_the_counters_match_the_responses_and_it_exits_cleanly(load: Load) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from cli_runner import get_error, get_json
-from serve_process import ServeProcess, run_server, wait_until
+from serve_process import ServeProcess, run_server, send_request, wait_until
 
 FILE = """\
 version: 1
@@ -158,6 +159,8 @@ def test_a_closed_terminal_stops_the_service(path: Path) -> None:
         shown = b""
         while b"stop " not in shown:
             shown += os.read(terminal, 4096)
+        port = re.findall(rb"127\.0\.0\.1:(\d+)/ping", shown)[0]
+        assert send_request("127.0.0.1", int(port), "/healthz").status == 200  # from now on, it also handles signals
         process.send_signal(signal.SIGHUP)
         while b"the policy file was read again" not in shown:
             shown += os.read(terminal, 4096)

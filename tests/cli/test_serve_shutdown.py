@@ -44,11 +44,10 @@ def answers(port: int) -> bool:
 
 @pytest.mark.slow
 def test_requests_in_flight_are_answered_before_it_exits() -> None:
-    queue = ("--algo", "leaky-bucket", "--rate", "1/2s", "--burst", 5, "--metrics-port", 0)
+    queue = ("--algo", "leaky-bucket", "--rate", "1/8s", "--burst", 5, "--metrics-port", 0)
     with run_server(*queue) as server, server.connect() as slow:
         slow.sendall(GET * 2)
-        while server.read_metrics()["waiting"] < 1:
-            pass
+        wait_until(lambda: server.read_metrics()["waiting"] == 1)
         server.process.send_signal(signal.SIGTERM)
         assert statuses_in(read_until_closed(slow)) == [200, 200]
         assert server.wait() == (
@@ -72,12 +71,10 @@ def test_requests_that_cannot_finish_get_503(number: int) -> None:
     short = "import ratelab.http.server; ratelab.http.server.SHUTDOWN_TIMEOUT_S = 1"
     with run_server(*slow, first=short if number == signal.SIGTERM else "") as server, server.connect() as connection:
         connection.sendall(GET * 2)
-        while server.read_metrics()["waiting"] < 1:
-            pass
+        wait_until(lambda: server.read_metrics()["waiting"] == 1)
         server.process.send_signal(number)
         if number == signal.SIGINT:
-            while server.accepts_connections():
-                pass
+            wait_until(lambda: not server.accepts_connections())
             server.process.send_signal(number)
         assert statuses_in(read_until_closed(connection)) == [200, 503]
         code, _, stderr = server.wait()

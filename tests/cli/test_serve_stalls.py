@@ -18,7 +18,8 @@ from cli_runner import get_error
 from serve_process import run_server, send_request, wait_until
 from slow_parameters import mark_slow
 
-GRACE_S = 10
+GRACE_S = 14
+"""Seconds in which the service ends on a busy machine, fewer than those after which it kills its workers."""
 WORKERS = {"one process": [], "workers": ["--store", "embedded", "--workers", "2"]}
 ENDLESS = ["--rate", "1000000/s", "--key", "header:X-API-Key"]
 CTRL_S, CTRL_Q = b"\x13", b"\x11"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,15 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from cli_runner import get_error, invoke
-from serve_process import ServeProcess, has_exited, read_proc_file, run_server, send_request, wait_until
+from serve_process import (
+    STORE_DEADLINE,
+    ServeProcess,
+    has_exited,
+    read_proc_file,
+    run_server,
+    send_request,
+    wait_until,
+)
 from store_setups import run_cluster
 from valkey_servers import free_port, run_valkey, send_command
 
@@ -26,6 +33,7 @@ pytestmark = pytest.mark.slow
 
 DAILY = ("--rate", "3/day", "--burst", 3, "--key", "header:X-User")
 SECRET = {"RATELAB_KEY_SECRET": "a"}
+START = ("serve", "--port", "0", "--store-deadline", STORE_DEADLINE)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +69,7 @@ def test_a_service_with_another_secret_does_not_start(
     with run_server(*DAILY, "--store", store.url, **SECRET) as server:
         if secret:
             monkeypatch.setenv("RATELAB_KEY_SECRET", secret)
-        assert get_error("serve", "--port", "0", *map(str, DAILY), "--store", store.url) == (
+        assert get_error(*START, *map(str, DAILY), "--store", store.url) == (
             "instances with different secrets share the limiter 'token-bucket', so each grants its clients the whole "
             "quota: set the same RATELAB_KEY_SECRET for all (to replace the secret, first delete "
             "rl:{secret}:token-bucket from the store)\n"
@@ -104,7 +112,7 @@ def test_each_fallback_decides_while_the_store_is_down(store: ValkeyServer) -> N
                 rf"the store is down \(unreachable: .+\); meanwhile, {re.escape(ON_STORE_ERROR[name])}", down
             )
             became = "rejected because the store was down" if name == "closed" else "decided without it"
-            assert re.fullmatch(rf"the store is back after \d\.\d s; requests {became}: \d+", back)
+            assert re.fullmatch(rf"the store is back after \d+\.\d s; requests {became}: \d+", back)
             ending = {"closed": r"\d+ answered 503 because the store was down"}.get(
                 name, r"\d+ decided without the store"
             )
@@ -125,7 +133,7 @@ def test_workers_continue_while_their_store_hangs_or_restarts() -> None:
     assert metrics["timeout"] >= 3
     assert metrics["store_fallback_decisions_total"] >= 3
     assert re.fullmatch(r"worker [12]: the store is down \(timeout: the store did not answer in time\); .*", lines[0])
-    assert re.fullmatch(r"worker [12]: the store is back after \d\.\d s; requests decided without it: \d+", lines[-2])
+    assert re.fullmatch(r"worker [12]: the store is back after \d+\.\d s; requests decided without it: \d+", lines[-2])
 
 
 def test_a_dead_supervisor_of_the_store_is_replaced_and_reported() -> None:
@@ -140,15 +148,15 @@ def test_a_dead_supervisor_of_the_store_is_replaced_and_reported() -> None:
 
 
 def find_process(name: str) -> int:
-    """Return the process whose command line contains `name`; 0 if there is none."""
-    found = [path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if name.encode() in read_proc_file(path)]
-    return int(*found)
+    """Return the process whose command line contains `name`, not its child that has yet to run a program; 0 if none."""
+    paths = Path("/proc").glob("[0-9]*/cmdline")
+    return min((int(path.parent.name) for path in paths if name.encode() in read_proc_file(path)), default=0)
 
 
 def test_a_terminal_shows_store_reports_above_the_status_line(store: ValkeyServer) -> None:
     controller, terminal = os.openpty()
     command = [sys.executable, "-m", "ratelab", "serve", "--port", "0", "--store", store.url]
-    environment = os.environ | SECRET
+    environment = os.environ | SECRET | {"RATELAB_STORE_DEADLINE": STORE_DEADLINE}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=terminal, text=True) as process:
         os.close(terminal)
         assert process.stdout is not None
@@ -175,8 +183,7 @@ def read_until(controller: int, text: str) -> str:
 
 
 def test_the_store_may_start_later_and_its_password_is_hidden() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with TemporaryDirectory(prefix="v") as directory:
         store = ValkeyServer(Path(directory), port, options=("--requirepass", "hush"))
         url = f"valkey://:hush@127.0.0.1:{port}"
@@ -187,26 +194,25 @@ def test_the_store_may_start_later_and_its_password_is_hidden() -> None:
             wait_until(lambda: server.get(X_User="alice").status == 200)
             store.stop()
             first, *lines = server.stop().stderr.splitlines()
-    reason = "unreachable: Connection refused"
+    reason = f"unreachable: cannot connect to 127.0.0.1:{port}: Connection refused"
     assert first == f"the store does not answer ({reason}); until it does, {ON_STORE_ERROR['closed']}"
     assert "hush" not in "".join([first, *lines])
 
 
 def test_a_store_that_rejects_the_connection_is_an_error() -> None:
-    with TemporaryDirectory(prefix="v") as directory, socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-        free.close()
+    port = free_port()
+    with TemporaryDirectory(prefix="v") as directory:
         guarded = ValkeyServer(Path(directory), port, options=("--requirepass", "hush"))
         guarded.start()
         for name in (":wrong@127.0.0.1:", "127.0.0.1:"):
-            error = get_error("serve", "--port", "0", "--store", f"valkey://{name}{port}")
+            error = get_error(*START, "--store", f"valkey://{name}{port}")
             url = f"valkey://{name.replace('wrong', '***')}{port}"
             assert error.startswith(f"the store at {url} cannot be used: ")
             assert error.endswith(
                 "check the URL\n" if "wrong" in name else ": add it to the URL, as in valkey://:password@host\n"
             )
             assert "wrong" not in error.replace("WRONGPASS", "")
-        error = get_error("serve", "--port", "0", "--store", f"valkey://:hush@127.0.0.1:{port}?cluster=true")
+        error = get_error(*START, "--store", f"valkey://:hush@127.0.0.1:{port}?cluster=true")
         assert error.endswith(": the server is not part of a cluster: remove cluster=true from the URL\n")
         guarded.stop()
 
@@ -279,14 +285,14 @@ def test_a_missing_right_ends_the_service_at_its_start(rights: str, remedy: str)
     with run_valkey(port=free_port()) as store:
         send_command(store.url, "ACL", "SETUSER", "limits", "reset", "on", ">pw", *rights.split())
         address = store.url.rpartition("/")[2]
-        error = get_error("serve", "--port", "0", "--store", f"valkey://limits:pw@{address}")
+        error = get_error(*START, "--store", f"valkey://limits:pw@{address}")
     assert error == f"the store at valkey://limits:***@{address} cannot be used: {remedy}\n"
 
 
 def test_a_url_that_does_not_mention_the_cluster_ends_the_service_at_its_start() -> None:
     with run_cluster(1) as cluster:
         url = cluster.nodes[0].url
-        error = get_error("serve", "--port", "0", "--store", url)
+        error = get_error(*START, "--store", url)
         assert error == (
             f"the store at {url} cannot be used: the server is a node of a cluster: add cluster=true to the URL\n"
         )

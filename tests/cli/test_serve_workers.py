@@ -11,6 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
+from subprocess import PIPE, Popen
+from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from cli_runner import get_error
@@ -24,6 +27,8 @@ from serve_process import (
     statuses_in,
     wait_until,
 )
+
+from ratelab.http.workers import WorkerPool
 
 FOUR_WORKERS = ("--workers", 4, "--store", "embedded", "--metrics-port", 0)
 GRANTED = 600
@@ -115,7 +120,7 @@ def test_no_process_remains_when_the_service_is_killed() -> None:
 
 @pytest.mark.parametrize("again", [False, True], ids=["one interrupt", "two"])
 def test_one_interrupt_finishes_requests_and_a_second_drops_them(again: bool) -> None:
-    slow = ("--algo", "leaky-bucket", "--rate", "1/h" if again else "1/2s", "--burst", 5)
+    slow = ("--algo", "leaky-bucket", "--rate", "1/h" if again else "1/8s", "--burst", 5)
     with run_server(*FOUR_WORKERS, *slow) as server, server.connect() as connection:
         connection.sendall(GET * 2)
         wait_until(lambda: server.read_metrics()["waiting"] == 1)
@@ -136,6 +141,17 @@ def test_one_interrupt_finishes_requests_and_a_second_drops_them(again: bool) ->
 def test_workers_are_not_interrupted_by_the_terminal_directly() -> None:
     with run_server(*FOUR_WORKERS) as server:
         wait_until(lambda: {os.getsid(worker) for worker in find_workers(server)} == find_workers(server))
+
+
+def test_a_signal_reaches_the_workers_that_are_left() -> None:
+    pool = WorkerPool(2, lambda _: None, [], Mock())
+    command = [sys.executable, "-c", "input()"]
+    with Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    with Popen(command, stdin=PIPE) as running:
+        pool._running = {0: cast("Any", ended), 1: cast("Any", running)}
+        pool._forward(signal.SIGTERM)
+        assert running.wait(60) == -signal.SIGTERM
 
 
 def test_several_workers_need_a_store() -> None:

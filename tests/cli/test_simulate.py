@@ -146,7 +146,7 @@ def test_a_wave_with_a_cycle_of_zero_is_rejected(tmp_path: Path) -> None:
     wave = "{pattern: wave, mean: 1/s, amplitude: 1/s, cycle: 0s}"
     path.write_text(f"name: x\nduration: 10us\nquota: {{rate: 1/s}}\nclients: [{{name: a, traffic: [{wave}]}}]\n")
     command = [sys.executable, "-m", "ratelab", "simulate", str(path)]
-    completed = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert (completed.returncode, completed.stdout) == (2, "")
     assert "cycle must be longer" in completed.stderr
 

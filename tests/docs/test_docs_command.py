@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -10,6 +11,9 @@ import sys
 import pytest
 from cli_runner import PLAIN, get_error, get_output
 from manual import PAGES
+from rich.console import Console
+
+from ratelab.cli.docs import print_page
 
 TOPICS = {path.removeprefix("ratelab/docs/").removesuffix(".md"): PAGES[path] for path in list(PAGES)[1:]}
 
@@ -69,6 +73,33 @@ def test_a_terminal_gets_a_rendered_page_of_at_most_100_columns() -> None:
     lines = re.sub(r"\x1b\[[0-9;]*m", "", output.decode()).splitlines()
     assert max(map(len, lines)) == 100
     assert not any(line.startswith(("# ", "| term")) for line in lines)
+
+
+def printed(topic: str, width: int) -> str:
+    file = io.StringIO()
+    print_page(TOPICS[topic], Console(file=file, width=width, color_system=None))
+    return file.getvalue()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [60, 80, 140])
+@pytest.mark.parametrize("topic", ["django", "fastapi", "flask", "testing", "wsgi"])
+def test_no_cell_of_a_table_is_cut_off(topic: str, width: int) -> None:
+    page = printed(topic, width)
+    assert "\N{HORIZONTAL ELLIPSIS}" not in page
+    assert max(map(len, page.splitlines())) <= width
+
+
+def test_words_of_a_table_are_whole_where_they_fit() -> None:
+    assert 'blueprint.before_request(limit("100/minute").check)' in printed("flask", 80)
+    assert "in memory, in pytest with this plugin   does not move it  does not move it" in printed("testing", 80)
+
+
+@pytest.mark.parametrize("topic", ["django", "fastapi", "wsgi"])
+def test_code_can_be_copied_from_a_wide_terminal(topic: str) -> None:
+    page = "\n".join(line.rstrip() for line in printed(topic, 140).splitlines())
+    for code in re.findall(r"^```\w+\n(.*?)\n```", TOPICS[topic], re.DOTALL | re.MULTILINE):
+        assert f"\n{code}\n" in page
 
 
 def _read(terminal: int) -> bytes:

@@ -86,6 +86,7 @@ def test_python_examples_run_as_written(source: str, workspace: Path, monkeypatc
     exec(compile(source, "example", "exec"), vars(module))  # noqa: S102  (our own text)
 
 
+@pytest.mark.usefixtures("stopped_clock")
 def test_the_application_shown_limits_each_route_as_written() -> None:
     names: dict[str, Any] = {}
     exec(compile(block("python", '"/export": 10'), "shop.py", "exec"), names)  # noqa: S102  (our own text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from http import HTTPStatus
 from types import ModuleType
 from typing import Any
@@ -16,7 +17,7 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 from manual import PAGES, block
 
-from ratelab import ManualClock
+from ratelab import ManualClock, MemoryLimiter, Policy
 from ratelab.clock import default_clocks
 
 
@@ -63,6 +64,7 @@ def test_the_responses_shown_are_those_of_the_first_application(
         ]
 
 
+@pytest.mark.usefixtures("stopped_clock")
 def test_a_cost_that_the_client_names_is_checked() -> None:
     module = ModuleType("shop")
     exec(compile(block("python", "def count_rows("), "shop.py", "exec"), vars(module))  # noqa: S102  (our own text)
@@ -77,5 +79,26 @@ def test_a_cost_that_the_client_names_is_checked() -> None:
         (200, '"100/minute";r=99, "20/hour";r=15'),
         (422, '"100/minute";r=98'),
         (422, '"100/minute";r=97'),
-        (429, '"20/hour";r=0, "100/minute";r=96'),
+        (429, '"20/hour";r=0, "100/minute";r=97'),
     ]
+
+
+@pytest.mark.parametrize("framework", ["starlette", "litestar"])
+def test_a_websocket_of_another_framework_limits_connections_and_messages(
+    framework: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("shop")
+    monkeypatch.setitem(sys.modules, "shop", module)  # where Litestar finds the types of the function
+    part = "WebSocketRoute(" if framework == "starlette" else "from litestar import Litestar, WebSocket"
+    exec(compile(block("python", part), "shop.py", "exec"), vars(module))  # noqa: S102  (our own text)
+    app, clock = module.__dict__["app"], ManualClock()
+    for name, policy in (("connections", "10/minute"), ("messages", "2/s")):
+        vars(module)[name] = MemoryLimiter(Policy.create("token-bucket", policy), clock)
+
+    async def chat(*texts: str) -> list[Any]:
+        sent = await asgi.converse(app, *texts, path="/chat")
+        return [message.get("text", message.get("code", message["type"])) for message in sent]
+
+    assert asyncio.run(chat("a", "b", "c")) == ["websocket.accept", "a", "b", 1013]
+    clock.advance(10**9)
+    assert [asyncio.run(chat())[0] for _ in range(10)] == ["websocket.accept"] * 9 + [1008]

@@ -14,6 +14,7 @@ from limited_apps import Handler
 from manual import block, blocks
 
 from ratelab import ManualClock, MemoryLimiter
+from ratelab.clock import default_clocks
 from ratelab.http import RateLimitMiddleware
 from ratelab.http.asgi import App, Message, Receive, Scope, Send
 from ratelab.policies.policy_file import read_policies
@@ -41,6 +42,7 @@ def test_every_policy_file_shown_is_valid(text: str, tmp_path: Path) -> None:
 
 
 def test_the_application_shown_has_the_plans_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(default_clocks, "aligned", lambda window: ManualClock())
     save(tmp_path, "name: global")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
@@ -85,6 +87,7 @@ def test_the_search_has_a_limit_for_a_client_and_a_queue_for_all(tmp_path: Path)
     assert call(app, path="/").of("ratelimit-policy") == ['"total";q=200;w=2']
 
 
+@pytest.mark.usefixtures("stopped_clock")
 def test_graphql_points_are_those_of_the_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = block("python", "count_points(scope):")
     (tmp_path / "graphql.yaml").write_text(next(one for one in FILES if "name: points" in one))
@@ -97,6 +100,7 @@ def test_graphql_points_are_those_of_the_header(tmp_path: Path, monkeypatch: pyt
     assert json.loads(responses[-1].body)["violated-policies"] == ["points"]
 
 
+@pytest.mark.usefixtures("stopped_clock")
 def test_the_language_model_reserves_tokens_and_settles_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "llm.yaml").write_text(next(one for one in FILES if "name: output" in one))
     monkeypatch.chdir(tmp_path)

@@ -20,7 +20,7 @@ from response_headers import parse_limits
 
 from ratelab import InputError, ManualClock, MemoryLimiter, Policy, create
 from ratelab.errors import StoreError
-from ratelab.limiter import Costs, Keys, Row
+from ratelab.limiter import Costs, Decision, Keys, Row
 
 pytest_plugins = ("door_conformance",)
 
@@ -195,14 +195,22 @@ SLOW_QUEUES: list[Policy | list[Policy]] = [
 
 
 def test_a_delay_above_the_bound_is_refunded_and_denied(door: Door) -> None:
-    for policies in SLOW_QUEUES if door.blocks else ():
+    for policies in SLOW_QUEUES:
+        denials: list[Decision] = []
+
+        def note(_: Any, decision: Decision, seen: list[Decision] = denials) -> None:
+            seen.append(decision)
+
         limiter = MemoryLimiter(policies, ManualClock())
-        client = door.serve(limiter, max_delay=1)
+        client = door.serve(limiter, max_delay=1, on_denied=note)
         with patch("time.sleep") as sleep:
             replies = [client(Request()) for _ in range(3)]
         assert ([reply.status for reply in replies], sleep.mock_calls) == ([200, 429, 429], [])
         assert replies[2].of("retry-after") == ["9"]
         assert problem_of(replies[2])["violated-policies"] == [limiter.policies[0].name]
+        alone = MemoryLimiter(policies, ManualClock())
+        alone.hit("first")
+        assert {(one.retry_after, one.reset_after) for one in denials} == {(9.0, alone.hit("first", 0).reset_after)}
 
 
 # --- threads

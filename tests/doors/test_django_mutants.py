@@ -7,12 +7,14 @@ from unittest.mock import patch
 import pytest
 import test_conformance as conformance
 import test_django as views
+import test_django_clients as clients
 import test_django_rest as throttles
 import test_django_settings as options
 from django.http import Http404, HttpResponse
 from django_asgi_door import DOOR as ASGI
 from django_door import DOOR as WSGI
 from django_project import MIDDLEWARE, override
+from django_views import hello
 from mutate import Mutant, mutate
 
 from ratelab.django import apps, door, responses, settings
@@ -58,7 +60,7 @@ def join(direct: bool) -> None:
 MUTANTS: dict[str, tuple[Mutant, Callable[[], None]]] = {
     # the middleware
     "a denied request reaches the view": (
-        mutate(Door, "pass_on", "ruling.answer is not None", "False"),
+        mutate(Door, "pass_on", "denial is not None", "False"),
         partial(DENIED, WSGI),
     ),
     "a denied request reaches the coroutine view": (
@@ -66,16 +68,16 @@ MUTANTS: dict[str, tuple[Mutant, Callable[[], None]]] = {
         partial(DENIED, ASGI),
     ),
     "the decision is not on the request": (
-        mutate(Door, "pass_on", "request.ratelimit = Decision(*row)", "pass"),
+        mutate(Door, "pass_on", "request.ratelimit = decision", "pass"),
         views.test_the_decision_of_the_innermost_limit_is_on_the_request,
     ),
     "a failed view stays charged": (
-        mutate(Door, "pass_on", "gate.settle_now(scope, ruling, find_status(error))", "pass"),
+        mutate(Door, "pass_on", "gate.settle_now(*ruled, find_status(error))", "pass"),
         partial(views.test_an_exception_of_a_view_counts_as_its_status, Http404(), 404),
     ),
     "a response is not refunded": (
-        mutate(Door, "pass_on", "gate.settle_now(scope, ruling, response.status_code)", "pass"),
-        partial(views.test_requests_are_refunded_by_the_status_of_their_response, views.hello),
+        mutate(Door, "pass_on", "gate.settle_now(*ruled, response.status_code)", "pass"),
+        partial(views.test_requests_are_refunded_by_the_status_of_their_response, hello),
     ),
     "an override of the settings has no effect": (
         mutate(Door, "_follow", "setting in _WATCHED", "False"),
@@ -83,19 +85,19 @@ MUTANTS: dict[str, tuple[Mutant, Callable[[], None]]] = {
     ),
     "the user is loaded in the event loop": (
         mutate(Door, "pass_on_awaiting", "self._loads_user", "False"),
-        partial(views.test_users_are_loaded_before_functions_run_in_an_event_loop, views.COUNTS_USERS[0]),
+        partial(clients.test_users_are_loaded_before_functions_run_in_an_event_loop, clients.COUNTS_USERS[0]),
     ),
     "users of accounts are loaded in the event loop": (
         mutate(door, "may_read_user", 'return "account" in keys', "return False"),
-        partial(views.test_users_are_loaded_before_functions_run_in_an_event_loop, views.COUNTS_USERS[3]),
+        partial(clients.test_users_are_loaded_before_functions_run_in_an_event_loop, clients.COUNTS_USERS[3]),
     ),
     # header fields and responses
     "fields of the application are replaced": (
-        mutate(door, "join_text", "other is None", "True"),
+        mutate(door, "join_fields", "other is None", "True"),
         partial(join, True),
     ),
     "two limits send two sets of legacy fields": (
-        mutate(responses, "join_text", "merge_fields(present, added)", "present"),
+        mutate(door, "join_fields", "merge_fields(present, added)", "present"),
         JOINED,
     ),
     "a custom denial has no fields": (
@@ -124,7 +126,7 @@ MUTANTS: dict[str, tuple[Mutant, Callable[[], None]]] = {
     ),
     "policies by account count addresses": (
         mutate(door, "create_gate", "find_user if account is None", "(lambda request: None) if account is None"),
-        views.test_policies_by_account_count_the_user,
+        clients.test_policies_by_account_count_the_user,
     ),
     # the decorator
     "views of a decorator share a quota": (

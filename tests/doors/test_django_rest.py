@@ -18,6 +18,8 @@ from ratelab.django.rest import AnonRateThrottle, RateThrottle, ScopedRateThrott
 from ratelab.errors import StoreError
 from ratelab.http import Identity
 
+pytestmark = pytest.mark.usefixtures("stopped_clock")
+
 factory = APIRequestFactory()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -13,7 +14,7 @@ from django.test import RequestFactory, override_settings
 from django_project import MIDDLEWARE, override
 
 from ratelab import InputError, MemoryLimiter, Policy, create
-from ratelab.django import RateLimitMiddleware, ratelimit
+from ratelab.django import RateLimitMiddleware, apps, decorators, ratelimit
 from ratelab.django.apps import check_deployment, check_settings
 from ratelab.http import Identity
 from ratelab.stores.valkey import AsyncValkeyLimiter
@@ -26,6 +27,8 @@ LIMITER = MemoryLimiter(create("gcra", "1/min"))
 def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WEB_CONCURRENCY", "GUNICORN_CMD_ARGS"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(decorators, "doors", WeakSet())  # without the views of other tests
+    monkeypatch.setattr(apps, "doors", decorators.doors)
 
 
 def hello(request: Any) -> HttpResponse:
@@ -132,13 +135,27 @@ INVALID: dict[str, dict[str, Any]] = {
     "trusted_hops must be": {"RATE": "5/s", "TRUSTED_HOPS": "1"},
     "trusted_hops must be a whole number from 0 to": {"RATE": "5/s", "TRUSTED_HOPS": [1]},
     "legacy headers must be one of off, delta, epoch": {"RATE": "5/s", "LEGACY": "on"},
-    "exempt must be a function": {"RATE": "5/s", "EXEMPT": "/healthz"},
+    "EXEMPT must be a list of routes or a function, got '/healthz'": {"RATE": "5/s", "EXEMPT": "/healthz"},
     "cost must be": {"RATE": "5/s", "COST": -1},
     "max_keys must be": {"RATE": "5/s", "MAX_KEYS": 0},
     "max_delay must be": {"RATE": "5/s", "MAX_DELAY": "long"},
     "on_denied must be a function": {"RATE": "5/s", "ON_DENIED": 429},
     "invalid store URL": {"RATE": "5/s", "STORE": "localhost"},
     "deadline must be": {"RATE": "5/s", "STORE": "valkey://localhost", "DEADLINE": 0},
+    "deadline must be above 0": {"RATE": "5/s", "DEADLINE": "soon"},
+    "name must be text such as 'search', got 5": {"RATE": "5/s", "NAME": 5},
+    "name must have at most 100 characters, got 101": {"RATE": "5/s", "NAME": "n" * 101},
+    "deadline must be above 0 and at most 60 seconds, got 61": {"LIMITER": f"{__name__}.LIMITER", "DEADLINE": 61},
+    "max_keys must be a whole number": {"LIMITER": f"{__name__}.LIMITER", "MAX_KEYS": 0},
+    "invalid store URL localhost": {"LIMITER": f"{__name__}.LIMITER", "STORE": "localhost"},
+    "PLANS needs RATE or POLICIES, got LIMITER: give them to the limiter": {
+        "LIMITER": f"{__name__}.LIMITER",
+        "PLANS": {},
+    },
+    "OVERRIDES needs RATE or POLICIES, got FILE: write them into the file": {"FILE": "x", "OVERRIDES": {}},
+    "trusted_hops must be a whole number": {"RATE": "5/s", "KEY": Identity(), "TRUSTED_HOPS": "1"},
+    "trusted_proxies must be a list, got '10.0.0.1'": {"RATE": "5/s", "KEY": Identity(), "TRUSTED_PROXIES": "10.0.0.1"},
+    "ipv6_prefix must be": {"RATE": "5/s", "KEY": Identity(), "IPV6_PREFIX": 200},
     "on_store_error must be one of": {"RATE": "5/s", "STORE": "valkey://localhost", "ON_STORE_ERROR": "ignore"},
     "on_store_error must be one of local, open, closed, got 5": {"RATE": "5/s", "ON_STORE_ERROR": 5},
     "path must be the path of a policy file, got 5": {"FILE": 5},

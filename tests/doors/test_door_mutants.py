@@ -51,7 +51,17 @@ CAUGHT: dict[str, Check] = {
     "a known peer is not denied": partial(conformance.test_a_denied_request_gets_a_problem_that_no_cache_stores, WSGI),
     "fields of another time are sent": wsgi.test_the_fields_of_a_known_peer_follow_its_quota_and_time,
     "a denied request reaches the application": BOUND,
-    "the body is wrapped": partial(wsgi.test_the_body_of_the_application_is_not_wrapped, wsgi.create_new),
+    "a denied request is not counted": wsgi.test_denials_of_a_known_peer_are_counted,
+    "an offender is not listed": wsgi.test_denials_of_a_known_peer_are_counted,
+    "the response to HEAD has a body": partial(conformance.test_head_is_charged_as_get_is, WSGI),
+    "exempt requests are limited": wsgi.test_counts_and_offenders_are_kept,
+    "any true value exempts": wsgi.test_exempt_returns_true_or_false,
+    "on_denied is not asked": partial(wsgi.test_fields_of_a_custom_denial_may_be_bytes_or_text, wsgi.create_new),
+    "the denial of another time is sent": wsgi.test_the_wait_of_a_known_peer_follows_the_time,
+    "the text of a function may have any length": partial(
+        peers.test_a_function_without_a_usable_text_leaves_the_address, "a" * 257
+    ),
+    "the body is wrapped": partial(wsgi.test_the_body_of_the_application_is_not_wrapped, wsgi.create_costly),
     "two limiters send two sets of fields": LEGACY,
     "field names of the application are changed": wsgi.test_other_cases_of_field_names_are_kept_with_legacy_fields,
     "the first status counts": partial(SETTLED, wsgi_apps.failing_late, 500),
@@ -73,7 +83,9 @@ CAUGHT: dict[str, Check] = {
         peers.test_a_unix_socket_is_one_client_unless_it_is_trusted, "localhost", "None"
     ),
     "a mount point is part of the path": partial(conformance.test_routes_are_those_below_the_mount_point, WSGI),
-    "a function of an identity takes the scope": peers.test_functions_of_an_identity_receive_the_environment,
+    "a function of an identity takes the scope": partial(
+        peers.test_functions_of_an_identity_receive_the_environment, lambda environ: 1
+    ),
     "a known client of a view is not denied": FIELDS,
     "a known client of a view is not delayed": with_site(flask.test_a_known_client_waits_for_its_turn_in_a_queue),
     "fields of another client are sent": FIELDS,

@@ -7,7 +7,7 @@ import pytest
 from asgi import AsgiResponse, request, scope_of, started
 from fastapi import Depends, FastAPI
 from response_headers import parse_limits
-from valkey_servers import collect_connections, run_valkey, send_command
+from valkey_servers import collect_connections, extend_default_deadlines, run_valkey, send_command
 
 from ratelab.errors import ConfigurationWarning
 from ratelab.fastapi import RateLimit
@@ -41,7 +41,7 @@ def test_instances_share_a_quota_and_close_their_connections(store: ValkeyServer
 
 
 @pytest.mark.parametrize(("mounted", "denied"), [(False, False), (True, False), (False, True)])
-def test_connections_are_closed_at_the_shutdown(mounted: bool, denied: bool) -> None:
+def test_connections_are_closed_at_the_shutdown(mounted: bool, denied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     async def run(url: str) -> None:
         if denied:
             await send(limited("3/h", store=url), 3)
@@ -56,8 +56,38 @@ def test_connections_are_closed_at_the_shutdown(mounted: bool, denied: bool) -> 
         while count_clients(url) > 1:
             await asyncio.sleep(0.001)
 
+    extend_default_deadlines(monkeypatch)
     with run_valkey() as server:
         asyncio.run(asyncio.wait_for(run(server.url), 30))
+
+
+def test_limits_in_one_store_share_a_connection() -> None:
+    async def run(url: str) -> None:
+        limits = [RateLimit("3/h", store=url, name=name) for name in ("outer", "inner")]
+        unused = RateLimit("3/h", store=url, name="unused")
+        app = FastAPI(dependencies=[Depends(each) for each in limits])
+        app.get("/ping")(lambda: "pong")
+        async with started(app):
+            assert [(await request(app, scope_of())).status for _ in range(4)] == [200, 200, 200, 429]
+            assert count_clients(url) == 2
+        while count_clients(url) > 1:
+            await asyncio.sleep(0.001)
+        assert unused.counts.admitted == 0
+
+    with run_valkey() as server:
+        asyncio.run(asyncio.wait_for(run(server.url), 30))
+
+
+def test_applications_in_two_event_loops_at_once_have_a_connection_each(store: ValkeyServer) -> None:
+    apps = [limited("3/h", store=store.url, name="two loops") for _ in range(2)]
+
+    async def run() -> list[int]:
+        async with started(apps[0]):
+            first = [(await request(apps[0], scope_of())).status for _ in range(2)]
+            others = await asyncio.to_thread(lambda: asyncio.run(send(apps[1], 2)))
+            return [*first, *(reply.status for reply in others)]
+
+    assert asyncio.run(run()) == [200, 200, 200, 429]
 
 
 def count_clients(url: str) -> int:
@@ -72,10 +102,10 @@ def test_an_application_may_start_again(store: ValkeyServer) -> None:
 
 
 def test_several_limits_in_a_store_decide_together(store: ValkeyServer) -> None:
-    app = limited("2/s", "3/day", store=store.url, name="several", key=Depends(lambda: "alice"))
+    app = limited("2/h", "3/day", store=store.url, name="several", key=Depends(lambda: "alice"))
     replies = asyncio.run(send(app, 3))
     assert [reply.status for reply in replies] == [200, 200, 429]
-    assert replies[0].of("ratelimit-policy") == ['"several 2/s";q=2;w=1, "several 3/day";q=3;w=86400']
+    assert replies[0].of("ratelimit-policy") == ['"several 2/h";q=2;w=3600, "several 3/day";q=3;w=86400']
 
 
 def test_two_limits_with_one_name_are_a_warning(store: ValkeyServer) -> None:

@@ -13,6 +13,8 @@ from ratelab import ManualClock, MemoryLimiter, Policy
 from ratelab.fastapi import RateLimit, RateLimitDenied
 from ratelab.http.asgi import Message
 
+pytestmark = pytest.mark.usefixtures("stopped_clock")
+
 
 def fixed(burst: int = 1) -> MemoryLimiter:
     """Return a limiter whose quota does not return."""

@@ -18,6 +18,8 @@ from ratelab.errors import ConfigurationWarning
 from ratelab.flask import RateLimitDenied, limit
 from ratelab.limiter import Decision
 
+pytestmark = pytest.mark.usefixtures("stopped_clock")
+
 if TYPE_CHECKING:
     from ratelab.stores.valkey.server import ValkeyServer
 

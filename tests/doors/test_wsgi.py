@@ -45,7 +45,12 @@ def create_known(app: Any, burst: int = 5, **arguments: Any) -> RateLimitMiddlew
     return middleware
 
 
-@pytest.fixture(params=[create_new, create_known], ids=["new peer", "known peer"])
+def create_costly(app: Any, burst: int = 5, **arguments: Any) -> RateLimitMiddleware:
+    """Create it with a function of the request, which needs its scope."""
+    return RateLimitMiddleware(app, Watched(burst=burst), cost=lambda environ: 1, **arguments)
+
+
+@pytest.fixture(params=[create_new, create_known, create_costly], ids=["new peer", "known peer", "function"])
 def create_limited(request: pytest.FixtureRequest) -> Create:
     return request.param  # type: ignore[no-any-return]
 
@@ -157,6 +162,19 @@ def test_counts_and_offenders_are_kept() -> None:
     assert [offender[1] for offender in app.offenders.top()] == [1]
 
 
+def test_exempt_returns_true_or_false() -> None:
+    app = RateLimitMiddleware(hello, Watched(), exempt=lambda environ: "yes")  # type: ignore[arg-type, return-value]
+    with pytest.raises(InputError, match=r"exempt must return True or False, got 'yes'"):
+        call(app)
+
+
+def test_denials_of_a_known_peer_are_counted() -> None:
+    app = RateLimitMiddleware(hello, Watched(burst=2))
+    assert [call(app).status for _ in range(4)] == [200, 200, 429, 429]
+    assert (app.counts.admitted, app.counts.denied) == (2, 2)
+    assert [offender[1] for offender in app.offenders.top()] == [2]
+
+
 def test_the_fields_of_a_known_peer_follow_its_quota_and_time() -> None:
     clock = ManualClock()
     app = RateLimitMiddleware(hello, MemoryLimiter(create("token-bucket", "1/10s", 4), clock))
@@ -166,6 +184,16 @@ def test_the_fields_of_a_known_peer_follow_its_quota_and_time() -> None:
         found += call(app).of("ratelimit")
     states = ["r=3;t=10", "r=2;t=20", "r=1;t=30", "r=0;t=33", "r=2;t=13", "r=1;t=23"]
     assert found == [f'"token-bucket";{state}' for state in states]
+
+
+def test_the_wait_of_a_known_peer_follows_the_time() -> None:
+    clock = ManualClock()
+    app = RateLimitMiddleware(hello, MemoryLimiter(create("token-bucket", "1/10s", 1), clock))
+    found = []
+    for seconds in (0, 0, 6, 1):
+        clock.advance(seconds * 10**9)
+        found += call(app).of("retry-after")
+    assert found == ["10", "4", "3"]
 
 
 def test_a_policy_that_changes_applies_to_known_peers() -> None:
@@ -221,6 +249,8 @@ def test_a_delay_that_is_interrupted_is_counted_as_dropped() -> None:
     with patch("time.sleep", side_effect=SoftTimeLimitExceededError), pytest.raises(SoftTimeLimitExceededError):
         call(app)
     assert (app.counts.admitted, app.counts.dropped, app.counts.waiting) == (1, 1, 0)
+    with patch("time.sleep"):
+        assert [call(app).status for _ in range(2)] == [200, 429]  # the interrupted request stays charged
 
 
 def test_on_denied_is_asked_about_a_delay_above_the_bound() -> None:

@@ -84,8 +84,24 @@ def test_commas_are_usual_in_some_fields(name: str) -> None:
     assert call(app, headers=f"{name}: a, b").status == 200
 
 
-def test_functions_of_an_identity_receive_the_environment() -> None:
+@pytest.mark.parametrize("cost", [1, lambda environ: 1], ids=["at once", "with its scope"])
+def test_functions_of_an_identity_receive_the_environment(cost: Any) -> None:
     limiter = Watched()
     identity = Identity(lambda environ: environ.get("REMOTE_USER"), secret="s")  # noqa: S106
-    run(RateLimitMiddleware(hello, limiter, identity), environ_of() | {"REMOTE_USER": "alice"})
+    run(RateLimitMiddleware(hello, limiter, identity, cost), environ_of() | {"REMOTE_USER": "alice"})
     assert limiter.asked == [(identity.key_of("alice"), 1)]
+
+
+@pytest.mark.parametrize("name", [None, "", "a" * 257])
+def test_a_function_without_a_usable_text_leaves_the_address(name: str | None) -> None:
+    limiter, calls = Watched(), []
+
+    def find_name(environ: Any) -> str | None:
+        calls.append(environ)
+        return name
+
+    app = RateLimitMiddleware(hello, limiter, Identity(find_name, secret="s"))  # noqa: S106
+    for _ in range(3):
+        call(app, "203.0.113.7")
+    assert limiter.asked == [(Identity(secret="s").key_of("203.0.113.7"), 1)] * 3  # noqa: S106
+    assert len(calls) == 3

@@ -176,6 +176,6 @@ def test_a_reload_keeps_the_quota_in_a_store(tmp_path: Path, store: ValkeyServer
 def test_each_process_has_its_own_quota_without_a_store(tmp_path: Path) -> None:
     arguments = [*TCP["sync"][:-1], "limited_wsgi:limit"]
     with started(arguments, tmp_path, ("--workers", "2", "--preload")) as server:
-        # One process may answer all of these, and another may have answered the request that found the server ready.
-        assert send_all(server, 60)[200] in (4, 5, 9)
+        # One process may answer all of these, or few, and the request that found the server ready was one of another.
+        assert 4 <= send_all(server, 60)[200] <= 9
         assert "each process of the server has its own quota in memory" in server.output.read_text(encoding="utf-8")

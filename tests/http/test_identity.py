@@ -257,7 +257,7 @@ def test_a_key_is_neither_the_value_nor_an_unkeyed_hash_of_it() -> None:
 # --- invalid options
 
 
-BAD_KEY = "key must be ip or header:NAME, such as header:X-API-Key, got "
+BAD_KEY = "key must be ip, header:NAME such as header:X-API-Key, or in code a function, got "
 BAD_PROXY = "a trusted proxy must be an address or a CIDR such as 10.0.0.0/8, got "
 FORGED = " can be forged by clients: use ip with trusted_proxies"
 UNNAMED = " can be forged by clients: name the proxies that set it with trusted_proxies"

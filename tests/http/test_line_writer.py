@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import select
 from collections.abc import Iterator
-from threading import Thread
+from itertools import count
+from threading import Event, Thread
 from time import monotonic
+from typing import Any
 
 import pytest
 from serve_process import wait_until
 
+from ratelab.http import line_writer
 from ratelab.http.line_writer import CLOSE_TIMEOUT_S, MAX_QUEUED_TEXTS, LineWriter
 
 
@@ -39,8 +43,8 @@ def test_lines_arrive_in_their_order(pipe: tuple[int, int]) -> None:
 
 
 def test_each_line_arrives_or_is_counted_once_the_reader_is_back(pipe: tuple[int, int]) -> None:
-    lines, count = LineWriter(pipe[1]), 3 * MAX_QUEUED_TEXTS
-    for number in range(count):
+    lines, number_of_lines = LineWriter(pipe[1]), 3 * MAX_QUEUED_TEXTS
+    for number in range(number_of_lines):
         lines.write(f"{number:0100}\n")
     assert lines.is_behind
     texts: list[str] = []
@@ -55,7 +59,7 @@ def test_each_line_arrives_or_is_counted_once_the_reader_is_back(pipe: tuple[int
     reports = [line for line in arrived if "dropped" in line]
     assert len(reports) == 1
     (dropped,) = re.findall(r"^([0-9,]+) lines were dropped because the reader of this output stalled$", reports[0])
-    assert len(arrived) - 2 + int(dropped.replace(",", "")) == count
+    assert len(arrived) - 2 + int(dropped.replace(",", "")) == number_of_lines
     assert arrived[-1] == "back"
 
 
@@ -72,6 +76,30 @@ def test_a_reader_that_has_stalled_does_not_delay_the_end(pipe: tuple[int, int])
     wait_until(lambda: not lines.is_behind)
     os.close(pipe[1])
     read_to_end.join()
+
+
+def test_a_process_that_was_stopped_at_its_end_loses_no_line(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times, resumed = count(0, 2 * CLOSE_TIMEOUT_S), Event()
+    os.set_blocking(pipe[0], False)
+
+    def write(descriptor: int, data: bytes) -> int:
+        resumed.wait()
+        return os.writev(descriptor, [data])
+
+    def is_writable(*arguments: Any) -> Any:
+        resumed.set()
+        return select.select(*arguments)
+
+    monkeypatch.setattr(line_writer, "monotonic", lambda: next(times))
+    monkeypatch.setattr(line_writer, "select", is_writable)
+    monkeypatch.setattr(os, "write", write)
+    lines = LineWriter(pipe[1])
+    lines.write("the last line\n")
+    lines.finish()
+    assert os.read(pipe[0], 100) == b"the last line\n"
+    os.close(pipe[1])
 
 
 def test_a_reader_that_is_gone_costs_no_memory(pipe: tuple[int, int]) -> None:

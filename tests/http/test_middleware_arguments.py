@@ -24,7 +24,7 @@ INVALID_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"cost": 1.5}, f"{BAD_COST}1.5"),
     ({"cost": "1"}, f"{BAD_COST}'1'"),
     ({"cost": None}, f"{BAD_COST}None"),
-    ({"key": "cookie"}, "key must be ip or header:NAME, such as header:X-API-Key, got 'cookie'"),
+    ({"key": "cookie"}, "key must be ip, header:NAME such as header:X-API-Key, or in code a function, got 'cookie'"),
     ({"legacy": "on"}, "legacy headers must be one of off, delta, epoch, got 'on'"),
 ]
 

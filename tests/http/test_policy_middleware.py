@@ -44,6 +44,29 @@ def test_every_policy_is_listed_and_the_binding_one_has_its_state() -> None:
     assert call(app).of("ratelimit") == ['"second";r=2;t=1, "day";r=2;t=86399']
 
 
+@pytest.mark.parametrize("algorithm", ["token-bucket", "fixed-window", "gcra"])
+@pytest.mark.parametrize("legacy", ["off", "delta"])
+def test_policies_that_always_apply_give_the_same_responses_as_with_a_plan(algorithm: str, legacy: str) -> None:
+    quotas = [Policy.create(algorithm, rate, name=rate) for rate in ("4/s", "9/min", "9/h")]
+    alike, clock = limited(*quotas, legacy=legacy)
+    planned, other_clock = limited(*quotas, legacy=legacy, plan=lambda scope: None)
+    seen = []
+    for wait in (0, 0, 0, 0, 0, 2, 0, 0, 70, 0, 9, 3600, 0, 1) * 2:
+        for each in (clock, other_clock):
+            each.advance(wait * 10**9)
+        found, expected = call(alike), call(planned)
+        assert found == expected
+        seen.append(found.status)
+    assert alike.counts == planned.counts
+    assert {*seen} == {200, 429}
+
+
+def test_the_delay_of_one_of_several_policies_is_slept() -> None:
+    app, _ = limited(Policy.create("leaky-bucket", "100/s", burst=3, name="queue"), DAY)
+    assert [call(app).status for _ in range(2)] == [200, 200]
+    assert app.counts.delayed == 1
+
+
 def test_a_denial_names_the_violated_policies_and_waits_for_the_longest() -> None:
     app, clock = limited(SECOND, DAY)
     statuses = [call(app).status for _ in range(4)]

@@ -72,6 +72,10 @@ def count_shadow_denials() -> None:
         raise AssertionError from error
 
 
+def same_as_planned() -> None:
+    middleware.test_policies_that_always_apply_give_the_same_responses_as_with_a_plan("token-bucket", "off")
+
+
 CAUGHT: dict[str, Callable[[], None]] = {
     "all policies bind": middleware.test_a_denial_names_the_violated_policies_and_waits_for_the_longest,
     "requests and bytes are compared": requests.test_policies_charge_their_own_costs,
@@ -99,6 +103,9 @@ CAUGHT: dict[str, Callable[[], None]] = {
     ),
     "an invalid file raises": lambda: with_folder(report_invalid_file),
     "every request checks the file": lambda: with_folder(change_file),
+    "fields of another time are sent": same_as_planned,
+    "only the least remaining quota counts": same_as_planned,
+    "a request of several policies is not delayed": middleware.test_the_delay_of_one_of_several_policies_is_slept,
     "shadow denials are not logged": log_shadow_denials,
     "shadow denials are not counted": count_shadow_denials,
 }

@@ -208,7 +208,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_policy_file_has_plans_overrides_and_accounts(tmp_path: Path) -> None:
     text = VALID_POLICIES.replace("rate: 1000/day}", "rate: 1000/day, key: account}")
     path = write(tmp_path / "policies.yaml", text, 1)
-    app = RateLimitMiddleware.from_file(Handler(), path, key="header:X-API-Key")
+    create = partial(MemoryLimiter, clock=ManualClock())
+    app = RateLimitMiddleware.from_file(Handler(), path, key="header:X-API-Key", limiter=create)
     assert policies(app, "X-API-Key: bob") == FREE
     assert policies(app, "X-API-Key: bob\nX-Plan: premium") == '"second";q=100;w=2, "day";q=20000;w=86400'
     assert policies(app, "X-API-Key: alice\nX-Plan: premium") == '"second";q=40;w=4, "day";q=20000;w=86400'

@@ -49,7 +49,7 @@ def with_fallback(*policies: Policy) -> ResilientLimiter:
 UNUSABLE: list[tuple[dict[str, Any], str]] = [
     ({"cost": "tokens"}, "unknown cost 'tokens' of policy new: give costs="),
     ({"key": "account"}, "policy new counts accounts, and no account is given: give account="),
-    ({"key": "cookie"}, "key must be ip or header:NAME, such as header:X-API-Key, got 'cookie'"),
+    ({"key": "cookie"}, "key must be ip, header:NAME such as header:X-API-Key, or in code a function, got 'cookie'"),
     ({"key": "header:X-Forwarded-For"}, "X-Forwarded-For can be forged by clients: use ip with trusted_proxies"),
     ({"match": "login"}, "a route must be a path, such as /search or POST /login, got 'login'"),
     ({"name": "caf\u00e9"}, "a header field cannot hold the name 'caf\u00e9' of a policy: use printable ASCII"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import Any
 
@@ -21,7 +22,7 @@ from wsgi_apps import hello
 from ratelab import MemoryLimiter, create
 from ratelab.flask import limit
 from ratelab.http.middleware import RateLimitMiddleware
-from ratelab.http.telemetry import observe_middleware, trace_denial
+from ratelab.http.telemetry import ObservedCounts, observe_middleware, trace_denial
 from ratelab.wsgi import RateLimitMiddleware as WsgiMiddleware
 
 
@@ -63,6 +64,34 @@ def test_the_counters_of_other_doors_are_exported_too() -> None:
     metrics = read_metrics(reader)
     for name in ("wsgi", "flask"):
         assert [metrics["ratelab.requests", (name, outcome)] for outcome in ("admitted", "denied")] == [1, 2]
+
+
+def test_gates_of_one_name_are_added_up_also_after_their_end() -> None:
+    provider = MeterProvider([reader := InMemoryMetricReader()])
+
+    def serve(requests: int) -> None:
+        app = RateLimitMiddleware(Handler(), MemoryLimiter(create("gcra", "2/day")))
+        for _ in range(3):  # the same one again is counted once
+            observe_middleware(app, provider, name="api")
+        for _ in range(requests):
+            call(app)
+        read_metrics(reader)
+
+    for requests in (1, 3, 5):
+        serve(requests)
+    gc.collect()
+    metrics = read_metrics(reader)
+    assert [metrics["ratelab.requests", ("api", outcome)] for outcome in ("admitted", "denied")] == [5, 4]
+
+
+def test_gates_that_replace_others_take_no_memory() -> None:
+    observed = ObservedCounts()
+    for _ in range(20):
+        observed.add(RateLimitMiddleware(Handler(), MemoryLimiter(create("gcra", "2/day"))))
+    gc.collect()
+    observed.add(RateLimitMiddleware(Handler(), MemoryLimiter(create("gcra", "2/day"))))
+    assert len(observed._gates) <= 2
+    assert observed.total("admitted") == observed.total("waiting") == 0
 
 
 def test_a_denial_is_an_event_of_the_current_span() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
 from pathlib import Path
 
@@ -64,6 +65,18 @@ def test_an_endless_step_is_stopped_and_its_line_is_known(statements: str, monke
     monkeypatch.setattr(submission, "STEP_TIMEOUT_S", 0.5)
     verdict = evaluate("token-bucket", body(statements))
     assert (verdict.correct, verdict.message) == (False, "line 2: still running after 0.5 s")
+
+
+def test_a_machine_that_stalls_ends_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(submission, "STEP_TIMEOUT_S", 60)
+    monkeypatch.setattr(submission, "monotonic", lambda: now)
+    with submission._time_limit():
+        now += 90
+        submission._raise_timeout(signal.SIGALRM, None)  # half a minute late
+        now += 60
+        with pytest.raises(submission.StepTimeoutError):
+            submission._raise_timeout(signal.SIGALRM, None)
 
 
 def test_an_error_is_formatted_on_one_line_if_possible() -> None:

@@ -153,6 +153,14 @@ def test_requests_that_come_seldom_do_not_raise_the_rate() -> None:
     assert pace.interval == 100 * MS
 
 
+def test_requests_that_are_sent_late_do_not_raise_the_rate() -> None:
+    pace, now = LearnedPace(interval=100.0 * MS), NS_PER_S
+    for _ in range(1000):
+        now = pace.ready_at(now) + NS_PER_S
+        pace.observe(pace.send(now, waited=True), now, ADMITTED)
+    assert pace.interval == 100 * MS
+
+
 def test_a_rate_that_was_denied_is_tried_again_only_after_enough_admissions() -> None:
     pace, now = LearnedPace(interval=100.0 * MS, step=0.02), NS_PER_S
     pace.observe(pace.send(now, waited=True), now, DENIED)

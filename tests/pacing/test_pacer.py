@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from virtual_loop import run_virtually
+from waiting_runs import wait_until
 
 import ratelab.pacing
 from ratelab import InputError, ManualClock, MemoryLimiter, Quota, RateLimitExceeded, create
@@ -165,27 +166,28 @@ def test_threads_are_paced_by_the_clock() -> None:
 
     def work() -> None:
         with pacer.request() as permit:
-            times.append(clock.now)
             permit.observe(200, SECOND)
+            times.append(clock.now)
 
     threads = [Thread(target=work) for _ in range(5)]
     for thread in threads:
         thread.start()
-    while any(thread.is_alive() for thread in threads):
-        if (alarm := clock.next_alarm) is not None:
-            clock.now = max(clock.now, alarm)
-        threads[0].join(0.001)
-    assert times == [2 * NS_PER_S, 3 * NS_PER_S, 4 * NS_PER_S, 5 * NS_PER_S, 6 * NS_PER_S]
+    expected = [number * NS_PER_S for number in range(2, 7)]
+    for number, at in enumerate(expected):
+        wait_until(lambda number=number, at=at: (len(times), clock.next_alarm) == (number, at))  # type: ignore[misc]
+        clock.now = at
+    for thread in threads:
+        thread.join()
+    assert times == expected
 
 
 def test_tasks_of_trio_are_paced() -> None:
     trio = pytest.importorskip("trio")
 
     async def main() -> float:
-        pacer = Pacer()
+        pacer, start = Pacer(), trio.current_time()
         async with pacer.request() as permit:
             permit.observe(200, {"X-RateLimit-Remaining": "20", "X-RateLimit-Reset": "1"})
-        start = trio.current_time()
         await pacer.acquire_async()
         return float(trio.current_time() - start)
 
@@ -250,7 +252,7 @@ def test_an_invalid_response_is_refused_and_may_be_observed_again(response: Any,
 
 def test_an_adapter_whose_package_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "httpx", None)
-    monkeypatch.delitem(sys.modules, "ratelab.pacing.httpx_transports", raising=False)
+    monkeypatch.delitem(sys.modules, "ratelab.pacing.adapters.httpx", raising=False)
     with pytest.raises(
         ImportError, match=r"^PacedTransport needs httpx, which is not installed: run pip install httpx$"
     ):

@@ -25,6 +25,13 @@ def case(test: Any, *start: object) -> Check:
     return partial(test, *values)
 
 
+def virtually(test: Any) -> None:
+    """Run a test that asks its store in virtual time."""
+    with pytest.MonkeyPatch.context() as patches:
+        stores.ask_at_once(patches)
+        test()
+
+
 ALLOWANCES = reading.test_allowances_are_read_and_malformed_fields_ignored
 WAITS = reading.test_denials_are_recognized_with_their_wait
 SLOW_START = pace.test_two_requests_are_sent_before_the_first_response
@@ -45,6 +52,7 @@ CAUGHT_BY: dict[str, Check] = {
         pace.test_a_rate_that_was_denied_is_tried_again_only_after_enough_admissions
     ),
     "requests that did not wait raise the rate": pace.test_requests_that_come_seldom_do_not_raise_the_rate,
+    "requests that are late raise the rate": pace.test_requests_that_are_sent_late_do_not_raise_the_rate,
     "a cached response is learned from": pace.test_a_cached_response_shows_nothing,
     "the fastest policy sets the pace": pace.test_of_several_policies_the_slowest_sets_the_pace,
     "fixed windows are not recognized": (pace.test_a_fixed_window_that_others_use_is_spread_over_the_rest_of_its_time),
@@ -63,6 +71,13 @@ CAUGHT_BY: dict[str, Check] = {
     "requests ahead are not counted": REFUSED,
     "lanes in any number are kept": pacer.test_the_keys_that_were_not_used_for_longest_are_forgotten,
     "a store that is down stops requests": stores.test_a_pacer_whose_store_is_down_paces_alone,
+    "a time that was taken before a denial is used": (
+        partial(virtually, stores.test_a_denial_gives_back_the_times_that_were_taken_before_it)
+    ),
+    "a time is taken only when it has come": (partial(virtually, stores.test_a_slow_store_does_not_delay_requests)),
+    "lessons are lost while a store is down": stores.test_lessons_from_the_time_without_a_store_reach_it,
+    "two processes take the same time": stores.test_two_processes_never_take_the_same_time,
+    "a store that was emptied is learned again": stores.test_a_store_that_was_emptied_gets_the_pace_of_its_clients,
     "changes of other processes are overwritten": stores.test_a_process_starts_at_the_pace_that_another_has_learned,
 }
 

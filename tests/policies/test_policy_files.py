@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal, get_origin
 
 import pytest
 from asgi import call
-from cli_runner import PLAIN, invoke
+from cli_runner import PLAIN, REMEDY, invoke
 from invalid_policies import INVALID_POLICY_FILES, VALID_POLICIES, InvalidPolicyFile
 from limited_apps import Handler
+from pydantic import BaseModel
 
 from ratelab import InputError, Policy
 from ratelab.cli.serve import check_policies
+from ratelab.documents import Example, Strict
 from ratelab.http import RateLimitMiddleware
 from ratelab.http.file_policies import FilePolicies
 from ratelab.http.identity import Identity
+from ratelab.lab.scenarios.schema import ScenarioFile
 from ratelab.policies.description import describe_limit
 from ratelab.policies.policy_file import read_plan_file, read_policies
 
@@ -28,6 +32,7 @@ def test_an_invalid_policy_file_is_a_one_line_error(tmp_path: Path, invalid: Inv
     assert (result.exit_code, result.stdout) == (2, ""), result.exception
     assert result.stderr.startswith(f"Error: {path}{invalid.message}")
     assert invalid.other_part in result.stderr
+    assert REMEDY.search(result.stderr), result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert len(result.stderr) < 500
 
@@ -54,6 +59,7 @@ def test_an_invalid_file_of_plans_is_an_error_with_its_line(tmp_path: Path, text
     with pytest.raises(InputError) as raised:
         read_plan_file(str(path), ["free", "premium"])
     assert str(raised.value).startswith(f"{path}{INVALID_PLAN_FILES[text]}")
+    assert REMEDY.search(str(raised.value))
 
 
 def test_a_file_of_plans_may_have_a_header_blank_lines_and_repeated_lines(tmp_path: Path) -> None:
@@ -202,3 +208,19 @@ def test_the_check_prints_what_the_policies_need_besides_the_file(
     assert second == "proxies: X-Real-IP needs the proxies that set it, as --trusted-proxy or trusted_proxies"
     assert store.startswith("store: refused, since gcra with 1/50000day, burst 1 needs numbers of 2**53 or more")
     assert store.endswith("the nearest quota that fits is 1/2978420050.954405s, burst 1")
+
+
+def list_models(model: type[BaseModel]) -> list[type[BaseModel]]:
+    found = [model]
+    for each in found:
+        found += [one for one in each.__subclasses__() if one not in found]
+    return found
+
+
+def test_every_required_key_has_an_example_for_the_error_that_it_is_missing() -> None:
+    models = list_models(Strict)
+    assert ScenarioFile in models
+    for model in models:
+        for name, field in model.model_fields.items():
+            if field.is_required() and get_origin(field.annotation) is not Literal:
+                assert any(isinstance(each, Example) for each in field.metadata), f"{model.__name__}.{name}"

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from cli_runner import invoke
+from cli_runner import REMEDY, invoke
 from click.testing import Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,6 +33,7 @@ def test_an_invalid_file_is_a_one_line_error_and_leaves_no_file(tmp_path: Path, 
     path.write_bytes(invalid.content)
     result = invoke("simulate", path, "--csv", tmp_path / "table.csv", "--events", tmp_path / "events.jsonl")
     assert_one_line(result, f"{path}{invalid.message}", invalid.other_part)
+    assert REMEDY.search(result.stderr), result.stderr
     assert list(tmp_path.iterdir()) == [path]
 
 

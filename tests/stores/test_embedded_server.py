@@ -7,10 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from time import monotonic
+from typing import Any
 
 import pytest
 from serve_process import has_exited, wait_until
@@ -78,6 +80,22 @@ def test_only_this_user_has_access_and_nothing_is_kept_on_disk(url: str) -> None
         name: send_command(url, "CONFIG", "GET", name).split("\r\n")[4] for name in ("port", "save", "maxmemory-policy")
     }
     assert options == {"port": "0", "save": "", "maxmemory-policy": "noeviction"}
+
+
+def test_a_signal_that_interrupts_the_start_leaves_no_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = os.mkdir
+
+    def make_and_interrupt(*arguments: Any) -> None:
+        make(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "mkdir", make_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        EmbeddedServer()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_servers_share_nothing(url: str) -> None:

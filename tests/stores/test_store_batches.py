@@ -144,7 +144,7 @@ def test_equal_quotas_share_their_keys_however_they_are_written(store: ValkeySer
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_limiter_works_in_the_next_event_loop(store: ValkeyServer) -> None:
-    limiter = make_async_limiter(store.url, deadline=1)
+    limiter = make_async_limiter(store.url)
 
     async def hit() -> int:
         return (await limiter.hit("alice")).remaining

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import patch
 
 import pytest
-from flaky_proxy import LATE_S, run_flaky_proxy
+from flaky_proxy import run_flaky_proxy
 from slow_parameters import mark_slow
 from valkey_servers import AMPLE_DEADLINE, LARGE_BURST, charged_cost, make_async_limiter, make_limiter
 
@@ -112,17 +113,17 @@ def test_a_reply_in_single_bytes_is_a_decision(store: ValkeyServer, calls: Calls
 @pytest.mark.parametrize("seed", mark_slow([1, 2], [1]))
 def test_random_faults_charge_no_request_twice(store: ValkeyServer, calls: Calls, seed: int) -> None:
     faults = ("pass", "pass", "pass", "drop", "half", "stall", "reset", "split", "delay")
-    outcomes = check_charges(store, calls, faults, 200, seed)
-    assert error_kinds(outcomes) == {"unreachable", "timeout"}
+    outcomes = check_charges(store, calls, faults, 200, seed, deadline=4 * DEADLINE)
+    assert error_kinds(outcomes) <= {"unreachable", "timeout"}
     assert any(isinstance(outcome, Decision) for outcome in outcomes)
 
 
 def test_a_late_reply_answers_no_other_request(store: ValkeyServer) -> None:
     assert charged_cost(store.url) == 0
     with run_flaky_proxy(store.url, "pass", "late") as (url, _):
-        limiter = make_limiter(url, deadline=LATE_S * 2 / 3)
+        limiter = make_limiter(url)
         limiter.hit("bob", 100)
-        with pytest.raises(StoreError):
+        with patch.object(limiter, "_deadline", DEADLINE), pytest.raises(StoreError):
             limiter.hit("alice")
         assert limiter.hit("bob", 0).remaining == LARGE_BURST - 100
         limiter.close()

@@ -72,7 +72,7 @@ def cluster_url(server: ValkeyServer) -> str:
 
 
 async def hit_together(url: str, keys: list[str]) -> list[int]:
-    limiter = make_async_limiter(url, deadline=1)
+    limiter = make_async_limiter(url)
     try:
         return [decision.remaining for decision in await asyncio.gather(*map(limiter.hit, keys))]
     finally:
@@ -125,7 +125,7 @@ def test_a_mutant_that_does_not_follow_keys_is_caught(pair: Cluster) -> None:
     with ExitStack() as patches:
         for mutant in MOVED:
             patches.enter_context(patch.object(mutant.owner, mutant.attribute, mutant.replacement))
-        limiter = make_limiter(cluster_url(pair.nodes[0]), deadline=1)
+        limiter = make_limiter(cluster_url(pair.nodes[0]))
         limiter.hit("alice")
         slot = slot_of(pair.nodes[0], "alice")
         pair.move([slot], to=pair.nodes[1] if slot < MIDDLE else pair.nodes[0])
@@ -135,7 +135,7 @@ def test_a_mutant_that_does_not_follow_keys_is_caught(pair: Cluster) -> None:
 
 
 def test_the_other_nodes_decide_when_the_node_of_the_url_dies(pair: Cluster) -> None:
-    limiter = make_limiter(cluster_url(pair.nodes[0]), deadline=1)
+    limiter = make_limiter(cluster_url(pair.nodes[0]))
     keys = [f"other {number}" for number in range(20)]
     lost, kept = ([key for key in keys if (slot_of(pair.nodes[0], key) < MIDDLE) is first] for first in (True, False))
     for key in keys:

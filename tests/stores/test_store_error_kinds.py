@@ -26,6 +26,7 @@ from ratelab.stores.valkey.error_kinds import classify_error
 from ratelab.stores.valkey.resp import ReplyError
 from ratelab.stores.valkey.server import ValkeyServer
 
+NEEDS_UNIX_SOCKETS = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix sockets")
 OTHER_SERVERS = ("redis", "redis-6.2")
 RIGHTS = ("eval", "evalsha", "time", "get", "set")
 LOG_RIGHTS = ("eval", "evalsha", "time", "set", "getrange", "setrange", "pexpire")
@@ -68,6 +69,27 @@ def replica(server: ValkeyServer) -> Iterator[None]:
         yield
     finally:
         send_command(server.url, "REPLICAOF", "NO", "ONE")
+
+
+# --- stores that do not answer
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("valkey://user:hush@127.0.0.1:1", "127.0.0.1:1: "),
+        ("valkey://[::1]:1", "[::1]:1: "),
+        pytest.param("unix:///nowhere/valkey.sock", "/nowhere/valkey.sock: ", marks=NEEDS_UNIX_SOCKETS),
+    ],
+)
+def test_an_error_of_a_connection_names_the_server(url: str, address: str) -> None:
+    async def hit() -> None:
+        await AsyncValkeyLimiter(url, "gcra", "1/s", name="waited", deadline=AMPLE_DEADLINE).hit("alice")
+
+    blocking = raised_error(lambda: ValkeyLimiter(url, "gcra", "1/s", deadline=AMPLE_DEADLINE).hit("alice"))
+    for error in (blocking, raised_error(lambda: asyncio.run(hit()))):
+        assert error.kind == "unreachable"
+        assert str(error).startswith(f"cannot connect to {address}")
 
 
 # --- stores that answer but cannot write

@@ -17,8 +17,9 @@ from valkey import Valkey
 
 from ratelab import InputError, Policy, create
 from ratelab.errors import ConfigurationWarning
+from ratelab.stores.arguments import MAX_NAME_CHARS
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
-from ratelab.stores.valkey.script import MAX_NAME_CHARS, Script
+from ratelab.stores.valkey.script import Script
 from ratelab.stores.valkey.server import ValkeyServer
 
 NAMES = ["login", "Login", "login:", "log/in", "{login}", "log in", "log*n", "l\u00f6gin", "\ud800", None]

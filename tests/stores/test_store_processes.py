@@ -67,7 +67,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="need
 @needs_proc
 def test_a_child_shares_no_socket_and_has_all_connections(store: ValkeyServer) -> None:
     before = open_sockets()
-    with ValkeyLimiter(store.url, "token-bucket", "1/day", LARGE_BURST, deadline=5, connections=2) as limiter:
+    with ValkeyLimiter(store.url, "token-bucket", "1/day", LARGE_BURST, AMPLE_DEADLINE, connections=2) as limiter:
         limiter.hit("alice")
         pool = limiter.pools.find(None)
         with stopped(store):
@@ -97,7 +97,7 @@ def test_a_child_shares_no_socket_and_has_all_connections(store: ValkeyServer) -
 def test_a_child_of_an_event_loop_leaves_the_connection_to_its_parent(store: ValkeyServer, resilient: bool) -> None:
     async def hit_around_fork() -> None:
         before = open_sockets()
-        shared = make_async_limiter(store.url, deadline=5)
+        shared = make_async_limiter(store.url)
         limiter = ResilientLimiter(shared) if resilient else shared
         for _ in range(3):
             await limiter.hit("alice")

@@ -129,7 +129,10 @@ def test_a_settlement_is_completed_when_its_task_is_cancelled(store: ValkeyServe
         return (await shared.hit("alice", 0)).remaining
 
     async def run_both() -> list[int]:
-        limiters = [AsyncValkeyLimiter(store.url, "gcra", "20/day", name=f"tickets {n}") for n in range(2)]
+        limiters = [
+            AsyncValkeyLimiter(store.url, "gcra", "20/day", deadline=AMPLE_DEADLINE, name=f"tickets {n}")
+            for n in range(2)
+        ]
         left = [await run(limiters[0], limiters[0]), await run(limiters[1], ResilientLimiter(limiters[1]))]
         for limiter in limiters:
             limiter.close()
@@ -281,8 +284,8 @@ def test_a_ticket_is_settled_once_however_often_its_reply_is_lost(
 
 def test_nothing_is_charged_twice_and_at_most_one_ticket_lost_for_each_lost_reply(store: ValkeyServer) -> None:
     policies = [
-        Policy.create("sliding-log", "10000/day", name="log"),
-        Policy.create("token-bucket", "10000/day", name="bucket"),
+        Policy.create("sliding-log", "1/day", 10_000, name="log"),
+        Policy.create("token-bucket", "1/day", 10_000, name="bucket"),
     ]
     random, expected, lost = Random(5), 0, 0
     with (

@@ -34,7 +34,7 @@ AUTHORITY = trustme.CA()
 
 def remaining_after_hits(url: str) -> list[int]:
     """Return `remaining` after a hit of alice in a thread, and after one in a task."""
-    limiter, limiter_async = make_limiter(url, deadline=5), make_async_limiter(url, deadline=5)
+    limiter, limiter_async = make_limiter(url), make_async_limiter(url)
 
     async def hit() -> int:
         try:
@@ -190,7 +190,7 @@ def test_a_store_with_an_invalid_certificate_receives_no_command(
     (tmp_path / "ca.pem").write_bytes(AUTHORITY.cert_pem.bytes())
     with run_tls_proxy(store.url, host, authority) as port:
         url = f"valkeys://localhost:{port}?ssl_ca_certs={tmp_path / 'ca.pem'}"
-        limiter, limiter_async = make_limiter(url, deadline=5), make_async_limiter(url, deadline=5)
+        limiter, limiter_async = make_limiter(url), make_async_limiter(url)
         with pytest.raises(StoreError, match=reason):
             limiter.hit("alice")
         with pytest.raises(StoreError, match=reason):

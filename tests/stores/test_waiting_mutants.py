@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import test_store_waiting as in_store
+import test_store_waiting_failures as failing
 import test_waiting as in_memory
+import test_waiting_order as orders
+import test_waiting_refusals as refusals
 import test_waiting_threads as in_threads
 from waiting_mutants import MUTANTS
 
@@ -18,24 +20,24 @@ Check = Callable[[], object]
 
 
 def in_order() -> None:
-    in_memory.test_a_later_and_cheaper_request_does_not_overtake()
+    orders.test_a_later_and_cheaper_request_does_not_overtake()
 
 
 def places() -> None:
-    in_memory.test_cancelled_requests_give_their_places_back("token-bucket")
+    orders.test_cancelled_requests_give_their_places_back("token-bucket")
 
 
 def instants(algorithm: str) -> Check:
-    return lambda: in_memory.test_each_request_goes_at_the_instant_of_the_model(algorithm, MemoryLimiter)
+    return lambda: orders.test_each_request_goes_at_the_instant_of_the_model(algorithm, MemoryLimiter)
 
 
 def timeouts(algorithm: str) -> Check:
-    test = in_memory.test_a_timeout_suffices_exactly_and_one_nanosecond_less_raises_at_once
+    test = refusals.test_a_timeout_suffices_exactly_and_one_nanosecond_less_raises_at_once
     return lambda: test(algorithm, MemoryLimiter)
 
 
 def spread() -> None:
-    in_store.test_a_client_of_a_store_comes_later_by_a_tenth_and_a_second_at_most(60)
+    failing.test_a_client_of_a_store_comes_later_by_a_tenth_and_a_second_at_most(60)
 
 
 CAUGHT_BY: dict[str, Check] = {
@@ -45,20 +47,20 @@ CAUGHT_BY: dict[str, Check] = {
     "a request asks without a pause": instants("token-bucket"),
     "a request asks a nanosecond early": in_memory.test_a_request_asks_again_at_the_time_that_it_was_given,
     "a time-out is one nanosecond longer": lambda: (
-        in_memory.test_the_first_in_line_waits_for_exactly_the_timeout_or_not_at_all("token-bucket")
+        refusals.test_the_first_in_line_waits_for_exactly_the_timeout_or_not_at_all("token-bucket")
     ),
     "a time-out does not count those ahead": timeouts("token-bucket"),
-    "a time-out does not count a later delay": in_memory.test_a_timeout_counts_the_delay_after_a_denial,
-    "those behind wait longer than they can": in_memory.test_a_hit_between_refuses_those_who_can_no_longer_be_in_time,
+    "a time-out does not count a later delay": refusals.test_a_timeout_counts_the_delay_after_a_denial,
+    "those behind wait longer than they can": refusals.test_a_hit_between_refuses_those_who_can_no_longer_be_in_time,
     "a delay is not slept": instants("leaky-bucket"),
     "a cancelled delay stays charged": in_memory.test_a_cancelled_delay_is_refunded_and_the_next_takes_the_place,
     "a refused request has been charged": in_memory.test_waiting_is_not_counted_as_a_denial_by_a_penalty,
-    "a forecast survives a cancellation": in_memory.test_a_timeout_counts_nobody_who_has_left,
+    "a forecast survives a cancellation": refusals.test_a_timeout_counts_nobody_who_has_left,
     "a forecast is trusted although the first has woken up": (
-        in_memory.test_a_forecast_is_not_trusted_if_the_first_has_been_admitted_meanwhile
+        refusals.test_a_forecast_is_not_trusted_if_the_first_has_been_admitted_meanwhile
     ),
     "a cost above the burst waits for its turn": lambda: (
-        in_memory.test_a_cost_above_the_burst_raises_at_once_behind_others("token-bucket")
+        refusals.test_a_cost_above_the_burst_raises_at_once_behind_others("token-bucket")
     ),
     "a client of a store comes early": spread,
     "clients of a store come at once": spread,

@@ -45,4 +45,4 @@ def _run(*arguments: str) -> str:
         pytest.skip(f"no browser is installed: install one of {', '.join(BROWSERS)}")
     with TemporaryDirectory() as profile:
         command = [browser, *FLAGS, f"--user-data-dir={profile}", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout

@@ -49,7 +49,7 @@ async def _send_nothing(scope: Scope, send: Send) -> None: ...
 
 
 UNLIMITED = "await app(scope, receive, send)\n        return"
-CHARGE = 'scope["type"] == "http" and guard[0](find_key(scope), 1)'
+CHARGE = 'scope["type"] == "http" and guard.decide(self._find_key(scope), 1)'
 IDENTIFY = "key: str | None = None"
 DENY = "return\n    if delay_ns"
 COPY = "message = dict(message)"
@@ -87,7 +87,7 @@ IDENTITIES = {
     "a value may have any length": _mutate_value(" <= MAX_HEADER_VALUE_BYTES", ""),
     "the longest value is ignored": _mutate_value("<= MAX_HEADER_VALUE_BYTES", "< MAX_HEADER_VALUE_BYTES"),
     "an empty value is a client": _mutate_value("0 < len", "0 <= len"),
-    "a request without a value is unlimited": _mutate_value("self._find_address(scope)", "os.urandom(16).hex()"),
+    "a request without a value is unlimited": _mutate_value("self.find_address(scope)", "os.urandom(16).hex()"),
     "the name and the value are ambiguous": _mutate_value("%s:%s", "%s|%s"),
     "the same value of all headers is one client": _mutate_value("(self._kind, value)", "(b'', value)"),
     "the hash has no key": mutate(Identity, "__init__", ", key=_derive_hash_key(secret)", ""),
@@ -125,7 +125,7 @@ RESPONSES = {
     "a cache may store a denial": Mutant(responses, "PROBLEM_HEADERS", PROBLEM_HEADERS[:1]),
     "a denial has no headers": _mutate_guard("429, writer.format(0, wait, True)", "429, ()"),
     "the text of a denial has another wait": _mutate_guard(
-        "quota_exceeded([policy_name], wait)", "quota_exceeded([policy_name], wait - 1)"
+        "quota_exceeded((policy_name,), wait)", "quota_exceeded((policy_name,), wait - 1)"
     ),
     "a cost above the burst is answered 429": _mutate_guard("retry_after_ns != NEVER", "True"),
     "the response to HEAD has a body": _mutate_call('b"" if scope["method"] == "HEAD" else body', "body"),
@@ -147,7 +147,7 @@ PASSAGES = {
     "exempt requests are charged": _mutate_call(UNLIMITED, f"{CHARGE}\n        {UNLIMITED}"),
     "exempt requests are limited": _mutate_call("exempt(scope)", "False"),
     "any true value exempts": _mutate_call('exempted is True or check_bool("exempt", exempted)', "True"),
-    "a request that names two clients is charged": _mutate_call(IDENTIFY, f"guard[0]('', 1)\n    {IDENTIFY}"),
+    "a request that names two clients is charged": _mutate_call(IDENTIFY, f"guard.decide('', 1)\n    {IDENTIFY}"),
     "other protocols are limited": _mutate_call('scope["type"] != "http" or', ""),
     "a denied request reaches the application": _mutate_call(DENY, DENY.replace("return", "pass")),
     "the first limiter chosen decides all requests": mutate(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from door_conformance import Reply
+from valkey_servers import free_port
 
 SUPPORT = Path(__file__).parent
 STARTUP_TIMEOUT_S = 60
@@ -86,9 +87,7 @@ def started(
     for name in (arguments[1], *(["uvicorn_worker"] if "uvicorn_worker.UvicornWorker" in arguments else [])):
         if find_spec(name) is None:
             pytest.skip(f"needs {name}")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     path = str(folder / "s")
     command = [part.format(port=port, path=path) for part in (*arguments[:-1], *options, arguments[-1])]
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SUPPORT), *sys.path]), **(environment or {})}

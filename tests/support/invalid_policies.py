@@ -57,9 +57,9 @@ INVALID_POLICY_FILES = {
         b"version: \xff\n", ": invalid UTF-8: byte 0xff at offset 9: save the file as UTF-8"
     ),
     "a list": InvalidPolicyFile(b"- 1\n", ":1: expected keys and values, got ['1']"),
-    "a scenario": InvalidPolicyFile(b"name: burst\nduration: 10s\n", ":1: missing key 'version'"),
+    "a scenario": InvalidPolicyFile(b"name: burst\nduration: 10s\n", ":1: missing key 'version': add version: 1"),
     "too large": InvalidPolicyFile(b"#" * 300_000, ": a policy file may have at most 250 kB: put the plans of many"),
-    "no version": edit("version: 1\n", "", ":1: missing key 'version'"),
+    "no version": edit("version: 1\n", "", ":1: missing key 'version': add version: 1"),
     "another version": edit("version: 1", "version: 2", ":1: version: expected 1, the version of this format, got '2'"),
     "an unknown key": edit("plan: {", "plna: {", ":7: plna: unknown key; did you mean 'plan'?"),
     "a key twice": edit("plans:\n", "version: 1\nplans:\n", ":8: version: duplicate key"),
@@ -71,9 +71,9 @@ INVALID_POLICY_FILES = {
     "a policy of text": second("second", "policies[0]: expected keys and values, got 'second'"),
     "an unknown key of a policy": second(
         "{name: second, algorithm: token-bucket, rat: 10/s}", "policies[0].rat: unknown key; did you mean 'rate'?"
-    )._replace(message=":3: policies[0]: missing key 'rate'"),
+    )._replace(message=":3: policies[0]: missing key 'rate': add rate: 10/s"),
     "a misspelt key": second(f"{{{_BUCKET}, shadw: true}}", "policies[0].shadw: unknown key; did you mean 'shadow'?"),
-    "no algorithm": second("{name: second, rate: 10/s}", "policies[0]: missing key 'algorithm'"),
+    "no algorithm": second("{name: second, rate: 10/s}", "policies[0]: missing key 'algorithm': add algorithm: "),
     "an unknown algorithm": second(
         "{name: second, algorithm: tokenbucket, rate: 10/s}",
         "policies[0].algorithm: unknown algorithm 'tokenbucket': did you mean token-bucket?",
@@ -86,7 +86,7 @@ INVALID_POLICY_FILES = {
     "an algorithm in a file": second(
         "{name: second, algorithm: 'mine.py:Mine', rate: 10/s}", "policies[0].algorithm: expected the name of an algo"
     ),
-    "no rate": second("{name: second, algorithm: gcra}", "policies[0]: missing key 'rate'"),
+    "no rate": second("{name: second, algorithm: gcra}", "policies[0]: missing key 'rate': add rate: 10/s"),
     "a rate without a period": second(
         "{name: second, algorithm: gcra, rate: 10}", "policies[0].rate: rate must look like 2/s, 100/min", "got '10'"
     ),

@@ -82,7 +82,7 @@ NOT_YAML = {
 
 NOT_A_SCENARIO = {
     # Keys
-    "no keys": InvalidScenario(b"{}\n", ":1: missing key 'name'"),
+    "no keys": InvalidScenario(b"{}\n", ":1: missing key 'name': add name: "),
     "no clients": InvalidScenario(VALID.partition("clients")[0].encode(), ":1: missing key 'clients'"),
     "an unknown key": edit("seed:", "sede:", ":3: sede: unknown key; did you mean 'seed'?"),
     "an unknown key of the quota": edit("burst: 5", "brust: 5", ":4: quota.brust: unknown key; did you mean 'burst'?"),
@@ -105,7 +105,7 @@ NOT_A_SCENARIO = {
     "a pattern that is a list": send("{pattern: [steady]}", ".pattern: unknown pattern", "did you mean 'steady'?"),
     "no pattern": send("{rate: 1/s}", f": missing key 'pattern'; {_PATTERNS}"),
     "a pattern in words": send("steady 1/s", ": expected keys and values, got 'steady 1/s'"),
-    "a burst without a size": send("{pattern: burst, at: 1s}", ": missing key 'size'"),
+    "a burst without a size": send("{pattern: burst, at: 1s}", ": missing key 'size': add size: 5"),
     "a wave without a cycle": send("{pattern: wave, mean: 1/s, amplitude: 1/s}", ": missing key 'cycle'"),
     "on without off": send("{pattern: on-off, rate: 1/s, on: 1s}", ": missing key 'off'"),
     # Types

@@ -39,7 +39,7 @@ urlpatterns = [
 django_project.configure(
     RATE=os.environ.get("RATE", "5/h"),
     STORE=os.environ.get("STORE"),
-    DEADLINE=5,
+    DEADLINE=30,
     EXEMPT=["/healthz"],
     TRUSTED_PROXIES=os.environ.get("TRUSTED", "").split(),
 )

@@ -2,12 +2,18 @@
 
 import os
 
+import pytest
 from fastapi import Depends, FastAPI, WebSocket
 from fastapi_route_door import METHODS, PAGES
+from valkey_servers import extend_default_deadlines
 
+from ratelab import ManualClock
+from ratelab.clock import default_clocks
 from ratelab.fastapi import RateLimit
 
 STORE = os.environ.get("STORE")
+extend_default_deadlines(pytest.MonkeyPatch())
+default_clocks.steady = ManualClock()  # no delay changes the seconds in a response
 
 app = FastAPI()
 pages = RateLimit(os.environ.get("RATE", "5/h"), store=STORE, name="pages")

@@ -6,10 +6,13 @@ import os
 from typing import Any
 
 import flask_door
+import pytest
 from flask import Flask
+from valkey_servers import extend_default_deadlines
 
 from ratelab.flask import limit
 
+extend_default_deadlines(pytest.MonkeyPatch())
 app = Flask(__name__)
 app.add_url_rule("/healthz", "healthz", lambda: "ok")
 for page in flask_door.PAGES:

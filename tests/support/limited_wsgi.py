@@ -24,7 +24,7 @@ def site(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 
 policy = create(os.environ.get("ALGORITHM", "token-bucket"), os.environ.get("RATE", "5/h"))
 store = os.environ.get("STORE")
-usual = ValkeyLimiter(store, policy, deadline=5) if store else MemoryLimiter(policy)
+usual = ValkeyLimiter(store, policy, deadline=30) if store else MemoryLimiter(policy)
 search = MemoryLimiter(create("token-bucket", "2/h"))
 app = RateLimitMiddleware(
     site,

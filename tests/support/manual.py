@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pyarrow
 import pyarrow.parquet
-from cli_runner import POLICY_SCENARIOS
+from cli_runner import POLICY_SCENARIOS, without_announcements
 from click.testing import CliRunner, Result
 
 from ratelab.cli import ratelab_command
@@ -102,7 +102,8 @@ def run(command: Command, folder: Path, stdin: bytes = b"") -> Result:
             for part in (sorted(map(str, Path().glob(word))) if "*" in word and "**" not in word else []) or [word]
         ]
         runner = CliRunner(env={**ENVIRONMENT, **command.variables})
-        result = runner.invoke(ratelab_command, arguments, input=stdin, prog_name="ratelab")
+        with without_announcements():
+            result = runner.invoke(ratelab_command, arguments, input=stdin, prog_name="ratelab")
         if command.target:
             Path(command.target).write_text(result.stdout, encoding="utf-8")
     return result

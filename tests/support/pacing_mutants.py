@@ -37,7 +37,10 @@ MUTANTS: dict[str, Callable[[], Mutant]] = {
     "a rate that was denied is tried again at once": lambda: mutate(
         LearnedPace, "_raise_rate", "elif self.hold <= 0:", "else:"
     ),
-    "requests that did not wait raise the rate": lambda: mutate(LearnedPace, "send", "paced = waited and", "paced ="),
+    "requests that did not wait raise the rate": lambda: mutate(LearnedPace, "send", "paced = on_time and", "paced ="),
+    "requests that are late raise the rate": lambda: mutate(
+        LearnedPace, "send", "paced = on_time and", "paced = waited and"
+    ),
     "a cached response is learned from": lambda: mutate(LearnedPace, "observe", "if advice.cached:", "if False:"),
     "the fastest policy sets the pace": lambda: mutate(
         Advertised, "read", "max(self.floor, shortest), max(interval, longest)", "shortest, longest"
@@ -62,7 +65,7 @@ MUTANTS: dict[str, Callable[[], Mutant]] = {
     ),
     "a cancelled request keeps its place": lambda: mutate(RequestLane, "_leave", "self._turns.pop(turn, None)", "pass"),
     "the next request is not woken": lambda: mutate(
-        RequestLane, "_leave", "if following is not None and following.until is None:", "if False:"
+        RequestLane, "_leave", "wakes = following is not None and following.until is None", "wakes = False"
     ),
     "a response does not wake the first": lambda: mutate(
         RequestLane, "_wake", "ready_at < first.until else []", "False else []"
@@ -72,6 +75,19 @@ MUTANTS: dict[str, Callable[[], Mutant]] = {
     "lanes in any number are kept": lambda: mutate(Pacer, "_forget_idle", "if excess > 0 else []", "if False else []"),
     "a store that is down stops requests": lambda: mutate(
         SharedState, "_change", "except StoreError:", "except KeyError:"
+    ),
+    "a time that was taken before a denial is used": lambda: mutate(
+        RequestLane, "admit", "if self.state.pace.held_until <= turn.taken.at:", "if True:"
+    ),
+    "a time is taken only when it has come": lambda: mutate(
+        RequestLane, "_approach", "until - self.state.ahead // 2", "until"
+    ),
+    "lessons are lost while a store is down": lambda: mutate(
+        SharedState, "_change", "[*self._missed, *learned][:MAX_MISSED]", "[]"
+    ),
+    "two processes take the same time": lambda: mutate(SharedState, "_change_stored", "uuid4().hex", '""'),
+    "a store that was emptied is learned again": lambda: mutate(
+        SharedState, "_change_stored", "self._text or self.pace.dump()", "self._text"
     ),
     "changes of other processes are overwritten": lambda: mutate(
         SharedState, "_change_stored", "if stored == text:", "if True:"

@@ -41,6 +41,13 @@ POLICIES = {
     "a change of the file is not noticed": mutate(WatchedPolicyFile, "read_changed", "stamps == self._stamps", "True"),
     "an invalid file raises": mutate(FilePolicies, "reload", "except InputError", "except ZeroDivisionError"),
     "every request checks the file": Mutant(file_policies, "CHECK_INTERVAL_S", 0.0),
+    "fields of another time are sent": mutate(
+        PolicyHeaderWriter, "format_together", "cache.get(key)", "next(iter(cache.values()), None)"
+    ),
+    "only the least remaining quota counts": mutate(
+        PolicyHeaderWriter, "format_together", "-(-row[3] // NS_PER_S) if row[1] == remaining else -1", "0"
+    ),
+    "a request of several policies is not delayed": mutate(PolicyGuard, "_decide_together", "or decision[4]", ""),
     "shadow denials are not logged": mutate(PolicyGuard, "_count", "verdict.decision.shadow and", "False and"),
     "shadow denials are not counted": Mutant(policy_guard, "PolicyCounts", lambda shadow: None),
 }

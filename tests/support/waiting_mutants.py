@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from mutate import Mutant, mutate
 
-from ratelab.stores import waiting
+from ratelab.stores import waiting_lines
 from ratelab.stores.sleepers import TaskSleeper, ThreadSleeper
-from ratelab.stores.waiting import Lines, Waiter, WaitingLine
+from ratelab.stores.waiting_lines import Lines, Waiter, WaitingLine
 
 MUTANTS: dict[str, Mutant] = {
     "a later request overtakes": mutate(Lines, "_join", "line.turn = line.turn or waiter", "line.turn = waiter"),
@@ -24,7 +24,7 @@ MUTANTS: dict[str, Mutant] = {
     "those behind wait longer than they can": mutate(Lines, "_postpone", "[0][0] < due", "[0][0] < 0"),
     "a delay is not slept": mutate(Lines, "_queue", "if decision.delay_ns:", "if False:"),
     "a cancelled delay stays charged": mutate(Lines, "_queue", "waiter.give_back()", "pass"),
-    "a refused request has been charged": mutate(Lines, "_look", "if waiter.look is not None:", "if False:"),
+    "a refused request has been charged": mutate(Lines, "_preview", "if waiter.forecast is not None:", "if False:"),
     "a forecast survives a cancellation": mutate(Lines, "_leave", "if admitted else None", ""),
     "a forecast is trusted although the first has woken up": mutate(
         WaitingLine, "predict", "self.due != due or after is None", "after is None"
@@ -33,7 +33,7 @@ MUTANTS: dict[str, Mutant] = {
     "a client of a store comes early": mutate(
         Lines, "_take_turn", "due += random.randint(0,", "due -= random.randint(0,"
     ),
-    "clients of a store come at once": Mutant(waiting, "MAX_JITTER_NS", 0),
+    "clients of a store come at once": Mutant(waiting_lines, "MAX_JITTER_NS", 0),
     "a child process waits for its parent's requests": mutate(Lines, "reset_after_fork", "self._lines = {}", "pass"),
     "a thread misses that it is woken": mutate(ThreadSleeper, "wake", "self._asleep.release()", "pass"),
     "a task misses that it is woken": mutate(TaskSleeper, "wake", "self._awake.set", "int"),

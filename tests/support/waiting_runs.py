@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from threading import Thread
 from typing import Any, NamedTuple, TypeVar
 
-from ratelab import NEVER, ManualClock, MemoryLimiter, Policy, RateLimitExceeded
+import pytest
+
+from ratelab import ALGORITHMS, NEVER, Decision, ManualClock, MemoryLimiter, Policy, RateLimitExceeded
+from ratelab.stores.recording import RecordingLimiter
 
 Result = TypeVar("Result")
 
@@ -20,11 +24,32 @@ SETTLING_STEPS = 12
 """Iterations of an event loop in which a task that was woken reaches its next sleep."""
 
 
+LIMITERS: dict[str, Callable[[Any, ManualClock], Any]] = {
+    "memory": MemoryLimiter,
+    "recording": lambda policies, clock: RecordingLimiter(policies, io.StringIO(), clock),
+}
+
+every_limiter = pytest.mark.parametrize("create", LIMITERS.values(), ids=LIMITERS)
+every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
+
+
 class Outcome(NamedTuple):
     """The end of a request that waited: its time, and its decision or exception."""
 
     at: int
     result: Any
+
+
+def times(outcomes: list[Outcome]) -> list[int]:
+    """Return when requests were admitted, all of them."""
+    assert all(isinstance(outcome.result, Decision) and outcome.result.allowed for outcome in outcomes)
+    return [outcome.at for outcome in outcomes]
+
+
+def refusal(outcome: Outcome) -> Decision:
+    """Return the decision because of which a request was refused."""
+    assert isinstance(outcome.result, RateLimitExceeded)
+    return outcome.result.decision
 
 
 # --- a model

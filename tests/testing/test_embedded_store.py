@@ -9,12 +9,14 @@ from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent
+from threading import active_count
 
 import pytest
 from lua_scripts import SCRIPTED
 from test_limiter_clock import check_paced_request
 from valkey import Valkey
 from valkey_servers import AMPLE_DEADLINE
+from waiting_runs import wait_until
 
 from ratelab import Policy, create
 from ratelab.errors import ConfigurationWarning
@@ -126,6 +128,16 @@ def test_other_processes_follow(embedded: EmbeddedStore, clock: LimiterClock) ->
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "True\n"
     assert not limiter.hit("alice").allowed
     limiter.close()
+
+
+def test_a_connection_that_has_ended_leaves_nothing() -> None:
+    with run_store(lambda: None) as store, Valkey(unix_socket_path=store._server) as server:
+        server.ping()
+        threads = active_count()
+        for _ in range(20):
+            with Valkey.from_url(store.url) as client:
+                client.ping()
+        wait_until(lambda: active_count() <= threads and len(server.client_list()) == 1)
 
 
 def test_other_clients_may_use_the_store(embedded: EmbeddedStore, clock: LimiterClock) -> None:

@@ -8,6 +8,7 @@ from textwrap import dedent
 
 import pytest
 from manual import blocks
+from valkey_servers import extend_default_deadlines
 
 from ratelab.errors import InputError
 from ratelab.stores.valkey import server
@@ -106,6 +107,7 @@ def test_the_plugin_loads_little_when_pytest_starts() -> None:
 
 
 @pytest.mark.slow
-def test_the_examples_of_the_manual_pass(pytester: pytest.Pytester) -> None:
+def test_the_examples_of_the_manual_pass(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    extend_default_deadlines(monkeypatch)
     result = run(pytester, **{f"test_{number}": text for number, text in enumerate(EXAMPLES)})
     result.assert_outcomes(passed=len(EXAMPLES))

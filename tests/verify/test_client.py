@@ -129,7 +129,7 @@ def test_a_response_after_the_timeout_is_an_error() -> None:
         _, (response,) = send(server, (0, "a"), timeout_s=0.1)
         released.set()
     assert (response.status, response.error) == (0, "timed out")
-    assert response.sent_ns < response.received_ns
+    assert response.sent_ns <= response.received_ns  # equal if it was too late to send
 
 
 def test_an_exception_from_on_response_ends_the_run() -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_runner import BURST, get_error, get_output, invoke, run_python
+from cli_runner import BURST, get_error, get_output, invoke
 from dishonest_server import BURST as DISHONEST_BURST
 from dishonest_server import RATE as DISHONEST_RATE
 from dishonest_server import run_dishonest_server
@@ -18,22 +19,27 @@ from serve_process import run_server
 
 from ratelab import ALGORITHMS
 from ratelab.cli.output import LateProgress
-from ratelab.verify import client
-from ratelab.verify.schedule import Response
 
 KEY = ("--key", "header:X-API-Key")
 SHORT = """\
 name: short
-duration: 450ms
-quota: {rate: 6/s, burst: 3}
+duration: 2s
+quota: {rate: 1/s, burst: 3}
 clients:
   - name: alice
     count: COUNT
     traffic:
-      - {pattern: burst, at: 13ms, size: 5, spacing: 7ms}
-      - {pattern: burst, at: 413ms, size: 4, spacing: 7ms}
+      - {pattern: burst, at: 13ms, size: 5, spacing: 40ms}
+      - {pattern: burst, at: 1513ms, size: 4, spacing: 40ms}
 """
-"""Each request is at least 60 ms away from a time at which the decision would be different."""
+SPACING_S = 0.04
+"""Each request is at least this far away from the next, and from a time at which the decision would be different."""
+
+SLOW = SHORT.replace("1/s", "6/h").replace("2s", "1s").replace("1513ms", "413ms")
+"""The same with decisions that no delay changes."""
+
+MAX_ATTEMPTS = 9
+"""How often a run is repeated that a busy machine has delayed."""
 
 DISHONEST = f"""\
 name: dishonest
@@ -41,11 +47,6 @@ duration: 100ms
 quota: {{rate: {DISHONEST_RATE}, burst: {DISHONEST_BURST}}}
 clients: [{{name: alice, traffic: [{{pattern: burst, at: 0s, size: 4, spacing: 25ms}}]}}]
 """
-
-
-@pytest.fixture
-def short(tmp_path: Path) -> str:
-    return write_scenario(tmp_path, SHORT.replace("COUNT", "2"))
 
 
 @pytest.fixture(scope="module")
@@ -59,18 +60,6 @@ def immediate_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start without waiting for a clock window, which a sliding log does not have."""
     monkeypatch.setattr("ratelab.verify.schedule.MAX_ALIGNMENT_NS", 0)
     monkeypatch.setattr("ratelab.verify.client.CONNECT_LEAD_NS", 50_000_000)
-
-
-@pytest.fixture
-def in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send each request after the response to the one before, so that a busy server cannot change their order."""
-    lock, send = asyncio.Lock(), client._send
-
-    async def send_in_turn(*arguments: Any) -> Response:
-        async with lock:
-            return await send(*arguments)
-
-    monkeypatch.setattr(client, "_send", send_in_turn)
 
 
 def write_scenario(folder: Path, text: str) -> str:
@@ -89,13 +78,21 @@ def verify_json(*arguments: str) -> tuple[int, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[str]]:
-    """Verify a server of each algorithm, all at once and each in its own process."""
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[dict[str, Any]]]:
+    """Verify a server of each algorithm, all at once and each in its own process, again if a delay changed it."""
     scenario = write_scenario(tmp_path_factory.mktemp("verify"), SHORT.replace("COUNT", "2"))
 
-    def verify(name: str) -> str:
-        with run_server("--algo", name, "--rate", "6/s", "--burst", 3, *KEY) as server:
-            return run_python("-m", "ratelab", "verify", scenario, "--url", server.banner["serving"], "--json")
+    def verify(name: str) -> dict[str, Any]:
+        for _ in range(MAX_ATTEMPTS):
+            with run_server("--algo", name, "--rate", "1/s", "--burst", 3, *KEY) as server:
+                command = [sys.executable, "-m", "ratelab", "verify", scenario, "--json"]
+                done = subprocess.run(
+                    [*command, "--url", server.banner["serving"]], capture_output=True, text=True, timeout=300
+                )
+            report: dict[str, Any] = json.loads(done.stdout)
+            if not report["differing"] or report["lateness"]["max"] + report["latency"]["max"] < SPACING_S:
+                break
+        return report
 
     with ThreadPoolExecutor(len(ALGORITHMS)) as pool:
         return {name: pool.submit(verify, name) for name in ALGORITHMS}
@@ -103,37 +100,43 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_a_server_of_each_algorithm_agrees_with_its_simulation(name: str, outputs: dict[str, Future[str]]) -> None:
-    report = json.loads(outputs[name].result())
+def test_a_server_of_each_algorithm_agrees_with_its_simulation(
+    name: str, reports: dict[str, Future[dict[str, Any]]]
+) -> None:
+    report = reports[name].result()
     assert (report["differing"], report["faults"], report["errors"]) == ([], [], 0)
     assert (report["algorithm"], report["requests"], report["agreeing"], report["agreement"]) == (name, 18, 18, 1)
     assert 0 < report["latency"]["p50"] <= report["latency"]["max"] < 60
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("immediate_start")
-def test_one_client_is_verified_ten_times_as_fast_by_address() -> None:
-    with run_server("--algo", "sliding-log") as server:
+@pytest.mark.usefixtures("immediate_start", "in_turn")
+def test_one_client_is_verified_ten_times_as_fast_by_address(tmp_path: Path) -> None:
+    scenario = write_scenario(tmp_path, Path(BURST).read_text(encoding="utf-8").replace("rate: 2/s", "rate: 5/h"))
+    with run_server("--algo", "sliding-log", "--rate", "5/h") as server:  # no delay changes a decision
         url = server.banner["serving"]
-        text = get_output("verify", BURST, "--url", url, "--speed", "10")
+        text = get_output("verify", scenario, "--url", url, "--speed", "10")
     assert f"burst against {url}, sliding-log\n30 requests from 1 client in 1 s\n" in text
     assert "\n30 of 30 responses as simulated (100 %)\nheader fields correct\nlatency:      p50 " in text
     assert max(map(len, text.splitlines())) <= 80
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("in_turn")
 def test_a_custom_algorithm_of_the_server_must_be_named(toll: str, tmp_path: Path) -> None:
-    with run_server("--algo", toll, "--rate", "6/s", "--burst", 3, *KEY) as server:
-        arguments = (write_scenario(tmp_path, SHORT.replace("COUNT", "1")), "--url", server.banner["serving"])
+    with run_server("--algo", toll, "--rate", "6/h", "--burst", 3, *KEY) as server:
+        arguments = (write_scenario(tmp_path, SLOW.replace("COUNT", "1")), "--url", server.banner["serving"])
         assert "unknown algorithm 'toll'" in get_error("verify", *arguments)
         status, report = verify_json(*arguments, "--algo", toll)
     assert (status, report["algorithm"], report["agreeing"]) == (0, "toll", 9)
 
 
 @pytest.mark.slow
-def test_clients_with_one_address_are_advised_to_use_a_header(short: str) -> None:
-    with run_server("--rate", "6/s", "--burst", 3) as server:
-        result = invoke("verify", short, "--url", server.banner["serving"])
+@pytest.mark.usefixtures("in_turn")
+def test_clients_with_one_address_are_advised_to_use_a_header(tmp_path: Path) -> None:
+    scenario = write_scenario(tmp_path, SLOW.replace("COUNT", "2"))
+    with run_server("--rate", "6/h", "--burst", 3) as server:
+        result = invoke("verify", scenario, "--url", server.banner["serving"])
     assert result.exit_code == 1
     assert "1 of 2 clients started with a used quota, as if they shared it" in result.stdout
     assert "run the server with --key header:X-API-Key" in " ".join(result.stdout.split())

@@ -88,8 +88,12 @@ def test_an_invalid_url_is_a_one_line_error(url: str) -> None:
     ("scenario", "options", "message"),
     [
         (BURST, ["--key", "ip"], "key must be header:NAME, got 'ip': all requests come from this address"),
-        (BURST, ["--key", "header:"], "key must be ip or header:NAME, such as header:X-API-Key, got 'header:'"),
-        (BURST, ["--key", "X-API-Key"], "key must be ip or header:NAME"),
+        (
+            BURST,
+            ["--key", "header:"],
+            "key must be ip, header:NAME such as header:X-API-Key, or in code a function, got 'header:'",
+        ),
+        (BURST, ["--key", "X-API-Key"], "key must be ip, header:NAME such as"),
         (BURST, ["--speed", "0"], "speed must be a number above 0, got 0.0"),
         (BURST, ["--speed", "nan"], "speed must be a number above 0, got nan"),
         (BURST, ["--rate", "fast"], "rate must look like 2/s"),

@@ -229,7 +229,7 @@ def check_store(store: str, name: str | None, on_error: str, deadline: str) -> f
 
 
 def _parse_deadline(deadline: str) -> float:
-    from ratelab.stores.valkey.connection import MAX_DEADLINE_S
+    from ratelab.stores.arguments import MAX_DEADLINE_S
 
     try:
         seconds = parse_duration(deadline) / NS_PER_S

@@ -82,9 +82,9 @@ def wave(mean: Quota, amplitude: Quota, cycle: int, span: Span) -> Integers:
     `cycle` is in nanoseconds. Raises `InputError` if the amplitude is larger than the mean.
     """
     if _per_ns(amplitude) > _per_ns(mean):
-        raise InputError(f"amplitude must be at most the mean of {mean.rate}, got {amplitude.rate}")
+        raise InputError(f"amplitude must be at most the mean of {mean.rate}, got {amplitude.rate}: lower it")
     if cycle < 1:
-        raise InputError("cycle must be longer than 0s, got 0s")
+        raise InputError("cycle must be longer than 0s, got 0s: write one such as 10s")
     if (span[1] - span[0]) // cycle * RATE_STEPS > MAX_REQUESTS:
         raise InputError(f"cycle must be longer, got {format_duration(cycle)}: there are too many cycles to draw")
     _check_expected(mean, span)
@@ -98,7 +98,7 @@ def wave(mean: Quota, amplitude: Quota, cycle: int, span: Span) -> Integers:
 def on_off(rate: Quota, on: int, off: int, span: Span) -> Integers:
     """Return `steady` times for `on` nanoseconds, then none for `off`, repeatedly."""
     if on < 1:
-        raise InputError("on must be longer than 0s, got 0s")
+        raise InputError("on must be longer than 0s, got 0s: write one such as 10s")
     begins = range(span[0], span[1], on + off)
     _check_count(len(begins) * _check_expected(rate, (0, min(on, span[1] - span[0]))))
     pieces = ([(begin, min(begin + on, span[1]), _per_ns(rate))] for begin in begins)
@@ -110,7 +110,8 @@ def sort_times(times: Sequence[int] | Integers, span: Span) -> Integers:
     ordered = np.sort(np.array(times, np.int64))
     if ordered[0] < span[0] or ordered[-1] >= span[1]:
         outside = ordered[0] if ordered[0] < span[0] else ordered[-1]
-        raise InputError(f"a time must be within {_format_span(span)}, got {format_duration(int(outside))}")
+        rule = f"a time must be within {_format_span(span)}, got {format_duration(int(outside))}"
+        raise InputError(f"{rule}: move it or lengthen the span")
     return ordered
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, PlainValidator
 
-from ratelab.documents import Document, Duration, Strict, Text, create_choice_parser, suggest
+from ratelab.documents import Document, Duration, Example, Strict, Text, create_choice_parser, suggest
 from ratelab.errors import InputError, short_repr
 from ratelab.lab import POLICY_CHARTS, SEMANTICS
 from ratelab.lab.policies.requests import Attributes, PolicyTraffic, Settlement, split_requests
@@ -17,7 +17,7 @@ from ratelab.lab.scenarios import schema
 from ratelab.lab.scenarios.arrivals import draw_costs
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic
-from ratelab.policies.policy_file import Changes, PolicyFields, PolicyFile, create_policies
+from ratelab.policies.policy_file import A_POLICY, Changes, PolicyFields, PolicyFile, create_policies
 from ratelab.policies.routes import parse_route
 from ratelab.policies.values import Name
 from ratelab.quota import spell_duration
@@ -51,7 +51,7 @@ class SettleFields(Strict):
     """The actual costs of requests, and the time after which they are known."""
 
     after: Duration
-    costs: Annotated[dict[str, schema.CostWeights], Field(min_length=1)]
+    costs: Annotated[dict[str, schema.CostWeights], Field(min_length=1), Example("{bytes: 100}")]
 
 
 class PolicyClient(schema.Client):
@@ -88,10 +88,10 @@ class PolicyScenarioFile(schema.ScenarioFields):
     """A scenario file with several policies."""
 
     chart: Annotated[str, PlainValidator(create_choice_parser(POLICY_CHARTS))] = POLICY_CHARTS[0]
-    policies: Annotated[list[PolicyFields], Field(min_length=1, max_length=32)]
+    policies: Annotated[list[PolicyFields], Field(min_length=1, max_length=32), A_POLICY]
     plans: dict[str, Changes] = Field({})
     semantics: Annotated[tuple[str, ...], PlainValidator(parse_semantics)] = ("atomic",)
-    clients: Annotated[list[PolicyClient], Field(min_length=1)]
+    clients: Annotated[list[PolicyClient], Field(min_length=1), schema.A_CLIENT]
 
 
 def create_content(document: Document, file: PolicyScenarioFile) -> PolicyFile:

@@ -241,7 +241,7 @@ def _draw_traffic(document: Document, duration: int, described: Sequence[schema.
     Raises `InputError` for a duration of 0 nanoseconds, and for a client that cannot be drawn.
     """
     if duration < 1:
-        raise document.error(("duration",), "expected a duration above 0s, got 0s")
+        raise document.error(("duration",), "expected a duration above 0s, got 0s: write one such as 10s")
     keys: dict[str, str] = {}  # by client name
     owners: list[int] = []  # the client of each item of the next two
     times: list[Integers] = [np.empty(0, np.int64)]
@@ -252,7 +252,7 @@ def _draw_traffic(document: Document, duration: int, described: Sequence[schema.
         names = _name_copies(client)
         if not keys.keys().isdisjoint(names):
             twice = next(name for name in names if name in keys)
-            raise document.error(("clients", index, "name"), f"duplicate client name {twice!r}")
+            raise document.error(("clients", index, "name"), f"duplicate client name {twice!r}: rename one")
         first = len(keys)
         keys.update(zip(names, names if client.key is None else repeat(client.key), strict=False))
         drawn: Integers | None = None  # the times of the last copy
@@ -263,7 +263,8 @@ def _draw_traffic(document: Document, duration: int, described: Sequence[schema.
             total += len(drawn)
             if total > MAX_REQUESTS:
                 raise document.error(
-                    ("clients", index), f"a scenario may have at most {MAX_REQUESTS:,} requests, got more"
+                    ("clients", index),
+                    f"a scenario may have at most {MAX_REQUESTS:,} requests, got more: lower rates",
                 )
             owners.append(first + number)
             times.append(drawn)
@@ -298,7 +299,7 @@ def _draw_client(
             raise document.error(
                 place,
                 f"expected from < to <= duration, got from {format_duration(pattern.begin)}, "
-                f"to {format_duration(end)}, duration {format_duration(duration)}",
+                f"to {format_duration(end)}, duration {format_duration(duration)}: change one of them",
             )
         try:
             if isinstance(pattern, schema.TraceFile):

@@ -12,6 +12,7 @@ from ratelab.documents import (
     AlgorithmName,
     Count,
     Duration,
+    Example,
     Rate,
     Strict,
     Text,
@@ -33,9 +34,9 @@ def parse_costs(value: str | dict[str, str]) -> dict[int, float]:
         return {parse_cost(value): 1.0}
     weights = {parse_cost(cost): parse_weight(weight) for cost, weight in value.items()}
     if len(weights) < len(value):
-        raise InputError(f"duplicate cost in {short_repr(value)}")
+        raise InputError(f"duplicate cost in {short_repr(value)}: add up its weights")
     if not sum(weights.values()):
-        raise InputError(f"the weights of the costs must add up to more than 0, got {short_repr(value)}")
+        raise InputError(f"the weights of the costs must add up to more than 0, got {short_repr(value)}: raise one")
     return weights
 
 
@@ -58,6 +59,9 @@ Expectations = Annotated[
     list[Annotated[Expectation, PlainValidator(parse_expectation)]], Field(min_length=1, max_length=MAX_EXPECTATIONS)
 ]
 
+
+A_PATTERN = "{pattern: steady, rate: 1/s}"
+A_CLIENT = Example(f"[{{name: alice, traffic: [{A_PATTERN}]}}]")
 
 # --- objects
 
@@ -120,14 +124,14 @@ class At(_Pattern):
     """Requests at the listed `times`."""
 
     pattern: Literal["at"]
-    times: Annotated[list[Duration], Field(min_length=1)]
+    times: Annotated[list[Duration], Field(min_length=1), Example("[1s, 2s]")]
 
 
 class TraceFile(_Pattern):
     """The requests of a trace file, the first at `from`."""
 
     pattern: Literal["trace"]
-    file: Text
+    file: Annotated[Text, Example("access.log")]
 
 
 DrawnPattern = Steady | Burst | Poisson | Ramp | Wave | OnOff | At
@@ -141,7 +145,7 @@ class Client(Strict):
     name: Text
     count: ClientCount = 1
     key: Text | None = None
-    traffic: Patterns
+    traffic: Annotated[Patterns, Example(f"[{A_PATTERN}]")]
     cost: CostWeights = Field({1: 1.0})
 
     def describe_behavior(self) -> str:
@@ -170,10 +174,10 @@ class ScenarioFile(ScenarioFields):
     """A scenario file with one quota and several algorithms."""
 
     chart: ChartName = CHARTS[0]
-    quota: QuotaFields
+    quota: Annotated[QuotaFields, Example("{rate: 2/s, burst: 5}")]
     algorithms: list[AlgorithmName] = Field(list(COMPARED), min_length=1, max_length=100)
     expect: Expectations = Field([])
-    clients: Annotated[list[Client], Field(min_length=1)]
+    clients: Annotated[list[Client], Field(min_length=1), A_CLIENT]
 
 
 PATTERNS = tagged_models(Pattern)

@@ -13,13 +13,12 @@ from ratelab.clock import default_clocks
 from ratelab.errors import InputError, StoreError
 from ratelab.limiter import Costs, Decision, Keys
 from ratelab.quota import Quota
-from ratelab.stores.arguments import name_costs, refuse_pickling
+from ratelab.stores.arguments import check_limits, name_costs, refuse_pickling
 from ratelab.stores.fork import reset_in_children
 from ratelab.stores.plans import Plans, Preparation, QuotaChanges
-from ratelab.stores.sleepers import Waiting
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, AsyncTicket, Reservation, check_deadline
 from ratelab.stores.valkey.composite_script import CompositeScript, create_policies
-from ratelab.stores.valkey.connection import OVERLOAD, Address, check_limits
+from ratelab.stores.valkey.connection import OVERLOAD, Address
 from ratelab.stores.valkey.pipelined_connection import Connections
 from ratelab.stores.valkey.plan_scripts import PlanScripts
 from ratelab.stores.valkey.script import RESET_COST, Script, register
@@ -38,6 +37,7 @@ from ratelab.stores.valkey.session import (
     probe_store,
 )
 from ratelab.stores.valkey.ticket_script import LATE, TicketSessions
+from ratelab.stores.waiting import Waiting
 
 MAX_BATCH_HITS = 256
 """Hits of one script call; the server does nothing else during the millisecond that these take."""
@@ -76,13 +76,11 @@ class AsyncValkeyLimiter:
     ) -> None:
         check_limits(deadline)
         connections = store.connections if isinstance(store, AsyncValkeyLimiter) else Connections(store)
-        self._slots, policies = connections.slots, create_policies(algorithm, rate, burst)
+        self.connections: Connections = connections  # other limiters may use them, too
+        self._slots, policies = self.connections.slots, create_policies(algorithm, rate, burst)
         self._scripts = PlanScripts(policies, plans, overrides, name, self._slots.cluster)
-        self._forget = register(self, connections.url, self._script)
-        self.connections: Connections = connections.add_user(self)
-        """Its connections, which other limiters may use."""
-        self._deadline, self.waiting = deadline, Waiting()
-        self._secret = SecretWatch()
+        self._forget = register(self, self.connections.url, self._script)
+        self._deadline, self.waiting, self._secret = deadline, Waiting(), SecretWatch()
         self.reset_after_fork()
         reset_in_children(self)
 
@@ -248,7 +246,9 @@ class AsyncValkeyLimiter:
 
     def _change_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start over in a new event loop; hits pending in the previous one will never be decided."""
-        self.connections.move_to(loop)
+        if self.connections.are_used_outside(loop) and (self._loop is None or not self._loop.is_running()):
+            self.connections = self.connections.copy()
+        self.connections.move_to(loop, self)
         self._fail_waiting(StoreError("unreachable", "the event loop has ended"))
         self.reset_after_fork(loop)
 

@@ -13,9 +13,6 @@ from ratelab.errors import InputError, StoreError, install_hint, short_repr
 from ratelab.stores.valkey.error_kinds import describe_error, find_signal_exception
 from ratelab.stores.valkey.resp import encode_command
 
-MAX_DEADLINE_S = 60
-"""The longest deadline of a decision, in seconds."""
-
 DEFAULT_PORT = 6379
 
 OVERLOAD = "too many hits at once, this one was not sent and not charged"
@@ -98,7 +95,7 @@ class StoreUrl:
         if address is None and self._sentinels:
             address = self._find_master(due)
         connection = self.connection(address, max(0.001, due - time.monotonic()))
-        with _system_errors():
+        with _system_errors(connection):
             connection.connect()
         opened, connection._sock = connection._sock, None
         self.connected = True
@@ -109,7 +106,7 @@ class StoreUrl:
         if address is None and self._sentinels:
             address = await self._find_master_async()
         connection = self.connection(address)
-        with _system_errors():
+        with _system_errors(connection):
             await connection.connect()
         opened, connection._reader, connection._writer = connection._writer, None, None
         self.connected = True
@@ -186,14 +183,25 @@ def _import_connections(asynchronous: bool) -> Any:
 
 
 @contextmanager
-def _system_errors() -> Iterator[None]:
-    """Raise errors of the system instead of those of the client library."""
+def _system_errors(connection: Any) -> Iterator[None]:
+    """Raise errors of the system instead of those of the client library; that of a connection names the server."""
     from valkey.exceptions import ValkeyError
 
     try:
         yield
     except ValkeyError as error:
-        raise _translate(error) from error
+        failure = _translate(error)
+        if isinstance(failure, ConnectionError):
+            failure = ConnectionError(f"cannot connect to {_name_server(connection)}: {failure}")
+        raise failure from error
+
+
+def _name_server(connection: Any) -> str:
+    """Return the path of the socket of a connection, or its host and port."""
+    if path := getattr(connection, "path", None):
+        return str(path)
+    host = f"[{connection.host}]" if ":" in connection.host else connection.host
+    return f"{host}:{connection.port}"
 
 
 def _translate(error: Exception) -> Exception:
@@ -276,14 +284,6 @@ def redact_url(url: str) -> str:
     """Replace the password in a URL, even in an invalid one."""
     redacted = re.sub(r"^((?:[^/]*//)?[^:/@]*):.*@", r"\1:***@", url, flags=re.DOTALL)
     return re.sub(r"(password=)[^&]*", r"\1***", redacted, flags=re.IGNORECASE)
-
-
-def check_limits(deadline: float, connections: int = 1) -> None:
-    """Raise `InputError` for an invalid deadline, in seconds, or number of connections."""
-    if type(deadline) not in (int, float) or not 0 < deadline <= MAX_DEADLINE_S:
-        raise InputError(f"deadline must be above 0 and at most {MAX_DEADLINE_S} seconds, got {short_repr(deadline)}")
-    if type(connections) is not int or connections < 1:
-        raise InputError(f"connections must be a whole number >= 1, got {short_repr(connections)}")
 
 
 def _invalid_url(url: str, reason: str) -> InputError:

@@ -153,18 +153,17 @@ class PipelinedConnection(asyncio.Protocol):
 class Connections:
     """The connections of one event loop to a server, or to each node of a cluster; several limiters may use them."""
 
-    def __init__(self, url: str) -> None:
-        self.url = StoreUrl(url, asynchronous=True)
-        self.slots = SlotMap(self.url.cluster, self.url.seeds)
+    def __init__(self, url: str | StoreUrl, slots: SlotMap | None = None) -> None:
+        self.url = url if isinstance(url, StoreUrl) else StoreUrl(url, asynchronous=True)
+        self.slots = SlotMap(self.url.cluster, self.url.seeds) if slots is None else slots
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opened: dict[Address | None, PipelinedConnection] = {}
         self._users: WeakSet[object] = WeakSet()
         reset_in_children(self)
 
-    def add_user(self, limiter: object) -> Connections:
-        """Keep the connections open until `limiter`, too, is removed or collected; return this object."""
-        self._users.add(limiter)
-        return self
+    def copy(self) -> Connections:
+        """Return connections to the same servers for another event loop."""
+        return Connections(self.url, self.slots)
 
     def remove_user(self, limiter: object, error: StoreError) -> None:
         """Close the connections if no other limiter uses them; pending commands fail with `error`."""
@@ -172,13 +171,21 @@ class Connections:
         if not self._users:
             self._close(error)
 
-    def move_to(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start over in another event loop; commands pending in the previous one never get a reply."""
+    def are_used_outside(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Return whether another event loop uses the connections at the moment."""
+        return self._loop is not None and self._loop is not loop and self._loop.is_running()
+
+    def move_to(self, loop: asyncio.AbstractEventLoop, limiter: object) -> None:
+        """Start over in another event loop; commands pending in the previous one never get a reply.
+
+        The connections stay open until `limiter`, too, is removed or collected.
+        """
         if loop is not self._loop:
-            if self._loop is not None and self._loop.is_running():
+            if self.are_used_outside(loop):
                 raise RuntimeError("this limiter is in use in another event loop: create one limiter for each loop")
             self._close(StoreError("unreachable", "the event loop has ended"))
             self._loop = loop
+        self._users.add(limiter)
 
     def send(self, command: Command, on_reply: OnReply, due: float, deadline: float) -> None:
         """Send a command as `PipelinedConnection.send` does.

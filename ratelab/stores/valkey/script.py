@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields
@@ -16,10 +15,10 @@ from weakref import finalize
 
 from ratelab.algorithms import Policy, build_policy, traits_of
 from ratelab.algorithms.penalty import Penalized, in_microseconds
-from ratelab.errors import ConfigurationWarning, InputError, StoreError, short_repr
+from ratelab.errors import InputError, StoreError, short_repr, warn_of_configuration
 from ratelab.limiter import NEVER, Algorithm, Costs, Decision, Keys, Row
 from ratelab.quota import NS_PER_US, Quota
-from ratelab.stores.arguments import name_costs, name_keys
+from ratelab.stores.arguments import MAX_NAME_CHARS, name_costs, name_keys
 from ratelab.stores.valkey.lua_text import CHARGE, join_text, load_lua, load_text
 from ratelab.stores.valkey.resp import encode_bulk
 
@@ -41,9 +40,6 @@ RESET_COST = -2
 
 TABLE_DIGITS = 16
 """Characters of a number in a table, which is below `EXACT_LIMIT`."""
-
-MAX_NAME_CHARS = 100
-"""Length of the longest name of a limiter."""
 
 _TIME_BYTES = 16  # the server's time at the start of a reply
 
@@ -236,11 +232,9 @@ def register(limiter: object, url: StoreUrl, script: Script | CompositeScript) -
     """
     counters = url.store, script.name, script.sha, script.parameters
     if counters in [other for _, other in _live.copy().values()]:  # copied, since other threads create limiters, too
-        warnings.warn(
+        warn_of_configuration(
             f"two limiters named {script.name!r} for {script.policies[0].quota} share one counter in the store: "
-            'give each its own name, as in name="login", or use one limiter for both',
-            ConfigurationWarning,
-            stacklevel=3,
+            'give each its own name, as in name="login", or use one limiter for both'
         )
     _live[id(limiter)] = url, counters
     forget = finalize(limiter, _live.pop, id(limiter), None)

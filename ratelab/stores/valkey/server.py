@@ -12,9 +12,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_urlsafe
 from select import select
 from shutil import rmtree
-from tempfile import mkdtemp
+from tempfile import gettempdir
 from time import monotonic, sleep
 from typing import Self
 
@@ -143,9 +144,13 @@ class EmbeddedServer:
 
     def __init__(self) -> None:
         self._program = find_program()
-        self._directory = mkdtemp(prefix="ratelab-")
+        # named before it is made, so that it is removed whenever a signal interrupts this
+        self._directory = os.path.join(gettempdir(), f"ratelab-{token_urlsafe(6)}")  # noqa: PTH118  (of text)
         try:
+            os.mkdir(self._directory, 0o700)  # noqa: PTH102
             self._supervisor = self._start_supervisor()
+        except FileExistsError:
+            raise
         except BaseException:
             rmtree(self._directory, ignore_errors=True)
             raise

@@ -14,13 +14,12 @@ from ratelab.clock import default_clocks
 from ratelab.errors import InputError, StoreError
 from ratelab.limiter import Admission, Costs, Decision, Keys
 from ratelab.quota import Quota
-from ratelab.stores.arguments import name_costs, refuse_pickling
+from ratelab.stores.arguments import check_limits, name_costs, refuse_pickling
 from ratelab.stores.plans import Plans, Preparation, QuotaChanges
 from ratelab.stores.policy_groups import ALL
-from ratelab.stores.sleepers import Waiting
 from ratelab.stores.tickets import DEFAULT_DEADLINE_S, Reservation, Ticket, check_deadline
 from ratelab.stores.valkey.composite_script import CompositeScript, create_policies
-from ratelab.stores.valkey.connection import Address, check_limits
+from ratelab.stores.valkey.connection import Address
 from ratelab.stores.valkey.connection_pool import ConnectionPools
 from ratelab.stores.valkey.error_kinds import classify_error
 from ratelab.stores.valkey.plan_scripts import PlanScripts
@@ -29,6 +28,7 @@ from ratelab.stores.valkey.script import Script, hash_client, register
 from ratelab.stores.valkey.secret_claim import COMPARISON_INTERVAL_S, SecretClaim
 from ratelab.stores.valkey.session import Session, decide_hits, probe_store
 from ratelab.stores.valkey.ticket_script import LATE, TicketSessions
+from ratelab.stores.waiting import Waiting
 
 SCAN_COUNT = 1000
 """Keys of the store that one step of a scan looks at."""

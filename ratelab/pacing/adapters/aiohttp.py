@@ -7,8 +7,8 @@ from collections.abc import Callable
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from aiohttp.payload import BytesPayload
 
+from ratelab.pacing.adapters.retries import check_key, check_retries, choose_pacer, may_resend
 from ratelab.pacing.pacer import Pacer
-from ratelab.pacing.retries import check_key, check_retries, choose_pacer, may_resend
 
 
 def host_of(request: ClientRequest) -> str:

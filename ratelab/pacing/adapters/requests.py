@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
+from ratelab.pacing.adapters.retries import check_key, check_retries, choose_pacer, may_resend
 from ratelab.pacing.pacer import Pacer
-from ratelab.pacing.retries import check_key, check_retries, choose_pacer, may_resend
 
 
 def host_of(request: requests.PreparedRequest) -> str:

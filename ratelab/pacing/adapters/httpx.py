@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 
 from ratelab.errors import InputError, short_repr
+from ratelab.pacing.adapters.retries import check_key, check_retries, choose_pacer, may_resend
 from ratelab.pacing.pacer import Pacer
-from ratelab.pacing.retries import check_key, check_retries, choose_pacer, may_resend
 
 Key = Callable[[httpx.Request], str]
 
