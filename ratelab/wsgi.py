@@ -44,9 +44,9 @@ class RateLimitMiddleware(BlockingGate):
     environment; those that `by_route` makes choose by route as there. `on_denied` returns header fields as text. The
     limiter blocks, such as `ValkeyLimiter`: one that is awaited is rejected.
 
-    A request with a delay holds its thread meanwhile, for at most `max_delay` seconds, by default 10; one with more is
-    refunded and answered 429. `charge` is asked before the response starts, with the status 500 if `app` fails first.
-    The iterable of `app` is returned as it is, unless `charge` is given.
+    A request with a delay holds its thread meanwhile, for at most `max_delay` seconds, by default 10. A request with a
+    longer delay is refunded and answered 429. `charge` is asked before the response starts, with the status 500 if
+    `app` fails first. The iterable of `app` is returned as it is, unless `charge` is given.
 
     A server joins repeated header fields with commas. A header that identifies the client and has a comma therefore
     counts as repeated, and is answered 400, unless commas are usual in it, as in `User-Agent`.

@@ -178,7 +178,7 @@ def test_a_signal_during_the_start_removes_the_folder_of_the_store(tmp_path: Pat
     command = [sys.executable, "-m", "ratelab", "serve", "--port", "0", "--store", "embedded"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
-        wait_until(lambda: any(tmp_path.iterdir()))
+        wait_until(lambda: any(tmp_path.glob("ratelab-*")))  # not a file with which Python tries the folder
         process.send_signal(signal.SIGTERM)
         process.wait(60)
     wait_until(lambda: not any(tmp_path.iterdir()))  # its supervisor removes it if this process is killed
