@@ -19,6 +19,7 @@ from ratelab.documents import Example, Strict
 from ratelab.http import RateLimitMiddleware
 from ratelab.http.file_policies import FilePolicies
 from ratelab.http.identity import Identity
+from ratelab.lab.scenarios.population import LoopScenarioFile
 from ratelab.lab.scenarios.schema import ScenarioFile
 from ratelab.policies.description import describe_limit
 from ratelab.policies.policy_file import read_plan_file, read_policies
@@ -219,7 +220,7 @@ def list_models(model: type[BaseModel]) -> list[type[BaseModel]]:
 
 def test_every_required_key_has_an_example_for_the_error_that_it_is_missing() -> None:
     models = list_models(Strict)
-    assert ScenarioFile in models
+    assert {ScenarioFile, LoopScenarioFile} <= {*models}
     for model in models:
         for name, field in model.model_fields.items():
             if field.is_required() and get_origin(field.annotation) is not Literal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cli_runner import invoke
+from cli_runner import REMEDY, invoke
 
 from ratelab import InputError
 from ratelab.lab.scenarios import load_scenario
@@ -15,7 +15,7 @@ OPEN = "{name: a, traffic: [{pattern: steady, rate: 1/s, from: 30s}], KEYS}"
 
 RETRY = {
     "policy: full-jiter": ".policy: expected one of none, immediate, fixed, exponential, equal-jitter, full-jitter",
-    "attempts: 5": ": missing key 'policy'",
+    "attempts: 5": ": missing key 'policy': add policy: full-jitter",
     "policy: fixed, bsae: 1s": ".bsae: unknown key; did you mean 'base'?",
     "policy: none, attempts: 5": ".attempts: attempts has no effect with the policy none: remove it",
     "policy: none, base: 1s": ".base: base has no effect with the policy none",
@@ -27,20 +27,20 @@ RETRY = {
     "policy: fixed, base: 0s": ".base: expected a duration above 0s, got 0s: for no wait, use the policy immediate",
     "policy: exponential, base: 5s, cap: 2s": ".cap: expected a cap of at least the base of 5s, got 2s",
     "policy: exponential, base: 30s": ".base: expected a cap of at least the base of 30s, got 20s",
-    "policy: fixed, cap: 0s": ".cap: expected a duration above 0s, got '0s'",
+    "policy: fixed, cap: 0s": ".cap: a duration must be above 0s, got '0s'",
     "policy: fixed, attempts: 1": ".attempts: expected a whole number from 2 to 1000, or unlimited, got 1",
     "policy: fixed, attempts: many": ".attempts: expected a whole number from 2 to 1000, or unlimited, got 'many'",
     "policy: fixed, attempts: [5]": ".attempts: expected a whole number from 2 to 1000, or unlimited, got ['5']",
-    "policy: exponential, multiplier: 0.5": ".multiplier: expected a number from 1 to 100, got 0.5",
+    "policy: exponential, multiplier: 0.5": ".multiplier: must be a number from 1 to 100, got 0.5",
     "policy: exponential, multiplier: x": ".multiplier: expected a number such as 2 or 1.5, got 'x'",
-    "policy: fixed, budget: 0%": ".budget.ratio: expected more than 0% and at most 1000%, got 0%",
+    "policy: fixed, budget: 0%": ".budget.ratio: must be above 0% and at most 1000%, got 0%",
     "policy: fixed, budget: 0.1": ".budget.ratio: expected a percentage such as 10%, got '0.1'",
-    "policy: fixed, budget: {cap: 5}": ".budget: missing key 'ratio'",
+    "policy: fixed, budget: {cap: 5}": ".budget: missing key 'ratio': add ratio: 10%",
     "policy: fixed, budget: {ratio: 5%, cots: 5}": ".budget.cots: unknown key; did you mean 'cost'?",
     "policy: fixed, budget: [5%]": ".budget: expected keys and values, got ['5%']",
     "policy: fixed, budget: {ratio: 10%, cap: 2, cost: 5}": ".budget: a budget of at most 2 tokens never pays",
     "policy: fixed, honors: ratelimits": ".honors: expected one of none, retry-after, ratelimit, got 'ratelimits'",
-    "policy: fixed, retry_on: denied": ".retry_on: expected a list of denied, error, timeout, shed, got 'denied'",
+    "policy: fixed, retry_on: denied": ".retry_on: expected a list of denied, error, timeout, shed, such as",
     "policy: fixed, retry_on: []": ".retry_on: expected a list of denied",
     "policy: fixed, retry_on: [429]": ".retry_on: expected one of denied, error, timeout, shed, got '429'",
     "policy: immediate, attempts: unlimited": ": retries at once and without a limit never end: add network",
@@ -52,14 +52,14 @@ CLIENTS = {
     "pace: 1s": ".pace: a client has think, from the end of a request, or pace, from its start: remove one",
     "thnk: 1s": ".thnk: unknown key; did you mean 'think'?",
     "requests: 0": ".requests: expected a whole number from 1",
-    "timeout: 0s": ".timeout: expected a duration above 0s, got '0s'",
+    "timeout: 0s": ".timeout: a duration must be above 0s, got '0s'",
     "timeout: {exponential: 1s}": ".timeout: a duration must look like 10s",
     "count: 1000001": ".count: expected a whole number from 1 to 1000000, got 1000001",
     "network: 10ms": ".network: expected keys and values, got '10ms'",
-    "network: {}": ".network: missing key 'latency'",
+    "network: {}": ".network: missing key 'latency': add latency: 10ms",
     "network: {latency: {normal: 10ms}}": ".network.latency: expected a duration such as 50ms, {exponential: 50ms}",
-    "network: {latency: {exponential: 0s}}": ".network.latency: expected a duration above 0s, got '0s'",
-    "network: {latency: {mean: 1ms, cv: 11}}": ".network.latency: expected a number from 0 to 10, got 11",
+    "network: {latency: {exponential: 0s}}": ".network.latency: a duration must be above 0s, got '0s'",
+    "network: {latency: {mean: 1ms, cv: 11}}": ".network.latency: must be a number from 0 to 10, got 11",
     "network: {latency: {table: {}}}": ".network.latency: expected durations with weights",
     "network: {latency: {table: {1s: 1, 1000ms: 1}}}": ".network.latency: duplicate duration in",
     "network: {latency: {table: {1s: 0}}}": ".network.latency: the weights of the durations must add up to more than 0",
@@ -70,16 +70,16 @@ CLIENTS = {
     "preset: curl, retry: 5": ".retry: expected keys and values, got '5'",
     "preset: curl, retry: {cap: 1ms}": ".retry.cap: expected a cap of at least the base of 1s, got 1ms",
     "breaker: 10%": ".breaker: expected keys and values, got '10%'",
-    "breaker: {failures: 101%}": ".breaker.failures: expected more than 0% and at most 100%, got 101%",
+    "breaker: {failures: 101%}": ".breaker.failures: must be above 0% and at most 100%, got 101%",
     "breaker: {failures: 10%, stops: retries}": ".breaker.stops: there are no retries to stop: add a retry policy",
     "retry: {policy: fixed}, breaker: {failures: 10%, stops: retries, pause: 1s}": ".breaker.pause: pause has",
     "breaker: {failures: 10%, window: some}": ".breaker.window: a duration must look like",
-    "adaptive: {k: 0.5}": ".adaptive.k: expected a number from 1 to 100, got 0.5",
-    "hedge: {most: 2}": ".hedge: missing key 'after'",
+    "adaptive: {k: 0.5}": ".adaptive.k: must be a number from 1 to 100, got 0.5",
+    "hedge: {most: 2}": ".hedge: missing key 'after': add after: 100ms",
     "hedge: {after: 1s, most: 99}": ".hedge.most: expected a whole number from 1 to 10, got 99",
-    "hedge: {after: 2s}, timeout: 2s": ".hedge.after: expected a time before the timeout of 2s, got 2s",
-    "aimd: {rate: 1/min}": ".aimd.rate: expected a rate of at least 0.1/s, got 1/min",
-    "aimd: {rate: 1/s, decrease: 100%}": ".aimd.decrease: expected more than 0% and at most 99%, got 100%",
+    "hedge: {after: 2s}, timeout: 2s": ".hedge.after: expected a time before the timeout of 2s, got 2s: shorten it",
+    "aimd: {rate: 1/min}": ".aimd.rate: a rate must be at least 0.1/s, got 1/min",
+    "aimd: {rate: 1/s, decrease: 100%}": ".aimd.decrease: must be above 0% and at most 99%, got 100%",
 }
 
 OPEN_CLIENTS = {
@@ -99,13 +99,13 @@ SERVERS = {
     "workers: 5, service: 1s, queue: 0, drop: over 1s": ".drop: no request waits in a queue of 0",
     "workers: 5, service: 1s, queue: -1": ".queue: expected a whole number from 0 to 1000000000, or unlimited, got -1",
     "workers: 5, service: 1s, order: random": ".order: expected one of fifo, lifo, got 'random'",
-    "workers: 5, service: 1s, drop: old": ".drop: expected none, stale, over 100ms or over 200, got 'old'",
-    "workers: 5, service: 1s, drop: over": ".drop: expected none, stale, over 100ms or over 200, got 'over'",
+    "workers: 5, service: 1s, drop: old": ".drop: expected one of none, stale, over 100ms, over 200, got 'old'",
+    "workers: 5, service: 1s, drop: over": ".drop: expected one of none, stale, over 100ms, over 200, got 'over'",
     "workers: 5, service: 1s, drop: over 0": ".drop: no unit in '0'",
-    "workers: 5, service: 1s, drop: over 0s": ".drop: expected a duration above 0s, got '0s'",
+    "workers: 5, service: 1s, drop: over 0s": ".drop: a duration must be above 0s, got '0s'",
     "workers: 5, service: 1s, drop: stale": ".drop: no client has a timeout, so no request is stale",
-    "workers: 5, service: 1s, queue: 10, drop: over 10": ".drop: expected fewer than the queue of 10, got over 10",
-    "errors: 0%": ".errors: expected more than 0% and at most 100%, got 0%",
+    "workers: 5, service: 1s, queue: 10, drop: over 10": ".drop: expected fewer than the queue of 10, got over",
+    "errors: 0%": ".errors: must be above 0% and at most 100%, got 0%",
     "contention: pessimistic": ".contention: expected one of none, optimistic, got 'pessimistic'",
     "contention: optimistic, service: 5ms": ".service: service has no effect with contention: optimistic: remove it",
 }
@@ -113,8 +113,8 @@ SERVERS = {
 FAULTS = {
     "{fault: outrage}": "[0].fault: unknown fault 'outrage'; did you mean 'outage'?",
     "{at: 1s}": "[0]: missing key 'fault'; choose one of outage, slow, spike, limiter-restart",
-    "{fault: outage, at: 1s}": "[0]: missing key 'for'",
-    "{fault: outage, at: 1s, for: 0s}": "[0].for: expected a duration above 0s, got '0s'",
+    "{fault: outage, at: 1s}": "[0]: missing key 'for': add for: 10s",
+    "{fault: outage, at: 1s, for: 0s}": "[0].for: a duration must be above 0s, got '0s'",
     "{fault: outage, at: 1s, for: 2s, by: 2}": "[0].by: unknown key; choose one of at, for, fault, requests",
     "{fault: outage, at: 1s, for: 2s, requests: lose}": "[0].requests: expected one of fail, hold, got 'lose'",
     "{fault: limiter-restart, at: 1s, for: 2s}": "[0].for: unknown key; choose one of fault, at",
@@ -137,7 +137,7 @@ LIMITED, SERVED = "quota: {rate: 1/s}", "server: {service: 1s}"
 CLIENT = "clients: [{name: a, loop: serial, think: 1s}]"
 
 FILES = {
-    CLIENT: ":1: missing key 'quota'; only a scenario with a server may have no limiter",
+    CLIENT: ":1: missing key 'quota': add quota: {rate: 2/s, burst: 5}, or a server that needs no limiter",
     "server: {}\nclients: [{name: a, loop: serial}]": ":4: clients[0]: requests without a pause between them never end",
     f"{LIMITED}\n{SERVED}\nclients: [{{name: a, loop: serial, think: 0s}}]": ":5: clients[0].think: requests without",
     f"{SERVED}\nclients: [{{name: a, loop: serial, adaptive: {{}}}}]": ":4: clients[0]: requests without a pause",
@@ -163,6 +163,7 @@ def find_error(tmp_path: Path, content: str) -> str:
     message = str(caught.value)
     assert message.startswith(f"{path}:")
     assert len(message.splitlines()) == 1
+    assert REMEDY.search(message), message
     assert len(message) < 400
     return message.removeprefix(str(path))
 

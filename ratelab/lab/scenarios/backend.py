@@ -9,7 +9,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, PlainValidator
 
-from ratelab.documents import Duration, Place, Strict, Value, create_choice_parser, create_integer_parser
+from ratelab.documents import Duration, Example, Place, Strict, Value, create_choice_parser, create_integer_parser
 from ratelab.errors import InputError, short_repr
 from ratelab.lab.closed_loop.behavior import Delay, Fault, Server
 from ratelab.lab.scenarios.durations import DrawnDuration, LongDuration, parse_limit, parse_positive, parse_share
@@ -18,7 +18,7 @@ from ratelab.quota import format_duration
 Problem = tuple[Place, str]
 """The path of a value, and the rule that it breaks."""
 
-Factor = Annotated[int, PlainValidator(create_integer_parser(2, 1000))]
+Factor = Annotated[int, PlainValidator(create_integer_parser(2, 1000)), Example("2")]
 
 
 class Drop(NamedTuple):
@@ -36,7 +36,7 @@ def parse_drop(value: Value) -> Drop:
     if limit.isascii() and limit.isdecimal() and int(limit):
         return Drop("count", create_integer_parser(1)(limit))
     if not limit:
-        raise InputError(f"expected none, stale, over 100ms or over 200, got {short_repr(value)}")
+        raise InputError(f"expected one of none, stale, over 100ms, over 200, got {short_repr(value)}")
     return Drop("wait", parse_positive(limit))
 
 
@@ -86,7 +86,10 @@ def check_server(server: ServerFields, has_timeout: bool) -> Iterator[Problem]:
     if server.drop.kind == "stale" and not has_timeout:
         yield ("server", "drop"), "no client has a timeout, so no request is stale: add timeout to a client"
     if server.drop.kind == "count" and server.queue is not None and server.drop.limit >= server.queue:
-        yield ("server", "drop"), f"expected fewer than the queue of {server.queue}, got over {server.drop.limit}"
+        yield (
+            ("server", "drop"),
+            f"expected fewer than the queue of {server.queue}, got over {server.drop.limit}: lower it",
+        )
     if "slowdown" not in given and "service" not in given and not server.errors and server.workers is not None:
         yield ("server", "workers"), "workers without a service time never have work: add service, such as 50ms"
 
@@ -96,7 +99,7 @@ def check_server(server: ServerFields, has_timeout: bool) -> Iterator[Problem]:
 
 class _Span(Strict):
     at: Duration
-    length: LongDuration = Field(alias="for")
+    length: Annotated[LongDuration, Example("10s")] = Field(alias="for")
 
 
 class Outage(_Span):

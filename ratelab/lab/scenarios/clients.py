@@ -8,7 +8,17 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
-from ratelab.documents import Count, Duration, Rate, Strict, Value, create_choice_parser, create_integer_parser, suggest
+from ratelab.documents import (
+    Count,
+    Duration,
+    Example,
+    Rate,
+    Strict,
+    Value,
+    create_choice_parser,
+    create_integer_parser,
+    suggest,
+)
 from ratelab.errors import InputError, short_repr
 from ratelab.lab.closed_loop import behavior
 from ratelab.lab.closed_loop.behavior import RETRIED, Behavior, Failure, RetryPolicy
@@ -107,7 +117,7 @@ def _write_ratio(value: Value) -> Value:
 def _parse_failures(value: Value) -> tuple[Failure, ...]:
     """Parse a list of failures."""
     if not isinstance(value, list) or not value:
-        raise InputError(f"expected a list of {', '.join(RETRIED)}, got {short_repr(value)}")
+        raise InputError(f"expected a list of {', '.join(RETRIED)}, such as [denied, timeout], got {short_repr(value)}")
     parse = create_choice_parser(RETRIED)
     given = {parse(failure) if isinstance(failure, str) else parse(str(failure)) for failure in value}
     return tuple(failure for failure in RETRIED if failure in given)
@@ -121,7 +131,7 @@ def _parse_window(value: Value) -> int | None:
 class BudgetFields(Strict):
     """A token bucket that pays for the retries of a client."""
 
-    ratio: Annotated[Fraction, PlainValidator(parse_share(1000))]
+    ratio: Annotated[Fraction, PlainValidator(parse_share(1000)), Example("10%")]
     on: Annotated[Literal["start", "success"], _choose("start", "success")] = "start"
     cap: Annotated[Fraction, PlainValidator(parse_factor(1, 10**6))] = Fraction(10)
     cost: Annotated[Fraction, PlainValidator(parse_factor(1, 10**6))] = Fraction(1)
@@ -130,7 +140,7 @@ class BudgetFields(Strict):
 class RetryFields(Strict):
     """When a client tries again."""
 
-    policy: Annotated[RetryPolicy, _choose(*get_args(RetryPolicy))]
+    policy: Annotated[RetryPolicy, _choose(*get_args(RetryPolicy)), Example("full-jitter")]
     base: Duration = 100 * behavior.MS
     cap: LongDuration = 20 * NS_PER_S
     multiplier: Annotated[Fraction, PlainValidator(parse_factor(1, 100))] = Fraction(2)
@@ -145,7 +155,7 @@ class RetryFields(Strict):
 class BreakerFields(Strict):
     """When a client stops its retries, or all of its tries."""
 
-    failures: Annotated[Fraction, PlainValidator(parse_share(100))]
+    failures: Annotated[Fraction, PlainValidator(parse_share(100)), Example("10%")]
     window: Annotated[int | None, PlainValidator(_parse_window)] = 10 * NS_PER_S
     stops: Annotated[Literal["retries", "calls"], _choose("retries", "calls")] = "calls"
     pause: LongDuration = 5 * NS_PER_S
@@ -161,7 +171,7 @@ class ThrottleFields(Strict):
 class HedgeFields(Strict):
     """When a client sends a request again before it has an answer."""
 
-    after: LongDuration
+    after: Annotated[LongDuration, Example("100ms")]
     most: Annotated[int, PlainValidator(create_integer_parser(1, 10))] = 1
 
 
@@ -176,7 +186,7 @@ class AimdFields(Strict):
 class NetworkFields(Strict):
     """The network between a client, the limiter and the server."""
 
-    latency: DrawnDuration
+    latency: Annotated[DrawnDuration, Example("10ms")]
 
 
 class LoopClient(schema.Client):
@@ -219,9 +229,9 @@ def find_problems(client: LoopClient) -> Iterator[Problem]:
             yield ("breaker", "pause"), "pause has no effect with stops: retries: remove it"
     if client.hedge is not None and client.timeout is not None and client.hedge.after >= client.timeout:
         after, timeout = format_duration(client.hedge.after), format_duration(client.timeout)
-        yield ("hedge", "after"), f"expected a time before the timeout of {timeout}, got {after}"
+        yield ("hedge", "after"), f"expected a time before the timeout of {timeout}, got {after}: shorten it"
     if client.aimd is not None and _per_second(client.aimd.rate) < MIN_RATE:
-        yield ("aimd", "rate"), f"expected a rate of at least 0.1/s, got {client.aimd.rate.rate}"
+        yield ("aimd", "rate"), f"a rate must be at least 0.1/s, got {client.aimd.rate.rate}"
 
 
 def _check_loop(client: LoopClient) -> Iterator[Problem]:

@@ -47,13 +47,13 @@ def _spread(mean: int, variation: Fraction) -> Delay:
 
 def _parse_table(value: Value) -> Delay:
     if not isinstance(value, dict) or not value:
-        raise InputError(f"expected durations with weights, as in {{10ms: 0.9, 200ms: 0.1}}, got {short_repr(value)}")
+        raise InputError(f"expected durations with weights, such as {{10ms: 0.9, 200ms: 0.1}}, got {short_repr(value)}")
     weights = {parse_duration(duration): parse_weight(str(weight)) for duration, weight in value.items()}
     total = sum(weights.values())
     if len(weights) < len(value):
-        raise InputError(f"duplicate duration in {short_repr(value)}")
+        raise InputError(f"duplicate duration in {short_repr(value)}: remove one")
     if not total:
-        raise InputError(f"the weights of the durations must add up to more than 0, got {short_repr(value)}")
+        raise InputError(f"the weights of the durations must add up to more than 0, got {short_repr(value)}: raise one")
     mean = sum(Fraction(weight) * duration for duration, weight in weights.items()) / Fraction(total)
     return Delay(int(mean), "table", values=tuple(weights), weights=tuple(weights.values()))
 
@@ -62,7 +62,7 @@ def parse_positive(value: Value) -> int:
     """Parse a duration above 0."""
     duration = parse_duration(value)  # type: ignore[arg-type]  # rejects other values itself
     if not duration:
-        raise InputError(f"expected a duration above 0s, got {short_repr(value)}")
+        raise InputError(f"a duration must be above 0s, got {short_repr(value)}")
     return duration
 
 
@@ -73,7 +73,7 @@ def parse_factor(minimum: int, maximum: int) -> Callable[[Value], Fraction]:
         if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
             raise InputError(f"expected a number such as 2 or 1.5, got {short_repr(value)}")
         if not minimum <= Fraction(value) <= maximum:
-            raise InputError(f"expected a number from {minimum} to {maximum}, got {value}")
+            raise InputError(f"must be a number from {minimum} to {maximum}, got {value}")
         return Fraction(value)
 
     return parse
@@ -87,7 +87,7 @@ def parse_share(maximum: int) -> Callable[[Value], Fraction]:
         if not match:
             raise InputError(f"expected a percentage such as 10%, got {short_repr(value)}")
         if not 0 < Fraction(match[1]) <= maximum:
-            raise InputError(f"expected more than 0% and at most {maximum}%, got {value}")
+            raise InputError(f"must be above 0% and at most {maximum}%, got {value}")
         return Fraction(match[1]) / 100
 
     return parse

@@ -55,7 +55,7 @@ class LoopScenarioFile(schema.ScenarioFields):
     server: ServerFields | None = None
     faults: list[Annotated[AnyFault, Field(discriminator="fault")]] = Field([], max_length=100)
     expect: schema.Expectations = Field([])
-    clients: Annotated[list[LoopClient], Field(min_length=1)]
+    clients: Annotated[list[LoopClient], Field(min_length=1), schema.A_CLIENT]
 
 
 def check_file(document: Document, file: LoopScenarioFile) -> None:
@@ -74,7 +74,7 @@ def _find_problems(file: LoopScenarioFile) -> Iterator[Problem]:
         yield ("clients",), f"a scenario may have at most {MAX_LOOP_CLIENTS:,} clients, got {total:,}: lower count"
     if file.quota is None:
         if file.server is None:
-            yield (), "missing key 'quota'; only a scenario with a server may have no limiter"
+            yield (), "missing key 'quota': add quota: {rate: 2/s, burst: 5}, or a server that needs no limiter"
         if "algorithms" in file.model_fields_set:
             yield ("algorithms",), "algorithms need a quota: add it, or remove algorithms"
     if file.server is not None:
