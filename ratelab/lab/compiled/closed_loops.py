@@ -16,10 +16,11 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba.extending import overload, overload_attribute, register_jitable
+from numba.extending import overload, register_jitable
 from numpy.typing import NDArray
 
 from ratelab.algorithms import Policy, traits_of
+from ratelab.algorithms.penalty import Penalized
 from ratelab.lab.closed_loop import answers, gates, loop, schedule, service, state, streams, tables, windows
 from ratelab.lab.closed_loop.behavior import Population
 from ratelab.lab.closed_loop.engine import BOOLEANS, REQUEST_COLUMNS, ROW_COLUMNS, check_rows
@@ -29,7 +30,7 @@ from ratelab.lab.compiled.event_heap import CLIENT_WIDTH, HEAP_BEGIN, REQUEST_WI
 from ratelab.lab.compiled.intrinsics import (
     CompilerError,
     compile_for,
-    create_viewer,
+    declare_memory,
     jit,
     slice_unchecked,
 )
@@ -60,6 +61,11 @@ MEMORY_KINDS: dict[str, tuple[str, int]] = {
 SCALARS = ("limiter", "error_chance", "duration", "origin")
 """The fields that are passed as they are; of all others, the directory has the address and the length."""
 
+FILLED = (
+    "row_ended", "row_results", "row_served", "row_wasted", "request_ended", "request_tries", "request_results",
+)  # fmt: skip
+"""The columns whose values may come after their row was added; the others are written with it."""
+
 MEMORY = {name: kind for name, kind in MEMORY_KINDS.items() if name not in SCALARS}
 
 
@@ -76,10 +82,14 @@ class CompiledEngine:
             fields[name] = _align(np.array(fields.get(name, ()), kind), width)
         fields["heap"] = _align_heap(pairs)
         self.world = World(**fields)
+        self._prepared = dict.fromkeys((state.TRY_ROWS, state.REQUEST_ROWS), 0)
         self._directory = np.zeros(2 * len(MEMORY), np.int64)
         self._passed = _find_world_class()(self._directory, *(fields[name] for name in SCALARS))
         try:
-            self._run = _compile_run(numba.typeof(self._passed))  # type: ignore[no-untyped-call]
+            self._run = _compile_run(
+                numba.typeof(self._passed),  # type: ignore[no-untyped-call]
+                allocates=policy is not None and isinstance(policy.algorithm, Penalized),
+            )
         except CompilerError as error:
             raise UnfitError("its step cannot be compiled") from error
 
@@ -100,12 +110,28 @@ class CompiledEngine:
         for name, used in (("tries", state.USED_TRIES), ("requests", state.USED_REQUESTS)):
             check_rows(int(totals[used]))
             setattr(world, name, _extend(getattr(world, name), int(totals[used]) + events, NONE))
-        for columns, used in ((ROW_COLUMNS, state.TRY_ROWS), (REQUEST_COLUMNS, state.REQUEST_ROWS)):
+        for columns, field in ((ROW_COLUMNS, state.TRY_ROWS), (REQUEST_COLUMNS, state.REQUEST_ROWS)):
+            used = int(totals[field])
+            room, begin = self._estimate_rows(used, events), self._prepared[field]
+            end = self._prepared[field] = used + events
             for name, (_, fill) in columns.items():
-                setattr(world, name, _extend(getattr(world, name), int(totals[used]) + events, fill))
+                if len(getattr(world, name)) < end:
+                    setattr(world, name, _copy(getattr(world, name), begin, room))
+                if name in FILLED:
+                    getattr(world, name)[begin:end] = fill
         size = int(totals[state.HEAP_SIZE]) + PUSHES_PER_EVENT * events + int(totals[state.WAITING])
         if 2 * (size + HEAP_BEGIN) > len(world.heap):
             world.heap = _align_heap(world.heap.reshape(-1, 2)[HEAP_BEGIN:], size + size // 2)
+
+    def _estimate_rows(self, used: int, events: int) -> int:
+        """Return how many rows a column needs to the end if the run goes on as so far, within limits.
+
+        Memory that is allocated and never written takes no space.
+        """
+        now = max(1, int(self.world.totals[state.NOW]))
+        expected = used * self.world.duration // now
+        needed = used + events
+        return max(needed + needed // 2, min(expected + expected // 8, 8 * needed))
 
     def column(self, name: str) -> NDArray[Any]:
         """Return a column of the tries or the requests."""
@@ -131,14 +157,20 @@ def _align(values: NDArray[Any], width: int) -> NDArray[Any]:
     return aligned
 
 
-def _extend(column: NDArray[Any], size: int, fill: int) -> NDArray[Any]:
-    """Return a column, or rows, with room for `size` values; the room doubles, filled with `fill`."""
-    if size <= len(column):
-        return column
-    extended = _allocate((2 * size, *column.shape[1:]), column.dtype)
-    extended[: len(column)] = column
-    extended[len(column) :] = fill
+def _extend(rows: NDArray[Any], size: int, fill: int) -> NDArray[Any]:
+    """Return rows with room for `size`; the room doubles, filled with `fill`."""
+    if size <= len(rows):
+        return rows
+    extended = _copy(rows, len(rows), 2 * size)
+    extended[len(rows) :] = fill
     return extended
+
+
+def _copy(column: NDArray[Any], used: int, size: int) -> NDArray[Any]:
+    """Return the first values of a column, or rows, in memory with room for `size`."""
+    copy = _allocate((size, *column.shape[1:]), column.dtype)
+    copy[:used] = column[:used]
+    return copy
 
 
 def _align_heap(pairs: NDArray[np.int64], size: int = 0) -> NDArray[np.int64]:
@@ -188,9 +220,9 @@ def _find_world_class() -> Any:
 
 
 @cache
-def _compile_run(world: Any) -> Callable[[Any, int], int]:
-    """Compile the event loop for a type of worlds."""
-    return compile_for(jit(loop.run), numba.int64(world, numba.int64))
+def _compile_run(world: Any, allocates: bool) -> Callable[[Any, int], int]:
+    """Compile the event loop for a type of worlds; see `jit` for `allocates`."""
+    return compile_for(jit(loop.run, allocates), numba.int64(world, numba.int64))
 
 
 for _function in (
@@ -208,18 +240,14 @@ for _function in (
     register_jitable(_function)
 
 
-def _declare_memory(name: str, place: int, kind: str, width: int) -> None:
-    """Let compiled code read a field of a world as an array."""
-    array = numba.types.Array(getattr(numba, kind), 2 if width else 1, "C")
-    view, position = create_viewer(array, width), 2 * place
-
-    @overload_attribute(numba.types.NamedTuple, name, strict=False)  # type: ignore[call-arg]
-    def _overload_field(world: Any) -> Callable[..., Any]:  # noqa: ARG001
-        return lambda world: view(world.directory, position)
-
-
-for _place, (_name, (_kind, _width)) in enumerate(MEMORY.items()):
-    _declare_memory(_name, _place, _kind, _width)
+declare_memory(
+    numba.types.NamedTuple,
+    {
+        name: (numba.types.Array(getattr(numba, kind), 2 if width else 1, "C"), width)
+        for name, (kind, width) in MEMORY.items()
+    },
+    "World",
+)
 
 
 # --- draws and steps over arrays

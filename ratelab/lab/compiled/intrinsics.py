@@ -6,22 +6,25 @@ All private parts of Numba and llvmlite that the engine uses are here.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pickle import UnpicklingError
 from typing import Any, cast
 
 from llvmlite import binding, ir
 from numba import config as _config
+from numba import extending as _extending
 from numba import njit, types
 from numba.core import cgutils as _cgutils
 from numba.core import ir_utils as _ir_utils
 from numba.core.errors import NumbaError, TypingError
+from numba.core.typing import templates as _templates
 from numba.extending import intrinsic
 from numba.np import arrayobj as _arrayobj
 
 __all__ = [
-    "LINE_INTEGERS", "CompilerError", "TypingError", "allocate_on_stack", "compile_for", "create_viewer", "divide_ceil",
-    "divide_floor", "jit", "multiply_less_equal", "prefetch", "slice_unchecked", "tune_process",
+    "LINE_INTEGERS", "CompilerError", "TypingError", "allocate_on_stack", "compile_for", "declare_memory",
+    "divide_ceil", "divide_floor", "jit", "multiply_less_equal", "prefetch", "slice_unchecked", "tune_process",
 ]  # fmt: skip
 
 CompilerError = NumbaError
@@ -30,6 +33,8 @@ config: Any = _config  # these modules have attributes that their type annotatio
 cgutils: Any = _cgutils
 ir_utils: Any = _ir_utils
 arrayobj: Any = _arrayobj
+extending: Any = _extending
+templates: Any = _templates
 
 
 # --- compilation
@@ -48,9 +53,14 @@ def tune_process() -> None:
         config.CPU_FEATURES = f"{binding.get_host_cpu_features().flatten()},-idivq-to-divl"
 
 
-def jit(function: Callable[..., Any]) -> Any:
-    """Return a function that Numba compiles when it is called, with a cache on disk if a folder for it is writable."""
+def jit(function: Callable[..., Any], allocates: bool = True) -> Any:
+    """Return a function that Numba compiles when it is called, with a cache on disk if a folder for it is writable.
+
+    If it allocates no arrays, and returns none, references to arrays need not be counted, which takes atomic additions.
+    """
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}  # without tests for 0: no divisor is 0
+    if not allocates:
+        options["_nrt"] = False
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # neither the package's folder nor the user's is writable
@@ -120,29 +130,35 @@ def _allocate_on_stack(typing_context: Any) -> tuple[Any, Callable[..., Any]]:  
     return kind(), generate
 
 
-def create_viewer(kind: Any, width: int) -> Any:
-    """Return an intrinsic that views memory as an array of this type; if it has rows, they have `width` items.
+def declare_memory(kind: Any, fields: Mapping[str, tuple[Any, int]], prefix: str) -> None:
+    """Let compiled code read fields of tuples of this kind, whose names begin with a prefix, as arrays.
 
-    The address and the length of the memory are in an array of integers, at a position and the next.
+    Each field has the type of its array and, if that has rows, the number of items in them. The first item of a tuple
+    is an array of integers: the address and the length of each field in turn.
     """
 
-    def _view(typing_context: Any, directory: Any, position: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            entries = context.make_array(signature.args[0])(context, builder, arguments[0])
-            address = builder.load(builder.gep(entries.data, [arguments[1]]))
-            length = builder.load(builder.gep(entries.data, [builder.add(arguments[1], _WORD(1))]))
-            part = context.make_array(kind)(context, builder)
-            item = context.get_abi_sizeof(context.get_data_type(kind.dtype))
-            shape, strides = ([length], [_WORD(item)]) if kind.ndim == 1 else ([length, _WORD(width)], None)
-            data = builder.inttoptr(address, part.data.type)
-            arrayobj.populate_array(
-                part, data, shape, strides or [_WORD(item * width), _WORD(item)], _WORD(item), meminfo=None
-            )
-            return part._getvalue()
+    class FieldTemplate(templates.AttributeTemplate):  # type: ignore[misc]
+        key = kind
 
-        return kind(directory, types.intp), generate
+        def generic_resolve(self, tuple_type: Any, attribute: str) -> Any:
+            if tuple_type.instance_class.__name__.startswith(prefix) and attribute in fields:
+                return fields[attribute][0]
+            return None
 
-    return intrinsic(_view)
+    extending.infer_getattr(FieldTemplate)
+    for place, (name, (array, width)) in enumerate(fields.items()):
+        extending.lower_getattr(kind, name)(partial(_view_memory, array, width, 2 * place))
+
+
+def _view_memory(array: Any, width: int, position: int, context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    entries = context.make_array(kind[0])(context, builder, builder.extract_value(value, 0))
+    address, length = (builder.load(builder.gep(entries.data, [_WORD(position + part)])) for part in range(2))
+    view = context.make_array(array)(context, builder)
+    item = context.get_abi_sizeof(context.get_data_type(array.dtype))
+    shape, strides = ([length, _WORD(width)], [_WORD(item * width)]) if width else ([length], [])
+    data = builder.inttoptr(address, view.data.type)
+    arrayobj.populate_array(view, data, shape, [*strides, _WORD(item)], _WORD(item), meminfo=None)
+    return view._getvalue()
 
 
 def _declare_alias(result: str, arguments: Any, aliases: Any, aliases_of_arguments: Any) -> None:
